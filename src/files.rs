@@ -361,4 +361,4 @@ fn pieces(file: std::fs::File, range: Range<u64>) -> BoxStream<'static, io::Resu
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

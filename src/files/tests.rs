@@ -1,7 +1,23 @@
+use std::net::SocketAddr;
+
 use tokio::net::TcpListener;
 
 use super::*;
 use crate::telemetry::tests::config;
+
+/// Files in a bucket that somebody at this address speaks for.
+pub(crate) fn bucket_at(address: SocketAddr) -> FileStore {
+    let endpoint = format!("http://{address}");
+    let env = [
+        ("TERTULIA_ATTACHMENTS", "s3"),
+        ("TERTULIA_ATTACHMENTS_S3_BUCKET", "bucket"),
+        ("TERTULIA_ATTACHMENTS_S3_REGION", "eu-central-1"),
+        ("TERTULIA_ATTACHMENTS_S3_ENDPOINT", &endpoint),
+        ("TERTULIA_ATTACHMENTS_S3_ACCESS_KEY_ID", "id"),
+        ("TERTULIA_ATTACHMENTS_S3_SECRET_ACCESS_KEY", "key"),
+    ];
+    FileStore::open(&config(&env).attachments).unwrap()
+}
 
 #[tokio::test]
 async fn what_this_machine_says_is_told_whole() {
@@ -16,16 +32,7 @@ async fn what_this_machine_says_is_told_whole() {
 async fn a_bucket_that_says_nothing_is_given_up_in_half_a_minute_however_much_is_written() {
     // Connections come about, and nobody ever speaks on them.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", silent.local_addr().unwrap());
-    let env = [
-        ("TERTULIA_ATTACHMENTS", "s3"),
-        ("TERTULIA_ATTACHMENTS_S3_BUCKET", "bucket"),
-        ("TERTULIA_ATTACHMENTS_S3_REGION", "eu-central-1"),
-        ("TERTULIA_ATTACHMENTS_S3_ENDPOINT", &*endpoint),
-        ("TERTULIA_ATTACHMENTS_S3_ACCESS_KEY_ID", "id"),
-        ("TERTULIA_ATTACHMENTS_S3_SECRET_ACCESS_KEY", "key"),
-    ];
-    let files = FileStore::open(&config(&env).attachments).unwrap();
+    let files = bucket_at(silent.local_addr().unwrap());
     let written = Written { size: 1, digest: [0; 32] };
     for bytes in [1, 2 * BUCKET.part] {
         let begun = Instant::now();

@@ -149,19 +149,6 @@ async fn commit(
         records.extend(promise.events.iter().map(|Blob(payload)| NewRecord { event: true, payload: payload.clone() }));
     }
     name.extend_from_slice(&expected.map_or(0, |head| head.commit).to_le_bytes());
-    let commit = Commit {
-        entity: EntityKey::INSTALLATION,
-        expected,
-        id: commit_id(&name),
-        at,
-        records,
-        keys,
-        rows: Vec::new(),
-        views: Vec::new(),
-        state: None,
-        alarm: None,
-        redactions: Vec::new(),
-        watch: None,
-    };
+    let commit = Commit { records, keys, ..Commit::on(EntityKey::INSTALLATION, expected, commit_id(&name), at) };
     Ok(Some(commit).filter(|commit| !commit.keys.is_empty()))
 }

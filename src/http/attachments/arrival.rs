@@ -170,23 +170,16 @@ mod tests {
     use super::*;
     use crate::config::LogFormat;
     use crate::files::FileStore;
-    use crate::telemetry::tests::{Lines, config};
+    use crate::files::tests::bucket_at;
+    use crate::telemetry::tests::Lines;
 
     /// A bucket that answers everything so.
     async fn bucket(status: StatusCode, words: &'static str) -> FileStore {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let files = bucket_at(listener.local_addr().unwrap());
         let router = Router::new().fallback(async move || (status, words));
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let env = [
-            ("TERTULIA_ATTACHMENTS", "s3"),
-            ("TERTULIA_ATTACHMENTS_S3_BUCKET", "bucket"),
-            ("TERTULIA_ATTACHMENTS_S3_REGION", "eu-central-1"),
-            ("TERTULIA_ATTACHMENTS_S3_ENDPOINT", &*endpoint),
-            ("TERTULIA_ATTACHMENTS_S3_ACCESS_KEY_ID", "id"),
-            ("TERTULIA_ATTACHMENTS_S3_SECRET_ACCESS_KEY", "key"),
-        ];
-        FileStore::open(&config(&env).attachments).unwrap()
+        files
     }
 
     #[tokio::test]
