@@ -18,7 +18,6 @@ mod outgoing;
 pub mod secret;
 pub mod serve;
 pub mod server;
-mod shares;
 pub mod shutdown;
 pub mod stores;
 pub mod telemetry;

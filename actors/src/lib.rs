@@ -48,6 +48,7 @@ pub mod ports;
 #[cfg(any(test, feature = "test-support"))]
 pub mod random;
 pub mod registry;
+pub mod shares;
 mod single_flight;
 pub mod sparing;
 pub mod store;

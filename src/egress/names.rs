@@ -7,6 +7,7 @@ use std::time::Duration;
 use std::vec;
 
 use actors::id::Address;
+use actors::shares::Shares;
 use futures_util::future::BoxFuture;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
@@ -19,7 +20,6 @@ use tokio::task::futures::TaskLocalFuture;
 use tower::Service;
 
 use super::{EgressError, Fault, Guard};
-use crate::shares::Shares;
 
 /// Look-ups at once. Each may hold sockets for as long as a name server keeps it waiting.
 const LOOKUPS: usize = 256;

@@ -4,13 +4,11 @@
 //! A workspace has a quarter of the models' places for sure, and there is another quarter for whoever comes: so one
 //! whose model hangs leaves others theirs. Those of it that wait are bounded too.
 
-use std::sync::Arc;
-
-use dashmap::DashMap;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::id::Address;
 use crate::limits;
+use crate::shares::{OwnPlace, Shares};
 
 /// Places that are given to whoever comes, whatever their workspace has.
 const OPEN: usize = limits::DRAWING / 4;
@@ -20,80 +18,56 @@ const OWN: usize = limits::DRAWING / 4;
 /// that one workspace does not take all that may be drawn from.
 const OWN_WAITING: usize = limits::DRAWING_WAITING / 4;
 
-/// See the module's text.
+/// See the module's text. No semaphore here is ever closed.
 #[derive(Debug)]
 pub(super) struct Places {
     forms: Semaphore,
-    models: Arc<Semaphore>,
-    open: Arc<Semaphore>,
-    /// Of each workspace that has a model's place or waits for one.
-    shares: DashMap<Address, Arc<Share>>,
+    models: Semaphore,
+    open: Semaphore,
+    own: Shares,
+    waiting: Shares,
 }
 
-/// What one workspace may have.
-#[derive(Debug)]
-struct Share {
-    waiting: Arc<Semaphore>,
-    own: Arc<Semaphore>,
-}
-
-/// A place, until it is dropped.
+/// A place for asking a model, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Place<'p> {
-    places: &'p Places,
-    workspace: Address,
-    /// Held by all of its workspace that have a place or wait for one.
-    share: Option<Arc<Share>>,
-    permits: Vec<OwnedSemaphorePermit>,
+    _model: SemaphorePermit<'p>,
+    /// One of the two.
+    _own: Option<OwnPlace>,
+    _open: Option<SemaphorePermit<'p>>,
+    /// Held by all of a workspace that have a place or wait for one.
+    _waiting: OwnPlace,
 }
 
 impl Default for Places {
     fn default() -> Self {
-        let [models, open] = [limits::DRAWING, OPEN].map(|places| Arc::new(Semaphore::new(places)));
-        Self { forms: Semaphore::new(limits::DRAWING), models, open, shares: DashMap::new() }
-    }
-}
-
-impl Default for Share {
-    fn default() -> Self {
-        Self { waiting: Arc::new(Semaphore::new(OWN_WAITING)), own: Arc::new(Semaphore::new(OWN)) }
+        let [forms, models] = [limits::DRAWING; 2].map(Semaphore::new);
+        let [own, waiting] = [OWN, OWN_WAITING].map(Shares::of);
+        Self { forms, models, open: Semaphore::new(OPEN), own, waiting }
     }
 }
 
 impl Places {
-    /// A place for the fixed forms. No semaphore here is ever closed.
+    /// A place for the fixed forms.
     pub(super) async fn for_forms(&self) -> Option<SemaphorePermit<'_>> {
         self.forms.acquire().await.ok()
     }
 
     /// A place for asking a model, once there is one; `None`: too many of this workspace wait.
     pub(super) async fn for_model(&self, workspace: Address) -> Option<Place<'_>> {
-        let share = Arc::clone(&self.shares.entry(workspace).or_default());
-        // There before anything is waited for, so that whoever stops waiting leaves nothing behind.
-        let mut place = Place { places: self, workspace, share: Some(Arc::clone(&share)), permits: Vec::new() };
-        place.permits.push(Arc::clone(&share.waiting).try_acquire_owned().ok()?);
-        let of_either = tokio::select! {
+        let waiting = self.waiting.try_enter(workspace)?;
+        let (own, open) = tokio::select! {
             biased;
-            own = Arc::clone(&share.own).acquire_owned() => own,
-            open = Arc::clone(&self.open).acquire_owned() => open,
+            own = self.own.enter(workspace) => (Some(own), None),
+            open = self.open.acquire() => (None, Some(open.ok()?)),
         };
-        place.permits.push(of_either.ok()?);
-        place.permits.push(Arc::clone(&self.models).acquire_owned().await.ok()?);
-        Some(place)
+        let model = self.models.acquire().await.ok()?;
+        Some(Place { _model: model, _own: own, _open: open, _waiting: waiting })
     }
 
     /// Whether one more of this workspace may wait for a model's place.
     pub(super) fn has_room(&self, workspace: Address) -> bool {
-        self.shares.get(&workspace).is_none_or(|share| share.waiting.available_permits() > 0)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.permits.clear();
-        self.share = None;
-        // Nobody of this workspace has a place or waits for one.
-        self.places.shares.remove_if(&self.workspace, |_, share| Arc::strong_count(share) == 1);
+        self.waiting.has_room(workspace)
     }
 }
 
@@ -128,7 +102,7 @@ mod tests {
         assert!(waiting[1].as_mut().now_or_never().is_some(), "the next one, where one of its own is free");
         drop(first);
         drop((waiting, held));
-        assert!(places.shares.is_empty());
+        assert!(places.own.is_empty() && places.waiting.is_empty());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use actors::attachment::State as File;
 use actors::directory::{Circumstances, KeyUse};
 use actors::id::{Address, EntityKey};
+use actors::shares::{OwnPlace, Shares};
 use actors::trace::{SpanKind, current, names};
 use bytes::{Bytes, BytesMut};
 use http::header;
@@ -20,7 +21,6 @@ use crate::http::context::render::internal_error;
 use crate::http::headers::essence;
 use crate::http::idempotency::without_key;
 use crate::http::problem::Problem;
-use crate::shares::{OwnPlace, Shares};
 use crate::wire::contact_message::content::Media;
 use crate::wire::filename;
 
