@@ -220,8 +220,8 @@ impl Machine for Conversation {
             (Command::Respond(response), Some(state)) => review::respond(state, response, moment, found),
             (Command::CancelReview { message }, Some(state)) => review::cancel(state, *message, moment, found),
             (Command::CancelTurn { number }, Some(state)) => turn::cancel(state, *number, moment, found),
-            (Command::Remembered { from, upto, notes, failed }, Some(state)) => {
-                Ok(remember::remembered(state, (*from, *upto), notes, *failed, moment))
+            (Command::Remembered { from, upto, drawn }, Some(state)) => {
+                Ok(remember::remembered(state, (*from, *upto), drawn, moment))
             }
             (Command::NotRemembered { from, attempts }, Some(state)) => {
                 Ok(remember::failed(state, (*from, *attempts), moment))
@@ -342,7 +342,7 @@ impl Machine for Conversation {
             Command::Update(update) => update.weight(),
             Command::Amend { amendment, .. } => amendment.weight(),
             Command::Respond(response) => response.weight(),
-            Command::Remembered { notes, .. } => limits::COMMAND_BYTES * (1 + notes.len()),
+            Command::Remembered { drawn, .. } => limits::COMMAND_BYTES * (1 + drawn.notes.len()),
             Command::Erase { .. } | Command::EraseCopy(_) => limits::BATCH_BYTES,
             Command::Outbox(sending) => sending.weight(),
             Command::StartTurn { .. }

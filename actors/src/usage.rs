@@ -1,7 +1,7 @@
 //! What models have used, by workspace and day.
 //!
-//! Every call of a model for a turn that came to an end is an entry of its workspace's list, written with what the call
-//! brought. Those that draw memories are none. A day's sum is made by reading its entries; the sums of days that are over
+//! Every call of a model that came to an end is an entry of its workspace's list, written with what the call brought;
+//! those that draw memories from the same messages are one together. A day's sum is made by reading its entries; the sums of days that are over
 //! are kept in memory.
 
 use std::collections::BTreeMap;
@@ -50,7 +50,7 @@ impl Day {
     }
 }
 
-/// A call of a model.
+/// A call of a model, or several.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Entry {
     /// Whose.
@@ -62,9 +62,20 @@ pub struct Entry {
     /// Whether it was the last of its turn.
     #[n(2)]
     pub last: bool,
+    /// How many calls it is, where it is not one.
+    #[n(3)]
+    pub calls: Option<u64>,
 }
 
 impl Entry {
+    /// These calls, if there are some, and one more that ends no turn.
+    #[must_use]
+    pub(crate) fn and_call(before: Option<Self>, agent: &str, used: Usage) -> Self {
+        let calls = before.as_ref().map(|before| before.calls.unwrap_or(1) + 1);
+        let usage = used.on_top_of(before.as_ref().map(|before| &before.usage));
+        Self { agent: agent.to_owned(), usage, last: false, calls }
+    }
+
     /// The entry, at its place in the list.
     pub(crate) fn write(&self, moment: &Moment) -> ViewWrite {
         let key = [&begin(Day::of(moment.now).0)[..], &moment.entity.id.0, &moment.next_seq.to_be_bytes()].concat();
@@ -151,7 +162,7 @@ async fn read(store: &dyn Store, workspace: Address, day: Day) -> Result<Used, S
             let entry: Entry = codec::decode(&row.value)?;
             let sum = Sum {
                 turns: u64::from(entry.last),
-                calls: 1,
+                calls: entry.calls.unwrap_or(1),
                 input_tokens: entry.usage.input_tokens,
                 output_tokens: entry.usage.output_tokens,
                 millicredits: entry.usage.millicredits,
@@ -161,4 +172,19 @@ async fn read(store: &dyn Store, workspace: Address, day: Day) -> Result<Used, S
         }
     }
     Ok(used)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_for_the_same_are_one_entry_that_says_how_many_it_is() {
+        let used = |tokens| Usage { input_tokens: tokens, output_tokens: 1, millicredits: 2, model: "m".to_owned() };
+        let one = Entry::and_call(None, "bot", used(5));
+        assert_eq!((one.calls, one.usage.input_tokens), (None, 5));
+        let three = Entry::and_call(Some(Entry::and_call(Some(one), "bot", used(7))), "bot", used(1));
+        let sum = Usage { output_tokens: 3, millicredits: 6, ..used(13) };
+        assert_eq!(three, Entry { agent: "bot".to_owned(), usage: sum, last: false, calls: Some(3) });
+    }
 }

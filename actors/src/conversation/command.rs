@@ -102,10 +102,8 @@ pub enum Command {
         from: u64,
         /// The last of them.
         upto: u64,
-        /// What was remembered.
-        notes: Vec<remember::Note>,
-        /// Some could not be drawn, and will not be.
-        failed: bool,
+        /// What came of it.
+        drawn: remember::Drawn,
     },
     /// Memories could not be drawn, and it will be tried again.
     NotRemembered {

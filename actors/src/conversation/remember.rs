@@ -8,6 +8,7 @@ use crate::id::{MemoryId, MessageId};
 use crate::machine::{Change, Decision, Moment};
 use crate::memories::Subject;
 use crate::message::{Message, role};
+use crate::usage;
 
 /// After which somebody looks whether memories were drawn: a process that ended has left it undone.
 const LOOK_AFTER_MILLIS: u64 = 10_000;
@@ -46,6 +47,17 @@ pub struct Note {
     /// It was made.
     #[n(3)]
     pub created: bool,
+}
+
+/// What came of drawing memories from some messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drawn {
+    /// What was remembered.
+    pub notes: Vec<Note>,
+    /// Some could not be drawn, and will not be.
+    pub failed: bool,
+    /// What models have used for it.
+    pub used: Option<usage::Entry>,
 }
 
 /// Whether memories are to be drawn from a message: its client asks for it, and a person has said it.
@@ -90,8 +102,7 @@ impl Remembering {
 pub(super) fn remembered(
     state: &State,
     (from, upto): (u64, u64),
-    notes: &[Note],
-    failed: bool,
+    drawn: &Drawn,
     moment: &Moment,
 ) -> Decision<Conversation> {
     let Some(remembering) = state.remembering.filter(|remembering| remembering.next == from) else {
@@ -99,12 +110,13 @@ pub(super) fn remembered(
     };
     // An erased conversation tells of nothing that was said in it.
     let told = state.erasure.is_none();
-    let mut events: Vec<Event> = notes.iter().filter(|_| told).cloned().map(Event::MemoryNoted).collect();
-    if failed && told {
+    let mut events: Vec<Event> = drawn.notes.iter().filter(|_| told).cloned().map(Event::MemoryNoted).collect();
+    if drawn.failed && told {
         events.push(Event::MemoryFailed { first: from, last: upto });
     }
     events.push(Event::MemoriesDrawn { left: remembering.after(upto, moment.now) });
-    Decision::Change(Change::new(events, Reply::Nothing))
+    let views = drawn.used.iter().map(|used| used.write(moment)).collect();
+    Decision::Change(Change { views, ..Change::new(events, Reply::Nothing) })
 }
 
 /// Memories could not be drawn from the messages from `from` on, after so many attempts that had failed before. A second

@@ -226,7 +226,7 @@ pub(super) fn finish(
 
 /// What a call of a model has used, in the workspace's list. `last`: it ended its turn.
 fn usage_entry(turn: &Turn, used: &Usage, last: bool, moment: &Moment) -> ViewWrite {
-    usage::Entry { agent: turn.agent.clone(), usage: used.clone(), last }.write(moment)
+    usage::Entry { agent: turn.agent.clone(), usage: used.clone(), last, calls: None }.write(moment)
 }
 
 fn failed(turn: &Turn, failure: Failure, at: Millis) -> Turn {

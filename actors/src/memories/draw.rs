@@ -17,8 +17,8 @@ use super::recall::subject_of;
 use super::{Edit, Memory, Outcome, Reply, Subject, extract, recall};
 use crate::agent::chat::Chat;
 use crate::agent::{Agent, ChatMessage, Prompt, Provider};
-use crate::conversation::remember::{Note, Remembering};
-use crate::conversation::{self, Conversation, message_of};
+use crate::conversation::remember::{Drawn, Note, Remembering};
+use crate::conversation::{self, Conversation, Usage, message_of};
 use crate::deltas::Saying;
 use crate::id::{EntityKey, MessageId};
 use crate::insist::{Stopped, insist};
@@ -29,6 +29,7 @@ use crate::single_flight::SingleFlight;
 use crate::store::StoreError;
 use crate::tables::AGENTS;
 use crate::trace::TraceContext;
+use crate::usage;
 
 /// Messages that are looked at together.
 const AT_ONCE: u64 = 64;
@@ -100,7 +101,7 @@ async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
         let Some(state) = node.state::<Conversation>(entity).await? else { return Ok(()) };
         let Some(remembering) = state.remembering else { return Ok(()) };
         let upto = remembering.last.min(remembering.next + AT_ONCE - 1);
-        let (notes, failed) = match look(node, entity, &state, (remembering, upto)).await {
+        let drawn = match look(node, entity, &state, (remembering, upto)).await {
             Ok(None) => return Ok(()),
             Ok(Some(drawn)) => drawn,
             Err(error) if !error.passes() => {
@@ -112,7 +113,7 @@ async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
             }
             Err(error) => return Err(error),
         };
-        let command = conversation::Command::Remembered { from: remembering.next, upto, notes, failed };
+        let command = conversation::Command::Remembered { from: remembering.next, upto, drawn };
         if insist(node, &node.conversations, entity, command).await?.is_err() {
             return Ok(());
         }
@@ -125,7 +126,7 @@ async fn look(
     entity: EntityKey,
     state: &conversation::State,
     (remembering, upto): (Remembering, u64),
-) -> Result<Option<(Vec<Note>, bool)>, Stopped> {
+) -> Result<Option<Drawn>, Stopped> {
     let places = &node.drawing.places;
     let has_model = remembering.attempts < MODEL_ATTEMPTS && agent(node, entity, state).await?.is_some();
     if !has_model {
@@ -161,21 +162,21 @@ async fn draw(
     state: &conversation::State,
     agent: Option<Arc<Agent>>,
     (remembering, upto): (Remembering, u64),
-) -> Result<(Vec<Note>, bool), Stopped> {
+) -> Result<Drawn, Stopped> {
     let is_last = remembering.attempts >= ATTEMPTS;
-    let Wanted { messages, trace, mut failed } = match wanted(node, entity, (remembering.next, upto)).await {
-        Err(error) if is_last && !error.passes() => return Ok((Vec::new(), true)),
+    let Wanted { messages, trace, failed } = match wanted(node, entity, (remembering.next, upto)).await {
+        Err(error) if is_last && !error.passes() => return Ok(Drawn { failed: true, ..Drawn::default() }),
         read => read?,
     };
-    let mut notes = Vec::new();
+    let mut drawn = Drawn { failed, ..Drawn::default() };
     let look = Look { node, entity, state, agent, trace };
     for (subject, messages) in by_subject(state, messages) {
-        match look.draw(&subject, &messages).await {
-            Err(_) if is_last => failed = true,
-            drawn => notes.extend(drawn?),
+        match look.draw(&subject, &messages, &mut drawn.used).await {
+            Err(_) if is_last => drawn.failed = true,
+            notes => drawn.notes.extend(notes?),
         }
     }
-    Ok((notes, failed))
+    Ok(drawn)
 }
 
 /// Messages that memories are wanted of.
@@ -241,8 +242,13 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// Draws from messages about this subject.
-    async fn draw(&self, subject: &Subject, messages: &[Message]) -> Result<Vec<Note>, Stopped> {
+    /// Draws from messages about this subject, and adds what that took to what was used already.
+    async fn draw(
+        &self,
+        subject: &Subject,
+        messages: &[Message],
+        used: &mut Option<usage::Entry>,
+    ) -> Result<Vec<Note>, Stopped> {
         let mut notes = Vec::new();
         if let Some(agent) = &self.agent {
             let known = recall::all(self.node, subject.entity(self.entity.workspace), subject).await?;
@@ -250,7 +256,8 @@ impl Look<'_> {
             let made = |memory: &&Memory| messages.iter().any(|message| memory.first == Some(message.id));
             let note = |memory: &Memory| note(memory, subject, memory.first, true);
             notes.extend(known.iter().filter(made).map(note));
-            let edits = self.by_model(agent, known, messages).await?;
+            let (edits, usage) = self.by_model(agent, known, messages).await?;
+            *used = Some(usage::Entry::and_call(used.take(), &agent.id, usage));
             // The answer is about all of them; the last is named as where it was said.
             let source = messages.last().map(|message| message.id);
             notes.extend(self.remember(subject, edits, source).await?);
@@ -265,13 +272,13 @@ impl Look<'_> {
         Ok(notes)
     }
 
-    /// What the agent's model makes of messages, told what is known already.
+    /// What the agent's model makes of messages, told what is known already, and what it used.
     async fn by_model(
         &self,
         agent: &Agent,
         mut known: Vec<Memory>,
         messages: &[Message],
-    ) -> Result<Vec<Edit>, Stopped> {
+    ) -> Result<(Vec<Edit>, Usage), Stopped> {
         known.sort_by_key(|memory| std::cmp::Reverse(memory.at()));
         known.truncate(KNOWN_SHOWN);
         let texts: Vec<&str> = messages.iter().filter_map(|message| message.content.text.as_deref()).collect();
@@ -286,7 +293,7 @@ impl Look<'_> {
         let (saying, messages) = (Saying::silent(), vec![system, question]);
         let prompt = Prompt { agent: Arc::new(agent), messages, trace, saying, resent };
         match chat.within(MODEL, self.node.ports.models.complete(prompt)).await {
-            Ok(said) => Ok(model::edits(&said.replies.join("\n"), &known)),
+            Ok(said) => Ok((model::edits(&said.replies.join("\n"), &known), said.usage)),
             Err(failure) => Err(Stopped::Refused(format!("the model failed: {}", failure.code).into())),
         }
     }

@@ -170,7 +170,9 @@ fn golden_calls_and_errands() {
     golden.value("errand-withdraw", &withdraw(None));
     golden.value("errand-withdraw-traced", &withdraw(trace));
     let usage = Usage { input_tokens: 1, output_tokens: 300, millicredits: 70_000, model: text("m") };
-    golden.value("usage-entry", &usage::Entry { agent: text("echo"), usage, last: true });
+    let entry = |last, calls| usage::Entry { agent: text("echo"), usage: usage.clone(), last, calls };
+    golden.value("usage-entry", &entry(true, None));
+    golden.value("usage-entry-of-several-calls", &entry(false, Some(3)));
     let remote = Provider::OpenAi { base_url: text("https://api.example.com/v1"), api_key: None };
     let (concurrency, input_price, output_price) = (Some(4), Some(500), Some(1_500));
     let agent = Agent::new("bot", "Bot", remote, AT);

@@ -1,11 +1,12 @@
 //! Memories are drawn from what was said, once, whatever fails and whoever ends meanwhile; and found again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actors::agent::{Completion, Models, NoModels, Prompt, Said};
+use actors::clock::Clock as _;
 use actors::conversation::remember::Remembering;
 use actors::conversation::{Command, Conversation, Details, Event, Failure, Opening, Origin, Post, Usage};
 use actors::directory::Circumstances;
@@ -21,6 +22,7 @@ use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
 use actors::trace::Traces;
 use actors::trace::kept::Kept;
+use actors::usage::{Day, Sum};
 use futures_util::future::BoxFuture;
 use tokio::time::sleep;
 
@@ -212,6 +214,19 @@ async fn waiting_for_a_slow_model_is_no_failure() {
     assert_eq!(remembering.attempts, 0, "however often somebody has looked after it");
     sleep(Duration::from_secs(30)).await;
     assert_eq!(texts_of(&node).await, ["Is called Ana"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_model_used_to_draw_memories_is_in_the_usage_of_its_agent_and_of_no_turn() {
+    let clock = TokioClock::start();
+    let node = on(MemoryStore::default(), &clock, Ports::from(Arc::new(Slow)));
+    make_agent(&node, remote()).await;
+    node.conversation(entity(1), said(entity(1), "bot", &["My name is Ana", "I live in Porto"]), NONE).await.unwrap();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(texts_of(&node).await, ["Is called Ana"]);
+    let used = node.used(WORKSPACE, Day::of(clock.now())).await.unwrap();
+    let of_one_call = Sum { turns: 0, calls: 1, input_tokens: 1, output_tokens: 1, millicredits: 1 };
+    assert_eq!(*used, BTreeMap::from([("bot".to_owned(), of_one_call)]));
 }
 
 #[tokio::test(start_paused = true)]
