@@ -127,7 +127,7 @@ pub(super) async fn list(
         Ok(state.filter(|state| state.id == id && begins(state)).map(|state| (state, 0)))
     };
     let view = if named.is_some() { CONTACTS_BY_NAME } else { CONTACTS };
-    let listing = Listing { workspace: caller.address, view, prefix: &prefix };
+    let listing = Listing { workspace: caller.address, view, prefix: &prefix, placed_early: false };
     let page = listing.page(&app, &request, load).await?;
     Ok(Page { data: page.data.iter().map(contact_view).collect(), next: page.next }.into_response(&list, &context.uri))
 }
@@ -144,7 +144,8 @@ pub(super) async fn conversations_of(
     let request = PageRequest::from_query(&query, &list)?;
     let contact = find(&app, &caller, &id).await?;
     let prefix = contact.id.to_bytes();
-    let listing = Listing { workspace: caller.address, view: CONTACT_CONVERSATIONS, prefix: &prefix };
+    let listing =
+        Listing { workspace: caller.address, view: CONTACT_CONVERSATIONS, prefix: &prefix, placed_early: true };
     let page = conversations::page(&app, listing, &request, &conversations::Filter::default()).await?;
     let data = page.data.iter().map(|(state, details)| conversations::view(state, details)).collect();
     Ok(Page { data, next: page.next }.into_response(&list, &context.uri))

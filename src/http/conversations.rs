@@ -323,7 +323,7 @@ pub(super) async fn list(
         Some(Some(contact)) => (CONTACT_CONVERSATIONS, contact.to_bytes().to_vec()),
         Some(None) => return Ok(Page::<()>::empty().into_response(&list, &context.uri)),
     };
-    let listing = Listing { workspace: caller.address, view, prefix: &prefix };
+    let listing = Listing { workspace: caller.address, view, prefix: &prefix, placed_early: true };
     let page = page(&app, listing, &request, &filter).await?;
     let data = page.data.iter().map(|(state, details)| self::view(state, details)).collect();
     Ok(Page { data, next: page.next }.into_response(&list, &context.uri))

@@ -1,8 +1,12 @@
 //! Pages of what stands in the lists of a workspace: contacts, conversations, reviews.
 
+use std::time::Duration;
+
+use actors::clock::Millis;
 use actors::id::Address;
 use actors::store::{KeyRange, Order, Scan, View};
 use bytes::Bytes;
+use tokio::time::sleep;
 
 use super::paging::{PAGE_BYTES, Page, PageRequest};
 use super::problem::Problem;
@@ -12,6 +16,9 @@ use crate::app::App;
 /// Entries looked at for one page. A filter that matches little gives a short page with a cursor behind it instead of
 /// a request without bound.
 const SCANNED_MAX: usize = 2_000;
+/// Milliseconds after which what has got its place early stands in its list, however many are made at once. Where that
+/// takes longer, the store is in trouble.
+const STORED_MILLIS: u64 = 100;
 
 /// A list, or the part of it that stands behind a prefix.
 pub(super) struct Listing<'a> {
@@ -19,10 +26,16 @@ pub(super) struct Listing<'a> {
     pub(super) view: View,
     /// Empty for the whole list.
     pub(super) prefix: &'a [u8],
+    /// What stands in it gets its place, a time that follows the prefix, some steps before it is stored, and not with
+    /// the decision that is stored next.
+    pub(super) placed_early: bool,
 }
 
 impl Listing<'_> {
-    /// One page. `load` gets an entry's key without the prefix and says what it stands for, and about how many bytes
+    /// One page. From the oldest on, a page that others follow is read once more where its end is so new that something
+    /// before it may not be stored yet: nobody comes back to what stands before a cursor.
+    ///
+    /// `load` gets an entry's key without the prefix and says what it stands for, and about how many bytes
     /// that has in the answer; `None`: not wanted, or not there any more.
     ///
     /// # Errors
@@ -33,6 +46,23 @@ impl Listing<'_> {
         request: &PageRequest,
         load: impl Fn(Bytes) -> F,
     ) -> Result<Page<T>, Problem>
+    where
+        F: Future<Output = Result<Option<(T, usize)>, Problem>>,
+    {
+        let page = self.read(app, request, &load).await?;
+        let at = page.next.as_deref().filter(|_| self.placed_early && request.order == Order::Asc);
+        let at = at.and_then(|at| at.get(self.prefix.len()..)?.first_chunk().copied()).map(Millis::from_bytes);
+        // The time of a place may be a little ahead of the clock.
+        match at.map_or(0, |at| at.plus(STORED_MILLIS).since(app.node().now()).min(2 * STORED_MILLIS)) {
+            0 => Ok(page),
+            left => {
+                sleep(Duration::from_millis(left)).await;
+                self.read(app, request, &load).await
+            }
+        }
+    }
+
+    async fn read<T, F>(&self, app: &App, request: &PageRequest, load: impl Fn(Bytes) -> F) -> Result<Page<T>, Problem>
     where
         F: Future<Output = Result<Option<(T, usize)>, Problem>>,
     {

@@ -162,7 +162,9 @@ pub(super) async fn list(
             Err(problem) => Err(problem),
         }
     };
-    let page = Listing { workspace: caller.address, view, prefix: b"" }.page(&app, &request, load).await?;
+    let page = Listing { workspace: caller.address, view, prefix: b"", placed_early: false }
+        .page(&app, &request, load)
+        .await?;
     let data = page.data.iter().map(Asked::view).collect();
     Ok(Page { data, next: page.next }.into_response(&list, &context.uri))
 }

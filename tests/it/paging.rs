@@ -1,7 +1,9 @@
 //! Lists in pages, for every list of messages, conversations and contacts.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
+use actors::store::faulty::{FaultyStore, Rates};
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, ids};
@@ -226,6 +228,30 @@ async fn conversations_are_in_their_order_however_they_began() {
         made.push(id);
     }
     assert_eq!(app.ids("/api/v1/conversations?limit=200").await, made);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_follows_a_list_misses_nothing_that_was_begun_before_what_it_has_seen_and_is_stored_after_it() {
+    let slow = |store| FaultyStore::new(store, 0, Rates::default()).slow(Duration::from_millis(40));
+    let app = TestApp::with_memory(slow).await;
+    let body = json!({"type": "TEXT", "contactIdentifier": "c", "content": {"text": {"body": "x"}}});
+    // A contact is stored before its conversation, which has its place by then.
+    let first = async { app.post("/api/v1/channels/demo-api/messages").json(body).await.expect(200) };
+    let new = async || {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        app.post("/api/v1/conversations").json(json!({})).await.expect(201)
+    };
+    let page = async {
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        app.get("/api/v1/conversations?limit=1").await.expect(200)
+    };
+    let (first, second, third, page) = tokio::join!(first, new(), new(), page);
+    assert_eq!(page["data"][0]["id"], first["conversationId"]);
+    let rest =
+        app.get(format!("/api/v1/conversations?cursor={}", page["nextCursor"].as_str().unwrap())).await.expect(200);
+    let rest: Vec<_> = rest["data"].as_array().unwrap().iter().map(|conversation| &conversation["id"]).collect();
+    assert_eq!(rest.len(), 2);
+    assert!(rest.contains(&&second["id"]) && rest.contains(&&third["id"]));
 }
 
 #[tokio::test]
