@@ -267,10 +267,14 @@ async fn send<M: Sends>(
     let telling = Telling::begin(node, &parcel, &subject, receiver, known.attempt);
     let trace = Some(telling.context);
     let (attempt, verdict) = attempt(node, parcel, telling).await;
-    let verdict = match verdict {
-        Verdict::Refused { .. } | Verdict::Gone if has_left(from, lane, &subject, &url).await => Verdict::Moved,
-        verdict => verdict,
+    // What somebody wants sent again goes to an endpoint whatever that subscribes to, and waits for its time. What was
+    // only wanted sooner does not wait, and tells as much of the endpoint.
+    let has_left = match verdict {
+        Verdict::Arrived | Verdict::Moved => false,
+        Verdict::Refused { .. } => has_left(from, receiver, &subject, &url, lane.again.is_some()).await,
+        Verdict::Gone => has_left(from, receiver, &subject, &url, wanted).await,
     };
+    let verdict = if has_left { Verdict::Moved } else { verdict };
     let health = health(receiver, verdict, &attempt);
     let told = async {
         let turned = tell(from, receiver, (verdict, health), pass, (&url, attempt.at)).await;

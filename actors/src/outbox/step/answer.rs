@@ -3,7 +3,7 @@
 use super::{From, Verdict};
 use crate::clock::Millis;
 use crate::outbox::gate::{Health, Pass, Turned};
-use crate::outbox::lane::{Attempt, Lane, Receiver};
+use crate::outbox::lane::{Attempt, Receiver};
 use crate::outbox::port::{BROKEN_ANSWER, Receipt, TIMEOUT};
 use crate::outbox::receivers::{Subject, is_still_due, is_unsubscribed, off, url_of};
 use crate::outbox::share::SendPermit;
@@ -19,14 +19,14 @@ pub(super) fn judge(receipt: &Receipt) -> Verdict {
 }
 
 /// Whether a receiver does not want an event any more at the URL where it was tried: it has another one or, as an
-/// endpoint, was deleted, disabled or given another subscription. Where nobody knows, it does.
-pub(super) async fn has_left(from: &From, lane: Lane, subject: &Subject, tried: &str) -> bool {
+/// endpoint, was deleted, disabled or, where the event is not `wanted` all the same, given another subscription. Where
+/// nobody knows, it does.
+pub(super) async fn has_left(from: &From, receiver: Receiver, subject: &Subject, tried: &str, wanted: bool) -> bool {
     let Ok(settings) = settings::read(&from.node, from.entity, &from.scope).await else { return false };
-    let (receiver, configured) = (lane.receiver, settings.configured());
+    let configured = settings.configured();
     let is_off = || receiver.endpoint().is_some() && off(receiver, &configured).is_some();
     let is_meant = || is_still_due(receiver, subject, &configured) && !is_unsubscribed(receiver, subject, &configured);
-    // What somebody wants sent again goes to an endpoint whatever that subscribes to, and waits for its time.
-    let is_unwanted = is_off() || lane.again.is_none() && !is_meant();
+    let is_unwanted = is_off() || !wanted && !is_meant();
     is_unwanted || url_of(receiver, &configured, None).is_some_and(|url| url != tried)
 }
 

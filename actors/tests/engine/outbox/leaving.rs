@@ -1,6 +1,7 @@
 //! Receivers that leave while something waits for them: it stays to be seen, and can be sent again.
 
 use actors::channel::conversation_of;
+use actors::clock::Clock;
 use actors::conversation::Command;
 use actors::conversation::amend::{Amendment, Receipt as Came};
 use actors::directory::Circumstances;
@@ -12,7 +13,8 @@ use actors::outbox::state::parse_ended_key;
 use actors::registry::{self, RowChange};
 use actors::store::Store;
 use actors::store::memory::MemoryStore;
-use actors::tables::CHANNELS;
+use actors::tables::{CHANNELS, WEBHOOK_ENDPOINTS};
+use actors::webhook::{DisabledReason, WebhookEndpoint};
 use tokio::time::sleep;
 
 use super::fixture::{Fixture, Mood, ONE};
@@ -212,5 +214,24 @@ async fn what_is_sent_again_and_does_not_arrive_has_failed_whatever_it_was_befor
     sleep(secs(10)).await;
     let ended = fixture.ended().await;
     assert_eq!((ended[0].status, errors(&ended[0])), (Status::Failed, vec![None, None, Some("channel_deleted")]));
+    fixture.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_is_gone_says_so_to_what_somebody_asks_for_too_whatever_it_subscribes_to() {
+    let fixture = Fixture::on(MemoryStore::default());
+    let endpoint = fixture.endpoint(1, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::AskForTime(3_600_000));
+    fixture.say(1, "a").await;
+    sleep(secs(1)).await;
+    let narrowed = WebhookEndpoint { events: vec!["review.*".to_owned()], ..endpoint.clone() };
+    fixture.store_endpoint(&narrowed.changed(&endpoint, fixture.clock.now())).await;
+    sleep(secs(1)).await;
+    fixture.sink.mood(ONE, Mood::Answer(410));
+    again(&fixture, &fixture.pending().await[0]).await;
+    let (registry, id) = (EntityKey::workspace(WORKSPACE), endpoint.id.to_string());
+    let row = fixture.node.configured::<WebhookEndpoint>(registry, WEBHOOK_ENDPOINTS, id.as_bytes());
+    assert_eq!(row.await.unwrap().unwrap().disabled, Some(DisabledReason::Gone));
+    assert_eq!(fixture.sink.at(ONE).len(), 2);
     fixture.assert_settled().await;
 }
