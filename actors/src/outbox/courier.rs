@@ -25,6 +25,7 @@ use super::run::Run;
 use super::state::{LOOK_AFTER_MILLIS, LaneChange, Settlement};
 use super::step::{ATTEMPT, Stepped, hooks_of, step};
 use super::{Bell, settings};
+use crate::clock::Millis;
 use crate::id::EntityKey;
 use crate::limits;
 use crate::node::Node;
@@ -70,6 +71,8 @@ pub(super) struct Courier<M: Sends> {
     /// The same when the last note was made.
     noted: u64,
     runs: HashMap<Lane, Run>,
+    /// Lanes that shall not wait for their time, and that found no room so far or could not be read.
+    hastened: HashSet<Lane>,
     steps: FuturesUnordered<BoxFuture<'static, Made>>,
     ended: Ended,
     /// When the first thing was done that is not noted.
@@ -142,6 +145,7 @@ async fn deliver<M: Sends>(
         looked,
         noted: looked,
         runs: HashMap::new(),
+        hastened: HashSet::new(),
         steps: FuturesUnordered::new(),
         ended: Ended::default(),
         undone: None,
@@ -168,14 +172,14 @@ impl<M: Sends> Courier<M> {
                 self.start();
             }
             if self.steps.is_empty() && self.undone.is_none() {
-                if let Some((error, _)) = self.trouble.take() {
-                    return Err(error);
+                let is_hastened = !stopping && !self.hastened.is_empty();
+                // The time of what shall not wait for it may be hours away: nobody else would come back to that soon.
+                match self.trouble.take_if(|_| !is_hastened) {
+                    Some((error, _)) => return Err(error),
+                    None if self.trouble.is_some() => {}
+                    None if is_hastened || !stopping && self.has_news() => continue,
+                    None => return if self.check { self.note().await } else { Ok(()) },
                 }
-                let more = !stopping && (self.bell.is_rung() || self.looked <= self.bell.upto());
-                if !more {
-                    return if self.check { self.note().await } else { Ok(()) };
-                }
-                continue;
             }
             let noted_at = self.undone.map(|undone| match self.steps.is_empty() {
                 true => (Instant::now() + GATHER).min(undone + NOTED_WITHIN),
@@ -198,13 +202,23 @@ impl<M: Sends> Courier<M> {
     async fn look_about(&mut self) {
         let rung = self.bell.take();
         self.check |= rung.check;
+        // One that finds no room here either goes on at its own time.
+        let room = limits::COURIER_LANES.saturating_sub(self.hastened.len());
+        self.hastened.extend(rung.hasten.into_iter().take(room));
         let was_in_trouble = self.trouble.take().is_some();
-        if rung.is_rung || was_in_trouble || (self.looked <= self.bell.upto() && self.has_room()) {
-            let due = self.take_due(&rung.hasten).await;
+        let has_found_room = !self.hastened.is_empty() && self.runs.len() < COME_BACK;
+        let is_behind = self.looked <= self.bell.upto() && self.has_room();
+        if rung.is_rung || was_in_trouble || has_found_room || is_behind {
+            let due = self.take_due().await;
             let looked = self.look().await;
             let again = Instant::now() + LOOK_AGAIN;
             self.trouble = due.and(looked).err().map(|error| (error, again));
         }
+    }
+
+    /// Whether something is to be looked at that was not.
+    fn has_news(&self) -> bool {
+        self.bell.is_rung() || self.looked <= self.bell.upto()
     }
 
     /// Whether more events may be looked at before some of those that were have been sent.
@@ -212,8 +226,8 @@ impl<M: Sends> Courier<M> {
         self.runs.len() < limits::COURIER_LANES
     }
 
-    /// Takes up the lanes whose time has come, and those that somebody asks for: all that can be read.
-    async fn take_due(&mut self, hasten: &[Lane]) -> Result<(), StoreError> {
+    /// Takes up the lanes whose time has come, and those that shall not wait for it: all that can be read.
+    async fn take_due(&mut self) -> Result<(), StoreError> {
         let now = self.node.clock.now();
         let before = Some(now.plus(1).0.to_be_bytes().to_vec().into());
         let range = KeyRange { after: None, before };
@@ -221,47 +235,56 @@ impl<M: Sends> Courier<M> {
             self.node.store.rows(self.entity, LANE_TIMES, Scan::new(range, Order::Asc, limits::COURIER_LANES)).await?;
         let due = rows.iter().filter_map(|row| Lane::parse_time_key(&row.key)).map(|(_, lane)| lane);
         let mut all = Ok(());
-        for lane in due.chain(hasten.iter().copied()).collect::<HashSet<_>>() {
-            let (known, hastened) = (self.runs.get(&lane), hasten.contains(&lane));
-            let (is_known, is_moving) = (known.is_some(), known.is_some_and(Run::is_moving));
-            let stored = match self.node.stored::<Waiting>(self.entity, LANES, lane.key()).await {
-                Ok(Some(stored)) => stored,
-                Ok(None) => continue,
+        for lane in due.chain(self.hastened.iter().copied()).collect::<HashSet<_>>() {
+            let is_done = match self.take_one(lane, self.hastened.contains(&lane), now).await {
+                Ok(is_done) => is_done,
                 Err(error) => {
+                    let is_damaged = !error.passes();
                     all = Err(error);
-                    continue;
+                    is_damaged
                 }
             };
-            let most = if stored.asked_for { ASKED_FOR } else { COME_BACK };
-            if !is_known && self.runs.len() >= most {
-                continue;
-            }
-            // One that is under way is not disturbed, unless somebody asks for it, and one that wants to be left alone
-            // is not hastened.
-            if let Some(run) = self.runs.get_mut(&lane).filter(|_| is_moving) {
-                run.speed_up(stored);
-                continue;
-            }
-            // What is known here may be newer than what is noted.
-            let asked_by = self.runs.get(&lane).map_or(stored.asked_by, |run| run.asked_by);
-            let released = hastened && is_another(&self.node, self.entity, &self.scope, lane, asked_by).await;
-            match self.runs.get_mut(&lane) {
-                Some(run) => {
-                    if released {
-                        run.release();
-                    }
-                    run.go_on(stored, hastened, now);
-                }
-                None => {
-                    let mut run = Run::of(lane, stored);
-                    if released {
-                        run.release();
-                    }
-                    self.runs.extend(Some(run).filter(|run| run.may_go(now)).map(|run| (lane, run)));
-                }
+            if is_done {
+                self.hastened.remove(&lane);
             }
         }
         all
+    }
+
+    /// Takes up one of those, where it still waits. `false`: there is no room for it.
+    async fn take_one(&mut self, lane: Lane, hastened: bool, now: Millis) -> Result<bool, StoreError> {
+        let known = self.runs.get(&lane);
+        let (is_known, is_moving) = (known.is_some(), known.is_some_and(Run::is_moving));
+        let Some(stored) = self.node.stored::<Waiting>(self.entity, LANES, lane.key()).await? else { return Ok(true) };
+        let most = if stored.asked_for { ASKED_FOR } else { COME_BACK };
+        if !is_known && self.runs.len() >= most {
+            return Ok(false);
+        }
+        // One that is under way is not disturbed, unless somebody asks for it, and one that wants to be left alone is
+        // not hastened.
+        if let Some(run) = self.runs.get_mut(&lane).filter(|_| is_moving) {
+            run.speed_up(stored);
+            return Ok(true);
+        }
+        // What is known here may be newer than what is noted.
+        let asked_by = self.runs.get(&lane).map_or(stored.asked_by, |run| run.asked_by);
+        let released = hastened && is_another(&self.node, self.entity, &self.scope, lane, asked_by).await;
+        match self.runs.get_mut(&lane) {
+            Some(run) => {
+                if released {
+                    run.release();
+                }
+                run.go_on(stored, hastened, now);
+            }
+            None => {
+                let mut run = Run::of(lane, stored);
+                if released {
+                    run.release();
+                }
+                self.runs.extend(Some(run).filter(|run| run.may_go(now)).map(|run| (lane, run)));
+            }
+        }
+        Ok(true)
     }
 
     /// Looks at events that were not looked at, and puts them on the lanes of their receivers.

@@ -237,6 +237,7 @@ struct Gated {
     damaged: Option<(Option<EntityKey>, u64)>,
     unlisted: Option<EntityKey>,
     lost_lists: usize,
+    lost_rows: Option<(Table, usize)>,
 }
 
 /// Reads that hang until they are let go.
@@ -273,6 +274,7 @@ impl Gate {
             damaged: None,
             unlisted: None,
             lost_lists: 0,
+            lost_rows: None,
         };
         Self { inner: MemoryStore::default(), gated: Arc::new(Mutex::new(gated)), hanging: Arc::default() }
     }
@@ -312,6 +314,11 @@ impl Gate {
     /// The next so many reads of workspaces' lists fail.
     pub(crate) fn lose_lists(&self, reads: usize) {
         self.gated.lock().unwrap().lost_lists = reads;
+    }
+
+    /// The next so many reads of single rows of this table fail.
+    pub(crate) fn lose_rows(&self, table: Table, reads: usize) {
+        self.gated.lock().unwrap().lost_rows = Some((table, reads));
     }
 
     /// From now on reads of the due index hang, or go on.
@@ -396,6 +403,12 @@ impl Store for Gate {
     }
 
     fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
+        let mut gated = self.gated.lock().unwrap();
+        if let Some((_, left)) = gated.lost_rows.as_mut().filter(|(lost, left)| *lost == table && *left > 0) {
+            *left -= 1;
+            return Box::pin(async { Err(StoreError::Unavailable("told to be".into())) });
+        }
+        drop(gated);
         self.read().row(entity, table, key)
     }
 

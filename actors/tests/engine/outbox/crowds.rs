@@ -13,6 +13,7 @@ use actors::outbox::state::parse_ended_key;
 use actors::random::Random;
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
+use actors::tables::LANES;
 use actors::webhook::WebhookEndpoint;
 use futures_util::StreamExt;
 use tokio::sync::Semaphore;
@@ -236,5 +237,44 @@ async fn what_waits_for_an_endpoint_that_has_another_url_goes_on_once_the_list_o
     assert_eq!(fixture.sink.taken(TWO), [], "the fifth pause is not over");
     sleep(secs(32)).await;
     assert_eq!(fixture.sink.taken(TWO), [1, 2]);
+    fixture.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_an_endpoint_that_has_another_url_goes_on_once_it_can_be_read() {
+    let gate = Gate::new();
+    let fixture = Fixture::on(gate.clone());
+    let endpoint = fixture.endpoint(1, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::AskForTime(8 * 3_600_000));
+    fixture.say(1, "a").await;
+    sleep(secs(60)).await;
+    gate.lose_rows(LANES, 3);
+    fixture.store_endpoint(&WebhookEndpoint { url: TWO.to_owned(), ..endpoint }).await;
+    sleep(secs(5)).await;
+    assert_eq!(fixture.sink.taken(TWO), [], "it is looked for every two seconds");
+    sleep(secs(2)).await;
+    assert_eq!(fixture.sink.taken(TWO), [1, 2]);
+    fixture.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_an_endpoint_that_has_another_url_goes_on_once_its_log_has_room() {
+    const NEW: &str = "https://new.example/";
+    let fixture = Fixture::on(MemoryStore::default());
+    let endpoint = fixture.endpoint(1, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::AskForTime(8 * 3_600_000));
+    fixture.say(1, "a").await;
+    sleep(secs(60)).await;
+    for n in 2..60 {
+        let others = fixture.endpoint(n, |_| {}).await;
+        fixture.sink.mood(&others.url, Mood::Slow(5_000));
+    }
+    fixture.say(1, "b").await;
+    sleep(secs(2)).await;
+    fixture.store_endpoint(&WebhookEndpoint { url: NEW.to_owned(), ..endpoint }).await;
+    sleep(secs(1)).await;
+    assert_eq!(fixture.sink.taken(NEW), []);
+    sleep(secs(60)).await;
+    assert_eq!(fixture.sink.taken(NEW), [1, 2, 3]);
     fixture.assert_settled().await;
 }
