@@ -337,8 +337,8 @@ impl<M: Sends> Courier<M> {
     /// Has a lane in memory. One that waits for its time goes on waiting.
     async fn take_up(&mut self, lane: Lane) -> Result<(), StoreError> {
         if !self.runs.contains_key(&lane) {
-            let stored = self.node.stored(self.entity, LANES, lane.key()).await?;
-            self.runs.insert(lane, stored.map_or_else(Run::default, |stored| Run::waiting(lane, stored)));
+            let run = waiting(&self.node, self.entity, lane).await?;
+            self.runs.insert(lane, run);
         }
         Ok(())
     }
@@ -420,6 +420,12 @@ impl<M: Sends> Courier<M> {
             }
         }
     }
+}
+
+/// A lane as it is stored, which waits for its time.
+async fn waiting(node: &Node, entity: EntityKey, lane: Lane) -> Result<Run, StoreError> {
+    let stored = node.stored(entity, LANES, lane.key()).await?;
+    Ok(stored.map_or_else(Run::default, |stored| Run::waiting(lane, stored)))
 }
 
 /// Whether a receiver has another URL now than the one that asked for time.

@@ -136,11 +136,17 @@ impl Lane {
     pub fn key(self) -> Bytes {
         let mut out = Vec::with_capacity(26);
         if let Some(seq) = self.again {
-            out.push(5);
-            out.extend_from_slice(&seq.to_be_bytes());
+            out.extend_from_slice(&Self::beside(seq));
         }
         self.receiver.put(&mut out);
         out.into()
+    }
+
+    /// What the keys of all lanes begin with on which this event is sent again.
+    pub(crate) fn beside(seq: u64) -> [u8; 9] {
+        let mut out = [5; 9];
+        out[1..].copy_from_slice(&seq.to_be_bytes());
+        out
     }
 
     /// The inverse of [`Lane::key`].

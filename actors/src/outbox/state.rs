@@ -65,7 +65,7 @@ impl DeliveryKey {
         seq.to_be_bytes()
     }
 
-    fn parse(key: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(key: &[u8]) -> Option<Self> {
         let (seq, tag) = key.split_at_checked(8)?;
         Some(Self { seq: u64::from_be_bytes(seq.try_into().ok()?), tag: tag.try_into().ok()? })
     }

@@ -5,20 +5,22 @@
 //! it, or has a delivery of it that ended, or else had it on the lane of another. What is handed over is noted before
 //! the lane that it came from, and handing it over once more changes nothing.
 
-use super::Courier;
+use std::collections::{HashMap, HashSet};
+
+use super::{Courier, waiting};
 use crate::clock::Millis;
 use crate::codec;
 use crate::id::EntityKey;
 use crate::node::Node;
-use crate::outbox::lane::{Delivery, Lane, Waiting};
+use crate::outbox::lane::{Delivery, Lane, TAG_BYTES};
 use crate::outbox::port::Sends;
 use crate::outbox::run::Place;
 use crate::outbox::state::DeliveryKey;
 use crate::outbox::step::{Left, Step, Stepped};
-use crate::store::{KeyRange, Pages, StoreError};
+use crate::store::{KeyRange, Pages, Row, StoreError};
 use crate::tables::{DELIVERIES, LANES};
 
-/// Deliveries of an event read at once.
+/// Deliveries of an event, or lanes on which it waits, read at once.
 const PAGE: usize = 64;
 /// After which is tried again to hand over what could not be just now.
 const AGAIN_MILLIS: u64 = 1_000;
@@ -36,50 +38,89 @@ impl<M: Sends> Courier<M> {
     ///
     /// `StoreError` where the store cannot be read, or holds what cannot be. Then too it is to be done again.
     async fn hand_over(&mut self, left: Vec<Left>) -> Result<bool, StoreError> {
-        for event in left {
-            let had = |delivery: &Delivery| delivery.receiver == event.receiver || delivery.was_tried_at(&event.url);
-            if self.ended.of(event.seq).any(had) || had_before(&self.node, self.entity, event.seq, had).await? {
-                continue;
+        let (mut at_rest, mut has_begun) = (HashMap::new(), false);
+        for of_event in left.chunk_by(|one, next| one.seq == next.seq) {
+            // Each may have many receivers. The first goes in any case, so that this comes to an end.
+            if has_begun && !self.has_room() {
+                return Ok(false);
             }
-            let [lane, beside] = [None, Some(event.seq)].map(|again| Lane { receiver: event.receiver, again });
-            if self.runs.contains_key(&beside) || is_stored(&self.node, self.entity, beside).await? {
-                continue;
+            let Some(seq) = of_event.first().map(|event| event.seq) else { continue };
+            let known = Known::read(&self.node, self.entity, seq).await?;
+            for event in of_event {
+                let beside = Lane { receiver: event.receiver, again: Some(seq) };
+                let had =
+                    |delivery: &Delivery| delivery.receiver == event.receiver || delivery.was_tried_at(&event.url);
+                if self.ended.of(seq).any(had) || self.runs.contains_key(&beside) || known.is_had(event, beside) {
+                    continue;
+                }
+                let usual = Lane::to(event.receiver);
+                if !self.runs.contains_key(&usual) && !at_rest.contains_key(&usual) {
+                    at_rest.insert(usual, waiting(&self.node, self.entity, usual).await?);
+                }
+                let run = self.runs.get(&usual).or(at_rest.get(&usual));
+                let lane = match run.map_or(Place::Behind, |run| run.place_of(seq)) {
+                    Place::Has => continue,
+                    Place::Searched => return Ok(false),
+                    // Its own lane has come further. It goes beside that, and what waits there does not wait for it.
+                    Place::Before => beside,
+                    Place::Within | Place::Behind => usual,
+                };
+                let run = || at_rest.remove(&lane).unwrap_or_default();
+                self.runs.entry(lane).or_insert_with(run).insert(seq, event.at);
+                has_begun = true;
             }
-            self.take_up(lane).await?;
-            let place = self.runs.get(&lane).map_or(Place::Behind, |run| run.place_of(event.seq));
-            let lane = match place {
-                Place::Has => continue,
-                Place::Searched => return Ok(false),
-                // Its own lane has come further. It goes beside that, and what waits there does not wait for it.
-                Place::Before if !self.has_room() => return Ok(false),
-                Place::Before => beside,
-                Place::Within | Place::Behind => lane,
-            };
-            self.runs.entry(lane).or_default().insert(event.seq, event.at);
         }
         Ok(true)
     }
 }
 
-/// Whether a delivery of an event that is noted is one that counts.
-async fn had_before(
-    node: &Node,
-    entity: EntityKey,
-    seq: u64,
-    had: impl Fn(&Delivery) -> bool,
-) -> Result<bool, StoreError> {
-    let range = KeyRange::under(&DeliveryKey::of_event(seq));
-    let mut pages = Pages::of_rows(node.store.as_ref(), entity, DELIVERIES, range, PAGE);
-    while let Some(rows) = pages.next().await? {
-        for row in rows {
-            if had(&codec::decode(&row.value)?) {
-                return Ok(true);
-            }
-        }
-    }
-    Ok(false)
+/// What is noted of an event that may be handed over.
+struct Known {
+    /// Its deliveries that have ended, by receiver; `None`: that one cannot be read.
+    ended: Vec<([u8; TAG_BYTES], Option<Delivery>)>,
+    /// The lanes on which it waits beside others.
+    beside: HashSet<Lane>,
 }
 
-async fn is_stored(node: &Node, entity: EntityKey, lane: Lane) -> Result<bool, StoreError> {
-    Ok(node.stored::<Waiting>(entity, LANES, lane.key()).await?.is_some())
+impl Known {
+    async fn read(node: &Node, entity: EntityKey, seq: u64) -> Result<Self, StoreError> {
+        let (mut ended, mut beside) = (Vec::new(), HashSet::new());
+        let range = KeyRange::under(&DeliveryKey::of_event(seq));
+        let mut pages = Pages::of_rows(node.store.as_ref(), entity, DELIVERIES, range, PAGE);
+        while let Some(rows) = pages.next().await? {
+            let of_row = |row: &Row| Some((DeliveryKey::parse(&row.key)?.tag, codec::decode(&row.value).ok()));
+            ended.extend(rows.iter().filter_map(of_row));
+        }
+        let range = KeyRange::under(&Lane::beside(seq));
+        let mut pages = Pages::of_rows(node.store.as_ref(), entity, LANES, range, PAGE);
+        while let Some(rows) = pages.next().await? {
+            beside.extend(rows.iter().filter_map(|row| Lane::parse(&row.key)));
+        }
+        Ok(Self { ended, beside })
+    }
+
+    /// Whether it waits for its receiver beside others, or has ended there or at its URL.
+    fn is_had(&self, event: &Left, beside: Lane) -> bool {
+        let tag = event.receiver.tag();
+        let is_it = |(of, delivery): &([u8; TAG_BYTES], Option<Delivery>)| {
+            *of == tag || delivery.as_ref().is_some_and(|delivery| delivery.was_tried_at(&event.url))
+        };
+        self.beside.contains(&beside) || self.ended.iter().any(is_it)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::lane::Receiver;
+
+    #[test]
+    fn a_delivery_that_cannot_be_read_is_one_of_its_receiver_and_keeps_none_from_others() {
+        let left = |receiver| Left { receiver, url: "https://example.com/".to_owned(), seq: 7, at: Millis(0) };
+        let known = Known { ended: vec![(Receiver::Channel.tag(), None)], beside: HashSet::new() };
+        for (receiver, is_had) in [(Receiver::Channel, true), (Receiver::Message(7), false)] {
+            let beside = Lane { receiver, again: Some(7) };
+            assert_eq!(known.is_had(&left(receiver), beside), is_had, "{receiver:?}");
+        }
+    }
 }

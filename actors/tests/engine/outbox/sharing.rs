@@ -1,10 +1,13 @@
 //! Receivers with one URL: it gets an event once, and what becomes of one of them takes nothing from the others.
 
+use std::time::Duration;
+
 use actors::channel::conversation_of;
 use actors::clock::Clock;
 use actors::conversation::Command;
 use actors::directory::Circumstances;
 use actors::id::EntityKey;
+use actors::limits;
 use actors::message::{Callback, Content, Review};
 use actors::outbox::pending::{DeliveryState, Status};
 use actors::outbox::state::parse_ended_key;
@@ -12,7 +15,7 @@ use actors::outbox::{Receiver, Sending};
 use actors::registry::{self, RowChange};
 use actors::store::Store;
 use actors::store::memory::MemoryStore;
-use actors::tables::WEBHOOK_ENDPOINTS;
+use actors::tables::{LANES, WEBHOOK_ENDPOINTS};
 use actors::webhook::{DisabledReason, WebhookEndpoint};
 use tokio::time::sleep;
 
@@ -254,4 +257,29 @@ async fn what_somebody_wants_sent_again_to_an_endpoint_that_wants_it_no_more_is_
         assert_eq!(fixture.sink.taken(ONE), [1, 2, 1], "{fate:?}");
         fixture.assert_settled().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_messages_waited_at_a_url_few_of_them_at_once_are_handed_over_and_each_arrives_once() {
+    let gate = Gate::new();
+    let fixture = Fixture::on(gate.clone());
+    fixture.channel("demo", None).await;
+    let endpoint = fixture.endpoint(1, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Answer(500));
+    for _ in 0..300 {
+        fixture.post_to("demo", Content { webhook_url: Some(ONE.to_owned()), ..content("a") }).await;
+    }
+    meet(&fixture, &endpoint, Fate::Deleted).await;
+    fixture.sink.mood(ONE, Mood::Slow(100));
+    let mut most = 0;
+    for _ in 0..12_000 {
+        sleep(Duration::from_millis(10)).await;
+        most = most.max(gate.last().0.rows.iter().filter(|row| row.table == LANES).count());
+    }
+    // With the endpoint's own, and one that is handed over in any case.
+    assert!(most <= limits::COURIER_LANES + 2, "{most} lanes in one note");
+    let mut taken = fixture.sink.taken(ONE);
+    taken.sort_unstable();
+    assert_eq!(taken, (2..=301).collect::<Vec<_>>(), "each once");
+    fixture.assert_settled().await;
 }
