@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::lane::{Attempt, Delivery, End, Lane, Receiver, Waiting};
 use super::port::Sends;
 use super::receivers::{Hooks, Subject, Unsendable, off, receivers, url_of};
@@ -15,6 +17,7 @@ use crate::conversation::Conversation;
 use crate::id::{Address, DeliveryId, EntityKey, EventId, Kind};
 use crate::machine::Record;
 use crate::node::Node;
+use crate::sparing::Line;
 use crate::store::{KeyHash, Order, StoreError};
 use crate::tables::{DELIVERIES, LANES, RETRIED};
 
@@ -110,11 +113,11 @@ pub async fn ended(node: &Node, entity: EntityKey, key: DeliveryKey) -> Result<O
 }
 
 /// What is still to be sent of one entry of the workspace's list, by event in this order, from behind the event `after`
-/// on; at least `limit` of it where there is so much.
+/// on; at least `limit` of it where there is so much. An event that is damaged is passed over.
 ///
 /// # Errors
 ///
-/// `StoreError` where the store cannot be read, or holds what cannot be.
+/// `StoreError` where the store cannot be read, or the entry itself is damaged.
 pub async fn pending(
     node: &Node,
     of: PendingKey,
@@ -231,21 +234,54 @@ async fn pending_of<M: Sends>(
     };
     let mut range = behind(after);
     while range.0 <= range.1 {
-        let records = node.events::<M>(of.entity, range, order, PAGE).await?;
+        let (records, read) = page::<M>(node, of.entity, range, order).await?;
         for record in &records {
-            for delivery in of_event::<M>(node, &source, record, of.lane, row.as_ref()).await? {
-                found.deliveries.push((record.seq, delivery));
+            match of_event::<M>(node, &source, record, of.lane, row.as_ref()).await {
+                Err(error) if !error.passes() => passed_over(node, of.entity, record.seq, &error),
+                of_it => found.deliveries.extend(of_it?.into_iter().map(|delivery| (record.seq, delivery))),
             }
         }
-        let Some(read) = records.last().map(|record| record.seq) else { break };
+        let Some(read) = read else { break };
         range = behind(Some(read));
-        scanned += records.len();
+        scanned += records.len().max(1);
         if range.0 <= range.1 && (found.deliveries.len() >= limit || scanned >= SCANNED_MAX) {
             found.upto = Some(read);
             break;
         }
     }
     Ok(found)
+}
+
+/// The next events of a stretch of the log in this order, and which is the last one; `None`: there are no more. What
+/// stands before a damaged one is read one by one, and that itself is passed over.
+async fn page<M: Sends>(
+    node: &Node,
+    entity: EntityKey,
+    (first, last): (u64, u64),
+    order: Order,
+) -> Result<(Vec<Record<M::Event>>, Option<u64>), StoreError> {
+    let mut page = node.events::<M>(entity, (first, last), order, PAGE).await;
+    if page.as_ref().is_err_and(|error| !error.passes()) {
+        let next = if order == Order::Asc { first } else { last };
+        page = node.events::<M>(entity, (next, next), order, 1).await;
+        if let Err(error) = &page
+            && !error.passes()
+        {
+            passed_over(node, entity, next, error);
+            return Ok((Vec::new(), Some(next)));
+        }
+    }
+    page.map(|records| {
+        let read = records.last().map(|record| record.seq);
+        (records, read)
+    })
+}
+
+/// What is to be sent of an event is not shown, as that is damaged.
+fn passed_over(node: &Node, entity: EntityKey, seq: u64, error: &StoreError) {
+    if let Some(Line { left_out }) = node.outbox.damaged.line(Instant::now()) {
+        tracing::error!(?entity, seq, %error, left_out, "what waits of an event is not shown, as that is damaged");
+    }
 }
 
 /// What is to be sent of one event, on one lane or to all.

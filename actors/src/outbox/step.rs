@@ -176,7 +176,15 @@ async fn search<M: Sends>(
 ) -> Result<Stepped, StoreError> {
     let configured = settings.configured();
     let off = off(lane.receiver, &configured);
-    let records = from.node.events::<M>(from.entity, (first, last), Order::Asc, PAGE).await?;
+    let Read { records, upto } = match read::<M>(from, (first, last)).await {
+        // Nothing is kept of what waits for an endpoint that is no more, whatever it was.
+        Err(error) if !error.passes() && off == Some(Unsendable::Deleted) => {
+            let (entity, receiver) = (from.entity, lane.receiver);
+            tracing::error!(?entity, ?receiver, seq = first, %error, "a damaged event is not sent to an endpoint that is no more");
+            return Ok(Step::Found { events: Vec::new(), upto: first, lost: None }.into());
+        }
+        read => read?,
+    };
     let (mut events, mut lost, mut left) = (Vec::new(), None, Vec::new());
     for record in &records {
         let Some(subject) = M::subject(record) else { continue };
@@ -205,8 +213,27 @@ async fn search<M: Sends>(
         let to = url_of(lane.receiver, &configured, None).filter(|_| goes && off.is_none());
         left.extend(leave(lane, to, (record.seq, record.at), &subject, &configured, of_message.as_deref()));
     }
-    let upto = records.last().map_or(last, |record| record.seq);
     Ok(Stepped { step: Step::Found { events, upto, lost }, left })
+}
+
+/// A part of an unread stretch of the log.
+struct Read<E> {
+    records: Vec<Record<E>>,
+    /// How far it goes.
+    upto: u64,
+}
+
+/// Reads the next events of a stretch. What stands before a damaged one is read one by one.
+async fn read<M: Sends>(from: &From, (first, last): (u64, u64)) -> Result<Read<M::Event>, StoreError> {
+    let events = async |upto| {
+        let records = from.node.events::<M>(from.entity, (first, upto), Order::Asc, PAGE).await?;
+        let upto = records.last().map_or(upto, |record| record.seq);
+        Ok::<_, StoreError>(Read { records, upto })
+    };
+    match events(last).await {
+        Err(error) if !error.passes() && first < last => events(first).await,
+        read => read,
+    }
 }
 
 /// Whether an event goes to `to` now, if anywhere, as it did when it happened.

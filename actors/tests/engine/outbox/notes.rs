@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use actors::directory::Circumstances;
+use actors::id::EntityKey;
 use actors::message::NewMessage;
 use actors::outbox::pending::Status;
+use actors::registry::{self, RowChange};
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
+use actors::tables::WEBHOOK_ENDPOINTS;
 use actors::webhook::{DisabledReason, WebhookEndpoint};
 use tokio::time::sleep;
 use tracing::Level;
@@ -150,4 +154,29 @@ async fn a_note_that_cannot_be_made_does_not_keep_a_node_from_stopping_in_time()
     fixture.node.drain(began + secs(3)).await;
     assert!(began.elapsed() <= secs(3), "{:?}", began.elapsed());
     assert_eq!(fixture.node.outbox().active(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_before_a_damaged_event_is_sent_and_an_endpoint_that_is_deleted_leaves_no_lane_for_the_rest() {
+    let (lines, _catching) = Lines::catch();
+    let gate = Gate::new();
+    let fixture = Fixture::on(gate.clone());
+    let endpoint = fixture.endpoint(1, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Answer(500));
+    for text in ["a", "b", "c"] {
+        fixture.say(1, text).await;
+    }
+    sleep(secs(3)).await;
+    gate.damage(Some(3));
+    fixture.sink.mood(ONE, Mood::Answer(200));
+    sleep(secs(10)).await;
+    assert_eq!(fixture.sink.taken(ONE), [1, 2]);
+    let waiting: Vec<_> = fixture.pending().await.iter().map(|one| one.event.number).collect();
+    assert_eq!(waiting, [4], "what can be read of it is shown");
+    let changes = vec![RowChange::delete(WEBHOOK_ENDPOINTS, endpoint.id.to_string().as_bytes())];
+    let command = registry::Command { expected: Vec::new(), changes };
+    fixture.node.registry(EntityKey::workspace(WORKSPACE), command, Circumstances::default()).await.unwrap();
+    sleep(secs(5)).await;
+    assert_eq!(lines.of(Level::ERROR, "a damaged event is not sent to an endpoint that is no more").len(), 1);
+    fixture.assert_settled().await;
 }
