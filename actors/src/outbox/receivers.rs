@@ -9,6 +9,9 @@ use crate::webhook::{DisabledReason, Format, WebhookEndpoint};
 
 use super::lane::Receiver;
 
+/// A change of a receiver has its time from before it is stored: it is, so long after that.
+const STORED_MILLIS: u64 = 5_000;
+
 /// Where a message wants its own events to be sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hooks {
@@ -69,8 +72,17 @@ impl<'a> Configured<'a> {
 
     /// Whether a receiver may get something else, or elsewhere, than it did at this time.
     pub(crate) fn was_changed(&self, receiver: Receiver, since: Millis) -> bool {
+        self.is_changed_within(receiver, since, self.skew_millis)
+    }
+
+    /// The same, also where what it gets since then was not stored yet.
+    pub(crate) fn may_have_changed(&self, receiver: Receiver, since: Millis) -> bool {
+        self.is_changed_within(receiver, since, self.skew_millis.max(STORED_MILLIS))
+    }
+
+    fn is_changed_within(&self, receiver: Receiver, since: Millis, millis: u64) -> bool {
         let routed_at = self.routed_at(receiver);
-        routed_at > Millis(0) && routed_at.plus(self.skew_millis) >= since
+        routed_at > Millis(0) && routed_at.plus(millis) >= since
     }
 }
 

@@ -238,7 +238,7 @@ async fn read<M: Sends>(from: &From, (first, last): (u64, u64)) -> Result<Read<M
 
 /// Whether an event goes to `to` now, if anywhere, as it did when it happened.
 fn is_as_before(receiver: Receiver, to: Option<&str>, subject: &Subject, configured: &Configured<'_>) -> bool {
-    to.is_some() && !configured.was_changed(receiver, subject.at)
+    to.is_some() && !configured.may_have_changed(receiver, subject.at)
 }
 
 /// Who is left with an event that a lane sends to `to` now, if anywhere. As long as nothing has changed since the

@@ -283,3 +283,22 @@ async fn however_many_messages_waited_at_a_url_few_of_them_at_once_are_handed_ov
     assert_eq!(taken, (2..=301).collect::<Vec<_>>(), "each once");
     fixture.assert_settled().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_while_a_change_of_an_endpoint_is_being_stored_arrives_at_the_url_that_others_have_too() {
+    let fixture = Fixture::on(MemoryStore::default());
+    fixture.channel("demo", Some(ONE)).await;
+    let endpoint = fixture.endpoint(1, |_| {}).await;
+    sleep(secs(1)).await;
+    fixture.sink.mood(ONE, Mood::Answer(500));
+    let then = fixture.clock.now();
+    sleep(Duration::from_millis(1)).await;
+    fixture.post_to("demo", content("a")).await;
+    settle().await;
+    let moved = WebhookEndpoint { url: MOVED.to_owned(), ..endpoint.clone() };
+    fixture.store_endpoint(&moved.changed(&endpoint, then)).await;
+    fixture.sink.mood(ONE, Mood::Answer(200));
+    sleep(secs(60)).await;
+    assert_eq!((fixture.sink.taken(MOVED), fixture.sink.taken(ONE)), (vec![1, 2], vec![1, 2]));
+    fixture.assert_settled().await;
+}
