@@ -104,8 +104,8 @@ impl Default for Outboxes {
 /// How a courier is told that there is more to do.
 #[derive(Debug)]
 struct Bell {
-    /// The first event that its courier has to look at.
-    from: u64,
+    /// The first event that its courier has to look at; `None`: it is to find that out.
+    from: Option<u64>,
     /// The newest event.
     upto: AtomicU64,
     is_rung: AtomicBool,
@@ -241,10 +241,10 @@ impl Outboxes {
         self.endpoints.forget_all();
     }
 
-    /// Something is to be sent: tells the log's courier, or starts one. Past the bound nothing is started, and the
-    /// log's alarm comes back to it.
-    pub(crate) fn ring<M: Sends>(&self, node: &Arc<Node>, entity: EntityKey, state: &M::State, hasten: Option<Lane>) {
-        self.tell::<M>(node, entity, state, hasten, false);
+    /// A lane shall not wait for its time: tells the log's courier, or starts one. Past the bound nothing is started,
+    /// and the log's alarm comes back to it.
+    pub(crate) fn hasten<M: Sends>(&self, node: &Arc<Node>, entity: EntityKey, state: &M::State, lane: Lane) {
+        self.tell::<M>(node, entity, state, Some(lane), false);
     }
 
     /// Records are durable: rings for the log's courier where there is something new to send.
@@ -257,7 +257,7 @@ impl Outboxes {
     ) {
         let is_open = M::outbox(state).is_some_and(|outbox| outbox.from.is_some());
         if is_open && records.iter().any(|record| M::is_event(&record.event)) {
-            self.ring::<M>(node, entity, state, None);
+            self.tell::<M>(node, entity, state, None, false);
         }
     }
 
@@ -273,8 +273,10 @@ impl Outboxes {
             Entry::Occupied(bell) => bell.get().ring(upto, hasten, check),
             Entry::Vacant(_) if self.active() >= limits::COURIERS || self.is_stopping() => {}
             Entry::Vacant(place) => {
+                // Who hastens a lane has read the state before, and a courier may have come and gone since then.
+                let from = hasten.is_none().then(|| outbox.from.unwrap_or(upto + 1));
                 let bell = Arc::new(Bell {
-                    from: outbox.from.unwrap_or(upto + 1),
+                    from,
                     upto: AtomicU64::new(upto),
                     is_rung: AtomicBool::new(false),
                     check: AtomicBool::new(false),

@@ -25,6 +25,7 @@ use super::run::Run;
 use super::state::{LOOK_AFTER_MILLIS, LaneChange, Settlement};
 use super::step::{ATTEMPT, Stepped, hooks_of, step};
 use super::{Bell, settings};
+use crate::backoff::patiently;
 use crate::clock::Millis;
 use crate::id::EntityKey;
 use crate::limits;
@@ -53,6 +54,8 @@ const LEFT_ALONE_MILLIS: u64 = ATTEMPT.as_millis() as u64 + LOOK_AFTER_MILLIS;
 /// How often that is put off, while it goes on being under way.
 const LEFT_ALONE_AGAIN: Duration = Duration::from_millis(LEFT_ALONE_MILLIS / 3);
 
+/// For how long is tried to find out where to begin.
+const FOUND_WITHIN: Duration = Duration::from_secs(1);
 /// After which is tried again to look at what is new, where it could not be read.
 const LOOK_AGAIN: Duration = Duration::from_millis(LOOK_AFTER_MILLIS);
 
@@ -90,19 +93,37 @@ pub(super) struct Courier<M: Sends> {
 pub(super) async fn run<M: Sends>(node: Arc<Node>, entity: EntityKey, bell: Arc<Bell>, scope: LogScope) {
     // However it ends, nobody shall think that it goes on.
     let _leaving = Leaving { node: &node, entity, bell: &bell };
-    let mut looked = bell.from;
+    if let Err(error) = go_on::<M>(&node, entity, &bell, &scope).await {
+        // What is durable is found again by the log's alarm.
+        not_sent(&node, entity, &error);
+    }
+}
+
+async fn go_on<M: Sends>(
+    node: &Arc<Node>,
+    entity: EntityKey,
+    bell: &Arc<Bell>,
+    scope: &LogScope,
+) -> Result<(), StoreError> {
+    let mut looked = match bell.from {
+        Some(from) => from,
+        None => found::<M>(node, entity, bell).await?,
+    };
     loop {
-        match deliver::<M>(&node, entity, &bell, &scope, looked).await {
-            Ok(upto) => looked = upto,
-            Err(error) => {
-                // What is durable is found again by the log's alarm.
-                return not_sent(&node, entity, &error);
-            }
-        }
-        if node.outbox.leave(entity, &bell) {
-            return;
+        looked = deliver::<M>(node, entity, bell, scope, looked).await?;
+        if node.outbox.leave(entity, bell) {
+            return Ok(());
         }
     }
+}
+
+/// The first event that is to be looked at. Nobody else looks at any since the bell is there.
+async fn found<M: Sends>(node: &Node, entity: EntityKey, bell: &Bell) -> Result<u64, StoreError> {
+    let state = patiently(FOUND_WITHIN, || node.state::<M>(entity)).await?;
+    let upto = state.as_ref().map_or(bell.upto(), |state| M::log(entity, state).last_seq);
+    bell.upto.fetch_max(upto, Ordering::SeqCst);
+    let from = state.as_ref().and_then(M::outbox).and_then(|outbox| outbox.from);
+    Ok(from.unwrap_or(upto + 1))
 }
 
 /// A log cannot be sent from. That is found again each time it is tried.

@@ -176,7 +176,7 @@ async fn hasten<M: Sends>(node: &Arc<Node>, entity: EntityKey, lane: Lane, whose
     if let Some(state) = state
         && whose.has(entity, &M::scope(&state))
     {
-        node.outbox.ring::<M>(node, entity, &state, Some(lane));
+        node.outbox.hasten::<M>(node, entity, &state, lane);
     }
     Ok(())
 }

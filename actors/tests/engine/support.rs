@@ -245,6 +245,8 @@ struct Gated {
 struct Hanging {
     due: watch::Sender<bool>,
     load: watch::Sender<Option<EntityKey>>,
+    /// The same, once they have read.
+    loaded: watch::Sender<Option<EntityKey>>,
 }
 
 struct Held(Commit, Done);
@@ -331,6 +333,11 @@ impl Gate {
         self.hanging.load.send_replace(entity);
     }
 
+    /// From now on this entity's loads hang once they have read; `None`: all go on, with what was there then.
+    pub(crate) fn hold_loads(&self, entity: Option<EntityKey>) {
+        self.hanging.loaded.send_replace(entity);
+    }
+
     /// The newest commit that was asked for, and how many reads have been since the last time somebody looked here.
     pub(crate) fn last(&self) -> (Commit, usize) {
         let last = self.gated.lock().unwrap().last.clone().unwrap();
@@ -356,9 +363,12 @@ impl Gate {
 impl Store for Gate {
     fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
         let (store, mut hanging) = (self.read().clone(), self.hanging.load.subscribe());
+        let mut held = self.hanging.loaded.subscribe();
         Box::pin(async move {
             let _ = hanging.wait_for(|hanging| *hanging != Some(entity)).await;
-            store.load(entity, fresh).await
+            let loaded = store.load(entity, fresh).await;
+            let _ = held.wait_for(|held| *held != Some(entity)).await;
+            loaded
         })
     }
 

@@ -278,3 +278,26 @@ async fn what_waits_for_an_endpoint_that_has_another_url_goes_on_once_its_log_ha
     assert_eq!(fixture.sink.taken(NEW), [1, 2, 3]);
     fixture.assert_settled().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn nobody_gets_anything_twice_because_another_receiver_of_the_log_has_a_new_url() {
+    const NEW: &str = "https://new.example/";
+    let gate = Gate::new();
+    let fixture = Fixture::on(gate.clone());
+    let endpoint = fixture.endpoint(1, |_| {}).await;
+    fixture.endpoint(2, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::AskForTime(8 * 3_600_000));
+    fixture.say(1, "a").await;
+    sleep(secs(60)).await;
+    fixture.say(1, "b").await;
+    // Whoever looks up what waits knows the log as it is before all of that is sent.
+    gate.hold_loads(Some(entity(1)));
+    fixture.store_endpoint(&WebhookEndpoint { url: NEW.to_owned(), ..endpoint }).await;
+    sleep(secs(5)).await;
+    assert_eq!((fixture.sink.taken(TWO), fixture.node.outbox().active()), (vec![1, 2, 3], 0));
+    gate.hold_loads(None);
+    sleep(secs(5)).await;
+    assert_eq!(fixture.sink.taken(NEW), [1, 2, 3]);
+    assert_eq!(fixture.sink.taken(TWO), [1, 2, 3], "each once");
+    fixture.assert_settled().await;
+}
