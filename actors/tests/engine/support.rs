@@ -1,7 +1,7 @@
 //! What the tests share: nodes, commands, and stores and models that do as they are told.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use actors::agent::{Agent, Completion, Models, NoModels, Prompt, Provider, Said};
 use actors::clock::{Clock, Entropy, ManualClock, Millis};
@@ -15,14 +15,14 @@ use actors::machine::{Change, Decision, Found, Machine, Moment, Need, Record, Un
 use actors::message::{Content, Message, NewMessage, Sender, SenderKind};
 use actors::node::Node;
 use actors::registry::{self, RowChange};
-use actors::store::memory::MemoryStore;
-use actors::store::{
-    Commit, Done, Due, DuePage, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Order, Row, Scan, Store,
-    StoreError, Table, View,
-};
+use actors::store::{KeyHash, Order, Store, Table};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
+
+mod gate;
+
+pub(crate) use gate::{Gate, Rule};
 
 pub(crate) const NOW: Millis = Millis(1_763_000_000_000);
 pub(crate) const WORKSPACE: Address = Address([1; 10]);
@@ -212,255 +212,6 @@ impl Models for Strings {
             let usage = Usage { input_tokens: 1, output_tokens: 1, millicredits: 1, model: "puppet".to_owned() };
             Ok(Said { replies: vec![format!("re: {last}")], calls: Vec::new(), usage })
         })
-    }
-}
-
-/// What a [`Gate`] does with commits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rule {
-    Pass,
-    /// They wait.
-    Hold,
-    /// They are carried out, and the answer is thrown away without a word.
-    Swallow,
-    /// Those of more bytes are refused, as by a store that takes no larger ones.
-    AtMost(usize),
-}
-
-#[derive(Debug)]
-struct Gated {
-    rule: Rule,
-    held: Vec<Held>,
-    commits: usize,
-    last: Option<Commit>,
-    reads: usize,
-    damaged: Option<(Option<EntityKey>, u64)>,
-    unlisted: Option<EntityKey>,
-    lost_lists: usize,
-    lost_rows: Option<(Table, usize)>,
-}
-
-/// Reads that hang until they are let go.
-#[derive(Debug, Default)]
-struct Hanging {
-    due: watch::Sender<bool>,
-    load: watch::Sender<Option<EntityKey>>,
-    /// The same, once they have read.
-    loaded: watch::Sender<Option<EntityKey>>,
-}
-
-struct Held(Commit, Done);
-
-impl std::fmt::Debug for Held {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// A store whose commits happen when they are told to.
-#[derive(Clone, Debug)]
-pub(crate) struct Gate {
-    pub(crate) inner: MemoryStore,
-    gated: Arc<Mutex<Gated>>,
-    hanging: Arc<Hanging>,
-}
-
-impl Gate {
-    pub(crate) fn new() -> Self {
-        let gated = Gated {
-            rule: Rule::Pass,
-            held: Vec::new(),
-            commits: 0,
-            last: None,
-            reads: 0,
-            damaged: None,
-            unlisted: None,
-            lost_lists: 0,
-            lost_rows: None,
-        };
-        Self { inner: MemoryStore::default(), gated: Arc::new(Mutex::new(gated)), hanging: Arc::default() }
-    }
-
-    /// The same for several nodes.
-    pub(crate) fn shared() -> Self {
-        Self { inner: MemoryStore::default().shared(), ..Self::new() }
-    }
-
-    /// From now on this happens to commits; those held before are let go if it is not to hold.
-    pub(crate) fn rule(&self, rule: Rule) {
-        let held = {
-            let mut gated = self.gated.lock().unwrap();
-            gated.rule = rule;
-            if rule == Rule::Hold { Vec::new() } else { std::mem::take(&mut gated.held) }
-        };
-        for Held(commit, done) in held {
-            self.inner.commit(commit, done);
-        }
-    }
-
-    /// From now on no part of a log can be read that has this event in it; `None`: all can.
-    pub(crate) fn damage(&self, seq: Option<u64>) {
-        self.gated.lock().unwrap().damaged = seq.map(|seq| (None, seq));
-    }
-
-    /// The same for the log of one entity.
-    pub(crate) fn damage_in(&self, entity: EntityKey, seq: u64) {
-        self.gated.lock().unwrap().damaged = Some((Some(entity), seq));
-    }
-
-    /// From now on the due index cannot be read where it has this entity; `None`: it can, everywhere.
-    pub(crate) fn unlist(&self, entity: Option<EntityKey>) {
-        self.gated.lock().unwrap().unlisted = entity;
-    }
-
-    /// The next so many reads of workspaces' lists fail.
-    pub(crate) fn lose_lists(&self, reads: usize) {
-        self.gated.lock().unwrap().lost_lists = reads;
-    }
-
-    /// The next so many reads of single rows of this table fail.
-    pub(crate) fn lose_rows(&self, table: Table, reads: usize) {
-        self.gated.lock().unwrap().lost_rows = Some((table, reads));
-    }
-
-    /// From now on reads of the due index hang, or go on.
-    pub(crate) fn hang_due(&self, hang: bool) {
-        self.hanging.due.send_replace(hang);
-    }
-
-    /// From now on this entity's loads hang; `None`: all go on.
-    pub(crate) fn hang_loads(&self, entity: Option<EntityKey>) {
-        self.hanging.load.send_replace(entity);
-    }
-
-    /// From now on this entity's loads hang once they have read; `None`: all go on, with what was there then.
-    pub(crate) fn hold_loads(&self, entity: Option<EntityKey>) {
-        self.hanging.loaded.send_replace(entity);
-    }
-
-    /// The newest commit that was asked for, and how many reads have been since the last time somebody looked here.
-    pub(crate) fn last(&self) -> (Commit, usize) {
-        let last = self.gated.lock().unwrap().last.clone().unwrap();
-        (last, self.reads())
-    }
-
-    fn read(&self) -> &MemoryStore {
-        self.gated.lock().unwrap().reads += 1;
-        &self.inner
-    }
-
-    /// How many reads have been since the last time somebody looked.
-    pub(crate) fn reads(&self) -> usize {
-        std::mem::take(&mut self.gated.lock().unwrap().reads)
-    }
-
-    /// How many commits were asked for so far.
-    pub(crate) fn commits(&self) -> usize {
-        self.gated.lock().unwrap().commits
-    }
-}
-
-impl Store for Gate {
-    fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
-        let (store, mut hanging) = (self.read().clone(), self.hanging.load.subscribe());
-        let mut held = self.hanging.loaded.subscribe();
-        Box::pin(async move {
-            let _ = hanging.wait_for(|hanging| *hanging != Some(entity)).await;
-            let loaded = store.load(entity, fresh).await;
-            let _ = held.wait_for(|held| *held != Some(entity)).await;
-            loaded
-        })
-    }
-
-    fn commit(&self, commit: Commit, done: Done) {
-        let mut gated = self.gated.lock().unwrap();
-        gated.commits += 1;
-        gated.last = Some(commit.clone());
-        match gated.rule {
-            Rule::Hold => gated.held.push(Held(commit, done)),
-            Rule::Pass => {
-                drop(gated);
-                self.inner.commit(commit, done);
-            }
-            Rule::AtMost(max) => {
-                drop(gated);
-                match commit.measure_rows() {
-                    Ok(bytes) if bytes > max => done(Err(StoreError::TooLarge { bytes, max })),
-                    _ => self.inner.commit(commit, done),
-                }
-            }
-            Rule::Swallow => {
-                drop(gated);
-                self.inner.commit(commit, Box::new(drop));
-                drop(done);
-            }
-        }
-    }
-
-    fn find_key(&self, entity: EntityKey, key: KeyHash) -> BoxFuture<'_, Result<Option<KeyRow>, StoreError>> {
-        self.read().find_key(entity, key)
-    }
-
-    fn read_log(&self, entity: EntityKey, scan: LogScan) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
-        let damaged = self.gated.lock().unwrap().damaged;
-        let is_here = |(of, seq): (Option<EntityKey>, u64)| {
-            of.is_none_or(|of| of == entity) && (scan.from..=scan.to).contains(&seq)
-        };
-        if damaged.is_some_and(is_here) {
-            return Box::pin(async { Err(StoreError::Corrupt("told to be".into())) });
-        }
-        self.read().read_log(entity, scan)
-    }
-
-    fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
-        let mut gated = self.gated.lock().unwrap();
-        if let Some((_, left)) = gated.lost_rows.as_mut().filter(|(lost, left)| *lost == table && *left > 0) {
-            *left -= 1;
-            return Box::pin(async { Err(StoreError::Unavailable("told to be".into())) });
-        }
-        drop(gated);
-        self.read().row(entity, table, key)
-    }
-
-    fn rows(&self, entity: EntityKey, table: Table, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
-        self.read().rows(entity, table, scan)
-    }
-
-    fn view(&self, workspace: Address, view: View, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
-        let mut gated = self.gated.lock().unwrap();
-        if let Some(left) = gated.lost_lists.checked_sub(1) {
-            gated.lost_lists = left;
-            return Box::pin(async { Err(StoreError::Unavailable("told to be".into())) });
-        }
-        drop(gated);
-        self.read().view(workspace, view, scan)
-    }
-
-    fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<DuePage, StoreError>> {
-        let mut hanging = self.hanging.due.subscribe();
-        Box::pin(async move {
-            let _ = hanging.wait_for(|hanging| !hanging).await;
-            let mut page = self.inner.due(after, upto, limit).await?;
-            let unlisted = self.gated.lock().unwrap().unlisted;
-            if page.alarms.iter().any(|due| Some(due.entity) == unlisted) {
-                page.alarms.retain(|due| Some(due.entity) != unlisted);
-                page.missing = Some(StoreError::Unavailable("told to be".into()));
-            }
-            Ok(page)
-        })
-    }
-
-    fn snapshot_every(&self) -> u64 {
-        self.inner.snapshot_every()
-    }
-
-    fn is_shared(&self) -> bool {
-        self.inner.is_shared()
-    }
-
-    /// What is in it outlives the process that closes it.
-    fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async {})
     }
 }
 
