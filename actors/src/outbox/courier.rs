@@ -383,8 +383,8 @@ impl<M: Sends> Courier<M> {
                 workspace: Arc::clone(workspace),
                 hurry,
             };
-            let lane = *lane;
-            self.steps.push(Box::pin(async move { (lane, step::<M>(from, lane, head).await) }));
+            let (lane, like) = (*lane, run.like(*lane));
+            self.steps.push(Box::pin(async move { (lane, step::<M>(from, like, head).await) }));
         }
         self.bell.untried_since.store(untried_since.map_or(u64::MAX, |at| at.0), Ordering::Relaxed);
     }

@@ -251,6 +251,10 @@ pub struct Waiting {
     /// How `next` had ended before somebody asked for it to be sent again; `None`: it had not, or was tried since.
     #[n(10)]
     pub was: Option<Was>,
+    /// It is one event beside the others that another receiver's lane has left to this receiver, and nobody has asked
+    /// for it: it is sent only if it is still for the receiver.
+    #[n(11)]
+    pub handed: Option<bool>,
 }
 
 /// How a delivery had ended that is sent again.
@@ -288,7 +292,14 @@ impl Waiting {
             asked_by: None,
             tried_at: None,
             was: None,
+            handed: None,
         }
+    }
+
+    /// Whether this row of `lane` has an event that somebody wants sent again, whoever it is for now.
+    #[must_use]
+    pub fn is_again(&self, lane: Lane) -> bool {
+        lane.again.is_some() && self.handed != Some(true)
     }
 
     /// Whether `later` is this, but for newer events behind it.

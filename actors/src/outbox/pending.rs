@@ -301,10 +301,12 @@ async fn of_event<M: Sends>(
     let configured = source.settings.configured();
     let mut to = receivers(&subject, &configured, hooks.as_deref(), lane.map(|lane| lane.receiver));
     to.retain(|(receiver, _)| lane.is_none_or(|lane| lane.receiver == *receiver));
-    if let Some(Lane { receiver, again }) = lane.filter(|_| to.is_empty()) {
+    if let Some(lane) = lane.filter(|_| to.is_empty()) {
+        let receiver = lane.receiver;
         // It is tried again for whoever got it once, subscribed or not; what was tried is there until it has ended.
         let was_tried = row.is_some_and(|row| row.tries > 0 && row.next == record.seq);
-        if again.is_some() || was_tried && off(receiver, &configured) != Some(Unsendable::Deleted) {
+        let is_again = row.is_some_and(|row| row.is_again(lane));
+        if is_again || was_tried && off(receiver, &configured) != Some(Unsendable::Deleted) {
             to.push((receiver, url_of(receiver, &configured, hooks.as_deref()).unwrap_or_default()));
         }
     }

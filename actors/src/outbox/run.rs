@@ -47,6 +47,8 @@ pub(super) struct Run {
     tried_at: Option<u64>,
     /// As [`Waiting::was`].
     pub(super) was: Option<Was>,
+    /// As [`Waiting::handed`].
+    pub(super) is_handed: bool,
     pub(super) asked_for: bool,
     /// It waits until then.
     parked: Option<Millis>,
@@ -64,7 +66,7 @@ impl Run {
     /// A lane that goes on. Which events are for its receiver is found out anew, since that may have changed; only one
     /// that is sent again is sent in any case.
     pub(super) fn of(lane: Lane, stored: Waiting) -> Self {
-        let again = lane.again.is_some();
+        let again = stored.is_again(lane);
         Self {
             queue: again.then_some((stored.next, None)).into_iter().collect(),
             unread: (!again).then_some((stored.next, stored.until)),
@@ -75,6 +77,7 @@ impl Run {
             asked_by: stored.asked_by,
             tried_at: stored.tried_at,
             was: stored.was.clone(),
+            is_handed: stored.handed == Some(true),
             asked_for: stored.asked_for,
             parked: None,
             stored: Some(stored),
@@ -87,6 +90,11 @@ impl Run {
     /// A lane that goes on waiting for its time.
     pub(super) fn waiting(lane: Lane, stored: Waiting) -> Self {
         Self { parked: Some(stored.next_at), ..Self::of(lane, stored) }
+    }
+
+    /// The lane that it is like: what was handed over goes beside the others and is as good as they are.
+    pub(super) fn like(&self, lane: Lane) -> Lane {
+        if self.is_handed { Lane::to(lane.receiver) } else { lane }
     }
 
     /// Whether its receiver may be asked now.
@@ -312,6 +320,7 @@ impl Run {
             asked_by: self.asked_by,
             tried_at: self.tried_at,
             was: self.was.clone(),
+            handed: self.is_handed.then_some(true),
             asked_for: self.asked_for,
             tries: self.tries,
         })

@@ -364,11 +364,13 @@ fn golden_rows() {
         asked_by: None,
         tried_at: None,
         was: None,
+        handed: None,
     };
     golden.value("waiting-lane", &waiting);
     golden.value("waiting-lane-asked", &Waiting { asked_by: Some(7), ..waiting.clone() });
     golden.value("waiting-lane-tried", &Waiting { tried_at: Some(7), ..waiting.clone() });
     let was = Some(Was { end: End::Delivered, url: text("https://example.com/hook") });
+    golden.value("waiting-lane-handed", &Waiting { handed: Some(true), ..waiting.clone() });
     golden.value("waiting-lane-again", &Waiting { was, ..waiting.clone() });
     golden.value("waiting-lane-fresh", &Waiting::fresh(1, 2, AT));
     golden.value("delivery-retried", &Retried { key: [7; 16], waiting: Waiting::fresh(1, 1, AT) });

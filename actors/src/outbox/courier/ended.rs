@@ -29,7 +29,7 @@ impl<M: Sends> Courier<M> {
             Ok(Step::Later(at)) => run.park(at),
             Ok(Step::Leaves) => run.is_left = true,
             // Nothing of it is kept, but what others want is looked for.
-            Ok(Step::NotSent(Unsendable::Deleted, _)) if lane.again.is_none() => match lane.receiver {
+            Ok(Step::NotSent(Unsendable::Deleted, _)) if run.like(lane).again.is_none() => match lane.receiver {
                 Receiver::Endpoint(_) | Receiver::Channel => run.search_anew(),
                 Receiver::Message(_) | Receiver::Callback(_) => run.clear(),
             },

@@ -65,8 +65,9 @@ impl<M: Sends> Courier<M> {
                     Place::Before => beside,
                     Place::Within | Place::Behind => usual,
                 };
-                let run = || at_rest.remove(&lane).unwrap_or_default();
-                self.runs.entry(lane).or_insert_with(run).insert(seq, event.at);
+                let run = self.runs.entry(lane).or_insert_with(|| at_rest.remove(&lane).unwrap_or_default());
+                run.insert(seq, event.at);
+                run.is_handed = lane == beside;
                 has_begun = true;
             }
         }

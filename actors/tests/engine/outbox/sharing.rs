@@ -302,3 +302,48 @@ async fn what_happens_while_a_change_of_an_endpoint_is_being_stored_arrives_at_t
     assert_eq!((fixture.sink.taken(MOVED), fixture.sink.taken(ONE)), (vec![1, 2], vec![1, 2]));
     fixture.assert_settled().await;
 }
+
+/// Two endpoints at one URL, the second of which waits for more behind what the first one has left to it.
+async fn left_to_the_second(webhook_url: Option<&str>) -> (Fixture<MemoryStore>, WebhookEndpoint) {
+    let fixture = Fixture::on(MemoryStore::default());
+    fixture.channel("demo", webhook_url).await;
+    let first = fixture.endpoint(1, |endpoint| endpoint.events = vec!["conversation.*".to_owned()]).await;
+    let second = fixture.endpoint(2, |endpoint| endpoint.url = ONE.to_owned()).await;
+    fixture.sink.mood(ONE, Mood::Answer(500));
+    fixture.post_to("demo", content("a")).await;
+    meet(&fixture, &first, Fate::Deleted).await;
+    sleep(secs(1)).await;
+    let lanes: Vec<_> = fixture.pending().await.iter().map(|one| (one.receiver, one.event.number)).collect();
+    let second_s = Receiver::Endpoint(second.id);
+    assert_eq!(lanes, [(second_s, 2), (second_s, 1)]);
+    (fixture, second)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_endpoint_has_left_to_another_is_left_to_the_channel_when_that_one_goes_too() {
+    for fate in FATES {
+        let (fixture, second) = left_to_the_second(Some(ONE)).await;
+        meet(&fixture, &second, fate).await;
+        sleep(secs(10)).await;
+        fixture.sink.mood(ONE, Mood::Answer(200));
+        sleep(secs(60)).await;
+        let mut taken = fixture.sink.taken(ONE);
+        taken.sort_unstable();
+        assert_eq!(taken, [1, 2], "{fate:?}: each once");
+        let ended = fixture.ended().await;
+        let of_channel = ended.iter().filter(|one| one.receiver == Receiver::Channel);
+        assert_eq!(of_channel.filter(|one| one.status == Status::Delivered).count(), 2, "{fate:?}: {ended:#?}");
+        fixture.assert_settled().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_endpoint_has_left_to_another_has_failed_where_that_one_was_off_meanwhile() {
+    let (fixture, second) = left_to_the_second(None).await;
+    meet(&fixture, &second, Fate::DisabledForAMoment).await;
+    fixture.sink.mood(ONE, Mood::Answer(200));
+    sleep(secs(60)).await;
+    assert_eq!(fixture.sink.taken(ONE), []);
+    assert!(fixture.ended().await.iter().all(|one| one.status == Status::Failed));
+    fixture.assert_settled().await;
+}
