@@ -162,7 +162,7 @@ impl Machine for Conversation {
             Command::Amend { message, .. } => review::needs_of(state, *message),
             Command::Respond(response) => review::needs_of(state, response.message),
             Command::CancelReview { message } => review::needs_of(state, *message),
-            Command::Remembered { .. } | Command::NotRemembered { .. } => Vec::new(),
+            Command::Remembered { .. } | Command::NotRemembered(_) => Vec::new(),
             Command::Disclaim { attachment, .. } => vec![Need::Row(ATTACHED, file_key(*attachment))],
             Command::EraseCopy(contact) if state.is_none() => vec![fork::barred_need(*contact)],
             Command::StartTurn { .. } | Command::StepTurn(_) | Command::Erase { .. } | Command::EraseCopy(_) => {
@@ -223,9 +223,7 @@ impl Machine for Conversation {
             (Command::Remembered { from, upto, drawn }, Some(state)) => {
                 Ok(remember::remembered(state, (*from, *upto), drawn, moment))
             }
-            (Command::NotRemembered { from, attempts }, Some(state)) => {
-                Ok(remember::failed(state, (*from, *attempts), moment))
-            }
+            (Command::NotRemembered(before), Some(state)) => Ok(remember::failed(state, *before, moment)),
             (Command::Wake { lost }, Some(state)) => review::wake(state, *lost, moment, found),
             (Command::Outbox(sending), Some(state)) => sending.decide(state, moment, found),
         };
@@ -352,7 +350,7 @@ impl Machine for Conversation {
             | Command::KeepWaiting { .. }
             | Command::ErrandsRun { .. }
             | Command::Claim(_)
-            | Command::NotRemembered { .. }
+            | Command::NotRemembered(_)
             | Command::Disclaim { .. }
             | Command::Wake { .. } => limits::COMMAND_BYTES,
         }

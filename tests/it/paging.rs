@@ -235,14 +235,14 @@ async fn whoever_follows_a_list_misses_nothing_that_was_begun_before_what_it_has
     let slow = |store| FaultyStore::new(store, 0, Rates::default()).slow(Duration::from_millis(40));
     let app = TestApp::with_memory(slow).await;
     let body = json!({"type": "TEXT", "contactIdentifier": "c", "content": {"text": {"body": "x"}}});
-    // A contact is stored before its conversation, which has its place by then.
+    // A contact is stored, and 40 ms later its conversation, which has had its place from the beginning on.
     let first = async { app.post("/api/v1/channels/demo-api/messages").json(body).await.expect(200) };
     let new = async || {
         tokio::time::sleep(Duration::from_millis(10)).await;
         app.post("/api/v1/conversations").json(json!({})).await.expect(201)
     };
     let page = async {
-        tokio::time::sleep(Duration::from_millis(60)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
         app.get("/api/v1/conversations?limit=1").await.expect(200)
     };
     let (first, second, third, page) = tokio::join!(first, new(), new(), page);

@@ -105,13 +105,9 @@ pub enum Command {
         /// What came of it.
         drawn: remember::Drawn,
     },
-    /// Memories could not be drawn, and it will be tried again.
-    NotRemembered {
-        /// The first of the messages.
-        from: u64,
-        /// How often that had failed before, so that the same failure told twice counts once.
-        attempts: u32,
-    },
+    /// Memories could not be drawn, and it will be tried again. It was to be done as this says, which a failure that is
+    /// told for a second time no longer meets.
+    NotRemembered(remember::Remembering),
     /// The alarm is due.
     Wake {
         /// The attempt that was running when the alarm came, if it is not alive in this process. It is named because

@@ -119,10 +119,9 @@ pub(super) fn remembered(
     Decision::Change(Change { views, ..Change::new(events, Reply::Nothing) })
 }
 
-/// Memories could not be drawn from the messages from `from` on, after so many attempts that had failed before. A second
-/// report of the same failure is refused.
-pub(super) fn failed(state: &State, (from, attempts): (u64, u32), moment: &Moment) -> Decision<Conversation> {
-    let is_it = |remembering: &Remembering| (remembering.next, remembering.attempts) == (from, attempts);
+/// Memories could not be drawn as was to be done. A second report of the same failure is refused.
+pub(super) fn failed(state: &State, before: Remembering, moment: &Moment) -> Decision<Conversation> {
+    let is_it = |now: &Remembering| (now.next, now.attempts) == (before.next, before.attempts);
     match state.remembering.filter(is_it) {
         Some(remembering) => {
             let left = Some(remembering.failed(moment.now));

@@ -105,8 +105,7 @@ async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
             Ok(None) => return Ok(()),
             Ok(Some(drawn)) => drawn,
             Err(error) if !error.passes() => {
-                let Remembering { next: from, attempts, .. } = remembering;
-                let command = conversation::Command::NotRemembered { from, attempts };
+                let command = conversation::Command::NotRemembered(remembering);
                 // Where not even that can be said, the alarm comes back to it all the same.
                 let _ = insist(node, &node.conversations, entity, command).await?;
                 return Err(error);

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use actors::agent::{Completion, Models, NoModels, Prompt, Said};
 use actors::clock::Clock as _;
-use actors::conversation::remember::Remembering;
 use actors::conversation::{Command, Conversation, Details, Event, Failure, Opening, Origin, Post, Usage};
 use actors::directory::Circumstances;
 use actors::id::{ContactId, ConversationId, EntityKey};
@@ -234,11 +233,11 @@ async fn a_failure_that_is_told_twice_counts_once() {
     let (_gate, node) = with_a_model_that_hangs(1).await;
     let e = entity(0);
     let remembering = async || node.state::<Conversation>(e).await.unwrap().unwrap().remembering.unwrap();
-    let Remembering { next: from, attempts, .. } = remembering().await;
-    let failed = || Command::NotRemembered { from, attempts };
+    let before = remembering().await;
+    let failed = || Command::NotRemembered(before);
     node.conversation(e, failed(), NONE).await.unwrap();
     assert!(node.conversation(e, failed(), NONE).await.is_err(), "as whoever has no answer does");
-    assert_eq!(remembering().await.attempts, attempts + 1);
+    assert_eq!(remembering().await.attempts, before.attempts + 1);
 }
 
 /// A node whose agent has a model that hangs, and conversations with it that it is to draw memories from.
