@@ -133,3 +133,18 @@ async fn null_in_an_edit_takes_away_what_a_member_holds() {
     let edited = app.patch(&path).json(json!({"text": null, "metadata": null})).await.expect(200);
     assert_eq!((&edited["text"], &edited["metadata"]), (&json!(""), &json!({})));
 }
+
+#[tokio::test]
+async fn an_edit_that_would_leave_nothing_is_refused_at_the_member_that_was_sent() {
+    let app = TestApp::new().await;
+    let said = app.post(MESSAGES).json(json!({"content": {"content": "x"}})).await.expect(200);
+    let path = format!("{MESSAGES}/{}", said[0]["id"].as_str().unwrap());
+    for name in ["text", "content"] {
+        for nothing in [json!(""), Value::Null] {
+            let refused = app.patch(&path).json(json!({name: nothing})).await;
+            assert_eq!(refused.faults(), [format!("required /{name}")], "{nothing}");
+        }
+    }
+    let both = app.patch(&path).json(json!({"text": "y", "content": ""})).await;
+    assert_eq!(both.faults(), ["required /content"], "the message's own name comes first");
+}

@@ -31,23 +31,25 @@ use crate::http::refusal::conversation::rejected;
 use crate::http::refusal::{problem_of, store_problem};
 use crate::http::resource::given;
 use crate::json::fields::{Fields, Length, Value};
+use crate::json::path::Path as JsonPath;
 use crate::json::report::Report;
 use crate::wire::bounds::METADATA;
 use crate::wire::channel_message::MAX_TEXT_BYTES;
 use crate::wire::conversation_message::item::META_DATA;
 use crate::wire::conversation_message::item::{MAX_CONTENT_BYTES, read_tags};
 
-/// New content, by the names of either API, first by those of the message's own. `null` takes away what a member holds.
-fn read_edit(fields: &mut Fields<'_>, channel: bool, report: &mut Report) -> Edit {
+/// New content, by the names of either API, first by those of the message's own, and the name that the text came by.
+/// `null` takes away what a member holds.
+fn read_edit(fields: &mut Fields<'_>, channel: bool, report: &mut Report) -> (Edit, Option<&'static str>) {
     let length = Length::bytes(0, if channel { MAX_TEXT_BYTES } else { MAX_CONTENT_BYTES });
     let bounds = if channel { METADATA } else { META_DATA };
     let own_first = |[a, b]: [&'static str; 2]| if channel { [a, b] } else { [b, a] };
-    let text = either(fields, own_first(["text", "content"]));
+    let (name, text) = either(fields, own_first(["text", "content"])).unzip();
     let text = read_or(text, String::new, |value| value.string(report, length).map(Cow::into_owned));
-    let metadata = either(fields, own_first(["metadata", "meta_data"]));
+    let metadata = either(fields, own_first(["metadata", "meta_data"])).map(|(_, value)| value);
     let metadata = read_or(metadata, || Json::from_checked("{}"), |value| value.free_object(report, bounds));
     let tags = read_or(given(fields, "tags"), || None, |value| read_tags(value, report).map(Some));
-    Edit { text, metadata, tags, seen: None }
+    (Edit { text, metadata, tags, seen: None }, name)
 }
 
 /// What a member says, where it was given: for `null` nothing in its place.
@@ -62,13 +64,14 @@ fn read_or<T>(
     }
 }
 
-/// The first of two members that was given, and whether as `null`.
-fn either<'a>(fields: &mut Fields<'a>, names: [&'static str; 2]) -> Option<Option<Value<'a>>> {
-    names.into_iter().find_map(|name| given(fields, name))
+/// The first of two members that was given: its name, and its value unless that is `null`.
+fn either<'a>(fields: &mut Fields<'a>, names: [&'static str; 2]) -> Option<(&'static str, Option<Value<'a>>)> {
+    names.into_iter().find_map(|name| Some((name, given(fields, name)?)))
 }
 
-/// A message that would say nothing without its text keeps one, as when it was sent.
-fn needs_text(content: &Content, channel: bool, report: &mut Report) {
+/// A message that would say nothing without its text keeps one, as when it was sent. `name`: of the member that has
+/// none.
+fn needs_text(content: &Content, channel: bool, name: &'static str, report: &mut Report) {
     let has_files = !content.attachments.is_empty();
     let filled = |list: Option<&Json>| list.is_some_and(|list| list.as_str() != "[]");
     if channel {
@@ -78,7 +81,7 @@ fn needs_text(content: &Content, channel: bool, report: &mut Report) {
         }
     } else if !has_files && !filled(content.tool_calls.as_ref()) && !filled(content.references.as_ref()) {
         let message = "must not be empty: the message has neither tool_calls nor attachments";
-        report.faults.push(Fault::new("/content", "required", message));
+        report.fault(&JsonPath::ROOT.name(name), "required", message);
     }
 }
 
@@ -96,13 +99,14 @@ pub(in crate::http) async fn edit(
     let wanted = incoming.report.take(if_match(&headers))?.flatten();
     let known = find(&app, &caller, &id).await;
     let channel = known.as_ref().is_ok_and(|found| found.origin.human_channel().is_some());
-    let mut edit = read_edit(&mut fields, channel, &mut incoming.report);
+    let (mut edit, text_name) = read_edit(&mut fields, channel, &mut incoming.report);
     fields.finish(&mut incoming.report);
     if edit.text.as_deref() == Some("")
+        && let Some(name) = text_name
         && let Ok(found) = &known
         && found.message.gone(&found.overlay).is_none()
     {
-        needs_text(&found.message.content, channel, &mut incoming.report);
+        needs_text(&found.message.content, channel, name, &mut incoming.report);
     }
     let ignored = incoming.report.check()?;
     let found = known?;
