@@ -90,6 +90,14 @@ pub struct Principal {
     pub id: String,
 }
 
+impl Principal {
+    /// Whether it is the one of this id and kind; of any kind where none is said.
+    #[must_use]
+    pub fn is(&self, id: &str, kind: Option<PrincipalKind>) -> bool {
+        self.id == id && kind.is_none_or(|kind| self.kind == kind)
+    }
+}
+
 /// A key, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct ApiKey {

@@ -80,7 +80,7 @@ impl Asked {
     /// 403 for who may not answer. The decision checks it again.
     fn refuse_strangers(&self, caller: &Caller) -> Result<(), Problem> {
         match &self.review.quorum {
-            Some(quorum) if !quorum.allows(&caller.key.principal.id) => Err(rejected(Rejection::NotAllowed)),
+            Some(quorum) if !quorum.allows(&caller.key.principal) => Err(rejected(Rejection::NotAllowed)),
             Some(_) | None => Ok(()),
         }
     }

@@ -145,23 +145,23 @@ fn client_id(value: &Value<'_>, report: &mut Report) -> Option<String> {
 
 /// What the items of an array stand for, of which there may be `max`, none of them twice, each with its place; nothing
 /// where there are more. `read` says what one stands for, or reports why it stands for nothing.
-fn unique<'a>(
+fn unique<'a, T: AsRef<str> + PartialEq>(
     items: &Items<'a>,
     max: usize,
     report: &mut Report,
-    read: impl Fn(&Value<'a>, &mut Report) -> Option<String>,
-) -> Option<Vec<(Path, String)>> {
+    read: impl Fn(&Value<'a>, &mut Report) -> Option<T>,
+) -> Option<Vec<(Path, T)>> {
     if items.len() > max {
         report.fault(items.path(), "too_many", format!("must have at most {max} items, has {}", items.len()));
     }
-    let mut out: Vec<(Path, String)> = Vec::with_capacity(items.len().min(max));
+    let mut out: Vec<(Path, T)> = Vec::with_capacity(items.len().min(max));
     for item in items.iter() {
-        let Some(text) = read(&item, report) else { continue };
-        if out.iter().any(|(_, known)| *known == text) {
-            report.fault(&item.path, "duplicate_value", format!("{text:?} stands here twice"));
+        let Some(read) = read(&item, report) else { continue };
+        if out.iter().any(|(_, known)| *known == read) {
+            report.fault(&item.path, "duplicate_value", format!("{:?} stands here twice", read.as_ref()));
         } else if out.len() < max {
             // One too many is not compared with, so that a long array costs no more than its length.
-            out.push((item.path, text));
+            out.push((item.path, read));
         }
     }
     (items.len() <= max).then_some(out)

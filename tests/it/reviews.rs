@@ -330,6 +330,62 @@ async fn who_may_answer_is_named_by_id_or_as_an_api_key_names_its_principal() {
     assert_eq!(answer().key(&bob).await.expect(200)["status"], "completed");
 }
 
+/// The keys of an agent and of a person who have one id.
+async fn namesakes(app: &TestApp) -> (String, String) {
+    let principal = json!({"type": "agent", "id": "same"});
+    let agent = app.key(json!({"name": "a", "scopes": ["reviews:respond"], "principal": principal})).await;
+    (agent, responder(app, "same").await)
+}
+
+#[tokio::test]
+async fn who_may_answer_is_one_type_of_principal_where_that_is_named_and_else_either() {
+    let app = TestApp::new().await;
+    let (agent, user) = namesakes(&app).await;
+    let (an_agent, a_user) = (json!({"type": "agent", "id": "same"}), json!({"type": "user", "id": "same"}));
+    for (allowed, agent_may, user_may) in [
+        (json!([a_user]), false, true),
+        (json!([an_agent]), true, false),
+        (json!([a_user, an_agent]), true, true),
+        (json!(["same"]), true, true),
+        (json!(["same", a_user]), true, true),
+        (json!(["other", {"type": "agent", "id": "other"}]), false, false),
+    ] {
+        for (key, may) in [(&agent, agent_may), (&user, user_may)] {
+            let review = asked(&app, json!({"type": "free", "quorum": {"allowed": allowed}})).await;
+            let answer = respond(&app, &review, json!({})).key(key).await;
+            if may {
+                assert_eq!(answer.expect(200)["decidedBy"], "same", "{allowed}");
+            } else {
+                answer.problem(403, "responder_not_allowed");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_agent_and_a_person_with_one_id_have_a_vote_each() {
+    let app = TestApp::new().await;
+    let (agent, user) = namesakes(&app).await;
+    let review = asked(&app, json!({"type": "free", "quorum": {"of": 2}})).await;
+    let first = respond(&app, &review, json!({"a": 1})).key(&agent).await.expect(200);
+    assert_eq!((&first["status"], &first["votes"][0]["principal"]), (&json!("pending"), &json!("same")));
+    respond(&app, &review, json!({"a": 1})).key(&agent).await.problem(409, "already_voted");
+    let second = respond(&app, &review, json!({"a": 1})).key(&user).await.expect(200);
+    assert_eq!((&second["status"], &second["decidedBy"]), (&json!("completed"), &json!("same")));
+    assert_eq!(second["votes"][1]["principal"], "same");
+
+    // Each of them sees after a retry what they saw before.
+    let open = asked(&app, json!({"type": "free", "quorum": {"of": 3}})).await;
+    let vote = |key: &str| respond(&app, &open, json!({"a": 1})).key(key).idempotency_key(&key[..20]).send();
+    for votes in [1, 2] {
+        let key = [&agent, &user][votes - 1];
+        let voted = vote(key).await;
+        assert_eq!(voted.json["votes"].as_array().unwrap().len(), votes);
+        assert_eq!(vote(key).await.bytes, voted.bytes);
+    }
+    assert_eq!(vote(&agent).await.json["votes"].as_array().unwrap().len(), 1);
+}
+
 #[tokio::test]
 async fn a_good_answer_to_what_was_deleted_is_too_late_and_not_wrong() {
     let app = TestApp::new().await;
@@ -355,6 +411,7 @@ async fn a_good_answer_to_what_was_deleted_is_too_late_and_not_wrong() {
 #[tokio::test]
 async fn a_quorum_that_makes_no_sense_is_refused() {
     let app = TestApp::new().await;
+    let user = json!({"type": "user", "id": "a"});
     for (quorum, fault) in [
         (json!(2), "invalid_type /review/quorum"),
         (json!({"of": 101}), "out_of_range /review/quorum/of"),
@@ -367,7 +424,8 @@ async fn a_quorum_that_makes_no_sense_is_refused() {
         (json!({"of": 1, "allowed": [5]}), "invalid_type /review/quorum/allowed/0"),
         (json!({"of": 1, "allowed": [{"type": "bot", "id": "a"}]}), "invalid_enum /review/quorum/allowed/0/type"),
         (json!({"of": 1, "allowed": [{"type": "user"}]}), "required /review/quorum/allowed/0/id"),
-        (json!({"allowed": ["a", {"type": "user", "id": "a"}]}), "duplicate_value /review/quorum/allowed/1"),
+        (json!({"allowed": [user, {"type": "agent", "id": "a"}, user]}), "duplicate_value /review/quorum/allowed/2"),
+        (json!({"of": 3, "allowed": ["a", user, {"type": "agent", "id": "a"}]}), "too_few /review/quorum/allowed"),
         (json!({"of": 1, "allowed": ["ana", "ana"]}), "duplicate_value /review/quorum/allowed/1"),
     ] {
         let body = json!({"channelId": "demo", "review": {"type": "free", "quorum": quorum}});

@@ -11,6 +11,7 @@ use super::{Conversation, Event, Rejection, Reply, ReviewEnd, State, fork, messa
 use crate::clock::Millis;
 use crate::codec;
 use crate::id::MessageId;
+use crate::key::Principal;
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
 use crate::message::{Alike, Json, Overlay, Review, ReviewState, ReviewStatus, Vote};
@@ -154,7 +155,7 @@ pub struct Response {
     /// Words about it.
     pub feedback: Option<String>,
     /// Who answers.
-    pub principal: String,
+    pub principal: Principal,
 }
 
 impl Response {
@@ -164,6 +165,18 @@ impl Response {
             (Some(alike), Some(print)) => alike.print == *print,
             (Some(alike), None) => alike.canonical == vote.response,
             (None, _) => self.response == vote.response,
+        }
+    }
+
+    /// It as a vote.
+    fn vote(&self, at: Millis) -> Vote {
+        Vote {
+            principal: self.principal.id.clone(),
+            response: self.response.clone(),
+            feedback: self.feedback.clone(),
+            at,
+            print: self.alike.as_ref().map(|alike| alike.print),
+            kind: Some(self.principal.kind),
         }
     }
 
@@ -218,7 +231,7 @@ pub(super) fn respond(
         if !quorum.allows(&given.principal) {
             return Ok(Decision::Reject(Rejection::NotAllowed));
         }
-        if after.votes.iter().any(|vote| vote.principal == given.principal) {
+        if after.votes.iter().any(|vote| vote.is_of(&given.principal)) {
             return Ok(Decision::Reject(Rejection::AlreadyVoted));
         }
         let size = |response: &Json, feedback: &Option<String>| {
@@ -228,9 +241,7 @@ pub(super) fn respond(
         if before + size(&given.response, &given.feedback) > limits::VOTE_BYTES {
             return Ok(Decision::Reject(Rejection::TooManyVotes));
         }
-        let (principal, response) = (given.principal.clone(), given.response.clone());
-        let print = given.alike.as_ref().map(|alike| alike.print);
-        after.votes.push(Vote { principal, response, feedback: given.feedback.clone(), at: moment.now, print });
+        after.votes.push(given.vote(moment.now));
         needed = quorum.of as usize;
     }
     let agreed = after.votes.iter().filter(|vote| given.agrees_with(vote)).count().max(1);
@@ -241,7 +252,7 @@ pub(super) fn respond(
     // Of texts that say the same the one that decided is shown, and each vote has its own.
     after.response = Some(given.response.clone());
     after.feedback.clone_from(&given.feedback);
-    after.decided_by = Some(given.principal.clone());
+    after.decided_by = Some(given.principal.id.clone());
     after.completed_at = Some(moment.now);
     Ok(Decision::Change(ended((given.message, &review), after, moment, found, Event::ReviewCompleted)?))
 }

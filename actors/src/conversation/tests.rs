@@ -1,6 +1,7 @@
 //! Decisions as data: no runtime, no store.
 
 use crate::id::{ContactId, MessageId, TurnId};
+use crate::key::{Principal, PrincipalKind};
 use crate::message::{Content, Message};
 use std::sync::Arc;
 
@@ -21,6 +22,10 @@ const AGENT: &str = "echo";
 
 fn entity() -> EntityKey {
     EntityKey::conversation(Address([1; 10]), Address([2; 10]))
+}
+
+fn user(id: &str) -> Principal {
+    Principal { kind: PrincipalKind::User, id: id.to_owned() }
 }
 
 fn opening() -> Opening {
@@ -223,7 +228,7 @@ fn i7_every_command_weighs_at_least_what_its_words_take() {
             response: json,
             alike: None,
             feedback: None,
-            principal: "ana".to_owned(),
+            principal: user("ana"),
         }),
     ];
     for command in &commands {

@@ -4,6 +4,7 @@ use minicbor::{Decode, Encode};
 
 use super::Json;
 use crate::clock::Millis;
+use crate::key::{Principal, PrincipalKind};
 use crate::tool::Asker;
 
 /// An HTTP request to make when a review is over.
@@ -33,16 +34,30 @@ pub struct Quorum {
     /// So many different principals with the same response.
     #[n(0)]
     pub of: u32,
-    /// Only these may answer; empty: anyone with the scope.
+    /// Only those with these ids may answer; empty: anyone with the scope.
     #[n(1)]
     pub allowed: Vec<String>,
+    /// What each of them has to be, in the order of `allowed`; `None` where any principal of that id may answer. `None`
+    /// as a whole where that holds of all of them.
+    #[n(2)]
+    pub kinds: Option<Vec<Option<PrincipalKind>>>,
 }
 
 impl Quorum {
+    /// So many of these, each named by its id alone or by what it is too.
+    #[must_use]
+    pub fn new(of: u32, allowed: Vec<(String, Option<PrincipalKind>)>) -> Self {
+        let (allowed, kinds): (_, Vec<_>) = allowed.into_iter().unzip();
+        let kinds = Some(kinds).filter(|kinds| kinds.iter().any(Option::is_some));
+        Self { of, allowed, kinds }
+    }
+
     /// Whether this principal may answer; an empty list lets everybody answer.
     #[must_use]
-    pub fn allows(&self, principal: &str) -> bool {
-        self.allowed.is_empty() || self.allowed.iter().any(|allowed| allowed == principal)
+    pub fn allows(&self, principal: &Principal) -> bool {
+        let kind = |at| self.kinds.as_ref().and_then(|kinds| kinds.get(at).copied().flatten());
+        let mut allowed = self.allowed.iter().enumerate();
+        self.allowed.is_empty() || allowed.any(|(at, id)| principal.is(id, kind(at)))
     }
 }
 
@@ -114,6 +129,17 @@ pub struct Vote {
     #[n(4)]
     #[cbor(with = "minicbor::bytes")]
     pub print: Option<[u8; 16]>,
+    /// What they are. `None` where an earlier version took the vote, which told principals apart by their ids alone.
+    #[n(5)]
+    pub kind: Option<PrincipalKind>,
+}
+
+impl Vote {
+    /// Whether it is this principal's.
+    #[must_use]
+    pub fn is_of(&self, principal: &Principal) -> bool {
+        principal.is(&self.principal, self.kind)
+    }
 }
 
 /// By what a response is known to say the same as another one, however both are written.

@@ -347,7 +347,7 @@ async fn thousands_of_pending_reviews_make_no_commit_of_their_channel_larger() {
         response: actors::message::Json::from_checked("{}"),
         alike: None,
         feedback: None,
-        principal: "ana".to_owned(),
+        principal: user("ana"),
     };
     node.conversation(e, Command::Respond(response), Circumstances::default()).await.unwrap();
     let (records, rows, views, bytes, reads) = weight(gate.last());

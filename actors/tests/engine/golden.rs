@@ -145,6 +145,16 @@ fn golden_calls_and_errands() {
     let placed = Content { review: placed, ..content() };
     golden.record("message-created-placed", None, Event::MessageCreated(accepted(placed)));
     golden.record("review-completed-asked", None, Event::ReviewCompleted(end));
+    let kinds = vec![None, Some(PrincipalKind::User), Some(PrincipalKind::Agent)];
+    let allowed = kinds.into_iter().map(|kind| (text("ana"), kind)).collect();
+    let chosen = content().review.map(|review| Review { quorum: Some(Quorum::new(2, allowed)), ..review });
+    let chosen = Content { review: chosen, ..content() };
+    golden.record("message-created-allowed-kinds", None, Event::MessageCreated(accepted(chosen)));
+    let mut end = ReviewEnd { message: message(2), state: review_state(), asker: None };
+    end.state.votes[0].print = Some([9; 16]);
+    let known = Vote { kind: Some(PrincipalKind::Agent), ..end.state.votes[0].clone() };
+    end.state.votes.push(known);
+    golden.record("review-completed-by-kinds", None, Event::ReviewCompleted(end));
     let ask = Ask { channel: text("demo"), content: asking, review_millis: Some(600_000) };
     let wait = Wait { review: message(2), expires_at: AT };
     let given = None;

@@ -11,6 +11,7 @@ use actors::conversation::{
 };
 use actors::directory::{Answer, Bounds, Circumstances, KeyUse, Refusal};
 use actors::id::{Address, ConversationId, EntityKey};
+use actors::key::{Principal, PrincipalKind};
 use actors::machine::{Change, Decision, Found, Machine, Moment, Need, Record, Undecided};
 use actors::message::{Content, Message, NewMessage, Sender, SenderKind};
 use actors::node::Node;
@@ -97,6 +98,11 @@ pub(crate) fn opening(entity: EntityKey) -> Opening {
         owner: None,
         details: actors::conversation::Details::default(),
     }
+}
+
+/// A person.
+pub(crate) fn user(id: &str) -> Principal {
+    Principal { kind: PrincipalKind::User, id: id.to_owned() }
 }
 
 pub(crate) fn content(text: &str) -> Content {

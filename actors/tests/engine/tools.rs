@@ -135,7 +135,7 @@ async fn persist(node: &Arc<Node>, e: EntityKey, command: impl Fn() -> Command, 
 }
 
 pub(crate) fn approve(message: MessageId) -> Command {
-    let (response, principal) = (Json::from_checked("{}"), "ana".to_owned());
+    let (response, principal) = (Json::from_checked("{}"), user("ana"));
     Command::Respond(actors::conversation::review::Response {
         message,
         response,

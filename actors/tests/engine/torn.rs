@@ -188,7 +188,7 @@ async fn two() -> (Tearing, [Arc<Node>; 2], MessageId) {
 
 fn respond(message: MessageId) -> Command {
     let response = Json::from_checked("{\"selectedOption\":\"yes\"}".to_owned());
-    Command::Respond(Response { message, response, alike: None, feedback: None, principal: "ana".to_owned() })
+    Command::Respond(Response { message, response, alike: None, feedback: None, principal: user("ana") })
 }
 
 #[tokio::test(start_paused = true)]

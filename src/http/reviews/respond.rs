@@ -3,6 +3,7 @@
 use actors::conversation::review::Response as Given;
 use actors::conversation::{Command, Event, Rejection, Reply};
 use actors::directory::{Answer, Circumstances, Refusal};
+use actors::key::Principal;
 use actors::message::{Alike, Json, Overlay, Review, ReviewState, ReviewStatus};
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -108,7 +109,7 @@ pub(in crate::http) async fn respond(
         print: fingerprint::of_value(response.as_str()),
         canonical: Json::from_checked(canonical(response.as_str())),
     });
-    let principal = caller.key.principal.id.clone();
+    let principal = caller.key.principal.clone();
     let command = Command::Respond(Given { message: asked.message().id, response, alike, feedback, principal });
     let answered = decide(&app, &caller, asked, command, with).await?;
     Ok(ignoring(answered, &ignored))
@@ -143,8 +144,8 @@ pub(in crate::http) async fn cancel(
 }
 
 /// How the review stood after this principal's vote, which did not decide it; as it stands where there is none.
-fn after_vote(now: &ReviewState, principal: &str) -> ReviewState {
-    match now.votes.iter().position(|vote| vote.principal == principal) {
+fn after_vote(now: &ReviewState, principal: &Principal) -> ReviewState {
+    match now.votes.iter().position(|vote| vote.is_of(principal)) {
         Some(at) => ReviewState {
             status: ReviewStatus::Pending,
             response: None,
@@ -198,7 +199,7 @@ async fn decide(
                 // from before it.
                 None => {
                     let id = asked.message().id.to_string();
-                    after_vote(&find(app, caller, &id).await?.state, &caller.key.principal.id)
+                    after_vote(&find(app, caller, &id).await?.state, &caller.key.principal)
                 }
             };
             // The words as they were then: edited before, or as accepted. Only what was erased stays gone.

@@ -172,7 +172,7 @@ fn quorum() -> RefOr<Schema> {
         .must("type", word("A program or a person.", &["agent", "user"]))
         .must("id", text("").least(1))
         .done();
-    let principal = any_of("A principal: its id, or all of it.", [text("").least(1).into(), whole]);
+    let principal = any_of("A principal: its id, whatever its type, or all of it.", [text("").least(1).into(), whole]);
     Members::new("Who has to give the same response.")
         .may("of", integer("How many different principals.", 1, Some(MAX_QUORUM)).usually(1.into()).nullable())
         .may(

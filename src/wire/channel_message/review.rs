@@ -1,8 +1,9 @@
 //! The question that a channel message asks.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use actors::clock::Millis;
+use actors::key::PrincipalKind;
 use actors::message::{Callback, Json, Quorum, Review};
 use http::{HeaderName, HeaderValue};
 use serde_json::value::RawValue;
@@ -266,25 +267,45 @@ fn quorum(value: &Value<'_>, report: &mut Report) -> Option<Quorum> {
     let named = allowed.as_ref().and_then(|items| unique(items, MAX_ALLOWED, report, principal));
     fields.finish(report);
     let of = u32::try_from(of?).ok()?;
-    let (Some(items), Some(named)) = (allowed, named) else { return Some(Quorum { of, allowed: Vec::new() }) };
-    if items.len() < of as usize {
+    let (Some(items), Some(named)) = (allowed, named) else { return Some(Quorum::new(of, Vec::new())) };
+    let named: Vec<_> = named.into_iter().map(|(_, Named { id, kind })| (id, kind)).collect();
+    if items.len() - told_already(&named) < of as usize {
         report.fault(items.path(), "too_few", format!("must name at least the {of} principals that have to agree"));
     }
-    Some(Quorum { of, allowed: named.into_iter().map(|(_, id)| id).collect() })
+    Some(Quorum::new(of, named))
 }
 
-/// The id of a principal, which stands for itself or is named as an API key names its principal. Principals are told
-/// apart by their ids.
-fn principal(value: &Value<'_>, report: &mut Report) -> Option<String> {
-    let id = Length::chars(1, usize::MAX);
+/// How many are named by an id alone whose principals of either type are named too.
+fn told_already(named: &[(String, Option<PrincipalKind>)]) -> usize {
+    let mut typed = HashMap::new();
+    for (id, _) in named.iter().filter(|(_, kind)| kind.is_some()) {
+        *typed.entry(id).or_insert(0) += 1;
+    }
+    named.iter().filter(|(id, kind)| kind.is_none() && typed.get(id) == Some(&PrincipalKind::ALL.len())).count()
+}
+
+/// Who may answer: all of a principal, or its id, which may be that of either type.
+#[derive(PartialEq)]
+struct Named {
+    id: String,
+    kind: Option<PrincipalKind>,
+}
+
+impl AsRef<str> for Named {
+    fn as_ref(&self) -> &str {
+        &self.id
+    }
+}
+
+/// A principal, which its id stands for or which is named as an API key names its principal.
+fn principal(value: &Value<'_>, report: &mut Report) -> Option<Named> {
+    let length = Length::chars(1, usize::MAX);
     if !value.is_object() {
-        return value.string(report, id).map(Into::into);
+        return Some(Named { id: value.string(report, length)?.into(), kind: None });
     }
     let mut fields = value.object(report)?;
-    if let Some(kind) = fields.required(report, "type") {
-        kind.choice(report, &PRINCIPAL_TYPES);
-    }
-    let id = fields.required_string(report, "id", id).map(Into::into);
+    let kind = fields.required(report, "type").and_then(|kind| kind.choice(report, &PRINCIPAL_TYPES));
+    let id = fields.required_string(report, "id", length).map(Into::into);
     fields.finish(report);
-    id
+    Some(Named { id: id?, kind: Some(kind?) })
 }

@@ -222,7 +222,7 @@ fn a_review_that_a_turn_asked_for_leaves_an_errand_however_it_ends() {
     let ends: [End; 5] = [
         ("answer", |sim, message| {
             let response = Json::from_checked("{}");
-            let principal = "ana".to_owned();
+            let principal = user("ana");
             sim.run(&Command::Respond(review::Response { message, response, alike: None, feedback: None, principal }))
                 .unwrap();
         }),

@@ -38,7 +38,7 @@ fn erase(sim: &mut Sim<Conversation>) -> usize {
 fn answer(message: MessageId) -> Command {
     let response = Json::from_checked("{\"text\":\"secret\"}");
     let feedback = Some("secret".to_owned());
-    Command::Respond(Response { message, response, alike: None, feedback, principal: "bob".to_owned() })
+    Command::Respond(Response { message, response, alike: None, feedback, principal: user("bob") })
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn command(sim: &Sim<Conversation>, step: &Step) -> Command {
             response: crate::message::Json::from_checked("{}"),
             alike: None,
             feedback: None,
-            principal: "ana".to_owned(),
+            principal: user("ana"),
         }),
         Step::Withdraw(seq) => Command::CancelReview { message: id(*seq) },
         Step::Close(closed) => Command::Update(Update { closed: Some(*closed), ..Update::default() }),

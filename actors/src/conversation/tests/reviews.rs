@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::machine::{Found, Moment, Undecided};
-use crate::message::{Alike, Json, Overlay, ReviewStatus, Vote};
+use crate::message::{Alike, Json, Overlay, Quorum, ReviewStatus, Vote};
 use crate::store::NodeId;
 use crate::tables::{DEADLINES, OVERLAYS};
 
@@ -110,7 +110,11 @@ fn a_wake_behind_another_in_one_batch_loses_no_review() {
 }
 
 fn respond(message: MessageId, principal: &str, response: &str) -> Command {
-    let (response, principal) = (crate::message::Json::from_checked(response), principal.to_owned());
+    respond_as(message, user(principal), response)
+}
+
+fn respond_as(message: MessageId, principal: Principal, response: &str) -> Command {
+    let response = Json::from_checked(response);
     Command::Respond(review::Response { message, response, alike: None, feedback: None, principal })
 }
 
@@ -140,7 +144,7 @@ fn i4_the_first_decision_wins_and_none_is_taken_at_the_deadline() {
 #[test]
 fn where_several_must_agree_votes_are_counted_once_a_principal() {
     let mut sim = nothing();
-    let quorum = Some(crate::message::Quorum { of: 2, allowed: vec!["a".into(), "b".into(), "c".into()] });
+    let quorum = Some(Quorum::new(2, ["a", "b", "c"].map(|id| (id.to_owned(), None)).into()));
     let asks = say(Content { review: Some(Review { quorum, ..review(NOW.plus(1_000), None) }), ..content("?") });
     let id = posted(sim.run(&post(vec![asks]))).0[0].id;
     assert_eq!(sim.run(&respond(id, "eve", "1")), Err(Rejection::NotAllowed));
@@ -158,9 +162,54 @@ fn where_several_must_agree_votes_are_counted_once_a_principal() {
 }
 
 #[test]
+fn principals_of_two_kinds_with_one_id_are_two() {
+    let user = user("same");
+    let agent = Principal { kind: PrincipalKind::Agent, ..user.clone() };
+    let allowing = |allowed: &[Option<PrincipalKind>]| {
+        let quorum = Quorum::new(2, allowed.iter().map(|kind| ("same".to_owned(), *kind)).collect());
+        (quorum.allows(&agent), quorum.allows(&user))
+    };
+    assert_eq!(allowing(&[]), (true, true));
+    assert_eq!(allowing(&[None]), (true, true));
+    assert_eq!(allowing(&[Some(PrincipalKind::Agent)]), (true, false));
+    assert_eq!(allowing(&[Some(PrincipalKind::User)]), (false, true));
+    assert_eq!(allowing(&[Some(PrincipalKind::User), Some(PrincipalKind::Agent)]), (true, true));
+
+    let mut sim = nothing();
+    let quorum = Some(Quorum::new(2, Vec::new()));
+    let asks = say(Content { review: Some(Review { quorum, ..review(NOW.plus(1_000), None) }), ..content("?") });
+    let id = posted(sim.run(&post(vec![asks]))).0[0].id;
+    sim.run(&respond_as(id, agent.clone(), "1")).unwrap();
+    assert_eq!(sim.run(&respond_as(id, agent, "1")), Err(Rejection::AlreadyVoted));
+    let reply = sim.run(&respond_as(id, user, "1")).unwrap();
+    assert!(matches!(reply, Reply::Review(state) if state.status == ReviewStatus::Completed));
+}
+
+#[test]
+fn what_was_stored_without_kinds_compares_ids_alone() {
+    let user = user("same");
+    let agent = Principal { kind: PrincipalKind::Agent, ..user.clone() };
+    let quorum = Quorum { of: 2, allowed: vec!["same".to_owned()], kinds: None };
+    let vote = |kind| Vote {
+        principal: "same".to_owned(),
+        response: Json::from_checked("1"),
+        feedback: None,
+        at: NOW,
+        print: None,
+        kind,
+    };
+    for principal in [&user, &agent] {
+        assert!(quorum.allows(principal) && vote(None).is_of(principal));
+    }
+    assert!(vote(Some(PrincipalKind::User)).is_of(&user) && !vote(Some(PrincipalKind::User)).is_of(&agent));
+    let stranger = Principal { id: "other".to_owned(), ..user };
+    assert!(!quorum.allows(&stranger) && !vote(None).is_of(&stranger));
+}
+
+#[test]
 fn votes_that_would_not_fit_a_commit_are_refused_before_they_are_stored() {
     let mut sim = nothing();
-    let quorum = Some(crate::message::Quorum { of: 100, allowed: Vec::new() });
+    let quorum = Some(Quorum::new(100, Vec::new()));
     let asks = say(Content { review: Some(Review { quorum, ..review(NOW.plus(1_000), None) }), ..content("?") });
     let id = posted(sim.run(&post(vec![asks]))).0[0].id;
     let words = "x".repeat(crate::limits::VOTE_BYTES / 4);
@@ -180,6 +229,7 @@ fn a_vote_that_was_kept_in_canonical_form_agrees_with_the_same_answer() {
         feedback: None,
         at: Millis(1),
         print,
+        kind: Some(PrincipalKind::User),
     };
     let alike = Alike { print: [1; 16], canonical: json("{\"n\":1}") };
     let given = review::Response {
@@ -187,7 +237,7 @@ fn a_vote_that_was_kept_in_canonical_form_agrees_with_the_same_answer() {
         response: json("{\"n\":1.0}"),
         alike: Some(alike),
         feedback: None,
-        principal: "bob".to_owned(),
+        principal: user("bob"),
     };
     assert!(given.agrees_with(&vote("{\"n\":1}", None)));
     assert!(!given.agrees_with(&vote("{\"n\":2}", None)));

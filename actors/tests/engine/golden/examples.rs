@@ -76,7 +76,14 @@ pub(super) fn details() -> Details {
 }
 
 pub(super) fn review_state() -> ReviewState {
-    let vote = Vote { principal: text("ana"), response: json("{}"), feedback: Some(text("fine")), at: AT, print: None };
+    let vote = Vote {
+        principal: text("ana"),
+        response: json("{}"),
+        feedback: Some(text("fine")),
+        at: AT,
+        print: None,
+        kind: None,
+    };
     ReviewState {
         status: ReviewStatus::Completed,
         response: Some(json("{\"selectedOption\":\"approve\"}")),
@@ -99,7 +106,7 @@ pub(super) fn content() -> Content {
         }),
         expires_at: AT.plus(86_400_000),
         on_expire: Some(json("{\"selectedOption\":\"reject\"}")),
-        quorum: Some(Quorum { of: 2, allowed: vec![text("ana"), text("bob")] }),
+        quorum: Some(Quorum { of: 2, allowed: vec![text("ana"), text("bob")], kinds: None }),
         asker: None,
         place: None,
     };

@@ -307,6 +307,6 @@ pub(super) fn approved(message: MessageId) -> Command {
         response: Json::from_checked("{\"selectedOption\":\"approve\"}"),
         alike: None,
         feedback: None,
-        principal: "ana".to_owned(),
+        principal: user("ana"),
     })
 }

@@ -65,6 +65,7 @@ fn a_read_shows_what_became_of_the_message() {
         feedback: None,
         at: NOW,
         print: None,
+        kind: None,
     };
     let mut overlay = Overlay {
         text: Some("new".to_owned()),
@@ -80,7 +81,7 @@ fn a_read_shows_what_became_of_the_message() {
         }),
         ..Overlay::default()
     };
-    assert_eq!(message.content.review.as_ref().unwrap().quorum, Some(Quorum { of: 2, allowed: vec![] }));
+    assert_eq!(message.content.review.as_ref().unwrap().quorum, Some(Quorum::new(2, Vec::new())));
     let view: Any = serde_json::from_str(&shown(&message, &overlay)).unwrap();
     assert_eq!(
         (&view["text"], &view["metadata"], &view["updatedAt"]),
