@@ -14,6 +14,7 @@ use actors::conversation::review::Response;
 use actors::conversation::{Command, Conversation, Details, Event, Opening, Origin, Post, Reply, message_of};
 use actors::directory::{Answer, Circumstances, KeyUse, Refusal};
 use actors::id::{Address, ConversationId, EntityKey, MessageId};
+use actors::key::{Principal, PrincipalKind};
 use actors::message::{Content, Json, NewMessage, Review, Sender, SenderKind};
 use actors::node::Node;
 use actors::random::Random;
@@ -274,7 +275,7 @@ impl World {
             response: Json::from_checked(format!("{{\"selectedOption\":\"{node}\"}}")),
             alike: None,
             feedback: None,
-            principal: format!("decider {node}"),
+            principal: Principal { kind: PrincipalKind::User, id: format!("decider {node}") },
         };
         let entity = self.entity(conversation);
         match self.nodes[node].conversation(entity, Command::Respond(response), Circumstances::default()).await {
