@@ -153,6 +153,11 @@ impl Bell {
         self.is_rung.load(Ordering::SeqCst)
     }
 
+    /// Whether some lane shall not wait for its time, and its courier has not taken that up.
+    fn has_hastened(&self) -> bool {
+        !self.hasten.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     fn upto(&self) -> u64 {
         self.upto.load(Ordering::SeqCst)
     }

@@ -193,12 +193,16 @@ impl<M: Sends> Courier<M> {
                 self.start();
             }
             if self.steps.is_empty() && self.undone.is_none() {
-                let is_hastened = !stopping && !self.hastened.is_empty();
+                let is_hastened = !stopping && (!self.hastened.is_empty() || self.bell.has_hastened());
                 // The time of what shall not wait for it may be hours away: nobody else would come back to that soon.
                 match self.trouble.take_if(|_| !is_hastened) {
                     Some((error, _)) => return Err(error),
                     None if self.trouble.is_some() => {}
-                    None if is_hastened || !stopping && self.has_news() => continue,
+                    None if is_hastened || !stopping && self.has_news() => {
+                        // All that is to be noted is. What a look that failed has left here would only take room.
+                        self.runs.retain(|_, run| !run.is_at_rest());
+                        continue;
+                    }
                     None => return if self.check { self.note().await } else { Ok(()) },
                 }
             }
