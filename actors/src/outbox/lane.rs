@@ -307,6 +307,16 @@ impl Waiting {
     pub fn has_grown_to(&self, later: &Self) -> bool {
         self.until < later.until && *self == Self { until: self.until, ..later.clone() }
     }
+
+    /// Whether `later` is this, but for newer events behind it, and that somebody has asked for it since.
+    #[must_use]
+    pub fn was_asked_for(&self, later: &Self) -> bool {
+        let Self { until, next_at, asked_for, not_before, .. } = *self;
+        later.asked_for
+            && until <= later.until
+            && (next_at, asked_for) != (later.next_at, true)
+            && *self == Self { until, next_at, asked_for, not_before, ..later.clone() }
+    }
 }
 
 /// How a delivery ended.

@@ -4,6 +4,8 @@
 //! the entity's state, says from where events have not been looked at yet. Only a lane that could not keep up gets a
 //! row with its own cursor, and a place among the times at which lanes go on.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
@@ -191,6 +193,15 @@ pub struct LaneChange {
 }
 
 impl LaneChange {
+    /// What it shall be where somebody else has put newer events behind it meanwhile.
+    fn with_newer(&self, stored: &Waiting, now: Millis) -> Option<Waiting> {
+        let Some(after) = &self.after else {
+            let next = self.before.as_ref().map_or(stored.next, |before| before.until + 1);
+            return (next <= stored.until).then(|| Waiting::fresh(next, stored.until, now));
+        };
+        Some(Waiting { until: stored.until.max(after.until), ..after.clone() })
+    }
+
     /// About how many bytes it adds to a commit.
     pub(crate) fn weight(&self) -> usize {
         let of_row =
@@ -272,7 +283,7 @@ impl Settlement {
 
 /// What was sent is noted, and what was not waits. Where somebody else has moved a lane meanwhile, the lane stays where
 /// they left it and learns only of newer events: sending twice is allowed, losing is not. Where they have only put
-/// newer events behind it, it goes on from there.
+/// newer events behind it, or asked for what comes next on it, it goes on from there, and no attempt is forgotten.
 ///
 /// # Errors
 ///
@@ -286,11 +297,12 @@ pub fn settle(
 ) -> Result<Written, Undecided> {
     let entity = log.entity;
     let mut change = Change::of(entity, outbox, found);
+    let mut ended: BTreeMap<_, _> = settlement.ended.iter().map(|(key, delivery)| (*key, delivery)).collect();
     for moved in &settlement.lanes {
-        change.move_lane(moved, now)?;
+        change.settle_lane(moved, &mut ended, now)?;
     }
-    for (key, delivery) in &settlement.ended {
-        change.end(*key, delivery);
+    for (key, delivery) in ended {
+        change.end(key, delivery);
     }
     // Before that nothing can be past its time, so that it costs no read.
     if log.began.plus(KEPT_MILLIS) < now {
@@ -322,11 +334,7 @@ pub fn again(
     let ended = found.stored::<Delivery>(DELIVERIES, key.row())?;
     let (lane, after) = if let Some(ended) = ended {
         change.forget(key, &ended);
-        let lane = Lane { receiver: ended.receiver, again: Some(key.seq) };
-        let was = Some(Was { end: ended.end, url: ended.url });
-        let fresh = Waiting::fresh(key.seq, key.seq, now);
-        let again = Waiting { attempts: ended.attempts, asked_for: true, was, ..fresh };
-        (lane, again)
+        once_more(key.seq, &ended, now)
     } else {
         // Either of the two ways on which it may wait.
         let lanes = [Some(key.seq), None].map(|again| Lane { receiver, again });
@@ -351,6 +359,14 @@ pub fn again(
     change.done(outbox, outbox.and_then(|outbox| outbox.from), now).map(Some)
 }
 
+/// The lane on which a delivery that has ended is sent once more, and its row.
+fn once_more(seq: u64, ended: &Delivery, now: Millis) -> (Lane, Waiting) {
+    let lane = Lane { receiver: ended.receiver, again: Some(seq) };
+    let was = Some(Was { end: ended.end, url: ended.url.clone() });
+    let fresh = Waiting::fresh(seq, seq, now);
+    (lane, Waiting { attempts: ended.attempts.clone(), asked_for: true, was, ..fresh })
+}
+
 impl<'a> Change<'a> {
     fn of(entity: EntityKey, outbox: Option<&Outbox>, found: &'a Found) -> Self {
         let lanes = outbox.map_or(0, |outbox| outbox.lanes);
@@ -361,46 +377,80 @@ impl<'a> Change<'a> {
         self.found.stored(LANES, lane.key())
     }
 
+    /// Moves a lane. What somebody has asked for meanwhile is as if they had asked when all this was noted: what has
+    /// ended is sent once more with all its attempts, and nothing that came behind it on the lane is.
+    fn settle_lane(
+        &mut self,
+        moved: &LaneChange,
+        ended: &mut BTreeMap<DeliveryKey, &Delivery>,
+        now: Millis,
+    ) -> Result<(), Undecided> {
+        let asked = self.lane(moved.lane)?;
+        let asked = asked.filter(|stored| moved.before.as_ref().is_some_and(|before| before.was_asked_for(stored)));
+        let Some(stored) = asked else { return self.move_lane(moved, now) };
+        if let Some(after) = moved.after.as_ref().filter(|after| after.next == stored.next) {
+            let (until, next_at) = (stored.until.max(after.until), stored.next_at);
+            let after = Waiting { until, next_at, asked_for: true, not_before: None, ..after.clone() };
+            self.put_lane(moved.lane, Some(&stored), Some(&after));
+            return Ok(());
+        }
+        let key = DeliveryKey::new(stored.next, moved.lane.receiver);
+        let noted = self.found.stored::<Delivery>(DELIVERIES, key.row())?;
+        let Some(of_it) = ended.get(&key).copied().or(noted.as_ref()) else { return self.move_lane(moved, now) };
+        let (beside, again) = once_more(key.seq, of_it, now);
+        if beside == moved.lane {
+            self.put_lane(beside, Some(&stored), Some(&again));
+        } else if self.lane(beside)?.is_none() {
+            self.put_lane(beside, None, Some(&again));
+            self.put_lane(moved.lane, Some(&stored), moved.with_newer(&stored, now).as_ref());
+        } else {
+            return self.move_lane(moved, now);
+        }
+        if ended.remove(&key).is_none()
+            && let Some(noted) = &noted
+        {
+            self.forget(key, noted);
+        }
+        Ok(())
+    }
+
     fn move_lane(&mut self, moved: &LaneChange, now: Millis) -> Result<(), Undecided> {
         let stored = self.lane(moved.lane)?;
         let grew = |stored: &Waiting| moved.before.as_ref().is_some_and(|before| before.has_grown_to(stored));
         let after = match (&stored, &moved.after) {
             (stored, after) if *stored == moved.before => after.clone(),
-            // All that was behind it is done with, and somebody else has seen newer events for it meanwhile.
-            (Some(stored), None) if grew(stored) => {
-                let next = moved.before.as_ref().map_or(stored.next, |before| before.until + 1);
-                Some(Waiting::fresh(next, stored.until, now))
-            }
-            (Some(stored), Some(after)) if grew(stored) => {
-                Some(Waiting { until: stored.until.max(after.until), ..after.clone() })
-            }
+            (Some(stored), _) if grew(stored) => moved.with_newer(stored, now),
             (Some(stored), Some(after)) => Some(Waiting { until: stored.until.max(after.until), ..stored.clone() }),
             (Some(stored), None) => Some(stored.clone()),
             (None, after) => after.clone(),
         };
+        self.put_lane(moved.lane, stored.as_ref(), after.as_ref());
+        Ok(())
+    }
+
+    fn put_lane(&mut self, lane: Lane, stored: Option<&Waiting>, after: Option<&Waiting>) {
         if after == stored {
-            return Ok(());
+            return;
         }
         let rows = &mut self.written.rows;
-        if let Some(stored) = &stored {
-            let key = moved.lane.time_key(stored.next_at);
+        if let Some(stored) = stored {
+            let key = lane.time_key(stored.next_at);
             self.gone.push(key.clone());
             rows.push(RowWrite { table: LANE_TIMES, key, value: None });
         }
-        if let Some(after) = &after {
-            let key = moved.lane.time_key(after.next_at);
+        if let Some(after) = after {
+            let key = lane.time_key(after.next_at);
             rows.push(RowWrite { table: LANE_TIMES, key, value: Some(Bytes::new()) });
             self.earliest = Some(self.earliest.map_or(after.next_at, |earliest| earliest.min(after.next_at)));
         }
-        let value = after.as_ref().map(codec::encode);
-        rows.push(RowWrite { table: LANES, key: moved.lane.key(), value });
+        let value = after.map(codec::encode);
+        rows.push(RowWrite { table: LANES, key: lane.key(), value });
         match (stored.is_some(), after.is_some()) {
             (false, true) => self.lanes += 1,
             (true, false) => self.lanes = self.lanes.saturating_sub(1),
-            _ => return Ok(()),
+            _ => return,
         }
-        self.written.views.push(entry(self.entity, Some(moved.lane), after.is_some()));
-        Ok(())
+        self.written.views.push(entry(self.entity, Some(lane), after.is_some()));
     }
 
     fn list(&mut self, key: DeliveryKey, delivery: &Delivery, there: bool) {

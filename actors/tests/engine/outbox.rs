@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::support::*;
 
+mod asked;
 mod crowds;
 mod fair;
 mod fixture;
