@@ -255,6 +255,9 @@ pub struct Waiting {
     /// for it: it is sent only if it is still for the receiver.
     #[n(11)]
     pub handed: Option<bool>,
+    /// Where `next` was tried last; `None`: nowhere yet, or at an endpoint, which keeps its URL as long as it has lanes.
+    #[n(12)]
+    pub url: Option<String>,
 }
 
 /// How a delivery had ended that is sent again.
@@ -293,6 +296,7 @@ impl Waiting {
             tried_at: None,
             was: None,
             handed: None,
+            url: None,
         }
     }
 

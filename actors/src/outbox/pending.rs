@@ -79,13 +79,15 @@ impl DeliveryState {
     /// One of an event that waits on a lane, or that was not looked at yet.
     fn pending(entity: EntityKey, seq: u64, subject: &Subject, to: (Receiver, &str), row: Option<&Waiting>) -> Self {
         let (receiver, url) = to;
-        let attempts = row.filter(|row| row.next == seq).map(|row| row.attempts.clone());
+        let of_it = row.filter(|row| row.next == seq);
+        let attempts = of_it.map(|row| row.attempts.clone());
+        let last = of_it.and_then(|row| row.url.as_ref().or(row.was.as_ref().map(|was| &was.url)));
         Self {
             id: DeliveryId(ended_key(subject.at, entity, DeliveryKey::new(seq, receiver))),
             receiver,
             event: EventId::new(subject.at, entity.id, seq),
             event_type: subject.event.to_owned(),
-            url: url.to_owned(),
+            url: if url.is_empty() { last.cloned().unwrap_or_default() } else { url.to_owned() },
             status: Status::Pending,
             attempts: attempts.unwrap_or_default(),
             next_at: Some(row.map_or(subject.at, |row| row.next_at)),

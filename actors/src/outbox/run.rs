@@ -49,6 +49,8 @@ pub(super) struct Run {
     pub(super) was: Option<Was>,
     /// As [`Waiting::handed`].
     pub(super) is_handed: bool,
+    /// As [`Waiting::url`].
+    pub(super) url: Option<String>,
     pub(super) asked_for: bool,
     /// It waits until then.
     parked: Option<Millis>,
@@ -78,6 +80,7 @@ impl Run {
             tried_at: stored.tried_at,
             was: stored.was.clone(),
             is_handed: stored.handed == Some(true),
+            url: stored.url.clone(),
             asked_for: stored.asked_for,
             parked: None,
             stored: Some(stored),
@@ -219,7 +222,7 @@ impl Run {
     pub(super) fn found(&mut self, events: Vec<(u64, Millis)>, upto: u64) -> Option<(u64, Vec<Attempt>)> {
         let tried = self.unread.map(|(from, _)| from).filter(|_| self.tries > 0 && self.queue.is_empty());
         let lost = tried.filter(|tried| events.first().map(|(seq, _)| seq) != Some(tried)).map(|tried| {
-            self.tries = 0;
+            (self.tries, self.url) = (0, None);
             (tried, std::mem::take(&mut self.attempts))
         });
         self.queue.extend(events.into_iter().map(|(seq, at)| (seq, Some(at))));
@@ -239,7 +242,7 @@ impl Run {
 
     /// The first event is done with. Where none is left nobody asks for any.
     pub(super) fn pop(&mut self) -> Option<u64> {
-        (self.tries, self.is_left) = (0, false);
+        (self.tries, self.is_left, self.url) = (0, false, None);
         let first = self.queue.pop_front().map(|(seq, _)| seq);
         self.asked_for &= self.last().is_some();
         first
@@ -321,6 +324,7 @@ impl Run {
             tried_at: self.tried_at,
             was: self.was.clone(),
             handed: self.is_handed.then_some(true),
+            url: self.url.clone(),
             asked_for: self.asked_for,
             tries: self.tries,
         })

@@ -204,8 +204,10 @@ impl LaneChange {
 
     /// About how many bytes it adds to a commit.
     pub(crate) fn weight(&self) -> usize {
-        let of_row =
-            |after: &Waiting| ATTEMPT_BYTES * after.attempts.len() + after.was.as_ref().map_or(0, |was| was.url.len());
+        let of_row = |after: &Waiting| {
+            let urls = [after.was.as_ref().map(|was| &was.url), after.url.as_ref()];
+            ATTEMPT_BYTES * after.attempts.len() + urls.into_iter().flatten().map(String::len).sum::<usize>()
+        };
         600 + self.after.as_ref().map_or(0, of_row)
     }
 }

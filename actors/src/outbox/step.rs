@@ -69,6 +69,13 @@ pub(super) struct Unsent {
     pub(super) url: String,
 }
 
+impl Unsent {
+    /// Where nobody knows where it would have gone, it went there last.
+    pub(super) fn or_at(self, last: Option<String>) -> Self {
+        if self.url.is_empty() { Self { url: last.unwrap_or_default(), ..self } } else { self }
+    }
+}
+
 /// An event that the lane has had for this receiver too, and does not send there.
 #[derive(Debug)]
 pub(super) struct Left {

@@ -375,6 +375,7 @@ fn golden_rows() {
         tried_at: None,
         was: None,
         handed: None,
+        url: None,
     };
     golden.value("waiting-lane", &waiting);
     golden.value("waiting-lane-asked", &Waiting { asked_by: Some(7), ..waiting.clone() });

@@ -35,7 +35,9 @@ impl<M: Sends> Courier<M> {
             },
             Ok(Step::NotSent(why, about)) => {
                 let why = if let Unsendable::Off(why) = why { why } else { RECEIVER_DELETED };
+                let tried_at = run.url.take();
                 if let (Some(seq), Some(unsent)) = (run.pop(), about) {
+                    let unsent = unsent.or_at(tried_at);
                     let before = (std::mem::take(&mut run.attempts), run.was.take());
                     self.ended.not_sent((lane.receiver, seq), why, unsent, before, now);
                 }
@@ -63,6 +65,7 @@ impl<M: Sends> Courier<M> {
         let Some(run) = self.runs.get_mut(&lane) else { return };
         let at = tried.attempt.at;
         run.tried(tried.attempt, mark(&tried.url));
+        run.url = lane.receiver.endpoint().is_none().then(|| tried.url.clone());
         let end = match tried.verdict {
             Verdict::Arrived => {
                 run.failing_since = None;

@@ -107,6 +107,7 @@ async fn what_waits_for_a_channel_without_a_url_has_failed_and_can_be_sent_once_
     fixture.channel("demo", None).await;
     let pending = fixture.pending().await;
     assert_eq!(pending.len(), 2, "it is seen until its time comes");
+    assert_eq!(pending[0].url, HOOK);
     sleep(secs(10)).await;
     let ended = fixture.ended().await;
     assert_eq!(
@@ -116,6 +117,7 @@ async fn what_waits_for_a_channel_without_a_url_has_failed_and_can_be_sent_once_
     assert!(ended.iter().all(|one| one.status == Status::Failed));
     assert_eq!(errors(&ended[0]), [None, Some("receiver_deleted")], "tried once");
     assert_eq!(errors(&ended[1]), [Some("receiver_deleted")], "waited behind it");
+    assert_eq!(ended.iter().map(|one| one.url.as_str()).collect::<Vec<_>>(), [HOOK, ""], "where it went at last");
     fixture.post_to("demo", content("nobody hears this")).await;
     sleep(secs(10)).await;
     fixture.channel("demo", Some(HOOK)).await;
@@ -214,6 +216,7 @@ async fn what_is_sent_again_and_does_not_arrive_has_failed_whatever_it_was_befor
     sleep(secs(10)).await;
     let ended = fixture.ended().await;
     assert_eq!((ended[0].status, errors(&ended[0])), (Status::Failed, vec![None, None, Some("channel_deleted")]));
+    assert_eq!(ended[0].url, HOOK, "where it went at last");
     fixture.assert_settled().await;
 }
 
