@@ -8,8 +8,7 @@ use actors::directory::{Answer, Circumstances};
 use actors::id::{DeliveryId, EntityKey, Kind};
 use actors::outbox::pending::{self, DeliveryState};
 use actors::outbox::state::parse_ended_key;
-use actors::outbox::{DeliveryKey, Sending, Waiting};
-use actors::store::KeyHash;
+use actors::outbox::{Sending, Waiting};
 use actors::tables::WEBHOOK_ENDPOINTS;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -19,6 +18,7 @@ use super::answer::{ignoring, json, located, replayed};
 use super::body::OptionalJsonBytes;
 use super::caller::{Admin, Allowed, Caller};
 use super::context::RequestContext;
+use super::idempotency::is_repeat;
 use super::incoming::Incoming;
 use super::paging::{Page, PageRequest};
 use super::problem::Problem;
@@ -37,6 +37,12 @@ use view::DeliveryView;
 /// 404: no such delivery in the workspace.
 fn delivery_not_found() -> Problem {
     Problem::not_found("delivery_not_found", "this workspace has no such delivery")
+}
+
+/// 409: there is nobody any more to whom it could be sent.
+fn endpoint_deleted() -> Problem {
+    let detail = "the endpoint that this delivery was for was deleted; nothing is sent, and it stays as it is";
+    Problem::conflict("endpoint_deleted", detail)
 }
 
 /// `GET /webhook-deliveries?status=&endpointId=&eventId=`.
@@ -79,7 +85,7 @@ pub(super) async fn get(
 /// `POST /webhook-deliveries/{id}/retry`: one that has ended is sent once more, one that waits is tried now.
 ///
 /// # Errors
-/// 400, 404 `delivery_not_found`, also where the endpoint that it was for is gone, 422.
+/// 400, 404 `delivery_not_found`, 409 `endpoint_deleted`, 422.
 pub(super) async fn retry(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Admin>,
@@ -95,9 +101,9 @@ pub(super) async fn retry(
     // What is asked for would take the place of what is known of it, and could go nowhere.
     if let Some(id) = delivery.receiver.endpoint()
         && resource::row(&app, caller.registry(), WEBHOOK_ENDPOINTS, &id.to_string()).await?.is_none()
-        && !was_asked(&app, entity, key, with.key.as_ref().map(|key| key.hash)).await?
+        && !is_repeat(&app, entity, with).await?
     {
-        return Err(delivery_not_found());
+        return Err(endpoint_deleted());
     }
     let asked = again(&app, entity, Sending::Again { key, receiver: delivery.receiver }, with).await?;
     let waiting = match (&asked, with.key) {
@@ -115,12 +121,6 @@ pub(super) async fn retry(
     let response = json(StatusCode::ACCEPTED, &DeliveryView::of(delivery));
     let response = if matches!(asked, Asked::Repeat) { replayed(response) } else { response };
     Ok(ignoring(located(response, &format!("/webhook-deliveries/{id}")), &ignored))
-}
-
-/// Whether a delivery was asked for with this idempotency key, so that the answer is given again.
-async fn was_asked(app: &App, entity: EntityKey, key: DeliveryKey, with: Option<KeyHash>) -> Result<bool, Problem> {
-    let Some(with) = with else { return Ok(false) };
-    Ok(pending::retried(app.node(), entity, key, with).await.map_err(store_problem)?.is_some())
 }
 
 /// What came of asking for a delivery.

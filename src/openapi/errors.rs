@@ -67,6 +67,7 @@ pub const ERRORS: &[ErrorPage] = pages! {
     "duplicate_value"
     "empty_batch"
     "empty_message"
+    "endpoint_deleted"
     "endpoint_not_found"
     "expiry_in_past"
     "expiry_too_far"

@@ -312,7 +312,7 @@ async fn a_delivery_whose_endpoint_is_gone_stays_as_it_was_when_somebody_asks_fo
     let asked = retry("k").await.expect(202);
     let done = once_so(&app, "delivered", 1, |all| attempts(&all[0]) == 2).await.remove(0);
     app.delete(format!("{ENDPOINTS}/{}", made["id"].as_str().unwrap())).await.expect(204);
-    retry("other").await.problem(404, "delivery_not_found");
+    retry("other").await.problem(409, "endpoint_deleted");
     assert_eq!(app.get(&path).await.expect(200), done);
     assert_eq!(retry("k").await.expect(202), asked, "what was answered before is answered again");
 }

@@ -92,4 +92,5 @@ fn retry(tag: &'static str) -> Op {
         .answers(202, "The delivery, pending again.", named("WebhookDelivery"), &[])
         .with_headers(&["Location", "Idempotent-Replayed"])
         .refused(404, &["delivery_not_found"])
+        .refused(409, &["endpoint_deleted"])
 }
