@@ -9,13 +9,17 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::lane::{ATTEMPT_BYTES, Delivery, End, Lane, Receiver, TAG_BYTES, Waiting, Was};
+use super::lane::{ATTEMPT_BYTES, Delivery, End, Lane, Receiver, TAG_BYTES, Waiting};
 use crate::clock::Millis;
 use crate::codec;
 use crate::id::{Address, EntityKey, EventId, Kind};
 use crate::machine::{Found, Need, Undecided};
 use crate::store::{KeyHash, RowWrite, ViewWrite};
 use crate::tables::{DELIVERIES, ENDED, ENDED_BY_ENDPOINT, FAILED, LANE_TIMES, LANES, PENDING, RETRIED};
+
+mod asked;
+
+use asked::once_more;
 
 /// After which events are looked for whose sending was lost with its process. Long enough for the usual receiver to
 /// have answered, so that nothing is sent twice without need.
@@ -361,14 +365,6 @@ pub fn again(
     change.done(outbox, outbox.and_then(|outbox| outbox.from), now).map(Some)
 }
 
-/// The lane on which a delivery that has ended is sent once more, and its row.
-fn once_more(seq: u64, ended: &Delivery, now: Millis) -> (Lane, Waiting) {
-    let lane = Lane { receiver: ended.receiver, again: Some(seq) };
-    let was = Some(Was { end: ended.end, url: ended.url.clone() });
-    let fresh = Waiting::fresh(seq, seq, now);
-    (lane, Waiting { attempts: ended.attempts.clone(), asked_for: true, was, ..fresh })
-}
-
 impl<'a> Change<'a> {
     fn of(entity: EntityKey, outbox: Option<&Outbox>, found: &'a Found) -> Self {
         let lanes = outbox.map_or(0, |outbox| outbox.lanes);
@@ -377,43 +373,6 @@ impl<'a> Change<'a> {
 
     fn lane(&self, lane: Lane) -> Result<Option<Waiting>, Undecided> {
         self.found.stored(LANES, lane.key())
-    }
-
-    /// Moves a lane. What somebody has asked for meanwhile is as if they had asked when all this was noted: what has
-    /// ended is sent once more with all its attempts, and nothing that came behind it on the lane is.
-    fn settle_lane(
-        &mut self,
-        moved: &LaneChange,
-        ended: &mut BTreeMap<DeliveryKey, &Delivery>,
-        now: Millis,
-    ) -> Result<(), Undecided> {
-        let asked = self.lane(moved.lane)?;
-        let asked = asked.filter(|stored| moved.before.as_ref().is_some_and(|before| before.was_asked_for(stored)));
-        let Some(stored) = asked else { return self.move_lane(moved, now) };
-        if let Some(after) = moved.after.as_ref().filter(|after| after.next == stored.next) {
-            let (until, next_at) = (stored.until.max(after.until), stored.next_at);
-            let after = Waiting { until, next_at, asked_for: true, not_before: None, ..after.clone() };
-            self.put_lane(moved.lane, Some(&stored), Some(&after));
-            return Ok(());
-        }
-        let key = DeliveryKey::new(stored.next, moved.lane.receiver);
-        let noted = self.found.stored::<Delivery>(DELIVERIES, key.row())?;
-        let Some(of_it) = ended.get(&key).copied().or(noted.as_ref()) else { return self.move_lane(moved, now) };
-        let (beside, again) = once_more(key.seq, of_it, now);
-        if beside == moved.lane {
-            self.put_lane(beside, Some(&stored), Some(&again));
-        } else if self.lane(beside)?.is_none() {
-            self.put_lane(beside, None, Some(&again));
-            self.put_lane(moved.lane, Some(&stored), moved.with_newer(&stored, now).as_ref());
-        } else {
-            return self.move_lane(moved, now);
-        }
-        if ended.remove(&key).is_none()
-            && let Some(noted) = &noted
-        {
-            self.forget(key, noted);
-        }
-        Ok(())
     }
 
     fn move_lane(&mut self, moved: &LaneChange, now: Millis) -> Result<(), Undecided> {
