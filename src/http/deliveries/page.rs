@@ -1,12 +1,16 @@
 //! A page of the list of deliveries, put together from those that have ended and from what is pending.
 
+use std::time::Duration;
+
 use actors::clock::Millis;
 use actors::id::{EndpointId, EventId};
-use actors::outbox::lane::TAG_BYTES;
+use actors::outbox::DeliveryKey;
+use actors::outbox::lane::{Lane, Receiver, TAG_BYTES};
 use actors::outbox::pending::{self, DeliveryState, Status};
-use actors::outbox::state::{KEPT_MILLIS, ended_from, ended_of, parse_ended_key, parse_pending_key};
+use actors::outbox::state::{KEPT_MILLIS, ended_from, ended_of, parse_ended_key, parse_pending_key, pending_prefix};
 use actors::store::{Order, Scan, View};
 use actors::tables::{ENDED, ENDED_BY_ENDPOINT, FAILED, PENDING};
+use tokio::time::Instant;
 
 use super::place::{Place, behind, is_behind, tag_of};
 use super::view::STATUSES;
@@ -19,7 +23,13 @@ use crate::http::query::Query;
 use crate::http::refusal::store_problem;
 
 /// Entries looked at for one page; a filter that matches little gives a short page with a cursor behind it.
-const SCANNED_MAX: usize = 1_000;
+const SCANNED_MAX: usize = 50_000;
+/// As many are looked at however long it takes.
+const SCANNED_MIN: usize = 1_000;
+/// For how long more than that are.
+const SCANNED_FOR: Duration = Duration::from_secs(1);
+/// Entries read at once, once those that fill a page have turned out not to be wanted.
+const CHUNK: usize = 256;
 
 /// Which deliveries a list shows.
 pub(super) struct Filter {
@@ -43,6 +53,23 @@ impl Filter {
         self.status.is_none_or(|status| status == delivery.status)
             && self.endpoint.is_none_or(|endpoint| endpoint.is_some() && endpoint == delivery.receiver.endpoint())
             && self.event.is_none_or(|event| event == Some(delivery.event))
+    }
+
+    /// Whether a delivery may be to the wanted endpoint, as its key says.
+    fn may_show(&self, key: DeliveryKey) -> bool {
+        let is_to = |endpoint| key.tag == Receiver::Endpoint(endpoint).tag();
+        self.endpoint.is_none_or(|endpoint| endpoint.is_some_and(is_to))
+    }
+
+    /// What the entries of what is pending begin with among which there may be wanted ones, in this order.
+    fn pending_parts(&self, order: Order) -> Vec<Vec<u8>> {
+        let Some(Some(endpoint)) = self.endpoint else { return vec![Vec::new()] };
+        let lanes = [None, Some(Lane::to(Receiver::Endpoint(endpoint)))];
+        let mut parts = lanes.map(|lane| pending_prefix(lane).to_vec());
+        if order == Order::Desc {
+            parts.reverse();
+        }
+        parts.into()
     }
 
     fn has_ended(&self) -> bool {
@@ -95,6 +122,7 @@ pub(super) struct Gathering<'a> {
     filter: Filter,
     data: Vec<DeliveryState>,
     scanned: usize,
+    began: Instant,
 }
 
 /// Whether a part of the list was read to its end, or where to go on.
@@ -102,7 +130,7 @@ type Next = Option<Position>;
 
 impl<'a> Gathering<'a> {
     pub(super) fn of(app: &'a App, caller: &'a Caller, request: &'a PageRequest, filter: Filter) -> Self {
-        Self { app, caller, request, filter, data: Vec::new(), scanned: 0 }
+        Self { app, caller, request, filter, data: Vec::new(), scanned: 0, began: Instant::now() }
     }
 
     /// The page, and the position of the next one.
@@ -133,6 +161,17 @@ impl<'a> Gathering<'a> {
             }
         }
         Ok(None)
+    }
+
+    fn is_enough(&self) -> bool {
+        let is_late = self.began.elapsed() >= SCANNED_FOR;
+        self.scanned >= if is_late { SCANNED_MIN } else { SCANNED_MAX }
+    }
+
+    /// How many entries to read next.
+    fn chunk(&self) -> usize {
+        let page = self.request.limit + 1;
+        if self.scanned == 0 { page } else { page.max(CHUNK) }
     }
 
     /// Takes one, unless the page is full.
@@ -172,14 +211,17 @@ impl<'a> Gathering<'a> {
             if range.after.as_ref().is_none_or(|after| after[..] < oldest[..]) {
                 range.after = Some(oldest.clone().into());
             }
-            let limit = self.request.limit + 1;
+            let limit = self.chunk();
             let rows =
                 self.app.node().view(self.caller.address, view, Scan::new(range, self.request.order, limit)).await;
             let rows = rows.map_err(store_problem)?;
             for row in &rows {
                 let key = parse_ended_key(self.caller.address, &row.key[before.min(row.key.len())..]);
                 let Some((_, entity, key)) = key else { continue };
-                let delivery = pending::ended(self.app.node(), entity, key).await.map_err(store_problem)?;
+                let delivery = match self.filter.may_show(key) {
+                    true => pending::ended(self.app.node(), entity, key).await.map_err(store_problem)?,
+                    false => None,
+                };
                 if let Some(delivery) = delivery
                     && !self.take(delivery)
                 {
@@ -191,9 +233,10 @@ impl<'a> Gathering<'a> {
             if rows.len() < limit {
                 return Ok(None);
             }
-            if self.scanned >= SCANNED_MAX {
+            if self.is_enough() {
                 return Ok(behind.map(Position::Ended));
             }
+            tokio::task::yield_now().await;
         }
     }
 
@@ -204,18 +247,40 @@ impl<'a> Gathering<'a> {
         if let Some(event) = self.filter.event {
             return self.pending_of(event, at).await;
         }
+        let order = self.request.order;
         let (mut behind, mut within) = match at {
             Some(Position::Pending(key, within)) if !key.is_empty() => (Some(key), within),
             _ => (None, None),
         };
+        for part in self.filter.pending_parts(order) {
+            // The page before has ended in one that comes later.
+            if behind.as_ref().is_some_and(|key| is_behind(&key[..part.len().min(key.len())], &part[..], order)) {
+                continue;
+            }
+            let next = self.pending_part(&part, &mut behind, within.take()).await?;
+            if next.is_some() {
+                return Ok(next);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes what the entries have to send that begin so, behind the last one that was read.
+    async fn pending_part(
+        &mut self,
+        part: &[u8],
+        behind: &mut Option<Vec<u8>>,
+        mut within: Option<Place>,
+    ) -> Result<Next, Problem> {
         loop {
             // An entry that was begun is looked at again, from where it was left.
             let inside = behind.clone().filter(|_| within.is_some());
-            let limit = self.request.limit + 1;
+            let limit = self.chunk();
             let rows = match &inside {
                 Some(key) => vec![key.clone()],
                 None => {
-                    let range = range_behind(&[], behind.as_deref(), self.request.order);
+                    let last = behind.as_deref().filter(|key| key.starts_with(part));
+                    let range = range_behind(part, last, self.request.order);
                     let rows =
                         self.app.node().view(self.caller.address, PENDING, Scan::new(range, self.request.order, limit));
                     rows.await.map_err(store_problem)?.into_iter().map(|row| row.key.to_vec()).collect()
@@ -223,18 +288,19 @@ impl<'a> Gathering<'a> {
             };
             for key in &rows {
                 match self.entry(key, within.take()).await? {
-                    Entry::Read => behind = Some(key.clone()),
+                    Entry::Read => *behind = Some(key.clone()),
                     Entry::Full(Some(place)) => return Ok(Some(Position::Pending(key.clone(), Some(place)))),
-                    Entry::Full(None) => return Ok(Some(Position::Pending(behind.unwrap_or_default(), None))),
+                    Entry::Full(None) => return Ok(Some(Position::Pending(behind.clone().unwrap_or_default(), None))),
                 }
             }
             self.scanned += rows.len();
             if inside.is_none() && rows.len() < limit {
                 return Ok(None);
             }
-            if self.scanned >= SCANNED_MAX {
-                return Ok(behind.map(|key| Position::Pending(key, None)));
+            if self.is_enough() {
+                return Ok(behind.clone().map(|key| Position::Pending(key, None)));
             }
+            tokio::task::yield_now().await;
         }
     }
 
@@ -285,7 +351,7 @@ impl<'a> Gathering<'a> {
             let Some(upto) = found.upto else { return Ok(Entry::Read) };
             after = Some(upto);
             self.scanned += self.request.limit;
-            if self.scanned >= SCANNED_MAX {
+            if self.is_enough() {
                 let last = if order == Order::Asc { u8::MAX } else { 0 };
                 return Ok(Entry::Full(Some((upto, [last; TAG_BYTES]))));
             }

@@ -28,9 +28,13 @@ use crate::wire::conversation_message::view::{conversation_view, view_bytes};
 
 /// Events looked at for one page. A filter that matches little gives a short page with a cursor behind it instead of
 /// a request without bound: `docs/decisions/0035-a-search-goes-on.md`.
-const SCANNED_EVENTS: usize = 10_000;
+const SCANNED_EVENTS: usize = 50_000;
 /// Bytes of them; where messages are long, fewer are looked at.
-const SCANNED_BYTES: usize = 8 * 1024 * 1024;
+const SCANNED_BYTES: usize = 40 * 1024 * 1024;
+/// This part of both is looked at however long it takes.
+const SCANNED_AT_LEAST: usize = 5;
+/// For how long more than that is.
+const SCANNED_FOR: Duration = Duration::from_secs(1);
 /// Events read at once.
 const CHUNK: usize = 256;
 /// Chunks that are looked through at the same time, whoever asks: a part of the threads, so that everything else goes
@@ -145,8 +149,9 @@ struct Looked {
 }
 
 impl Looked {
-    fn is_enough(&self) -> bool {
-        self.events >= SCANNED_EVENTS || self.bytes >= SCANNED_BYTES
+    fn is_enough(&self, after: Duration) -> bool {
+        let part = if after >= SCANNED_FOR { SCANNED_AT_LEAST } else { 1 };
+        self.events >= SCANNED_EVENTS / part || self.bytes >= SCANNED_BYTES / part
     }
 
     fn take(&mut self, message: Option<&Message>) {
@@ -179,7 +184,8 @@ async fn page_of(
     request: &PageRequest,
     filter: &Filter,
 ) -> Result<Page<(Message, Overlay)>, Problem> {
-    let until = Instant::now() + PATIENCE;
+    let began = Instant::now();
+    let until = began + PATIENCE;
     let node = app.node();
     let mut data = Vec::new();
     let mut bytes = 0;
@@ -219,7 +225,7 @@ async fn page_of(
         if complete {
             return Ok(Page { data, next: None });
         }
-        if looked.is_enough() {
+        if looked.is_enough(began.elapsed()) {
             return Ok(Page { data, next: position(at) });
         }
         drop(place);
@@ -308,4 +314,26 @@ async fn conversation_page(
     Ok(page.written(&list, uri, bytes, |out, (message, overlay)| {
         conversation_view(&caller.workspace, message, overlay).write(out);
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_looks_through_so_much_within_a_second_and_a_fifth_of_it_however_long_it_takes() {
+        let megabytes = |bytes: usize| bytes * 1024 * 1024;
+        for (events, bytes, seconds, is_enough) in [
+            (49_999, 0, 0, false),
+            (50_000, 0, 0, true),
+            (1, megabytes(39), 0, false),
+            (1, megabytes(40), 0, true),
+            (9_999, megabytes(7), 60, false),
+            (10_000, 0, 1, true),
+            (1, megabytes(8), 1, true),
+        ] {
+            let after = Duration::from_secs(seconds);
+            assert_eq!(Looked { events, bytes }.is_enough(after), is_enough, "{events} {bytes} {seconds}");
+        }
+    }
 }
