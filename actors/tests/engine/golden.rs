@@ -383,6 +383,8 @@ fn golden_rows() {
     let was = Some(Was { end: End::Delivered, url: text("https://example.com/hook") });
     golden.value("waiting-lane-handed", &Waiting { handed: Some(true), ..waiting.clone() });
     golden.value("waiting-lane-again", &Waiting { was, ..waiting.clone() });
+    let url = Some(text("https://example.com/hook"));
+    golden.value("waiting-lane-sent", &Waiting { url, ..waiting.clone() });
     golden.value("waiting-lane-fresh", &Waiting::fresh(1, 2, AT));
     golden.value("delivery-retried", &Retried { key: [7; 16], waiting: Waiting::fresh(1, 1, AT) });
     let receivers = [Receiver::Endpoint(EndpointId::new(AT, address())), Receiver::Channel];
