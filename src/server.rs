@@ -35,6 +35,10 @@ const HEADER_BYTES: usize = 32 * 1024;
 /// that ends in the meantime is what helps.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// For how long connections go on as they are once the server stops: one that was accepted just before has its request
+/// read and answered. It would be closed without a word else, since nothing has been read of it.
+const ARRIVING: Duration = Duration::from_millis(50);
+
 /// How to serve.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerOptions {
@@ -124,6 +128,7 @@ pub async fn serve(
 async fn drain(graceful: GracefulShutdown, mut connections: JoinSet<()>, within: Duration, ending: &Ending) -> Drained {
     let deadline = Instant::now() + within;
     let ended = timeout_at(deadline, async {
+        sleep(ARRIVING).await;
         graceful.shutdown().await;
         while connections.join_next().await.is_some() {}
     });

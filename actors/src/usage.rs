@@ -1,8 +1,8 @@
 //! What models have used, by workspace and day.
 //!
 //! Every call of a model that came to an end is an entry of its workspace's list, written with what the call brought;
-//! those that draw memories from the same messages are one together. A day's sum is made by reading its entries; the sums of days that are over
-//! are kept in memory.
+//! those that draw memories from the same messages are one together. A day's sum is made by reading its entries; the
+//! sums of days that are over are kept in memory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

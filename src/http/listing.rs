@@ -18,7 +18,7 @@ use crate::app::App;
 const SCANNED_MAX: usize = 2_000;
 /// Milliseconds after which what has got its place early stands in its list, however many are made at once. Where that
 /// takes longer, the store is in trouble.
-const STORED_MILLIS: u64 = 100;
+const LISTED_MILLIS: u64 = 100;
 
 /// A list, or the part of it that stands behind a prefix.
 pub(super) struct Listing<'a> {
@@ -53,7 +53,7 @@ impl Listing<'_> {
         let at = page.next.as_deref().filter(|_| self.placed_early && request.order == Order::Asc);
         let at = at.and_then(|at| at.get(self.prefix.len()..)?.first_chunk().copied()).map(Millis::from_bytes);
         // The time of a place may be a little ahead of the clock.
-        match at.map_or(0, |at| at.plus(STORED_MILLIS).since(app.node().now()).min(2 * STORED_MILLIS)) {
+        match at.map_or(0, |at| at.plus(LISTED_MILLIS).since(app.node().now()).min(2 * LISTED_MILLIS)) {
             0 => Ok(page),
             left => {
                 sleep(Duration::from_millis(left)).await;

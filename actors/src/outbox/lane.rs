@@ -120,7 +120,8 @@ impl<'b, C> Decode<'b, C> for Receiver {
 pub struct Lane {
     /// To whom.
     pub receiver: Receiver,
-    /// One event that somebody wants to have sent again, beside the others; `None`: all in order.
+    /// One event beside the others, which somebody wants to have sent again or which another receiver's lane has left
+    /// to this one ([`Waiting::handed`]); `None`: all in order.
     pub again: Option<u64>,
 }
 
@@ -136,14 +137,14 @@ impl Lane {
     pub fn key(self) -> Bytes {
         let mut out = Vec::with_capacity(26);
         if let Some(seq) = self.again {
-            out.extend_from_slice(&Self::beside(seq));
+            out.extend_from_slice(&Self::prefix_beside(seq));
         }
         self.receiver.put(&mut out);
         out.into()
     }
 
-    /// What the keys of all lanes begin with on which this event is sent again.
-    pub(crate) fn beside(seq: u64) -> [u8; 9] {
+    /// What the keys of all lanes begin with on which this event goes beside others.
+    pub(crate) fn prefix_beside(seq: u64) -> [u8; 9] {
         let mut out = [5; 9];
         out[1..].copy_from_slice(&seq.to_be_bytes());
         out
@@ -255,7 +256,7 @@ pub struct Waiting {
     /// for it: it is sent only if it is still for the receiver.
     #[n(11)]
     pub handed: Option<bool>,
-    /// Where `next` was tried last; `None`: nowhere yet, or at an endpoint, which keeps its URL as long as it has lanes.
+    /// Where `next` was tried last; `None`: nowhere yet, or at an endpoint, whose URL is known as long as it has lanes.
     #[n(12)]
     pub url: Option<String>,
 }
@@ -304,6 +305,12 @@ impl Waiting {
     #[must_use]
     pub fn is_again(&self, lane: Lane) -> bool {
         lane.again.is_some() && self.handed != Some(true)
+    }
+
+    /// It is to be tried at this time, since somebody asks for it.
+    #[must_use]
+    pub fn asked(self, at: Millis) -> Self {
+        Self { next_at: at, asked_for: true, not_before: None, ..self }
     }
 
     /// Whether `later` is this, but for newer events behind it.

@@ -9,7 +9,7 @@ use crate::webhook::{DisabledReason, Format, WebhookEndpoint};
 
 use super::lane::Receiver;
 
-/// A change of a receiver has its time from before it is stored: it is, so long after that.
+/// A change of a receiver has its time from before it is stored. It is stored this much later at the latest.
 const STORED_MILLIS: u64 = 5_000;
 
 /// Where a message wants its own events to be sent.
@@ -75,7 +75,7 @@ impl<'a> Configured<'a> {
         self.is_changed_within(receiver, since, self.skew_millis)
     }
 
-    /// The same, also where what it gets since then was not stored yet.
+    /// The same, but also for what happened while the change was being stored, and was sent as before it.
     pub(crate) fn may_have_changed(&self, receiver: Receiver, since: Millis) -> bool {
         self.is_changed_within(receiver, since, self.skew_millis.max(STORED_MILLIS))
     }

@@ -347,20 +347,23 @@ pub fn again(
         let [again, usual] = [change.lane(lanes[0])?, change.lane(lanes[1])?];
         let waits = |row: &Waiting| (row.next..=row.until).contains(&key.seq);
         match (again, usual) {
-            (Some(row), _) => (lanes[0], Waiting { next_at: now, asked_for: true, not_before: None, ..row }),
-            (None, Some(row)) if waits(&row) => {
-                (lanes[1], Waiting { next_at: now, asked_for: true, not_before: None, ..row })
-            }
+            (Some(row), _) => (lanes[0], row.asked(now)),
+            (None, Some(row)) if waits(&row) => (lanes[1], row.asked(now)),
             _ => return Ok(None),
         }
     };
     let before = change.lane(lane)?;
+    let mut told = after.clone();
+    if after.next != key.seq {
+        // Those were made for what waits before it.
+        told.attempts.clear();
+    }
     if let Some(KeyHash(asked_with)) = asked_with {
-        let retried = Retried { key: asked_with, waiting: after.clone() };
+        let retried = Retried { key: asked_with, waiting: told.clone() };
         let value = Some(codec::encode(&retried));
         change.written.rows.push(RowWrite { table: RETRIED, key: key.row(), value });
     }
-    change.written.again = Some(after.clone());
+    change.written.again = Some(told);
     change.move_lane(&LaneChange { lane, before, after: Some(after) }, now)?;
     change.done(outbox, outbox.and_then(|outbox| outbox.from), now).map(Some)
 }

@@ -187,7 +187,8 @@ async fn search<M: Sends>(
         // Nothing is kept of what waits for an endpoint that is no more, whatever it was.
         Err(error) if !error.passes() && off == Some(Unsendable::Deleted) => {
             let (entity, receiver) = (from.entity, lane.receiver);
-            tracing::error!(?entity, ?receiver, seq = first, %error, "a damaged event is not sent to an endpoint that is no more");
+            let told = "a damaged event is not sent to an endpoint that is no more";
+            tracing::error!(?entity, ?receiver, seq = first, %error, "{told}");
             return Ok(Step::Found { events: Vec::new(), upto: first, lost: None }.into());
         }
         read => read?,

@@ -176,7 +176,9 @@ impl<'a> Gathering<'a> {
 
     /// Takes one, unless the page is full.
     fn take(&mut self, delivery: DeliveryState) -> bool {
-        if !self.filter.shows(&delivery) {
+        // One that moves on while the page is put together may be met in two parts of the list.
+        let is_taken = self.data.iter().any(|taken| taken.id == delivery.id);
+        if is_taken || !self.filter.shows(&delivery) {
             return true;
         }
         if self.data.len() == self.request.limit {

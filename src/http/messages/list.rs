@@ -31,10 +31,10 @@ use crate::wire::conversation_message::view::{conversation_view, view_bytes};
 const SCANNED_EVENTS: usize = 50_000;
 /// Bytes of them; where messages are long, fewer are looked at.
 const SCANNED_BYTES: usize = 40 * 1024 * 1024;
-/// This part of both is looked at however long it takes.
-const SCANNED_AT_LEAST: usize = 5;
-/// For how long more than that is.
+/// After which less of both is enough.
 const SCANNED_FOR: Duration = Duration::from_secs(1);
+/// Both are divided by this then.
+const LATE_DIVISOR: usize = 5;
 /// Events read at once.
 const CHUNK: usize = 256;
 /// Chunks that are looked through at the same time, whoever asks: a part of the threads, so that everything else goes
@@ -150,8 +150,8 @@ struct Looked {
 
 impl Looked {
     fn is_enough(&self, after: Duration) -> bool {
-        let part = if after >= SCANNED_FOR { SCANNED_AT_LEAST } else { 1 };
-        self.events >= SCANNED_EVENTS / part || self.bytes >= SCANNED_BYTES / part
+        let divisor = if after >= SCANNED_FOR { LATE_DIVISOR } else { 1 };
+        self.events >= SCANNED_EVENTS / divisor || self.bytes >= SCANNED_BYTES / divisor
     }
 
     fn take(&mut self, message: Option<&Message>) {

@@ -139,8 +139,8 @@ fn cancel_turn() -> Op {
 }
 
 fn get_usage() -> Op {
-    let about = "Tokens and credits of turns by day and agent. A call of a model counts on the day on which its answer was \
-                 kept; calls that draw memories are in it and belong to no turn.";
+    let about = "Turns by day and agent, and tokens and credits of all calls of models. A call counts on the day on \
+                 which its answer was kept; those that draw memories are in it and belong to no turn.";
     Op::new(Get, "/api/v1/usage", ("getUsage", "What models have used"), "Turns", LOOK, about)
         .query("from", "The first day, as `2025-01-31`, in UTC; default 29 days before `to`.", date(""))
         .query("to", "The last day, at most 365 after `from`; default today.", date(""))

@@ -92,7 +92,7 @@ impl Known {
             let of_row = |row: &Row| Some((DeliveryKey::parse(&row.key)?.tag, codec::decode(&row.value).ok()));
             ended.extend(rows.iter().filter_map(of_row));
         }
-        let range = KeyRange::under(&Lane::beside(seq));
+        let range = KeyRange::under(&Lane::prefix_beside(seq));
         let mut pages = Pages::of_rows(node.store.as_ref(), entity, LANES, range, PAGE);
         while let Some(rows) = pages.next().await? {
             beside.extend(rows.iter().filter_map(|row| Lane::parse(&row.key)));

@@ -26,25 +26,29 @@ impl Change<'_> {
         now: Millis,
     ) -> Result<(), Undecided> {
         let asked = self.lane(moved.lane)?;
+        // What is asked for is due; what another node has under way is looked for later.
+        let asked = asked.filter(|stored| stored.next_at <= now);
         let asked = asked.filter(|stored| moved.before.as_ref().is_some_and(|before| before.was_asked_for(stored)));
         let Some(stored) = asked else { return self.move_lane(moved, now) };
         if let Some(after) = moved.after.as_ref().filter(|after| after.next == stored.next) {
-            let (until, next_at) = (stored.until.max(after.until), stored.next_at);
-            let after = Waiting { until, next_at, asked_for: true, not_before: None, ..after.clone() };
+            let after = Waiting { until: stored.until.max(after.until), ..after.clone() }.asked(stored.next_at);
             self.put_lane(moved.lane, Some(&stored), Some(&after));
             return Ok(());
         }
         let key = DeliveryKey::new(stored.next, moved.lane.receiver);
         let noted = self.found.stored::<Delivery>(DELIVERIES, key.row())?;
-        let Some(of_it) = ended.get(&key).copied().or(noted.as_ref()) else { return self.move_lane(moved, now) };
-        let (beside, again) = once_more(key.seq, of_it, now);
-        if beside == moved.lane {
-            self.put_lane(beside, Some(&stored), Some(&again));
-        } else if self.lane(beside)?.is_none() {
-            self.put_lane(beside, None, Some(&again));
-            self.put_lane(moved.lane, Some(&stored), moved.with_newer(&stored, now).as_ref());
-        } else {
-            return self.move_lane(moved, now);
+        let again = ended.get(&key).copied().or(noted.as_ref()).map(|of_it| once_more(key.seq, of_it, now));
+        match again {
+            Some((beside, again)) if beside == moved.lane => self.put_lane(beside, Some(&stored), Some(&again)),
+            Some((beside, again)) if self.lane(beside)?.is_none() => {
+                self.put_lane(beside, None, Some(&again));
+                self.put_lane(moved.lane, Some(&stored), moved.with_newer(&stored, now).as_ref());
+            }
+            // It was dropped, or is on its way already.
+            _ => {
+                self.put_lane(moved.lane, Some(&stored), moved.with_newer(&stored, now).as_ref());
+                return Ok(());
+            }
         }
         ended.remove(&key);
         if let Some(noted) = &noted {

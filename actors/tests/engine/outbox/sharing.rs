@@ -344,6 +344,7 @@ async fn what_one_endpoint_has_left_to_another_has_failed_where_that_one_was_off
     fixture.sink.mood(ONE, Mood::Answer(200));
     sleep(secs(60)).await;
     assert_eq!(fixture.sink.taken(ONE), []);
-    assert!(fixture.ended().await.iter().all(|one| one.status == Status::Failed));
+    let ended: Vec<_> = fixture.ended().await.iter().map(|one| (one.event.number, one.status)).collect();
+    assert_eq!(ended, [(1, Status::Failed), (2, Status::Failed)]);
     fixture.assert_settled().await;
 }
