@@ -223,14 +223,20 @@ async fn a_url_that_refuses_what_it_gets_keeps_no_other_at_its_host_waiting() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_waits_for_an_endpoint_that_has_another_url_goes_on_once_the_list_of_it_can_be_read() {
+/// A store that does as it is told, and an endpoint that has asked for eight hours.
+async fn with_an_endpoint_that_asks_for_time() -> (Gate, Fixture<Gate>, WebhookEndpoint) {
     let gate = Gate::new();
     let fixture = Fixture::on(gate.clone());
     let endpoint = fixture.endpoint(1, |_| {}).await;
     fixture.sink.mood(ONE, Mood::AskForTime(8 * 3_600_000));
     fixture.say(1, "a").await;
     sleep(secs(60)).await;
+    (gate, fixture, endpoint)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_an_endpoint_that_has_another_url_goes_on_once_the_list_of_it_can_be_read() {
+    let (gate, fixture, endpoint) = with_an_endpoint_that_asks_for_time().await;
     gate.lose_lists(5);
     fixture.store_endpoint(&WebhookEndpoint { url: TWO.to_owned(), ..endpoint }).await;
     sleep(secs(30)).await;
@@ -242,12 +248,7 @@ async fn what_waits_for_an_endpoint_that_has_another_url_goes_on_once_the_list_o
 
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_an_endpoint_that_has_another_url_goes_on_once_it_can_be_read() {
-    let gate = Gate::new();
-    let fixture = Fixture::on(gate.clone());
-    let endpoint = fixture.endpoint(1, |_| {}).await;
-    fixture.sink.mood(ONE, Mood::AskForTime(8 * 3_600_000));
-    fixture.say(1, "a").await;
-    sleep(secs(60)).await;
+    let (gate, fixture, endpoint) = with_an_endpoint_that_asks_for_time().await;
     gate.lose_rows(LANES, 3);
     fixture.store_endpoint(&WebhookEndpoint { url: TWO.to_owned(), ..endpoint }).await;
     sleep(secs(5)).await;
