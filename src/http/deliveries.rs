@@ -27,11 +27,14 @@ use super::refusal::{problem_of, store_problem, untold};
 use super::resource;
 use crate::app::App;
 
+mod filter;
 mod page;
 mod place;
+mod position;
 mod view;
 
-use page::{Filter, Gathering};
+use filter::Filter;
+use page::Gathering;
 use view::DeliveryView;
 
 /// 404: no such delivery in the workspace.

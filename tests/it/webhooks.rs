@@ -15,6 +15,7 @@ use crate::support::origin::{Heard, Origin, Part, bare};
 use crate::support::{ADMIN_KEY, TestApp};
 
 mod kills;
+mod lists;
 mod others;
 mod trouble;
 mod verifiers;
@@ -424,23 +425,4 @@ async fn deliveries_are_listed_in_pages_by_status_endpoint_and_event_both_ways()
     app.get(DELIVERIES).key(&reader).await.problem(403, "insufficient_scope");
     app.get(DELIVERIES).key(ADMIN_KEY).await.expect(200);
     app.get(format!("{DELIVERIES}/del_x")).await.problem(404, "delivery_not_found");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_waits_for_an_endpoint_is_on_the_first_page_of_its_list_however_much_waits_for_others() {
-    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(500).await);
-    let hangs = Origin::serve(|_| vec![Part::Silence]).await;
-    endpoint(&app, json!({"url": hangs.url("/"), "events": ["message.created"]})).await;
-    app.clock.advance(10);
-    let wanted = json!({"url": receiver.origin.url("/"), "events": ["message.created"], "channelId": "demo"});
-    let wanted = endpoint(&app, wanted).await;
-    let of_it = format!("{DELIVERIES}?endpointId={}&limit=5", wanted["id"].as_str().unwrap());
-    app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "a"})).await.expect(201);
-    for _ in 0..1_100 {
-        app.post("/api/v1/messages").json(json!({"content": {"content": "b"}})).await.expect(200);
-    }
-    for query in ["", "&status=pending", "&order=desc", "&status=pending&order=desc"] {
-        let page = app.get(format!("{of_it}{query}")).await.expect(200);
-        assert_eq!((page["data"].as_array().unwrap().len(), &page["hasMore"]), (1, &json!(false)), "{query}");
-    }
 }

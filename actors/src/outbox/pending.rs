@@ -159,14 +159,18 @@ pub async fn pending_of_event(
 /// `StoreError` where the store cannot be read, or holds what cannot be.
 pub async fn find(node: &Node, workspace: Address, id: DeliveryId) -> Result<Option<DeliveryState>, StoreError> {
     let Some((at, entity, key)) = parse_ended_key(workspace, &id.0) else { return Ok(None) };
-    let delivery = match ended(node, entity, key).await? {
-        Some(delivery) => Some(delivery),
-        None => match entity.kind {
+    let mut delivery = ended(node, entity, key).await?;
+    if delivery.is_none() {
+        delivery = match entity.kind {
             Kind::Conversation => find_pending::<Conversation>(node, entity, at, key).await?,
             Kind::Contact => find_pending::<Contact>(node, entity, at, key).await?,
             Kind::Attachment | Kind::Memories | Kind::Workspace | Kind::Installation => None,
-        },
-    };
+        };
+    }
+    if delivery.is_none() {
+        // It may have ended since that was looked for.
+        delivery = ended(node, entity, key).await?;
+    }
     // An id that was made up by changing its time names nothing.
     Ok(delivery.filter(|delivery| delivery.id == id))
 }

@@ -1,0 +1,92 @@
+//! Which deliveries a list shows, and in which of its parts they may be.
+
+use actors::id::{EndpointId, EventId};
+use actors::outbox::DeliveryKey;
+use actors::outbox::lane::{Lane, Receiver};
+use actors::outbox::pending::{DeliveryState, Status};
+use actors::outbox::state::pending_prefix;
+use actors::store::Order;
+
+use super::view::STATUSES;
+use crate::http::problem::Problem;
+use crate::http::query::Query;
+
+/// A part of the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// What has ended, by the time of its event.
+    Ended,
+    /// What the entries of what is pending have to send that begin so.
+    Pending(Vec<u8>),
+    /// What is pending of one event.
+    Event(EventId),
+}
+
+/// Which deliveries a list shows.
+pub(super) struct Filter {
+    status: Option<Status>,
+    /// The inner `None`: an id that no endpoint has.
+    endpoint: Option<Option<EndpointId>>,
+    /// The inner `None`: an id that no event has.
+    event: Option<Option<EventId>>,
+}
+
+impl Filter {
+    pub(super) fn of(query: &Query) -> Result<Self, Problem> {
+        Ok(Self {
+            status: query.choice("status", &STATUSES)?,
+            endpoint: query.given("endpointId").map(EndpointId::parse),
+            event: query.given("eventId").map(EventId::parse),
+        })
+    }
+
+    pub(super) fn status(&self) -> Option<Status> {
+        self.status
+    }
+
+    pub(super) fn endpoint(&self) -> Option<EndpointId> {
+        self.endpoint.flatten()
+    }
+
+    pub(super) fn event(&self) -> Option<EventId> {
+        self.event.flatten()
+    }
+
+    pub(super) fn shows(&self, delivery: &DeliveryState) -> bool {
+        self.status.is_none_or(|status| status == delivery.status)
+            && self.endpoint.is_none_or(|endpoint| endpoint.is_some() && endpoint == delivery.receiver.endpoint())
+            && self.event.is_none_or(|event| event == Some(delivery.event))
+    }
+
+    /// Whether a delivery may be to the wanted endpoint, as its key says.
+    pub(super) fn may_show(&self, key: DeliveryKey) -> bool {
+        let is_to = |endpoint| key.tag == Receiver::Endpoint(endpoint).tag();
+        self.endpoint.is_none_or(|endpoint| endpoint.is_some_and(is_to))
+    }
+
+    /// The parts of the list in which there may be wanted ones, in this order.
+    pub(super) fn parts(&self, order: Order) -> Vec<Part> {
+        // An id that nobody has.
+        if self.endpoint == Some(None) || self.event == Some(None) {
+            return Vec::new();
+        }
+        let mut parts = Vec::new();
+        if self.status != Some(Status::Pending) {
+            parts.push(Part::Ended);
+        }
+        if matches!(self.status, None | Some(Status::Pending)) {
+            match (self.event(), self.endpoint()) {
+                (Some(event), _) => parts.push(Part::Event(event)),
+                (None, Some(endpoint)) => {
+                    let lanes = [None, Some(Lane::to(Receiver::Endpoint(endpoint)))];
+                    parts.extend(lanes.map(|lane| Part::Pending(pending_prefix(lane).to_vec())));
+                }
+                (None, None) => parts.push(Part::Pending(Vec::new())),
+            }
+        }
+        if order == Order::Desc {
+            parts.reverse();
+        }
+        parts
+    }
+}

@@ -1,0 +1,53 @@
+//! The list of deliveries, while they move from part to part of it.
+
+use serde_json::{Value, json};
+
+use super::{DELIVERIES, LOOPBACK, Receiver, endpoint};
+use crate::support::TestApp;
+use crate::support::origin::{Origin, Part};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_an_endpoint_is_on_the_first_page_of_its_list_however_much_waits_for_others() {
+    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(500).await);
+    let hangs = Origin::serve(|_| vec![Part::Silence]).await;
+    endpoint(&app, json!({"url": hangs.url("/"), "events": ["message.created"]})).await;
+    app.clock.advance(10);
+    let wanted = json!({"url": receiver.origin.url("/"), "events": ["message.created"], "channelId": "demo"});
+    let wanted = endpoint(&app, wanted).await;
+    let of_it = format!("{DELIVERIES}?endpointId={}&limit=5", wanted["id"].as_str().unwrap());
+    app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "a"})).await.expect(201);
+    for _ in 0..1_100 {
+        app.post("/api/v1/messages").json(json!({"content": {"content": "b"}})).await.expect(200);
+    }
+    for query in ["", "&status=pending", "&order=desc", "&status=pending&order=desc"] {
+        let page = app.get(format!("{of_it}{query}")).await.expect(200);
+        assert_eq!((page["data"].as_array().unwrap().len(), &page["hasMore"]), (1, &json!(false)), "{query}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_is_listed_and_found_at_every_moment_of_its_way() {
+    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
+    let to = endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.created"]})).await;
+    let of_endpoint = format!("{DELIVERIES}?endpointId={}&limit=200", to["id"].as_str().unwrap());
+    let ids = |page: &Value| -> Vec<String> {
+        let data = page["data"].as_array().unwrap();
+        data.iter().map(|delivery| delivery["id"].as_str().unwrap().to_owned()).collect()
+    };
+    for sent in 1..=60 {
+        // Some come to wait on the lane of their receiver, and those behind them with them.
+        receiver.answer(if sent % 4 == 0 { 500 } else { 200 });
+        app.post("/api/v1/messages").json(json!({"content": {"content": "a"}})).await.expect(200);
+        app.clock.advance(10_000);
+        let mut newest = String::new();
+        for order in ["asc", "desc"].repeat(4) {
+            let shown = ids(&app.get(format!("{of_endpoint}&order={order}")).await.expect(200));
+            assert_eq!(shown.len(), sent, "{order}");
+            newest = shown.into_iter().max().unwrap();
+            let one = app.get(format!("{DELIVERIES}/{newest}")).await.expect(200);
+            let of_event = format!("{DELIVERIES}?order={order}&eventId={}", one["eventId"].as_str().unwrap());
+            assert_eq!(ids(&app.get(of_event).await.expect(200)), [newest.clone()], "{order}");
+        }
+        assert!(!newest.is_empty());
+    }
+}
