@@ -3,12 +3,18 @@
 use serde_json::{Value, json};
 
 use super::{DELIVERIES, LOOPBACK, Receiver, endpoint};
-use crate::support::TestApp;
 use crate::support::origin::{Origin, Part};
+use crate::support::{Kind, TestApp, TestStore, ids};
+
+/// A server whose lists show what is committed at once. On a CQL server they follow a moment later.
+async fn listing() -> TestApp {
+    let kind = if Kind::chosen() == Kind::Cql { Kind::Memory } else { Kind::chosen() };
+    TestApp::start(TestStore::of(kind).await, LOOPBACK).await
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_for_an_endpoint_is_on_the_first_page_of_its_list_however_much_waits_for_others() {
-    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(500).await);
+    let (app, receiver) = (listing().await, Receiver::new(500).await);
     let hangs = Origin::serve(|_| vec![Part::Silence]).await;
     endpoint(&app, json!({"url": hangs.url("/"), "events": ["message.created"]})).await;
     app.clock.advance(10);
@@ -27,13 +33,9 @@ async fn what_waits_for_an_endpoint_is_on_the_first_page_of_its_list_however_muc
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_delivery_is_listed_and_found_at_every_moment_of_its_way() {
-    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
+    let (app, receiver) = (listing().await, Receiver::new(200).await);
     let to = endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.created"]})).await;
     let of_endpoint = format!("{DELIVERIES}?endpointId={}&limit=200", to["id"].as_str().unwrap());
-    let ids = |page: &Value| -> Vec<String> {
-        let data = page["data"].as_array().unwrap();
-        data.iter().map(|delivery| delivery["id"].as_str().unwrap().to_owned()).collect()
-    };
     for sent in 1..=60 {
         // Some come to wait on the lane of their receiver, and those behind them with them.
         receiver.answer(if sent % 4 == 0 { 500 } else { 200 });
