@@ -6,21 +6,22 @@ use std::path::Path;
 
 use super::{files, refuse, sources};
 
-const MAP: &str = "docs/ARCHITECTURE.md";
+const MAP: &str = "docs/CODEMAP.md";
+const ARCHITECTURE: &str = "docs/ARCHITECTURE.md";
 /// What may stand at the top of the project, beside files whose names begin with a dot and what is built.
 const TOP: [&str; 10] =
     ["Cargo.lock", "Cargo.toml", "README.md", "actors", "benches", "docs", "schema", "src", "target", "tests"];
 /// The headings of a decision record, in this order; others may stand between them.
 const HEADINGS: [&str; 5] = ["## Context", "## Decision", "## Consequences", "## What would change our mind", "## Log"];
 
-fn map() -> String {
-    let [file] = &files(&[MAP], &[".md"])[..] else { panic!("{MAP} is not there") };
+fn text_of(path: &str) -> String {
+    let [file] = &files(&[path], &[".md"])[..] else { panic!("{path} is not there") };
     file.text.clone()
 }
 
 #[test]
 fn every_file_at_the_door_of_a_room_is_on_the_map() {
-    let map = map();
+    let map = text_of(MAP);
     let missing: Vec<String> = sources()
         .iter()
         .map(|file| file.path.clone())
@@ -31,7 +32,7 @@ fn every_file_at_the_door_of_a_room_is_on_the_map() {
         })
         .filter(|path| !map.contains(&format!("`{path}`")))
         .collect();
-    refuse(&missing, &format!("say in the code map of {MAP} what it is for"));
+    refuse(&missing, &format!("say in {MAP} what it is for"));
 }
 
 /// The numbers of invariants that `text` names, as in "invariant I1".
@@ -44,13 +45,13 @@ fn invariants(text: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn every_invariant_that_the_code_names_is_listed() {
-    let map = map();
+    let architecture = text_of(ARCHITECTURE);
     let mut faults = Vec::new();
     let mut named = BTreeSet::new();
     for file in sources().iter().filter(|file| !file.path.starts_with("tests/it/tidy")) {
         for number in invariants(&file.text) {
             named.insert(number.to_owned());
-            if !map.contains(&format!("- **{number}. ")) {
+            if !architecture.contains(&format!("- **{number}. ")) {
                 faults.push(format!("{} names invariant {number}", file.path));
             }
         }
@@ -61,12 +62,12 @@ fn every_invariant_that_the_code_names_is_listed() {
         }
     }
     assert!(named.len() > 3, "only {named:?}");
-    refuse(&faults, &format!("list it under Invariants in {MAP}, or name the page of docs/ that says it"));
+    refuse(&faults, &format!("list it under Invariants in {ARCHITECTURE}, or name the page of docs/ that says it"));
 }
 
 #[test]
 fn every_decision_record_has_its_form_and_its_line_on_the_map() {
-    let map = map();
+    let map = text_of(MAP);
     let mut faults = Vec::new();
     let mut before = 0;
     for record in files(&["docs/decisions"], &[".md"]) {
