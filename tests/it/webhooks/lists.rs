@@ -1,6 +1,6 @@
 //! The list of deliveries, while they move from part to part of it.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{DELIVERIES, LOOPBACK, Receiver, endpoint};
 use crate::support::origin::{Origin, Part};
