@@ -3,6 +3,7 @@
 //! Each type of review has a form of answer of its own; a type that this service does not know takes any object. A
 //! `responseSchema` in the payload is checked beside it. Every fault is `invalid_response` with its place.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use actors::message::{Json, Review};
@@ -48,6 +49,24 @@ pub fn faults(review: &Review, response: &Value, text: &Json) -> Vec<Fault> {
         faults.extend(by_schema(schema, response));
     }
     faults
+}
+
+/// What a response that fits its review decides, by which votes of a quorum are compared: an approval's option without
+/// its comment, a selection's ids in any order, otherwise the whole response.
+#[must_use]
+pub fn decision<'a>(review: &Review, response: &'a Json) -> Cow<'a, str> {
+    let whole = Cow::Borrowed(response.as_str());
+    let Ok(Value::Object(mut given)) = serde_json::from_str(&whole) else { return whole };
+    match review.kind.as_str() {
+        "approval" => given.retain(|name, _| name == "selectedOption"),
+        "selection" => {
+            if let Some(Value::Array(ids)) = given.get_mut("selectedIds") {
+                ids.sort_by(|one, other| one.as_str().cmp(&other.as_str()));
+            }
+        }
+        _ => return whole,
+    }
+    Cow::Owned(Value::Object(given).to_string())
 }
 
 /// How many members all objects of a value have together.

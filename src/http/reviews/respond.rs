@@ -29,7 +29,7 @@ use crate::json::fields::{Fields, Length};
 use crate::json::report::Report;
 use crate::wire::bounds::ANSWER;
 use crate::wire::fingerprint;
-use crate::wire::review_response::{self, RESPONSE_SCHEMA};
+use crate::wire::review_response::{self, RESPONSE_SCHEMA, decision};
 
 /// The longest feedback, in bytes of UTF-8.
 const FEEDBACK_BYTES: usize = 16 * 1024;
@@ -105,9 +105,9 @@ pub(in crate::http) async fn respond(
     if let Some(response) = whole.pass_on(asked.found.entity).await? {
         return Ok(response);
     }
-    let alike = asked.review.quorum.as_ref().map(|_| Alike {
-        print: fingerprint::of_value(response.as_str()),
-        canonical: Json::from_checked(canonical(response.as_str())),
+    let alike = asked.review.quorum.as_ref().map(|_| {
+        let decision = decision(&asked.review, &response);
+        Alike { print: fingerprint::of_value(&decision), canonical: Json::from_checked(canonical(&decision)) }
     });
     let principal = caller.key.principal.clone();
     let command = Command::Respond(Given { message: asked.message().id, response, alike, feedback, principal });

@@ -58,6 +58,38 @@ async fn a_quorum_is_so_many_different_principals_with_one_answer() {
 }
 
 #[tokio::test]
+async fn votes_for_one_decision_count_together_whatever_their_comments_and_the_order_of_ids() {
+    let app = TestApp::new().await;
+    let (ana, bob) = (responder(&app, "ana").await, responder(&app, "bob").await);
+    let quorum = json!({"of": 2});
+    let items = json!({"mode": "multi", "items": [{"id": "x", "label": "X"}, {"id": "y", "label": "Y"}]});
+    for (review, first, second) in [
+        (
+            json!({"type": "approval", "quorum": quorum}),
+            json!({"selectedOption": "approve", "comment": "fine by me"}),
+            json!({"comment": null, "selectedOption": "approve"}),
+        ),
+        (
+            json!({"type": "selection", "payload": items, "quorum": quorum}),
+            json!({"selectedIds": ["x", "y"]}),
+            json!({"selectedIds": ["y", "x"]}),
+        ),
+    ] {
+        let review = asked(&app, review).await;
+        assert_eq!(respond(&app, &review, first.clone()).key(&ana).await.expect(200)["status"], "pending");
+        let decided = respond(&app, &review, second.clone()).key(&bob).await.expect(200);
+        assert_eq!((&decided["status"], &decided["response"]), (&json!("completed"), &second));
+        assert_eq!(decided["votes"][0]["response"], first, "each vote stays as it was sent");
+    }
+    // A comment of another type of review is a part of its answer.
+    let form = json!({"type": "free", "quorum": quorum});
+    let review = asked(&app, form).await;
+    respond(&app, &review, json!({"selectedOption": "a", "comment": "1"})).key(&ana).await.expect(200);
+    let other = respond(&app, &review, json!({"selectedOption": "a", "comment": "2"})).key(&bob).await.expect(200);
+    assert_eq!(other["status"], "pending");
+}
+
+#[tokio::test]
 async fn retries_of_a_vote_that_race_it_get_the_same_bytes() {
     let app = TestApp::new().await;
     let (ana, bob) = (responder(&app, "ana").await, responder(&app, "bob").await);
