@@ -21,7 +21,7 @@ use self::head_timer::HeadTimer;
 use self::lingering::Lingering;
 use self::taking::Taking;
 pub use self::unreadable::Unreadable;
-use self::unreadable::{Answering, Explained, Turn, with_one_host};
+use self::unreadable::{Answering, Explained, Turn, readable};
 
 mod head_timer;
 mod lingering;
@@ -200,8 +200,7 @@ impl Server {
             turn.begin();
             let turn = Arc::clone(&turn);
             // A router is always ready; its clone is one reference count.
-            let answer =
-                router.clone().call(with_one_host(request).map(|body| Body::new(Lingering::new(body, lingers))));
+            let answer = router.clone().call(readable(request).map(|body| Body::new(Lingering::new(body, lingers))));
             answer.map_ok(|response| Answering::of(response, turn))
         });
         let mut http = self.http;

@@ -50,9 +50,12 @@ pub async fn starting(unreadable: Option<Extension<Unreadable>>) -> Response {
     unless_unreadable(unreadable, problem).await
 }
 
-/// Anything else, once the server was asked to stop.
+/// Anything else, once the server was asked to stop. The connection ends with the answer, so that the next request
+/// opens one to another server.
 pub async fn leaving(unreadable: Option<Extension<Unreadable>>) -> Response {
-    unless_unreadable(unreadable, || stopping("the server is stopping")).await
+    let mut response = unless_unreadable(unreadable, || stopping("the server is stopping")).await;
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 async fn unless_unreadable(unreadable: Option<Extension<Unreadable>>, problem: impl FnOnce() -> Problem) -> Response {

@@ -147,6 +147,23 @@ async fn what_is_no_request_is_explained_by_the_router_and_nothing_else_is() {
 }
 
 #[tokio::test]
+async fn a_body_in_another_transfer_coding_than_chunked_is_refused_and_the_next_request_is_answered() {
+    let server = start(ServerOptions::default()).await;
+    for (codings, status) in [
+        ("Transfer-Encoding: chunked\r\n", "200 OK"),
+        ("Transfer-Encoding: Chunked\r\n", "200 OK"),
+        ("Transfer-Encoding: gzip, chunked\r\n", "400 Bad Request"),
+        ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", "400 Bad Request"),
+    ] {
+        let head = format!("POST /echo HTTP/1.1\r\nHost: t\r\n{codings}\r\n");
+        let sent = format!("{head}4\r\nping\r\n0\r\n\r\n{}", request("/ok"));
+        let answers = rest(send(server.address, &sent).await).await;
+        assert!(answers.starts_with(&format!("HTTP/1.1 {status}")), "{sent}: {answers}");
+        assert!(answers.ends_with("ok"), "{answers}");
+    }
+}
+
+#[tokio::test]
 async fn a_request_names_one_host_or_is_refused_and_the_next_is_answered() {
     let server = start(ServerOptions::default()).await;
     for (head, status) in [

@@ -33,19 +33,31 @@ pub struct Unreadable {
     pub target: Option<Uri>,
 }
 
-/// The request itself where it names one host, else what the router is asked in its place (RFC 9112, 3.2).
-pub(super) fn with_one_host<B>(mut request: Request<B>) -> Request<B> {
-    let mut hosts = request.headers().get_all(header::HOST).iter();
-    let why = match (hosts.next(), hosts.next()) {
-        (Some(host), None) if is_host(host.as_bytes()) => return request,
-        (None, _) if request.version() < Version::HTTP_11 => return request,
-        (Some(_), None) => "the Host header is no host with or without a port",
-        _ => "an HTTP/1.1 request has one Host header",
-    };
+/// The request itself where it may be answered, else what the router is asked in its place.
+pub(super) fn readable<B>(mut request: Request<B>) -> Request<B> {
+    let Some(why) = wrong_host(&request).or_else(|| wrong_coding(request.headers())) else { return request };
     // No route may take it for a request of its own.
     let target = Some(std::mem::take(request.uri_mut()));
     request.extensions_mut().insert(Unreadable { status: StatusCode::BAD_REQUEST, why: Some(why), target });
     request
+}
+
+/// Why a request does not name one host (RFC 9112, 3.2).
+fn wrong_host<B>(request: &Request<B>) -> Option<&'static str> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if is_host(host.as_bytes()) => None,
+        (None, _) if request.version() < Version::HTTP_11 => None,
+        (Some(_), None) => Some("the Host header is no host with or without a port"),
+        _ => Some("an HTTP/1.1 request has one Host header"),
+    }
+}
+
+/// Why a body's transfer coding is refused: a proxy that decodes others would read another body (RFC 9112, 6.1).
+fn wrong_coding(headers: &HeaderMap) -> Option<&'static str> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let is_known = codings.all(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
+    (!is_known).then_some("the only transfer coding is chunked")
 }
 
 /// Whether this is a host with or without a port, or nothing at all (RFC 9110, 7.2; RFC 3986, 3.2.2).

@@ -19,6 +19,8 @@ const HEAD: &str = "HEAD";
 pub(super) const ENGINE: &str = "engine";
 /// The engine's last file when it creates a database; without it there is none.
 const ENGINE_MARKER: &str = "version";
+/// Its length: a magic number and the version.
+const ENGINE_MARKER_BYTES: u64 = 4;
 
 /// Why a store was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -50,11 +52,11 @@ pub enum OpenError {
     /// There is no store, and none was to be made.
     #[error("{} holds no store", .0.display())]
     NoStore(PathBuf),
-    /// The file without which the engine's directory is no database is missing, and it is none whose creation was
-    /// interrupted: it holds data. Opened like this it would be begun anew, so that this is refused even where a loss
-    /// is accepted.
+    /// The file without which the engine's directory is no database is missing or incomplete, and it is none whose
+    /// creation was interrupted: it holds data. Opened like this it would be begun anew, so that this is refused even
+    /// where a loss is accepted.
     #[error(
-        "{} is missing, and {} holds data; restore all files of the directory together",
+        "{} is missing or incomplete, and {} holds data; restore all files of the directory together",
         missing.display(),
         data.display()
     )]
@@ -182,9 +184,15 @@ fn acknowledged(dir: &Path, head_path: &Path, engine_dir: &Path, create: bool) -
     }
 }
 
-/// Whether the engine has made a database in its directory.
+/// Whether the engine has made a database in its directory. It does not write its marker in one piece, so an incomplete
+/// one is of an interrupted creation too.
 fn is_database(engine_dir: &Path) -> Result<bool, OpenError> {
-    is_there(&engine_dir.join(ENGINE_MARKER))
+    let marker = engine_dir.join(ENGINE_MARKER);
+    match std::fs::metadata(&marker) {
+        Ok(found) => Ok(found.len() >= ENGINE_MARKER_BYTES),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(OpenError::io(&marker, error)),
+    }
 }
 
 fn is_there(path: &Path) -> Result<bool, OpenError> {
