@@ -23,6 +23,7 @@ use crate::message;
 use crate::node::Node;
 
 mod decide;
+mod requests;
 pub mod settle;
 
 /// What a file is, once its bytes are safe.
@@ -176,20 +177,35 @@ pub enum Event {
     Erased,
 }
 
+/// The bytes of a file with this id are about to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begin(pub AttachmentId);
+
+/// A message of a conversation wants to have a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// The conversation.
+    pub conversation: Address,
+    /// The binding that was disclaimed.
+    pub instead_of: Option<Bound>,
+}
+
+/// A file is to go that nobody needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erase {
+    /// How it stood when it was looked at.
+    pub seen: Box<State>,
+}
+
 /// What a file can be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Its bytes are about to come.
-    Begin(AttachmentId),
+    Begin(Begin),
     /// Its bytes are safe.
     Complete(File),
     /// A message of this conversation wants to have it.
-    Bind {
-        /// The conversation.
-        conversation: Address,
-        /// The binding that was disclaimed.
-        instead_of: Option<Bound>,
-    },
+    Bind(Bind),
     /// A message of this conversation wants to mention it.
     Mention(Address),
     /// Its message may be about to lose it, or just has: look soon.
@@ -202,10 +218,7 @@ pub enum Command {
         message: Option<MessageId>,
     },
     /// It was looked at as `seen`, and nobody needs it. It stays a while if somebody may be about to.
-    Erase {
-        /// How it stood.
-        seen: Box<State>,
-    },
+    Erase(Erase),
     /// Its bytes are gone.
     Swept,
     /// Bytes of it could not be taken away: if a look is due, the next one is a while later.
@@ -255,7 +268,7 @@ impl Machine for Attachment {
 
     fn needs(state: Option<&State>, command: &Command) -> Vec<Need> {
         match command {
-            Command::Erase { .. } => state.and_then(|state| state.completed).map(Need::Event).into_iter().collect(),
+            Command::Erase(_) => state.and_then(|state| state.completed).map(Need::Event).into_iter().collect(),
             _ => Vec::new(),
         }
     }
@@ -308,7 +321,7 @@ impl Machine for Attachment {
     /// has an answer, and rings for it again.
     fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &State) -> Command {
         node.settling.wanted(entity);
-        Command::Begin(state.id)
+        Command::Begin(Begin(state.id))
     }
 
     fn public_id(state: &State) -> Option<String> {

@@ -29,7 +29,8 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 use tokio::time::{Instant, sleep};
 
-use crate::conversation::{Command, Conversation, Reply as Answered, State};
+use crate::asks::{Asks, answered};
+use crate::conversation::{Conversation, Reply as Answered, State};
 use crate::directory::{Answer, Circumstances, Directory, KeyUse, Refusal, Reply};
 use crate::id::{Address, EntityKey, Kind};
 use crate::limits;
@@ -207,9 +208,10 @@ impl Request<'_> {
         // What only holds the key is no reason to refuse a claim: that is what it is about.
         let key = Some(KeyUse { home: None, claim: u64::MAX, ..self.key });
         let with = Circumstances { key, ..self.trace };
-        match self.node.conversations.ask(self.node, home, Command::Claim(claiming), with).await {
-            Ok(Answer::Done(Answered::Claimed(claim))) => Ok(Standing::Claimed(claim)),
-            Ok(Answer::Done(_)) => Ok(Standing::Elsewhere),
+        let answer = self.node.conversations.ask(self.node, home, claiming.command(), with).await;
+        match answered::<_, Claiming>(answer) {
+            Ok(Answer::Done(Some(claim))) => Ok(Standing::Claimed(claim)),
+            Ok(Answer::Done(None)) => Ok(Standing::Elsewhere),
             Ok(Answer::Repeat { .. }) => Ok(Standing::Done),
             Err(refusal) => Err(without_rejection(refusal)),
         }
@@ -278,6 +280,7 @@ fn without_rejection<M: Machine, N: Machine>(refusal: Refusal<M>) -> Refusal<N> 
         Refusal::Unavailable(why) => Refusal::Unavailable(why),
         Refusal::TooLarge(why) => Refusal::TooLarge(why),
         Refusal::Unknown(why) => Refusal::Unknown(why),
+        Refusal::Misanswered(request) => Refusal::Misanswered(request),
         Refusal::Moved => Refusal::Moved,
     }
 }

@@ -26,13 +26,15 @@ mod erase;
 pub mod identifier;
 mod open;
 mod outgoing;
+mod requests;
 mod resolve;
 mod save;
 
 pub use aside::{Aside, last_on};
-pub use erase::{Erasing, Step};
+pub use erase::{Erasing, GoOn, Step};
 pub use open::OpenConversation;
 pub use resolve::Resolve;
+pub use save::{Save, Saved, Update};
 
 /// How many earlier conversations of a channel are remembered, for keys that were used there.
 const EARLIER_MAX: usize = 4;
@@ -183,19 +185,9 @@ pub enum Command {
     /// Which conversation does this person's next message on this channel belong to?
     Resolve(Resolve),
     /// Write the contact down if it is not there, and change the name if one is given.
-    Save {
-        /// The identifier, trimmed.
-        identifier: String,
-        /// The name; `None`: stays as it is.
-        name: Option<Option<String>>,
-    },
+    Save(Save),
     /// Change the name.
-    Update {
-        /// Of which contact.
-        id: ContactId,
-        /// What it shall be; `None`: stays as it is.
-        name: Option<Option<String>>,
-    },
+    Update(Update),
     /// Forget who it was.
     Erase {
         /// Which contact.
@@ -209,7 +201,7 @@ pub enum Command {
         copy: ConversationId,
     },
     /// One step of this contact's erasure.
-    GoOn(ContactId, erase::Step),
+    GoOn(GoOn),
     /// About the sending of its events.
     Outbox(Sending),
     /// Its alarm rang for what is done elsewhere.
@@ -229,12 +221,7 @@ pub enum Reply {
     /// It was erased, and no other one has begun.
     Erased,
     /// It stands so now.
-    Contact {
-        /// The contact.
-        state: Box<State>,
-        /// It was not there before.
-        created: bool,
-    },
+    Contact(Saved),
     /// A delivery is tried again; so its lane stands now.
     Again(Box<Waiting>),
     /// There is nothing to say.
@@ -264,7 +251,7 @@ fn conversation_address(entity: EntityKey, channel: &str, generation: u32) -> Ad
 fn fork(state: &State, copy: ConversationId) -> Change<Contact> {
     let key = Bytes::copy_from_slice(&copy.address.0);
     let value = Some(codec::encode(&Copied { contact: state.id, copy }));
-    let reply = Reply::Contact { state: Box::new(state.clone()), created: false };
+    let reply = Reply::Contact(Saved { state: Box::new(state.clone()), created: false });
     Change { rows: vec![RowWrite { table: FORKS, key, value }], ..Change::new(Vec::new(), reply) }
 }
 
@@ -283,7 +270,7 @@ impl Machine for Contact {
     fn needs(state: Option<&State>, command: &Command) -> Vec<Need> {
         match command {
             Command::Resolve(resolve) => state.and_then(|state| state.needs_of(&resolve.channel)).into_iter().collect(),
-            Command::GoOn(_, step) => step.needs(state),
+            Command::GoOn(GoOn(_, step)) => step.needs(state),
             Command::Outbox(sending) => sending.needs(),
             _ => Vec::new(),
         }
@@ -292,7 +279,7 @@ impl Machine for Contact {
     fn needs_place(state: Option<&State>, command: &Command) -> bool {
         match command {
             Command::Resolve(resolve) => resolve.may_begin(state),
-            Command::Save { .. } => living(state).is_none(),
+            Command::Save(_) => living(state).is_none(),
             _ => false,
         }
     }
@@ -305,8 +292,8 @@ impl Machine for Contact {
     ) -> Result<Decision<Self>, Undecided> {
         let decided = match (command, state) {
             (Command::Resolve(resolve), state) => resolve.decide(state, moment, found)?,
-            (Command::Save { identifier, name }, state) => save::save(state, identifier, name.as_ref(), moment),
-            (Command::Update { id, name }, Some(state)) if state.id == *id && state.erased_at.is_none() => {
+            (Command::Save(Save { identifier, name }), state) => save::save(state, identifier, name.as_ref(), moment),
+            (Command::Update(Update { id, name }), Some(state)) if state.id == *id && state.erased_at.is_none() => {
                 save::update(state, name.as_ref(), moment)
             }
             (Command::Erase { id }, Some(state)) if state.id == *id && state.erased_at.is_none() => {
@@ -315,11 +302,11 @@ impl Machine for Contact {
             (Command::Fork { id, copy }, Some(state)) if state.id == *id && state.erased_at.is_none() => {
                 Decision::Change(fork(state, *copy))
             }
-            (Command::GoOn(id, step), Some(state)) => return erase::go_on(state, (*id, *step), moment, found),
+            (Command::GoOn(GoOn(id, step)), Some(state)) => return erase::go_on(state, (*id, *step), moment, found),
             (Command::Outbox(sending), Some(state)) => return sending.decide(state, moment, found),
             (Command::Wake, Some(_)) => Decision::Answer(Reply::Nothing),
-            (Command::Update { .. } | Command::Erase { .. } | Command::Fork { .. }, _)
-            | (Command::GoOn(..) | Command::Outbox(_) | Command::Wake, None) => Decision::Reject(Rejection::NotFound),
+            (Command::Update(_) | Command::Erase { .. } | Command::Fork { .. }, _)
+            | (Command::GoOn(_) | Command::Outbox(_) | Command::Wake, None) => Decision::Reject(Rejection::NotFound),
         };
         Ok(match decided {
             Decision::Change(change) => Decision::Change(outgoing::marked(state, change, moment, found)),
@@ -370,14 +357,14 @@ impl Machine for Contact {
             node.outbox.alarm::<Self>(node, entity, state);
         }
         match state.erasing {
-            Some(erasing) if erasing.look_at <= now => Command::GoOn(erasing.id, erase::Step::PutOff),
+            Some(erasing) if erasing.look_at <= now => Command::GoOn(GoOn(erasing.id, Step::PutOff)),
             _ => Command::Wake,
         }
     }
 
     fn weight(command: &Command) -> usize {
         match command {
-            Command::GoOn(..) => limits::BATCH_BYTES,
+            Command::GoOn(_) => limits::BATCH_BYTES,
             Command::Outbox(sending) => sending.weight(),
             _ => 300,
         }

@@ -32,24 +32,26 @@ mod origin;
 mod outgoing;
 pub mod post;
 pub mod remember;
+mod requests;
 pub mod review;
 pub mod turn;
 mod under_way;
 pub mod update;
 
-pub use amend::shown_key;
-pub use attach::file_key;
+pub use amend::{Amend, shown_key};
+pub use attach::{Disclaim, file_key};
 pub(crate) use beginnings::{Beginning, Beginnings};
 pub use command::{Command, Rejection, Reply};
-pub use erase::Erasure;
+pub use erase::{Erase, EraseCopy, Erasure};
 pub use errand::Errand;
 pub use event::{Accepted, Event, ReviewEnd, message_of};
-pub use fork::{Fork, Forked};
+pub use fork::{Fork, Forked, Forking};
 pub use origin::Origin;
-pub use post::{BusyPolicy, Post, TurnRequest};
+pub use post::{BusyPolicy, Post, Posted, TurnRequest};
 pub use remember::Remembering;
+pub use review::CancelReview;
 pub use turn::calls::{Answers, Call, Calls, EndWait, Step, Wait};
-pub use turn::{Attempt, Failure, Finish, Turn, TurnStatus, Usage};
+pub use turn::{Attempt, CancelTurn, Failure, Finish, RetryTurn, StartTurn, Turn, TurnStatus, Usage};
 pub use update::{Details, Update};
 
 /// Rows sort by number.
@@ -147,11 +149,11 @@ impl Machine for Conversation {
     fn needs(state: Option<&State>, command: &Command) -> Vec<Need> {
         match command {
             Command::Post(post) => post.needs(state),
-            Command::Fork(opening, _) if state.is_none() => fork::needs(opening),
+            Command::Fork(forking) if state.is_none() => fork::needs(&forking.opening),
             Command::Open(_) if state.is_none() => Vec::new(),
             Command::Copy(copying) => copying.needs(),
-            Command::Open(_) | Command::Fork(..) | Command::Update(_) => vec![Need::Row(DETAILS, Bytes::new())],
-            Command::RetryTurn { number, .. } | Command::CancelTurn { number } => {
+            Command::Open(_) | Command::Fork(_) | Command::Update(_) => vec![Need::Row(DETAILS, Bytes::new())],
+            Command::RetryTurn(RetryTurn { number, .. }) | Command::CancelTurn(CancelTurn { number }) => {
                 vec![Need::Row(TURNS, number_key(*number))]
             }
             Command::Claim(claiming) => claiming.needs(),
@@ -159,15 +161,13 @@ impl Machine for Conversation {
                 let calls = lost.map(|_| turn::calls::needs(state)).unwrap_or_default();
                 review::needs(state).into_iter().chain(calls).collect()
             }
-            Command::Amend { message, .. } => review::needs_of(state, *message),
+            Command::Amend(amend) => review::needs_of(state, amend.message),
             Command::Respond(response) => review::needs_of(state, response.message),
-            Command::CancelReview { message } => review::needs_of(state, *message),
+            Command::CancelReview(cancel) => review::needs_of(state, cancel.message),
             Command::Remembered { .. } | Command::NotRemembered(_) => Vec::new(),
-            Command::Disclaim { attachment, .. } => vec![Need::Row(ATTACHED, file_key(*attachment))],
-            Command::EraseCopy(contact) if state.is_none() => vec![fork::barred_need(*contact)],
-            Command::StartTurn { .. } | Command::StepTurn(_) | Command::Erase { .. } | Command::EraseCopy(_) => {
-                Vec::new()
-            }
+            Command::Disclaim(disclaim) => vec![Need::Row(ATTACHED, file_key(disclaim.attachment))],
+            Command::EraseCopy(EraseCopy(contact)) if state.is_none() => vec![fork::barred_need(*contact)],
+            Command::StartTurn(_) | Command::StepTurn(_) | Command::Erase(_) | Command::EraseCopy(_) => Vec::new(),
             Command::FinishTurn(_) | Command::AnswerCalls(_) | Command::EndWait(_) | Command::KeepWaiting { .. } => {
                 turn::calls::needs(state)
             }
@@ -188,24 +188,24 @@ impl Machine for Conversation {
     ) -> Result<Decision<Self>, Undecided> {
         let decided = match (command, state) {
             (Command::Open(opening), state) => post::open(state, opening, None, moment, found),
-            (Command::Fork(opening, of), state) => fork::begin(state, opening, *of, moment, found),
+            (Command::Fork(Forking { opening, of }), state) => fork::begin(state, opening, *of, moment, found),
             (Command::Post(post), state) => post.decide(state, moment, found),
             (Command::Claim(claiming), state) => claiming.decide(state, found),
-            (Command::Disclaim { attachment, number }, state) => attach::disclaim(state, *attachment, *number, found),
-            (Command::Erase { unused: Some(opening) }, None) => {
+            (Command::Disclaim(disclaim), state) => attach::disclaim(state, disclaim, found),
+            (Command::Erase(Erase { unused: Some(opening) }), None) => {
                 Ok(Decision::Change(erase::close_unused(opening, moment)))
             }
-            (Command::EraseCopy(contact), state) => erase::erase_copy(state, *contact, moment, found),
+            (Command::EraseCopy(EraseCopy(contact)), state) => erase::erase_copy(state, *contact, moment, found),
             (_, None) => Ok(Decision::Reject(Rejection::NotFound)),
-            (Command::Erase { .. }, Some(state)) => erase::erase(state, moment, found),
+            (Command::Erase(_), Some(state)) => erase::erase(state, moment, found),
             (Command::Update(_), Some(state)) if state.erasure.is_some() => Ok(Decision::Reject(Rejection::Erased)),
             (Command::Update(update), Some(state)) => update.decide(state, moment, found),
             (Command::Copy(copying), Some(state)) => copying.decide(state, moment, found),
-            (Command::StartTurn { .. }, Some(state)) if state.is_being_copied() => {
+            (Command::StartTurn(_), Some(state)) if state.is_being_copied() => {
                 Ok(Decision::Reject(Rejection::BeingCopied))
             }
-            (Command::StartTurn { agent, key }, Some(state)) => Ok(turn::start(state, agent, *key, moment)),
-            (Command::RetryTurn { number, agent }, Some(state)) => {
+            (Command::StartTurn(StartTurn { agent, key }), Some(state)) => Ok(turn::start(state, agent, *key, moment)),
+            (Command::RetryTurn(RetryTurn { number, agent }), Some(state)) => {
                 turn::retry(state, (*number, agent.as_deref()), moment, found)
             }
             (Command::FinishTurn(finish), Some(state)) => turn::finish(state, finish, moment, found),
@@ -214,12 +214,12 @@ impl Machine for Conversation {
             (Command::EndWait(end), Some(state)) => turn::calls::end_wait(state, end, moment, found),
             (Command::KeepWaiting { number }, Some(state)) => turn::calls::keep_waiting(state, *number, moment, found),
             (Command::ErrandsRun { keys }, Some(state)) => errand::done(state, keys, moment, found),
-            (Command::Amend { message, amendment }, Some(state)) => {
+            (Command::Amend(Amend { message, amendment }), Some(state)) => {
                 amend::amend(state, *message, amendment, moment, found)
             }
             (Command::Respond(response), Some(state)) => review::respond(state, response, moment, found),
-            (Command::CancelReview { message }, Some(state)) => review::cancel(state, *message, moment, found),
-            (Command::CancelTurn { number }, Some(state)) => turn::cancel(state, *number, moment, found),
+            (Command::CancelReview(cancel), Some(state)) => review::cancel(state, cancel.message, moment, found),
+            (Command::CancelTurn(cancel), Some(state)) => turn::cancel(state, cancel.number, moment, found),
             (Command::Remembered { from, upto, drawn }, Some(state)) => {
                 Ok(remember::remembered(state, (*from, *upto), drawn, moment))
             }
@@ -336,22 +336,24 @@ impl Machine for Conversation {
             Command::AnswerCalls(answers) => answers.weight(),
             Command::EndWait(end) => limits::COMMAND_BYTES + end.result.len(),
             Command::Copy(copying) => copying.weight(),
-            Command::Open(opening) | Command::Fork(opening, _) => limits::COMMAND_BYTES + opening.details.weight(),
+            Command::Open(opening) | Command::Fork(Forking { opening, .. }) => {
+                limits::COMMAND_BYTES + opening.details.weight()
+            }
             Command::Update(update) => update.weight(),
-            Command::Amend { amendment, .. } => amendment.weight(),
+            Command::Amend(amend) => amend.amendment.weight(),
             Command::Respond(response) => response.weight(),
             Command::Remembered { drawn, .. } => limits::COMMAND_BYTES * (1 + drawn.notes.len()),
-            Command::Erase { .. } | Command::EraseCopy(_) => limits::BATCH_BYTES,
+            Command::Erase(_) | Command::EraseCopy(_) => limits::BATCH_BYTES,
             Command::Outbox(sending) => sending.weight(),
-            Command::StartTurn { .. }
-            | Command::RetryTurn { .. }
-            | Command::CancelTurn { .. }
-            | Command::CancelReview { .. }
+            Command::StartTurn(_)
+            | Command::RetryTurn(_)
+            | Command::CancelTurn(_)
+            | Command::CancelReview(_)
             | Command::KeepWaiting { .. }
             | Command::ErrandsRun { .. }
             | Command::Claim(_)
             | Command::NotRemembered(_)
-            | Command::Disclaim { .. }
+            | Command::Disclaim(_)
             | Command::Wake { .. } => limits::COMMAND_BYTES,
         }
     }

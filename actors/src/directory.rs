@@ -106,6 +106,20 @@ pub enum Answer<R> {
     },
 }
 
+impl<R> Answer<R> {
+    /// What was done by a request without idempotency key: no other one repeats anything.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Misanswered`] where the request had one.
+    pub fn unkeyed<M: Machine>(self) -> Result<R, Refusal<M>> {
+        match self {
+            Self::Done(done) => Ok(done),
+            Self::Repeat { .. } => Err(Refusal::Misanswered("a request without idempotency key")),
+        }
+    }
+}
+
 /// The answer to a command, or why there is none.
 pub type Reply<M> = Result<Answer<<M as Machine>::Reply>, Refusal<M>>;
 

@@ -12,13 +12,13 @@ use minicbor::Decode;
 use crate::attachment::settle;
 use crate::backoff::patiently;
 use crate::codec;
-use crate::contact::{self, Aside, Contact, Copied};
-use crate::conversation::{self, Opening};
+use crate::contact::{self, Aside, Contact, Copied, GoOn};
+use crate::conversation::{self, Erase, EraseCopy, Opening};
 use crate::id::{ContactId, EntityKey};
 use crate::insist::{INSISTED, Stopped, insist};
 use crate::joint::{self, Ended};
 use crate::machine::Found;
-use crate::memories::{self, Subject};
+use crate::memories::{ForgetAll, Subject};
 use crate::node::Node;
 use crate::store::{KeyRange, StoreError, Table};
 use crate::tables::{CHANNELS_ASIDE, FORKS};
@@ -229,13 +229,11 @@ async fn go_on(
     id: ContactId,
     step: contact::Step,
 ) -> Result<Option<contact::Erasing>, Stopped> {
-    let command = contact::Command::GoOn(id, step);
-    match insist(node, &node.contacts, entity, command).await? {
-        Ok(contact::Reply::Contact { state, .. }) => match state.erasing {
+    match insist(node, &node.contacts, entity, GoOn(id, step)).await? {
+        Ok(state) => match state.erasing {
             Some(other) if other.id != id => Err(Stopped::Refused("another erasure is under way".into())),
             erasing => Ok(erasing),
         },
-        Ok(other) => Err(Stopped::by_answer(other)),
         // Somebody else has finished it.
         Err(_) => Ok(None),
     }
@@ -248,16 +246,17 @@ async fn erase_step(
     entity: EntityKey,
     theirs: &Theirs,
 ) -> Result<Option<conversation::Erasure>, Stopped> {
-    let command = match theirs {
-        Theirs::Assigned(unused) => conversation::Command::Erase { unused: unused.clone() },
-        Theirs::Copy(contact) => conversation::Command::EraseCopy(*contact),
+    let conversations = &node.conversations;
+    let heard = match theirs {
+        Theirs::Assigned(unused) => {
+            insist(node, conversations, entity, Erase { unused: unused.clone() }).await?.map(Some)
+        }
+        Theirs::Copy(contact) => insist(node, conversations, entity, EraseCopy(*contact)).await?,
     };
-    match insist(node, &node.conversations, entity, command).await? {
-        Ok(conversation::Reply::Erasing(erasure)) => Ok(Some(erasure)),
-        // The copy was not begun, and will not be.
-        Ok(conversation::Reply::Nothing) => Ok(None),
+    match heard {
+        Ok(erasure) => Ok(erasure),
         Err(conversation::Rejection::NotFound) => Ok(None),
-        other => Err(Stopped::by_answer(other)),
+        Err(other) => Err(Stopped::by_answer(other)),
     }
 }
 
@@ -265,11 +264,11 @@ async fn erase_step(
 async fn forget(node: &Arc<Node>, subject: Subject, contact: EntityKey) -> Result<(), Stopped> {
     let entity = subject.entity(contact.workspace);
     loop {
-        let command = memories::Command::ForgetAll { subject: subject.clone(), for_good: true };
-        match insist(node, &node.memories, entity, command).await? {
-            Ok(memories::Reply::Left(0)) => return Ok(()),
-            Ok(memories::Reply::Left(_)) => {}
-            other => return Err(Stopped::by_answer(other)),
+        let forget = ForgetAll { subject: subject.clone(), for_good: true };
+        match insist(node, &node.memories, entity, forget).await? {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(rejection) => return Err(Stopped::by_answer(rejection)),
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use crate::channel::Channel;
 use crate::codec;
 use crate::conversation::review::standing;
-use crate::conversation::{Calls, Command, Conversation, EndWait, Errand, Turn, message_of, number_key};
+use crate::conversation::{Calls, CancelReview, Command, Conversation, EndWait, Errand, Turn, message_of, number_key};
 use crate::directory::{Circumstances, KeyUse, Refusal};
 use crate::id::{Address, EntityKey, MessageId, TurnId, hash_parts};
 use crate::limits;
@@ -113,7 +113,7 @@ async fn run(node: &Arc<Node>, entity: EntityKey, errand: &Errand) -> Result<boo
             let Some(message) = message else { return Ok(errand.is_hopeless(node.now())) };
             let from = EntityKey::conversation(entity.workspace, message.entity);
             let Some(_) = review_of(node, from, message).await? else { return Ok(true) };
-            Ok(ask(node, from, Command::CancelReview { message }, trace).await)
+            Ok(ask(node, from, Command::CancelReview(CancelReview { message }), trace).await)
         }
     }
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::asks::{Answered, Asks, answered};
 use crate::backoff::Backoff;
-use crate::directory::{Answer, Circumstances, Directory, Refusal, Reply};
+use crate::directory::{Answer, Circumstances, Directory, Refusal};
 use crate::id::EntityKey;
 use crate::machine::Machine;
 use crate::node::Node;
@@ -53,19 +54,18 @@ impl Stopped {
 /// # Errors
 ///
 /// [`NoAnswer`]; it may have been done all the same.
-pub(crate) async fn insist<M: Machine>(
+pub(crate) async fn insist<M: Machine, A: Asks<M>>(
     node: &Arc<Node>,
     entities: &Directory<M>,
     entity: EntityKey,
-    command: M::Command,
-) -> Result<Result<M::Reply, M::Rejection>, NoAnswer> {
-    match persist(node, entities, entity, command, Circumstances::default(), INSISTED).await? {
-        Ok(Answer::Done(reply)) => Ok(Ok(reply)),
+    request: A,
+) -> Result<Result<A::Reply, M::Rejection>, NoAnswer> {
+    let heard = persist(node, entities, entity, request, Circumstances::default(), INSISTED).await?;
+    match heard.and_then(Answer::unkeyed) {
+        Ok(reply) => Ok(Ok(reply)),
         Err(Refusal::Rejected(rejection)) => Ok(Err(rejection)),
-        // Both answer a key, and there is none.
-        Ok(Answer::Repeat { .. }) | Err(_) => {
-            Err(NoAnswer(format!("{entity:?} answered a key that nobody used").into()))
-        }
+        // What else is heard answers a key, and there is none, or something else.
+        Err(refusal) => Err(NoAnswer(Cause::from(refusal).under(format!("{entity:?}")))),
     }
 }
 
@@ -75,20 +75,23 @@ pub(crate) async fn insist<M: Machine>(
 /// # Errors
 ///
 /// [`NoAnswer`]; it may have been done all the same.
-pub(crate) async fn persist<M: Machine>(
+pub(crate) async fn persist<M: Machine, A: Asks<M>>(
     node: &Arc<Node>,
     entities: &Directory<M>,
     entity: EntityKey,
-    command: M::Command,
+    request: A,
     with: Circumstances,
     within: Duration,
-) -> Result<Reply<M>, NoAnswer> {
-    let command = Arc::new(command);
+) -> Result<Answered<M, A>, NoAnswer> {
+    let command = Arc::new(request.command());
     let mut backoff = Backoff::within(within);
     loop {
-        let why = match entities.ask(node, entity, Arc::clone(&command), with).await {
+        let reply = entities.ask(node, entity, Arc::clone(&command), with).await;
+        let why = match answered::<_, A>(reply) {
             Err(refusal @ Refusal::Draining) => return Err(NoAnswer(refusal.into())),
-            heard @ (Ok(_) | Err(Refusal::Rejected(_) | Refusal::KeyReused)) => return Ok(heard),
+            heard @ (Ok(_) | Err(Refusal::Rejected(_) | Refusal::KeyReused | Refusal::Misanswered(_))) => {
+                return Ok(heard);
+            }
             Err(other) => other.into(),
         };
         if !backoff.waits().await {

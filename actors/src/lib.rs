@@ -15,6 +15,7 @@
 
 pub mod agent;
 pub mod alarms;
+pub mod asks;
 pub mod attachment;
 pub mod backoff;
 pub mod catalog;

@@ -26,8 +26,9 @@ pub mod model;
 mod places;
 pub mod rank;
 pub mod recall;
+mod requests;
 
-pub use keep::{Edit, Outcome};
+pub use keep::{Edit, ForgetAll, Outcome, Remember};
 
 /// Whose memories they are.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -159,26 +160,14 @@ pub enum Event {
 #[derive(Debug)]
 pub enum Command {
     /// Remember, change and forget.
-    Remember {
-        /// Whose memories.
-        subject: Subject,
-        /// What to do.
-        edits: Vec<Edit>,
-        /// Where it was said.
-        source: Option<MessageId>,
-    },
+    Remember(Remember),
     /// Forget one.
     Forget {
         /// Which.
         id: MemoryId,
     },
     /// Forget all, some at a time; ask again until none is left.
-    ForgetAll {
-        /// Whose.
-        subject: Subject,
-        /// Remember nothing of them any more.
-        for_good: bool,
-    },
+    ForgetAll(ForgetAll),
     /// Keep what texts mean, as far as they are still what they were.
     Learn(Vec<(MemoryId, Vector)>),
 }
@@ -215,10 +204,10 @@ impl Machine for Memories {
     fn needs(state: Option<&State>, command: &Command) -> Vec<Need> {
         let row = |id: &MemoryId| Need::Row(MEMORIES, number_key(id.number));
         match command {
-            Command::Remember { edits, .. } => edits.iter().map(Edit::need).collect(),
+            Command::Remember(remember) => remember.edits.iter().map(Edit::need).collect(),
             Command::Forget { id } => vec![row(id)],
-            Command::ForgetAll { .. } if state.is_some() => vec![keep::all_need()],
-            Command::ForgetAll { .. } => Vec::new(),
+            Command::ForgetAll(_) if state.is_some() => vec![keep::all_need()],
+            Command::ForgetAll(_) => Vec::new(),
             Command::Learn(learned) => learned.iter().map(|(id, _)| row(id)).collect(),
         }
     }
@@ -230,11 +219,11 @@ impl Machine for Memories {
         found: &Found,
     ) -> Result<Decision<Self>, Undecided> {
         match command {
-            Command::Remember { subject, edits, source } => {
+            Command::Remember(Remember { subject, edits, source }) => {
                 keep::remember(state, (subject, edits, *source), moment, found)
             }
             Command::Forget { id } => keep::forget(*id, found),
-            Command::ForgetAll { subject, for_good } => keep::forget_all(state, subject, *for_good, found),
+            Command::ForgetAll(ForgetAll { subject, for_good }) => keep::forget_all(state, subject, *for_good, found),
             Command::Learn(learned) => keep::learn(learned, found),
         }
     }
@@ -290,9 +279,9 @@ impl Machine for Memories {
 
     fn weight(command: &Command) -> usize {
         match command {
-            Command::Remember { edits, .. } => edits.iter().map(|edit| 300 + edit.text().len()).sum(),
+            Command::Remember(remember) => remember.edits.iter().map(|edit| 300 + edit.text().len()).sum(),
             Command::Forget { .. } => limits::COMMAND_BYTES,
-            Command::ForgetAll { .. } => keep::AT_ONCE * 100,
+            Command::ForgetAll(_) => keep::AT_ONCE * 100,
             Command::Learn(learned) => learned.iter().map(|(_, vector)| 100 + 5 * vector.numbers.len()).sum(),
         }
     }

@@ -84,14 +84,10 @@ pub(super) async fn update(
     let ignored = incoming.report.check()?;
     let state = known?;
     let entity = EntityKey::contact(caller.address, state.id.address);
-    let command = contact::Command::Update { id: state.id, name: given.then_some(name) };
-    match app.node().contact(entity, command, without_key(&context)).await {
-        Ok(Answer::Done(contact::Reply::Contact { state, .. })) => {
-            Ok(ignoring(json(StatusCode::OK, &contact_view(&state)), &ignored))
-        }
-        Ok(_) => Err(internal_error()),
-        Err(refusal) => Err(problem_of(refusal, |_| contact_not_found())),
-    }
+    let update = contact::Update { id: state.id, name: given.then_some(name) };
+    let updated = app.node().contact(entity, update, without_key(&context)).await.and_then(Answer::unkeyed);
+    let state = updated.map_err(|refusal| problem_of(refusal, |_| contact_not_found()))?;
+    Ok(ignoring(json(StatusCode::OK, &contact_view(&state)), &ignored))
 }
 
 /// `GET /contacts`.

@@ -2,7 +2,7 @@
 
 use actors::claims::LIVES_MAX;
 use actors::conversation::update::Seen;
-use actors::conversation::{self, Command, Conversation, Details, Event, Opening, Origin, Reply, Update};
+use actors::conversation::{self, Conversation, Details, Event, Opening, Origin, Update};
 use actors::directory::Answer;
 use actors::id::{Address, ContactId, ConversationId, EntityKey};
 use actors::message::Json;
@@ -193,12 +193,11 @@ pub(super) async fn create(
         let id = new_id(&app, &caller, key, life);
         let opening = Opening { id, origin: Origin::Direct, owner: owner.clone(), details: details.clone() };
         let entity = EntityKey::conversation(caller.address, id.address);
-        let answer = node.conversation(entity, Command::Open(opening), with).await;
+        let answer = node.conversation(entity, opening, with).await;
         match answer.map_err(|refusal| problem_of(refusal, rejected))? {
             // The key opened this one so long ago that it is forgotten.
-            Answer::Done(Reply::Conversation(state, _)) if state.id != id => {}
-            Answer::Done(Reply::Conversation(state, details)) => return Ok(created(&state, &details, &ignored)),
-            Answer::Done(_) => break,
+            Answer::Done((state, _)) if state.id != id => {}
+            Answer::Done((state, details)) => return Ok(created(&state, &details, &ignored)),
             Answer::Repeat { first, .. } => return opened_before(&app, entity, first, &ignored).await,
         }
     }
@@ -263,13 +262,10 @@ pub(super) async fn update(
         without_messages(wanted).check(&tag(&state, &details))?;
         asked.seen = Some(Box::new(Seen { details, owner: state.owner.clone(), closed: state.closed }));
     }
-    let answer = app.node().conversation(entity, Command::Update(asked), without_key(&context)).await;
-    match answer.map_err(|refusal| problem_of(refusal, rejected))? {
-        Answer::Done(Reply::Conversation(state, details)) => {
-            Ok(ignoring(shown(StatusCode::OK, &state, &details), &ignored))
-        }
-        Answer::Done(_) | Answer::Repeat { .. } => Err(internal_error()),
-    }
+    let answer = app.node().conversation(entity, asked, without_key(&context)).await;
+    let updated = answer.and_then(Answer::unkeyed).map_err(|refusal| problem_of(refusal, rejected));
+    let (state, details) = updated?;
+    Ok(ignoring(shown(StatusCode::OK, &state, &details), &ignored))
 }
 
 /// Which conversations a list shows, by what they say of themselves.

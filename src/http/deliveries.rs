@@ -4,8 +4,9 @@
 //! that have something to send, which are listed. So a page of both shows first those that have ended, by the time of
 //! their event, and then what is pending, by endpoint and log.
 
-use actors::directory::{Answer, Circumstances};
+use actors::directory::{Answer, Circumstances, Refusal};
 use actors::id::{DeliveryId, EntityKey, Kind};
+use actors::machine::Machine;
 use actors::outbox::pending::{self, DeliveryState};
 use actors::outbox::state::parse_ended_key;
 use actors::outbox::{Sending, Waiting};
@@ -135,21 +136,17 @@ enum Asked {
 }
 
 async fn again(app: &App, entity: EntityKey, sending: Sending, with: Circumstances) -> Result<Asked, Problem> {
-    use actors::{contact, conversation};
-    let waiting = if entity.kind == Kind::Contact {
-        match app.node().contact(entity, contact::Command::Outbox(sending), with).await {
-            Ok(Answer::Done(contact::Reply::Again(waiting))) => Some(*waiting),
-            Ok(Answer::Done(_)) => None,
-            Ok(Answer::Repeat { .. }) => return Ok(Asked::Repeat),
-            Err(refusal) => return Err(problem_of(refusal, |_| delivery_not_found())),
-        }
+    if entity.kind == Kind::Contact {
+        asked(app.node().contact(entity, sending, with).await)
     } else {
-        match app.node().conversation(entity, conversation::Command::Outbox(sending), with).await {
-            Ok(Answer::Done(conversation::Reply::Again(waiting))) => Some(*waiting),
-            Ok(Answer::Done(_)) => None,
-            Ok(Answer::Repeat { .. }) => return Ok(Asked::Repeat),
-            Err(refusal) => return Err(problem_of(refusal, |_| delivery_not_found())),
-        }
-    };
-    Ok(Asked::Now(waiting))
+        asked(app.node().conversation(entity, sending, with).await)
+    }
+}
+
+/// The same from whichever entity has the delivery.
+fn asked<M: Machine>(answer: Result<Answer<Option<Box<Waiting>>>, Refusal<M>>) -> Result<Asked, Problem> {
+    match answer.map_err(|refusal| problem_of(refusal, |_| delivery_not_found()))? {
+        Answer::Done(waiting) => Ok(Asked::Now(waiting.map(|waiting| *waiting))),
+        Answer::Repeat { .. } => Ok(Asked::Repeat),
+    }
 }

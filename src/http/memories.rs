@@ -5,7 +5,7 @@ use actors::contact::{self, Contact};
 use actors::directory::Answer;
 use actors::id::{ContactId, EntityKey, MemoryId};
 use actors::memories::recall::{all, search as search_memories};
-use actors::memories::{self, Command, Edit, Memory, Reply, Subject};
+use actors::memories::{self, Command, Edit, ForgetAll, Memory, Remember, Subject};
 use actors::store::Order;
 use actors::tables::MEMORIES;
 use axum::extract::{Path, State};
@@ -160,14 +160,13 @@ pub(super) async fn add(
     let subject = contact(&app, &caller, &id).await?;
     let entity = subject.entity(caller.address);
     let edits = vec![Edit::text_as_it_is(&text)];
-    let command = Command::Remember { subject: subject.clone(), edits, source: None };
-    let (memory, created, when) = match app.node().memories(entity, command, with).await {
-        Ok(Answer::Done(Reply::Remembered(outcomes))) => {
+    let remember = Remember { subject: subject.clone(), edits, source: None };
+    let (memory, created, when) = match app.node().memories(entity, remember, with).await {
+        Ok(Answer::Done(outcomes)) => {
             let outcome = outcomes.into_iter().next().ok_or_else(internal_error)?;
             let created = matches!(outcome, memories::Outcome::Created(_));
             (outcome.memory().cloned().ok_or_else(internal_error)?, created, When::Now)
         }
-        Ok(Answer::Done(_)) => return Err(internal_error()),
         Ok(Answer::Repeat { first, last }) => {
             let (memory, created) = answered_before(&app, entity, (first, last), text).await?;
             (memory, created, When::Before)
@@ -319,12 +318,10 @@ async fn forget_all(
 ) -> Result<StatusCode, Problem> {
     let entity = subject.entity(caller.address);
     loop {
-        let command = Command::ForgetAll { subject: subject.clone(), for_good: false };
-        match app.node().memories(entity, command, without_key(context)).await {
-            Ok(Answer::Done(Reply::Left(0))) => return Ok(StatusCode::NO_CONTENT),
-            Ok(Answer::Done(Reply::Left(_))) => {}
-            Ok(_) => return Err(internal_error()),
-            Err(refusal) => return Err(problem_of(refusal, rejected)),
+        let forget = ForgetAll { subject: subject.clone(), for_good: false };
+        let left = app.node().memories(entity, forget, without_key(context)).await.and_then(Answer::unkeyed);
+        if left.map_err(|refusal| problem_of(refusal, rejected))? == 0 {
+            return Ok(StatusCode::NO_CONTENT);
         }
     }
 }

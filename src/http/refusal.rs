@@ -84,6 +84,10 @@ pub fn problem_of<M: Machine>(refusal: Refusal<M>, rejected: impl FnOnce(M::Reje
             }
             outcome_unknown("the request may or may not have been stored; with an idempotency key a retry is safe")
         }
+        Refusal::Misanswered(request) => {
+            tracing::error!(request, "a request was answered by what answers something else");
+            internal_error()
+        }
         // The directory asks the successor by itself.
         Refusal::Moved => Problem::unavailable("store_unavailable", "nothing was stored; try again", RETRY_SOON),
     }

@@ -1,7 +1,9 @@
 //! Turns: how an agent's answer stands.
 
 use actors::agent::Agent;
-use actors::conversation::{Call, Calls, Command, Conversation, Reply, State as ConversationState, Turn, TurnStatus};
+use actors::conversation::{
+    Call, Calls, CancelTurn, Conversation, StartTurn, State as ConversationState, Turn, TurnStatus,
+};
 use actors::directory::{Answer, Refusal};
 use actors::id::{ConversationId, EntityKey, MessageId, TurnId};
 use actors::message::Message;
@@ -178,13 +180,11 @@ pub(super) async fn cancel(
     if let Some(response) = whole.pass_on(entity).await? {
         return Ok(response);
     }
-    let command = Command::CancelTurn { number: turn.id.number };
-    let answer = app.node().conversation(entity, command, with).await;
+    let answer = app.node().conversation(entity, CancelTurn { number: turn.id.number }, with).await;
     let response = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
-        Answer::Done(Reply::Turn(turn)) => {
+        Answer::Done(turn) => {
             shown(&app, &caller, conversation.id, (&turn, Words::AsSaid), StatusCode::OK).await.map_err(untold)?
         }
-        Answer::Done(_) => return Err(internal_error()),
         // What was cancelled stays so.
         Answer::Repeat { .. } => {
             let (_, turn) = find(&app, &caller, &id).await?;
@@ -247,10 +247,9 @@ pub(super) async fn start(
     {
         return Err(refusal);
     }
-    let answer = app.node().conversation(entity, Command::StartTurn { agent, key }, with).await;
+    let answer = app.node().conversation(entity, StartTurn { agent, key }, with).await;
     let (turn, when) = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
-        Answer::Done(Reply::Turn(turn)) => (*turn, When::Now),
-        Answer::Done(_) => return Err(internal_error()),
+        Answer::Done(turn) => (*turn, When::Now),
         Answer::Repeat { first, last } => {
             let key = key.ok_or_else(internal_error)?;
             let turn = super::messages::turn_of(app.node(), entity, (first, last), key).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actors::conversation::fork::{Copying, Original};
-use actors::conversation::{Command, Details, Forked, Opening, Origin};
+use actors::conversation::{Command, Details, Forked, Forking, Opening, Origin};
 use actors::id::{ContactId, ConversationId, EntityKey};
 use actors::limits::KEY_KEPT_MILLIS;
 use actors::message::{Content, Sender, SenderKind};
@@ -285,7 +285,7 @@ async fn a_copy_that_is_still_being_made_is_copied_up_to_a_message_or_when_it_is
     let id = app.app.node().new_conversation(None);
     let entity = EntityKey::conversation(address_of("default"), id.address);
     let opening = Opening { id, origin: Origin::Direct, owner: None, details: Details::default() };
-    let begin = Command::Fork(opening, Forked { source, upto: 3 });
+    let begin = Forking { opening, of: Forked { source, upto: 3 } };
     app.app.node().conversation(entity, begin, Default::default()).await.unwrap();
     let content = Content::text("user", Sender { kind: SenderKind::User, id: "ana".to_owned() }, "one");
     let first = Original { number: 2, parent: None, content: Some(content.into()) };

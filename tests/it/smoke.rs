@@ -57,10 +57,9 @@ fn who_comes_while_the_server_stops_is_told_so_until_what_runs_has_ended() {
     let (status, problem) = server.get("/api/v1/channels/demo", Some(ADMIN_KEY));
     assert!(status == 503 && problem.contains(r#""code":"stopping""#), "{status} {problem}");
     let mut late = Client::connect(&server.address).unwrap();
-    let refused = late.send("POST", channel, None, body).unwrap();
-    assert_eq!(refused.header("connection"), Some("close"), "the next request goes to another server");
-    let refused = refused.json();
+    let refused = late.send("POST", channel, None, body).unwrap().json();
     assert_eq!((&refused["code"], &refused["success"]), (&"stopping".into(), &false.into()));
+    assert!(late.send("POST", channel, None, body).is_err(), "its connection ends with the answer");
     let answer = answer.join().unwrap();
     assert_eq!((answer.status, answer.json()["turn"]["status"].as_str()), (200, Some("completed")));
     assert_eq!(server.terminate(), Some(0));

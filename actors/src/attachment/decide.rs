@@ -1,6 +1,6 @@
 //! What becomes of a file by each command.
 
-use super::{Attachment, Bound, Command, Event, File, Rejection, Reply, State};
+use super::{Attachment, Begin, Bind, Bound, Command, Event, File, Rejection, Reply, State};
 use crate::id::{Address, AttachmentId, MessageId};
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Moment, Record, Undecided};
@@ -13,28 +13,30 @@ pub(super) fn decide(
 ) -> Result<Decision<Attachment>, Undecided> {
     let Some(state) = state else {
         return Ok(match command {
-            Command::Begin(id) => begin(None, *id, moment),
+            Command::Begin(Begin(id)) => begin(None, *id, moment),
             _ => Decision::Reject(Rejection::NotFound),
         });
     };
     Ok(match command {
-        Command::Begin(id) => begin(Some(state), *id, moment),
+        Command::Begin(Begin(id)) => begin(Some(state), *id, moment),
         Command::Complete(_) if state.erased => Decision::Reject(Rejection::NotFound),
         Command::Complete(_) if state.file.is_some() => Decision::Reject(Rejection::Exists),
         Command::Complete(file) => {
             change(vec![Event::Completed(file.clone())], State { file: Some(file.clone()), ..state.clone() })
         }
-        Command::Bind { .. } | Command::Mention(_) if state.ready().is_none() => Decision::Reject(Rejection::NotFound),
-        Command::Bind { conversation, .. } if state.message.is_some_and(|message| message.entity != *conversation) => {
+        Command::Bind(_) | Command::Mention(_) if state.ready().is_none() => Decision::Reject(Rejection::NotFound),
+        Command::Bind(Bind { conversation, .. })
+            if state.message.is_some_and(|message| message.entity != *conversation) =>
+        {
             state
                 .message
                 .map_or(Decision::Reject(Rejection::NotFound), |message| Decision::Reject(Rejection::Linked(message)))
         }
-        Command::Bind { conversation, instead_of } => bind(state, *conversation, *instead_of, moment),
+        Command::Bind(Bind { conversation, instead_of }) => bind(state, *conversation, *instead_of, moment),
         Command::Mention(conversation) => mention(state, *conversation, moment),
         Command::Doubt => doubt(state, moment),
         Command::Keep { seen, message } => keep(state, seen, *message),
-        Command::Erase { seen } => return erase(state, seen, moment, found),
+        Command::Erase(look) => return erase(state, &look.seen, moment, found),
         Command::Swept if state.erased && state.check_at.is_some() => {
             change(vec![Event::CheckMoved(None)], State { check_at: None, ..state.clone() })
         }

@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Semaphore, mpsc};
 
-use super::{Attachment, Command, Rejection, Reply, State};
+use super::{Attachment, Command, Erase, Rejection, State};
+use crate::asks::Asks;
 use crate::conversation::attach::{file_of, mention_key};
-use crate::conversation::{self, Conversation, message_of};
+use crate::conversation::{Conversation, Disclaim, message_of};
 use crate::directory::{Answer, Circumstances, Refusal};
 use crate::id::{Address, EntityKey, MessageId};
 use crate::insist::{INSISTED, Stopped, insist};
@@ -122,10 +123,10 @@ async fn settle(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
         Need::Message(message) => Some(message),
         Need::Mention => None,
         Need::Nobody => {
-            return match ask(node, entity, Command::Erase { seen }).await? {
-                Asked::Done(state) if state.erased => sweep(node, entity).await,
+            return match ask(node, entity, Erase { seen }).await? {
+                Some(state) if state.erased => sweep(node, entity).await,
                 // It is held, or something has changed it; either has put off the next look.
-                Asked::Done(_) | Asked::Changed => Ok(()),
+                Some(_) | None => Ok(()),
             };
         }
     };
@@ -255,26 +256,20 @@ pub async fn disclaim(
     bound: super::Bound,
 ) -> Result<Option<MessageId>, Stopped> {
     let conversation = EntityKey::conversation(attachment.workspace, bound.conversation);
-    let command = conversation::Command::Disclaim { attachment: attachment.id, number: bound.number };
-    match node.conversation(conversation, command, Circumstances::default()).await {
-        Ok(Answer::Done(conversation::Reply::Attached(message))) => Ok(message),
-        Ok(_) => Err(Cause::from("the conversation answered something else").into()),
-        Err(refusal) => Err(Cause::from(refusal).into()),
-    }
+    let disclaim = Disclaim { attachment: attachment.id, number: bound.number };
+    let answer = node.conversation(conversation, disclaim, Circumstances::default()).await;
+    answer.and_then(Answer::unkeyed).map_err(|refusal| Cause::from(refusal).into())
 }
 
-enum Asked {
-    /// It stands so now.
-    Done(Box<State>),
-    /// It is not as it was seen any more; whatever changed it has put off the next look.
-    Changed,
-}
-
-async fn ask(node: &Arc<Node>, entity: EntityKey, command: Command) -> Result<Asked, Stopped> {
-    match node.attachment(entity, command, Circumstances::default()).await {
-        Ok(Answer::Done(Reply::Attachment(state))) => Ok(Asked::Done(state)),
-        Ok(_) => Err(Cause::from("the file answered something else").into()),
-        Err(Refusal::Rejected(Rejection::Changed)) => Ok(Asked::Changed),
+/// What the file replies; `None`: it is not as it was seen any more, and whatever changed it has put off the next look.
+async fn ask<A: Asks<Attachment>>(
+    node: &Arc<Node>,
+    entity: EntityKey,
+    request: A,
+) -> Result<Option<A::Reply>, Stopped> {
+    match node.attachment(entity, request, Circumstances::default()).await.and_then(Answer::unkeyed) {
+        Ok(reply) => Ok(Some(reply)),
+        Err(Refusal::Rejected(Rejection::Changed)) => Ok(None),
         Err(refusal) => Err(Cause::from(refusal).into()),
     }
 }

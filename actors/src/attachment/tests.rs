@@ -33,13 +33,13 @@ fn nothing() -> Sim<Attachment> {
 /// A file whose bytes are there.
 fn complete() -> Sim<Attachment> {
     let mut sim = nothing();
-    sim.run(&Command::Begin(id())).unwrap();
+    sim.run(&Command::Begin(Begin(id()))).unwrap();
     sim.run(&Command::Complete(file())).unwrap();
     sim
 }
 
 fn bind(conversation: u8, instead_of: Option<Bound>) -> Command {
-    Command::Bind { conversation: Address([conversation; 10]), instead_of }
+    Command::Bind(Bind { conversation: Address([conversation; 10]), instead_of })
 }
 
 fn bound(conversation: u8, number: u32) -> Bound {
@@ -58,13 +58,13 @@ fn seen(sim: &Sim<Attachment>) -> Box<State> {
 fn a_file_can_be_used_once_its_bytes_are_there_and_is_completed_once() {
     let mut sim = nothing();
     assert_eq!(sim.run(&Command::Complete(file())), Err(Rejection::NotFound));
-    sim.run(&Command::Begin(id())).unwrap();
+    sim.run(&Command::Begin(Begin(id()))).unwrap();
     assert_eq!(sim.run(&bind(2, None)), Err(Rejection::NotFound));
     assert!(sim.state.as_ref().unwrap().ready().is_none());
     sim.run(&Command::Complete(file())).unwrap();
     assert_eq!(sim.run(&Command::Complete(file())), Err(Rejection::Exists));
     assert_eq!(sim.state.as_ref().unwrap().ready(), Some(&file()));
-    let begun_again = Command::Begin(AttachmentId::new(NOW.plus(5), id().address));
+    let begun_again = Command::Begin(Begin(AttachmentId::new(NOW.plus(5), id().address)));
     assert!(matches!(sim.run(&begun_again), Ok(Reply::Attachment(state)) if state.id == id()));
 }
 
@@ -96,9 +96,9 @@ fn what_was_looked_at_must_still_be_so() {
     let mut sim = complete();
     let before = seen(&sim);
     sim.run(&bind(2, None)).unwrap();
-    assert_eq!(sim.run(&Command::Erase { seen: before.clone() }), Err(Rejection::Changed));
+    assert_eq!(sim.run(&Command::Erase(Erase { seen: before.clone() })), Err(Rejection::Changed));
     assert_eq!(sim.run(&Command::Keep { seen: before, message: None }), Err(Rejection::Changed));
-    sim.run(&Command::Erase { seen: seen(&sim) }).unwrap();
+    sim.run(&Command::Erase(Erase { seen: seen(&sim) })).unwrap();
     for late in [bind(2, None), Command::Mention(Address([2; 10])), Command::Complete(file())] {
         assert_eq!(sim.run(&late), Err(Rejection::NotFound));
     }
@@ -107,7 +107,7 @@ fn what_was_looked_at_must_still_be_so() {
 #[test]
 fn an_erased_file_forgets_its_name_and_is_looked_at_until_its_bytes_are_gone() {
     let mut sim = complete();
-    sim.run(&Command::Erase { seen: seen(&sim) }).unwrap();
+    sim.run(&Command::Erase(Erase { seen: seen(&sim) })).unwrap();
     let log = format!("{:?}", sim.log);
     assert!(!log.contains("a.png"), "{log}");
     let state = sim.state.clone().unwrap();
@@ -186,7 +186,7 @@ fn a_file_that_is_about_to_be_mentioned_stays_although_nobody_is_found_to_need_i
     // Its own message is deleted, and the other one has not arrived.
     sim.run(&Command::Doubt).unwrap();
     let arrived = NOW.plus(limits::LINKING_MILLIS);
-    let held = sim.run(&Command::Erase { seen: seen(&sim) }).unwrap();
+    let held = sim.run(&Command::Erase(Erase { seen: seen(&sim) })).unwrap();
     assert!(matches!(held, Reply::Attachment(state) if !state.erased && state.check_at == Some(arrived)));
     sim.now = NOW.plus(limits::LINKING_MILLIS / 2 + 1);
     let before = sim.log.len();
@@ -198,7 +198,7 @@ fn a_file_that_is_about_to_be_mentioned_stays_although_nobody_is_found_to_need_i
     sim.run(&Command::Mention(Address([3; 10]))).unwrap();
     assert_eq!(sim.log.len(), before, "but not each time");
     sim.now = arrived;
-    sim.run(&Command::Erase { seen: seen(&sim) }).unwrap();
+    sim.run(&Command::Erase(Erase { seen: seen(&sim) })).unwrap();
     assert!(sim.state.as_ref().unwrap().erased, "by then it would have arrived");
 }
 
@@ -236,7 +236,7 @@ impl World {
         let files = (0..3_u8).map(|n| {
             let id = AttachmentId::new(NOW, Address([100 + n; 10]));
             let mut sim = Sim::new(entity(id), NOW);
-            sim.run(&Command::Begin(id)).unwrap();
+            sim.run(&Command::Begin(Begin(id))).unwrap();
             sim.run(&Command::Complete(file())).unwrap();
             sim
         });
@@ -246,7 +246,7 @@ impl World {
 
     fn disclaim(&mut self, file: usize, bound: Bound) -> Option<MessageId> {
         let attachment = self.files[file].entity.id;
-        let command = conversation::Command::Disclaim { attachment, number: bound.number };
+        let command = conversation::Command::Disclaim(conversation::Disclaim { attachment, number: bound.number });
         let sim = self.conversations.get_mut(&bound.conversation.0[0]).unwrap();
         match sim.run(&command) {
             Ok(conversation::Reply::Attached(message)) => message,
@@ -320,7 +320,7 @@ impl World {
         let seen = Box::new(state);
         let command = match owner {
             Some(message) => Command::Keep { seen, message: Some(message) },
-            None => Command::Erase { seen },
+            None => Command::Erase(Erase { seen }),
         };
         self.files[file].run(&command).unwrap();
     }

@@ -7,7 +7,7 @@
 
 use minicbor::{Decode, Encode};
 
-use super::{Contact, Event, OpenConversation, Rejection, Reply, State, conversation_of, save};
+use super::{Contact, Event, OpenConversation, Rejection, Reply, Saved, State, conversation_of, save};
 use crate::clock::{Millis, pause};
 use crate::conversation::{Details, Opening, Origin};
 use crate::erasure::Unread;
@@ -68,6 +68,10 @@ pub enum Step {
     PutOff,
 }
 
+/// An erasure is to go on by a step. It is answered by how the contact stands then.
+#[derive(Clone, Copy, Debug)]
+pub struct GoOn(pub ContactId, pub Step);
+
 /// Once all was gone through: from the one that stays.
 fn range(erasing: &Erasing) -> Option<(u64, u64)> {
     erasing.next.or(erasing.stay).map(|next| (next, erasing.last.min(next + STEP - 1)))
@@ -93,7 +97,7 @@ pub(super) fn erase(state: &State, moment: &Moment) -> Change<Contact> {
         erased_at: Some(moment.now),
         ..state.clone()
     };
-    let reply = Reply::Contact { state: Box::new(after), created: false };
+    let reply = Reply::Contact(Saved { state: Box::new(after), created: false });
     let views = save::unlist(state);
     Change { views, ..Change::new(vec![Event::ContactErased], reply) }
 }
@@ -152,7 +156,7 @@ pub(super) fn go_on(
     let Some(erasing) = state.erasing else { return Ok(Decision::Reject(Rejection::NotFound)) };
     if erasing.id != id {
         // Another one has taken over what was left of it.
-        let reply = Reply::Contact { state: Box::new(state.clone()), created: false };
+        let reply = Reply::Contact(Saved { state: Box::new(state.clone()), created: false });
         return Ok(Decision::Answer(reply));
     }
     let mut redactions = Vec::new();
@@ -168,7 +172,7 @@ pub(super) fn go_on(
         // Its own log is gone through already, or not yet.
         (Step::OwnLog, None) | (Step::Done, Some(_)) => Some(erasing),
     };
-    let reply = Reply::Contact { state: Box::new(State { erasing: after, ..state.clone() }), created: false };
+    let reply = Reply::Contact(Saved { state: Box::new(State { erasing: after, ..state.clone() }), created: false });
     if after == Some(erasing) {
         return Ok(Decision::Answer(reply));
     }

@@ -10,6 +10,33 @@ use crate::mint;
 use crate::store::ViewWrite;
 use crate::tables::{CONTACTS, CONTACTS_BY_NAME};
 
+/// Somebody is to be written down who may be there.
+#[derive(Clone, Debug)]
+pub struct Save {
+    /// The identifier, trimmed.
+    pub identifier: String,
+    /// The name; `None`: stays as it is.
+    pub name: Option<Option<String>>,
+}
+
+/// A name is to be changed.
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// Of which contact.
+    pub id: ContactId,
+    /// What it shall be; `None`: stays as it is.
+    pub name: Option<Option<String>>,
+}
+
+/// How a contact stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// The contact.
+    pub state: Box<State>,
+    /// It was not there before.
+    pub created: bool,
+}
+
 /// The id of the contact that is there, or of the one that begins now. No two lives at one address share an id, not
 /// even within a millisecond.
 pub(super) fn id_of(state: Option<&State>, moment: &Moment) -> ContactId {
@@ -80,7 +107,7 @@ pub(super) fn save(
                 after.open.clone_from(&former.open);
                 after.erasing = former.erasing;
             }
-            let mut change = Change::new(Vec::new(), Reply::Contact { state: Box::new(after), created: true });
+            let mut change = Change::new(Vec::new(), Reply::Contact(Saved { state: Box::new(after), created: true }));
             create(state, identifier, name, moment, &mut change);
             Decision::Change(change)
         }
@@ -89,7 +116,7 @@ pub(super) fn save(
 
 /// Nothing happens.
 fn unchanged(state: &State) -> Decision<Contact> {
-    Decision::Answer(Reply::Contact { state: Box::new(state.clone()), created: false })
+    Decision::Answer(Reply::Contact(Saved { state: Box::new(state.clone()), created: false }))
 }
 
 /// Another name, if one is given and is another.
@@ -97,7 +124,7 @@ pub(super) fn update(state: &State, name: Option<&Option<String>>, moment: &Mome
     let Some(name) = name.filter(|name| **name != state.name) else { return unchanged(state) };
     let named = name.clone();
     let after = State { name: named.clone(), updated_at: moment.now, ..state.clone() };
-    let reply = Reply::Contact { state: Box::new(after), created: false };
+    let reply = Reply::Contact(Saved { state: Box::new(after), created: false });
     let mut change = Change::new(vec![Event::ContactUpdated { name: named }], reply);
     change.views.extend(state.name.iter().map(|name| by_name(state.id, name, false)));
     change.views.extend(name.iter().map(|name| by_name(state.id, name, true)));

@@ -144,14 +144,14 @@ fn what_the_state_has_no_room_for_goes_with_its_contact_and_nothing_of_the_next_
 
 fn of(reply: Result<Reply, Rejection>) -> (State, bool) {
     match reply {
-        Ok(Reply::Contact { state, created }) => (*state, created),
+        Ok(Reply::Contact(Saved { state, created })) => (*state, created),
         other => panic!("{other:?}"),
     }
 }
 
 fn save(name: Option<Option<&str>>) -> Command {
     let name = name.map(|name| name.map(str::to_owned));
-    Command::Save { identifier: "ana@example.com".to_owned(), name }
+    Command::Save(Save { identifier: "ana@example.com".to_owned(), name })
 }
 
 fn names(sim: &Sim<Contact>) -> Vec<String> {
@@ -162,7 +162,7 @@ fn names(sim: &Sim<Contact>) -> Vec<String> {
 #[test]
 fn a_name_changes_when_it_is_another_and_only_a_contacts() {
     let mut sim = nobody();
-    let update = |id, name: Option<&str>| Command::Update { id, name: Some(name.map(str::to_owned)) };
+    let update = |id, name: Option<&str>| Command::Update(Update { id, name: Some(name.map(str::to_owned)) });
     assert_eq!(sim.run(&update(ContactId::new(NOW, Address([0; 10])), None)), Err(Rejection::NotFound));
     let (id, _) = resolved(&mut sim, &resolve("shop", None));
     let before = sim.seq;
@@ -181,9 +181,9 @@ fn a_name_changes_when_it_is_another_and_only_a_contacts() {
 fn a_change_that_gives_no_name_leaves_the_one_that_was_given_last() {
     let mut sim = nobody();
     let (id, _) = resolved(&mut sim, &resolve("shop", None));
-    of(sim.run(&Command::Update { id, name: Some(Some("Eve".to_owned())) }));
+    of(sim.run(&Command::Update(Update { id, name: Some(Some("Eve".to_owned())) })));
     let before = sim.seq;
-    let (same, _) = of(sim.run(&Command::Update { id, name: None }));
+    let (same, _) = of(sim.run(&Command::Update(Update { id, name: None })));
     assert_eq!((sim.seq, same.name.as_deref()), (before, Some("Eve")));
 }
 
@@ -224,9 +224,9 @@ fn id_of_erased(sim: &Sim<Contact>) -> ContactId {
 fn finish(sim: &mut Sim<Contact>) {
     let id = id_of_erased(sim);
     while sim.state.as_ref().unwrap().erasing.unwrap().next.is_some() {
-        of(sim.run(&Command::GoOn(id, Step::OwnLog)));
+        of(sim.run(&Command::GoOn(GoOn(id, Step::OwnLog))));
     }
-    of(sim.run(&Command::GoOn(id, Step::Done)));
+    of(sim.run(&Command::GoOn(GoOn(id, Step::Done))));
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn an_erasure_is_not_ended_by_the_one_of_the_life_before() {
     assert_eq!(erased(&mut sim), second);
     for step in [Step::OwnLog, Step::Done, Step::PutOff] {
         let before = sim.state.clone();
-        let (told, _) = of(sim.run(&Command::GoOn(first, step)));
+        let (told, _) = of(sim.run(&Command::GoOn(GoOn(first, step))));
         assert!(told.erasing.is_some_and(|erasing| erasing.id != first), "another one is under way");
         assert_eq!(sim.state, before, "and is not this one's to go on with");
     }
@@ -257,11 +257,11 @@ fn of_an_erased_contact_nothing_stays_that_says_who_it_was() {
     assert!(sim.views.is_empty());
     let mut steps = 0;
     while sim.state.as_ref().unwrap().erasing.unwrap().next.is_some() {
-        of(sim.run(&Command::GoOn(id_of_erased(&sim), Step::OwnLog)));
+        of(sim.run(&Command::GoOn(GoOn(id_of_erased(&sim), Step::OwnLog))));
         steps += 1;
     }
     assert_eq!(steps, 4);
-    of(sim.run(&Command::GoOn(id_of_erased(&sim), Step::Done)));
+    of(sim.run(&Command::GoOn(GoOn(id_of_erased(&sim), Step::Done))));
     assert_eq!(sim.state.as_ref().unwrap().erasing, None);
     for (_, bytes) in &sim.log {
         assert!(!String::from_utf8_lossy(bytes).to_lowercase().contains("ana"), "{bytes:?}");
@@ -274,14 +274,14 @@ fn an_erasure_is_looked_after_until_it_is_done() {
     let mut sim = nobody();
     resolved(&mut sim, &resolve("shop", None));
     erased(&mut sim);
-    of(sim.run(&Command::GoOn(id_of_erased(&sim), Step::Done)));
+    of(sim.run(&Command::GoOn(GoOn(id_of_erased(&sim), Step::Done))));
     assert!(sim.state.as_ref().unwrap().erasing.is_some(), "its own log is not gone through yet");
     let mut last = Millis(0);
     for _ in 0..40 {
         let at = Contact::alarm(sim.state.as_ref().unwrap()).unwrap();
         assert!(at > last && at.since(sim.now) <= 600_000);
         (last, sim.now) = (at, at);
-        of(sim.run(&Command::GoOn(id_of_erased(&sim), Step::PutOff)));
+        of(sim.run(&Command::GoOn(GoOn(id_of_erased(&sim), Step::PutOff))));
     }
 }
 
@@ -298,7 +298,7 @@ fn whoever_writes_after_an_erasure_is_somebody_new_in_conversations_of_their_own
     let state = sim.state.clone().unwrap();
     let gone: Vec<_> = state.erased_conversations(sim.entity).map(|(conversation, _)| conversation.id).collect();
     assert_eq!(gone, [help.id.address, shop.id.address]);
-    assert_eq!(sim.run(&Command::Update { id: old, name: Some(None) }), Err(Rejection::NotFound));
+    assert_eq!(sim.run(&Command::Update(Update { id: old, name: Some(None) })), Err(Rejection::NotFound));
     // The second life ends too.
     erased(&mut sim);
     let state = sim.state.clone().unwrap();

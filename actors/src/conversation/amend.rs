@@ -57,6 +57,15 @@ pub enum Amendment {
     Acknowledge(Receipt),
 }
 
+/// A message is to be edited, taken away, or noted to have come so far.
+#[derive(Clone, Debug)]
+pub struct Amend {
+    /// Which.
+    pub message: MessageId,
+    /// What to do with it.
+    pub amendment: Amendment,
+}
+
 impl Amendment {
     /// What the client saw, where it wants no other message changed.
     fn seen(&self) -> Option<&Overlay> {

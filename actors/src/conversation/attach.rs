@@ -78,11 +78,19 @@ pub(super) fn rows(message: &Message) -> Vec<RowWrite> {
     attached.chain(mentioned).collect()
 }
 
-/// Says which message has a file by this binding, and if none has, sees to it that none ever will.
+/// Which message has a file by this binding? Where none has, none ever shall.
+#[derive(Clone, Copy, Debug)]
+pub struct Disclaim {
+    /// The file.
+    pub attachment: Address,
+    /// The number of its binding.
+    pub number: u32,
+}
+
+/// Says which message has it, and if none has, sees to it that none ever will.
 pub(super) fn disclaim(
     state: Option<&State>,
-    attachment: Address,
-    number: u32,
+    &Disclaim { attachment, number }: &Disclaim,
     found: &Found,
 ) -> Result<Decision<Conversation>, Undecided> {
     if state.is_none() {

@@ -2,16 +2,20 @@
 
 use bytes::Bytes;
 
-use super::fork::{Copying, Forked};
+use super::amend::Amend;
+use super::attach::Disclaim;
+use super::erase::{Erase, EraseCopy};
+use super::fork::{Copying, Forking};
+use super::post::Posted;
+use super::review::{CancelReview, Response};
 use super::{
-    Answers, Attempt, Details, EndWait, Erasure, Finish, Opening, Post, State, Step, Turn, TurnStatus, Update, amend,
-    remember, review,
+    Answers, Attempt, CancelTurn, Details, EndWait, Erasure, Finish, Opening, Post, RetryTurn, StartTurn, State, Step,
+    Turn, TurnStatus, Update, remember,
 };
 use crate::claims::{Claim, Claiming};
-use crate::id::{Address, AttachmentId, ContactId, MessageId};
-use crate::message::{Message, Overlay, ReviewState};
+use crate::id::{AttachmentId, MessageId};
+use crate::message::{Overlay, ReviewState};
 use crate::outbox::{Sending, Waiting};
-use crate::store::KeyHash;
 
 /// What a conversation can be asked.
 #[derive(Debug)]
@@ -19,7 +23,7 @@ pub enum Command {
     /// Begin, without a message.
     Open(Opening),
     /// Begin as a copy of another conversation.
-    Fork(Opening, Forked),
+    Fork(Forking),
     /// Append the next messages of the copy that it is.
     Copy(Copying),
     /// Append messages, and perhaps let an agent answer.
@@ -27,19 +31,9 @@ pub enum Command {
     /// Change title, owner, status and the like.
     Update(Update),
     /// Let an agent take a turn.
-    StartTurn {
-        /// The agent.
-        agent: String,
-        /// The idempotency key of the request.
-        key: Option<KeyHash>,
-    },
+    StartTurn(StartTurn),
     /// Try a failed turn again.
-    RetryTurn {
-        /// Its number.
-        number: u64,
-        /// Who answers now; `None`: who did before.
-        agent: Option<String>,
-    },
+    RetryTurn(RetryTurn),
     /// A turn's attempt has ended.
     FinishTurn(Finish),
     /// A turn's model has called tools.
@@ -59,43 +53,24 @@ pub enum Command {
         keys: Vec<Bytes>,
     },
     /// Stop a turn.
-    CancelTurn {
-        /// Its number.
-        number: u64,
-    },
+    CancelTurn(CancelTurn),
     /// Edit a message, take it away, or note how far it has come.
-    Amend {
-        /// Which.
-        message: MessageId,
-        /// What to do with it.
-        amendment: amend::Amendment,
-    },
+    Amend(Amend),
     /// Answer a review.
-    Respond(review::Response),
+    Respond(Response),
     /// Take a review back.
-    CancelReview {
-        /// The message that asked.
-        message: MessageId,
-    },
+    CancelReview(CancelReview),
     /// Say which message has a file by this binding; where none has, see to it that none ever will.
-    Disclaim {
-        /// The file.
-        attachment: Address,
-        /// The number of its binding.
-        number: u32,
-    },
+    Disclaim(Disclaim),
     /// Something about the sending of its events.
     Outbox(Sending),
     /// Hold an idempotency key for a request whose effect is elsewhere.
     Claim(Claiming),
     /// Take all words away, a step at a time; ask again until it is done.
-    Erase {
-        /// What it begins with if it was not used yet: so that a message on its way here finds it closed.
-        unused: Option<Opening>,
-    },
+    Erase(Erase),
     /// The same for a copy that this contact has noted, of a conversation with them. It is refused where something else
     /// stands; where nothing does, nothing begins, and no such copy from then on.
-    EraseCopy(ContactId),
+    EraseCopy(EraseCopy),
     /// Memories were drawn from some messages.
     Remembered {
         /// The first of them.
@@ -122,12 +97,7 @@ pub enum Reply {
     /// It stands so now.
     Conversation(Box<State>, Details),
     /// The messages are accepted.
-    Posted {
-        /// They, in order.
-        messages: Vec<Message>,
-        /// The turn that was asked for.
-        turn: Option<Box<Turn>>,
-    },
+    Posted(Posted),
     /// The turn stands so now.
     Turn(Box<Turn>),
     /// The message is so now.

@@ -44,6 +44,17 @@ pub struct Erasure {
     pub stay: Option<u64>,
 }
 
+/// All words are to be taken away, a step at a time.
+#[derive(Clone, Debug)]
+pub struct Erase {
+    /// What it begins with if it was not used yet: so that a message on its way here finds it closed.
+    pub unused: Option<Opening>,
+}
+
+/// The same for a copy that this contact has noted, of a conversation with them.
+#[derive(Clone, Copy, Debug)]
+pub struct EraseCopy(pub ContactId);
+
 impl Erasure {
     pub(super) fn begun(since: Millis, last: u64) -> Self {
         Self { since, next: Some(1), last, stay: None }

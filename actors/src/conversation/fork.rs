@@ -36,6 +36,15 @@ pub struct Forked {
     pub upto: u64,
 }
 
+/// A conversation is to begin as a copy of another one.
+#[derive(Clone, Debug)]
+pub struct Forking {
+    /// How it begins.
+    pub opening: Opening,
+    /// What is copied.
+    pub of: Forked,
+}
+
 /// How far the copying has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Fork {

@@ -62,6 +62,15 @@ pub struct Post {
     pub turn: Option<TurnRequest>,
 }
 
+/// What was accepted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Posted {
+    /// The messages, in order.
+    pub messages: Vec<Message>,
+    /// The turn that was asked for.
+    pub turn: Option<Box<Turn>>,
+}
+
 /// What a post has become, piece by piece.
 struct Posting<'a> {
     moment: &'a Moment,
@@ -197,7 +206,7 @@ impl Post {
             }
         }
         let turn = turn.map(|(turn, how)| posting.schedule(state, turn, how, found)).transpose()?;
-        let reply = Reply::Posted { messages: posting.messages, turn: turn.map(Box::new) };
+        let reply = Reply::Posted(Posted { messages: posting.messages, turn: turn.map(Box::new) });
         Ok(Decision::Change(Change { rows: posting.rows, views: posting.views, ..Change::new(posting.events, reply) }))
     }
 

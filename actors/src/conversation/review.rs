@@ -143,6 +143,13 @@ pub fn standing(review: &Review, stored: Option<&ReviewState>, now: Millis) -> R
     }
 }
 
+/// A review is to be taken back.
+#[derive(Clone, Copy, Debug)]
+pub struct CancelReview {
+    /// The message that asked.
+    pub message: MessageId,
+}
+
 /// Somebody answers a review.
 #[derive(Clone, Debug)]
 pub struct Response {

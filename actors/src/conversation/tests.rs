@@ -97,7 +97,7 @@ fn post_with_turn(text: &str, policy: BusyPolicy) -> Command {
 /// The messages that a post was answered with, and its turn.
 fn posted(reply: Result<Reply, Rejection>) -> (Vec<Message>, Option<Turn>) {
     match reply {
-        Ok(Reply::Posted { messages, turn }) => (messages, turn.map(|turn| *turn)),
+        Ok(Reply::Posted(Posted { messages, turn })) => (messages, turn.map(|turn| *turn)),
         other => panic!("{other:?}"),
     }
 }
@@ -132,10 +132,10 @@ fn what_needs_a_conversation_is_not_found_without_one() {
     let commands = [
         Command::Post(Post { opening: None, expected: None, messages: vec![say(content("hi"))], turn: None }),
         Command::Update(Update::default()),
-        Command::StartTurn { agent: AGENT.to_owned(), key: None },
-        Command::RetryTurn { number: 1, agent: None },
+        Command::StartTurn(StartTurn { agent: AGENT.to_owned(), key: None }),
+        Command::RetryTurn(RetryTurn { number: 1, agent: None }),
         done(1, 1, &[]),
-        Command::CancelTurn { number: 1 },
+        Command::CancelTurn(CancelTurn { number: 1 }),
         Command::Wake { lost: None },
     ];
     for command in commands {
@@ -172,7 +172,7 @@ fn origins_are_listed_where_they_belong() {
 fn a_closed_conversation_takes_nothing_from_clients_until_it_is_opened_again() {
     let mut sim = closed();
     assert_eq!(sim.run(&post(vec![say(content("hi"))])), Err(Rejection::Closed));
-    assert_eq!(sim.run(&Command::StartTurn { agent: AGENT.to_owned(), key: None }), Err(Rejection::Closed));
+    assert_eq!(sim.run(&Command::StartTurn(StartTurn { agent: AGENT.to_owned(), key: None })), Err(Rejection::Closed));
     sim.run(&Command::Update(Update { closed: Some(false), ..Update::default() })).unwrap();
     assert!(!sim.state.as_ref().unwrap().closed);
     posted(sim.run(&post(vec![say(content("hi"))])));
@@ -185,7 +185,7 @@ fn a_turn_that_runs_when_its_conversation_is_closed_may_end() {
     sim.run(&Command::Update(Update { closed: Some(true), ..Update::default() })).unwrap();
     assert_eq!(turned(sim.run(&done(1, 1, &["bye"]))).status, TurnStatus::Completed);
     assert_eq!(
-        sim.run(&Command::RetryTurn { number: 1, agent: None }),
+        sim.run(&Command::RetryTurn(RetryTurn { number: 1, agent: None })),
         Err(Rejection::TurnNotPossible(TurnStatus::Completed))
     );
 }
@@ -219,10 +219,10 @@ fn i7_every_command_weighs_at_least_what_its_words_take() {
         Command::Post(Post { opening: None, expected: None, messages: vec![say(content(&words))], turn: None }),
         Command::Update(Update { summary: Some(Some(words.clone())), ..Update::default() }),
         Command::Update(Update { metadata: Some(Some(json.clone())), ..Update::default() }),
-        Command::Amend {
+        Command::Amend(Amend {
             message,
             amendment: amend::Amendment::Edit(amend::Edit { text: Some(words), ..amend::Edit::default() }),
-        },
+        }),
         Command::Respond(review::Response {
             message,
             response: json,

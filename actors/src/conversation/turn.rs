@@ -32,6 +32,31 @@ pub struct Attempt {
     pub attempt: u32,
 }
 
+/// An agent is to take a turn.
+#[derive(Clone, Debug)]
+pub struct StartTurn {
+    /// The agent.
+    pub agent: String,
+    /// The idempotency key of the request.
+    pub key: Option<KeyHash>,
+}
+
+/// A failed turn is to be tried again.
+#[derive(Clone, Debug)]
+pub struct RetryTurn {
+    /// Its number.
+    pub number: u64,
+    /// Who answers now; `None`: who did before.
+    pub agent: Option<String>,
+}
+
+/// A turn is to be stopped.
+#[derive(Clone, Copy, Debug)]
+pub struct CancelTurn {
+    /// Its number.
+    pub number: u64,
+}
+
 /// How an attempt ended.
 #[derive(Clone, Debug)]
 pub struct Finish {

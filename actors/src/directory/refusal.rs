@@ -35,6 +35,9 @@ pub enum Refusal<M: Machine> {
     /// It may or may not have been done, now or later.
     #[error("the outcome is unknown: {0}")]
     Unknown(#[source] Cause),
+    /// It was done, and the reply is none that this request can have: a fault of the machine.
+    #[error("{0} was answered by what answers something else")]
+    Misanswered(&'static str),
     /// The actor is leaving; ask its successor.
     #[error("the actor is leaving")]
     Moved,
@@ -52,6 +55,7 @@ impl<M: Machine> Clone for Refusal<M> {
             Self::Unavailable(why) => Self::Unavailable(why.clone()),
             Self::TooLarge(why) => Self::TooLarge(why.clone()),
             Self::Unknown(why) => Self::Unknown(why.clone()),
+            Self::Misanswered(request) => Self::Misanswered(request),
             Self::Moved => Self::Moved,
         }
     }
@@ -75,7 +79,12 @@ impl<M: Machine> Refusal<M> {
             Self::Overloaded => Some(TurnedAway::Overloaded),
             Self::Draining => Some(TurnedAway::Draining),
             Self::Unavailable(_) | Self::Moved => Some(TurnedAway::Unavailable),
-            Self::Rejected(_) | Self::KeyReused | Self::KeyHeld | Self::TooLarge(_) | Self::Unknown(_) => None,
+            Self::Rejected(_)
+            | Self::KeyReused
+            | Self::KeyHeld
+            | Self::TooLarge(_)
+            | Self::Unknown(_)
+            | Self::Misanswered(_) => None,
         }
     }
 }

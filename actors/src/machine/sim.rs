@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{Change, Decision, Found, Machine, Moment, Need, Record, Undecided};
+use crate::asks::Answers;
 use crate::clock::Millis;
 use crate::codec;
 use crate::id::EntityKey;
@@ -28,7 +29,7 @@ pub(crate) struct Sim<M: Machine> {
     pub(crate) trace: Option<TraceContext>,
 }
 
-impl<M: Machine> Sim<M> {
+impl<M: Answers> Sim<M> {
     pub(crate) fn new(entity: EntityKey, now: Millis) -> Self {
         let (rows, views) = (BTreeMap::new(), BTreeMap::new());
         Self { entity, now, state: None, log: Vec::new(), rows, views, seq: 0, trace: None }
@@ -59,7 +60,16 @@ impl<M: Machine> Sim<M> {
         };
         for _ in 0..8 {
             match M::decide(self.state.as_ref(), command, &moment, &found) {
-                Ok(decision) => return Ok(decision),
+                Ok(decision) => {
+                    let reply = match &decision {
+                        Decision::Answer(reply) | Decision::Elsewhere(reply) => Some(reply),
+                        Decision::Change(change) => Some(&change.reply),
+                        Decision::Reject(_) => None,
+                    };
+                    let is_answered = reply.is_none_or(|reply| M::answers(command, reply));
+                    assert!(is_answered, "{command:?} is answered by {reply:?}");
+                    return Ok(decision);
+                }
                 Err(Undecided::Corrupt(error)) => return Err(error),
                 Err(Undecided::Missing(needs)) => {
                     assert!(needs.iter().any(|need| !found.has(need)), "it asks for what it has: {needs:?}");

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use super::model::{self, INSTRUCTIONS};
 use super::places::Places;
 use super::recall::subject_of;
-use super::{Edit, Memory, Outcome, Reply, Subject, extract, recall};
+use super::{Edit, Memory, Outcome, Remember, Subject, extract, recall};
 use crate::agent::chat::Chat;
 use crate::agent::{Agent, ChatMessage, Prompt, Provider};
 use crate::conversation::remember::{Drawn, Note, Remembering};
@@ -307,10 +307,10 @@ impl Look<'_> {
         if edits.is_empty() {
             return Ok(Vec::new());
         }
-        let command = super::Command::Remember { subject: subject.clone(), edits, source };
+        let remember = Remember { subject: subject.clone(), edits, source };
         let memories = subject.entity(self.entity.workspace);
-        match insist(self.node, &self.node.memories, memories, command).await? {
-            Ok(Reply::Remembered(outcomes)) => {
+        match insist(self.node, &self.node.memories, memories, remember).await? {
+            Ok(outcomes) => {
                 let noted = |outcome: &Outcome| match outcome {
                     Outcome::Created(memory) => Some(note(memory, subject, source, true)),
                     Outcome::Updated(memory) => Some(note(memory, subject, source, false)),
@@ -320,7 +320,7 @@ impl Look<'_> {
             }
             // Whoever it was is forgotten.
             Err(super::Rejection::NotFound) => Ok(Vec::new()),
-            other => Err(Stopped::by_answer(other)),
+            Err(rejection) => Err(Stopped::by_answer(rejection)),
         }
     }
 }

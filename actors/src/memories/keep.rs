@@ -26,6 +26,26 @@ pub enum Edit {
     Drop(u64),
 }
 
+/// Memories are to be made, changed and forgotten.
+#[derive(Clone, Debug)]
+pub struct Remember {
+    /// Whose.
+    pub subject: Subject,
+    /// What to do.
+    pub edits: Vec<Edit>,
+    /// Where it was said.
+    pub source: Option<MessageId>,
+}
+
+/// All memories are to be forgotten, some at a time; ask again until none is left.
+#[derive(Clone, Debug)]
+pub struct ForgetAll {
+    /// Whose.
+    pub subject: Subject,
+    /// Remember nothing of them any more.
+    pub for_good: bool,
+}
+
 impl Edit {
     /// Remembers a text as it is; the same text again is the same memory.
     #[must_use]

@@ -21,7 +21,7 @@ fn source(number: u64) -> MessageId {
 }
 
 fn remember(sim: &mut Sim<Memories>, subject: Subject, edits: Vec<Edit>, said: u64) -> Result<Vec<Outcome>, Rejection> {
-    match sim.run(&Command::Remember { subject, edits, source: Some(source(said)) }) {
+    match sim.run(&Command::Remember(Remember { subject, edits, source: Some(source(said)) })) {
         Ok(Reply::Remembered(outcomes)) => Ok(outcomes),
         Ok(other) => panic!("{other:?}"),
         Err(rejection) => Err(rejection),
@@ -39,7 +39,7 @@ fn texts(sim: &Sim<Memories>) -> Vec<String> {
 }
 
 fn forget_all(sim: &mut Sim<Memories>, subject: &Subject, for_good: bool) -> usize {
-    let command = Command::ForgetAll { subject: subject.clone(), for_good };
+    let command = Command::ForgetAll(ForgetAll { subject: subject.clone(), for_good });
     (1..).find(|_| sim.run(&command) == Ok(Reply::Left(0))).unwrap()
 }
 
@@ -159,7 +159,7 @@ fn a_memory_that_nobody_can_read_any_more_is_refused_and_is_forgotten_with_the_o
     assert_eq!(sim.rows.len(), 7);
     sim.rows.insert((MEMORIES, number_key(2)), Bytes::from_static(b"\xff"));
     let edits = vec![Edit::Keep(facts("I live in Faro").remove(0))];
-    let again = Command::Remember { subject: contact(0), edits, source: Some(source(2)) };
+    let again = Command::Remember(Remember { subject: contact(0), edits, source: Some(source(2)) });
     assert!(sim.try_decide(&again).is_err(), "it is never taken for absent");
     assert!(sim.try_decide(&Command::Forget { id }).is_err());
 

@@ -6,14 +6,15 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use super::Node;
-use crate::attachment::{self, Attachment, settle};
+use crate::asks::{Answered, Asks, answered};
+use crate::attachment::{Attachment, settle};
 use crate::catalog;
 use crate::claims;
-use crate::contact::{self, Contact};
-use crate::conversation::{self, Conversation};
+use crate::contact::Contact;
+use crate::conversation::Conversation;
 use crate::directory::{Circumstances, Reply};
 use crate::id::{Address, AttachmentId, EntityKey, Kind};
-use crate::memories::{self, Memories};
+use crate::memories::Memories;
 use crate::registry::{self, Registry};
 
 /// How long a command waits for who listens to what it does.
@@ -27,14 +28,15 @@ impl Node {
     /// # Errors
     ///
     /// As [`Directory::ask`](crate::directory::Directory::ask).
-    pub async fn conversation(
+    pub async fn conversation<A: Asks<Conversation>>(
         self: &Arc<Self>,
         entity: EntityKey,
-        command: conversation::Command,
+        request: A,
         with: Circumstances,
-    ) -> Reply<Conversation> {
+    ) -> Answered<Conversation, A> {
+        let command = Arc::new(request.command());
         self.know_listeners(entity.workspace).await;
-        claims::ask(self, &self.conversations, entity, Arc::new(command), with).await
+        answered::<_, A>(claims::ask(self, &self.conversations, entity, command, with).await)
     }
 
     /// Asks a contact.
@@ -42,14 +44,15 @@ impl Node {
     /// # Errors
     ///
     /// As [`Directory::ask`](crate::directory::Directory::ask).
-    pub async fn contact(
+    pub async fn contact<A: Asks<Contact>>(
         self: &Arc<Self>,
         entity: EntityKey,
-        command: contact::Command,
+        request: A,
         with: Circumstances,
-    ) -> Reply<Contact> {
+    ) -> Answered<Contact, A> {
+        let command = Arc::new(request.command());
         self.know_listeners(entity.workspace).await;
-        claims::ask(self, &self.contacts, entity, Arc::new(command), with).await
+        answered::<_, A>(claims::ask(self, &self.contacts, entity, command, with).await)
     }
 
     /// Asks a file.
@@ -57,13 +60,14 @@ impl Node {
     /// # Errors
     ///
     /// As [`Directory::ask`](crate::directory::Directory::ask).
-    pub async fn attachment(
+    pub async fn attachment<A: Asks<Attachment>>(
         self: &Arc<Self>,
         entity: EntityKey,
-        command: attachment::Command,
+        request: A,
         with: Circumstances,
-    ) -> Reply<Attachment> {
-        claims::ask(self, &self.attachments, entity, Arc::new(command), with).await
+    ) -> Answered<Attachment, A> {
+        let command = Arc::new(request.command());
+        answered::<_, A>(claims::ask(self, &self.attachments, entity, command, with).await)
     }
 
     /// Asks what is remembered of somebody.
@@ -71,13 +75,14 @@ impl Node {
     /// # Errors
     ///
     /// As [`Directory::ask`](crate::directory::Directory::ask).
-    pub async fn memories(
+    pub async fn memories<A: Asks<Memories>>(
         self: &Arc<Self>,
         entity: EntityKey,
-        command: memories::Command,
+        request: A,
         with: Circumstances,
-    ) -> Reply<Memories> {
-        claims::ask(self, &self.memories, entity, Arc::new(command), with).await
+    ) -> Answered<Memories, A> {
+        let command = Arc::new(request.command());
+        answered::<_, A>(claims::ask(self, &self.memories, entity, command, with).await)
     }
 
     /// Asks the configuration of a workspace or of the installation. A change of what other processes may have in
@@ -115,7 +120,7 @@ impl Node {
     }
 
     /// Has files looked at whose message was deleted or erased a moment ago. Before that, each of them was told to
-    /// [doubt](attachment::Command::Doubt), so that a process that dies in between leaves none behind.
+    /// [doubt](crate::attachment::Command::Doubt), so that a process that dies in between leaves none behind.
     pub fn settle(&self, workspace: Address, attachments: &[AttachmentId]) {
         for id in attachments {
             self.settling.wanted(EntityKey::attachment(workspace, id.address));

@@ -168,7 +168,9 @@ async fn offer<M: Sends>(
     let command = Arc::new(M::settle(settlement));
     for offers in 1_u32.. {
         match M::directory(node).ask(node, entity, Arc::clone(&command), Circumstances::default()).await {
-            Ok(_) | Err(Refusal::Rejected(_) | Refusal::KeyReused | Refusal::KeyHeld) => return Ok(()),
+            Ok(_) | Err(Refusal::Rejected(_) | Refusal::KeyReused | Refusal::KeyHeld | Refusal::Misanswered(_)) => {
+                return Ok(());
+            }
             // Nobody knows what is noted now; the next courier finds out.
             Err(refusal @ Refusal::Unknown(_)) => return Err(StoreError::Indeterminate(refusal.into())),
             Err(refusal @ Refusal::Draining) => return Err(StoreError::Unavailable(refusal.into())),

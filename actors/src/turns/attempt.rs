@@ -10,11 +10,12 @@ use super::context::Context;
 use super::telling::{self, Telling};
 use crate::agent::chat::Chat;
 use crate::agent::{Agent, Completion, Prompt, Provider, Said, builtin};
+use crate::asks::Asks;
 use crate::backoff::patiently;
 use crate::channel::{Channel, ChannelKind};
 use crate::conversation::{
-    Answers, Call, Command, Conversation, Details, Event, Failure, Finish, Opening, Origin, Post, Reply, Step, Turn,
-    TurnStatus, Wait, message_of,
+    Answers, Call, Conversation, Details, Event, Failure, Finish, Opening, Origin, Post, Step, Turn, TurnStatus, Wait,
+    message_of,
 };
 use crate::deltas::Saying;
 use crate::directory::{Answer, Circumstances};
@@ -145,7 +146,7 @@ async fn go(
             let mut attempt = Attempt { node, entity, conversation, agent, turn, saying, trace, round, began };
             let finish = attempt.finish().await?;
             telling.finished(&finish.outcome);
-            return attempt.offer(Command::FinishTurn(finish)).await.map(drop);
+            return attempt.offer(finish).await.map(drop);
         }
         None => {
             let failure =
@@ -154,7 +155,7 @@ async fn go(
         }
     };
     telling.finished(&finish.outcome);
-    offer(node, entity, Command::FinishTurn(finish), trace).await.map(drop)
+    offer(node, entity, finish, trace).await.map(drop)
 }
 
 impl Attempt<'_> {
@@ -287,7 +288,7 @@ impl Attempt<'_> {
             branch,
             usage: said.usage,
         };
-        self.turn = self.offer(Command::StepTurn(step)).await?;
+        self.turn = self.offer(step).await?;
         self.make(plans).await
     }
 
@@ -327,7 +328,7 @@ impl Attempt<'_> {
         // What has been done must not be done again because something else could not.
         if lost.is_none() || !results.is_empty() {
             let answers = Answers { number, attempt, results, waits, is_lost: lost.is_some() };
-            self.turn = self.offer(Command::AnswerCalls(answers)).await?;
+            self.turn = self.offer(answers).await?;
         }
         if let Some(lost) = lost {
             return Err(lost);
@@ -387,17 +388,17 @@ impl Attempt<'_> {
             return failed("channel_disabled", "the channel takes no messages");
         }
         let entity = channel.conversation(self.entity.workspace);
-        let command = Command::Post(self.question(&channel, entity, call, ask));
+        let question = self.question(&channel, entity, call, ask);
         let key = Some(review_key(self.entity.workspace, self.turn.id, call));
         let with = Circumstances { key, trace };
-        let message = match persist(node, &node.conversations, entity, command, with, OFFERED).await? {
-            Ok(Answer::Done(Reply::Posted { messages, .. })) => messages.into_iter().next(),
+        let message = match persist(node, &node.conversations, entity, question, with, OFFERED).await? {
+            Ok(Answer::Done(posted)) => posted.messages.into_iter().next(),
             Ok(Answer::Repeat { first, last }) => {
                 let events = || node.events::<Conversation>(entity, (first, last), Order::Asc, 4);
                 let events = patiently(OFFERED, events).await?;
                 events.iter().find_map(message_of)
             }
-            Ok(Answer::Done(_)) | Err(_) => None,
+            Err(_) => None,
         };
         let wait = |message: Message| {
             let expires_at = message.content.review.as_ref()?.expires_at;
@@ -432,22 +433,27 @@ impl Attempt<'_> {
     }
 
     /// Tells the conversation how far the turn has come; the turn as it stands then.
-    async fn offer(&mut self, command: Command) -> Result<Turn, Lost> {
+    async fn offer(&mut self, told: impl Tells) -> Result<Turn, Lost> {
         self.began = None;
-        offer(self.node, self.entity, command, self.trace).await
+        offer(self.node, self.entity, told, self.trace).await
     }
 }
+
+/// What a turn's conversation can be told of it. It answers how the turn stands then, unless that is another attempt's.
+trait Tells: Asks<Conversation, Reply = Option<Box<Turn>>> {}
+
+impl<A: Asks<Conversation, Reply = Option<Box<Turn>>>> Tells for A {}
 
 /// Tells the turn's conversation something, and how the turn stands then.
 async fn offer(
     node: &Arc<Node>,
     entity: EntityKey,
-    command: Command,
+    told: impl Tells,
     trace: Option<TraceContext>,
 ) -> Result<Turn, Lost> {
     let with = Circumstances { key: None, trace };
-    match persist(node, &node.conversations, entity, command, with, OFFERED).await? {
-        Ok(Answer::Done(Reply::Turn(turn))) => Ok(*turn),
+    match persist(node, &node.conversations, entity, told, with, OFFERED).await? {
+        Ok(Answer::Done(Some(turn))) => Ok(*turn),
         Ok(_) | Err(_) => Err(Lost::Stale),
     }
 }

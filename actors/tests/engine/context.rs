@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actors::agent::builtin::Builtin;
 use actors::agent::{Completion, Models, Prompt, Provider, Said};
-use actors::conversation::amend::{Amendment, Edit, Receipt};
+use actors::conversation::amend::{Amend, Amendment, Edit, Receipt};
 use actors::conversation::{BusyPolicy, Command, Post, TurnRequest, TurnStatus, Usage};
 use actors::directory::Circumstances;
 use actors::id::MessageId;
@@ -50,7 +50,7 @@ async fn prompts(store: impl Store) -> Vec<Vec<String>> {
             _ => None,
         };
         if let Some((which, amendment)) = amended {
-            tell(Command::Amend { message: said[which], amendment }).await;
+            tell(Command::Amend(Amend { message: said[which], amendment })).await;
         }
         if n % 7 == 0 {
             tell(post(e, &format!("aside {n}"))).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::conversation::{Command, Conversation, Event, Forked, TurnStatus, message_of};
+use actors::conversation::{CancelTurn, Command, Conversation, Event, Forked, Forking, TurnStatus, message_of};
 use actors::directory::Circumstances;
 use actors::fork;
 use actors::id::EntityKey;
@@ -121,7 +121,7 @@ async fn a_question_that_cannot_be_read_is_not_taken_back_for_ever() {
     let node = waiting(&gate).await;
     let [question] = questions(&node).await[..] else { panic!("people are asked once") };
     gate.damage_in(people(), question.number);
-    node.conversation(entity(1), Command::CancelTurn { number: 1 }, NONE).await.unwrap();
+    node.conversation(entity(1), CancelTurn { number: 1 }, NONE).await.unwrap();
     settle().await;
     let errands = node.rows(entity(1), ERRANDS, Scan::new(KeyRange::default(), Order::Asc, 9)).await.unwrap();
     assert_eq!(errands, [], "it is struck off");
@@ -170,7 +170,7 @@ async fn what_is_remembered_and_cannot_be_read_keeps_nothing_from_being_remember
     let subject = Subject::Owner("ana".to_owned());
     let memories = subject.entity(WORKSPACE);
     let edits = vec![Edit::text_as_it_is("tea")];
-    let command = memories::Command::Remember { subject, edits, source: None };
+    let command = memories::Remember { subject, edits, source: None };
     node.memories(memories, command, NONE).await.unwrap();
     let head = gate.load(memories, Fresh::Settled).await.unwrap().unwrap().head;
     let row = RowWrite { table: MEMORIES, key: Bytes::from_static(b"?"), value: Some("\u{7f}?".into()) };
@@ -195,7 +195,7 @@ async fn a_copy_is_complete_without_a_message_that_cannot_be_read() {
     }
     let of = Forked { source: opening(source).id, upto: 6 };
     gate.damage_in(source, 4);
-    node.conversation(copy, Command::Fork(opening(copy), of), NONE).await.unwrap();
+    node.conversation(copy, Forking { opening: opening(copy), of }, NONE).await.unwrap();
     fork::run(Arc::clone(&node), copy).await.unwrap();
     let said = texts(&node, copy).await.into_iter().map(|(_, text)| text);
     assert_eq!(said.collect::<Vec<_>>(), ["message 0", "message 1", "message 3", "message 4"]);

@@ -151,11 +151,8 @@ async fn what_cannot_be_read_of_a_contact_keeps_nothing_else_of_it() {
     let copied = ConversationId::new(NOW, Address::derive("copy", &[]));
     node.contact(ana(), contact::Command::Fork { id, copy: copied }, NONE).await.unwrap();
     let subject = Subject::Contact(id);
-    let remember = memories::Command::Remember {
-        subject: subject.clone(),
-        edits: vec![Edit::text_as_it_is("secret tea")],
-        source: None,
-    };
+    let remember =
+        memories::Remember { subject: subject.clone(), edits: vec![Edit::text_as_it_is("secret tea")], source: None };
     node.memories(subject.entity(WORKSPACE), remember, NONE).await.unwrap();
     let [shop, help] = ["shop", "help"].map(|channel| contact::conversation_of(ana(), channel, 1));
     let garbled = Some("\u{7f}?".into());
@@ -291,8 +288,8 @@ async fn with_file(node: &Arc<Node>) -> (ContactId, EntityKey, EntityKey) {
         storage_key: "a".to_owned(),
     };
     let id = AttachmentId::new(NOW, at.id);
-    let bind = attachment::Command::Bind { conversation: e.id, instead_of: None };
-    for command in [attachment::Command::Begin(id), attachment::Command::Complete(file), bind] {
+    let bind = attachment::Command::Bind(attachment::Bind { conversation: e.id, instead_of: None });
+    for command in [attachment::Command::Begin(attachment::Begin(id)), attachment::Command::Complete(file), bind] {
         node.attachment(at, command, NONE).await.unwrap();
     }
     let file = Attachment {

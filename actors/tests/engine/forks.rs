@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::contact::{self, Resolve, entity_of};
-use actors::conversation::{self, Command, Conversation, Forked, Opening, Origin, Post, Rejection};
+use actors::conversation::{self, Command, Conversation, Forked, Forking, Opening, Origin, Post, Rejection};
 use actors::directory::{Answer, Circumstances, Refusal};
 use actors::id::{Address, ContactId, ConversationId, EntityKey};
 use actors::message::NewMessage;
@@ -38,7 +38,7 @@ async fn a_copy_is_finished_by_whoever_comes_after_faults_and_crashes() {
         let (source, copy) = (entity(1), entity(2));
         node.conversation(source, say(opening(source)), NONE).await.unwrap();
         let of = Forked { source: opening(source).id, upto: MESSAGES as u64 + 1 };
-        node.conversation(copy, Command::Fork(opening(copy), of), NONE).await.unwrap();
+        node.conversation(copy, Forking { opening: opening(copy), of }, NONE).await.unwrap();
         store.set_rates(Rates { refused: 200, unanswered: 200, late: 100, competed: 100, unread: 30 });
         // Whoever was asked goes on for a while, and is gone.
         let _ = tokio::time::timeout(Duration::from_millis(seed * 5), fork::run(Arc::clone(&node), copy)).await;
@@ -91,7 +91,7 @@ async fn copy(node: Arc<Node>, contact: ContactId, source: ConversationId, id: C
     tokio::task::yield_now().await;
     let entity = EntityKey::conversation(WORKSPACE, id.address);
     let of = Forked { source, upto: MESSAGES as u64 + 1 };
-    match node.conversation(entity, Command::Fork(of_contact(id, contact), of), NONE).await {
+    match node.conversation(entity, Forking { opening: of_contact(id, contact), of }, NONE).await {
         Err(Refusal::Rejected(Rejection::Erased)) => return,
         begun => begun.unwrap(),
     };
@@ -168,7 +168,7 @@ async fn a_copy_that_an_erasure_was_faster_than_is_refused_and_its_place_is_left
     assert_eq!(node.state::<contact::Contact>(ana).await.unwrap().unwrap().erasing, None);
     assert_eq!(node.state::<Conversation>(place).await.unwrap(), None, "a key that is at home here did nothing");
     let of = Forked { source, upto: MESSAGES as u64 + 1 };
-    let refused = node.conversation(place, Command::Fork(of_contact(copy, contact), of), NONE).await;
+    let refused = node.conversation(place, Forking { opening: of_contact(copy, contact), of }, NONE).await;
     assert!(matches!(refused, Err(Refusal::Rejected(Rejection::Erased))), "{refused:?}");
     node.conversation(place, post(place, "said to others"), NONE).await.unwrap();
     // Another life of the contact goes over the same places.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actors::conversation::amend::Amendment;
+use actors::conversation::amend::{Amend, Amendment};
 use actors::conversation::{Command, Conversation, State, Update, number_key};
 use actors::directory::{Circumstances, Directory, Refusal};
 use actors::machine::Machine;
@@ -190,7 +190,7 @@ async fn what_is_stored_and_makes_no_sense_refuses_who_needs_it_and_nobody_else(
     commit(&*store, damage).await.unwrap();
 
     let node = node_over(&store);
-    let delete = || Command::Amend { message, amendment: Amendment::Delete { seen: None } };
+    let delete = || Amend { message, amendment: Amendment::Delete { seen: None } };
     for _ in 0..2 {
         let refused = node.conversation(e, delete(), Circumstances::default()).await;
         assert!(matches!(refused, Err(Refusal::Unavailable(_))), "{refused:?}");

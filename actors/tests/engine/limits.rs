@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use actors::conversation::Command;
-use actors::conversation::amend::{Amendment, Edit, Receipt};
+use actors::conversation::amend::{Amend, Amendment, Edit, Receipt};
 use actors::directory::{Circumstances, Directory, Refusal};
 use actors::limits::{ENTITY_BYTES, ENTITY_COMMANDS, NODE_BYTES, NODE_COMMANDS};
 use actors::node::Node;
@@ -107,8 +106,8 @@ async fn i7_a_commit_is_bounded_by_what_it_writes_and_everybody_gets_their_answe
     let e = entity(1);
     let amend = |message, amendment| {
         let node = Arc::clone(&node);
-        let command = Command::Amend { message, amendment };
-        tokio::spawn(async move { node.conversation(e, command, Circumstances::default()).await })
+        let amend = Amend { message, amendment };
+        tokio::spawn(async move { node.conversation(e, amend, Circumstances::default()).await })
     };
     let mut posted = Vec::new();
     for n in 0..24 {

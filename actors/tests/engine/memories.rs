@@ -277,7 +277,7 @@ async fn a_conversation_that_waits_until_its_memories_are_drawn_commits_nothing_
 async fn of_somebody_who_was_erased_nothing_is_remembered_late() {
     let node = on(MemoryStore::default(), &TokioClock::start(), Ports::default());
     let entity_of_ana = ana().entity(WORKSPACE);
-    let forget = memories::Command::ForgetAll { subject: ana(), for_good: true };
+    let forget = memories::ForgetAll { subject: ana(), for_good: true };
     node.memories(entity_of_ana, forget, NONE).await.unwrap();
     let e = entity(1);
     node.conversation(e, said(e, "bot", &["My name is Ana"]), NONE).await.unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actors::clock::Millis;
 use actors::codec;
-use actors::conversation::{Command, Event, TurnStatus};
+use actors::conversation::{CancelTurn, Event, TurnStatus};
 use actors::directory::Circumstances;
 use actors::id::EntityKey;
 use actors::node::Node;
@@ -99,7 +99,7 @@ async fn a_turn_that_is_cancelled_in_another_process_is_stopped_here() {
     nodes[0].conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
     sleep(Duration::from_secs(2)).await;
     assert_eq!((puppets[0].asked(), nodes[0].standing().turns), (1, 1));
-    nodes[1].conversation(e, Command::CancelTurn { number: 1 }, Circumstances::default()).await.unwrap();
+    nodes[1].conversation(e, CancelTurn { number: 1 }, Circumstances::default()).await.unwrap();
     sleep(Duration::from_secs(15)).await;
     assert_eq!(nodes[0].standing().turns, 0);
 }

@@ -6,7 +6,7 @@ use actors::agent::Provider;
 use actors::agent::builtin::Builtin;
 use actors::channel::conversation_of;
 use actors::clock::Clock;
-use actors::conversation::amend::{Amendment, Receipt as Came};
+use actors::conversation::amend::{Amend, Amendment, Receipt as Came};
 use actors::conversation::{Command, Conversation};
 use actors::directory::Circumstances;
 use actors::id::{Address, EntityKey, EventId};
@@ -220,7 +220,7 @@ async fn each_receiver_gets_an_event_once_and_a_url_once_also_where_several_want
     let entities = ["demo", "quiet"].map(|channel| conversation_of(WORKSPACE, channel, 0));
     for (entity, message) in entities.into_iter().zip([first, second]) {
         fixture.ask(entity, approved(message)).await;
-        fixture.ask(entity, Command::Amend { message, amendment: Amendment::Acknowledge(Came::Read) }).await;
+        fixture.ask(entity, Amend { message, amendment: Amendment::Acknowledge(Came::Read) }).await;
     }
     sleep(secs(1)).await;
     let names = |url: &str, channel: usize| {
@@ -288,7 +288,7 @@ async fn a_failed_delivery_is_sent_again_on_request_and_one_that_waits_goes_at_o
     let waiting = fixture.pending().await;
     let again = async |standing: &DeliveryState| {
         let (_, entity, key) = parse_ended_key(WORKSPACE, &standing.id.0).unwrap();
-        fixture.ask(entity, Command::Outbox(Sending::Again { key, receiver: standing.receiver })).await;
+        fixture.ask(entity, Sending::Again { key, receiver: standing.receiver }).await;
         sleep(secs(2)).await;
     };
     again(&waiting[0]).await;
@@ -391,7 +391,7 @@ async fn the_span_of_an_attempt_says_of_which_delivery_it_is_and_which_attempt()
     }
     // Who has it sent again makes the first attempt of a new series.
     let (_, entity, key) = parse_ended_key(WORKSPACE, &ended[0].id.0).unwrap();
-    fixture.ask(entity, Command::Outbox(Sending::Again { key, receiver: ended[0].receiver })).await;
+    fixture.ask(entity, Sending::Again { key, receiver: ended[0].receiver }).await;
     sleep(secs(2)).await;
     let spans = kept.spans();
     assert!(spans.last().unwrap().attributes.contains(&("tertulia.delivery.attempt", 1_u32.into())), "{spans:#?}");

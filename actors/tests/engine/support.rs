@@ -139,7 +139,7 @@ pub(crate) fn key(key: u64, request: u64) -> Circumstances {
 /// The messages of an answer.
 pub(crate) fn messages(answer: Answer<Reply>) -> Vec<Message> {
     match answer {
-        Answer::Done(Reply::Posted { messages, .. }) => messages,
+        Answer::Done(Reply::Posted(posted)) => posted.messages,
         other => panic!("{other:?}"),
     }
 }

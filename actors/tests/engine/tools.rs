@@ -8,7 +8,7 @@ use actors::agent::builtin::{Behaviour, Builtin, ScriptEntry};
 use actors::channel::{Channel, ChannelKind, conversation_of};
 use actors::codec;
 use actors::conversation::{
-    BusyPolicy, Command, Conversation, Event, Post, Reply, TurnRequest, TurnStatus, message_of,
+    BusyPolicy, Command, Conversation, Event, Post, Posted, Reply, TurnRequest, TurnStatus, message_of,
 };
 use actors::directory::{Answer, Circumstances, Refusal};
 use actors::id::{EntityKey, MessageId};
@@ -266,7 +266,7 @@ async fn turns_of_one_conversation_wait_behind_the_one_that_waits_for_people() {
     let refused = node.conversation(e, Command::Post(Post { turn, ..post }), Circumstances::default()).await;
     assert!(matches!(refused, Err(Refusal::Rejected(actors::conversation::Rejection::TurnInProgress))));
     let answer = node.conversation(e, post_with_turn(e, "hello"), Circumstances::default()).await.unwrap();
-    let Answer::Done(Reply::Posted { turn: Some(turn), .. }) = answer else { panic!("{answer:?}") };
+    let Answer::Done(Reply::Posted(Posted { turn: Some(turn), .. })) = answer else { panic!("{answer:?}") };
     assert_eq!(turn.status, TurnStatus::Queued);
     let [review] = questions(&node).await[..] else { panic!("people are asked once") };
     node.conversation(people(), approve(review), Circumstances::default()).await.unwrap();

@@ -145,7 +145,7 @@ async fn a_turn_that_is_tried_again_is_a_part_of_the_request_that_wanted_it() {
     node.conversation(e, post_with_turn(e, "hi"), in_trace(1)).await.unwrap();
     settle().await;
     configure(&node).await;
-    let again = actors::conversation::Command::RetryTurn { number: 1, agent: None };
+    let again = actors::conversation::Command::RetryTurn(actors::conversation::RetryTurn { number: 1, agent: None });
     node.conversation(e, again, in_trace(2)).await.unwrap();
     sleep(Duration::from_secs(1)).await;
     let [failed, again] = &attempts(&kept)[..] else { panic!("it failed without its agent") };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actors::agent::builtin::Builtin;
 use actors::agent::{Agent, Completion, Models, NoModels, Prompt, Provider, Said};
-use actors::conversation::{Command, Conversation, Event, TurnStatus};
+use actors::conversation::{CancelTurn, Conversation, Event, TurnStatus};
 use actors::directory::{Answer, Circumstances, Refusal};
 use actors::id::EntityKey;
 use actors::limits;
@@ -94,7 +94,7 @@ async fn a_cancelled_turn_stops_and_the_next_one_runs() {
         node.conversation(e, post_with_turn(e, text), Circumstances::default()).await.unwrap();
     }
     settle().await;
-    node.conversation(e, Command::CancelTurn { number: 1 }, Circumstances::default()).await.unwrap();
+    node.conversation(e, CancelTurn { number: 1 }, Circumstances::default()).await.unwrap();
     settle().await;
     assert_eq!((puppet.asked(), node.running_turns()), (2, 1));
     puppet.may_answer();
@@ -183,7 +183,7 @@ async fn i7_an_agent_whose_model_is_slow_is_asked_no_more_than_a_quarter_of_what
     }
     assert_eq!(node.admits_turn(WORKSPACE, "bot"), Err(Crowded::Agent));
     assert_eq!(node.admits_turn(WORKSPACE, "another"), Ok(()));
-    let cancelled = node.conversation(entity(0), Command::CancelTurn { number: 1 }, Circumstances::default()).await;
+    let cancelled = node.conversation(entity(0), CancelTurn { number: 1 }, Circumstances::default()).await;
     cancelled.unwrap();
     settle().await;
     assert_eq!(node.admits_turn(WORKSPACE, "bot"), Ok(()), "one has ended");

@@ -1,7 +1,7 @@
 //! A file on its way in: its record first, then its bytes, then what it is. So a process that dies in between leaves a
 //! record that says what to clear away, and never bytes that nobody knows of.
 
-use actors::attachment::{Attachment, Command, Event, File, Rejection, Reply, State, folder};
+use actors::attachment::{Attachment, Begin, Event, File, Rejection, State, folder};
 use actors::directory::{Answer, Circumstances, Refusal};
 use actors::id::{AttachmentId, EntityKey};
 use actors::sparing::{Line, Sparing};
@@ -47,11 +47,8 @@ pub(in crate::http) enum Arrived {
 /// 429 and 503 where nothing was stored.
 pub(in crate::http) async fn begin(app: &App, entity: EntityKey, with: Circumstances) -> Result<State, Problem> {
     let id = AttachmentId::new(app.now(), entity.id);
-    match app.node().attachment(entity, Command::Begin(id), with).await {
-        Ok(Answer::Done(Reply::Attachment(state))) => Ok(*state),
-        Ok(_) => Err(internal_error()),
-        Err(refusal) => Err(problem_of(refusal, |_| internal_error())),
-    }
+    let begun = app.node().attachment(entity, Begin(id), with).await.and_then(Answer::unkeyed);
+    begun.map(|state| *state).map_err(|refusal| problem_of(refusal, |_| internal_error()))
 }
 
 /// What a file was when its bytes had arrived, as the event with this sequence says.
@@ -108,24 +105,23 @@ impl Arrival {
             digest: written.digest,
             storage_key: self.storage_key.clone(),
         };
-        let answer = app.node().attachment(self.entity, Command::Complete(file), with).await;
-        match answer {
-            Ok(Answer::Done(Reply::Attachment(state))) => return Ok(Arrived::Done(state)),
+        let answer = app.node().attachment(self.entity, file, with).await;
+        let not_needed = match answer {
+            Ok(Answer::Done(state)) => return Ok(Arrived::Done(state)),
             // These bytes may be the file's by now.
-            Err(refusal @ Refusal::Unknown(_)) => return Err(problem_of(refusal, |_| internal_error())),
-            _ => {}
-        }
-        if let Err(error) = app.files().delete(&self.storage_key).await {
-            tracing::warn!(%error, "bytes that are not needed stay until their file is looked at");
-        }
-        match answer {
+            Err(refusal @ (Refusal::Unknown(_) | Refusal::Misanswered(_))) => {
+                return Err(problem_of(refusal, |_| internal_error()));
+            }
             Ok(Answer::Repeat { first, .. }) => Ok(Arrived::Repeat(first)),
-            Ok(Answer::Done(_)) => Err(internal_error()),
             Err(refusal) => Err(problem_of(refusal, |rejection| match rejection {
                 Rejection::Exists | Rejection::NotFound => contended(),
                 _ => internal_error(),
             })),
+        };
+        if let Err(error) = app.files().delete(&self.storage_key).await {
+            tracing::warn!(%error, "bytes that are not needed stay until their file is looked at");
         }
+        not_needed
     }
 }
 

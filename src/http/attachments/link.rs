@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use actors::attachment::{Bound, Command, Rejection, Reply, State, settle};
-use actors::conversation::{self, Opening, attach, file_key};
+use actors::attachment::{Bind, Bound, Command, Rejection, State, settle};
+use actors::conversation::{Opening, attach, file_key};
 use actors::directory::{Answer, Circumstances, Refusal};
 use actors::id::{Address, AttachmentId, EntityKey, MessageId};
 use actors::message;
@@ -114,7 +114,7 @@ impl<'a> Linking<'a> {
         if !files.is_empty() {
             // A conversation can disclaim a binding only if there is one.
             let entity = EntityKey::conversation(caller.address, opening.id.address);
-            let opened = app.node().conversation(entity, conversation::Command::Open(opening.clone()), with).await;
+            let opened = app.node().conversation(entity, opening.clone(), with).await;
             opened.map_err(|refusal| problem_of(refusal, rejected))?;
         }
         let conversation = opening.id.address;
@@ -148,10 +148,9 @@ impl<'a> Linking<'a> {
     async fn bind(&self, (at, file): (usize, &State), mut instead_of: Option<Bound>) -> Result<u32, Problem> {
         let entity = entity_of(self.caller, file.id);
         for _ in 0..ATTEMPTS {
-            let command = Command::Bind { conversation: self.conversation, instead_of };
-            match self.app.node().attachment(entity, command, self.with).await {
-                Ok(Answer::Done(Reply::Bound(number))) => return Ok(number),
-                Ok(_) => return Err(internal_error()),
+            let bind = Bind { conversation: self.conversation, instead_of };
+            match self.app.node().attachment(entity, bind, self.with).await.and_then(Answer::unkeyed) {
+                Ok(number) => return Ok(number),
                 Err(Refusal::Rejected(Rejection::Elsewhere(bound))) => {
                     let asked = settle::disclaim(self.app.node(), entity, bound).await;
                     let message = asked.map_err(|error| {
@@ -186,13 +185,11 @@ pub(in crate::http) async fn bind_new(
     conversation: Address,
     instead_of: Option<Bound>,
 ) -> Result<Bound, Problem> {
-    let command = Command::Bind { conversation, instead_of };
+    let bind = Bind { conversation, instead_of };
     let (entity, with) = (entity_of(accepting.caller, file.id), without_key(accepting.context));
-    match accepting.app.node().attachment(entity, command, with).await {
-        Ok(Answer::Done(Reply::Bound(number))) => Ok(Bound { conversation, number }),
-        Ok(_) => Err(internal_error()),
-        Err(refusal) => Err(problem_of(refusal, |_| internal_error())),
-    }
+    let bound = accepting.app.node().attachment(entity, bind, with).await.and_then(Answer::unkeyed);
+    let number = bound.map_err(|refusal| problem_of(refusal, |_| internal_error()))?;
+    Ok(Bound { conversation, number })
 }
 
 /// Notes that messages of a conversation are about to mention these files.

@@ -179,12 +179,9 @@ async fn claim(app: &App, caller: &Caller, with: Circumstances) -> Result<Circum
 
 async fn save(app: &App, caller: &Caller, wanted: Wanted, with: Circumstances) -> Result<Saved, Problem> {
     let entity = wanted.entity(caller);
-    let command = contact::Command::Save { identifier: wanted.identifier, name: wanted.name };
-    match app.node().contact(entity, command, with).await {
-        Ok(Answer::Done(contact::Reply::Contact { state, created })) => {
-            Ok(Saved { state: *state, created, when: When::Now })
-        }
-        Ok(Answer::Done(_)) => Err(internal_error()),
+    let save = contact::Save { identifier: wanted.identifier, name: wanted.name };
+    match app.node().contact(entity, save, with).await {
+        Ok(Answer::Done(saved)) => Ok(Saved { state: *saved.state, created: saved.created, when: When::Now }),
         Ok(Answer::Repeat { first, last }) => saved_before(app, entity, (first, last)).await,
         Err(refusal) => Err(problem_of(refusal, |_| contact_not_found())),
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actors::claims::LIVES_MAX;
 use actors::contact;
-use actors::conversation::{self, Command, Details, Event, Forked, Opening, Origin, Rejection, Reply, message_of};
+use actors::conversation::{self, Details, Event, Forked, Forking, Opening, Origin, Rejection, message_of};
 use actors::directory::{Answer, Refusal};
 use actors::id::{ConversationId, EntityKey, MessageId};
 use axum::extract::{Path, State};
@@ -60,7 +60,7 @@ pub(in crate::http) async fn create(
         None if source.is_being_copied() && source.erasure.is_none() => return Err(rejected(Rejection::BeingCopied)),
         None => source.last_seq,
     };
-    let forked = Forked { source: source.id, upto };
+    let of = Forked { source: source.id, upto };
     for life in 0..LIVES_MAX {
         let id = new_id(&app, &caller, key, life);
         let entity = EntityKey::conversation(caller.address, id.address);
@@ -68,17 +68,14 @@ pub(in crate::http) async fn create(
         if app.node().conversation_id(entity).await.map_err(store_problem)?.is_none() {
             admit(&app, &caller, &context, &source, id).await?;
         }
-        let opening = opening(id, &source, &details);
-        let answer = app.node().conversation(entity, Command::Fork(opening, forked), with).await;
+        let forking = Forking { opening: opening(id, &source, &details), of };
+        let answer = app.node().conversation(entity, forking, with).await;
         let (first, when) = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
             // The key opened this one so long ago that it is forgotten.
-            Answer::Done(Reply::Conversation(state, _)) if state.id != id => continue,
-            Answer::Done(Reply::Conversation(state, _)) if state.erasure.is_some() => {
-                return Err(rejected(Rejection::Erased));
-            }
-            Answer::Done(Reply::Conversation(..)) => (1, When::Now),
+            Answer::Done((state, _)) if state.id != id => continue,
+            Answer::Done((state, _)) if state.erasure.is_some() => return Err(rejected(Rejection::Erased)),
+            Answer::Done(_) => (1, When::Now),
             Answer::Repeat { first, .. } => (first, When::Before),
-            Answer::Done(_) => break,
         };
         context.waits();
         let response = ignoring(copied(&app, entity, first, prefer(&headers).patience(COPYING)).await?, &ignored);

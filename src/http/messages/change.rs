@@ -2,9 +2,8 @@
 
 use std::borrow::Cow;
 
-use actors::conversation::Command;
-use actors::conversation::amend::{Amendment, Edit, Receipt};
-use actors::conversation::{Reply, shown_key};
+use actors::conversation::amend::{Amend, Amendment, Edit, Receipt};
+use actors::conversation::shown_key;
 use actors::directory::{Answer, Circumstances};
 use actors::id::EntityKey;
 use actors::message::{Content, Json, Overlay};
@@ -183,10 +182,9 @@ async fn amend(
 ) -> Result<(StoredMessage, When), Problem> {
     let entity = found.entity;
     let key = with.key.map(|key| key.hash);
-    let command = Command::Amend { message: found.message.id, amendment };
-    match app.node().conversation(entity, command, with).await.map_err(|refusal| problem_of(refusal, rejected))? {
-        Answer::Done(Reply::Amended(overlay)) => Ok((StoredMessage { overlay: *overlay, ..found }, When::Now)),
-        Answer::Done(_) => Err(internal_error()),
+    let amend = Amend { message: found.message.id, amendment };
+    match app.node().conversation(entity, amend, with).await.map_err(|refusal| problem_of(refusal, rejected))? {
+        Answer::Done(overlay) => Ok((StoredMessage { overlay: *overlay, ..found }, When::Now)),
         Answer::Repeat { .. } => {
             let now = find(app, caller, &found.message.id.to_string()).await?;
             let shown = shown_to(app, entity, now.message.id.number, key).await?;

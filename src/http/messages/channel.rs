@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actors::attachment;
 use actors::channel::{Channel, ChannelKind};
-use actors::conversation::{Command, Details, Event, Opening, Origin, Post, Rejection, Reply, message_of};
+use actors::conversation::{Details, Event, Opening, Origin, Post, Rejection, message_of};
 use actors::directory::{Answer, Refusal};
 use actors::id::{ConversationId, MessageId};
 use actors::key::PrincipalKind;
@@ -106,16 +106,15 @@ async fn append(
         content.attachments = linking.attachments();
         let message = NewMessage { content: Arc::new(content.clone()), parent: None, review_millis };
         let opening = Some(opening.clone());
-        let command = Command::Post(Post { opening, expected: None, messages: vec![message], turn: None });
-        match app.node().conversation(entity, command, accepting.circumstances(CHANNEL_SCOPE)).await {
-            Ok(Answer::Done(Reply::Posted { messages, .. })) => {
-                let message = messages.first().ok_or_else(internal_error)?;
+        let post = Post { opening, expected: None, messages: vec![message], turn: None };
+        match app.node().conversation(entity, post, accepting.circumstances(CHANNEL_SCOPE)).await {
+            Ok(Answer::Done(posted)) => {
+                let message = posted.messages.first().ok_or_else(internal_error)?;
                 // They are told now whose they are, and not in a day when somebody asks.
                 let files: Vec<_> = message.content.attachments.iter().map(|file| file.id).collect();
                 app.node().settle(caller.address, &files);
                 return Ok(accepted(accepting, &channel.id, message, When::Now));
             }
-            Ok(Answer::Done(_)) => return Err(internal_error()),
             Ok(Answer::Repeat { first, last }) => {
                 return repeated(accepting, &channel.id, &accepting.effect(entity, first, last).await?);
             }

@@ -8,7 +8,7 @@ use actors::channel::{Channel, ChannelKind};
 use actors::clock::Millis;
 use actors::contact::{self, OpenConversation, Resolve, entity_of};
 use actors::conversation::{
-    Command, Conversation, Details, Event, Opening, Origin, Post, Rejection, Reply, Turn, TurnRequest, TurnStatus,
+    Conversation, Details, Event, Opening, Origin, Post, Posted, Rejection, RetryTurn, Turn, TurnRequest, TurnStatus,
     message_of,
 };
 use actors::directory::{Answer, Refusal};
@@ -221,16 +221,15 @@ impl Exchange<'_> {
                 turn: Some(TurnRequest { agent: agent.to_owned(), policy: self.channel.busy_policy }),
             };
             let with = self.accepting.circumstances(&self.scope);
-            match node.conversation(entity, Command::Post(post), with).await {
-                Ok(Answer::Done(Reply::Posted { messages, turn: Some(turn) })) => {
+            match node.conversation(entity, post, with).await {
+                Ok(Answer::Done(Posted { messages, turn })) => {
                     let message = messages.into_iter().next().ok_or_else(internal_error)?;
                     let conversation = open.id;
-                    let turn = *turn;
+                    let turn = *turn.ok_or_else(internal_error)?;
                     let delivered =
                         Delivered { entity, contact, conversation, message, turn, when: When::Now, tries_again: false };
                     return self.answer(delivered, events).await;
                 }
-                Ok(Answer::Done(_)) => return Err(internal_error()),
                 Ok(Answer::Repeat { first, last }) => {
                     let effect = self.accepting.effect(entity, first, last).await?;
                     return self.repeat(entity, &effect).await;
@@ -278,21 +277,17 @@ impl Exchange<'_> {
         closed: Option<ConversationId>,
         revives: bool,
     ) -> Result<Option<(ContactId, OpenConversation)>, Problem> {
-        let command = contact::Command::Resolve(Resolve {
+        let resolve = Resolve {
             identifier: identifier.to_owned(),
             name: name.cloned(),
             channel: self.channel.incarnation().into_owned(),
             closed,
             revives,
-        });
+        };
         // No key: the same person always resolves to the same contact.
         let with = without_key(self.accepting.context);
-        match self.accepting.app.node().contact(self.contact, command, with).await {
-            Ok(Answer::Done(contact::Reply::Resolved { contact, conversation })) => Ok(Some((contact, conversation))),
-            Ok(Answer::Done(contact::Reply::Erased)) => Ok(None),
-            Ok(_) => Err(internal_error()),
-            Err(refusal) => Err(problem_of(refusal, |_| contact_not_found())),
-        }
+        let resolved = self.accepting.app.node().contact(self.contact, resolve, with).await;
+        resolved.and_then(Answer::unkeyed).map_err(|refusal| problem_of(refusal, |_| contact_not_found()))
     }
 
     fn opening(&self, id: ConversationId, contact: ContactId, agent: &str) -> Opening {
@@ -317,13 +312,12 @@ impl Exchange<'_> {
         if turn.status == TurnStatus::Failed && self.fetching.is_none() {
             self.admit(self.channel.agent.as_ref().unwrap_or(&turn.agent))?;
             let with = without_key(self.accepting.context);
-            let again = Command::RetryTurn { number, agent: self.channel.agent.clone() };
-            turn = match node.conversation(entity, again, with).await {
-                Ok(Answer::Done(Reply::Turn(turn))) => {
+            let again = RetryTurn { number, agent: self.channel.agent.clone() };
+            turn = match node.conversation(entity, again, with).await.and_then(Answer::unkeyed) {
+                Ok(turn) => {
                     tries_again = true;
                     *turn
                 }
-                Ok(_) => return Err(internal_error()),
                 // Somebody else's retry has ended it in the meantime.
                 Err(Refusal::Rejected(Rejection::TurnNotPossible(_))) => {
                     let turn = node.turn(entity, number).await.map_err(store_problem)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::claims::{self, LIVES_MAX};
-use actors::conversation::{Command, Conversation, Details, Opening, Origin, Post, Rejection, Reply, message_of};
+use actors::conversation::{Conversation, Details, Opening, Origin, Post, Rejection, message_of};
 use actors::directory::{Answer, Circumstances, Refusal};
 use actors::id::{Address, AttachmentId, ConversationId, EntityKey};
 use actors::key::PrincipalKind;
@@ -124,9 +124,8 @@ async fn append(
     if let Err(gone) = link::mention(accepting.app, accepting.caller, without_key, id.address, mentions).await {
         return Ok(Err(gone));
     }
-    Ok(match accepting.app.node().conversation(entity, Command::Post(post), with).await? {
-        Answer::Done(Reply::Posted { messages, .. }) => Ok(accepted(accepting, &messages, When::Now)),
-        Answer::Done(_) => Err(internal_error()),
+    Ok(match accepting.app.node().conversation(entity, post, with).await? {
+        Answer::Done(posted) => Ok(accepted(accepting, &posted.messages, When::Now)),
         Answer::Repeat { first, last } => accepting.effect(entity, first, last).await.map(|events| {
             let messages: Vec<_> = events.iter().filter_map(message_of).collect();
             accepted(accepting, &messages, When::Before)

@@ -1,7 +1,8 @@
 //! Deciding a review, and taking one back.
 
+use actors::asks::Asks;
 use actors::conversation::review::Response as Given;
-use actors::conversation::{Command, Event, Rejection, Reply};
+use actors::conversation::{CancelReview, Conversation, Event, Rejection};
 use actors::directory::{Answer, Circumstances, Refusal};
 use actors::key::Principal;
 use actors::message::{Alike, Json, Overlay, Review, ReviewState, ReviewStatus};
@@ -110,8 +111,8 @@ pub(in crate::http) async fn respond(
         Alike { print: fingerprint::of_value(&decision), canonical: Json::from_checked(canonical(&decision)) }
     });
     let principal = caller.key.principal.clone();
-    let command = Command::Respond(Given { message: asked.message().id, response, alike, feedback, principal });
-    let answered = decide(&app, &caller, asked, command, with).await?;
+    let given = Given { message: asked.message().id, response, alike, feedback, principal };
+    let answered = decide(&app, &caller, asked, given, with).await?;
     Ok(ignoring(answered, &ignored))
 }
 
@@ -139,8 +140,8 @@ pub(in crate::http) async fn cancel(
     if let Some(response) = whole.pass_on(asked.found.entity).await? {
         return Ok(response);
     }
-    let command = Command::CancelReview { message: asked.message().id };
-    Ok(ignoring(decide(&app, &caller, asked, command, with).await?, &ignored))
+    let cancel = CancelReview { message: asked.message().id };
+    Ok(ignoring(decide(&app, &caller, asked, cancel, with).await?, &ignored))
 }
 
 /// How the review stood after this principal's vote, which did not decide it; as it stands where there is none.
@@ -163,12 +164,12 @@ async fn decide(
     app: &App,
     caller: &Caller,
     asked: Asked,
-    command: Command,
+    request: impl Asks<Conversation, Reply = Box<ReviewState>>,
     with: Circumstances,
 ) -> Result<Response, Problem> {
     let entity = asked.found.entity;
     let key = with.key.map(|key| key.hash);
-    let answer = match app.node().conversation(entity, command, with).await {
+    let answer = match app.node().conversation(entity, request, with).await {
         Ok(answer) => answer,
         Err(refusal) => {
             let over = match &refusal {
@@ -185,8 +186,7 @@ async fn decide(
         }
     };
     match answer {
-        Answer::Done(Reply::Review(state)) => Ok(json(StatusCode::OK, &Asked { state: *state, ..asked }.view())),
-        Answer::Done(_) => Err(internal_error()),
+        Answer::Done(state) => Ok(json(StatusCode::OK, &Asked { state: *state, ..asked }.view())),
         Answer::Repeat { first, last } => {
             let events = log::between(app.node(), entity, (first, last)).await.map_err(store_problem)?;
             let ended = events.into_iter().find_map(|record| match record.event {

@@ -114,7 +114,7 @@ async fn a_file_that_a_dead_attempt_had_bound_is_free_for_another_channel() {
     let workspace = address_of("default");
     let conversation = actors::channel::conversation_of(workspace, "demo", 0).id;
     let entity = EntityKey::attachment(workspace, AttachmentId::parse(&a).unwrap().address);
-    let bind = attachment::Command::Bind { conversation, instead_of: None };
+    let bind = attachment::Bind { conversation, instead_of: None };
     app.app.node().attachment(entity, bind, Default::default()).await.unwrap();
     assert_eq!(app.get(format!("/api/v1/attachments/{a}")).await.expect(200)["messageId"], Value::Null);
 

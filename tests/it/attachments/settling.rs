@@ -32,7 +32,7 @@ async fn an_upload_that_never_ended_leaves_nothing() {
     let workspace = address_of("default");
     let entity = EntityKey::attachment(workspace, actors::id::Address([7; 10]));
     // What a process leaves that dies while it writes: a record, and a file under a name that no listing shows.
-    let begin = attachment::Command::Begin(AttachmentId::new(app.app.now(), entity.id));
+    let begin = attachment::Begin(AttachmentId::new(app.app.now(), entity.id));
     app.app.node().attachment(entity, begin, Default::default()).await.unwrap();
     let folder = app.files.path().join(attachment::folder(entity));
     std::fs::create_dir_all(&folder).unwrap();
@@ -94,7 +94,7 @@ async fn a_process_that_dies_between_deleting_and_clearing_leaves_no_bytes() {
     app.app.node().attachment(entity, attachment::Command::Doubt, Default::default()).await.unwrap();
     let conversation = actors::channel::conversation_of(workspace, "demo", 0);
     let amendment = actors::conversation::amend::Amendment::Delete { seen: None };
-    let delete = actors::conversation::Command::Amend { message: linked, amendment };
+    let delete = actors::conversation::Amend { message: linked, amendment };
     app.app.node().conversation(conversation, delete, Default::default()).await.unwrap();
     assert_eq!(files_below(app.files.path()).len(), 1);
     app.clock.advance(61_000);

@@ -154,7 +154,7 @@ fn losses_use_up_a_turn_only_in_a_row() {
 fn whatever_ends_a_turn_gives_its_calls_results_and_takes_its_questions_back() {
     type End = (&'static str, fn(&mut Sim<Conversation>));
     let ends: [End; 4] = [
-        ("cancel", |sim| drop(turned(sim.run(&Command::CancelTurn { number: 1 })))),
+        ("cancel", |sim| drop(turned(sim.run(&Command::CancelTurn(CancelTurn { number: 1 }))))),
         ("interrupt", |sim| drop(posted(sim.run(&post_with_turn("stop", BusyPolicy::Interrupt))))),
         ("fail", |sim| drop(turned(sim.run(&failed(1, 1))))),
         ("loss", |sim| {
@@ -188,7 +188,7 @@ fn whatever_ends_a_turn_gives_its_calls_results_and_takes_its_questions_back() {
         assert!(last < ended, "{how}: results come before the end");
     }
     let mut sim = waiting();
-    turned(sim.run(&Command::CancelTurn { number: 1 }));
+    turned(sim.run(&Command::CancelTurn(CancelTurn { number: 1 })));
     let review = Some(wait().review);
     assert!(matches!(&errands(&sim)[..], [Errand::Withdraw { review: known, .. }] if *known == review));
 }
@@ -230,13 +230,13 @@ fn a_review_that_a_turn_asked_for_leaves_an_errand_however_it_ends() {
             sim.now = NOW.plus(1_000);
             sim.run(&Command::Wake { lost: None }).unwrap();
         }),
-        ("cancel", |sim, message| drop(sim.run(&Command::CancelReview { message }).unwrap())),
+        ("cancel", |sim, message| drop(sim.run(&Command::CancelReview(CancelReview { message })).unwrap())),
         ("revision", |sim, message| {
             posted(sim.run(&post(vec![say(Content { iteration_of: Some(message), ..content("again") })])));
         }),
         ("deletion", |sim, message| {
             let amendment = amend::Amendment::Delete { seen: None };
-            sim.run(&Command::Amend { message, amendment }).unwrap();
+            sim.run(&Command::Amend(Amend { message, amendment })).unwrap();
         }),
     ];
     for (how, end) in ends {
@@ -296,7 +296,9 @@ fn a_long_result_is_cut_at_a_character() {
 fn what_ends_the_calls_of_an_erased_conversation_names_no_owner() {
     let mut sim = waiting();
     assert!(sim.state.as_ref().unwrap().owner.is_some());
-    while matches!(sim.run(&Command::Erase { unused: None }), Ok(Reply::Erasing(erasure)) if erasure.next.is_some()) {}
+    while matches!(sim.run(&Command::Erase(Erase { unused: None })), Ok(Reply::Erasing(erasure)) if erasure.next.is_some())
+    {
+    }
     let owners = sim.log.iter().filter_map(|(record, _)| message_of(record)).filter(|message| message.owner.is_some());
     assert_eq!((owners.count(), sim.state.as_ref().unwrap().owner.as_ref()), (0, None));
     assert_eq!(turn(&sim).in_closed, Some(true));

@@ -16,7 +16,7 @@ fn found(sim: &Sim<Conversation>, words: &str) -> Vec<String> {
 }
 
 fn amend(message: MessageId, amendment: Amendment) -> Command {
-    Command::Amend { message, amendment }
+    Command::Amend(Amend { message, amendment })
 }
 
 fn edit(text: &str) -> Amendment {
@@ -32,7 +32,7 @@ fn erasing(reply: Result<Reply, Rejection>) -> Erasure {
 
 /// Erases to the end; in how many steps.
 fn erase(sim: &mut Sim<Conversation>) -> usize {
-    (0..).find(|_| erasing(sim.run(&Command::Erase { unused: None })).next.is_none()).unwrap()
+    (0..).find(|_| erasing(sim.run(&Command::Erase(Erase { unused: None }))).next.is_none()).unwrap()
 }
 
 fn answer(message: MessageId) -> Command {
@@ -88,7 +88,7 @@ fn an_erased_conversation_keeps_its_places_and_says_nothing() {
         match n % 3 {
             0 => sim.run(&answer(messages[0].id)).unwrap(),
             1 => sim.run(&amend(messages[0].id, edit("secret, edited"))).unwrap(),
-            _ => sim.run(&Command::CancelReview { message: messages[0].id }).unwrap(),
+            _ => sim.run(&Command::CancelReview(CancelReview { message: messages[0].id })).unwrap(),
         };
     }
     let (_, turn) = posted(sim.run(&post_with_turn("secret?", BusyPolicy::Queue)));
@@ -116,7 +116,7 @@ fn an_erased_conversation_keeps_its_places_and_says_nothing() {
 fn between_two_steps_nothing_new_is_said() {
     let mut sim = opened();
     posted(sim.run(&post((0..100).map(|_| say(content("secret"))).collect())));
-    let begun = erasing(sim.run(&Command::Erase { unused: None }));
+    let begun = erasing(sim.run(&Command::Erase(Erase { unused: None })));
     assert_eq!((begun.next, begun.last), (Some(1), 101));
     let last = MessageId::new(NOW, entity().id, 101);
     assert_eq!(sim.run(&amend(last, edit("secret"))), Err(Rejection::MessageDeleted));
@@ -128,8 +128,8 @@ fn between_two_steps_nothing_new_is_said() {
 #[test]
 fn a_conversation_that_nobody_used_cannot_be_begun_once_it_is_erased() {
     let mut sim = nothing();
-    assert_eq!(sim.run(&Command::Erase { unused: None }), Err(Rejection::NotFound));
-    erasing(sim.run(&Command::Erase { unused: Some(opening()) }));
+    assert_eq!(sim.run(&Command::Erase(Erase { unused: None })), Err(Rejection::NotFound));
+    erasing(sim.run(&Command::Erase(Erase { unused: Some(opening()) })));
     assert_eq!(sim.run(&post(vec![say(content("secret"))])), Err(Rejection::Closed));
     erase(&mut sim);
     assert!(sim.views.keys().any(|(view, _)| *view == CONVERSATIONS), "who has heard of it finds it");
@@ -150,7 +150,7 @@ fn an_erasure_takes_only_what_was_said_with_its_contact_or_with_who_was_there_be
         let mut sim = nothing();
         sim.run(&Command::Open(Opening { origin: origin.clone(), ..opening() })).unwrap();
         let before = sim.state.clone();
-        let erased = sim.run(&Command::EraseCopy(of(5, 1)));
+        let erased = sim.run(&Command::EraseCopy(EraseCopy(of(5, 1))));
         assert_eq!(erased.is_ok(), is_theirs, "{origin:?}");
         if !is_theirs {
             assert_eq!((erased, sim.state), (Err(Rejection::NotFound), before), "{origin:?}");
@@ -162,7 +162,12 @@ fn an_erasure_takes_only_what_was_said_with_its_contact_or_with_who_was_there_be
 fn where_a_copy_was_noted_and_not_begun_none_of_that_contact_begins_and_all_else_may() {
     let of = |at: u64, address: u8| ContactId::new(Millis(at), Address([address; 10]));
     let with = |contact| Origin::Api { channel: "shop".to_owned(), contact, agent: "bot".to_owned() };
-    let copy = |origin| Command::Fork(Opening { origin, ..opening() }, Forked { source: opening().id, upto: 1 });
+    let copy = |origin| {
+        Command::Fork(Forking {
+            opening: Opening { origin, ..opening() },
+            of: Forked { source: opening().id, upto: 1 },
+        })
+    };
     for (origin, begins) in [
         (with(of(4, 1)), false),
         (with(of(5, 1)), false),
@@ -172,7 +177,7 @@ fn where_a_copy_was_noted_and_not_begun_none_of_that_contact_begins_and_all_else
     ] {
         let mut sim = nothing();
         for erased in [4, 5, 3] {
-            assert_eq!(sim.run(&Command::EraseCopy(of(erased, 1))), Ok(Reply::Nothing));
+            assert_eq!(sim.run(&Command::EraseCopy(EraseCopy(of(erased, 1)))), Ok(Reply::Nothing));
         }
         assert_eq!((sim.state.is_none(), sim.log.len()), (true, 0));
         match sim.run(&copy(origin.clone())) {
@@ -181,7 +186,7 @@ fn where_a_copy_was_noted_and_not_begun_none_of_that_contact_begins_and_all_else
         }
     }
     let mut sim = nothing();
-    sim.run(&Command::EraseCopy(of(5, 1))).unwrap();
+    sim.run(&Command::EraseCopy(EraseCopy(of(5, 1)))).unwrap();
     posted(sim.run(&post(vec![say(content("said to others"))])));
 }
 
@@ -194,7 +199,7 @@ fn what_cannot_be_read_goes_with_all_the_rest() {
     }
     let garbled = Bytes::from_static(b"secret, as a newer server writes it");
     sim.rows.insert((OVERLAYS, number_key(messages[20].id.number)), garbled.clone());
-    erasing(sim.run(&Command::Erase { unused: None }));
+    erasing(sim.run(&Command::Erase(Erase { unused: None })));
     let edited = sim.log.iter().position(|(record, _)| matches!(record.event, Event::MessageUpdated { .. })).unwrap();
     sim.log[edited].1 = garbled.clone();
     let seq = sim.log[edited].0.seq;

@@ -82,15 +82,15 @@ fn command(sim: &Sim<Conversation>, step: &Step) -> Command {
             post(messages)
         }
         Step::Turn(policy) => post_with_turn("hi", *policy),
-        Step::Start => Command::StartTurn { agent: AGENT.to_owned(), key: None },
+        Step::Start => Command::StartTurn(StartTurn { agent: AGENT.to_owned(), key: None }),
         Step::Finish { ok, stale, replies } => {
             let Attempt { number, attempt } = running.unwrap_or(Attempt { number: 1, attempt: 1 });
             let attempt = attempt - u32::from(*stale);
             if *ok { done(number, attempt, &["reply"; 3][..*replies]) } else { failed(number, attempt) }
         }
         Step::Call { .. } | Step::Answer { .. } | Step::EndWait | Step::Look | Step::Errands => tools(sim, step),
-        Step::Cancel(number) => Command::CancelTurn { number: *number },
-        Step::Retry(number) => Command::RetryTurn { number: *number, agent: None },
+        Step::Cancel(number) => Command::CancelTurn(CancelTurn { number: *number }),
+        Step::Retry(number) => Command::RetryTurn(RetryTurn { number: *number, agent: None }),
         Step::Wake { lost } => Command::Wake { lost: running.filter(|_| *lost) },
         Step::Respond(seq) => Command::Respond(review::Response {
             message: id(*seq),
@@ -99,7 +99,7 @@ fn command(sim: &Sim<Conversation>, step: &Step) -> Command {
             feedback: None,
             principal: user("ana"),
         }),
-        Step::Withdraw(seq) => Command::CancelReview { message: id(*seq) },
+        Step::Withdraw(seq) => Command::CancelReview(CancelReview { message: id(*seq) }),
         Step::Close(closed) => Command::Update(Update { closed: Some(*closed), ..Update::default() }),
         Step::Pass(_) => Command::Wake { lost: None },
     }
@@ -245,13 +245,13 @@ fn the_largest_state_is_within_its_bound() {
     sim.run(&Command::Open(Opening { origin, owner: Some(long), details, ..opening() })).unwrap();
     let agent = "a".repeat(64);
     for number in 1..=crate::limits::QUEUED_TURNS as u64 {
-        turned(sim.run(&Command::StartTurn { agent: agent.clone(), key: None }));
+        turned(sim.run(&Command::StartTurn(StartTurn { agent: agent.clone(), key: None })));
         let failure = Failure { code: "c".repeat(64), detail: "d".repeat(2_000) };
         turned(sim.run(&Command::FinishTurn(Finish { number, attempt: 1, outcome: Err(failure), branch: None })));
     }
-    turned(sim.run(&Command::StartTurn { agent, key: None }));
+    turned(sim.run(&Command::StartTurn(StartTurn { agent, key: None })));
     for number in 1..=crate::limits::QUEUED_TURNS as u64 {
-        turned(sim.run(&Command::RetryTurn { number, agent: None }));
+        turned(sim.run(&Command::RetryTurn(RetryTurn { number, agent: None })));
     }
     // The simulation compares every state with the bound.
     assert_eq!(sim.state.unwrap().queued.len(), crate::limits::QUEUED_TURNS);

@@ -125,14 +125,14 @@ fn i4_the_first_decision_wins_and_none_is_taken_at_the_deadline() {
     let messages = posted(sim.run(&post(vec![ask(deadline, None), ask(deadline, Some("{}"))]))).0;
     sim.now = Millis(deadline.0 - 1);
     sim.run(&respond(messages[0].id, "ana", "1")).unwrap();
-    for late in [respond(messages[0].id, "bob", "2"), Command::CancelReview { message: messages[0].id }] {
+    for late in [respond(messages[0].id, "bob", "2"), Command::CancelReview(CancelReview { message: messages[0].id })] {
         assert!(
             matches!(sim.run(&late), Err(Rejection::ReviewOver(state)) if state.decided_by.as_deref() == Some("ana"))
         );
     }
     sim.now = deadline;
     // Nobody has announced that the second one is over; it is over all the same.
-    for late in [respond(messages[1].id, "bob", "2"), Command::CancelReview { message: messages[1].id }] {
+    for late in [respond(messages[1].id, "bob", "2"), Command::CancelReview(CancelReview { message: messages[1].id })] {
         assert!(matches!(sim.run(&late), Err(Rejection::ReviewExpired(_))));
     }
     let events = wake(&mut sim);

@@ -128,7 +128,10 @@ fn as_many_turns_wait_as_the_limit_says() {
         posted(sim.run(&post_with_turn("more", BusyPolicy::Queue)));
     }
     assert_eq!(sim.run(&post_with_turn("more", BusyPolicy::Queue)), Err(Rejection::TooManyTurns));
-    assert_eq!(sim.run(&Command::StartTurn { agent: AGENT.to_owned(), key: None }), Err(Rejection::TooManyTurns));
+    assert_eq!(
+        sim.run(&Command::StartTurn(StartTurn { agent: AGENT.to_owned(), key: None })),
+        Err(Rejection::TooManyTurns)
+    );
     posted(sim.run(&post_with_turn("joins", BusyPolicy::Merge)));
     assert_eq!(queued(&sim).len(), limits::QUEUED_TURNS);
 }
@@ -136,7 +139,7 @@ fn as_many_turns_wait_as_the_limit_says() {
 #[test]
 fn a_message_joins_only_the_newest_turn_that_was_asked_for_and_only_its_own_agents() {
     let mut sim = busy();
-    turned(sim.run(&Command::StartTurn { agent: "another".to_owned(), key: None }));
+    turned(sim.run(&Command::StartTurn(StartTurn { agent: "another".to_owned(), key: None })));
     let (_, turn) = posted(sim.run(&post_with_turn("is not for it", BusyPolicy::Merge)));
     assert_eq!((turn.unwrap().agent.as_str(), queued(&sim)), (AGENT, vec![2, 3]));
     posted(sim.run(&post_with_turn("joins", BusyPolicy::Merge)));
@@ -144,11 +147,11 @@ fn a_message_joins_only_the_newest_turn_that_was_asked_for_and_only_its_own_agen
     let mut sim = busy();
     turned(sim.run(&failed(1, 1)));
     posted(sim.run(&post_with_turn("runs", BusyPolicy::Merge)));
-    turned(sim.run(&Command::RetryTurn { number: 1, agent: None }));
+    turned(sim.run(&Command::RetryTurn(RetryTurn { number: 1, agent: None })));
     posted(sim.run(&post_with_turn("knows what the second turn says", BusyPolicy::Merge)));
     assert_eq!((running(&sim).map(|turn| turn.0), queued(&sim)), (Some(2), vec![1, 3]));
     for _ in 2..limits::QUEUED_TURNS {
-        turned(sim.run(&Command::StartTurn { agent: "another".to_owned(), key: None }));
+        turned(sim.run(&Command::StartTurn(StartTurn { agent: "another".to_owned(), key: None })));
     }
     assert_eq!(sim.run(&post_with_turn("finds no room", BusyPolicy::Merge)), Err(Rejection::TooManyTurns));
 }
@@ -158,42 +161,42 @@ fn turns_that_are_tried_again_wait_within_the_same_limit() {
     let mut sim = opened();
     let turns = limits::QUEUED_TURNS as u64 + 2;
     for number in 1..=turns {
-        turned(sim.run(&Command::StartTurn { agent: AGENT.to_owned(), key: None }));
+        turned(sim.run(&Command::StartTurn(StartTurn { agent: AGENT.to_owned(), key: None })));
         turned(sim.run(&failed(number, 1)));
     }
     for number in 1..turns {
-        turned(sim.run(&Command::RetryTurn { number, agent: None }));
+        turned(sim.run(&Command::RetryTurn(RetryTurn { number, agent: None })));
     }
-    assert_eq!(sim.run(&Command::RetryTurn { number: turns, agent: None }), Err(Rejection::TooManyTurns));
+    assert_eq!(sim.run(&Command::RetryTurn(RetryTurn { number: turns, agent: None })), Err(Rejection::TooManyTurns));
 }
 
 #[test]
 fn a_failed_turn_is_tried_again_and_others_are_not() {
     let mut sim = busy();
-    assert_eq!(sim.run(&Command::RetryTurn { number: 2, agent: None }), Err(Rejection::TurnNotFound));
+    assert_eq!(sim.run(&Command::RetryTurn(RetryTurn { number: 2, agent: None })), Err(Rejection::TurnNotFound));
     assert_eq!(
-        turned(sim.run(&Command::RetryTurn { number: 1, agent: None })).status,
+        turned(sim.run(&Command::RetryTurn(RetryTurn { number: 1, agent: None }))).status,
         TurnStatus::Running,
         "it runs already"
     );
     turned(sim.run(&failed(1, 1)));
-    let turn = turned(sim.run(&Command::RetryTurn { number: 1, agent: None }));
+    let turn = turned(sim.run(&Command::RetryTurn(RetryTurn { number: 1, agent: None })));
     assert_eq!((turn.status, turn.attempt, turn.failure, turn.ended_at), (TurnStatus::Running, 2, None, None));
     turned(sim.run(&done(1, 2, &["ok"])));
     assert_eq!(
-        sim.run(&Command::RetryTurn { number: 1, agent: None }),
+        sim.run(&Command::RetryTurn(RetryTurn { number: 1, agent: None })),
         Err(Rejection::TurnNotPossible(TurnStatus::Completed))
     );
     posted(sim.run(&post_with_turn("b", BusyPolicy::Queue)));
     turned(sim.run(&failed(2, 1)));
     posted(sim.run(&post_with_turn("c", BusyPolicy::Queue)));
-    let waits = turned(sim.run(&Command::RetryTurn { number: 2, agent: None }));
+    let waits = turned(sim.run(&Command::RetryTurn(RetryTurn { number: 2, agent: None })));
     assert_eq!((waits.status, waits.failure, queued(&sim)), (TurnStatus::Queued, None, vec![2]));
     turned(sim.run(&done(3, 1, &[])));
     assert_eq!(running(&sim), Some((2, 2)), "its next attempt");
     turned(sim.run(&failed(2, 2)));
     sim.run(&Command::Update(Update { closed: Some(true), ..Update::default() })).unwrap();
-    let turn = turned(sim.run(&Command::RetryTurn { number: 2, agent: None }));
+    let turn = turned(sim.run(&Command::RetryTurn(RetryTurn { number: 2, agent: None })));
     assert_eq!(turn.status, TurnStatus::Running, "its message was accepted before the conversation was closed");
     turned(sim.run(&done(2, 3, &["late"])));
 }
@@ -204,15 +207,15 @@ fn a_cancelled_turn_makes_room_for_the_next() {
     for _ in 0..2 {
         posted(sim.run(&post_with_turn("more", BusyPolicy::Queue)));
     }
-    assert_eq!(turned(sim.run(&Command::CancelTurn { number: 2 })).status, TurnStatus::Cancelled);
+    assert_eq!(turned(sim.run(&Command::CancelTurn(CancelTurn { number: 2 }))).status, TurnStatus::Cancelled);
     assert_eq!((running(&sim), queued(&sim)), (Some((1, 1)), vec![3]), "one that waits leaves the queue");
     let known = sim.log.len();
-    turned(sim.run(&Command::CancelTurn { number: 1 }));
+    turned(sim.run(&Command::CancelTurn(CancelTurn { number: 1 })));
     assert_eq!(names(&sim.since(known)), ["turn.cancelled", "turn.started"]);
     assert_eq!((running(&sim), queued(&sim)), (Some((3, 1)), vec![]));
     assert_eq!(sim.run(&done(1, 1, &["late"])), Ok(Reply::Nothing), "a cancelled turn says nothing more");
     for (number, expected) in [(1, Rejection::TurnNotPossible(TurnStatus::Cancelled)), (9, Rejection::TurnNotFound)] {
-        assert_eq!(sim.run(&Command::CancelTurn { number }), Err(expected));
+        assert_eq!(sim.run(&Command::CancelTurn(CancelTurn { number })), Err(expected));
     }
 }
 
@@ -243,7 +246,7 @@ fn a_lost_attempt_is_followed_by_the_next_until_they_are_used_up() {
 fn what_is_kept_for_a_retry_goes_when_its_key_is_forgotten() {
     let mut sim = busy();
     let key = |n: u8| crate::store::KeyHash([n; 16]);
-    let ask = |n: u8| Command::StartTurn { agent: AGENT.to_owned(), key: Some(key(n)) };
+    let ask = |n: u8| Command::StartTurn(StartTurn { agent: AGENT.to_owned(), key: Some(key(n)) });
     let kept = |sim: &Sim<Conversation>| {
         let known =
             |table| sim.rows.keys().filter(|(of, _)| *of == table).map(|(_, key)| key.clone()).collect::<Vec<_>>();
@@ -256,7 +259,7 @@ fn what_is_kept_for_a_retry_goes_when_its_key_is_forgotten() {
         turned(sim.run(&ask(n)));
     }
     sim.now = begun.plus(limits::KEY_KEPT_MILLIS + 2);
-    turned(sim.run(&Command::StartTurn { agent: AGENT.to_owned(), key: None }));
+    turned(sim.run(&Command::StartTurn(StartTurn { agent: AGENT.to_owned(), key: None })));
     assert_eq!(kept(&sim), [1, 2, 3], "nothing is written that is kept for a while");
     // A key whose time is over is used again.
     turned(sim.run(&ask(2)));

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use actors::conversation::Command;
 use actors::outbox::Sending;
 use actors::outbox::pending::DeliveryState;
 use actors::outbox::state::parse_ended_key;
@@ -18,7 +17,7 @@ const BEFORE_THE_NOTE: Duration = Duration::from_millis(5);
 
 async fn again(fixture: &Fixture<MemoryStore>, standing: &DeliveryState) {
     let (_, entity, key) = parse_ended_key(WORKSPACE, &standing.id.0).unwrap();
-    fixture.ask(entity, Command::Outbox(Sending::Again { key, receiver: standing.receiver })).await;
+    fixture.ask(entity, Sending::Again { key, receiver: standing.receiver }).await;
 }
 
 /// How often each event was sent, and how many attempts its delivery tells of.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::clock::Clock;
-use actors::conversation::Command;
 use actors::directory::Circumstances;
 use actors::limits;
 use actors::message::Content;
@@ -194,7 +193,7 @@ async fn what_is_asked_for_while_its_log_is_busy_goes_at_once() {
     settle().await;
     fixture.sink.mood(ONE, Mood::Answer(200));
     let (_, entity, key) = parse_ended_key(WORKSPACE, &waits.id.0).unwrap();
-    fixture.ask(entity, Command::Outbox(Sending::Again { key, receiver: waits.receiver })).await;
+    fixture.ask(entity, Sending::Again { key, receiver: waits.receiver }).await;
     let asked = fixture.clock.now();
     sleep(Duration::from_millis(500)).await;
     let taken: Vec<_> = fixture.sink.at(ONE).into_iter().filter(|arrived| arrived.status == Some(200)).collect();

@@ -1,7 +1,6 @@
 //! Who waits for whom: URLs that hang, those beside them that do not, and what somebody asks for.
 
 use actors::clock::Clock;
-use actors::conversation::Command;
 use actors::limits;
 use actors::message::Content;
 use actors::outbox::Sending;
@@ -22,7 +21,7 @@ fn url(path: &str) -> String {
 /// Somebody asks for a delivery.
 async fn again(fixture: &Fixture<MemoryStore>, standing: &DeliveryState) {
     let (_, entity, key) = parse_ended_key(WORKSPACE, &standing.id.0).unwrap();
-    fixture.ask(entity, Command::Outbox(Sending::Again { key, receiver: standing.receiver })).await;
+    fixture.ask(entity, Sending::Again { key, receiver: standing.receiver }).await;
 }
 
 async fn hooked(fixture: &Fixture<MemoryStore>, path: &str, mood: Mood) {

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use actors::asks::Asks;
 use actors::channel::{Channel, ChannelKind, conversation_of};
 use actors::clock::{Clock, Millis};
 use actors::codec;
 use actors::conversation::review::Response;
-use actors::conversation::{BusyPolicy, Command, Opening, Origin, Post};
+use actors::conversation::{BusyPolicy, Command, Conversation, Opening, Origin, Post};
 use actors::directory::Circumstances;
 use actors::id::{Address, ContactId, ConversationId, EndpointId, EntityKey, MessageId};
 use actors::message::{Content, Json, NewMessage};
@@ -231,11 +232,11 @@ impl<S: Store> Fixture<S> {
         };
         let Command::Post(said) = post(entity(n), text) else { unreachable!() };
         let opening = Some(Opening { origin, ..opening(entity(n)) });
-        self.ask(entity(n), Command::Post(Post { opening, ..said })).await;
+        self.ask(entity(n), Post { opening, ..said }).await;
     }
 
-    pub(crate) async fn ask(&self, entity: EntityKey, command: Command) {
-        self.node.conversation(entity, command, Circumstances::default()).await.unwrap();
+    pub(crate) async fn ask(&self, entity: EntityKey, request: impl Asks<Conversation>) {
+        self.node.conversation(entity, request, Circumstances::default()).await.unwrap();
     }
 
     /// A message on a human channel; answers its id.

@@ -2,8 +2,7 @@
 
 use actors::channel::conversation_of;
 use actors::clock::Clock;
-use actors::conversation::Command;
-use actors::conversation::amend::{Amendment, Receipt as Came};
+use actors::conversation::amend::{Amend, Amendment, Receipt as Came};
 use actors::directory::Circumstances;
 use actors::id::EntityKey;
 use actors::message::Content;
@@ -29,7 +28,7 @@ fn errors(delivery: &DeliveryState) -> Vec<Option<&str>> {
 
 async fn again(fixture: &Fixture<impl Store>, standing: &DeliveryState) {
     let (_, entity, key) = parse_ended_key(WORKSPACE, &standing.id.0).unwrap();
-    fixture.ask(entity, Command::Outbox(Sending::Again { key, receiver: standing.receiver })).await;
+    fixture.ask(entity, Sending::Again { key, receiver: standing.receiver }).await;
     sleep(secs(2)).await;
 }
 
@@ -146,7 +145,7 @@ async fn what_waits_for_a_message_s_own_url_is_sent_also_once_its_channel_has_th
     let hooked = Content { webhook_url: Some(HOOK.to_owned()), ..content("a") };
     let message = fixture.post_to("demo", hooked).await;
     let entity = conversation_of(WORKSPACE, "demo", 0);
-    fixture.ask(entity, Command::Amend { message, amendment: Amendment::Acknowledge(Came::Read) }).await;
+    fixture.ask(entity, Amend { message, amendment: Amendment::Acknowledge(Came::Read) }).await;
     sleep(secs(1)).await;
     fixture.channel("demo", Some(HOOK)).await;
     let waiting: Vec<_> = fixture.pending().await.into_iter().map(|delivery| delivery.event_type).collect();
@@ -154,7 +153,7 @@ async fn what_waits_for_a_message_s_own_url_is_sent_also_once_its_channel_has_th
     fixture.sink.mood(HOOK, Mood::Answer(200));
     sleep(secs(10)).await;
     assert_eq!(fixture.sink.taken(HOOK), [2, 3]);
-    fixture.ask(entity, Command::Amend { message, amendment: Amendment::Delete { seen: None } }).await;
+    fixture.ask(entity, Amend { message, amendment: Amendment::Delete { seen: None } }).await;
     sleep(secs(1)).await;
     assert_eq!(
         fixture.sink.taken(HOOK),

@@ -34,7 +34,7 @@ async fn more_that_ends_at_once_than_fits_a_commit_is_noted_and_nobody_gets_anyt
         let Command::Post(post) = post(entity(1), "a") else { unreachable!() };
         let message = || NewMessage { content: Arc::new(content("a")), parent: None, review_millis: None };
         let messages = (0..POST).map(|_| message()).collect();
-        fixture.ask(entity(1), Command::Post(actors::conversation::Post { messages, ..post })).await;
+        fixture.ask(entity(1), actors::conversation::Post { messages, ..post }).await;
     }
     sleep(secs(10)).await;
     let all: Vec<u64> = (1..=(POSTS * POST + 1) as u64).collect();
@@ -91,7 +91,7 @@ async fn what_stands_before_a_damaged_event_is_sent_and_the_damage_is_an_error_o
     let Command::Post(post) = post(entity(1), "a") else { unreachable!() };
     let message = || NewMessage { content: Arc::new(content("a")), parent: None, review_millis: None };
     let messages = (0..3).map(|_| message()).collect();
-    fixture.ask(entity(1), Command::Post(actors::conversation::Post { messages, ..post })).await;
+    fixture.ask(entity(1), actors::conversation::Post { messages, ..post }).await;
     sleep(secs(20)).await;
     assert_eq!(fixture.sink.taken(ONE), [1, 2], "each once");
     assert_eq!(lines.of(Level::ERROR, "events cannot be sent, as one is damaged").len(), 1, "one a minute");

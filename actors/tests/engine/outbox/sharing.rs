@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use actors::channel::conversation_of;
 use actors::clock::Clock;
-use actors::conversation::Command;
 use actors::directory::Circumstances;
 use actors::id::EntityKey;
 use actors::limits;
@@ -249,7 +248,7 @@ async fn what_somebody_wants_sent_again_to_an_endpoint_that_wants_it_no_more_is_
         let (_, entity, key) = parse_ended_key(WORKSPACE, &fixture.ended().await[0].id.0).unwrap();
         fixture.sink.mood(ONE, Mood::Answer(500));
         let receiver = Receiver::Endpoint(endpoint.id);
-        fixture.ask(entity, Command::Outbox(Sending::Again { key, receiver })).await;
+        fixture.ask(entity, Sending::Again { key, receiver }).await;
         sleep(secs(4)).await;
         assert_eq!(fixture.sink.at(ONE).len(), 3, "{fate:?}");
         fixture.sink.mood(ONE, Mood::Answer(200));

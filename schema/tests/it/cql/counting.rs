@@ -53,10 +53,9 @@ async fn a_message_is_one_round_of_consensus_and_an_exchange_with_an_agent_two()
     }
     let appended = store.counts();
     for n in 0..MESSAGES {
-        let Command::Post(message) = post(entity, "a question", None) else { unreachable!() };
         let turn = Some(TurnRequest { agent: "bot".to_owned(), policy: BusyPolicy::Queue });
         let with = world.key(&format!("exchange {n}"));
-        node.conversation(entity, Command::Post(Post { turn, ..message }), with).await.unwrap();
+        node.conversation(entity, Post { turn, ..post(entity, "a question", None) }, with).await.unwrap();
         while completed_turns(&node, entity).await <= n as usize {}
     }
     let exchanged = store.counts();
@@ -83,7 +82,7 @@ async fn an_entity_that_comes_back_into_memory_is_settled_by_a_process_that_does
     let say_and_leave = async |at: usize| {
         let before = stores[at].counts();
         let with = Circumstances::default();
-        directories[at].ask(&nodes[at], entity, post(entity, "a message", None), with).await.unwrap();
+        directories[at].ask(&nodes[at], entity, Command::Post(post(entity, "a message", None)), with).await.unwrap();
         while directories[at].resident() > 0 {
             directories[at].sweep(nodes[at].now(), nobody).await;
             tokio::task::yield_now().await;

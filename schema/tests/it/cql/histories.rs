@@ -11,7 +11,7 @@ use ::schema::cql::CqlStore;
 use actors::agent::NoModels;
 use actors::clock::{Entropy, SystemClock};
 use actors::conversation::review::Response;
-use actors::conversation::{Command, Conversation, Details, Event, Opening, Origin, Post, Reply, message_of};
+use actors::conversation::{Conversation, Details, Event, Opening, Origin, Post, message_of};
 use actors::directory::{Answer, Circumstances, KeyUse, Refusal};
 use actors::id::{Address, ConversationId, EntityKey, MessageId};
 use actors::key::{Principal, PrincipalKind};
@@ -113,7 +113,7 @@ pub(super) struct History {
     unknown: u64,
 }
 
-pub(super) fn post(entity: EntityKey, text: &str, review: Option<Review>) -> Command {
+pub(super) fn post(entity: EntityKey, text: &str, review: Option<Review>) -> Post {
     let sender = Sender { kind: SenderKind::User, id: "ana".to_owned() };
     let content = Content { review, ..Content::text("user", sender, text) };
     let opening = Opening {
@@ -123,7 +123,7 @@ pub(super) fn post(entity: EntityKey, text: &str, review: Option<Review>) -> Com
         details: Details::default(),
     };
     let message = NewMessage { content: Arc::new(content), parent: None, review_millis: None };
-    Command::Post(Post { opening: Some(opening), expected: None, messages: vec![message], turn: None })
+    Post { opening: Some(opening), expected: None, messages: vec![message], turn: None }
 }
 
 impl World {
@@ -186,7 +186,7 @@ impl World {
         let entity = self.entity(conversation);
         let reviewed = u64::from(review.is_some());
         match self.nodes[node].conversation(entity, post(entity, text, review), with).await {
-            Ok(Answer::Done(Reply::Posted { messages, .. })) => Known::At(messages[0].id.number),
+            Ok(Answer::Done(posted)) => Known::At(posted.messages[0].id.number),
             Ok(Answer::Repeat { last, .. }) => Known::At(last - reviewed),
             Err(Refusal::Unknown(_)) => Known::Perhaps,
             Err(Refusal::Unavailable(_) | Refusal::Backlog | Refusal::Overloaded) => Known::No,
@@ -278,8 +278,8 @@ impl World {
             principal: Principal { kind: PrincipalKind::User, id: format!("decider {node}") },
         };
         let entity = self.entity(conversation);
-        match self.nodes[node].conversation(entity, Command::Respond(response), Circumstances::default()).await {
-            Ok(Answer::Done(Reply::Review(state))) => Ok(state.response.unwrap().as_str().to_owned()),
+        match self.nodes[node].conversation(entity, response, Circumstances::default()).await {
+            Ok(Answer::Done(state)) => Ok(state.response.unwrap().as_str().to_owned()),
             Err(Refusal::Rejected(actors::conversation::Rejection::ReviewOver(state))) => {
                 Ok(state.response.unwrap().as_str().to_owned())
             }

@@ -1,0 +1,108 @@
+//! Requests: each is one thing that an entity can be asked, and knows by type what it is answered.
+//!
+//! A machine has one enum for all of its commands and one for all of its replies. Whoever asks with a request meets
+//! only the replies that this request can have; that the machine gives no other one is checked here, for all of them.
+
+use crate::directory::{Answer, Refusal, Reply};
+use crate::machine::Machine;
+
+/// A request to the entities of one kind.
+pub trait Asks<M: Machine>: Sized + Send {
+    /// What it is answered where it is done.
+    type Reply;
+
+    /// The same as a command.
+    fn command(self) -> M::Command;
+
+    /// A machine's reply as this request's; `None`: it is none of those that this request can have.
+    fn reply(reply: M::Reply) -> Option<Self::Reply>;
+}
+
+/// The answer to a request, or why there is none.
+pub type Answered<M, A> = Result<Answer<<A as Asks<M>>::Reply>, Refusal<M>>;
+
+/// What a machine has answered to a request.
+pub(crate) fn answered<M: Machine, A: Asks<M>>(reply: Reply<M>) -> Answered<M, A> {
+    match reply? {
+        Answer::Done(reply) => {
+            A::reply(reply).map(Answer::Done).ok_or(Refusal::Misanswered(std::any::type_name::<A>()))
+        }
+        Answer::Repeat { first, last } => Ok(Answer::Repeat { first, last }),
+    }
+}
+
+/// What a machine promises whoever asks it.
+#[cfg(test)]
+pub(crate) trait Answers: Machine {
+    /// Whether a command's request can have this reply.
+    fn answers(command: &Self::Command, reply: &Self::Reply) -> bool;
+}
+
+/// Says of each request to a machine which of its commands it is, and by which of its replies it is answered. Any
+/// command can be asked too, and is answered by any reply.
+macro_rules! requests {
+    ($machine:ty: $($request:ty as $command:ident, $reply:ty { $($given:pat => $told:expr),+ })*) => {
+        $(impl $crate::asks::Asks<$machine> for $request {
+            type Reply = $reply;
+
+            fn command(self) -> Command {
+                Command::$command(self)
+            }
+
+            fn reply(reply: Reply) -> Option<Self::Reply> {
+                match reply {
+                    $($given => Some($told),)+
+                    _ => None,
+                }
+            }
+        })*
+
+        #[cfg(test)]
+        impl $crate::asks::Answers for $machine {
+            fn answers(command: &Command, reply: &Reply) -> bool {
+                match command {
+                    $(Command::$command(_) => <$request as $crate::asks::Asks<$machine>>::reply(reply.clone()).is_some(),)*
+                    _ => true,
+                }
+            }
+        }
+
+        impl $crate::asks::Asks<$machine> for Command {
+            type Reply = Reply;
+
+            fn command(self) -> Command {
+                self
+            }
+
+            fn reply(reply: Reply) -> Option<Reply> {
+                Some(reply)
+            }
+        }
+    };
+}
+
+pub(crate) use requests;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conversation::{CancelTurn, Conversation, Disclaim, Reply};
+
+    #[test]
+    fn a_reply_to_something_else_is_not_taken_for_an_answer() {
+        let nothing = || Ok::<_, Refusal<Conversation>>(Answer::Done(Reply::Attached(None)));
+        assert!(matches!(answered::<_, Disclaim>(nothing()), Ok(Answer::Done(None))));
+        let refused = answered::<_, CancelTurn>(nothing());
+        assert!(
+            matches!(refused, Err(Refusal::Misanswered(request)) if request.ends_with("CancelTurn")),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn a_repeat_is_no_answer_to_a_request_without_idempotency_key() {
+        assert!(matches!(Answer::Done(7).unkeyed::<Conversation>(), Ok(7)));
+        let repeat = Answer::<u8>::Repeat { first: 1, last: 2 };
+        assert!(matches!(repeat.unkeyed::<Conversation>(), Err(Refusal::Misanswered(_))));
+    }
+}

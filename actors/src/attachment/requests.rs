@@ -1,0 +1,13 @@
+//! By what each request to a file is answered, as far as anybody goes by it.
+
+use super::{Attachment, Begin, Bind, Command, Erase, File, Reply, State};
+use crate::asks::requests;
+
+requests! { Attachment:
+    // The file as it stands now.
+    Begin as Begin, Box<State> { Reply::Attachment(state) => state }
+    File as Complete, Box<State> { Reply::Attachment(state) => state }
+    Erase as Erase, Box<State> { Reply::Attachment(state) => state }
+    // The number by which it is bound.
+    Bind as Bind, u32 { Reply::Bound(number) => number }
+}

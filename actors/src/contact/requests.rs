@@ -1,0 +1,20 @@
+//! By what each request to a contact is answered, as far as anybody goes by it.
+
+use super::{Command, Contact, GoOn, OpenConversation, Reply, Resolve, Save, Saved, State, Update};
+use crate::asks::requests;
+use crate::id::ContactId;
+use crate::outbox::{Sending, Waiting};
+
+requests! { Contact:
+    // The contact and its conversation; `None`: it was erased, and no other one has begun.
+    Resolve as Resolve, Option<(ContactId, OpenConversation)> {
+        Reply::Resolved { contact, conversation } => Some((contact, conversation)),
+        Reply::Erased => None
+    }
+    Save as Save, Saved { Reply::Contact(saved) => saved }
+    // The contact as it stands now.
+    Update as Update, Box<State> { Reply::Contact(saved) => saved.state }
+    GoOn as GoOn, Box<State> { Reply::Contact(saved) => saved.state }
+    // How the lane of the delivery stands now; `None`: there was nothing to do.
+    Sending as Outbox, Option<Box<Waiting>> { Reply::Again(lane) => Some(lane), Reply::Nothing => None }
+}
