@@ -13,7 +13,6 @@ use crate::clock::Millis;
 use crate::id::{Address, ConversationId, EntityKey, MessageId};
 use crate::limits;
 use crate::machine::{Decision, Found, Machine, Moment, Need, Record, Undecided};
-use crate::mint;
 use crate::node::Node;
 use crate::outbox::{Listeners, Outbox};
 use crate::tables::{ATTACHED, DETAILS, TURNS};
@@ -34,6 +33,7 @@ pub mod post;
 pub mod remember;
 mod requests;
 pub mod review;
+mod taken;
 pub mod turn;
 mod under_way;
 pub mod update;
@@ -241,30 +241,9 @@ impl Machine for Conversation {
     }
 
     fn apply(state: &mut Option<State>, record: &Record<Event>) {
-        if let Event::ConversationCreated { id, origin, owner, forked, .. } = &record.event {
-            *state = Some(State {
-                id: *id,
-                origin: origin.clone(),
-                owner: owner.clone(),
-                closed: false,
-                updated_at: record.at,
-                last_message_at: None,
-                messages: 0,
-                turns: 0,
-                running: None,
-                queued: Vec::new(),
-                next_deadline: None,
-                last_seq: record.seq,
-                errands_at: None,
-                erasure: None,
-                outbox: None,
-                remembering: None,
-                fork: forked.map(|of| Fork::begun(of, record.at)),
-                began_at: mint::earlier(record.at, id.at),
-                newest_message: None,
-            });
+        if let Some(begun) = State::begun(record) {
+            *state = Some(begun);
         } else if let Some(state) = state {
-            state.last_seq = record.seq;
             state.take(record);
         }
     }
@@ -400,83 +379,6 @@ impl State {
         self.began_at.unwrap_or(self.id.at)
     }
 
-    /// Nothing is said here any more, and nobody owns it.
-    fn begin_erasure(&mut self, record: &Record<Event>) {
-        self.closed = true;
-        self.owner = None;
-        self.updated_at = record.at;
-        self.erasure = Some(Erasure::begun(record.at, record.seq - 1));
-    }
-
-    /// Takes a record other than the first into the state.
-    fn take(&mut self, record: &Record<Event>) {
-        match &record.event {
-            Event::ConversationCreated { .. } => {}
-            Event::ReviewCompleted(end) | Event::ReviewExpired(end) | Event::ReviewCancelled(end) => {
-                if end.asker.is_some()
-                    && let Event::ErrandsDue { at } = errand::due(record.at)
-                {
-                    self.errands_at = at;
-                }
-            }
-            Event::ErrandsDue { at } => self.errands_at = *at,
-            Event::MessageUpdated { .. }
-            | Event::MessageDeleted { .. }
-            | Event::MessageDelivered { .. }
-            | Event::MessageRead { .. }
-            | Event::AttachmentDisclaimed { .. } => {}
-            Event::ConversationUpdated { owner, reopened, .. } => {
-                self.owner.clone_from(owner);
-                self.closed &= !reopened;
-                self.updated_at = record.at;
-            }
-            Event::ConversationClosed => {
-                self.closed = true;
-                self.updated_at = record.at;
-            }
-            Event::MessageCreated(_) => {
-                self.messages += 1;
-                self.newest_message = Some(record.seq);
-                self.last_message_at = Some(record.at);
-                self.updated_at = record.at;
-                if message_of(record).as_ref().is_some_and(remember::wants_memories) {
-                    self.remembering = Some(Remembering::with(self.remembering, record.seq, record.at));
-                }
-            }
-            Event::MemoryNoted(_) | Event::MemoryFailed { .. } => {}
-            Event::MemoriesDrawn { left } => self.remembering = *left,
-            Event::ForkMoved(fork) => self.fork = Some(*fork),
-            Event::ConversationErased => self.begin_erasure(record),
-            Event::ErasureMoved { next, stay } => {
-                if let Some(erasure) = &mut self.erasure {
-                    (erasure.next, erasure.stay) = (*next, *stay);
-                }
-            }
-            Event::ReviewRequested { expires_at, .. } => {
-                self.next_deadline = Some(self.next_deadline.map_or(*expires_at, |next| next.min(*expires_at)));
-            }
-            Event::OutboxMoved { outbox } => self.outbox = *outbox,
-            Event::DeadlineMoved { next } => self.next_deadline = *next,
-            Event::TurnQueued(turn) => {
-                self.turns = self.turns.max(turn.id.number);
-                self.queued.retain(|queued| queued.id != turn.id);
-                self.queued.push(turn.kept(record));
-            }
-            Event::TurnStarted(turn) => {
-                self.turns = self.turns.max(turn.id.number);
-                self.queued.retain(|queued| queued.id != turn.id);
-                self.running = Some(turn.kept(record));
-            }
-            Event::TurnMoved(turn) => self.running = Some(turn.clone()),
-            Event::TurnCompleted(turn) | Event::TurnFailed(turn) | Event::TurnCancelled(turn) => {
-                self.queued.retain(|queued| queued.id != turn.id);
-                if self.running.as_ref().is_some_and(|running| running.id == turn.id) {
-                    self.running = None;
-                }
-            }
-        }
-    }
-
     /// Whether it is a copy that is not complete yet.
     #[must_use]
     pub fn is_being_copied(&self) -> bool {
@@ -488,14 +390,6 @@ impl State {
     pub fn entity(&self, workspace: Address) -> EntityKey {
         EntityKey::conversation(workspace, self.id.address)
     }
-}
-
-/// The state that a conversation had right after it began, by the record of its beginning.
-#[must_use]
-pub fn begun(record: &Record<Event>) -> Option<State> {
-    let mut state = None;
-    Conversation::apply(&mut state, record);
-    state
 }
 
 #[cfg(test)]

@@ -215,7 +215,7 @@ async fn opened_before(app: &App, entity: EntityKey, first: u64, ignored: &[Stri
     let events = log::between(app.node(), entity, (first, first)).await;
     let event = events.map_err(store_problem)?.into_iter().next().ok_or_else(internal_error)?;
     let Event::ConversationCreated { details, .. } = &event.event else { return Err(internal_error()) };
-    let state = conversation::begun(&event).ok_or_else(internal_error)?;
+    let state = conversation::State::begun(&event).ok_or_else(internal_error)?;
     Ok(replayed(created(&state, details, ignored)))
 }
 

@@ -42,7 +42,7 @@ impl Beginnings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conversation::{Event, begun};
+    use crate::conversation::Event;
     use crate::id::Address;
     use crate::machine::Record;
 
@@ -60,7 +60,8 @@ mod tests {
             let origin = Origin::Human { channel: n.to_string() };
             let details = crate::conversation::Details::default();
             let event = Event::ConversationCreated { id, origin, owner: None, details, forked: None };
-            beginnings.put(conversation(n), begun(&Record { seq: 1, at: Millis(1), trace: None, event }).unwrap());
+            beginnings
+                .put(conversation(n), State::begun(&Record { seq: 1, at: Millis(1), trace: None, event }).unwrap());
         }
         assert_eq!(beginnings.get(conversation(0)), None);
         let Beginning { id, origin, created_at } = beginnings.get(conversation(limits::KNOWN_BEGINNINGS)).unwrap();

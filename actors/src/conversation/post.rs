@@ -126,7 +126,7 @@ pub(super) fn open(
     }
     let (event, rows, views) = begin(opening, forked);
     let record = Record { seq: moment.next_seq, at: moment.now, trace: None, event: event.clone() };
-    let Some(state) = super::begun(&record) else { return Ok(Decision::Reject(Rejection::NotFound)) };
+    let Some(state) = State::begun(&record) else { return Ok(Decision::Reject(Rejection::NotFound)) };
     let reply = Reply::Conversation(Box::new(state), opening.details.clone());
     Ok(Decision::Change(Change { rows, views, ..Change::new(vec![event], reply) }))
 }

@@ -20,7 +20,7 @@ pub(super) fn decide() -> Result<Once, Error> {
         details: opening().details,
         forked: None,
     };
-    let mut state = conversation::begun(&Record { seq: 1, at: NOW, trace: None, event: created });
+    let mut state = conversation::State::begun(&Record { seq: 1, at: NOW, trace: None, event: created });
     let command = post(conversation());
     let mut found = Found::default();
     found.set_listeners(Listeners::none());

@@ -131,7 +131,7 @@ async fn copied(app: &App, entity: EntityKey, first: u64, patience: Duration) ->
     let events = log::between(app.node(), entity, (first, first)).await.map_err(store_problem).map_err(untold)?;
     let event = events.into_iter().next().ok_or_else(internal_error)?;
     let Event::ConversationCreated { details, .. } = &event.event else { return Err(internal_error()) };
-    let mut begun = conversation::begun(&event).ok_or_else(internal_error)?;
+    let mut begun = conversation::State::begun(&event).ok_or_else(internal_error)?;
     let now = state(app, entity, begun.id).await.map_err(untold)?.ok_or_else(internal_error)?;
     let fork = now.fork.ok_or_else(internal_error)?;
     let status = if fork.next.is_none() { StatusCode::CREATED } else { StatusCode::ACCEPTED };

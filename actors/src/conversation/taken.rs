@@ -1,0 +1,112 @@
+//! What a record changes of a conversation's state: its first begins it, every other is taken into it.
+
+use super::{Erasure, Event, Fork, Remembering, State, errand, message_of, remember};
+use crate::machine::Record;
+use crate::mint;
+
+impl State {
+    /// The state right after it began, by the record of its beginning; `None` for any other record.
+    #[must_use]
+    pub fn begun(record: &Record<Event>) -> Option<Self> {
+        let Event::ConversationCreated { id, origin, owner, forked, .. } = &record.event else { return None };
+        Some(Self {
+            id: *id,
+            origin: origin.clone(),
+            owner: owner.clone(),
+            closed: false,
+            updated_at: record.at,
+            last_message_at: None,
+            messages: 0,
+            turns: 0,
+            running: None,
+            queued: Vec::new(),
+            next_deadline: None,
+            last_seq: record.seq,
+            errands_at: None,
+            erasure: None,
+            outbox: None,
+            remembering: None,
+            fork: forked.map(|of| Fork::begun(of, record.at)),
+            began_at: mint::earlier(record.at, id.at),
+            newest_message: None,
+        })
+    }
+
+    /// Takes a record other than the first into the state.
+    pub(super) fn take(&mut self, record: &Record<Event>) {
+        self.last_seq = record.seq;
+        match &record.event {
+            Event::ConversationCreated { .. } => {}
+            Event::ReviewCompleted(end) | Event::ReviewExpired(end) | Event::ReviewCancelled(end) => {
+                if end.asker.is_some()
+                    && let Event::ErrandsDue { at } = errand::due(record.at)
+                {
+                    self.errands_at = at;
+                }
+            }
+            Event::ErrandsDue { at } => self.errands_at = *at,
+            Event::MessageUpdated { .. }
+            | Event::MessageDeleted { .. }
+            | Event::MessageDelivered { .. }
+            | Event::MessageRead { .. }
+            | Event::AttachmentDisclaimed { .. } => {}
+            Event::ConversationUpdated { owner, reopened, .. } => {
+                self.owner.clone_from(owner);
+                self.closed &= !reopened;
+                self.updated_at = record.at;
+            }
+            Event::ConversationClosed => {
+                self.closed = true;
+                self.updated_at = record.at;
+            }
+            Event::MessageCreated(_) => {
+                self.messages += 1;
+                self.newest_message = Some(record.seq);
+                self.last_message_at = Some(record.at);
+                self.updated_at = record.at;
+                if message_of(record).as_ref().is_some_and(remember::wants_memories) {
+                    self.remembering = Some(Remembering::with(self.remembering, record.seq, record.at));
+                }
+            }
+            Event::MemoryNoted(_) | Event::MemoryFailed { .. } => {}
+            Event::MemoriesDrawn { left } => self.remembering = *left,
+            Event::ForkMoved(fork) => self.fork = Some(*fork),
+            Event::ConversationErased => self.begin_erasure(record),
+            Event::ErasureMoved { next, stay } => {
+                if let Some(erasure) = &mut self.erasure {
+                    (erasure.next, erasure.stay) = (*next, *stay);
+                }
+            }
+            Event::ReviewRequested { expires_at, .. } => {
+                self.next_deadline = Some(self.next_deadline.map_or(*expires_at, |next| next.min(*expires_at)));
+            }
+            Event::OutboxMoved { outbox } => self.outbox = *outbox,
+            Event::DeadlineMoved { next } => self.next_deadline = *next,
+            Event::TurnQueued(turn) => {
+                self.turns = self.turns.max(turn.id.number);
+                self.queued.retain(|queued| queued.id != turn.id);
+                self.queued.push(turn.kept(record));
+            }
+            Event::TurnStarted(turn) => {
+                self.turns = self.turns.max(turn.id.number);
+                self.queued.retain(|queued| queued.id != turn.id);
+                self.running = Some(turn.kept(record));
+            }
+            Event::TurnMoved(turn) => self.running = Some(turn.clone()),
+            Event::TurnCompleted(turn) | Event::TurnFailed(turn) | Event::TurnCancelled(turn) => {
+                self.queued.retain(|queued| queued.id != turn.id);
+                if self.running.as_ref().is_some_and(|running| running.id == turn.id) {
+                    self.running = None;
+                }
+            }
+        }
+    }
+
+    /// Nothing is said here any more, and nobody owns it.
+    fn begin_erasure(&mut self, record: &Record<Event>) {
+        self.closed = true;
+        self.owner = None;
+        self.updated_at = record.at;
+        self.erasure = Some(Erasure::begun(record.at, record.seq - 1));
+    }
+}
