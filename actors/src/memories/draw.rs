@@ -6,9 +6,11 @@
 //! from twice; what is remembered twice is one memory.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::Semaphore;
 
 use super::model::{self, INSTRUCTIONS};
@@ -127,14 +129,18 @@ async fn look(
     (remembering, upto): (Remembering, u64),
 ) -> Result<Option<Drawn>, Stopped> {
     let places = &node.drawing.places;
-    let has_model = remembering.attempts < MODEL_ATTEMPTS && agent(node, entity, state).await?.is_some();
-    if !has_model {
+    let asked = if remembering.attempts < MODEL_ATTEMPTS { agent(node, entity, state).await? } else { None };
+    if asked.is_none() {
         let _place = places.for_forms().await;
         return draw(node, entity, state, None, (remembering, upto)).await.map(Some);
     }
-    let Some(_place) = places.for_model(entity.workspace).await else { return Ok(None) };
-    // That may have taken minutes, in which somebody else began to answer.
-    let agent = agent(node, entity, state).await?;
+    let mut place = pin!(places.for_model(entity.workspace));
+    let (place, agent) = match place.as_mut().now_or_never() {
+        Some(place) => (place, asked),
+        // That may take minutes, in which somebody else begins to answer.
+        None => (place.await, agent(node, entity, state).await?),
+    };
+    let Some(_place) = place else { return Ok(None) };
     draw(node, entity, state, agent, (remembering, upto)).await.map(Some)
 }
 
