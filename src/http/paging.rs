@@ -21,6 +21,10 @@ use super::problem::{Fault, Problem};
 use super::query::{Query, decode as decoded};
 use crate::json::write::Members;
 
+mod enough;
+
+pub(super) use enough::Enough;
+
 /// Items in a page where the client does not say.
 pub const DEFAULT_LIMIT: usize = 50;
 /// Most items in a page.

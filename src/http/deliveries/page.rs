@@ -1,7 +1,5 @@
 //! A page of the list of deliveries, put together from those that have ended and from what is pending.
 
-use std::time::Duration;
-
 use actors::clock::Millis;
 use actors::id::EventId;
 use actors::outbox::lane::TAG_BYTES;
@@ -17,16 +15,12 @@ use super::position::Position;
 use crate::app::App;
 use crate::http::caller::Caller;
 use crate::http::listing::range_behind;
-use crate::http::paging::PageRequest;
+use crate::http::paging::{Enough, PageRequest};
 use crate::http::problem::Problem;
 use crate::http::refusal::store_problem;
 
-/// Entries looked at for one page; a filter that matches little gives a short page with a cursor behind it.
-const SCANNED_MAX: usize = 50_000;
-/// As many are looked at however long it takes.
-const SCANNED_MIN: usize = 1_000;
-/// For how long more than that are.
-const SCANNED_FOR: Duration = Duration::from_secs(1);
+/// Entries looked at for one page.
+const ENTRIES: Enough = Enough { at_first: 50_000, in_any_case: 1_000 };
 /// Entries read at once, once those that fill a page have turned out not to be wanted.
 const CHUNK: usize = 256;
 
@@ -92,8 +86,7 @@ impl<'a> Gathering<'a> {
     }
 
     fn is_enough(&self) -> bool {
-        let is_late = self.began.elapsed() >= SCANNED_FOR;
-        self.scanned >= if is_late { SCANNED_MIN } else { SCANNED_MAX }
+        ENTRIES.is(self.scanned, self.began.elapsed())
     }
 
     /// How many entries to read next.

@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::http::caller::{Allowed, Caller, Read};
 use crate::http::context::RequestContext;
 use crate::http::log::{CHUNK_BYTES, FIRST_CHUNK, FIRST_OF_PAGE, behind, chunk_of};
-use crate::http::paging::{PAGE_BYTES, Page, PageRequest};
+use crate::http::paging::{Enough, PAGE_BYTES, Page, PageRequest};
 use crate::http::problem::{Fault, Problem};
 use crate::http::query::Query;
 use crate::http::refusal::conversation::conversation_not_found;
@@ -26,15 +26,10 @@ use crate::http::refusal::store_problem;
 use crate::wire::channel_message::view::channel_view;
 use crate::wire::conversation_message::view::{conversation_view, view_bytes};
 
-/// Events looked at for one page. A filter that matches little gives a short page with a cursor behind it instead of
-/// a request without bound: `docs/decisions/0035-a-search-goes-on.md`.
-const SCANNED_EVENTS: usize = 50_000;
+/// Events looked at for one page: `docs/decisions/0035-a-search-goes-on.md`.
+const EVENTS: Enough = Enough { at_first: 50_000, in_any_case: 10_000 };
 /// Bytes of them; where messages are long, fewer are looked at.
-const SCANNED_BYTES: usize = 40 * 1024 * 1024;
-/// After which less of both is enough.
-const SCANNED_FOR: Duration = Duration::from_secs(1);
-/// Both are divided by this then.
-const LATE_DIVISOR: usize = 5;
+const BYTES: Enough = Enough { at_first: 40 * 1024 * 1024, in_any_case: 8 * 1024 * 1024 };
 /// Events read at once.
 const CHUNK: usize = 256;
 /// Chunks that are looked through at the same time, whoever asks: a part of the threads, so that everything else goes
@@ -150,8 +145,7 @@ struct Looked {
 
 impl Looked {
     fn is_enough(&self, after: Duration) -> bool {
-        let divisor = if after >= SCANNED_FOR { LATE_DIVISOR } else { 1 };
-        self.events >= SCANNED_EVENTS / divisor || self.bytes >= SCANNED_BYTES / divisor
+        EVENTS.is(self.events, after) || BYTES.is(self.bytes, after)
     }
 
     fn take(&mut self, message: Option<&Message>) {

@@ -1,0 +1,23 @@
+//! How much is looked at for one page: a filter that matches little gives a short page with a cursor behind it instead
+//! of a request without bound.
+
+use std::time::Duration;
+
+/// For how long all that may be looked at is.
+const FOR: Duration = Duration::from_secs(1);
+
+/// How much is enough for one page.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::http) struct Enough {
+    /// Within a second.
+    pub(in crate::http) at_first: usize,
+    /// However long it takes.
+    pub(in crate::http) in_any_case: usize,
+}
+
+impl Enough {
+    /// Whether it is, `after` so long.
+    pub(in crate::http) fn is(self, looked_at: usize, after: Duration) -> bool {
+        looked_at >= if after < FOR { self.at_first } else { self.in_any_case }
+    }
+}
