@@ -1,5 +1,7 @@
 //! API keys as rows of the installation: by their hash, for authentication, and by workspace and id, for lists.
 
+use std::sync::Arc;
+
 use actors::codec;
 use actors::id::{EntityKey, KeyId};
 use actors::key::ApiKey;
@@ -10,6 +12,11 @@ use actors::tables::{KEYS_BY_HASH, KEYS_BY_ID};
 use actors::workspace::address_of;
 use bytes::Bytes;
 
+use crate::secret::Pepper;
+
+/// How much of its hash a key is found by.
+const FOUND_BY: usize = 16;
+
 /// A new key's id.
 pub fn new_id(node: &Node) -> KeyId {
     let (at, address) = node.new_id();
@@ -19,7 +26,7 @@ pub fn new_id(node: &Node) -> KeyId {
 /// What a key is found by when it is presented.
 #[must_use]
 pub fn hash_key(hash: &[u8; 32]) -> Bytes {
-    Bytes::copy_from_slice(&hash[..16])
+    Bytes::copy_from_slice(&hash[..FOUND_BY])
 }
 
 /// What a key is found by when it is named: its workspace's keys stand together, oldest first.
@@ -44,6 +51,15 @@ pub fn delete(key: &ApiKey) -> [RowChange; 2] {
         RowChange::delete(KEYS_BY_HASH, &hash_key(&key.hash)),
         RowChange::delete(KEYS_BY_ID, &id_key(&key.workspace, key.id)),
     ]
+}
+
+/// The key with this hash.
+///
+/// # Errors
+/// `StoreError` where the store cannot be read, or holds what cannot be.
+pub async fn by_hash(node: &Node, hash: &[u8; 32]) -> Result<Option<Arc<ApiKey>>, StoreError> {
+    let known = node.configured::<ApiKey>(EntityKey::INSTALLATION, KEYS_BY_HASH, &hash[..FOUND_BY]).await?;
+    Ok(known.filter(|known| Pepper::same(hash, &known.hash)))
 }
 
 /// The key that a row of the list by id stands for; `None` where it was revoked meanwhile.

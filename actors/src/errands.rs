@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use crate::channel::Channel;
 use crate::codec;
 use crate::conversation::review::standing;
 use crate::conversation::{Calls, CancelReview, Command, Conversation, EndWait, Errand, Turn, message_of, number_key};
@@ -18,7 +17,7 @@ use crate::message::{ReviewState, ReviewStatus};
 use crate::node::Node;
 use crate::single_flight::SingleFlight;
 use crate::store::{KeyHash, KeyRange, Order, Pages, StoreError};
-use crate::tables::{CALLS, CHANNELS, ERRANDS};
+use crate::tables::{CALLS, ERRANDS};
 use crate::trace::TraceContext;
 
 /// The errands that are being run in this process, by conversation.
@@ -165,8 +164,7 @@ pub(crate) fn review_key(workspace: Address, turn: TurnId, call: &str) -> KeyUse
 
 /// The message that was posted to a channel with this key, if it was.
 async fn asked(node: &Node, workspace: Address, channel: &str, key: KeyUse) -> Result<Option<MessageId>, StoreError> {
-    let (store, registry) = (node.store.as_ref(), EntityKey::workspace(workspace));
-    let channel = node.catalog.get::<Channel>(store, registry, CHANNELS, channel.as_bytes()).await?;
+    let channel = node.channel(workspace, channel).await?;
     let Some(entity) = channel.map(|channel| channel.conversation(workspace)) else { return Ok(None) };
     let Some(row) = node.key(entity, key.hash).await? else { return Ok(None) };
     let readable = node.readable::<Conversation>(entity, (row.first, row.last)).await?;

@@ -35,6 +35,7 @@ use crate::usage::UsedDays;
 
 mod ask;
 pub mod census;
+mod configured;
 mod read;
 mod residents;
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use actors::id::{Address, EntityKey};
 use actors::key::{ApiKey, Scope};
-use actors::tables::{KEYS_BY_HASH, WORKSPACES};
-use actors::workspace::{self, Workspace, address_of};
+use actors::store::StoreError;
+use actors::workspace::{self, address_of};
 use axum::extract::{FromRequestParts, Request};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
@@ -26,7 +26,7 @@ use super::query::{decode, without_parameters};
 use super::rate::Verdict;
 use super::refusal::store_problem;
 use crate::app::App;
-use crate::secret::Pepper;
+use crate::keys;
 
 /// An authenticated caller.
 #[derive(Clone, Debug)]
@@ -199,9 +199,8 @@ fn has_text(request: &Request) -> Result<(), Problem> {
 
 async fn key_of(app: &App, headers: &HeaderMap) -> Result<Arc<ApiKey>, Problem> {
     let hash = app.pepper().hash(presented_key(headers)?);
-    let row = app.node().configured::<ApiKey>(EntityKey::INSTALLATION, KEYS_BY_HASH, &hash[..16]).await;
-    let key = row.map_err(store_problem)?;
-    key.filter(|key| Pepper::same(&hash, &key.hash)).ok_or_else(|| unauthenticated("this key is not known"))
+    let key = keys::by_hash(app.node(), &hash).await.map_err(store_problem)?;
+    key.ok_or_else(|| unauthenticated("this key is not known"))
 }
 
 /// Goes on where the caller's key would still be let in, for what was begun long before it is answered.
@@ -216,17 +215,22 @@ pub(super) async fn still_known(app: &App, caller: &Caller) -> Result<(), Proble
 }
 
 /// How long a look at what was let in before may keep its caller waiting.
-pub(super) const LOOK_WITHIN: Duration = Duration::from_secs(1);
+const LOOK_WITHIN: Duration = Duration::from_secs(1);
 
-/// Whether a key that was let in before still would be; `None`: the store does not say.
-pub(super) async fn is_known(app: &App, key: &ApiKey) -> Option<bool> {
-    let look = || app.node().configured::<ApiKey>(EntityKey::INSTALLATION, KEYS_BY_HASH, &key.hash[..16]);
+/// What a look at the configuration finds; `None`: the store does not say.
+pub(super) async fn look<T, F: Future<Output = Result<T, StoreError>>>(look: impl Fn() -> F) -> Option<T> {
     // Nearly always it is in memory; on the heap where it is not.
     let found = match look().now_or_never() {
         Some(found) => found,
         None => Box::pin(timeout(LOOK_WITHIN, look())).await.ok()?,
     };
-    Some(found.ok()?.is_some_and(|found| found.id == key.id))
+    found.ok()
+}
+
+/// Whether a key that was let in before still would be; `None`: the store does not say.
+pub(super) async fn is_known(app: &App, key: &ApiKey) -> Option<bool> {
+    let found = look(|| keys::by_hash(app.node(), &key.hash)).await?;
+    Some(found.is_some_and(|found| found.id == key.id))
 }
 
 async fn workspace_of(app: &App, headers: &HeaderMap, key: &ApiKey) -> Result<Arc<str>, Problem> {
@@ -236,8 +240,7 @@ async fn workspace_of(app: &App, headers: &HeaderMap, key: &ApiKey) -> Result<Ar
     if !is_operator(key) {
         return Err(workspace_forbidden());
     }
-    let row = app.node().configured::<Workspace>(EntityKey::INSTALLATION, WORKSPACES, chosen.as_bytes()).await;
-    let known = row.map_err(store_problem)?;
+    let known = app.node().workspace(chosen).await.map_err(store_problem)?;
     known.map(|workspace| workspace.id.as_str().into()).ok_or_else(workspace_forbidden)
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 use actors::channel::Channel;
 use actors::conversation::{Conversation, Event as Happened};
 use actors::deltas::{Delta, Listener};
-use actors::id::{ConversationId, EntityKey, TurnId};
+use actors::id::{Address, ConversationId, EntityKey, TurnId};
 use actors::key::ApiKey;
 use actors::machine::Record;
 use actors::store::{Order, StoreError};
@@ -99,7 +99,7 @@ pub(super) async fn of_channel(
         Ok((asked, page, list))
     };
     let (channel, (mut asked, page, list)) = human_channel(&app, &caller, (&id, ""), asked).await?;
-    let (entity, registry) = (channel.conversation(caller.address), caller.registry());
+    let entity = channel.conversation(caller.address);
     let state = app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
     let log = Log {
         entity,
@@ -108,7 +108,7 @@ pub(super) async fn of_channel(
         is_human: true,
         conversation: state.as_ref().map(|state| state.id),
         newest: state.map_or(0, |state| state.last_seq),
-        of_channel: Some((registry, channel)),
+        of_channel: Some((caller.address, channel)),
     };
     if log.is_beyond(&asked, &page) {
         asked.after = Some(0);
@@ -121,8 +121,8 @@ struct Log {
     entity: EntityKey,
     workspace: Arc<str>,
     channel: Option<Arc<str>>,
-    /// The channel whose log it was asked for as, and whose configuration has that.
-    of_channel: Option<(EntityKey, Arc<Channel>)>,
+    /// The channel whose log it was asked for as, and its workspace.
+    of_channel: Option<(Address, Arc<Channel>)>,
     is_human: bool,
     /// Whose log it is; `None`: nothing had been said on the channel when the request came.
     conversation: Option<ConversationId>,

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use actors::channel::{Channel, ChannelKind};
-use actors::tables::CHANNELS;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::HeaderMap;
@@ -95,8 +94,7 @@ pub(in crate::http) async fn find_channel(
     caller: &Caller,
     channel: &str,
 ) -> Result<Option<Arc<Channel>>, Problem> {
-    let row = app.node().configured::<Channel>(caller.registry(), CHANNELS, channel.as_bytes()).await;
-    row.map_err(store_problem)
+    app.node().channel(caller.address, channel).await.map_err(store_problem)
 }
 
 /// A human channel of the caller's workspace, which has one log, and what is `asked` of that. That another kind of

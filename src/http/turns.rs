@@ -1,6 +1,5 @@
 //! Turns: how an agent's answer stands.
 
-use actors::agent::Agent;
 use actors::conversation::{
     Call, Calls, CancelTurn, Conversation, StartTurn, State as ConversationState, Turn, TurnStatus,
 };
@@ -9,7 +8,6 @@ use actors::id::{ConversationId, EntityKey, MessageId, TurnId};
 use actors::message::Message;
 use actors::node::Node;
 use actors::store::StoreError;
-use actors::tables::AGENTS;
 use actors::turns::Crowded;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -221,8 +219,7 @@ pub(super) async fn start(
     fields.finish(report);
     let found = conversations::find(&app, &caller, &conversation).await;
     if let Some(agent) = &agent {
-        let row = app.node().configured::<Agent>(caller.registry(), AGENTS, agent.as_bytes()).await;
-        let is_there = row.map_err(store_problem)?.is_some();
+        let is_there = app.node().agent(caller.address, agent).await.map_err(store_problem)?.is_some();
         // A retry gets what its turn has come to, also where the agent has gone since.
         let is_retry = match &found {
             Ok((state, _)) if !is_there => is_repeat(&app, state.entity(caller.address), with).await?,

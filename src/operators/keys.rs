@@ -10,9 +10,7 @@ use actors::key::{ApiKey, Principal, PrincipalKind, Scope};
 use actors::node::Node;
 use actors::registry::{Command, Expect};
 use actors::store::KeyRange;
-use actors::tables::{KEYS_BY_HASH, KEYS_BY_ID, WORKSPACES};
-use actors::workspace::Workspace;
-use bytes::Bytes;
+use actors::tables::{KEYS_BY_HASH, KEYS_BY_ID};
 
 use super::{OperatorError, change, close, open};
 use crate::config::Config;
@@ -84,9 +82,7 @@ async fn store_key(
     scopes: Vec<Scope>,
     new: NewKey,
 ) -> Result<(String, ApiKey), OperatorError> {
-    let workspace = Bytes::copy_from_slice(new.workspace.as_bytes());
-    let workspace = node.configured::<Workspace>(EntityKey::INSTALLATION, WORKSPACES, &workspace).await?;
-    let workspace = workspace.ok_or(OperatorError::NoWorkspace(new.workspace))?;
+    let workspace = node.workspace(&new.workspace).await?.ok_or(OperatorError::NoWorkspace(new.workspace))?;
     let id = keys::new_id(node);
     let text = pepper.key(id, None)?;
     let key = ApiKey {

@@ -29,7 +29,6 @@ use crate::message::Message;
 use crate::node::Node;
 use crate::single_flight::SingleFlight;
 use crate::store::StoreError;
-use crate::tables::AGENTS;
 use crate::trace::TraceContext;
 use crate::usage;
 
@@ -155,7 +154,7 @@ async fn agent(node: &Node, entity: EntityKey, state: &conversation::State) -> R
         }
     };
     let Some(id) = id else { return Ok(None) };
-    let agent = node.configured::<Agent>(EntityKey::workspace(entity.workspace), AGENTS, id.as_bytes()).await?;
+    let agent = node.agent(entity.workspace, &id).await?;
     Ok(agent.filter(|agent| matches!(agent.provider, Provider::OpenAi { .. })))
 }
 

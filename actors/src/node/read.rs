@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Node;
-use crate::channel::{Channel, id_of};
 use crate::clock::Millis;
 use crate::codec;
 use crate::conversation::{Beginning, Calls, Conversation, Origin, Turn, number_key};
@@ -17,7 +16,7 @@ use crate::message::Overlay;
 use crate::store::{
     Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogScan, Order, Pages, Row, Scan, Store, StoreError, Table, View,
 };
-use crate::tables::{CALLS, CHANNELS, OVERLAYS, TURNS};
+use crate::tables::{CALLS, OVERLAYS, TURNS};
 use crate::usage::{Day, Used};
 
 /// The state of an entity as `store` has it: for tools that look at a store without the work that a [`Node`] does on
@@ -63,18 +62,6 @@ pub struct Readable<E> {
 pub type StoredOverlay = (u64, Result<Overlay, StoreError>);
 
 impl Node {
-    /// A row of configuration, decoded once.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
-    pub async fn configured<T>(&self, entity: EntityKey, table: Table, key: &[u8]) -> Result<Option<Arc<T>>, StoreError>
-    where
-        T: for<'b> minicbor::Decode<'b, ()> + Send + Sync + 'static,
-    {
-        self.catalog.get(self.store.as_ref(), entity, table, key).await
-    }
-
     /// The state of an entity as it is stored.
     ///
     /// # Errors
@@ -100,23 +87,6 @@ impl Node {
     /// `StoreError` where the store cannot be read, or holds what cannot be.
     pub async fn origin(&self, conversation: EntityKey) -> Result<Option<Arc<Origin>>, StoreError> {
         Ok(self.beginning(conversation).await?.map(|begun| begun.origin))
-    }
-
-    /// The channel of a contact's conversation as it is now; `None`: it is gone, also where another one has its id, or
-    /// the conversation is no contact's.
-    ///
-    /// # Errors
-    ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
-    pub async fn api_channel(
-        &self,
-        conversation: EntityKey,
-        origin: &Origin,
-    ) -> Result<Option<Arc<Channel>>, StoreError> {
-        let Origin::Api { channel: known, .. } = origin else { return Ok(None) };
-        let registry = EntityKey::workspace(conversation.workspace);
-        let found = self.configured::<Channel>(registry, CHANNELS, id_of(known).as_bytes()).await?;
-        Ok(found.filter(|channel| channel.incarnation() == known.as_str()))
     }
 
     /// The id of a conversation as it was given when it began; `None`: there is no such conversation.

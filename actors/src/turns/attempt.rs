@@ -28,7 +28,6 @@ use crate::memories::recall::{Remembered, recall};
 use crate::message::{Content, Message, NewMessage, Sender, SenderKind, role};
 use crate::node::Node;
 use crate::store::{Cause, Order, StoreError};
-use crate::tables::{AGENTS, CHANNELS};
 use crate::tool::{Ask, Asker, Called, Fetched, Invocation, Plan, given_ids};
 use crate::trace::{Span, TraceContext, current, names};
 
@@ -131,9 +130,7 @@ async fn go(
     trace: Option<TraceContext>,
     telling: &mut Telling,
 ) -> Result<(), Lost> {
-    let workspace = EntityKey::workspace(entity.workspace);
-    let key = turn.agent.as_bytes();
-    let agent = patiently(OFFERED, || node.catalog.get::<Agent>(node.store.as_ref(), workspace, AGENTS, key)).await?;
+    let agent = patiently(OFFERED, || node.agent(entity.workspace, &turn.agent)).await?;
     let (number, attempt) = (turn.id.number, turn.attempt);
     let finish = match agent {
         Some(agent) => {
@@ -375,11 +372,9 @@ impl Attempt<'_> {
 
     /// Asks the people of a channel, once, however often it is called for the same call.
     async fn ask(&self, call: &str, ask: Ask, trace: Option<TraceContext>) -> Result<Result<String, Wait>, Lost> {
-        let (node, workspace) = (self.node, EntityKey::workspace(self.entity.workspace));
+        let (node, workspace) = (self.node, self.entity.workspace);
         let failed = |code: &str, detail: &str| Ok(Ok(node.ports.tools.failed(code, detail)));
-        let key = ask.channel.as_bytes();
-        let channel = || node.catalog.get::<Channel>(node.store.as_ref(), workspace, CHANNELS, key);
-        let channel = patiently(OFFERED, channel).await?;
+        let channel = patiently(OFFERED, || node.channel(workspace, &ask.channel)).await?;
         let Some(channel) = channel else { return failed("channel_not_found", "there is no such channel") };
         if channel.kind != ChannelKind::Human {
             return failed("channel_kind_mismatch", "people do not read that channel");
@@ -387,9 +382,9 @@ impl Attempt<'_> {
         if !channel.enabled {
             return failed("channel_disabled", "the channel takes no messages");
         }
-        let entity = channel.conversation(self.entity.workspace);
+        let entity = channel.conversation(workspace);
         let question = self.question(&channel, entity, call, ask);
-        let key = Some(review_key(self.entity.workspace, self.turn.id, call));
+        let key = Some(review_key(workspace, self.turn.id, call));
         let with = Circumstances { key, trace };
         let message = match persist(node, &node.conversations, entity, question, with, OFFERED).await? {
             Ok(Answer::Done(posted)) => posted.messages.into_iter().next(),

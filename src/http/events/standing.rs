@@ -4,14 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::channel::Channel;
-use actors::id::EntityKey;
+use actors::id::Address;
 use actors::key::ApiKey;
-use actors::tables::CHANNELS;
-use futures_util::FutureExt as _;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::app::App;
-use crate::http::caller::{self, LOOK_WITHIN};
+use crate::http::caller;
 
 /// How often is looked whether the key of a stream is still known, and its channel still there, where nothing is told;
 /// before anything is told it is looked too. What is known of both may be two seconds old where another process
@@ -23,8 +21,8 @@ const TRUSTED_FOR: Duration = Duration::from_secs(2);
 /// What a stream was opened with.
 pub(super) struct Standing {
     key: Arc<ApiKey>,
-    /// The configuration that has the channel, and the channel; `None`: a conversation's own log is followed.
-    channel: Option<(EntityKey, Arc<Channel>)>,
+    /// The workspace that has the channel, and the channel; `None`: a conversation's own log is followed.
+    channel: Option<(Address, Arc<Channel>)>,
     /// When to look, where nothing is told before.
     pub(super) look_at: Instant,
     /// Until when not to look again.
@@ -43,7 +41,7 @@ pub(super) enum Found {
 
 impl Standing {
     /// Of a stream that has just been let in.
-    pub(super) fn new(key: Arc<ApiKey>, channel: Option<(EntityKey, Arc<Channel>)>) -> Self {
+    pub(super) fn new(key: Arc<ApiKey>, channel: Option<(Address, Arc<Channel>)>) -> Self {
         let now = Instant::now();
         Self { key, channel, look_at: now + LOOK_EVERY, trusted_until: now }
     }
@@ -56,7 +54,7 @@ impl Standing {
         }
         let key = caller::is_known(app, &self.key).await;
         let channel = match &self.channel {
-            Some((registry, channel)) if key != Some(false) => is_there(app, *registry, channel).await,
+            Some((workspace, channel)) if key != Some(false) => is_there(app, *workspace, channel).await,
             _ => Some(true),
         };
         if key.is_none() || channel.is_none() {
@@ -72,12 +70,7 @@ impl Standing {
 }
 
 /// Whether the channel is still the one that has its id; `None`: the store does not say.
-async fn is_there(app: &App, registry: EntityKey, channel: &Channel) -> Option<bool> {
-    let look = || app.node().configured::<Channel>(registry, CHANNELS, channel.id.as_bytes());
-    // Nearly always it is in memory; on the heap where it is not.
-    let found = match look().now_or_never() {
-        Some(found) => found,
-        None => Box::pin(timeout(LOOK_WITHIN, look())).await.ok()?,
-    };
-    Some(found.ok()?.is_some_and(|found| found.life == channel.life))
+async fn is_there(app: &App, workspace: Address, channel: &Channel) -> Option<bool> {
+    let found = caller::look(|| app.node().channel(workspace, &channel.id)).await?;
+    Some(found.is_some_and(|found| found.life == channel.life))
 }

@@ -1,0 +1,69 @@
+//! Reading what is configured, by its id; it is decoded once.
+
+use std::sync::Arc;
+
+use super::Node;
+use crate::agent::Agent;
+use crate::channel::{Channel, id_of};
+use crate::conversation::Origin;
+use crate::id::{Address, EntityKey};
+use crate::store::{StoreError, Table};
+use crate::tables::{AGENTS, CHANNELS, WORKSPACES};
+use crate::workspace::Workspace;
+
+impl Node {
+    /// A workspace of the installation.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    pub async fn workspace(&self, id: &str) -> Result<Option<Arc<Workspace>>, StoreError> {
+        self.configured(EntityKey::INSTALLATION, WORKSPACES, id.as_bytes()).await
+    }
+
+    /// A channel of a workspace.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    pub async fn channel(&self, workspace: Address, id: &str) -> Result<Option<Arc<Channel>>, StoreError> {
+        self.configured(EntityKey::workspace(workspace), CHANNELS, id.as_bytes()).await
+    }
+
+    /// The channel of a contact's conversation as it is now; `None`: it is gone, also where another one has its id, or
+    /// the conversation is no contact's.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    pub async fn api_channel(
+        &self,
+        conversation: EntityKey,
+        origin: &Origin,
+    ) -> Result<Option<Arc<Channel>>, StoreError> {
+        let Origin::Api { channel: known, .. } = origin else { return Ok(None) };
+        let found = self.channel(conversation.workspace, id_of(known)).await?;
+        Ok(found.filter(|channel| channel.incarnation() == known.as_str()))
+    }
+
+    /// An agent of a workspace.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    pub async fn agent(&self, workspace: Address, id: &str) -> Result<Option<Arc<Agent>>, StoreError> {
+        self.configured(EntityKey::workspace(workspace), AGENTS, id.as_bytes()).await
+    }
+
+    /// A row of configuration, decoded once.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    pub async fn configured<T>(&self, entity: EntityKey, table: Table, key: &[u8]) -> Result<Option<Arc<T>>, StoreError>
+    where
+        T: for<'b> minicbor::Decode<'b, ()> + Send + Sync + 'static,
+    {
+        self.catalog.get(self.store.as_ref(), entity, table, key).await
+    }
+}
