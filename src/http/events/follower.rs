@@ -1,0 +1,226 @@
+//! A reader of a live log, and what it is told next.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::conversation::{Conversation, Event};
+use actors::deltas::{Delta, Listener};
+use actors::id::TurnId;
+use actors::key::ApiKey;
+use actors::store::{Order, StoreError};
+use actors::subscriptions::{Missed, Notice, Subscription};
+use bytes::Bytes;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::standing::{Found, Standing};
+use super::{Asked, CHUNK, Log, frame};
+use crate::app::App;
+use crate::http::lasting::LastingPermit;
+use crate::http::log::{FIRST_CHUNK, chunk_of};
+
+/// Bytes of events that a stream keeps before they are sent, or one event; what else was read is read again.
+const READY_BYTES: usize = 512 * 1024;
+/// After which a store that could not be read is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// How often a comment is sent where nothing happens, so that nobody between takes the connection for dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// A reader of a live log.
+pub(super) struct Follower {
+    app: App,
+    standing: Standing,
+    /// Its channel is gone, and its reader has been told where to begin.
+    has_ended: bool,
+    log: Log,
+    subscription: Subscription,
+    /// The sequence that comes next.
+    next: u64,
+    /// Read and not sent yet.
+    ready: VecDeque<Notice>,
+    /// There is more in the store than was read.
+    behind: bool,
+    /// How many events to read next, by the length of those before.
+    chunk: usize,
+    /// What agents are saying, for whoever asked for it.
+    listener: Option<Listener>,
+    /// A piece whose turn has not come.
+    piece: Option<Arc<Delta>>,
+    /// The attempt that was told last to be over: what is still heard of it comes too late.
+    over: Option<(TurnId, u32)>,
+    _permit: LastingPermit,
+}
+
+/// What a stream tells.
+enum Told {
+    Event(Notice),
+    Piece(Arc<Delta>),
+}
+
+/// The next piece; never, where nobody listens for any.
+async fn heard_piece(listener: &mut Option<Listener>) -> Arc<Delta> {
+    match listener {
+        Some(listener) => listener.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Follower {
+    /// Of a stream that has just been let in.
+    pub(super) fn new(app: App, key: Arc<ApiKey>, mut log: Log, asked: &Asked, permit: LastingPermit) -> Self {
+        let subscription = app.node().subscribe(log.entity);
+        let listener = asked.deltas.then(|| app.node().listen(log.entity));
+        let next = asked.after.unwrap_or(log.newest).saturating_add(1);
+        let ready = VecDeque::new();
+        let standing = Standing::new(key, log.of_channel.take());
+        // Something may have happened between the look at the log and the subscription.
+        let (behind, chunk) = (true, FIRST_CHUNK);
+        let (piece, over) = (None, None);
+        Self {
+            app,
+            standing,
+            has_ended: false,
+            log,
+            subscription,
+            next,
+            ready,
+            behind,
+            chunk,
+            listener,
+            piece,
+            over,
+            _permit: permit,
+        }
+    }
+
+    /// What comes next; `None` when the stream ends: the node stops, or the log is damaged. The reader comes back.
+    async fn next(&mut self) -> Option<Told> {
+        loop {
+            if let Some(piece) = self.due_piece() {
+                return Some(Told::Piece(piece));
+            }
+            if !self.ready.is_empty()
+                && let Err(error) = self.log.look_up(&self.app).await
+            {
+                self.outlast(&error).await?;
+                continue;
+            }
+            if let Some(event) = self.ready.pop_front() {
+                if event.seq >= self.next {
+                    self.next = event.seq + 1;
+                    self.over = ended(&event.event).or(self.over);
+                    return Some(Told::Event(event));
+                }
+                continue;
+            }
+            if self.behind {
+                let range = (self.next, u64::MAX);
+                // On the heap while it lasts: who has read everything keeps no place for it.
+                let node = self.app.node();
+                let reading = node.stretch::<Conversation>(self.log.entity, range, Order::Asc, self.chunk, READY_BYTES);
+                let stretch = match Box::pin(reading).await {
+                    Ok(stretch) => stretch,
+                    Err(error) => {
+                        self.outlast(&error).await?;
+                        continue;
+                    }
+                };
+                self.behind = !stretch.is_last;
+                self.chunk = stretch.length.map_or(self.chunk, |length| chunk_of(length, READY_BYTES, CHUNK));
+                self.ready = stretch.events.into_iter().map(|event| Notice::from(Arc::new(event))).collect();
+                continue;
+            }
+            let heard = tokio::select! {
+                heard = self.subscription.recv() => heard,
+                piece = heard_piece(&mut self.listener), if self.piece.is_none() => {
+                    self.piece = Some(piece);
+                    continue;
+                }
+                () = self.app.left() => return None,
+            };
+            match heard {
+                Ok(event) if event.seq == self.next => self.ready.push_back(event),
+                Ok(event) => self.behind = event.seq > self.next,
+                Err(Missed(_)) => self.behind = true,
+            }
+        }
+    }
+
+    /// Lets a store that fails have a moment; `None` where that does not help, or the node stops.
+    async fn outlast(&self, error: &StoreError) -> Option<()> {
+        if !error.passes() {
+            tracing::error!(entity = ?self.log.entity, %error, "a stream ends, as its log cannot be read");
+            return None;
+        }
+        tokio::select! {
+            () = sleep(ASK_AGAIN) => Some(()),
+            () = self.app.left() => None,
+        }
+    }
+
+    /// The next piece that may be sent: all events before it have been. Pieces older than the next event are sent
+    /// first.
+    fn due_piece(&mut self) -> Option<Arc<Delta>> {
+        loop {
+            let piece = self.piece.take().or_else(|| self.listener.as_mut()?.try_recv())?;
+            let is_over = self.over.is_some_and(|(turn, attempt)| turn == piece.turn && piece.attempt <= attempt);
+            if is_over {
+                continue;
+            }
+            if piece.after < self.next {
+                return Some(piece);
+            }
+            self.piece = Some(piece);
+            return None;
+        }
+    }
+
+    /// What is written next: an event or a piece, or a comment where nothing has happened for a while. `None`: also
+    /// when the key that the stream was opened with is not known any more, or its channel is gone.
+    pub(super) async fn write(&mut self) -> Option<Bytes> {
+        if self.has_ended {
+            return None;
+        }
+        let quiet = Instant::now() + KEEP_ALIVE;
+        loop {
+            let told = match timeout_at(quiet.min(self.standing.look_at), self.next()).await {
+                Ok(told) => Some(told?),
+                Err(_) => None,
+            };
+            match self.standing.look(&self.app).await {
+                Found::Same => {}
+                Found::NoKey => return None,
+                Found::NoChannel => {
+                    self.has_ended = true;
+                    return Some(frame::anew());
+                }
+            }
+            let Some(told) = told else {
+                if Instant::now() >= quiet {
+                    return Some(frame::comment());
+                }
+                continue;
+            };
+            let written = match told {
+                Told::Event(event) => {
+                    let source = self.log.source()?;
+                    event.form(|record| frame::of_event(record, &source))
+                }
+                Told::Piece(piece) => frame::of_piece(&piece, self.app.now()),
+            };
+            if !written.is_empty() {
+                return Some(written);
+            }
+        }
+    }
+}
+
+/// The attempt that an event ends.
+fn ended(event: &Event) -> Option<(TurnId, u32)> {
+    match event {
+        Event::TurnCompleted(turn) | Event::TurnFailed(turn) | Event::TurnCancelled(turn) => {
+            Some((turn.id, turn.attempt))
+        }
+        _ => None,
+    }
+}
