@@ -27,6 +27,7 @@ pub mod errand;
 pub mod event;
 pub mod fork;
 pub mod kept;
+pub mod keys;
 mod origin;
 mod outgoing;
 pub mod post;
@@ -46,6 +47,7 @@ pub use erase::{Erase, EraseCopy, Erasure};
 pub use errand::Errand;
 pub use event::{Accepted, Event, ReviewEnd, message_of};
 pub use fork::{Fork, Forked, Forking};
+pub use keys::number_key;
 pub use origin::Origin;
 pub use post::{BusyPolicy, Post, Posted, TurnRequest};
 pub use remember::Remembering;
@@ -53,12 +55,6 @@ pub use review::CancelReview;
 pub use turn::calls::{Answers, Call, Calls, EndWait, Step, Wait};
 pub use turn::{Attempt, CancelTurn, Failure, Finish, RetryTurn, StartTurn, Turn, TurnStatus, Usage};
 pub use update::{Details, Update};
-
-/// Rows sort by number.
-#[must_use]
-pub fn number_key(number: u64) -> Bytes {
-    Bytes::copy_from_slice(&number.to_be_bytes())
-}
 
 /// How a conversation begins.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Reviews: the inbox, waiting for an outcome, and deciding.
 
 use actors::conversation::Rejection;
-use actors::conversation::post::parse_review_key;
+use actors::conversation::keys::parse_review_key;
 use actors::conversation::review::standing;
 use actors::id::MessageId;
 use actors::message::{Gone, Message, Review, ReviewState, ReviewStatus};

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::post::{is_message, overlay_of};
+use super::post::is_message;
 use super::{Conversation, Event, Rejection, Reply, State, number_key};
 use crate::codec;
 use crate::id::MessageId;
@@ -19,6 +19,11 @@ use crate::tables::{OVERLAYS, SHOWN};
 #[must_use]
 pub fn shown_key(seq: u64, key: KeyHash) -> Bytes {
     [&seq.to_be_bytes()[..], &key.0].concat().into()
+}
+
+/// What has become of the message with this sequence.
+pub(super) fn overlay_of(seq: u64, found: &Found) -> Result<Overlay, Undecided> {
+    Ok(found.stored(OVERLAYS, number_key(seq))?.unwrap_or_default())
 }
 
 /// New values. Outer `None`: stays as it is.

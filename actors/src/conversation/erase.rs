@@ -10,8 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::amend::{end_review, unshow};
-use super::post::{self, overlay_of};
+use super::amend::{end_review, overlay_of, unshow};
+use super::post;
 use super::{Conversation, Event, Opening, Origin, Rejection, Reply, State, Turn, fork, number_key, turn};
 use crate::clock::Millis;
 use crate::codec;
@@ -25,7 +25,7 @@ use crate::store::RowWrite;
 use crate::tables::{DETAILS, OVERLAYS, SHOWN};
 
 /// Events that one step goes through. Their old form is read and a new one is written, with a row for some.
-pub const STEP: u64 = 64;
+pub(crate) const STEP: u64 = 64;
 
 /// How far the words have been taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::post::{self, id_key, parse_id_key};
-use super::{Accepted, Conversation, Event, Opening, Rejection, Reply, State, attach, number_key};
+use super::keys::{id_key, parse_id_key};
+use super::{Accepted, Conversation, Event, Opening, Rejection, Reply, State, attach, number_key, post};
 use crate::clock::{Millis, pause};
 use crate::codec;
 use crate::id::{ContactId, ConversationId, MessageId};

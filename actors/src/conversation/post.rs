@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::amend::overlay_of;
 use super::attach;
-use super::errand::Errand;
 use super::fork::Forked;
+use super::keys::{deadline_key, review_key};
+use super::review::review_ended;
 use super::turn::{self, Turn};
 use super::{Accepted, Conversation, Event, Opening, Origin, Rejection, Reply, ReviewEnd, State, number_key};
-use crate::clock::Millis;
 use crate::codec;
-use crate::id::{Address, ConversationId, MessageId};
+use crate::id::{ConversationId, MessageId};
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Moment, Need, Record, Undecided};
-use crate::message::{Content, Message, NewMessage, Overlay, Parent, Review, ReviewState, ReviewStatus};
+use crate::message::{Content, Message, NewMessage, Overlay, Parent, ReviewState, ReviewStatus};
 use crate::store::{RowWrite, ViewWrite};
 use crate::tables::{CONTACT_CONVERSATIONS, CONVERSATIONS, DEADLINES, DETAILS, OVERLAYS, PENDING_REVIEWS, REVIEWS};
 
@@ -431,64 +432,4 @@ fn content_at(message: &NewMessage, moment: &Moment) -> Arc<Content> {
 /// Whether it asks for a review.
 pub(super) fn asks(post: &Post) -> bool {
     post.messages.iter().any(|message| message.content.review.is_some())
-}
-
-/// The key of a review in a workspace's lists: sorts by its place.
-fn review_key(id: MessageId, review: &Review) -> Bytes {
-    let mut key = review.place.map_or_else(Vec::new, |place| place.0.to_be_bytes().to_vec());
-    key.extend_from_slice(&id_key(id));
-    key.into()
-}
-
-/// The message of a review that has this key in a workspace's lists.
-#[must_use]
-pub fn parse_review_key(key: &[u8]) -> Option<MessageId> {
-    // One of an earlier build has no place of its own and stands where its message's time says.
-    parse_id_key(key).or_else(|| parse_id_key(key.get(8..)?))
-}
-
-/// A message's id as bytes: sorts by time.
-pub(super) fn id_key(id: MessageId) -> Bytes {
-    let mut key = Vec::with_capacity(26);
-    key.extend_from_slice(&id.at.0.to_be_bytes());
-    key.extend_from_slice(&id.entity.0);
-    key.extend_from_slice(&id.number.to_be_bytes());
-    key.into()
-}
-
-/// The inverse of [`id_key`].
-pub(super) fn parse_id_key(key: &[u8]) -> Option<MessageId> {
-    let (at, rest) = key.split_at_checked(8)?;
-    let (entity, number) = rest.split_at_checked(10)?;
-    let at = Millis(u64::from_be_bytes(at.try_into().ok()?));
-    let number = u64::from_be_bytes(number.try_into().ok()?);
-    Some(MessageId::new(at, Address(entity.try_into().ok()?), number))
-}
-
-/// The key of a pending review among the deadlines.
-pub(super) fn deadline_key(expires_at: Millis, seq: u64) -> Bytes {
-    [expires_at.0.to_be_bytes(), seq.to_be_bytes()].concat().into()
-}
-
-/// What has become of the message with this sequence.
-pub(super) fn overlay_of(seq: u64, found: &Found) -> Result<Overlay, Undecided> {
-    Ok(found.stored(OVERLAYS, number_key(seq))?.unwrap_or_default())
-}
-
-/// What is written when a review ends with the event that has the sequence `end`.
-pub(super) fn review_ended(
-    id: MessageId,
-    review: &Review,
-    overlay: Overlay,
-    state: &ReviewState,
-    end: u64,
-    moment: &Moment,
-) -> (Vec<RowWrite>, Vec<ViewWrite>) {
-    let overlay = Overlay { review: Some(state.clone()), review_end: Some(end), ..overlay };
-    let mut rows = vec![
-        RowWrite { table: OVERLAYS, key: number_key(id.number), value: Some(codec::encode(&overlay)) },
-        RowWrite { table: DEADLINES, key: deadline_key(review.expires_at, id.number), value: None },
-    ];
-    rows.extend(review.asker.clone().map(|asker| Errand::Tell { asker, message: id, trace: moment.trace }.row()));
-    (rows, vec![ViewWrite { view: PENDING_REVIEWS, key: review_key(id, review), value: None }])
 }

@@ -5,8 +5,9 @@
 
 use bytes::Bytes;
 
-use super::amend::shown;
-use super::post::{deadline_key, overlay_of, review_ended};
+use super::amend::{overlay_of, shown};
+use super::errand::Errand;
+use super::keys::{deadline_key, parse_deadline, review_key};
 use super::{Conversation, Event, Rejection, Reply, ReviewEnd, State, fork, message_of, number_key, remember, turn};
 use crate::clock::Millis;
 use crate::codec;
@@ -15,8 +16,8 @@ use crate::key::Principal;
 use crate::limits;
 use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
 use crate::message::{Alike, Json, Overlay, Review, ReviewState, ReviewStatus, Vote};
-use crate::store::{RowWrite, StoreError};
-use crate::tables::{DEADLINES, OVERLAYS};
+use crate::store::{RowWrite, StoreError, ViewWrite};
+use crate::tables::{DEADLINES, OVERLAYS, PENDING_REVIEWS};
 
 /// Who decides when nobody has in time.
 pub const SYSTEM: &str = "system";
@@ -77,11 +78,6 @@ fn weight(change: &Change<Conversation>) -> usize {
     change.rows.iter().map(|row| 2 * row.value.as_ref().map_or(0, Bytes::len)).sum()
 }
 
-fn parse_deadline(key: &[u8]) -> Option<(Millis, u64)> {
-    let (at, seq) = key.split_at_checked(8)?;
-    Some((Millis(u64::from_be_bytes(at.try_into().ok()?)), u64::from_be_bytes(seq.try_into().ok()?)))
-}
-
 /// Ends one review whose time is over.
 fn expire(seq: u64, moment: &Moment, found: &Found, change: &mut Change<Conversation>) -> Result<(), Undecided> {
     let Some((id, review)) = asked(seq, found)? else { return Ok(()) };
@@ -96,6 +92,24 @@ fn given_up(at: Millis, seq: u64, error: &StoreError, moment: &Moment) -> RowWri
     let entity = moment.entity;
     tracing::error!(?entity, seq, %error, "a review cannot be read whose time is over; it is given up");
     RowWrite { table: DEADLINES, key: deadline_key(at, seq), value: None }
+}
+
+/// What is written when a review ends with the event that has the sequence `end`.
+pub(super) fn review_ended(
+    id: MessageId,
+    review: &Review,
+    overlay: Overlay,
+    state: &ReviewState,
+    end: u64,
+    moment: &Moment,
+) -> (Vec<RowWrite>, Vec<ViewWrite>) {
+    let overlay = Overlay { review: Some(state.clone()), review_end: Some(end), ..overlay };
+    let mut rows = vec![
+        RowWrite { table: OVERLAYS, key: number_key(id.number), value: Some(codec::encode(&overlay)) },
+        RowWrite { table: DEADLINES, key: deadline_key(review.expires_at, id.number), value: None },
+    ];
+    rows.extend(review.asker.clone().map(|asker| Errand::Tell { asker, message: id, trace: moment.trace }.row()));
+    (rows, vec![ViewWrite { view: PENDING_REVIEWS, key: review_key(id, review), value: None }])
 }
 
 /// A review is over, which nobody has decided.
