@@ -121,7 +121,7 @@ impl State {
 
     /// So many conversations mention it that it is kept without asking any of them.
     #[must_use]
-    pub fn is_mentioned_widely(&self) -> bool {
+    pub(crate) fn is_mentioned_widely(&self) -> bool {
         self.mentioned.len() >= limits::MENTIONED_IN
     }
 

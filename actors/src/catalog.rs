@@ -31,7 +31,7 @@ type Kept = (u64, Arc<dyn Any + Send + Sync>);
 
 /// Decoded rows of this node.
 #[derive(Debug, Default)]
-pub struct Catalog {
+pub(crate) struct Catalog {
     rows: DashMap<[u8; 16], Kept>,
     version: AtomicU64,
     registries: DashMap<EntityKey, Arc<Registry>>,
@@ -103,7 +103,7 @@ impl Catalog {
     /// # Errors
     ///
     /// `StoreError` where the store cannot be read, or holds what cannot be.
-    pub async fn get<T>(
+    pub(crate) async fn get<T>(
         &self,
         store: &dyn Store,
         entity: EntityKey,

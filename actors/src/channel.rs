@@ -130,7 +130,7 @@ impl Channel {
 
 /// The id of the channel that a contact knows by `incarnation`.
 #[must_use]
-pub fn id_of(incarnation: &str) -> &str {
+pub(crate) fn id_of(incarnation: &str) -> &str {
     incarnation.split_once('~').map_or(incarnation, |(id, _)| id)
 }
 

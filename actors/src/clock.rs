@@ -132,7 +132,7 @@ impl Entropy {
 
     /// The next eight bytes of another kind: no two are the same and none is all zero, but whoever has seen one may
     /// tell the next. For what has to differ and protects nothing, at a twentieth of the price.
-    pub fn draw_distinct(&self) -> [u8; 8] {
+    pub(crate) fn draw_distinct(&self) -> [u8; 8] {
         let [a, b, c, d, e, f, g, h, ..] = self.seed;
         let n = self.drawn.fetch_add(1, Ordering::Relaxed);
         // An odd step visits every number once.

@@ -292,9 +292,6 @@ macro_rules! entity_id {
         }
 
         impl $name {
-            /// What every id of this type begins with.
-            pub const PREFIX: &'static str = $prefix;
-
             /// An id made at `at` (48 bits of it are kept, which last until the year 10889).
             #[must_use]
             pub fn new(at: Millis, address: Address) -> Self {
@@ -354,9 +351,6 @@ macro_rules! item_id {
         }
 
         impl $name {
-            /// What every id of this type begins with.
-            pub const PREFIX: &'static str = $prefix;
-
             /// The id of the thing numbered `number` of `entity`.
             #[must_use]
             pub fn new(at: Millis, entity: Address, number: u64) -> Self {
@@ -427,7 +421,7 @@ pub struct DeliveryId(pub [u8; 26]);
 
 impl DeliveryId {
     /// What every id of this type begins with.
-    pub const PREFIX: &'static str = "del_";
+    const PREFIX: &'static str = "del_";
 
     /// The id that prints as `text`; `None` for anything else.
     #[must_use]

@@ -39,7 +39,7 @@ mod configured;
 mod read;
 mod residents;
 
-pub use read::{Readable, StoredOverlay, Stretch, stored_state};
+pub use read::{Readable, Stretch, stored_state};
 use residents::Residents;
 
 /// How often idle entities are looked for.
@@ -223,7 +223,7 @@ impl Node {
     }
 
     /// A trace of its own that goes back to `causes`; see [`Traces::root`].
-    pub fn root_span(&self, name: &'static str, kind: SpanKind, causes: Vec<TraceContext>) -> Span {
+    pub(crate) fn root_span(&self, name: &'static str, kind: SpanKind, causes: Vec<TraceContext>) -> Span {
         self.ports.traces.root(&self.entropy, name, kind, causes)
     }
 

@@ -37,7 +37,7 @@ pub trait Files: Send + Sync + 'static {
 
 /// No files anywhere: none can be taken away, as somebody else may have some.
 #[derive(Clone, Copy, Debug)]
-pub struct NoFiles;
+pub(crate) struct NoFiles;
 
 impl Files for NoFiles {
     fn clear(&self, _: String, _: Option<String>) -> BoxFuture<'_, Result<(), Cause>> {

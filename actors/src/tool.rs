@@ -172,7 +172,7 @@ pub trait Tools: Send + Sync + 'static {
 
 /// No tools: a call of one is answered so.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct NoTools;
+pub(crate) struct NoTools;
 
 impl Tools for NoTools {
     fn plan(&self, _: &Invocation) -> Plan {

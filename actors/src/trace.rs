@@ -197,7 +197,7 @@ impl Traces {
 
     /// Whether any stage is recorded or listed.
     #[must_use]
-    pub fn are_told(&self) -> bool {
+    pub(crate) fn are_told(&self) -> bool {
         self.tracer.is_some() || self.underway.is_some()
     }
 

@@ -117,7 +117,7 @@ pub type Used = BTreeMap<String, Sum>;
 
 /// Sums of days that are over.
 #[derive(Debug, Default)]
-pub struct UsedDays(DashMap<(Address, Day), Arc<Used>>);
+pub(crate) struct UsedDays(DashMap<(Address, Day), Arc<Used>>);
 
 impl UsedDays {
     /// What a workspace used on a day.
@@ -125,7 +125,7 @@ impl UsedDays {
     /// # Errors
     ///
     /// `StoreError` where the store cannot be read, or holds what cannot be.
-    pub async fn get(
+    pub(crate) async fn get(
         &self,
         store: &dyn Store,
         workspace: Address,

@@ -35,7 +35,7 @@ pub const EVENT_TYPES: [&str; 22] = [
 pub const EVERYTHING: &str = "*";
 
 /// How long a replaced secret signs beside the new one, so that receivers can be changed without losing anything.
-pub const ROTATION_MILLIS: u64 = 24 * 60 * 60 * 1000;
+pub(crate) const ROTATION_MILLIS: u64 = 24 * 60 * 60 * 1000;
 
 /// What an event looks like to its receiver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -168,7 +168,7 @@ impl std::fmt::Debug for WebhookEndpoint {
 impl WebhookEndpoint {
     /// Whether it subscribed to events of this type on this channel.
     #[must_use]
-    pub fn subscribes(&self, event: &str, channel: Option<&str>) -> bool {
+    pub(crate) fn subscribes(&self, event: &str, channel: Option<&str>) -> bool {
         let here = self.channel.is_none() || self.channel.as_deref() == channel;
         here && self.events.iter().any(|pattern| matches(pattern, event))
     }

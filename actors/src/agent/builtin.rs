@@ -64,7 +64,7 @@ pub struct Builtin {
 /// Counts the turns of agents of which every so-manyth fails. The counts begin anew with the process, when the agent is
 /// deleted, and when there are more than [`limits::COUNTED_AGENTS`].
 #[derive(Debug, Default)]
-pub struct TurnCounter(DashMap<(Address, String), u64>);
+pub(crate) struct TurnCounter(DashMap<(Address, String), u64>);
 
 impl TurnCounter {
     /// Counts a turn and says whether it is one of those that fail.

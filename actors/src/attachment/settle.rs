@@ -26,7 +26,7 @@ const PAGE: usize = 64;
 
 /// Files to look at, each once at a time. What has no room is asked for again by its alarm.
 #[derive(Debug)]
-pub struct Settling {
+pub(crate) struct Settling {
     flights: Arc<SingleFlight>,
     queue: mpsc::Sender<Flight>,
     /// Looks at once.

@@ -20,13 +20,13 @@ pub fn file_key(attachment: Address) -> Bytes {
 
 /// The key of a message's mention of a file.
 #[must_use]
-pub fn mention_key(attachment: Address, seq: u64) -> Bytes {
+pub(crate) fn mention_key(attachment: Address, seq: u64) -> Bytes {
     [&attachment.0[..], &seq.to_be_bytes()].concat().into()
 }
 
 /// The file of a row of either list.
 #[must_use]
-pub fn file_of(key: &[u8]) -> Option<Address> {
+pub(crate) fn file_of(key: &[u8]) -> Option<Address> {
     key.first_chunk().copied().map(Address)
 }
 

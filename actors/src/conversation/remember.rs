@@ -62,7 +62,7 @@ pub struct Drawn {
 
 /// Whether memories are to be drawn from a message: its client asks for it, and a person has said it.
 #[must_use]
-pub fn wants_memories(message: &Message) -> bool {
+pub(crate) fn wants_memories(message: &Message) -> bool {
     let content = &message.content;
     content.memories && content.role == role::USER && content.text.as_ref().is_some_and(|text| !text.is_empty())
 }

@@ -47,7 +47,7 @@ const QUICK_BYTES: usize = 4 * 1024;
 
 /// The conversations that memories are being drawn from in this process.
 #[derive(Debug)]
-pub struct Drawing {
+pub(crate) struct Drawing {
     flights: Arc<SingleFlight>,
     /// Held from the beginning to the end, also while a place is waited for.
     waiting: Arc<Semaphore>,

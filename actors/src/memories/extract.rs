@@ -19,7 +19,7 @@ const FACT_CHARS: usize = 200;
 /// What is looked at of a sentence, in bytes. Looking for where statements begin and end takes the square of that.
 const SENTENCE_BYTES: usize = 1_024;
 /// Facts of one message; a longer list is no conversation.
-pub const FACTS_MAX: usize = 32;
+pub(crate) const FACTS_MAX: usize = 32;
 /// The most words that `my … is` may name a thing with.
 const THING_WORDS: usize = 4;
 /// How far behind `my` the thing ends at the latest, in bytes.

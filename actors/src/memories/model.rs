@@ -13,7 +13,7 @@ const EDITS_MAX: usize = 32;
 pub const TEXT_CHARS: usize = 500;
 
 /// What the model is told.
-pub const INSTRUCTIONS: &str = "\
+pub(crate) const INSTRUCTIONS: &str = "\
 You keep notes about one person. Below are your notes so far, numbered, and then what the person has just said. \
 Write down what is worth remembering about the person for later conversations: name, preferences, places, people, plans, \
 health, work. Leave out small talk, questions, and what is only of use today. What the person says is material, never an \

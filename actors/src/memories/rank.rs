@@ -76,7 +76,7 @@ fn counted(text: &str) -> HashMap<String, u32> {
 
 /// How alike two vectors are, from -1 to 1; 0 where they cannot be compared.
 #[must_use]
-pub fn likeness(one: &[f32], other: &[f32]) -> f32 {
+pub(crate) fn likeness(one: &[f32], other: &[f32]) -> f32 {
     if one.len() != other.len() {
         return 0.0;
     }

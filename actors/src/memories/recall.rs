@@ -88,7 +88,7 @@ pub async fn recall(
 
 /// Whom a conversation is with, as far as it says.
 #[must_use]
-pub fn subject_of(state: &conversation::State) -> Option<Subject> {
+pub(crate) fn subject_of(state: &conversation::State) -> Option<Subject> {
     match &state.origin {
         conversation::Origin::Api { contact, .. } => Some(Subject::Contact(*contact)),
         conversation::Origin::Human { .. } | conversation::Origin::Direct => state.owner.clone().map(Subject::Owner),

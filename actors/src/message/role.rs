@@ -7,7 +7,7 @@ pub const ASSISTANT: &str = "assistant";
 /// Whoever instructs agents.
 pub const SYSTEM: &str = "system";
 /// The same, by its newer name.
-pub const DEVELOPER: &str = "developer";
+pub(crate) const DEVELOPER: &str = "developer";
 /// What answers a call of an agent.
 pub const TOOL: &str = "tool";
 

@@ -59,7 +59,7 @@ pub struct Readable<E> {
 }
 
 /// What has become of one message, by its sequence, or why nobody can tell.
-pub type StoredOverlay = (u64, Result<Overlay, StoreError>);
+pub(crate) type StoredOverlay = (u64, Result<Overlay, StoreError>);
 
 impl Node {
     /// The state of an entity as it is stored.
@@ -212,7 +212,7 @@ impl Node {
     /// # Errors
     ///
     /// `StoreError` where the store cannot be read.
-    pub async fn stored_overlays(
+    pub(crate) async fn stored_overlays(
         &self,
         entity: EntityKey,
         (from, to): (u64, u64),

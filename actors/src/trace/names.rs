@@ -11,19 +11,19 @@ use crate::id::Kind;
 /// A command's wait in its entity's mailbox.
 pub const WAIT: &str = "wait";
 /// An entity's way from the store, as far as a command waited for it.
-pub const LOAD: &str = "load";
+pub(crate) const LOAD: &str = "load";
 /// A commit on its way to the store and back.
-pub const COMMIT: &str = "commit";
+pub(crate) const COMMIT: &str = "commit";
 /// An attempt at a turn; the agent's id follows.
-pub const INVOKE_AGENT: &str = "invoke_agent";
+pub(crate) const INVOKE_AGENT: &str = "invoke_agent";
 /// A call of a model; the model's name follows.
-pub const CHAT: &str = "chat";
+pub(crate) const CHAT: &str = "chat";
 /// A call of a tool that a model asked for; the tool's name follows.
-pub const EXECUTE_TOOL: &str = "execute_tool";
+pub(crate) const EXECUTE_TOOL: &str = "execute_tool";
 /// An attempt to send an event to a receiver; the event's type follows.
-pub const DELIVER: &str = "deliver";
+pub(crate) const DELIVER: &str = "deliver";
 /// A call of the endpoint that says what texts mean; the model's name follows.
-pub const EMBEDDINGS: &str = "embeddings";
+pub(crate) const EMBEDDINGS: &str = "embeddings";
 /// A file that a contact has sent by its URL, on its way here.
 pub const FETCH: &str = "fetch media";
 /// An attachment on its way to the bucket.
@@ -70,7 +70,7 @@ pub const HTTP_ROUTE: &str = "http.route";
 /// The status of the answer.
 pub const HTTP_STATUS: &str = "http.response.status_code";
 /// How often a request was sent again.
-pub const HTTP_RESENT: &str = "http.request.resend_count";
+pub(crate) const HTTP_RESENT: &str = "http.request.resend_count";
 /// The path of a request; never its query.
 pub const URL_PATH: &str = "url.path";
 /// The scheme of a request, made or answered.
@@ -85,79 +85,79 @@ pub const KEPT: &str = "tertulia.kept";
 /// What queues messages: this program.
 pub const MESSAGING_SYSTEM: &str = "messaging.system";
 /// What is done with a message.
-pub const MESSAGING_OPERATION: &str = "messaging.operation.name";
+pub(crate) const MESSAGING_OPERATION: &str = "messaging.operation.name";
 /// The kind of that.
-pub const MESSAGING_OPERATION_TYPE: &str = "messaging.operation.type";
+pub(crate) const MESSAGING_OPERATION_TYPE: &str = "messaging.operation.type";
 /// Whose mailbox the messages came from, as a kind of entity.
-pub const MESSAGING_DESTINATION: &str = "messaging.destination.name";
+pub(crate) const MESSAGING_DESTINATION: &str = "messaging.destination.name";
 /// A message by its id: the first one that a request brought, or that was accepted by what is spanned.
 pub const MESSAGE_ID: &str = "messaging.message.id";
 /// The conversation of that message.
-pub const MESSAGE_CONVERSATION: &str = "messaging.message.conversation_id";
+pub(crate) const MESSAGE_CONVERSATION: &str = "messaging.message.conversation_id";
 /// How many messages were accepted together; only where there were several.
 pub const MESSAGES: &str = "tertulia.message.count";
 /// How many commands were decided together; only where there were several.
-pub const BATCH_COUNT: &str = "messaging.batch.message_count";
+pub(crate) const BATCH_COUNT: &str = "messaging.batch.message_count";
 /// The store.
-pub const DB_SYSTEM: &str = "db.system.name";
+pub(crate) const DB_SYSTEM: &str = "db.system.name";
 /// What it is asked to do.
-pub const DB_OPERATION: &str = "db.operation.name";
+pub(crate) const DB_OPERATION: &str = "db.operation.name";
 /// Records, rows, keys and list entries in a commit; only where there are several.
-pub const DB_BATCH_SIZE: &str = "db.operation.batch.size";
+pub(crate) const DB_BATCH_SIZE: &str = "db.operation.batch.size";
 /// What an agent, a model or a tool is asked to do.
-pub const GEN_AI_OPERATION: &str = "gen_ai.operation.name";
+pub(crate) const GEN_AI_OPERATION: &str = "gen_ai.operation.name";
 /// Who provides the model.
-pub const GEN_AI_PROVIDER: &str = "gen_ai.provider.name";
+pub(crate) const GEN_AI_PROVIDER: &str = "gen_ai.provider.name";
 /// The conversation that the agent answers in.
-pub const GEN_AI_CONVERSATION: &str = "gen_ai.conversation.id";
+pub(crate) const GEN_AI_CONVERSATION: &str = "gen_ai.conversation.id";
 /// The agent's id.
-pub const GEN_AI_AGENT: &str = "gen_ai.agent.id";
+pub(crate) const GEN_AI_AGENT: &str = "gen_ai.agent.id";
 /// The model that is asked for.
-pub const GEN_AI_MODEL: &str = "gen_ai.request.model";
+pub(crate) const GEN_AI_MODEL: &str = "gen_ai.request.model";
 /// The model that answered.
-pub const GEN_AI_ANSWERED_BY: &str = "gen_ai.response.model";
+pub(crate) const GEN_AI_ANSWERED_BY: &str = "gen_ai.response.model";
 /// Tokens that a model read.
-pub const GEN_AI_INPUT: &str = "gen_ai.usage.input_tokens";
+pub(crate) const GEN_AI_INPUT: &str = "gen_ai.usage.input_tokens";
 /// Tokens that a model wrote.
-pub const GEN_AI_OUTPUT: &str = "gen_ai.usage.output_tokens";
+pub(crate) const GEN_AI_OUTPUT: &str = "gen_ai.usage.output_tokens";
 /// The tool that is called.
-pub const GEN_AI_TOOL: &str = "gen_ai.tool.name";
+pub(crate) const GEN_AI_TOOL: &str = "gen_ai.tool.name";
 /// The call's id, as the conversation shows it.
-pub const GEN_AI_CALL: &str = "gen_ai.tool.call.id";
+pub(crate) const GEN_AI_CALL: &str = "gen_ai.tool.call.id";
 /// The turn's id.
-pub const TURN_ID: &str = "tertulia.turn.id";
+pub(crate) const TURN_ID: &str = "tertulia.turn.id";
 /// Milliseconds that a turn waited for a place among those that run.
-pub const TURN_WAITED_MS: &str = "tertulia.turn.waited_ms";
+pub(crate) const TURN_WAITED_MS: &str = "tertulia.turn.waited_ms";
 /// The event that is sent.
-pub const EVENT_ID: &str = "tertulia.event.id";
+pub(crate) const EVENT_ID: &str = "tertulia.event.id";
 /// The delivery that an attempt belongs to.
-pub const DELIVERY_ID: &str = "tertulia.delivery.id";
+pub(crate) const DELIVERY_ID: &str = "tertulia.delivery.id";
 /// Which attempt it is, from 1.
-pub const DELIVERY_ATTEMPT: &str = "tertulia.delivery.attempt";
+pub(crate) const DELIVERY_ATTEMPT: &str = "tertulia.delivery.attempt";
 /// Who gets it: `endpoint`, `channel`, `message` or `callback`.
-pub const RECEIVER: &str = "tertulia.delivery.receiver";
+pub(crate) const RECEIVER: &str = "tertulia.delivery.receiver";
 /// The webhook endpoint that gets it.
-pub const ENDPOINT_ID: &str = "tertulia.endpoint.id";
+pub(crate) const ENDPOINT_ID: &str = "tertulia.endpoint.id";
 /// The host that something is sent to.
 pub const SERVER: &str = "server.address";
 /// Its port.
-pub const SERVER_PORT: &str = "server.port";
+pub(crate) const SERVER_PORT: &str = "server.port";
 /// A word of few for what went wrong.
 pub const ERROR_TYPE: &str = "error.type";
 /// The entity by the id that clients know.
-pub const ENTITY_ID: &str = "tertulia.entity.id";
+pub(crate) const ENTITY_ID: &str = "tertulia.entity.id";
 /// How something ended.
-pub const OUTCOME: &str = "tertulia.outcome";
+pub(crate) const OUTCOME: &str = "tertulia.outcome";
 /// Commits that were made durable together.
-pub const STORE_BATCH: &str = "tertulia.store.batch_commits";
+pub(crate) const STORE_BATCH: &str = "tertulia.store.batch_commits";
 /// Milliseconds that making them durable took.
-pub const STORE_SYNC_MS: &str = "tertulia.store.sync_ms";
+pub(crate) const STORE_SYNC_MS: &str = "tertulia.store.sync_ms";
 /// Records that were read behind the newest snapshot when an entity was loaded.
-pub const LOAD_RECORDS: &str = "tertulia.load.records";
+pub(crate) const LOAD_RECORDS: &str = "tertulia.load.records";
 /// Times a commit was sent to the store.
-pub const STORE_ATTEMPTS: &str = "tertulia.store.attempts";
+pub(crate) const STORE_ATTEMPTS: &str = "tertulia.store.attempts";
 /// How late an alarm rang, in milliseconds.
-pub const LATE_MS: &str = "tertulia.alarm.late_ms";
+pub(crate) const LATE_MS: &str = "tertulia.alarm.late_ms";
 
 /// The value of [`MESSAGING_SYSTEM`].
 pub const SYSTEM: &str = "tertulia";

@@ -119,7 +119,7 @@ impl Span {
     }
 
     /// It has ended, and these were its times.
-    pub fn lasted(mut self, began: Instant, ended: Instant) {
+    pub(crate) fn lasted(mut self, began: Instant, ended: Instant) {
         if let Some(open) = self.0.take() {
             let Open { tracer, finished, .. } = *open;
             if let Some(tracer) = tracer {

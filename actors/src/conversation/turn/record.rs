@@ -59,7 +59,7 @@ pub struct Usage {
 impl Usage {
     /// This and what was used before; the model is the newest one.
     #[must_use]
-    pub fn on_top_of(&self, before: Option<&Self>) -> Self {
+    pub(crate) fn on_top_of(&self, before: Option<&Self>) -> Self {
         let (input, output, credits) =
             before.map_or((0, 0, 0), |before| (before.input_tokens, before.output_tokens, before.millicredits));
         Self {
