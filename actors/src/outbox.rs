@@ -57,7 +57,7 @@ mod step;
 pub(crate) mod stir;
 mod telling;
 
-pub use lane::{Attempt, Delivery, End, Lane, Receiver, Waiting, Was};
+pub use lane::{Asked, Attempt, Delivery, End, Lane, Receiver, Waiting, Was};
 pub use listeners::Listeners;
 pub(crate) use port::Sends;
 pub use port::{BROKEN_ANSWER, Deliverer, Happened, LogChannel, LogScope, NoDeliverer, Parcel, Receipt, TIMEOUT};

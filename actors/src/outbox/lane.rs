@@ -7,6 +7,11 @@ use crate::clock::Millis;
 use crate::id::EndpointId;
 use crate::url::is_same;
 
+mod asked;
+
+pub(super) use asked::ASKED_BYTES;
+pub use asked::{ASKED_KEPT, Asked};
+
 /// Attempts at one delivery that are kept. The schedule makes at most 16, or six more for a receiver that asks to be
 /// asked at once; where that or attempts that somebody asks for make it more, the oldest are forgotten.
 pub const ATTEMPTS_KEPT: usize = 20;
@@ -237,7 +242,7 @@ pub struct Waiting {
     /// The receiver wants to be left alone until then.
     #[n(5)]
     pub not_before: Option<Millis>,
-    /// Somebody asked for the next attempt: it is made whatever others found of the receiver.
+    /// Somebody asked for the next attempt, or for an event behind it: it is made whatever others found of the receiver.
     #[n(6)]
     pub asked_for: bool,
     /// How often `next` was tried, since somebody last asked for it to be sent again.
@@ -259,6 +264,10 @@ pub struct Waiting {
     /// Where `next` was tried last; `None`: nowhere yet, or at an endpoint, whose URL is known as long as it has lanes.
     #[n(12)]
     pub url: Option<String>,
+    /// What somebody has asked for of its events that was not tried since, in the order of their requests; `None`:
+    /// nothing, or an earlier build has noted [`asked_for`](Waiting::asked_for).
+    #[n(13)]
+    pub asked: Option<Vec<Asked>>,
 }
 
 /// How a delivery had ended that is sent again.
@@ -298,6 +307,7 @@ impl Waiting {
             was: None,
             handed: None,
             url: None,
+            asked: None,
         }
     }
 
@@ -307,26 +317,10 @@ impl Waiting {
         lane.again.is_some() && self.handed != Some(true)
     }
 
-    /// It is to be tried at this time, since somebody asks for it.
-    #[must_use]
-    pub fn asked(self, at: Millis) -> Self {
-        Self { next_at: at, asked_for: true, not_before: None, ..self }
-    }
-
     /// Whether `later` is this, but for newer events behind it.
     #[must_use]
     pub fn has_grown_to(&self, later: &Self) -> bool {
         self.until < later.until && *self == Self { until: self.until, ..later.clone() }
-    }
-
-    /// Whether `later` is this, but for newer events behind it, and that somebody has asked for it since.
-    #[must_use]
-    pub fn was_asked_for(&self, later: &Self) -> bool {
-        let Self { until, next_at, asked_for, not_before, .. } = *self;
-        later.asked_for
-            && until <= later.until
-            && (next_at, asked_for) != (later.next_at, true)
-            && *self == Self { until, next_at, asked_for, not_before, ..later.clone() }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::gate::Want;
-use super::lane::{Attempt, Lane, Waiting, Was, keep};
+use super::lane::{Asked, Attempt, Lane, Waiting, Was, keep};
 use super::step::{Head, is_hurried};
 use crate::clock::Millis;
 
@@ -51,7 +51,10 @@ pub(super) struct Run {
     pub(super) is_handed: bool,
     /// As [`Waiting::url`].
     pub(super) url: Option<String>,
+    /// As [`Waiting::asked_for`].
     pub(super) asked_for: bool,
+    /// As [`Waiting::asked`].
+    asked: Vec<Asked>,
     /// It waits until then.
     parked: Option<Millis>,
     /// Its row as it is stored.
@@ -82,6 +85,7 @@ impl Run {
             is_handed: stored.handed == Some(true),
             url: stored.url.clone(),
             asked_for: stored.asked_for,
+            asked: stored.asked.clone().unwrap_or_default(),
             parked: None,
             stored: Some(stored),
             is_left: false,
@@ -132,18 +136,28 @@ impl Run {
         }
     }
 
-    /// Answers whether somebody has asked for it since its row was known. Such a row takes the place of the one that
-    /// was known, so what another node has put on the lane meanwhile is for this one to send.
+    /// Answers whether somebody has asked for something on it since its row was known. Such a row takes the place of the
+    /// one that was known, so what another node has put on the lane meanwhile is for this one to send.
     fn hear(&mut self, stored: Waiting) -> bool {
-        // What has ended here and is not noted yet would take the request with it; its row stays, and is due.
-        let has_ended = !self.busy && self.last().is_none();
-        let is_news = stored.asked_for && !has_ended && self.stored.as_ref() != Some(&stored);
-        if is_news {
-            (self.asked_for, self.not_before) = (true, None);
-            self.reach(stored.next, stored.until);
-            self.stored = Some(stored);
+        // Where all has ended here and is not noted yet, its row stays, and is due.
+        let Some(first) = self.first().filter(|_| stored.asked_for && self.stored.as_ref() != Some(&stored)) else {
+            return false;
+        };
+        let news = stored.asked_since(self.stored.as_ref());
+        let (here, ended): (Vec<_>, Vec<_>) = news.into_iter().partition(|asked| first <= asked.seq);
+        match self.stored.as_mut().filter(|known| !ended.is_empty() && known.was_asked_for(&stored)) {
+            // The same of what is asked for and has ended: whoever notes that finds the request, and has it sent once
+            // more. It goes on with the others.
+            Some(_) if here.is_empty() => return false,
+            Some(known) => here.iter().for_each(|asked| asked.add_to(known.asked.get_or_insert_default())),
+            None => {
+                self.reach(stored.next, stored.until);
+                self.stored = Some(stored);
+            }
         }
-        is_news
+        here.into_iter().for_each(|asked| asked.add_to(&mut self.asked));
+        (self.asked_for, self.not_before) = (true, None);
+        true
     }
 
     /// Between these events of the log there are some for it. Those that it has or had already are not added again.
@@ -170,7 +184,7 @@ impl Run {
 
     /// Where an event belongs on it.
     pub(super) fn place_of(&self, seq: u64) -> Place {
-        let first = self.queue.front().map(|(seq, _)| *seq).or(self.unread.map(|(from, _)| from));
+        let first = self.first();
         let is_unread = self.unread.is_some_and(|(from, upto)| (from..=upto).contains(&seq));
         match (first, self.last()) {
             (Some(_), Some(last)) if seq > last => Place::Behind,
@@ -199,11 +213,15 @@ impl Run {
 
     /// Which of its events are for its receiver is found out anew, from the first one on.
     pub(super) fn search_anew(&mut self) {
-        let first = self.queue.front().map(|(seq, _)| *seq).or(self.unread.map(|(from, _)| from));
-        self.unread = first.zip(self.last());
+        self.unread = self.first().zip(self.last());
         self.queue.clear();
         // That was said of the first one, which may go.
         self.is_left = false;
+    }
+
+    /// The event that comes next, as far as it is known.
+    fn first(&self) -> Option<u64> {
+        self.queue.front().map(|(seq, _)| *seq).or(self.unread.map(|(from, _)| from))
     }
 
     /// The newest event that is known to be for it.
@@ -227,6 +245,9 @@ impl Run {
         });
         self.queue.extend(events.into_iter().map(|(seq, at)| (seq, Some(at))));
         self.unread = self.unread.filter(|(_, last)| *last > upto).map(|(_, last)| (upto + 1, last));
+        let was_asked = !self.asked.is_empty();
+        self.forget_asked();
+        self.asked_for &= !was_asked || !self.asked.is_empty();
         lost
     }
 
@@ -240,11 +261,33 @@ impl Run {
         keep(&mut self.attempts, attempt);
     }
 
-    /// The first event is done with. Where none is left nobody asks for any.
+    /// A step was made that tried the first event, which is what was asked for of it before; what was asked for since is
+    /// the next attempt. What is behind it stays asked for until it is tried itself.
+    pub(super) fn answer_asked(&mut self, is_asked_since: bool) {
+        self.asked_for = is_asked_since;
+        if let (Some(first), false) = (self.first(), is_asked_since) {
+            self.asked.retain(|asked| asked.seq != first);
+        }
+    }
+
+    /// What was asked for of events before the first one is no more.
+    fn forget_asked(&mut self) {
+        let first = self.first();
+        self.asked.retain(|asked| first.is_some_and(|first| first <= asked.seq));
+    }
+
+    /// Whether somebody has asked for the first event itself.
+    fn is_first_asked(&self) -> bool {
+        let is_first = |asked: &Asked| Some(asked.seq) == self.first();
+        self.asked_for && (self.asked.is_empty() || self.asked.iter().any(is_first))
+    }
+
+    /// The first event is done with. The next one does not wait where somebody has asked for that or for one behind it.
     pub(super) fn pop(&mut self) -> Option<u64> {
         (self.tries, self.is_left, self.url) = (0, false, None);
         let first = self.queue.pop_front().map(|(seq, _)| seq);
-        self.asked_for &= self.last().is_some();
+        self.forget_asked();
+        self.asked_for = !self.asked.is_empty();
         first
     }
 
@@ -275,6 +318,7 @@ impl Run {
                 seq: *seq,
                 attempt: self.tries.saturating_add(1),
                 is_left: self.is_left,
+                is_asked: self.is_first_asked(),
                 want: Want {
                     asked_for: self.asked_for,
                     url: None,
@@ -282,7 +326,9 @@ impl Run {
                     returns: self.stored.is_some(),
                 },
             },
-            (None, Some((from, to))) => Head::Search { from, to, tried: self.tries > 0, asked_for: self.asked_for },
+            (None, Some((from, to))) => {
+                Head::Search { from, to, tried: self.tries > 0, is_asked: self.is_first_asked() }
+            }
             (None, None) => return None,
         };
         self.busy = true;
@@ -305,7 +351,7 @@ impl Run {
     /// Its row; `None` where nothing waits. What is under way is to be looked for `look_after` milliseconds later, and
     /// keeps the time that is noted for it as long as that is `ahead` milliseconds ahead.
     pub(super) fn row(&self, now: Millis, look_after: u64, ahead: u64) -> Option<Waiting> {
-        let next = self.queue.front().map(|(seq, _)| *seq).or(self.unread.map(|(from, _)| from))?;
+        let next = self.first()?;
         let until = self.last()?;
         // It keeps its time so that nothing is written for it again and again.
         let under_way = || {
@@ -327,6 +373,7 @@ impl Run {
             url: self.url.clone(),
             asked_for: self.asked_for,
             tries: self.tries,
+            asked: (!self.asked.is_empty()).then(|| self.asked.clone()),
         })
     }
 }
@@ -370,6 +417,49 @@ mod tests {
         assert_eq!(run.pop(), Some(5));
         run.speed_up(Waiting { tries: 1, ..asked(5, 5) });
         assert_eq!(run.row(NOW, 0, 0), None);
+    }
+
+    #[test]
+    fn what_has_ended_here_when_it_is_asked_for_is_left_to_the_note_and_what_is_behind_it_does_not_wait() {
+        let mut run = Run::of(Lane::to(Receiver::Channel), Waiting::fresh(5, 7, NOW));
+        run.found((5..=7).map(|seq| (seq, NOW)).collect(), 7);
+        run.pop();
+        let row = Waiting::fresh(5, 7, NOW).asked(5, NOW.plus(1));
+        run.speed_up(row.clone());
+        assert!(!run.asked_for, "nobody asks for the next one");
+        let before = run.stored.clone().unwrap();
+        assert_eq!(row.asked_since(Some(&before)), [Asked { seq: 5, at: NOW.plus(1) }], "whoever notes it finds it");
+        let row = row.asked(7, NOW.plus(2));
+        run.speed_up(row.clone());
+        assert!(run.asked_for);
+        let before = run.stored.clone().unwrap();
+        assert!(before.was_asked_for(&row));
+        assert_eq!(row.asked_since(Some(&before)), [Asked { seq: 5, at: NOW.plus(1) }]);
+    }
+
+    #[test]
+    fn what_waits_behind_others_is_asked_for_until_it_was_tried_itself() {
+        let row = Waiting::fresh(5, 8, NOW).asked(7, NOW);
+        let mut run = Run::of(Lane::to(Receiver::Channel), row);
+        run.found((5..=8).map(|seq| (seq, NOW)).collect(), 8);
+        assert!(run.asked_for && !run.is_first_asked(), "the first is sent for the other");
+        run.answer_asked(false);
+        assert!(!run.asked_for, "where that fails it waits for its time");
+        let row = run.row(NOW, 0, 0).unwrap();
+        let mut run = Run::of(Lane::to(Receiver::Channel), row);
+        run.found((5..=8).map(|seq| (seq, NOW)).collect(), 8);
+        assert!(!run.asked_for);
+        run.pop();
+        assert!(run.asked_for && !run.is_first_asked(), "the next one is on the way to it too");
+        run.pop();
+        assert!(run.asked_for && run.is_first_asked());
+        run.answer_asked(false);
+        run.pop();
+        assert!(!run.asked_for, "what is behind it waits as it would");
+        let mut run = Run::of(Lane::to(Receiver::Channel), Waiting::fresh(5, 8, NOW).asked(7, NOW));
+        run.found(vec![(5, NOW), (8, NOW)], 8);
+        run.pop();
+        assert!(!run.asked_for, "it was dropped");
     }
 
     #[test]

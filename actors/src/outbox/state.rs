@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::lane::{ATTEMPT_BYTES, Delivery, End, Lane, Receiver, TAG_BYTES, Waiting};
+use super::lane::{ASKED_BYTES, ATTEMPT_BYTES, Delivery, End, Lane, Receiver, TAG_BYTES, Waiting};
 use crate::clock::Millis;
 use crate::codec;
 use crate::id::{Address, EntityKey, EventId, Kind};
@@ -210,7 +210,8 @@ impl LaneChange {
     pub(crate) fn weight(&self) -> usize {
         let of_row = |after: &Waiting| {
             let urls = [after.was.as_ref().map(|was| &was.url), after.url.as_ref()];
-            ATTEMPT_BYTES * after.attempts.len() + urls.into_iter().flatten().map(String::len).sum::<usize>()
+            let asked = ASKED_BYTES * after.asked.as_ref().map_or(0, Vec::len);
+            asked + ATTEMPT_BYTES * after.attempts.len() + urls.into_iter().flatten().map(String::len).sum::<usize>()
         };
         600 + self.after.as_ref().map_or(0, of_row)
     }
@@ -347,8 +348,8 @@ pub fn again(
         let [again, usual] = [change.lane(lanes[0])?, change.lane(lanes[1])?];
         let waits = |row: &Waiting| (row.next..=row.until).contains(&key.seq);
         match (again, usual) {
-            (Some(row), _) => (lanes[0], row.asked(now)),
-            (None, Some(row)) if waits(&row) => (lanes[1], row.asked(now)),
+            (Some(row), _) => (lanes[0], row.asked(key.seq, now)),
+            (None, Some(row)) if waits(&row) => (lanes[1], row.asked(key.seq, now)),
             _ => return Ok(None),
         }
     };

@@ -52,11 +52,11 @@ pub(super) struct From {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Head {
     /// This event is to be sent, which attempt that is, whether it was handed to those for whom it was on the lane
-    /// too, and what else a gate asks, but for the URL.
-    Known { seq: u64, attempt: u32, is_left: bool, want: Want },
+    /// too, whether somebody wants just this one sent now, and what else a gate asks, but for the URL.
+    Known { seq: u64, attempt: u32, is_left: bool, is_asked: bool, want: Want },
     /// The next one is in this stretch of the log, from and to; whether the first of it was tried already, and whether
-    /// somebody wants it sent now.
-    Search { from: u64, to: u64, tried: bool, asked_for: bool },
+    /// somebody wants just that one sent now.
+    Search { from: u64, to: u64, tried: bool, is_asked: bool },
 }
 
 /// An event that was not sent.
@@ -148,12 +148,12 @@ pub(super) enum Verdict {
 pub(super) async fn step<M: Sends>(from: From, lane: Lane, head: Head) -> Result<Stepped, StoreError> {
     let settings = settings::read(&from.node, from.entity, &from.scope).await?;
     match head {
-        Head::Search { from: first, to, tried, asked_for } => {
-            let tried = tried.then_some((first, asked_for));
+        Head::Search { from: first, to, tried, is_asked } => {
+            let tried = tried.then_some((first, is_asked));
             search::<M>(&from, lane, &settings, (first, to), tried).await
         }
-        Head::Known { seq, attempt, is_left, want } => {
-            send::<M>(&from, lane, &settings, Known { seq, attempt, is_left }, want).await
+        Head::Known { seq, attempt, is_left, is_asked, want } => {
+            send::<M>(&from, lane, &settings, Known { seq, attempt, is_left, is_asked }, want).await
         }
     }
 }
@@ -273,6 +273,7 @@ struct Known {
     seq: u64,
     attempt: u32,
     is_left: bool,
+    is_asked: bool,
 }
 
 /// Sends one event to one receiver, unless the receiver is spared just now or there is nowhere to send it.
@@ -289,11 +290,11 @@ async fn send<M: Sends>(
         Receiver::Message(message) | Receiver::Callback(message) => hooks_of::<M>(node, from.entity, message).await?,
         Receiver::Endpoint(_) | Receiver::Channel => None,
     };
-    let Entry { pass, asked_for } = match admit(from, receiver, settings, hooks.as_deref(), want).await {
+    let Entry { pass, is_hurried } = match admit(from, receiver, settings, hooks.as_deref(), want).await {
         Ok(entry) => entry,
         Err(at) => return Ok(Step::Later(at).into()),
     };
-    let wanted = asked_for || lane.again.is_some();
+    let wanted = known.is_asked || is_hurried || lane.again.is_some();
     let (parcel, subject) = match pack::<M>(from, lane, hooks, known, wanted).await? {
         Ok(packed) => packed,
         Err(not_sent) => return Ok(not_sent),
@@ -324,8 +325,8 @@ struct Entry {
     /// What lets it pass at the receiver and on this node. `None`: there is nowhere to send it, which is found out
     /// without.
     pass: Option<(Pass, SendPermit)>,
-    /// Somebody asks for it, since its step began or from before.
-    asked_for: bool,
+    /// Somebody has asked for it since its step began.
+    is_hurried: bool,
 }
 
 /// Whether somebody has asked for what is told so, and nobody has heard of it yet. It counts as heard then.
@@ -342,7 +343,7 @@ async fn admit(
     mut want: Want,
 ) -> Result<Entry, Millis> {
     let node = &from.node;
-    let mut pass = None;
+    let (mut pass, mut is_hurried) = (None, false);
     if off(receiver, &settings.configured()).is_none() {
         let gate = node.outbox.gates.of(key_of(from, receiver, hooks));
         want.url = hooks.and_then(|hooks| hooks.url_of(receiver)).map(mark);
@@ -354,7 +355,7 @@ async fn admit(
         let entered = match entered {
             Some(entered) => entered,
             None => {
-                want.asked_for = true;
+                (want.asked_for, is_hurried) = (true, true);
                 gate.enter(node.clock.now(), want).await
             }
         };
@@ -371,7 +372,7 @@ async fn admit(
     if node.outbox.is_stopping() {
         return Err(node.clock.now());
     }
-    Ok(Entry { pass, asked_for: want.asked_for || is_hurried(&from.hurry) })
+    Ok(Entry { pass, is_hurried: is_hurried || self::is_hurried(&from.hurry) })
 }
 
 /// Reads the event and says where it goes now: who waited for a permit has waited for changes of the settings too. Only

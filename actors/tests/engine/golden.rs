@@ -26,7 +26,7 @@ use actors::message::{
     SenderKind, Severity, Vote,
 };
 use actors::outbox::state::Retried;
-use actors::outbox::{Attempt, Delivery, End, Outbox, Receiver, Waiting, Was};
+use actors::outbox::{Asked, Attempt, Delivery, End, Outbox, Receiver, Waiting, Was};
 use actors::registry::RowChange;
 use actors::store::memory::MemoryStore;
 use actors::store::{Fresh, NodeId, Store, StoreError, Table};
@@ -376,6 +376,7 @@ fn golden_rows() {
         was: None,
         handed: None,
         url: None,
+        asked: None,
     };
     golden.value("waiting-lane", &waiting);
     golden.value("waiting-lane-asked", &Waiting { asked_by: Some(7), ..waiting.clone() });
@@ -385,6 +386,8 @@ fn golden_rows() {
     golden.value("waiting-lane-again", &Waiting { was, ..waiting.clone() });
     let url = Some(text("https://example.com/hook"));
     golden.value("waiting-lane-sent", &Waiting { url, ..waiting.clone() });
+    let asked = Some(vec![Asked { seq: 300, at: AT }, Asked { seq: 7, at: AT.plus(1) }]);
+    golden.value("waiting-lane-asked-for", &Waiting { asked, ..waiting.clone() });
     golden.value("waiting-lane-fresh", &Waiting::fresh(1, 2, AT));
     golden.value("delivery-retried", &Retried { key: [7; 16], waiting: Waiting::fresh(1, 1, AT) });
     let receivers = [Receiver::Endpoint(EndpointId::new(AT, address())), Receiver::Channel];

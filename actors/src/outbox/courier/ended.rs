@@ -43,8 +43,7 @@ impl<M: Sends> Courier<M> {
                 }
             }
             Ok(Step::Tried(tried)) => {
-                // The attempt is what was asked for before it; what was asked for since is the next one.
-                run.asked_for = is_asked_since;
+                run.answer_asked(is_asked_since);
                 self.tried(lane, tried, now, random);
             }
             Err(error) => {
@@ -93,10 +92,6 @@ impl<M: Sends> Courier<M> {
             }
         };
         let Some(seq) = run.pop() else { return };
-        if end == End::Delivered {
-            // Nobody asks for the next one.
-            run.asked_for = false;
-        }
         let attempts = std::mem::take(&mut run.attempts);
         let (at, event, receiver, url) = (tried.happened, tried.event.to_owned(), lane.receiver, tried.url);
         self.ended.push(DeliveryKey::new(seq, receiver), Delivery { at, event, receiver, url, end, attempts });

@@ -5,55 +5,136 @@ use std::collections::BTreeMap;
 use super::{Change, DeliveryKey, LaneChange};
 use crate::clock::Millis;
 use crate::machine::Undecided;
-use crate::outbox::lane::{Delivery, Lane, Waiting, Was};
+use crate::outbox::lane::{Asked, Delivery, Lane, Waiting, Was};
 use crate::tables::DELIVERIES;
 
 /// The lane on which a delivery that has ended is sent once more, and its row.
 pub(super) fn once_more(seq: u64, ended: &Delivery, now: Millis) -> (Lane, Waiting) {
     let lane = Lane { receiver: ended.receiver, again: Some(seq) };
     let was = Some(Was { end: ended.end, url: ended.url.clone() });
-    let fresh = Waiting::fresh(seq, seq, now);
-    (lane, Waiting { attempts: ended.attempts.clone(), asked_for: true, was, ..fresh })
+    let fresh = Waiting::fresh(seq, seq, now).asked(seq, now);
+    (lane, Waiting { attempts: ended.attempts.clone(), was, ..fresh })
 }
 
 impl Change<'_> {
     /// Moves a lane. What somebody has asked for meanwhile is as if they had asked when all this was noted: what has
-    /// ended is sent once more with all its attempts, and nothing that came behind it on the lane is.
+    /// ended is sent once more with all its attempts, what is still on the lane does not wait, and nothing else is sent
+    /// for it that came before or behind.
     pub(super) fn settle_lane(
         &mut self,
         moved: &LaneChange,
         ended: &mut BTreeMap<DeliveryKey, &Delivery>,
         now: Millis,
     ) -> Result<(), Undecided> {
-        let asked = self.lane(moved.lane)?;
+        let stored = self.lane(moved.lane)?;
         // What is asked for is due; what another node has under way is looked for later.
-        let asked = asked.filter(|stored| stored.next_at <= now);
-        let asked = asked.filter(|stored| moved.before.as_ref().is_some_and(|before| before.was_asked_for(stored)));
-        let Some(stored) = asked else { return self.move_lane(moved, now) };
-        if let Some(after) = moved.after.as_ref().filter(|after| after.next == stored.next) {
-            let after = Waiting { until: stored.until.max(after.until), ..after.clone() }.asked(stored.next_at);
-            self.put_lane(moved.lane, Some(&stored), Some(&after));
-            return Ok(());
+        let stored = stored.filter(|stored| stored.next_at <= now);
+        let stored = stored.filter(|stored| moved.before.as_ref().is_some_and(|before| before.was_asked_for(stored)));
+        let Some(stored) = stored else { return self.move_lane(moved, now) };
+        let asked = stored.asked_since(moved.before.as_ref());
+        let mut after = moved.with_newer(&stored, now);
+        let is_here = |asked: &Asked| after.as_ref().is_some_and(|after| after.next <= asked.seq);
+        let (here, over): (Vec<_>, Vec<_>) = asked.into_iter().partition(is_here);
+        for asked in here {
+            after = after.map(|after| after.with_asked(asked, stored.next_at));
         }
-        let key = DeliveryKey::new(stored.next, moved.lane.receiver);
+        for asked in over {
+            after =
+                self.ended_asked(DeliveryKey::new(asked.seq, moved.lane.receiver), (moved.lane, after), ended, now)?;
+        }
+        self.put_lane(moved.lane, Some(&stored), after.as_ref());
+        Ok(())
+    }
+
+    /// What has ended on a lane, and was asked for before that was noted, is sent once more. Answers what that lane shall
+    /// be: another one where it is the one on which it is sent.
+    fn ended_asked(
+        &mut self,
+        key: DeliveryKey,
+        (lane, after): (Lane, Option<Waiting>),
+        ended: &mut BTreeMap<DeliveryKey, &Delivery>,
+        now: Millis,
+    ) -> Result<Option<Waiting>, Undecided> {
         let noted = self.found.stored::<Delivery>(DELIVERIES, key.row())?;
-        let again = ended.get(&key).copied().or(noted.as_ref()).map(|of_it| once_more(key.seq, of_it, now));
-        match again {
-            Some((beside, again)) if beside == moved.lane => self.put_lane(beside, Some(&stored), Some(&again)),
-            Some((beside, again)) if self.lane(beside)?.is_none() => {
-                self.put_lane(beside, None, Some(&again));
-                self.put_lane(moved.lane, Some(&stored), moved.with_newer(&stored, now).as_ref());
-            }
-            // It was dropped, or is on its way already.
-            _ => {
-                self.put_lane(moved.lane, Some(&stored), moved.with_newer(&stored, now).as_ref());
-                return Ok(());
-            }
+        // It may have been dropped.
+        let Some(of_it) = ended.get(&key).copied().or(noted.as_ref()) else { return Ok(after) };
+        let (beside, again) = once_more(key.seq, of_it, now);
+        let is_itself = beside == lane;
+        if !is_itself && self.lane(beside)?.is_some() {
+            // It is on its way already.
+            return Ok(after);
         }
         ended.remove(&key);
         if let Some(noted) = &noted {
             self.forget(key, noted);
         }
-        Ok(())
+        if is_itself {
+            return Ok(Some(again));
+        }
+        self.put_lane(beside, None, Some(&again));
+        Ok(after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Log, Settlement, Written, settle};
+    use super::*;
+    use crate::codec;
+    use crate::id::{Address, EntityKey, Kind};
+    use crate::machine::Found;
+    use crate::outbox::lane::{End, Receiver};
+    use crate::tables::{LANE_TIMES, LANES};
+
+    const NOW: Millis = Millis(1_000_000);
+
+    fn gave_up(seq: u64) -> (DeliveryKey, Delivery) {
+        let (event, url) = ("message.created".to_owned(), "https://example.com/".to_owned());
+        let (receiver, attempts) = (Receiver::Channel, Vec::new());
+        let delivery = Delivery { at: NOW, event, receiver, url, end: End::Failed, attempts };
+        (DeliveryKey::new(seq, receiver), delivery)
+    }
+
+    /// What is written where the lane has come from 5 to `next` and 5 has been given up, and these were asked for before
+    /// that was noted.
+    fn settled(next: u64, asked: &[u64]) -> Written {
+        let (lane, before) = (Lane::to(Receiver::Channel), Waiting::fresh(5, 8, NOW));
+        let stored = asked.iter().fold(before.clone(), |row, seq| row.asked(*seq, NOW.plus(1)));
+        let mut found = Found::default();
+        found.add_row(LANES, lane.key(), Some(codec::encode(&stored)));
+        for seq in 5..=8 {
+            found.add_row(DELIVERIES, DeliveryKey::new(seq, Receiver::Channel).row(), None);
+            found.add_row(LANES, Lane { again: Some(seq), ..lane }.key(), None);
+        }
+        found.add_first(LANE_TIMES, 10, Vec::new());
+        let after = Some(Waiting::fresh(next, 8, NOW.plus(60_000)));
+        let ended = (5..next).map(gave_up).collect();
+        let lanes = vec![LaneChange { lane, before: Some(before), after }];
+        let entity = EntityKey { workspace: Address([1; 10]), kind: Kind::Conversation, id: Address([2; 10]) };
+        let log = Log { entity, began: NOW, last_seq: 8 };
+        settle(&log, None, &Settlement { looked: 9, lanes, ended }, NOW.plus(2), &found).unwrap()
+    }
+
+    #[test]
+    fn what_was_asked_for_before_it_was_noted_is_sent_once_more_where_it_has_ended_and_does_not_wait_where_it_has_not()
+    {
+        for (asked, once_more) in [(&[5][..], &[5][..]), (&[7], &[]), (&[5, 7], &[5]), (&[6, 5, 8], &[5, 6])] {
+            let written = settled(7, asked);
+            let rows: Vec<(Lane, Waiting)> = (written.rows.iter().filter(|row| row.table == LANES))
+                .map(|row| (Lane::parse(&row.key).unwrap(), codec::decode(row.value.as_ref().unwrap()).unwrap()))
+                .collect();
+            let mut beside: Vec<_> = rows.iter().filter_map(|(lane, _)| lane.again).collect();
+            beside.sort_unstable();
+            assert_eq!(beside, once_more, "{asked:?}");
+            let ended: Vec<_> = (written.rows.iter().filter(|row| row.table == DELIVERIES))
+                .map(|row| DeliveryKey::parse(&row.key).unwrap().seq)
+                .collect();
+            assert_eq!(ended, [5, 6].into_iter().filter(|seq| !once_more.contains(seq)).collect::<Vec<_>>());
+            let waits_on: Vec<_> = rows.iter().filter(|(lane, _)| lane.again.is_none()).map(|(_, row)| row).collect();
+            let is_asked = asked.iter().any(|seq| *seq > 6);
+            let next_at = if is_asked { NOW.plus(1) } else { NOW.plus(60_000) };
+            assert!(waits_on.iter().all(|row| (row.next, row.asked_for, row.next_at) == (7, is_asked, next_at)));
+            assert_eq!(waits_on.len(), 1, "{asked:?}");
+        }
     }
 }

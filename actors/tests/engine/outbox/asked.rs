@@ -89,3 +89,56 @@ async fn what_is_asked_for_while_its_lane_catches_up_tells_of_every_attempt_and_
     assert_eq!(counts[1..], [(3, 1, 1), (4, 1, 1)], "{counts:?}");
     fixture.assert_settled().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_just_given_up_is_sent_once_more_for_who_asks_for_it_also_where_more_of_its_lane_is_under_way() {
+    let (fixture, hook) = (Fixture::on(MemoryStore::default()), "https://c.example/");
+    fixture.channel("demo", Some(hook)).await;
+    fixture.sink.mood(hook, Mood::Refuse);
+    for text in ["a", "b"] {
+        fixture.post_to("demo", content(text)).await;
+    }
+    sleep(secs(2)).await;
+    let waiting = fixture.pending().await;
+    assert_eq!(waiting.iter().map(|one| one.event.number).collect::<Vec<_>>(), [1, 2, 3]);
+    // The first is given up, and the next one is under way when that is not noted yet.
+    fixture.sink.mood(hook, Mood::Late(500, 410, None));
+    while fixture.node.outbox().in_flight() == 0 {
+        sleep(BEFORE_THE_NOTE).await;
+    }
+    fixture.sink.mood(hook, Mood::Slow(3_000));
+    sleep(Duration::from_millis(550)).await;
+    assert_eq!((fixture.sink.at(hook).len(), fixture.ended().await.len()), (2, 0));
+    again(&fixture, &waiting[0]).await;
+    sleep(secs(20)).await;
+    let mut taken = fixture.sink.taken(hook);
+    taken.sort_unstable();
+    assert_eq!(taken, [1, 2, 3], "each once");
+    fixture.assert_settled().await;
+    let attempts = fixture.ended().await[0].attempts.len();
+    assert_eq!(attempts, 3, "one that failed, one that it was given up with, and the one that was asked for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_for_and_waits_behind_others_is_tried_as_soon_as_they_are_done_with() {
+    let fixture = Fixture::on(MemoryStore::default());
+    fixture.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
+    fixture.sink.mood(ONE, Mood::Refuse);
+    for text in ["a", "b", "c"] {
+        fixture.say(1, text).await;
+    }
+    // It has failed more than ten times in a row, so it gets a request now and then.
+    sleep(secs(71 * 3_600)).await;
+    let (waiting, before) = (fixture.pending().await, fixture.sink.at(ONE).len());
+    again(&fixture, &waiting[2]).await;
+    sleep(secs(1)).await;
+    assert_eq!(fixture.sink.at(ONE).len(), before + 1, "the first of them is tried now");
+    sleep(secs(3_600 + 300)).await;
+    let tried = fixture.sink.at(ONE).split_off(before + 1);
+    let [(2, first), (3, second), (4, third)] = tried[..].iter().map(|one| (one.seq(), one.at)).collect::<Vec<_>>()[..]
+    else {
+        panic!("{tried:#?}")
+    };
+    assert!(second.since(first) < 1_000 && third.since(second) < 1_000, "{first:?} {second:?} {third:?}");
+    assert_eq!((fixture.ended().await.len(), fixture.pending().await.len()), (3, 0), "they are given up");
+}
