@@ -130,16 +130,18 @@ struct Rung {
 impl Bell {
     fn ring(&self, upto: u64, why: Option<Lane>, check: bool) {
         self.upto.fetch_max(upto, Ordering::SeqCst);
-        if let Some(lane) = why {
-            let mut hasten = self.hasten.lock().unwrap_or_else(PoisonError::into_inner);
-            // One that finds no room goes on at its own time.
-            if hasten.len() < limits::COURIER_LANES {
-                hasten.push(lane);
-            }
-        }
+        self.hasten_again(why.iter());
         self.check.fetch_or(check, Ordering::SeqCst);
         self.is_rung.store(true, Ordering::SeqCst);
         self.notify.notify_one();
+    }
+
+    /// Lanes that shall not wait for their time, also where their courier has come to nothing with them.
+    fn hasten_again<'a>(&self, lanes: impl Iterator<Item = &'a Lane>) {
+        let mut hasten = self.hasten.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that finds no room goes on at its own time.
+        let room = limits::COURIER_LANES.saturating_sub(hasten.len());
+        hasten.extend(lanes.take(room));
     }
 
     fn take(&self) -> Rung {
@@ -322,6 +324,8 @@ impl Outboxes {
     /// Begins nothing any more, and waits until what is under way has ended and is noted, or until `deadline`.
     pub(crate) async fn drain(&self, deadline: Instant) {
         self.stopping.store(true, Ordering::SeqCst);
+        // Those that wait to try something again have nothing to wait for.
+        self.couriers.iter().for_each(|bell| bell.notify.notify_one());
         drain::wait(|| self.active() == 0, deadline).await;
     }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::lane::{Lane, Waiting, mark};
 use super::note::{Ended, note};
@@ -76,6 +76,8 @@ pub(super) struct Courier<M: Sends> {
     runs: HashMap<Lane, Run>,
     /// Lanes that shall not wait for their time, and that found no room so far or could not be read.
     hastened: HashSet<Lane>,
+    /// Those of them that were taken up, as long as their rows say that they wait.
+    unnoted: HashSet<Lane>,
     steps: FuturesUnordered<BoxFuture<'static, Made>>,
     ended: Ended,
     /// When the first thing was done that is not noted.
@@ -93,9 +95,19 @@ pub(super) struct Courier<M: Sends> {
 pub(super) async fn run<M: Sends>(node: Arc<Node>, entity: EntityKey, bell: Arc<Bell>, scope: LogScope) {
     // However it ends, nobody shall think that it goes on.
     let _leaving = Leaving { node: &node, entity, bell: &bell };
-    if let Err(error) = go_on::<M>(&node, entity, &bell, &scope).await {
-        // What is durable is found again by the log's alarm.
+    let mut from = bell.from;
+    while let Err(error) = go_on::<M>(&node, entity, &bell, &scope, from.take()).await {
         not_sent(&node, entity, &error);
+        // What is durable is found again by the log's alarm, which may be hours away for what shall not wait that long.
+        let is_over = || !bell.has_hastened() || node.outbox.is_stopping();
+        if !error.passes() || is_over() {
+            return;
+        }
+        // Whoever rings meanwhile has it tried again sooner.
+        let _ = timeout(LOOK_AGAIN, bell.rung()).await;
+        if is_over() {
+            return;
+        }
     }
 }
 
@@ -104,8 +116,9 @@ async fn go_on<M: Sends>(
     entity: EntityKey,
     bell: &Arc<Bell>,
     scope: &LogScope,
+    from: Option<u64>,
 ) -> Result<(), StoreError> {
-    let mut looked = match bell.from {
+    let mut looked = match from {
         Some(from) => from,
         None => found::<M>(node, entity, bell).await?,
     };
@@ -167,6 +180,7 @@ async fn deliver<M: Sends>(
         noted: looked,
         runs: HashMap::new(),
         hastened: HashSet::new(),
+        unnoted: HashSet::new(),
         steps: FuturesUnordered::new(),
         ended: Ended::default(),
         undone: None,
@@ -175,8 +189,11 @@ async fn deliver<M: Sends>(
         trouble: None,
         machine: std::marker::PhantomData,
     };
-    courier.work().await?;
-    Ok(courier.looked)
+    let done = courier.work().await;
+    if done.is_err() {
+        bell.hasten_again(courier.hastened.iter().chain(&courier.unnoted));
+    }
+    done.map(|()| courier.looked)
 }
 
 impl<M: Sends> Courier<M> {
@@ -269,8 +286,8 @@ impl<M: Sends> Courier<M> {
                     is_damaged
                 }
             };
-            if is_done {
-                self.hastened.remove(&lane);
+            if is_done && self.hastened.remove(&lane) && self.runs.get(&lane).is_some_and(Run::is_moving) {
+                self.unnoted.insert(lane);
             }
         }
         all
@@ -419,6 +436,7 @@ impl<M: Sends> Courier<M> {
             steps = self.meanwhile(note::<M>(&node, self.entity, settlement)).await?;
         }
         (self.noted, self.noted_at) = (self.looked, Instant::now());
+        self.unnoted.clear();
         for (lane, after) in afters {
             if let Some(run) = self.runs.get_mut(&lane) {
                 run.stored = after;

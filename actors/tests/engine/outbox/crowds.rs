@@ -12,11 +12,11 @@ use actors::outbox::state::parse_ended_key;
 use actors::random::Random;
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
-use actors::tables::LANES;
+use actors::tables::{LANES, WORKSPACES};
 use actors::webhook::WebhookEndpoint;
 use futures_util::StreamExt;
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::fixture::{Arrived, Fixture, Mood, ONE, TWO};
 use super::secs;
@@ -224,7 +224,10 @@ async fn a_url_that_refuses_what_it_gets_keeps_no_other_at_its_host_waiting() {
 
 /// A store that does as it is told, and an endpoint that has asked for eight hours.
 async fn with_an_endpoint_that_asks_for_time() -> (Gate, Fixture<Gate>, WebhookEndpoint) {
-    let gate = Gate::new();
+    with_one_on(Gate::new()).await
+}
+
+async fn with_one_on(gate: Gate) -> (Gate, Fixture<Gate>, WebhookEndpoint) {
     let fixture = Fixture::on(gate.clone());
     let endpoint = fixture.endpoint(1, |_| {}).await;
     fixture.sink.mood(ONE, Mood::AskForTime(8 * 3_600_000));
@@ -255,6 +258,43 @@ async fn what_waits_for_an_endpoint_that_has_another_url_goes_on_once_it_can_be_
     sleep(secs(2)).await;
     assert_eq!(fixture.sink.taken(TWO), [1, 2]);
     fixture.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_an_endpoint_that_has_another_url_goes_on_also_where_its_courier_cannot_begin_at_first() {
+    let (gate, fixture, endpoint) = with_an_endpoint_that_asks_for_time().await;
+    gate.lose_rows(WORKSPACES, 2);
+    fixture.store_endpoint(&WebhookEndpoint { url: TWO.to_owned(), ..endpoint }).await;
+    sleep(secs(10)).await;
+    assert_eq!(fixture.sink.taken(TWO), [1, 2]);
+    fixture.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_an_endpoint_that_has_another_url_goes_on_also_where_that_could_not_be_noted() {
+    // Where others share the store a note is given up before they go on with the log.
+    let (gate, fixture, endpoint) = with_one_on(Gate::shared()).await;
+    fixture.sink.mood(TWO, Mood::Late(500, 503, None));
+    fixture.store_endpoint(&WebhookEndpoint { url: TWO.to_owned(), ..endpoint }).await;
+    gate.rule(Rule::AtMost(0));
+    sleep(secs(10)).await;
+    gate.rule(Rule::Pass);
+    fixture.sink.mood(TWO, Mood::Answer(200));
+    sleep(secs(30)).await;
+    assert_eq!(fixture.sink.taken(TWO), [1, 2]);
+    fixture.assert_sent().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_an_endpoint_that_has_another_url_keeps_no_node_from_stopping() {
+    let (gate, fixture, endpoint) = with_an_endpoint_that_asks_for_time().await;
+    gate.lose_rows(WORKSPACES, usize::MAX);
+    fixture.store_endpoint(&WebhookEndpoint { url: TWO.to_owned(), ..endpoint }).await;
+    sleep(Duration::from_millis(4_500)).await;
+    assert_eq!(fixture.node.outbox().active(), 1);
+    let began = Instant::now();
+    fixture.node.drain(began + secs(10)).await;
+    assert!(began.elapsed() < secs(1), "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

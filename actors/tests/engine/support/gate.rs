@@ -116,9 +116,15 @@ impl Gate {
         self.gated.lock().unwrap().lost_lists = reads;
     }
 
-    /// The next so many reads of single rows of this table fail.
+    /// The next so many reads of rows of this table fail.
     pub(crate) fn lose_rows(&self, table: Table, reads: usize) {
         self.gated.lock().unwrap().lost_rows = Some((table, reads));
+    }
+
+    fn loses_rows(&self, table: Table) -> bool {
+        let mut gated = self.gated.lock().unwrap();
+        let left = gated.lost_rows.as_mut().filter(|(lost, left)| *lost == table && *left > 0);
+        left.map(|(_, left)| *left -= 1).is_some()
     }
 
     /// From now on reads of the due index hang, or go on.
@@ -211,16 +217,16 @@ impl Store for Gate {
     }
 
     fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
-        let mut gated = self.gated.lock().unwrap();
-        if let Some((_, left)) = gated.lost_rows.as_mut().filter(|(lost, left)| *lost == table && *left > 0) {
-            *left -= 1;
+        if self.loses_rows(table) {
             return Box::pin(async { Err(StoreError::Unavailable("told to be".into())) });
         }
-        drop(gated);
         self.read().row(entity, table, key)
     }
 
     fn rows(&self, entity: EntityKey, table: Table, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
+        if self.loses_rows(table) {
+            return Box::pin(async { Err(StoreError::Unavailable("told to be".into())) });
+        }
         self.read().rows(entity, table, scan)
     }
 
