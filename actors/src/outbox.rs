@@ -55,6 +55,7 @@ mod share;
 pub mod state;
 mod step;
 pub(crate) mod stir;
+mod stretch;
 mod telling;
 
 pub use lane::{Asked, Attempt, Delivery, End, Lane, Receiver, Waiting, Was};

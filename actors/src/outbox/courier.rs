@@ -23,8 +23,8 @@ use super::port::{LogScope, Sends};
 use super::receivers::{Hooks, receivers, url_of};
 use super::run::Run;
 use super::state::{LOOK_AFTER_MILLIS, LaneChange, Settlement};
-use super::step::{ATTEMPT, Stepped, hooks_of, step};
-use super::{Bell, settings};
+use super::step::{ATTEMPT, Route, Stepped, hooks_of, step};
+use super::{Bell, settings, stretch};
 use crate::backoff::patiently;
 use crate::clock::Millis;
 use crate::id::EntityKey;
@@ -334,13 +334,7 @@ impl<M: Sends> Courier<M> {
         let mut known: HashMap<u64, Option<Arc<Hooks>>> = HashMap::new();
         while self.looked <= self.bell.upto() && self.has_room() {
             let range = (self.looked, self.bell.upto());
-            let records = match self.node.events::<M>(self.entity, range, Order::Asc, PAGE).await {
-                // What stands before the damage is looked at one by one.
-                Err(error) if !error.passes() => {
-                    self.node.events::<M>(self.entity, (self.looked, self.looked), Order::Asc, 1).await?
-                }
-                page => page?,
-            };
+            let records = stretch::next::<M>(&self.node, self.entity, range, Order::Asc, PAGE).await?.records;
             let Some(last) = records.last().map(|record| record.seq) else {
                 return Err(StoreError::Unavailable("the store does not show what was committed".into()));
             };
@@ -397,7 +391,7 @@ impl<M: Sends> Courier<M> {
             untried_since = untried_since.into_iter().chain(run.untried_since()).min();
             let Some((head, hurry)) = run.start() else { continue };
             let (node, scope, workspace) = (&self.node, &self.scope, &self.workspace);
-            let from = super::step::From {
+            let route = Route {
                 node: Arc::clone(node),
                 entity: self.entity,
                 scope: Arc::clone(scope),
@@ -405,7 +399,7 @@ impl<M: Sends> Courier<M> {
                 hurry,
             };
             let (lane, like) = (*lane, run.like(*lane));
-            self.steps.push(Box::pin(async move { (lane, step::<M>(from, like, head).await) }));
+            self.steps.push(Box::pin(async move { (lane, step::<M>(route, like, head).await) }));
         }
         self.bell.untried_since.store(untried_since.map_or(u64::MAX, |at| at.0), Ordering::Relaxed);
     }

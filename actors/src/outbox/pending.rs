@@ -11,6 +11,7 @@ use super::receivers::{Hooks, Subject, Unsendable, off, receivers, url_of};
 use super::settings::{self, Settings};
 use super::state::{DeliveryKey, PendingKey, Retried, ended_key, parse_ended_key};
 use super::step::hooks_of;
+use super::stretch::{self, Part};
 use crate::clock::Millis;
 use crate::contact::Contact;
 use crate::conversation::Conversation;
@@ -240,47 +241,38 @@ async fn pending_of<M: Sends>(
     };
     let mut range = behind(after);
     while range.0 <= range.1 {
-        let (records, read) = page::<M>(node, of.entity, range, order).await?;
+        let Part { records, upto } = page::<M>(node, of.entity, range, order).await?;
         for record in &records {
             match of_event::<M>(node, &source, record, of.lane, row.as_ref()).await {
                 Err(error) if !error.passes() => passed_over(node, of.entity, record.seq, &error),
                 of_it => found.deliveries.extend(of_it?.into_iter().map(|delivery| (record.seq, delivery))),
             }
         }
-        let Some(read) = read else { break };
-        range = behind(Some(read));
+        range = behind(Some(upto));
         scanned += records.len().max(1);
         if range.0 <= range.1 && (found.deliveries.len() >= limit || scanned >= SCANNED_MAX) {
-            found.upto = Some(read);
+            found.upto = Some(upto);
             break;
         }
     }
     Ok(found)
 }
 
-/// The next events of a stretch of the log in this order, and which is the last one; `None`: there are no more. What
-/// stands before a damaged one is read one by one, and that itself is passed over.
+/// The next part of a stretch of the log in this order. A damaged event is passed over.
 async fn page<M: Sends>(
     node: &Node,
     entity: EntityKey,
     (first, last): (u64, u64),
     order: Order,
-) -> Result<(Vec<Record<M::Event>>, Option<u64>), StoreError> {
-    let mut page = node.events::<M>(entity, (first, last), order, PAGE).await;
-    if page.as_ref().is_err_and(|error| !error.passes()) {
-        let next = if order == Order::Asc { first } else { last };
-        page = node.events::<M>(entity, (next, next), order, 1).await;
-        if let Err(error) = &page
-            && !error.passes()
-        {
-            passed_over(node, entity, next, error);
-            return Ok((Vec::new(), Some(next)));
+) -> Result<Part<M::Event>, StoreError> {
+    match stretch::next::<M>(node, entity, (first, last), order, PAGE).await {
+        Err(error) if !error.passes() => {
+            let upto = if order == Order::Asc { first } else { last };
+            passed_over(node, entity, upto, &error);
+            Ok(Part { records: Vec::new(), upto })
         }
+        read => read,
     }
-    page.map(|records| {
-        let read = records.last().map(|record| record.seq);
-        (records, read)
-    })
 }
 
 /// What is to be sent of an event is not shown, as that is damaged.

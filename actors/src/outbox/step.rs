@@ -16,6 +16,7 @@ use super::receivers::{
 };
 use super::settings::{self, Settings};
 use super::share::SendPermit;
+use super::stretch::{self, Part};
 use super::telling::{self, Telling};
 use crate::clock::Millis;
 use crate::id::{EntityKey, EventId};
@@ -37,9 +38,9 @@ const LAST_WORD: Duration = Duration::from_millis(200);
 /// Events of an unread stretch looked at together.
 const PAGE: usize = 16;
 
-/// Where a lane's step is made from.
+/// The log from which a lane's step is made, and what that needs beside it.
 #[derive(Clone)]
-pub(super) struct From {
+pub(super) struct Route {
     pub(super) node: Arc<Node>,
     pub(super) entity: EntityKey,
     pub(super) scope: Arc<LogScope>,
@@ -92,7 +93,7 @@ pub(super) struct Stepped {
     pub(super) left: Vec<Left>,
 }
 
-impl std::convert::From<Step> for Stepped {
+impl From<Step> for Stepped {
     fn from(step: Step) -> Self {
         Self { step, left: Vec::new() }
     }
@@ -145,15 +146,15 @@ pub(super) enum Verdict {
 /// # Errors
 ///
 /// `StoreError` where the store cannot be read, or holds what cannot be.
-pub(super) async fn step<M: Sends>(from: From, lane: Lane, head: Head) -> Result<Stepped, StoreError> {
-    let settings = settings::read(&from.node, from.entity, &from.scope).await?;
+pub(super) async fn step<M: Sends>(route: Route, lane: Lane, head: Head) -> Result<Stepped, StoreError> {
+    let settings = settings::read(&route.node, route.entity, &route.scope).await?;
     match head {
         Head::Search { from: first, to, tried, is_asked } => {
             let tried = tried.then_some((first, is_asked));
-            search::<M>(&from, lane, &settings, (first, to), tried).await
+            search::<M>(&route, lane, &settings, (first, to), tried).await
         }
         Head::Known { seq, attempt, is_left, is_asked, want } => {
-            send::<M>(&from, lane, &settings, Known { seq, attempt, is_left, is_asked }, want).await
+            send::<M>(&route, lane, &settings, Known { seq, attempt, is_left, is_asked }, want).await
         }
     }
 }
@@ -175,7 +176,7 @@ pub(super) async fn hooks_of<M: Sends>(
 /// Which events of a stretch of the log are for the lane's receiver. One that was `tried` is known to have been, and
 /// does not get lost: it is sent, also where another receiver has come by the same URL meanwhile, or it has failed.
 async fn search<M: Sends>(
-    from: &From,
+    route: &Route,
     lane: Lane,
     settings: &Settings,
     (first, last): (u64, u64),
@@ -183,10 +184,11 @@ async fn search<M: Sends>(
 ) -> Result<Stepped, StoreError> {
     let configured = settings.configured();
     let off = off(lane.receiver, &configured);
-    let Read { records, upto } = match read::<M>(from, (first, last)).await {
+    let read = stretch::next::<M>(&route.node, route.entity, (first, last), Order::Asc, PAGE).await;
+    let Part { records, upto } = match read {
         // Nothing is kept of what waits for an endpoint that is no more, whatever it was.
         Err(error) if !error.passes() && off == Some(Unsendable::Deleted) => {
-            let (entity, receiver) = (from.entity, lane.receiver);
+            let (entity, receiver) = (route.entity, lane.receiver);
             let told = "a damaged event is not sent to an endpoint that is no more";
             tracing::error!(?entity, ?receiver, seq = first, %error, "{told}");
             return Ok(Step::Found { events: Vec::new(), upto: first, lost: None }.into());
@@ -199,7 +201,7 @@ async fn search<M: Sends>(
         let of_message = match (lane.receiver, subject.message) {
             // Events of other messages are not for this one's hooks.
             (Receiver::Message(own) | Receiver::Callback(own), message) if message != Some(own) => continue,
-            (_, Some(message)) => hooks_of::<M>(&from.node, from.entity, message).await?,
+            (_, Some(message)) => hooks_of::<M>(&route.node, route.entity, message).await?,
             (_, None) => None,
         };
         let all = receivers(&subject, &configured, of_message.as_deref(), Some(lane.receiver));
@@ -222,26 +224,6 @@ async fn search<M: Sends>(
         left.extend(leave(lane, to, (record.seq, record.at), &subject, &configured, of_message.as_deref()));
     }
     Ok(Stepped { step: Step::Found { events, upto, lost }, left })
-}
-
-/// A part of an unread stretch of the log.
-struct Read<E> {
-    records: Vec<Record<E>>,
-    /// How far it goes.
-    upto: u64,
-}
-
-/// Reads the next events of a stretch. What stands before a damaged one is read one by one.
-async fn read<M: Sends>(from: &From, (first, last): (u64, u64)) -> Result<Read<M::Event>, StoreError> {
-    let events = async |upto| {
-        let records = from.node.events::<M>(from.entity, (first, upto), Order::Asc, PAGE).await?;
-        let upto = records.last().map_or(upto, |record| record.seq);
-        Ok::<_, StoreError>(Read { records, upto })
-    };
-    match events(last).await {
-        Err(error) if !error.passes() && first < last => events(first).await,
-        read => read,
-    }
 }
 
 /// Whether an event goes to `to` now, if anywhere, as it did when it happened.
@@ -278,24 +260,24 @@ struct Known {
 
 /// Sends one event to one receiver, unless the receiver is spared just now or there is nowhere to send it.
 async fn send<M: Sends>(
-    from: &From,
+    route: &Route,
     lane: Lane,
     settings: &Settings,
     known: Known,
     want: Want,
 ) -> Result<Stepped, StoreError> {
-    let node = &from.node;
+    let node = &route.node;
     let receiver = lane.receiver;
     let hooks = match receiver {
-        Receiver::Message(message) | Receiver::Callback(message) => hooks_of::<M>(node, from.entity, message).await?,
+        Receiver::Message(message) | Receiver::Callback(message) => hooks_of::<M>(node, route.entity, message).await?,
         Receiver::Endpoint(_) | Receiver::Channel => None,
     };
-    let Entry { pass, is_hurried } = match admit(from, receiver, settings, hooks.as_deref(), want).await {
+    let Entry { pass, is_hurried } = match admit(route, receiver, settings, hooks.as_deref(), want).await {
         Ok(entry) => entry,
         Err(at) => return Ok(Step::Later(at).into()),
     };
     let wanted = known.is_asked || is_hurried || lane.again.is_some();
-    let (parcel, subject) = match pack::<M>(from, lane, hooks, known, wanted).await? {
+    let (parcel, subject) = match pack::<M>(route, lane, hooks, known, wanted).await? {
         Ok(packed) => packed,
         Err(not_sent) => return Ok(not_sent),
     };
@@ -307,14 +289,14 @@ async fn send<M: Sends>(
     // only wanted sooner does not wait, and tells as much of the endpoint.
     let has_left = match verdict {
         Verdict::Arrived | Verdict::Moved => false,
-        Verdict::Refused { .. } => has_left(from, receiver, &subject, &url, lane.again.is_some()).await,
-        Verdict::Gone => has_left(from, receiver, &subject, &url, wanted).await,
+        Verdict::Refused { .. } => has_left(route, receiver, &subject, &url, lane.again.is_some()).await,
+        Verdict::Gone => has_left(route, receiver, &subject, &url, wanted).await,
     };
     let verdict = if has_left { Verdict::Moved } else { verdict };
     let health = health(receiver, verdict, &attempt);
     let told = async {
-        let turned = tell(from, receiver, (verdict, health), pass, (&url, attempt.at)).await;
-        telling::turned(from.entity, receiver, &url, turned);
+        let turned = tell(route, receiver, (verdict, health), pass, (&url, attempt.at)).await;
+        telling::turned(route.entity, receiver, &url, turned);
     };
     current::within(trace, told).await;
     Ok(Step::Tried(Tried { happened: subject.at, event: subject.event, url, attempt, verdict }).into())
@@ -336,20 +318,20 @@ pub(super) fn is_hurried(hurry: &Notify) -> bool {
 
 /// Waits for the permits to send: at the receiver, of the workspace and on this node. `Err`: not before this time.
 async fn admit(
-    from: &From,
+    route: &Route,
     receiver: Receiver,
     settings: &Settings,
     hooks: Option<&Hooks>,
     mut want: Want,
 ) -> Result<Entry, Millis> {
-    let node = &from.node;
+    let node = &route.node;
     let (mut pass, mut is_hurried) = (None, false);
     if off(receiver, &settings.configured()).is_none() {
-        let gate = node.outbox.gates.of(key_of(from, receiver, hooks));
+        let gate = node.outbox.gates.of(key_of(route, receiver, hooks));
         want.url = hooks.and_then(|hooks| hooks.url_of(receiver)).map(mark);
         let entered = tokio::select! {
             biased;
-            () = from.hurry.notified() => None,
+            () = route.hurry.notified() => None,
             entered = gate.enter(node.clock.now(), want) => Some(entered),
         };
         let entered = match entered {
@@ -363,7 +345,7 @@ async fn admit(
             Admitted::Later(at) => return Err(at),
             Admitted::Now(pass) => {
                 let urgent = want.asked_for || pass.is_probe();
-                let permit = node.outbox.shares.enter(from.entity.workspace, urgent, node.clock.now()).await?;
+                let permit = node.outbox.shares.enter(route.entity.workspace, urgent, node.clock.now()).await?;
                 Some((pass, permit))
             }
         };
@@ -372,27 +354,27 @@ async fn admit(
     if node.outbox.is_stopping() {
         return Err(node.clock.now());
     }
-    Ok(Entry { pass, is_hurried: is_hurried || self::is_hurried(&from.hurry) })
+    Ok(Entry { pass, is_hurried: is_hurried || self::is_hurried(&route.hurry) })
 }
 
 /// Reads the event and says where it goes now: who waited for a permit has waited for changes of the settings too. Only
 /// what is about to be sent is held in memory. `Err`: it goes nowhere. What is `wanted` by somebody who asked for just
 /// this goes to an endpoint that was disabled meanwhile too.
 async fn pack<M: Sends>(
-    from: &From,
+    route: &Route,
     lane: Lane,
     mut hooks: Option<Arc<Hooks>>,
     Known { seq, is_left, .. }: Known,
     wanted: bool,
 ) -> Result<Result<(Parcel, Subject), Stepped>, StoreError> {
-    let (node, receiver) = (&from.node, lane.receiver);
-    let Some((record, subject)) = event::<M>(from, seq).await? else {
+    let (node, receiver) = (&route.node, lane.receiver);
+    let Some((record, subject)) = event::<M>(route, seq).await? else {
         return Err(StoreError::Corrupt("an event of the log is not there".into()));
     };
     if let (None, true, Some(message)) = (&hooks, subject.is_outcome, subject.message) {
-        hooks = hooks_of::<M>(node, from.entity, message).await?;
+        hooks = hooks_of::<M>(node, route.entity, message).await?;
     }
-    let settings = settings::read(node, from.entity, &from.scope).await?;
+    let settings = settings::read(node, route.entity, &route.scope).await?;
     let configured = settings.configured();
     let to = match destination(receiver, &subject, &configured, hooks.as_deref(), node.clock.now()) {
         // Nothing is kept of it, unless it was tried: that is found out where events are searched for.
@@ -403,7 +385,7 @@ async fn pack<M: Sends>(
     let url = to.as_ref().ok().map(|to| to.url.as_str());
     let is_as_before = is_as_before(receiver, url, &subject, &configured);
     if let (None, false, Some(message)) = (&hooks, is_as_before || is_left, subject.message) {
-        hooks = hooks_of::<M>(node, from.entity, message).await?;
+        hooks = hooks_of::<M>(node, route.entity, message).await?;
     }
     let left = match is_left {
         false => leave(lane, url, (seq, record.at), &subject, &configured, hooks.as_deref()),
@@ -419,12 +401,12 @@ async fn pack<M: Sends>(
         }
     };
     let parcel = Parcel {
-        workspace: Arc::clone(&from.workspace),
-        entity: from.entity,
-        scope: Arc::clone(&from.scope),
-        id: EventId::new(record.at, from.entity.id, record.seq),
+        workspace: Arc::clone(&route.workspace),
+        entity: route.entity,
+        scope: Arc::clone(&route.scope),
+        id: EventId::new(record.at, route.entity.id, record.seq),
         trace: record.trace,
-        event: M::happened(node, from.entity, record).await?,
+        event: M::happened(node, route.entity, record).await?,
         url: to.url,
         method: to.method,
         headers: to.headers,
@@ -458,20 +440,20 @@ async fn attempt(node: &Node, mut parcel: Parcel, telling: Telling) -> (Attempt,
     (attempt.with_error(receipt.error.as_deref()), verdict)
 }
 
-async fn event<M: Sends>(from: &From, seq: u64) -> Result<Option<(Arc<Record<M::Event>>, Subject)>, StoreError> {
-    let records = from.node.events::<M>(from.entity, (seq, seq), Order::Asc, 1).await?;
+async fn event<M: Sends>(route: &Route, seq: u64) -> Result<Option<(Arc<Record<M::Event>>, Subject)>, StoreError> {
+    let records = route.node.events::<M>(route.entity, (seq, seq), Order::Asc, 1).await?;
     let record = records.into_iter().next();
     Ok(record.and_then(|record| M::subject(&record).map(|subject| (Arc::new(record), subject))))
 }
 
 /// What tells receivers apart as far as their health goes: an endpoint or channel by itself, the URLs of messages by
 /// where they lead, since each message may have its own.
-fn key_of(from: &From, receiver: Receiver, hooks: Option<&Hooks>) -> GateKey {
-    let workspace = from.entity.workspace;
+fn key_of(route: &Route, receiver: Receiver, hooks: Option<&Hooks>) -> GateKey {
+    let workspace = route.entity.workspace;
     match receiver {
         Receiver::Endpoint(id) => endpoint_key(workspace, id),
         Receiver::Channel => {
-            let channel = from.scope.channel.as_ref().map_or("", LogChannel::id);
+            let channel = route.scope.channel.as_ref().map_or("", LogChannel::id);
             channel_key(workspace, channel)
         }
         Receiver::Message(_) | Receiver::Callback(_) => {

@@ -45,12 +45,12 @@ impl<M: Sends> Courier<M> {
                 return Ok(false);
             }
             let Some(seq) = of_event.first().map(|event| event.seq) else { continue };
-            let known = Known::read(&self.node, self.entity, seq).await?;
+            let noted = Noted::read(&self.node, self.entity, seq).await?;
             for event in of_event {
                 let beside = Lane { receiver: event.receiver, again: Some(seq) };
                 let had =
                     |delivery: &Delivery| delivery.receiver == event.receiver || delivery.was_tried_at(&event.url);
-                if self.ended.of(seq).any(had) || self.runs.contains_key(&beside) || known.is_had(event, beside) {
+                if self.ended.of(seq).any(had) || self.runs.contains_key(&beside) || noted.is_had(event, beside) {
                     continue;
                 }
                 let usual = Lane::to(event.receiver);
@@ -76,14 +76,14 @@ impl<M: Sends> Courier<M> {
 }
 
 /// What is noted of an event that may be handed over.
-struct Known {
+struct Noted {
     /// Its deliveries that have ended, by receiver; `None`: that one cannot be read.
     ended: Vec<([u8; TAG_BYTES], Option<Delivery>)>,
     /// The lanes on which it waits beside others.
     beside: HashSet<Lane>,
 }
 
-impl Known {
+impl Noted {
     async fn read(node: &Node, entity: EntityKey, seq: u64) -> Result<Self, StoreError> {
         let (mut ended, mut beside) = (Vec::new(), HashSet::new());
         let range = KeyRange::under(&DeliveryKey::of_event(seq));
@@ -118,10 +118,10 @@ mod tests {
     #[test]
     fn a_delivery_that_cannot_be_read_is_one_of_its_receiver_and_keeps_none_from_others() {
         let left = |receiver| Left { receiver, url: "https://example.com/".to_owned(), seq: 7, at: Millis(0) };
-        let known = Known { ended: vec![(Receiver::Channel.tag(), None)], beside: HashSet::new() };
+        let noted = Noted { ended: vec![(Receiver::Channel.tag(), None)], beside: HashSet::new() };
         for (receiver, is_had) in [(Receiver::Channel, true), (Receiver::Message(7), false)] {
             let beside = Lane { receiver, again: Some(7) };
-            assert_eq!(known.is_had(&left(receiver), beside), is_had, "{receiver:?}");
+            assert_eq!(noted.is_had(&left(receiver), beside), is_had, "{receiver:?}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What an attempt says of its receiver, and who is told.
 
-use super::{From, Verdict};
+use super::{Route, Verdict};
 use crate::clock::Millis;
 use crate::outbox::gate::{Health, Pass, Turned};
 use crate::outbox::lane::{Attempt, Receiver};
@@ -21,8 +21,8 @@ pub(super) fn judge(receipt: &Receipt) -> Verdict {
 /// Whether a receiver does not want an event any more at the URL where it was tried: it has another one or, as an
 /// endpoint, was deleted, disabled or, where the event is not `wanted` all the same, given another subscription. Where
 /// nobody knows, it does.
-pub(super) async fn has_left(from: &From, receiver: Receiver, subject: &Subject, tried: &str, wanted: bool) -> bool {
-    let Ok(settings) = settings::read(&from.node, from.entity, &from.scope).await else { return false };
+pub(super) async fn has_left(route: &Route, receiver: Receiver, subject: &Subject, tried: &str, wanted: bool) -> bool {
+    let Ok(settings) = settings::read(&route.node, route.entity, &route.scope).await else { return false };
     let configured = settings.configured();
     let is_off = || receiver.endpoint().is_some() && off(receiver, &configured).is_some();
     let is_meant = || is_still_due(receiver, subject, &configured) && !is_unsubscribed(receiver, subject, &configured);
@@ -49,13 +49,13 @@ pub(super) fn health(receiver: Receiver, verdict: Verdict, attempt: &Attempt) ->
 /// Tells the gate how the receiver does, and everybody who waits for an endpoint that is back. Answers what that has
 /// changed.
 pub(super) async fn tell(
-    from: &From,
+    route: &Route,
     receiver: Receiver,
     (verdict, health): (Verdict, Health),
     pass: Option<(Pass, SendPermit)>,
     (url, since): (&str, Millis),
 ) -> Turned {
-    let node = &from.node;
+    let node = &route.node;
     let turned = pass.map_or(Turned::Nothing, |(pass, permit)| {
         if verdict == Verdict::Arrived {
             permit.arrived();
@@ -64,10 +64,10 @@ pub(super) async fn tell(
     });
     if let Receiver::Endpoint(id) = receiver {
         if verdict == Verdict::Gone {
-            stir::disable(node, from.entity.workspace, id, (url, since)).await;
+            stir::disable(node, route.entity.workspace, id, (url, since)).await;
         }
         if turned == Turned::Back || verdict == Verdict::Gone {
-            stir::stir(node, from.entity.workspace, id);
+            stir::stir(node, route.entity.workspace, id);
         }
     }
     turned

@@ -1,0 +1,39 @@
+//! Reading a stretch of a log, of which an event may be damaged.
+
+use super::port::Sends;
+use crate::id::EntityKey;
+use crate::machine::Record;
+use crate::node::Node;
+use crate::store::{Order, StoreError};
+
+/// A part of a stretch that was read.
+pub(super) struct Part<E> {
+    pub(super) records: Vec<Record<E>>,
+    /// How far it goes.
+    pub(super) upto: u64,
+}
+
+/// The next part of a stretch in this order, of `limit` events at most. What stands before a damaged one is read one by
+/// one.
+///
+/// # Errors
+///
+/// `StoreError` where the store cannot be read, or the next event is damaged.
+pub(super) async fn next<M: Sends>(
+    node: &Node,
+    entity: EntityKey,
+    (first, last): (u64, u64),
+    order: Order,
+    limit: usize,
+) -> Result<Part<M::Event>, StoreError> {
+    let (near, far) = if order == Order::Asc { (first, last) } else { (last, first) };
+    let part = async |upto: u64| {
+        let records = node.events::<M>(entity, (near.min(upto), near.max(upto)), order, limit).await?;
+        let upto = records.last().map_or(upto, |record| record.seq);
+        Ok::<_, StoreError>(Part { records, upto })
+    };
+    match part(far).await {
+        Err(error) if !error.passes() && near != far => part(near).await,
+        read => read,
+    }
+}
