@@ -247,7 +247,9 @@ impl Run {
         self.unread = self.unread.filter(|(_, last)| *last > upto).map(|(_, last)| (upto + 1, last));
         let was_asked = !self.asked.is_empty();
         self.forget_asked();
-        self.asked_for &= !was_asked || !self.asked.is_empty();
+        if was_asked {
+            self.asked_for = !self.asked.is_empty() && (self.asked_for || lost.is_some());
+        }
         lost
     }
 
@@ -460,6 +462,9 @@ mod tests {
         run.found(vec![(5, NOW), (8, NOW)], 8);
         run.pop();
         assert!(!run.asked_for, "it was dropped");
+        let row = Waiting { asked_for: false, tries: 1, ..Waiting::fresh(5, 8, NOW).asked(7, NOW) };
+        let mut run = Run::of(Lane::to(Receiver::Channel), row);
+        assert!(run.found(vec![(6, NOW), (7, NOW)], 8).is_some_and(|(lost, _)| lost == 5) && run.asked_for);
     }
 
     #[test]

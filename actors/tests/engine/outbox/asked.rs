@@ -6,7 +6,7 @@ use actors::outbox::Sending;
 use actors::outbox::pending::DeliveryState;
 use actors::outbox::state::parse_ended_key;
 use actors::store::memory::MemoryStore;
-use tokio::time::sleep;
+use tokio::time::{advance, sleep};
 
 use super::fixture::{Fixture, Mood, ONE};
 use super::secs;
@@ -127,13 +127,21 @@ async fn what_is_asked_for_and_waits_behind_others_is_tried_as_soon_as_they_are_
     for text in ["a", "b", "c"] {
         fixture.say(1, text).await;
     }
-    // It has failed more than ten times in a row, so it gets a request now and then.
-    sleep(secs(71 * 3_600)).await;
-    let (waiting, before) = (fixture.pending().await, fixture.sink.at(ONE).len());
+    sleep(secs(2)).await;
+    let waiting = fixture.pending().await;
+    // It fails more than ten times in a row, so it gets a request now and then.
+    for _ in 0..12 {
+        again(&fixture, &waiting[0]).await;
+        sleep(secs(1)).await;
+    }
+    advance(secs(71 * 3_600 - 600)).await;
+    sleep(secs(120)).await;
+    let before = fixture.sink.at(ONE).len();
     again(&fixture, &waiting[2]).await;
     sleep(secs(1)).await;
     assert_eq!(fixture.sink.at(ONE).len(), before + 1, "the first of them is tried now");
-    sleep(secs(3_600 + 300)).await;
+    // The last attempt at the first of them is made 72 hours after it happened.
+    sleep(secs(3_600 + 900)).await;
     let tried = fixture.sink.at(ONE).split_off(before + 1);
     let [(2, first), (3, second), (4, third)] = tried[..].iter().map(|one| (one.seq(), one.at)).collect::<Vec<_>>()[..]
     else {
