@@ -43,19 +43,19 @@ const ATTEMPTS: usize = 8;
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
     /// The store failed.
-    #[error("the installation cannot be read: {0}")]
+    #[error("cannot read the installation: {0}")]
     Store(#[from] StoreError),
     /// A commit was not done.
-    #[error("the installation cannot be made: {0}")]
+    #[error("cannot create the installation: {0}")]
     Refused(#[source] Cause),
     /// No secret can be made.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
     /// The generated key could not be shown; the next start makes another one.
-    #[error("the generated key cannot be printed: {0}")]
+    #[error("cannot print the generated key: {0}")]
     Announce(#[source] io::Error),
     /// Other processes kept making the same installation.
-    #[error("other processes are making this installation; start again")]
+    #[error("other processes are creating this installation; start again")]
     Contended,
 }
 
@@ -125,8 +125,7 @@ pub async fn run(
 /// `StoreError` where the store cannot be read, or holds what cannot be.
 pub async fn pepper(node: &Node) -> Result<Option<Pepper>, StoreError> {
     let Some(bytes) = setting(node, PEPPER).await? else { return Ok(None) };
-    let bytes: [u8; 32] =
-        bytes.as_ref().try_into().map_err(|_| StoreError::Corrupt("the pepper has 32 bytes".into()))?;
+    let bytes: [u8; 32] = bytes.as_ref().try_into().map_err(|_| StoreError::Corrupt("a pepper has 32 bytes".into()))?;
     Ok(Some(Pepper::new(bytes)))
 }
 

@@ -193,7 +193,7 @@ fn build(mut settings: Settings, env: &dyn Fn(&str) -> Option<String>, wrong: &m
     let otel = Otel::read(env, otlp_endpoint.as_ref().and_then(Option::as_deref), values.wrong);
 
     if listen.is_some_and(|listen| listen.port() != 0) && listen == metrics_listen {
-        values.refuse("server.metrics_listen", "another address or port than that of the API");
+        values.refuse("server.metrics_listen", "an address or port other than that of the API");
     }
     settings.mask_secrets();
     Some(Config {

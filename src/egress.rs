@@ -53,10 +53,10 @@ const EXCERPT_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum EgressError {
     /// The cryptography provider cannot do any TLS version.
-    #[error("TLS cannot be configured: {0}")]
+    #[error("cannot configure TLS: {0}")]
     Tls(#[from] rustls::Error),
     /// Names cannot be looked up.
-    #[error("names cannot be looked up: {0}")]
+    #[error("cannot resolve names: {0}")]
     Names(String),
 }
 

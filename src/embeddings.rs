@@ -28,16 +28,16 @@ const MAX_NUMBERS: usize = 8_192;
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddingsError {
     /// The cryptography provider cannot do any TLS version.
-    #[error("TLS cannot be configured: {0}")]
+    #[error("cannot configure TLS: {0}")]
     Tls(#[from] rustls::Error),
     /// The client refused its settings.
-    #[error("the HTTP client cannot be made: {0}")]
+    #[error("cannot create the HTTP client: {0}")]
     Client(#[from] reqwest::Error),
     /// The URL has no path to go on from.
-    #[error("the embeddings URL cannot be used")]
+    #[error("the embeddings URL is not usable")]
     Url,
     /// The key cannot be sent in a header.
-    #[error("the embeddings API key cannot be sent in a header")]
+    #[error("the embeddings API key is not a valid header value")]
     ApiKey,
 }
 
@@ -100,8 +100,8 @@ impl Endpoint {
             return Err(format!("the endpoint answered {}", response.status().as_u16()));
         }
         let body = bounded::body(response, ANSWER_BYTES).await.map_err(|unread| match unread {
-            Unread::TooLarge => format!("the answer is larger than {ANSWER_BYTES} bytes"),
-            Unread::Broken => "the answer broke off".to_owned(),
+            Unread::TooLarge => format!("the response is larger than {ANSWER_BYTES} bytes"),
+            Unread::Broken => "the response was interrupted".to_owned(),
         })?;
         vectors(&body, texts.len())
     }
@@ -109,14 +109,14 @@ impl Endpoint {
 
 /// The vectors of an answer, in the order of the texts.
 fn vectors(body: &[u8], texts: usize) -> Result<Vec<Vec<f32>>, String> {
-    let answered: Answered = serde_json::from_slice(body).map_err(|_| "the answer holds no vectors".to_owned())?;
+    let answered: Answered = serde_json::from_slice(body).map_err(|_| "the response contains no vectors".to_owned())?;
     let mut data = answered.data;
     data.sort_by_key(|embedded| embedded.index);
     let vectors: Vec<Vec<f32>> = data.into_iter().map(|embedded| embedded.embedding).collect();
     let numbers = vectors.first().map_or(0, Vec::len);
     let fine = |vector: &Vec<f32>| vector.len() == numbers && vector.iter().all(|number| number.is_finite());
     if vectors.len() != texts || !(1..=MAX_NUMBERS).contains(&numbers) || !vectors.iter().all(fine) {
-        return Err("the answer's vectors are not one for each text and all of one length".to_owned());
+        return Err("the response's vectors are not one for each text and all of one length".to_owned());
     }
     Ok(vectors)
 }
@@ -181,9 +181,9 @@ mod tests {
             (|_| (200, json!({"data": []})), "one for each text"),
             (|_| (200, json!({"data": [{"embedding": [1]}, {"index": 1, "embedding": [1, 2]}]})), "one for each text"),
             (|_| (200, json!({"data": [{"embedding": []}, {"index": 1, "embedding": []}]})), "one for each text"),
-            (|_| (200, json!({"data": [{"embedding": ["x"]}]})), "holds no vectors"),
-            (|_| (200, json!({"data": [{"embedding": [1e39]}, {"embedding": [1]}]})), "holds no vectors"),
-            (|_| (200, json!("secret")), "holds no vectors"),
+            (|_| (200, json!({"data": [{"embedding": ["x"]}]})), "contains no vectors"),
+            (|_| (200, json!({"data": [{"embedding": [1e39]}, {"embedding": [1]}]})), "contains no vectors"),
+            (|_| (200, json!("secret")), "contains no vectors"),
         ] {
             let error = embed(answer).await.unwrap_err();
             assert!(error.contains(words) && !error.contains("secret"), "{error}");

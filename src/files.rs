@@ -49,7 +49,7 @@ pub enum FilesError {
     #[error("too many files are being written")]
     Busy,
     /// The place cannot be used.
-    #[error("attachments cannot be kept in {place}: {source}")]
+    #[error("cannot store attachments in {place}: {source}")]
     Place {
         /// Which.
         place: String,
@@ -57,13 +57,13 @@ pub enum FilesError {
         source: io::Error,
     },
     /// The object is not what was written.
-    #[error("the object is not what was written")]
+    #[error("the object's content differs from what was written")]
     Damaged,
     /// An object's bytes cannot be read.
-    #[error("the object cannot be read: {0}")]
+    #[error("cannot read the object: {0}")]
     Unreadable(#[source] io::Error),
     /// The store said no.
-    #[error("the store of attachments failed: {0}")]
+    #[error("the attachment store failed: {0}")]
     Store(Said),
 }
 
@@ -75,7 +75,7 @@ pub struct Said(String);
 impl Said {
     /// It has said nothing for too long.
     fn nothing() -> Self {
-        Self("no answer in time".to_owned())
+        Self("no response in time".to_owned())
     }
 
     fn of(error: &object_store::Error) -> Self {
@@ -94,12 +94,12 @@ fn kind_of(error: &object_store::Error) -> &'static str {
     match error {
         object_store::Error::PermissionDenied { .. } => "permission denied",
         object_store::Error::Unauthenticated { .. } => "not authenticated",
-        object_store::Error::Precondition { .. } => "a precondition does not hold",
-        object_store::Error::AlreadyExists { .. } => "it exists already",
+        object_store::Error::Precondition { .. } => "precondition failed",
+        object_store::Error::AlreadyExists { .. } => "already exists",
         object_store::Error::NotSupported { .. } | object_store::Error::NotImplemented { .. } => "not supported",
-        object_store::Error::InvalidPath { .. } => "an invalid path",
-        object_store::Error::UnknownConfigurationKey { .. } => "an unknown setting",
-        _ => "an answer that is none",
+        object_store::Error::InvalidPath { .. } => "invalid path",
+        object_store::Error::UnknownConfigurationKey { .. } => "unknown setting",
+        _ => "unreadable response",
     }
 }
 

@@ -51,7 +51,7 @@ impl<'a> Object<'a> {
     /// surrogate pair; 400 `too_deep` past [`MAX_DEPTH`]; 400 `invalid_type` where the text is not an object.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Problem> {
         let text = std::str::from_utf8(bytes)
-            .map_err(|error| malformed_at(bytes, error.valid_up_to(), "the text is not UTF-8"))?;
+            .map_err(|error| malformed_at(bytes, error.valid_up_to(), "the text is not valid UTF-8"))?;
         let whole: Result<Self, _> = serde_json::from_str(text);
         let object = match whole {
             Ok(object) => Some(object),
@@ -63,7 +63,7 @@ impl<'a> Object<'a> {
             },
         };
         if let Some(at) = raw::lone_surrogate(text) {
-            return Err(malformed_at(bytes, at, "half of a surrogate pair stands alone"));
+            return Err(malformed_at(bytes, at, "unpaired surrogate"));
         }
         if raw::deeper_than(text, MAX_DEPTH) {
             return Err(too_deep(object.as_ref()));
@@ -192,7 +192,7 @@ fn plain(error: &serde_json::Error) -> String {
 }
 
 fn malformed(line: usize, column: usize, what: &str) -> Problem {
-    let detail = format!("the body is not JSON: {what} at line {line}, column {column}");
+    let detail = format!("the body is not valid JSON: {what} at line {line}, column {column}");
     Problem::new(StatusCode::BAD_REQUEST, "malformed_json", detail).with("line", line).with("column", column)
 }
 

@@ -102,7 +102,7 @@ enum Keys {
 
 fn principal_kinds() -> impl TypedValueParser<Value = PrincipalKind> {
     PossibleValuesParser::new(PrincipalKind::ALL.map(PrincipalKind::name)).try_map(|word| {
-        PrincipalKind::ALL.into_iter().find(|kind| kind.name() == word).ok_or("it is one of the possible values")
+        PrincipalKind::ALL.into_iter().find(|kind| kind.name() == word).ok_or("not one of the possible values")
     })
 }
 
@@ -111,7 +111,7 @@ fn principal_kinds() -> impl TypedValueParser<Value = PrincipalKind> {
 enum MigrateFailure {
     #[error(transparent)]
     Stores(#[from] stores::StoresError),
-    #[error("the answer cannot be written: {0}")]
+    #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
 }
 

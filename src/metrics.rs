@@ -54,17 +54,17 @@ impl Sources {
         let gauges = [
             ("tertulia_resident_entities", "Entities in memory.", all(&standing.resident)),
             ("tertulia_actors", "Entities in memory that have an actor.", all(&standing.actors)),
-            ("tertulia_commands_in_flight", "Commands admitted and not answered yet.", commands),
-            ("tertulia_running_turns", "Agents' turns that are running.", turns),
-            ("tertulia_outbox_active", "Logs that are being sent from.", active),
-            ("tertulia_outbox_in_flight", "Events that are being sent.", in_flight),
+            ("tertulia_commands_in_flight", "Commands that are admitted and unanswered.", commands),
+            ("tertulia_running_turns", "Running turns of agents.", turns),
+            ("tertulia_outbox_active", "Logs with events being sent.", active),
+            ("tertulia_outbox_in_flight", "Events being sent.", in_flight),
             (
                 "tertulia_outbox_closed_gates",
-                "Receivers that get nothing for now, as nothing arrives there.",
+                "Receivers that are paused because deliveries to them fail.",
                 closed_gates,
             ),
-            ("tertulia_outbox_untried_seconds", "Age of the oldest event that waits for its first attempt.", untried),
-            ("tertulia_outbox_age_seconds", "Longest time that a log has been sent from without a pause.", age),
+            ("tertulia_outbox_untried_seconds", "Age of the oldest event waiting for its first attempt.", untried),
+            ("tertulia_outbox_age_seconds", "Longest time that a log has been sending without a pause.", age),
         ];
         for (name, help, value) in gauges {
             page.metric(name, help, MetricKind::Gauge);
@@ -142,7 +142,7 @@ fn page(headers: &HeaderMap, write: impl FnOnce(&mut Page)) -> Shown {
 }
 
 fn write_up(page: &mut impl Sink, serves: bool) {
-    page.metric("tertulia_up", "Whether the process serves.", MetricKind::Gauge);
+    page.metric("tertulia_up", "Whether the process serves requests.", MetricKind::Gauge);
     page.value(&[], usize::from(serves));
 }
 
@@ -157,10 +157,10 @@ fn write_process(page: &mut impl Sink, door: &Door, spans: Option<&Waiting>) {
 }
 
 fn write_spans(page: &mut impl Sink, spans: &Waiting) {
-    page.metric("tertulia_spans_waiting", "Spans that wait to be sent.", MetricKind::Gauge);
+    page.metric("tertulia_spans_waiting", "Spans waiting to be exported.", MetricKind::Gauge);
     page.value(&[], spans.len());
     let counts = spans.counts();
-    page.metric("tertulia_spans_exported_total", "Spans that the receiver took.", MetricKind::Counter);
+    page.metric("tertulia_spans_exported_total", "Spans that the receiver accepted.", MetricKind::Counter);
     page.value(&[], counts.exported.get());
     page.metric("tertulia_spans_dropped_total", "Spans that were dropped.", MetricKind::Counter);
     page.value(&[("reason", "queue_full")], counts.overflowed.get());

@@ -52,10 +52,10 @@ const IDLE: Duration = Duration::from_secs(4);
 #[derive(Debug, thiserror::Error)]
 pub enum OpenAiError {
     /// The cryptography provider cannot do any TLS version.
-    #[error("TLS cannot be configured: {0}")]
+    #[error("cannot configure TLS: {0}")]
     Tls(#[from] rustls::Error),
     /// The client refused its settings.
-    #[error("the HTTP client cannot be made: {0}")]
+    #[error("cannot create the HTTP client: {0}")]
     Client(#[from] reqwest::Error),
 }
 
@@ -104,7 +104,7 @@ impl OpenAi {
             };
             let left = deadline.saturating_duration_since(Instant::now());
             let Some(pause) = self.retries.pause(&refused, left) else { return Err(refused.fault) };
-            tracing::debug!(agent = %prompt.agent.id, code = refused.fault.code(), ?pause, "a model is asked again");
+            tracing::debug!(agent = %prompt.agent.id, code = refused.fault.code(), ?pause, "a model call is retried");
             prompt.resent.set();
             sleep(pause).await;
             self.attempt(&call, prompt).await.map_err(|refused| refused.fault)
@@ -166,7 +166,7 @@ fn unsent(error: reqwest::Error) -> Fault {
     let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
     let speaks_otherwise = causes.any(|cause| cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse));
     let cause = std::iter::successors(error.source(), |&cause| cause.source()).last().map(ToString::to_string);
-    tracing::debug!(%error, cause, "a model's endpoint gave no answer");
+    tracing::debug!(%error, cause, "a model's endpoint did not answer");
     if speaks_otherwise { Fault::InvalidReply("is not HTTP") } else { Fault::Connect }
 }
 
@@ -186,7 +186,7 @@ fn accept_head(response: &Response) -> Result<Form, Refused> {
         _ if status.is_redirection() => Fault::Redirect(status),
         _ if status.is_client_error() => Fault::BadRequest(status),
         _ if status.is_server_error() => Fault::Upstream(status),
-        _ => Fault::InvalidReply("has a status that this protocol does not know"),
+        _ => Fault::InvalidReply("has an unknown status"),
     };
     Err(Refused { fault, retry_after: retry::retry_after(response.headers(), None) })
 }
@@ -205,6 +205,6 @@ fn form(response: &Response) -> Option<Form> {
 async fn read(response: Response, at_most: usize) -> Result<Bytes, Fault> {
     bounded::body(response, at_most).await.map_err(|unread| match unread {
         Unread::TooLarge => Fault::TooLarge(at_most),
-        Unread::Broken => Fault::InvalidReply("broke off"),
+        Unread::Broken => Fault::InvalidReply("was interrupted"),
     })
 }

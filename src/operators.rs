@@ -36,10 +36,10 @@ const CLOSED_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
     /// There is no store in the data directory.
-    #[error("{0} holds no store; start the server once, or name another --data-dir")]
+    #[error("{0} contains no store; start the server once, or choose another --data-dir")]
     NoStore(String),
     /// A key that nobody has seen is in the store.
-    #[error("the key {id} was made and could not be shown, nor revoked ({revoking}); revoke it")]
+    #[error("the key {id} was created but could be neither shown nor revoked ({revoking}); revoke it")]
     Unseen {
         /// The key's id.
         id: String,
@@ -50,15 +50,13 @@ pub enum OperatorError {
     #[error(transparent)]
     Stores(#[from] StoresError),
     /// The store was not opened for verification.
-    #[error("the store was not opened: {0}")]
+    #[error("cannot open the store: {0}")]
     Open(#[from] embedded::OpenError),
     /// Only the embedded store is verified from outside.
-    #[error(
-        "a CQL cluster checks what it keeps by itself (`nodetool scrub`, `nodetool repair`); choose --store embedded"
-    )]
+    #[error("a CQL cluster verifies its own data (`nodetool scrub`, `nodetool repair`); choose --store embedded")]
     NotEmbedded,
     /// The store has not seen its first start.
-    #[error("this store has no installation yet; start the server once")]
+    #[error("the store has no installation yet; start the server once")]
     NoInstallation,
     /// The store failed.
     #[error(transparent)]
@@ -79,10 +77,10 @@ pub enum OperatorError {
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
     /// The answer could not be written.
-    #[error("the answer cannot be written: {0}")]
+    #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
     /// What is to be read cannot be.
-    #[error("{} cannot be read: {source}", path.display())]
+    #[error("cannot read {}: {source}", path.display())]
     Unread {
         /// Its path.
         path: PathBuf,

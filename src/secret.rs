@@ -30,7 +30,7 @@ impl std::fmt::Debug for Pepper {
 
 /// The operating system's randomness could not be had.
 #[derive(Debug, thiserror::Error)]
-#[error("the operating system gives no randomness: {0}")]
+#[error("the operating system provides no randomness: {0}")]
 pub struct NoRandomness(getrandom::Error);
 
 /// 32 bytes of the operating system's randomness.

@@ -65,7 +65,7 @@ pub enum ServeError {
     #[error(transparent)]
     Store(#[from] StoresError),
     /// An address could not be listened on.
-    #[error("{setting} {address}: it cannot be listened on: {source}; choose an address of this machine that is free")]
+    #[error("{setting} {address}: cannot listen: {source}; choose a free address of this machine")]
     Bind {
         /// The address.
         address: SocketAddr,
@@ -75,7 +75,7 @@ pub enum ServeError {
         source: io::Error,
     },
     /// The operating system lets no signal be waited for.
-    #[error("signals cannot be waited for: {0}")]
+    #[error("cannot wait for signals: {0}")]
     Signals(#[source] io::Error),
     /// No ids can be made.
     #[error(transparent)]
@@ -130,7 +130,7 @@ async fn live<'a>(
     let begun = tokio::select! {
         begun = begin => begun.map(Some),
         signal = asked.as_mut() => {
-            tracing::info!(signal, "stopping before it was ready");
+            tracing::info!(signal, "stopping before ready");
             Ok(None)
         }
         Some(why) = failure.recv() => return Err(ServeError::StoreFailed(why)),
@@ -191,7 +191,7 @@ impl<'a> Serving<'a> {
         tokio::spawn(serve(scraped, metrics::router(sources), of_metrics, app.left()));
         tracing::info!(%address, %metrics_address, "ready");
         if let Err(error) = say(&format!("tertulia is ready on http://{address}")) {
-            tracing::warn!(%error, "standard output cannot be written");
+            tracing::warn!(%error, "cannot write to standard output");
         }
         Ok(Self { node, app, requests, afterwards: (afterwards, options), push })
     }
@@ -255,7 +255,7 @@ async fn bind_metrics(address: SocketAddr) -> Result<(TcpListener, SocketAddr), 
             if source.kind() == io::ErrorKind::AddrInUse && address == USUAL_METRICS =>
         {
             let bound = bind(SocketAddr::new(address.ip(), 0), "--metrics-listen").await?;
-            tracing::warn!(taken = %address, instead = %bound.1, "the usual port for metrics is taken");
+            tracing::warn!(taken = %address, instead = %bound.1, "the default metrics port is in use");
             Ok(bound)
         }
         bound => bound,

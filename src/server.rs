@@ -179,7 +179,7 @@ impl Server {
                 Ok((stream, _)) => return (stream, place),
                 Err(error) if is_of_one_connection(&error) => tracing::debug!(%error, "a connection ended early"),
                 Err(error) => {
-                    tracing::warn!(%error, "no connection can be accepted");
+                    tracing::warn!(%error, "cannot accept a connection");
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -189,7 +189,7 @@ impl Server {
     async fn connection(self, stream: TcpStream, watcher: Watcher, place: OwnedSemaphorePermit) {
         // Answers are small and complete; waiting to fill a packet would only delay them.
         if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY cannot be set");
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
         let (router, ending, turn) = (self.router, self.ending, Arc::new(Turn::default()));
         let stream = Explained::new(Taking::new(stream, self.taking), router.clone(), Arc::clone(&turn));
@@ -206,7 +206,7 @@ impl Server {
         let mut http = self.http;
         let connection = http.timer(HeadTimer::default()).serve_connection(TokioIo::new(stream), service);
         if let Err(error) = watcher.watch(connection).await {
-            tracing::debug!(%error, "a connection broke");
+            tracing::debug!(%error, "a connection failed");
         }
         drop(place);
     }

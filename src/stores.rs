@@ -18,7 +18,7 @@ use crate::tls;
 #[derive(Debug, thiserror::Error)]
 pub enum StoresError {
     /// The embedded store was not opened.
-    #[error("the store was not opened: {0}")]
+    #[error("cannot open the store: {0}")]
     Embedded(#[from] embedded::OpenError),
     /// There is nothing that could be the data directory.
     #[error(
@@ -31,19 +31,19 @@ pub enum StoresError {
         source: std::io::Error,
     },
     /// The CQL store was not opened.
-    #[error("the store was not opened: {0}")]
+    #[error("cannot open the store: {0}")]
     Cql(#[from] cql::OpenError),
     /// The CQL keyspace was not made or brought up to date.
-    #[error("the keyspace was not migrated: {0}")]
+    #[error("cannot migrate the keyspace: {0}")]
     Migrate(#[from] MigrateError),
     /// The cluster's certificates cannot be checked.
-    #[error("{0} cannot be used as the certificates that sign those of the CQL nodes: {1}")]
+    #[error("cannot use {0} as the CA certificates of the CQL nodes: {1}")]
     CaFile(PathBuf, String),
     /// TLS cannot be used.
-    #[error("TLS cannot be used: {0}")]
+    #[error("cannot use TLS: {0}")]
     Tls(#[from] rustls::Error),
     /// Only a CQL store has migrations.
-    #[error("the store is embedded and needs no migrations; choose --store cql")]
+    #[error("the embedded store needs no migrations; choose --store cql")]
     NoMigrations,
 }
 

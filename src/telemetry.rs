@@ -51,10 +51,10 @@ pub const SPANS: &str = "tertulia::span";
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The filter is none; a checked [`Config`] has no such filter.
-    #[error("the log filter cannot be read: {0}")]
+    #[error("cannot read the log filter: {0}")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
     /// Somebody in this process has set one up already.
-    #[error("logging is set up already")]
+    #[error("logging is already set up")]
     Twice(#[from] tracing::subscriber::SetGlobalDefaultError),
     /// Traces were asked for and cannot be sent.
     #[error(transparent)]
@@ -68,19 +68,19 @@ pub enum TelemetryError {
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The HTTP client could not be made.
-    #[error("telemetry cannot be exported: the HTTP client cannot be made: {0}")]
+    #[error("cannot export telemetry: cannot create the HTTP client: {0}")]
     Client(#[from] reqwest::Error),
     /// The receiver's address is none that gRPC knows.
-    #[error("telemetry cannot be exported: {0}")]
+    #[error("cannot export telemetry: {0}")]
     Channel(#[from] tonic::transport::Error),
     /// There is no TLS.
-    #[error("telemetry cannot be exported: TLS cannot be configured: {0}")]
+    #[error("cannot export telemetry: cannot configure TLS: {0}")]
     Tls(#[from] rustls::Error),
     /// The receiver's certificates cannot be checked.
-    #[error("telemetry cannot be exported: {0}, which an OTEL_EXPORTER_OTLP_…CERTIFICATE names, cannot be used: {1}")]
+    #[error("cannot export telemetry: {0}, which an OTEL_EXPORTER_OTLP_…CERTIFICATE names, cannot be used: {1}")]
     Certificates(PathBuf, String),
     /// There is no thread for it.
-    #[error("traces cannot be exported: {0}")]
+    #[error("cannot export traces: {0}")]
     Thread(#[from] io::Error),
 }
 

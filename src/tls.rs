@@ -17,7 +17,7 @@ pub fn client() -> Result<ClientConfig, rustls::Error> {
     match builder()?.with_platform_verifier() {
         Ok(builder) => Ok(builder.with_no_client_auth()),
         Err(error) => {
-            tracing::warn!(%error, "no trusted root certificates: nothing behind https can be called");
+            tracing::warn!(%error, "no trusted root certificates: https URLs cannot be called");
             Ok(builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
         }
     }
@@ -40,7 +40,7 @@ pub fn roots(path: &Path) -> Result<RootCertStore, String> {
     for certificate in CertificateDer::pem_file_iter(path).map_err(|error| error.to_string())? {
         roots.add(certificate.map_err(|error| error.to_string())?).map_err(|error| error.to_string())?;
     }
-    if roots.is_empty() { Err("it has none".to_owned()) } else { Ok(roots) }
+    if roots.is_empty() { Err("it contains no certificate".to_owned()) } else { Ok(roots) }
 }
 
 /// Settings with a cryptography provider of their own, before it is said whom they trust.

@@ -55,10 +55,10 @@ impl AgentTools {
         let called = &invocation.called;
         let tools = invocation.agent.tools.as_ref().map(Definition::of_agent).unwrap_or_default();
         let Some(mut tool) = tools.into_iter().find(|tool| tool.name == called.name) else {
-            return Plan::Answer(refusal("unknown_tool", "there is no such tool", &[]));
+            return Plan::Answer(refusal("unknown_tool", "no such tool", &[]));
         };
         let Some(url) = tool.url.take() else {
-            return Plan::Answer(refusal("tool_unavailable", "nobody answers this tool", &[]));
+            return Plan::Answer(refusal("tool_unavailable", "this tool has no handler", &[]));
         };
         let arguments = value(text_of(called)).unwrap_or_default();
         fetch::plan(self.egress.clone(), tool, url, arguments, invocation)
@@ -145,7 +145,8 @@ impl Tools for AgentTools {
             _ => return self.declared(invocation),
         };
         report.faults.append(&mut report.late);
-        let refused = || refusal("invalid_arguments", "the arguments do not fit the tool", &report.faults);
+        let refused =
+            || refusal("invalid_arguments", "the arguments do not match the tool's parameters", &report.faults);
         plan.filter(|_| report.faults.is_empty()).unwrap_or_else(|| Plan::Answer(refused()))
     }
 

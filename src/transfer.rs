@@ -62,8 +62,8 @@ pub enum Moved {
 impl fmt::Display for Moved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Installation => write!(f, "the installation was written to"),
-            Self::Written(entity) => write!(f, "{entity:?} was written to"),
+            Self::Installation => write!(f, "the installation was changed"),
+            Self::Written(entity) => write!(f, "{entity:?} was changed"),
             Self::Made(entity) => write!(f, "{entity:?} is not in the file"),
             Self::Gone(entity) => write!(f, "{entity:?} is not in the store"),
         }
@@ -74,24 +74,24 @@ impl fmt::Display for Moved {
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
     /// The store failed.
-    #[error("the store cannot be used: {0}")]
+    #[error("the store failed: {0}")]
     Store(#[from] StoreError),
     /// The file could not be read or written.
-    #[error("the export cannot be read or written: {0}")]
+    #[error("cannot read or write the export: {0}")]
     Io(#[from] std::io::Error),
     /// There is no such workspace.
     #[error("there is no workspace {0}")]
     NoWorkspace(String),
     /// The store holds no installation.
-    #[error("the store holds no installation")]
+    #[error("the store contains no installation")]
     NoInstallation,
     /// Somebody wrote to it meanwhile.
-    #[error("{0:?} was written to while it was exported; stop the servers and run the export again")]
+    #[error("{0:?} was changed during the export; stop the servers and run the export again")]
     Moved(EntityKey),
     /// The file holds a whole export that is not true any more.
     #[error(
-        "the file holds a whole export, from which the store has gone on ({0}); it stays as it is: name another file, \
-         or replace it with --anew"
+        "the file holds a complete export, and the store has changed since ({0}); the file is unchanged: choose \
+         another file, or replace it with --anew"
     )]
     Past(Moved),
     /// The file is not an export, or not one that this program reads.
@@ -103,15 +103,15 @@ pub enum TransferError {
         what: String,
     },
     /// The target has something else in the same place.
-    #[error("{0:?} is in the store already, and not from this export; import into an empty store or workspace")]
+    #[error("{0:?} is already in the store, and not from this export; import into an empty store or workspace")]
     Occupied(EntityKey),
     /// The target has this workspace already.
-    #[error("the workspace {0} is in the store already; import before the first start, or into another store")]
+    #[error("the workspace {0} is already in the store; import before the first start, or into another store")]
     WorkspaceTaken(String),
     /// Keys are hashed under a secret that is not the target's.
     #[error(
-        "this installation hashes API keys under another secret, so those of the export would never be accepted; \
-         import with --without-keys and make new ones"
+        "this installation hashes API keys with another secret, so the exported keys would never be accepted; import \
+         with --without-keys and create new ones"
     )]
     OtherPepper,
 }

@@ -219,7 +219,7 @@ pub struct NoModels;
 
 impl Models for NoModels {
     fn complete(&self, prompt: Prompt) -> BoxFuture<'_, Completion> {
-        let detail = format!("agent {} has a provider that this node cannot reach", prompt.agent.id);
+        let detail = format!("agent {} has a provider that is not available on this server", prompt.agent.id);
         Box::pin(async move { Err(Failure { code: "provider_unavailable".to_owned(), detail }) })
     }
 }

@@ -297,7 +297,7 @@ impl<'n> Scans<'n> {
         // What was missing in the first one counts as forgotten if it was.
         self.is_first &= ended.is_err();
         if let Some(error) = ended.unwrap_or_else(Some) {
-            tracing::warn!(%error, "the due alarms could not all be read; trying again");
+            tracing::warn!(%error, "could not read all due alarms; retrying");
             self.next = self.node.clock.now().plus(AGAIN_MILLIS);
         }
     }

@@ -42,7 +42,7 @@ pub fn encode<T: Encode<()>>(value: &T) -> Bytes {
     out.push(VERSION);
     // Writing to a Vec cannot fail, and no Encode of ours refuses a value.
     if let Err(error) = minicbor::encode(value, &mut out) {
-        unreachable!("encoding into memory failed: {error}");
+        unreachable!("encoding in memory failed: {error}");
     }
     out.into()
 }
@@ -57,7 +57,7 @@ pub fn decode<T: for<'b> Decode<'b, ()>>(bytes: &[u8]) -> Result<T, StoreError> 
         [VERSION, rest @ ..] => {
             minicbor::decode(rest).map_err(|error| StoreError::Corrupt(Cause::of("an encoding", error)))
         }
-        [other, ..] => Err(StoreError::Corrupt(format!("encoding version {other} is not known").into())),
+        [other, ..] => Err(StoreError::Corrupt(format!("unknown encoding version {other}").into())),
         [] => Err(StoreError::Corrupt("an encoding is empty".into())),
     }
 }

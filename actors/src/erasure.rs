@@ -86,7 +86,7 @@ impl Left {
         };
         self.count += 1;
         if self.count <= LINES {
-            tracing::warn!(entity = ?of, %error, "something of a contact could not be erased; it is tried again");
+            tracing::warn!(entity = ?of, %error, "part of a contact could not be erased; retrying");
         }
         self.first.get_or_insert(error);
         None
@@ -95,7 +95,7 @@ impl Left {
     /// Whether that was nothing; else why the first of it could not be done.
     fn into_result(self, contact: EntityKey) -> Result<(), Stopped> {
         if self.count > LINES {
-            tracing::warn!(?contact, parts = self.count, "much of a contact could not be erased; it is tried again");
+            tracing::warn!(?contact, parts = self.count, "many parts of a contact could not be erased; retrying");
         }
         self.first.map_or(Ok(()), Err)
     }
@@ -142,7 +142,7 @@ impl Unread {
     /// Says so in the log, in one line for all of them.
     pub(crate) fn tell(&self, entity: EntityKey) {
         let Self { first: Some((seq, error)), emptied, stay, .. } = self else { return };
-        tracing::error!(?entity, seq, %error, emptied, stay, "events cannot be read that are to be erased");
+        tracing::error!(?entity, seq, %error, emptied, stay, "events to be erased cannot be read");
     }
 }
 
@@ -208,7 +208,7 @@ async fn take_words(node: &Arc<Node>, entity: EntityKey, theirs: &Theirs) -> Res
 
 /// Fails with the first event that stays of what was gone through, if one does.
 fn nothing_stays(seq: Option<u64>) -> Result<(), Stopped> {
-    seq.map_or(Ok(()), |seq| Err(Stopped::Refused(format!("event {seq} cannot be read and stays").into())))
+    seq.map_or(Ok(()), |seq| Err(Stopped::Refused(format!("event {seq} cannot be read and is kept").into())))
 }
 
 /// Takes who it was out of the contact's own log.
@@ -231,7 +231,7 @@ async fn go_on(
 ) -> Result<Option<contact::Erasing>, Stopped> {
     match insist(node, &node.contacts, entity, GoOn(id, step)).await? {
         Ok(state) => match state.erasing {
-            Some(other) if other.id != id => Err(Stopped::Refused("another erasure is under way".into())),
+            Some(other) if other.id != id => Err(Stopped::Refused("another erasure is in progress".into())),
             erasing => Ok(erasing),
         },
         // Somebody else has finished it.

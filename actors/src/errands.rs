@@ -46,7 +46,7 @@ impl Errands {
                 // The semaphore is never closed.
                 let Ok(_place) = Arc::clone(&node.errands.places).acquire_owned().await else { return };
                 if let Err(error) = run_all(&node, entity).await {
-                    tracing::warn!(?entity, %error, "errands could not be run; trying again");
+                    tracing::warn!(?entity, %error, "could not run errands; retrying");
                 }
                 if !flight.again() {
                     return;
@@ -64,7 +64,7 @@ impl Errands {
             let _flight = flight;
             let Ok(_place) = Arc::clone(&node.errands.places).acquire_owned().await else { return };
             if let Err(error) = look(&node, entity, number).await {
-                tracing::warn!(?entity, %error, "reviews could not be looked after; trying again");
+                tracing::warn!(?entity, %error, "could not check pending reviews; retrying");
             }
         });
     }
@@ -83,7 +83,7 @@ async fn run_all(node: &Arc<Node>, entity: EntityKey) -> Result<(), StoreError> 
             match ran {
                 Ok(true) => keys.push(row.key),
                 Ok(false) => {}
-                Err(error) => tracing::warn!(?entity, %error, "an errand could not be run; trying again"),
+                Err(error) => tracing::warn!(?entity, %error, "could not run an errand; retrying"),
             }
         }
         if !keys.is_empty() && !ask(node, entity, Command::ErrandsRun { keys }, None).await {
@@ -125,7 +125,7 @@ async fn look(node: &Arc<Node>, entity: EntityKey, number: u64) -> Result<(), St
         let result = match review_of(node, channel, wait.review).await? {
             Some(state) if state.status == ReviewStatus::Pending => continue,
             Some(state) => node.ports.tools.reviewed(&state),
-            None => node.ports.tools.failed("review_not_found", "the review is gone"),
+            None => node.ports.tools.failed("review_not_found", "the review no longer exists"),
         };
         ask(node, entity, Command::EndWait(EndWait { number, call: call.id.clone(), result }), None).await;
     }
@@ -137,7 +137,7 @@ async fn look(node: &Arc<Node>, entity: EntityKey, number: u64) -> Result<(), St
 async fn review_of(node: &Node, entity: EntityKey, message: MessageId) -> Result<Option<ReviewState>, StoreError> {
     match stored_review(node, entity, message).await {
         Err(error) if !error.passes() => {
-            tracing::error!(?entity, seq = message.number, %error, "a review cannot be read; it is taken to be gone");
+            tracing::error!(?entity, seq = message.number, %error, "a review cannot be read; it is treated as deleted");
             Ok(None)
         }
         read => read,

@@ -111,7 +111,7 @@ async fn piece(
 
 /// What a message says now cannot be read: its copy is passed over, as that of a deleted one is.
 fn left_out(copy: EntityKey, seq: u64, error: &StoreError) {
-    tracing::error!(?copy, seq, %error, "a message cannot be read and is left out of a copy of its conversation");
+    tracing::error!(?copy, seq, %error, "a message cannot be read and is omitted from a copy of its conversation");
 }
 
 /// Whether a message among these events names its parent.

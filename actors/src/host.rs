@@ -306,7 +306,7 @@ impl<M: Machine> Resident<M> {
         };
         let timing = Timing::begin(&self.node, draft.span.context(), &mut commit);
         self.phase = Phase::Committing(Box::new(draft), timing);
-        let lost = || StoreError::Indeterminate("the store gave no answer".into());
+        let lost = || StoreError::Indeterminate("the store did not answer".into());
         let news = News::new(&self.myself, Mail::Ended, lost);
         self.node.store.commit(commit, Box::new(move |outcome| news.tell(outcome)));
     }
@@ -345,7 +345,7 @@ impl<M: Machine> Resident<M> {
         self.conflicts += 1;
         if self.conflicts > CONFLICTS_MAX {
             self.conflicts = 0;
-            draft.refuse(&Refusal::Unavailable("the entity is being changed elsewhere".into()));
+            draft.refuse(&Refusal::Unavailable("other servers keep changing the entity".into()));
         } else {
             for envelope in draft.batch.into_iter().rev() {
                 self.queue.push_front(envelope);

@@ -48,7 +48,7 @@ where
         loop {
             let done = node.stopping.run_until_cancelled(work(Arc::clone(&node), entity)).await;
             if let Some(Err(error)) = &done {
-                tracing::warn!(?entity, %error, "{what} could not be brought to its end; it is tried again");
+                tracing::warn!(?entity, %error, "{what} did not complete; retrying");
             }
             if done.is_none() || !flight.again() {
                 return tell.send_replace(Some(matches!(done, Some(Ok(())))));

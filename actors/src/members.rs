@@ -176,7 +176,7 @@ pub(crate) async fn run(node: Arc<Node>) {
             }
             Err(error) => {
                 let failures = node.members.failures.fetch_add(1, Ordering::Relaxed) + 1;
-                tracing::warn!(%error, failures, "the store does not hear that this process lives");
+                tracing::warn!(%error, failures, "the store did not acknowledge this process's heartbeat");
             }
         }
         if node.stopping.run_until_cancelled(tokio::time::sleep(BEAT_EVERY)).await.is_none() {

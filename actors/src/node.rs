@@ -329,7 +329,7 @@ impl Node {
             self.residents(kind).drain(deadline).await;
         }
         if !matches!(timeout_at(deadline, self.store.leave(self.members.me())).await, Ok(Ok(()))) {
-            tracing::debug!("others will miss this process only after a while");
+            tracing::debug!("could not deregister this process; others notice that it is gone only later");
         }
         self.store.close().await;
     }

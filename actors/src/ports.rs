@@ -41,7 +41,7 @@ pub(crate) struct NoFiles;
 
 impl Files for NoFiles {
     fn clear(&self, _: String, _: Option<String>) -> BoxFuture<'_, Result<(), Cause>> {
-        Box::pin(std::future::ready(Err("there is no place for files".into())))
+        Box::pin(std::future::ready(Err("no place for files is configured".into())))
     }
 }
 

@@ -276,7 +276,7 @@ pub enum StoreError {
     #[error("the store is unavailable: {0}")]
     Unavailable(#[source] Cause),
     /// The commit is larger than this store takes.
-    #[error("a commit of {bytes} bytes is over the store's limit of {max}")]
+    #[error("a commit of {bytes} bytes exceeds the store's limit of {max}")]
     TooLarge {
         /// Its size.
         bytes: usize,

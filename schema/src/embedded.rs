@@ -187,7 +187,7 @@ impl EmbeddedStore {
             dir: dir.to_owned(),
             #[cfg(target_os = "linux")]
             _portions: portions::Portions::start(&dir.join(open::ENGINE), move |why| unsynced.fail(why))
-                .inspect_err(|error| tracing::warn!(%error, "the disk is given no portions"))
+                .inspect_err(|error| tracing::warn!(%error, "incremental fsync unavailable"))
                 .ok(),
             _lock: opened.lock,
         };
@@ -234,14 +234,14 @@ impl EmbeddedStore {
         let store = self.clone();
         let whole = move || match read(&store.inner.engine, usize::MAX) {
             Ok(Some(found)) => Ok(found),
-            Ok(None) => Err(StoreError::Unavailable("a read did not end".into())),
+            Ok(None) => Err(StoreError::Unavailable("a read did not complete".into())),
             Err(error) => Err(error),
         };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return whole() };
         runtime
             .spawn_blocking(whole)
             .await
-            .unwrap_or_else(|e| Err(StoreError::Unavailable(Cause::of("a read broke down", e))))
+            .unwrap_or_else(|e| Err(StoreError::Unavailable(Cause::of("a read failed", e))))
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) fn read(values: &mut Values<'_>, data_dir: Option<&Path>) -> Option<A
         return Some(AttachmentsConfig { place: AttachmentsPlace::Directory(directory) });
     }
     let Some(name) = name else {
-        let allowed = "the name of a bucket, as attachments are kept in s3";
+        let allowed = "the name of a bucket, required when attachments are stored in s3";
         values.wrong.push(Wrong::missing("TERTULIA_ATTACHMENTS_S3_BUCKET", allowed));
         return None;
     };

@@ -47,14 +47,14 @@ impl FromStr for Cidr {
             Some(_) => return Err(allowed()),
         };
         if address.to_canonical() != address {
-            return Err(format!("{} (IPv4 networks in their own notation)", allowed()));
+            return Err(format!("{} (IPv4 networks in IPv4 notation)", allowed()));
         }
         let behind_prefix = match address {
             IpAddr::V4(address) => u128::from(address.to_bits().checked_shl(u32::from(prefix)).unwrap_or(0)),
             IpAddr::V6(address) => address.to_bits().checked_shl(u32::from(prefix)).unwrap_or(0),
         };
         if behind_prefix != 0 {
-            return Err(format!("{} ({text} has bits set behind its prefix)", allowed()));
+            return Err(format!("{} ({text} has bits set after its prefix)", allowed()));
         }
         Ok(Self { address, prefix })
     }

@@ -53,11 +53,12 @@ pub(super) fn read(values: &mut Values<'_>, is_used: bool) -> Option<Cql> {
     });
     let replication = values.read("cql.replication", replication);
     if is_used && nodes.as_ref().is_some_and(Vec::is_empty) {
-        let missing = Wrong::missing("--cql-nodes or TERTULIA_CQL_NODES", "host:port of a node, as the store is cql");
+        let missing =
+            Wrong::missing("--cql-nodes or TERTULIA_CQL_NODES", "host:port of a node, required for the store cql");
         values.wrong.push(missing);
     }
     if user == Some(None) && password.as_ref().is_some_and(|password| !password.expose().is_empty()) {
-        values.refuse("cql.user", "the name that the password belongs to");
+        values.refuse("cql.user", "the user name, required with the password");
     }
     Some(Cql {
         nodes: nodes?,

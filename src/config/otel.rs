@@ -229,7 +229,7 @@ impl Reader<'_> {
             match &*exporter.to_ascii_lowercase() {
                 "otlp" => return true,
                 "none" => {}
-                _ => self.complain(signal.exporter, exporter, "only otlp and none are known"),
+                _ => self.complain(signal.exporter, exporter, "only otlp and none are supported"),
             }
         }
         false
@@ -242,7 +242,7 @@ impl Reader<'_> {
         match &*value.to_ascii_lowercase() {
             "true" => return true,
             "false" => {}
-            _ => self.complain(name, &value, "only true and false are known; false is used"),
+            _ => self.complain(name, &value, "only true and false are supported; false is used"),
         }
         false
     }
@@ -283,7 +283,7 @@ impl Reader<'_> {
         });
         let pairs: Option<Vec<_>> = pairs.collect();
         if pairs.is_none() {
-            self.complain(name, &given, "name=value pairs with commas between them are needed; it counts as absent");
+            self.complain(name, &given, "comma-separated name=value pairs are needed; the setting is ignored");
         }
         let mut pairs = pairs.unwrap_or_default();
         if let Some(service) = self.get("OTEL_SERVICE_NAME") {
@@ -309,7 +309,7 @@ impl Reader<'_> {
                         headers.insert(header, value);
                     }
                     // The pair may be a secret.
-                    None => self.tell(format!("{name} has a pair that is no header; it is not sent")),
+                    None => self.tell(format!("{name} has a pair that is not a valid header; it is not sent")),
                 }
             }
         }
@@ -334,7 +334,7 @@ impl Reader<'_> {
             if let Some((_, choice)) = known.iter().find(|(word, _)| word.eq_ignore_ascii_case(&value)) {
                 return Some(*choice);
             }
-            self.complain(name, &value, &format!("only {} and {} are known", known[0].0, known[1].0));
+            self.complain(name, &value, &format!("only {} and {} are supported", known[0].0, known[1].0));
         }
         None
     }

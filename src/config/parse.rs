@@ -138,7 +138,7 @@ pub(super) fn token(text: &str) -> Result<Option<Secret>, String> {
     if text.bytes().all(|byte| byte.is_ascii_graphic()) {
         Ok((!text.is_empty()).then(|| Secret(text.to_owned())))
     } else {
-        Err("visible ASCII characters, or nothing".to_owned())
+        Err("visible ASCII characters, or empty".to_owned())
     }
 }
 

@@ -177,7 +177,7 @@ pub(super) fn collect(
             Err(error) => wrong.push(Wrong {
                 name: name.to_owned(),
                 value: Some(path.display().to_string()),
-                allowed: format!("a file that can be read ({error})"),
+                allowed: format!("a readable file ({error})"),
             }),
         }
     }
@@ -211,7 +211,7 @@ fn parse_file(text: &str, path: Option<&Path>, settings: &mut BTreeMap<&'static 
         let Some(setting) = find(&key) else {
             let known: Vec<_> = SETTINGS.iter().map(|setting| setting.key).collect();
             // The value is not shown: this may be a secret's misspelt name.
-            wrong.push(Wrong::missing(format!("{key} in {shown} is no setting"), known.join(", ")));
+            wrong.push(Wrong::missing(format!("{key} in {shown} is not a known setting"), known.join(", ")));
             continue;
         };
         match as_text(setting.kind, &value) {

@@ -63,7 +63,7 @@ impl Service<Uri> for Connector {
         Box::pin(async move {
             match timeout(CONNECT, connecting).await {
                 Ok(connected) => connected.map_err(|error| Fault::of_connecting(&*error)),
-                Err(_) => Err(Fault::Connect("no connection came about in time".to_owned())),
+                Err(_) => Err(Fault::Connect("no connection within the time limit".to_owned())),
             }
         })
     }

@@ -49,7 +49,7 @@ impl Egress {
             request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             let response = self.exchange(workspace, &url, request, deadline).await?;
             let Some(target) = redirect(&response) else { return Download::begin(response, url, limits, deadline) };
-            left = left.checked_sub(1).ok_or(Fault::Redirect("one too many"))?;
+            left = left.checked_sub(1).ok_or(Fault::Redirect("too many redirects"))?;
             // What may not be called at all is as good as a way inside.
             url = self.guard.check_place(target.of(&url)?.as_str()).map_err(|fault| match fault {
                 Fault::InvalidUrl(why) => Fault::Blocked(format!("redirected to a URL that {why}")),
@@ -64,9 +64,9 @@ struct Target(Option<HeaderValue>);
 
 impl Target {
     fn of(self, base: &Url) -> Result<Url, Fault> {
-        let location = self.0.ok_or(Fault::Redirect("it has no place"))?;
-        let location = str::from_utf8(location.as_bytes()).map_err(|_| Fault::Redirect("its place is no text"))?;
-        base.join(location).map_err(|_| Fault::Redirect("its place is no URL"))
+        let location = self.0.ok_or(Fault::Redirect("it has no Location"))?;
+        let location = str::from_utf8(location.as_bytes()).map_err(|_| Fault::Redirect("its Location is not text"))?;
+        base.join(location).map_err(|_| Fault::Redirect("its Location is not a URL"))
     }
 }
 

@@ -22,22 +22,22 @@ pub enum Fault {
     #[error("no connection: {0}")]
     Connect(String),
     /// Who answers cannot be trusted, or speaks no TLS.
-    #[error("no secure connection: {0}")]
+    #[error("no TLS connection: {0}")]
     Tls(String),
     /// The connection ended before its answer did, or what came is not HTTP.
-    #[error("the answer broke off: {0}")]
+    #[error("the response was interrupted: {0}")]
     Broken(String),
     /// The time was up.
-    #[error("the time was up")]
+    #[error("timed out")]
     Timeout,
     /// An answer that is not the one that was asked for.
-    #[error("answered {}", .0.as_u16())]
+    #[error("response status {}", .0.as_u16())]
     Status(StatusCode),
     /// A redirect too many, or one that leads nowhere.
-    #[error("a redirect that is not followed: {0}")]
+    #[error("the redirect was not followed: {0}")]
     Redirect(&'static str),
     /// An answer without a byte where a file was asked for.
-    #[error("answered with nothing")]
+    #[error("the response is empty")]
     Empty,
     /// More bytes than allowed.
     #[error("has more than {0} bytes")]

@@ -66,7 +66,7 @@ impl Names {
     pub(super) fn new(guard: Guard, servers: &[SocketAddr]) -> Result<Self, EgressError> {
         let mut builder = if servers.is_empty() {
             TokioResolver::builder_tokio().unwrap_or_else(|error| {
-                tracing::warn!(%error, asked = %USUAL, "the system's name servers are not known");
+                tracing::warn!(%error, asked = %USUAL, "the system's name servers are unknown");
                 TokioResolver::builder_with_config(config(&[USUAL]), TokioRuntimeProvider::default())
             })
         } else {
@@ -84,7 +84,7 @@ impl Names {
         let bare = name.strip_suffix('.').unwrap_or(name);
         let found = if is_localhost(bare) { self.loopback() } else { self.ask(bare).await? };
         match found.iter().find(|ip| !self.guard.admits(**ip)) {
-            Some(ip) => Err(Fault::Blocked(format!("{bare} leads to {ip}, which is not a public address"))),
+            Some(ip) => Err(Fault::Blocked(format!("{bare} resolves to {ip}, which is not a public address"))),
             None if found.is_empty() => Err(Fault::Resolve(format!("{bare} has no address"))),
             None => Ok(found),
         }
@@ -99,7 +99,7 @@ impl Names {
     }
 
     async fn ask(&self, bare: &str) -> Result<Vec<IpAddr>, Fault> {
-        let unresolved = |error: String| Fault::Resolve(format!("{bare} was not found: {error}"));
+        let unresolved = |error: String| Fault::Resolve(format!("{bare} could not be resolved: {error}"));
         let _own = self.shares.enter(caller()).await;
         let _place = self.lookups.acquire().await.map_err(|error| unresolved(error.to_string()))?;
         // With its final dot the name is looked up as it is, and not below the domains of this machine's network.

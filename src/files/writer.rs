@@ -120,7 +120,7 @@ impl Drop for Writer {
         };
         runtime.spawn(async move {
             if let Err(error) = upload.abort().await.map_err(FilesError::from) {
-                tracing::debug!(%error, "an upload that was given up could not be taken back");
+                tracing::debug!(%error, "could not abort an abandoned upload");
             }
         });
     }

@@ -45,7 +45,7 @@ impl Resource for Agent {
     }
 
     fn taken(&self) -> Problem {
-        Problem::conflict("agent_exists", format!("the workspace has an agent {} already", self.id))
+        Problem::conflict("agent_exists", format!("the workspace already has an agent {}", self.id))
     }
 
     fn id(&self) -> String {
@@ -159,7 +159,7 @@ pub(super) async fn delete(
 }
 
 fn in_use(channel: &str) -> Problem {
-    Problem::conflict("agent_in_use", format!("the channel {channel} has this agent; give it another one first"))
+    Problem::conflict("agent_in_use", format!("the channel {channel} uses this agent; give it another agent first"))
 }
 
 /// A channel that has the agent.

@@ -25,7 +25,7 @@ pub fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
     match serde_json::to_vec(value) {
         Ok(text) => json_text(status, text),
         Err(error) => {
-            tracing::error!(%error, "an answer cannot be written as JSON");
+            tracing::error!(%error, "an answer could not be written as JSON");
             internal_error().into_response()
         }
     }

@@ -136,7 +136,7 @@ fn scopes(value: &Value<'_>, report: &mut Report) -> Option<Vec<Scope>> {
     for item in items.iter() {
         match item.choice(report, &words) {
             Some(scope) if scopes.contains(&scope) => {
-                report.fault(&item.path, "duplicate_value", format!("{} stands here twice", scope.name()));
+                report.fault(&item.path, "duplicate_value", format!("duplicate scope {}", scope.name()));
             }
             scope => scopes.extend(scope),
         }
@@ -149,7 +149,11 @@ fn principal(value: &Value<'_>, report: &mut Report) -> Option<Principal> {
     let kind = fields.required(report, "type").and_then(|value| value.choice(report, &PRINCIPAL_TYPES));
     let id = fields.required_string(report, "id", PRINCIPAL_ID);
     if id.as_deref() == Some(SYSTEM) {
-        report.fault(&fields.path().name("id"), "invalid_id", "system is who decides where nobody has in time");
+        report.fault(
+            &fields.path().name("id"),
+            "invalid_id",
+            "`system` is reserved for automatic decisions and cannot be a principal id",
+        );
     }
     fields.finish(report);
     Some(Principal { kind: kind?, id: id?.into_owned() })
@@ -203,7 +207,7 @@ pub(super) async fn create(
 /// The key itself, which is stored nowhere: the same for a retry with the same idempotency key, else always another.
 fn text_of(app: &App, id: KeyId, idempotency_key: Option<&str>) -> Result<String, Problem> {
     app.pepper().key(id, idempotency_key).map_err(|error| {
-        tracing::error!(%error, "no key can be made");
+        tracing::error!(%error, "could not generate a key");
         internal_error()
     })
 }

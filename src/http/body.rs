@@ -106,14 +106,14 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
     let mut parts = text.split(';').map(str::trim);
     let essence = parts.next().unwrap_or_default();
     if !is_json(essence) {
-        return Err(not_json("the Content-Type is another one"));
+        return Err(not_json("the Content-Type is not JSON"));
     }
     let charset = parts
         .filter_map(|parameter| parameter.split_once('='))
         .find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))
         .map(|(_, charset)| charset.trim().trim_matches('"'));
     if charset.is_some_and(|charset| !charset.eq_ignore_ascii_case("utf-8") && !charset.eq_ignore_ascii_case("utf8")) {
-        return Err(not_json("the charset is another one"));
+        return Err(not_json("the charset is not UTF-8"));
     }
     let encoded = headers.get_all(header::CONTENT_ENCODING).iter();
     if encoded.into_iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
@@ -131,7 +131,7 @@ fn is_json(essence: &str) -> bool {
 }
 
 fn not_json(what: &str) -> Problem {
-    let detail = format!("{what}; send application/json in UTF-8, not compressed");
+    let detail = format!("{what}; send uncompressed application/json in UTF-8");
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
 }
 
@@ -177,9 +177,8 @@ async fn collect(mut body: Body, max: MaxBodyBytes) -> Result<Bytes, Problem> {
 async fn next_data(body: &mut Body, max: MaxBodyBytes, before: usize) -> Result<Option<Bytes>, Problem> {
     while !body.is_end_stream() {
         let Some(frame) = body.frame().await else { break };
-        let frame = frame.map_err(|_| {
-            Problem::new(StatusCode::BAD_REQUEST, "incomplete_body", "the body broke off before its end")
-        })?;
+        let frame =
+            frame.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "incomplete_body", "the body ended early"))?;
         match frame.into_data() {
             Ok(data) if data.len() > max.0 - before.min(max.0) => return Err(too_large(max)),
             Ok(data) if data.is_empty() => {}
@@ -192,7 +191,7 @@ async fn next_data(body: &mut Body, max: MaxBodyBytes, before: usize) -> Result<
 }
 
 fn too_large(max: MaxBodyBytes) -> Problem {
-    let detail = format!("the body is above {} bytes", max.0);
+    let detail = format!("the body is larger than {} bytes", max.0);
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
 }
 

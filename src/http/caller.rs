@@ -194,13 +194,13 @@ fn has_text(request: &Request) -> Result<(), Problem> {
     if !path.contains('%') || decode(path).is_some() {
         return Ok(());
     }
-    Err(Problem::not_found("not_found", "nothing is at this path: it is not percent-encoded UTF-8"))
+    Err(Problem::not_found("not_found", "no such route: the path is not percent-encoded UTF-8"))
 }
 
 async fn key_of(app: &App, headers: &HeaderMap) -> Result<Arc<ApiKey>, Problem> {
     let hash = app.pepper().hash(presented_key(headers)?);
     let key = keys::by_hash(app.node(), &hash).await.map_err(store_problem)?;
-    key.ok_or_else(|| unauthenticated("this key is not known"))
+    key.ok_or_else(|| unauthenticated("unknown key"))
 }
 
 /// Goes on where the caller's key would still be let in, for what was begun long before it is answered.
@@ -209,7 +209,7 @@ async fn key_of(app: &App, headers: &HeaderMap) -> Result<Arc<ApiKey>, Problem> 
 /// 401 `unauthenticated`.
 pub(super) async fn still_known(app: &App, caller: &Caller) -> Result<(), Problem> {
     match is_known(app, &caller.key).await {
-        Some(false) => Err(unauthenticated("this key is not known any more")),
+        Some(false) => Err(unauthenticated("the key is no longer valid")),
         Some(true) | None => Ok(()),
     }
 }
@@ -301,7 +301,7 @@ impl<N: Needs, S: Sync> FromRequestParts<S> for Allowed<N> {
             return Ok(Self(caller, PhantomData));
         }
         let names: Vec<_> = N::SCOPES.iter().map(|scope| scope.name()).collect();
-        let detail = format!("this needs a key with the scope {}", names.join(" or "));
+        let detail = format!("the key lacks the scope {}", names.join(" or "));
         Err(Problem::new(StatusCode::FORBIDDEN, "insufficient_scope", detail))
     }
 }

@@ -40,7 +40,7 @@ impl Resource for Channel {
     }
 
     fn taken(&self) -> Problem {
-        Problem::conflict("channel_exists", format!("the workspace has a channel {} already", self.id))
+        Problem::conflict("channel_exists", format!("the workspace already has a channel {}", self.id))
     }
 
     fn id(&self) -> String {
@@ -121,7 +121,7 @@ async fn expect_agent(
     let Some(agent) = agent else { return Ok(None) };
     let row = resource::row(app, caller.registry(), AGENTS, agent).await?;
     if row.is_none() {
-        report.fault(&JsonPath::ROOT.name("agentId"), "agent_not_found", "this workspace has no such agent");
+        report.fault(&JsonPath::ROOT.name("agentId"), "agent_not_found", "names no agent of this workspace");
     }
     Ok(row.map(|row| Expect::new(AGENTS, agent.as_bytes(), Some(row))))
 }

@@ -45,7 +45,7 @@ fn delivery_not_found() -> Problem {
 
 /// 409: there is nobody any more to whom it could be sent.
 fn endpoint_deleted() -> Problem {
-    let detail = "the endpoint that this delivery was for was deleted; nothing is sent, and it stays as it is";
+    let detail = "the endpoint of this delivery was deleted; the delivery is unchanged and nothing is sent";
     Problem::conflict("endpoint_deleted", detail)
 }
 

@@ -189,7 +189,11 @@ async fn answer(
 ) -> Result<Response, Problem> {
     if asked.live {
         let Some(permit) = app.lasting().enter() else {
-            return Err(Problem::unavailable("overloaded", "too many requests wait or follow; try again", 1));
+            return Err(Problem::unavailable(
+                "overloaded",
+                "too many requests are waiting or streaming; retry later",
+                1,
+            ));
         };
         return Ok(follow(Follower::new(app.clone(), key, log, &asked, permit)));
     }

@@ -102,7 +102,7 @@ impl Drop for Waiting<'_> {
 /// 409: the first request with this key still waits for its answer, and this one does not want to wait longer.
 #[must_use]
 pub fn in_progress() -> Problem {
-    let detail = "a request with this idempotency key is in progress; its answer is not there yet";
+    let detail = "another request with this idempotency key is still being processed; retry later";
     Problem::conflict("idempotency_in_progress", detail).retry_after(1)
 }
 

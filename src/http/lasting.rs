@@ -44,7 +44,7 @@ pub(super) async fn unless_stopping<T>(
     tokio::select! {
         biased;
         done = work => done,
-        () = app.waits_no_longer() => Err(stopping("the server is stopping, and this was not done; send it again")),
+        () = app.waits_no_longer() => Err(stopping("the server is stopping; the request was not processed, retry")),
     }
 }
 

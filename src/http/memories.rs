@@ -192,9 +192,11 @@ fn required_text(fields: &mut Fields<'_>, name: &'static str, longest: usize, re
 fn rejected(rejection: memories::Rejection) -> Problem {
     match rejection {
         memories::Rejection::NotFound => contact_not_found(),
-        memories::Rejection::Busy => {
-            Problem::unavailable("contended", "somebody who had this identifier before is still being erased", 1)
-        }
+        memories::Rejection::Busy => Problem::unavailable(
+            "contended",
+            "the previous contact with this identifier is still being erased; retry later",
+            1,
+        ),
     }
 }
 

@@ -127,7 +127,7 @@ impl<T: Serialize> Page<T> {
         match failed {
             None => response,
             Some(error) => {
-                tracing::error!(%error, list, "a page cannot be written as JSON");
+                tracing::error!(%error, list, "a page could not be written as JSON");
                 internal_error().into_response()
             }
         }

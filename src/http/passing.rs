@@ -128,7 +128,7 @@ fn client() -> Option<Client> {
             .pool_max_idle_per_host(IDLE_MAX)
             .build()?)
     };
-    build().inspect_err(|error| tracing::error!(%error, "nothing can be passed on to other servers")).ok()
+    build().inspect_err(|error| tracing::error!(%error, "requests cannot be forwarded to other servers")).ok()
 }
 
 /// Why there is no answer of the other server.
@@ -141,7 +141,7 @@ enum Failed {
     #[error("it answered {1}")]
     Refused(StatusCode, &'static str),
     /// It was asked, and may have done it.
-    #[error("no whole answer: {0}")]
+    #[error("incomplete response: {0}")]
     Broken(String),
     /// The same, and it is this server that waits no longer.
     #[error("this server is stopping")]
@@ -222,7 +222,7 @@ impl<'a> Whole<'a> {
         if let Some(until) = self.headers.get(PASSED_ON) {
             let until = until.to_str().ok().and_then(|until| until.parse().ok()).map(Millis);
             if until.is_some_and(|until| until < self.app.now()) {
-                let detail = "the request was passed on by another server and came too late; nothing was stored";
+                let detail = "the forwarded request arrived after its deadline; nothing was stored";
                 return Err(Problem::unavailable("store_unavailable", detail, 1));
             }
             return Ok(None);
@@ -266,7 +266,7 @@ impl<'a> Whole<'a> {
             Err(failed) => failed,
         };
         if !matches!(failed, Failed::Stopping) && passing.spare(&server) {
-            tracing::warn!(%server, error = %failed, "another server does not answer; its requests are done here");
+            tracing::warn!(%server, error = %failed, "another server does not answer; its requests are processed here");
         }
         if let Failed::Refused(status, _) = failed {
             span.set(names::HTTP_STATUS, u32::from(status.as_u16()));
@@ -274,8 +274,8 @@ impl<'a> Whole<'a> {
         span.fail(failed.word());
         if failed.was_asked() && !self.is_keyed {
             count(PassedOn::Unknown);
-            let detail =
-                "the server that was asked to do it gave no whole answer; with an idempotency key a retry is safe";
+            let detail = "the request was forwarded to another server, which did not answer; it may have taken \
+                          effect: a retry is safe only with the same Idempotency-Key";
             return Err(outcome_unknown(detail));
         }
         count(PassedOn::FellBack);
@@ -295,7 +295,7 @@ impl<'a> Whole<'a> {
         tokio::select! {
             biased;
             answered = timeout(ANSWERS_WITHIN + self.waits, self.exchange(client, target, trace)) => {
-                answered.unwrap_or_else(|_| broken("the time is over"))
+                answered.unwrap_or_else(|_| broken("timed out"))
             }
             () = self.app.waits_no_longer() => Err(Failed::Stopping),
         }
@@ -314,7 +314,7 @@ impl<'a> Whole<'a> {
         let (status, mut headers) = (answer.status(), answer.headers().clone());
         // A proxy between the two, or whoever has the address by now, knows nothing of what was asked.
         if headers.get(REQUEST_ID).is_none_or(|id| id.as_bytes() != self.context.request_id.as_str().as_bytes()) {
-            return Err(Failed::Broken(format!("{status}, and not by the server")));
+            return Err(Failed::Broken(format!("{status}, not from the server")));
         }
         let at_most = ANSWER_BYTES + 2 * MaxBodyBytes::from_ref(self.app).0;
         let body = bounded::body(answer, at_most).await.map_err(|unread| Failed::Broken(format!("{unread:?}")))?;

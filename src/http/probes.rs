@@ -46,7 +46,7 @@ fn momentary(mut response: Response) -> Response {
 
 /// Anything else, before the store was reached for the first time.
 pub async fn starting(unreadable: Option<Extension<Unreadable>>) -> Response {
-    let problem = || Problem::unavailable("store_unavailable", "the store was not reached yet", RETRY_STORE);
+    let problem = || Problem::unavailable("store_unavailable", "the store has not been reached yet", RETRY_STORE);
     unless_unreadable(unreadable, problem).await
 }
 

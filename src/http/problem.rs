@@ -62,7 +62,7 @@ impl Problem {
         };
         let detail = match faults.as_slice() {
             [only] => only.message.clone(),
-            several => format!("{} faults in the request's data; see errors", several.len()),
+            several => format!("the request has {} faults; see errors", several.len()),
         };
         Self { faults, ..Self::new(StatusCode::BAD_REQUEST, code, detail) }
     }
@@ -128,7 +128,7 @@ impl Problem {
                 self.extra.push((name, value));
             }
             // The error says enough without it.
-            Err(error) => tracing::error!(%error, name, "a member of an error cannot be written as JSON"),
+            Err(error) => tracing::error!(%error, name, "a member of an error could not be written as JSON"),
         }
         self
     }

@@ -36,7 +36,11 @@ impl Query {
         let all = raw.unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
         for (nth, pair) in all.enumerate() {
             if nth == MAX_PARAMETERS {
-                faults.push(Fault::new("", "invalid_query", format!("at most {MAX_PARAMETERS} parameters are read")));
+                faults.push(Fault::new(
+                    "",
+                    "invalid_query",
+                    format!("a query may have at most {MAX_PARAMETERS} parameters"),
+                ));
                 break;
             }
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -47,7 +51,7 @@ impl Query {
                 continue;
             };
             if pairs.iter().any(|(known, _)| *known == decoded) {
-                let words = format!("{decoded} may be given once");
+                let words = format!("duplicate parameter {decoded}");
                 faults.push(Fault::new(pointer(&decoded), "invalid_query", words));
             } else {
                 pairs.push((decoded, value));
@@ -82,8 +86,7 @@ impl Query {
     /// What is wrong with it already because of names that its route does not read; nothing, unless it is strict.
     #[must_use]
     pub fn strays(&self) -> Vec<Fault> {
-        let fault =
-            |name| Fault::new(pointer(name), "unknown_field", format!("the parameter {name:?} is not known here"));
+        let fault = |name| Fault::new(pointer(name), "unknown_field", format!("unknown parameter {name:?}"));
         if self.is_strict() { self.unknown().map(fault).collect() } else { Vec::new() }
     }
 
@@ -100,7 +103,7 @@ impl Query {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         let is_known = self.known.is_none_or(|known| known.contains(&name));
-        debug_assert!(is_known, "{name} is read, and the document of the route does not name it");
+        debug_assert!(is_known, "{name} is read, but the route's document does not list it");
         self.pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 

@@ -137,7 +137,7 @@ impl Verdict {
         if self.allowed {
             return Ok(());
         }
-        let detail = format!("this key has used its requests; more in {} s", self.reset);
+        let detail = format!("rate limit exceeded for this key; retry in {} s", self.reset);
         Err(Problem::too_many("rate_limited", detail, self.reset))
     }
 }

@@ -30,7 +30,7 @@ pub fn store_problem(error: StoreError) -> Problem {
             if let Some(Line { left_out }) = LINES.line(Instant::now()) {
                 tracing::warn!(%error, left_out, "the store is unavailable");
             }
-            Problem::unavailable("store_unavailable", "the store cannot be reached now; try again", RETRY_SOON)
+            Problem::unavailable("store_unavailable", "the store is unavailable; retry later", RETRY_SOON)
         }
     }
 }
@@ -41,8 +41,7 @@ pub fn untold(problem: Problem) -> Problem {
     if problem.code != "store_unavailable" {
         return problem;
     }
-    let detail =
-        "the request was stored, and what came of it cannot be read now; with an idempotency key a retry is safe";
+    let detail = "the request was stored, but its result cannot be read now; with an idempotency key a retry is safe";
     outcome_unknown(detail)
 }
 
@@ -58,23 +57,23 @@ pub fn problem_of<M: Machine>(refusal: Refusal<M>, rejected: impl FnOnce(M::Reje
         Refusal::KeyReused => key_reused(),
         Refusal::KeyHeld => in_progress(),
         Refusal::Backlog => {
-            let detail = "too many requests wait for this conversation; nothing was stored";
+            let detail = "too many requests are waiting for this resource; nothing was stored";
             Problem::too_many("conversation_backlog", detail, RETRY_SOON)
         }
         Refusal::Overloaded => {
-            Problem::unavailable("overloaded", "the node has too much to do; nothing was stored", RETRY_SOON)
+            Problem::unavailable("overloaded", "the server is overloaded; nothing was stored", RETRY_SOON)
         }
-        Refusal::Draining => Problem::unavailable("stopping", "the node is stopping; nothing was stored", RETRY_SOON),
+        Refusal::Draining => Problem::unavailable("stopping", "the server is stopping; nothing was stored", RETRY_SOON),
         Refusal::Unavailable(why) => {
             static LINES: Sparing = Sparing::new();
             if let Some(Line { left_out }) = LINES.line(Instant::now()) {
                 tracing::warn!(%why, left_out, "a command could not be stored");
             }
-            Problem::unavailable("store_unavailable", "nothing was stored; try again", RETRY_SOON)
+            Problem::unavailable("store_unavailable", "nothing was stored; retry later", RETRY_SOON)
         }
         Refusal::TooLarge(why) => {
-            tracing::error!(%why, "a request that was taken is more than the store takes");
-            let detail = "it is more than can be stored at once; nothing was stored";
+            tracing::error!(%why, "an accepted request exceeds the store's limit");
+            let detail = "the request is too large to be stored in one transaction; nothing was stored";
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
         }
         Refusal::Unknown(why) => {
@@ -89,7 +88,7 @@ pub fn problem_of<M: Machine>(refusal: Refusal<M>, rejected: impl FnOnce(M::Reje
             internal_error()
         }
         // The directory asks the successor by itself.
-        Refusal::Moved => Problem::unavailable("store_unavailable", "nothing was stored; try again", RETRY_SOON),
+        Refusal::Moved => Problem::unavailable("store_unavailable", "nothing was stored; retry later", RETRY_SOON),
     }
 }
 
@@ -97,20 +96,25 @@ pub fn problem_of<M: Machine>(refusal: Refusal<M>, rejected: impl FnOnce(M::Reje
 #[must_use]
 pub fn key_reused() -> Problem {
     let detail = format!(
-        "this idempotency key was used for another request; a key belongs to one request for {KEY_HOURS} hours"
+        "this idempotency key was used for a different request; a key identifies one request for {KEY_HOURS} hours"
     );
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
 }
 
 /// 412: it is not what the client saw.
 pub(in crate::http) fn precondition_failed() -> Problem {
-    let detail = "it has changed since what the request's condition names; read it again";
+    let detail = "the resource has changed since the version in If-Match (or the time in If-Unmodified-Since); fetch \
+                  it again and retry";
     Problem::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", detail)
 }
 
 /// 503: others kept changing the same thing.
 pub(in crate::http) fn contended() -> Problem {
-    Problem::unavailable("contended", "others keep changing the same thing; nothing was stored", 1)
+    Problem::unavailable(
+        "contended",
+        "too many concurrent updates to this resource; nothing was stored, retry later",
+        1,
+    )
 }
 
 #[cfg(test)]

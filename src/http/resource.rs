@@ -95,7 +95,7 @@ pub(super) trait HasSecret: Resource {
 /// 500 where the system has no randomness.
 pub(super) fn secret() -> Result<String, Problem> {
     webhook_secret().map_err(|error| {
-        tracing::error!(%error, "no secret can be made");
+        tracing::error!(%error, "could not generate a secret");
         internal_error()
     })
 }

@@ -227,7 +227,7 @@ pub(super) async fn start(
         };
         if !is_there && !is_retry {
             let path = crate::json::path::Path::ROOT.name("agentId");
-            report.fault(&path, "agent_not_found", "is no agent of this workspace");
+            report.fault(&path, "agent_not_found", "names no agent of this workspace");
         }
     }
     let ignored = incoming.report.check()?;

@@ -99,7 +99,7 @@ fn range(query: &Query, today: Day) -> Result<(Day, Day), Problem> {
     let mut faults = Vec::new();
     let mut day = |name: &str, absent: Day| match query.given(name) {
         Some(text) => parse(text).unwrap_or_else(|| {
-            let message = "must be a date as 2025-01-31";
+            let message = "must be a date such as 2025-01-31";
             faults.push(Fault::new(pointer(name), "invalid_datetime", message));
             absent
         }),

@@ -34,14 +34,14 @@ impl<S: Sync> FromRequestParts<S> for Operator {
         if caller.is_operator() {
             return Ok(Self(caller));
         }
-        let detail = "this needs a key of the workspace default with the scope admin";
+        let detail = "a key of the workspace default with the scope admin is required";
         Err(Problem::new(StatusCode::FORBIDDEN, "insufficient_scope", detail))
     }
 }
 
 /// 404: no such workspace, or none that this key may know of.
 pub(super) fn workspace_not_found() -> Problem {
-    Problem::not_found("workspace_not_found", "this key knows no such workspace")
+    Problem::not_found("workspace_not_found", "workspace not found, or this key has no access to it")
 }
 
 impl Resource for Workspace {
@@ -53,7 +53,7 @@ impl Resource for Workspace {
     }
 
     fn taken(&self) -> Problem {
-        Problem::conflict("workspace_exists", format!("there is a workspace {} already", self.id))
+        Problem::conflict("workspace_exists", format!("a workspace {} already exists", self.id))
     }
 
     fn id(&self) -> String {
@@ -96,7 +96,7 @@ pub(super) async fn create(
     let id = fields.optional("id").and_then(|value| resource::chosen_id(&value, &mut incoming.report));
     if id.as_deref() == Some(NO_WORKSPACE) {
         let path = fields.path().name("id");
-        incoming.report.fault(&path, "invalid_id", "X-Workspace-Id says with null that no workspace is named");
+        incoming.report.fault(&path, "invalid_id", "`null` is reserved and cannot be a workspace id");
     }
     let mut name = String::new();
     resource::read_name(&mut name, &mut fields, &mut incoming.report);

@@ -121,7 +121,7 @@ impl<'a> Value<'a> {
                 report.fault(&self.path, "out_of_range", message);
             }
             Integer::Fraction => {
-                report.fault(&self.path, "invalid_type", "must be an integer, is a number with a fraction");
+                report.fault(&self.path, "invalid_type", "must be an integer, has a fraction");
             }
             Integer::Other => self.wrong_type(report, "an integer"),
         }
@@ -258,7 +258,7 @@ impl<'a> Fields<'a> {
     /// Begins to read an object; a repeated member is reported at once.
     pub fn new(object: Object<'a>, path: Path, report: &mut Report) -> Self {
         for name in object.repeated() {
-            report.fault_at(path.member(name), "duplicate_field", format!("the member {name:?} stands here twice"));
+            report.fault_at(path.member(name), "duplicate_field", format!("duplicate member {name:?}"));
         }
         let read = vec![false; object.members().len()];
         Self { object, read, path }

@@ -78,7 +78,7 @@ impl Report {
     /// Notes a member that is not known here.
     pub fn unknown(&mut self, path: &Path, name: &str) {
         if self.strict {
-            let message = format!("the member {name:?} is not known here");
+            let message = format!("unknown member {name:?}");
             self.fault_at(path.member(name), "unknown_field", message);
         } else if self.ignored.len() <= MAX_IGNORED {
             // One more than are named, so that it can be said that there are others.

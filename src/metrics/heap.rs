@@ -40,17 +40,17 @@ async fn profile() -> Result<Vec<u8>, Problem> {
     };
     // One at a time: it holds up whoever allocates while it goes through the samples.
     let Ok(mut control) = Arc::clone(control).try_lock_owned() else {
-        let why = "another profile is being made; come again";
+        let why = "another heap profile is in progress; retry later";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", why));
     };
     if !control.activated() {
-        return Err(not_there("allocations are not sampled: take prof_active:false out of _RJEM_MALLOC_CONF"));
+        return Err(not_there("allocations are not sampled: remove prof_active:false from _RJEM_MALLOC_CONF"));
     }
     // It goes through a file below the system's directory for temporary ones.
     let profile = tokio::task::spawn_blocking(move || control.dump_pprof()).await;
     let failed = |error: &dyn std::fmt::Display| {
-        tracing::warn!(%error, "the heap profile could not be made");
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "there is no profile; the log says why")
+        tracing::warn!(%error, "the heap profile failed");
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the heap profile failed; the log has the reason")
     };
     match profile {
         Ok(profile) => profile.map_err(|error| failed(&error)),

@@ -133,18 +133,18 @@ impl HttpMetrics {
 
     /// Writes all of it.
     pub fn write(&self, page: &mut impl Sink) {
-        page.metric(SERVER_ACTIVE, "Requests that are being answered.", MetricKind::Level);
+        page.metric(SERVER_ACTIVE, "Requests in progress.", MetricKind::Level);
         for (active, method) in self.active.iter().zip(METHODS) {
             page.value(&[(HTTP_METHOD, method)], active.get());
         }
         let name = "tertulia_http_problems_total";
-        page.metric(name, "Requests answered with an error, by its code.", MetricKind::Counter);
+        page.metric(name, "Requests answered with an error, by code.", MetricKind::Counter);
         let mut problems: Vec<_> = self.problems.iter().map(|entry| (*entry.key(), entry.value().get())).collect();
         problems.sort_unstable();
         for (code, count) in problems {
             page.value(&[("code", code)], count);
         }
-        page.metric(SERVER_DURATION, "Time from a request's head until its answer's head.", MetricKind::Histogram);
+        page.metric(SERVER_DURATION, "Time from a request's head to its response's head.", MetricKind::Histogram);
         let mut routes: Vec<_> = self.routes.iter().map(|entry| Arc::clone(entry.value())).collect();
         routes.sort_unstable_by(|a, b| (&a.route, a.method).cmp(&(&b.route, b.method)));
         for route in routes {

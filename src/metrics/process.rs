@@ -14,11 +14,11 @@ const PAGE_BYTES: u64 = 4_096;
 /// Writes what can be read; where nothing can, nothing is written.
 pub(super) fn write(page: &mut impl Sink) {
     let Some(stat) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(Stat::parse) else { return };
-    page.metric("process_cpu_seconds_total", "CPU time used, in the program and for it.", MetricKind::Counter);
+    page.metric("process_cpu_seconds_total", "CPU time used, in user and system mode.", MetricKind::Counter);
     page.value(&[], stat.cpu_ticks as f64 / TICKS_PER_SECOND);
     let gauges = [
-        ("process_resident_memory_bytes", "Memory in use.", stat.resident_pages * PAGE_BYTES),
-        ("process_virtual_memory_bytes", "Memory asked for.", stat.virtual_bytes),
+        ("process_resident_memory_bytes", "Resident memory.", stat.resident_pages * PAGE_BYTES),
+        ("process_virtual_memory_bytes", "Virtual memory.", stat.virtual_bytes),
         ("process_threads", "Threads.", stat.threads),
     ];
     for (name, help, value) in gauges {
@@ -26,7 +26,11 @@ pub(super) fn write(page: &mut impl Sink) {
         page.value(&[], value);
     }
     if let Some(started) = started(&stat) {
-        page.metric("process_start_time_seconds", "When it started, in seconds since 1970.", MetricKind::Gauge);
+        page.metric(
+            "process_start_time_seconds",
+            "Start time of the process, in seconds since 1970.",
+            MetricKind::Gauge,
+        );
         page.value(&[], started);
     }
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
@@ -35,7 +39,7 @@ pub(super) fn write(page: &mut impl Sink) {
         page.value(&[], open.count().saturating_sub(1));
     }
     if let Some(most) = fs::read_to_string("/proc/self/limits").ok().as_deref().and_then(open_files) {
-        page.metric("process_max_fds", "File descriptors that may be open.", MetricKind::Gauge);
+        page.metric("process_max_fds", "Limit of open file descriptors.", MetricKind::Gauge);
         page.value(&[], most);
     }
 }

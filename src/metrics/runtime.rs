@@ -27,18 +27,18 @@ pub(super) fn write(page: &mut impl Sink) {
     // The count of both grows by one with each: it is odd while the worker is parked.
     let is_parked = |worker: &usize| runtime.worker_park_unpark_count(*worker) % 2 == 1;
     let gauges = [
-        ("tokio_workers", "Threads that run tasks.", workers),
-        ("tokio_parked_workers", "Threads that have no task to run now.", (0..workers).filter(is_parked).count()),
+        ("tokio_workers", "Worker threads.", workers),
+        ("tokio_parked_workers", "Worker threads without a task to run.", (0..workers).filter(is_parked).count()),
         ("tokio_alive_tasks", "Tasks that have not ended.", tasks.alive),
-        ("tokio_global_queue_depth", "Tasks that wait for any worker.", tasks.waiting),
+        ("tokio_global_queue_depth", "Tasks waiting for any worker.", tasks.waiting),
     ];
     for (name, help, value) in gauges {
         page.metric(name, help, MetricKind::Gauge);
         page.value(&[], value);
     }
-    page.metric("tokio_worker_busy_seconds_total", "Time that a worker ran tasks.", MetricKind::Counter);
+    page.metric("tokio_worker_busy_seconds_total", "Time that a worker spent running tasks.", MetricKind::Counter);
     each(page, &runtime, |worker| runtime.worker_total_busy_duration(worker).as_secs_f64());
-    page.metric("tokio_worker_parks_total", "Times that a worker had nothing to do.", MetricKind::Counter);
+    page.metric("tokio_worker_parks_total", "How often a worker became idle.", MetricKind::Counter);
     each(page, &runtime, |worker| runtime.worker_park_count(worker));
 }
 

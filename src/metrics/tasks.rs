@@ -25,7 +25,7 @@ const SHOWN: usize = 1_000;
 pub(super) async fn tasks(State(sources): State<Sources>) -> Result<Json<Value>, Problem> {
     let node = sources.app.node();
     let Some(underway) = node.traces().underway() else {
-        let why = "no list is kept of what is underway: start the program with TERTULIA_TASK_LIST=true";
+        let why = "the list of tasks is disabled: start the program with TERTULIA_TASK_LIST=true";
         return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", why));
     };
     let at = time::format(node.now());

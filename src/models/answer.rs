@@ -152,7 +152,7 @@ pub(super) fn said(answered: Answered, prompt: &Prompt) -> Result<Said, Fault> {
         return Err(Fault::TooLarge(REPLY_BYTES));
     }
     if calls.len() > CALLS || calls.iter().any(|call| call.name.len() > NAME_BYTES) {
-        return Err(Fault::InvalidReply("calls tools that cannot be"));
+        return Err(Fault::InvalidReply("has invalid tool calls"));
     }
     if calls.iter().any(|call| call.arguments.len() > limits::CALL_BYTES) {
         return Err(Fault::TooLarge(limits::CALL_BYTES));

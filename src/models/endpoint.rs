@@ -13,7 +13,7 @@ pub(super) enum InvalidBaseUrl {
     #[error("is neither http nor https")]
     Scheme,
     /// It carries a name or a password; keys have a setting of their own, which is kept secret.
-    #[error("has a user name or password in it")]
+    #[error("contains a user name or password")]
     UserInfo,
     /// It has no host.
     #[error("names no host")]

@@ -15,13 +15,13 @@ pub(super) enum Fault {
     Provider,
     #[error("the base URL {0}")]
     BaseUrl(#[from] InvalidBaseUrl),
-    #[error("the API key cannot be sent in a header")]
+    #[error("the API key is not a valid header value")]
     ApiKey,
     #[error("the model's endpoint could not be reached")]
     Connect,
     #[error("the model did not answer in time")]
     Timeout,
-    #[error("the model did not begin to answer in time")]
+    #[error("the model did not start to answer in time")]
     FirstToken,
     #[error("the model stopped in the middle of its answer")]
     Stalled,
@@ -37,15 +37,15 @@ pub(super) enum Fault {
     Redirect(StatusCode),
     #[error("the model's endpoint reported an error in its answer")]
     Reported,
-    #[error("the model's endpoint answered with something that is neither JSON nor a stream of events")]
+    #[error("the model's endpoint answered with neither JSON nor an event stream")]
     NotJson,
     #[error("the model's answer is larger than {0} bytes")]
     TooLarge(usize),
-    #[error("the model said nothing")]
+    #[error("the model's answer is empty")]
     EmptyReply,
     #[error("the model endpoint's answer {0}")]
     InvalidReply(&'static str),
-    #[error("the model's endpoint withheld the reply by its content filter")]
+    #[error("the model endpoint's content filter withheld the reply")]
     Filtered,
 }
 

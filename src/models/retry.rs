@@ -81,7 +81,7 @@ mod tests {
             Fault::Redirect(StatusCode::FOUND),
             Fault::NotJson,
             Fault::TooLarge(1),
-            Fault::InvalidReply("broke off"),
+            Fault::InvalidReply("was interrupted"),
         ] {
             assert_eq!(pause(fault, Some(0), MINUTE), None, "{fault:?}");
         }

@@ -166,8 +166,10 @@ impl Assembly<'_> {
             return Ok(true);
         }
         let chunk: Chunk = halves::read(data).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => Fault::InvalidReply("has a piece that is not of a chat completion"),
-            _ => Fault::InvalidReply("has a piece that is not JSON"),
+            serde_json::error::Category::Data => {
+                Fault::InvalidReply("has a chunk that is not part of a chat completion")
+            }
+            _ => Fault::InvalidReply("has a chunk that is not JSON"),
         })?;
         if chunk.choices.is_empty() && is_error(data) {
             return Err(Fault::Reported);
@@ -226,7 +228,7 @@ impl Assembly<'_> {
             self.numbers.len() - 1
         });
         if self.numbers.len() > CALLS {
-            return Err(Fault::InvalidReply("calls tools that cannot be"));
+            return Err(Fault::InvalidReply("has invalid tool calls"));
         }
         let call = &mut self.answered.calls[place];
         if call.id.is_none() {
@@ -273,7 +275,7 @@ pub(super) async fn read(mut response: Response, prompt: &Prompt, silence: Silen
             Ok(None) if events.end(&mut |data| assembly.take(data))? || assembly.answered.finish_reason.is_some() => {
                 return Ok(assembly.answered);
             }
-            Ok(None) | Err(_) => return Err(Fault::InvalidReply("broke off")),
+            Ok(None) | Err(_) => return Err(Fault::InvalidReply("was interrupted")),
         };
         if is_last {
             // What comes behind the end is none of ours; most often it is the end of the body.

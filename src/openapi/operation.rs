@@ -76,7 +76,7 @@ impl Op {
         about: &str,
     ) -> Self {
         let names: Vec<String> = scopes.iter().map(|scope| format!("`{scope}`")).collect();
-        let about = format!("{about}\n\nNeeds a key with the scope {}.", names.join(" or "));
+        let about = format!("{about}\n\nRequires a key with the scope {}.", names.join(" or "));
         let scheme = |name: &str| SecurityRequirement::new(name, Vec::<String>::new());
         let mut op = Self::describing(method, path, (id, summary), tag, &about);
         op.building = op.building.security(scheme("bearer")).security(scheme("apiKey"));
@@ -143,7 +143,7 @@ impl Op {
     /// It answers 304 to who has it already; the answer described before it has the `ETag`.
     pub(super) fn unless_known(self) -> Self {
         self.shared("IfNoneMatch")
-            .answers_nothing(304, "It is still what `If-None-Match` names.")
+            .answers_nothing(304, "The resource still matches `If-None-Match`.")
             .with_headers(&["ETag"])
     }
 
@@ -161,7 +161,7 @@ impl Op {
 
     /// It takes an empty JSON object, or nothing.
     pub(super) fn empty_body(self) -> Self {
-        self.optional_body(Object::new().into(), "Nothing, or an empty object.", &[])
+        self.optional_body(Object::new().into(), "No body, or an empty object.", &[])
     }
 
     /// It takes a JSON body that has no required members and may be left out.

@@ -23,14 +23,14 @@ pub(super) fn parameters() -> Vec<(&'static str, Parameter)> {
 /// What makes a retry safe, and where a request belongs.
 fn of_keys() -> Vec<(&'static str, Parameter)> {
     let key = format!(
-        "Makes a retry safe: the same key with the same request gets the same answer and has one effect, however many \
-         retries race. Kept for {KEY_HOURS} hours. Quotes around it are no part of it."
+        "Makes a retry safe: requests with the same key and content get the same response and have one effect, \
+         however many retries race. Kept for {KEY_HOURS} hours. Quotes around it are not part of it."
     );
-    let old_key = "The same as `Idempotency-Key`, under the name that callers of api channels know. Two different keys \
-                   in one request are refused.";
+    let old_key = "The same as `Idempotency-Key`, under the name that callers of api channels know. Two different \
+                   keys in one request are refused.";
     let key_shape = || text("").least(1).longest(MAX_KEY_CHARS).pattern("^[!-~]+$");
-    let workspace = "The workspace that the request is about. Absent, empty or `null` is the key's own; another one only \
-                     for operators.";
+    let workspace = "The workspace of the request. Absent, empty or `null` means the key's own; only operators may \
+                     name another one.";
     let header = || ParameterIn::Header;
     vec![
         ("IdempotencyKey", parameter(header(), "Idempotency-Key", &key, key_shape())),
@@ -41,7 +41,8 @@ fn of_keys() -> Vec<(&'static str, Parameter)> {
             parameter(
                 header(),
                 "X-Request-Id",
-                "A name for this request: 1 to 128 of `A-Z a-z 0-9 _ . : / + = -`. Made where it is absent or another.",
+                "An id for this request: 1 to 128 of `A-Z a-z 0-9 _ . : / + = -`. The server generates one if it is \
+                 absent or invalid.",
                 text(""),
             ),
         ),
@@ -57,21 +58,26 @@ fn of_head() -> Vec<(&'static str, Parameter)> {
     let schemas = word("", &["channel", "conversation"]);
     let header = |name, about, shape| parameter(ParameterIn::Header, name, about, shape);
     let words = [
-        ("Prefer", "Prefer", "`wait=N` bounds the wait, in seconds; `respond-async` answers 202 at once (RFC 7240)."),
-        ("IfMatch", "If-Match", "The `ETag`, or a message's `checksum`, that it must still have."),
-        ("IfNoneMatch", "If-None-Match", "The `ETag`s that the client has; 304 where it is one of them."),
-        ("IfModifiedSince", "If-Modified-Since", "304 where it is no newer; counts without `If-None-Match`."),
-        ("IfUnmodifiedSince", "If-Unmodified-Since", "412 where it is newer; counts without `If-Match`."),
-        ("Range", "Range", "The bytes that are wanted, such as `bytes=0-99`."),
+        (
+            "Prefer",
+            "Prefer",
+            "`wait=N` limits the wait, in seconds; `respond-async` responds with 202 at once (RFC 7240).",
+        ),
+        ("IfMatch", "If-Match", "The `ETag`, or a message's `checksum`, that the resource must still have."),
+        ("IfNoneMatch", "If-None-Match", "The `ETag`s that the client has; 304 if the current one is among them."),
+        ("IfModifiedSince", "If-Modified-Since", "304 if the file is not newer; ignored with `If-None-Match`."),
+        ("IfUnmodifiedSince", "If-Unmodified-Since", "412 if the file is newer; ignored with `If-Match`."),
+        ("Range", "Range", "The range of bytes to return, such as `bytes=0-99`."),
         (
             "IfRange",
             "If-Range",
-            "The `ETag` or `Last-Modified` of what the client has a part of; all where it is another.",
+            "The `ETag` or `Last-Modified` of the file that the client has in part; if it differs, the whole file is \
+             returned.",
         ),
-        ("LastEventId", "Last-Event-ID", "The sequence of the last event that was seen."),
+        ("LastEventId", "Last-Event-ID", "The sequence of the last event that the client received."),
     ];
     let words = words.map(|(component, name, about)| (component, header(name, about, text(""))));
-    let about = "Says which of the two shapes the body has, whatever members it has.";
+    let about = "Selects the shape of the body, whatever members it has.";
     words.into_iter().chain([("XMessageSchema", header("X-Message-Schema", about, schemas))]).collect()
 }
 
@@ -79,11 +85,11 @@ fn of_head() -> Vec<(&'static str, Parameter)> {
 fn of_query() -> Vec<(&'static str, Parameter)> {
     let limit = integer("", 1, i64::try_from(MAX_LIMIT).ok()).or(DEFAULT_LIMIT);
     let query = || ParameterIn::Query;
-    let strict = "`true` makes unknown members of the body and unknown parameters of the query faults.";
+    let strict = "`true` refuses unknown members of the body and unknown parameters of the query.";
     vec![
         (STRICT, parameter(query(), "strict", strict, boolean("").or(false))),
-        ("Limit", parameter(query(), "limit", "Items in a page, at most.", limit)),
-        ("Cursor", parameter(query(), "cursor", "The `nextCursor` of the page before; opaque.", text("").least(1))),
+        ("Limit", parameter(query(), "limit", "The maximum number of items in a page.", limit)),
+        ("Cursor", parameter(query(), "cursor", "The `nextCursor` of the previous page; opaque.", text("").least(1))),
         (
             "Order",
             parameter(query(), "order", "Oldest or newest first, by sequence.", word("", &["asc", "desc"]).or("asc")),
@@ -93,30 +99,30 @@ fn of_query() -> Vec<(&'static str, Parameter)> {
 
 /// Every response header, by its name; its component has the name without hyphens.
 pub(super) const HEADERS: [(&str, &str); 21] = [
-    ("X-Request-Id", "The request: the client's own name for it, else a new one."),
-    ("traceparent", "The request's place in its trace (W3C Trace Context)."),
+    ("X-Request-Id", "The id of the request: the client's own, else a generated one."),
+    ("traceparent", "The request's position in its trace (W3C Trace Context)."),
     ("RateLimit-Policy", "How many requests the key may make, and in how many seconds: `\"default\";q=…;w=60`."),
-    ("RateLimit", "How many are left, and for how many seconds: `\"default\";r=…;t=…`."),
-    ("Idempotent-Replayed", "`true` where this is the answer of an earlier request with the same idempotency key."),
-    ("Preference-Applied", "The preference that the answer goes by: `wait=…` or `respond-async`."),
-    ("Location", "Where the thing is."),
+    ("RateLimit", "How many requests remain, and for how many seconds: `\"default\";r=…;t=…`."),
+    ("Idempotent-Replayed", "`true` if this is the response of an earlier request with the same idempotency key."),
+    ("Preference-Applied", "The preference that was applied: `wait=…` or `respond-async`."),
+    ("Location", "The URL of the resource."),
     ("Link", "The next page: `<…>; rel=\"next\"`."),
     (
         "X-Ignored-Fields",
-        "Members of the body, and parameters of the query as `?name`, that are not known and had no effect.",
+        "Unknown members of the body, and unknown parameters of the query as `?name`, that were ignored.",
     ),
-    ("Retry-After", "Seconds after which another try is worth it."),
+    ("Retry-After", "Seconds to wait before a retry."),
     ("WWW-Authenticate", "How to authenticate: `Bearer`."),
-    ("ETag", "The message's checksum, or the version of what this is, in quotes."),
-    ("Content-Disposition", "The file's name, and that it is to be saved and not shown."),
-    ("Content-Range", "Which bytes these are, and of how many: `bytes 0-9/100`."),
-    ("Cache-Control", "Who may keep it, and for how long without asking again."),
-    ("Vary", "Which header of the request it goes by besides the key: `accept`."),
-    ("Last-Modified", "When it was uploaded."),
-    ("Accept-Ranges", "That stretches can be asked for: `bytes`."),
-    ("X-Content-Type-Options", "That nobody guesses what the bytes are: `nosniff`."),
-    ("Cross-Origin-Resource-Policy", "That no page from elsewhere embeds it: `same-origin`."),
-    ("X-Accel-Buffering", "That a proxy hands a stream on at once: `no`."),
+    ("ETag", "The message's checksum, or the version of the resource, in quotes."),
+    ("Content-Disposition", "The file's name; the file is to be saved, not displayed."),
+    ("Content-Range", "The range and the total size: `bytes 0-9/100`."),
+    ("Cache-Control", "Who may cache the response, and for how long without revalidation."),
+    ("Vary", "The request header besides the key that selects the response: `accept`."),
+    ("Last-Modified", "When the file was uploaded."),
+    ("Accept-Ranges", "Range requests are supported: `bytes`."),
+    ("X-Content-Type-Options", "Disables content sniffing: `nosniff`."),
+    ("Cross-Origin-Resource-Policy", "Pages of other origins may not embed the file: `same-origin`."),
+    ("X-Accel-Buffering", "Proxies must not buffer the stream: `no`."),
 ];
 
 /// The name of a header's component.

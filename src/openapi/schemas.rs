@@ -44,8 +44,8 @@ pub(super) fn all() -> Vec<Component> {
 fn page(about: &str, item: RefOr<Schema>) -> RefOr<Schema> {
     use super::shape::{Bounded as _, Members, boolean, list, text};
     Members::new(about)
-        .must("data", list("The items, in the order that was asked for.", item).longest(crate::http::paging::MAX_LIMIT))
-        .must("nextCursor", text("Give it as `cursor` for the next page; `null` at the end.").nullable())
+        .must("data", list("The items, in the requested order.", item).longest(crate::http::paging::MAX_LIMIT))
+        .must("nextCursor", text("The `cursor` of the next page; `null` at the end.").nullable())
         .must("hasMore", boolean("Whether there is another page."))
         .done()
 }

@@ -205,7 +205,7 @@ impl Detailed for Object {
     }
 
     fn by_default(self, body: Body, default: Value) -> Self {
-        saying(self, body.pick("Default", "`null` takes"), &default)
+        saying(self, body.pick("Default", "`null` sets"), &default)
     }
 }
 
@@ -294,13 +294,20 @@ impl Body {
 
     /// The body without members yet; `new` says what it is where the thing is to be made.
     pub(super) fn members(self, new: &'static str) -> Members {
-        Members::new(self.pick(new, "What is to change; what is absent stays, `null` takes the default."))
+        Members::new(
+            self.pick(new, "The members to change; absent ones stay as they are, `null` resets to the default."),
+        )
     }
 
     /// The thing's id, where clients may choose it.
     pub(super) fn id(self) -> Object {
-        chosen_id(self.pick("Your own id; made where it is absent.", "The id it has; another one is refused."))
-            .nullable()
+        chosen_id(
+            self.pick(
+                "An id of your choice; generated if absent.",
+                "The id of the resource; a different one is refused.",
+            ),
+        )
+        .nullable()
     }
 }
 

@@ -14,20 +14,20 @@ use crate::http::trace::TRACEPARENT;
 use crate::webhooks::{WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP};
 
 /// Said of each.
-const ABOUT: &str = "Sent to whoever subscribed to it: an endpoint, a channel's or a message's `webhookUrl`, the \
-                     callback of a review. Signed as Standard Webhooks says, and sent again for 72 hours until it has \
-                     been received, so it may come twice: `webhook-id` is the same then. In order for each \
+const ABOUT: &str = "Sent to each subscriber: an endpoint, a channel's or a message's `webhookUrl`, the callback of a \
+                     review. Signed as Standard Webhooks requires, and retried for 72 hours until the receiver \
+                     accepts it, so it may arrive twice: `webhook-id` is then the same. In order for each \
                      conversation at an endpoint and at a channel's URL. A callback may ask for `PUT` or `PATCH` \
                      instead of `POST`.";
 
 /// What answers mean; nothing else of them is read but `Retry-After`.
 const ANSWERS: [(&str, &str); 3] = [
-    ("2XX", "It was received; the next one comes."),
-    ("410", "Nothing more is wanted: the endpoint is disabled, or of another URL this event is given up."),
+    ("2XX", "Accepted; the next event follows."),
+    ("410", "The receiver wants no more events: the endpoint is disabled; for any other URL this event is given up."),
     (
         "default",
-        "It was not received, nor without an answer within 15 seconds; redirects are not followed. It comes again, \
-         after longer and longer pauses or when `Retry-After` says.",
+        "Not accepted, as is no response within 15 seconds; redirects are not followed. The event is retried after \
+         increasing pauses, or when `Retry-After` says.",
     ),
 ];
 
@@ -74,7 +74,7 @@ fn headers() -> Vec<Parameter> {
         header
     };
     vec![
-        header(WEBHOOK_ID.as_str(), "The event, the same at every attempt and for every receiver.", id, Required::True),
+        header(WEBHOOK_ID.as_str(), "The event, the same in every attempt and for every receiver.", id, Required::True),
         header(
             WEBHOOK_TIMESTAMP.as_str(),
             "When it was sent, in seconds since 1970.",
@@ -90,8 +90,8 @@ fn headers() -> Vec<Parameter> {
         ),
         header(
             TRACEPARENT.as_str(),
-            "The attempt's own place in a trace, where that is recorded; else the trace of the request that the event \
-             is of (W3C Trace Context).",
+            "The attempt's own position in a trace, if it is recorded; else the trace of the request that caused the \
+             event (W3C Trace Context).",
             text(""),
             Required::False,
         ),
@@ -101,7 +101,7 @@ fn headers() -> Vec<Parameter> {
 fn body(kind: &str, data: &str) -> RequestBody {
     let content = |schema: RefOr<Schema>| ContentBuilder::new().schema(Some(schema)).build();
     RequestBodyBuilder::new()
-        .description(Some("By the `format` of the endpoint; everybody else gets Standard Webhooks."))
+        .description(Some("By the `format` of the endpoint; all other receivers get Standard Webhooks."))
         .required(Some(Required::True))
         .content("application/json", content(standard(kind, data)))
         .content("application/cloudevents+json", content(cloud_event(kind, data)))
@@ -110,7 +110,7 @@ fn body(kind: &str, data: &str) -> RequestBody {
 
 fn standard(kind: &str, data: &str) -> RefOr<Schema> {
     Members::new("Standard Webhooks.")
-        .must("type", word("What happened.", &[kind]))
+        .must("type", word("The type of the event.", &[kind]))
         .must("timestamp", time("When."))
         .must("data", named(data))
         .done()
@@ -121,11 +121,11 @@ fn cloud_event(kind: &str, data: &str) -> RefOr<Schema> {
         .must("specversion", word("", &["1.0"]))
         .must("id", made_id("The event.", "evt_", 34))
         .must("source", text("The log, such as `/api/v1/conversations/conv_…`.").least(1))
-        .must("type", word("What happened.", &[kind]))
+        .must("type", word("The type of the event.", &[kind]))
         .must("time", time("When."))
-        .may("subject", text("The least thing that it is about, by its id.").least(1))
+        .may("subject", text("The id of the most specific resource that it is about.").least(1))
         .must("datacontenttype", word("", &["application/json"]))
-        .must("sequence", text("Its place in the log.").pattern("^[1-9][0-9]*$"))
+        .must("sequence", text("Its position in the log.").pattern("^[1-9][0-9]*$"))
         .must("data", named(data))
         .done()
 }

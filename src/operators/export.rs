@@ -34,13 +34,18 @@ pub async fn export(
     let transfer::Exported { entities, lines, resumed, found } = exported?;
     let before = match found {
         Found::Nothing | Found::Part => String::new(),
-        Found::Past(moved) => format!("the file held a part of another moment ({moved}), so it was begun anew\n"),
+        Found::Past(moved) => {
+            format!("the file held part of an export of another state ({moved}), so the export was restarted\n")
+        }
         Found::Whole => {
-            return Ok(format!("the file is as it was: it holds all {entities} entities as they are now\n"));
+            return Ok(format!(
+                "the file is unchanged: it already holds all {entities} entities in their current state\n"
+            ));
         }
     };
     Ok(format!(
-        "{before}exported {entities} entities, {resumed} of them by an earlier export, in {lines} lines; {FILES_APART}\n"
+        "{before}exported {entities} entities, {resumed} of them by an earlier export, in {lines} lines; \
+         {FILES_APART}\n"
     ))
 }
 
@@ -94,7 +99,7 @@ fn is_ours(file: &File, path: &Path, workspace: Option<&str>) -> Result<(), Oper
     if transfer::is_replaceable(file, workspace)? {
         return Ok(());
     }
-    let what = format!("{} holds something else than this export; name another file", path.display());
+    let what = format!("{} is not a file of this export; choose another file", path.display());
     Err(OperatorError::Invalid(what))
 }
 
@@ -104,7 +109,7 @@ fn sync_directory_of(path: &Path) -> io::Result<()> {
 }
 
 /// What an export leaves out.
-const FILES_APART: &str = "the bytes of attachments are not among them and are copied apart";
+const FILES_APART: &str = "attachment bytes are not included and are copied separately";
 
 /// Opens a file for reading and writing that only its owner may read: it will hold secrets. It is this process's alone.
 fn secret_file(path: &Path) -> Result<File, OperatorError> {
@@ -116,7 +121,7 @@ fn secret_file(path: &Path) -> Result<File, OperatorError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
-            Err(OperatorError::Invalid(format!("another export writes to {} right now", path.display())))
+            Err(OperatorError::Invalid(format!("another export is writing to {}", path.display())))
         }
         Err(TryLockError::Error(error)) => Err(error.into()),
     }
@@ -138,5 +143,5 @@ pub async fn import(config: &Config, from: Option<&Path>, options: transfer::Opt
     let imported = transfer::import(Arc::<dyn Inventory>::clone(&store), options, lines).await;
     store.close().await;
     let transfer::Imported { entities, commits, skipped } = imported?;
-    Ok(format!("imported {entities} entities: {commits} commits now, {skipped} were there; {FILES_APART}\n"))
+    Ok(format!("imported {entities} entities: {commits} new commits, {skipped} already present; {FILES_APART}\n"))
 }

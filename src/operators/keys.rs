@@ -55,7 +55,7 @@ pub async fn create_key(
     if let Some(principal) = &new.principal {
         bounds("--principal-id", principal)?;
         if principal == SYSTEM {
-            let what = format!("--principal-id must not be {SYSTEM}: that decides where nobody has in time");
+            let what = format!("--principal-id must not be {SYSTEM}: it is reserved for automatic decisions");
             return Err(OperatorError::Invalid(what));
         }
     }
@@ -104,13 +104,17 @@ fn scopes(names: &[String]) -> Result<Vec<Scope>, OperatorError> {
     for name in names {
         let Some(scope) = Scope::ALL.into_iter().find(|scope| scope.name() == name.trim()) else {
             let known = Scope::ALL.map(Scope::name).join(", ");
-            return Err(OperatorError::Invalid(format!("{name:?} is no scope; allowed: {known}")));
+            return Err(OperatorError::Invalid(format!("unknown scope {name:?}; allowed: {known}")));
         };
         if !scopes.contains(&scope) {
             scopes.push(scope);
         }
     }
-    if scopes.is_empty() { Err(OperatorError::Invalid("a key needs a scope".to_owned())) } else { Ok(scopes) }
+    if scopes.is_empty() {
+        Err(OperatorError::Invalid("a key requires at least 1 scope".to_owned()))
+    } else {
+        Ok(scopes)
+    }
 }
 
 /// Every key of the installation, one a line: id, workspace, scopes, principal, creation, name; never the key itself.

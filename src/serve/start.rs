@@ -143,7 +143,7 @@ impl Early {
         tracing::info!(
             %address,
             %metrics_address,
-            "listening; nothing is taken before the store and the installation are there"
+            "listening; requests are refused until the store and the installation are ready"
         );
         Ok(Self { api, metrics, door })
     }
@@ -206,11 +206,11 @@ pub(super) async fn installation(node: &Arc<Node>, configured: Option<&str>) -> 
     let mut pause = PAUSE;
     loop {
         let made = bootstrap::run(node, configured, |key| {
-            say(&format!("tertulia made an admin API key, shown only this once: {key}"))
+            say(&format!("tertulia created an admin API key, shown only this once: {key}"))
         });
         match made.await {
             Err(error) if node.shares_its_store() && error.may_pass() && Instant::now() + pause < until => {
-                tracing::warn!(%error, "the installation is asked for again");
+                tracing::warn!(%error, "retrying to load the installation");
                 sleep(pause).await;
                 pause = (pause * 2).min(PAUSE_MAX);
             }

@@ -48,8 +48,8 @@ fn wrong_host<B>(request: &Request<B>) -> Option<&'static str> {
     match (hosts.next(), hosts.next()) {
         (Some(host), None) if is_host(host.as_bytes()) => None,
         (None, _) if request.version() < Version::HTTP_11 => None,
-        (Some(_), None) => Some("the Host header is no host with or without a port"),
-        _ => Some("an HTTP/1.1 request has one Host header"),
+        (Some(_), None) => Some("the Host header must be a host with an optional port"),
+        _ => Some("an HTTP/1.1 request must have exactly one Host header"),
     }
 }
 
@@ -57,7 +57,7 @@ fn wrong_host<B>(request: &Request<B>) -> Option<&'static str> {
 fn wrong_coding(headers: &HeaderMap) -> Option<&'static str> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let is_known = codings.all(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
-    (!is_known).then_some("the only transfer coding is chunked")
+    (!is_known).then_some("the only supported transfer coding is chunked")
 }
 
 /// Whether this is a host with or without a port, or nothing at all (RFC 9110, 7.2; RFC 3986, 3.2.2).

@@ -66,7 +66,7 @@ impl Export {
             }
         };
         if timeout(within, finishing).await.is_err() {
-            tracing::warn!("some spans were not exported before the end");
+            tracing::warn!("some spans were not exported before the process ended");
         }
     }
 }
@@ -157,7 +157,7 @@ struct Health {
 impl Health {
     fn good(&mut self) {
         if self.trouble.is_over() {
-            tracing::info!("traces are exported again");
+            tracing::info!("trace export resumed");
         }
         self.pause = Duration::ZERO;
     }
@@ -167,7 +167,7 @@ impl Health {
         if self.trouble.goes_on() {
             let counts = waiting.counts();
             let lost = counts.refused.get() + counts.overflowed.get();
-            tracing::warn!(error, spans_lost = lost, "traces cannot be exported; requests are not affected");
+            tracing::warn!(error, spans_lost = lost, "cannot export traces; requests are not affected");
         }
     }
 }

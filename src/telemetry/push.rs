@@ -76,16 +76,16 @@ async fn run(
         };
         let sent = timeout(within, sender.send(request())).await;
         match sent.unwrap_or_else(|_| Err(Failed::late())) {
-            Ok(_) if trouble.is_over() => tracing::info!("metrics are exported again"),
+            Ok(_) if trouble.is_over() => tracing::info!("metrics export resumed"),
             Ok(_) => {}
             Err(Failed::Unknown(_)) => {
-                tracing::info!("the receiver of traces takes no metrics; they are scraped and not sent");
+                tracing::info!("the receiver of traces accepts no metrics; they can be scraped but are not sent");
                 return;
             }
             // They count from the start, so the next ones say what these would have said.
             Err(Failed::Later(error, _) | Failed::Never(error)) => {
                 if trouble.goes_on() {
-                    tracing::warn!(error, "metrics cannot be exported; requests are not affected");
+                    tracing::warn!(error, "cannot export metrics; requests are not affected");
                 }
             }
         }

@@ -53,7 +53,7 @@ pub(super) enum Failed {
 impl Failed {
     /// Nobody has answered within the time that there is.
     pub(super) fn late() -> Self {
-        Self::Later("no answer in time".to_owned(), None)
+        Self::Later("no response in time".to_owned(), None)
     }
 
     /// What is told of it.

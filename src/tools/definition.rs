@@ -123,7 +123,7 @@ pub fn check(value: &Value<'_>, allow: Allow<'_>, report: &mut Report) -> Option
     }
     if let Some(value) = fields.optional("headers") {
         for (name, _) in headers(&value, Headers::OfTool, report).iter().filter(|(_, value)| value == HIDDEN) {
-            let message = format!("{name:?} has the value that hidden ones are shown with; give its own");
+            let message = format!("{name:?} has the placeholder value of hidden headers; send the header's own value");
             report.fault_at(value.path.member(name), "forbidden_header", message);
         }
     }
@@ -155,7 +155,7 @@ fn parameters(value: &Value<'_>, report: &mut Report) {
         return value.wrong_type(report, "an object");
     }
     if let Err(why) = schema::check(value.raw.get()) {
-        report.fault(&value.path, "invalid_schema", format!("cannot be taken as a JSON Schema (2020-12): {why}"));
+        report.fault(&value.path, "invalid_schema", format!("is not a usable JSON Schema (2020-12): {why}"));
     }
 }
 

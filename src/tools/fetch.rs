@@ -39,7 +39,7 @@ pub(super) fn plan(egress: Egress, tool: Definition, url: String, arguments: Val
             return refused("invalid_arguments", "the arguments cannot be checked", &[]);
         };
         if !faults.is_empty() {
-            return refused("invalid_arguments", "the arguments do not fit the tool", &faults);
+            return refused("invalid_arguments", "the arguments do not match the tool's parameters", &faults);
         }
         call(&egress, workspace, &tool.method, (url, headers), &arguments).await
     }))
@@ -99,10 +99,10 @@ async fn call(
         Ok(reply) => result(&reply),
         Err(fault) => {
             // Its words may name addresses, which are nobody's business but the operator's.
-            tracing::debug!(%fault, "a tool could not be called");
+            tracing::debug!(%fault, "a tool call failed");
             let detail = match fault {
                 Fault::Timeout => "the tool did not answer in time",
-                Fault::TooLarge(_) => "the tool answered more than is read",
+                Fault::TooLarge(_) => "the tool's response is too large",
                 _ => "the tool could not be called",
             };
             refused(fault.code(), detail, &[])

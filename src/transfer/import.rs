@@ -90,7 +90,9 @@ async fn read(
             return Err(malformed(format!("a line has at most {LINE_BYTES} bytes")));
         }
         if text.last() != Some(&b'\n') {
-            return Err(malformed("the export ends here, without its last line; import the whole file".to_owned()));
+            return Err(malformed(
+                "the export is incomplete: its last line is missing; import the whole file".to_owned(),
+            ));
         }
         let line: Line = serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
         match line {
@@ -100,8 +102,8 @@ async fn read(
                 }
                 began = Millis(at);
             }
-            _ if number == 0 => return Err(malformed("this is not the beginning of an export".to_owned())),
-            Line::Header { .. } => return Err(malformed("a second beginning".to_owned())),
+            _ if number == 0 => return Err(malformed("this is not the start of an export".to_owned())),
+            Line::Header { .. } => return Err(malformed("a second start of an export".to_owned())),
             Line::Installation { rows, promises } => {
                 change_installation(store, |head| installation(store, options, &rows, (head, began))).await?;
                 // Without the keys nobody can ask again for what they have made.
@@ -121,7 +123,7 @@ async fn read(
                     return Err(malformed("lines are missing or were changed".to_owned()));
                 }
                 if !from.fill_buf()?.is_empty() {
-                    let what = "there is more behind the end of the export; import each export by itself";
+                    let what = "there are lines after the end of the export; import each export separately";
                     return Err(TransferError::Malformed { line: number + 2, what: what.to_owned() });
                 }
                 return Ok(Imported::default());
@@ -177,7 +179,7 @@ impl Workers {
                 Ok(Ok(part)) => done.add(part),
                 Ok(Err(error)) => failed = failed.or(Some(error)),
                 Err(error) => {
-                    let lost = StoreError::Unavailable(Cause::of("a worker broke down", error));
+                    let lost = StoreError::Unavailable(Cause::of("a worker failed", error));
                     failed = failed.or(Some(TransferError::Store(lost)));
                 }
             }
@@ -212,9 +214,9 @@ async fn write(store: Arc<dyn Store>, mut work: mpsc::Receiver<Work>) -> Result<
         };
         let before = at_hand.head.map_or(0, |head| head.commit);
         if step.number != before + 1 {
-            return Err(malformed("an entity's lines are not in order"));
+            return Err(malformed("an entity's lines are out of order"));
         }
-        let commit = commit(step, id, at, at_hand.head).ok_or_else(|| malformed("a hash has not its length"))?;
+        let commit = commit(step, id, at, at_hand.head).ok_or_else(|| malformed("a hash has the wrong length"))?;
         let next = commit.next_head();
         let has = at_hand.found.map_or(0, |head| head.commit);
         if next.commit < has {
@@ -243,7 +245,7 @@ pub(super) async fn send(store: &dyn Store, commit: Commit) -> Result<(), Transf
     let sent = patiently(PATIENCE, || async {
         let (answer, answered) = oneshot::channel();
         store.commit(commit.clone(), Box::new(move |outcome| drop(answer.send(outcome))));
-        answered.await.unwrap_or_else(|_| Err(StoreError::Indeterminate("no answer came".into())))
+        answered.await.unwrap_or_else(|_| Err(StoreError::Indeterminate("no answer".into())))
     });
     match sent.await? {
         Outcome::Committed(_) => Ok(()),

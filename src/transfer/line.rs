@@ -53,7 +53,7 @@ impl Serialize for Name {
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Blob(bytes) = Blob::deserialize(deserializer)?;
-        EntityKey::from_bytes(&bytes).map(Self).ok_or_else(|| D::Error::custom("this names no entity"))
+        EntityKey::from_bytes(&bytes).map(Self).ok_or_else(|| D::Error::custom("this is not the name of an entity"))
     }
 }
 

@@ -138,7 +138,7 @@ async fn commit(
     let (mut records, mut keys, mut name) = (Vec::new(), Vec::new(), Vec::new());
     for promise in promises {
         let Some((hash, row)) = promise.row(next) else {
-            return Err(TransferError::Malformed { line, what: "a hash has not its length".to_owned() });
+            return Err(TransferError::Malformed { line, what: "a hash has the wrong length".to_owned() });
         };
         if patiently(PATIENCE, || store.find_key(EntityKey::INSTALLATION, hash)).await?.is_some() {
             continue;

@@ -149,22 +149,24 @@ impl Kept<'_> {
             let malformed = |what: &str| TransferError::Malformed { line: number, what: what.to_owned() };
             if number == 1 && !text.is_empty() && !line.as_ref().is_some_and(|line| begins(line, self.check.workspace))
             {
-                let what = "the file holds something else than the beginning of this export; name another one";
+                let what = "the file does not begin as this export does; choose another file";
                 return Err(malformed(what));
             }
             let Some(line) = line else {
                 if is_ended(file)? {
-                    return Err(malformed("it is no line of an export, in one that is whole; name another file"));
+                    return Err(malformed(
+                        "the line is not part of an export, though the file has an end of export; choose another file",
+                    ));
                 }
                 self.check.compare().await?;
                 return Ok(false);
             };
             if let Line::End { lines, hash } = &line {
                 if *lines != self.all.done.lines || *hash != self.all.hasher.finalize().to_hex().to_string() {
-                    return Err(malformed("lines are missing or were changed; name another file"));
+                    return Err(malformed("lines are missing or were changed; choose another file"));
                 }
                 if !reader.fill_buf()?.is_empty() {
-                    let what = "there is more behind the end of the export; name another file".to_owned();
+                    let what = "there are lines after the end of the export; choose another file".to_owned();
                     return Err(TransferError::Malformed { line: number + 1, what });
                 }
                 self.all.count(&text);
@@ -178,7 +180,7 @@ impl Kept<'_> {
             if step.last {
                 let sum = sum_of(&std::mem::take(&mut self.of_entity));
                 if step.sum.is_some_and(|said| said != sum) {
-                    let what = "lines of this entity are missing or were changed; name another file".to_owned();
+                    let what = "lines of this entity are missing or were changed; choose another file".to_owned();
                     return Err(TransferError::Malformed { line: number, what });
                 }
                 let Name(entity) = step.entity;

@@ -83,7 +83,7 @@ impl ChannelPost {
             || review.is_some()
             || attachments.is_some_and(|value| raw::compact(value.raw.get()) != "[]");
         if !says_something {
-            let message = "at least one of text, review, status and attachmentIds must be given";
+            let message = "at least one of text, review, status and attachmentIds is required";
             report.fault(&Path::ROOT, "empty_message", message);
         }
         fields.finish(report);
@@ -124,7 +124,7 @@ fn channel_id(fields: &mut Fields<'_>, path_channel: Option<&str>, report: &mut 
         && let Some(of_body) = value.string(report, Length::ANY)
         && of_body != of_path
     {
-        report.fault(&value.path, "channel_id_mismatch", "must be the channel that the path names");
+        report.fault(&value.path, "channel_id_mismatch", "must be the channel in the path");
     }
     of_path.to_owned()
 }
@@ -158,7 +158,7 @@ fn unique<'a, T: AsRef<str> + PartialEq>(
     for item in items.iter() {
         let Some(read) = read(&item, report) else { continue };
         if out.iter().any(|(_, known)| *known == read) {
-            report.fault(&item.path, "duplicate_value", format!("{:?} stands here twice", read.as_ref()));
+            report.fault(&item.path, "duplicate_value", format!("duplicate {:?}", read.as_ref()));
         } else if out.len() < max {
             // One too many is not compared with, so that a long array costs no more than its length.
             out.push((item.path, read));

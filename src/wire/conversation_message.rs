@@ -70,7 +70,7 @@ fn conversation_id(fields: &mut Fields<'_>, of_path: Option<&str>, report: &mut 
     if let (Some(value), Some(of_body)) = (value, of_body)
         && of_body != of_path
     {
-        report.fault(&value.path, "conversation_id_mismatch", "must be the conversation that the path names");
+        report.fault(&value.path, "conversation_id_mismatch", "must be the conversation in the path");
     }
     Some(of_path.to_owned())
 }

@@ -30,11 +30,13 @@ const APPROVAL_OPTIONS: [&str; 2] = ["approve", "reject"];
 pub fn faults(review: &Review, response: &Value, text: &Json) -> Vec<Fault> {
     // Of a member that stands twice in an object only one is read, and who reads the answer may read the other.
     if raw::members(text.as_str()) != members(response) {
-        return vec![fault("/response", "has an object with a member that stands there twice")];
+        return vec![fault("/response", "contains a JSON object with a duplicate member")];
     }
     let payload = review.payload.as_ref().map(|json| serde_json::from_str::<Map<String, Value>>(json.as_str()));
     // A payload that cannot be read asks for something that no answer can be compared with.
-    let Ok(payload) = payload.transpose() else { return vec![fault("/response", "cannot be checked")] };
+    let Ok(payload) = payload.transpose() else {
+        return vec![fault("/response", "the review's payload is malformed, so no response can be validated")];
+    };
     let payload = payload.unwrap_or_default();
     let Some(given) = response.as_object() else { return vec![fault("/response", "must be an object")] };
     let mut faults = match review.kind.as_str() {
@@ -111,7 +113,7 @@ fn only(given: &Map<String, Value>, known: &[&str], faults: &mut Vec<Fault>) {
     let known_names: HashSet<_> = known.iter().copied().collect();
     let unknown = given.keys().filter(|name| !known_names.contains(name.as_str())).take(MAX_FAULTS);
     let has = listed(known);
-    faults.extend(unknown.map(|name| fault(at(name), format!("is no part of this answer; it has {has}"))));
+    faults.extend(unknown.map(|name| fault(at(name), format!("unknown member; allowed are {has}"))));
 }
 
 fn approval(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<Fault> {
@@ -146,7 +148,7 @@ fn selection(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<Fa
     for (i, id) in selected.iter().enumerate() {
         let what = match id.as_str() {
             Some(id) if !known.contains(id) => format!("must be one of {}", listed(&items)),
-            Some(id) if !seen.insert(id) => "stands here twice".to_owned(),
+            Some(id) if !seen.insert(id) => "duplicate id".to_owned(),
             Some(_) => continue,
             None => "must be a string".to_owned(),
         };
@@ -226,7 +228,9 @@ fn text_input(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<F
 /// Faults by the client's own schema. It was compiled when the review was asked for, so it compiles again; an answer
 /// that could not be compared with it must not count.
 fn by_schema(schema: &Value, response: &Value) -> Vec<Fault> {
-    let Ok(validator) = schema::compile(schema) else { return vec![fault("/response", "cannot be checked")] };
+    let Ok(validator) = schema::compile(schema) else {
+        return vec![fault("/response", "the review's responseSchema is not usable, so no response can be validated")];
+    };
     let faults = validator.iter_errors(response).take(MAX_FAULTS);
     let said = |words: String| words.chars().take(MESSAGE_CHARS).collect::<String>();
     faults.map(|error| fault(format!("/response{}", error.instance_path()), said(error.to_string()))).collect()

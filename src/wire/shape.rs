@@ -36,8 +36,8 @@ fn by_keys(body: &Object<'_>) -> Result<Shape, Problem> {
         (Some(_), Some(_)) => Err(Problem::fault(
             "",
             "ambiguous_message_shape",
-            "channelId makes this a channel message and content makes it a conversation message; send one of them, \
-             or say which is meant with X-Message-Schema: channel | conversation",
+            "channelId makes this a channel message and content makes it a conversation message; send one of them, or \
+             choose with X-Message-Schema: channel | conversation",
         )),
         (Some(_), None) => Ok(Shape::Channel),
         (None, Some(raw)) if raw.get().starts_with(['{', '[']) => Ok(Shape::Conversation),

@@ -73,12 +73,12 @@ fn check_within(most: usize, text: &str, allow: Allow<'_>) -> Result<Url, UrlFau
 pub fn check_place(text: &str, allow: Allow<'_>) -> Result<Url, UrlFault> {
     let authority = authority(text)?;
     if authority.contains('@') {
-        return Err(invalid("must not hold a user or password"));
+        return Err(invalid("must not contain a user or password"));
     }
     if let Some(zoned) = authority.strip_prefix('[').and_then(|rest| rest.split_once('%'))
         && zoned.0.parse::<Ipv6Addr>().is_ok()
     {
-        return Err(blocked("an address with a zone is one of the local network"));
+        return Err(blocked("an address with a zone belongs to the local network"));
     }
     let url = Url::parse(text).map_err(|error| invalid(&format!("is not a URL: {error}")))?;
     match url.host() {
@@ -126,7 +126,7 @@ fn blocked(message: &str) -> UrlFault {
 /// spaces, line breaks); a URL that is stored and sent by a server must not need that.
 fn authority(text: &str) -> Result<&str, UrlFault> {
     if text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
-        return Err(invalid("must not hold spaces, control characters or backslashes"));
+        return Err(invalid("must not contain spaces, control characters or backslashes"));
     }
     let (scheme, rest) = text.split_once("://").ok_or_else(|| invalid("must be an absolute http or https URL"))?;
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
@@ -161,7 +161,7 @@ fn check_address(ip: IpAddr, port: Option<u16>, allow: Allow<'_>) -> Result<(), 
 /// that browsers do not call either.
 fn check_port(port: Option<u16>) -> Result<(), UrlFault> {
     match port {
-        Some(port) if BLOCKED_PORTS.contains(&port) => Err(blocked(&format!("port {port} is not one of a web server"))),
+        Some(port) if BLOCKED_PORTS.contains(&port) => Err(blocked(&format!("port {port} is not a web server's port"))),
         _ => Ok(()),
     }
 }

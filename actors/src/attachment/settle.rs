@@ -90,7 +90,7 @@ pub(crate) async fn look_now(node: &Arc<Node>, entity: EntityKey) {
 
 async fn look(node: &Arc<Node>, entity: EntityKey) {
     if let Err(error) = settle(node, entity).await {
-        tracing::warn!(?entity, %error, "an attachment could not be looked at; it will be again");
+        tracing::warn!(?entity, %error, "could not check an attachment; it will be checked again");
     }
 }
 

@@ -52,7 +52,7 @@ async fn whose(node: &Node, entity: EntityKey, record: &Record<Event>) -> Result
             (None, None) => break,
         }
     }
-    Err(StoreError::Corrupt("a contact's log does not say how it began".into()))
+    Err(StoreError::Corrupt("a contact's log has no creation event".into()))
 }
 
 impl Sends for Contact {

@@ -90,7 +90,7 @@ fn expire(seq: u64, moment: &Moment, found: &Found, change: &mut Change<Conversa
 /// Nobody can tell what is asked there, or how it stands: it is looked at no more, and keeps no other from ending.
 fn given_up(at: Millis, seq: u64, error: &StoreError, moment: &Moment) -> RowWrite {
     let entity = moment.entity;
-    tracing::error!(?entity, seq, %error, "a review cannot be read whose time is over; it is given up");
+    tracing::error!(?entity, seq, %error, "an expired review cannot be read; it is abandoned");
     RowWrite { table: DEADLINES, key: deadline_key(at, seq), value: None }
 }
 

@@ -18,10 +18,10 @@ pub enum Refusal<M: Machine> {
     #[error("the idempotency key is held by another request")]
     KeyHeld,
     /// Too many commands wait for this entity. Nothing was stored.
-    #[error("too many commands wait for this entity")]
+    #[error("too many commands are waiting for this entity")]
     Backlog,
     /// The node has too much to do. Nothing was stored.
-    #[error("the node has too much to do")]
+    #[error("the node is overloaded")]
     Overloaded,
     /// The node is stopping. Nothing was stored.
     #[error("the node is stopping")]
@@ -30,7 +30,7 @@ pub enum Refusal<M: Machine> {
     #[error(transparent)]
     Unavailable(Cause),
     /// It is more than the store takes at once, now and later. Nothing was stored.
-    #[error("it is more than the store takes at once: {0}")]
+    #[error("the command exceeds the store's limit: {0}")]
     TooLarge(#[source] Cause),
     /// It may or may not have been done, now or later.
     #[error("the outcome is unknown: {0}")]
@@ -39,7 +39,7 @@ pub enum Refusal<M: Machine> {
     #[error("{0} was answered by what answers something else")]
     Misanswered(&'static str),
     /// The actor is leaving; ask its successor.
-    #[error("the actor is leaving")]
+    #[error("the actor is being passivated")]
     Moved,
 }
 

@@ -120,7 +120,7 @@ impl<M: Machine> Draft<M> {
             Err(Undecided::Missing(needs)) => Err(needs),
             Err(Undecided::Corrupt(error)) => {
                 let entity = resident.entity;
-                tracing::error!(?entity, %error, "what is stored cannot be read; a command is refused");
+                tracing::error!(?entity, %error, "stored data cannot be read; a command is refused");
                 Ok(Err(Refusal::unavailable(&error)))
             }
         }

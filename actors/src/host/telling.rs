@@ -17,10 +17,10 @@ pub(super) fn not_loaded(node: &Node, entity: EntityKey, error: &StoreError) {
     node.metrics.activations_failed.inc();
     if error.passes() {
         if let Some(Line { left_out }) = node.not_loaded.line(Instant::now()) {
-            tracing::warn!(?entity, %error, left_out, "an entity could not be loaded");
+            tracing::warn!(?entity, %error, left_out, "could not load an entity");
         }
     } else {
-        tracing::error!(?entity, %error, "an entity could not be loaded");
+        tracing::error!(?entity, %error, "could not load an entity");
     }
 }
 

@@ -77,7 +77,7 @@ impl Drawing {
                 match node.stopping.run_until_cancelled(run(&node, entity)).await {
                     Some(Ok(())) => {}
                     Some(Err(error)) => {
-                        tracing::warn!(?entity, %error, "memories could not be drawn; it is tried again");
+                        tracing::warn!(?entity, %error, "could not extract memories; retrying");
                         return;
                     }
                     None => return,
@@ -216,7 +216,7 @@ async fn wanted(node: &Node, entity: EntityKey, range: (u64, u64)) -> Result<Wan
         }
     }
     if let Some((seq, error)) = damage {
-        tracing::error!(?entity, seq, %error, "a message cannot be read and nothing of it is remembered");
+        tracing::error!(?entity, seq, %error, "a message cannot be read; no memories are extracted from it");
     }
     Ok(wanted)
 }

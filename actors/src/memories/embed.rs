@@ -17,7 +17,7 @@ pub(super) enum Unembedded {
     #[error("no answer in time")]
     Late,
     /// There is not one for each text.
-    #[error("another number of vectors than of texts")]
+    #[error("the number of vectors differs from the number of texts")]
     Miscounted,
     /// The endpoint could not, as it says.
     #[error("{0}")]

@@ -149,7 +149,7 @@ async fn ranked(
                 let alike = |memory| vector(memory).map_or(0.0, |vector| likeness(&vector.numbers, asked));
                 all.iter().map(alike).collect()
             })),
-            Err(error) => tracing::warn!(%error, "a question could not be embedded; it is answered by words"),
+            Err(error) => tracing::warn!(%error, "could not embed a question; it is answered by words"),
         }
     }
     Ok(joined(&rankings))
@@ -182,7 +182,7 @@ fn learn(node: &Arc<Node>, entity: EntityKey, texts: Vec<(MemoryId, Millis, Stri
         let vectors = match stopping.run_until_cancelled(asked).await {
             Some(Ok(vectors)) => vectors,
             Some(Err(error)) => {
-                return tracing::warn!(%error, "memories could not be embedded; tried again when missed");
+                return tracing::warn!(%error, "could not embed memories; retried when needed");
             }
             None => return,
         };
@@ -191,7 +191,7 @@ fn learn(node: &Arc<Node>, entity: EntityKey, texts: Vec<(MemoryId, Millis, Stri
         let learned = learned.map(|((id, of, _), numbers)| (id, Vector { model: model.clone(), of, numbers }));
         let command = Command::Learn(learned.collect());
         if let Err(refusal) = node.memories(entity, command, Circumstances::default()).await {
-            tracing::warn!(?entity, %refusal, "vectors could not be kept; made again when missed");
+            tracing::warn!(?entity, %refusal, "could not store vectors; recomputed when needed");
         }
     };
     tokio::spawn(current::within(current::get(), learning));

@@ -144,10 +144,10 @@ fn not_sent(node: &Node, entity: EntityKey, error: &StoreError) {
     let now = Instant::now();
     if error.passes() {
         if let Some(Line { left_out }) = node.outbox.unread.line(now) {
-            tracing::warn!(?entity, %error, left_out, "events could not be sent now; trying again");
+            tracing::warn!(?entity, %error, left_out, "could not send events; retrying");
         }
     } else if let Some(Line { left_out }) = node.outbox.damaged.line(now) {
-        tracing::error!(?entity, %error, left_out, "events cannot be sent, as one is damaged; trying again");
+        tracing::error!(?entity, %error, left_out, "could not send events because one is damaged; retrying");
     }
 }
 
@@ -336,7 +336,7 @@ impl<M: Sends> Courier<M> {
             let range = (self.looked, self.bell.upto());
             let records = stretch::next::<M>(&self.node, self.entity, range, Order::Asc, PAGE).await?.records;
             let Some(last) = records.last().map(|record| record.seq) else {
-                return Err(StoreError::Unavailable("the store does not show what was committed".into()));
+                return Err(StoreError::Unavailable("the store does not return what was committed".into()));
             };
             let settings = settings::read(&self.node, self.entity, &self.scope).await?;
             // All of them are read before any is on a lane: what was sent of them could be looked at once more.

@@ -183,7 +183,7 @@ async fn offer<M: Sends>(
                 | Refusal::Moved),
             ) => {
                 if offers == TOLD_AFTER {
-                    tracing::warn!(?entity, %refusal, "how far sending has come could not be noted yet; trying again");
+                    tracing::warn!(?entity, %refusal, "could not store the progress of deliveries; retrying");
                 }
             }
         }
@@ -191,7 +191,7 @@ async fn offer<M: Sends>(
             break;
         }
     }
-    Err(StoreError::Unavailable("how far sending has come could not be noted".into()))
+    Err(StoreError::Unavailable("could not store the progress of deliveries".into()))
 }
 
 #[cfg(test)]

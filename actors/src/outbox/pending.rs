@@ -278,7 +278,7 @@ async fn page<M: Sends>(
 /// What is to be sent of an event is not shown, as that is damaged.
 fn passed_over(node: &Node, entity: EntityKey, seq: u64, error: &StoreError) {
     if let Some(Line { left_out }) = node.outbox.damaged.line(Instant::now()) {
-        tracing::error!(?entity, seq, %error, left_out, "what waits of an event is not shown, as that is damaged");
+        tracing::error!(?entity, seq, %error, left_out, "the pending deliveries of a damaged event are not shown");
     }
 }
 

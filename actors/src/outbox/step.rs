@@ -189,7 +189,7 @@ async fn search<M: Sends>(
         // Nothing is kept of what waits for an endpoint that is no more, whatever it was.
         Err(error) if !error.passes() && off == Some(Unsendable::Deleted) => {
             let (entity, receiver) = (route.entity, lane.receiver);
-            let told = "a damaged event is not sent to an endpoint that is no more";
+            let told = "a damaged event is not sent to a deleted endpoint";
             tracing::error!(?entity, ?receiver, seq = first, %error, "{told}");
             return Ok(Step::Found { events: Vec::new(), upto: first, lost: None }.into());
         }
@@ -369,7 +369,7 @@ async fn pack<M: Sends>(
 ) -> Result<Result<(Parcel, Subject), Stepped>, StoreError> {
     let (node, receiver) = (&route.node, lane.receiver);
     let Some((record, subject)) = event::<M>(route, seq).await? else {
-        return Err(StoreError::Corrupt("an event of the log is not there".into()));
+        return Err(StoreError::Corrupt("an event is missing from the log".into()));
     };
     if let (None, true, Some(message)) = (&hooks, subject.is_outcome, subject.message) {
         hooks = hooks_of::<M>(node, route.entity, message).await?;

@@ -118,7 +118,7 @@ fn begin(node: &Arc<Node>, workspace: Address, key: GateKey, whose: Whose) {
             let stirred = node.stopping.run_until_cancelled(run(&node, workspace, &whose)).await;
             if let Some(Err(error)) = &stirred {
                 // Each goes on at its own time all the same.
-                tracing::warn!(receiver = whose.id(), %error, "what waits for a receiver could not be looked up");
+                tracing::warn!(receiver = whose.id(), %error, "could not list the logs waiting for a receiver");
             }
             if stirred.is_none() || !flight.again() {
                 return;
@@ -149,7 +149,7 @@ async fn run(node: &Arc<Node>, workspace: Address, whose: &Whose) -> Result<(), 
             if let Err(error) = hastened {
                 // It goes on at its own time, and keeps no other waiting.
                 let receiver = whose.id();
-                tracing::warn!(?entity, receiver, %error, "a log that waits for a receiver could not be read");
+                tracing::warn!(?entity, receiver, %error, "could not read a log waiting for a receiver");
             }
         }
     }
@@ -163,7 +163,7 @@ async fn next_page(pages: &mut Pages<'_>, whose: &Whose) -> Result<Option<Vec<Ro
         match pages.next().await {
             Err(error) if error.passes() => {
                 let receiver = whose.id();
-                tracing::warn!(receiver, %error, "what waits for a receiver could not be looked up; trying again");
+                tracing::warn!(receiver, %error, "could not list the logs waiting for a receiver; retrying");
                 backoff.waits().await;
             }
             other => return other,
@@ -208,12 +208,12 @@ pub(super) async fn disable(
         match node.registry(registry, command, Circumstances::default()).await {
             Err(Refusal::Rejected(_)) => {}
             Ok(_) => {
-                tracing::info!(%endpoint, "an endpoint that is gone was disabled");
+                tracing::info!(%endpoint, "an endpoint whose receiver is gone was disabled");
                 return;
             }
             Err(refusal) => {
                 // The next event finds out the same.
-                tracing::warn!(%endpoint, %refusal, "an endpoint that is gone could not be disabled");
+                tracing::warn!(%endpoint, %refusal, "could not disable an endpoint whose receiver is gone");
                 return;
             }
         }

@@ -100,8 +100,8 @@ pub(super) fn turned(entity: EntityKey, receiver: Receiver, url: &str, turned: T
     }
     match turned {
         Turned::Nothing => {}
-        Turned::Closed => line!("a receiver gets nothing for now, as nothing arrives there"),
+        Turned::Closed => line!("deliveries to a receiver are paused because attempts fail"),
         Turned::Opened => line!("a receiver answers again"),
-        Turned::Back => line!("a receiver takes events again"),
+        Turned::Back => line!("deliveries to a receiver resumed"),
     }
 }

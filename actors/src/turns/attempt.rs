@@ -49,7 +49,7 @@ pub(super) enum Lost {
 
 impl From<NoAnswer> for Lost {
     fn from(error: NoAnswer) -> Self {
-        Self::Unavailable(Cause::of("a conversation does not answer", error))
+        Self::Unavailable(Cause::of("the conversation does not answer", error))
     }
 }
 
@@ -118,7 +118,7 @@ pub(super) async fn run(node: &Arc<Node>, entity: EntityKey, begun: Begun) {
         if node.stopping.is_cancelled() {
             tracing::debug!(?entity, turn = %id, %why, "a turn is left to the next process");
         } else {
-            tracing::warn!(?entity, turn = %id, %why, "a turn could not go on; it is tried again");
+            tracing::warn!(?entity, turn = %id, %why, "a turn could not continue; retrying");
         }
     }
 }
@@ -240,7 +240,7 @@ impl Attempt<'_> {
             }
         };
         remembered.await.unwrap_or_else(|error| {
-            tracing::warn!(entity = ?self.entity, %error, "memories could not be recalled");
+            tracing::warn!(entity = ?self.entity, %error, "could not recall memories");
             Vec::new()
         })
     }
@@ -375,12 +375,12 @@ impl Attempt<'_> {
         let (node, workspace) = (self.node, self.entity.workspace);
         let failed = |code: &str, detail: &str| Ok(Ok(node.ports.tools.failed(code, detail)));
         let channel = patiently(OFFERED, || node.channel(workspace, &ask.channel)).await?;
-        let Some(channel) = channel else { return failed("channel_not_found", "there is no such channel") };
+        let Some(channel) = channel else { return failed("channel_not_found", "no such channel") };
         if channel.kind != ChannelKind::Human {
-            return failed("channel_kind_mismatch", "people do not read that channel");
+            return failed("channel_kind_mismatch", "the channel is not a human channel");
         }
         if !channel.enabled {
-            return failed("channel_disabled", "the channel takes no messages");
+            return failed("channel_disabled", "the channel is disabled");
         }
         let entity = channel.conversation(workspace);
         let question = self.question(&channel, entity, call, ask);
@@ -401,7 +401,7 @@ impl Attempt<'_> {
         };
         match message.and_then(wait) {
             Some(wait) => Ok(Err(wait)),
-            None => failed("review_not_raised", "the channel did not take the question"),
+            None => failed("review_not_raised", "the channel refused the question"),
         }
     }
 

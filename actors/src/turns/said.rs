@@ -92,7 +92,7 @@ impl Said {
     pub(super) fn shortened(&self, most: usize) -> Option<Self> {
         let (end, _) = self.text.char_indices().nth(most)?;
         let (beginning, rest) = self.text.split_at(end);
-        let note = format!("\n[{} more characters of this result are left out]", rest.chars().count());
+        let note = format!("\n[{} more characters of this result are omitted]", rest.chars().count());
         let mut short = Self { text: format!("{beginning}{note}").into(), words: None, ..self.clone() };
         short.count();
         Some(short)

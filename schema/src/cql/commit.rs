@@ -120,7 +120,7 @@ impl CqlStore {
         };
         let carried = timeout_at(deadline, before)
             .await
-            .map_err(|_| StoreError::Unavailable("what comes before a commit took too long".into()))??;
+            .map_err(|_| StoreError::Unavailable("preparing a commit took too long".into()))??;
         let attempt = Attempt::new(commit, plan, carried.as_ref());
         match self.settle(commit, plan, &attempt, deadline).await {
             Ended::Committed => {}
@@ -263,8 +263,8 @@ impl CqlStore {
             let within = if commit.redactions.is_empty() { LISTS_WITHIN } else { REDACTED_WITHIN };
             match timeout_at(Instant::now() + within, follows).await {
                 Ok(Ok(())) => standing.projected = true,
-                Ok(Err(error)) => tracing::warn!(%error, "what follows from a commit is done later"),
-                Err(_) => tracing::warn!("what follows from a commit is done later: it took too long"),
+                Ok(Err(error)) => tracing::warn!(%error, "secondary index update deferred"),
+                Err(_) => tracing::warn!("secondary index update deferred: it took too long"),
             }
         }
         self.standings().note(commit.entity, standing);
@@ -290,7 +290,7 @@ impl CqlStore {
                 Err(error) => Err(error),
             };
             if let Err(error) = took {
-                tracing::debug!(%error, "what was written for a commit that was not applied stays until it is found");
+                tracing::debug!(%error, "could not remove data of a commit that was not applied; it stays until found");
             }
         });
     }
@@ -319,7 +319,7 @@ impl CqlStore {
                 if let Some(row) = row
                     && let Err(error) = store.forget_due(entity, kind, row).await
                 {
-                    tracing::debug!(%error, "a row of the due index stays until it is found");
+                    tracing::debug!(%error, "could not delete a row of the due index; it stays until it is found");
                 }
             }
         });

@@ -71,7 +71,7 @@ fn unavailable(error: ExecutionError) -> StoreError {
 }
 
 fn corrupt(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
-    StoreError::Corrupt(Cause::of("a row does not have the columns that it should have", error))
+    StoreError::Corrupt(Cause::of("a row does not have the expected columns", error))
 }
 
 impl Db {

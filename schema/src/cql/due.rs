@@ -133,7 +133,7 @@ impl Looks {
     fn failed(&self, entity: EntityKey, error: &StoreError) {
         self.passing.fetch_add(usize::from(error.passes()), Ordering::Relaxed);
         if self.failed.fetch_add(1, Ordering::Relaxed) == 0 {
-            tracing::warn!(?entity, %error, "an entity that is overdue could not be looked at; its alarm stays");
+            tracing::warn!(?entity, %error, "could not check an overdue entity; its alarm stays");
         }
     }
 }
@@ -250,7 +250,7 @@ impl CqlStore {
         }
         if let Some(error) = damaged {
             // No later read would find out whose they are.
-            tracing::warn!(shard, slot, %error, "damaged rows of the due index are passed over");
+            tracing::warn!(shard, slot, %error, "damaged rows of the due index are skipped");
         }
         Ok(())
     }
@@ -269,7 +269,7 @@ impl CqlStore {
         };
         if let Err(error) = closed.await {
             // The next scan finds it as empty.
-            tracing::debug!(?slot, %error, "an empty slot of the due index could not be forgotten");
+            tracing::debug!(?slot, %error, "could not delete an empty slot of the due index");
         }
     }
 

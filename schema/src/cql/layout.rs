@@ -35,7 +35,7 @@ pub(super) fn unsigned(number: i64) -> u64 {
 
 /// Sixteen bytes that were stored.
 pub(super) fn sixteen(bytes: &[u8]) -> Result<[u8; 16], StoreError> {
-    bytes.try_into().map_err(|_| StoreError::Corrupt("an id or a hash has not its length".into()))
+    bytes.try_into().map_err(|_| StoreError::Corrupt("an id or a hash has the wrong length".into()))
 }
 
 /// Where a commit stands among those of its bucket, beside its sequence.

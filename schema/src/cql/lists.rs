@@ -110,7 +110,7 @@ impl CqlStore {
             listed = self.listed(entity, standing).await?;
         }
         let Some(Listed { stamp, at, follows }) = listed else {
-            return Err(StoreError::Corrupt("a commit that changes lists has none".into()));
+            return Err(StoreError::Corrupt("a commit that changes lists has no entries".into()));
         };
         self.follow(entity, (standing.id, stamp), &follows.views, &follows.redactions).await?;
         let at = at.plus(LISTS_AFTER_MILLIS);

@@ -91,7 +91,7 @@ pub enum MigrateError {
         known: &'static str,
     },
     /// A migration was applied with another text.
-    #[error("the keyspace {keyspace} has {name} with another text than this program")]
+    #[error("the keyspace {keyspace} has {name} with a different text from this program's")]
     Altered {
         /// The keyspace.
         keyspace: String,
@@ -104,8 +104,8 @@ pub enum MigrateError {
     /// The lock was lost between two statements: another process may be applying migrations. What was applied stays;
     /// doing it again goes on from there.
     #[error(
-        "the lock on migrations of the keyspace {keyspace} was lost within {migration}: another process may be \
-        applying them; run it again"
+        "the lock on migrations of the keyspace {keyspace} was lost during {migration}: another process may be \
+         applying them; run it again"
     )]
     LockLost {
         /// The keyspace.
@@ -183,7 +183,7 @@ async fn tables(session: &Session, keyspace: &str) -> Result<Option<BTreeSet<Str
 
 async fn applied(session: &Session, keyspace: &str) -> Result<Applied, MigrateError> {
     let statement = format!("SELECT number, name, checksum FROM \"{keyspace}\".migration WHERE id = ?");
-    let rows = rows(session, "reading which migrations were applied", &statement, "schema").await?;
+    let rows = rows(session, "reading the applied migrations", &statement, "schema").await?;
     let read = |row: &Row| {
         let number = row.columns.first()?.as_ref()?.as_int()?;
         Some((number, (text(row, 1)?, text(row, 2)?)))
@@ -234,7 +234,7 @@ pub async fn migrate(
     let done = apply(&session, keyspace, &owner).await;
     let unlock = "DELETE FROM migration_lock WHERE id = 'schema' IF owner = ?";
     if let Err(error) = session.query_unpaged(unlock, (&owner,)).await {
-        tracing::warn!(%error, "the lock on migrations ends by itself");
+        tracing::warn!(%error, "could not release the lock on migrations; it expires");
     }
     done
 }
@@ -283,7 +283,7 @@ async fn is_done(session: &Session, keyspace: &str, statement: &str) -> Result<b
     let words: Vec<&str> = statement.split_whitespace().collect();
     let ["ALTER", "TABLE", table, "ADD", column, ..] = words[..] else { return Ok(false) };
     let columns = "SELECT table_name, column_name FROM system_schema.columns WHERE keyspace_name = ?";
-    let columns = rows(session, "reading the columns that there are", columns, keyspace).await?;
+    let columns = rows(session, "reading the existing columns", columns, keyspace).await?;
     let is_it = |row: &Row| text(row, 0).as_deref() == Some(table) && text(row, 1).as_deref() == Some(column);
     Ok(columns.iter().any(is_it))
 }
@@ -303,7 +303,7 @@ async fn lock(session: &Session, keyspace: &str, owner: &str) -> Result<(), Migr
                     return Ok(());
                 }
             }
-            Err(error) => tracing::debug!(%error, "the lock on migrations is tried again"),
+            Err(error) => tracing::debug!(%error, "retrying to take the lock on migrations"),
         }
         sleep(LOCK_PAUSE).await;
     }
@@ -359,7 +359,11 @@ fn create_keyspace(session: &Session, keyspace: &str, replication: Option<&[(Str
         }
     };
     for (datacenter, copies) in copies.iter().filter(|(_, copies)| *copies < 3) {
-        tracing::warn!(datacenter, copies, "a keyspace with fewer than 3 copies stops when a node does");
+        tracing::warn!(
+            datacenter,
+            copies,
+            "a keyspace with fewer than 3 copies becomes unavailable when one node is down"
+        );
     }
     // Only ScyllaDB's nodes have shards that the driver knows of, and only it knows tablets.
     let is_scylla = nodes.iter().any(|node| node.sharder().is_some());

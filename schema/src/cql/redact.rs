@@ -53,7 +53,7 @@ impl CqlStore {
         payloads: &BTreeMap<u64, &Bytes>,
     ) -> Result<Option<u64>, StoreError> {
         let bucket = self.bucket_of(entity, seq).await?;
-        let mut why = Cause::from("others kept changing it");
+        let mut why = Cause::from("concurrent changes of the row");
         for _ in 0..ATTEMPTS {
             let found = self.commits(entity, bucket, Stretch::from_event(seq), 1).await?;
             let Some(commit) = found.into_iter().next() else { return Ok(None) };
@@ -71,7 +71,7 @@ impl CqlStore {
                 Err(error) => why = error.into(),
             }
         }
-        Err(StoreError::Unavailable(Cause::of("what must go could not be taken out of the log", why)))
+        Err(StoreError::Unavailable(Cause::of("could not remove redacted data from the log", why)))
     }
 
     /// Writes a commit's row with other payloads, unless somebody else has changed it since it was read.

@@ -97,8 +97,8 @@ pub enum ConnectError {
     Refused(String),
     /// A majority in one data centre is meant, and nobody says in which one: any node would count its own.
     #[error(
-        "the CQL cluster has the data centres {}: name the one whose nodes are to be asked, the same for all servers \
-        of a workspace (TERTULIA_CQL_DATACENTER), or ask for a majority of all nodes (TERTULIA_CQL_CONSISTENCY=quorum)",
+        "the CQL cluster has the data centres {}: name the one whose nodes to use, the same for all servers of a \
+         workspace (TERTULIA_CQL_DATACENTER), or use a majority of all nodes (TERTULIA_CQL_CONSISTENCY=quorum)",
         .0.join(", ")
     )]
     Datacenters(Vec<String>),

@@ -97,7 +97,7 @@ impl Settle {
             // Whose commit it is that stands where this one would is not told by the refusal. And in doubt an earlier
             // attempt may be the reason why this one was refused.
             Heard::NotApplied(found) if self.in_doubt() || found.is_some_and(|found| found.head == self.next) => {
-                self.look(in_time, "another commit or an earlier attempt stands in its place".into())
+                self.look(in_time, "another commit or an earlier attempt has its position".into())
             }
             Heard::NotApplied(Some(found)) if self.expected == Some(found.head) && found.closed => {
                 Step::End(Ended::Closed)
@@ -135,7 +135,7 @@ impl Settle {
         }
         Step::End(match self.doubt.take() {
             Some(why) => Ended::Indeterminate(why),
-            None => Ended::Unavailable("there was no time to send it".into()),
+            None => Ended::Unavailable("no time left to send it".into()),
         })
     }
 }

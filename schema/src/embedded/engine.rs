@@ -53,7 +53,9 @@ impl Engine {
         // Damage that the engine did not foresee ends in a panic there; here it is an error like the others.
         std::thread::scope(|scope| {
             match std::thread::Builder::new().name("store-open".to_owned()).spawn_scoped(scope, opening) {
-                Ok(opened) => opened.join().unwrap_or_else(|_| Err("the engine gave up on what it read".to_owned())),
+                Ok(opened) => {
+                    opened.join().unwrap_or_else(|_| Err("the engine panicked on the data that it read".to_owned()))
+                }
                 Err(error) => Err(error.to_string()),
             }
         })
@@ -136,7 +138,8 @@ impl Engine {
 
 /// Runs a read of an entity's data; damage that the engine did not foresee, and panics on, is an error too.
 pub(super) fn guarded<T>(entity: EntityKey, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(corrupt(entity, "the engine gave up on what it read")))
+    catch_unwind(AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err(corrupt(entity, "the engine panicked on the data that it read")))
 }
 
 /// Has this thread, and those that it starts, take processor time that those who answer somebody leave over.

@@ -56,7 +56,7 @@ pub(super) fn inspect(dir: &Path) -> Result<Journals, Fault> {
         let mut input = Input { reader: BufReader::with_capacity(1 << 20, File::open(path)?), at: 0 };
         let end = found.walk(&mut input, path)?;
         if sealed && (end == 0 || !zeros_only(&mut File::open(path)?, end)?) {
-            return Err(damaged(path, end, "it cannot be read on, and it is not the newest journal"));
+            return Err(damaged(path, end, "it cannot be read to its end, and it is not the newest journal"));
         }
     }
     Ok(Journals { newest: found.newest })

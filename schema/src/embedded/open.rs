@@ -50,13 +50,13 @@ pub enum OpenError {
         to: u64,
     },
     /// There is no store, and none was to be made.
-    #[error("{} holds no store", .0.display())]
+    #[error("{} contains no store", .0.display())]
     NoStore(PathBuf),
     /// The file without which the engine's directory is no database is missing or incomplete, and it is none whose
     /// creation was interrupted: it holds data. Opened like this it would be begun anew, so that this is refused even
     /// where a loss is accepted.
     #[error(
-        "{} is missing or incomplete, and {} holds data; restore all files of the directory together",
+        "{} is missing or incomplete, but {} contains data; restore all files of the directory together",
         missing.display(),
         data.display()
     )]

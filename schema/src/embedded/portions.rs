@@ -51,7 +51,7 @@ impl Portions {
         let thread = std::thread::Builder::new().name(name).spawn(move || match work.run(&ended) {
             Ok(()) => {}
             Err(Fault::Unsynced(error)) => failed(&format!("a table could not be synced: {error}")),
-            Err(Fault::Unheard(error)) => tracing::warn!(%error, "the disk is given no portions any more"),
+            Err(Fault::Unheard(error)) => tracing::warn!(%error, "incremental fsync disabled"),
         })?;
         Ok(Self { thread: Some(thread), end: Some(end) })
     }
@@ -61,7 +61,7 @@ impl Drop for Portions {
     fn drop(&mut self) {
         drop(self.end.take());
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the thread that gives the disk portions panicked");
+            tracing::error!("the incremental fsync thread panicked");
         }
     }
 }
@@ -165,7 +165,7 @@ impl Work {
             Ok(true) => self.doomed.push_front(file),
             Ok(false) => {}
             // With its last descriptor it goes as a whole.
-            Err(error) => tracing::debug!(%error, "a deleted file is not freed in portions"),
+            Err(error) => tracing::debug!(%error, "could not free a deleted file incrementally"),
         }
     }
 

@@ -44,7 +44,7 @@ impl Shared {
     /// Ends the store because of a failure.
     pub(super) fn fail(&self, reason: &str) {
         if self.ended.set(reason.to_owned()).is_ok() {
-            tracing::error!(reason, "the store accepts nothing any more");
+            tracing::error!(reason, "the store has failed and accepts no more requests");
             (self.on_fatal)(reason.to_owned());
         }
     }

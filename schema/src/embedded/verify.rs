@@ -160,7 +160,7 @@ fn verify_index(engine: &Engine, report: &mut Report) {
         if let Some(due) = due {
             match engine.standing(due.entity) {
                 Ok(standing) if standing.and_then(|s| s.alarm) == Some(due.at) => {}
-                Ok(_) => report.fault(Some(due.entity), "an alarm in the index that the log does not know"),
+                Ok(_) => report.fault(Some(due.entity), "the index has an alarm that the log does not have"),
                 Err(error) => report.fault(Some(due.entity), error.to_string()),
             }
         }

@@ -262,8 +262,8 @@ impl Writer {
     fn persist_or_fail(&mut self, batch: Building) -> Result<(), StoreError> {
         // Should the engine panic, everybody who waits must still be answered.
         let persisted = catch_unwind(AssertUnwindSafe(|| self.persist(batch)));
-        persisted.unwrap_or_else(|_| Err("the engine gave up".into())).map_err(|error| {
-            let cause = Cause::of("a batch could not be made durable", error);
+        persisted.unwrap_or_else(|_| Err("the engine panicked".into())).map_err(|error| {
+            let cause = Cause::of("could not make a batch durable", error);
             self.shared.fail(&cause.to_string());
             StoreError::Indeterminate(cause)
         })

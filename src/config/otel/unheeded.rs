@@ -41,7 +41,7 @@ pub(super) fn tell(reader: &mut Reader<'_>) {
     }
     for (name, only) in CHOICES {
         if let Some(value) = reader.get(name).filter(|value| !value.eq_ignore_ascii_case(only)) {
-            reader.complain(name, &value, &format!("it has no effect here: it is always {only}"));
+            reader.complain(name, &value, &format!("it has no effect here: the value is always {only}"));
         }
     }
 }
@@ -59,7 +59,7 @@ mod tests {
         for (name, only) in CHOICES {
             assert_eq!(read(&[(name, &only.to_uppercase())], None).complaints, [""; 0], "{name}");
             let complaints = read(&[(name, "another")], None).complaints;
-            let told = format!("{name} is \"another\"; it has no effect here: it is always {only}");
+            let told = format!("{name} is \"another\"; it has no effect here: the value is always {only}");
             assert_eq!(complaints, [told]);
         }
     }

@@ -100,7 +100,7 @@ fn call(value: &Value<'_>, report: &mut Report) -> Option<Json> {
         let given = arguments.free_object(report, ARGUMENTS);
         // They are handed over as they were written.
         if given.is_some_and(|json| json.as_str().len() > limits::CALL_BYTES) {
-            let message = format!("must have at most {} bytes as it was written", limits::CALL_BYTES);
+            let message = format!("must have at most {} bytes as sent", limits::CALL_BYTES);
             report.fault(&arguments.path, "too_large", message);
         }
     }

@@ -192,7 +192,7 @@ fn secret(value: &Value<'_>, report: &mut Report) -> Option<String> {
     if text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Some(text.into_owned());
     }
-    report.fault(&value.path, "invalid_characters", "must be visible ASCII characters");
+    report.fault(&value.path, "invalid_characters", "must consist of visible ASCII characters");
     None
 }
 
@@ -221,7 +221,7 @@ fn tools(value: &Value<'_>, allow: Allow<'_>, report: &mut Report) -> Option<Jso
         if let Some(name) = definition::check(&item, allow, report)
             && !names.insert(name.clone())
         {
-            report.fault(&item.path, "duplicate_value", format!("there is another tool named {name:?}"));
+            report.fault(&item.path, "duplicate_value", format!("duplicate tool name {name:?}"));
         }
     }
     let json = value.json();

@@ -119,7 +119,7 @@ impl Arrival {
             })),
         };
         if let Err(error) = app.files().delete(&self.storage_key).await {
-            tracing::warn!(%error, "bytes that are not needed stay until their file is looked at");
+            tracing::warn!(%error, "could not delete unneeded attachment bytes; they stay until the next check");
         }
         not_needed
     }
@@ -142,17 +142,17 @@ pub(super) fn came_of<T>(span: &mut Span, outcome: Result<T, FilesError>) -> Res
 /// Why bytes cannot be kept or read.
 pub(in crate::http) fn files_problem(error: FilesError) -> Problem {
     match error {
-        FilesError::Busy => Problem::unavailable("overloaded", "too many files are on their way; try again", 1),
+        FilesError::Busy => Problem::unavailable("overloaded", "too many file transfers in progress; retry later", 1),
         FilesError::NotFound | FilesError::Damaged | FilesError::Unreadable(_) | FilesError::Place { .. } => {
-            tracing::error!(%error, "the bytes of an attachment cannot be had");
+            tracing::error!(%error, "the bytes of an attachment are unavailable");
             internal_error()
         }
         FilesError::Store(_) => {
             static LINES: Sparing = Sparing::new();
             if let Some(Line { left_out }) = LINES.line(Instant::now()) {
-                tracing::warn!(%error, left_out, "the store of attachments is unavailable");
+                tracing::warn!(%error, left_out, "the attachment store is unavailable");
             }
-            Problem::unavailable("store_unavailable", "attachments cannot be reached now; try again", 1)
+            Problem::unavailable("store_unavailable", "the attachment store is unavailable; retry later", 1)
         }
     }
 }

@@ -111,7 +111,7 @@ pub(in crate::http) async fn get(
     let bytes = came_of(&mut span, app.files().read(&file.storage_key, Written::of(file), part).await)?;
     drop(span);
     let attachment = state.id;
-    let bytes = bytes.inspect_err(move |error| tracing::error!(%attachment, %error, "a download was broken off"));
+    let bytes = bytes.inspect_err(move |error| tracing::error!(%attachment, %error, "a download was interrupted"));
     let mut response = response(status, file, &validators, Body::from_stream(bytes))?;
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     if let Some(content_range) = content_range {

@@ -69,7 +69,7 @@ pub(in crate::http) async fn named(
     for (path, id) in ids {
         match find(app, caller, id).await? {
             Some(file) => files.push(file),
-            None => report.fault(path, "attachment_not_found", "is no attachment of this workspace"),
+            None => report.fault(path, "attachment_not_found", "names no attachment of this workspace"),
         }
     }
     Ok(files)
@@ -154,8 +154,8 @@ impl<'a> Linking<'a> {
                 Err(Refusal::Rejected(Rejection::Elsewhere(bound))) => {
                     let asked = settle::disclaim(self.app.node(), entity, bound).await;
                     let message = asked.map_err(|error| {
-                        tracing::warn!(%error, "a conversation could not be asked about an attachment");
-                        Problem::unavailable("store_unavailable", "nothing was stored; try again", 1)
+                        tracing::warn!(%error, "could not read which message of a conversation holds an attachment");
+                        Problem::unavailable("store_unavailable", "nothing was stored; retry later", 1)
                     })?;
                     if message.is_some() {
                         return Err(already_linked(file.id));
@@ -241,5 +241,5 @@ pub(in crate::http) fn already_linked(id: AttachmentId) -> Problem {
 
 /// 400: it has gone since the request was read.
 fn gone(id: AttachmentId, pointer: String) -> Problem {
-    Problem::fault(pointer, "attachment_not_found", format!("{id} is no attachment of this workspace any more"))
+    Problem::fault(pointer, "attachment_not_found", format!("{id} is no longer an attachment of this workspace"))
 }

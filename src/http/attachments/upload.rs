@@ -119,7 +119,7 @@ impl Pace {
                 next
             }
             Err(_) if left < SILENT_FOR => {
-                Err(late(format!("the file comes too slowly; send at least {PER_SECOND} bytes a second")))
+                Err(late(format!("the file arrives too slowly; send at least {PER_SECOND} bytes per second")))
             }
             Err(_) => Err(silent()),
         }
@@ -127,7 +127,7 @@ impl Pace {
 }
 
 fn silent() -> Problem {
-    late(format!("nothing of the file came for {} s", SILENT_FOR.as_secs()))
+    late(format!("no bytes of the file arrived for {} s", SILENT_FOR.as_secs()))
 }
 
 /// A file that has come whole.
@@ -185,7 +185,7 @@ async fn receive(
     let named = name(part, &received.head, &mut report);
     timeout(SILENT_FOR, source.rest(&mut report)).await.map_err(|_| silent())??;
     if received.size == 0 {
-        report.fault(&Path::ROOT.name("file"), "too_short", "a file has at least one byte");
+        report.fault(&Path::ROOT.name("file"), "too_short", "the file is empty; it must have at least one byte");
     }
     let ignored = report.check()?;
     let Some(named) = named else { return Err(internal_error()) };
@@ -214,7 +214,7 @@ impl Received {
 }
 
 fn too_large() -> Problem {
-    let detail = format!("an attachment has at most {MAX_BYTES} bytes");
+    let detail = format!("the file is too large; an attachment has at most {MAX_BYTES} bytes");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "attachment_too_large", detail)
 }
 

@@ -86,7 +86,7 @@ fn read(channel: &mut Channel, fields: &mut Fields<'_>, report: &mut Report, all
         agent_is_wrong = value.is_some() && channel.agent.is_none();
     }
     if channel.kind == ChannelKind::Api && channel.agent.is_none() && !agent_is_wrong {
-        report.fault(&fields.path().name("agentId"), "required", "a channel of kind api needs an agent that answers");
+        report.fault(&fields.path().name("agentId"), "required", "a channel of kind api requires an agent");
     }
     if let Some(value) = given(fields, "busyPolicy") {
         channel.busy_policy = value.and_then(|value| value.choice(report, &BUSY_POLICIES)).unwrap_or_default();

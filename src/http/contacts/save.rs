@@ -135,7 +135,7 @@ fn partly(problem: Problem) -> Problem {
     if problem.status != StatusCode::SERVICE_UNAVAILABLE {
         return problem;
     }
-    outcome_unknown("some of the contacts may have been saved; a retry saves the others")
+    outcome_unknown("some contacts may have been saved; a retry saves the rest")
 }
 
 fn read_many(fields: &mut Fields<'_>, report: &mut Report) -> Vec<Wanted> {
@@ -156,7 +156,7 @@ fn read_many(fields: &mut Fields<'_>, report: &mut Report) -> Vec<Wanted> {
         // Two spellings of one identifier are one contact; which of two names it should have, nobody could say.
         let first = *seen.entry(normalize_identifier(&one.identifier)).or_insert(i);
         if first != i && !one.identifier.is_empty() {
-            let message = format!("is the same contact as /contacts/{first}/identifier");
+            let message = format!("duplicates /contacts/{first}/identifier");
             report.fault(&item.path.name("identifier"), "duplicate_value", message);
         }
         wanted.push(one);

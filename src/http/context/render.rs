@@ -15,7 +15,7 @@ pub const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/prob
 /// 500, saying nothing of the cause.
 #[must_use]
 pub fn internal_error() -> Problem {
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "the server failed to answer this request")
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "the server failed to process this request")
 }
 
 /// Gives an error its body; other responses pass through. An error without a [`Problem`] (of the router, of an
@@ -52,23 +52,23 @@ pub(in crate::http) fn is_error(status: StatusCode) -> bool {
 fn by_status(status: StatusCode) -> Problem {
     let (code, detail) = match status {
         StatusCode::BAD_REQUEST => ("invalid_request", "the request is not valid"),
-        StatusCode::UNAUTHORIZED => ("unauthenticated", "this needs a valid key"),
-        StatusCode::FORBIDDEN => ("forbidden", "this key may not do that"),
-        StatusCode::NOT_FOUND => ("not_found", "nothing is at this path"),
-        StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "this path has other methods; see Allow"),
-        StatusCode::NOT_ACCEPTABLE => ("not_acceptable", "this cannot be answered in an accepted form"),
+        StatusCode::UNAUTHORIZED => ("unauthenticated", "a valid key is required"),
+        StatusCode::FORBIDDEN => ("forbidden", "this key is not allowed to do that"),
+        StatusCode::NOT_FOUND => ("not_found", "no such route"),
+        StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "this path does not support the method; see Allow"),
+        StatusCode::NOT_ACCEPTABLE => ("not_acceptable", "no accepted media type is available"),
         StatusCode::REQUEST_TIMEOUT => ("request_timeout", "the request did not arrive in time"),
-        StatusCode::CONFLICT => ("conflict", "the request does not fit the present state"),
-        StatusCode::PRECONDITION_FAILED => ("precondition_failed", "a condition of the request does not hold"),
+        StatusCode::CONFLICT => ("conflict", "the request conflicts with the current state"),
+        StatusCode::PRECONDITION_FAILED => ("precondition_failed", "a precondition of the request failed"),
         StatusCode::PAYLOAD_TOO_LARGE => ("body_too_large", "the body is too large"),
-        StatusCode::URI_TOO_LONG => ("uri_too_long", "the target is too long"),
+        StatusCode::URI_TOO_LONG => ("uri_too_long", "the request target is too long"),
         StatusCode::UNSUPPORTED_MEDIA_TYPE => ("unsupported_media_type", "the body must be JSON"),
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => ("request_failed", "the request's head is too large"),
-        StatusCode::RANGE_NOT_SATISFIABLE => ("range_not_satisfiable", "the range lies outside of the content"),
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => ("request_failed", "the request's headers are too large"),
+        StatusCode::RANGE_NOT_SATISFIABLE => ("range_not_satisfiable", "the range is outside the content"),
         StatusCode::UNPROCESSABLE_ENTITY => ("invalid_request", "the request is not valid"),
         StatusCode::TOO_MANY_REQUESTS => ("rate_limited", "too many requests"),
-        StatusCode::NOT_IMPLEMENTED => ("not_implemented", "this server does not do that"),
-        StatusCode::SERVICE_UNAVAILABLE => ("unavailable", "the service cannot answer now"),
+        StatusCode::NOT_IMPLEMENTED => ("not_implemented", "this server does not support that"),
+        StatusCode::SERVICE_UNAVAILABLE => ("unavailable", "the service is unavailable; retry later"),
         status if status.is_server_error() => return Problem { status, ..internal_error() },
         _ => ("request_failed", "the request was refused"),
     };

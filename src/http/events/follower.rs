@@ -149,7 +149,7 @@ impl Follower {
     /// Lets a store that fails have a moment; `None` where that does not help, or the node stops.
     async fn outlast(&self, error: &StoreError) -> Option<()> {
         if !error.passes() {
-            tracing::error!(entity = ?self.log.entity, %error, "a stream ends, as its log cannot be read");
+            tracing::error!(entity = ?self.log.entity, %error, "an event stream ends because its log cannot be read");
             return None;
         }
         tokio::select! {

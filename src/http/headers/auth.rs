@@ -41,7 +41,7 @@ pub fn presented_key(headers: &HeaderMap) -> Result<&str, Problem> {
         }
         key = Some(given);
     }
-    key.ok_or_else(|| unauthenticated("this needs a key: Authorization: Bearer <key> or X-API-Key: <key>"))
+    key.ok_or_else(|| unauthenticated("a key is required: Authorization: Bearer <key> or X-API-Key: <key>"))
 }
 
 fn bearer(value: &HeaderValue) -> Option<&str> {
@@ -74,7 +74,7 @@ pub fn workspace_id(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
 /// 403 for a workspace that the key may not use, and for one that does not exist.
 #[must_use]
 pub fn workspace_forbidden() -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, "workspace_forbidden", "this key may not use that workspace")
+    Problem::new(StatusCode::FORBIDDEN, "workspace_forbidden", "this key is not allowed to use that workspace")
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ fn read_list(mut rest: &str, tags: &mut Vec<String>) -> Option<()> {
 }
 
 fn malformed() -> Problem {
-    Problem::fault("/If-Match", "invalid_header", "If-Match is * or a list of entity tags such as \"abc\"")
+    Problem::fault("/If-Match", "invalid_header", "If-Match must be * or a list of entity tags such as \"abc\"")
 }
 
 #[cfg(test)]

@@ -30,14 +30,14 @@ pub fn idempotency_key<'a>(headers: &'a HeaderMap, client_id: Option<&'a str>) -
             (None, _) => faults.push(Fault::new(
                 pointer,
                 "invalid_idempotency_key",
-                format!("an idempotency key is 1 to {MAX} visible ASCII characters"),
+                format!("an idempotency key must be 1 to {MAX} visible ASCII characters"),
             )),
             (Some(this), None) => key = Some(this),
             (Some(this), Some(first)) if this == first => {}
             (Some(_), Some(_)) => faults.push(Fault::new(
                 pointer,
                 "idempotency_key_conflict",
-                "the request names two different idempotency keys",
+                "the request has two different idempotency keys",
             )),
         }
     }

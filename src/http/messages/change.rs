@@ -75,7 +75,7 @@ fn needs_text(content: &Content, channel: bool, name: &'static str, report: &mut
     let filled = |list: Option<&Json>| list.is_some_and(|list| list.as_str() != "[]");
     if channel {
         if !has_files && content.review.is_none() && content.severity.is_none() {
-            let message = "the message has neither a review nor a status nor files, so it needs a text";
+            let message = "the message has no review, status or attachments, so its text must not be empty";
             report.faults.push(Fault::new("", "empty_message", message));
         }
     } else if !has_files && !filled(content.tool_calls.as_ref()) && !filled(content.references.as_ref()) {

@@ -164,7 +164,7 @@ async fn revised(
         id = known.filter(|known| known.entity == there).map(|known| known.message.id);
     }
     if id.is_none() {
-        let message = "is no earlier message of this channel";
+        let message = "names no earlier message of this channel";
         accepting.report.fault(&Path::ROOT.name("iterationOf"), "message_not_found", message);
     }
     Ok(id)

@@ -139,7 +139,7 @@ impl Exchange<'_> {
         if !self.channel.enabled {
             return Err(channel_disabled());
         }
-        let nobody = || Problem::conflict("channel_has_no_agent", "this channel has no agent that could answer");
+        let nobody = || Problem::conflict("channel_has_no_agent", "this channel has no agent to answer");
         self.channel.agent.clone().ok_or_else(nobody)
     }
 
@@ -245,7 +245,10 @@ impl Exchange<'_> {
                 Err(refusal) => return Err(problem_of(refusal, rejected)),
             }
         }
-        Err(Problem::conflict("conversation_closed", "the conversation is being closed again and again"))
+        Err(Problem::conflict(
+            "conversation_closed",
+            "the conversation was closed repeatedly while the request was being stored",
+        ))
     }
 
     /// The contact and its conversation, which knows the keys of requests that it has taken. It cannot know those that
@@ -389,7 +392,8 @@ impl Exchange<'_> {
     ) -> Result<Response, Problem> {
         if let (TurnStatus::Failed, Some(failure)) = (turn.status, &turn.failure) {
             let detail = format!(
-                "the agent failed: {}; the message is stored, and a retry with the same idempotency key tries the turn again",
+                "the agent failed: {}; the message is stored, and a retry with the same idempotency key runs the turn \
+                 again",
                 failure.detail
             );
             let problem = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "agent_failed", detail)

@@ -93,7 +93,7 @@ fn strangers(post: &ConversationPost, report: &mut Report) {
         {
             let path = Path::ROOT.name("content");
             let path = if post.batch { path.index(item) } else { path };
-            report.fault(&path.name("parent_message_id"), "parent_not_found", "is no message of this conversation");
+            report.fault(&path.name("parent_message_id"), "parent_not_found", "names no message of this conversation");
         }
     }
 }
@@ -192,7 +192,7 @@ fn refused(refusal: Refusal<Conversation>, batch: bool) -> Problem {
         Rejection::ParentNotFound { items } if batch => {
             let fault = |item| {
                 let pointer = format!("/content/{item}/parent_message_id");
-                Fault::new(pointer, "parent_not_found", "is no message of this conversation")
+                Fault::new(pointer, "parent_not_found", "names no message of this conversation")
             };
             Problem::invalid(items.into_iter().map(fault).collect())
         }

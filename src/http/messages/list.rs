@@ -229,7 +229,7 @@ async fn page_of(
 
 /// 503, before anything was looked at.
 fn too_many_searches() -> Problem {
-    Problem::unavailable("overloaded", "too many searches are under way; try again", 1)
+    Problem::unavailable("overloaded", "too many searches are in progress; retry later", 1)
 }
 
 /// Where the next page goes on.

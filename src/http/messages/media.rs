@@ -75,12 +75,12 @@ impl Fetches {
     fn place(&self, workspace: Address) -> Result<FetchPlace, Problem> {
         let own = self.shares.try_enter(workspace);
         if own.is_none() && self.places.available_permits() <= FETCHES / 2 {
-            let detail = "too many files of this workspace are being fetched; try again";
+            let detail = "too many files of this workspace are being downloaded; retry later";
             return Err(Problem::too_many("rate_limited", detail, 1));
         }
         match Arc::clone(&self.places).try_acquire_owned() {
             Ok(of_all) => Ok(FetchPlace { _own: own, _of_all: of_all }),
-            Err(_) => Err(Problem::unavailable("overloaded", "too many files are being fetched; try again", 1)),
+            Err(_) => Err(Problem::unavailable("overloaded", "too many files are being downloaded; retry later", 1)),
         }
     }
 }
@@ -116,7 +116,7 @@ async fn attachment(accepting: &Accepting<'_>, media: &Media, with: Circumstance
     let Some(mime_type) = sniff::of_media(media.kind, &head, declared.as_deref()) else {
         // That it is too large as well is found whatever it is.
         while download.chunk().await.map_err(problem)?.is_some() {}
-        let message = "what is there is not what type says";
+        let message = "the file at this URL is not of the declared type";
         return Err(Problem::fault(media.url_pointer(), "media_type_mismatch", message));
     };
     let entity = EntityKey::attachment(workspace, Address::random(app.node().random()));
@@ -169,10 +169,10 @@ async fn keep(
 /// What went wrong, without a word of what this server can see and its user cannot.
 fn problem(media: &Media, fault: &Fault) -> Problem {
     let pointer = media.url_pointer();
-    tracing::debug!(%fault, "a file could not be fetched");
+    tracing::debug!(%fault, "a file could not be downloaded");
     match fault {
         Fault::Blocked(_) => {
-            let message = "leads, by itself or by a redirect, to where users' URLs may not go";
+            let message = "the URL, or one it redirects to, points to a blocked (private or reserved) address";
             Problem::fault(pointer, "blocked_url", message)
         }
         Fault::InvalidUrl(why) => Problem::fault(pointer, "invalid_url", why),
@@ -180,21 +180,24 @@ fn problem(media: &Media, fault: &Fault) -> Problem {
             Problem::fault(pointer, "media_too_large", format!("the file has more than {bytes} bytes"))
         }
         Fault::Timeout => {
-            let message = format!("the file did not come within {} s", LIMITS.within.as_secs());
+            let message = format!("the download did not finish within {} s", LIMITS.within.as_secs());
             Problem::fault(pointer, "media_timeout", message)
         }
         Fault::Status(status) => {
-            let message = format!("the file cannot be fetched: answered {}", status.as_u16());
+            let message = format!("could not download the file: the server answered {}", status.as_u16());
             Problem::fault(pointer, "media_unreachable", message)
         }
-        Fault::Empty => Problem::fault(pointer, "media_unreachable", "the file has no bytes"),
+        Fault::Empty => Problem::fault(pointer, "media_unreachable", "the file is empty"),
         Fault::Redirect(_) => {
-            let message = format!("a redirect leads nowhere, or there are more than {}", LIMITS.redirects);
+            let message =
+                format!("too many redirects (maximum {}), or a redirect without a valid Location", LIMITS.redirects);
             Problem::fault(pointer, "media_unreachable", message)
         }
-        Fault::Resolve(_) | Fault::Connect(_) | Fault::Tls(_) | Fault::Broken(_) => {
-            Problem::fault(pointer, "media_unreachable", "the file cannot be fetched: no whole answer came")
-        }
+        Fault::Resolve(_) | Fault::Connect(_) | Fault::Tls(_) | Fault::Broken(_) => Problem::fault(
+            pointer,
+            "media_unreachable",
+            "could not download the file (connection failed or was interrupted)",
+        ),
     }
 }
 

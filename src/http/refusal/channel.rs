@@ -11,15 +11,15 @@ pub(in crate::http) fn channel_not_found() -> Problem {
 
 /// 409: the channel takes nothing now.
 pub(in crate::http) fn channel_disabled() -> Problem {
-    Problem::conflict("channel_disabled", "this channel is disabled and takes no messages")
+    Problem::conflict("channel_disabled", "this channel is disabled and accepts no messages")
 }
 
 /// 400 for a channel of the other kind.
 pub(in crate::http) fn kind_mismatch(pointer: &str, kind: ChannelKind) -> Problem {
     let message = match kind {
-        ChannelKind::Human => "this is a human channel: it takes channel messages with text, review or status",
+        ChannelKind::Human => "this is a human channel: it accepts channel messages with text, review or status",
         ChannelKind::Api => {
-            "this is an api channel: it takes messages of contacts with type, contactIdentifier and content"
+            "this is an api channel: it accepts contacts' messages with type, contactIdentifier and content"
         }
     };
     Problem::fault(pointer, "channel_kind_mismatch", message)
@@ -27,6 +27,6 @@ pub(in crate::http) fn kind_mismatch(pointer: &str, kind: ChannelKind) -> Proble
 
 /// 400 for reading an api channel as if it were one conversation.
 pub(in crate::http) fn has_many_logs(pointer: &str) -> Problem {
-    let message = "this is an api channel: read the messages and events of each of its conversations";
+    let message = "this is an api channel: read the messages and events of each of its conversations instead";
     Problem::fault(pointer, "channel_kind_mismatch", message)
 }

@@ -34,7 +34,7 @@ pub(in crate::http) fn turn_not_found() -> Problem {
 pub(in crate::http) fn agent_backlog() -> Problem {
     Problem::too_many(
         "agent_backlog",
-        "too many turns of this agent wait or run; this request stored nothing",
+        "too many turns of this agent are waiting or running; nothing was stored",
         AGENT_RETRY,
     )
 }
@@ -46,46 +46,49 @@ pub(in crate::http) fn rejected(rejection: Rejection) -> Problem {
         Rejection::Closed => Problem::conflict("conversation_closed", "this conversation is closed"),
         Rejection::NotClosable => Problem::conflict(
             "conversation_not_closable",
-            "this is a human channel's own conversation, which stays open; disable or delete the channel instead",
+            "a human channel's own conversation stays open; disable or delete the channel instead",
         ),
         Rejection::Erased => Problem::conflict(
             "conversation_erased",
-            "the contact of this conversation was erased, and its words with it",
+            "the contact of this conversation was erased, and the conversation's content with it",
         ),
         Rejection::BeingCopied => {
-            Problem::unavailable("contended", "this conversation is a copy that is still being made", 1)
+            Problem::unavailable("contended", "this conversation is a copy that is not complete yet; retry later", 1)
         }
         Rejection::ParentNotFound { .. } => {
-            Problem::fault("/content/parent_message_id", "parent_not_found", "is no message of this conversation")
+            Problem::fault("/content/parent_message_id", "parent_not_found", "names no message of this conversation")
         }
         Rejection::IterationNotFound => {
-            Problem::fault("/iterationOf", "message_not_found", "is no earlier message of this channel")
+            Problem::fault("/iterationOf", "message_not_found", "names no earlier message of this channel")
         }
         Rejection::AttachmentLinked(id) | Rejection::AttachmentLost(id) => already_linked(id),
-        Rejection::TurnInProgress => {
-            Problem::conflict("turn_in_progress", "a turn is running, and this channel takes no message meanwhile")
-        }
+        Rejection::TurnInProgress => Problem::conflict(
+            "turn_in_progress",
+            "a turn is running, and this channel's busyPolicy rejects messages meanwhile",
+        ),
         Rejection::TooManyTurns => {
-            Problem::too_many("conversation_backlog", "too many turns wait in this conversation", 1)
+            Problem::too_many("conversation_backlog", "too many turns are waiting in this conversation", 1)
         }
         Rejection::MessageNotFound => message_not_found(),
         Rejection::MessageDeleted => Problem::conflict("message_deleted", "this message was deleted"),
         Rejection::MessageChanged | Rejection::Changed => precondition_failed(),
         Rejection::ReviewNotFound => review_not_found(),
         Rejection::ReviewOver(_) => {
-            Problem::conflict("review_already_completed", "this review is over; see review for how it ended")
+            Problem::conflict("review_already_completed", "this review has ended; see review for its outcome")
         }
-        Rejection::ReviewExpired(_) => Problem::conflict("review_expired", "the time to answer this review is over"),
-        Rejection::AlreadyVoted => Problem::conflict("already_voted", "this principal has answered this review before"),
+        Rejection::ReviewExpired(_) => Problem::conflict("review_expired", "the deadline of this review has passed"),
+        Rejection::AlreadyVoted => {
+            Problem::conflict("already_voted", "this principal has already answered this review")
+        }
         Rejection::TooManyVotes => {
-            Problem::conflict("too_many_votes", "the votes on this review leave no room for another one")
+            Problem::conflict("too_many_votes", "the maximum number of votes on this review is reached")
         }
         Rejection::NotAllowed => Problem::new(
             StatusCode::FORBIDDEN,
             "responder_not_allowed",
-            "this principal is not among those who may answer this review",
+            "this principal is not allowed to answer this review",
         ),
         Rejection::TurnNotFound => turn_not_found(),
-        Rejection::TurnNotPossible(_) => Problem::conflict("turn_over", "this turn is over"),
+        Rejection::TurnNotPossible(_) => Problem::conflict("turn_over", "this turn has ended"),
     }
 }

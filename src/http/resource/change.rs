@@ -256,7 +256,7 @@ async fn changes(app: &App, registry: EntityKey, seq: u64) -> Result<Vec<RowChan
     let events = app.node().events::<Registry>(registry, (seq, seq), Order::Asc, 1).await;
     let events = events.map_err(store_problem)?;
     events.into_iter().next().map(|record| record.event.changes).ok_or_else(|| {
-        tracing::error!(?registry, seq, "an idempotency key names an event that is not there");
+        tracing::error!(?registry, seq, "an idempotency key refers to an event that does not exist");
         internal_error()
     })
 }

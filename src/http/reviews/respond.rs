@@ -129,7 +129,7 @@ pub(in crate::http) async fn cancel(
     if let Ok(asked) = &asked {
         let channel = asked.found.origin.human_channel().unwrap_or_default();
         if sender(&caller, channel) != asked.message().content.sender {
-            let detail = "only its sender may cancel a review";
+            let detail = "only the sender of a review may cancel it";
             return Err(Problem::new(StatusCode::FORBIDDEN, "not_the_sender", detail));
         }
     }

@@ -89,7 +89,7 @@ fn read(endpoint: &mut WebhookEndpoint, fields: &mut Fields<'_>, report: &mut Re
 fn patterns(value: &Value<'_>, report: &mut Report) -> Option<Vec<String>> {
     let items = value.array(report)?;
     if items.is_empty() {
-        report.fault(&value.path, "too_few", "must name at least 1 type of events; absent or null means all");
+        report.fault(&value.path, "too_few", "must name at least 1 event type; absent or null means all");
     }
     if items.len() > MAX_PATTERNS {
         report.fault(&value.path, "too_many", format!("must have at most {MAX_PATTERNS} items, has {}", items.len()));
@@ -103,7 +103,7 @@ fn patterns(value: &Value<'_>, report: &mut Report) -> Option<Vec<String>> {
             let message = format!("must be {EVERYTHING}, a family such as review.*, or one of {types}");
             report.fault(&item.path, "invalid_enum", message);
         } else if patterns.iter().any(|known| *known == pattern) {
-            report.fault(&item.path, "duplicate_value", format!("{pattern} stands here twice"));
+            report.fault(&item.path, "duplicate_value", format!("duplicate {pattern}"));
         } else {
             patterns.push(pattern.into_owned());
         }

@@ -24,16 +24,19 @@ pub(super) fn events() -> Vec<Op> {
 }
 
 fn view() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
-    one_of("By where it was sent.", [named("ChannelMessageView"), named("ConversationMessageView")])
+    one_of(
+        "The shape depends on where the message was sent.",
+        [named("ChannelMessageView"), named("ConversationMessageView")],
+    )
 }
 
 fn edit() -> Op {
-    let about = "What is given changes. With `If-Match` only where the message is still the one that its tag names.";
+    let about = "Changes the given members. With `If-Match`, only if the message still has that version.";
     Op::new(Patch, "/api/v1/messages/{id}", ("changeMessage", "Change a message"), "Messages", WRITE, about)
         .path("id", "The message.", id())
         .shared("IfMatch")
-        .body(named("MessageChange"), "What is to change.", &[examples::EDIT])
-        .answers(200, "The message as it is now.", view(), &[])
+        .body(named("MessageChange"), "The members to change.", &[examples::EDIT])
+        .answers(200, "The changed message.", view(), &[])
         .with_headers(&["ETag"])
         .refused(
             400,
@@ -56,11 +59,11 @@ fn edit() -> Op {
 }
 
 fn delete() -> Op {
-    let about = "The content goes, the place in the conversation stays.";
+    let about = "Deletes the content; the message keeps its position in the conversation.";
     Op::new(Delete, "/api/v1/messages/{id}", ("deleteMessage", "Delete a message"), "Messages", WRITE, about)
         .path("id", "The message.", id())
         .shared("IfMatch")
-        .answers_nothing(204, "Its content is gone.")
+        .answers_nothing(204, "The content is deleted.")
         .refused(400, &["invalid_header"])
         .refused(404, &["message_not_found"])
         .refused(412, &["precondition_failed"])
@@ -70,7 +73,7 @@ fn delete() -> Op {
 
 fn iterations() -> Op {
     let about =
-        "The chain of revisions that the message is part of, oldest first: at most 1,000 before it and 1,000 after it.";
+        "The chain of revisions that the message belongs to, oldest first: at most 1,000 before it and 1,000 after it.";
     Op::new(
         Get,
         "/api/v1/messages/{id}/iterations",
@@ -84,7 +87,10 @@ fn iterations() -> Op {
     .answers(
         200,
         "A page of the chain.",
-        any_of("By where they were sent.", [named("ChannelMessagePage"), named("ConversationMessagePage")]),
+        any_of(
+            "The shape depends on where the messages were sent.",
+            [named("ChannelMessagePage"), named("ConversationMessagePage")],
+        ),
         &[],
     )
     .with_headers(&["Link"])
@@ -92,7 +98,7 @@ fn iterations() -> Op {
 }
 
 fn acknowledge() -> Op {
-    let about = "Says that a message was delivered, or read.";
+    let about = "Marks a message as delivered or read.";
     Op::new(
         Post,
         "/api/v1/messages/{id}/ack",
@@ -103,8 +109,8 @@ fn acknowledge() -> Op {
     )
     .path("id", "The message.", id())
     .keyed()
-    .body(named("Receipt"), "How far it came.", &[examples::RECEIPT])
-    .answers(200, "The message as it is now.", view(), &[])
+    .body(named("Receipt"), "The new status.", &[examples::RECEIPT])
+    .answers(200, "The changed message.", view(), &[])
     .with_headers(&["ETag", "Idempotent-Replayed"])
     .refused(400, &["invalid_enum"])
     .refused(404, &["message_not_found"])
@@ -113,18 +119,18 @@ fn acknowledge() -> Op {
 }
 
 fn log(path: &'static str, named_so: (&'static str, &'static str), unknown: &'static str) -> Op {
-    let about = "A page of what happened, by sequence. With `Accept: text/event-stream` the same live, if the weight of \
-                 JSON there is not higher: each event has `id:` its sequence, the stream goes on behind \
+    let about = "A page of events, by sequence. With `Accept: text/event-stream` the same as a live stream, unless \
+                 JSON has a higher weight there: each event has its sequence as `id:`, the stream continues after \
                  `Last-Event-ID` or `after`, and without either it begins at the live end. Comments keep the \
                  connection alive; a stream ends when the server stops, and within 15 seconds after its key was \
-                 revoked or its channel deleted. With `deltas=true`, `turn.delta` comes between the events: pieces of \
-                 what an agent is saying, `{turnId, attempt, message, chunk, text}`. They are no events and have no \
-                 `id`; the reply itself comes as an event.";
+                 revoked or its channel deleted. With `deltas=true`, `turn.delta` arrives between the events: pieces \
+                 of an agent's answer in progress, `{turnId, attempt, message, chunk, text}`. They are not events and \
+                 have no `id`; the reply itself arrives as an event.";
     Op::new(Get, path, named_so, "Events", READ, about)
-        .path("id", "Whose log.", id())
+        .path("id", "The conversation or channel.", id())
         .shared("LastEventId")
-        .query("after", "Only what comes after this sequence.", integer("", 0, None))
-        .query("deltas", "Whether a stream tells what agents are saying too; default false.", boolean(""))
+        .query("after", "Only events after this sequence.", integer("", 0, None))
+        .query("deltas", "Whether a stream includes `turn.delta`; default false.", boolean(""))
         .paged()
         .answers(200, "A page of events, or a stream of them.", named("EventPage"), &[])
         .also("text/event-stream", text("Events as server-sent events.").least(0).into())

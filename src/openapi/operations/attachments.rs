@@ -25,36 +25,36 @@ pub(super) fn operations() -> Vec<Op> {
 
 fn upload() -> Op {
     let about = format!(
-        "A file of at most 10 MiB, as a form or as it is. Its name is the form's, or that of `Content-Disposition` or \
-         `?filename`: at most {MAX_FILENAME_CHARS} characters, without directories. Its media type is that of its \
-         part or of the request; where that is missing or `application/octet-stream`, its first bytes say. A file that \
-         no message has within 24 hours is deleted."
+        "A file of at most 10 MiB, as a form or as the raw body. Its name is taken from the form, from \
+         `Content-Disposition` or from `?filename`: at most {MAX_FILENAME_CHARS} characters, without directories. Its \
+         media type is that of its part or of the request; where that is missing or `application/octet-stream`, its \
+         first bytes decide. A file that is not linked to a message within 24 hours is deleted."
     );
     Op::new(Post, "/api/v1/attachments", ("upload", "Upload a file"), "Attachments", WRITE, &about)
         .keyed()
         .file("The file, or a form with one part that has a filename.")
         .query("filename", "The file's name, where the body is the file itself.", super::text(""))
-        .answers(201, "It is kept.", named("Attachment"), &[])
+        .answers(201, "The stored attachment.", named("Attachment"), &[])
         .with_headers(&["Location", "Idempotent-Replayed"])
         .refused(400, &["too_short", "too_long", "too_many", "invalid_header"])
 }
 
 fn get() -> Op {
-    let about = "What is known of a file, and which message has it.";
-    Op::new(Get, "/api/v1/attachments/{id}", ("getAttachment", "Read of a file"), "Attachments", READ, about)
+    let about = "The file's metadata, and the message that it is linked to.";
+    Op::new(Get, "/api/v1/attachments/{id}", ("getAttachment", "Read a file's metadata"), "Attachments", READ, about)
         .path("id", "The file.", id())
         .answers(200, "The file.", named("Attachment"), &[])
         .refused(404, &["attachment_not_found"])
 }
 
 fn content() -> Op {
-    let about = "The bytes, as something to save: `Content-Disposition` is `attachment`, and nothing in them is run. With \
-                 `Range` one stretch of them; several stretches are answered with all. They come under the media type of \
-                 the file, whatever it is.";
+    let about = "The bytes as a download: `Content-Disposition` is `attachment`, so browsers save them and run \
+                 nothing. With `Range` one range of them; a request for several ranges is answered with the whole \
+                 file. They are sent with the media type of the file, whatever it is.";
     Op::new(
         Get,
         "/api/v1/attachments/{id}/content",
-        ("getAttachmentContent", "Read a file"),
+        ("getAttachmentContent", "Download a file"),
         "Attachments",
         READ,
         about,
@@ -68,7 +68,7 @@ fn content() -> Op {
     .answers_with(200, "The file.", OCTETS, Some(bytes("").into()), &[])
     .also("*/*", bytes("").into())
     .with_headers(WITH_BYTES)
-    .answers_with(206, "The stretch that was asked for.", OCTETS, Some(bytes("").into()), &[])
+    .answers_with(206, "The requested range.", OCTETS, Some(bytes("").into()), &[])
     .also("*/*", bytes("").into())
     .with_headers(WITH_BYTES)
     .with_headers(&["Content-Range"])

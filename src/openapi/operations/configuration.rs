@@ -46,11 +46,11 @@ pub(super) fn operations() -> Vec<Op> {
 
 fn channels() -> Vec<Op> {
     let tag = "Channels";
-    let rotate = "A new webhook secret, shown in this answer only. For 24 hours deliveries carry a signature of the \
-                  old one too.";
+    let rotate = "A new webhook secret, shown only in this response. For 24 hours, deliveries also carry a signature \
+                  of the old one.";
     vec![
-        create("/api/v1/channels", ("createChannel", "Make a channel"), tag, "ChannelNew", &examples::CHANNELS)
-            .answers(201, "It was made.", named("ChannelWithSecret"), &[])
+        create("/api/v1/channels", ("createChannel", "Create a channel"), tag, "ChannelNew", &examples::CHANNELS)
+            .answers(201, "The new channel.", named("ChannelWithSecret"), &[])
             .with_headers(&["Location", "Idempotent-Replayed"])
             .refused(400, CHANNEL_DATA)
             .refused(409, &["channel_exists"]),
@@ -58,7 +58,7 @@ fn channels() -> Vec<Op> {
         get("/api/v1/channels/{id}", ("getChannel", "Read a channel"), tag, LOOK, "Channel")
             .refused(404, &["channel_not_found"]),
         change("/api/v1/channels/{id}", ("changeChannel", "Change a channel"), tag, "ChannelChange", examples::DISABLE)
-            .answers(200, "The channel as it is now.", named("Channel"), &[])
+            .answers(200, "The changed channel.", named("Channel"), &[])
             .refused(400, CHANNEL_DATA)
             .refused(400, &["immutable_field"])
             .refused(404, &["channel_not_found"]),
@@ -67,7 +67,7 @@ fn channels() -> Vec<Op> {
         Op::new(
             Post,
             "/api/v1/channels/{id}/rotate-secret",
-            ("rotateChannelSecret", "Make a new webhook secret"),
+            ("rotateChannelSecret", "Rotate the webhook secret"),
             tag,
             ADMIN,
             rotate,
@@ -85,8 +85,8 @@ fn channels() -> Vec<Op> {
 fn agents() -> Vec<Op> {
     let tag = "Agents";
     vec![
-        create("/api/v1/agents", ("createAgent", "Make an agent"), tag, "AgentNew", &examples::AGENTS)
-            .answers(201, "It was made.", named("Agent"), &[])
+        create("/api/v1/agents", ("createAgent", "Create an agent"), tag, "AgentNew", &examples::AGENTS)
+            .answers(201, "The new agent.", named("Agent"), &[])
             .with_headers(&["Location", "Idempotent-Replayed"])
             .refused(400, AGENT_DATA)
             .refused(409, &["agent_exists"]),
@@ -94,12 +94,7 @@ fn agents() -> Vec<Op> {
         get("/api/v1/agents/{id}", ("getAgent", "Read an agent"), tag, LOOK, "Agent")
             .refused(404, &["agent_not_found"]),
         change("/api/v1/agents/{id}", ("changeAgent", "Change an agent"), tag, "AgentChange", examples::PROMPT)
-            .answers(
-                200,
-                "The agent as it is now. A turn that runs goes on with the agent as it was.",
-                named("Agent"),
-                &[],
-            )
+            .answers(200, "The changed agent. A running turn continues with the earlier settings.", named("Agent"), &[])
             .refused(400, AGENT_DATA)
             .refused(400, &["immutable_field"])
             .refused(404, &["agent_not_found"]),
@@ -112,8 +107,8 @@ fn agents() -> Vec<Op> {
 fn keys() -> Vec<Op> {
     let tag = "Keys and workspaces";
     vec![
-        create("/api/v1/api-keys", ("createApiKey", "Make a key"), tag, "ApiKeyNew", &[examples::KEY])
-            .answers(201, "The key; its secret stands in this answer only.", named("ApiKeyWithSecret"), &[])
+        create("/api/v1/api-keys", ("createApiKey", "Create a key"), tag, "ApiKeyNew", &[examples::KEY])
+            .answers(201, "The new key; its secret is shown only in this response.", named("ApiKeyWithSecret"), &[])
             .with_headers(&["Location", "Idempotent-Replayed"])
             .refused(400, &["too_short", "too_long", "too_few", "invalid_enum", "invalid_id", "duplicate_value"])
             .refused(404, &["workspace_not_found"]),
@@ -129,12 +124,17 @@ fn workspaces() -> Vec<Op> {
     vec![
         create(
             "/api/v1/workspaces",
-            ("createWorkspace", "Make a workspace"),
+            ("createWorkspace", "Create a workspace"),
             tag,
             "WorkspaceNew",
             &[examples::WORKSPACE],
         )
-        .answers(201, "It was made. Only operators may: admins of the workspace `default`.", named("Workspace"), &[])
+        .answers(
+            201,
+            "The new workspace. Only operators may create one: admins of the workspace `default`.",
+            named("Workspace"),
+            &[],
+        )
         .with_headers(&["Location", "Idempotent-Replayed"])
         .refused(400, &["too_short", "too_long", "invalid_id"])
         .refused(409, &["workspace_exists"]),
@@ -151,9 +151,9 @@ pub(super) fn create(
     schema: &str,
     bodies: &[Example],
 ) -> Op {
-    Op::new(Post, path, named_so, tag, ADMIN, "A retry with the same idempotency key gets the same answer.")
+    Op::new(Post, path, named_so, tag, ADMIN, "A retry with the same idempotency key gets the same response.")
         .keyed()
-        .body(named(schema), "What is to be made.", bodies)
+        .body(named(schema), "The resource to create.", bodies)
         .refused(503, &["contended"])
 }
 
@@ -164,9 +164,9 @@ pub(super) fn list(
     scopes: &[&'static str],
     schema: &str,
 ) -> Op {
-    Op::new(Get, path, named_so, tag, scopes, "Those of the workspace.")
+    Op::new(Get, path, named_so, tag, scopes, "All of the workspace, in pages.")
         .paged()
-        .answers(200, "A page of them.", named(schema), &[])
+        .answers(200, "A page of the list.", named(schema), &[])
         .with_headers(&["Link"])
 }
 
@@ -177,9 +177,9 @@ pub(super) fn get(
     scopes: &[&'static str],
     schema: &str,
 ) -> Op {
-    Op::new(Get, path, named_so, tag, scopes, "As it is now.").path("id", "Its id.", id()).answers(
+    Op::new(Get, path, named_so, tag, scopes, "The current state.").path("id", "Its id.", id()).answers(
         200,
-        "As it is now.",
+        "The current state.",
         named(schema),
         &[],
     )
@@ -192,15 +192,15 @@ pub(super) fn change(
     schema: &str,
     body: Example,
 ) -> Op {
-    Op::new(Patch, path, named_so, tag, ADMIN, "What is given changes; `null` takes a member back to its default.")
+    Op::new(Patch, path, named_so, tag, ADMIN, "Changes the given members; `null` resets a member to its default.")
         .path("id", "Its id.", id())
-        .body(named(schema), "What is to change.", &[body])
+        .body(named(schema), "The members to change.", &[body])
         .refused(503, &["contended", "outcome_unknown"])
 }
 
 pub(super) fn delete(path: &'static str, named_so: (&'static str, &'static str), tag: &'static str) -> Op {
-    Op::new(Delete, path, named_so, tag, ADMIN, "It is gone at once.")
+    Op::new(Delete, path, named_so, tag, ADMIN, "Takes effect at once.")
         .path("id", "Its id.", id())
-        .answers_nothing(204, "It is gone.")
+        .answers_nothing(204, "Deleted.")
         .refused(503, &["contended", "outcome_unknown"])
 }

@@ -21,40 +21,47 @@ pub(super) fn operations() -> Vec<Op> {
 }
 
 fn save_contact() -> Op {
-    let about = "Makes the contact, or finds the one with this identifier and gives it the name, where one is given. \
-                 E-mail addresses compare without case; two identifiers never become one contact.";
-    Op::new(Post, "/api/v1/contacts", ("saveContact", "Write a contact down"), "Contacts", WRITE, about)
+    let about = "Creates the contact, or finds the one with this identifier and sets its name, if one is given. \
+                 E-mail addresses are compared without case; two identifiers never become one contact.";
+    Op::new(Post, "/api/v1/contacts", ("saveContact", "Create or find a contact"), "Contacts", WRITE, about)
         .keyed()
-        .body(named("ContactNew"), "Who it is.", &[examples::CONTACT_NEW])
-        .answers(201, "The contact was made.", named("Contact"), &[])
+        .body(named("ContactNew"), "The contact.", &[examples::CONTACT_NEW])
+        .answers(201, "The contact was created.", named("Contact"), &[])
         .with_headers(&["Location", "Idempotent-Replayed"])
-        .answers(200, "The contact was there.", named("Contact"), &[])
+        .answers(200, "The contact existed.", named("Contact"), &[])
         .with_headers(&["Location", "Idempotent-Replayed"])
         .refused(400, &["too_long"])
         .refused(429, &["conversation_backlog"])
 }
 
 fn save_contacts() -> Op {
-    let about = "The same for up to 1000 contacts. What is wrong with any of them refuses all; each is then written down \
-                 by itself, so that a request that fails half way is simply sent again.";
-    Op::new(Post, "/api/v1/contacts/bulk", ("saveContacts", "Write contacts down"), "Contacts", WRITE, about)
-        .keyed()
-        .body(named("ContactsNew"), "Who they are.", &[examples::CONTACTS_NEW])
-        .answers(200, "The contacts, in the same order.", named("ContactsSaved"), &[])
-        .with_headers(&["Idempotent-Replayed"])
-        .refused(400, &["too_long", "empty_batch", "batch_too_large", "duplicate_value"])
-        .refused(429, &["conversation_backlog"])
+    let about = "The same for up to 1000 contacts. A fault in any of them refuses the whole request; otherwise each \
+                 contact is saved by itself, so a request that fails halfway can simply be sent again.";
+    Op::new(
+        Post,
+        "/api/v1/contacts/bulk",
+        ("saveContacts", "Create or find contacts in bulk"),
+        "Contacts",
+        WRITE,
+        about,
+    )
+    .keyed()
+    .body(named("ContactsNew"), "The contacts.", &[examples::CONTACTS_NEW])
+    .answers(200, "The contacts, in the same order.", named("ContactsSaved"), &[])
+    .with_headers(&["Idempotent-Replayed"])
+    .refused(400, &["too_long", "empty_batch", "batch_too_large", "duplicate_value"])
+    .refused(429, &["conversation_backlog"])
 }
 
 fn erase_contact() -> Op {
-    let about = "Forgets who it was: name and identifier, and the words of its conversations, the agent's too. The places \
-                 of messages and their sequences stay, marked `erased`. Whoever writes with the same identifier later is \
-                 a new contact.";
+    let about = "Erases the contact's name and identifier, and the content of its conversations, including the \
+                 agent's messages. Messages keep their positions and sequences, marked `erased`. A later message with \
+                 the same identifier creates a new contact.";
     Op::new(Delete, "/api/v1/contacts/{id}", ("eraseContact", "Erase a contact"), "Contacts", WRITE, about)
         .path("id", "The contact.", id())
         .shared("Prefer")
-        .answers_nothing(204, "Everything is gone.")
-        .answers_nothing(202, "The contact is gone; a long history is still being erased, and will be.")
+        .answers_nothing(204, "Everything is erased.")
+        .answers_nothing(202, "The contact is erased; the erasure of a long history continues in the background.")
         .with_headers(&["Location"])
         .refused(404, &["contact_not_found"])
         .refused(429, &["conversation_backlog"])
@@ -62,8 +69,7 @@ fn erase_contact() -> Op {
 }
 
 fn events_of_contact() -> Op {
-    let about =
-        "What happened to the contact itself, by sequence. What is said stands in the logs of its conversations.";
+    let about = "Events of the contact itself, by sequence. Its messages are in the logs of its conversations.";
     let named_so = ("listContactEvents", "List a contact's events");
     Op::new(Get, "/api/v1/contacts/{id}/events", named_so, "Events", READ, about)
         .path("id", "The contact.", id())
@@ -81,17 +87,17 @@ fn list_contacts() -> Op {
         named_so,
         "Contacts",
         READ,
-        "Those of the workspace, in the order in which they were made.",
+        "The contacts of the workspace, in the order of creation.",
     )
-    .query("identifier", "Only the one with this identifier.", text(""))
-    .query("name", "Only those whose name begins so, in any case; in the order of their names.", text(""))
+    .query("identifier", "Only the contact with this identifier.", text(""))
+    .query("name", "Only contacts whose name begins with this text, in any case; ordered by name.", text(""))
     .paged()
     .answers(200, "A page of contacts.", named("ContactPage"), &[])
     .with_headers(&["Link"])
 }
 
 fn get_contact() -> Op {
-    Op::new(Get, "/api/v1/contacts/{id}", ("getContact", "Read a contact"), "Contacts", READ, "Who it is.")
+    Op::new(Get, "/api/v1/contacts/{id}", ("getContact", "Read a contact"), "Contacts", READ, "The current state.")
         .path("id", "The contact.", id())
         .answers(200, "The contact.", named("Contact"), &[])
         .refused(404, &["contact_not_found"])
@@ -104,11 +110,11 @@ fn change_contact() -> Op {
         ("changeContact", "Change a contact"),
         "Contacts",
         WRITE,
-        "What is given changes.",
+        "Changes the given members.",
     )
     .path("id", "The contact.", id())
-    .body(named("ContactChange"), "What is to change.", &[examples::CONTACT_NAME])
-    .answers(200, "The contact as it is now.", named("Contact"), &[])
+    .body(named("ContactChange"), "The members to change.", &[examples::CONTACT_NAME])
+    .answers(200, "The changed contact.", named("Contact"), &[])
     .refused(400, &["too_long", "immutable_field"])
     .refused(404, &["contact_not_found"])
     .refused(429, &["conversation_backlog"])
@@ -117,7 +123,7 @@ fn change_contact() -> Op {
 
 fn conversations_of_contact() -> Op {
     let named_so = ("listContactConversations", "List a contact's conversations");
-    Op::new(Get, "/api/v1/contacts/{id}/conversations", named_so, "Contacts", READ, "In the order they began.")
+    Op::new(Get, "/api/v1/contacts/{id}/conversations", named_so, "Contacts", READ, "In the order in which they began.")
         .path("id", "The contact.", id())
         .paged()
         .answers(200, "A page of conversations.", named("ConversationPage"), &[])

@@ -15,24 +15,24 @@ pub(super) fn operations() -> Vec<Op> {
 
 fn open() -> Op {
     let named_so = ("openConversation", "Open a conversation");
-    Op::new(Post, "/api/v1/conversations", named_so, "Conversations", WRITE, "A conversation without messages yet.")
+    Op::new(Post, "/api/v1/conversations", named_so, "Conversations", WRITE, "Opens a conversation without messages.")
         .keyed()
-        .optional_body(named("ConversationNew"), "What is known of it; may be left out.", &[examples::CONVERSATION])
-        .answers(201, "It was opened.", named("Conversation"), &[])
+        .optional_body(named("ConversationNew"), "The conversation's members; optional.", &[examples::CONVERSATION])
+        .answers(201, "The new conversation.", named("Conversation"), &[])
         .with_headers(&["ETag", "Location", "Idempotent-Replayed"])
         .refused(400, DATA)
         .refused(400, &["invalid_enum"])
 }
 
 fn list() -> Op {
-    let about = "Those of the workspace, in the order they began. Filters narrow it together; an id that nothing has \
-                 shows none.";
+    let about = "The conversations of the workspace, in the order in which they began. Filters can be combined; an \
+                 unknown id matches none.";
     let named_so = ("listConversations", "List conversations");
     Op::new(Get, "/api/v1/conversations", named_so, "Conversations", READ, about)
-        .query("status", "Only those that are open, or closed.", word("", &["open", "closed"]))
-        .query("ownerId", "Only those of this owner.", text(""))
-        .query("channelId", "Only those on this api channel.", text(""))
-        .query("contactId", "Only those with this contact.", text(""))
+        .query("status", "Only open or only closed conversations.", word("", &["open", "closed"]))
+        .query("ownerId", "Only conversations of this owner.", text(""))
+        .query("channelId", "Only conversations on this api channel.", text(""))
+        .query("contactId", "Only conversations with this contact.", text(""))
         .paged()
         .answers(200, "A page of conversations.", named("ConversationPage"), &[])
         .with_headers(&["Link"])
@@ -40,7 +40,7 @@ fn list() -> Op {
 
 fn get() -> Op {
     let named_so = ("getConversation", "Read a conversation");
-    Op::new(Get, "/api/v1/conversations/{id}", named_so, "Conversations", READ, "A conversation as it is now.")
+    Op::new(Get, "/api/v1/conversations/{id}", named_so, "Conversations", READ, "The current state.")
         .path("id", "The conversation.", id())
         .answers(200, "The conversation.", named("Conversation"), &[])
         .with_headers(&["ETag"])
@@ -49,8 +49,9 @@ fn get() -> Op {
 }
 
 fn change() -> Op {
-    let about = "What is given changes. A closed conversation takes no messages; a human channel's own stays open. With \
-                 `If-Match` only where it still is as the tag says; messages do not change that tag.";
+    let about = "Changes the given members. A closed conversation accepts no messages; a human channel's own \
+                 conversation stays open. With `If-Match`, only if the conversation still has that version; messages \
+                 do not change its tag.";
     Op::new(
         Patch,
         "/api/v1/conversations/{id}",
@@ -61,8 +62,8 @@ fn change() -> Op {
     )
     .path("id", "The conversation.", id())
     .shared("IfMatch")
-    .body(named("ConversationChange"), "What is to change.", &[examples::CLOSE])
-    .answers(200, "The conversation as it is now.", named("Conversation"), &[])
+    .body(named("ConversationChange"), "The members to change.", &[examples::CLOSE])
+    .answers(200, "The changed conversation.", named("Conversation"), &[])
     .with_headers(&["ETag"])
     .refused(400, DATA)
     .refused(400, &["invalid_enum", "invalid_header"])
@@ -74,18 +75,19 @@ fn change() -> Op {
 }
 
 fn fork() -> Op {
-    let about = "A new, open conversation that begins with copies of the messages of this one, up to and with `atMessageId`, or \
-                 all of them; in their order, as they are now, with their times and with their parents among the copies. \
-                 What was deleted is left out. Reviews and webhooks stay with the originals.";
+    let about = "Creates an open conversation that begins with copies of the messages of this one, up to and \
+                 including `atMessageId`, or of all of them: in their order and current state, with their times, and \
+                 with their parents among the copies. Deleted messages are left out. Reviews and webhooks stay with \
+                 the originals.";
     let named_so = ("forkConversation", "Copy a conversation");
     Op::new(Post, "/api/v1/conversations/{id}/fork", named_so, "Conversations", WRITE, about)
         .path("id", "The conversation.", id())
         .keyed()
         .shared("Prefer")
-        .optional_body(named("Fork"), "Where it ends; may be left out.", &[examples::FORK])
+        .optional_body(named("Fork"), "The last message to copy; optional.", &[examples::FORK])
         .answers(201, "The copy is complete.", named("Conversation"), &[])
         .with_headers(&["ETag", "Location", "Idempotent-Replayed"])
-        .answers(202, "A long conversation is still being copied, and will be.", named("Conversation"), &[])
+        .answers(202, "The copy of a long conversation continues in the background.", named("Conversation"), &[])
         .with_headers(&["ETag", "Location"])
         .refused(400, &["too_short", "too_long"])
         .refused(404, &["conversation_not_found", "message_not_found"])
@@ -95,15 +97,15 @@ fn fork() -> Op {
 }
 
 fn start_turn() -> Op {
-    let about = "Lets an agent answer the conversation. The reply comes later: as messages of the conversation, and in \
-                 the turn that `Location` names.";
+    let about = "Starts an agent's turn in the conversation. The reply comes later: as messages of the conversation, \
+                 and in the turn that `Location` names.";
     Op::new(Post, "/api/v1/conversations/{id}/turns", ("startTurn", "Let an agent answer"), "Turns", WRITE, about)
         .path("id", "The conversation.", id())
         .keyed()
-        .body(named("TurnNew"), "Who shall answer.", &[examples::TURN])
-        .answers(202, "The turn waits or runs.", named("Turn"), &[])
+        .body(named("TurnNew"), "The agent.", &[examples::TURN])
+        .answers(202, "The turn is waiting or running.", named("Turn"), &[])
         .with_headers(&["Location", "Idempotent-Replayed"])
-        .answers(200, "It was asked for before, by a request with the same key, and is over.", named("Turn"), &[])
+        .answers(200, "An earlier request with the same key started this turn, which has ended.", named("Turn"), &[])
         .with_headers(&["Location", "Idempotent-Replayed"])
         .refused(400, &["agent_not_found", "too_short"])
         .refused(404, &["conversation_not_found"])
@@ -112,26 +114,19 @@ fn start_turn() -> Op {
 }
 
 fn get_turn() -> Op {
-    Op::new(
-        Get,
-        "/api/v1/turns/{id}",
-        ("getTurn", "Read a turn"),
-        "Turns",
-        READ,
-        "How a turn stands, with its messages.",
-    )
-    .path("id", "The turn.", id())
-    .answers(200, "The turn.", named("Turn"), &[])
-    .refused(404, &["turn_not_found"])
+    Op::new(Get, "/api/v1/turns/{id}", ("getTurn", "Read a turn"), "Turns", READ, "The turn's status and messages.")
+        .path("id", "The turn.", id())
+        .answers(200, "The turn.", named("Turn"), &[])
+        .refused(404, &["turn_not_found"])
 }
 
 fn cancel_turn() -> Op {
-    let about = "Ends a turn that is not over; a call of a model that runs is given up.";
+    let about = "Cancels a turn that has not ended; a running model call is abandoned.";
     Op::new(Post, "/api/v1/turns/{id}/cancel", ("cancelTurn", "Cancel a turn"), "Turns", WRITE, about)
         .path("id", "The turn.", id())
         .keyed()
         .empty_body()
-        .answers(200, "The turn as it is now.", named("Turn"), &[])
+        .answers(200, "The cancelled turn.", named("Turn"), &[])
         .with_headers(&["Idempotent-Replayed"])
         .refused(404, &["turn_not_found"])
         .refused(409, &["turn_over"])
@@ -139,11 +134,11 @@ fn cancel_turn() -> Op {
 }
 
 fn get_usage() -> Op {
-    let about = "Turns by day and agent, and tokens and credits of all calls of models. A call counts on the day on \
-                 which its answer was kept; those that draw memories are in it and belong to no turn.";
-    Op::new(Get, "/api/v1/usage", ("getUsage", "What models have used"), "Turns", LOOK, about)
+    let about = "Turns by day and agent, and tokens and credits of all model calls. A call counts on the day on which \
+                 its response was stored; calls that extract memories are included and belong to no turn.";
+    Op::new(Get, "/api/v1/usage", ("getUsage", "Read model usage"), "Turns", LOOK, about)
         .query("from", "The first day, as `2025-01-31`, in UTC; default 29 days before `to`.", date(""))
         .query("to", "The last day, at most 365 after `from`; default today.", date(""))
-        .answers(200, "Days with use, and all of it.", named("UsageOfDays"), &[])
+        .answers(200, "The days with usage, and the total.", named("UsageOfDays"), &[])
         .refused(400, &["invalid_datetime", "out_of_range"])
 }

@@ -15,7 +15,7 @@ pub(super) fn operations() -> Vec<Op> {
 
 fn list_of_contact() -> Op {
     let named_so = ("listContactMemories", "List a contact's memories");
-    Op::new(Get, "/api/v1/contacts/{id}/memories", named_so, TAG, READ, "In the order they were made.")
+    Op::new(Get, "/api/v1/contacts/{id}/memories", named_so, TAG, READ, "In the order of creation.")
         .path("id", "The contact.", id())
         .paged()
         .answers(200, "A page of memories.", named("MemoryPage"), &[])
@@ -24,14 +24,14 @@ fn list_of_contact() -> Op {
 }
 
 fn add() -> Op {
-    let about = "Remembers a text. The same text again is the same memory.";
-    Op::new(Post, "/api/v1/contacts/{id}/memories", ("addMemory", "Remember something of a contact"), TAG, WRITE, about)
+    let about = "Stores a memory. The same text again is the same memory.";
+    Op::new(Post, "/api/v1/contacts/{id}/memories", ("addMemory", "Add a memory of a contact"), TAG, WRITE, about)
         .path("id", "The contact.", id())
         .keyed()
-        .body(named("MemoryNew"), "What to remember.", &[examples::MEMORY])
-        .answers(201, "It is remembered.", named("Memory"), &[])
+        .body(named("MemoryNew"), "The memory.", &[examples::MEMORY])
+        .answers(201, "The memory was stored.", named("Memory"), &[])
         .with_headers(&["Location", "Idempotent-Replayed"])
-        .answers(200, "It was remembered before.", named("Memory"), &[])
+        .answers(200, "The memory existed.", named("Memory"), &[])
         .with_headers(&["Location", "Idempotent-Replayed"])
         .refused(400, &["too_long"])
         .refused(404, &["contact_not_found", "memory_not_found"])
@@ -40,10 +40,10 @@ fn add() -> Op {
 }
 
 fn forget_all_of_contact() -> Op {
-    let named_so = ("forgetContactMemories", "Forget what is remembered of a contact");
+    let named_so = ("forgetContactMemories", "Delete a contact's memories");
     Op::new(Delete, "/api/v1/contacts/{id}/memories", named_so, TAG, WRITE, "The contact itself stays.")
         .path("id", "The contact.", id())
-        .answers_nothing(204, "Nothing is remembered.")
+        .answers_nothing(204, "All memories are deleted.")
         .refused(404, &["contact_not_found"])
         .refused(429, &["conversation_backlog"])
         .refused(503, &["outcome_unknown", "contended"])
@@ -51,7 +51,7 @@ fn forget_all_of_contact() -> Op {
 
 fn get() -> Op {
     let path = "/api/v1/contacts/{id}/memories/{memory}";
-    Op::new(Get, path, ("getMemory", "Read a memory"), TAG, READ, "A memory as it is now.")
+    Op::new(Get, path, ("getMemory", "Read a memory"), TAG, READ, "The current state.")
         .path("id", "The contact.", id())
         .path("memory", "The memory.", id())
         .answers(200, "The memory.", named("Memory"), &[])
@@ -60,24 +60,24 @@ fn get() -> Op {
 
 fn forget() -> Op {
     let path = "/api/v1/contacts/{id}/memories/{memory}";
-    Op::new(Delete, path, ("forgetMemory", "Forget a memory"), TAG, WRITE, "It is gone, and so is its text.")
+    Op::new(Delete, path, ("forgetMemory", "Delete a memory"), TAG, WRITE, "Deletes the memory and its text.")
         .path("id", "The contact.", id())
         .path("memory", "The memory.", id())
-        .answers_nothing(204, "It is forgotten.")
+        .answers_nothing(204, "The memory is deleted.")
         .refused(404, &["contact_not_found", "memory_not_found"])
         .refused(429, &["conversation_backlog"])
         .refused(503, &["outcome_unknown"])
 }
 
 fn whose(op: Op) -> Op {
-    op.query("contactId", "The contact. This or `ownerId`.", text(""))
-        .query("ownerId", "The owner of conversations. This or `contactId`.", text(""))
+    op.query("contactId", "The contact. Required without `ownerId`.", text(""))
+        .query("ownerId", "The owner of conversations. Required without `contactId`.", text(""))
         .refused(400, &["invalid_request", "invalid_query", "required"])
         .refused(404, &["contact_not_found"])
 }
 
 fn list() -> Op {
-    let about = "What is remembered of a contact or an owner, in the order it was.";
+    let about = "The memories of a contact or an owner, in the order of creation.";
     whose(Op::new(Get, "/api/v1/memories", ("listMemories", "List memories"), TAG, READ, about))
         .paged()
         .answers(200, "A page of memories.", named("MemoryPage"), &[])
@@ -85,16 +85,16 @@ fn list() -> Op {
 }
 
 fn forget_all() -> Op {
-    let about = "Forgets everything of a contact or an owner.";
-    whose(Op::new(Delete, "/api/v1/memories", ("forgetMemories", "Forget memories"), TAG, WRITE, about))
-        .answers_nothing(204, "Nothing is remembered.")
+    let about = "Deletes all memories of a contact or an owner.";
+    whose(Op::new(Delete, "/api/v1/memories", ("forgetMemories", "Delete memories"), TAG, WRITE, about))
+        .answers_nothing(204, "All memories are deleted.")
         .refused(429, &["conversation_backlog"])
         .refused(503, &["outcome_unknown", "contended"])
 }
 
 fn search() -> Op {
-    let about = "What is remembered that answers a question, the best first: by its words, and by what it means where the \
-                 server has an embeddings endpoint.";
+    let about = "The memories that best match a question, the best first: by words, and by meaning where the server \
+                 has an embeddings endpoint.";
     Op::new(Post, "/api/v1/memories/search", ("searchMemories", "Search memories"), TAG, READ, about)
         .body(named("MemoryQuestion"), "The question.", &[examples::MEMORY_QUESTION])
         .answers(200, "Memories, in one page.", named("MemoryPage"), &[])

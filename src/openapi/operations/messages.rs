@@ -63,18 +63,18 @@ pub(super) fn operations() -> Vec<Op> {
 }
 
 fn send() -> Op {
-    let about = "One path, two shapes. A body with `channelId` and no `content` is a message to a human channel and \
-                 is answered with 201 and one object. A body whose `content` is an object or an array, without \
-                 `channelId`, is one or more messages of a conversation and is answered with 200 and an array. The \
+    let about = "One path, two shapes. A body with `channelId` and no `content` is a message to a human channel; the \
+                 response is 201 with one object. A body whose `content` is an object or an array, without \
+                 `channelId`, is one or more messages of a conversation; the response is 200 with an array. The \
                  header `X-Message-Schema` overrides the choice.\n\nThe idempotency key belongs to the channel, to \
-                 the conversation, or, where a new conversation is asked for, to the workspace.";
+                 the conversation, or, for a new conversation, to the workspace.";
     let body =
         one_of("A channel message or conversation messages.", [named("ChannelMessage"), named("ConversationMessage")]);
     let bodies = [examples::NOTICE, examples::REVIEW, examples::SAID, examples::SAID_BATCH];
     Op::new(Post, "/api/v1/messages", ("sendMessage", "Send a message"), "Messages", WRITE, about)
         .shared("XMessageSchema")
         .keyed()
-        .body(body, "The shape is chosen by the members that are present.", &bodies)
+        .body(body, "The members that are present decide the shape.", &bodies)
         .answers(
             200,
             "The messages of a conversation were appended.",
@@ -93,16 +93,16 @@ fn send() -> Op {
 }
 
 fn send_to_channel() -> Op {
-    let about = "On a channel of kind `api` a contact's message: the contact is created or found, the message is \
+    let about = "On a channel of kind `api`, a contact's message: the contact is created or found, the message is \
                  appended to the open conversation of contact and channel, the channel's agent takes its turn, and \
-                 the reply comes in the same call. Where the agent takes longer than the wait budget, or `Prefer` \
-                 asks for it, the answer is 202 with `Location`; the reply is kept, and a retry with the same key \
+                 the same call returns the reply. If the agent takes longer than the wait budget, or `Prefer` asks \
+                 for it, the response is 202 with `Location`; the reply is stored, and a retry with the same key \
                  joins the same turn. Human hand-off is not available on api channels.\n\nOn a channel of kind \
-                 `human` a channel message, as on `POST /messages`.\n\nThe idempotency key belongs to the channel \
+                 `human`, a channel message, as on `POST /messages`.\n\nThe idempotency key belongs to the channel \
                  and the contact, or to the channel.";
     // A channel message may have any member, so a contact's message is of its shape too.
     let body = any_of(
-        "A contact's message on an api channel, a channel message on a human one.",
+        "A contact's message on an api channel, a channel message on a human channel.",
         [named("ContactMessage"), named("ChannelMessageOnChannel")],
     );
     let bodies: Vec<_> = examples::CONTACT.into_iter().chain([examples::NOTICE]).collect();
@@ -118,7 +118,7 @@ fn send_to_channel() -> Op {
     .path("channelId", "The channel.", id())
     .shared("Prefer")
     .keyed()
-    .body(body, "The kind of the channel says which.", &bodies)
+    .body(body, "The kind of the channel decides the shape.", &bodies)
     .answers(200, "The agent has answered.", named("ContactAnswer"), &[examples::CONTACT_ANSWER])
     .with_headers(&["Idempotent-Replayed", "Preference-Applied"])
     .answers(201, "The channel message was sent.", named("ChannelMessageView"), &[examples::REVIEW_VIEW])
@@ -156,11 +156,11 @@ fn send_to_conversation() -> Op {
         ("appendMessages", "Append messages to a conversation"),
         "Messages",
         WRITE,
-        "The same as conversation messages on `POST /messages`, to the conversation that the path names.",
+        "The same as conversation messages on `POST /messages`, to the conversation in the path.",
     )
     .path("id", "The conversation.", id())
     .keyed()
-    .body(named("ConversationMessage"), "A message or several.", &[examples::SAID])
+    .body(named("ConversationMessage"), "One or more messages.", &[examples::SAID])
     .answers(200, "The messages were appended.", named("ConversationMessageList"), &[examples::SAID_VIEW])
     .with_headers(&["Idempotent-Replayed"])
     .refused(400, CONVERSATION_DATA)
@@ -172,13 +172,17 @@ fn send_to_conversation() -> Op {
 
 /// What narrows a list of messages.
 fn filtered(op: Op) -> Op {
-    op.query("search", "Their text has each of these words, and each phrase in quotation marks, in any case.", text(""))
-        .query("senderId", "They are from this sender.", text(""))
-        .query("role", "They have this role.", text(""))
-        .query("messageType", "They have this `message_type`; messages of channels are `text`.", text(""))
-        .query("tag", "They have this tag.", text(""))
-        .query("hasAttachments", "They have files, or have none.", boolean(""))
-        .paged()
+    op.query(
+        "search",
+        "Only messages whose text has each of these words, and each phrase in quotation marks, in any case.",
+        text(""),
+    )
+    .query("senderId", "Only messages from this sender.", text(""))
+    .query("role", "Only messages with this role.", text(""))
+    .query("messageType", "Only messages with this `message_type`; messages of channels are `text`.", text(""))
+    .query("tag", "Only messages with this tag.", text(""))
+    .query("hasAttachments", "Only messages with files, or only those without.", boolean(""))
+    .paged()
 }
 
 fn list() -> Op {
@@ -189,8 +193,8 @@ fn list() -> Op {
         "Messages",
         READ,
         "The messages of a channel in the shape of channel messages, or those of a conversation in the shape of \
-         conversation messages, by sequence. Exactly one of `channelId` and `conversationId` must be given. A filter \
-         that matches little may give a short page with a cursor behind it.",
+         conversation messages, by sequence. Exactly one of `channelId` and `conversationId` is required. A filter \
+         that matches little may return a short page that still has a cursor.",
     )
     .query("channelId", "A human channel.", text("").like("demo"))
     .query("conversationId", "A conversation.", text(""));
@@ -198,7 +202,10 @@ fn list() -> Op {
         .answers(
             200,
             "A page of messages.",
-            any_of("By what was asked for.", [named("ChannelMessagePage"), named("ConversationMessagePage")]),
+            any_of(
+                "The shape depends on the given parameter.",
+                [named("ChannelMessagePage"), named("ConversationMessagePage")],
+            ),
             &[],
         )
         .with_headers(&["Link"])
@@ -229,13 +236,16 @@ fn get() -> Op {
         ("getMessage", "Read a message"),
         "Messages",
         READ,
-        "A message as it is now, in the shape of the API that it belongs to.",
+        "The current state of the message, in the shape of its API.",
     )
     .path("id", "The message.", id())
     .answers(
         200,
         "The message.",
-        one_of("By where it was sent.", [named("ChannelMessageView"), named("ConversationMessageView")]),
+        one_of(
+            "The shape depends on where the message was sent.",
+            [named("ChannelMessageView"), named("ConversationMessageView")],
+        ),
         &[examples::REVIEW_VIEW],
     )
     .with_headers(&["ETag"])

@@ -22,10 +22,10 @@ fn list() -> Op {
         ("listReviews", "List reviews"),
         "Reviews",
         READ,
-        "The inbox, by when they were asked.",
+        "The inbox, by time of the request.",
     )
-    .query("status", "Only those that stand so.", statuses)
-    .query("channelId", "Only those of this channel.", text(""))
+    .query("status", "Only reviews with this status.", statuses)
+    .query("channelId", "Only reviews on this channel.", text(""))
     .paged()
     .answers(200, "A page of reviews.", named("InboxReviewPage"), &[])
     .with_headers(&["Link"])
@@ -33,15 +33,15 @@ fn list() -> Op {
 }
 
 fn get() -> Op {
-    Op::new(Get, "/api/v1/reviews/{id}", ("getReview", "Read a review"), "Reviews", READ, "How it stands.")
+    Op::new(Get, "/api/v1/reviews/{id}", ("getReview", "Read a review"), "Reviews", READ, "The current state.")
         .path("id", "The review: its message's id.", id())
         .answers(200, "The review.", named("InboxReview"), &[])
         .refused(404, &["review_not_found"])
 }
 
 fn wait() -> Op {
-    let about = "Answers as soon as the review is over, or with how it stands when the time is, or when the server stops: \
-                 then it is still `pending`.";
+    let about = "Responds as soon as the review ends. If the time passes or the server stops first, responds with the \
+                 review as it is: still `pending`.";
     Op::new(Get, "/api/v1/reviews/{id}/wait", ("waitForReview", "Wait for a review's outcome"), "Reviews", READ, about)
         .path("id", "The review.", id())
         .query(
@@ -50,20 +50,20 @@ fn wait() -> Op {
             integer("", 0, Some(WAIT_MAX_SECONDS.into())).or(WAIT_DEFAULT_SECONDS),
         )
         .shared("Prefer")
-        .answers(200, "The outcome, or that there is none yet.", named("InboxReview"), &[])
+        .answers(200, "The outcome, or the review, still pending.", named("InboxReview"), &[])
         .with_headers(&["Preference-Applied"])
         .refused(400, &["out_of_range", "invalid_query"])
         .refused(404, &["review_not_found"])
 }
 
 fn respond() -> Op {
-    let about = "The first decision wins, or the quorum's. At or after the deadline every answer is refused, even \
-                 where the expiry was not announced yet.";
+    let about = "The first response decides, or the quorum. At or after the deadline every response is refused, even \
+                 before the expiry is announced.";
     Op::new(Post, "/api/v1/reviews/{id}/respond", ("respondToReview", "Answer a review"), "Reviews", RESPOND, about)
         .path("id", "The review.", id())
         .keyed()
         .body(named("ReviewAnswer"), "The answer.", &[examples::ANSWER])
-        .answers(200, "The review as it stands now.", named("InboxReview"), &[])
+        .answers(200, "The review after this response.", named("InboxReview"), &[])
         .with_headers(&["Idempotent-Replayed"])
         .refused(400, &["invalid_response", "too_long", "too_large", "too_deep"])
         .refused(403, &["responder_not_allowed"])
@@ -76,12 +76,12 @@ fn respond() -> Op {
 }
 
 fn cancel() -> Op {
-    let about = "Takes the question back. Only its sender may.";
+    let about = "Withdraws the question. Only its sender may.";
     Op::new(Post, "/api/v1/reviews/{id}/cancel", ("cancelReview", "Cancel a review"), "Reviews", WRITE, about)
         .path("id", "The review.", id())
         .keyed()
         .empty_body()
-        .answers(200, "The review as it stands now.", named("InboxReview"), &[])
+        .answers(200, "The cancelled review.", named("InboxReview"), &[])
         .with_headers(&["Idempotent-Replayed"])
         .refused(403, &["not_the_sender"])
         .refused(404, &["review_not_found"])

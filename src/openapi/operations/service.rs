@@ -6,27 +6,31 @@ use super::id;
 
 pub(super) fn operations() -> Vec<Op> {
     vec![
-        Op::public("/healthz", ("getHealth", "Whether the process lives"), "Answers as long as the process does.")
-            .answers(200, "It lives.", named("Status"), &[]),
+        Op::public("/healthz", ("getHealth", "Check liveness"), "Responds as long as the process runs.").answers(
+            200,
+            "The process runs.",
+            named("Status"),
+            &[],
+        ),
         Op::public(
             "/readyz",
-            ("getReadiness", "Whether it takes requests"),
-            "Refuses from the moment the process begins to stop, and while its store cannot be reached.",
+            ("getReadiness", "Check readiness"),
+            "Fails from the moment the process begins to stop, and while its store is unreachable.",
         )
-        .answers(200, "It takes requests.", named("Status"), &[])
+        .answers(200, "The process accepts requests.", named("Status"), &[])
         .refused(503, &["stopping", "store_unavailable"]),
         Op::public("/openapi.json", ("getOpenApi", "This document"), "OpenAPI 3.1, generated from the code.")
             .answers(200, "The document.", free("An OpenAPI document.").into(), &[])
             .with_headers(&["ETag"])
             .unless_known(),
-        Op::public("/docs", ("getDocs", "This document as a page"), "A page that loads nothing from elsewhere.")
+        Op::public("/docs", ("getDocs", "This document as a page"), "A page that loads no external resources.")
             .answers_with(200, "The page.", "text/html", Some(text("").into()), &[])
             .with_headers(&["ETag"])
             .unless_known(),
         Op::public(
             "/docs/errors/{code}",
-            ("getErrorDocs", "What an error means"),
-            "The page that a problem's `type` names.",
+            ("getErrorDocs", "Explain an error"),
+            "The page that a problem's `type` links to.",
         )
         .path("code", "The error's `code`.", id())
         .answers_with(200, "The page.", "text/html", Some(text("").into()), &[])

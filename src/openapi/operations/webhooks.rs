@@ -14,11 +14,11 @@ const URL: &[&str] = &["invalid_url", "blocked_url"];
 pub(super) fn operations() -> Vec<Op> {
     let tag = "Webhooks";
     let rotate =
-        "A new secret, shown in this answer only. For 24 hours deliveries carry a signature of the old one too.";
+        "A new secret, shown only in this response. For 24 hours, deliveries also carry a signature of the old one.";
     let (all, one) = ("/api/v1/webhook-endpoints", "/api/v1/webhook-endpoints/{id}");
     vec![
-        create(all, ("createWebhookEndpoint", "Make an endpoint"), tag, "WebhookEndpointNew", &[examples::ENDPOINT])
-            .answers(201, "It was made.", named("WebhookEndpointWithSecret"), &[])
+        create(all, ("createWebhookEndpoint", "Create an endpoint"), tag, "WebhookEndpointNew", &[examples::ENDPOINT])
+            .answers(201, "The new endpoint.", named("WebhookEndpointWithSecret"), &[])
             .with_headers(&["Location", "Idempotent-Replayed"])
             .refused(400, DATA)
             .refused(400, URL)
@@ -34,7 +34,7 @@ pub(super) fn operations() -> Vec<Op> {
             "WebhookEndpointChange",
             examples::ENDPOINT_CHANGE,
         )
-        .answers(200, "The endpoint as it is now; what still waits goes there.", named("WebhookEndpoint"), &[])
+        .answers(200, "The changed endpoint; pending deliveries go to its new settings.", named("WebhookEndpoint"), &[])
         .refused(400, DATA)
         .refused(400, URL)
         .refused(400, &["immutable_field"])
@@ -43,7 +43,7 @@ pub(super) fn operations() -> Vec<Op> {
         Op::new(
             Post,
             "/api/v1/webhook-endpoints/{id}/rotate-secret",
-            ("rotateWebhookEndpointSecret", "Make a new secret"),
+            ("rotateWebhookEndpointSecret", "Rotate the secret"),
             tag,
             ADMIN,
             rotate,
@@ -69,23 +69,23 @@ pub(super) fn operations() -> Vec<Op> {
 }
 
 fn deliveries(tag: &'static str) -> Op {
-    let about = "What became of each event that somebody was to be told of: first those that have ended, by the time of \
-                 their event, kept for 30 days; then what is still to be sent, by endpoint and log.";
+    let about = "The state of each delivery: first those that have ended, by the time of their event, kept for 30 \
+                 days; then pending ones, by endpoint and log.";
     Op::new(Get, "/api/v1/webhook-deliveries", ("listWebhookDeliveries", "List deliveries"), tag, ADMIN, about)
         .paged()
-        .query("status", "Only those.", word("", &["pending", "delivered", "failed"]))
-        .query("endpointId", "Only those to this endpoint.", text(""))
-        .query("eventId", "Only those of this event: the `webhook-id` that a receiver got.", text(""))
+        .query("status", "Only deliveries with this status.", word("", &["pending", "delivered", "failed"]))
+        .query("endpointId", "Only deliveries to this endpoint.", text(""))
+        .query("eventId", "Only deliveries of this event: the `webhook-id` that a receiver got.", text(""))
         .refused(400, &["invalid_enum"])
-        .answers(200, "A page of them.", named("WebhookDeliveryPage"), &[])
+        .answers(200, "A page of deliveries.", named("WebhookDeliveryPage"), &[])
         .with_headers(&["Link"])
 }
 
 fn retry(tag: &'static str) -> Op {
-    let about = "One that has ended is sent once more, beside the others and with the same `webhook-id`; one that waits \
-                 is tried now. Asking twice does no harm.";
+    let about = "A delivery that has ended is sent once more, beside the others and with the same `webhook-id`; a \
+                 pending delivery is attempted now. Repeating the request is harmless.";
     let path = "/api/v1/webhook-deliveries/{id}/retry";
-    Op::new(Post, path, ("retryWebhookDelivery", "Try a delivery now"), tag, ADMIN, about)
+    Op::new(Post, path, ("retryWebhookDelivery", "Retry a delivery"), tag, ADMIN, about)
         .path("id", "The delivery.", id())
         .keyed()
         .empty_body()

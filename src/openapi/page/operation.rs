@@ -97,7 +97,7 @@ fn alternatives(document: &OpenApi, content: &Content) -> String {
 }
 
 fn answers(document: &OpenApi, operation: &Operation) -> String {
-    let mut out = String::from("<h4>Answers</h4>\n<dl class=\"answers\">\n");
+    let mut out = String::from("<h4>Responses</h4>\n<dl class=\"answers\">\n");
     let mut examples = String::new();
     for (status, response) in &operation.responses.responses {
         let RefOr::T(response) = response else { continue };

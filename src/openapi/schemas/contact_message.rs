@@ -16,15 +16,15 @@ pub(super) fn schemas() -> Vec<Component> {
     vec![
         ("ContactMessage", message()),
         ("ContactText", of_kind("TEXT", "text", text_content())),
-        ("ContactImage", of_kind("IMAGE", "image", captioned("A picture."))),
-        ("ContactAudio", of_kind("AUDIO", "audio", Members::new("A sound.").must("url", media_url()).done())),
-        ("ContactVideo", of_kind("VIDEO", "video", captioned("A film."))),
+        ("ContactImage", of_kind("IMAGE", "image", captioned("An image."))),
+        ("ContactAudio", of_kind("AUDIO", "audio", Members::new("An audio file.").must("url", media_url()).done())),
+        ("ContactVideo", of_kind("VIDEO", "video", captioned("A video."))),
         ("ContactDocument", of_kind("DOCUMENT", "document", document())),
         ("ContactAnswer", answer()),
         ("ConversationSummary", summary()),
         ("AgentMessage", reply()),
         ("Usage", usage()),
-        ("TurnStatus", word("How a turn stands.", &super::conversations::TURN_STATUSES).into()),
+        ("TurnStatus", word("The status of a turn.", &super::conversations::TURN_STATUSES).into()),
     ]
 }
 
@@ -41,12 +41,13 @@ fn message() -> RefOr<Schema> {
 
 fn of_kind(kind: &str, member: &str, shape: RefOr<Schema>) -> RefOr<Schema> {
     Members::new("")
-        .must("type", word("What it carries.", &[kind]))
+        .must("type", word("The type of the content.", &[kind]))
         .must(
             "contactIdentifier",
             text(&format!(
-                "Who writes: unique in the workspace, an e-mail address best. Trimmed, and then 1 to {MAX_NAME_CHARS} \
-                 characters; what looks like an e-mail address is compared without regard to case."
+                "The sender: unique in the workspace, preferably an e-mail address. Trimmed, then 1 to \
+                 {MAX_NAME_CHARS} characters; an identifier that looks like an e-mail address is compared without \
+                 case."
             ))
             .least(1),
         )
@@ -54,28 +55,29 @@ fn of_kind(kind: &str, member: &str, shape: RefOr<Schema>) -> RefOr<Schema> {
         .may(
             "enableMemories",
             boolean(
-                "Whether memories of the contact are drawn from it once it is stored. The answer never waits for it.",
+                "Whether memories of the contact are extracted from it after it is stored. The response never waits \
+                 for that.",
             )
             .usually(false.into())
             .nullable(),
         )
-        .must("content", Members::new("What it says.").must(member, shape).done())
+        .must("content", Members::new("The content.").must(member, shape).done())
         .done()
 }
 
 fn text_content() -> RefOr<Schema> {
-    let about = format!("The words, not only blanks; at most {MAX_BODY_BYTES} bytes of UTF-8.");
+    let about = format!("The text, not blank; at most {MAX_BODY_BYTES} bytes of UTF-8.");
     Members::new("A text.").must("body", text(&about).least(1).longest(MAX_BODY_BYTES)).done()
 }
 
 fn media_url() -> utoipa::openapi::Object {
-    url("Where the file lies: http or https, a public host. It is fetched before the message is accepted: at most \
-         10485760 bytes, 30 seconds, 3 redirects.")
+    url("The URL of the file: http or https, a public host. The server downloads it before accepting the message: at \
+         most 10485760 bytes, 30 seconds, 3 redirects.")
     .longest(MAX_FILE_CHARS)
 }
 
 fn caption() -> utoipa::openapi::Object {
-    text("Words beside it.").longest(MAX_CAPTION_CHARS).nullable()
+    text("A caption.").longest(MAX_CAPTION_CHARS).nullable()
 }
 
 fn captioned(about: &str) -> RefOr<Schema> {
@@ -93,31 +95,31 @@ fn document() -> RefOr<Schema> {
 fn answer() -> RefOr<Schema> {
     let turn = Members::new("The agent's turn.")
         .must("id", made_id("The turn.", "turn_", 34))
-        .must("status", component("TurnStatus", "How it stands."))
+        .must("status", component("TurnStatus", "Its status."))
         .done();
-    Members::new("What became of a contact's message.")
+    Members::new("The result of a contact's message.")
         .must("success", boolean("The message was accepted."))
         .must("contactId", made_id("The contact that was created or found.", "cont_", 26))
         .must("conversationId", made_id("The conversation.", "conv_", 26))
         .must("messageId", made_id("The contact's message.", "msg_", 34))
-        .must("conversation", component("ConversationSummary", "The conversation and who answers in it."))
+        .must("conversation", component("ConversationSummary", "The conversation and its agent."))
         .must(
             "aiMessages",
-            list("The agent's reply, earliest first; empty while it has not answered.", named("AgentMessage")),
+            list("The agent's reply, earliest first; empty until it has answered.", named("AgentMessage")),
         )
-        .must("usage", component("Usage", "What the turn has cost."))
+        .must("usage", component("Usage", "The usage of the turn."))
         .must("turn", turn)
         .done()
 }
 
 fn summary() -> RefOr<Schema> {
-    let assignment = Members::new("Who answers.")
-        .must("type", word("Api channels are answered by agents only.", &["AI_AGENT"]))
+    let assignment = Members::new("The agent that answers.")
+        .must("type", word("Only agents answer on api channels.", &["AI_AGENT"]))
         .must("agentId", text("The agent."))
         .done();
     Members::new("The conversation of a contact on a channel.")
         .must("id", made_id("The conversation.", "conv_", 26))
-        .must("status", word("How it stands.", &["open", "closed"]))
+        .must("status", word("Its status.", &["open", "closed"]))
         .must("channelId", text("The channel."))
         .must("contactId", made_id("The contact.", "cont_", 26))
         .must("assignment", assignment)
@@ -128,27 +130,27 @@ fn summary() -> RefOr<Schema> {
 }
 
 fn reply() -> RefOr<Schema> {
-    let body = Members::new("").must("body", text("The words.")).done();
+    let body = Members::new("").must("body", text("The text.")).done();
     Members::new("One message of an agent.")
         .must("id", made_id("The message.", "msg_", 34))
-        .must("type", word("What it carries.", &KINDS.map(|(word, _)| word)))
-        .must("content", Members::new("What it says.").may("text", body).done())
+        .must("type", word("The type of the content.", &KINDS.map(|(word, _)| word)))
+        .must("content", Members::new("The content.").may("text", body).done())
         .must("createdAt", time("When it was stored."))
-        .may("deleted", boolean("Its content is gone; its place stays."))
-        .may("erased", boolean("Its content went with its contact."))
+        .may("deleted", boolean("Whether its content was deleted; the message keeps its position."))
+        .may("erased", boolean("Whether its content was erased with its contact."))
         .done()
 }
 
 fn usage() -> RefOr<Schema> {
-    Members::new("What a turn has cost so far.")
-        .must("credits", number("Credits of the workspace; a thousandth is the smallest part.", 0, None))
+    Members::new("The usage of a turn so far.")
+        .must("credits", number("Credits of the workspace; the smallest part is a thousandth.", 0, None))
         .must("inputTokens", integer("Tokens that the model read.", 0, None))
         .must("outputTokens", integer("Tokens that the model wrote.", 0, None))
-        .must("model", text("The model; `null` before one was called.").nullable())
+        .must("model", text("The model; `null` before the first call.").nullable())
         .done()
 }
 
 /// `Usage`, or `null`.
 pub(super) fn nullable_usage() -> RefOr<Schema> {
-    nullable("Usage", "What it has cost; `null` before a model was called.")
+    nullable("Usage", "The usage; `null` before the first model call.")
 }

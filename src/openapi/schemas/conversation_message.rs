@@ -13,27 +13,31 @@ pub(super) fn schemas() -> Vec<Component> {
     vec![
         ("ConversationMessage", message()),
         ("MessageContent", content()),
-        ("ConversationMessageView", view("A message of a conversation. What was not given is `null`.").done()),
+        (
+            "ConversationMessageView",
+            view("A message of a conversation. Members that were not given are `null`.").done(),
+        ),
         (
             "ConversationMessageList",
-            list("The messages, in the order they were sent.", named("ConversationMessageView")).into(),
+            list("The messages, in the order in which they were sent.", named("ConversationMessageView")).into(),
         ),
         ("ConversationMessagePage", page("A page of a conversation's messages.", named("ConversationMessageView"))),
     ]
 }
 
 fn message() -> RefOr<Schema> {
-    let several = list("Several, all or nothing; the answer has the same order.", named("MessageContent"));
-    Members::new("One or more messages that are appended to a conversation.")
+    let several = list("Several messages, all or nothing; the response has the same order.", named("MessageContent"));
+    Members::new("One or more messages to append to a conversation.")
         .must(
             "content",
-            one_of("The message, or several.", [named("MessageContent"), several.least(1).longest(MAX_BATCH).into()]),
+            one_of("One message, or several.", [named("MessageContent"), several.least(1).longest(MAX_BATCH).into()]),
         )
-        .may("conversation_id", text("The conversation; `null` or absent asks for a new one.").nullable())
+        .may("conversation_id", text("The conversation; `null` or absent begins a new one.").nullable())
         .may(
             "enable_memories",
             boolean(
-                "Whether memories are drawn from the messages once they are stored. The answer never waits for it.",
+                "Whether memories are extracted from the messages after they are stored. The response never waits for \
+                 that.",
             )
             .usually(false.into())
             .nullable(),
@@ -45,12 +49,12 @@ fn content() -> RefOr<Schema> {
     let words = format!(
         "At most {MAX_CONTENT_BYTES} bytes of UTF-8. May be empty, `null` or absent only with `tool_calls` or `attachments`."
     );
-    let own = format!("An object of your own, at most {} bytes as compact JSON.", META_DATA.bytes);
+    let own = format!("A free object, at most {} bytes as compact JSON.", META_DATA.bytes);
     Members::new("A message of a conversation.")
         .may("content", text(&words).longest(MAX_CONTENT_BYTES).nullable())
         .may(
             "sender_id",
-            text("Who says it; default the key's principal, or the agent for the role `assistant`.")
+            text("The sender; default the key's principal, or the agent for the role `assistant`.")
                 .longest(MAX_NAME_CHARS)
                 .nullable(),
         )
@@ -60,26 +64,32 @@ fn content() -> RefOr<Schema> {
         )
         .may(
             "role",
-            text("`user`, `assistant`, `system`, `tool`, `developer`, or a word of your own, which no model ever sees.")
-                .pattern("^[a-z_]{1,32}$")
-                .usually("user".into())
-                .nullable(),
+            text(
+                "`user`, `assistant`, `system`, `tool`, `developer`, or a custom role, which is never sent to a model.",
+            )
+            .pattern("^[a-z_]{1,32}$")
+            .usually("user".into())
+            .nullable(),
         )
-        .may("message_type", text("What kind of message it is.").longest(64).usually("text".into()).nullable())
-        .may("tool_calls", list("Calls of tools, kept whole. Only an assistant's are shown to a model.", free("")).nullable())
+        .may("message_type", text("The type of the message.").longest(64).usually("text".into()).nullable())
+        .may(
+            "tool_calls",
+            list("Tool calls, stored as given. Only an assistant's are sent to a model.", free("")).nullable(),
+        )
         .may(
             "parent_message_id",
-            text("The message of this conversation that it answers; `#0`, `#1`, … name an earlier item of the same batch.")
-                .nullable(),
+            text(
+                "The message of this conversation that it replies to; `#0`, `#1`, … name an earlier item of the same \
+                 batch.",
+            )
+            .nullable(),
         )
-        .may(
-            "tags",
-            list(&tags_about(), text("").least(1)).longest(MAX_TAGS).nullable(),
-        )
+        .may("tags", list(&tags_about(), text("").least(1)).longest(MAX_TAGS).nullable())
         .may("meta_data", free(&own).nullable())
         .may(
             "attachments",
-            list("Objects, kept as given. One with `id` must name an upload of this workspace.", free("")).nullable(),
+            list("Objects, stored as given. An object with `id` must name an upload of this workspace.", free(""))
+                .nullable(),
         )
         .done()
 }
@@ -87,7 +97,7 @@ fn content() -> RefOr<Schema> {
 /// The bounds of their characters hold for what is left of them, which a shape cannot say.
 pub(super) fn tags_about() -> String {
     format!(
-        "Words to find it by: at most {MAX_TAGS}, trimmed, equal ones once, order kept. Then 1 to {MAX_TAG_CHARS} \
+        "Tags to filter by: at most {MAX_TAGS}, trimmed, without duplicates, in order; then 1 to {MAX_TAG_CHARS} \
          characters each."
     )
 }
@@ -96,16 +106,16 @@ pub(super) fn tags_about() -> String {
 pub(super) fn view(about: &str) -> Members {
     Members::new(about)
         .must("conversation_id", made_id("The conversation.", "conv_", 26))
-        .must("sender_id", text("Who says it."))
-        .must("content", text("What it says."))
+        .must("sender_id", text("The sender."))
+        .must("content", text("The content."))
         .must("workspace_id", text("The workspace."))
         .must("created_at", time("When it was sent."))
-        .must("updated_at", time("When it was changed.").nullable())
+        .must("updated_at", time("When it was last changed.").nullable())
         .must("id", made_id("The message.", "msg_", 34))
-        .must("role", text("Who speaks: `user`, `assistant` and so on."))
-        .must("tool_calls", list("As they were given.", free("")).nullable())
-        .must("message_type", text("What kind of message it is."))
-        .must("tags", set("As they were given.", text("")).nullable())
+        .must("role", text("The role: `user`, `assistant` and so on."))
+        .must("tool_calls", list("As given.", free("")).nullable())
+        .must("message_type", text("The type of the message."))
+        .must("tags", set("As given.", text("")).nullable())
         .must(
             "checksum",
             text(
@@ -116,12 +126,12 @@ pub(super) fn view(about: &str) -> Members {
         )
         .must(
             "attachments",
-            list("As they were given, or the files of a message that came in through a channel.", free("")).nullable(),
+            list("As given, or the files of a message that arrived through a channel.", free("")).nullable(),
         )
-        .must("parent_message_id", made_id("The message that it answers.", "msg_", 34).nullable())
-        .must("meta_data", free("As it was given; empty where it was not."))
-        .must("sent_at", time("When it was sent, by its client's word."))
-        .must("owner_id", text("Who owns the conversation.").nullable())
-        .may("deleted", boolean("Its content is gone; its place stays."))
-        .may("erased", boolean("Its content went with its contact."))
+        .must("parent_message_id", made_id("The message that it replies to.", "msg_", 34).nullable())
+        .must("meta_data", free("As given; empty if not given."))
+        .must("sent_at", time("When it was sent, according to its client."))
+        .must("owner_id", text("The owner of the conversation.").nullable())
+        .may("deleted", boolean("Whether its content was deleted; the message keeps its position."))
+        .may("erased", boolean("Whether its content was erased with its contact."))
 }

@@ -12,25 +12,25 @@ pub(in crate::openapi) fn told(kind: &str) -> Option<(&'static str, &'static str
     Some(match kind {
         "message.created" => ("A message was accepted.", "MessageCreatedData"),
         "message.updated" => ("A message was edited.", "MessageData"),
-        "message.deleted" => ("A message was deleted; its place stays.", "MessageData"),
+        "message.deleted" => ("A message was deleted; it keeps its position.", "MessageData"),
         "message.delivered" => ("A message was delivered.", "MessageData"),
         "message.read" => ("A message was read.", "MessageData"),
-        "review.requested" => ("A message asks people for a decision.", "ReviewRequestedData"),
+        "review.requested" => ("A message asks for a review.", "ReviewRequestedData"),
         "review.completed" => ("A review was decided.", "ReviewEndedData"),
-        "review.expired" => ("The time of a review was over before anybody decided it.", "ReviewEndedData"),
-        "review.cancelled" => ("A review was withdrawn.", "ReviewEndedData"),
+        "review.expired" => ("A review reached its deadline undecided.", "ReviewEndedData"),
+        "review.cancelled" => ("A review was cancelled.", "ReviewEndedData"),
         "turn.started" => ("An agent began an attempt to answer.", "TurnData"),
         "turn.completed" => ("An agent has answered.", "TurnData"),
-        "turn.failed" => ("An agent could not answer.", "TurnData"),
-        "turn.cancelled" => ("An agent's answer was called off.", "TurnData"),
-        "memory.created" => ("Something new is remembered of somebody.", "MemoryData"),
-        "memory.updated" => ("What was remembered of somebody was replaced.", "MemoryData"),
-        "memory.failed" => ("What was said could not be looked through for memories.", "MemoryFailedData"),
-        "contact.created" => ("A contact was written down.", "ContactData"),
-        "contact.updated" => ("A contact has another name.", "ContactData"),
-        "contact.erased" => ("A contact was forgotten.", "ContactData"),
+        "turn.failed" => ("An agent failed to answer.", "TurnData"),
+        "turn.cancelled" => ("An agent's turn was cancelled.", "TurnData"),
+        "memory.created" => ("A memory was created.", "MemoryData"),
+        "memory.updated" => ("A memory was replaced.", "MemoryData"),
+        "memory.failed" => ("The extraction of memories failed.", "MemoryFailedData"),
+        "contact.created" => ("A contact was created.", "ContactData"),
+        "contact.updated" => ("A contact was renamed.", "ContactData"),
+        "contact.erased" => ("A contact was erased.", "ContactData"),
         "conversation.created" => ("A conversation was opened.", "ConversationCreatedData"),
-        "conversation.updated" => ("A conversation was changed, or its words were erased.", "ConversationUpdatedData"),
+        "conversation.updated" => ("A conversation was changed, or its content was erased.", "ConversationUpdatedData"),
         "conversation.closed" => ("A conversation was closed.", "ConversationClosedData"),
         _ => return None,
     })
@@ -39,12 +39,12 @@ pub(in crate::openapi) fn told(kind: &str) -> Option<(&'static str, &'static str
 pub(super) fn schemas() -> Vec<Component> {
     vec![
         ("MessageCreatedData", message_created()),
-        ("MessageData", of_message("A message that something has happened to.").done()),
+        ("MessageData", of_message("The message that the event is about.").done()),
         (
             "ReviewRequestedData",
-            of_message("A review that was asked for.")
-                .must("status", word("How it stands.", &["pending"]))
-                .must("expiresAt", time("When nobody's answer is accepted any more."))
+            of_message("A pending review.")
+                .must("status", word("The status.", &["pending"]))
+                .must("expiresAt", time("The deadline for responses."))
                 .done(),
         ),
         ("ReviewEndedData", review_ended()),
@@ -52,33 +52,33 @@ pub(super) fn schemas() -> Vec<Component> {
         ("MemoryData", memory()),
         (
             "MemoryFailedData",
-            of_conversation("What was not looked through.")
-                .must("firstSequence", integer("The first event of it.", 0, None))
-                .must("lastSequence", integer("The last one.", 0, None))
+            of_conversation("The events from which no memories were extracted.")
+                .must("firstSequence", integer("The sequence of the first one.", 0, None))
+                .must("lastSequence", integer("The sequence of the last one.", 0, None))
                 .done(),
         ),
         ("ContactData", contact()),
         (
             "ConversationCreatedData",
-            conversation("A conversation as it was opened; what was not given is absent.")
+            conversation("A conversation at its start; members that were not given are absent.")
                 .may("forkedFrom", made_id("The conversation that it is a copy of.", "conv_", 26))
                 .done(),
         ),
         (
             "ConversationUpdatedData",
-            conversation("A conversation as it is now; what it does not have is absent.")
-                .may("erased", boolean("Its contact was erased, and all its words with it."))
+            conversation("The current state of a conversation; members without a value are absent.")
+                .may("erased", boolean("Whether its contact was erased, and its content with it."))
                 .done(),
         ),
-        ("ConversationClosedData", of_conversation("A conversation that takes no messages any more.").done()),
+        ("ConversationClosedData", of_conversation("A closed conversation, which accepts no messages.").done()),
     ]
 }
 
 /// What every event of a conversation's log says.
 fn with_place(members: Members) -> Members {
     members
-        .must("conversationId", made_id("The conversation that it is of.", "conv_", 26))
-        .may("channelId", text("The channel that the conversation belongs to."))
+        .must("conversationId", made_id("Its conversation.", "conv_", 26))
+        .may("channelId", text("The channel of the conversation."))
 }
 
 fn of_conversation(about: &str) -> Members {
@@ -92,53 +92,56 @@ fn of_message(about: &str) -> Members {
 /// The message says its channel itself, where that is a human one.
 fn message_created() -> RefOr<Schema> {
     let of_channel = channel_message::view("On a human channel.")
-        .must("conversationId", made_id("The conversation that it is of: the channel's own.", "conv_", 26));
+        .must("conversationId", made_id("Its conversation: the channel's own.", "conv_", 26));
     let of_conversation = with_place(conversation_message::view("Elsewhere."));
-    one_of("The message as its API shows it, as it was accepted.", [of_channel.done(), of_conversation.done()])
+    one_of(
+        "The message as its API shows it, in the state in which it was accepted.",
+        [of_channel.done(), of_conversation.done()],
+    )
 }
 
 fn review_ended() -> RefOr<Schema> {
-    of_message("A review that is over. What there is not is absent.")
+    of_message("A review that has ended. Members without a value are absent.")
         .must("status", word("How it ended.", &["completed", "expired", "cancelled"]))
-        .may("response", free("The response that was decided."))
-        .may("feedback", text("Words beside it."))
-        .may("decidedBy", text("Who decided; `system` where `onExpire` did."))
-        .may("completedAt", time("When it was over."))
+        .may("response", free("The response that decided it."))
+        .may("feedback", text("The comment with the response."))
+        .may("decidedBy", text("The principal that decided; `system` for `onExpire`."))
+        .may("completedAt", time("When the review ended."))
         .done()
 }
 
 fn turn() -> RefOr<Schema> {
-    of_conversation("An agent's answer, and how it stands.")
+    of_conversation("An agent's turn and its status.")
         .must("turnId", made_id("The turn.", "turn_", 34))
         .must("agentId", text("The agent."))
-        .must("status", component("TurnStatus", "How it stands."))
-        .must("attempt", integer("Which attempt this is; a retry is another one.", 0, None))
-        .may("usage", component("Usage", "What it has cost, once a model was called."))
-        .may("error", text("The code of what went wrong."))
+        .must("status", component("TurnStatus", "Its status."))
+        .must("attempt", integer("The number of the attempt; a retry is a new attempt.", 0, None))
+        .may("usage", component("Usage", "Its usage, once a model was called."))
+        .may("error", text("The code of the error."))
         .done()
 }
 
 fn memory() -> RefOr<Schema> {
-    of_conversation("Something that is remembered of a contact or of an owner.")
+    of_conversation("A memory of a contact or of an owner.")
         .must("memoryId", made_id("The memory.", "mem_", 34))
         .may("contactId", made_id("The contact.", "cont_", 26))
         .may("ownerId", text("The owner."))
-        .must("sourceMessageId", made_id("The message that says so.", "msg_", 34).nullable())
+        .must("sourceMessageId", made_id("The message that it comes from.", "msg_", 34).nullable())
         .done()
 }
 
 fn contact() -> RefOr<Schema> {
-    Members::new("A contact; its events are of no conversation. What is not told is absent.")
+    Members::new("A contact; its events belong to no conversation. Members that do not apply are absent.")
         .must("contactId", made_id("The contact.", "cont_", 26))
-        .may("identifier", text("What it is known by, where it was written down."))
+        .may("identifier", text("The identifier, where the contact was created."))
         .may("name", text("Its name."))
         .done()
 }
 
 fn conversation(about: &str) -> Members {
     of_conversation(about)
-        .may("ownerId", text("Who owns it."))
-        .may("title", text("For people."))
-        .may("summary", text("What it is about."))
-        .may("metadata", free("As it was given."))
+        .may("ownerId", text("The owner."))
+        .may("title", text("Human-readable title."))
+        .may("summary", text("The topic."))
+        .may("metadata", free("As given."))
 }

@@ -12,7 +12,7 @@ pub(super) fn schemas() -> Vec<Component> {
     vec![
         (
             "MemoryNew",
-            Members::new("Something to remember.").must("text", text("What.").least(1).longest(MAX_TEXT_CHARS)).done(),
+            Members::new("The memory to store.").must("text", text("What.").least(1).longest(MAX_TEXT_CHARS)).done(),
         ),
         ("Memory", memory()),
         ("MemoryPage", page("A page of memories.", named("Memory"))),
@@ -21,24 +21,24 @@ pub(super) fn schemas() -> Vec<Component> {
 }
 
 fn memory() -> RefOr<Schema> {
-    Members::new("Something that is remembered of a contact or an owner.")
+    Members::new("A memory of a contact or an owner.")
         .must("id", made_id("The memory.", "mem_", 34))
-        .may("contactId", made_id("The contact, where it is one's.", "cont_", 26))
-        .may("ownerId", text("The owner, where it is one's."))
+        .may("contactId", made_id("The contact, if it is a contact's memory.", "cont_", 26))
+        .may("ownerId", text("The owner, if it is an owner's memory."))
         .must("text", text("What."))
-        .must("sourceMessageId", made_id("The message that it was last drawn from.", "msg_", 34).nullable())
-        .must("createdAt", time("When it was made."))
-        .must("updatedAt", time("When its text became what it is."))
-        .may("score", number("How well it answers the question; only the order means anything.", 0, None))
+        .must("sourceMessageId", made_id("The message that it was last extracted from.", "msg_", 34).nullable())
+        .must("createdAt", time("When it was created."))
+        .must("updatedAt", time("When its text was last changed."))
+        .may("score", number("How well it matches the question; only the order is meaningful.", 0, None))
         .done()
 }
 
 fn question() -> RefOr<Schema> {
     let most = i64::try_from(MAX_LIMIT).ok();
-    Members::new("A question to what is remembered; of a contact or of an owner.")
-        .must("query", text("The question, or words of it.").least(1).longest(MAX_QUERY_CHARS))
+    Members::new("A search in the memories of a contact or of an owner.")
+        .must("query", text("The question, or keywords.").least(1).longest(MAX_QUERY_CHARS))
         .may("contactId", text("The contact.").least(1).longest(MAX_NAME_CHARS).nullable())
         .may("ownerId", text("The owner.").least(1).longest(MAX_NAME_CHARS).nullable())
-        .may("limit", integer(&format!("How many at most; {DEFAULT_LIMIT} where it is not given."), 1, most).nullable())
+        .may("limit", integer(&format!("The maximum number of memories; default {DEFAULT_LIMIT}."), 1, most).nullable())
         .done()
 }

@@ -8,20 +8,20 @@ pub(super) fn schemas() -> Vec<Component> {
 }
 
 fn problem() -> Members {
-    Members::new("An error. The members from `line` on come with the errors that they name.")
+    Members::new("An error. The members from `line` on belong to the errors that their descriptions name.")
         .must("type", text("The page of this error: `/docs/errors/` and the code."))
-        .must("title", text("The code in words."))
+        .must("title", text("The code as text."))
         .must("status", integer("The HTTP status.", 400, Some(599)))
         .must("detail", text("What happened, for people."))
         .must("instance", text("The path of the request."))
-        .must("code", text("Which error this is, for programs; stable."))
-        .must("requestId", text("The request, as in `X-Request-Id`."))
-        .may("errors", list("Every fault of the request's data.", named("Fault")).least(1))
+        .must("code", text("The error's code, for programs; stable."))
+        .must("requestId", text("The id of the request, as in `X-Request-Id`."))
+        .may("errors", list("All faults in the request's data.", named("Fault")).least(1))
         .may("line", integer("`malformed_json`: the line, from 1.", 1, None))
-        .may("column", integer("`malformed_json`: the byte of the line, from 1; 0 where it has none.", 0, None))
-        .may("review", component("Review", "`review_already_completed`, `review_expired`: how it stands."))
+        .may("column", integer("`malformed_json`: the byte of the line, from 1; 0 if unknown.", 0, None))
+        .may("review", component("Review", "`review_already_completed`, `review_expired`: the review."))
         .may("attachmentId", made_id("`attachment_already_linked`: the file.", "att_", 26))
-        .may("reason", text("`agent_failed`: why, for programs; the `code` of the turn's `error`."))
+        .may("reason", text("`agent_failed`: the reason, for programs; the `code` of the turn's `error`."))
         .may("messageId", made_id("`agent_failed`: the message, which is stored.", "msg_", 34))
         .may("turnId", made_id("`agent_failed`: the turn.", "turn_", 34))
 }
@@ -31,8 +31,8 @@ fn contact_problem() -> Members {
 }
 
 fn fault() -> Members {
-    Members::new("One thing that is wrong in the request's data.")
-        .must("pointer", text("JSON Pointer into the body; `/name` of a query parameter or header."))
-        .must("code", text("What is wrong, for programs."))
-        .must("message", text("What is wrong and what would be right, for people."))
+    Members::new("One fault in the request's data.")
+        .must("pointer", text("JSON Pointer into the body; `/name` for a query parameter or header."))
+        .must("code", text("The fault's code, for programs."))
+        .must("message", text("The fault and the allowed values, for people."))
 }

@@ -17,8 +17,8 @@ pub(super) fn schemas() -> Vec<Component> {
         ("MessageChange", change()),
         (
             "Receipt",
-            Members::new("What became of a message.")
-                .must("status", word("How far it came.", &["delivered", "read"]))
+            Members::new("A delivery receipt of a message.")
+                .must("status", word("The new status.", &["delivered", "read"]))
                 .done(),
         ),
         ("Event", event()),
@@ -27,7 +27,7 @@ pub(super) fn schemas() -> Vec<Component> {
 }
 
 fn answer() -> RefOr<Schema> {
-    Members::new("An answer to a review.")
+    Members::new("A response to a review.")
         .must(
             "response",
             free(
@@ -36,54 +36,51 @@ fn answer() -> RefOr<Schema> {
                  compact JSON. Must match `payload.responseSchema` where there is one.",
             ),
         )
-        .may("feedback", text("Words beside it; at most 16384 bytes of UTF-8.").longest(16 * 1024).nullable())
+        .may("feedback", text("A comment; at most 16384 bytes of UTF-8.").longest(16 * 1024).nullable())
         .done()
 }
 
 fn inbox() -> RefOr<Schema> {
-    let members = Members::new("A review as whoever answers it sees it.")
+    let members = Members::new("A review in the inbox.")
         .must("id", made_id("The review: its message's id.", "msg_", 34))
-        .must("messageId", made_id("The message that asks.", "msg_", 34))
+        .must("messageId", made_id("The message with the question.", "msg_", 34))
         .must("channelId", text("The channel.").nullable())
-        .must("senderType", word("Who asks.", &["agent", "user"]))
-        .must("senderId", text("Who asks."))
-        .must("createdAt", time("When it was asked."))
-        .must("text", text("The message's words.").nullable());
+        .must("senderType", word("The type of the sender.", &["agent", "user"]))
+        .must("senderId", text("The sender."))
+        .must("createdAt", time("When it was requested."))
+        .must("text", text("The message's text.").nullable());
     with_review(members).done()
 }
 
 fn change() -> RefOr<Schema> {
-    let own = format!(
-        "An object of your own: at most {} bytes as compact JSON and {} levels.",
-        METADATA.bytes, METADATA.depth
-    );
+    let own = format!("A free object: at most {} bytes as compact JSON and {} levels.", METADATA.bytes, METADATA.depth);
     let words = |about: &str| text(about).longest(MAX_CONTENT_BYTES).nullable();
-    Members::new("What is to change; what is absent stays.")
-        .may("text", words("New words, in channel messages; there at most 65536 bytes of UTF-8."))
-        .may("content", words("The same under its name in conversation messages; at most 262144 bytes of UTF-8."))
+    Members::new("The members to change; absent ones stay as they are.")
+        .may("text", words("The new text of a channel message; at most 65536 bytes of UTF-8."))
+        .may("content", words("The new text of a conversation message; at most 262144 bytes of UTF-8."))
         .may("metadata", free(&own).nullable())
-        .may("meta_data", free("The same under its name in conversation messages.").nullable())
+        .may("meta_data", free("`metadata` of a conversation message.").nullable())
         .may("tags", list(&tags_about(), text("").least(1)).longest(MAX_TAGS).nullable())
         .done()
 }
 
 fn happening() -> RefOr<Schema> {
-    let about = "What it is about: the message as its API shows it, or ids and what changed. A contact's own events are of \
-                 no conversation and name the contact instead. Its members for each type are those of the webhook of that \
-                 name.";
+    let about = "The subject: the message as its API shows it, or ids and changes. A contact's own events belong to \
+                 no conversation and name the contact instead. The members for each type are those of the webhook of \
+                 that name.";
     Members::new(about)
-        .may("conversationId", made_id("The conversation that it is of.", "conv_", 26))
-        .may("channelId", text("The channel that the conversation belongs to."))
-        .may("contactId", made_id("The contact that it is about.", "cont_", 26))
+        .may("conversationId", made_id("Its conversation.", "conv_", 26))
+        .may("channelId", text("The channel of the conversation."))
+        .may("contactId", made_id("The contact that the event is about.", "cont_", 26))
         .and_others()
         .done()
 }
 
 fn event() -> RefOr<Schema> {
-    Members::new("Something that happened; the same in lists, in streams and in webhooks.")
-        .must("id", made_id("The event; in webhooks `webhook-id`.", "evt_", 34))
-        .must("sequence", integer("Its place in its log, without gaps among what is kept.", 1, None))
-        .must("type", word("What happened.", &EVENT_TYPES))
+    Members::new("An event; the same in lists, in streams and in webhooks.")
+        .must("id", made_id("The event's id; in webhooks `webhook-id`.", "evt_", 34))
+        .must("sequence", integer("Its position in its log, without gaps among the stored ones.", 1, None))
+        .must("type", word("The type of the event.", &EVENT_TYPES))
         .must("timestamp", time("When."))
         .must("data", happening())
         .done()

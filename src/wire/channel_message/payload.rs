@@ -85,7 +85,7 @@ fn form_option(option: &Value<'_>, known: &mut HashSet<String>, report: &mut Rep
     } else if let Some(text) = option.string(report, NAME)
         && !known.insert(text.to_string())
     {
-        report.fault(&option.path, "duplicate_value", format!("{text:?} stands here twice"));
+        report.fault(&option.path, "duplicate_value", format!("duplicate {text:?}"));
     }
 }
 
@@ -127,7 +127,7 @@ fn choice(item: &Value<'_>, known: &mut HashSet<String>, styled: bool, report: &
 fn unique(fields: &mut Fields<'_>, name: &'static str, known: &mut HashSet<String>, report: &mut Report) {
     let Some(text) = fields.required_string(report, name, NAME) else { return };
     if !known.insert(text.to_string()) {
-        report.fault(&fields.path().name(name), "duplicate_value", format!("{text:?} stands here twice"));
+        report.fault(&fields.path().name(name), "duplicate_value", format!("duplicate {text:?}"));
     }
 }
 
@@ -135,6 +135,6 @@ fn response_schema(value: &Value<'_>, report: &mut Report) {
     if !value.is_object() && !matches!(value.raw.get(), "true" | "false") {
         value.wrong_type(report, "a JSON Schema, which is an object or a boolean");
     } else if let Err(why) = schema::check(value.raw.get()) {
-        report.fault(&value.path, "invalid_schema", format!("cannot be taken as a JSON Schema (2020-12): {why}"));
+        report.fault(&value.path, "invalid_schema", format!("is not a usable JSON Schema (2020-12): {why}"));
     }
 }

@@ -126,7 +126,7 @@ fn expiry(fields: &mut Fields<'_>, now: Millis, report: &mut Report) -> Expiry {
     let at = absolute.and_then(|value| {
         let at = time::parse(&value.string(report, Length::ANY)?);
         if at.is_none() {
-            let message = "must be an RFC 3339 date-time with an offset, as 2025-01-01T00:00:00Z";
+            let message = "must be an RFC 3339 date-time with an offset, such as 2025-01-01T00:00:00Z";
             report.fault(&value.path, "invalid_datetime", message);
         }
         at.map(|at| (value.path, at))
@@ -211,7 +211,7 @@ pub fn headers(value: &Value<'_>, of: Headers, report: &mut Report) -> Vec<(Stri
     };
     let mut seen = HashSet::new();
     for member in object.members().iter().filter(|member| !seen.insert(member.name.to_ascii_lowercase())) {
-        let message = format!("the header {:?} stands here twice", member.name);
+        let message = format!("duplicate header {:?}", member.name);
         report.fault_at(value.path.member(&member.name), "duplicate_field", message);
     }
     if object.members().len() > MAX_CALLBACK_HEADERS {
@@ -232,11 +232,11 @@ pub fn headers(value: &Value<'_>, of: Headers, report: &mut Report) -> Vec<(Stri
 /// A header's value. A name that is not the client's to set is refused whatever its value is.
 fn header(name: &str, value: &RawValue, of: Headers) -> Result<String, (&'static str, &'static str)> {
     let known = HeaderName::from_bytes(name.as_bytes());
-    let known = known.map_err(|_| ("forbidden_header", "is not a name that a header can have"))?;
+    let known = known.map_err(|_| ("forbidden_header", "is not a valid header name"))?;
     if is_forbidden(known.as_str()) {
         let why = match of {
-            Headers::OfCallback => "is a header that a callback must not set",
-            Headers::OfTool => "is a header that a tool must not set",
+            Headers::OfCallback => "must not be set for a callback",
+            Headers::OfTool => "must not be set for a tool",
         };
         return Err(("forbidden_header", why));
     }
@@ -245,7 +245,7 @@ fn header(name: &str, value: &RawValue, of: Headers) -> Result<String, (&'static
         return Err(("too_long", "has a value of more than 8 KiB"));
     }
     if HeaderValue::from_str(&text).is_err() {
-        return Err(("forbidden_header", "has a value that a header cannot have"));
+        return Err(("forbidden_header", "has a value that is not valid in a header"));
     }
     Ok(text.into_owned())
 }
@@ -270,7 +270,7 @@ fn quorum(value: &Value<'_>, report: &mut Report) -> Option<Quorum> {
     let (Some(items), Some(named)) = (allowed, named) else { return Some(Quorum::new(of, Vec::new())) };
     let named: Vec<_> = named.into_iter().map(|(_, Named { id, kind })| (id, kind)).collect();
     if items.len() - told_already(&named) < of as usize {
-        report.fault(items.path(), "too_few", format!("must name at least the {of} principals that have to agree"));
+        report.fault(items.path(), "too_few", format!("must name at least {of} principals, as many as must agree"));
     }
     Some(Quorum::new(of, named))
 }

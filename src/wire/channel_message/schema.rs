@@ -107,7 +107,7 @@ impl<'a> Extent<'a> {
 fn check_steps(root: &Value, anchors: &HashMap<&str, Vec<&Value>>) -> Result<(), String> {
     // A second base would give references a meaning that is not followed here.
     if root.as_object().is_some_and(|root| root.values().any(has_id)) {
-        return Err("an $id below its top is not supported".to_owned());
+        return Err("an $id below the top level is not supported".to_owned());
     }
     let mut steps = 0;
     // No answer is nested deeper, so a schema that refers to itself is followed no further.
@@ -115,7 +115,7 @@ fn check_steps(root: &Value, anchors: &HashMap<&str, Vec<&Value>>) -> Result<(),
     while let Some((schema, depth)) = ahead.pop() {
         steps += 1;
         if steps > MAX_STEPS {
-            return Err(format!("checking an answer by it may take more than {MAX_STEPS} steps"));
+            return Err(format!("checking an answer against it may take more than {MAX_STEPS} steps"));
         }
         let Some(members) = schema.as_object() else { continue };
         // What is unevaluated is found by asking the schemas beside it once more.
@@ -154,7 +154,7 @@ fn targets<'a>(
             Some(anchor) => found.extend(anchors.get(anchor).into_iter().flatten().copied()),
             // The drafts' own schemas are known, and ask about a value and its parts once each.
             None if reference.starts_with(DRAFTS) => {}
-            None => return Err(format!("the reference {reference:?} is not supported; one may begin with #")),
+            None => return Err(format!("the reference {reference:?} is not supported; a reference must begin with #")),
         }
     }
     Ok(found)

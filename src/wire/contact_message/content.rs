@@ -70,7 +70,7 @@ pub(super) fn read(
         let Some(member) = fields.optional(name) else { continue };
         match kind {
             Some(kind) if kind != member_kind => {
-                let message = format!("type asks for content.{} and nothing else", member_of(kind));
+                let message = format!("type allows only content.{}", member_of(kind));
                 report.fault(&member.path, "content_type_mismatch", message);
                 mismatch = true;
             }
@@ -81,7 +81,7 @@ pub(super) fn read(
         && !mismatch
         && fields.optional(member_of(kind)).is_none()
     {
-        let message = format!("type asks for content.{}, which is missing", member_of(kind));
+        let message = format!("type requires content.{}, which is missing", member_of(kind));
         report.fault(&value.path, "content_type_mismatch", message);
     }
     fields.finish(report);
@@ -102,7 +102,7 @@ fn body(fields: &mut Fields<'_>, report: &mut Report) -> Option<String> {
     let value = fields.required(report, "body")?;
     let text = value.string(report, Length::bytes(0, MAX_BODY_BYTES))?;
     if text.trim().is_empty() {
-        report.fault(&value.path, "required", "body must have more than blanks");
+        report.fault(&value.path, "required", "body must not be blank");
         return None;
     }
     Some(text.into_owned())

@@ -132,9 +132,9 @@ fn sent_at(value: &Value<'_>, now: Millis, report: &mut Report) -> Option<SentAt
     let text = value.string(report, Length::ANY)?;
     let latest = SentAt::from(now.plus(MAX_AHEAD_MILLIS));
     let refusal = match time::parse(&text).map(SentAt) {
-        None => "must be an RFC 3339 date-time with an offset, as 2025-01-01T00:00:00Z",
+        None => "must be an RFC 3339 date-time with an offset, such as 2025-01-01T00:00:00Z",
         Some(at) if at <= latest => return Some(at),
-        Some(_) => "must not be more than 5 minutes ahead",
+        Some(_) => "must not be more than 5 minutes in the future",
     };
     report.fault(&value.path, "invalid_datetime", refusal);
     None
@@ -181,7 +181,7 @@ fn parent(value: &Value<'_>, index: usize, report: &mut Report) -> Option<Parent
         None => MessageId::parse(&text).map(Parent::Message),
     };
     if found.is_none() {
-        let message = "names no message of this conversation and, as #0 and so on, no earlier item of this batch";
+        let message = "must be a message of this conversation or, as #0 and so on, an earlier item of this batch";
         report.fault(&value.path, "parent_not_found", message);
     }
     found

@@ -50,9 +50,9 @@ impl<M: Sends> Courier<M> {
                 // It may be damaged for good, so it is set aside and keeps no other lane waiting.
                 let (entity, receiver) = (self.entity, lane.receiver);
                 if error.passes() {
-                    tracing::warn!(?entity, ?receiver, %error, "an event could not be sent now; trying again later");
+                    tracing::warn!(?entity, ?receiver, %error, "could not send an event; retrying later");
                 } else {
-                    tracing::error!(?entity, ?receiver, %error, "an event is damaged and cannot be sent; trying again later");
+                    tracing::error!(?entity, ?receiver, %error, "a damaged event cannot be sent; retrying later");
                 }
                 run.park(now.plus(set_aside(&error, random)));
             }

@@ -51,7 +51,7 @@ impl Source {
     pub(super) fn of(context: &RequestContext, headers: &HeaderMap, body: Body) -> Result<Self, Problem> {
         let encoded = headers.get_all(header::CONTENT_ENCODING).iter();
         if encoded.into_iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-            let detail = "the body has a Content-Encoding; send the file as it is";
+            let detail = "the body has a Content-Encoding; send the file uncompressed";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
         }
         if media_type::differ(headers) {
@@ -124,7 +124,11 @@ impl Source {
         let Self::Form(form) = self else { return Ok(()) };
         while let Some(field) = form.next_field().await.map_err(form_problem)? {
             if field.file_name().is_some() || field.name() == Some("file") {
-                report.fault(&Path::ROOT.name("file"), "too_many", "a form has one file; upload others by themselves");
+                report.fault(
+                    &Path::ROOT.name("file"),
+                    "too_many",
+                    "the form has more than one file; upload each file in its own request",
+                );
             } else {
                 report.unknown(&Path::ROOT, field.name().unwrap_or_default());
             }
@@ -147,7 +151,7 @@ impl Part {
 }
 
 fn incomplete() -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "incomplete_body", "the body broke off before its end")
+    Problem::new(StatusCode::BAD_REQUEST, "incomplete_body", "the body ended early")
 }
 
 fn form_problem(error: multer::Error) -> Problem {
