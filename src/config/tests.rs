@@ -197,7 +197,7 @@ fn a_password_in_a_url_is_a_secret_too() {
 #[test]
 fn what_is_wrong_because_nobody_gave_it_is_named_too() {
     let lines = refused(&[], &[("TERTULIA_CQL_PASSWORD", "secret")], None);
-    assert_eq!(lines, ["TERTULIA_CQL_USER is \"\"; allowed: the name that the password belongs to"]);
+    assert_eq!(lines, ["TERTULIA_CQL_USER is \"\"; allowed: the user name, required with the password"]);
 }
 
 #[test]

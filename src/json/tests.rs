@@ -128,7 +128,7 @@ fn each_type_is_named_when_it_is_wrong() {
             "invalid_type must be a string, is a number",
             "invalid_type must be a boolean, is a string",
             "invalid_type must be an integer, is a string",
-            "invalid_type must be an integer, is a number with a fraction",
+            "invalid_type must be an integer, has a fraction",
             "invalid_type must be an array, is an object",
             "invalid_type must be an object, is an array",
             "invalid_enum must be one of y, z",

@@ -125,7 +125,7 @@ async fn a_search_waits_five_seconds_for_others_and_then_says_what_it_has_or_tha
     assert!(!looked["data"].as_array().unwrap().is_empty() && looked["hasMore"] == true, "{looked}");
     let refused = app.get(format!("{list}&search=hay")).await;
     assert_eq!(refused.header("retry-after"), "1");
-    assert_eq!(refused.problem(503, "overloaded")["detail"], "too many searches are under way; try again");
+    assert_eq!(refused.problem(503, "overloaded")["detail"], "too many searches are in progress; retry later");
     assert_eq!(begun.elapsed().as_secs(), 10, "each has waited its time");
     // What posts looks through nothing.
     app.post(MESSAGES).json(json!({"conversation_id": conversation, "content": {"content": "hay"}})).await.expect(200);

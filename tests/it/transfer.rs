@@ -360,7 +360,7 @@ async fn what_is_not_the_export_or_stands_in_its_way_is_refused_by_name() {
     let newer = text.replacen("\"version\":1", "\"version\":2", 1);
     assert!(refused(&newer).await.contains("line 1 of the export: tertulia-export 2 is not"));
     assert!(refused("{}\n").await.starts_with("line 1 of the export:"));
-    assert!(refused(&text[header.len() + 1..]).await.contains("not the beginning"));
+    assert!(refused(&text[header.len() + 1..]).await.contains("not the start"));
     // One line twice, and one left out.
     let second = text.lines().nth(1).unwrap();
     let doubled = text.replacen(second, &format!("{second}\n{second}"), 1);

@@ -62,7 +62,7 @@ async fn a_review_that_cannot_be_read_keeps_no_other_from_expiring() {
     });
     assert_eq!(expired.collect::<Vec<_>>(), [4, 6]);
     assert_eq!(lines.of(Level::ERROR, "").len(), 1, "it is said once");
-    assert_eq!(lines.of(Level::ERROR, "a review cannot be read whose time is over").len(), 1);
+    assert_eq!(lines.of(Level::ERROR, "an expired review cannot be read").len(), 1);
 }
 
 /// A node whose agent asks people, and a turn that waits for them.

@@ -181,9 +181,9 @@ async fn what_cannot_be_read_of_a_contact_keeps_nothing_else_of_it() {
     // The log is kept whole, and as the records behind the newest state.
     assert!(count(&stored) <= 2 * count(&of_shop), "only one conversation is left");
     assert!(!stored.contains("secret name") && !stored.contains("secret@") && !stored.contains("tea"));
-    let said = lines.of(Level::WARN, "something of a contact could not be erased");
+    let said = lines.of(Level::WARN, "part of a contact could not be erased");
     assert_eq!(said.len(), 2 * 8, "a line for each of so many, in each run");
-    assert!(lines.of(Level::WARN, "much of a contact could not be erased")[0].contains("parts=21 "));
+    assert!(lines.of(Level::WARN, "many parts of a contact could not be erased")[0].contains("parts=21 "));
 }
 
 #[tokio::test(start_paused = true)]
@@ -198,7 +198,7 @@ async fn damaged_events_stay_and_nothing_else_and_it_is_not_done_before_they_can
     let stored = format!("{:?}", gate.inner);
     assert!(stored.contains("secret 68"), "the store rewrites nothing that it cannot read");
     assert!(!stored.replace("secret 68", "").contains("secret"));
-    let said = lines.of(Level::ERROR, "events cannot be read that are to be erased");
+    let said = lines.of(Level::ERROR, "events to be erased cannot be read");
     assert!(said.len() == 2 && said.iter().all(|line| line.contains("seq=70 ")), "{said:?}");
     sleep(Duration::from_secs(3_600)).await;
     let (before, said) = (gate.commits(), lines.of(Level::ERROR, "").len());

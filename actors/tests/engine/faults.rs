@@ -23,7 +23,7 @@ use crate::support::*;
 use crate::traces::in_trace;
 
 /// What the log says of an entity that the store does not give.
-const NOT_LOADED: &str = "an entity could not be loaded";
+const NOT_LOADED: &str = "could not load an entity";
 
 fn faulty(rates: Rates) -> Arc<FaultyStore<MemoryStore>> {
     Arc::new(FaultyStore::new(MemoryStore::default(), 5, rates))

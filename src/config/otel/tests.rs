@@ -149,7 +149,7 @@ fn words_are_known_however_they_are_written() {
 fn the_way_out_is_shut_by_one_word_only_and_another_is_told() {
     let otel = read(&[("OTEL_SDK_DISABLED", "1")], Some("http://localhost:4318"));
     assert!(otel.receiver.is_some() && otel.metrics.is_some());
-    assert_eq!(otel.complaints, ["OTEL_SDK_DISABLED is \"1\"; only true and false are known; false is used"]);
+    assert_eq!(otel.complaints, ["OTEL_SDK_DISABLED is \"1\"; only true and false are supported; false is used"]);
 }
 
 #[test]

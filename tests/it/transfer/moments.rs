@@ -264,10 +264,10 @@ fn an_export_of_every_night_is_never_that_of_the_night_before() {
     assert!(well && words.starts_with("exported "), "{words}");
     let first = std::fs::read(&out).unwrap();
     let (well, words) = export(&[]);
-    assert!(well && words.starts_with("the file is as it was: "), "{words}");
+    assert!(well && words.starts_with("the file is unchanged: "), "{words}");
     Happened::Written.happen(&days);
     let (well, words) = export(&[]);
-    assert!(!well && words.contains("was written to") && words.contains("--anew"), "{words}");
+    assert!(!well && words.contains("has changed since") && words.contains("--anew"), "{words}");
     assert_eq!(std::fs::read(&out).unwrap(), first);
     let (well, words) = export(&["--anew"]);
     assert!(well && words.starts_with("exported "), "{words}");
@@ -278,10 +278,10 @@ fn an_export_of_every_night_is_never_that_of_the_night_before() {
     let end = first.len() - 1;
     std::fs::write(&out, &first[..end]).unwrap();
     let (well, words) = export(&[]);
-    assert!(well && words.starts_with("the file held a part of another moment ("), "{words}");
+    assert!(well && words.starts_with("the file held part of an export of another state ("), "{words}");
     assert!(contents(&std::fs::read(&out).unwrap()) == contents(&second));
     std::fs::write(&out, "my notes\n").unwrap();
     let (well, words) = export(&["--anew"]);
-    assert!(!well && words.contains("something else"), "{words}");
+    assert!(!well && words.contains("is not a file of this export"), "{words}");
     assert_eq!(std::fs::read(&out).unwrap(), b"my notes\n");
 }

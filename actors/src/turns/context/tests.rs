@@ -146,7 +146,7 @@ fn a_result_that_does_not_fit_whole_is_shortened_and_hides_nothing_before_it() {
     assert_eq!(texts(&context), ["old", "calls 1", "éééééééééé", "a", "?"]);
     let (beginning, note) = context.before[2].words().split_once('\n').unwrap();
     assert_eq!(beginning.chars().count(), limits::SHORTENED_CHARS);
-    assert_eq!(note, "[31000 more characters of this result are left out]");
+    assert_eq!(note, "[31000 more characters of this result are omitted]");
     // `old`, `1`, `a` and the question have six.
     let context = read(last(&long[..2 * (limits::CONTEXT_CHARS - 6)]));
     assert_eq!(context.before[2].words().chars().count(), limits::CONTEXT_CHARS - 6, "it fits just so");

@@ -94,7 +94,7 @@ async fn what_stands_before_a_damaged_event_is_sent_and_the_damage_is_an_error_o
     fixture.ask(entity(1), actors::conversation::Post { messages, ..post }).await;
     sleep(secs(20)).await;
     assert_eq!(fixture.sink.taken(ONE), [1, 2], "each once");
-    assert_eq!(lines.of(Level::ERROR, "events cannot be sent, as one is damaged").len(), 1, "one a minute");
+    assert_eq!(lines.of(Level::ERROR, "could not send events because one is damaged").len(), 1, "one a minute");
     assert_eq!(lines.of(Level::WARN, "").len(), 0);
     gate.damage(None);
     sleep(secs(20)).await;
@@ -177,6 +177,6 @@ async fn what_waits_before_a_damaged_event_is_sent_and_an_endpoint_that_is_delet
     let command = registry::Command { expected: Vec::new(), changes };
     fixture.node.registry(EntityKey::workspace(WORKSPACE), command, Circumstances::default()).await.unwrap();
     sleep(secs(5)).await;
-    assert_eq!(lines.of(Level::ERROR, "a damaged event is not sent to an endpoint that is no more").len(), 1);
+    assert_eq!(lines.of(Level::ERROR, "a damaged event is not sent to a deleted endpoint").len(), 1);
     fixture.assert_settled().await;
 }

@@ -91,12 +91,12 @@ async fn a_receiver_that_gets_nothing_for_now_and_one_that_is_back_are_told_of_i
         fixture.say(n, "a").await;
     }
     sleep(secs(300)).await;
-    let closed = lines.of(Level::INFO, "a receiver gets nothing for now");
-    assert_eq!((closed.len(), lines.of(Level::INFO, "a receiver takes events again").len()), (1, 0), "{closed:#?}");
+    let closed = lines.of(Level::INFO, "deliveries to a receiver are paused");
+    assert_eq!((closed.len(), lines.of(Level::INFO, "deliveries to a receiver resumed").len()), (1, 0), "{closed:#?}");
     fixture.sink.mood(&endpoint.url, Mood::Answer(200));
     sleep(secs(3_600)).await;
-    let back = lines.of(Level::INFO, "a receiver takes events again");
-    assert_eq!((back.len(), lines.of(Level::INFO, "a receiver gets nothing for now").len()), (1, 1), "{back:#?}");
+    let back = lines.of(Level::INFO, "deliveries to a receiver resumed");
+    assert_eq!((back.len(), lines.of(Level::INFO, "deliveries to a receiver are paused").len()), (1, 1), "{back:#?}");
     for line in closed.iter().chain(&back) {
         assert!(line.contains(&format!("endpoint={} ", endpoint.id)) && line.contains("server=example.com "), "{line}");
         assert!(!line.contains("confidential"), "{line}");
@@ -136,6 +136,6 @@ async fn an_endpoint_that_is_gone_is_told_of_once_it_is_disabled() {
     fixture.say(1, "a").await;
     fixture.say(2, "b").await;
     sleep(secs(10)).await;
-    let told = lines.of(Level::INFO, "an endpoint that is gone was disabled");
+    let told = lines.of(Level::INFO, "an endpoint whose receiver is gone was disabled");
     assert!(told.len() == 1 && told[0].contains(&endpoint.id.to_string()), "{told:#?}");
 }
