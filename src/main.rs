@@ -35,63 +35,63 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs the server until it is told to stop (SIGTERM or Ctrl-C)
+    /// Runs the server until it receives SIGTERM or Ctrl-C
     Serve,
-    /// Makes the CQL keyspace where there is none and applies pending migrations
+    /// Creates the CQL keyspace if it does not exist and applies pending migrations
     Migrate,
     /// Prints the whole effective configuration with explanations, secrets masked
     Config,
-    /// Makes, lists and revokes API keys in the store of a server that is not running
+    /// Creates, lists and revokes API keys in the store of a stopped server
     #[command(subcommand)]
     Keys(Keys),
-    /// Writes a workspace, or everything, as JSON lines; holds secrets as the store does
+    /// Exports a workspace, or everything, as JSON lines; the export contains the store's secrets
     Export {
         /// Only this workspace and its keys [default: everything]
         #[arg(long)]
         workspace: Option<String>,
-        /// Writes to this file [default: standard output]. Goes on where an export to it was broken off if nothing
-        /// that is in the file has moved since, and else begins anew; a whole export from which the store has gone on
-        /// is refused and left as it is
+        /// Writes to this file [default: standard output]. Resumes an interrupted export to it if none of the
+        /// exported entities has changed since, else restarts it; a complete export is left unchanged, and the
+        /// command fails if the store has changed since
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
-        /// Replaces an earlier export in that file, once the new one is whole
+        /// Replaces an earlier export in that file once the new one is complete
         #[arg(long, requires = "out")]
         anew: bool,
     },
-    /// Reads an export into a store that has not seen its first start, or not this workspace; may be run again
+    /// Imports an export into a store that was never started, or without this workspace; can be repeated
     Import {
         /// The export [default: standard input]
         file: Option<PathBuf>,
-        /// Leaves out the API keys: an installation hashes them under a secret of its own
+        /// Omits the API keys: each installation hashes them with its own secret
         #[arg(long)]
         without_keys: bool,
     },
-    /// Reads everything in the store of a server that is not running, and its attachments where they are in a
-    /// directory, and says whether it is what was written
+    /// Reads the whole store of a stopped server, and its attachments if they are in a directory, and reports
+    /// whether it is intact
     Verify,
 }
 
 #[derive(Subcommand)]
 enum Keys {
-    /// Makes a key and prints it, this once
+    /// Creates a key and prints it once
     Create {
-        /// What people call it
+        /// A human-readable name
         #[arg(long)]
         name: String,
-        /// What it may do: messages:write, messages:read, reviews:respond, admin
+        /// Its scopes: messages:write, messages:read, reviews:respond, admin
         #[arg(long, value_delimiter = ',', required = true, value_name = "SCOPE,...")]
         scopes: Vec<String>,
-        /// Where it is valid
+        /// The workspace in which it is valid
         #[arg(long, default_value = actors::workspace::DEFAULT)]
         workspace: String,
-        /// Whose it is: an agent's (a program) or a user's (a person)
+        /// The type of its principal: an agent (a program) or a user (a person)
         #[arg(long, default_value = PrincipalKind::Agent.name(), value_parser = principal_kinds())]
         principal_type: PrincipalKind,
-        /// The id of whom it is [default: the key's own id]
+        /// The id of its principal [default: the key's own id]
         #[arg(long)]
         principal_id: Option<String>,
     },
-    /// Prints every key, one a line: id, workspace, scopes, whose, creation, name
+    /// Prints every key, one per line: id, workspace, scopes, principal, creation, name
     List,
     /// Revokes a key
     Revoke {

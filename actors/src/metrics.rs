@@ -175,25 +175,25 @@ label! {
 table! {
     /// What a node counts and times.
     pub struct Metrics {
-        /// Time from admission of a command until its batch was taken.
+        /// Time from admission of a command until its batch starts.
         pub mailbox_wait: By<Kind, Times<Short>> = "tertulia_mailbox_wait_seconds",
         /// Commands decided together.
         pub batch_commands: Histogram<Sizes> = "tertulia_batch_commands",
-        /// Time from handing a commit to the store until its outcome was known.
+        /// Time from handing a commit to the store until its outcome is known.
         pub commit: By<CommitEnd, Times<Short>> = "tertulia_commit_seconds",
-        /// Commands turned away before anything was stored.
+        /// Commands refused before anything was stored.
         pub turned_away: By<TurnedAway, Counter> = "tertulia_commands_turned_away_total",
-        /// Requests whose conversation another server looks after.
+        /// Requests whose conversation another server owns.
         pub passed_on: By<PassedOn, Counter> = "tertulia_requests_passed_on_total",
         /// Entities loaded into memory.
         pub activations: By<Kind, Counter> = "tertulia_activations_total",
         /// Entities that could not be loaded.
         pub activations_failed: Counter = "tertulia_activations_failed_total",
-        /// How late an entity was woken for its alarm.
+        /// Delay between an entity's alarm and its wake-up.
         pub alarm_lateness: Times<Short> = "tertulia_alarm_lateness_seconds",
-        /// Time from the start of an attempt at a turn until its outcome was known.
+        /// Time from the start of a turn's attempt until its outcome is known.
         pub turn: By<TurnEnd, Times<Long>> = "tertulia_turn_seconds",
-        /// Time until a model's first piece of an answer.
+        /// Time until the first chunk of a model's answer.
         pub first_token: Times<Long> = "tertulia_time_to_first_token_seconds",
         /// Time of an attempt to send an event to a receiver.
         pub webhook_attempts: By<AttemptEnd, Times<Long>> = "tertulia_webhook_attempt_seconds",
@@ -207,15 +207,15 @@ table! {
 table! {
     /// What a store counts and times. A store leaves at zero what it does not have.
     pub struct StoreMetrics {
-        /// Commits that wait for the store.
+        /// Commits waiting for the store.
         pub queued_commits: Gauge = "tertulia_store_queued_commits",
-        /// Bytes of the commits that wait for the store.
+        /// Bytes of the commits waiting for the store.
         pub queued_bytes: Gauge = "tertulia_store_queued_bytes",
         /// Commits made durable together.
         pub batch_commits: Histogram<Sizes> = "tertulia_store_batch_commits",
         /// Time to make a batch durable: write and sync, or all that was sent to the cluster for it.
         pub sync: Times<Short> = "tertulia_store_sync_seconds",
-        /// Times a commit or read was sent to the store again.
+        /// Retries of commits and reads on the store.
         pub retries: Counter = "tertulia_store_retries_total",
     }
 }

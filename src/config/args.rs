@@ -6,31 +6,31 @@ use std::path::PathBuf;
 /// wrong ones are reported at once and in one form.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct ConfigArgs {
-    /// Reads settings from this TOML file [env: TERTULIA_CONFIG]
+    /// The TOML file to read settings from [env: TERTULIA_CONFIG]
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Serves the API here [env: TERTULIA_LISTEN] [default: 127.0.0.1:8080]
+    /// The address that serves the API [env: TERTULIA_LISTEN] [default: 127.0.0.1:8080]
     #[arg(long, global = true, value_name = "ADDRESS:PORT")]
     pub listen: Option<String>,
-    /// Serves /metrics and /admin here [env: TERTULIA_METRICS_LISTEN] [default: 127.0.0.1:9464]
+    /// The address that serves /metrics and /admin [env: TERTULIA_METRICS_LISTEN] [default: 127.0.0.1:9464]
     #[arg(long, global = true, value_name = "ADDRESS:PORT")]
     pub metrics_listen: Option<String>,
-    /// Keeps the embedded store here [env: TERTULIA_DATA_DIR] [default: ./data]
+    /// The directory of the embedded store [env: TERTULIA_DATA_DIR] [default: ./data]
     #[arg(long, global = true, value_name = "DIRECTORY")]
     pub data_dir: Option<String>,
-    /// Chooses the store: embedded or cql [env: TERTULIA_STORE] [default: embedded]
+    /// The store: embedded or cql [env: TERTULIA_STORE] [default: embedded]
     #[arg(long, global = true, value_name = "STORE")]
     pub store: Option<String>,
-    /// Reaches the CQL cluster through these [env: TERTULIA_CQL_NODES]
+    /// The first nodes of the CQL cluster to contact [env: TERTULIA_CQL_NODES]
     #[arg(long, global = true, value_name = "HOST:PORT,...")]
     pub cql_nodes: Option<String>,
-    /// Lets other servers of the keyspace send requests here [env: TERTULIA_CLUSTER_ADDRESS]
+    /// The URL at which other servers of the keyspace forward requests to this one [env: TERTULIA_CLUSTER_ADDRESS]
     #[arg(long, global = true, value_name = "URL")]
     pub cluster_address: Option<String>,
-    /// Starts although acknowledged data is missing [env: TERTULIA_ACCEPT_LOSS]
+    /// Starts even if acknowledged data is missing [env: TERTULIA_ACCEPT_LOSS]
     #[arg(long, global = true)]
     pub accept_loss: bool,
-    /// Applies pending CQL migrations at the start [env: TERTULIA_MIGRATE]
+    /// Applies pending CQL migrations at startup [env: TERTULIA_MIGRATE]
     #[arg(long, global = true)]
     pub migrate: bool,
 }

@@ -108,15 +108,15 @@ fn navigation(groups: &[Group<'_>]) -> String {
         }
         out += "</ul>\n";
     }
-    out + "<p><a href=\"#webhook-events\">Webhook events</a></p>\n<p><a href=\"#shapes\">Shapes</a></p>\n<p><a \
-           href=\"#errors\">Errors</a></p>\n</div></nav>"
+    out + "<p><a href=\"#webhook-events\">Webhook events</a></p>\n<p><a href=\"#shapes\">Shapes</a></p>\n\
+           <p><a href=\"#errors\">Errors</a></p>\n</div></nav>"
 }
 
 /// Every type of event, and where the shape of its data stands.
 fn events() -> String {
     let mut out = String::from(
-        "<section><h2 id=\"webhook-events\">Webhook events</h2>\n<div \
-         class=\"scroll\"><table><thead><tr><th>Type</th><th>Meaning</th><th>Data</th></tr></thead><tbody>\n",
+        "<section><h2 id=\"webhook-events\">Webhook events</h2>\n<div class=\"scroll\"><table><thead><tr><th>Type</th>\
+         <th>Meaning</th><th>Data</th></tr></thead><tbody>\n",
     );
     for kind in EVENT_TYPES {
         if let Some((about, data)) = told(kind) {
@@ -133,8 +133,8 @@ fn events() -> String {
 
 fn errors() -> String {
     let mut out = String::from(
-        "<section><h2 id=\"errors\">Errors</h2>\n<div \
-         class=\"scroll\"><table><thead><tr><th>Code</th><th>Status</th><th>Meaning</th></tr></thead><tbody>\n",
+        "<section><h2 id=\"errors\">Errors</h2>\n<div class=\"scroll\"><table><thead><tr><th>Code</th><th>Status</th>\
+         <th>Meaning</th></tr></thead><tbody>\n",
     );
     for error in ERRORS {
         out += &format!(
