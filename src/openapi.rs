@@ -49,17 +49,18 @@ const CONTENT_POLICY: HeaderValue = HeaderValue::from_static(
 const ABOUT: &str = "\
 Durable conversations between people, contacts and AI agents.
 
-**Authentication.** Every route under `/api/v1` needs a key, as `Authorization: Bearer <key>` or `X-API-Key: <key>`.
+**Authentication.** Every route under `/api/v1` requires a key, as `Authorization: Bearer <key>` or `X-API-Key: <key>`.
 
-**Errors** are `application/problem+json` (RFC 9457) with a stable `code`; bad data names every fault at once.
+**Errors** are `application/problem+json` (RFC 9457) with a stable `code`; invalid data is reported with all \
+faults at once.
 
-**Idempotency.** `Idempotency-Key`, `X-Idempotency-Key` and, in channel messages, `clientId` are one thing: the same \
+**Idempotency.** `Idempotency-Key`, `X-Idempotency-Key` and, in channel messages, `clientId` are equivalent: the same \
 key with the same request gets the same status and body again, marked `Idempotent-Replayed: true`. Keys are kept for \
-48 hours. Errors do not use a key up.
+48 hours. Errors do not use up a key.
 
-**Lists** come in pages by sequence: `limit`, `cursor`, `order`; the answer has `data`, `nextCursor` and `hasMore`.
+**Lists** are paged by sequence: `limit`, `cursor`, `order`; the response has `data`, `nextCursor` and `hasMore`.
 
-**Unknown members** of a body and unknown parameters of a query are ignored and named in `X-Ignored-Fields`, a \
+**Unknown members** of a body and unknown parameters of a query are ignored and listed in `X-Ignored-Fields`, a \
 parameter as `?name`; with `?strict=true` they are refused.";
 
 /// The document.

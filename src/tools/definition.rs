@@ -28,9 +28,9 @@ pub const HIDDEN: &str = "***";
 const REVIEW_PARAMETERS: &str = r#"{"type":"object","required":["channelId","type"],"properties":{
 "channelId":{"type":"string","description":"The channel whose people are asked."},
 "text":{"type":"string","description":"The question, in Markdown."},
-"type":{"type":"string","description":"approval, selection, form, text-input, or a word of your own."},
-"payload":{"type":"object","description":"What can be answered, as the type wants it."},
-"expiresInSeconds":{"type":"integer","minimum":1,"description":"How long an answer is waited for."}}}"#;
+"type":{"type":"string","description":"approval, selection, form, text-input, or a custom type."},
+"payload":{"type":"object","description":"The possible answers, in the form that the type requires."},
+"expiresInSeconds":{"type":"integer","minimum":1,"description":"How long to wait for an answer."}}}"#;
 /// What `search_memories` takes.
 const MEMORIES_PARAMETERS: &str = r#"{"type":"object","required":["query"],"properties":{
 "query":{"type":"string","description":"What to look for."},
@@ -92,7 +92,7 @@ fn text(object: &Object<'_>, name: &str) -> Option<String> {
 fn own(name: &str) -> Option<(&'static str, &'static str)> {
     match name {
         REQUEST_REVIEW => Some(("Asks people on a channel and waits for their answer.", REVIEW_PARAMETERS)),
-        SEARCH_MEMORIES => Some(("Searches what is remembered of the user.", MEMORIES_PARAMETERS)),
+        SEARCH_MEMORIES => Some(("Searches the memories of the user.", MEMORIES_PARAMETERS)),
         _ => None,
     }
 }

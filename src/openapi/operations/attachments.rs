@@ -37,6 +37,7 @@ fn upload() -> Op {
         .answers(201, "The stored attachment.", named("Attachment"), &[])
         .with_headers(&["Location", "Idempotent-Replayed"])
         .refused(400, &["too_short", "too_long", "too_many", "invalid_header"])
+        .refused(429, &["conversation_backlog"])
 }
 
 fn get() -> Op {

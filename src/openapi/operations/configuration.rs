@@ -78,6 +78,7 @@ fn channels() -> Vec<Op> {
         .answers(200, "The channel with its new secret.", named("ChannelWithSecret"), &[])
         .with_headers(&["Idempotent-Replayed"])
         .refused(404, &["channel_not_found"])
+        .refused(429, &["conversation_backlog"])
         .refused(503, &["contended"]),
     ]
 }
@@ -154,6 +155,7 @@ pub(super) fn create(
     Op::new(Post, path, named_so, tag, ADMIN, "A retry with the same idempotency key gets the same response.")
         .keyed()
         .body(named(schema), "The resource to create.", bodies)
+        .refused(429, &["conversation_backlog"])
         .refused(503, &["contended"])
 }
 
@@ -195,6 +197,7 @@ pub(super) fn change(
     Op::new(Patch, path, named_so, tag, ADMIN, "Changes the given members; `null` resets a member to its default.")
         .path("id", "Its id.", id())
         .body(named(schema), "The members to change.", &[body])
+        .refused(429, &["conversation_backlog"])
         .refused(503, &["contended", "outcome_unknown"])
 }
 
@@ -202,5 +205,6 @@ pub(super) fn delete(path: &'static str, named_so: (&'static str, &'static str),
     Op::new(Delete, path, named_so, tag, ADMIN, "Takes effect at once.")
         .path("id", "Its id.", id())
         .answers_nothing(204, "Deleted.")
+        .refused(429, &["conversation_backlog"])
         .refused(503, &["contended", "outcome_unknown"])
 }

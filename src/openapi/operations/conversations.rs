@@ -22,6 +22,7 @@ fn open() -> Op {
         .with_headers(&["ETag", "Location", "Idempotent-Replayed"])
         .refused(400, DATA)
         .refused(400, &["invalid_enum"])
+        .refused(429, &["conversation_backlog"])
 }
 
 fn list() -> Op {

@@ -54,6 +54,7 @@ pub(super) fn operations() -> Vec<Op> {
         .answers(200, "The endpoint with its new secret.", named("WebhookEndpointWithSecret"), &[])
         .with_headers(&["Idempotent-Replayed"])
         .refused(404, &["endpoint_not_found"])
+        .refused(429, &["conversation_backlog"])
         .refused(503, &["contended"]),
         deliveries(tag),
         get(
@@ -93,4 +94,5 @@ fn retry(tag: &'static str) -> Op {
         .with_headers(&["Location", "Idempotent-Replayed"])
         .refused(404, &["delivery_not_found"])
         .refused(409, &["endpoint_deleted"])
+        .refused(429, &["conversation_backlog"])
 }
