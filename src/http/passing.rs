@@ -275,7 +275,7 @@ impl<'a> Whole<'a> {
         if failed.was_asked() && !self.is_keyed {
             count(PassedOn::Unknown);
             let detail = "the request was forwarded to another server, which did not answer; it may have taken \
-                          effect: a retry is safe only with the same Idempotency-Key";
+                          effect, and without an Idempotency-Key a retry may apply it twice";
             return Err(outcome_unknown(detail));
         }
         count(PassedOn::FellBack);

@@ -26,8 +26,8 @@ const ANSWERS: [(&str, &str); 3] = [
     ("410", "The receiver wants no more events: the endpoint is disabled; for any other URL this event is given up."),
     (
         "default",
-        "Not accepted, as is no response within 15 seconds; redirects are not followed. The event is retried after \
-         increasing pauses, or when `Retry-After` says.",
+        "Any other status, or no response within 15 seconds: not accepted. Redirects are not followed. The event is \
+         retried after increasing pauses, or when `Retry-After` says.",
     ),
 ];
 

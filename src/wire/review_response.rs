@@ -130,7 +130,7 @@ fn approval(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<Fau
     match given.get("comment") {
         None | Some(Value::Null) => {}
         Some(Value::String(_)) if payload.get("allowComment") != Some(&Value::Bool(false)) => {}
-        Some(Value::String(_)) => faults.push(fault(at("comment"), "this review takes no comment")),
+        Some(Value::String(_)) => faults.push(fault(at("comment"), "this review allows no comment")),
         Some(_) => faults.push(fault(at("comment"), "must be a string")),
     }
     faults
