@@ -2,7 +2,7 @@
 
 use actors::clock::Millis;
 use actors::conversation::remember::Note;
-use actors::conversation::{Event, Turn, message_of};
+use actors::conversation::{Details, Event, Forked, Turn, message_of};
 use actors::deltas::Delta;
 use actors::id::{ContactId, ConversationId, EventId, MemoryId, MessageId, TurnId};
 use actors::machine::Record;
@@ -104,12 +104,35 @@ struct OfFailure {
     last_sequence: u64,
 }
 
+fn of_conversation<'a>(owner: Option<&'a str>, details: &'a Details, forked: Option<Forked>) -> OfConversation<'a> {
+    OfConversation {
+        forked_from: forked.map(|forked| Shown(forked.source)),
+        owner_id: owner,
+        title: details.title.as_deref(),
+        summary: details.summary.as_deref(),
+        metadata: details.metadata.as_ref().map(Raw),
+    }
+}
+
 fn of_memory(note: &Note) -> OfMemory<'_> {
     let (contact_id, owner_id) = match &note.subject {
         Subject::Contact(contact) => (Some(Shown(*contact)), None),
         Subject::Owner(owner) => (None, Some(owner.as_str())),
     };
     OfMemory { memory_id: Shown(note.memory), contact_id, owner_id, source_message_id: note.source.map(Shown) }
+}
+
+/// A review that was asked for, which nobody has answered yet.
+fn of_question(message: MessageId, expires_at: Millis) -> OfReview<'static> {
+    OfReview {
+        message_id: Shown(message),
+        status: "pending",
+        expires_at: Some(Time(expires_at)),
+        response: None,
+        feedback: None,
+        decided_by: None,
+        completed_at: None,
+    }
 }
 
 fn of_review(message: MessageId, state: &ReviewState) -> OfReview<'_> {
@@ -160,15 +183,7 @@ pub fn event_json(record: &Record<Event>, source: &Source<'_>) -> Result<Option<
         | Event::MessageDeleted { message }
         | Event::MessageDelivered { message }
         | Event::MessageRead { message } => show.with(OfMessage { message_id: Shown(*message) }),
-        Event::ReviewRequested { message, expires_at } => show.with(OfReview {
-            expires_at: Some(Time(*expires_at)),
-            message_id: Shown(*message),
-            status: "pending",
-            response: None,
-            feedback: None,
-            decided_by: None,
-            completed_at: None,
-        }),
+        Event::ReviewRequested { message, expires_at } => show.with(of_question(*message, *expires_at)),
         Event::ReviewCompleted(end) | Event::ReviewExpired(end) | Event::ReviewCancelled(end) => {
             show.with(of_review(end.message, &end.state))
         }
@@ -176,20 +191,12 @@ pub fn event_json(record: &Record<Event>, source: &Source<'_>) -> Result<Option<
         | Event::TurnCompleted(turn)
         | Event::TurnFailed(turn)
         | Event::TurnCancelled(turn) => show.with(of_turn(turn)),
-        Event::ConversationCreated { owner, details, forked, .. } => show.with(OfConversation {
-            forked_from: forked.map(|forked| Shown(forked.source)),
-            owner_id: owner.as_deref(),
-            title: details.title.as_deref(),
-            summary: details.summary.as_deref(),
-            metadata: details.metadata.as_ref().map(Raw),
-        }),
-        Event::ConversationUpdated { owner, details, .. } => show.with(OfConversation {
-            forked_from: None,
-            owner_id: owner.as_deref(),
-            title: details.title.as_deref(),
-            summary: details.summary.as_deref(),
-            metadata: details.metadata.as_ref().map(Raw),
-        }),
+        Event::ConversationCreated { owner, details, forked, .. } => {
+            show.with(of_conversation(owner.as_deref(), details, *forked))
+        }
+        Event::ConversationUpdated { owner, details, .. } => {
+            show.with(of_conversation(owner.as_deref(), details, None))
+        }
         Event::ConversationErased => show.with(OfErasure { erased: true }),
         Event::ConversationClosed => Ok(show.around(b"{}")),
         Event::MemoryNoted(note) => show.with(of_memory(note)),
