@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use actors::clock::{Clock, Millis};
-use actors::outbox::{ATTEMPT, Deliverer, Parcel, Receipt};
+use actors::outbox::{ATTEMPT, Answer, Deliverer, Parcel, Undelivered};
 use actors::webhook::Format;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use jiff::Timestamp;
 
-use crate::egress::{Egress, Outgoing};
+use crate::egress::{Egress, Fault, Outgoing};
 use crate::http::trace::{RequestTrace, TRACEPARENT};
 use crate::models::retry::retry_after;
 
@@ -45,14 +45,14 @@ impl Webhooks {
         Self { egress, clock }
     }
 
-    async fn send(&self, parcel: &Parcel) -> Result<Receipt, &'static str> {
-        let body = Bytes::from(body::of(parcel).ok_or("not_an_event")?);
-        let headers = self.headers(parcel, &body, self.clock.now()).ok_or("unsigned")?;
-        let method = Method::from_bytes(parcel.method.as_bytes()).map_err(|_| "invalid_method")?;
+    async fn send(&self, parcel: &Parcel) -> Result<Answer, Undelivered> {
+        let body = Bytes::from(body::of(parcel).ok_or(Undelivered::Other("not_an_event"))?);
+        let headers = self.headers(parcel, &body, self.clock.now()).ok_or(Undelivered::Other("unsigned"))?;
+        let method = Method::from_bytes(parcel.method.as_bytes()).map_err(|_| Undelivered::Other("invalid_method"))?;
         let outgoing = Outgoing { workspace: parcel.entity.workspace, method, url: &parcel.url, headers, body };
         let reply = self.egress.send(outgoing, ATTEMPT).await.map_err(|fault| {
             tracing::debug!(event = %parcel.id, %fault, "an event could not be sent");
-            fault.code()
+            undelivered(&fault)
         })?;
         let error = match reply.status.as_u16() {
             200..=299 => None,
@@ -61,9 +61,9 @@ impl Webhooks {
         };
         let now = i64::try_from(self.clock.now().0).ok().and_then(|now| Timestamp::from_millisecond(now).ok());
         let wanted = retry_after(&reply.headers, now).filter(|_| error.is_some());
-        Ok(Receipt {
-            status: Some(reply.status.as_u16()),
-            error: error.map(str::to_owned),
+        Ok(Answer {
+            status: reply.status.as_u16(),
+            error,
             retry_after_millis: wanted.map(|wanted| u64::try_from(wanted.as_millis()).unwrap_or(u64::MAX)),
         })
     }
@@ -97,10 +97,16 @@ impl Webhooks {
 }
 
 impl Deliverer for Webhooks {
-    fn deliver(&self, parcel: Parcel) -> BoxFuture<'_, Receipt> {
-        Box::pin(async move {
-            let failed = |error: &str| Receipt { error: Some(error.to_owned()), ..Receipt::default() };
-            self.send(&parcel).await.unwrap_or_else(failed)
-        })
+    fn deliver(&self, parcel: Parcel) -> BoxFuture<'_, Result<Answer, Undelivered>> {
+        Box::pin(async move { self.send(&parcel).await })
+    }
+}
+
+/// What its delivery says of a call that brought no answer.
+fn undelivered(fault: &Fault) -> Undelivered {
+    match fault {
+        Fault::Timeout => Undelivered::Timeout,
+        Fault::Broken(_) => Undelivered::BrokenAnswer,
+        _ => Undelivered::Other(fault.code()),
     }
 }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 
-use actors::outbox::{BROKEN_ANSWER, TIMEOUT};
+use actors::outbox::Undelivered;
 use http::StatusCode;
 
 /// Why there is no answer, or none that counts. The words are for an operator's log: they may name addresses.
@@ -54,8 +54,8 @@ impl Fault {
             Self::Resolve(_) => "name_not_resolved",
             Self::Connect(_) => "connect_failed",
             Self::Tls(_) => "tls_failed",
-            Self::Broken(_) => BROKEN_ANSWER,
-            Self::Timeout => TIMEOUT,
+            Self::Broken(_) => Undelivered::BrokenAnswer.word(),
+            Self::Timeout => Undelivered::Timeout.word(),
             Self::Status(_) => "unexpected_status",
             Self::Redirect(_) => "unexpected_redirect",
             Self::Empty => "empty_answer",

@@ -61,26 +61,44 @@ pub struct Parcel {
     pub trace: Option<TraceContext>,
 }
 
-/// The [`Receipt::error`] of a receiver that was connected to, or may have been, and did not answer in time.
-pub const TIMEOUT: &str = "timeout";
-/// The same of one whose answer broke off.
-pub const BROKEN_ANSWER: &str = "broken_answer";
-
-/// What came of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Receipt {
-    /// The status that the receiver answered; `None` where it did not answer.
-    pub status: Option<u16>,
-    /// What went wrong, in one word; nothing that the receiver said.
-    pub error: Option<String>,
+/// What a receiver has answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// What is wrong with it, in one word; nothing that the receiver said.
+    pub error: Option<&'static str>,
     /// For how long it wants to be left alone.
     pub retry_after_millis: Option<u64>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undelivered {
+    /// The receiver was connected to, or may have been, and did not answer in time.
+    Timeout,
+    /// The answer broke off.
+    BrokenAnswer,
+    /// Anything else, in one word: nobody was there, or nothing was sent.
+    Other(&'static str),
+}
+
+impl Undelivered {
+    /// What an attempt says of it, in one word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::BrokenAnswer => "broken_answer",
+            Self::Other(word) => word,
+        }
+    }
 }
 
 /// Sends events to receivers.
 pub trait Deliverer: Send + Sync + 'static {
     /// Makes one attempt. Dropping the future ends it.
-    fn deliver(&self, parcel: Parcel) -> BoxFuture<'_, Receipt>;
+    fn deliver(&self, parcel: Parcel) -> BoxFuture<'_, Result<Answer, Undelivered>>;
 }
 
 /// No way out: everything stays to be sent.
@@ -88,9 +106,8 @@ pub trait Deliverer: Send + Sync + 'static {
 pub struct NoDeliverer;
 
 impl Deliverer for NoDeliverer {
-    fn deliver(&self, _: Parcel) -> BoxFuture<'_, Receipt> {
-        let error = Some("no_way_out".to_owned());
-        Box::pin(async { Receipt { error, ..Receipt::default() } })
+    fn deliver(&self, _: Parcel) -> BoxFuture<'_, Result<Answer, Undelivered>> {
+        Box::pin(async { Err(Undelivered::Other("no_way_out")) })
     }
 }
 

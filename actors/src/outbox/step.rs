@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use super::gate::{Admitted, GateKey, Pass, Want, channel_key, endpoint_key, gate_key};
 use super::lane::{Attempt, Lane, Receiver, mark};
-use super::port::{LogChannel, LogScope, Parcel, Receipt, Sends, TIMEOUT};
+use super::port::{Answer, LogChannel, LogScope, Parcel, Sends, Undelivered};
 use super::receivers::{
     Configured, DISABLED, Hooks, Subject, UNSUBSCRIBED, Unsendable, beside, destination, is_still_due, is_unsubscribed,
     off, receivers, url_of,
@@ -284,7 +284,8 @@ async fn send<M: Sends>(
     let url = parcel.url.clone();
     let telling = Telling::begin(node, &parcel, &subject, receiver, known.attempt);
     let trace = Some(telling.context);
-    let (attempt, verdict) = attempt(node, parcel, telling).await;
+    let (attempt, outcome) = attempt(node, parcel, telling).await;
+    let verdict = judge(outcome);
     // What somebody wants sent again goes to an endpoint whatever that subscribes to, and waits for its time. What was
     // only wanted sooner does not wait, and tells as much of the endpoint.
     let has_left = match verdict {
@@ -293,7 +294,7 @@ async fn send<M: Sends>(
         Verdict::Gone => has_left(route, receiver, &subject, &url, wanted).await,
     };
     let verdict = if has_left { Verdict::Moved } else { verdict };
-    let health = health(receiver, verdict, &attempt);
+    let health = health(receiver, verdict, outcome);
     let told = async {
         let turned = tell(route, receiver, (verdict, health), pass, (&url, attempt.at)).await;
         telling::turned(route.entity, receiver, &url, turned);
@@ -416,28 +417,28 @@ async fn pack<M: Sends>(
     Ok(Ok((parcel, subject)))
 }
 
-/// One attempt, and what it means for the delivery.
-async fn attempt(node: &Node, mut parcel: Parcel, telling: Telling) -> (Attempt, Verdict) {
+/// One attempt, and what came of it.
+async fn attempt(node: &Node, mut parcel: Parcel, telling: Telling) -> (Attempt, Result<Answer, Undelivered>) {
     let at = node.clock.now();
     parcel.trace = Some(telling.context);
     let began = Instant::now();
     let delivering = current::within(parcel.trace, node.ports.deliverer.deliver(parcel));
-    let receipt = timeout(ATTEMPT + LAST_WORD, delivering).await.unwrap_or_else(|_| {
-        let error = Some(TIMEOUT.to_owned());
-        Receipt { error, ..Receipt::default() }
-    });
+    let outcome = timeout(ATTEMPT + LAST_WORD, delivering).await.unwrap_or(Err(Undelivered::Timeout));
     let duration = began.elapsed();
-    let verdict = judge(&receipt);
-    let end = match verdict {
+    let end = match judge(outcome) {
         Verdict::Arrived => AttemptEnd::Delivered,
         Verdict::Refused { .. } => AttemptEnd::Refused,
         Verdict::Gone => AttemptEnd::Gone,
         Verdict::Moved => AttemptEnd::Refused,
     };
     node.metrics.webhook_attempts.of(end).observe(duration, telling.recorded(), || node.now());
-    telling.end(&receipt);
-    let attempt = Attempt { at, status: receipt.status, error: None, duration_millis: duration.as_millis() as u64 };
-    (attempt.with_error(receipt.error.as_deref()), verdict)
+    telling.end(outcome);
+    let (status, error) = match outcome {
+        Ok(answer) => (Some(answer.status), answer.error),
+        Err(why) => (None, Some(why.word())),
+    };
+    let attempt = Attempt { at, status, error: None, duration_millis: duration.as_millis() as u64 };
+    (attempt.with_error(error), outcome)
 }
 
 async fn event<M: Sends>(route: &Route, seq: u64) -> Result<Option<(Arc<Record<M::Event>>, Subject)>, StoreError> {

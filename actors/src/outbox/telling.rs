@@ -3,7 +3,7 @@
 
 use super::gate::Turned;
 use super::lane::{Delivery, Receiver};
-use super::port::{Parcel, Receipt};
+use super::port::{Answer, Parcel, Undelivered};
 use super::receivers::Subject;
 use super::state::{DeliveryKey, ended_key};
 use crate::id::{DeliveryId, EntityKey, EventId};
@@ -52,12 +52,12 @@ impl Telling {
     }
 
     /// This came of it.
-    pub(super) fn end(mut self, receipt: &Receipt) {
-        if let Some(status) = receipt.status {
-            self.span.set(names::HTTP_STATUS, u32::from(status));
+    pub(super) fn end(mut self, outcome: Result<Answer, Undelivered>) {
+        if let Ok(answer) = outcome {
+            self.span.set(names::HTTP_STATUS, u32::from(answer.status));
         }
-        if let Some(error) = receipt.error.as_ref().filter(|_| self.span.is_recorded()) {
-            self.span.fail(error.clone());
+        if let Some(error) = outcome.map_or_else(|why| Some(why.word()), |answer| answer.error) {
+            self.span.fail(error);
         }
     }
 }

@@ -3,18 +3,19 @@
 use super::{Route, Verdict};
 use crate::clock::Millis;
 use crate::outbox::gate::{Health, Pass, Turned};
-use crate::outbox::lane::{Attempt, Receiver};
-use crate::outbox::port::{BROKEN_ANSWER, Receipt, TIMEOUT};
+use crate::outbox::lane::Receiver;
+use crate::outbox::port::{Answer, Undelivered};
 use crate::outbox::receivers::{Subject, is_still_due, is_unsubscribed, off, url_of};
 use crate::outbox::share::SendPermit;
 use crate::outbox::{settings, stir};
 
 /// What it means for the delivery.
-pub(super) fn judge(receipt: &Receipt) -> Verdict {
-    match receipt.status {
-        Some(200..=299) => Verdict::Arrived,
-        Some(410) => Verdict::Gone,
-        _ => Verdict::Refused { retry_after: receipt.retry_after_millis },
+pub(super) fn judge(outcome: Result<Answer, Undelivered>) -> Verdict {
+    match outcome {
+        Ok(Answer { status: 200..=299, .. }) => Verdict::Arrived,
+        Ok(Answer { status: 410, .. }) => Verdict::Gone,
+        Ok(answer) => Verdict::Refused { retry_after: answer.retry_after_millis },
+        Err(_) => Verdict::Refused { retry_after: None },
     }
 }
 
@@ -31,16 +32,16 @@ pub(super) async fn has_left(route: &Route, receiver: Receiver, subject: &Subjec
 }
 
 /// What an attempt says of the receiver's health.
-pub(super) fn health(receiver: Receiver, verdict: Verdict, attempt: &Attempt) -> Health {
+pub(super) fn health(receiver: Receiver, verdict: Verdict, outcome: Result<Answer, Undelivered>) -> Health {
     match (verdict, receiver) {
         (Verdict::Arrived | Verdict::Gone, _) => Health::Well,
         (Verdict::Moved, _) => Health::Unknown,
         // They share the gate of their host, and one that refuses, or that somebody is there for, says nothing of
         // others.
-        (Verdict::Refused { .. }, Receiver::Message(_) | Receiver::Callback(_)) => match attempt.error.as_deref() {
-            _ if attempt.status.is_some() => Health::Answers,
-            Some(TIMEOUT | BROKEN_ANSWER) => Health::Silent,
-            _ => Health::Down,
+        (Verdict::Refused { .. }, Receiver::Message(_) | Receiver::Callback(_)) => match outcome {
+            Ok(_) => Health::Answers,
+            Err(Undelivered::Timeout | Undelivered::BrokenAnswer) => Health::Silent,
+            Err(Undelivered::Other(_)) => Health::Down,
         },
         (Verdict::Refused { .. }, Receiver::Endpoint(_) | Receiver::Channel) => Health::Down,
     }

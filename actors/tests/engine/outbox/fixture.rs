@@ -15,7 +15,7 @@ use actors::message::{Content, Json, NewMessage};
 use actors::node::Node;
 use actors::outbox::pending::{self, DeliveryState};
 use actors::outbox::state::{parse_ended_key, parse_pending_key};
-use actors::outbox::{Deliverer, Happened, Parcel, Receipt};
+use actors::outbox::{Answer, Deliverer, Happened, Parcel, Undelivered};
 use actors::ports::Ports;
 use actors::store::{KeyRange, Order, Scan, Store};
 use actors::tables::{CHANNELS, ENDED, PENDING, WEBHOOK_ENDPOINTS};
@@ -98,30 +98,28 @@ impl Sink {
 struct Way(Arc<Sink>);
 
 impl Deliverer for Way {
-    fn deliver(&self, parcel: Parcel) -> BoxFuture<'_, Receipt> {
+    fn deliver(&self, parcel: Parcel) -> BoxFuture<'_, Result<Answer, Undelivered>> {
         Box::pin(async move {
             assert!(!parcel.secrets.is_empty(), "nothing leaves unsigned");
             assert!(parcel.trace.is_some() && parcel.trace == current::get(), "log lines name the attempt's trace");
             let mood = self.0.moods.lock().unwrap().get(&parcel.url).copied().unwrap_or(Mood::Answer(200));
-            let receipt = match mood {
-                Mood::Answer(status) => Receipt { status: Some(status), ..Receipt::default() },
-                Mood::AskForTime(millis) => {
-                    Receipt { status: Some(503), retry_after_millis: Some(millis), ..Receipt::default() }
-                }
+            let outcome = match mood {
+                Mood::Answer(status) => Ok(Answer { status, error: None, retry_after_millis: None }),
+                Mood::AskForTime(millis) => Ok(Answer { status: 503, error: None, retry_after_millis: Some(millis) }),
                 Mood::Slow(millis) => {
                     tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
-                    Receipt { status: Some(200), ..Receipt::default() }
+                    Ok(Answer { status: 200, error: None, retry_after_millis: None })
                 }
                 Mood::Late(millis, status, retry_after_millis) => {
                     tokio::time::sleep(std::time::Duration::from_millis(millis)).await;
-                    Receipt { status: Some(status), retry_after_millis, ..Receipt::default() }
+                    Ok(Answer { status, error: None, retry_after_millis })
                 }
                 Mood::Hang => std::future::pending().await,
-                Mood::Refuse => Receipt { error: Some("refused".to_owned()), ..Receipt::default() },
+                Mood::Refuse => Err(Undelivered::Other("refused")),
             };
-            let (at, status) = (self.0.clock.now(), receipt.status);
+            let (at, status) = (self.0.clock.now(), outcome.ok().map(|answer| answer.status));
             self.0.arrived.lock().unwrap().push(Arrived { at, parcel, status });
-            receipt
+            outcome
         })
     }
 }
