@@ -201,18 +201,14 @@ impl Machine for Conversation {
                 Ok(Decision::Reject(Rejection::BeingCopied))
             }
             (Command::StartTurn(StartTurn { agent, key }), Some(state)) => Ok(turn::start(state, agent, *key, moment)),
-            (Command::RetryTurn(RetryTurn { number, agent }), Some(state)) => {
-                turn::retry(state, (*number, agent.as_deref()), moment, found)
-            }
+            (Command::RetryTurn(retry), Some(state)) => turn::retry(state, retry, moment, found),
             (Command::FinishTurn(finish), Some(state)) => turn::finish(state, finish, moment, found),
             (Command::StepTurn(step), Some(state)) => turn::calls::step(state, step, moment, found),
             (Command::AnswerCalls(answers), Some(state)) => turn::calls::answer(state, answers, moment, found),
             (Command::EndWait(end), Some(state)) => turn::calls::end_wait(state, end, moment, found),
             (Command::KeepWaiting { number }, Some(state)) => turn::calls::keep_waiting(state, *number, moment, found),
             (Command::ErrandsRun { keys }, Some(state)) => errand::done(state, keys, moment, found),
-            (Command::Amend(Amend { message, amendment }), Some(state)) => {
-                amend::amend(state, *message, amendment, moment, found)
-            }
+            (Command::Amend(amend), Some(state)) => amend::amend(state, amend, moment, found),
             (Command::Respond(response), Some(state)) => review::respond(state, response, moment, found),
             (Command::CancelReview(cancel), Some(state)) => review::cancel(state, cancel.message, moment, found),
             (Command::CancelTurn(cancel), Some(state)) => turn::cancel(state, cancel.number, moment, found),

@@ -96,8 +96,7 @@ fn same_tag(state: &State, one: &Overlay, other: &Overlay) -> bool {
 
 pub(super) fn amend(
     state: &State,
-    message: MessageId,
-    amendment: &Amendment,
+    &Amend { message, ref amendment }: &Amend,
     moment: &Moment,
     found: &Found,
 ) -> Result<Decision<Conversation>, Undecided> {

@@ -123,19 +123,19 @@ fn stored(number: u64, found: &Found) -> Result<Option<Turn>, Undecided> {
     found.stored(TURNS, number_key(number))
 }
 
-/// A failed turn is tried again, by `agent` where one is named: the channel may have another one since. One that waits
-/// or runs is answered as it stands.
+/// A failed turn is tried again, by another agent where one is named: the channel may have another one since. One that
+/// waits or runs is answered as it stands.
 pub(super) fn retry(
     state: &State,
-    (number, agent): (u64, Option<&str>),
+    retry: &RetryTurn,
     moment: &Moment,
     found: &Found,
 ) -> Result<Decision<Conversation>, Undecided> {
-    let Some(turn) = stored(number, found)? else { return Ok(Decision::Reject(Rejection::TurnNotFound)) };
+    let Some(turn) = stored(retry.number, found)? else { return Ok(Decision::Reject(Rejection::TurnNotFound)) };
     Ok(match turn.status {
         // There is nothing left to answer, and a reply would be new words.
         TurnStatus::Failed if state.erasure.is_some() => Decision::Reject(Rejection::Erased),
-        TurnStatus::Failed => again(state, &turn, agent, moment),
+        TurnStatus::Failed => again(state, &turn, retry.agent.as_deref(), moment),
         TurnStatus::Queued | TurnStatus::Running | TurnStatus::AwaitingReview => {
             Decision::Answer(Reply::Turn(Box::new(turn)))
         }
