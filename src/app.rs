@@ -1,4 +1,4 @@
-//! What every request handler shares.
+//! State that all request handlers share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -182,7 +182,7 @@ impl App {
         &self.0.files
     }
 
-    /// Who waits to link which attachments.
+    /// Locks of the attachments that requests are linking.
     #[must_use]
     pub(crate) fn link_queues(&self) -> &Queues {
         &self.0.link_queues
@@ -247,8 +247,8 @@ impl App {
         async move { drop(leaving.wait_for(Option::is_some).await) }
     }
 
-    /// Completes a while after the server has begun to stop. Who waits for something that may be there soon is told
-    /// then that it is waited for no longer, instead of being cut off without an answer.
+    /// Completes a while after the server has begun to stop. Waiting requests then get an answer without the result,
+    /// instead of being cut off.
     pub(crate) fn waits_no_longer(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut leaving = self.0.leaving.subscribe();
         async move {

@@ -1,8 +1,8 @@
-//! The first start on an empty store: what must be there before anybody can ask for anything.
+//! The first start on an empty store: creates what the first request needs.
 //!
-//! Three commits, each refused if somebody else was faster, and each harmless to do again: the installation's secret,
-//! the workspace `default` and its admin key; an agent and two channels to try things with; and last the mark that
-//! the first start is over. With the mark nothing here is ever made again: a deleted channel stays deleted.
+//! Three commits, each refused if another process was faster, and each harmless to repeat: the installation's secret,
+//! the workspace `default` and its admin key; an agent and two channels for first steps; and last the mark that the
+//! first start is over. With the mark nothing here is made again: a deleted channel stays deleted.
 
 use std::io;
 use std::sync::Arc;
@@ -73,15 +73,15 @@ impl BootstrapError {
 /// One step's outcome.
 enum Step {
     Done,
-    /// Somebody else was faster: look again.
+    /// Another process was faster: look again.
     Overtaken,
 }
 
 /// Makes the installation where there is none, and returns its secret.
 ///
-/// On the first start the admin key is `configured` if there is one, else it is generated and handed to `announce`
-/// before the first start counts as over: a start that ends before leaves a key that nobody saw to be replaced by the
-/// next. On later starts `configured` has no effect.
+/// On the first start the admin key is `configured` if there is one, else it is generated and passed to `announce`
+/// before the first start counts as over: if the process ends before that, the next start replaces the unseen key. On
+/// later starts `configured` has no effect.
 ///
 /// # Errors
 /// See [`BootstrapError`].

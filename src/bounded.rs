@@ -1,5 +1,5 @@
-//! The body of an answer that somebody else gives: it is counted while it comes, as what a header says of its length is
-//! not to be believed.
+//! Reading another server's response body up to a limit. Bytes are counted as they arrive, because `Content-Length`
+//! cannot be trusted.
 
 use bytes::{Bytes, BytesMut};
 use reqwest::Response;

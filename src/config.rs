@@ -1,6 +1,6 @@
-//! The configuration: every setting from its flag, its environment variable, its place in a file, or its default, in
-//! this order. What each one means stands in `config.default.toml`, which is compiled in and is the only list of
-//! defaults. All wrong settings are reported at once, each by the name under which it was given.
+//! The configuration: every setting from its flag, its environment variable, a file, or its default, in this order.
+//! `config.default.toml` documents each one; it is compiled in and is the only list of defaults. All wrong settings are
+//! reported at once, each by the name under which it was given.
 
 use std::io;
 use std::net::SocketAddr;
@@ -60,7 +60,7 @@ impl Secret {
         Self(value.into())
     }
 
-    /// The value, for the one who must use it.
+    /// The secret value itself.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -73,7 +73,7 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// The whole effective configuration; checked, so whoever uses a value need not doubt it.
+/// The whole effective configuration; validated, so its users need no checks.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where the API is served.

@@ -1,14 +1,14 @@
 //! Calls to URLs that users give: webhooks, callbacks, media.
 //!
-//! Whoever may name a URL must not reach the inside with it. So there is one client for all such calls, and every one
-//! of its sockets is opened in one place, `connect`, which looks at the address it is about to use and not at the
-//! text that led there: a name is resolved once, refused as a whole if one of its addresses may not be reached, and
-//! the connection goes to an address of that very answer. Before that, the URL itself passes the rule that requests are
-//! held against ([`url::check`]), again at each redirect.
+//! A user's URL must not reach private networks (SSRF). So there is one client for all such calls, and it opens all its
+//! sockets in one place, `connect`, which checks the address that it is about to use, not the text that led there: a
+//! name is resolved once, refused as a whole if any of its addresses is blocked, and the connection goes to an address
+//! of that same answer. Before that, the URL itself passes the same check as in a request ([`url::check`]), again at
+//! each redirect.
 //!
-//! Proxy variables are not read. No compressed answer is asked for and none is unpacked, so a byte received is a byte
-//! counted. Everything has an end: a call by its deadline, an answer's head and body by their sizes, look-ups and idle
-//! connections by their number, look-ups of one workspace too.
+//! Proxy variables are not read. Compressed answers are neither requested nor unpacked, so every received byte counts.
+//! Everything is bounded: a call by its deadline, an answer's head and body by their sizes, look-ups and idle
+//! connections by their number, look-ups also per workspace.
 
 mod connect;
 mod download;
@@ -207,7 +207,7 @@ impl Egress {
     }
 }
 
-/// The URL in the form of the protocol, without its fragment, which is nobody's business but the user's.
+/// The URL as it is sent, without its fragment.
 fn uri(url: &::url::Url) -> Result<Uri, Fault> {
     let mut url = url.clone();
     url.set_fragment(None);

@@ -1,7 +1,7 @@
-//! What texts mean, asked of an endpoint that speaks the embeddings protocol (`POST {url}/embeddings`).
+//! Embeddings of texts, from an endpoint that speaks the embeddings protocol (`POST {url}/embeddings`).
 //!
-//! One bounded exchange without a second try: whoever asks has something to fall back on, and asks again another time.
-//! The address is an operator's setting and may be private. What the endpoint says when it refuses is not repeated.
+//! One bounded exchange without a retry: the caller has a fallback, and asks again another time. The address is an
+//! operator's setting and may be private. The text of a refusal is not repeated.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
-//! Where the bytes of attachments are: a directory of this machine, or a bucket of an S3-compatible store.
+//! Storage for the bytes of attachments: a local directory, or a bucket of an S3-compatible store.
 //!
-//! Nothing is held whole: bytes are written in parts as they come and read in pieces as they go. An object exists once
-//! it is complete and, in a directory, on disk; what was begun and not completed leaves nothing that anybody could
-//! read. Which objects somebody needs is the domain's to know ([`actors::attachment`]).
+//! No file is held in memory as a whole: bytes are written in parts as they arrive and read in pieces as they are sent.
+//! An object exists once it is complete and, in a directory, on disk; an unfinished one can never be read. The domain
+//! decides which objects are in use ([`actors::attachment`]).
 
 use std::io;
 use std::ops::Range;
@@ -192,7 +192,7 @@ impl FileStore {
         self.server.as_deref()
     }
 
-    /// Begins an object. Nobody sees it before [`Writer::finish`].
+    /// Begins an object. It is not visible before [`Writer::finish`].
     ///
     /// # Errors
     /// [`FilesError::Busy`].

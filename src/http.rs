@@ -1,4 +1,4 @@
-//! The front door.
+//! The HTTP front door: routes and layers.
 
 pub mod agents;
 pub mod answer;
@@ -57,7 +57,7 @@ pub fn router(app: App) -> Router {
     let authenticated = caller::Authentication(app.clone());
     // Both around a route at once: each layer of its own is a boxed service more, which is copied for every request.
     let api = talking().merge(configuring()).0.route_layer((context.clone(), authenticated.clone()));
-    // Around the fallback too: without a key nobody learns which paths there are.
+    // Around the fallback too: without a key a client cannot find out which paths exist.
     let unknown = || async { StatusCode::NOT_FOUND };
     let base = any(unknown).layer(authenticated.clone());
     let below = Router::new().fallback(unknown).layer(authenticated);
@@ -165,7 +165,7 @@ fn talking() -> Routes {
         .route("/contacts/{id}/conversations", get(contacts::conversations_of))
 }
 
-/// Where it is said, who answers, and who may.
+/// Route, handler and required scope.
 fn configuring() -> Routes {
     Routes::new()
         .route("/channels", get(channels::list).post(channels::create))

@@ -1,8 +1,8 @@
-//! Request bodies as JSON objects whose members are looked at one by one.
+//! Request bodies as JSON objects that are read member by member.
 //!
-//! A body is split once into its top-level members; each stays the text that came in until somebody asks for it.
-//! So the shape of a message can be chosen before anything is decoded, every fault can be named with its pointer,
-//! and what belongs to the client (metadata, payloads, tool calls) passes through with its digits and member order.
+//! A body is split once into its top-level members; each remains the received text until it is decoded. So the shape of
+//! a message can be chosen before anything is decoded, every fault can be named with its pointer, and the client's own
+//! values (metadata, payloads, tool calls) pass through with their digits and member order.
 
 pub mod canonical;
 pub mod fields;

@@ -27,5 +27,5 @@ pub mod transfer;
 pub mod webhooks;
 pub mod wire;
 
-/// What calls to other servers say of who makes them.
+/// The `User-Agent` of calls to other servers.
 pub(crate) const USER_AGENT: &str = concat!("tertulia/", env!("CARGO_PKG_VERSION"));

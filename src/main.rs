@@ -106,7 +106,7 @@ fn principal_kinds() -> impl TypedValueParser<Value = PrincipalKind> {
     })
 }
 
-/// Why nothing was migrated, or nobody heard of it.
+/// Why nothing was migrated, or the result could not be printed.
 #[derive(Debug, thiserror::Error)]
 enum MigrateFailure {
     #[error(transparent)]
@@ -141,7 +141,7 @@ fn main() -> ExitCode {
     };
     let mut stderr = io::stderr().lock();
     for line in words.lines() {
-        // Where nobody reads standard error, the exit code still tells.
+        // If standard error is closed, the exit code still tells.
         let _ = writeln!(stderr, "tertulia: {line}");
     }
     ExitCode::from(code)

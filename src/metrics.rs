@@ -41,7 +41,7 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Shows every metric as it stands.
+    /// Shows the current value of every metric.
     fn write(&self, page: &mut impl Sink) {
         write_up(page, true);
         let node = self.app.node();
@@ -92,10 +92,10 @@ impl Sources {
     }
 }
 
-/// What the metrics listener looks at while the server waits for its store: the process, and who came too early.
+/// What the metrics listener exports while the server waits for its store: the process, and early requests.
 #[derive(Clone, Debug)]
 pub struct Starting {
-    /// Who comes goes through it, before and after.
+    /// All requests pass it, before and after the start.
     pub door: Arc<Door>,
     /// The spans that wait to be sent, where they are sent.
     pub spans: Option<Arc<Waiting>>,

@@ -1,9 +1,9 @@
-//! Models that are not part of this program: endpoints that speak the chat-completions protocol.
+//! External models: endpoints that speak the chat-completions protocol.
 //!
-//! A call is one bounded exchange: one connection, one answer read up to a limit, whole or as a stream, and one second
-//! try where a first one failed in a way that passes before anything of an answer came. Nothing that the endpoint says
-//! reaches a client but the reply itself; failures name the status and no more. The endpoint's address is an operator's
-//! setting and may be private, so it is not guarded as the URLs are that users give.
+//! A call is one bounded exchange: one connection, one answer read up to a limit, whole or as a stream, and one retry
+//! if the first attempt failed transiently before any part of an answer arrived. Only the reply itself reaches a
+//! client; failures name the status and no more. The endpoint's address is an operator's setting and may be private, so
+//! it is not checked as users' URLs are.
 
 use std::error::Error as _;
 use std::fmt;
@@ -83,8 +83,8 @@ impl OpenAi {
     /// When TLS or the client cannot be configured.
     pub fn new() -> Result<Self, OpenAiError> {
         let client = outgoing::client()?
-            // With one call a connection, a call that is dropped takes its socket with it, and the endpoint stops
-            // working on an answer that nobody reads.
+            // With one call per connection, dropping a call closes its socket, and the endpoint stops working on an
+            // answer that is not wanted any more.
             .http1_only()
             .connect_timeout(CONNECT)
             .pool_idle_timeout(IDLE)

@@ -152,7 +152,7 @@ async fn json(asked: HeaderMap) -> Response {
     // Only text, numbers and maps with text for keys: it can always be written.
     static JSON: LazyLock<Cached> = LazyLock::new(|| Cached::new(serde_json::to_vec(document()).unwrap_or_default()));
     let mut response = JSON.answer("application/json", &asked);
-    // Tools in a browser may read it wherever they are served from: it is public and the same for everybody.
+    // Browser tools from any origin may read it: it is public and the same for all.
     response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     response
 }

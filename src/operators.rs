@@ -38,7 +38,7 @@ pub enum OperatorError {
     /// There is no store in the data directory.
     #[error("{0} contains no store; start the server once, or choose another --data-dir")]
     NoStore(String),
-    /// A key that nobody has seen is in the store.
+    /// A key was stored but could not be printed.
     #[error("the key {id} was created but could be neither shown nor revoked ({revoking}); revoke it")]
     Unseen {
         /// The key's id.
@@ -125,8 +125,8 @@ async fn close(node: &Arc<Node>) {
     node.drain(Instant::now() + CLOSED_WITHIN).await;
 }
 
-/// Opening would make a store where there is none, which is not what somebody who looks for one wants. Whatever there
-/// is of one, the engine's files or the mark of what was durable, is looked at by the store.
+/// Opening would create a missing store, which a command that reads one must not do. If there is any part of a store,
+/// the engine's files or the HEAD file, the store itself checks it.
 fn there(dir: &Path) -> Result<(), OperatorError> {
     let has_files = std::fs::read_dir(dir.join("engine")).is_ok_and(|mut entries| entries.next().is_some());
     if has_files || dir.join("HEAD").exists() { Ok(()) } else { Err(OperatorError::NoStore(dir.display().to_string())) }

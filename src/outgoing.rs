@@ -8,8 +8,8 @@ use reqwest::ClientBuilder;
 use reqwest::redirect::Policy;
 use reqwest::retry;
 
-/// A client that goes where it is told and nowhere else: no redirects, and no variable of the environment decides who
-/// reads what is sent. It trusts the platform's root certificates and sends once; whoever wants more says so.
+/// A client without redirects, proxy variables or retries, which trusts the platform's root certificates. Callers add
+/// what else they need.
 ///
 /// # Errors
 /// When TLS cannot be configured.

@@ -38,7 +38,7 @@ use start::{Early, Reached, Ready};
 const REQUESTS: Duration = Duration::from_secs(10);
 /// When turns and commands must have ended and the store be closed, counted from the same moment.
 const DRAINED: Duration = Duration::from_secs(17);
-/// The same for a node that nobody could ask anything yet.
+/// The same for a node that has served no request yet.
 const UNOPENED: Duration = Duration::from_secs(1);
 /// How long the last numbers may take to be sent, once all is done that they count; and behind them the spans that
 /// still wait.
@@ -50,7 +50,7 @@ const CLOSED: Duration = Duration::from_millis(17_600);
 const GIVEN_UP: Duration = Duration::from_millis(18_500);
 const _: () =
     assert!(CLOSED.as_millis() + LAST.as_millis() <= GIVEN_UP.as_millis(), "the last numbers are sent by then");
-/// Where metrics are served unless somebody says otherwise.
+/// The default address of the metrics listener.
 const USUAL_METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9464);
 /// Scrapers of metrics at once.
 const METRICS_CONNECTIONS: usize = 64;
@@ -119,8 +119,8 @@ async fn run_traced(config: &Config, telemetry: &Telemetry) -> Result<(), ServeE
     live(&node, begin, asked, failure).await.map(|Stopped| ())
 }
 
-/// From the first word with the installation to the end. A start takes as long as its store does, so it is not waited
-/// for by whoever asks the process to stop.
+/// From the first read of the installation to the end. A start takes as long as its store does, so a stop does not wait
+/// for it.
 async fn live<'a>(
     node: &Arc<Node>,
     begin: impl Future<Output = Result<Serving<'a>, ServeError>>,
@@ -162,7 +162,7 @@ struct Serving<'a> {
     node: &'a Arc<Node>,
     app: App,
     requests: JoinHandle<Drained>,
-    /// Where whoever comes during the stop is refused.
+    /// The listener that refuses requests during the stop.
     afterwards: (TcpListener, ServerOptions),
     /// Where numbers are sent to a collector.
     push: Option<Push>,
@@ -235,7 +235,7 @@ impl<'a> Serving<'a> {
 
     /// Lets requests and the node come to their end, by times counted from when the stop has `begun`.
     async fn stop(self, begun: Instant) {
-        // A client that is told so tries another server; one that finds nobody here has to guess.
+        // A client that is told so tries another server; one whose connection is refused has to guess.
         let mut refused = JoinSet::new();
         let (listener, options) = self.afterwards;
         refused.spawn(serve(listener, http::leaving(&self.app), options, std::future::pending()));
@@ -247,8 +247,8 @@ impl<'a> Serving<'a> {
     }
 }
 
-/// A second server on one machine must not fail over metrics that nobody asked for: where the usual port is taken it
-/// serves them on any other, and says so.
+/// A second server on one machine must not fail because of its default metrics port: if that is taken, it serves
+/// metrics on any other, and says so.
 async fn bind_metrics(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
     match bind(address, "--metrics-listen").await {
         Err(ServeError::Bind { source, .. })
@@ -282,7 +282,7 @@ fn ports(config: &Config, telemetry: &Telemetry, outside: &Outside) -> Result<Po
     Ok(Ports { models, tools, deliverer, embeddings, traces: telemetry.traces(), files })
 }
 
-/// One line on standard output, for whoever started this.
+/// One line on standard output, for the operator or script that started the server.
 fn say(line: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{line}")?;

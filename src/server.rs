@@ -70,8 +70,8 @@ pub struct Drained {
     pub cut_off: usize,
 }
 
-/// Whether a server has begun to cut off what is still running. Each of its requests has this as an extension, so that
-/// whoever tells of one that was dropped knows by whom.
+/// Whether a stopping server has begun to cut off running requests. Each request has this as an extension, so that its
+/// log line can say whether the server or the client ended it.
 #[derive(Clone, Debug, Default)]
 pub struct Ending(Arc<AtomicBool>);
 
@@ -119,7 +119,7 @@ pub async fn serve(
         while connections.try_join_next().is_some() {}
         connections.spawn(server.clone().connection(stream, graceful.watcher(), place));
     }
-    // A closed listener refuses; a kept one would let clients wait in its backlog for nobody.
+    // A closed listener refuses connections; an open one would let clients wait in its backlog in vain.
     drop(listener);
     drain(graceful, connections, options.drain, &ending).await
 }
@@ -171,7 +171,7 @@ impl Server {
     /// The next connection and its place; a failed accept is not the end.
     async fn accept(&self, listener: &TcpListener) -> (TcpStream, OwnedSemaphorePermit) {
         let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
-            // Only a closed semaphore refuses, and nobody closes this one.
+            // Only a closed semaphore refuses, and this one is never closed.
             return std::future::pending().await;
         };
         loop {
@@ -195,7 +195,7 @@ impl Server {
         let stream = Explained::new(Taking::new(stream, self.taking), router.clone(), Arc::clone(&turn));
         let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(ending.clone());
-            // Who waits to be asked for the body has sent none of it; asking only to throw it away would be a lie.
+            // A client that waits for `100 Continue` has sent no body; asking for it only to discard it would be wrong.
             let lingers = !request.headers().contains_key(http::header::EXPECT);
             turn.begin();
             let turn = Arc::clone(&turn);

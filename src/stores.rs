@@ -1,4 +1,4 @@
-//! Which store keeps everything, and opening it.
+//! Choosing and opening the store.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

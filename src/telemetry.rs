@@ -1,11 +1,10 @@
-//! What this program tells of itself: log lines on standard error, and where a receiver is named traces and metrics by
-//! OTLP.
+//! Telemetry: log lines on standard error, and traces and metrics by OTLP if a receiver is configured.
 //!
-//! Spans come in two kinds. A *stage* of a message's life crosses mailboxes, batches and processes and is known when it
-//! has ended: the actors and the door tell it whole (`actors::trace`), calls of models, of tools and of receivers among
-//! them. A *piece of code* within one is a span of `tracing` and comes through `tracing-opentelemetry`; the program
-//! opens none unless somebody measures with them ([`SPANS`]). Both wait in the same bounded place ([`waiting`]) and
-//! are sent by the same thread ([`export`]). See `docs/TELEMETRY.md`.
+//! Spans come in two kinds. A *stage* of a message's life crosses mailboxes, batches and processes; the actors and the
+//! door report it when it has ended (`actors::trace`), including calls of models, tools and receivers. A *piece of
+//! code* within a stage is a span of `tracing` and comes through `tracing-opentelemetry`; the program opens none unless
+//! it is built with them for measuring ([`SPANS`]). Both wait in the same bounded queue ([`waiting`]) and are sent by
+//! the same thread ([`export`]). See `docs/TELEMETRY.md`.
 
 use std::io;
 use std::path::PathBuf;
@@ -53,13 +52,13 @@ pub enum TelemetryError {
     /// The filter is none; a checked [`Config`] has no such filter.
     #[error("cannot read the log filter: {0}")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
-    /// Somebody in this process has set one up already.
+    /// One was set up in this process already.
     #[error("logging is already set up")]
     Twice(#[from] tracing::subscriber::SetGlobalDefaultError),
     /// Traces were asked for and cannot be sent.
     #[error(transparent)]
     Export(#[from] ExportError),
-    /// This process cannot be told from others.
+    /// The instance id of this process could not be made.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
 }

@@ -1,4 +1,4 @@
-//! Tools of agents: what a call asks for, and what came of it, both as JSON.
+//! Tools of agents: parsing calls and writing results, both as JSON.
 //!
 //! Two tools are the program's own and can be called by every agent: `request_review` and `search_memories`. Others are
 //! HTTP requests that the agent's `tools` describe. A model is offered what the agent declares.
@@ -28,7 +28,7 @@ mod review;
 
 use definition::Definition;
 
-/// Faults of a call's arguments that a model is told; more help nobody.
+/// Faults of a call's arguments that are reported to the model; more would not help it.
 const MAX_FAULTS: usize = 10;
 
 /// The tools of this program's agents.

@@ -1,15 +1,14 @@
 //! Moving a workspace, or a whole installation, from one store to another: `tertulia export` writes it as JSON lines,
 //! `tertulia import` reads them.
 //!
-//! It works on what the port `Store` has, so it is the same for every pair of stores, and what is moved answers the
-//! same bytes: ids, times, sequences, idempotency keys and configuration. The file holds what the data directory holds,
-//! secrets too; guard it as one.
+//! It uses only the port `Store`, so it works between any two stores, and imported data gives the same answers: ids,
+//! times, sequences, idempotency keys and configuration. The file holds what the data directory holds, secrets too;
+//! protect it accordingly.
 //!
-//! Each line of an entity is one commit, numbered from 1, and an import does exactly these. So an import that was
-//! broken off is just run again: what an entity has is counted, its newest commit is sent once more (which tells
-//! whether it came from this file), and the rest follows. An export to a file that was broken off goes on too, where
-//! what the file has is still what the store has: a file is of one moment. What belongs to the installation is put
-//! where it is missing, with what was promised to retries.
+//! Each line of an entity is one commit, numbered from 1, and an import makes exactly these. So an interrupted import
+//! is simply run again: it counts an entity's commits, sends the newest one once more (which shows whether it came from
+//! this file), and continues. An interrupted export continues too, if the store still has what the file has: a file is
+//! of one moment. Rows of the installation are added where they are missing, with the promises made to retries.
 
 mod export;
 mod import;
@@ -85,7 +84,7 @@ pub enum TransferError {
     /// The store holds no installation.
     #[error("the store contains no installation")]
     NoInstallation,
-    /// Somebody wrote to it meanwhile.
+    /// It was written to meanwhile.
     #[error("{0:?} was changed during the export; stop the servers and run the export again")]
     Moved(EntityKey),
     /// The file holds a whole export that is not true any more.

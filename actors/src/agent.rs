@@ -1,4 +1,4 @@
-//! Agents: who answers, and with which model.
+//! Agents: how messages are answered, and with which model.
 
 use std::fmt;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ pub struct Agent {
     /// The model's name.
     #[n(3)]
     pub model: Option<String>,
-    /// What the model is told first.
+    /// The system prompt.
     #[n(4)]
     pub system_prompt: Option<String>,
     /// Sampling temperature in thousandths.
@@ -163,7 +163,7 @@ impl ChatMessage {
 /// What a model is asked.
 #[derive(Clone, Debug)]
 pub struct Prompt {
-    /// Who answers.
+    /// The agent that answers.
     pub agent: Arc<Agent>,
     /// The conversation so far, oldest first; the last one is to be answered.
     pub messages: Vec<ChatMessage>,
@@ -175,8 +175,8 @@ pub struct Prompt {
     pub resent: Resent,
 }
 
-/// Whether a model's endpoint was asked a second time. It stands beside the call, so that it is known of one that came
-/// to nothing, and of one that nobody waits for any more. Clones are the same.
+/// Whether a model's endpoint was asked a second time. Kept apart from the call, so that it is known of a call that
+/// failed or was abandoned. Clones share the value.
 #[derive(Clone, Debug, Default)]
 pub struct Resent(Arc<AtomicBool>);
 

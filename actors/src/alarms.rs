@@ -1,8 +1,8 @@
-//! What happens later: one durable alarm per entity, woken on time.
+//! Alarms: one durable alarm per entity, rung on time.
 //!
-//! The store's due index is the truth (invariant I5). This service keeps the near part of it in memory and
-//! wakes entities; it never decides anything. A spurious wake costs a look at the state, a lost one is found by the
-//! next scan, and after a restart everything that is overdue is found by the first.
+//! The store's due index is the truth (invariant I5). This service keeps the near part of it in memory and wakes
+//! entities; it decides nothing. A spurious wake costs one look at the state, a lost one is found by the next scan, and
+//! the first scan after a restart finds everything that is overdue.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,10 +22,10 @@ use crate::store::{Due, StoreError};
 const HORIZON_MILLIS: u64 = 120_000;
 /// How often it is read.
 const SCAN_EVERY_MILLIS: u64 = 15_000;
-/// After which an alarm that another process looks after, and that is still due, is rung by whoever finds it.
+/// How long an alarm that another process owns may be overdue before any process that finds it rings it.
 const FORGOTTEN_AFTER_MILLIS: u64 = 5_000;
-/// Up to when a process that begins rings for whoever looks after an entity: until it knows who lives, and has read the
-/// index once more for it. If somebody does live, that is a ring too many.
+/// How long a starting process rings alarms that others may own: until it knows the live processes and has read the
+/// index once more. If the owner is alive, that ring is superfluous.
 const BEGINNING_MILLIS: u64 = 8_000;
 /// How long the service sleeps at most. Sleeping follows another clock than deadlines do: one that is set forward, or a
 /// machine that was suspended, makes them due at once, and nobody tells.
@@ -237,7 +237,7 @@ async fn serve(node: &Arc<Node>) {
     }
 }
 
-/// Rings for what is due, and tells when the next one is.
+/// Rings what is due, and returns when the next alarm is.
 async fn ring(node: &Arc<Node>) -> Option<Millis> {
     let (due, next) = node.alarms.take_due(node.clock.now());
     for entity in due {
@@ -253,9 +253,9 @@ async fn ring(node: &Arc<Node>) -> Option<Millis> {
 struct Scans<'n> {
     node: &'n Arc<Node>,
     next: Millis,
-    /// None has come to its end yet.
+    /// No scan has ended yet.
     is_first: bool,
-    /// Who else looks after entities.
+    /// The other processes that own entities.
     others: u128,
     /// That has changed since the last one began.
     moved: bool,
@@ -273,7 +273,7 @@ impl<'n> Scans<'n> {
         let now = self.node.clock.now();
         // A clock that was set back must not put off the next look by as much.
         let set_back = self.next.since(now) > SCAN_EVERY_MILLIS;
-        // Whoever has gone leaves alarms that nobody here has taken note of.
+        // A process that has gone leaves alarms that this one has skipped so far.
         let view = self.node.members.view();
         self.moved |= view != self.others;
         self.others = view;

@@ -1,15 +1,16 @@
 //! A file: uploaded by a client or fetched for a message, and the one message that it belongs to.
 //!
-//! The bytes lie elsewhere (the port [`Files`](crate::ports::Files)); this is the record of them. It is made before the
-//! first byte is written, so bytes without a record cannot be, and it has an alarm until somebody is known to need it:
-//! what nobody needs is taken away, whenever a process died in between.
+//! The bytes are stored elsewhere (the port [`Files`](crate::ports::Files)); this is their record. It is made before
+//! the first byte is written, so there are no bytes without a record. It has an alarm until a message is known to use
+//! it, so an unused file is deleted even if a process died at any point in between.
 //!
-//! **Linking** crosses entities: a file belongs to one message at most, and a message never has a file that belongs to
-//! another. The message's conversation decides, in the commit that accepts the message; it can, because before that the
-//! file is *bound* to that conversation, and only one at a time. Each binding has a number, which the message carries.
-//! Whoever wants the file elsewhere has the old conversation *disclaim* it first: from then on a message with that
-//! number, however late it comes, is refused there. So nothing depends on clocks, and a process that dies between any
-//! two steps leaves at most a file that is bound and belongs to nobody, which the alarm settles by asking.
+//! **Linking** crosses entities: a file belongs to at most one message, and a message never has a file that belongs to
+//! another. The message's conversation decides, in the commit that accepts the message. It can, because the file is
+//! *bound* to that conversation before, and to only one at a time. Each binding has a number, which the message
+//! carries. To use the file elsewhere, a request first has the old conversation *disclaim* it: from then on that
+//! conversation refuses a message with that number, however late it comes. So nothing depends on clocks, and a process
+//! that dies between two steps leaves at most a file that is bound and unused, which the alarm settles by asking the
+//! conversation.
 
 use std::sync::Arc;
 
@@ -83,7 +84,7 @@ pub struct State {
     /// Conversations whose messages mention it without having it.
     #[n(4)]
     pub mentioned: Vec<Address>,
-    /// When to find out whether anybody needs it; `None`: somebody does.
+    /// When to check whether a message uses it; `None`: one does.
     #[n(5)]
     pub check_at: Option<Millis>,
     /// It is gone, or about to be.
@@ -92,7 +93,7 @@ pub struct State {
     /// The event that says what it is.
     #[n(7)]
     pub completed: Option<u64>,
-    /// Until then a message that wants to mention it may be on its way: whoever finds none knows nothing yet.
+    /// Until then a message that mentions it may be on its way, so finding none proves nothing.
     #[n(8)]
     pub held_until: Option<Millis>,
 }
@@ -172,7 +173,7 @@ pub enum Event {
     /// When it is looked at next.
     #[n(5)]
     CheckMoved(#[n(0)] Option<Millis>),
-    /// Nobody can have it any more; its bytes go.
+    /// No message can have it any more; its bytes are to be deleted.
     #[n(6)]
     Erased,
 }
@@ -217,7 +218,7 @@ pub enum Command {
         /// The message that has it.
         message: Option<MessageId>,
     },
-    /// It was looked at as `seen`, and nobody needs it. It stays a while if somebody may be about to.
+    /// The check of the file as `seen` found no message that uses it. It stays a while if one may be on its way.
     Erase(Erase),
     /// Its bytes are gone.
     Swept,

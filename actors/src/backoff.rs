@@ -1,4 +1,4 @@
-//! Trying again what may pass by itself: pauses that grow, up to an end.
+//! Retrying transient failures, with growing pauses up to a deadline.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The pauses between attempts at one thing.
 #[derive(Debug)]
 pub(crate) struct Backoff {
-    /// No pause begins after it; `None`: whoever waits is stopped otherwise.
+    /// No pause begins after it; `None`: the caller is bounded otherwise.
     until: Option<Instant>,
     pause: Duration,
     longest: Duration,
@@ -42,7 +42,7 @@ impl Backoff {
     }
 }
 
-/// Does what may be done twice, and again where that fails with what passes by itself, `within` this time.
+/// Runs an operation that may be done twice, and retries transient failures `within` this time.
 ///
 /// # Errors
 ///

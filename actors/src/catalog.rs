@@ -3,8 +3,8 @@
 //! A row read before a change must not be cached after it. So every change raises a version, and what was read is
 //! kept only if the version is still that from before the read.
 //!
-//! Where other processes may change a registry too, its rows count only as long as it stands where it stood: that is
-//! looked at every `LOOK_AFTER`, so a key that was revoked anywhere is refused everywhere within `STALE_AT_MOST`.
+//! Where other processes may change a registry too, its cached rows are valid only while its head is unchanged. The
+//! head is read every `LOOK_AFTER`, so a key that was revoked anywhere is refused everywhere within `STALE_AT_MOST`.
 
 use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,7 +43,7 @@ struct Registry {
     seen: std::sync::Mutex<Option<Seen>>,
     /// When a look last failed, and why.
     failed: std::sync::Mutex<Option<(Instant, StoreError)>>,
-    /// Held by the one who looks.
+    /// Held by the task that reads the head.
     looking: Mutex<()>,
 }
 
@@ -165,7 +165,7 @@ impl Catalog {
                 None => registry.looking.lock().await,
             },
         };
-        // Somebody else may have looked while this one waited.
+        // Another task may have read the head while this one waited.
         if let Some(seen) = registry.seen_within(LOOK_AFTER) {
             return Ok(seen.moves);
         }
@@ -207,7 +207,7 @@ impl Catalog {
         Arc::clone(&kept.1).downcast().ok()
     }
 
-    /// Rows may have changed, nobody knows which.
+    /// Any row may have changed.
     pub(crate) fn forget_all(&self) {
         self.version.fetch_add(1, Ordering::SeqCst);
         self.rows.clear();

@@ -1,4 +1,4 @@
-//! Channels: where messages come in, and who answers there.
+//! Channels: where messages come in, and whether people or an agent answer them.
 
 use std::borrow::Cow;
 
@@ -34,7 +34,7 @@ pub struct Channel {
     /// Who is at the other end.
     #[n(2)]
     pub kind: ChannelKind,
-    /// Who answers on it.
+    /// The agent that answers on it.
     #[n(3)]
     pub agent: Option<String>,
     /// What a new message does while a turn runs.

@@ -1,10 +1,9 @@
-//! Idempotency keys whose scope is the whole workspace, while atomicity ends at one entity.
+//! Idempotency keys whose scope is the whole workspace, while a commit is atomic in one entity only.
 //!
-//! What a key has done is written in the commit of its effect. That is enough where all requests that could use the key
-//! go to one entity. Where they do not, two requests with one key could each have an effect in an entity of their own,
-//! so there the key is *claimed* first, in an entity that is derived from workspace and key: its home, which is also
-//! where a conversation lives that the key opens. A claim has a number, says which request it is for and where that
-//! has its effect, and never ends by itself.
+//! A key's row is written in the commit of its effect. That is enough where all requests that could use the key go to
+//! one entity. Where they do not, two requests with one key could each have an effect in a different entity. There the
+//! key is *claimed* first, in an entity derived from workspace and key: its home, which is also where a conversation
+//! that the key opens lives. A claim has a number, names its request and the entity of its effect, and never expires.
 //!
 //! ```text
 //! claim at home ──► it is ours ──► the effect, with the claim's number, in one commit with its key row ──► answer
@@ -16,11 +15,11 @@
 //!      └── next number  hold the key where that would have its effect: from then on it cannot, by that claim
 //! ```
 //!
-//! So a request that was refused, or whose process died, leaves a claim and burns nothing: the next one takes it over.
-//! Either the effect or the hold comes first in an entity's log, and whoever comes second sees it. Nobody has to wait
-//! for anybody, and a claim of a dead process needs no clock to be known as such. Whoever finds another request's claim
-//! gives that a moment all the same, and longer each time: two that took the key from each other as fast as they can
-//! would both come to nothing.
+//! So a request that was refused, or whose process died, leaves a claim that costs nothing: the next request takes it
+//! over. Either the effect or the hold comes first in an entity's log, and the later one sees the earlier. No request
+//! has to wait for another, and detecting a dead process's claim needs no clock. All the same, a request that finds
+//! another one's claim pauses, longer each time: two requests that took the key from each other without pauses would
+//! both fail.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,8 +40,8 @@ use crate::tables::CLAIMS;
 
 /// How often a claim is lost to another request before it is given up. Each time that one was as far as this one.
 const ROUNDS: u32 = 8;
-/// How long another request is given to have its effect the first time, doubled each time that it is met again. What is
-/// stored is stored within some milliseconds; who was refused, or died, costs the next one with its key this much.
+/// How long a request waits for another one with its key to have its effect, doubled each time. A commit takes some
+/// milliseconds; a refused or dead request delays the next one with its key by this much.
 const PATIENCE: Duration = Duration::from_millis(20);
 /// How often is looked meanwhile whether it has had it.
 const LOOKS: u32 = 10;
@@ -151,7 +150,7 @@ pub(crate) async fn ask<M: Machine>(
     Err(Refusal::KeyHeld)
 }
 
-/// How a key stands at a home of its.
+/// The state of a key at one of its homes.
 enum Standing {
     /// It is held.
     Claimed(Claim),
@@ -201,7 +200,7 @@ impl Request<'_> {
         Err(Refusal::KeyHeld)
     }
 
-    /// How the key stands at a home, after this request has asked for it there.
+    /// The state of the key at a home, after this request has claimed it there.
     async fn claim_at<M: Machine>(&self, home: EntityKey, over: Option<u64>) -> Result<Standing, Refusal<M>> {
         let KeyUse { hash, fingerprint, .. } = self.key;
         let claiming = Claiming { key: hash, fingerprint, target: self.target, over };
@@ -225,7 +224,7 @@ impl Request<'_> {
                 self.end(claim, round).await?;
                 Ok(claim.number + 1)
             }
-            // Asked again, it is told what it did.
+            // A retry gets the first outcome.
             Standing::Done => Ok(0),
             Standing::Elsewhere => Err(Refusal::KeyReused),
         }

@@ -1,7 +1,7 @@
-//! Time and randomness, as things that are handed in.
+//! Time and randomness as arguments.
 //!
-//! Nothing in this crate reads the wall clock or draws random bytes by itself: a decision gets `now` and its ids as
-//! arguments, and whoever runs decisions holds a [`Clock`] and an [`Entropy`]. Tests hand in ones they control.
+//! Nothing in this crate reads the wall clock or draws random bytes on its own: a decision gets `now` and its ids as
+//! arguments, and the code that runs decisions holds a [`Clock`] and an [`Entropy`]. Tests pass ones they control.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -71,7 +71,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is told to move.
+/// A clock that moves only when it is advanced.
 #[derive(Debug, Default)]
 pub struct ManualClock(AtomicU64);
 
@@ -130,8 +130,8 @@ impl Entropy {
         two
     }
 
-    /// The next eight bytes of another kind: no two are the same and none is all zero, but whoever has seen one may
-    /// tell the next. For what has to differ and protects nothing, at a twentieth of the price.
+    /// The next eight bytes of a cheaper kind: no two are equal and none is all zero, but they are predictable. For
+    /// values that must differ and protect nothing, at a twentieth of the cost.
     pub(crate) fn draw_distinct(&self) -> [u8; 8] {
         let [a, b, c, d, e, f, g, h, ..] = self.seed;
         let n = self.drawn.fetch_add(1, Ordering::Relaxed);

@@ -1,8 +1,8 @@
 //! A contact: one person, by the identifier that a client knows them by.
 //!
 //! The entity's address derives from the workspace and the normalised identifier, so every call for the same person
-//! meets in the same actor, and two bursts never make two contacts or two conversations. A contact that was erased may
-//! write again: then another contact begins its life at the same address, with another id and other conversations.
+//! reaches the same actor, and concurrent first messages never make two contacts or two conversations. An erased
+//! contact may write again: then a new contact begins at the same address, with another id and other conversations.
 
 use std::sync::Arc;
 
@@ -151,7 +151,7 @@ pub enum Event {
         #[n(0)]
         name: Option<String>,
     },
-    /// Who it was is forgotten.
+    /// The contact's identity is erased.
     #[n(3)]
     ContactErased,
     /// An erasure has come so far, or has to be looked after again; a mark.
@@ -188,7 +188,7 @@ pub enum Command {
     Save(Save),
     /// Change the name.
     Update(Update),
-    /// Forget who it was.
+    /// Erase the contact's identity.
     Erase {
         /// Which contact.
         id: ContactId,
@@ -222,7 +222,7 @@ pub enum Reply {
     Erased,
     /// It stands so now.
     Contact(Saved),
-    /// A delivery is tried again; so its lane stands now.
+    /// A delivery is retried; the state of its lane now.
     Again(Box<Waiting>),
     /// There is nothing to say.
     Nothing,
@@ -375,7 +375,8 @@ impl Machine for Contact {
     }
 
     fn committed(node: &Arc<Node>, entity: EntityKey, state: &State, records: &[Arc<Record<Event>>]) {
-        // Whoever erases a contact does so at once; one that is put off was left behind by a process that ended.
+        // A request that erases a contact does so at once; an erasure found here was left behind by a process that
+        // ended.
         let put_off = |record: &Arc<Record<Event>>| matches!(&record.event, Event::ErasureMoved(Some(erasing)) if erasing.put_off > 0);
         if records.iter().any(put_off) {
             erasure::resume(node, entity);

@@ -1,8 +1,8 @@
 //! A conversation: messages in one order, turns of an agent one after the other, reviews decided once.
 //!
-//! A human channel's messages are a conversation too, the channel's own. What happens stands in [`event`], operations
-//! in files of their own: [`post`], [`turn`], [`update`], [`review`], [`amend`]. What one conversation has to tell
-//! another is an [`errand`]. The state stays small; what grows (reviews, turns, edits) is rows.
+//! A human channel's messages are a conversation too, the channel's own. Events are defined in [`event`], each
+//! operation in its own file: [`post`], [`turn`], [`update`], [`review`], [`amend`]. An instruction from one
+//! conversation to another is an [`errand`]. The state stays small; what grows (reviews, turns, edits) is kept as rows.
 
 use std::sync::Arc;
 
@@ -336,7 +336,7 @@ impl Machine for Conversation {
         }
         for record in records {
             match &record.event {
-                // Its first answer tells when it began, and nobody needs to read that.
+                // The first answer reports when it began, so that needs no read.
                 Event::ConversationCreated { origin: Origin::Api { .. }, .. } => {
                     node.beginnings.put(entity, state.clone());
                 }
@@ -344,7 +344,7 @@ impl Machine for Conversation {
                 Event::TurnCancelled(turn) => node.turns.stop(entity, turn),
                 event if event.makes_errands() => node.errands.run(node, entity),
                 Event::MessageCreated(accepted) if accepted.content.memories => node.drawing.start(node, entity),
-                // Whoever asks for a copy makes it; one that is put off was left behind by a process that ended.
+                // The request for a copy makes it; a copy found here was left behind by a process that ended.
                 Event::ForkMoved(fork) if fork.put_off > 0 => crate::fork::resume(node, entity),
                 _ => {}
             }

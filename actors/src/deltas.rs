@@ -1,8 +1,8 @@
-//! What an agent is saying, while it says it: pieces of a reply that is not durable yet.
+//! Deltas: pieces of an agent's reply while it is being made, before it is durable.
 //!
-//! They are no events: they have no sequence, are in no log, and whoever missed some has lost nothing but the sight of
-//! it, because the reply itself comes as an event. So nothing waits for a listener, and nothing is kept for one beyond
-//! [`limits::SUBSCRIBER_EVENTS`] pieces.
+//! They are not events: they have no sequence and are in no log. A listener that misses some loses only the preview,
+//! because the reply itself comes as an event. So nothing waits for a listener, and at most
+//! [`limits::SUBSCRIBER_EVENTS`] pieces are buffered for one.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -35,7 +35,7 @@ pub struct Delta {
     pub text: String,
 }
 
-/// Who listens.
+/// The listeners.
 #[derive(Debug, Default)]
 pub struct Deltas {
     channels: DashMap<EntityKey, broadcast::Sender<Arc<Delta>>>,
@@ -45,7 +45,7 @@ pub struct Deltas {
 #[derive(Debug)]
 pub struct Listener {
     receiver: broadcast::Receiver<Arc<Delta>>,
-    /// Dropped after the receiver, so that the last one to leave sees that nobody is left.
+    /// Dropped after the receiver, so that the last one sees that no listener is left.
     _leave: Leave,
 }
 
@@ -103,7 +103,7 @@ impl Deltas {
 
     fn publish(&self, entity: EntityKey, delta: Delta) {
         if let Some(sender) = self.channels.get(&entity) {
-            // Nobody listening any more is no error.
+            // Having no listener left is no error.
             let _ = sender.send(Arc::new(delta));
         }
     }
@@ -122,7 +122,7 @@ struct Attempt {
     after: AtomicU64,
     messages: AtomicU32,
     number: AtomicU64,
-    /// When the first piece was said, to nobody too.
+    /// When the first piece arrived, with or without a listener.
     first: OnceLock<Instant>,
 }
 
@@ -135,14 +135,14 @@ impl Saying {
         Self(Arc::new(Attempt { to, entity, turn, attempt, after, messages, number, first: OnceLock::new() }))
     }
 
-    /// For nobody.
+    /// For no turn.
     #[must_use]
     pub fn silent() -> Self {
         let nowhere = EntityKey::INSTALLATION;
         Self::new(&Arc::default(), nowhere, (TurnId::new(Millis(0), nowhere.id, 0), 0), 0)
     }
 
-    /// The turn that says it; `None`: nobody's.
+    /// The turn that it belongs to; `None`: none.
     #[must_use]
     pub fn turn(&self) -> Option<TurnId> {
         // Only conversations have turns.

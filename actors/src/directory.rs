@@ -8,9 +8,11 @@
 //! | a command right before the actor drains | decided, or handed back as [`Refusal::Moved`] and sent again |
 //! | a command right after | the mailbox refuses it; wait for the old incarnation to end, then activate anew |
 //! | a new incarnation while the old one commits | an actor drains only when nothing is in flight |
-//! | a new incarnation before the old one has left what it knows | it leaves that before it drains, and its slot after |
-//! | an actor that panicked | its guard removes the slot; callers are told that the outcome is unknown, listeners to look |
-//! | loading fails | everybody who waits is told; the next command activates afresh |
+//! | a new incarnation before the old one has left what it knows | it leaves that before it drains, and its slot after
+//! |
+//! | an actor that panicked | its guard removes the slot; callers are told that the outcome is unknown, listeners to
+//! look |
+//! | loading fails | all waiting commands are refused; the next command activates the entity again |
 //! | idle actor, due alarm | the alarm activates it again |
 
 use std::sync::Arc;
@@ -129,7 +131,7 @@ pub(crate) struct Envelope<M: Machine> {
     pub(crate) command: Option<Arc<M::Command>>,
     pub(crate) key: Option<KeyUse>,
     pub(crate) trace: Option<TraceContext>,
-    /// When it was put into the mailbox, until somebody has told how long it waited.
+    /// When it was put into the mailbox, until its wait has been recorded.
     pub(crate) admitted: Option<std::time::Instant>,
     /// Its wait in the mailbox, where that is listed while it lasts.
     pub(crate) wait: Option<Span>,
@@ -164,9 +166,9 @@ impl<M: Machine> Envelope<M> {
         weight::<M>(self.command.as_deref())
     }
 
-    /// Answers. Nobody listening is no error: the caller may have hung up.
+    /// Answers. A closed receiver is no error: the caller may have hung up.
     pub(crate) fn answer(mut self, reply: Reply<M>) {
-        // Whoever is answered finds the place free.
+        // The permit is free before the caller gets its answer.
         self.permit = None;
         if let Some(sender) = self.reply {
             let _ = sender.send(reply);
@@ -234,7 +236,7 @@ impl<M: Machine> Occupancy<M> {
     /// Leaves what is known to the next incarnation; nothing may be done about the entity afterwards.
     pub(crate) fn keep(&self, known: Box<Known<M>>) {
         let used_at = self.directory.entities.slots.get(&self.entity).map(|slot| slot.used_at.load(Ordering::Relaxed));
-        // Without a slot nobody finds it anyway.
+        // Without a slot it cannot be found anyway.
         if let Some(used_at) = used_at {
             self.directory.entities.kept.put(self.entity, known, Millis(used_at));
         }
@@ -249,7 +251,7 @@ impl<M: Machine> Occupancy<M> {
 impl<M: Machine> Drop for Occupancy<M> {
     fn drop(&mut self) {
         if !self.has_left {
-            // It broke down, perhaps over a commit that it had told nobody of. The next one must not tell more before.
+            // It panicked, perhaps with a commit that subscribers have not heard of. They must learn that first.
             M::adopted(&self.node, self.entity, None);
         }
         self.directory.vacate(self.entity, self.actor);

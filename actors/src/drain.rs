@@ -1,4 +1,4 @@
-//! Waiting for what is under way to end, while a node stops.
+//! Draining: a stopping node waits for its requests, turns, deliveries and commits to end.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
-//! Erasing a contact: everything that stands outside of the contact's own entity.
+//! Erasing a contact: the steps outside of the contact's own entity.
 //!
-//! The order is: the contact itself (after that nobody finds it), the end of all its conversations (after that nobody
-//! says anything there), their words, its memories, the contact's own log, and then the note that it is done. Each step
-//! may be repeated, so whoever comes after a process that ended begins at the start, and two who do it at once do no
-//! harm. What cannot be read or does not answer keeps only that it is done from being noted.
+//! The order is: the contact itself (after that it cannot be found), the end of all its conversations (after that they
+//! accept no message), their words, its memories, the contact's own log, and then the note that it is done. Each step
+//! may be repeated, so a process that takes over from one that ended begins at the start, and two processes that do it
+//! at once do no harm. An entity that cannot be read or does not answer only prevents the final note.
 
 use std::sync::Arc;
 
@@ -26,17 +26,17 @@ use crate::tables::{CHANNELS_ASIDE, FORKS};
 /// Rows that are read at once.
 const ROWS_AT_ONCE: usize = 256;
 
-/// Erases what is left, in a task of its own; whoever is at it already goes through it once more.
+/// Erases what is left, in a task of its own; a task that runs already goes through everything once more.
 pub fn begin(node: &Arc<Node>, entity: EntityKey) -> Ended {
     joint::begin(node, entity, "an erasure", run)
 }
 
-/// The same, unless somebody is at it.
+/// The same, unless a task runs already.
 pub(crate) fn resume(node: &Arc<Node>, entity: EntityKey) {
     joint::resume(node, entity, "an erasure", run);
 }
 
-/// Erases what is left of whoever was erased at this contact's address. What cannot be done of it keeps nothing else.
+/// Erases what is left of the contacts that were erased at this address. A step that fails does not stop the others.
 ///
 /// # Errors
 ///
@@ -101,7 +101,7 @@ impl Left {
     }
 }
 
-/// Events of one step that are to say nothing, and of which nobody can tell what they say.
+/// Events of one step that are erased without being readable.
 #[derive(Debug, Default)]
 pub(crate) struct Unread {
     first: Option<(u64, StoreError)>,
@@ -154,7 +154,7 @@ enum Theirs {
     Copy(ContactId),
 }
 
-/// Every conversation of everybody who was erased at this address, as far as that can be read.
+/// Every conversation of the contacts that were erased at this address, as far as they can be read.
 async fn conversations(
     node: &Arc<Node>,
     state: &contact::State,
@@ -176,10 +176,10 @@ async fn conversations(
     conversations
 }
 
-/// The copies of conversations of everybody who was erased at this address.
+/// The copies of conversations of the contacts that were erased at this address.
 async fn copies(node: &Arc<Node>, entity: EntityKey, left: &mut Left) -> Vec<Copied> {
     let mut copies: Vec<Copied> = rows(node, entity, FORKS, left).await;
-    // Who has begun since has copies too, and is in a state that is looked at after them.
+    // A contact that began since has copies too, and is in the state, which is read after them.
     let state = patiently(INSISTED, || node.state::<Contact>(entity)).await;
     let Some(state) = left.take(entity, state) else { return Vec::new() };
     copies.retain(|copy| state.as_ref().is_none_or(|state| state.erased_at.is_some() || copy.contact != state.id));
@@ -211,7 +211,7 @@ fn nothing_stays(seq: Option<u64>) -> Result<(), Stopped> {
     seq.map_or(Ok(()), |seq| Err(Stopped::Refused(format!("event {seq} cannot be read and is kept").into())))
 }
 
-/// Takes who it was out of the contact's own log.
+/// Removes the contact's identity from its own log.
 async fn own_log(node: &Arc<Node>, entity: EntityKey, id: ContactId) -> Result<(), Stopped> {
     loop {
         match go_on(node, entity, id, contact::Step::OwnLog).await? {
@@ -234,7 +234,7 @@ async fn go_on(
             Some(other) if other.id != id => Err(Stopped::Refused("another erasure is in progress".into())),
             erasing => Ok(erasing),
         },
-        // Somebody else has finished it.
+        // Another process has finished it.
         Err(_) => Ok(None),
     }
 }

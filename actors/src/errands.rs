@@ -1,7 +1,7 @@
-//! Running errands: what one conversation has to tell another (see [`crate::conversation::errand`]).
+//! Running errands, instructions from one conversation to another (see [`crate::conversation::errand`]).
 //!
-//! Nothing here is durable, and nothing needs to be: an errand is struck off once it has been run, and the alarm of its
-//! conversation rings for those that were not.
+//! Nothing here needs to be durable: an errand is removed from its conversation once it has run, and that
+//! conversation's alarm rings for those that have not.
 
 use std::sync::Arc;
 
@@ -70,7 +70,7 @@ impl Errands {
     }
 }
 
-/// Runs what is there, each by itself: one that cannot be done now keeps no other waiting.
+/// Runs the errands independently: one that cannot run now delays no other.
 async fn run_all(node: &Arc<Node>, entity: EntityKey) -> Result<(), StoreError> {
     let mut pages = Pages::of_rows(node.store.as_ref(), entity, ERRANDS, KeyRange::default(), limits::ERRANDS);
     while let Some(rows) = pages.next().await? {
@@ -133,7 +133,7 @@ async fn look(node: &Arc<Node>, entity: EntityKey, number: u64) -> Result<(), St
     Ok(())
 }
 
-/// How a review stands now; `None`: it is not there, or nobody can tell any more.
+/// A review's current state; `None`: it does not exist, or its state cannot be known any more.
 async fn review_of(node: &Node, entity: EntityKey, message: MessageId) -> Result<Option<ReviewState>, StoreError> {
     match stored_review(node, entity, message).await {
         Err(error) if !error.passes() => {

@@ -1,8 +1,8 @@
-//! Copying a conversation: everything that stands outside of the copy's own entity.
+//! Copying a conversation: the steps outside of the copy's own entity.
 //!
-//! Each step is a commit of the copy that says how far it has come, so whoever comes after a process that ended goes on
-//! there, and two who do it at once do no harm. A copy is a snapshot: a message that is edited or deleted while it is
-//! being made is copied as it is found.
+//! Each step is a commit of the copy that records the progress, so a process that takes over from one that ended
+//! continues there, and two processes that do it at once do no harm. A message that is edited or deleted while the copy
+//! is being made is copied as it is found.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,12 +22,12 @@ use crate::store::StoreError;
 /// Events of the source that one step looks at.
 const STEP: u64 = 128;
 
-/// Copies what is left, in a task of its own; whoever is at it already looks once more.
+/// Copies what is left, in a task of its own; a task that runs already looks once more.
 pub fn begin(node: &Arc<Node>, entity: EntityKey) -> Ended {
     joint::begin(node, entity, "a copy of a conversation", run)
 }
 
-/// The same, unless somebody is at it.
+/// The same, unless a task runs already.
 pub(crate) fn resume(node: &Arc<Node>, entity: EntityKey) {
     joint::resume(node, entity, "a copy of a conversation", run);
 }
@@ -51,7 +51,7 @@ pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
             mention(node, entity, file).await?;
         }
         match insist(node, &node.conversations, entity, conversation::Command::Copy(copying)).await? {
-            // Somebody else is at it too, and came first.
+            // Another process is copying too, and was faster.
             Ok(_) | Err(conversation::Rejection::Changed) => {}
             Err(conversation::Rejection::Erased) => return Ok(()),
             Err(rejection) => return Err(Stopped::by_answer(rejection)),

@@ -58,7 +58,7 @@ pub(crate) enum Mail<M: Machine> {
     Reloaded(Result<Option<Loaded>, StoreError>),
     /// The entity's alarm is due.
     Alarm(Wake),
-    /// Nobody has asked for a while; leave if that is still so.
+    /// The entity has been idle for a while; leave if it still is.
     Passivate(Afterwards),
 }
 
@@ -122,7 +122,7 @@ pub(crate) struct Resident<M: Machine> {
     occupancy: Occupancy<M>,
 }
 
-/// In how many conflicts in a row a batch is given up; each means that somebody else got ahead.
+/// After how many conflicts in a row a batch is given up; each means that another process committed first.
 const CONFLICTS_MAX: u32 = 16;
 /// After which an entity whose due work a task of this process is at is woken again: the task may have been lost.
 const UNDER_WAY_MILLIS: u64 = 5_000;
@@ -340,7 +340,7 @@ impl<M: Machine> Resident<M> {
         }
     }
 
-    /// Somebody else got ahead: the batch is decided again on what the store holds, unless that happens without end.
+    /// Another process committed first: decides the batch again on what the store holds, up to a bound.
     fn conflict(&mut self, draft: Draft<M>) {
         self.conflicts += 1;
         if self.conflicts > CONFLICTS_MAX {
@@ -398,7 +398,7 @@ impl<M: Machine> Resident<M> {
         draft.answer();
     }
 
-    /// Without a state nothing can be decided: refuses all and leaves. Whoever asks next activates the entity afresh.
+    /// Without a state nothing can be decided: refuses all commands and leaves. The next command activates the entity.
     fn fail(&mut self, error: StoreError) {
         telling::not_loaded(&self.node, self.entity, &error);
         for envelope in self.queue.drain(..) {
@@ -446,7 +446,7 @@ impl<M: Machine> Resident<M> {
                 }
                 self.step();
             }
-            // Nothing is due as far as is known here. The ring is late, or somebody else has changed the entity.
+            // Nothing is due as far as is known here. The ring is late, or another process has changed the entity.
             _ if matches!(self.phase, Phase::Idle) => {
                 self.rang = true;
                 self.reload();
@@ -457,7 +457,7 @@ impl<M: Machine> Resident<M> {
         }
     }
 
-    /// Nobody asks for it, and nothing is in flight.
+    /// No command is waiting, and nothing is in flight.
     fn passivate(&mut self, afterwards: Afterwards) {
         if afterwards == Afterwards::Kept {
             self.occupancy.keep(std::mem::take(&mut self.known));

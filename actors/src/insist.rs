@@ -1,4 +1,4 @@
-//! Asking an entity on somebody's behalf who has gone, for what may be done twice.
+//! Repeating an idempotent command until its entity answers, for work whose caller is not waiting any more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub enum Stopped {
 }
 
 impl Stopped {
-    /// Whether the same may work later by itself.
+    /// Whether a retry may succeed later.
     pub(crate) fn passes(&self) -> bool {
         match self {
             Self::Store(error) => error.passes(),

@@ -1,6 +1,6 @@
-//! Work in several entities on behalf of one, such as an erasure or a copy: one run of it at a time, whoever asks. Who
-//! asks while it runs waits for that run, and has it go through all of it once more, since it may have come too late
-//! for what they ask for.
+//! Coalesces concurrent requests for one long-running job over several entities, such as an erasure or a copy: one run
+//! of it at a time. A request that comes during a run waits for it, and has it repeat all steps once more, because the
+//! run may have passed what the request is about.
 
 use std::sync::Arc;
 
@@ -27,7 +27,8 @@ impl Ended {
     }
 }
 
-/// Has `work` done for an entity, in a task of its own, unless the node stops. `what` says which it is where it stopped.
+/// Has `work` done for an entity, in a task of its own, unless the node stops. `what` says which it is where it
+/// stopped.
 pub(crate) fn begin<W>(
     node: &Arc<Node>,
     entity: EntityKey,
@@ -58,7 +59,7 @@ where
     ended
 }
 
-/// The same where nobody is at it; who is does it all.
+/// The same if no run is in progress; one that is does everything anyway.
 pub(crate) fn resume<W>(node: &Arc<Node>, entity: EntityKey, what: &'static str, work: fn(Arc<Node>, EntityKey) -> W)
 where
     W: Future<Output = Result<(), Stopped>> + Send + 'static,

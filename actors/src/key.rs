@@ -1,4 +1,4 @@
-//! API keys: who may do what, where.
+//! API keys: a principal, its scopes and its workspaces.
 
 use minicbor::{Decode, Encode};
 

@@ -1,6 +1,6 @@
-//! The bounds that more than one file goes by, each with its reason (invariant I7 of docs/ARCHITECTURE.md); a bound of
-//! one file stands in that file. Past a bound the caller is told before anything is stored: 429 where the caller itself
-//! is too fast, 503 where the node is full.
+//! Bounds that more than one file uses, each with its reason (invariant I7 of docs/ARCHITECTURE.md); a bound of a
+//! single file is defined in that file. Past a bound the request is refused before anything is stored: with 429 if the
+//! caller itself is too fast, with 503 if the node is full.
 
 /// Commands waiting or running in one entity. One caller with many connections fills it first and is told 429.
 pub const ENTITY_COMMANDS: usize = 256;
@@ -22,7 +22,7 @@ pub(crate) const COMMAND_BYTES: usize = 200;
 /// the next commit. An acknowledgement is short, and what it writes may not be. With the largest single command that is
 /// below what the store takes that takes least.
 pub const DRAFT_BYTES: usize = 1024 * 1024;
-/// How long a file that nobody needs is kept: 24 hours, as docs/API.md promises.
+/// How long an unused file is kept: 24 hours, as docs/API.md promises.
 pub const ORPHAN_KEPT_MILLIS: u64 = 24 * 60 * 60 * 1000;
 /// How long a message that wants a file may take to arrive before anybody asks whether it did; for one that mentions it
 /// half of that, at least.
@@ -56,7 +56,7 @@ pub const ACTORS: usize = 25_000;
 /// Resident entities of one kind, with an actor or without, whose state takes about 3 KiB each; past it the longest
 /// idle ones leave memory early.
 pub const RESIDENT_ENTITIES: usize = 100_000;
-/// Conversations of which a node remembers how they began, for who reads their messages; about 180 bytes each.
+/// Conversations whose beginning a node caches, for reads of their messages; about 180 bytes each.
 pub(crate) const KNOWN_BEGINNINGS: usize = 50_000;
 /// Alarms kept in memory, about 100 bytes each; later ones are read from the store once there is room again.
 pub(crate) const NEAR_ALARMS: usize = 100_000;
@@ -158,7 +158,7 @@ pub(crate) const GATE_FRESH: usize = 8;
 /// they come back later. With those that have one they are fewer than [`COURIER_LANES`], so that what else happens in
 /// their conversation is looked at while they wait.
 pub(crate) const GATE_FEW_WAITING: usize = 16;
-/// Beside all those, what somebody has asked for.
+/// Beside all those, deliveries that were requested.
 pub(crate) const GATE_ASKED: usize = 1;
 /// URLs of one host that are remembered because they left something unanswered, 16 bytes each; past it the one that was
 /// asked longest ago is forgotten.

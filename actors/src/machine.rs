@@ -78,7 +78,7 @@ pub struct Found {
     written: Layer,
     firsts: HashMap<Table, First>,
     unders: HashSet<(Table, Bytes)>,
-    /// Who wants to hear of what is decided.
+    /// The receivers that subscribe to what is decided.
     listeners: Listeners,
 }
 
@@ -188,7 +188,7 @@ impl Found {
         Ok(keys)
     }
 
-    /// Who wants to hear of the events that are decided.
+    /// The receivers that subscribe to the events that are decided.
     pub fn listeners(&self) -> &Listeners {
         &self.listeners
     }
@@ -349,7 +349,7 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
     /// Takes a record into the state. The first record of an entity creates it.
     fn apply(state: &mut Option<Self::State>, record: &Record<Self::Event>);
 
-    /// Who listens to the events of an entity, as far as is known without waiting.
+    /// The receivers of an entity's events, as far as is known without waiting.
     fn listeners(_: &Node, _: EntityKey, _: Option<&Self::State>, _: &Self::Command) -> Listeners {
         Listeners::none()
     }
@@ -390,8 +390,8 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
         None
     }
 
-    /// When it wants to be looked at whatever is under way: as `next_here`, and later than `now` where a look is to tell
-    /// other processes that somebody is at it.
+    /// When it wants to be looked at whatever is under way: as `next_here`, and later than `now` where a look is to
+    /// tell other processes that somebody is at it.
     fn next_look(state: &Self::State, _now: Millis) -> Option<Millis> {
         Self::next_here(state)
     }

@@ -1,8 +1,8 @@
-//! Which processes serve the same store, as far as this one knows.
+//! Membership: which processes serve the same store, as far as this one knows.
 //!
-//! Each says in the store that it lives, some seconds apart; a process whose word has not changed for a while, on the
-//! reader's own clock, is taken for gone. No clocks are compared, and nothing here has to be right: who is in charge of
-//! an entity saves work, and a commit names the head that it was decided on (invariant I6).
+//! Each process writes a heartbeat to the store every few seconds; one whose heartbeat has not changed for a while, on
+//! the reader's own clock, counts as gone. No clocks are compared, and nothing here has to be right: ownership of an
+//! entity only saves work, because a commit names the head that it was decided on (invariant I6).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,8 +20,8 @@ const BEAT_EVERY: Duration = Duration::from_secs(3);
 /// After which without a word a process is taken for gone: four beats, so that a slow store or a pause of some seconds
 /// is not an end.
 const GONE_AFTER: Duration = Duration::from_secs(12);
-/// After which somebody whose word has never been seen to change looks after nothing: what a process finds when it
-/// starts may be the last word of the one before it. Two beats.
+/// After which a process whose heartbeat was never seen to change owns nothing: the heartbeat that a process finds when
+/// it starts may be the last one of its predecessor. Two beats.
 const UNPROVEN_FOR: Duration = Duration::from_secs(6);
 /// Beats in a row that failed, after which the store counts as lost.
 const FAILURES: u32 = 3;
@@ -95,7 +95,7 @@ impl Members {
         })
     }
 
-    /// Where to ask the process that looks after an entity; `None`: it is this one, or nobody may ask it.
+    /// The address of the process that owns an entity; `None`: it is this one, or the owner takes no requests.
     pub fn server_of(&self, entity: EntityKey) -> Option<Arc<str>> {
         if !self.is_shared {
             return None;
@@ -111,7 +111,7 @@ impl Members {
         })
     }
 
-    /// Who looks after anything beside this process, as a number that is another one for others.
+    /// A hash of the set of the other processes that own entities; it changes with the set.
     pub(crate) fn view(&self) -> u128 {
         self.with(|others| {
             let others = others.into_iter().flatten().filter(|(_, heard)| heard.is_at_work());
@@ -201,7 +201,7 @@ mod tests {
         Beat { node, count, address: None }
     }
 
-    /// The same from who may be asked.
+    /// The same of the processes that take requests.
     fn beat_at(node: NodeId, count: u64, address: &str) -> Beat {
         Beat { address: Some(address.into()), ..beat(node, count) }
     }
@@ -265,7 +265,7 @@ mod tests {
         for n in 0..1_000 {
             let (mine, others) = (members.server_of(entity(n)), third.server_of(entity(n)));
             match others.as_deref() {
-                // Nobody asks the one that named no address, and its own entities it keeps.
+                // A process without an address gets no requests from others, and keeps its own entities.
                 None => assert!(third.looks_after(entity(n)) && mine.is_none()),
                 Some("http://me") => assert!(members.looks_after(entity(n)) && mine.is_none()),
                 Some(_) => assert_eq!(mine, others),

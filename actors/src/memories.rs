@@ -1,8 +1,8 @@
-//! What is remembered of somebody: of a contact, or of the owner of conversations.
+//! Memories: facts about a subject, which is a contact or the owner of conversations.
 //!
-//! One entity holds the memories of one subject as keyed rows; its log says which changed, never in words, so what is
-//! forgotten is gone with its row. How memories come about stands in [`extract`] and [`model`], how they are drawn from
-//! conversations after the fact in [`draw`], how they are found again in [`recall`].
+//! One entity holds a subject's memories as keyed rows. Its log says which ones changed but not their words, so a
+//! forgotten memory is gone with its row. [`extract`] and [`model`] find facts in messages, [`draw`] runs that after
+//! the messages are committed, and [`recall`] searches memories.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ pub enum Subject {
     /// A contact's.
     #[n(0)]
     Contact(#[n(0)] ContactId),
-    /// An owner's of conversations, or a sender's in conversations that nobody owns.
+    /// An owner of conversations, or a sender in conversations without an owner.
     #[n(1)]
     Owner(#[n(0)] String),
 }
@@ -184,9 +184,9 @@ pub enum Reply {
 /// Why it is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// There is no such memory, or nobody that it could be of.
+    /// There is no such memory, or no such subject.
     NotFound,
-    /// The memories of somebody who was erased are still being forgotten here.
+    /// The memories of an erased subject are still being removed here.
     Busy,
 }
 

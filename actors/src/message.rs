@@ -34,7 +34,7 @@ pub enum SenderKind {
     Contact,
 }
 
-/// Who sent a message.
+/// The sender of a message.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Sender {
     /// What they are.
@@ -138,7 +138,7 @@ pub struct Content {
     /// `user`, `assistant`, `system`, `tool`, `developer` or a word of the client's own.
     #[n(0)]
     pub role: String,
-    /// Who sent it.
+    /// Its sender.
     #[n(1)]
     pub sender: Sender,
     /// The text; `None` where the client gave none.
@@ -180,7 +180,7 @@ pub struct Content {
     /// What it carries; `Text` unless it came through an api channel with media.
     #[n(14)]
     pub media: MediaKind,
-    /// The api channel's `content` object as it was given, for media: earlier builds kept it, and nobody reads it.
+    /// The api channel's `content` object of a media message: stored by earlier builds, and not read any more.
     #[n(15)]
     pub media_content: Option<Json>,
     /// Whether memories shall be drawn from it.
@@ -221,8 +221,8 @@ impl Content {
         }
     }
 
-    /// The same without what anybody has said or sent: who, when and to whom stays, and so does whom a
-    /// review's outcome still has to be told.
+    /// The same without words and files: sender, time and thread stay, and so does the callback that a review's outcome
+    /// still has to be sent to.
     #[must_use]
     pub fn without_words(&self, gone: Gone) -> Self {
         let review = self.review.as_ref().map(|review| Review {
@@ -341,7 +341,7 @@ impl Message {
     }
 }
 
-/// What has become of a message since it was accepted: the current values of what can change.
+/// Changes of a message since it was accepted: the current values of its mutable members.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Overlay {
     /// The newest edit's text, where an edit gave one.

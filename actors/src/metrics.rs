@@ -1,12 +1,12 @@
-//! The numbers of a node: what it counts, measures and times, always, traced or not.
+//! A node's metrics: counters, gauges and timings, always on, whether or not requests are traced.
 //!
-//! [`Metrics`] is the table of what is counted and timed where it happens. A new one is a line there,
-//! `node.metrics.<name>.inc()` (or `add`, `set`, `observe`) where it happens, and a line in `docs/TELEMETRY.md`; the
-//! front door shows what the table holds without knowing its lines. What a store counts stands in [`StoreMetrics`],
-//! which the store keeps and the node shows. What there is at a moment needs no counter: it is read when somebody asks,
-//! as [`Standing`](crate::node::census::Standing), which the page of numbers and `GET /admin/runtime` both show.
+//! [`Metrics`] is the table of instruments. A new one is a line there, `node.metrics.<name>.inc()` (or `add`, `set`,
+//! `observe`) where it happens, and a line in `docs/TELEMETRY.md`; the front door exports the table without knowing its
+//! lines. A store's counters are in [`StoreMetrics`], which the store keeps and the node exports. Current values need
+//! no counter: they are read on demand as [`Standing`](crate::node::census::Standing), for `/metrics` and `GET
+//! /admin/runtime`.
 //!
-//! Labels are enums, so nobody can make a series for each conversation, key or URL.
+//! Labels are enums, so there can be no series for each conversation, key or URL.
 
 mod instrument;
 mod times;
@@ -139,9 +139,9 @@ label! {
     pub enum CommitEnd = "outcome" {
         /// Durable.
         Committed = "committed",
-        /// Somebody else got ahead.
+        /// Another process committed first.
         Conflict = "conflict",
-        /// Nobody knows yet.
+        /// The outcome is not known yet.
         Indeterminate = "indeterminate",
         /// Not applied.
         Failed = "failed",
@@ -167,7 +167,7 @@ label! {
         Sent = "sent",
         /// It was done here after all.
         FellBack = "fell_back",
-        /// Nobody knows what the other one did.
+        /// What the other process did is unknown.
         Unknown = "unknown",
     }
 }

@@ -1,8 +1,7 @@
-//! The beginnings of ids, in the order in which things are made.
+//! Allocates the timestamps of ids so that the order of ids is the order of creation.
 //!
-//! Ids begin with the time and go on with an address, and lists are in the order of ids. So of two things that are made
-//! one after the other within a millisecond, the later one needs the higher address or, where its address is not to be
-//! chosen, the later time.
+//! An id is a time followed by an address, and lists are in the order of ids. So of two things made within one
+//! millisecond, the later one needs the higher address or, if its address is given, a later time.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -29,7 +28,7 @@ pub(crate) struct Mints {
 pub(crate) struct Mint(Mutex<(Millis, Address)>);
 
 impl Mint {
-    /// For a thing whose address may be any: `random` makes it one that nobody can guess.
+    /// For a thing whose address may be any: `random` makes it unguessable.
     pub(crate) fn any(&self, now: Millis, random: [u8; 16]) -> (Millis, Address) {
         let drawn = Address::random(random);
         self.next(now, |(at, address)| match above(address, random) {

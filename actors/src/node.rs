@@ -102,8 +102,8 @@ impl Node {
         node
     }
 
-    /// A node that does what it is asked and nothing by itself: it rings no alarms, so that no turn, delivery or file
-    /// is touched by somebody who only wants to change a setting and has no ports for them.
+    /// A node that runs commands but no services: it rings no alarms, so that a tool that only changes a setting
+    /// touches no turn, delivery or file.
     #[must_use]
     pub fn without_services(
         store: Arc<dyn Store>,
@@ -303,7 +303,7 @@ impl Node {
         }
     }
 
-    /// Ends its services and turns at once and tells nobody, as a process that is killed.
+    /// Ends its services and turns at once without notice, like a killed process.
     #[cfg(any(test, feature = "test-support"))]
     pub async fn halt(&self) {
         self.admission.close();
@@ -323,7 +323,7 @@ impl Node {
         self.outbox.drain(quarters(3)).await;
         self.admission.close();
         self.stopping.cancel();
-        // Whoever was admitted a moment ago may still be about to start an entity.
+        // A request that was just admitted may still be about to start an entity.
         drain::wait(|| self.admission.in_flight() == 0, deadline).await;
         for kind in Kind::ALL {
             self.residents(kind).drain(deadline).await;

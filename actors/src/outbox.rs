@@ -1,8 +1,8 @@
-//! The outbox: events are sent to whoever wants to hear of them, in order for each log and receiver, at least once, and
-//! never before they are durable.
+//! The outbox: sends events to their receivers, in order for each log and receiver, at least once, and never before
+//! they are durable.
 //!
 //! ```text
-//! a decision makes events ──► somebody listens? ──► a mark in the same commit: from here, look again at the latest then
+//! a decision makes events ──► any receivers? ──► a mark in the same commit: send from here, check again at that time
 //!                                                        │ (durable, with the entity's alarm)
 //!                 committed ──► the log's courier ◄──────┘
 //!                                 │ looks at each event once, puts it on the lanes of its receivers
@@ -11,9 +11,10 @@
 //!                                                               ▼ what arrived, which lanes wait, until when
 //! ```
 //!
-//! The log is the queue (see [`state`]): nothing is copied, and a log without listeners writes nothing. What is sent
-//! and to whom is decided when it is sent, by the configuration as it is then ([`receivers`]). If the process ends, the
-//! alarm finds what was not noted; then something may be sent twice, with the same id, and nothing is lost.
+//! The log is the queue (see [`state`]): nothing is copied, and a log without receivers writes nothing. Which events go
+//! to which receivers is decided at the time of sending, by the configuration as it is then ([`receivers`]). If the
+//! process ends, the alarm finds what was not noted; an event may then be sent twice, with the same id, but is not
+//! lost.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -213,7 +214,7 @@ impl Outboxes {
         Listeners::new(endpoints, channel.is_some_and(|channel| hook(channel).unwrap_or(true)))
     }
 
-    /// Reads who listens to a workspace, where that is not known.
+    /// Reads the endpoints of a workspace if they are not known.
     ///
     /// # Errors
     ///
@@ -244,7 +245,7 @@ impl Outboxes {
         }
     }
 
-    /// Endpoints may have changed, nobody knows whose.
+    /// The endpoints of any workspace may have changed.
     pub(crate) fn endpoints_changed(&self) {
         self.endpoints.forget_all();
     }
@@ -322,7 +323,7 @@ impl Outboxes {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// Begins nothing any more, and waits until what is under way has ended and is noted, or until `deadline`.
+    /// Starts no more attempts, and waits until running ones have ended and are noted, or until `deadline`.
     pub(crate) async fn drain(&self, deadline: Instant) {
         self.stopping.store(true, Ordering::SeqCst);
         // Those that wait to try something again have nothing to wait for.
@@ -330,7 +331,7 @@ impl Outboxes {
         drain::wait(|| self.active() == 0, deadline).await;
     }
 
-    /// Forgets gates and shares that nobody needs.
+    /// Drops unused gates and shares.
     pub(crate) fn sweep(&self) {
         self.gates.sweep();
         self.shares.sweep();

@@ -1,4 +1,4 @@
-//! What a node is given from outside: the domain's ways to things that are not its own, each a trait.
+//! Ports: traits by which the domain uses models, tools, files and the network.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub trait Files: Send + Sync + 'static {
     fn clear(&self, folder: String, except: Option<String>) -> BoxFuture<'_, Result<(), Cause>>;
 }
 
-/// No files anywhere: none can be taken away, as somebody else may have some.
+/// No storage for files: deletions are refused, because the files may be elsewhere.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NoFiles;
 

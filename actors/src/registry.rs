@@ -1,4 +1,4 @@
-//! Configuration that is changed rarely and read always: channels and agents of a workspace, workspaces and API keys
+//! Configuration, changed rarely and read by every request: channels and agents of a workspace, workspaces and API keys
 //! of the installation.
 //!
 //! One entity holds them as keyed rows. A change names what it expects to find, and is refused if that is no longer
@@ -145,7 +145,7 @@ impl Command {
         self.expected.iter().any(absent)
     }
 
-    /// Whether somebody may have in memory what this changes: a row that was there, or which rows of a list there are.
+    /// Whether a cache may hold what this changes: a row that existed, or the rows of a list.
     pub(crate) fn may_be_known(&self) -> bool {
         let was_there = |change: &RowChange| {
             let of = |row: &&Expect| match row {

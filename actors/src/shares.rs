@@ -1,4 +1,5 @@
-//! Shares: how many of a process's places one workspace may hold, so that what hangs in one leaves room for others'.
+//! Shares: how many of a process's permits one workspace may hold, so that hanging work of one leaves permits for
+//! others.
 
 use std::sync::Arc;
 
@@ -49,13 +50,13 @@ impl Shares {
         self.of.get(&workspace).is_none_or(|share| share.available_permits() > 0)
     }
 
-    /// Whether nobody holds one or waits for one.
+    /// Whether no permit is held or waited for.
     #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.of.is_empty()
     }
 
-    /// What will be a place: there before anything is asked for, so that whoever does not get it leaves nothing behind.
+    /// A permit to be: made before the first await, so that a cancelled wait leaves nothing behind.
     fn begin(&self, workspace: Address) -> (OwnPlace, Arc<Semaphore>) {
         let place = OwnPlace { all: self.clone(), workspace, permit: None };
         let share = self.of.entry(workspace).or_insert_with(|| Arc::new(Semaphore::new(self.each)));
@@ -66,7 +67,7 @@ impl Shares {
 impl Drop for OwnPlace {
     fn drop(&mut self) {
         self.permit = None;
-        // Nobody else holds one or waits for one: the map alone knows of it.
+        // No permit is held or waited for: only the map refers to it.
         self.all.of.remove_if(&self.workspace, |_, share| Arc::strong_count(share) == 1);
     }
 }

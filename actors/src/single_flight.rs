@@ -1,4 +1,4 @@
-//! One task for each entity, or whatever the tasks are for, at a time, and once more where somebody asks while it runs.
+//! Single flight: one task at a time for each key (usually an entity), repeated once if it is requested while it runs.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub(crate) struct SingleFlight<K: Eq + Hash = EntityKey, P = ()> {
 
 #[derive(Debug)]
 struct Flying<P> {
-    /// Somebody has asked since the task looked last.
+    /// It was requested again since the task last looked.
     again: bool,
     left: P,
 }
@@ -60,7 +60,7 @@ impl<K: Copy + Eq + Hash, P: Clone> SingleFlight<K, P> {
 }
 
 impl<K: Eq + Hash, P> SingleFlight<K, P> {
-    /// Whoever has asked until now is looked after.
+    /// All requests until now are served by this run.
     fn looked(&self, key: &K) {
         if let Some(mut flying) = self.flying.get_mut(key) {
             flying.again = false;
@@ -68,8 +68,8 @@ impl<K: Eq + Hash, P> SingleFlight<K, P> {
     }
 }
 
-/// Being the task of something. It ends with [`Flight::again`], or when it is dropped; then what was asked for
-/// meanwhile is left to whoever asks next.
+/// The right to run the task of one key. It ends with [`Flight::again`], or when it is dropped; then requests made
+/// meanwhile are left to the next caller.
 #[derive(Debug)]
 pub(crate) struct Flight<K: Eq + Hash = EntityKey, P = ()> {
     flights: Arc<SingleFlight<K, P>>,
@@ -83,16 +83,15 @@ impl<K: Copy + Eq + Hash, P> Flight<K, P> {
         self.key
     }
 
-    /// Said where the task begins to look some time after the flight: whoever has asked until now is looked after by
-    /// this look.
+    /// Called when the task begins a run some time after the flight began: this run serves all requests until now.
     pub(crate) fn looks(&self) {
         if !self.has_landed {
             self.flights.looked(&self.key);
         }
     }
 
-    /// Whether somebody has asked since the task looked last. If nobody has, the flight is over with this very answer:
-    /// whoever asks from now on begins another, so that nobody's question falls between the two.
+    /// Whether it was requested again since the task last looked. If not, the flight ends with this answer: a later
+    /// request begins another one, so that no request is lost between the two.
     pub(crate) fn again(&mut self) -> bool {
         if self.has_landed {
             return false;

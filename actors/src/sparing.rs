@@ -1,5 +1,5 @@
-//! A line of the log that many would say at once, as each request does that a failing store fails: the first says it,
-//! and from then on one in a while, which says for how many others it stands.
+//! Rate-limited log lines, for failures that every request may meet: the first is logged, then one in a while, with the
+//! number of those left out.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

@@ -258,7 +258,7 @@ impl fmt::Debug for NodeId {
 /// What a process says of itself, again and again, as long as it lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beat {
-    /// Who.
+    /// The process.
     pub node: NodeId,
     /// How often it has said so; one that stays the same is from a process that is gone, or cannot write.
     pub count: u64,
@@ -301,7 +301,7 @@ pub trait Store: Send + Sync + 'static {
     /// An entity as it stands; `None` if it does not exist.
     fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>>;
 
-    /// Where an entity stands, as [`Store::load`] would say.
+    /// The head of an entity, as [`Store::load`] would return it.
     fn head(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Head>, StoreError>> {
         let loading = self.load(entity, fresh);
         Box::pin(async move { Ok(loading.await?.map(|loaded| loaded.head)) })

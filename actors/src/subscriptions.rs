@@ -1,9 +1,8 @@
-//! Who wants to hear of a conversation's events as they become durable.
+//! In-process subscriptions to a conversation's events as they become durable.
 //!
-//! A subscriber that has missed some is told so ([`Missed`]) and reads on from the store; nothing grows.
-//! That is one that reads too slowly, one of a conversation whose events weigh too much while somebody has not come to
-//! them, and one whose conversation was changed in a way that this node has not seen: by a commit whose outcome was
-//! unknown, or by another node.
+//! A subscriber that has missed events is told so ([`Missed`]) and continues from the store; no buffer grows. It misses
+//! some if it reads too slowly, if the unread events of its conversation take too many bytes, or if the conversation
+//! was changed without this node's knowledge: by a commit whose outcome was unknown, or by another node.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -69,11 +68,11 @@ impl Deref for Notice {
     }
 }
 
-/// What an event adds to the bytes that the subscribers of a conversation have not let go of, until nobody has it.
+/// The bytes of an event, counted as unread of its conversation until every subscriber has dropped it.
 #[derive(Debug, Default)]
 struct Weight {
     bytes: AtomicUsize,
-    /// `None`: it was read, and nobody is told of it.
+    /// `None`: it was read, and is not announced.
     held: Option<Arc<AtomicUsize>>,
 }
 
@@ -126,10 +125,10 @@ impl Channel {
         Self { sender, told: AtomicU64::new(0), held: Arc::default() }
     }
 
-    /// Tells an event. `false`: what somebody has not come to weighs too much, and nothing more is to be told here.
+    /// Announces an event. `false`: the unread events take too many bytes, and nothing more is to be announced here.
     fn tell(&self, record: &Arc<Record<Event>>) -> bool {
         self.told.fetch_max(record.seq, Ordering::Relaxed);
-        // Nobody listening any more is no error.
+        // Having no listener left is no error.
         let _ = self.sender.send(Notice::new(Arc::clone(record), Weight::of(record, &self.held)));
         self.held.load(Ordering::Relaxed) <= limits::SUBSCRIBER_BYTES
     }
@@ -139,11 +138,11 @@ impl Channel {
 #[derive(Debug)]
 pub struct Subscription {
     receiver: broadcast::Receiver<Notice>,
-    /// Dropped after the receiver, so that the last one to leave sees that nobody is left.
+    /// Dropped after the receiver, so that the last one sees that no subscriber is left.
     leave: Leave,
 }
 
-/// How many events were missed; 0 means that nobody knows how many, or whether any.
+/// How many events were missed; 0 if the number is unknown, or whether there were any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missed(pub u64);
 
@@ -200,8 +199,8 @@ impl Subscriptions {
         self.channels.remove(&entity);
     }
 
-    /// Tells an event to whoever listens. Where that has become too much for one of them, all read on from the store:
-    /// the next ones are kept for those alone that have come so far.
+    /// Announces an event to all subscribers. If too much is unread by one of them, all continue from the store: the
+    /// next events are only kept for those that have caught up.
     pub(crate) fn publish(&self, entity: EntityKey, record: &Arc<Record<Event>>) {
         let is_too_much = self.channels.get(&entity).is_some_and(|channel| !channel.tell(record));
         if is_too_much {
@@ -209,7 +208,7 @@ impl Subscriptions {
         }
     }
 
-    /// Conversations that are listened to, with the newest event told of each.
+    /// Conversations with subscribers, with the newest event delivered of each.
     fn listened(&self) -> Vec<(EntityKey, u64)> {
         self.channels.iter().map(|channel| (*channel.key(), channel.told.load(Ordering::Relaxed))).collect()
     }
@@ -230,7 +229,7 @@ pub(crate) async fn watch(node: Arc<Node>) {
         for (entity, told, look) in looks {
             // Where the store fails nothing new is known, so that not all are told at once when it is back.
             let Some(seq) = look.ok().or(before.get(&entity).copied()) else { continue };
-            // At the first look nobody knows whether the subscriber has read what is there.
+            // At the first look it is unknown whether the subscriber has read what is there.
             if seq > told && before.get(&entity) != Some(&seq) {
                 node.subscriptions.interrupt(entity);
             }

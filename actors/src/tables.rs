@@ -1,4 +1,4 @@
-//! What is stored beside the log: every table of keyed rows and every list of a workspace, with its number.
+//! Stored data beside the log: every table of keyed rows and every list (view) of a workspace, with its number.
 //!
 //! An entity's own rows are in a [`Table`], which only entities of its kind have; entries that are looked up without
 //! knowing the entity are in a [`View`], which is shared by all entities of a workspace. Numbers are stored: a new one
@@ -18,7 +18,7 @@ macro_rules! numbers {
 
 numbers! {
     OF_CONVERSATIONS: Table {
-        /// What has become of messages, by sequence: an [`Overlay`](crate::message::Overlay) each.
+        /// Changes of accepted messages, by sequence: an [`Overlay`](crate::message::Overlay) each.
         OVERLAYS = 1,
         /// Pending reviews, by deadline and sequence.
         DEADLINES = 2,
@@ -33,7 +33,7 @@ numbers! {
         CALLS = 10,
         /// Errands to other conversations.
         ERRANDS = 11,
-        /// Where the copy of a message stands, by the sequence of the original.
+        /// The sequence of a message's copy, by the sequence of the original.
         COPIES = 16,
         /// What the conversation has to do with files that were bound to it, by the file's address.
         ATTACHED = 17,
@@ -43,7 +43,7 @@ numbers! {
         /// [`shown_key`](crate::conversation::shown_key)): an [`Overlay`](crate::message::Overlay) as it was then. The
         /// log cannot tell, because edited words stay out of it.
         SHOWN = 20,
-        /// Who holds an idempotency key of the whole workspace, by the key; see [`claims`](crate::claims).
+        /// Claims of workspace-wide idempotency keys, by key; see [`claims`](crate::claims).
         CLAIMS = 21,
         /// Erased contacts of whose conversations no copy begins here, by address: the time of the last one's id.
         BARRED = 22,

@@ -1,7 +1,7 @@
-//! Tools: what an agent can do beside talking.
+//! Tools: functions that an agent's model can call.
 //!
-//! What a call asks for is read by the port [`Tools`], because it is JSON; what is done about it is decided here. A
-//! call is recorded before anything of it happens, and its result before the model goes on.
+//! The port [`Tools`] parses a call's arguments, because they are JSON; what the call does is decided here. A call is
+//! recorded before it runs, and its result before the model continues.
 
 use std::fmt;
 use std::sync::Arc;
@@ -114,14 +114,14 @@ pub enum Plan {
         /// As many at most.
         limit: usize,
     },
-    /// Something outside is called; the result is what comes of it. Dropping it cancels the call.
+    /// An external service is called, and its answer is the result. Dropping it cancels the call.
     Fetch(BoxFuture<'static, Fetched>),
 }
 
-/// What came of something that was called outside.
+/// The outcome of an external call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
-    /// What the model is told.
+    /// The text for the model.
     pub result: String,
     /// Why it is no answer of the tool's, in a word of few.
     pub error: Option<&'static str>,

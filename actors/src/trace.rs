@@ -1,4 +1,4 @@
-//! The trace that something belongs to, and the stages of a message's life as spans of it.
+//! Traces: the context that travels with a message, and the stages of its life as spans.
 //!
 //! A [`TraceContext`] is 25 bytes of data: it travels in commands, is stored with records and goes out with calls, and
 //! holds nothing open. A [`Span`] is a stage that is being timed; when it is dropped it goes to the [`Tracer`], which
@@ -40,8 +40,7 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// A place in a trace that nobody records, for what nothing has caused: whoever is called gets it, and log lines
-    /// name it.
+    /// A new, unrecorded trace context for work without a cause: calls carry it, and log lines name it.
     #[must_use]
     pub fn unrecorded(entropy: &Entropy) -> Self {
         let [trace_id, span] = entropy.draw_two();
@@ -60,9 +59,9 @@ impl TraceContext {
 pub enum SpanKind {
     /// Within the process.
     Internal,
-    /// It answers somebody.
+    /// It serves a request.
     Server,
-    /// It asks somebody.
+    /// It makes a request.
     Client,
     /// It takes what was queued.
     Consumer,
@@ -188,7 +187,7 @@ impl Traces {
         self.underway.as_ref()
     }
 
-    /// Records a span that somebody has timed himself.
+    /// Records a span that its caller has timed.
     pub fn record(&self, span: Finished) {
         if let Some(tracer) = &self.tracer {
             tracer.record(span);

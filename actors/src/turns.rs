@@ -1,7 +1,7 @@
-//! Running turns: calls models and tools in a task of its own and brings what comes of it back to the conversation.
+//! Running turns: a task calls models and tools and reports the outcome to the conversation.
 //!
-//! Nothing here is durable, and nothing needs to be: the conversation has committed the attempt before it comes here,
-//! accepts only that attempt's outcome, and starts another one if this task was lost with its process.
+//! Nothing here needs to be durable: the conversation has committed the attempt before it starts here, accepts only
+//! that attempt's outcome, and starts another one if the task was lost with its process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -167,14 +167,14 @@ impl Turns {
     async fn permit(&self, workspace: Address, agent: &Agent) -> TurnPermit<'_> {
         let key = (workspace, agent.id.clone());
         let most = agent.concurrency.map_or(limits::AGENT_TURNS, |most| most as usize);
-        // There before anything is waited for, so that whoever stops waiting leaves nothing behind.
+        // Made before the first await, so that a cancelled wait leaves nothing behind.
         let mut permit = TurnPermit { turns: self, key, own: None, of_agent: None, of_node: None };
         let mut own = self.permits_of(&permit.key, |permits| permits.most != most, most);
         while permit.of_agent.is_none() {
             permit.own = Some(Arc::clone(&own));
             match Arc::clone(&own.free).acquire_owned().await {
                 Ok(free) => permit.of_agent = Some(free),
-                // Somebody who knows the agent better has changed how many there are.
+                // The agent's limit has been changed meanwhile.
                 Err(_) => own = self.permits_of(&permit.key, |_| false, most),
             }
         }
@@ -223,7 +223,7 @@ struct AgentPermits {
 struct TurnPermit<'a> {
     turns: &'a Turns,
     key: (Address, String),
-    /// Held by all who have one of them or wait for one.
+    /// Shared by all tasks that hold a permit or wait for one.
     own: Option<Arc<AgentPermits>>,
     of_agent: Option<OwnedSemaphorePermit>,
     of_node: Option<OwnedSemaphorePermit>,

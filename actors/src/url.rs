@@ -1,7 +1,7 @@
-//! What is read out of the URLs of receivers and of models' endpoints, and what of them may be told. They were checked
-//! when they came in; nothing is judged here.
+//! Parsing the URLs of receivers and of models' endpoints, and the parts of them that may be logged. They were
+//! validated when they were stored.
 
-/// What may be told of a URL: path and query may hold what only its owner knows.
+/// The part of a URL that may be logged: path and query may hold secrets.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Server<'a> {
     pub(crate) scheme: &'a str,

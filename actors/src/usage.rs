@@ -27,7 +27,7 @@ const LATE_MILLIS: u64 = 60 * 60 * 1000;
 /// Entries of one read.
 const PAGE: usize = 1_000;
 
-/// About how many tokens a text is, where nobody has counted them: four characters each, rounded up.
+/// An estimate of a text's tokens, if its model reports none: four characters each, rounded up.
 #[must_use]
 pub fn estimate(text: &str) -> u64 {
     (text.chars().count() as u64).div_ceil(4)

@@ -1,4 +1,4 @@
-//! Webhook endpoints of a workspace: who wants to hear what, where, and in which form.
+//! Webhook endpoints of a workspace: their URLs, subscriptions and format.
 
 use minicbor::{Decode, Encode};
 
@@ -54,7 +54,7 @@ pub enum Format {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
 pub enum DisabledReason {
-    /// Somebody wanted it so.
+    /// By request.
     #[n(0)]
     Manual,
     /// The receiver answered 410.
@@ -117,7 +117,7 @@ pub fn signing(
     std::iter::once(current.to_owned()).chain(retired.map(|retired| retired.secret.clone())).collect()
 }
 
-/// Who wants to hear of a workspace's events.
+/// The endpoints that subscribe to a workspace's events.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
 pub struct WebhookEndpoint {
     /// Its id.

@@ -1,4 +1,4 @@
-//! Workspaces: what may see what.
+//! Workspaces: isolated parts of an installation.
 
 use minicbor::{Decode, Encode};
 

@@ -212,7 +212,7 @@ impl CqlStore {
         self.0.clock.now()
     }
 
-    /// Does something that nobody waits for, but the store's end.
+    /// Runs something in the background; only closing the store waits for it.
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         self.0.tasks.spawn(work);
     }
@@ -269,7 +269,7 @@ impl Store for CqlStore {
             store.0.metrics.queued_commits.add(-1);
             done(match place {
                 Ok(Ok(_place)) => store.committed(&commit).await,
-                // Nobody closes the semaphore.
+                // The semaphore is never closed.
                 _ => Err(StoreError::Unavailable("too many commits are waiting".into())),
             });
         });

@@ -1,9 +1,9 @@
 //! The embedded store: durable conversations on one machine, in one directory.
 //!
-//! Files: `LOCK` (who has the directory), `HEAD` (which batch was the newest durable one, see `head_file`) and
-//! `engine/`, a log-structured merge tree that `fjall` keeps. One thread writes (see `writer`), everybody reads.
-//! What the engine alone would lose without a word is found: at open by the HEAD file and an inspection of the
-//! journals, at every read by checksums and links between log rows, and over everything by [`verify`].
+//! Files: `LOCK` (which process owns the directory), `HEAD` (the newest durable batch, see `head_file`) and `engine/`,
+//! a log-structured merge tree kept by `fjall`. One thread writes (see `writer`), any thread reads. Loss that the
+//! engine alone would not notice is detected: at open by the HEAD file and an inspection of the journals, at every read
+//! by checksums and links between log rows, and over the whole store by [`verify`].
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -120,7 +120,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         drop(self.jobs.take());
-        // The last clone may be dropped by an answer's callback, on the writer's own thread: it ends by itself then.
+        // The last clone may be dropped by a callback on the writer's own thread, which cannot join itself.
         if let Some(writer) = self.writer.take()
             && writer.thread().id() != std::thread::current().id()
             && writer.join().is_err()
@@ -171,7 +171,7 @@ impl EmbeddedStore {
         );
         let failing = Arc::clone(&shared);
         let work = move || {
-            // Without its writer the store acknowledges nothing any more; somebody must be told why.
+            // Without its writer the store can acknowledge nothing; the process must learn why.
             if catch_unwind(AssertUnwindSafe(|| writer.run(&received))).is_err() {
                 failing.fail("the writer panicked");
             }

@@ -1,4 +1,4 @@
-//! The tables: everything that knows a storage engine.
+//! The stores: everything that knows a storage engine.
 
 pub mod cql;
 pub mod embedded;

@@ -1,5 +1,5 @@
-//! Things that were stored before there were places, or were moved from another store, get theirs, once: in the order
-//! of when they were made, and within a millisecond of their ids.
+//! Gives list positions, once, to resources that have none (stored by an earlier build, or imported): in the order of
+//! creation, and within a millisecond in the order of their ids.
 
 use std::sync::Arc;
 
@@ -58,7 +58,7 @@ async fn give_kind(node: &Arc<Node>, registry: EntityKey, kind: Table) -> Result
     without.sort();
     for (_, key) in without {
         let Some(value) = node.row(registry, kind, key.clone()).await? else { continue };
-        // Stored as it is. Whoever was faster has changed it, which gave it a place, or deleted it.
+        // Stored unchanged. A process that was faster has changed it, which gave it a position, or deleted it.
         let changes = vec![RowChange::put(kind, &key, &value)];
         let expected = vec![Expect::new(kind, &key, Some(value))];
         submit(node, registry, Command { expected, changes }).await?;

@@ -1,4 +1,4 @@
-//! Where the bytes of attachments are kept.
+//! Settings of the storage for attachments.
 
 use std::path::{Path, PathBuf};
 

@@ -32,8 +32,8 @@ impl Cidr {
 impl FromStr for Cidr {
     type Err = String;
 
-    /// `address/prefix`; an address alone is a network of one. No bit behind the prefix may be set, because then
-    /// nobody can say whether the address or the prefix was meant.
+    /// `address/prefix`; an address alone is a network of one. No bit behind the prefix may be set, because then either
+    /// the address or the prefix is a mistake.
     fn from_str(text: &str) -> Result<Self, String> {
         let allowed = || "networks such as 10.0.0.0/8 or fd00::/8, comma-separated".to_owned();
         let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));

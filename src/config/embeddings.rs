@@ -1,4 +1,4 @@
-//! Which endpoint says what texts mean.
+//! Settings of the embeddings endpoint.
 
 use super::{Secret, Values, parse};
 

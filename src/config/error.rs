@@ -1,4 +1,4 @@
-//! Wrong settings, as they are told to whoever starts the server.
+//! Wrong settings, as they are reported at the start.
 
 use std::fmt;
 

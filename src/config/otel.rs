@@ -1,6 +1,6 @@
-//! The `OTEL_` variables, as OpenTelemetry defines them: a value that makes no sense is told and then counts as absent.
-//! Only an endpoint that cannot be one ends the start, since whoever gives it waits for what is sent there. What
-//! OpenTelemetry has and this program does not heed is told too (`unheeded`).
+//! The `OTEL_` variables, as OpenTelemetry defines them: an invalid value is logged and then counts as absent. Only an
+//! invalid endpoint ends the start, because the operator expects data there. Variables that this program ignores are
+//! logged too (`unheeded`).
 
 use std::fmt;
 use std::path::PathBuf;
@@ -145,16 +145,16 @@ const METRICS: Signal = Signal {
     certificate: "OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE",
     path: "/v1/metrics",
 };
-/// How often metrics are sent where nobody says.
+/// The default interval of metrics.
 const EVERY: Duration = Duration::from_secs(60);
 /// A node at full speed makes this many spans in half a second; about 400 bytes each.
 const QUEUE: usize = 32_768;
 /// With 64 links each, this many spans stay below the 4 MiB that receivers take at once.
 const BATCH: usize = 1_024;
-/// Shorter than OpenTelemetry's 5 s, so that a trace is there when somebody goes to look for it.
+/// Shorter than OpenTelemetry's 5 s, so that a trace is there when an operator looks for it.
 const DELAY: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// How long an answer may take where nobody says.
+/// The default timeout of an export.
 const ANSWER: Duration = Duration::from_secs(10);
 /// What has no limit: longer than any process lives, and short enough to reckon with.
 const NO_LIMIT: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -258,7 +258,7 @@ impl Reader<'_> {
         let usual = self.timeout("OTEL_EXPORTER_OTLP_TIMEOUT", ANSWER);
         let timeout = self.timeout(signal.timeout, usual);
         let certificates = self.get(signal.certificate).or_else(|| self.get("OTEL_EXPORTER_OTLP_CERTIFICATE"));
-        // Where nothing is encrypted nobody is to be trusted.
+        // Without TLS there are no certificates to trust.
         let certificates = certificates.filter(|_| url.scheme() == "https").map(PathBuf::from);
         Some(Receiver { endpoint: url.into(), protocol, headers, gzip, timeout, certificates })
     }

@@ -1,4 +1,4 @@
-//! From text to values. An error is a phrase that says what is allowed.
+//! Parsing settings. An error is a phrase that says what is allowed.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;

@@ -97,7 +97,7 @@ fn find(key: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.key == key)
 }
 
-/// Who gave a value.
+/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     Default,
@@ -116,7 +116,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The value that counts, as text, and who gave it.
+/// The effective value, as text, and its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Given {
     pub(super) text: String,
@@ -137,14 +137,14 @@ impl Settings {
         let (setting, given) = (find(key)?, self.get(key)?);
         let value = (!setting.secret).then(|| hidden(&given.text).into_owned());
         let name = match &given.origin {
-            // Nobody has given it, which is what is wrong.
+            // It is missing.
             Origin::Default => setting.flag.unwrap_or(setting.env).to_owned(),
             origin => origin.to_string(),
         };
         Some(Wrong { name, value, allowed })
     }
 
-    /// From here on nobody can print a secret by mistake.
+    /// From here on a secret cannot be printed by mistake.
     pub(super) fn mask_secrets(&mut self) {
         for setting in SETTINGS {
             let Some(given) = self.0.get_mut(setting.key).filter(|given| !given.text.is_empty()) else { continue };

@@ -1,4 +1,4 @@
-//! Why a call to a user's URL brought no answer.
+//! Why a call to a user's URL failed.
 
 use std::error::Error;
 use std::io;
@@ -18,13 +18,13 @@ pub enum Fault {
     /// The name leads nowhere.
     #[error("{0}")]
     Resolve(String),
-    /// Nobody answers at the address.
+    /// No server answers at the address.
     #[error("no connection: {0}")]
     Connect(String),
-    /// Who answers cannot be trusted, or speaks no TLS.
+    /// The server's certificate is not trusted, or it speaks no TLS.
     #[error("no TLS connection: {0}")]
     Tls(String),
-    /// The connection ended before its answer did, or what came is not HTTP.
+    /// The connection ended before the answer did, or the answer is not HTTP.
     #[error("the response was interrupted: {0}")]
     Broken(String),
     /// The time was up.

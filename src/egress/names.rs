@@ -1,4 +1,4 @@
-//! From names to addresses.
+//! Resolving names to addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -23,12 +23,12 @@ use super::{EgressError, Fault, Guard};
 
 /// Look-ups at once. Each may hold sockets for as long as a name server keeps it waiting.
 const LOOKUPS: usize = 256;
-/// The same of one workspace: a quarter, so that names of one that nobody answers for leave room for others'.
+/// The same per workspace: a quarter, so that names of one that never resolve leave room for those of others.
 const LOOKUPS_OF_WORKSPACE: usize = LOOKUPS / 4;
 /// How long one name server is waited for, and how often a name is asked for.
 const PATIENCE: Duration = Duration::from_secs(2);
 const ATTEMPTS: usize = 2;
-/// An answer is used at most this long, whatever it says of itself: whoever moves their service waits no longer.
+/// An answer is used at most this long, whatever its TTL: a service that moves is followed no later.
 const MAX_TTL: Duration = Duration::from_secs(300);
 /// A name that is not there is asked for again after this long.
 const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(10);
@@ -38,7 +38,7 @@ const CACHED: u64 = 8_192;
 const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53);
 
 tokio::task_local! {
-    /// The workspace whose call needs a connection. The connector is told of nothing but the server to connect to.
+    /// The workspace whose call needs a connection. The connector itself gets only the server to connect to.
     static CALLER: Address;
 }
 

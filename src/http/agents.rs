@@ -1,4 +1,4 @@
-//! `/agents`: who answers, and with which model.
+//! `/agents`: agents and their models.
 
 use actors::agent::Agent;
 use actors::channel::Channel;

@@ -1,4 +1,4 @@
-//! Answers, and what several handlers add to them.
+//! Building answers: bodies and headers that several handlers use.
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -62,7 +62,7 @@ pub fn ignoring(mut response: Response, ignored: &[String]) -> Response {
 
 /// Names the parameters of the query that had no effect too, before what is named already, as far as there is room.
 pub(super) fn name_ignored_parameters(response: &mut Response, arrived: &Arrived) {
-    // What cannot be read was refused, unless nobody reads it.
+    // A value that cannot be read was refused, unless no handler reads it.
     let Ok(query) = Query::of(arrived) else { return };
     let before = response.headers_mut().remove(X_IGNORED_FIELDS);
     let before = before.as_ref().and_then(|before| before.to_str().ok());

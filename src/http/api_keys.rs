@@ -1,4 +1,4 @@
-//! `/api-keys`: who may do what, where.
+//! `/api-keys`: keys, their principals, scopes and workspaces.
 
 use actors::conversation::review::SYSTEM;
 use actors::id::{EntityKey, KeyId};

@@ -1,4 +1,4 @@
-//! What goes on although whoever asked for it has hung up.
+//! Work that continues although its client has hung up.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Who asks: authentication, workspace, scope and rate, before a handler or a body is looked at.
+//! The caller: authentication, workspace, scope and rate limit, checked before a handler runs or a body is read.
 
 use std::convert::Infallible;
 use std::marker::PhantomData;
@@ -71,8 +71,8 @@ impl<S> Layer<S> for Authentication {
 
 /// Lets requests through whose key is known and has requests left, and tells every caller what is left.
 ///
-/// A key is nearly always in memory, so who asks is known without waiting and the request goes on as it is; only where
-/// the store has to be asked does it take a future of its own.
+/// A key is nearly always in memory, so the caller is known without waiting; only a read of the store takes a future of
+/// its own.
 #[derive(Clone, Debug)]
 pub struct Authenticated<S> {
     app: App,
@@ -121,7 +121,7 @@ pub enum Authenticating<F> {
     Admitted {
         /// Its answer.
         inner: F,
-        /// Who writes what is left.
+        /// Writes the remaining quota.
         app: App,
         /// What is left.
         verdict: Verdict,
@@ -158,7 +158,7 @@ impl<F: Future<Output = Result<Response, Infallible>> + Unpin> Future for Authen
     }
 }
 
-/// Who asks, and where; a workspace that they may not use is a fault of its own, after the key's.
+/// The key and the workspace; a workspace that the key may not use is a fault of its own, after the key's.
 type Identity = Result<(Arc<ApiKey>, Result<Arc<str>, Problem>), Problem>;
 
 async fn identify(app: &App, headers: &HeaderMap) -> Identity {
@@ -285,8 +285,8 @@ impl Needs for Look {
     const SCOPES: &'static [Scope] = &[Scope::Admin, Scope::MessagesRead];
 }
 
-/// A caller whose key has what the route needs. Stands before the body among a handler's arguments, so that a body
-/// is not even read for somebody who may not send it. A query that no handler would judge is judged here.
+/// A caller whose key has the route's scope. It comes before the body among a handler's arguments, so that the body of
+/// an unauthorised request is not read. Routes whose handler reads no query have it validated here.
 #[derive(Clone, Debug)]
 pub struct Allowed<N>(pub Caller, pub PhantomData<N>);
 

@@ -1,4 +1,4 @@
-//! `/channels`: where messages come in, and who answers there.
+//! `/channels`: human channels and api channels.
 
 use actors::channel::{Channel, ChannelKind};
 use actors::clock::Millis;
@@ -70,7 +70,7 @@ impl HasSecret for Channel {
     }
 }
 
-/// `POST /channels`. The secret stands in this answer and in that of a rotation only.
+/// `POST /channels`. Only this answer and that of a rotation show the secret.
 ///
 /// # Errors
 /// 400, 409 `channel_exists`, 422.

@@ -169,13 +169,13 @@ pub(super) async fn events(
     Ok(Page { data, next }.into_response(&list, &context.uri))
 }
 
-/// Whether something of a contact that nobody finds any more is still there.
+/// Whether data of an erased contact remains.
 async fn is_being_erased(app: &App, entity: EntityKey, id: ContactId) -> Result<bool, Problem> {
     let state = app.node().state::<Contact>(entity).await.map_err(store_problem)?;
     Ok(state.and_then(|state| state.erasing).is_some_and(|erasing| erasing.id == id))
 }
 
-/// `DELETE /contacts/{id}`: forgets who it was, and what was said with them. Until all of it is gone a retry waits too.
+/// `DELETE /contacts/{id}`: erases the contact and its conversations' words. Until all of it is gone a retry waits too.
 pub(super) async fn erase(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,

@@ -1,6 +1,6 @@
 //! The outermost layer: what every request and every response has, whatever its route does.
 //!
-//! A request gets an id and a place in a trace, as a [`RequestContext`] in its extensions; its response carries both.
+//! A request gets an id and a trace context, as a [`RequestContext`] in its extensions; its response carries both.
 //! Every error becomes one `application/problem+json` form (see [`render`]), a panic too, and one log line says how
 //! the request ended. Put it on the whole router with `Router::layer`, so that the log line knows the route's pattern.
 
@@ -310,7 +310,7 @@ fn finish(running: &mut Running, response: Response) -> Response {
     headers.insert(REQUEST_ID, context.request_id.0.clone());
     headers.insert(TRACEPARENT, context.trace.traceparent());
     if matches!(context.method, Method::GET | Method::HEAD) {
-        // Other answers are kept by nobody without being told to.
+        // Caches do not store other answers unless told to.
         headers.entry(header::CACHE_CONTROL).or_insert(KEPT_BY_ITS_CLIENT);
     }
     running.end(Instant::now(), Ok(End { status: response.status(), code }));

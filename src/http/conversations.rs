@@ -219,7 +219,7 @@ async fn opened_before(app: &App, entity: EntityKey, first: u64, ignored: &[Stri
     Ok(replayed(created(&state, details, ignored)))
 }
 
-/// `GET /conversations/{id}`, or 304 to who has it.
+/// `GET /conversations/{id}`, or 304 if the client's copy is current.
 ///
 /// # Errors
 /// 404 `conversation_not_found`.

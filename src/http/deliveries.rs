@@ -1,8 +1,8 @@
-//! `/webhook-deliveries`: what became of each event that somebody was to be told of.
+//! `/webhook-deliveries`: the state of each event's delivery to each receiver.
 //!
-//! Those that have ended stand in lists. What is still to be sent is written nowhere; it is worked out from the logs
-//! that have something to send, which are listed. So a page of both shows first those that have ended, by the time of
-//! their event, and then what is pending, by endpoint and log.
+//! Deliveries that have ended are in lists. Pending ones are not stored; they follow from the logs that have events to
+//! send, and those logs are listed. So a page of both shows first the ended ones, by the time of their event, and then
+//! the pending ones, by endpoint and log.
 
 use actors::directory::{Answer, Circumstances, Refusal};
 use actors::id::{DeliveryId, EntityKey, Kind};
@@ -43,7 +43,7 @@ fn delivery_not_found() -> Problem {
     Problem::not_found("delivery_not_found", "this workspace has no such delivery")
 }
 
-/// 409: there is nobody any more to whom it could be sent.
+/// 409: its receiver does not exist any more.
 fn endpoint_deleted() -> Problem {
     let detail = "the endpoint of this delivery was deleted; the delivery is unchanged and nothing is sent";
     Problem::conflict("endpoint_deleted", detail)
@@ -119,7 +119,7 @@ pub(super) async fn retry(
     };
     let delivery = match waiting {
         Some(waiting) => delivery.asked_for(waiting),
-        // It is being sent already, or somebody else has asked for it since.
+        // It is being sent already, or another request has asked for it since.
         None => find(&app, &caller, &id).await.map_err(untold)?,
     };
     let response = json(StatusCode::ACCEPTED, &DeliveryView::of(delivery));
@@ -127,7 +127,7 @@ pub(super) async fn retry(
     Ok(ignoring(located(response, &format!("/webhook-deliveries/{id}")), &ignored))
 }
 
-/// What came of asking for a delivery.
+/// The result of asking for a delivery.
 enum Asked {
     /// So its lane stands now, if there was anything to do.
     Now(Option<Waiting>),

@@ -1,13 +1,13 @@
 //! The event log of a conversation or a human channel: in pages, or live.
 //!
-//! A stream sends every event once, in order: what is announced while it was reading is compared with the sequence
-//! that comes next, and what was missed is read from the store. So a slow reader costs reads, and memory for
-//! [so many bytes](actors::limits::SUBSCRIBER_BYTES) at most; and a reader that comes back with `Last-Event-ID` goes on
-//! where it was. An event is written once for all its readers.
+//! A stream sends every event once, in order: it compares announced events with the next sequence, and reads missing
+//! ones from the store. So a slow reader costs reads, and memory for at most
+//! [so many bytes](actors::limits::SUBSCRIBER_BYTES); and a reader that reconnects with `Last-Event-ID` continues where
+//! it was. An event is serialized once for all its readers.
 //!
-//! Between the events a stream tells what agents are saying (`turn.delta`), if it was asked for `deltas`. These pieces
-//! are no events: they have no `id`, so the last event's id stays what it was, and whoever missed them gets the reply
-//! as an event.
+//! With `deltas` a stream also sends pieces of agents' replies while they are being made (`turn.delta`). They are not
+//! events: they have no `id`, so the last event's id stays what it was, and a reader that misses them gets the reply as
+//! an event.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -130,7 +130,7 @@ impl Log {
     /// Finds out which conversation's it is, once there is one.
     async fn look_up(&mut self, app: &App) -> Result<(), StoreError> {
         if self.conversation.is_none() {
-            // On the heap while it lasts: nearly nobody needs a place for it.
+            // On the heap while it lasts: almost no stream needs it.
             let state = Box::pin(app.node().state::<Conversation>(self.entity)).await?;
             self.conversation = state.map(|state| state.id);
         }

@@ -14,7 +14,7 @@ use crate::json::Object;
 use crate::json::fields::Fields;
 use crate::json::report::Report;
 
-/// A body and what stands around it.
+/// A body, and the request's head as far as it belongs to the command.
 pub(super) struct Incoming<'a> {
     /// The body.
     pub(super) object: Object<'a>,
@@ -25,7 +25,7 @@ pub(super) struct Incoming<'a> {
 }
 
 impl<'a> Incoming<'a> {
-    /// Splits the body and reads what stands around it. `None`: the request has no body and needs none.
+    /// Splits the body and reads the head. `None`: the request has no body and needs none.
     ///
     /// # Errors
     /// 400 where the body is no JSON object, with what else is wrong so far.
@@ -54,7 +54,7 @@ impl<'a> Incoming<'a> {
         Ok(Self { object, report, key: None })
     }
 
-    /// A request that says everything with its path: what its command comes with, and the members that nobody reads.
+    /// A request whose path says everything: its command's context, and unknown members of its body.
     ///
     /// # Errors
     /// 400 where the body is no JSON object, or the query or the key is wrong.

@@ -1,7 +1,7 @@
-//! Requests that last: event streams, and waits for what agents and people do.
+//! Long-lived requests: event streams, and waits for agents and people.
 //!
-//! Each holds its connection. Were all connections held so, nothing else would be accepted any more, and a slow agent
-//! would keep plain messages waiting; so a part of them is left to what is answered at once.
+//! Each holds its connection. If all connections were held so, a slow agent would block plain messages; therefore some
+//! connections are reserved for short requests.
 
 use std::sync::Arc;
 

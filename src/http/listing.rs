@@ -1,4 +1,4 @@
-//! Pages of what stands in the lists of a workspace: contacts, conversations, reviews.
+//! Pages of a workspace's lists: contacts, conversations, reviews.
 
 use std::time::Duration;
 
@@ -32,8 +32,8 @@ pub(super) struct Listing<'a> {
 }
 
 impl Listing<'_> {
-    /// One page. From the oldest on, a page that others follow is read once more where its end is so new that something
-    /// before it may not be stored yet: nobody comes back to what stands before a cursor.
+    /// One page. In ascending order, a page that is not the last is read once more if its end is so new that an earlier
+    /// entry may not be stored yet: a client never returns to positions before its cursor.
     ///
     /// `load` gets an entry's key without the prefix and says what it stands for, and about how many bytes
     /// that has in the answer; `None`: not wanted, or not there any more.

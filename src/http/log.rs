@@ -6,7 +6,7 @@ use actors::machine::Record;
 use actors::node::Node;
 use actors::store::{Order, StoreError};
 
-/// Events that are read first, when nobody knows yet how long they are.
+/// Events of the first read, while their size is unknown.
 pub(super) const FIRST_CHUNK: usize = 8;
 /// The same for a page of all there are: as many as a page has, of the usual length.
 pub(super) const FIRST_OF_PAGE: usize = 64;

@@ -1,4 +1,4 @@
-//! What is remembered of contacts and owners.
+//! Memories of contacts and owners.
 
 use actors::clock::Millis;
 use actors::contact::{self, Contact};
@@ -85,7 +85,7 @@ fn shown(page: &Page<Memory>, subject: &Subject, list: &str, context: &RequestCo
     Page { data, next: page.next.clone() }.into_response(list, &context.uri)
 }
 
-/// One page of what is remembered of somebody, in the order it was.
+/// One page of a subject's memories, oldest first.
 async fn page(app: &App, caller: &Caller, subject: &Subject, request: &PageRequest) -> Result<Page<Memory>, Problem> {
     let mut all = all(app.node(), subject.entity(caller.address), subject).await.map_err(store_problem)?;
     if request.order == Order::Desc {

@@ -1,9 +1,8 @@
 //! Lists in pages: `?limit=`, `?cursor=`, `?order=`, and what answers them.
 //!
-//! A cursor is opaque to clients. It carries a position that only its list understands, a version, and a checksum over
-//! both, the list's name and its order, so that a cursor of another list, of the other way through it, of another
-//! release or of somebody's own making is refused instead of being read as some position. It is no secret and grants
-//! nothing: the list's own checks hold.
+//! A cursor is opaque to clients. It carries a position in its list, a version, and a checksum over both, the list's
+//! name and its order. So a cursor of another list, of the other order, of another release or of a client's own making
+//! is refused instead of being read as some position. It is no secret and grants nothing: the list's own checks apply.
 
 use std::borrow::Cow;
 
@@ -29,8 +28,8 @@ pub(super) use enough::Enough;
 pub const DEFAULT_LIMIT: usize = 50;
 /// Most items in a page.
 pub const MAX_LIMIT: usize = 200;
-/// About how many bytes of messages or events a page has, or one item. A page of long ones is shorter than was asked
-/// for, and its cursor goes on: who asks for much and reads slowly holds no more of the memory.
+/// About how many bytes of messages or events a page has, or one item. A page of long ones is shorter than requested,
+/// and its cursor continues: slow readers of large pages hold no more memory than this.
 pub(super) const PAGE_BYTES: usize = 8 * 1024 * 1024;
 
 /// The encoding of cursors; a new one makes old cursors invalid.

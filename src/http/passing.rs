@@ -1,10 +1,10 @@
-//! Requests that are passed on, whole, to the server that looks after what they write to.
+//! Forwarding requests, whole, to the server that owns the entity that they write to.
 //!
-//! Any server of a store takes any request, and two that write to one conversation cost each other a conflict. So a
-//! handler that knows what its request will write to asks here once, before the request has had any effect. Nothing
-//! depends on the answer: who looks after what is advice, and a commit names the head that it was decided on
-//! (invariant I6). What is passed on is the request as it came, with its caller's key, and its answer goes back as it
-//! is; what cannot be passed on is done here. `docs/decisions/0050-requests-are-passed-on-whole.md` says why so.
+//! Any server of a store takes any request, but two servers that write to one conversation cost each other conflicts.
+//! So a handler that knows its request's entity asks here once, before the request has any effect. Correctness does not
+//! depend on it: ownership is advice, and a commit names the head that it was decided on (invariant I6). The request is
+//! forwarded as received, with its caller's key, and its answer is returned unchanged; a request that cannot be
+//! forwarded is handled here. `docs/decisions/0050-requests-are-passed-on-whole.md` says why.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -37,17 +37,17 @@ use crate::app::App;
 use crate::openapi::ERRORS;
 use crate::{bounded, outgoing};
 
-/// On a request that was passed on: it is answered where it is, whoever looks after what it writes to by then, and not
-/// any more after the time that it names, in milliseconds since 1970, when whoever passed it on has given it up. A
-/// client that says so itself has its request answered where it came to, so this needs no secret.
+/// On a forwarded request: it is handled by the server that receives it, whichever owns the entity by then, and not
+/// after the time in this header (milliseconds since 1970), when the forwarding server has given it up. A client that
+/// sends the header only has its request handled by the server that receives it, so this needs no secret.
 pub(crate) const PASSED_ON: HeaderName = HeaderName::from_static("x-tertulia-passed-on");
 
 /// How long a connection may take. Servers of one store are near each other.
 const CONNECT: Duration = Duration::from_millis(500);
-/// How long an answer may take for which nobody waits for an agent: longer than a server waits for its store (six
-/// seconds for a commit whose outcome is unknown) and for what is before it in the mailbox.
+/// How long an answer may take that does not wait for an agent: longer than a server waits for its store (six seconds
+/// for a commit whose outcome is unknown) and for earlier commands in the mailbox.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
-/// How long a server that did not answer is asked nothing, so that not each request finds out by itself.
+/// How long nothing is forwarded to a server that did not answer, so that not every request runs into its timeout.
 const SPARED_FOR: Duration = Duration::from_secs(5);
 /// How long a connection is kept unused; a server keeps one for 30 seconds.
 const IDLE: Duration = Duration::from_secs(15);
@@ -70,7 +70,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
-/// Headers of a request that are made anew, or that nobody passes on.
+/// Headers of a request that are not forwarded, or are set anew.
 const MADE_ANEW: [HeaderName; 4] =
     [header::HOST, header::CONTENT_LENGTH, header::EXPECT, HeaderName::from_static("tracestate")];
 
@@ -120,8 +120,8 @@ impl Passing {
 fn client() -> Option<Client> {
     let build = || -> Result<Client, Box<dyn std::error::Error>> {
         Ok(outgoing::client()?
-            // With one exchange a connection, a request that is dropped takes its socket with it, and the other server
-            // hears that nobody waits for its answer any more.
+            // With one exchange per connection, dropping a request closes its socket, and the other server learns that
+            // its answer is not wanted any more.
             .http1_only()
             .connect_timeout(CONNECT)
             .pool_idle_timeout(IDLE)
@@ -183,7 +183,7 @@ fn code_of(answer: &Response, body: &[u8]) -> Option<&'static str> {
     ERRORS.iter().map(|page| page.code).find(|code| *code == said.code)
 }
 
-/// A request as it came, with what has been found out of it.
+/// A request as it was received, with what is known of its caller and body.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Whole<'a> {
     pub(super) app: &'a App,
@@ -198,7 +198,7 @@ pub(super) struct Whole<'a> {
 }
 
 impl<'a> Whole<'a> {
-    /// A request whose answer waits for nobody.
+    /// A request that waits neither for an agent nor for people.
     pub(super) fn of(
         app: &'a App,
         context: &'a RequestContext,
@@ -214,7 +214,7 @@ impl<'a> Whole<'a> {
     ///
     /// # Errors
     /// 503 `outcome_unknown` where the other server was asked, gave no whole answer, and may not be asked again;
-    /// `store_unavailable` where this request was passed on and whoever did that has given it up.
+    /// `store_unavailable` where this request was forwarded and the forwarding server has given it up.
     pub(super) async fn pass_on(self, entity: EntityKey) -> Result<Option<Response>, Problem> {
         if !self.app.node().shares_its_store() {
             return Ok(None);
@@ -228,7 +228,7 @@ impl<'a> Whole<'a> {
             return Ok(None);
         }
         match self.app.node().members().server_of(entity) {
-            // Who stops begins nothing that others have to finish.
+            // A stopping server forwards nothing.
             Some(server) if self.app.left().now_or_never().is_none() => Box::pin(self.pass_to(server)).await,
             _ => Ok(None),
         }
@@ -238,7 +238,7 @@ impl<'a> Whole<'a> {
         let passing = self.app.passing();
         let count = |outcome| self.app.node().metrics().passed_on.of(outcome).inc();
         let permit = (!self.waits.is_zero()).then(|| self.app.lasting().enter());
-        // Where too many wait already nobody waits here, and is told so.
+        // If too many requests wait already, this one does not wait, and is told so.
         let is_full = permit.as_ref().is_some_and(Option::is_none);
         let (Some(client), Some(target), Ok(_pass), false) = (
             passing.client(),
@@ -312,7 +312,7 @@ impl<'a> Whole<'a> {
             error => Failed::Broken(error.to_string()),
         })?;
         let (status, mut headers) = (answer.status(), answer.headers().clone());
-        // A proxy between the two, or whoever has the address by now, knows nothing of what was asked.
+        // The answer is of a proxy, or of another program that has the address by now.
         if headers.get(REQUEST_ID).is_none_or(|id| id.as_bytes() != self.context.request_id.as_str().as_bytes()) {
             return Err(Failed::Broken(format!("{status}, not from the server")));
         }
@@ -324,7 +324,7 @@ impl<'a> Whole<'a> {
         (*answer.status_mut(), *answer.headers_mut()) = (status, headers);
         let code = code_of(&answer, &body);
         let cannot = code.filter(|code| status == StatusCode::SERVICE_UNAVAILABLE && CANNOT.contains(code));
-        // Who stops has stored nothing, so without a key too it is done here.
+        // A stopping server has stored nothing, so the request is handled here even without a key.
         if let Some(code) = cannot.filter(|code| self.is_keyed || *code == "stopping") {
             return Err(Failed::Refused(status, code));
         }

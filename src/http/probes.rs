@@ -1,4 +1,4 @@
-//! Whether this process lives, and whether it wants requests.
+//! Liveness and readiness probes.
 
 use axum::Extension;
 use axum::extract::State;
@@ -38,7 +38,7 @@ pub async fn readyz(State(app): State<App>) -> Response {
     momentary(answer::json(StatusCode::OK, &Status { status: "ready" }))
 }
 
-/// The same answer, which nobody keeps: it holds for the moment in which it was asked for.
+/// The same answer, not to be cached: it is true only for the moment of the request.
 fn momentary(mut response: Response) -> Response {
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

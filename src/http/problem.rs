@@ -1,8 +1,8 @@
 //! Errors as clients see them: `application/problem+json` (RFC 9457), with every fault of a request at once.
 //!
 //! A handler returns a [`Problem`]; it travels in the response's extensions to the outermost layer, which knows the
-//! request id and path and writes the body. So every error of every layer has the same form, and nothing of a cause
-//! that is not meant for clients can leak through a `Display`.
+//! request id and path and writes the body. So every error of every layer has the same form, and an internal cause
+//! cannot leak through a `Display`.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};

@@ -1,8 +1,7 @@
 //! The query of a request, decoded once.
 //!
-//! What a route reads of one is what the document names for it (`src/openapi/known.rs`); a parameter with another name
-//! is told to the client as a member of a body is that nobody knows, so that a misspelt filter is not taken for one
-//! that counts.
+//! A route's known parameters are those that the OpenAPI document lists for it (`src/openapi/known.rs`). Others are
+//! reported to the client like unknown members of a body, so that a misspelt filter is noticed.
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
@@ -90,7 +89,7 @@ impl Query {
         if self.is_strict() { self.unknown().map(fault).collect() } else { Vec::new() }
     }
 
-    /// The same for who has nothing else to say of it.
+    /// The same for routes without other faults of the query.
     ///
     /// # Errors
     /// 400 `unknown_field`.
@@ -107,7 +106,7 @@ impl Query {
         self.pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// The value of `name` where it has one: who leaves a filter empty asks for none.
+    /// The value of `name` if it is not empty: an empty filter is no filter.
     #[must_use]
     pub fn given(&self, name: &str) -> Option<&str> {
         self.get(name).filter(|value| !value.is_empty())
@@ -164,7 +163,7 @@ impl<S: Sync> FromRequestParts<S> for Query {
 /// # Errors
 /// 400 `invalid_query` or `unknown_field`.
 pub(super) fn without_parameters(parts: &Parts) -> Result<(), Problem> {
-    // Nearly no request has a query that nobody reads.
+    // Almost no request has unknown parameters.
     if parts.uri.query().is_none() {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! How many requests a key may make, and how it is told.
+//! Rate limits of API keys, and the headers that report them.
 //!
 //! A fixed window per key in one atomic word: one compare-and-swap a request, no lock, no memory per request. A key
 //! may therefore make up to twice its quota across the edge of two windows; the limit protects the node, which has
@@ -55,7 +55,7 @@ impl Meters {
             return Arc::clone(&meter);
         }
         if self.0.len() >= METERS_MAX {
-            // One that somebody holds is being counted on.
+            // A counter in use is kept.
             self.0.retain(|_, meter| Arc::strong_count(meter) > 1 || !meter.is_idle(now));
         }
         Arc::clone(&self.0.entry(key).or_default())

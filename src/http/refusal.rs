@@ -1,4 +1,4 @@
-//! What the actors and the store refuse, as clients see it.
+//! Mapping refusals of actors and store to errors of the API.
 
 use actors::directory::Refusal;
 use actors::machine::Machine;
@@ -35,7 +35,7 @@ pub fn store_problem(error: StoreError) -> Problem {
     }
 }
 
-/// What was done cannot be told, since the store cannot be read now. It is no problem of a request that did nothing.
+/// The request had its effect, but the store cannot be read to render the answer.
 #[must_use]
 pub fn untold(problem: Problem) -> Problem {
     if problem.code != "store_unavailable" {
@@ -45,7 +45,7 @@ pub fn untold(problem: Problem) -> Problem {
     outcome_unknown(detail)
 }
 
-/// 503: what came of a request cannot be told.
+/// 503: the outcome of the request is unknown.
 pub(in crate::http) fn outcome_unknown(detail: &str) -> Problem {
     Problem::unavailable("outcome_unknown", detail, RETRY_SOON)
 }
@@ -87,7 +87,7 @@ pub fn problem_of<M: Machine>(refusal: Refusal<M>, rejected: impl FnOnce(M::Reje
             tracing::error!(request, "a request was answered by what answers something else");
             internal_error()
         }
-        // The directory asks the successor by itself.
+        // The directory resends such a command itself.
         Refusal::Moved => Problem::unavailable("store_unavailable", "nothing was stored; retry later", RETRY_SOON),
     }
 }

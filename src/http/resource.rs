@@ -1,5 +1,5 @@
-//! What the configured resources (channels, agents, webhook endpoints, keys, workspaces) have in common: what such a
-//! [`Resource`] is, reading members, finding and listing rows. How they are changed stands in `change`.
+//! Common code of the configured resources (channels, agents, webhook endpoints, keys, workspaces): the trait
+//! [`Resource`], reading members, finding and listing rows. Changing them is in `change`.
 
 use std::fmt::Display;
 

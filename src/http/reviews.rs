@@ -36,7 +36,7 @@ pub(super) use respond::{cancel, respond};
 pub(super) use wait::wait;
 pub(crate) use wait::{WAIT_DEFAULT_SECONDS, WAIT_MAX_SECONDS};
 
-/// How a review stands, by its word.
+/// The statuses of reviews, by name.
 const STATUSES: [(&str, ReviewStatus); 4] = [
     ("pending", ReviewStatus::Pending),
     ("completed", ReviewStatus::Completed),
@@ -44,7 +44,7 @@ const STATUSES: [(&str, ReviewStatus); 4] = [
     ("cancelled", ReviewStatus::Cancelled),
 ];
 
-/// A review as whoever answers it sees it.
+/// A review as reviewers see it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct InboxView<'a> {
@@ -77,7 +77,7 @@ impl Asked {
         &self.found.message
     }
 
-    /// 403 for who may not answer. The decision checks it again.
+    /// 403 if the caller may not answer. The decision checks it again.
     fn refuse_strangers(&self, caller: &Caller) -> Result<(), Problem> {
         match &self.review.quorum {
             Some(quorum) if !quorum.allows(&caller.key.principal) => Err(rejected(Rejection::NotAllowed)),

@@ -26,8 +26,8 @@ pub struct RequestTrace {
 }
 
 impl RequestTrace {
-    /// Goes on with the caller's trace in a span of its own; `None` when the request carries no valid `traceparent`,
-    /// or several, because then nobody can say which trace is meant.
+    /// Continues the caller's trace in a span of its own; `None` if the request carries no valid `traceparent`, or
+    /// several, because then it is ambiguous which trace is meant.
     #[must_use]
     pub fn continued(headers: &HeaderMap, span_id: [u8; 8]) -> Option<Self> {
         let mut values = headers.get_all(&TRACEPARENT).into_iter();

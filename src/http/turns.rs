@@ -1,4 +1,4 @@
-//! Turns: how an agent's answer stands.
+//! Turns: asking an agent to answer, and the status of its answer.
 
 use actors::conversation::{
     Call, Calls, CancelTurn, Conversation, StartTurn, State as ConversationState, Turn, TurnStatus,
@@ -192,8 +192,7 @@ pub(super) async fn cancel(
     Ok(ignoring(response, &ignored))
 }
 
-/// Refuses a turn that this agent, or nobody, could run soon: whoever asks for one, by a message, by itself or once
-/// more.
+/// Refuses a turn that could not run soon, because this agent or the node is busy: for any way of asking for a turn.
 pub(super) fn admit(app: &App, caller: &Caller, agent: &str) -> Result<(), Problem> {
     app.node().admits_turn(caller.address, agent).map_err(|crowded| match crowded {
         Crowded::Agent => agent_backlog(),
@@ -220,7 +219,7 @@ pub(super) async fn start(
     let found = conversations::find(&app, &caller, &conversation).await;
     if let Some(agent) = &agent {
         let is_there = app.node().agent(caller.address, agent).await.map_err(store_problem)?.is_some();
-        // A retry gets what its turn has come to, also where the agent has gone since.
+        // A retry gets its turn's current state, even if the agent is gone by now.
         let is_retry = match &found {
             Ok((state, _)) if !is_there => is_repeat(&app, state.entity(caller.address), with).await?,
             _ => false,

@@ -1,4 +1,4 @@
-//! `/usage`: what models have used, by day.
+//! `/usage`: tokens and credits used by models, by day.
 
 use actors::clock::Millis;
 use actors::usage::{Day, Sum};

@@ -1,4 +1,4 @@
-//! `/webhook-endpoints`: who wants to hear of a workspace's events.
+//! `/webhook-endpoints`: receivers of a workspace's events.
 
 use actors::clock::Millis;
 use actors::id::EndpointId;
@@ -64,7 +64,7 @@ impl HasSecret for WebhookEndpoint {
     }
 }
 
-/// `POST /webhook-endpoints`. The secret stands in this answer and in that of a rotation only.
+/// `POST /webhook-endpoints`. Only this answer and that of a rotation show the secret.
 ///
 /// # Errors
 /// 400, 404 `channel_not_found`, 409 `too_many_endpoints`, 422.
@@ -169,7 +169,7 @@ pub(super) async fn update(
     Ok(resource::commit(&app, registry, without_key(&context), change).await?.updated())
 }
 
-/// `DELETE /webhook-endpoints/{id}`. What waits for it is dropped.
+/// `DELETE /webhook-endpoints/{id}`. Its pending deliveries are dropped.
 ///
 /// # Errors
 /// 404 `endpoint_not_found`.

@@ -1,4 +1,4 @@
-//! `/workspaces`: what may see what. Made by the operators of the installation.
+//! `/workspaces`: isolated parts of the installation, made by its operators.
 
 use actors::id::{EntityKey, WorkspaceId};
 use actors::store::Table;
@@ -22,7 +22,7 @@ use super::resource::{self, Resource};
 use crate::app::App;
 use crate::wire::time::Time;
 
-/// A caller who looks after the whole installation.
+/// A caller with a key of the whole installation.
 #[derive(Clone, Debug)]
 pub(super) struct Operator(Caller);
 

@@ -318,7 +318,7 @@ impl<'a> Fields<'a> {
         self.required(report, name)?.string(report, length)
     }
 
-    /// Reports every member that nobody asked for.
+    /// Reports every member that was not read.
     pub fn finish(self, report: &mut Report) {
         for (member, read) in self.object.members().iter().zip(&self.read) {
             if !read {

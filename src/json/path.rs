@@ -1,4 +1,4 @@
-//! Where a value stands in the body.
+//! The JSON Pointer of a value in the body.
 
 use std::borrow::Cow;
 use std::fmt::Write;

@@ -1,4 +1,4 @@
-//! JSON text that is passed on as it came: measured and compacted, never decoded.
+//! JSON text that is kept as received: measured and compacted, never decoded.
 
 use std::borrow::Cow;
 

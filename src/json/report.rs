@@ -1,4 +1,4 @@
-//! What a reader of a body found: faults, and members that it does not know.
+//! The result of reading a body: faults, and unknown members.
 
 use crate::http::problem::{Fault, Problem};
 use crate::json::path::Path;

@@ -1,7 +1,7 @@
-//! `GET /admin/runtime`: what is going on in the process now, for somebody who has been woken by an alert.
+//! `GET /admin/runtime`: the current state of the process, for an operator who follows an alert.
 //!
-//! It stands on the metrics listener: that one answers while the API is overloaded, and is loopback unless somebody
-//! decides otherwise. It shows counts, ids and times, never what is said.
+//! It is served by the metrics listener, which answers while the API is overloaded, and which is loopback unless
+//! configured otherwise. It shows counts, ids and times, never words of messages.
 
 use actors::id::Kind;
 use actors::metrics::Label as _;

@@ -38,7 +38,7 @@ async fn profile() -> Result<Vec<u8>, Problem> {
     let Some(control) = jemalloc_pprof::PROF_CTL.as_ref() else {
         return Err(not_there("allocations are not sampled: start the program with _RJEM_MALLOC_CONF=prof:true"));
     };
-    // One at a time: it holds up whoever allocates while it goes through the samples.
+    // One at a time: allocations block while it goes through the samples.
     let Ok(mut control) = Arc::clone(control).try_lock_owned() else {
         let why = "another heap profile is in progress; retry later";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", why));

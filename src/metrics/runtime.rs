@@ -1,5 +1,5 @@
-//! How the asynchronous runtime is doing, as it says itself: all that Tokio tells without `tokio_unstable`, and why no
-//! more, is in `docs/decisions/0051-the-runtime-is-read-directly.md`.
+//! Metrics of the asynchronous runtime: those that Tokio has without `tokio_unstable`.
+//! `docs/decisions/0051-the-runtime-is-read-directly.md` says why no more.
 
 use actors::metrics::MetricKind;
 use tokio::runtime::{Handle, RuntimeMetrics};

@@ -1,4 +1,4 @@
-//! Where metrics are shown: on a page, or in what is sent.
+//! Outputs of metrics: a page, or an export.
 
 use std::borrow::Cow;
 use std::fmt;

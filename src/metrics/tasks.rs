@@ -1,7 +1,7 @@
-//! `GET /admin/tasks`: what has begun and not ended, the oldest first, for whoever asks why something does not go on.
+//! `GET /admin/tasks`: running stages, the oldest first, for an operator who asks why a request makes no progress.
 //!
 //! Each entry is a stage as a trace would show it once it has ended, so it names what is waited for: an entry without
-//! another one below it is where its request, turn or delivery stands. The list is kept where the setting
+//! another one below it is the current stage of its request, turn or delivery. The list is kept if the setting
 //! `telemetry.task_list` says so.
 
 use std::time::Instant;

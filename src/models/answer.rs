@@ -1,4 +1,4 @@
-//! What is read of an answer: the first choice's words and calls, and what they cost.
+//! Parsing an answer: the first choice's text and tool calls, and the usage.
 
 use actors::agent::{Prompt, Said};
 use actors::limits;

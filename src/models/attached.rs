@@ -1,5 +1,5 @@
-//! What a model is told of the files that a message of the conversation API names. They are objects of the client's
-//! own, so the members are looked for by the names that are usual.
+//! The description, for a model, of the files that a conversation message refers to. They are the client's own objects,
+//! so the usual member names are looked for.
 
 use actors::message::Json;
 use serde_json::{Map, Value};

@@ -1,4 +1,4 @@
-//! Where a model is asked.
+//! The endpoint of a model.
 
 use thiserror::Error;
 use url::Url;

@@ -1,4 +1,4 @@
-//! What can go wrong in a call, each with a code of its own and words that quote nothing of the endpoint's.
+//! Failures of a call, each with its own code and a text that quotes nothing from the endpoint.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! A conversation as the protocol wants it: after an assistant's calls come their results, each once, and no result
-//! stands alone. The conversation may have them otherwise: other messages came in between, the oldest were cut off, or
-//! it was imported.
+//! Ordering messages as the protocol requires: each of an assistant's calls is followed by exactly one result, and no
+//! result comes without its call. The conversation may differ: other messages came in between, the oldest were cut off,
+//! or it was imported.
 
 use actors::agent::ChatMessage;
 use actors::message::{Json, role};

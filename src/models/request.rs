@@ -1,4 +1,4 @@
-//! What is sent.
+//! The request to a model's endpoint.
 
 use actors::agent::{Prompt, Provider};
 use bytes::Bytes;

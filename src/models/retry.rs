@@ -1,4 +1,4 @@
-//! Whether a failed exchange is tried again, and when.
+//! Whether a failed exchange is retried, and when.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! An answer that comes in pieces, as server-sent events.
+//! A streamed answer, as server-sent events.
 //!
-//! Bytes become lines, lines events, events pieces of the one answer. A chunk may end anywhere, in the middle of a
-//! character too; everything that is kept of what comes has a bound.
+//! Bytes become lines, lines events, events pieces of the answer. A chunk may end anywhere, even within a character;
+//! everything that is buffered is bounded.
 
 use std::time::Duration;
 
@@ -245,7 +245,7 @@ impl Assembly<'_> {
     }
 }
 
-/// Reads a stream to its end, saying what comes as it comes.
+/// Reads a stream to its end, and forwards its pieces as they arrive.
 pub(super) async fn read(mut response: Response, prompt: &Prompt, silence: SilenceLimits) -> Result<Answered, Fault> {
     let mut events = Events::default();
     let mut assembly =

@@ -5,7 +5,7 @@
 pub struct ErrorPage {
     /// The `code` of the problem or of one of its faults.
     pub code: &'static str,
-    /// The page as it stands in `docs/errors`: Markdown.
+    /// The page as it is in `docs/errors`: Markdown.
     pub text: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! What the document says that a route reads, for whoever judges a request's query.
+//! The query parameters of each route, as the document lists them, to validate requests.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;

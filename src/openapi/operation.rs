@@ -140,7 +140,7 @@ impl Op {
             .refused(503, &["outcome_unknown"])
     }
 
-    /// It answers 304 to who has it already; the answer described before it has the `ETag`.
+    /// It answers 304 if the client's copy is current; the answer described before it has the `ETag`.
     pub(super) fn unless_known(self) -> Self {
         self.shared("IfNoneMatch")
             .answers_nothing(304, "The resource still matches `If-None-Match`.")
@@ -266,7 +266,7 @@ impl Op {
         if matches!(self.method, HttpMethod::Get) {
             everywhere.push("Cache-Control");
         }
-        // Who is not known yet has no quota to speak of.
+        // An unauthenticated caller has no quota.
         let unknown = everywhere.clone();
         if !self.public {
             everywhere.extend(["RateLimit-Policy", "RateLimit"]);

@@ -1,4 +1,4 @@
-//! Every route: what it does, what it takes and what it answers.
+//! Every route: its description, parameters, bodies and answers.
 
 use utoipa::openapi::HttpMethod;
 use utoipa::openapi::Object;

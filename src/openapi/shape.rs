@@ -165,8 +165,8 @@ pub(super) trait Detailed {
     fn like(self, example: &str) -> Self;
     /// What a parameter is where it is absent.
     fn or(self, default: impl Into<Value>) -> Self;
-    /// What a member of a body is where it is absent or `null`. It is said in words: what is made from a document with
-    /// a `default` sends that unasked, and so also what has no effect there, or undoes what somebody else has set.
+    /// The meaning of an absent or `null` member of a body. It is part of the description: clients generated from a
+    /// document with a `default` send it unasked, also where it has no effect or overwrites another client's value.
     fn usually(self, default: Value) -> Self;
     /// The same in such a body: in a change, where an absent member stays as it is, what `null` makes of it.
     fn by_default(self, body: Body, default: Value) -> Self;

@@ -1,4 +1,4 @@
-//! What receivers are sent: a request for each type of event.
+//! Webhook requests, one for each type of event.
 
 use actors::webhook::{EVENT_TYPES, RETIRED_KEPT};
 use utoipa::openapi::content::ContentBuilder;
@@ -31,7 +31,7 @@ const ANSWERS: [(&str, &str); 3] = [
     ),
 ];
 
-/// By the type of the event; one that nobody has described is left out.
+/// By the type of the event; one without a description is left out.
 pub(super) fn all() -> Paths {
     let mut paths = PathsBuilder::new().build();
     for kind in EVENT_TYPES {

@@ -1,4 +1,4 @@
-//! What is stored as JSON lines, and back.
+//! `tertulia export` and `tertulia import`.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, BufRead, BufReader};

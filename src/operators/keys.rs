@@ -1,4 +1,4 @@
-//! Keys of an installation whose server is not running.
+//! `tertulia keys`: API keys of an installation whose server is not running.
 
 use std::fmt::Write as _;
 use std::io;

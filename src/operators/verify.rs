@@ -1,4 +1,4 @@
-//! Whether what is stored is what was written.
+//! `tertulia verify`: checks that the stored data is what was written.
 
 use actors::attachment::Attachment;
 use actors::id::Kind;

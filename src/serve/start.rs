@@ -1,8 +1,8 @@
-//! The start of a server whose store is on other machines and may not be there yet.
+//! The start of a server whose store is on other machines and may not be reachable yet.
 //!
-//! Whoever starts many machines at once starts servers and cluster together. So a store that cannot be reached is
-//! waited for as long as it takes, and meanwhile the server says that it lives and takes nothing yet: its supervisor
-//! has no reason to end it, and a load balancer none to ask it. What does not pass by itself ends the start at once.
+//! Servers and cluster are often started together. So the server waits for an unreachable store as long as it takes,
+//! and meanwhile answers that it is alive but not ready: its supervisor has no reason to stop it, and a load balancer
+//! sends it no requests. A permanent fault ends the start at once.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ use crate::{http, metrics};
 const PAUSE: Duration = Duration::from_millis(500);
 /// The longest such pause.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// How long the answers to those who ask too early may take when the installation is there.
+/// How long the answers to early requests may take once the installation is there.
 const EARLY_ANSWERS: Duration = Duration::from_secs(1);
 /// How long a store that was reached and then fails is asked for the installation.
 const INSTALLED_WITHIN: Duration = Duration::from_secs(30);
@@ -56,7 +56,7 @@ pub(super) async fn store(
     mut asked: impl Future<Output = &'static str> + Unpin,
     failed: mpsc::Sender<String>,
 ) -> Result<Option<Reached>, ServeError> {
-    // Only the first reason counts, and only somebody who still listens needs it.
+    // Only the first reason counts, and the receiver may be gone.
     let on_fatal = || {
         let failed = failed.clone();
         Box::new(move |why| drop(failed.try_send(why)))
@@ -111,14 +111,14 @@ pub(super) struct Early {
     door: Arc<Door>,
 }
 
-/// What is there when that is over: both listeners, and the door that has counted who came before.
+/// The result of the wait: both listeners, and the door that has counted early requests.
 pub(super) struct Ready {
     pub(super) api: Bound,
     pub(super) metrics: Bound,
     pub(super) door: Arc<Door>,
 }
 
-/// Where something is listened for, and who answers there meanwhile, if anybody does.
+/// A listener, and the task that answers early requests on it, if any.
 struct Listening {
     bound: Bound,
     answers: Option<Answers>,
@@ -148,7 +148,7 @@ impl Early {
         Ok(Self { api, metrics, door })
     }
 
-    /// Nothing: for a store that is here and is waited for by nobody.
+    /// Nothing: for a store on this machine, which needs no waiting.
     pub(super) async fn silent(config: &Config, telemetry: &Telemetry) -> Result<Self, ServeError> {
         let api = Listening { bound: bind(config.listen, "--listen").await?, answers: None };
         let metrics = Listening { bound: bind_metrics(config.metrics_listen).await?, answers: None };
@@ -162,7 +162,7 @@ impl Early {
         [self.api.bound.1, self.metrics.bound.1]
     }
 
-    /// Nobody is answered so any more.
+    /// Stops answering early requests.
     pub(super) async fn end(self) -> Ready {
         let (api, metrics) = tokio::join!(self.api.end(), self.metrics.end());
         Ready { api, metrics, door: self.door }

@@ -1,8 +1,8 @@
-//! The rest of a body that nobody reads any more.
+//! Discarding the rest of a request's body after its answer.
 //!
-//! A request may be answered before its body has arrived: because it is too large, or because its sender may not send
-//! it. If the connection were closed then, a client that is still sending would be cut off, and most clients never look
-//! at an answer after that. So what still comes is taken and thrown away, within bounds.
+//! A request may be answered before its body has arrived: because it is too large, or because it is refused. If the
+//! connection were closed then, a client that is still sending would get a reset, and most clients never read the
+//! answer after that. So the rest of the body is read and discarded, within bounds.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -43,7 +43,7 @@ impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Body for Lingering<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        // Who waited to be asked to go on is asked by this.
+        // Polling the body sends `100 Continue` to a client that waits for it.
         self.lingers = true;
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let polled = Pin::new(body).poll_frame(context);

@@ -1,8 +1,8 @@
-//! A connection whose other side must take what it is sent.
+//! A connection that is closed if its client stops reading.
 //!
-//! Nothing is kept for a reader that does not read but what fits the socket, so it costs no memory; but it holds its
-//! connection, and whoever waits behind it. One that has taken nothing for a while is cut off. A reader of an event
-//! stream comes back with the last id that it has.
+//! A client that does not read costs no memory beyond the socket's buffer, but it holds its connection and what waits
+//! for it. One that has read nothing for a while is disconnected. A reader of an event stream reconnects with the last
+//! id that it has.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

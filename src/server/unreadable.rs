@@ -1,7 +1,7 @@
-//! What is no HTTP request.
+//! Malformed HTTP requests.
 //!
-//! hyper refuses it before any route is asked, with a status and nothing else. Clients are promised one form of error,
-//! so that bare head is replaced on its way out by what the router says of the same status.
+//! hyper refuses them before routing, with a status and no body. The API promises one form of error, so that bare head
+//! is replaced on its way out by the router's answer for the same status.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

@@ -1,9 +1,9 @@
 //! Pieces of code as spans: from `tracing` through `tracing-opentelemetry`.
 //!
-//! The program opens none by itself: all that it tells of is a stage, which costs a third (decision 0026). This is the
-//! way for whoever must know where the time goes within a stage: a function with
+//! The program itself opens none: it reports stages, which cost a third (decision 0026). A developer who needs to know
+//! where the time goes within a stage adds them: a function with
 //! `#[tracing::instrument(target = "tertulia::span")]`, or a span of that target ([`SPANS`](super::SPANS)), is exported
-//! as a part of the stage that it runs in, with all that is opened below it; see `docs/TELEMETRY.md`.
+//! as a part of the stage that it runs in, with all spans below it; see `docs/TELEMETRY.md`.
 
 use std::sync::Arc;
 use std::time::Duration;

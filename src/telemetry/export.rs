@@ -1,5 +1,5 @@
-//! The thread that sends spans. It has a runtime of its own, so that encoding never delays a request, and whatever the
-//! receiver does (nothing, slowly, wrongly) costs the spans and nothing else.
+//! The thread that sends spans. It has its own runtime, so that encoding never delays a request, and a dead, slow or
+//! faulty receiver costs the spans and nothing else.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +37,7 @@ pub struct Export {
 }
 
 impl Export {
-    /// Starts sending what waits.
+    /// Starts sending the queue.
     ///
     /// # Errors
     /// Where the receiver's settings make no sense, or there is no thread.
@@ -56,7 +56,7 @@ impl Export {
         Ok(Self { finish })
     }
 
-    /// Sends what waits and ends, within this time.
+    /// Sends the rest of the queue and ends, within this time.
     pub async fn finish(self, within: Duration) {
         let (done, finished) = oneshot::channel();
         let finishing = async {
@@ -115,7 +115,7 @@ fn thrown_away(answer: Bytes) -> u64 {
     partial.map_or(0, |partial| u64::try_from(partial.rejected_spans).unwrap_or(0))
 }
 
-/// Sends batches until it is told to finish, or nobody can tell it any more.
+/// Sends batches until it is told to finish or every sender is dropped.
 async fn run(waiting: &Waiting, mut sending: Sending, mut finishing: mpsc::Receiver<oneshot::Sender<()>>) {
     let mut health = Health::default();
     loop {
@@ -139,7 +139,7 @@ async fn run(waiting: &Waiting, mut sending: Sending, mut finishing: mpsc::Recei
             }
         }
         if let Some(finish) = finish {
-            // Whoever asked may have stopped waiting.
+            // The caller may have stopped waiting.
             finish.map(|done| done.send(()));
             return;
         }

@@ -1,4 +1,4 @@
-//! How a log line looks: fields stay fields, and the trace that the line belongs to is on it.
+//! The format of log lines: structured fields, with the id of the line's trace.
 
 use std::fmt;
 

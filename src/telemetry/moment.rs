@@ -22,7 +22,7 @@ impl Moment {
     }
 
     /// The same one while both clocks still agree about it, so that spans of one trace that are sent apart stay in
-    /// order; now, where somebody has set the wall clock since.
+    /// order; now, if the wall clock has been set since.
     pub(super) fn still(self) -> Self {
         let now = Self::now();
         if self.nanos(now.steady).abs_diff(now.wall) < AGREES { self } else { now }

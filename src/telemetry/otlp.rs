@@ -110,7 +110,7 @@ fn write_stage(span: &mut Vec<u8>, stage: &Finished, now: Moment) {
         message(span, 15, 2);
         number(span, 3, StatusCode::Error as u64);
     }
-    // A request's parent is whoever asked.
+    // A request's parent is the caller's span.
     flags(span, 16, stage.context.flags, Some(stage.kind == SpanKind::Server));
 }
 

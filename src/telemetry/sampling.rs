@@ -10,8 +10,8 @@ use crate::config::otel::{Otel, Root, Sampler};
 /// become a storm of spans.
 const KEPT_PER_SECOND: u32 = 100;
 
-/// Why a request was recorded although nobody had chosen it. Each has a budget of its own: what is many on a busy day
-/// must not crowd out what is rare.
+/// Why a request was recorded although it was not sampled. Each reason has its own budget, so that frequent ones do not
+/// crowd out rare ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
     /// It failed on this side.
@@ -92,7 +92,7 @@ impl Sampling {
     /// Whether the request is recorded; `parent` is the caller's choice, where it made one.
     pub fn decide(&self, trace_id: &[u8; 16], parent: Option<bool>, now: Instant) -> bool {
         if !self.exported {
-            // Nothing is recorded here; whoever comes behind may still follow the caller's choice.
+            // Nothing is recorded here; services behind this one may still follow the caller's choice.
             return parent == Some(true);
         }
         match parent.filter(|_| self.sampler.parent_based) {

@@ -42,7 +42,7 @@ impl Signal {
 /// Why something was not taken.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Failed {
-    /// Whoever is there does not know what it is.
+    /// The server at the address does not speak OTLP.
     Unknown(String),
     /// It may be taken later, after the time that the receiver has asked for.
     Later(String, Option<Duration>),
@@ -51,7 +51,7 @@ pub(super) enum Failed {
 }
 
 impl Failed {
-    /// Nobody has answered within the time that there is.
+    /// There was no answer within the timeout.
     pub(super) fn late() -> Self {
         Self::Later("no response in time".to_owned(), None)
     }
@@ -136,7 +136,7 @@ impl Sender {
     }
 }
 
-/// `roots`: the only certificates that are trusted, where somebody has said so.
+/// `roots`: the only trusted certificates, if configured.
 fn client(within: Duration, roots: Option<RootCertStore>) -> Result<reqwest::Client, ExportError> {
     let mut client = outgoing::client()?;
     if let Some(roots) = roots {

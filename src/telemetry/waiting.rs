@@ -1,4 +1,4 @@
-//! The spans that wait to be sent: bounded, and nobody ever waits for a place.
+//! The queue of spans to be sent: bounded; a span that finds it full is dropped.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};

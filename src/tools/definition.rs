@@ -1,4 +1,4 @@
-//! The tools that an agent declares: their form, their check, and how a model is told of them.
+//! The tools that an agent declares: their form, their validation, and their description for a model.
 //!
 //! A tool is `{name, description?, parameters?, url?, method?, headers?}`, or the protocol's own `{type: "function",
 //! function: {name, description?, parameters?}}` with `url`, `method` and `headers` beside it. One of the program's own
@@ -21,7 +21,7 @@ const MAX_DESCRIPTION_CHARS: usize = 4_096;
 /// Methods that a tool may use.
 const METHODS: [(&str, &str); 5] =
     [("GET", "GET"), ("POST", "POST"), ("PUT", "PUT"), ("PATCH", "PATCH"), ("DELETE", "DELETE")];
-/// What stands for a header's value wherever an agent is shown.
+/// Replaces a header's value wherever an agent is shown.
 pub const HIDDEN: &str = "***";
 
 /// What `request_review` takes.
@@ -41,7 +41,7 @@ const MEMORIES_PARAMETERS: &str = r#"{"type":"object","required":["query"],"prop
 pub struct Definition {
     /// Its name.
     pub name: String,
-    /// What the model is told of it.
+    /// Its description for the model.
     pub description: Option<String>,
     /// The JSON Schema of its arguments.
     pub parameters: Option<JsonValue>,

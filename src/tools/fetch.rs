@@ -1,4 +1,4 @@
-//! A tool that is an HTTP request to somebody's URL, made through the guarded client.
+//! A tool that is an HTTP request to a user's URL, made through the guarded client.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ struct Unsuccessful<'a> {
 pub(super) fn plan(egress: Egress, tool: Definition, url: String, arguments: Value, invocation: &Invocation) -> Plan {
     let (workspace, headers) = (invocation.workspace, headers(&tool, invocation));
     Plan::Fetch(Box::pin(async move {
-        // A schema of a client's own may take a while; nobody else waits for it.
+        // A client's schema may take a while, so it runs on another thread.
         let parameters = tool.parameters.clone();
         let checking = tokio::task::spawn_blocking(move || {
             let faults = parameters.map(|schema| faults(&schema, &arguments)).unwrap_or_default();
@@ -98,7 +98,7 @@ async fn call(
     match egress.call(outgoing, within, limits::ANSWER_BYTES).await {
         Ok(reply) => result(&reply),
         Err(fault) => {
-            // Its words may name addresses, which are nobody's business but the operator's.
+            // Its text may name addresses, which only the operator should see.
             tracing::debug!(%fault, "a tool call failed");
             let detail = match fault {
                 Fault::Timeout => "the tool did not answer in time",

@@ -1,4 +1,4 @@
-//! `search_memories`: what is remembered of the one an agent talks with.
+//! `search_memories`: memories of the contact or owner that the agent talks with.
 
 use actors::tool::Plan;
 

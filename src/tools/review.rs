@@ -28,7 +28,7 @@ pub(super) fn plan(arguments: Object<'_>, now: Millis, report: &mut Report) -> O
         review: Some(review),
         ..ChannelPost::default()
     };
-    // It is replaced by the channel, which is who asks there.
+    // It is replaced by the channel, which is the sender there.
     let sender = Sender { kind: SenderKind::Agent, id: String::new() };
     let channel = post.channel_id.clone();
     let content = post.into_content(sender, Vec::new(), None, now, 0);

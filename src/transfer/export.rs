@@ -1,4 +1,4 @@
-//! Writing.
+//! Writing an export.
 
 use std::io::{self, Write};
 

@@ -1,4 +1,4 @@
-//! Reading.
+//! Reading an export into a store.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Read as _};
@@ -31,7 +31,7 @@ const WORKERS: usize = 32;
 const LINES: usize = 2;
 /// The longest line that is read, far above any that is written: it is held in memory.
 pub(super) const LINE_BYTES: u64 = 256 * 1024 * 1024;
-/// How often the installation is changed anew where somebody else has changed it meanwhile.
+/// How often a change of the installation is repeated if another process has changed it meanwhile.
 const ATTEMPTS: u32 = 8;
 
 /// What to leave out.
@@ -106,14 +106,14 @@ async fn read(
             Line::Header { .. } => return Err(malformed("a second start of an export".to_owned())),
             Line::Installation { rows, promises } => {
                 change_installation(store, |head| installation(store, options, &rows, (head, began))).await?;
-                // Without the keys nobody can ask again for what they have made.
+                // Without the keys their requests cannot be retried.
                 if !options.without_keys {
                     promises::import(store, &promises, began, number + 1).await?;
                 }
             }
             Line::Commit(step) => {
                 let id = commit_id(&text);
-                // A worker that is gone has failed; its error is told at the end.
+                // A worker that is gone has failed; its error is reported at the end.
                 if !workers.hand(step, id, began, number + 1).await {
                     return Ok(Imported::default());
                 }
@@ -164,7 +164,7 @@ impl Workers {
         Self { hands: hands.collect(), tasks }
     }
 
-    /// Whether there is somebody to do it.
+    /// Whether a worker is left to do it.
     async fn hand(&mut self, step: Step, id: CommitId, at: Millis, line: u64) -> bool {
         let name = blake3::hash(&step.entity.0.to_bytes());
         let worker = &self.hands[usize::from(name.as_bytes()[0]) % WORKERS];
@@ -299,7 +299,7 @@ async fn installation(
     (expected, at): (Option<Head>, Millis),
 ) -> Result<Option<Commit>, TransferError> {
     let mut changes = BTreeMap::new();
-    // What comes in has no places here yet; the next start gives them.
+    // Imported resources have no list positions yet; the next start assigns them.
     if patiently(PATIENCE, || store.row(EntityKey::INSTALLATION, SETTINGS, PLACED.into())).await?.is_some() {
         changes.insert((SETTINGS, Bytes::from_static(PLACED)), None);
     }

@@ -94,7 +94,7 @@ pub(super) struct Step {
     /// Entries of the workspace's lists: view, key, value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) views: Vec<(u8, Blob, Blob)>,
-    /// When the entity wants to be woken; only with its last commit, so that nobody is woken before all is there.
+    /// The entity's alarm; only with its last commit, so that it is not rung before all commits are there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) alarm: Option<u64>,
     /// Nothing of this entity follows.

@@ -1,4 +1,5 @@
-//! What a store holds of an export, and where it stands: for writing it, and for looking whether a file still has it.
+//! The entities of an export and their heads in the store: for writing it, and for checking that a file is still
+//! current.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

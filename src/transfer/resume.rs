@@ -1,7 +1,7 @@
-//! Going on with an export to a file that was broken off.
+//! Continuing an interrupted export to a file.
 //!
-//! A file is of one moment. So what it has is kept only while the store still has the same: the installation's rows,
-//! the same entities in the same order, and each of them where it stood.
+//! A file is of one moment. So its content is kept only if the store has not changed: the installation's rows, the same
+//! entities in the same order, each with the same head.
 
 use std::collections::VecDeque;
 use std::fs::File;

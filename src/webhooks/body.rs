@@ -1,4 +1,4 @@
-//! What a receiver reads: the event of the lists and streams, in the envelope that the receiver asked for.
+//! The body of a webhook: the event as in lists and streams, in the envelope that the receiver has configured.
 
 use actors::outbox::{Happened, LogChannel, Parcel};
 use actors::webhook::Format;

@@ -1,4 +1,4 @@
-//! A contact as clients see it, and what happens to one.
+//! A contact as clients see it, and its events.
 
 use actors::contact::{Event, State};
 use actors::id::{Address, ContactId, EventId};

@@ -235,7 +235,8 @@ struct OfDelta<'a> {
     text: &'a str,
 }
 
-/// A piece of what an agent is saying. It is told in streams only, and is no event: it has neither id nor sequence.
+/// A piece of a reply that an agent is making. Only streams have it; it is not an event and has neither id nor
+/// sequence.
 ///
 /// # Errors
 ///

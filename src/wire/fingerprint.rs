@@ -1,4 +1,4 @@
-//! What makes a retry the same request: a hash of method, path and the body's value.
+//! The fingerprint of a request, by which a retry is recognised: a hash of method, path and the body's value.
 
 use std::borrow::Cow;
 use std::io::{BufWriter, Write as _};

@@ -40,7 +40,7 @@ pub fn severity(severity: Severity) -> &'static str {
     }
 }
 
-/// The word for how a review stands.
+/// The word for a review's status.
 #[must_use]
 pub fn review_status(status: ReviewStatus) -> &'static str {
     match status {
@@ -74,7 +74,7 @@ pub fn turn_status(status: TurnStatus) -> &'static str {
     }
 }
 
-/// The word for a sender in the channel view, which knows agents and everybody else.
+/// The word for a sender in the channel view, which distinguishes agents from all others.
 #[must_use]
 pub fn sender_type(kind: SenderKind) -> &'static str {
     match kind {

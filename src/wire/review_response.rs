@@ -1,4 +1,4 @@
-//! Answers to reviews: whether they fit what was asked.
+//! Validation of reviews' responses.
 //!
 //! Each type of review has a form of answer of its own; a type that this service does not know takes any object. A
 //! `responseSchema` in the payload is checked beside it. Every fault is `invalid_response` with its place.
@@ -28,7 +28,7 @@ const APPROVAL_OPTIONS: [&str; 2] = ["approve", "reject"];
 /// Every fault of `response` as an answer to `review`; none where it fits. `text` is what it was read from.
 #[must_use]
 pub fn faults(review: &Review, response: &Value, text: &Json) -> Vec<Fault> {
-    // Of a member that stands twice in an object only one is read, and who reads the answer may read the other.
+    // Of a duplicate member parsers read either one, so two readers of the response could disagree.
     if raw::members(text.as_str()) != members(response) {
         return vec![fault("/response", "contains a JSON object with a duplicate member")];
     }

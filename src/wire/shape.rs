@@ -1,4 +1,4 @@
-//! Two shapes share `POST /api/v1/messages`; a body's top-level keys say which it is.
+//! Two shapes share `POST /api/v1/messages`; a body's top-level keys decide which one it is.
 
 use crate::http::problem::Problem;
 use crate::json::Object;

@@ -65,8 +65,8 @@ fn check_within(most: usize, text: &str, allow: Allow<'_>) -> Result<Url, UrlFau
     check_place(text, allow)
 }
 
-/// The same for a URL whose length was judged before, or that nobody gave: a server leads there, or what it is called
-/// with stands behind what was given. How long it may be is for who follows to say.
+/// The same for a URL whose length is checked elsewhere: one from a redirect, or a given one with a query appended. The
+/// caller bounds its length.
 ///
 /// # Errors
 /// `invalid_url` or `blocked_url`.

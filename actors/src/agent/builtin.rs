@@ -30,7 +30,7 @@ pub enum Behaviour {
 /// A line of a script.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct ScriptEntry {
-    /// Stands somewhere in the text, in any case.
+    /// Occurs anywhere in the text, in any case.
     #[n(0)]
     pub on: String,
     /// The replies.
@@ -128,7 +128,7 @@ fn find<'a>(script: &'a [ScriptEntry], text: &str) -> Option<&'a ScriptEntry> {
     script.iter().find(|entry| heard.contains(&entry.on.to_lowercase()))
 }
 
-/// A single reply in as many messages as the agent speaks. Who has nothing to say says nothing: no message is empty.
+/// A single reply, split into the configured number of messages. An empty reply is no message.
 fn in_parts(builtin: &Builtin, mut replies: Vec<String>) -> Vec<String> {
     replies.retain(|reply| !reply.trim().is_empty());
     match replies.as_slice() {

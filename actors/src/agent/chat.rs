@@ -1,5 +1,5 @@
-//! A call of an agent's model: how long it may take, and what is told of it, named as the conventions for generative AI
-//! have it. What is said never stands there.
+//! A call of an agent's model: its timeout, and its span and metrics, named by the semantic conventions for generative
+//! AI. Neither contains any text of the conversation.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ impl<'a> Chat<'a> {
         self.span.recorded()
     }
 
-    /// Makes it, and says what came of it within `allowed`.
+    /// Makes the call and returns its outcome within `allowed`.
     pub(crate) async fn within(mut self, allowed: Duration, call: impl Future<Output = Completion>) -> Completion {
         let completion = timeout(allowed, current::within(self.trace, call)).await.unwrap_or_else(|_| {
             let detail = format!("the agent did not answer within {} s", allowed.as_secs());
@@ -76,7 +76,7 @@ impl<'a> Chat<'a> {
     }
 }
 
-/// Who provides the agent's model, as far as the conventions know.
+/// The provider of the agent's model, by the conventions' names.
 pub(crate) fn provider(agent: &Agent) -> &'static str {
     match agent.provider {
         Provider::Builtin(_) => names::SYSTEM,

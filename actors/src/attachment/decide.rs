@@ -1,4 +1,4 @@
-//! What becomes of a file by each command.
+//! Decisions about a file, by command.
 
 use super::{Attachment, Begin, Bind, Bound, Command, Event, File, Rejection, Reply, State};
 use crate::id::{Address, AttachmentId, MessageId};
@@ -93,7 +93,7 @@ fn mention(state: &State, conversation: Address, moment: &Moment) -> Decision<At
     if is_known && state.is_held(moment.now.plus(limits::LINKING_MILLIS / 2)).is_some() {
         return Decision::Answer(Reply::Attachment(Box::new(state.clone())));
     }
-    // Also where somebody is known to need it: that one may go, and then the others are asked.
+    // Also where a message is known to use it: it may be deleted, and then the others are asked.
     let noted = (!state.is_mentioned_widely()).then_some(Event::Mentioned(conversation));
     let is_the_last = noted.is_some() && !is_known && state.mentioned.len() + 1 >= limits::MENTIONED_IN;
     let moved = if is_the_last && state.check_at.is_some() {
@@ -129,7 +129,7 @@ fn erase(state: &State, seen: &State, moment: &Moment, found: &Found) -> Result<
         return Ok(Decision::Reject(Rejection::Changed));
     }
     if let Some(until) = state.is_held(moment.now).filter(|_| !state.erased) {
-        // Somebody looks again when what is on its way has arrived.
+        // Checked again once a message that is on its way has arrived.
         let after = State { check_at: Some(until), ..state.clone() };
         return Ok(change(vec![Event::CheckMoved(Some(until))], after));
     }
@@ -140,7 +140,7 @@ fn erase(state: &State, seen: &State, moment: &Moment, found: &Found) -> Result<
     {
         redactions.push(Record { event: Event::Completed(file.without_words()), ..record });
     }
-    // Until its bytes are known to be gone, somebody looks again.
+    // Checked again until its bytes are known to be gone.
     let check_at = Some(moment.now.plus(limits::SWEEP_AGAIN_MILLIS));
     let file = state.file.as_ref().map(File::without_words);
     let after = State { check_at, erased: true, file, ..state.clone() };
@@ -148,8 +148,8 @@ fn erase(state: &State, seen: &State, moment: &Moment, found: &Found) -> Result<
     Ok(Decision::Change(Change { redactions, ..Change::new(events, Reply::Attachment(Box::new(after))) }))
 }
 
-/// Moves the next look to when the deletion is through, also from an earlier time: who looks before that must not find
-/// that all is well and leave it at that, and who is looking now finds it changed.
+/// Moves the next check to when the deletion is through, also from an earlier time: an earlier check would find the
+/// message still there and stop, and a check that is running now finds the file changed.
 fn doubt(state: &State, moment: &Moment) -> Decision<Attachment> {
     let check_at = moment.now.plus(limits::DOUBT_MILLIS);
     if state.erased || state.check_at == Some(check_at) {

@@ -1,8 +1,8 @@
-//! Finding out whether anybody needs a file, and taking away what nobody does.
+//! Checking whether a message uses a file, and deleting the files that none uses.
 //!
-//! One question, asked for three reasons: a day has passed since the file was made, its message may have been deleted,
-//! or its bytes were to go and are not known to be gone. Whatever the reason, the answer comes from the conversation
-//! that may have the file, and ends in one of two commands that hold only if the file is still as it was seen.
+//! A file is checked for three reasons: a day has passed since it was made, its message may have been deleted, or its
+//! bytes were to be deleted and are not known to be gone. In each case the conversation that may have the file is
+//! asked, and the result is one of two commands that apply only if the file has not changed since.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,14 +24,14 @@ use crate::tables::{ATTACHED, MENTIONED};
 /// Rows of one read.
 const PAGE: usize = 64;
 
-/// Files to look at, each once at a time. What has no room is asked for again by its alarm.
+/// Files to check, each once at a time. A file that has no room here is checked at its next alarm.
 #[derive(Debug)]
 pub(crate) struct Settling {
     flights: Arc<SingleFlight>,
     queue: mpsc::Sender<Flight>,
     /// Looks at once.
     places: Arc<Semaphore>,
-    /// Taken by the one who works them off.
+    /// Taken by the worker.
     waiting: Mutex<Option<mpsc::Receiver<Flight>>>,
 }
 
@@ -94,13 +94,13 @@ async fn look(node: &Arc<Node>, entity: EntityKey) {
     }
 }
 
-/// Who needs a file.
+/// Which message uses a file.
 enum Need {
     /// The message that has it.
     Message(MessageId),
     /// Messages that mention it.
     Mention,
-    /// Nobody.
+    /// None.
     Nobody,
 }
 
@@ -112,7 +112,7 @@ async fn settle(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     }
     let seen = Box::new(state.clone());
     let need = match need(node, entity, &state).await {
-        // It would be asked each second who needs it.
+        // It would be checked every second.
         Err(Stopped::Store(error)) if !error.passes() => {
             ask(node, entity, Command::PutOff).await?;
             return Err(error.into());
@@ -197,7 +197,7 @@ async fn says_something(node: &Node, conversation: EntityKey, seq: u64) -> Resul
 
 /// Whether a message of a conversation mentions a file.
 async fn mentioned(node: &Node, conversation: EntityKey, attachment: Address) -> Result<bool, StoreError> {
-    // A message whose sender was never told of it is one too.
+    // A message that was never acknowledged counts too.
     if node.store.is_shared() {
         node.store.head(conversation, Fresh::Settled).await?;
     }

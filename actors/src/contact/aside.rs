@@ -1,10 +1,10 @@
 //! Conversations on channels beyond those that the state has room for.
 //!
-//! The state holds those of the channels where a conversation began last; a message on another one, however often it is
-//! written on, reads a row. What has to leave the state goes into a row, with the life in which it went: an erasure
-//! cannot change all rows in one commit, so who reads one sees by the life whether what it says is over. A row stays
-//! when its channel comes back into the state, and is written anew when that leaves again; so whoever reads the state
-//! and then the rows has met every conversation.
+//! The state holds the channels on which a conversation began most recently; a message on any other channel reads a
+//! row. A channel that leaves the state is written to a row, with the contact's life at that time: an erasure cannot
+//! change all rows in one commit, so a reader sees by the life whether a row is outdated. A row remains when its
+//! channel comes back into the state, and is overwritten when the channel leaves again; so reading the state and then
+//! the rows finds every conversation.
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};

@@ -1,9 +1,9 @@
-//! Forgetting who a contact was.
+//! Erasing a contact's identity.
 //!
-//! The first commit takes name and identifier out of the state and the lists, and gives up the conversations: a message
-//! that comes later begins another life. Then the contact's own log is gone through in steps, as a conversation's is.
-//! What stands elsewhere is not this entity's to change: [`erasure`](crate::erasure) looks after that, and says here
-//! when it is done. Until then the alarm has it looked after again, whatever process ends meanwhile.
+//! The first commit removes name and identifier from the state and the lists, and detaches the conversations: a later
+//! message begins another life. Then the contact's own log is redacted in steps, as a conversation's is. What other
+//! entities hold is not this entity's to change: [`erasure`](crate::erasure) does that, and reports here when it is
+//! done. Until then the alarm restarts it, whatever process ends meanwhile.
 
 use minicbor::{Decode, Encode};
 
@@ -16,7 +16,7 @@ use crate::machine::{Change, Decision, Found, Moment, Need, Record, Undecided};
 
 /// Events that one step goes through.
 const STEP: u64 = 64;
-/// After which somebody looks whether an erasure is still under way.
+/// How long after its last step an erasure is checked, and resumed if its process is gone.
 const LOOK_AFTER_MILLIS: u64 = 5_000;
 /// The longest that is waited between two looks.
 const LOOK_AFTER_MAX_MILLIS: u64 = 600_000;
@@ -30,7 +30,7 @@ pub struct Erasing {
     /// The last one that might.
     #[n(1)]
     pub last: u64,
-    /// When somebody looks after it again.
+    /// When it is checked again.
     #[n(2)]
     pub look_at: Millis,
     /// How often it had to be.
@@ -102,7 +102,7 @@ pub(super) fn erase(state: &State, moment: &Moment) -> Change<Contact> {
     Change { views, ..Change::new(vec![Event::ContactErased], reply) }
 }
 
-/// The same event without who it was about; `None` where it says nothing of that.
+/// The same event without the contact's identity; `None` if it contains none.
 fn without_words(event: &Event) -> Option<Event> {
     match event {
         Event::ContactCreated { id, identifier, .. } if !identifier.is_empty() => {
@@ -152,7 +152,7 @@ pub(super) fn go_on(
     moment: &Moment,
     found: &Found,
 ) -> Result<Decision<Contact>, Undecided> {
-    // Somebody else may have brought it to its end.
+    // Another process may have completed it.
     let Some(erasing) = state.erasing else { return Ok(Decision::Reject(Rejection::NotFound)) };
     if erasing.id != id {
         // Another one has taken over what was left of it.

@@ -1,4 +1,4 @@
-//! By what contacts are told apart.
+//! Identifiers of contacts, and how they are normalised.
 
 /// The form in which identifiers are compared: trimmed, and those that look like e-mail addresses in lower case.
 #[must_use]

@@ -39,7 +39,7 @@ impl OpenConversation {
         }
     }
 
-    /// It belongs to somebody who was erased.
+    /// It belongs to an erased contact.
     pub(super) fn give_up(&mut self) {
         self.first = Some(self.generation + 1);
     }

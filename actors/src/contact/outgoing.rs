@@ -1,5 +1,5 @@
-//! What of a contact is sent to receivers. Nobody but the workspace's endpoints can want it: a contact belongs to no
-//! channel.
+//! A contact's events as they are sent to receivers. Only the workspace's endpoints can subscribe to them: a contact
+//! belongs to no channel.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::store::{Order, StoreError};
 /// Events looked at together, backwards, for the beginning of a life.
 const PAGE: usize = 64;
 
-/// Adds to a change what has its events sent, where somebody wants them; as a conversation does.
+/// Adds to a change the mark that has its events sent, if any endpoint subscribes to them; as a conversation does.
 pub(super) fn marked(
     state: Option<&State>,
     mut change: Change<Contact>,

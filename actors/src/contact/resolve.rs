@@ -4,7 +4,7 @@ use super::{Contact, EARLIER_MAX, Event, OpenConversation, Reply, State, convers
 use crate::id::ConversationId;
 use crate::machine::{Change, Decision, Found, Moment, Undecided};
 
-/// Asks for it; where there is none, or nobody with this identifier, it is made.
+/// Resolves the conversation; it is made if there is none, and so is the contact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolve {
     /// The identifier, trimmed.

@@ -1,4 +1,4 @@
-//! Writing a contact down, and changing its name.
+//! Creating a contact by request, and changing its name.
 
 use bytes::Bytes;
 

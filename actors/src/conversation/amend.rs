@@ -1,7 +1,7 @@
-//! What becomes of a message after it was accepted: edited, taken away, delivered, read.
+//! Changes of an accepted message: edited, deleted, delivered, read.
 //!
-//! The record of its acceptance stays as it is while the message is edited: an overlay row says what is different now.
-//! When the message is deleted its words leave the record too.
+//! An edit leaves the record of its acceptance as it is: an overlay row says what differs now. A deletion also removes
+//! the message's words from that record.
 
 use bytes::Bytes;
 
@@ -146,7 +146,7 @@ fn edit(edit: &Edit, message: MessageId, after: &mut Overlay, moment: &Moment, c
     }
 }
 
-/// Its words leave the log, and with them what somebody answered to it.
+/// Its words leave the log, and so does the answer to its review.
 fn delete(
     message: MessageId,
     after: &mut Overlay,
@@ -166,7 +166,7 @@ fn delete(
     Ok(())
 }
 
-/// What was said before is not said again, and what was read has been delivered.
+/// Acknowledging twice changes nothing, and a message that was read has been delivered.
 fn acknowledge(
     receipt: Receipt,
     message: MessageId,
@@ -206,8 +206,8 @@ pub(super) fn shown(seq: u64, overlay: &Overlay, moment: &Moment) -> Option<RowW
     Some(RowWrite { table: SHOWN, key, value: Some(codec::encode(overlay)) })
 }
 
-/// A deleted message asks nothing any more. Where its time was over and nobody had said so, that is said now: what it
-/// would be told by is about to go.
+/// Ends the review of a deleted message. If its deadline has passed unannounced, it is announced as expired now,
+/// because the message that the announcement needs is about to be removed.
 pub(super) fn end_review(
     message: MessageId,
     after: &mut Overlay,

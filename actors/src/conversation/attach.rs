@@ -1,5 +1,5 @@
-//! Which of its messages has a file, and which mention one. See [`attachment`](crate::attachment) for why it is decided
-//! here.
+//! Which messages of the conversation have a file, and which mention one. [`attachment`](crate::attachment) says why
+//! this is decided here.
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};

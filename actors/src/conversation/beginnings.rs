@@ -1,5 +1,4 @@
-//! How conversations began, as far as somebody has asked: it never changes, and to read it from the store takes the
-//! conversation's whole state.
+//! A cache of how conversations began. That never changes, and reading it from the store takes the whole state.
 
 use std::sync::Arc;
 
@@ -28,7 +27,7 @@ impl Beginnings {
         self.0.get(&conversation).map(|known| known.clone())
     }
 
-    /// Remembers it. Where too many are known all are forgotten: who is asked for again is soon known again.
+    /// Adds one. A full cache is cleared: conversations in use are soon in it again.
     pub(crate) fn put(&self, conversation: EntityKey, state: State) -> Beginning {
         if self.0.len() >= limits::KNOWN_BEGINNINGS {
             self.0.clear();

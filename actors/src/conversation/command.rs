@@ -1,4 +1,4 @@
-//! What a conversation can be asked, and how it answers.
+//! A conversation's commands and replies.
 
 use bytes::Bytes;
 

@@ -1,9 +1,9 @@
-//! Taking a whole conversation's words away, because its contact is erased.
+//! Erasing the words of a whole conversation, because its contact is erased.
 //!
-//! It begins with one event, by which the conversation is closed for good and its turns end: from then on nothing new
-//! is said. After that the log is gone through in steps, each a commit of its own, so a long conversation never makes
-//! a large one. Whoever asks (see [`erasure`](crate::erasure)) asks again until it is done. What cannot be read goes
-//! all the same, as far as it can be written: its place says no more than that a message was deleted.
+//! One event begins it: the conversation is closed for good and its turns end, so no message follows. After that the
+//! log is redacted in steps, each a commit of its own, so that a long conversation never makes a large commit. The
+//! caller (see [`erasure`](crate::erasure)) repeats the command until it is done. Records that cannot be read are
+//! erased too, as far as they can be written: they then say only that a message was deleted.
 
 use std::sync::Arc;
 
@@ -166,7 +166,7 @@ fn take_overlay(
     let Some(message) = super::message_of(record) else { return Ok(()) };
     change.rows.extend(unshow(record.seq, found)?);
     let after = match overlay_of(record.seq, found) {
-        // Whether its review is over cannot be told. If it is not, it ends by its deadline.
+        // Whether its review has ended is unknown. If it has not, its deadline ends it.
         Err(Undecided::Corrupt(_)) => Overlay::default().without_words(Gone::Erased),
         overlay => {
             let mut after = overlay?;
@@ -186,7 +186,7 @@ fn begin(state: &State, moment: &Moment, found: &Found) -> Result<Change<Convers
     let erasure = Erasure::begun(moment.now, moment.next_seq - 1);
     let mut change = Change::new(vec![Event::ConversationErased], Reply::Erasing(erasure));
     change.rows.push(RowWrite { table: DETAILS, key: Bytes::new(), value: None });
-    // From here on it is closed, and nobody owns it.
+    // From here on it is closed and has no owner.
     let erased = State { owner: None, closed: true, ..state.clone() };
     for turn in state.running.iter().chain(&state.queued) {
         let moment = Moment { next_seq: Event::next_seq(moment, &change.events), ..*moment };
@@ -200,7 +200,7 @@ fn begin(state: &State, moment: &Moment, found: &Found) -> Result<Change<Convers
     Ok(change)
 }
 
-/// A conversation that nobody has used is there and closed, so that nobody will.
+/// Begins an unused conversation as a closed one, so that it is never used.
 pub(super) fn close_unused(opening: &Opening, moment: &Moment) -> Change<Conversation> {
     let (created, rows, views) = post::begin(opening, None);
     let erasure = Erasure::begun(moment.now, moment.next_seq);

@@ -1,8 +1,8 @@
-//! Errands: what a conversation has to tell another one, kept until it is told.
+//! Errands: durable instructions from one conversation to another.
 //!
-//! Two conversations cannot change in one commit. So the one that knows writes an errand together with what it knows,
-//! and an alarm behind it; running the errand changes the other one, and only then it is struck off. It may be run
-//! twice, which the other one does not mind, and it is never forgotten.
+//! Two conversations cannot change in one commit. So the first one writes an errand in the commit that causes it, with
+//! an alarm; running the errand changes the other conversation, and only then the errand is removed. It may run twice,
+//! which changes nothing more, and it is never lost.
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
@@ -20,8 +20,8 @@ use crate::trace::TraceContext;
 
 /// After which errands that are still there are run again.
 const AGAIN_MILLIS: u64 = 1_000;
-/// How long a review that was not found is looked for: whoever was asking for it has given up by then, and the last
-/// command of theirs was answered or is gone with its process.
+/// How long a review that was not found is looked for: by then the request that asks for it has given up, and its last
+/// command was answered or is gone with its process.
 const LOOKED_FOR_MILLIS: u64 = limits::ASKED_FOR_MILLIS + 2 * limits::COMMAND_MILLIS;
 
 /// An errand.

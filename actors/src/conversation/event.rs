@@ -1,4 +1,4 @@
-//! What happens in a conversation, as its log keeps it. Numbers of variants and fields are stored; never reuse one.
+//! A conversation's events, as its log stores them. Numbers of variants and fields are stored; never reuse one.
 
 use std::sync::Arc;
 
@@ -74,7 +74,8 @@ pub struct ReviewEnd {
 /// About how many bytes an event takes beside what people or agents have said.
 const PLAIN_BYTES: usize = 400;
 
-/// What happens in a conversation. What people or agents say stands in events, never in marks: a mark cannot lose it.
+/// An event or mark of a conversation. Words of people and agents are only in events, never in marks, because a mark
+/// cannot be redacted.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum Event {
     /// It began.
@@ -177,7 +178,7 @@ pub enum Event {
         #[n(0)]
         message: MessageId,
     },
-    /// Its contact is erased, so nothing is said in it any more, and what was said goes.
+    /// Its contact is erased: the conversation is closed for good, and its words are removed.
     #[n(26)]
     ConversationErased,
     /// The words of some more events are gone; a mark.
@@ -203,14 +204,14 @@ pub enum Event {
         #[n(1)]
         last: u64,
     },
-    /// Memories have been drawn so far, or somebody has to look again; a mark.
+    /// How far memories have been drawn, or when to check again; a mark.
     #[n(30)]
     MemoriesDrawn {
         /// What is left to be drawn.
         #[n(0)]
         left: Option<Remembering>,
     },
-    /// It has been copied so far, or somebody has to look again; a mark.
+    /// How far it has been copied, or when to check again; a mark.
     #[n(35)]
     ForkMoved(#[n(0)] Fork),
     /// The earliest deadline was worked off; a mark.

@@ -1,8 +1,8 @@
-//! A conversation that begins as a copy of another one: how far it has come. Who copies stands in
-//! [`fork`](crate::fork).
+//! A conversation that begins as a copy of another one: the progress of the copy. [`fork`](crate::fork) does the
+//! copying.
 //!
-//! The copies are messages of their own, in the order of the originals and with their parents among them. While they
-//! are being made nothing else is said here, so what is said afterwards comes after all of them.
+//! The copies are messages of their own, in the order of the originals, with their threads among the copies. While they
+//! are being made the conversation accepts no other message, so later messages come after all copies.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::message::{Content, Message, Overlay};
 use crate::store::RowWrite;
 use crate::tables::{BARRED, COPIES, MENTIONED, OVERLAYS};
 
-/// After which somebody looks whether copying is still under way.
+/// How long after its last step a copy is checked, and resumed if its process is gone.
 const LOOK_AFTER_MILLIS: u64 = 10_000;
 /// The longest that is waited between two looks.
 const LOOK_AFTER_MAX_MILLIS: u64 = 600_000;
@@ -60,10 +60,10 @@ pub struct Fork {
     /// When it came so far.
     #[n(3)]
     pub at: Millis,
-    /// When somebody looks whether it goes on.
+    /// When it is checked again.
     #[n(4)]
     pub look_at: Millis,
-    /// How often somebody had to since it last did.
+    /// How often it was resumed since its last progress.
     #[n(5)]
     pub put_off: u32,
 }
@@ -128,7 +128,7 @@ impl Copying {
         })
     }
 
-    /// Appends the copies, unless somebody else has.
+    /// Appends the copies, unless another process has.
     pub(super) fn decide(
         &self,
         state: &State,

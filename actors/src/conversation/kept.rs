@@ -1,7 +1,7 @@
-//! Rows that are there for the answers to retries: kept as long as idempotency keys are, and then taken away by
-//! whatever writes another one.
+//! Rows kept to answer retries: they stay as long as idempotency keys do, and are then removed by a write of another
+//! such row.
 //!
-//! Nothing else would: a key's own row is dropped by the store when its time is over, and these are the entity's.
+//! The store drops a key's own row when it expires; these rows belong to the entity, so the entity must remove them.
 
 use bytes::Bytes;
 
@@ -12,7 +12,7 @@ use crate::machine::{Change, Found, Moment, Undecided};
 use crate::store::{RowWrite, Table};
 use crate::tables::{ASKED_TURNS, KEPT, SHOWN};
 
-/// Rows that one write takes away. It is more than one, so that what has gathered in a busy time goes in a quiet one.
+/// Rows that one write removes. More than one, so that a backlog of a busy time shrinks in a quiet one.
 const AT_ONCE: usize = 16;
 
 fn is_kept(row: &RowWrite) -> bool {

@@ -1,4 +1,4 @@
-//! Where a conversation comes from.
+//! The origin of a conversation: a channel, a contact, a request.
 
 use minicbor::{Decode, Encode};
 
@@ -24,7 +24,7 @@ pub enum Origin {
         /// The contact.
         #[n(1)]
         contact: ContactId,
-        /// The channel's agent when it was opened; who answers is the channel's agent of now.
+        /// The channel's agent when the conversation was opened; the channel's current agent answers.
         #[n(2)]
         agent: String,
     },

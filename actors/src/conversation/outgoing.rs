@@ -1,4 +1,4 @@
-//! What of a conversation is sent to receivers, and the marks that decisions leave for the outbox.
+//! A conversation's events as they are sent to receivers, and the marks that decisions leave for the outbox.
 
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ fn wants(content: &Content, is_outcome: bool) -> bool {
     content.webhook_url.is_some() || is_outcome && has_callback()
 }
 
-/// Whether somebody wants one of the events that were just decided.
+/// Whether any receiver subscribes to one of the events that were just decided.
 fn is_wanted(
     change: &Change<Conversation>,
     channel: Option<&str>,
@@ -85,8 +85,8 @@ fn wants_own(
     Ok(record.is_some_and(|record| message_of(&record).is_some_and(|message| want(&message.content))))
 }
 
-/// Adds to a change what has its events sent, where somebody wants them: a mark in the same commit, and with it the
-/// entity's alarm, so that they are sent also if this process ends right after.
+/// Adds to a change the mark that has its events sent, if any receiver subscribes to them, and with it the entity's
+/// alarm, so that they are sent even if this process ends right after the commit.
 pub(super) fn marked(
     state: Option<&State>,
     mut change: Change<Conversation>,
@@ -109,7 +109,7 @@ pub(super) fn marked(
     Ok(change)
 }
 
-/// Who listens to the conversation that a command is for.
+/// The receivers that listen to the command's conversation.
 pub(super) fn listeners(node: &Node, entity: EntityKey, state: Option<&State>, command: &Command) -> Listeners {
     let opening = match command {
         Command::Open(opening) => Some(opening),

@@ -10,7 +10,7 @@ use crate::memories::Subject;
 use crate::message::{Message, role};
 use crate::usage;
 
-/// After which somebody looks whether memories were drawn: a process that ended has left it undone.
+/// After how long an unfinished drawing is checked: its process may have ended.
 const LOOK_AFTER_MILLIS: u64 = 10_000;
 /// The longest that is waited between two looks.
 const LOOK_AFTER_MAX_MILLIS: u64 = 3_600_000;
@@ -24,7 +24,7 @@ pub struct Remembering {
     /// Up to this one.
     #[n(1)]
     pub last: u64,
-    /// When somebody looks again whether it was done.
+    /// When it is checked again.
     #[n(2)]
     pub look_at: Millis,
     /// How often it has failed.
@@ -68,7 +68,7 @@ pub(crate) fn wants_memories(message: &Message) -> bool {
 }
 
 impl Remembering {
-    /// What is to be done once a message was accepted that memories are wanted of.
+    /// The work that accepting a message with memories leaves behind.
     pub(super) fn with(before: Option<Self>, seq: u64, at: Millis) -> Self {
         match before {
             Some(before) => Self { last: seq, ..before },

@@ -19,7 +19,7 @@ use crate::message::{Alike, Json, Overlay, Review, ReviewState, ReviewStatus, Vo
 use crate::store::{RowWrite, StoreError, ViewWrite};
 use crate::tables::{DEADLINES, OVERLAYS, PENDING_REVIEWS};
 
-/// Who decides when nobody has in time.
+/// The principal that decides a review at its deadline.
 pub const SYSTEM: &str = "system";
 
 /// Reviews that one wake-up ends, or fewer if they are too much for a commit; more are ended by the next, at once.
@@ -87,7 +87,7 @@ fn expire(seq: u64, moment: &Moment, found: &Found, change: &mut Change<Conversa
     Ok(())
 }
 
-/// Nobody can tell what is asked there, or how it stands: it is looked at no more, and keeps no other from ending.
+/// The message or its review cannot be read: it is skipped from now on, so that it delays no other review's end.
 fn given_up(at: Millis, seq: u64, error: &StoreError, moment: &Moment) -> RowWrite {
     let entity = moment.entity;
     tracing::error!(?entity, seq, %error, "an expired review cannot be read; it is abandoned");
@@ -112,7 +112,7 @@ pub(super) fn review_ended(
     (rows, vec![ViewWrite { view: PENDING_REVIEWS, key: review_key(id, review), value: None }])
 }
 
-/// A review is over, which nobody has decided.
+/// A review ended without a decision.
 pub(super) fn end(
     id: MessageId,
     review: Review,
@@ -133,7 +133,7 @@ pub(super) fn end(
     change.events.push(event(ReviewEnd { message: id, state, asker: review.asker }));
 }
 
-/// How a review stands at `now`, whether or not the end of its time was announced already.
+/// The state of a review at `now`, whether or not its expiry was announced already.
 #[must_use]
 pub fn standing(review: &Review, stored: Option<&ReviewState>, now: Millis) -> ReviewState {
     if let Some(stored) = stored.filter(|stored| stored.status != ReviewStatus::Pending || now < review.expires_at) {
@@ -151,7 +151,7 @@ pub fn standing(review: &Review, stored: Option<&ReviewState>, now: Millis) -> R
         response: review.on_expire.clone().filter(|_| by_default),
         feedback: None,
         decided_by: by_default.then(|| SYSTEM.to_owned()),
-        // The deadline itself, not the moment at which somebody noticed: so every reader sees the same.
+        // The deadline itself, not the moment at which it was noticed: so every reader sees the same.
         completed_at: over.then_some(review.expires_at),
         votes,
     }
@@ -164,7 +164,7 @@ pub struct CancelReview {
     pub message: MessageId,
 }
 
-/// Somebody answers a review.
+/// A principal answers a review.
 #[derive(Clone, Debug)]
 pub struct Response {
     /// The message that asked.
@@ -175,7 +175,7 @@ pub struct Response {
     pub alike: Option<Alike>,
     /// Words about it.
     pub feedback: Option<String>,
-    /// Who answers.
+    /// The principal.
     pub principal: Principal,
 }
 
@@ -226,7 +226,7 @@ fn pending(
     let standing = standing(&review, overlay_of(message.number, found)?.review.as_ref(), moment.now);
     Ok(match standing.status {
         ReviewStatus::Pending => Ok((review, standing)),
-        // Who comes after the time is too late, whatever was to happen by default. People answer before it.
+        // An answer after the deadline is too late, whatever the default is. People answer before it.
         ReviewStatus::Completed if standing.completed_at >= Some(review.expires_at) => {
             Err(Rejection::ReviewExpired(Box::new(standing)))
         }

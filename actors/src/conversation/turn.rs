@@ -86,7 +86,7 @@ fn start_next(state: &State, moment: &Moment, events: &mut Vec<Event>, rows: &mu
     }
 }
 
-/// An agent shall answer what is there.
+/// Asks the agent to answer the messages that are there.
 pub(super) fn start(state: &State, agent: &str, key: Option<KeyHash>, moment: &Moment) -> Decision<Conversation> {
     if let Some(rejection) = refuse(state) {
         return Decision::Reject(rejection);

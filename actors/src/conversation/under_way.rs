@@ -1,4 +1,4 @@
-//! Whether somebody is at what is due in a conversation, so that nothing needs to be done about it.
+//! Whether the work that is due in a conversation is already running, so that its alarm need not start it.
 
 use super::{Conversation, State, Turn, TurnStatus};
 use crate::clock::Millis;
@@ -11,13 +11,13 @@ fn is_for_tasks(state: &State, now: Millis) -> bool {
     Conversation::next_here(state).is_none_or(|at| at > now)
 }
 
-/// What must be looked at by itself although everything else is under way.
+/// What its alarm must check although all other work is running.
 pub(super) fn next_look(state: &State, now: Millis) -> Option<Millis> {
     let memories = state.remembering.map(|remembering| remembering.look_at).filter(|at| *at > now);
     [memories, Conversation::next_here(state)].into_iter().flatten().min()
 }
 
-/// Whether memories are to be drawn, and somebody is to look whether they are.
+/// Whether memories are to be drawn, and when to check that.
 fn is_to_remember(state: &State, now: Millis) -> bool {
     state.remembering.is_some_and(|remembering| remembering.look_at <= now)
 }

@@ -1,4 +1,4 @@
-//! Changing what a conversation is called, whose it is, and whether it is open.
+//! Changing a conversation's title, owner and status.
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};

@@ -83,7 +83,7 @@ impl Permit {
         if !node.load.add(bytes, limits::NODE_COMMANDS, limits::NODE_BYTES) {
             return Err(Refusal::Overloaded);
         }
-        // Either this sees that the node stops, or who stops it sees this place taken, and waits.
+        // Either this sees that the node is stopping, or the stop sees this permit taken, and waits.
         if node.is_closed() {
             node.load.remove(bytes);
             return Err(Refusal::Draining);

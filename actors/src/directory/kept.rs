@@ -1,5 +1,5 @@
-//! What is known of entities whose actor has left, so that the next command needs no read: an actor costs some 7 KiB
-//! whatever it runs, and what it knows about three: `docs/decisions/0045-what-an-actor-knows-outlives-it.md`.
+//! States of entities whose actor has left, so that the next command needs no read. An actor costs about 7 KiB whatever
+//! it runs, and its state about three: `docs/decisions/0045-what-an-actor-knows-outlives-it.md`.
 
 use dashmap::DashMap;
 
@@ -40,7 +40,7 @@ impl<M: Machine> Kept<M> {
         self.known.clear();
     }
 
-    /// Forgets what nobody has used for `idle_millis`, and the longest unused ones beyond `cap`.
+    /// Drops the states that were not used for `idle_millis`, and the least recently used ones beyond `cap`.
     pub(super) fn forget(&self, now: Millis, idle_millis: u64, cap: usize) {
         self.known.retain(|_, (used_at, _)| now.since(*used_at) < idle_millis);
         let excess = self.known.len().saturating_sub(cap);

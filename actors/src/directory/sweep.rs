@@ -17,7 +17,7 @@ const AT_ONCE: usize = 64;
 /// What may stay in memory, of one kind of entities.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// What nobody has used for so long goes.
+    /// How long an unused entity stays.
     pub idle_millis: u64,
     /// Actors.
     pub actors: usize,

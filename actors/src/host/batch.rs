@@ -1,4 +1,4 @@
-//! Commands taken together, and what is told of them: how long each waited, and the span of their decision.
+//! Commands decided together, with their waiting times and the span of their decision.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -43,7 +43,7 @@ impl<M: Machine> Batch<M> {
         }
     }
 
-    /// Tells everybody the same refusal.
+    /// Answers all commands with the same refusal.
     pub(crate) fn refuse(mut self, refusal: &Refusal<M>) {
         let word = match refusal {
             Refusal::Unknown(_) => "indeterminate",

@@ -1,4 +1,4 @@
-//! A batch decided on a copy of the state, before anything of it is true.
+//! A draft: a batch decided on a copy of the state, before it is committed.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::trace::{Span, names};
 use super::Resident;
 use super::batch::Batch;
 
-/// What a request is told because of what its key has done before; `None`: it may go on.
+/// The answer to a request whose key was used before; `None`: the request is decided.
 fn known_to<M: Machine>(key: KeyUse, row: KeyRow) -> Option<Reply<M>> {
     match row.held_upto() {
         Some(claim) if key.claim > claim => None,
@@ -263,7 +263,7 @@ impl<M: Machine> Draft<M> {
         self.replies.iter().any(|reply| matches!(reply, Err(Refusal::Rejected(_))))
     }
 
-    /// Gives everybody their answer.
+    /// Answers all commands.
     pub(crate) fn answer(self) {
         // Whoever hears an answer may end at once, and contains this.
         drop(self.span);
@@ -272,7 +272,7 @@ impl<M: Machine> Draft<M> {
         }
     }
 
-    /// Tells everybody the same refusal.
+    /// Answers all commands with the same refusal.
     pub(crate) fn refuse(self, refusal: &Refusal<M>) {
         Batch { span: self.span, envelopes: self.batch }.refuse(refusal);
     }

@@ -1,4 +1,4 @@
-//! What is known of an entity: as the store holds it, and enough to decide the next command without a read.
+//! The in-memory state of an entity: as the store holds it, and enough to decide the next command without a read.
 
 use crate::clock::Millis;
 use crate::machine::Machine;

@@ -1,4 +1,4 @@
-//! An entity's way from the store, and how the trace of each command that waits for it tells of it.
+//! Loading an entity from the store, and the load's span in the trace of each command that waits for it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -82,13 +82,13 @@ impl<M: Machine> Resident<M> {
         }
     }
 
-    /// A load that began then and ends now, where anybody is told of it.
+    /// A load that began then and ends now, if traces are exported.
     fn load_since(&self, began: Instant, error: Option<&StoreError>) -> Option<Load> {
         self.node.traces().are_told().then(|| Load::since(began, self.known.commits_since_snapshot, error))
     }
 
-    /// Tells a command's trace of the load that it has waited for in the mailbox. Who comes after one that has not has
-    /// not either.
+    /// Adds the load to the trace of a command that waited for it in the mailbox. After the first command that did not
+    /// wait, none did.
     pub(super) fn came_after_load(&mut self, envelope: &mut Envelope<M>) {
         let Some(load) = &self.load else { return };
         if load.delayed(envelope) {
@@ -98,7 +98,7 @@ impl<M: Machine> Resident<M> {
         }
     }
 
-    /// Forgets what is in memory and loads the entity settled. Whoever calls this goes on with [`Resident::step`].
+    /// Drops the state in memory and loads the entity settled. The caller continues with [`Resident::step`].
     pub(super) fn reload(&mut self) {
         self.phase = Phase::Reloading(Instant::now());
         self.known.is_stale = false;

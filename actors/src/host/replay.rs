@@ -1,4 +1,4 @@
-//! From what is stored of an entity to its state.
+//! Rebuilding an entity's state from its stored snapshot and records.
 
 use crate::clock::Millis;
 use crate::codec;
@@ -14,7 +14,7 @@ pub(crate) struct Snapshot<S> {
     pub(crate) state: S,
 }
 
-/// The state that a loaded entity stands in, and the time of its newest record.
+/// The state of a loaded entity, and the time of its newest record.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! What is told of an entity's actor: that it could not be loaded, and how late its alarm rang.
+//! Log lines and metrics of an entity's actor: failed loads, and how late alarms ring.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::sparing::Line;
 use crate::store::StoreError;
 use crate::trace::{Span, SpanKind, names};
 
-/// An entity could not be loaded, or not again. Damage needs somebody; a store that is away for a while comes back, and
-/// as every request may find it so, the log says it sparingly.
+/// Reports that an entity could not be loaded or reloaded. Damage needs an operator. An unreachable store comes back,
+/// and every request may meet it, so those lines are rate-limited.
 pub(super) fn not_loaded(node: &Node, entity: EntityKey, error: &StoreError) {
     node.metrics.activations_failed.inc();
     if error.passes() {

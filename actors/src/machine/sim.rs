@@ -43,7 +43,7 @@ impl<M: Answers> Sim<M> {
     /// The same; what is stored may make no sense.
     pub(crate) fn try_decide(&self, command: &M::Command) -> Result<Decision<M>, StoreError> {
         let mut found = Found::default();
-        // Nobody listens; where somebody does, the tests of the outbox show it.
+        // There are no receivers here; the tests of the outbox cover them.
         found.set_listeners(Listeners::none());
         for need in M::needs(self.state.as_ref(), command) {
             self.read(need, &mut found);

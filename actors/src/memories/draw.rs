@@ -1,9 +1,9 @@
-//! Drawing memories from what was said, after the fact.
+//! Drawing memories from messages, after they are committed.
 //!
-//! A message that memories are wanted of is committed like any other; the conversation's state then says from which
-//! message on they are to be drawn, and its alarm when somebody must look again. So nothing here can delay or fail a
-//! message, and a process that ends between the message and the memory leaves nothing undone. A message may be drawn
-//! from twice; what is remembered twice is one memory.
+//! A message with `enableMemories` is committed like any other; the conversation's state then says from which message
+//! on memories are to be drawn, and its alarm when to check that. So drawing can neither delay nor fail a message, and
+//! it is completed even if the process ends between message and memory. A message may be drawn from twice; the same
+//! fact is stored once.
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
@@ -65,8 +65,8 @@ impl Default for Drawing {
 }
 
 impl Drawing {
-    /// Draws what is to be drawn from a conversation; whoever is at it looks once more. Past the bound nothing is
-    /// begun: the alarm comes back to it.
+    /// Draws the memories that a conversation's messages are due; a task that runs already looks once more. Past the
+    /// bound nothing is begun: the alarm comes back to it.
     pub(crate) fn start(&self, node: &Arc<Node>, entity: EntityKey) {
         let Some(mut flight) = self.flights.begin(entity) else { return };
         let node = Arc::clone(node);
@@ -89,7 +89,7 @@ impl Drawing {
         });
     }
 
-    /// Whether nothing would come of another start: somebody is at it, or waits for a place, or has no room to wait.
+    /// Whether another start would do nothing: a task is running, or waits for a permit, or the queue is full.
     pub(crate) fn is_under_way(&self, entity: EntityKey) -> bool {
         let has_room = self.waiting.available_permits() > 0 && self.places.has_room(entity.workspace);
         self.flights.is_flying(entity) || !has_room
@@ -239,7 +239,7 @@ struct Look<'a> {
     node: &'a Arc<Node>,
     entity: EntityKey,
     state: &'a conversation::State,
-    /// Who is asked, if anybody is.
+    /// The model that is asked, if any.
     agent: Option<Arc<Agent>>,
     /// The request that brought the newest message which is looked at.
     trace: Option<TraceContext>,
@@ -256,7 +256,7 @@ impl Look<'_> {
         let mut notes = Vec::new();
         if let Some(agent) = &self.agent {
             let known = recall::all(self.node, subject.entity(self.entity.workspace), subject).await?;
-            // What an attempt made whose end nobody knows: the model sees it as known and says nothing of it any more.
+            // Made by an attempt whose outcome is unknown: the model sees it as known and does not repeat it.
             let made = |memory: &&Memory| messages.iter().any(|message| memory.first == Some(message.id));
             let note = |memory: &Memory| note(memory, subject, memory.first, true);
             notes.extend(known.iter().filter(made).map(note));
@@ -323,20 +323,20 @@ impl Look<'_> {
                 };
                 Ok(outcomes.iter().filter_map(noted).collect())
             }
-            // Whoever it was is forgotten.
+            // The subject was erased.
             Err(super::Rejection::NotFound) => Ok(Vec::new()),
             Err(rejection) => Err(Stopped::by_answer(rejection)),
         }
     }
 }
 
-/// What a text says of whoever wrote it. A long one takes some milliseconds, in which nobody else shall wait.
+/// The facts that a text states about its author. A long text takes some milliseconds, so it runs on another thread.
 async fn facts(text: &str) -> Vec<Edit> {
     let found = if text.len() <= QUICK_BYTES {
         extract::facts(text)
     } else {
         let text = text.to_owned();
-        // It ends early only with the runtime, and then nobody asks any more.
+        // It ends early only with the runtime.
         tokio::task::spawn_blocking(move || extract::facts(&text)).await.unwrap_or_default()
     };
     found.into_iter().map(Edit::Keep).collect()

@@ -1,5 +1,4 @@
-//! A call of the endpoint that says what texts mean: how long it may take, and what is told of it. What the texts say
-//! never stands there.
+//! A call of the embeddings endpoint: its timeout, and its span and metrics, which never contain the texts.
 
 use std::time::Duration;
 

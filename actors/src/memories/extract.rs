@@ -1,7 +1,8 @@
-//! What people say of themselves, found without a model: a few forms of words, the same result every time.
+//! Extracting facts that people state about themselves, without a model: a few fixed phrases, the same result each
+//! time.
 //!
-//! A fact is kept in the words it was said in. Its slot says what it is about, so that a later statement about the same
-//! thing replaces it: there is one name, one place to live, one answer to whether somebody likes olives.
+//! A fact is kept in its author's words. Its slot says what it is about, so that a later statement about the same thing
+//! replaces it: one name, one place to live, one answer to whether the author likes olives.
 
 use std::ops::Range;
 
@@ -101,13 +102,13 @@ const QUESTIONS: [&str; 23] = [
     "would", "will", "where", "why", "when", "which", "right", "ok", "okay",
 ];
 
-/// What is said behind `call me` by those who want to be rung up.
+/// Words after `call me` that ask for a phone call and state no name.
 const NO_NAMES: [&str; 22] = [
     "about", "after", "again", "and", "as", "asap", "at", "back", "before", "for", "if", "in", "later", "now", "on",
     "once", "or", "to", "today", "tomorrow", "tonight", "when",
 ];
 
-/// What a text says of whoever wrote it, in its order; of several statements about one thing the last.
+/// The facts that a text states about its author, in order; of several about one thing the last.
 #[must_use]
 pub fn facts(text: &str) -> Vec<Fact> {
     let mut found: Vec<Fact> = Vec::new();
@@ -138,7 +139,7 @@ fn sentences(text: &str) -> impl Iterator<Item = &str> {
     .filter_map(|(sentence, question)| if question { before_question(sentence) } else { Some(sentence) })
 }
 
-/// Whether a sentence ends with the character that stands here.
+/// Whether a sentence ends at this character.
 fn ends_sentence(text: &str, at: usize, c: char) -> bool {
     let after = &text[at + c.len_utf8()..];
     match c {
@@ -212,7 +213,7 @@ fn of_sentence(sentence: &str) -> Vec<Fact> {
         let end = value_at + value_end(&folded[value_at..]);
         at = end.max(value_at);
         if is_cut && end == folded.len() {
-            // Nobody knows how it goes on.
+            // The rest of the statement is unknown.
             break;
         }
         let value = trimmed(&sentence[value_at..end]);

@@ -1,4 +1,4 @@
-//! Remembering, changing, forgetting: the decisions.
+//! Decisions about memories: adding, changing, removing.
 
 use bytes::Bytes;
 
@@ -115,8 +115,8 @@ fn contact(subject: &Subject) -> Option<ContactId> {
     }
 }
 
-/// Whether something may be remembered of `subject` here. A contact that was erased may begin another life at the same
-/// address; what is drawn late from the one before has nobody to be remembered of.
+/// Whether memories of `subject` may be stored here. An erased contact may begin another life at the same address;
+/// memories drawn late from the life before belong to no subject.
 fn admit(state: Option<&State>, subject: &Subject) -> Result<(), Rejection> {
     let Some(state) = state else { return Ok(()) };
     if state.subject == *subject {
@@ -154,8 +154,8 @@ fn unkept(number: Bytes) -> [RowWrite; 2] {
     ]
 }
 
-/// What is gone with a row that nobody can read any more. Everywhere else that is refused; but what is to be forgotten
-/// must go, and a row that stayed would be words of somebody who was erased. Which slot it has the slots tell.
+/// Removing an unreadable row. Elsewhere such a row is an error; but an erasure must remove it, because it would keep
+/// words of an erased subject. The slots say which slot it has.
 fn removed_unread(number: &Bytes, found: &Found) -> Result<Vec<RowWrite>, Undecided> {
     let slots = found.first(SLOTS, limits::MEMORIES)?;
     let slots = slots.into_iter().filter(|(_, of)| *of == number);
@@ -203,7 +203,7 @@ fn known(edit: &Edit, outcomes: &[Outcome], found: &Found) -> Result<(Option<Mem
     Ok((number.map(|number| stored(number, found)).transpose()?.flatten(), slot))
 }
 
-/// What an edit comes to.
+/// The result of an edit.
 enum Judged {
     /// Nothing happens.
     Stays(Outcome),
@@ -325,7 +325,7 @@ pub(super) fn forget_all(
     for_good: bool,
     found: &Found,
 ) -> Result<Decision<Memories>, Undecided> {
-    // Somebody who is no more has the place yet: they go first.
+    // An erased subject's memories are still here: they must be removed first.
     let former = state.filter(|state| admit(Some(state), subject) == Err(Rejection::Busy));
     let mine = state.filter(|state| state.subject == *subject);
     let (whose, count) = match (former, mine) {

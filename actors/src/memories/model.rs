@@ -1,7 +1,7 @@
-//! Drawing memories with a model: what it is asked, and how its answer is read.
+//! Drawing memories with a model: the prompt, and how its answer is parsed.
 //!
-//! The answer is lines, each one thing to do, so that a model of any size can give it and half an answer is still worth
-//! something. A line that is none of these is passed over: a model that only talks changes nothing.
+//! The answer has one action per line, so that a small model can produce it and a truncated answer is still useful. Any
+//! other line is ignored.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,7 @@ const EDITS_MAX: usize = 32;
 /// The longest memory, in characters.
 pub const TEXT_CHARS: usize = 500;
 
-/// What the model is told.
+/// The prompt.
 pub(crate) const INSTRUCTIONS: &str = "\
 You keep notes about one person. Below are your notes so far, numbered, and then what the person has just said. \
 Write down what is worth remembering about the person for later conversations: name, preferences, places, people, plans, \

@@ -1,8 +1,8 @@
-//! Places for who draws memories: some where a model is asked, which takes seconds, or a minute where it hangs, and
-//! others for the fixed forms of words, which take a moment. Whoever finds none waits, first in, first out.
+//! Permits for drawing memories: some for calls of a model, which take seconds (a minute if it hangs), and others for
+//! the fixed phrases, which take a moment. Tasks without a permit wait, first in, first out.
 //!
-//! A workspace has a quarter of the models' places for sure, and there is another quarter for whoever comes: so one
-//! whose model hangs leaves others theirs. Those of it that wait are bounded too.
+//! A workspace may hold at most its own quarter of the model permits and a shared quarter: so one whose model hangs
+//! leaves permits for others. The waiting tasks of a workspace are bounded too.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -10,7 +10,7 @@ use crate::id::Address;
 use crate::limits;
 use crate::shares::{OwnPlace, Shares};
 
-/// Places that are given to whoever comes, whatever their workspace has.
+/// Permits that any workspace may take beyond its own.
 const OPEN: usize = limits::DRAWING / 4;
 /// Places that a workspace has for sure.
 const OWN: usize = limits::DRAWING / 4;

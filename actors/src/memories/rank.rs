@@ -43,7 +43,7 @@ fn stem(word: &str) -> &str {
     word
 }
 
-/// How well each text answers the query by its words; 0: no word of it stands there.
+/// How well each text matches the query's words; 0: it contains none of them.
 pub fn by_words<'a>(query: &str, texts: impl Iterator<Item = &'a str>) -> Vec<f32> {
     let documents: Vec<HashMap<String, u32>> = texts.map(counted).collect();
     let lengths: Vec<f32> = documents.iter().map(|document| document.values().sum::<u32>() as f32).collect();

@@ -1,7 +1,7 @@
-//! Finding memories again: by their words, and by what they mean where a model of embeddings is configured.
+//! Searching memories: by words, and by meaning if an embeddings endpoint is configured.
 //!
-//! Everything of a subject is read and ranked where it is asked for; there is no index that could lag. Vectors are made
-//! when they are missed, beside the answer: whoever asks first is answered by words alone.
+//! A search reads and ranks all memories of its subject; there is no index that could lag. Missing vectors are computed
+//! in the background, so the first search is answered by words alone.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::trace::current;
 
 /// How long a question waits for its own vector; then it is answered by words alone.
 const ASKED_WITHIN: Duration = Duration::from_secs(2);
-/// How long vectors of memories are waited for. The endpoint's own bound is shorter; nobody waits for these.
+/// How long missing vectors of memories are waited for, in the background. The endpoint's own timeout is shorter.
 const LEARNED_WITHIN: Duration = Duration::from_mins(1);
 /// Texts whose vectors are asked for at once.
 const LEARNED_AT_ONCE: usize = 64;

@@ -1,4 +1,4 @@
-//! What a message asks people, and how it was answered.
+//! Reviews of messages: the question, the votes and the outcome.
 
 use minicbor::{Decode, Encode};
 
@@ -52,7 +52,7 @@ impl Quorum {
         Self { of, allowed, kinds }
     }
 
-    /// Whether this principal may answer; an empty list lets everybody answer.
+    /// Whether this principal may answer; with an empty list any may.
     #[must_use]
     pub fn allows(&self, principal: &Principal) -> bool {
         let kind = |at| self.kinds.as_ref().and_then(|kinds| kinds.get(at).copied().flatten());
@@ -76,10 +76,10 @@ pub struct Review {
     /// From this time on no answer is accepted.
     #[n(3)]
     pub expires_at: Millis,
-    /// The response that stands when nobody answered in time.
+    /// The response that applies at the deadline if there was no answer.
     #[n(4)]
     pub on_expire: Option<Json>,
-    /// Who has to agree.
+    /// The principals that have to agree.
     #[n(5)]
     pub quorum: Option<Quorum>,
     /// The turn that waits for the outcome.
@@ -91,17 +91,17 @@ pub struct Review {
     pub place: Option<Millis>,
 }
 
-/// How a review stands.
+/// The status of a review.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
 pub enum ReviewStatus {
-    /// Nobody has decided, and the time is not over.
+    /// It is undecided, and its deadline has not passed.
     #[n(0)]
     Pending,
     /// Decided.
     #[n(1)]
     Completed,
-    /// The time is over and nobody decided.
+    /// Its deadline passed without a decision.
     #[n(2)]
     Expired,
     /// Taken back by its sender, or overtaken by a newer iteration.
@@ -157,7 +157,7 @@ const VOTE_BYTES: usize = 100;
 /// How a review ended, or how far it has come.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct ReviewState {
-    /// How it stands.
+    /// Its status.
     #[n(0)]
     pub status: ReviewStatus,
     /// The response that decided it.
@@ -166,7 +166,7 @@ pub struct ReviewState {
     /// The decider's words about it.
     #[n(2)]
     pub feedback: Option<String>,
-    /// Who decided; `system` where the time did.
+    /// The principal that decided; `system` at the deadline.
     #[n(3)]
     pub decided_by: Option<String>,
     /// When it ended.
@@ -188,7 +188,7 @@ impl ReviewState {
         said(self.response.as_ref(), self.feedback.as_ref()) + self.votes.iter().map(vote).sum::<usize>()
     }
 
-    /// How it ended, without the words of those who answered.
+    /// Its outcome without the words of the reviewers.
     #[must_use]
     pub fn without_words(&self) -> Self {
         Self { response: None, feedback: None, votes: Vec::new(), ..self.clone() }

@@ -1,10 +1,10 @@
-//! The roles of messages that this side knows. Clients of the conversation store may have others of their own.
+//! The roles of messages that the runtime knows. Clients of the conversation store may use others.
 
 /// A person, or a program that asks as one.
 pub const USER: &str = "user";
 /// An agent.
 pub const ASSISTANT: &str = "assistant";
-/// Whoever instructs agents.
+/// Instructions to agents.
 pub const SYSTEM: &str = "system";
 /// The same, by its newer name.
 pub(crate) const DEVELOPER: &str = "developer";

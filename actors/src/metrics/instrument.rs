@@ -1,4 +1,4 @@
-//! What a number is kept in: atomics, so that counting never waits and costs some nanoseconds.
+//! Instruments made of atomics: counting never waits and costs some nanoseconds.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -88,7 +88,7 @@ impl Buckets for Short {
     const PER_UNIT: f64 = 1e9;
 }
 
-/// Recorded in nanoseconds and shown in seconds, from 10 ms to 5 minutes: what waits for somebody else.
+/// Recorded in nanoseconds and shown in seconds, from 10 ms to 5 minutes: for calls of other services.
 #[derive(Debug)]
 pub struct Long;
 

@@ -1,4 +1,4 @@
-//! How long something took, with recorded ones that stand for others of their kind: from a bucket to a trace.
+//! Latency histograms with exemplars: a recorded trace for each bucket.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -50,7 +50,7 @@ impl<B: Buckets> Times<B> {
         }
     }
 
-    /// The newest one stands for its bucket; where somebody else is at it, theirs does.
+    /// The newest one is its bucket's exemplar, unless another thread is storing one right now.
     #[cold]
     fn keep(&self, bucket: usize, exemplar: Exemplar) {
         let Ok(mut exemplars) = self.exemplars.try_lock() else { return };

@@ -1,4 +1,4 @@
-//! Asking the entities of a node.
+//! Sending commands to a node's entities.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +17,9 @@ use crate::id::{Address, AttachmentId, EntityKey, Kind};
 use crate::memories::Memories;
 use crate::registry::{self, Registry};
 
-/// How long a command waits for who listens to what it does.
+/// How long a command waits for the list of webhook receivers.
 const LISTENERS_WITHIN: Duration = Duration::from_millis(500);
-/// How long whoever deletes a message waits for its files to be gone too.
+/// How long the deletion of a message waits for its files to be gone too.
 const SETTLED_WITHIN: Duration = Duration::from_secs(2);
 
 impl Node {
@@ -70,7 +70,7 @@ impl Node {
         answered::<_, A>(claims::ask(self, &self.attachments, entity, command, with).await)
     }
 
-    /// Asks what is remembered of somebody.
+    /// Sends a command to a subject's memories.
     ///
     /// # Errors
     ///
@@ -127,8 +127,8 @@ impl Node {
         }
     }
 
-    /// The same, and waits until they have been, so that whoever deleted the message finds its files gone. Where that
-    /// takes long, or nobody waits any more, it goes on by itself.
+    /// The same, and waits until they have been, so that after a deletion the message's files are gone. If that takes
+    /// long, or the caller stops waiting, it continues in the background.
     pub async fn settled(self: &Arc<Self>, workspace: Address, attachments: Vec<AttachmentId>) {
         if attachments.is_empty() {
             return;
@@ -142,8 +142,8 @@ impl Node {
         let _ = timeout(SETTLED_WITHIN, looks).await;
     }
 
-    /// Reads who listens to a workspace, before a decision goes by it. Where the store cannot say so at once, the
-    /// decision takes it that somebody does.
+    /// Reads the receivers of a workspace's events before a decision depends on them. If the store cannot be read at
+    /// once, the decision assumes that there are some.
     async fn know_listeners(&self, workspace: Address) {
         let _ = timeout(LISTENERS_WITHIN, self.outbox.endpoints(self, workspace)).await;
     }

@@ -1,5 +1,5 @@
-//! Who is there and what waits, for the page of numbers and for somebody who looks into a running node. Counts and ids,
-//! never what is said.
+//! Counts of residents, queues and running work, for `/metrics` and `GET /admin/runtime`. Counts and ids only, never
+//! words of messages.
 
 use crate::attachment::Attachment;
 use crate::clock::Millis;

@@ -1,4 +1,4 @@
-//! Reading what is stored, beside the entities that it belongs to.
+//! Reads from the store that need no actor.
 
 use std::sync::Arc;
 
@@ -58,7 +58,7 @@ pub struct Readable<E> {
     pub damaged: Vec<(u64, StoreError)>,
 }
 
-/// What has become of one message, by its sequence, or why nobody can tell.
+/// The changes of one message, by its sequence, or why they cannot be read.
 pub(crate) type StoredOverlay = (u64, Result<Overlay, StoreError>);
 
 impl Node {
@@ -188,7 +188,7 @@ impl Node {
         Ok(readable)
     }
 
-    /// What has become of one message; `None`: nothing.
+    /// The changes of one message since it was accepted; `None`: there are none.
     ///
     /// # Errors
     ///
@@ -197,7 +197,7 @@ impl Node {
         self.stored(entity, OVERLAYS, number_key(seq)).await
     }
 
-    /// What has become of the messages with `from <= seq <= to`.
+    /// The changes of the messages with `from <= seq <= to`.
     ///
     /// # Errors
     ///

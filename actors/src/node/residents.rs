@@ -1,4 +1,4 @@
-//! The entities of one kind, whatever their machine is.
+//! The resident entities of one kind, independent of their machine.
 
 use std::sync::Arc;
 

@@ -1,11 +1,11 @@
-//! When those come again who find too many before them: each at another time.
+//! Return times of lanes that find no room: each gets a different one.
 //!
-//! A hundred thousand logs that wait for one receiver come back a few at a time, and hold nothing meanwhile but their
-//! alarms.
+//! So a hundred thousand logs that wait for one receiver come back a few at a time, and hold nothing but their alarms
+//! meanwhile.
 
 use crate::clock::Millis;
 
-/// After which the first comes back who found too many before it.
+/// After how long the first lane without room comes back.
 pub(super) const CROWDED_MILLIS: u64 = 2_000;
 /// How far apart those come back: 40 a second, since each costs a commit for nothing.
 pub(super) const APART_MILLIS: u64 = 25;
@@ -19,7 +19,7 @@ pub(super) const AWAY_MAX_MILLIS: u64 = 3_600_000;
 pub(super) fn after(last: Millis, soonest: Millis, finds_room: bool, now: Millis) -> Millis {
     let apart = if finds_room { APART_WELL_MILLIS } else { APART_MILLIS };
     let furthest = now.plus(AWAY_MAX_MILLIS);
-    // Nobody was sent further: the clock was set back since, and who comes now need not wait for as long.
+    // No lane was sent that far: the clock was set back since, and this one need not wait as long.
     let last = if last > furthest { Millis(0) } else { last };
     last.max(soonest).plus(apart).min(furthest)
 }

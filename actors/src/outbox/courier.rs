@@ -1,9 +1,9 @@
-//! A courier: sends what one log has to send, and notes how far it has come.
+//! A courier: sends the events of one log, and notes its progress.
 //!
-//! There is at most one for a log in a process, and only while it has something to do. It looks at each new event once,
-//! puts it on the lanes of its receivers, moves all lanes at the same time, each in order, and notes what came of it in
-//! one commit for as much as it did meanwhile. A lane whose receiver fails gets a row and an alarm, and leaves memory;
-//! so does one whose event cannot be read.
+//! There is at most one per log in a process, and only while there is something to send. It looks at each new event
+//! once, puts it on the lanes of its receivers, works on all lanes concurrently, each in order, and notes the results
+//! in one commit for everything done since the last. A lane whose receiver fails gets a row and an alarm, and leaves
+//! memory; so does one whose event cannot be read.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -91,9 +91,9 @@ pub(super) struct Courier<M: Sends> {
     machine: std::marker::PhantomData<fn() -> M>,
 }
 
-/// Sends what is to be sent, until nothing is.
+/// Sends until nothing is left.
 pub(super) async fn run<M: Sends>(node: Arc<Node>, entity: EntityKey, bell: Arc<Bell>, scope: LogScope) {
-    // However it ends, nobody shall think that it goes on.
+    // However it ends, it must not be taken for running.
     let _leaving = Leaving { node: &node, entity, bell: &bell };
     let mut from = bell.from;
     while let Err(error) = go_on::<M>(&node, entity, &bell, &scope, from.take()).await {
@@ -103,7 +103,7 @@ pub(super) async fn run<M: Sends>(node: Arc<Node>, entity: EntityKey, bell: Arc<
         if !error.passes() || is_over() {
             return;
         }
-        // Whoever rings meanwhile has it tried again sooner.
+        // A ring meanwhile has it retried sooner.
         let _ = timeout(LOOK_AGAIN, bell.rung()).await;
         if is_over() {
             return;
@@ -130,7 +130,7 @@ async fn go_on<M: Sends>(
     }
 }
 
-/// The first event that is to be looked at. Nobody else looks at any since the bell is there.
+/// The first event to be looked at. While the bell exists only this courier looks at events.
 async fn found<M: Sends>(node: &Node, entity: EntityKey, bell: &Bell) -> Result<u64, StoreError> {
     let state = patiently(FOUND_WITHIN, || node.state::<M>(entity)).await?;
     let upto = state.as_ref().map_or(bell.upto(), |state| M::log(entity, state).last_seq);

@@ -1,14 +1,13 @@
-//! Gates: how much is sent to one receiver at a time, and whether anything is while it is down.
+//! Gates: how many attempts one receiver gets at a time, and whether it gets any while it is down (a circuit breaker).
 //!
-//! Each receiver that is being sent to has a gate in this process. It lets few through at first and more with every
-//! success, so that a receiver that hangs holds few sockets from the start. When nothing has arrived for a while in a
-//! row it closes, and lets one attempt through now and then to see whether the receiver is back. Who comes meanwhile is
-//! told when to come again, each at another time: a hundred thousand conversations that wait for one dead receiver come
-//! back a few at a time, and hold nothing here.
+//! Each receiver with attempts has a gate in this process. It gives few permits at first and more with every success,
+//! so that a hanging receiver holds few sockets. After a series of failures it closes, and lets a probe through now and
+//! then to see whether the receiver is back. Lanes that come meanwhile get a time to come back, each a different one: a
+//! hundred thousand conversations that wait for one dead receiver come back a few at a time, and hold nothing here.
 //!
-//! The URLs of messages share the gate of their host, and those that hang shall starve none that answers. So a URL that
-//! has left nothing unanswered has a permit beside the others ([`state`]), and of those that have, who has done so
-//! least often is let through first.
+//! The URLs of messages share the gate of their host, and hanging ones must not starve those that answer. So a URL
+//! without unanswered attempts has a separate permit ([`state`]), and among the others the one with the fewest
+//! unanswered attempts goes first.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -70,7 +69,7 @@ impl Gates {
         }
     }
 
-    /// A receiver is another one now: what was known of its health counts no more.
+    /// A receiver was changed: its known health does not count any more.
     pub(crate) fn renew(&self, key: GateKey) {
         if let Some(gate) = self.gates.get(&key) {
             gate.renew();
@@ -82,7 +81,7 @@ impl Gates {
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// Forgets gates of receivers that are well and that nobody sends to.
+    /// Drops the gates of healthy receivers without attempts.
     pub(crate) fn sweep(&self) {
         self.gates.retain(|_, gate| !gate.is_idle() || !gate.is_well());
         self.closed.store(self.gates.iter().filter(|gate| gate.lock().closed.is_some()).count(), Ordering::Relaxed);
@@ -95,10 +94,10 @@ pub(crate) struct Gate {
     state: Mutex<State>,
 }
 
-/// Who wants to send something.
+/// A lane that wants to send something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Want {
-    /// Somebody wants this one sent now, whatever is known of the receiver.
+    /// A request wants this one sent now, whatever is known of the receiver.
     pub(crate) asked_for: bool,
     /// Which of the receiver's URLs it is for, by its [`mark`](super::lane::mark), where it may have many.
     pub(crate) url: Option<u64>,
@@ -108,7 +107,7 @@ pub(crate) struct Want {
     pub(crate) returns: bool,
 }
 
-/// What somebody is told who wants to send.
+/// The answer to a lane that wants to send.
 #[derive(Debug)]
 pub(crate) enum Admitted {
     /// To go ahead.
@@ -124,11 +123,11 @@ pub(crate) enum Health {
     Well,
     /// It does not.
     Down,
-    /// This URL of it says nothing, and nobody knows what others would.
+    /// This URL does not answer; others of the host might.
     Silent,
     /// It answers, and nobody knows what it takes.
     Answers,
-    /// Nobody knows: nothing was sent.
+    /// Unknown: nothing was sent.
     Unknown,
 }
 

@@ -1,4 +1,4 @@
-//! Lanes: the way from one log to one receiver, on which events go one after the other.
+//! Lanes: the queue from one log to one receiver, on which events are sent one after the other.
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
@@ -18,14 +18,14 @@ pub const ATTEMPTS_KEPT: usize = 20;
 /// Characters of an attempt's error.
 const ERROR_CHARS: usize = 200;
 
-/// Why an attempt was not made, in one word: there was nobody to send it to any more.
+/// Why an attempt was not made, in one word: its receiver does not exist any more.
 pub(super) const NO_RECEIVER: [&str; 5] =
     ["endpoint_disabled", "endpoint_gone", "channel_deleted", "receiver_deleted", "unsubscribed"];
 
 /// About how many bytes an attempt adds to a commit.
 pub(super) const ATTEMPT_BYTES: usize = 200;
 
-/// Who gets an event.
+/// A receiver of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Receiver {
     /// An endpoint that subscribed.
@@ -242,7 +242,8 @@ pub struct Waiting {
     /// The receiver wants to be left alone until then.
     #[n(5)]
     pub not_before: Option<Millis>,
-    /// Somebody asked for the next attempt, or for an event behind it: it is made whatever others found of the receiver.
+    /// Somebody asked for the next attempt, or for an event behind it: it is made whatever others found of the
+    /// receiver.
     #[n(6)]
     pub asked_for: bool,
     /// How often `next` was tried, since somebody last asked for it to be sent again.

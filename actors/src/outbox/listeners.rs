@@ -1,8 +1,8 @@
-//! Who listens to a workspace's events, as far as its configuration says.
+//! The receivers of a workspace's events, by its configuration.
 //!
-//! Every decision asks this, so it must be known without waiting: a workspace's endpoints are kept in memory and read
-//! again when they have changed, here or, as far as the [`catalog`](crate::catalog) has seen it, elsewhere. Where they
-//! are not known, an event counts as wanted: then its sending finds out.
+//! Every decision needs this without waiting, so a workspace's endpoints are kept in memory and read again when they
+//! have changed, here or, as far as the [`catalog`](crate::catalog) has seen it, elsewhere. While they are not known,
+//! an event counts as wanted, and the courier finds out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,12 +19,12 @@ use crate::webhook::WebhookEndpoint;
 /// The endpoints of a workspace.
 pub(crate) type Endpoints = Arc<[WebhookEndpoint]>;
 
-/// Who wants to hear of the events that a decision makes.
+/// The receivers of the events that a decision makes.
 #[derive(Clone, Debug, Default)]
 pub struct Listeners {
     /// The workspace's endpoints; `None`: not known.
     endpoints: Option<Endpoints>,
-    /// The channel has a `webhookUrl`, or nobody knows.
+    /// The channel has a `webhookUrl`, or it is not known whether it has.
     channel: bool,
 }
 
@@ -34,7 +34,7 @@ impl Listeners {
         Self { endpoints, channel }
     }
 
-    /// Nobody.
+    /// None.
     #[must_use]
     pub fn none() -> Self {
         // An empty slice is shared, so that this costs nothing.
@@ -98,7 +98,7 @@ impl EndpointCache {
         self.known.remove(&workspace);
     }
 
-    /// Endpoints may have changed, nobody knows whose.
+    /// The endpoints of any workspace may have changed.
     pub(crate) fn forget_all(&self) {
         self.version.fetch_add(1, Ordering::SeqCst);
         self.known.clear();

@@ -1,4 +1,4 @@
-//! Notes of how far sending has come: how much stands in one, and how an entity is made to take it.
+//! Notes of a courier's progress: their bounds, and how an entity is made to store one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -171,7 +171,7 @@ async fn offer<M: Sends>(
             Ok(_) | Err(Refusal::Rejected(_) | Refusal::KeyReused | Refusal::KeyHeld | Refusal::Misanswered(_)) => {
                 return Ok(());
             }
-            // Nobody knows what is noted now; the next courier finds out.
+            // Whether it was stored is unknown; the next courier finds out.
             Err(refusal @ Refusal::Unknown(_)) => return Err(StoreError::Indeterminate(refusal.into())),
             Err(refusal @ Refusal::Draining) => return Err(StoreError::Unavailable(refusal.into())),
             // Nothing was stored.

@@ -1,5 +1,5 @@
-//! Deliveries as clients see them: those that have ended, and what is still to be sent, which is nowhere written but
-//! follows from the log and the lanes.
+//! Deliveries as clients see them: ended ones, which are stored, and pending ones, which follow from the log and the
+//! lanes.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ const PAGE: usize = 64;
 /// Events looked at for one answer; past it the rest is found by the next one.
 const SCANNED_MAX: usize = 1_024;
 
-/// How a delivery stands.
+/// The status of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// It is still to be sent.
@@ -38,7 +38,7 @@ pub enum Status {
     Failed,
 }
 
-/// A delivery as it stands.
+/// The state of a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryState {
     /// Its id.
@@ -51,9 +51,9 @@ pub struct DeliveryState {
     pub event_type: String,
     /// Where to, as far as it is known.
     pub url: String,
-    /// How it stands.
+    /// Its status.
     pub status: Status,
-    /// What was tried, oldest first.
+    /// Its attempts, oldest first.
     pub attempts: Vec<Attempt>,
     /// When it is tried again at the latest.
     pub next_at: Option<Millis>,
@@ -96,7 +96,7 @@ impl DeliveryState {
     }
 }
 
-/// Some of what is still to be sent.
+/// Some pending deliveries.
 #[derive(Debug, Default)]
 pub struct Pending {
     /// It, by event and, within one, by receiver.
@@ -135,7 +135,7 @@ pub async fn pending(
     }
 }
 
-/// What is still to be sent of one event, by receiver. Its id says its log, so nothing else is read.
+/// The pending deliveries of one event, by receiver. The event's id contains its log, so nothing else is read.
 ///
 /// # Errors
 ///
@@ -275,14 +275,14 @@ async fn page<M: Sends>(
     }
 }
 
-/// What is to be sent of an event is not shown, as that is damaged.
+/// Logs that the deliveries of a damaged event are not shown.
 fn passed_over(node: &Node, entity: EntityKey, seq: u64, error: &StoreError) {
     if let Some(Line { left_out }) = node.outbox.damaged.line(Instant::now()) {
         tracing::error!(?entity, seq, %error, left_out, "the pending deliveries of a damaged event are not shown");
     }
 }
 
-/// What is to be sent of one event, on one lane or to all.
+/// The pending deliveries of one event, on one lane or to all.
 async fn of_event<M: Sends>(
     node: &Node,
     source: &Source,
@@ -334,7 +334,7 @@ async fn find_pending<M: Sends>(
     Ok(all.into_iter().find(|delivery| delivery.receiver == receiver))
 }
 
-/// Who may be told of what is of this subject.
+/// The receivers that an event of this subject may have.
 fn possible(source: &Source, subject: &Subject) -> Vec<Receiver> {
     let endpoints = source.settings.configured().endpoints;
     let all = endpoints.iter().map(|endpoint| Receiver::Endpoint(endpoint.id)).chain([Receiver::Channel]);
@@ -342,7 +342,7 @@ fn possible(source: &Source, subject: &Subject) -> Vec<Receiver> {
     all.chain(of_message.into_iter().flatten()).collect()
 }
 
-/// What waits of an event on a lane of this receiver; `None`: nothing of it waits on one.
+/// The pending deliveries of an event on a lane of this receiver; `None`: it is on none.
 async fn on_its_lane<M: Sends>(
     node: &Node,
     source: &Source,

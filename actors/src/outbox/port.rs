@@ -1,4 +1,4 @@
-//! The way out: the port through which events are sent, and what a machine tells of its events so that they can be.
+//! The port through which events are sent, and the trait of machines whose events are sent.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Who gets an event, and how it is sent to them: decided by the configuration as it is now.
+//! The receivers of an event and the form of its requests, by the current configuration.
 
 use crate::channel::Channel;
 use crate::clock::Millis;
@@ -160,7 +160,7 @@ pub(crate) fn beside<'a>(
     left
 }
 
-/// Everybody who wants an event, as in [`receivers`], also where several have one URL.
+/// All receivers of an event, as in [`receivers`], also where several have one URL.
 fn wanting<'a>(
     subject: &Subject,
     configured: &Configured<'a>,
@@ -232,7 +232,7 @@ pub(crate) fn off(receiver: Receiver, configured: &Configured<'_>) -> Option<Uns
     }
 }
 
-/// Where a receiver is, whether it wants anything or not; `None`: nobody knows any more.
+/// A receiver's URL, whether or not it subscribes to anything; `None`: it has none any more.
 pub(super) fn url_of<'a>(
     receiver: Receiver,
     configured: &'a Configured<'_>,

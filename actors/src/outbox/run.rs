@@ -1,4 +1,4 @@
-//! A lane while a courier moves it.
+//! A lane while a courier works on it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -136,8 +136,8 @@ impl Run {
         }
     }
 
-    /// Answers whether somebody has asked for something on it since its row was known. Such a row takes the place of the
-    /// one that was known, so what another node has put on the lane meanwhile is for this one to send.
+    /// Answers whether somebody has asked for something on it since its row was known. Such a row takes the place of
+    /// the one that was known, so what another node has put on the lane meanwhile is for this one to send.
     fn hear(&mut self, stored: Waiting) -> bool {
         // Where all has ended here and is not noted yet, its row stays, and is due.
         let Some(first) = self.first().filter(|_| stored.asked_for && self.stored.as_ref() != Some(&stored)) else {
@@ -263,8 +263,8 @@ impl Run {
         keep(&mut self.attempts, attempt);
     }
 
-    /// A step was made that tried the first event, which is what was asked for of it before; what was asked for since is
-    /// the next attempt. What is behind it stays asked for until it is tried itself.
+    /// A step was made that tried the first event, which is what was asked for of it before; what was asked for since
+    /// is the next attempt. What is behind it stays asked for until it is tried itself.
     pub(super) fn answer_asked(&mut self, is_asked_since: bool) {
         self.asked_for = is_asked_since;
         if let (Some(first), false) = (self.first(), is_asked_since) {

@@ -1,4 +1,4 @@
-//! When a delivery that failed is tried again.
+//! The retry schedule of failed deliveries.
 
 use crate::clock::Millis;
 use crate::store::StoreError;
@@ -23,7 +23,7 @@ const SOONER: u32 = FIRST.len() as u32;
 /// The most that is added to what a receiver asked for.
 const RETRY_AFTER_JITTER: u64 = 10 * SECOND;
 
-/// The pause of a lane after the store could not say what is to be sent.
+/// The pause of a lane after a failed read of the store.
 const UNREADABLE: u64 = 5 * SECOND;
 /// The same where what it holds is damaged: it will hardly be better soon, and each look is a commit and a line of the
 /// log.
@@ -42,11 +42,11 @@ pub(crate) struct Failed {
     pub(crate) now: Millis,
     /// For how long the receiver asked to be left alone.
     pub(crate) retry_after: Option<u64>,
-    /// Something unpredictable, so that those who failed together do not come back together.
+    /// Random jitter, so that lanes that failed together do not come back together.
     pub(crate) random: u64,
 }
 
-/// What comes of a failed attempt.
+/// The result of a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     /// The next one, and until when the receiver asked to be left alone.

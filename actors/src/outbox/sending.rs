@@ -1,4 +1,4 @@
-//! What an entity is asked about the sending of its events.
+//! An entity's commands about the sending of its events.
 
 use super::lane::Receiver;
 use super::port::Sends;
@@ -36,7 +36,7 @@ impl Sending {
         }
     }
 
-    /// Notes what is known of the sending of an entity's events.
+    /// Decides a note of the sending of an entity's events.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The configuration that a log's events are sent by, as it is now.
+//! The current configuration by which a log's events are sent.
 
 use std::sync::Arc;
 

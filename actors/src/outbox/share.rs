@@ -1,9 +1,9 @@
 //! Shares: how many of a node's permits to send one workspace may hold.
 //!
-//! A receiver that hangs holds its permit for as long as an attempt may take, and a workspace may have as many
-//! receivers as it likes: each message may name another one. So while more than half of the node's permits are free,
-//! whoever comes gets one; of the other half a workspace gets as many as its share has. Where many workspaces have such
-//! receivers all are taken, so some are kept for those that have hardly any.
+//! A hanging receiver holds its permit for the timeout of an attempt, and a workspace may have any number of receivers:
+//! each message may name another one. So while more than half of the node's permits are free, any workspace gets one;
+//! of the other half a workspace gets only its share. If many workspaces have hanging receivers all of these are taken,
+//! so some permits are reserved for workspaces that have hardly any.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use crate::clock::Millis;
 use crate::id::Address;
 use crate::limits;
 
-/// Permits that are given to whoever comes, whatever their workspace has.
+/// Permits that any workspace gets, whatever it has already.
 const OPEN: usize = limits::DELIVERIES / 2;
 /// Permits beside all others, of which a workspace has [`FEW`] at most.
 const KEPT: usize = limits::DELIVERIES / 4;
@@ -53,7 +53,7 @@ pub(super) struct SendPermit {
     _of_node: Option<OwnedSemaphorePermit>,
 }
 
-/// Somebody waits for a permit of their workspace's.
+/// A lane waits for a permit of its workspace.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl Drop for Waiting<'_> {

@@ -1,8 +1,8 @@
-//! The outbox of one log as data: what is still to be looked at, which lanes wait, and how that changes.
+//! The outbox of one log as data: its cursor, its waiting lanes, and how they change.
 //!
-//! Nothing is queued. The log itself is the queue, and a receiver that has kept up has no row at all: one number, in
-//! the entity's state, says from where events have not been looked at yet. Only a lane that could not keep up gets a
-//! row with its own cursor, and a place among the times at which lanes go on.
+//! The log itself is the queue. A receiver that keeps up has no row at all: one number in the entity's state says from
+//! where events have not been looked at yet. Only a lane that falls behind gets a row with its own cursor, and an entry
+//! among the times at which lanes continue.
 
 use std::collections::BTreeMap;
 

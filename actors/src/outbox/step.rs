@@ -66,7 +66,7 @@ pub(super) struct Unsent {
     pub(super) happened: Millis,
     /// Its type.
     pub(super) event: &'static str,
-    /// Where it would have gone; empty where nobody knows any more.
+    /// Its URL; empty if it is not known any more.
     pub(super) url: String,
 }
 
@@ -99,7 +99,7 @@ impl From<Step> for Stepped {
     }
 }
 
-/// What came of a step.
+/// The result of a step.
 #[derive(Debug)]
 pub(super) enum Step {
     /// These events are for the receiver, and happened then; the log was read up to there. The one that was tried

@@ -1,8 +1,8 @@
-//! What waits for an endpoint, when that changes: it was changed or deleted, or it is back. And what waits for the
-//! `webhookUrl` of a channel, when that is another one.
+//! Resuming lanes: those that wait for an endpoint that was changed, deleted or has recovered, or for the `webhookUrl`
+//! of a channel that was changed.
 //!
-//! The conversations that wait for one receiver may be many, so they are taken from the workspace's list page by page,
-//! no faster than the receiver takes what they have.
+//! Many conversations may wait for one receiver, so they are taken from the workspace's list page by page, no faster
+//! than the receiver accepts their events.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What is told of an attempt: its span, and the trace that its log lines and its request name. And the lines of
-//! the log about deliveries that are given up, and receivers that come and go.
+//! Telemetry of attempts: their spans, and the trace context of their log lines and requests. And the log lines about
+//! deliveries that are given up, and receivers that fail and recover.
 
 use super::gate::Turned;
 use super::lane::{Delivery, Receiver};

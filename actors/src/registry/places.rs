@@ -1,9 +1,8 @@
-//! In which order the things of a registry were made.
+//! The creation order of a registry's resources.
 //!
-//! Clients choose the ids of most of them, so the rows themselves stand in no order that means anything. Beside them
-//! stands, for each kind, a list by the sequence of the change that made a thing: the one order that neither a clock
-//! nor chance has a part in. A thing that is there without a place, as those are that were stored before there were
-//! places, gets one when it is stored next.
+//! Clients choose most ids, so the rows themselves have no meaningful order. Each kind therefore has a list by the
+//! sequence of the change that created the resource, which depends on no clock. A resource without a position in it
+//! (stored before this list existed) gets one when it is next stored.
 
 use bytes::Bytes;
 

@@ -1,4 +1,4 @@
-//! Why something failed, in words, with the error below it.
+//! The cause of a failure: a message, with the error below it.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -63,7 +63,7 @@ impl Error for Cause {
     }
 }
 
-/// By what they say: whoever compares two wants to know whether one thing went wrong.
+/// By their text: two failures are equal if they have the same message.
 impl PartialEq for Cause {
     fn eq(&self, other: &Self) -> bool {
         self.to_string() == other.to_string()

@@ -47,7 +47,7 @@ pub struct Commit {
     /// one part that need not be atomic with the rest: a store may apply them a little later, but before it takes
     /// another commit of the entity, and nothing of a commit that conflicts.
     pub redactions: Vec<Redaction>,
-    /// Where a commit that is traced is told about; `None`: nobody looks.
+    /// Where the store reports the timings of a traced commit; `None`: it is not traced.
     pub watch: Option<Arc<CommitWatch>>,
 }
 

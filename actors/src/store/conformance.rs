@@ -71,7 +71,7 @@ pub async fn run<S: Store, F: AsyncFn() -> S>(make: F, salt: u64) {
     ];
 }
 
-/// A store and a workspace in it that nobody else uses.
+/// A store and a workspace in it that no other case uses.
 #[derive(Debug)]
 pub struct Place<S> {
     /// The store.

@@ -1,4 +1,4 @@
-//! What the due index tells.
+//! Results of reading the due index.
 
 use super::StoreError;
 use crate::clock::Millis;
@@ -18,8 +18,8 @@ pub struct Due {
 pub struct DuePage {
     /// The earliest first. Fewer than were asked for are the last ones that can be read.
     pub alarms: Vec<Due>,
-    /// Why some may be missing, in this page or before its last alarm. No page behind this one makes up for that:
-    /// whoever wants them all begins anew, a while later.
+    /// Why some may be missing, in this page or before its last alarm. No later page has them: a reader that wants all
+    /// begins again, a while later.
     pub missing: Option<StoreError>,
 }
 

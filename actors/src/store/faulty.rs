@@ -143,7 +143,7 @@ impl<S: Store> Store for FaultyStore<S> {
             Some(delay) => {
                 let (tell, told) = oneshot::channel();
                 tokio::spawn(async move {
-                    // Untold where the store was dropped, and with it whoever waits.
+                    // The store may have been dropped, and with it the receiver.
                     if let Ok(outcome) = told.await {
                         sleep(delay).await;
                         done(outcome);

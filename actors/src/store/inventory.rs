@@ -1,4 +1,4 @@
-//! What a store holds, listed: for tools that move or look through everything. Serving never needs it.
+//! Enumerating everything in a store, for tools that export or verify it. Serving requests never needs it.
 
 use futures_util::future::BoxFuture;
 

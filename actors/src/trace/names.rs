@@ -1,4 +1,4 @@
-//! What spans and their attributes are called, in one place.
+//! Names of spans and their attributes, in one place.
 //!
 //! Names follow OpenTelemetry's semantic conventions (HTTP and database stable; messaging and generative AI in
 //! development as of version 1.44), and where those have none they begin with `tertulia.`. Each is described in
@@ -106,7 +106,7 @@ pub(crate) const DB_OPERATION: &str = "db.operation.name";
 pub(crate) const DB_BATCH_SIZE: &str = "db.operation.batch.size";
 /// What an agent, a model or a tool is asked to do.
 pub(crate) const GEN_AI_OPERATION: &str = "gen_ai.operation.name";
-/// Who provides the model.
+/// The model's provider.
 pub(crate) const GEN_AI_PROVIDER: &str = "gen_ai.provider.name";
 /// The conversation that the agent answers in.
 pub(crate) const GEN_AI_CONVERSATION: &str = "gen_ai.conversation.id";
@@ -134,7 +134,7 @@ pub(crate) const EVENT_ID: &str = "tertulia.event.id";
 pub(crate) const DELIVERY_ID: &str = "tertulia.delivery.id";
 /// Which attempt it is, from 1.
 pub(crate) const DELIVERY_ATTEMPT: &str = "tertulia.delivery.attempt";
-/// Who gets it: `endpoint`, `channel`, `message` or `callback`.
+/// The kind of receiver: `endpoint`, `channel`, `message` or `callback`.
 pub(crate) const RECEIVER: &str = "tertulia.delivery.receiver";
 /// The webhook endpoint that gets it.
 pub(crate) const ENDPOINT_ID: &str = "tertulia.endpoint.id";

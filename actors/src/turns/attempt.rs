@@ -310,7 +310,7 @@ impl Attempt<'_> {
         self.make(asks.collect()).await
     }
 
-    /// Makes calls that have been recorded, all at once, and records what came of them.
+    /// Makes recorded calls concurrently, and records their results.
     async fn make(&mut self, due: Vec<Due>) -> Result<(), Lost> {
         let outcomes = join_all(due.into_iter().map(|due| self.one(due))).await;
         let (mut results, mut waits, mut lost) = (Vec::new(), Vec::new(), None);
@@ -322,7 +322,7 @@ impl Attempt<'_> {
             }
         }
         let (number, attempt) = (self.turn.id.number, self.turn.attempt);
-        // What has been done must not be done again because something else could not.
+        // A finished call must not run again because another one failed.
         if lost.is_none() || !results.is_empty() {
             let answers = Answers { number, attempt, results, waits, is_lost: lost.is_some() };
             self.turn = self.offer(answers).await?;
@@ -427,7 +427,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// Tells the conversation how far the turn has come; the turn as it stands then.
+    /// Reports the turn's progress to the conversation; returns the turn after that.
     async fn offer(&mut self, told: impl Tells) -> Result<Turn, Lost> {
         self.began = None;
         offer(self.node, self.entity, told, self.trace).await
@@ -439,7 +439,7 @@ trait Tells: Asks<Conversation, Reply = Option<Box<Turn>>> {}
 
 impl<A: Asks<Conversation, Reply = Option<Box<Turn>>>> Tells for A {}
 
-/// Tells the turn's conversation something, and how the turn stands then.
+/// Sends the turn's conversation a command; returns the turn after that.
 async fn offer(
     node: &Arc<Node>,
     entity: EntityKey,

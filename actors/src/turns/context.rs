@@ -1,4 +1,4 @@
-//! What a turn knows of its conversation: the newest messages that fit, in the order that a model wants them.
+//! A turn's context: the newest messages of the conversation that fit, in the order that a model expects.
 
 use std::sync::Arc;
 

@@ -1,10 +1,10 @@
-//! What was said last in conversations in which turns run, so that a turn need not read what this process has written a
-//! moment ago.
+//! A cache of the newest messages of conversations with turns, so that a turn need not read what this process has just
+//! written.
 //!
-//! A conversation that begins with a turn is known from its beginning; of another one, a turn that has read it leaves
-//! what it found here. Whatever is committed afterwards is added. So what stands here is everything up to an event, or
-//! nothing does: a gap, and a change of what was said earlier, has the conversation forgotten, and the next turn reads
-//! it. Where others write too it is not used.
+//! A conversation that begins with a turn is cached from its beginning; another one is cached by the first turn that
+//! reads it. Later commits are added. So an entry is complete up to an event, or there is none: a gap, or a change of
+//! an earlier message, drops the entry, and the next turn reads the log. It is not used where other processes write
+//! too.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

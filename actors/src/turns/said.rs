@@ -1,4 +1,4 @@
-//! What a turn looks at of a message.
+//! The parts of a message that a turn needs.
 
 use crate::id::{MessageId, TurnId};
 use crate::message::{Attachment, Content, Json, Message, Overlay, role};
@@ -78,7 +78,7 @@ impl Said {
         if self.words().is_empty() { &self.text } else { self.words() }
     }
 
-    /// The calls of an agent. Nobody else's are any.
+    /// The calls of an agent's message. Other messages have none.
     pub(super) fn calls(&self) -> Option<&Json> {
         self.tool_calls.as_ref().filter(|_| self.role == Some(role::ASSISTANT))
     }

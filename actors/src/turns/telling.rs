@@ -1,5 +1,5 @@
-//! What is told of an attempt at a turn: its numbers, and the spans of the agent and of its tools, named as the
-//! conventions for generative AI have it. What is said never stands in them.
+//! Metrics and spans of an attempt at a turn and of its tools, named by the semantic conventions for generative AI.
+//! They never contain words of messages.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -68,7 +68,7 @@ impl Telling {
         }
     }
 
-    /// It has none, or nobody took it.
+    /// It has none, or none was taken.
     pub(super) fn lost(&mut self, lost: &Lost) {
         self.end = Some(TurnEnd::Dropped);
         match lost {

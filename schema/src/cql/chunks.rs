@@ -1,11 +1,11 @@
-//! Large records: they stand beside a commit's row, in chunks that are written before it.
+//! Large records: stored beside a commit's row, in chunks that are written before it.
 //!
-//! So they may be there without it: the commit was refused, or nobody knows what became of it, or its process ended in
-//! between. They must not stay, as nothing names them, an erasure neither. A row of the due index is written before
-//! them. When it is looked at and the commit is not the newest, the place in the log that the commit would have tells
-//! what became of it; the place is kept with the chunks. It was taken by this commit, and the chunks are in use; or by
-//! another one, and they go; or by none yet. Then the commit may still be applied, however late, and is looked at
-//! again later: at the latest behind the entity's next commit its fate is known. An erasure is such a commit.
+//! So chunks may exist without their commit: it was refused, its outcome is unknown, or the process ended in between.
+//! Such chunks must be deleted, because nothing refers to them and an erasure would not find them. Therefore a row of
+//! the due index is written before the chunks. When the scan reads that row and the commit is not the newest, it looks
+//! at the log position that the commit would have (stored with the chunks). If this commit is there, the chunks are in
+//! use; if another one is, they are deleted. If the position is still empty, the commit may yet be applied, however
+//! late, and the scan looks again: the entity's next commit, for example an erasure, decides it.
 
 use actors::id::EntityKey;
 use actors::store::{Commit, CommitId, Head, StoreError};

@@ -18,8 +18,8 @@ use super::session::was_not_begun;
 use super::settle::{Ended, Heard, Look, Settle, Standpoint, Step};
 use super::standing::Standing;
 
-/// How long a commit is tried before its outcome is told to be unknown. Below the time that a command has, so that the
-/// answer still comes.
+/// How long a commit is tried before its outcome is reported as unknown. Shorter than a command's timeout, so that the
+/// caller still gets the answer.
 const WITHIN: Duration = Duration::from_secs(6);
 /// Pause before the second step after a failed one; doubled after each.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -29,7 +29,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 const PLANS: usize = 3;
 /// How long the answer to a commit waits for its list entries.
 const LISTS_WITHIN: Duration = Duration::from_secs(1);
-/// The same where something goes out of the log: whoever is told so should find it gone.
+/// The same for a commit that removes something from the log: its caller should find it removed.
 const REDACTED_WITHIN: Duration = Duration::from_secs(3);
 
 /// How a planned commit ended.
@@ -97,7 +97,7 @@ impl CqlStore {
         if Some(standing.head) != commit.expected {
             return Ok(Expected::Elsewhere);
         }
-        // Nobody goes on from a commit whose list entries may be missing.
+        // No commit builds on one whose list entries may be missing.
         if !standing.projected {
             self.project_again(commit.entity, &standing).await?;
         }
@@ -158,7 +158,7 @@ impl CqlStore {
         };
         let watched = async {
             put(DueKind::Lists, plan.lists).await?;
-            // Behind the row by which they are found if the commit comes to nothing.
+            // After the due row by which the scan finds them if the commit is never applied.
             self.put_chunks(commit, plan).await
         };
         let (alarm, watched) = tokio::join!(put(DueKind::Alarm, plan.alarm), watched);
@@ -254,8 +254,8 @@ impl CqlStore {
         Ok(row.is_some_and(|(found,)| found[..] == id.0))
     }
 
-    /// What follows from an applied commit. If it fails or its process ends here, it is made good by whoever comes
-    /// next to the entity, or by the scan of the due index.
+    /// Writes what follows from an applied commit. If that fails or the process ends here, the next process that loads
+    /// the entity does it, or the scan of the due index.
     async fn follow_up(&self, commit: &Commit, before: Option<&Standing>, plan: &Plan) {
         let mut standing = plan.standing;
         if standing.listed {
@@ -308,7 +308,7 @@ impl CqlStore {
         Ok(())
     }
 
-    /// Deletes rows of the due index when nobody waits for it. One that stays is found by the scan.
+    /// Deletes rows of the due index in the background. The scan finds those that remain.
     fn forget_later(&self, entity: EntityKey, rows: [(DueKind, Option<DueRow>); 2]) {
         if rows.iter().all(|(_, row)| row.is_none()) {
             return;

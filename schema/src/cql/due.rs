@@ -4,8 +4,8 @@
 //! deleted after the commit that makes it needless, or, if that was not done, when it is found long overdue. A slot
 //! that is over and empty is forgotten, so that no read crosses what was deleted in it.
 //!
-//! What cannot be read keeps nothing else waiting: a shard or a slot is left out, and the page says so; an alarm of an
-//! entity that cannot be looked at is told, since it may stand for something.
+//! A failed read delays nothing else: the page leaves out that shard or slot and says so. An alarm whose entity cannot
+//! be read is reported, because it may be a real one.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,7 +25,7 @@ use super::layout::{
     DueKind, DueRow, SHARDS, entity_bytes, entity_of, shard, signed, sixteen, slot, slot_end, unsigned,
 };
 
-/// A row that is overdue for this long is looked into: its commit may have come to nothing.
+/// A row that is overdue for this long is checked: its commit may never have been applied.
 const OVERDUE_MILLIS: u64 = 60_000;
 /// A slot may be written to for this long after it is over: clocks differ, and writes are late.
 const SLOT_OPEN_MILLIS: u64 = 600_000;
@@ -117,7 +117,7 @@ impl Source {
 /// Looks at entities for one page, and what has come of those that failed.
 #[derive(Debug, Default)]
 struct Looks {
-    /// Failed with what passes by itself.
+    /// Failed with a transient error.
     passing: AtomicUsize,
     /// Failed with anything.
     failed: AtomicUsize,
@@ -129,7 +129,7 @@ impl Looks {
         self.passing.load(Ordering::Relaxed) >= LOOKS_FAILED
     }
 
-    /// One has failed. The first is told; one line says enough of a thousand.
+    /// Counts a failure. Only the first is logged.
     fn failed(&self, entity: EntityKey, error: &StoreError) {
         self.passing.fetch_add(usize::from(error.passes()), Ordering::Relaxed);
         if self.failed.fetch_add(1, Ordering::Relaxed) == 0 {
@@ -273,7 +273,7 @@ impl CqlStore {
         }
     }
 
-    /// Whether a row is told of as an alarm. One that cannot be looked at is: it may stand for something.
+    /// Whether a row is reported as an alarm. One whose entity cannot be read is: it may be a real one.
     async fn is_told(&self, found: Found, now: Millis, looks: &Looks) -> bool {
         if looks.are_given_up() {
             return found.is_alarm;
@@ -298,7 +298,7 @@ impl CqlStore {
             let standing = self.newest_head(entity, fresh.into()).await?.map(|head| head.standing);
             match standing {
                 Some(standing) if is_alarm && standing.alarm == Some(row) => return Ok(true),
-                // Behind the newest commit all is there: nobody goes on without doing it.
+                // Before the newest commit nothing is missing: each commit completes the one before.
                 Some(standing) if !is_alarm && standing.id == row.id => {
                     if standing.listed {
                         self.project_again(entity, &standing).await?;

@@ -1,12 +1,13 @@
 //! Lists of a workspace: projections of commits, written after them.
 //!
-//! A commit's list entries are in its own row too. Whoever commits writes them before it goes on with the entity, and
-//! whoever loads an entity whose newest commit may lack them writes them again; so at most the newest commit's are
-//! missing. For the case that nobody comes, a row of the due index was written before the commit. Writing them again
-//! changes nothing: each carries the write time that the commit was given, which ascends within an entity.
+//! A commit's list entries are in its own row too. The committing process writes them before the entity's next commit,
+//! and a process that loads an entity whose newest commit may lack them writes them again; so at most the newest
+//! commit's are missing. If no process loads the entity, the scan finds it by a row of the due index that was written
+//! before the commit. Writing them again changes nothing: each carries the commit's write time, which ascends within
+//! an entity.
 //!
-//! What a commit takes out of the log goes the same way (see `redact`): it must not be gone before it is known that the
-//! commit is applied, and must not stay behind it.
+//! What a commit removes from the log follows the same way (see `redact`): it must not be removed before the commit is
+//! known to be applied, and must not remain after it.
 
 use std::collections::BTreeMap;
 

@@ -52,8 +52,8 @@ migrations! {
 
 /// What the migrations themselves need.
 const OWN_TABLES: &str = include_str!("../../migrations/0000_migrations.cql");
-/// The lock is given up by itself after this long; renewed before each statement. Longer than one may take: its own
-/// time ([`CHANGE_TIMEOUT`]), and twice the driver's minute until all nodes agree on it.
+/// The lock expires after this long; it is renewed before each statement. Longer than one statement may take: its own
+/// timeout ([`CHANGE_TIMEOUT`]), and twice the driver's minute for schema agreement.
 const LOCK_SECONDS: i32 = 240;
 /// How long to wait for another process that applies migrations: longer than the lock of one that has died stays.
 const LOCK_WITHIN: Duration = Duration::from_secs(300);
@@ -295,7 +295,7 @@ async fn lock(session: &Session, keyspace: &str, owner: &str) -> Result<(), Migr
     while Instant::now() < until {
         match conditional(session, &insert, (owner,)).await {
             Ok(true) => return Ok(()),
-            // Whoever has it may be at work at this very moment; and one's own attempt may have come through.
+            // The holder may be migrating right now; or this process's own earlier attempt took the lock after all.
             Ok(false) => {
                 let held = "SELECT owner FROM migration_lock WHERE id = ?";
                 let rows = rows(session, "reading the lock on migrations", held, "schema").await?;

@@ -24,7 +24,7 @@ pub(super) const BATCH_BYTES: usize = 6 * 1024 * 1024;
 pub(super) const COMMIT_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of one chunk.
 pub(super) const CHUNK_BYTES: usize = 512 * 1024;
-/// After how long somebody looks whether what follows from a commit was done, and what became of its chunks.
+/// After how long the scan checks a commit's follow-up writes and its chunks.
 pub(super) const LISTS_AFTER_MILLIS: u64 = 60_000;
 
 /// What a commit writes, and where.
@@ -40,7 +40,7 @@ pub(super) struct Plan {
     pub(super) chunks: Option<i32>,
     /// Rows of the due index that must be durable before.
     pub(super) alarm: Option<DueRow>,
-    /// As `alarm`, so that what follows from it is looked after, and so are its chunks if it comes to nothing.
+    /// As `alarm`: has the scan check the commit's follow-up writes, and its chunks if it is never applied.
     pub(super) lists: Option<DueRow>,
 }
 

@@ -136,9 +136,9 @@ impl CqlStore {
                 }
             }
             if let Some(found) = found {
-                // Whoever is told of it takes the effect for acknowledged, and reads it. One without events is settled
-                // for sure only once the event behind it is. What only holds the key has no effect: its commit is
-                // decided, which is all that counts, and a refusal because of it is settled before it is told.
+                // The caller takes the effect for acknowledged and reads it, so it must be settled first. An effect
+                // without events is settled for sure only once the next event is. A row that only holds the key has no
+                // effect: its commit is decided, which is enough, and a refusal because of it is settled on its own.
                 let is_effect = found.held_upto().is_none();
                 if is_effect && !self.standings().has_settled(entity, found.last.max(found.first)) {
                     self.settle_bucket(entity, bucket).await?;

@@ -1,13 +1,13 @@
-//! Taking what must go out of the log.
+//! Removing words from the log (redaction).
 //!
-//! A commit's row is in a bucket that may be closed long since, so this cannot be part of a conditional batch in the
-//! open one. It is a conditional write of its own, behind that batch as list entries are (see `lists`): what is asked
-//! for by a commit that is refused must stay. The condition is the row's revision, so that of two that take out
-//! different words neither brings back the other's. Done again it changes nothing.
+//! The row to change may be in a bucket that was closed long ago, so a redaction cannot be part of the conditional
+//! batch in the open one. It is a conditional write of its own, done after that batch as list entries are (see
+//! `lists`): a commit that is refused must redact nothing. The condition is the row's revision, so that of two
+//! redactions of different words neither restores the other's. Doing it again changes nothing.
 //!
-//! A process may be so late that others have gone on meanwhile and taken out more. Nobody goes on from a commit before
-//! this is done for it (see `commit`), so whoever finds, once the row is read, that the entity has moved on has nothing
-//! left to do; and where it moves on after that, whatever is taken out then changes the row's revision.
+//! A process may be so late that others have committed and redacted more meanwhile. No commit follows another before
+//! that one's redactions are done (see `commit`). So a process that reads the row and then finds a newer commit has
+//! nothing left to do; and if a newer commit comes after that check, its redaction changes the row's revision.
 
 use std::collections::BTreeMap;
 
@@ -74,7 +74,7 @@ impl CqlStore {
         Err(StoreError::Unavailable(Cause::of("could not remove redacted data from the log", why)))
     }
 
-    /// Writes a commit's row with other payloads, unless somebody else has changed it since it was read.
+    /// Writes a commit's row with other payloads, unless another process has changed it since it was read.
     async fn replace(
         &self,
         entity: EntityKey,
@@ -144,8 +144,8 @@ impl CqlStore {
     }
 }
 
-/// Where the chunks of a commit's records stand, if they do, at this revision of them: a place of its own each, so that
-/// nobody reads half of one and half of the other.
+/// The id under which the chunks of a commit's records are stored at this revision: each revision has its own, so that
+/// no reader mixes two of them.
 fn chunk_id(commit: &StoredCommit, revision: i32) -> CommitId {
     if revision == 0 {
         return commit.id;

@@ -14,8 +14,8 @@ use scylla::policies::load_balancing::DefaultPolicy;
 use scylla::policies::retry::{DefaultRetryPolicy, FallthroughRetryPolicy};
 use scylla::statement::{Consistency, SerialConsistency};
 
-/// How long one attempt of a conditional batch may take. Longer than the server's own bound (2 s unless it was
-/// changed), so that what comes back is the server's word and the coordinator has given up when this side looks.
+/// How long one attempt of a conditional batch may take. Longer than the server's own timeout (2 s by default), so that
+/// the answer is the server's, and the coordinator has given up before this side looks at the outcome.
 const CONDITIONAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a plain statement may take, its retries included.
 const PLAIN_TIMEOUT: Duration = Duration::from_secs(4);
@@ -95,7 +95,7 @@ pub enum ConnectError {
     /// A node answered, and will not have this side.
     #[error("the CQL cluster refuses this user: {0}")]
     Refused(String),
-    /// A majority in one data centre is meant, and nobody says in which one: any node would count its own.
+    /// A majority in one data centre is configured, but not which: each node would count its own.
     #[error(
         "the CQL cluster has the data centres {}: name the one whose nodes to use, the same for all servers of a \
          workspace (TERTULIA_CQL_DATACENTER), or use a majority of all nodes (TERTULIA_CQL_CONSISTENCY=quorum)",
@@ -107,8 +107,8 @@ pub enum ConnectError {
 /// The ways in which statements are run.
 #[derive(Clone, Debug)]
 pub(super) struct Profiles {
-    /// Conditional batches and reads of a commit's id: one attempt each, and its outcome is told as it is. The
-    /// driver's own retries would hide an unknown outcome.
+    /// Conditional batches and reads of a commit's id: one attempt each. The driver's own retries would hide an unknown
+    /// outcome.
     pub(super) conditional: ExecutionProfile,
     /// Conditions that are never met: they may be done twice, and take no longer than one that is.
     pub(super) settled: ExecutionProfile,

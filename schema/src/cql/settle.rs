@@ -9,7 +9,7 @@
 
 use actors::store::{Cause, Head};
 
-/// What an attempt or a look has told.
+/// The result of an attempt or of a read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
     /// The attempt was applied.
@@ -65,7 +65,7 @@ pub(super) enum Ended {
     Closed,
     /// Not in the chain, and no attempt has begun that could put it there.
     Unavailable(Cause),
-    /// Nobody knows.
+    /// The outcome is unknown.
     Indeterminate(Cause),
 }
 
@@ -94,8 +94,8 @@ impl Settle {
     pub(super) fn hear(&mut self, heard: Heard, in_time: bool) -> Step {
         match heard {
             Heard::Applied => Step::End(Ended::Committed),
-            // Whose commit it is that stands where this one would is not told by the refusal. And in doubt an earlier
-            // attempt may be the reason why this one was refused.
+            // The refusal does not say whose commit is at this position. If an earlier attempt is in doubt, it may be
+            // the reason for the refusal.
             Heard::NotApplied(found) if self.in_doubt() || found.is_some_and(|found| found.head == self.next) => {
                 self.look(in_time, "another commit or an earlier attempt has its position".into())
             }

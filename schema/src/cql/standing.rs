@@ -111,7 +111,7 @@ impl Standings {
             place.settled |= standing.settled;
         }
         drop(place);
-        // One of those who put at the same time finds that it is full.
+        // Of several concurrent writers exactly one sees that the map is full.
         if is_new && self.count.fetch_add(1, Ordering::Relaxed) + 1 == REMEMBERED {
             older.clear();
             self.younger.fetch_xor(1, Ordering::AcqRel);

@@ -99,7 +99,7 @@ statements! {
         AND k = 0x00 IF seq = -1 AND commit = -1 AND id = 0x00 AND stamp = -1 AND closed = true AND listed = true \
         AND records = -1 AND bytes = -1 AND base_seq = -1 AND base_commit = -1 AND state = 0x00 AND state_seq = -1 \
         AND state_commit = -1 AND alarm = -1 AND alarm_slot = -1 AND alarm_id = 0x00";
-    /// The same, and what comes back is without the state.
+    /// The same without the state.
     settled: Settled, "UPDATE KS.entity SET revision = 0 WHERE entity = ? AND bucket = ? AND kind = 0 AND n = 0 \
         AND k = 0x00 IF seq = -1 AND commit = -1 AND id = 0x00 AND stamp = -1 AND closed = true AND listed = true \
         AND records = -1 AND bytes = -1 AND base_seq = -1 AND base_commit = -1 AND state_seq = -1 \

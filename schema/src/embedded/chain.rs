@@ -1,4 +1,4 @@
-//! The chain of batches: what makes a lost, altered or added batch or log row noticeable.
+//! The chain of batches: detects a lost, altered or added batch or log row.
 //!
 //! Every batch replaces one row that says how many batches there were, a hash over all of them in order, and of all
 //! log rows the number and the sum of their hashes. The hash proves the order; number and sum can be compared with
@@ -7,7 +7,7 @@
 use super::layout::{self, Fields};
 use super::log_row::RowHash;
 
-/// Where the chain stands.
+/// The newest link of the chain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Chain {
     /// How many batches there were.

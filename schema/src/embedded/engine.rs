@@ -19,8 +19,8 @@ const MIB: u64 = 1024 * 1024;
 /// Sealed journals kept before the engine flushes the keyspaces that hold them back (the least it takes). An open
 /// replays about this much and the newest journal.
 const JOURNAL_BYTES: u64 = 64 * MIB;
-/// One thread to flush, two to compact. With one to compact, that to flush has nobody to leave a compaction to while
-/// one is underway, and takes it out of the engine's queue and puts it back in as fast as it can until it has ended.
+/// One thread to flush, two to compact. With a single compacting thread that is busy, the flushing thread takes the
+/// next compaction from the engine's queue and puts it back in a busy loop until the running one ends.
 const WORKERS: usize = 3;
 /// By how much the engine's threads give way to others: a tenth of their weight.
 /// See `docs/decisions/0044-compactions-give-way.md`.
@@ -142,7 +142,7 @@ pub(super) fn guarded<T>(entity: EntityKey, read: impl FnOnce() -> Result<T, Sto
         .unwrap_or_else(|_| Err(corrupt(entity, "the engine panicked on the data that it read")))
 }
 
-/// Has this thread, and those that it starts, take processor time that those who answer somebody leave over.
+/// Lowers the priority of this thread and of those that it starts below that of the threads that serve requests.
 #[cfg(target_os = "linux")]
 fn give_way() {
     // Where it is refused the engine works as well, only in the way of others.

@@ -1,4 +1,4 @@
-//! Forgetting idempotency keys when their time is over.
+//! Dropping expired idempotency keys at compaction.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

@@ -1,10 +1,10 @@
 //! The HEAD file: which batch was the newest durable one, kept apart from the engine.
 //!
-//! The engine recovers what it can read of its journal and cuts the rest, which is right after a power cut and silent
-//! data loss after damage. This file tells the two apart: it is written after a batch is durable and before anybody
-//! is told so, hence an engine that comes back with less than it says has lost something that was acknowledged.
-//! Two slots are written in turn, so a torn write leaves the other one. Its sync is off the critical path (see
-//! `writer`): it may lag behind the engine after a power cut, never run ahead.
+//! The engine recovers what it can read of its journal and cuts off the rest. That is right after a power cut, and
+//! silent data loss after damage. This file tells the two apart: it is written after a batch is durable and before it
+//! is acknowledged, so an engine that reopens with less than the file says has lost acknowledged data. Two slots are
+//! written in turn, so a torn write leaves the other one. Its sync is off the critical path (see `writer`): it may lag
+//! behind the engine after a power cut, never run ahead.
 
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -1,4 +1,4 @@
-//! The writer's memory of where entities stand.
+//! The writer's cache of entities' heads.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Listing everything that is there; see `actors::store::inventory`.
+//! Enumerating everything in the store; see `actors::store::inventory`.
 
 use std::ops::Bound;
 

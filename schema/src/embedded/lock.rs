@@ -15,7 +15,7 @@ pub(super) struct DirectoryLock {
     file: File,
 }
 
-/// Who has the lock.
+/// Which process has the lock.
 #[derive(Debug)]
 pub(super) enum Attempt {
     /// This process, from now on.
@@ -67,7 +67,7 @@ fn holder(file: &mut File, within: Duration) -> io::Result<Option<u32>> {
     }
 }
 
-/// Whether there is such a process; where nobody can say, there is.
+/// Whether such a process exists; assumed where the system does not say.
 fn is_alive(process: u32) -> bool {
     let processes = Path::new("/proc");
     !processes.join("self").exists() || processes.join(process.to_string()).exists()

@@ -27,7 +27,7 @@ const FIXED: usize = 1 + 1 + 8 + 16 + 16 + 8 + 8 + 16;
 /// The hash of a log row.
 pub(super) type RowHash = [u8; 16];
 
-/// Where an entity stands, as its newest log row says.
+/// An entity's head, as its newest log row says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
     pub(super) head: Head,
@@ -108,7 +108,7 @@ pub(super) struct LogRow {
 }
 
 impl LogRow {
-    /// Reads the row that stands under `key`; `None` when it is not what was written there.
+    /// Reads the row stored under `key`; `None` if it is not what was written there.
     pub(super) fn decode(key: &[u8], value: &[u8]) -> Option<Self> {
         let (entity, head) = super::layout::read_log_key(key)?;
         let (body, stored) = value.split_last_chunk::<16>()?;

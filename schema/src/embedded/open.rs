@@ -1,4 +1,4 @@
-//! Opening: what is there must be what was acknowledged.
+//! Opening a store, and checking that it has everything that was acknowledged.
 
 use std::fs::File;
 use std::io;
@@ -66,7 +66,7 @@ pub enum OpenError {
         /// One that holds data.
         data: PathBuf,
     },
-    /// There is a database but no HEAD file, so nobody can say whether the database is complete.
+    /// There is a database but no HEAD file, so the database cannot be known to be complete.
     #[error("the HEAD file is missing")]
     HeadMissing,
     /// Neither half of the HEAD file can be read.

@@ -1,15 +1,15 @@
-//! What the engine writes and deletes in one go is given to the disk in portions:
-//! `docs/decisions/0046-the-disk-is-given-portions.md`.
+//! Spreads fsync and unlink of the engine's large files over time, so that commits do not stall
+//! (`docs/decisions/0046-the-disk-is-given-portions.md`).
 //!
-//! The engine writes a table of tens of megabytes into the system's cache and syncs it once at its end, and deletes
-//! several of those after a compaction. The disk is busy with either for tens of milliseconds, in which every batch's
-//! sync waits, and the engine does both under a lock that every write takes.
+//! The engine writes a table of tens of megabytes into the page cache, syncs it once at its end, and deletes several
+//! such tables after a compaction. Either keeps the disk busy for tens of milliseconds, in which every batch's sync
+//! waits; and the engine does both under a lock that every write takes.
 //!
-//! So a thread of its own syncs each table while it grows, a little at a time, which leaves nearly nothing to the
-//! engine's own sync; and it holds tables and journals open, so that to delete one frees nothing yet, then frees them
-//! little by little. It learns of files by the system's notices. It never writes into a file, and shortens only what
-//! has no name any more, which the engine has done with. A sync that fails may leave nothing for the engine's own to
-//! fail at, so it ends the store as one of a batch does. Where anything else about this fails, a batch takes longer.
+//! So a separate thread syncs each table in small portions while it grows, which leaves almost nothing for the engine's
+//! own sync. It also holds tables and journals open, so that an unlink frees no blocks, and then frees them in small
+//! portions. It learns of files by inotify. It never writes into a file, and truncates only unlinked ones, which the
+//! engine no longer uses. If a portion's sync fails, the engine's own sync might report nothing, so the store ends as
+//! after a failed batch. If anything else fails here, batches only take longer.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
@@ -123,7 +123,7 @@ impl Work {
         Ok(work)
     }
 
-    /// Works until nobody can write into the pipe any more.
+    /// Works until the pipe's writing end is closed.
     fn run(mut self, ended: &PipeReader) -> Result<(), Fault> {
         loop {
             let within = self.has_portions().then_some(&ROUND);
@@ -145,7 +145,7 @@ impl Work {
         !self.doomed.is_empty() || self.held.iter().any(|held| held.synced.is_some())
     }
 
-    /// Syncs what has come to the tables that grow since the last time.
+    /// Syncs what was appended to growing tables since the last time.
     fn sync(&mut self, sync: impl Fn(&File) -> io::Result<()>) -> io::Result<()> {
         for held in &mut self.held {
             let Some(synced) = &mut held.synced else { continue };
@@ -222,7 +222,7 @@ impl Work {
 /// Takes a portion off a file without a name; whether there is more.
 fn shorten(file: &File) -> io::Result<bool> {
     let metadata = file.metadata()?;
-    // One that has a name, whatever that is, is somebody's.
+    // A file that still has a name may be in use.
     if metadata.nlink() > 0 || metadata.len() <= PORTION {
         return Ok(false);
     }
@@ -260,7 +260,7 @@ mod tests {
         }
     }
 
-    /// Hears, and does a portion; how often the disk was asked to sync.
+    /// Reads notices and does one portion; returns how many syncs were made.
     fn round(work: &mut Work) -> u32 {
         let syncs = std::cell::Cell::new(0);
         work.hear().unwrap();

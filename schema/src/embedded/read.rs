@@ -1,7 +1,7 @@
-//! Reading. Everything that is read is checked: a row against its checksum, a log row also against its neighbours.
+//! Reading. Every row is verified: against its checksum, and a log row also against its neighbours.
 //!
-//! Everything is read from a snapshot. The engine's own reads also see what it has applied so far of a batch that is
-//! not whole yet: a key could be found before the log that it points to.
+//! All reads use a snapshot. Without one, the engine also shows the part of an unfinished batch that is applied so far:
+//! a key could be found before the log row that it points to.
 
 use std::ops::Bound;
 
@@ -19,7 +19,7 @@ use super::log_row::{LogRow, RowHash};
 
 type Found<T> = Result<T, StoreError>;
 
-/// Where a walk along an entity's log stands; each row must be the one that follows.
+/// The position of a walk along an entity's log; each row must follow the one before.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Walk {
     pub(super) head: Head,

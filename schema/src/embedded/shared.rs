@@ -1,4 +1,4 @@
-//! What the thread that writes and its callers share: why nothing is accepted any more, and what is counted.
+//! State shared by the writer's thread and its callers: the reason for a failed store, and counters.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -15,7 +15,7 @@ use super::writer::QUEUE_BYTES;
 /// What the writer and its callers share.
 pub(super) struct Shared {
     pub(super) clock: Arc<dyn Clock>,
-    /// Why nothing is accepted any more.
+    /// Why the store accepts nothing any more, once it has failed.
     pub(super) ended: OnceLock<String>,
     queued_bytes: AtomicUsize,
     on_fatal: OnFatal,

@@ -1,4 +1,4 @@
-//! Proving by one scan that everything acknowledged is there and is what was written.
+//! Verifying by one scan that every acknowledged write is present and unaltered.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub struct Report {
 /// Something that is not what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Whose it is, where that can be told.
+    /// The entity that it belongs to, if that is known.
     pub entity: Option<EntityKey>,
     /// What is wrong.
     pub what: String,

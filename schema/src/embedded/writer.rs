@@ -1,7 +1,7 @@
-//! The one writer: takes what waits, makes one durable batch of it, answers.
+//! The single writer: takes the queued commits, writes them as one durable batch, answers their callers.
 //!
-//! Group commit needs no timer here: while one batch is being synced the next one gathers in the queue, and it is
-//! taken as soon as the sync returned.
+//! Group commit needs no timer: while one batch is being synced, the next one gathers in the queue, and the writer
+//! takes it as soon as the sync returns.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -105,7 +105,7 @@ impl Writer {
         Self { engine, chain, heads, head_file, wake_syncer, shared, before_write, scratch, writes }
     }
 
-    /// Works until it is told to close or nobody can ask any more.
+    /// Works until it is closed or every sender is dropped.
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
         let mut decided = Vec::new();
         while let Ok(first) = jobs.recv() {
@@ -139,7 +139,7 @@ impl Writer {
                 }
             }
             self.conclude(batch, &mut decided);
-            // Whoever waits may have gone away; that is fine.
+            // The receiver may be gone; that is fine.
             barriers.into_iter().for_each(|reached| _ = reached.send(()));
             if let Some(closed) = close {
                 self.end();
@@ -260,7 +260,7 @@ impl Writer {
 
     /// Makes a batch durable; where that fails, nothing is ever acknowledged again.
     fn persist_or_fail(&mut self, batch: Building) -> Result<(), StoreError> {
-        // Should the engine panic, everybody who waits must still be answered.
+        // If the engine panics, every waiting caller must still be answered.
         let persisted = catch_unwind(AssertUnwindSafe(|| self.persist(batch)));
         persisted.unwrap_or_else(|_| Err("the engine panicked".into())).map_err(|error| {
             let cause = Cause::of("could not make a batch durable", error);
@@ -330,7 +330,7 @@ impl Writer {
     }
 }
 
-/// Tells the traced ones among a batch's commits how it went.
+/// Adds the batch's outcome to the spans of its traced commits.
 fn tell(decided: &[Decided], took: Duration) {
     for watch in decided.iter().filter_map(|decided| decided.watch.as_ref()) {
         watch.batch_commits.store(decided.len() as u64, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What OpenTelemetry has a variable for and this program does not heed. Whoever sets one is told so, once.
+//! OpenTelemetry's variables that this program ignores. If one is set, a line at the start says so.
 
 use super::Reader;
 

@@ -140,7 +140,7 @@ fn provider(before: Provider, new: bool, fields: &mut Fields<'_>, report: &mut R
         }
         Some(Which::OpenAi) => openai(before, fields, report),
         None => {
-            // Which members belong to it cannot be told, so none of them is called unknown.
+            // Its members are not known here, so none of them is reported as unknown.
             for name in ["builtin", "baseUrl", "apiKey"] {
                 fields.optional(name);
             }

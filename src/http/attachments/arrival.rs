@@ -1,5 +1,5 @@
-//! A file on its way in: its record first, then its bytes, then what it is. So a process that dies in between leaves a
-//! record that says what to clear away, and never bytes that nobody knows of.
+//! Storing an incoming file: first its record, then its bytes, then its size, type and hash. So a process that dies in
+//! between leaves a record that says what to delete, and never bytes without a record.
 
 use actors::attachment::{Attachment, Begin, Event, File, Rejection, State, folder};
 use actors::directory::{Answer, Circumstances, Refusal};

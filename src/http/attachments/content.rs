@@ -28,7 +28,7 @@ const GUARDS: [(HeaderName, &str); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox"),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-    // It may be erased, so nobody keeps it without asking; the ETag makes asking cheap.
+    // It may be erased, so caches must revalidate; the ETag makes that cheap.
     (header::CACHE_CONTROL, "private, no-cache"),
     (header::ACCEPT_RANGES, "bytes"),
 ];
@@ -89,7 +89,7 @@ pub(in crate::http) async fn get(
     if is_known {
         return response(StatusCode::NOT_MODIFIED, file, &validators, Body::empty());
     }
-    // A part is only worth sending to who has the rest of this very file; parts are of GET alone (RFC 9110, 14.2).
+    // A range is only useful to a client that has the rest of this same file; ranges are for GET only (RFC 9110, 14.2).
     let same = given(header::IF_RANGE).is_none_or(|tag| tag == validators.etag || tag == validators.modified);
     let counts = same && method == Method::GET;
     let part = match wanted(given(header::RANGE).as_deref().filter(|_| counts), file.size) {

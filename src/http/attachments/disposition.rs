@@ -1,4 +1,4 @@
-//! `Content-Disposition`: how a file is called on its way in and out (RFC 6266, RFC 8187).
+//! `Content-Disposition`: the names of uploaded and downloaded files (RFC 6266, RFC 8187).
 
 use std::fmt::Write as _;
 
@@ -57,8 +57,8 @@ fn parameters(value: &str) -> Vec<(&str, String)> {
     parameters
 }
 
-/// What stands before the closing quote, and what stands behind it. A backslash escapes a quote and itself; before
-/// anything else it is meant: whoever sends a path of Windows escapes nothing.
+/// The text before the closing quote, and the text after it. A backslash escapes a quote and itself; before any other
+/// character it is literal, because clients send Windows paths unescaped.
 fn unquote(quoted: &str) -> (String, &str) {
     let mut value = String::new();
     let mut chars = quoted.char_indices().peekable();

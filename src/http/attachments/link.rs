@@ -1,4 +1,4 @@
-//! Giving files to messages. What is decided where, and why, stands in [`actors::attachment`].
+//! Linking files to messages. [`actors::attachment`] says what is decided where, and why.
 
 use std::sync::Arc;
 
@@ -39,10 +39,10 @@ impl Default for Queues {
 }
 
 impl Queues {
-    /// Waits for everybody before who wants one of these files.
+    /// Waits for earlier requests that link one of these files.
     async fn enter(&self, files: &[State]) -> Vec<OwnedMutexGuard<()>> {
         let mut shares: Vec<usize> = files.iter().map(|file| usize::from(file.id.address.0[9]) % SHARES).collect();
-        // Everybody in the same order, so that nobody waits for somebody who waits for them.
+        // All requests lock in the same order, so that there is no deadlock.
         shares.sort_unstable();
         shares.dedup();
         let mut guards = Vec::with_capacity(shares.len());
@@ -132,7 +132,7 @@ impl<'a> Linking<'a> {
         files.filter_map(|(file, claim)| file.attachment(Some(*claim))).collect()
     }
 
-    /// Binds a file anew whose binding was disclaimed, because somebody asked what had become of it.
+    /// Binds a file again whose binding was disclaimed by a check of whether it is used.
     ///
     /// # Errors
     /// As [`Linking::begin`].
@@ -175,7 +175,7 @@ impl<'a> Linking<'a> {
     }
 }
 
-/// Binds a file that nobody else knows of yet to a conversation, perhaps after another one has refused its message.
+/// Binds a file that no other request knows of yet to a conversation, perhaps after another one refused its message.
 ///
 /// # Errors
 /// 429 and 503 where nothing was stored.

@@ -1,4 +1,4 @@
-//! What a file is, by its first bytes.
+//! Detecting a file's type by its first bytes.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Writing contacts down: one, or many at once.
+//! Creating contacts: one, or many at once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -153,7 +153,7 @@ fn read_many(fields: &mut Fields<'_>, report: &mut Report) -> Vec<Wanted> {
     for (i, item) in items.iter().enumerate() {
         let Some(fields) = item.object(report) else { continue };
         let one = Wanted::read(fields, report);
-        // Two spellings of one identifier are one contact; which of two names it should have, nobody could say.
+        // Two spellings of one identifier are one contact, and which of two names it should have would be a guess.
         let first = *seen.entry(normalize_identifier(&one.identifier)).or_insert(i);
         if first != i && !one.identifier.is_empty() {
             let message = format!("duplicates /contacts/{first}/identifier");

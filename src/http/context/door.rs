@@ -1,4 +1,4 @@
-//! What is told of every request at the door: its numbers always, its span where its trace is recorded.
+//! Telemetry of every request: its metrics always, its span if its trace is recorded.
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
@@ -46,7 +46,7 @@ impl Door {
         Self { sampling, traces, metrics: HttpMetrics::default(), now }
     }
 
-    /// Nothing is told to anybody: requests of those who only look at this process are none of its work.
+    /// No telemetry: requests of the metrics listener are not counted as work.
     #[must_use]
     pub fn silent() -> Self {
         Self::new(Sampling::none(), Traces::default())
@@ -118,7 +118,7 @@ impl Door {
         let (status, code) = (end.map(|end| end.status), end.ok().and_then(|end| end.code));
         let why = match status {
             Ok(StatusCode::SERVICE_UNAVAILABLE) => Kept::Refused,
-            // Who sends faster than the key may is told so, whatever else there is to do.
+            // A request over its key's rate limit gets that answer first.
             Ok(StatusCode::TOO_MANY_REQUESTS) if code != Some(TOO_FAST) => Kept::Refused,
             Ok(status) if status.is_server_error() && code == Some(AGENT_FAILED) => Kept::Agent,
             Ok(status) if status.is_server_error() => Kept::Error,

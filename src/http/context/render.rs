@@ -1,4 +1,4 @@
-//! How an error looks on the wire.
+//! Rendering errors as `application/problem+json`.
 
 use axum::body::Body;
 use axum::response::Response;

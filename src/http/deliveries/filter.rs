@@ -1,4 +1,4 @@
-//! Which deliveries a list shows, and in which of its parts they may be.
+//! The filters of a list of deliveries, and the parts of the list that may have matches.
 
 use actors::id::{EndpointId, EventId};
 use actors::outbox::DeliveryKey;
@@ -14,11 +14,11 @@ use crate::http::query::Query;
 /// A part of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Part {
-    /// What has ended, by the time of its event.
+    /// Ended deliveries, by the time of their event.
     Ended,
-    /// What the entries of what is pending have to send that begin so.
+    /// Pending deliveries of the logs whose entries have this prefix.
     Pending(Vec<u8>),
-    /// What is pending of one event.
+    /// Pending deliveries of one event.
     Event(EventId),
 }
 
@@ -66,7 +66,7 @@ impl Filter {
 
     /// The parts of the list in which there may be wanted ones, in this order.
     pub(super) fn parts(&self, order: Order) -> Vec<Part> {
-        // An id that nobody has.
+        // An id that does not exist.
         if self.endpoint == Some(None) || self.event == Some(None) {
             return Vec::new();
         }

@@ -1,4 +1,4 @@
-//! A page of the list of deliveries, put together from those that have ended and from what is pending.
+//! A page of the list of deliveries, put together from ended and pending ones.
 
 use actors::clock::Millis;
 use actors::id::EventId;
@@ -47,8 +47,8 @@ impl<'a> Gathering<'a> {
 
     /// The page, and the position of the next one.
     ///
-    /// A delivery moves: it waits with all others, then on its receiver's lane, and then it has ended. So it may have
-    /// come to a part that was read already from one that was not yet; what was read is looked at once more.
+    /// A delivery moves from part to part: it waits with all others, then on its receiver's lane, then it has ended. So
+    /// it may move to a part that was read already from one that was not yet; therefore the parts are read twice.
     pub(super) async fn page(mut self) -> Result<(Vec<DeliveryState>, Option<Vec<u8>>), Problem> {
         let (order, limit) = (self.request.order, self.request.limit);
         let at = self.request.cursor.as_deref().and_then(Position::parse);

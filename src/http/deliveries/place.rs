@@ -1,4 +1,4 @@
-//! Places in an entry of the list of what is pending.
+//! Positions of pending deliveries within the entry of their log.
 
 use actors::outbox::lane::TAG_BYTES;
 use actors::outbox::pending::DeliveryState;

@@ -1,4 +1,4 @@
-//! Where a page of the list begins.
+//! Positions in the list of deliveries, for cursors.
 
 use actors::outbox::lane::TAG_BYTES;
 use actors::store::Order;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::wire::json_view::Shown;
 use crate::wire::time::Time;
 
-/// How a delivery stands, by its word.
+/// The statuses of deliveries, by name.
 pub(super) const STATUSES: [(&str, Status); 3] =
     [("pending", Status::Pending), ("delivered", Status::Delivered), ("failed", Status::Failed)];
 

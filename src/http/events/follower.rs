@@ -42,7 +42,7 @@ pub(super) struct Follower {
     behind: bool,
     /// How many events to read next, by the length of those before.
     chunk: usize,
-    /// What agents are saying, for whoever asked for it.
+    /// Pieces of agents' replies, if the client asked for them.
     listener: Option<Listener>,
     /// A piece whose turn has not come.
     piece: Option<Arc<Delta>>,
@@ -57,7 +57,7 @@ enum Told {
     Piece(Arc<Delta>),
 }
 
-/// The next piece; never, where nobody listens for any.
+/// The next piece; never, if the client asked for none.
 async fn heard_piece(listener: &mut Option<Listener>) -> Arc<Delta> {
     match listener {
         Some(listener) => listener.recv().await,
@@ -115,7 +115,7 @@ impl Follower {
             }
             if self.behind {
                 let range = (self.next, u64::MAX);
-                // On the heap while it lasts: who has read everything keeps no place for it.
+                // On the heap while it lasts: a reader that is up to date does not need it.
                 let node = self.app.node();
                 let reading = node.stretch::<Conversation>(self.log.entity, range, Order::Asc, self.chunk, READY_BYTES);
                 let stretch = match Box::pin(reading).await {

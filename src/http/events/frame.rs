@@ -1,4 +1,4 @@
-//! What a stream of events is made of (`text/event-stream`).
+//! Frames of an event stream (`text/event-stream`).
 
 use actors::clock::Millis;
 use actors::conversation::Event;
@@ -20,17 +20,16 @@ pub(super) fn of_piece(piece: &Delta, now: Millis) -> Bytes {
     delta_json(piece, now).map(|data| frame(&format!("event: {DELTA}\ndata: "), &data)).unwrap_or_default()
 }
 
-/// How long a reader waits before it comes back where its stream has ended, in milliseconds. A server that stopped has
-/// its successor within a second or two; whoever comes earlier is refused, and a browser that is refused gives up.
+/// How long a reader waits before it reconnects, in milliseconds. A stopped server has its successor within a second or
+/// two; an earlier connection is refused, and a browser that is refused gives up.
 const COME_BACK: &str = "2000";
 
-/// What a stream begins with. It is a line of the first event, so that a reader who knows nothing of it sees no event
-/// more.
+/// The beginning of a stream. It is a line of the first event, so that readers see no additional event.
 pub(super) fn opening() -> Bytes {
     Bytes::from(["retry: ", COME_BACK, "\n"].concat())
 }
 
-/// Nothing, so that nobody between takes the connection for dead.
+/// A comment, so that no proxy takes the connection for dead.
 pub(super) const fn comment() -> Bytes {
     Bytes::from_static(b":\n\n")
 }

@@ -1,4 +1,4 @@
-//! Whether a stream that was let in still would be, and still is of the channel that it was opened for.
+//! Whether an open stream is still authorised, and its channel still the one that it was opened for.
 
 use std::sync::Arc;
 use std::time::Duration;

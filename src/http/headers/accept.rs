@@ -45,8 +45,8 @@ fn weight(parameter: &str) -> Option<f32> {
     name.trim_end().eq_ignore_ascii_case("q").then(|| value.clamp(0.0, 1.0))
 }
 
-/// Whether a client wants the special one of two forms. Only who names it does, and not with the weight 0; where both
-/// are liked as well as each other it is what was named for.
+/// Whether a client wants the special one of two forms: it must be named, with a weight above 0 that is at least the
+/// usual form's.
 fn prefers(headers: &HeaderMap, special: &str, usual: &str) -> bool {
     let Weights { special, usual } = Weights::of(headers, special, usual);
     let usual = usual.into_iter().flatten().next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Who asks, and in which workspace. Only read here; what a key may do is decided where keys are kept.
+//! The API key and the workspace of a request. Only parsed here; `caller` checks what the key may do.
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 

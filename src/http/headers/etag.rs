@@ -1,4 +1,4 @@
-//! `ETag` (RFC 9110, 8.8.3) of what no checksum tells whole.
+//! `ETag` (RFC 9110, 8.8.3) of resources whose checksum does not cover all members.
 
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};

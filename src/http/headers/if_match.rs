@@ -1,4 +1,4 @@
-//! `If-Match` (RFC 9110): change it only if it is still what I saw.
+//! `If-Match` (RFC 9110): change a resource only if it is still the version that the client saw.
 
 use http::{HeaderMap, header};
 

@@ -1,4 +1,4 @@
-//! `If-None-Match` (RFC 9110, 13.1.2): send it only if it is no longer what I have.
+//! `If-None-Match` (RFC 9110, 13.1.2): send a resource only if it differs from the client's copy.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -18,7 +18,7 @@ pub fn is_known(asked: &HeaderMap, etag: &str) -> Option<bool> {
     let known = bare(etag);
     let mut lists = asked.get_all(header::IF_NONE_MATCH).iter().peekable();
     lists.peek()?;
-    // No tag of ours holds a comma, so a piece of somebody else's is none of ours.
+    // This server's tags contain no comma, so a part of a foreign tag never matches.
     let mut tags = lists.filter_map(|list| list.to_str().ok()).flat_map(|list| list.split(','));
     Some(tags.any(|tag| tag.trim() == "*" || bare(tag) == known))
 }

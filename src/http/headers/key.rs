@@ -1,4 +1,4 @@
-//! Idempotency keys: three places, one thing.
+//! Idempotency keys, from any of the three places that may carry one.
 
 use http::{HeaderMap, HeaderName};
 

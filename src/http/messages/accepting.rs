@@ -1,4 +1,4 @@
-//! A request that carries a message, from its bytes to its answer.
+//! Requests that carry messages, from their bytes to their answer.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ impl<'a> Inbound<'a> {
         read: impl FnOnce(Object<'a>, Rules<'_>, &mut Report) -> T,
         client_id: impl FnOnce(&T) -> Option<&str>,
     ) -> (T, Accepting<'a>) {
-        // Hashing a body is only worth it where somebody may ask for it again.
+        // A body is only hashed if the request may be retried.
         let may_be_keyed = self.body.has("clientId")
             || self.headers.contains_key(IDEMPOTENCY_KEY)
             || self.headers.contains_key(X_IDEMPOTENCY_KEY);

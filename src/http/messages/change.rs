@@ -1,4 +1,4 @@
-//! Changing what has become of a message: editing, deleting, acknowledging.
+//! Changes of messages: editing, deleting, acknowledging.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Channel messages: one to a human channel, with or without a question.
+//! Channel messages: one to a human channel, with or without a review.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,7 +110,7 @@ async fn append(
         match app.node().conversation(entity, post, accepting.circumstances(CHANNEL_SCOPE)).await {
             Ok(Answer::Done(posted)) => {
                 let message = posted.messages.first().ok_or_else(internal_error)?;
-                // They are told now whose they are, and not in a day when somebody asks.
+                // Their records learn their message now, not at the check in a day.
                 let files: Vec<_> = message.content.attachments.iter().map(|file| file.id).collect();
                 app.node().settle(caller.address, &files);
                 return Ok(accepted(accepting, &channel.id, message, When::Now));
@@ -139,7 +139,7 @@ fn repeated(accepting: &Accepting<'_>, channel: &str, effect: &[Record<Event>]) 
     Ok(accepted(accepting, channel, &message, When::Before))
 }
 
-/// An agent is its channel; a person is who the key says.
+/// An agent's sender is its channel; a person's is the key's principal.
 pub(in crate::http) fn sender(caller: &Caller, channel: &str) -> Sender {
     let principal = &caller.key.principal;
     match principal.kind {

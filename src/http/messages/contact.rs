@@ -47,7 +47,7 @@ use file::Fetching;
 
 /// The longest wait that a client may ask for, in seconds.
 const WAIT_MAX: u32 = 120;
-/// Whoever has waited so long for a reply gets it only if their key is still known.
+/// After so long a wait for a reply the key is checked again before the answer.
 const LONG: Duration = Duration::from_secs(1);
 /// How often a contact's conversation may turn out to be closed while a message is on its way to it.
 const REOPENED_MAX: usize = 4;
@@ -118,7 +118,7 @@ impl Exchange<'_> {
     /// The answer of the server that looks after the contact's first conversation here, whichever is open now: so all
     /// that one contact writes on one channel comes to one server, without a look at the store.
     async fn passed_on(&self, content: &ContactContent) -> Result<Option<Response>, Problem> {
-        // The answer may take minutes, and without a key nobody could find out what became of it.
+        // The answer may take minutes, and without a key its outcome could not be found out.
         if self.accepting.keyed.is_none() {
             return Ok(None);
         }
@@ -134,7 +134,7 @@ impl Exchange<'_> {
         EntityKey::conversation(self.contact.workspace, id.address)
     }
 
-    /// Who answers on this channel, if it takes messages.
+    /// The channel's agent, if the channel takes messages.
     fn agent(&self) -> Result<String, Problem> {
         if !self.channel.enabled {
             return Err(channel_disabled());
@@ -321,7 +321,7 @@ impl Exchange<'_> {
                     tries_again = true;
                     *turn
                 }
-                // Somebody else's retry has ended it in the meantime.
+                // Another retry has ended it meanwhile.
                 Err(Refusal::Rejected(Rejection::TurnNotPossible(_))) => {
                     let turn = node.turn(entity, number).await.map_err(store_problem)?;
                     turn.ok_or_else(internal_error)?
@@ -342,7 +342,7 @@ impl Exchange<'_> {
         let in_progress = self.accepting.app.in_progress();
         let _first = key.filter(|_| delivered.when == When::Now).map(|key| in_progress.begin(delivered.entity, key));
         if let Some(first) = self.fetching.and_then(|fetching| fetching.first) {
-            // Whoever has waited for the file joins this turn, and waits for as long as it wants to.
+            // A request that has waited for the file joins this turn, and waits for as long as it asked to.
             first.accepted();
         }
         // Where too many wait already, the reply is to be looked for.
@@ -364,7 +364,7 @@ impl Exchange<'_> {
             turn = exchange::wait(node, delivered.entity, &mut events, delivered.turn.clone(), &mut heard, deadline) => {
                 turn.map_err(store_problem).map_err(untold)?
             }
-            // Whoever waits when the server stops is told where the reply will be.
+            // A request that waits when the server stops is told where the reply will be.
             () = self.accepting.app.waits_no_longer() => delivered.turn.clone(),
         };
         drop(events);
@@ -382,7 +382,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// What is answered where the turn stands so, to whoever has waited for it.
+    /// The answer to a request that waited for a turn with this status.
     async fn told(
         &self,
         delivered: &Delivered,

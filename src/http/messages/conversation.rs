@@ -165,7 +165,7 @@ async fn agent_of(accepting: &Accepting<'_>, id: ConversationId) -> Result<Optio
 
 fn new_message(caller: &Caller, agent: Option<&str>, mut item: ConversationItem, memories: bool) -> NewMessage {
     let principal = &caller.key.principal;
-    // Who says that somebody else has said it as a user says that it was no agent.
+    // A `senderId` with the role of a user says that the sender is no agent.
     let is_told = item.sender_id.is_some() && item.role == role::USER;
     let is_agent = item.role == role::ASSISTANT || (principal.kind == PrincipalKind::Agent && !is_told);
     let kind = if is_agent { SenderKind::Agent } else { SenderKind::User };

@@ -19,7 +19,7 @@ use crate::http::log;
 /// How often the store is asked: the turn may be running in another process.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Messages that are kept of those heard while waiting. Who has to wait for more reads them.
+/// Messages that are kept of those heard while waiting. Beyond that they are read from the store.
 const HEARD_MAX: usize = 8;
 
 /// What a turn has said, as far as it was heard: the newest few of its messages.
@@ -45,7 +45,7 @@ impl Heard {
     }
 }
 
-/// Waits until a turn is over, and says how it stands then or when the time is over.
+/// Waits until a turn has ended or the time is over, and returns its state then.
 ///
 /// `turn` is how it stood after `events` was subscribed to, so nothing can be missed. What it says meanwhile is kept in
 /// `heard`.
@@ -84,7 +84,7 @@ pub(super) async fn wait(
     look(node, entity, turn).await
 }
 
-/// How a turn stands now, or as it was known where the store cannot be read for a while.
+/// The turn's current state, or its last known one while the store cannot be read.
 async fn look(node: &Node, entity: EntityKey, turn: Turn) -> Result<Turn, StoreError> {
     match node.turn(entity, turn.id.number).await {
         Ok(stored) => Ok(stored.unwrap_or(turn)),
@@ -113,7 +113,7 @@ pub(in crate::http) async fn replies(node: &Node, entity: EntityKey, turn: &Turn
     replies_heard(node, entity, turn, &Heard::default()).await
 }
 
-/// The same for who may have heard them.
+/// The same for a request that may have heard them.
 ///
 /// # Errors
 ///

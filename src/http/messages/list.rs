@@ -32,11 +32,10 @@ const EVENTS: Enough = Enough { at_first: 50_000, in_any_case: 10_000 };
 const BYTES: Enough = Enough { at_first: 40 * 1024 * 1024, in_any_case: 8 * 1024 * 1024 };
 /// Events read at once.
 const CHUNK: usize = 256;
-/// Chunks that are looked through at the same time, whoever asks: a part of the threads, so that everything else goes
-/// on.
+/// Chunks that are searched at the same time, over all requests: a part of the threads, so that other work continues.
 const SCANS: usize = 2;
-/// How long a request waits for them, from its beginning on. A chunk takes milliseconds, so whoever waits for longer
-/// has more searches before it than are soon done. No more can wait than have a connection.
+/// How long a request waits for its turn, from its beginning. A chunk takes milliseconds, so a longer wait means a long
+/// queue of searches. The number of connections bounds the queue.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The places of requests that look through a log. One is held for a chunk at a time, in turn.
@@ -52,7 +51,7 @@ impl Default for Scans {
 impl Scans {
     /// A place, if there is one before `until`.
     async fn enter(&self, until: Instant) -> Option<SemaphorePermit<'_>> {
-        // Nobody closes it.
+        // It is never closed.
         timeout_at(until, self.0.acquire()).await.ok()?.ok()
     }
 }
@@ -63,7 +62,7 @@ struct Filter {
     /// Their text has each of these, in any case.
     search: Vec<String>,
     sender: Option<String>,
-    /// The human channel that they are listed of, where it matters who sent them.
+    /// The human channel whose messages are listed, if the sender matters.
     channel: Option<String>,
     role: Option<String>,
     message_type: Option<String>,

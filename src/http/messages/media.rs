@@ -1,4 +1,4 @@
-//! Files that contacts send by their URLs, fetched before their message is accepted.
+//! Files that contacts send as URLs, fetched before their message is accepted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,8 +85,8 @@ impl Fetches {
     }
 }
 
-/// Fetches the file. It is an attachment then that belongs to nobody yet. A span tells how long that took, and of its
-/// URL only the server.
+/// Fetches the file and stores it as an attachment that belongs to no message yet. A span records the duration, and of
+/// the URL only the server.
 ///
 /// # Errors
 /// 400 with why it cannot be had, 429 and 503 where nothing more can be fetched or kept now.

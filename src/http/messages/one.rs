@@ -114,7 +114,7 @@ fn is_told_by_its_tag(found: &StoredMessage, now: Millis) -> bool {
     is_whole && if on_channel { delivered_at.is_none() && read_at.is_none() } else { is_as_labelled }
 }
 
-/// `GET /messages/{id}`, or 304 to who has it.
+/// `GET /messages/{id}`, or 304 if the client's copy is current.
 pub(in crate::http) async fn get(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,

@@ -1,4 +1,4 @@
-//! What channels refuse.
+//! Errors of channels.
 
 use actors::channel::ChannelKind;
 

@@ -1,4 +1,4 @@
-//! What conversations and what is in them refuse.
+//! Errors of conversations, messages, turns and reviews.
 
 use actors::conversation::Rejection;
 use http::StatusCode;

@@ -1,4 +1,5 @@
-//! Changing the rows of a registry: decided on what was read, stored if that is still so, decided again if not.
+//! Changing the rows of a registry by compare-and-set: decided on the rows as read, stored if they are unchanged,
+//! decided again if not.
 
 use std::future::Future;
 

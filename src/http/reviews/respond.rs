@@ -61,7 +61,7 @@ fn faults_of(review: &Review, response: &Json) -> Vec<Fault> {
     }
 }
 
-/// The same for any answer: a client's own schema and a long answer may take a while, and nobody else waits for it.
+/// The same for any answer: a client's own schema and a long answer may take a while, so it runs on another thread.
 async fn judge(review: &Review, response: Json) -> Result<Vec<Fault>, Problem> {
     let is_short = |json: &Json| json.as_str().len() <= QUICK_BYTES;
     // A name may be written with escapes.
@@ -83,7 +83,7 @@ pub(in crate::http) async fn respond(
     headers: HeaderMap,
     body: Result<JsonBytes, Problem>,
 ) -> Result<Response, Problem> {
-    // Who may not answer is told so whatever they say.
+    // A caller who may not answer gets 403 whatever the answer is.
     let asked = find(&app, &caller, &id).await;
     if let Ok(asked) = &asked {
         asked.refuse_strangers(&caller)?;

@@ -38,7 +38,7 @@ fn wait_seconds(query: &Query, preferred: Option<u32>) -> Result<u32, Problem> {
     })
 }
 
-/// Answers with the outcome as soon as there is one, or with how it stands when the time is over.
+/// Answers with the outcome as soon as there is one, or with the pending review when the time is over.
 pub(in crate::http) async fn wait(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
@@ -48,7 +48,7 @@ pub(in crate::http) async fn wait(
 ) -> Result<Response, Problem> {
     let preferred = prefer(&headers).wait;
     let (seconds, ()) = Problem::both(wait_seconds(&query, preferred), query.check())?;
-    // Where too many wait already, it is answered as it stands.
+    // If too many requests wait already, it is answered at once.
     let permit = app.lasting().enter();
     let deadline = Instant::now() + Duration::from_secs(if permit.is_some() { seconds.into() } else { 0 });
     let asked = find(&app, &caller, &id).await?;
@@ -66,7 +66,7 @@ pub(in crate::http) async fn wait(
         let until = look_at.map_or(until, |look_at| until.min(look_at));
         let heard = tokio::select! {
             heard = timeout_at(until, events.recv()) => heard,
-            // Whoever waits when the server stops is told how it stands, and may ask another one.
+            // A request that waits when the server stops gets the current state, and can be repeated at another server.
             () = &mut stopped => break,
         };
         let about_this = match &heard {

@@ -1,4 +1,4 @@
-//! What becomes of a message, and the log of what happened.
+//! Changes of messages, and the event log.
 
 use utoipa::openapi::HttpMethod::{Delete, Get, Patch, Post};
 

@@ -1,4 +1,4 @@
-//! Agents: who answers, and with which model.
+//! Agents and their models.
 
 use super::super::shape::{
     Body, Bounded as _, Detailed as _, Members, any_of, boolean, chosen_id, free, integer, list, map, named, nullable,

@@ -1,4 +1,4 @@
-//! What events say, by their type.
+//! The data of events, by type.
 
 use utoipa::openapi::{RefOr, Schema};
 

@@ -1,4 +1,4 @@
-//! What a review asks, checked for the types of review that this service knows. It is kept as it was sent.
+//! The payload of a review, validated for the known types of review. It is stored as it was sent.
 
 use std::collections::HashSet;
 
@@ -30,7 +30,7 @@ pub(super) fn read(review: &mut Fields<'_>, kind: &str, report: &mut Report) -> 
     if let Err(error) = serde_json::from_str::<serde_json::Value>(value.raw.get()) {
         report.fault(&value.path, "out_of_range", format!("cannot be compared with answers: {error}"));
     }
-    // The rest is the client's own: it is shown to whoever answers, so it is neither ignored nor unknown.
+    // The rest is the client's own: it is shown to reviewers, so it is neither ignored nor unknown.
     Some(value.json())
 }
 

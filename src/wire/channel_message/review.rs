@@ -1,4 +1,4 @@
-//! The question that a channel message asks.
+//! The review that a channel message asks for.
 
 use std::collections::{HashMap, HashSet};
 
@@ -27,7 +27,7 @@ pub const MAX_QUORUM: i64 = 100;
 /// Principals who may be allowed to answer.
 pub const MAX_ALLOWED: usize = 1_000;
 
-/// When nobody's answer is accepted any more.
+/// When answers are no longer accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Expiry {
     /// The message does not say; the channel's default decides.
@@ -50,9 +50,9 @@ pub struct ReviewPost {
     pub callback: Option<Callback>,
     /// Its deadline.
     pub expiry: Expiry,
-    /// The response that stands when nobody answered in time.
+    /// The response that applies at the deadline if there was no answer.
     pub on_expire: Option<Json>,
-    /// Who has to agree.
+    /// The principals that have to agree.
     pub quorum: Option<Quorum>,
 }
 
@@ -70,7 +70,7 @@ impl ReviewPost {
         Some(review)
     }
 
-    /// Reads what is asked and until when, without whom to tell and who has to agree.
+    /// Reads the question and the deadline, without callback and quorum.
     pub fn question(fields: &mut Fields<'_>, now: Millis, report: &mut Report) -> Self {
         let mut review = Self { kind: kind(fields, report).unwrap_or_default(), ..Self::default() };
         review.payload = payload::read(fields, &review.kind, report);
@@ -284,7 +284,7 @@ fn told_already(named: &[(String, Option<PrincipalKind>)]) -> usize {
     named.iter().filter(|(id, kind)| kind.is_none() && typed.get(id) == Some(&PrincipalKind::ALL.len())).count()
 }
 
-/// Who may answer: all of a principal, or its id, which may be that of either type.
+/// An allowed principal: type and id, or an id alone, which matches both types.
 #[derive(PartialEq)]
 struct Named {
     id: String,

@@ -1,4 +1,4 @@
-//! What a contact's message says: a text, or a file by its URL.
+//! The content of a contact's message: a text, or a file by its URL.
 
 use crate::json::fields::{Fields, Length, Value};
 use crate::json::report::Report;

@@ -20,7 +20,7 @@ pub struct ContactParts<'a> {
     pub conversation: ConversationId,
     /// When the conversation began.
     pub created_at: Millis,
-    /// How the conversation stands, `open` or `closed`.
+    /// The conversation's status, `open` or `closed`.
     pub conversation_status: &'a str,
     /// The channel.
     pub channel_id: &'a str,
@@ -38,7 +38,7 @@ pub struct ContactParts<'a> {
     pub usage: Usage<'a>,
     /// The turn.
     pub turn: TurnId,
-    /// How the turn stands: `queued`, `running`, `awaiting_review`, `completed`, `failed` or `cancelled`.
+    /// The turn's status: `queued`, `running`, `awaiting_review`, `completed`, `failed` or `cancelled`.
     pub turn_status: &'a str,
 }
 

@@ -28,7 +28,7 @@ pub const MAX_AHEAD_MILLIS: u64 = 5 * 60 * 1000;
 /// One message, with every default but its sender.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConversationItem {
-    /// Who says it.
+    /// The sender.
     pub role: String,
     /// The sender it names; without one the key's principal, or the agent where the role is `assistant`.
     pub sender_id: Option<String>,
@@ -97,7 +97,7 @@ impl ConversationItem {
     }
 }
 
-/// A text that names somebody or something; one of blanks names nobody and nothing.
+/// A name or id; blanks count as absent.
 fn named(fields: &mut Fields<'_>, name: &'static str, length: Length, report: &mut Report) -> Option<String> {
     fields.string(report, name, length).filter(|text| !text.trim().is_empty()).map(Into::into)
 }

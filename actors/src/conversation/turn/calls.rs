@@ -1,9 +1,8 @@
-//! A turn's calls of tools: recorded before anything of them happens, each with one result, no half of one left behind.
+//! A turn's tool calls: recorded before they run, each with exactly one result.
 //!
-//! The assistant's message with its calls and a tool's message for each result stand in the log in the order that a
-//! model wants them. While calls have no result the turn has a row of them. A call that asks people may stay open for a
-//! year: the turn waits, and nothing of it runs anywhere. Whatever ends the turn before gives every open call a result
-//! that says so.
+//! The log holds the assistant's message with its calls, then a tool message for each result, in the order that a model
+//! expects. While calls have no result the turn has a row of them. A call that asks people may stay open for a year:
+//! the turn waits, and no task runs for it. If the turn ends before, every open call gets a result that says so.
 
 use std::sync::Arc;
 
@@ -22,7 +21,7 @@ use crate::store::RowWrite;
 use crate::tables::CALLS;
 use crate::tool::Ask;
 
-/// The result of a call that was lost with its process: whether it had an effect nobody knows.
+/// The result of a call that was lost with its process: whether it had an effect is unknown.
 const INTERRUPTED: &str =
     r#"{"error":"interrupted","detail":"the call was interrupted; it may or may not have had its effect"}"#;
 /// The result of a call whose turn was ended.
@@ -40,7 +39,7 @@ pub struct Wait {
     /// The message that asks, in its channel's conversation.
     #[n(0)]
     pub review: MessageId,
-    /// When nobody's answer is accepted any more.
+    /// When answers are no longer accepted.
     #[n(1)]
     pub expires_at: Millis,
 }
@@ -304,7 +303,7 @@ pub(in crate::conversation) fn answer(
             call.wait = Some(wait.clone());
         }
     }
-    // A call that nobody speaks of any more would be waited for without end.
+    // Otherwise the turn would wait forever for a call that no message refers to any more.
     if !answers.is_lost {
         answering.answer_all(INTERRUPTED, |call| call.wait.is_none());
     }

@@ -1,4 +1,4 @@
-//! A turn as it is stored: how it stands, what it cost, why it failed.
+//! A turn as it is stored: its status, its usage, its error.
 
 use minicbor::{Decode, Encode};
 
@@ -15,7 +15,7 @@ use crate::trace::TraceContext;
 /// After which a running turn is looked at: one that was lost with its process is started again then.
 const LOOK_AFTER_MILLIS: u64 = 1_000;
 
-/// How a turn stands.
+/// The status of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
 pub enum TurnStatus {
@@ -241,7 +241,7 @@ impl Turn {
         known.or_else(|| record.trace.filter(|_| self.is_fresh()))
     }
 
-    /// The same, as it goes into the state: it keeps who asked for it.
+    /// The same, as the state keeps it: with the request that asked for it.
     pub(in crate::conversation) fn kept(&self, record: &Record<Event>) -> Self {
         let mut turn = self.clone();
         turn.trace = self.asked_by(record).map(Box::new);
@@ -260,7 +260,7 @@ impl Turn {
         Self { status, ended_at: Some(at), look_at: None, waits_since: None, trace: None, ..self.clone() }
     }
 
-    /// The same, ended by somebody's wish.
+    /// The same, cancelled by a request.
     #[must_use]
     pub(in crate::conversation) fn cancelled(&self, at: Millis) -> Self {
         self.ended(TurnStatus::Cancelled, at)
@@ -277,7 +277,7 @@ impl Turn {
         Attempt { number: self.id.number, attempt: self.attempt }
     }
 
-    /// When to look whether it still runs, or what has become of what it waits for.
+    /// When to check whether it still runs, or whether what it waits for has ended.
     #[must_use]
     pub(crate) fn look_at(&self) -> Millis {
         let running = self.started_at.unwrap_or(self.id.at).plus(LOOK_AFTER_MILLIS);

@@ -1,4 +1,4 @@
-//! What comes of a lane's step: what it sends next and when, and which delivery has ended.
+//! The result of a lane's step: what it sends next and when, and which delivery has ended.
 
 use super::Courier;
 use crate::clock::Millis;

@@ -1,9 +1,10 @@
-//! What a lane sends for others too, because they have one URL, and does not send there any more: it is handed to them
-//! before that lane is done with it, so that nobody's events depend on what becomes of somebody else's endpoint.
+//! Handing over: receivers with one URL share a lane, so that each event is sent there once. If that lane's receiver is
+//! deleted, disabled or moved, its events are handed to the others before the lane drops them, so that no receiver
+//! depends on the fate of another one's endpoint.
 //!
-//! Nothing says which events those are; it follows from what is stored. Who wants an event either has a lane that has
-//! it, or has a delivery of it that ended, or else had it on the lane of another. What is handed over is noted before
-//! the lane that it came from, and handing it over once more changes nothing.
+//! Which events those are is not recorded; it follows from what is stored. A receiver of an event has it on its own
+//! lane, or has an ended delivery of it, or else had it on the shared lane. Events handed over are noted before the
+//! lane that they came from, and handing over twice changes nothing.
 
 use std::collections::{HashMap, HashSet};
 

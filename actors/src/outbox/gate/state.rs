@@ -1,12 +1,12 @@
-//! What a gate knows, and what it decides by that.
+//! A gate's state and its decisions.
 //!
-//! There are three kinds of permits, each with a queue of those who wait for one:
+//! There are three kinds of permits, each with a queue:
 //!
-//! - the usual ones, [`limits::GATE_FIRST`] of them and more with each success. While the gate is closed nobody waits
-//!   for them, and one is given now and then to find out whether the receiver is back;
-//! - [`limits::GATE_FRESH`] more for URLs that have left nothing unanswered, one for each. So a URL waits for as many
-//!   as are as new as it is, and not for those that are known to hang, also while these keep the gate closed;
-//! - [`limits::GATE_ASKED`] more for what somebody asks for.
+//! - the usual ones, [`limits::GATE_FIRST`] of them and more with each success. While the gate is closed no lane waits
+//!   for them, and one is given now and then as a probe;
+//! - [`limits::GATE_FRESH`] more for URLs without unanswered attempts, one for each. So a URL waits only for others as
+//!   new as itself, not for those that are known to hang, even while these keep the gate closed;
+//! - [`limits::GATE_ASKED`] more for requested deliveries.
 
 use std::collections::VecDeque;
 
@@ -39,7 +39,7 @@ pub(super) enum Spot {
     Asked,
 }
 
-/// Where somebody waits.
+/// The queue that a lane waits in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Queue {
     Usual,
@@ -56,11 +56,11 @@ pub(super) enum Reception {
     Away(Millis),
 }
 
-/// Somebody who waits.
+/// A waiting lane.
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) want: Want,
-    /// How they are told.
+    /// How it is notified.
     pub(super) sender: oneshot::Sender<Pass>,
 }
 
@@ -252,7 +252,7 @@ impl State {
         spot
     }
 
-    /// Somebody has left.
+    /// A permit was returned.
     pub(super) fn free(&mut self, spot: Spot, url: Option<u64>) {
         match spot {
             Spot::Usual | Spot::Probe => self.through -= 1,

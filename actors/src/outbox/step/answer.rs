@@ -1,4 +1,4 @@
-//! What an attempt says of its receiver, and who is told.
+//! What an attempt's result says about its receiver, and which lanes are notified.
 
 use super::{Route, Verdict};
 use crate::clock::Millis;

@@ -20,7 +20,7 @@ use crate::http::problem::Problem;
 use crate::http::refusal::channel::{channel_not_found, kind_mismatch};
 use crate::wire::contact_message::content::Media;
 
-/// How it stands with the file of a request that nobody had accepted when it came.
+/// The state of the file of a request that was not accepted before.
 #[derive(Clone, Copy)]
 pub(super) struct Fetching<'a> {
     /// How long it has waited for another request that is alike. So much less it waits for the agent.
@@ -81,7 +81,7 @@ impl Exchange<'_> {
     /// and to the channel as it is now.
     async fn deliver_with(&self, sent: &Sent, file: &attachment::State) -> Result<Response, Problem> {
         let Accepting { app, caller, .. } = self.accepting;
-        // Whoever waits may have come with another key.
+        // A waiting request may have another key.
         still_known(app, caller).await?;
         self.deliver_on_channel(sent, file).await.map_err(|problem| self.refused_alike(problem))
     }
@@ -100,8 +100,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// The same, which those that are alike and wait get too where it is said of what they ask for. What this side could
-    /// not do, or does not know, the next of them finds out by itself.
+    /// The same, which those that are alike and wait get too where it is said of what they ask for. What this side
+    /// could not do, or does not know, the next of them finds out by itself.
     fn refused_alike(&self, problem: Problem) -> Problem {
         if problem.status.is_client_error()
             && let Some(first) = self.fetching.and_then(|fetching| fetching.first)
@@ -112,8 +112,8 @@ impl Exchange<'_> {
     }
 }
 
-/// The other one's answer is not there yet, and this one has waited as long as it wanted to. There is no turn yet that a
-/// 202 could name.
+/// The other one's answer is not there yet, and this one has waited as long as it wanted to. There is no turn yet that
+/// a 202 could name.
 fn not_yet(prefer: Prefer) -> Problem {
     let waited = prefer.wait.filter(|_| !prefer.respond_async).map(|wait| wait.min(WAIT_MAX));
     match waited.map(|wait| HeaderValue::try_from(format!("wait={wait}"))) {

@@ -1,4 +1,4 @@
-//! Of requests that are alike, the first fetches the file. The others hear what comes of it.
+//! Deduplicates concurrent identical requests: the first one fetches the file, the others wait for its outcome.
 
 use std::sync::Arc;
 
@@ -75,7 +75,7 @@ impl First {
         if self.is_over() {
             return;
         }
-        // Whoever comes from now on looks for the message, or fetches anew.
+        // Later requests look for the message, or fetch again.
         self.firsts.0.remove(&self.alike);
         self.tell.send_replace(Some(outcome));
     }
@@ -87,7 +87,7 @@ impl First {
 
 impl Drop for First {
     fn drop(&mut self) {
-        // Before the others hear that nobody will tell them anything, so that one of them finds the place free.
+        // Before the others learn that this one is gone, so that one of them can become the first.
         if !self.is_over() {
             self.firsts.0.remove(&self.alike);
         }
