@@ -1,6 +1,6 @@
-//! Requests: each is one thing that an entity can be asked, and knows by type what it is answered.
+//! Typed requests to entities: each names the type of its reply.
 //!
-//! A machine has one enum for all of its commands and one for all of its replies. Whoever asks with a request meets
+//! A machine has one enum for all of its commands and one for all of its replies. A caller with a typed request meets
 //! only the replies that this request can have; that the machine gives no other one is checked here, for all of them.
 
 use crate::directory::{Answer, Refusal, Reply};
@@ -31,7 +31,7 @@ pub(crate) fn answered<M: Machine, A: Asks<M>>(reply: Reply<M>) -> Answered<M, A
     }
 }
 
-/// What a machine promises whoever asks it.
+/// The contract between a machine and its callers.
 #[cfg(test)]
 pub(crate) trait Answers: Machine {
     /// Whether a command's request can have this reply.

@@ -48,7 +48,7 @@ pub struct File {
 }
 
 impl File {
-    /// The same without what somebody called it, and without what would confirm a guess at its bytes.
+    /// The same without its name, and without what would confirm a guess at its bytes.
     #[must_use]
     fn without_words(&self) -> Self {
         Self { filename: String::new(), digest: [0; 32], ..self.clone() }
@@ -191,7 +191,7 @@ pub struct Bind {
     pub instead_of: Option<Bound>,
 }
 
-/// A file is to go that nobody needs.
+/// An unused file is to be deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Erase {
     /// How it stood when it was looked at.

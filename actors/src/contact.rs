@@ -128,7 +128,7 @@ impl State {
 /// What happens to a contact.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Event {
-    /// Somebody wrote for the first time, or was written down.
+    /// The contact was created, by its first message or by request.
     #[n(0)]
     ContactCreated {
         /// Its id.

@@ -239,8 +239,8 @@ async fn go_on(
     }
 }
 
-/// Takes some of a conversation's words away; the first step ends it. How far they are gone; `None`: it is not there,
-/// or is somebody else's.
+/// Erases some of a conversation's words; the first step closes it. Returns the progress; `None`: it does not exist, or
+/// belongs to another contact.
 async fn erase_step(
     node: &Arc<Node>,
     entity: EntityKey,

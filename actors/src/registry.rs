@@ -192,7 +192,7 @@ impl Machine for Registry {
             }
         }
         if command.makes_endpoint() {
-            // Whoever asks has counted them before, and so have others at the same moment.
+            // The caller has counted them before, and so have others at the same moment.
             let most = limits::WEBHOOK_ENDPOINTS;
             if found.first(WEBHOOK_ENDPOINTS, most)?.len() == most {
                 return Ok(Decision::Reject(Unexpected(command.expected.len())));

@@ -238,7 +238,7 @@ impl Traces {
         }
         let span_id = entropy.draw_distinct();
         let context = match cause {
-            // Nobody could find it under an id of its own.
+            // It could not be found under an id of its own.
             Some(cause) if !recorded => TraceContext { span_id, flags: 0, ..cause },
             _ => TraceContext { trace_id, span_id, flags: if recorded { SAMPLED } else { 0 } },
         };

@@ -232,7 +232,7 @@ struct TurnPermit<'a> {
 impl Drop for TurnPermit<'_> {
     fn drop(&mut self) {
         (self.of_node, self.of_agent, self.own) = (None, None, None);
-        // Nobody has a permit of this agent's or waits for one.
+        // No permit of this agent is held or waited for.
         self.turns.agents.remove_if(&self.key, |_, permits| Arc::strong_count(permits) == 1);
     }
 }

@@ -64,7 +64,7 @@ pub async fn create_key(
     let made = async {
         let (text, key) = store_key(&node, &pepper, scopes, new).await?;
         if let Err(unseen) = show(&text) {
-            // Nobody will ever know it.
+            // It will never be known.
             let revoked = change(&node, Command { expected: Vec::new(), changes: keys::delete(&key).into() }).await;
             let still_there = |why| OperatorError::Unseen { id: key.id.to_string(), revoking: Box::new(why) };
             return Err(revoked.err().map_or_else(|| unseen.into(), still_there));

@@ -122,7 +122,7 @@ fn of_memory(note: &Note) -> OfMemory<'_> {
     OfMemory { memory_id: Shown(note.memory), contact_id, owner_id, source_message_id: note.source.map(Shown) }
 }
 
-/// A review that was asked for, which nobody has answered yet.
+/// A review that was asked for and is unanswered.
 fn of_question(message: MessageId, expires_at: Millis) -> OfReview<'static> {
     OfReview {
         message_id: Shown(message),

@@ -10,7 +10,7 @@ use crate::mint;
 use crate::store::ViewWrite;
 use crate::tables::{CONTACTS, CONTACTS_BY_NAME};
 
-/// Somebody is to be written down who may be there.
+/// Creates a contact that may exist already.
 #[derive(Clone, Debug)]
 pub struct Save {
     /// The identifier, trimmed.

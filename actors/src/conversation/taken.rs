@@ -102,7 +102,7 @@ impl State {
         }
     }
 
-    /// Nothing is said here any more, and nobody owns it.
+    /// It accepts no messages any more, and has no owner.
     fn begin_erasure(&mut self, record: &Record<Event>) {
         self.closed = true;
         self.owner = None;

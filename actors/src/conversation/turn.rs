@@ -46,7 +46,7 @@ pub struct StartTurn {
 pub struct RetryTurn {
     /// Its number.
     pub number: u64,
-    /// Who answers now; `None`: who did before.
+    /// The agent that answers from now on; `None`: unchanged.
     pub agent: Option<String>,
 }
 

@@ -253,19 +253,19 @@ impl<M: Machine> Draft<M> {
             && self.redactions.is_empty()
     }
 
-    /// Somebody is told what follows from how things stand.
+    /// An answer that follows from the state without a change.
     pub(crate) fn decides(&self) -> bool {
         self.replies.iter().any(|reply| matches!(reply, Err(Refusal::Rejected(_)) | Ok(Answer::Done(_))))
     }
 
-    /// Somebody is told that what they ask for is not done.
+    /// A refusal.
     pub(crate) fn refuses(&self) -> bool {
         self.replies.iter().any(|reply| matches!(reply, Err(Refusal::Rejected(_))))
     }
 
     /// Answers all commands.
     pub(crate) fn answer(self) {
-        // Whoever hears an answer may end at once, and contains this.
+        // A caller that gets its answer may end the span that contains this one.
         drop(self.span);
         for (envelope, reply) in self.batch.into_iter().zip(self.replies) {
             envelope.answer(reply);

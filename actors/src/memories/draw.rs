@@ -136,7 +136,7 @@ async fn look(
     let mut place = pin!(places.for_model(entity.workspace));
     let (place, agent) = match place.as_mut().now_or_never() {
         Some(place) => (place, asked),
-        // That may take minutes, in which somebody else begins to answer.
+        // That may take minutes, in which another agent begins to answer.
         None => (place.await, agent(node, entity, state).await?),
     };
     let Some(_place) = place else { return Ok(None) };

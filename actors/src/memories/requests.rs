@@ -1,4 +1,4 @@
-//! By what each request to somebody's memories is answered, as far as anybody goes by it.
+//! The requests to a subject's memories, with the replies that answer them.
 
 use super::{Command, ForgetAll, Memories, Outcome, Remember, Reply};
 use crate::asks::requests;

@@ -42,7 +42,7 @@ const PAGE: usize = 64;
 /// Lanes that are moved at once of those that come back: the rest is for what is new, which many that are sent away
 /// again and again would else keep out, and for what somebody asks for.
 const COME_BACK: usize = limits::COURIER_LANES / 4 * 3;
-/// The same with those that somebody asked for: they go before what comes back by itself, and not before what is new.
+/// The same with requested ones: they go before lanes that come back by themselves, and not before new ones.
 const ASKED_FOR: usize = limits::COURIER_LANES / 8 * 7;
 /// How long what was done waits for more to be noted with it, when nothing is under way any more.
 const GATHER: Duration = Duration::from_millis(20);

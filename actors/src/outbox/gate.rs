@@ -125,7 +125,7 @@ pub(crate) enum Health {
     Down,
     /// This URL does not answer; others of the host might.
     Silent,
-    /// It answers, and nobody knows what it takes.
+    /// It answers, and its capacity is unknown.
     Answers,
     /// Unknown: nothing was sent.
     Unknown,

@@ -246,7 +246,7 @@ pub struct Waiting {
     /// receiver.
     #[n(6)]
     pub asked_for: bool,
-    /// How often `next` was tried, since somebody last asked for it to be sent again.
+    /// How often `next` was tried, since a retry of it was last requested.
     #[n(7)]
     pub tries: u32,
     /// Which URL wants to be left alone, by its [`mark`]; another one does not.
@@ -255,7 +255,7 @@ pub struct Waiting {
     /// At which URL the last attempt was made, by its [`mark`]; `None`: there was none, or an earlier build made it.
     #[n(9)]
     pub tried_at: Option<u64>,
-    /// How `next` had ended before somebody asked for it to be sent again; `None`: it had not, or was tried since.
+    /// How `next` had ended before a retry of it was requested; `None`: it had not, or was tried since.
     #[n(10)]
     pub was: Option<Was>,
     /// It is one event beside the others that another receiver's lane has left to this receiver, and nobody has asked
@@ -312,7 +312,7 @@ impl Waiting {
         }
     }
 
-    /// Whether this row of `lane` has an event that somebody wants sent again, whoever it is for now.
+    /// Whether this row of `lane` has an event whose retry was requested, whichever receiver it is for now.
     #[must_use]
     pub fn is_again(&self, lane: Lane) -> bool {
         lane.again.is_some() && self.handed != Some(true)

@@ -79,7 +79,7 @@ pub enum Undelivered {
     Timeout,
     /// The answer broke off.
     BrokenAnswer,
-    /// Anything else, in one word: nobody was there, or nothing was sent.
+    /// Anything else, in one word: no server was reached, or nothing was sent.
     Other(&'static str),
 }
 

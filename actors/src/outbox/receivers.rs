@@ -294,7 +294,7 @@ pub(crate) fn destination(
             of_channel(url_of(receiver, configured, hooks).ok_or(Unsendable::Deleted)?)?
         }
     };
-    // Whoever asks for the outcome in a form of their own gets it so, also where the URL would get it anyway.
+    // A callback gets the outcome in the form that it asked for, even if its URL would get the event anyway.
     if let Some(callback) = callback.filter(|callback| is_same(&callback.url, &destination.url)) {
         destination.method.clone_from(&callback.method);
         destination.headers.clone_from(&callback.headers);

@@ -63,7 +63,7 @@ pub(super) struct Run {
     pub(super) is_left: bool,
     /// A step is under way.
     busy: bool,
-    /// Tells that step that somebody asks for it.
+    /// Notifies that step of a request.
     hurry: Arc<Notify>,
 }
 
@@ -109,7 +109,7 @@ impl Run {
         self.asked_for || self.not_before.is_none_or(|not_before| not_before <= now)
     }
 
-    /// Whoever wanted to be left alone until some time is asked no longer.
+    /// The receiver's `Retry-After` does not count any more.
     pub(super) fn release(&mut self) {
         self.not_before = None;
     }
@@ -278,7 +278,7 @@ impl Run {
         self.asked.retain(|asked| first.is_some_and(|first| first <= asked.seq));
     }
 
-    /// Whether somebody has asked for the first event itself.
+    /// Whether the first event itself was requested.
     fn is_first_asked(&self) -> bool {
         let is_first = |asked: &Asked| Some(asked.seq) == self.first();
         self.asked_for && (self.asked.is_empty() || self.asked.iter().any(is_first))

@@ -197,7 +197,7 @@ pub struct LaneChange {
 }
 
 impl LaneChange {
-    /// What it shall be where somebody else has put newer events behind it meanwhile.
+    /// Its state if another writer has added newer events behind it meanwhile.
     fn with_newer(&self, stored: &Waiting, now: Millis) -> Option<Waiting> {
         let Some(after) = &self.after else {
             let next = self.before.as_ref().map_or(stored.next, |before| before.until + 1);
@@ -253,7 +253,7 @@ pub struct Retried {
 /// What a decision about an outbox writes.
 #[derive(Debug, Default)]
 pub struct Written {
-    /// The lane of the delivery that somebody asked for.
+    /// The lane of the requested delivery.
     pub again: Option<Waiting>,
     /// The outbox now; the outer `None`: as before.
     pub outbox: Option<Option<Outbox>>,

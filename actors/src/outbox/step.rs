@@ -33,7 +33,7 @@ use answer::{has_left, health, judge, tell};
 
 /// How long a receiver may take, from the first look-up of its name to its answer.
 pub const ATTEMPT: Duration = Duration::from_secs(15);
-/// How much longer whoever delivers has to say why nothing came.
+/// How much longer the port has to report why there is no answer.
 const LAST_WORD: Duration = Duration::from_millis(200);
 /// Events of an unread stretch looked at together.
 const PAGE: usize = 16;
@@ -45,7 +45,7 @@ pub(super) struct Route {
     pub(super) entity: EntityKey,
     pub(super) scope: Arc<LogScope>,
     pub(super) workspace: Arc<str>,
-    /// Somebody asks for it while it waits for its turn.
+    /// A retry is requested while it waits for a permit.
     pub(super) hurry: Arc<Notify>,
 }
 
@@ -71,7 +71,7 @@ pub(super) struct Unsent {
 }
 
 impl Unsent {
-    /// Where nobody knows where it would have gone, it went there last.
+    /// Its last URL, if its current one is not known any more.
     pub(super) fn or_at(self, last: Option<String>) -> Self {
         if self.url.is_empty() { Self { url: last.unwrap_or_default(), ..self } } else { self }
     }
@@ -308,7 +308,7 @@ struct Entry {
     /// What lets it pass at the receiver and on this node. `None`: there is nowhere to send it, which is found out
     /// without.
     pass: Option<(Pass, SendPermit)>,
-    /// Somebody has asked for it since its step began.
+    /// A retry was requested since its step began.
     is_hurried: bool,
 }
 

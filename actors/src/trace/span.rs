@@ -16,7 +16,7 @@ use crate::url::Server;
 pub struct Span(Option<Box<Open>>);
 
 struct Open {
-    /// Whom it is told when it has ended; nobody where it is only listed.
+    /// The tracer that gets it when it has ended; none if it is only listed.
     tracer: Option<Arc<dyn Tracer>>,
     /// Its place on the list of what is underway.
     doing: Option<Doing>,
@@ -35,7 +35,7 @@ impl Span {
         Self(Some(Box::new(Open { tracer, doing, finished })))
     }
 
-    /// Whether somebody is told of it; ask before working out what is only for it.
+    /// Whether it is exported; check before computing attributes.
     #[must_use]
     pub fn is_recorded(&self) -> bool {
         self.0.is_some()

@@ -231,7 +231,7 @@ impl Attempt<'_> {
         completion
     }
 
-    /// What is remembered; nothing where that cannot be told, since nobody's answer hangs on it.
+    /// The memories; none if they cannot be read, because the turn works without them.
     async fn recall(&self, query: &str, limit: usize) -> Vec<Remembered> {
         let remembered = async {
             match self.node.state::<Conversation>(self.entity).await? {

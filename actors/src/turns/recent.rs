@@ -140,7 +140,7 @@ impl Tail {
         if !record.event.leaves_words() {
             return false;
         }
-        // Whoever has read the store may have seen it there already. Marks have no place of their own.
+        // A turn that has read the store may have seen it there already. Marks have no sequence of their own.
         if record.event.name().is_none() || record.seq <= self.last {
             return true;
         }

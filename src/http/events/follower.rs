@@ -23,7 +23,7 @@ use crate::http::log::{FIRST_CHUNK, chunk_of};
 const READY_BYTES: usize = 512 * 1024;
 /// After which a store that could not be read is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// How often a comment is sent where nothing happens, so that nobody between takes the connection for dead.
+/// How often an idle stream sends a comment, so that no proxy takes the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// A reader of a live log.

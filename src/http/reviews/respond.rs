@@ -95,7 +95,7 @@ pub(in crate::http) async fn respond(
     let (response, feedback) = read_answer(&mut fields, &mut incoming.report);
     fields.finish(&mut incoming.report);
     if let Ok(asked) = &asked {
-        // Nobody knows any more what was asked where the message is gone. Its review is over, which the decision tells.
+        // The question of a deleted message is gone. Its review has ended, and the decision says so.
         if let Some(given) = response.clone().filter(|_| asked.message().gone(&asked.found.overlay).is_none()) {
             incoming.report.faults.extend(judge(&asked.review, given).await?);
         }

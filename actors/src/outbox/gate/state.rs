@@ -71,7 +71,7 @@ pub(super) struct State {
     pub(super) limit: usize,
     /// How many of them are taken.
     through: usize,
-    /// How many permits are taken of those for what somebody asks for.
+    /// How many permits for requested deliveries are taken.
     asked: usize,
     /// Which URLs have a permit for URLs that have left nothing unanswered.
     fresh: Vec<u64>,

@@ -1,4 +1,4 @@
-//! What somebody has asked for on a lane, by event.
+//! Requested retries on a lane, by event.
 
 use minicbor::{Decode, Encode};
 
@@ -11,7 +11,7 @@ pub const ASKED_KEPT: usize = 16;
 /// About how many bytes one adds to a commit.
 pub(in crate::outbox) const ASKED_BYTES: usize = 16;
 
-/// Somebody wants an event of a lane to be tried now.
+/// A request to try an event of a lane now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Asked {
     /// Which event.
@@ -44,14 +44,14 @@ impl Waiting {
         self.with_asked(Asked { seq, at }, at)
     }
 
-    /// The same of what somebody has asked for before.
+    /// The same of earlier requests.
     pub(crate) fn with_asked(self, asked: Asked, next_at: Millis) -> Self {
         let mut all = self.asked.unwrap_or_default();
         asked.add_to(&mut all);
         Self { next_at, asked_for: true, not_before: None, asked: Some(all), ..self }
     }
 
-    /// What somebody has asked for since it was as `known`.
+    /// The requests made since it was as `known`.
     pub(crate) fn asked_since(&self, known: Option<&Self>) -> Vec<Asked> {
         let before = known.and_then(|known| known.asked.as_deref()).unwrap_or_default();
         match &self.asked {

@@ -1,4 +1,4 @@
-//! What somebody has asked for while it was being sent or noted.
+//! Retries that were requested while the delivery was being sent or noted.
 
 use std::collections::BTreeMap;
 
@@ -46,8 +46,8 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// What has ended on a lane, and was asked for before that was noted, is sent once more. Answers what that lane shall
-    /// be: another one where it is the one on which it is sent.
+    /// What has ended on a lane, and was asked for before that was noted, is sent once more. Answers what that lane
+    /// shall be: another one where it is the one on which it is sent.
     fn ended_asked(
         &mut self,
         key: DeliveryKey,
@@ -95,8 +95,8 @@ mod tests {
         (DeliveryKey::new(seq, receiver), delivery)
     }
 
-    /// What is written where the lane has come from 5 to `next` and 5 has been given up, and these were asked for before
-    /// that was noted.
+    /// What is written where the lane has come from 5 to `next` and 5 has been given up, and these were asked for
+    /// before that was noted.
     fn settled(next: u64, asked: &[u64]) -> Written {
         let (lane, before) = (Lane::to(Receiver::Channel), Waiting::fresh(5, 8, NOW));
         let stored = asked.iter().fold(before.clone(), |row, seq| row.asked(*seq, NOW.plus(1)));

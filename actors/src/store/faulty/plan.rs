@@ -51,7 +51,7 @@ pub(super) struct Plan {
     random: u64,
     pub(super) rates: Rates,
     pub(super) injected: Injected,
-    /// Commits that were told to have an outcome that nobody knows.
+    /// Commits that were reported with an unknown outcome.
     late: BTreeMap<EntityKey, Vec<Commit>>,
 }
 
