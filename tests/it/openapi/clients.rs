@@ -43,7 +43,7 @@ async fn no_member_of_a_body_has_a_default_that_a_client_would_send_unasked() {
     assert!(changes >= 6, "{changes}");
     let about = |pointer: &str| document.pointer(pointer).unwrap().as_str().unwrap().to_owned();
     let of_change = about("/components/schemas/ChannelChange/properties/enabled/description");
-    assert!(of_change.ends_with("`null` takes `true`."), "{of_change}");
+    assert!(of_change.ends_with("`null` sets `true`."), "{of_change}");
     let of_new = about("/components/schemas/ChannelNew/properties/enabled/description");
     assert!(of_new.ends_with("Default `true`."), "{of_new}");
 }
