@@ -16,11 +16,11 @@ use crate::files::{FileStore, FilesError};
 use crate::http::attachments::link::Queues;
 use crate::http::body::MaxBodyBytes;
 use crate::http::context::Door;
+use crate::http::forwarding::Forwarding;
 use crate::http::idempotency::InProgress;
 use crate::http::lasting::Lasting;
 use crate::http::messages::list::Scans;
 use crate::http::messages::media::Fetches;
-use crate::http::passing::Passing;
 use crate::http::rate::{Meter, Meters, RateLimiter};
 use crate::secret::Pepper;
 use crate::telemetry::sampling::Sampling;
@@ -79,7 +79,7 @@ struct Shared {
     fetches: Fetches,
     scans: Scans,
     lasting: Lasting,
-    passing: Passing,
+    forwarding: Forwarding,
     wait_budget: Duration,
     max_body: MaxBodyBytes,
     door: Arc<Door>,
@@ -115,7 +115,7 @@ impl App {
             fetches: Fetches::default(),
             scans: Scans::default(),
             lasting: Lasting::of(config.max_connections),
-            passing: Passing::of(config.max_connections),
+            forwarding: Forwarding::of(config.max_connections),
             wait_budget: config.wait_budget,
             max_body: MaxBodyBytes(config.max_body_bytes),
             door,
@@ -202,8 +202,8 @@ impl App {
 
     /// The way to other servers of the store.
     #[must_use]
-    pub(crate) fn passing(&self) -> &Passing {
-        &self.0.passing
+    pub(crate) fn forwarding(&self) -> &Forwarding {
+        &self.0.forwarding
     }
 
     /// Requests that look through logs.

@@ -13,7 +13,7 @@ use actors::channel::{Channel, ChannelKind};
 use actors::clock::Millis;
 use actors::codec;
 use actors::conversation::BusyPolicy;
-use actors::directory::{Circumstances, Refusal};
+use actors::directory::{CommandContext, Refusal};
 use actors::id::EntityKey;
 use actors::key::{ApiKey, Principal, PrincipalKind, Scope};
 use actors::node::Node;
@@ -134,7 +134,7 @@ async fn setting(node: &Node, name: &'static [u8]) -> Result<Option<Bytes>, Stor
 }
 
 async fn submit(node: &Arc<Node>, entity: EntityKey, command: Command) -> Result<Step, BootstrapError> {
-    match node.registry(entity, command, Circumstances::default()).await {
+    match node.registry(entity, command, CommandContext::default()).await {
         Ok(_) => Ok(Step::Done),
         Err(Refusal::Rejected(_)) => Ok(Step::Overtaken),
         Err(refusal) => Err(BootstrapError::Refused(refusal.into())),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use actors::agent::NoModels;
 use actors::clock::SystemClock;
-use actors::directory::Circumstances;
+use actors::directory::CommandContext;
 use actors::id::EntityKey;
 use actors::node::Node;
 use actors::registry::Command;
@@ -99,7 +99,7 @@ pub enum OperatorError {
 }
 
 async fn change(node: &Arc<Node>, command: Command) -> Result<(), OperatorError> {
-    let done = node.registry(EntityKey::INSTALLATION, command, Circumstances::default()).await;
+    let done = node.registry(EntityKey::INSTALLATION, command, CommandContext::default()).await;
     done.map(|_| ()).map_err(|refusal| OperatorError::Refused(refusal.into()))
 }
 

@@ -19,7 +19,7 @@ use minicbor::{Decode, Encode};
 use crate::clock::Millis;
 use crate::id::{Address, AttachmentId, EntityKey, MessageId};
 use crate::limits;
-use crate::machine::{Decision, Found, Machine, Moment, Need, Record, Undecided};
+use crate::machine::{Decision, DecisionContext, Machine, Need, ReadSet, Record, Undecided};
 use crate::message;
 use crate::node::Node;
 
@@ -277,8 +277,8 @@ impl Machine for Attachment {
     fn decide(
         state: Option<&State>,
         command: &Command,
-        moment: &Moment,
-        found: &Found,
+        moment: &DecisionContext,
+        found: &ReadSet,
     ) -> Result<Decision<Self>, Undecided> {
         decide::decide(state, command, moment, found)
     }

@@ -30,10 +30,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::asks::{Asks, answered};
 use crate::conversation::{Conversation, Reply as Answered, State};
-use crate::directory::{Answer, Circumstances, Directory, KeyUse, Refusal, Reply};
+use crate::directory::{Answer, CommandContext, Directory, KeyUse, Refusal, Reply};
 use crate::id::{Address, EntityKey, Kind};
 use crate::limits;
-use crate::machine::{Change, Decision, Found, Machine, Need, Undecided};
+use crate::machine::{Change, Decision, Machine, Need, ReadSet, Undecided};
 use crate::node::Node;
 use crate::store::{KeyHash, RowWrite};
 use crate::tables::CLAIMS;
@@ -102,7 +102,7 @@ impl Claiming {
 
     /// Answers with the claim that stands then, or with nothing where this is no home of the key any more: a
     /// conversation that was opened so long ago that its key was forgotten.
-    pub(crate) fn decide(&self, state: Option<&State>, found: &Found) -> Result<Decision<Conversation>, Undecided> {
+    pub(crate) fn decide(&self, state: Option<&State>, found: &ReadSet) -> Result<Decision<Conversation>, Undecided> {
         if state.is_some() {
             return Ok(Decision::Elsewhere(Answered::Nothing));
         }
@@ -125,7 +125,7 @@ pub(crate) async fn ask<M: Machine>(
     directory: &Directory<M>,
     entity: EntityKey,
     command: Arc<M::Command>,
-    with: Circumstances,
+    with: CommandContext,
 ) -> Reply<M> {
     let Some(key) = with.key else { return directory.ask(node, entity, command, with).await };
     let request = Request { node, key, target: entity, trace: with };
@@ -140,7 +140,7 @@ pub(crate) async fn ask<M: Machine>(
             // At its home a request needs no claim, only a higher number than those that it finds there.
             claim = number;
         }
-        let with = Circumstances { key: Some(KeyUse { claim, ..key }), ..with };
+        let with = CommandContext { key: Some(KeyUse { claim, ..key }), ..with };
         match directory.ask(node, entity, Arc::clone(&command), with).await {
             Err(Refusal::KeyHeld) if key.home.is_some() => lost = Some(claim),
             Err(Refusal::KeyHeld) => lost = Some(Box::pin(request.overtake(entity, &mut round)).await?),
@@ -165,7 +165,7 @@ struct Request<'a> {
     node: &'a Arc<Node>,
     key: KeyUse,
     target: EntityKey,
-    trace: Circumstances,
+    trace: CommandContext,
 }
 
 impl Request<'_> {
@@ -206,7 +206,7 @@ impl Request<'_> {
         let claiming = Claiming { key: hash, fingerprint, target: self.target, over };
         // What only holds the key is no reason to refuse a claim: that is what it is about.
         let key = Some(KeyUse { home: None, claim: u64::MAX, ..self.key });
-        let with = Circumstances { key, ..self.trace };
+        let with = CommandContext { key, ..self.trace };
         let answer = self.node.conversations.ask(self.node, home, claiming.command(), with).await;
         match answered::<_, Claiming>(answer) {
             Ok(Answer::Done(Some(claim))) => Ok(Standing::Claimed(claim)),
@@ -248,7 +248,7 @@ impl Request<'_> {
             }
         }
         let key = Some(KeyUse { home: None, claim: claim.number, ..self.key });
-        let (node, with) = (self.node, Circumstances { key, ..self.trace });
+        let (node, with) = (self.node, CommandContext { key, ..self.trace });
         match claim.target.kind {
             Kind::Conversation => held(node.conversations.hold(node, claim.target, with).await),
             Kind::Contact => held(node.contacts.hold(node, claim.target, with).await),

@@ -14,7 +14,7 @@ use crate::codec;
 use crate::erasure;
 use crate::id::{Address, ContactId, ConversationId, EntityKey};
 use crate::limits;
-use crate::machine::{Change, Decision, Found, Machine, Moment, Need, Record, Undecided};
+use crate::machine::{Change, Decision, DecisionContext, Machine, Need, ReadSet, Record, Undecided};
 use crate::mint;
 use crate::node::Node;
 use crate::outbox::{Listeners, Outbox, Sending, Waiting};
@@ -287,8 +287,8 @@ impl Machine for Contact {
     fn decide(
         state: Option<&State>,
         command: &Command,
-        moment: &Moment,
-        found: &Found,
+        moment: &DecisionContext,
+        found: &ReadSet,
     ) -> Result<Decision<Self>, Undecided> {
         let decided = match (command, state) {
             (Command::Resolve(resolve), state) => resolve.decide(state, moment, found)?,

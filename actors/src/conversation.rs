@@ -12,7 +12,7 @@ use minicbor::{Decode, Encode};
 use crate::clock::Millis;
 use crate::id::{Address, ConversationId, EntityKey, MessageId};
 use crate::limits;
-use crate::machine::{Decision, Found, Machine, Moment, Need, Record, Undecided};
+use crate::machine::{Decision, DecisionContext, Machine, Need, ReadSet, Record, Undecided};
 use crate::node::Node;
 use crate::outbox::{Listeners, Outbox};
 use crate::tables::{ATTACHED, DETAILS, TURNS};
@@ -179,8 +179,8 @@ impl Machine for Conversation {
     fn decide(
         state: Option<&State>,
         command: &Command,
-        moment: &Moment,
-        found: &Found,
+        moment: &DecisionContext,
+        found: &ReadSet,
     ) -> Result<Decision<Self>, Undecided> {
         let decided = match (command, state) {
             (Command::Open(opening), state) => post::open(state, opening, None, moment, found),

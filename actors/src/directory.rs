@@ -38,13 +38,13 @@ use crate::store::{Cause, KeyHash};
 use crate::trace::{Span, SpanKind, TraceContext, names};
 
 mod admission;
-mod kept;
+mod parked;
 mod refusal;
 mod sweep;
 
 pub use admission::Admission;
 use admission::{Load, Permit};
-use kept::Kept;
+use parked::ParkedStates;
 pub use refusal::Refusal;
 pub use sweep::Bounds;
 
@@ -78,14 +78,14 @@ impl KeyUse {
 
 /// What a command comes with.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Circumstances {
+pub struct CommandContext {
     /// Its idempotency key.
     pub key: Option<KeyUse>,
     /// The trace it belongs to.
     pub trace: Option<TraceContext>,
 }
 
-impl Circumstances {
+impl CommandContext {
     /// The same for a command that needs no claim: because its entity is the home of its key, or because what it is a
     /// part of was claimed before.
     #[must_use]
@@ -197,7 +197,7 @@ pub struct Directory<M: Machine> {
 
 struct Entities<M: Machine> {
     slots: DashMap<EntityKey, Slot<M>>,
-    kept: Kept<M>,
+    kept: ParkedStates<M>,
 }
 
 impl<M: Machine> Clone for Directory<M> {
@@ -214,7 +214,7 @@ impl<M: Machine> std::fmt::Debug for Directory<M> {
 
 impl<M: Machine> Default for Directory<M> {
     fn default() -> Self {
-        Self { entities: Arc::new(Entities { slots: DashMap::new(), kept: Kept::default() }) }
+        Self { entities: Arc::new(Entities { slots: DashMap::new(), kept: ParkedStates::default() }) }
     }
 }
 
@@ -276,7 +276,7 @@ impl<M: Machine> Directory<M> {
         node: &Arc<Node>,
         entity: EntityKey,
         command: impl Into<Arc<M::Command>>,
-        with: Circumstances,
+        with: CommandContext,
     ) -> Reply<M> {
         let reply = self.asked(node, entity, Some(command.into()), with).await;
         if let Err(refusal) = &reply
@@ -289,7 +289,7 @@ impl<M: Machine> Directory<M> {
 
     /// Makes sure that up to its claim nothing is done with a key in this entity. It answers with
     /// [`Refusal::KeyHeld`] where nothing was, and with [`Refusal::KeyReused`] where it is too late.
-    pub(crate) async fn hold(&self, node: &Arc<Node>, entity: EntityKey, with: Circumstances) -> Refusal<M> {
+    pub(crate) async fn hold(&self, node: &Arc<Node>, entity: EntityKey, with: CommandContext) -> Refusal<M> {
         // A command that does nothing is answered by a refusal only.
         self.asked(node, entity, None, with).await.err().unwrap_or(Refusal::KeyReused)
     }
@@ -299,7 +299,7 @@ impl<M: Machine> Directory<M> {
         node: &Arc<Node>,
         entity: EntityKey,
         command: Option<Arc<M::Command>>,
-        with: Circumstances,
+        with: CommandContext,
     ) -> Reply<M> {
         let deadline = Instant::now() + Duration::from_millis(limits::COMMAND_MILLIS);
         loop {
@@ -333,7 +333,7 @@ impl<M: Machine> Directory<M> {
         node: &Arc<Node>,
         entity: EntityKey,
         command: Option<&Arc<M::Command>>,
-        with: Circumstances,
+        with: CommandContext,
     ) -> Result<Handed<M>, Refusal<M>> {
         let now = node.clock.now().0;
         let weight = weight::<M>(command.map(Arc::as_ref));

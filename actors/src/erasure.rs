@@ -17,7 +17,7 @@ use crate::conversation::{self, Erase, EraseCopy, Opening};
 use crate::id::{ContactId, EntityKey};
 use crate::insist::{INSISTED, Stopped, insist};
 use crate::joint::{self, Ended};
-use crate::machine::Found;
+use crate::machine::ReadSet;
 use crate::memories::{ForgetAll, Subject};
 use crate::node::Node;
 use crate::store::{KeyRange, StoreError, Table};
@@ -113,7 +113,7 @@ pub(crate) struct Unread {
 impl Unread {
     /// Whether this one can be written anew: its bytes are there, though they make no sense. The store rewrites nothing
     /// that it cannot read itself.
-    pub(crate) fn note(&mut self, seq: u64, error: StoreError, found: &Found) -> bool {
+    pub(crate) fn note(&mut self, seq: u64, error: StoreError, found: &ReadSet) -> bool {
         let is_there = found.event(seq).is_ok();
         self.emptied += u64::from(is_there);
         self.stay += u64::from(!is_there);

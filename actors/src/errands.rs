@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use crate::codec;
 use crate::conversation::review::standing;
 use crate::conversation::{Calls, CancelReview, Command, Conversation, EndWait, Errand, Turn, message_of, number_key};
-use crate::directory::{Circumstances, KeyUse, Refusal};
+use crate::directory::{CommandContext, KeyUse, Refusal};
 use crate::id::{Address, EntityKey, MessageId, TurnId, hash_parts};
 use crate::limits;
 use crate::message::{ReviewState, ReviewStatus};
@@ -173,6 +173,6 @@ async fn asked(node: &Node, workspace: Address, channel: &str, key: KeyUse) -> R
 
 /// Whether the conversation has heard it, as a part of what it is said for; a refusal is a hearing too.
 async fn ask(node: &Arc<Node>, entity: EntityKey, command: Command, trace: Option<TraceContext>) -> bool {
-    let heard = node.conversations.ask(node, entity, command, Circumstances { key: None, trace }).await;
+    let heard = node.conversations.ask(node, entity, command, CommandContext { key: None, trace }).await;
     matches!(heard, Ok(_) | Err(Refusal::Rejected(_)))
 }

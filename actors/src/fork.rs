@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::attachment;
 use crate::conversation::fork::{Copying, Fork, Original};
 use crate::conversation::{self, Conversation, message_of};
-use crate::directory::{Circumstances, Refusal};
+use crate::directory::{CommandContext, Refusal};
 use crate::id::{AttachmentId, EntityKey};
 use crate::insist::{Stopped, insist};
 use crate::joint::{self, Ended};
@@ -156,7 +156,7 @@ fn again(message: &Message, content: Content) -> Content {
 async fn mention(node: &Arc<Node>, conversation: EntityKey, file: AttachmentId) -> Result<(), Stopped> {
     let entity = EntityKey::attachment(conversation.workspace, file.address);
     let command = attachment::Command::Mention(conversation.id);
-    match node.attachment(entity, command, Circumstances::default()).await {
+    match node.attachment(entity, command, CommandContext::default()).await {
         // One that has gone is named by the original too.
         Ok(_) | Err(Refusal::Rejected(_)) => Ok(()),
         Err(refusal) => Err(Stopped::Refused(refusal.into())),

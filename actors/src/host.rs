@@ -21,7 +21,7 @@ use crate::alarms::Wake;
 use crate::codec;
 use crate::directory::{Directory, Envelope, Occupancy, Refusal};
 use crate::id::EntityKey;
-use crate::machine::{Found, Machine, Need};
+use crate::machine::{Machine, Need, ReadSet};
 use crate::node::Node;
 use crate::store::{AlarmChange, Commit, Fresh, Head, KeyHash, Loaded, Outcome, StoreError};
 
@@ -49,7 +49,7 @@ pub(crate) enum Mail<M: Machine> {
     /// A command from outside.
     Do(Envelope<M>),
     /// What the batch needed has been read.
-    Read(Result<Found, StoreError>),
+    Read(Result<ReadSet, StoreError>),
     /// The commit in flight has ended.
     Ended(Result<Outcome, StoreError>),
     /// Where the store holds the entity to stand, to compare with what a refusal was decided on.
@@ -226,12 +226,12 @@ impl<M: Machine> Resident<M> {
                 continue;
             }
             let batch = Batch::take(&self.node, self.entity, &mut self.queue);
-            self.decide(batch, Found::default());
+            self.decide(batch, ReadSet::default());
         }
     }
 
     /// Decides a batch, reading first what it needs.
-    fn decide(&mut self, batch: Batch<M>, mut found: Found) {
+    fn decide(&mut self, batch: Batch<M>, mut found: ReadSet) {
         let mut needs = HashSet::new();
         for command in batch.envelopes.iter().filter_map(|envelope| envelope.command.as_deref()) {
             needs.extend(M::needs(self.known.state.as_ref(), command).into_iter().filter(|need| !found.has(need)));
@@ -255,7 +255,7 @@ impl<M: Machine> Resident<M> {
     }
 
     /// Reads, at once where the store can, else as mail to itself.
-    fn fetch(&mut self, batch: Batch<M>, found: Found, needs: HashSet<Need>, keys: Vec<KeyHash>) {
+    fn fetch(&mut self, batch: Batch<M>, found: ReadSet, needs: HashSet<Need>, keys: Vec<KeyHash>) {
         let store = Arc::clone(&self.node.store);
         let reading = reader::read(store, self.entity, found, needs, keys);
         self.phase = Phase::Reading(batch);
@@ -264,7 +264,7 @@ impl<M: Machine> Resident<M> {
         }
     }
 
-    fn read(&mut self, found: Result<Found, StoreError>) {
+    fn read(&mut self, found: Result<ReadSet, StoreError>) {
         let Phase::Reading(batch) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
         match found {
             Ok(found) => self.decide(batch, found),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::asks::{Answered, Asks, answered};
 use crate::backoff::Backoff;
-use crate::directory::{Answer, Circumstances, Directory, Refusal};
+use crate::directory::{Answer, CommandContext, Directory, Refusal};
 use crate::id::EntityKey;
 use crate::machine::Machine;
 use crate::node::Node;
@@ -60,7 +60,7 @@ pub(crate) async fn insist<M: Machine, A: Asks<M>>(
     entity: EntityKey,
     request: A,
 ) -> Result<Result<A::Reply, M::Rejection>, NoAnswer> {
-    let heard = persist(node, entities, entity, request, Circumstances::default(), INSISTED).await?;
+    let heard = persist(node, entities, entity, request, CommandContext::default(), INSISTED).await?;
     match heard.and_then(Answer::unkeyed) {
         Ok(reply) => Ok(Ok(reply)),
         Err(Refusal::Rejected(rejection)) => Ok(Err(rejection)),
@@ -80,7 +80,7 @@ pub(crate) async fn persist<M: Machine, A: Asks<M>>(
     entities: &Directory<M>,
     entity: EntityKey,
     request: A,
-    with: Circumstances,
+    with: CommandContext,
     within: Duration,
 ) -> Result<Answered<M, A>, NoAnswer> {
     let command = Arc::new(request.command());

@@ -35,7 +35,7 @@ pub struct Record<E> {
 
 /// The circumstances of a decision.
 #[derive(Clone, Copy, Debug)]
-pub struct Moment {
+pub struct DecisionContext {
     /// The entity that decides.
     pub entity: EntityKey,
     /// The time: never earlier than that of the newest record.
@@ -73,7 +73,7 @@ pub const UNDER: usize = 1_024;
 
 /// What was read for a batch of commands, with the batch's own writes laid over it.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct ReadSet {
     read: Layer,
     written: Layer,
     firsts: HashMap<Table, First>,
@@ -113,7 +113,7 @@ impl From<StoreError> for Undecided {
     }
 }
 
-impl Found {
+impl ReadSet {
     /// A keyed row, if there is one.
     ///
     /// # Errors
@@ -329,7 +329,7 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
     /// What `command` will want to read, as far as that is known beforehand.
     fn needs(state: Option<&Self::State>, command: &Self::Command) -> Vec<Need>;
 
-    /// Whether the decision makes ids of new entities, or a review: it is given a [time](Moment::place) for it.
+    /// Whether the decision makes ids of new entities, or a review: it is given a [time](DecisionContext::place) for it.
     fn needs_place(_state: Option<&Self::State>, _command: &Self::Command) -> bool {
         false
     }
@@ -342,8 +342,8 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
     fn decide(
         state: Option<&Self::State>,
         command: &Self::Command,
-        moment: &Moment,
-        found: &Found,
+        moment: &DecisionContext,
+        found: &ReadSet,
     ) -> Result<Decision<Self>, Undecided>;
 
     /// Takes a record into the state. The first record of an entity creates it.

@@ -13,7 +13,7 @@ use crate::clock::Millis;
 use crate::conversation::number_key;
 use crate::id::{Address, ContactId, EntityKey, Kind, MemoryId, MessageId, half};
 use crate::limits;
-use crate::machine::{Decision, Found, Machine, Moment, Need, Record, Undecided};
+use crate::machine::{Decision, DecisionContext, Machine, Need, ReadSet, Record, Undecided};
 use crate::node::Node;
 use crate::store::StoreError;
 use crate::tables::{MEMORIES, SLOTS};
@@ -215,8 +215,8 @@ impl Machine for Memories {
     fn decide(
         state: Option<&State>,
         command: &Command,
-        moment: &Moment,
-        found: &Found,
+        moment: &DecisionContext,
+        found: &ReadSet,
     ) -> Result<Decision<Self>, Undecided> {
         match command {
             Command::Remember(Remember { subject, edits, source }) => {

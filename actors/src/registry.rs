@@ -12,7 +12,7 @@ use minicbor::{Decode, Encode};
 use crate::clock::Millis;
 use crate::id::EntityKey;
 use crate::limits;
-use crate::machine::{Change, Decision, Found, Machine, Moment, Need, Record, Undecided};
+use crate::machine::{Change, Decision, DecisionContext, Machine, Need, ReadSet, Record, Undecided};
 use crate::node::Node;
 use crate::store::{RowWrite, Table};
 use crate::tables::{AGENTS, CHANNELS, WEBHOOK_ENDPOINTS};
@@ -121,7 +121,7 @@ impl Expect {
         }
     }
 
-    fn holds(&self, state: Option<&State>, found: &Found) -> Result<bool, Undecided> {
+    fn holds(&self, state: Option<&State>, found: &ReadSet) -> Result<bool, Undecided> {
         Ok(match self {
             Self::Row { table, key, value } => found.row(*table, key.clone())? == value.as_ref(),
             Self::Channels(at) => state.and_then(|state| state.channels_at) == *at,
@@ -183,8 +183,8 @@ impl Machine for Registry {
     fn decide(
         state: Option<&State>,
         command: &Command,
-        moment: &Moment,
-        found: &Found,
+        moment: &DecisionContext,
+        found: &ReadSet,
     ) -> Result<Decision<Self>, Undecided> {
         for (i, expected) in command.expected.iter().enumerate() {
             if !expected.holds(state, found)? {

@@ -16,7 +16,7 @@ use crate::codec;
 use crate::conversation::Usage;
 use crate::id::Address;
 use crate::limits;
-use crate::machine::Moment;
+use crate::machine::DecisionContext;
 use crate::store::{KeyRange, Pages, Store, StoreError, ViewWrite};
 use crate::tables::USED;
 
@@ -77,7 +77,7 @@ impl Entry {
     }
 
     /// The entry, at its place in the list.
-    pub(crate) fn write(&self, moment: &Moment) -> ViewWrite {
+    pub(crate) fn write(&self, moment: &DecisionContext) -> ViewWrite {
         let key = [&begin(Day::of(moment.now).0)[..], &moment.entity.id.0, &moment.next_seq.to_be_bytes()].concat();
         ViewWrite { view: USED, key: key.into(), value: Some(codec::encode(self)) }
     }

@@ -69,7 +69,7 @@ pub(super) async fn create(
     JsonBytes(body): JsonBytes,
 ) -> Result<Response, Problem> {
     let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
-    let with = incoming.circumstances(&context, &caller);
+    let with = incoming.command_context(&context, &caller);
     let (id, agent) = read::new_agent(&mut incoming, &|ip| app.egress_allow().contains(ip));
     let ignored = incoming.report.check()?;
     let now = app.now();

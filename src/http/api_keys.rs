@@ -172,7 +172,7 @@ pub(super) async fn create(
     JsonBytes(body): JsonBytes,
 ) -> Result<Response, Problem> {
     let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
-    let with = incoming.circumstances(&context, &caller);
+    let with = incoming.command_context(&context, &caller);
     let new = read(&mut incoming);
     let other = new.workspace.filter(|workspace| **workspace != *caller.workspace);
     if other.is_some() && !caller.is_operator() {

@@ -83,7 +83,7 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let registry = caller.registry();
     let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
-    let with = incoming.circumstances(&context, &caller);
+    let with = incoming.command_context(&context, &caller);
     let new = read::new_channel(&mut incoming, &|ip| app.egress_allow().contains(ip));
     let report = incoming.report;
     if report.faults.is_empty()

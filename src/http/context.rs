@@ -26,7 +26,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri,
 use tower::{Layer, Service};
 
 use super::answer::name_ignored_parameters;
-use super::passing::Passed;
+use super::forwarding::Forwarded;
 use super::problem::Problem;
 use super::trace::{RequestTrace, TRACEPARENT, hex_into};
 use crate::metrics::http::{Unanswered, method_name};
@@ -302,7 +302,7 @@ fn after_panic(context: &RequestContext, panic: &(dyn Any + Send)) -> Response {
 fn finish(running: &mut Running, response: Response) -> Response {
     let context = &running.context;
     let (mut response, code) = render::render(context, response);
-    let is_named = || response.extensions().get::<Passed>().is_some();
+    let is_named = || response.extensions().get::<Forwarded>().is_some();
     if context.uri.query().is_some() && !render::is_error(response.status()) && !is_named() {
         name_ignored_parameters(&mut response, context);
     }

@@ -18,6 +18,7 @@ use super::body::{JsonBytes, OptionalJsonBytes};
 use super::caller::{Allowed, Caller, Read, Write};
 use super::context::RequestContext;
 use super::context::render::internal_error;
+use super::forwarding::ForwardableRequest;
 use super::headers::if_match::IfMatch;
 use super::headers::{if_match, tag_of, unless_known};
 use super::idempotency::without_key;
@@ -26,7 +27,6 @@ use super::listing::Listing;
 use super::log;
 use super::messages::new_id;
 use super::paging::{Page, PageRequest};
-use super::passing::Whole;
 use super::problem::Problem;
 use super::query::Query;
 use super::refusal::{problem_of, store_problem};
@@ -179,7 +179,7 @@ pub(super) async fn create(
     let mut incoming = Incoming::read(&context, &headers, body.as_ref())?;
     let key = incoming.key;
     // The conversation that the key opens is its home, so it needs no claim there.
-    let with = incoming.circumstances(&context, &caller).without_claim();
+    let with = incoming.command_context(&context, &caller).without_claim();
     let mut fields = incoming.fields();
     let asked = read_update(&mut fields, &mut incoming.report);
     let _ = fields.optional("status").and_then(|value| value.choice(&mut incoming.report, &[OPEN]));
@@ -255,7 +255,7 @@ pub(super) async fn update(
     let ignored = incoming.report.check()?;
     let (state, details) = find(&app, &caller, &id).await?;
     let entity = state.entity(caller.address);
-    if let Some(response) = Whole::of(&app, &context, &headers, &body, false).pass_on(entity).await? {
+    if let Some(response) = ForwardableRequest::of(&app, &context, &headers, &body, false).forward(entity).await? {
         return Ok(response);
     }
     if let Some(wanted) = wanted {

@@ -4,7 +4,7 @@
 //! send, and those logs are listed. So a page of both shows first the ended ones, by the time of their event, and then
 //! the pending ones, by endpoint and log.
 
-use actors::directory::{Answer, Circumstances, Refusal};
+use actors::directory::{Answer, CommandContext, Refusal};
 use actors::id::{DeliveryId, EntityKey, Kind};
 use actors::machine::Machine;
 use actors::outbox::pending::{self, DeliveryState};
@@ -135,7 +135,7 @@ enum Asked {
     Repeat,
 }
 
-async fn again(app: &App, entity: EntityKey, sending: Sending, with: Circumstances) -> Result<Asked, Problem> {
+async fn again(app: &App, entity: EntityKey, sending: Sending, with: CommandContext) -> Result<Asked, Problem> {
     if entity.kind == Kind::Contact {
         asked(app.node().contact(entity, sending, with).await)
     } else {

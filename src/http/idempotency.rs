@@ -1,7 +1,7 @@
 //! Idempotency keys as commands carry them.
 
 use actors::claims;
-use actors::directory::{Circumstances, KeyUse};
+use actors::directory::{CommandContext, KeyUse};
 use actors::id::{Address, EntityKey, hash_parts};
 use actors::limits::KEY_KEPT_MILLIS;
 use actors::store::KeyHash;
@@ -50,20 +50,25 @@ fn hash(parts: &[&[u8]]) -> KeyHash {
 /// What a command comes with: the request's trace and, where it has one, its idempotency key, which belongs to the
 /// workspace.
 #[must_use]
-pub fn circumstances(context: &RequestContext, caller: &Caller, key: Option<&str>, body: &Object<'_>) -> Circumstances {
+pub fn command_context(
+    context: &RequestContext,
+    caller: &Caller,
+    key: Option<&str>,
+    body: &Object<'_>,
+) -> CommandContext {
     let key = key.map(|key| {
         let print = fingerprint(context.method.as_str(), context.path(), body);
         let home = claims::home(caller.address, key.as_bytes(), 0);
         KeyUse::across(workspace_key_hash(caller.address, key), print, home)
     });
-    Circumstances { key, trace: Some((&context.trace).into()) }
+    CommandContext { key, trace: Some((&context.trace).into()) }
 }
 
 /// Whether this request's key has had its effect here before.
 ///
 /// # Errors
 /// 503 where the store cannot be read, 500 where it holds what cannot be.
-pub(super) async fn is_repeat(app: &App, entity: EntityKey, with: Circumstances) -> Result<bool, Problem> {
+pub(super) async fn is_repeat(app: &App, entity: EntityKey, with: CommandContext) -> Result<bool, Problem> {
     let Some(used) = with.key else { return Ok(false) };
     Ok(app.node().key(entity, used.hash).await.map_err(store_problem)?.is_some())
 }
@@ -108,8 +113,8 @@ pub fn in_progress() -> Problem {
 
 /// What a command without idempotency key comes with.
 #[must_use]
-pub fn without_key(context: &RequestContext) -> Circumstances {
-    Circumstances { key: None, trace: Some((&context.trace).into()) }
+pub fn without_key(context: &RequestContext) -> CommandContext {
+    CommandContext { key: None, trace: Some((&context.trace).into()) }
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! A request that changes something, before its members are looked at.
 
-use actors::directory::Circumstances;
+use actors::directory::CommandContext;
 use bytes::Bytes;
 use http::HeaderMap;
 
 use super::caller::Caller;
 use super::context::RequestContext;
 use super::headers::idempotency_key;
-use super::idempotency::circumstances;
+use super::idempotency::command_context;
 use super::problem::Problem;
 use super::query::Query;
 use crate::json::Object;
@@ -63,9 +63,9 @@ impl<'a> Incoming<'a> {
         caller: &Caller,
         headers: &HeaderMap,
         body: Option<&Bytes>,
-    ) -> Result<(Circumstances, Vec<String>), Problem> {
+    ) -> Result<(CommandContext, Vec<String>), Problem> {
         let mut incoming = Incoming::read(context, headers, body)?;
-        let with = incoming.circumstances(context, caller);
+        let with = incoming.command_context(context, caller);
         incoming.fields().finish(&mut incoming.report);
         Ok((with, incoming.report.check()?))
     }
@@ -76,8 +76,8 @@ impl<'a> Incoming<'a> {
     }
 
     /// What the command comes with.
-    pub(super) fn circumstances(&self, context: &RequestContext, caller: &Caller) -> Circumstances {
-        circumstances(context, caller, self.key, &self.object)
+    pub(super) fn command_context(&self, context: &RequestContext, caller: &Caller) -> CommandContext {
+        command_context(context, caller, self.key, &self.object)
     }
 }
 

@@ -152,7 +152,7 @@ pub(super) async fn add(
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
     let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
-    let with = incoming.circumstances(&context, &caller);
+    let with = incoming.command_context(&context, &caller);
     let mut fields = incoming.fields();
     let text = required_text(&mut fields, "text", MAX_TEXT_CHARS, &mut incoming.report);
     fields.finish(&mut incoming.report);

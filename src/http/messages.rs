@@ -26,13 +26,13 @@ pub(crate) mod list;
 pub(crate) mod media;
 pub(super) mod one;
 
-pub(super) use accepting::Accepting;
+pub(super) use accepting::AcceptedRequest;
 pub(super) use change::shown_to;
 pub(super) use channel::sender;
 pub(super) use conversation::new_id;
 pub(super) use exchange::{replies, trigger, turn_of};
 
-use accepting::Inbound;
+use accepting::UnparsedMessage;
 
 /// `POST /messages`.
 pub(super) async fn post_message(
@@ -41,7 +41,7 @@ pub(super) async fn post_message(
     context: RequestContext,
     JsonRequest { headers, body }: JsonRequest,
 ) -> Result<Response, Problem> {
-    let inbound = Inbound::new(&app, &caller, &context, &headers, &body)?;
+    let inbound = UnparsedMessage::new(&app, &caller, &context, &headers, &body)?;
     let shape = shape::choose(&inbound.body, schema(&headers));
     match shape.map_err(|problem| inbound.refused(problem))? {
         // On the heap, so that the other one, which comes far more often, is not moved around with room for it.
@@ -64,7 +64,7 @@ pub(super) async fn post_to_conversation(
     Path(conversation): Path<String>,
     JsonRequest { headers, body }: JsonRequest,
 ) -> Result<Response, Problem> {
-    let inbound = Inbound::new(&app, &caller, &context, &headers, &body)?;
+    let inbound = UnparsedMessage::new(&app, &caller, &context, &headers, &body)?;
     conversation::post(inbound, Some(&conversation)).await
 }
 
@@ -76,7 +76,7 @@ pub(super) async fn post_to_channel(
     Path(channel): Path<String>,
     JsonRequest { headers, body }: JsonRequest,
 ) -> Result<Response, Problem> {
-    let inbound = Inbound::new(&app, &caller, &context, &headers, &body)?;
+    let inbound = UnparsedMessage::new(&app, &caller, &context, &headers, &body)?;
     let known = find_channel(&app, &caller, &channel).await?;
     let of_contact = ["type", "contactIdentifier", "content"].iter().any(|name| inbound.body.has(name));
     let of_channel =

@@ -20,9 +20,9 @@ use super::caller::{Allowed, Caller, Read, Write};
 use super::context::RequestContext;
 use super::context::render::internal_error;
 use super::conversations;
+use super::forwarding::ForwardableRequest;
 use super::idempotency::is_repeat;
 use super::incoming::Incoming;
-use super::passing::Whole;
 use super::problem::Problem;
 use super::refusal::{problem_of, store_problem, untold};
 use crate::app::App;
@@ -174,8 +174,8 @@ pub(super) async fn cancel(
     let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
     let (conversation, turn) = find(&app, &caller, &id).await?;
     let entity = conversation.entity(caller.address);
-    let whole = Whole::of(&app, &context, &headers, body.as_ref(), with.key.is_some());
-    if let Some(response) = whole.pass_on(entity).await? {
+    let whole = ForwardableRequest::of(&app, &context, &headers, body.as_ref(), with.key.is_some());
+    if let Some(response) = whole.forward(entity).await? {
         return Ok(response);
     }
     let answer = app.node().conversation(entity, CancelTurn { number: turn.id.number }, with).await;
@@ -211,7 +211,7 @@ pub(super) async fn start(
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
     let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
-    let with = incoming.circumstances(&context, &caller);
+    let with = incoming.command_context(&context, &caller);
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
     let agent = fields.required_string(report, "agentId", Length::chars(1, usize::MAX));
@@ -233,8 +233,8 @@ pub(super) async fn start(
     let agent = agent.map(std::borrow::Cow::into_owned).unwrap_or_default();
     let (state, _) = found?;
     let entity = state.entity(caller.address);
-    let whole = Whole::of(&app, &context, &headers, &bytes, with.key.is_some());
-    if let Some(response) = whole.pass_on(entity).await? {
+    let whole = ForwardableRequest::of(&app, &context, &headers, &bytes, with.key.is_some());
+    if let Some(response) = whole.forward(entity).await? {
         return Ok(response);
     }
     let key = with.key.map(|key| key.hash);

@@ -77,7 +77,7 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let registry = caller.registry();
     let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
-    let with = incoming.circumstances(&context, &caller);
+    let with = incoming.command_context(&context, &caller);
     let new = read::new_endpoint(&mut incoming, &|ip| app.egress_allow().contains(ip));
     let ignored = incoming.report.check()?;
     if let Some(first) = resource::repeated::<WebhookEndpoint>(&app, registry, &with, &ignored).await? {

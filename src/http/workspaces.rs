@@ -91,7 +91,7 @@ pub(super) async fn create(
     JsonBytes(body): JsonBytes,
 ) -> Result<Response, Problem> {
     let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
-    let with = incoming.circumstances(&context, &caller);
+    let with = incoming.command_context(&context, &caller);
     let mut fields = incoming.fields();
     let id = fields.optional("id").and_then(|value| resource::chosen_id(&value, &mut incoming.report));
     if id.as_deref() == Some(NO_WORKSPACE) {

@@ -3,13 +3,13 @@
 use super::{Attachment, Begin, Bind, Bound, Command, Event, File, Rejection, Reply, State};
 use crate::id::{Address, AttachmentId, MessageId};
 use crate::limits;
-use crate::machine::{Change, Decision, Found, Moment, Record, Undecided};
+use crate::machine::{Change, Decision, DecisionContext, ReadSet, Record, Undecided};
 
 pub(super) fn decide(
     state: Option<&State>,
     command: &Command,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Result<Decision<Attachment>, Undecided> {
     let Some(state) = state else {
         return Ok(match command {
@@ -53,7 +53,7 @@ fn change(events: Vec<Event>, after: State) -> Decision<Attachment> {
     Decision::Change(Change::new(events, Reply::Attachment(Box::new(after))))
 }
 
-fn begin(state: Option<&State>, id: AttachmentId, moment: &Moment) -> Decision<Attachment> {
+fn begin(state: Option<&State>, id: AttachmentId, moment: &DecisionContext) -> Decision<Attachment> {
     if let Some(state) = state {
         return Decision::Elsewhere(Reply::Attachment(Box::new(state.clone())));
     }
@@ -62,7 +62,12 @@ fn begin(state: Option<&State>, id: AttachmentId, moment: &Moment) -> Decision<A
     change(vec![Event::Begun(id), Event::CheckMoved(check_at)], begun)
 }
 
-fn bind(state: &State, conversation: Address, instead_of: Option<Bound>, moment: &Moment) -> Decision<Attachment> {
+fn bind(
+    state: &State,
+    conversation: Address,
+    instead_of: Option<Bound>,
+    moment: &DecisionContext,
+) -> Decision<Attachment> {
     let number = match state.bound {
         None => 1,
         // The number before it was disclaimed, for whatever reason, so it needs a new one.
@@ -81,13 +86,13 @@ fn bind(state: &State, conversation: Address, instead_of: Option<Bound>, moment:
 }
 
 /// A message that is on its way gets the time to arrive before anybody asks whether it did.
-fn later(state: &State, moment: &Moment) -> Option<Event> {
+fn later(state: &State, moment: &DecisionContext) -> Option<Event> {
     let soonest = moment.now.plus(limits::LINKING_MILLIS);
     let moved = state.check_at.filter(|check_at| *check_at < soonest)?;
     Some(Event::CheckMoved(Some(moved.max(soonest))))
 }
 
-fn mention(state: &State, conversation: Address, moment: &Moment) -> Decision<Attachment> {
+fn mention(state: &State, conversation: Address, moment: &DecisionContext) -> Decision<Attachment> {
     let is_known = state.mentioned.contains(&conversation);
     // Half of the time is enough for a message to arrive, so that of many only some are noted.
     if is_known && state.is_held(moment.now.plus(limits::LINKING_MILLIS / 2)).is_some() {
@@ -124,7 +129,12 @@ fn keep(state: &State, seen: &State, message: Option<MessageId>) -> Decision<Att
     change(events, State { message: message.or(state.message), check_at: None, ..state.clone() })
 }
 
-fn erase(state: &State, seen: &State, moment: &Moment, found: &Found) -> Result<Decision<Attachment>, Undecided> {
+fn erase(
+    state: &State,
+    seen: &State,
+    moment: &DecisionContext,
+    found: &ReadSet,
+) -> Result<Decision<Attachment>, Undecided> {
     if state != seen {
         return Ok(Decision::Reject(Rejection::Changed));
     }
@@ -150,7 +160,7 @@ fn erase(state: &State, seen: &State, moment: &Moment, found: &Found) -> Result<
 
 /// Moves the next check to when the deletion is through, also from an earlier time: an earlier check would find the
 /// message still there and stop, and a check that is running now finds the file changed.
-fn doubt(state: &State, moment: &Moment) -> Decision<Attachment> {
+fn doubt(state: &State, moment: &DecisionContext) -> Decision<Attachment> {
     let check_at = moment.now.plus(limits::DOUBT_MILLIS);
     if state.erased || state.check_at == Some(check_at) {
         return Decision::Answer(Reply::Attachment(Box::new(state.clone())));

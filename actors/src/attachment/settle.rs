@@ -12,7 +12,7 @@ use super::{Attachment, Command, Erase, Rejection, State};
 use crate::asks::Asks;
 use crate::conversation::attach::{file_of, mention_key};
 use crate::conversation::{Conversation, Disclaim, message_of};
-use crate::directory::{Answer, Circumstances, Refusal};
+use crate::directory::{Answer, CommandContext, Refusal};
 use crate::id::{Address, EntityKey, MessageId};
 use crate::insist::{INSISTED, Stopped, insist};
 use crate::limits;
@@ -257,7 +257,7 @@ pub async fn disclaim(
 ) -> Result<Option<MessageId>, Stopped> {
     let conversation = EntityKey::conversation(attachment.workspace, bound.conversation);
     let disclaim = Disclaim { attachment: attachment.id, number: bound.number };
-    let answer = node.conversation(conversation, disclaim, Circumstances::default()).await;
+    let answer = node.conversation(conversation, disclaim, CommandContext::default()).await;
     answer.and_then(Answer::unkeyed).map_err(|refusal| Cause::from(refusal).into())
 }
 
@@ -267,7 +267,7 @@ async fn ask<A: Asks<Attachment>>(
     entity: EntityKey,
     request: A,
 ) -> Result<Option<A::Reply>, Stopped> {
-    match node.attachment(entity, request, Circumstances::default()).await.and_then(Answer::unkeyed) {
+    match node.attachment(entity, request, CommandContext::default()).await.and_then(Answer::unkeyed) {
         Ok(reply) => Ok(Some(reply)),
         Err(Refusal::Rejected(Rejection::Changed)) => Ok(None),
         Err(refusal) => Err(Cause::from(refusal).into()),

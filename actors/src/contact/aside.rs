@@ -13,7 +13,7 @@ use super::{Contact, OpenConversation, State};
 use crate::codec;
 use crate::id::EntityKey;
 use crate::limits;
-use crate::machine::{Found, Need, Undecided};
+use crate::machine::{Need, ReadSet, Undecided};
 use crate::node::Node;
 use crate::store::{RowWrite, StoreError};
 use crate::tables::CHANNELS_ASIDE;
@@ -78,7 +78,7 @@ impl State {
     }
 
     /// What was last on a channel, in this life or an earlier one.
-    pub(super) fn last_on(&self, channel: &str, found: &Found) -> Result<Option<OpenConversation>, Undecided> {
+    pub(super) fn last_on(&self, channel: &str, found: &ReadSet) -> Result<Option<OpenConversation>, Undecided> {
         if !self.may_be_aside(channel) {
             return Ok(self.in_state(channel).cloned());
         }

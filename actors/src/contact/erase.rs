@@ -12,7 +12,7 @@ use crate::clock::{Millis, pause};
 use crate::conversation::{Details, Opening, Origin};
 use crate::erasure::Unread;
 use crate::id::{ContactId, EntityKey};
-use crate::machine::{Change, Decision, Found, Moment, Need, Record, Undecided};
+use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Record, Undecided};
 
 /// Events that one step goes through.
 const STEP: u64 = 64;
@@ -89,7 +89,7 @@ impl Step {
 
 /// The contact is no more. Where an erasure of the life before is not done, this one does what was left of it too: it
 /// goes through the log from its beginning, and through everything that is over.
-pub(super) fn erase(state: &State, moment: &Moment) -> Change<Contact> {
+pub(super) fn erase(state: &State, moment: &DecisionContext) -> Change<Contact> {
     let after = State {
         identifier: String::new(),
         name: None,
@@ -122,8 +122,8 @@ fn without_words(event: &Event) -> Option<Event> {
 fn redacted(
     erasing: &Erasing,
     (first, last): (u64, u64),
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Result<(Vec<Record<Event>>, Unread), Undecided> {
     let mut redactions = Vec::new();
     let mut unread = Unread::default();
@@ -149,8 +149,8 @@ fn redacted(
 pub(super) fn go_on(
     state: &State,
     (id, step): (ContactId, Step),
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Result<Decision<Contact>, Undecided> {
     // Another process may have completed it.
     let Some(erasing) = state.erasing else { return Ok(Decision::Reject(Rejection::NotFound)) };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Command, Contact, Event, Reply, State};
 use crate::directory::Directory;
 use crate::id::{ContactId, EntityKey};
-use crate::machine::{Change, Found, Moment, Record};
+use crate::machine::{Change, DecisionContext, ReadSet, Record};
 use crate::node::Node;
 use crate::outbox::receivers::{Hooks, Subject};
 use crate::outbox::state::{self, Log, Outbox, Settlement};
@@ -20,8 +20,8 @@ const PAGE: usize = 64;
 pub(super) fn marked(
     state: Option<&State>,
     mut change: Change<Contact>,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Change<Contact> {
     let outbox = state.and_then(|state| state.outbox.as_ref());
     let is_wanted = |event: &Event| event.name().is_some_and(|name| found.listeners().want(name, None));

@@ -2,7 +2,7 @@
 
 use super::{Contact, EARLIER_MAX, Event, OpenConversation, Reply, State, conversation_address, living, save};
 use crate::id::ConversationId;
-use crate::machine::{Change, Decision, Found, Moment, Undecided};
+use crate::machine::{Change, Decision, DecisionContext, ReadSet, Undecided};
 
 /// Resolves the conversation; it is made if there is none, and so is the contact.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +33,8 @@ impl Resolve {
     pub(super) fn decide(
         &self,
         state: Option<&State>,
-        moment: &Moment,
-        found: &Found,
+        moment: &DecisionContext,
+        found: &ReadSet,
     ) -> Result<Decision<Contact>, Undecided> {
         if !self.revives && state.is_some_and(|state| state.erased_at.is_some()) {
             return Ok(Decision::Answer(Reply::Erased));

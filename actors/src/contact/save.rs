@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Contact, Event, Reply, State, living, name_key};
 use crate::clock::Millis;
 use crate::id::ContactId;
-use crate::machine::{Change, Decision, Moment};
+use crate::machine::{Change, Decision, DecisionContext};
 use crate::mint;
 use crate::store::ViewWrite;
 use crate::tables::{CONTACTS, CONTACTS_BY_NAME};
@@ -39,7 +39,7 @@ pub struct Saved {
 
 /// The id of the contact that is there, or of the one that begins now. No two lives at one address share an id, not
 /// even within a millisecond.
-pub(super) fn id_of(state: Option<&State>, moment: &Moment) -> ContactId {
+pub(super) fn id_of(state: Option<&State>, moment: &DecisionContext) -> ContactId {
     match (living(state), state) {
         (Some(state), _) => state.id,
         (None, Some(former)) => {
@@ -67,7 +67,7 @@ pub(super) fn create(
     state: Option<&State>,
     identifier: &str,
     name: Option<&str>,
-    moment: &Moment,
+    moment: &DecisionContext,
     change: &mut Change<Contact>,
 ) {
     let id = id_of(state, moment);
@@ -83,7 +83,7 @@ pub(super) fn save(
     state: Option<&State>,
     identifier: &str,
     name: Option<&Option<String>>,
-    moment: &Moment,
+    moment: &DecisionContext,
 ) -> Decision<Contact> {
     match (living(state), name) {
         (Some(state), name) => update(state, name, moment),
@@ -120,7 +120,7 @@ fn unchanged(state: &State) -> Decision<Contact> {
 }
 
 /// Another name, if one is given and is another.
-pub(super) fn update(state: &State, name: Option<&Option<String>>, moment: &Moment) -> Decision<Contact> {
+pub(super) fn update(state: &State, name: Option<&Option<String>>, moment: &DecisionContext) -> Decision<Contact> {
     let Some(name) = name.filter(|name| **name != state.name) else { return unchanged(state) };
     let named = name.clone();
     let after = State { name: named.clone(), updated_at: moment.now, ..state.clone() };

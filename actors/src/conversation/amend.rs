@@ -10,7 +10,7 @@ use super::{Conversation, Event, Rejection, Reply, State, number_key};
 use crate::codec;
 use crate::id::MessageId;
 use crate::limits;
-use crate::machine::{Change, Decision, Found, Moment, Record, Undecided};
+use crate::machine::{Change, Decision, DecisionContext, ReadSet, Record, Undecided};
 use crate::message::{Gone, Json, Overlay, ReviewState, ReviewStatus, words_weight};
 use crate::store::{KeyHash, RowWrite};
 use crate::tables::{OVERLAYS, SHOWN};
@@ -22,7 +22,7 @@ pub fn shown_key(seq: u64, key: KeyHash) -> Bytes {
 }
 
 /// What has become of the message with this sequence.
-pub(super) fn overlay_of(seq: u64, found: &Found) -> Result<Overlay, Undecided> {
+pub(super) fn overlay_of(seq: u64, found: &ReadSet) -> Result<Overlay, Undecided> {
     Ok(found.stored(OVERLAYS, number_key(seq))?.unwrap_or_default())
 }
 
@@ -97,8 +97,8 @@ fn same_tag(state: &State, one: &Overlay, other: &Overlay) -> bool {
 pub(super) fn amend(
     state: &State,
     &Amend { message, ref amendment }: &Amend,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Result<Decision<Conversation>, Undecided> {
     if !is_message(Some(state), message, found)? {
         return Ok(Decision::Reject(Rejection::MessageNotFound));
@@ -132,7 +132,13 @@ pub(super) fn amend(
 }
 
 /// The new values. Where it has them already, nothing happens.
-fn edit(edit: &Edit, message: MessageId, after: &mut Overlay, moment: &Moment, change: &mut Change<Conversation>) {
+fn edit(
+    edit: &Edit,
+    message: MessageId,
+    after: &mut Overlay,
+    moment: &DecisionContext,
+    change: &mut Change<Conversation>,
+) {
     let before = after.clone();
     after.text = edit.text.clone().or(after.text.take());
     after.metadata = edit.metadata.clone().or(after.metadata.take());
@@ -150,8 +156,8 @@ fn edit(edit: &Edit, message: MessageId, after: &mut Overlay, moment: &Moment, c
 fn delete(
     message: MessageId,
     after: &mut Overlay,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
     change: &mut Change<Conversation>,
 ) -> Result<(), Undecided> {
     let answered = after.review_end;
@@ -171,7 +177,7 @@ fn acknowledge(
     receipt: Receipt,
     message: MessageId,
     after: &mut Overlay,
-    moment: &Moment,
+    moment: &DecisionContext,
     change: &mut Change<Conversation>,
 ) {
     match receipt {
@@ -189,19 +195,19 @@ fn acknowledge(
 }
 
 /// What answers showed of the message is not kept any longer: a retry is answered with what there is.
-pub(super) fn unshow(seq: u64, found: &Found) -> Result<Vec<RowWrite>, Undecided> {
+pub(super) fn unshow(seq: u64, found: &ReadSet) -> Result<Vec<RowWrite>, Undecided> {
     let keys = found.under(SHOWN, &number_key(seq))?;
     Ok(keys.into_iter().map(|key| RowWrite { table: SHOWN, key: key.clone(), value: None }).collect())
 }
 
 /// The event with this sequence without its words, if it has any.
-pub(super) fn redaction(seq: u64, gone: Gone, found: &Found) -> Result<Option<Record<Event>>, Undecided> {
+pub(super) fn redaction(seq: u64, gone: Gone, found: &ReadSet) -> Result<Option<Record<Event>>, Undecided> {
     let record = found.record::<Event>(seq)?;
     Ok(record.and_then(|record| record.event.without_words(gone).map(|event| Record { event, ..record })))
 }
 
 /// Keeps what the answer shows for a retry of a request that came with an idempotency key.
-pub(super) fn shown(seq: u64, overlay: &Overlay, moment: &Moment) -> Option<RowWrite> {
+pub(super) fn shown(seq: u64, overlay: &Overlay, moment: &DecisionContext) -> Option<RowWrite> {
     let key = shown_key(seq, moment.key?);
     Some(RowWrite { table: SHOWN, key, value: Some(codec::encode(overlay)) })
 }
@@ -211,8 +217,8 @@ pub(super) fn shown(seq: u64, overlay: &Overlay, moment: &Moment) -> Option<RowW
 pub(super) fn end_review(
     message: MessageId,
     after: &mut Overlay,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
     change: &mut Change<Conversation>,
 ) -> Result<(), Undecided> {
     let Some((_, review)) = super::review::asked(message.number, found)? else { return Ok(()) };

@@ -7,7 +7,7 @@ use minicbor::{Decode, Encode};
 use super::{Conversation, Event, Rejection, Reply, State};
 use crate::codec;
 use crate::id::{Address, MessageId};
-use crate::machine::{Change, Decision, Found, Need, Undecided};
+use crate::machine::{Change, Decision, Need, ReadSet, Undecided};
 use crate::message::{Content, Message};
 use crate::store::RowWrite;
 use crate::tables::{ATTACHED, MENTIONED};
@@ -46,12 +46,12 @@ pub(super) fn needs(content: &Content) -> impl Iterator<Item = Need> + '_ {
     content.attachments.iter().map(|file| Need::Row(ATTACHED, file_key(file.id.address)))
 }
 
-fn claim(attachment: Address, found: &Found) -> Result<Option<Claim>, Undecided> {
+fn claim(attachment: Address, found: &ReadSet) -> Result<Option<Claim>, Undecided> {
     found.stored(ATTACHED, file_key(attachment))
 }
 
 /// Why a message cannot have its files.
-pub(super) fn check(content: &Content, found: &Found) -> Result<Option<Rejection>, Undecided> {
+pub(super) fn check(content: &Content, found: &ReadSet) -> Result<Option<Rejection>, Undecided> {
     for file in &content.attachments {
         match claim(file.id.address, found)? {
             Some(Claim { message: Some(_), .. }) => return Ok(Some(Rejection::AttachmentLinked(file.id))),
@@ -91,7 +91,7 @@ pub struct Disclaim {
 pub(super) fn disclaim(
     state: Option<&State>,
     &Disclaim { attachment, number }: &Disclaim,
-    found: &Found,
+    found: &ReadSet,
 ) -> Result<Decision<Conversation>, Undecided> {
     if state.is_none() {
         // Messages that come with files come to a conversation that was opened before the files were bound to it.

@@ -19,7 +19,7 @@ use crate::contact::entity_of;
 use crate::contact::identifier::normalize_identifier;
 use crate::erasure::Unread;
 use crate::id::{ContactId, MessageId};
-use crate::machine::{Change, Decision, Found, Moment, Need, Record, Undecided};
+use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Record, Undecided};
 use crate::message::{Gone, Overlay};
 use crate::store::RowWrite;
 use crate::tables::{DETAILS, OVERLAYS, SHOWN};
@@ -77,8 +77,8 @@ fn is_theirs(state: &State, erased: ContactId) -> bool {
 pub(super) fn erase_copy(
     state: Option<&State>,
     erased: ContactId,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Result<Decision<Conversation>, Undecided> {
     match state {
         None => fork::bar(erased, found),
@@ -88,7 +88,11 @@ pub(super) fn erase_copy(
 }
 
 /// Begins, or goes one step further.
-pub(super) fn erase(state: &State, moment: &Moment, found: &Found) -> Result<Decision<Conversation>, Undecided> {
+pub(super) fn erase(
+    state: &State,
+    moment: &DecisionContext,
+    found: &ReadSet,
+) -> Result<Decision<Conversation>, Undecided> {
     let Some(erasure) = &state.erasure else { return Ok(Decision::Change(begin(state, moment, found)?)) };
     let Some((first, last)) = erasure.step() else { return Ok(Decision::Answer(Reply::Erasing(*erasure))) };
     let needs = (first..=last).flat_map(|seq| {
@@ -138,7 +142,7 @@ pub(super) fn erase(state: &State, moment: &Moment, found: &Found) -> Result<Dec
 
 /// The same without the owner, and without the contact's identifier where somebody has named the contact by it as a
 /// sender: its id says who that was to whoever may know. `None` where it has neither.
-fn without_names(event: &Event, state: &State, moment: &Moment) -> Option<Event> {
+fn without_names(event: &Event, state: &State, moment: &DecisionContext) -> Option<Event> {
     let mut nameless = event.clone();
     match &mut nameless {
         Event::MessageCreated(accepted) => {
@@ -159,8 +163,8 @@ fn without_names(event: &Event, state: &State, moment: &Moment) -> Option<Event>
 /// Edits and answers stand in a row of the message that they belong to.
 fn take_overlay(
     record: &Record<Event>,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
     change: &mut Change<Conversation>,
 ) -> Result<(), Undecided> {
     let Some(message) = super::message_of(record) else { return Ok(()) };
@@ -182,14 +186,14 @@ fn take_overlay(
 }
 
 /// Nothing is said here any more. What turns were about to ask or do stands in rows, and goes with them.
-fn begin(state: &State, moment: &Moment, found: &Found) -> Result<Change<Conversation>, Undecided> {
+fn begin(state: &State, moment: &DecisionContext, found: &ReadSet) -> Result<Change<Conversation>, Undecided> {
     let erasure = Erasure::begun(moment.now, moment.next_seq - 1);
     let mut change = Change::new(vec![Event::ConversationErased], Reply::Erasing(erasure));
     change.rows.push(RowWrite { table: DETAILS, key: Bytes::new(), value: None });
     // From here on it is closed and has no owner.
     let erased = State { owner: None, closed: true, ..state.clone() };
     for turn in state.running.iter().chain(&state.queued) {
-        let moment = Moment { next_seq: Event::next_seq(moment, &change.events), ..*moment };
+        let moment = DecisionContext { next_seq: Event::next_seq(moment, &change.events), ..*moment };
         let cancelled = turn::end_as(&erased, turn, Turn::cancelled, &moment, found, &mut change)?;
         change.rows.push(cancelled.row());
         change.events.push(Event::TurnCancelled(cancelled));
@@ -201,7 +205,7 @@ fn begin(state: &State, moment: &Moment, found: &Found) -> Result<Change<Convers
 }
 
 /// Begins an unused conversation as a closed one, so that it is never used.
-pub(super) fn close_unused(opening: &Opening, moment: &Moment) -> Change<Conversation> {
+pub(super) fn close_unused(opening: &Opening, moment: &DecisionContext) -> Change<Conversation> {
     let (created, rows, views) = post::begin(opening, None);
     let erasure = Erasure::begun(moment.now, moment.next_seq);
     let events = vec![created, Event::ConversationErased, Event::ConversationClosed];

@@ -12,7 +12,7 @@ use crate::clock::Millis;
 use crate::codec;
 use crate::id::{MessageId, TurnId};
 use crate::limits;
-use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
+use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Undecided};
 use crate::store::RowWrite;
 use crate::tables::ERRANDS;
 use crate::tool::Asker;
@@ -108,8 +108,8 @@ pub(super) fn needs() -> Vec<Need> {
 pub(super) fn done(
     state: &State,
     keys: &[Bytes],
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Result<Decision<Conversation>, Undecided> {
     let there = found.first(ERRANDS, limits::ERRANDS + 1)?;
     // Of those behind the first ones is known what the caller has read.

@@ -10,7 +10,7 @@ use super::turn::Turn;
 use super::{Details, Origin};
 use crate::clock::Millis;
 use crate::id::{Address, ConversationId, MessageId, TurnId};
-use crate::machine::{Moment, Record};
+use crate::machine::{DecisionContext, Record};
 use crate::message::{Content, Gone, Message, ReviewState};
 use crate::outbox::Outbox;
 use crate::tool::Asker;
@@ -345,7 +345,7 @@ impl Event {
     }
 
     /// The sequence that the next event gets where these stand before it in the same change.
-    pub(super) fn next_seq(moment: &Moment, before: &[Self]) -> u64 {
+    pub(super) fn next_seq(moment: &DecisionContext, before: &[Self]) -> u64 {
         moment.next_seq + before.iter().filter(|event| event.name().is_some()).count() as u64
     }
 

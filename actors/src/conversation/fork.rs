@@ -15,7 +15,7 @@ use super::{Accepted, Conversation, Event, Opening, Rejection, Reply, State, att
 use crate::clock::{Millis, pause};
 use crate::codec;
 use crate::id::{ContactId, ConversationId, MessageId};
-use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
+use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Undecided};
 use crate::message::{Content, Message, Overlay};
 use crate::store::RowWrite;
 use crate::tables::{BARRED, COPIES, MENTIONED, OVERLAYS};
@@ -119,7 +119,7 @@ impl Copying {
         &self,
         original: &Original,
         copies: &HashMap<u64, MessageId>,
-        found: &Found,
+        found: &ReadSet,
     ) -> Result<Option<MessageId>, Undecided> {
         Ok(match original.parent {
             None => None,
@@ -132,8 +132,8 @@ impl Copying {
     pub(super) fn decide(
         &self,
         state: &State,
-        moment: &Moment,
-        found: &Found,
+        moment: &DecisionContext,
+        found: &ReadSet,
     ) -> Result<Decision<Conversation>, Undecided> {
         let Some(fork) = state.fork.filter(|fork| fork.next == Some(self.from)) else {
             return Ok(Decision::Reject(Rejection::Changed));
@@ -208,7 +208,7 @@ pub(super) fn needs(opening: &Opening) -> Vec<Need> {
 }
 
 /// Whether no copy with this contact begins here any more.
-fn is_barred(contact: ContactId, found: &Found) -> Result<bool, Undecided> {
+fn is_barred(contact: ContactId, found: &ReadSet) -> Result<bool, Undecided> {
     let barred = found.stored::<Millis>(BARRED, barred_key(contact))?;
     Ok(barred.is_some_and(|barred| barred >= contact.at))
 }
@@ -218,8 +218,8 @@ pub(super) fn begin(
     state: Option<&State>,
     opening: &Opening,
     of: Forked,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Result<Decision<Conversation>, Undecided> {
     match opening.origin.contact() {
         Some(contact) if state.is_none() && is_barred(contact, found)? => Ok(Decision::Reject(Rejection::Erased)),
@@ -229,7 +229,7 @@ pub(super) fn begin(
 
 /// No copy with this contact begins here any more. Nothing else does either: this is the home of an idempotency key,
 /// and a conversation here would say that the key has had its effect.
-pub(super) fn bar(contact: ContactId, found: &Found) -> Result<Decision<Conversation>, Undecided> {
+pub(super) fn bar(contact: ContactId, found: &ReadSet) -> Result<Decision<Conversation>, Undecided> {
     if is_barred(contact, found)? {
         return Ok(Decision::Answer(Reply::Nothing));
     }
@@ -239,7 +239,7 @@ pub(super) fn bar(contact: ContactId, found: &Found) -> Result<Decision<Conversa
 }
 
 /// The time to look has come: it is begun again, and looked after later.
-pub(super) fn look_again(state: &State, moment: &Moment, events: &mut Vec<Event>) {
+pub(super) fn look_again(state: &State, moment: &DecisionContext, events: &mut Vec<Event>) {
     let Some(fork) = state.fork.filter(|fork| fork.next.is_some() && fork.look_at <= moment.now) else { return };
     if state.erasure.is_some() {
         return events.push(Event::ForkMoved(Fork { next: None, ..fork }));

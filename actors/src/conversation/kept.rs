@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::Conversation;
 use crate::clock::Millis;
 use crate::limits;
-use crate::machine::{Change, Found, Moment, Undecided};
+use crate::machine::{Change, DecisionContext, ReadSet, Undecided};
 use crate::store::{RowWrite, Table};
 use crate::tables::{ASKED_TURNS, KEPT, SHOWN};
 
@@ -34,8 +34,8 @@ fn parse(key: &[u8]) -> Option<(Millis, Table, Bytes)> {
 /// Takes note of the rows of a change that are not for ever, and takes away those whose time is over.
 pub(super) fn noted(
     change: Change<Conversation>,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Result<Change<Conversation>, Undecided> {
     let kept: Vec<RowWrite> = change.rows.iter().filter(|row| is_kept(row)).map(|row| since(moment.now, row)).collect();
     if kept.is_empty() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Command, Conversation, Event, Origin, Reply, State, message_of};
 use crate::directory::Directory;
 use crate::id::EntityKey;
-use crate::machine::{Change, Found, Moment, Record, Undecided};
+use crate::machine::{Change, DecisionContext, ReadSet, Record, Undecided};
 use crate::message::Content;
 use crate::node::Node;
 use crate::outbox::receivers::{Hooks, Subject};
@@ -49,8 +49,8 @@ fn wants(content: &Content, is_outcome: bool) -> bool {
 fn is_wanted(
     change: &Change<Conversation>,
     channel: Option<&str>,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Result<bool, Undecided> {
     let mut seq = moment.next_seq;
     for event in &change.events {
@@ -68,8 +68,8 @@ fn wants_own(
     change: &Change<Conversation>,
     seq: u64,
     event: &Event,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Result<bool, Undecided> {
     let Some(message) = message_seq(seq, event) else { return Ok(false) };
     let want = |content: &Content| wants(content, is_outcome(event));
@@ -90,8 +90,8 @@ fn wants_own(
 pub(super) fn marked(
     state: Option<&State>,
     mut change: Change<Conversation>,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Result<Change<Conversation>, Undecided> {
     let outbox = state.and_then(|state| state.outbox.as_ref());
     let begun = change.events.iter().find_map(|event| match event {

@@ -14,7 +14,7 @@ use super::{Accepted, Conversation, Event, Opening, Origin, Rejection, Reply, Re
 use crate::codec;
 use crate::id::{ConversationId, MessageId};
 use crate::limits;
-use crate::machine::{Change, Decision, Found, Moment, Need, Record, Undecided};
+use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Record, Undecided};
 use crate::message::{Content, Message, NewMessage, Overlay, Parent, ReviewState, ReviewStatus};
 use crate::store::{RowWrite, ViewWrite};
 use crate::tables::{CONTACT_CONVERSATIONS, CONVERSATIONS, DEADLINES, DETAILS, OVERLAYS, PENDING_REVIEWS, REVIEWS};
@@ -74,7 +74,7 @@ pub struct Posted {
 
 /// What a post has become, piece by piece.
 struct Posting<'a> {
-    moment: &'a Moment,
+    moment: &'a DecisionContext,
     conversation: ConversationId,
     owner: Option<String>,
     events: Vec<Event>,
@@ -118,8 +118,8 @@ pub(super) fn open(
     state: Option<&State>,
     opening: &Opening,
     forked: Option<Forked>,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Result<Decision<Conversation>, Undecided> {
     if let Some(state) = state {
         let details = super::Details::stored(found)?;
@@ -155,8 +155,8 @@ impl Post {
     pub(super) fn decide(
         &self,
         state: Option<&State>,
-        moment: &Moment,
-        found: &Found,
+        moment: &DecisionContext,
+        found: &ReadSet,
     ) -> Result<Decision<Conversation>, Undecided> {
         let (conversation, owner) = match (state, &self.opening) {
             (Some(state), _) if self.expected.is_some_and(|expected| expected != state.id) => {
@@ -212,7 +212,7 @@ impl Post {
     }
 
     /// Whether what the messages refer to is there.
-    fn check(&self, state: Option<&State>, found: &Found) -> Result<Option<Rejection>, Undecided> {
+    fn check(&self, state: Option<&State>, found: &ReadSet) -> Result<Option<Rejection>, Undecided> {
         let mut orphans = Vec::new();
         for (item, message) in self.messages.iter().enumerate() {
             let parent_found = match message.parent {
@@ -242,7 +242,7 @@ fn is_within(state: &State, id: MessageId) -> bool {
 }
 
 /// Whether `id` names a message of this conversation.
-pub(super) fn is_message(state: Option<&State>, id: MessageId, found: &Found) -> Result<bool, Undecided> {
+pub(super) fn is_message(state: Option<&State>, id: MessageId, found: &ReadSet) -> Result<bool, Undecided> {
     if !state.is_some_and(|state| is_within(state, id)) {
         return Ok(false);
     }
@@ -352,7 +352,7 @@ impl Posting<'_> {
     }
 
     /// The message `id` is revised by the one just appended: its pending review is cancelled.
-    fn supersede(&mut self, id: MessageId, found: &Found) -> Result<(), Undecided> {
+    fn supersede(&mut self, id: MessageId, found: &ReadSet) -> Result<(), Undecided> {
         let by_this_post = |event: &Event| matches!(event, Event::ReviewCancelled(end) if end.message == id);
         if self.events.iter().any(by_this_post) {
             return Ok(());
@@ -378,7 +378,13 @@ impl Posting<'_> {
     }
 
     /// Gives the requested turn its place.
-    fn schedule(&mut self, state: Option<&State>, turn: Turn, place: Place, found: &Found) -> Result<Turn, Undecided> {
+    fn schedule(
+        &mut self,
+        state: Option<&State>,
+        turn: Turn,
+        place: Place,
+        found: &ReadSet,
+    ) -> Result<Turn, Undecided> {
         let trigger = self.messages.last().map(|message| message.id.number);
         let turn = Turn { trigger, ..turn };
         if let Some(state) = state {
@@ -401,8 +407,8 @@ impl Posting<'_> {
     }
 
     /// A turn makes room for the one that is asked for.
-    fn cancel(&mut self, state: &State, turn: &Turn, found: &Found) -> Result<(), Undecided> {
-        let moment = Moment { next_seq: self.next_seq, ..*self.moment };
+    fn cancel(&mut self, state: &State, turn: &Turn, found: &ReadSet) -> Result<(), Undecided> {
+        let moment = DecisionContext { next_seq: self.next_seq, ..*self.moment };
         let mut change = Change::new(Vec::new(), Reply::Nothing);
         let cancelled = turn::end_as(state, turn, Turn::cancelled, &moment, found, &mut change)?;
         self.rows.push(cancelled.row());
@@ -416,7 +422,7 @@ impl Posting<'_> {
 
 /// What a message says once it is accepted: its review has a place in the lists, and ends so much later where it stays
 /// open for a while.
-fn content_at(message: &NewMessage, moment: &Moment) -> Arc<Content> {
+fn content_at(message: &NewMessage, moment: &DecisionContext) -> Arc<Content> {
     let mut content = Arc::clone(&message.content);
     if content.review.is_some()
         && let Some(review) = &mut Arc::make_mut(&mut content).review

@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 use super::{Conversation, Event, Rejection, Reply, State};
 use crate::clock::{Millis, pause};
 use crate::id::{MemoryId, MessageId};
-use crate::machine::{Change, Decision, Moment};
+use crate::machine::{Change, Decision, DecisionContext};
 use crate::memories::Subject;
 use crate::message::{Message, role};
 use crate::usage;
@@ -103,7 +103,7 @@ pub(super) fn remembered(
     state: &State,
     (from, upto): (u64, u64),
     drawn: &Drawn,
-    moment: &Moment,
+    moment: &DecisionContext,
 ) -> Decision<Conversation> {
     let Some(remembering) = state.remembering.filter(|remembering| remembering.next == from) else {
         return Decision::Reject(Rejection::Changed);
@@ -120,7 +120,7 @@ pub(super) fn remembered(
 }
 
 /// Memories could not be drawn as was to be done. A second report of the same failure is refused.
-pub(super) fn failed(state: &State, before: Remembering, moment: &Moment) -> Decision<Conversation> {
+pub(super) fn failed(state: &State, before: Remembering, moment: &DecisionContext) -> Decision<Conversation> {
     let is_it = |now: &Remembering| (now.next, now.attempts) == (before.next, before.attempts);
     match state.remembering.filter(is_it) {
         Some(remembering) => {
@@ -132,7 +132,7 @@ pub(super) fn failed(state: &State, before: Remembering, moment: &Moment) -> Dec
 }
 
 /// The time to look has come: it is begun again, and looked after later.
-pub(super) fn look_again(state: &State, moment: &Moment, events: &mut Vec<Event>) {
+pub(super) fn look_again(state: &State, moment: &DecisionContext, events: &mut Vec<Event>) {
     if let Some(remembering) = state.remembering.filter(|remembering| remembering.look_at <= moment.now) {
         events.push(Event::MemoriesDrawn { left: Some(remembering.put_off(moment.now)) });
     }

@@ -14,7 +14,7 @@ use crate::codec;
 use crate::id::MessageId;
 use crate::key::Principal;
 use crate::limits;
-use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
+use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Undecided};
 use crate::message::{Alike, Json, Overlay, Review, ReviewState, ReviewStatus, Vote};
 use crate::store::{RowWrite, StoreError, ViewWrite};
 use crate::tables::{DEADLINES, OVERLAYS, PENDING_REVIEWS};
@@ -36,8 +36,8 @@ pub(super) fn needs(state: Option<&State>) -> Vec<Need> {
 pub(super) fn wake(
     state: &State,
     lost: Option<turn::Attempt>,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Result<Decision<Conversation>, Undecided> {
     let mut change = Change::new(Vec::new(), Reply::Nothing);
     turn::recover(state, lost, moment, found, &mut change)?;
@@ -79,7 +79,12 @@ fn weight(change: &Change<Conversation>) -> usize {
 }
 
 /// Ends one review whose time is over.
-fn expire(seq: u64, moment: &Moment, found: &Found, change: &mut Change<Conversation>) -> Result<(), Undecided> {
+fn expire(
+    seq: u64,
+    moment: &DecisionContext,
+    found: &ReadSet,
+    change: &mut Change<Conversation>,
+) -> Result<(), Undecided> {
     let Some((id, review)) = asked(seq, found)? else { return Ok(()) };
     let overlay = overlay_of(seq, found)?;
     let state = standing(&review, overlay.review.as_ref(), moment.now);
@@ -88,7 +93,7 @@ fn expire(seq: u64, moment: &Moment, found: &Found, change: &mut Change<Conversa
 }
 
 /// The message or its review cannot be read: it is skipped from now on, so that it delays no other review's end.
-fn given_up(at: Millis, seq: u64, error: &StoreError, moment: &Moment) -> RowWrite {
+fn given_up(at: Millis, seq: u64, error: &StoreError, moment: &DecisionContext) -> RowWrite {
     let entity = moment.entity;
     tracing::error!(?entity, seq, %error, "an expired review cannot be read; it is abandoned");
     RowWrite { table: DEADLINES, key: deadline_key(at, seq), value: None }
@@ -101,7 +106,7 @@ pub(super) fn review_ended(
     overlay: Overlay,
     state: &ReviewState,
     end: u64,
-    moment: &Moment,
+    moment: &DecisionContext,
 ) -> (Vec<RowWrite>, Vec<ViewWrite>) {
     let overlay = Overlay { review: Some(state.clone()), review_end: Some(end), ..overlay };
     let mut rows = vec![
@@ -118,7 +123,7 @@ pub(super) fn end(
     review: Review,
     overlay: Overlay,
     state: ReviewState,
-    moment: &Moment,
+    moment: &DecisionContext,
     change: &mut Change<Conversation>,
 ) {
     let end = Event::next_seq(moment, &change.events);
@@ -211,8 +216,8 @@ impl Response {
 fn pending(
     state: &State,
     message: MessageId,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Result<Result<(Review, ReviewState), Rejection>, Undecided> {
     if state.erasure.is_some() {
         return Ok(Err(Rejection::Erased));
@@ -239,8 +244,8 @@ fn pending(
 pub(super) fn respond(
     state: &State,
     given: &Response,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Result<Decision<Conversation>, Undecided> {
     let (review, standing) = match pending(state, given.message, moment, found)? {
         Ok(pending) => pending,
@@ -282,8 +287,8 @@ pub(super) fn respond(
 pub(super) fn cancel(
     state: &State,
     message: MessageId,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Result<Decision<Conversation>, Undecided> {
     let (review, standing) = match pending(state, message, moment, found)? {
         Ok(pending) => pending,
@@ -297,8 +302,8 @@ pub(super) fn cancel(
 fn voted(
     message: MessageId,
     after: ReviewState,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Result<Change<Conversation>, Undecided> {
     let overlay = overlay_of(message.number, found)?;
     let mut rows: Vec<_> = shown_text(message.number, &overlay, moment).into_iter().collect();
@@ -309,7 +314,7 @@ fn voted(
 
 /// Keeps the text that the answer shows where it is not the one that was accepted. How the review stood is told by its
 /// events and votes.
-fn shown_text(seq: u64, overlay: &Overlay, moment: &Moment) -> Option<RowWrite> {
+fn shown_text(seq: u64, overlay: &Overlay, moment: &DecisionContext) -> Option<RowWrite> {
     let text = Some(overlay.text.clone()?);
     shown(seq, &Overlay { text, ..Overlay::default() }, moment)
 }
@@ -317,8 +322,8 @@ fn shown_text(seq: u64, overlay: &Overlay, moment: &Moment) -> Option<RowWrite> 
 fn ended(
     (message, review): (MessageId, &Review),
     after: ReviewState,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
     event: fn(ReviewEnd) -> Event,
 ) -> Result<Change<Conversation>, Undecided> {
     let overlay = overlay_of(message.number, found)?;
@@ -340,7 +345,7 @@ pub(super) fn needs_of(state: Option<&State>, message: MessageId) -> Vec<Need> {
 }
 
 /// The review that the message with this sequence asks for.
-pub(super) fn asked(seq: u64, found: &Found) -> Result<Option<(MessageId, Review)>, Undecided> {
+pub(super) fn asked(seq: u64, found: &ReadSet) -> Result<Option<(MessageId, Review)>, Undecided> {
     let message = found.record(seq)?.as_ref().and_then(message_of);
     Ok(message.and_then(|message| Some((message.id, message.content.review.clone()?))))
 }

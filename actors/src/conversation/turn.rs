@@ -12,7 +12,7 @@ use super::{Accepted, Conversation, Event, Rejection, Reply, State, errand, numb
 use crate::clock::Millis;
 use crate::id::MessageId;
 use crate::limits;
-use crate::machine::{Change, Decision, Found, Moment, Undecided};
+use crate::machine::{Change, Decision, DecisionContext, ReadSet, Undecided};
 use crate::message::{Content, Sender, SenderKind, role};
 use crate::store::{KeyHash, RowWrite, ViewWrite};
 use crate::tables::{ASKED_TURNS, TURNS};
@@ -78,7 +78,7 @@ impl Finish {
 }
 
 /// The first waiting turn begins.
-fn start_next(state: &State, moment: &Moment, events: &mut Vec<Event>, rows: &mut Vec<RowWrite>) {
+fn start_next(state: &State, moment: &DecisionContext, events: &mut Vec<Event>, rows: &mut Vec<RowWrite>) {
     if let Some(next) = state.queued.first() {
         let next = next.started(moment);
         rows.push(next.row());
@@ -87,7 +87,12 @@ fn start_next(state: &State, moment: &Moment, events: &mut Vec<Event>, rows: &mu
 }
 
 /// Asks the agent to answer the messages that are there.
-pub(super) fn start(state: &State, agent: &str, key: Option<KeyHash>, moment: &Moment) -> Decision<Conversation> {
+pub(super) fn start(
+    state: &State,
+    agent: &str,
+    key: Option<KeyHash>,
+    moment: &DecisionContext,
+) -> Decision<Conversation> {
     if let Some(rejection) = refuse(state) {
         return Decision::Reject(rejection);
     }
@@ -110,7 +115,7 @@ pub fn asked(row: &[u8]) -> Option<(u64, Option<u64>)> {
 }
 
 /// Begins `turn`, or lets it wait where one runs.
-fn enqueue(state: &State, turn: Turn, moment: &Moment) -> Change<Conversation> {
+fn enqueue(state: &State, turn: Turn, moment: &DecisionContext) -> Change<Conversation> {
     let (turn, event): (Turn, fn(Turn) -> Event) = match &state.running {
         None => (turn.started(moment), Event::TurnStarted),
         Some(_) => (Turn { status: TurnStatus::Queued, runner: None, ..turn }, Event::TurnQueued),
@@ -119,7 +124,7 @@ fn enqueue(state: &State, turn: Turn, moment: &Moment) -> Change<Conversation> {
 }
 
 /// A stored turn.
-fn stored(number: u64, found: &Found) -> Result<Option<Turn>, Undecided> {
+fn stored(number: u64, found: &ReadSet) -> Result<Option<Turn>, Undecided> {
     found.stored(TURNS, number_key(number))
 }
 
@@ -128,8 +133,8 @@ fn stored(number: u64, found: &Found) -> Result<Option<Turn>, Undecided> {
 pub(super) fn retry(
     state: &State,
     retry: &RetryTurn,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Result<Decision<Conversation>, Undecided> {
     let Some(turn) = stored(retry.number, found)? else { return Ok(Decision::Reject(Rejection::TurnNotFound)) };
     Ok(match turn.status {
@@ -145,7 +150,7 @@ pub(super) fn retry(
 
 /// A failed turn takes its place as a new one would, and within the same bounds. That its conversation was closed since
 /// is no reason to refuse: the message that it answers was accepted before.
-fn again(state: &State, turn: &Turn, agent: Option<&str>, moment: &Moment) -> Decision<Conversation> {
+fn again(state: &State, turn: &Turn, agent: Option<&str>, moment: &DecisionContext) -> Decision<Conversation> {
     match refuse_more(state) {
         Some(rejection) => Decision::Reject(rejection),
         // What it waits with is part of the state; how it ended before is told by the log.
@@ -171,8 +176,8 @@ fn refuse_more(state: &State) -> Option<Rejection> {
 pub(super) fn cancel(
     state: &State,
     number: u64,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Result<Decision<Conversation>, Undecided> {
     let Some(turn) = stored(number, found)? else { return Ok(Decision::Reject(Rejection::TurnNotFound)) };
     if turn.is_over() {
@@ -195,8 +200,8 @@ pub(super) fn end_as(
     state: &State,
     turn: &Turn,
     how: impl FnOnce(&Turn, Millis) -> Turn,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
     change: &mut Change<Conversation>,
 ) -> Result<Turn, Undecided> {
     let closed = calls::close(state, turn, moment, found)?;
@@ -212,8 +217,8 @@ pub(super) fn end_as(
 pub(super) fn finish(
     state: &State,
     finish: &Finish,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Result<Decision<Conversation>, Undecided> {
     let running = state.running.as_ref().filter(|turn| turn.status == TurnStatus::Running);
     let Some(turn) = running.filter(|turn| turn.id.number == finish.number && turn.attempt == finish.attempt) else {
@@ -250,7 +255,7 @@ pub(super) fn finish(
 }
 
 /// What a call of a model has used, in the workspace's list. `last`: it ended its turn.
-fn usage_entry(turn: &Turn, used: &Usage, last: bool, moment: &Moment) -> ViewWrite {
+fn usage_entry(turn: &Turn, used: &Usage, last: bool, moment: &DecisionContext) -> ViewWrite {
     usage::Entry { agent: turn.agent.clone(), usage: used.clone(), last, calls: None }.write(moment)
 }
 
@@ -274,8 +279,8 @@ fn reply(state: &State, turn: &Turn, text: &str, parent: Option<MessageId>) -> E
 pub(super) fn recover(
     state: &State,
     lost: Option<Attempt>,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
     change: &mut Change<Conversation>,
 ) -> Result<(), Undecided> {
     let running = state.running.as_ref().filter(|turn| lost == Some(turn.current()));

@@ -6,7 +6,7 @@ use minicbor::{Decode, Encode};
 use super::{Conversation, Event, Rejection, Reply, State};
 use crate::codec;
 use crate::limits;
-use crate::machine::{Change, Decision, Found, Machine, Moment, Record, Undecided};
+use crate::machine::{Change, Decision, DecisionContext, Machine, ReadSet, Record, Undecided};
 use crate::message::Json;
 use crate::store::RowWrite;
 use crate::tables::DETAILS;
@@ -38,7 +38,7 @@ impl Details {
     }
 
     /// As they are now.
-    pub(super) fn stored(found: &Found) -> Result<Self, Undecided> {
+    pub(super) fn stored(found: &ReadSet) -> Result<Self, Undecided> {
         Ok(found.stored(DETAILS, Bytes::new())?.unwrap_or_default())
     }
 }
@@ -90,8 +90,8 @@ impl Update {
     pub(super) fn decide(
         &self,
         state: &State,
-        moment: &Moment,
-        found: &Found,
+        moment: &DecisionContext,
+        found: &ReadSet,
     ) -> Result<Decision<Conversation>, Undecided> {
         let before = Details::stored(found)?;
         let changed = |seen: &Seen| seen.details != before || seen.owner != state.owner || seen.closed != state.closed;

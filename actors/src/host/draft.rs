@@ -8,7 +8,7 @@ use crate::clock::Millis;
 use crate::codec;
 use crate::directory::{Answer, Envelope, KeyUse, Refusal, Reply};
 use crate::limits;
-use crate::machine::{Change, Decision, Found, Machine, Moment, Need, Record, Undecided};
+use crate::machine::{Change, Decision, DecisionContext, Machine, Need, ReadSet, Record, Undecided};
 use crate::store::{CommitId, KeyHash, KeyRow, NewRecord, Redaction, RowWrite, ViewWrite};
 use crate::trace::{Span, names};
 
@@ -56,7 +56,11 @@ pub(crate) struct Draft<M: Machine> {
 impl<M: Machine> Draft<M> {
     /// Decides `batch` in order, each command on the state that those before it lead to, as many as fit one commit.
     /// `Err`: these must be read first.
-    pub(crate) fn decide(resident: &Resident<M>, batch: &[Envelope<M>], found: &mut Found) -> Result<Self, Vec<Need>> {
+    pub(crate) fn decide(
+        resident: &Resident<M>,
+        batch: &[Envelope<M>],
+        found: &mut ReadSet,
+    ) -> Result<Self, Vec<Need>> {
         let [id, first] = resident.node.entropy.draw_two();
         let mut first = Some(first);
         let mut draft = Self {
@@ -97,7 +101,7 @@ impl<M: Machine> Draft<M> {
         envelope: &Envelope<M>,
         first: &mut Option<[u8; 16]>,
         now: Millis,
-        found: &mut Found,
+        found: &mut ReadSet,
     ) -> Result<Reply<M>, Vec<Need>> {
         let known = envelope.key.and_then(|key| {
             let row = found.key(key.hash).or_else(|| resident.known.keys.get(key.hash)).flatten();
@@ -133,9 +137,9 @@ impl<M: Machine> Draft<M> {
         command: &M::Command,
         first: &mut Option<[u8; 16]>,
         now: Millis,
-    ) -> Moment {
+    ) -> DecisionContext {
         let needs_place = M::needs_place(self.state.as_ref(), command);
-        Moment {
+        DecisionContext {
             entity: resident.entity,
             now,
             place: if needs_place { resident.node.new_place(resident.entity.kind, now) } else { now },
@@ -153,7 +157,7 @@ impl<M: Machine> Draft<M> {
     }
 
     /// Takes a decision into the draft, and says what is answered once it is durable.
-    fn follow(&mut self, decision: Decision<M>, envelope: &Envelope<M>, now: Millis, found: &mut Found) -> Reply<M> {
+    fn follow(&mut self, decision: Decision<M>, envelope: &Envelope<M>, now: Millis, found: &mut ReadSet) -> Reply<M> {
         match decision {
             Decision::Answer(reply) => {
                 self.remember(envelope, self.next_seq, None, now, found);
@@ -166,7 +170,7 @@ impl<M: Machine> Draft<M> {
     }
 
     /// Takes a change into the draft.
-    fn take(&mut self, change: Change<M>, envelope: &Envelope<M>, now: Millis, found: &mut Found) -> M::Reply {
+    fn take(&mut self, change: Change<M>, envelope: &Envelope<M>, now: Millis, found: &mut ReadSet) -> M::Reply {
         let first = self.next_seq;
         for event in change.events {
             let is_event = M::is_event(&event);
@@ -198,7 +202,7 @@ impl<M: Machine> Draft<M> {
 
     /// A key has had its effect: the events from `first` on, which may be none. Or it is only held, up to so many
     /// claims.
-    fn remember(&mut self, envelope: &Envelope<M>, first: u64, holds: Option<u64>, now: Millis, found: &mut Found) {
+    fn remember(&mut self, envelope: &Envelope<M>, first: u64, holds: Option<u64>, now: Millis, found: &mut ReadSet) {
         let Some(KeyUse { hash, fingerprint, .. }) = envelope.key else { return };
         self.last_at = now;
         let effect = KeyRow { fingerprint, first, last: self.next_seq - 1, at: now };
@@ -210,7 +214,7 @@ impl<M: Machine> Draft<M> {
     }
 
     /// An earlier event says less from now on; one of this very draft never says more.
-    fn redact(&mut self, record: Record<M::Event>, found: &mut Found) {
+    fn redact(&mut self, record: Record<M::Event>, found: &mut ReadSet) {
         let payload = codec::encode_record(&record);
         self.bytes += payload.len();
         if self.has_more {

@@ -9,7 +9,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 use ractor::ActorRef;
 
 use crate::id::EntityKey;
-use crate::machine::{Found, Machine, Need, UNDER};
+use crate::machine::{Machine, Need, ReadSet, UNDER};
 use crate::store::{KeyHash, KeyRange, KeyRow, LogScan, Order, Row, Scan, Store, StoreError, Table};
 
 use super::Mail;
@@ -63,10 +63,10 @@ enum Read {
 pub(crate) fn read(
     store: Arc<dyn Store>,
     entity: EntityKey,
-    mut found: Found,
+    mut found: ReadSet,
     needs: HashSet<Need>,
     keys: Vec<KeyHash>,
-) -> BoxFuture<'static, Result<Found, StoreError>> {
+) -> BoxFuture<'static, Result<ReadSet, StoreError>> {
     Box::pin(async move {
         if store.is_shared() && needs.len() + keys.len() > 1 {
             let keys = keys.into_iter().map(|key| read_key(&store, entity, key).boxed());
@@ -119,7 +119,7 @@ async fn read_need(store: &Arc<dyn Store>, entity: EntityKey, need: Need) -> Res
 }
 
 impl Read {
-    fn add_to(self, found: &mut Found) {
+    fn add_to(self, found: &mut ReadSet) {
         match self {
             Self::Key(key, row) => found.add_key(key, row),
             Self::Row(table, key, row) => found.add_row(table, key, row),

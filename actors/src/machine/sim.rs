@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{Change, Decision, Found, Machine, Moment, Need, Record, Undecided};
+use super::{Change, Decision, DecisionContext, Machine, Need, ReadSet, Record, Undecided};
 use crate::asks::Answers;
 use crate::clock::Millis;
 use crate::codec;
@@ -42,13 +42,13 @@ impl<M: Answers> Sim<M> {
 
     /// The same; what is stored may make no sense.
     pub(crate) fn try_decide(&self, command: &M::Command) -> Result<Decision<M>, StoreError> {
-        let mut found = Found::default();
+        let mut found = ReadSet::default();
         // There are no receivers here; the tests of the outbox cover them.
         found.set_listeners(Listeners::none());
         for need in M::needs(self.state.as_ref(), command) {
             self.read(need, &mut found);
         }
-        let moment = Moment {
+        let moment = DecisionContext {
             entity: self.entity,
             now: self.now,
             place: self.now,
@@ -80,7 +80,7 @@ impl<M: Answers> Sim<M> {
         panic!("it never has enough for {command:?}");
     }
 
-    fn read(&self, need: Need, found: &mut Found) {
+    fn read(&self, need: Need, found: &mut ReadSet) {
         match need {
             Need::Row(table, key) => {
                 let row = self.rows.get(&(table, key.clone())).cloned();

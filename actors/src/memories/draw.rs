@@ -14,7 +14,7 @@ use futures_util::FutureExt as _;
 use tokio::sync::Semaphore;
 
 use super::model::{self, INSTRUCTIONS};
-use super::places::Places;
+use super::places::DrawPermits;
 use super::recall::subject_of;
 use super::{Edit, Memory, Outcome, Remember, Subject, extract, recall};
 use crate::agent::chat::Chat;
@@ -51,7 +51,7 @@ pub(crate) struct Drawing {
     flights: Arc<SingleFlight>,
     /// Held from the beginning to the end, also while a place is waited for.
     waiting: Arc<Semaphore>,
-    places: Places,
+    places: DrawPermits,
     /// Held while vectors are made.
     pub(super) learning: Arc<Semaphore>,
 }
@@ -60,7 +60,7 @@ impl Default for Drawing {
     fn default() -> Self {
         let (waiting, learning) = (Semaphore::new(limits::DRAWING_WAITING), Semaphore::new(1));
         let (waiting, learning) = (Arc::new(waiting), Arc::new(learning));
-        Self { flights: Arc::default(), waiting, places: Places::default(), learning }
+        Self { flights: Arc::default(), waiting, places: DrawPermits::default(), learning }
     }
 }
 

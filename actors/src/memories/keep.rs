@@ -8,7 +8,7 @@ use crate::codec;
 use crate::conversation::number_key;
 use crate::id::{ContactId, MemoryId, MessageId};
 use crate::limits;
-use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
+use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Undecided};
 use crate::store::{RowWrite, StoreError};
 use crate::tables::{MEMORIES, SLOTS, VECTORS};
 
@@ -129,12 +129,12 @@ fn admit(state: Option<&State>, subject: &Subject) -> Result<(), Rejection> {
     }
 }
 
-fn stored(number: u64, found: &Found) -> Result<Option<Memory>, Undecided> {
+fn stored(number: u64, found: &ReadSet) -> Result<Option<Memory>, Undecided> {
     found.stored(MEMORIES, number_key(number))
 }
 
 /// The number of the memory about the same.
-fn about(slot: [u8; 16], found: &Found) -> Result<Option<u64>, Undecided> {
+fn about(slot: [u8; 16], found: &ReadSet) -> Result<Option<u64>, Undecided> {
     let Some(row) = found.row(SLOTS, slot_row(slot))? else { return Ok(None) };
     let number = row.as_ref().try_into().map_err(|_| StoreError::Corrupt("a slot names no memory".into()))?;
     Ok(Some(u64::from_be_bytes(number)))
@@ -156,7 +156,7 @@ fn unkept(number: Bytes) -> [RowWrite; 2] {
 
 /// Removing an unreadable row. Elsewhere such a row is an error; but an erasure must remove it, because it would keep
 /// words of an erased subject. The slots say which slot it has.
-fn removed_unread(number: &Bytes, found: &Found) -> Result<Vec<RowWrite>, Undecided> {
+fn removed_unread(number: &Bytes, found: &ReadSet) -> Result<Vec<RowWrite>, Undecided> {
     let slots = found.first(SLOTS, limits::MEMORIES)?;
     let slots = slots.into_iter().filter(|(_, of)| *of == number);
     let slots = slots.map(|(slot, _)| RowWrite { table: SLOTS, key: slot.clone(), value: None });
@@ -186,7 +186,7 @@ fn is_maker(memory: &Memory, source: Option<MessageId>, outcomes: &[Outcome]) ->
 
 /// What an edit is about, if there is something, and its slot. Rows do not show yet what earlier edits of the same
 /// command have made of it.
-fn known(edit: &Edit, outcomes: &[Outcome], found: &Found) -> Result<(Option<Memory>, [u8; 16]), Undecided> {
+fn known(edit: &Edit, outcomes: &[Outcome], found: &ReadSet) -> Result<(Option<Memory>, [u8; 16]), Undecided> {
     let slot = match edit {
         Edit::Keep(fact) => slot_key(&fact.slot),
         Edit::Change(number, _) | Edit::Drop(number) => {
@@ -220,7 +220,7 @@ fn judge(
     known: Option<Memory>,
     source: Option<MessageId>,
     outcomes: &[Outcome],
-    moment: &Moment,
+    moment: &DecisionContext,
 ) -> Judged {
     match (edit, known) {
         (Edit::Drop(_), Some(memory)) => Judged::Goes(memory),
@@ -251,8 +251,8 @@ fn judge(
 pub(super) fn remember(
     state: Option<&State>,
     (subject, edits, source): (&Subject, &[Edit], Option<MessageId>),
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Result<Decision<Memories>, Undecided> {
     if let Err(rejection) = admit(state, subject) {
         return Ok(Decision::Reject(rejection));
@@ -294,7 +294,12 @@ pub(super) fn remember(
 }
 
 /// The oldest memories make room where there are too many.
-fn make_room(count: u64, outcomes: &[Outcome], found: &Found, change: &mut Change<Memories>) -> Result<(), Undecided> {
+fn make_room(
+    count: u64,
+    outcomes: &[Outcome],
+    found: &ReadSet,
+    change: &mut Change<Memories>,
+) -> Result<(), Undecided> {
     let surplus = usize::try_from(count).unwrap_or(usize::MAX).saturating_sub(limits::MEMORIES);
     if surplus == 0 {
         return Ok(());
@@ -310,7 +315,7 @@ fn make_room(count: u64, outcomes: &[Outcome], found: &Found, change: &mut Chang
     Ok(())
 }
 
-pub(super) fn forget(id: MemoryId, found: &Found) -> Result<Decision<Memories>, Undecided> {
+pub(super) fn forget(id: MemoryId, found: &ReadSet) -> Result<Decision<Memories>, Undecided> {
     let Some(memory) = stored(id.number, found)?.filter(|memory| memory.id == id) else {
         return Ok(Decision::Reject(Rejection::NotFound));
     };
@@ -323,7 +328,7 @@ pub(super) fn forget_all(
     state: Option<&State>,
     subject: &Subject,
     for_good: bool,
-    found: &Found,
+    found: &ReadSet,
 ) -> Result<Decision<Memories>, Undecided> {
     // An erased subject's memories are still here: they must be removed first.
     let former = state.filter(|state| admit(Some(state), subject) == Err(Rejection::Busy));
@@ -355,7 +360,7 @@ pub(super) fn forget_all(
     Ok(Decision::Change(Change { rows, ..Change::new(vec![event], reply) }))
 }
 
-pub(super) fn learn(learned: &[(MemoryId, Vector)], found: &Found) -> Result<Decision<Memories>, Undecided> {
+pub(super) fn learn(learned: &[(MemoryId, Vector)], found: &ReadSet) -> Result<Decision<Memories>, Undecided> {
     let mut rows = Vec::new();
     for (id, vector) in learned {
         if stored(id.number, found)?.is_some_and(|memory| memory.id == *id && memory.at() == vector.of) {

@@ -12,7 +12,7 @@ use crate::shares::{OwnPlace, Shares};
 
 /// Permits that any workspace may take beyond its own.
 const OPEN: usize = limits::DRAWING / 4;
-/// Places that a workspace has for sure.
+/// DrawPermits that a workspace has for sure.
 const OWN: usize = limits::DRAWING / 4;
 /// Conversations of a workspace that have a model's place or wait for one; further ones come back later. A quarter, so
 /// that one workspace does not take all that may be drawn from.
@@ -20,7 +20,7 @@ const OWN_WAITING: usize = limits::DRAWING_WAITING / 4;
 
 /// See the module's text. No semaphore here is ever closed.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct DrawPermits {
     forms: Semaphore,
     models: Semaphore,
     open: Semaphore,
@@ -39,7 +39,7 @@ pub(super) struct Place<'p> {
     _waiting: OwnPlace,
 }
 
-impl Default for Places {
+impl Default for DrawPermits {
     fn default() -> Self {
         let [forms, models] = [limits::DRAWING; 2].map(Semaphore::new);
         let [own, waiting] = [OWN, OWN_WAITING].map(Shares::of);
@@ -47,7 +47,7 @@ impl Default for Places {
     }
 }
 
-impl Places {
+impl DrawPermits {
     /// A place for the fixed forms.
     pub(super) async fn for_forms(&self) -> Option<SemaphorePermit<'_>> {
         self.forms.acquire().await.ok()
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_workspace_whose_model_hangs_leaves_places_to_others_and_takes_its_turn_among_its_own() {
-        let places = Places::default();
+        let places = DrawPermits::default();
         let enter = |n| places.for_model(workspace(n)).now_or_never();
         let mut held: Vec<_> = std::iter::from_fn(|| enter(1)).take(limits::DRAWING).collect();
         assert_eq!(held.len(), OWN + OPEN, "its own, and those for whoever comes");
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn who_finds_too_many_of_its_workspace_waiting_is_sent_away_and_others_are_not() {
-        let places = Places::default();
+        let places = DrawPermits::default();
         let mut waiting: Vec<_> = (0..OWN_WAITING).map(|_| Box::pin(places.for_model(workspace(1)))).collect();
         let mut held: Vec<_> = waiting.iter_mut().map(|waits| waits.as_mut().now_or_never()).collect();
         assert!(!places.has_room(workspace(1)));

@@ -15,7 +15,7 @@ use super::{Command, Memories, Memory, State, Subject, Vector};
 use crate::clock::Millis;
 use crate::codec;
 use crate::conversation;
-use crate::directory::Circumstances;
+use crate::directory::CommandContext;
 use crate::id::{EntityKey, MemoryId};
 use crate::limits;
 use crate::node::Node;
@@ -190,7 +190,7 @@ fn learn(node: &Arc<Node>, entity: EntityKey, texts: Vec<(MemoryId, Millis, Stri
         let learned = texts.into_iter().zip(vectors);
         let learned = learned.map(|((id, of, _), numbers)| (id, Vector { model: model.clone(), of, numbers }));
         let command = Command::Learn(learned.collect());
-        if let Err(refusal) = node.memories(entity, command, Circumstances::default()).await {
+        if let Err(refusal) = node.memories(entity, command, CommandContext::default()).await {
             tracing::warn!(?entity, %refusal, "could not store vectors; recomputed when needed");
         }
     };

@@ -12,7 +12,7 @@ use crate::catalog;
 use crate::claims;
 use crate::contact::Contact;
 use crate::conversation::Conversation;
-use crate::directory::{Circumstances, Reply};
+use crate::directory::{CommandContext, Reply};
 use crate::id::{Address, AttachmentId, EntityKey, Kind};
 use crate::memories::Memories;
 use crate::registry::{self, Registry};
@@ -32,7 +32,7 @@ impl Node {
         self: &Arc<Self>,
         entity: EntityKey,
         request: A,
-        with: Circumstances,
+        with: CommandContext,
     ) -> Answered<Conversation, A> {
         let command = Arc::new(request.command());
         self.know_listeners(entity.workspace).await;
@@ -48,7 +48,7 @@ impl Node {
         self: &Arc<Self>,
         entity: EntityKey,
         request: A,
-        with: Circumstances,
+        with: CommandContext,
     ) -> Answered<Contact, A> {
         let command = Arc::new(request.command());
         self.know_listeners(entity.workspace).await;
@@ -64,7 +64,7 @@ impl Node {
         self: &Arc<Self>,
         entity: EntityKey,
         request: A,
-        with: Circumstances,
+        with: CommandContext,
     ) -> Answered<Attachment, A> {
         let command = Arc::new(request.command());
         answered::<_, A>(claims::ask(self, &self.attachments, entity, command, with).await)
@@ -79,7 +79,7 @@ impl Node {
         self: &Arc<Self>,
         entity: EntityKey,
         request: A,
-        with: Circumstances,
+        with: CommandContext,
     ) -> Answered<Memories, A> {
         let command = Arc::new(request.command());
         answered::<_, A>(claims::ask(self, &self.memories, entity, command, with).await)
@@ -95,7 +95,7 @@ impl Node {
         self: &Arc<Self>,
         entity: EntityKey,
         command: registry::Command,
-        with: Circumstances,
+        with: CommandContext,
     ) -> Reply<Registry> {
         let directory = match entity.kind {
             Kind::Installation => &self.installation,

@@ -10,7 +10,7 @@ use super::step::Unsent;
 use super::telling;
 use crate::backoff::{Backoff, patiently};
 use crate::clock::Millis;
-use crate::directory::{Circumstances, Refusal};
+use crate::directory::{CommandContext, Refusal};
 use crate::id::EntityKey;
 use crate::limits;
 use crate::node::Node;
@@ -167,7 +167,7 @@ async fn offer<M: Sends>(
 ) -> Result<(), StoreError> {
     let command = Arc::new(M::settle(settlement));
     for offers in 1_u32.. {
-        match M::directory(node).ask(node, entity, Arc::clone(&command), Circumstances::default()).await {
+        match M::directory(node).ask(node, entity, Arc::clone(&command), CommandContext::default()).await {
             Ok(_) | Err(Refusal::Rejected(_) | Refusal::KeyReused | Refusal::KeyHeld | Refusal::Misanswered(_)) => {
                 return Ok(());
             }

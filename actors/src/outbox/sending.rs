@@ -3,7 +3,7 @@
 use super::lane::Receiver;
 use super::port::Sends;
 use super::state::{self, DeliveryKey, Settlement};
-use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
+use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Undecided};
 use crate::tables::DELIVERIES;
 
 /// See the module's text.
@@ -44,8 +44,8 @@ impl Sending {
     pub(crate) fn decide<M: Sends>(
         &self,
         state: &M::State,
-        moment: &Moment,
-        found: &Found,
+        moment: &DecisionContext,
+        found: &ReadSet,
     ) -> Result<Decision<M>, Undecided> {
         let outbox = M::outbox(state);
         let written = match self {

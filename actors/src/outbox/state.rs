@@ -13,7 +13,7 @@ use super::lane::{ASKED_BYTES, ATTEMPT_BYTES, Delivery, End, Lane, Receiver, TAG
 use crate::clock::Millis;
 use crate::codec;
 use crate::id::{Address, EntityKey, EventId, Kind};
-use crate::machine::{Found, Need, Undecided};
+use crate::machine::{Need, ReadSet, Undecided};
 use crate::store::{KeyHash, RowWrite, ViewWrite};
 use crate::tables::{DELIVERIES, ENDED, ENDED_BY_ENDPOINT, FAILED, LANE_TIMES, LANES, PENDING, RETRIED};
 
@@ -266,7 +266,7 @@ pub struct Written {
 /// An outbox that is being changed.
 struct Change<'a> {
     entity: EntityKey,
-    found: &'a Found,
+    found: &'a ReadSet,
     written: Written,
     lanes: u64,
     /// Times that are taken away, and times that are added.
@@ -300,7 +300,7 @@ pub fn settle(
     outbox: Option<&Outbox>,
     settlement: &Settlement,
     now: Millis,
-    found: &Found,
+    found: &ReadSet,
 ) -> Result<Written, Undecided> {
     let entity = log.entity;
     let mut change = Change::of(entity, outbox, found);
@@ -335,7 +335,7 @@ pub fn again(
     (key, receiver): (DeliveryKey, Receiver),
     asked_with: Option<KeyHash>,
     now: Millis,
-    found: &Found,
+    found: &ReadSet,
 ) -> Result<Option<Written>, Undecided> {
     let mut change = Change::of(entity, outbox, found);
     let ended = found.stored::<Delivery>(DELIVERIES, key.row())?;
@@ -370,7 +370,7 @@ pub fn again(
 }
 
 impl<'a> Change<'a> {
-    fn of(entity: EntityKey, outbox: Option<&Outbox>, found: &'a Found) -> Self {
+    fn of(entity: EntityKey, outbox: Option<&Outbox>, found: &'a ReadSet) -> Self {
         let lanes = outbox.map_or(0, |outbox| outbox.lanes);
         Self { entity, found, written: Written::default(), lanes, gone: Vec::new(), earliest: None }
     }

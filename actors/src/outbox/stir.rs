@@ -20,7 +20,7 @@ use crate::clock::Millis;
 use crate::codec;
 use crate::contact::Contact;
 use crate::conversation::Conversation;
-use crate::directory::{Circumstances, Refusal};
+use crate::directory::{CommandContext, Refusal};
 use crate::id::{Address, EndpointId, EntityKey, Kind};
 use crate::limits;
 use crate::node::Node;
@@ -205,7 +205,7 @@ pub(super) async fn disable(
         let changes = vec![RowChange::put(WEBHOOK_ENDPOINTS, &key, &codec::encode(&off))];
         let expected = vec![registry::Expect::new(WEBHOOK_ENDPOINTS, &key, Some(row))];
         let command = registry::Command { expected, changes };
-        match node.registry(registry, command, Circumstances::default()).await {
+        match node.registry(registry, command, CommandContext::default()).await {
             Err(Refusal::Rejected(_)) => {}
             Ok(_) => {
                 tracing::info!(%endpoint, "an endpoint whose receiver is gone was disabled");

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 
 use super::RowChange;
-use crate::machine::{Found, Need, Undecided};
+use crate::machine::{Need, ReadSet, Undecided};
 use crate::store::{RowWrite, Table};
 use crate::tables::{AGENTS, CHANNELS, IN_ORDER, PLACES, WEBHOOK_ENDPOINTS, WORKSPACES};
 
@@ -45,7 +45,7 @@ pub(super) fn needs(changes: &[RowChange]) -> impl Iterator<Item = Need> {
 ///
 /// # Errors
 /// [`Undecided`] where what they [need](needs) was not read.
-pub(super) fn writes(changes: &[RowChange], seq: u64, found: &Found) -> Result<Vec<RowWrite>, Undecided> {
+pub(super) fn writes(changes: &[RowChange], seq: u64, found: &ReadSet) -> Result<Vec<RowWrite>, Undecided> {
     let mut rows = Vec::new();
     for change in placed(changes) {
         let (kind, id) = (change.table(), change.key());

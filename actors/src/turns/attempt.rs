@@ -18,7 +18,7 @@ use crate::conversation::{
     message_of,
 };
 use crate::deltas::Saying;
-use crate::directory::{Answer, Circumstances};
+use crate::directory::{Answer, CommandContext};
 use crate::errands::review_key;
 use crate::id::{ConversationId, EntityKey};
 use crate::insist::{NoAnswer, persist};
@@ -385,7 +385,7 @@ impl Attempt<'_> {
         let entity = channel.conversation(workspace);
         let question = self.question(&channel, entity, call, ask);
         let key = Some(review_key(workspace, self.turn.id, call));
-        let with = Circumstances { key, trace };
+        let with = CommandContext { key, trace };
         let message = match persist(node, &node.conversations, entity, question, with, OFFERED).await? {
             Ok(Answer::Done(posted)) => posted.messages.into_iter().next(),
             Ok(Answer::Repeat { first, last }) => {
@@ -446,7 +446,7 @@ async fn offer(
     told: impl Tells,
     trace: Option<TraceContext>,
 ) -> Result<Turn, Lost> {
-    let with = Circumstances { key: None, trace };
+    let with = CommandContext { key: None, trace };
     match persist(node, &node.conversations, entity, told, with, OFFERED).await? {
         Ok(Answer::Done(Some(turn))) => Ok(*turn),
         Ok(_) | Err(_) => Err(Lost::Stale),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use actors::agent::NoModels;
 use actors::clock::{Clock, Millis};
 use actors::conversation::{Command, Event};
-use actors::directory::Circumstances;
+use actors::directory::CommandContext;
 use actors::id::EntityKey;
 use actors::message::{Content, Review};
 use actors::node::Node;
@@ -57,7 +57,7 @@ async fn i5_reviews_expire_on_time_and_never_early_near_and_far() {
         for _ in 0..20 {
             // Some are beyond what is kept in memory, and beyond the time after which an idle entity leaves.
             let deadline = clock.now().plus(1 + random.below(600_000));
-            node.conversation(entity(n), ask(entity(n), deadline), Circumstances::default()).await.unwrap();
+            node.conversation(entity(n), ask(entity(n), deadline), CommandContext::default()).await.unwrap();
             of.push(deadline);
             sleep(Duration::from_millis(random.below(50))).await;
         }
@@ -90,7 +90,7 @@ async fn i5_an_alarm_rings_in_the_next_process_overdue_or_not() {
     let node = node_by(&gate, &clock);
     let [overdue, ahead] = [clock.now().plus(5_000), clock.now().plus(300_000)];
     for (n, deadline) in [(1, overdue), (2, ahead)] {
-        node.conversation(entity(n), ask(entity(n), deadline), Circumstances::default()).await.unwrap();
+        node.conversation(entity(n), ask(entity(n), deadline), CommandContext::default()).await.unwrap();
     }
     node.drain(Instant::now() + Duration::from_secs(1)).await;
     sleep(Duration::from_secs(60)).await;
@@ -110,11 +110,11 @@ async fn many_overdue_reviews_of_many_entities_are_all_worked_off() {
     let node = node_by(&gate, &clock);
     for n in 0..1_500 {
         let deadline = clock.now().plus(10_000 + n);
-        node.conversation(entity(n), ask(entity(n), deadline), Circumstances::default()).await.unwrap();
+        node.conversation(entity(n), ask(entity(n), deadline), CommandContext::default()).await.unwrap();
     }
     // More than one wake ends at once, in one entity.
     for _ in 0..199 {
-        node.conversation(entity(0), ask(entity(0), clock.now().plus(9_000)), Circumstances::default()).await.unwrap();
+        node.conversation(entity(0), ask(entity(0), clock.now().plus(9_000)), CommandContext::default()).await.unwrap();
     }
     node.drain(Instant::now() + Duration::from_secs(1)).await;
     sleep(Duration::from_secs(60)).await;
@@ -132,7 +132,7 @@ async fn scans_wakes_and_commits_that_fail_are_repeated_until_they_succeed() {
     let node = node_by(&store, &clock);
     let deadline = clock.now().plus(200_000);
     for n in 0..10 {
-        node.conversation(entity(n), ask(entity(n), deadline), Circumstances::default()).await.unwrap();
+        node.conversation(entity(n), ask(entity(n), deadline), CommandContext::default()).await.unwrap();
     }
     let broken = Rates { refused: 300, unanswered: 300, late: 300, unread: 900, competed: 0 };
     store.set_rates(broken);
@@ -150,7 +150,7 @@ async fn wakes_do_not_pile_up_behind_a_slow_commit() {
     let (gate, clock) = (Arc::new(Gate::new()), TokioClock::start());
     let node = node_by(&gate, &clock);
     let e = entity(1);
-    node.conversation(e, ask(e, clock.now().plus(1_000)), Circumstances::default()).await.unwrap();
+    node.conversation(e, ask(e, clock.now().plus(1_000)), CommandContext::default()).await.unwrap();
     gate.rule(Rule::Hold);
     sleep(Duration::from_secs(600)).await;
     let commits = gate.commits();
@@ -165,7 +165,10 @@ async fn i5_a_part_of_the_index_that_cannot_be_read_keeps_no_alarm_back_and_is_r
     let (gate, clock) = (Arc::new(Gate::new()), TokioClock::start());
     let first = node_by(&gate, &clock);
     for n in 1..=2 {
-        first.conversation(entity(n), ask(entity(n), clock.now().plus(5_000)), Circumstances::default()).await.unwrap();
+        first
+            .conversation(entity(n), ask(entity(n), clock.now().plus(5_000)), CommandContext::default())
+            .await
+            .unwrap();
     }
     first.drain(Instant::now() + Duration::from_secs(1)).await;
     sleep(Duration::from_secs(60)).await;
@@ -184,14 +187,14 @@ async fn alarms_ring_on_time_while_the_due_index_is_read() {
     let (gate, clock) = (Arc::new(Gate::new()), TokioClock::start());
     let node = node_by(&gate, &clock);
     let deadline = clock.now().plus(60_000);
-    node.conversation(entity(1), ask(entity(1), deadline), Circumstances::default()).await.unwrap();
+    node.conversation(entity(1), ask(entity(1), deadline), CommandContext::default()).await.unwrap();
     gate.hang_due(true);
     sleep(Duration::from_millis(60_000 + LATE_MILLIS)).await;
     let rung = expired(&node, entity(1)).await;
     assert!(rung.len() == 1 && rung[0].since(deadline) <= LATE_MILLIS, "{rung:?}");
     // The one that hung comes to its end, and others follow.
     let far = clock.now().plus(200_000);
-    node.conversation(entity(2), ask(entity(2), far), Circumstances::default()).await.unwrap();
+    node.conversation(entity(2), ask(entity(2), far), CommandContext::default()).await.unwrap();
     gate.hang_due(false);
     sleep(Duration::from_millis(200_000 + LATE_MILLIS)).await;
     assert_eq!(expired(&node, entity(2)).await.len(), 1);
@@ -204,7 +207,7 @@ async fn wakes_do_not_pile_up_behind_a_slow_load() {
     let wakes = actors::limits::WAKES as u64;
     let later = clock.now().plus((wakes + 100) * 1_000);
     for (n, deadline) in [(1, clock.now().plus(1_000)), (2, later)] {
-        first.conversation(entity(n), ask(entity(n), deadline), Circumstances::default()).await.unwrap();
+        first.conversation(entity(n), ask(entity(n), deadline), CommandContext::default()).await.unwrap();
     }
     first.drain(Instant::now() + Duration::from_secs(1)).await;
     gate.hang_loads(Some(entity(1)));
@@ -244,7 +247,7 @@ async fn i5_what_a_clock_that_is_set_forward_makes_due_is_announced_within_a_sec
     let deadlines = [clock.now().plus(90_000), clock.now().plus(hour / 2)];
     for (n, deadline) in deadlines.into_iter().enumerate() {
         let e = entity(n as u64);
-        node.conversation(e, ask(e, deadline), Circumstances::default()).await.unwrap();
+        node.conversation(e, ask(e, deadline), CommandContext::default()).await.unwrap();
     }
     sleep(Duration::from_secs(20)).await;
     clock.forward.store(hour, Ordering::SeqCst);
@@ -259,7 +262,7 @@ async fn a_node_without_services_does_what_it_is_asked_and_rings_nothing() {
     let (store, clock) = (MemoryStore::default(), TokioClock::start());
     let node = || Node::without_services(Arc::new(store.clone()), clock.clone(), entropy(), Arc::new(NoModels));
     let asking = node();
-    asking.conversation(entity(1), ask(entity(1), clock.now().plus(1_000)), Circumstances::default()).await.unwrap();
+    asking.conversation(entity(1), ask(entity(1), clock.now().plus(1_000)), CommandContext::default()).await.unwrap();
     let looking = node();
     sleep(Duration::from_secs(3_600)).await;
     assert_eq!(expired(&looking, entity(1)).await.len(), 0);
@@ -277,7 +280,7 @@ async fn i5_a_clock_that_is_set_back_puts_no_later_alarm_off() {
     clock.back.store(hour, Ordering::SeqCst);
     // Beyond what is kept in memory, so that it must be found in the store.
     let deadline = clock.now().plus(300_000);
-    node.conversation(entity(1), ask(entity(1), deadline), Circumstances::default()).await.unwrap();
+    node.conversation(entity(1), ask(entity(1), deadline), CommandContext::default()).await.unwrap();
     sleep(Duration::from_millis(300_000 + LATE_MILLIS)).await;
     assert_eq!(expired(&node, entity(1)).await.len(), 1);
 }
@@ -289,13 +292,13 @@ async fn i5_a_review_is_announced_on_time_though_the_actor_has_left_while_a_turn
     let node = Node::start(store, clock.clone(), entropy(), Arc::new(Strings(puppet)));
     make_agent(&node, remote()).await;
     let e = entity(1);
-    node.conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
     // By then the turn was looked at, and is looked at again some seconds later.
     sleep(Duration::from_millis(1_500)).await;
     node.let_go(NO_ACTORS).await;
     settle().await;
     assert_eq!(node.actors(), 0);
-    node.conversation(e, ask(e, clock.now().plus(500)), Circumstances::default()).await.unwrap();
+    node.conversation(e, ask(e, clock.now().plus(500)), CommandContext::default()).await.unwrap();
     sleep(Duration::from_millis(500 + LATE_MILLIS)).await;
     assert_eq!(expired(&node, e).await.len(), 1);
 }
@@ -319,9 +322,9 @@ async fn thousands_of_pending_reviews_make_no_commit_of_their_channel_larger() {
     let ask_next = |n: u64| {
         let node = Arc::clone(&node);
         let deadline = clock.now().plus(year - n);
-        async move { node.conversation(e, ask(e, deadline), Circumstances::default()).await.unwrap() }
+        async move { node.conversation(e, ask(e, deadline), CommandContext::default()).await.unwrap() }
     };
-    let say = || node.conversation(e, post(e, "words"), Circumstances::default());
+    let say = || node.conversation(e, post(e, "words"), CommandContext::default());
     // Numbers in the records take a few bytes more as they grow.
     let grown_by = |before: (usize, usize, usize, usize, usize), after: (usize, usize, usize, usize, usize)| {
         assert_eq!((after.0, after.1, after.2, after.4), (before.0, before.1, before.2, before.4));
@@ -349,7 +352,7 @@ async fn thousands_of_pending_reviews_make_no_commit_of_their_channel_larger() {
         feedback: None,
         principal: user("ana"),
     };
-    node.conversation(e, Command::Respond(response), Circumstances::default()).await.unwrap();
+    node.conversation(e, Command::Respond(response), CommandContext::default()).await.unwrap();
     let (records, rows, views, bytes, reads) = weight(gate.last());
     assert!(
         (records, rows, views) == (1, 2, 1) && bytes < 400 && reads <= 3,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use actors::clock::Millis;
 use actors::codec;
-use actors::directory::{Circumstances, Refusal};
+use actors::directory::{CommandContext, Refusal};
 use actors::id::EntityKey;
 use actors::registry::{Command, RowChange};
 use actors::store::Table;
@@ -62,7 +62,7 @@ async fn a_change_whose_outcome_was_unknown_is_seen_once_it_is_settled() {
     store.set_rates(Rates { unanswered: 1_000, ..Rates::default() });
     let changes = vec![RowChange::put(T, b"row", &codec::encode(&Millis(2)))];
     let command = Command { expected: Vec::new(), changes };
-    let unknown = node.registry(workspace(), command, Circumstances::default()).await;
+    let unknown = node.registry(workspace(), command, CommandContext::default()).await;
     assert!(matches!(unknown, Err(Refusal::Unknown(_))));
     store.calm();
     settle().await;

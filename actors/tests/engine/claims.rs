@@ -6,7 +6,7 @@ use std::time::Duration;
 use actors::agent::NoModels;
 use actors::claims::home;
 use actors::conversation::{Command, Rejection, Update};
-use actors::directory::{Answer, Circumstances, KeyUse, Refusal};
+use actors::directory::{Answer, CommandContext, KeyUse, Refusal};
 use actors::id::EntityKey;
 use actors::limits;
 use actors::node::Node;
@@ -25,9 +25,9 @@ fn bytes(n: u64) -> [u8; 16] {
 }
 
 /// A key of the workspace, for a request that has its effect somewhere.
-fn across(key: u64, request: u64) -> Circumstances {
+fn across(key: u64, request: u64) -> CommandContext {
     let home = home(WORKSPACE, &key.to_le_bytes(), 0);
-    Circumstances { key: Some(KeyUse::across(KeyHash(bytes(key)), bytes(request), home)), trace: None }
+    CommandContext { key: Some(KeyUse::across(KeyHash(bytes(key)), bytes(request), home)), trace: None }
 }
 
 /// Where request `n` has its effect: a conversation of its own, or the one that the key opens.
@@ -132,7 +132,7 @@ async fn a_request_that_was_refused_leaves_its_key_to_whoever_comes_next() {
         assert_eq!(send(&node, key, next).await.unwrap(), Answer::Done(()));
         assert!(matches!(send(&node, key, next).await, Ok(Answer::Repeat { .. })));
         // What was refused may not come back, although it would be possible now.
-        node.conversation(nowhere, post(nowhere, "a"), Circumstances::default()).await.unwrap();
+        node.conversation(nowhere, post(nowhere, "a"), CommandContext::default()).await.unwrap();
         for refused in 100..103 {
             let answer = node.conversation(nowhere, post(nowhere, "b"), across(key, refused)).await;
             assert!(matches!(answer, Err(Refusal::KeyReused)), "{refused}");

@@ -7,7 +7,7 @@ use actors::agent::builtin::Builtin;
 use actors::agent::{Completion, Models, Prompt, Provider, Said};
 use actors::conversation::amend::{Amend, Amendment, Edit, Receipt};
 use actors::conversation::{BusyPolicy, Command, Post, TurnRequest, TurnStatus, Usage};
-use actors::directory::Circumstances;
+use actors::directory::CommandContext;
 use actors::id::MessageId;
 use actors::limits;
 use actors::node::Node;
@@ -39,7 +39,7 @@ async fn prompts(store: impl Store) -> Vec<Vec<String>> {
     let node = Node::start(Arc::new(store), TokioClock::start(), entropy(), Arc::new(models));
     make_agent(&node, remote()).await;
     let e = entity(1);
-    let tell = async |command| node.conversation(e, command, Circumstances::default()).await.unwrap();
+    let tell = async |command| node.conversation(e, command, CommandContext::default()).await.unwrap();
     let mut said: Vec<MessageId> = Vec::new();
     for n in 0..140_usize {
         let amended = match n {
@@ -85,7 +85,7 @@ async fn a_turn_of_a_conversation_that_is_known_reads_nothing_of_it() {
     let e = entity(1);
     let mut reads = Vec::new();
     for n in 0..4 {
-        node.conversation(e, post_with_turn(e, &format!("{n}")), Circumstances::default()).await.unwrap();
+        node.conversation(e, post_with_turn(e, &format!("{n}")), CommandContext::default()).await.unwrap();
         settle().await;
         reads.push(gate.reads());
     }
@@ -107,7 +107,7 @@ async fn of_more_than_a_turn_can_answer_at_once_it_is_asked_the_newest() {
         Command::Post(Post { turn, ..post })
     };
     for n in 0..60 {
-        node.conversation(e, gather(n), Circumstances::default()).await.unwrap();
+        node.conversation(e, gather(n), CommandContext::default()).await.unwrap();
     }
     make_agent(&node, remote()).await;
     sleep(Duration::from_secs(10)).await;

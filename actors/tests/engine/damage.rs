@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::conversation::{CancelTurn, Command, Conversation, Event, Forked, Forking, TurnStatus, message_of};
-use actors::directory::Circumstances;
+use actors::directory::CommandContext;
 use actors::fork;
 use actors::id::EntityKey;
 use actors::memories::recall::all;
@@ -23,7 +23,7 @@ use crate::lines::Lines;
 use crate::support::*;
 use crate::tools::{AskPeople, approve, configure, people, questions};
 
-const NONE: Circumstances = Circumstances { key: None, trace: None };
+const NONE: CommandContext = CommandContext { key: None, trace: None };
 const HOUR: Duration = Duration::from_secs(3_600);
 
 fn asks(e: EntityKey, millis: u64) -> Command {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::directory::{Circumstances, Refusal};
+use actors::directory::{CommandContext, Refusal};
 use actors::node::Node;
 use tokio::time::Instant;
 
@@ -21,7 +21,7 @@ async fn what_was_acknowledged_before_or_while_a_node_stops_is_stored() {
                 for i in 0.. {
                     let e = entity(i % 3);
                     let text = format!("{writer} {i}");
-                    match node.conversation(e, post(e, &text), Circumstances::default()).await {
+                    match node.conversation(e, post(e, &text), CommandContext::default()).await {
                         Ok(answer) => acknowledged.push((i % 3, messages(answer)[0].id.number, text)),
                         Err(Refusal::Draining) => break,
                         Err(other) => panic!("{other}"),
@@ -56,7 +56,7 @@ async fn a_stopping_node_answers_what_it_has_and_refuses_the_rest() {
     gate.rule(Rule::Hold);
     let ask = || {
         let node = Arc::clone(&node);
-        tokio::spawn(async move { node.conversation(e, post(e, "x"), Circumstances::default()).await })
+        tokio::spawn(async move { node.conversation(e, post(e, "x"), CommandContext::default()).await })
     };
     let waiting: Vec<_> = (0..100).map(|_| ask()).collect();
     settle().await;
@@ -82,7 +82,7 @@ async fn a_store_that_hangs_does_not_keep_a_node_from_stopping_in_time() {
     gate.rule(Rule::Hold);
     let waiting = tokio::spawn({
         let node = Arc::clone(&node);
-        async move { node.conversation(e, post(e, "x"), Circumstances::default()).await }
+        async move { node.conversation(e, post(e, "x"), CommandContext::default()).await }
     });
     settle().await;
     let began = Instant::now();
@@ -98,7 +98,7 @@ async fn a_turn_cut_off_by_the_stop_goes_on_in_the_next_process() {
     let node = Node::start(Arc::new(gate.clone()), clock.clone(), entropy(), Arc::new(Strings(silent)));
     make_agent(&node, remote()).await;
     let e = entity(1);
-    node.conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
     settle().await;
     assert_eq!(node.running_turns(), 1);
     node.drain(Instant::now() + Duration::from_secs(2)).await;

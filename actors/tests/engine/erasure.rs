@@ -6,7 +6,7 @@ use std::time::Duration;
 use actors::attachment::{self, settle};
 use actors::contact::{self, Contact, OpenConversation, Resolve, entity_of};
 use actors::conversation::{Command, Conversation, Details, Opening, Origin, Post};
-use actors::directory::{Answer, Circumstances};
+use actors::directory::{Answer, CommandContext};
 use actors::erasure;
 use actors::id::{Address, AttachmentId, ContactId, ConversationId, EntityKey};
 use actors::memories::{self, Edit, Subject};
@@ -24,7 +24,7 @@ use tracing::Level;
 use crate::lines::Lines;
 use crate::support::*;
 
-const NONE: Circumstances = Circumstances { key: None, trace: None };
+const NONE: CommandContext = CommandContext { key: None, trace: None };
 
 fn ana() -> actors::id::EntityKey {
     entity_of(WORKSPACE, "secret@example.com")

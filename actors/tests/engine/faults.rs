@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actors::agent::NoModels;
 use actors::conversation::{Command, Conversation, Rejection, Update, message_of};
-use actors::directory::{Answer, Circumstances, Directory, Refusal};
+use actors::directory::{Answer, CommandContext, Directory, Refusal};
 use actors::id::{EntityKey, Kind};
 use actors::node::Node;
 use actors::ports::Ports;
@@ -76,19 +76,19 @@ async fn i6_a_refusal_is_told_only_if_no_other_owner_has_made_it_untrue() {
     let nodes = [node_over(&store), node_over(&store)];
     let e = entity(1);
     let close = |closed| Command::Update(Update { closed: Some(closed), ..Update::default() });
-    nodes[0].conversation(e, post(e, "a"), Circumstances::default()).await.unwrap();
-    nodes[0].conversation(e, close(true), Circumstances::default()).await.unwrap();
+    nodes[0].conversation(e, post(e, "a"), CommandContext::default()).await.unwrap();
+    nodes[0].conversation(e, close(true), CommandContext::default()).await.unwrap();
     for node in &nodes {
         let refused = node.conversation(e, post(e, "b"), key(1, 1)).await;
         assert!(matches!(refused, Err(Refusal::Rejected(Rejection::Closed))));
     }
-    nodes[1].conversation(e, close(false), Circumstances::default()).await.unwrap();
+    nodes[1].conversation(e, close(false), CommandContext::default()).await.unwrap();
     nodes[1].conversation(e, post(e, "b"), key(1, 1)).await.unwrap();
-    nodes[1].conversation(e, close(true), Circumstances::default()).await.unwrap();
+    nodes[1].conversation(e, close(true), CommandContext::default()).await.unwrap();
     let again = nodes[0].conversation(e, post(e, "b"), key(1, 1)).await;
     assert!(matches!(again, Ok(Answer::Repeat { .. })), "the other owner has done it: {again:?}");
-    nodes[1].conversation(e, close(false), Circumstances::default()).await.unwrap();
-    assert!(nodes[0].conversation(e, post(e, "c"), Circumstances::default()).await.is_ok());
+    nodes[1].conversation(e, close(false), CommandContext::default()).await.unwrap();
+    assert!(nodes[0].conversation(e, post(e, "c"), CommandContext::default()).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,7 +96,7 @@ async fn a_lost_answer_is_unknown_and_the_retry_finds_what_was_done() {
     let store = faulty(Rates::default());
     let node = node_over(&store);
     let e = entity(1);
-    node.conversation(e, post(e, "first"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post(e, "first"), CommandContext::default()).await.unwrap();
     let mut subscription = node.subscribe(e);
     store.set_rates(NEVER_ANSWERED);
     let unknown = node.conversation(e, post(e, "a"), key(1, 1)).await;
@@ -106,7 +106,7 @@ async fn a_lost_answer_is_unknown_and_the_retry_finds_what_was_done() {
     let again = node.conversation(e, post(e, "a"), key(1, 1)).await;
     assert!(matches!(again, Ok(Answer::Repeat { first: 3, last: 3 })));
     assert_eq!(texts(&node, e).await.len(), 2);
-    node.conversation(e, post(e, "b"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post(e, "b"), CommandContext::default()).await.unwrap();
     assert_eq!(message_of(&subscription.recv().await.unwrap()).unwrap().content.text.as_deref(), Some("b"));
 }
 
@@ -133,10 +133,10 @@ async fn a_refused_commit_changes_nothing_and_the_next_one_goes_through() {
     let store = faulty(REFUSED);
     let node = node_over(&store);
     let e = entity(1);
-    let refused = node.conversation(e, post(e, "a"), Circumstances::default()).await;
+    let refused = node.conversation(e, post(e, "a"), CommandContext::default()).await;
     assert!(matches!(refused, Err(Refusal::Unavailable(_))));
     store.calm();
-    node.conversation(e, post(e, "b"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post(e, "b"), CommandContext::default()).await.unwrap();
     assert_eq!(texts(&node, e).await, [(2, "b".to_owned())]);
 }
 
@@ -150,7 +150,7 @@ async fn an_entity_that_cannot_be_loaded_is_unavailable_until_it_can() {
         let asked: Vec<_> = (0..10)
             .map(|_| {
                 let node = Arc::clone(&node);
-                tokio::spawn(async move { node.conversation(e, post(e, "a"), Circumstances::default()).await })
+                tokio::spawn(async move { node.conversation(e, post(e, "a"), CommandContext::default()).await })
             })
             .collect();
         for asked in asked {
@@ -164,11 +164,11 @@ async fn an_entity_that_cannot_be_loaded_is_unavailable_until_it_can() {
     assert_eq!(lines.of(Level::ERROR, "").len(), 0, "it passes");
     tokio::time::sleep(Duration::from_secs(1)).await;
     let untold = node.metrics().activations_failed.get() - 1;
-    node.conversation(e, post(e, "a"), Circumstances::default()).await.unwrap_err();
+    node.conversation(e, post(e, "a"), CommandContext::default()).await.unwrap_err();
     let said = lines.of(Level::WARN, NOT_LOADED);
     assert!(said.len() == 2 && said[1].contains(&format!("left_out={untold} ")), "{said:?}");
     store.calm();
-    node.conversation(e, post(e, "b"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post(e, "b"), CommandContext::default()).await.unwrap();
     assert_eq!(texts(&node, e).await.len(), 1);
 }
 
@@ -177,12 +177,12 @@ async fn an_entity_that_is_damaged_is_an_error_of_the_log() {
     let (lines, _catching) = Lines::catch();
     let store = Arc::new(MemoryStore::default());
     let e = entity(1);
-    node_over(&store).conversation(e, post(e, "a"), Circumstances::default()).await.unwrap();
+    node_over(&store).conversation(e, post(e, "a"), CommandContext::default()).await.unwrap();
     let head = store.load(e, Fresh::Settled).await.unwrap().unwrap().head;
     let damage = Commit { state: Some("\u{7f}?".into()), ..on(e, Some(head), "garbled") };
     commit(&*store, damage).await.unwrap();
     let node = node_over(&store);
-    let refused = node.conversation(e, post(e, "b"), Circumstances::default()).await;
+    let refused = node.conversation(e, post(e, "b"), CommandContext::default()).await;
     assert!(matches!(refused, Err(Refusal::Unavailable(_))), "{refused:?}");
     assert_eq!((lines.of(Level::ERROR, NOT_LOADED).len(), lines.of(Level::WARN, NOT_LOADED).len()), (1, 0));
     assert_eq!(node.metrics().activations_failed.get(), 1);
@@ -193,15 +193,15 @@ async fn an_entity_that_cannot_be_reloaded_leaves_and_comes_back() {
     let store = faulty(Rates::default());
     let node = node_over(&store);
     let e = entity(1);
-    node.conversation(e, post(e, "a"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post(e, "a"), CommandContext::default()).await.unwrap();
     store.set_rates(Rates { unread: 1_000, ..LATE });
-    let unknown = node.conversation(e, post(e, "b"), Circumstances::default()).await;
+    let unknown = node.conversation(e, post(e, "b"), CommandContext::default()).await;
     assert!(matches!(unknown, Err(Refusal::Unknown(_))));
     settle().await;
     assert_eq!(node.resident(), 0);
     assert_eq!(node.metrics().activations_failed.get(), 1);
     store.calm();
-    node.conversation(e, post(e, "c"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post(e, "c"), CommandContext::default()).await.unwrap();
     let found = texts(&node, e).await;
     assert_eq!((found[0].1.as_str(), found[found.len() - 1].1.as_str()), ("a", "c"));
 }
@@ -228,7 +228,7 @@ async fn a_panic_is_unknown_to_those_who_wait_and_the_next_command_works() {
     let e = EntityKey { kind: Kind::Contact, ..entity(1) };
     let ask = |command: Option<u64>| {
         let (node, directory) = (Arc::clone(&node), directory.clone());
-        tokio::spawn(async move { directory.ask(&node, e, command, Circumstances::default()).await })
+        tokio::spawn(async move { directory.ask(&node, e, command, CommandContext::default()).await })
     };
     assert_eq!(ask(Some(1)).await.unwrap().unwrap(), Answer::Done(1));
     gate.rule(Rule::Hold);
@@ -279,10 +279,10 @@ async fn what_no_commit_takes_is_told_apart_from_an_outage_and_keeps_nothing_els
     let node = node_on(gate.clone());
     let e = entity(1);
     gate.rule(Rule::AtMost(0));
-    let refused = node.conversation(e, post(e, "x"), Circumstances::default()).await;
+    let refused = node.conversation(e, post(e, "x"), CommandContext::default()).await;
     assert!(matches!(refused, Err(Refusal::TooLarge(_))));
     gate.rule(Rule::Pass);
     assert!(texts(&node, e).await.is_empty());
-    node.conversation(e, post(e, "x"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post(e, "x"), CommandContext::default()).await.unwrap();
     assert_eq!(texts(&node, e).await.len(), 1);
 }

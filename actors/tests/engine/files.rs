@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actors::attachment::{Attachment, Begin, Command, File};
-use actors::directory::Circumstances;
+use actors::directory::CommandContext;
 use actors::id::{Address, AttachmentId, EntityKey};
 use actors::limits;
 use actors::node::Node;
@@ -49,7 +49,7 @@ async fn a_place_of_bytes_that_is_away_is_asked_now_and_then_and_they_go_once_it
         storage_key: "a".to_owned(),
     };
     for command in [Command::Begin(Begin(AttachmentId::new(NOW, e.id))), Command::Complete(file)] {
-        node.attachment(e, command, Circumstances::default()).await.unwrap();
+        node.attachment(e, command, CommandContext::default()).await.unwrap();
     }
     sleep(Duration::from_millis(limits::ORPHAN_KEPT_MILLIS + 1_000)).await;
     let state = node.state::<Attachment>(e).await.unwrap().unwrap();

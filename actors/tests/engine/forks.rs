@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actors::contact::{self, Resolve, entity_of};
 use actors::conversation::{self, Command, Conversation, Forked, Forking, Opening, Origin, Post, Rejection};
-use actors::directory::{Answer, Circumstances, Refusal};
+use actors::directory::{Answer, CommandContext, Refusal};
 use actors::id::{Address, ContactId, ConversationId, EntityKey};
 use actors::message::NewMessage;
 use actors::node::Node;
@@ -16,7 +16,7 @@ use actors::{erasure, fork};
 
 use crate::support::*;
 
-const NONE: Circumstances = Circumstances { key: None, trace: None };
+const NONE: CommandContext = CommandContext { key: None, trace: None };
 /// Messages of the original: some steps of a copy.
 const MESSAGES: usize = 300;
 

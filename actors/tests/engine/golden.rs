@@ -16,7 +16,7 @@ use actors::conversation::{
     self, Accepted, BusyPolicy, Call, Calls, Conversation, Details, Errand, Event, Failure, Fork, Forked, Origin,
     ReviewEnd, Turn, TurnStatus, Usage, Wait,
 };
-use actors::directory::Circumstances;
+use actors::directory::CommandContext;
 use actors::id::{
     Address, AttachmentId, ContactId, ConversationId, EndpointId, EntityKey, KeyId, MemoryId, MessageId, TurnId,
 };
@@ -457,7 +457,7 @@ async fn golden_snapshot() {
     let store = MemoryStore::new(1);
     let node = node_on(store.clone());
     let e = entity(1);
-    node.conversation(e, post(e, "hi"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post(e, "hi"), CommandContext::default()).await.unwrap();
     let loaded = store.load(e, Fresh::Acknowledged).await.unwrap().unwrap();
     assert_eq!(loaded.tail, [], "the state is all there is to load");
     let mut golden = Golden::default();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actors::conversation::amend::{Amend, Amendment};
 use actors::conversation::{Command, Conversation, State, Update, number_key};
-use actors::directory::{Circumstances, Directory, Refusal};
+use actors::directory::{CommandContext, Directory, Refusal};
 use actors::machine::Machine;
 use actors::node::Node;
 use actors::store::conformance::{commit, on};
@@ -25,7 +25,7 @@ async fn i1_nothing_is_told_before_it_is_durable() {
     gate.rule(Rule::Hold);
     let answer = tokio::spawn({
         let node = Arc::clone(&node);
-        async move { node.conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await }
+        async move { node.conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await }
     });
     settle().await;
     assert!(!answer.is_finished(), "no answer");
@@ -51,7 +51,7 @@ async fn commands_that_come_while_a_commit_is_in_flight_share_the_next_one() {
     for i in 0..65 {
         let node = Arc::clone(&node);
         answers.push(tokio::spawn(async move {
-            node.conversation(e, post(e, &format!("{i}")), Circumstances::default()).await
+            node.conversation(e, post(e, &format!("{i}")), CommandContext::default()).await
         }));
         if i == 0 {
             settle().await;
@@ -78,7 +78,7 @@ async fn a_command_too_heavy_for_a_shared_commit_goes_alone() {
     gate.rule(Rule::Hold);
     let ask = |text: &str| {
         let (node, text) = (Arc::clone(&node), text.to_owned());
-        tokio::spawn(async move { node.conversation(e, post(e, &text), Circumstances::default()).await })
+        tokio::spawn(async move { node.conversation(e, post(e, &text), CommandContext::default()).await })
     };
     let mut answers = vec![ask("first")];
     settle().await;
@@ -99,11 +99,11 @@ async fn time_never_runs_backwards_within_an_entity() {
     let e = entity(1);
     for back in [0, 10, 5_000, 1, 3_600_000] {
         clock.set(actors::clock::Millis(NOW.0 - back));
-        node.conversation(e, post(e, "x"), Circumstances::default()).await.unwrap();
+        node.conversation(e, post(e, "x"), CommandContext::default()).await.unwrap();
     }
     assert!(log(&node, e).await.iter().all(|record| record.at == NOW));
     let other = Node::start(Arc::new(store), clock, entropy(), Arc::new(actors::agent::NoModels));
-    other.conversation(e, post(e, "from another process"), Circumstances::default()).await.unwrap();
+    other.conversation(e, post(e, "from another process"), CommandContext::default()).await.unwrap();
     assert_eq!(log(&node, e).await.last().unwrap().at, NOW);
 }
 
@@ -114,14 +114,14 @@ async fn a_state_from_a_snapshot_is_the_state_from_the_whole_log() {
         let node = node_on(store.clone());
         let (directory, e) = (Directory::<Conversation>::default(), entity(1));
         // From now on the node knows that nobody listens.
-        node.conversation(entity(2), post(entity(2), "x"), Circumstances::default()).await.unwrap();
+        node.conversation(entity(2), post(entity(2), "x"), CommandContext::default()).await.unwrap();
         for i in 0..40 {
             let command = match i % 5 {
                 3 => Command::Update(Update { closed: Some(i % 2 == 0), ..Update::default() }),
                 4 => Command::Update(Update { closed: Some(false), ..Update::default() }),
                 _ => post(e, "x"),
             };
-            directory.ask(&node, e, command, Circumstances::default()).await.unwrap();
+            directory.ask(&node, e, command, CommandContext::default()).await.unwrap();
             if i % 7 == 0 {
                 directory.sweep(node.now(), NONE).await;
                 settle().await;
@@ -151,7 +151,7 @@ fn a_long_queue_of_refusals_is_a_loop_and_not_a_recursion() {
 
 async fn refuse_a_long_queue() {
     let (gate, e) = (Gate::new(), entity(1));
-    node_on(gate.clone()).conversation(e, post(e, "x"), Circumstances::default()).await.unwrap();
+    node_on(gate.clone()).conversation(e, post(e, "x"), CommandContext::default()).await.unwrap();
     // This one has not seen the conversation begin, so it reads every key from the store; two do not fit a batch.
     let node = node_on(gate.clone());
     let text = "x".repeat(actors::limits::BATCH_BYTES / 2);
@@ -159,7 +159,7 @@ async fn refuse_a_long_queue() {
     let closing = tokio::spawn({
         let node = Arc::clone(&node);
         let close = Command::Update(Update { closed: Some(true), ..Update::default() });
-        async move { node.conversation(e, close, Circumstances::default()).await }
+        async move { node.conversation(e, close, CommandContext::default()).await }
     });
     settle().await;
     let refused: Vec<_> = (0..255)
@@ -181,7 +181,7 @@ async fn what_is_stored_and_makes_no_sense_refuses_who_needs_it_and_nobody_else(
     let store = Arc::new(MemoryStore::default());
     let e = entity(1);
     let node = node_over(&store);
-    let said = messages(node.conversation(e, post(e, "hi"), Circumstances::default()).await.unwrap());
+    let said = messages(node.conversation(e, post(e, "hi"), CommandContext::default()).await.unwrap());
     let message = said[0].id;
     // As if a newer server had written it, or the disk had.
     let head = store.load(e, Fresh::Settled).await.unwrap().unwrap().head;
@@ -192,10 +192,10 @@ async fn what_is_stored_and_makes_no_sense_refuses_who_needs_it_and_nobody_else(
     let node = node_over(&store);
     let delete = || Amend { message, amendment: Amendment::Delete { seen: None } };
     for _ in 0..2 {
-        let refused = node.conversation(e, delete(), Circumstances::default()).await;
+        let refused = node.conversation(e, delete(), CommandContext::default()).await;
         assert!(matches!(refused, Err(Refusal::Unavailable(_))), "{refused:?}");
     }
-    node.conversation(e, post(e, "and on"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post(e, "and on"), CommandContext::default()).await.unwrap();
     let texts: Vec<_> = log(&node, e).await.iter().filter_map(|record| record.event.name()).collect();
     assert_eq!(texts, ["conversation.created", "message.created", "message.created"]);
 }

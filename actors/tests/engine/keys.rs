@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use actors::clock::Millis;
 use actors::conversation::{Command, Conversation, Post, Rejection, Update};
-use actors::directory::{Answer, Circumstances, Directory, Refusal};
+use actors::directory::{Answer, CommandContext, Directory, Refusal};
 use actors::limits;
 use actors::node::Node;
 use actors::store::memory::MemoryStore;
@@ -61,11 +61,11 @@ async fn a_rejected_command_does_not_burn_its_key() {
     let node = node_on(MemoryStore::default());
     let e = entity(1);
     let close = |closed| Command::Update(Update { closed: Some(closed), ..Update::default() });
-    node.conversation(e, post(e, "a"), Circumstances::default()).await.unwrap();
-    node.conversation(e, close(true), Circumstances::default()).await.unwrap();
+    node.conversation(e, post(e, "a"), CommandContext::default()).await.unwrap();
+    node.conversation(e, close(true), CommandContext::default()).await.unwrap();
     let refused = node.conversation(e, post(e, "b"), key(1, 1)).await;
     assert!(matches!(refused, Err(Refusal::Rejected(Rejection::Closed))));
-    node.conversation(e, close(false), Circumstances::default()).await.unwrap();
+    node.conversation(e, close(false), CommandContext::default()).await.unwrap();
     // Even another request may use it now.
     assert!(matches!(node.conversation(e, post(e, "c"), key(1, 2)).await, Ok(Answer::Done(_))));
 }
@@ -75,15 +75,15 @@ async fn a_key_remembers_that_nothing_changed_and_changes_nothing_later() {
     let node = node_on(MemoryStore::default());
     let e = entity(1);
     let close = |closed| Command::Update(Update { closed: Some(closed), ..Update::default() });
-    node.conversation(e, post(e, "a"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post(e, "a"), CommandContext::default()).await.unwrap();
     // It is open already.
     assert!(matches!(node.conversation(e, close(false), key(1, 1)).await, Ok(Answer::Done(_))));
-    node.conversation(e, close(true), Circumstances::default()).await.unwrap();
+    node.conversation(e, close(true), CommandContext::default()).await.unwrap();
     for _ in 0..2 {
         let again = node.conversation(e, close(false), key(1, 1)).await;
         assert!(matches!(again, Ok(Answer::Repeat { first: 3, last: 2 })), "{again:?}");
     }
-    let closed = node.conversation(e, post(e, "b"), Circumstances::default()).await;
+    let closed = node.conversation(e, post(e, "b"), CommandContext::default()).await;
     assert!(matches!(closed, Err(Refusal::Rejected(Rejection::Closed))));
     assert!(matches!(node.conversation(e, close(false), key(1, 2)).await, Err(Refusal::KeyReused)));
 }
@@ -92,7 +92,7 @@ async fn a_key_remembers_that_nothing_changed_and_changes_nothing_later() {
 async fn a_key_does_not_remember_where_it_had_no_effect() {
     let node = node_on(MemoryStore::default());
     let e = entity(1);
-    node.conversation(e, post(e, "a"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post(e, "a"), CommandContext::default()).await.unwrap();
     let Command::Post(Post { opening: Some(opening), .. }) = post(e, "a") else { panic!("a post opens") };
     // There is another one, so this one is to be opened elsewhere.
     assert!(matches!(node.conversation(e, Command::Open(opening), key(1, 1)).await, Ok(Answer::Done(_))));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actors::conversation::amend::{Amend, Amendment, Edit, Receipt};
-use actors::directory::{Circumstances, Directory, Refusal};
+use actors::directory::{CommandContext, Directory, Refusal};
 use actors::limits::{ENTITY_BYTES, ENTITY_COMMANDS, NODE_BYTES, NODE_COMMANDS};
 use actors::node::Node;
 use tokio::task::JoinHandle;
@@ -17,7 +17,7 @@ async fn fill(node: &Arc<Node>, n: u64) -> Vec<Waiting> {
     let e = entity(n);
     let ask = |i: usize| {
         let node = Arc::clone(node);
-        tokio::spawn(async move { node.conversation(e, post(e, &i.to_string()), Circumstances::default()).await })
+        tokio::spawn(async move { node.conversation(e, post(e, &i.to_string()), CommandContext::default()).await })
     };
     let waiting = (0..ENTITY_COMMANDS).map(ask).collect();
     settle().await;
@@ -32,12 +32,12 @@ async fn i7_a_full_entity_refuses_and_stores_nothing() {
     let waiting = fill(&node, 1).await;
     assert_eq!(node.admission().in_flight(), ENTITY_COMMANDS);
     let e = entity(1);
-    let refused = node.conversation(e, post(e, "too many"), Circumstances::default()).await;
+    let refused = node.conversation(e, post(e, "too many"), CommandContext::default()).await;
     assert!(matches!(refused, Err(Refusal::Backlog)));
     let other = entity(2);
     let elsewhere = tokio::spawn({
         let node = Arc::clone(&node);
-        async move { node.conversation(other, post(other, "x"), Circumstances::default()).await }
+        async move { node.conversation(other, post(other, "x"), CommandContext::default()).await }
     });
     settle().await;
     gate.rule(Rule::Pass);
@@ -61,7 +61,7 @@ async fn i7_a_full_node_refuses_and_stores_nothing() {
         waiting.extend(fill(&node, n).await);
     }
     let e = entity(entities);
-    let refused = node.conversation(e, post(e, "too many"), Circumstances::default()).await;
+    let refused = node.conversation(e, post(e, "too many"), CommandContext::default()).await;
     assert!(matches!(refused, Err(Refusal::Overloaded)));
     assert_eq!(node.actors() as u64, entities, "what is refused starts no actor");
     gate.rule(Rule::Pass);
@@ -70,7 +70,7 @@ async fn i7_a_full_node_refuses_and_stores_nothing() {
     }
     assert_eq!(node.admission().in_flight(), 0);
     assert_eq!(log(&node, e).await, []);
-    node.conversation(e, post(e, "now"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post(e, "now"), CommandContext::default()).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -81,7 +81,9 @@ async fn i7_bytes_are_bounded_as_commands_are_and_a_single_large_command_is_take
     let directory = Directory::<Bomb>::default();
     let ask = |n: u64, bytes: usize| {
         let (node, directory) = (Arc::clone(&node), directory.clone());
-        tokio::spawn(async move { directory.ask(&node, entity(n), Some(bytes as u64), Circumstances::default()).await })
+        tokio::spawn(
+            async move { directory.ask(&node, entity(n), Some(bytes as u64), CommandContext::default()).await },
+        )
     };
     let mut waiting = vec![ask(0, ENTITY_BYTES + 1)];
     settle().await;
@@ -107,7 +109,7 @@ async fn i7_a_commit_is_bounded_by_what_it_writes_and_everybody_gets_their_answe
     let amend = |message, amendment| {
         let node = Arc::clone(&node);
         let amend = Amend { message, amendment };
-        tokio::spawn(async move { node.conversation(e, amend, Circumstances::default()).await })
+        tokio::spawn(async move { node.conversation(e, amend, CommandContext::default()).await })
     };
     let mut posted = Vec::new();
     for n in 0..24 {
@@ -143,7 +145,7 @@ async fn a_caller_that_hangs_up_does_not_free_a_place_that_is_taken() {
     settle().await;
     assert_eq!(node.admission().in_flight(), ENTITY_COMMANDS);
     let e = entity(1);
-    let refused = node.conversation(e, post(e, "too many"), Circumstances::default()).await;
+    let refused = node.conversation(e, post(e, "too many"), CommandContext::default()).await;
     assert!(matches!(refused, Err(Refusal::Backlog)));
     gate.rule(Rule::Pass);
     settle().await;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use actors::agent::{Completion, Models, NoModels, Prompt, Said};
 use actors::clock::Clock as _;
 use actors::conversation::{Command, Conversation, Details, Event, Failure, Opening, Origin, Post, Usage};
-use actors::directory::Circumstances;
+use actors::directory::CommandContext;
 use actors::id::{ContactId, ConversationId, EntityKey};
 use actors::limits;
 use actors::memories::recall::{Embeddings, all, recall, search};
@@ -28,7 +28,7 @@ use tokio::time::sleep;
 use crate::alarms;
 use crate::support::*;
 
-const NONE: Circumstances = Circumstances { key: None, trace: None };
+const NONE: CommandContext = CommandContext { key: None, trace: None };
 
 fn ana() -> Subject {
     Subject::Contact(ContactId::new(NOW, actors::id::Address([9; 10])))

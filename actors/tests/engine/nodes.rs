@@ -6,7 +6,7 @@ use std::time::Duration;
 use actors::clock::Millis;
 use actors::codec;
 use actors::conversation::{CancelTurn, Event, TurnStatus};
-use actors::directory::Circumstances;
+use actors::directory::CommandContext;
 use actors::id::EntityKey;
 use actors::node::Node;
 use actors::store::Table;
@@ -38,7 +38,7 @@ async fn two() -> ([Arc<Node>; 2], [Arc<Puppet>; 2]) {
 async fn a_turn_that_runs_in_another_living_process_is_left_to_it() {
     let (nodes, puppets) = two().await;
     for n in 0..8 {
-        nodes[0].conversation(entity(n), post_with_turn(entity(n), "hi"), Circumstances::default()).await.unwrap();
+        nodes[0].conversation(entity(n), post_with_turn(entity(n), "hi"), CommandContext::default()).await.unwrap();
     }
     sleep(Duration::from_secs(90)).await;
     assert_eq!((puppets[0].asked(), puppets[1].asked()), (8, 0));
@@ -60,7 +60,7 @@ async fn a_turn_that_was_lost_with_another_process_is_started_again_here() {
     let here = node(&store, 2, &puppet);
     sleep(Duration::from_secs(4)).await;
     let e = entity(1);
-    other.conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
+    other.conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
     // Between two of the seconds in which turns are looked at.
     sleep(Duration::from_millis(20_500)).await;
     assert_eq!(status(&here, e, 1).await, (TurnStatus::Running, 1));
@@ -83,7 +83,7 @@ async fn a_turn_that_takes_long_costs_a_shared_store_a_read_now_and_then() {
     };
     let idle = reads_of_a_minute().await;
     let e = entity(1);
-    node.conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
     settle().await;
     let working = reads_of_a_minute().await;
     assert!(working <= idle + 15, "{working} and not {idle}");
@@ -96,10 +96,10 @@ async fn a_turn_that_takes_long_costs_a_shared_store_a_read_now_and_then() {
 async fn a_turn_that_is_cancelled_in_another_process_is_stopped_here() {
     let (nodes, puppets) = two().await;
     let e = entity(1);
-    nodes[0].conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
+    nodes[0].conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
     sleep(Duration::from_secs(2)).await;
     assert_eq!((puppets[0].asked(), nodes[0].standing().turns), (1, 1));
-    nodes[1].conversation(e, CancelTurn { number: 1 }, Circumstances::default()).await.unwrap();
+    nodes[1].conversation(e, CancelTurn { number: 1 }, CommandContext::default()).await.unwrap();
     sleep(Duration::from_secs(15)).await;
     assert_eq!(nodes[0].standing().turns, 0);
 }
@@ -110,10 +110,10 @@ async fn a_deadline_is_announced_on_time_while_a_turn_runs_in_another_process() 
     let mut deadlines = Vec::new();
     for n in 0..16 {
         let e = entity(n);
-        nodes[0].conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
+        nodes[0].conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
         // Whoever takes the question knows of the deadline, and the other one does not.
         let deadline = nodes[0].now().plus(20_000 + 100 * n);
-        let asked = nodes[usize::from(n % 2 == 1)].conversation(e, ask(e, deadline), Circumstances::default());
+        let asked = nodes[usize::from(n % 2 == 1)].conversation(e, ask(e, deadline), CommandContext::default());
         asked.await.unwrap();
         deadlines.push((e, deadline));
     }
@@ -142,7 +142,7 @@ async fn what_a_process_that_died_was_to_ring_is_rung_by_the_next_one() {
     let mut deadlines = Vec::new();
     for n in 0..80 {
         let deadline = dying.now().plus(1_000 * n + 500);
-        dying.conversation(entity(n), ask(entity(n), deadline), Circumstances::default()).await.unwrap();
+        dying.conversation(entity(n), ask(entity(n), deadline), CommandContext::default()).await.unwrap();
         deadlines.push((entity(n), deadline));
     }
     sleep(Duration::from_secs(10)).await;
@@ -178,15 +178,15 @@ async fn a_change_of_configuration_elsewhere_is_seen_within_two_seconds() {
 async fn a_subscriber_hears_of_what_was_posted_elsewhere() {
     let (nodes, _) = two().await;
     let e = entity(1);
-    nodes[0].conversation(e, post(e, "first"), Circumstances::default()).await.unwrap();
+    nodes[0].conversation(e, post(e, "first"), CommandContext::default()).await.unwrap();
     let mut events = nodes[1].subscribe(e);
     sleep(Duration::from_secs(2)).await;
     // What it may have missed between its read and the first look.
     assert!(events.recv().await.is_err());
-    nodes[0].conversation(e, post(e, "second"), Circumstances::default()).await.unwrap();
+    nodes[0].conversation(e, post(e, "second"), CommandContext::default()).await.unwrap();
     assert!(events.recv().await.is_err(), "it is told to look");
     assert_eq!(texts(&nodes[1], e).await.len(), 2);
-    nodes[1].conversation(e, post(e, "third"), Circumstances::default()).await.unwrap();
+    nodes[1].conversation(e, post(e, "third"), CommandContext::default()).await.unwrap();
     assert!(
         matches!(&events.recv().await.unwrap().event, Event::MessageCreated(_)),
         "what is posted here comes itself"

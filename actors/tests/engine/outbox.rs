@@ -8,7 +8,7 @@ use actors::channel::conversation_of;
 use actors::clock::Clock;
 use actors::conversation::amend::{Amend, Amendment, Receipt as Came};
 use actors::conversation::{Command, Conversation};
-use actors::directory::Circumstances;
+use actors::directory::CommandContext;
 use actors::id::{Address, EntityKey, EventId};
 use actors::message::{Callback, Content, Review};
 use actors::outbox::Sending;
@@ -312,7 +312,7 @@ async fn a_failed_delivery_is_sent_again_on_request_and_one_that_waits_goes_at_o
     sleep(secs(1)).await;
     let changes = vec![actors::registry::RowChange::delete(WEBHOOK_ENDPOINTS, endpoint.id.to_string().as_bytes())];
     let command = actors::registry::Command { expected: Vec::new(), changes };
-    fixture.node.registry(EntityKey::workspace(WORKSPACE), command, Circumstances::default()).await.unwrap();
+    fixture.node.registry(EntityKey::workspace(WORKSPACE), command, CommandContext::default()).await.unwrap();
     sleep(secs(1)).await;
     fixture.assert_settled().await;
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::conversation::{Command, Conversation, Update};
-use actors::directory::{Answer, Bounds, Circumstances, Directory};
+use actors::directory::{Answer, Bounds, CommandContext, Directory};
 use actors::limits;
 use actors::random::Random;
 use actors::store::memory::MemoryStore;
@@ -77,14 +77,14 @@ async fn an_idle_entity_leaves_after_its_time_and_a_used_one_stays() {
         Arc::new(actors::agent::NoModels),
     );
     let (idle, used) = (entity(1), entity(2));
-    node.conversation(idle, post(idle, "a"), Circumstances::default()).await.unwrap();
+    node.conversation(idle, post(idle, "a"), CommandContext::default()).await.unwrap();
     for _ in 0..limits::PASSIVATE_AFTER_MILLIS / 10_000 + 2 {
         assert!(node.resident() >= 1);
-        node.conversation(used, post(used, "b"), Circumstances::default()).await.unwrap();
+        node.conversation(used, post(used, "b"), CommandContext::default()).await.unwrap();
         tokio::time::sleep(Duration::from_secs(10)).await;
     }
     assert_eq!(node.resident(), 1);
-    let answer = node.conversation(idle, post(idle, "c"), Circumstances::default()).await;
+    let answer = node.conversation(idle, post(idle, "c"), CommandContext::default()).await;
     assert!(matches!(answer, Ok(Answer::Done(_))));
     assert_eq!(texts(&node, idle).await.len(), 2);
 }
@@ -98,12 +98,12 @@ async fn beyond_the_cap_the_longest_idle_entities_leave_first_and_busy_ones_neve
     let directory = Directory::<Conversation>::default();
     for n in 0..10 {
         clock.advance(1);
-        directory.ask(&node, entity(n), post(entity(n), "a"), Circumstances::default()).await.unwrap();
+        directory.ask(&node, entity(n), post(entity(n), "a"), CommandContext::default()).await.unwrap();
     }
     gate.rule(Rule::Hold);
     let busy = tokio::spawn({
         let (node, directory) = (Arc::clone(&node), directory.clone());
-        async move { directory.ask(&node, entity(0), post(entity(0), "b"), Circumstances::default()).await }
+        async move { directory.ask(&node, entity(0), post(entity(0), "b"), CommandContext::default()).await }
     });
     settle().await;
     directory.sweep(node.now(), Bounds { actors: 4, entities: 4, ..NO_ACTORS }).await;
@@ -115,7 +115,7 @@ async fn beyond_the_cap_the_longest_idle_entities_leave_first_and_busy_ones_neve
     busy.await.unwrap().unwrap();
     let commits = gate.commits();
     for n in [0, 7, 8, 9] {
-        directory.ask(&node, entity(n), post(entity(n), "c"), Circumstances::default()).await.unwrap();
+        directory.ask(&node, entity(n), post(entity(n), "c"), CommandContext::default()).await.unwrap();
         assert_eq!(directory.resident(), 4, "{n} had stayed");
     }
     assert_eq!(gate.commits(), commits + 4);
@@ -128,7 +128,7 @@ async fn an_actor_that_leaves_for_want_of_room_leaves_what_it_knew_and_its_succe
     let directory = Directory::<Conversation>::default();
     let e = entity(1);
     // From now on the node knows that nobody listens.
-    node.conversation(entity(2), post(entity(2), "x"), Circumstances::default()).await.unwrap();
+    node.conversation(entity(2), post(entity(2), "x"), CommandContext::default()).await.unwrap();
     let first = directory.ask(&node, e, post(e, "a"), key(1, 1)).await.unwrap();
     directory.sweep(node.now(), NO_ACTORS).await;
     settle().await;
@@ -154,7 +154,7 @@ async fn what_an_actor_knew_is_forgotten_when_nobody_asks_for_it_and_the_oldest_
     let directory = Directory::<Conversation>::default();
     for n in 0..4 {
         clock.advance(1);
-        directory.ask(&node, entity(n), post(entity(n), "a"), Circumstances::default()).await.unwrap();
+        directory.ask(&node, entity(n), post(entity(n), "a"), CommandContext::default()).await.unwrap();
         directory.sweep(node.now(), NO_ACTORS).await;
         settle().await;
     }
@@ -166,7 +166,7 @@ async fn what_an_actor_knew_is_forgotten_when_nobody_asks_for_it_and_the_oldest_
     directory.sweep(node.now(), Bounds { entities: 2, ..NO_ACTORS }).await;
     assert_eq!(directory.resident(), 2);
     for (n, resident) in [(3, 2), (2, 2), (1, 3), (0, 4)] {
-        directory.ask(&node, entity(n), post(entity(n), "b"), Circumstances::default()).await.unwrap();
+        directory.ask(&node, entity(n), post(entity(n), "b"), CommandContext::default()).await.unwrap();
         assert_eq!(directory.resident(), resident, "{n}");
         assert_eq!(texts(&node, entity(n)).await.len(), 2);
     }
@@ -177,12 +177,12 @@ async fn what_another_process_has_changed_meanwhile_is_seen_before_a_successor_c
     let node = node_on(MemoryStore::default());
     let (here, there) = (Directory::<Conversation>::default(), Directory::<Conversation>::default());
     let e = entity(1);
-    here.ask(&node, e, post(e, "a"), Circumstances::default()).await.unwrap();
+    here.ask(&node, e, post(e, "a"), CommandContext::default()).await.unwrap();
     here.sweep(node.now(), NO_ACTORS).await;
     settle().await;
     assert_eq!((here.actors(), here.resident()), (0, 1), "it was kept");
-    there.ask(&node, e, post(e, "b"), Circumstances::default()).await.unwrap();
-    here.ask(&node, e, post(e, "c"), Circumstances::default()).await.unwrap();
+    there.ask(&node, e, post(e, "b"), CommandContext::default()).await.unwrap();
+    here.ask(&node, e, post(e, "c"), CommandContext::default()).await.unwrap();
     let texts: Vec<String> = texts(&node, e).await.into_iter().map(|(_, text)| text).collect();
     assert_eq!(texts, ["a", "b", "c"]);
 }
@@ -193,12 +193,12 @@ async fn a_refusal_on_what_was_kept_is_told_only_if_it_still_holds_where_others_
     let (here, there) = (Directory::<Conversation>::default(), Directory::<Conversation>::default());
     let e = entity(1);
     let close = |closed| Command::Update(Update { closed: Some(closed), ..Update::default() });
-    here.ask(&node, e, post(e, "a"), Circumstances::default()).await.unwrap();
-    here.ask(&node, e, close(true), Circumstances::default()).await.unwrap();
+    here.ask(&node, e, post(e, "a"), CommandContext::default()).await.unwrap();
+    here.ask(&node, e, close(true), CommandContext::default()).await.unwrap();
     here.sweep(node.now(), NO_ACTORS).await;
     settle().await;
     assert_eq!((here.actors(), here.resident()), (0, 1), "what is kept says that it is closed");
-    there.ask(&node, e, close(false), Circumstances::default()).await.unwrap();
-    here.ask(&node, e, post(e, "b"), Circumstances::default()).await.unwrap();
+    there.ask(&node, e, close(false), CommandContext::default()).await.unwrap();
+    here.ask(&node, e, post(e, "b"), CommandContext::default()).await.unwrap();
     assert_eq!(texts(&node, e).await.len(), 2);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use actors::agent::NoModels;
 use actors::clock::Clock;
 use actors::conversation::{Conversation, Event};
-use actors::directory::{Answer, Bounds, Circumstances, Directory, Refusal};
+use actors::directory::{Answer, Bounds, CommandContext, Directory, Refusal};
 use actors::id::MessageId;
 use actors::message::{Content, Review};
 use actors::node::Node;
@@ -103,7 +103,7 @@ impl World {
     }
 
     /// Asks once; what is known then, and `false` if it is worth asking again.
-    async fn once(&self, ask: &Ask, text: &str, with: Circumstances) -> (Known, bool) {
+    async fn once(&self, ask: &Ask, text: &str, with: CommandContext) -> (Known, bool) {
         let e = entity(ask.entity);
         let review = ask.review.map(|millis| Review {
             kind: "approval".to_owned(),
@@ -133,7 +133,7 @@ impl World {
     async fn call(&self, ask: &Ask, text: &str, number: u64) -> Known {
         let with = key(number, number);
         match ask.caller {
-            Caller::Once => self.once(ask, text, Circumstances::default()).await.0,
+            Caller::Once => self.once(ask, text, CommandContext::default()).await.0,
             Caller::Retries => loop {
                 if let (known, true) = self.once(ask, text, with).await {
                     return known;

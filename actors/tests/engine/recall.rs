@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use actors::conversation::{Command, Details, Opening, Origin, Post};
-use actors::directory::Circumstances;
+use actors::directory::CommandContext;
 use actors::id::{Address, ContactId, ConversationId, EntityKey};
 use actors::memories::rank::words;
 use actors::memories::recall::{Embeddings, all, search};
@@ -81,7 +81,7 @@ async fn told(node: &Arc<Node>, n: usize, person: &Person) -> (Subject, EntityKe
     };
     let messages = person.said.iter().map(message).collect();
     let post = Post { opening: Some(opening), expected: None, messages, turn: None };
-    node.conversation(e, Command::Post(post), Circumstances::default()).await.unwrap();
+    node.conversation(e, Command::Post(post), CommandContext::default()).await.unwrap();
     settle().await;
     let subject = Subject::Contact(contact);
     let entity = subject.entity(WORKSPACE);

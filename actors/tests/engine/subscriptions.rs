@@ -1,6 +1,6 @@
 //! Who listens to a conversation.
 
-use actors::directory::Circumstances;
+use actors::directory::CommandContext;
 use actors::limits::{SUBSCRIBER_BYTES, SUBSCRIBER_EVENTS};
 use actors::store::memory::MemoryStore;
 use actors::subscriptions::Missed;
@@ -15,7 +15,7 @@ async fn every_subscriber_hears_every_event_in_order() {
     let mut subscriptions = [node.subscribe(e), node.subscribe(e)];
     let mut elsewhere = node.subscribe(entity(2));
     for i in 0..20 {
-        node.conversation(e, post(e, &i.to_string()), Circumstances::default()).await.unwrap();
+        node.conversation(e, post(e, &i.to_string()), CommandContext::default()).await.unwrap();
     }
     for subscription in &mut subscriptions {
         for seq in 1..=21 {
@@ -32,7 +32,7 @@ async fn a_subscriber_that_reads_too_slowly_is_told_how_many_it_has_missed() {
     let mut subscription = node.subscribe(e);
     let missed = 10;
     for i in 1..SUBSCRIBER_EVENTS as u64 + missed {
-        node.conversation(e, post(e, &i.to_string()), Circumstances::default()).await.unwrap();
+        node.conversation(e, post(e, &i.to_string()), CommandContext::default()).await.unwrap();
     }
     assert_eq!(subscription.recv().await.unwrap_err(), Missed(missed));
     assert_eq!(subscription.recv().await.unwrap().seq, missed + 1);
@@ -47,7 +47,7 @@ async fn i7_what_a_subscriber_has_not_come_to_is_bounded_by_its_bytes_and_what_f
     let e = entity(1);
     let mut subscription = node.subscribe(e);
     for _ in 0..100 {
-        node.conversation(e, post(e, &"x".repeat(EIGHTH)), Circumstances::default()).await.unwrap();
+        node.conversation(e, post(e, &"x".repeat(EIGHTH)), CommandContext::default()).await.unwrap();
     }
     let mut kept = 0;
     let told = loop {
@@ -59,7 +59,7 @@ async fn i7_what_a_subscriber_has_not_come_to_is_bounded_by_its_bytes_and_what_f
     // The first event is that it began.
     assert!((2..=9).contains(&kept), "{kept}");
     assert_eq!(told, Err(Missed(0)), "it is told to read on");
-    node.conversation(e, post(e, "next"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post(e, "next"), CommandContext::default()).await.unwrap();
     assert_eq!(subscription.recv().await.unwrap().seq, 102);
 }
 
@@ -69,7 +69,7 @@ async fn a_subscriber_that_keeps_up_hears_every_event_however_large() {
     let e = entity(1);
     let mut subscription = node.subscribe(e);
     for seq in 1..100 {
-        node.conversation(e, post(e, &"x".repeat(EIGHTH)), Circumstances::default()).await.unwrap();
+        node.conversation(e, post(e, &"x".repeat(EIGHTH)), CommandContext::default()).await.unwrap();
         if seq == 1 {
             subscription.recv().await.unwrap();
         }

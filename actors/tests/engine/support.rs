@@ -9,10 +9,10 @@ use actors::codec;
 use actors::conversation::{
     BusyPolicy, Command, Conversation, Event, Opening, Origin, Post, Reply, TurnRequest, TurnStatus, Usage, message_of,
 };
-use actors::directory::{Answer, Bounds, Circumstances, KeyUse, Refusal};
+use actors::directory::{Answer, Bounds, CommandContext, KeyUse, Refusal};
 use actors::id::{Address, ConversationId, EntityKey};
 use actors::key::{Principal, PrincipalKind};
-use actors::machine::{Change, Decision, Found, Machine, Moment, Need, Record, Undecided};
+use actors::machine::{Change, Decision, DecisionContext, Machine, Need, ReadSet, Record, Undecided};
 use actors::message::{Content, Message, NewMessage, Sender, SenderKind};
 use actors::node::Node;
 use actors::registry::{self, RowChange};
@@ -127,13 +127,13 @@ pub(crate) fn post_with_turn_of(entity: EntityKey, text: &str, agent: &str) -> C
     Command::Post(Post { turn: Some(TurnRequest { agent: agent.to_owned(), policy: BusyPolicy::Queue }), ..post })
 }
 
-pub(crate) fn key(key: u64, request: u64) -> Circumstances {
+pub(crate) fn key(key: u64, request: u64) -> CommandContext {
     let bytes = |n: u64| {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&n.to_le_bytes());
         bytes
     };
-    Circumstances { key: Some(KeyUse::within(KeyHash(bytes(key)), bytes(request))), trace: None }
+    CommandContext { key: Some(KeyUse::within(KeyHash(bytes(key)), bytes(request))), trace: None }
 }
 
 /// The messages of an answer.
@@ -175,7 +175,7 @@ pub(crate) async fn make_agent(node: &Arc<Node>, provider: Provider) {
 pub(crate) async fn put(node: &Arc<Node>, table: Table, key: &[u8], value: Bytes) {
     let changes = vec![RowChange::put(table, key, &value)];
     let command = registry::Command { expected: Vec::new(), changes };
-    node.registry(EntityKey::workspace(WORKSPACE), command, Circumstances::default()).await.unwrap();
+    node.registry(EntityKey::workspace(WORKSPACE), command, CommandContext::default()).await.unwrap();
 }
 
 pub(crate) fn remote() -> Provider {
@@ -242,8 +242,8 @@ impl Machine for Bomb {
     fn decide(
         state: Option<&Count>,
         command: &Option<u64>,
-        _: &Moment,
-        _: &Found,
+        _: &DecisionContext,
+        _: &ReadSet,
     ) -> Result<Decision<Self>, Undecided> {
         let add = command.expect("told to panic");
         let count = state.map_or(0, |count| count.0) + add;

@@ -10,7 +10,7 @@ use actors::codec;
 use actors::conversation::{
     BusyPolicy, Command, Conversation, Event, Post, Posted, Reply, TurnRequest, TurnStatus, message_of,
 };
-use actors::directory::{Answer, Circumstances, Refusal};
+use actors::directory::{Answer, CommandContext, Refusal};
 use actors::id::{EntityKey, MessageId};
 use actors::memories::recall::Remembered;
 use actors::message::{Content, Json, Message, Review, ReviewState, ReviewStatus};
@@ -123,7 +123,7 @@ pub(crate) async fn questions(node: &Node) -> Vec<MessageId> {
 }
 
 /// Does it until it is done or refused.
-async fn persist(node: &Arc<Node>, e: EntityKey, command: impl Fn() -> Command, with: Circumstances) -> bool {
+async fn persist(node: &Arc<Node>, e: EntityKey, command: impl Fn() -> Command, with: CommandContext) -> bool {
     loop {
         match node.conversation(e, command(), with).await {
             Ok(Answer::Done(_) | Answer::Repeat { .. }) => return true,
@@ -155,7 +155,7 @@ async fn a_turn_that_waits_holds_no_task_and_wakes_nobody() {
     let node = asking(store).await;
     configure(&node).await;
     let e = entity(1);
-    node.conversation(e, post_with_turn(e, "ask"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post_with_turn(e, "ask"), CommandContext::default()).await.unwrap();
     settle().await;
     assert_eq!((turn_status(&node, e, 1).await, node.running_turns()), (TurnStatus::AwaitingReview, 0));
     sleep(Duration::from_secs(1_000)).await;
@@ -163,7 +163,7 @@ async fn a_turn_that_waits_holds_no_task_and_wakes_nobody() {
     let resident = node.resident();
     assert!(resident <= 3, "{resident} entities stay in memory for a turn that waits");
     let [review] = questions(&node).await[..] else { panic!("people are asked once") };
-    node.conversation(people(), approve(review), Circumstances::default()).await.unwrap();
+    node.conversation(people(), approve(review), CommandContext::default()).await.unwrap();
     settle().await;
     assert_eq!(turn_status(&node, e, 1).await, TurnStatus::Completed);
     let words: Vec<_> = all_messages(&node, e).await.iter().map(|m| m.content.text.clone().unwrap()).collect();
@@ -177,15 +177,15 @@ async fn a_review_whose_answer_could_not_be_told_is_found_by_the_turn_that_waits
     let node = asking(Arc::new(MemoryStore::default())).await;
     configure(&node).await;
     let e = entity(1);
-    node.conversation(e, post_with_turn(e, "ask"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post_with_turn(e, "ask"), CommandContext::default()).await.unwrap();
     settle().await;
     let [review] = questions(&node).await[..] else { panic!("people are asked once") };
     // The errand is struck off before it can be run, as if it had been lost.
     let (answered, struck) =
-        tokio::join!(node.conversation(people(), approve(review), Circumstances::default()), async {
+        tokio::join!(node.conversation(people(), approve(review), CommandContext::default()), async {
             let key = [b"t".as_slice(), &review.number.to_be_bytes()].concat();
             let command = Command::ErrandsRun { keys: vec![key.into()] };
-            node.conversation(people(), command, Circumstances::default()).await
+            node.conversation(people(), command, CommandContext::default()).await
         });
     answered.unwrap();
     struck.unwrap();
@@ -212,7 +212,7 @@ async fn through_every_fault_a_question_is_asked_once_and_its_answer_heard_once(
             let reviews = questions(&node).await;
             store.set_rates(if round < 100 { Rates::OFTEN } else { Rates::default() });
             for review in reviews {
-                persist(&node, people(), || approve(review), Circumstances::default()).await;
+                persist(&node, people(), || approve(review), CommandContext::default()).await;
             }
         }
         store.calm();
@@ -259,17 +259,17 @@ async fn turns_of_one_conversation_wait_behind_the_one_that_waits_for_people() {
     let node = asking(Arc::new(MemoryStore::default())).await;
     configure(&node).await;
     let e = entity(1);
-    node.conversation(e, post_with_turn(e, "ask"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post_with_turn(e, "ask"), CommandContext::default()).await.unwrap();
     settle().await;
     let Command::Post(post) = post_with_turn(e, "hello") else { unreachable!() };
     let turn = Some(TurnRequest { agent: "bot".to_owned(), policy: BusyPolicy::Reject });
-    let refused = node.conversation(e, Command::Post(Post { turn, ..post }), Circumstances::default()).await;
+    let refused = node.conversation(e, Command::Post(Post { turn, ..post }), CommandContext::default()).await;
     assert!(matches!(refused, Err(Refusal::Rejected(actors::conversation::Rejection::TurnInProgress))));
-    let answer = node.conversation(e, post_with_turn(e, "hello"), Circumstances::default()).await.unwrap();
+    let answer = node.conversation(e, post_with_turn(e, "hello"), CommandContext::default()).await.unwrap();
     let Answer::Done(Reply::Posted(Posted { turn: Some(turn), .. })) = answer else { panic!("{answer:?}") };
     assert_eq!(turn.status, TurnStatus::Queued);
     let [review] = questions(&node).await[..] else { panic!("people are asked once") };
-    node.conversation(people(), approve(review), Circumstances::default()).await.unwrap();
+    node.conversation(people(), approve(review), CommandContext::default()).await.unwrap();
     settle().await;
     let words: Vec<_> = all_messages(&node, e).await.iter().map(|m| m.content.text.clone().unwrap()).collect();
     assert_eq!(words, ["ask", "", "hello", "Completed", "done", "hello"]);

@@ -8,7 +8,7 @@ use actors::clock::Millis;
 use actors::codec;
 use actors::conversation::review::Response;
 use actors::conversation::{Command, Conversation, Event};
-use actors::directory::{Answer, Circumstances, Directory, Refusal};
+use actors::directory::{Answer, CommandContext, Directory, Refusal};
 use actors::id::{Address, EntityKey, MessageId};
 use actors::message::Json;
 use actors::node::Node;
@@ -181,8 +181,8 @@ async fn two() -> (Tearing, [Arc<Node>; 2], MessageId) {
     let store = Tearing::new();
     let nodes = [node_on(store.clone()), node_on(store.clone())];
     let e = entity(1);
-    let asked = nodes[0].conversation(e, ask(e, NOW.plus(3_600_000)), Circumstances::default()).await.unwrap();
-    nodes[1].conversation(e, post(e, "known here too"), Circumstances::default()).await.unwrap();
+    let asked = nodes[0].conversation(e, ask(e, NOW.plus(3_600_000)), CommandContext::default()).await.unwrap();
+    nodes[1].conversation(e, post(e, "known here too"), CommandContext::default()).await.unwrap();
     (store, nodes, messages(asked)[0].id)
 }
 
@@ -219,14 +219,14 @@ async fn what_the_store_knows_to_be_settled_is_loaded_once_when_its_actor_begins
     for (torn, settled) in [(false, 0), (true, 1), (false, 0)] {
         if torn {
             store.tear(Shown::Head, usize::MAX);
-            let told = node.conversation(e, post(e, "a"), Circumstances::default()).await;
+            let told = node.conversation(e, post(e, "a"), CommandContext::default()).await;
             assert!(matches!(told, Err(Refusal::Unknown(_))), "{told:?}");
             settle().await;
             store.torn.lock().unwrap().failing = 0;
         }
         let directory = Directory::<Conversation>::default();
         let before = store.torn.lock().unwrap().settling;
-        directory.ask(&node, e, post(e, "b"), Circumstances::default()).await.unwrap();
+        directory.ask(&node, e, post(e, "b"), CommandContext::default()).await.unwrap();
         assert_eq!(store.torn.lock().unwrap().settling - before, settled, "{torn}");
     }
 }
@@ -269,7 +269,7 @@ async fn what_is_kept_of_a_configuration_is_not_what_it_was_before_a_change_that
     let put = async |at: u64| {
         let changes = vec![RowChange::put(Table(99), b"row", &codec::encode(&Millis(at)))];
         let command = registry::Command { expected: Vec::new(), changes };
-        here.registry(workspace, command, Circumstances::default()).await
+        here.registry(workspace, command, CommandContext::default()).await
     };
     let seen = async || {
         sleep(Duration::from_secs(2)).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actors::clock::Clock as _;
 use actors::conversation::{Command, Update};
-use actors::directory::Circumstances;
+use actors::directory::CommandContext;
 use actors::metrics::{CommitEnd, Sample, Snapshot, TurnedAway};
 use actors::node::Node;
 use actors::ports::Ports;
@@ -29,8 +29,8 @@ fn traced(store: impl Store) -> (Arc<Node>, Arc<Kept>) {
 }
 
 /// The circumstances of a request in trace `n`.
-pub(crate) fn in_trace(n: u8) -> Circumstances {
-    Circumstances { key: None, trace: Some(TraceContext { trace_id: [n; 16], span_id: [n; 8], flags: SAMPLED }) }
+pub(crate) fn in_trace(n: u8) -> CommandContext {
+    CommandContext { key: None, trace: Some(TraceContext { trace_id: [n; 16], span_id: [n; 8], flags: SAMPLED }) }
 }
 
 /// One span of this name.
@@ -75,7 +75,7 @@ async fn a_commands_wait_decision_and_commit_are_parts_of_its_trace() {
 #[tokio::test(start_paused = true)]
 async fn the_loading_of_an_entity_is_a_part_of_the_wait_of_every_command_that_waited_for_it_and_of_no_other() {
     let (gate, e) = (Gate::new(), entity(1));
-    node_on(gate.clone()).conversation(e, post(e, "hi"), Circumstances::default()).await.unwrap();
+    node_on(gate.clone()).conversation(e, post(e, "hi"), CommandContext::default()).await.unwrap();
     let (node, kept) = traced(gate.clone());
     gate.hang_loads(Some(e));
     let answers: Vec<_> = (1..=2)
@@ -120,7 +120,7 @@ async fn what_is_loaded_again_since_somebody_else_got_ahead_is_told_beside_the_d
     let rates = Rates { refused: 0, unanswered: 0, late: 0, competed: 1_000, unread: 0 };
     let (node, kept) = traced(FaultyStore::new(MemoryStore::default(), 5, rates));
     let e = entity(1);
-    node.conversation(e, post(e, "hi"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post(e, "hi"), CommandContext::default()).await.unwrap();
     node.conversation(e, post(e, "hi"), in_trace(1)).await.unwrap_err();
     settle().await;
     let spans = kept.spans();
@@ -134,7 +134,7 @@ async fn what_is_loaded_again_since_somebody_else_got_ahead_is_told_beside_the_d
 async fn one_record_is_no_batch_of_the_store() {
     let (node, kept) = traced(MemoryStore::default());
     let e = entity(1);
-    node.conversation(e, post(e, "hi"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post(e, "hi"), CommandContext::default()).await.unwrap();
     let close = Command::Update(Update { closed: Some(true), ..Update::default() });
     node.conversation(e, close, in_trace(1)).await.unwrap();
     settle().await;
@@ -179,8 +179,8 @@ async fn the_only_recorded_command_of_a_batch_has_the_batch_in_its_trace() {
     let e = entity(1);
     gate.rule(Rule::Hold);
     let unsampled =
-        Circumstances { trace: in_trace(9).trace.map(|trace| TraceContext { flags: 0, ..trace }), key: None };
-    let answers: Vec<_> = [Circumstances::default(), unsampled, in_trace(2), unsampled]
+        CommandContext { trace: in_trace(9).trace.map(|trace| TraceContext { flags: 0, ..trace }), key: None };
+    let answers: Vec<_> = [CommandContext::default(), unsampled, in_trace(2), unsampled]
         .map(|with| {
             let node = Arc::clone(&node);
             tokio::spawn(async move { node.conversation(e, post(e, "hi"), with).await })
@@ -259,7 +259,7 @@ async fn where_stages_are_listed_a_store_that_hangs_is_what_a_request_is_seen_to
     gate.rule(Rule::Hold);
     let ask = |n: u8| {
         let (node, with) = (Arc::clone(&node), in_trace(n));
-        let with = Circumstances { trace: with.trace.map(|trace| TraceContext { flags: 0, ..trace }), ..with };
+        let with = CommandContext { trace: with.trace.map(|trace| TraceContext { flags: 0, ..trace }), ..with };
         tokio::spawn(async move { node.conversation(e, post(e, "hi"), with).await })
     };
     let first = ask(1);
@@ -306,10 +306,10 @@ async fn commands_are_timed_and_counted_without_any_trace() {
     let node = node_on(MemoryStore::default());
     let e = entity(1);
     for _ in 0..3 {
-        node.conversation(e, post(e, "hi"), Circumstances::default()).await.unwrap();
+        node.conversation(e, post(e, "hi"), CommandContext::default()).await.unwrap();
     }
     node.admission().close();
-    node.conversation(e, post(e, "hi"), Circumstances::default()).await.unwrap_err();
+    node.conversation(e, post(e, "hi"), CommandContext::default()).await.unwrap_err();
     let metrics = node.metrics();
     assert_eq!(metrics.mailbox_wait.of(e.kind).snapshot().count(), 3);
     assert_eq!((metrics.batch_commands.snapshot().count(), metrics.batch_commands.snapshot().sum), (3, 3));
@@ -330,7 +330,7 @@ async fn a_time_of_what_is_recorded_leads_to_its_span_and_others_lead_nowhere() 
         times.map(led)
     };
     // It is listed, as all is here, and not recorded.
-    node.conversation(e, post(e, "hi"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post(e, "hi"), CommandContext::default()).await.unwrap();
     let nothing: [Vec<([u8; 16], [u8; 8])>; 2] = led();
     assert_eq!(nothing, [vec![], vec![]]);
     node.conversation(e, post(e, "hi"), in_trace(1)).await.unwrap();
@@ -347,12 +347,12 @@ async fn the_deepest_mailboxes_are_told_with_the_ids_that_clients_know() {
     let node = node_on(gate.clone());
     let (quiet, busy) = (entity(1), entity(2));
     for e in [quiet, busy] {
-        node.conversation(e, post(e, "hi"), Circumstances::default()).await.unwrap();
+        node.conversation(e, post(e, "hi"), CommandContext::default()).await.unwrap();
     }
     gate.rule(Rule::Hold);
     for e in [quiet, busy, busy, busy] {
         let node = Arc::clone(&node);
-        tokio::spawn(async move { node.conversation(e, post(e, "hi"), Circumstances::default()).await });
+        tokio::spawn(async move { node.conversation(e, post(e, "hi"), CommandContext::default()).await });
     }
     settle().await;
     let census = node.census(10).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actors::agent::{Completion, Models, Prompt};
 use actors::conversation::Failure;
-use actors::directory::Circumstances;
+use actors::directory::CommandContext;
 use actors::node::Node;
 use actors::ports::Ports;
 use actors::store::Store;
@@ -78,7 +78,7 @@ async fn a_turn_that_waited_is_not_recorded_where_its_own_request_is_not() {
     let e = entity(1);
     let unsampled = in_trace(2).trace.map(|trace| TraceContext { flags: 0, ..trace });
     node.conversation(e, post_with_turn(e, "hi"), in_trace(1)).await.unwrap();
-    node.conversation(e, post_with_turn(e, "hi"), Circumstances { key: None, trace: unsampled }).await.unwrap();
+    node.conversation(e, post_with_turn(e, "hi"), CommandContext { key: None, trace: unsampled }).await.unwrap();
     puppet.may_answer();
     sleep(Duration::from_secs(1)).await;
     let [attempt] = &attempts(&kept)[..] else { panic!("one of the two is recorded") };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use actors::agent::builtin::Builtin;
 use actors::agent::{Agent, Completion, Models, NoModels, Prompt, Provider, Said};
 use actors::conversation::{CancelTurn, Conversation, Event, TurnStatus};
-use actors::directory::{Answer, Circumstances, Refusal};
+use actors::directory::{Answer, CommandContext, Refusal};
 use actors::id::EntityKey;
 use actors::limits;
 use actors::node::Node;
@@ -40,7 +40,7 @@ async fn a_long_turn_that_is_alive_is_not_started_again() {
     let puppet = Puppet::new(false);
     let node = with_puppet(&puppet).await;
     let e = entity(1);
-    node.conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
     sleep(Duration::from_secs(100)).await;
     assert_eq!((puppet.asked(), status(&node, e, 1).await), (1, (TurnStatus::Running, 1)));
     puppet.may_answer();
@@ -57,7 +57,7 @@ async fn a_turn_behind_slow_commits_is_not_taken_for_lost() {
     make_agent(&node, remote()).await;
     let e = entity(1);
     for text in ["a", "b"] {
-        node.conversation(e, post_with_turn(e, text), Circumstances::default()).await.unwrap();
+        node.conversation(e, post_with_turn(e, text), CommandContext::default()).await.unwrap();
     }
     sleep(Duration::from_millis(1_500)).await;
     for _ in 0..2 {
@@ -79,7 +79,7 @@ async fn an_agent_that_does_not_answer_in_time_fails_its_turn() {
     let puppet = Puppet::new(false);
     let node = with_puppet(&puppet).await;
     let e = entity(1);
-    node.conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
     sleep(Duration::from_secs(121)).await;
     let turn = node.turn(e, 1).await.unwrap().unwrap();
     assert_eq!((turn.status, turn.failure.unwrap().code), (TurnStatus::Failed, "timeout".to_owned()));
@@ -91,10 +91,10 @@ async fn a_cancelled_turn_stops_and_the_next_one_runs() {
     let node = with_puppet(&puppet).await;
     let e = entity(1);
     for text in ["a", "b"] {
-        node.conversation(e, post_with_turn(e, text), Circumstances::default()).await.unwrap();
+        node.conversation(e, post_with_turn(e, text), CommandContext::default()).await.unwrap();
     }
     settle().await;
-    node.conversation(e, CancelTurn { number: 1 }, Circumstances::default()).await.unwrap();
+    node.conversation(e, CancelTurn { number: 1 }, CommandContext::default()).await.unwrap();
     settle().await;
     assert_eq!((puppet.asked(), node.running_turns()), (2, 1));
     puppet.may_answer();
@@ -109,7 +109,7 @@ async fn an_attempt_that_panics_is_lost_and_not_alive_for_ever() {
     let puppet = Puppet::new(true);
     let node = with_puppet(&puppet).await;
     let e = entity(1);
-    node.conversation(e, post_with_turn(e, "make the model panic"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post_with_turn(e, "make the model panic"), CommandContext::default()).await.unwrap();
     sleep(Duration::from_secs(30)).await;
     assert_eq!(status(&node, e, 1).await, (TurnStatus::Failed, limits::TURN_ATTEMPTS));
     assert_eq!((puppet.asked(), node.running_turns()), (limits::TURN_ATTEMPTS as usize, 0));
@@ -151,7 +151,7 @@ async fn crowd(agents: usize, turns: u64, concurrency: Option<u32>) -> usize {
         put(&node, actors::tables::AGENTS, agent.as_bytes(), actors::codec::encode(&bot)).await;
         for _ in 0..turns {
             let e = entity(asked.len() as u64);
-            node.conversation(e, post_with_turn_of(e, "hi", &agent), Circumstances::default()).await.unwrap();
+            node.conversation(e, post_with_turn_of(e, "hi", &agent), CommandContext::default()).await.unwrap();
             asked.push(e);
         }
     }
@@ -179,11 +179,11 @@ async fn i7_an_agent_whose_model_is_slow_is_asked_no_more_than_a_quarter_of_what
     let node = with_puppet(&puppet).await;
     for e in (0..limits::ALIVE_TURNS_OF_AGENT as u64).map(entity) {
         assert_eq!(node.admits_turn(WORKSPACE, "bot"), Ok(()));
-        node.conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
+        node.conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
     }
     assert_eq!(node.admits_turn(WORKSPACE, "bot"), Err(Crowded::Agent));
     assert_eq!(node.admits_turn(WORKSPACE, "another"), Ok(()));
-    let cancelled = node.conversation(entity(0), CancelTurn { number: 1 }, Circumstances::default()).await;
+    let cancelled = node.conversation(entity(0), CancelTurn { number: 1 }, CommandContext::default()).await;
     cancelled.unwrap();
     settle().await;
     assert_eq!(node.admits_turn(WORKSPACE, "bot"), Ok(()), "one has ended");
@@ -198,7 +198,7 @@ async fn i7_models_that_do_not_answer_hold_nothing_that_other_messages_need() {
     // Four times as many as run at once: some are at their model, the others wait for a place.
     let turns = limits::RUNNING_TURNS as u64 * 4;
     for e in (0..turns).map(entity) {
-        node.conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
+        node.conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
     }
     sleep(Duration::from_secs(5)).await;
     assert_eq!((node.running_turns() as u64, puppet.asked()), (turns, limits::AGENT_TURNS));
@@ -207,7 +207,7 @@ async fn i7_models_that_do_not_answer_hold_nothing_that_other_messages_need() {
     let rung = node.metrics().alarm_lateness.snapshot().count();
     let begun = tokio::time::Instant::now();
     for e in (0..turns * 2).map(entity) {
-        node.conversation(e, post(e, "plain"), Circumstances::default()).await.unwrap();
+        node.conversation(e, post(e, "plain"), CommandContext::default()).await.unwrap();
     }
     assert_eq!((begun.elapsed(), waiting(&node)), (Duration::ZERO, (0, 0)), "nobody was waited for");
     // Nor is anything done about turns that are alive.
@@ -260,9 +260,9 @@ async fn a_turn_waits_for_a_store_that_cannot_be_read_for_some_seconds() {
     let node = Node::start(Arc::new(store.clone()), TokioClock::start(), entropy(), Arc::new(NoModels));
     make_agent(&node, Provider::Builtin(Builtin::default())).await;
     let e = entity(1);
-    node.conversation(e, post(e, "hi"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post(e, "hi"), CommandContext::default()).await.unwrap();
     store.set_rates(Rates { unread: 1_000, ..Rates::default() });
-    node.conversation(e, post_with_turn(e, "hi"), Circumstances::default()).await.unwrap();
+    node.conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
     sleep(Duration::from_secs(20)).await;
     assert_eq!(outcomes(&node_on(store.inner().clone()), e).await, (0, 0));
     store.calm();

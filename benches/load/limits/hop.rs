@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use actors::clock::{Clock as _, Entropy, Millis, SystemClock};
 use actors::conversation::{Command, Details, Opening, Origin, Post};
-use actors::directory::{Circumstances, Refusal};
+use actors::directory::{CommandContext, Refusal};
 use actors::id::{Address, ConversationId, EntityKey};
 use actors::message::{Content, NewMessage, Sender, SenderKind};
 use actors::node::Node;
@@ -31,7 +31,7 @@ pub(super) async fn refused(clients: u32, time: Duration) -> Result<Limit, Error
     for nth in 0..ACTORS {
         let id = ConversationId::new(now, address(nth));
         let opening = Opening { id, origin: Origin::Direct, owner: None, details: Details::default() };
-        node.conversation(entity(nth), Command::Open(opening), Circumstances::default()).await?;
+        node.conversation(entity(nth), Command::Open(opening), CommandContext::default()).await?;
     }
     let sender = Sender { kind: SenderKind::User, id: "customer-17".to_owned() };
     let content = Arc::new(Content::text("user", sender, WORDS));
@@ -40,7 +40,7 @@ pub(super) async fn refused(clients: u32, time: Duration) -> Result<Limit, Error
         let nth = next.fetch_add(1, Ordering::Relaxed).wrapping_mul(7_919) % u64::from(ACTORS);
         let (node, post) = (Arc::clone(&asked), post(now, Arc::clone(&content)));
         async move {
-            match node.conversation(entity(nth as u32), post, Circumstances::default()).await {
+            match node.conversation(entity(nth as u32), post, CommandContext::default()).await {
                 Err(Refusal::Rejected(_)) => Ok(()),
                 answer => Err(format!("it should have been refused: {answer:?}").into()),
             }

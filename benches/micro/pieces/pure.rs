@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use actors::codec;
 use actors::conversation::{self, Conversation, Event};
-use actors::machine::{Decision, Found, Machine as _, Moment, Record};
+use actors::machine::{Decision, DecisionContext, Machine as _, ReadSet, Record};
 use actors::outbox::Listeners;
 use actors::store::NodeId;
 
@@ -22,11 +22,11 @@ pub(super) fn decide() -> Result<Once, Error> {
     };
     let mut state = conversation::State::begun(&Record { seq: 1, at: NOW, trace: None, event: created });
     let command = post(conversation());
-    let mut found = Found::default();
+    let mut found = ReadSet::default();
     found.set_listeners(Listeners::none());
     let mut next_seq = 2;
     Ok(Box::new(move || {
-        let moment = Moment {
+        let moment = DecisionContext {
             entity: entity(),
             now: NOW,
             place: NOW,

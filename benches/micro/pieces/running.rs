@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actors::clock::{Entropy, ManualClock};
 use actors::conversation::Command;
-use actors::directory::{Answer, Circumstances, KeyUse, Refusal};
+use actors::directory::{Answer, CommandContext, KeyUse, Refusal};
 use actors::id::{Address, ConversationId};
 use actors::node::Node;
 use actors::ports::Ports;
@@ -26,7 +26,7 @@ fn node(runtime: &Runtime, ports: Ports) -> Result<Arc<Node>, Error> {
     runtime.block_on(async {
         let clock = Arc::new(ManualClock::at(NOW));
         let node = Node::start(Arc::new(Forgetful::default()), clock, Entropy::seeded([7; 32]), ports);
-        node.conversation(entity(), Command::Open(opening()), Circumstances::default()).await?;
+        node.conversation(entity(), Command::Open(opening()), CommandContext::default()).await?;
         Ok(node)
     })
 }
@@ -37,7 +37,7 @@ pub(super) fn lookup() -> Result<Once, Error> {
     let node = node(&runtime, Ports::default())?;
     let elsewhere = ConversationId::new(NOW, Address([3; 10]));
     Ok(Box::new(move || {
-        let answer = runtime.block_on(node.conversation(entity(), post(elsewhere), Circumstances::default()));
+        let answer = runtime.block_on(node.conversation(entity(), post(elsewhere), CommandContext::default()));
         assert!(matches!(answer, Err(Refusal::Rejected(_))), "it has another id");
     }))
 }
@@ -71,7 +71,7 @@ fn appending(ports: Ports, trace: Option<TraceContext>) -> Result<Once, Error> {
     Ok(Box::new(move || {
         nth += 1;
         let key = KeyUse::within(KeyHash(nth.to_be_bytes()), [9; 16]);
-        let with = Circumstances { key: Some(key), trace };
+        let with = CommandContext { key: Some(key), trace };
         let answer = runtime.block_on(node.conversation(entity(), post(conversation()), with));
         assert!(matches!(answer, Ok(Answer::Done(_))), "an open conversation takes a message");
     }))

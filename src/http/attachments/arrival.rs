@@ -2,7 +2,7 @@
 //! between leaves a record that says what to delete, and never bytes without a record.
 
 use actors::attachment::{Attachment, Begin, Event, File, Rejection, State, folder};
-use actors::directory::{Answer, Circumstances, Refusal};
+use actors::directory::{Answer, CommandContext, Refusal};
 use actors::id::{AttachmentId, EntityKey};
 use actors::sparing::{Line, Sparing};
 use actors::store::Order;
@@ -45,7 +45,7 @@ pub(in crate::http) enum Arrived {
 ///
 /// # Errors
 /// 429 and 503 where nothing was stored.
-pub(in crate::http) async fn begin(app: &App, entity: EntityKey, with: Circumstances) -> Result<State, Problem> {
+pub(in crate::http) async fn begin(app: &App, entity: EntityKey, with: CommandContext) -> Result<State, Problem> {
     let id = AttachmentId::new(app.now(), entity.id);
     let begun = app.node().attachment(entity, Begin(id), with).await.and_then(Answer::unkeyed);
     begun.map(|state| *state).map_err(|refusal| problem_of(refusal, |_| internal_error()))
@@ -93,7 +93,7 @@ impl Arrival {
         mut self,
         app: &App,
         named: Named,
-        with: impl FnOnce(&Named, &[u8; 32]) -> Circumstances,
+        with: impl FnOnce(&Named, &[u8; 32]) -> CommandContext,
     ) -> Result<Arrived, Problem> {
         let written = came_of(&mut self.span, self.writer.finish().await)?;
         drop(self.span);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actors::attachment::{Bind, Bound, Command, Rejection, State, settle};
 use actors::conversation::{Opening, attach, file_key};
-use actors::directory::{Answer, Circumstances, Refusal};
+use actors::directory::{Answer, CommandContext, Refusal};
 use actors::id::{Address, AttachmentId, EntityKey, MessageId};
 use actors::message;
 use actors::tables::ATTACHED;
@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::http::caller::Caller;
 use crate::http::context::render::internal_error;
 use crate::http::idempotency::without_key;
-use crate::http::messages::Accepting;
+use crate::http::messages::AcceptedRequest;
 use crate::http::problem::Problem;
 use crate::http::refusal::conversation::rejected;
 use crate::http::refusal::{problem_of, store_problem};
@@ -90,7 +90,7 @@ pub(super) async fn message_of(app: &App, caller: &Caller, file: &State) -> Resu
 pub(in crate::http) struct Linking<'a> {
     app: &'a App,
     caller: &'a Caller,
-    with: Circumstances,
+    with: CommandContext,
     conversation: Address,
     files: Vec<State>,
     claims: Vec<u32>,
@@ -106,7 +106,7 @@ impl<'a> Linking<'a> {
     pub(in crate::http) async fn begin(
         app: &'a App,
         caller: &'a Caller,
-        with: Circumstances,
+        with: CommandContext,
         opening: &Opening,
         files: Vec<State>,
     ) -> Result<Self, Problem> {
@@ -180,7 +180,7 @@ impl<'a> Linking<'a> {
 /// # Errors
 /// 429 and 503 where nothing was stored.
 pub(in crate::http) async fn bind_new(
-    accepting: &Accepting<'_>,
+    accepting: &AcceptedRequest<'_>,
     file: &State,
     conversation: Address,
     instead_of: Option<Bound>,
@@ -199,7 +199,7 @@ pub(in crate::http) async fn bind_new(
 pub(in crate::http) async fn mention(
     app: &App,
     caller: &Caller,
-    with: Circumstances,
+    with: CommandContext,
     conversation: Address,
     files: &[(AttachmentId, Path)],
 ) -> Result<(), Problem> {
@@ -219,7 +219,7 @@ pub(in crate::http) async fn mention(
 pub(in crate::http) async fn doubt(
     app: &App,
     caller: &Caller,
-    with: Circumstances,
+    with: CommandContext,
     content: &message::Content,
 ) -> Result<Vec<AttachmentId>, Problem> {
     let had = content.attachments.iter().map(|file| file.id);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actors::attachment::State as File;
 use actors::claims::{self, LIVES_MAX};
-use actors::directory::{Circumstances, KeyUse};
+use actors::directory::{CommandContext, KeyUse};
 use actors::id::{Address, EntityKey, hash_parts};
 use actors::store::KeyHash;
 use axum::body::Body;
@@ -150,7 +150,7 @@ impl Came {
             Place::New(arrival, entity) => {
                 let with = |named: &Named, digest: &[u8; 32]| {
                     let key = keyed.map(|keyed| keyed.used(named, digest));
-                    Circumstances { key, ..without_key(context) }
+                    CommandContext { key, ..without_key(context) }
                 };
                 match arrival.complete(app, named, with).await? {
                     Arrived::Done(state) => created(&state, &ignored),
@@ -246,7 +246,7 @@ fn name(part: Part, head: &[u8], report: &mut Report) -> Option<Named> {
 async fn find_place(
     app: &App,
     caller: &Caller,
-    with: Circumstances,
+    with: CommandContext,
     keyed: Option<&Keyed<'_>>,
 ) -> Result<Place, Problem> {
     let node = app.node();

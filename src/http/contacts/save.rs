@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use actors::contact::identifier::normalize_identifier;
 use actors::contact::{self, Contact, Event, entity_of};
-use actors::directory::{Answer, Circumstances};
+use actors::directory::{Answer, CommandContext};
 use actors::id::EntityKey;
 use actors::registry;
 use actors::store::Order;
@@ -78,7 +78,7 @@ pub(in crate::http) async fn create(
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
     let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
-    let with = incoming.circumstances(&context, &caller);
+    let with = incoming.command_context(&context, &caller);
     let fields = incoming.fields();
     let wanted = Wanted::read(fields, &mut incoming.report);
     let ignored = incoming.report.check()?;
@@ -110,7 +110,7 @@ pub(in crate::http) async fn bulk(
         data: Vec<SavedView<'a>>,
     }
     let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
-    let with = incoming.circumstances(&context, &caller);
+    let with = incoming.command_context(&context, &caller);
     let mut fields = incoming.fields();
     let wanted = read_many(&mut fields, &mut incoming.report);
     fields.finish(&mut incoming.report);
@@ -166,7 +166,7 @@ fn read_many(fields: &mut Fields<'_>, report: &mut Report) -> Vec<Wanted> {
 
 /// A request may be about many contacts, and each is an entity of its own: so the key has an effect in the workspace
 /// first, and another one in each contact.
-async fn claim(app: &App, caller: &Caller, with: Circumstances) -> Result<Circumstances, Problem> {
+async fn claim(app: &App, caller: &Caller, with: CommandContext) -> Result<CommandContext, Problem> {
     if with.key.is_none() {
         return Ok(with);
     }
@@ -177,7 +177,7 @@ async fn claim(app: &App, caller: &Caller, with: Circumstances) -> Result<Circum
     }
 }
 
-async fn save(app: &App, caller: &Caller, wanted: Wanted, with: Circumstances) -> Result<Saved, Problem> {
+async fn save(app: &App, caller: &Caller, wanted: Wanted, with: CommandContext) -> Result<Saved, Problem> {
     let entity = wanted.entity(caller);
     let save = contact::Save { identifier: wanted.identifier, name: wanted.name };
     match app.node().contact(entity, save, with).await {

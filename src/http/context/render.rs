@@ -6,7 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::RequestContext;
-use crate::http::passing::Passed;
+use crate::http::forwarding::Forwarded;
 use crate::http::problem::Problem;
 
 /// The media type of every error's body.
@@ -26,7 +26,7 @@ pub(super) fn render(context: &RequestContext, mut response: Response) -> (Respo
         Some(problem) => problem,
         None if !is_error(response.status()) => return (response, None),
         None if response.headers().get(header::CONTENT_TYPE) == Some(&PROBLEM_JSON) => {
-            let code = response.extensions().get::<Passed>().and_then(|passed| passed.code);
+            let code = response.extensions().get::<Forwarded>().and_then(|passed| passed.code);
             return (response, code);
         }
         None => by_status(response.status()),

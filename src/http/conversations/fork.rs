@@ -48,7 +48,7 @@ pub(in crate::http) async fn create(
     let mut incoming = Incoming::read(&context, &headers, body.as_ref())?;
     let key = incoming.key;
     // The conversation that the key opens is its home, so it needs no claim there.
-    let with = incoming.circumstances(&context, &caller).without_claim();
+    let with = incoming.command_context(&context, &caller).without_claim();
     let mut fields = incoming.fields();
     let at = fields.string(&mut incoming.report, "atMessageId", NAME);
     fields.finish(&mut incoming.report);

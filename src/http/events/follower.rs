@@ -52,7 +52,7 @@ pub(super) struct Follower {
 }
 
 /// What a stream tells.
-enum Told {
+enum StreamItem {
     Event(Notice),
     Piece(Arc<Delta>),
 }
@@ -94,10 +94,10 @@ impl Follower {
     }
 
     /// What comes next; `None` when the stream ends: the node stops, or the log is damaged. The reader comes back.
-    async fn next(&mut self) -> Option<Told> {
+    async fn next(&mut self) -> Option<StreamItem> {
         loop {
             if let Some(piece) = self.due_piece() {
-                return Some(Told::Piece(piece));
+                return Some(StreamItem::Piece(piece));
             }
             if !self.ready.is_empty()
                 && let Err(error) = self.log.look_up(&self.app).await
@@ -109,7 +109,7 @@ impl Follower {
                 if event.seq >= self.next {
                     self.next = event.seq + 1;
                     self.over = ended(&event.event).or(self.over);
-                    return Some(Told::Event(event));
+                    return Some(StreamItem::Event(event));
                 }
                 continue;
             }
@@ -202,11 +202,11 @@ impl Follower {
                 continue;
             };
             let written = match told {
-                Told::Event(event) => {
+                StreamItem::Event(event) => {
                     let source = self.log.source()?;
                     event.form(|record| frame::of_event(record, &source))
                 }
-                Told::Piece(piece) => frame::of_piece(&piece, self.app.now()),
+                StreamItem::Piece(piece) => frame::of_piece(&piece, self.app.now()),
             };
             if !written.is_empty() {
                 return Some(written);

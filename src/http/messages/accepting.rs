@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actors::conversation::Event;
-use actors::directory::{Circumstances, KeyUse};
+use actors::directory::{CommandContext, KeyUse};
 use actors::id::{Address, EntityKey};
 use actors::machine::Record;
 use axum::response::Response;
@@ -14,12 +14,12 @@ use crate::app::App;
 use crate::http::answer::{self, When};
 use crate::http::caller::Caller;
 use crate::http::context::RequestContext;
+use crate::http::forwarding::ForwardableRequest;
 use crate::http::headers::idempotency_key;
 use crate::http::headers::key::{IDEMPOTENCY_KEY, X_IDEMPOTENCY_KEY};
 use crate::http::idempotency;
 use crate::http::incoming::report;
 use crate::http::log;
-use crate::http::passing::Whole;
 use crate::http::problem::Problem;
 use crate::http::refusal::{key_reused, store_problem};
 use crate::json::Object;
@@ -28,7 +28,7 @@ use crate::wire::Rules;
 use crate::wire::fingerprint::fingerprint;
 
 /// A request that carries a message, before its body's shape is known.
-pub(super) struct Inbound<'a> {
+pub(super) struct UnparsedMessage<'a> {
     app: &'a App,
     caller: &'a Caller,
     context: &'a RequestContext,
@@ -38,7 +38,7 @@ pub(super) struct Inbound<'a> {
     report: Report,
 }
 
-impl<'a> Inbound<'a> {
+impl<'a> UnparsedMessage<'a> {
     pub(super) fn new(
         app: &'a App,
         caller: &'a Caller,
@@ -61,7 +61,7 @@ impl<'a> Inbound<'a> {
         mut self,
         read: impl FnOnce(Object<'a>, Rules<'_>, &mut Report) -> T,
         client_id: impl FnOnce(&T) -> Option<&str>,
-    ) -> (T, Accepting<'a>) {
+    ) -> (T, AcceptedRequest<'a>) {
         // A body is only hashed if the request may be retried.
         let may_be_keyed = self.body.has("clientId")
             || self.headers.contains_key(IDEMPOTENCY_KEY)
@@ -78,7 +78,7 @@ impl<'a> Inbound<'a> {
         }
         let keyed = key.zip(print).map(|(key, fingerprint)| Keyed { key, fingerprint });
         let Self { caller, context, headers, bytes, report, .. } = self;
-        (post, Accepting { app, caller, context, headers, bytes, report, keyed })
+        (post, AcceptedRequest { app, caller, context, headers, bytes, report, keyed })
     }
 }
 
@@ -109,7 +109,7 @@ impl Keyed {
 }
 
 /// A request whose body has been read.
-pub(in crate::http) struct Accepting<'a> {
+pub(in crate::http) struct AcceptedRequest<'a> {
     pub(in crate::http) app: &'a App,
     pub(in crate::http) caller: &'a Caller,
     pub(in crate::http) context: &'a RequestContext,
@@ -119,23 +119,23 @@ pub(in crate::http) struct Accepting<'a> {
     pub(super) keyed: Option<Keyed>,
 }
 
-impl Accepting<'_> {
+impl AcceptedRequest<'_> {
     /// The answer of the server that looks after what the message is written to, where that is another one. It may
     /// wait for so long for an agent, or for a file.
-    pub(super) async fn passed_on(&self, entity: EntityKey, waits: Duration) -> Result<Option<Response>, Problem> {
+    pub(super) async fn forwarded(&self, entity: EntityKey, waits: Duration) -> Result<Option<Response>, Problem> {
         let Self { app, context, headers, bytes, .. } = self;
-        let whole = Whole::of(app, context, headers, *bytes, self.keyed.is_some());
-        Whole { waits, ..whole }.pass_on(entity).await
+        let whole = ForwardableRequest::of(app, context, headers, *bytes, self.keyed.is_some());
+        ForwardableRequest { waits, ..whole }.forward(entity).await
     }
 
-    pub(super) fn circumstances(&self, scope: &str) -> Circumstances {
+    pub(super) fn command_context(&self, scope: &str) -> CommandContext {
         let key = self.keyed.as_ref().map(|keyed| keyed.used(scope));
-        Circumstances { key, ..idempotency::without_key(self.context) }
+        CommandContext { key, ..idempotency::without_key(self.context) }
     }
 
-    pub(super) fn circumstances_in_workspace(&self) -> Circumstances {
+    pub(super) fn context_in_workspace(&self) -> CommandContext {
         let key = self.keyed.as_ref().map(|keyed| keyed.used_in(self.caller.address));
-        Circumstances { key, ..idempotency::without_key(self.context) }
+        CommandContext { key, ..idempotency::without_key(self.context) }
     }
 
     /// The events that the request's key has led to in an entity, if it was used there; for the cases in which that
@@ -145,14 +145,14 @@ impl Accepting<'_> {
         entity: EntityKey,
         scope: &str,
     ) -> Result<Option<Vec<Record<Event>>>, Problem> {
-        self.effect_of(entity, self.circumstances(scope)).await
+        self.effect_of(entity, self.command_context(scope)).await
     }
 
     /// The same for a key of any scope.
     pub(super) async fn effect_of(
         &self,
         entity: EntityKey,
-        with: Circumstances,
+        with: CommandContext,
     ) -> Result<Option<Vec<Record<Event>>>, Problem> {
         let Some(used) = with.key else { return Ok(None) };
         let row = self.app.node().key(entity, used.hash).await.map_err(store_problem)?;

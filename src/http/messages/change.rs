@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use actors::conversation::amend::{Amend, Amendment, Edit, Receipt};
 use actors::conversation::shown_key;
-use actors::directory::{Answer, Circumstances};
+use actors::directory::{Answer, CommandContext};
 use actors::id::EntityKey;
 use actors::message::{Content, Json, Overlay};
 use actors::store::KeyHash;
@@ -21,10 +21,10 @@ use crate::http::body::JsonBytes;
 use crate::http::caller::{Allowed, Caller, Write};
 use crate::http::context::RequestContext;
 use crate::http::context::render::internal_error;
+use crate::http::forwarding::ForwardableRequest;
 use crate::http::headers::if_match;
 use crate::http::idempotency::without_key;
 use crate::http::incoming::Incoming;
-use crate::http::passing::Whole;
 use crate::http::problem::{Fault, Problem};
 use crate::http::refusal::conversation::rejected;
 use crate::http::refusal::{problem_of, store_problem};
@@ -109,7 +109,9 @@ pub(in crate::http) async fn edit(
     }
     let ignored = incoming.report.check()?;
     let found = known?;
-    if let Some(response) = Whole::of(&app, &context, &headers, &bytes, false).pass_on(found.entity).await? {
+    if let Some(response) =
+        ForwardableRequest::of(&app, &context, &headers, &bytes, false).forward(found.entity).await?
+    {
         return Ok(response);
     }
     if let Some(wanted) = wanted {
@@ -130,7 +132,7 @@ pub(in crate::http) async fn delete(
 ) -> Result<Response, Problem> {
     let wanted = if_match(&headers)?;
     let found = find(&app, &caller, &id).await?;
-    if let Some(response) = Whole::of(&app, &context, &headers, None, false).pass_on(found.entity).await? {
+    if let Some(response) = ForwardableRequest::of(&app, &context, &headers, None, false).forward(found.entity).await? {
         return Ok(response);
     }
     let mut seen = None;
@@ -155,7 +157,7 @@ pub(in crate::http) async fn acknowledge(
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
     let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
-    let with = incoming.circumstances(&context, &caller);
+    let with = incoming.command_context(&context, &caller);
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
     let choices = [("delivered", Receipt::Delivered), ("read", Receipt::Read)];
@@ -164,8 +166,8 @@ pub(in crate::http) async fn acknowledge(
     let ignored = incoming.report.check()?;
     let receipt = receipt.ok_or_else(internal_error)?;
     let found = find(&app, &caller, &id).await?;
-    let whole = Whole::of(&app, &context, &headers, &bytes, with.key.is_some());
-    if let Some(response) = whole.pass_on(found.entity).await? {
+    let whole = ForwardableRequest::of(&app, &context, &headers, &bytes, with.key.is_some());
+    if let Some(response) = whole.forward(found.entity).await? {
         return Ok(response);
     }
     let (found, when) = amend(&app, &caller, found, Amendment::Acknowledge(receipt), with).await?;
@@ -178,7 +180,7 @@ async fn amend(
     caller: &Caller,
     found: StoredMessage,
     amendment: Amendment,
-    with: Circumstances,
+    with: CommandContext,
 ) -> Result<(StoredMessage, When), Problem> {
     let entity = found.entity;
     let key = with.key.map(|key| key.hash);

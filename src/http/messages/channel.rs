@@ -14,7 +14,7 @@ use actors::message::{Content, Message, NewMessage, Overlay, Sender, SenderKind}
 use axum::response::Response;
 use http::StatusCode;
 
-use super::{Accepting, Inbound, find_channel, one};
+use super::{AcceptedRequest, UnparsedMessage, find_channel, one};
 use crate::http::answer::{When, located};
 use crate::http::attachments::link::{self, Linking};
 use crate::http::caller::Caller;
@@ -33,7 +33,7 @@ use crate::wire::channel_message::view::channel_view;
 const REBOUND_MAX: usize = 3;
 
 /// Accepts the message.
-pub(super) async fn post(inbound: Inbound<'_>, path_channel: Option<&str>) -> Result<Response, Problem> {
+pub(super) async fn post(inbound: UnparsedMessage<'_>, path_channel: Option<&str>) -> Result<Response, Problem> {
     let (post, mut accepting) = inbound.read(
         |body, rules, report| ChannelPost::read(body, path_channel, rules, report),
         |post| post.client_id.as_deref(),
@@ -61,7 +61,7 @@ pub(super) async fn post(inbound: Inbound<'_>, path_channel: Option<&str>) -> Re
         return Err(channel_not_found());
     };
     let entity = channel.conversation(accepting.caller.address);
-    if let Some(response) = accepting.passed_on(entity, Duration::ZERO).await? {
+    if let Some(response) = accepting.forwarded(entity, Duration::ZERO).await? {
         return Ok(response);
     }
     if !accepting.report.late.is_empty() || !channel.enabled || !files.is_empty() {
@@ -87,7 +87,7 @@ pub(super) async fn post(inbound: Inbound<'_>, path_channel: Option<&str>) -> Re
 
 /// Appends the message with its files.
 async fn append(
-    accepting: &Accepting<'_>,
+    accepting: &AcceptedRequest<'_>,
     channel: &Channel,
     mut content: Content,
     review_millis: Option<u64>,
@@ -107,7 +107,7 @@ async fn append(
         let message = NewMessage { content: Arc::new(content.clone()), parent: None, review_millis };
         let opening = Some(opening.clone());
         let post = Post { opening, expected: None, messages: vec![message], turn: None };
-        match app.node().conversation(entity, post, accepting.circumstances(CHANNEL_SCOPE)).await {
+        match app.node().conversation(entity, post, accepting.command_context(CHANNEL_SCOPE)).await {
             Ok(Answer::Done(posted)) => {
                 let message = posted.messages.first().ok_or_else(internal_error)?;
                 // Their records learn their message now, not at the check in a day.
@@ -126,7 +126,7 @@ async fn append(
 }
 
 /// 201, as the message was accepted, whatever has become of it since.
-fn accepted(accepting: &Accepting<'_>, channel: &str, message: &Message, when: When) -> Response {
+fn accepted(accepting: &AcceptedRequest<'_>, channel: &str, message: &Message, when: When) -> Response {
     accepting.context.accepted(message.id);
     let overlay = Overlay::default();
     let response = accepting.answer(StatusCode::CREATED, &channel_view(channel, message, &overlay), when);
@@ -134,7 +134,7 @@ fn accepted(accepting: &Accepting<'_>, channel: &str, message: &Message, when: W
 }
 
 /// The same for a retry, from what its first attempt has done.
-fn repeated(accepting: &Accepting<'_>, channel: &str, effect: &[Record<Event>]) -> Result<Response, Problem> {
+fn repeated(accepting: &AcceptedRequest<'_>, channel: &str, effect: &[Record<Event>]) -> Result<Response, Problem> {
     let message = effect.iter().find_map(message_of).ok_or_else(internal_error)?;
     Ok(accepted(accepting, channel, &message, When::Before))
 }
@@ -151,7 +151,7 @@ pub(in crate::http) fn sender(caller: &Caller, channel: &str) -> Sender {
 /// The message that is revised: one of the channel. That there is none is a fault among the others; where the channel
 /// is not known either, only what cannot be an id is.
 async fn revised(
-    accepting: &mut Accepting<'_>,
+    accepting: &mut AcceptedRequest<'_>,
     channel: Option<&Channel>,
     text: Option<&str>,
 ) -> Result<Option<MessageId>, Problem> {

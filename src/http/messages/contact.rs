@@ -21,9 +21,9 @@ use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::exchange::{self, Heard};
+use super::exchange::{self, ObservedReplies};
 use super::media;
-use super::{Accepting, Inbound};
+use super::{AcceptedRequest, UnparsedMessage};
 use crate::http::answer::{When, located};
 use crate::http::attachments::link;
 use crate::http::caller::still_known;
@@ -53,7 +53,7 @@ const LONG: Duration = Duration::from_secs(1);
 const REOPENED_MAX: usize = 4;
 
 /// Accepts the message, and answers with the agent's reply or with where it will be found.
-pub(super) async fn post(inbound: Inbound<'_>, channel: Option<Arc<Channel>>) -> Result<Response, Problem> {
+pub(super) async fn post(inbound: UnparsedMessage<'_>, channel: Option<Arc<Channel>>) -> Result<Response, Problem> {
     let (post, mut accepting) = inbound.read(ContactPost::read, |_| None);
     if let Some(channel) = channel.as_deref().filter(|channel| channel.kind != ChannelKind::Api) {
         accepting.report.faults.extend(kind_mismatch("", channel.kind).faults);
@@ -73,7 +73,7 @@ pub(super) async fn post(inbound: Inbound<'_>, channel: Option<Arc<Channel>>) ->
         Err(refusal) => return exchange.earlier_or(refusal).await,
     };
     let Some(content) = post.content else { return Err(internal_error()) };
-    if let Some(response) = exchange.passed_on(&content).await? {
+    if let Some(response) = exchange.forwarded(&content).await? {
         return Ok(response);
     }
     let ContactPost { identifier, contact_name: name, memories, .. } = post;
@@ -94,7 +94,7 @@ struct Sent {
 
 /// One message of a contact, and its answer.
 struct Exchange<'a> {
-    accepting: &'a Accepting<'a>,
+    accepting: &'a AcceptedRequest<'a>,
     channel: &'a Channel,
     contact: EntityKey,
     scope: String,
@@ -117,7 +117,7 @@ struct Delivered {
 impl Exchange<'_> {
     /// The answer of the server that looks after the contact's first conversation here, whichever is open now: so all
     /// that one contact writes on one channel comes to one server, without a look at the store.
-    async fn passed_on(&self, content: &ContactContent) -> Result<Option<Response>, Problem> {
+    async fn forwarded(&self, content: &ContactContent) -> Result<Option<Response>, Problem> {
         // The answer may take minutes, and without a key its outcome could not be found out.
         if self.accepting.keyed.is_none() {
             return Ok(None);
@@ -127,7 +127,7 @@ impl Exchange<'_> {
             ContactContent::Media(_) => media::LIMITS.within,
             ContactContent::Text(_) => Duration::ZERO,
         };
-        self.accepting.passed_on(first, self.budget(prefer(self.accepting.headers)) + fetches).await
+        self.accepting.forwarded(first, self.budget(prefer(self.accepting.headers)) + fetches).await
     }
 
     fn conversation(&self, id: ConversationId) -> EntityKey {
@@ -220,7 +220,7 @@ impl Exchange<'_> {
                 messages: vec![NewMessage { content, parent: None, review_millis: None }],
                 turn: Some(TurnRequest { agent: agent.to_owned(), policy: self.channel.busy_policy }),
             };
-            let with = self.accepting.circumstances(&self.scope);
+            let with = self.accepting.command_context(&self.scope);
             match node.conversation(entity, post, with).await {
                 Ok(Answer::Done(Posted { messages, turn })) => {
                     let message = messages.into_iter().next().ok_or_else(internal_error)?;
@@ -356,7 +356,7 @@ impl Exchange<'_> {
         if waits {
             self.accepting.context.waits();
         }
-        let mut heard = Heard::default();
+        let mut heard = ObservedReplies::default();
         let turn = tokio::select! {
             biased;
             // How it stood when it was accepted, also where the agent was quicker than this answer.
@@ -386,7 +386,7 @@ impl Exchange<'_> {
     async fn told(
         &self,
         delivered: &Delivered,
-        (turn, heard): (&Turn, &Heard),
+        (turn, heard): (&Turn, &ObservedReplies),
         prefer: Prefer,
         key: Option<KeyHash>,
     ) -> Result<Response, Problem> {

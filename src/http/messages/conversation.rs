@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use actors::claims::{self, LIVES_MAX};
 use actors::conversation::{Conversation, Details, Opening, Origin, Post, Rejection, message_of};
-use actors::directory::{Answer, Circumstances, Refusal};
+use actors::directory::{Answer, CommandContext, Refusal};
 use actors::id::{Address, AttachmentId, ConversationId, EntityKey};
 use actors::key::PrincipalKind;
 use actors::message::{Message, NewMessage, Overlay, Parent, Sender, SenderKind, role};
 use axum::response::Response;
 use http::StatusCode;
 
-use super::{Accepting, Inbound};
+use super::{AcceptedRequest, UnparsedMessage};
 use crate::app::App;
 use crate::http::answer::{self, When};
 use crate::http::attachments::link;
@@ -29,7 +29,7 @@ use crate::wire::conversation_message::view::{conversation_view, view_bytes};
 use crate::wire::conversation_message::{ConversationItem, ConversationPost};
 
 /// Accepts the messages.
-pub(super) async fn post(inbound: Inbound<'_>, path_conversation: Option<&str>) -> Result<Response, Problem> {
+pub(super) async fn post(inbound: UnparsedMessage<'_>, path_conversation: Option<&str>) -> Result<Response, Problem> {
     let (post, mut accepting) =
         inbound.read(|body, rules, report| ConversationPost::read(body, path_conversation, rules, report), |_| None);
     let references: Vec<_> = post.messages.iter().flat_map(|item| item.reference_ids.clone()).collect();
@@ -52,7 +52,7 @@ pub(super) async fn post(inbound: Inbound<'_>, path_conversation: Option<&str>) 
     let named = named.map(|id| id.ok_or_else(conversation_not_found)).transpose()?;
     if let Some(id) = named {
         let entity = EntityKey::conversation(accepting.caller.address, id.address);
-        if let Some(response) = accepting.passed_on(entity, Duration::ZERO).await? {
+        if let Some(response) = accepting.forwarded(entity, Duration::ZERO).await? {
             return Ok(response);
         }
     }
@@ -64,14 +64,14 @@ pub(super) async fn post(inbound: Inbound<'_>, path_conversation: Option<&str>) 
     let messages: Vec<_> = post.messages.into_iter().map(new_message).collect();
     if let Some(id) = named {
         let post = Post { opening: None, expected: Some(id), messages, turn: None };
-        let with = accepting.circumstances(CONVERSATION_SCOPE);
+        let with = accepting.command_context(CONVERSATION_SCOPE);
         return append(&accepting, id, post, &mentions, with).await.map_err(|refusal| refused(refusal, batch))?;
     }
     for life in 0..LIVES_MAX {
         let key = accepting.keyed.as_ref().map(|keyed| keyed.key.as_str());
         let id = new_id(accepting.app, accepting.caller, key, life);
         let post = Post { opening: Some(opening(id)), expected: Some(id), messages: messages.clone(), turn: None };
-        match append(&accepting, id, post, &mentions, accepting.circumstances_in_workspace()).await {
+        match append(&accepting, id, post, &mentions, accepting.context_in_workspace()).await {
             // The key opened this one so long ago that it is forgotten.
             Err(Refusal::Rejected(Rejection::NotFound)) if key.is_some() => {}
             answer => return answer.map_err(|refusal| refused(refusal, batch))?,
@@ -99,11 +99,11 @@ fn strangers(post: &ConversationPost, report: &mut Report) {
 }
 
 /// The answer of an earlier request with the same key, for a retry that names uploads which have gone since.
-async fn accepted_before(accepting: &Accepting<'_>, named: Option<&str>) -> Option<Response> {
+async fn accepted_before(accepting: &AcceptedRequest<'_>, named: Option<&str>) -> Option<Response> {
     let key = accepting.keyed.as_ref()?.key.as_str();
     let (address, with) = match named {
-        Some(named) => (ConversationId::parse(named)?.address, accepting.circumstances(CONVERSATION_SCOPE)),
-        None => (home_of(accepting.caller, key, 0), accepting.circumstances_in_workspace()),
+        Some(named) => (ConversationId::parse(named)?.address, accepting.command_context(CONVERSATION_SCOPE)),
+        None => (home_of(accepting.caller, key, 0), accepting.context_in_workspace()),
     };
     let entity = EntityKey::conversation(accepting.caller.address, address);
     let events = accepting.effect_of(entity, with).await.ok().flatten()?;
@@ -113,11 +113,11 @@ async fn accepted_before(accepting: &Accepting<'_>, named: Option<&str>) -> Opti
 
 /// Appends, and answers with what was appended, now or by this key before.
 async fn append(
-    accepting: &Accepting<'_>,
+    accepting: &AcceptedRequest<'_>,
     id: ConversationId,
     post: Post,
     mentions: &[(AttachmentId, Path)],
-    with: Circumstances,
+    with: CommandContext,
 ) -> Result<Result<Response, Problem>, Refusal<Conversation>> {
     let entity = EntityKey::conversation(accepting.caller.address, id.address);
     let without_key = without_key(accepting.context);
@@ -154,7 +154,7 @@ fn speaks_for_an_agent(item: &ConversationItem) -> bool {
 
 /// The agent that answers in a conversation, where it has one of its own: its channel's, as that is now or, where it is
 /// gone, was when the conversation began.
-async fn agent_of(accepting: &Accepting<'_>, id: ConversationId) -> Result<Option<String>, Problem> {
+async fn agent_of(accepting: &AcceptedRequest<'_>, id: ConversationId) -> Result<Option<String>, Problem> {
     let entity = EntityKey::conversation(accepting.caller.address, id.address);
     let node = accepting.app.node();
     let Some(origin) = node.origin(entity).await.map_err(store_problem)? else { return Ok(None) };
@@ -176,7 +176,7 @@ fn new_message(caller: &Caller, agent: Option<&str>, mut item: ConversationItem,
 }
 
 /// 200 with the messages as they were accepted, always an array.
-fn accepted(accepting: &Accepting<'_>, messages: &[Message], when: When) -> Response {
+fn accepted(accepting: &AcceptedRequest<'_>, messages: &[Message], when: When) -> Response {
     if let Some(first) = messages.first() {
         accepting.context.accepted(first.id);
     }

@@ -24,9 +24,9 @@ const HEARD_MAX: usize = 8;
 
 /// What a turn has said, as far as it was heard: the newest few of its messages.
 #[derive(Debug, Default)]
-pub(super) struct Heard(VecDeque<Notice>);
+pub(super) struct ObservedReplies(VecDeque<Notice>);
 
-impl Heard {
+impl ObservedReplies {
     fn hear(&mut self, turn: &Turn, notice: Notice) {
         let is_said = matches!(&notice.event, Event::MessageCreated(said) if said.turn == Some(turn.id));
         if is_said {
@@ -58,7 +58,7 @@ pub(super) async fn wait(
     entity: EntityKey,
     events: &mut Subscription,
     mut turn: Turn,
-    heard: &mut Heard,
+    heard: &mut ObservedReplies,
     deadline: Instant,
 ) -> Result<Turn, StoreError> {
     let mut look_at = Instant::now() + ASK_AGAIN;
@@ -110,7 +110,7 @@ fn end_of<'a>(turn: &Turn, event: &'a Event) -> Option<&'a Turn> {
 ///
 /// `StoreError` where the store cannot be read, or holds what cannot be.
 pub(in crate::http) async fn replies(node: &Node, entity: EntityKey, turn: &Turn) -> Result<Vec<Message>, StoreError> {
-    replies_heard(node, entity, turn, &Heard::default()).await
+    replies_heard(node, entity, turn, &ObservedReplies::default()).await
 }
 
 /// The same for a request that may have heard them.
@@ -122,7 +122,7 @@ pub(super) async fn replies_heard(
     node: &Node,
     entity: EntityKey,
     turn: &Turn,
-    heard: &Heard,
+    heard: &ObservedReplies,
 ) -> Result<Vec<Message>, StoreError> {
     let Some(range) = turn.replies else { return Ok(Vec::new()) };
     if let Some(replies) = heard.between(range) {

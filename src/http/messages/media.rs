@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::attachment::State as File;
-use actors::directory::{Circumstances, KeyUse};
+use actors::directory::{CommandContext, KeyUse};
 use actors::id::{Address, EntityKey};
 use actors::shares::{OwnPlace, Shares};
 use actors::trace::{SpanKind, current, names};
@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use http::header;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Accepting;
+use super::AcceptedRequest;
 use crate::app::App;
 use crate::egress::{Download, Fault, Limits};
 use crate::http::attachments::arrival::{Arrival, Arrived, Named, begin};
@@ -47,7 +47,7 @@ pub(crate) struct Fetches {
 }
 
 /// A file's place among those that are fetched, given up when dropped.
-struct FetchPlace {
+struct FetchPermit {
     _own: Option<OwnPlace>,
     _of_all: OwnedSemaphorePermit,
 }
@@ -72,14 +72,14 @@ impl Fetches {
     ///
     /// # Errors
     /// 429 where it has as many as leave room for others', 503 where there is none.
-    fn place(&self, workspace: Address) -> Result<FetchPlace, Problem> {
+    fn place(&self, workspace: Address) -> Result<FetchPermit, Problem> {
         let own = self.shares.try_enter(workspace);
         if own.is_none() && self.places.available_permits() <= FETCHES / 2 {
             let detail = "too many files of this workspace are being downloaded; retry later";
             return Err(Problem::too_many("rate_limited", detail, 1));
         }
         match Arc::clone(&self.places).try_acquire_owned() {
-            Ok(of_all) => Ok(FetchPlace { _own: own, _of_all: of_all }),
+            Ok(of_all) => Ok(FetchPermit { _own: own, _of_all: of_all }),
             Err(_) => Err(Problem::unavailable("overloaded", "too many files are being downloaded; retry later", 1)),
         }
     }
@@ -90,12 +90,12 @@ impl Fetches {
 ///
 /// # Errors
 /// 400 with why it cannot be had, 429 and 503 where nothing more can be fetched or kept now.
-pub(super) async fn fetch(accepting: &Accepting<'_>, media: &Media) -> Result<File, Problem> {
+pub(super) async fn fetch(accepting: &AcceptedRequest<'_>, media: &Media) -> Result<File, Problem> {
     let cause = without_key(accepting.context).trace;
     let mut span = accepting.app.node().span(names::FETCH, SpanKind::Client, cause);
     span.set(names::HTTP_METHOD, "GET");
     span.asks(&media.url);
-    let with = Circumstances { key: None, trace: span.context_or(cause) };
+    let with = CommandContext { key: None, trace: span.context_or(cause) };
     let fetched = current::within(with.trace, attachment(accepting, media, with)).await;
     if let Err(problem) = &fetched {
         span.fail(problem.faults.first().map_or(problem.code, |fault| fault.code));
@@ -104,7 +104,7 @@ pub(super) async fn fetch(accepting: &Accepting<'_>, media: &Media) -> Result<Fi
 }
 
 /// Makes an attachment of the file, as a part of the trace that it comes with.
-async fn attachment(accepting: &Accepting<'_>, media: &Media, with: Circumstances) -> Result<File, Problem> {
+async fn attachment(accepting: &AcceptedRequest<'_>, media: &Media, with: CommandContext) -> Result<File, Problem> {
     let app = accepting.app;
     let workspace = accepting.caller.address;
     let _place = app.fetches().place(workspace)?;
@@ -148,7 +148,7 @@ async fn beginning(download: &mut Download) -> Result<(Vec<Bytes>, BytesMut), Fa
 async fn keep(
     app: &App,
     media: &Media,
-    (entity, with): (EntityKey, Circumstances),
+    (entity, with): (EntityKey, CommandContext),
     named: Named,
     first: Vec<Bytes>,
     mut download: Download,

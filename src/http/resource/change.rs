@@ -3,7 +3,7 @@
 
 use std::future::Future;
 
-use actors::directory::{Answer, Circumstances, Refusal};
+use actors::directory::{Answer, CommandContext, Refusal};
 use actors::id::EntityKey;
 use actors::registry::{Command, Expect, Registry, RowChange};
 use actors::store::Order;
@@ -118,7 +118,7 @@ impl<R: Resource> Stored<R> {
 pub(in crate::http) async fn commit<R, F>(
     app: &App,
     registry: EntityKey,
-    with: Circumstances,
+    with: CommandContext,
     mut decide: impl FnMut() -> F,
 ) -> Result<Stored<R>, Problem>
 where
@@ -158,7 +158,7 @@ where
 pub(in crate::http) async fn create<R: Resource>(
     app: &App,
     registry: EntityKey,
-    with: Circumstances,
+    with: CommandContext,
     value: R,
     ignored: Vec<String>,
 ) -> Result<Stored<R>, Problem> {
@@ -173,7 +173,7 @@ pub(in crate::http) async fn create<R: Resource>(
 pub(in crate::http) async fn delete<R: Resource>(
     app: &App,
     registry: EntityKey,
-    with: Circumstances,
+    with: CommandContext,
     id: &str,
 ) -> Result<Response, Problem> {
     let forget = || async {
@@ -191,7 +191,7 @@ pub(in crate::http) async fn delete<R: Resource>(
 pub(in crate::http) async fn rotate_secret<R: HasSecret>(
     app: &App,
     registry: EntityKey,
-    with: Circumstances,
+    with: CommandContext,
     id: &str,
     ignored: Vec<String>,
 ) -> Result<Stored<R>, Problem> {
@@ -214,7 +214,7 @@ pub(in crate::http) async fn rotate_secret<R: HasSecret>(
 pub(in crate::http) async fn repeated<R: Resource>(
     app: &App,
     registry: EntityKey,
-    with: &Circumstances,
+    with: &CommandContext,
     ignored: &[String],
 ) -> Result<Option<Stored<R>>, Problem> {
     let Some(used) = with.key else { return Ok(None) };
@@ -243,7 +243,7 @@ pub(in crate::http) async fn submit(
     app: &App,
     registry: EntityKey,
     command: Command,
-    with: Circumstances,
+    with: CommandContext,
 ) -> Result<Submitted, Problem> {
     match app.node().registry(registry, command, with).await {
         Ok(Answer::Done(())) => Ok(Submitted::Done),

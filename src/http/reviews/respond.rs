@@ -3,7 +3,7 @@
 use actors::asks::Asks;
 use actors::conversation::review::Response as Given;
 use actors::conversation::{CancelReview, Conversation, Event, Rejection};
-use actors::directory::{Answer, Circumstances, Refusal};
+use actors::directory::{Answer, CommandContext, Refusal};
 use actors::key::Principal;
 use actors::message::{Alike, Json, Overlay, Review, ReviewState, ReviewStatus};
 use axum::extract::{Path, State};
@@ -17,11 +17,11 @@ use crate::http::body::{JsonBytes, OptionalJsonBytes};
 use crate::http::caller::{Allowed, Caller, Respond, Write};
 use crate::http::context::RequestContext;
 use crate::http::context::render::internal_error;
+use crate::http::forwarding::ForwardableRequest;
 use crate::http::incoming::Incoming;
 use crate::http::log;
 use crate::http::messages::one::StoredMessage;
 use crate::http::messages::{sender, shown_to};
-use crate::http::passing::Whole;
 use crate::http::problem::{Fault, Problem};
 use crate::http::refusal::conversation::rejected;
 use crate::http::refusal::{problem_of, store_problem};
@@ -90,7 +90,7 @@ pub(in crate::http) async fn respond(
     }
     let JsonBytes(bytes) = body?;
     let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
-    let with = incoming.circumstances(&context, &caller);
+    let with = incoming.command_context(&context, &caller);
     let mut fields = incoming.fields();
     let (response, feedback) = read_answer(&mut fields, &mut incoming.report);
     fields.finish(&mut incoming.report);
@@ -102,8 +102,8 @@ pub(in crate::http) async fn respond(
     }
     let ignored = incoming.report.check()?;
     let (asked, response) = (asked?, response.ok_or_else(internal_error)?);
-    let whole = Whole::of(&app, &context, &headers, &bytes, with.key.is_some());
-    if let Some(response) = whole.pass_on(asked.found.entity).await? {
+    let whole = ForwardableRequest::of(&app, &context, &headers, &bytes, with.key.is_some());
+    if let Some(response) = whole.forward(asked.found.entity).await? {
         return Ok(response);
     }
     let alike = asked.review.quorum.as_ref().map(|_| {
@@ -136,8 +136,8 @@ pub(in crate::http) async fn cancel(
     let OptionalJsonBytes(body) = body?;
     let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
     let asked = asked?;
-    let whole = Whole::of(&app, &context, &headers, body.as_ref(), with.key.is_some());
-    if let Some(response) = whole.pass_on(asked.found.entity).await? {
+    let whole = ForwardableRequest::of(&app, &context, &headers, body.as_ref(), with.key.is_some());
+    if let Some(response) = whole.forward(asked.found.entity).await? {
         return Ok(response);
     }
     let cancel = CancelReview { message: asked.message().id };
@@ -165,7 +165,7 @@ async fn decide(
     caller: &Caller,
     asked: Asked,
     request: impl Asks<Conversation, Reply = Box<ReviewState>>,
-    with: Circumstances,
+    with: CommandContext,
 ) -> Result<Response, Problem> {
     let entity = asked.found.entity;
     let key = with.key.map(|key| key.hash);

@@ -1,7 +1,7 @@
 //! Reviews and their deadlines.
 
 use super::*;
-use crate::machine::{Found, Moment, Undecided};
+use crate::machine::{DecisionContext, ReadSet, Undecided};
 use crate::message::{Alike, Json, Overlay, Quorum, ReviewStatus, Vote};
 use crate::store::NodeId;
 use crate::tables::{DEADLINES, OVERLAYS};
@@ -87,14 +87,14 @@ fn a_wake_behind_another_in_one_batch_loses_no_review() {
     // The host reads before it decides, and lays the batch's writes over what it read.
     let deadlines = sim.rows.iter().filter(|((table, _), _)| *table == DEADLINES);
     let deadlines: Vec<_> = deadlines.map(|((_, key), value)| (key.clone(), value.clone())).collect();
-    let mut found = Found::default();
+    let mut found = ReadSet::default();
     let rows =
         deadlines.iter().take(65).map(|(key, value)| crate::store::Row { key: key.clone(), value: value.clone() });
     found.add_first(DEADLINES, 65, rows.collect());
     for (key, _) in deadlines.iter().take(64) {
         found.write_row(&crate::store::RowWrite { table: DEADLINES, key: key.clone(), value: None });
     }
-    let moment = Moment {
+    let moment = DecisionContext {
         entity: entity(),
         now: sim.now,
         place: sim.now,

@@ -15,7 +15,7 @@ use crate::conversation::errand::Errand;
 use crate::conversation::{Accepted, Conversation, Event, Reply, State, Usage, number_key};
 use crate::id::MessageId;
 use crate::limits;
-use crate::machine::{Change, Decision, Found, Moment, Need, Undecided};
+use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Undecided};
 use crate::message::{Content, Json, Sender, SenderKind, role};
 use crate::store::RowWrite;
 use crate::tables::CALLS;
@@ -153,7 +153,7 @@ impl Calls {
     }
 
     /// As they are stored for the turn with this number.
-    fn stored(number: u64, found: &Found) -> Result<Self, Undecided> {
+    fn stored(number: u64, found: &ReadSet) -> Result<Self, Undecided> {
         Ok(found.stored(CALLS, number_key(number))?.unwrap_or_default())
     }
 
@@ -181,14 +181,14 @@ pub(in crate::conversation) fn needs(state: Option<&State>) -> Vec<Need> {
 /// What results become: messages of tools, and the row and the turn as they stand then.
 struct Answering<'a> {
     state: &'a State,
-    moment: &'a Moment,
+    moment: &'a DecisionContext,
     turn: Turn,
     calls: Calls,
     events: Vec<Event>,
 }
 
 impl<'a> Answering<'a> {
-    fn of(state: &'a State, turn: &Turn, moment: &'a Moment, found: &Found) -> Result<Self, Undecided> {
+    fn of(state: &'a State, turn: &Turn, moment: &'a DecisionContext, found: &ReadSet) -> Result<Self, Undecided> {
         let calls = if turn.open_calls.is_some() { Calls::stored(turn.id.number, found)? } else { Calls::default() };
         Ok(Self { state, moment, turn: turn.clone(), calls, events: Vec::new() })
     }
@@ -246,8 +246,8 @@ fn current(state: &State, number: u64, attempt: u32) -> Option<&Turn> {
 pub(in crate::conversation) fn step(
     state: &State,
     step: &Step,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Result<Decision<Conversation>, Undecided> {
     let Some(turn) = current(state, step.number, step.attempt) else { return Ok(Decision::Answer(Reply::Nothing)) };
     if turn.open_calls.is_some() {
@@ -285,8 +285,8 @@ pub(in crate::conversation) fn step(
 pub(in crate::conversation) fn answer(
     state: &State,
     answers: &Answers,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Result<Decision<Conversation>, Undecided> {
     let turn = current(state, answers.number, answers.attempt);
     let Some(turn) = turn else { return Ok(Decision::Answer(Reply::Nothing)) };
@@ -324,8 +324,8 @@ pub(in crate::conversation) fn answer(
 pub(in crate::conversation) fn end_wait(
     state: &State,
     end: &EndWait,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Result<Decision<Conversation>, Undecided> {
     let running = state.running.as_ref().filter(|turn| turn.id.number == end.number && turn.open_calls.is_some());
     let Some(turn) = running else { return Ok(Decision::Answer(Reply::Nothing)) };
@@ -348,8 +348,8 @@ pub(in crate::conversation) fn end_wait(
 pub(in crate::conversation) fn keep_waiting(
     state: &State,
     number: u64,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Result<Decision<Conversation>, Undecided> {
     let running = state.running.as_ref().filter(|turn| turn.id.number == number);
     let waiting = running.filter(|turn| turn.status == TurnStatus::AwaitingReview && turn.look_at() <= moment.now);
@@ -377,8 +377,8 @@ pub(in crate::conversation) struct Closed {
 pub(in crate::conversation) fn close(
     state: &State,
     turn: &Turn,
-    moment: &Moment,
-    found: &Found,
+    moment: &DecisionContext,
+    found: &ReadSet,
 ) -> Result<Closed, Undecided> {
     let mut answering = Answering::of(state, turn, moment, found)?;
     let asked = answering.calls.calls.iter().filter(|call| !call.answered);
@@ -391,7 +391,7 @@ pub(in crate::conversation) fn close(
     Ok(Closed { turn: answering.turn, events: answering.events, rows, errands })
 }
 
-fn withdrawal(turn: &Turn, call: &Call, moment: &Moment) -> Option<RowWrite> {
+fn withdrawal(turn: &Turn, call: &Call, moment: &DecisionContext) -> Option<RowWrite> {
     let channel = call.ask.as_ref()?.channel.clone();
     let review = call.wait.as_ref().map(|wait| wait.review);
     let errand = Errand::Withdraw {
@@ -406,7 +406,12 @@ fn withdrawal(turn: &Turn, call: &Call, moment: &Moment) -> Option<RowWrite> {
 }
 
 /// The attempt was lost: calls that ran with it have no result any more; those that ask people are asked again.
-pub(super) fn interrupt(state: &State, turn: &Turn, moment: &Moment, found: &Found) -> Result<Closed, Undecided> {
+pub(super) fn interrupt(
+    state: &State,
+    turn: &Turn,
+    moment: &DecisionContext,
+    found: &ReadSet,
+) -> Result<Closed, Undecided> {
     let mut answering = Answering::of(state, turn, moment, found)?;
     answering.answer_all(INTERRUPTED, |call| call.ask.is_none());
     let rows = if turn.open_calls.is_some() { vec![answering.settle()] } else { Vec::new() };

@@ -7,7 +7,7 @@ use crate::clock::Millis;
 use crate::codec;
 use crate::conversation::{Event, number_key};
 use crate::id::{ConversationId, TurnId};
-use crate::machine::{Moment, Record};
+use crate::machine::{DecisionContext, Record};
 use crate::store::{NodeId, RowWrite};
 use crate::tables::TURNS;
 use crate::trace::TraceContext;
@@ -205,7 +205,7 @@ impl Turn {
 
     /// The same with its next attempt begun.
     #[must_use]
-    pub(in crate::conversation) fn started(&self, moment: &Moment) -> Self {
+    pub(in crate::conversation) fn started(&self, moment: &DecisionContext) -> Self {
         Self {
             status: TurnStatus::Running,
             attempt: self.attempt + 1,

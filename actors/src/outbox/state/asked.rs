@@ -82,7 +82,7 @@ mod tests {
     use super::*;
     use crate::codec;
     use crate::id::{Address, EntityKey, Kind};
-    use crate::machine::Found;
+    use crate::machine::ReadSet;
     use crate::outbox::lane::{End, Receiver};
     use crate::tables::{LANE_TIMES, LANES};
 
@@ -100,7 +100,7 @@ mod tests {
     fn settled(next: u64, asked: &[u64]) -> Written {
         let (lane, before) = (Lane::to(Receiver::Channel), Waiting::fresh(5, 8, NOW));
         let stored = asked.iter().fold(before.clone(), |row, seq| row.asked(*seq, NOW.plus(1)));
-        let mut found = Found::default();
+        let mut found = ReadSet::default();
         found.add_row(LANES, lane.key(), Some(codec::encode(&stored)));
         for seq in 5..=8 {
             found.add_row(DELIVERIES, DeliveryKey::new(seq, Receiver::Channel).row(), None);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::clock::Clock;
-use actors::directory::Circumstances;
+use actors::directory::CommandContext;
 use actors::limits;
 use actors::message::Content;
 use actors::outbox::Sending;
@@ -36,7 +36,7 @@ async fn nothing_is_lost_and_order_is_kept_on_a_store_that_fails_and_with_receiv
             fixture.sink.mood(ONE, moods[random.below(5) as usize]);
             let e = entity(random.below(3));
             // What is refused or of unknown outcome may or may not be there; the log says.
-            drop(fixture.node.conversation(e, post(e, &format!("{n}")), Circumstances::default()).await);
+            drop(fixture.node.conversation(e, post(e, &format!("{n}")), CommandContext::default()).await);
             sleep(Duration::from_millis(random.below(4_000))).await;
             if random.below(20) == 0 {
                 fixture.restart();
@@ -143,7 +143,7 @@ async fn a_burst_of_a_thousand_messages_arrives_in_order_at_a_quick_receiver_and
     fixture.endpoint(2, |_| {}).await;
     fixture.sink.mood(TWO, Mood::Slow(200));
     let everybody = (0..1_000)
-        .map(|n| fixture.node.conversation(entity(1), post(entity(1), &n.to_string()), Circumstances::default()));
+        .map(|n| fixture.node.conversation(entity(1), post(entity(1), &n.to_string()), CommandContext::default()));
     // As many at once as one conversation takes.
     let posted = futures_util::stream::iter(everybody).buffer_unordered(limits::ENTITY_COMMANDS);
     assert!(posted.all(async |posted| posted.is_ok()).await);

@@ -9,7 +9,7 @@ use actors::clock::{Clock, Millis};
 use actors::codec;
 use actors::conversation::review::Response;
 use actors::conversation::{BusyPolicy, Command, Conversation, Opening, Origin, Post};
-use actors::directory::Circumstances;
+use actors::directory::CommandContext;
 use actors::id::{Address, ContactId, ConversationId, EndpointId, EntityKey, MessageId};
 use actors::message::{Content, Json, NewMessage};
 use actors::node::Node;
@@ -234,7 +234,7 @@ impl<S: Store> Fixture<S> {
     }
 
     pub(crate) async fn ask(&self, entity: EntityKey, request: impl Asks<Conversation>) {
-        self.node.conversation(entity, request, Circumstances::default()).await.unwrap();
+        self.node.conversation(entity, request, CommandContext::default()).await.unwrap();
     }
 
     /// A message on a human channel; answers its id.
@@ -247,7 +247,7 @@ impl<S: Store> Fixture<S> {
         };
         let message = NewMessage { content: Arc::new(content), parent: None, review_millis: None };
         let post = Post { opening: Some(opening), expected: None, messages: vec![message], turn: None };
-        let posted = self.node.conversation(entity, Command::Post(post), Circumstances::default()).await.unwrap();
+        let posted = self.node.conversation(entity, Command::Post(post), CommandContext::default()).await.unwrap();
         messages(posted)[0].id
     }
 

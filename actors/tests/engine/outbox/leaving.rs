@@ -3,7 +3,7 @@
 use actors::channel::conversation_of;
 use actors::clock::Clock;
 use actors::conversation::amend::{Amend, Amendment, Receipt as Came};
-use actors::directory::Circumstances;
+use actors::directory::CommandContext;
 use actors::id::EntityKey;
 use actors::message::Content;
 use actors::outbox::Sending;
@@ -87,7 +87,7 @@ async fn what_an_endpoint_that_asked_for_time_subscribes_to_no_more_is_seen_unti
 async fn delete_channel(fixture: &Fixture<impl Store>) {
     let changes = vec![RowChange::delete(CHANNELS, b"demo")];
     let command = registry::Command { expected: Vec::new(), changes };
-    fixture.node.registry(EntityKey::workspace(WORKSPACE), command, Circumstances::default()).await.unwrap();
+    fixture.node.registry(EntityKey::workspace(WORKSPACE), command, CommandContext::default()).await.unwrap();
 }
 
 /// Two events that wait for the URL of a channel, the first of which was tried.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actors::directory::Circumstances;
+use actors::directory::CommandContext;
 use actors::id::EntityKey;
 use actors::message::NewMessage;
 use actors::outbox::pending::Status;
@@ -175,7 +175,7 @@ async fn what_waits_before_a_damaged_event_is_sent_and_an_endpoint_that_is_delet
     assert_eq!(waiting, [4], "what can be read of it is shown");
     let changes = vec![RowChange::delete(WEBHOOK_ENDPOINTS, endpoint.id.to_string().as_bytes())];
     let command = registry::Command { expected: Vec::new(), changes };
-    fixture.node.registry(EntityKey::workspace(WORKSPACE), command, Circumstances::default()).await.unwrap();
+    fixture.node.registry(EntityKey::workspace(WORKSPACE), command, CommandContext::default()).await.unwrap();
     sleep(secs(5)).await;
     assert_eq!(lines.of(Level::ERROR, "a damaged event is not sent to a deleted endpoint").len(), 1);
     fixture.assert_settled().await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actors::channel::conversation_of;
 use actors::clock::Clock;
-use actors::directory::Circumstances;
+use actors::directory::CommandContext;
 use actors::id::EntityKey;
 use actors::limits;
 use actors::message::{Callback, Content, Review};
@@ -44,7 +44,7 @@ async fn meet<S: Store>(fixture: &Fixture<S>, endpoint: &WebhookEndpoint, fate: 
             let changes = vec![RowChange::delete(WEBHOOK_ENDPOINTS, endpoint.id.to_string().as_bytes())];
             let command = registry::Command { expected: Vec::new(), changes };
             let registry = EntityKey::workspace(WORKSPACE);
-            fixture.node.registry(registry, command, Circumstances::default()).await.unwrap();
+            fixture.node.registry(registry, command, CommandContext::default()).await.unwrap();
             return;
         }
         Fate::Disabled => after.disabled = Some(DisabledReason::Manual),

@@ -7,7 +7,7 @@ use actors::agent::{Agent, Provider};
 use actors::clock::Millis;
 use actors::codec;
 use actors::conversation::{BusyPolicy, Command, Conversation, Event, Post, TurnRequest};
-use actors::directory::{Bounds, Circumstances, Directory};
+use actors::directory::{Bounds, CommandContext, Directory};
 use actors::id::EntityKey;
 use actors::node::Node;
 use actors::random::Random;
@@ -27,7 +27,7 @@ async fn make_agent(node: &Arc<Node>, workspace: EntityKey) {
     let agent = Agent::new("bot", "Bot", Provider::Builtin(Builtin::default()), Millis(1));
     let changes = vec![RowChange::put(AGENTS, b"bot", &codec::encode(&agent))];
     let command = registry::Command { expected: Vec::new(), changes };
-    node.registry(workspace, command, Circumstances::default()).await.unwrap();
+    node.registry(workspace, command, CommandContext::default()).await.unwrap();
 }
 
 async fn completed_turns(node: &Node, entity: EntityKey) -> usize {
@@ -81,7 +81,7 @@ async fn an_entity_that_comes_back_into_memory_is_settled_by_a_process_that_does
     // What a message costs a process in conditional batches, and in settling.
     let say_and_leave = async |at: usize| {
         let before = stores[at].counts();
-        let with = Circumstances::default();
+        let with = CommandContext::default();
         directories[at].ask(&nodes[at], entity, Command::Post(post(entity, "a message", None)), with).await.unwrap();
         while directories[at].resident() > 0 {
             directories[at].sweep(nodes[at].now(), nobody).await;

@@ -12,7 +12,7 @@ use actors::agent::NoModels;
 use actors::clock::{Entropy, SystemClock};
 use actors::conversation::review::Response;
 use actors::conversation::{Conversation, Details, Event, Opening, Origin, Post, message_of};
-use actors::directory::{Answer, Circumstances, KeyUse, Refusal};
+use actors::directory::{Answer, CommandContext, KeyUse, Refusal};
 use actors::id::{Address, ConversationId, EntityKey, MessageId};
 use actors::key::{Principal, PrincipalKind};
 use actors::message::{Content, Json, NewMessage, Review, Sender, SenderKind};
@@ -167,11 +167,11 @@ impl World {
         EntityKey::conversation(Address::derive("history", &parts[..1]), Address::derive("history", &parts))
     }
 
-    pub(super) fn key(&self, text: &str) -> Circumstances {
+    pub(super) fn key(&self, text: &str) -> CommandContext {
         let hash = Address::derive("key", &[&self.salt.to_le_bytes(), text.as_bytes()]);
         let mut bytes = [0; 16];
         bytes[..10].copy_from_slice(&hash.0);
-        Circumstances { key: Some(KeyUse::within(KeyHash(bytes), bytes)), trace: None }
+        CommandContext { key: Some(KeyUse::within(KeyHash(bytes), bytes)), trace: None }
     }
 
     /// Sends once: where the message is, or what that means where it is not known.
@@ -181,7 +181,7 @@ impl World {
         conversation: u64,
         text: &str,
         review: Option<Review>,
-        with: Circumstances,
+        with: CommandContext,
     ) -> Known {
         let entity = self.entity(conversation);
         let reviewed = u64::from(review.is_some());
@@ -278,7 +278,7 @@ impl World {
             principal: Principal { kind: PrincipalKind::User, id: format!("decider {node}") },
         };
         let entity = self.entity(conversation);
-        match self.nodes[node].conversation(entity, response, Circumstances::default()).await {
+        match self.nodes[node].conversation(entity, response, CommandContext::default()).await {
             Ok(Answer::Done(state)) => Ok(state.response.unwrap().as_str().to_owned()),
             Err(Refusal::Rejected(actors::conversation::Rejection::ReviewOver(state))) => {
                 Ok(state.response.unwrap().as_str().to_owned())
@@ -310,7 +310,7 @@ impl World {
             let (conversation, text) = (random.below(CONVERSATIONS), format!("client {number}, message {operation}"));
             let began = Instant::now();
             let known = match random.below(8) {
-                0 => self.once(random.below(2) as usize, conversation, &text, None, Circumstances::default()).await,
+                0 => self.once(random.below(2) as usize, conversation, &text, None, CommandContext::default()).await,
                 1 => Known::At(self.review(&mut random, conversation, &text, &mut history).await),
                 _ => Known::At(self.surely(&mut random, conversation, &text, None, &mut history).await),
             };

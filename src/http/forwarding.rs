@@ -76,7 +76,7 @@ const MADE_ANEW: [HeaderName; 4] =
 
 /// On an answer of another server, which has said already what it ignored.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Passed {
+pub(super) struct Forwarded {
     /// The code of the error that it is, where this program knows it: what is counted and recorded of it is the same
     /// as where it was made.
     pub(super) code: Option<&'static str>,
@@ -84,7 +84,7 @@ pub(super) struct Passed {
 
 /// The way to the other servers of a store.
 #[derive(Debug)]
-pub(crate) struct Passing {
+pub(crate) struct Forwarding {
     /// Made when it is needed first. `None`: it cannot be made, which the log has.
     client: OnceLock<Option<Client>>,
     /// Since when servers are spared. They are forgotten when that is over, so there are no more than servers.
@@ -92,7 +92,7 @@ pub(crate) struct Passing {
     passes: Semaphore,
 }
 
-impl Passing {
+impl Forwarding {
     /// Of a server that has so many connections at most.
     pub(crate) fn of(connections: usize) -> Self {
         let passes = (connections / CONNECTIONS_A_PASS).max(1);
@@ -185,7 +185,7 @@ fn code_of(answer: &Response, body: &[u8]) -> Option<&'static str> {
 
 /// A request as it was received, with what is known of its caller and body.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Whole<'a> {
+pub(super) struct ForwardableRequest<'a> {
     pub(super) app: &'a App,
     pub(super) context: &'a RequestContext,
     pub(super) headers: &'a HeaderMap,
@@ -197,7 +197,7 @@ pub(super) struct Whole<'a> {
     pub(super) waits: Duration,
 }
 
-impl<'a> Whole<'a> {
+impl<'a> ForwardableRequest<'a> {
     /// A request that waits neither for an agent nor for people.
     pub(super) fn of(
         app: &'a App,
@@ -215,7 +215,7 @@ impl<'a> Whole<'a> {
     /// # Errors
     /// 503 `outcome_unknown` where the other server was asked, gave no whole answer, and may not be asked again;
     /// `store_unavailable` where this request was forwarded and the forwarding server has given it up.
-    pub(super) async fn pass_on(self, entity: EntityKey) -> Result<Option<Response>, Problem> {
+    pub(super) async fn forward(self, entity: EntityKey) -> Result<Option<Response>, Problem> {
         if !self.app.node().shares_its_store() {
             return Ok(None);
         }
@@ -235,16 +235,16 @@ impl<'a> Whole<'a> {
     }
 
     async fn pass_to(self, server: Arc<str>) -> Result<Option<Response>, Problem> {
-        let passing = self.app.passing();
+        let forwarding = self.app.forwarding();
         let count = |outcome| self.app.node().metrics().passed_on.of(outcome).inc();
         let permit = (!self.waits.is_zero()).then(|| self.app.lasting().enter());
         // If too many requests wait already, this one does not wait, and is told so.
         let is_full = permit.as_ref().is_some_and(Option::is_none);
         let (Some(client), Some(target), Ok(_pass), false) = (
-            passing.client(),
+            forwarding.client(),
             self.target(&server),
-            passing.passes.try_acquire(),
-            is_full || passing.is_spared(&server),
+            forwarding.passes.try_acquire(),
+            is_full || forwarding.is_spared(&server),
         ) else {
             count(PassedOn::FellBack);
             return Ok(None);
@@ -265,7 +265,7 @@ impl<'a> Whole<'a> {
             }
             Err(failed) => failed,
         };
-        if !matches!(failed, Failed::Stopping) && passing.spare(&server) {
+        if !matches!(failed, Failed::Stopping) && forwarding.spare(&server) {
             tracing::warn!(%server, error = %failed, "another server does not answer; its requests are processed here");
         }
         if let Failed::Refused(status, _) = failed {
@@ -328,7 +328,7 @@ impl<'a> Whole<'a> {
         if let Some(code) = cannot.filter(|code| self.is_keyed || *code == "stopping") {
             return Err(Failed::Refused(status, code));
         }
-        answer.extensions_mut().insert(Passed { code });
+        answer.extensions_mut().insert(Forwarded { code });
         *answer.body_mut() = Body::from(body);
         Ok(answer)
     }
@@ -392,13 +392,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_did_not_answer_is_spared_for_a_while() {
-        let passing = Passing::of(100);
+        let forwarding = Forwarding::of(100);
         let [one, other] = ["http://one", "http://other"].map(Arc::<str>::from);
-        assert!(!passing.is_spared(&one) && passing.spare(&one) && passing.is_spared(&one));
-        assert!(!passing.spare(&one) && !passing.is_spared(&other), "it is told once");
+        assert!(!forwarding.is_spared(&one) && forwarding.spare(&one) && forwarding.is_spared(&one));
+        assert!(!forwarding.spare(&one) && !forwarding.is_spared(&other), "it is told once");
         tokio::time::advance(SPARED_FOR).await;
-        assert!(!passing.is_spared(&one) && passing.spare(&other));
-        assert_eq!(passing.spared.lock().unwrap().len(), 1, "what is over is forgotten");
-        assert!(passing.spare(&one));
+        assert!(!forwarding.is_spared(&one) && forwarding.spare(&other));
+        assert_eq!(forwarding.spared.lock().unwrap().len(), 1, "what is over is forgotten");
+        assert!(forwarding.spare(&one));
     }
 }

@@ -10,18 +10,18 @@ use crate::machine::Machine;
 
 /// See the module's text. There is never a second writer: an actor puts what it knows here as the last thing that it
 /// does about the entity, and the next one, which begins after it has ended, takes it away as its first.
-pub(super) struct Kept<M: Machine> {
+pub(super) struct ParkedStates<M: Machine> {
     /// With when the entity was last used.
     known: DashMap<EntityKey, (Millis, Box<Known<M>>)>,
 }
 
-impl<M: Machine> Default for Kept<M> {
+impl<M: Machine> Default for ParkedStates<M> {
     fn default() -> Self {
         Self { known: DashMap::new() }
     }
 }
 
-impl<M: Machine> Kept<M> {
+impl<M: Machine> ParkedStates<M> {
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.known.len()
