@@ -24,13 +24,11 @@ pub mod memories;
 pub mod messages;
 pub mod paging;
 pub mod probes;
-pub mod problem;
 pub mod query;
 pub mod rate;
 pub mod refusal;
 mod resource;
 pub mod reviews;
-pub mod trace;
 pub mod turns;
 pub mod usage;
 pub mod webhooks;
@@ -45,8 +43,8 @@ use axum::{Extension, Router};
 use http::StatusCode;
 
 use self::context::{ContextLayer, Door};
-use self::problem::Problem;
 use crate::app::App;
+use crate::problem::Problem;
 use crate::server::Unreadable;
 
 /// Every route of the API's listener.

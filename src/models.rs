@@ -22,8 +22,8 @@ use self::request::Call;
 use self::retry::Retries;
 use self::stream::SilenceLimits;
 use crate::bounded::{self, Unread};
-use crate::http::trace::{RequestTrace, TRACEPARENT};
 use crate::outgoing;
+use crate::trace_context::{RequestTrace, TRACEPARENT};
 
 mod answer;
 pub(crate) mod attached;

@@ -36,7 +36,7 @@ pub(crate) use self::known::known;
 use crate::app::App;
 use crate::http::headers::unless_known;
 pub use crate::http::idempotency::KEY_HOURS;
-use crate::http::problem::Problem;
+use crate::problem::Problem;
 
 /// How long a client may keep the document without asking again.
 const KEEP: HeaderValue = HeaderValue::from_static("public, max-age=300");

@@ -176,7 +176,7 @@ impl Telemetry {
 
 /// What this process is, as every span of it says; what the environment says goes before.
 fn resource(instance: &[u8], said: &[(String, String)]) -> Resource {
-    let id: String = crate::http::trace::Hex(instance).to_string();
+    let id: String = crate::trace_context::Hex(instance).to_string();
     let own = [
         ("service.name", "tertulia".to_owned()),
         ("service.version", env!("CARGO_PKG_VERSION").to_owned()),

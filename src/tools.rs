@@ -14,10 +14,10 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::egress::Egress;
-use crate::http::problem::Fault;
 use crate::json::Object;
 use crate::json::report::Report;
 use crate::models::{attached, pairing};
+use crate::problem::Fault;
 use crate::wire::json_view::{Raw, review_status};
 use crate::wire::time::Time;
 

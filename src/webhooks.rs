@@ -11,8 +11,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use jiff::Timestamp;
 
 use crate::egress::{Egress, Fault, Outgoing};
-use crate::http::trace::{RequestTrace, TRACEPARENT};
 use crate::models::retry::retry_after;
+use crate::trace_context::{RequestTrace, TRACEPARENT};
 
 mod body;
 mod signature;

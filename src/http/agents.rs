@@ -16,11 +16,11 @@ use super::caller::{Admin, Allowed, Look};
 use super::context::RequestContext;
 use super::idempotency::without_key;
 use super::incoming::Incoming;
-use super::problem::Problem;
 use super::query::Query;
 use super::refusal::store_problem;
 use super::resource::{self, Change, Resource};
 use crate::app::App;
+use crate::problem::Problem;
 
 mod builtin;
 mod read;

@@ -9,9 +9,9 @@ use http::StatusCode;
 use super::answer::json;
 use super::caller::{Allowed, Caller, Read};
 use super::context::render::internal_error;
-use super::problem::Problem;
 use super::refusal::store_problem;
 use crate::app::App;
+use crate::problem::Problem;
 use crate::wire::channel_message::view::{AttachmentView, attachment_view};
 
 pub(super) mod arrival;

@@ -14,7 +14,7 @@ use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
 
 use super::headers::media_type;
-use super::problem::Problem;
+use crate::problem::Problem;
 
 /// How long a body may take to arrive in all: 4 MiB in it is 70 kB/s. A client that sends a byte now and then must
 /// not hold a connection for ever.

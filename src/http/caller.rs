@@ -21,12 +21,12 @@ use tower::{Layer, Service};
 
 use super::context::render::internal_error;
 use super::headers::auth::{presented_key, unauthenticated, workspace_forbidden, workspace_id};
-use super::problem::Problem;
 use super::query::{decode, without_parameters};
 use super::rate::Verdict;
 use super::refusal::store_problem;
 use crate::app::App;
 use crate::keys;
+use crate::problem::Problem;
 
 /// An authenticated caller.
 #[derive(Clone, Debug)]

@@ -18,13 +18,13 @@ use super::caller::{Admin, Allowed, Caller, Look};
 use super::context::RequestContext;
 use super::idempotency::without_key;
 use super::incoming::Incoming;
-use super::problem::Problem;
 use super::query::Query;
 use super::resource::{self, Change, HasSecret, Resource};
 use crate::app::App;
 use crate::http::refusal::channel::channel_not_found;
 use crate::json::path::Path as JsonPath;
 use crate::json::report::Report;
+use crate::problem::Problem;
 
 mod read;
 mod view;

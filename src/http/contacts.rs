@@ -25,11 +25,11 @@ use super::incoming::Incoming;
 use super::listing::Listing;
 use super::log::behind;
 use super::paging::{Page, PageRequest};
-use super::problem::Problem;
 use super::query::Query;
 use super::refusal::{problem_of, store_problem};
 use super::resource::immutable;
 use crate::app::App;
+use crate::problem::Problem;
 use crate::wire::contact::{contact_event, contact_view};
 use crate::wire::contact_message::read_contact_name;
 

@@ -27,10 +27,10 @@ use tower::{Layer, Service};
 
 use super::answer::name_ignored_parameters;
 use super::forwarding::Forwarded;
-use super::problem::Problem;
-use super::trace::{RequestTrace, TRACEPARENT, hex_into};
 use crate::metrics::http::{Unanswered, method_name};
+use crate::problem::Problem;
 use crate::server::{Ending, Unreadable};
+use crate::trace_context::{RequestTrace, TRACEPARENT, hex_into};
 
 mod door;
 pub mod render;

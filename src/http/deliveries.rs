@@ -22,11 +22,11 @@ use super::context::RequestContext;
 use super::idempotency::is_repeat;
 use super::incoming::Incoming;
 use super::paging::{Page, PageRequest};
-use super::problem::Problem;
 use super::query::Query;
 use super::refusal::{problem_of, store_problem, untold};
 use super::resource;
 use crate::app::App;
+use crate::problem::Problem;
 
 mod filter;
 mod page;

@@ -32,10 +32,10 @@ use super::headers::prefers_event_stream;
 use super::log::{CHUNK_BYTES, FIRST_OF_PAGE, behind, chunk_of};
 use super::messages::human_channel;
 use super::paging::{PAGE_BYTES, Page, PageRequest};
-use super::problem::Problem;
 use super::query::Query;
 use super::refusal::store_problem;
 use crate::app::App;
+use crate::problem::Problem;
 use crate::wire::event::{Source, event_value};
 use crate::wire::json_view::RawOwned;
 

@@ -30,11 +30,11 @@ use url::{Position, Url};
 use super::body::MaxBodyBytes;
 use super::context::render::{PROBLEM_JSON, is_error};
 use super::context::{REQUEST_ID, RequestContext};
-use super::problem::Problem;
 use super::refusal::outcome_unknown;
-use super::trace::{RequestTrace, TRACEPARENT};
 use crate::app::App;
 use crate::openapi::ERRORS;
+use crate::problem::Problem;
+use crate::trace_context::{RequestTrace, TRACEPARENT};
 use crate::{bounded, outgoing};
 
 /// On a forwarded request: it is handled by the server that receives it, whichever owns the entity by then, and not

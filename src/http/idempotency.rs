@@ -9,10 +9,10 @@ use dashmap::DashMap;
 
 use super::caller::Caller;
 use super::context::RequestContext;
-use super::problem::Problem;
 use super::refusal::store_problem;
 use crate::app::App;
 use crate::json::Object;
+use crate::problem::Problem;
 use crate::wire::fingerprint::fingerprint;
 
 /// How long an idempotency key is kept, in hours.

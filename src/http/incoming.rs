@@ -8,11 +8,11 @@ use super::caller::Caller;
 use super::context::RequestContext;
 use super::headers::idempotency_key;
 use super::idempotency::command_context;
-use super::problem::Problem;
 use super::query::Query;
 use crate::json::Object;
 use crate::json::fields::Fields;
 use crate::json::report::Report;
+use crate::problem::Problem;
 
 /// A body, and the request's head as far as it belongs to the command.
 pub(super) struct Incoming<'a> {

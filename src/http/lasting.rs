@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::problem::Problem;
 use crate::app::App;
+use crate::problem::Problem;
 
 /// Seconds after which a process that stops may have a successor.
 const RETRY_ELSEWHERE: u32 = 5;

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use tokio::time::sleep;
 
 use super::paging::{PAGE_BYTES, Page, PageRequest};
-use super::problem::Problem;
 use super::refusal::store_problem;
 use crate::app::App;
+use crate::problem::Problem;
 
 /// Entries looked at for one page. A filter that matches little gives a short page with a cursor behind it instead of
 /// a request without bound.

@@ -22,12 +22,12 @@ use super::context::render::internal_error;
 use super::idempotency::without_key;
 use super::incoming::Incoming;
 use super::paging::{DEFAULT_LIMIT, MAX_LIMIT, Page, PageRequest};
-use super::problem::{Fault, Problem};
 use super::query::Query;
 use super::refusal::{problem_of, store_problem};
 use crate::app::App;
 use crate::json::fields::{Fields, Length};
 use crate::json::report::Report;
+use crate::problem::{Fault, Problem};
 use crate::wire::bounds::PRINCIPAL_ID;
 use crate::wire::memory::memory_view;
 
@@ -124,13 +124,12 @@ impl Whose {
         }
     }
 
-    /// The list's name in cursors, which clients keep: its text stays as it is. Without anybody there is no cursor.
+    /// The list's name in cursors.
     fn list(whose: Option<&Self>, workspace: &str) -> String {
         match whose {
             None => format!("memories/{workspace}"),
-            // A string's own `Debug`: in quotes, those within escaped.
-            Some(Self::Contact(id)) => format!("memories/{workspace}/Some(Contact({id:?}))"),
-            Some(Self::Owner(id)) => format!("memories/{workspace}/Some(Owner({id:?}))"),
+            Some(Self::Contact(id)) => format!("memories/{workspace}/contact/{id}"),
+            Some(Self::Owner(id)) => format!("memories/{workspace}/owner/{id}"),
         }
     }
 

@@ -10,10 +10,10 @@ use http::HeaderMap;
 use super::body::JsonRequest;
 use super::caller::{Allowed, Caller, Write};
 use super::context::RequestContext;
-use super::problem::Problem;
 use super::refusal::channel::{channel_not_found, has_many_logs};
 use super::refusal::store_problem;
 use crate::app::App;
+use crate::problem::Problem;
 use crate::wire::shape::{self, Shape};
 
 mod accepting;

@@ -16,9 +16,9 @@ use serde::Serialize;
 
 use super::answer::json_text;
 use super::context::render::internal_error;
-use super::problem::{Fault, Problem};
 use super::query::{Query, decode as decoded};
 use crate::json::write::Members;
+use crate::problem::{Fault, Problem};
 
 mod enough;
 

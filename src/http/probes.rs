@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::answer;
 use super::lasting::stopping;
 use super::nowhere;
-use super::problem::Problem;
 use crate::app::App;
+use crate::problem::Problem;
 use crate::server::Unreadable;
 
 /// Seconds after which a store that could not be reached is tried again, at the latest.

@@ -7,9 +7,9 @@ use axum::extract::FromRequestParts;
 use http::request::Parts;
 
 use super::context::{Arrived, RequestContext};
-use super::problem::{Fault, Problem};
 use crate::json::path::Path;
 use crate::openapi::known;
+use crate::problem::{Fault, Problem};
 
 /// A request's query parameters, decoded as forms are (`+` is a space); each name at most once.
 ///

@@ -12,7 +12,7 @@ use actors::id::KeyId;
 use dashmap::DashMap;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::problem::Problem;
+use crate::problem::Problem;
 
 /// `RateLimit-Policy` of the IETF httpapi draft.
 pub const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");

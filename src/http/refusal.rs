@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::context::render::internal_error;
 use super::idempotency::{KEY_HOURS, in_progress};
-use super::problem::Problem;
+use crate::problem::Problem;
 
 pub(super) mod channel;
 pub(super) mod conversation;

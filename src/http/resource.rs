@@ -22,13 +22,13 @@ use super::context::RequestContext;
 use super::context::render::internal_error;
 use super::listing::range_behind;
 use super::paging::{Page, PageRequest, invalid_cursor};
-use super::problem::Problem;
 use super::query::Query;
 use super::refusal::store_problem;
 use crate::app::App;
 use crate::http::refusal::contended;
 use crate::json::fields::{Fields, Length, Value};
 use crate::json::report::Report;
+use crate::problem::Problem;
 use crate::secret::webhook_secret;
 use crate::wire::bounds::NAME;
 

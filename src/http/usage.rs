@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use super::answer::json;
 use super::caller::{Allowed, Look};
-use super::problem::{Fault, Problem};
 use super::query::{Query, pointer};
 use super::refusal::store_problem;
 use crate::app::App;
+use crate::problem::{Fault, Problem};
 use crate::wire::time;
 
 /// Days of one answer.

@@ -17,12 +17,12 @@ use super::caller::{Admin, Allowed, Caller};
 use super::context::RequestContext;
 use super::idempotency::without_key;
 use super::incoming::Incoming;
-use super::problem::Problem;
 use super::query::Query;
 use super::refusal::store_problem;
 use super::resource::{self, Change, HasSecret, Resource};
 use crate::app::App;
 use crate::http::refusal::channel::channel_not_found;
+use crate::problem::Problem;
 
 mod read;
 mod view;

@@ -16,10 +16,10 @@ use super::context::RequestContext;
 use super::headers::auth::NO_WORKSPACE;
 use super::incoming::Incoming;
 use super::paging::{Page, PageRequest};
-use super::problem::Problem;
 use super::query::Query;
 use super::resource::{self, Resource};
 use crate::app::App;
+use crate::problem::Problem;
 use crate::wire::time::Time;
 
 /// A caller with a key of the whole installation.

@@ -1,11 +1,8 @@
 //! The result of reading a body: faults, and unknown members.
 
-use crate::http::problem::{Fault, Problem};
 use crate::json::path::Path;
+use crate::problem::{Fault, MAX_FAULTS, Problem};
 
-/// Faults reported at once: more than a full batch can reasonably have, and far fewer than a body could be made to
-/// have.
-pub const MAX_FAULTS: usize = 1_000;
 /// Unknown members named at once.
 pub const MAX_IGNORED: usize = 64;
 

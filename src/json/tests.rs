@@ -239,5 +239,5 @@ fn the_faults_that_are_named_have_a_bound() {
     for i in 0..5_000 {
         report.fault(&path::Path::ROOT.index(i), "x", "y");
     }
-    assert_eq!(report.faults.len(), report::MAX_FAULTS);
+    assert_eq!(report.faults.len(), MAX_FAULTS);
 }

@@ -6,7 +6,7 @@
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 
-use crate::http::problem::Problem;
+use crate::problem::Problem;
 
 /// The profile, or why there is none.
 pub(super) async fn heap() -> Response {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use actors::metrics::{Exemplar, MetricKind, Snapshot};
 
 use super::sink::{Number, Sink, prometheus};
-use crate::http::trace::Hex;
+use crate::trace_context::Hex;
 
 /// How a page is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

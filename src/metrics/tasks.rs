@@ -14,8 +14,8 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::Sources;
-use crate::http::problem::Problem;
-use crate::http::trace::Hex;
+use crate::problem::Problem;
+use crate::trace_context::Hex;
 use crate::wire::time;
 
 /// Entries that are shown: of an overloaded node the oldest, which are those that do not go on.

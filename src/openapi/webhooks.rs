@@ -10,7 +10,7 @@ use utoipa::openapi::{HttpMethod, Object, Paths, RefOr, Required, Schema};
 use super::parts::parameter;
 use super::schemas::told;
 use super::shape::{Bounded as _, Detailed as _, Members, integer, made_id, named, text, time, word};
-use crate::http::trace::TRACEPARENT;
+use crate::trace_context::TRACEPARENT;
 use crate::webhooks::{WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP};
 
 /// Said of each.

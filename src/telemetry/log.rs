@@ -12,7 +12,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::LogFormat;
-use crate::http::trace::Hex;
+use crate::trace_context::Hex;
 
 impl<S, N> FormatEvent<S, N> for LogFormat
 where

@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 use super::definition::Definition;
 use super::{MAX_FAULTS, refusal, written};
 use crate::egress::{Egress, Fault, Outgoing, Reply};
-use crate::http::problem::Fault as DataFault;
-use crate::http::trace::{RequestTrace, TRACEPARENT};
+use crate::problem::Fault as DataFault;
+use crate::trace_context::{RequestTrace, TRACEPARENT};
 use crate::wire::channel_message::schema;
 
 /// A call that was answered, and not with what it is for.

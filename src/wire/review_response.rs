@@ -9,11 +9,11 @@ use std::collections::HashSet;
 use actors::message::{Json, Review};
 use serde_json::{Map, Value};
 
-use crate::http::problem::Fault;
 use crate::json::number::whole;
 use crate::json::path::escape;
 use crate::json::raw;
-use crate::json::report::MAX_FAULTS;
+use crate::problem::Fault;
+use crate::problem::MAX_FAULTS;
 use crate::wire::channel_message::schema;
 
 /// The member of a payload that holds a client's own schema for answers.

@@ -1,7 +1,7 @@
 //! Two shapes share `POST /api/v1/messages`; a body's top-level keys decide which one it is.
 
-use crate::http::problem::Problem;
 use crate::json::Object;
+use crate::problem::Problem;
 
 /// What kind of message a body on `/messages` is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

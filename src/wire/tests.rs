@@ -5,9 +5,9 @@ use proptest::test_runner::{Config, RngSeed};
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::http::problem::Fault;
 use crate::json::report::Report;
 use crate::json::{Object, canonical, raw};
+use crate::problem::Fault;
 use crate::wire::channel_message::ChannelPost;
 use crate::wire::contact_message::ContactPost;
 use crate::wire::conversation_message::ConversationPost;

@@ -13,9 +13,9 @@ use tokio::time::Instant;
 use crate::app::App;
 use crate::files::{FilesError, Writer};
 use crate::http::context::render::internal_error;
-use crate::http::problem::Problem;
 use crate::http::refusal::{contended, problem_of, store_problem};
-use crate::http::trace::Hex;
+use crate::problem::Problem;
+use crate::trace_context::Hex;
 
 /// A file whose bytes are coming.
 pub(in crate::http) struct Arrival {

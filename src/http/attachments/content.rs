@@ -18,9 +18,9 @@ use crate::http::caller::{Allowed, Read};
 use crate::http::context::render::internal_error;
 use crate::http::headers::if_match;
 use crate::http::headers::if_none_match::is_known;
-use crate::http::problem::Problem;
 use crate::http::refusal::precondition_failed;
-use crate::http::trace::Hex;
+use crate::problem::Problem;
+use crate::trace_context::Hex;
 use crate::wire::time;
 
 /// Users upload what they like; a browser that opens it must neither guess what it is nor run it.

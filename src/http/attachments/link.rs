@@ -16,11 +16,11 @@ use crate::http::caller::Caller;
 use crate::http::context::render::internal_error;
 use crate::http::idempotency::without_key;
 use crate::http::messages::AcceptedRequest;
-use crate::http::problem::Problem;
 use crate::http::refusal::conversation::rejected;
 use crate::http::refusal::{problem_of, store_problem};
 use crate::json::path::Path;
 use crate::json::report::Report;
+use crate::problem::Problem;
 
 /// How often a file is asked for whose binding has just changed hands.
 const ATTEMPTS: usize = 4;

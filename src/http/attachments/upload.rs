@@ -25,10 +25,10 @@ use crate::http::headers::{essence, idempotency_key};
 use crate::http::idempotency::{without_key, workspace_key_hash};
 use crate::http::incoming::report;
 use crate::http::lasting::unless_stopping;
-use crate::http::problem::{Fault, Problem};
 use crate::http::refusal::{key_reused, store_problem};
 use crate::json::path::Path;
 use crate::json::report::Report;
+use crate::problem::{Fault, Problem};
 use crate::wire::channel_message::view::attachment_view;
 use crate::wire::filename::{MAX_FILENAME_CHARS, basename};
 

@@ -23,11 +23,11 @@ use crate::http::caller::{Allowed, Caller, Write};
 use crate::http::context::RequestContext;
 use crate::http::context::render::internal_error;
 use crate::http::incoming::Incoming;
-use crate::http::problem::Problem;
 use crate::http::refusal::{outcome_unknown, problem_of, store_problem};
 use crate::http::resource::{Submitted, submit};
 use crate::json::fields::Fields;
 use crate::json::report::Report;
+use crate::problem::Problem;
 use crate::wire::contact::{ContactView, contact_view};
 use crate::wire::contact_message::{read_contact_name, read_identifier};
 

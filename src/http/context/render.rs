@@ -7,7 +7,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::RequestContext;
 use crate::http::forwarding::Forwarded;
-use crate::http::problem::Problem;
+use crate::problem::Problem;
 
 /// The media type of every error's body.
 pub const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");

@@ -9,8 +9,8 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::config::LogFormat;
-use crate::http::problem::Fault;
 use crate::metrics::page::{Format, Page};
+use crate::problem::Fault;
 use crate::telemetry::sampling::Sampling;
 use crate::telemetry::tests::{Lines, config};
 
@@ -295,8 +295,8 @@ async fn a_recorded_request_is_a_span_with_the_names_of_the_conventions() {
     let [span] = &kept.spans()[..] else { panic!("one span") };
     assert_eq!((span.name.as_ref(), span.kind), ("GET /who/{id}", SpanKind::Server));
     assert_eq!(span.parent, Some([0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x31]));
-    assert_eq!(crate::http::trace::Hex(&span.context.trace_id).to_string(), &given[3..35]);
-    let own = crate::http::trace::Hex(&span.context.span_id).to_string();
+    assert_eq!(crate::trace_context::Hex(&span.context.trace_id).to_string(), &given[3..35]);
+    let own = crate::trace_context::Hex(&span.context.span_id).to_string();
     assert!(response.headers()[TRACEPARENT].to_str().unwrap().contains(&own), "the answer names this span");
     let mut attributes = span.attributes.clone();
     attributes.sort_by_key(|(name, _)| *name);
@@ -351,7 +351,7 @@ async fn a_failure_is_recorded_although_nobody_sampled_it_and_nothing_else_is() 
     let text = page.finish();
     let exemplars: Vec<_> = text.lines().filter(|line| line.contains("trace_id=")).collect();
     let [exemplar] = exemplars[..] else { panic!("one exemplar, of what was recorded: {text}") };
-    assert!(exemplar.contains(&crate::http::trace::Hex(&span.context.trace_id).to_string()), "{exemplar}");
+    assert!(exemplar.contains(&crate::trace_context::Hex(&span.context.trace_id).to_string()), "{exemplar}");
 }
 
 /// Why each of these requests was kept that nobody had sampled; all of them took longer than is slow.
@@ -418,7 +418,7 @@ async fn a_client_that_leaves_is_seen_and_counted() {
         (&line["level"], &line["request.id"], &line["http.route"]),
         (&json!("DEBUG"), &json!("mine"), &json!("/never"))
     );
-    assert_eq!(line["trace_id"], crate::http::trace::Hex(&kept.spans()[0].context.trace_id).to_string());
+    assert_eq!(line["trace_id"], crate::trace_context::Hex(&kept.spans()[0].context.trace_id).to_string());
     assert!(line["duration_ms"].is_f64() && line.get("http.response.status_code").is_none(), "{line}");
     let mut page = Page::new(Format::Text);
     door.metrics().write(&mut page);

@@ -24,9 +24,9 @@ use crate::http::idempotency::without_key;
 use crate::http::incoming::Incoming;
 use crate::http::log;
 use crate::http::messages::new_id;
-use crate::http::problem::Problem;
 use crate::http::refusal::conversation::{message_not_found, rejected};
 use crate::http::refusal::{problem_of, store_problem, untold};
+use crate::problem::Problem;
 use crate::wire::bounds::NAME;
 
 /// How long a request waits at most until everything is copied; it goes on after that.

@@ -8,8 +8,8 @@ use actors::outbox::state::pending_prefix;
 use actors::store::Order;
 
 use super::view::STATUSES;
-use crate::http::problem::Problem;
 use crate::http::query::Query;
+use crate::problem::Problem;
 
 /// A part of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,8 +16,8 @@ use crate::app::App;
 use crate::http::caller::Caller;
 use crate::http::listing::range_behind;
 use crate::http::paging::{Enough, PageRequest};
-use crate::http::problem::Problem;
 use crate::http::refusal::store_problem;
+use crate::problem::Problem;
 
 /// Entries looked at for one page.
 const ENTRIES: Enough = Enough { at_first: 50_000, in_any_case: 1_000 };

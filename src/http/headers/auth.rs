@@ -2,8 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-use crate::http::problem::Problem;
 use crate::http::resource::is_id;
+use crate::problem::Problem;
 
 /// The other header that may carry a key.
 pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");

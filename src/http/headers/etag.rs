@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::http::trace::Hex;
+use crate::trace_context::Hex;
 
 /// A tag, without quotes, of all that is in `seen`: 32 hex digits that another value does not have.
 #[must_use]

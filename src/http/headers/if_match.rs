@@ -2,8 +2,8 @@
 
 use http::{HeaderMap, header};
 
-use crate::http::problem::Problem;
 use crate::http::refusal::precondition_failed;
+use crate::problem::Problem;
 
 /// The condition of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]

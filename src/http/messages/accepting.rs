@@ -20,10 +20,10 @@ use crate::http::headers::key::{IDEMPOTENCY_KEY, X_IDEMPOTENCY_KEY};
 use crate::http::idempotency;
 use crate::http::incoming::report;
 use crate::http::log;
-use crate::http::problem::Problem;
 use crate::http::refusal::{key_reused, store_problem};
 use crate::json::Object;
 use crate::json::report::Report;
+use crate::problem::Problem;
 use crate::wire::Rules;
 use crate::wire::fingerprint::fingerprint;
 

@@ -20,12 +20,12 @@ use crate::http::attachments::link::{self, Linking};
 use crate::http::caller::Caller;
 use crate::http::context::render::internal_error;
 use crate::http::idempotency::{CHANNEL_SCOPE, without_key};
-use crate::http::problem::Problem;
 use crate::http::refusal::channel::{channel_disabled, channel_not_found, kind_mismatch};
 use crate::http::refusal::contended;
 use crate::http::refusal::conversation::rejected;
 use crate::http::refusal::problem_of;
 use crate::json::path::Path;
+use crate::problem::Problem;
 use crate::wire::channel_message::ChannelPost;
 use crate::wire::channel_message::view::channel_view;
 

@@ -19,12 +19,12 @@ use crate::http::attachments::link;
 use crate::http::caller::Caller;
 use crate::http::context::render::internal_error;
 use crate::http::idempotency::{CONVERSATION_SCOPE, without_key};
-use crate::http::problem::{Fault, Problem};
 use crate::http::refusal::conversation::{conversation_not_found, rejected};
 use crate::http::refusal::{problem_of, store_problem};
 use crate::json::path::Path;
 use crate::json::report::Report;
 use crate::json::write::array;
+use crate::problem::{Fault, Problem};
 use crate::wire::conversation_message::view::{conversation_view, view_bytes};
 use crate::wire::conversation_message::{ConversationItem, ConversationPost};
 

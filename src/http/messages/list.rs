@@ -19,10 +19,10 @@ use crate::http::caller::{Allowed, Caller, Read};
 use crate::http::context::RequestContext;
 use crate::http::log::{CHUNK_BYTES, FIRST_CHUNK, FIRST_OF_PAGE, behind, chunk_of};
 use crate::http::paging::{Enough, PAGE_BYTES, Page, PageRequest};
-use crate::http::problem::{Fault, Problem};
 use crate::http::query::Query;
 use crate::http::refusal::conversation::conversation_not_found;
 use crate::http::refusal::store_problem;
+use crate::problem::{Fault, Problem};
 use crate::wire::channel_message::view::channel_view;
 use crate::wire::conversation_message::view::{conversation_view, view_bytes};
 

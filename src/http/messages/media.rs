@@ -20,7 +20,7 @@ use crate::http::attachments::{MAX_BYTES, sniff};
 use crate::http::context::render::internal_error;
 use crate::http::headers::essence;
 use crate::http::idempotency::without_key;
-use crate::http::problem::Problem;
+use crate::problem::Problem;
 use crate::wire::contact_message::content::Media;
 use crate::wire::filename;
 

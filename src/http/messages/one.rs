@@ -20,10 +20,10 @@ use crate::http::context::RequestContext;
 use crate::http::headers::{tag_of, unless_known};
 use crate::http::log;
 use crate::http::paging::{PAGE_BYTES, Page, PageRequest};
-use crate::http::problem::Problem;
 use crate::http::query::Query;
 use crate::http::refusal::conversation::message_not_found;
 use crate::http::refusal::store_problem;
+use crate::problem::Problem;
 use crate::wire::channel_message::view::channel_view;
 use crate::wire::conversation_message::view::{checksum, conversation_view, view_bytes};
 

@@ -2,7 +2,7 @@
 
 use actors::channel::ChannelKind;
 
-use crate::http::problem::Problem;
+use crate::problem::Problem;
 
 /// 404: no such channel in the workspace.
 pub(in crate::http) fn channel_not_found() -> Problem {

@@ -5,7 +5,7 @@ use http::StatusCode;
 
 use super::precondition_failed;
 use crate::http::attachments::link::already_linked;
-use crate::http::problem::Problem;
+use crate::problem::Problem;
 
 /// Seconds after which an agent that has too many turns is worth another try: thousands of a model's answers are ahead.
 const AGENT_RETRY: u32 = 5;

@@ -16,9 +16,9 @@ use super::{Found, HasSecret, Resource, decode, find, secret};
 use crate::app::App;
 use crate::http::answer::{self, When, json, located};
 use crate::http::context::render::internal_error;
-use crate::http::problem::Problem;
 use crate::http::refusal::contended;
 use crate::http::refusal::{problem_of, store_problem};
+use crate::problem::Problem;
 
 /// How often a change is decided again because what it was decided on has changed meanwhile.
 const ATTEMPTS: usize = 16;

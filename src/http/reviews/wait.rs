@@ -16,8 +16,8 @@ use crate::http::answer::json;
 use crate::http::caller::{Allowed, Read, still_known};
 use crate::http::headers::prefer;
 use crate::http::headers::prefer::applying;
-use crate::http::problem::Problem;
 use crate::http::query::Query;
+use crate::problem::Problem;
 
 /// The longest wait for an outcome, in seconds.
 pub(crate) const WAIT_MAX_SECONDS: u32 = 55;

@@ -25,7 +25,7 @@ fn read(body: &Any) -> (ChannelPost, Report) {
     read_text(&body.to_string(), false)
 }
 
-fn named(faults: &[crate::http::problem::Fault]) -> Vec<String> {
+fn named(faults: &[crate::problem::Fault]) -> Vec<String> {
     faults.iter().map(|fault| format!("{} {}", fault.code, fault.pointer)).collect()
 }
 

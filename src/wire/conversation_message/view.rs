@@ -5,9 +5,9 @@ use serde::ser::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::http::trace::hex_into;
 use crate::json::canonical::canonical;
 use crate::json::write::{Members, array, string};
+use crate::trace_context::hex_into;
 use crate::wire::time;
 
 /// A message in the conversation API's form; see [`conversation_view`].

@@ -9,10 +9,10 @@ use multer::{Constraints, Field, Multipart, SizeLimit};
 use super::{MAX_BYTES, disposition, too_large};
 use crate::http::context::RequestContext;
 use crate::http::headers::{essence, media_type};
-use crate::http::problem::Problem;
 use crate::http::query::Query;
 use crate::json::path::Path;
 use crate::json::report::Report;
+use crate::problem::Problem;
 
 /// What a form may have beside its file: heads and boundaries of its parts, and a few small fields.
 const FORM_BYTES: u64 = 64 * 1024;

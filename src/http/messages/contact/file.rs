@@ -16,8 +16,8 @@ use crate::http::idempotency::{contact_scope, in_progress};
 use crate::http::lasting::unless_stopping;
 use crate::http::messages::media::{self, First};
 use crate::http::messages::{AcceptedRequest, find_channel};
-use crate::http::problem::Problem;
 use crate::http::refusal::channel::{channel_not_found, kind_mismatch};
+use crate::problem::Problem;
 use crate::wire::contact_message::content::Media;
 
 /// The state of the file of a request that was not accepted before.

@@ -7,7 +7,7 @@ use actors::store::KeyHash;
 use dashmap::{DashMap, Entry};
 use tokio::sync::watch;
 
-use crate::http::problem::Problem;
+use crate::problem::Problem;
 
 /// An idempotency key and the request that it came with: with another body it is none of those that are alike.
 type Alike = (KeyHash, [u8; 16]);

@@ -9,7 +9,9 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use crate::json::report::MAX_FAULTS;
+/// Faults reported at once: more than a full batch can reasonably have, and far fewer than a body could be made to
+/// have.
+pub const MAX_FAULTS: usize = 1_000;
 
 /// One thing that is wrong in the request's data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
