@@ -8,10 +8,8 @@
 //! | a command right before the actor drains | decided, or handed back as [`Refusal::Moved`] and sent again |
 //! | a command right after | the mailbox refuses it; wait for the old incarnation to end, then activate anew |
 //! | a new incarnation while the old one commits | an actor drains only when nothing is in flight |
-//! | a new incarnation before the old one has left what it knows | it leaves that before it drains, and its slot after
-//! |
-//! | an actor that panicked | its guard removes the slot; callers are told that the outcome is unknown, listeners to
-//! look |
+//! | a new incarnation before the old one has left its state | it leaves that first, then drains, then its slot |
+//! | an actor that panicked | its guard removes the slot; callers get an unknown outcome, listeners look again |
 //! | loading fails | all waiting commands are refused; the next command activates the entity again |
 //! | idle actor, due alarm | the alarm activates it again |
 
@@ -251,7 +249,8 @@ impl<M: Machine> Occupancy<M> {
 impl<M: Machine> Drop for Occupancy<M> {
     fn drop(&mut self) {
         if !self.has_left {
-            // It panicked, perhaps with a commit that subscribers have not heard of. They must learn that first.
+            // It panicked, perhaps with a commit that subscribers have not heard of: they are told to read the store
+            // before the next incarnation announces anything.
             M::adopted(&self.node, self.entity, None);
         }
         self.directory.vacate(self.entity, self.actor);

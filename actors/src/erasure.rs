@@ -101,7 +101,7 @@ impl Left {
     }
 }
 
-/// Events of one step that are erased without being readable.
+/// Unreadable events of one step: those that were emptied all the same, and those that could not be and stay.
 #[derive(Debug, Default)]
 pub(crate) struct Unread {
     first: Option<(u64, StoreError)>,

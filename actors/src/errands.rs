@@ -70,7 +70,7 @@ impl Errands {
     }
 }
 
-/// Runs the errands independently: one that cannot run now delays no other.
+/// Runs the errands one after the other; one that cannot run now does not keep the others from running.
 async fn run_all(node: &Arc<Node>, entity: EntityKey) -> Result<(), StoreError> {
     let mut pages = Pages::of_rows(node.store.as_ref(), entity, ERRANDS, KeyRange::default(), limits::ERRANDS);
     while let Some(rows) = pages.next().await? {

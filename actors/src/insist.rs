@@ -64,7 +64,8 @@ pub(crate) async fn insist<M: Machine, A: Asks<M>>(
     match heard.and_then(Answer::unkeyed) {
         Ok(reply) => Ok(Ok(reply)),
         Err(Refusal::Rejected(rejection)) => Ok(Err(rejection)),
-        // What else is heard answers a key, and there is none, or something else.
+        // What is left are refusals because of an idempotency key, which these commands do not have, and replies to
+        // another request.
         Err(refusal) => Err(NoAnswer(Cause::from(refusal).under(format!("{entity:?}")))),
     }
 }

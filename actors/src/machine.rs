@@ -33,7 +33,7 @@ pub struct Record<E> {
     pub event: E,
 }
 
-/// The circumstances of a decision.
+/// What a decision may know beside state and command: time, ids, key, trace.
 #[derive(Clone, Copy, Debug)]
 pub struct DecisionContext {
     /// The entity that decides.
@@ -329,7 +329,7 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
     /// What `command` will want to read, as far as that is known beforehand.
     fn needs(state: Option<&Self::State>, command: &Self::Command) -> Vec<Need>;
 
-    /// Whether the decision makes ids of new entities, or a review: it is given a [time](DecisionContext::place) for it.
+    /// Whether the decision makes ids of new entities, or a review: it gets a [time](DecisionContext::place) for it.
     fn needs_place(_state: Option<&Self::State>, _command: &Self::Command) -> bool {
         false
     }

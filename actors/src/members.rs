@@ -15,10 +15,10 @@ use crate::id::EntityKey;
 use crate::node::Node;
 use crate::store::{Beat, NodeId, StoreError};
 
-/// How often a process says that it lives.
+/// The interval of a process's heartbeats.
 const BEAT_EVERY: Duration = Duration::from_secs(3);
-/// After which without a word a process is taken for gone: four beats, so that a slow store or a pause of some seconds
-/// is not an end.
+/// After how long without a heartbeat a process counts as gone: four beats, so that it survives a slow store or a pause
+/// of some seconds.
 const GONE_AFTER: Duration = Duration::from_secs(12);
 /// After which a process whose heartbeat was never seen to change owns nothing: the heartbeat that a process finds when
 /// it starts may be the last one of its predecessor. Two beats.
@@ -31,9 +31,9 @@ const FAILURES: u32 = 3;
 struct Heard {
     count: u64,
     since: Instant,
-    /// Its word was seen to change.
+    /// Its heartbeat was seen to change.
     moved: bool,
-    /// Where it may be asked.
+    /// The address at which it takes requests.
     address: Option<Arc<str>>,
 }
 
@@ -43,7 +43,7 @@ pub struct Members {
     me: NodeId,
     /// Others may commit to the same entities.
     is_shared: bool,
-    /// Where others may ask this process, once they may.
+    /// The address at which this process takes requests, once it does.
     address: OnceLock<Arc<str>>,
     others: Mutex<Option<HashMap<NodeId, Heard>>>,
     failures: AtomicU32,
@@ -60,7 +60,8 @@ impl Members {
         self.me
     }
 
-    /// Others may ask this process here from now on; its next word says so. The first address stays.
+    /// This process takes others' requests at this address from now on; its next heartbeat says so. The first address
+    /// stays.
     pub fn answers_at(&self, address: &Arc<str>) {
         self.address.get_or_init(|| Arc::clone(address));
     }
@@ -70,7 +71,7 @@ impl Members {
         self.failures.load(Ordering::Relaxed) < FAILURES
     }
 
-    /// Whether a process lives, as far as is known: before the first word from the store, all do.
+    /// Whether a process is alive, as far as is known: before the first answer of the store, all are.
     pub(crate) fn is_live(&self, node: NodeId) -> bool {
         if node == self.me {
             return true;
@@ -78,7 +79,7 @@ impl Members {
         self.is_shared && self.with(|others| others.is_none_or(|others| others.get(&node).is_some_and(Heard::is_live)))
     }
 
-    /// Whether another process lives, as far as is known: before the first word from the store, one does.
+    /// Whether another process is alive, as far as is known: before the first answer of the store, one is.
     pub(crate) fn has_others(&self) -> bool {
         self.is_shared && self.with(|others| others.is_none_or(|others| others.values().any(Heard::is_live)))
     }
@@ -106,7 +107,7 @@ impl Members {
             let scores = others.map(|(node, heard)| (score(*node, entity), heard));
             let (best, server) = scores.max_by_key(|(score, _)| *score)?;
             let address = server.address.clone().filter(|_| best > mine)?;
-            // The word of the one before this one, at the same address.
+            // The heartbeat of this process's predecessor, at the same address.
             (self.address.get() != Some(&address)).then_some(address)
         })
     }
@@ -162,7 +163,7 @@ fn score(node: NodeId, entity: EntityKey) -> [u8; 8] {
     score
 }
 
-/// Says that this process lives, and hears of the others, until the node stops.
+/// Writes this process's heartbeats and reads those of the others, until the node stops.
 pub(crate) async fn run(node: Arc<Node>) {
     let mut count = 0;
     loop {
@@ -201,7 +202,7 @@ mod tests {
         Beat { node, count, address: None }
     }
 
-    /// The same of the processes that take requests.
+    /// The heartbeat of a process that takes requests at this address.
     fn beat_at(node: NodeId, count: u64, address: &str) -> Beat {
         Beat { address: Some(address.into()), ..beat(node, count) }
     }

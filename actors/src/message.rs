@@ -221,8 +221,8 @@ impl Content {
         }
     }
 
-    /// The same without words and files: sender, time and thread stay, and so does the callback that a review's outcome
-    /// still has to be sent to.
+    /// The same without words and files: sender, time and thread stay, and so do the callback and the turn that a
+    /// review's outcome still has to be sent to.
     #[must_use]
     pub fn without_words(&self, gone: Gone) -> Self {
         let review = self.review.as_ref().map(|review| Review {

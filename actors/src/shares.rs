@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::id::Address;
 
-/// Places that each workspace has for itself. Cheap to clone.
+/// Permits that each workspace has for itself. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Shares {
     each: usize,
@@ -16,9 +16,9 @@ pub struct Shares {
     of: Arc<DashMap<Address, Arc<Semaphore>>>,
 }
 
-/// One of a workspace's places, given up when dropped.
+/// One of a workspace's permits, given up when dropped.
 #[derive(Debug)]
-pub struct OwnPlace {
+pub struct OwnPermit {
     all: Shares,
     workspace: Address,
     permit: Option<OwnedSemaphorePermit>,
@@ -30,19 +30,19 @@ impl Shares {
         Self { each, of: Arc::default() }
     }
 
-    /// A place of this workspace's, once one is free.
-    pub async fn enter(&self, workspace: Address) -> OwnPlace {
-        let (mut place, share) = self.begin(workspace);
+    /// A permit of this workspace's, once one is free.
+    pub async fn enter(&self, workspace: Address) -> OwnPermit {
+        let (mut permit, share) = self.begin(workspace);
         // No semaphore here is ever closed.
-        place.permit = share.acquire_owned().await.ok();
-        place
+        permit.permit = share.acquire_owned().await.ok();
+        permit
     }
 
     /// The same, if one is free.
-    pub fn try_enter(&self, workspace: Address) -> Option<OwnPlace> {
-        let (mut place, share) = self.begin(workspace);
-        place.permit = Some(share.try_acquire_owned().ok()?);
-        Some(place)
+    pub fn try_enter(&self, workspace: Address) -> Option<OwnPermit> {
+        let (mut permit, share) = self.begin(workspace);
+        permit.permit = Some(share.try_acquire_owned().ok()?);
+        Some(permit)
     }
 
     /// Whether one is free.
@@ -57,14 +57,14 @@ impl Shares {
     }
 
     /// A permit to be: made before the first await, so that a cancelled wait leaves nothing behind.
-    fn begin(&self, workspace: Address) -> (OwnPlace, Arc<Semaphore>) {
-        let place = OwnPlace { all: self.clone(), workspace, permit: None };
+    fn begin(&self, workspace: Address) -> (OwnPermit, Arc<Semaphore>) {
+        let permit = OwnPermit { all: self.clone(), workspace, permit: None };
         let share = self.of.entry(workspace).or_insert_with(|| Arc::new(Semaphore::new(self.each)));
-        (place, Arc::clone(&share))
+        (permit, Arc::clone(&share))
     }
 }
 
-impl Drop for OwnPlace {
+impl Drop for OwnPermit {
     fn drop(&mut self) {
         self.permit = None;
         // No permit is held or waited for: only the map refers to it.

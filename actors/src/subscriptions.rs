@@ -142,7 +142,7 @@ pub struct Subscription {
     leave: Leave,
 }
 
-/// How many events were missed; 0 if the number is unknown, or whether there were any.
+/// How many events were missed; 0: it is unknown how many, or whether any were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missed(pub u64);
 
@@ -208,7 +208,7 @@ impl Subscriptions {
         }
     }
 
-    /// Conversations with subscribers, with the newest event delivered of each.
+    /// Conversations with subscribers, with the newest event announced of each.
     fn listened(&self) -> Vec<(EntityKey, u64)> {
         self.channels.iter().map(|channel| (*channel.key(), channel.told.load(Ordering::Relaxed))).collect()
     }

@@ -53,8 +53,8 @@ const SPARED_FOR: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(15);
 /// Unused connections that are kept to one server: each takes a place among those that it has.
 const IDLE_MAX: usize = 64;
-/// Requests that are passed on at once, for each of so many connections: each holds one here and one there, so servers
-/// that pass on to each other must not take all of them. What is beyond is done where it is.
+/// One request is forwarded at a time for each of so many connections: each holds one here and one there, so servers
+/// that forward to each other must not take all of them. Further requests are handled where they are.
 const CONNECTIONS_A_PASS: usize = 10;
 /// What an answer may have beside twice what its request may: an agent's words, and what stands around them.
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
@@ -183,7 +183,8 @@ fn code_of(answer: &Response, body: &[u8]) -> Option<&'static str> {
     ERRORS.iter().map(|page| page.code).find(|code| *code == said.code)
 }
 
-/// A request as it was received, with what is known of its caller and body.
+/// A request as it was received, with what forwarding it needs to know: whether a repeat has no second effect, and how
+/// long its answer may wait.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ForwardableRequest<'a> {
     pub(super) app: &'a App,
@@ -209,8 +210,8 @@ impl<'a> ForwardableRequest<'a> {
         Self { app, context, headers, body: body.into(), is_keyed, waits: Duration::ZERO }
     }
 
-    /// The answer of the server that looks after `entity`; `None`: do it here. To be asked once the request is known to
-    /// be allowed, and before it has had any effect.
+    /// The answer of the server that owns `entity`; `None`: do it here. To be called once the request is known to be
+    /// allowed, and before it has any effect.
     ///
     /// # Errors
     /// 503 `outcome_unknown` where the other server was asked, gave no whole answer, and may not be asked again;
@@ -333,7 +334,7 @@ impl<'a> ForwardableRequest<'a> {
         Ok(answer)
     }
 
-    /// Its headers as they are passed on, to be answered until then.
+    /// Its headers as they are forwarded, to be answered until then.
     fn passed(&self, trace: RequestTrace, until: Millis) -> HeaderMap {
         let mut headers = self.headers.clone();
         remove_hop_by_hop(&mut headers);

@@ -26,7 +26,7 @@ pub(crate) mod list;
 pub(crate) mod media;
 pub(super) mod one;
 
-pub(super) use accepting::AcceptedRequest;
+pub(super) use accepting::MessageRequest;
 pub(super) use change::shown_to;
 pub(super) use channel::sender;
 pub(super) use conversation::new_id;

@@ -163,7 +163,7 @@ impl<S: Sync> FromRequestParts<S> for Query {
 /// # Errors
 /// 400 `invalid_query` or `unknown_field`.
 pub(super) fn without_parameters(parts: &Parts) -> Result<(), Problem> {
-    // Almost no request has unknown parameters.
+    // Almost no such request has a query.
     if parts.uri.query().is_none() {
         return Ok(());
     }

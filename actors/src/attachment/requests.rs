@@ -1,4 +1,4 @@
-//! By what each request to a file is answered, as far as anybody goes by it.
+//! The requests to a file, with the replies that answer them.
 
 use super::{Attachment, Begin, Bind, Command, Erase, File, Reply, State};
 use crate::asks::requests;

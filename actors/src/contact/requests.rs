@@ -1,4 +1,4 @@
-//! By what each request to a contact is answered, as far as anybody goes by it.
+//! The requests to a contact, with the replies that answer them.
 
 use super::{Command, Contact, GoOn, OpenConversation, Reply, Resolve, Save, Saved, State, Update};
 use crate::asks::requests;

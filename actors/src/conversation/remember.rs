@@ -68,7 +68,7 @@ pub(crate) fn wants_memories(message: &Message) -> bool {
 }
 
 impl Remembering {
-    /// The work that accepting a message with memories leaves behind.
+    /// What is to be drawn once a message with `enableMemories` was accepted.
     pub(super) fn with(before: Option<Self>, seq: u64, at: Millis) -> Self {
         match before {
             Some(before) => Self { last: seq, ..before },

@@ -1,4 +1,4 @@
-//! By what each request to a conversation is answered.
+//! The requests to a conversation, with the replies that answer them.
 
 use super::amend::Amend;
 use super::attach::Disclaim;
@@ -36,6 +36,7 @@ requests! { Conversation:
     Response as Respond, Box<ReviewState> { Reply::Review(state) => state }
     CancelReview as CancelReview, Box<ReviewState> { Reply::Review(state) => state }
     // The message that has the file.
+    // The message that has the file; `None`: none has, and none ever will.
     Disclaim as Disclaim, Option<MessageId> { Reply::Attached(message) => message }
     // How far its words are gone; `None`: the copy was not begun, and will not be.
     Erase as Erase, Erasure { Reply::Erasing(erasure) => erasure }

@@ -117,7 +117,7 @@ pub(super) fn review_ended(
     (rows, vec![ViewWrite { view: PENDING_REVIEWS, key: review_key(id, review), value: None }])
 }
 
-/// A review ended without a decision.
+/// Ends a review that no principal has decided: by its default, as expired, or cancelled.
 pub(super) fn end(
     id: MessageId,
     review: Review,

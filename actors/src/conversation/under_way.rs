@@ -11,13 +11,13 @@ fn is_for_tasks(state: &State, now: Millis) -> bool {
     Conversation::next_here(state).is_none_or(|at| at > now)
 }
 
-/// What its alarm must check although all other work is running.
+/// When the alarm must ring even if all work that is due is running.
 pub(super) fn next_look(state: &State, now: Millis) -> Option<Millis> {
     let memories = state.remembering.map(|remembering| remembering.look_at).filter(|at| *at > now);
     [memories, Conversation::next_here(state)].into_iter().flatten().min()
 }
 
-/// Whether memories are to be drawn, and when to check that.
+/// Whether memories are to be drawn, and their check is due.
 fn is_to_remember(state: &State, now: Millis) -> bool {
     state.remembering.is_some_and(|remembering| remembering.look_at <= now)
 }

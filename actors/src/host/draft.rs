@@ -15,7 +15,7 @@ use crate::trace::{Span, names};
 use super::Resident;
 use super::batch::Batch;
 
-/// The answer to a request whose key was used before; `None`: the request is decided.
+/// The answer to a request whose key was used before; `None`: it is still to be decided.
 fn known_to<M: Machine>(key: KeyUse, row: KeyRow) -> Option<Reply<M>> {
     match row.held_upto() {
         Some(claim) if key.claim > claim => None,
@@ -257,12 +257,12 @@ impl<M: Machine> Draft<M> {
             && self.redactions.is_empty()
     }
 
-    /// An answer that follows from the state without a change.
+    /// Whether an answer or a refusal follows from the state, so that it is only true while that is current.
     pub(crate) fn decides(&self) -> bool {
         self.replies.iter().any(|reply| matches!(reply, Err(Refusal::Rejected(_)) | Ok(Answer::Done(_))))
     }
 
-    /// A refusal.
+    /// Whether a command is refused.
     pub(crate) fn refuses(&self) -> bool {
         self.replies.iter().any(|reply| matches!(reply, Err(Refusal::Rejected(_))))
     }

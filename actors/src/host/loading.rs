@@ -82,7 +82,7 @@ impl<M: Machine> Resident<M> {
         }
     }
 
-    /// A load that began then and ends now, if traces are exported.
+    /// A load that began then and ends now, if stages are recorded or listed.
     fn load_since(&self, began: Instant, error: Option<&StoreError>) -> Option<Load> {
         self.node.traces().are_told().then(|| Load::since(began, self.known.commits_since_snapshot, error))
     }

@@ -51,7 +51,7 @@ pub(crate) struct Drawing {
     flights: Arc<SingleFlight>,
     /// Held from the beginning to the end, also while a place is waited for.
     waiting: Arc<Semaphore>,
-    places: DrawPermits,
+    permits: DrawPermits,
     /// Held while vectors are made.
     pub(super) learning: Arc<Semaphore>,
 }
@@ -60,13 +60,13 @@ impl Default for Drawing {
     fn default() -> Self {
         let (waiting, learning) = (Semaphore::new(limits::DRAWING_WAITING), Semaphore::new(1));
         let (waiting, learning) = (Arc::new(waiting), Arc::new(learning));
-        Self { flights: Arc::default(), waiting, places: DrawPermits::default(), learning }
+        Self { flights: Arc::default(), waiting, permits: DrawPermits::default(), learning }
     }
 }
 
 impl Drawing {
-    /// Draws the memories that a conversation's messages are due; a task that runs already looks once more. Past the
-    /// bound nothing is begun: the alarm comes back to it.
+    /// Draws the memories that are due from a conversation's messages; a task that runs already looks once more. Past
+    /// the bound nothing is begun: the alarm comes back to it.
     pub(crate) fn start(&self, node: &Arc<Node>, entity: EntityKey) {
         let Some(mut flight) = self.flights.begin(entity) else { return };
         let node = Arc::clone(node);
@@ -91,7 +91,7 @@ impl Drawing {
 
     /// Whether another start would do nothing: a task is running, or waits for a permit, or the queue is full.
     pub(crate) fn is_under_way(&self, entity: EntityKey) -> bool {
-        let has_room = self.waiting.available_permits() > 0 && self.places.has_room(entity.workspace);
+        let has_room = self.waiting.available_permits() > 0 && self.permits.has_room(entity.workspace);
         self.flights.is_flying(entity) || !has_room
     }
 }
@@ -120,26 +120,26 @@ async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     }
 }
 
-/// Draws from the messages up to this one once there is a place; `None`: too many wait for one.
+/// Draws from the messages up to this one once there is a permit; `None`: too many wait for one.
 async fn look(
     node: &Arc<Node>,
     entity: EntityKey,
     state: &conversation::State,
     (remembering, upto): (Remembering, u64),
 ) -> Result<Option<Drawn>, Stopped> {
-    let places = &node.drawing.places;
+    let permits = &node.drawing.permits;
     let asked = if remembering.attempts < MODEL_ATTEMPTS { agent(node, entity, state).await? } else { None };
     if asked.is_none() {
-        let _place = places.for_forms().await;
+        let _permit = permits.for_forms().await;
         return draw(node, entity, state, None, (remembering, upto)).await.map(Some);
     }
-    let mut place = pin!(places.for_model(entity.workspace));
-    let (place, agent) = match place.as_mut().now_or_never() {
-        Some(place) => (place, asked),
+    let mut permit = pin!(permits.for_model(entity.workspace));
+    let (permit, agent) = match permit.as_mut().now_or_never() {
+        Some(permit) => (permit, asked),
         // That may take minutes, in which another agent begins to answer.
-        None => (place.await, agent(node, entity, state).await?),
+        None => (permit.await, agent(node, entity, state).await?),
     };
-    let Some(_place) = place else { return Ok(None) };
+    let Some(_permit) = permit else { return Ok(None) };
     draw(node, entity, state, agent, (remembering, upto)).await.map(Some)
 }
 

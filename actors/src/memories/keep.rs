@@ -154,8 +154,8 @@ fn unkept(number: Bytes) -> [RowWrite; 2] {
     ]
 }
 
-/// Removing an unreadable row. Elsewhere such a row is an error; but an erasure must remove it, because it would keep
-/// words of an erased subject. The slots say which slot it has.
+/// Removes a row that cannot be read. Elsewhere such a row is an error; but forgetting all memories, by request or by
+/// an erasure, must remove it, because it would keep the subject's words. The slots say which slot it has.
 fn removed_unread(number: &Bytes, found: &ReadSet) -> Result<Vec<RowWrite>, Undecided> {
     let slots = found.first(SLOTS, limits::MEMORIES)?;
     let slots = slots.into_iter().filter(|(_, of)| *of == number);

@@ -8,13 +8,13 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::id::Address;
 use crate::limits;
-use crate::shares::{OwnPlace, Shares};
+use crate::shares::{OwnPermit, Shares};
 
 /// Permits that any workspace may take beyond its own.
 const OPEN: usize = limits::DRAWING / 4;
-/// DrawPermits that a workspace has for sure.
+/// Permits that a workspace has for sure.
 const OWN: usize = limits::DRAWING / 4;
-/// Conversations of a workspace that have a model's place or wait for one; further ones come back later. A quarter, so
+/// Conversations of a workspace that have a model's permit or wait for one; further ones come back later. A quarter, so
 /// that one workspace does not take all that may be drawn from.
 const OWN_WAITING: usize = limits::DRAWING_WAITING / 4;
 
@@ -28,15 +28,15 @@ pub(super) struct DrawPermits {
     waiting: Shares,
 }
 
-/// A place for asking a model, until it is dropped.
+/// A permit for asking a model, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place<'p> {
+pub(super) struct ModelPermit<'p> {
     _model: SemaphorePermit<'p>,
     /// One of the two.
-    _own: Option<OwnPlace>,
+    _own: Option<OwnPermit>,
     _open: Option<SemaphorePermit<'p>>,
-    /// Held by all of a workspace that have a place or wait for one.
-    _waiting: OwnPlace,
+    /// Held by all of a workspace that have a permit or wait for one.
+    _waiting: OwnPermit,
 }
 
 impl Default for DrawPermits {
@@ -48,13 +48,13 @@ impl Default for DrawPermits {
 }
 
 impl DrawPermits {
-    /// A place for the fixed forms.
+    /// A permit for the fixed forms.
     pub(super) async fn for_forms(&self) -> Option<SemaphorePermit<'_>> {
         self.forms.acquire().await.ok()
     }
 
-    /// A place for asking a model, once there is one; `None`: too many of this workspace wait.
-    pub(super) async fn for_model(&self, workspace: Address) -> Option<Place<'_>> {
+    /// A permit for asking a model, once there is one; `None`: too many of this workspace wait.
+    pub(super) async fn for_model(&self, workspace: Address) -> Option<ModelPermit<'_>> {
         let waiting = self.waiting.try_enter(workspace)?;
         let (own, open) = tokio::select! {
             biased;
@@ -62,10 +62,10 @@ impl DrawPermits {
             open = self.open.acquire() => (None, Some(open.ok()?)),
         };
         let model = self.models.acquire().await.ok()?;
-        Some(Place { _model: model, _own: own, _open: open, _waiting: waiting })
+        Some(ModelPermit { _model: model, _own: own, _open: open, _waiting: waiting })
     }
 
-    /// Whether one more of this workspace may wait for a model's place.
+    /// Whether one more of this workspace may wait for a model's permit.
     pub(super) fn has_room(&self, workspace: Address) -> bool {
         self.waiting.has_room(workspace)
     }
@@ -83,17 +83,17 @@ mod tests {
 
     #[test]
     fn a_workspace_whose_model_hangs_leaves_places_to_others_and_takes_its_turn_among_its_own() {
-        let places = DrawPermits::default();
-        let enter = |n| places.for_model(workspace(n)).now_or_never();
+        let permits = DrawPermits::default();
+        let enter = |n| permits.for_model(workspace(n)).now_or_never();
         let mut held: Vec<_> = std::iter::from_fn(|| enter(1)).take(limits::DRAWING).collect();
         assert_eq!(held.len(), OWN + OPEN, "its own, and those for whoever comes");
         held.extend(std::iter::from_fn(|| enter(2)).take(limits::DRAWING));
         assert_eq!(held.len(), OPEN + 2 * OWN);
-        let mut waiting = [1, 1].map(|n| Box::pin(places.for_model(workspace(n))));
+        let mut waiting = [1, 1].map(|n| Box::pin(permits.for_model(workspace(n))));
         assert!(waiting.iter_mut().all(|waits| waits.now_or_never().is_none()));
         held.extend(std::iter::from_fn(|| enter(3)).take(limits::DRAWING));
         assert_eq!(held.len(), limits::DRAWING);
-        assert!(places.for_forms().now_or_never().is_some(), "nobody who asks no model waits for one");
+        assert!(permits.for_forms().now_or_never().is_some(), "nobody who asks no model waits for one");
         drop(held.drain(OWN..=OWN).collect::<Vec<_>>());
         let first = waiting[0].as_mut().now_or_never();
         assert!(first.is_some(), "the first of those that wait, also where a place for whoever comes is free");
@@ -102,21 +102,21 @@ mod tests {
         assert!(waiting[1].as_mut().now_or_never().is_some(), "the next one, where one of its own is free");
         drop(first);
         drop((waiting, held));
-        assert!(places.own.is_empty() && places.waiting.is_empty());
+        assert!(permits.own.is_empty() && permits.waiting.is_empty());
     }
 
     #[test]
     fn who_finds_too_many_of_its_workspace_waiting_is_sent_away_and_others_are_not() {
-        let places = DrawPermits::default();
-        let mut waiting: Vec<_> = (0..OWN_WAITING).map(|_| Box::pin(places.for_model(workspace(1)))).collect();
+        let permits = DrawPermits::default();
+        let mut waiting: Vec<_> = (0..OWN_WAITING).map(|_| Box::pin(permits.for_model(workspace(1)))).collect();
         let mut held: Vec<_> = waiting.iter_mut().map(|waits| waits.as_mut().now_or_never()).collect();
-        assert!(!places.has_room(workspace(1)));
-        assert!(matches!(places.for_model(workspace(1)).now_or_never(), Some(None)));
+        assert!(!permits.has_room(workspace(1)));
+        assert!(matches!(permits.for_model(workspace(1)).now_or_never(), Some(None)));
         assert!(
-            places.has_room(workspace(2)) && matches!(places.for_model(workspace(2)).now_or_never(), Some(Some(_)))
+            permits.has_room(workspace(2)) && matches!(permits.for_model(workspace(2)).now_or_never(), Some(Some(_)))
         );
         held.pop();
         waiting.pop();
-        assert!(places.has_room(workspace(1)), "one has gone");
+        assert!(permits.has_room(workspace(1)), "one has gone");
     }
 }

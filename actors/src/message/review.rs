@@ -79,7 +79,7 @@ pub struct Review {
     /// The response that applies at the deadline if there was no answer.
     #[n(4)]
     pub on_expire: Option<Json>,
-    /// The principals that have to agree.
+    /// How many principals must agree, and which may answer.
     #[n(5)]
     pub quorum: Option<Quorum>,
     /// The turn that waits for the outcome.

@@ -125,9 +125,9 @@ pub(crate) enum Health {
     Down,
     /// This URL does not answer; others of the host might.
     Silent,
-    /// It answers, and its capacity is unknown.
+    /// It answers, but did not take this event; what the host's other URLs take is unknown.
     Answers,
-    /// Unknown: nothing was sent.
+    /// Unknown: nothing was sent, or the receiver has left that URL.
     Unknown,
 }
 

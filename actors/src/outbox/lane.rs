@@ -18,7 +18,8 @@ pub const ATTEMPTS_KEPT: usize = 20;
 /// Characters of an attempt's error.
 const ERROR_CHARS: usize = 200;
 
-/// Why an attempt was not made, in one word: its receiver does not exist any more.
+/// Why an attempt was not made, in one word: the receiver is gone or disabled, or does not subscribe to the event any
+/// more.
 pub(super) const NO_RECEIVER: [&str; 5] =
     ["endpoint_disabled", "endpoint_gone", "channel_deleted", "receiver_deleted", "unsubscribed"];
 

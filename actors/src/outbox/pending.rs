@@ -99,7 +99,7 @@ impl DeliveryState {
 /// Some pending deliveries.
 #[derive(Debug, Default)]
 pub struct Pending {
-    /// It, by event and, within one, by receiver.
+    /// They, by event and, within one, by receiver.
     pub deliveries: Vec<(u64, DeliveryState)>,
     /// Events behind this one were not looked at; `None`: all were.
     pub upto: Option<u64>,

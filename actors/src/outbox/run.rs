@@ -129,7 +129,7 @@ impl Run {
         }
     }
 
-    /// It is on its way, and waits no longer for its turn if its row says that somebody has asked for it since.
+    /// It is on its way, and waits no longer for its permit if its row says that a retry was requested since.
     pub(super) fn speed_up(&mut self, stored: Waiting) {
         if self.hear(stored) {
             self.hurry.notify_one();

@@ -47,7 +47,7 @@ pub struct Commit {
     /// one part that need not be atomic with the rest: a store may apply them a little later, but before it takes
     /// another commit of the entity, and nothing of a commit that conflicts.
     pub redactions: Vec<Redaction>,
-    /// Where the store reports the timings of a traced commit; `None`: it is not traced.
+    /// Where the store reports on a commit whose span is recorded or listed; `None`: it is neither.
     pub watch: Option<Arc<CommitWatch>>,
 }
 

@@ -30,7 +30,7 @@ pub const FETCH: &str = "fetch media";
 pub const WRITE: &str = "write attachment";
 /// An attachment that the bucket is asked for.
 pub const READ: &str = "read attachment";
-/// A request on its way to the server that looks after its conversation, and back.
+/// A request on its way to the server that owns its conversation, and back.
 pub const PASS_ON: &str = "pass on";
 
 /// Commands of an entity that were decided together.

@@ -35,7 +35,8 @@ impl Span {
         Self(Some(Box::new(Open { tracer, doing, finished })))
     }
 
-    /// Whether it is exported; check before computing attributes.
+    /// Whether it is exported or listed; check before computing attributes. [`Span::recorded`] says whether it is
+    /// exported.
     #[must_use]
     pub fn is_recorded(&self) -> bool {
         self.0.is_some()

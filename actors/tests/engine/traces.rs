@@ -28,7 +28,7 @@ fn traced(store: impl Store) -> (Arc<Node>, Arc<Kept>) {
     (Node::start(Arc::new(store), clock(), entropy(), ports), kept)
 }
 
-/// The circumstances of a request in trace `n`.
+/// The command context of a request in trace `n`.
 pub(crate) fn in_trace(n: u8) -> CommandContext {
     CommandContext { key: None, trace: Some(TraceContext { trace_id: [n; 16], span_id: [n; 8], flags: SAMPLED }) }
 }

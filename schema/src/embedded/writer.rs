@@ -330,7 +330,7 @@ impl Writer {
     }
 }
 
-/// Adds the batch's outcome to the spans of its traced commits.
+/// Reports the batch's size and sync time to its traced commits.
 fn tell(decided: &[Decided], took: Duration) {
     for watch in decided.iter().filter_map(|decided| decided.watch.as_ref()) {
         watch.batch_commits.store(decided.len() as u64, Ordering::Relaxed);

@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::http::caller::Caller;
 use crate::http::context::render::internal_error;
 use crate::http::idempotency::without_key;
-use crate::http::messages::AcceptedRequest;
+use crate::http::messages::MessageRequest;
 use crate::http::refusal::conversation::rejected;
 use crate::http::refusal::{problem_of, store_problem};
 use crate::json::path::Path;
@@ -132,7 +132,8 @@ impl<'a> Linking<'a> {
         files.filter_map(|(file, claim)| file.attachment(Some(*claim))).collect()
     }
 
-    /// Binds a file again whose binding was disclaimed by a check of whether it is used.
+    /// Binds a file again whose binding was disclaimed meanwhile, by a check of whether it is used or by a request that
+    /// links it elsewhere.
     ///
     /// # Errors
     /// As [`Linking::begin`].
@@ -180,7 +181,7 @@ impl<'a> Linking<'a> {
 /// # Errors
 /// 429 and 503 where nothing was stored.
 pub(in crate::http) async fn bind_new(
-    accepting: &AcceptedRequest<'_>,
+    accepting: &MessageRequest<'_>,
     file: &State,
     conversation: Address,
     instead_of: Option<Bound>,

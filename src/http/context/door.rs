@@ -118,7 +118,7 @@ impl Door {
         let (status, code) = (end.map(|end| end.status), end.ok().and_then(|end| end.code));
         let why = match status {
             Ok(StatusCode::SERVICE_UNAVAILABLE) => Kept::Refused,
-            // A request over its key's rate limit gets that answer first.
+            // A 429 for the key's own rate says nothing of this server's load.
             Ok(StatusCode::TOO_MANY_REQUESTS) if code != Some(TOO_FAST) => Kept::Refused,
             Ok(status) if status.is_server_error() && code == Some(AGENT_FAILED) => Kept::Agent,
             Ok(status) if status.is_server_error() => Kept::Error,

@@ -18,6 +18,8 @@ pub(super) enum Part {
     Ended,
     /// Pending deliveries of the logs whose entries have this prefix.
     Pending(Vec<u8>),
+    /// Those that wait on lanes, whichever receivers they are to.
+    Lanes,
     /// Pending deliveries of one event.
     Event(EventId),
 }
@@ -81,7 +83,7 @@ impl Filter {
                     let lanes = [None, Some(Lane::to(Receiver::Endpoint(endpoint)))];
                     parts.extend(lanes.map(|lane| Part::Pending(pending_prefix(lane).to_vec())));
                 }
-                (None, None) => parts.push(Part::Pending(Vec::new())),
+                (None, None) => parts.extend([Part::Pending(pending_prefix(None).to_vec()), Part::Lanes]),
             }
         }
         if order == Order::Desc {

@@ -4,9 +4,10 @@ use actors::clock::Millis;
 use actors::id::EventId;
 use actors::outbox::lane::TAG_BYTES;
 use actors::outbox::pending::{self, DeliveryState, Status};
-use actors::outbox::state::{KEPT_MILLIS, ended_from, ended_of, parse_ended_key, parse_pending_key};
-use actors::store::{Order, Scan, View};
+use actors::outbox::state::{KEPT_MILLIS, ended_from, ended_of, parse_ended_key, parse_pending_key, pending_prefix};
+use actors::store::{KeyRange, Order, Scan, View};
 use actors::tables::{ENDED, ENDED_BY_ENDPOINT, FAILED, PENDING};
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::filter::{Filter, Part};
@@ -55,9 +56,9 @@ impl<'a> Gathering<'a> {
         let mut parts = self.filter.parts(order);
         parts.retain(|part| !at.as_ref().is_some_and(|at| at.has_passed(part, order)));
         let (read, mut next) = self.look(&parts, at.as_ref()).await?;
-        self.look(&parts[..read], at.as_ref()).await?;
+        let (_, more) = self.look(&parts[..read], at.as_ref()).await?;
         self.found.sort_by(|(one, _), (other, _)| if order == Order::Asc { one.cmp(other) } else { other.cmp(one) });
-        if self.found.len() > limit {
+        if self.found.len() > limit || more.is_some() && self.found.len() == limit {
             self.found.truncate(limit);
             next = self.last();
         }
@@ -71,7 +72,8 @@ impl<'a> Gathering<'a> {
         for (read, part) in parts.iter().enumerate() {
             let next = match part {
                 Part::Ended => self.ended(at).await?,
-                Part::Pending(prefix) => self.pending(prefix, at).await?,
+                Part::Pending(prefix) => self.pending(Some(prefix), at).await?,
+                Part::Lanes => self.pending(None, at).await?,
                 Part::Event(event) => self.pending_of(*event, at).await?,
             };
             if next.is_some() {
@@ -123,8 +125,9 @@ impl<'a> Gathering<'a> {
         // Those past their time are not shown, whether they were taken away already or not.
         let oldest = [&prefix[..before], &ended_from(kept_from)].concat();
         let mut behind = match at {
-            Some(Position::Ended(key)) => Some(key.clone()),
-            Some(Position::Pending(..)) | None => None,
+            // An empty one is of an earlier build, and stands for the beginning.
+            Some(Position::Ended(key)) if !key.is_empty() => Some(key.clone()),
+            Some(_) | None => None,
         };
         loop {
             let mut range = range_behind(&prefix, behind.as_deref(), self.request.order);
@@ -160,11 +163,13 @@ impl<'a> Gathering<'a> {
         }
     }
 
-    /// Takes what the entries have to send that begin so.
-    async fn pending(&mut self, prefix: &[u8], at: Option<&Position>) -> Result<Next, Problem> {
+    /// Takes what the entries with this prefix have to send; without one, those of all lanes.
+    async fn pending(&mut self, prefix: Option<&[u8]>, at: Option<&Position>) -> Result<Next, Problem> {
+        let is_of_it =
+            |key: &[u8]| prefix.map_or(!key.starts_with(&pending_prefix(None)), |prefix| key.starts_with(prefix));
         // The page before may have ended in a part that comes before this one.
         let (mut behind, mut within) = match at {
-            Some(Position::Pending(key, within)) if key.starts_with(prefix) => (Some(key.clone()), *within),
+            Some(Position::Pending(key, within)) if is_of_it(key) => (Some(key.clone()), *within),
             Some(_) | None => (None, None),
         };
         loop {
@@ -174,7 +179,10 @@ impl<'a> Gathering<'a> {
             let rows = match &inside {
                 Some(key) => vec![key.clone()],
                 None => {
-                    let range = range_behind(prefix, behind.as_deref(), self.request.order);
+                    let range = match prefix {
+                        Some(prefix) => range_behind(prefix, behind.as_deref(), self.request.order),
+                        None => of_lanes(behind.as_deref(), self.request.order),
+                    };
                     let rows =
                         self.app.node().view(self.caller.address, PENDING, Scan::new(range, self.request.order, limit));
                     rows.await.map_err(store_problem)?.into_iter().map(|row| row.key.to_vec()).collect()
@@ -246,5 +254,15 @@ impl<'a> Gathering<'a> {
                 return Ok(Some(Position::Pending(key.to_vec(), Some((upto, [last; TAG_BYTES])))));
             }
         }
+    }
+}
+
+/// The keys of all lanes behind the cursor. They come after those of events that were not looked at yet.
+fn of_lanes(cursor: Option<&[u8]>, order: Order) -> KeyRange {
+    let first = KeyRange::under(&pending_prefix(None)).before;
+    let cursor = cursor.map(Bytes::copy_from_slice);
+    match order {
+        Order::Asc => KeyRange { after: cursor.or(first), before: None },
+        Order::Desc => KeyRange { after: first, before: cursor },
     }
 }

@@ -1,6 +1,7 @@
 //! Positions in the list of deliveries, for cursors.
 
 use actors::outbox::lane::TAG_BYTES;
+use actors::outbox::state::pending_prefix;
 use actors::store::Order;
 
 use super::filter::Part;
@@ -42,7 +43,8 @@ impl Position {
     pub(super) fn has_passed(&self, part: &Part, order: Order) -> bool {
         match (self, part) {
             (Self::Pending(..), Part::Ended) => order == Order::Asc,
-            (Self::Ended(_), Part::Pending(_) | Part::Event(_)) => order == Order::Desc,
+            (Self::Ended(_), Part::Pending(_) | Part::Lanes | Part::Event(_)) => order == Order::Desc,
+            (Self::Pending(key, _), Part::Lanes) => order == Order::Desc && key.starts_with(&pending_prefix(None)),
             (Self::Pending(key, _), Part::Pending(prefix)) => {
                 is_behind(&key[..prefix.len().min(key.len())], &prefix[..], order)
             }

@@ -61,7 +61,7 @@ impl<'a> UnparsedMessage<'a> {
         mut self,
         read: impl FnOnce(Object<'a>, Rules<'_>, &mut Report) -> T,
         client_id: impl FnOnce(&T) -> Option<&str>,
-    ) -> (T, AcceptedRequest<'a>) {
+    ) -> (T, MessageRequest<'a>) {
         // A body is only hashed if the request may be retried.
         let may_be_keyed = self.body.has("clientId")
             || self.headers.contains_key(IDEMPOTENCY_KEY)
@@ -78,7 +78,7 @@ impl<'a> UnparsedMessage<'a> {
         }
         let keyed = key.zip(print).map(|(key, fingerprint)| Keyed { key, fingerprint });
         let Self { caller, context, headers, bytes, report, .. } = self;
-        (post, AcceptedRequest { app, caller, context, headers, bytes, report, keyed })
+        (post, MessageRequest { app, caller, context, headers, bytes, report, keyed })
     }
 }
 
@@ -108,8 +108,8 @@ impl Keyed {
     }
 }
 
-/// A request whose body has been read.
-pub(in crate::http) struct AcceptedRequest<'a> {
+/// A request that carries a message, once its body was read; it may still be refused.
+pub(in crate::http) struct MessageRequest<'a> {
     pub(in crate::http) app: &'a App,
     pub(in crate::http) caller: &'a Caller,
     pub(in crate::http) context: &'a RequestContext,
@@ -119,8 +119,8 @@ pub(in crate::http) struct AcceptedRequest<'a> {
     pub(super) keyed: Option<Keyed>,
 }
 
-impl AcceptedRequest<'_> {
-    /// The answer of the server that looks after what the message is written to, where that is another one. It may
+impl MessageRequest<'_> {
+    /// The answer of the server that owns the entity that the message is written to, if that is another one. It may
     /// wait for so long for an agent, or for a file.
     pub(super) async fn forwarded(&self, entity: EntityKey, waits: Duration) -> Result<Option<Response>, Problem> {
         let Self { app, context, headers, bytes, .. } = self;

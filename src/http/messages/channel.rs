@@ -14,7 +14,7 @@ use actors::message::{Content, Message, NewMessage, Overlay, Sender, SenderKind}
 use axum::response::Response;
 use http::StatusCode;
 
-use super::{AcceptedRequest, UnparsedMessage, find_channel, one};
+use super::{MessageRequest, UnparsedMessage, find_channel, one};
 use crate::http::answer::{When, located};
 use crate::http::attachments::link::{self, Linking};
 use crate::http::caller::Caller;
@@ -87,7 +87,7 @@ pub(super) async fn post(inbound: UnparsedMessage<'_>, path_channel: Option<&str
 
 /// Appends the message with its files.
 async fn append(
-    accepting: &AcceptedRequest<'_>,
+    accepting: &MessageRequest<'_>,
     channel: &Channel,
     mut content: Content,
     review_millis: Option<u64>,
@@ -126,7 +126,7 @@ async fn append(
 }
 
 /// 201, as the message was accepted, whatever has become of it since.
-fn accepted(accepting: &AcceptedRequest<'_>, channel: &str, message: &Message, when: When) -> Response {
+fn accepted(accepting: &MessageRequest<'_>, channel: &str, message: &Message, when: When) -> Response {
     accepting.context.accepted(message.id);
     let overlay = Overlay::default();
     let response = accepting.answer(StatusCode::CREATED, &channel_view(channel, message, &overlay), when);
@@ -134,7 +134,7 @@ fn accepted(accepting: &AcceptedRequest<'_>, channel: &str, message: &Message, w
 }
 
 /// The same for a retry, from what its first attempt has done.
-fn repeated(accepting: &AcceptedRequest<'_>, channel: &str, effect: &[Record<Event>]) -> Result<Response, Problem> {
+fn repeated(accepting: &MessageRequest<'_>, channel: &str, effect: &[Record<Event>]) -> Result<Response, Problem> {
     let message = effect.iter().find_map(message_of).ok_or_else(internal_error)?;
     Ok(accepted(accepting, channel, &message, When::Before))
 }
@@ -151,7 +151,7 @@ pub(in crate::http) fn sender(caller: &Caller, channel: &str) -> Sender {
 /// The message that is revised: one of the channel. That there is none is a fault among the others; where the channel
 /// is not known either, only what cannot be an id is.
 async fn revised(
-    accepting: &mut AcceptedRequest<'_>,
+    accepting: &mut MessageRequest<'_>,
     channel: Option<&Channel>,
     text: Option<&str>,
 ) -> Result<Option<MessageId>, Problem> {

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use super::exchange::{self, ObservedReplies};
 use super::media;
-use super::{AcceptedRequest, UnparsedMessage};
+use super::{MessageRequest, UnparsedMessage};
 use crate::http::answer::{When, located};
 use crate::http::attachments::link;
 use crate::http::caller::still_known;
@@ -94,7 +94,7 @@ struct Sent {
 
 /// One message of a contact, and its answer.
 struct Exchange<'a> {
-    accepting: &'a AcceptedRequest<'a>,
+    accepting: &'a MessageRequest<'a>,
     channel: &'a Channel,
     contact: EntityKey,
     scope: String,
@@ -115,8 +115,8 @@ struct Delivered {
 }
 
 impl Exchange<'_> {
-    /// The answer of the server that looks after the contact's first conversation here, whichever is open now: so all
-    /// that one contact writes on one channel comes to one server, without a look at the store.
+    /// The answer of the server that owns the contact's first conversation here, whichever is open now: so all messages
+    /// of one contact on one channel come to one server, without a read of the store.
     async fn forwarded(&self, content: &ContactContent) -> Result<Option<Response>, Problem> {
         // The answer may take minutes, and without a key its outcome could not be found out.
         if self.accepting.keyed.is_none() {

@@ -12,7 +12,7 @@ use actors::message::{Message, NewMessage, Overlay, Parent, Sender, SenderKind, 
 use axum::response::Response;
 use http::StatusCode;
 
-use super::{AcceptedRequest, UnparsedMessage};
+use super::{MessageRequest, UnparsedMessage};
 use crate::app::App;
 use crate::http::answer::{self, When};
 use crate::http::attachments::link;
@@ -99,7 +99,7 @@ fn strangers(post: &ConversationPost, report: &mut Report) {
 }
 
 /// The answer of an earlier request with the same key, for a retry that names uploads which have gone since.
-async fn accepted_before(accepting: &AcceptedRequest<'_>, named: Option<&str>) -> Option<Response> {
+async fn accepted_before(accepting: &MessageRequest<'_>, named: Option<&str>) -> Option<Response> {
     let key = accepting.keyed.as_ref()?.key.as_str();
     let (address, with) = match named {
         Some(named) => (ConversationId::parse(named)?.address, accepting.command_context(CONVERSATION_SCOPE)),
@@ -113,7 +113,7 @@ async fn accepted_before(accepting: &AcceptedRequest<'_>, named: Option<&str>) -
 
 /// Appends, and answers with what was appended, now or by this key before.
 async fn append(
-    accepting: &AcceptedRequest<'_>,
+    accepting: &MessageRequest<'_>,
     id: ConversationId,
     post: Post,
     mentions: &[(AttachmentId, Path)],
@@ -154,7 +154,7 @@ fn speaks_for_an_agent(item: &ConversationItem) -> bool {
 
 /// The agent that answers in a conversation, where it has one of its own: its channel's, as that is now or, where it is
 /// gone, was when the conversation began.
-async fn agent_of(accepting: &AcceptedRequest<'_>, id: ConversationId) -> Result<Option<String>, Problem> {
+async fn agent_of(accepting: &MessageRequest<'_>, id: ConversationId) -> Result<Option<String>, Problem> {
     let entity = EntityKey::conversation(accepting.caller.address, id.address);
     let node = accepting.app.node();
     let Some(origin) = node.origin(entity).await.map_err(store_problem)? else { return Ok(None) };
@@ -176,7 +176,7 @@ fn new_message(caller: &Caller, agent: Option<&str>, mut item: ConversationItem,
 }
 
 /// 200 with the messages as they were accepted, always an array.
-fn accepted(accepting: &AcceptedRequest<'_>, messages: &[Message], when: When) -> Response {
+fn accepted(accepting: &MessageRequest<'_>, messages: &[Message], when: When) -> Response {
     if let Some(first) = messages.first() {
         accepting.context.accepted(first.id);
     }

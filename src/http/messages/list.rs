@@ -34,8 +34,8 @@ const BYTES: Enough = Enough { at_first: 40 * 1024 * 1024, in_any_case: 8 * 1024
 const CHUNK: usize = 256;
 /// Chunks that are searched at the same time, over all requests: a part of the threads, so that other work continues.
 const SCANS: usize = 2;
-/// How long a request waits for its turn, from its beginning. A chunk takes milliseconds, so a longer wait means a long
-/// queue of searches. The number of connections bounds the queue.
+/// How long a request waits for a permit to search, from its beginning. A chunk takes milliseconds, so a longer wait
+/// means a long queue of searches. The number of connections bounds the queue.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The places of requests that look through a log. One is held for a chunk at a time, in turn.

@@ -6,13 +6,13 @@ use std::time::Duration;
 use actors::attachment::State as File;
 use actors::directory::{CommandContext, KeyUse};
 use actors::id::{Address, EntityKey};
-use actors::shares::{OwnPlace, Shares};
+use actors::shares::{OwnPermit, Shares};
 use actors::trace::{SpanKind, current, names};
 use bytes::{Bytes, BytesMut};
 use http::header;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::AcceptedRequest;
+use super::MessageRequest;
 use crate::app::App;
 use crate::egress::{Download, Fault, Limits};
 use crate::http::attachments::arrival::{Arrival, Arrived, Named, begin};
@@ -41,21 +41,21 @@ const FETCHES_OF_WORKSPACE: usize = FETCHES / 4;
 /// Files being fetched by this process.
 #[derive(Clone, Debug)]
 pub(crate) struct Fetches {
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     shares: Shares,
     keyed: Arc<Firsts>,
 }
 
-/// A file's place among those that are fetched, given up when dropped.
+/// Leave to fetch one file, until it is dropped.
 struct FetchPermit {
-    _own: Option<OwnPlace>,
+    _own: Option<OwnPermit>,
     _of_all: OwnedSemaphorePermit,
 }
 
 impl Default for Fetches {
     fn default() -> Self {
-        let (places, shares) = (Arc::new(Semaphore::new(FETCHES)), Shares::of(FETCHES_OF_WORKSPACE));
-        Self { places, shares, keyed: Arc::default() }
+        let (permits, shares) = (Arc::new(Semaphore::new(FETCHES)), Shares::of(FETCHES_OF_WORKSPACE));
+        Self { permits, shares, keyed: Arc::default() }
     }
 }
 
@@ -68,17 +68,17 @@ impl Fetches {
         self.keyed.enter(used).await
     }
 
-    /// A place for a file of this workspace.
+    /// A permit for a file of this workspace.
     ///
     /// # Errors
     /// 429 where it has as many as leave room for others', 503 where there is none.
-    fn place(&self, workspace: Address) -> Result<FetchPermit, Problem> {
+    fn permit(&self, workspace: Address) -> Result<FetchPermit, Problem> {
         let own = self.shares.try_enter(workspace);
-        if own.is_none() && self.places.available_permits() <= FETCHES / 2 {
+        if own.is_none() && self.permits.available_permits() <= FETCHES / 2 {
             let detail = "too many files of this workspace are being downloaded; retry later";
             return Err(Problem::too_many("rate_limited", detail, 1));
         }
-        match Arc::clone(&self.places).try_acquire_owned() {
+        match Arc::clone(&self.permits).try_acquire_owned() {
             Ok(of_all) => Ok(FetchPermit { _own: own, _of_all: of_all }),
             Err(_) => Err(Problem::unavailable("overloaded", "too many files are being downloaded; retry later", 1)),
         }
@@ -90,7 +90,7 @@ impl Fetches {
 ///
 /// # Errors
 /// 400 with why it cannot be had, 429 and 503 where nothing more can be fetched or kept now.
-pub(super) async fn fetch(accepting: &AcceptedRequest<'_>, media: &Media) -> Result<File, Problem> {
+pub(super) async fn fetch(accepting: &MessageRequest<'_>, media: &Media) -> Result<File, Problem> {
     let cause = without_key(accepting.context).trace;
     let mut span = accepting.app.node().span(names::FETCH, SpanKind::Client, cause);
     span.set(names::HTTP_METHOD, "GET");
@@ -104,10 +104,10 @@ pub(super) async fn fetch(accepting: &AcceptedRequest<'_>, media: &Media) -> Res
 }
 
 /// Makes an attachment of the file, as a part of the trace that it comes with.
-async fn attachment(accepting: &AcceptedRequest<'_>, media: &Media, with: CommandContext) -> Result<File, Problem> {
+async fn attachment(accepting: &MessageRequest<'_>, media: &Media, with: CommandContext) -> Result<File, Problem> {
     let app = accepting.app;
     let workspace = accepting.caller.address;
-    let _place = app.fetches().place(workspace)?;
+    let _place = app.fetches().permit(workspace)?;
     let problem = |fault: Fault| problem(media, &fault);
     let mut download = app.egress().get(workspace, &media.url, LIMITS).await.map_err(problem)?;
     let (first, head) = beginning(&mut download).await.map_err(problem)?;
@@ -210,7 +210,7 @@ mod tests {
         let fetches = Fetches::default();
         let mut held = Vec::new();
         let mut take = |n| {
-            let taken = std::iter::repeat_with(|| fetches.place(Address([n; 10])));
+            let taken = std::iter::repeat_with(|| fetches.permit(Address([n; 10])));
             let (mut count, mut status) = (0, None);
             for place in taken.take(FETCHES + 1) {
                 match place {
@@ -224,7 +224,7 @@ mod tests {
             }
             (count, status)
         };
-        assert_eq!(take(1), (FETCHES / 2, Some(429)), "half of the places were free for whoever came");
+        assert_eq!(take(1), (FETCHES / 2, Some(429)), "half of the permits were free for whoever came");
         assert_eq!(take(2), (FETCHES_OF_WORKSPACE, Some(429)));
         assert_eq!(take(3), (FETCHES_OF_WORKSPACE, Some(429)));
         assert_eq!(take(4), (0, Some(503)), "now all are taken");

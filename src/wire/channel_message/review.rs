@@ -52,7 +52,7 @@ pub struct ReviewPost {
     pub expiry: Expiry,
     /// The response that applies at the deadline if there was no answer.
     pub on_expire: Option<Json>,
-    /// The principals that have to agree.
+    /// How many principals must agree, and which may answer.
     pub quorum: Option<Quorum>,
 }
 

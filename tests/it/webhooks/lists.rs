@@ -43,6 +43,8 @@ async fn a_delivery_is_listed_and_found_at_every_moment_of_its_way() {
         app.clock.advance(10_000);
         let mut newest = String::new();
         for order in ["asc", "desc"].repeat(4) {
+            let all = ids(&app.get(format!("{DELIVERIES}?limit=200&order={order}")).await.expect(200));
+            assert_eq!(all.len(), sent, "{order}, of all endpoints");
             let shown = ids(&app.get(format!("{of_endpoint}&order={order}")).await.expect(200));
             assert_eq!(shown.len(), sent, "{order}");
             newest = shown.into_iter().max().unwrap();

@@ -303,7 +303,7 @@ pub(in crate::conversation) fn answer(
             call.wait = Some(wait.clone());
         }
     }
-    // Otherwise the turn would wait forever for a call that no message refers to any more.
+    // Otherwise the turn would wait forever for a call that has neither a result here nor a review to wait for.
     if !answers.is_lost {
         answering.answer_all(INTERRUPTED, |call| call.wait.is_none());
     }

@@ -1,6 +1,6 @@
 //! Handing over: receivers with one URL share a lane, so that each event is sent there once. If that lane's receiver is
-//! deleted, disabled or moved, its events are handed to the others before the lane drops them, so that no receiver
-//! depends on the fate of another one's endpoint.
+//! deleted, disabled, moved or unsubscribed, its events are handed to the others before the lane drops them, so that no
+//! receiver depends on the fate of another one's endpoint.
 //!
 //! Which events those are is not recorded; it follows from what is stored. A receiver of an event has it on its own
 //! lane, or has an ended delivery of it, or else had it on the shared lane. Events handed over are noted before the

@@ -15,12 +15,12 @@ use crate::http::headers::prefer::{PREFERENCE_APPLIED, Prefer, prefer};
 use crate::http::idempotency::{contact_scope, in_progress};
 use crate::http::lasting::unless_stopping;
 use crate::http::messages::media::{self, First};
-use crate::http::messages::{AcceptedRequest, find_channel};
+use crate::http::messages::{MessageRequest, find_channel};
 use crate::http::refusal::channel::{channel_not_found, kind_mismatch};
 use crate::problem::Problem;
 use crate::wire::contact_message::content::Media;
 
-/// The state of the file of a request that was not accepted before.
+/// How far the fetch has come for a request that was not accepted before.
 #[derive(Clone, Copy)]
 pub(super) struct Fetching<'a> {
     /// How long it has waited for another request that is alike. So much less it waits for the agent.
@@ -50,7 +50,7 @@ impl Exchange<'_> {
     /// Waits until no other request that is alike fetches. `None`: there is a message to look for, or no key.
     async fn first(&self) -> Result<Option<First>, Problem> {
         let Some(keyed) = &self.accepting.keyed else { return Ok(None) };
-        let AcceptedRequest { app, context, headers, .. } = self.accepting;
+        let MessageRequest { app, context, headers, .. } = self.accepting;
         let mut entered = Box::pin(app.fetches().enter(keyed.used(&self.scope)));
         if let Some(entered) = (&mut entered).now_or_never() {
             return entered;
@@ -80,14 +80,14 @@ impl Exchange<'_> {
     /// Delivers the message with its file, which may have been long in coming: only for a caller who is still known,
     /// and to the channel as it is now.
     async fn deliver_with(&self, sent: &Sent, file: &attachment::State) -> Result<Response, Problem> {
-        let AcceptedRequest { app, caller, .. } = self.accepting;
+        let MessageRequest { app, caller, .. } = self.accepting;
         // A waiting request may have another key.
         still_known(app, caller).await?;
         self.deliver_on_channel(sent, file).await.map_err(|problem| self.refused_alike(problem))
     }
 
     async fn deliver_on_channel(&self, sent: &Sent, file: &attachment::State) -> Result<Response, Problem> {
-        let AcceptedRequest { app, caller, .. } = self.accepting;
+        let MessageRequest { app, caller, .. } = self.accepting;
         let channel = find_channel(app, caller, &self.channel.id).await?.ok_or_else(channel_not_found)?;
         if channel.kind != ChannelKind::Api {
             return Err(kind_mismatch("", channel.kind));
