@@ -372,10 +372,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_that_a_client_has_is_still_of_its_list() {
+    fn a_cursor_belongs_to_the_list_of_one_subject() {
         let list = |whose| Whose::list(Some(&whose), "main");
         let contact = Whose::Contact("cont_06a1yabw0w0g40r40m30e20918".to_owned());
-        assert_eq!(list(contact), r#"memories/main/Some(Contact("cont_06a1yabw0w0g40r40m30e20918"))"#);
-        assert_eq!(list(Whose::Owner("ana".to_owned())), r#"memories/main/Some(Owner("ana"))"#);
+        assert_eq!(list(contact), "memories/main/contact/cont_06a1yabw0w0g40r40m30e20918");
+        assert_eq!(list(Whose::Owner("ana".to_owned())), "memories/main/owner/ana");
     }
 }
