@@ -35,8 +35,8 @@ const PIECE: usize = 256 * 1024;
 const CONNECT: Duration = Duration::from_secs(5);
 /// A bucket that says nothing for so long is not there.
 const SILENCE: Duration = Duration::from_secs(15);
-/// How long a place may take over one object in all while it is written, or until it begins to be read: somebody waits,
-/// and holds one of the writers.
+/// How long the storage may take over one object in all while it is written, or until it begins to be read: a request
+/// waits, and holds one of the writers.
 const WITHIN: Duration = Duration::from_secs(30);
 
 /// What can go wrong with bytes.

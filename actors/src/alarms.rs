@@ -27,8 +27,8 @@ const FORGOTTEN_AFTER_MILLIS: u64 = 5_000;
 /// How long a starting process rings alarms that others may own: until it knows the live processes and has read the
 /// index once more. If the owner is alive, that ring is superfluous.
 const BEGINNING_MILLIS: u64 = 8_000;
-/// How long the service sleeps at most. Sleeping follows another clock than deadlines do: one that is set forward, or a
-/// machine that was suspended, makes them due at once, and nobody tells.
+/// How long the service sleeps at most. Sleeping follows another clock than deadlines do: a wall clock that is set
+/// forward, or a suspended machine, makes them due at once without notice.
 const SLEEP_MILLIS: u64 = 1_000;
 /// Rows of one read.
 const PAGE: usize = 1_000;

@@ -126,7 +126,7 @@ impl State {
         self.mentioned.len() >= limits::MENTIONED_IN
     }
 
-    /// Until when it stays although nobody is found to need it: a message that is going to mention it may not have
+    /// Until when it stays although no message is found to use it: one that is going to mention it may not have
     /// arrived.
     fn is_held(&self, now: Millis) -> Option<Millis> {
         self.held_until.filter(|until| now < *until)

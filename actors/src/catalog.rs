@@ -140,8 +140,8 @@ impl Catalog {
         Ok(Some(row))
     }
 
-    /// How often a registry was seen to have moved, as of at most [`STALE_AT_MOST`] ago. What this process does itself
-    /// is not meant, and where nobody else does anything it is 0.
+    /// How often a registry was seen to have moved, as of at most [`STALE_AT_MOST`] ago. Changes of this process do not
+    /// count, and in a store that is not shared it is 0.
     ///
     /// # Errors
     ///

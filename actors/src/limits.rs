@@ -171,8 +171,8 @@ pub const WEBHOOK_ENDPOINTS: usize = 100;
 pub(crate) const VOTE_BYTES: usize = 1024 * 1024;
 /// Memories of one contact or owner; past it the oldest is forgotten. All of them are read and ranked for a question.
 pub const MEMORIES: usize = 1_000;
-/// Models that are asked at once in the node what to remember; nobody waits for it. As many conversations are gone
-/// through at once for the fixed forms of words.
+/// Calls of models to draw memories that run at once in a node; no request waits for them. As many conversations are
+/// searched at once for the fixed phrases.
 pub(crate) const DRAWING: usize = 16;
 /// Conversations that memories are being drawn from or that wait for a place, each a task of some KiB; past it their
 /// alarms come back to them.

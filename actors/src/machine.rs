@@ -390,8 +390,8 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
         None
     }
 
-    /// When it wants to be looked at whatever is under way: as `next_here`, and later than `now` where a look is to
-    /// tell other processes that somebody is at it.
+    /// When it wants to be checked whatever is running: as `next_here`, and later than `now` where the check only shows
+    /// other processes that the work is being done.
     fn next_look(state: &Self::State, _now: Millis) -> Option<Millis> {
         Self::next_here(state)
     }

@@ -304,7 +304,7 @@ impl Outboxes {
 
     /// A courier has nothing to do. `false`: it has, since just now.
     fn leave(&self, entity: EntityKey, bell: &Arc<Bell>) -> bool {
-        // The entry's lock is held: whoever rings comes before, and is seen, or after, and starts another one.
+        // The entry's lock is held: a ring comes before, and is seen, or after, and starts another courier.
         let left = self.couriers.remove_if(&entity, |_, own| Arc::ptr_eq(own, bell) && !bell.is_rung());
         if left.is_some() {
             self.active.fetch_sub(1, Ordering::Relaxed);

@@ -311,8 +311,8 @@ pub trait Store: Send + Sync + 'static {
     /// [`CommitId`]) again is safe: if it was applied, the answer is `Committed` as long as it is the newest.
     fn commit(&self, commit: Commit, done: Done);
 
-    /// What an idempotency key has done in this entity. A row past its time may or may not still be found. An effect
-    /// that is found is settled, as it is told to whoever asks again; what only holds the key need not be.
+    /// What an idempotency key has done in this entity. An expired row may or may not still be found. An effect that is
+    /// found is settled, because retries are answered from it; a row that only holds the key need not be.
     fn find_key(&self, entity: EntityKey, key: KeyHash) -> BoxFuture<'_, Result<Option<KeyRow>, StoreError>>;
 
     /// Events of a log. Marks are left out.
@@ -328,9 +328,9 @@ pub trait Store: Send + Sync + 'static {
     fn view(&self, workspace: Address, view: View, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>>;
 
     /// Up to `limit` alarms due at or before `upto`, earliest first, behind `after`. One that was moved or cleared a
-    /// moment ago may stand among them: whoever is woken looks whether it is time. So may one of an entity that cannot
-    /// be read. A part of the index that cannot be read keeps none of the others back (see [`DuePage::missing`]); it
-    /// fails where nothing can be read.
+    /// moment ago may be among them: an entity that is woken checks whether it is time. So may one of an entity that
+    /// cannot be read. A part of the index that cannot be read keeps none of the others back (see
+    /// [`DuePage::missing`]); it fails where nothing can be read.
     fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<DuePage, StoreError>>;
 
     /// After how many commits of an entity the host should hand in its state. 1: with every commit.

@@ -186,7 +186,7 @@ struct Place {
 }
 
 impl Place {
-    /// `None` where it goes nowhere, which is `wrong` where somebody has named a place.
+    /// `None` if it is not exported. A configured endpoint that is invalid is added to `wrong`.
     fn of(reader: &Reader<'_>, signal: &Signal, general: Option<&str>, wrong: &mut Vec<Wrong>) -> Option<Self> {
         let own = reader.get(signal.endpoint);
         if let Some(Err(allowed)) = own.as_deref().map(parse::endpoint) {

@@ -75,8 +75,7 @@ impl Query {
         self.iter().map(|(name, _)| name).filter(move |name| known.is_some_and(|known| !known.contains(name)))
     }
 
-    /// Whether what is not known is a fault: `?strict=true`. Whoever writes another word for yes means it too, so only
-    /// `false` and `0` are none.
+    /// Whether unknown members and parameters are faults: `?strict=true`. Any word but `false` and `0` counts as yes.
     #[must_use]
     pub fn is_strict(&self) -> bool {
         self.get("strict").is_some_and(|value| !value.eq_ignore_ascii_case("false") && value != "0")

@@ -214,9 +214,9 @@ async fn mentioned(node: &Node, conversation: EntityKey, attachment: Address) ->
     Ok(false)
 }
 
-/// Has every file looked at that a conversation's messages have or mention, because they may all have lost their
-/// content. Once this has returned, it happens even if the process dies. What fails and may pass is tried again: there
-/// may be thousands, and whoever runs this anew begins with the first. One that fails keeps no other.
+/// Has every file checked that a conversation's messages have or mention, because they may all have lost their
+/// content. Once this has returned, it happens even if the process dies. Transient failures are retried here, because
+/// there may be thousands of files and a new run begins with the first. One that fails does not stop the others.
 ///
 /// # Errors
 /// Why the first of those that could not be told was not; then this must be done again.

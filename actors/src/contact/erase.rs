@@ -180,7 +180,7 @@ pub(super) fn go_on(
 }
 
 impl State {
-    /// Every conversation on the channels of this state that belongs to somebody who was erased; see
+    /// Every conversation on the channels of this state that belongs to an erased contact; see
     /// [`State::erased_on`].
     pub(crate) fn erased_conversations(
         &self,

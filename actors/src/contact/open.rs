@@ -19,8 +19,8 @@ pub struct OpenConversation {
     /// The ones before it, newest first.
     #[n(3)]
     pub earlier: Vec<ConversationId>,
-    /// The generation with which the present life began, if it was not the first. Those before it belong to somebody
-    /// who was erased; where it is the one to come, so does this one.
+    /// The generation with which the present life began, if it was not the first. Earlier ones belong to an erased
+    /// contact; so does this one, if the generation is still to come.
     #[n(4)]
     pub first: Option<u32>,
 }

@@ -67,13 +67,13 @@ impl Erasure {
     }
 }
 
-/// Whether a conversation is the erased contact's, or of whoever was there before them. A copy is noted before it is
-/// begun, at the home of its request's key, where somebody else's conversation may have begun instead.
+/// Whether a conversation belongs to the erased contact, or to one that was erased at its address before. A copy is
+/// noted before it is begun, at the home of its request's key, where another conversation may have begun instead.
 fn is_theirs(state: &State, erased: ContactId) -> bool {
     state.origin.contact().is_some_and(|contact| contact.address == erased.address && contact.at <= erased.at)
 }
 
-/// The same for a copy that an erased contact has noted here: what is with somebody else is not there for this.
+/// The same for a copy that an erased contact has noted here: another contact's conversation counts as absent.
 pub(super) fn erase_copy(
     state: Option<&State>,
     erased: ContactId,
@@ -140,8 +140,8 @@ pub(super) fn erase(
     Ok(Decision::Change(change))
 }
 
-/// The same without the owner, and without the contact's identifier where somebody has named the contact by it as a
-/// sender: its id says who that was to whoever may know. `None` where it has neither.
+/// The same without the owner, and with the contact's id where a sender was named by the contact's identifier. `None`
+/// if it has neither.
 fn without_names(event: &Event, state: &State, moment: &DecisionContext) -> Option<Event> {
     let mut nameless = event.clone();
     match &mut nameless {

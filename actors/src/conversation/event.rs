@@ -349,8 +349,8 @@ impl Event {
         moment.next_seq + before.iter().filter(|event| event.name().is_some()).count() as u64
     }
 
-    /// Whether what was said before it stays as it is, for whoever reads it to answer. What is not named here has the
-    /// conversation read again, so that a new event is safe until somebody says so.
+    /// Whether earlier messages stay as they are for a turn that reads them. After an event that is not named here the
+    /// conversation is read again, so a new type of event is safe by default.
     pub(crate) fn leaves_words(&self) -> bool {
         matches!(
             self,

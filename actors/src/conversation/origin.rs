@@ -28,7 +28,7 @@ pub enum Origin {
         #[n(2)]
         agent: String,
     },
-    /// Nobody's but its own: it was opened by itself, or by its first message.
+    /// Neither channel nor contact: it was opened by a request, or by its first message.
     #[n(2)]
     Direct,
 }

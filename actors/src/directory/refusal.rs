@@ -13,7 +13,7 @@ pub enum Refusal<M: Machine> {
     /// The idempotency key came with another request before.
     #[error("the idempotency key was used for another request")]
     KeyReused,
-    /// Another request holds the idempotency key, and nobody knows yet whether it will have an effect. Nothing was
+    /// Another request holds the idempotency key, and whether it will have an effect is not known yet. Nothing was
     /// stored.
     #[error("the idempotency key is held by another request")]
     KeyHeld,

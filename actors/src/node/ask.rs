@@ -109,9 +109,8 @@ impl Node {
         reply
     }
 
-    /// Waits until every process goes by the configuration as it is stored now. Whoever is told what that is, by an
-    /// answer to a change of it, finds it everywhere then; also where an earlier request made the change, which may
-    /// have been a moment ago.
+    /// Waits until every process uses the configuration as it is stored now. So once a change is answered it is visible
+    /// everywhere; also where an earlier request made the change, perhaps a moment ago.
     pub async fn known_everywhere(&self) {
         if self.members.has_others() {
             // What another process goes by is at most so old.

@@ -10,8 +10,8 @@ use crate::machine::Machine;
 
 use super::Node;
 
-/// What a node has at hand, in numbers; taken while everything goes on, so its parts may be of slightly different
-/// moments. Whoever shows one of them reads it here.
+/// A node's current numbers; taken while it runs, so its parts may be of slightly different moments. Every output of
+/// one of them reads it here.
 #[derive(Clone, Debug)]
 pub struct Standing {
     /// When.

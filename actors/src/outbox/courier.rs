@@ -39,8 +39,8 @@ mod handing;
 
 /// Events looked at together.
 const PAGE: usize = 64;
-/// Lanes that are moved at once of those that come back: the rest is for what is new, which many that are sent away
-/// again and again would else keep out, and for what somebody asks for.
+/// Returning lanes that are worked on at once: the rest of the room is for new events, which many returning lanes would
+/// otherwise keep out, and for requested retries.
 const COME_BACK: usize = limits::COURIER_LANES / 4 * 3;
 /// The same with requested ones: they go before lanes that come back by themselves, and not before new ones.
 const ASKED_FOR: usize = limits::COURIER_LANES / 8 * 7;
@@ -48,8 +48,7 @@ const ASKED_FOR: usize = limits::COURIER_LANES / 8 * 7;
 const GATHER: Duration = Duration::from_millis(20);
 /// How long at most, while other lanes are still under way.
 const NOTED_WITHIN: Duration = Duration::from_secs(1);
-/// After which what is under way is looked for, where other nodes would look: not before an attempt has ended, so that
-/// nobody makes the same one.
+/// After how long other nodes would check running work: not before an attempt has ended, so that none is made twice.
 const LEFT_ALONE_MILLIS: u64 = ATTEMPT.as_millis() as u64 + LOOK_AFTER_MILLIS;
 /// How often that is put off, while it goes on being under way.
 const LEFT_ALONE_AGAIN: Duration = Duration::from_millis(LEFT_ALONE_MILLIS / 3);
@@ -211,7 +210,7 @@ impl<M: Sends> Courier<M> {
             }
             if self.steps.is_empty() && self.undone.is_none() {
                 let is_hastened = !stopping && (!self.hastened.is_empty() || self.bell.has_hastened());
-                // The time of what shall not wait for it may be hours away: nobody else would come back to that soon.
+                // The alarm of a hastened lane may be hours away: nothing else would come back to it soon.
                 match self.trouble.take_if(|_| !is_hastened) {
                     Some((error, _)) => return Err(error),
                     None if self.trouble.is_some() => {}
@@ -302,8 +301,8 @@ impl<M: Sends> Courier<M> {
         if !is_known && self.runs.len() >= most {
             return Ok(false);
         }
-        // One that is under way is not disturbed, unless somebody asks for it, and one that wants to be left alone is
-        // not hastened.
+        // A running lane is not disturbed, unless a retry is requested, and one whose receiver asked for time is not
+        // hastened.
         if let Some(run) = self.runs.get_mut(&lane).filter(|_| is_moving) {
             run.speed_up(stored);
             return Ok(true);

@@ -12,8 +12,8 @@ mod asked;
 pub(super) use asked::ASKED_BYTES;
 pub use asked::{ASKED_KEPT, Asked};
 
-/// Attempts at one delivery that are kept. The schedule makes at most 16, or six more for a receiver that asks to be
-/// asked at once; where that or attempts that somebody asks for make it more, the oldest are forgotten.
+/// Attempts at one delivery that are kept. The schedule makes at most 16, or six more for a receiver whose
+/// `Retry-After` is short; if that or requested retries make it more, the oldest are dropped.
 pub const ATTEMPTS_KEPT: usize = 20;
 /// Characters of an attempt's error.
 const ERROR_CHARS: usize = 200;
@@ -259,8 +259,8 @@ pub struct Waiting {
     /// How `next` had ended before a retry of it was requested; `None`: it had not, or was tried since.
     #[n(10)]
     pub was: Option<Was>,
-    /// It is one event beside the others that another receiver's lane has left to this receiver, and nobody has asked
-    /// for it: it is sent only if it is still for the receiver.
+    /// It is one event beside the others that another receiver's lane has left to this receiver, and its retry was not
+    /// requested: it is sent only if it is still for the receiver.
     #[n(11)]
     pub handed: Option<bool>,
     /// Where `next` was tried last; `None`: nowhere yet, or at an endpoint, whose URL is known as long as it has lanes.

@@ -110,7 +110,7 @@ pub(super) async fn note<M: Sends>(
     Ok(())
 }
 
-/// Whether these deliveries, which were in one commit, are stored: nobody comes upon them again if they are, so that it
+/// Whether these deliveries, which were in one commit, are stored: if they are, nothing meets them again later, so that
 /// is found out now.
 async fn is_stored(node: &Node, entity: EntityKey, deliveries: &[(DeliveryKey, Delivery)]) -> Result<bool, StoreError> {
     let [(key, delivery), ..] = deliveries else { return Ok(false) };

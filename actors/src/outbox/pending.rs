@@ -176,8 +176,8 @@ pub async fn find(node: &Node, workspace: Address, id: DeliveryId) -> Result<Opt
     Ok(delivery.filter(|delivery| delivery.id == id))
 }
 
-/// How a delivery stood when somebody asked for it with this idempotency key, if nobody has asked with another one
-/// since.
+/// The state of a delivery when its retry was requested with this idempotency key, if it was not requested with another
+/// key since.
 ///
 /// # Errors
 ///
@@ -301,7 +301,7 @@ async fn of_event<M: Sends>(
     to.retain(|(receiver, _)| lane.is_none_or(|lane| lane.receiver == *receiver));
     if let Some(lane) = lane.filter(|_| to.is_empty()) {
         let receiver = lane.receiver;
-        // It is tried again for whoever got it once, subscribed or not; what was tried is there until it has ended.
+        // A retry goes to a receiver that got it once, subscribed or not; a tried delivery is there until it has ended.
         let was_tried = row.is_some_and(|row| row.tries > 0 && row.next == record.seq);
         let is_again = row.is_some_and(|row| row.is_again(lane));
         if is_again || was_tried && off(receiver, &configured) != Some(Unsendable::Deleted) {

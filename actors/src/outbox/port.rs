@@ -188,6 +188,6 @@ pub(crate) trait Sends: Machine {
     /// What becomes of its outbox.
     fn moved(outbox: Option<Outbox>) -> Self::Event;
 
-    /// What is answered once that is noted, with the lane of the delivery that somebody asked for.
+    /// The reply once that is noted, with the lane of the requested delivery.
     fn noted(again: Option<Waiting>) -> Self::Reply;
 }

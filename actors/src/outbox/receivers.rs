@@ -54,8 +54,7 @@ impl<'a> Configured<'a> {
         self.endpoints.iter().find(|endpoint| endpoint.id == id)
     }
 
-    /// Whether this time is none that has come: the clock was set back since it was written, and nobody knows when that
-    /// was.
+    /// Whether this time is in the future: the clock was set back since it was written, at an unknown moment.
     fn is_ahead(&self, at: Millis) -> bool {
         at > self.now.plus(self.skew_millis)
     }

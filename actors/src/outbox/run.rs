@@ -31,7 +31,7 @@ pub(super) enum Place {
 /// See the module's text.
 #[derive(Debug, Default)]
 pub(super) struct Run {
-    /// Events to send, ascending, and when each happened; `None`: somebody wants it sent again.
+    /// Events to send, ascending, and when each happened; `None`: its retry was requested.
     queue: VecDeque<(u64, Option<Millis>)>,
     /// A stretch of the log behind those, from and to, in which there are more.
     unread: Option<(u64, u64)>,
@@ -119,8 +119,8 @@ impl Run {
         self.busy || self.parked.is_none()
     }
 
-    /// It waits. It need not wait longer if its time has come, if it is `hastened`, or if its row says that somebody
-    /// has asked for it since.
+    /// It waits. It need not wait longer if its time has come, if it is `hastened`, or if its row says that a retry was
+    /// requested since.
     pub(super) fn go_on(&mut self, stored: Waiting, hastened: bool, now: Millis) {
         self.hear(stored);
         let is_due = self.parked.is_some_and(|at| at <= now);
@@ -136,8 +136,8 @@ impl Run {
         }
     }
 
-    /// Answers whether somebody has asked for something on it since its row was known. Such a row takes the place of
-    /// the one that was known, so what another node has put on the lane meanwhile is for this one to send.
+    /// Whether a retry was requested on it since its row was known. Such a row replaces the known one, so this courier
+    /// also sends what another node has put on the lane meanwhile.
     fn hear(&mut self, stored: Waiting) -> bool {
         // Where all has ended here and is not noted yet, its row stays, and is due.
         let Some(first) = self.first().filter(|_| stored.asked_for && self.stored.as_ref() != Some(&stored)) else {
@@ -188,7 +188,7 @@ impl Run {
         let is_unread = self.unread.is_some_and(|(from, upto)| (from..=upto).contains(&seq));
         match (first, self.last()) {
             (Some(_), Some(last)) if seq > last => Place::Behind,
-            // Whoever searches may have looked before it was for this receiver.
+            // A search may have looked before it was for this receiver.
             _ if is_unread && self.busy && self.queue.is_empty() => Place::Searched,
             _ if is_unread || self.queue.iter().any(|(known, _)| *known == seq) => Place::Has,
             (Some(first), _) if seq < first => Place::Before,
@@ -284,7 +284,7 @@ impl Run {
         self.asked_for && (self.asked.is_empty() || self.asked.iter().any(is_first))
     }
 
-    /// The first event is done with. The next one does not wait where somebody has asked for that or for one behind it.
+    /// The first event is done with. The next one does not wait if a retry of it or of one behind it was requested.
     pub(super) fn pop(&mut self) -> Option<u64> {
         (self.tries, self.is_left, self.url) = (0, false, None);
         let first = self.queue.pop_front().map(|(seq, _)| seq);
@@ -310,7 +310,7 @@ impl Run {
         silence.count().try_into().unwrap_or(u32::MAX)
     }
 
-    /// The next step, if one can be made, and how it is told that somebody asks for it.
+    /// The next step, if one can be made, and how it is notified of a requested retry.
     pub(super) fn start(&mut self) -> Option<(Head, Arc<Notify>)> {
         if self.busy || self.parked.is_some() {
             return None;
@@ -339,7 +339,7 @@ impl Run {
         Some((head, Arc::clone(&self.hurry)))
     }
 
-    /// Its step has ended. Answers whether somebody has asked for it and the step did not hear of that.
+    /// Its step has ended. Whether a retry was requested that the step did not hear of.
     pub(super) fn end_step(&mut self) -> bool {
         self.busy = false;
         is_hurried(&self.hurry)

@@ -87,8 +87,8 @@ impl Shares {
         (limits::DELIVERIES + KEPT).saturating_sub(self.permits.available_permits() + self.kept.available_permits())
     }
 
-    /// Waits for a permit. `Err`: too many of this workspace wait; not before this time. One that is `urgent` waits in
-    /// any case: somebody has asked for it, or others wait for what it finds out.
+    /// Waits for a permit. `Err`: too many of this workspace wait; come back at this time. An `urgent` one waits in any
+    /// case: its retry was requested, or others wait for its result.
     pub(super) async fn enter(&self, workspace: Address, urgent: bool, now: Millis) -> Result<SendPermit, Millis> {
         let share = Arc::clone(&self.of.entry(workspace).or_default());
         let mut own = Arc::clone(&share.permits).try_acquire_owned().ok();

@@ -167,8 +167,8 @@ pub fn parse_pending_key(workspace: Address, key: &[u8]) -> Option<PendingKey> {
     Some(PendingKey { entity, lane })
 }
 
-/// The outbox after events from `first` on that somebody wants to hear of, and the list entry that goes with it; `None`
-/// where nothing changes.
+/// The outbox after events from `first` on that have receivers, and the list entry that belongs to it; `None` if
+/// nothing changes.
 #[must_use]
 pub fn opened(entity: EntityKey, outbox: Option<&Outbox>, first: u64, now: Millis) -> Option<(Outbox, ViewWrite)> {
     if outbox.is_some_and(|outbox| outbox.from.is_some()) {
@@ -288,9 +288,9 @@ impl Settlement {
     }
 }
 
-/// What was sent is noted, and what was not waits. Where somebody else has moved a lane meanwhile, the lane stays where
-/// they left it and learns only of newer events: sending twice is allowed, losing is not. Where they have only put
-/// newer events behind it, or asked for what comes next on it, it goes on from there, and no attempt is forgotten.
+/// Notes what was sent; the rest waits. If another writer has moved a lane meanwhile, the lane stays where that left it
+/// and learns only of newer events: sending twice is allowed, losing is not. If it has only added newer events, or a
+/// retry was requested, the lane continues from there, and no attempt is forgotten.
 ///
 /// # Errors
 ///

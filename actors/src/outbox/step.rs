@@ -53,10 +53,10 @@ pub(super) struct Route {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Head {
     /// This event is to be sent, which attempt that is, whether it was handed to those for whom it was on the lane
-    /// too, whether somebody wants just this one sent now, and what else a gate asks, but for the URL.
+    /// too, whether a retry of just this one was requested, and what else a gate asks, but for the URL.
     Known { seq: u64, attempt: u32, is_left: bool, is_asked: bool, want: Want },
     /// The next one is in this stretch of the log, from and to; whether the first of it was tried already, and whether
-    /// somebody wants just that one sent now.
+    /// a retry of just that one was requested.
     Search { from: u64, to: u64, tried: bool, is_asked: bool },
 }
 
@@ -286,8 +286,8 @@ async fn send<M: Sends>(
     let trace = Some(telling.context);
     let (attempt, outcome) = attempt(node, parcel, telling).await;
     let verdict = judge(outcome);
-    // What somebody wants sent again goes to an endpoint whatever that subscribes to, and waits for its time. What was
-    // only wanted sooner does not wait, and tells as much of the endpoint.
+    // A requested retry goes to an endpoint whatever that subscribes to, and waits for its time. One that was only
+    // wanted sooner does not wait, and tells as much of the endpoint.
     let has_left = match verdict {
         Verdict::Arrived | Verdict::Moved => false,
         Verdict::Refused { .. } => has_left(route, receiver, &subject, &url, lane.again.is_some()).await,
@@ -312,7 +312,7 @@ struct Entry {
     is_hurried: bool,
 }
 
-/// Whether somebody has asked for what is told so, and nobody has heard of it yet. It counts as heard then.
+/// Whether a retry was requested and not heard of yet. It counts as heard then.
 pub(super) fn is_hurried(hurry: &Notify) -> bool {
     hurry.notified().now_or_never().is_some()
 }
@@ -358,9 +358,9 @@ async fn admit(
     Ok(Entry { pass, is_hurried: is_hurried || self::is_hurried(&route.hurry) })
 }
 
-/// Reads the event and says where it goes now: who waited for a permit has waited for changes of the settings too. Only
-/// what is about to be sent is held in memory. `Err`: it goes nowhere. What is `wanted` by somebody who asked for just
-/// this goes to an endpoint that was disabled meanwhile too.
+/// Reads the event and its destination now: settings may have changed while it waited for a permit. Only an event that
+/// is about to be sent is held in memory. `Err`: it goes nowhere. One that is `wanted`, by a request for just this one,
+/// goes to its endpoint whatever that subscribes to.
 async fn pack<M: Sends>(
     route: &Route,
     lane: Lane,

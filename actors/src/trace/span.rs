@@ -9,8 +9,8 @@ use super::underway::Doing;
 use super::{Finished, TraceContext, Tracer, Value, names};
 use crate::url::Server;
 
-/// A stage while it lasts; it ends when it is dropped. Empty where its trace is not recorded and nobody lists what is
-/// underway: then nothing that is done with it costs anything.
+/// A stage while it lasts; it ends when it is dropped. Empty if its trace is not recorded and running stages are not
+/// listed: then it costs nothing.
 #[derive(Default)]
 #[must_use = "a span that is dropped has ended"]
 pub struct Span(Option<Box<Open>>);

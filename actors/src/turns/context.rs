@@ -56,10 +56,10 @@ struct Reader<'a> {
     chars: usize,
     /// Something did not fit.
     full: bool,
-    /// Something is there to be answered: the turn's own question, or somebody's words before it.
+    /// There is something to answer: the turn's own question, or earlier words of a person.
     asks: bool,
-    /// What does not fit and is to be answered where the turn has no question of its own: the newest thing of all, and
-    /// the newest words of somebody.
+    /// What does not fit and is to be answered if the turn has no question of its own: the newest message of all, and
+    /// the newest words of a person.
     held: (Vec<Arc<Said>>, Option<Arc<Said>>),
     /// Results whose calls have not been met, the newest first. Most calls come right before them; a result whose call
     /// never comes is handed to nobody.

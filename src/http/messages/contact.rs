@@ -299,8 +299,8 @@ impl Exchange<'_> {
         Opening { id, origin, owner: None, details: Details::default() }
     }
 
-    /// Answers a retry: joins the turn, or tries a failed one again. The message is not appended again. Whoever has
-    /// waited while another request fetched its file is no retry, and is told what the turn has come to since.
+    /// Answers a retry: joins the turn, or retries a failed one. The message is not appended again. A request that has
+    /// waited while another one fetched its file is no retry, and gets the turn's state since then.
     async fn repeat(&self, entity: EntityKey, effect: &[Record<Event>]) -> Result<Response, Problem> {
         let node = self.accepting.app.node();
         let origin = node.origin(entity).await.map_err(store_problem)?;
@@ -402,7 +402,7 @@ impl Exchange<'_> {
                 .with("turnId", turn.id.to_string());
             return Err(problem);
         }
-        // Whoever asked for 202 gets it; else a retry gets what the first request gets, or is told that there is
+        // A request that asked for 202 gets it; else a retry gets what the first request gets, or 409 while there is
         // nothing yet.
         let waits = delivered.when == When::Before && !turn.is_over() && !prefer.respond_async;
         if waits && key.is_some_and(|key| self.accepting.app.in_progress().has(delivered.entity, key)) {

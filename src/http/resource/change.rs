@@ -108,9 +108,9 @@ impl<R: Resource> Stored<R> {
     }
 }
 
-/// Stores what `decide` decides on; it is asked again where what it saw has changed since. That everything is so
-/// already, or gone, is told once every server goes by that: an earlier request, for whose answer nobody waited, may
-/// have made it so a moment ago.
+/// Stores the result of `decide`, which is called again if the rows that it saw have changed since. That nothing needs
+/// to change, or that the resource is gone, is answered once every server uses that state: an earlier request, whose
+/// client did not wait for the answer, may have made it so a moment ago.
 ///
 /// # Errors
 /// What `decide` refuses; 409 where the id of a new thing is taken; 422 where the idempotency key was used for another

@@ -376,7 +376,7 @@ impl State {
         let is_fresh = self.is_fresh(want);
         let soonest = match &self.closed {
             Some(closed) if !is_fresh => match closed.probing {
-                // While one tries, nobody comes back before that is likely to have ended.
+                // While a probe runs, no lane comes back before it is likely to have ended.
                 true => now.plus(closed.millis),
                 false => closed.until.max(now),
             },

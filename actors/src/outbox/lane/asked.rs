@@ -62,7 +62,7 @@ impl Waiting {
         }
     }
 
-    /// Whether `later` is this, but for newer events behind it, and that somebody has asked for it since.
+    /// Whether `later` is this, except for newer events behind it and retries requested since.
     #[must_use]
     pub fn was_asked_for(&self, later: &Self) -> bool {
         let Self { until, next_at, asked_for, not_before, .. } = *self;

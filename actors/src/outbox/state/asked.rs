@@ -17,9 +17,9 @@ pub(super) fn once_more(seq: u64, ended: &Delivery, now: Millis) -> (Lane, Waiti
 }
 
 impl Change<'_> {
-    /// Moves a lane. What somebody has asked for meanwhile is as if they had asked when all this was noted: what has
-    /// ended is sent once more with all its attempts, what is still on the lane does not wait, and nothing else is sent
-    /// for it that came before or behind.
+    /// Moves a lane. Retries requested meanwhile count as if they came after this note: what has ended is sent once
+    /// more with all its attempts, what is still on the lane does not wait, and nothing else that came before or behind
+    /// is sent for it.
     pub(super) fn settle_lane(
         &mut self,
         moved: &LaneChange,

@@ -36,7 +36,7 @@ pub(super) fn health(receiver: Receiver, verdict: Verdict, outcome: Result<Answe
     match (verdict, receiver) {
         (Verdict::Arrived | Verdict::Gone, _) => Health::Well,
         (Verdict::Moved, _) => Health::Unknown,
-        // They share the gate of their host, and one that refuses, or that somebody is there for, says nothing of
+        // They share the gate of their host, and one URL that refuses, or that a server answers for, says nothing of
         // others.
         (Verdict::Refused { .. }, Receiver::Message(_) | Receiver::Callback(_)) => match outcome {
             Ok(_) => Health::Answers,
