@@ -218,7 +218,7 @@ impl App {
         self.0.wait_budget
     }
 
-    /// What decides which requests are recorded, and what is told of all of them.
+    /// Sampling and telemetry of all requests.
     #[must_use]
     pub fn door(&self) -> &Arc<Door> {
         &self.0.door

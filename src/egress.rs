@@ -164,7 +164,7 @@ impl Egress {
     /// Where no answer came, or none that is whole; see [`Fault`].
     pub async fn call(&self, outgoing: Outgoing<'_>, within: Duration, at_most: usize) -> Result<Reply, Fault> {
         let deadline = Instant::now() + within;
-        // What is called stands in its query too, so it may be longer than what a user may write.
+        // It contains arguments in its query, so it may be longer than a URL that a user may give.
         let url = self.guard.check_place(outgoing.url)?;
         let (head, body) = self.begin(&url, outgoing, deadline).await?.into_parts();
         let reading = timeout_at(deadline, Limited::new(body, at_most).collect()).await;
@@ -176,7 +176,7 @@ impl Egress {
         Ok(Reply { status: head.status, headers: head.headers, excerpt: read?.to_bytes() })
     }
 
-    /// Sends a request and tells the head of its answer.
+    /// Sends a request and returns the head of its answer.
     async fn begin(
         &self,
         url: &::url::Url,

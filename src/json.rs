@@ -171,7 +171,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
-/// The string that a JSON string stands for; `None` where `raw` is of another type.
+/// The value of a JSON string; `None` if `raw` is of another type.
 #[must_use]
 pub fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
     let text = raw.get();

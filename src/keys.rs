@@ -62,7 +62,7 @@ pub async fn by_hash(node: &Node, hash: &[u8; 32]) -> Result<Option<Arc<ApiKey>>
     Ok(known.filter(|known| Pepper::same(hash, &known.hash)))
 }
 
-/// The key that a row of the list by id stands for; `None` where it was revoked meanwhile.
+/// The key that a row of the list by id refers to; `None` if it was revoked meanwhile.
 ///
 /// # Errors
 /// `StoreError` where the store cannot be read, or holds what cannot be.

@@ -141,7 +141,7 @@ fn main() -> ExitCode {
     };
     let mut stderr = io::stderr().lock();
     for line in words.lines() {
-        // If standard error is closed, the exit code still tells.
+        // If standard error is closed, there is still the exit code.
         let _ = writeln!(stderr, "tertulia: {line}");
     }
     ExitCode::from(code)
@@ -189,7 +189,7 @@ fn block_on<E: Display>(work: impl Future<Output = Result<(), E>>) -> Result<(),
 
 /// What was done, on standard error.
 fn tell(words: &str) {
-    // The exit code tells as well.
+    // There is the exit code too.
     let _ = io::stderr().lock().write_all(words.as_bytes());
 }
 

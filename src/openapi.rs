@@ -170,7 +170,7 @@ async fn error_docs(code: Result<Path<String>, PathRejection>, asked: HeaderMap)
     guarded(Cached::new(page::error(error).into_bytes()).answer("text/html; charset=utf-8", &asked))
 }
 
-/// What browsers are told about a page.
+/// The headers of a page for browsers.
 fn guarded(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, CONTENT_POLICY);

@@ -68,7 +68,7 @@ impl Pepper {
         self.mac(&[key.as_bytes()])
     }
 
-    /// Whether `hash` is that of the key whose hash is `stored`, in time that tells nothing.
+    /// Whether `hash` is that of the key whose hash is `stored`, in constant time.
     #[must_use]
     pub fn same(hash: &[u8; 32], stored: &[u8; 32]) -> bool {
         hash.ct_eq(stored).into()

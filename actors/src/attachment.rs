@@ -229,7 +229,7 @@ pub enum Command {
 /// What a file answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// It stands so now.
+    /// Its state now.
     Attachment(Box<State>),
     /// It is bound by this number.
     Bound(u32),

@@ -220,7 +220,7 @@ pub enum Reply {
     },
     /// It was erased, and no other one has begun.
     Erased,
-    /// It stands so now.
+    /// Its state now.
     Contact(Saved),
     /// A delivery is retried; the state of its lane now.
     Again(Box<Waiting>),

@@ -22,7 +22,7 @@ pub struct Ended(watch::Receiver<Option<bool>>);
 impl Ended {
     /// Waits for it. `true`: all was done; what was not is found again by the entity's alarm.
     pub async fn is_done(mut self) -> bool {
-        // One that broke down tells nothing.
+        // A run that panicked reports nothing.
         self.0.wait_for(Option::is_some).await.is_ok_and(|done| *done == Some(true))
     }
 }

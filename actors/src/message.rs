@@ -306,7 +306,7 @@ pub struct NewMessage {
 pub struct Message {
     /// Its id.
     pub id: MessageId,
-    /// Where it stands.
+    /// Its conversation.
     pub conversation: ConversationId,
     /// The conversation's owner when it was accepted.
     pub owner: Option<String>,

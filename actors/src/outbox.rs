@@ -103,7 +103,7 @@ impl Default for Outboxes {
     }
 }
 
-/// How a courier is told that there is more to do.
+/// How a courier is notified of more work.
 #[derive(Debug)]
 struct Bell {
     /// The first event that its courier has to look at; `None`: it is to find that out.

@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// A sequence of numbers: the same seed, the same numbers. A test that fails tells its seed.
+/// A sequence of numbers: the same seed, the same numbers. A failing test prints its seed.
 #[derive(Clone, Debug)]
 pub struct Random(pub u64);
 

@@ -35,7 +35,7 @@ pub use commit::{AlarmChange, Commit, CommitWatch, Done, Outcome};
 pub use due::{Due, DuePage};
 pub use pages::Pages;
 
-/// Where an entity stands.
+/// The head of an entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Head {
     /// Sequence of its newest event; 0 before the first.
@@ -153,7 +153,7 @@ impl KeyRow {
 /// What an entity's activation starts from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
-    /// Where it stands.
+    /// Its head.
     pub head: Head,
     /// The newest stored state, if there is one.
     pub state: Option<Bytes>,
@@ -298,7 +298,7 @@ impl StoreError {
 
 /// A durable store of entities. See the module's text for what may be relied on.
 pub trait Store: Send + Sync + 'static {
-    /// An entity as it stands; `None` if it does not exist.
+    /// An entity's state and head; `None` if it does not exist.
     fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>>;
 
     /// The head of an entity, as [`Store::load`] would return it.

@@ -114,7 +114,7 @@ pub(crate) struct Subscriptions {
 #[derive(Debug)]
 struct Channel {
     sender: broadcast::Sender<Notice>,
-    /// Sequence of the newest event that they were told of.
+    /// Sequence of the newest event that was announced to them.
     told: AtomicU64,
     /// Bytes of those that one of them has not come to, or still has in hand.
     held: Arc<AtomicUsize>,
@@ -194,7 +194,7 @@ impl Subscriptions {
         }
     }
 
-    /// Tells the subscribers of a conversation that they may have missed something.
+    /// Notifies the subscribers of a conversation that they may have missed something.
     pub(crate) fn interrupt(&self, entity: EntityKey) {
         self.channels.remove(&entity);
     }
@@ -227,7 +227,7 @@ pub(crate) async fn watch(node: Arc<Node>) {
         let looks: Vec<_> = looks.buffer_unordered(LOOKS).collect().await;
         let before = std::mem::take(&mut seen);
         for (entity, told, look) in looks {
-            // Where the store fails nothing new is known, so that not all are told at once when it is back.
+            // While the store fails nothing new is known, so that not all are notified at once when it is back.
             let Some(seq) = look.ok().or(before.get(&entity).copied()) else { continue };
             // At the first look it is unknown whether the subscriber has read what is there.
             if seq > told && before.get(&entity) != Some(&seq) {

@@ -154,7 +154,7 @@ pub trait Tools: Send + Sync + 'static {
     /// Which call a tool's message with this metadata answers.
     fn answered(&self, metadata: &Json) -> Option<String>;
 
-    /// What a model is told of the files that a message's `references` name: a line for each, in few words.
+    /// The description for a model of the files that a message's `references` name: a short line for each.
     fn files_of(&self, references: &Json) -> Vec<String>;
 
     /// The call that a script says, a JSON object with `name` and `arguments`.

@@ -107,7 +107,7 @@ impl Options {
         self
     }
 
-    /// Deletes a row of the due index that stands for nothing once it has been seen to do so for this long.
+    /// Deletes a row of the due index that no commit needs, once it has been seen so for this long.
     #[cfg(any(test, feature = "test-support"))]
     #[must_use]
     pub fn doubted_for(mut self, lasting: Duration) -> Self {

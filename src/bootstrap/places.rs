@@ -73,7 +73,7 @@ fn made_at(kind: Table, row: &Row) -> Millis {
         WORKSPACES => codec::decode::<Workspace>(value).map(|workspace| workspace.created_at),
         CHANNELS => codec::decode::<Channel>(value).map(|channel| channel.created_at),
         AGENTS => codec::decode::<Agent>(value).map(|agent| agent.created_at),
-        // The time stands in its id.
+        // Its id contains the time.
         _ => codec::decode::<WebhookEndpoint>(value).map(|endpoint| endpoint.id.at),
     };
     made_at.unwrap_or_default()

@@ -114,7 +114,7 @@ pub(super) fn endpoint(text: &str) -> Result<Option<String>, String> {
 /// The longest origin of a URL that is taken; a name has at most 253 characters.
 const ORIGIN_MAX: usize = 300;
 
-/// Scheme, host and port, as others are told them.
+/// Scheme, host and port, as other servers get them.
 pub(super) fn origin(text: &str) -> Result<Option<Arc<str>>, String> {
     if text.is_empty() {
         return Ok(None);

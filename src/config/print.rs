@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::sources::{Given, Kind, Origin, SETTINGS, Settings};
 
-/// Stands for a secret.
+/// Printed instead of a secret.
 pub(super) const MASK: &str = "***";
 
 /// A wrong value as it may be told. What stands in front of an `@` may be a name and a password, wherever it was meant

@@ -113,7 +113,7 @@ impl Writer {
 }
 
 impl Drop for Writer {
-    /// A bucket keeps the parts of what was never completed unless it is told.
+    /// A bucket keeps the parts of an upload that was never completed unless it is aborted.
     fn drop(&mut self) {
         let (Some(mut upload), Ok(runtime)) = (self.upload.take(), tokio::runtime::Handle::try_current()) else {
             return;

@@ -46,11 +46,11 @@ const IGNORED_BYTES: usize = 4 * 1024;
 /// What is escaped in a name: clients may use any for a member; a header may not, and a comma would make two names of
 /// one. The mark of a parameter is in no name.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b',').add(b'%').add(b'?');
-/// Stands before the name of a parameter of the query.
+/// Precedes the name of a query parameter.
 const PARAMETER: &str = "?";
-/// Stands for the names that have no room.
+/// Replaces the names that do not fit.
 const AND_OTHERS: &str = "...";
-/// Stands between two names.
+/// Separates two names.
 const BETWEEN: &str = ", ";
 
 /// The same, naming what was ignored in the request's body, as far as there is room.
@@ -80,7 +80,7 @@ enum Named<'a> {
 }
 
 impl Named<'_> {
-    /// How it stands in a header; `None` where that is longer than `room`.
+    /// Its form in a header; `None` if that is longer than `room`.
     fn within(&self, room: usize) -> Option<String> {
         let text = match self {
             // No name is shorter for being made safe, so one that is too long as it is need not be.

@@ -88,7 +88,7 @@ where
             let bytes = read(request.into_body(), MaxBodyBytes::from_ref(state)).await?;
             return Ok(Self(Some(bytes).filter(|bytes| !bytes.is_empty())));
         }
-        // A chunked body tells its length only at its end, so an empty one has to be read to be known as such.
+        // The length of a chunked body is known only at its end, so an empty one has to be read to be recognised.
         let bytes = read(request.into_body(), MaxBodyBytes::from_ref(state)).await?;
         if bytes.is_empty() { Ok(Self(None)) } else { Err(not_json("the body has no Content-Type")) }
     }

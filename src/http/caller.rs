@@ -69,7 +69,7 @@ impl<S> Layer<S> for Authentication {
     }
 }
 
-/// Lets requests through whose key is known and has requests left, and tells every caller what is left.
+/// Lets requests through whose key is known and has quota left, and reports the remaining quota to every caller.
 ///
 /// A key is nearly always in memory, so the caller is known without waiting; only a read of the store takes a future of
 /// its own.

@@ -114,7 +114,7 @@ pub(super) async fn list(
         return Ok(Page { data, next: None }.into_response(&list, &context.uri));
     }
     let prefix = named.as_deref().map(name_key).unwrap_or_default();
-    // An entry ends in the id; by name, the rest of the name stands before it.
+    // An entry ends in the id; in the list by name, the rest of the name precedes it.
     let load = async |key: Bytes| {
         let id = key.last_chunk().ok_or_else(internal_error)?;
         let id = ContactId::from_bytes(id);

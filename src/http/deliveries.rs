@@ -129,7 +129,7 @@ pub(super) async fn retry(
 
 /// The result of asking for a delivery.
 enum Asked {
-    /// So its lane stands now, if there was anything to do.
+    /// The state of its lane now, if there was anything to do.
     Now(Option<Waiting>),
     /// It was asked for before with the same idempotency key.
     Repeat,

@@ -20,7 +20,7 @@ const SCANNED_MAX: usize = 2_000;
 /// takes longer, the store is in trouble.
 const LISTED_MILLIS: u64 = 100;
 
-/// A list, or the part of it that stands behind a prefix.
+/// A list, or the part of it with a prefix.
 pub(super) struct Listing<'a> {
     pub(super) workspace: Address,
     pub(super) view: View,

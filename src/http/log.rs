@@ -10,7 +10,7 @@ use actors::store::{Order, StoreError};
 pub(super) const FIRST_CHUNK: usize = 8;
 /// The same for a page of all there are: as many as a page has, of the usual length.
 pub(super) const FIRST_OF_PAGE: usize = 64;
-/// Bytes that are read at once, as far as the length of what was read before tells.
+/// Bytes that are read at once, as estimated by the length of earlier reads.
 pub(super) const CHUNK_BYTES: usize = 1024 * 1024;
 
 /// How many events to read next where one has so many bytes: about `bytes` of them, at most so many, at least one.

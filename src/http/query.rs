@@ -111,7 +111,7 @@ impl Query {
         self.get(name).filter(|value| !value.is_empty())
     }
 
-    /// What the word given as `name` stands for; `None` where there is none, or an empty one.
+    /// The meaning of the word given as `name`; `None` if there is none, or an empty one.
     ///
     /// # Errors
     /// 400 `invalid_enum` for a word that is not among `words`.

@@ -210,7 +210,7 @@ pub struct Items<'a> {
 }
 
 impl<'a> Items<'a> {
-    /// Where the array stands.
+    /// The array's path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -269,7 +269,7 @@ impl<'a> Fields<'a> {
         Self::new(object, Path::ROOT, report)
     }
 
-    /// Where the object stands.
+    /// The object's path.
     #[must_use]
     pub fn path(&self) -> Path {
         self.path

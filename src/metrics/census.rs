@@ -16,7 +16,7 @@ use crate::wire::time;
 /// Mailboxes that are shown.
 const MAILBOXES: usize = 20;
 
-/// The process as it stands.
+/// The current state of the process.
 pub(super) async fn look_in(State(sources): State<Sources>) -> Json<Value> {
     let node = sources.app.node();
     let census = node.census(MAILBOXES).await;

@@ -6,7 +6,7 @@ use tokio::runtime::{Handle, RuntimeMetrics};
 
 use super::sink::Sink;
 
-/// Tasks of the runtime as it stands.
+/// The runtime's current tasks.
 pub(super) struct Tasks {
     /// Those that have not ended.
     pub(super) alive: usize,

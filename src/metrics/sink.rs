@@ -65,7 +65,7 @@ pub trait Sink {
     /// A sample of a counter or gauge.
     fn value(&mut self, labels: &[(&str, &str)], value: impl Into<Number>);
 
-    /// A sample of a histogram, with what stands for its buckets.
+    /// A sample of a histogram, with its buckets' exemplars.
     fn histogram(&mut self, labels: &[(&str, &str)], snapshot: &Snapshot);
 
     /// Whatever was sampled.

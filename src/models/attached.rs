@@ -4,7 +4,7 @@
 use actors::message::Json;
 use serde_json::{Map, Value};
 
-/// Files of one message that a model is told of; of more it is told how many there are.
+/// Files of one message that are described to a model; of more only the number is given.
 const MAX_FILES: usize = 20;
 /// Characters of a file's name or type: as many as the name of an upload may have.
 const MAX_CHARS: usize = 255;

@@ -21,7 +21,7 @@ pub(super) fn read<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<T> {
     })
 }
 
-/// The same for JSON that stands in a text, as the arguments of a call do.
+/// The same for JSON within a string, as the arguments of a call are.
 pub(super) fn mend(json: &mut String) {
     if let Some(mended) = mended(json.as_bytes()).and_then(|mended| String::from_utf8(mended).ok()) {
         *json = mended;

@@ -112,7 +112,7 @@ fn navigation(groups: &[Group<'_>]) -> String {
            <p><a href=\"#errors\">Errors</a></p>\n</div></nav>"
 }
 
-/// Every type of event, and where the shape of its data stands.
+/// Every type of event, and the schema of its data.
 fn events() -> String {
     let mut out = String::from(
         "<section><h2 id=\"webhook-events\">Webhook events</h2>\n<div class=\"scroll\"><table><thead><tr><th>Type</th>\

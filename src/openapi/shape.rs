@@ -232,7 +232,7 @@ pub(super) fn list(about: &str, items: impl Into<RefOr<Schema>>) -> Array {
     ArrayBuilder::new().items(items.into()).description(about).build()
 }
 
-/// An array in which nothing stands twice.
+/// An array of distinct items.
 pub(super) fn set(about: &str, items: impl Into<RefOr<Schema>>) -> Array {
     let mut array = list(about, items);
     array.unique_items = true;

@@ -34,7 +34,7 @@ pub(super) fn resource(resource: &Resource) -> OtlpResource {
     OtlpResource { attributes, ..OtlpResource::default() }
 }
 
-/// What tells of it.
+/// The instrumentation scope of the spans.
 pub(super) fn scope() -> InstrumentationScope {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     InstrumentationScope { name: SCOPE.to_owned(), version, ..InstrumentationScope::default() }
@@ -58,7 +58,7 @@ impl Encoder {
         Self { resource: resource_field, scope: scope_field, spans: Vec::new(), span: Vec::new() }
     }
 
-    /// An `ExportTraceServiceRequest` of these spans; `now` tells their times.
+    /// An `ExportTraceServiceRequest` of these spans; `now` converts their times.
     pub(super) fn request(&mut self, ended: Vec<Ended>, now: Moment) -> Bytes {
         self.spans.clear();
         for span in ended {

@@ -16,7 +16,7 @@ use crate::config::otel::Batching;
 pub enum Ended {
     /// A stage of a message's life, as the actors and the door tell it.
     Stage(Finished),
-    /// A piece of code, as `tracing` tells it.
+    /// A piece of code, as `tracing` reports it.
     Code(Box<SpanData>),
 }
 
@@ -85,7 +85,7 @@ impl Waiting {
                 return;
             }
             if waiting > 0 {
-                // What was told of an earlier batch may be left over; too early is harmless.
+                // A notification of an earlier batch may be left over; sending too early is harmless.
                 drop(tokio::time::timeout(self.batching.delay, self.full.notified()).await);
                 return;
             }

@@ -105,7 +105,7 @@ pub fn check(value: &Value<'_>, allow: Allow<'_>, report: &mut Report) -> Option
     }
     let name = match fields.optional("function") {
         Some(function) => {
-            // What stands beside it names nothing, and is as well-formed as what does.
+            // Its other members name nothing; they must be well-formed all the same.
             if fields.object().get("name").is_some_and(|name| name.get() != "null") {
                 named(&mut fields, report);
             } else {

@@ -188,7 +188,7 @@ impl Workers {
     }
 }
 
-/// Where the entity stands that a worker is at.
+/// The head of the entity that a worker is importing.
 struct Standing {
     entity: EntityKey,
     /// After the lines so far.

@@ -107,7 +107,7 @@ impl Serialize for Time {
     }
 }
 
-/// A time that stands in a header, in any of the three forms that a recipient has to take (RFC 9110, 5.6.7).
+/// A time in a header, in any of the three forms that a recipient has to accept (RFC 9110, 5.6.7).
 #[must_use]
 pub fn http_date(text: &str) -> Option<Timestamp> {
     let usual = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok();

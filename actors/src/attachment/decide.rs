@@ -48,7 +48,7 @@ pub(super) fn decide(
     })
 }
 
-/// A change after which it stands as `after`.
+/// A change after which its state is `after`.
 fn change(events: Vec<Event>, after: State) -> Decision<Attachment> {
     Decision::Change(Change::new(events, Reply::Attachment(Box::new(after))))
 }

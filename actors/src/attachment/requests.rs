@@ -4,7 +4,7 @@ use super::{Attachment, Begin, Bind, Command, Erase, File, Reply, State};
 use crate::asks::requests;
 
 requests! { Attachment:
-    // The file as it stands now.
+    // The file's state now.
     Begin as Begin, Box<State> { Reply::Attachment(state) => state }
     File as Complete, Box<State> { Reply::Attachment(state) => state }
     Erase as Erase, Box<State> { Reply::Attachment(state) => state }

@@ -12,9 +12,9 @@ requests! { Contact:
         Reply::Erased => None
     }
     Save as Save, Saved { Reply::Contact(saved) => saved }
-    // The contact as it stands now.
+    // The contact's state now.
     Update as Update, Box<State> { Reply::Contact(saved) => saved.state }
     GoOn as GoOn, Box<State> { Reply::Contact(saved) => saved.state }
-    // How the lane of the delivery stands now; `None`: there was nothing to do.
+    // The state of the delivery's lane now; `None`: there was nothing to do.
     Sending as Outbox, Option<Box<Waiting>> { Reply::Again(lane) => Some(lane), Reply::Nothing => None }
 }

@@ -20,7 +20,7 @@ pub struct Resolve {
 }
 
 impl Resolve {
-    /// Whether another conversation may have to begin, as far as the state tells.
+    /// Whether another conversation may have to begin, as far as the state shows.
     pub(super) fn may_begin(&self, state: Option<&State>) -> bool {
         let open = living(state).and_then(|state| state.in_state(&self.channel));
         !open.is_some_and(|open| self.goes_on(open))

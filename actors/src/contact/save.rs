@@ -28,7 +28,7 @@ pub struct Update {
     pub name: Option<Option<String>>,
 }
 
-/// How a contact stands.
+/// A contact's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {
     /// The contact.

@@ -94,15 +94,15 @@ pub enum Command {
 /// What a conversation answers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
-    /// It stands so now.
+    /// Its state now.
     Conversation(Box<State>, Details),
     /// The messages are accepted.
     Posted(Posted),
-    /// The turn stands so now.
+    /// The turn's state now.
     Turn(Box<Turn>),
     /// The message is so now.
     Amended(Box<Overlay>),
-    /// The review stands so now.
+    /// The review's state now.
     Review(Box<ReviewState>),
     /// This message has the file; `None`: none has it by the binding that was named, and none ever will.
     Attached(Option<MessageId>),
@@ -110,7 +110,7 @@ pub enum Reply {
     Claimed(Claim),
     /// So far the words have been taken away.
     Erasing(Erasure),
-    /// A delivery is tried again; so its lane stands now.
+    /// A delivery is retried; the state of its lane now.
     Again(Box<Waiting>),
     /// There was nothing to do.
     Nothing,

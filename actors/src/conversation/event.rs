@@ -63,7 +63,7 @@ pub struct ReviewEnd {
     /// The message that asked.
     #[n(0)]
     pub message: MessageId,
-    /// How it stands now.
+    /// Its state now.
     #[n(1)]
     pub state: ReviewState,
     /// The turn that waits for it.

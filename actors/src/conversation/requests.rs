@@ -17,12 +17,12 @@ use crate::message::{Overlay, ReviewState};
 use crate::outbox::{Sending, Waiting};
 
 requests! { Conversation:
-    // It as it stands now; where it was there before, as it stood.
+    // Its state now; its former state if it existed already.
     Opening as Open, (Box<State>, Details) { Reply::Conversation(state, details) => (state, details) }
     Forking as Fork, (Box<State>, Details) { Reply::Conversation(state, details) => (state, details) }
     Update as Update, (Box<State>, Details) { Reply::Conversation(state, details) => (state, details) }
     Post as Post, Posted { Reply::Posted(posted) => posted }
-    // The turn as it stands now.
+    // The turn's state now.
     StartTurn as StartTurn, Box<Turn> { Reply::Turn(turn) => turn }
     RetryTurn as RetryTurn, Box<Turn> { Reply::Turn(turn) => turn }
     CancelTurn as CancelTurn, Box<Turn> { Reply::Turn(turn) => turn }
@@ -32,7 +32,7 @@ requests! { Conversation:
     Answers as AnswerCalls, Option<Box<Turn>> { Reply::Turn(turn) => Some(turn), Reply::Nothing => None }
     // How the message is changed now.
     Amend as Amend, Box<Overlay> { Reply::Amended(overlay) => overlay }
-    // The review as it stands now.
+    // The review's state now.
     Response as Respond, Box<ReviewState> { Reply::Review(state) => state }
     CancelReview as CancelReview, Box<ReviewState> { Reply::Review(state) => state }
     // The message that has the file.
@@ -41,8 +41,8 @@ requests! { Conversation:
     // How far its words are gone; `None`: the copy was not begun, and will not be.
     Erase as Erase, Erasure { Reply::Erasing(erasure) => erasure }
     EraseCopy as EraseCopy, Option<Erasure> { Reply::Erasing(erasure) => Some(erasure), Reply::Nothing => None }
-    // How the lane of the delivery stands now; `None`: there was nothing to do.
+    // The state of the delivery's lane now; `None`: there was nothing to do.
     Sending as Outbox, Option<Box<Waiting>> { Reply::Again(lane) => Some(lane), Reply::Nothing => None }
-    // The claim that stands now; `None`: this is no home of the key any more.
+    // The current claim; `None`: this is no home of the key any more.
     Claiming as Claim, Option<Claim> { Reply::Claimed(claim) => Some(claim), Reply::Nothing => None }
 }

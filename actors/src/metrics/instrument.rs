@@ -178,7 +178,7 @@ pub struct Snapshot {
     pub counts: Vec<u64>,
     /// All values together, as recorded.
     pub sum: u64,
-    /// What stands for each bucket; as long as there are any.
+    /// The exemplar of each bucket, as long as there are any.
     pub exemplars: Vec<Option<Exemplar>>,
 }
 

@@ -24,7 +24,7 @@ mod state;
 
 use state::{Reception, Spot, State, Waiter};
 
-/// What tells receivers apart.
+/// The identity of a receiver.
 pub(crate) type GateKey = [u8; 16];
 
 /// The key of what `name` says in its own `kind` of names.

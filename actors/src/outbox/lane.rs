@@ -72,7 +72,7 @@ impl Receiver {
         }
     }
 
-    /// What tells the receivers of one event apart in the ids of their deliveries.
+    /// Distinguishes the receivers of one event in the ids of their deliveries.
     #[must_use]
     pub fn tag(self) -> [u8; TAG_BYTES] {
         let mut bytes = Vec::with_capacity(17);
@@ -283,7 +283,7 @@ pub struct Was {
     pub url: String,
 }
 
-/// What tells a URL from another one in a lane's row.
+/// Distinguishes URLs in a lane's row.
 #[must_use]
 pub fn mark(url: &str) -> u64 {
     let mut half = [0; 8];

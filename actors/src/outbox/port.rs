@@ -175,7 +175,7 @@ pub(crate) trait Sends: Machine {
     /// Where the message that a record accepted wants its events to be sent.
     fn hooks(record: &Record<Self::Event>) -> Option<Hooks>;
 
-    /// An event, to be sent, with what its receiver must know of it that stands elsewhere.
+    /// An event to be sent, with data for its receiver that is stored elsewhere.
     fn happened(
         node: &Node,
         entity: EntityKey,

@@ -11,17 +11,17 @@ use crate::node::Node;
 use crate::trace::{Span, SpanKind, TraceContext, names};
 use crate::url::Server;
 
-/// An attempt that is being told of; the span ends when it is dropped.
+/// The telemetry of an attempt; its span ends when this is dropped.
 pub(super) struct Telling {
     span: Span,
-    /// Where it stands in a trace, recorded or not.
+    /// Its trace context, recorded or not.
     pub(super) context: TraceContext,
 }
 
 impl Telling {
     /// The `nth` attempt to send `parcel` to `receiver` begins.
     pub(super) fn begin(node: &Node, parcel: &Parcel, subject: &Subject, receiver: Receiver, nth: u32) -> Self {
-        // A trace of its own, since it may be made days after what it tells of.
+        // A trace of its own, since it may be made days after its event.
         let mut span = node.root_span(names::DELIVER, SpanKind::Client, parcel.trace.into_iter().collect());
         if span.is_recorded() {
             span.name(|| format!("{} {}", names::DELIVER, subject.event));

@@ -26,7 +26,7 @@ pub fn place_key(kind: Table, id: &[u8]) -> Bytes {
     [&[kind.0], id].concat().into()
 }
 
-/// The key under which a thing stands in order. Several of one change stand by their ids.
+/// The key of a resource in creation order. Several of one change are ordered by their ids.
 fn order_key(kind: Table, place: &[u8], id: &[u8]) -> Bytes {
     [&in_order(kind), place, id].concat().into()
 }

@@ -51,23 +51,23 @@ pub struct Commit {
     pub watch: Option<Arc<CommitWatch>>,
 }
 
-/// What a store tells of a commit while it makes it durable, for the trace of it. A store tells what it knows.
+/// A store's report on a commit, for its trace. A store reports what it knows.
 #[derive(Debug)]
 pub struct CommitWatch {
     /// The commit's own span, for calls that carry a trace.
     pub context: TraceContext,
     /// Whether that span is recorded, and not only listed while it lasts.
     pub is_recorded: bool,
-    /// Commits that were made durable together with it; 0: not told.
+    /// Commits that were made durable together with it; 0: not reported.
     pub batch_commits: AtomicU64,
-    /// Nanoseconds that making them durable took (write and sync, or the cluster's answer); 0: not told.
+    /// Nanoseconds that making them durable took (write and sync, or the cluster's answer); 0: not reported.
     pub sync_nanos: AtomicU64,
-    /// Times it was sent; 0: not told.
+    /// Times it was sent; 0: not reported.
     pub attempts: AtomicU64,
 }
 
 impl CommitWatch {
-    /// Nothing told yet.
+    /// Nothing reported yet.
     #[must_use]
     pub fn new(context: TraceContext, is_recorded: bool) -> Self {
         let [batch_commits, sync_nanos, attempts] = [const { AtomicU64::new(0) }; 3];
@@ -117,7 +117,7 @@ impl Commit {
         }
     }
 
-    /// Where the entity stands once this is applied.
+    /// The entity's head once this is applied.
     #[must_use]
     pub fn next_head(&self) -> Head {
         let (seq, commit) = self.expected.map_or((0, 0), |head| (head.seq, head.commit));

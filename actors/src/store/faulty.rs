@@ -36,7 +36,7 @@ pub struct FaultyStore<S> {
     reads: Option<Arc<Semaphore>>,
     /// So many reads of lists do.
     lists: Option<Arc<Semaphore>>,
-    /// How long after a commit it is told.
+    /// How long after a commit its outcome is reported.
     delay: Option<Duration>,
 }
 
@@ -59,7 +59,7 @@ impl<S: Store> FaultyStore<S> {
         Self { lists: Some(lists), ..self }
     }
 
-    /// The same, where each commit is told so long after it was made.
+    /// The same, where each commit's outcome is reported so long after it was made.
     #[must_use]
     pub fn slow(self, delay: Duration) -> Self {
         Self { delay: Some(delay), ..self }

@@ -75,7 +75,7 @@ pub(crate) const HTTP_RESENT: &str = "http.request.resend_count";
 pub const URL_PATH: &str = "url.path";
 /// The scheme of a request, made or answered.
 pub const URL_SCHEME: &str = "url.scheme";
-/// What the client calls the request, or what it was told to call it.
+/// The request's id, given by the client or by the server.
 pub const REQUEST_ID: &str = "tertulia.request.id";
 /// The code of the error that a request was answered with.
 pub const PROBLEM: &str = "tertulia.problem.code";

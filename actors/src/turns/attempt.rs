@@ -34,7 +34,7 @@ use crate::trace::{Span, TraceContext, current, names};
 /// How long something is offered to a conversation that cannot take it, or looked for in a store that cannot be read;
 /// after that the alarm has the turn run again.
 const OFFERED: Duration = Duration::from_millis(limits::ASKED_FOR_MILLIS);
-/// Memories that a model is told unasked.
+/// Memories that a model gets without asking.
 const TOLD_MEMORIES: usize = 8;
 
 /// Why an attempt came to no outcome.

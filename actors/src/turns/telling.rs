@@ -44,7 +44,7 @@ impl Telling {
         Self { node: Arc::clone(node), span, began: Instant::now(), end: Some(TurnEnd::Dropped) }
     }
 
-    /// Where it stands, or where it is not recorded where its cause does.
+    /// Its own trace context, or its cause's if it is not recorded.
     pub(super) fn context_or(&self, cause: Option<TraceContext>) -> Option<TraceContext> {
         self.span.context_or(cause)
     }

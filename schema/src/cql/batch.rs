@@ -194,7 +194,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Sends it. `Ok(None)`: it was applied; else where the head stands.
+    /// Sends it. `Ok(None)`: it was applied; else the current head.
     pub(super) async fn send(&self, db: &Db) -> Result<Option<Option<Standpoint>>, ExecutionError> {
         let statements = &db.statements;
         let standing = &self.plan.standing;

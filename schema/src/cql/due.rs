@@ -62,7 +62,7 @@ impl Doubts {
         Self { since: DashMap::new(), lasting }
     }
 
-    /// Whether a row that stands for nothing has done so for long enough.
+    /// Whether a row was unneeded for long enough.
     fn are_over(&self, row: CommitId, is_alarm: bool) -> bool {
         if self.since.len() >= DOUBTS {
             self.since.clear();
@@ -178,7 +178,7 @@ impl CqlStore {
     ) -> Result<DuePage, StoreError> {
         let now = self.now();
         let mut missing = None;
-        // A row that was overdue when it was written stands in the slot of that time.
+        // A row that was overdue when it was written is in the slot of that time.
         let newest = slot(upto.max(now));
         let slots = stream::iter((0..SHARDS).map(|shard| self.slots_of(shard, newest)));
         let slots = readable(slots.buffer_unordered(AT_ONCE).collect().await, &mut missing);

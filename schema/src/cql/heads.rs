@@ -1,4 +1,4 @@
-//! Finding where an entity stands.
+//! Finding the head of an entity.
 
 use actors::clock::Millis;
 use actors::id::EntityKey;
@@ -32,7 +32,7 @@ struct Stored {
     alarm_id: Option<Bytes>,
 }
 
-/// A head: where the entity stands, and its newest state where that was read.
+/// A head, and the entity's newest state if that was read.
 #[derive(Debug)]
 pub(super) struct HeadRow {
     pub(super) standing: Standing,
@@ -187,7 +187,7 @@ impl CqlStore {
         Ok(Some(head.standing.bucket))
     }
 
-    /// Settles a bucket, and takes note of where it stands then.
+    /// Settles a bucket, and caches its head.
     pub(super) async fn settle_bucket(&self, entity: EntityKey, bucket: i32) -> Result<(), StoreError> {
         if let Some(head) = self.head_of(entity, bucket, Reading::Settled).await? {
             self.standings().note(entity, head.standing);

@@ -108,7 +108,7 @@ impl CqlStore {
         Ok(Some(head))
     }
 
-    /// Every record behind `from`, up to where the entity stands.
+    /// Every record after `from`, up to the entity's head.
     async fn tail(&self, entity: EntityKey, from: Head, standing: &Standing) -> Result<Vec<LogRecord>, StoreError> {
         let is_near = standing.base.commit <= from.commit;
         let first = if is_near { standing.bucket } else { self.bucket_behind(entity, from).await? };

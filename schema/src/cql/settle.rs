@@ -26,7 +26,7 @@ pub(super) enum Heard {
     NotLooked(Cause),
 }
 
-/// Where a head stands.
+/// A head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Standpoint {
     pub(super) head: Head,
@@ -59,7 +59,7 @@ pub(super) enum Step {
 pub(super) enum Ended {
     /// In the chain.
     Committed,
-    /// Not in the chain, and never will be: another commit stands in its place.
+    /// Not in the chain, and never will be: another commit has its position.
     Conflict,
     /// Not in the chain. The bucket is closed, so it belongs into the next one.
     Closed,
@@ -74,7 +74,7 @@ pub(super) enum Ended {
 pub(super) struct Settle {
     /// Where the partition's head must stand; `None`: it must not be there.
     expected: Option<Head>,
-    /// Where it stands once this is applied.
+    /// Its head once this is applied.
     next: Head,
     /// Why an attempt's outcome is not known.
     doubt: Option<Cause>,

@@ -18,9 +18,9 @@ const REMEMBERED: usize = actors::limits::RESIDENT_ENTITIES;
 /// An entity's newest head row, without its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
-    /// The bucket it stands in.
+    /// The bucket of the head.
     pub(super) bucket: i32,
-    /// Where the entity stands.
+    /// The entity's head.
     pub(super) head: Head,
     /// The commit that led there.
     pub(super) id: CommitId,
@@ -90,7 +90,7 @@ impl Standings {
         self.get(entity).is_some_and(|known| known.settled && known.head.seq >= seq)
     }
 
-    /// Takes note of where an entity stands, unless something newer is known.
+    /// Caches an entity's head, unless a newer one is known.
     pub(super) fn note(&self, entity: EntityKey, standing: Standing) {
         // What the older generation knows becomes the younger one's.
         self.get(entity);

@@ -110,7 +110,7 @@ impl Engine {
         row.map(|row| Chain::decode(&row).ok_or_else(|| "the chain's row is damaged".to_owned())).transpose()
     }
 
-    /// Where an entity stands.
+    /// The head of an entity.
     pub(super) fn standing(&self, entity: EntityKey) -> Result<Option<Standing>, StoreError> {
         guarded(entity, || {
             let Some(newest) = self.log.prefix(layout::entity_key(entity)).next_back() else { return Ok(None) };

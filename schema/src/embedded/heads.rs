@@ -31,7 +31,7 @@ impl Heads {
         Some(standing)
     }
 
-    /// Remembers where an entity stands now.
+    /// Caches an entity's head.
     pub(super) fn put(&mut self, entity: EntityKey, standing: Standing) {
         if self.young.len() >= self.generation && !self.young.contains_key(&entity) {
             self.old = std::mem::take(&mut self.young);

@@ -142,7 +142,7 @@ impl LogRow {
         Some(Self { entity, head, facts, hash, events, records: Bytes::copy_from_slice(records) })
     }
 
-    /// The same row with other payloads for some of its events: what stands under its key from now on.
+    /// The same row with other payloads for some of its events, to be stored under its key.
     pub(super) fn redacted(&self, key: &[u8], payload: impl Fn(u64) -> Option<Bytes>) -> Vec<u8> {
         let mut out = Vec::with_capacity(FIXED + 8 + self.records.len());
         write(REDACTED, &self.facts, self.hash, &mut out);
@@ -155,7 +155,7 @@ impl LogRow {
         out
     }
 
-    /// Where the entity stands after this row.
+    /// The entity's head after this row.
     pub(super) fn standing(&self) -> Standing {
         Standing {
             head: self.head,

@@ -43,7 +43,7 @@ impl Options {
         self
     }
 
-    /// Calls `hook` with every batch's number before it is written; an error stands for a failed write.
+    /// Calls `hook` with every batch's number before it is written; an error counts as a failed write.
     #[cfg(any(test, feature = "test-support"))]
     #[must_use]
     pub fn before_write(mut self, hook: impl Fn(u64) -> std::io::Result<()> + Send + Sync + 'static) -> Self {

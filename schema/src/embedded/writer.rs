@@ -48,7 +48,7 @@ pub(super) enum Job {
     Close(oneshot::Sender<()>),
 }
 
-/// A hook that is called with a batch's number before it is written; its error stands for a failed write.
+/// A hook that is called with a batch's number before it is written; its error counts as a failed write.
 pub(super) type BeforeWrite = Box<dyn Fn(u64) -> io::Result<()> + Send + Sync>;
 
 /// The writer's state; it lives on its thread.

@@ -193,7 +193,7 @@ mod tests {
         let text = lines.text();
         assert!(text.contains("permission denied, status 403") && !text.contains("hunter2"), "{text}");
         assert_eq!(text.lines().count(), 1, "{text}");
-        // What hands errors on as a chain tells no more.
+        // The chain of errors contains no more.
         let cleared = actors::ports::Files::clear(&files, "a".to_owned(), None).await.unwrap_err();
         assert!(!format!("{cleared} {cleared:?}").contains("hunter2"), "{cleared:?}");
     }

@@ -201,7 +201,7 @@ async fn saved_before(app: &App, entity: EntityKey, (first, last): (u64, u64)) -
         for event in events {
             upto = event.seq - 1;
             let name = match event.event {
-                // Who it was then stands where that life began.
+                // The contact's identity of that time is in the event that began that life.
                 Event::ContactCreated { id, identifier, name } => {
                     state = contact::State { identifier, ..state.created(id, event.at) };
                     (state.name, state.updated_at) = told.unwrap_or((name, event.at));

@@ -22,7 +22,7 @@ const AGENT_FAILED: &str = "agent_failed";
 /// The code of what came faster than the key may send.
 const TOO_FAST: &str = "rate_limited";
 
-/// As much of a method that HTTP does not know as a span tells.
+/// The length to which an unknown method is cut in a span.
 const METHOD_CHARS: usize = 32;
 
 /// See the module's text.

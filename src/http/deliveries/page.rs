@@ -112,7 +112,7 @@ impl<'a> Gathering<'a> {
     async fn ended(&mut self, at: Option<&Position>) -> Result<Next, Problem> {
         let all = if self.filter.status() == Some(Status::Failed) { FAILED } else { ENDED };
         let kept_from = Millis(self.app.now().0.saturating_sub(KEPT_MILLIS));
-        // Before an entry's own key stands an endpoint's id, where it is of the endpoint's list.
+        // In an endpoint's list its id precedes an entry's own key.
         let (view, before, prefix): (View, usize, Vec<u8>) = match (self.filter.event(), self.filter.endpoint()) {
             (Some(event), _) if event.at < kept_from => return Ok(None),
             (Some(event), _) => (all, 0, ended_of(event).to_vec()),
@@ -125,7 +125,7 @@ impl<'a> Gathering<'a> {
         // Those past their time are not shown, whether they were taken away already or not.
         let oldest = [&prefix[..before], &ended_from(kept_from)].concat();
         let mut behind = match at {
-            // An empty one is of an earlier build, and stands for the beginning.
+            // An empty one is of an earlier build, and means the beginning.
             Some(Position::Ended(key)) if !key.is_empty() => Some(key.clone()),
             Some(_) | None => None,
         };

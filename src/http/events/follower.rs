@@ -1,4 +1,4 @@
-//! A reader of a live log, and what it is told next.
+//! A reader of a live log, and its next event.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub(super) struct Follower {
     app: App,
     standing: Standing,
-    /// Its channel is gone, and its reader has been told where to begin.
+    /// Its channel is gone, and its reader has got the position to begin at.
     has_ended: bool,
     log: Log,
     subscription: Subscription,
@@ -46,12 +46,12 @@ pub(super) struct Follower {
     listener: Option<Listener>,
     /// A piece whose turn has not come.
     piece: Option<Arc<Delta>>,
-    /// The attempt that was told last to be over: what is still heard of it comes too late.
+    /// The attempt whose end was sent last: later pieces of it are dropped.
     over: Option<(TurnId, u32)>,
     _permit: LastingPermit,
 }
 
-/// What a stream tells.
+/// An item of a stream.
 enum StreamItem {
     Event(Notice),
     Piece(Arc<Delta>),

@@ -15,7 +15,7 @@ use crate::http::caller;
 /// before anything is told it is looked too. What is known of both may be two seconds old where another process
 /// changed one, so that a stream tells nothing after two seconds and has ended after fifteen.
 const LOOK_EVERY: Duration = Duration::from_secs(12);
-/// How long is told without looking again where the store did not say.
+/// How long a stream continues without a check while the store cannot be read.
 const TRUSTED_FOR: Duration = Duration::from_secs(2);
 
 /// What a stream was opened with.
@@ -23,7 +23,7 @@ pub(super) struct Standing {
     key: Arc<ApiKey>,
     /// The workspace that has the channel, and the channel; `None`: a conversation's own log is followed.
     channel: Option<(Address, Arc<Channel>)>,
-    /// When to look, where nothing is told before.
+    /// When to check, if no event comes before.
     pub(super) look_at: Instant,
     /// Until when not to look again.
     trusted_until: Instant,

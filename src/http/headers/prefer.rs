@@ -72,7 +72,7 @@ fn unquoted(word: &str) -> &str {
     word.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(word)
 }
 
-/// Splits at a separator that stands outside of quotes.
+/// Splits at a separator that is outside of quotes.
 pub(super) fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |c| {

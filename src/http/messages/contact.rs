@@ -110,7 +110,7 @@ struct Delivered {
     message: Message,
     turn: Turn,
     when: When,
-    /// The turn had failed, and this request has it tried again: what comes of it was never told before.
+    /// The turn had failed, and this request retries it: its new outcome was never answered before.
     tries_again: bool,
 }
 

@@ -80,7 +80,7 @@ pub(super) async fn post(inbound: UnparsedMessage<'_>, path_conversation: Option
     Err(internal_error())
 }
 
-/// Parents that can be no messages of this conversation, whatever stands in it, are faults among the others.
+/// Parents that cannot be messages of this conversation, whatever it contains, are faults among the others.
 fn strangers(post: &ConversationPost, report: &mut Report) {
     let here = match post.conversation_id.as_deref().map(ConversationId::parse) {
         Some(None) => return,

@@ -62,7 +62,7 @@ pub(crate) async fn look_up(app: &App, caller: &Caller, id: MessageId) -> Result
     Ok(origin.map(|origin| StoredMessage { message, overlay, entity, origin }))
 }
 
-/// The overlay with the review as it stands now: its time may be over before that was announced.
+/// The overlay with the review's current state: its deadline may have passed before that was announced.
 pub(super) fn at_present<'a>(message: &Message, overlay: &'a Overlay, now: Millis) -> Cow<'a, Overlay> {
     match &message.content.review {
         Some(review) if now >= review.expires_at => {

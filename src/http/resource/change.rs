@@ -144,7 +144,7 @@ where
             Submitted::Done => return Ok(Stored { value, ignored, when: When::Now }),
             Submitted::Repeat(changes) => return Stored::replay(&changes, ignored),
             Submitted::Unexpected(0) if is_new => return Err(value.taken()),
-            // It has changed, or another one took the last room: what is decided anew tells which.
+            // It has changed, or another one took the last room: the new decision shows which.
             Submitted::Unexpected(_) => {}
         }
     }

@@ -159,7 +159,7 @@ fn after_vote(now: &ReviewState, principal: &Principal) -> ReviewState {
     }
 }
 
-/// Asks the conversation, and shows how the review stands then.
+/// Sends the command to the conversation, and renders the review's state then.
 async fn decide(
     app: &App,
     caller: &Caller,

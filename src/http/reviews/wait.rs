@@ -81,7 +81,7 @@ pub(in crate::http) async fn wait(
         if about_this || look_at.is_some_and(|at| at <= Instant::now()) {
             match find(&app, &caller, &id).await {
                 Ok(found) => (asked, look_at, unseen) = (found, look_again(), false),
-                // The next look may find it. The one in the end tells what it fails with.
+                // The next look may find it. The last one reports its error.
                 Err(problem) if problem.status == StatusCode::SERVICE_UNAVAILABLE => {
                     (look_at, unseen) = (Some(Instant::now() + ASK_AGAIN), true);
                 }

@@ -7,7 +7,7 @@ use super::super::shape::{bytes, named};
 use super::{READ, WRITE, id};
 use crate::wire::filename::MAX_FILENAME_CHARS;
 
-/// The media type that stands for every other one: generators that read no `*/*` read this.
+/// The media type listed for all others: generators that do not understand `*/*` understand this.
 const OCTETS: &str = "application/octet-stream";
 /// What comes with the bytes, whole or a stretch.
 const WITH_BYTES: &[&str] = &[

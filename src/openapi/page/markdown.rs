@@ -7,7 +7,7 @@ pub(super) fn html(text: &str) -> String {
     let text = text.replace("\r\n", "\n");
     let mut out = String::new();
     let mut parts = text.split("```");
-    // What stands between two fences is code, as it is.
+    // The text between two fences is code, as it is.
     while let Some(prose) = parts.next() {
         prose.split("\n\n").map(str::trim).filter(|block| !block.is_empty()).for_each(|text| out += &block(text));
         if let Some(code) = parts.next() {

@@ -52,7 +52,7 @@ fn settings(body: Body) -> Members {
         .may("enabled", enabled.by_default(body, true.into()).nullable())
 }
 
-/// Every word that stands for events of some type.
+/// Every pattern that matches events of some type.
 fn pattern() -> Object {
     let families = EVENT_TYPES.iter().filter_map(|kind| kind.split_once('.'));
     let families: BTreeSet<_> = families.map(|(family, _)| format!("{family}.*")).collect();

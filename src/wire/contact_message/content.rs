@@ -43,7 +43,7 @@ pub struct Media {
 }
 
 impl Media {
-    /// Where the URL stands in the body, for a fault that only fetching can tell.
+    /// The URL's path in the body, for a fault that only fetching can find.
     #[must_use]
     pub fn url_pointer(&self) -> String {
         format!("/content/{}/url", member_of(self.kind))

@@ -44,7 +44,7 @@ pub struct Wait {
     pub expires_at: Millis,
 }
 
-/// A call and how it stands.
+/// A call and its state.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Call {
     /// Its id: visible ASCII, unique in the conversation.
@@ -363,7 +363,7 @@ pub(in crate::conversation) fn keep_waiting(
 
 /// A turn with what became of its calls, where it went on without them.
 pub(in crate::conversation) struct Closed {
-    /// As it stands now.
+    /// Its current state.
     pub(in crate::conversation) turn: Turn,
     /// The results that were missing.
     pub(in crate::conversation) events: Vec<Event>,

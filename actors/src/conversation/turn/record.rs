@@ -94,7 +94,7 @@ pub struct Turn {
     /// Sequence of the newest message that it answers.
     #[n(2)]
     pub trigger: Option<u64>,
-    /// How it stands.
+    /// Its status.
     #[n(3)]
     pub status: TurnStatus,
     /// Which attempt, from 1; 0 before the first.

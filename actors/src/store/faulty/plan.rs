@@ -10,9 +10,9 @@ use crate::store::{Commit, CommitId};
 pub struct Rates {
     /// A commit is refused before anything happened.
     pub refused: u16,
-    /// A commit is carried out, but its outcome is not told.
+    /// A commit is applied, but its outcome is not reported.
     pub unanswered: u16,
-    /// A commit's outcome is not told, and it is carried out with a later call, or never.
+    /// A commit's outcome is not reported, and it is applied with a later call, or never.
     pub late: u16,
     /// Another writer's commit without content comes first, so that the commit meets a conflict. Only where the
     /// entity exists: a competitor never creates one.

@@ -87,7 +87,7 @@ impl Source {
         }))))
     }
 
-    /// The file: of a form, the first part that has a filename or is called `file`. What stands before it is noted.
+    /// The file: of a form, the first part that has a filename or is called `file`. Parts before it are noted.
     ///
     /// # Errors
     /// 400 where the form is broken, 413 where it is too large.

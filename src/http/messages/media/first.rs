@@ -18,7 +18,7 @@ type Outcome = Result<(), Problem>;
 #[derive(Debug, Default)]
 pub(super) struct Firsts(DashMap<Alike, watch::Receiver<Option<Outcome>>>);
 
-/// The request that fetches. Where it is dropped and has told nothing, one of the others takes its place.
+/// The request that fetches. If it is dropped without an outcome, one of the others takes over.
 #[derive(Debug)]
 pub(in crate::http::messages) struct First {
     firsts: Arc<Firsts>,
