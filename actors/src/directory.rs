@@ -195,7 +195,7 @@ pub struct Directory<M: Machine> {
 
 struct Entities<M: Machine> {
     slots: DashMap<EntityKey, Slot<M>>,
-    kept: ParkedStates<M>,
+    parked: ParkedStates<M>,
 }
 
 impl<M: Machine> Clone for Directory<M> {
@@ -212,7 +212,7 @@ impl<M: Machine> std::fmt::Debug for Directory<M> {
 
 impl<M: Machine> Default for Directory<M> {
     fn default() -> Self {
-        Self { entities: Arc::new(Entities { slots: DashMap::new(), kept: ParkedStates::default() }) }
+        Self { entities: Arc::new(Entities { slots: DashMap::new(), parked: ParkedStates::default() }) }
     }
 }
 
@@ -228,7 +228,7 @@ pub(crate) struct Occupancy<M: Machine> {
 impl<M: Machine> Occupancy<M> {
     /// What the incarnation before has left.
     pub(crate) fn take_kept(&self) -> Option<Box<Known<M>>> {
-        self.directory.entities.kept.take(self.entity)
+        self.directory.entities.parked.take(self.entity)
     }
 
     /// Leaves what is known to the next incarnation; nothing may be done about the entity afterwards.
@@ -236,7 +236,7 @@ impl<M: Machine> Occupancy<M> {
         let used_at = self.directory.entities.slots.get(&self.entity).map(|slot| slot.used_at.load(Ordering::Relaxed));
         // Without a slot it cannot be found anyway.
         if let Some(used_at) = used_at {
-            self.directory.entities.kept.put(self.entity, known, Millis(used_at));
+            self.directory.entities.parked.put(self.entity, known, Millis(used_at));
         }
     }
 
@@ -410,7 +410,7 @@ impl<M: Machine> Directory<M> {
 
     /// How many entities are resident.
     pub fn resident(&self) -> usize {
-        self.entities.slots.len() + self.entities.kept.len()
+        self.entities.slots.len() + self.entities.parked.len()
     }
 
     /// How many of them have an actor.
@@ -435,7 +435,7 @@ impl<M: Machine> Directory<M> {
         loop {
             let actors: Vec<_> = self.entities.slots.iter().map(|slot| slot.actor.clone()).collect();
             if actors.is_empty() {
-                return self.entities.kept.clear();
+                return self.entities.parked.clear();
             }
             for actor in &actors {
                 let _ = actor.cast(Mail::Passivate(Afterwards::Forgotten));

@@ -129,7 +129,7 @@ impl Whose {
         match whose {
             None => format!("memories/{workspace}"),
             Some(Self::Contact(id)) => format!("memories/{workspace}/contact/{id}"),
-            Some(Self::Owner(id)) => format!("memories/{workspace}/owner/{id}"),
+            Some(Self::Owner(id)) => format!("memories/{workspace}/owner/{id:?}"),
         }
     }
 
@@ -376,6 +376,6 @@ mod tests {
         let list = |whose| Whose::list(Some(&whose), "main");
         let contact = Whose::Contact("cont_06a1yabw0w0g40r40m30e20918".to_owned());
         assert_eq!(list(contact), "memories/main/contact/cont_06a1yabw0w0g40r40m30e20918");
-        assert_eq!(list(Whose::Owner("ana".to_owned())), "memories/main/owner/ana");
+        assert_eq!(list(Whose::Owner("ana".to_owned())), "memories/main/owner/\"ana\"");
     }
 }

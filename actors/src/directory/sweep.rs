@@ -67,6 +67,6 @@ impl<M: Machine> Directory<M> {
                 yield_now().await;
             }
         }
-        self.entities.kept.forget(now, bounds.idle_millis, bounds.entities.saturating_sub(slots.len()));
+        self.entities.parked.forget(now, bounds.idle_millis, bounds.entities.saturating_sub(slots.len()));
     }
 }

@@ -349,7 +349,8 @@ async fn on_its_lane<M: Sends>(
     record: &Record<M::Event>,
     receiver: Receiver,
 ) -> Result<Option<Vec<DeliveryState>>, StoreError> {
-    for again in [Some(record.seq), None] {
+    // It may move from its usual lane to the one beside that between two reads.
+    for again in [Some(record.seq), None, Some(record.seq)] {
         let lane = Lane { receiver, again };
         let Some(row) = node.stored::<Waiting>(source.entity, LANES, lane.key()).await? else { continue };
         if (row.next..=row.until).contains(&record.seq) {

@@ -10,7 +10,6 @@ use crate::clock::Millis;
 use crate::id::EntityKey;
 use crate::node::Node;
 use crate::store::StoreError;
-use crate::tables::CHANNELS;
 
 /// How far the clocks of nodes may differ that share a store: an endpoint that one of them has just made gets what
 /// happens on another whose clock is behind.
@@ -45,11 +44,10 @@ impl Settings {
 ///
 /// `StoreError` where the store cannot be read, or holds what cannot be.
 pub(super) async fn read(node: &Node, entity: EntityKey, scope: &LogScope) -> Result<Settings, StoreError> {
-    let (store, workspace) = (node.store.as_ref(), entity.workspace);
-    let registry = EntityKey::workspace(workspace);
+    let workspace = entity.workspace;
     let id = scope.channel.as_ref().map(LogChannel::id);
     let mut channel = match id {
-        Some(id) => node.catalog.get::<Channel>(store, registry, CHANNELS, id.as_bytes()).await?,
+        Some(id) => node.channel(workspace, id).await?,
         None => None,
     };
     let mut channel_id = id.map(Arc::from);
@@ -61,6 +59,6 @@ pub(super) async fn read(node: &Node, entity: EntityKey, scope: &LogScope) -> Re
         (channel, channel_id) = (None, None);
     }
     let endpoints = node.outbox.endpoints(node, workspace).await?;
-    let skew_millis = if store.is_shared() { SKEW_MILLIS } else { 0 };
+    let skew_millis = if node.store.is_shared() { SKEW_MILLIS } else { 0 };
     Ok(Settings { channel_id, channel, endpoints, skew_millis, now: node.clock.now() })
 }

@@ -56,7 +56,10 @@ impl<'a> Gathering<'a> {
         let mut parts = self.filter.parts(order);
         parts.retain(|part| !at.as_ref().is_some_and(|at| at.has_passed(part, order)));
         let (read, mut next) = self.look(&parts, at.as_ref()).await?;
-        let (_, more) = self.look(&parts[..read], at.as_ref()).await?;
+        // In descending order deliveries move to parts that are read later, and on while those are read.
+        let is_last_too = order == Order::Desc && parts.len() > 1;
+        let again = if is_last_too { read + 1 } else { read };
+        let (_, more) = self.look(&parts[..again], at.as_ref()).await?;
         self.found.sort_by(|(one, _), (other, _)| if order == Order::Asc { one.cmp(other) } else { other.cmp(one) });
         if self.found.len() > limit || more.is_some() && self.found.len() == limit {
             self.found.truncate(limit);
@@ -169,7 +172,7 @@ impl<'a> Gathering<'a> {
             |key: &[u8]| prefix.map_or(!key.starts_with(&pending_prefix(None)), |prefix| key.starts_with(prefix));
         // The page before may have ended in a part that comes before this one.
         let (mut behind, mut within) = match at {
-            Some(Position::Pending(key, within)) if is_of_it(key) => (Some(key.clone()), *within),
+            Some(Position::Pending(key, within)) if !key.is_empty() && is_of_it(key) => (Some(key.clone()), *within),
             Some(_) | None => (None, None),
         };
         loop {

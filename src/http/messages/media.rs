@@ -107,7 +107,7 @@ pub(super) async fn fetch(accepting: &MessageRequest<'_>, media: &Media) -> Resu
 async fn attachment(accepting: &MessageRequest<'_>, media: &Media, with: CommandContext) -> Result<File, Problem> {
     let app = accepting.app;
     let workspace = accepting.caller.address;
-    let _place = app.fetches().permit(workspace)?;
+    let _permit = app.fetches().permit(workspace)?;
     let problem = |fault: Fault| problem(media, &fault);
     let mut download = app.egress().get(workspace, &media.url, LIMITS).await.map_err(problem)?;
     let (first, head) = beginning(&mut download).await.map_err(problem)?;
@@ -172,7 +172,8 @@ fn problem(media: &Media, fault: &Fault) -> Problem {
     tracing::debug!(%fault, "a file could not be downloaded");
     match fault {
         Fault::Blocked(_) => {
-            let message = "the URL, or one it redirects to, points to a blocked (private or reserved) address";
+            let message = "the URL, or one it redirects to, is not allowed: it needs http or https, a public host and \
+                           a web server's port";
             Problem::fault(pointer, "blocked_url", message)
         }
         Fault::InvalidUrl(why) => Problem::fault(pointer, "invalid_url", why),

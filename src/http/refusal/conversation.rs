@@ -81,7 +81,9 @@ pub(in crate::http) fn rejected(rejection: Rejection) -> Problem {
             Problem::conflict("already_voted", "this principal has already answered this review")
         }
         Rejection::TooManyVotes => {
-            Problem::conflict("too_many_votes", "the maximum number of votes on this review is reached")
+            let detail =
+                "the votes on this review have reached their maximum size; a shorter response or feedback may fit";
+            Problem::conflict("too_many_votes", detail)
         }
         Rejection::NotAllowed => Problem::new(
             StatusCode::FORBIDDEN,
