@@ -30,6 +30,19 @@ async fn counts(fixture: &Fixture<MemoryStore>) -> Vec<(u64, usize, usize)> {
     counts.into_iter().map(|(seq, told)| (seq, sent(seq), told)).collect()
 }
 
+/// An endpoint that refuses everything, and three deliveries that wait for it on one lane.
+async fn with_three_that_wait() -> (Fixture<MemoryStore>, Vec<DeliveryState>) {
+    let fixture = Fixture::on(MemoryStore::default());
+    fixture.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
+    fixture.sink.mood(ONE, Mood::Refuse);
+    for text in ["a", "b", "c"] {
+        fixture.say(1, text).await;
+    }
+    sleep(secs(2)).await;
+    let waiting = fixture.pending().await;
+    (fixture, waiting)
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_asked_for_while_it_is_being_sent_again_tells_of_every_attempt() {
     let fixture = Fixture::on(MemoryStore::default());
@@ -69,14 +82,7 @@ async fn what_is_asked_for_before_an_attempt_is_noted_that_failed_tells_of_that_
 
 #[tokio::test(start_paused = true)]
 async fn what_is_asked_for_while_its_lane_catches_up_tells_of_every_attempt_and_nothing_else_is_sent_twice() {
-    let fixture = Fixture::on(MemoryStore::default());
-    fixture.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
-    fixture.sink.mood(ONE, Mood::Refuse);
-    for text in ["a", "b", "c"] {
-        fixture.say(1, text).await;
-    }
-    sleep(secs(2)).await;
-    let waiting = fixture.pending().await;
+    let (fixture, waiting) = with_three_that_wait().await;
     assert_eq!(waiting.len(), 3);
     fixture.sink.mood(ONE, Mood::Answer(200));
     for _ in 0..3 {
@@ -121,14 +127,7 @@ async fn what_was_just_given_up_is_sent_once_more_for_who_asks_for_it_also_where
 
 #[tokio::test(start_paused = true)]
 async fn what_is_asked_for_and_waits_behind_others_is_tried_as_soon_as_they_are_done_with() {
-    let fixture = Fixture::on(MemoryStore::default());
-    fixture.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
-    fixture.sink.mood(ONE, Mood::Refuse);
-    for text in ["a", "b", "c"] {
-        fixture.say(1, text).await;
-    }
-    sleep(secs(2)).await;
-    let waiting = fixture.pending().await;
+    let (fixture, waiting) = with_three_that_wait().await;
     // It fails more than ten times in a row, so it gets a request now and then.
     for _ in 0..12 {
         again(&fixture, &waiting[0]).await;
