@@ -55,7 +55,8 @@ async fn i5_reviews_expire_on_time_and_never_early_near_and_far() {
     for n in 0..5 {
         let mut of = Vec::new();
         for _ in 0..20 {
-            // Some are beyond what is kept in memory, and beyond the time after which an idle entity leaves.
+            // Some deadlines are beyond the alarms kept in memory, and beyond the time after which an idle entity is
+            // passivated.
             let deadline = clock.now().plus(1 + random.below(600_000));
             node.conversation(entity(n), ask(entity(n), deadline), CommandContext::default()).await.unwrap();
             of.push(deadline);
@@ -112,7 +113,7 @@ async fn many_overdue_reviews_of_many_entities_are_all_worked_off() {
         let deadline = clock.now().plus(10_000 + n);
         node.conversation(entity(n), ask(entity(n), deadline), CommandContext::default()).await.unwrap();
     }
-    // More than one wake ends at once, in one entity.
+    // More reviews of one entity than one wake expires.
     for _ in 0..199 {
         node.conversation(entity(0), ask(entity(0), clock.now().plus(9_000)), CommandContext::default()).await.unwrap();
     }
@@ -192,7 +193,7 @@ async fn alarms_ring_on_time_while_the_due_index_is_read() {
     sleep(Duration::from_millis(60_000 + LATE_MILLIS)).await;
     let rung = expired(&node, entity(1)).await;
     assert!(rung.len() == 1 && rung[0].since(deadline) <= LATE_MILLIS, "{rung:?}");
-    // The one that hung comes to its end, and others follow.
+    // The read that hung completes, and others follow.
     let far = clock.now().plus(200_000);
     node.conversation(entity(2), ask(entity(2), far), CommandContext::default()).await.unwrap();
     gate.hang_due(false);
@@ -219,7 +220,7 @@ async fn wakes_do_not_pile_up_behind_a_slow_load() {
     assert_eq!(expired(&node, entity(1)).await.len(), 1);
 }
 
-/// A clock that goes with Tokio's and can be set.
+/// A clock that follows Tokio's and can be set.
 struct SetClock {
     inner: Arc<TokioClock>,
     back: AtomicU64,
@@ -243,7 +244,7 @@ async fn i5_what_a_clock_that_is_set_forward_makes_due_is_announced_within_a_sec
     let hour = 3_600_000;
     let clock = SetClock::start();
     let node = Node::start(Arc::new(MemoryStore::default()), clock.clone(), entropy(), Arc::new(NoModels));
-    // One that is kept in memory and one that only the store knows.
+    // One alarm that is kept in memory and one that is only in the store.
     let deadlines = [clock.now().plus(90_000), clock.now().plus(hour / 2)];
     for (n, deadline) in deadlines.into_iter().enumerate() {
         let e = entity(n as u64);
@@ -278,7 +279,7 @@ async fn i5_a_clock_that_is_set_back_puts_no_later_alarm_off() {
     let node = Node::start(Arc::new(MemoryStore::default()), clock.clone(), entropy(), Arc::new(NoModels));
     sleep(Duration::from_secs(1)).await;
     clock.back.store(hour, Ordering::SeqCst);
-    // Beyond what is kept in memory, so that it must be found in the store.
+    // Beyond the alarms kept in memory, so that it must be read from the store.
     let deadline = clock.now().plus(300_000);
     node.conversation(entity(1), ask(entity(1), deadline), CommandContext::default()).await.unwrap();
     sleep(Duration::from_millis(300_000 + LATE_MILLIS)).await;
@@ -293,7 +294,7 @@ async fn i5_a_review_is_announced_on_time_though_the_actor_has_left_while_a_turn
     make_agent(&node, remote()).await;
     let e = entity(1);
     node.conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
-    // By then the turn was looked at, and is looked at again some seconds later.
+    // By then the turn has been checked once; the next check is some seconds away.
     sleep(Duration::from_millis(1_500)).await;
     node.let_go(NO_ACTORS).await;
     settle().await;
@@ -303,7 +304,8 @@ async fn i5_a_review_is_announced_on_time_though_the_actor_has_left_while_a_turn
     assert_eq!(expired(&node, e).await.len(), 1);
 }
 
-/// What a commit writes: records, rows, list entries, and bytes of them and of the state; and how many reads it took.
+/// What a commit writes: records, rows, list entries, and the bytes of these and of the state; and the number of its
+/// reads.
 fn weight((commit, reads): (actors::store::Commit, usize)) -> (usize, usize, usize, usize, usize) {
     let records = commit.records.iter().map(|record| record.payload.len());
     let rows = commit.rows.iter().map(|row| row.key.len() + row.value.as_ref().map_or(0, |value| value.len()));
@@ -344,7 +346,7 @@ async fn thousands_of_pending_reviews_make_no_commit_of_their_channel_larger() {
     grown_by(asked, weight(gate.last()));
     say().await.unwrap();
     grown_by(said, weight(gate.last()));
-    // One of them is decided without looking at the others.
+    // One review is decided without reading the others.
     let response = actors::conversation::review::Response {
         message: first[0].id,
         response: actors::message::Json::from_checked("{}"),
@@ -358,7 +360,7 @@ async fn thousands_of_pending_reviews_make_no_commit_of_their_channel_larger() {
         (records, rows, views) == (1, 2, 1) && bytes < 400 && reads <= 3,
         "{records} {rows} {views} {bytes} {reads}"
     );
-    // The largest state that was ever stored is the one of now: nothing in it has grown with them.
+    // The current state is the largest that was ever stored: nothing in it has grown with the reviews.
     let stored = gate.load(e, actors::store::Fresh::Acknowledged).await.unwrap().unwrap().state.unwrap();
     assert!(stored.len() < 200, "{} bytes", stored.len());
 }

@@ -30,7 +30,7 @@ fn across(key: u64, request: u64) -> CommandContext {
     CommandContext { key: Some(KeyUse::across(KeyHash(bytes(key)), bytes(request), home)), trace: None }
 }
 
-/// Where request `n` has its effect: a conversation of its own, or the one that the key opens.
+/// The entity on which request `n` has its effect: a conversation of its own, or the one that the key opens.
 fn target(key: u64, request: u64) -> EntityKey {
     if request == 0 { home(WORKSPACE, &key.to_le_bytes(), 0) } else { entity(1_000 * key + request) }
 }
@@ -46,7 +46,7 @@ async fn send(node: &Arc<Node>, key: u64, request: u64) -> Result<Answer<()>, Co
     })
 }
 
-/// How often each request had its effect.
+/// How often each request took effect.
 async fn effects(node: &Node, key: u64, requests: u64) -> Vec<usize> {
     let mut effects = Vec::new();
     for request in 0..requests {
@@ -105,7 +105,7 @@ async fn of_two_different_requests_with_one_key_at_the_same_moment_one_has_its_e
 async fn a_retry_is_answered_and_another_request_refused() {
     let node = node_on(MemoryStore::default());
     for key in [1, 2] {
-        // The first has its effect elsewhere, or at the key's home.
+        // The first request takes effect elsewhere, or at the key's home.
         let first = key - 1;
         assert_eq!(send(&node, key, first).await.unwrap(), Answer::Done(()));
         for _ in 0..2 {
@@ -131,7 +131,7 @@ async fn a_request_that_was_refused_leaves_its_key_to_whoever_comes_next() {
         }
         assert_eq!(send(&node, key, next).await.unwrap(), Answer::Done(()));
         assert!(matches!(send(&node, key, next).await, Ok(Answer::Repeat { .. })));
-        // What was refused may not come back, although it would be possible now.
+        // A refused request may not come back with this key, although it could be done by now.
         node.conversation(nowhere, post(nowhere, "a"), CommandContext::default()).await.unwrap();
         for refused in 100..103 {
             let answer = node.conversation(nowhere, post(nowhere, "b"), across(key, refused)).await;
@@ -159,7 +159,7 @@ async fn a_key_is_forgotten_after_two_days_wherever_it_had_its_effect() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Requests of several callers through a store that refuses, answers late, or not at all, by two owners.
+    /// Several callers and two owners, on a store that refuses commits, answers them late, or does not answer.
     #[test]
     fn i3_no_fault_gives_one_key_two_effects(
         rates in (0_u16..150, 0_u16..150, 0_u16..150, 0_u16..150, 0_u16..150),

@@ -1,4 +1,4 @@
-//! What a model is asked: the same, whether a turn reads its conversation or this process knows it.
+//! The prompt of a turn is the same, whether the turn reads its conversation or this process knows it.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tokio::time::sleep;
 
 use crate::support::*;
 
-/// A model that keeps what it is asked.
+/// A model that records its prompts.
 #[derive(Debug, Default)]
 struct Listening(Arc<Mutex<Vec<Vec<String>>>>);
 
@@ -32,7 +32,7 @@ impl Models for Listening {
     }
 }
 
-/// What the model was asked in a long conversation in which words are changed and taken away now and then.
+/// The prompts of a long conversation in which messages are edited and deleted now and then.
 async fn prompts(store: impl Store) -> Vec<Vec<String>> {
     let models = Listening::default();
     let heard = Arc::clone(&models.0);
@@ -44,7 +44,7 @@ async fn prompts(store: impl Store) -> Vec<Vec<String>> {
     for n in 0..140_usize {
         let amended = match n {
             20 => Some((3, Amendment::Edit(Edit { text: Some("edited".to_owned()), ..Edit::default() }))),
-            // From here on it is read, as long as what was taken away may be handed to the model.
+            // From here on turns read the conversation, as long as the deleted message might be given to the model.
             110 => Some((100, Amendment::Delete { seen: None })),
             91..105 => Some((n - 5, Amendment::Acknowledge(Receipt::Read))),
             _ => None,
@@ -89,7 +89,7 @@ async fn a_turn_of_a_conversation_that_is_known_reads_nothing_of_it() {
         settle().await;
         reads.push(gate.reads());
     }
-    // For what is remembered of whoever asks.
+    // The one read is of the sender's memories.
     assert_eq!(reads[1..], [1; 3]);
 }
 

@@ -1,4 +1,4 @@
-//! One event that cannot be read keeps nothing waiting that has nothing to do with it.
+//! An event that cannot be read delays nothing unrelated to it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,7 +65,7 @@ async fn a_review_that_cannot_be_read_keeps_no_other_from_expiring() {
     assert_eq!(lines.of(Level::ERROR, "an expired review cannot be read").len(), 1);
 }
 
-/// A node whose agent asks people, and a turn that waits for them.
+/// A node whose agent asks people, with a turn that waits for their answer.
 async fn waiting(gate: &Gate) -> Arc<Node> {
     let ports = Ports { tools: Arc::new(AskPeople), ..Ports::default() };
     let node = Node::start(Arc::new(gate.clone()), TokioClock::start(), entropy(), ports);
@@ -75,7 +75,7 @@ async fn waiting(gate: &Gate) -> Arc<Node> {
     node
 }
 
-/// Whether the turn has ended, told that its question is gone.
+/// Whether the turn has completed after it was told that its question is gone.
 async fn went_on_without(node: &Node) -> bool {
     let results =
         log(node, entity(1)).await.iter().filter_map(message_of).any(|message| {
@@ -137,7 +137,7 @@ async fn remembered(node: &Node) -> Vec<String> {
     memories.into_iter().map(|memory| memory.text).collect()
 }
 
-/// Whether no memory is to be drawn any more, and how often the log says that none could be.
+/// Whether no memories are left to be drawn, and how often the log says that drawing failed.
 async fn drawn(node: &Node, e: EntityKey) -> (bool, usize) {
     let state = node.state::<Conversation>(e).await.unwrap().unwrap();
     let failed = log(node, e).await.iter().filter(|record| matches!(record.event, Event::MemoryFailed { .. })).count();
@@ -161,7 +161,7 @@ async fn a_message_that_cannot_be_read_keeps_no_other_from_being_remembered() {
     assert_eq!(drawn(&node, e).await, (true, 1));
 }
 
-/// What an earlier conversation has left cannot be read, which a model would be shown.
+/// A model would be shown memories of an earlier conversation, which cannot be read.
 #[tokio::test(start_paused = true)]
 async fn what_is_remembered_and_cannot_be_read_keeps_nothing_from_being_remembered() {
     let gate = Gate::new();

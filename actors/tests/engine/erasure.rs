@@ -1,4 +1,4 @@
-//! An erasure reaches its end, whatever fails and whoever ends meanwhile.
+//! An erasure completes, whatever fails and whichever process ends meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +53,7 @@ fn say(contact: ContactId, conversation: &OpenConversation, texts: usize) -> Com
     })
 }
 
-/// A contact who has said something on two channels, and is about to on a third.
+/// A contact who has written on two channels, and is about to write on a third.
 async fn talkative(node: &Arc<Node>) -> (ContactId, OpenConversation) {
     for channel in ["shop", "help"] {
         let (contact, conversation) = resolve(node, channel).await;
@@ -82,7 +82,7 @@ async fn an_erasure_is_finished_by_whoever_comes_after_faults_and_crashes() {
         assert!(format!("{:?}", store.inner()).contains("secret"));
         store.set_rates(Rates { refused: 100, unanswered: 100, late: 50, competed: 50, unread: 3 });
         erase(&node, id).await;
-        // Whoever was asked goes on for a while, and is gone.
+        // The process that was asked works for a while, and is gone.
         let _ = tokio::time::timeout(Duration::from_millis(seed), erasure::run(Arc::clone(&node), ana())).await;
         node = node_by(&store, &clock);
         for _ in 0..200 {
@@ -95,7 +95,7 @@ async fn an_erasure_is_finished_by_whoever_comes_after_faults_and_crashes() {
         node = node_by(&store, &clock);
         let state = node.state::<Contact>(ana()).await.unwrap().unwrap();
         assert_eq!((state.erasing, state.name), (None, None), "seed {seed}");
-        // A message that was on its way when the contact was erased.
+        // A message that was in flight when the contact was erased.
         let e = contact::conversation_of(ana(), "later", later.generation);
         node.conversation(e, say(id, &later, 1), NONE).await.unwrap_err();
         assert!(!format!("{:?}", store.inner()).contains("secret"), "seed {seed}");
@@ -126,7 +126,7 @@ async fn the_erasure_of_many_files_ends_on_a_store_that_fails_now_and_then() {
     }
     store.set_rates(Rates::OFTEN);
     settle::release(&node, e).await.expect("each file is told");
-    // A step of an erasure reads a hundred things, so it would hardly ever be made with as many faults.
+    // One step of an erasure reads a hundred items, so with as many faults it would hardly ever succeed.
     store.set_rates(Rates { unread: 10, ..Rates::OFTEN });
     erase(&node, id).await;
     let ended = tokio::time::timeout(Duration::from_secs(120), erasure::run(Arc::clone(&node), ana())).await;
@@ -136,7 +136,7 @@ async fn the_erasure_of_many_files_ends_on_a_store_that_fails_now_and_then() {
     assert_eq!(state.erasing, None);
 }
 
-/// Lets something stand in the store that this program does not write.
+/// Stores content that this program does not write.
 async fn garble(store: &MemoryStore, entity: EntityKey, damage: impl FnOnce(Commit) -> Commit) {
     let head = store.load(entity, Fresh::Settled).await.unwrap().unwrap().head;
     commit(store, damage(on(entity, Some(head), "garbled"))).await.unwrap();
@@ -178,7 +178,7 @@ async fn what_cannot_be_read_of_a_contact_keeps_nothing_else_of_it() {
     let of_shop = store.read_log(shop, LogScan { from: 1, to: u64::MAX, order: Order::Asc, limit: 1_000 });
     let (stored, of_shop) = (format!("{store:?}"), format!("{:?}", of_shop.await.unwrap()));
     let count = |text: &str| text.matches("secret").count();
-    // The log is kept whole, and as the records behind the newest state.
+    // The store holds the log whole, and again as the records since the newest state.
     assert!(count(&stored) <= 2 * count(&of_shop), "only one conversation is left");
     assert!(!stored.contains("secret name") && !stored.contains("secret@") && !stored.contains("tea"));
     let said = lines.of(Level::WARN, "part of a contact could not be erased");
@@ -235,7 +235,7 @@ async fn an_erasure_that_another_one_has_taken_over_is_not_done_before_that_one_
     let node = node_by(&Arc::new(gate.clone()), &TokioClock::start());
     let (id, _) = talkative(&node).await;
     erase(&node, id).await;
-    // Everything but the memories and the contact's own log.
+    // The first run erases everything but the memories and the contact's own log, and then hangs.
     gate.hang_loads(Some(Subject::Contact(id).entity(WORKSPACE)));
     let first = tokio::spawn(erasure::run(Arc::clone(&node), ana()));
     settle().await;
@@ -263,7 +263,7 @@ async fn who_asks_for_an_erasure_that_is_under_way_waits_for_that_one_and_begins
     let others: Vec<_> = (0..10).map(|_| erasure::begin(&node, ana())).collect();
     settle().await;
     assert!(reads > 0 && (gate.reads(), gate.commits()) == (0, commits), "nothing is gone through beside it");
-    // One of somebody else at the same address meanwhile is asked for as well.
+    // Meanwhile the next contact at the same address is to be erased too.
     let (again, _) = resolve(&node, "shop").await;
     erase(&node, again).await;
     let second = erasure::begin(&node, ana());
@@ -275,7 +275,7 @@ async fn who_asks_for_an_erasure_that_is_under_way_waits_for_that_one_and_begins
     assert!(!format!("{:?}", gate.inner).contains("secret"));
 }
 
-/// A file, and the message of a contact that has it.
+/// A file, and a contact's message with it.
 async fn with_file(node: &Arc<Node>) -> (ContactId, EntityKey, EntityKey) {
     let (contact, conversation) = resolve(node, "shop").await;
     let e = contact::conversation_of(ana(), "shop", conversation.generation);

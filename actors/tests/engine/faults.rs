@@ -22,7 +22,7 @@ use crate::lines::Lines;
 use crate::support::*;
 use crate::traces::in_trace;
 
-/// What the log says of an entity that the store does not give.
+/// The log line about an entity that the store does not return.
 const NOT_LOADED: &str = "could not load an entity";
 
 fn faulty(rates: Rates) -> Arc<FaultyStore<MemoryStore>> {
@@ -246,7 +246,7 @@ async fn a_panic_is_unknown_to_those_who_wait_and_the_next_command_works() {
     assert_eq!(ask(Some(8)).await.unwrap().unwrap(), Answer::Done(11));
 }
 
-/// A tracer that breaks down over the end of a commit.
+/// A tracer that panics at the end of a commit.
 struct Clumsy;
 
 impl Tracer for Clumsy {

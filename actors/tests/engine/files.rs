@@ -1,4 +1,4 @@
-//! Files whose bytes cannot be taken away.
+//! Files whose bytes cannot be deleted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,14 +17,14 @@ use tokio::time::sleep;
 
 use crate::support::*;
 
-/// A place for files that is away, until it is back.
+/// A file storage that is unavailable until `is_back`.
 #[derive(Default)]
 struct Place {
     asked: AtomicUsize,
     is_back: AtomicBool,
 }
 
-/// The port needs a type of its own.
+/// A local type, for which the port can be implemented.
 struct Way(Arc<Place>);
 
 impl Files for Way {

@@ -1,4 +1,4 @@
-//! A copy of a conversation is made to its end, whoever ends meanwhile; and what is erased survives in no copy.
+//! A copy of a conversation completes, whichever process ends meanwhile; and erased content survives in no copy.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use actors::{erasure, fork};
 use crate::support::*;
 
 const NONE: CommandContext = CommandContext { key: None, trace: None };
-/// Messages of the original: some steps of a copy.
+/// Messages of the original, which a copy takes several steps for.
 const MESSAGES: usize = 300;
 
 fn say(opening: Opening) -> Command {
@@ -40,7 +40,7 @@ async fn a_copy_is_finished_by_whoever_comes_after_faults_and_crashes() {
         let of = Forked { source: opening(source).id, upto: MESSAGES as u64 + 1 };
         node.conversation(copy, Forking { opening: opening(copy), of }, NONE).await.unwrap();
         store.set_rates(Rates { refused: 200, unanswered: 200, late: 100, competed: 100, unread: 30 });
-        // Whoever was asked goes on for a while, and is gone.
+        // The process that was asked works for a while, and is gone.
         let _ = tokio::time::timeout(Duration::from_millis(seed * 5), fork::run(Arc::clone(&node), copy)).await;
         let is_over = async |node: &Arc<Node>| {
             let state = node.state::<Conversation>(copy).await;
@@ -62,7 +62,7 @@ async fn a_copy_is_finished_by_whoever_comes_after_faults_and_crashes() {
     assert!(unfinished > 6, "most copies were cut off in the middle: {unfinished}");
 }
 
-/// A contact who has said something; its conversation.
+/// A contact with messages, and their conversation.
 async fn talkative(node: &Arc<Node>, ana: EntityKey) -> (ContactId, ConversationId) {
     let (identifier, channel) = ("secret@example.com".to_owned(), "shop".to_owned());
     let resolve = Resolve { identifier, name: None, channel: channel.clone(), closed: None, revives: true };
@@ -81,10 +81,10 @@ fn of_contact(id: ConversationId, contact: ContactId) -> Opening {
     Opening { id, origin, owner: None, details: conversation::Details::default() }
 }
 
-/// What a request for a copy does.
+/// The steps of a request for a copy.
 async fn copy(node: Arc<Node>, contact: ContactId, source: ConversationId, id: ConversationId) {
     let ana = EntityKey::contact(WORKSPACE, contact.address);
-    // The contact is told first; one that was erased lets nothing of itself be copied.
+    // The contact notes the copy first; an erased contact refuses it.
     if node.contact(ana, contact::Command::Fork { id: contact, copy: id }, NONE).await.is_err() {
         return;
     }
@@ -113,7 +113,8 @@ async fn an_erasure_that_races_with_a_copy_leaves_no_word_in_it() {
         // Half of the copies have begun for certain; whether the others have is the scheduler's choice.
         let has_begun = round % 2 == 1;
         if has_begun {
-            // More may have come at once than are kept for a subscriber; that says so too.
+            // More events than are kept for a subscriber may have come at once; that also shows that the copy has
+            // begun.
             assert!(matches!(told.recv().await, Ok(_) | Err(Missed(1..))));
         }
         for _ in 0..round {
@@ -171,7 +172,7 @@ async fn a_copy_that_an_erasure_was_faster_than_is_refused_and_its_place_is_left
     let refused = node.conversation(place, Forking { opening: of_contact(copy, contact), of }, NONE).await;
     assert!(matches!(refused, Err(Refusal::Rejected(Rejection::Erased))), "{refused:?}");
     node.conversation(place, post(place, "said to others"), NONE).await.unwrap();
-    // Another life of the contact goes over the same places.
+    // The erasure of the contact's next life covers the same entities.
     let (again, _) = talkative(&node, ana).await;
     node.contact(ana, contact::Command::Erase { id: again }, NONE).await.unwrap();
     erasure::run(Arc::clone(&node), ana).await.unwrap();

@@ -1,7 +1,7 @@
 //! Stored bytes stay readable: an example of every stored type, as it was written once.
 //!
-//! A test that fails here has found a change that old data would not survive. Where the change is meant and old bytes
-//! are still read, `GOLDEN=write cargo test -p actors golden` writes the examples anew.
+//! A test that fails here has found a change that old data would not survive. If the change is intended and old bytes
+//! can still be read, `GOLDEN=write cargo test -p actors golden` writes new examples.
 
 use std::sync::Arc;
 
@@ -120,7 +120,7 @@ fn golden_records_of_a_conversation() {
     golden.done();
 }
 
-/// Turns that call tools and wait for people, and what leads from one conversation to another.
+/// Turns that call tools and wait for people, and errands between conversations.
 #[test]
 fn golden_calls_and_errands() {
     let mut golden = Golden::default();

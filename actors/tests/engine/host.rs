@@ -113,7 +113,7 @@ async fn a_state_from_a_snapshot_is_the_state_from_the_whole_log() {
         let store = MemoryStore::new(snapshot_every);
         let node = node_on(store.clone());
         let (directory, e) = (Directory::<Conversation>::default(), entity(1));
-        // From now on the node knows that nobody listens.
+        // From now on the node knows that there are no receivers.
         node.conversation(entity(2), post(entity(2), "x"), CommandContext::default()).await.unwrap();
         for i in 0..40 {
             let command = match i % 5 {
@@ -138,7 +138,7 @@ async fn a_state_from_a_snapshot_is_the_state_from_the_whole_log() {
     }
 }
 
-/// Refusals are answered without a commit, so nothing but the stack limits how many batches follow each other at once.
+/// Refusals are answered without a commit, so only the stack would limit how many batches follow each other at once.
 #[test]
 fn a_long_queue_of_refusals_is_a_loop_and_not_a_recursion() {
     let small_stack = std::thread::Builder::new().stack_size(384 * 1024);
@@ -152,7 +152,7 @@ fn a_long_queue_of_refusals_is_a_loop_and_not_a_recursion() {
 async fn refuse_a_long_queue() {
     let (gate, e) = (Gate::new(), entity(1));
     node_on(gate.clone()).conversation(e, post(e, "x"), CommandContext::default()).await.unwrap();
-    // This one has not seen the conversation begin, so it reads every key from the store; two do not fit a batch.
+    // This node has not seen the conversation begin, so it reads every key from the store; no batch fits two commands.
     let node = node_on(gate.clone());
     let text = "x".repeat(actors::limits::BATCH_BYTES / 2);
     gate.rule(Rule::Hold);
@@ -183,7 +183,7 @@ async fn what_is_stored_and_makes_no_sense_refuses_who_needs_it_and_nobody_else(
     let node = node_over(&store);
     let said = messages(node.conversation(e, post(e, "hi"), CommandContext::default()).await.unwrap());
     let message = said[0].id;
-    // As if a newer server had written it, or the disk had.
+    // As if a newer server had written it, or the disk had corrupted it.
     let head = store.load(e, Fresh::Settled).await.unwrap().unwrap().head;
     let garbled = RowWrite { table: OVERLAYS, key: number_key(message.number), value: Some("\u{7f}?".into()) };
     let damage = Commit { rows: vec![garbled], ..on(e, Some(head), "garbled") };

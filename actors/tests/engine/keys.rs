@@ -12,7 +12,7 @@ use actors::store::memory::MemoryStore;
 
 use crate::support::*;
 
-/// The range of the log that a keyed command is known to have had as its effect.
+/// The sequences in the log that a keyed command is known to have produced.
 fn range(answer: Answer<actors::conversation::Reply>) -> (u64, u64) {
     match answer {
         Answer::Repeat { first, last } => (first, last),
@@ -66,7 +66,7 @@ async fn a_rejected_command_does_not_burn_its_key() {
     let refused = node.conversation(e, post(e, "b"), key(1, 1)).await;
     assert!(matches!(refused, Err(Refusal::Rejected(Rejection::Closed))));
     node.conversation(e, close(false), CommandContext::default()).await.unwrap();
-    // Even another request may use it now.
+    // Even a different request may use the key now.
     assert!(matches!(node.conversation(e, post(e, "c"), key(1, 2)).await, Ok(Answer::Done(_))));
 }
 
@@ -76,7 +76,7 @@ async fn a_key_remembers_that_nothing_changed_and_changes_nothing_later() {
     let e = entity(1);
     let close = |closed| Command::Update(Update { closed: Some(closed), ..Update::default() });
     node.conversation(e, post(e, "a"), CommandContext::default()).await.unwrap();
-    // It is open already.
+    // The conversation is already open.
     assert!(matches!(node.conversation(e, close(false), key(1, 1)).await, Ok(Answer::Done(_))));
     node.conversation(e, close(true), CommandContext::default()).await.unwrap();
     for _ in 0..2 {
@@ -94,7 +94,7 @@ async fn a_key_does_not_remember_where_it_had_no_effect() {
     let e = entity(1);
     node.conversation(e, post(e, "a"), CommandContext::default()).await.unwrap();
     let Command::Post(Post { opening: Some(opening), .. }) = post(e, "a") else { panic!("a post opens") };
-    // There is another one, so this one is to be opened elsewhere.
+    // This conversation exists, so the new one is to be opened elsewhere.
     assert!(matches!(node.conversation(e, Command::Open(opening), key(1, 1)).await, Ok(Answer::Done(_))));
     assert!(node.key(e, key(1, 1).key.unwrap().hash).await.unwrap().is_none());
 }
@@ -113,7 +113,7 @@ async fn a_key_is_kept_for_its_time_and_then_forgotten() {
     assert!(node.key(e, key(1, 1).key.unwrap().hash).await.unwrap().is_none());
     assert!(matches!(node.conversation(e, post(e, "b"), key(1, 2)).await, Ok(Answer::Done(_))));
     assert!(matches!(node.conversation(e, post(e, "b"), key(1, 2)).await, Ok(Answer::Repeat { first: 3, last: 3 })));
-    // The same in a process that reads it from the store.
+    // The same in a process that reads the key from the store.
     clock.set(Millis(NOW.0 + 2 * limits::KEY_KEPT_MILLIS));
     let other = Node::start(Arc::new(store), clock, entropy(), Arc::new(actors::agent::NoModels));
     assert!(matches!(other.conversation(e, post(e, "c"), key(1, 3)).await, Ok(Answer::Done(_))));

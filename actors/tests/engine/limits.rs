@@ -1,4 +1,4 @@
-//! I7: past a bound the caller is told before anything is stored.
+//! I7: beyond a bound the caller is refused before anything is stored.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::support::*;
 
 type Waiting = JoinHandle<actors::directory::Reply<actors::conversation::Conversation>>;
 
-/// As many waiting commands as an entity takes.
+/// As many waiting commands as an entity accepts.
 async fn fill(node: &Arc<Node>, n: u64) -> Vec<Waiting> {
     let e = entity(n);
     let ask = |i: usize| {
@@ -100,7 +100,7 @@ async fn i7_bytes_are_bounded_as_commands_are_and_a_single_large_command_is_take
     assert_eq!((node.admission().in_flight(), node.admission().bytes_in_flight()), (0, 0));
 }
 
-/// What a short command writes may be long: here the whole of an edited message for each acknowledgement.
+/// A short command may cause a large write: here each acknowledgement writes the whole edited message.
 #[tokio::test(start_paused = true)]
 async fn i7_a_commit_is_bounded_by_what_it_writes_and_everybody_gets_their_answer() {
     let gate = Gate::new();

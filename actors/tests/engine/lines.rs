@@ -1,4 +1,4 @@
-//! The lines that a test's own thread has logged, to look at what they say.
+//! The log lines of a test's own thread, for assertions.
 
 use std::fmt::{Debug, Write as _};
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use tracing::span;
 use tracing::subscriber::{DefaultGuard, set_default};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// Catches lines while its guard lives.
+/// Records lines while its guard lives.
 #[derive(Clone, Default)]
 pub(crate) struct Lines(Arc<Mutex<Vec<(Level, String)>>>);
 
@@ -19,7 +19,7 @@ impl Lines {
         (lines, guard)
     }
 
-    /// Those of `level` that say `words`, with their fields.
+    /// The lines of `level` that contain `words`, with their fields.
     pub(crate) fn of(&self, level: Level, words: &str) -> Vec<String> {
         let lines = self.0.lock().unwrap();
         let said = lines.iter().filter(|(own, line)| *own == level && line.contains(words));

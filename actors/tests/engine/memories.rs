@@ -1,4 +1,4 @@
-//! Memories are drawn from what was said, once, whatever fails and whoever ends meanwhile; and found again.
+//! Memories are drawn once, whatever fails and whichever process ends meanwhile; and they are found again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,7 +34,7 @@ fn ana() -> Subject {
     Subject::Contact(ContactId::new(NOW, actors::id::Address([9; 10])))
 }
 
-/// A contact says this, and it shall be remembered.
+/// A message of a contact that is to be remembered.
 fn said(e: EntityKey, agent: &str, texts: &[&str]) -> Command {
     let Subject::Contact(contact) = ana() else { unreachable!() };
     let origin = Origin::Api { channel: "shop".to_owned(), contact, agent: agent.to_owned() };
@@ -56,7 +56,7 @@ async fn texts_of(node: &Node) -> Vec<String> {
     remembered(node).await.into_iter().map(|memory| memory.text).collect()
 }
 
-/// The events about memories of a conversation, by name.
+/// The names of a conversation's events about memories.
 async fn told(node: &Node, e: EntityKey) -> Vec<&'static str> {
     let names = log(node, e).await.into_iter().filter_map(|record| record.event.name());
     names.filter(|name| name.starts_with("memory.")).collect()
@@ -189,7 +189,7 @@ async fn a_model_that_draws_memories_is_traced_under_the_message_and_its_tokens_
     assert_eq!((tokens(TokenType::Input), tokens(TokenType::Output)), (1, 1));
 }
 
-/// A model that takes its time.
+/// A slow model.
 struct Slow;
 
 impl Models for Slow {
@@ -240,7 +240,7 @@ async fn a_failure_that_is_told_twice_counts_once() {
     assert_eq!(remembering().await.attempts, before.attempts + 1);
 }
 
-/// A node whose agent has a model that hangs, and conversations with it that it is to draw memories from.
+/// A node whose agent has a hanging model, and conversations that it is to draw memories from.
 async fn with_a_model_that_hangs(conversations: u64) -> (Gate, Arc<Node>) {
     let (gate, puppet) = (Gate::new(), Puppet::new(false));
     let node = on(gate.clone(), &TokioClock::start(), Ports::from(Arc::new(Strings(puppet))));
@@ -262,7 +262,7 @@ async fn a_model_that_hangs_delays_no_memories_of_those_who_ask_another_one_or_n
 #[tokio::test(start_paused = true)]
 async fn a_conversation_that_waits_until_its_memories_are_drawn_commits_nothing_meanwhile() {
     let (gate, node) = with_a_model_that_hangs(limits::DRAWING_WAITING as u64).await;
-    // Until it is noted of each that nobody listens to it.
+    // Until each conversation has noted that its events have no receiver.
     sleep(Duration::from_secs(1)).await;
     let commits = gate.commits();
     sleep(Duration::from_secs(50)).await;
@@ -286,7 +286,7 @@ async fn of_somebody_who_was_erased_nothing_is_remembered_late() {
     assert_eq!(node.state::<Conversation>(e).await.unwrap().unwrap().remembering, None);
 }
 
-/// What texts mean, by a few words that stand for one another.
+/// Embeddings by a few groups of synonyms.
 struct Meanings;
 
 impl Embeddings for Meanings {

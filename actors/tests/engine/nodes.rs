@@ -1,4 +1,4 @@
-//! Several nodes on one store, each of which takes everything for its own.
+//! Several nodes on one store, each of which acts as the owner of every entity.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ fn node(store: &MemoryStore, seed: u8, puppet: &Arc<Puppet>) -> Arc<Node> {
     Node::start(Arc::new(store.clone()), TokioClock::start(), entropy, Arc::new(Strings(Arc::clone(puppet))))
 }
 
-/// Two nodes that have heard of each other, and the models that each asks.
+/// Two nodes that know of each other, and the model that each asks.
 async fn two() -> ([Arc<Node>; 2], [Arc<Puppet>; 2]) {
     let store = MemoryStore::default().shared();
     let puppets = [Puppet::new(false), Puppet::new(false)];
@@ -61,10 +61,10 @@ async fn a_turn_that_was_lost_with_another_process_is_started_again_here() {
     sleep(Duration::from_secs(4)).await;
     let e = entity(1);
     other.conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
-    // Between two of the seconds in which turns are looked at.
+    // Between two of the seconds at which turns are checked.
     sleep(Duration::from_millis(20_500)).await;
     assert_eq!(status(&here, e, 1).await, (TurnStatus::Running, 1));
-    // It stops saying that it lives, and does nothing any more; what it held is lost.
+    // The node stops saying that it lives, and does nothing more; its memory is lost.
     other.halt().await;
     sleep(Duration::from_secs(40)).await;
     assert_eq!((status(&here, e, 1).await, puppet.asked()), ((TurnStatus::Completed, 2), 1));
@@ -111,7 +111,7 @@ async fn a_deadline_is_announced_on_time_while_a_turn_runs_in_another_process() 
     for n in 0..16 {
         let e = entity(n);
         nodes[0].conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
-        // Whoever takes the question knows of the deadline, and the other one does not.
+        // The node that handles the question knows of its deadline; the other one does not.
         let deadline = nodes[0].now().plus(20_000 + 100 * n);
         let asked = nodes[usize::from(n % 2 == 1)].conversation(e, ask(e, deadline), CommandContext::default());
         asked.await.unwrap();
@@ -155,7 +155,7 @@ async fn what_a_process_that_died_was_to_ring_is_rung_by_the_next_one() {
         let ended = expired(&next, e).await;
         assert_eq!(ended.len(), 1, "{e:?}");
         let late = ended[0].since(deadline.max(ready));
-        // Also while the last word of the one that died may be that of one that lives.
+        // Also while the dead node's last word may still count as that of a living one.
         assert!(ended[0] >= deadline && (ended[0] < ready || late <= 50), "{e:?}: {late} ms late");
     }
 }
@@ -181,7 +181,7 @@ async fn a_subscriber_hears_of_what_was_posted_elsewhere() {
     nodes[0].conversation(e, post(e, "first"), CommandContext::default()).await.unwrap();
     let mut events = nodes[1].subscribe(e);
     sleep(Duration::from_secs(2)).await;
-    // What it may have missed between its read and the first look.
+    // The subscriber may have missed events between its read and the first check.
     assert!(events.recv().await.is_err());
     nodes[0].conversation(e, post(e, "second"), CommandContext::default()).await.unwrap();
     assert!(events.recv().await.is_err(), "it is told to look");

@@ -1,4 +1,4 @@
-//! What is sent to receivers: in order, at least once, and nothing of it where nobody listens.
+//! Events are sent to receivers in order and at least once, and not at all where there is no receiver.
 
 use std::time::Duration;
 
@@ -139,7 +139,7 @@ async fn a_receiver_that_never_answers_is_given_up_after_72_hours_and_the_next_e
 
 #[tokio::test(start_paused = true)]
 async fn a_kill_right_after_a_commit_delivers_in_the_next_process() {
-    // Nothing is sent by a node that is as good as dead: its receivers hang.
+    // A node that is as good as dead sends nothing: its receivers hang.
     let mut fixture = Fixture::on(Gate::new());
     fixture.endpoint(1, |_| {}).await;
     fixture.sink.mood(ONE, Mood::Hang);
@@ -294,7 +294,7 @@ async fn a_failed_delivery_is_sent_again_on_request_and_one_that_waits_goes_at_o
     again(&waiting[0]).await;
     assert_eq!((fixture.sink.at(ONE).len(), fixture.sink.taken(ONE)), (tries + 2, vec![1, 2]));
     fixture.assert_settled().await;
-    // What has arrived is sent once more, beside the others, and may fail and wait like the first time.
+    // A delivered event is sent again, beside the others; it may fail and wait as it did at first.
     fixture.sink.mood(ONE, Mood::Refuse);
     let arrived = fixture.ended().await;
     again(&arrived[0]).await;
@@ -306,7 +306,7 @@ async fn a_failed_delivery_is_sent_again_on_request_and_one_that_waits_goes_at_o
     sleep(secs(10)).await;
     assert_eq!(fixture.sink.taken(ONE), [1, 2, 1]);
     fixture.assert_settled().await;
-    // An endpoint that is deleted takes what waits for it with it.
+    // Deleting an endpoint ends its pending deliveries.
     fixture.sink.mood(ONE, Mood::Refuse);
     fixture.say(1, "b").await;
     sleep(secs(1)).await;
@@ -347,7 +347,7 @@ async fn a_receiver_that_asks_for_time_gets_it() {
     fixture.sink.mood(ONE, Mood::Answer(200));
     sleep(secs(298)).await;
     assert_eq!(fixture.sink.at(ONE).len(), 1);
-    // With the ten seconds that may be added.
+    // This includes the ten seconds that may be added.
     sleep(secs(12)).await;
     assert_eq!(fixture.sink.taken(ONE), [1, 2]);
 }
@@ -389,7 +389,7 @@ async fn the_span_of_an_attempt_says_of_which_delivery_it_is_and_which_attempt()
             assert_eq!((&*span.name, &span.attributes), (&*format!("deliver {}", standing.event_type), &expected));
         }
     }
-    // Who has it sent again makes the first attempt of a new series.
+    // Sending it again on request begins a new series of attempts.
     let (_, entity, key) = parse_ended_key(WORKSPACE, &ended[0].id.0).unwrap();
     fixture.ask(entity, Sending::Again { key, receiver: ended[0].receiver }).await;
     sleep(secs(2)).await;

@@ -1,4 +1,4 @@
-//! Entities that leave and come back while commands come from everywhere.
+//! Entities that are passivated and loaded again while commands arrive from everywhere.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,7 +58,7 @@ async fn commands_that_race_with_passivation_are_neither_lost_nor_doubled() {
     assert_eq!(found, acknowledged);
     directory.drain(Instant::now() + Duration::from_secs(5)).await;
     assert_eq!(directory.resident(), 0);
-    // Who sends events may still be noting how far it has come.
+    // The outbox may still be noting its progress.
     let quiet = async {
         while node.admission().in_flight() > 0 {
             tokio::task::yield_now().await;
@@ -108,7 +108,7 @@ async fn beyond_the_cap_the_longest_idle_entities_leave_first_and_busy_ones_neve
     settle().await;
     directory.sweep(node.now(), Bounds { actors: 4, entities: 4, ..NO_ACTORS }).await;
     settle().await;
-    // What has left is forgotten where there is no room for what it knew, by the next look at the latest.
+    // An evicted actor's knowledge is forgotten where there is no room for it, by the next sweep at the latest.
     directory.sweep(node.now(), Bounds { actors: 4, entities: 4, ..NO_ACTORS }).await;
     assert_eq!((directory.actors(), directory.resident()), (4, 4));
     gate.rule(Rule::Pass);
@@ -127,7 +127,7 @@ async fn an_actor_that_leaves_for_want_of_room_leaves_what_it_knew_and_its_succe
     let node = node_on(gate.clone());
     let directory = Directory::<Conversation>::default();
     let e = entity(1);
-    // From now on the node knows that nobody listens.
+    // From now on the node knows that there are no receivers.
     node.conversation(entity(2), post(entity(2), "x"), CommandContext::default()).await.unwrap();
     let first = directory.ask(&node, e, post(e, "a"), key(1, 1)).await.unwrap();
     directory.sweep(node.now(), NO_ACTORS).await;
@@ -159,7 +159,7 @@ async fn what_an_actor_knew_is_forgotten_when_nobody_asks_for_it_and_the_oldest_
         settle().await;
     }
     assert_eq!((directory.actors(), directory.resident()), (0, 4));
-    // They were used 4, 3, 2 and 1 milliseconds ago by now.
+    // By now they were last used 4, 3, 2 and 1 milliseconds ago.
     clock.advance(1);
     directory.sweep(node.now(), Bounds { idle_millis: 4, ..NO_ACTORS }).await;
     assert_eq!(directory.resident(), 3, "the first was idle for too long");

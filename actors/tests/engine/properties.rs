@@ -1,4 +1,4 @@
-//! Any commands through any faults keep the invariants.
+//! The invariants hold after any commands and any faults.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::support::*;
 enum Caller {
     /// Asks once.
     Once,
-    /// Asks with a key until it is told what came of it.
+    /// Asks with a key until it learns the outcome.
     Retries,
     /// Asks with a key twice at the same time.
     Races,
@@ -32,10 +32,10 @@ enum Caller {
 #[derive(Clone, Debug)]
 struct Ask {
     entity: u64,
-    /// Each is an owner of its own.
+    /// The directory that is asked; each acts as an owner of its own.
     owner: usize,
     caller: Caller,
-    /// After how many milliseconds its review expires.
+    /// Milliseconds until its review expires.
     review: Option<u64>,
 }
 
@@ -44,7 +44,7 @@ enum Step {
     Together(Vec<Ask>),
     Sweep(usize, Bounds),
     Pass(u64),
-    /// The node is replaced by another on the same store, without being told.
+    /// Another node replaces this one on the same store, without notice.
     Crash,
 }
 
@@ -75,10 +75,10 @@ fn rates() -> impl Strategy<Value = Rates> {
     })
 }
 
-/// What is known of a text.
+/// What the caller knows about a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
-    /// It is in the log, here.
+    /// It is in the log, at this sequence.
     At(u64),
     /// It is in the log once or not at all.
     Perhaps,
@@ -102,7 +102,7 @@ impl World {
         Self { store, clock, node, owners: Default::default() }
     }
 
-    /// Asks once; what is known then, and `false` if it is worth asking again.
+    /// Asks once; returns what is known then, and `false` if asking again is worthwhile.
     async fn once(&self, ask: &Ask, text: &str, with: CommandContext) -> (Known, bool) {
         let e = entity(ask.entity);
         let review = ask.review.map(|millis| Review {
@@ -184,7 +184,7 @@ async fn run(steps: Vec<Step>, seed: u64, rates: Rates) {
     }
     sleep(Duration::from_secs(5)).await;
     world.store.calm();
-    // A last command settles what was late.
+    // A last command settles late commits.
     for n in 0..2 {
         let last = Ask { entity: n, owner: 0, caller: Caller::Retries, review: None };
         let text = format!("last {n}");

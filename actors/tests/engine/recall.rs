@@ -23,7 +23,7 @@ use crate::support::*;
 
 const DIALOGUES: &str = include_str!("../recall/dialogues.txt");
 const VECTORS: &str = include_str!("../recall/vectors.txt");
-/// Memories that are looked at for an answer.
+/// Memories that a search returns.
 const AT: usize = 5;
 
 #[derive(Default)]
@@ -46,7 +46,7 @@ fn people() -> Vec<Person> {
     people
 }
 
-/// Vectors that were computed before.
+/// Precomputed vectors.
 struct Recorded(HashMap<&'static str, Vec<f32>>);
 
 impl Recorded {
@@ -69,7 +69,7 @@ impl Embeddings for Recorded {
     }
 }
 
-/// The memories of a person who has said this, in conversations as they are.
+/// Posts what a person has said, so that memories are drawn; returns their subject and its entity.
 async fn told(node: &Arc<Node>, n: usize, person: &Person) -> (Subject, EntityKey) {
     let contact = ContactId::new(NOW, Address([u8::try_from(n).unwrap(); 10]));
     let e = entity(u64::try_from(n).unwrap());
@@ -88,7 +88,7 @@ async fn told(node: &Arc<Node>, n: usize, person: &Person) -> (Subject, EntityKe
     (subject, entity)
 }
 
-/// How many questions there were, and how many were answered by the first memory and by one of the first five.
+/// The number of questions, and of those answered by the first memory and by one of the first five.
 #[derive(Clone, Copy, Default)]
 struct Tally {
     asked: usize,
@@ -103,20 +103,20 @@ impl Tally {
         self.within += usize::from(place.is_some());
     }
 
-    /// Of a hundred questions, how many find their answer among the first five.
+    /// The percentage of questions whose answer is among the first five.
     fn percent(self) -> usize {
         self.within * 100 / self.asked
     }
 }
 
-/// Of the questions that share a word with their answer, and of those that do not.
+/// Tallies of the questions that share a word with their answer, and of those that do not.
 async fn hits(ports: Ports) -> [Tally; 2] {
     let node = Node::start(Arc::new(MemoryStore::default()), TokioClock::start(), entropy(), ports);
     let mut tallies = [Tally::default(); 2];
     for (n, person) in people().iter().enumerate() {
         let (subject, entity) = told(&node, n, person).await;
         let known = all(&node, entity, &subject).await.unwrap();
-        // Until every vector is learned: each question has some of those that are missed learned.
+        // Repeats until every vector is learned: each question has some of the missing ones learned.
         for _ in 0..4 {
             search(&node, entity, &subject, person.asked[0].0, AT).await.unwrap();
             settle().await;

@@ -1,4 +1,4 @@
-//! Who listens to a conversation.
+//! Subscribers of a conversation.
 
 use actors::directory::CommandContext;
 use actors::limits::{SUBSCRIBER_BYTES, SUBSCRIBER_EVENTS};
@@ -38,7 +38,7 @@ async fn a_subscriber_that_reads_too_slowly_is_told_how_many_it_has_missed() {
     assert_eq!(subscription.recv().await.unwrap().seq, missed + 1);
 }
 
-/// A message of which so many are what is kept for subscribers.
+/// The size of a message, eight of which fill what is kept for a subscriber.
 const EIGHTH: usize = SUBSCRIBER_BYTES / 8;
 
 #[tokio::test(start_paused = true)]
@@ -56,7 +56,7 @@ async fn i7_what_a_subscriber_has_not_come_to_is_bounded_by_its_bytes_and_what_f
             told => break told.map(|event| event.seq),
         }
     };
-    // The first event is that it began.
+    // The first event says that the conversation began.
     assert!((2..=9).contains(&kept), "{kept}");
     assert_eq!(told, Err(Missed(0)), "it is told to read on");
     node.conversation(e, post(e, "next"), CommandContext::default()).await.unwrap();

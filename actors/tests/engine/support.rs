@@ -1,4 +1,4 @@
-//! What the tests share: nodes, commands, and stores and models that do as they are told.
+//! Shared by the tests: nodes, commands, and stores and models that a test controls.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -41,9 +41,9 @@ pub(crate) fn entropy() -> Entropy {
     Entropy::seeded(seed)
 }
 
-/// No entity may stay.
+/// No entity may stay resident.
 pub(crate) const NONE: Bounds = Bounds { idle_millis: 0, actors: 0, entities: 0 };
-/// No actor may stay, but what it knows.
+/// No actor may stay, but what it knows may.
 pub(crate) const NO_ACTORS: Bounds = Bounds { idle_millis: u64::MAX, actors: 0, entities: usize::MAX };
 
 pub(crate) fn clock() -> Arc<ManualClock> {
@@ -54,19 +54,19 @@ pub(crate) fn node_on(store: impl Store) -> Arc<Node> {
     Node::start(Arc::new(store), clock(), entropy(), Arc::new(NoModels))
 }
 
-/// Shares a store with its node, to look into it or to change it meanwhile.
+/// Shares a store with its node, so that a test can inspect or change it meanwhile.
 pub(crate) fn node_over<S: Store>(store: &Arc<S>) -> Arc<Node> {
     let store: Arc<S> = Arc::clone(store);
     Node::start(store, clock(), entropy(), Arc::new(NoModels))
 }
 
-/// The same by a clock that goes on from node to node.
+/// The same with this clock, which several nodes can share.
 pub(crate) fn node_by<S: Store>(store: &Arc<S>, clock: &Arc<TokioClock>) -> Arc<Node> {
     let (store, clock): (Arc<S>, Arc<TokioClock>) = (Arc::clone(store), Arc::clone(clock));
     Node::start(store, clock, entropy(), Arc::new(NoModels))
 }
 
-/// A clock that goes with Tokio's, so that paused time drives both.
+/// A clock that follows Tokio's, so that paused time drives both.
 pub(crate) struct TokioClock(tokio::time::Instant, AtomicU64);
 
 impl TokioClock {
@@ -74,7 +74,7 @@ impl TokioClock {
         Arc::new(Self(tokio::time::Instant::now(), AtomicU64::new(0)))
     }
 
-    /// It was fast by so much.
+    /// Sets the clock back by so much.
     pub(crate) fn set_back(&self, millis: u64) {
         self.1.fetch_add(millis, Ordering::SeqCst);
     }
@@ -86,7 +86,7 @@ impl Clock for TokioClock {
     }
 }
 
-/// Lets everything happen that can happen by itself; time must be paused.
+/// Lets all work run that waits for nothing; time must be paused.
 pub(crate) async fn settle() {
     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
 }
@@ -136,7 +136,7 @@ pub(crate) fn key(key: u64, request: u64) -> CommandContext {
     CommandContext { key: Some(KeyUse::within(KeyHash(bytes(key)), bytes(request))), trace: None }
 }
 
-/// The messages of an answer.
+/// The messages in an answer.
 pub(crate) fn messages(answer: Answer<Reply>) -> Vec<Message> {
     match answer {
         Answer::Done(Reply::Posted(posted)) => posted.messages,
@@ -144,7 +144,7 @@ pub(crate) fn messages(answer: Answer<Reply>) -> Vec<Message> {
     }
 }
 
-/// The whole log, checked for gaps and for time that runs backwards.
+/// The whole log, checked for gaps and for decreasing times.
 pub(crate) async fn log(node: &Node, entity: EntityKey) -> Vec<Record<Event>> {
     let records = node.events::<Conversation>(entity, (1, u64::MAX), Order::Asc, 1_000_000).await.unwrap();
     for (i, record) in records.iter().enumerate() {
@@ -154,19 +154,19 @@ pub(crate) async fn log(node: &Node, entity: EntityKey) -> Vec<Record<Event>> {
     records
 }
 
-/// The texts of the log with their sequences.
+/// The message texts in the log, with their sequences.
 pub(crate) async fn texts(node: &Node, entity: EntityKey) -> Vec<(u64, String)> {
     let messages = log(node, entity).await.into_iter().filter_map(|record| message_of(&record));
     messages.map(|message| (message.id.number, message.content.text.clone().unwrap())).collect()
 }
 
-/// How a turn stands, and how often it was tried.
+/// A turn's status, and how often it was tried.
 pub(crate) async fn status(node: &Node, entity: EntityKey, number: u64) -> (TurnStatus, u32) {
     let turn = node.turn(entity, number).await.unwrap().unwrap();
     (turn.status, turn.attempt)
 }
 
-/// Makes the agent `bot`, which the model answers for.
+/// Creates the agent `bot`, with this provider of its model.
 pub(crate) async fn make_agent(node: &Arc<Node>, provider: Provider) {
     let agent = Agent::new("bot", "Bot", provider, NOW);
     put(node, actors::tables::AGENTS, b"bot", codec::encode(&agent)).await;
@@ -182,7 +182,7 @@ pub(crate) fn remote() -> Provider {
     Provider::OpenAi { base_url: "https://api.example.com/v1".to_owned(), api_key: None }
 }
 
-/// A model that answers when it is told to.
+/// A model that answers once a test allows it.
 #[derive(Debug)]
 pub(crate) struct Puppet {
     pub(crate) asked: AtomicUsize,
@@ -203,7 +203,7 @@ impl Puppet {
     }
 }
 
-/// [`Models`] needs a type of its own: the puppet is shared with the test.
+/// A local type, for which [`Models`] can be implemented: the puppet is shared with the test.
 #[derive(Debug)]
 pub(crate) struct Strings(pub(crate) Arc<Puppet>);
 
@@ -221,7 +221,7 @@ impl Models for Strings {
     }
 }
 
-/// A machine that adds numbers, which are also what a command weighs, and panics where there is none.
+/// A machine that adds numbers, which also give the weight of a command, and panics on a command without one.
 #[derive(Debug)]
 pub(crate) struct Bomb;
 

@@ -81,7 +81,7 @@ pub(crate) fn people() -> EntityKey {
     conversation_of(WORKSPACE, "people", 0)
 }
 
-/// A node whose agent asks people when it hears `ask`, and says `done` then.
+/// A node whose agent asks people when it hears `ask`, and then says `done`.
 async fn asking(store: Arc<dyn Store>) -> Arc<Node> {
     let ports = Ports { tools: Arc::new(AskPeople), ..Ports::default() };
     Node::start(store, TokioClock::start(), entropy(), ports)
@@ -117,12 +117,12 @@ async fn all_messages(node: &Node, e: EntityKey) -> Vec<Message> {
     log(node, e).await.iter().filter_map(message_of).collect()
 }
 
-/// The reviews that people were asked, oldest first.
+/// The reviews that people were asked for, oldest first.
 pub(crate) async fn questions(node: &Node) -> Vec<MessageId> {
     all_messages(node, people()).await.into_iter().map(|message| message.id).collect()
 }
 
-/// Does it until it is done or refused.
+/// Repeats the command until it is done or refused.
 async fn persist(node: &Arc<Node>, e: EntityKey, command: impl Fn() -> Command, with: CommandContext) -> bool {
     loop {
         match node.conversation(e, command(), with).await {
@@ -180,7 +180,7 @@ async fn a_review_whose_answer_could_not_be_told_is_found_by_the_turn_that_waits
     node.conversation(e, post_with_turn(e, "ask"), CommandContext::default()).await.unwrap();
     settle().await;
     let [review] = questions(&node).await[..] else { panic!("people are asked once") };
-    // The errand is struck off before it can be run, as if it had been lost.
+    // The errand is removed before it can run, as if it had been lost.
     let (answered, struck) =
         tokio::join!(node.conversation(people(), approve(review), CommandContext::default()), async {
             let key = [b"t".as_slice(), &review.number.to_be_bytes()].concat();

@@ -1,4 +1,4 @@
-//! A commit whose writer is told nothing, and of which not every read shows all until it is settled.
+//! Commits whose writer gets no outcome, and which plain reads show only in part until they are settled.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -26,16 +26,16 @@ use tokio::time::sleep;
 use crate::alarms::ask;
 use crate::support::*;
 
-/// What plain reads show of a commit that is not settled.
+/// What plain reads show of an unsettled commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
-    /// Where the entity stands; neither keys nor rows.
+    /// The head of the entity; neither keys nor rows.
     Head,
-    /// Rows alone.
+    /// Only the rows.
     Rows,
 }
 
-/// An entity as it was before a commit that is not settled.
+/// An entity as it was before an unsettled commit.
 #[derive(Debug)]
 struct Before {
     shown: Shown,
@@ -46,16 +46,16 @@ struct Before {
 
 #[derive(Debug, Default)]
 struct Torn {
-    /// The next commit is torn so, and then so many settled loads fail.
+    /// How the next commit is torn, and how many settled loads fail after it.
     next: Option<(Shown, usize)>,
     before: HashMap<EntityKey, Before>,
-    /// So many settled loads fail.
+    /// How many more settled loads fail.
     failing: usize,
-    /// So many settled loads were asked for.
+    /// How many settled loads were requested.
     settling: usize,
 }
 
-/// A store of several servers that tears commits when it is told to. Clones are one store.
+/// A store of several servers that tears commits on request. Clones are one store.
 #[derive(Clone, Debug)]
 struct Tearing {
     inner: MemoryStore,
@@ -67,15 +67,15 @@ impl Tearing {
         Self { inner: MemoryStore::new(1).shared(), torn: Arc::default() }
     }
 
-    /// The next commit that is applied is torn so, and then so many settled loads fail.
+    /// Tears the next commit that is applied so, after which so many settled loads fail.
     fn tear(&self, shown: Shown, failing: usize) {
         self.torn.lock().unwrap().next = Some((shown, failing));
     }
 
-    /// Whether this commit is torn; if so, keeps how things stand.
+    /// Whether this commit is torn; if so, keeps the state before it.
     fn tears(&self, commit: &Commit) -> bool {
         let mut torn = self.torn.lock().unwrap();
-        // A round of consensus ends what is in flight.
+        // A round of consensus settles commits in flight.
         torn.before.remove(&commit.entity);
         let loaded = self.inner.load(commit.entity, Fresh::Settled).now_or_never().unwrap().unwrap();
         let is_applied = loaded.as_ref().map(|loaded| loaded.head) == commit.expected;
@@ -91,7 +91,7 @@ impl Tearing {
         true
     }
 
-    /// What a plain read shows of an entity instead of what is there.
+    /// What a plain read of an entity shows instead of its current content.
     fn instead<T>(&self, entity: EntityKey, read: impl FnOnce(&Before) -> Option<T>) -> Option<T> {
         self.torn.lock().unwrap().before.get(&entity).and_then(read)
     }
@@ -201,7 +201,7 @@ async fn i3_a_key_whose_commit_is_half_there_has_one_effect_when_its_actor_begin
     settle().await;
     let again = node.conversation(e, post(e, "once"), key(1, 1)).await;
     assert!(matches!(again, Ok(Answer::Repeat { .. })), "{again:?}");
-    // The same in a process that is new to it.
+    // The same in a process that is new to the conversation.
     store.tear(Shown::Head, 1);
     let told = other.conversation(e, post(e, "twice"), key(2, 2)).await;
     assert!(matches!(told, Err(Refusal::Unknown(_) | Refusal::Unavailable(_))), "{told:?}");

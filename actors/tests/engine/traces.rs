@@ -1,4 +1,4 @@
-//! What a trace shows of a command: its wait, the decision it was a part of, and the commit.
+//! What a trace shows of a command: its wait, the decision it was part of, and the commit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use tokio::time::sleep;
 use crate::alarms::ask;
 use crate::support::*;
 
-/// A node whose spans are kept.
+/// A node that records its spans.
 fn traced(store: impl Store) -> (Arc<Node>, Arc<Kept>) {
     let kept = Arc::new(Kept::default());
     let ports = Ports { traces: Traces::to(kept.clone()), ..Ports::default() };
@@ -33,7 +33,7 @@ pub(crate) fn in_trace(n: u8) -> CommandContext {
     CommandContext { key: None, trace: Some(TraceContext { trace_id: [n; 16], span_id: [n; 8], flags: SAMPLED }) }
 }
 
-/// One span of this name.
+/// The one span of this name.
 #[track_caller]
 fn one<'a>(spans: &'a [Finished], name: &str) -> &'a Finished {
     let mut found = spans.iter().filter(|span| span.name == name);
@@ -214,7 +214,7 @@ async fn a_refusal_shows_a_decision_without_a_commit() {
     one(&spans, "process conversation");
 }
 
-/// How many spans of `whole` there are that have a part called `part`; fails where one does not contain it.
+/// How many spans named `part` belong to a span named `whole`; fails where one is not within its whole.
 #[track_caller]
 fn containing(spans: &[Finished], whole: &str, part: &str) -> usize {
     let pairs = spans.iter().filter(|span| span.name == part).filter_map(|part| {
@@ -236,7 +236,7 @@ async fn what_an_alarm_and_a_decision_wait_for_is_contained_in_them_also_where_t
         let node = Node::start(store, clock.clone(), entropy(), ports);
         for n in 1..=20 {
             let command = ask(entity(n), clock.now().plus(1_000 * n));
-            // Some of them the store refuses.
+            // The store refuses some of them.
             let _ = node.conversation(entity(n), command, in_trace(1)).await;
         }
         sleep(Duration::from_secs(60)).await;
@@ -329,7 +329,7 @@ async fn a_time_of_what_is_recorded_leads_to_its_span_and_others_lead_nowhere() 
         let led = |times: &Snapshot| times.exemplars.iter().flatten().map(|led| (led.trace_id, led.span_id)).collect();
         times.map(led)
     };
-    // It is listed, as all is here, and not recorded.
+    // The command's span is listed, as all are here, and not recorded.
     node.conversation(e, post(e, "hi"), CommandContext::default()).await.unwrap();
     let nothing: [Vec<([u8; 16], [u8; 8])>; 2] = led();
     assert_eq!(nothing, [vec![], vec![]]);

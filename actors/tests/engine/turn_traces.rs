@@ -1,4 +1,4 @@
-//! Which request an attempt at a turn is traced under, whatever lies between the two.
+//! The request whose trace an attempt at a turn belongs to, whatever lies between the two.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::support::*;
 use crate::tools::{AskPeople, approve, configure, people, questions};
 use crate::traces::in_trace;
 
-/// A node whose spans are kept, and whose agents ask people where their models are not `puppet`.
+/// A node that records its spans, and whose agents ask people unless their models are `puppet`.
 fn traced(store: impl Store, clock: Arc<TokioClock>, puppet: Option<&Arc<Puppet>>) -> (Arc<Node>, Arc<Kept>) {
     let kept = Arc::new(Kept::default());
     let ports = Ports { traces: Traces::to(kept.clone()), tools: Arc::new(AskPeople), ..Ports::default() };
@@ -28,12 +28,12 @@ fn traced(store: impl Store, clock: Arc<TokioClock>, puppet: Option<&Arc<Puppet>
     (Node::start(Arc::new(store), clock, entropy(), ports), kept)
 }
 
-/// The attempts that were told of, in the order of their ends.
+/// The attempts that were traced, in the order of their ends.
 fn attempts(kept: &Kept) -> Vec<Finished> {
     kept.spans().into_iter().filter(|span| span.name == "invoke_agent bot").collect()
 }
 
-/// Fails unless the attempt is a part of the request of trace `n`, with all that is below it.
+/// Fails unless the attempt and all that is below it are part of the request of trace `n`.
 #[track_caller]
 fn is_part_of(kept: &Kept, attempt: &Finished, n: u8) {
     assert_eq!((attempt.context.trace_id, attempt.parent), ([n; 16], Some([n; 8])));
@@ -42,8 +42,8 @@ fn is_part_of(kept: &Kept, attempt: &Finished, n: u8) {
     assert!(calls.map(|call| call.context.trace_id).all(|trace| trace == [n; 16]));
 }
 
-/// Fails unless the attempt begins a trace that leads to the request of trace `n`, and to what has it go on; which is
-/// answered.
+/// Fails unless the attempt begins a trace with links to the request of trace `n` and to the cause that continued it.
+/// Returns the latter.
 #[track_caller]
 fn leads_to(attempt: &Finished, n: u8) -> TraceContext {
     let [asked_for, goes_on] = attempt.links[..] else { panic!("two links: {attempt:?}") };
@@ -98,7 +98,7 @@ async fn a_turn_that_goes_on_after_a_review_leads_to_who_asked_for_it_and_who_an
     let [first, second] = &attempts(&kept)[..] else { panic!("one attempt before and one after") };
     is_part_of(&kept, first, 1);
     assert_eq!(Some(leads_to(second, 1)), in_trace(2).trace);
-    // The channel decided what people said, and the conversation what becomes of its turn.
+    // The channel decided the people's answer, and the conversation decided how its turn continues.
     let decided = kept.spans().into_iter().filter(|span| span.name == "process conversation");
     let answering = decided.filter(|span| span.context.trace_id == [2; 16] && span.parent == Some([2; 8])).count();
     assert_eq!(answering, 2, "both are parts of the request that answered");
@@ -153,7 +153,7 @@ async fn a_turn_that_is_tried_again_is_a_part_of_the_request_that_wanted_it() {
     is_part_of(&kept, again, 2);
 }
 
-/// A model whose endpoint cannot, is asked again, and cannot.
+/// A model whose endpoint fails, is asked again, and fails again.
 struct Unable;
 
 impl Models for Unable {

@@ -1,4 +1,4 @@
-//! Turns as they run: one model call, one outcome, whatever gets lost.
+//! Turns in execution: one model call, one outcome, whatever is lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,7 +26,7 @@ async fn with_puppet(puppet: &Arc<Puppet>) -> Arc<Node> {
     node
 }
 
-/// How many replies and how many outcomes of turns the log has.
+/// The number of replies and of turn outcomes in the log.
 async fn outcomes(node: &Node, e: EntityKey) -> (usize, usize) {
     let log = log(node, e).await;
     let reply = |event: &Event| matches!(event, Event::MessageCreated(message) if message.content.role == "assistant");
@@ -115,7 +115,7 @@ async fn an_attempt_that_panics_is_lost_and_not_alive_for_ever() {
     assert_eq!((puppet.asked(), node.running_turns()), (limits::TURN_ATTEMPTS as usize, 0));
 }
 
-/// Counts how many calls run at once.
+/// Counts calls that run at once.
 #[derive(Debug, Default)]
 struct Crowd {
     now: AtomicUsize,
@@ -140,7 +140,7 @@ impl Models for Crowd {
     }
 }
 
-/// Asks for so many turns of each of so many agents at once; how many models were called at once at most.
+/// Requests so many turns of each of so many agents at once; returns how many model calls ran at once at most.
 async fn crowd(agents: usize, turns: u64, concurrency: Option<u32>) -> usize {
     let crowd = Arc::new(Crowd::default());
     let models: Arc<Crowd> = Arc::clone(&crowd);
@@ -195,7 +195,7 @@ async fn i7_an_agent_whose_model_is_slow_is_asked_no_more_than_a_quarter_of_what
 async fn i7_models_that_do_not_answer_hold_nothing_that_other_messages_need() {
     let puppet = Puppet::new(false);
     let node = with_puppet(&puppet).await;
-    // Four times as many as run at once: some are at their model, the others wait for a place.
+    // Four times as many as run at once: some are at their model, the others wait for a permit.
     let turns = limits::RUNNING_TURNS as u64 * 4;
     for e in (0..turns).map(entity) {
         node.conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
@@ -210,7 +210,7 @@ async fn i7_models_that_do_not_answer_hold_nothing_that_other_messages_need() {
         node.conversation(e, post(e, "plain"), CommandContext::default()).await.unwrap();
     }
     assert_eq!((begun.elapsed(), waiting(&node)), (Duration::ZERO, (0, 0)), "nobody was waited for");
-    // Nor is anything done about turns that are alive.
+    // Nor do alarms ring for turns that are alive.
     sleep(Duration::from_secs(20)).await;
     assert_eq!(node.metrics().alarm_lateness.snapshot().count(), rung);
     assert_eq!(node.running_turns() as u64, turns);

@@ -1,4 +1,4 @@
-//! Comparing an example with what is written and read now.
+//! Compares each example with the bytes that are written and read now.
 
 use std::fmt::{Debug, Write};
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::AT;
 
-/// What is wrong with each example.
+/// The differences found, by example.
 #[derive(Default)]
 pub(super) struct Golden(Vec<String>);
 

@@ -1,4 +1,4 @@
-//! The values of which the examples are made.
+//! The values that the examples encode.
 
 use super::*;
 
@@ -94,7 +94,7 @@ pub(super) fn review_state() -> ReviewState {
     }
 }
 
-/// A message in which everything is given.
+/// A message with every field set.
 pub(super) fn content() -> Content {
     let review = Review {
         kind: text("approval"),

@@ -1,4 +1,4 @@
-//! What somebody asks for while it is being sent or noted.
+//! Deliveries that a client requests while they are being sent or noted.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::fixture::{Fixture, Mood, ONE};
 use super::secs;
 use crate::support::*;
 
-/// Less than what was done waits to be noted.
+/// Less than the time that an outcome waits to be noted.
 const BEFORE_THE_NOTE: Duration = Duration::from_millis(5);
 
 async fn again(fixture: &Fixture<MemoryStore>, standing: &DeliveryState) {
@@ -20,7 +20,7 @@ async fn again(fixture: &Fixture<MemoryStore>, standing: &DeliveryState) {
     fixture.ask(entity, Sending::Again { key, receiver: standing.receiver }).await;
 }
 
-/// How often each event was sent, and how many attempts its delivery tells of.
+/// How often each event was sent, and how many attempts its delivery shows.
 async fn counts(fixture: &Fixture<MemoryStore>) -> Vec<(u64, usize, usize)> {
     let arrived = fixture.sink.at(ONE);
     let sent = |seq: u64| arrived.iter().filter(|arrived| arrived.seq() == seq).count();
@@ -30,7 +30,7 @@ async fn counts(fixture: &Fixture<MemoryStore>) -> Vec<(u64, usize, usize)> {
     counts.into_iter().map(|(seq, told)| (seq, sent(seq), told)).collect()
 }
 
-/// An endpoint that refuses everything, and three deliveries that wait for it on one lane.
+/// An endpoint that refuses everything, and three deliveries pending for it on one lane.
 async fn with_three_that_wait() -> (Fixture<MemoryStore>, Vec<DeliveryState>) {
     let fixture = Fixture::on(MemoryStore::default());
     fixture.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
@@ -107,7 +107,7 @@ async fn what_was_just_given_up_is_sent_once_more_for_who_asks_for_it_also_where
     sleep(secs(2)).await;
     let waiting = fixture.pending().await;
     assert_eq!(waiting.iter().map(|one| one.event.number).collect::<Vec<_>>(), [1, 2, 3]);
-    // The first is given up, and the next one is under way when that is not noted yet.
+    // The first delivery is given up, and the next one is in flight before that is noted.
     fixture.sink.mood(hook, Mood::Late(500, 410, None));
     while fixture.node.outbox().in_flight() == 0 {
         sleep(BEFORE_THE_NOTE).await;
@@ -128,7 +128,7 @@ async fn what_was_just_given_up_is_sent_once_more_for_who_asks_for_it_also_where
 #[tokio::test(start_paused = true)]
 async fn what_is_asked_for_and_waits_behind_others_is_tried_as_soon_as_they_are_done_with() {
     let (fixture, waiting) = with_three_that_wait().await;
-    // It fails more than ten times in a row, so it gets a request now and then.
+    // It fails more than ten times in a row, so the endpoint gets only occasional requests.
     for _ in 0..12 {
         again(&fixture, &waiting[0]).await;
         sleep(secs(1)).await;
@@ -139,7 +139,7 @@ async fn what_is_asked_for_and_waits_behind_others_is_tried_as_soon_as_they_are_
     again(&fixture, &waiting[2]).await;
     sleep(secs(1)).await;
     assert_eq!(fixture.sink.at(ONE).len(), before + 1, "the first of them is tried now");
-    // The last attempt at the first of them is made 72 hours after it happened.
+    // The last attempt at the first delivery is made 72 hours after its event.
     sleep(secs(3_600 + 900)).await;
     let tried = fixture.sink.at(ONE).split_off(before + 1);
     let [(2, first), (3, second), (4, third)] = tried[..].iter().map(|one| (one.seq(), one.at)).collect::<Vec<_>>()[..]

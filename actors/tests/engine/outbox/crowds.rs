@@ -1,4 +1,4 @@
-//! Many at once, and everything that fails at once.
+//! Many deliveries at once, and many failures at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +35,7 @@ async fn nothing_is_lost_and_order_is_kept_on_a_store_that_fails_and_with_receiv
             let moods = [Mood::Answer(200), Mood::Answer(200), Mood::Answer(500), Mood::Refuse, Mood::Hang];
             fixture.sink.mood(ONE, moods[random.below(5) as usize]);
             let e = entity(random.below(3));
-            // What is refused or of unknown outcome may or may not be there; the log says.
+            // A post that is refused, or whose outcome is unknown, may or may not be stored; the log says.
             drop(fixture.node.conversation(e, post(e, &format!("{n}")), CommandContext::default()).await);
             sleep(Duration::from_millis(random.below(4_000))).await;
             if random.below(20) == 0 {
@@ -67,7 +67,7 @@ fn say(words: &str) {
 
 #[tokio::test(start_paused = true)]
 async fn many_conversations_that_wait_for_a_dead_receiver_cost_no_memory_and_no_time_of_others() {
-    // 100,000 are asked for by name: `TERTULIA_OUTBOX_CROWD=100000`.
+    // Set `TERTULIA_OUTBOX_CROWD=100000` for 100,000.
     let waiting: u64 = std::env::var("TERTULIA_OUTBOX_CROWD").map_or(2_000, |crowd| crowd.parse().unwrap());
     let fixture = Fixture::on(MemoryStore::default());
     fixture.endpoint(1, |endpoint| endpoint.channel = None).await;
@@ -85,7 +85,7 @@ async fn many_conversations_that_wait_for_a_dead_receiver_cost_no_memory_and_no_
     }
     assert!(most.0 <= limits::GATE_WAITING + 64 && most.1 <= limits::GATE_FIRST, "{most:?}");
     assert_eq!(fixture.node.outbox().closed_gates(), 1);
-    // Many wait; whoever listens elsewhere hears at once.
+    // Many deliveries wait; a receiver of other events gets its own at once.
     fixture.endpoint(2, |_| {}).await;
     let mut latest = 0;
     for n in waiting..waiting + 100 {
@@ -95,7 +95,7 @@ async fn many_conversations_that_wait_for_a_dead_receiver_cost_no_memory_and_no_
         latest = latest.max(fixture.clock.now().since(newest));
         assert!(latest <= 5, "late");
     }
-    // Once it is back, all of them get theirs without waiting for their own time.
+    // Once the receiver is back, it gets all of them, before the retry time of each.
     fixture.sink.mood(ONE, Mood::Answer(200));
     let back = fixture.clock.now();
     while fixture.sink.taken(ONE).len() < 2 * waiting as usize && fixture.clock.now().since(back) < 7_200_000 {
@@ -117,7 +117,7 @@ async fn what_waits_for_an_endpoint_goes_to_its_newest_url_at_once_also_where_it
         Fixture::on(FaultyStore::new(MemoryStore::default(), 0, Rates::default()).hanging_lists(lists.clone()));
     let endpoint = fixture.endpoint(1, |_| {}).await;
     fixture.sink.mood(ONE, Mood::Answer(500));
-    // More than one page of them.
+    // More than one page of deliveries.
     for n in 0..150 {
         fixture.say(n, "a").await;
     }
@@ -144,7 +144,7 @@ async fn a_burst_of_a_thousand_messages_arrives_in_order_at_a_quick_receiver_and
     fixture.sink.mood(TWO, Mood::Slow(200));
     let everybody = (0..1_000)
         .map(|n| fixture.node.conversation(entity(1), post(entity(1), &n.to_string()), CommandContext::default()));
-    // As many at once as one conversation takes.
+    // As many in flight as one conversation accepts.
     let posted = futures_util::stream::iter(everybody).buffer_unordered(limits::ENTITY_COMMANDS);
     assert!(posted.all(async |posted| posted.is_ok()).await);
     sleep(secs(1)).await;
@@ -187,7 +187,7 @@ async fn what_is_asked_for_while_its_log_is_busy_goes_at_once() {
     fixture.say(1, "a").await;
     sleep(secs(3)).await;
     let waits = fixture.pending().await.remove(0);
-    // The log's courier is at work for the other receiver.
+    // The log's courier is busy with the other receiver.
     fixture.sink.mood(TWO, Mood::Hang);
     fixture.say(1, "b").await;
     settle().await;
@@ -222,7 +222,7 @@ async fn a_url_that_refuses_what_it_gets_keeps_no_other_at_its_host_waiting() {
     }
 }
 
-/// A store that does as it is told, and an endpoint that has asked for eight hours.
+/// A [`Gate`], and an endpoint that has asked for eight hours' delay.
 async fn with_an_endpoint_that_asks_for_time() -> (Gate, Fixture<Gate>, WebhookEndpoint) {
     with_one_on(Gate::new()).await
 }
@@ -272,7 +272,7 @@ async fn what_waits_for_an_endpoint_that_has_another_url_goes_on_also_where_its_
 
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_an_endpoint_that_has_another_url_goes_on_also_where_that_could_not_be_noted() {
-    // Where others share the store a note is given up before they go on with the log.
+    // On a shared store, the server gives up a note before other nodes go on with the log.
     let (gate, fixture, endpoint) = with_one_on(Gate::shared()).await;
     fixture.sink.mood(TWO, Mood::Late(500, 503, None));
     fixture.store_endpoint(&WebhookEndpoint { url: TWO.to_owned(), ..endpoint }).await;
@@ -330,7 +330,7 @@ async fn nobody_gets_anything_twice_because_another_receiver_of_the_log_has_a_ne
     fixture.say(1, "a").await;
     sleep(secs(60)).await;
     fixture.say(1, "b").await;
-    // Whoever looks up what waits knows the log as it is before all of that is sent.
+    // The lookup of pending deliveries sees the log as it is before all of that is sent.
     gate.hold_loads(Some(entity(1)));
     fixture.store_endpoint(&WebhookEndpoint { url: NEW.to_owned(), ..endpoint }).await;
     sleep(secs(5)).await;

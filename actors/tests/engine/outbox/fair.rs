@@ -1,4 +1,4 @@
-//! Who waits for whom: URLs that hang, those beside them that do not, and what somebody asks for.
+//! Fairness: URLs that hang, other URLs at their host, and deliveries that a client requests.
 
 use actors::clock::Clock;
 use actors::limits;
@@ -18,7 +18,7 @@ fn url(path: &str) -> String {
     format!("https://hooks.example/{path}")
 }
 
-/// Somebody asks for a delivery.
+/// Requests a delivery again.
 async fn again(fixture: &Fixture<MemoryStore>, standing: &DeliveryState) {
     let (_, entity, key) = parse_ended_key(WORKSPACE, &standing.id.0).unwrap();
     fixture.ask(entity, Sending::Again { key, receiver: standing.receiver }).await;
@@ -40,11 +40,11 @@ async fn urls_that_hang_keep_none_waiting_for_long_at_their_host_however_many_th
         for n in 0..4 {
             sleep(secs(30)).await;
             hooked(&fixture, &format!("ok{n}"), Mood::Answer(200)).await;
-            // The places are free twice within this time, wherever it falls.
+            // Within this time, whenever it begins, the slots become free twice.
             sleep(secs(31)).await;
             assert_eq!(fixture.sink.taken(&url(&format!("ok{n}"))).len(), 1, "{n} behind {hanging}");
         }
-        // Whoever hangs is tried as published all the same, and holds few sockets.
+        // URLs that hang are still tried as published, and hold few sockets.
         sleep(secs(1_200)).await;
         let pending = fixture.pending().await;
         assert_eq!(pending.len(), hanging);
@@ -68,7 +68,7 @@ async fn a_url_that_was_not_answered_once_is_asked_before_those_that_were_not_mo
     hooked(&fixture, "ok", Mood::Hang).await;
     sleep(secs(16)).await;
     fixture.sink.mood(&url("ok"), Mood::Answer(200));
-    // An opening is at most 60 seconds after the one who tries now.
+    // The gate opens again at most 60 seconds after the current attempt.
     sleep(secs(80)).await;
     assert_eq!(fixture.sink.taken(&url("ok")).len(), 1, "{before:?} {:?}", tried().await);
 }
@@ -145,7 +145,7 @@ async fn what_somebody_asks_for_while_an_attempt_hangs_is_tried_once_more_as_soo
 async fn what_somebody_asks_for_is_sent_also_where_its_endpoint_was_off_while_it_waited_behind_others() {
     let fixture = Fixture::on(MemoryStore::default());
     let endpoint = fixture.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
-    // It gets as many at once as any receiver.
+    // After these, the endpoint gets as many requests at once as any receiver.
     for n in 0..limits::GATE_MOST as u64 {
         fixture.say(n, "a").await;
         settle().await;

@@ -1,4 +1,4 @@
-//! A node whose receivers do as they are told.
+//! A node whose receivers a test controls.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -26,9 +26,9 @@ use futures_util::future::BoxFuture;
 
 use crate::support::*;
 
-/// Where endpoint 1 has its events sent.
+/// The URL of endpoint 1.
 pub(crate) const ONE: &str = "https://example.com/1";
-/// Where endpoint 2 has.
+/// The URL of endpoint 2.
 pub(crate) const TWO: &str = "https://example.com/2";
 
 /// What a receiver does.
@@ -36,20 +36,20 @@ pub(crate) const TWO: &str = "https://example.com/2";
 pub(crate) enum Mood {
     Answer(u16),
     AskForTime(u64),
-    /// Takes it after so many milliseconds.
+    /// Accepts after so many milliseconds.
     Slow(u64),
-    /// Answers so after so many milliseconds, and may ask for time.
+    /// Answers with this status after so many milliseconds, and may ask for a delay.
     Late(u64, u16, Option<u64>),
     Hang,
     Refuse,
 }
 
-/// Something that has arrived somewhere.
+/// A request that has arrived at a receiver.
 #[derive(Clone, Debug)]
 pub(crate) struct Arrived {
     pub(crate) at: Millis,
     pub(crate) parcel: Parcel,
-    /// What it was answered.
+    /// The status of its answer.
     pub(crate) status: Option<u16>,
 }
 
@@ -66,7 +66,7 @@ impl Arrived {
     }
 }
 
-/// Every receiver there is.
+/// All receivers.
 pub(crate) struct Sink {
     pub(crate) clock: Arc<TokioClock>,
     moods: Mutex<HashMap<String, Mood>>,
@@ -82,19 +82,19 @@ impl Sink {
         self.arrived.lock().unwrap().clone()
     }
 
-    /// What came to `url`, taken or not.
+    /// The requests to `url`, accepted or not.
     pub(crate) fn at(&self, url: &str) -> Vec<Arrived> {
         self.arrived().into_iter().filter(|arrived| arrived.parcel.url == url).collect()
     }
 
-    /// The sequences that `url` took.
+    /// The sequences that `url` accepted.
     pub(crate) fn taken(&self, url: &str) -> Vec<u64> {
         let taken = |arrived: &Arrived| arrived.status.is_some_and(|status| (200..300).contains(&status));
         self.at(url).iter().filter(|arrived| taken(arrived)).map(Arrived::seq).collect()
     }
 }
 
-/// The port needs a type of its own.
+/// A local type, for which the port can be implemented.
 struct Way(Arc<Sink>);
 
 impl Deliverer for Way {
@@ -140,7 +140,7 @@ impl<S: Store> Fixture<S> {
         Self { node: start(&store, &clock, &sink), sink, store, clock }
     }
 
-    /// The same, and the spans of it are kept.
+    /// The same, with its spans recorded.
     pub(crate) fn traced(store: S) -> (Self, Arc<Kept>) {
         let (mut fixture, kept) = (Self::on(store), Arc::new(Kept::default()));
         let ports = Ports { traces: Traces::to(kept.clone()), ..ways(&fixture.sink) };
@@ -154,7 +154,7 @@ impl<S: Store> Fixture<S> {
         Self { node: start(&store, &clock, &sink), sink, store, clock }
     }
 
-    /// Another process on the same store, which knows nothing but what is stored.
+    /// Starts another process on the same store, which knows only what is stored.
     pub(crate) fn restart(&mut self) {
         self.node = start(&self.store, &self.clock, &self.sink);
     }
@@ -184,12 +184,12 @@ impl<S: Store> Fixture<S> {
         put(&self.node, WEBHOOK_ENDPOINTS, endpoint.id.to_string().as_bytes(), codec::encode(endpoint)).await;
     }
 
-    /// Makes a human channel, or changes it.
+    /// Creates or changes a human channel.
     pub(crate) async fn channel(&self, id: &str, webhook_url: Option<&str>) {
         self.channel_of(ChannelKind::Human, id, webhook_url).await;
     }
 
-    /// The same of an api channel.
+    /// The same for an api channel.
     pub(crate) async fn api_channel(&self, id: &str, webhook_url: Option<&str>) {
         self.channel_of(ChannelKind::Api, id, webhook_url).await;
     }
@@ -237,7 +237,7 @@ impl<S: Store> Fixture<S> {
         self.node.conversation(entity, request, CommandContext::default()).await.unwrap();
     }
 
-    /// A message on a human channel; answers its id.
+    /// A message on a human channel; returns its id.
     pub(crate) async fn post_to(&self, channel: &str, content: Content) -> MessageId {
         let entity = conversation_of(WORKSPACE, channel, 0);
         let opening = Opening {
@@ -251,7 +251,7 @@ impl<S: Store> Fixture<S> {
         messages(posted)[0].id
     }
 
-    /// Every delivery that has ended, by the time of its event.
+    /// Every delivery that has ended, in the order of their events.
     pub(crate) async fn ended(&self) -> Vec<DeliveryState> {
         let rows =
             self.store.view(WORKSPACE, ENDED, Scan::new(KeyRange::default(), Order::Asc, 100_000)).await.unwrap();
@@ -263,7 +263,7 @@ impl<S: Store> Fixture<S> {
         all
     }
 
-    /// Everything that is still to be sent.
+    /// Every pending delivery.
     pub(crate) async fn pending(&self) -> Vec<DeliveryState> {
         let rows =
             self.store.view(WORKSPACE, PENDING, Scan::new(KeyRange::default(), Order::Asc, 100_000)).await.unwrap();
@@ -277,13 +277,13 @@ impl<S: Store> Fixture<S> {
         all
     }
 
-    /// Nothing is left to be sent or noted.
+    /// Asserts that nothing is left to be sent or noted.
     pub(crate) async fn assert_sent(&self) {
         assert_eq!(self.pending().await, []);
         assert_eq!((self.node.outbox().active(), self.node.outbox().in_flight()), (0, 0));
     }
 
-    /// The same, and nothing is left to be woken for.
+    /// The same, and that no alarm is left.
     pub(crate) async fn assert_settled(&self) {
         self.assert_sent().await;
         assert_eq!(self.store.due(None, Millis(u64::MAX), 10).await.unwrap().alarms, []);
@@ -299,7 +299,7 @@ fn ways(sink: &Arc<Sink>) -> Ports {
     Ports { deliverer: Arc::new(Way(Arc::clone(sink))), ..Ports::default() }
 }
 
-/// Ana approves what a message asks.
+/// Ana's approval of a message's review.
 pub(super) fn approved(message: MessageId) -> Command {
     Command::Respond(Response {
         message,

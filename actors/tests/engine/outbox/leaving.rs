@@ -1,4 +1,4 @@
-//! Receivers that leave while something waits for them: it stays to be seen, and can be sent again.
+//! Receivers that are removed while deliveries wait for them: these stay visible, and can be sent again.
 
 use actors::channel::conversation_of;
 use actors::clock::Clock;
@@ -90,7 +90,7 @@ async fn delete_channel(fixture: &Fixture<impl Store>) {
     fixture.node.registry(EntityKey::workspace(WORKSPACE), command, CommandContext::default()).await.unwrap();
 }
 
-/// Two events that wait for the URL of a channel, the first of which was tried.
+/// Two events pending for the URL of a channel; the first was tried.
 async fn waiting_for_its_channel() -> Fixture<MemoryStore> {
     let fixture = Fixture::on(MemoryStore::default());
     fixture.channel("demo", Some(HOOK)).await;

@@ -1,4 +1,4 @@
-//! Receivers that are given another URL while an attempt at the old one is under way.
+//! Receivers that get another URL while an attempt at the old one is in flight.
 
 use actors::clock::Clock;
 use actors::id::EntityKey;
@@ -118,7 +118,7 @@ async fn a_new_url_is_tried_for_three_days_of_its_own() {
     sleep(secs(71 * 60 * 60)).await;
     moves(&fixture, &endpoint).await;
     sleep(secs(10)).await;
-    // What was tried where is stored too.
+    // The store also knows what was tried where.
     fixture.node.halt().await;
     fixture.restart();
     sleep(secs(2 * 60 * 60)).await;

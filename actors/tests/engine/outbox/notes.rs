@@ -1,4 +1,4 @@
-//! What has been sent is noted, whatever comes between.
+//! The outcome of every delivery is noted, whatever happens in between.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use super::fixture::{Fixture, Mood, ONE, TWO};
 use super::*;
 use crate::lines::Lines;
 
-/// Messages that wait for an endpoint, in posts of so many.
+/// Messages pending for an endpoint, in posts of so many.
 const POSTS: usize = 30;
 const POST: usize = 50;
 
@@ -39,7 +39,7 @@ async fn more_that_ends_at_once_than_fits_a_commit_is_noted_and_nobody_gets_anyt
     sleep(secs(10)).await;
     let all: Vec<u64> = (1..=(POSTS * POST + 1) as u64).collect();
     assert_eq!((fixture.sink.taken(&long), fixture.sink.taken(TWO)), (vec![], all.clone()));
-    // Each row has the whole URL: all of them are more than three million bytes.
+    // Each row contains the whole URL: all rows together are more than three million bytes.
     gate.rule(Rule::AtMost(2_000_000));
     let off = WebhookEndpoint { disabled: Some(DisabledReason::Manual), ..endpoint };
     fixture.store_endpoint(&off).await;
@@ -61,7 +61,7 @@ async fn a_lane_whose_event_cannot_be_read_keeps_no_other_waiting_and_goes_on_on
     fixture.sink.mood(ONE, Mood::Answer(500));
     fixture.sink.mood(TWO, Mood::Slow(3_000));
     fixture.say(1, "a").await;
-    // One is tried again after five to six seconds, which Two is in the middle of its second one then.
+    // One is retried after five to six seconds, when Two is in the middle of its second request.
     sleep(secs(4)).await;
     gate.damage(Some(1));
     fixture.say(1, "b").await;

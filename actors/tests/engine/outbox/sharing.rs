@@ -1,4 +1,4 @@
-//! Receivers with one URL: it gets an event once, and what becomes of one of them takes nothing from the others.
+//! Receivers with one URL: it gets an event once, and a change to one of them takes no event from the others.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::support::*;
 
 const MOVED: &str = "https://moved.example/";
 
-/// What becomes of an endpoint.
+/// The change to an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Deleted,
@@ -275,7 +275,7 @@ async fn however_many_messages_waited_at_a_url_few_of_them_at_once_are_handed_ov
         sleep(Duration::from_millis(10)).await;
         most = most.max(gate.last().0.rows.iter().filter(|row| row.table == LANES).count());
     }
-    // With the endpoint's own, and one that is handed over in any case.
+    // This includes the endpoint's own lane, and one that is handed over in any case.
     assert!(most <= limits::COURIER_LANES + 2, "{most} lanes in one note");
     let mut taken = fixture.sink.taken(ONE);
     taken.sort_unstable();
@@ -302,7 +302,7 @@ async fn what_happens_while_a_change_of_an_endpoint_is_being_stored_arrives_at_t
     fixture.assert_settled().await;
 }
 
-/// Two endpoints at one URL, the second of which waits for more behind what the first one has left to it.
+/// Two endpoints at one URL; the second has more pending behind what the first one left to it.
 async fn left_to_the_second(webhook_url: Option<&str>) -> (Fixture<MemoryStore>, WebhookEndpoint) {
     let fixture = Fixture::on(MemoryStore::default());
     fixture.channel("demo", webhook_url).await;

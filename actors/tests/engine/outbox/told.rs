@@ -1,4 +1,4 @@
-//! What is told of deliveries that nobody gets, and of receivers that come and go.
+//! Reports on deliveries that are given up, and on receivers that come and go.
 
 use actors::store::faulty::{FaultyStore, Rates};
 use tracing::Level;

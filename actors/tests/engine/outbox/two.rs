@@ -10,7 +10,7 @@ use super::fixture::{Fixture, Mood, ONE};
 use super::secs;
 use crate::support::*;
 
-/// Two nodes that have heard of each other.
+/// Two nodes that know of each other.
 async fn two() -> [Fixture<MemoryStore>; 2] {
     let one = Fixture::on(MemoryStore::default().shared());
     let other = one.beside();
@@ -18,7 +18,7 @@ async fn two() -> [Fixture<MemoryStore>; 2] {
     [one, other]
 }
 
-/// Sequences in the order in which they first arrived.
+/// The sequences, in the order in which they first arrived.
 fn firsts(taken: &[u64]) -> Vec<u64> {
     let mut firsts = Vec::new();
     for seq in taken {
@@ -64,7 +64,7 @@ async fn what_one_node_is_sending_is_left_to_it_however_long_the_receiver_takes(
     let [one, other] = two().await;
     one.endpoint(1, |_| {}).await;
     one.sink.mood(ONE, Mood::Slow(12_000));
-    // Each node is to ring the alarms of some of them.
+    // Each node is to ring the alarms of some of these conversations.
     for n in 0..8 {
         one.say(n, "a").await;
     }

@@ -1,4 +1,4 @@
-//! A store that does as it is told.
+//! A store that a test controls.
 
 use std::sync::{Arc, Mutex};
 
@@ -17,11 +17,11 @@ use tokio::sync::watch;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {
     Pass,
-    /// They wait.
+    /// Commits wait.
     Hold,
-    /// They are carried out, and the answer is thrown away without a word.
+    /// Commits are carried out, and their answers are dropped.
     Swallow,
-    /// Those of more bytes are refused, as by a store that takes no larger ones.
+    /// Commits of more bytes are refused, as by a store that takes no larger ones.
     AtMost(usize),
 }
 
@@ -38,12 +38,12 @@ struct Gated {
     lost_rows: Option<(Table, usize)>,
 }
 
-/// Reads that hang until they are let go.
+/// Reads that hang until a test releases them.
 #[derive(Debug, Default)]
 struct Hanging {
     due: watch::Sender<bool>,
     load: watch::Sender<Option<EntityKey>>,
-    /// The same, once they have read.
+    /// The same, after they have read.
     loaded: watch::Sender<Option<EntityKey>>,
 }
 
@@ -55,7 +55,7 @@ impl std::fmt::Debug for Held {
     }
 }
 
-/// A store whose commits happen when they are told to.
+/// A store whose commits follow a [`Rule`].
 #[derive(Clone, Debug)]
 pub(crate) struct Gate {
     pub(crate) inner: MemoryStore,
@@ -84,7 +84,7 @@ impl Gate {
         Self { inner: MemoryStore::default().shared(), ..Self::new() }
     }
 
-    /// From now on this happens to commits; those held before are let go if it is not to hold.
+    /// Applies this rule to commits from now on; releases those held before, unless it is [`Rule::Hold`].
     pub(crate) fn rule(&self, rule: Rule) {
         let held = {
             let mut gated = self.gated.lock().unwrap();
@@ -96,7 +96,7 @@ impl Gate {
         }
     }
 
-    /// From now on no part of a log can be read that has this event in it; `None`: all can.
+    /// From now on no part of a log with this event can be read; `None`: all can.
     pub(crate) fn damage(&self, seq: Option<u64>) {
         self.gated.lock().unwrap().damaged = seq.map(|seq| (None, seq));
     }
@@ -106,17 +106,17 @@ impl Gate {
         self.gated.lock().unwrap().damaged = Some((Some(entity), seq));
     }
 
-    /// From now on the due index cannot be read where it has this entity; `None`: it can, everywhere.
+    /// From now on no part of the due index with this entity can be read; `None`: all can.
     pub(crate) fn unlist(&self, entity: Option<EntityKey>) {
         self.gated.lock().unwrap().unlisted = entity;
     }
 
-    /// The next so many reads of workspaces' lists fail.
+    /// The next `reads` reads of workspaces' lists fail.
     pub(crate) fn lose_lists(&self, reads: usize) {
         self.gated.lock().unwrap().lost_lists = reads;
     }
 
-    /// The next so many reads of rows of this table fail.
+    /// The next `reads` reads of rows of this table fail.
     pub(crate) fn lose_rows(&self, table: Table, reads: usize) {
         self.gated.lock().unwrap().lost_rows = Some((table, reads));
     }
@@ -137,12 +137,12 @@ impl Gate {
         self.hanging.load.send_replace(entity);
     }
 
-    /// From now on this entity's loads hang once they have read; `None`: all go on, with what was there then.
+    /// From now on this entity's loads hang after they have read; `None`: all go on, with what they read then.
     pub(crate) fn hold_loads(&self, entity: Option<EntityKey>) {
         self.hanging.loaded.send_replace(entity);
     }
 
-    /// The newest commit that was asked for, and how many reads have been since the last time somebody looked here.
+    /// The newest commit that was requested, and the number of reads since they were last counted.
     pub(crate) fn last(&self) -> (Commit, usize) {
         let last = self.gated.lock().unwrap().last.clone().unwrap();
         (last, self.reads())
@@ -153,12 +153,12 @@ impl Gate {
         &self.inner
     }
 
-    /// How many reads have been since the last time somebody looked.
+    /// The number of reads since they were last counted.
     pub(crate) fn reads(&self) -> usize {
         std::mem::take(&mut self.gated.lock().unwrap().reads)
     }
 
-    /// How many commits were asked for so far.
+    /// The number of commits requested so far.
     pub(crate) fn commits(&self) -> usize {
         self.gated.lock().unwrap().commits
     }
@@ -262,7 +262,7 @@ impl Store for Gate {
         self.inner.is_shared()
     }
 
-    /// What is in it outlives the process that closes it.
+    /// The content outlives the process that closes the store.
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
     }
