@@ -1,4 +1,4 @@
-//! What every store must do, as cases that any store can be put through.
+//! What every store must do, as test cases that run against any store.
 //!
 //! `run(async || MyStore::new(), salt).await` in a store's own tests runs them all. Each case works in a workspace of
 //! its own, so the factory may return the same store every time; a store that outlives the run needs another salt.
@@ -25,7 +25,7 @@ pub use inventory::run_inventory;
 pub use lists::*;
 pub use log::*;
 
-/// Puts a store through every case; panics at the first broken promise, after the case's name was known.
+/// Runs every case against a store; panics at the first broken promise, after logging the case's name.
 ///
 /// `salt` makes this run's entities different from those of any other run on the same data.
 pub async fn run<S: Store, F: AsyncFn() -> S>(make: F, salt: u64) {
@@ -83,12 +83,12 @@ pub struct Place<S> {
 }
 
 impl<S: Store> Place<S> {
-    /// The place of the case `name`.
+    /// The workspace of the case `name`.
     pub fn new(store: S, name: &'static str, salt: u64) -> Self {
         Self { store, workspace: derive(name, salt, 0), name, salt }
     }
 
-    /// The `n`th entity of the place.
+    /// The `n`th entity of this workspace.
     pub fn entity(&self, n: u64) -> EntityKey {
         EntityKey::conversation(self.workspace, derive(self.name, self.salt, n))
     }
@@ -98,12 +98,12 @@ impl<S: Store> Place<S> {
         derive(self.name, self.salt, u64::MAX)
     }
 
-    /// Commits; what the store says.
+    /// Commits, and returns what the store answers.
     pub async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
         self::commit(&self.store, commit).await
     }
 
-    /// Commits what must succeed.
+    /// Makes a commit that must succeed.
     ///
     /// # Panics
     /// When it does not.
@@ -113,7 +113,7 @@ impl<S: Store> Place<S> {
         expected
     }
 
-    /// Loads what must exist.
+    /// Loads an entity that must exist.
     ///
     /// # Panics
     /// When it does not.
@@ -147,7 +147,7 @@ pub async fn commit<S: Store>(store: &S, commit: Commit) -> Result<Outcome, Stor
     answered.await.unwrap_or_else(|_| Err(StoreError::Indeterminate("the callback was dropped".into())))
 }
 
-/// A commit of nothing yet, named after its place in the chain and `name`.
+/// An empty commit, named after `name` and its position in the chain.
 #[must_use]
 pub fn on(entity: EntityKey, expected: Option<Head>, name: &str) -> Commit {
     let number = expected.map_or(0, |head| head.commit) + 1;

@@ -1,9 +1,8 @@
 //! A store that fails on purpose, as the port allows stores to fail.
 //!
-//! What is above the port must be right on a store that says `Unavailable`, that loses its answers, that applies a
-//! commit later than it said, and that has other writers. This wrapper makes any store into one, by a seed: the same
-//! calls in the same order meet the same faults. "Later" means with a later call; nothing here sleeps, unless it is
-//! told to be slow.
+//! Code above the port must be right on a store that says `Unavailable`, loses its answers, applies a commit later than
+//! it said, and has other writers. This wrapper turns any store into one, by a seed: the same calls in the same order
+//! meet the same faults. "Later" means with a later call; nothing here sleeps, unless a delay is set.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,27 +26,27 @@ mod plan;
 use plan::{Fate, Plan};
 pub use plan::{Injected, Rates};
 
-/// A [`Store`] that injects faults into another one. Clones are one store.
+/// A [`Store`] that injects faults into another one. Clones share one store.
 #[derive(Clone, Debug)]
 pub struct FaultyStore<S> {
     store: S,
     plan: Arc<Mutex<Plan>>,
-    /// So many reads of logs go on.
+    /// Permits for reads of logs.
     reads: Option<Arc<Semaphore>>,
-    /// So many reads of lists do.
+    /// Permits for reads of lists.
     lists: Option<Arc<Semaphore>>,
     /// How long after a commit its outcome is reported.
     delay: Option<Duration>,
 }
 
 impl<S: Store> FaultyStore<S> {
-    /// `store`, with faults by `seed` at these rates.
+    /// Wraps `store` with faults at these rates, by `seed`.
     pub fn new(store: S, seed: u64, rates: Rates) -> Self {
         let plan = Arc::new(Mutex::new(Plan::new(seed, rates)));
         Self { store, plan, reads: None, lists: None, delay: None }
     }
 
-    /// The same, where each read of a log uses one of these up, and hangs while there is none.
+    /// The same, where each read of a log uses up one of these permits, and hangs while there is none.
     #[must_use]
     pub fn hanging(self, reads: Arc<Semaphore>) -> Self {
         Self { reads: Some(reads), ..self }
@@ -59,28 +58,28 @@ impl<S: Store> FaultyStore<S> {
         Self { lists: Some(lists), ..self }
     }
 
-    /// The same, where each commit's outcome is reported so long after it was made.
+    /// The same, where each commit's outcome is reported after this delay.
     #[must_use]
     pub fn slow(self, delay: Duration) -> Self {
         Self { delay: Some(delay), ..self }
     }
 
-    /// From now on other rates.
+    /// Uses other rates from now on.
     pub fn set_rates(&self, rates: Rates) {
         self.plan().rates = rates;
     }
 
-    /// From now on no new faults. Late commits are still decided by the next settled load of their entity.
+    /// Injects no new faults from now on. Late commits are still decided by the next settled load of their entity.
     pub fn calm(&self) {
         self.set_rates(Rates::default());
     }
 
-    /// What was injected so far.
+    /// The faults injected so far.
     pub fn injected(&self) -> Injected {
         self.plan().injected
     }
 
-    /// The store inside, which has no faults.
+    /// The wrapped store, which has no faults.
     pub fn inner(&self) -> &S {
         &self.store
     }
@@ -100,19 +99,19 @@ impl<S: Store> FaultyStore<S> {
         Err(StoreError::Unavailable("injected: the read failed".into()))
     }
 
-    /// Hands the late commits of an entity that are carried out now to the store, and waits for them.
+    /// Hands those late commits of an entity that this call carries out to the store, and waits for them.
     async fn carry_out_late(&self, entity: EntityKey, all: bool) {
         let apply = self.plan().due_now(entity, all);
         for commit in apply {
             let (answer, answered) = oneshot::channel();
             self.store.commit(commit, Box::new(move |_| _ = answer.send(())));
-            // Its writer has its answer already, and what it did shows in the load that follows.
+            // The writer already has its answer, and the effect of the commit shows in the load that follows.
             drop(answered.await);
         }
     }
 }
 
-/// Uses up a permit. A semaphore that is closed lets everything go on.
+/// Uses up a permit. A closed semaphore lets every read go on.
 async fn pass(permits: Option<&Semaphore>) {
     if let Some(permits) = permits {
         _ = permits.acquire().await.map(SemaphorePermit::forget);
@@ -143,7 +142,7 @@ impl<S: Store> Store for FaultyStore<S> {
             Some(delay) => {
                 let (tell, told) = oneshot::channel();
                 tokio::spawn(async move {
-                    // The store may have been dropped, and with it the receiver.
+                    // The store, and with it the receiver, may have been dropped.
                     if let Ok(outcome) = told.await {
                         sleep(delay).await;
                         done(outcome);
@@ -297,7 +296,7 @@ mod tests {
         FaultyStore::new(MemoryStore::default(), seed, rates)
     }
 
-    /// Appends `writes` events as a careful writer does; the payloads that it knows to be committed.
+    /// Appends `writes` events as a careful writer does; returns the payloads that it knows to be committed.
     async fn write_through_faults(store: &FaultyStore<MemoryStore>, writes: usize) -> Vec<String> {
         let mut known = Vec::new();
         let mut settled = false;

@@ -3,13 +3,13 @@
 use super::*;
 use crate::store::{AlarmChange, Due, DuePage};
 
-/// The alarms of a page of which nothing is missing: a store that can be read reads all.
+/// The alarms of a page that lacks nothing: a store that can be read reads all.
 fn whole(page: DuePage) -> Vec<Due> {
     assert!(page.missing.is_none(), "{page:?}");
     page.alarms
 }
 
-/// Every due alarm of the place, read in pages of two.
+/// Every due alarm of this workspace, read in pages of two.
 pub(super) async fn all_due<S: Store>(place: &Place<S>, upto: Millis) -> Vec<(u64, EntityKey)> {
     let (mut after, mut found) = (None, Vec::new());
     loop {
@@ -25,7 +25,7 @@ pub(super) async fn all_due<S: Store>(place: &Place<S>, upto: Millis) -> Vec<(u6
     }
 }
 
-/// Reads until these are due and no others: where an alarm was a moment ago may still be seen.
+/// Reads until exactly these alarms are due: an alarm may still be seen at its former time.
 async fn only_due<S: Store>(place: &Place<S>, upto: Millis, expected: &[(u64, EntityKey)]) {
     let mut found = all_due(place, upto).await;
     for _ in 0..1_000 {
@@ -44,7 +44,7 @@ async fn set<S: Store>(place: &Place<S>, n: u64, at: u64) -> Head {
     place.put(commit).await
 }
 
-/// One alarm an entity: moving it leaves none at the old place.
+/// An entity has one alarm: moving it leaves none at its old time.
 pub async fn an_alarm_is_set_moved_and_cleared<S: Store>(place: &Place<S>) {
     let entity = place.entity(1);
     let (mut head, mut previous) = (None, None);
@@ -62,7 +62,7 @@ pub async fn an_alarm_is_set_moved_and_cleared<S: Store>(place: &Place<S>) {
     }
 }
 
-/// Earliest first, and none that is not due yet.
+/// Earliest first, and none before it is due.
 pub async fn alarms_come_in_order_of_time<S: Store>(place: &Place<S>) {
     for (n, at) in [(1, 400), (2, 100), (3, 65_536), (4, 255), (5, 256)] {
         set(place, n, at).await;
@@ -74,7 +74,7 @@ pub async fn alarms_come_in_order_of_time<S: Store>(place: &Place<S>) {
     assert_eq!(due(u64::MAX).await, [100, 255, 256, 400, 65_536]);
 }
 
-/// Many at one time, cleared while they are read: a cursor that points at a cleared one still reads on.
+/// Many alarms are due at one time and are cleared while they are read: a cursor at a cleared alarm still reads on.
 pub async fn reading_on_behind_a_due_alarm_skips_none<S: Store>(place: &Place<S>) {
     let mut heads = Vec::new();
     for n in 1..=9 {
@@ -96,7 +96,7 @@ pub async fn reading_on_behind_a_due_alarm_skips_none<S: Store>(place: &Place<S>
     assert_eq!(rest.iter().map(|due| (due.at.0, due.entity)).collect::<Vec<_>>(), &all[4..]);
 }
 
-/// An activation knows its alarm without asking the index.
+/// An activation learns its alarm without reading the index.
 pub async fn an_alarm_is_loaded_with_its_entity<S: Store>(place: &Place<S>) {
     let head = set(place, 1, 900).await;
     assert_eq!(place.load(place.entity(1)).await.alarm, Some(Millis(900)));

@@ -3,7 +3,7 @@
 use super::*;
 use crate::store::{AlarmChange, Beat, NodeId};
 
-/// Nothing is read from nowhere.
+/// Reads of an unwritten entity find nothing.
 pub async fn an_entity_that_was_never_written_does_not_exist<S: Store>(place: &Place<S>) {
     let entity = place.entity(1);
     for fresh in [Fresh::Acknowledged, Fresh::Settled] {
@@ -14,7 +14,7 @@ pub async fn an_entity_that_was_never_written_does_not_exist<S: Store>(place: &P
     assert_eq!(place.store.row(entity, Table(1), bytes("a")).await.expect("a read"), None);
 }
 
-/// No lost update.
+/// No update is lost.
 pub async fn of_two_writers_on_one_head_exactly_one_wins<S: Store>(place: &Place<S>) {
     let entity = place.entity(1);
     let head = place.put(events(entity, None, &["base"])).await;
@@ -44,7 +44,7 @@ pub async fn of_two_creations_exactly_one_wins<S: Store>(place: &Place<S>) {
     assert_eq!(place.load(entity).await.tail.len(), 1);
 }
 
-/// A retry after a lost answer learns the truth.
+/// A retry after a lost answer learns the outcome.
 pub async fn a_resent_commit_that_was_applied_is_committed<S: Store>(place: &Place<S>) {
     let entity = place.entity(1);
     let mut first = events(entity, None, &["a", "b"]);
@@ -59,7 +59,7 @@ pub async fn a_resent_commit_that_was_applied_is_committed<S: Store>(place: &Pla
     assert_eq!(place.load(entity).await.tail.len(), 3);
 }
 
-/// Only the newest commit can be told to have been applied; an older one is answered with a conflict.
+/// A store recognizes only the newest commit as applied; it answers an older one with a conflict.
 pub async fn a_resent_commit_behind_a_competitor_is_a_conflict<S: Store>(place: &Place<S>) {
     let entity = place.entity(1);
     let base = place.put(events(entity, None, &["base"])).await;
@@ -82,7 +82,7 @@ pub async fn a_commit_on_a_head_that_never_was_is_a_conflict<S: Store>(place: &P
     assert_eq!(place.load(entity).await.head, head);
 }
 
-/// All or nothing.
+/// A commit applies as a whole or not at all.
 pub async fn a_conflict_leaves_nothing_behind<S: Store>(place: &Place<S>) {
     let entity = place.entity(1);
     let head = place.put(events(entity, None, &["base"])).await;
@@ -136,12 +136,12 @@ pub async fn many_writers_that_retry_lose_no_record<S: Store>(place: &Place<S>) 
     assert_eq!(found, names);
 }
 
-/// With what it said last. A store that is one process's own has nobody to tell of.
+/// Each process is seen with its last beat. A store of a single process has no others to report.
 pub async fn every_process_of_a_shared_store_is_seen_until_it_leaves<S: Store>(place: &Place<S>) {
     let beat = |n: u64, count| {
         let mut id = [0; 16];
         id[..10].copy_from_slice(&place.entity(n).id.0);
-        // One of them can be asked, the other one cannot.
+        // One of the two can be asked, the other one cannot.
         let address = (n == 2).then(|| format!("http://[2001:db8::{n}]:8080").into());
         Beat { node: NodeId(id), count, address }
     };

@@ -1,20 +1,20 @@
-//! Cases about listing what there is.
+//! Cases about listing the content of a store.
 
 use super::*;
 use crate::store::inventory::Inventory;
 
-/// Commits that put a key, a row and a list entry each: more than any bucket or page of these cases holds.
+/// The number of commits, each with a key, a row and a list entry: more than any bucket or page in these cases holds.
 const COMMITS: u64 = 11;
 const PAGE: usize = 4;
 
-/// Puts a store through the cases of [`Inventory`], as [`run`] does through those of `Store`.
+/// Runs the cases of [`Inventory`] against a store, as [`run`] runs those of `Store`.
 pub async fn run_inventory<S: Inventory, F: AsyncFn() -> S>(make: F, salt: u64) {
     let place = Place::new(make().await, "inventory", salt);
     Box::pin(every_entity_is_listed_once(&place)).await;
     Box::pin(keys_tables_and_views_are_listed_however_old(&place)).await;
 }
 
-/// In pages, among whatever else is there.
+/// The listing comes in pages, and may contain other entities.
 async fn every_entity_is_listed_once<S: Inventory>(place: &Place<S>) {
     let mut expected: Vec<EntityKey> = (100..100 + COMMITS).map(|n| place.entity(n)).collect();
     for entity in &expected {
@@ -35,7 +35,7 @@ async fn every_entity_is_listed_once<S: Inventory>(place: &Place<S>) {
     assert_eq!(found, expected);
 }
 
-/// Those of the first commit as well as those of the last.
+/// The listing covers the first commits as well as the last.
 async fn keys_tables_and_views_are_listed_however_old<S: Inventory>(place: &Place<S>) {
     let (entity, mut head) = (place.entity(1), None);
     for n in 0..COMMITS {

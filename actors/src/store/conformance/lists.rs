@@ -17,7 +17,7 @@ async fn rows<S: Store>(
     rows.into_iter().map(|row| row.key).collect()
 }
 
-/// What each stretch of the keys a, b, ba, c, d must hold.
+/// Ranges of the keys a, b, ba, c, d, with the keys that each must contain.
 fn stretches() -> Vec<(KeyRange, Vec<&'static str>)> {
     vec![
         (range(None, None), vec!["a", "b", "ba", "c", "d"]),
@@ -32,7 +32,7 @@ fn stretches() -> Vec<(KeyRange, Vec<&'static str>)> {
     ]
 }
 
-/// The key is found after its commit, in its entity and nowhere else.
+/// A key is found after its commit, in its entity and nowhere else.
 pub async fn keys_are_found_in_their_entity_only<S: Store>(place: &Place<S>) {
     let (here, there) = (place.entity(1), place.entity(2));
     let mut commit = events(here, None, &["a", "b", "c"]);
@@ -48,7 +48,7 @@ pub async fn keys_are_found_in_their_entity_only<S: Store>(place: &Place<S>) {
     }
 }
 
-/// Put, overwritten, deleted, put again.
+/// A row is put, overwritten, deleted, and put again.
 pub async fn rows_are_put_overwritten_and_deleted<S: Store>(place: &Place<S>) {
     let entity = place.entity(1);
     let mut head = None;
@@ -64,7 +64,7 @@ pub async fn rows_are_put_overwritten_and_deleted<S: Store>(place: &Place<S>) {
     }
 }
 
-/// Both ends are exclusive; a limit keeps the first ones in the order asked for.
+/// Both ends are exclusive; a limit keeps the first rows in the requested order.
 pub async fn rows_are_listed_between_two_keys_in_both_orders<S: Store>(place: &Place<S>) {
     let entity = place.entity(1);
     let mut commit = on(entity, None, "rows");
@@ -80,7 +80,7 @@ pub async fn rows_are_listed_between_two_keys_in_both_orders<S: Store>(place: &P
     }
 }
 
-/// Writes of one commit are in order.
+/// Writes of one commit are applied in order.
 pub async fn the_last_write_of_a_row_in_a_commit_wins<S: Store>(place: &Place<S>) {
     let entity = place.entity(1);
     let mut commit = on(entity, None, "rows");
@@ -109,7 +109,7 @@ pub async fn tables_do_not_mix<S: Store>(place: &Place<S>) {
     assert_eq!(rows(place, entity, Table(3), ALL, Order::Asc, 10).await, Vec::<Bytes>::new());
 }
 
-/// As rows, but of the workspace: another entity may replace what one has put.
+/// Like rows, but of the workspace: an entity may replace an entry that another one has put.
 pub async fn view_entries_are_put_overwritten_and_deleted<S: Store>(place: &Place<S>) {
     let mut first = on(place.entity(1), None, "first");
     first.views = vec![entry(View(1), "k", Some("one")), entry(View(1), "m", Some("stays"))];
@@ -125,7 +125,7 @@ pub async fn view_entries_are_put_overwritten_and_deleted<S: Store>(place: &Plac
     assert_eq!(place.view(place.workspace, View(1), ALL, Order::Asc, 10).await, ["m"]);
 }
 
-/// As rows.
+/// Like rows.
 pub async fn view_entries_are_listed_between_two_keys_in_both_orders<S: Store>(place: &Place<S>) {
     for (n, key) in ["d", "ba", "a", "c", "b"].iter().enumerate() {
         let mut commit = on(place.entity(n as u64), None, "entry");
@@ -164,7 +164,7 @@ pub async fn workspaces_do_not_see_each_other<S: Store>(place: &Place<S>) {
     assert_eq!(place.load(here).await.tail[0].payload, "here");
 }
 
-/// Entities beside each other in every order have nothing in common, whatever their kind.
+/// Entities whose keys are neighbours in any order share nothing, whatever their kind.
 pub async fn entities_do_not_see_each_other<S: Store>(place: &Place<S>) {
     let one = place.entity(1);
     let low = EntityKey { id: Address([0; 10]), ..one };

@@ -12,7 +12,7 @@ async fn read<S: Store>(place: &Place<S>, from: u64, to: u64, order: Order, limi
     records.iter().map(|record| record.seq).collect()
 }
 
-/// Nine events in commits of three, two, none, one and three; the fourth commit also holds marks.
+/// Nine events in commits of three, two, none, one and three; the fourth commit also contains marks.
 async fn nine_events<S: Store>(place: &Place<S>) -> Head {
     let entity = place.entity(1);
     let head = place.put(events(entity, None, &["event 1", "event 2", "event 3"])).await;
@@ -24,7 +24,7 @@ async fn nine_events<S: Store>(place: &Place<S>) -> Head {
     place.put(events(entity, Some(head), &["event 7", "event 8", "event 9"])).await
 }
 
-/// One numbering over all commits.
+/// All commits share one numbering.
 pub async fn sequences_have_no_gaps<S: Store>(place: &Place<S>) {
     let head = nine_events(place).await;
     assert_eq!(head, Head { seq: 9, commit: 5 });
@@ -41,7 +41,7 @@ pub async fn marks_are_loaded_but_are_no_events<S: Store>(place: &Place<S>) {
     assert_eq!(read(place, 5, 6, Order::Asc, 100).await, [5, 6]);
 }
 
-/// What a host replays after a restart is the whole, wherever the state was taken.
+/// A host that replays after a restart gets the whole, whichever commit stored the state.
 pub async fn a_state_and_the_records_since_it_make_the_whole<S: Store>(place: &Place<S>) {
     for taken in 1..=6_u64 {
         let entity = place.entity(taken);
@@ -79,7 +79,7 @@ pub async fn a_state_is_replaced_by_a_newer_one<S: Store>(place: &Place<S>) {
     assert_eq!(loaded.tail, [LogRecord { seq: 4, event: true, payload: bytes("since") }]);
 }
 
-/// Ranges may begin and end in the middle of a commit, and outside the log.
+/// A range may begin and end in the middle of a commit, and outside the log.
 pub async fn the_log_is_read_from_and_to_any_sequence<S: Store>(place: &Place<S>) {
     nine_events(place).await;
     for from in 0..=11 {
@@ -93,7 +93,7 @@ pub async fn the_log_is_read_from_and_to_any_sequence<S: Store>(place: &Place<S>
     assert_eq!(read(place, u64::MAX, u64::MAX, Order::Asc, 100).await, Vec::<u64>::new());
 }
 
-/// A limit keeps the first ones in the order asked for.
+/// A limit keeps the first records in the requested order.
 pub async fn the_log_is_read_in_both_orders_up_to_a_limit<S: Store>(place: &Place<S>) {
     nine_events(place).await;
     for limit in 0..=10 {
@@ -111,7 +111,7 @@ fn redact(entity: EntityKey, head: Option<Head>, seqs: &[u64]) -> Commit {
     commit
 }
 
-/// Neighbours in the same commit and marks keep what they say; what is not there is passed over.
+/// Neighbours in the same commit and marks keep their content; missing sequences are skipped.
 pub async fn what_is_taken_out_of_the_log_is_gone_and_its_place_stays<S: Store>(place: &Place<S>) {
     let entity = place.entity(1);
     let head = nine_events(place).await;
@@ -135,7 +135,7 @@ pub async fn what_is_taken_out_of_the_log_is_gone_and_its_place_stays<S: Store>(
     assert!(marks.map(|record| &record.payload).all(|payload| *payload == "mark"));
 }
 
-/// Also where a state was taken before it, in between, or with it.
+/// This also holds where a state was stored before the removal, between the events, or with the removal.
 pub async fn what_is_taken_out_is_gone_for_whoever_loads_too<S: Store>(place: &Place<S>) {
     for state_with in 0..4_u64 {
         let entity = place.entity(state_with);

@@ -1,14 +1,14 @@
-//! Which call meets which fault.
+//! Decides which call meets which fault.
 
 use std::collections::BTreeMap;
 
 use crate::id::EntityKey;
 use crate::store::{Commit, CommitId};
 
-/// How often which fault is injected, each in 1,000 calls.
+/// How often each fault is injected, in 1,000 calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rates {
-    /// A commit is refused before anything happened.
+    /// A commit is refused before it has any effect.
     pub refused: u16,
     /// A commit is applied, but its outcome is not reported.
     pub unanswered: u16,
@@ -26,7 +26,7 @@ impl Rates {
     pub const OFTEN: Self = Self { refused: 50, unanswered: 50, late: 50, competed: 50, unread: 50 };
 }
 
-/// How often which fault was injected.
+/// How often each fault was injected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Injected {
     /// See [`Rates::refused`].
@@ -37,7 +37,7 @@ pub struct Injected {
     pub late: u64,
     /// Late commits that were handed to the store after all.
     pub late_applied: u64,
-    /// Late commits that never will be.
+    /// Late commits that will never be applied.
     pub late_dropped: u64,
     /// See [`Rates::competed`].
     pub competed: u64,
@@ -45,7 +45,7 @@ pub struct Injected {
     pub unread: u64,
 }
 
-/// What is injected next, by the seed.
+/// Chooses the next fault, by the seed.
 #[derive(Debug)]
 pub(super) struct Plan {
     random: u64,
@@ -55,7 +55,7 @@ pub(super) struct Plan {
     late: BTreeMap<EntityKey, Vec<Commit>>,
 }
 
-/// What happens to one commit.
+/// The fault that one commit meets.
 pub(super) enum Fate {
     Refused,
     Unanswered,
@@ -65,7 +65,7 @@ pub(super) enum Fate {
 }
 
 impl Plan {
-    /// By this seed.
+    /// A plan by this seed.
     pub(super) fn new(seed: u64, rates: Rates) -> Self {
         Self { random: seed, rates, injected: Injected::default(), late: BTreeMap::new() }
     }
@@ -79,12 +79,12 @@ impl Plan {
         mixed ^ (mixed >> 31)
     }
 
-    /// Whether so many of 1,000 includes this one.
+    /// Returns true for so many of 1,000 calls.
     pub(super) fn chance(&mut self, per_mille: u16) -> bool {
         self.draw() % 1_000 < u64::from(per_mille)
     }
 
-    /// What happens to this one.
+    /// Chooses the fault that this commit meets.
     pub(super) fn fate(&mut self, commit: &Commit) -> Fate {
         let rates = self.rates;
         let drawn = (self.draw() % 1_000) as u16;
@@ -111,8 +111,8 @@ impl Plan {
         }
     }
 
-    /// Takes the late commits of an entity that are carried out with this call: with `all`, every one is either
-    /// carried out or dropped for good; else a coin says whether the oldest one is.
+    /// Takes the late commits of an entity that this call carries out: with `all`, every one is either carried out or
+    /// dropped for good; otherwise chance decides whether the oldest one is.
     pub(super) fn due_now(&mut self, entity: EntityKey, all: bool) -> Vec<Commit> {
         let Some(mut waiting) = self.late.remove(&entity) else { return Vec::new() };
         let (mut apply, mut dropped) = (Vec::new(), 0_u64);
