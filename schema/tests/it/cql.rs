@@ -17,7 +17,7 @@ mod histories;
 mod schema;
 mod support;
 
-/// A time at which nothing that the suite writes is past its time.
+/// A time before anything that the suite writes expires.
 const SUITE_BEGINS: Millis = Millis(2_000);
 
 /// How to reach this keyspace; `None`: there is no server, and the test is skipped.

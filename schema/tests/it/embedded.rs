@@ -31,7 +31,7 @@ fn entity(n: u64) -> EntityKey {
     EntityKey::conversation(Address([1; 10]), Address::derive("entity", &[&n.to_le_bytes()]))
 }
 
-/// Commits one event per payload, after `head`.
+/// Commits one event with this payload, after `head`.
 async fn append(store: &EmbeddedStore, entity: EntityKey, head: Option<Head>, payload: &str) -> Head {
     match commit(store, events(entity, head, &[payload])).await {
         Ok(Outcome::Committed(head)) => head,
@@ -39,14 +39,14 @@ async fn append(store: &EmbeddedStore, entity: EntityKey, head: Option<Head>, pa
     }
 }
 
-/// Everything an entity's log holds, newest last.
+/// All payloads in an entity's log, newest last.
 async fn payloads(store: &EmbeddedStore, entity: EntityKey) -> Vec<String> {
     let loaded = store.load(entity, Fresh::Acknowledged).await.expect("a read");
     let tail = loaded.map(|loaded| loaded.tail).unwrap_or_default();
     tail.iter().map(|record| String::from_utf8_lossy(&record.payload).into_owned()).collect()
 }
 
-/// A hook for `Options::new` and what it was called with.
+/// A hook for `Options::new`, and the reasons that it was called with.
 fn fatal() -> (schema::embedded::OnFatal, Arc<Mutex<Vec<String>>>) {
     let reasons = Arc::new(Mutex::new(Vec::new()));
     let heard = Arc::clone(&reasons);

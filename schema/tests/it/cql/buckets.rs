@@ -1,4 +1,4 @@
-//! What is moved when a bucket is left, in how many statements, and what lies over what then.
+//! Leaving a bucket: which content moves, in how many statements, and which content then overlays which.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +23,10 @@ const T: Table = Table(99);
 const OTHER: Table = Table(98);
 /// Rows of a bucket that holds nothing else.
 const ROWS: usize = 1_000;
-/// Statements that moving them may take: a twentieth.
+/// The most statements that moving them may take: a twentieth of the rows.
 const STATEMENTS: u64 = 50;
 
-/// A store whose buckets have so many rows; `None`: there is no server.
+/// A store whose buckets hold so many rows; `None`: there is no server.
 async fn store_of(rows: usize) -> Option<CqlStore> {
     let server = bed::server()?;
     migrated(server.nodes(), KEYSPACE).await;
@@ -43,7 +43,7 @@ fn entity() -> EntityKey {
     EntityKey::conversation(Address::derive("buckets", &[&salt]), Address::derive("bucket", &[&salt]))
 }
 
-/// The `n`th commit of an entity, from 1, of one event each.
+/// The `n`th commit of an entity, from 1, with one event.
 fn nth(entity: EntityKey, n: u8) -> Commit {
     let expected = (n > 1).then(|| Head { seq: u64::from(n) - 1, commit: u64::from(n) - 1 });
     let records = vec![NewRecord { event: true, payload: Bytes::from_static(b"a record") }];
@@ -76,7 +76,7 @@ async fn a_bucket_full_of_rows_is_left_in_few_statements() {
     let entity = entity();
     let first = (0..ROWS).map(|n| row(T, n, Some("first"))).chain([row(OTHER, 7, Some("other"))]).collect();
     applied(&store, Commit { rows: first, ..nth(entity, 1) }).await;
-    // Every other row is deleted, and as many that came and went.
+    // Deletes every other row, and as many rows that do not exist.
     let gone = (0..ROWS).filter(|n| n % 2 == 0).chain(ROWS..ROWS + ROWS / 2).map(|n| row(T, n, None));
     let left = applied(&store, Commit { rows: gone.collect(), ..nth(entity, 2) }).await;
     assert!(left.writes + left.reads <= STATEMENTS, "{left:?}");
@@ -101,7 +101,7 @@ async fn a_key_that_was_used_again_is_listed_as_it_is_now() {
     }
 }
 
-/// What was settled for it.
+/// How often the store settled something for this, and the result.
 async fn settling<T>(store: &CqlStore, what: impl Future<Output = T>) -> (u64, T) {
     let before = store.counts().settling;
     let done = what.await;
@@ -120,7 +120,7 @@ async fn what_is_decided_on_is_settled_once_and_what_this_process_has_seen_appli
         let next = if n == 1 { first.clone() } else { nth(entity, n) };
         assert_eq!(settling(&store, applied(&store, next)).await.0, 0, "{n}");
     }
-    // A process that has seen nothing of it.
+    // A process that has seen nothing of the entity.
     let other = another(server.nodes(), 1_000).await;
     let (settled, plain) = settling(&other, other.load(entity, Fresh::Acknowledged)).await;
     assert_eq!(settled, 0);
@@ -132,7 +132,7 @@ async fn what_is_decided_on_is_settled_once_and_what_this_process_has_seen_appli
     assert_eq!((settled, again.unwrap()), (0, Some(whole.clone())));
     assert_eq!((whole.head, whole.state, whole.tail.len()), (Head { seq: 3, commit: 3 }, state, 2));
     assert_eq!(settling(&other, applied(&other, nth(entity, 4))).await.0, 0);
-    // One that goes on from what it has only read, and one that tells of a key.
+    // The third process commits after a plain read, and the fourth looks up a key.
     let third = another(server.nodes(), 1_000).await;
     third.load(entity, Fresh::Acknowledged).await.unwrap();
     assert_eq!(settling(&third, applied(&third, nth(entity, 5))).await.0, 1);
@@ -176,7 +176,7 @@ async fn a_bucket_is_settled_before_it_is_left_by_whoever_did_not_close_it() {
     applied(&store, nth(entity, 2)).await;
     let other = another(server.nodes(), 4).await;
     other.load(entity, Fresh::Acknowledged).await.unwrap();
-    // The closed one, and the next one that is not there.
+    // The closed bucket, and the next one, which does not exist.
     assert_eq!(settling(&other, applied(&other, nth(entity, 3))).await.0, 2);
     let nobody = EntityKey { id: Address([9; 10]), ..entity };
     assert!(other.load(nobody, Fresh::Settled).await.unwrap().is_none());

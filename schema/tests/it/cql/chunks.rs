@@ -1,4 +1,4 @@
-//! Large records stand beside their commit's row: they go if it comes to nothing, and only then.
+//! Large records are stored beside their commit's row: they are deleted if the commit comes to nothing, and only then.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use tokio::sync::oneshot;
 use super::faults::FaultyWay;
 use super::support::{contact_at, hex, migrated};
 
-/// Three chunks.
+/// A record of three chunks.
 const LARGE: usize = 1_200_000;
-/// Until a row of the due index is looked at that was written for a commit.
+/// Milliseconds until the scan checks a row of the due index that was written for a commit.
 const LOOKED_AT: u64 = 130_000;
-/// Until one is looked at again of which nothing could be said yet: the next quarter of an hour.
+/// Until the scan checks a row again that it could not decide: the next quarter of an hour.
 const LOOKED_AT_AGAIN: u64 = LOOKED_AT + 15 * 60_000;
 
 /// A server with a keyspace, and one conversation there.
@@ -33,8 +33,8 @@ struct Place {
 }
 
 impl Place {
-    /// A conversation with a first commit. `None`: there is no server. Of each test its own keyspace: the scan looks at
-    /// whatever is due in one.
+    /// A conversation with a first commit. `None`: there is no server. Each test has its own keyspace, because the scan
+    /// checks everything that is due in one.
     async fn new(keyspace: &'static str) -> Option<Self> {
         let server = bed::server()?;
         let nodes = server.nodes().to_vec();
@@ -52,24 +52,24 @@ impl Place {
         assert!(self.commit(&self.store(&self.nodes, 0).await, None, 10).await.1.is_ok());
     }
 
-    /// A process so much later, with small buckets, which takes at once for nothing what stands for nothing.
+    /// A process so much later, with small buckets, which deletes a due row at once if no commit needs it.
     async fn store(&self, nodes: &[String], later: u64) -> CqlStore {
         self.doubting(nodes, later, Duration::ZERO).await
     }
 
-    /// The same, which does so after a while.
+    /// The same, which deletes such a row after this long.
     async fn doubting(&self, nodes: &[String], later: u64, lasting: Duration) -> CqlStore {
         let clock = Arc::new(ManualClock::at(self.began.plus(later)));
         let options = Options::new(contact_at(nodes, self.keyspace), clock);
         CqlStore::open(options.bucket_rows(5).doubted_for(lasting)).await.unwrap()
     }
 
-    /// A store behind a way that may fail.
+    /// A store behind a proxy that may fail.
     async fn behind(&self, way: &FaultyWay) -> CqlStore {
         self.store(std::slice::from_ref(&way.address), 0).await
     }
 
-    /// Commits one record of so many bytes.
+    /// Commits one record of this length.
     async fn commit(
         &self,
         store: &CqlStore,
@@ -85,7 +85,7 @@ impl Place {
         (CommitId(id), ended.await.unwrap())
     }
 
-    /// Some more commits behind `head`, in more than one bucket.
+    /// Makes more commits behind `head`, in more than one bucket.
     async fn goes_on(&self, head: u64) {
         let store = self.store(&self.nodes, 0).await;
         for n in head..head + 6 {
@@ -94,7 +94,7 @@ impl Place {
         }
     }
 
-    /// The scan of the due index so much later.
+    /// Scans the due index so much later.
     async fn scan(&self, later: u64) {
         let now = self.began.plus(later);
         self.store(&self.nodes, later).await.due(None, now, 1_000).await.unwrap();
@@ -105,7 +105,7 @@ impl Place {
         rows.single_row::<(i64,)>().unwrap().0
     }
 
-    /// How many chunks with words there are of a commit.
+    /// How many chunks with content a commit has.
     async fn chunks(&self, id: CommitId) -> i64 {
         let Self { keyspace, entity, .. } = self;
         let (entity, id) = (hex(&entity.to_bytes()), hex(&id.0));
@@ -113,14 +113,14 @@ impl Place {
         self.count(format!("SELECT count(*) FROM {keyspace}.chunk WHERE {of}")).await
     }
 
-    /// How many rows of the due index there are of the conversation.
+    /// How many rows of the due index the conversation has.
     async fn watched(&self) -> i64 {
         let Self { keyspace, entity, .. } = self;
         let of = format!("entity = {}", hex(&entity.to_bytes()));
         self.count(format!("SELECT count(*) FROM {keyspace}.due WHERE {of} ALLOW FILTERING")).await
     }
 
-    /// Bytes of the event `seq`.
+    /// The length of the event `seq`.
     async fn said(&self, seq: u64) -> usize {
         let scan = LogScan { from: seq, to: seq, order: Order::Asc, limit: 1 };
         self.store(&self.nodes, 0).await.read_log(self.entity, scan).await.unwrap()[0].payload.len()
@@ -129,13 +129,13 @@ impl Place {
 
 const FIRST: Option<Head> = Some(Head { seq: 1, commit: 1 });
 
-/// What becomes of a commit, and how many of its chunks are there then.
+/// What happens to a commit, and how many of its chunks exist then.
 type Trouble = (&'static str, fn(&mut FaultyWay), i64);
 
 const TROUBLES: [Trouble; 3] = [
     ("refused for want of nodes", |way| way.lose_commits(false), 3),
     ("never applied, and nobody knows", |way| way.lose_commits(true), 3),
-    // The slot, the row of the due index in it, the place, and one chunk.
+    // The slot, its row of the due index, the place, and one chunk arrive.
     ("given up in the middle of its chunks", |way| way.die_before_a_commit(4), 1),
 ];
 
@@ -146,7 +146,7 @@ async fn words_of_a_message_that_came_to_nothing_go_once_its_conversation_has_go
         place.next_conversation().await;
         let mut way = FaultyWay::to(&place.nodes[0]).await;
         let store = place.behind(&way).await;
-        // What it knows of the conversation, so that nothing but the commit is asked for.
+        // Loads the conversation, so that only the commit is sent later.
         store.load(place.entity, Fresh::Settled).await.unwrap().unwrap();
         trouble(&mut way);
         let (id, outcome) = place.commit(&store, FIRST, LARGE).await;
@@ -179,7 +179,7 @@ async fn a_large_message_that_is_on_its_way_keeps_its_words_however_often_somebo
     let mut way = FaultyWay::to(&place.nodes[0]).await;
     let store = place.behind(&way).await;
     way.slow_commits();
-    // Its chunks are written within that time, and the commit arrives after it.
+    // The chunks are written within that time, and the commit arrives after it.
     let heir = place.doubting(&place.nodes, LOOKED_AT, Duration::from_millis(700)).await;
     let now = place.began.plus(LOOKED_AT);
     let place = Arc::new(place);
@@ -200,12 +200,12 @@ async fn a_large_message_whose_process_has_died_keeps_its_words_and_is_watched_n
     let Some(mut place) = Place::new("cql_chunks_died").await else { return };
     for others in [false, true] {
         place.next_conversation().await;
-        // It is in its third bucket by then.
+        // By then the conversation is in its third bucket.
         place.goes_on(1).await;
         let mut way = FaultyWay::to(&place.nodes[0]).await;
         let dying = place.behind(&way).await;
         dying.load(place.entity, Fresh::Settled).await.unwrap().unwrap();
-        // The slot, the row of the due index in it, the place, and three chunks.
+        // The slot, its row of the due index, the place, and three chunks arrive.
         way.die_after_a_commit(6);
         let (id, outcome) = place.commit(&dying, Some(Head { seq: 7, commit: 7 }), LARGE).await;
         assert!(matches!(outcome, Ok(Outcome::Committed(_))), "{outcome:?}");

@@ -1,6 +1,6 @@
-//! Three nodes, one of which hangs or dies while it is written to.
+//! Three nodes, one of which hangs or dies during writes.
 //!
-//! Three servers are much for a small machine, beside other tests too much, so this runs by itself, where
+//! Three servers are a lot for a small machine, and too much beside other tests, so this test runs by itself, where
 //! `TERTULIA_TEST_CLUSTER` is set.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::support::{contact_at, say, setting, store_at};
 
 const KEYSPACE: &str = "cql_cluster";
 
-/// What happens to the cluster, one after the other.
+/// What happens to the cluster, in this order.
 #[derive(Clone, Copy, Debug)]
 enum Trouble {
     Pause(usize),
@@ -23,15 +23,15 @@ enum Trouble {
     Start(usize),
 }
 
-/// A node hangs, goes on, another dies, and comes back; never two at once.
+/// A node hangs and resumes, another dies and returns, and the third hangs and resumes; never two at once.
 const TROUBLES: [Trouble; 6] =
     [Trouble::Pause(0), Trouble::Resume(0), Trouble::Kill(1), Trouble::Start(1), Trouble::Pause(2), Trouble::Resume(2)];
 
-/// How often a cluster that starts is looked at, and for how long. Real servers have no clock that a test could turn.
+/// How often and how many times a starting cluster is checked. Real servers have no clock that a test could move.
 const LOOK: Duration = Duration::from_millis(500);
 const LOOKS: u32 = 240;
 
-/// Looks again and again until it is well.
+/// Checks again and again until all is well.
 async fn well(look: impl AsyncFn() -> Result<(), String>) {
     for _ in 1..LOOKS {
         if look().await.is_ok() {
@@ -42,9 +42,9 @@ async fn well(look: impl AsyncFn() -> Result<(), String>) {
     look().await.unwrap();
 }
 
-/// Makes the keyspace once the nodes have found each other. They accept clients before that: then each of them refuses
-/// what wants a majority, and two that are asked for one table make one each. What one has made the others know a
-/// little later; a migration that meets that is started again, as an operator would.
+/// Creates the keyspace once the nodes have found each other. They accept clients before that: then each of them
+/// refuses requests that need a majority, and two nodes that are asked for one table create one each. The other nodes
+/// learn a little later what one node has created; a migration that meets this is started again, as an operator would.
 async fn migrated(cluster: &bed::Server) {
     for node in cluster.nodes() {
         well(async || {
@@ -86,7 +86,8 @@ async fn a_node_that_hangs_and_one_that_dies_lose_double_and_reorder_nothing() {
     let world = Arc::new(World::new(salt, [node(&stores[0], salt), node(&stores[1], salt + 1)]));
     let troubled = Arc::clone(&world);
     let troubles = tokio::spawn(async move {
-        // Spread over the first three quarters of what the clients do, so that every trouble is over before the end.
+        // Spread over the first three quarters of the clients' operations, so that every trouble is over before the
+        // end.
         for (n, what) in (1..).zip(TROUBLES) {
             troubled.until(OPERATIONS_IN_ALL * 3 / 4 * n / TROUBLES.len() as u64).await;
             trouble(cluster, what).await;
@@ -103,7 +104,7 @@ async fn a_node_that_hangs_and_one_that_dies_lose_double_and_reorder_nothing() {
         stores[1].counts()
     ));
 
-    // Without a majority nothing is acknowledged; with it everything goes on.
+    // Without a majority nothing is acknowledged; with one, everything goes on.
     trouble(cluster, Trouble::Kill(0)).await;
     trouble(cluster, Trouble::Kill(2)).await;
     world.is_refused("without a majority").await;

@@ -19,7 +19,7 @@ use super::histories::{World, node, post};
 use super::support::{migrated, say, store_at};
 
 const KEYSPACE: &str = "cql_counting";
-/// Servers of one keyspace look after each other's alarms, which counts.
+/// Servers of one keyspace look after each other's alarms, which would be counted.
 const ANOTHER_KEYSPACE: &str = "cql_counting_again";
 const MESSAGES: u64 = 10;
 
@@ -78,7 +78,7 @@ async fn an_entity_that_comes_back_into_memory_is_settled_by_a_process_that_does
     let entity = world.entity(0);
     let nobody = Bounds { actors: 0, entities: 0, ..Bounds::default() };
     let directories = [Directory::<Conversation>::default(), Directory::default()];
-    // What a message costs a process in conditional batches, and in settling.
+    // The conditional batches and the settlings that a message costs a process.
     let say_and_leave = async |at: usize| {
         let before = stores[at].counts();
         let with = CommandContext::default();
@@ -90,13 +90,14 @@ async fn an_entity_that_comes_back_into_memory_is_settled_by_a_process_that_does
         let after = stores[at].counts();
         (after.conditional - before.conditional, after.settling - before.settling)
     };
-    // What a process settles besides, of configurations for one, and what a slow server lets it do twice only adds to
-    // it. The entity itself may have been settled in the background, but not before the other's last message.
+    // A process also settles other entities, such as configuration, and with a slow server it may do so twice; both
+    // only add to the count. The entity itself may be settled in the background, but not before the other process's
+    // last message.
     let mut unsettled = [0, 0];
     for (at, first) in [(0, 0), (1, 1), (0, 1)] {
         say_and_leave(at).await;
         assert!(stores[at].counts().settling - unsettled[at] >= first, "{at}");
-        // A process that has just begun settles much besides.
+        // A process that has just started settles much else.
         let (mut least, mut said) = ((u64::MAX, u64::MAX), 0);
         while least > (1, 0) && said < 50 * MESSAGES {
             unsettled[1 - at] = stores[1 - at].counts().settling;

@@ -1,4 +1,4 @@
-//! A process that ends between a commit and what follows from it, and two that read and take away at once.
+//! A process that ends between a commit and its consequences, and two processes that read and redact at once.
 
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ async fn list(store: &CqlStore, commit: &Commit) -> usize {
     store.view(commit.entity.workspace, LIST, Scan::new(all, Order::Asc, 10)).await.unwrap().len()
 }
 
-/// A commit behind the first one, which lists something and takes out what the first one says.
+/// A commit behind the first one, which adds a list entry and redacts the first one's record.
 fn next(first: &Commit, id: u8) -> Commit {
     Commit {
         expected: Some(Head { seq: 1, commit: 1 }),
@@ -85,10 +85,10 @@ async fn what_a_process_died_over_is_done_by_the_next_to_come_or_by_the_scan() {
         let listed = listed(Random::unforeseen(), n, now);
         let first = Commit { views: Vec::new(), ..listed.clone() };
         assert!(matches!(commit(&dying, first).await, Ok(Outcome::Committed(_))));
-        // The slot, and the row of the due index in it.
+        // The slot and its row of the due index arrive.
         way.die_after_a_commit(2);
         assert!(matches!(commit(&dying, next(&listed, 2)).await, Ok(Outcome::Committed(Head { seq: 2, commit: 2 }))));
-        // Two minutes later: it is long overdue.
+        // Two minutes later the alarm is long overdue.
         let later = Arc::new(ManualClock::at(now.plus(130_000)));
         let heir = CqlStore::open(Options::new(contact_at(server.nodes(), KEYSPACE), later)).await.unwrap();
         assert_eq!(
@@ -112,7 +112,7 @@ async fn a_commit_that_is_refused_takes_nothing_out_of_the_log() {
     let stores = [store_at(server.nodes(), KEYSPACE).await, store_at(server.nodes(), KEYSPACE).await];
     let first = listed(Random::unforeseen(), 1, actors::clock::Clock::now(&SystemClock));
     assert!(matches!(commit(&stores[0], first.clone()).await, Ok(Outcome::Committed(_))));
-    // Both know where it stands, and only the server knows who was first.
+    // Both processes know the head, and only the server knows whose commit was first.
     stores[1].load(first.entity, Fresh::Settled).await.unwrap().unwrap();
     let other = Commit { redactions: Vec::new(), ..next(&first, 2) };
     assert!(matches!(commit(&stores[0], other).await, Ok(Outcome::Committed(_))));
@@ -158,7 +158,7 @@ async fn a_large_record_can_be_read_at_any_moment_while_words_are_taken_out_of_i
     let (store, other) = (store_at(server.nodes(), KEYSPACE).await, store_at(server.nodes(), KEYSPACE).await);
     let now = actors::clock::Clock::now(&SystemClock);
     let mut first = listed(Random::unforeseen(), 1, now);
-    // A hundred records of eight megabytes together.
+    // A hundred records, together eight megabytes.
     first.records = (0..100).map(|n: u8| NewRecord { event: true, payload: vec![n; 84_000].into() }).collect();
     let entity = first.entity;
     assert!(matches!(commit(&store, first.clone()).await, Ok(Outcome::Committed(Head { seq: 100, commit: 1 }))));
@@ -205,7 +205,7 @@ async fn what_is_taken_out_of_the_log_very_late_does_not_overlay_what_was_taken_
         let taken = |byte: u8| vec![Redaction { seq: 1, payload: payload(byte) }];
         let deleted = Commit { redactions: taken(b'1'), ..next(&first, 2) };
         assert!(matches!(commit(&store, deleted.clone()).await, Ok(Outcome::Committed(_))));
-        // Again, before anything else has happened: it changes nothing.
+        // Repeated before anything else has happened, the redaction changes nothing.
         late.redact_late(entity, deleted.id, &deleted.redactions).await.unwrap();
         assert_eq!(said(&store, entity).await, payload(b'1'));
         let expected = Some(Head { seq: 2, commit: 2 });

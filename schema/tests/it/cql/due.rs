@@ -1,4 +1,4 @@
-//! A due index of which a part cannot be read, and entities that cannot be.
+//! A due index that cannot be read in part, and entities that cannot be read.
 
 use std::sync::Arc;
 
@@ -15,9 +15,9 @@ use tokio::sync::oneshot;
 use super::faults::FaultyWay;
 use super::support::{contact_at, hex, migrated};
 
-/// How many shards the index has.
+/// The number of shards of the index.
 const SHARDS: u8 = 64;
-/// By then a row is looked into.
+/// By then the scan checks a row.
 const OVERDUE: u64 = 130_000;
 
 /// A keyspace of its own, with alarms of two entities that are long overdue.
@@ -51,13 +51,13 @@ impl Place {
         Some(place)
     }
 
-    /// A process so much later, which knows nothing.
+    /// A process so much later, which knows nothing yet.
     async fn store(&self, nodes: &[String], later: u64) -> CqlStore {
         let clock = Arc::new(ManualClock::at(self.began.plus(later)));
         CqlStore::open(Options::new(contact_at(nodes, self.keyspace), clock)).await.unwrap()
     }
 
-    /// Which of the two are told, in their order.
+    /// Which of the two entities the page lists, in its order.
     fn told(&self, page: &DuePage) -> Vec<usize> {
         let of = |entity: EntityKey| self.entities.iter().position(|own| *own == entity);
         page.alarms.iter().filter_map(|due| of(due.entity)).collect()
@@ -96,7 +96,7 @@ async fn a_shard_of_the_index_that_cannot_be_read_keeps_no_other_back_and_is_tol
     let store = place.store(std::slice::from_ref(&way.address), OVERDUE).await;
     let mut lost = [0, 0];
     for shard in 0..SHARDS {
-        // A shard as a value, and the length of the slot behind it.
+        // The bytes of a shard as a value, and of the length of the slot behind it.
         way.unreadable(&[0, 0, 0, 1, shard, 0, 0, 0, 8]);
         match store.due(None, now, 1_000).await {
             Ok(page) => {
@@ -104,7 +104,7 @@ async fn a_shard_of_the_index_that_cannot_be_read_keeps_no_other_back_and_is_tol
                 let told = place.told(&page);
                 (0..2).filter(|n| !told.contains(n)).for_each(|n| lost[n] += 1);
             }
-            // Both stand in it.
+            // Both entities are in this shard.
             Err(error) => {
                 assert!(error.passes(), "{error}");
                 lost = lost.map(|lost| lost + 1);

@@ -1,4 +1,4 @@
-//! A proxy between driver and server that drops, delays and forges by a seeded plan.
+//! A proxy between driver and server that drops, delays and forges frames by a seeded plan.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
@@ -15,32 +15,32 @@ use scylla_proxy::{
 };
 use tokio::sync::mpsc;
 
-/// Longer than the store waits for a commit, so that one that is held so long arrives when its outcome was settled.
+/// Longer than the store waits for a commit, so that a commit held this long arrives after its outcome was settled.
 const LATE: Duration = Duration::from_millis(3_500);
 const SLOW: Duration = Duration::from_millis(150);
 
 /// What may happen to a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fault {
-    /// A commit never arrives; the server's word is a CAS timeout.
+    /// A commit never arrives; the server reports a CAS timeout.
     TimedOutBefore,
-    /// A commit is done; the server's word is a CAS timeout.
+    /// A commit is applied; the server reports a CAS timeout.
     TimedOutAfter,
-    /// A commit never arrives, and nobody says so.
+    /// A commit never arrives, without an error.
     Lost,
-    /// A commit is done, and nobody says so.
+    /// A commit is applied, without an answer.
     Unanswered,
-    /// A commit arrives when nobody waits for it any more.
+    /// A commit arrives when the store no longer waits for it.
     Late,
     /// A commit takes long.
     Slow,
-    /// A commit is refused by a node that has too much to do.
+    /// An overloaded node refuses a commit.
     Overloaded,
     /// The connection breaks instead of a commit.
     BrokenBefore,
     /// The connection breaks instead of an answer.
     BrokenAfter,
-    /// A read times out, also one that settles.
+    /// A read times out, even one that settles.
     Unread,
 }
 
@@ -58,8 +58,8 @@ impl Fault {
         Self::Unread,
     ];
 
-    /// How many of 1,000 frames of its sort it happens to. CAS timeouts are what a loaded cluster really does; the
-    /// ones that cost seconds are rarer.
+    /// How many of 1,000 frames of its kind it hits. CAS timeouts really happen in a loaded cluster; faults that cost
+    /// seconds are rarer.
     fn per_mille(self) -> u64 {
         match self {
             Self::TimedOutBefore | Self::TimedOutAfter => 40,
@@ -72,10 +72,10 @@ impl Fault {
 }
 
 impl Fault {
-    /// Which frames it happens to.
+    /// The frames that it hits.
     fn frames(self) -> Condition {
         match self {
-            // Only what a condition was part of has this column, and reads have none of their own.
+            // Only the result of a conditional statement has this column; the result of a read does not.
             Self::TimedOutAfter | Self::Unanswered | Self::BrokenAfter => Condition::and(
                 Condition::ResponseOpcode(ResponseOpcode::Result),
                 Condition::BodyContainsCaseSensitive(Box::from(&b"[applied]"[..])),
@@ -119,15 +119,15 @@ fn read_timeout() -> DbError {
     DbError::ReadTimeout { consistency: Consistency::LocalSerial, received: 1, required: 2, data_present: false }
 }
 
-/// True for one frame only, when `before` were asked about it and it was true for none of them.
+/// True for one frame only, after `before` frames for which it was false.
 fn once(of: Condition, before: usize) -> Condition {
     of.and(Condition::not(Condition::TrueForLimitedTimes(before)).and(Condition::TrueForLimitedTimes(1)))
 }
 
-/// Frames that something happened to.
+/// Frames that a fault hit.
 type Touched<F> = Vec<(Fault, mpsc::UnboundedReceiver<(F, Option<TargetShard>)>)>;
 
-/// A running proxy in front of one node, and what it did.
+/// A running proxy in front of one node, and the faults that it injected.
 pub(super) struct FaultyWay {
     proxy: RunningProxy,
     pub(super) address: String,
@@ -136,17 +136,17 @@ pub(super) struct FaultyWay {
 }
 
 impl FaultyWay {
-    /// To the node at `server`, with no faults yet.
+    /// A proxy to the node at `server`, with no faults yet.
     pub(super) async fn to(server: &str) -> Self {
         let real: SocketAddr = server.parse().unwrap();
-        // A driver takes every node to have the port that it was told: the address must be the node's own.
+        // A driver expects every node at the port that it was given, so the address must be the node's own.
         let free = TcpListener::bind((real.ip(), 0)).unwrap().local_addr().unwrap();
         let node = Node::builder().proxy_address(free).real_address(real).shard_awareness(ShardAwareness::Unaware);
         let proxy = Proxy::builder().with_node(node.build()).build().run().await.unwrap();
         Self { proxy, address: free.to_string(), requests: Vec::new(), answers: Vec::new() }
     }
 
-    /// From now on faults by this seed, among as many frames of each sort.
+    /// Injects faults by this seed from now on, among so many frames of each kind.
     #[expect(clippy::disallowed_methods, reason = "the proxy reports through unbounded channels; a plan has an end")]
     pub(super) fn begin(&mut self, random: &mut Random, frames: u64) {
         let mut plan: Vec<(u64, Fault)> = Vec::new();
@@ -172,7 +172,7 @@ impl FaultyWay {
         self.proxy.running_nodes[0].change_response_rules(Some(answers));
     }
 
-    /// As if the process died right after its next commit: nothing but that and `before` other statements arrives.
+    /// As if the process died right after its next commit: only that commit and `before` other statements arrive.
     pub(super) fn die_after_a_commit(&mut self, before: usize) {
         let statements = Condition::RequestOpcode(RequestOpcode::Execute);
         let later = statements.and(Condition::not(Condition::TrueForLimitedTimes(before)));
@@ -180,7 +180,7 @@ impl FaultyWay {
         self.proxy.running_nodes[0].change_request_rules(Some(vec![RequestRule(later, lost)]));
     }
 
-    /// As if the process died before its next commit: no commit arrives, and `before` other statements do.
+    /// As if the process died before its next commit: no commit arrives, but `before` other statements do.
     pub(super) fn die_before_a_commit(&mut self, before: usize) {
         let statements = Condition::RequestOpcode(RequestOpcode::Execute);
         let later = statements.and(Condition::not(Condition::TrueForLimitedTimes(before)));
@@ -190,7 +190,7 @@ impl FaultyWay {
         self.proxy.running_nodes[0].change_request_rules(Some(rules));
     }
 
-    /// From now on no commit arrives. Whether it did is not said (`is_doubtful`), or it is refused for want of nodes.
+    /// From now on no commit arrives. Its outcome is unknown (`is_doubtful`), or it is refused for lack of nodes.
     pub(super) fn lose_commits(&mut self, is_doubtful: bool) {
         let (consistency, required, alive) = (Consistency::LocalSerial, 2, 1);
         let unavailable = DbError::Unavailable { consistency, required, alive };
@@ -199,7 +199,7 @@ impl FaultyWay {
         self.proxy.running_nodes[0].change_request_rules(Some(vec![RequestRule(commits, lost)]));
     }
 
-    /// From now on no read arrives that has these bytes in it.
+    /// From now on no read arrives that contains these bytes.
     pub(super) fn unreadable(&mut self, bytes: &[u8]) {
         let reads = Condition::RequestOpcode(RequestOpcode::Execute);
         let these = reads.and(Condition::BodyContainsCaseSensitive(bytes.into()));
@@ -207,13 +207,13 @@ impl FaultyWay {
         self.proxy.running_nodes[0].change_request_rules(Some(vec![RequestRule(these, lost)]));
     }
 
-    /// From now on every commit takes a while.
+    /// From now on every commit is delayed.
     pub(super) fn slow_commits(&mut self) {
         let slow = RequestRule(Condition::RequestOpcode(RequestOpcode::Batch), RequestReaction::delay(Self::WHILE));
         self.proxy.running_nodes[0].change_request_rules(Some(vec![slow]));
     }
 
-    /// From now on a statement that has these words in it takes a while; tells when it has begun to.
+    /// From now on a statement that contains these words is delayed; the returned function waits until one is.
     #[expect(clippy::disallowed_methods, reason = "the proxy reports through unbounded channels; a test has an end")]
     pub(super) fn slow(&mut self, words: &str) -> impl AsyncFnMut() {
         let (touched, mut seen) = mpsc::unbounded_channel();
@@ -224,15 +224,15 @@ impl FaultyWay {
         async move || drop(seen.recv().await.unwrap())
     }
 
-    /// Shorter than the store waits for an answer.
+    /// Shorter than the store's wait for an answer.
     const WHILE: Duration = Duration::from_millis(1_500);
 
-    /// From now on no faults.
+    /// Injects no faults from now on.
     pub(super) fn end(&mut self) {
         self.proxy.turn_off_rules();
     }
 
-    /// How often which fault happened.
+    /// How often each fault happened.
     pub(super) fn done(&self) -> BTreeMap<Fault, usize> {
         let mut done = BTreeMap::new();
         self.requests.iter().for_each(|(fault, seen)| *done.entry(*fault).or_default() += seen.len());

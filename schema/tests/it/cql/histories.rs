@@ -1,7 +1,8 @@
-//! Many clients on few conversations, on two processes that both take everything for theirs, through a network that
-//! lies: what was acknowledged is there once, in order, without gaps.
+//! Many clients on few conversations, on two processes that each act as the owner of everything, through a faulty
+//! network: each acknowledged message is stored once, in order, without gaps.
 //!
-//! `TERTULIA_HISTORY_ROUNDS` and `TERTULIA_HISTORY_SEED` choose how often and how. A round's line says what happened.
+//! `TERTULIA_HISTORY_ROUNDS` and `TERTULIA_HISTORY_SEED` set the number of rounds and the seed. A round's line says
+//! what happened.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,26 +29,26 @@ use super::support::{migrated, say, setting, store_at};
 const KEYSPACE: &str = "cql_histories";
 const CLIENTS: u64 = 24;
 const CONVERSATIONS: u64 = 4;
-/// Of each client.
+/// Operations of each client.
 const OPERATIONS: u64 = 16;
-/// Of all clients.
+/// Operations of all clients.
 pub(super) const OPERATIONS_IN_ALL: u64 = CLIENTS * OPERATIONS;
-/// Commits that each process makes at least, with what it sends again; faults are spread over so many.
+/// The least number of commits that each process makes, retries included; faults are spread over so many.
 const FRAMES: u64 = 200;
-/// How long a client asks again before it is taken for a defect that it gets no answer: longer than a driver needs for
-/// a new connection on a machine that has much else to do.
+/// How long a client retries before a missing answer counts as a defect: longer than a driver needs for a new
+/// connection on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// Between two tries. Real servers have no clock that a test could turn.
+/// The pause between two tries. Real servers have no clock that a test could move.
 const AGAIN: Duration = Duration::from_millis(2);
 
-/// Whether there is time for another try, after a pause: whoever is refused at once must not keep the driver from
-/// connecting again.
+/// Pauses, and returns whether there is time for another try: a client that is refused at once must not keep the driver
+/// from connecting again.
 async fn in_time(late: Instant) -> bool {
     tokio::time::sleep(AGAIN).await;
     Instant::now() < late
 }
 
-/// One process with its own way to the server.
+/// One process with its own proxy to the server.
 struct Process {
     way: FaultyWay,
     store: CqlStore,
@@ -63,14 +64,14 @@ impl Process {
     }
 }
 
-/// Ids differ between processes, and between runs on the same keyspace.
+/// A node whose ids differ from those of other processes, and of other runs on the same keyspace.
 pub(super) fn node(store: &CqlStore, seed: u64) -> Arc<Node> {
     let mut bytes = [7; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     Node::start(Arc::new(store.clone()), Arc::new(SystemClock), Entropy::seeded(bytes), Arc::new(NoModels))
 }
 
-/// What a client did and what it knows of it.
+/// What a client did and what it knows of the outcome.
 #[derive(Debug)]
 struct Done {
     conversation: u64,
@@ -82,7 +83,7 @@ struct Done {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
-    /// It is in the log, here.
+    /// It is in the log, at this sequence.
     At(u64),
     /// It is in the log once or not at all.
     Perhaps,
@@ -90,7 +91,7 @@ enum Known {
     No,
 }
 
-/// A review that was asked for, and the only outcome that anybody was told.
+/// A review, and the only outcome that the clients were told.
 #[derive(Debug)]
 struct Decided {
     conversation: u64,
@@ -98,11 +99,11 @@ struct Decided {
     response: Option<String>,
 }
 
-/// The clients' common view.
+/// The state that the clients share.
 pub(super) struct World {
     salt: u64,
     nodes: [Arc<Node>; 2],
-    /// How many operations have ended.
+    /// The number of operations that have ended.
     ended: watch::Sender<u64>,
 }
 
@@ -127,7 +128,7 @@ pub(super) fn post(entity: EntityKey, text: &str, review: Option<Review>) -> Pos
 }
 
 impl World {
-    /// Clients of these two processes, whose conversations no other run has.
+    /// Clients of these two processes, with conversations that no other run has.
     pub(super) fn new(salt: u64, nodes: [Arc<Node>; 2]) -> Self {
         Self { salt, nodes, ended: watch::Sender::new(0) }
     }
@@ -137,7 +138,7 @@ impl World {
         self.ended.subscribe().wait_for(|ended| *ended >= operations).await.unwrap();
     }
 
-    /// Everything that the clients do.
+    /// Runs all clients.
     pub(super) async fn play(self: &Arc<Self>, random: &mut Random) -> Vec<History> {
         let clients = (0..CLIENTS).map(|number| {
             let random = Random(random.below(u64::MAX >> 33));
@@ -147,12 +148,13 @@ impl World {
         join_all(clients).await.into_iter().map(|client| client.unwrap_or_else(|error| panic!("{error}"))).collect()
     }
 
-    /// Compares all that is there with what the clients know; how many messages there are. `node` has no part in it.
+    /// Compares everything stored with what the clients know; returns the number of messages. `node` took no part
+    /// before.
     pub(super) async fn check(&self, node: &Arc<Node>, histories: &[History]) -> usize {
         let after = Self::new(self.salt, [Arc::clone(node), Arc::clone(node)]);
         let mut messages = 0;
         for conversation in 0..CONVERSATIONS {
-            // A last message settles what was late.
+            // A last message settles late commits.
             let text = format!("the last of {conversation}");
             after.surely(&mut Random(0), conversation, &text, None, &mut History::default()).await;
             let read = read(node, after.entity(conversation)).await;
@@ -174,7 +176,7 @@ impl World {
         CommandContext { key: Some(KeyUse::within(KeyHash(bytes), bytes)), trace: None }
     }
 
-    /// Sends once: where the message is, or what that means where it is not known.
+    /// Sends once; returns the message's sequence, or what the error says about the message.
     async fn once(
         &self,
         node: usize,
@@ -194,7 +196,7 @@ impl World {
         }
     }
 
-    /// Sends with a key until it is known where the message is, to any node, or to both at once.
+    /// Sends with a key, to either node or to both at once, until the message's sequence is known.
     async fn surely(
         &self,
         random: &mut Random,
@@ -223,7 +225,7 @@ impl World {
         panic!("{text} is never answered");
     }
 
-    /// Asks for a review, and lets both nodes decide it at once, each otherwise.
+    /// Asks for a review, and has both nodes decide it at once, each differently.
     async fn review(&self, random: &mut Random, conversation: u64, text: &str, history: &mut History) -> u64 {
         let review = Review {
             kind: "approval".to_owned(),
@@ -256,7 +258,7 @@ impl World {
         seq
     }
 
-    /// Its id, from the log.
+    /// The id of a message, from the log.
     async fn message(&self, conversation: u64, seq: u64) -> MessageId {
         let late = Instant::now() + PATIENCE;
         while in_time(late).await {
@@ -268,7 +270,7 @@ impl World {
         panic!("{seq} is never read");
     }
 
-    /// The outcome that this decision met with; an error where there is none yet, `true` if that is unknown.
+    /// The outcome of the review at this decision; an error where there is none yet, `true` if it is unknown.
     async fn respond(&self, node: usize, conversation: u64, message: MessageId, text: &str) -> Result<String, bool> {
         let response = Response {
             message,
@@ -289,7 +291,7 @@ impl World {
         }
     }
 
-    /// Nothing that is sent now is acknowledged, and the sender is told to try again later.
+    /// Checks that no message sent now is acknowledged and that its sender may retry later.
     pub(super) async fn is_refused(&self, text: &str) {
         for conversation in 0..CONVERSATIONS {
             let known = self.once(0, conversation, text, None, self.key(text)).await;
@@ -297,7 +299,7 @@ impl World {
         }
     }
 
-    /// What is sent now is acknowledged, in the end.
+    /// Checks that messages sent now are acknowledged in the end.
     pub(super) async fn is_accepted(&self, text: &str) {
         for conversation in 0..CONVERSATIONS {
             self.surely(&mut Random(1), conversation, text, None, &mut History::default()).await;
@@ -322,7 +324,7 @@ impl World {
     }
 }
 
-/// Everything that a conversation holds at the end, read by somebody who had no part in it.
+/// The content of a conversation at the end, read by a node that took no part.
 struct Final {
     /// Texts by sequence.
     texts: BTreeMap<u64, String>,
@@ -345,7 +347,7 @@ async fn read(node: &Node, entity: EntityKey) -> Final {
     read
 }
 
-/// What is there is what the clients know, and in an order that fits what they saw.
+/// The content matches what the clients know, in an order that fits what they saw.
 fn check(conversation: u64, read: &Final, histories: &[History]) {
     let distinct: BTreeSet<&String> = read.texts.values().collect();
     assert_eq!(distinct.len(), read.texts.len(), "I3: nothing is doubled");
@@ -360,7 +362,7 @@ fn check(conversation: u64, read: &Final, histories: &[History]) {
             Known::Perhaps => {}
         }
     }
-    // Linearizable: what began after something else had been acknowledged stands behind it.
+    // Linearizable: a message sent after another one was acknowledged has a higher sequence.
     let mut by_end: Vec<(Instant, u64)> =
         done.iter().filter_map(|done| at(done).map(|seq| (done.ended, seq))).collect();
     by_end.sort();
@@ -384,10 +386,10 @@ fn at(done: &Done) -> Option<u64> {
     if let Known::At(seq) = done.known { Some(seq) } else { None }
 }
 
-/// One history; its line.
+/// Runs one history; returns its line.
 async fn history(server: &str, keyspace: &str, seed: u64) -> String {
     let mut random = Random(seed);
-    // Whatever ran on this keyspace before is in other conversations.
+    // Earlier runs on this keyspace used other conversations.
     let salt = Random::unforeseen();
     let mut processes =
         [Process::start(server, keyspace, salt).await, Process::start(server, keyspace, salt + 1).await];
@@ -410,7 +412,7 @@ async fn history(server: &str, keyspace: &str, seed: u64) -> String {
     line
 }
 
-/// What was done and found, once it was checked.
+/// Summarizes what was done and found, after the check.
 pub(super) fn summary(histories: &[History], messages: usize) -> String {
     let unknown: u64 = histories.iter().map(|history| history.unknown).sum();
     let reviews: usize = histories.iter().map(|history| history.decided.len()).sum();

@@ -24,7 +24,7 @@ async fn drop_keyspace(session: &Session, keyspace: &str) {
     session.query_unpaged(format!("DROP KEYSPACE IF EXISTS {keyspace}"), ()).await.unwrap();
 }
 
-/// Everything that the server says of a keyspace's tables, but the keyspace's name and the tables' ids.
+/// Everything that the server says of a keyspace's tables, except the keyspace's name and the tables' ids.
 async fn described(session: &Session, keyspace: &str) -> BTreeSet<String> {
     let mut described = BTreeSet::new();
     for table in ["columns", "tables", "indexes"] {
@@ -124,7 +124,7 @@ async fn the_lock_is_renewed_before_each_statement_and_a_process_that_has_lost_i
     drop_keyspace(&session, keyspace).await;
     let mut way = FaultyWay::to(&contact.nodes[0]).await;
     let through = Contact { nodes: vec![way.address.clone()], ..contact.clone() };
-    // While one of these is under way the lock is the test's to change.
+    // While one of these statements is in flight, the test may change the lock.
     let mut begun = way.slow("CREATE TABLE IF NOT EXISTS entity_");
     let migrating = tokio::spawn(async move { migrate(&through, None).await });
     let held = async || {

@@ -1,4 +1,4 @@
-//! What tests of the CQL store share.
+//! Shared by tests of the CQL store.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -19,18 +19,18 @@ pub(super) fn contact_at(nodes: &[String], keyspace: &str) -> Contact {
     }
 }
 
-/// Makes the keyspace, or brings it up to date.
+/// Creates the keyspace, or migrates it.
 pub(super) async fn migrated(nodes: &[String], keyspace: &str) {
     let contact = contact_at(nodes, keyspace);
     if let Err(MigrateError::Altered { .. }) = migrate(&contact, None).await {
-        // What an earlier state of this program has left on a server that outlives the run.
+        // An earlier state of this program left this keyspace on a server that outlives the run.
         let session = SessionBuilder::new().known_nodes(nodes).build().await.unwrap();
         session.query_unpaged(format!("DROP KEYSPACE {keyspace}"), ()).await.unwrap();
     }
     migrate(&contact, None).await.unwrap();
 }
 
-/// A store in a keyspace that is there.
+/// A store in an existing keyspace.
 pub(super) async fn store_at(nodes: &[String], keyspace: &str) -> CqlStore {
     CqlStore::open(Options::new(contact_at(nodes, keyspace), Arc::new(SystemClock))).await.unwrap()
 }

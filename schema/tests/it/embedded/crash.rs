@@ -1,7 +1,7 @@
-//! The end of the process at any moment.
+//! The process is killed at any moment.
 //!
-//! The parent runs this very test binary as a child, which writes with many tasks and prints what was acknowledged;
-//! the parent kills it after a number of lines that the round's seed chose, and looks at what is left.
+//! The parent runs this very test binary as a child, which writes with many tasks and prints each acknowledgement. The
+//! parent kills it after a number of lines that the round's seed determines, and checks what is left.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -17,7 +17,7 @@ const CHILD: &str = "TERTULIA_CRASH_CHILD";
 const ROUNDS: u64 = 20;
 const WRITERS: u64 = 48;
 
-/// Not a test by itself: the child's work. Without the variable there is nothing to do.
+/// Not a test by itself: the child's work. Without the variable it does nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child_that_writes_until_it_is_killed() {
     let Ok(dir) = std::env::var(CHILD) else { return };
@@ -27,11 +27,11 @@ async fn child_that_writes_until_it_is_killed() {
             let store = store.clone();
             tokio::spawn(async move {
                 let mut head = store.load(entity(n), Fresh::Settled).await.unwrap().map(|loaded| loaded.head);
-                // More than any round waits for.
+                // More commits than any round waits for.
                 for _ in 0..1_000_000 {
                     let payload = format!("{n}/{}", head.map_or(0, |head| head.seq) + 1);
                     let next = append(&store, entity(n), head, &payload).await;
-                    // One write call, so that lines of tasks do not mix and none is left in a buffer.
+                    // One write call, so that lines of tasks do not mix and no line stays in a buffer.
                     std::io::stdout().lock().write_all(format!("ack {n} {}\n", next.seq).as_bytes()).unwrap();
                     head = Some(next);
                 }
@@ -43,7 +43,7 @@ async fn child_that_writes_until_it_is_killed() {
     }
 }
 
-/// Runs a child until it has acknowledged `lines` commits, kills it, and reads what it still had printed.
+/// Runs a child until it has acknowledged `lines` commits, kills it, and reads the rest of its output.
 fn acknowledged_until_killed(dir: &Path, lines: u64, newest: &mut BTreeMap<u64, u64>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "embedded::crash::child_that_writes_until_it_is_killed", "--nocapture"])
@@ -55,7 +55,7 @@ fn acknowledged_until_killed(dir: &Path, lines: u64, newest: &mut BTreeMap<u64, 
     let output = BufReader::new(child.stdout.take().unwrap());
     let mut seen = 0;
     for line in output.lines().map_while(Result::ok) {
-        // The harness's own first line has no end, so an acknowledgement may stand behind it.
+        // The harness's own first line has no line end, so an acknowledgement may follow on it.
         let Some(ack) = line.split_once("ack ").map(|(_, ack)| ack) else { continue };
         let Some((entity, seq)) = ack.split_once(' ') else { continue };
         let (entity, seq) = (entity.parse().unwrap(), seq.parse().unwrap());

@@ -1,6 +1,7 @@
-//! Flipped bits and cut files: refused, or complete, or an error where the damage is read. Never silence.
+//! Flipped bits and cut files: the store is refused, is complete, or returns an error where it is read. Damage is never
+//! hidden.
 //!
-//! `TERTULIA_FLIPS` sets how many damages are tried (300 without it), `TERTULIA_SEED` where to begin.
+//! `TERTULIA_FLIPS` sets the number of damages (300 by default), `TERTULIA_SEED` the first seed.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +17,7 @@ use super::*;
 const ENTITIES: u64 = 24;
 const COMMITS: u64 = 12;
 const JOURNAL: &str = "engine/0.jnl";
-/// What a batch ends with in a journal.
+/// The bytes that end a batch in a journal.
 const BATCH_END: &[u8] = b"FJL\x03";
 
 /// A file as it was when the store was closed: its length and everything before its final zeros.
@@ -50,7 +51,7 @@ fn restore(files: &[Original], dir: &Path) {
     }
 }
 
-/// The `n`th commit of an entity: two events, a mark, a key, a row, an entry, an alarm, sometimes a state.
+/// The `n`th commit of an entity: two events, a key, two rows, an entry, an alarm, sometimes a state.
 fn content(n: u64, number: u64, head: Option<Head>) -> actors::store::Commit {
     let mut next = events(entity(n), head, &[&format!("{n}/{number}/a"), &format!("{n}/{number}/b")]);
     let text = Bytes::from(format!("{n}/{number}"));
@@ -140,10 +141,10 @@ fn draw(random: &mut u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// Changes one bit of one file, or cuts it; says what was done.
+/// Flips one bit of one file, or cuts it; returns a description.
 fn damage(files: &[Original], dir: &Path, random: &mut u64) -> String {
     loop {
-        // A third in the journal: one file of many, and the one that the engine would cut.
+        // A third goes to the journal, because it is one file of many, and the one that the engine would cut.
         let journal = files.iter().find(|file| file.path == Path::new(JOURNAL)).unwrap();
         let any = &files[(draw(random) % files.len() as u64) as usize];
         let file = if draw(random).is_multiple_of(3) { journal } else { any };
@@ -173,7 +174,7 @@ enum Ending {
     Complete,
 }
 
-/// What a reader meets; panics if anything acknowledged is missing or altered without a word.
+/// How reading the store ends; panics if acknowledged content is missing or altered without an error.
 async fn judge(dir: &Path, expected: &Everything, what: &str) -> Ending {
     let store = match EmbeddedStore::open(dir, options()) {
         Ok(store) => store,
@@ -234,7 +235,7 @@ fn no_damage_goes_unnoticed() {
     assert!(endings.len() >= 2, "the damages are of several kinds: {endings:?}");
 }
 
-/// A built store as files, and where the batches in its journal end.
+/// A built store's files, and where the batches in its journal end.
 fn built(dir: &Path) -> (Vec<Original>, Vec<usize>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(build(dir));
@@ -247,7 +248,7 @@ fn built(dir: &Path) -> (Vec<Original>, Vec<usize>) {
     (files, ends)
 }
 
-/// The journal's first `sealed` bytes as an older journal, cut to `kept`, and the rest as the newest one.
+/// Splits the journal: its first `sealed` bytes become an older one, cut to `kept`, and the rest the newest one.
 fn split(files: &[Original], dir: &Path, sealed: usize, kept: usize) {
     restore(files, dir);
     let journal = std::fs::read(dir.join(JOURNAL)).unwrap();

@@ -10,7 +10,7 @@ use super::*;
 
 const ENTITIES: u64 = 20;
 
-/// Ten commits each in twenty entities; half of them in tables, half in the journal only.
+/// Ten commits in each of twenty entities; half of them in tables, half in the journal only.
 async fn fill(dir: &Path) {
     let store = open(dir);
     let mut heads = vec![None; ENTITIES as usize];
@@ -171,7 +171,7 @@ async fn an_interrupted_creation_is_begun_again() {
         }
         std::fs::remove_dir_all(engine.join("keyspaces")).unwrap();
         std::fs::create_dir(engine.join("keyspaces")).unwrap();
-        // What is there before the first keyspace: a journal of zeros.
+        // The state before the first keyspace: a journal of zeros.
         std::fs::write(engine.join("0.jnl"), [0; 4_096]).unwrap();
         if !head {
             std::fs::remove_file(dir.path().join("HEAD")).unwrap();
@@ -182,7 +182,7 @@ async fn an_interrupted_creation_is_begun_again() {
     }
 }
 
-/// Every file below `dir` with its content, but for the locks.
+/// Every file below `dir` with its content, except the locks.
 fn content(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(dir).unwrap() {
@@ -198,7 +198,7 @@ fn content(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 #[tokio::test]
 async fn a_restore_that_lacks_the_small_files_is_refused_and_loses_nothing_more() {
-    // What is left of the data: all, only tables, only journals.
+    // The data that is left: all, only tables, only journals.
     for (left, lost) in [("all", None), ("tables", Some("jnl")), ("journals", Some("keyspaces"))] {
         for head in [true, false] {
             let dir = tempfile::tempdir().unwrap();
@@ -248,7 +248,7 @@ async fn a_directory_that_cannot_be_looked_into_is_no_empty_one() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path()).await;
     std::fs::remove_file(dir.path().join("HEAD")).unwrap();
-    // A way that leads into itself: whether the file is there cannot be said.
+    // A symbolic link to itself, so that the file's existence cannot be determined.
     let version = dir.path().join("engine/version");
     std::fs::remove_file(&version).unwrap();
     std::os::unix::fs::symlink("version", &version).unwrap();

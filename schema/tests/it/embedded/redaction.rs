@@ -1,4 +1,4 @@
-//! What is taken out of the log.
+//! Content that is redacted in the log.
 
 use actors::store::conformance::on;
 use actors::store::{LogScan, Order, Redaction};
@@ -17,7 +17,7 @@ async fn redact(store: &EmbeddedStore, entity: EntityKey, head: Head, seqs: &[u6
     }
 }
 
-/// The files under `dir` in which the words stand.
+/// The files under `dir` that contain the words.
 fn found_in(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut dirs = vec![dir.to_owned()];
@@ -46,7 +46,7 @@ async fn the_chain_of_a_log_holds_when_something_was_taken_out_of_it() {
         }
         heads.push(head);
     }
-    // All at once, so that the writer would like to take them together.
+    // All at once, so that the writer would tend to batch them.
     let redactions = heads.iter().zip(0..).map(|(head, n)| redact(&store, entity(n), *head, &[1, 3]));
     futures_util::future::join_all(redactions).await;
     store.flush().unwrap();
@@ -73,7 +73,7 @@ async fn once_the_engine_has_moved_on_the_words_are_in_no_file() {
     store.compact().unwrap();
     assert_ne!(found_in(dir.path()), [""; 0], "the search finds what is there");
     redact(&store, entity(1), head, &[1]).await;
-    // What others write moves the journals on, and what is compacted after that keeps no older form.
+    // Writes to other entities move the journals on, and a compaction after that keeps no older form.
     let mut head = None;
     for _ in 0..70 {
         head = Some(append(&store, entity(2), head, &"x".repeat(1 << 20)).await);

@@ -121,7 +121,7 @@ async fn a_writer_that_panics_ends_the_store_and_the_process_is_told() {
 #[tokio::test]
 async fn a_full_queue_refuses_at_once_and_loses_nothing_that_it_took() {
     let dir = tempfile::tempdir().unwrap();
-    // The first batch waits until the queue was seen full.
+    // The first batch waits until the test has seen the queue full.
     let (open_gate, gate) = std::sync::mpsc::channel::<()>();
     let gate = Mutex::new(gate);
     let hook = move |batch| {
