@@ -1,4 +1,4 @@
-//! Everything in one run: each figure stands beside its limit of the same hour, and each ratio beside its goal.
+//! Everything in one run: each figure beside its limit of the same hour, and each ratio beside its goal.
 
 use std::path::PathBuf;
 
@@ -32,13 +32,13 @@ pub(crate) struct Options {
     /// Conversations of the scenario `zipf` and of the memory run
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
     many: u32,
-    /// Messages that are there when the server is killed and started
+    /// Messages in the store when the server is killed and started
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..))]
     messages: u32,
-    /// What stands beside the server in the append run, and what of it is killed
+    /// Servers to compare in the append run; the durable ones are killed too
     #[arg(long, value_delimiter = ',', default_values_t = [Target::L0, Target::Tertulia, Target::Unsynced, Target::Postgres])]
     targets: Vec<Target>,
-    /// Does not wait until conversations have left memory, which takes two minutes of idleness
+    /// Does not wait until conversations are passivated, which takes two minutes of idleness
     #[arg(long)]
     without_passivation: bool,
     /// Runs the server on CQL too, beside the driver alone; the test bed starts a node
@@ -72,7 +72,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     goals.rows().iter().try_for_each(|line| say(line))
 }
 
-/// What differs from one minute of the machine to the next.
+/// The figures that differ from one minute of the machine to the next.
 fn round(options: &Options, server: &Option<PathBuf>, goals: &mut Goals) -> Result<(), Error> {
     let Options { seconds, conversations, .. } = *options;
     let (clients, first) = (options.clients.clone(), options.clients.first().copied().unwrap_or(64));
@@ -90,7 +90,7 @@ fn round(options: &Options, server: &Option<PathBuf>, goals: &mut Goals) -> Resu
         targets: options.targets.clone(),
     })?;
     goals.appends(&limits, &cases);
-    // Seven tenths of what the server could do: where a service should be run.
+    // Seven tenths of the server's throughput: the load at which a service should run.
     let own = cases.iter().filter(|case| case.target == Target::Tertulia);
     let rate = own.map(|case| case.measured.per_second()).fold(0.0, f64::max) * 0.7;
     heading("open")?;
@@ -111,7 +111,7 @@ fn round(options: &Options, server: &Option<PathBuf>, goals: &mut Goals) -> Resu
         clients: first,
         conversations,
         seconds,
-        // Their middle is a round's figure; a run of one round only tries whether all works.
+        // A round's figure is the median of these; a run of one round only checks that everything works.
         rounds: options.rounds.min(3),
         protocol: Protocol::Http,
         server: server.clone(),
@@ -120,7 +120,7 @@ fn round(options: &Options, server: &Option<PathBuf>, goals: &mut Goals) -> Resu
     Ok(())
 }
 
-/// What one time says enough of, or what repeats itself.
+/// The figures for which one time is enough, and the runs that repeat themselves.
 fn once(options: &Options, server: &Option<PathBuf>, goals: &mut Goals) -> Result<(), Error> {
     let Options { seconds, rounds, conversations, messages, many, .. } = *options;
     heading("turns")?;
@@ -156,7 +156,7 @@ fn once(options: &Options, server: &Option<PathBuf>, goals: &mut Goals) -> Resul
     Ok(())
 }
 
-/// What takes a cluster or much longer than everything else.
+/// The runs that take a cluster, or much longer than everything else.
 fn asked_for(options: &Options, server: &Option<PathBuf>, goals: &mut Goals) -> Result<(), Error> {
     if options.cql || !options.nodes.is_empty() {
         heading("cql")?;

@@ -1,5 +1,5 @@
-//! The append run: the same closed loop against the real server, against one that does nothing, and against what others
-//! would build.
+//! The append run: the same closed loop against the real server, against one that does nothing, and against what a team
+//! would build instead.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub(crate) struct Options {
     /// program, which is removed afterwards
     #[arg(long)]
     pub(crate) data_dir: Option<PathBuf>,
-    /// What is measured
+    /// Servers to measure
     #[arg(long, value_delimiter = ',', default_values_t = [Target::L0, Target::Tertulia])]
     pub(crate) targets: Vec<Target>,
 }
@@ -63,7 +63,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
 
 /// Runs every case, printing each.
 pub(crate) fn cases(options: &Options) -> Result<Vec<Case>, Error> {
-    // One thread: the generator must not take more than the core that is not the server's.
+    // One thread: the generator must not take more than the core that the server does not use.
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let mut programs = Programs::new(options.server.clone(), options.data_dir.clone());
     let mut servers = servers(&runtime, &mut programs, &options.targets, options.conversations)?;
@@ -72,7 +72,7 @@ pub(crate) fn cases(options: &Options) -> Result<Vec<Case>, Error> {
     let mut cases = Vec::new();
     for _ in 0..options.rounds {
         for clients in &options.clients {
-            // The targets take turns within a case, so that all see the same minute of the machine.
+            // The targets alternate within a case, so that all see the same minute of the machine.
             for (target, server, appends) in &mut servers {
                 let load = Load {
                     clients: *clients,
@@ -89,7 +89,7 @@ pub(crate) fn cases(options: &Options) -> Result<Vec<Case>, Error> {
     Ok(cases)
 }
 
-/// A server of each target, and what is appended to it.
+/// A server of each target, with the appends to it.
 pub(crate) fn servers(
     runtime: &Runtime,
     programs: &mut Programs,
@@ -106,7 +106,7 @@ pub(crate) fn servers(
     Ok(servers)
 }
 
-/// What is appended to: conversations that exist already, made by the same route.
+/// Opens the conversations to append to, by the same route.
 pub(crate) async fn conversations(target: Target, server: &Server, count: u32) -> Result<Vec<String>, Error> {
     if target == Target::L0 {
         return Ok((0..count).map(|n| format!("conv_{n:026}")).collect());
@@ -116,7 +116,7 @@ pub(crate) async fn conversations(target: Target, server: &Server, count: u32) -
     scenario::open(server.address, Arc::clone(&server.dialect), count).await
 }
 
-/// Every other target beside L0, for each number of clients in each round.
+/// The ratio of every other target to L0, for each number of clients in each round.
 pub(crate) fn ratios(cases: &[Case]) -> Vec<String> {
     let mut lines = Vec::new();
     let mut beside: Option<&Case> = None;

@@ -1,4 +1,4 @@
-//! The closed loop: every client has one connection and does the next thing when it has its answer.
+//! The closed loop: each client has one connection and sends its next request when it has the answer.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::scenario::Scenario;
 use crate::server::Server;
 use crate::stored::Stored;
 
-/// How hard and how long.
+/// The number of clients and the durations.
 #[derive(Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) clients: u32,
@@ -27,7 +27,7 @@ pub(crate) const WARMING: u8 = 0;
 pub(crate) const MEASURING: u8 = 1;
 pub(crate) const STOPPED: u8 = 2;
 
-/// One case.
+/// Runs one case.
 pub(crate) async fn drive<S: Scenario>(server: &Server, scenario: &Arc<S>, load: Load) -> Result<Measured, Error> {
     let phase = Arc::new(AtomicU8::new(WARMING));
     let mut clients = JoinSet::new();
@@ -49,7 +49,7 @@ pub(crate) async fn drive<S: Scenario>(server: &Server, scenario: &Arc<S>, load:
     Ok(Measured { stored, ..Measured::between(&before, &after, all) })
 }
 
-/// Does it again and again until the run is over; a connection that breaks is replaced.
+/// Repeats the scenario until the run is over; replaces a connection that breaks.
 async fn client<S: Scenario>(address: SocketAddr, scenario: Arc<S>, phase: Arc<AtomicU8>) -> Result<Tally, Error> {
     let mut tally = Tally::new()?;
     let mut connection = Connection::new(address);
@@ -60,7 +60,7 @@ async fn client<S: Scenario>(address: SocketAddr, scenario: Arc<S>, phase: Arc<A
             tally.count(&outcome, started.elapsed());
         }
         if outcome.is_err() {
-            // A server that is gone refuses at once; without a pause this loop would take the whole core.
+            // A dead server refuses connections at once; without a pause this loop would take the whole core.
             sleep(Duration::from_millis(1)).await;
         }
     }

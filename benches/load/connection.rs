@@ -10,11 +10,11 @@ use tokio::net::TcpStream;
 
 use crate::{Error, response};
 
-/// A keep-alive connection that is opened when it is first used, and again after it broke.
+/// A keep-alive connection that is opened on first use, and reopened after it broke.
 pub(crate) struct Connection {
     address: SocketAddr,
     stream: Option<TcpStream>,
-    /// The next request; whoever asks writes it here.
+    /// The next request; the caller writes it here.
     pub(crate) request: Vec<u8>,
     answer: Vec<u8>,
     body: Range<usize>,
@@ -25,13 +25,13 @@ impl Connection {
         Self { address, stream: None, request: Vec::with_capacity(1024), answer: Vec::with_capacity(4096), body: 0..0 }
     }
 
-    /// Sends the request and reads its answer; the answer's status.
+    /// Sends the request and reads its answer; returns the answer's status.
     pub(crate) async fn exchange(&mut self) -> std::io::Result<u16> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => connect(self.address).await?,
         };
-        // One that breaks here is not put back.
+        // A connection that breaks here is not put back.
         stream.write_all(&self.request).await?;
         let response = response::read(&mut stream, &mut self.answer).await?;
         self.body = response.body;
@@ -44,7 +44,7 @@ impl Connection {
         &self.answer[self.body.clone()]
     }
 
-    /// Asks for something in preparation of a run: anything but 2xx ends it.
+    /// Sends a request that prepares a run; any status but 2xx ends the run.
     pub(crate) async fn ask(&mut self, key: &str, method: &str, path: &str, body: &Value) -> Result<Value, Error> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         self.request.clear();
@@ -53,7 +53,7 @@ impl Connection {
         self.answered(method, path).await
     }
 
-    /// Sends a request that is written already, in preparation of a run: anything but 2xx ends it.
+    /// Sends a prepared request that prepares a run; any status but 2xx ends the run.
     pub(crate) async fn request(&mut self, request: &[u8]) -> Result<Value, Error> {
         self.request.clear();
         self.request.extend_from_slice(request);
@@ -61,12 +61,12 @@ impl Connection {
         self.answered("", &String::from_utf8_lossy(&request[..end])).await
     }
 
-    /// Reads what needs no key and is not of the API.
+    /// Reads a page that needs no key and is not part of the API.
     pub(crate) async fn look(&mut self, path: &str) -> Result<Value, Error> {
         Ok(serde_json::from_str(&self.text(path).await?)?)
     }
 
-    /// The same, as it stands there.
+    /// The same, unparsed.
     pub(crate) async fn text(&mut self, path: &str) -> Result<String, Error> {
         self.request.clear();
         write!(self.request, "GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.address)?;
@@ -91,7 +91,7 @@ pub(crate) async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// The lines that every request begins with; `path` stands below `/api/v1`.
+/// Writes the lines that every request begins with; `path` is below `/api/v1`.
 pub(crate) fn head(out: &mut Vec<u8>, method: &str, path: &str, address: SocketAddr, key: &str) {
     // Writing into a vector does not fail.
     let _ = write!(

@@ -1,5 +1,5 @@
-//! The CQL run: durable keyed appends through the real server, beside the driver alone doing the same conditional
-//! batch on the same nodes, in turns.
+//! The CQL run: durable keyed appends through the real server, alternating with the driver alone, which does the same
+//! conditional batch on the same nodes.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -24,9 +24,9 @@ use crate::server::tertulia_on_cql;
 use crate::target::Programs;
 use crate::{Error, append, report, say};
 
-/// The server's keyspace, and that of the driver alone.
+/// The keyspace of the server, and that of the driver alone.
 const KEYSPACES: [&str; 2] = ["load_tertulia", "load_raw"];
-/// A record of a message of the usual size, and the state of its conversation.
+/// A message record of the usual size, and the state of its conversation.
 const PAYLOAD: [u8; 420] = [7; 420];
 const STATE: [u8; 120] = [7; 120];
 
@@ -64,8 +64,8 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    /// A figure of the server for each of the driver's; NaN where one of them says nothing. What the nodes take of the
-    /// machine belongs to both, so that other work is not told from it here.
+    /// The server's figure divided by the driver's; NaN where one of them says nothing. The nodes' share of the machine
+    /// belongs to both cases, so other work cannot be told apart from it here.
     pub(crate) fn ratio(&self, of: impl Fn(&Measured) -> f64) -> f64 {
         let figure = |measured: &Measured| {
             let says = measured.refused().is_none() && measured.errors() == 0;
@@ -214,7 +214,7 @@ impl Raw {
         Ok(Measured::between(&before, &after, tally))
     }
 
-    /// Goes round its share of the conversations.
+    /// Appends to its share of the conversations in turn.
     async fn client(self: Arc<Self>, client: u32, clients: u32, phase: Arc<AtomicU8>) -> Result<Tally, Error> {
         let own = (0..self.conversations).filter(|n| n % clients == client);
         let mut heads = Vec::new();
@@ -242,7 +242,7 @@ impl Raw {
                     if is_measuring {
                         tally.failed(error.to_string());
                     }
-                    // What came of it is looked up, as the store does.
+                    // The outcome is read back, as the store does.
                     heads[at].1 = self.head(conversation).await?;
                 }
             }
@@ -250,7 +250,7 @@ impl Raw {
         Ok(tally)
     }
 
-    /// Sequence and commit.
+    /// The head's sequence and commit.
     async fn head(&self, conversation: u32) -> Result<(i64, i64), Error> {
         let text =
             format!("SELECT seq, commit FROM {}.entity WHERE entity = ? AND bucket = 0 AND kind = 0", KEYSPACES[1]);
@@ -258,7 +258,7 @@ impl Raw {
         Ok(rows.single_row::<(i64, i64)>()?)
     }
 
-    /// One commit: the head if it stands there, a record, a key.
+    /// One commit: the head, if it is still this one, a record and a key.
     async fn append(&self, conversation: u32, (seq, commit): (i64, i64)) -> Result<(), Error> {
         let (name, id) = (name(conversation), id(conversation, commit));
         let (name, id) = (&name[..], &id[..]);

@@ -1,4 +1,4 @@
-//! How servers are asked for the same things: each in its own words.
+//! The requests of each server for the same operations.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -7,43 +7,43 @@ use serde_json::{Value, json};
 
 use crate::connection::head;
 
-/// A server's words for an append, and for what is needed around it.
+/// A server's requests for an append and its preparation.
 pub(crate) trait Dialect: Send + Sync {
     /// The request that opens the conversation with this number.
     fn open(&self, nth: u32) -> Vec<u8>;
 
-    /// The conversation that the answer to it names.
+    /// The conversation that the answer to `open` names.
     fn opened(&self, nth: u32, answer: &Value) -> Option<String>;
 
     /// The request that appends `text` to a conversation, around its key.
     fn append(&self, conversation: &str, text: &str) -> Parts;
 
-    /// What of an append's answer is there again when the message is: its id, and where it is.
+    /// The parts of an append's answer that a later answer repeats if the message is stored: its id, and where it is.
     fn kept(&self, answer: &Value) -> Option<Value>;
 
-    /// The request that finds the message again, if it takes another one than the same append under the same key.
+    /// The request that finds the message again, if the same append under the same key cannot.
     fn find(&self, conversation: &str, kept: &Value) -> Option<Vec<u8>> {
         let _ = (conversation, kept);
         None
     }
 }
 
-/// A request in two parts; between them stands its idempotency key.
+/// A request in two parts, with the idempotency key between them.
 pub(crate) struct Parts {
     pub(crate) before: Vec<u8>,
-    /// What stands around the key and goes with it where there is none.
+    /// The text around the key, which is left out where there is no key.
     pub(crate) around: [&'static str; 2],
     pub(crate) after: Vec<u8>,
 }
 
-/// The API of the real server, which the server that does nothing and the peer on Postgres speak too.
+/// The API of the real server, which the no-op server and the peer on Postgres speak too.
 pub(crate) struct Api {
     address: SocketAddr,
     key: String,
 }
 
 impl Api {
-    /// At this address, with this key.
+    /// The API at this address, with this key.
     pub(crate) fn new(address: SocketAddr, key: &str) -> Self {
         Self { address, key: key.to_owned() }
     }
@@ -79,12 +79,12 @@ impl Dialect for Api {
     }
 }
 
-/// The first lines of a request to a server that is not asked in the API's words; `more` are header lines of it.
+/// The first lines of a request to a server that does not speak the API; `more` are further header lines.
 pub(crate) fn lines(method: &str, path: &str, address: SocketAddr, more: &str) -> Vec<u8> {
     format!("{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n{more}").into_bytes()
 }
 
-/// A request's last line, the blank one, and its body.
+/// The last header line of a request, the blank line, and its body.
 pub(crate) fn with_length(body: &str) -> Vec<u8> {
     let mut rest = Vec::with_capacity(body.len() + 32);
     // Writing into a vector does not fail.

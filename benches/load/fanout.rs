@@ -1,5 +1,5 @@
-//! The fan-out run: many followers of one conversation's events, and how long an event takes to all of them; beside a
-//! server that passes on what it is told and keeps nothing (L6).
+//! The fan-out run: many followers of one conversation's events, and how long an event takes to reach all of them,
+//! beside a server that forwards events and keeps nothing (L6).
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ use crate::{Error, proc_stat, report, say};
 
 /// How long an event may take to all followers.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What the `id:` line of an event begins with.
+/// The beginning of an event's `id:` line.
 const ID: &[u8] = b"id:";
 
 const FOLLOWERS: [u32; 2] = [100, 1_000];
@@ -35,7 +35,7 @@ const TARGETS: [Target; 2] = [Target::L0, Target::Tertulia];
 /// How to run.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Followers, one case each; the server takes 10,000 connections unless it is told otherwise, and the system about
+    /// Followers, one case each; the server takes 10,000 connections unless configured otherwise, and the system about
     /// 28,000 from one address to one port
     #[arg(long, value_delimiter = ',', default_values_t = FOLLOWERS)]
     pub(crate) followers: Vec<u32>,
@@ -45,7 +45,7 @@ pub(crate) struct Options {
     /// Milliseconds between two messages
     #[arg(long, default_value_t = PAUSE)]
     pub(crate) pause: u64,
-    /// What is followed; L0 is L6 here
+    /// Servers to follow; L0 is L6 here
     #[arg(long, value_delimiter = ',', default_values_t = TARGETS)]
     pub(crate) targets: Vec<Target>,
     /// The server's program; it is built when this is not given
@@ -64,19 +64,19 @@ impl Options {
 pub(crate) struct Case {
     pub(crate) target: Target,
     pub(crate) followers: u32,
-    /// Of every event to every follower.
+    /// Latencies of every event at every follower.
     pub(crate) measured: Measured,
-    /// Of every event to the last of its followers.
+    /// Latencies of every event at the last of its followers.
     last: Latencies,
-    /// Events that should have come.
+    /// Events that should have arrived.
     expected: u64,
-    /// Memory of a follower in the server, in bytes.
+    /// The server's memory for each follower, in bytes.
     each: u64,
 }
 
 impl Case {
     /// The latency that this share of the events did not exceed at the last of their followers, in milliseconds; NaN
-    /// where that says nothing of the server.
+    /// where it says nothing about the server.
     pub(crate) fn last(&self, share: f64) -> f64 {
         let is_whole = self.measured.tells() && self.measured.tally.latencies.len() == self.expected;
         if is_whole { self.last.value_at_quantile(share) as f64 / 1e3 } else { f64::NAN }
@@ -132,14 +132,14 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Case>, Error> {
     Ok(cases)
 }
 
-/// What followers tell: when one of them has received an event.
+/// The times at which followers receive events.
 type Heard = mpsc::Sender<Instant>;
 
 async fn case(options: &Options, target: Target, server: &Server, followers: u32) -> Result<Case, Error> {
     let ids = conversations(target, server, 1).await?;
     let id = ids.first().ok_or("no conversation was opened")?;
     let empty = proc_stat::resident(server.pid())?;
-    // As many as can arrive before they are counted.
+    // Room for the most events that can arrive before they are counted.
     let (heard, mut hear) = mpsc::channel(followers as usize + 1);
     let following = Arc::new(AtomicU64::new(0));
     let mut tasks = Vec::new();
@@ -175,7 +175,7 @@ async fn case(options: &Options, target: Target, server: &Server, followers: u32
     Ok(Case { target, followers, measured, last, expected, each })
 }
 
-/// Asks for a conversation's events from now on.
+/// Requests a conversation's events from now on.
 async fn follow(address: SocketAddr, conversation: &str) -> Result<TcpStream, Error> {
     let mut stream = connect(address).await?;
     let request = format!(
@@ -186,11 +186,11 @@ async fn follow(address: SocketAddr, conversation: &str) -> Result<TcpStream, Er
     Ok(stream)
 }
 
-/// Tells of every event until the stream ends.
+/// Reports every event until the stream ends.
 async fn listen(mut stream: TcpStream, heard: Heard, following: Arc<AtomicU64>) {
     let mut buffer = vec![0; 4096];
     let mut is_following = false;
-    // The end of what was read before, in case that an id line is cut in two.
+    // The end of the previous read, because an id line may be cut in two.
     let mut kept: Vec<u8> = Vec::new();
     while let Ok(read @ 1..) = stream.read(&mut buffer).await {
         let at = Instant::now();

@@ -1,8 +1,8 @@
-//! Programs that are installed where a peer is to be measured.
+//! Finds installed programs of the peers.
 
 use std::path::PathBuf;
 
-/// The program that an environment variable names, or the one that is on the path.
+/// The program that an environment variable names, or the one on the path.
 pub(crate) fn find(variable: &str, program: &str) -> Option<PathBuf> {
     std::env::var_os(variable).map(PathBuf::from).or_else(|| on_path(program)).filter(|path| path.is_file())
 }

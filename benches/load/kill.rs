@@ -1,8 +1,8 @@
-//! The kill run: what a server had acknowledged and does not know any more after a SIGKILL in the middle of a load.
+//! The kill run: the messages that a server acknowledged and has lost after a SIGKILL in the middle of a load.
 //!
-//! Every acknowledged request is sent again with its idempotency key. A server that has kept it answers with the same
-//! message; one that has lost it makes another one. Where a message's id comes from its key, so that another one would
-//! have the same, the message is looked for instead.
+//! Every acknowledged request is sent again with its idempotency key. A server that has kept the message answers with
+//! it; one that has lost it creates another one. Where a message's id comes from its key, so that another message would
+//! get the same id, the run searches for the message instead.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub(crate) struct Options {
     /// Clients at work when the server is killed
     #[arg(long, default_value_t = 64)]
     pub(crate) clients: u32,
-    /// Conversations that they write to
+    /// Conversations to append to
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) conversations: u32,
     /// Seconds until the kill
@@ -42,31 +42,31 @@ pub(crate) struct Options {
     /// The server's program; it is built when this is not given
     #[arg(long)]
     pub(crate) server: Option<PathBuf>,
-    /// What is killed
+    /// Servers to kill
     #[arg(long, value_delimiter = ',', default_values_t = [Target::Tertulia, Target::Postgres])]
     pub(crate) targets: Vec<Target>,
 }
 
-/// An acknowledged request: its number, and the message that it became.
+/// An acknowledged request: its number, and the message in the answer.
 type Acked = (u64, Value);
 
-/// How long a server that was killed may answer that it is not ready, and how soon it is asked again.
+/// How long a killed server may answer that it is not ready, and the pause between two requests.
 const RECOVERY: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// A kill, and what came of it.
+/// A kill and its result.
 pub(crate) struct Case {
     pub(crate) target: Target,
     pub(crate) acknowledged: usize,
     pub(crate) missing: usize,
 }
 
-/// Runs every case and prints what is missing.
+/// Runs every case and prints how many messages are missing.
 pub(crate) fn run(options: &Options) -> Result<(), Error> {
     measure(options).map(drop)
 }
 
-/// The same, with what is missing.
+/// The same, and returns the cases.
 pub(crate) fn measure(options: &Options) -> Result<Vec<Case>, Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let mut programs = Programs::new(options.server.clone(), None);
@@ -96,7 +96,7 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Case>, Error> {
                 Ok::<Vec<Acked>, Error>(acked)
             })?;
             let server = programs.start_in(*target, &dir)?;
-            // A server may listen elsewhere than before.
+            // The server may listen at another address than before.
             let (count, appends) = (acked.len(), Appends::said(&*server.dialect, &ids));
             let dialect = Arc::clone(&server.dialect);
             let checked = for_each(server.address, count as u32, async move |connection: &mut Connection, nth| {
@@ -115,7 +115,7 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Case>, Error> {
     Ok(cases)
 }
 
-/// Appends until the server is gone; what it has acknowledged.
+/// Appends until the server is gone; returns what it has acknowledged.
 async fn client(
     mut connection: Connection,
     dialect: Arc<dyn Dialect>,
@@ -134,8 +134,8 @@ async fn client(
     acked
 }
 
-/// Asks for the message of a request that was acknowledged: with `find`, or with the same request again. What is there,
-/// once the server is ready to say it.
+/// Requests the message of an acknowledged request: with `find`, or with the same request again. Returns what is
+/// stored, once the server is ready to answer.
 async fn again(
     connection: &mut Connection,
     dialect: &dyn Dialect,
@@ -160,7 +160,7 @@ async fn again(
     }
 }
 
-/// Sends the request; its answer, if that is a 2xx.
+/// Sends the request; returns its answer if that is a 2xx.
 async fn answer(connection: &mut Connection) -> Result<Option<Value>, Error> {
     let status = connection.exchange().await?;
     if matches!(status, 200..=299) { Ok(Some(serde_json::from_slice(connection.body())?)) } else { Ok(None) }

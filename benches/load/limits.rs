@@ -1,4 +1,4 @@
-//! The limits run: what the parts of an append can do alone, on this machine, in this hour.
+//! The limits run: what each part of an append can do alone, on this machine, in this hour.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -16,20 +16,20 @@ mod group;
 mod hop;
 mod store;
 
-/// Bytes of a message in the engine's journal: the record, the idempotency key and what is around them.
+/// Bytes of a message in the engine's journal: the record, the idempotency key and their framing.
 const MESSAGE_BYTES: usize = 640;
 
-/// Actors that calls and messages go to in turn.
+/// Actors that calls and messages go to, in turn.
 const ACTORS: u32 = 10_000;
-/// The name of the limit that an actor among many is.
+/// The name of the limit for an actor among many.
 pub(crate) const MANY_ACTORS: &str = "L5 call of 10,000 actors";
-/// The name of what a message's own hop to its actor is.
+/// The name of the limit for a message's own hop to its actor.
 pub(crate) const HOP: &str = "hop to 10,000 conversations";
 
 /// How to run.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Things in flight at once, one case each
+    /// Operations in flight at once, one case each
     #[arg(long, value_delimiter = ',', default_values_t = [64, 256])]
     pub(crate) clients: Vec<u32>,
     /// Seconds measured in each case
@@ -37,13 +37,13 @@ pub(crate) struct Options {
     pub(crate) seconds: u32,
 }
 
-/// What a limit showed.
+/// The result of one limit.
 pub(crate) struct Limit {
     pub(crate) name: &'static str,
     pub(crate) clients: u32,
     pub(crate) elapsed: Duration,
     pub(crate) latencies: Latencies,
-    /// CPU of this process meanwhile.
+    /// CPU time of this process in the run.
     pub(crate) cpu: Duration,
 }
 
@@ -52,7 +52,7 @@ impl Limit {
         self.latencies.len() as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// CPU of one, in microseconds.
+    /// CPU time of one operation, in microseconds.
     pub(crate) fn micros_each(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.latencies.len().max(1) as f64
     }
@@ -77,7 +77,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     measure(options).map(drop)
 }
 
-/// The same, with what was measured.
+/// The same, and returns the results.
 pub(crate) fn measure(options: &Options) -> Result<Vec<Limit>, Error> {
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let time = Duration::from_secs(options.seconds.into());
@@ -104,7 +104,7 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Limit>, Error> {
     Ok(limits)
 }
 
-/// So many tasks that do the same again and again, each with a number of its own, until the time is over.
+/// Runs so many tasks that repeat an operation until the time is over, each with a number of its own.
 async fn repeat<F, Fut>(name: &'static str, clients: u32, time: Duration, what: F) -> Result<Limit, Error>
 where
     F: Fn(u32) -> Fut + Clone + Send + 'static,

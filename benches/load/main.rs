@@ -51,33 +51,34 @@ struct Cli {
 enum Command {
     /// Everything below in one run, and the table of ratios beside the goals; `cql` and ten minutes where asked for
     All(all::Options),
-    /// Durable keyed appends in a closed loop, beside a server that does nothing (L0) and what others would build
+    /// Durable keyed appends in a closed loop, beside a server that does nothing (L0) and what a team would build
+    /// instead
     Append(append::Options),
     /// The same appends due at fixed times, with latencies from when they were due
     Open(open::Options),
-    /// What clients do beside that, one after the other: exchanges, reviews, reads, one hot conversation, many
+    /// The other operations of clients, one after the other: exchanges, reviews, reads, one hot conversation, many
     Scenarios(scenarios::Options),
-    /// What the parts of an append can do alone: the device (L1), a group commit (L2), the store (L3), an actor (L5),
+    /// What each part of an append can do alone: the device (L1), a group commit (L2), the store (L3), an actor (L5),
     /// and a message's hop
     Limits(limits::Options),
-    /// An event's way to many followers
+    /// The time until an event reaches many followers
     Fanout(fanout::Options),
     /// How soon a server is ready, empty and after a SIGKILL
     Restart(restart::Options),
-    /// What was acknowledged and is missing after a SIGKILL
+    /// Messages that were acknowledged and are missing after a SIGKILL
     Kill(kill::Options),
-    /// Memory of a resident conversation, and of one that was let go
+    /// Memory of a resident conversation, and of a passivated one
     Memory(memory::Options),
-    /// The CPU of a message with traces off, at 1 %, at 100 % and with a dead receiver
+    /// The CPU time of a message with traces off, at 1 %, at 100 % and with a dead receiver
     Tracing(tracing::Options),
-    /// Durable keyed appends while a slow model has a turn of every conversation, and while it has none
+    /// Durable keyed appends while each conversation has a turn of a slow model, and while none has
     Turns(turns::Options),
     /// Durable keyed appends on a CQL server, beside the driver alone doing the same conditional batches there
     Cql(cql::Options),
-    /// The server that does nothing; `append` starts it
+    /// The no-op server; `append` starts it
     #[command(hide = true)]
     NoopServer,
-    /// The receiver that throws traces away; `tracing` starts it
+    /// The receiver that discards traces; `tracing` starts it
     #[command(hide = true)]
     Sink {
         /// How traces travel
@@ -86,7 +87,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // The same program is the keeper of the CQL server that it starts.
+    // This program is also the keeper of the CQL server that it starts.
     if bed::keep() {
         return ExitCode::SUCCESS;
     }
@@ -109,14 +110,14 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Where nobody reads standard error, the exit code still tells.
+            // Where standard error is closed, the exit code still reports the failure.
             let _ = writeln!(std::io::stderr(), "load: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// A line of the program's answer.
+/// Prints a line of the program's output.
 fn say(line: &str) -> Result<(), Error> {
     Ok(writeln!(std::io::stdout(), "{line}")?)
 }

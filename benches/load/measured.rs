@@ -1,4 +1,4 @@
-//! What a run showed, and whether it says anything.
+//! The result of a run, and whether it says anything about the server.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,19 +10,19 @@ use crate::proc_stat::{self, Kernel};
 use crate::server::Server;
 use crate::stored::Stored;
 
-/// A run in which the generator needed more of its core than this says more about the generator than the server.
+/// Above this share of its core, the generator rather than the server limits a run.
 const GENERATOR_LIMIT: f64 = 0.9;
-/// Work of others on the machine, in cores, above which a run is noise.
+/// CPU use of other programs on the machine, in cores, above which a run is noise.
 const OTHERS_LIMIT: f64 = 0.1;
 
 /// Latencies in microseconds, to three digits.
 pub(crate) type Latencies = Histogram<u64>;
 
-/// What one client, or all, have seen. Only what ended within the measured time is in it.
+/// The answers that one client, or all clients, got. It counts only what ended within the measured time.
 pub(crate) struct Tally {
-    /// One for each 2xx answer.
+    /// One latency for each 2xx answer.
     pub(crate) latencies: Latencies,
-    /// Everything that was no 2xx answer, by what it was.
+    /// All other outcomes, by description.
     pub(crate) errors: BTreeMap<String, u64>,
 }
 
@@ -31,7 +31,7 @@ impl Tally {
         Ok(Self { latencies: Latencies::new(3)?, errors: BTreeMap::new() })
     }
 
-    /// Counts how something ended.
+    /// Counts the outcome of a request.
     pub(crate) fn count(&mut self, outcome: &std::io::Result<u16>, took: Duration) {
         match outcome {
             Ok(200..=299) => note(&mut self.latencies, took),
@@ -53,9 +53,9 @@ impl Tally {
     }
 }
 
-/// Takes a latency into a histogram, which grows as far as it must.
+/// Adds a latency to a histogram, which grows as needed.
 pub(crate) fn note(latencies: &mut Latencies, took: Duration) {
-    // It fails only where a histogram would not fit into memory.
+    // Fails only where a histogram would not fit into memory.
     let _ = latencies.record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
 }
 
@@ -63,7 +63,7 @@ pub(crate) fn note(latencies: &mut Latencies, took: Duration) {
 pub(crate) struct Times {
     pub(crate) at: Instant,
     server: Duration,
-    /// Whether what the kernel writes back is the server's doing.
+    /// Whether the kernel's write-back is the server's doing.
     syncs: bool,
     generator: Duration,
     machine: Duration,
@@ -71,12 +71,12 @@ pub(crate) struct Times {
 }
 
 impl Times {
-    /// As they are now.
+    /// The clocks now.
     pub(crate) fn now(server: &Server) -> Result<Self, Error> {
         Self::with(server.cpu()?, server.syncs)
     }
 
-    /// The same where this program alone is measured, beside servers that are not its own.
+    /// The same where only this program is measured, beside servers of others.
     pub(crate) fn alone() -> Result<Self, Error> {
         Self::with(Duration::ZERO, true)
     }
@@ -93,11 +93,11 @@ impl Times {
     }
 }
 
-/// What one case showed.
+/// The result of one case.
 pub(crate) struct Measured {
-    /// How long was really measured.
+    /// The time that was actually measured.
     pub(crate) elapsed: Duration,
-    /// What the clients saw.
+    /// The answers that the clients got.
     pub(crate) tally: Tally,
     /// CPU time of the server.
     pub(crate) server: Duration,
@@ -107,14 +107,14 @@ pub(crate) struct Measured {
     pub(crate) machine: Duration,
     /// CPU time of the kernel's own threads.
     pub(crate) kernel: Duration,
-    /// Whether that is the server's doing, which has it write back what it syncs.
+    /// Whether the kernel's write-back is the server's doing, because the server syncs its writes.
     pub(crate) syncs: bool,
-    /// What the server made durable, where it tells.
+    /// What the server made durable, where it reports this.
     pub(crate) stored: Stored,
 }
 
 impl Measured {
-    /// What the clients saw between two moments.
+    /// The result between two moments.
     pub(crate) fn between(before: &Times, after: &Times, tally: Tally) -> Self {
         Self {
             elapsed: after.at - before.at,
@@ -136,13 +136,13 @@ impl Measured {
         self.server.as_secs_f64() * 1e6 / self.tally.latencies.len().max(1) as f64
     }
 
-    /// Commits for each answer; NaN where the server does not tell.
+    /// Commits for each answer; NaN where the server does not report them.
     pub(crate) fn commits_each(&self) -> f64 {
         let answers = if self.stored.batches > 0.0 { self.tally.latencies.len() as f64 } else { f64::NAN };
         self.stored.commits / answers
     }
 
-    /// Commits that became durable together, on average; NaN where the server does not tell.
+    /// The average number of commits that became durable together; NaN where the server does not report it.
     pub(crate) fn commits_a_sync(&self) -> f64 {
         self.stored.commits / self.stored.batches
     }
@@ -157,8 +157,8 @@ impl Measured {
         self.kernel.as_secs_f64() / self.elapsed.as_secs_f64()
     }
 
-    /// Cores that neither the server nor the generator used, but somebody did; without those of the kernel's threads
-    /// where they write back what the server syncs.
+    /// Cores used by anything but the server and the generator. The kernel's threads do not count where they write back
+    /// what the server syncs.
     pub(crate) fn others_share(&self) -> f64 {
         let kernel = if self.syncs { self.kernel } else { Duration::ZERO };
         let others = self.machine.saturating_sub(self.server).saturating_sub(self.generator).saturating_sub(kernel);
@@ -174,25 +174,25 @@ impl Measured {
         self.tally.errors.values().sum()
     }
 
-    /// Why there are no figures at all: the generator was the bottleneck, so they would be its own. Every run asks
-    /// this.
+    /// Why a case has no figures: the generator was the bottleneck, so they would be the generator's own. Every run
+    /// checks this.
     pub(crate) fn refused(&self) -> Option<String> {
         let share = self.generator_share();
         (share > GENERATOR_LIMIT)
             .then(|| format!("the generator was the limit ({share:.2} cores): the server can do more than this"))
     }
 
-    /// Whether anything else on the machine took so much that the figures are noise.
+    /// Whether other work on the machine took so much that the figures are noise.
     pub(crate) fn was_disturbed(&self) -> bool {
         self.others_share() > OTHERS_LIMIT
     }
 
-    /// Whether the figures say anything of the server: it had the machine, and it did all that it was asked.
+    /// Whether the figures say anything about the server: it had the machine, and all its answers were as expected.
     pub(crate) fn tells(&self) -> bool {
         self.refused().is_none() && !self.was_disturbed() && self.errors() == 0
     }
 
-    /// What failed, each behind a line break.
+    /// The failures, each on a line of its own.
     pub(crate) fn failures(&self) -> String {
         let errors = self.tally.errors.iter();
         let mut failures: String = errors.map(|(what, times)| format!("\n  {times} × {what}")).collect();
@@ -202,7 +202,7 @@ impl Measured {
         failures
     }
 
-    /// What is to be said about the run below its line of a table, each behind a line break: why no ratio counts it.
+    /// The remarks below a run's line of a table, each on a line of its own: why the run counts in no ratio.
     pub(crate) fn remarks(&self) -> String {
         let mut remarks = self.failures();
         if self.was_disturbed() {
@@ -216,7 +216,7 @@ impl Measured {
 pub(crate) mod tests {
     use super::*;
 
-    /// A run of two seconds with 100 answers after 1 to 100 ms.
+    /// A run of two seconds with 100 answers, after 1 to 100 ms.
     pub(crate) fn measured() -> Measured {
         let mut tally = Tally::new().unwrap();
         (1..=100).for_each(|n| tally.count(&Ok(201), Duration::from_millis(n)));

@@ -1,4 +1,4 @@
-//! The memory run: what a resident conversation takes, and what is left of it when it was let go.
+//! The memory run: how much a resident conversation takes, and how much of it remains after passivation.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use crate::server::Server;
 use crate::target::{Programs, Target};
 use crate::{Error, proc_stat, report, say};
 
-/// How often the server is asked whether its conversations have gone.
+/// How often the run checks whether the server's conversations are passivated.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How long they may take: two minutes of idleness, and sweeps.
+/// How long that may take: two minutes of idleness, and sweeps.
 const GONE_WITHIN: Duration = Duration::from_secs(300);
 
 /// How to run.
@@ -25,7 +25,7 @@ pub(crate) struct Options {
     /// Conversations, one case each
     #[arg(long, value_delimiter = ',', default_values_t = [10_000, 100_000])]
     pub(crate) conversations: Vec<u32>,
-    /// Waits until they have left memory, which they do after two idle minutes, and opens as many others
+    /// Waits until they are passivated, which happens after two idle minutes, and opens as many others
     #[arg(long)]
     pub(crate) passivate: bool,
     /// The server's program; it is built when this is not given
@@ -33,16 +33,16 @@ pub(crate) struct Options {
     pub(crate) server: Option<PathBuf>,
 }
 
-/// How many may still be there when they count as gone.
+/// How many may still be resident when they count as passivated.
 const LEFT: u64 = 100;
 
 /// One measured case.
 pub(crate) struct Case {
     pub(crate) conversations: u32,
-    /// The server's memory with them resident, in bytes.
+    /// The server's memory with all of them resident, in bytes.
     pub(crate) full: u64,
-    /// What the server kept of each that left memory, in bytes: how much more it had when as many others had come in
-    /// their place. `None` where that was not waited for, or where they did not leave.
+    /// What the server kept of each passivated conversation, in bytes: its additional memory once as many others are
+    /// resident. `None` where the run did not wait for that, or where they were not passivated.
     pub(crate) kept: Option<f64>,
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     measure(options).map(drop)
 }
 
-/// The same, with what was measured.
+/// The same, and returns the cases.
 pub(crate) fn measure(options: &Options) -> Result<Vec<Case>, Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let mut programs = Programs::new(options.server.clone(), None);
@@ -60,7 +60,7 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Case>, Error> {
          | as many others opened: MiB | KiB kept of each passivated |\n|---:|---:|---:|---:|---:|---:|---:|---:|---:|")?;
     let mut cases = Vec::new();
     for conversations in &options.conversations {
-        // A server of its own: an allocator gives little back.
+        // A new server for each case: an allocator gives little memory back.
         let server = programs.start(Target::Tertulia)?;
         let memory = || proc_stat::resident(server.pid());
         let empty = memory()?;
@@ -90,14 +90,14 @@ fn mebibytes(bytes: u64) -> u64 {
     bytes / (1024 * 1024)
 }
 
-/// How many conversations the server says that it has in memory.
+/// How many conversations the server reports as resident.
 async fn resident(server: &Server) -> Result<u64, Error> {
     let metrics = server.metrics.ok_or("the server does not tell of itself")?;
     let census = Connection::new(metrics).look("/admin/runtime").await?;
     Ok(census["resident"]["conversation"].as_u64().ok_or("the server does not say how many are resident")?)
 }
 
-/// Waits until conversations have gone; how many are left.
+/// Waits until conversations are passivated; returns how many are left.
 async fn passivated(server: &Server) -> Result<u64, Error> {
     let since = tokio::time::Instant::now();
     loop {

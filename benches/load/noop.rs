@@ -1,7 +1,7 @@
-//! The server that does nothing (L0): it reads the body, compares the key and answers in the real form, and keeps
-//! nothing. What it costs is what HTTP and JSON cost on this machine. Whoever follows a conversation there hears of
-//! every append to any (L6), without a log that it could be read from again. Reads and exchanges are answered with what
-//! it was given beforehand for all of them, byte for byte: what the real server answers.
+//! The no-op server (L0): it reads the body, compares the key, answers in the real form, and keeps nothing. Its cost is
+//! that of HTTP and JSON on this machine. A follower of a conversation hears of every append to any conversation (L6),
+//! without a log to read again. Reads and exchanges are answered with bytes that it was given beforehand for all of
+//! them: an answer of the real server.
 
 use std::sync::{Arc, OnceLock};
 
@@ -20,13 +20,13 @@ use tokio::sync::broadcast;
 
 use crate::{Error, say};
 
-// Constants of the same length as what a real server makes.
+// Constants of the same length as the real server's values.
 const TIME: &str = "2025-01-01T00:00:00.000Z";
 const ID: &str = "msg_0123456789abcdefghjkmnpqrstvwxyz01";
 const CONVERSATION: &str = "conv_0123456789abcdefghjkmnpqrs";
 const CHECKSUM: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-/// Events that a follower may be behind.
+/// Events that a follower may lag behind.
 const BEHIND: usize = 1_024;
 
 #[derive(Clone)]
@@ -36,7 +36,7 @@ struct Noop {
     answers: Arc<Answers>,
 }
 
-/// What is answered to everything but appends, once it was given.
+/// The answers to everything but appends, once given.
 #[derive(Default)]
 struct Answers {
     message: OnceLock<Bytes>,
@@ -44,7 +44,7 @@ struct Answers {
     exchange: OnceLock<Bytes>,
 }
 
-/// What a contact writes.
+/// A contact's message.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Exchange {
@@ -72,7 +72,7 @@ pub(crate) fn run() -> Result<(), Error> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         say(&format!("listening on http://{}", listener.local_addr()?))?;
         let listener = listener.tap_io(|stream| {
-            // A socket that cannot is slower, which the run will show.
+            // A socket that refuses this is slower, which the run will show.
             let _ = stream.set_nodelay(true);
         });
         let router = Router::new()
@@ -100,7 +100,7 @@ impl Noop {
         is_allowed(given, &self.key)
     }
 
-    /// What was given for this, to who has the key.
+    /// The answer given for this, if the request has the key.
     fn read(&self, headers: &HeaderMap, kept: &OnceLock<Bytes>) -> Response {
         if self.allows(headers) { answer(kept) } else { StatusCode::UNAUTHORIZED.into_response() }
     }
@@ -113,7 +113,7 @@ fn answer(kept: &OnceLock<Bytes>) -> Response {
     }
 }
 
-/// Takes what is to be answered from now on; the first that comes counts.
+/// Stores an answer for later requests; the first one counts.
 async fn keep(State(noop): State<Noop>, Path(name): Path<String>, headers: HeaderMap, body: Bytes) -> StatusCode {
     let kept = match name.as_str() {
         _ if !noop.allows(&headers) => return StatusCode::UNAUTHORIZED,
@@ -146,13 +146,13 @@ async fn append(State(noop): State<Noop>, headers: HeaderMap, body: Bytes) -> Re
     let Ok(Append { content, conversation_id }) = serde_json::from_slice(&body) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
-    // As the real one, it names the conversation that it would have opened.
+    // Like the real server, it names the conversation that it would have opened.
     let conversation = conversation_id.unwrap_or_else(|| CONVERSATION.to_owned());
     let appended = Appended::new(conversation, content, ID, TIME, CHECKSUM);
     if noop.events.receiver_count() > 0
         && let Ok(data) = serde_json::to_string(&appended)
     {
-        // Followers may have gone meanwhile.
+        // The followers may be gone by now.
         let _ = noop.events.send(format!("id: {ID}\nevent: message.created\ndata: {data}\n\n").into());
     }
     (StatusCode::CREATED, Json([appended])).into_response()

@@ -1,4 +1,4 @@
-//! The open run: keyed appends that are due at fixed times, at several rates, beside the server that does nothing.
+//! The open run: keyed appends that are due at fixed times, at several rates, beside the no-op server.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::{Error, append, report, say};
 /// How to run.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Requests that are due in a second, one case each
+    /// Requests due per second, one case each
     #[arg(long, value_delimiter = ',', default_values_t = [1_000.0, 5_000.0, 10_000.0])]
     pub(crate) rates: Vec<f64>,
-    /// Connections; more requests can never be in flight
+    /// Connections; this also bounds the requests in flight
     #[arg(long, default_value_t = 256)]
     pub(crate) connections: u32,
     /// Conversations that the messages are spread over
@@ -31,7 +31,7 @@ pub(crate) struct Options {
     /// The server's program; it is built when this is not given
     #[arg(long)]
     pub(crate) server: Option<PathBuf>,
-    /// What is measured
+    /// Servers to measure
     #[arg(long, value_delimiter = ',', default_values_t = [Target::L0, Target::Tertulia])]
     pub(crate) targets: Vec<Target>,
 }
@@ -47,7 +47,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     cases(options).map(drop)
 }
 
-/// The same, with what was measured.
+/// The same, and returns the cases.
 pub(crate) fn cases(options: &Options) -> Result<Vec<Case>, Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let mut programs = Programs::new(options.server.clone(), None);

@@ -1,6 +1,7 @@
-//! The open loop: things are due at fixed times, whether or not earlier ones have ended, as the world's clients are not
-//! one program. A latency counts from when its request was due, so a server that stalls pays for everybody who came
-//! meanwhile; a closed loop would have waited with it and seen one slow answer (coordinated omission).
+//! The open loop: requests are due at fixed times, whether or not earlier ones have ended, because the clients of a
+//! real server do not wait for each other. A latency counts from the time at which the request was due, so a stall of
+//! the server also counts for all requests that became due in it; a closed loop would have waited and seen one slow
+//! answer (coordinated omission).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,31 +18,31 @@ use crate::measured::{Latencies, Measured, Tally, Times, note};
 use crate::scenario::Scenario;
 use crate::server::Server;
 
-/// How often it is looked up what has become due; nothing is sent later than that because of it.
+/// How often due requests are released; this delays no request further.
 const PACE: Duration = Duration::from_micros(200);
-/// How long requests that were due may take after the end of the run.
+/// How long due requests may take after the end of the run.
 const TAIL: Duration = Duration::from_secs(10);
 
-/// How many and how long.
+/// The rate and the durations.
 #[derive(Clone, Copy)]
 pub(crate) struct Arrivals {
-    /// A second, evenly.
+    /// Requests a second, evenly spaced.
     pub(crate) rate: f64,
     pub(crate) warm_up: Duration,
     pub(crate) measured: Duration,
-    /// Connections; more can never be in flight.
+    /// Connections; this also bounds the requests in flight.
     pub(crate) connections: u32,
 }
 
-/// What an open loop showed.
+/// The result of an open loop.
 pub(crate) struct Opened {
     /// Latencies count from when the request was due.
     pub(crate) measured: Measured,
-    /// How late requests were sent, because all connections were waiting or the generator had no time.
+    /// How late requests were sent, because all connections were busy or the generator had no time.
     pub(crate) late: Latencies,
     /// Requests that became due in the measured time.
     pub(crate) due: u64,
-    /// Those of them that had no answer when the run was given up.
+    /// Those of them that had no answer when the run ended.
     pub(crate) unanswered: u64,
 }
 
@@ -49,9 +50,9 @@ pub(crate) struct Opened {
 struct Schedule {
     begin: Instant,
     rate: f64,
-    /// The first request that counts.
+    /// The first request that is measured.
     first: u64,
-    /// The first one behind the end.
+    /// The number after the last request.
     end: u64,
 }
 
@@ -60,14 +61,14 @@ impl Schedule {
         self.begin + Duration::from_secs_f64(nth as f64 / self.rate)
     }
 
-    /// Requests that are due by then.
+    /// How many requests are due by then.
     fn by(&self, now: Instant) -> u64 {
         let passed = now.saturating_duration_since(self.begin).as_secs_f64() * self.rate;
         (passed as u64 + 1).min(self.end)
     }
 }
 
-/// One case.
+/// Runs one case.
 pub(crate) async fn drive<S: Scenario>(server: &Server, scenario: &Arc<S>, load: Arrivals) -> Result<Opened, Error> {
     let schedule = Arc::new(Schedule {
         begin: Instant::now() + Duration::from_millis(20),
@@ -75,7 +76,7 @@ pub(crate) async fn drive<S: Scenario>(server: &Server, scenario: &Arc<S>, load:
         first: (load.rate * load.warm_up.as_secs_f64()) as u64,
         end: (load.rate * (load.warm_up + load.measured).as_secs_f64()) as u64,
     });
-    // A permit is a request that is due; they are taken in the order in which they became due.
+    // A permit is a due request; clients take requests in the order in which they became due.
     let ready = Arc::new(Semaphore::new(0));
     let taken = Arc::new(AtomicU64::new(0));
     let mut clients = JoinSet::new();
@@ -102,7 +103,7 @@ pub(crate) async fn drive<S: Scenario>(server: &Server, scenario: &Arc<S>, load:
     Ok(Opened { measured, late, due, unanswered: due.saturating_sub(answered) })
 }
 
-/// Lets requests become due. A thread of its own: the runtime's timers are as coarse as a millisecond.
+/// Releases due requests. It has its own thread, because the runtime's timers have a resolution of a millisecond.
 fn pace(schedule: Arc<Schedule>, ready: Arc<Semaphore>) -> std::io::Result<std::thread::JoinHandle<()>> {
     std::thread::Builder::new().name("pacer".to_owned()).spawn(move || {
         let mut released = 0;
@@ -113,12 +114,12 @@ fn pace(schedule: Arc<Schedule>, ready: Arc<Semaphore>) -> std::io::Result<std::
             ready.add_permits((due - released) as usize);
             released = due;
         }
-        // Whoever is left learns that nothing more comes.
+        // The waiting clients learn that no more requests come.
         ready.add_permits(Semaphore::MAX_PERMITS / 2);
     })
 }
 
-/// The requests, as clients take them.
+/// The requests that clients take in turn.
 struct Turn {
     ready: Arc<Semaphore>,
     taken: Arc<AtomicU64>,

@@ -1,7 +1,7 @@
 //! A Postgres of its own for a run, with the peer in front of it.
 //!
-//! The programs `initdb` and `postgres` must be there. It is set as a team would set it that has read the manual and
-//! keeps what it acknowledges: `fsync`, `synchronous_commit` and `full_page_writes` stay on.
+//! The programs `initdb` and `postgres` must be installed. Postgres is configured as by a team that has read the manual
+//! and keeps what it acknowledges: `fsync`, `synchronous_commit` and `full_page_writes` stay on.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, chown};
@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use crate::server::{Owned, Server, peer};
 use crate::{Error, installed};
 
-/// Where distributions keep them, if not on the path.
+/// Where distributions install them, if not on the path.
 const VERSIONS: &str = "/usr/lib/postgresql";
-/// How long it may take to listen.
+/// How long it may take until it listens.
 const READY: Duration = Duration::from_secs(30);
-/// What differs from the defaults.
+/// The settings that differ from the defaults.
 const SETTINGS: [&str; 14] = [
     "listen_addresses=",
     "max_connections=100",
@@ -32,16 +32,16 @@ const SETTINGS: [&str; 14] = [
     "effective_io_concurrency=200",
     "random_page_cost=1.1",
     "jit=off",
-    // In its directory, so that one that is killed leaves nothing elsewhere.
+    // In the data directory, so that a killed server leaves nothing elsewhere.
     "dynamic_shared_memory_type=mmap",
     "log_min_messages=fatal",
 ];
-/// Its socket in the directory of its data.
+/// Its socket, in the data directory.
 const SOCKET: &str = ".s.PGSQL.5432";
-/// Whom the superuser runs it as, since it refuses that one: nobody in particular.
+/// The unprivileged user under which the superuser runs Postgres, since it refuses to run as the superuser.
 const NOBODY: u32 = 65_534;
 
-/// A Postgres on the data in `dir`, made where there is none and removed in the end, and the peer.
+/// A Postgres on the data in `dir`, which is created if needed and removed in the end, with the peer.
 pub(crate) fn start_in(peers: &Path, dir: &Path, key: &str) -> Result<Server, Error> {
     let is_superuser = fs::metadata("/proc/self")?.uid() == 0;
     let command = |program: &str| {
@@ -65,7 +65,7 @@ pub(crate) fn start_in(peers: &Path, dir: &Path, key: &str) -> Result<Server, Er
             return Err(format!("initdb made no database: {made}").into());
         }
     }
-    // One that was killed a moment ago is still found by it, and refused.
+    // The socket of a server killed a moment ago would still be found and would refuse connections.
     let _ = fs::remove_file(dir.join(SOCKET));
     let since = Instant::now();
     let mut database = None;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::Error;
 
-/// Length of the kernel's tick in these files; it is the same on every Linux.
+/// Length of the kernel's tick in these files; the same on every Linux.
 const TICK: Duration = Duration::from_millis(10);
-/// The bit of a process' flags that says that it is a thread of the kernel.
+/// The flag of a process that marks a kernel thread.
 const OF_KERNEL: u64 = 0x0020_0000;
 
 /// User and system time of a process with all of its threads.
@@ -17,7 +17,7 @@ pub(crate) fn process(pid: u32) -> Result<Duration, Error> {
     of_process(&text).ok_or_else(|| format!("/proc/{pid}/stat cannot be read").into())
 }
 
-/// Every process that is there, with its line. One that has ended meanwhile is counted by its parent.
+/// Every running process, with its line. The parent's line counts a process that has ended meanwhile.
 fn all() -> Result<impl Iterator<Item = (u32, String)>, Error> {
     Ok(fs::read_dir("/proc")?.filter_map(|entry| {
         let pid = entry.ok()?.file_name().to_str()?.parse().ok()?;
@@ -25,7 +25,7 @@ fn all() -> Result<impl Iterator<Item = (u32, String)>, Error> {
     }))
 }
 
-/// The same of a process with its children, those that have ended too.
+/// The same for a process with its children, including those that have ended.
 pub(crate) fn family(pid: u32) -> Result<Duration, Error> {
     let mut sum = Duration::ZERO;
     for (member, text) in all()? {
@@ -38,25 +38,26 @@ pub(crate) fn family(pid: u32) -> Result<Duration, Error> {
     Ok(sum)
 }
 
-/// CPU time of each of the kernel's own threads, which write back what was written to files, among other things. Where
-/// they cannot be seen, as in a container, there is none.
+/// CPU time of each of the kernel's own threads, which write back file content, among other things. Where they cannot
+/// be seen, as in a container, there are none.
 pub(crate) struct Kernel(BTreeMap<u32, Duration>);
 
 impl Kernel {
-    /// As it is now.
+    /// Their CPU time now.
     pub(crate) fn now() -> Result<Self, Error> {
         let threads = all()?.filter(|(_, text)| is_of_kernel(text));
         Ok(Self(threads.filter_map(|(pid, text)| Some((pid, of_process(&text)?))).collect()))
     }
 
-    /// What they have taken since. Such threads come and go: what one took that has ended meanwhile is not in it.
+    /// The CPU time that they took since. Such threads come and go: that of threads that have ended meanwhile is
+    /// missing.
     pub(crate) fn since(&self, before: &Self) -> Duration {
         let took = |(pid, now): (&u32, &Duration)| now.saturating_sub(before.0.get(pid).copied().unwrap_or_default());
         self.0.iter().map(took).sum()
     }
 }
 
-/// Memory of a process that is not shared out or given back, in bytes.
+/// Resident memory of a process, in bytes.
 pub(crate) fn resident(pid: u32) -> Result<u64, Error> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -64,13 +65,13 @@ pub(crate) fn resident(pid: u32) -> Result<u64, Error> {
     kibibytes.map(|kibibytes| kibibytes * 1024).ok_or_else(|| format!("/proc/{pid}/status names no memory").into())
 }
 
-/// Time that the machine's cores have spent on anything.
+/// Time that the machine's cores have spent on any work.
 pub(crate) fn machine() -> Result<Duration, Error> {
     let text = fs::read_to_string("/proc/stat")?;
     of_machine(&text).ok_or_else(|| "/proc/stat cannot be read".into())
 }
 
-/// The fields behind the command, which stands in parentheses and may contain anything; the first of them is field 3.
+/// The fields after the command, which is in parentheses and may contain anything; the first of them is field 3.
 fn fields(text: &str) -> Option<impl Iterator<Item = &str>> {
     Some(text.rsplit_once(')')?.1.split_ascii_whitespace())
 }
@@ -106,7 +107,7 @@ fn two_times(text: &str, behind: usize) -> Option<Duration> {
 fn of_machine(text: &str) -> Option<Duration> {
     let fields = text.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
     let ticks: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
-    // user, nice, system, idle, iowait, irq, softirq, steal; what follows is part of these.
+    // user, nice, system, idle, iowait, irq, softirq, steal; the fields after these are part of them.
     let busy = ticks.get(..8)?.iter().enumerate().filter(|(i, _)| !matches!(i, 3 | 4)).map(|(_, ticks)| ticks);
     Some(Duration::from_millis(10 * busy.sum::<u64>()))
 }

@@ -1,21 +1,21 @@
-//! Numbers as lines of a table that can be pasted into a page.
+//! Results as lines of a table that can be pasted into a page.
 
 use std::process::Command;
 
 use crate::measured::Measured;
 use crate::open_loop::Opened;
 
-/// What the columns of a closed loop are.
+/// The columns of a closed loop.
 pub(crate) const CLOSED: &str = "\
 | target | scenario | clients | requests/s | p50 ms | p99 ms | max ms | server CPU µs | commits | a sync | generator cores | kernel cores | other cores | errors |
 |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|";
 
-/// What the columns of an open loop are.
+/// The columns of an open loop.
 pub(crate) const OPEN: &str = "\
 | target | scenario | due/s | answered/s | p50 ms | p99 ms | p99.9 ms | max ms | sent late p99 ms | server CPU µs | generator cores | kernel cores | other cores | errors | unanswered |
 |---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|";
 
-/// A closed loop's case. Where the generator was the limit there are no figures.
+/// A closed loop's case; without figures where the generator was the limit.
 pub(crate) fn closed(target: &str, scenario: &str, clients: u32, measured: &Measured) -> String {
     let head = format!("| {target} | {scenario} | {clients} |");
     if let Some(refused) = refused(measured, 11) {
@@ -62,18 +62,18 @@ pub(crate) fn open(target: &str, scenario: &str, opened: &Opened) -> String {
     )
 }
 
-/// A figure that not every server tells, or not every case.
+/// A figure that some servers or cases do not report.
 pub(crate) fn told(figure: f64) -> String {
     if figure.is_nan() { "–".to_owned() } else { format!("{figure:.2}") }
 }
 
-/// So many columns of a case whose figures would be the generator's, and why.
+/// So many columns of a case in which the generator was the limit, and the reason.
 pub(crate) fn refused(measured: &Measured, columns: usize) -> Option<String> {
     let why = measured.refused()?;
     Some(format!(" refused |{}\n  {why}{}", " |".repeat(columns - 1), measured.remarks()))
 }
 
-/// A number with its thousands apart.
+/// A number with separators between its thousands.
 pub(crate) fn thousands(number: u32) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -96,7 +96,8 @@ pub(crate) fn machine() -> String {
     format!("{cores} cores of {model}, Linux {}, source {}", kernel.trim(), source())
 }
 
-/// The commit that the program stands in, and whether more was changed; a server that was given may be of another one.
+/// The commit of this program, and whether the tree has further changes; a server that was given may be of another
+/// commit.
 fn source() -> String {
     let described = Command::new("git").args(["describe", "--always", "--dirty"]).output();
     let name = described.ok().filter(|output| output.status.success()).map(|output| output.stdout);

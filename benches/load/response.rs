@@ -1,4 +1,4 @@
-//! Responses, read as cheaply as a generator needs: the status, and where the next one begins.
+//! Responses, read as cheaply as a generator needs: the status, and where the next response begins.
 
 use std::io::{Error, ErrorKind};
 use std::ops::Range;
@@ -6,22 +6,22 @@ use std::ops::Range;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
-/// The longest response that is read; the real ones are about 1 KiB.
+/// The longest response that can be read; the real ones are about 1 KiB.
 const LONGEST: usize = 256 * 1024;
 
-/// What ends the only chunk of a body, and the body.
+/// The end of the only chunk of a body, and of the body.
 const LAST: &[u8] = b"\r\n0\r\n\r\n";
 
-/// A response's status and the place of its body in the buffer.
+/// A response's status, and the position of its body in the buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) body: Range<usize>,
-    /// How far the response goes.
+    /// The length of the whole response.
     whole: usize,
 }
 
-/// Reads one response into `buffer`, replacing what was there. Between responses nothing may be left over, as a
+/// Reads one response into `buffer`, replacing its content. Nothing may be left over between responses, because a
 /// client with one request in flight gets exactly one.
 pub(crate) async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<Response, Error> {
     buffer.clear();
@@ -38,7 +38,7 @@ pub(crate) async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result
     }
 }
 
-/// The response whose head is whole; its body may still be on the way.
+/// The response, once its head is complete; its body may be incomplete.
 fn parse(bytes: &[u8]) -> Result<Option<Response>, Error> {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
     let head = std::str::from_utf8(&bytes[..end]).map_err(|_| invalid("a head that is no text"))?;
@@ -56,7 +56,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Response>, Error> {
     Ok(Some(Response { status, body: start..end, whole: end }))
 }
 
-/// The only chunk of a body, once all of it is there.
+/// The only chunk of a body, once it is complete.
 fn chunk(bytes: &[u8], start: usize) -> Result<Option<Range<usize>>, Error> {
     let rest = &bytes[start..];
     let Some(line) = rest.windows(2).position(|window| window == b"\r\n") else { return Ok(None) };

@@ -21,7 +21,7 @@ const BATCH: u32 = 100;
 /// How to run.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Messages that are there; ten millions need about 6 GB and some minutes
+    /// Messages in the store; ten millions need about 6 GB and some minutes
     #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) messages: u32,
     /// Conversations that they are in
@@ -48,7 +48,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     measure(options).map(drop)
 }
 
-/// The same, with what was measured.
+/// The same, and returns the times.
 pub(crate) fn measure(options: &Options) -> Result<Restarts, Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let mut programs = Programs::new(options.server.clone(), None);
@@ -82,7 +82,7 @@ pub(crate) fn measure(options: &Options) -> Result<Restarts, Error> {
     Ok(Restarts { empty, full })
 }
 
-/// Appends everything in batches.
+/// Appends all messages in batches.
 async fn fill(server: &Server, options: &Options) -> Result<(), Error> {
     let ids = open_conversations(server.address, KEY, options.conversations).await?;
     let messages = vec![json!({"content": WORDS, "sender_id": "customer-17"}); BATCH as usize];

@@ -1,8 +1,8 @@
-//! Restate's server for a run, and the program that it calls.
+//! A Restate server for a run, and the handler that it calls.
 //!
-//! The server's program must be there; the handler is built (`benches/peers/restate`). Everything stays on the
-//! loopback address. What it acknowledges is in its log, which is synced before it goes on: that is its default, and it
-//! is stated in the settings.
+//! The server's program must be installed; the handler is built (`benches/peers/restate`). Everything stays on the
+//! loopback address. What the server acknowledges is in its log, which is synced first: that is its default, and the
+//! settings state it.
 
 use std::fs;
 use std::io::Read as _;
@@ -24,7 +24,7 @@ use crate::server::{self, Server};
 const PROGRAM: &str = "RESTATE_SERVER";
 const MISSING: &str = "there is no Restate here: `npm install @restatedev/restate-server@1.7.12`, then have \
                        RESTATE_SERVER name the program in node_modules/@restatedev/restate-server-linux-x64/bin";
-/// What differs from the defaults, and what of them the comparison rests on.
+/// The settings that differ from the defaults, and the defaults that the comparison rests on.
 const SETTINGS: &str = r#"
 roles = ["http-ingress", "admin", "worker", "log-server", "metadata-server"]
 node-name = "peer"
@@ -52,16 +52,16 @@ disable-web-ui = true
 # Its default: no acknowledgement before the log is on the disk.
 rocksdb-disable-wal-fsync = false
 "#;
-/// In the directory of the data: where the handler listens, once the server knows it.
+/// A file in the data directory: the handler's address, once the server knows it.
 const HANDLER: &str = "handler";
 
-/// A Restate on the data in `dir`, made where there is none and removed in the end, and the handler beside it.
+/// A Restate on the data in `dir`, which is created if needed and removed in the end, with the handler.
 pub(crate) fn start_in(handler: &Path, dir: &Path) -> Result<Server, Error> {
     let program = program()?;
     fs::create_dir_all(dir)?;
     let settings = dir.join("restate.toml");
     fs::write(&settings, SETTINGS)?;
-    // Calls that were under way when it was killed go to where they began, so it listens there again.
+    // Calls that were in flight at the kill return to the address where they began, so the handler listens there again.
     let known = fs::read_to_string(dir.join(HANDLER)).ok();
     let mut command = Command::new(handler);
     command.arg(known.as_deref().unwrap_or("127.0.0.1:0"));
@@ -83,7 +83,7 @@ pub(crate) fn start_in(handler: &Path, dir: &Path) -> Result<Server, Error> {
     Ok(Server::new(ingress, server, Arc::new(Restate { ingress })).with(handler))
 }
 
-/// The server's program; what npm puts on the path is a script that starts it, and ends without it.
+/// The server's program; npm puts a script on the path that starts it, and that ends without it.
 pub(crate) fn program() -> Result<PathBuf, Error> {
     let program = installed::find(PROGRAM, "restate-server").ok_or(MISSING)?;
     let mut first = [0; 2];
@@ -91,7 +91,7 @@ pub(crate) fn program() -> Result<PathBuf, Error> {
     if &first == b"#!" { Err(format!("{} is a script; {MISSING}", program.display()).into()) } else { Ok(program) }
 }
 
-/// Where one of its servers listens, if the line says so.
+/// The address of one of its servers, if the line names it.
 fn listens(line: &str, name: &str) -> Option<SocketAddr> {
     let (_, line) = line.split_once(&format!("server_name={name} "))?;
     let (_, port) = line.split_once("server.port=")?;
@@ -99,7 +99,7 @@ fn listens(line: &str, name: &str) -> Option<SocketAddr> {
     Some(([127, 0, 0, 1], digits.parse().ok()?).into())
 }
 
-/// Has the server call the handler there.
+/// Registers the handler at the server.
 fn register(admin: SocketAddr, handler: SocketAddr) -> Result<(), Error> {
     let mut request = lines("POST", "/deployments", admin, "");
     request.extend(with_length(&json!({ "uri": format!("http://{handler}") }).to_string()));
@@ -120,7 +120,7 @@ impl Restate {
 
 impl Dialect for Restate {
     fn open(&self, nth: u32) -> Vec<u8> {
-        // An object is there as soon as it has state.
+        // An object exists as soon as it has state.
         let mut request = self.call(&name(nth), "append");
         request.extend(with_length(r#"{"content":{"content":"Hello"}}"#));
         request
@@ -131,7 +131,7 @@ impl Dialect for Restate {
     }
 
     fn append(&self, conversation: &str, text: &str) -> Parts {
-        // As long as the others' bodies; the handler does not need the conversation a second time.
+        // As long as the other servers' bodies; the handler does not use the conversation in it.
         let body = format!(
             r#"{{"content":{{"content":"{text}","role":"user","sender_id":"customer-17"}},"conversation_id":"{conversation}"}}"#
         );
@@ -144,7 +144,7 @@ impl Dialect for Restate {
     }
 
     fn find(&self, conversation: &str, kept: &Value) -> Option<Vec<u8>> {
-        // An id of an invocation comes from its key: a repeated append that was lost would get the same.
+        // The id of an invocation comes from its key: after a lost append, a repeated one would get the same id.
         let mut request = self.call(conversation, "find");
         request.extend(with_length(&kept["seq"].to_string()));
         Some(request)

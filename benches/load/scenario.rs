@@ -1,4 +1,4 @@
-//! What clients do: each scenario is one thing that is done again and again.
+//! The operations of clients: each scenario is one operation that clients repeat.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -17,16 +17,16 @@ pub(crate) mod read;
 pub(crate) mod review;
 pub(crate) mod zipf;
 
-/// Clients that prepare a run; a batch on the disk takes many at once.
+/// Clients that prepare a run; a batch on the disk takes many requests at once.
 const PREPARERS: u32 = 64;
 
-/// Something that clients do over and over.
+/// An operation that clients repeat.
 pub(crate) trait Scenario: Send + Sync + 'static {
-    /// Does it once; the status of its last answer, or of the first one that was no 2xx.
+    /// Does it once; returns the status of the last answer, or of the first one that was no 2xx.
     fn once(&self, connection: &mut Connection) -> impl Future<Output = std::io::Result<u16>> + Send;
 }
 
-/// Does something for every number below `count` over many connections; what it gave, in no order.
+/// Does something for every number below `count` over many connections; returns the results in no order.
 pub(crate) async fn for_each<T, F>(address: SocketAddr, count: u32, what: F) -> Result<Vec<T>, Error>
 where
     T: 'static,
@@ -64,12 +64,12 @@ where
         .await
 }
 
-/// Opens `count` conversations of a server that speaks the API and returns their ids.
+/// Opens `count` conversations on a server that speaks the API, and returns their ids.
 pub(crate) async fn open_conversations(address: SocketAddr, key: &str, count: u32) -> Result<Vec<String>, Error> {
     open(address, Arc::new(Api::new(address, key)), count).await
 }
 
-/// The same, said in a server's own words.
+/// The same in a server's own dialect.
 pub(crate) async fn open(address: SocketAddr, dialect: Arc<dyn Dialect>, count: u32) -> Result<Vec<String>, Error> {
     for_each(address, count, async move |connection: &mut Connection, nth| {
         let answer = connection.request(&dialect.open(nth)).await?;

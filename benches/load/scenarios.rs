@@ -1,4 +1,4 @@
-//! The scenarios run: everything that clients do, in closed loops, one after the other on the same server.
+//! The scenarios run: all operations of clients, in closed loops, one after the other on the same server.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::{Error, report, say};
 /// How to run.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Which
+    /// Scenarios to run
     #[arg(long, value_delimiter = ',', default_values_t = Kind::value_variants().to_vec())]
     pub(crate) only: Vec<Kind>,
     /// Clients; every one keeps one connection and one request in flight
@@ -63,7 +63,7 @@ pub(crate) enum Kind {
     Hot,
     /// The same to many conversations, by Zipf's law
     Zipf,
-    /// Exchanges with an agent whose model takes no time
+    /// Exchanges with an agent whose model answers without delay
     Exchange,
     /// A review asked and answered, two requests each
     Review,
@@ -96,7 +96,7 @@ impl std::fmt::Display for Kind {
 
 /// A scenario's closed loop.
 pub(crate) struct Case {
-    /// The real server, or L0 where what it does not do can be answered.
+    /// The real server, or L0 where it can answer the scenario.
     pub(crate) target: Target,
     pub(crate) kind: Kind,
     pub(crate) measured: Measured,
@@ -107,14 +107,14 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     cases(options).map(drop)
 }
 
-/// The same, with what was measured.
+/// The same, and returns the cases.
 pub(crate) fn cases(options: &Options) -> Result<Vec<Case>, Error> {
     let mut programs = Programs::new(options.server.clone(), None);
     say(&format!("\n{} clients, {} s a case, {}\n", options.clients, options.seconds, report::machine()))?;
     say(report::CLOSED)?;
     let mut cases = Vec::new();
     for _ in 0..options.rounds {
-        // An empty one for each: keys that were used before would be answered without doing anything.
+        // A new server for each round: it would answer keys that were used before without any work.
         let mut round = Round {
             options,
             runtime: runtime::Builder::new_current_thread().enable_all().build()?,
@@ -140,7 +140,7 @@ struct Round<'a> {
 }
 
 impl Round<'_> {
-    /// Runs a scenario, and what is its limit.
+    /// Runs a scenario and, where there is one, its limit.
     fn run(&mut self, kind: Kind, few: &[String]) -> Result<(), Error> {
         let Options { conversations, many, .. } = *self.options;
         let (address, l0) = (self.own.address, self.l0.address);
@@ -172,7 +172,7 @@ impl Round<'_> {
         }
     }
 
-    /// Asks the server that does nothing too, which has been given one of the real one's answers.
+    /// Also drives the no-op server, which is given one of the real server's answers first.
     fn drive_beside<S: Scenario>(&mut self, kind: Kind, own: S, limit: S) -> Result<(), Error> {
         let given = async {
             let mut connection = Connection::new(self.own.address);
@@ -208,7 +208,7 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Two seconds go before what is measured, and less before less.
+    /// A warm-up of two seconds, or less for a shorter measurement.
     fn load(&self) -> Load {
         let Options { clients, seconds, .. } = *self.options;
         let of = |seconds: u32| Duration::from_secs(seconds.into());

@@ -1,4 +1,4 @@
-//! Servers as processes of their own, so that each one's CPU time is its own.
+//! Servers in processes of their own, so that their CPU times can be told apart.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -13,15 +13,15 @@ use crate::dialect::{Api, Dialect};
 use crate::sink::Protocol;
 use crate::{Error, proc_stat};
 
-/// How long a server may take to say where it listens.
+/// How long a server may take until it prints its address.
 const READY: Duration = Duration::from_secs(120);
-/// Lines that are read in search of the address.
+/// Lines that are searched for the address.
 const LINES: usize = 100;
 
-/// A process and its data; both end with this value.
+/// A process and its data; dropping this value ends both.
 pub(crate) struct Owned {
     child: Child,
-    /// Removed in the end, where this program made it.
+    /// Removed in the end, if this program created it.
     data: Option<PathBuf>,
 }
 
@@ -42,7 +42,7 @@ impl Owned {
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        // It may have ended by itself, and its data is of no use to anybody.
+        // The process may have ended by itself, and its data is no longer needed.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if let Some(data) = &self.data {
@@ -51,23 +51,22 @@ impl Drop for Owned {
     }
 }
 
-/// A running server; it ends with this value.
+/// A running server; dropping this value ends it.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    /// Where the real server tells of itself.
+    /// The address of the real server's metrics.
     pub(crate) metrics: Option<SocketAddr>,
-    /// Whether it has what it was told on the disk before it answers: then what the kernel writes back is its own
-    /// doing.
+    /// Whether it syncs data to the disk before it answers: then the kernel's write-back is its doing.
     pub(crate) syncs: bool,
-    /// How it is asked for appends.
+    /// The form of its append requests.
     pub(crate) dialect: Arc<dyn Dialect>,
     process: Owned,
-    /// What it cannot do without, where that is a program of its own: a database, or what it calls.
+    /// A second process that it needs: a database, or the handler that it calls.
     beside: Option<Owned>,
 }
 
 impl Server {
-    /// One that is there.
+    /// A server that listens at this address.
     pub(crate) fn new(address: SocketAddr, process: Owned, dialect: Arc<dyn Dialect>) -> Self {
         Self { address, metrics: None, syncs: true, dialect, process, beside: None }
     }
@@ -76,7 +75,7 @@ impl Server {
         self.process.child.id()
     }
 
-    /// CPU time of the server, with that of the one beside it and of the processes that this one has.
+    /// CPU time of the server, of the process beside it, and of that one's children.
     pub(crate) fn cpu(&self) -> Result<Duration, Error> {
         let own = proc_stat::process(self.pid())?;
         match &self.beside {
@@ -85,12 +84,12 @@ impl Server {
         }
     }
 
-    /// The same with the process that it cannot do without.
+    /// The same with a process that it needs.
     pub(crate) fn with(self, beside: Owned) -> Self {
         Self { beside: Some(beside), ..self }
     }
 
-    /// The same where it has nothing on a disk.
+    /// The same for a server that stores nothing on a disk.
     pub(crate) fn without_disk(self) -> Self {
         Self { syncs: false, ..self }
     }
@@ -103,9 +102,9 @@ impl Server {
         }
     }
 
-    /// Kills the server and the one beside it at once, which can do nothing about it (SIGKILL), and leaves the data.
+    /// Kills the server and the process beside it without notice (SIGKILL), and leaves the data.
     pub(crate) fn kill(mut self) -> Result<(), Error> {
-        // The one beside it first: what that has acknowledged by then, the server may still tell.
+        // The process beside it first: the server may still pass on what that one has acknowledged.
         for owned in self.beside.iter_mut().chain([&mut self.process]) {
             owned.data = None;
             owned.child.kill()?;
@@ -117,14 +116,14 @@ impl Server {
     }
 }
 
-/// The server that does nothing: this program again.
+/// The no-op server: this program again.
 pub(crate) fn noop(key: &str) -> Result<Server, Error> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("noop-server");
     Ok(start(command, key, None)?.without_disk())
 }
 
-/// The receiver that throws traces away: this program again.
+/// The receiver that discards traces: this program again.
 pub(crate) fn sink(protocol: Protocol) -> Result<Server, Error> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args([
@@ -137,7 +136,7 @@ pub(crate) fn sink(protocol: Protocol) -> Result<Server, Error> {
     Ok(start(command, "", None)?.without_disk())
 }
 
-/// A directory for data that is not there yet, on the disk that is to be measured.
+/// The path of a new data directory, on the disk to be measured.
 pub(crate) fn data_dir() -> Result<PathBuf, Error> {
     // Not the system's temporary directory: it is often in memory, where a durable write costs nothing.
     static MADE: AtomicU32 = AtomicU32::new(0);
@@ -145,7 +144,7 @@ pub(crate) fn data_dir() -> Result<PathBuf, Error> {
     Ok(release_dir()?.join(format!("load-data-{}-{nth}", std::process::id())))
 }
 
-/// The real server on an empty store, with these environment variables too.
+/// The real server on an empty store, with these environment variables.
 pub(crate) fn tertulia(
     program: &Path,
     given: Option<&Path>,
@@ -166,7 +165,7 @@ pub(crate) fn tertulia(
     start_on(program, &data, env, key, made)
 }
 
-/// The real server on data that may be there; removed in the end.
+/// The real server on data that may exist; it is removed in the end.
 pub(crate) fn tertulia_in(program: &Path, data: &Path, key: &str) -> Result<Server, Error> {
     fs::create_dir_all(data)?;
     start_on(program, data, &[], key, Some(data.to_owned()))
@@ -179,7 +178,8 @@ fn start_on(
     key: &str,
     made: Option<PathBuf>,
 ) -> Result<Server, Error> {
-    // The server names only where its API is, so a port is chosen for it; the system gives it to nobody else so soon.
+    // The server prints only the address of its API, so the metrics' port is chosen here; the system does not reuse it
+    // so soon.
     let metrics = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let mut command = Command::new(program);
     command
@@ -190,14 +190,14 @@ fn start_on(
     Ok(Server { metrics: Some(metrics), ..server })
 }
 
-/// A peer that stands in front of a database.
+/// A peer in front of a database.
 pub(crate) fn peer(program: &Path, arguments: &[&str], key: &str) -> Result<Server, Error> {
     let mut command = Command::new(program);
     command.args(arguments);
     start(command, key, None)
 }
 
-/// The real server on a keyspace that is there.
+/// The real server on an existing keyspace.
 pub(crate) fn tertulia_on_cql(program: &Path, nodes: &[String], keyspace: &str, key: &str) -> Result<Server, Error> {
     let mut command = Command::new(program);
     command.args(["serve", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--store", "cql"]);
@@ -211,7 +211,7 @@ pub(crate) fn build(package: &str, program: &str) -> Result<PathBuf, Error> {
     build_at("..", package, program)
 }
 
-/// Builds a program whose package, of the same name, is a workspace of its own in `folder` of this one.
+/// Builds a program whose package, of the same name, is a workspace of its own in `folder`.
 pub(crate) fn build_apart(folder: &str, program: &str) -> Result<PathBuf, Error> {
     build_at(folder, program, program)
 }
@@ -238,14 +238,14 @@ fn release_dir() -> Result<PathBuf, Error> {
     Ok(target.join("release"))
 }
 
-/// Starts a server that speaks the API and says where it listens.
+/// Starts a server that speaks the API and prints its address.
 fn start(mut command: Command, key: &str, data: Option<PathBuf>) -> Result<Server, Error> {
     command.env(benches::KEY, key);
     let (process, address) = spawn(command, data, address_in)?;
     Ok(Server::new(address, process, Arc::new(Api::new(address, key))))
 }
 
-/// Starts a program and waits until it has printed what `ready` looks for in its lines.
+/// Starts a program and waits until `ready` finds something in its output.
 pub(crate) fn spawn<T: Send + 'static>(
     mut command: Command,
     data: Option<PathBuf>,
@@ -253,17 +253,17 @@ pub(crate) fn spawn<T: Send + 'static>(
 ) -> Result<(Owned, T), Error> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let stdout = child.stdout.take();
-    // From here on the process ends with the value, whatever goes wrong.
+    // From here on dropping the value ends the process, whatever goes wrong.
     let owned = Owned::new(child, data);
     let stdout = stdout.ok_or("the server has no standard output")?;
     let (found, what) = mpsc::sync_channel(1);
     std::thread::spawn(move || {
         let (mut lines, mut ready) = (BufReader::new(stdout).lines().map_while(Result::ok), ready);
         if let Some(what) = lines.by_ref().take(LINES).find_map(|line| ready(&line)) {
-            // Nobody waits for it any more when the time was over.
+            // After the timeout the receiver is gone.
             let _ = found.send(what);
         }
-        // A pipe that nobody empties would stop the server.
+        // The server would stop at a full pipe.
         lines.for_each(drop);
     });
     let what = what.recv_timeout(READY).map_err(|_| "the server did not say where it listens")?;

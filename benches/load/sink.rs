@@ -1,4 +1,4 @@
-//! A receiver of traces that throws them away, as fast as it can.
+//! A receiver of traces that discards them as fast as it can.
 
 use axum::Router;
 use axum::body::Bytes;

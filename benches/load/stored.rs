@@ -1,13 +1,13 @@
-//! What the real server tells of its store: how much became durable, and in how many batches.
+//! What the real server reports about its store: how much became durable, and in how many batches.
 
 use crate::Error;
 use crate::connection::Connection;
 use crate::server::Server;
 
-/// The metric's sum is commits, its count is batches.
+/// The metric's sum is the commits, its count the batches.
 const METRIC: &str = "tertulia_store_batch_commits";
 
-/// Commits, and what they were made durable in.
+/// Commits, and the batches in which they became durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Stored {
     pub(crate) commits: f64,
@@ -15,13 +15,13 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    /// Since the server's start; nothing where the server does not tell.
+    /// The numbers since the server's start; zero where the server does not report them.
     pub(crate) async fn now(server: &Server) -> Result<Self, Error> {
         let Some(metrics) = server.metrics else { return Ok(Self::default()) };
         Ok(Self::read(Connection::new(metrics).text("/metrics").await?.as_ref()))
     }
 
-    /// What came after `before`.
+    /// The numbers since `before`.
     pub(crate) fn since(self, before: Self) -> Self {
         Self { commits: self.commits - before.commits, batches: self.batches - before.batches }
     }

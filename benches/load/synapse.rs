@@ -1,9 +1,8 @@
 //! A Synapse for a run: a server for conversations by the Matrix protocol, whose sends are idempotent by a key in their
 //! path.
-//!
-//! Its program must be there. It is set to do nothing but keep messages, as fast as it can: no limits of rates, no
-//! presence, no search, no push. SQLite is its database, in the mode that it chooses: a write-ahead log that is synced
-//! with every transaction.
+//! Its program must be installed. It is configured to do nothing but store messages, as fast as it can: no rate limits,
+//! no presence, no search, no push. Its database is SQLite, in the mode that Synapse chooses: a write-ahead log that is
+//! synced with every transaction.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -24,9 +23,9 @@ use crate::server::{self, Server};
 const PROGRAM: &str = "SYNAPSE_HOMESERVER";
 const MISSING: &str = "there is no Synapse here: `pip install matrix-synapse==1.163.2` in an environment of its own, \
                        then have SYNAPSE_HOMESERVER name its bin/synapse_homeserver";
-/// Rooms take it long to make, so that a run has at most so many.
+/// A run has at most so many rooms, because Synapse takes long to create one.
 pub(crate) const ROOMS: u32 = 200;
-/// `DIR` is the directory of the data. It ends in the database's settings.
+/// `DIR` stands for the data directory. The settings end with those of the database.
 const SETTINGS: &str = r#"
 server_name: localhost
 report_stats: false
@@ -62,14 +61,14 @@ handlers: {out: {class: logging.StreamHandler, stream: "ext://sys.stdout", forma
 loggers: {synapse.app: {level: INFO}}
 root: {level: WARNING, handlers: [out]}
 "#;
-/// What its events are signed with; it speaks to no other server.
+/// The key that signs its events; it speaks to no other server.
 const SIGNING_KEY: &str = "ed25519 load AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n";
-/// Whoever writes everything; the keys of sends count for the device.
+/// The user that sends everything; the keys of sends are scoped to the device.
 const USER: &str = "load";
 const PASSWORD: &str = "of-this-run-alone";
 const CLIENT: &str = "/_matrix/client/v3";
 
-/// A Synapse on the data in `dir`, made where there is none and removed in the end.
+/// A Synapse on the data in `dir`, which is created if needed and removed in the end.
 pub(crate) fn start_in(dir: &Path) -> Result<Server, Error> {
     let program = installed::find(PROGRAM, "synapse_homeserver").ok_or(MISSING)?;
     let is_new = !dir.exists();
@@ -85,13 +84,13 @@ pub(crate) fn start_in(dir: &Path) -> Result<Server, Error> {
     Ok(Server::new(address, process, Arc::new(Synapse { address, authorization: authorization(&token) })))
 }
 
-/// Where it listens, if the line says so.
+/// Its address, if the line names it.
 fn listens(line: &str) -> Option<SocketAddr> {
     let (_, port) = line.split_once("now listening on TCP port ")?;
     Some(([127, 0, 0, 1], port.trim().parse().ok()?).into())
 }
 
-/// What the user's requests carry: of a new one, or of the one that is there.
+/// The token of the user's requests: of a new user, or of the existing one.
 fn token(address: SocketAddr, is_new: bool) -> Result<String, Error> {
     let (path, body) = if is_new {
         let auth = json!({"type": "m.login.dummy"});
@@ -112,7 +111,7 @@ fn authorization(token: &str) -> String {
     format!("authorization: Bearer {token}\r\n")
 }
 
-/// The client's API of Matrix.
+/// The client API of Matrix.
 struct Synapse {
     address: SocketAddr,
     /// The header line.
@@ -131,7 +130,7 @@ impl Dialect for Synapse {
     }
 
     fn append(&self, conversation: &str, text: &str) -> Parts {
-        // Members of our own bring the body to the length of the others'.
+        // Custom fields bring the body to the length of the other servers' bodies.
         let body = format!(
             r#"{{"msgtype":"m.text","body":"{text}","org.example.kind":"support","org.example.role":"user","org.example.sender":"customer-17"}}"#
         );

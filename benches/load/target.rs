@@ -1,4 +1,4 @@
-//! The servers that can stand beside each other in a run.
+//! The servers that a run can compare.
 
 use std::path::{Path, PathBuf};
 
@@ -11,11 +11,11 @@ use crate::{Error, postgres, restate, synapse};
 /// A server under load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Target {
-    /// The server that does nothing
+    /// The no-op server
     L0,
-    /// The real one
+    /// The real server
     Tertulia,
-    /// The real one with its data in memory, where an fsync costs nothing
+    /// The real server with its data in memory, where an fsync costs nothing
     Unsynced,
     /// axum on Postgres
     Postgres,
@@ -40,12 +40,12 @@ impl Target {
         }
     }
 
-    /// Whether it promises that what it acknowledged is there after a kill.
+    /// Whether it promises that acknowledged messages survive a kill.
     pub(crate) fn is_durable(self) -> bool {
         !matches!(self, Self::L0 | Self::Unsynced)
     }
 
-    /// How many conversations it has where so many are asked for.
+    /// How many conversations it gets where so many are requested.
     pub(crate) fn conversations(self, asked: u32) -> u32 {
         if self == Self::Synapse { asked.min(synapse::ROOMS) } else { asked }
     }
@@ -66,7 +66,7 @@ pub(crate) struct Programs {
 }
 
 impl Programs {
-    /// With a real server that is there, and with an empty directory for its data.
+    /// Programs with this real server, and an empty directory for its data.
     pub(crate) fn new(server: Option<PathBuf>, data_dir: Option<PathBuf>) -> Self {
         Self { server, peers: None, handler: None, data_dir }
     }
@@ -87,7 +87,7 @@ impl Programs {
         Ok(self.peers.as_deref().ok_or("the peers were built a moment ago")?)
     }
 
-    /// What Restate calls, built once Restate is known to be there.
+    /// The handler that Restate calls, built once Restate is known to be installed.
     fn handler(&mut self) -> Result<&Path, Error> {
         if self.handler.is_none() {
             restate::program()?;
@@ -111,7 +111,7 @@ impl Programs {
         }
     }
 
-    /// Starts a server on data that may be there; it is removed in the end.
+    /// Starts a server on data that may exist; it is removed in the end.
     pub(crate) fn start_in(&mut self, target: Target, dir: &Path) -> Result<Server, Error> {
         match target {
             Target::L0 => server::noop(KEY),

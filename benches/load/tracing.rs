@@ -1,4 +1,4 @@
-//! What tracing costs: the same appends to servers that differ in nothing but where their traces go.
+//! The cost of tracing: the same appends to servers that differ only in where their traces go.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub(crate) struct Options {
     /// Seconds measured in each case
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub(crate) seconds: u32,
-    /// Rounds over all cases; they take turns, so that all see the same minutes of the machine
+    /// Rounds over all cases; the cases alternate, so that all see the same minutes of the machine
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=20))]
     pub(crate) rounds: u32,
     /// How traces travel
@@ -39,7 +39,7 @@ pub(crate) struct Options {
     /// The server's program; it is built when this is not given
     #[arg(long)]
     pub(crate) server: Option<PathBuf>,
-    /// A program to compare with, for example one of an earlier version; its traces go nowhere
+    /// A program to compare with, for example an earlier version; its traces go nowhere
     #[arg(long)]
     pub(crate) baseline: Option<PathBuf>,
 }
@@ -47,13 +47,13 @@ pub(crate) struct Options {
 /// Where a server's traces go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Traces {
-    /// There are none.
+    /// There are no traces.
     Off,
     /// One in a hundred to a receiver.
     Some,
     /// All of them to a receiver.
     All,
-    /// All of them to where nobody listens.
+    /// All of them to a dead receiver.
     Refused,
     /// Nowhere; another program.
     Baseline,
@@ -71,7 +71,7 @@ impl Traces {
     }
 }
 
-/// A server under load, and what it has needed in each round.
+/// A server under load, and its result in each round.
 struct Case {
     traces: Traces,
     server: Server,
@@ -79,7 +79,7 @@ struct Case {
     rounds: Vec<Measured>,
 }
 
-/// Where nobody listens: the port is not given out, and the address answers at once that it is closed.
+/// The address of a dead receiver: the system does not assign this port, and refuses connections at once.
 const DEAD: &str = "http://127.0.0.1:1";
 
 /// Runs every case and prints what was measured.
@@ -87,8 +87,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     measure(options).map(drop)
 }
 
-/// The same, with the server's CPU for a message in each case beside that with traces off, in percent more; NaN where
-/// that cannot be told, since no round was quiet or spans were dropped for want of room.
+/// The same, and returns by how many percent more CPU a message takes in each case than with traces off; NaN where this
+/// is unknown, because no round was quiet or spans were dropped for lack of room.
 pub(crate) fn measure(options: &Options) -> Result<Vec<(Traces, f64)>, Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let program = Programs::new(options.server.clone(), None).server()?.to_owned();
@@ -134,7 +134,7 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<(Traces, f64)>, Error> {
     tell(options, &cases, &dropped)?;
     let off = median(&cases[0], Measured::server_micros);
     let more = cases.iter().zip(dropped).map(|(case, dropped)| {
-        // Where nobody listens there is no room for most of them, as it should be.
+        // With a dead receiver most spans find no room, as they should.
         let is_whole = dropped == 0.0 || case.traces == Traces::Refused;
         let whole = if is_whole { median(case, Measured::server_micros) } else { f64::NAN };
         (case.traces, (whole / off - 1.0) * 100.0)
@@ -142,7 +142,7 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<(Traces, f64)>, Error> {
     Ok(more.collect())
 }
 
-/// How many spans there was no room for. What a receiver refuses was sent, and cost what sending costs.
+/// How many spans found no room. Spans that a receiver refuses were sent, and cost as much as others.
 async fn dropped(server: &Server) -> Result<f64, Error> {
     const METRIC: &str = "tertulia_spans_dropped_total{reason=\"queue_full\"}";
     let Some(metrics) = server.metrics else { return Ok(0.0) };
@@ -153,7 +153,7 @@ async fn dropped(server: &Server) -> Result<f64, Error> {
         .fold(0.0, |all, one| all + one))
 }
 
-/// Each case beside the first, by the rounds' medians; a round's neighbours on the machine are the same for all.
+/// Prints each case beside the first, by the medians of the rounds; a round's disturbances are the same for all cases.
 fn tell(options: &Options, cases: &[Case], dropped: &[f64]) -> Result<(), Error> {
     let Options { clients, conversations, seconds, rounds, protocol, .. } = options;
     say(&format!(
@@ -165,7 +165,7 @@ fn tell(options: &Options, cases: &[Case], dropped: &[f64]) -> Result<(), Error>
     ))?;
     let medians: Vec<f64> = cases.iter().map(|case| median(case, Measured::server_micros)).collect();
     for ((case, median_of), dropped) in cases.iter().zip(&medians).zip(dropped) {
-        // What is not counted stands in parentheses.
+        // A figure in parentheses does not count.
         let shown = |round: &Measured| match round.server_micros() {
             micros if round.tells() => format!("{micros:.1}"),
             micros => format!("({micros:.1})"),
@@ -191,7 +191,7 @@ fn tell(options: &Options, cases: &[Case], dropped: &[f64]) -> Result<(), Error>
     Ok(())
 }
 
-/// Of the rounds that say something; NaN where none does.
+/// The median of the rounds that count; NaN where none does.
 fn median(case: &Case, of: impl Fn(&Measured) -> f64) -> f64 {
     let mut values: Vec<f64> = case.rounds.iter().filter(|round| round.tells()).map(of).collect();
     values.sort_by(f64::total_cmp);

@@ -1,5 +1,5 @@
-//! What turns cost those who have none: the same appends while nothing else happens, and while a slow model has a turn
-//! of every conversation.
+//! The cost of turns for conversations without one: the same appends while nothing else happens, and while each
+//! conversation has a turn of a slow model.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ pub(crate) struct Options {
     /// Clients in each case; every one keeps one connection and one request in flight
     #[arg(long, value_delimiter = ',', default_values_t = [8, 64])]
     pub(crate) clients: Vec<u32>,
-    /// Conversations; each has one turn that runs or waits in the second half of the run
+    /// Conversations; in the second half of the run, each has one turn that runs or waits
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) conversations: u32,
     /// How long the model takes, in milliseconds
@@ -46,7 +46,7 @@ pub(crate) struct Options {
     pub(crate) server: Option<PathBuf>,
 }
 
-/// Turns that were completed so far. A connection kept from one look to the next would be closed in between.
+/// The turns completed so far. A connection kept from one look to the next would be closed in between.
 async fn completed(address: SocketAddr) -> Result<u64, Error> {
     let used = Connection::new(address).ask(KEY, "GET", "/usage", &Value::Null).await?;
     Ok(used["total"]["turns"].as_u64().unwrap_or(0))
@@ -54,7 +54,7 @@ async fn completed(address: SocketAddr) -> Result<u64, Error> {
 
 /// One measured case.
 pub(crate) struct Case {
-    /// Whether every conversation had a turn meanwhile.
+    /// Whether every conversation had a turn in that time.
     pub(crate) with_turns: bool,
     pub(crate) clients: u32,
     pub(crate) measured: Measured,
@@ -65,7 +65,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     measure(options).map(drop)
 }
 
-/// The same, with what was measured.
+/// The same, and returns the cases.
 pub(crate) fn measure(options: &Options) -> Result<Vec<Case>, Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let program = Programs::new(options.server.clone(), None).server()?.to_owned();
@@ -100,7 +100,7 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Case>, Error> {
     Ok(cases)
 }
 
-/// An agent that is as slow as it should be, and a turn of it in every conversation.
+/// Creates a slow agent, and requests a turn of it in every conversation.
 async fn begin_turns(options: &Options, address: SocketAddr, ids: Vec<String>) -> Result<(), Error> {
     let agent = json!({"builtin": {"latencyMs": options.latency}, "maxConcurrentTurns": options.running});
     Connection::new(address).ask(KEY, "PATCH", "/agents/echo", &agent).await?;

@@ -1,8 +1,8 @@
-//! Instructions of each piece, counted by valgrind, and the bounds that they are held against.
+//! Instructions of each piece, counted by valgrind, and their bounds.
 //!
-//! A piece is run in two processes, in one of them so many times more often; the difference of their counts is what one
-//! time takes, without the start. Other work on the machine does not change it. Another compiler may, by a few percent,
-//! and so may a processor with other instructions: both are named when a bound is passed.
+//! Two processes run a piece, one of them so many times more often; the difference of their counts is the cost of one
+//! time, without the start. Other work on the machine does not change it. Another compiler may, by a few percent, and
+//! so may a processor with other instructions: both are named when a count exceeds its bound.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,26 +18,26 @@ use crate::{Error, say};
 
 /// The bounds, beside this file.
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/counts.toml");
-/// Times that both processes run a piece: what is done lazily is done by then.
+/// Times that both processes run a piece, so that lazy work is done by then.
 const FIRST: u32 = 300;
-/// Times that one of them runs it more.
+/// Additional times that one of them runs it.
 const MORE: u32 = 1_000;
 /// A count that is so many percent below its bound makes the bound worthless.
 const FAR_BELOW: f64 = 10.0;
 
-/// What is allowed.
+/// The bounds.
 #[derive(Deserialize)]
 struct Bounds {
-    /// Percent that a count may lie above the one that is written here.
+    /// Percent by which a count may exceed its bound.
     tolerance: f64,
-    /// The compiler that they were counted with.
+    /// The compiler that the bounds were counted with.
     compiler: String,
     /// Instructions of one time, by piece.
     instructions: BTreeMap<String, u64>,
 }
 
-/// Counts every piece and fails where one takes more than is allowed. Fewer is never a failure, and
-/// what has no bound yet is only named.
+/// Counts every piece and fails where one exceeds its bound. A lower count is never a failure, and a piece without a
+/// bound is only named.
 pub(crate) fn check() -> Result<(), Error> {
     let bounds: Bounds = toml::from_str(&fs::read_to_string(FILE)?)?;
     say("| piece | instructions | written | off |\n|---|---:|---:|---:|")?;
@@ -82,8 +82,8 @@ pub(crate) fn check() -> Result<(), Error> {
     .into())
 }
 
-/// Percent that a count may lie above where the file does not say: runs differ by some tenths, the C libraries of two
-/// machines by a few percent.
+/// The tolerance in percent where the file has none: runs differ by some tenths, the C libraries of two machines by a
+/// few percent.
 const TOLERANCE: f64 = 10.0;
 
 /// Counts every piece and writes the file.
@@ -106,7 +106,7 @@ pub(crate) fn write() -> Result<(), Error> {
     Ok(fs::write(FILE, text)?)
 }
 
-/// Instructions of one time.
+/// Instructions of running a piece once.
 fn count(piece: &str) -> Result<u64, Error> {
     let dir = profiles();
     fs::create_dir_all(&dir)?;
@@ -137,7 +137,7 @@ fn total(piece: &str, times: u32, profile: &Path) -> Result<u64, Error> {
     total.ok_or_else(|| format!("{} names no total", profile.display()).into())
 }
 
-/// Where valgrind's profiles are left.
+/// The directory of valgrind's profiles.
 fn profiles() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("counts")
 }

@@ -1,6 +1,7 @@
 //! The pieces that a message is made of, one by one: timed by criterion, or counted in instructions.
 //!
-//! Times say what a change gave on a quiet machine. Instructions are the same on a busy one, so a gate can go by them.
+//! Times show the effect of a change on a quiet machine. Instruction counts are the same on a busy one, so a gate can
+//! use them.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -15,7 +16,7 @@ use pieces::PIECES;
 /// Anything that stops a run.
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// As in the server: a good part of a message is memory.
+/// As in the server: much of a message's cost is memory.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -31,14 +32,14 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Where nobody reads standard error, the exit code still tells.
+            // Where standard error is closed, the exit code still reports the failure.
             let _ = writeln!(std::io::stderr(), "micro: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Times every piece whose name the command line asks for.
+/// Times every piece whose name the command line selects.
 fn time() -> Result<(), Error> {
     let mut criterion = Criterion::default().configure_from_args();
     for piece in &PIECES {
@@ -49,7 +50,7 @@ fn time() -> Result<(), Error> {
     Ok(())
 }
 
-/// Runs one piece so many times and nothing else, to be counted from outside.
+/// Runs one piece so many times and nothing else, for a count from outside.
 fn repeat(name: &str, times: &str) -> Result<(), Error> {
     let piece = PIECES.iter().find(|piece| piece.name == name).ok_or_else(|| format!("there is no piece {name}"))?;
     let times: u32 = times.parse()?;
@@ -58,7 +59,7 @@ fn repeat(name: &str, times: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// A line of the program's answer.
+/// Prints a line of the program's output.
 fn say(line: &str) -> Result<(), Error> {
     Ok(writeln!(std::io::stdout(), "{line}")?)
 }

@@ -1,4 +1,4 @@
-//! The pieces: what is prepared once, and what is then done again and again.
+//! The pieces: each is prepared once and then repeated.
 
 use std::sync::Arc;
 
@@ -17,18 +17,18 @@ mod running;
 mod stored;
 mod text;
 
-/// One thing that the way of a message consists of.
+/// One step in the handling of a message.
 pub(crate) struct Piece {
     /// Its name on the command line and in the file of counts.
     pub(crate) name: &'static str,
-    /// Makes everything that one time does not pay for.
+    /// Prepares everything that is not part of the cost.
     pub(crate) prepare: fn() -> Result<Once, Error>,
 }
 
-/// Does it one time.
+/// Runs the piece once.
 pub(crate) type Once = Box<dyn FnMut()>;
 
-/// All of them, from the socket inwards and back.
+/// All pieces, from the socket inwards and back.
 pub(crate) static PIECES: [Piece; 11] = [
     Piece { name: "read", prepare: text::read },
     Piece { name: "fingerprint", prepare: text::fingerprint },
@@ -43,12 +43,12 @@ pub(crate) static PIECES: [Piece; 11] = [
     Piece { name: "request", prepare: request::request },
 ];
 
-/// What a message says; with what is around it in JSON, about 300 bytes.
+/// The text of a message; with the JSON around it, about 300 bytes.
 const WORDS: &str = "Thank you, the parcel came this morning, but the left shoe is a size too small. \
                      Could you send me the right one, and shall I return the pair or only the one that pinches?";
-/// When everything happens: 2025-01-01T00:00:00.000Z.
+/// The time of everything: 2025-01-01T00:00:00.000Z.
 const NOW: Millis = Millis(1_735_689_600_000);
-/// Where everything happens.
+/// The workspace and the conversation of everything.
 const WORKSPACE: Address = Address([1; 10]);
 const CONVERSATION: Address = Address([2; 10]);
 
@@ -75,7 +75,7 @@ fn post(expected: ConversationId) -> Command {
     Command::Post(Post { opening: None, expected: Some(expected), messages: vec![message], turn: None })
 }
 
-/// The record that an append leaves.
+/// The record of an append.
 fn record() -> Record<Event> {
     let accepted = Accepted { conversation: conversation(), content: content(), parent: None, owner: None, turn: None };
     Record { seq: 2, at: NOW, trace: None, event: Event::MessageCreated(accepted) }

@@ -1,4 +1,4 @@
-//! Peers: what a team would build instead, each a server of its own that the load program starts and drives.
+//! Peers: what a team would build instead, each as a server that the load program starts and drives.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Peer {
-    /// axum on a Postgres that is there
+    /// axum on an existing Postgres
     Postgres(postgres::Options),
 }
 
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     match postgres::run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Where nobody reads standard error, the exit code still tells.
+            // Where standard error is closed, the exit code still reports the failure.
             let _ = writeln!(std::io::stderr(), "peers: {error}");
             ExitCode::FAILURE
         }

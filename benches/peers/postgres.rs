@@ -1,11 +1,11 @@
-//! The keyed append on axum and Postgres, as a team would build it that knows both.
+//! The keyed append on axum and Postgres, as a team that knows both would build it.
 //!
-//! One statement does it all, so it is one round trip and one transaction: it takes the conversation's next sequence
-//! (whose row lock puts appends to one conversation in order), inserts the message and the idempotency key. A key that
-//! was used breaks the statement as a whole, and the earlier message is read and answered again. Statements are
-//! prepared once per connection; each of a few connections takes many requests at once (pipelining), so that nobody
-//! waits for a free one and the log's flush is shared between connections. There is no tracing, no validation beyond
-//! types and no configuration to look up: all of that would only be added.
+//! One statement does everything in one round trip and one transaction: it takes the conversation's next sequence
+//! (whose row lock puts appends to one conversation in order), and inserts the message and the idempotency key. A used
+//! key fails the whole statement; the earlier message is then read and answered again. Statements are prepared once per
+//! connection. Each of a few connections takes many requests at once (pipelining), so that no request waits for a free
+//! connection and connections share the log's flush. There is no tracing, no validation beyond types and no
+//! configuration to look up: these would only add cost.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub(crate) struct Options {
     pool: u32,
 }
 
-/// How soon a database that is starting is asked again.
+/// How soon a starting database is asked again.
 const AGAIN: Duration = Duration::from_millis(100);
 const TABLES: &str = "
     -- Room in each page, so that the next sequence is updated in place and no index is touched.
@@ -58,7 +58,7 @@ const TABLES: &str = "
         created_at timestamptz NOT NULL, PRIMARY KEY (conversation_id, key)
     );";
 const OPEN: &str = "INSERT INTO conversations (id) VALUES ($1) ON CONFLICT DO NOTHING";
-/// `$7` and `$8` are the key and the request's fingerprint; without a key there is no row of it.
+/// `$7` and `$8` are the key and the request's fingerprint; without a key no row of the key is inserted.
 const APPEND: &str = "
     WITH place AS (
         UPDATE conversations SET last_seq = last_seq + 1, updated_at = now() WHERE id = $1 RETURNING last_seq
@@ -86,7 +86,7 @@ struct Peer {
     bearer: String,
     lines: Vec<Line>,
     next: AtomicUsize,
-    /// Ids are this process's own, as a library for them would make; no other process makes the same.
+    /// Ids are made in this process, as by a library for them; no other process makes the same.
     made: AtomicU64,
 }
 
@@ -105,7 +105,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         writeln!(std::io::stdout(), "listening on http://{}", listener.local_addr()?)?;
         let listener = listener.tap_io(|stream| {
-            // A socket that cannot is slower, which the run will show.
+            // A socket that refuses this is slower, which the run will show.
             let _ = stream.set_nodelay(true);
         });
         let router = Router::new().route("/api/v1/messages", post(append)).with_state(Arc::new(peer));
@@ -117,12 +117,12 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
 async fn line(database: &str, first: bool) -> Result<Line, Error> {
     let (client, connection) = loop {
         match tokio_postgres::connect(database, NoTls).await {
-            // One that was killed recovers first.
+            // A killed database recovers first.
             Err(error) if error.code() == Some(&SqlState::CANNOT_CONNECT_NOW) => sleep(AGAIN).await,
             connected => break connected?,
         }
     };
-    // Its end is seen by whoever asks next.
+    // The next query notices the connection's end.
     tokio::spawn(connection);
     if first {
         client.batch_execute(TABLES).await?;
@@ -183,7 +183,7 @@ impl Peer {
     }
 }
 
-/// What the real server makes of the same members.
+/// The checksum that the real server computes of the same members.
 fn checksum(message: &Message) -> String {
     let mut hasher = Sha256::new();
     for part in [message.role.as_deref(), message.sender_id.as_deref(), Some(&message.content)] {

@@ -1,12 +1,12 @@
-//! What the server that does nothing and the peers have in common: the form of a request and of its answer, and the
-//! key. The real server shares nothing with them.
+//! Shared by the no-op server and the peers: the form of a request and of its answer, and the key. The real server
+//! shares nothing with them.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 
-/// The environment variable with the key; the real server's is the same.
+/// The environment variable with the key; the real server uses the same one.
 pub const KEY: &str = "TERTULIA_BOOTSTRAP_API_KEY";
 
 /// Whether an `Authorization` header carries the key, in constant time.
@@ -20,7 +20,7 @@ pub fn is_allowed(given: &[u8], bearer: &str) -> bool {
 pub struct Append {
     /// The message.
     pub content: Message,
-    /// Where to; `None`: to a new conversation.
+    /// The conversation; `None`: a new one.
     pub conversation_id: Option<String>,
 }
 
@@ -29,13 +29,13 @@ pub struct Append {
 pub struct Message {
     /// The text.
     pub content: String,
-    /// Whose role.
+    /// The sender's role.
     pub role: Option<String>,
-    /// By whom.
+    /// The sender's id.
     pub sender_id: Option<String>,
 }
 
-/// The answer's form. `S` is what the server itself makes.
+/// The answer's form. `S` is the type of the values that the server makes.
 #[derive(Debug, Serialize)]
 #[expect(missing_docs, reason = "the names are the contract's own")]
 pub struct Appended<S> {
@@ -59,7 +59,7 @@ pub struct Appended<S> {
 }
 
 impl<S> Appended<S> {
-    /// The answer to an append; `conversation` is where it went.
+    /// The answer to an append to `conversation`.
     pub fn new(conversation: String, message: Message, id: S, created_at: S, checksum: S) -> Self {
         Self {
             conversation_id: conversation,

@@ -1,4 +1,4 @@
-//! The goals, and how far each of them is reached.
+//! The goals, and how far the server reaches each.
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ use crate::target::Target;
 use crate::tracing::Traces;
 use crate::turns;
 
-/// What others would build, and how much more is to be had from the same machine.
+/// What a team would build instead, and how many times more the server is to get from the same machine.
 const PEERS: [(Target, f64); 3] = [(Target::Postgres, 3.0), (Target::Restate, 5.0), (Target::Synapse, 50.0)];
 
-/// What is there when the goal for a start is to hold.
+/// Messages in the store for which the goal of a start holds.
 const MANY_MESSAGES: u32 = 10_000_000;
 
-/// A figure of a case; none where the case says nothing of the server.
+/// A figure of a case; NaN where the case says nothing about the server.
 fn figure(measured: &Measured, of: impl Fn(&Measured) -> f64) -> f64 {
     if measured.tells() { of(measured) } else { f64::NAN }
 }
@@ -34,8 +34,7 @@ fn figure(measured: &Measured, of: impl Fn(&Measured) -> f64) -> f64 {
 #[derive(Default)]
 pub(crate) struct Goals {
     table: Table,
-    /// Requests to the server that were not answered as they should have been, in every case. No ratio is made of such
-    /// a case.
+    /// Requests to the server, over all cases, whose answers were not as expected. Such a case counts in no ratio.
     failed: u64,
 }
 
@@ -44,7 +43,8 @@ impl Goals {
         self.table.add(what, aim, value);
     }
 
-    /// A round of appends, beside the limits of the same round. What the generator was too slow for says nothing.
+    /// A round of appends, beside the limits of the same round. A case in which the generator was the limit does not
+    /// count.
     pub(crate) fn appends(&mut self, limits: &[Limit], cases: &[append::Case]) {
         let of = |target, clients| {
             cases.iter().find(|case| case.target == target && case.clients == clients).map(|case| &case.measured)
@@ -72,7 +72,7 @@ impl Goals {
             for (name, what, aim) in hops {
                 let hop = limits.iter().find(|limit| limit.name == name && limit.clients == clients);
                 if let Some(hop) = hop {
-                    // There and back, both sides of it.
+                    // There and back, with the work of both sides.
                     add(what, aim, 100.0 * hop.micros_each() / figure(own, Measured::server_micros));
                 }
             }
@@ -92,7 +92,7 @@ impl Goals {
         }
     }
 
-    /// A round of open loops at seven tenths of what a closed one gets.
+    /// A round of open loops at seven tenths of a closed loop's throughput.
     pub(crate) fn stalls(&mut self, seconds: u32, cases: &[open::Case]) {
         self.slowest(&format!("slowest request at 70 % load, {seconds} s a case, ms"), cases);
     }
@@ -121,7 +121,7 @@ impl Goals {
         let own = cases.iter().filter(|case| case.target == Target::Tertulia);
         self.failed += own.map(|case| case.measured.errors()).sum::<u64>();
         if let Some(exchange) = case(Target::Tertulia, Kind::Exchange) {
-            // What was in flight when the clocks were read makes a difference of a hundredth.
+            // The requests in flight when the clocks were read make a difference of a hundredth.
             let commits = (figure(exchange, Measured::commits_each) * 10.0).round() / 10.0;
             self.add("commits of an exchange".to_owned(), Aim::AtMost(2.0), commits);
         }
@@ -139,7 +139,7 @@ impl Goals {
         }
     }
 
-    /// What tracing takes in percent, by where the traces go. That nobody takes them costs what making them costs.
+    /// The cost of tracing in percent, by where the traces go. A dead receiver costs what recording the spans costs.
     pub(crate) fn tracing(&mut self, more: &[(Traces, f64)]) {
         for (traces, more) in more {
             let most = match traces {
@@ -151,7 +151,7 @@ impl Goals {
         }
     }
 
-    /// What turns of a slow model cost appends.
+    /// The cost of a slow model's turns for appends.
     pub(crate) fn turns(&mut self, cases: &[turns::Case]) {
         self.failed += cases.iter().map(|case| case.measured.errors()).sum::<u64>();
         let of = |with_turns| cases.iter().filter(move |case: &&turns::Case| case.with_turns == with_turns);
@@ -169,7 +169,7 @@ impl Goals {
         }
     }
 
-    /// An event's way to the last of its followers.
+    /// The time until an event reaches the last of its followers.
     pub(crate) fn fanout(&mut self, cases: &[fanout::Case]) {
         for own in cases.iter().filter(|case| case.target == Target::Tertulia) {
             let followers = own.followers;
@@ -181,7 +181,7 @@ impl Goals {
         }
     }
 
-    /// Kills.
+    /// The messages missing after each kill.
     pub(crate) fn kills(&mut self, cases: &[kill::Case]) {
         for kill::Case { target, acknowledged, missing } in cases {
             let (of, aim) = match target {
@@ -193,7 +193,7 @@ impl Goals {
         }
     }
 
-    /// Starts, with so many messages there.
+    /// The times of starts, with so many messages in the store.
     pub(crate) fn restarts(&mut self, messages: u32, restarts: &Restarts) {
         let millis = |took: &Duration| took.as_secs_f64() * 1e3;
         let after = |messages| format!("ready after SIGKILL with {} messages, ms", thousands(messages));
@@ -209,7 +209,7 @@ impl Goals {
     /// Memory by conversations.
     pub(crate) fn memory(&mut self, cases: &[memory::Case]) {
         for memory::Case { conversations, full, kept } in cases {
-            // The goal is for so many.
+            // The goal is for this number.
             let aim = if *conversations == 100_000 { Aim::AtMost(600.0) } else { Aim::Known };
             let what = format!("MB with {} conversations resident", thousands(*conversations));
             self.add(what, aim, *full as f64 / 1e6);
@@ -221,7 +221,7 @@ impl Goals {
         }
     }
 
-    /// The CQL store beside its driver; `None` where it was not asked for.
+    /// The CQL store beside its driver; `None` where the run did not include it.
     pub(crate) fn cql(&mut self, cases: Option<&[cql::Case]>) {
         const WHAT: &str = "CQL / driver (L4)";
         match cases {
@@ -233,7 +233,7 @@ impl Goals {
         }
     }
 
-    /// Ten minutes were not asked for.
+    /// The run did not include the ten minutes.
     pub(crate) fn no_ten_minutes(&mut self, rate: u32) {
         self.table.owe(of_ten_minutes(rate), Aim::AtMost(100.0), "load open --seconds 600");
     }

@@ -1,13 +1,13 @@
-//! The table: each figure beside what it should be, written as it stands in a page.
+//! The table: each figure beside its goal, in the form of a page's table.
 
 use std::fmt;
 
-/// What a figure should be.
+/// The goal of a figure.
 #[derive(Clone, Copy)]
 pub(super) enum Aim {
     AtLeast(f64),
     AtMost(f64),
-    /// Nothing is asked of it.
+    /// There is no goal.
     Known,
 }
 
@@ -15,28 +15,28 @@ pub(super) enum Aim {
 struct Line {
     what: String,
     aim: Aim,
-    /// One for each round that says something.
+    /// One for each round that counts.
     values: Vec<f64>,
-    /// Rounds that say nothing.
+    /// Rounds that do not count.
     silent: usize,
-    /// How it is measured, where this run did not.
+    /// The command that measures it, where this run did not.
     instead: Option<&'static str>,
 }
 
-/// Lines in the order in which they were first known.
+/// Lines in the order in which they were added.
 #[derive(Default)]
 pub(super) struct Table {
     lines: Vec<Line>,
 }
 
 impl Table {
-    /// One more round. What is no number does not count.
+    /// Adds a round. A value that is not a finite number does not count.
     pub(super) fn add(&mut self, what: String, aim: Aim, value: f64) {
         let line = self.line(what, aim);
         if value.is_finite() { line.values.push(value) } else { line.silent += 1 }
     }
 
-    /// A figure that takes a run of its own, or a flag of this one.
+    /// A figure that needs a run of its own, or another flag.
     pub(super) fn owe(&mut self, what: String, aim: Aim, instead: &'static str) {
         self.line(what, aim).instead = Some(instead);
     }
@@ -57,7 +57,7 @@ impl Table {
 }
 
 impl Aim {
-    /// Whether a figure is as it should be; `None` where nothing is asked.
+    /// Whether a figure meets the goal; `None` where there is none.
     fn is_met(self, value: f64) -> Option<bool> {
         match self {
             Self::AtLeast(least) => Some(value >= least),
@@ -93,7 +93,7 @@ impl Line {
         format!("| {what} | {lowest:.2} / **{middle:.2}** / {highest:.2} | {aim} | {} |", self.verdict())
     }
 
-    /// `met` and `missed` where all rounds say so that say anything.
+    /// `met` or `missed` where all rounds that count agree.
     fn verdict(&self) -> String {
         let Self { values, silent, aim, .. } = self;
         let rounds = values.len();

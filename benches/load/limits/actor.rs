@@ -1,4 +1,4 @@
-//! L5: a call of an actor and its answer, with a message of the usual size and nothing done with it.
+//! L5: a call of an actor and its answer, with a message of the usual size and no work.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, call};
 use super::{Limit, MANY_ACTORS, repeat};
 use crate::Error;
 
-/// What is sent there, by value.
+/// The message of a call, by value.
 struct Ask([u8; 300], RpcReplyPort<u8>);
 
 struct Echo;
@@ -24,13 +24,13 @@ impl Actor for Echo {
     }
 
     async fn handle(&self, _: ActorRef<Ask>, Ask(bytes, reply): Ask, (): &mut ()) -> Result<(), ActorProcessingErr> {
-        // Who has gone needs no answer.
+        // A caller that is gone needs no answer.
         let _ = reply.send(bytes[0]);
         Ok(())
     }
 }
 
-/// Calls to so many actors, each client to its own ones in turn.
+/// Calls to so many actors; each client calls its own actors in turn.
 pub(super) async fn call(actors: u32, clients: u32, time: Duration) -> Result<Limit, Error> {
     let mut cells = Vec::new();
     for _ in 0..actors {
@@ -45,7 +45,7 @@ pub(super) async fn call(actors: u32, clients: u32, time: Duration) -> Result<Li
         let actor = of_clients[nth % of_clients.len()].clone();
         async move {
             let answer = call!(actor, |reply| Ask([7; 300], reply));
-            // The error holds what was sent, and is of no use beyond its text.
+            // The error contains the message sent; only its text is of use.
             answer.map(drop).map_err(|error| error.to_string().into())
         }
     })

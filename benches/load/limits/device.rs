@@ -1,4 +1,4 @@
-//! L1: what the device takes to make 4 KiB durable.
+//! L1: how long the device takes to make 4 KiB durable.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
@@ -10,10 +10,10 @@ use crate::server::data_dir;
 use crate::{Error, proc_stat};
 
 const BLOCK: [u8; 4096] = [7; 4096];
-/// The file is written before, so that a sync has no metadata to write.
+/// Blocks of the file, which is written before, so that a sync has no metadata to write.
 const BLOCKS: u64 = 16 * 1024;
 
-/// One thread, one block after the other.
+/// One thread syncs one block after the other.
 pub(super) fn sync(time: Duration) -> Result<Limit, Error> {
     let path = data_dir()?;
     let file = OpenOptions::new().write(true).create_new(true).open(&path)?;

@@ -11,10 +11,10 @@ use super::{Limit, MESSAGE_BYTES, repeat};
 use crate::Error;
 use crate::server::data_dir;
 
-/// Messages of one group at most; the store's own bound.
+/// The most messages of one group; the store's own bound.
 const GROUP: usize = 1_024;
 
-/// One thread writes; everybody else waits for it.
+/// One thread writes; all clients wait for it.
 pub(super) async fn commit(clients: u32, time: Duration) -> Result<Limit, Error> {
     let path = data_dir()?;
     let mut file = OpenOptions::new().append(true).create_new(true).open(&path)?;
@@ -27,7 +27,7 @@ pub(super) async fn commit(clients: u32, time: Duration) -> Result<Limit, Error>
             file.write_all(&bytes)?;
             file.sync_data()?;
             for waiter in waiting.drain(..) {
-                // Who has gone needs no answer.
+                // A waiter that is gone needs no answer.
                 let _ = waiter.send(());
             }
         }

@@ -1,5 +1,5 @@
-//! The hop to an actor as a message makes it: the directory, its places, the envelope, the mailbox, a decision that
-//! refuses, and the answer; without a commit, over a store that costs nothing.
+//! The hop to an actor as a message makes it: the directory, its permits, the envelope, the mailbox, a decision that
+//! refuses, and the answer; without a commit, on a store in memory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +23,7 @@ const WORKSPACE: Address = Address([1; 10]);
 /// How long the node may take to end.
 const END: Duration = Duration::from_secs(10);
 
-/// Messages to as many conversations, each of which has another id than the message expects.
+/// Messages to so many conversations; each conversation has another id than the message expects.
 pub(super) async fn refused(clients: u32, time: Duration) -> Result<Limit, Error> {
     let store = Arc::new(MemoryStore::default());
     let node = Node::start(store, Arc::new(SystemClock), Entropy::seeded([7; 32]), Ports::default());

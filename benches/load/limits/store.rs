@@ -1,4 +1,4 @@
-//! L3: the embedded store alone: the rows of an append, without an actor and without a server.
+//! L3: the embedded store alone: the rows of an append, without an actor or a server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,15 +15,15 @@ use super::{Limit, repeat};
 use crate::Error;
 use crate::server::data_dir;
 
-/// Entities that each client goes round.
+/// Entities that each client commits to in turn.
 const ENTITIES: u64 = 64;
-/// A record of a message of the usual size.
+/// A message record of the usual size.
 const RECORD: [u8; 360] = [7; 360];
 
 /// Commits of one record and one key.
 pub(super) async fn commit(clients: u32, time: Duration) -> Result<Limit, Error> {
     let dir = data_dir()?;
-    // Its commits fail too, and that ends the run.
+    // After a fatal error commits fail too, which ends the run.
     let fatal = |_: String| {};
     let store = EmbeddedStore::open(&dir, Options::new(Arc::new(SystemClock), Box::new(fatal)))?;
     let (of_all, numbers) = (store.clone(), (0..clients).map(|_| AtomicU64::new(0)).collect::<Arc<[_]>>());
@@ -32,7 +32,7 @@ pub(super) async fn commit(clients: u32, time: Duration) -> Result<Limit, Error>
         let nth = numbers[client as usize].fetch_add(1, Ordering::Relaxed);
         async move {
             let (done, outcome) = oneshot::channel();
-            // Who waits is right below.
+            // The receiver is right below.
             store.commit(next(client, nth), Box::new(move |outcome| drop(done.send(outcome))));
             match outcome.await?? {
                 Outcome::Committed(_) => Ok(()),

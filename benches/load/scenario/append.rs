@@ -1,4 +1,4 @@
-//! Appends of a message to conversations that exist.
+//! Appends of a message to existing conversations.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -9,15 +9,15 @@ use super::zipf::Zipf;
 use crate::connection::Connection;
 use crate::dialect::{Api, Dialect, Parts};
 
-/// Words that bring a body to about 300 bytes.
+/// A text that brings a body to about 300 bytes.
 pub(crate) const WORDS: &str = "Thank you, the parcel came this morning, but the left shoe is a size too small. \
                      Could you send me the right one, and shall I return the pair or only the one that pinches?";
 
 /// Which conversation the next message is for.
 pub(crate) enum Spread {
-    /// Each in its turn.
+    /// Each in turn.
     Even,
-    /// The first ones far more often than the last, as it is where people talk.
+    /// The first ones far more often than the last, as among people.
     Zipf(Zipf),
 }
 
@@ -36,7 +36,7 @@ impl Appends {
         Self::said(&Api::new(address, key), conversations)
     }
 
-    /// The same, said in a server's own words.
+    /// The same in a server's own dialect.
     pub(crate) fn said(dialect: &dyn Dialect, conversations: &[String]) -> Self {
         let requests = conversations.iter().map(|id| dialect.append(id, WORDS)).collect();
         Self { requests, spread: Spread::Even, keyed: true, sent: AtomicU64::new(0) }
@@ -47,7 +47,7 @@ impl Appends {
         Self { keyed: false, ..self }
     }
 
-    /// The same to conversations that this chooses.
+    /// The same to conversations that `spread` chooses.
     pub(crate) fn spread(self, spread: Spread) -> Self {
         Self { spread, ..self }
     }
@@ -57,14 +57,14 @@ impl Appends {
         self.sent.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Writes the next request into `out`, replacing what was there.
+    /// Writes the next request into `out`, replacing its content.
     fn next_into(&self, out: &mut Vec<u8>) {
         self.write_into(self.number(), out);
     }
 
     /// Which of the conversations the request with this number is for.
     pub(crate) fn place(&self, nth: u64) -> usize {
-        // A stride that is coprime to the usual counts keeps neighbours in time from being neighbours in storage.
+        // A stride coprime to the usual counts, so that consecutive requests do not go to neighbours in storage.
         let stride = nth.wrapping_mul(7_919);
         let count = self.requests.len() as u64;
         let at = match &self.spread {

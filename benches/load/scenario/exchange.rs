@@ -9,7 +9,7 @@ use super::{Scenario, for_each};
 use crate::Error;
 use crate::connection::{Connection, head};
 
-/// Exchanges of `contacts` on the channel `demo-api`, whose agent repeats what it is told and takes no time for it.
+/// Exchanges of `contacts` on the channel `demo-api`, whose agent echoes each message without delay.
 pub(crate) struct Exchanges {
     head: Vec<u8>,
     contacts: u32,
@@ -17,14 +17,14 @@ pub(crate) struct Exchanges {
 }
 
 impl Exchanges {
-    /// Of contacts who have written once before.
+    /// Exchanges of contacts that have written once before.
     pub(crate) fn new(address: SocketAddr, key: &str, contacts: u32) -> Self {
         let mut lines = Vec::new();
         head(&mut lines, "POST", "/channels/demo-api/messages", address, key);
         Self { head: lines, contacts, sent: AtomicU64::new(u64::from(contacts)) }
     }
 
-    /// The same, who write that first message.
+    /// The same, and sends that first message.
     pub(crate) async fn open(address: SocketAddr, key: &str, contacts: u32) -> Result<Self, Error> {
         let exchanges = Self::new(address, key, contacts);
         let head = exchanges.head.clone();

@@ -10,14 +10,14 @@ use super::{Scenario, for_each};
 use crate::Error;
 use crate::connection::{Connection, head};
 
-/// Requests that change nothing, each in its turn.
+/// Requests that change nothing, each in turn.
 pub(crate) struct Reads {
     requests: Vec<Vec<u8>>,
     sent: AtomicU64,
 }
 
 impl Reads {
-    /// Of what is at these paths.
+    /// Reads of these paths.
     pub(crate) fn new(address: SocketAddr, key: &str, paths: &[String]) -> Self {
         let request = |path: &String| {
             let mut request = Vec::new();
@@ -28,7 +28,7 @@ impl Reads {
         Self { requests: paths.iter().map(request).collect(), sent: AtomicU64::new(0) }
     }
 
-    /// Where one message of each conversation is.
+    /// The path of one message in each conversation.
     pub(crate) async fn messages(
         address: SocketAddr,
         key: &str,
@@ -43,7 +43,7 @@ impl Reads {
         Ok(appended.await?.into_iter().map(|id| format!("/messages/{id}")).collect())
     }
 
-    /// Where a page of 50 of each conversation is, which has so many by then.
+    /// The path of a page of 50 messages in each conversation, after appending that many.
     pub(crate) async fn pages(address: SocketAddr, key: &str, conversations: &[String]) -> Result<Vec<String>, Error> {
         let (ids, of_admin) = (conversations.to_vec(), key.to_owned());
         for_each(address, ids.len() as u32, async move |connection: &mut Connection, nth| {

@@ -12,7 +12,7 @@ use crate::connection::{Connection, head};
 
 const ANSWER: &str = r#"{"response":{"selectedOption":"approve"}}"#;
 
-/// Reviews on human channels of their own.
+/// Reviews, each on a human channel of its own.
 pub(crate) struct Reviews {
     address: SocketAddr,
     key: String,
@@ -22,7 +22,7 @@ pub(crate) struct Reviews {
 }
 
 impl Reviews {
-    /// Makes so many channels.
+    /// Creates so many channels.
     pub(crate) async fn open(address: SocketAddr, key: &str, channels: u32) -> Result<Self, Error> {
         let of_admin = key.to_owned();
         for_each(address, channels, async move |connection: &mut Connection, nth| {

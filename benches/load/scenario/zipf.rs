@@ -1,8 +1,8 @@
-//! Choices of which a few come often and most come seldom.
+//! Choices of which a few are frequent and most are rare.
 
 /// Ranks from 0, drawn so that rank r comes in proportion to 1/(r + 1): Zipf's law with exponent 1.
 pub(crate) struct Zipf {
-    /// The share of all draws that fall to a rank or one before it.
+    /// For each rank, the share of all draws up to and including it.
     upto: Vec<f64>,
 }
 
@@ -20,7 +20,7 @@ impl Zipf {
 
     /// The rank of the `nth` draw; the same in every run.
     pub(crate) fn rank(&self, nth: u64) -> usize {
-        // The finalizer of splitmix64 makes of neighbours what looks like chance.
+        // The finalizer of splitmix64 turns neighbouring numbers into random-looking ones.
         let mut mixed = nth.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,4 +1,5 @@
-//! A store that keeps configuration and forgets conversations: everything around a store, at any length of a run.
+//! A store that keeps configuration and forgets conversations: it measures everything around a store, in a run of any
+//! length.
 
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey, Kind};
@@ -10,7 +11,7 @@ use actors::store::{
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-/// See the module's text. Of a conversation it keeps only the first commit, so that it can be found.
+/// See the module's text. It keeps only the first commit of a conversation, so that the conversation can be found.
 #[derive(Clone, Default)]
 pub(super) struct Forgetful(MemoryStore);
 
@@ -52,7 +53,7 @@ impl Store for Forgetful {
     }
 
     fn snapshot_every(&self) -> u64 {
-        // As the embedded store.
+        // As in the embedded store.
         32
     }
 

@@ -1,4 +1,4 @@
-//! What neither waits nor asks anybody: decisions and encodings.
+//! Pieces without waits or calls: decisions and encodings.
 
 use std::hint::black_box;
 
@@ -11,7 +11,7 @@ use actors::store::NodeId;
 use super::{NOW, Once, conversation, entity, opening, post, record};
 use crate::Error;
 
-/// An append is decided and taken into the state.
+/// Decides an append and applies it to the state.
 pub(super) fn decide() -> Result<Once, Error> {
     let created = Event::ConversationCreated {
         id: conversation(),
@@ -47,7 +47,7 @@ pub(super) fn decide() -> Result<Once, Error> {
     }))
 }
 
-/// A record becomes bytes.
+/// Encodes a record.
 pub(super) fn encode() -> Result<Once, Error> {
     let record = record();
     Ok(Box::new(move || {
@@ -55,7 +55,7 @@ pub(super) fn encode() -> Result<Once, Error> {
     }))
 }
 
-/// Bytes become a record.
+/// Decodes a record.
 pub(super) fn decode() -> Result<Once, Error> {
     let bytes = codec::encode_record(&record());
     codec::decode_record::<Event>(2, &bytes)?;

@@ -58,7 +58,7 @@ pub(super) fn request() -> Result<Once, Error> {
     }))
 }
 
-/// One request, and its answer to the last byte.
+/// One request; returns its answer to the last byte.
 async fn ask(router: &Router, body: String, nth: u64) -> Result<(StatusCode, Bytes), Error> {
     let request = Request::post("/api/v1/messages")
         .header(header::HOST, "127.0.0.1:8080")

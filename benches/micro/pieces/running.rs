@@ -16,7 +16,7 @@ use super::forgetful::Forgetful;
 use super::{NOW, Once, conversation, entity, opening, post};
 use crate::Error;
 
-/// One thread: a switch between threads has no place in a count.
+/// One thread, so that switches between threads do not count.
 pub(super) fn runtime() -> Result<Runtime, Error> {
     Ok(Builder::new_current_thread().enable_all().build()?)
 }
@@ -47,13 +47,13 @@ pub(super) fn append() -> Result<Once, Error> {
     appending(Ports::default(), None)
 }
 
-/// The same where its wait, its decision and its commit are told to somebody who does nothing with them.
+/// The same with a tracer that discards the spans of its wait, its decision and its commit.
 pub(super) fn traced() -> Result<Once, Error> {
     let trace = TraceContext { trace_id: [1; 16], span_id: [2; 8], flags: SAMPLED };
     appending(Ports { traces: Traces::to(Arc::new(Nobody)), ..Ports::default() }, Some(trace))
 }
 
-/// Who is told everything and does nothing with it.
+/// A tracer that discards everything.
 struct Nobody;
 
 impl Tracer for Nobody {

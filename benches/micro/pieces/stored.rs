@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::{NOW, Once, entity, record};
 use crate::Error;
 
-/// An empty store on the disk that the build is on; in a temporary directory a sync often costs nothing.
+/// An empty store on the disk of the build; in a temporary directory a sync often costs nothing.
 fn open() -> Result<(EmbeddedStore, TempDir), Error> {
     let dir = tempfile::tempdir_in(Path::new(env!("CARGO_TARGET_TMPDIR")))?;
     let fatal = |reason| panic!("the embedded store failed: {reason}");
@@ -22,7 +22,7 @@ fn open() -> Result<(EmbeddedStore, TempDir), Error> {
 
 /// One message and its idempotency key become durable, with nothing else in flight.
 pub(super) fn commit() -> Result<Once, Error> {
-    // Both live as long as the closure; the store ends first.
+    // Both live as long as the closure; the store is dropped first.
     let opened = open()?;
     let payload = codec::encode_record(&record());
     let mut head: Option<Head> = None;
@@ -36,7 +36,7 @@ pub(super) fn commit() -> Result<Once, Error> {
             ..Commit::on(entity(), head, CommitId(id), NOW)
         };
         let (done, outcome) = mpsc::sync_channel(1);
-        // The other end waits right below.
+        // The receiver is right below.
         opened.0.commit(commit, Box::new(move |outcome| drop(done.send(outcome))));
         let Ok(Ok(Outcome::Committed(next))) = outcome.recv() else { unreachable!("nobody else commits") };
         head = Some(next);

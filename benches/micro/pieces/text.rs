@@ -1,4 +1,4 @@
-//! JSON: a body becomes a message, a message becomes an answer.
+//! JSON: parses a body into a message and renders a message as an answer.
 
 use std::hint::black_box;
 
@@ -23,7 +23,7 @@ fn body() -> String {
     )
 }
 
-/// A body is split, its shape is chosen, and every member is looked at.
+/// Splits a body, chooses its shape, and reads every member.
 pub(super) fn read() -> Result<Once, Error> {
     let body = body();
     Ok(Box::new(move || {
@@ -36,7 +36,7 @@ pub(super) fn read() -> Result<Once, Error> {
     }))
 }
 
-/// A request is hashed, so that a retry of it is known.
+/// Hashes a request, so that a retry is recognized.
 pub(super) fn fingerprint() -> Result<Once, Error> {
     let body: &'static str = body().leak();
     let object = Object::parse(body.as_bytes()).map_err(|problem| problem.detail)?;
@@ -45,7 +45,7 @@ pub(super) fn fingerprint() -> Result<Once, Error> {
     }))
 }
 
-/// An accepted message becomes an answer with its checksum.
+/// Renders an accepted message as an answer with its checksum.
 pub(super) fn render() -> Result<Once, Error> {
     let message = Message {
         id: MessageId::new(NOW, CONVERSATION, 2),

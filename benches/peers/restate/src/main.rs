@@ -1,9 +1,9 @@
-//! The keyed append on Restate: a conversation is a virtual object, so its appends happen one after the other, and an
-//! idempotency key has one effect; both are kept by Restate's server, which calls this program.
+//! The keyed append on Restate: a conversation is a virtual object, so its appends run one after the other, and an
+//! idempotency key has one effect. Restate's server, which calls this program, guarantees both.
 //!
 //! The object's state is the log: the last sequence, and a key for each message. The message's id is that of the
-//! invocation, which is there already and as unique as any. What is written stands in the answer's journal, so that
-//! nothing needs a durable step of its own.
+//! invocation, which exists already and is unique. The written values are in the answer's journal, so no step needs to
+//! be durable on its own.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -14,9 +14,9 @@ use restate_sdk::prelude::*;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpSocket;
 
-/// The last sequence. It sorts before the messages, so it comes along where only the first of a state does.
+/// The last sequence. It sorts before the messages, so it is included where only the first part of a state is sent.
 const LAST: &str = "last";
-/// How long a key is known; as long as the others' are, at least.
+/// How long a key is known; at least as long as the other servers keep theirs.
 const KNOWN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A request to append a message; the object's key says where to.
@@ -25,7 +25,7 @@ struct Append {
     content: Message,
 }
 
-/// What a message says.
+/// The content of a message.
 #[derive(Serialize, Deserialize)]
 struct Message {
     content: String,
@@ -33,14 +33,14 @@ struct Message {
     sender_id: Option<String>,
 }
 
-/// A message as it is kept.
+/// A message as it is stored.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     id: String,
     message: Message,
 }
 
-/// What became of a message.
+/// The answer to an append.
 #[derive(Serialize)]
 struct Appended {
     id: String,
@@ -51,7 +51,7 @@ struct Conversation;
 
 #[object]
 impl Conversation {
-    /// Takes the next sequence and keeps the message under it.
+    /// Takes the next sequence and stores the message under it.
     #[handler]
     async fn append(&self, ctx: ObjectContext<'_>, request: Json<Append>) -> Result<Json<Appended>, HandlerError> {
         let seq = ctx.get::<u64>(LAST).await?.unwrap_or_default() + 1;
@@ -62,7 +62,7 @@ impl Conversation {
         Ok(Json(Appended { id, seq }))
     }
 
-    /// What is kept under a sequence.
+    /// The message stored under a sequence.
     #[handler]
     async fn find(&self, ctx: SharedObjectContext<'_>, seq: u64) -> Result<Json<Option<Appended>>, HandlerError> {
         let stored = ctx.get::<Json<Stored>>(&place(seq)).await?;
@@ -70,7 +70,7 @@ impl Conversation {
     }
 }
 
-/// Where a message is in the object's state; in order.
+/// The key of a message in the object's state; keys sort in order.
 fn place(seq: u64) -> String {
     format!("message-{seq:016}")
 }
@@ -79,13 +79,13 @@ fn place(seq: u64) -> String {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let given = std::env::args().nth(1).ok_or("say where to listen, such as 127.0.0.1:0")?;
     let socket = TcpSocket::new_v4()?;
-    // Those that are accepted have it from this one.
+    // Accepted sockets inherit this from the listener.
     socket.set_nodelay(true)?;
     socket.set_reuseaddr(true)?;
     socket.bind(given.parse::<SocketAddr>()?)?;
     let listener = socket.listen(1_024)?;
     writeln!(std::io::stdout(), "listening on http://{}", listener.local_addr()?)?;
-    // Nobody reads the journal of a call that is over; its answer stays for whoever repeats the call.
+    // The journal of a completed call is never read; its answer is kept for a repeated call.
     let options = ServiceOptions::new().journal_retention(Duration::ZERO).idempotency_retention(KNOWN);
     let endpoint = Endpoint::builder().bind(Conversation.into_service_definition().options(options)).build();
     HttpServer::new(endpoint).serve(listener).await;
