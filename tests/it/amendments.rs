@@ -1,4 +1,4 @@
-//! What becomes of a message, its review and its revisions, and the log of it, through HTTP.
+//! Changes of a message, its review and its revisions, and their log, through HTTP.
 
 use actors::channel::conversation_of;
 use actors::workspace::address_of;

@@ -82,7 +82,7 @@ async fn a_principal_is_kept() {
     let principal = json!({"type": "user", "id": "bob"});
     let body = json!({"name": "bob", "scopes": ["reviews:respond"], "principal": principal, "workspaceId": null});
     assert_eq!(post(&app, body).await.expect(201)["principal"], principal);
-    // Nobody can be taken for the service, which decides where nobody has in time.
+    // `system` stands for the service, which decides expired reviews, so no key may have this id.
     let body = json!({"name": "x", "scopes": ["admin"], "principal": {"type": "user", "id": "system"}});
     assert_eq!(post(&app, body).await.faults(), ["invalid_id /principal/id"]);
 }
@@ -98,7 +98,7 @@ async fn keys_of_other_workspaces_are_made_by_operators_only() {
     for foreign in ["two", "default", "unknown", "no id"] {
         as_one(foreign).await.problem(403, "workspace_forbidden");
     }
-    // What a key may not ask for is told before what is wrong with the request.
+    // A request beyond the key's rights is refused before its other faults are reported.
     let wrong = json!({"workspaceId": "two"});
     app.post("/api/v1/api-keys").key(&one).json(wrong).await.problem(403, "workspace_forbidden");
     assert_eq!(post(&app, body("two")).await.expect(201)["workspaceId"], "two");
@@ -106,7 +106,7 @@ async fn keys_of_other_workspaces_are_made_by_operators_only() {
     post(&app, body("no id")).await.problem(404, "workspace_not_found");
     let chosen = app.post("/api/v1/api-keys").header("x-workspace-id", "two");
     assert_eq!(chosen.json(json!({"name": "x", "scopes": ["admin"]})).await.expect(201)["workspaceId"], "two");
-    // An admin of another workspace is no operator.
+    // An admin of another workspace is not an operator.
     let admin = as_one("one").await.expect(201);
     let admin = admin["key"].as_str().unwrap();
     app.post("/api/v1/workspaces").key(admin).json(json!({"name": "x"})).await.problem(403, "insufficient_scope");
@@ -128,7 +128,7 @@ async fn keys_of_another_workspace_cannot_be_seen_or_revoked() {
     app.get("/api/v1/api-keys/unknown").await.problem(404, "key_not_found");
     app.get(&path).header("x-workspace-id", "two").await.expect(200);
     keys(&two).await.expect(200);
-    // An operator sees and revokes them by choosing the workspace.
+    // An operator sees and revokes the keys of another workspace by choosing it.
     let chosen = app.get("/api/v1/api-keys").header("x-workspace-id", "two").await.expect(200);
     assert_eq!(chosen, listed);
     app.delete(&path).header("x-workspace-id", "two").await.expect(204);
@@ -171,7 +171,7 @@ async fn a_retry_gets_the_same_key_and_makes_no_second_one() {
     app.get("/api/v1/channels").key(key).await.expect(200);
     send(&json!({"name": "other", "scopes": ["admin"]})).await.problem(422, "idempotency_key_reused");
     assert_eq!(app.get("/api/v1/api-keys").await.expect(200)["data"].as_array().unwrap().len(), 2);
-    // The same idempotency key in another workspace is another one.
+    // In another workspace the same idempotency key is a different one.
     let other = app.workspace("other").await;
     let answer = send(&body).key(&other).await;
     assert_eq!((answer.status, answer.header("idempotent-replayed")), (201, ""));

@@ -1,4 +1,4 @@
-//! Files: uploaded, read back, linked to one message, and gone when nobody needs them.
+//! Files: uploaded, read back, linked to one message, and deleted when they are no longer needed.
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ pub(crate) async fn uploaded(app: &TestApp, text: &str) -> String {
     made["id"].as_str().unwrap().to_owned()
 }
 
-/// A body of `size` bytes that comes in pieces and does not say how long it is.
+/// A body of `size` bytes that is streamed without a declared length.
 fn streamed(size: usize) -> Body {
     let pieces = (0..size).step_by(65_536).map(move |at| Bytes::from(vec![b'x'; (size - at).min(65_536)]));
     Body::from_stream(stream::iter(pieces.map(Ok::<_, std::io::Error>)))
@@ -40,7 +40,7 @@ pub(crate) fn files_below(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut waiting = vec![directory.to_owned()];
     while let Some(folder) = waiting.pop() {
-        // It may go while it is being looked at.
+        // The directory may disappear meanwhile.
         for entry in std::fs::read_dir(folder).into_iter().flatten() {
             let path = entry.unwrap().path();
             match path.is_dir() {
@@ -57,21 +57,21 @@ fn with_files(app: &TestApp, channel: &str, ids: &[&str]) -> Request {
     app.post("/api/v1/messages").json(json!({"channelId": channel, "text": "see", "attachmentIds": ids}))
 }
 
-/// How a file is recorded.
+/// The stored record of a file.
 async fn recorded(app: &TestApp, id: &str) -> attachment::State {
     let id = AttachmentId::parse(id).unwrap();
     let entity = EntityKey::attachment(address_of("default"), id.address);
     app.app.node().state::<Attachment>(entity).await.unwrap().unwrap()
 }
 
-/// Waits until what happens by itself has happened. What a store elsewhere takes for it is real time, however often
-/// this looks meanwhile.
+/// Waits until background work has had its effect. A store outside this process takes real time, however often this
+/// checks.
 async fn until<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let mut moved = std::time::Instant::now();
     seen(async || {
         let found = look().await;
-        // Where time stands still it must be moved for anything to happen by itself; but not so fast that what such a
-        // store takes looks like seconds.
+        // Where time is paused, background work runs only when the clock is moved; but not so fast that the time of
+        // such a store looks like seconds.
         let stands = tokio::time::Instant::now().elapsed().is_zero();
         if found.is_none() && stands && moved.elapsed() >= std::time::Duration::from_millis(1) {
             tokio::time::advance(std::time::Duration::from_millis(10)).await;

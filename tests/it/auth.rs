@@ -114,7 +114,7 @@ async fn a_workspace_is_chosen_by_header_where_the_key_may_use_it() {
     assert_eq!(channels(ADMIN_KEY, "other").await.expect(200)["data"], json!([]));
     assert_eq!(channels(ADMIN_KEY, "").await.expect(200)["data"].as_array().unwrap().len(), 2);
     channels(ADMIN_KEY, "unknown").await.problem(403, "workspace_forbidden");
-    // Only an admin of the workspace default looks after the others.
+    // Only an admin of the workspace `default` administers the others.
     let reader = app.key_with(&["messages:read"]).await;
     channels(&reader, "other").await.problem(403, "workspace_forbidden");
 }
@@ -125,7 +125,7 @@ async fn two_keys_of_two_workspaces_see_nothing_of_each_other() {
     let keys = [app.workspace("one").await, app.workspace("two").await];
     let agent = json!({"id": "agent", "name": "Agent", "provider": "builtin"});
     let channel = json!({"id": "channel", "name": "Channel", "kind": "api", "agentId": "agent"});
-    // The same ids may exist in both: one workspace cannot find out what another has taken.
+    // The same ids may exist in both: a workspace cannot find out which ids another has taken.
     for key in &keys {
         app.post("/api/v1/agents").key(key).json(agent.clone()).await.expect(201);
         app.post("/api/v1/channels").key(key).json(channel.clone()).await.expect(201);
@@ -138,7 +138,7 @@ async fn two_keys_of_two_workspaces_see_nothing_of_each_other() {
     let foreign_agent = json!({"name": "x", "kind": "api", "agentId": "agent"});
     let refused = app.post("/api/v1/channels").key(&keys[0]).json(foreign_agent).await;
     assert_eq!(refused.faults(), ["agent_not_found /agentId"]);
-    // A cursor of one workspace is none in another.
+    // A cursor of one workspace is invalid in another.
     app.post("/api/v1/agents").key(&keys[1]).json(json!({"name": "b", "provider": "builtin"})).await.expect(201);
     let page = app.get("/api/v1/agents?limit=1").key(&keys[1]).await.expect(200);
     let cursor = page["nextCursor"].as_str().unwrap();

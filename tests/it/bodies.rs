@@ -1,4 +1,4 @@
-//! Bodies and headers as hostile or careless clients send them, for each message API.
+//! Bodies and headers from hostile or careless clients, for each message API.
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -78,7 +78,7 @@ async fn a_body_that_is_no_object_or_too_deep_hides_no_fault_beside_it() {
         }
         send("{").await.problem(400, "malformed_json");
     }
-    // Where it takes no key.
+    // A route without idempotency keys.
     let patched = app.patch("/api/v1/channels/demo?limit=1&limit=2").body("application/json", "[]").await;
     assert_eq!(patched.faults(), ["invalid_query /limit", "invalid_type "]);
 }
@@ -252,7 +252,7 @@ async fn an_object_is_as_long_as_what_it_says_however_it_was_escaped() {
         app.post("/api/v1/messages").body("application/json", body).send()
     };
     let escaped = |chars: usize| format!(r#"{{"k": "{}"}}"#, "\\u00e9".repeat(chars));
-    // {"k":""} are eight bytes, an é is two of the 16,384.
+    // {"k":""} takes eight bytes, and each é two of the 16,384.
     let most = post(escaped(8_188)).await;
     assert_eq!(most.status, 201, "{}", most.json);
     post(escaped(8_189)).await.problem(400, "too_large");

@@ -19,7 +19,7 @@ fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::at(BEGIN))
 }
 
-/// Starts on `store` without a configured key; the keys that were announced, and how it went.
+/// Starts on `store` without a configured key; returns the announced keys and the outcome.
 async fn start(store: TestStore) -> (Vec<String>, Result<Pepper, BootstrapError>) {
     let mut announced = Vec::new();
     let node = node(store, clock(), Ports::default());
@@ -61,7 +61,7 @@ async fn a_generated_key_is_announced_once_and_works() {
     assert_eq!(pepper.unwrap().hash(&announced[0]), hash);
     let app = TestApp::start(store, &[]).await;
     app.get("/api/v1/channels").key(&announced[0]).await.expect(200);
-    // The key that is configured now came too late.
+    // The configured key comes too late.
     app.get("/api/v1/channels").key(ADMIN_KEY).await.problem(401, "unauthenticated");
 }
 
@@ -83,7 +83,7 @@ async fn what_was_stored_before_things_had_places_is_listed_as_it_was_made_and_b
     }
 }
 
-/// `half_way`: the first start had not ended.
+/// `half_way`: the first start had not completed.
 async fn is_listed_as_made(half_way: bool) {
     let app = TestApp::new().await;
     app.clock.advance(1);

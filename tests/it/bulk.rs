@@ -1,6 +1,6 @@
-//! Long conversations: taken over from elsewhere by batches, and searched.
+//! Long conversations: imported in batches, and searched.
 //!
-//! `TERTULIA_BULK_MESSAGES` says how long; `--nocapture` shows what was measured.
+//! `TERTULIA_BULK_MESSAGES` sets the number of messages; `--nocapture` shows the measurements.
 #![cfg(unix)]
 
 use std::fmt::Write as _;
@@ -18,12 +18,12 @@ use crate::support::setting::{say, setting_by_store};
 use crate::support::{BEGIN, Kind, TestApp};
 
 const MESSAGES: &str = "/api/v1/messages";
-/// Messages of one request, as many as one takes.
+/// Messages of one request, the most that one accepts.
 const BATCH: u64 = 100;
-/// Events that a request looks at, however long it takes.
+/// Events that one request reads at most, however long it takes.
 const LOOKED_AT: u64 = 10_000;
 
-/// When the message with this number was said: years ago, and later ones not always later.
+/// The time of the message with this number: years ago, and later messages not always have later times.
 fn said_at(n: u64) -> Value {
     json!(Time(Millis(BEGIN.0 - 100_000_000_000 + (n ^ 1) * 1_000)))
 }
@@ -33,7 +33,7 @@ fn words(n: u64) -> String {
     format!("message {n}: {mark} and what people say in a line or two")
 }
 
-/// Takes over `count` messages; the conversation.
+/// Imports `count` messages; returns the conversation.
 async fn import(app: &TestApp, count: u64) -> String {
     let mut conversation = None;
     for from in (0..count).step_by(BATCH as usize) {
@@ -47,7 +47,7 @@ async fn import(app: &TestApp, count: u64) -> String {
     conversation.unwrap()
 }
 
-/// Every page of a list: its entries, and how many pages there were.
+/// Reads all pages of a list; returns its entries, the number of pages, and the time of the slowest.
 async fn pages(app: &TestApp, list: &str) -> (Vec<Value>, u64, Duration) {
     let (mut data, mut count, mut path, mut slowest) = (Vec::new(), 0, list.to_owned(), Duration::ZERO);
     loop {
@@ -65,14 +65,14 @@ async fn pages(app: &TestApp, list: &str) -> (Vec<Value>, u64, Duration) {
 #[tokio::test]
 async fn what_is_imported_keeps_its_order_and_times_and_a_search_of_all_of_it_goes_on_from_page_to_page() {
     let app = TestApp::new().await;
-    // On a CQL server of the tests it would take minutes.
+    // On a CQL server of the tests more would take minutes.
     let is_cql = Kind::chosen() == Kind::Cql;
     let count = setting_by_store("TERTULIA_BULK_MESSAGES", 12_000, 1_200);
     let commits = || app.app.node().metrics().commit.of(CommitEnd::Committed).snapshot().count();
     let (begun, before) = (Instant::now(), commits());
     let conversation = import(&app, count).await;
     let imported = begun.elapsed();
-    // There an outcome may be unknown, and is asked for again.
+    // On CQL an outcome may be unknown, and the request is retried.
     assert!(is_cql || commits() - before == count.div_ceil(BATCH), "a batch is one commit");
 
     let list = format!("/api/v1/conversations/{conversation}/messages?limit=200");
@@ -101,7 +101,7 @@ async fn what_is_imported_keeps_its_order_and_times_and_a_search_of_all_of_it_go
 #[tokio::test(start_paused = true)]
 async fn a_search_waits_five_seconds_for_others_and_then_says_what_it_has_or_that_they_are_too_many() {
     if Kind::chosen() != Kind::Memory {
-        // Who comes first is certain only where nothing has to be waited for.
+        // The order is certain only where nothing has to be waited for.
         return;
     }
     let reads = Arc::new(Semaphore::new(1_000));
@@ -110,7 +110,7 @@ async fn a_search_waits_five_seconds_for_others_and_then_says_what_it_has_or_tha
     let conversation = import(&app, 300).await;
     let list = format!("/api/v1/conversations/{conversation}/messages?limit=200");
     reads.forget_permits(1_000);
-    // Two look, a third one waits; the first is done with its first part, and the third takes its place.
+    // Two searches run and a third waits; the first completes its first part, and the third takes its slot.
     let mut searches = Vec::new();
     for _ in 0..3 {
         searches.push(tokio::spawn(app.get(format!("{list}&search=hay")).send()));
@@ -127,7 +127,7 @@ async fn a_search_waits_five_seconds_for_others_and_then_says_what_it_has_or_tha
     assert_eq!(refused.header("retry-after"), "1");
     assert_eq!(refused.problem(503, "overloaded")["detail"], "too many searches are in progress; retry later");
     assert_eq!(begun.elapsed().as_secs(), 10, "each has waited its time");
-    // What posts looks through nothing.
+    // A post reads nothing of the log.
     app.post(MESSAGES).json(json!({"conversation_id": conversation, "content": {"content": "hay"}})).await.expect(200);
 
     reads.close();

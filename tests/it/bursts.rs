@@ -12,7 +12,7 @@ async fn send(app: &TestApp, identifier: &str, key: &str) -> Answer {
     app.post(PATH).idempotency_key(key).json(body).await
 }
 
-/// The messages of the only conversation as `role text`.
+/// The messages of the only conversation, as `role text`.
 async fn history(app: &TestApp) -> Vec<String> {
     let page = app.get("/api/v1/conversations").await.expect(200);
     assert_eq!(page["data"].as_array().unwrap().len(), 1, "{page}");
@@ -41,7 +41,7 @@ async fn a_burst_of_one_contact_makes_one_contact_and_one_conversation() {
     assert_eq!(said, expected, "each message is there once and is answered once");
 }
 
-/// Messages at once, some of which must be refused; with their replies they fit one page of a list.
+/// Messages at once, some of which must be refused; together with their replies they fit one page of a list.
 const MORE: usize = actors::limits::QUEUED_TURNS + 20;
 
 #[tokio::test(start_paused = true)]

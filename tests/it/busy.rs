@@ -1,4 +1,4 @@
-//! What a contact's message does while a turn runs, with a slow agent and Tokio's clock paused.
+//! A contact's message while a turn runs, with a slow agent and Tokio's clock paused.
 
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ async fn send(app: &TestApp, words: &str, prefer: &str) -> Answer {
     app.post(PATH).idempotency_key(words).header("prefer", prefer).json(body).await
 }
 
-/// Sends `one`, `two` and `three` without waiting, then asks for each answer: status, replies, turn.
+/// Sends `one`, `two` and `three` without waiting, then asks for each answer; returns status, replies and turn.
 async fn three(app: &TestApp) -> Vec<(u16, Vec<String>, String, String)> {
     for words in ["one", "two", "three"] {
         assert_eq!(send(app, words, "wait=0").await.status, 202);
@@ -240,7 +240,7 @@ async fn a_retry_for_a_turn_that_had_to_wait_is_told_of_that_turn_and_no_other()
     let (first, second) = (start("a").await, start("b").await);
     assert_eq!((first.status, second.status), (202, 202));
     assert_ne!(first.json["id"], second.json["id"]);
-    // It joins the turn that waits last, which answers more from now on.
+    // The message joins the turn that waits last, which now answers more messages.
     assert_eq!(send(&app, "two", "wait=0").await.status, 202);
     for (key, before) in [("a", &first), ("b", &second)] {
         let again = start(key).await;

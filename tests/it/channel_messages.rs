@@ -15,7 +15,7 @@ fn demo(members: Value) -> Value {
     body
 }
 
-/// A review in whose stead an answer stands that has `chars` characters and eight around them.
+/// A review whose default answer has `chars` characters and eight around them.
 fn standing(chars: usize) -> Value {
     review(json!({"type": "free", "onExpire": {"response": {"a": "x".repeat(chars)}}}))
 }

@@ -215,11 +215,11 @@ async fn a_repeated_idempotency_key_gets_the_first_answer_whatever_has_changed_s
     let again = send().await;
     assert_eq!((again.status, again.header("idempotent-replayed")), (201, "true"));
     assert_eq!(again.bytes, first.bytes);
-    // Another request with the key is none; a wrong one is judged before its key.
+    // A different request with the key is refused; an invalid one is refused for its faults first.
     let other = |body| app.post("/api/v1/channels").idempotency_key("k").json(body);
     other(json!({"name": "y", "kind": "human"})).await.problem(422, "idempotency_key_reused");
     assert_eq!(other(json!({"name": "y"})).await.faults(), ["required /kind"]);
-    // Without the key the same request is judged as the world is now.
+    // Without the key the same request is judged by the current state.
     assert_eq!(post(&app, body.clone()).await.faults(), ["agent_not_found /agentId"]);
     let again = TestApp::start(app.store.clone(), &[]).await;
     assert_eq!(again.post("/api/v1/channels").idempotency_key("k").json(body).await.bytes, first.bytes);
@@ -356,7 +356,7 @@ async fn a_channel_with_the_id_of_a_deleted_one_is_another_channel() {
         app.get("/api/v1/reviews?channelId=h").await.problem(404, "channel_not_found");
         app.get("/api/v1/messages?channelId=h").await.problem(404, "channel_not_found");
     }
-    // What was said keeps its place and its id.
+    // Old messages keep their conversation and their id.
     for (n, id) in shown.iter().enumerate() {
         assert_eq!(app.get(format!("/api/v1/messages/{id}")).await.expect(200)["text"], json!(format!("{n}")));
     }

@@ -1,5 +1,5 @@
-//! Contact messages: to api channels, through HTTP. Time stands still unless a test moves it:
-//! Tokio's clock is paused, so a slow agent costs a test nothing.
+//! Contact messages: to api channels, through HTTP. Tokio's clock is paused, so a slow agent costs a test no time; a
+//! test moves the clock where it needs to.
 
 use serde_json::{Value, json};
 
@@ -380,7 +380,7 @@ async fn a_retry_that_wants_to_wait_less_than_the_first_request_is_told_that_it_
     let asynchronous = send("respond-async").await.expect(202);
     let first = first.await.unwrap().expect(202);
     assert_eq!(first, asynchronous);
-    // The first has its answer, so a retry waits for the turn as if it were the first.
+    // The first request has its answer, so a retry waits for the turn as the first one did.
     assert_eq!(send("wait=1").await.expect(202), first);
     let last = send("wait=20").await.expect(200);
     assert_eq!(said(&last), ["x"]);
@@ -404,7 +404,7 @@ async fn an_answer_says_which_preference_it_went_by() {
     ] {
         let answer = app.post(path).header("prefer", prefer).json(said.clone()).await;
         assert_eq!((answer.status, answer.header("preference-applied")), (status, applied), "{prefer}");
-        // The next one finds nobody before it.
+        // The next request finds no turn before it.
         tokio::time::sleep(std::time::Duration::from_secs(60)).await;
     }
     let retry = || app.post(path).idempotency_key("k").header("prefer", "respond-async").json(said.clone());

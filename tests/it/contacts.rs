@@ -1,4 +1,4 @@
-//! Contacts: written down, found, changed and erased, through HTTP.
+//! Contacts: created, found, changed and erased, through HTTP.
 
 use actors::id::{ContactId, ConversationId, EntityKey};
 use actors::limits;
@@ -164,7 +164,7 @@ async fn what_happens_to_a_contact_stands_in_its_log() {
     assert_eq!(first["hasMore"], true);
 }
 
-/// Everything that clients can still see of a conversation.
+/// Everything of a conversation that clients can still see.
 async fn everything(app: &TestApp, conversation: &str) -> String {
     let mut seen = String::new();
     for path in ["", "/messages", "/events"] {
@@ -173,7 +173,7 @@ async fn everything(app: &TestApp, conversation: &str) -> String {
     seen
 }
 
-/// What is stored of the contact and the conversation that an answer names.
+/// Everything stored of the contact and the conversation that an answer names.
 async fn stored(app: &TestApp, answer: &Value) -> String {
     let contact = ContactId::parse(text(&answer["contactId"])).unwrap();
     let conversation = ConversationId::parse(text(&answer["conversationId"])).unwrap();
@@ -192,7 +192,7 @@ async fn an_erased_contact_leaves_places_and_nothing_that_was_said() {
     app.patch(&message).json(json!({"content": "secret, edited"})).await.expect(200);
     let told = json!({"title": "secret", "ownerId": "ana@example.com"});
     app.patch(format!("/api/v1/conversations/{conversation}")).json(told).await.expect(200);
-    // As who keeps conversations of their own names people.
+    // A client that keeps conversations of its own names people this way.
     let named = json!({"content": "secret", "sender_id": "ANA@example.com"});
     let named = json!({"conversation_id": conversation, "content": [named, {"content": "x", "sender_id": "bob"}]});
     let named = app.post("/api/v1/messages").json(named).await.expect(200);
@@ -236,7 +236,7 @@ async fn a_retry_while_something_of_a_contact_is_still_there_waits_until_it_is_g
     let path = format!("{CONTACTS}/{}", text(&first["contactId"]));
     let fork = format!("/api/v1/conversations/{}/fork", text(&first["conversationId"]));
     let fork = app.post(fork).json(json!({})).await.expect(201);
-    // All that a process has done that dies right after it has begun.
+    // A process that dies right after the beginning has done this much.
     let id = ContactId::parse(text(&first["contactId"])).unwrap();
     let entity = EntityKey::contact(address_of("default"), id.address);
     app.app.node().contact(entity, actors::contact::Command::Erase { id }, Default::default()).await.unwrap();
@@ -257,7 +257,7 @@ async fn who_does_not_wait_for_an_erasure_is_told_whose_it_is() {
     assert_eq!((at_once.status, at_once.header("location")), (202, path.as_str()));
 }
 
-/// An api channel of its own for each number.
+/// A new api channel for each number.
 async fn channel(app: &TestApp, n: usize) -> String {
     let channel = json!({"id": format!("many-{n}"), "name": "Many", "kind": "api", "agentId": "echo"});
     app.post("/api/v1/channels").json(channel).await.expect(201);
@@ -304,7 +304,7 @@ async fn a_contact_writes_on_any_number_of_channels_and_all_of_it_goes_with_it()
         assert_eq!(say_on(n).await["conversationId"], first[n]["conversationId"], "it goes on with the same one");
     }
     let contact = format!("{CONTACTS}/{}", text(&first[0]["contactId"]));
-    // That many may take longer than a request waits, and a retry goes on waiting.
+    // An erasure of so many may take longer than a request waits; a retry goes on waiting.
     if app.delete(contact.clone()).await.status == 202 {
         app.delete(contact).await.expect(204);
     }
@@ -329,7 +329,7 @@ async fn an_erasure_takes_what_the_one_of_the_life_before_has_left() {
     let list = format!("{CONTACTS}/{}/memories", text(&first["contactId"]));
     let is_known = async { while !app.get(&list).await.expect(200).to_string().contains("tea") {} };
     tokio::time::timeout(std::time::Duration::from_secs(30), is_known).await.expect("it is remembered in the end");
-    // All that a process has done that dies right after it has begun.
+    // A process that dies right after the beginning has done this much.
     let entity = EntityKey::contact(address_of("default"), id.address);
     app.app.node().contact(entity, actors::contact::Command::Erase { id }, Default::default()).await.unwrap();
     let second = remembered("I like secret coffee").await.expect(200);
@@ -440,7 +440,7 @@ async fn a_retry_from_a_life_that_was_erased_shows_when_that_life_began() {
     let first = ask().await.expect(201);
     app.delete(format!("{CONTACTS}/{}", text(&first["id"]))).await.expect(204);
     app.clock.advance(60_000);
-    // So many at one moment that the next ids are ahead of it.
+    // So many contacts at one moment that their ids are ahead of the clock.
     let many: Vec<_> = (0..100).map(|n| json!({"identifier": format!("c{n}")})).collect();
     app.post(format!("{CONTACTS}/bulk")).json(json!({"contacts": many})).await.expect(200);
     let next = app.post(CONTACTS).json(json!({"identifier": "ana"})).await.expect(201);

@@ -208,7 +208,7 @@ async fn the_checksum_is_what_a_client_computes_and_the_etag_of_the_message() {
         json!({"content": "é\n\"", "tool_calls": [{"b": 1.0, "a": [1e2, null]}], "attachments": [{"z": 1, "a": "\u{20ac}"}]}),
     );
     let made = post(&app, body).await.expect(200)[0].clone();
-    // These names and values stand in the canonical order and form already.
+    // These names and values already are in the canonical order and form.
     let canonical = format!(
         r#"{{"attachments":[{{"a":"€","z":1}}],"content":"é\n\"","message_type":"text","parent_message_id":null,"role":"user","sender_id":{},"tool_calls":[{{"a":[100,null],"b":1}}]}}"#,
         made["sender_id"]

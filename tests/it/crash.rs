@@ -1,7 +1,7 @@
-//! The program is killed again and again while it is written to: what it acknowledged is there, once, in order.
+//! The program is killed again and again under writes: each acknowledged message is stored once, in order.
 //!
-//! `TERTULIA_CRASH_ROUNDS` and `TERTULIA_CRASH_SEED` choose how often and when. A kill comes after a seeded number of
-//! acknowledgements, so no test waits for any time to pass.
+//! `TERTULIA_CRASH_ROUNDS` and `TERTULIA_CRASH_SEED` set the number and the times of the kills. A kill comes after a
+//! seeded number of acknowledgements, so no test waits for time to pass.
 #![cfg(unix)]
 
 use std::collections::BTreeMap;
@@ -22,23 +22,23 @@ const WRITERS: usize = 32;
 /// Acknowledgements before a kill.
 const ACKNOWLEDGED_MAX: u64 = 160;
 
-/// Which API a writer uses, and where.
+/// The API that a writer uses, and the conversation or channel.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     Channel(String),
     Contact(String),
     Conversation(String),
-    /// Every message opens one.
+    /// Every message opens a conversation.
     New,
 }
 
-/// One client that sends numbered messages, each with its own key, one after the other.
+/// A client that sends numbered messages one after the other, each with its own key.
 struct Writer {
     name: String,
     place: Place,
-    /// The answers, by number.
+    /// The answers, by message number.
     answers: Vec<Reply>,
-    /// Whether the next number was sent already, and its answer never arrived.
+    /// Whether the next message was already sent, and its answer never arrived.
     in_flight: bool,
 }
 
@@ -62,8 +62,8 @@ impl Writer {
     fn send(&self, client: &mut Client, number: usize) -> io::Result<Reply> {
         let (path, key, body) = self.request(number);
         let mut reply = client.send("POST", &path, Some(&key), &body)?;
-        // A turn that was killed too often is given up; the retry begins it again.
-        // Where a cluster is slow an outcome may be unknown, and the key finds out.
+        // A turn that was killed too often is given up; the retry begins it again. On a slow cluster an outcome may be
+        // unknown, and a retry with the key finds out.
         let asks_again = |reply: &Reply| {
             let unknown = Kind::chosen() == Kind::Cql && matches!(reply.status, 202 | 503);
             unknown || reply.status == 500 && reply.json()["code"] == "agent_failed"
@@ -76,7 +76,7 @@ impl Writer {
         Ok(reply)
     }
 
-    /// Sends a message that was answered before; the answer must be the same.
+    /// Sends a message again that was answered before; the answer must be the same.
     fn retry(&self, client: &mut Client, number: usize) -> io::Result<()> {
         let again = self.send(client, number)?;
         let first = &self.answers[number];
@@ -103,7 +103,7 @@ impl Writer {
             if was_in_flight {
                 self.retry(&mut client, number)?;
             }
-            // Nobody counts any more once the kill is on its way.
+            // The receiver is gone once the kill is on its way.
             _ = acknowledged.send(());
         }
     }
@@ -133,7 +133,7 @@ fn history(client: &mut Client, place: &Place) -> Vec<(MessageId, String, String
     all(client, &path).iter().map(shown).collect()
 }
 
-/// What was acknowledged is there once and in its order, and nothing else but what is in flight.
+/// Acknowledged messages are stored once and in their order; only messages in flight may be there besides.
 fn check(client: &mut Client, writers: &[Writer]) {
     let mut places: BTreeMap<&Place, Vec<&Writer>> = BTreeMap::new();
     for writer in writers {
@@ -145,7 +145,7 @@ fn check(client: &mut Client, writers: &[Writer]) {
         if matches!(place, Place::Contact(_)) {
             assert!(numbers.is_sorted_by(|a, b| a < b), "{place:?}");
         } else {
-            // The first event is the conversation's beginning; each message is the next one.
+            // The first event is the beginning of the conversation; each message is the next event.
             assert!(numbers.iter().copied().eq(2..2 + numbers.len() as u64), "{place:?}: {numbers:?}");
         }
         for writer in writers {
@@ -173,10 +173,10 @@ fn check(client: &mut Client, writers: &[Writer]) {
     assert!((expected..=expected + possible).contains(&opened), "{opened} were opened, {expected} acknowledged");
 }
 
-/// Channels and conversations for the writers, and a writer for each place and more.
+/// Creates channels and conversations for the writers; returns one or more writers for each place.
 fn writers(server: &Server) -> Vec<Writer> {
     let mut client = Client::connect(&server.address).unwrap();
-    // Slow enough that most kills come while turns run.
+    // Slow enough that most kills come during turns.
     let slow = json!({"builtin": {"latencyMs": 15}}).to_string();
     assert_eq!(client.send("PATCH", "/api/v1/agents/echo", None, &slow).unwrap().status, 200);
     let mut places = Vec::new();
@@ -222,7 +222,7 @@ fn what_was_acknowledged_survives_every_kill_once_and_in_order() {
             drop(acknowledged);
             let seen = counted.iter().take(kill_after as usize).count() as u64;
             assert_eq!(seen, kill_after, "the server ended by itself");
-            // Dropping a server kills it.
+            // Dropping the server kills it.
             drop(server);
         });
         server = start();
@@ -233,7 +233,7 @@ fn what_was_acknowledged_survives_every_kill_once_and_in_order() {
     check_sound(&data, &format!("seed {seed}"));
 }
 
-/// Every message in flight is sent again, so that nothing is uncertain, and every answer is asked for again.
+/// Sends every message in flight again, so that nothing is uncertain, and asks for every answer again.
 fn finish(server: &Server, writers: &mut [Writer]) {
     let mut client = Client::connect(&server.address).unwrap();
     for writer in &mut *writers {

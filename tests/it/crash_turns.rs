@@ -1,7 +1,7 @@
-//! The program is killed while turns run, tools are called and people are asked: what was acknowledged has one reply,
-//! nothing else has more, and no history has half a call.
+//! The program is killed while turns run, tools are called and people are asked: each acknowledged message has one
+//! reply, no message has more, and no history has half a call.
 //!
-//! `TERTULIA_CRASH_TURN_ROUNDS` and `TERTULIA_CRASH_SEED` choose how often and when.
+//! `TERTULIA_CRASH_TURN_ROUNDS` and `TERTULIA_CRASH_SEED` set the number and the times of the kills.
 #![cfg(unix)]
 
 use std::collections::HashMap;
@@ -21,13 +21,13 @@ use crate::support::setting::{say, setting, setting_by_store};
 use actors::random::Random;
 
 const WRITERS: usize = 16;
-/// After so many rounds all of the histories is read again.
+/// All histories are read in full after every so many rounds.
 const WHOLE_EVERY: u64 = 20;
 /// Acknowledgements before a kill.
 const ACKNOWLEDGED_MAX: u64 = 60;
 const ENV: &[(&str, &str)] = &[("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY), ("TERTULIA_EGRESS_ALLOW", "127.0.0.0/8")];
 
-/// A tool that outlives the program, and knows how often each call came.
+/// A tool that outlives the program, and counts how often each call arrived.
 struct Tool {
     address: SocketAddr,
     calls: Arc<Mutex<HashMap<String, usize>>>,
@@ -38,11 +38,11 @@ impl Tool {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let tool = Self { address: listener.local_addr().unwrap(), calls: Arc::default() };
         let calls = Arc::clone(&tool.calls);
-        // It ends with the process of the tests.
+        // The thread ends with the test process.
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let calls = Arc::clone(&calls);
-                // A caller that was killed hangs up, which is no fault of the tool's.
+                // A killed caller hangs up, which is no fault of the tool.
                 thread::spawn(move || _ = answer(stream, &calls));
             }
         });
@@ -69,7 +69,7 @@ fn answer(stream: TcpStream, calls: &Mutex<HashMap<String, usize>>) -> io::Resul
         }
         stream.read_exact(&mut vec![0; length])?;
         *calls.lock().unwrap().entry(key).or_default() += 1;
-        // It takes its time, unless the caller hangs up meanwhile.
+        // The tool takes its time, unless the caller hangs up meanwhile.
         stream.get_ref().set_read_timeout(Some(Duration::from_millis(15)))?;
         match stream.fill_buf() {
             Ok(_) => return Ok(()),
@@ -79,14 +79,14 @@ fn answer(stream: TcpStream, calls: &Mutex<HashMap<String, usize>>) -> io::Resul
     }
 }
 
-/// One contact, who sends one message after the other, each with its own key.
+/// One contact that sends messages one after the other, each with its own key.
 struct Writer {
     name: String,
     answers: Vec<Reply>,
     in_flight: bool,
-    /// What its conversation held when it was read last.
+    /// The content of its conversation when it was last read.
     known: History,
-    /// So many answers were compared with it.
+    /// The number of answers that were compared with it.
     checked: usize,
 }
 
@@ -103,7 +103,7 @@ impl Writer {
             let reply = client.send("POST", "/api/v1/channels/demo-api/messages", Some(&key), &body.to_string())?;
             match reply.status {
                 200 => return Ok(reply),
-                // It waits for people longer than a request does.
+                // The turn waits for people longer than a request does.
                 202 => {}
                 // A turn that was killed too often is given up; the retry begins it again.
                 500 if reply.json()["code"] == "agent_failed" => {}
@@ -123,13 +123,13 @@ impl Writer {
             let reply = self.send(&mut client, self.answers.len())?;
             self.answers.push(reply);
             self.in_flight = false;
-            // Nobody counts any more once the kill is on its way.
+            // The receiver is gone once the kill is on its way.
             _ = acknowledged.send(());
         }
     }
 }
 
-/// Approves whatever is asked, until the server is gone or `enough` says so.
+/// Approves all reviews, until the server is gone or `enough` says so.
 fn approve(address: &str, mut enough: impl FnMut() -> bool) -> io::Result<()> {
     let mut client = Client::connect(address)?;
     while !enough() {
@@ -145,25 +145,25 @@ fn approve(address: &str, mut enough: impl FnMut() -> bool) -> io::Result<()> {
     Ok(())
 }
 
-/// What a contact's conversation holds.
+/// The content of a contact's conversation.
 #[derive(Debug, Default, PartialEq)]
 struct History {
-    /// Where it is.
+    /// Its id.
     conversation: Option<String>,
     /// The newest message that was read.
     newest: Option<String>,
-    /// Words of people, in order.
+    /// Messages of people, in order.
     said: Vec<String>,
-    /// Replies that call nothing, in order.
+    /// Replies without calls, in order.
     replies: Vec<String>,
-    /// Calls, and how many results each has.
+    /// Calls, and the number of results of each.
     results: HashMap<String, usize>,
-    /// How many calls ask people.
+    /// The number of calls that ask people.
     asks: usize,
 }
 
 impl History {
-    /// Reads what has come since; from an empty one, everything.
+    /// Reads what is new; everything, if nothing is known yet.
     fn read_on(&mut self, client: &mut Client, name: &str) {
         if self.conversation.is_none() {
             let contacts = format!("/api/v1/contacts?identifier={name}");
@@ -201,7 +201,7 @@ impl History {
     }
 }
 
-/// The messages behind a known one, in order; all of them where none is known.
+/// The messages after a known one, in order; all of them if none is known.
 fn since(client: &mut Client, conversation: &str, known: Option<&str>) -> Vec<Value> {
     let path = format!("/api/v1/conversations/{conversation}/messages");
     let Some(known) = known else { return all(client, &path) };
@@ -219,8 +219,8 @@ fn since(client: &mut Client, conversation: &str, known: Option<&str>) -> Vec<Va
     }
 }
 
-/// What was acknowledged has its one reply, what is in flight at most one, and every call at most one result. `whole`:
-/// what was read before is read again, and is the same.
+/// Acknowledged messages have their one reply, a message in flight at most one, and every call at most one result.
+/// `whole`: what was read before is read again, and is the same.
 fn check(client: &mut Client, tool: &Tool, writers: &mut [Writer], whole: bool) -> usize {
     let mut asks = 0;
     for writer in writers {
@@ -228,7 +228,7 @@ fn check(client: &mut Client, tool: &Tool, writers: &mut [Writer], whole: bool) 
         if whole {
             let mut again = History::default();
             again.read_on(client, &writer.name);
-            // A turn that was in flight goes on meanwhile.
+            // A turn that was in flight may go on meanwhile.
             while again.newest != writer.known.newest {
                 writer.known.read_on(client, &writer.name);
                 again.read_on(client, &writer.name);
@@ -261,11 +261,11 @@ fn check(client: &mut Client, tool: &Tool, writers: &mut [Writer], whole: bool) 
     asks
 }
 
-/// Nothing is in flight any more: every question was asked once.
+/// Once nothing is in flight, every question was asked once.
 fn check_questions(client: &mut Client, writers: &[Writer], asks: usize) {
     let reviews: Vec<Value> = all(client, "/api/v1/messages?channelId=demo");
     let acknowledged: usize = writers.iter().map(|writer| (writer.answers.len() + 1) / 3).sum();
-    // A turn that was killed too often may never have come to asking.
+    // A turn that was killed too often may have ended before its question.
     assert!((acknowledged..=asks).contains(&reviews.len()), "{} questions for {asks} calls", reviews.len());
 }
 
@@ -314,7 +314,7 @@ fn a_turn_that_is_killed_has_one_reply_in_the_end_and_no_half_call() {
             drop(acknowledged);
             let seen = counted.iter().take(kill_after as usize).count() as u64;
             assert_eq!(seen, kill_after, "the server ended by itself");
-            // Dropping a server kills it.
+            // Dropping the server kills it.
             drop(server);
         });
         server = Server::start_on_store(&data, ENV);
@@ -334,7 +334,7 @@ fn a_turn_that_is_killed_has_one_reply_in_the_end_and_no_half_call() {
     check_sound(&data, &format!("seed {seed}"));
 }
 
-/// Every message in flight is sent again, until each has its reply.
+/// Sends every message in flight again, until each has its reply.
 fn finish(server: &Server, writers: &mut [Writer]) {
     let address = server.address.as_str();
     let left = &std::sync::atomic::AtomicUsize::new(writers.len());

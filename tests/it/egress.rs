@@ -1,4 +1,4 @@
-//! What users' URLs reach, and what they never do: over real sockets, with a name server of the tests' own.
+//! What users' URLs reach, and what they never reach: over real sockets, with a name server of the tests.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,11 +17,11 @@ use crate::support::origin::{Origin, Part, bare, ok};
 mod everywhere;
 pub(crate) mod notations;
 
-/// Enough for anything that happens on one machine.
+/// Enough time for anything on one machine.
 const PLENTY: Duration = Duration::from_secs(20);
 const LIMITS: Limits = Limits { within: PLENTY, bytes: 1 << 20, redirects: 3 };
 
-/// Whose calls most are.
+/// The workspace of most calls.
 const WORKSPACE: Address = Address([1; 10]);
 
 fn egress(allow: &str, name_servers: &[SocketAddr]) -> Egress {
@@ -48,7 +48,7 @@ async fn get(egress: &Egress, url: &str, limits: Limits) -> Result<Vec<u8>, Faul
     Ok(bytes)
 }
 
-/// The table: URLs that are refused before a socket is opened, each with a place for the canary's port.
+/// The table: URLs that are refused before a socket is opened, each with a placeholder for the canary's port.
 fn forbidden() -> Vec<String> {
     let v4 = notations::PRIVATE_V4.iter().flat_map(|ip| notations::of_v4(*ip));
     let v6 = notations::PRIVATE_V6.iter().map(|ip| format!("[{ip}]"));
@@ -67,7 +67,7 @@ async fn no_notation_of_a_private_address_opens_a_connection() {
         Origin::canary(Ipv4Addr::UNSPECIFIED.into()).await,
         Origin::canary(Ipv6Addr::LOCALHOST.into()).await,
     ];
-    // A name server that sends everybody inside: no name of the table may get as far as asking it.
+    // This name server sends every client inside; no name of the table may even reach it.
     let dns = Dns::serve(|_| vec![Ipv4Addr::LOCALHOST.into()]).await;
     let egress = egress("", &[dns.address]);
     let table = forbidden();
@@ -117,7 +117,7 @@ async fn a_name_with_a_private_address_is_refused_whatever_its_others_are() {
 
 #[tokio::test]
 async fn a_connection_goes_to_an_address_of_the_answer_that_was_judged() {
-    // 127.0.0.2 plays the public internet, 127.0.0.1 the inside; a name that changes its mind lies between them.
+    // 127.0.0.2 plays the public internet, 127.0.0.1 the inside; the answers for a name switch between them.
     let outside: IpAddr = Ipv4Addr::new(127, 0, 0, 2).into();
     let inside: IpAddr = Ipv4Addr::LOCALHOST.into();
     let canary = Origin::canary(inside).await;
@@ -126,7 +126,7 @@ async fn a_connection_goes_to_an_address_of_the_answer_that_was_judged() {
     })
     .await;
     let looked_up = AtomicUsize::new(0);
-    // Each look-up is two queries, one for each family: the first look-up is told the truth, every later one is not.
+    // Each lookup is two queries, one for each family: the first lookup gets the truth, later ones do not.
     let dns = Dns::serve(move |_| match looked_up.fetch_add(1, Ordering::SeqCst) {
         0 | 1 => vec![outside],
         _ => vec![inside],
@@ -177,7 +177,7 @@ async fn every_redirect_is_judged_as_the_first_url_was() {
         let url = origin.url(&format!("/{index}"));
         let refused = get(&egress, &url, LIMITS).await;
         assert!(matches!(refused, Err(Fault::Blocked(_))), "{target}: {refused:?}");
-        // A webhook is told that it was redirected and goes nowhere.
+        // A webhook gets the redirect as its answer, and is not followed.
         assert_eq!(post(&egress, &url).await.unwrap().status, 302, "{target}");
     }
     assert_eq!(canary.connections(), 0);
@@ -258,7 +258,7 @@ async fn nothing_takes_longer_than_it_may() {
     let url = origin.url("/no-answer");
     let put = Outgoing { method: Method::PUT, ..outgoing(WORKSPACE, &url) };
     assert_eq!(egress.send(put, short.within).await.unwrap_err(), Fault::Timeout);
-    // The head is the answer; what follows it is not waited for as long.
+    // The head is the answer; the wait for the body is shorter.
     assert_eq!(post(&egress, &origin.url("/half-a-body")).await.unwrap().excerpt, "x");
 }
 
@@ -322,7 +322,7 @@ async fn an_allowed_network_is_reached_by_address_and_by_name_at_any_port() {
     {
         assert_eq!(get(&egress, &format!("http://{host}:{port}/"), LIMITS).await.unwrap(), b"x", "{host}");
     }
-    // What only leads there by a gateway is another network.
+    // An address that leads there only through a gateway is another network.
     for host in ["127.0.0.2", "[64:ff9b::7f00:1]", "[::1]", "[2002:7f00:1::]"] {
         let refused = get(&egress, &format!("http://{host}:{port}/"), LIMITS).await;
         assert!(matches!(refused, Err(Fault::Blocked(_))), "{host}: {refused:?}");
@@ -360,7 +360,7 @@ async fn names_of_one_workspace_that_nobody_answers_for_leave_look_ups_to_others
         tokio::spawn(async move { egress.send(outgoing(Address([workspace; 10]), &url), PLENTY).await })
     };
     let mut calls: Vec<_> = (0..300).map(|n| begin(1, format!("hangs-{n}"))).collect();
-    // All of them have come to their look-up then.
+    // By then all of them have reached their lookup.
     tokio::task::yield_now().await;
     calls.push(begin(2, "of-another".to_owned()));
     let is_asked = async {
@@ -372,7 +372,7 @@ async fn names_of_one_workspace_that_nobody_answers_for_leave_look_ups_to_others
             }
         }
     };
-    // A look-up that nobody answers lasts four seconds.
+    // An unanswered lookup takes four seconds.
     timeout(Duration::from_secs(3), is_asked).await.expect("its name is asked for meanwhile");
     calls.iter().for_each(tokio::task::JoinHandle::abort);
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::support::ADMIN_KEY;
 use crate::support::program::Server;
 
-/// What a page says that its example prints.
+/// The output that a page promises for its example.
 fn promised(page: &str) -> String {
     let block = page.split("```text\n").nth(1).and_then(|rest| rest.split("```").next());
     block.expect("the page shows what is printed").to_owned()

@@ -23,15 +23,15 @@ fn requests(conversation: &str, n: usize) -> [(&'static str, String, Value); 4] 
     ]
 }
 
-/// Sends until it is done; every refusal until then must be one that invites a retry.
+/// Sends until the request succeeds; every refusal before must be one that allows a retry.
 async fn until_done(app: &TestApp, (path, key, body): (&str, String, Value), seed: u64) -> Answer {
     for _ in 0..200 {
         let answer = app.post(path).idempotency_key(&key).json(body.clone()).await;
         match answer.status {
             200 | 201 => return answer,
-            // A turn that was lost is looked for by the clock, which stands still here while the client waits.
+            // The engine looks for lost turns by the clock, which is paused here while the client waits.
             202 => app.clock.advance(2_000),
-            // What is settled late is settled in time, which only goes on while nobody asks.
+            // Late commits are settled in time, which goes on only while no request is sent.
             503 => {
                 let seconds = answer.header("retry-after").parse();
                 tokio::time::sleep(Duration::from_secs(seconds.expect("when to come again"))).await;
@@ -44,8 +44,8 @@ async fn until_done(app: &TestApp, (path, key, body): (&str, String, Value), see
     panic!("seed {seed}: {key} is never done: {} {}", last.status, last.json);
 }
 
-/// What is there at the end: the texts of the channel, of the contact's conversation by role, of the conversation, and
-/// how many conversations were opened with two messages.
+/// The state at the end: the texts of the channel, of the contact's conversation by role, of the conversation, and how
+/// many conversations were opened with two messages.
 async fn outcome(app: &TestApp, conversation: &str) -> [Vec<String>; 5] {
     let list = async |path: String, name: &str| -> Vec<String> {
         let page = app.get(path).await.expect(200);
@@ -66,13 +66,13 @@ async fn outcome(app: &TestApp, conversation: &str) -> [Vec<String>; 5] {
     ]
 }
 
-/// What has to be there after `n` requests of each API, one after the other.
+/// The expected state after `n` requests of each API, one after the other.
 fn expected(n: usize) -> [Vec<String>; 5] {
     let texts: Vec<_> = (0..n).map(|n| format!("m{n}")).collect();
     [texts.clone(), texts.clone(), texts.clone(), texts, vec!["2".to_owned(); n]]
 }
 
-/// A conversation made before anything fails.
+/// A conversation created before anything fails.
 async fn opened(app: &TestApp) -> String {
     let body = json!({"title": "t"});
     let made = until_done(app, ("/api/v1/conversations", "open".to_owned(), body), 0).await;
@@ -142,7 +142,7 @@ async fn a_turn_that_a_stopped_process_left_behind_is_ended_by_the_next_one() {
     }
 }
 
-/// On a store that is sound, and on that with other rates whenever somebody says so.
+/// A server on a store without faults, and the handle that sets other rates.
 async fn faulty() -> (TestApp, FaultyStore<TestStore>) {
     let mut handle = None;
     let wrap = |store| handle.insert(FaultyStore::new(store, 0, Rates::default())).clone();
@@ -178,7 +178,7 @@ async fn on_a_store_that_cannot_be_read_for_a_while_whoever_waits_goes_on_waitin
 #[tokio::test(start_paused = true)]
 async fn on_a_store_that_cannot_be_read_for_a_while_a_stream_waits_and_misses_nothing() {
     let (app, store) = faulty().await;
-    // A channel that nobody has written to yet: whose its events are is looked up with the first one.
+    // The channel has no messages yet: the owner of its events is looked up with the first one.
     let mut live = app.get("/api/v1/channels/demo/events").follow().await;
     let post = |text: &str| app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": text}));
     post("first").await.expect(201);
@@ -240,9 +240,9 @@ async fn on_a_store_that_is_slow_a_copy_and_an_erasure_are_waited_for_as_long_as
     let whole = took(copy("handling=lenient")).await;
     let early = took(copy("wait=1")).await;
     let at_once = took(copy("respond-async")).await;
-    // What is stored is seen before its writer is told, so the copy is whole then.
+    // A stored change is visible before its writer gets the answer, so the copy is complete by then.
     assert_eq!((whole.0, early.0, at_once.0), (201, 201, 202));
-    // All wait until the copy is begun, which is durable; then its messages are copied.
+    // All wait until the beginning of the copy is durable; then its messages are copied.
     assert_eq!((early.1 - at_once.1, whole.1 - at_once.1 >= 3), (1, true), "{whole:?} {early:?} {at_once:?}");
     let (status, seconds) = took(app.delete(&contact).header("prefer", "wait=1")).await;
     assert_eq!((status, seconds), (202, 3 + 1));

@@ -1,6 +1,6 @@
-//! Many followers of one log, on the program itself: each hears of an event at once, and none costs much.
+//! Many followers of one log, on the program itself: each hears of an event at once, at little cost.
 //!
-//! `TERTULIA_FOLLOWERS` says how many; `--nocapture` shows what was measured.
+//! `TERTULIA_FOLLOWERS` sets their number; `--nocapture` shows the measurements.
 #![cfg(target_os = "linux")]
 
 use std::time::Duration;
@@ -17,9 +17,9 @@ use crate::support::client::Client;
 use crate::support::program::Server;
 use crate::support::setting::{say, setting};
 
-/// Events that all followers hear.
+/// Events that all followers receive.
 const EVENTS: u64 = 5;
-/// Connections that are opened at the same time: fewer than a listener's queue takes.
+/// Connections opened at the same time: fewer than a listener's queue accepts.
 const OPENED_AT_ONCE: u64 = 50;
 
 /// Reads a connection up to these words.
@@ -43,7 +43,7 @@ async fn follow(address: &str) -> TcpStream {
     stream
 }
 
-/// Bytes of memory that a process has.
+/// The memory of a process, in bytes.
 fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -105,6 +105,6 @@ async fn each_of_many_followers_hears_every_event_and_costs_little() {
     assert!(with_followers.saturating_sub(before) / (count as u64) < 64 * 1024, "a follower costs little");
     assert!(at(100) < Duration::from_secs(30), "nobody waits for another one");
     drop(client);
-    // Followers are told to come back when the server stops, and hold it up no longer than that.
+    // When the server stops, followers are told to reconnect, and delay the stop no longer than that.
     assert_eq!(tokio::task::spawn_blocking(move || server.terminate()).await.unwrap(), Some(0));
 }

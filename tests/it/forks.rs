@@ -1,4 +1,4 @@
-//! Copies of conversations, and what else is done with a whole one, through HTTP.
+//! Copies of conversations, and other operations on whole conversations, through HTTP.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap()
 }
 
-/// A conversation with these messages; they.
+/// A conversation with these messages; returns them.
 async fn said(app: &TestApp, messages: Value) -> Vec<Value> {
     let opened = app.post(CONVERSATIONS).json(json!({"title": "Trip", "ownerId": "ana"})).await.expect(201);
     let body = json!({"content": messages, "conversation_id": opened["id"]});
@@ -281,7 +281,7 @@ async fn a_copy_that_is_still_being_made_is_copied_up_to_a_message_or_when_it_is
     let app = TestApp::new().await;
     let originals = said(&app, json!([{"content": "one"}, {"content": "two"}])).await;
     let source = ConversationId::parse(text(&originals[0]["conversation_id"])).unwrap();
-    // All that a process has done that dies with the first message copied.
+    // A process that dies after copying the first message has done this much.
     let id = app.app.node().new_conversation(None);
     let entity = EntityKey::conversation(address_of("default"), id.address);
     let opening = Opening { id, origin: Origin::Direct, owner: None, details: Details::default() };

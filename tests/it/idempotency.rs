@@ -19,7 +19,7 @@ fn conversation(id: Option<&str>, text: &str) -> Value {
     json!({"conversation_id": id, "content": {"content": text}})
 }
 
-/// A request of each API that differs only in its words.
+/// A request of each API; they differ only in their words.
 fn each(app: &TestApp, words: &str) -> [Request; 3] {
     [
         app.post(MESSAGES).json(channel(words)),
@@ -39,7 +39,7 @@ async fn opened(app: &TestApp) -> String {
     app.post("/api/v1/conversations").json(json!({})).await.expect(201)["id"].as_str().unwrap().to_owned()
 }
 
-/// How many messages the channel `demo`, the contact `a` and all other conversations have.
+/// The number of messages in the channel `demo`, the contact `a`'s conversation and all other conversations.
 async fn count(app: &TestApp) -> usize {
     let length = |page: Value| page["data"].as_array().unwrap().len();
     let mut count = length(app.get("/api/v1/messages?channelId=demo&limit=200").await.expect(200));

@@ -1,10 +1,10 @@
-//! Nothing of another workspace can be seen, named or guessed, and a key does only what its scopes say.
+//! A client can neither see, name nor guess anything of another workspace, and a key does only what its scopes allow.
 
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Request, TestApp};
 
-/// Ids of things of the workspace `theirs`.
+/// Ids of objects in the workspace `theirs`.
 struct Theirs {
     channel: String,
     api_channel: String,
@@ -40,7 +40,7 @@ async fn theirs(app: &TestApp) -> (Theirs, String) {
     (ids, key)
 }
 
-/// The same ids, one character changed: they name nothing anywhere.
+/// The same ids with one character changed: they name nothing.
 fn unknown(ids: &Theirs) -> Theirs {
     let other = |id: &String| {
         let last = if id.ends_with('0') { '1' } else { '0' };
@@ -58,7 +58,7 @@ fn unknown(ids: &Theirs) -> Theirs {
     }
 }
 
-/// Every way to name something by its id.
+/// Every request that names an object by its id.
 fn naming(app: &TestApp, ids: &Theirs) -> Vec<Request> {
     let Theirs { channel, api_channel, message, channel_message, conversation, contact, turn, agent } = ids;
     let contact_message = json!({"type": "TEXT", "contactIdentifier": "x", "content": {"text": {"body": "x"}}});
@@ -102,7 +102,7 @@ fn naming(app: &TestApp, ids: &Theirs) -> Vec<Request> {
     ]
 }
 
-/// What a client can tell answers apart by.
+/// Everything by which a client can tell answers apart.
 fn shown(answer: &Answer) -> (u16, String, Vec<String>) {
     let mut body = answer.json.clone();
     if let Some(body) = body.as_object_mut() {

@@ -1,4 +1,4 @@
-//! Tests of the front door: the router in the same process, and one of the program itself.
+//! Tests of the front door: the router in this process, and the program itself.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails ends its test, which is what it is for")]
 

@@ -1,4 +1,4 @@
-//! Files that contacts send by their URLs: fetched before their message is accepted, over real sockets.
+//! Files that contacts send by URL: fetched before the message is accepted, over real sockets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -44,7 +44,7 @@ fn picture(size: u64) -> Vec<Part> {
     vec![Part::Bytes(head), Part::Zeros(size - PNG.len() as u64)]
 }
 
-/// That nothing was stored: no contact, no conversation, no attachment.
+/// Checks that nothing was stored: no contact, no conversation, no attachment.
 async fn nothing_was_stored(app: &TestApp) {
     for list in ["contacts", "conversations"] {
         let listed = app.get(format!("/api/v1/{list}")).await.expect(200);
@@ -182,7 +182,7 @@ async fn what_cannot_be_fetched_is_told_and_leaves_nothing() {
     }
     assert_eq!(canary.connections(), 0);
     nothing_was_stored(&app).await;
-    // Nothing of it has used the key up.
+    // The refused requests have not used up the key.
     let text = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "hello"}}});
     send(&app, text).idempotency_key("k").await.expect(200);
 }
@@ -218,7 +218,7 @@ async fn a_retry_fetches_nothing_again_and_duplicates_that_race_fetch_once() {
     let fetched = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&fetched);
     let origin = Origin::serve(move |_| {
-        // What is there changes with each look.
+        // The content changes with each request.
         let nth = count.fetch_add(1, Ordering::SeqCst);
         ok("image/png", &[PNG, &[u8::try_from(nth).unwrap()]].concat())
     })
@@ -316,7 +316,7 @@ async fn the_url_of_a_file_may_be_as_long_as_those_that_object_stores_sign() {
     assert_eq!(origin.requests().len(), 1);
 }
 
-/// Half a minute of the clock on the wall, in which it does next to nothing.
+/// Takes half a minute of real time, almost without work.
 #[tokio::test]
 async fn a_slow_drip_ends_after_thirty_seconds() {
     let origin = Origin::serve(|_| {
@@ -338,7 +338,7 @@ async fn a_file_that_does_not_come_is_waited_for_no_longer_when_the_server_stops
     let origin = Origin::serve(|_| vec![Part::Silence]).await;
     let app = app().await;
     app.app.leave();
-    // An origin that says nothing for 30 s would be 400.
+    // An origin that is silent for 30 s would give a 400.
     send(&app, image(&origin.url("/silence"))).idempotency_key("k").await.problem(503, "stopping");
     nothing_was_stored(&app).await;
 }

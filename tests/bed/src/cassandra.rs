@@ -1,4 +1,4 @@
-//! Apache Cassandra, fetched with Maven: the jars are enough, there is nothing to install.
+//! Apache Cassandra, fetched with Maven: the jars suffice, no installation is needed.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -10,22 +10,22 @@ use crate::node::Node;
 use crate::{Size, cache};
 
 const VERSION: &str = "5.0.9";
-/// The only version of Java that it and its arguments below are tried with here.
+/// The only version of Java that Cassandra and its arguments below are tested with here.
 const JAVA: &str = "17";
 const CONFIGURATION: &str = include_str!("cassandra/cassandra.yaml");
 const JVM_ARGS: &str = include_str!("cassandra/jvm.args");
 const LOGBACK: &str = include_str!("cassandra/logback.xml");
 const POM: &str = include_str!("cassandra/pom.xml");
-/// What one node's heap needs for the tables of a run of tests, and what each of three needs for those of a few.
+/// The heap of a single node, for the tables of a run of tests, and of each of three nodes, for those of a few tests.
 const HEAPS: [&str; 2] = ["768M", "512M"];
-/// A third of the ring each.
+/// Each node has a third of the ring.
 const TOKENS: [i64; 3] = [i64::MIN, -3_074_457_345_618_258_603, 3_074_457_345_618_258_602];
-/// Where clients of a cluster connect: a driver takes it for granted that every node has the same port.
+/// The port for clients of a cluster: a driver assumes that every node has the same port.
 const PORT: u16 = 9042;
-/// Where nodes of a cluster connect to each other.
+/// The port that nodes of a cluster use among themselves.
 const STORAGE_PORT: u16 = 7000;
 
-/// Starts one node or three in `files`, with jars that are fetched first where they are not there.
+/// Starts one node or three in `files`, after fetching the jars if they are missing.
 pub(crate) fn start(size: Size, files: &Path, note: &dyn Fn(String)) -> Result<Running, String> {
     let java = java()?;
     let jars = jars(note)?;
@@ -87,14 +87,14 @@ fn jars(note: &dyn Fn(String)) -> Result<PathBuf, String> {
     })
 }
 
-/// One address of this machine, with ports that nobody has.
+/// One address of this machine, with free ports.
 fn free_ports() -> Result<(SocketAddr, u16), String> {
     let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
     let ports = listen().and_then(|one| Ok((one.local_addr()?, listen()?.local_addr()?.port())));
     ports.map_err(|error| error.to_string())
 }
 
-/// Three addresses of this machine whose ports nobody has.
+/// Three addresses of this machine with free ports.
 fn free_hosts() -> Result<Vec<(SocketAddr, u16)>, String> {
     let own = std::process::id();
     for n in 0..64 {

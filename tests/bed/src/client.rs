@@ -1,4 +1,4 @@
-//! The side of a test: asks the keeper for a server, and starts a keeper where there is none.
+//! The side of a test: asks the keeper for a server, and starts a keeper if there is none.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
@@ -13,16 +13,16 @@ use std::time::{Duration, Instant};
 use crate::keeper::{KEEP, KEEP_IN, run_dir};
 use crate::{Size, say};
 
-/// Nodes that somebody else keeps.
+/// Nodes that run already.
 const GIVEN: &str = "TERTULIA_TEST_CQL_NODES";
-/// The test that makes a test binary into a keeper; each binary that uses this crate has it.
+/// The test that turns a test binary into a keeper; each binary that uses this crate has it.
 const KEEPER_TEST: &str = "keeper::keep";
-/// How long a new keeper may take until it can be spoken to, one that is just ending included.
+/// How long a new keeper may take until it accepts connections, including the end of a previous one.
 const KEEPER_STARTS: Duration = Duration::from_secs(30);
-/// How often somebody looks whether what is waited for is there.
+/// The pause between two checks while waiting.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Why there is no server: what was tried, and what each attempt lacks.
+/// Why there is no server: the attempts, and what each of them lacks.
 #[derive(Clone, Debug)]
 pub struct NoServer(pub String);
 
@@ -30,11 +30,11 @@ pub struct NoServer(pub String);
 #[derive(Debug)]
 pub struct Server {
     nodes: Vec<String>,
-    /// `None`: somebody else keeps it.
+    /// `None`: the nodes run already.
     keeper: Option<Mutex<BufReader<UnixStream>>>,
 }
 
-/// One node for any use. `None`: there is none, and the calling test was reported as skipped.
+/// One node for any use. `None`: there is none, and the calling test is reported as skipped.
 ///
 /// # Panics
 /// Where `CI` is set and there is none.
@@ -48,7 +48,7 @@ pub fn server() -> Option<&'static Server> {
     }))
 }
 
-/// Three nodes whose processes the test may stop and kill; one test at a time. `None`: see [`server`].
+/// Three nodes whose processes the test may pause and kill; one test at a time. `None`: see [`server`].
 ///
 /// # Panics
 /// Where `CI` is set and there is none.
@@ -76,12 +76,12 @@ impl Server {
         &self.nodes
     }
 
-    /// Stops a node's process where it stands, as a machine that hangs.
+    /// Pauses a node's process, as a machine that hangs.
     pub fn pause(&self, node: usize) {
         self.order("pause", node);
     }
 
-    /// Lets a paused node go on.
+    /// Resumes a paused node.
     pub fn resume(&self, node: usize) {
         self.order("resume", node);
     }
@@ -91,7 +91,7 @@ impl Server {
         self.order("kill", node);
     }
 
-    /// Starts a killed node again, on what it had on disk; returns once it accepts clients.
+    /// Restarts a killed node with its data on disk; returns once it accepts clients.
     pub fn start(&self, node: usize) {
         self.order("start", node);
     }
@@ -105,7 +105,7 @@ impl Server {
     }
 }
 
-/// Asks the keeper, as often as one ends just when it is asked.
+/// Asks the keeper, and retries if a keeper ends at that moment.
 fn ask(size: Size) -> Result<Server, NoServer> {
     let failed = |error: io::Error| NoServer(format!("the keeper cannot be spoken to: {error}"));
     for _ in 0..3 {
@@ -119,7 +119,7 @@ fn ask(size: Size) -> Result<Server, NoServer> {
                     return Ok(Server { nodes, keeper: Some(Mutex::new(keeper)) });
                 }
                 Some(("none", why)) => return Err(NoServer(why.to_owned())),
-                // It is at its end; the next one will do.
+                // The keeper is ending; the next one will answer.
                 _ => break,
             }
         }
@@ -127,7 +127,7 @@ fn ask(size: Size) -> Result<Server, NoServer> {
     Err(NoServer("keepers end before they answer".to_owned()))
 }
 
-/// A line without its end; empty where there is none any more.
+/// A line without its line end; empty at the end of the input.
 fn read_line(from: &mut impl BufRead) -> io::Result<String> {
     let mut line = String::new();
     from.read_line(&mut line)?;
@@ -135,7 +135,7 @@ fn read_line(from: &mut impl BufRead) -> io::Result<String> {
     Ok(line)
 }
 
-/// A connection to the keeper of this size; starts one where there is none.
+/// A connection to the keeper of this size; starts a keeper if there is none.
 fn connect(size: Size) -> io::Result<UnixStream> {
     let dir = run_dir(size);
     fs::create_dir_all(&dir)?;
@@ -152,7 +152,7 @@ fn connect(size: Size) -> io::Result<UnixStream> {
             Some(child) => child.try_wait()?.is_none(),
             None => false,
         };
-        // One that finds another in its place ends at once: then that one is about to listen, or to be gone.
+        // A keeper that finds another one ends at once: then the other one is about to listen, or to end.
         if !running {
             started = Some(start_keeper(size, &dir)?);
         }
@@ -160,7 +160,8 @@ fn connect(size: Size) -> io::Result<UnixStream> {
     }
 }
 
-/// This very program again, as a keeper, in a process group of its own: what interrupts the tests leaves it alone.
+/// This very program again, as a keeper, in a process group of its own, so that an interrupt of the tests does not
+/// reach it.
 fn start_keeper(size: Size, dir: &Path) -> io::Result<Child> {
     let log = File::options().create(true).append(true).open(dir.join("keeper.log"))?;
     Command::new(std::env::current_exe()?)

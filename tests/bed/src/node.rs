@@ -1,4 +1,4 @@
-//! One server process that cannot outlive its keeper.
+//! A server process that cannot outlive its keeper.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 /// How long a server may take to accept clients, beside two others on a busy machine.
 const READY: Duration = Duration::from_secs(240);
-/// How often somebody looks whether it does.
+/// The pause between two checks whether it does.
 const LOOK: Duration = Duration::from_millis(200);
-/// Lines of a log that say why a server ended.
+/// Lines of the log to show when a server ended.
 const LAST_WORDS: usize = 15;
 
-/// Runs its arguments, prints their process's number, and kills it once standard input ends: however its keeper ends,
-/// the system closes that pipe. It ends with its server.
+/// Runs its arguments, prints their process id, and kills the process once standard input ends: however the keeper
+/// ends, the system closes that pipe. The guard ends with its server.
 const GUARD: &str = r#"
 exec 3<&0
 "$@" </dev/null 3<&- >>"$BED_LOG" 2>&1 &
@@ -30,30 +30,30 @@ kill "$watch"
 eval "$BED_END"
 "#;
 
-/// A server process. It dies with this value.
+/// A server process. Dropping this value ends it.
 pub(crate) struct Node {
     command: Vec<String>,
     dir: PathBuf,
     address: SocketAddr,
-    /// A line for the shell, run when the process is gone.
+    /// A shell command to run when the process is gone.
     end: String,
     guard: Option<Child>,
     pid: u32,
 }
 
 impl Node {
-    /// A process of `command` in `dir` that will accept clients at `address`.
+    /// A process that runs `command` in `dir` and will accept clients at `address`.
     pub(crate) fn new(command: Vec<String>, dir: PathBuf, address: SocketAddr) -> Self {
         Self { command, dir, address, end: String::new(), guard: None, pid: 0 }
     }
 
-    /// The same, with a line for the shell that is run when the process is gone.
+    /// The same, with a shell command to run when the process is gone.
     pub(crate) fn and_then(mut self, end: String) -> Self {
         self.end = end;
         self
     }
 
-    /// Starts the process, and does not wait for it.
+    /// Starts the process without waiting for it.
     pub(crate) fn spawn(&mut self) -> Result<(), String> {
         self.kill()?;
         let log = self.log();
@@ -69,7 +69,7 @@ impl Node {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            // What kills the keeper's group leaves the guard to its work.
+            // A signal to the keeper's group does not reach the guard.
             .process_group(0)
             .spawn()
             .map_err(failed)?;
@@ -82,7 +82,7 @@ impl Node {
         Ok(())
     }
 
-    /// Waits until it accepts clients.
+    /// Waits until the process accepts clients.
     pub(crate) fn wait_until_ready(&mut self) -> Result<(), String> {
         let until = Instant::now() + READY;
         while TcpStream::connect_timeout(&self.address, LOOK).is_err() {
@@ -97,13 +97,13 @@ impl Node {
         Ok(())
     }
 
-    /// Both.
+    /// Starts the process and waits until it accepts clients.
     pub(crate) fn start(&mut self) -> Result<(), String> {
         self.spawn()?;
         self.wait_until_ready()
     }
 
-    /// Sends a signal by its name.
+    /// Sends a signal, given by name.
     pub(crate) fn signal(&self, name: &str) -> Result<(), String> {
         let sent =
             Command::new("kill").args([&format!("-{name}"), &self.pid.to_string()]).stderr(Stdio::null()).status();
@@ -117,7 +117,7 @@ impl Node {
     /// Kills the process, and waits until it is gone.
     pub(crate) fn kill(&mut self) -> Result<(), String> {
         let Some(mut guard) = self.guard.take() else { return Ok(()) };
-        // Its standard input ends here.
+        // This ends the guard's standard input.
         drop(guard.stdin.take());
         guard.wait().map(drop).map_err(|error| error.to_string())
     }
@@ -139,7 +139,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // There is nothing left to do about a process that cannot be waited for.
+        // A process that cannot be waited for is left alone.
         _ = self.kill();
     }
 }

@@ -110,7 +110,7 @@ async fn a_head_says_what_a_get_would_bring() {
     }
     let unknown = path.replace(&id, "att_x");
     assert_eq!(app.request(http::Method::HEAD, &unknown).await.status, 404);
-    // A condition that cannot be read is told first, as everywhere.
+    // An unreadable condition is reported first, as everywhere.
     app.get(&unknown).header("if-match", "\"a").await.problem(400, "invalid_header");
     let record = app.request(http::Method::HEAD, format!("/api/v1/attachments/{id}")).await;
     assert_eq!((record.status, record.bytes.len()), (200, 0));

@@ -1,4 +1,4 @@
-//! A file belongs to one message, and a message has all of its files or is not accepted.
+//! A file belongs to one message, and a message gets all of its files or is refused.
 
 use super::*;
 
@@ -84,7 +84,8 @@ async fn of_many_messages_that_race_for_a_file_one_has_it() {
     for round in 0..25 {
         let files = [uploaded(&app, "a").await, uploaded(&app, "b").await, uploaded(&app, "c").await];
         let requests = (0..12).map(|n| {
-            // Different channels, the same files in different orders, and some of them alone.
+            // The messages go to different channels, with the same files in different orders, and with some of them
+            // alone.
             let ids = match n % 3 {
                 0 => vec![files[0].as_str(), &files[1], &files[2]],
                 1 => vec![files[2].as_str(), &files[0], &files[1]],
@@ -110,7 +111,7 @@ async fn a_file_that_a_dead_attempt_had_bound_is_free_for_another_channel() {
     app.post("/api/v1/channels").json(json!({"id": "second", "name": "s", "kind": "human"})).await.expect(201);
     app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "it exists"})).await.expect(201);
     let a = uploaded(&app, "a").await;
-    // What a process does that dies before it posts.
+    // The steps of a process that dies before it posts.
     let workspace = address_of("default");
     let conversation = actors::channel::conversation_of(workspace, "demo", 0).id;
     let entity = EntityKey::attachment(workspace, AttachmentId::parse(&a).unwrap().address);

@@ -1,4 +1,4 @@
-//! What nobody needs goes, and nothing else.
+//! Unused files are deleted, and no others.
 
 use super::*;
 use crate::support::origin::{Origin, ok};
@@ -31,7 +31,7 @@ async fn an_upload_that_never_ended_leaves_nothing() {
     let app = TestApp::new().await;
     let workspace = address_of("default");
     let entity = EntityKey::attachment(workspace, actors::id::Address([7; 10]));
-    // What a process leaves that dies while it writes: a record, and a file under a name that no listing shows.
+    // A process that dies while it writes leaves this: a record, and a file under a name that no listing shows.
     let begin = attachment::Begin(AttachmentId::new(app.app.now(), entity.id));
     app.app.node().attachment(entity, begin, Default::default()).await.unwrap();
     let folder = app.files.path().join(attachment::folder(entity));
@@ -88,7 +88,7 @@ async fn a_process_that_dies_between_deleting_and_clearing_leaves_no_bytes() {
     let sent = with_files(&app, "demo", &[&a]).await.expect(201);
     let linked = until(async || recorded(&app, &a).await.message).await;
     assert_eq!(json!(linked.to_string()), sent["id"]);
-    // Everything that a deletion does but the last step.
+    // Every step of a deletion but the last.
     let workspace = address_of("default");
     let entity = EntityKey::attachment(workspace, AttachmentId::parse(&a).unwrap().address);
     app.app.node().attachment(entity, attachment::Command::Doubt, Default::default()).await.unwrap();
@@ -128,7 +128,7 @@ async fn the_files_of_an_erased_contact_go_with_its_words() {
     assert!(!format!("{:?}", recorded(&app, &gone).await).contains("private"), "nor what it was called");
 }
 
-/// Mentions a file in a conversation of its own, and returns the path of the message.
+/// Mentions a file in a new conversation, and returns the path of the message.
 async fn mentioning(app: &TestApp, id: &str) -> String {
     let body = json!({"content": {"content": "see", "attachments": [{"id": id}]}});
     let sent = app.post("/api/v1/messages").json(body).await.expect(200);
@@ -140,7 +140,7 @@ fn arrived(app: &TestApp) {
     app.clock.advance(actors::limits::LINKING_MILLIS);
 }
 
-/// Moves the time to when every doubt of a file has been looked into.
+/// Moves the time to when every doubt about a file is settled.
 async fn settled(app: &TestApp, id: &str) {
     app.clock.advance(61_000);
     until(async || recorded(app, id).await.check_at.is_none().then_some(())).await;
@@ -184,16 +184,16 @@ async fn a_file_waits_for_a_message_that_is_about_to_mention_it_when_its_own_is_
     let id = uploaded(&app, "both").await;
     let sent = with_files(&app, "demo", &[&id]).await.expect(201);
     until(async || recorded(&app, &id).await.message).await;
-    // The first half of what a message does that mentions it.
+    // The first half of a message that mentions the file.
     let made = app.post("/api/v1/conversations").json(json!({})).await.expect(201);
     let conversation = made["id"].as_str().unwrap();
     let address = actors::id::ConversationId::parse(conversation).unwrap().address;
     let entity = EntityKey::attachment(address_of("default"), AttachmentId::parse(&id).unwrap().address);
     app.app.node().attachment(entity, attachment::Command::Mention(address), Default::default()).await.unwrap();
     app.delete(format!("/api/v1/messages/{}", sent["id"].as_str().unwrap())).await.expect(204);
-    // By then it has been looked at, and nobody needed it.
+    // By then the file was checked and found unused.
     let held = until(async || recorded(&app, &id).await.check_at.filter(|at| *at > app.app.now().plus(120_000))).await;
-    // The other half.
+    // The second half.
     let body = json!({"conversation_id": conversation, "content": {"content": "see", "attachments": [{"id": id}]}});
     let second = app.post("/api/v1/messages").json(body).await.expect(200);
     assert!(held > app.app.now());

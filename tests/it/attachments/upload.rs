@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A form with these parts, each `head` and `body`.
+/// A form with these parts, each given as `head` and `body`.
 fn form(parts: &[(&str, &[u8])]) -> Vec<u8> {
     let mut body = Vec::new();
     for (head, content) in parts {
@@ -150,7 +150,7 @@ async fn an_upload_that_stalls_is_ended_and_leaves_nothing() {
     until(async || files_below(app.files.path()).is_empty().then_some(())).await;
 }
 
-/// Bytes that come so many at once, so many milliseconds apart.
+/// A stream of so many bytes at once, so many milliseconds apart.
 fn trickling(bytes: usize, apart: u64) -> impl futures_util::Stream<Item = Result<Bytes, std::io::Error>> + Send {
     stream::unfold((), move |()| async move {
         tokio::time::sleep(std::time::Duration::from_millis(apart)).await;
@@ -180,7 +180,7 @@ async fn an_upload_that_trickles_keeps_its_place_no_longer_than_one_that_stalls(
         let took = begun.elapsed().as_secs();
         assert!((10..45).contains(&took), "{n}: {took} s");
     }
-    // What comes as fast as it must may take its time.
+    // An upload at the required rate may take as long as it needs.
     let begun = tokio::time::Instant::now();
     let steady = Body::from_stream(trickling(20 * 1024, 1_000).take(60));
     let made = app.post("/api/v1/attachments").body("text/plain", steady).await.expect(201);
@@ -243,7 +243,7 @@ async fn an_upload_shares_the_keys_of_its_workspace_with_every_other_post() {
     assert_eq!((again.status, &again.bytes), (201, &first.bytes));
     assert_eq!(again.header("idempotent-replayed"), "true");
 
-    // What was refused has used nothing up, on either side.
+    // A refused request uses up nothing, on either side.
     app.post(path).idempotency_key("four").body("text/plain", "").await.problem(400, "too_short");
     channel("four", "c2").await.problem(409, "channel_exists");
     let made = upload("four").await;

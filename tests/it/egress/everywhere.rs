@@ -1,4 +1,4 @@
-//! Every place of the API that takes a URL, against the whole table, and against names that change their mind.
+//! Every field of the API that takes a URL, against the whole table, and against names whose address changes.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,10 +12,10 @@ use crate::support::origin::{Origin, Part};
 use crate::support::until::seen;
 use crate::support::{Request, TestApp};
 
-/// What calls URLs of users.
+/// The features that call users' URLs.
 const KINDS: [&str; 6] = ["callback", "message", "media", "tool", "channel", "endpoint"];
 
-/// The requests that name `url`, each with the pointer to it.
+/// The requests that contain `url`, each with the pointer to it.
 fn naming(app: &TestApp, url: &str) -> [(Request, &'static str); 8] {
     let channel = |members: Value| {
         let mut body = json!({"channelId": "demo", "text": "x"});
@@ -68,7 +68,7 @@ async fn a_name_that_leads_inside_is_called_from_nowhere() {
         vec![public, answers[index]]
     })
     .await;
-    // Somebody is allowed, so that deliveries are made at all; nobody whom these names lead to.
+    // One address is allowed, so that deliveries are made at all; none of these names leads to it.
     let app = TestApp::with_env(&[
         ("TERTULIA_EGRESS_ALLOW", "127.0.0.9/32"),
         ("TERTULIA_EGRESS_DNS", &dns.address.to_string()),
@@ -87,7 +87,7 @@ async fn a_name_that_leads_inside_is_called_from_nowhere() {
             json!({"type": "IMAGE", "contactIdentifier": "ana", "content": {"image": {"url": url("media", index)}}});
         let refused = app.post("/api/v1/channels/demo-api/messages").json(image).await.faults();
         assert_eq!(refused, ["blocked_url /content/image/url"], "{address}");
-        // A message's own URL and its review's callback are each tried once, and will be again.
+        // A message's own URL and its review's callback are each tried once, and will be retried.
         tried += 2;
         if index % 3 == 0 {
             listened_to(&app, &index.to_string(), &url("channel", index), &url("endpoint", index)).await;
@@ -116,7 +116,7 @@ async fn a_name_that_leads_inside_is_called_from_nowhere() {
     assert_eq!(canary.connections(), 0);
 }
 
-/// Posts a message to a channel of its own, to which a channel's webhook and a workspace's endpoint listen.
+/// Posts a message to a new channel, with a webhook of the channel and an endpoint of the workspace.
 async fn listened_to(app: &TestApp, name: &str, webhook: &str, endpoint: &str) {
     let channel = format!("channel-{name}");
     let body = json!({"id": channel, "name": "c", "kind": "human", "webhookUrl": webhook});
@@ -126,13 +126,13 @@ async fn listened_to(app: &TestApp, name: &str, webhook: &str, endpoint: &str) {
     app.post("/api/v1/messages").json(json!({"channelId": channel, "text": "x"})).await.expect(201);
 }
 
-/// Every delivery.
+/// All deliveries.
 async fn deliveries(app: &TestApp) -> Vec<Value> {
     let pages = app.pages("/api/v1/webhook-deliveries?limit=200").await;
     pages.iter().flat_map(|page| page["data"].as_array().unwrap().clone()).collect()
 }
 
-/// Lets an agent call a tool at this URL; what the tool's result was.
+/// Lets an agent call a tool at this URL; returns the tool's result.
 async fn ask_a_tool(app: &TestApp, url: &str) -> String {
     let line = json!({"match": "look", "reply": [], "toolCall": {"name": "look", "arguments": {}}});
     let body = json!({"tools": [{"name": "look", "url": url}], "builtin": {"behaviour": "scripted", "script": [line]}});
@@ -144,7 +144,7 @@ async fn ask_a_tool(app: &TestApp, url: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_that_changes_its_mind_gets_no_call_of_any_kind_inside() {
-    // 127.0.0.2 plays the public internet, 127.0.0.1 the inside. At each look-up a name leads to the other one.
+    // 127.0.0.2 plays the public internet, 127.0.0.1 the inside. At each lookup a name leads to the other one.
     let (outside, inside): (IpAddr, IpAddr) = (Ipv4Addr::new(127, 0, 0, 2).into(), Ipv4Addr::LOCALHOST.into());
     let canary = Origin::canary(inside).await;
     let public = Origin::serve_at(SocketAddr::new(outside, canary.address.port()), |_| {
@@ -157,7 +157,7 @@ async fn a_name_that_changes_its_mind_gets_no_call_of_any_kind_inside() {
     let dns = Dns::serve(move |name| {
         let mut queries = queries.lock().unwrap();
         let asked = queries.entry(name.to_owned()).or_default();
-        // A look-up is two queries, one for each family.
+        // A lookup is two queries, one for each family.
         let look_up = *asked / 2;
         *asked += 1;
         let begins_inside = usize::from(name.contains("odd"));
@@ -188,9 +188,9 @@ async fn a_name_that_changes_its_mind_gets_no_call_of_any_kind_inside() {
             listened_to(&app, &format!("{mind}-{n}"), &url("channel", mind, n), &url("endpoint", mind, n)).await;
         }
     }
-    // Everything that began outside has been called there: the six kinds, ten times. Of the rest nobody has.
+    // All calls to names that begin outside arrive there: the six kinds, ten times. No others arrive.
     seen(async || {
-        // Of each mind ten callbacks, messages' own URLs, channels and endpoints.
+        // Of names of each sort: ten callbacks, messages' own URLs, channels and endpoints.
         let attempted = deliveries(&app).await.iter().filter(|delivery| delivery["attempts"] != json!([])).count();
         let heard = public.requests();
         let called =

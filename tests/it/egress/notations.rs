@@ -1,9 +1,9 @@
-//! Every way we know to write an address into a URL.
+//! Every way that we know to write an address into a URL.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// IPv4 addresses that nobody outside may reach, one of each reserved network and the famous ones.
+/// IPv4 addresses that must not be reachable from outside: one of each reserved network, and the famous ones.
 pub(crate) const PRIVATE_V4: [Ipv4Addr; 16] = [
     Ipv4Addr::new(127, 0, 0, 1),
     Ipv4Addr::new(127, 255, 255, 254),
@@ -23,7 +23,7 @@ pub(crate) const PRIVATE_V4: [Ipv4Addr; 16] = [
     Ipv4Addr::new(255, 255, 255, 255),
 ];
 
-/// IPv6 addresses that are not public by themselves.
+/// IPv6 addresses that are not public themselves.
 pub(crate) const PRIVATE_V6: [&str; 20] = [
     "::",
     "::1",
@@ -92,7 +92,7 @@ pub(crate) fn of_v4(ip: Ipv4Addr) -> Vec<String> {
     hosts
 }
 
-/// IPv6 addresses that lead to `ip` where some gateway or stack translates them.
+/// IPv6 addresses that lead to `ip` through some gateway or stack that translates them.
 pub(crate) fn embedded(ip: Ipv4Addr) -> Vec<Ipv6Addr> {
     let [.., high, low] = ip.to_ipv6_mapped().segments();
     vec![
@@ -117,7 +117,7 @@ pub(crate) fn addresses() -> Vec<IpAddr> {
     v6.chain(v4).collect()
 }
 
-/// Names that only a local network knows, and what is made to look like one that everybody knows.
+/// Names that only a local network resolves, and names made to look like public ones.
 pub(crate) const LOCAL_NAMES: [&str; 38] = [
     "localhost",
     "LOCALHOST",
@@ -159,7 +159,7 @@ pub(crate) const LOCAL_NAMES: [&str; 38] = [
     "intranet.",
 ];
 
-/// Whole URLs with a place for the canary's port, each a way round a careless check.
+/// Whole URLs with a placeholder for the canary's port, each a way around a careless check.
 pub(crate) const TRICKS: [&str; 40] = [
     "http://user@127.0.0.1:PORT/",
     "http://user:pass@127.0.0.1:PORT/",

@@ -1,4 +1,4 @@
-//! A copy whose server is killed in the middle is made to its end by the next one, by itself.
+//! A copy whose server is killed in the middle is completed by the next server, without a request.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -46,7 +46,7 @@ fn copy_of(client: &mut Client, source: &str) -> String {
     }
 }
 
-/// Follows the log of a conversation from its beginning until an event has these words.
+/// Follows the log of a conversation from its beginning until an event contains these words.
 fn follow_to(address: &str, conversation: &str, words: &str) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(90))).unwrap();
@@ -73,7 +73,7 @@ fn a_copy_that_was_killed_in_the_middle_is_made_to_its_end() {
         let path = &path;
         scope.spawn(move || asking.send("POST", path, Some("k"), "{}"));
         let copy = copy_of(&mut client, &source);
-        // Dropping a server kills it.
+        // Dropping the server kills it.
         drop(server);
         copy
     });

@@ -1,4 +1,4 @@
-//! Requests with files that are alike and come while the first one's file is on its way.
+//! Identical requests with a file that arrive while the first one's file is being fetched.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::support::origin::{Origin, Part, bare, ok};
 use crate::support::until::until;
 use crate::support::{Answer, TestApp};
 
-/// A file that comes when a test says so, and requests for a message with it.
+/// A file that arrives when the test says so, and requests for a message with it.
 struct Held {
     app: TestApp,
     origin: Origin,
@@ -19,7 +19,7 @@ struct Held {
 }
 
 impl Held {
-    /// What the origin says when it says something.
+    /// `file` is the origin's answer, once the test releases it.
     async fn with(file: Vec<Part>) -> Self {
         let comes = Arc::new(Notify::new());
         let held = Part::Held(Arc::clone(&comes));
@@ -32,17 +32,17 @@ impl Held {
         tokio::spawn(send(&self.app, body).idempotency_key("k").header("prefer", prefer).send())
     }
 
-    /// The first, once its file is asked for.
+    /// The first request, once its file is requested.
     async fn first(&self, prefer: &str) -> JoinHandle<Answer> {
         let first = self.send(prefer);
         until(|| !self.origin.requests().is_empty()).await;
         first
     }
 
-    /// Others beside it, once they wait.
+    /// Other requests beside it, once they wait.
     async fn others(&self, prefer: &str) -> [JoinHandle<Answer>; 4] {
         let others = [(); 4].map(|()| self.send(prefer));
-        // It goes the same way behind them.
+        // This one comes after them.
         self.send("wait=0").await.unwrap().problem(409, "idempotency_in_progress");
         others
     }

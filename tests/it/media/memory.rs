@@ -1,4 +1,4 @@
-//! Files pass through the program in pieces, however many and however large they are.
+//! The program streams files in pieces, however many and however large they are.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -15,14 +15,14 @@ use crate::support::setting::say;
 
 /// Files at once, in each direction.
 const AT_ONCE: usize = 16;
-/// How often so many come and go, in each direction.
+/// Rounds of so many files, in each direction.
 const ROUNDS: usize = 3;
-/// What the program may hold at most beside what it held before, in KiB, however many files have come. Held whole, the
-/// files of one direction at once are 160 MiB, and all that pass are nine times as much. The rest is pieces on their
-/// way, and what the allocator keeps of them for each of its threads.
+/// The most memory that the program may add, in KiB, however many files pass. Held whole, the concurrent files of one
+/// direction would be 160 MiB, and all files nine times as much. The rest is pieces in flight, and what the allocator
+/// keeps of them for each of its threads.
 const AT_MOST: u64 = 96 * 1024;
 
-/// Does `work` so many times at once.
+/// Runs `work` so many times at once.
 fn at_once<T: Send>(work: impl Fn() -> T + Sync) -> Vec<T> {
     thread::scope(|scope| {
         let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(&work)).collect();
@@ -30,7 +30,7 @@ fn at_once<T: Send>(work: impl Fn() -> T + Sync) -> Vec<T> {
     })
 }
 
-/// Uploads the largest file; its id.
+/// Uploads the largest file; returns its id.
 fn upload(address: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     let head = format!(
@@ -49,7 +49,7 @@ fn upload(address: &str) -> String {
     made["id"].as_str().unwrap().to_owned()
 }
 
-/// Downloads it, in pieces; how many bytes came.
+/// Downloads it in pieces; returns the number of bytes.
 fn download(address: &str, id: &str) -> u64 {
     let mut stream = TcpStream::connect(address).unwrap();
     let path = format!("/api/v1/attachments/{id}/content");
@@ -79,7 +79,7 @@ fn memory_stays_flat_while_the_largest_files_come_and_go() {
         let sent = client.send("POST", "/api/v1/channels/demo-api/messages", None, &body).unwrap();
         assert_eq!(sent.status, 200, "{}", sent.json());
     };
-    // The first of everything, so that what is made once is there.
+    // One of each first, so that one-time allocations are made.
     fetch();
     assert_eq!(download(address, &upload(address)), MAX);
     let before = server.peak_memory();

