@@ -1,4 +1,4 @@
-//! What is remembered, through HTTP.
+//! Memories, through HTTP.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn contact(app: &TestApp) -> String {
     format!("/api/v1/contacts/{}/memories", text(&made["id"]))
 }
 
-/// Lets what is drawn after the fact be drawn; time must be paused.
+/// Lets background work draw memories; time must be paused.
 async fn settle() {
     tokio::time::sleep(Duration::from_millis(50)).await;
 }
@@ -101,7 +101,7 @@ async fn what_a_contact_says_of_itself_on_an_api_channel_is_remembered_where_the
         (&all["data"][0]["sourceMessageId"], &all["data"][0]["contactId"]),
         (&said["messageId"], &json!(contact))
     );
-    // A retry is the same message, which was drawn from.
+    // A retry returns the same message, whose memories were already drawn.
     let again = send("I am allergic to nuts", json!(true)).await.expect(200);
     settle().await;
     assert_eq!(again["messageId"], said["messageId"]);
@@ -268,7 +268,7 @@ async fn memories_are_drawn_by_the_agent_that_answers_on_the_channel_now() {
     let said = send("I live in Porto", true).await;
     until(|| asked(&now).len() + asked(&before).len() == 3).await;
     assert_eq!((asked(&before).len(), asked(&now).len()), (1, 2), "what was said goes to nobody else");
-    // It is the one who is meant where an assistant's message names no sender.
+    // It is also the sender of an assistant's message that names none.
     let answer = async || {
         let content = json!({"content": "noted", "role": "assistant"});
         let body = json!({"content": content, "conversation_id": said["conversationId"]});

@@ -1,5 +1,5 @@
-//! Agents whose model stands behind an endpoint, over real sockets: the endpoint misbehaves in every way it can, and
-//! each has its reason, keeps the message, and neither hangs nor grows.
+//! Agents whose model is behind an endpoint, over real sockets: the endpoint misbehaves in every way it can. Each
+//! failure has its reason, keeps the message, and makes nothing hang or grow.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,12 +35,12 @@ pub(crate) fn whole(answer: &Value) -> Vec<Part> {
     ok("application/json", answer.to_string().as_bytes())
 }
 
-/// A piece of a stream that says `words`.
+/// A chunk of a stream that says `words`.
 pub(super) fn piece(words: &str) -> Value {
     json!({"model": "small-2025", "choices": [{"index": 0, "delta": {"content": words}, "finish_reason": null}]})
 }
 
-/// These events as the body of a stream, with the end that the protocol wants.
+/// A stream's body with these events, and the end that the protocol requires.
 pub(super) fn stream(events: &[Value]) -> String {
     let end = [
         json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}),
@@ -50,25 +50,25 @@ pub(super) fn stream(events: &[Value]) -> String {
     format!("{events}data: [DONE]\n\n")
 }
 
-/// The head of a stream, which ends with its connection.
+/// The head of a stream that ends with its connection.
 pub(super) fn stream_head() -> Part {
     Part::Bytes(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n".to_vec())
 }
 
-/// A stream whose body comes in these pieces.
+/// A stream whose body arrives in these pieces.
 pub(super) fn streamed(pieces: impl IntoIterator<Item = Vec<u8>>) -> Vec<Part> {
     let pieces = pieces.into_iter().map(Part::Bytes);
     std::iter::once(stream_head()).chain(pieces).chain([Part::Close]).collect()
 }
 
-/// Makes the agent of `demo-api` ask this endpoint.
+/// Configures the agent of `demo-api` to use this endpoint.
 pub(super) async fn ask_at(app: &TestApp, base_url: &str, settings: Value) {
     let mut body = json!({"provider": "openai", "model": "small", "baseUrl": base_url});
     body.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
     app.echo(body).await;
 }
 
-/// A server with an agent whose endpoint answers so.
+/// A server with an agent whose endpoint gives this answer.
 pub(super) async fn asking(
     settings: Value,
     answer: impl Fn(&Heard) -> Vec<Part> + Send + Sync + 'static,
@@ -78,7 +78,7 @@ pub(super) async fn asking(
     (Arc::new(app), origin)
 }
 
-/// An endpoint's answers, one request after the other; the last one is given again and again.
+/// An endpoint's answers, one for each request; the last one is repeated.
 pub(super) fn in_turn(answers: Vec<Vec<Part>>) -> impl Fn(&Heard) -> Vec<Part> + Send + Sync + 'static {
     let asked = AtomicUsize::new(0);
     move |_| answers[asked.fetch_add(1, Ordering::SeqCst).min(answers.len() - 1)].clone()
@@ -89,7 +89,7 @@ pub(super) async fn say(app: &TestApp, words: &str, prefer: &str) -> Answer {
     app.post(PATH).idempotency_key(&words.replace(' ', "-")).header("prefer", prefer).json(body).await
 }
 
-/// The bodies of the requests that an endpoint got.
+/// The bodies of the requests that an endpoint received.
 pub(super) fn asked(origin: &Origin) -> Vec<Value> {
     origin.requests().iter().map(|heard| serde_json::from_slice(&heard.body).unwrap()).collect()
 }

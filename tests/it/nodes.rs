@@ -1,4 +1,4 @@
-//! Two servers on one store, each of which takes everything for its own.
+//! Two servers on one store, each of which acts as the owner of everything.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use crate::support::origin::{Heard, Origin, bare};
 use crate::support::{Answer, Request, TestApp, TestStore};
 
 const MESSAGES: &str = "/api/v1/messages";
-/// Within which a server sees what happened on another one: a look a second, and the time that it takes.
+/// How soon a server sees a change of another one: it checks every second, and the check takes time.
 const SEEN_WITHIN: Duration = Duration::from_secs(2);
 
-/// Two servers that have heard of each other.
+/// Two servers that know of each other.
 async fn servers(env: &[(&str, &str)]) -> [TestApp; 2] {
     let one = TestApp::start(TestStore::shared().await, env).await;
     let other = TestApp::start(one.store.clone(), env).await;
@@ -30,7 +30,7 @@ async fn servers(env: &[(&str, &str)]) -> [TestApp; 2] {
     [one, other]
 }
 
-/// Reads a stream until it has said `what`.
+/// Reads a stream until it contains `what`.
 async fn said(stream: &mut Body, what: &str) {
     let reading = async {
         let mut text = String::new();
@@ -103,7 +103,7 @@ async fn a_review_ends_once_although_the_servers_clocks_differ() {
         let made = [&one, &other][n % 2].post(MESSAGES).json(json!({"channelId": "demo", "review": review})).await;
         asked.push(format!("/api/v1/reviews/{}", made.expect(201)["id"].as_str().unwrap()));
     }
-    // Past the deadlines on the clock that is ahead; then past them all.
+    // First past the deadlines on the clock that is ahead, then past all of them.
     for step in [7_500, 6_000] {
         for app in [&one, &other] {
             app.clock.advance(step);
@@ -123,7 +123,7 @@ async fn a_review_ends_once_although_the_servers_clocks_differ() {
     assert_eq!(ends.count(), asked.len(), "each is told once");
 }
 
-/// The events in the order in which they first came.
+/// The event ids, in the order in which they first arrived.
 fn firsts(heard: &[Heard]) -> Vec<String> {
     let mut ids: Vec<String> = Vec::new();
     for heard in heard {
@@ -138,7 +138,7 @@ fn firsts(heard: &[Heard]) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_webhook_made_on_one_server_gets_what_both_post_in_order_and_both_show_its_deliveries() {
     let [one, other] = servers(&[("TERTULIA_EGRESS_ALLOW", "127.0.0.0/8")]).await;
-    // Both have seen that nobody listens.
+    // Both servers have seen that there is no receiver.
     for app in [&one, &other] {
         app.post(MESSAGES).json(json!({"channelId": "demo", "text": "nobody listens"})).await.expect(201);
     }
@@ -167,7 +167,7 @@ async fn a_webhook_made_on_one_server_gets_what_both_post_in_order_and_both_show
         }
     };
     let (here, there) = join(delivered(&one), delivered(&other)).await;
-    // How long an attempt took is told of whichever is noted by then: both may have sent the same.
+    // The duration of an attempt depends on which server noted it: both may have sent the same event.
     let [here, there] = [here, there].map(|mut page| {
         page.as_array_mut().unwrap().iter_mut().for_each(|one| drop(one["attempts"].take()));
         page
@@ -175,7 +175,7 @@ async fn a_webhook_made_on_one_server_gets_what_both_post_in_order_and_both_show
     assert_eq!(here, there);
     let ids: Vec<&str> = here.as_array().unwrap().iter().map(|one| one["eventId"].as_str().unwrap()).collect();
     assert_eq!(ids, expected);
-    // What both took for theirs is sent once more by the time that either looks again, and then nothing waits.
+    // An event that both servers took for theirs is sent once more when either checks again, and then nothing waits.
     let settled = async {
         while !one.get("/api/v1/webhook-deliveries?status=pending").await.expect(200)["data"]
             .as_array()
@@ -201,7 +201,7 @@ async fn once_a_key_is_revoked_on_one_server_the_other_refuses_it() {
     other.get("/api/v1/conversations").key(key).await.problem(401, "unauthenticated");
 }
 
-/// Sends a request whose client waits for the answer for a moment only, and then sends it again.
+/// Sends a request whose client waits only a moment for the answer, and then sends it again.
 async fn insisted(request: impl Fn() -> Request) -> Answer {
     let given_up = timeout(Duration::from_millis(100), request().send()).await;
     assert!(given_up.is_err(), "it is answered once it is known everywhere");
@@ -214,7 +214,7 @@ async fn a_retry_of_a_change_is_answered_once_the_other_server_goes_by_it_too() 
     let post = |text: &str| other.post(MESSAGES).json(json!({"channelId": "demo", "text": text})).send();
     let made = one.post("/api/v1/api-keys").json(json!({"name": "k", "scopes": ["messages:read"]})).await.expect(201);
     let (key, path) = (made["key"].as_str().unwrap(), format!("/api/v1/api-keys/{}", made["id"].as_str().unwrap()));
-    // The other server has just seen how things are.
+    // The other server has just read the current configuration.
     post("nobody listens").await.expect(201);
     let endpoint = json!({"url": "https://hooks.example/x", "events": ["message.created"]});
     let make = || one.post("/api/v1/webhook-endpoints").idempotency_key("k").json(endpoint.clone());
@@ -223,12 +223,12 @@ async fn a_retry_of_a_change_is_answered_once_the_other_server_goes_by_it_too() 
     post("somebody does").await.expect(201);
     let deliveries = other.get("/api/v1/webhook-deliveries").await.expect(200);
     assert_eq!(deliveries["data"][0]["endpointId"], endpoint.json["id"], "{deliveries}");
-    // What is gone already.
+    // The same for a deletion that has already happened.
     sleep(Duration::from_secs(3)).await;
     other.get("/api/v1/conversations").key(key).await.expect(200);
     insisted(|| one.delete(&path)).await.problem(404, "key_not_found");
     other.get("/api/v1/conversations").key(key).await.problem(401, "unauthenticated");
-    // What is so already.
+    // The same for a change that is already made.
     sleep(Duration::from_secs(3)).await;
     post("still taken").await.expect(201);
     insisted(|| one.patch("/api/v1/channels/demo").json(json!({"enabled": false}))).await.expect(200);
@@ -245,7 +245,7 @@ async fn an_agent_that_a_channel_gets_while_it_is_being_deleted_stays_and_is_nev
     one.post("/api/v1/agents").json(agent).await.expect(201);
     searches.forget_permits(searches.available_permits());
     let racing = async {
-        // The search has found no channel by then.
+        // By then the search has found no channel.
         sleep(Duration::from_secs(1)).await;
         let channel = json!({"id": "c", "name": "C", "kind": "api", "agentId": "a"});
         other.post("/api/v1/channels").json(channel).await.expect(201);
@@ -260,7 +260,7 @@ async fn an_agent_that_a_channel_gets_while_it_is_being_deleted_stays_and_is_nev
     let changes = one.app.node().events::<Registry>(registry, (1, u64::MAX), Order::Asc, 1_000).await.unwrap();
     let mut changes = changes.iter().flat_map(|record| &record.event.changes);
     assert!(changes.all(|change| change.table() != AGENTS || change.value().is_some()), "it never went");
-    // Once no channel has it.
+    // The deletion succeeds once no channel uses the agent.
     other.delete("/api/v1/channels/c").await.expect(204);
     one.delete("/api/v1/agents/a").await.expect(204);
 }

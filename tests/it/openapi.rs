@@ -19,7 +19,7 @@ pub(crate) async fn document(app: &TestApp) -> Value {
     app.get("/openapi.json").no_key().await.expect(200)
 }
 
-/// Every operation: path, method, and what the document says.
+/// Every operation: path, method, and its entry in the document.
 pub(crate) fn operations(document: &Value) -> Vec<(String, String, &Value)> {
     let paths = document["paths"].as_object().unwrap();
     let each = paths.iter().flat_map(|(path, item)| {
@@ -28,9 +28,9 @@ pub(crate) fn operations(document: &Value) -> Vec<(String, String, &Value)> {
     each.collect()
 }
 
-/// Checks values against shapes of the document, which may name its components.
+/// A validator for a shape of the document, which may refer to its components.
 fn validator(document: &Value, schema: &Value) -> jsonschema::Validator {
-    // The shape's own references begin at the document's root.
+    // The shape's references begin at the document's root.
     let mut root = schema.clone();
     root["components"] = document["components"].clone();
     jsonschema::draft202012::options().should_validate_formats(true).build(&root).unwrap()
@@ -48,7 +48,7 @@ fn component(name: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{name}")})
 }
 
-/// The path of this thing, whatever its parameter is called.
+/// The path of the object with this id, whatever its parameter is called.
 pub(crate) fn of_thing(path: &str, id: &str) -> String {
     path.replace("{channelId}", id).replace("{id}", id)
 }
@@ -60,7 +60,7 @@ async fn every_documented_route_is_answered_by_its_handler() {
         let asked = of_thing(&path, "nothing-of-this-name").replace("{code}", "rate_limited");
         let answer = app.request(method.to_uppercase().parse().unwrap(), &asked).await;
         assert_ne!(answer.status, 405, "{method} {path}");
-        // Handlers have a code of their own for what they do not find.
+        // Handlers have their own codes for objects that do not exist.
         assert!(answer.status != 404 || answer.json["code"] != "not_found", "{method} {path}: {}", answer.json);
         assert!(answer.status < 500, "{method} {path}: {}", answer.json);
     }
@@ -84,7 +84,7 @@ async fn what_a_request_without_key_body_or_known_id_is_answered_is_documented()
                 let listed = said["description"].as_str().unwrap().contains(&format!("`{code}`"));
                 assert!(listed, "{method} {path} answers {code}, and the document does not say so");
             }
-            // The others depend on the request.
+            // Other headers depend on the request.
             let always = ["X-Request-Id", "traceparent", "RateLimit", "RateLimit-Policy", "WWW-Authenticate", "ETag"];
             for name in always.iter().filter(|name| said["headers"].get(**name).is_some()) {
                 assert_ne!(answer.header(&name.to_lowercase()), "", "{method} {path}: {name}");
@@ -93,7 +93,7 @@ async fn what_a_request_without_key_body_or_known_id_is_answered_is_documented()
     }
 }
 
-/// The sources of a directory, tests left out.
+/// The sources of a directory, without tests.
 fn sources(under: &Path, out: &mut Vec<(PathBuf, String)>) {
     for entry in fs::read_dir(under).unwrap() {
         let path = entry.unwrap().path();
@@ -244,7 +244,7 @@ async fn every_example_fits_its_shape() {
     assert!(seen >= 20, "{seen}");
 }
 
-/// What a request is about, for the examples that need something to be there.
+/// Objects for the examples that need one.
 async fn prepared(app: &TestApp) -> BTreeMap<&'static str, String> {
     let endpoint = json!({"url": "https://example.com/", "channelId": "demo"});
     let endpoint = app.post("/api/v1/webhook-endpoints").json(endpoint).await.expect(201);
@@ -280,7 +280,7 @@ async fn prepared(app: &TestApp) -> BTreeMap<&'static str, String> {
     ])
 }
 
-/// What is there of a path that the document names.
+/// The prepared object of a path in the document.
 fn of_prepared(path: &str, ids: &BTreeMap<&'static str, String>) -> String {
     let known = ids.iter().find(|(before, _)| path.starts_with(**before));
     let asked = known.map_or(path.to_owned(), |(_, id)| of_thing(path, id)).replace("{code}", "rate_limited");
@@ -346,7 +346,7 @@ async fn the_examples_of_requests_are_accepted_and_their_answers_fit() {
         let examples = &operation["requestBody"]["content"]["application/json"]["examples"];
         for (name, example) in examples.as_object().into_iter().flatten() {
             let mut body = example["value"].clone();
-            // What an example names has to be there.
+            // An object that an example names must exist.
             if body["conversation_id"].is_string() {
                 body["conversation_id"] = ids["/api/v1/conversations"].clone().into();
             }
@@ -359,7 +359,7 @@ async fn the_examples_of_requests_are_accepted_and_their_answers_fit() {
             if path == "/api/v1/agents/{id}" || path == "/api/v1/conversations/{id}" {
                 asked = asked.replace("/echo", "/greeter");
             }
-            // Nothing is fetched in a test, and a conversation that is closed takes no other example.
+            // Tests fetch nothing, and a closed conversation takes no other example.
             if ["IMAGE", "AUDIO", "VIDEO", "DOCUMENT", "close", "disable"].contains(&name.as_str()) {
                 continue;
             }

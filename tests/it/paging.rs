@@ -1,4 +1,4 @@
-//! Lists in pages, for every list of messages, conversations and contacts.
+//! Pages of every list of messages, conversations and contacts.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::support::{TestApp, ids};
 
 mod filters;
 
-/// A channel with seven messages, a conversation with seven, seven contacts, each with a conversation.
+/// A channel with seven messages, a conversation with seven, and seven contacts, each with a conversation.
 struct World {
     app: TestApp,
     conversation: String,
@@ -23,7 +23,7 @@ async fn world() -> World {
     let conversation = made["id"].as_str().unwrap().to_owned();
     let mut contact = String::new();
     for n in 0..7 {
-        // The clock goes backwards: order must not come from it.
+        // The clock goes backwards: the order must not depend on it.
         app.clock.set(actors::clock::Millis(crate::support::BEGIN.0 - n * 1_000));
         app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": format!("m{n}")})).await.expect(201);
         let body = json!({"conversation_id": conversation, "content": {"content": format!("m{n}")}});
@@ -36,7 +36,7 @@ async fn world() -> World {
 }
 
 impl World {
-    /// Every list, and how many it has.
+    /// Every list, and the number of its entries.
     fn lists(&self) -> [(String, usize); 6] {
         [
             ("/api/v1/messages?channelId=demo".to_owned(), 7),
@@ -48,7 +48,7 @@ impl World {
         ]
     }
 
-    /// All pages of a list: the ids on each.
+    /// The ids on each page of a list.
     async fn pages(&self, list: &str, limit: usize, order: &str) -> Vec<Vec<String>> {
         let mut pages = Vec::new();
         let mut path = format!("{list}&limit={limit}&order={order}");
@@ -106,7 +106,7 @@ async fn what_is_made_one_after_the_other_is_listed_so_although_no_time_goes_by(
         for n in 0..30 {
             let body: Value = serde_json::from_str(&body.to_string().replace("{n}", &n.to_string())).unwrap();
             let mut request = app.post(list).json(body);
-            // Where a conversation lives follows from its key.
+            // With a key, the place of a conversation follows from the key.
             if n % 3 == 0 {
                 request = request.idempotency_key(&format!("{list}{n}"));
             }
@@ -196,12 +196,12 @@ async fn ids_that_clients_choose_have_no_part_in_the_order() {
     }
 }
 
-/// The ids of a whole list, two at a time.
+/// The ids of a whole list, in pages of two.
 async fn all(app: &TestApp, list: &str, order: &str) -> Vec<String> {
     all_of(app, list, "", order).await
 }
 
-/// The ids of what a filter of a list lets through, in pages of two.
+/// The ids that a list's filter selects, in pages of two.
 async fn all_of(app: &TestApp, list: &str, filter: &str, order: &str) -> Vec<String> {
     app.ids(format!("{list}?limit=2&order={order}{filter}")).await
 }
@@ -216,7 +216,7 @@ async fn conversations_are_in_their_order_however_they_began() {
     for n in 0..30 {
         let who = match n % 3 {
             0 => format!("new{n}"),
-            // The one that is open is closed below, so that the next message begins another one.
+            // The open conversation is closed below, so the next message begins a new one.
             1 => format!("known{}", n % 2),
             _ => {
                 let answer = app.post("/api/v1/conversations").json(json!({})).await.expect(201);
@@ -238,7 +238,7 @@ async fn whoever_follows_a_list_misses_nothing_that_was_begun_before_what_it_has
     let slow = |store| FaultyStore::new(store, 0, Rates::default()).slow(Duration::from_millis(40));
     let app = TestApp::with_memory(slow).await;
     let body = json!({"type": "TEXT", "contactIdentifier": "c", "content": {"text": {"body": "x"}}});
-    // A contact is stored, and 40 ms later its conversation, which has had its place from the beginning on.
+    // The contact is stored, and 40 ms later its conversation, whose position in the list is fixed from the beginning.
     let first = async { app.post("/api/v1/channels/demo-api/messages").json(body).await.expect(200) };
     let new = async || {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -336,7 +336,7 @@ async fn a_cursor_is_good_for_its_own_list_only_and_cannot_be_made_up() {
     cursors.push((format!("/api/v1/conversations/{}/messages?", other["id"].as_str().unwrap()), String::new(), 0));
     for (list, ..) in &cursors {
         for (of, cursor, _) in cursors.iter().filter(|(of, cursor, _)| of != list && !cursor.is_empty()) {
-            // Both are the one list of the conversation's messages.
+            // Both are the same list, that of the conversation's messages.
             if list.contains(&world.conversation) && of.contains(&world.conversation) {
                 continue;
             }

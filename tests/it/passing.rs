@@ -1,6 +1,6 @@
-//! Servers of one store that pass requests on to each other, over sockets.
+//! Servers of one store that forward requests to each other, over sockets.
 //!
-//! What has to pass before servers know each other passes on a paused clock; what goes over sockets has the real one.
+//! The time until servers know each other passes on a paused clock; work over sockets uses the real one.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -23,20 +23,20 @@ mod bounds;
 
 const MESSAGES: &str = "/api/v1/messages";
 const ADDRESS: &str = "TERTULIA_CLUSTER_ADDRESS";
-/// Two words of everybody: the first may be from before an address was known.
+/// Two heartbeats of every server: the first may be from before an address was known.
 pub(crate) const KNOWN_AFTER: Duration = Duration::from_secs(7);
 
-/// Contacts that write to one channel: so many that each of two servers has some, whatever the servers are called.
+/// Contacts that write to one channel: so many that each of two servers owns some, whatever the servers' ids.
 const CONTACTS: usize = 24;
 
-/// An address of this machine, and who is reached there.
+/// A listener on this machine, and its URL.
 pub(crate) async fn address() -> (TcpListener, String) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     (listener, address)
 }
 
-/// Two servers that know of each other where they are reached, and how each is taken from there.
+/// Two servers that know each other's address, and handles that make each unreachable.
 async fn servers() -> ([TestApp; 2], [AbortHandle; 2]) {
     let store = TestStore::shared().await;
     let [one, other] = [address().await, address().await];
@@ -50,13 +50,12 @@ async fn servers() -> ([TestApp; 2], [AbortHandle; 2]) {
     (apps, listening)
 }
 
-/// One server, and others at `address` that say that they live and that nobody else knows of; they look after nearly
-/// everything.
+/// One server, and nodes that no other server knows and that claim to live at `address`; these own nearly every entity.
 async fn beside(store: TestStore, env: &[(&str, &str)], address: &str) -> TestApp {
     beside_traced(store, env, address, Traces::default()).await
 }
 
-/// The same, whose spans go to `traces`.
+/// The same, with its spans sent to `traces`.
 pub(crate) async fn beside_traced(store: TestStore, env: &[(&str, &str)], address: &str, traces: Traces) -> TestApp {
     let app = TestApp::start_traced(store.clone(), env, traces).await;
     let say = async |count| {
@@ -78,7 +77,7 @@ fn entity(conversation: &Value) -> EntityKey {
     EntityKey::conversation(address_of(DEFAULT), id.address)
 }
 
-/// A conversation that somebody else than this server looks after; its id.
+/// A conversation that another node than this server owns; returns its id.
 pub(crate) async fn theirs(app: &TestApp) -> String {
     for _ in 0..1_000 {
         let made = app.post("/api/v1/conversations").json(json!({})).await.expect(201);
@@ -89,18 +88,18 @@ pub(crate) async fn theirs(app: &TestApp) -> String {
     panic!("nobody else looks after anything");
 }
 
-/// Requests that were passed on by this server, done here after all, and left unknown.
+/// Requests that this server forwarded, handled here after all, and left with an unknown outcome.
 fn passed(app: &TestApp) -> [u64; 3] {
     let counted = &app.app.node().metrics().passed_on;
     [PassedOn::Sent, PassedOn::FellBack, PassedOn::Unknown].map(|outcome| counted.of(outcome).get())
 }
 
-/// Commits of this server that ended so.
+/// Commits of this server with this end.
 fn commits(app: &TestApp, end: CommitEnd) -> u64 {
     app.app.node().metrics().commit.of(end).snapshot().count()
 }
 
-/// What the conversation says, oldest first.
+/// The texts of a conversation, oldest first.
 async fn texts(app: &TestApp, conversation: &str) -> Vec<String> {
     let listed =
         app.get(format!("/api/v1/conversations/{conversation}/messages?order=asc&limit=200")).await.expect(200);
@@ -136,7 +135,7 @@ async fn a_message_is_answered_by_the_server_that_looks_after_its_conversation_a
     assert_eq!(texts(&one, &conversation).await, ["hello"]);
 }
 
-/// Posts by turns to both servers; how many conflicts that cost.
+/// Posts to both servers in turn; returns the number of conflicts.
 async fn alternating(apps: &[TestApp; 2]) -> u64 {
     let made = apps[0].post("/api/v1/conversations").json(json!({})).await.expect(201);
     let conversation = made["id"].as_str().unwrap().to_owned();
@@ -152,7 +151,7 @@ async fn alternating(apps: &[TestApp; 2]) -> u64 {
 #[tokio::test(start_paused = true)]
 async fn posting_by_turns_to_two_servers_costs_conflicts_only_where_they_do_not_reach_each_other() {
     let (apps, _listening) = servers().await;
-    // Whoever has made it knows it, and is perhaps not the one that looks after it.
+    // The server that created the conversation knows it, and may not be its owner.
     assert!(alternating(&apps).await <= 1);
     pause();
     let store = TestStore::shared().await;
@@ -261,7 +260,7 @@ async fn a_server_that_has_died_costs_one_try() {
     }
     assert_eq!(texts(&app, &conversation).await, ["0", "1", "2"]);
     assert_eq!(passed(&app), [0, 3, 0]);
-    // Whoever has taken its place meanwhile hears of nothing for a while.
+    // The server that now has the address gets no requests for a while.
     let origin = Origin::serve_at(gone.strip_prefix("http://").unwrap().parse().unwrap(), |_| bare(503, "")).await;
     app.post(MESSAGES).json(message(&conversation, "3")).await.expect(200);
     assert_eq!((origin.connections(), passed(&app)), (0, [0, 4, 0]));
@@ -303,7 +302,7 @@ async fn the_other_server_gets_the_request_as_it_came_and_its_answer_goes_back_a
 
 #[tokio::test(start_paused = true)]
 async fn what_is_no_answer_of_a_server_of_ours_counts_as_none() {
-    // As a proxy says it between the two, or whoever has the address by now.
+    // Answers of a proxy between the two, or of another program at the address.
     for answer in [bare(502, ""), bare(504, ""), ok("application/json", b"[{\"id\": \"msg_1\"}]")] {
         for key in [None, Some("k")] {
             let answer = answer.clone();
@@ -338,7 +337,7 @@ async fn what_a_server_that_stops_cannot_do_is_done_here() {
     let conversation = theirs(&app).await;
     app.post(MESSAGES).json(message(&conversation, "kept")).idempotency_key("k").await.expect(200);
     assert_eq!((texts(&app, &conversation).await, passed(&app)), (vec!["kept".to_owned()], [0, 1, 0]));
-    // Where another one is asked for the first time, without a key too; it has said that it has stored nothing.
+    // The same with a node that gets its first request, without a key; its answer says that it has stored nothing.
     pause();
     let app = beside(TestStore::shared().await, &[], &origin.url("")).await;
     let conversation = theirs(&app).await;
@@ -362,7 +361,7 @@ async fn what_was_passed_on_and_given_up_is_not_done_any_more() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_whose_answer_breaks_off_is_done_once_with_a_key_and_unknown_without() {
-    // It does nothing with what it hears, which nobody can know who only sees this.
+    // The origin does nothing with the request, which the forwarding server cannot know.
     for (round, end) in [Part::Close, Part::Reset].into_iter().enumerate() {
         if round > 0 {
             pause();
@@ -377,7 +376,7 @@ async fn a_request_whose_answer_breaks_off_is_done_once_with_a_key_and_unknown_w
         assert_eq!(unknown.header("retry-after"), "1");
         unknown.problem(503, "outcome_unknown");
         assert_eq!((origin.requests().len(), passed(&app)), (1, [0, 0, 1]));
-        // It is spared now, and this is done here.
+        // The node now gets no requests, and this server handles them.
         app.post(MESSAGES).json(message(&conversation, "here")).await.expect(200);
         assert_eq!(texts(&app, &conversation).await, ["here"]);
     }
@@ -389,11 +388,11 @@ async fn with_a_key_what_another_server_has_done_and_not_told_is_told_here_and_d
     let done = TestApp::start(store.clone(), &[]).await;
     let (listener, real) = address().await;
     let _listening = done.listen(listener);
-    // What comes is done by a real server, and its answer never goes back.
+    // A real server handles the request, and its answer is never sent back.
     let way = Origin::serve(move |heard: &Heard| {
         let real = real.strip_prefix("http://").unwrap().to_owned();
         let request = [heard.sent.as_bytes(), &heard.body].concat();
-        // On a thread of its own, as whoever answers waits for nobody.
+        // On a thread of its own, because the origin must not wait here.
         let carried = std::thread::spawn(move || {
             use std::io::{Read as _, Write as _};
             let mut stream = std::net::TcpStream::connect(real).unwrap();
@@ -408,7 +407,7 @@ async fn with_a_key_what_another_server_has_done_and_not_told_is_told_here_and_d
     let conversation = theirs(&app).await;
     let sending = tokio::spawn(app.post(MESSAGES).json(message(&conversation, "once")).idempotency_key("k").send());
     seen(async || (!texts(&done, &conversation).await.is_empty()).then_some(())).await;
-    // Nothing but the end of its patience comes now.
+    // From here on nothing but the timeout can happen.
     pause();
     let answer = sending.await.unwrap();
     assert_eq!((answer.status, answer.header("idempotent-replayed")), (200, "true"));
@@ -442,7 +441,7 @@ async fn a_client_that_goes_takes_what_was_passed_on_with_it() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_passed_on_once_is_done_where_it_came_whoever_looks_after_it() {
-    // Everybody else is reached where this server is, by another name, so it passes all on to itself.
+    // The other nodes are at this server's own address, under another name, so it forwards everything to itself.
     let (listener, own) = address().await;
     let by_name = own.replace("127.0.0.1", "localhost");
     let app = beside(TestStore::shared().await, &[(ADDRESS, &own)], &by_name).await;

@@ -1,5 +1,5 @@
-//! Small promises that every family of the API keeps: where a made thing is found, which faults come together, and what
-//! a body is worth that needs none.
+//! Small promises of every family of the API: the location of a created object, faults that are reported together, and
+//! bodies of requests that need none.
 
 use serde_json::{Value, json};
 

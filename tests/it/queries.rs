@@ -1,4 +1,4 @@
-//! Queries with parameters that nobody reads.
+//! Queries with unknown parameters.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::openapi::{document, of_thing, operations};
 use crate::support::TestApp;
 
-/// A request of each operation of the API with this query.
+/// Sends a request of each operation of the API with this query.
 async fn asked(app: &TestApp, query: &str) -> Vec<(String, u16, Vec<String>)> {
     let document = document(app).await;
     let mut out = Vec::new();

@@ -1,9 +1,9 @@
-//! Reviews are decided once: by whoever comes first, or by the deadline, whatever dies meanwhile.
+//! Reviews are decided once: by the first client or by the deadline, whichever process dies meanwhile.
 //!
-//! Every review has three clients that want it approved, rejected and taken back, and a deadline. They race, the
-//! program is killed in between, and whoever got no answer asks again. The outcome goes to the review's callback, also
-//! across the kills. `TERTULIA_RACES_REVIEWS`, `TERTULIA_RACES_KILLS` and `TERTULIA_RACES_SEED` choose how many and in
-//! which order.
+//! Every review has three clients that want to approve, reject and cancel it, and a deadline. They race, the program is
+//! killed in between, and a client without an answer asks again. The outcome goes to the review's callback, also across
+//! the kills. `TERTULIA_RACES_REVIEWS`, `TERTULIA_RACES_KILLS` and `TERTULIA_RACES_SEED` set how many and in which
+//! order.
 #![cfg(unix)]
 
 use std::collections::{BTreeMap, HashMap};
@@ -22,12 +22,12 @@ use crate::support::{ADMIN_KEY, Kind};
 use actors::random::Random;
 
 const CHANNELS: usize = 8;
-/// The program is killed so often, each time after so many more answers.
+/// The number of kills, each after so many more answers.
 fn kills() -> usize {
     setting_by_store("TERTULIA_RACES_KILLS", 8, 4) as usize
 }
 
-/// What a client wants.
+/// The action of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wish {
     Approve,
@@ -38,7 +38,7 @@ enum Wish {
 const WISHES: [Wish; 3] = [Wish::Approve, Wish::Reject, Wish::Cancel];
 
 impl Wish {
-    /// The status that a review has once this wish was the first.
+    /// The status of a review that this wish decides.
     fn status(self) -> &'static str {
         if self == Self::Cancel { "cancelled" } else { "completed" }
     }
@@ -60,7 +60,7 @@ impl Wish {
     }
 }
 
-/// Where a cluster is slow an outcome may be unknown, and the key finds out.
+/// On a slow cluster an outcome may be unknown, and a retry with the key finds out.
 fn is_unknown(reply: &Reply) -> bool {
     Kind::chosen() == Kind::Cql && (reply.status == 503 || reply.json()["code"] == "idempotency_in_progress")
 }
@@ -71,16 +71,16 @@ struct Keys {
     bob: String,
 }
 
-/// One review, and what its clients were told.
+/// A review, and the answers that its clients got.
 struct Race {
     review: String,
     channel: usize,
-    /// In milliseconds since 1970.
+    /// Milliseconds since 1970.
     deadline: u64,
     told: Mutex<HashMap<usize, Reply>>,
 }
 
-/// What came to the callback: by review and `webhook-id` how often, and the outcome.
+/// Callbacks: by review and `webhook-id`, their number and the outcome.
 type Told = BTreeMap<String, BTreeMap<String, (usize, Value)>>;
 
 /// The receiver of all callbacks.
@@ -98,7 +98,7 @@ impl Sink {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let (stream, told) = (stream.unwrap(), Arc::clone(&hearing));
-                // A connection ends when the program at its other end is killed.
+                // The connection ends when the program at its other end is killed.
                 thread::spawn(move || {
                     let mut stream = BufReader::new(&stream);
                     while listen(&mut stream, &told).is_ok() {}
@@ -108,7 +108,7 @@ impl Sink {
         Self { url, told }
     }
 
-    /// What was told, once it is so of every review.
+    /// The callbacks, once there is one for every review.
     fn all(&self, count: usize) -> Told {
         let begun = now();
         loop {
@@ -123,7 +123,7 @@ impl Sink {
     }
 }
 
-/// Hears one delivery and says that it has come.
+/// Receives a delivery and confirms it.
 fn listen(stream: &mut BufReader<&TcpStream>, told: &Mutex<Told>) -> io::Result<()> {
     let (mut id, mut length) = (String::new(), 0);
     loop {
@@ -151,14 +151,14 @@ fn listen(stream: &mut BufReader<&TcpStream>, told: &Mutex<Told>) -> io::Result<
     stream.get_mut().write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
 }
 
-/// A key for somebody who answers reviews.
+/// A key of a principal who answers reviews.
 fn key_of(client: &mut Client, name: &str) -> String {
     let body = json!({"name": name, "scopes": ["reviews:respond"], "principal": {"type": "user", "id": name}});
     let made = client.send("POST", "/api/v1/api-keys", None, &body.to_string()).unwrap();
     made.json()["key"].as_str().unwrap().to_owned()
 }
 
-/// Asks for `count` reviews. A third of them end soon, a third while their clients race, a third much later.
+/// Creates `count` reviews. A third of them expire soon, a third while their clients race, and a third much later.
 fn ask(server: &Server, sink: &Sink, count: usize, random: &mut Random) -> Vec<Race> {
     let mut client = Client::connect(&server.address).unwrap();
     (0..count)
@@ -176,7 +176,7 @@ fn ask(server: &Server, sink: &Sink, count: usize, random: &mut Random) -> Vec<R
                 let deadline = now() + from_now;
                 review["expiresAt"] = json!(tertulia::wire::time::format(actors::clock::Millis(deadline)).as_str());
                 let body = json!({"channelId": format!("r{channel}"), "review": review}).to_string();
-                // Of every try its own: the deadline is another one.
+                // Each try has its own key, because its deadline is a different one.
                 let key = format!("ask-{}-{n}-{deadline}", server.pid());
                 let made = loop {
                     let made = client.send("POST", "/api/v1/messages", Some(&key), &body).unwrap();
@@ -185,7 +185,7 @@ fn ask(server: &Server, sink: &Sink, count: usize, random: &mut Random) -> Vec<R
                     }
                 };
                 if made.status == 400 && made.json()["code"] == "expiry_in_past" {
-                    // On a slow machine it was over before it was asked for.
+                    // On a slow machine the deadline passed before the review was created.
                     from_now += 500;
                     continue;
                 }
@@ -197,8 +197,8 @@ fn ask(server: &Server, sink: &Sink, count: usize, random: &mut Random) -> Vec<R
         .collect()
 }
 
-/// Lets every client that was not answered ask, until all are or the server is gone; kills it after `kill_after`
-/// answers.
+/// Has every client without an answer ask, until all have one or the server is gone; kills the server after
+/// `kill_after` answers.
 fn race(server: Server, races: &[Race], keys: &Keys, kill_after: usize, random: &mut Random) -> Option<Server> {
     let answered = AtomicUsize::new(0);
     let address = server.address.clone();
@@ -218,7 +218,7 @@ fn race(server: Server, races: &[Race], keys: &Keys, kill_after: usize, random: 
                         let Ok(reply) = wish.send(&mut client, keys, &race.review) else { return };
                         race.told.lock().unwrap().insert(n, reply);
                         if answered.fetch_add(1, Ordering::SeqCst) + 1 == kill_after {
-                            // Dropping a server kills it.
+                            // Dropping the server kills it.
                             drop(server.lock().unwrap().take());
                         }
                     }
@@ -229,13 +229,13 @@ fn race(server: Server, races: &[Race], keys: &Keys, kill_after: usize, random: 
     server.into_inner().unwrap()
 }
 
-/// How a review ended, as everybody must have been told.
+/// The end of a review, as every client must see it.
 fn outcome(review: &Value) -> Value {
     json!({"status": review["status"], "response": review["response"], "feedback": review["feedback"],
         "decidedBy": review["decidedBy"], "completedAt": review["completedAt"]})
 }
 
-/// One outcome, the same for everybody; what had the effect of it, if that was a client.
+/// One outcome, the same for all clients; returns its cause: a client's wish, or the time.
 fn check(client: &mut Client, keys: &Keys, race: &Race, ends: &BTreeMap<String, Vec<Value>>, called: &Told) -> String {
     let review = client.send("GET", &format!("/api/v1/reviews/{}", race.review), None, "").unwrap().json();
     let ended = outcome(&review);
@@ -304,7 +304,7 @@ fn i4_a_review_has_one_outcome_and_everybody_is_told_the_same() {
         let alive = race(server, &round, &keys, kill_after, &mut random);
         assert!(alive.is_none(), "the clients were through before the kill");
         server = start();
-        // Those who were not answered ask again.
+        // The clients without an answer ask again.
         server = race(server, &round, &keys, usize::MAX, &mut random).unwrap();
         races.extend(round);
     }
@@ -327,8 +327,8 @@ fn i4_a_review_has_one_outcome_and_everybody_is_told_the_same() {
     check_sound(&data, &format!("seed {seed}"));
 }
 
-/// The events that say how reviews ended, by review, once there is one of each. After a kill those of a process that
-/// does not live any more are announced by its successor as soon as that knows.
+/// The events about the ends of reviews, by review, once there is one for each. After a kill, the successor of a dead
+/// process announces its events as soon as it knows of the death.
 fn ends(client: &mut Client, races: &[Race]) -> BTreeMap<String, Vec<Value>> {
     let late = now() + 60_000;
     loop {
@@ -347,7 +347,7 @@ fn ends(client: &mut Client, races: &[Race]) -> BTreeMap<String, Vec<Value>> {
     }
 }
 
-/// Waits until the newest of the deadlines that race has passed and was announced.
+/// Waits until the newest of the racing deadlines has passed and was announced.
 fn wait_for_deadlines(client: &mut Client, races: &[Race]) {
     for channel in 0..CHANNELS {
         let near = races.iter().filter(|race| race.channel == channel && race.deadline < now() + 60_000);

@@ -1,4 +1,4 @@
-//! The program on a CQL server that is not there yet, that is lost, and that comes back.
+//! The program on a CQL server that is not yet reachable, becomes unreachable, and returns.
 #![cfg(unix)]
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -14,12 +14,12 @@ use tempfile::TempDir;
 
 use crate::support::ADMIN_KEY;
 
-/// An address that nobody listens on; on the same host as the server that it will lead to.
+/// An address without a listener, on the same host as the server that it will lead to.
 fn free() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-/// A way to the CQL server that can be cut.
+/// A proxy to the CQL server that can be cut.
 struct Way {
     address: String,
     is_open: Arc<AtomicBool>,
@@ -43,7 +43,7 @@ impl Way {
                     (far.try_clone().unwrap(), near.try_clone().unwrap()),
                 ] {
                     thread::spawn(move || {
-                        // It ends when either side does.
+                        // The copy ends when either side does.
                         _ = io::copy(&mut from, &mut to);
                         _ = to.shutdown(Shutdown::Both);
                     });
@@ -60,17 +60,17 @@ impl Way {
         drop(TcpStream::connect(&self.address));
         self.accepting.join().unwrap();
         for stream in self.streams.lock().unwrap().drain(..) {
-            // One that has ended already is as good.
+            // A stream that has already ended is fine.
             _ = stream.shutdown(Shutdown::Both);
         }
     }
 }
 
-/// The program as it runs; killed where a test forgets it.
+/// A running program; dropping this kills it.
 struct Running {
     child: Child,
     address: String,
-    /// Of attachments.
+    /// The directory of attachments.
     _dir: TempDir,
 }
 
@@ -86,7 +86,7 @@ impl Running {
         Self { child, address, _dir: dir }
     }
 
-    /// The answer to a request on a connection of its own: status, whether it says when to try again, body.
+    /// Sends a request on a new connection; returns the status, whether there is a time for a retry, and the body.
     fn ask(&self, method: &str, path: &str, body: &str) -> io::Result<(u16, bool, Value)> {
         let mut stream = TcpStream::connect(&self.address)?;
         let head = format!(
@@ -105,7 +105,7 @@ impl Running {
         Ok((status, retry, serde_json::from_str(body).unwrap_or(Value::Null)))
     }
 
-    /// Asks until the answer has this status.
+    /// Repeats the request until the answer has this status.
     fn until(&self, status: u16, method: &str, path: &str, body: &str) -> (bool, Value) {
         let late = Instant::now() + Duration::from_secs(90);
         loop {
@@ -117,7 +117,7 @@ impl Running {
         }
     }
 
-    /// Waits for the line that says so.
+    /// Waits for the line that reports readiness.
     fn is_ready(&mut self) {
         let lines = BufReader::new(self.child.stdout.take().unwrap()).lines();
         let said = lines.map_while(Result::ok).any(|line| line.starts_with("tertulia is ready on"));
@@ -132,7 +132,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail where it has ended already, which is what is wanted.
+        // Both fail if the process has already ended, which is fine.
         _ = self.child.kill();
         _ = self.child.wait();
     }
@@ -151,7 +151,7 @@ fn a_server_without_its_store_lives_is_not_ready_and_stops_when_asked() {
     let server = Running::start(&free(), "never");
     waits(&server);
     assert_eq!(server.terminate(), Some(0));
-    // One that takes connections and never says a word.
+    // A server that accepts connections and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let server = Running::start(&silent.local_addr().unwrap().to_string(), "never");
     waits(&server);

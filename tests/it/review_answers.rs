@@ -1,4 +1,4 @@
-//! What an answer to a review is compared with, and what a repeated answer says.
+//! How an answer to a review is compared, and what a repeated answer returns.
 
 use serde_json::{Value, json};
 
@@ -65,7 +65,7 @@ async fn a_repeated_vote_gets_its_first_answer_after_others_have_voted() {
     let again = vote(&ana, "approve").await;
     assert_eq!(again.header("idempotent-replayed"), "true");
     assert_eq!(again.bytes, first.bytes);
-    // Also once a later vote has decided the review.
+    // The same after a later vote has decided the review.
     let last = json!({"response": {"selectedOption": "approve"}});
     let decided = app.post(format!("{review}/respond")).key(&cid).json(last).await.expect(200);
     assert_eq!(decided["status"], "completed");
@@ -165,7 +165,7 @@ async fn a_review_whose_payload_says_null_can_be_answered() {
     }
 }
 
-/// Votes for a number, as its text.
+/// Votes for a number, given as text.
 async fn vote_for(app: &TestApp, review: &str, key: &str, number: &str) -> Answer {
     let body = format!("{{\"response\":{{\"n\":{number}}}}}");
     app.post(format!("{review}/respond")).key(key).body("application/json", body).await

@@ -1,4 +1,4 @@
-//! Reviews: how they are asked for, found, waited for, answered, voted on and taken back.
+//! Reviews: created, found, waited for, answered, voted on and cancelled.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ const MESSAGES: &str = "/api/v1/messages";
 const REVIEWS: &str = "/api/v1/reviews";
 const SECOND: u64 = 1_000;
 
-/// Asks on the channel `demo`; the path of the review.
+/// Creates a review on the channel `demo`; returns its path.
 async fn asked(app: &TestApp, review: Value) -> String {
     let made = app.post(MESSAGES).json(json!({"channelId": "demo", "text": "?", "review": review})).await.expect(201);
     format!("{REVIEWS}/{}", made["id"].as_str().unwrap())
@@ -21,7 +21,7 @@ fn respond(app: &TestApp, review: &str, response: Value) -> Request {
     app.post(format!("{review}/respond")).json(json!({"response": response}))
 }
 
-/// The key of somebody who answers reviews.
+/// The key of a principal who answers reviews.
 async fn responder(app: &TestApp, name: &str) -> String {
     let principal = json!({"type": "user", "id": name});
     app.key(json!({"name": name, "scopes": ["reviews:respond", "messages:read"], "principal": principal})).await
@@ -297,7 +297,7 @@ async fn a_review_is_taken_back_by_its_sender_only() {
         app.key(json!({"name": name, "scopes": ["messages:write"], "principal": principal}))
     };
     let (ana, bob, bot) = (writer("ana", "user").await, writer("bob", "user").await, writer("bot", "agent").await);
-    // An agent has its channel's name as a sender; whoever is called the same is somebody else.
+    // An agent sends under its channel's name; another principal of that name is not the same sender.
     let namesake = writer("demo", "user").await;
     let ask = |key: &str| {
         let body = json!({"channelId": "demo", "review": {"type": "approval"}});
@@ -307,7 +307,7 @@ async fn a_review_is_taken_back_by_its_sender_only() {
     for (asker, stranger) in pairs {
         let path = format!("{REVIEWS}/{}", ask(asker).await.expect(201)["id"].as_str().unwrap());
         app.post(format!("{path}/cancel")).key(stranger).await.problem(403, "not_the_sender");
-        // Whatever they say.
+        // Whatever the request says.
         let nonsense = app.post(format!("{path}/cancel?strict=true")).key(stranger).body("application/json", "{");
         nonsense.await.problem(403, "not_the_sender");
         for (media, body) in [("text/plain", "{}".to_owned()), ("application/json", " ".repeat(5 << 20))] {

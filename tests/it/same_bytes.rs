@@ -1,11 +1,11 @@
-//! What a message is answered does not depend on the store that keeps it.
+//! The answer to a message does not depend on the store.
 
 use std::collections::BTreeMap;
 
 use crate::support::script::{Script, everything};
 use crate::support::{Kind, TestApp, TestStore};
 
-/// The text with each id, secret and checksum of ids replaced by which one it is: they are drawn.
+/// The text with each id, secret and checksum of ids replaced by its ordinal, because they are random.
 fn without_ids(text: &str) -> String {
     let mut known: BTreeMap<String, usize> = BTreeMap::new();
     let mut out = String::new();
@@ -26,7 +26,7 @@ fn without_ids(text: &str) -> String {
     out
 }
 
-/// Everything that a server on a store of this kind says, ids apart.
+/// All answers of a server on a store of this kind, without ids.
 async fn said(kind: Kind) -> Vec<String> {
     let app = TestApp::start(TestStore::of(kind).await, &[]).await;
     let mut said = Vec::new();
@@ -39,11 +39,11 @@ async fn said(kind: Kind) -> Vec<String> {
         }
     }
     for (path, answer) in everything(&app).await {
-        // Apart, so that ids in the path are words as well.
+        // Separated, so that ids in the path are words too.
         let path = path.replace('/', " / ");
         said.push(format!("GET {path} {}", String::from_utf8_lossy(&answer.bytes)));
     }
-    // One text, so that an id is the same one wherever it stands.
+    // One text, so that an id gets the same ordinal everywhere.
     without_ids(&said.join("\n")).lines().map(str::to_owned).collect()
 }
 

@@ -1,4 +1,4 @@
-//! The examples of the three source documents, sent as they stand there.
+//! The examples of the three source documents, sent verbatim.
 
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ fn is_id(value: &Value, prefix: &str) -> bool {
     value.as_str().is_some_and(|text| text.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty()))
 }
 
-/// The body of the channel message's example with real values in the places of `<string>`.
+/// The body of the channel message's example, with real values for `<string>`.
 fn channel_example() -> Value {
     json!({
         "channelId": "demo",
@@ -223,7 +223,7 @@ const CONVERSATION_NAMES: [&str; 17] = [
     "owner_id",
 ];
 
-/// One message of an answer of the conversation API, and the order of its members.
+/// The only message in an answer of the conversation API, and the order of its members.
 fn only(answer: Answer) -> (Value, Vec<String>) {
     let bytes = answer.bytes.clone();
     let all = answer.expect(200);

@@ -90,7 +90,7 @@ fn what_cannot_be_a_data_directory_is_named_with_what_is_allowed() {
     assert!(words.contains(&format!("--data-dir (TERTULIA_DATA_DIR) is {file:?}; allowed: a directory")), "{words}");
 }
 
-/// Runs a command to its end: exit code, standard output, standard error.
+/// Runs a command until it exits; returns exit code, standard output, standard error.
 fn run(data_dir: &Path, args: &[&str]) -> (Option<i32>, String, String) {
     let output = program(data_dir).args(args).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();

@@ -1,4 +1,4 @@
-//! Live streams of event logs: the same events as in the lists, each once, wherever a reader comes back.
+//! Live streams of event logs: the same events as in the lists, each once, wherever a reader reconnects.
 
 use axum::body::{Body, Bytes};
 use http_body_util::BodyExt as _;
@@ -13,7 +13,7 @@ async fn post(app: &TestApp, text: &str) -> Value {
     app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": text})).await.expect(201)
 }
 
-/// The channel's log as its list shows it.
+/// The channel's log, from its list.
 async fn log(app: &TestApp, query: &str) -> Vec<Value> {
     let page = app.get(format!("/api/v1/channels/demo/events?limit=200{query}")).await.expect(200);
     page["data"].as_array().unwrap().clone()
@@ -52,7 +52,7 @@ async fn a_reader_that_comes_back_goes_on_where_it_was_and_misses_nothing() {
         post(&app, text).await;
     }
     let last = last.id.unwrap();
-    // The header is what a browser comes back with; the query is that of its first request.
+    // A browser reconnects with the header; the query is from its first request.
     for (query, header) in [("?after=0", Some(last.as_str())), (&*format!("?after={last}"), None)] {
         let request = app.get(format!("{path}{query}"));
         let request = if let Some(header) = header { request.header("last-event-id", header) } else { request };
@@ -142,7 +142,7 @@ async fn long_messages_make_short_pages_and_a_stream_that_goes_on_tells_all_of_t
     }
 }
 
-/// The events of a conversation, each of which must say that it is of this one, and of which channel.
+/// The events of a conversation, each of which must name this conversation, and this channel.
 async fn of(app: &TestApp, conversation: &Value, channel: &Value) -> Vec<Value> {
     let path = format!("/api/v1/conversations/{}/events?limit=200", conversation.as_str().unwrap());
     let events = app.get(&path).await.expect(200)["data"].as_array().unwrap().clone();
@@ -159,7 +159,7 @@ async fn of(app: &TestApp, conversation: &Value, channel: &Value) -> Vec<Value> 
 #[tokio::test(start_paused = true)]
 async fn every_event_says_of_which_conversation_it_is_and_of_which_channel() {
     let app = TestApp::new().await;
-    // Of a human channel, by a reader who was there before anything was said.
+    // A human channel, with a reader that was connected before any message.
     let mut early = app.get("/api/v1/channels/demo/events").follow().await;
     let review = json!({"channelId": "demo", "text": "?", "review": {"type": "approval", "payload": {}}});
     let asked = app.post("/api/v1/messages").json(review).await.expect(201);
@@ -175,7 +175,7 @@ async fn every_event_says_of_which_conversation_it_is_and_of_which_channel() {
     assert_eq!(told.iter().map(|told| told.data.clone()).collect::<Vec<_>>(), listed);
     let kinds = of(&app, &conversation, &json!("demo")).await;
     assert_eq!(kinds.len(), 7, "{kinds:?}");
-    // Of an api channel, with its turn.
+    // An api channel, with a turn.
     let said = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "I live in Porto"}},
         "enableMemories": true});
     let said = app.post("/api/v1/channels/demo-api/messages").json(said).await.expect(200);
@@ -188,7 +188,7 @@ async fn every_event_says_of_which_conversation_it_is_and_of_which_channel() {
     for kind in ["turn.started", "turn.completed", "memory.created", "conversation.updated", "conversation.closed"] {
         assert!(kinds.contains(&json!(kind)), "{kind} {kinds:?}");
     }
-    // Of no channel; the message keeps its own names.
+    // No channel; the message keeps its own member names.
     let said = app.post("/api/v1/messages").json(json!({"content": {"content": "Hello"}})).await.expect(200);
     of(&app, &said[0]["conversation_id"], &Value::Null).await;
     let path = format!("/api/v1/conversations/{}/events", said[0]["conversation_id"].as_str().unwrap());
@@ -202,7 +202,7 @@ async fn a_reader_that_reads_late_gets_everything_in_order() {
     let app = TestApp::new().await;
     post(&app, "begin").await;
     let mut live = app.get("/api/v1/channels/demo/events").follow().await;
-    // More than is kept for a subscriber.
+    // More events than are kept for a subscriber.
     let count = actors::limits::SUBSCRIBER_EVENTS + 50;
     for n in 0..count {
         post(&app, &n.to_string()).await;
@@ -264,7 +264,7 @@ async fn an_event_is_written_once_for_all_who_follow() {
     for reader in &mut readers {
         assert_eq!(frame(reader).await, OPENING);
     }
-    // After the first of them nobody has anything to catch up with.
+    // After the first event no reader has to catch up.
     for text in ["one", "two"] {
         post(&app, text).await;
         let mut told: Vec<Bytes> = Vec::new();
@@ -290,7 +290,7 @@ async fn requests_that_last_leave_connections_to_those_that_do_not() {
     let refused = app.get(path).header("accept", "text/event-stream").await;
     assert_eq!(refused.header("retry-after"), "1");
     refused.problem(503, "overloaded");
-    // What would have waited is answered as it stands.
+    // A request that would have waited is answered with the current state.
     let said = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "hi"}}});
     let accepted = app.post("/api/v1/channels/demo-api/messages").json(said).await.expect(202);
     assert_eq!(accepted["turn"]["status"], "running");

@@ -1,4 +1,4 @@
-//! The whole API in this process, without sockets or wall clock, on the store that the run is about.
+//! The whole API in this process, without sockets or wall clock, on the store of this run.
 
 use std::fmt::Display;
 use std::future::{Future, IntoFuture};
@@ -50,38 +50,38 @@ pub(crate) mod until;
 
 /// The admin key of every [`TestApp`].
 pub(crate) const ADMIN_KEY: &str = "test-admin-key-of-the-default-workspace";
-/// When every [`TestApp`] begins: 2025-01-01T00:00:00.000Z.
+/// The start time of every [`TestApp`]: 2025-01-01T00:00:00.000Z.
 pub(crate) const BEGIN: Millis = Millis(1_735_689_600_000);
 
-/// The configuration with these environment variables and nothing else.
+/// The configuration from these environment variables and nothing else.
 pub(crate) fn config(env: &[(&str, &str)]) -> Config {
     let env = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
     Config::load(&ConfigArgs::default(), &env, &|_| Err(io::ErrorKind::NotFound.into())).unwrap()
 }
 
 /// A server after its first start: the workspace `default` with the agent `echo` and the channels `demo` and
-/// `demo-api`. Requests carry the admin key unless they say otherwise.
+/// `demo-api`. Requests carry the admin key by default.
 pub(crate) struct TestApp {
     pub(crate) app: App,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) store: TestStore,
-    /// Where attachments are.
+    /// The directory of attachments.
     pub(crate) files: Arc<TempDir>,
     router: Router,
 }
 
 impl TestApp {
-    /// On an empty store.
+    /// A server on an empty store.
     pub(crate) async fn new() -> Self {
         Self::start(TestStore::new().await, &[]).await
     }
 
-    /// On an empty store, with these environment variables.
+    /// A server on an empty store, with these environment variables.
     pub(crate) async fn with_env(env: &[(&str, &str)]) -> Self {
         Self::start(TestStore::new().await, env).await
     }
 
-    /// On an empty store, with the way to models' endpoints and to what stands on the loopback address.
+    /// A server on an empty store, with a client for models' endpoints, and allowed to reach the loopback address.
     pub(crate) async fn with_models() -> Self {
         Self::with_models_and(Traces::default()).await
     }
@@ -93,7 +93,7 @@ impl TestApp {
         Self::behind(TestStore::new().await, |store| store, &env, Ports { traces, ..models }).await
     }
 
-    /// On `store`, as a server that starts again.
+    /// A server on `store`, as after a restart.
     pub(crate) async fn start(store: impl Into<TestStore>, env: &[(&str, &str)]) -> Self {
         Self::behind(store.into(), |store| store, env, Ports::default()).await
     }
@@ -103,13 +103,13 @@ impl TestApp {
         Self::behind(store, |store| store, env, Ports { traces, ..Ports::default() }).await
     }
 
-    /// After its first start on an empty store, with one that `wrap` makes of it and that may fail.
+    /// A server after its first start on an empty store, on a store that `wrap` makes of it and that may fail.
     pub(crate) async fn with_store<S: Store>(wrap: impl FnOnce(TestStore) -> S) -> Self {
         Self::behind(TestStore::new().await, wrap, &[], Ports::default()).await
     }
 
-    /// The same in memory, whatever store the other tests run on: with the clock stopped, a moment in which a disk is
-    /// waited for ends every wait.
+    /// The same in memory, whatever store the other tests use: with the clock paused, a moment of waiting for a disk
+    /// would end every wait.
     pub(crate) async fn with_memory<S: Store>(wrap: impl FnOnce(TestStore) -> S) -> Self {
         Self::behind(MemoryStore::default().into(), wrap, &[], Ports::default()).await
     }
@@ -128,14 +128,14 @@ impl TestApp {
             files: FileStore::directory(directory.path()).unwrap(),
         };
         let tools = Arc::new(AgentTools::new(clock.clone(), outside.egress.clone()));
-        // Events go out only where a test has somebody to send them to.
+        // Events are sent only in tests with a receiver.
         let deliverer: Arc<dyn Deliverer> = if env.iter().any(|(name, _)| *name == "TERTULIA_EGRESS_ALLOW") {
             Arc::new(Webhooks::new(outside.egress.clone(), clock.clone()))
         } else {
             Arc::clone(&ports.deliverer)
         };
         let ports = Ports { tools, deliverer, files: Arc::new(outside.files.clone()), ..ports };
-        // Where servers know of each other it must not be one of them.
+        // Where servers know of each other, this node must not be one of them.
         let begin = if store.tells_of_others() { node_without_services } else { node };
         let first = begin(store.clone(), Arc::clone(&clock), ports.clone());
         let announce = |_: &str| -> io::Result<()> { unreachable!("the key is configured") };
@@ -145,7 +145,7 @@ impl TestApp {
         Self { router: front::router(app.clone()), app, clock, store, files: Arc::new(directory) }
     }
 
-    /// Answers on a socket too, until what is returned is aborted.
+    /// Also answers on a socket, until the returned handle is aborted.
     pub(crate) fn listen(&self, listener: TcpListener) -> AbortHandle {
         let serving = serve(listener, self.router.clone(), ServerOptions::default(), self.app.left());
         tokio::spawn(serving).abort_handle()
@@ -163,7 +163,7 @@ impl TestApp {
         self.request(Method::PATCH, path)
     }
 
-    /// Changes the agent that is there from the start.
+    /// Changes the agent that exists from the start.
     pub(crate) async fn echo(&self, body: Value) {
         self.patch("/api/v1/agents/echo").json(body).await.expect(200);
     }
@@ -172,7 +172,7 @@ impl TestApp {
         self.request(Method::DELETE, path)
     }
 
-    /// A request with the admin key. Nothing happens before it is awaited.
+    /// A request with the admin key. It is sent when it is awaited.
     pub(crate) fn request(&self, method: Method, path: impl Display) -> Request {
         let mut request = http::Request::new(Body::empty());
         *request.method_mut() = method;
@@ -180,18 +180,18 @@ impl TestApp {
         Request { router: self.router.clone(), request }.key(ADMIN_KEY)
     }
 
-    /// Makes a workspace and a key with all scopes in it; returns the key.
+    /// Creates a workspace and a key with all scopes in it; returns the key.
     pub(crate) async fn workspace(&self, id: &str) -> String {
         self.post("/api/v1/workspaces").json(json!({"id": id, "name": id})).await.expect(201);
         self.key(json!({"name": "all", "workspaceId": id, "scopes": ALL_SCOPES})).await
     }
 
-    /// Makes a key of the workspace `default` with these scopes.
+    /// Creates a key of the workspace `default` with these scopes.
     pub(crate) async fn key_with(&self, scopes: &[&str]) -> String {
         self.key(json!({"name": scopes.join(" "), "scopes": scopes})).await
     }
 
-    /// Makes the key that `body` describes; returns the secret.
+    /// Creates the key that `body` describes; returns the secret.
     pub(crate) async fn key(&self, body: Value) -> String {
         let made = self.post("/api/v1/api-keys").json(body).await.expect(201);
         made["key"].as_str().unwrap().to_owned()
@@ -199,7 +199,7 @@ impl TestApp {
 }
 
 impl TestApp {
-    /// Everything that is stored of an entity, as text as far as it is text: its log, its state, its rows.
+    /// Everything stored of an entity, as far as it is text: its log, its state, its rows.
     pub(crate) async fn stored(&self, entity: EntityKey) -> String {
         let loaded = self.store.load(entity, Fresh::Settled).await.unwrap().unwrap();
         let log = self
@@ -218,21 +218,21 @@ impl TestApp {
     }
 }
 
-/// Every scope.
+/// All scopes.
 pub(crate) const ALL_SCOPES: [&str; 4] = ["messages:write", "messages:read", "reviews:respond", "admin"];
 
-/// A node on `store`, as a process of its own: it draws other ids than every other node. Two nodes with the same ids
-/// on one store would take each other's commits for their own.
+/// A node on `store`, as a process of its own: its random ids differ from those of every other node. Two nodes with the
+/// same ids on one store would take each other's commits for their own.
 pub(crate) fn node(store: impl Store, clock: Arc<ManualClock>, ports: Ports) -> Arc<Node> {
     Node::start(Arc::new(store), clock, entropy(), ports)
 }
 
-/// The same for somebody who only does what it is asked.
+/// The same without background services.
 fn node_without_services(store: impl Store, clock: Arc<ManualClock>, ports: Ports) -> Arc<Node> {
     Node::without_services(Arc::new(store), clock, entropy(), ports)
 }
 
-/// Another one each time.
+/// A different one each time.
 fn entropy() -> Entropy {
     static NODES: AtomicU64 = AtomicU64::new(0);
     let mut seed = [7; 32];
@@ -247,48 +247,48 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// With this key instead of the admin's.
+    /// Uses this key instead of the admin's.
     pub(crate) fn key(self, key: &str) -> Self {
         self.header("x-api-key", key)
     }
 
-    /// Without any key.
+    /// Uses no key.
     pub(crate) fn no_key(mut self) -> Self {
         self.request.headers_mut().remove("x-api-key");
         self
     }
 
-    /// With this header in the place of one of the same name.
+    /// Sets this header, replacing any of the same name.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         let name: HeaderName = name.parse().unwrap();
         self.request.headers_mut().insert(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         self
     }
 
-    /// With this header beside those of the same name.
+    /// Adds this header beside any of the same name.
     pub(crate) fn one_more_header(mut self, name: &'static str, value: &'static str) -> Self {
         self.request.headers_mut().append(name, HeaderValue::from_static(value));
         self
     }
 
-    /// With an idempotency key.
+    /// Sets an idempotency key.
     pub(crate) fn idempotency_key(self, key: &str) -> Self {
         self.header("idempotency-key", key)
     }
 
-    /// With a JSON body.
+    /// Sets a JSON body.
     pub(crate) fn json(self, body: Value) -> Self {
         self.body("application/json", body.to_string())
     }
 
-    /// With these bytes as a body.
+    /// Sets these bytes as the body.
     pub(crate) fn body(self, content_type: &str, body: impl Into<Body>) -> Self {
         let mut this = self.header("content-type", content_type);
         *this.request.body_mut() = body.into();
         this
     }
 
-    /// With these bytes as a body, and nothing said of what they are.
+    /// Sets these bytes as the body, without a content type.
     pub(crate) fn bare_body(mut self, body: impl Into<Body>) -> Self {
         *self.request.body_mut() = body.into();
         self
@@ -302,22 +302,22 @@ impl Request {
         live::Live::open(response.into_body()).await
     }
 
-    /// Sends it, and leaves the body, which may never end.
+    /// Sends it; returns the content type without reading the body, which may never end.
     pub(crate) async fn media_type(self) -> String {
         self.head().await["content-type"].to_str().unwrap().to_owned()
     }
 
-    /// The same, for all that stands before the body.
+    /// The same, with all headers.
     pub(crate) async fn head(self) -> HeaderMap {
         self.router.oneshot(self.request).await.unwrap().into_parts().0.headers
     }
 
-    /// Sends it, and leaves the body to be read as it comes.
+    /// Sends it; returns the body, to be read as it arrives.
     pub(crate) async fn open(self) -> Body {
         self.router.oneshot(self.request).await.unwrap().into_body()
     }
 
-    /// Sends it.
+    /// Sends it and reads the whole answer.
     pub(crate) async fn send(self) -> Answer {
         let shown = format!("{} {}", self.request.method(), self.request.uri());
         let response = self.router.oneshot(self.request).await.unwrap();
@@ -337,14 +337,14 @@ impl IntoFuture for Request {
     }
 }
 
-/// An answer, read to its end.
+/// A completely read answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
     request: String,
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) bytes: Vec<u8>,
-    /// `null` where the body is no JSON.
+    /// `null` if the body is not JSON.
     pub(crate) json: Value,
 }
 
@@ -374,7 +374,7 @@ impl Answer {
         faults.iter().map(|fault| format!("{} {}", text(fault, "code"), text(fault, "pointer"))).collect()
     }
 
-    /// A header's value; empty where it is not there.
+    /// A header's value; empty if it is missing.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }

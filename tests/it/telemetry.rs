@@ -1,5 +1,5 @@
-//! What leaves the program about itself: every acknowledged request as one complete trace, and nothing else hurt when
-//! the receiver is not what one would wish.
+//! The program's telemetry: every acknowledged request as one complete trace, and no harm elsewhere when the receiver
+//! misbehaves.
 #![cfg(unix)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,7 +46,7 @@ fn environment<'a>(receiver: &'a Receiver, more: &[(&'a str, &'a str)]) -> Vec<(
     all
 }
 
-/// The same on the store that this run of the tests is about.
+/// The same on the store of this run.
 fn traced_on_store(data: &std::path::Path, receiver: &Receiver, env: &[(&str, &str)]) -> Server {
     Server::start_on_store(data, &environment(receiver, env))
 }
@@ -64,13 +64,13 @@ fn append(client: &mut Client, conversation: &str, key: &str) -> Reply {
     client.send("POST", "/api/v1/messages", Some(key), &body).unwrap()
 }
 
-/// The trace and span of the server's answer.
+/// The trace and span that an answer names.
 fn place(reply: &Reply) -> (String, String) {
     let parts: Vec<&str> = reply.traceparent.split('-').collect();
     (parts[1].to_owned(), parts[2].to_owned())
 }
 
-/// What arrived of an answer's request: of each of its parts, in their order, at most one.
+/// The spans of an answer's request: at most one for each of its parts, in their order.
 #[derive(Debug)]
 struct Tree<'a> {
     server: Vec<&'a Got>,
@@ -80,7 +80,8 @@ struct Tree<'a> {
 }
 
 impl<'a> Tree<'a> {
-    /// Its span, a wait below it, and a decision and a commit below that, or in a trace that the wait leads to.
+    /// The server's span, a wait below it, and a decision and a commit below that, or in a trace to which the wait
+    /// links.
     fn of(spans: &'a [Got], reply: &Reply) -> Self {
         let (trace, id) = place(reply);
         let own = || spans.iter().filter(|span| span.trace == trace);
@@ -99,7 +100,7 @@ impl<'a> Tree<'a> {
     }
 }
 
-/// Fails unless the answer has one whole trace that says what the answer says.
+/// Fails unless the answer has one complete trace that agrees with it.
 fn complete(spans: &[Got], reply: &Reply) {
     let (trace, id) = place(reply);
     let tree = Tree::of(spans, reply);
@@ -114,7 +115,7 @@ fn complete(spans: &[Got], reply: &Reply) {
     assert_eq!(process.attributes["messaging.message.conversation_id"], conversation);
     let first = &process.attributes["messaging.message.id"];
     if process.attributes.contains_key("tertulia.message.count") {
-        // What is accepted together begins alike.
+        // Messages accepted in one commit have ids with the same beginning.
         assert!(first[..first.len() - 9] == message[..message.len() - 9] && &**first <= message, "{first} {message}");
     } else {
         assert_eq!(first, message);
@@ -126,7 +127,7 @@ fn complete(spans: &[Got], reply: &Reply) {
     }
 }
 
-/// What is done while something else waits for it: the first words of the one that waits, and of its part.
+/// Parts that something else waits for: the first word of the waiting span, and of the part.
 const PARTS: [(&str, &str); 9] = [
     ("process", "commit"),
     ("alarm", "process"),
@@ -139,7 +140,7 @@ const PARTS: [(&str, &str); 9] = [
     ("fetch", "write"),
 ];
 
-/// Fails where a span began before the one that it is a part of, or ended after one that has waited for it.
+/// Fails if a span began before its parent, or ended after a parent that waited for it.
 fn contained(spans: &[Got]) {
     let by_place: BTreeMap<(&str, &str), &Got> = spans.iter().map(|span| ((&*span.trace, &*span.id), span)).collect();
     let word = |span: &'_ Got| span.name.split(' ').next().unwrap().to_owned();
@@ -152,7 +153,7 @@ fn contained(spans: &[Got]) {
     }
 }
 
-/// What stands in a span and must not: what people say, and who they are.
+/// Content that must not be in a span: the words of people, and their identity.
 fn says_nothing(spans: &[Got]) {
     for span in spans {
         for (name, value) in &span.attributes {
@@ -173,7 +174,7 @@ fn every_acknowledged_request_has_one_complete_trace_under_load_and_at_the_end()
             thread::spawn(move || {
                 let mut client = Client::connect(&address).unwrap();
                 let own = conversation(&mut client);
-                // Half of them write to one conversation, so that many are decided together.
+                // Half of the writers write to one conversation, so that many messages are decided together.
                 let target = if writer % 2 == 0 { shared } else { own };
                 (0..40).map(|n| append(&mut client, &target, &format!("{writer}-{n}"))).collect::<Vec<_>>()
             })
@@ -244,7 +245,7 @@ fn what_is_not_sampled_leaves_nothing_but_its_failures() {
     let mut client = Client::connect(&server.address).unwrap();
     let id = conversation(&mut client);
     assert!(append(&mut client, &id, "a").traceparent.ends_with("-00"));
-    // Nobody listens where somebody has just stopped.
+    // An address without a listener: this one was just dropped.
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let agent = json!({"provider": "openai", "model": "small", "baseUrl": format!("http://{nobody}/v1")});
     assert_eq!(client.send("PATCH", "/api/v1/agents/echo", None, &agent.to_string()).unwrap().status, 200);
@@ -261,8 +262,8 @@ fn what_is_not_sampled_leaves_nothing_but_its_failures() {
     tables::describes(&spans);
 }
 
-/// How many lines the program has logged when so many requests were answered, each of which has spans for its receiver.
-/// All but the first one come when `begun` is over.
+/// The number of lines that the program has logged after answering so many requests, each with spans for its receiver.
+/// All requests but the first are sent after `begun`.
 fn burdened(env: &[(&str, &str)], begun: impl FnOnce()) -> usize {
     let dir = tempfile::tempdir().unwrap();
     let mut command = program(&dir.path().join("data"));
@@ -296,7 +297,7 @@ fn burdened(env: &[(&str, &str)], begun: impl FnOnce()) -> usize {
 
 #[test]
 fn every_answer_comes_while_a_dead_slow_refusing_or_lying_receiver_holds_back_its_own() {
-    // The first of them is a good one, to compare with.
+    // The first receiver is a good one, for comparison.
     let receivers = [
         (Some(Receiver::grpc(Manner::Takes)), "grpc"),
         (Some(Receiver::grpc(Manner::Hangs)), "grpc"),
@@ -306,7 +307,7 @@ fn every_answer_comes_while_a_dead_slow_refusing_or_lying_receiver_holds_back_it
         (Some(Receiver::http(Manner::Refuses)), "http/protobuf"),
         (None, "grpc"),
     ];
-    // Nobody listens where somebody has just stopped.
+    // An address without a listener: the receiver was just dropped.
     let dead = Receiver::grpc(Manner::Takes).endpoint;
     let mut usual = None;
     for (nth, (receiver, protocol)) in receivers.iter().enumerate() {
@@ -315,9 +316,9 @@ fn every_answer_comes_while_a_dead_slow_refusing_or_lying_receiver_holds_back_it
             ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
             ("OTEL_BSP_SCHEDULE_DELAY", "10"),
-            // So few that they overflow.
+            // So small that the queue overflows.
             ("OTEL_BSP_MAX_QUEUE_SIZE", "100"),
-            // Nobody gives a receiver up: a request that waited for it would wait for longer than its client does.
+            // No receiver is given up: a request that waited for one would wait longer than its client does.
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "3600000"),
             ("OTEL_BSP_EXPORT_TIMEOUT", "3600000"),
         ];

@@ -1,8 +1,9 @@
-//! Rules of the project that the compiler does not keep: which room may know what, no dead files, documents that name
-//! what is there, a page for every error code. They read plain files, so they run in milliseconds and need no server.
+//! Rules of the project that the compiler does not enforce: which room may depend on what, no dead files, documents
+//! that name existing things, a page for every error code. They read plain files, so they take milliseconds and need no
+//! server.
 //!
-//! A rule that fails says how to mend it. Mend the code or the page; the rule itself changes only with a decision
-//! record (`docs/decisions/`).
+//! A failing rule says how to fix it. Fix the code or the page; the rule itself changes only with a decision record
+//! (`docs/decisions/`).
 
 mod map;
 mod numbers;
@@ -13,17 +14,17 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::Path;
 
-/// The folders that hold Rust code.
+/// The folders with Rust code.
 const ROOMS: [&str; 5] = ["src", "actors", "schema", "benches", "tests"];
-/// Lines of a source file. Half of it is the usual size; past it a file does more than one thing.
+/// The most lines of a source file. Half of that is usual; a longer file does more than one thing.
 const MAX_LINES: usize = 500;
-/// Lines of a function from its name to its last brace: it fits on a screen.
+/// The most lines of a function from its name to its last brace: it fits on a screen.
 const MAX_FUNCTION_LINES: usize = 70;
 /// The one command that runs every room's tests.
 const TEST_COMMAND: &str = "cargo test --workspace";
-/// Rust sources in which error codes stand as the first of a pair, because one place makes problems of them.
+/// Rust sources in which error codes are the first element of a pair, because one place turns these into problems.
 const CODES_IN_PAIRS: [&str; 2] = ["src/http/context/render.rs", "src/wire/url.rs"];
-/// What makes an error, and which of its arguments is the code.
+/// Functions that create an error, and the position of the code among their arguments.
 const MAKERS: [(&str, usize); 10] = [
     ("Problem::new", 1),
     ("Problem::fault", 1),
@@ -39,12 +40,12 @@ const MAKERS: [(&str, usize); 10] = [
 
 /// A text file of the project.
 struct File {
-    /// Its path from the top, with `/` between the parts.
+    /// Its path from the top of the project, with `/` as the separator.
     path: String,
     text: String,
 }
 
-/// Every file under these folders or with these names whose name ends in one of `endings`, in order.
+/// All files under these folders or with these names whose name ends in one of `endings`, in order.
 fn files(places: &[&str], endings: &[&str]) -> Vec<File> {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
@@ -75,14 +76,14 @@ fn documents() -> Vec<File> {
     files(&["README.md", "docs", "actors", "schema", "benches"], &[".md"])
 }
 
-/// Fails with every fault and with what to do about them.
+/// Fails if there are faults; the message lists them and says how to mend them.
 fn refuse(faults: &[String], mend: &str) {
     assert!(faults.is_empty(), "\n  {}\n\nHow to mend it: {mend}\n", faults.join("\n  "));
 }
 
 // === Dependencies ===
 
-/// What a room's manifest must not name, directly or for its tests, and which rooms it may name.
+/// What a room's manifest must not name, even for its tests, and which rooms it may name.
 struct Room {
     manifest: &'static str,
     foreign: &'static [&'static str],
@@ -93,19 +94,19 @@ const DEPENDENCIES: [Room; 3] = [
     Room {
         manifest: "actors/Cargo.toml",
         foreign: &["axum", "fjall", "http", "hyper", "reqwest", "scylla", "serde_json"],
-        // Itself, for its own tests.
+        // The room itself, for its own tests.
         rooms: &["actors"],
     },
     Room {
         manifest: "schema/Cargo.toml",
         foreign: &["axum", "http", "hyper", "ractor", "reqwest", "serde_json"],
-        // The bed for its tests.
+        // The bed, for its tests.
         rooms: &["actors", "bed", "schema"],
     },
     Room { manifest: "Cargo.toml", foreign: &["fjall", "ractor", "scylla"], rooms: &["actors", "bed", "schema"] },
 ];
 
-/// The packages that a manifest's dependency tables name, those for tests and for single platforms too.
+/// The packages in a manifest's dependency tables, including those for tests and for single platforms.
 fn dependencies(table: &toml::Table) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for (key, value) in table {
@@ -159,7 +160,7 @@ fn modules(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Whether Cargo compiles the file by itself.
+/// Whether Cargo compiles the file on its own.
 fn is_root(path: &str) -> bool {
     path.ends_with("/lib.rs") || path.ends_with("/main.rs") || path.contains("/examples/")
 }
@@ -206,7 +207,7 @@ fn source_files_are_named_and_sized_for_readers() {
     );
 }
 
-/// The functions of `text` with how many lines they have. The formatter puts a function's last brace below its first
+/// The functions in `text` and their numbers of lines. The formatter aligns a function's last brace with its first
 /// word.
 fn functions(text: &str) -> Vec<(&str, usize)> {
     let lines: Vec<&str> = text.lines().collect();
@@ -251,7 +252,7 @@ fn functions_fit_on_a_screen() {
 
 #[test]
 fn intentions_are_not_left_in_the_code() {
-    // Put together here, so that this file does not hold them.
+    // Concatenated here, so that this file does not contain them.
     let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("to", "do!"), concat!("X", "XX")];
     let mut faults = Vec::new();
     for file in files(&["src", "actors", "schema", "benches", "tests", "Cargo.toml", ".ci"], &[".rs", ".toml", "run"]) {
@@ -282,7 +283,7 @@ fn nothing_names_a_place_of_somebodys_machine() {
 
 // === Documents ===
 
-/// What stands in backticks outside of code blocks, with its line.
+/// The text in backticks outside of code blocks, with its line.
 fn quoted(text: &str) -> Vec<(usize, &str)> {
     let mut quoted = Vec::new();
     let mut in_block = false;
@@ -296,7 +297,7 @@ fn quoted(text: &str) -> Vec<(usize, &str)> {
     quoted
 }
 
-/// Where links of a document lead, with their line.
+/// The targets of a document's links, with their line.
 fn links(text: &str) -> Vec<(usize, &str)> {
     let mut links = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
@@ -307,7 +308,7 @@ fn links(text: &str) -> Vec<(usize, &str)> {
     links
 }
 
-/// Whether `span` is meant as a path of this project.
+/// Whether `span` is a path of this project.
 fn is_path(span: &str) -> bool {
     let known = ["src", "actors", "schema", "benches", "tests", "docs", ".ci"];
     let top = ["Cargo.toml", "Cargo.lock", "README.md", ".deny.toml", ".clippy.toml", ".rustfmt.toml"];
@@ -338,7 +339,7 @@ fn every_path_that_a_document_names_is_there() {
     refuse(&faults, "the file was moved, renamed or removed: say where it is now, or take the sentence out.");
 }
 
-/// Whether `span` is meant as a name of Rust code: `Type`, `module::Type` or `Type::function`.
+/// Whether `span` is a name of Rust code: `Type`, `module::Type` or `Type::function`.
 fn is_name(span: &str) -> bool {
     let parts: Vec<&str> = span.split("::").collect();
     let words = parts.iter().all(|part| {
@@ -377,7 +378,7 @@ fn the_one_test_command_is_the_same_everywhere() {
 
 // === Error codes ===
 
-/// The arguments of a call whose text begins behind its opening parenthesis.
+/// The arguments of a call; `text` begins after its opening parenthesis.
 fn arguments(text: &str) -> Vec<&str> {
     let bytes = text.as_bytes();
     let (mut depth, mut begin, mut at) = (0, 0, 0);
@@ -413,7 +414,7 @@ fn arguments(text: &str) -> Vec<&str> {
     arguments
 }
 
-/// What stands in the quotes of a literal that can be an error code.
+/// The content of a string literal that can be an error code.
 fn literal(argument: &str) -> Option<&str> {
     let word = argument.strip_prefix('"')?.strip_suffix('"')?;
     (!word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')).then_some(word)
@@ -424,7 +425,7 @@ fn without_tests(text: &str) -> &str {
     text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text)
 }
 
-/// Every error code that the front door can answer, with the first place where it does.
+/// Every error code that the front door can answer with, and the first file that does.
 fn answered_codes() -> BTreeMap<String, String> {
     let mut codes = BTreeMap::new();
     let production = |file: &File| !file.path.ends_with("/tests.rs") && !file.path.contains("/tests/");

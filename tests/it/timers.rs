@@ -1,8 +1,8 @@
-//! Deadlines are announced, never early and never lost, whatever dies and however long nothing runs.
+//! Deadlines are announced, never early and never lost, whichever process dies and however long no server runs.
 //!
-//! `TERTULIA_TIMERS` chooses how many, `TERTULIA_TIMERS_DOWN` how many of them come due while nothing runs, and
-//! `TERTULIA_TIMERS_CHANNELS` on how many channels. The program is killed while deadlines come due, and it is down
-//! while others do.
+//! `TERTULIA_TIMERS` sets the number of deadlines, `TERTULIA_TIMERS_DOWN` how many of them come due while no server
+//! runs, and `TERTULIA_TIMERS_CHANNELS` the number of channels. The program is killed while deadlines come due, and it
+//! is down while others do.
 #![cfg(unix)]
 
 use std::collections::{HashMap, HashSet};
@@ -16,10 +16,10 @@ use crate::support::setting::{now, say, setting, setting_by_store};
 use crate::support::{ADMIN_KEY, Kind};
 use actors::random::Random;
 
-/// How long after it is ready a server has announced what was overdue, in milliseconds. A quiet machine needs less than
-/// one second; here other tests run beside it. `TERTULIA_TIMERS_OVERDUE` chooses another bound.
+/// How soon after it is ready a server has announced overdue deadlines, in milliseconds. A quiet machine needs less
+/// than one second; here other tests run too. `TERTULIA_TIMERS_OVERDUE` sets another bound.
 const OVERDUE_WITHIN: u64 = 5_000;
-/// The same on a CQL server that the same machine runs.
+/// The same for a CQL server on the same machine.
 const OVERDUE_WITHIN_CQL: u64 = 20_000;
 
 /// A deadline.
@@ -27,17 +27,17 @@ const OVERDUE_WITHIN_CQL: u64 = 20_000;
 struct Timer {
     review: String,
     channel: u64,
-    /// In milliseconds since 1970.
+    /// Milliseconds since 1970.
     at: u64,
 }
 
-/// How many channels the deadlines are on.
+/// The number of channels with deadlines.
 fn channels() -> u64 {
     setting_by_store("TERTULIA_TIMERS_CHANNELS", 200, 50)
 }
 
-/// Sets `count` deadlines: `from` to `to` milliseconds from when, at this `pace`, the last of them will have been set.
-/// Returns them, and how many milliseconds each has taken.
+/// Sets `count` deadlines, `from` to `to` milliseconds after the time when, at this `pace`, the last of them will have
+/// been set. Returns them, and how many milliseconds each took.
 fn set_all(server: &Server, count: u64, pace: f64, (from, to): (u64, u64), random: &mut Random) -> (Vec<Timer>, f64) {
     let started = now();
     let through = started + (count as f64 * pace) as u64;
@@ -57,13 +57,13 @@ fn set_all(server: &Server, count: u64, pace: f64, (from, to): (u64, u64), rando
     (timers, (now() - started) as f64 / count as f64)
 }
 
-/// Sets a deadline; a later one where this one has passed already on a slow machine.
+/// Sets a deadline, or a later one if this one has already passed on a slow machine.
 fn set(client: &mut Client, channel: u64, mut at: u64) -> Timer {
     loop {
         let shown = tertulia::wire::time::format(actors::clock::Millis(at));
         let review = json!({"type": "free", "expiresAt": shown.as_str()});
         let body = json!({"channelId": format!("t{channel}"), "review": review}).to_string();
-        // Where a cluster is slow an outcome may be unknown. One that was stored twice ends twice.
+        // On a slow cluster an outcome may be unknown. A deadline that was stored twice ends twice.
         let made = loop {
             let made = client.send("POST", "/api/v1/messages", None, &body).unwrap();
             if Kind::chosen() != Kind::Cql || made.status != 503 {
@@ -79,7 +79,7 @@ fn set(client: &mut Client, channel: u64, mut at: u64) -> Timer {
     }
 }
 
-/// Lets a server work for a second without asking it for anything: it says by itself when the time is over.
+/// Leaves a server alone for a second: a review's expiry, which needs no request, ends the wait.
 fn leave_alone(client: &mut Client) {
     let body = json!({"channelId": "demo", "review": {"type": "free", "expiresInSeconds": 1}}).to_string();
     let asked = client.send("POST", "/api/v1/messages", None, &body).unwrap().json();
@@ -87,7 +87,7 @@ fn leave_alone(client: &mut Client) {
     assert_eq!(client.send("GET", &path, None, "").unwrap().json()["status"], "expired");
 }
 
-/// When each deadline was announced, once all have been.
+/// The time at which each deadline was announced, once all have been.
 fn announced(server: &Server, timers: &[Timer]) -> HashMap<String, u64> {
     let mut client = Client::connect(&server.address).unwrap();
     let mut announced = HashMap::new();
@@ -117,7 +117,7 @@ fn announced(server: &Server, timers: &[Timer]) -> HashMap<String, u64> {
     announced
 }
 
-/// Lets the time come, without a server.
+/// Waits until this time, without a server.
 fn pass(until: u64) {
     while now() < until {
         thread::yield_now();
@@ -151,13 +151,13 @@ fn i5_no_deadline_is_early_or_lost_across_kills_and_a_stopped_process() {
         let body = json!({"id": format!("t{n}"), "name": "t", "kind": "human"}).to_string();
         assert_eq!(client.send("POST", "/api/v1/channels", None, &body).unwrap().status, 201);
     }
-    // While it runs.
+    // Deadlines while the server runs.
     let (mut timers, pace) = set_all(&server, count * 2 / 5, 0.0, (0, 4_000), &mut random);
     announced(&server, &timers);
-    // While it is killed, again and again.
+    // Deadlines while it is killed, again and again.
     let (more, pace) = set_all(&server, count * 2 / 5, pace, (0, 5_000), &mut random);
     timers.extend(more);
-    // From when nothing ran until something was ready again.
+    // The gaps: from the end of one server until the next one is ready.
     let mut gaps = Vec::new();
     for _ in 0..4 {
         pass(now() + 500 + random.below(700));
@@ -166,9 +166,9 @@ fn i5_no_deadline_is_early_or_lost_across_kills_and_a_stopped_process() {
         server = start();
         gaps.push((gone, now()));
     }
-    // While it is down for a while, and then everything is overdue at once.
+    // Deadlines while it is down for a while; afterwards all of them are overdue at once.
     let down = setting("TERTULIA_TIMERS_DOWN", count / 5);
-    // A server stops after its last answers, which take a cluster longer.
+    // A server stops after its last answers, which take longer on a cluster.
     let soon = if Kind::chosen() == Kind::Cql { 6_000 } else { 500 };
     let (more, _) = set_all(&server, down, 1.5 * pace, (soon, soon + 1_000), &mut random);
     let stopped_over: HashSet<String> = more.iter().map(|timer| timer.review.clone()).collect();
@@ -182,7 +182,7 @@ fn i5_no_deadline_is_early_or_lost_across_kills_and_a_stopped_process() {
     let (mut on_time, mut killed_over, mut overdue) = (Vec::new(), Vec::new(), Vec::new());
     for Timer { review, at, .. } in &timers {
         assert!(seen[review] >= *at, "{review} was announced {} ms early", at - seen[review]);
-        // What was due before a server was ready again is late from then; it may be announced a moment before.
+        // A deadline due before the next server was ready is late from then on; it may be announced a moment earlier.
         match gaps.iter().rfind(|(gone, _)| *gone <= seen[review]) {
             Some((_, ready)) if at < ready => {
                 let which = if stopped_over.contains(review) { &mut overdue } else { &mut killed_over };

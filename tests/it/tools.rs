@@ -1,4 +1,4 @@
-//! Agents that call tools: people are asked through a human channel, and the turn goes on with their answer.
+//! Agents that call tools: people are asked through a human channel, and the turn continues with their answer.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::support::{Answer, TestApp};
 
 const PATH: &str = "/api/v1/channels/demo-api/messages";
 
-/// Makes the agent of `demo-api` play this script.
+/// Gives the agent of `demo-api` this script.
 async fn script(app: &TestApp, script: Value) {
     let body = json!({"builtin": {"behaviour": "scripted", "script": script}});
     app.echo(body).await;
@@ -28,7 +28,7 @@ async fn say(app: &TestApp, words: &str, prefer: &str) -> Answer {
     app.post(PATH).idempotency_key(&words.replace(" ", "-")).header("prefer", prefer).json(body).await
 }
 
-/// A turn, once `is` says that it stands so.
+/// A turn, once `is` accepts it.
 async fn turn(app: &TestApp, id: &str, is: impl Fn(&Value) -> bool) -> Value {
     for _ in 0..500 {
         let turn = app.get(format!("/api/v1/turns/{id}")).await.expect(200);
@@ -54,7 +54,7 @@ fn roles(messages: &[Value]) -> Vec<&str> {
     messages.iter().map(|message| message["role"].as_str().unwrap()).collect()
 }
 
-/// Asks through the agent, and returns the turn as it waits and the review's id.
+/// Starts a turn that asks people; returns the waiting turn and the review's id.
 async fn waiting(app: &TestApp) -> (Value, String) {
     let early = say(app, "please ship", "wait=0").await.expect(202);
     let waits = turn(app, early["turn"]["id"].as_str().unwrap(), status("awaiting_review")).await;

@@ -1,4 +1,4 @@
-//! Export and import: what was moved answers the same bytes, and an import that was broken off is finished by another.
+//! Export and import: a moved installation answers the same bytes, and another import completes an interrupted one.
 #![cfg(unix)]
 
 use std::io::{Cursor, Write as _};
@@ -24,12 +24,12 @@ use crate::support::{BEGIN, TestApp, TestStore};
 
 mod moments;
 
-/// An installation in which much has happened, and what was sent to it.
+/// An installation with much content, its store, and the requests that it was sent.
 async fn lived_in() -> (TestApp, MemoryStore, Vec<Sent>) {
     let store = MemoryStore::default();
     let app = TestApp::start(store.clone(), &[]).await;
     let sent = Script::play_as_operator(&app).await;
-    // Nothing is written any more once what was tried to be sent is noted: the clock stands still.
+    // Nothing is written any more once all delivery attempts are noted, because the clock is paused.
     until(|| app.app.node().outbox().active() == 0).await;
     (app, store, sent)
 }
@@ -48,8 +48,8 @@ fn memory() -> Arc<dyn Inventory> {
     Arc::new(MemoryStore::default())
 }
 
-/// Lines of an export but the first, which says when it was made, and the last, which sums them up; in any order, and
-/// without what is the store's own of them: the same content stands elsewhere in another store.
+/// The lines of an export in any order, except the first, which has the time of the export, and the last, which sums
+/// them up. The parts that belong to the store are removed: another store keeps the same content elsewhere.
 fn contents(file: &[u8]) -> Vec<String> {
     let lines = std::str::from_utf8(file).unwrap().lines();
     let content = |line: &str| {
@@ -62,7 +62,7 @@ fn contents(file: &[u8]) -> Vec<String> {
     lines
 }
 
-/// A server on what was moved says the same as the one before.
+/// A server on the moved store gives the same answers as the original.
 async fn says_the_same(before: &TestApp, sent: &[Sent], moved: TestStore) {
     let after = TestApp::start(moved, &[]).await;
     after.clock.set(actors::clock::Clock::now(&*before.clock));
@@ -79,7 +79,7 @@ async fn says_the_same(before: &TestApp, sent: &[Sent], moved: TestStore) {
     let key =
         after.post("/api/v1/api-keys").idempotency_key("k1").json(json!({"name": "another", "scopes": ["admin"]}));
     key.await.problem(422, "idempotency_key_reused");
-    // And it goes on where the other one stood.
+    // The server continues from where the original was.
     let body = json!({"channelId": "desk", "text": "after the move"});
     let next = after.post("/api/v1/messages").json(body).await.expect(201);
     let listed = after.get("/api/v1/messages?channelId=desk&order=desc&limit=1").await.expect(200);
@@ -117,7 +117,7 @@ async fn what_was_moved_from_the_embedded_store_to_cql_and_back_answers_the_same
     says_the_same(&before, &sent, moved).await;
 }
 
-/// A receiver that answers 503 until it is told to be well.
+/// A receiver that answers 503 until the test makes it well.
 async fn receiver() -> (Origin, Arc<AtomicBool>) {
     let is_well = Arc::new(AtomicBool::new(false));
     let well = Arc::clone(&is_well);
@@ -125,8 +125,8 @@ async fn receiver() -> (Origin, Arc<AtomicBool>) {
     (origin, is_well)
 }
 
-/// Files that messages have and mention, and events that wait for a receiver that is not well. The ids of the files and
-/// of the message that has the first of them.
+/// Files that messages have and mention, and events pending for a receiver that is not well. Returns the ids of the
+/// files and of the message that has the first of them.
 async fn with_files_and_lanes(app: &TestApp, hook: &str) -> ([String; 3], String) {
     let endpoint = json!({"url": hook, "events": ["message.created"], "channelId": "demo"});
     app.post("/api/v1/webhook-endpoints").json(endpoint).await.expect(201);
@@ -141,7 +141,7 @@ async fn with_files_and_lanes(app: &TestApp, hook: &str) -> ([String; 3], String
     (files, has)
 }
 
-/// What the deliveries are that wait, once `count` do and the first of them was tried.
+/// The pending deliveries, once there are `count` and the first of them was tried.
 async fn waiting(app: &TestApp, count: usize) -> Value {
     seen(async || {
         let page = app.get("/api/v1/webhook-deliveries?status=pending&order=asc").await.expect(200);
@@ -187,7 +187,7 @@ async fn files_and_what_waits_to_be_sent_go_on_on_the_cql_store_they_were_moved_
         let (was, is) = (before.get(format!("/api/v1/{path}")).await, after.get(format!("/api/v1/{path}")).await);
         assert_eq!((is.status, &is.bytes), (200, &was.bytes), "{path}");
     }
-    // What waited is sent from here, in order; by both of the processes that this server plays, it may be.
+    // The new server sends the pending events in order; it stands in for two processes, and both may send an event.
     let tried = origin.requests().len();
     is_well.store(true, Ordering::SeqCst);
     after.clock.advance(60_000);
@@ -202,7 +202,7 @@ async fn files_and_what_waits_to_be_sent_go_on_on_the_cql_store_they_were_moved_
         }
     }
     assert_eq!(ids, created.map(|event| event["id"].as_str().unwrap()).collect::<Vec<_>>());
-    // And what nobody needs goes.
+    // Unused files are deleted too.
     after.delete(format!("/api/v1/messages/{has}")).await.expect(204);
     after.clock.advance(24 * 3_600_000 + 1_000);
     until(|| files_below(after.files.path()).len() <= 1).await;
@@ -216,7 +216,7 @@ async fn one_workspace_is_moved_with_its_keys_and_nothing_of_another() {
     let file = exported(&store, Some("other")).await;
     let target = memory();
     imported(&target, &file).await.unwrap();
-    // The first start of the target makes what the export does not have.
+    // The target's first start creates what the export does not contain.
     let after = TestApp::start(TestStore::over(target), &[]).await;
     let here = before.get("/api/v1/conversations").key(&key).await;
     let there = after.get("/api/v1/conversations").key(&key).await;
@@ -252,7 +252,7 @@ async fn an_import_that_was_broken_off_anywhere_is_finished_by_the_next() {
     let ends: Vec<usize> = file.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1).collect();
     let target = memory();
     let mut last = 0;
-    // Each import gets a line further, every third one breaks off within a line.
+    // Each import gets a line further; every third one ends within a line.
     for n in 1..lines {
         let end = ends[n - 1] + usize::from(n % 3 == 0) * (ends[n] - ends[n - 1]) / 2;
         let broken = imported(&target, &file[..end]).await;
@@ -281,7 +281,7 @@ async fn the_program_imports_what_it_was_killed_over_and_exports_it_again() {
         let mut import = program(&data).arg("import").stdin(Stdio::piped()).spawn().unwrap();
         let mut input = import.stdin.take().unwrap();
         input.write_all(&lines[..half].concat()).unwrap();
-        // It may be anywhere in what it has read so far.
+        // The import may be anywhere in its input.
         import.kill().unwrap();
         import.wait().unwrap();
     }
@@ -299,7 +299,7 @@ async fn the_program_imports_what_it_was_killed_over_and_exports_it_again() {
     assert!(piped.status.success() && contents(&piped.stdout) == contents(&file), "a pipe is no earlier export");
     let server = Server::start(&data, &[]);
     let mut client = Client::connect(&server.address).unwrap();
-    // By the program's own clock the reviews are over; conversations know no time.
+    // By the program's real clock the reviews have expired; conversations do not depend on time.
     let path = "/api/v1/conversations";
     let there = client.send("GET", path, None, "").unwrap();
     assert_eq!(String::from_utf8_lossy(&there.body), String::from_utf8_lossy(&before.get(path).await.bytes));
@@ -310,7 +310,7 @@ async fn the_program_imports_what_it_was_killed_over_and_exports_it_again() {
 async fn an_export_anew_that_is_killed_leaves_the_earlier_file_or_the_whole_new_one_and_the_next_does_it() {
     let (app, store, _) = lived_in().await;
     let earlier = exported(&store, None).await;
-    // So much that it takes a while to be written.
+    // So large that writing it takes a while.
     let long = "x".repeat(250_000);
     for _ in 0..40 {
         app.post("/api/v1/messages").json(json!({"content": {"content": long}})).await.expect(200);
@@ -361,7 +361,7 @@ async fn what_is_not_the_export_or_stands_in_its_way_is_refused_by_name() {
     assert!(refused(&newer).await.contains("line 1 of the export: tertulia-export 2 is not"));
     assert!(refused("{}\n").await.starts_with("line 1 of the export:"));
     assert!(refused(&text[header.len() + 1..]).await.contains("not the start"));
-    // One line twice, and one left out.
+    // One line twice, and one line missing.
     let second = text.lines().nth(1).unwrap();
     let doubled = text.replacen(second, &format!("{second}\n{second}"), 1);
     assert!(refused(&doubled).await.contains("lines are missing or were changed"));
@@ -369,7 +369,7 @@ async fn what_is_not_the_export_or_stands_in_its_way_is_refused_by_name() {
     let missing = text.replacen(&format!("{}\n", commits[0]), "", 1);
     assert!(refused(&missing).await.contains("line"));
 
-    // A target that has had its first start, and one that has gone on since.
+    // A target after its first start, and one with later changes.
     let started = MemoryStore::default();
     TestApp::start(started.clone(), &[]).await;
     let started: Arc<dyn Inventory> = Arc::new(started);

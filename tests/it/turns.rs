@@ -1,4 +1,4 @@
-//! Turns that are asked for by themselves, how many run at once, and what hostile clients make of agents and turns.
+//! Turns that are requested directly, how many run at once, and what hostile clients do with agents and turns.
 
 use std::time::Duration;
 
@@ -19,13 +19,13 @@ async fn status(app: &TestApp, turn: &Value) -> String {
     turn["status"].as_str().unwrap().to_owned()
 }
 
-/// A conversation of its own with one message.
+/// A new conversation with one message.
 async fn conversation(app: &TestApp, words: &str) -> String {
     let made = app.post("/api/v1/messages").json(json!({"content": {"content": words}})).await.expect(200);
     made[0]["conversation_id"].as_str().unwrap().to_owned()
 }
 
-/// The conversation of the channel `demo`, of a contact on `demo-api`, and one of neither.
+/// The conversation of the channel `demo`, that of a contact on `demo-api`, and one without a channel.
 async fn of_every_kind(app: &TestApp) -> Vec<String> {
     let person = json!({"name": "bob", "scopes": ["messages:write"], "principal": {"type": "user", "id": "bob"}});
     let person = app.key(person).await;
@@ -35,7 +35,7 @@ async fn of_every_kind(app: &TestApp) -> Vec<String> {
     app.post("/api/v1/channels/demo-api/messages").json(body).await.expect(200);
     conversation(app, "hello store").await;
     let listed = app.get("/api/v1/conversations").await.expect(200);
-    // That of a human channel is told by the channel's log.
+    // The channel's log names the conversation of a human channel.
     let log = app.get("/api/v1/channels/demo/events").await.expect(200);
     let ids = listed["data"].as_array().unwrap().iter().map(|one| &one["id"]);
     ids.chain([&log["data"][0]["data"]["conversationId"]]).map(|id| id.as_str().unwrap().to_owned()).collect()
@@ -57,7 +57,7 @@ async fn an_agent_answers_a_conversation_of_every_kind_that_is_open() {
         let after = app.get(format!("/api/v1/conversations/{id}")).await.expect(200)["messageCount"].as_u64();
         assert_eq!(after, Some(before + 1));
     }
-    // That of the human channel, the last one, stays open.
+    // The last one, that of the human channel, stays open.
     for id in &conversations[..2] {
         app.patch(format!("/api/v1/conversations/{id}")).json(json!({"status": "closed"})).await.expect(200);
         start(&app, id, "echo").await.problem(409, "conversation_closed");
@@ -377,7 +377,7 @@ async fn a_turn_answers_the_newest_message_whatever_has_happened_behind_it() {
     let change = app.patch(format!("/api/v1/messages/{}", message.as_str().unwrap()));
     change.json(json!({"content": "hello there"})).await.expect(200);
     let first = start(&app, &id, "echo").await.expect(202);
-    // One that has to wait, and the retry that finds it waiting.
+    // A turn that has to wait, and a retry that finds it waiting.
     let path = format!("/api/v1/conversations/{id}/turns");
     let ask = async || app.post(&path).idempotency_key("k").json(json!({"agentId": "echo"})).await;
     let second = ask().await.expect(202);

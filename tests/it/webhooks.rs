@@ -1,4 +1,4 @@
-//! Events as receivers get them, over real sockets, and what the API says of their deliveries.
+//! Events as receivers get them, over real sockets, and the API's view of their deliveries.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -24,10 +24,10 @@ const LOOPBACK: &[(&str, &str)] = &[("TERTULIA_EGRESS_ALLOW", "127.0.0.0/8")];
 const ENDPOINTS: &str = "/api/v1/webhook-endpoints";
 const DELIVERIES: &str = "/api/v1/webhook-deliveries";
 
-/// After which a test says what did not happen. The machine may be busy with much else.
+/// The time after which a test reports what did not happen. The machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// What must come to pass; a test that waits for it in vain says so.
+/// Waits for something that must happen; fails with its name if it does not.
 async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
     match timeout(PATIENCE, work).await {
         Ok(done) => done,
@@ -35,7 +35,7 @@ async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
     }
 }
 
-/// A receiver that answers with one status, until that is changed.
+/// A receiver that answers with one status, until the test changes it.
 struct Receiver {
     origin: Origin,
     status: Arc<AtomicU16>,
@@ -48,7 +48,7 @@ impl Receiver {
         let origin = Origin::serve(move |_| match answered.load(Ordering::SeqCst) {
             302 => bare(302, "Location: /elsewhere\r\n"),
             503 => bare(503, "Retry-After: 100\r\n"),
-            // The connection is closed without a word.
+            // The connection is closed without an answer.
             0 => vec![Part::Close],
             status => bare(status, ""),
         });
@@ -59,7 +59,7 @@ impl Receiver {
         self.status.store(status, Ordering::SeqCst);
     }
 
-    /// What has come, once that is so much.
+    /// The requests, once there are so many.
     async fn heard(&self, count: usize) -> Vec<Heard> {
         let all = async {
             while self.origin.requests().len() < count {
@@ -75,7 +75,7 @@ fn body(heard: &Heard) -> Value {
     serde_json::from_slice(&heard.body).unwrap()
 }
 
-/// It is sent as the document says, in this media type.
+/// Checks that a request is as documented for this media type.
 async fn assert_documented(app: &TestApp, heard: &Heard, media: &str) {
     let document = document(app).await;
     let body = body(heard);
@@ -93,7 +93,7 @@ async fn endpoint(app: &TestApp, body: Value) -> Value {
     app.post(ENDPOINTS).json(body).await.expect(201)
 }
 
-/// Everything in a list, in pages of this size.
+/// All entries of a list, in pages of this size.
 async fn all(app: &TestApp, query: &str, limit: usize) -> Vec<Value> {
     let pages = app.pages(format!("{DELIVERIES}?{query}&limit={limit}")).await;
     let data = |page: &Value| page["data"].as_array().unwrap().clone();
@@ -101,7 +101,7 @@ async fn all(app: &TestApp, query: &str, limit: usize) -> Vec<Value> {
     pages.iter().flat_map(data).collect()
 }
 
-/// The deliveries with this status, once there are so many and they stand so.
+/// The deliveries with this status, once there are so many and `stand_so` accepts them.
 async fn once_so(app: &TestApp, status: &str, count: usize, stand_so: impl Fn(&[Value]) -> bool) -> Vec<Value> {
     let all = async {
         loop {
@@ -207,7 +207,7 @@ async fn cloudevents_are_sent_in_structured_mode() {
             "subject": said[0]["id"], "datacontenttype": "application/json", "sequence": "2", "data": event["data"]})
     );
     assert!(heard[1].header("webhook-signature").starts_with("v1,"), "signed all the same");
-    // What happens to the conversation itself is about the conversation.
+    // Events of the conversation itself have the conversation as their subject.
     let conversation = said[0]["conversation_id"].as_str().unwrap();
     let path = format!("/api/v1/conversations/{conversation}");
     app.patch(path).json(json!({"title": "t", "status": "closed"})).await.expect(200);
@@ -341,7 +341,7 @@ async fn an_endpoint_that_answers_410_is_disabled_and_gets_nothing_until_it_is_e
     post("c").await;
     let heard = receiver.heard(2).await;
     assert_eq!(body(&heard[1])["data"]["text"], "c", "what came meanwhile is not sent");
-    // What failed can be sent once more.
+    // A failed delivery can be sent again.
     retry(&app, &failed).await;
     assert_eq!(body(&receiver.heard(3).await[2])["data"]["text"], "a");
     once(&app, "delivered", 2).await;
@@ -356,14 +356,14 @@ async fn deliveries_are_listed_in_pages_by_status_endpoint_and_event_both_ways()
     let [one, two] =
         [&good, &bad].map(|receiver| json!({"url": receiver.origin.url("/"), "events": ["message.created"]}));
     let (one, two) = (endpoint(&app, one).await, endpoint(&app, two).await);
-    // Fewer than make the second one be left alone.
+    // Too few failures for the second endpoint's gate to close.
     for n in 0..8 {
         app.clock.advance(10);
         let body = json!({"content": [{"content": format!("{n}")}, {"content": "again"}]});
         app.post("/api/v1/messages").json(body).await.expect(200);
     }
     once(&app, "delivered", 16).await;
-    // Of the two of each conversation the first is tried.
+    // Of the two deliveries of each conversation the first is tried.
     let tried = async {
         loop {
             let everything = all(&app, "", 200).await;

@@ -1,10 +1,10 @@
-//! What can be wrong with an endpoint, and its reason.
+//! Faults of an endpoint, and the reason for each.
 
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::*;
 
-/// Sends a message, whose turn must fail with this reason; it is kept, and the turn says the same.
+/// Sends a message whose turn must fail with this reason; the message is kept, and the turn shows the same reason.
 async fn fails(app: &TestApp, words: &str, reason: &str) {
     let problem = say(app, words, "wait=100").await.problem(500, "agent_failed");
     assert_eq!(problem["reason"], reason, "{words}: {problem}");
@@ -15,12 +15,12 @@ async fn fails(app: &TestApp, words: &str, reason: &str) {
     assert_eq!(message["content"], words);
 }
 
-/// A stream of this body.
+/// A stream with this body.
 fn body(body: impl Into<Vec<u8>>) -> Vec<Part> {
     streamed([body.into()])
 }
 
-/// A whole answer of more than any reply may have.
+/// A complete answer that is larger than any reply may be.
 fn giant() -> Vec<Part> {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
     vec![Part::Bytes(head.into()), Part::Zeros(10 << 20)]
@@ -147,12 +147,12 @@ async fn a_count_that_no_call_can_have_is_no_count() {
     assert_eq!(app.get("/api/v1/usage").await.expect(200)["total"]["inputTokens"], 2);
 }
 
-/// Sends a message and lets the time pass once the endpoint has got `requests`; the reason why its turn failed.
+/// Sends a message and lets time pass once the endpoint has received `requests`; returns why the turn failed.
 async fn reason_after_a_while(app: &Arc<TestApp>, origin: &Origin, requests: usize) -> Value {
     let sender = Arc::clone(app);
     let answer = tokio::spawn(async move { say(&sender, "hello", "wait=110").await });
     until(|| origin.requests().len() >= requests).await;
-    // From here on time passes whenever nobody has anything to do.
+    // From here on time advances whenever all tasks wait.
     tokio::time::pause();
     let problem = answer.await.unwrap().problem(500, "agent_failed");
     tokio::time::resume();
@@ -185,7 +185,7 @@ async fn an_address_that_answers_no_connection_is_given_up_after_some_seconds() 
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(0).unwrap();
     let address = listener.local_addr().unwrap();
-    // Nobody accepts, so the system answers no further connection once its queue is full.
+    // The listener accepts nothing, so the system completes no further connection once the queue is full.
     let queue: Vec<_> = (0..8).map(|_| tokio::spawn(TcpStream::connect(address))).collect();
     let app = TestApp::with_models().await;
     ask_at(&app, &format!("http://{address}"), json!({})).await;

@@ -3,7 +3,7 @@
 
 use super::*;
 
-/// Where a model answers, its name there, and what holds it.
+/// A model's address and name, and the handle that keeps it running.
 async fn model() -> (String, String, Option<bed::Model>) {
     let name = std::env::var("TERTULIA_TEST_MODEL").unwrap_or_else(|_| "small".to_owned());
     if let Ok(url) = std::env::var("TERTULIA_TEST_MODEL_URL") {

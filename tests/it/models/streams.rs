@@ -1,4 +1,4 @@
-//! Replies that come in pieces, and who sees them come.
+//! Replies that arrive in pieces, and the clients that see the pieces.
 
 use super::*;
 

@@ -1,14 +1,14 @@
-//! Models that call tools: HTTP requests of the agent's own, with the bounds that keep a model from running away.
+//! Models that call tools: HTTP requests configured for the agent, with bounds that keep a model from running away.
 
 use super::*;
 
-/// A tool at this path of an endpoint.
+/// A tool at this URL.
 fn tool(url: &str) -> Value {
     json!({"name": "find", "description": "Finds.", "url": url, "headers": {"x-key": "s3cret"},
         "parameters": {"type": "object", "required": ["q"], "properties": {"q": {"type": "string"}}}})
 }
 
-/// Model and tool behind one endpoint: the model calls once and then says what came of it.
+/// Model and tool behind one endpoint: the model makes one call and then reports its result.
 async fn with_tool(arguments: Value, answer: impl Fn() -> Vec<Part> + Send + Sync + 'static) -> (Arc<TestApp>, Origin) {
     let (app, origin) = asking(json!({}), move |heard| {
         if heard.path().starts_with("/tool") {
@@ -152,7 +152,7 @@ async fn a_tool_on_an_address_that_may_not_be_reached_is_refused_where_it_is_dec
         let answer = app.patch("/api/v1/agents/echo").json(json!({"tools": [tool(url)]})).await;
         assert_eq!(answer.faults(), ["blocked_url /tools/0/url"], "{url}");
     }
-    // Declared where it was allowed, called where it no longer is.
+    // Declared where the address was allowed, and called where it no longer is.
     let (app, origin) = (TestApp::with_models().await, Origin::canary("127.0.0.1".parse().unwrap()).await);
     let script = json!([{"match": "go", "reply": [], "toolCall": {"name": "find", "arguments": {"q": "x"}}}]);
     let tools = json!([tool(&origin.url("/x"))]);
@@ -164,7 +164,7 @@ async fn a_tool_on_an_address_that_may_not_be_reached_is_refused_where_it_is_dec
     assert_eq!(origin.connections(), 0);
 }
 
-/// The `tool_calls` of an assistant's line or message, and the ids that its results answer.
+/// The ids of `tool_calls` of assistant lines or messages, and the ids that results answer.
 fn ids(lines: &[Value]) -> Vec<String> {
     let id = |id: &Value| id.as_str().unwrap().to_owned();
     let of = |line: &Value| match line["tool_calls"].as_array() {
@@ -187,7 +187,7 @@ async fn a_models_own_id_of_a_call_is_what_it_reads_again_and_what_clients_see()
     };
     let answers = in_turn(vec![
         answer(&[json!("call_a"), json!("a \"quote\"".replace(' ', "-"))]),
-        // The same again, and what is no id: twice in one answer, none, one with a blank.
+        // The same id again, and invalid ids: one twice in an answer, none, one with a blank.
         answer(&[json!("call_a"), json!("b"), json!("b"), Value::Null, json!("c d")]),
         whole(&completion("done")),
     ]);

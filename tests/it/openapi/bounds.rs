@@ -1,4 +1,4 @@
-//! What a shape of the document lets pass is what the service lets pass.
+//! The service accepts what a shape of the document accepts.
 
 use std::collections::BTreeMap;
 

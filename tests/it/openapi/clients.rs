@@ -1,4 +1,4 @@
-//! What is made from the document, clients above all, sends what was meant and can read what comes.
+//! Programs generated from the document, clients above all, send what was meant and can read the answers.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{all_sources, assert_valid, document, operations};
 use crate::support::{Answer, TestApp};
 
-/// Places under `value` where a shape has a `default`, through references.
+/// The pointers under `value` where a shape has a `default`, following references.
 fn defaults(document: &Value, value: &Value, at: &str, seen: &mut BTreeSet<String>, out: &mut Vec<String>) {
     if let Some(reference) = value["$ref"].as_str()
         && seen.insert(reference.to_owned())
@@ -136,7 +136,7 @@ async fn a_file_is_bytes_on_its_way_up_and_down_and_its_headers_are_documented()
     assert!(bytes(&up["application/octet-stream"]["schema"]), "{up}");
     assert!(bytes(&up["multipart/form-data"]["schema"]["properties"]["file"]), "{up}");
     let file = app.post("/api/v1/attachments?filename=a.txt").body("text/plain", "a file").await.expect(201);
-    // With a parameter that nobody reads, whose header is documented too.
+    // With an unknown parameter, because the header for it is documented too.
     let path = format!("/api/v1/attachments/{}/content?skip=1", file["id"].as_str().unwrap());
     let operation = &document["paths"]["/api/v1/attachments/{id}/content"]["get"];
     let mut answers = vec![app.get(&path).await];

@@ -1,4 +1,4 @@
-//! What events say is what the document says of them: in webhooks, in lists and in streams.
+//! Events contain what the document says: in webhooks, in lists and in streams.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,7 +21,7 @@ use crate::support::{BEGIN, TestApp};
 
 const PLACE: Address = Address([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
 
-/// A stored record of this name as its readers see it: on a human channel, on an api channel, and nowhere.
+/// A stored record of this name as readers see it: on a human channel, on an api channel, and on none.
 fn shown(name: &str, stored: &Bytes) -> Vec<Value> {
     if name.starts_with("contact-") {
         let Ok(record) = decode_record::<contact::Event>(7, stored) else { return Vec::new() };
@@ -49,7 +49,7 @@ fn of_conversation(record: &Record<Event>) -> Vec<Value> {
     told.into_iter().flatten().map(|event| serde_json::from_slice(&event).unwrap()).collect()
 }
 
-/// What says nothing but which message it is about.
+/// Events that contain only the id of their message.
 fn of_messages() -> Vec<Value> {
     let message = MessageId::new(BEGIN, PLACE, 3);
     let events = [
@@ -62,7 +62,7 @@ fn of_messages() -> Vec<Value> {
     records.iter().flat_map(of_conversation).collect()
 }
 
-/// An example of every event at least, by its type: what is stored of it where a log's records are kept for comparison.
+/// At least one example of every event, by type: the stored records that serve for comparison.
 fn examples() -> BTreeMap<String, Vec<Value>> {
     let stored = Path::new(env!("CARGO_MANIFEST_DIR")).join("actors/tests/golden");
     let mut all = of_messages();
@@ -85,7 +85,7 @@ fn examples() -> BTreeMap<String, Vec<Value>> {
     out
 }
 
-/// The names of the members of each form that a shape allows.
+/// The member names of each form that a shape allows.
 fn forms(document: &Value, shape: &Value) -> Vec<BTreeSet<String>> {
     if let Some(reference) = shape["$ref"].as_str() {
         return forms(document, document.pointer(&reference[1..]).unwrap());
@@ -102,7 +102,7 @@ fn webhook<'a>(document: &'a Value, kind: &str) -> &'a Value {
     webhook
 }
 
-/// The shape of a request's body, in this media type.
+/// The shape of a request body, for this media type.
 fn body<'a>(document: &'a Value, kind: &str, media: &str) -> &'a Value {
     &webhook(document, kind)["requestBody"]["content"][media]["schema"]
 }
@@ -131,7 +131,7 @@ async fn every_type_of_event_is_a_webhook_and_every_member_that_one_has_is_docum
     }
     for (reference, members) in said {
         let documented: BTreeSet<_> = forms(&document, &json!({"$ref": reference})).into_iter().flatten().collect();
-        // What happens to a message later is no part of its first event.
+        // Later changes of a message are not part of its first event.
         let later = ["updatedAt", "deliveredAt", "readAt"].map(str::to_owned);
         let unsaid: Vec<_> = documented.difference(&members).filter(|name| !later.contains(name)).collect();
         assert!(unsaid.is_empty(), "{reference}: no example has {unsaid:?}");

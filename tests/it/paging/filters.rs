@@ -1,4 +1,4 @@
-//! Which entries of a list are shown, and that pages of them are as exact as those of the whole list.
+//! Filters of lists, and that their pages are as exact as those of the whole list.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! When nothing is passed on any more, and what becomes of what was.
+//! The bounds of forwarding, and the end of forwarded requests.
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ async fn of_ten_connections_one_passes_on_and_what_is_beyond_is_done_where_it_is
         send(text).await.unwrap().expect(200);
     }
     assert_eq!((texts(&app, &conversation).await, passed(&app)), (vec!["here".into(), "here too".into()], [0, 2, 0]));
-    // One that is over makes room for another.
+    // A completed request makes room for another.
     passing[0].abort();
     until(|| origin.open_connections() == 1).await;
     let again = send("away again");

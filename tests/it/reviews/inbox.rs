@@ -1,4 +1,4 @@
-//! The inbox: finding what is asked, waiting for its outcome, and many questions at once.
+//! The inbox: finding reviews, waiting for their outcome, and many reviews at once.
 
 use actors::codec;
 use actors::conversation::Conversation;
@@ -133,7 +133,7 @@ async fn everybody_who_waits_is_told_at_once_however_it_ends() {
         let review = asked(&app, json!({"type": "approval"})).await;
         let waiting = (0..50).map(|_| app.get(format!("{review}/wait?timeout=55")).send());
         let deciding = async {
-            // Let them begin to wait.
+            // Lets them begin to wait.
             for _ in 0..1_000 {
                 tokio::task::yield_now().await;
             }
@@ -166,7 +166,7 @@ async fn who_waits_with_a_key_that_is_revoked_meanwhile_is_told_no_outcome() {
     let review = asked(&app, json!({"type": "approval"})).await;
     let waiting = app.get(format!("{review}/wait?timeout=55")).key(made["key"].as_str().unwrap()).send();
     let deciding = async {
-        // Let it begin to wait.
+        // Lets it begin to wait.
         for _ in 0..1_000 {
             tokio::task::yield_now().await;
         }
@@ -177,7 +177,7 @@ async fn who_waits_with_a_key_that_is_revoked_meanwhile_is_told_no_outcome() {
     told.problem(401, "unauthenticated");
 }
 
-/// Says a hundred things on the channel `demo`, a few times; how long the quickest hundred took.
+/// Posts a hundred messages to the channel `demo`, several times; returns the time of the quickest hundred.
 async fn pace(app: &TestApp) -> std::time::Duration {
     let mut quickest = std::time::Duration::MAX;
     for _ in 0..8 {
@@ -206,7 +206,7 @@ async fn thousands_of_pending_reviews_grow_no_head_and_slow_no_message() {
     ));
     assert!(head_after <= head_before + 32, "numbers may have grown by a few digits: {head_before}, {head_after}");
     assert!(after < 4 * before, "{before:?}, {after:?}");
-    // Each of them is still decided by itself, and they all end on time.
+    // Each review can still be decided by itself, and all of them end on time.
     respond(&app, &reviews[1_500], json!({"selectedOption": "approve"})).await.expect(200);
     app.clock.advance(3_600 * SECOND + 3_000 * SECOND);
     let last = app.get(reviews.last().unwrap()).await.expect(200);
@@ -219,7 +219,7 @@ async fn whoever_waits_when_the_server_stops_is_told_at_once_that_the_review_is_
     let review = asked(&app, json!({"type": "approval"})).await;
     let before = app.get(&review).await.expect(200);
     let waiting = tokio::spawn(app.get(format!("{review}/wait?timeout=55")).send());
-    // The clock goes on only once there is nothing to do but to wait.
+    // Paused time advances only once all tasks wait.
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     let begun = tokio::time::Instant::now();
     app.app.leave();
@@ -252,7 +252,7 @@ async fn long_answers_make_short_pages_of_reviews_and_of_messages() {
     }
 }
 
-/// The keys of as many people as may each give the longest answer to one question.
+/// The keys of as many people as may each give the longest answer to one review.
 async fn voters(app: &TestApp) -> Vec<String> {
     let mut keys = Vec::new();
     for n in 0..15 {

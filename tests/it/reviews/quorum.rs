@@ -1,4 +1,4 @@
-//! Who may answer, and how many have to agree.
+//! Which principals may answer, and how many must agree.
 
 use super::*;
 
@@ -36,7 +36,7 @@ async fn a_quorum_is_so_many_different_principals_with_one_answer() {
     assert_eq!(decided["votes"].as_array().unwrap().len(), 3);
     vote(&eve, "approve").await.problem(403, "responder_not_allowed");
 
-    // One of a few, and any two.
+    // One of the allowed people, and any two.
     let one = asked(&app, json!({"type": "free", "quorum": {"allowed": ["ana"]}})).await;
     respond(&app, &one, json!({})).key(&bob).await.problem(403, "responder_not_allowed");
     let nonsense = app.post(format!("{one}/respond")).key(&bob).body("application/json", "{");
@@ -48,7 +48,7 @@ async fn a_quorum_is_so_many_different_principals_with_one_answer() {
         app.post(format!("{any}/respond")).key(&bob).body("application/json", r#"{"response":{"b":[1], "a":1e0}}"#);
     assert_eq!(equal.await.expect(200)["status"], "completed", "equal as values, not as texts");
 
-    // Votes that came to nothing by the deadline.
+    // Votes without a quorum by the deadline.
     let open = asked(&app, json!({"type": "free", "quorum": {"of": 2}, "expiresInSeconds": 1})).await;
     respond(&app, &open, json!({"a": 1})).key(&ana).await.expect(200);
     app.clock.advance(SECOND);
@@ -81,7 +81,7 @@ async fn votes_for_one_decision_count_together_whatever_their_comments_and_the_o
         assert_eq!((&decided["status"], &decided["response"]), (&json!("completed"), &second));
         assert_eq!(decided["votes"][0]["response"], first, "each vote stays as it was sent");
     }
-    // A comment of another type of review is a part of its answer.
+    // In a review of another type a comment is part of the answer.
     let form = json!({"type": "free", "quorum": quorum});
     let review = asked(&app, form).await;
     respond(&app, &review, json!({"selectedOption": "a", "comment": "1"})).key(&ana).await.expect(200);
@@ -123,7 +123,7 @@ async fn who_may_answer_is_named_by_id_or_as_an_api_key_names_its_principal() {
     assert_eq!(answer().key(&bob).await.expect(200)["status"], "completed");
 }
 
-/// The keys of an agent and of a person who have one id.
+/// The keys of an agent and of a person with the same id.
 async fn namesakes(app: &TestApp) -> (String, String) {
     let principal = json!({"type": "agent", "id": "same"});
     let agent = app.key(json!({"name": "a", "scopes": ["reviews:respond"], "principal": principal})).await;
@@ -167,7 +167,7 @@ async fn an_agent_and_a_person_with_one_id_have_a_vote_each() {
     assert_eq!((&second["status"], &second["decidedBy"]), (&json!("completed"), &json!("same")));
     assert_eq!(second["votes"][1]["principal"], "same");
 
-    // Each of them sees after a retry what they saw before.
+    // After a retry each of them sees the same as before.
     let open = asked(&app, json!({"type": "free", "quorum": {"of": 3}})).await;
     let vote = |key: &str| respond(&app, &open, json!({"a": 1})).key(key).idempotency_key(&key[..20]).send();
     for votes in [1, 2] {

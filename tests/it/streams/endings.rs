@@ -1,4 +1,5 @@
-//! When a live stream ends: its key was revoked, or its channel deleted, also where another one has the id since.
+//! The end of a live stream: its key was revoked, or its channel was deleted, even if another one has the same id
+//! since.
 
 use std::time::Duration;
 
@@ -54,7 +55,7 @@ async fn what_happens_after_a_key_was_revoked_is_not_told_to_who_followed_with_i
     assert!(revoked.told().await.is_none());
 }
 
-/// The human channel `demo` once more, after it was deleted.
+/// Deletes the human channel `demo` and creates it again.
 async fn made_again(app: &TestApp) {
     app.delete("/api/v1/channels/demo").await.expect(204);
     app.post("/api/v1/channels").json(json!({"id": "demo", "name": "again", "kind": "human"})).await.expect(201);
@@ -143,7 +144,7 @@ async fn a_place_in_the_log_of_a_channel_that_had_the_id_before_hides_nothing_of
         loop {
             let page = app.get(format!("{path}?after=7&limit=1&order={order}{cursor}")).await.expect(200);
             seen.extend(page["data"].as_array().unwrap().clone());
-            // The log grows past the place while its pages are read.
+            // The log grows past this position while its pages are read.
             if seen.len() == 1 {
                 for n in 0..8 {
                     post(&app, &format!("more {n}")).await;

@@ -1,4 +1,4 @@
-//! A blocking HTTP/1.1 client for tests that talk to the program itself: one connection, JSON only.
+//! A blocking HTTP/1.1 client for tests of the program itself: one connection, JSON only.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -8,16 +8,16 @@ use serde_json::Value;
 
 use crate::support::ADMIN_KEY;
 
-/// A connection that is kept.
+/// A keep-alive connection.
 pub(crate) struct Client(BufReader<TcpStream>);
 
-/// What came back.
+/// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) body: Vec<u8>,
     pub(crate) replayed: bool,
-    /// Where the answer says that the request stands in its trace.
+    /// The trace and span of the request, from the answer's header.
     pub(crate) traceparent: String,
 }
 
@@ -28,7 +28,7 @@ impl Reply {
 }
 
 impl Client {
-    /// Connects. A server that says nothing for longer than it may wait for an agent is taken for dead.
+    /// Connects. A server counts as dead if it is silent for longer than it may wait for an agent.
     pub(crate) fn connect(address: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
@@ -36,7 +36,7 @@ impl Client {
         Ok(Self(BufReader::new(stream)))
     }
 
-    /// Sends a request with the admin key and reads the whole answer; an error where the connection broke before.
+    /// Sends a request with the admin key and reads the whole answer; an error if the connection breaks before.
     pub(crate) fn send(&mut self, method: &str, path: &str, key: Option<&str>, body: &str) -> io::Result<Reply> {
         self.send_as(ADMIN_KEY, method, path, key, body)
     }
@@ -90,7 +90,7 @@ impl Client {
     }
 }
 
-/// Everything in a list, page by page.
+/// All entries of a list, page by page.
 pub(crate) fn all(client: &mut Client, path: &str) -> Vec<Value> {
     let (mut data, mut cursor) = (Vec::new(), String::new());
     loop {

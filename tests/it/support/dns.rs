@@ -1,5 +1,4 @@
-//! A name server of the tests' own: it answers A and AAAA queries with whatever a test makes up, and nothing may be
-//! kept for longer than the answer takes.
+//! A name server for tests: it answers A and AAAA queries as a test chooses, and its answers must not be cached.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -17,8 +16,8 @@ const A: u16 = 1;
 const AAAA: u16 = 28;
 
 impl Dns {
-    /// `zone` names the addresses of a name, which comes in lower case without its final dot; it is asked once for each
-    /// family, first and later alike.
+    /// `zone` returns the addresses of a name, in lower case without its final dot; it is called once for each query,
+    /// so once for each family.
     pub(crate) async fn serve(zone: impl Fn(&str) -> Vec<IpAddr> + Send + 'static) -> Self {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = socket.local_addr().unwrap();
@@ -38,13 +37,13 @@ impl Dns {
         Self { address, asked }
     }
 
-    /// Queries so far, of both families.
+    /// The number of queries so far, of both families.
     pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 }
 
-/// The name of the only question, and where the question ends.
+/// The name in the only question, and the end of the question.
 fn name(query: &[u8]) -> (String, usize) {
     let (mut at, mut labels) = (12, Vec::new());
     while query[at] != 0 {
@@ -64,7 +63,7 @@ fn answer(query: &[u8], question_end: usize, kind: u16, addresses: &[IpAddr]) ->
             _ => None,
         })
         .collect();
-    // A name without any address is not there at all.
+    // A name without addresses does not exist.
     let code = if addresses.is_empty() { 3 } else { 0 };
     let mut packet = query[..2].to_vec();
     packet.extend([0x81, 0x80 | code, 0, 1, 0, u8::try_from(of_kind.len()).unwrap(), 0, 0, 0, 0]);

@@ -1,4 +1,4 @@
-//! Lists, as they are read page by page.
+//! Reading lists page by page.
 
 use serde_json::{Value, json};
 
@@ -9,14 +9,14 @@ pub(crate) fn ids(page: &Value) -> Vec<String> {
     page["data"].as_array().unwrap().iter().map(|thing| thing["id"].as_str().unwrap().to_owned()).collect()
 }
 
-/// An item without one of its members, as lists show it or as another answer does.
+/// An item without one of its members, to compare items of lists with other answers.
 pub(crate) fn without(mut value: Value, name: &str) -> Value {
     value.as_object_mut().unwrap().remove(name);
     value
 }
 
 impl TestApp {
-    /// The pages of a list, as their links lead.
+    /// The pages of a list, by following their links.
     pub(crate) async fn pages(&self, list: impl Into<String>) -> Vec<Value> {
         let (mut pages, mut path) = (Vec::new(), list.into());
         while !path.is_empty() {

@@ -6,25 +6,25 @@ use axum::body::Body;
 use http_body_util::BodyExt;
 use serde_json::Value;
 
-/// When a reader comes back.
+/// The retry time that a stream begins with.
 pub(crate) const OPENING: &str = "retry: 2000\n";
 
 /// A live stream.
 pub(crate) struct Live {
     body: Body,
-    /// What came of an event that has not ended.
+    /// The received part of an incomplete event.
     text: String,
     ready: VecDeque<Told>,
 }
 
-/// What a stream told.
+/// An event or comment of a stream.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Told {
-    /// What a reader comes back with.
+    /// The position from which a reader resumes.
     pub(crate) id: Option<String>,
     /// `None`: a comment.
     pub(crate) event: Option<String>,
-    /// `null` where it has none.
+    /// `null` if there are none.
     pub(crate) data: Value,
 }
 
@@ -38,7 +38,7 @@ impl Told {
 }
 
 impl Live {
-    /// A stream that has begun.
+    /// A stream whose opening was read.
     pub(super) async fn open(body: Body) -> Self {
         let mut live = Self { body, text: String::new(), ready: VecDeque::new() };
         let frame = live.body.frame().await.unwrap().unwrap();
@@ -46,7 +46,7 @@ impl Live {
         live
     }
 
-    /// What comes next, comments too; `None` at the stream's end.
+    /// The next event or comment; `None` at the stream's end.
     pub(crate) async fn told(&mut self) -> Option<Told> {
         loop {
             if let Some(told) = self.ready.pop_front() {
@@ -61,7 +61,7 @@ impl Live {
         }
     }
 
-    /// The next event or piece.
+    /// The next event or message piece.
     pub(crate) async fn next(&mut self) -> Told {
         loop {
             let told = self.told().await.expect("the stream ended");
@@ -71,7 +71,7 @@ impl Live {
         }
     }
 
-    /// Everything up to the next event of this type, that one included.
+    /// Everything up to and including the next event of this type.
     pub(crate) async fn up_to(&mut self, kind: &str) -> Vec<Told> {
         let mut all = Vec::new();
         loop {

@@ -1,4 +1,4 @@
-//! A web server of the tests' own, which answers what a test tells it to, byte for byte.
+//! A web server for tests, which gives exactly the answers that a test defines, byte for byte.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +23,7 @@ pub(crate) struct Heard {
     pub(crate) line: String,
     /// Everything up to the empty line, in lower case.
     pub(crate) head: String,
-    /// The same as it was sent.
+    /// The same, as it was sent.
     pub(crate) sent: String,
     pub(crate) body: Vec<u8>,
 }
@@ -33,7 +33,7 @@ impl Heard {
         self.line.split(' ').nth(1).unwrap()
     }
 
-    /// A header's value as it was sent; empty where it is not there.
+    /// A header's value as it was sent; empty if it is missing.
     pub(crate) fn header(&self, name: &str) -> &str {
         let named = |line: &'_ str| line.split_once(": ").is_some_and(|(known, _)| known.eq_ignore_ascii_case(name));
         self.sent.lines().find(|line| named(line)).map_or("", |line| &line[name.len() + 2..])
@@ -44,38 +44,38 @@ impl Heard {
 #[derive(Clone, Debug)]
 pub(crate) enum Part {
     Bytes(Vec<u8>),
-    /// So many zeros as one chunk after another of a chunked body.
+    /// So many zeros, in the chunks of a chunked body.
     Zeros(u64),
-    /// A byte every second, for as long as somebody listens.
+    /// A byte every second, until the client disconnects.
     Drip,
-    /// Nothing more, while the connection stays open.
+    /// Nothing more, on an open connection.
     Silence,
-    /// Nothing until a test says so.
+    /// Nothing until the test releases it.
     Held(Arc<Notify>),
     /// The end of the connection.
     Close,
-    /// The same, and nothing that was under way arrives.
+    /// The same, discarding all data in flight.
     Reset,
 }
 
-/// A whole answer of status 200.
+/// A complete answer of status 200.
 pub(crate) fn ok(content_type: &str, body: &[u8]) -> Vec<Part> {
     let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n", body.len());
     vec![Part::Bytes([head.as_bytes(), body].concat())]
 }
 
-/// A whole answer without a body, with these headers.
+/// A complete answer without a body, with these headers.
 pub(crate) fn bare(status: u16, headers: &str) -> Vec<Part> {
     vec![Part::Bytes(format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: 0\r\n\r\n").into_bytes())]
 }
 
 impl Origin {
-    /// On 127.0.0.1, at any port.
+    /// Listens on 127.0.0.1, at any port.
     pub(crate) async fn serve(answer: impl Fn(&Heard) -> Vec<Part> + Send + Sync + 'static) -> Self {
         Self::serve_at(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0), answer).await
     }
 
-    /// Somewhere else.
+    /// Listens at `address`.
     pub(crate) async fn serve_at(
         address: SocketAddr,
         answer: impl Fn(&Heard) -> Vec<Part> + Send + Sync + 'static,
@@ -106,18 +106,18 @@ impl Origin {
         origin
     }
 
-    /// Nobody should come here: whoever does is counted and gets an answer that cannot be missed.
+    /// No request should arrive here: each is counted and gets an answer that cannot be overlooked.
     pub(crate) async fn canary(ip: IpAddr) -> Self {
         Self::serve_at(SocketAddr::new(ip, 0), |_| ok("text/plain", b"the inside")).await
     }
 
-    /// Says this to whoever comes, without waiting for a request.
+    /// Sends this to each client, without waiting for a request.
     pub(crate) async fn greeting(words: &'static [u8]) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let origin = Self::at(listener.local_addr().unwrap());
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                // Whoever hangs up meanwhile has heard enough.
+                // A client may have disconnected before the end.
                 drop(stream.write_all(words).await);
             }
         });
@@ -128,22 +128,22 @@ impl Origin {
         Self { address, connections: Arc::default(), ended: Arc::default(), requests: Arc::default() }
     }
 
-    /// A URL of it.
+    /// A URL of this server.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// Connections so far.
+    /// The number of connections so far.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// Connections that are open now.
+    /// The number of open connections.
     pub(crate) fn open_connections(&self) -> usize {
         self.connections() - self.ended.load(Ordering::SeqCst)
     }
 
-    /// Requests so far.
+    /// The requests so far.
     pub(crate) fn requests(&self) -> Vec<Heard> {
         self.requests.lock().unwrap().clone()
     }
@@ -163,7 +163,7 @@ async fn hear(stream: &mut BufReader<TcpStream>) -> Option<Heard> {
     Some(Heard { line, head, sent: text, body })
 }
 
-/// Whether the connection goes on.
+/// Sends the parts; returns whether the connection stays open.
 async fn say(stream: &mut BufReader<TcpStream>, parts: Vec<Part>) -> bool {
     for part in parts {
         let said = match part {
@@ -171,7 +171,7 @@ async fn say(stream: &mut BufReader<TcpStream>, parts: Vec<Part>) -> bool {
             Part::Zeros(count) => zeros(stream, count).await,
             Part::Drip => drip(stream).await,
             Part::Silence => {
-                // Until the other side gives up.
+                // Waits until the client disconnects.
                 while stream.read_u8().await.is_ok() {}
                 return false;
             }

@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 
 use super::Kind;
 
-/// The program, not yet run, with nothing of this process's environment that could change what it does. Of which build
-/// it is, `TERTULIA_TEST_PROGRAM` may say: what is measured is worth more of one for release.
+/// The program, not yet started, without any variable of this process's environment that could change its behaviour.
+/// `TERTULIA_TEST_PROGRAM` may name the build to use: measurements mean more with a release build.
 pub(crate) fn program(data_dir: &Path) -> Command {
     let program = std::env::var_os("TERTULIA_TEST_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_tertulia").into());
     let mut command = Command::new(program);
@@ -18,7 +18,7 @@ pub(crate) fn program(data_dir: &Path) -> Command {
     command
 }
 
-/// The same, on the store that this run of the tests is about: for a directory that is always the same one.
+/// The same, on the store of this run; a directory always gets the same store.
 pub(crate) fn program_on_store(data_dir: &Path) -> Command {
     let mut command = program(data_dir);
     if Kind::chosen() == Kind::Cql {
@@ -30,7 +30,7 @@ pub(crate) fn program_on_store(data_dir: &Path) -> Command {
     command
 }
 
-/// Fails where what a program left is not sound, and says which `run` it was. A CQL store has nobody who could say so.
+/// Fails if the data of a program is not sound, and names the `run`. For a CQL store there is no such check.
 pub(crate) fn check_sound(data_dir: &Path, run: &str) {
     if Kind::chosen() == Kind::Cql {
         return;
@@ -40,10 +40,10 @@ pub(crate) fn check_sound(data_dir: &Path, run: &str) {
     assert!(verified.status.success() && words.contains("is sound"), "{run}: {verified:?}");
 }
 
-/// A running server; killed where a test forgets it.
+/// A running server; dropping this kills it.
 pub(crate) struct Server {
     child: Child,
-    /// What it printed up to the ready line, that included.
+    /// The lines that it printed, up to and including the ready line.
     pub(crate) printed: Vec<String>,
     pub(crate) address: String,
 }
@@ -53,7 +53,7 @@ impl Server {
         Self::run(program(data_dir), env)
     }
 
-    /// On the store that this run of the tests is about.
+    /// A server on the store of this run.
     pub(crate) fn start_on_store(data_dir: &Path, env: &[(&str, &str)]) -> Self {
         Self::run(program_on_store(data_dir), env)
     }
@@ -75,7 +75,7 @@ impl Server {
         self.child.id()
     }
 
-    /// The status and body of a request over a connection of its own.
+    /// The status and body of a request on a new connection.
     pub(crate) fn get(&self, path: &str, key: Option<&str>) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let key = key.map_or_else(String::new, |key| format!("X-API-Key: {key}\r\n"));
@@ -86,7 +86,7 @@ impl Server {
         (head[9..12].parse().unwrap(), body.to_owned())
     }
 
-    /// The most memory that it has held so far, in KiB.
+    /// The peak memory of the process, in KiB.
     #[cfg(target_os = "linux")]
     pub(crate) fn peak_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
@@ -94,22 +94,22 @@ impl Server {
         peak.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
-    /// The processor time that it has used so far, in milliseconds.
+    /// The processor time used so far, in milliseconds.
     #[cfg(target_os = "linux")]
     pub(crate) fn processor_millis(&self) -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-        // In hundredths of a second: in programs, and in the system for them.
+        // In hundredths of a second: user time and system time.
         fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap() * 10).sum()
     }
 
-    /// Asks it to stop.
+    /// Requests a stop.
     pub(crate) fn ask_to_stop(&self) {
         let kill = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
         assert!(kill.success());
     }
 
-    /// Asks it to stop; its exit code.
+    /// Requests a stop; returns the exit code.
     pub(crate) fn terminate(mut self) -> Option<i32> {
         self.ask_to_stop();
         self.child.wait().unwrap().code()
@@ -118,7 +118,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail where it has ended already, which is what is wanted.
+        // Both fail if the process has already ended, which is fine.
         _ = self.child.kill();
         _ = self.child.wait();
     }

@@ -1,5 +1,5 @@
-//! A day in the life of an installation: requests of every family and what is there afterwards, for tests that compare
-//! two servers.
+//! A day in the life of an installation: requests of every family, and the resulting state, for tests that compare two
+//! servers.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::until::seen;
 use super::{Answer, TestApp};
 
-/// A request that may be sent again, and what it was answered.
+/// A repeatable request, and its answer.
 pub(crate) struct Sent {
     method: Method,
     path: String,
@@ -22,7 +22,7 @@ impl Sent {
         send(app, &self.method, &self.path, self.key.as_deref(), &self.body).await
     }
 
-    /// Whether the answer to a repetition must be that of the first time.
+    /// Whether a repetition must get the same answer as the first time.
     pub(crate) fn is_kept(&self) -> bool {
         self.key.is_some() && self.answer.status < 300 && self.answer.status != 202
     }
@@ -43,7 +43,7 @@ pub(crate) struct Script<'a> {
 }
 
 impl<'a> Script<'a> {
-    /// Sends them all; times go on in between.
+    /// Sends all requests; the clock advances between them.
     pub(crate) async fn play(app: &'a TestApp) -> Vec<Sent> {
         let mut script = Self { app, sent: Vec::new() };
         script.configure().await;
@@ -54,7 +54,7 @@ impl<'a> Script<'a> {
         script.sent
     }
 
-    /// The same, and what changes the installation: no two installations make the same key.
+    /// The same, and changes of the installation: no two installations create the same key.
     pub(crate) async fn play_as_operator(app: &'a TestApp) -> Vec<Sent> {
         let mut script = Self { app, sent: Self::play(app).await };
         script.post("/api/v1/workspaces", Some("w1"), json!({"id": "third", "name": "Third"})).await;
@@ -63,10 +63,10 @@ impl<'a> Script<'a> {
         script.sent
     }
 
-    /// Sends one; the answer's body.
+    /// Sends a request; returns the answer's body.
     async fn step(&mut self, method: Method, path: impl Into<String>, key: Option<&str>, body: Value) -> Value {
         let (path, key) = (path.into(), key.map(str::to_owned));
-        // Before, so that what a request has set going has no time to be overtaken by it.
+        // Before the request, so that its background work cannot be overtaken by the clock.
         self.app.clock.advance(1_001);
         let answer = send(self.app, &method, &path, key.as_deref(), &body).await;
         assert!(answer.status < 300, "{method} {path}: {}", answer.json);
@@ -130,11 +130,11 @@ impl<'a> Script<'a> {
         let import = json!({"conversation_id": id, "enable_memories": true, "content":
             {"content": "I live in Lisbon", "created_at": "2020-02-29T12:00:00+02:00", "sender_id": "u1"}});
         self.post("/api/v1/messages", Some("c2"), import).await;
-        // What is remembered is told in the log a moment later; what follows stands behind it.
+        // The log shows memories a moment later; the next events come after them.
         let events = format!("/api/v1/conversations/{id}/events");
         let told = async || self.app.get(&events).await.expect(200).to_string().contains("memory.created");
         seen(async || told().await.then_some(())).await;
-        // Without a key: what was taken away is no part of a repeated answer any more.
+        // Without a key: a repeated answer no longer contains a deleted message.
         let gone = json!({"conversation_id": id, "content": {"content": "to be taken away"}});
         let gone = self.post("/api/v1/messages", None, gone).await;
         let gone = format!("/api/v1/messages/{}", gone[0]["id"].as_str().unwrap());
@@ -149,7 +149,7 @@ impl<'a> Script<'a> {
         while self.app.get(&turn).await.expect(200)["status"] != "completed" {}
     }
 
-    /// In another workspace.
+    /// Requests in another workspace.
     async fn elsewhere(&mut self) {
         let key = self.app.workspace("other").await;
         let body = json!({"content": {"content": "elsewhere"}});
@@ -157,7 +157,7 @@ impl<'a> Script<'a> {
     }
 }
 
-/// Everything that can be read by the admin of the workspace `default`: path and answer.
+/// Everything that the admin of the workspace `default` can read: path and answer.
 pub(crate) async fn everything(app: &TestApp) -> Vec<(String, Answer)> {
     let mut waiting: Vec<String> = [
         "channels",

@@ -1,7 +1,7 @@
-//! The store under a test's server: `TERTULIA_TEST_STORE` says which, `memory` (the default), `embedded` or `cql`.
+//! The store under a test's server: `TERTULIA_TEST_STORE` selects it, `memory` (the default), `embedded` or `cql`.
 //!
-//! The durable ones run on a runtime of their own, which outlives each test's: they have connections and threads that
-//! many tests share. While one of them works, the clock of a test that paused it stands still, so that a disk or a
+//! The durable stores run on a runtime of their own, which outlives each test's, because many tests share their
+//! connections and threads. While such a store works, the paused clock of a test does not advance, so that a disk or a
 //! network takes no time, as memory does.
 
 use std::collections::{BTreeMap, HashSet};
@@ -26,11 +26,11 @@ use tokio::sync::{OnceCell, Semaphore, oneshot};
 
 use super::config;
 
-/// Where the durable stores live.
+/// The runtime of the durable stores.
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap());
 
-/// What [`TestStore::new`] makes.
+/// The kinds of [`TestStore::new`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Memory,
@@ -39,7 +39,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// What this run of the tests is about.
+    /// The kind of this run.
     pub(crate) fn chosen() -> Self {
         match std::env::var("TERTULIA_TEST_STORE").as_deref() {
             Ok("memory") | Err(_) => Self::Memory,
@@ -50,27 +50,27 @@ impl Kind {
     }
 }
 
-/// A store for one test. Clones share their content; it ends with the last clone.
+/// A store for one test. Clones share their content; the store ends with the last clone.
 #[derive(Clone)]
 pub(crate) struct TestStore {
     inner: Arc<dyn Store>,
-    /// `None`: the store is nobody else's.
+    /// `None`: no other test uses the store.
     apart: Option<Apart>,
     /// Whether the store waits for a disk or a network.
     waits: bool,
-    /// Of which list rows are held back after they were read, until there are permits.
+    /// The list whose rows are held back after a read, until there are permits.
     held: Option<(Table, Arc<Semaphore>)>,
-    /// What the store needs for as long as it is there.
+    /// The directory that the store needs.
     _ground: Option<Arc<TempDir>>,
 }
 
-/// One test's part of a store that many tests use at once: every workspace stands elsewhere, the installation too.
+/// One test's part of a store that many tests use at once: each workspace, and the installation, is moved elsewhere.
 #[derive(Clone)]
 struct Apart {
     salt: [u8; 10],
-    /// Whose alarms are this test's: the due index is everybody's.
+    /// The entities of this test: the due index contains the alarms of all tests.
     known: Arc<Mutex<HashSet<EntityKey>>>,
-    /// What this test's servers say of themselves; `None`: each is told that it is alone.
+    /// The heartbeats of this test's servers; `None`: each server sees only itself.
     beats: Option<Arc<Mutex<BTreeMap<NodeId, Beat>>>>,
 }
 
@@ -83,7 +83,7 @@ impl Apart {
         Self { salt, known: Arc::default(), beats: None }
     }
 
-    /// There and back: it is its own inverse.
+    /// Maps a workspace there and back: the function is its own inverse.
     fn workspace(&self, workspace: Address) -> Address {
         let mut bytes = workspace.0;
         bytes.iter_mut().zip(self.salt).for_each(|(byte, salt)| *byte ^= salt);
@@ -96,12 +96,12 @@ impl Apart {
 }
 
 impl TestStore {
-    /// An empty store of the kind that this run is about.
+    /// An empty store of this run's kind.
     pub(crate) async fn new() -> Self {
         Self::of(Kind::chosen()).await
     }
 
-    /// An empty store for several servers that know of each other. The embedded one is never such.
+    /// An empty store for several servers that know of each other. The embedded store cannot be shared.
     pub(crate) async fn shared() -> Self {
         match Kind::chosen() {
             Kind::Memory | Kind::Embedded => Self::from(MemoryStore::default().shared()),
@@ -113,7 +113,7 @@ impl TestStore {
         }
     }
 
-    /// Whether its servers hear of each other.
+    /// Whether its servers know of each other.
     pub(crate) fn tells_of_others(&self) -> bool {
         self.inner.is_shared() && self.apart.as_ref().is_none_or(|apart| apart.beats.is_some())
     }
@@ -142,35 +142,35 @@ impl TestStore {
         (Self { _ground: ground, ..Self::over(Arc::<dyn Inventory>::clone(&inventory)) }, inventory)
     }
 
-    /// A store that is there.
+    /// An existing store.
     pub(crate) fn over(inner: Arc<dyn Inventory>) -> Self {
         Self { inner, apart: None, waits: true, held: None, _ground: None }
     }
 
-    /// Every test's part of one keyspace: making one takes seconds.
+    /// One test's part of a keyspace that all tests share: creating one takes seconds.
     async fn cql() -> Self {
         static SHARED: OnceCell<Arc<dyn Inventory>> = OnceCell::const_new();
         let inner = Arc::clone(SHARED.get_or_init(|| keyspace("front_door".to_owned())).await);
         Self { apart: Some(Apart::new()), ..Self::over(inner) }
     }
 
-    /// An empty keyspace of its own, and a view of everything in it.
+    /// An empty keyspace for one test, and a view of everything in it.
     pub(crate) async fn cql_inventory() -> (Self, Arc<dyn Inventory>) {
         let inventory = keyspace(format!("moved_{:016x}", RandomState::new().build_hasher().finish())).await;
         (Self::over(Arc::<dyn Inventory>::clone(&inventory)), inventory)
     }
 
-    /// The same, where each read of this list's rows uses up a permit once it has read them.
+    /// The same, where each read of this list's rows uses up a permit after reading them.
     pub(crate) fn holding(self, table: Table, permits: Arc<Semaphore>) -> Self {
         Self { held: Some((table, permits)), ..self }
     }
 
-    /// Does something with a store that lives on the stores' runtime.
+    /// Runs work with a store on the stores' runtime.
     pub(crate) async fn within<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
         RUNTIME.spawn(work).await.unwrap()
     }
 
-    /// What the configuration is made of, as text that can be searched.
+    /// The stored configuration, as text that can be searched.
     pub(crate) async fn configuration(&self) -> String {
         let mut text = String::new();
         for entity in [EntityKey::INSTALLATION, EntityKey::workspace(actors::workspace::address_of("default"))] {
@@ -188,7 +188,7 @@ impl TestStore {
         self.apart.as_ref().map_or(entity, |apart| apart.entity(entity))
     }
 
-    /// Lets `work` have the store, with the caller's paused clock stopped.
+    /// Runs `work` on the store while the caller's paused clock stands still.
     fn with<'a, T, F>(
         &'a self,
         work: impl FnOnce(Arc<dyn Store>) -> F + Send + 'a,
@@ -211,7 +211,7 @@ impl TestStore {
     }
 }
 
-/// The store in a keyspace, which is made where there is none.
+/// The store in a keyspace, which is created if needed.
 async fn keyspace(name: String) -> Arc<dyn Inventory> {
     let server = bed::server().expect("a CQL server was asked for");
     let config = config(&[
@@ -251,7 +251,7 @@ impl Store for TestStore {
             return self.inner.commit(commit, done);
         }
         let (answer, answered) = oneshot::channel::<()>();
-        // Handed over before anything else is, so that commits arrive in the order of the calls.
+        // Handed over first, so that commits arrive in the order of the calls.
         let inside = RUNTIME.enter();
         self.inner.commit(
             commit,
@@ -262,7 +262,7 @@ impl Store for TestStore {
         );
         drop(inside);
         if let Ok(caller) = Handle::try_current() {
-            // Whether it was answered or forgotten, there is nothing to wait for any more.
+            // Whether it was answered or dropped, there is nothing left to wait for.
             caller.spawn_blocking(move || _ = answered.blocking_recv());
         }
     }
@@ -351,16 +351,16 @@ impl Store for TestStore {
     fn close(&self) -> BoxFuture<'_, ()> {
         let shared = self.apart.is_some();
         let closed = self.with(move |store| async move {
-            // Others still use it.
+            // Other tests still use it.
             if !shared {
                 store.close().await;
             }
             Ok(())
         });
-        // A store that cannot be closed any more is closed.
+        // A store that can no longer be closed counts as closed.
         Box::pin(async move { drop(closed.await) })
     }
 }
 
-/// Alarms of everybody read at once.
+/// The alarms of all tests that are read at once.
 const PAGE: usize = 1_000;

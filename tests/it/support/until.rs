@@ -1,18 +1,18 @@
-//! Waiting for what happens by itself: never longer than [`PATIENCE`], so that a test whose promise is broken fails
-//! instead of hanging.
+//! Waiting for background work: never longer than [`PATIENCE`], so that a test of a broken promise fails instead of
+//! hanging.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Longest that anything is waited for, in real time: on a busy machine a store elsewhere takes its seconds.
+/// The longest wait, in real time: on a busy machine a store outside this process takes seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until it is so; what it waits for happens on this runtime, or elsewhere.
+/// Waits until it is so; the cause is on this runtime, or elsewhere.
 pub(crate) async fn until(mut is: impl FnMut() -> bool) {
     seen(async || is().then_some(())).await;
 }
 
-/// Looks until something is seen. The clock of the runtime is not touched: where it stands, it stands.
+/// Checks until there is a value. The runtime's clock is left as it is, even if it is paused.
 pub(crate) async fn seen<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
@@ -24,7 +24,7 @@ pub(crate) async fn seen<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
     panic!("it did not happen within {PATIENCE:?}");
 }
 
-/// The same on a thread of its own, where there is no runtime.
+/// The same on a thread without a runtime.
 pub(crate) fn seen_here<T>(mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {

@@ -1,4 +1,4 @@
-//! What is told of an agent at work and of what its events cause: the turn, the model, the tool, the deliveries.
+//! Traces and metrics of an agent at work and of what its events cause: the turn, the model, the tool, the deliveries.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::support::client::Client;
 use crate::support::origin::{Origin, bare};
 use crate::support::until::until;
 
-/// An endpoint that is a model, which first calls a tool, and a receiver of events.
+/// An endpoint that serves as a model, which first calls a tool, and as a receiver of events.
 async fn outside() -> Origin {
     let asked = std::sync::atomic::AtomicUsize::new(0);
     Origin::serve(move |heard| match heard.path() {
@@ -26,7 +26,7 @@ async fn outside() -> Origin {
     .await
 }
 
-/// The numbers that the server sent in the end have the turn in them.
+/// The metrics that the server sends at its end include the turn.
 fn counted(receiver: &Receiver) {
     let (_, request) = receiver.metrics().expect("metrics are sent in the end");
     let metrics = || request.resource_metrics.iter().flat_map(|all| &all.scope_metrics).flat_map(|all| &all.metrics);
@@ -41,7 +41,7 @@ fn counted(receiver: &Receiver) {
     assert_eq!(tokens, [Some(Value::AsInt(16)), Some(Value::AsInt(5))], "read and written");
 }
 
-/// The histograms that lead to spans, and to which.
+/// Histograms with exemplars, and the spans to which these lead.
 const LEAD_TO: [(&str, &str); 7] = [
     ("http.server.request.duration", "POST "),
     ("tertulia_mailbox_wait_seconds", "wait"),
@@ -52,8 +52,8 @@ const LEAD_TO: [(&str, &str); 7] = [
     ("tertulia_webhook_attempt_seconds", "deliver turn.completed"),
 ];
 
-/// Every histogram of times but that of alarms, of which none rings here, leads from its buckets to spans that it is
-/// of, and that have arrived.
+/// Every histogram of times, except that of alarms, none of which rings here, has buckets with exemplars that lead to
+/// its own spans, and these have arrived.
 fn leads_to(receiver: &Receiver, spans: &[Got]) {
     let (_, request) = receiver.metrics().unwrap();
     let metrics = || request.resource_metrics.iter().flat_map(|all| &all.scope_metrics).flat_map(|all| &all.metrics);

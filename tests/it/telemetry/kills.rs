@@ -1,4 +1,4 @@
-//! What is left of the traces of a server that is killed, and what it traces after its next start.
+//! The traces of a killed server that have arrived, and those after its next start.
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{self, Sender};
@@ -13,10 +13,10 @@ use crate::support::client::{Client, Reply};
 use crate::support::until::seen_here;
 
 const WRITERS: usize = 8;
-/// How long a span waits for others before it is sent; `traced` says so to the server.
+/// How long a span waits for others before it is sent; `traced` configures the server with it.
 const DELAY: Duration = Duration::from_millis(50);
-/// A span that was told of so long before the kill has arrived: its delay, and then the way, for which a busy machine
-/// gets as much again many times over.
+/// A span acknowledged this long before the kill has arrived: this covers the delay, and the way many times over, for a
+/// busy machine.
 const ARRIVED: Duration = Duration::from_secs(1);
 
 /// An acknowledged request.
@@ -29,19 +29,19 @@ struct Acknowledged {
 fn write(address: &str, shared: &str, writer: usize, told: &Sender<Acknowledged>) {
     let mut client = Client::connect(address).unwrap();
     let own = conversation(&mut client);
-    // Half of them write to one conversation, so that many are decided together.
+    // Half of the writers write to one conversation, so that many messages are decided together.
     let target = if writer.is_multiple_of(2) { shared } else { &own };
     for n in 0.. {
         let body = json!({"conversation_id": target, "content": {"content": "the secret word"}}).to_string();
         let key = format!("{writer}-{n}");
         let Ok(reply) = client.send("POST", "/api/v1/messages", Some(&key), &body) else { return };
         assert_eq!(reply.status, 200);
-        // Nobody counts any more once the kill is on its way.
+        // The receiver is gone once the kill is on its way.
         _ = told.send(Acknowledged { reply, at: Instant::now() });
     }
 }
 
-/// Kills a server that was written to for some time; all that it acknowledged, and when it was killed.
+/// Kills a server after some time of writes; returns all that it acknowledged, and the time of the kill.
 fn killed_while_written_to(data: &std::path::Path, receiver: &Receiver) -> (Vec<Acknowledged>, Instant) {
     let server = traced(data, receiver, &[GRPC, ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")]);
     let shared = conversation(&mut Client::connect(&server.address).unwrap());

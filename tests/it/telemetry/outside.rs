@@ -1,4 +1,4 @@
-//! What is told of the waits for others: a contact's file, the bucket, the endpoint that says what texts mean.
+//! Traces of waits for other services: a contact's file, the bucket, the endpoint of embeddings.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::support::origin::{Heard, Origin, Part, bare, ok};
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR and so on";
 
-/// A vector for each text; none where a text says that it is broken.
+/// A vector for each text; none if a text says that it is broken.
 fn vectors(heard: &Heard) -> Vec<Part> {
     let asked: Value = serde_json::from_slice(&heard.body).unwrap();
     let texts = asked["input"].as_array().unwrap();
@@ -21,7 +21,7 @@ fn vectors(heard: &Heard) -> Vec<Part> {
     ok("application/json", json!({"data": data.collect::<Vec<_>>()}).to_string().as_bytes())
 }
 
-/// Somebody's picture, a bucket that takes everything and gives nothing back, and an endpoint of embeddings.
+/// A contact's picture, a bucket that accepts everything and returns nothing, and an endpoint of embeddings.
 async fn outside() -> Origin {
     Origin::serve(|heard| match heard.path() {
         "/photo.png?token=secret" => ok("image/png", PNG),
@@ -32,7 +32,7 @@ async fn outside() -> Origin {
     .await
 }
 
-/// A server whose neighbours are all at this origin.
+/// A server that finds all other services at this origin.
 struct Asking {
     client: Client,
 }
@@ -44,7 +44,7 @@ impl Asking {
         reply
     }
 
-    /// A contact sends the picture at this URL.
+    /// Sends a contact's message with the picture at this URL.
     fn picture(&mut self, url: &str, status: u16) -> Reply {
         let content = json!({"image": {"url": url}});
         let body = json!({"type": "IMAGE", "contactIdentifier": "ana@example.com", "content": content});
@@ -56,7 +56,7 @@ impl Asking {
     }
 }
 
-/// The only span of this name in the trace of an answer, as a part of `parent`; its error, if it has one.
+/// The only span of this name in the trace of an answer, as a part of `parent`; and its error, if any.
 #[track_caller]
 fn part<'a>(spans: &'a [Got], reply: &Reply, name: &str, parent: Option<&Got>) -> (&'a Got, Option<&'a str>) {
     let (trace, request) = place(reply);
@@ -97,7 +97,7 @@ async fn the_waits_for_a_file_a_bucket_and_embeddings_are_spans_that_name_the_se
     let content = json!({"content": "My secret pet is a dog and I live in Porto", "sender_id": "x"});
     let said = json!({"content": content, "conversation_id": opened["id"], "enable_memories": true});
     asking.send("POST", "/api/v1/messages", &said, 200);
-    // The endpoint is asked as soon as there is a memory.
+    // The endpoint gets a request as soon as there is a memory.
     while !origin.requests().iter().any(|heard| heard.path() == "/v1/embeddings") {
         asking.search("secret broken");
     }
@@ -117,7 +117,7 @@ async fn the_waits_for_a_file_a_bucket_and_embeddings_are_spans_that_name_the_se
         let of_it = |span: &&Got| span.trace == trace && span.parent == request && span.name == "embeddings small";
         spans.iter().filter(of_it).map(|span| span.attributes.get("error.type").map(String::as_str)).collect()
     };
-    // Beside the question, memories without a vector may be asked about.
+    // Beside the search, the endpoint may be asked about memories without a vector.
     assert!(questions(&unanswered).contains(&Some("unavailable")), "{:?}", questions(&unanswered));
     assert!(questions(&answered).contains(&None), "{:?}", questions(&answered));
     contained(&spans);

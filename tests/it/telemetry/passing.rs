@@ -1,4 +1,4 @@
-//! What is told of requests that are passed on to another server.
+//! Traces of requests that are forwarded to another server.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::passing::{KNOWN_AFTER, address, beside_traced, theirs};
 use crate::support::origin::{Heard, Origin, Part};
 use crate::support::{TestApp, TestStore};
 
-/// As it would have arrived.
+/// The span as a receiver would get it.
 fn got(span: &Finished) -> Got {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let text = |value: &Value| match value {
@@ -76,7 +76,7 @@ async fn a_request_that_is_passed_on_is_one_trace_on_both_servers() {
     assert!(!format!("{here:?}{there:?}").contains("secret"));
 }
 
-/// What another server answers with an error of this status and code.
+/// Another server's error answer, with this status and code.
 fn fails(heard: &Heard, status: u16, code: &str) -> Vec<Part> {
     let body = json!({"code": code}).to_string();
     let head = format!(
@@ -87,7 +87,7 @@ fn fails(heard: &Heard, status: u16, code: &str) -> Vec<Part> {
     vec![Part::Bytes([head, body].concat().into_bytes())]
 }
 
-/// Another server whose agent fails, and which does nothing with what it could do twice.
+/// Another server whose agent fails, and which handles no request that could be done twice.
 async fn failing(kept: &Arc<Kept>) -> (TestApp, Origin, String) {
     let origin = Origin::serve(|heard: &Heard| match heard.header("idempotency-key") {
         "" => fails(heard, 500, "agent_failed"),

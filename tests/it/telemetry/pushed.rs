@@ -1,4 +1,4 @@
-//! Metrics that are sent: the same that are scraped, every so often and in the end.
+//! Pushed metrics: the same as the scraped ones, at an interval and at the end.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, mpsc};
@@ -14,7 +14,7 @@ use crate::support::client::Client;
 use crate::support::origin::Origin;
 use crate::support::until::{seen_here, until};
 
-/// A receiver's newest metrics by name, the service that they are of, and a header that they came with.
+/// A receiver's newest metrics by name, their service, and a header of their request.
 fn received(receiver: &Receiver) -> (BTreeMap<String, Metric>, String, String) {
     let (headers, request) = receiver.metrics().expect("metrics came");
     let [all] = &request.resource_metrics[..] else { panic!("one resource: {request:?}") };
@@ -30,7 +30,7 @@ fn metrics_are_sent_over_both_protocols_with_exemplars_and_a_last_time_in_the_en
         [(Receiver::grpc(Manner::Takes), "grpc"), (Receiver::http(Manner::Takes), "http/protobuf")]
     {
         let dir = tempfile::tempdir().unwrap();
-        // So long that the only ones are those of the end.
+        // So long that only the metrics at the end are sent.
         let env = [
             ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
             ("OTEL_METRIC_EXPORT_INTERVAL", "3600000"),
@@ -78,12 +78,12 @@ fn metrics_are_sent_as_often_as_it_is_asked_for_and_not_where_it_is_not_wanted()
     assert!(silent.metrics().is_none() && !silent.spans().is_empty());
 }
 
-/// A model that answers once it may.
+/// A model that answers once the test allows it.
 async fn model() -> (Origin, mpsc::Sender<()>) {
     let (may, answer) = mpsc::channel();
     let answer = Mutex::new(answer);
     let origin = Origin::serve(move |_| {
-        // It fails where the test has failed.
+        // Fails if the test has failed.
         _ = answer.lock().unwrap().recv();
         whole(&completion("A reply"))
     });
@@ -104,7 +104,7 @@ async fn the_last_numbers_count_what_ends_only_while_the_server_stops() {
     let turns = format!("/api/v1/conversations/{id}/turns");
     assert_eq!(client.send("POST", &turns, None, r#"{"agentId": "echo"}"#).unwrap().status, 202);
     drop(client);
-    // It hears of a request only once that is answered, so it is asked for the connection.
+    // The origin records a request only once it is answered, so the test waits for the connection.
     until(|| model.connections() > 0).await;
     server.ask_to_stop();
     until(|| server.get("/readyz", None).0 == 503).await;

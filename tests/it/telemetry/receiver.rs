@@ -1,4 +1,4 @@
-//! A receiver of traces in this process, as a collector would be one: over gRPC, over HTTP, and with bad manners.
+//! A receiver of traces in this process, in the role of a collector: over gRPC, over HTTP, and misbehaving.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -29,22 +29,22 @@ use tonic::codec::CompressionEncoding;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
-/// What a receiver does with what it is sent.
+/// How a receiver reacts to requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
-    /// Takes it.
+    /// Accepts them.
     Takes,
-    /// Says that it cannot now.
+    /// Answers that it cannot accept them now.
     Refuses,
-    /// Says so to every other request, and takes the rest.
+    /// Refuses every other request, and accepts the rest.
     Hesitates,
     /// Never answers.
     Hangs,
-    /// Says yes, and that it has thrown everything away.
+    /// Answers with success, and that it has rejected all spans.
     Lies,
 }
 
-/// A span as it arrived.
+/// A span as received.
 #[derive(Clone, Debug)]
 pub(crate) struct Got {
     pub(crate) trace: String,
@@ -64,10 +64,10 @@ pub(crate) struct Got {
 struct Shared {
     manner: Manner,
     spans: Mutex<Vec<Got>>,
-    /// The newest.
+    /// The newest metrics.
     metrics: Mutex<Option<(HeaderMap, ExportMetricsServiceRequest)>>,
     headers: Mutex<HeaderMap>,
-    /// How many requests have come.
+    /// The number of requests.
     asked: AtomicUsize,
 }
 
@@ -83,7 +83,7 @@ impl Shared {
     }
 }
 
-/// A running receiver; it ends when it is dropped.
+/// A running receiver; dropping this ends it.
 pub(crate) struct Receiver {
     pub(crate) endpoint: String,
     shared: Arc<Shared>,
@@ -91,7 +91,7 @@ pub(crate) struct Receiver {
 }
 
 impl Receiver {
-    /// One that speaks gRPC.
+    /// A receiver that speaks gRPC.
     pub(crate) fn grpc(manner: Manner) -> Self {
         Self::start(manner, |listener, shared, stop| {
             let service = TraceServiceServer::new(Grpc(Arc::clone(&shared)))
@@ -106,7 +106,7 @@ impl Receiver {
         })
     }
 
-    /// One that speaks HTTP.
+    /// A receiver that speaks HTTP.
     pub(crate) fn http(manner: Manner) -> Self {
         Self::start(manner, |listener, shared, stop| async move {
             let app = Router::new()
@@ -144,17 +144,17 @@ impl Receiver {
         Self { endpoint, shared, _stop: stop }
     }
 
-    /// What has arrived so far.
+    /// The spans received so far.
     pub(crate) fn spans(&self) -> Vec<Got> {
         self.shared.spans.lock().unwrap().clone()
     }
 
-    /// How many requests have come to it, answered or not.
+    /// The number of requests received, answered or not.
     pub(crate) fn asked(&self) -> usize {
         self.shared.asked.load(Ordering::Relaxed)
     }
 
-    /// The newest metrics, and the headers that they came with.
+    /// The newest metrics, and the headers of their request.
     pub(crate) fn metrics(&self) -> Option<(HeaderMap, ExportMetricsServiceRequest)> {
         self.shared.metrics.lock().unwrap().clone()
     }
@@ -237,7 +237,7 @@ async fn over_http(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: 
     (StatusCode::OK, answer.encode_to_vec())
 }
 
-/// A body as it was before it was compressed.
+/// The decompressed body.
 fn plain(headers: &HeaderMap, body: Bytes) -> Bytes {
     if headers.get("content-encoding").is_none_or(|coding| coding != "gzip") {
         return body;

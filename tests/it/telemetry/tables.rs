@@ -1,4 +1,4 @@
-//! The tables of `docs/TELEMETRY.md`, the dashboard and the alert rules, held against what the program says.
+//! Compares the tables of `docs/TELEMETRY.md`, the dashboard and the alert rules with the program's telemetry.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,7 +22,7 @@ fn file(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// What stands in backticks in the first column of the tables under this heading of the page.
+/// The words in backticks in the first column of the tables under this heading of the page.
 fn first_column(heading: &str) -> BTreeSet<String> {
     let page = file("docs/TELEMETRY.md");
     let section = page.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no {heading}")).1;
@@ -34,7 +34,7 @@ fn first_column(heading: &str) -> BTreeSet<String> {
     names.collect()
 }
 
-/// The rows of the table under this heading: what their first column names, and the whole row.
+/// The rows of the table under this heading: the names in their first column, and the whole row.
 fn rows(heading: &str) -> Vec<(String, String)> {
     let page = file("docs/TELEMETRY.md");
     let section = page.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no {heading}")).1;
@@ -50,11 +50,11 @@ fn titles() -> BTreeSet<String> {
     panels.map(|panel| panel["title"].as_str().unwrap().to_owned()).collect()
 }
 
-/// What the page says of an attribute on one kind of span.
+/// An attribute on one kind of span, as the page describes it.
 struct Row {
     name: String,
     on: String,
-    /// Not on every span of that kind.
+    /// Whether only some spans of that kind have it.
     is_conditional: bool,
 }
 
@@ -75,7 +75,7 @@ fn attribute_rows() -> Vec<Row> {
     rows
 }
 
-/// What the page calls a span of this name.
+/// The page's name for the kind of this span.
 fn kind_of(name: &str) -> &'static str {
     match name.split(' ').next().unwrap() {
         "wait" => "wait",
@@ -95,7 +95,7 @@ fn kind_of(name: &str) -> &'static str {
     }
 }
 
-/// Whether what the page says of an attribute that only some spans have is true of this one.
+/// Whether this span must have an attribute that only some spans have, by the page's condition.
 fn is_due(name: &str, span: &Got) -> bool {
     let is = |name: &str, value: &str| span.attributes.get(name).is_some_and(|known| known == value);
     match name {
@@ -125,7 +125,7 @@ fn named() -> (BTreeSet<String>, BTreeSet<String>) {
     let (attributes, _numbers) = rest.split_once("// Numbers").unwrap();
     let of =
         |part: &str| part.lines().filter(|line| !line.trim_start().starts_with("//")).filter_map(literal).collect();
-    // The one value of an attribute that has a constant too.
+    // One value of an attribute is a constant too.
     let (spans, mut attributes): (BTreeSet<String>, BTreeSet<String>) = (of(spans), of(attributes));
     attributes.remove("tertulia");
     (spans, attributes)
@@ -150,7 +150,8 @@ pub(super) fn describes(spans: &[Got]) {
     let methods = ["GET", "HEAD", "POST", "PATCH", "DELETE", "HTTP"];
     for span in spans {
         let first = span.name.split(' ').next().unwrap();
-        // Behind the word may stand what an operator or a convention has named: a route, an agent, an event's type.
+        // After the first word there may be a name from an operator or a convention: a route, an agent, an event's
+        // type.
         let known = names.contains(&span.name) || names.contains(first) || methods.contains(&first);
         assert!(known, "{} is on no page", span.name);
         for name in span.attributes.keys() {
@@ -160,7 +161,7 @@ pub(super) fn describes(spans: &[Got]) {
     complete(spans);
 }
 
-/// Fails where a span lacks what the page says that it has, or has what the page gives to other kinds only.
+/// Fails if a span lacks an attribute that the page requires, or has one that the page gives only to other kinds.
 #[track_caller]
 fn complete(spans: &[Got]) {
     let rows = attribute_rows();
@@ -192,7 +193,7 @@ fn each_row_of_attributes_names_kinds_of_spans_that_there_are() {
     }
 }
 
-/// The metrics after a few requests.
+/// The metrics page after a few requests.
 async fn scraped() -> String {
     let test = TestApp::new().await;
     test.get("/api/v1/channels/demo").await.expect(200);
@@ -211,7 +212,7 @@ fn families(text: &str) -> BTreeSet<String> {
 #[tokio::test]
 async fn the_page_describes_every_metric_and_no_other() {
     let mut shown = families(&scraped().await);
-    // The memory store counts nothing of its own.
+    // The memory store has no metrics of its own.
     actors::metrics::StoreMetrics::default().visit(&mut |metric, _| {
         shown.insert(metric.name.to_owned());
     });
@@ -237,7 +238,7 @@ async fn the_dashboard_and_the_rules_ask_for_metrics_that_there_are() {
     assert!(asked > 50, "only {asked} names were found: the search no longer fits the files");
 }
 
-/// A query of the dashboard for how long something takes.
+/// Whether a dashboard query shows durations.
 fn times(query: &str) -> bool {
     query.starts_with("histogram_quantile(") && query.contains("_seconds_bucket{")
 }
@@ -262,13 +263,13 @@ fn every_rule_has_a_test_and_a_row_of_the_page_and_leads_to_lines_that_there_are
     assert_eq!(names(&rules, "- alert:"), names(&tests, "alertname:"));
     assert_eq!(names(&rules, "- alert:"), first_column("## Alerts"));
     let logged = LOGS.map(file).concat();
-    // Quoted words are a line of the log; a single one is a span.
+    // Quoted phrases are log lines; a single quoted word is a span.
     for line in rules.split('`').skip(1).step_by(2).filter(|words| words.contains(' ')) {
         assert!(logged.contains(&format!("\"{line}")), "nothing logs `{line}`");
     }
 }
 
-/// Where the lines are logged that rules and their rows lead to.
+/// The sources of the log lines that the rules and their rows name.
 const LOGS: [&str; 8] = [
     "src/models.rs",
     "actors/src/host/telling.rs",
@@ -295,7 +296,7 @@ fn every_row_of_an_alert_leads_to_panels_and_lines_that_there_are() {
     }
 }
 
-/// The program that checks rules: the one that `TERTULIA_PROMTOOL` names, or else one that is installed.
+/// The program that checks rules: the one that `TERTULIA_PROMTOOL` names, or an installed one.
 fn checker() -> Option<PathBuf> {
     let asked_for = std::env::var_os("TERTULIA_PROMTOOL").map(PathBuf::from);
     let program = asked_for.clone().unwrap_or_else(|| "promtool".into());
@@ -304,7 +305,7 @@ fn checker() -> Option<PathBuf> {
     is_there.then_some(program)
 }
 
-/// Runs promtool; it says what it finds wrong.
+/// Runs promtool, which reports what is wrong.
 fn promtool(program: &Path, args: &[&str], input: &str) {
     let mut command = Command::new(program);
     command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/telemetry")).args(args);
@@ -319,7 +320,7 @@ fn promtool(program: &Path, args: &[&str], input: &str) {
 #[tokio::test]
 async fn promtool_finds_nothing_wrong_where_it_is_installed() {
     let Some(program) = checker() else {
-        // Past the test runner, which would keep it to itself.
+        // Bypasses the test runner's capture.
         let line = b"skipped: the alert rules and their tests: promtool is not installed\n";
         return std::io::stderr().write_all(line).unwrap();
     };

@@ -1,4 +1,4 @@
-//! Turns that begin long after they were asked for: behind another one, and in another process.
+//! Turns that begin long after their request: behind another turn, and in another process.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,7 +11,7 @@ use crate::support::client::{Client, Reply};
 use crate::support::origin::{Origin, Part};
 use crate::support::until::{seen, until};
 
-/// An endpoint that never answers its first question.
+/// An endpoint that never answers its first request.
 async fn model() -> Origin {
     let asked = AtomicUsize::new(0);
     Origin::serve(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
@@ -28,7 +28,7 @@ fn ask(client: &mut Client, conversation: &str) -> Reply {
     reply
 }
 
-/// Waits until the conversation has so many answers.
+/// Waits until the conversation has so many replies.
 async fn answered(client: &mut Client, conversation: &str, replies: usize) {
     let path = format!("/api/v1/conversations/{conversation}/messages");
     let agents = |message: &&serde_json::Value| message["role"] == "assistant";
@@ -52,7 +52,7 @@ async fn a_turn_that_was_lost_leads_to_its_request_and_one_that_waited_behind_it
     let first = ask(&mut client, &id);
     until(|| !model.requests().is_empty()).await;
     let second = ask(&mut client, &id);
-    // It is killed.
+    // Dropping the server kills it.
     drop(server);
     let server = traced_on_store(&data, &receiver, &[GRPC]);
     answered(&mut Client::connect(&server.address).unwrap(), &id, 2).await;

@@ -1,4 +1,4 @@
-//! `GET /admin/tasks`: what does not go on, and what it waits for.
+//! `GET /admin/tasks`: work that does not progress, and what it waits for.
 
 use axum::body::Body;
 use axum::http::Request;

@@ -1,4 +1,4 @@
-//! Whether the map leads everywhere: rooms, invariants, decision records, and what stands at the top.
+//! Checks that the map is complete: rooms, invariants, decision records, and the entries at the top.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,10 +8,10 @@ use super::{files, refuse, sources};
 
 const MAP: &str = "docs/CODEMAP.md";
 const ARCHITECTURE: &str = "docs/ARCHITECTURE.md";
-/// What may stand at the top of the project, beside files whose names begin with a dot and what is built.
+/// The entries at the top of the project, besides files whose names begin with a dot, and including what is built.
 const TOP: [&str; 10] =
     ["Cargo.lock", "Cargo.toml", "README.md", "actors", "benches", "docs", "schema", "src", "target", "tests"];
-/// The headings of a decision record, in this order; others may stand between them.
+/// The headings of a decision record, in this order; other headings may come between them.
 const HEADINGS: [&str; 5] = ["## Context", "## Decision", "## Consequences", "## What would change our mind", "## Log"];
 
 fn text_of(path: &str) -> String {

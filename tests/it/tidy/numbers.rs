@@ -1,13 +1,13 @@
-//! Whether every number that is shown is counted somewhere: one that nothing counts stands at 0 and says that all is
-//! well.
+//! Checks that every published metric is counted somewhere: one that nothing counts stays at 0 and seems to say that
+//! all is well.
 
 use super::{files, refuse, without_tests};
 
 const TABLE: &str = "actors/src/metrics.rs";
-/// What a number is written with. A histogram's time may be taken by `observe`, its sizes by `record`.
+/// The calls that write a metric. A histogram takes times by `observe`, sizes by `record`.
 const WRITES: [&str; 5] = [".inc(", ".add(", ".set(", ".observe(", ".record("];
 
-/// The fields of the tables of numbers.
+/// The field names in the tables of metrics.
 fn fields(table: &str) -> impl Iterator<Item = &str> {
     table.lines().filter_map(|line| {
         let (name, rest) = line.trim().strip_prefix("pub ")?.split_once(": ")?;
@@ -15,7 +15,7 @@ fn fields(table: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Whether `code` writes the number with this name, by itself or (`of`) for a value of its label.
+/// Whether `code` writes the metric with this name, directly or (`of`) for a value of its label.
 fn writes(code: &str, name: &str) -> bool {
     let whole = [".", name].concat();
     code.match_indices(&whole).any(|(at, _)| {

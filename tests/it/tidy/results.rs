@@ -1,19 +1,19 @@
-//! Whether the table of ratios is what a run has printed, and nobody's own.
+//! Checks that the table of ratios is the output of a run, without edits.
 
 use super::{File, files, refuse};
 
 const PAGE: &str = "benches/README.md";
 const RESULTS: &str = "benches/results";
-/// The first line of the table, on the page as in the file.
+/// The first line of the table, on the page and in the file.
 const HEAD: &str = "| what | lowest / middle / highest | goal | |";
 
-/// The table's rows, without its heads.
+/// The table's rows, without its headings.
 fn rows(text: &str) -> Vec<&str> {
     let table = text.lines().skip_while(|line| *line != HEAD);
     table.skip(2).take_while(|line| line.starts_with('|')).collect()
 }
 
-/// The newest of these files that the page names; their names begin with a date, and of one day the last one named
+/// The newest of these files that the page names; their names begin with a date, and of one day the one named last
 /// counts.
 fn newest<'a>(page: &str, results: &'a [File]) -> Option<&'a File> {
     let day = |file: &File| file.path.trim_start_matches(RESULTS).chars().take("/2026-11-27".len()).collect::<String>();

@@ -1,10 +1,10 @@
-//! Whether what `.ci/run` leaves out is there to be left out: a test that was renamed would run where it must not.
+//! Checks that the tests that `.ci/run` excludes exist: a renamed test would run where it must not.
 
 use super::{File, files, refuse};
 
 const STEPS: &str = ".ci/run";
 
-/// The tests of a file by the names that the test runner gives them, from its place below the last `tests/it`.
+/// The tests in a file, by the names of the test runner; the file's path below the last `tests/it` gives the module.
 fn tests(file: &File) -> Vec<String> {
     let below = file.path.rsplit_once("tests/it/").map_or("", |(_, below)| below);
     let module = below.trim_end_matches(".rs").replace('/', "::");

@@ -1,4 +1,4 @@
-//! An export to a file is of one moment, however often it was broken off.
+//! An export to a file is of one moment, however often it was interrupted.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -25,7 +25,7 @@ fn read(file: &File) -> Vec<u8> {
     bytes
 }
 
-/// A file that holds these bytes.
+/// A file with these bytes.
 fn holding(bytes: &[u8]) -> File {
     let file = tempfile::tempfile().unwrap();
     file.write_all_at(bytes, 0).unwrap();
@@ -37,7 +37,7 @@ async fn to_file(store: &Arc<dyn Inventory>, file: &File) -> Result<Exported, Tr
     TestStore::within(async move { export_to_file(&*store, None, BEGIN, &file).await }).await
 }
 
-/// Cuts an export in many places; each time it must become the same bytes again.
+/// Cuts an export in many places; each time it must be completed to the same bytes.
 async fn goes_on(store: &Arc<dyn Inventory>, step: usize) {
     let file = tempfile::tempfile().unwrap();
     let first = to_file(store, &file).await.unwrap();
@@ -62,7 +62,7 @@ async fn goes_on(store: &Arc<dyn Inventory>, step: usize) {
 #[tokio::test]
 async fn an_export_to_a_file_goes_on_behind_the_last_entity_that_is_whole() {
     let days = Days::begin();
-    // One store lists entities in the order of their names, the other one does not.
+    // One store lists entities in the order of their names, the other does not.
     days.store(async |store| goes_on(&store, 997).await).await;
     goes_on(&days.moved_to(memory()).await, 997).await;
 }
@@ -76,7 +76,7 @@ async fn an_export_of_a_cql_store_goes_on_in_the_order_of_that_store() {
     goes_on(&Days::begin().moved_to(inventory).await, 1_997).await;
 }
 
-/// A record is another one.
+/// The file with one record altered.
 fn changed(file: &str) -> String {
     let at = file.find("[[true,\"").unwrap() + 20;
     let other = if file.as_bytes()[at] == b'A' { "B" } else { "A" };
@@ -90,7 +90,7 @@ async fn what_is_no_export_stays_as_it_is() {
     let refused = to_file(&store, &notes).await;
     assert!(matches!(refused, Err(TransferError::Malformed { line: 1, .. })), "{refused:?}");
     assert_eq!(read(&notes), b"my notes\n");
-    // A whole one of which a line is missing, or was changed, is none either.
+    // A complete export with a line missing or altered is none either.
     let whole = String::from_utf8(exported(&*store, None).await).unwrap();
     let last = whole.lines().rfind(|line| line.contains("\"commit\"")).unwrap();
     for damaged in [
@@ -98,7 +98,7 @@ async fn what_is_no_export_stays_as_it_is() {
         whole.replacen("\"at\":", "\"at\":1", 1),
         whole.replacen(last, &last[1..], 1),
         format!("{whole}{{}}\n"),
-        // What is there of one that was broken off is looked at as well.
+        // An interrupted export is checked as well.
         changed(&whole[..whole.len() * 3 / 4]),
     ] {
         let file = holding(damaged.as_bytes());
@@ -108,14 +108,14 @@ async fn what_is_no_export_stays_as_it_is() {
     }
 }
 
-/// A data directory that servers run in, one after the other.
+/// A data directory in which servers run one after the other.
 struct Days {
     data: PathBuf,
     dir: TempDir,
 }
 
 impl Days {
-    /// A dozen conversations and something on channels.
+    /// A dozen conversations, and a message on a channel.
     fn begin() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let days = Self { data: dir.path().join("data"), dir };
@@ -129,14 +129,14 @@ impl Days {
         days
     }
 
-    /// Sends something to a server that ends in order, so that nothing is left to do.
+    /// Sends requests to a server and stops it regularly, so that no work is left.
     fn send(&self, what: impl FnOnce(&mut Client)) {
         let server = Server::start(&self.data, &[("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY)]);
         what(&mut Client::connect(&server.address).unwrap());
         assert_eq!(server.terminate(), Some(0));
     }
 
-    /// Another store with the same in it, which no server has.
+    /// The same content in another store, which no server uses.
     async fn moved_to(&self, store: Arc<dyn Inventory>) -> Arc<dyn Inventory> {
         let file = self.store(async |store| exported(&*store, None).await).await;
         TestStore::within(async move {
@@ -146,7 +146,7 @@ impl Days {
         .await
     }
 
-    /// Does something with the store while there is no server.
+    /// Uses the store while no server runs.
     async fn store<T>(&self, work: impl AsyncFnOnce(Arc<dyn Inventory>) -> T) -> T {
         let fatal = |reason| panic!("the embedded store failed: {reason}");
         let options = Options::new(Arc::new(SystemClock), Box::new(fatal)).cache_bytes(4 << 20);
@@ -162,7 +162,7 @@ fn sent(client: &mut Client, method: &str, path: &str, body: &Value) {
     assert!(reply.status < 300, "{method} {path}: {}", String::from_utf8_lossy(&reply.body));
 }
 
-/// What may happen between two exports.
+/// Changes that may happen between two exports.
 #[derive(Clone, Copy, Debug)]
 enum Happened {
     Written,
@@ -225,7 +225,7 @@ async fn an_export_that_was_broken_off_is_of_the_moment_at_which_it_ends() {
         let found = days.store(async |store| {
             let now = contents(&exported(&*store, None).await);
             let mut found = Vec::new();
-            // At the last of them the file has everything but the end.
+            // At the last cut only the end of the file is missing.
             for cut in (1..16).map(|n| whole.len() * n / 16).chain([whole.len() - 1]) {
                 let file = holding(&whole[..cut]);
                 let done = to_file(&store, &file).await.unwrap();
@@ -239,7 +239,7 @@ async fn an_export_that_was_broken_off_is_of_the_moment_at_which_it_ends() {
         let found = found.await;
         let is_named = |found: &Found| matches!(found, Found::Past(moved) if happened.is(*moved));
         assert!(found.iter().any(is_named), "{happened:?}: {found:?}");
-        // Workspaces come last, so nothing before them has moved with their configuration.
+        // Workspaces come last, so a change of their configuration moves nothing before them.
         let keeps = |found: &Found| *found == Found::Part;
         assert!(!matches!(happened, Happened::Configured) || found.iter().any(keeps), "{found:?}");
         assert!(!matches!(happened, Happened::KeyMade) || !found.iter().any(keeps), "{found:?}");
@@ -250,7 +250,7 @@ fn export(data: &Path, options: &[&str], to: &Path) -> Output {
     program(data).args(["export", "--out"]).arg(to).args(options).output().unwrap()
 }
 
-/// What an operator sees of the command: whether it went well, and what it says.
+/// What an operator sees of the command: whether it succeeded, and its messages.
 fn said(output: &Output) -> (bool, String) {
     (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
@@ -274,7 +274,7 @@ fn an_export_of_every_night_is_never_that_of_the_night_before() {
     let second = std::fs::read(&out).unwrap();
     assert_ne!(contents(&second), contents(&first));
     assert_eq!(std::fs::read_dir(days.dir.path()).unwrap().count(), 2, "nothing is left beside it");
-    // What was broken off before something was written, and what is something else.
+    // A file interrupted before the changes, and a file that is no export.
     let end = first.len() - 1;
     std::fs::write(&out, &first[..end]).unwrap();
     let (well, words) = export(&[]);

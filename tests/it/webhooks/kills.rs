@@ -1,7 +1,7 @@
-//! The program is killed again and again while it sends to a receiver that does everything wrong: nothing is lost,
-//! nothing comes unsigned, and each log's events come to each of its receivers in their order.
+//! The program is killed again and again while it sends to a receiver that misbehaves in every way: no event is lost,
+//! none is unsigned, and each log's events arrive at each receiver in their order.
 //!
-//! `TERTULIA_WEBHOOK_ROUNDS` and `TERTULIA_WEBHOOK_SEED` choose how often and when.
+//! `TERTULIA_WEBHOOK_ROUNDS` and `TERTULIA_WEBHOOK_SEED` set the number and the times of the kills.
 #![cfg(unix)]
 
 use std::collections::BTreeMap;
@@ -26,17 +26,17 @@ use actors::random::Random;
 
 /// Messages of one round.
 const MESSAGES: u64 = 60;
-/// How long everything may take to arrive once nothing stands in its way.
+/// How long all events may take to arrive once the receiver is well.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A receiver, and what it has answered.
+/// A receiver, and its answers.
 struct Sink {
     origin: Origin,
-    /// It answers 200 to everything.
+    /// Whether it answers 200 to everything.
     is_well: Arc<AtomicBool>,
-    /// Requests, and whether they were answered with 200.
+    /// Requests, and whether the answer was 200.
     heard: Arc<Mutex<Vec<(Heard, bool)>>>,
-    /// Tells of each.
+    /// Signals each request.
     came: Receiver<()>,
 }
 
@@ -48,7 +48,7 @@ impl Sink {
         let origin = Origin::serve(move |heard| {
             let mood = if well.load(Ordering::SeqCst) { 0 } else { random.lock().unwrap().below(16) };
             all.lock().unwrap().push((heard.clone(), mood < 9));
-            // Nobody may be listening any more.
+            // The test may no longer be listening.
             _ = comes.send(());
             match mood {
                 0..9 => bare(200, ""),
@@ -68,7 +68,7 @@ impl Sink {
         self.heard.lock().unwrap().clone()
     }
 
-    /// Until something comes, or nothing has for a moment.
+    /// Waits for a request, or for a moment without one.
     fn wait(&self) {
         _ = self.came.recv_timeout(Duration::from_millis(100));
         self.came.try_iter().for_each(drop);
@@ -85,14 +85,14 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap()
 }
 
-/// Where messages go: the channel, or one of the conversations.
+/// The logs of the messages: the channel, and the conversations.
 struct Logs {
     conversations: Vec<String>,
     hook: String,
 }
 
 impl Logs {
-    /// Posts messages until all are, or the server is gone.
+    /// Posts messages until all are sent, or the server is gone.
     fn write(&self, address: &str, random: &mut Random) {
         let Ok(mut client) = Client::connect(address) else { return };
         for n in 0..MESSAGES {
@@ -110,7 +110,7 @@ impl Logs {
         }
     }
 
-    /// The ids of the events that a path must get, log by log, each in its order.
+    /// The ids of the events that each path must receive, log by log, each in its order.
     fn expected(&self, client: &mut Client) -> BTreeMap<&'static str, Vec<Vec<String>>> {
         let mut expected: BTreeMap<_, Vec<Vec<String>>> = BTreeMap::new();
         let logs = self.conversations.iter().map(|id| format!("conversations/{id}"));
@@ -129,7 +129,7 @@ impl Logs {
     }
 }
 
-/// Asks for what waits until nothing does.
+/// Requests pending deliveries until there are none.
 fn arrive(client: &mut Client, sink: &Sink, deadline: Instant) {
     loop {
         let pending = all(client, &format!("{DELIVERIES}?status=pending"));
@@ -137,7 +137,8 @@ fn arrive(client: &mut Client, sink: &Sink, deadline: Instant) {
             return;
         }
         assert!(Instant::now() < deadline, "{} have not arrived, such as {:#}", pending.len(), pending[0]);
-        // One that has just arrived is noted soon by itself; asking for it again would send it once more, and so on.
+        // A delivery that has just arrived is noted soon without a request; a request would send it once more, and so
+        // on.
         let failed = |delivery: &&Value| {
             let last = delivery["attempts"].as_array().unwrap().last();
             last.is_some_and(|attempt| attempt["statusCode"] != 200)
@@ -203,14 +204,14 @@ async fn nothing_is_lost_unsigned_or_out_of_order_through_kills_and_a_receiver_t
             while (sink.heard().len() as u64) < kill_at && !writing.is_finished() {
                 sink.wait();
             }
-            // Dropping a server kills it.
+            // Dropping the server kills it.
             drop(server);
         });
         server = start();
     }
     sink.is_well.store(true, Ordering::SeqCst);
     let mut client = Client::connect(&server.address).unwrap();
-    // Those that wait for an endpoint are told of its change.
+    // Changing an endpoint wakes the deliveries that wait for it.
     for endpoint in [&every, &cloud] {
         let path = format!("{ENDPOINTS}/{}", text(endpoint, "id"));
         let events: Vec<_> =

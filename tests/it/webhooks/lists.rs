@@ -1,4 +1,4 @@
-//! The list of deliveries, while they move from part to part of it.
+//! The list of deliveries, while deliveries move from one part of it to another.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use super::{DELIVERIES, LOOPBACK, Receiver, endpoint};
 use crate::support::origin::{Origin, Part};
 use crate::support::{Kind, TestApp, TestStore, ids};
 
-/// A server whose lists show what is committed at once. On a CQL server they follow a moment later.
+/// A server whose lists show commits at once. On a CQL server they follow a moment later.
 async fn listing() -> TestApp {
     let kind = if Kind::chosen() == Kind::Cql { Kind::Memory } else { Kind::chosen() };
     TestApp::start(TestStore::of(kind).await, LOOPBACK).await
@@ -37,7 +37,7 @@ async fn a_delivery_is_listed_and_found_at_every_moment_of_its_way() {
     let to = endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.created"]})).await;
     let of_endpoint = format!("{DELIVERIES}?endpointId={}&limit=200", to["id"].as_str().unwrap());
     for sent in 1..=60 {
-        // Some come to wait on the lane of their receiver, and those behind them with them.
+        // Some deliveries wait on the lane of their receiver, as do those behind them.
         receiver.answer(if sent % 4 == 0 { 500 } else { 200 });
         app.post("/api/v1/messages").json(json!({"content": {"content": "a"}})).await.expect(200);
         app.clock.advance(10_000);

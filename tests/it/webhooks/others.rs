@@ -1,4 +1,4 @@
-//! Events of all areas: contacts, memories, turns, files; and what is sent of what is gone.
+//! Events of all areas: contacts, memories, turns, files; and events sent after their content was deleted.
 
 use serde_json::{Value, json};
 
@@ -45,7 +45,7 @@ async fn a_contact_is_told_of_from_its_first_message_to_its_erasure() {
         (&json!(format!("/api/v1/contacts/{contact}")), &json!(contact))
     );
     assert_eq!(erased["data"], json!({"contactId": contact}));
-    // Who it was is gone from what is sent again, too.
+    // A repeated delivery no longer contains the contact's identity either.
     once(&app, "delivered", 4).await;
     assert_eq!(retry(&app, &first).await["status"], "pending");
     let again = receiver.heard(5).await.remove(4);
@@ -69,7 +69,7 @@ async fn what_is_gone_when_it_is_sent_is_sent_without_its_words() {
     let posted = app.post("/api/v1/messages").json(posted).await.expect(201);
     let said = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "Schaumwein"}}});
     let said = app.post("/api/v1/channels/demo-api/messages").json(said).await.expect(200);
-    // Each receiver was tried once and waits; then the words go.
+    // Each receiver was tried once and waits; then the content is deleted.
     once_so(&app, "pending", 3, |all| all.iter().filter(|delivery| attempts(delivery) == 1).count() == 2).await;
     let tried = receiver.heard(2).await.len();
     app.delete(format!("/api/v1/messages/{}", posted["id"].as_str().unwrap())).await.expect(204);

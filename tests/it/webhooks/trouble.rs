@@ -1,4 +1,4 @@
-//! Receivers that ask for time, hang, move inside, or are deleted meanwhile.
+//! Receivers that ask for a delay, hang, move to an inside address, or are deleted meanwhile.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -38,7 +38,7 @@ async fn a_receiver_that_asks_for_time_in_seconds_or_until_a_date_gets_it() {
         let waits = tried(&app, 1).await;
         let at = waits["nextAttemptAt"].as_str().unwrap();
         assert!((next..latest).contains(&at) && waits["attempts"][0]["statusCode"] == 429, "{asks} {waits}");
-        // What else happens to the endpoint does not make it come sooner; only who asks for it does.
+        // Other changes of the endpoint do not bring the attempt forward; only a request does.
         let path = format!("{ENDPOINTS}/{}", made["id"].as_str().unwrap());
         app.patch(&path).json(json!({"events": ["message.*"]})).await.expect(200);
         post(&app, "b").await;
@@ -63,17 +63,17 @@ async fn what_waits_for_an_endpoint_while_it_is_disabled_has_failed_also_where_i
     post(&app, "before").await;
     tried(&app, 1).await;
     app.patch(&path).json(json!({"enabled": false})).await.expect(200);
-    // By more than the clocks of two nodes may differ.
+    // More than the clocks of two nodes may differ.
     app.clock.advance(30_000);
     post(&app, "while it was off").await;
     app.clock.advance(30_000);
     app.patch(&path).json(json!({"enabled": true})).await.expect(200);
     post(&app, "on again").await;
-    // With the twentieth that may be added to what was asked for.
+    // The requested delay, with the twentieth that may be added.
     app.clock.advance(45_001);
     once(&app, "delivered", 1).await;
     once(&app, "pending", 0).await;
-    // What was never for it may stand among them, where it lay between what was.
+    // An event that was never for the endpoint may be among them, if it is between two that were.
     let failed = all(&app, "status=failed", 200).await;
     let error = |one: &Value| one["attempts"].as_array().unwrap().last().unwrap()["error"].clone();
     assert!(!failed.is_empty() && failed.iter().all(|one| error(one) == "endpoint_disabled"), "{failed:?}");
@@ -81,7 +81,7 @@ async fn what_waits_for_an_endpoint_while_it_is_disabled_has_failed_also_where_i
     let heard: Vec<Value> =
         receiver.requests().iter().map(|heard| serde_json::from_slice(&heard.body).unwrap()).collect();
     let mut texts: Vec<_> = heard.iter().map(|event| event["data"]["text"].as_str().unwrap()).collect();
-    // Where it was on its way when the clock was moved, it was taken for lost and sent again.
+    // A request in flight when the clock was moved was taken for lost and sent again.
     texts.dedup();
     assert_eq!(texts, ["before", "on again"]);
     retry(&app, &failed[0]).await;
@@ -98,7 +98,7 @@ async fn a_name_that_leads_inside_at_the_second_attempt_leads_nowhere() {
     let receiver = receiver.await;
     let inside = Origin::canary(Ipv4Addr::new(127, 0, 0, 2).into()).await;
     let asked = AtomicUsize::new(0);
-    // Asked for both families each time.
+    // Each lookup asks for both families.
     let dns = Dns::serve(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
         0 | 1 => vec![Ipv4Addr::LOCALHOST.into()],
         _ => vec![Ipv4Addr::new(127, 0, 0, 2).into()],
@@ -106,7 +106,7 @@ async fn a_name_that_leads_inside_at_the_second_attempt_leads_nowhere() {
     let dns = dns.await.address.to_string();
     let env = [("TERTULIA_EGRESS_ALLOW", "127.0.0.1/32"), ("TERTULIA_EGRESS_DNS", dns.as_str())];
     let app = TestApp::with_env(&env).await;
-    // The inside listens at the same port where it can; it is the address that counts.
+    // The inside address need not listen at this port; only the address matters.
     let url = format!("http://hooks.example.com:{}/", receiver.address.port());
     endpoint(&app, json!({"url": url, "events": ["message.created"]})).await;
     post(&app, "a").await;
@@ -141,7 +141,7 @@ async fn an_endpoint_that_is_deleted_while_it_is_being_sent_to_takes_all_that_wa
         app.get(&path).await.problem(404, "delivery_not_found");
         app.post(format!("{path}/retry")).await.problem(404, "delivery_not_found");
     }
-    // Others are sent to meanwhile, and nobody else gets what was for it.
+    // Other endpoints still get events, and no other receiver gets the deleted one's.
     endpoint(&app, json!({"url": well.origin.url("/"), "events": ["message.created"]})).await;
     app.clock.advance(1);
     post(&app, "d").await;
@@ -164,7 +164,7 @@ async fn what_was_tried_is_found_and_can_be_retried_once_its_receiver_wants_it_n
     receiver.answer(200);
     retry(&app, &failed).await;
     once(&app, "delivered", 1).await;
-    // The same of a channel's URL, once it is time to try it again.
+    // The same for a channel's URL, once its retry is due.
     receiver.answer(500);
     app.patch("/api/v1/channels/demo").json(json!({"webhookUrl": receiver.origin.url("/channel")})).await.expect(200);
     post(&app, "b").await;

@@ -1,8 +1,8 @@
-//! The verifiers that the authors of Standard Webhooks publish for other languages, held against what is sent.
+//! Checks deliveries with the verifiers that the authors of Standard Webhooks publish for other languages.
 //!
-//! They are looked for where `TERTULIA_VERIFIERS` says, else in `target/verifiers`: `python`, a directory for Python's
-//! path, and `node_modules`. `.ci/run` puts them there. A test that does not find its own says so and is skipped,
-//! except where `TERTULIA_VERIFIERS` asks for them.
+//! The verifiers are in the directory that `TERTULIA_VERIFIERS` names, or else in `target/verifiers`: `python`, a
+//! directory for Python's path, and `node_modules`. `.ci/run` puts them there. A test without its verifier says so and
+//! is skipped, unless `TERTULIA_VERIFIERS` is set.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::support::TestApp;
 use crate::support::origin::Heard;
 use crate::support::setting::{now, say};
 
-/// Of which language.
+/// The language of a verifier.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Verifier {
     Python,
@@ -25,7 +25,7 @@ pub(super) enum Verifier {
 }
 
 impl Verifier {
-    /// The command with its library, not yet told what to do; `None` where one of the two is not there.
+    /// The command with its library, without a script; `None` if one of the two is missing.
     fn command(self) -> Option<Command> {
         let asked_for = std::env::var_os("TERTULIA_VERIFIERS").map(PathBuf::from);
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/target/verifiers");
@@ -45,8 +45,7 @@ impl Verifier {
         is_there.then(command)
     }
 
-    /// Has everything that came verified; with one secret or the other, as `secret` says of each. `false`: there is no
-    /// such verifier here.
+    /// Has all requests verified, each with the secret that `secret` chooses. `false`: the verifier is not installed.
     pub(super) fn accepts(self, heard: &[Heard], secret: impl Fn(&Heard) -> String) -> bool {
         let Some(mut command) = self.command() else {
             say(&format!("skipped: the {self:?} verifier, standardwebhooks is not installed"));
@@ -74,10 +73,10 @@ impl Verifier {
     }
 }
 
-/// Both forms, while a secret rotates, with words that are more than ASCII.
+/// Checks both forms, while a secret rotates, with text beyond ASCII.
 async fn verified_by(verifier: Verifier) {
     let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
-    // The verifiers refuse what is older than five minutes.
+    // The verifiers refuse requests that are older than five minutes.
     app.clock.set(actors::clock::Millis(now()));
     let events = json!(["message.created"]);
     let standard = endpoint(&app, json!({"url": receiver.origin.url("/a"), "events": events})).await;
