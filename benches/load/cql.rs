@@ -80,7 +80,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     measure(options).map(drop)
 }
 
-/// The same, with what was measured.
+/// The same, and returns the cases.
 pub(crate) fn measure(options: &Options) -> Result<Vec<Case>, Error> {
     let nodes = match &options.nodes[..] {
         [] => bed::server().ok_or("there is no CQL server; name one with --nodes")?.nodes().to_vec(),

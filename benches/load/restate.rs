@@ -83,7 +83,8 @@ pub(crate) fn start_in(handler: &Path, dir: &Path) -> Result<Server, Error> {
     Ok(Server::new(ingress, server, Arc::new(Restate { ingress })).with(handler))
 }
 
-/// The server's program; npm puts a script on the path that starts it, and that ends without it.
+/// The server's program. npm puts a script on the path that starts the program and ends without it, so a script is
+/// refused.
 pub(crate) fn program() -> Result<PathBuf, Error> {
     let program = installed::find(PROGRAM, "restate-server").ok_or(MISSING)?;
     let mut first = [0; 2];

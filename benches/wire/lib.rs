@@ -24,7 +24,7 @@ pub struct Append {
     pub conversation_id: Option<String>,
 }
 
-/// What a message says.
+/// The content of a message.
 #[derive(Debug, Deserialize)]
 pub struct Message {
     /// The text.

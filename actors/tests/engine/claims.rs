@@ -24,7 +24,7 @@ fn bytes(n: u64) -> [u8; 16] {
     bytes
 }
 
-/// A key of the workspace, for a request that has its effect somewhere.
+/// A workspace-wide key, for a request that has its effect at any entity.
 fn across(key: u64, request: u64) -> CommandContext {
     let home = home(WORKSPACE, &key.to_le_bytes(), 0);
     CommandContext { key: Some(KeyUse::across(KeyHash(bytes(key)), bytes(request), home)), trace: None }

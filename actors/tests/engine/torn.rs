@@ -67,7 +67,7 @@ impl Tearing {
         Self { inner: MemoryStore::new(1).shared(), torn: Arc::default() }
     }
 
-    /// Tears the next commit that is applied so, after which so many settled loads fail.
+    /// Tears the next applied commit in this way, after which so many settled loads fail.
     fn tear(&self, shown: Shown, failing: usize) {
         self.torn.lock().unwrap().next = Some((shown, failing));
     }

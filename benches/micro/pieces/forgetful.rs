@@ -1,4 +1,4 @@
-//! A store that keeps configuration and forgets conversations: it measures everything around a store, in a run of any
+//! A store that keeps configuration and forgets conversations, to measure everything around a store in a run of any
 //! length.
 
 use actors::clock::Millis;

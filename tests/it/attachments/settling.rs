@@ -135,7 +135,7 @@ async fn mentioning(app: &TestApp, id: &str) -> String {
     format!("/api/v1/messages/{}", sent[0]["id"].as_str().unwrap())
 }
 
-/// Moves the time to when every message that was about to mention a file has arrived or never will.
+/// Moves the clock past the time until which a message that mentions a file may still arrive.
 fn arrived(app: &TestApp) {
     app.clock.advance(actors::limits::LINKING_MILLIS);
 }
