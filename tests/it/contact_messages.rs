@@ -366,6 +366,35 @@ async fn a_reopened_conversation_is_not_mixed_up_with_the_one_that_followed_it()
     assert_eq!(post(&app, text("y")).await.expect(200)["conversationId"], first["conversationId"]);
 }
 
+#[tokio::test]
+async fn the_next_message_goes_to_the_newest_open_conversation_even_if_a_later_one_is_closed() {
+    let app = TestApp::new().await;
+    let send = |key: &str| app.post(PATH).idempotency_key(key).json(text("x"));
+    let patch = async |id: &Value, status: &str| {
+        let path = format!("/api/v1/conversations/{}", id.as_str().unwrap());
+        app.patch(path).json(json!({"status": status})).await.expect(200);
+    };
+    let mut ids = Vec::new();
+    for key in ["a", "b", "c"] {
+        ids.push(send(key).await.expect(200)["conversationId"].clone());
+        patch(ids.last().unwrap(), "closed").await;
+    }
+    patch(&ids[1], "open").await;
+    let reopened = send("d").await;
+    assert_eq!(reopened.json["conversationId"], ids[1]);
+    assert_eq!(send("d").await.bytes, reopened.bytes, "its key is known there");
+    assert_eq!(send("c").await.expect(200)["conversationId"], ids[2], "a key of the closed one replays");
+    patch(&ids[0], "open").await;
+    assert_eq!(send("e").await.expect(200)["conversationId"], ids[1], "the newest of two that are open");
+    patch(&ids[2], "open").await;
+    assert_eq!(send("f").await.expect(200)["conversationId"], ids[2], "the last one is open again");
+    for id in &ids {
+        patch(id, "closed").await;
+    }
+    let next = send("g").await.expect(200)["conversationId"].clone();
+    assert!(!ids.contains(&next), "none is open: another one begins");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_retry_that_wants_to_wait_less_than_the_first_request_is_told_that_it_is_in_progress() {
     let app = TestApp::new().await;

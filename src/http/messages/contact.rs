@@ -49,8 +49,8 @@ use file::Fetching;
 const WAIT_MAX: u32 = 120;
 /// After so long a wait for a reply the key is checked again before the answer.
 const LONG: Duration = Duration::from_secs(1);
-/// How often a contact's conversation may turn out to be closed while a message is on its way to it.
-const REOPENED_MAX: usize = 4;
+/// How many conversations a message tries: each but the last turned out to be closed.
+const ATTEMPTS_MAX: usize = 4;
 
 /// Accepts the message, and answers with the agent's reply or with where it will be found.
 pub(super) async fn post(inbound: UnparsedMessage<'_>, channel: Option<Arc<Channel>>) -> Result<Response, Problem> {
@@ -201,12 +201,13 @@ impl Exchange<'_> {
             Err(response) => return Ok(response),
         };
         let mut bound = None;
-        for _ in 0..REOPENED_MAX {
-            let entity = self.conversation(open.id);
+        let mut conversation = open.id;
+        for _ in 0..ATTEMPTS_MAX {
+            let entity = self.conversation(conversation);
             let attachments = match file {
                 None => Vec::new(),
                 Some(file) => {
-                    let now = link::bind_new(self.accepting, file, open.id.address, bound).await?;
+                    let now = link::bind_new(self.accepting, file, conversation.address, bound).await?;
                     bound = Some(now);
                     file.attachment(Some(now.number)).into_iter().collect()
                 }
@@ -215,8 +216,8 @@ impl Exchange<'_> {
             let content = Arc::new(Content { memories: *memories, ..content });
             let events = node.subscribe(entity);
             let post = Post {
-                opening: Some(self.opening(open.id, contact, agent)),
-                expected: Some(open.id),
+                opening: Some(self.opening(conversation, contact, agent)),
+                expected: Some(conversation),
                 messages: vec![NewMessage { content, parent: None, review_millis: None }],
                 turn: Some(TurnRequest { agent: agent.to_owned(), policy: self.channel.busy_policy }),
             };
@@ -224,7 +225,6 @@ impl Exchange<'_> {
             match node.conversation(entity, post, with).await {
                 Ok(Answer::Done(Posted { messages, turn })) => {
                     let message = messages.into_iter().next().ok_or_else(internal_error)?;
-                    let conversation = open.id;
                     let turn = *turn.ok_or_else(internal_error)?;
                     let delivered =
                         Delivered { entity, contact, conversation, message, turn, when: When::Now, tries_again: false };
@@ -235,8 +235,12 @@ impl Exchange<'_> {
                     return self.repeat(entity, &effect).await;
                 }
                 Err(Refusal::Rejected(Rejection::Closed)) => {
-                    let again = self.resolve(identifier, name.as_ref(), Some(open.id), true).await?;
-                    (contact, open) = again.ok_or_else(internal_error)?;
+                    let reopened = if conversation == open.id { self.reopened(&open).await? } else { None };
+                    if reopened.is_none() {
+                        let again = self.resolve(identifier, name.as_ref(), Some(open.id), true).await?;
+                        (contact, open) = again.ok_or_else(internal_error)?;
+                    }
+                    conversation = reopened.unwrap_or(open.id);
                     // Another attempt of this very request may have got into the closed one, or into one since.
                     if let Some(response) = self.earlier().await? {
                         return Ok(response);
@@ -249,6 +253,17 @@ impl Exchange<'_> {
             "conversation_closed",
             "the conversation was closed repeatedly while the request was being stored",
         ))
+    }
+
+    /// Of the conversations before the last one, the newest that a client has opened again since it was closed.
+    async fn reopened(&self, last: &OpenConversation) -> Result<Option<ConversationId>, Problem> {
+        for id in &last.earlier {
+            let state = self.accepting.app.node().state::<Conversation>(self.conversation(*id)).await;
+            if state.map_err(store_problem)?.is_some_and(|state| !state.closed) {
+                return Ok(Some(*id));
+            }
+        }
+        Ok(None)
     }
 
     /// The contact and its conversation, which knows the keys of requests that it has taken. It cannot know those that
