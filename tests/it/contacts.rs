@@ -6,16 +6,12 @@ use actors::memories::Subject;
 use actors::workspace::address_of;
 use serde_json::{Value, json};
 
-use crate::support::TestApp;
+use crate::support::{TestApp, text};
 
 const CONTACTS: &str = "/api/v1/contacts";
 
 async fn save(app: &TestApp, identifier: &str, name: &str) -> Value {
     app.post(CONTACTS).json(json!({"identifier": identifier, "name": name})).await.expect(201)
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap()
 }
 
 fn names(page: &Value) -> Vec<&str> {

@@ -13,16 +13,12 @@ use actors::workspace::address_of;
 use serde_json::{Value, json};
 
 use crate::models::{asked, asking, completion, whole};
-use crate::support::TestApp;
+use crate::support::{TestApp, text};
 
 #[cfg(unix)]
 mod kills;
 
 const CONVERSATIONS: &str = "/api/v1/conversations";
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap()
-}
 
 /// A conversation with these messages; returns them.
 async fn said(app: &TestApp, messages: Value) -> Vec<Value> {

@@ -34,7 +34,7 @@ use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 use tower::ServiceExt;
 
-pub(crate) use lists::{ids, without};
+pub(crate) use lists::{ids, text, without};
 pub(crate) use store::{Kind, TestStore};
 
 pub(crate) mod client;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::models::say;
 use crate::support::{Answer, TestApp};
 
 const PATH: &str = "/api/v1/channels/demo-api/messages";
@@ -21,11 +22,6 @@ fn asks(reply: Value, arguments: Value) -> Value {
 
 fn approval() -> Value {
     json!({"channelId": "demo", "text": "Ship it?", "type": "approval", "expiresInSeconds": 600})
-}
-
-async fn say(app: &TestApp, words: &str, prefer: &str) -> Answer {
-    let body = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": words}}});
-    app.post(PATH).idempotency_key(&words.replace(" ", "-")).header("prefer", prefer).json(body).await
 }
 
 /// A turn, once `is` accepts it.

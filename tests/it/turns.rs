@@ -63,9 +63,13 @@ async fn an_agent_answers_a_conversation_of_every_kind_that_is_open() {
         start(&app, id, "echo").await.problem(409, "conversation_closed");
     }
     let key = app.workspace("other").await;
-    let path = format!("/api/v1/conversations/{}/turns", conversations[0]);
-    let foreign = app.post(path).key(&key).json(json!({"agentId": "echo"})).await;
-    assert!(matches!(foreign.status, 400 | 404), "{}", foreign.json);
+    let agent = json!({"id": "echo", "name": "Echo", "provider": "builtin"});
+    app.post("/api/v1/agents").key(&key).json(agent).await.expect(201);
+    for id in [conversations[0].as_str(), "conv_06h0cnzhtgy91h6tqy56gqsepr"] {
+        let path = format!("/api/v1/conversations/{id}/turns");
+        let foreign = app.post(path).key(&key).json(json!({"agentId": "echo"})).await;
+        foreign.problem(404, "conversation_not_found");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -78,7 +82,7 @@ async fn a_turn_that_runs_when_its_conversation_is_closed_ends_as_it_began() {
     app.patch(format!("/api/v1/conversations/{id}")).json(json!({"status": "closed"})).await.expect(200);
     sleep(Duration::from_secs(12)).await;
     let ends = (status(&app, &first).await, status(&app, &second).await);
-    assert!(ends.0 != "running" && ends.1 != "queued" && ends.1 != "running", "nothing is left hanging: {ends:?}");
+    assert_eq!((ends.0.as_str(), ends.1.as_str()), ("completed", "completed"));
     for turn in [&first, &second] {
         app.post(format!("/api/v1/turns/{}/cancel", turn["id"].as_str().unwrap())).await.problem(409, "turn_over");
     }
@@ -256,9 +260,10 @@ async fn tools_that_cannot_be_are_refused_with_their_places() {
         let faults = answer.faults();
         assert!(faults.iter().any(|found| found == fault), "{fault}: {faults:?}");
     }
-    for parameters in [deep, json!({"$ref": "#"}), json!({"properties": {"q": {"pattern": "^(a+)+$"}}})] {
+    let slow = json!({"properties": {"q": {"pattern": "^(a+)+$"}}});
+    for (parameters, status) in [(deep, 400), (json!({"$ref": "#"}), 200), (slow, 200)] {
         let answer = app.patch("/api/v1/agents/echo").json(json!({"tools": with("parameters", parameters)})).await;
-        assert!(matches!(answer.status, 200 | 400), "{}", answer.json);
+        assert_eq!(answer.status, status, "{}", answer.json);
     }
     assert_eq!(canary.connections(), 0, "a schema is never fetched");
 }

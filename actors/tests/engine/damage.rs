@@ -19,26 +19,13 @@ use bytes::Bytes;
 use tokio::time::sleep;
 use tracing::Level;
 
+use crate::alarms::ask;
 use crate::lines::Lines;
 use crate::support::*;
 use crate::tools::{AskPeople, approve, configure, people, questions};
 
 const NONE: CommandContext = CommandContext { key: None, trace: None };
 const HOUR: Duration = Duration::from_secs(3_600);
-
-fn asks(e: EntityKey, millis: u64) -> Command {
-    let review = Review {
-        kind: "approval".to_owned(),
-        payload: None,
-        callback: None,
-        expires_at: NOW.plus(millis),
-        on_expire: None,
-        quorum: None,
-        asker: None,
-        place: None,
-    };
-    post_of(e, Content { review: Some(review), ..content("may I?") })
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_review_that_cannot_be_read_keeps_no_other_from_expiring() {
@@ -47,7 +34,7 @@ async fn a_review_that_cannot_be_read_keeps_no_other_from_expiring() {
     let node = node_by(&Arc::new(gate.clone()), &TokioClock::start());
     let e = entity(1);
     for millis in [1_000, 2_000, 60_000] {
-        node.conversation(e, asks(e, millis), NONE).await.unwrap();
+        node.conversation(e, ask(e, NOW.plus(millis)), NONE).await.unwrap();
     }
     gate.damage(Some(2));
     sleep(Duration::from_secs(100)).await;

@@ -4,6 +4,11 @@ use serde_json::{Value, json};
 
 use super::TestApp;
 
+/// The text of a JSON string.
+pub(crate) fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
+
 /// The ids on a page of a list.
 pub(crate) fn ids(page: &Value) -> Vec<String> {
     page["data"].as_array().unwrap().iter().map(|thing| thing["id"].as_str().unwrap().to_owned()).collect()
