@@ -1,4 +1,4 @@
-//! Finds or starts the actor of an entity, and lets it go again: the only place that spawns entities.
+//! Finds or starts the actor of an entity, and passivates it: the only place that spawns entities.
 //!
 //! Every race of activation and passivation ends here:
 //!
@@ -53,10 +53,10 @@ pub struct KeyUse {
     pub hash: KeyHash,
     /// The request, hashed.
     pub fingerprint: [u8; 16],
-    /// Where the key is claimed first, because its scope is wider than the entity that has the effect; see
+    /// The entity at which the key is claimed first, because its scope is wider than the entity with the effect; see
     /// [`claims`](crate::claims).
     pub home: Option<EntityKey>,
-    /// The claim that the command is covered by; 0 where it needs none.
+    /// The claim that covers the command; 0 where it needs none.
     pub(crate) claim: u64,
 }
 
@@ -67,14 +67,14 @@ impl KeyUse {
         Self { hash, fingerprint, home: None, claim: 0 }
     }
 
-    /// A key whose scope is wider, and that is claimed at `home` first.
+    /// A key with a wider scope, which is claimed at `home` first.
     #[must_use]
     pub fn across(hash: KeyHash, fingerprint: [u8; 16], home: EntityKey) -> Self {
         Self { home: Some(home), ..Self::within(hash, fingerprint) }
     }
 }
 
-/// What a command comes with.
+/// The key and trace of a command.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CommandContext {
     /// Its idempotency key.
@@ -84,8 +84,8 @@ pub struct CommandContext {
 }
 
 impl CommandContext {
-    /// The same for a command that needs no claim: because its entity is the home of its key, or because what it is a
-    /// part of was claimed before.
+    /// The same for a command that needs no claim: its entity is the home of its key, or the request that it belongs to
+    /// was claimed before.
     #[must_use]
     pub fn without_claim(self) -> Self {
         Self { key: self.key.map(|key| KeyUse { home: None, ..key }), ..self }
@@ -97,7 +97,7 @@ impl CommandContext {
 pub enum Answer<R> {
     /// It was decided now.
     Done(R),
-    /// Its idempotency key had its effect before: these events of the log.
+    /// Its idempotency key already had its effect: these events of the log.
     Repeat {
         /// The first of them.
         first: u64,
@@ -107,7 +107,7 @@ pub enum Answer<R> {
 }
 
 impl<R> Answer<R> {
-    /// What was done by a request without idempotency key: no other one repeats anything.
+    /// The result of a request without idempotency key: only keyed requests can be repeats.
     ///
     /// # Errors
     ///
@@ -123,38 +123,38 @@ impl<R> Answer<R> {
 /// The answer to a command, or why there is none.
 pub type Reply<M> = Result<Answer<<M as Machine>::Reply>, Refusal<M>>;
 
-/// A command on its way, with its place in the queues and its way back.
+/// A command in flight, with its permit and its reply channel.
 pub(crate) struct Envelope<M: Machine> {
-    /// What to decide; `None`: only that nothing more is done with `key`, up to its claim.
+    /// The command to decide; `None`: only mark `key` as unusable, up to its claim.
     pub(crate) command: Option<Arc<M::Command>>,
     pub(crate) key: Option<KeyUse>,
     pub(crate) trace: Option<TraceContext>,
     /// When it was put into the mailbox, until its wait has been recorded.
     pub(crate) admitted: Option<std::time::Instant>,
-    /// Its wait in the mailbox, where that is listed while it lasts.
+    /// Its wait in the mailbox, if the task list shows it.
     pub(crate) wait: Option<Span>,
     reply: Option<oneshot::Sender<Reply<M>>>,
-    /// What it is a stage of, where the entity asks it itself; ends with the answer.
+    /// The span of an internal command; ends with the answer.
     pub(crate) span: Span,
-    /// Held until the answer: a caller that hangs up does not free a place that is still taken.
+    /// Held until the answer: a disconnected caller does not free a position that is still in use.
     permit: Option<Permit>,
 }
 
 impl<M: Machine> Envelope<M> {
-    /// A command that the entity asks itself.
+    /// A command that the entity sends to itself.
     pub(crate) fn internal(command: Arc<M::Command>, span: Span) -> Self {
-        // What is only listed causes nothing that is stored.
+        // An unsampled span must not appear as the cause in stored records.
         let trace = span.context().filter(TraceContext::is_sampled);
         let command = Some(command);
         Self { command, key: None, trace, admitted: None, wait: None, reply: None, span, permit: None }
     }
 
-    /// What its decision is a stage of.
+    /// The parent context of its decision's span.
     pub(crate) fn context(&self) -> Option<TraceContext> {
         self.trace.or_else(|| self.span.context())
     }
 
-    /// Whether the entity asks it itself.
+    /// Whether the entity sent it to itself.
     pub(crate) fn is_internal(&self) -> bool {
         self.reply.is_none()
     }
@@ -166,7 +166,7 @@ impl<M: Machine> Envelope<M> {
 
     /// Answers. A closed receiver is no error: the caller may have hung up.
     pub(crate) fn answer(mut self, reply: Reply<M>) {
-        // The permit is free before the caller gets its answer.
+        // The permit is released before the caller gets its answer.
         self.permit = None;
         if let Some(sender) = self.reply {
             let _ = sender.send(reply);
@@ -178,7 +178,7 @@ fn weight<M: Machine>(command: Option<&M::Command>) -> usize {
     command.map_or(HOLD_BYTES, M::weight)
 }
 
-/// About how many bytes it takes to hold a key.
+/// About how many bytes holding a key takes.
 const HOLD_BYTES: usize = 100;
 
 /// An incarnation of an entity.
@@ -188,7 +188,7 @@ struct Slot<M: Machine> {
     used_at: AtomicU64,
 }
 
-/// The resident entities of one kind: those that have an actor, and those whose actor has left what it knew.
+/// The resident entities of one kind: those with an actor, and those whose actor has left its state in memory.
 pub struct Directory<M: Machine> {
     entities: Arc<Entities<M>>,
 }
@@ -226,21 +226,21 @@ pub(crate) struct Occupancy<M: Machine> {
 }
 
 impl<M: Machine> Occupancy<M> {
-    /// What the incarnation before has left.
+    /// The state that the previous incarnation left.
     pub(crate) fn take_kept(&self) -> Option<Box<Known<M>>> {
         self.directory.entities.parked.take(self.entity)
     }
 
-    /// Leaves what is known to the next incarnation; nothing may be done about the entity afterwards.
+    /// Leaves the in-memory state to the next incarnation; this one must not act on the entity afterwards.
     pub(crate) fn keep(&self, known: Box<Known<M>>) {
         let used_at = self.directory.entities.slots.get(&self.entity).map(|slot| slot.used_at.load(Ordering::Relaxed));
-        // Without a slot it cannot be found anyway.
+        // Without a slot the state could not be found.
         if let Some(used_at) = used_at {
             self.directory.entities.parked.put(self.entity, known, Millis(used_at));
         }
     }
 
-    /// The incarnation goes of its own accord, with nothing in flight.
+    /// The incarnation ends by itself, with nothing in flight.
     pub(crate) fn leaves(&mut self) {
         self.has_left = true;
     }
@@ -249,15 +249,15 @@ impl<M: Machine> Occupancy<M> {
 impl<M: Machine> Drop for Occupancy<M> {
     fn drop(&mut self) {
         if !self.has_left {
-            // It panicked, perhaps with a commit that subscribers have not heard of: they are told to read the store
-            // before the next incarnation announces anything.
+            // It panicked, perhaps with a commit that subscribers have not seen: they are made to read the store before
+            // the next incarnation announces anything.
             M::adopted(&self.node, self.entity, None);
         }
         self.directory.vacate(self.entity, self.actor);
     }
 }
 
-/// How an attempt to hand a command over went.
+/// The result of an attempt to hand over a command.
 enum Handed<M: Machine> {
     Waiting(oneshot::Receiver<Reply<M>>),
     /// The incarnation is ending; wait for it.
@@ -265,7 +265,7 @@ enum Handed<M: Machine> {
 }
 
 impl<M: Machine> Directory<M> {
-    /// Asks an entity, activating it if need be.
+    /// Sends a command to an entity, activating it if necessary.
     ///
     /// # Errors
     ///
@@ -286,10 +286,10 @@ impl<M: Machine> Directory<M> {
         reply
     }
 
-    /// Makes sure that up to its claim nothing is done with a key in this entity. It answers with
-    /// [`Refusal::KeyHeld`] where nothing was, and with [`Refusal::KeyReused`] where it is too late.
+    /// Ensures that no command with this key, up to its claim, has an effect in this entity. It answers
+    /// [`Refusal::KeyHeld`] if none had, and [`Refusal::KeyReused`] if it is too late.
     pub(crate) async fn hold(&self, node: &Arc<Node>, entity: EntityKey, with: CommandContext) -> Refusal<M> {
-        // A command that does nothing is answered by a refusal only.
+        // An envelope without a command is always answered with a refusal.
         self.asked(node, entity, None, with).await.err().unwrap_or(Refusal::KeyReused)
     }
 
@@ -318,8 +318,8 @@ impl<M: Machine> Directory<M> {
                         return Err(Refusal::Unavailable("the entity is still being passivated".into()));
                     }
                     self.vacate(entity, cell.get_id());
-                    // Where the runtime is being taken down every actor has ended before it began, and this would go
-                    // round without end.
+                    // During the runtime's shutdown every actor ends before it begins; without this the loop would
+                    // never yield.
                     tokio::task::yield_now().await;
                 }
             }
@@ -348,7 +348,7 @@ impl<M: Machine> Directory<M> {
             }
             Entry::Vacant(place) => {
                 let pending = Arc::default();
-                // What is refused starts nothing.
+                // A refused command starts no actor.
                 let permit = admit(&pending)?;
                 let actor = self.activate(node, entity)?;
                 place.insert(Slot { actor: actor.clone(), pending, used_at: AtomicU64::new(now) });
@@ -380,12 +380,12 @@ impl<M: Machine> Directory<M> {
         Ok(actor)
     }
 
-    /// Wakes an entity for its alarm, activating it if need be. `false`: it could not be told now; try again.
+    /// Wakes an entity for its alarm, activating it if necessary. `false`: it could not be woken now; try again.
     pub(crate) fn wake(&self, node: &Arc<Node>, entity: EntityKey, waking: Wake) -> bool {
         let now = node.clock.now().0;
         let actor = match self.entities.slots.entry(entity) {
             Entry::Occupied(slot) => {
-                // One that rings again and again, as during a long turn, would only be loaded again at once.
+                // An entity that rings repeatedly, as during a long turn, would be reloaded at once if it were evicted.
                 slot.get().used_at.store(now, Ordering::Relaxed);
                 slot.get().actor.clone()
             }
@@ -398,7 +398,7 @@ impl<M: Machine> Directory<M> {
         actor.get_status() < ActorStatus::Draining && actor.cast(Mail::Alarm(waking)).is_ok()
     }
 
-    /// The guard that an incarnation holds as long as it lives.
+    /// The guard that an incarnation holds while it lives.
     pub(crate) fn occupancy(&self, node: &Arc<Node>, entity: EntityKey, actor: &ActorRef<Mail<M>>) -> Occupancy<M> {
         let (node, actor) = (Arc::clone(node), actor.get_id());
         Occupancy { directory: self.clone(), node, entity, actor, has_left: false }
@@ -418,7 +418,7 @@ impl<M: Machine> Directory<M> {
         self.entities.slots.len()
     }
 
-    /// The entities for which the most commands wait or run, at most `limit` of those for which any does.
+    /// The entities with the most waiting or running commands, at most `limit` of those that have any.
     pub(crate) fn deepest(&self, limit: usize) -> Vec<Mailbox> {
         let mailbox = |slot: RefMulti<'_, EntityKey, Slot<M>>| {
             let (commands, bytes) = slot.pending.now();
@@ -430,7 +430,7 @@ impl<M: Machine> Directory<M> {
         deepest
     }
 
-    /// Lets every entity finish what it has and leave; returns when all are gone or `deadline` has come.
+    /// Lets every entity finish its commands and leave; returns when all are gone or at `deadline`.
     pub async fn drain(&self, deadline: Instant) {
         loop {
             let actors: Vec<_> = self.entities.slots.iter().map(|slot| slot.actor.clone()).collect();
@@ -442,7 +442,7 @@ impl<M: Machine> Directory<M> {
             }
             for actor in &actors {
                 let left = deadline.saturating_duration_since(Instant::now());
-                // One that is busy stays; it is asked again in the next round.
+                // A busy entity stays; the next round asks it again.
                 let _ = actor.get_cell().wait(Some(left.min(Duration::from_millis(100)))).await;
             }
             self.entities.slots.retain(|_, slot| slot.actor.get_status() < ActorStatus::Stopped);

@@ -44,15 +44,15 @@ use replay::Snapshot;
 pub(crate) use replay::replay;
 use timing::Timing;
 
-/// What lies in an entity's mailbox.
+/// A message in an entity's mailbox.
 pub(crate) enum Mail<M: Machine> {
     /// A command from outside.
     Do(Envelope<M>),
-    /// What the batch needed has been read.
+    /// The reads for the batch have ended.
     Read(Result<ReadSet, StoreError>),
     /// The commit in flight has ended.
     Ended(Result<Outcome, StoreError>),
-    /// Where the store holds the entity to stand, to compare with what a refusal was decided on.
+    /// The entity's head in the store, to compare with the head that a refusal was decided on.
     Compared(Result<Option<Head>, StoreError>),
     /// The entity as the store holds it.
     Reloaded(Result<Option<Loaded>, StoreError>),
@@ -62,12 +62,12 @@ pub(crate) enum Mail<M: Machine> {
     Passivate(Afterwards),
 }
 
-/// What becomes of what an actor knows when it leaves.
+/// Whether an actor's in-memory state outlives the actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Afterwards {
     /// It stays in memory for the next incarnation.
     Kept,
-    /// It goes; the next incarnation asks the store.
+    /// It is dropped; the next incarnation loads it from the store.
     Forgotten,
 }
 
@@ -77,13 +77,13 @@ enum Phase<M: Machine> {
     Idle,
     /// A read for these commands.
     Reading(Batch<M>),
-    /// The comparison of what this draft was decided on with the store.
+    /// The comparison of the head that this draft was decided on with the store's.
     Comparing(Box<Draft<M>>),
     /// The commit of this draft.
     Committing(Box<Draft<M>>, Timing),
-    /// A settled reload, since then.
+    /// A settled reload that began then.
     Reloading(Instant),
-    /// Nothing more: it drains, and hands back what still comes.
+    /// Nothing more: it drains, and hands back commands that still arrive.
     Leaving,
 }
 
@@ -96,7 +96,7 @@ impl<M> Host<M> {
     }
 }
 
-/// What an actor is started with.
+/// The arguments of a new actor.
 pub(crate) struct Start<M: Machine> {
     pub(crate) node: Arc<Node>,
     pub(crate) directory: Directory<M>,
@@ -112,9 +112,9 @@ pub(crate) struct Resident<M: Machine> {
     queue: VecDeque<Envelope<M>>,
     phase: Phase<M>,
     conflicts: u32,
-    /// How it came into memory, as long as commands may be on their way that have waited for that.
+    /// How it was loaded; kept while commands that waited for the load may still arrive.
     load: Option<Box<Load>>,
-    /// Its alarm rang while what is known here was history: what is due is done once it is loaded again.
+    /// Its alarm rang while the in-memory state was stale: due work is done after the reload.
     rang: bool,
     /// Why it cannot serve.
     failed: Option<StoreError>,
@@ -124,13 +124,14 @@ pub(crate) struct Resident<M: Machine> {
 
 /// After how many conflicts in a row a batch is given up; each means that another process committed first.
 const CONFLICTS_MAX: u32 = 16;
-/// After which an entity whose due work a task of this process is at is woken again: the task may have been lost.
+/// An entity whose due work a task of this process is doing is woken again after this time: the task may be lost.
 const UNDER_WAY_MILLIS: u64 = 5_000;
-/// The same at most where others write too.
+/// The longest such time, if other processes write too.
 const UNDER_WAY_MOST_MILLIS: u64 = 60_000;
 
-/// How long such an entity is left alone that has been due for so long. Where others write too each look is a read of
-/// the store, so it is the rarer the longer the task takes; what others have changed is also met by its commit.
+/// The time until such an entity, due since `due_since` milliseconds, is woken again. If other processes write too,
+/// each look reads the store, so looks become rarer the longer the task takes; its commit also detects the changes of
+/// others.
 fn under_way_millis(is_shared: bool, due_since: u64) -> u64 {
     if is_shared { due_since.clamp(UNDER_WAY_MILLIS, UNDER_WAY_MOST_MILLIS) } else { UNDER_WAY_MILLIS }
 }
@@ -153,7 +154,7 @@ impl<M: Machine> Actor for Host<M> {
             node: start.node,
             entity: start.entity,
             myself,
-            // Nearly all wait for one command at most, and are many.
+            // Most entities have at most one command waiting, and there are many entities.
             queue: VecDeque::with_capacity(1),
             phase: Phase::Idle,
             conflicts: 0,
@@ -210,15 +211,15 @@ impl<M: Machine> Actor for Host<M> {
 }
 
 impl<M: Machine> Resident<M> {
-    /// Takes over what the store holds.
+    /// Replaces the in-memory state by the stored one.
     fn adopt(&mut self, loaded: Option<Loaded>) -> Result<(), StoreError> {
         self.node.alarms.note(self.entity, loaded.as_ref().and_then(|loaded| loaded.alarm), self.node.clock.now());
         *self.known = Known::of(loaded.as_ref())?;
         Ok(())
     }
 
-    /// Goes on if nothing is in flight: decides and commits the next batch, until the queue is empty. Only the handler
-    /// of mail calls it, so that a long queue of refusals is a loop and not a recursion.
+    /// Continues if nothing is in flight: decides and commits the next batch, until the queue is empty. Only the mail
+    /// handler calls it, so that a long queue of refusals is a loop and not a recursion.
     fn step(&mut self) {
         while matches!(self.phase, Phase::Idle) && !self.queue.is_empty() {
             if self.known.is_stale {
@@ -254,7 +255,7 @@ impl<M: Machine> Resident<M> {
         self.fetch(batch, found, needs, keys);
     }
 
-    /// Reads, at once where the store can, else as mail to itself.
+    /// Reads synchronously if the store can, else receives the result as mail.
     fn fetch(&mut self, batch: Batch<M>, found: ReadSet, needs: HashSet<Need>, keys: Vec<KeyHash>) {
         let store = Arc::clone(&self.node.store);
         let reading = reader::read(store, self.entity, found, needs, keys);
@@ -282,7 +283,7 @@ impl<M: Machine> Resident<M> {
         if draft.is_empty() && !moved {
             return self.tell(draft);
         }
-        // An older snapshot may hold what is being taken out of the log.
+        // An older snapshot may contain what is being redacted from the log.
         let due =
             self.known.commits_since_snapshot + 1 >= self.node.store.snapshot_every() || !draft.redactions.is_empty();
         let state = due
@@ -311,9 +312,9 @@ impl<M: Machine> Resident<M> {
         self.node.store.commit(commit, Box::new(move |outcome| news.tell(outcome)));
     }
 
-    /// Answers a batch that changes nothing. A commit proves what it was decided on; here nothing does, so where others
-    /// write too, what was decided is told only if the entity still stands where it did. Before a refusal that is
-    /// settled: what was read may be of a commit that nobody was told of, the row of an effect without its key.
+    /// Answers a batch that changes nothing. A commit proves the state that it was decided on; here nothing does. So if
+    /// other processes write too, the answer is sent only if the store's head is unchanged. A refusal compares with a
+    /// settled head: it may have read part of an unacknowledged commit, such as an effect's row without its key.
     fn tell(&mut self, draft: Draft<M>) {
         if !self.node.store.is_shared() || !draft.decides() {
             return draft.answer();
@@ -377,7 +378,7 @@ impl<M: Machine> Resident<M> {
         for (key, row) in &draft.keys {
             self.known.keys.insert(*key, *row);
         }
-        // A wake that did a part of what is due leaves the alarm where it stands, and goes on at once.
+        // A wake that did only part of the due work leaves the alarm unchanged, and continues at once.
         let goes_on =
             draft.batch.iter().any(Envelope::is_internal) && draft.alarm.is_some_and(|at| at <= draft.last_at);
         if draft.alarm != self.known.alarm || goes_on {
@@ -398,7 +399,7 @@ impl<M: Machine> Resident<M> {
         draft.answer();
     }
 
-    /// Without a state nothing can be decided: refuses all commands and leaves. The next command activates the entity.
+    /// No state could be loaded: refuses all commands and leaves. The next command activates the entity again.
     fn fail(&mut self, error: StoreError) {
         telling::not_loaded(&self.node, self.entity, &error);
         for envelope in self.queue.drain(..) {
@@ -408,7 +409,7 @@ impl<M: Machine> Resident<M> {
         self.leave();
     }
 
-    /// The alarm is due: ask the machine what that means now.
+    /// The alarm is due: asks the machine what to do now.
     fn wake(&mut self) {
         if matches!(self.phase, Phase::Leaving) {
             return;
@@ -420,7 +421,7 @@ impl<M: Machine> Resident<M> {
             return self.step();
         }
         match &self.known.state {
-            // The index rings again after a while; then what stands here may be history.
+            // The index rings again later; by then the in-memory state may be stale.
             Some(state) if self.known.alarm.is_some() && M::is_done_elsewhere(&self.node, state, now) => {
                 self.known.is_stale = true;
                 let next = M::next_look(state, now).filter(|next| *next > now);
@@ -436,9 +437,9 @@ impl<M: Machine> Resident<M> {
                     self.node.alarms.set(self.entity, Some(next), now);
                     self.known.put_off = Some(next);
                 }
-                // Where others write too, the look also finds what they have done.
+                // If other processes write too, this look also finds their changes.
                 let is_looked_at = is_shared || !is_under_way;
-                // One that waits already will do, and while a slow commit is in flight none must pile up.
+                // One waiting wake suffices, and none must accumulate while a slow commit is in flight.
                 if is_looked_at && !self.queue.iter().any(Envelope::is_internal) {
                     let command = Arc::new(M::on_alarm(&self.node, self.entity, state));
                     let span = telling::rung(&self.node, self.entity, self.known.alarm, now);
@@ -446,13 +447,14 @@ impl<M: Machine> Resident<M> {
                 }
                 self.step();
             }
-            // Nothing is due as far as is known here. The ring is late, or another process has changed the entity.
+            // As far as this process knows, nothing is due: the alarm is late, or another process has changed the
+            // entity.
             _ if matches!(self.phase, Phase::Idle) => {
                 self.rang = true;
                 self.reload();
                 self.step();
             }
-            // What is in flight will tell; the service rings again.
+            // The work in flight finds out; the alarm service rings again.
             _ => {}
         }
     }

@@ -9,9 +9,9 @@
 //!
 //! # Where to look
 //!
-//! A message comes in through [`node::Node::conversation`], finds its actor in the [`directory`], is decided by the
-//! pure [`conversation`] machine, run by the one generic `host`, and stored through the [`store`] port.
-//! [`limits`] holds every bound.
+//! A message arrives through [`node::Node::conversation`], finds its actor in the [`directory`], is decided by the pure
+//! [`conversation`] machine, which the one generic `host` runs, and is stored through the [`store`] port. [`limits`]
+//! holds every bound.
 
 pub mod agent;
 pub mod alarms;

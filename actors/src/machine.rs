@@ -1,9 +1,9 @@
 //! What an entity is: a pure state machine.
 //!
-//! [`Machine::decide`] looks at a state and a command and says what should happen; [`Machine::apply`] takes a record
-//! into the state. Neither awaits, reads a clock, draws randomness or does I/O, so a decision is tested as a value
-//! and repeated at will: after a conflict the same command is simply decided again on what the store holds.
-//! Everything else (batching, storing, answering, alarms) is the host's and the same for all.
+//! [`Machine::decide`] maps a state and a command to a decision; [`Machine::apply`] takes a record into the state.
+//! Neither awaits, reads a clock, draws randomness or does I/O, so a decision is tested as a value and can be repeated:
+//! after a conflict the same command is decided again on the stored state. Everything else (batching, storing,
+//! answering, alarms) belongs to the host and is the same for all machines.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Debug;
@@ -27,21 +27,21 @@ pub struct Record<E> {
     pub seq: u64,
     /// When it was decided. Never earlier than the record before it.
     pub at: Millis,
-    /// The request that caused it, for traces that go on hours later.
+    /// The request that caused it, for traces that continue hours later.
     pub trace: Option<TraceContext>,
     /// What happened.
     pub event: E,
 }
 
-/// What a decision may know beside state and command: time, ids, key, trace.
+/// The input of a decision beside state and command: time, ids, key, trace.
 #[derive(Clone, Copy, Debug)]
 pub struct DecisionContext {
-    /// The entity that decides.
+    /// The deciding entity.
     pub entity: EntityKey,
     /// The time: never earlier than that of the newest record.
     pub now: Millis,
-    /// The time of what gets a place in a list of the workspace, where it [needs one](Machine::needs_place): `now`, or
-    /// a little later where others that were made in this very millisecond stand before it.
+    /// The time for an entry in a list of the workspace, where the decision [needs one](Machine::needs_place): `now`,
+    /// or slightly later if other entries were made in the same millisecond.
     pub place: Millis,
     /// The sequence that its first event will have.
     pub next_seq: u64,
@@ -49,9 +49,9 @@ pub struct DecisionContext {
     pub random: [u8; 16],
     /// The process that decides.
     pub node: NodeId,
-    /// The idempotency key that the command came with.
+    /// The command's idempotency key.
     pub key: Option<KeyHash>,
-    /// The trace that the command belongs to, for what it leaves to be done later.
+    /// The command's trace, for work that it leaves for later.
     pub trace: Option<TraceContext>,
 }
 
@@ -62,23 +62,23 @@ pub enum Need {
     Row(Table, Bytes),
     /// The first rows of a list, ascending: up to `limit` of them.
     First(Table, usize),
-    /// The rows of a list whose keys begin so, up to [`UNDER`] of them.
+    /// The rows of a list whose keys begin with this prefix, up to [`UNDER`] of them.
     Under(Table, Bytes),
     /// The event with this sequence.
     Event(u64),
 }
 
-/// Rows under one prefix that a decision looks at: what belongs to one thing is few, and a commit could not take more.
+/// The most rows under one prefix that a decision reads: one thing has few rows, and a commit could not take more.
 pub const UNDER: usize = 1_024;
 
-/// What was read for a batch of commands, with the batch's own writes laid over it.
+/// The data read for a batch of commands, overlaid with the batch's own writes.
 #[derive(Debug, Default)]
 pub struct ReadSet {
     read: Layer,
     written: Layer,
     firsts: HashMap<Table, First>,
     unders: HashSet<(Table, Bytes)>,
-    /// The receivers that subscribe to what is decided.
+    /// The receivers that subscribe to the decided events.
     listeners: Listeners,
 }
 
@@ -103,7 +103,7 @@ struct Layer {
 pub enum Undecided {
     /// Something had not been read; the host reads it and asks again.
     Missing(Vec<Need>),
-    /// What was read is not what this program writes: damaged, or written by a newer one. Nothing is decided on it.
+    /// The data read is damaged, or a newer version of this program wrote it. Nothing is decided on it.
     Corrupt(StoreError),
 }
 
@@ -127,7 +127,7 @@ impl ReadSet {
         }
     }
 
-    /// What a keyed row says, if there is one.
+    /// The decoded value of a keyed row, if there is one.
     ///
     /// # Errors
     ///
@@ -188,12 +188,12 @@ impl ReadSet {
         Ok(keys)
     }
 
-    /// The receivers that subscribe to the events that are decided.
+    /// The receivers that subscribe to the decided events.
     pub fn listeners(&self) -> &Listeners {
         &self.listeners
     }
 
-    /// Decides for these listeners from now on.
+    /// Sets the listeners of the decisions that follow.
     pub fn set_listeners(&mut self, listeners: Listeners) {
         self.listeners = listeners;
     }
@@ -220,7 +220,7 @@ impl ReadSet {
         Ok(self.event(seq)?.map(|bytes| codec::decode_record(seq, bytes)).transpose()?)
     }
 
-    /// What an idempotency key has done; `None`: it was not read.
+    /// The stored effect of an idempotency key; `None`: it was not read.
     pub(crate) fn key(&self, key: KeyHash) -> Option<Option<KeyRow>> {
         self.written.keys.get(&key).or_else(|| self.read.keys.get(&key)).copied()
     }
@@ -249,7 +249,7 @@ impl ReadSet {
         self.unders.insert((table, prefix));
     }
 
-    /// `event`: what was read, or in what way it is damaged.
+    /// `event`: the bytes read, or how they are damaged.
     pub(crate) fn add_event(&mut self, seq: u64, event: Result<Option<Bytes>, StoreError>) {
         self.read.events.insert(seq, event);
     }
@@ -270,26 +270,26 @@ impl ReadSet {
         self.written.keys.insert(key, Some(row));
     }
 
-    /// Takes back the batch's own writes, so that it can be decided afresh.
+    /// Drops the batch's own writes, so that it can be decided again.
     pub(crate) fn forget_writes(&mut self) {
         self.written = Layer::default();
     }
 }
 
-/// What a state machine chose to do.
+/// The decision of a state machine.
 #[derive(Debug)]
 pub enum Decision<M: Machine> {
-    /// Nothing changes, and that is the effect: an idempotency key remembers it.
+    /// Nothing changes, and an idempotency key remembers that as its effect.
     Answer(M::Reply),
-    /// Nothing changes, and whatever was asked for has its effect somewhere else, if at all: no key remembers this.
+    /// Nothing changes here; the effect, if any, is in another entity, so no key remembers this.
     Elsewhere(M::Reply),
     /// A healthy refusal; nothing changes.
     Reject(M::Rejection),
-    /// These things become true together, and then this is answered.
+    /// The changes are committed together, and then the command is answered.
     Change(Change<M>),
 }
 
-/// What becomes true by one command.
+/// The changes that one command makes.
 #[derive(Debug)]
 pub struct Change<M: Machine> {
     /// Appended to the log.
@@ -298,11 +298,11 @@ pub struct Change<M: Machine> {
     pub rows: Vec<RowWrite>,
     /// List entries.
     pub views: Vec<ViewWrite>,
-    /// Earlier events that say less from now on; each must lead to the same state as before.
+    /// Earlier events with reduced content; each must lead to the same state as before.
     pub redactions: Vec<Record<M::Event>>,
-    /// The idempotency key is only held by this, up to so many claims; see [`claims`](crate::claims).
+    /// The change only holds the idempotency key, up to this many claims; see [`claims`](crate::claims).
     pub holds: Option<u64>,
-    /// The answer once all of it is durable.
+    /// The reply, sent once all of it is durable.
     pub reply: M::Reply,
 }
 
@@ -315,26 +315,26 @@ impl<M: Machine> Change<M> {
 
 /// A pure state machine; see the module's text.
 pub trait Machine: Sized + Debug + Send + Sync + 'static {
-    /// What a decision needs to know; at most [`crate::limits::STATE_BYTES`] encoded, and cheap to clone.
+    /// The state that decisions need; at most [`crate::limits::STATE_BYTES`] encoded, and cheap to clone
     type State: Clone + Debug + Send + Sync + minicbor::Encode<()> + for<'b> minicbor::Decode<'b, ()>;
-    /// What a record says.
+    /// The content of a record.
     type Event: Clone + Debug + Send + Sync + minicbor::Encode<()> + for<'b> minicbor::Decode<'b, ()>;
-    /// What it can be asked.
+    /// A command that it accepts.
     type Command: Debug + Send + Sync;
-    /// What it answers.
+    /// Its reply to a command.
     type Reply: Clone + Debug + Send + Sync;
     /// Why it refuses.
     type Rejection: Clone + Debug + Send + Sync;
 
-    /// What `command` will want to read, as far as that is known beforehand.
+    /// The reads that `command` will need, as far as that is known beforehand.
     fn needs(state: Option<&Self::State>, command: &Self::Command) -> Vec<Need>;
 
-    /// Whether the decision makes ids of new entities, or a review: it gets a [time](DecisionContext::place) for it.
+    /// Whether the decision creates ids of entities, or a review: it then gets a [time](DecisionContext::place) for it.
     fn needs_place(_state: Option<&Self::State>, _command: &Self::Command) -> bool {
         false
     }
 
-    /// What should happen. `state` is `None` for an entity that does not exist yet.
+    /// Decides a command. `state` is `None` for an entity that does not exist yet.
     ///
     /// # Errors
     ///
@@ -360,8 +360,7 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
     /// The earliest time at which the entity wants to be woken.
     fn alarm(state: &Self::State) -> Option<Millis>;
 
-    /// What to ask it when that time has come. What must be looked up elsewhere first is started here; it must not
-    /// block.
+    /// The command to send at that time. Lookups elsewhere that it needs are started here; it must not block.
     fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &Self::State) -> Self::Command;
 
     /// The id that clients know the entity by, for traces.
@@ -374,24 +373,24 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
         None
     }
 
-    /// Whether all that is due is being done by another process, which lives. Then nothing is done about it here.
+    /// Whether a live process other than this one is doing all due work. Then this process does none of it.
     fn is_done_elsewhere(_node: &Node, _state: &Self::State, _now: Millis) -> bool {
         false
     }
 
-    /// Whether all that is due is being done by a task of this process, which comes back by itself. Then that is looked
-    /// at less often.
+    /// Whether a task of this process is doing all due work, and reports back by itself. Then the entity is checked
+    /// less often.
     fn is_under_way(_node: &Node, _entity: EntityKey, _state: &Self::State, _now: Millis) -> bool {
         false
     }
 
-    /// When it wants to be woken for what no task can be at work on.
+    /// When it wants to be woken for work that no task can be doing.
     fn next_here(_: &Self::State) -> Option<Millis> {
         None
     }
 
-    /// When it wants to be checked whatever is running: as `next_here`, and later than `now` where the check only shows
-    /// other processes that the work is being done.
+    /// When it wants to be checked whatever is running: as `next_here`, but later than `now` if the check only shows
+    /// other processes that the work is in progress.
     fn next_look(state: &Self::State, _now: Millis) -> Option<Millis> {
         Self::next_here(state)
     }
@@ -399,13 +398,13 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
     /// About how many bytes `command` adds to a commit.
     fn weight(command: &Self::Command) -> usize;
 
-    /// Called in order, after the records are durable and before their commands are answered: the only place from
-    /// which anything leaves an actor beside the answers (invariant I1). It must not block.
+    /// Called in order, after the records are durable and before their commands are answered: beside the answers, the
+    /// only place from which anything leaves an actor (invariant I1). It must not block.
     fn committed(node: &Arc<Node>, entity: EntityKey, state: &Self::State, records: &[Arc<Record<Self::Event>>]);
 
-    /// Called when the entity was taken over from the store and may hold records that [`Machine::committed`] was not
-    /// told of: those of a commit whose outcome was unknown, or of another process. `state` is how it stands then,
-    /// where that could be read. It must not block.
+    /// Called when the entity was loaded from the store and may hold records that [`Machine::committed`] was not called
+    /// with: those of a commit whose outcome was unknown, or of another process. `state` is the loaded state, if it
+    /// could be read. It must not block.
     fn adopted(node: &Arc<Node>, entity: EntityKey, state: Option<&Self::State>);
 }
 

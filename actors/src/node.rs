@@ -44,8 +44,8 @@ use residents::Residents;
 
 /// How often idle entities are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
-/// How often the numbers of actors and of resident entities of each kind are compared with their bounds. What
-/// many first messages make in that time has memory that an allocator hardly gives back.
+/// How often the numbers of actors and of resident entities of each kind are compared with their bounds. An allocator
+/// hardly returns the memory that many first messages take in that time.
 const COUNT_EVERY: Duration = Duration::from_millis(200);
 
 /// One running process, in tests one of many: its entities, what they share, and the services that look after them.
@@ -66,7 +66,7 @@ pub struct Node {
     pub(crate) errands: Errands,
     pub(crate) used_days: UsedDays,
     pub(crate) outbox: Outboxes,
-    /// Lines about entities that a store which is away does not give.
+    /// Log lines about entities that an unavailable store could not load.
     pub(crate) not_loaded: Sparing,
     pub(crate) conversations: Directory<Conversation>,
     pub(crate) beginnings: Beginnings,
@@ -102,8 +102,8 @@ impl Node {
         node
     }
 
-    /// A node that runs commands but no services: it rings no alarms, so that a tool that only changes a setting
-    /// touches no turn, delivery or file.
+    /// A node that runs commands but no services: it rings no alarms, so that a tool that changes only a setting
+    /// affects no turn, delivery or file.
     #[must_use]
     pub fn without_services(
         store: Arc<dyn Store>,
@@ -154,8 +154,8 @@ impl Node {
         self.entropy.draw()
     }
 
-    /// Time and address of something new that a workspace configures, or of a key; its id sorts behind those of all
-    /// that this process has made before.
+    /// Time and address of a new configured resource or key; its id sorts behind those of all that this process made
+    /// before.
     pub fn new_id(&self) -> (Millis, Address) {
         self.mints.things.any(self.clock.now(), self.entropy.draw())
     }
@@ -170,7 +170,7 @@ impl Node {
         ConversationId::new(at, address)
     }
 
-    /// The time for something that gets a place in a list because of what an entity of this kind decides.
+    /// The time for a list entry that a decision of an entity of this kind makes.
     pub(crate) fn new_place(&self, of: Kind, now: Millis) -> Millis {
         let mint = match of {
             Kind::Conversation => &self.mints.reviews,
@@ -207,22 +207,22 @@ impl Node {
         &self.metrics
     }
 
-    /// What its store has, if that counts.
+    /// The counters of its store, if it has any.
     pub fn store_metrics(&self) -> Option<&StoreMetrics> {
         self.store.metrics()
     }
 
-    /// Where spans go.
+    /// The destination of spans.
     pub fn traces(&self) -> &Traces {
         &self.ports.traces
     }
 
-    /// A stage of what `parent` is the whole of; see [`Traces::child`].
+    /// A child span of `parent`; see [`Traces::child`].
     pub fn span(&self, name: &'static str, kind: SpanKind, parent: Option<TraceContext>) -> Span {
         self.ports.traces.child(&self.entropy, name, kind, parent)
     }
 
-    /// A trace of its own that goes back to `causes`; see [`Traces::root`].
+    /// The root span of a new trace, linked to `causes`; see [`Traces::root`].
     pub(crate) fn root_span(&self, name: &'static str, kind: SpanKind, causes: Vec<TraceContext>) -> Span {
         self.ports.traces.root(&self.entropy, name, kind, causes)
     }
@@ -232,22 +232,22 @@ impl Node {
         &self.members
     }
 
-    /// Whether an attempt at a turn runs in this process, or in another one that lives.
+    /// Whether an attempt at a turn runs in this process, or in another live one.
     pub(crate) fn is_at_work(&self, entity: EntityKey, turn: &Turn) -> bool {
         self.turns.is_alive(entity, turn) || self.is_at_work_elsewhere(turn)
     }
 
-    /// Whether an attempt at a turn was begun by another process, which lives.
+    /// Whether an attempt at a turn runs in another live process.
     pub(crate) fn is_at_work_elsewhere(&self, turn: &Turn) -> bool {
         turn.runner.is_some_and(|runner| runner != self.members.me() && self.members.is_live(runner))
     }
 
-    /// Whether other processes may change what this one serves, without telling.
+    /// Whether other processes may change this one's entities without notifying it.
     pub fn shares_its_store(&self) -> bool {
         self.store.is_shared()
     }
 
-    /// What the node has to do.
+    /// The node's admission control.
     pub fn admission(&self) -> &Admission {
         &self.admission
     }
@@ -257,7 +257,7 @@ impl Node {
         self.turns.running()
     }
 
-    /// Whether another turn of this agent may be asked for.
+    /// Whether the node accepts another turn of this agent.
     ///
     /// # Errors
     ///
@@ -278,24 +278,24 @@ impl Node {
         self.turns.crowd_agent(workspace, agent);
     }
 
-    /// What sends events to receivers.
+    /// The couriers that send events to receivers.
     pub fn outbox(&self) -> &Outboxes {
         &self.outbox
     }
 
-    /// Listens to a conversation from now on.
+    /// Subscribes to a conversation's events from now on.
     #[must_use]
     pub fn subscribe(&self, entity: EntityKey) -> Subscription {
         self.subscriptions.subscribe(entity)
     }
 
-    /// Listens to what agents are saying in a conversation, from now on.
+    /// Subscribes to the replies that agents are writing in a conversation, from now on.
     #[must_use]
     pub fn listen(&self, entity: EntityKey) -> Listener {
         self.deltas.listen(entity)
     }
 
-    /// Lets entities go that are beyond these bounds.
+    /// Evicts entities beyond these bounds.
     #[cfg(any(test, feature = "test-support"))]
     pub async fn let_go(&self, bounds: Bounds) {
         for kind in Kind::ALL {
@@ -312,14 +312,14 @@ impl Node {
         self.outbox.drain(Instant::now()).await;
     }
 
-    /// Stops: lets turns and commands end, entities leave and the store close, by `deadline`. What is cut off then
-    /// was not acknowledged, or goes on in the next process.
+    /// Stops by `deadline`: lets turns and commands end, entities leave and the store close. Work that is cut off was
+    /// not acknowledged, or the next process continues it.
     pub async fn drain(self: &Arc<Self>, deadline: Instant) {
         let begun = Instant::now();
         let quarters = |n: u32| begun + deadline.saturating_duration_since(begun) * n / 4;
         self.turns.drain(quarters(2)).await;
-        // What is under way may take as long as a receiver may; what is cut off is sent again by the next process. So
-        // it has time of its own, however long turns take.
+        // A running delivery may take as long as its receiver's timeout; the next process sends again what is cut off.
+        // So the outbox has time of its own, however long turns take.
         self.outbox.drain(quarters(3)).await;
         self.admission.close();
         self.stopping.cancel();
@@ -335,7 +335,7 @@ impl Node {
     }
 }
 
-/// Lets idle entities go, until the node stops.
+/// Evicts idle entities, until the node stops.
 async fn sweep(node: Arc<Node>) {
     let bounds = Bounds::default();
     let mut next = Instant::now() + SWEEP_EVERY;

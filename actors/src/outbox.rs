@@ -11,10 +11,9 @@
 //!                                                               ▼ what arrived, which lanes wait, until when
 //! ```
 //!
-//! The log is the queue (see [`state`]): nothing is copied, and a log without receivers writes nothing. Which events go
-//! to which receivers is decided at the time of sending, by the configuration as it is then ([`receivers`]). If the
-//! process ends, the alarm finds what was not noted; an event may then be sent twice, with the same id, but is not
-//! lost.
+//! The log is the queue (see [`state`]): nothing is copied, and a log without receivers writes nothing. The
+//! configuration at the time of sending decides which events go to which receivers ([`receivers`]). If the process
+//! ends, the alarm finds unfinished deliveries; an event may then be sent twice, with the same id, but is not lost.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -67,7 +66,7 @@ pub use sending::Sending;
 pub use state::{DeliveryKey, Outbox, Settlement};
 pub use step::ATTEMPT;
 
-/// How often the log says that events are damaged: a log that has one is looked at every second.
+/// How often a log line reports damaged events: a damaged log is read every second.
 const DAMAGE_TOLD: Duration = Duration::from_secs(60);
 
 /// The couriers of a node, and what they share.
@@ -81,7 +80,7 @@ pub struct Outboxes {
     workspaces: DashMap<Address, Arc<str>>,
     stirring: Arc<SingleFlight<gate::GateKey>>,
     stopping: AtomicBool,
-    /// Lines about logs that cannot be read now, and about those that are damaged.
+    /// Log lines about unreadable logs, and about damaged ones.
     unread: Sparing,
     damaged: Sparing,
 }
@@ -106,23 +105,23 @@ impl Default for Outboxes {
 /// How a courier is notified of more work.
 #[derive(Debug)]
 struct Bell {
-    /// The first event that its courier has to look at; `None`: it is to find that out.
+    /// The first event that its courier has to look at; `None`: the courier finds it.
     from: Option<u64>,
     /// The newest event.
     upto: AtomicU64,
     is_rung: AtomicBool,
     /// An alarm rang.
     check: AtomicBool,
-    /// Lanes that shall not wait for their time.
+    /// Lanes to resume now, before their time.
     hasten: Mutex<Vec<Lane>>,
     notify: Notify,
     /// When the courier began.
     since: Millis,
-    /// When the oldest event happened that could be sent now and was not tried; `u64::MAX`: there is none.
+    /// When the oldest untried event that could be sent now happened; `u64::MAX`: there is none.
     untried_since: AtomicU64,
 }
 
-/// What was rung for.
+/// The reasons for ringing a courier.
 struct Rung {
     is_rung: bool,
     check: bool,
@@ -138,10 +137,10 @@ impl Bell {
         self.notify.notify_one();
     }
 
-    /// Lanes that shall not wait for their time, also where their courier has come to nothing with them.
+    /// Lanes to resume before their time, again: their courier has achieved nothing with them.
     fn hasten_again<'a>(&self, lanes: impl Iterator<Item = &'a Lane>) {
         let mut hasten = self.hasten.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that finds no room goes on at its own time.
+        // A lane without room resumes at its own time.
         let room = limits::COURIER_LANES.saturating_sub(hasten.len());
         hasten.extend(lanes.take(room));
     }
@@ -157,7 +156,7 @@ impl Bell {
         self.is_rung.load(Ordering::SeqCst)
     }
 
-    /// Whether some lane shall not wait for its time, and its courier has not taken that up.
+    /// Whether a lane is to be resumed now, and the courier has not taken it up yet.
     fn has_hastened(&self) -> bool {
         !self.hasten.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
@@ -172,37 +171,37 @@ impl Bell {
 }
 
 impl Outboxes {
-    /// How many logs are being sent from.
+    /// How many logs have a running courier.
     pub fn active(&self) -> usize {
         self.active.load(Ordering::Relaxed)
     }
 
-    /// How many things are being sent.
+    /// How many deliveries are in flight.
     pub fn in_flight(&self) -> usize {
         self.shares.taken()
     }
 
-    /// To how many receivers nothing is sent because nothing arrives there.
+    /// How many receivers are paused because nothing arrives there.
     pub fn closed_gates(&self) -> usize {
         self.gates.closed()
     }
 
-    /// For how many milliseconds the longest of the couriers has been at work without a pause: not how old what it
-    /// sends is, and a receiver that has failed and waits for its time keeps no courier at work.
+    /// How many milliseconds the longest-running courier has worked without a pause. That is not the age of its events,
+    /// and a failed receiver whose next attempt is in the future keeps no courier running.
     pub fn oldest(&self, now: Millis) -> u64 {
         self.couriers.iter().map(|bell| now.since(bell.since)).max().unwrap_or(0)
     }
 
-    /// How many milliseconds ago the oldest of the events happened that wait for their first attempt and for nothing
-    /// else: not for the time after which their receiver is asked again. Of events that could not be read yet it is not
-    /// known, so the time counts since their courier is at work; logs past [`COURIERS`](limits::COURIERS) do not count.
+    /// The age in milliseconds of the oldest event that waits for its first attempt, and not because its receiver is
+    /// paused. The age of events that could not be read yet is unknown, so the time since their courier began counts;
+    /// logs past [`COURIERS`](limits::COURIERS) do not count.
     pub fn oldest_untried(&self, now: Millis) -> u64 {
         let since = self.couriers.iter().map(|bell| bell.untried_since.load(Ordering::Relaxed)).min();
         since.filter(|since| *since != u64::MAX).map_or(0, |since| now.since(Millis(since)))
     }
 
-    /// Who listens to a log's events, as far as it is known without waiting. What another process has changed is known
-    /// within [`STALE_AT_MOST`](crate::catalog::STALE_AT_MOST), or counts as not known.
+    /// The receivers of a log's events, as far as known without waiting. Changes of another process are known within
+    /// [`STALE_AT_MOST`](crate::catalog::STALE_AT_MOST), or count as unknown.
     pub(crate) fn listeners(&self, node: &Node, workspace: Address, channel: Option<&str>) -> Listeners {
         let registry = EntityKey::workspace(workspace);
         let moves = node.catalog.moves_seen(node.store.as_ref(), registry);
@@ -234,8 +233,7 @@ impl Outboxes {
         }
     }
 
-    /// A channel's row has changed. What waits for a URL that is removed, or whose channel is deleted, waits for its
-    /// time.
+    /// A channel's row has changed. Events for a URL that is removed, or whose channel is deleted, wait for their time.
     pub(crate) fn channel_changed(&self, node: &Arc<Node>, workspace: Address, row: &[u8]) {
         let Ok(channel) = codec::decode::<Channel>(row) else { return };
         let is_rerouted = channel.updated_at == Some(channel.routed_at());
@@ -250,13 +248,13 @@ impl Outboxes {
         self.endpoints.forget_all();
     }
 
-    /// A lane shall not wait for its time: tells the log's courier, or starts one. Past the bound nothing is started,
-    /// and the log's alarm comes back to it.
+    /// Resumes a lane before its time: notifies the log's courier, or starts one. Past the bound of couriers nothing is
+    /// started; the log's alarm resumes the lane later.
     pub(crate) fn hasten<M: Sends>(&self, node: &Arc<Node>, entity: EntityKey, state: &M::State, lane: Lane) {
         self.tell::<M>(node, entity, state, Some(lane), false);
     }
 
-    /// Records are durable: rings for the log's courier where there is something new to send.
+    /// Records are durable: rings for the log's courier if there is something new to send.
     pub(crate) fn committed<M: Sends>(
         &self,
         node: &Arc<Node>,
@@ -282,7 +280,7 @@ impl Outboxes {
             Entry::Occupied(bell) => bell.get().ring(upto, hasten, check),
             Entry::Vacant(_) if self.active() >= limits::COURIERS || self.is_stopping() => {}
             Entry::Vacant(place) => {
-                // Who hastens a lane has read the state before, and a courier may have come and gone since then.
+                // The caller that hastens a lane has read the state before; a courier may have come and gone since.
                 let from = hasten.is_none().then(|| outbox.from.unwrap_or(upto + 1));
                 let bell = Arc::new(Bell {
                     from,
@@ -302,9 +300,9 @@ impl Outboxes {
         }
     }
 
-    /// A courier has nothing to do. `false`: it has, since just now.
+    /// A courier has nothing to do. `false`: it has received work just now.
     fn leave(&self, entity: EntityKey, bell: &Arc<Bell>) -> bool {
-        // The entry's lock is held: a ring comes before, and is seen, or after, and starts another courier.
+        // The entry's lock is held: a ring before this is seen, a ring after it starts another courier.
         let left = self.couriers.remove_if(&entity, |_, own| Arc::ptr_eq(own, bell) && !bell.is_rung());
         if left.is_some() {
             self.active.fetch_sub(1, Ordering::Relaxed);
@@ -312,7 +310,7 @@ impl Outboxes {
         left.is_some()
     }
 
-    /// A courier has ended, however it did.
+    /// A courier has ended, normally or by a panic.
     fn gone(&self, entity: EntityKey, bell: &Arc<Bell>) {
         if self.couriers.remove_if(&entity, |_, own| Arc::ptr_eq(own, bell)).is_some() {
             self.active.fetch_sub(1, Ordering::Relaxed);
@@ -326,7 +324,7 @@ impl Outboxes {
     /// Starts no more attempts, and waits until running ones have ended and are noted, or until `deadline`.
     pub(crate) async fn drain(&self, deadline: Instant) {
         self.stopping.store(true, Ordering::SeqCst);
-        // Those that wait to try something again have nothing to wait for.
+        // Couriers that wait for a retry need not wait any longer.
         self.couriers.iter().for_each(|bell| bell.notify.notify_one());
         drain::wait(|| self.active() == 0, deadline).await;
     }
@@ -348,7 +346,7 @@ impl Outboxes {
         }
         let (entity, range) = (EntityKey::INSTALLATION, KeyRange::default());
         let mut pages = Pages::of_rows(store, entity, WORKSPACES, range, PAGE);
-        // There is no way from an address to its id but to look at all of them, so all are kept that are seen.
+        // An address leads to its id only by scanning all of them, so all scanned ids are cached.
         while let Some(rows) = pages.next().await? {
             for row in &rows {
                 let Ok(id) = std::str::from_utf8(&row.key) else { continue };
@@ -359,7 +357,7 @@ impl Outboxes {
                 }
             }
         }
-        // One that no installation knows is called by its address.
+        // An address that no installation knows is named by itself.
         Ok(address.to_string().into())
     }
 }
