@@ -49,17 +49,18 @@ use crate::server::Unreadable;
 
 /// Every route of the API's listener.
 ///
-/// What no route answers needs no handler here: the outermost layer turns a bare 404 or 405 into a problem.
+/// Paths without a route need no handler here: the outermost layer turns a bare 404 or 405 into a problem.
 pub fn router(app: App) -> Router {
     let context = context_layer(&app, Arc::clone(app.door()));
     let authenticated = caller::Authentication(app.clone());
-    // Both around a route at once: each layer of its own is a boxed service more, which is copied for every request.
+    // Both layers around a route at once: each separate layer is one more boxed service, which is cloned for every
+    // request.
     let api = talking().merge(configuring()).0.route_layer((context.clone(), authenticated.clone()));
     // Around the fallback too: without a key a client cannot find out which paths exist.
     let unknown = || async { StatusCode::NOT_FOUND };
     let base = any(unknown).layer(authenticated.clone());
     let below = Router::new().fallback(unknown).layer(authenticated);
-    // What is nested leaves out the path that ends with it.
+    // `nest` does not match its prefix with a trailing slash.
     let others = Router::route(Router::new().nest(BASE, below), &[BASE, "/"].concat(), base)
         .route("/healthz", get(probes::healthz))
         .route("/readyz", get(probes::readyz))
@@ -69,7 +70,7 @@ pub fn router(app: App) -> Router {
     api.merge(others).with_state(app)
 }
 
-/// What every request and every response of a listener has; `door` hears of the requests.
+/// The outermost layer of a listener; `door` observes its requests.
 pub(crate) fn context_layer(app: &App, door: Arc<Door>) -> ContextLayer {
     let mut seed = [0; 32];
     seed[..16].copy_from_slice(&app.node().random());
@@ -77,11 +78,11 @@ pub(crate) fn context_layer(app: &App, door: Arc<Door>) -> ContextLayer {
     ContextLayer::new(Arc::new(Entropy::seeded(seed)), door)
 }
 
-/// What every path of the API begins with.
+/// The prefix of every path of the API.
 pub(crate) const BASE: &str = "/api/v1";
 
-/// Routes of the API, written without [`BASE`]. They are not nested under it: that too would be a boxed service more,
-/// in which the path of every request is cut and parsed once again.
+/// Routes of the API, written without [`BASE`]. They are not nested under it: that too would be one more boxed service,
+/// which cuts and parses the path of every request again.
 struct Routes(Router<App>);
 
 impl Routes {
@@ -98,7 +99,7 @@ impl Routes {
     }
 }
 
-/// Nothing is at this path; or there was no request at all, and the server's end of the connection says why.
+/// No route has this path; or there was no readable request, and the server's connection says why.
 pub(crate) async fn nowhere(unreadable: Option<Extension<Unreadable>>) -> Response {
     match unreadable {
         None => StatusCode::NOT_FOUND.into_response(),
@@ -109,19 +110,19 @@ pub(crate) async fn nowhere(unreadable: Option<Extension<Unreadable>>) -> Respon
     }
 }
 
-/// What is answered before there is a store: that the process lives, and that it takes nothing yet.
+/// The routes before there is a store: the process lives, and accepts nothing yet.
 pub fn starting(entropy: Entropy, door: Arc<Door>) -> Router {
     let context = ContextLayer::new(Arc::new(entropy), door);
     Router::new().route("/healthz", get(probes::healthz)).fallback(probes::starting).layer(context)
 }
 
-/// What is answered once the server was asked to stop: that the process lives, and that it takes nothing any more.
+/// The routes once the server is stopping: the process lives, and accepts nothing any more.
 pub fn leaving(app: &App) -> Router {
     let context = context_layer(app, Arc::clone(app.door()));
     Router::new().route("/healthz", get(probes::healthz)).fallback(probes::leaving).layer(context)
 }
 
-/// What is said, by whom, and what becomes of it.
+/// Routes of messages, conversations, reviews and events.
 fn talking() -> Routes {
     Routes::new()
         .route("/messages", get(messages::list::get).post(messages::post_message))

@@ -18,7 +18,7 @@ use tertulia::{serve, stores, transfer};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The one that can tell what it has allocated, and for whom (`GET /admin/heap`).
+/// The allocator that can report what it has allocated, and for whom (`GET /admin/heap`).
 #[cfg(feature = "heap-profile")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -119,7 +119,7 @@ enum MigrateFailure {
 enum Failure {
     /// The command line or the configuration is wrong: exit code 2, as for wrong flags.
     Usage(String),
-    /// What was asked for did not succeed: exit code 1.
+    /// The command did not succeed: exit code 1.
     Failed(String),
 }
 
@@ -182,14 +182,14 @@ async fn run_keys(config: &Config, keys: Keys) -> Result<(), OperatorError> {
 fn block_on<E: Display>(work: impl Future<Output = Result<(), E>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)?;
     let done = runtime.block_on(work).map_err(Failure::failed);
-    // What still runs was given its time; it must not keep the process.
+    // Remaining tasks had their time; they must not keep the process.
     runtime.shutdown_background();
     done
 }
 
-/// What was done, on standard error.
+/// Reports on standard error.
 fn tell(words: &str) {
-    // There is the exit code too.
+    // The exit code remains.
     let _ = io::stderr().lock().write_all(words.as_bytes());
 }
 

@@ -1,13 +1,13 @@
-//! The port to what keeps the actors' state.
+//! The port to the database of the actors' state.
 //!
-//! The contract is the weaker of two worlds, one machine's log-structured store and a CQL cluster: atomicity only
-//! inside one entity, outcomes that may be unknown, lists that may lag behind, alarms that may be spurious.
-//! Code above this port must be right with exactly that; a store may always give more.
+//! The contract is the weaker of two designs, one machine's log-structured store and a CQL cluster: atomicity only
+//! inside one entity, outcomes that may be unknown, lists that may lag behind, alarms that may be spurious. Code above
+//! this port must be correct with exactly that; a store may always guarantee more.
 //!
-//! An entity is a chain of commits. Each commit names the [`Head`] it was decided on and succeeds only if the entity
-//! still stands there, so two writers that both believe they own an entity cost a [`Outcome::Conflict`], never a
-//! lost or doubled record (invariant I6). A new store is written by implementing [`Store`] and passing
-//! `store::conformance` (feature `test-support`).
+//! An entity is a chain of commits. Each commit names the [`Head`] it was decided on and succeeds only if that is still
+//! the entity's head, so two writers that both believe they own an entity cost a [`Outcome::Conflict`], never a lost or
+//! doubled record (invariant I6). A new store is written by implementing [`Store`] and passing `store::conformance`
+//! (feature `test-support`).
 
 use std::fmt;
 use std::sync::Arc;
@@ -58,12 +58,12 @@ pub struct NewRecord {
     pub payload: Bytes,
 }
 
-/// An earlier event whose payload is replaced, because what it said must go.
+/// An earlier event whose payload is replaced, because its content must be removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redaction {
-    /// Its sequence; one that is not there is passed over.
+    /// Its sequence; a missing event is skipped.
     pub seq: u64,
-    /// What it says from now on.
+    /// The new payload.
     pub payload: Bytes,
 }
 
@@ -121,7 +121,7 @@ pub struct ViewWrite {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyHash(pub [u8; 16]);
 
-/// What an idempotency key has done.
+/// The stored effect of an idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyRow {
     /// The request it came with.
@@ -135,7 +135,7 @@ pub struct KeyRow {
 }
 
 impl KeyRow {
-    /// A key that has done nothing, and with which nothing may be done any more by requests up to this claim; see
+    /// A held key: it had no effect, and requests up to this claim can have none with it; see
     /// [`claims`](crate::claims).
     #[must_use]
     pub(crate) fn held(fingerprint: [u8; 16], claim: u64, at: Millis) -> Self {
@@ -150,7 +150,7 @@ impl KeyRow {
     }
 }
 
-/// What an entity's activation starts from.
+/// The stored data from which an entity is activated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
     /// Its head.
@@ -161,19 +161,19 @@ pub struct Loaded {
     pub tail: Vec<LogRecord>,
     /// The durable alarm.
     pub alarm: Option<Millis>,
-    /// Every later read shows all that was written up to there: it was loaded [`Fresh::Settled`], or the store knows
-    /// that it is so.
+    /// Every later read shows all writes up to this head: it was loaded [`Fresh::Settled`], or the store knows that it
+    /// is settled.
     pub settled: bool,
 }
 
 /// How settled a read must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fresh {
-    /// Sees every acknowledged commit. One whose writer was told of no outcome may be seen too, and then other reads
-    /// need not show all of it: its head without its keys and rows, or these without the head.
+    /// Sees every acknowledged commit. A commit whose outcome is unknown to its writer may be seen too, and other reads
+    /// may show only part of it: its head without its keys and rows, or these without the head.
     Acknowledged,
-    /// Also decides every commit whose outcome was unknown: after this read it is either seen, with all that it wrote
-    /// and by every later read, or can never apply. What is decided on an entity is decided on what was loaded so.
+    /// Also decides every commit whose outcome was unknown: after this read the commit is either seen, completely and
+    /// by every later read, or can never apply. Decisions on an entity are made on a state loaded so.
     Settled,
 }
 
@@ -215,7 +215,7 @@ fn successor(prefix: &[u8]) -> Option<Bytes> {
 /// Which rows or entries of a list are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scan {
-    /// Those whose keys are in it.
+    /// The range of keys.
     pub range: KeyRange,
     /// Which way.
     pub order: Order,
@@ -236,7 +236,7 @@ impl Scan {
 pub struct LogScan {
     /// The first sequence.
     pub from: u64,
-    /// The last one, which is read too.
+    /// The last sequence, inclusive.
     pub to: u64,
     /// Which way.
     pub order: Order,
@@ -255,18 +255,18 @@ impl fmt::Debug for NodeId {
     }
 }
 
-/// What a process says of itself, again and again, as long as it lives.
+/// The heartbeat of a process, repeated while it lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beat {
     /// The process.
     pub node: NodeId,
-    /// How often it has said so; one that stays the same is from a process that is gone, or cannot write.
+    /// How many heartbeats it has sent; a process whose count stays the same is gone, or cannot write.
     pub count: u64,
-    /// Where others may ask it, as a URL without a path; `None`: nowhere.
+    /// Where other processes reach it, as a URL without a path; `None`: nowhere.
     pub address: Option<Arc<str>>,
 }
 
-/// Why a store could not do what was asked.
+/// Why a store operation failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// The commit may or may not have been applied, now or later.
@@ -283,20 +283,20 @@ pub enum StoreError {
         /// The limit.
         max: usize,
     },
-    /// What was read back is not what was written.
+    /// The data read differs from the data written.
     #[error("stored data is damaged: {0}")]
     Corrupt(#[source] Cause),
 }
 
 impl StoreError {
-    /// Whether the same may work later.
+    /// Whether a retry may succeed.
     #[must_use]
     pub fn passes(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Indeterminate(_))
     }
 }
 
-/// A durable store of entities. See the module's text for what may be relied on.
+/// A durable store of entities. See the module's text for its guarantees.
 pub trait Store: Send + Sync + 'static {
     /// An entity's state and head; `None` if it does not exist.
     fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>>;
@@ -307,12 +307,12 @@ pub trait Store: Send + Sync + 'static {
         Box::pin(async move { Ok(loading.await?.map(|loaded| loaded.head)) })
     }
 
-    /// Applies a commit if the entity stands where it expects. Sending the same commit (the same
-    /// [`CommitId`]) again is safe: if it was applied, the answer is `Committed` as long as it is the newest.
+    /// Applies a commit if its expected head is the entity's head. Sending the same commit (the same [`CommitId`])
+    /// again is safe: if it was applied, the answer is `Committed` as long as it is the newest.
     fn commit(&self, commit: Commit, done: Done);
 
-    /// What an idempotency key has done in this entity. An expired row may or may not still be found. An effect that is
-    /// found is settled, because retries are answered from it; a row that only holds the key need not be.
+    /// The stored effect of an idempotency key in this entity. An expired row may or may not still be found. A found
+    /// effect is settled, because retries are answered from it; a row that only holds the key need not be.
     fn find_key(&self, entity: EntityKey, key: KeyHash) -> BoxFuture<'_, Result<Option<KeyRow>, StoreError>>;
 
     /// Events of a log. Marks are left out.
@@ -321,34 +321,34 @@ pub trait Store: Send + Sync + 'static {
     /// One keyed row.
     fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>>;
 
-    /// Keyed rows. Fewer than were asked for are the last ones ([`Pages`] goes by it).
+    /// Keyed rows. Fewer than requested means that there are no more ([`Pages`] relies on it).
     fn rows(&self, entity: EntityKey, table: Table, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>>;
 
     /// Entries of a workspace's list; likewise.
     fn view(&self, workspace: Address, view: View, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>>;
 
-    /// Up to `limit` alarms due at or before `upto`, earliest first, behind `after`. One that was moved or cleared a
-    /// moment ago may be among them: an entity that is woken checks whether it is time. So may one of an entity that
-    /// cannot be read. A part of the index that cannot be read keeps none of the others back (see
-    /// [`DuePage::missing`]); it fails where nothing can be read.
+    /// Up to `limit` alarms due at or before `upto`, earliest first, behind `after`. They may include an alarm that was
+    /// just moved or cleared: a woken entity checks whether it is time. They may also include that of an unreadable
+    /// entity. An unreadable part of the index delays none of the others (see [`DuePage::missing`]); it fails only if
+    /// nothing can be read.
     fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<DuePage, StoreError>>;
 
     /// After how many commits of an entity the host should hand in its state. 1: with every commit.
     fn snapshot_every(&self) -> u64;
 
-    /// Whether other processes may commit to the same entities. Then a refusal that was decided on what is in memory is
-    /// compared with the store before it is told.
+    /// Whether other processes may commit to the same entities. Then a refusal decided on in-memory state is compared
+    /// with the store before it is sent.
     fn is_shared(&self) -> bool {
         false
     }
 
-    /// Says that a process lives, and who else has said so lately; `me` is among them. What is older than a minute may
-    /// be left out. Only a store that is shared needs to ask anybody.
+    /// Records a process's heartbeat and returns the recent ones of others; `me` is among them. Heartbeats older than a
+    /// minute may be left out. Only a shared store needs to read anything.
     fn beat(&self, me: Beat) -> BoxFuture<'_, Result<Vec<Beat>, StoreError>> {
         Box::pin(async move { Ok(vec![me]) })
     }
 
-    /// Says that a process is about to end.
+    /// Records that a process is about to end.
     fn leave(&self, _node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async { Ok(()) })
     }
@@ -358,11 +358,11 @@ pub trait Store: Send + Sync + 'static {
         "memory"
     }
 
-    /// What the store has counted and timed, if it does.
+    /// The store's metrics, if it keeps any.
     fn metrics(&self) -> Option<&StoreMetrics> {
         None
     }
 
-    /// Ends the store: what was acknowledged is durable, later calls fail as `Unavailable`.
+    /// Ends the store: acknowledged commits are durable, later calls fail as `Unavailable`.
     fn close(&self) -> BoxFuture<'_, ()>;
 }

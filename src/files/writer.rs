@@ -11,7 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{FilesError, WITHIN, in_time};
 
-/// What was written.
+/// The size and hash of a written object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Written {
     /// Bytes.
@@ -26,20 +26,20 @@ pub struct Writer {
     objects: Arc<dyn ObjectStore>,
     key: Path,
     part: usize,
-    /// Not written yet; less than a part.
+    /// Bytes not written yet; less than a part.
     pending: Vec<Bytes>,
     pending_bytes: usize,
     /// Begun with the first whole part; a small object is written at once.
     upload: Option<Box<dyn MultipartUpload>>,
     hasher: blake3::Hasher,
     size: u64,
-    /// How much longer the store may take over it.
+    /// The remaining time for the store.
     left: Duration,
     _place: OwnedSemaphorePermit,
 }
 
 impl Written {
-    /// What was written where an attachment lies.
+    /// The size and hash of an attachment's object.
     #[must_use]
     pub fn of(file: &File) -> Self {
         Self { size: file.size, digest: file.digest }
@@ -65,7 +65,7 @@ impl Writer {
     /// Appends bytes. Returns once they are written or there is room for more.
     ///
     /// # Errors
-    /// What the store says, or that it says nothing; the object is lost then.
+    /// The store's error, or that it did not answer; the object is lost then.
     pub async fn write(&mut self, mut bytes: Bytes) -> Result<(), FilesError> {
         self.hasher.update(&bytes);
         self.size += bytes.len() as u64;
@@ -95,7 +95,7 @@ impl Writer {
     /// Makes the object exist, durably.
     ///
     /// # Errors
-    /// What the store says, or that it says nothing; whether the object exists is unknown then.
+    /// The store's error, or that it did not answer; whether the object exists is unknown then.
     pub async fn finish(mut self) -> Result<Written, FilesError> {
         let last = self.take_pending();
         match &mut self.upload {

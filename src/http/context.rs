@@ -1,4 +1,4 @@
-//! The outermost layer: what every request and every response has, whatever its route does.
+//! The outermost layer: common to every request and response, whatever the route does.
 //!
 //! A request gets an id and a trace context, as a [`RequestContext`] in its extensions; its response carries both.
 //! Every error becomes one `application/problem+json` form (see [`render`]), a panic too, and one log line says how
@@ -41,14 +41,14 @@ use door::{End, Known};
 /// The header that names a request, in both directions.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// `Cache-Control` of what was read, where the route does not say: a key in `X-API-Key` tells no cache between that the
-/// answer is for one client alone. That one may keep it, and asks whether it still holds.
+/// `Cache-Control` of reads whose route sets none: a key in `X-API-Key` does not show a shared cache that the answer is
+/// for one client alone. That client may cache it, and revalidates it.
 const KEPT_BY_ITS_CLIENT: HeaderValue = HeaderValue::from_static("private, no-cache");
 
-/// Longest request id that is taken over from a client, in bytes.
+/// Longest request id that is accepted from a client, in bytes.
 const REQUEST_ID_MAX: usize = 128;
 
-/// The name of a request: the client's own where it sent a sane one, else `req_` and 32 hexadecimal digits.
+/// The id of a request: the client's own if it sent a valid one, else `req_` and 32 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestId(HeaderValue);
 
@@ -56,7 +56,7 @@ impl RequestId {
     /// The id as text; at most 128 characters of visible ASCII.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // Both ways to make one let only ASCII in.
+        // Both constructors accept only ASCII.
         self.0.to_str().unwrap_or_default()
     }
 
@@ -76,8 +76,8 @@ impl RequestId {
     }
 }
 
-/// What is known of a request before any route has looked at it. An extractor, and an extension of the request; clones
-/// are the same one.
+/// The data of a request before any route sees it. An extractor, and an extension of the request; clones share one
+/// value.
 #[derive(Clone, Debug)]
 pub struct RequestContext(Arc<Arrived>);
 
@@ -92,7 +92,7 @@ impl Deref for RequestContext {
 /// How a request arrived; see [`RequestContext`].
 #[derive(Debug)]
 pub struct Arrived {
-    /// The request's name.
+    /// The request's id.
     pub request_id: RequestId,
     /// The request's place in its trace.
     pub trace: RequestTrace,
@@ -102,9 +102,9 @@ pub struct Arrived {
     pub uri: Uri,
     /// The pattern of the route that answers, for example `/api/v1/messages/{id}`; `None` where no route matches.
     pub route: Option<MatchedPath>,
-    /// The first message that it brought, once that is accepted.
+    /// The first message that the request created, once it is accepted.
     message: OnceLock<MessageId>,
-    /// It has begun to wait for what takes its time.
+    /// It has begun to wait for an agent, a copy or an erasure.
     waited: AtomicBool,
 }
 
@@ -115,12 +115,12 @@ impl Arrived {
         self.uri.path()
     }
 
-    /// The first message that it brought is accepted, now or by an earlier request with its key. Its span will say so.
+    /// The first message of the request is accepted, now or by an earlier request with its key. Its span records it.
     pub fn accepted(&self, message: MessageId) {
         self.message.get_or_init(|| message);
     }
 
-    /// From here on it waits for an agent, a copy or an erasure: that it takes long is no fault of this side.
+    /// From here on it waits for an agent, a copy or an erasure: its duration is not the server's fault.
     pub fn waits(&self) {
         self.waited.store(true, Ordering::Relaxed);
     }
@@ -129,7 +129,7 @@ impl Arrived {
         self.waited.load(Ordering::Relaxed)
     }
 
-    /// Whether the route with this pattern answers it.
+    /// Whether its route has this pattern.
     fn is_of(&self, route: &str) -> bool {
         self.route.as_ref().is_some_and(|known| known.as_str() == route)
     }
@@ -139,7 +139,7 @@ impl<S: Sync> FromRequestParts<S> for RequestContext {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        // Missing only where a router was put together without the layer.
+        // Missing only in a router that was built without the layer.
         parts.extensions.get::<Self>().cloned().ok_or_else(render::internal_error)
     }
 }
@@ -152,7 +152,7 @@ pub struct ContextLayer {
 }
 
 impl ContextLayer {
-    /// Ids are drawn from `entropy`; `door` decides which requests are recorded, and hears of all of them.
+    /// Ids are drawn from `entropy`; `door` decides which requests are recorded, and observes all of them.
     #[must_use]
     pub fn new(entropy: Arc<Entropy>, door: Arc<Door>) -> Self {
         Self { entropy, door }
@@ -177,7 +177,7 @@ impl ContextLayer {
     }
 }
 
-/// Where a request was meant to go: what is none, or names no host, is put to the router as one for `/`.
+/// The target of a request: one that cannot be read, or names no host, is routed as `/`.
 fn target<B>(request: &Request<B>) -> Uri {
     let unreadable = || request.extensions().get::<Unreadable>()?.target.clone();
     let target = if request.uri().path() == "/" { unreadable() } else { None };
@@ -192,7 +192,7 @@ impl<S> Layer<S> for ContextLayer {
     }
 }
 
-/// The layer at work; see the module.
+/// The layer's service; see the module.
 #[derive(Clone, Debug)]
 pub struct ContextService<S> {
     inner: S,
@@ -227,17 +227,17 @@ where
     }
 }
 
-/// A request that is being answered. Where it is dropped before, its client has left, or the server ends.
+/// A request in progress. If it is dropped before its answer, its client has left, or the server ends.
 #[derive(Debug)]
 struct Running {
     door: Arc<Door>,
     known: Known,
     context: RequestContext,
-    /// Whether its server has begun to cut requests off, where it has one.
+    /// Whether its server, if it has one, has begun to cut requests off.
     ending: Option<Ending>,
     began: Instant,
     ended: bool,
-    /// Its place on the list of what is underway.
+    /// Its entry in the task list.
     _doing: Option<Doing>,
 }
 
@@ -288,7 +288,7 @@ impl<F: Future<Output = Result<Response, Infallible>> + Unpin> Future for Contex
     }
 }
 
-/// The panic's words are for the log; the client learns only that it was not its fault.
+/// The panic's message goes to the log; the client learns only that the server is at fault.
 fn after_panic(context: &RequestContext, panic: &(dyn Any + Send)) -> Response {
     let words = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     tracing::error!(
@@ -310,15 +310,15 @@ fn finish(running: &mut Running, response: Response) -> Response {
     headers.insert(REQUEST_ID, context.request_id.0.clone());
     headers.insert(TRACEPARENT, context.trace.traceparent());
     if matches!(context.method, Method::GET | Method::HEAD) {
-        // Caches do not store other answers unless told to.
+        // Caches store answers to other methods only if told to.
         headers.entry(header::CACHE_CONTROL).or_insert(KEPT_BY_ITS_CLIENT);
     }
     running.end(Instant::now(), Ok(End { status: response.status(), code }));
     response
 }
 
-/// One line a request: `debug` for answers and where the client left; `warn` where the node refuses or cuts off,
-/// `error` where it failed. What has no answer has no status, and says why.
+/// One log line per request: `debug` for answers and where the client left; `warn` where the node refuses or cuts off,
+/// `error` where it failed. A request without an answer has no status, and its line says why.
 fn log(context: &RequestContext, took: Duration, end: Result<End, Unanswered>) {
     let (status, code) = (end.map(|end| end.status), end.ok().and_then(|end| end.code));
     macro_rules! line {

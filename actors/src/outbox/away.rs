@@ -1,21 +1,19 @@
-//! Return times of lanes that find no room: each gets a different one.
-//!
-//! So a hundred thousand logs that wait for one receiver come back a few at a time, and hold nothing but their alarms
-//! meanwhile.
+//! Return times of lanes that find no room: each gets a different one, so that a hundred thousand logs waiting for one
+//! receiver come back a few at a time, and hold only their alarms meanwhile.
 
 use crate::clock::Millis;
 
 /// After how long the first lane without room comes back.
 pub(super) const CROWDED_MILLIS: u64 = 2_000;
-/// How far apart those come back: 40 a second, since each costs a commit for nothing.
+/// The time between two such returns: 40 a second, since each costs a commit for nothing.
 pub(super) const APART_MILLIS: u64 = 25;
-/// The same where what was sent has arrived, so that they find room.
+/// The same if deliveries arrive, so that returning lanes find room.
 pub(super) const APART_WELL_MILLIS: u64 = 1;
-/// The furthest that one is sent away; those beyond it come together, which takes 144,000 of them.
+/// The longest such time; lanes beyond it come back together, which takes 144,000 of them.
 pub(super) const AWAY_MAX_MILLIS: u64 = 3_600_000;
 
-/// When one that comes at `now` shall come again: after the one who was sent away `last`, not before `soonest`.
-/// `finds_room`: something has arrived.
+/// When a lane that finds no room at `now` comes back: after the one that was sent away `last`, not before `soonest`.
+/// `finds_room`: deliveries have arrived.
 pub(super) fn after(last: Millis, soonest: Millis, finds_room: bool, now: Millis) -> Millis {
     let apart = if finds_room { APART_WELL_MILLIS } else { APART_MILLIS };
     let furthest = now.plus(AWAY_MAX_MILLIS);

@@ -42,23 +42,23 @@ const PAGE: usize = 64;
 /// Returning lanes that are worked on at once: the rest of the room is for new events, which many returning lanes would
 /// otherwise keep out, and for requested retries.
 const COME_BACK: usize = limits::COURIER_LANES / 4 * 3;
-/// The same with requested ones: they go before lanes that come back by themselves, and not before new ones.
+/// The same with requested retries: they go before lanes that come back by themselves, but not before new events.
 const ASKED_FOR: usize = limits::COURIER_LANES / 8 * 7;
-/// How long what was done waits for more to be noted with it, when nothing is under way any more.
+/// How long finished steps wait to be noted together with more, when nothing is in flight.
 const GATHER: Duration = Duration::from_millis(20);
-/// How long at most, while other lanes are still under way.
+/// The longest such wait, while other lanes are in flight.
 const NOTED_WITHIN: Duration = Duration::from_secs(1);
-/// After how long other nodes would check running work: not before an attempt has ended, so that none is made twice.
+/// After how long other nodes check running work: not before an attempt has ended, so that no attempt is made twice.
 const LEFT_ALONE_MILLIS: u64 = ATTEMPT.as_millis() as u64 + LOOK_AFTER_MILLIS;
-/// How often that is put off, while it goes on being under way.
+/// How often that check is postponed while the work continues.
 const LEFT_ALONE_AGAIN: Duration = Duration::from_millis(LEFT_ALONE_MILLIS / 3);
 
-/// For how long is tried to find out where to begin.
+/// How long finding the first event is retried.
 const FOUND_WITHIN: Duration = Duration::from_secs(1);
-/// After which is tried again to look at what is new, where it could not be read.
+/// The pause before new events are read again after a failed read.
 const LOOK_AGAIN: Duration = Duration::from_millis(LOOK_AFTER_MILLIS);
 
-/// A step that a lane has made.
+/// The result of a lane's step.
 type Made = (Lane, Result<Stepped, StoreError>);
 
 /// See the module's text.
@@ -73,36 +73,36 @@ pub(super) struct Courier<M: Sends> {
     /// The same when the last note was made.
     noted: u64,
     runs: HashMap<Lane, Run>,
-    /// Lanes that shall not wait for their time, and that found no room so far or could not be read.
+    /// Lanes to resume before their time that have found no room so far, or could not be read.
     hastened: HashSet<Lane>,
-    /// Those of them that were taken up, as long as their rows say that they wait.
+    /// Resumed ones of these, as long as their stored rows say that they wait.
     unnoted: HashSet<Lane>,
     steps: FuturesUnordered<BoxFuture<'static, Made>>,
     ended: Ended,
-    /// When the first thing was done that is not noted.
+    /// When the first step that is not noted yet ended.
     undone: Option<Instant>,
-    /// When the last note was made, or this began.
+    /// When the last note was made, or the courier began.
     noted_at: Instant,
     /// A note is due although nothing may have changed: an alarm rang.
     check: bool,
-    /// What is new could not be looked at, and when it is tried again.
+    /// The error of the last failed read of new work, and when it is retried.
     trouble: Option<(StoreError, Instant)>,
     machine: std::marker::PhantomData<fn() -> M>,
 }
 
 /// Sends until nothing is left.
 pub(super) async fn run<M: Sends>(node: Arc<Node>, entity: EntityKey, bell: Arc<Bell>, scope: LogScope) {
-    // However it ends, it must not be taken for running.
+    // However it ends, it must not count as running.
     let _leaving = Leaving { node: &node, entity, bell: &bell };
     let mut from = bell.from;
     while let Err(error) = go_on::<M>(&node, entity, &bell, &scope, from.take()).await {
         not_sent(&node, entity, &error);
-        // What is durable is found again by the log's alarm, which may be hours away for what shall not wait that long.
+        // The log's alarm finds durable work again, but it may be hours away for a lane that is to be resumed now.
         let is_over = || !bell.has_hastened() || node.outbox.is_stopping();
         if !error.passes() || is_over() {
             return;
         }
-        // A ring meanwhile has it retried sooner.
+        // A ring meanwhile causes an earlier retry.
         let _ = timeout(LOOK_AGAIN, bell.rung()).await;
         if is_over() {
             return;
@@ -129,7 +129,7 @@ async fn go_on<M: Sends>(
     }
 }
 
-/// The first event to be looked at. While the bell exists only this courier looks at events.
+/// The first event to be looked at. While the bell exists only this courier reads events.
 async fn found<M: Sends>(node: &Node, entity: EntityKey, bell: &Bell) -> Result<u64, StoreError> {
     let state = patiently(FOUND_WITHIN, || node.state::<M>(entity)).await?;
     let upto = state.as_ref().map_or(bell.upto(), |state| M::log(entity, state).last_seq);
@@ -138,7 +138,7 @@ async fn found<M: Sends>(node: &Node, entity: EntityKey, bell: &Bell) -> Result<
     Ok(from.unwrap_or(upto + 1))
 }
 
-/// A log cannot be sent from. That is found again each time it is tried.
+/// Logs that a log cannot be read, each time it is tried.
 fn not_sent(node: &Node, entity: EntityKey, error: &StoreError) {
     let now = Instant::now();
     if error.passes() {
@@ -210,12 +210,12 @@ impl<M: Sends> Courier<M> {
             }
             if self.steps.is_empty() && self.undone.is_none() {
                 let is_hastened = !stopping && (!self.hastened.is_empty() || self.bell.has_hastened());
-                // The alarm of a hastened lane may be hours away: nothing else would come back to it soon.
+                // The alarm of a hastened lane may be hours away: nothing else would resume it soon.
                 match self.trouble.take_if(|_| !is_hastened) {
                     Some((error, _)) => return Err(error),
                     None if self.trouble.is_some() => {}
                     None if is_hastened || !stopping && self.has_news() => {
-                        // All that is to be noted is. What a look that failed has left here would only take room.
+                        // Everything is noted. Lanes at rest that a failed read left here would only take room.
                         self.runs.retain(|_, run| !run.is_at_rest());
                         continue;
                     }
@@ -238,12 +238,12 @@ impl<M: Sends> Courier<M> {
         }
     }
 
-    /// Takes up what is new: lanes whose time has come, and events. What of it cannot be read keeps nothing waiting
-    /// that is under way: it is tried again later, here or, once all that has come to rest, when the log's alarm rings.
+    /// Takes up new work: lanes that are due, and events. Work that cannot be read delays nothing in flight: it is
+    /// retried later, here or, once everything is at rest, when the log's alarm rings.
     async fn look_about(&mut self) {
         let rung = self.bell.take();
         self.check |= rung.check;
-        // One that finds no room here either goes on at its own time.
+        // A lane without room here resumes at its own time.
         let room = limits::COURIER_LANES.saturating_sub(self.hastened.len());
         self.hastened.extend(rung.hasten.into_iter().take(room));
         let was_in_trouble = self.trouble.take().is_some();
@@ -257,17 +257,17 @@ impl<M: Sends> Courier<M> {
         }
     }
 
-    /// Whether something is to be looked at that was not.
+    /// Whether there are events or rings that the courier has not looked at.
     fn has_news(&self) -> bool {
         self.bell.is_rung() || self.looked <= self.bell.upto()
     }
 
-    /// Whether more events may be looked at before some of those that were have been sent.
+    /// Whether there is room to look at more events before earlier ones have been sent.
     fn has_room(&self) -> bool {
         self.runs.len() < limits::COURIER_LANES
     }
 
-    /// Takes up the lanes whose time has come, and those that shall not wait for it: all that can be read.
+    /// Takes up the due lanes and those to resume before their time: all that can be read.
     async fn take_due(&mut self) -> Result<(), StoreError> {
         let now = self.node.clock.now();
         let before = Some(now.plus(1).0.to_be_bytes().to_vec().into());
@@ -292,7 +292,7 @@ impl<M: Sends> Courier<M> {
         all
     }
 
-    /// Takes up one of those, where it still waits. `false`: there is no room for it.
+    /// Takes up one of these lanes, if it still waits. `false`: there is no room for it.
     async fn take_one(&mut self, lane: Lane, hastened: bool, now: Millis) -> Result<bool, StoreError> {
         let known = self.runs.get(&lane);
         let (is_known, is_moving) = (known.is_some(), known.is_some_and(Run::is_moving));
@@ -301,13 +301,13 @@ impl<M: Sends> Courier<M> {
         if !is_known && self.runs.len() >= most {
             return Ok(false);
         }
-        // A running lane is not disturbed, unless a retry is requested, and one whose receiver asked for time is not
-        // hastened.
+        // A running lane is not disturbed, unless a retry is requested, and a lane whose receiver sent `Retry-After` is
+        // not hastened.
         if let Some(run) = self.runs.get_mut(&lane).filter(|_| is_moving) {
             run.speed_up(stored);
             return Ok(true);
         }
-        // What is known here may be newer than what is noted.
+        // The in-memory state may be newer than the stored row.
         let asked_by = self.runs.get(&lane).map_or(stored.asked_by, |run| run.asked_by);
         let released = hastened && is_another(&self.node, self.entity, &self.scope, lane, asked_by).await;
         match self.runs.get_mut(&lane) {
@@ -328,7 +328,7 @@ impl<M: Sends> Courier<M> {
         Ok(true)
     }
 
-    /// Looks at events that were not looked at, and puts them on the lanes of their receivers.
+    /// Looks at new events, and puts them on the lanes of their receivers.
     async fn look(&mut self) -> Result<(), StoreError> {
         let mut known: HashMap<u64, Option<Arc<Hooks>>> = HashMap::new();
         while self.looked <= self.bell.upto() && self.has_room() {
@@ -338,7 +338,8 @@ impl<M: Sends> Courier<M> {
                 return Err(StoreError::Unavailable("the store does not return what was committed".into()));
             };
             let settings = settings::read(&self.node, self.entity, &self.scope).await?;
-            // All of them are read before any is on a lane: what was sent of them could be looked at once more.
+            // All are read before any is put on a lane: after a failed read, events already sent could be looked at
+            // once more.
             let mut wanted = Vec::new();
             for record in &records {
                 let Some(subject) = M::subject(record) else { continue };
@@ -369,7 +370,7 @@ impl<M: Sends> Courier<M> {
         Ok(())
     }
 
-    /// Has a lane in memory. One that waits for its time goes on waiting.
+    /// Loads a lane into memory. A waiting lane keeps waiting for its time.
     async fn take_up(&mut self, lane: Lane) -> Result<(), StoreError> {
         if !self.runs.contains_key(&lane) {
             let run = waiting(&self.node, self.entity, lane).await?;
@@ -378,12 +379,12 @@ impl<M: Sends> Courier<M> {
         Ok(())
     }
 
-    /// Something is to be noted.
+    /// Records that there is something to note.
     fn touch(&mut self) {
         self.undone.get_or_insert_with(Instant::now);
     }
 
-    /// Lets every lane go on that can.
+    /// Starts the next step of every lane that can make one.
     fn start(&mut self) {
         let mut untried_since = (self.looked <= self.bell.upto()).then_some(self.bell.since);
         for (lane, run) in &mut self.runs {
@@ -403,8 +404,8 @@ impl<M: Sends> Courier<M> {
         self.bell.untried_since.store(untried_since.map_or(u64::MAX, |at| at.0), Ordering::Relaxed);
     }
 
-    /// Notes how far everything has come. A lane that is under way gets a row too, so that it is found again if this
-    /// process ends.
+    /// Notes the progress of every lane. A lane in flight gets a row too, so that it is found again if this process
+    /// ends.
     async fn note(&mut self) -> Result<(), StoreError> {
         let now = self.node.clock.now();
         let (look_after, ahead) = match self.node.store.is_shared() {
@@ -416,7 +417,8 @@ impl<M: Sends> Courier<M> {
             (change.before != change.after).then_some(change)
         };
         let mut lanes: Vec<LaneChange> = self.runs.iter().filter_map(moved).collect();
-        // Lanes that others have handed something to come before those: it is never in neither.
+        // Lanes that received handed-over events come before the lanes that handed them over: an event is always on one
+        // of the two.
         lanes.sort_unstable_by_key(|change| Reverse(change.lane));
         let ended = self.ended.take();
         let nothing = lanes.is_empty() && ended.is_empty() && self.looked == self.noted && !self.check;
@@ -442,8 +444,8 @@ impl<M: Sends> Courier<M> {
         Ok(())
     }
 
-    /// Waits until a note is taken, while what is under way comes to its end: an attempt holds one of its receiver's
-    /// permits until then, and a note may take long. Answers the steps that have ended, one of each lane at most.
+    /// Waits until a note is stored, while steps in flight end: an attempt holds one of its receiver's permits until
+    /// then, and a note may take long. Returns the ended steps, at most one of each lane.
     async fn meanwhile(
         &mut self,
         noting: impl Future<Output = Result<(), StoreError>>,
@@ -458,16 +460,16 @@ impl<M: Sends> Courier<M> {
     }
 }
 
-/// A lane as it is stored, which waits for its time.
+/// Loads a stored lane, which waits for its time.
 async fn waiting(node: &Node, entity: EntityKey, lane: Lane) -> Result<Run, StoreError> {
     let stored = node.stored(entity, LANES, lane.key()).await?;
     Ok(stored.map_or_else(Run::default, |stored| Run::waiting(lane, stored)))
 }
 
-/// Whether a receiver has another URL now than the one that asked for time.
+/// Whether the receiver's URL differs from the one that sent `Retry-After`.
 async fn is_another(node: &Node, entity: EntityKey, scope: &LogScope, lane: Lane, asked_by: Option<u64>) -> bool {
     let Some(asked_by) = asked_by else { return false };
-    // Where that cannot be read it goes on waiting.
+    // If the settings cannot be read, the lane keeps waiting.
     let Ok(settings) = settings::read(node, entity, scope).await else { return false };
     url_of(lane.receiver, &settings.configured(), None).is_some_and(|url| mark(url) != asked_by)
 }

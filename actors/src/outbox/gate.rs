@@ -1,9 +1,9 @@
 //! Gates: how many attempts one receiver gets at a time, and whether it gets any while it is down (a circuit breaker).
 //!
 //! Each receiver with attempts has a gate in this process. It gives few permits at first and more with every success,
-//! so that a hanging receiver holds few sockets. After a series of failures it closes, and lets a probe through now and
-//! then to see whether the receiver is back. Lanes that come meanwhile get a time to come back, each a different one: a
-//! hundred thousand conversations that wait for one dead receiver come back a few at a time, and hold nothing here.
+//! so that a hanging receiver holds few sockets. After a series of failures it closes, and admits a probe now and then
+//! to see whether the receiver is back. Lanes that arrive meanwhile get a time to come back, each a different one: a
+//! hundred thousand conversations waiting for one dead receiver come back a few at a time, and hold nothing here.
 //!
 //! The URLs of messages share the gate of their host, and hanging ones must not starve those that answer. So a URL
 //! without unanswered attempts has a separate permit ([`state`]), and among the others the one with the fewest
@@ -27,7 +27,7 @@ use state::{Reception, Spot, State, Waiter};
 /// The identity of a receiver.
 pub(crate) type GateKey = [u8; 16];
 
-/// The key of what `name` says in its own `kind` of names.
+/// The key of the receiver `name` among those of its `kind`.
 pub(crate) fn gate_key(workspace: Address, kind: &str, name: &[u8]) -> GateKey {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&workspace.0).update(kind.as_bytes()).update(name);
@@ -60,7 +60,7 @@ impl Gates {
             return Arc::clone(&gate);
         }
         if self.gates.len() >= limits::GATES {
-            // What a forgotten gate knew is found out again.
+            // The health of a receiver without a gate is learned again.
             self.gates.retain(|_, gate| !gate.is_idle());
         }
         match self.gates.entry(key) {
@@ -69,7 +69,7 @@ impl Gates {
         }
     }
 
-    /// A receiver was changed: its known health does not count any more.
+    /// A receiver was changed: its known health no longer counts.
     pub(crate) fn renew(&self, key: GateKey) {
         if let Some(gate) = self.gates.get(&key) {
             gate.renew();
@@ -97,47 +97,47 @@ pub(crate) struct Gate {
 /// A lane that wants to send something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Want {
-    /// A request wants this one sent now, whatever is known of the receiver.
+    /// A request wants this event sent now, whatever is known of the receiver.
     pub(crate) asked_for: bool,
-    /// Which of the receiver's URLs it is for, by its [`mark`](super::lane::mark), where it may have many.
+    /// The URL, by its [`mark`](super::lane::mark), if the receiver may have many.
     pub(crate) url: Option<u64>,
-    /// How often in a row it was not answered.
+    /// How many attempts in a row were not answered.
     pub(crate) unanswered: u32,
-    /// It was here before, and may have been sent away.
+    /// The lane was here before, and may have been sent away.
     pub(crate) returns: bool,
 }
 
 /// The answer to a lane that wants to send.
 #[derive(Debug)]
 pub(crate) enum Admitted {
-    /// To go ahead.
+    /// It may send now.
     Now(Pass),
-    /// To come again then.
+    /// It comes back at this time.
     Later(Millis),
 }
 
-/// How an attempt went, as far as the receiver's health is concerned.
+/// What an attempt shows of the receiver's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Health {
-    /// It takes events.
+    /// It accepts events.
     Well,
     /// It does not.
     Down,
     /// This URL does not answer; others of the host might.
     Silent,
-    /// It answers, but did not take this event; what the host's other URLs take is unknown.
+    /// It answers, but did not accept this event; whether the host's other URLs accept theirs is unknown.
     Answers,
-    /// Unknown: nothing was sent, or the receiver has left that URL.
+    /// Unknown: nothing was sent, or the receiver no longer uses that URL.
     Unknown,
 }
 
-/// What an attempt has changed for others who want to send there.
+/// What an attempt has changed for other lanes of the receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turned {
     Nothing,
-    /// They are sent away from now on.
+    /// They are rejected from now on.
     Closed,
-    /// They may come again, and whether it takes what they have is not known.
+    /// They may try again; whether the receiver accepts their events is unknown.
     Opened,
     /// The receiver was down and is back.
     Back,
@@ -154,12 +154,12 @@ pub(crate) struct Pass {
 }
 
 impl Pass {
-    /// Whether others wait for what it finds out about the receiver.
+    /// Whether others wait for its result.
     pub(crate) fn is_probe(&self) -> bool {
         self.spot == Spot::Probe
     }
 
-    /// Says how it went.
+    /// Reports the attempt's result.
     pub(crate) fn end(mut self, health: Health, now: Millis) -> Turned {
         self.done = true;
         self.gate.leave(&self, health, now)
@@ -168,7 +168,7 @@ impl Pass {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        // One that was cut off has found out nothing.
+        // An attempt that was cut off has learned nothing.
         if !self.done {
             self.gate.leave(self, Health::Unknown, Millis(0));
         }
@@ -214,7 +214,7 @@ impl Gate {
         Pass { gate: Arc::clone(self), spot, url, done: false }
     }
 
-    /// Lets as many through as when nothing was known, beside those who are on their way.
+    /// Admits as many as a new gate, beside the attempts in flight.
     fn renew(self: &Arc<Self>) {
         let mut state = self.lock();
         state.renew();
@@ -224,7 +224,7 @@ impl Gate {
     fn let_through(self: &Arc<Self>, state: &mut State) {
         while let Some((spot, Waiter { want, sender })) = state.next() {
             if let Err(mut pass) = sender.send(self.pass(spot, want.url)) {
-                // It waited and has left.
+                // The waiter has left.
                 pass.done = true;
                 state.free(spot, want.url);
             }

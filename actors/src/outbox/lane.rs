@@ -12,8 +12,8 @@ mod asked;
 pub(super) use asked::ASKED_BYTES;
 pub use asked::{ASKED_KEPT, Asked};
 
-/// Attempts at one delivery that are kept. The schedule makes at most 16, or six more for a receiver whose
-/// `Retry-After` is short; if that or requested retries make it more, the oldest are dropped.
+/// The most attempts kept of one delivery. The schedule makes at most 16, or six more for a receiver whose
+/// `Retry-After` is short; if that or requested retries make more, the oldest are dropped.
 pub const ATTEMPTS_KEPT: usize = 20;
 /// Characters of an attempt's error.
 const ERROR_CHARS: usize = 200;
@@ -121,18 +121,18 @@ impl<'b, C> Decode<'b, C> for Receiver {
     }
 }
 
-/// The way of events to one receiver.
+/// The path of a log's events to one receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lane {
     /// To whom.
     pub receiver: Receiver,
-    /// One event beside the others, which somebody wants to have sent again or which another receiver's lane has left
-    /// to this one ([`Waiting::handed`]); `None`: all in order.
+    /// One event sent separately from the others, because its retry was requested or another receiver's lane has handed
+    /// it to this one ([`Waiting::handed`]); `None`: all events in order.
     pub again: Option<u64>,
 }
 
 impl Lane {
-    /// The lane on which a receiver gets everything in order.
+    /// The lane on which a receiver gets its events in order.
     #[must_use]
     pub fn to(receiver: Receiver) -> Self {
         Self { receiver, again: None }
@@ -149,7 +149,7 @@ impl Lane {
         out.into()
     }
 
-    /// What the keys of all lanes begin with on which this event goes beside others.
+    /// The key prefix of all separate lanes of this event.
     pub(crate) fn prefix_beside(seq: u64) -> [u8; 9] {
         let mut out = [5; 9];
         out[1..].copy_from_slice(&seq.to_be_bytes());
@@ -201,20 +201,20 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// One that was not made, because there is nowhere to send it any more.
+    /// An attempt that was not made, because the event has no receiver any more.
     #[must_use]
     pub fn not_made(at: Millis, why: &str) -> Self {
         Self { at, status: None, error: Some(why.to_owned()), duration_millis: 0 }
     }
 
-    /// The error, cut to what is kept of it.
+    /// With this error, cut to the length that is kept.
     #[must_use]
     pub fn with_error(self, error: Option<&str>) -> Self {
         Self { error: error.map(|error| error.chars().take(ERROR_CHARS).collect()), ..self }
     }
 }
 
-/// Adds an attempt to those that are kept.
+/// Adds an attempt to the kept ones.
 pub fn keep(attempts: &mut Vec<Attempt>, attempt: Attempt) {
     if attempts.len() >= ATTEMPTS_KEPT {
         attempts.remove(0);
@@ -222,7 +222,7 @@ pub fn keep(attempts: &mut Vec<Attempt>, attempt: Attempt) {
     attempts.push(attempt);
 }
 
-/// A lane that has something to send later: its cursor, as it is stored.
+/// A lane with events to send later: its cursor, as stored.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Waiting {
     /// The event that comes next.
@@ -231,48 +231,47 @@ pub struct Waiting {
     /// The newest event that is known to be for this receiver.
     #[n(1)]
     pub until: u64,
-    /// What was tried with `next` so far.
+    /// The attempts at `next` so far.
     #[n(2)]
     pub attempts: Vec<Attempt>,
-    /// When to go on.
+    /// When to resume.
     #[n(3)]
     pub next_at: Millis,
-    /// Since when nothing has arrived; `None`: the last attempt on this lane was good, or there was none.
+    /// Since when nothing has arrived; `None`: the last attempt on this lane succeeded, or there was none.
     #[n(4)]
     pub failing_since: Option<Millis>,
-    /// The receiver wants to be left alone until then.
+    /// The receiver's `Retry-After`: no attempt before this time.
     #[n(5)]
     pub not_before: Option<Millis>,
-    /// Somebody asked for the next attempt, or for an event behind it: it is made whatever others found of the
-    /// receiver.
+    /// A request asked for the next attempt, or for a later event: the attempt is made even if the gate is closed.
     #[n(6)]
     pub asked_for: bool,
-    /// How often `next` was tried, since a retry of it was last requested.
+    /// How often `next` was tried since its retry was last requested.
     #[n(7)]
     pub tries: u32,
-    /// Which URL wants to be left alone, by its [`mark`]; another one does not.
+    /// The URL that sent `not_before`, by its [`mark`]; it does not hold for another one.
     #[n(8)]
     pub asked_by: Option<u64>,
-    /// At which URL the last attempt was made, by its [`mark`]; `None`: there was none, or an earlier build made it.
+    /// The URL of the last attempt, by its [`mark`]; `None`: there was none, or an earlier build made it.
     #[n(9)]
     pub tried_at: Option<u64>,
     /// How `next` had ended before a retry of it was requested; `None`: it had not, or was tried since.
     #[n(10)]
     pub was: Option<Was>,
-    /// It is one event beside the others that another receiver's lane has left to this receiver, and its retry was not
-    /// requested: it is sent only if it is still for the receiver.
+    /// Another receiver's lane handed this one event over, and its retry was not requested: it is sent only if it is
+    /// still for the receiver.
     #[n(11)]
     pub handed: Option<bool>,
     /// Where `next` was tried last; `None`: nowhere yet, or at an endpoint, whose URL is known as long as it has lanes.
     #[n(12)]
     pub url: Option<String>,
-    /// What somebody has asked for of its events that was not tried since, in the order of their requests; `None`:
-    /// nothing, or an earlier build has noted [`asked_for`](Waiting::asked_for).
+    /// The requested retries not tried since, in the order of the requests; `None`: none, or an earlier build has noted
+    /// [`asked_for`](Waiting::asked_for).
     #[n(13)]
     pub asked: Option<Vec<Asked>>,
 }
 
-/// How a delivery had ended that is sent again.
+/// The earlier end of a delivery that is sent again.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Was {
     /// How.
@@ -319,7 +318,7 @@ impl Waiting {
         lane.again.is_some() && self.handed != Some(true)
     }
 
-    /// Whether `later` is this, but for newer events behind it.
+    /// Whether `later` equals this, except for newer events behind it.
     #[must_use]
     pub fn has_grown_to(&self, later: &Self) -> bool {
         self.until < later.until && *self == Self { until: self.until, ..later.clone() }
@@ -350,7 +349,7 @@ pub struct Delivery {
     /// To whom.
     #[n(2)]
     pub receiver: Receiver,
-    /// Where to; empty where that was never known.
+    /// The URL; empty if it was never known.
     #[n(3)]
     pub url: String,
     /// How it ended.
@@ -362,7 +361,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Whether it arrived at this URL, or ended there with an attempt and not for want of a receiver.
+    /// Whether it arrived at this URL, or ended there with a real attempt rather than for lack of a receiver.
     pub(crate) fn was_tried_at(&self, url: &str) -> bool {
         let not_made = |attempt: &Attempt| attempt.error.as_deref().is_some_and(|why| NO_RECEIVER.contains(&why));
         let was_tried = self.end == End::Delivered || self.attempts.last().is_some_and(|last| !not_made(last));

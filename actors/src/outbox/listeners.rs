@@ -1,8 +1,8 @@
 //! The receivers of a workspace's events, by its configuration.
 //!
-//! Every decision needs this without waiting, so a workspace's endpoints are kept in memory and read again when they
-//! have changed, here or, as far as the [`catalog`](crate::catalog) has seen it, elsewhere. While they are not known,
-//! an event counts as wanted, and the courier finds out.
+//! Every decision needs this without waiting, so a workspace's endpoints are cached and read again after a change, here
+//! or, as far as the [`catalog`](crate::catalog) has seen it, elsewhere. While they are unknown, an event counts as
+//! wanted, and the courier finds out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,8 +50,8 @@ impl Listeners {
     }
 }
 
-/// The endpoints of the workspaces that this node works for, and how often each workspace's configuration had been seen
-/// to move when they were read.
+/// The endpoints of this node's workspaces, each with how many changes of its configuration had been seen when they
+/// were read.
 #[derive(Debug, Default)]
 pub(crate) struct EndpointCache {
     known: DashMap<Address, (Endpoints, u64)>,
@@ -59,12 +59,12 @@ pub(crate) struct EndpointCache {
 }
 
 impl EndpointCache {
-    /// A workspace's endpoints as of when its configuration had moved so often, if they are known.
+    /// A workspace's endpoints as of this number of seen changes, if they are known.
     pub(crate) fn peek(&self, workspace: Address, moves: u64) -> Option<Endpoints> {
         self.known.get(&workspace).filter(|known| known.1 == moves).map(|known| Arc::clone(&known.0))
     }
 
-    /// A workspace's endpoints, whose configuration has moved so often.
+    /// A workspace's endpoints; `moves`: the changes of its configuration seen so far.
     ///
     /// # Errors
     ///
@@ -77,14 +77,14 @@ impl EndpointCache {
         let entity = EntityKey::workspace(workspace);
         let limit = limits::WEBHOOK_ENDPOINTS * 2;
         let rows = store.rows(entity, WEBHOOK_ENDPOINTS, Scan::new(KeyRange::default(), Order::Asc, limit)).await?;
-        // One that cannot be read is not one that is gone: what waits for it is kept, so nothing goes by the others
-        // alone.
+        // An unreadable endpoint is not a deleted one: its waiting events are kept, so the others alone do not count as
+        // the configuration.
         let endpoints: Result<Vec<WebhookEndpoint>, _> = rows.iter().map(|row| codec::decode(&row.value)).collect();
         let endpoints: Endpoints = endpoints?.into();
         if self.known.len() >= limits::ENDPOINT_WORKSPACES {
             self.known.clear();
         }
-        // As in the catalog: what was read before a change must not be kept after it.
+        // As in the catalog: data read before a change must not be cached after it.
         let place = self.known.entry(workspace);
         if self.version.load(Ordering::SeqCst) == version {
             place.insert((Arc::clone(&endpoints), moves));

@@ -21,9 +21,9 @@ use crate::tables::DELIVERIES;
 const PAUSE: Duration = Duration::from_millis(20);
 /// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// For how long a note is offered where others share the store: less than they leave a log alone at least.
+/// How long a note is offered if other processes share the store: less than the time for which they leave a log alone.
 const SHARED: Duration = Duration::from_secs(4);
-/// After so many offers the log says that the note is not taken.
+/// After so many offers a log line reports that the note is not stored.
 const TOLD_AFTER: u32 = 9;
 
 /// Deliveries that have ended and are not noted yet.
@@ -40,8 +40,8 @@ impl Ended {
         self.deliveries.push((key, delivery));
     }
 
-    /// An event that was not sent and will not be, for this reason in one word. Where it had ended before it was asked
-    /// for again, and nothing was tried since, it stands as it did.
+    /// An event that was not sent and will not be, with the reason in one word. If it had ended before its retry was
+    /// requested, and was not tried since, its earlier end is kept.
     pub(super) fn not_sent(
         &mut self,
         (receiver, seq): (Receiver, u64),
@@ -65,8 +65,8 @@ impl Ended {
         self.deliveries.iter().filter(move |(key, _)| key.seq == seq).map(|(_, delivery)| delivery)
     }
 
-    /// Whether they must be noted before more is done: what ends without waiting could otherwise become more than a
-    /// store takes, and would be sent again and again.
+    /// Whether they must be noted before more steps: deliveries that end without waiting could otherwise exceed what a
+    /// store accepts, and would be sent again and again.
     pub(super) fn is_full(&self) -> bool {
         self.bytes >= limits::NOTE_BYTES
     }
@@ -77,11 +77,11 @@ impl Ended {
     }
 }
 
-/// Has the entity note how far sending has come, in as many commits as that takes.
+/// Has the entity store the progress of sending, in as many commits as needed.
 ///
 /// # Errors
 ///
-/// `StoreError` where it cannot; some of it may be noted then.
+/// `StoreError` if it cannot; part of it may be stored then.
 pub(super) async fn note<M: Sends>(
     node: &Arc<Node>,
     entity: EntityKey,
@@ -94,7 +94,7 @@ pub(super) async fn note<M: Sends>(
     for part in parts(settlement) {
         let failed: Vec<_> = part.ended.iter().filter(|(_, delivery)| delivery.end == End::Failed).cloned().collect();
         let noted = offer::<M>(node, entity, part, &mut backoff).await;
-        // Only now: what is not noted is tried again, and would be told of twice.
+        // Only now: deliveries that are not noted are retried, and would be reported twice.
         let is_noted = match &noted {
             Ok(()) => true,
             Err(StoreError::Indeterminate(_)) => {
@@ -110,18 +110,18 @@ pub(super) async fn note<M: Sends>(
     Ok(())
 }
 
-/// Whether these deliveries, which were in one commit, are stored: if they are, nothing meets them again later, so that
-/// is found out now.
+/// Whether these deliveries, all of one commit, are stored: if they are, nothing reports them later, so that is checked
+/// now.
 async fn is_stored(node: &Node, entity: EntityKey, deliveries: &[(DeliveryKey, Delivery)]) -> Result<bool, StoreError> {
     let [(key, delivery), ..] = deliveries else { return Ok(false) };
-    // From then on the commit is there or never will be.
+    // After this read the commit is either stored or never will be.
     patiently(SHARED, || node.store.head(entity, Fresh::Settled)).await?;
     let stored = patiently(SHARED, || node.stored::<Delivery>(entity, DELIVERIES, key.row())).await?;
     Ok(stored.as_ref() == Some(delivery))
 }
 
-/// The same in parts that are each within the bound of a note, as far as one lane or delivery is. What has ended comes
-/// first, so that it is never forgotten, and how far was looked last: by then all that could not be sent has its row.
+/// Divides a note into parts within its bound, as far as single lanes and deliveries allow. Ended deliveries come
+/// first, so that they are never forgotten, and the cursor last: by then every unsent event has its row.
 fn parts(settlement: Settlement) -> Vec<Settlement> {
     let mut parts = Parts::default();
     for (key, delivery) in settlement.ended {
@@ -140,12 +140,12 @@ fn parts(settlement: Settlement) -> Vec<Settlement> {
 struct Parts {
     full: Vec<Settlement>,
     last: Settlement,
-    /// About how many bytes the last one adds to a commit.
+    /// About how many bytes the last part adds to a commit.
     bytes: usize,
 }
 
 impl Parts {
-    /// The part that takes something of this weight.
+    /// The part with room for this weight.
     fn with_room_for(&mut self, bytes: usize) -> &mut Settlement {
         if self.bytes > 0 && self.bytes + bytes > limits::NOTE_BYTES {
             self.full.push(std::mem::take(&mut self.last));
@@ -156,9 +156,9 @@ impl Parts {
     }
 }
 
-/// Offers a note until it is taken or the node stops. What it says of what has arrived is known nowhere else: if it
-/// were given up, all that would be sent again. Where others would go on with it meanwhile it is given up before they
-/// do: what it says would be history then.
+/// Offers a note until it is stored or the node stops. Arrived deliveries are known nowhere else: if the note were
+/// dropped, all of them would be sent again. If other processes may take over, it is dropped before they do: it would
+/// be outdated then.
 async fn offer<M: Sends>(
     node: &Arc<Node>,
     entity: EntityKey,

@@ -24,7 +24,7 @@ use crate::tables::{DELIVERIES, LANES, RETRIED};
 
 /// Events looked at together.
 const PAGE: usize = 64;
-/// Events looked at for one answer; past it the rest is found by the next one.
+/// Events looked at for one answer; the next answer continues from there.
 const SCANNED_MAX: usize = 1_024;
 
 /// The status of a delivery.
@@ -43,19 +43,19 @@ pub enum Status {
 pub struct DeliveryState {
     /// Its id.
     pub id: DeliveryId,
-    /// To whom.
+    /// The receiver.
     pub receiver: Receiver,
     /// The event.
     pub event: EventId,
     /// The event's type.
     pub event_type: String,
-    /// Where to, as far as it is known.
+    /// The URL, as far as it is known.
     pub url: String,
     /// Its status.
     pub status: Status,
     /// Its attempts, oldest first.
     pub attempts: Vec<Attempt>,
-    /// When it is tried again at the latest.
+    /// When it is retried at the latest.
     pub next_at: Option<Millis>,
 }
 
@@ -77,7 +77,7 @@ impl DeliveryState {
         }
     }
 
-    /// One of an event that waits on a lane, or that was not looked at yet.
+    /// A delivery of an event that waits on a lane, or was not looked at yet.
     fn pending(entity: EntityKey, seq: u64, subject: &Subject, to: (Receiver, &str), row: Option<&Waiting>) -> Self {
         let (receiver, url) = to;
         let of_it = row.filter(|row| row.next == seq);
@@ -99,7 +99,7 @@ impl DeliveryState {
 /// Some pending deliveries.
 #[derive(Debug, Default)]
 pub struct Pending {
-    /// They, by event and, within one, by receiver.
+    /// The deliveries, by event and, within one, by receiver.
     pub deliveries: Vec<(u64, DeliveryState)>,
     /// Events behind this one were not looked at; `None`: all were.
     pub upto: Option<u64>,
@@ -115,8 +115,8 @@ pub async fn ended(node: &Node, entity: EntityKey, key: DeliveryKey) -> Result<O
     Ok(delivery.map(|delivery| DeliveryState::ended(entity, key, delivery)))
 }
 
-/// What is still to be sent of one entry of the workspace's list, by event in this order, from behind the event `after`
-/// on; at least `limit` of it where there is so much. An event that is damaged is passed over.
+/// The pending deliveries of one entry of the workspace's list, by event in this order, from behind the event `after`
+/// on; at least `limit` of them if there are so many. Damaged events are skipped.
 ///
 /// # Errors
 ///
@@ -169,10 +169,10 @@ pub async fn find(node: &Node, workspace: Address, id: DeliveryId) -> Result<Opt
         };
     }
     if delivery.is_none() {
-        // It may have ended since that was looked for.
+        // It may have ended since the first read.
         delivery = ended(node, entity, key).await?;
     }
-    // An id that was made up by changing its time names nothing.
+    // A forged id with another time names nothing.
     Ok(delivery.filter(|delivery| delivery.id == id))
 }
 
@@ -193,14 +193,14 @@ pub async fn retried(
 }
 
 impl DeliveryState {
-    /// The same as it stood when it had been asked for.
+    /// The same as it was when its retry was requested.
     #[must_use]
     pub fn asked_for(self, waiting: Waiting) -> Self {
         Self { status: Status::Pending, attempts: waiting.attempts, next_at: Some(waiting.next_at), ..self }
     }
 }
 
-/// What an entity sends from: its state's cursor, and the configuration.
+/// The sending side of an entity: its state's cursor, and the configuration.
 struct Source {
     entity: EntityKey,
     settings: Settings,
@@ -258,7 +258,7 @@ async fn pending_of<M: Sends>(
     Ok(found)
 }
 
-/// The next part of a stretch of the log in this order. A damaged event is passed over.
+/// The next part of a range of the log in this order. Damaged events are skipped.
 async fn page<M: Sends>(
     node: &Node,
     entity: EntityKey,
@@ -301,7 +301,8 @@ async fn of_event<M: Sends>(
     to.retain(|(receiver, _)| lane.is_none_or(|lane| lane.receiver == *receiver));
     if let Some(lane) = lane.filter(|_| to.is_empty()) {
         let receiver = lane.receiver;
-        // A retry goes to a receiver that got it once, subscribed or not; a tried delivery is there until it has ended.
+        // A retry goes to a receiver that once got the event, subscribed or not; a tried delivery is shown until it has
+        // ended.
         let was_tried = row.is_some_and(|row| row.tries > 0 && row.next == record.seq);
         let is_again = row.is_some_and(|row| row.is_again(lane));
         if is_again || was_tried && off(receiver, &configured) != Some(Unsendable::Deleted) {
@@ -349,7 +350,7 @@ async fn on_its_lane<M: Sends>(
     record: &Record<M::Event>,
     receiver: Receiver,
 ) -> Result<Option<Vec<DeliveryState>>, StoreError> {
-    // It may move from its usual lane to the one beside that between two reads.
+    // It may move from its usual lane to the separate one between two reads.
     for again in [Some(record.seq), None, Some(record.seq)] {
         let lane = Lane { receiver, again };
         let Some(row) = node.stored::<Waiting>(source.entity, LANES, lane.key()).await? else { continue };

@@ -27,19 +27,19 @@ pub enum Happened {
     Conversation(Arc<Record<conversation::Event>>),
     /// Of a contact.
     Contact {
-        /// It.
+        /// The event.
         record: Arc<Record<contact::Event>>,
-        /// Whom it is about.
+        /// The contact that it is about.
         contact: ContactId,
     },
 }
 
-/// Something to send, once.
+/// One attempt's data.
 #[derive(Clone, Debug)]
 pub struct Parcel {
     /// The workspace's id.
     pub workspace: Arc<str>,
-    /// Whose log it is from.
+    /// The entity of the log.
     pub entity: EntityKey,
     /// Where its events belong.
     pub scope: Arc<LogScope>,
@@ -47,17 +47,17 @@ pub struct Parcel {
     pub event: Happened,
     /// Its id, the same for every attempt and every receiver.
     pub id: EventId,
-    /// Where to.
+    /// The URL.
     pub url: String,
     /// `POST`, `PUT` or `PATCH`.
     pub method: String,
-    /// What the receiver's owner wants to have sent along; secrets.
+    /// Extra headers configured for the receiver; secrets.
     pub headers: Vec<(String, String)>,
-    /// What signs it, the current secret first.
+    /// The signing secrets, the current one first.
     pub secrets: Vec<String>,
-    /// In which form.
+    /// The form of the body.
     pub format: Format,
-    /// The trace to go on with.
+    /// The trace to continue.
     pub trace: Option<TraceContext>,
 }
 
@@ -66,9 +66,9 @@ pub struct Parcel {
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// What is wrong with it, in one word; nothing that the receiver said.
+    /// What is wrong with it, in one word; never the receiver's own text.
     pub error: Option<&'static str>,
-    /// For how long it wants to be left alone.
+    /// The receiver's `Retry-After`.
     pub retry_after_millis: Option<u64>,
 }
 
@@ -84,7 +84,7 @@ pub enum Undelivered {
 }
 
 impl Undelivered {
-    /// What an attempt says of it, in one word.
+    /// The attempt's error, in one word.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -101,7 +101,7 @@ pub trait Deliverer: Send + Sync + 'static {
     fn deliver(&self, parcel: Parcel) -> BoxFuture<'_, Result<Answer, Undelivered>>;
 }
 
-/// No way out: everything stays to be sent.
+/// Delivers nothing: every event stays pending.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoDeliverer;
 
@@ -111,14 +111,14 @@ impl Deliverer for NoDeliverer {
     }
 }
 
-/// Where the events of a log belong.
+/// The scope of a log's events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogScope {
-    /// The conversation, where it is one's log.
+    /// The conversation, if it is a conversation's log.
     pub conversation: Option<ConversationId>,
     /// The channel.
     pub channel: Option<LogChannel>,
-    /// Where clients find the log, behind the API's base path: `channels/demo`.
+    /// The log's path behind the API's base path: `channels/demo`.
     pub path: Arc<str>,
 }
 
@@ -141,13 +141,13 @@ impl LogChannel {
         }
     }
 
-    /// Whether it is the one that has its id now, for a log that began then. One that is made again with the id of a
-    /// deleted one is another.
+    /// Whether it is the channel that now has its id, for a log that began then. A channel made again with the id of a
+    /// deleted one is another channel.
     pub(crate) fn is(&self, now: &Channel, log: EntityKey, began: Option<Millis>) -> bool {
         match self {
             Self::Human(_) => now.conversation(log.workspace) == log,
             Self::Api(incarnation) if now.incarnation() == **incarnation => true,
-            // Conversations of earlier builds have only its id, whichever life it was.
+            // Conversations of earlier builds store only the channel's id, not its incarnation.
             Self::Api(incarnation) => {
                 id_of(incarnation) == &**incarnation && began.is_some_and(|began| began > now.created_at)
             }
@@ -172,7 +172,7 @@ pub(crate) trait Sends: Machine {
     /// What an event is about; `None` for what clients do not see.
     fn subject(record: &Record<Self::Event>) -> Option<Subject>;
 
-    /// Where the message that a record accepted wants its events to be sent.
+    /// The webhooks of the message that a record accepted.
     fn hooks(record: &Record<Self::Event>) -> Option<Hooks>;
 
     /// An event to be sent, with data for its receiver that is stored elsewhere.
@@ -182,12 +182,12 @@ pub(crate) trait Sends: Machine {
         record: Arc<Record<Self::Event>>,
     ) -> impl Future<Output = Result<Happened, StoreError>> + Send;
 
-    /// What notes how far sending has come.
+    /// The command that notes the progress of sending.
     fn settle(settlement: Settlement) -> Self::Command;
 
-    /// What becomes of its outbox.
+    /// The event that changes its outbox.
     fn moved(outbox: Option<Outbox>) -> Self::Event;
 
-    /// The reply once that is noted, with the lane of the requested delivery.
+    /// The reply to that command, with the lane of the requested delivery.
     fn noted(again: Option<Waiting>) -> Self::Reply;
 }

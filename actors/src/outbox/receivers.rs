@@ -9,19 +9,19 @@ use crate::webhook::{DisabledReason, Format, WebhookEndpoint};
 
 use super::lane::Receiver;
 
-/// A change of a receiver has its time from before it is stored. It is stored this much later at the latest.
+/// A change of a receiver is timed before it is stored. It is stored at most this much later.
 const STORED_MILLIS: u64 = 5_000;
 
-/// Where a message wants its own events to be sent.
+/// The webhooks that a message names for its own events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hooks {
-    /// All of them.
+    /// Gets all of them.
     pub webhook_url: Option<String>,
-    /// The outcome of its review.
+    /// Gets the outcome of its review.
     pub callback: Option<Callback>,
 }
 
-/// What an event is, as far as its receivers are concerned.
+/// The properties of an event that decide its receivers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
     /// Its type.
@@ -39,11 +39,11 @@ pub struct Subject {
 pub(crate) struct Configured<'a> {
     /// The channel that the log belongs to.
     pub(crate) channel_id: Option<&'a str>,
-    /// It, if it is still there.
+    /// The channel, if it still exists.
     pub(crate) channel: Option<&'a Channel>,
     /// The workspace's endpoints.
     pub(crate) endpoints: &'a [WebhookEndpoint],
-    /// How far clocks of nodes may differ.
+    /// How much the clocks of nodes may differ.
     pub(crate) skew_millis: u64,
     /// The time.
     pub(crate) now: Millis,
@@ -59,7 +59,7 @@ impl<'a> Configured<'a> {
         at > self.now.plus(self.skew_millis)
     }
 
-    /// Since when a receiver gets the same at the same place.
+    /// Since when a receiver has the same subscription and URL.
     fn routed_at(&self, receiver: Receiver) -> Millis {
         let routed_at = match receiver {
             Receiver::Endpoint(id) => self.endpoint(id).map(WebhookEndpoint::routed_at),
@@ -69,12 +69,12 @@ impl<'a> Configured<'a> {
         routed_at.unwrap_or_default()
     }
 
-    /// Whether a receiver may get something else, or elsewhere, than it did at this time.
+    /// Whether a receiver's subscription or URL may have changed since this time.
     pub(crate) fn was_changed(&self, receiver: Receiver, since: Millis) -> bool {
         self.is_changed_within(receiver, since, self.skew_millis)
     }
 
-    /// The same, but also for what happened while the change was being stored, and was sent as before it.
+    /// The same, but also for events that happened while the change was being stored, and were sent as before it.
     pub(crate) fn may_have_changed(&self, receiver: Receiver, since: Millis) -> bool {
         self.is_changed_within(receiver, since, self.skew_millis.max(STORED_MILLIS))
     }
@@ -85,25 +85,25 @@ impl<'a> Configured<'a> {
     }
 }
 
-/// Why something is not sent.
+/// Why an event is not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unsendable {
-    /// The endpoint is no more; nothing is kept of what waited for it.
+    /// The endpoint was deleted; its waiting events are dropped.
     Deleted,
-    /// The receiver gets nothing now; what waited for it has failed, for this reason in one word.
+    /// The receiver gets nothing now; its waiting events have failed, for this reason in one word.
     Off(&'static str),
 }
 
 /// The endpoint is disabled, or was when the event waited for it.
 pub(crate) const DISABLED: Unsendable = Unsendable::Off("endpoint_disabled");
-/// The channel whose URL it is, or whose secret would sign, is no more.
+/// The channel that has the URL, or whose secret would sign, was deleted.
 const CHANNEL_DELETED: Unsendable = Unsendable::Off("channel_deleted");
-/// Why something has failed whose receiver is no more, in one word.
+/// Why an event has failed whose receiver was deleted, in one word.
 pub(crate) const RECEIVER_DELETED: &str = "receiver_deleted";
-/// The same where the endpoint does not subscribe to it any more.
+/// The same if the endpoint no longer subscribes to it.
 pub(crate) const UNSUBSCRIBED: &str = "unsubscribed";
 
-/// How something is sent.
+/// How an event is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Destination {
     pub(crate) url: String,
@@ -113,11 +113,11 @@ pub(crate) struct Destination {
     pub(crate) format: Format,
 }
 
-/// Each receiver of an event, and where it is sent, most general first; the same URL once.
+/// Each receiver of an event with its URL, most general first; each URL once.
 ///
-/// Where several want it at the same URL, it goes on the lane of the most general one, so that a URL gets a log's
-/// events in their order. `spare` is named although it is off, so that what waits for it is found: an endpoint that is
-/// disabled, or the channel without a URL, which is empty then. A spare receiver also keeps its lane against one that
+/// If several receivers have the same URL, the event goes on the lane of the most general one, so that a URL gets a
+/// log's events in order. `spare` is included although it is off, so that its waiting events are found: a disabled
+/// endpoint, or the channel without a URL, which is then empty. A spare receiver also keeps its lane against one that
 /// was changed after the event: that one may have had another URL then.
 pub(crate) fn receivers<'a>(
     subject: &Subject,
@@ -137,9 +137,9 @@ pub(crate) fn receivers<'a>(
     all
 }
 
-/// Who wants an event beside the receiver `from`, whose lane sends it to `to` now, if anywhere, and has it from nobody
-/// there; the same URL once. That lane may have had it for them too, while they had one URL. Who has come by what they
-/// get or by their URL since then never waited for it.
+/// The other receivers of an event whose lane `from` now sends it to `to`, if anywhere, and that do not get it there
+/// from another lane; each URL once. That lane may have carried the event for them too, while they had one URL. A
+/// receiver that got its subscription or URL later never waited for it.
 pub(crate) fn beside<'a>(
     from: Receiver,
     to: Option<&str>,
@@ -159,7 +159,7 @@ pub(crate) fn beside<'a>(
     left
 }
 
-/// All receivers of an event, as in [`receivers`], also where several have one URL.
+/// All receivers of an event, as in [`receivers`], including several with one URL.
 fn wanting<'a>(
     subject: &Subject,
     configured: &Configured<'a>,
@@ -190,26 +190,27 @@ fn wanting<'a>(
     all
 }
 
-/// Whether an endpoint that is on hears of what happened then: from its creation on, or from when it was enabled again.
-/// If that is still to come by the clock, it hears of everything, since it must not miss what happens until then.
+/// Whether an enabled endpoint gets an event of that time: from its creation on, or since it was enabled again. If that
+/// time is in the future by the clock, it gets everything, since it must miss nothing until then.
 fn hears(endpoint: &WebhookEndpoint, subject: &Subject, configured: &Configured<'_>) -> bool {
     endpoint.since <= subject.at.plus(configured.skew_millis) || configured.is_ahead(endpoint.since)
 }
 
-/// Whether an event that waited was meant for the endpoint that is on now: it may have been disabled meanwhile, and
-/// what waited then has failed, however late that is found out. One that was never enabled again was never disabled.
+/// Whether a waiting event was meant for the now enabled endpoint: it may have been disabled meanwhile, and events that
+/// waited then have failed, however late that is found out. An endpoint that was never enabled again was never
+/// disabled.
 pub(crate) fn is_still_due(receiver: Receiver, subject: &Subject, configured: &Configured<'_>) -> bool {
     let endpoint = configured.endpoints.iter().find(|endpoint| receiver == Receiver::Endpoint(endpoint.id));
     endpoint.is_none_or(|endpoint| endpoint.since <= endpoint.id.at || hears(endpoint, subject, configured))
 }
 
-/// Whether a receiver is an endpoint that does not subscribe to such an event, or not any more.
+/// Whether a receiver is an endpoint that does not, or no longer, subscribe to such an event.
 pub(crate) fn is_unsubscribed(receiver: Receiver, subject: &Subject, configured: &Configured<'_>) -> bool {
     let endpoint = receiver.endpoint().and_then(|id| configured.endpoint(id));
     endpoint.is_some_and(|endpoint| !endpoint.subscribes(subject.event, configured.channel_id))
 }
 
-/// Why nothing is sent to a receiver now, as far as that does not depend on the event.
+/// Why nothing is sent to a receiver now, whatever the event.
 pub(crate) fn off(receiver: Receiver, configured: &Configured<'_>) -> Option<Unsendable> {
     match receiver {
         Receiver::Endpoint(id) => {
@@ -231,7 +232,7 @@ pub(crate) fn off(receiver: Receiver, configured: &Configured<'_>) -> Option<Uns
     }
 }
 
-/// A receiver's URL, whether or not it subscribes to anything; `None`: it has none any more.
+/// A receiver's URL, whether or not it subscribes to anything; `None`: it no longer has one.
 pub(super) fn url_of<'a>(
     receiver: Receiver,
     configured: &'a Configured<'_>,
@@ -245,7 +246,7 @@ pub(super) fn url_of<'a>(
 }
 
 impl Hooks {
-    /// Where a receiver is that the message itself names.
+    /// The URL of a receiver that the message itself names.
     pub(super) fn url_of(&self, receiver: Receiver) -> Option<&str> {
         match receiver {
             Receiver::Message(_) => self.webhook_url.as_deref(),
@@ -293,7 +294,7 @@ pub(crate) fn destination(
             of_channel(url_of(receiver, configured, hooks).ok_or(Unsendable::Deleted)?)?
         }
     };
-    // A callback gets the outcome in the form that it asked for, even if its URL would get the event anyway.
+    // A callback gets the outcome in the form it asked for, even if its URL would get the event anyway.
     if let Some(callback) = callback.filter(|callback| is_same(&callback.url, &destination.url)) {
         destination.method.clone_from(&callback.method);
         destination.headers.clone_from(&callback.headers);

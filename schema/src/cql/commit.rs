@@ -1,4 +1,4 @@
-//! Committing: what must be durable before, the conditional batch, and what follows from it.
+//! Committing: the writes that must be durable before, the conditional batch, and the writes that follow from it.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -36,7 +36,7 @@ const REDACTED_WITHIN: Duration = Duration::from_secs(3);
 enum Tried {
     Committed,
     Conflict,
-    /// It must be planned again, on what is there now.
+    /// It must be planned again, on the current head.
     Again,
 }
 
@@ -75,10 +75,10 @@ impl CqlStore {
     /// The entity as the commit expects it, from memory or read.
     async fn expected(&self, commit: &Commit) -> Result<Expected, StoreError> {
         if commit.expected.is_none() {
-            // The condition says whether it exists; a read would say the same one round trip earlier.
+            // The condition checks whether it exists; a read would only check one round trip earlier.
             return Ok(Expected::Here(None));
         }
-        // What goes on from a head copies and counts on all that is beneath it, so it must be settled.
+        // A commit on a head copies and relies on everything beneath it, so the head must be settled.
         let known = self.standings().get(commit.entity);
         let known = known.filter(|known| known.settled && Some(known.head) == commit.expected);
         let standing = match known {
@@ -111,7 +111,7 @@ impl CqlStore {
         plan: &Plan,
         deadline: Instant,
     ) -> Result<Tried, StoreError> {
-        // All of this may be done in vain: nothing of it counts before the batch is applied.
+        // All of this may be in vain: none of it counts before the batch is applied.
         let before = async {
             let carried = self.carried(commit, standing, plan);
             let (carried, prepared) = tokio::join!(carried, self.prepare(commit, plan));
@@ -133,7 +133,7 @@ impl CqlStore {
         Ok(Tried::Committed)
     }
 
-    /// The state to take into a new bucket, if the commit brings none; and the closed bucket's content is moved.
+    /// The state to copy into a new bucket, if the commit brings none; also moves the content of the closed bucket.
     async fn carried(
         &self,
         commit: &Commit,
@@ -150,7 +150,7 @@ impl CqlStore {
         Ok(row.and_then(|(state,)| state))
     }
 
-    /// Makes durable what must not be missing once the batch is applied.
+    /// Makes durable all rows that must exist once the batch is applied.
     async fn prepare(&self, commit: &Commit, plan: &Plan) -> Result<(), StoreError> {
         let put = async |kind, row: Option<DueRow>| match row {
             Some(row) => self.put_due(commit.entity, kind, row).await,
@@ -165,7 +165,7 @@ impl CqlStore {
         alarm.and(watched)
     }
 
-    /// Sends the batch until it is known how that ended.
+    /// Sends the batch until its outcome is known.
     async fn settle(&self, commit: &Commit, plan: &Plan, attempt: &Attempt<'_>, deadline: Instant) -> Ended {
         let counters = &self.db().counters;
         let mut settle = Settle::new(plan.expected, plan.standing.head);
@@ -222,7 +222,7 @@ impl CqlStore {
         }
     }
 
-    /// Settles the batch's partition, and looks at what is there then.
+    /// Settles the batch's partition, and reads its head.
     async fn look(&self, commit: &Commit, plan: &Plan) -> Heard {
         let found = async {
             let (bucket, next) = (plan.standing.bucket, plan.standing.head);
@@ -254,8 +254,8 @@ impl CqlStore {
         Ok(row.is_some_and(|(found,)| found[..] == id.0))
     }
 
-    /// Writes what follows from an applied commit. If that fails or the process ends here, the next process that loads
-    /// the entity does it, or the scan of the due index.
+    /// Writes the list entries and other results of an applied commit. If that fails or the process ends here, the next
+    /// process that loads the entity writes them, or the scan of the due index.
     async fn follow_up(&self, commit: &Commit, before: Option<&Standing>, plan: &Plan) {
         let mut standing = plan.standing;
         if standing.listed {
@@ -273,9 +273,9 @@ impl CqlStore {
         self.forget_later(commit.entity, [(DueKind::Lists, lists), (DueKind::Alarm, alarm)]);
     }
 
-    /// A commit that will never be applied takes back what was written for it.
+    /// Removes the rows written for a commit that will never be applied.
     fn withdraw(&self, commit: &Commit, plan: &Plan) {
-        // What has chunks has a row of the due index.
+        // A commit with chunks has a row of the due index.
         if plan.lists.is_none() && plan.alarm.is_none() {
             return;
         }
@@ -283,7 +283,7 @@ impl CqlStore {
         let (entity, id, plan) = (commit.entity, commit.id, plan.clone());
         self.spawn(async move {
             let place = (plan.standing.bucket, plan.standing.head);
-            // One that was applied long ago and is sent again is refused too, and what it wrote is in use.
+            // A commit that was applied long ago and is sent again is refused too, and its rows are in use.
             let took = match store.is_in_log(entity, id, place.0, place.1).await {
                 Ok(false) => store.take_back(entity, id, &plan).await,
                 Ok(true) => Ok(()),
@@ -296,7 +296,7 @@ impl CqlStore {
     }
 
     async fn take_back(&self, entity: EntityKey, id: CommitId, plan: &Plan) -> Result<(), StoreError> {
-        // Before the row by which they are found if this ends half way.
+        // Before the row that leads to them, in case this ends half way.
         if plan.chunks.is_some() {
             self.delete_chunks(entity, id).await?;
         }
@@ -326,12 +326,12 @@ impl CqlStore {
     }
 }
 
-/// What was found of an entity that is to be committed to.
+/// The head of an entity, compared with the commit's expectation.
 enum Expected {
-    /// It stands where it must (`None`: it must not exist, which the condition will tell).
+    /// The head is the expected one (`None`: the entity must not exist, which the condition checks).
     Here(Option<Standing>),
     /// This very commit is its newest.
     Done(Head),
-    /// It stands elsewhere.
+    /// The head is another one.
     Elsewhere,
 }

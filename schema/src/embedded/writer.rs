@@ -27,24 +27,24 @@ use super::log_row::{self, Facts, Standing};
 
 /// Commits that may wait for the writer: half of all commands of a node, because a commit holds at least one.
 pub(super) const QUEUE_COMMITS: usize = actors::limits::NODE_COMMANDS / 2;
-/// Bytes that may wait for the writer: about a second of what a disk takes.
+/// Bytes that may wait for the writer: about what a disk writes in a second.
 pub(super) const QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// Commits in one batch. By then the sync is a small part of the cost, and more only delays the first one's answer.
 const BATCH_COMMITS: usize = 1_024;
 /// Bytes in one batch, for the same reason; a single larger commit still goes alone.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// Entities whose standing the writer remembers: as many as may be resident of one kind.
+/// Entities whose head the writer remembers: as many as may be resident of one kind.
 const HEADS: usize = actors::limits::RESIDENT_ENTITIES;
 /// Batches between two heartbeats: a keyspace that is never written pins the engine's journals (its issue 288).
 const HEARTBEAT: u64 = 1_024;
 
-/// What the writer is asked to do.
+/// A job for the writer.
 pub(super) enum Job {
     /// Commit, then call back.
     Commit(Box<Commit>, usize, Done),
-    /// Say when everything that was asked for before has been answered.
+    /// Notify when all earlier jobs have been answered.
     Barrier(oneshot::Sender<()>),
-    /// Do what was asked for before, then end.
+    /// Do all earlier jobs, then end.
     Close(oneshot::Sender<()>),
 }
 
@@ -60,16 +60,16 @@ pub(super) struct Writer {
     wake_syncer: SyncSender<()>,
     shared: Arc<Shared>,
     before_write: Option<BeforeWrite>,
-    /// Where log rows are encoded, again and again.
+    /// A reused buffer for encoding log rows.
     scratch: Vec<u8>,
-    /// Writes outside the log of the batch being built, in the order they were asked for.
+    /// Writes of the current batch outside the log, in the order of their commits.
     writes: Vec<Write>,
 }
 
-/// Where something is written besides new rows of the log.
+/// The keyspace of a write other than a new log row.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Space {
-    /// A row that is there already; it has a checksum of its own.
+    /// An existing log row; it has a checksum of its own.
     Log,
     Rows,
     Keys,
@@ -78,13 +78,13 @@ enum Space {
 
 struct Write {
     space: Space,
-    /// As the engine keeps it, so that it is copied once.
+    /// In the engine's own type, so that it is copied once.
     key: Slice,
     /// Without its checksum; `None` deletes.
     value: Option<Vec<u8>>,
 }
 
-/// A commit that was decided and waits for the batch to be durable.
+/// A decided commit that waits for the batch to be durable.
 struct Decided {
     outcome: Result<Outcome, StoreError>,
     done: Done,
@@ -116,7 +116,7 @@ impl Writer {
                 match job {
                     Job::Commit(commit, bytes, done) => {
                         self.shared.taken(bytes);
-                        // It rewrites rows, which the engine shows only once their own batch is written.
+                        // It rewrites rows, which the engine returns only once their own batch is written.
                         if !commit.redactions.is_empty() && !decided.is_empty() {
                             self.conclude(batch, &mut decided);
                             batch = Building::new(&self.engine, &self.chain);
@@ -150,7 +150,7 @@ impl Writer {
         self.end();
     }
 
-    /// What becomes of a commit; its writes are added to the batch if it applies.
+    /// Decides a commit; its writes are added to the batch if it applies.
     fn decide(&mut self, commit: Commit, batch: &mut Building) -> Result<Outcome, StoreError> {
         self.shared.usable()?;
         let before = match self.heads.get(commit.entity) {
@@ -169,7 +169,7 @@ impl Writer {
         Ok(Outcome::Committed(head))
     }
 
-    /// Writes the log rows that the commit takes something out of.
+    /// Rewrites the log rows that the commit redacts.
     fn redact(&mut self, commit: &Commit) -> Result<(), StoreError> {
         let mut seqs: BTreeMap<u64, &Bytes> = BTreeMap::new();
         seqs.extend(commit.redactions.iter().map(|redaction| (redaction.seq, &redaction.payload)));
@@ -258,7 +258,7 @@ impl Writer {
         }
     }
 
-    /// Makes a batch durable; where that fails, nothing is ever acknowledged again.
+    /// Makes a batch durable; if that fails, no commit is ever acknowledged again.
     fn persist_or_fail(&mut self, batch: Building) -> Result<(), StoreError> {
         // If the engine panics, every waiting caller must still be answered.
         let persisted = catch_unwind(AssertUnwindSafe(|| self.persist(batch)));
@@ -271,8 +271,8 @@ impl Writer {
 
     fn persist(&mut self, mut batch: Building) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let number = batch.link.batch();
-        // The engine gives all writes of a batch one sequence, so of two on one key only the later may be in it.
-        // The sort is stable: equal keys stay in the order they were asked for.
+        // The engine gives all writes of a batch one sequence, so the batch may contain only the last write to each
+        // key. The sort is stable: equal keys keep their order.
         self.writes.sort_by(|a, b| (a.space, &a.key).cmp(&(b.space, &b.key)));
         let mut writes = self.writes.drain(..).peekable();
         while let Some(Write { space, key, value }) = writes.next() {
@@ -316,7 +316,7 @@ impl Writer {
         batch.items.durability(Some(PersistMode::SyncData)).commit()?;
         self.shared.synced(begun.elapsed(), batch.recorded);
         self.chain = chain;
-        // Before any answer: after the end of the process it must say at least what was acknowledged.
+        // Before any answer: after the process ends the file must cover everything acknowledged.
         self.head_file.write((&chain).into())?;
         // Full means that a sync is due anyway.
         _ = self.wake_syncer.try_send(());
@@ -338,12 +338,12 @@ fn tell(decided: &[Decided], took: Duration) {
     }
 }
 
-/// A batch while it is gathered.
+/// A batch that is being gathered.
 struct Building {
     items: OwnedWriteBatch,
     link: Link,
     bytes: usize,
-    /// A commit of it that is recorded, if there is one.
+    /// The trace context of one of its recorded commits, if there is one.
     recorded: Option<TraceContext>,
 }
 

@@ -1,4 +1,4 @@
-//! The result of a lane's step: what it sends next and when, and which delivery has ended.
+//! Applies the result of a lane's step: the next event and its time, and which delivery has ended.
 
 use super::Courier;
 use crate::clock::Millis;
@@ -11,7 +11,7 @@ use crate::outbox::step::{Step, Stepped, Tried, Verdict};
 use crate::store::StoreError;
 
 impl<M: Sends> Courier<M> {
-    /// A lane has made a step.
+    /// Applies the result of a lane's step.
     pub(super) async fn moved(&mut self, lane: Lane, made: Result<Stepped, StoreError>) {
         let now = self.node.clock.now();
         let step = self.settled(made, now).await;
@@ -28,7 +28,7 @@ impl<M: Sends> Courier<M> {
             Ok(Step::Later(_)) if is_asked_since => {}
             Ok(Step::Later(at)) => run.park(at),
             Ok(Step::Leaves) => run.is_left = true,
-            // Nothing of it is kept, but what others want is looked for.
+            // Nothing of it is kept, but the lane's other events are searched again.
             Ok(Step::NotSent(Unsendable::Deleted, _)) if run.like(lane).again.is_none() => match lane.receiver {
                 Receiver::Endpoint(_) | Receiver::Channel => run.search_anew(),
                 Receiver::Message(_) | Receiver::Callback(_) => run.clear(),
@@ -47,7 +47,7 @@ impl<M: Sends> Courier<M> {
                 self.tried(lane, tried, now, random);
             }
             Err(error) => {
-                // It may be damaged for good, so it is set aside and keeps no other lane waiting.
+                // The event may be damaged for good, so its lane is set aside and delays no other lane.
                 let (entity, receiver) = (self.entity, lane.receiver);
                 if error.passes() {
                     tracing::warn!(?entity, ?receiver, %error, "could not send an event; retrying later");
@@ -71,7 +71,7 @@ impl<M: Sends> Courier<M> {
                 End::Delivered
             }
             Verdict::Gone => End::Failed,
-            // What it says is of another place. It goes to the one that the receiver has now, if any, at once.
+            // The result is about another URL. The event goes to the receiver's current URL, if any, at once.
             Verdict::Moved => {
                 run.not_before = None;
                 return;

@@ -1,10 +1,10 @@
 //! Handing over: receivers with one URL share a lane, so that each event is sent there once. If that lane's receiver is
-//! deleted, disabled, moved or unsubscribed, its events are handed to the others before the lane drops them, so that no
-//! receiver depends on the fate of another one's endpoint.
+//! deleted, disabled, moved or unsubscribed, its events are handed to the other receivers before the lane drops them,
+//! so that no receiver depends on the fate of another one's endpoint.
 //!
-//! Which events those are is not recorded; it follows from what is stored. A receiver of an event has it on its own
-//! lane, or has an ended delivery of it, or else had it on the shared lane. Events handed over are noted before the
-//! lane that they came from, and handing over twice changes nothing.
+//! Which events are handed over is not recorded; it follows from the stored data. An event of a receiver is on the
+//! receiver's own lane, or has an ended delivery to it, or else was on the shared lane. Events handed over are noted
+//! before the lane that they came from, and handing over twice changes nothing.
 
 use std::collections::{HashMap, HashSet};
 
@@ -23,25 +23,26 @@ use crate::tables::{DELIVERIES, LANES};
 
 /// Deliveries of an event, or lanes on which it waits, read at once.
 const PAGE: usize = 64;
-/// After which is tried again to hand over what could not be just now.
+/// The pause before a failed handing over is retried.
 const AGAIN_MILLIS: u64 = 1_000;
 
 impl<M: Sends> Courier<M> {
-    /// What came of a step, once what it leaves to others is handed over. Where that cannot be done it was not made.
+    /// The result of a step, once the events that it leaves are handed over. If they cannot be, the step does not
+    /// count.
     pub(super) async fn settled(&mut self, made: Result<Stepped, StoreError>, now: Millis) -> Result<Step, StoreError> {
         let Stepped { step, left } = made?;
         Ok(if self.hand_over(left).await? { step } else { Step::Later(now.plus(AGAIN_MILLIS)) })
     }
 
-    /// Hands over events that a lane leaves to others. `false`: some cannot be handed over just now.
+    /// Hands over events that a lane leaves to others. `false`: some cannot be handed over now.
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be. Then too it is to be done again.
+    /// `StoreError` where the store cannot be read, or holds unreadable data. The handing over is then repeated.
     async fn hand_over(&mut self, left: Vec<Left>) -> Result<bool, StoreError> {
         let (mut at_rest, mut has_begun) = (HashMap::new(), false);
         for of_event in left.chunk_by(|one, next| one.seq == next.seq) {
-            // Each may have many receivers. The first goes in any case, so that this comes to an end.
+            // Each event may have many receivers. The first is always handed over, so that this makes progress.
             if has_begun && !self.has_room() {
                 return Ok(false);
             }
@@ -62,7 +63,8 @@ impl<M: Sends> Courier<M> {
                 let lane = match run.map_or(Place::Behind, |run| run.place_of(seq)) {
                     Place::Has => continue,
                     Place::Searched => return Ok(false),
-                    // Its own lane has come further. It goes beside that, and what waits there does not wait for it.
+                    // Its own lane is past this event. The event goes on a separate lane beside it, so nothing waiting
+                    // there delays it.
                     Place::Before => beside,
                     Place::Within | Place::Behind => usual,
                 };
@@ -76,11 +78,11 @@ impl<M: Sends> Courier<M> {
     }
 }
 
-/// What is noted of an event that may be handed over.
+/// The noted deliveries and lanes of an event that may be handed over.
 struct Noted {
-    /// Its deliveries that have ended, by receiver; `None`: that one cannot be read.
+    /// Its ended deliveries, by receiver; `None`: that one cannot be read.
     ended: Vec<([u8; TAG_BYTES], Option<Delivery>)>,
-    /// The lanes on which it waits beside others.
+    /// The separate lanes on which it waits.
     beside: HashSet<Lane>,
 }
 
@@ -101,7 +103,7 @@ impl Noted {
         Ok(Self { ended, beside })
     }
 
-    /// Whether it waits for its receiver beside others, or has ended there or at its URL.
+    /// Whether it waits for its receiver on a separate lane, or its delivery has ended there or at its URL.
     fn is_had(&self, event: &Left, beside: Lane) -> bool {
         let tag = event.receiver.tag();
         let is_it = |(of, delivery): &([u8; TAG_BYTES], Option<Delivery>)| {

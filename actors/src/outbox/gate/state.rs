@@ -19,21 +19,21 @@ use crate::limits;
 
 /// Failures in a row after which a gate closes.
 pub(super) const FAILURES: u32 = 10;
-/// For how long it is closed the first time; doubled each time the receiver is found still down.
+/// How long it is closed the first time; doubled each time a probe finds the receiver still down.
 pub(super) const CLOSED_MILLIS: u64 = 5_000;
-/// For how long at most.
+/// The longest such time.
 pub(super) const CLOSED_MAX_MILLIS: u64 = 60_000;
-/// How much later a URL finds a closed gate open, for each time that it was not answered: further apart than the second
-/// in which alarms ring, so that who was not answered less often comes first.
+/// How much later a URL finds a closed gate open, for each of its unanswered attempts: more than the second in which
+/// alarms ring, so that URLs with fewer unanswered attempts come first.
 pub(super) const BEHIND_MILLIS: u64 = 2_000;
-/// So often that counts at most: the next attempt is an hour away by then.
+/// The most attempts that count for this: the next attempt is an hour away by then.
 pub(super) const BEHIND_MOST: u32 = 5;
 
-/// Where a pass was let through.
+/// The kind of permit that a pass holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spot {
     Usual,
-    /// A usual one that was given to find out whether the receiver is back.
+    /// A usual one, given to find out whether the receiver is back.
     Probe,
     Fresh,
     Asked,
@@ -47,12 +47,12 @@ pub(super) enum Queue {
     Asked,
 }
 
-/// What becomes of one who comes.
+/// The gate's answer to a lane.
 #[derive(Debug)]
 pub(super) enum Reception {
     Through(Spot),
     Waits(Queue),
-    /// They come again then.
+    /// It comes back at this time.
     Away(Millis),
 }
 
@@ -73,21 +73,21 @@ pub(super) struct State {
     through: usize,
     /// How many permits for requested deliveries are taken.
     asked: usize,
-    /// Which URLs have a permit for URLs that have left nothing unanswered.
+    /// The URLs that hold a permit for URLs without unanswered attempts.
     fresh: Vec<u64>,
     waiting: VecDeque<Waiter>,
     waiting_asked: VecDeque<Waiter>,
     waiting_fresh: VecDeque<Waiter>,
     /// Which end of that queue is served next; alternates, so a newcomer need not wait behind every hanging URL.
     newest: bool,
-    /// URLs that have left something unanswered, and how often since they last answered, by when they last did.
+    /// URLs with unanswered attempts, and how many since their last answer, ordered by their latest unanswered one.
     pub(super) silent: VecDeque<(u64, u32)>,
     /// In a row.
     pub(super) failures: u32,
     /// Something has arrived since it was last closed.
     proven: bool,
     pub(super) closed: Option<Closed>,
-    /// When the one comes back who was sent away last.
+    /// When the lane that was sent away last comes back.
     last_away: Millis,
 }
 
@@ -113,20 +113,20 @@ impl Default for State {
 
 #[derive(Debug)]
 pub(super) struct Closed {
-    /// Then one may try.
+    /// From then on a probe may try.
     until: Millis,
     /// How long it was closed this time.
     millis: u64,
-    /// One is trying.
+    /// A probe is in flight.
     probing: bool,
-    /// The last failure was a URL that was not answered: others may be.
+    /// The last failure was an unanswered URL: others may answer.
     is_silence: bool,
 }
 
 impl Closed {
     /// Whether a probe that must wait `behind_millis` longer may go. Also true when `until` is implausibly far ahead:
-    /// the clock was set back. Twice as far as it ever was, since who comes may have looked at the clock a moment
-    /// before it was closed.
+    /// the clock was set back. The bound is twice the time, since a lane may have read the clock just before the gate
+    /// was closed.
     fn is_over(&self, now: Millis, behind_millis: u64) -> bool {
         now >= self.until.plus(behind_millis) || self.until > now.plus(2 * self.millis)
     }
@@ -142,19 +142,19 @@ impl State {
         self.failures == 0 && self.closed.is_none()
     }
 
-    /// How often in a row the URL was not answered, as far as that is known here or to who comes.
+    /// How many attempts in a row the URL left unanswered, as far as the gate or the lane knows.
     fn unanswered(&self, want: Want) -> u32 {
         let known = self.silent.iter().find(|(url, _)| Some(*url) == want.url).map_or(0, |(_, times)| *times);
         known.max(want.unanswered)
     }
 
-    /// How much later than the first one finds it open that wants this.
+    /// How much later than the first lane this one finds the gate open.
     fn behind_millis(&self, want: Want) -> u64 {
         let times = want.url.map_or(0, |_| self.unanswered(want));
         BEHIND_MILLIS * u64::from(times.min(BEHIND_MOST))
     }
 
-    /// Whether a permit for URLs that have left nothing unanswered is for this one. Each URL has one of them.
+    /// Whether this lane may use a permit for URLs without unanswered attempts. Each URL has at most one.
     fn is_fresh(&self, want: Want) -> bool {
         let Some(url) = want.url.filter(|_| self.takes_fresh() && self.unanswered(want) == 0) else { return false };
         !self.fresh.contains(&url) && self.waiting_fresh.iter().all(|waiter| waiter.want.url != Some(url))
@@ -164,7 +164,7 @@ impl State {
         self.closed.as_ref().is_none_or(|closed| closed.is_silence)
     }
 
-    /// What becomes of one who comes. Who goes through has the permit.
+    /// Admits a lane, queues it or sends it away. An admitted lane holds the permit.
     pub(super) fn admit(&mut self, now: Millis, want: Want) -> Reception {
         if want.asked_for {
             return match self.spot_for_asked() {
@@ -194,7 +194,7 @@ impl State {
         }
     }
 
-    /// Whether there is room for one more in a queue; who comes for the first time may take that of another.
+    /// Queues a lane if there is room; a lane that comes for the first time may replace another one.
     fn line_up(&mut self, queue: Queue, now: Millis, want: Want) -> Reception {
         let is_silent = want.url.is_some() && self.unanswered(want) > 0;
         let most = match queue {
@@ -206,13 +206,13 @@ impl State {
             if queue != Queue::Fresh || want.returns {
                 return Reception::Away(self.away(now, want));
             }
-            // Who comes for the first time is the one that came last. Dropping the one before it tells that one.
+            // A first-time lane replaces the last one in the queue. Dropping that one notifies it.
             self.waiting_fresh.pop_back();
         }
         Reception::Waits(queue)
     }
 
-    /// How many wait in a queue: of `most` or more, those that have left it are taken away first.
+    /// How many lanes wait in a queue; at `most` or more, those that have left it are removed first.
     fn crowd(&mut self, queue: Queue, most: usize) -> usize {
         let queue = self.queue(queue);
         if queue.len() >= most {
@@ -232,7 +232,7 @@ impl State {
     pub(super) fn wait(&mut self, queue: Queue, waiter: Waiter) {
         let is_old = queue == Queue::Fresh && waiter.want.returns;
         let queue = self.queue(queue);
-        // Who comes back is none of those that came last.
+        // A returning lane goes before all first-time lanes.
         let place = queue.iter().position(|other| is_old && !other.want.returns).unwrap_or(queue.len());
         queue.insert(place, waiter);
     }
@@ -261,7 +261,7 @@ impl State {
         }
     }
 
-    /// The next of those who wait for whom there is a permit, which they have from now on.
+    /// The next waiting lane for which there is a permit; it holds the permit from now on.
     pub(super) fn next(&mut self) -> Option<(Spot, Waiter)> {
         let (spot, next) = self.next_waiting()?;
         Some((self.take(spot, next.want.url), next))
@@ -274,7 +274,7 @@ impl State {
             return Some((spot, next));
         }
         let is_free = self.closed.is_none() && self.through < self.limit;
-        // While it is closed none of these wait.
+        // While the gate is closed this queue is empty.
         if let Some(next) = is_free.then(|| self.waiting.pop_front()).flatten() {
             return Some((Spot::Usual, next));
         }
@@ -287,14 +287,14 @@ impl State {
         Some((spot, next))
     }
 
-    /// Lets as many through as when nothing was known, beside those who are on their way.
+    /// Admits as many as a new gate, beside the attempts in flight.
     pub(super) fn renew(&mut self) {
         (self.failures, self.proven, self.closed) = (0, false, None);
         self.silent.clear();
         self.limit = (self.through + limits::GATE_FIRST).min(limits::GATE_MOST);
     }
 
-    /// An attempt has ended so.
+    /// Learns from an ended attempt.
     pub(super) fn learn(&mut self, spot: Spot, url: Option<u64>, health: Health, now: Millis) -> Turned {
         self.remember(url, health);
         match health {
@@ -322,7 +322,7 @@ impl State {
         }
     }
 
-    /// Remembers which URLs leave something unanswered. One that is forgotten for others is found out again.
+    /// Remembers URLs with unanswered attempts. One that is forgotten to make room is learned again.
     fn remember(&mut self, url: Option<u64>, health: Health) {
         let Some(url) = url.filter(|_| health != Health::Unknown) else { return };
         let place = self.silent.iter().position(|(known, _)| *known == url);
@@ -332,12 +332,12 @@ impl State {
                 self.silent.pop_front();
             }
             self.silent.push_back((url, times.saturating_add(1)));
-            // What waits for it is not many any more.
+            // Few lanes may queue for such a URL: those that wait are sent away.
             self.waiting.retain(|waiter| waiter.want.url != Some(url));
         }
     }
 
-    /// Answers whether it was closed.
+    /// Opens the gate; returns whether it was closed.
     fn open(&mut self, now: Millis) -> bool {
         let was_closed = self.closed.take().is_some();
         if was_closed {
@@ -350,7 +350,7 @@ impl State {
         self.failures = self.failures.saturating_add(1);
         self.limit = (self.limit / 2).max(limits::GATE_FIRST);
         let closed = match &self.closed {
-            // Others that were on their way say nothing new of when to try again.
+            // Other attempts that were in flight do not change when to try again.
             Some(closed) if spot != Spot::Probe || !closed.probing => {
                 let Closed { until, millis, probing, .. } = *closed;
                 Closed { until, millis, probing, is_silence }
@@ -364,14 +364,14 @@ impl State {
         };
         self.closed = Some(closed);
         (self.limit, self.proven) = (limits::GATE_FIRST, false);
-        // Dropping them tells them.
+        // Dropping them notifies them.
         self.waiting.clear();
         if !is_silence {
             self.waiting_fresh.clear();
         }
     }
 
-    /// When one that comes at `now` shall come again.
+    /// When a lane that comes at `now` is to come back.
     pub(super) fn away(&mut self, now: Millis, want: Want) -> Millis {
         let is_fresh = self.is_fresh(want);
         let soonest = match &self.closed {

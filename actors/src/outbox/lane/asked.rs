@@ -5,8 +5,8 @@ use minicbor::{Decode, Encode};
 use super::Waiting;
 use crate::clock::Millis;
 
-/// Requests of one lane that are kept. What is forgotten of more is before the newest event that was asked for, so that
-/// it is on the way to that.
+/// The most requests kept of one lane. Forgotten ones are for events before the newest requested one, so the lane sends
+/// those on the way to it.
 pub const ASKED_KEPT: usize = 16;
 /// About how many bytes one adds to a commit.
 pub(in crate::outbox) const ASKED_BYTES: usize = 16;
@@ -17,13 +17,13 @@ pub struct Asked {
     /// Which event.
     #[n(0)]
     pub seq: u64,
-    /// When they said so last.
+    /// When it was last requested.
     #[n(1)]
     pub at: Millis,
 }
 
 impl Asked {
-    /// Adds it to those that are kept, which stand in the order of their times. An event is there once.
+    /// Adds it to the kept requests, which are ordered by time. An event is among them once.
     pub(crate) fn add_to(self, all: &mut Vec<Self>) {
         all.retain(|asked| asked.seq != self.seq);
         all.push(self);
@@ -37,32 +37,31 @@ impl Asked {
 }
 
 impl Waiting {
-    /// One of its events is to be tried as soon as those before it are done with, and the first of it at this time,
-    /// since somebody asks for it then.
+    /// Requests an event: it is tried as soon as those before it have ended, and the lane's first event at this time.
     #[must_use]
     pub fn asked(self, seq: u64, at: Millis) -> Self {
         self.with_asked(Asked { seq, at }, at)
     }
 
-    /// The same of earlier requests.
+    /// The same for earlier requests.
     pub(crate) fn with_asked(self, asked: Asked, next_at: Millis) -> Self {
         let mut all = self.asked.unwrap_or_default();
         asked.add_to(&mut all);
         Self { next_at, asked_for: true, not_before: None, asked: Some(all), ..self }
     }
 
-    /// The requests made since it was as `known`.
+    /// The requests made since the state `known`.
     pub(crate) fn asked_since(&self, known: Option<&Self>) -> Vec<Asked> {
         let before = known.and_then(|known| known.asked.as_deref()).unwrap_or_default();
         match &self.asked {
             _ if !self.asked_for => Vec::new(),
             Some(all) => all.iter().filter(|asked| !before.contains(asked)).copied().collect(),
-            // An earlier build said of nothing else that it was asked for.
+            // Rows of an earlier build could only request the next event.
             None => vec![Asked { seq: self.next, at: self.next_at }],
         }
     }
 
-    /// Whether `later` is this, except for newer events behind it and retries requested since.
+    /// Whether `later` equals this, except for newer events behind it and retries requested since.
     #[must_use]
     pub fn was_asked_for(&self, later: &Self) -> bool {
         let Self { until, next_at, asked_for, not_before, .. } = *self;
