@@ -122,7 +122,7 @@ pub async fn run(
 /// The secret of an installation; `None` where there is no installation yet.
 ///
 /// # Errors
-/// `StoreError` where the store cannot be read, or holds what cannot be.
+/// `StoreError` if the store, or the stored data, cannot be read.
 pub async fn pepper(node: &Node) -> Result<Option<Pepper>, StoreError> {
     let Some(bytes) = setting(node, PEPPER).await? else { return Ok(None) };
     let bytes: [u8; 32] = bytes.as_ref().try_into().map_err(|_| StoreError::Corrupt("a pepper has 32 bytes".into()))?;

@@ -56,7 +56,7 @@ pub fn delete(key: &ApiKey) -> [RowChange; 2] {
 /// The key with this hash.
 ///
 /// # Errors
-/// `StoreError` where the store cannot be read, or holds what cannot be.
+/// `StoreError` if the store, or the stored data, cannot be read.
 pub async fn by_hash(node: &Node, hash: &[u8; 32]) -> Result<Option<Arc<ApiKey>>, StoreError> {
     let known = node.configured::<ApiKey>(EntityKey::INSTALLATION, KEYS_BY_HASH, &hash[..FOUND_BY]).await?;
     Ok(known.filter(|known| Pepper::same(hash, &known.hash)))
@@ -65,7 +65,7 @@ pub async fn by_hash(node: &Node, hash: &[u8; 32]) -> Result<Option<Arc<ApiKey>>
 /// The key that a row of the list by id refers to; `None` if it was revoked meanwhile.
 ///
 /// # Errors
-/// `StoreError` where the store cannot be read, or holds what cannot be.
+/// `StoreError` if the store, or the stored data, cannot be read.
 pub async fn of_row(node: &Node, hash: &[u8]) -> Result<Option<(Bytes, ApiKey)>, StoreError> {
     let hash: [u8; 32] = hash.try_into().map_err(|_| StoreError::Corrupt("a key's hash has 32 bytes".into()))?;
     let row = node.row(EntityKey::INSTALLATION, KEYS_BY_HASH, hash_key(&hash)).await?;

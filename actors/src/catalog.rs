@@ -102,7 +102,7 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub(crate) async fn get<T>(
         &self,
         store: &dyn Store,
@@ -145,7 +145,7 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub(crate) async fn moves(&self, store: &dyn Store, entity: EntityKey) -> Result<u64, StoreError> {
         if !store.is_shared() {
             return Ok(0);

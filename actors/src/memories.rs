@@ -305,7 +305,7 @@ fn slot_row(slot: [u8; 16]) -> Bytes {
 ///
 /// # Errors
 ///
-/// `StoreError` where the store cannot be read, or holds what cannot be.
+/// `StoreError` if the store, or the stored data, cannot be read.
 pub async fn number_of(node: &Node, entity: EntityKey, text: &str) -> Result<Option<u64>, StoreError> {
     let Edit::Keep(fact) = Edit::text_as_it_is(text) else { return Ok(None) };
     let row = node.row(entity, SLOTS, slot_row(slot_key(&fact.slot))).await?;

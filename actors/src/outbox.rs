@@ -217,7 +217,7 @@ impl Outboxes {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub(crate) async fn endpoints(&self, node: &Node, workspace: Address) -> Result<listeners::Endpoints, StoreError> {
         let store = node.store.as_ref();
         let moves = node.catalog.moves(store, EntityKey::workspace(workspace)).await?;

@@ -124,7 +124,7 @@ impl UsedDays {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub(crate) async fn get(
         &self,
         store: &dyn Store,

@@ -33,7 +33,7 @@ pub(super) fn entity_of(caller: &Caller, id: AttachmentId) -> EntityKey {
 /// A file of the caller's workspace that can be used; `None` where there is none, here or at all.
 ///
 /// # Errors
-/// 503 where the store cannot be read, 500 where it holds what cannot be.
+/// 503 if the store cannot be read, 500 if the stored data cannot.
 pub(super) async fn find(app: &App, caller: &Caller, id: &str) -> Result<Option<File>, Problem> {
     let Some(id) = AttachmentId::parse(id) else { return Ok(None) };
     let state = app.node().state::<Attachment>(entity_of(caller, id)).await.map_err(store_problem)?;

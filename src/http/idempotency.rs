@@ -67,7 +67,7 @@ pub fn command_context(
 /// Whether this request's key has had its effect here before.
 ///
 /// # Errors
-/// 503 where the store cannot be read, 500 where it holds what cannot be.
+/// 503 if the store cannot be read, 500 if the stored data cannot.
 pub(super) async fn is_repeat(app: &App, entity: EntityKey, with: CommandContext) -> Result<bool, Problem> {
     let Some(used) = with.key else { return Ok(false) };
     Ok(app.node().key(entity, used.hash).await.map_err(store_problem)?.is_some())

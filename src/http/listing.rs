@@ -39,7 +39,7 @@ impl Listing<'_> {
     /// that has in the answer; `None`: not wanted, or not there any more.
     ///
     /// # Errors
-    /// 503 where the store cannot be read, 500 where it holds what cannot be; what `load` says.
+    /// 503 if the store cannot be read, 500 if the stored data cannot; what `load` says.
     pub(super) async fn page<T, F>(
         &self,
         app: &App,

@@ -21,7 +21,7 @@ pub(super) fn chunk_of(length: usize, bytes: usize, most: usize) -> usize {
 /// The events from one sequence to another, both included.
 ///
 /// # Errors
-/// `StoreError` where the store cannot be read, or holds what cannot be.
+/// `StoreError` if the store, or the stored data, cannot be read.
 pub(super) async fn between(
     node: &Node,
     entity: EntityKey,

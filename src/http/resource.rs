@@ -172,7 +172,7 @@ pub(super) struct Found<R> {
 /// The thing with this id.
 ///
 /// # Errors
-/// 503 where the store cannot be read, 500 where it holds what cannot be.
+/// 503 if the store cannot be read, 500 if the stored data cannot.
 pub(super) async fn find<R: Resource>(app: &App, registry: EntityKey, id: &str) -> Result<Option<Found<R>>, Problem> {
     let Some(row) = row(app, registry, R::TABLE, id).await? else { return Ok(None) };
     let value = decode(&row)?;
@@ -182,7 +182,7 @@ pub(super) async fn find<R: Resource>(app: &App, registry: EntityKey, id: &str) 
 /// 200 with the thing.
 ///
 /// # Errors
-/// 404 where there is none; 503 where the store cannot be read, 500 where it holds what cannot be.
+/// 404 where there is none; 503 if the store cannot be read, 500 if the stored data cannot.
 pub(super) async fn get<R: Resource>(app: &App, registry: EntityKey, id: &str) -> Result<Response, Problem> {
     let found: Found<R> = find(app, registry, id).await?.ok_or_else(R::not_found)?;
     Ok(json(StatusCode::OK, &found.value.view()))
@@ -191,7 +191,7 @@ pub(super) async fn get<R: Resource>(app: &App, registry: EntityKey, id: &str) -
 /// 200 with a page of the workspace's things of a kind.
 ///
 /// # Errors
-/// 400 for a wrong page; 503 where the store cannot be read, 500 where it holds what cannot be.
+/// 400 for a wrong page; 503 if the store cannot be read, 500 if the stored data cannot.
 pub(super) async fn list<R: Resource>(
     app: &App,
     caller: &Caller,
@@ -224,7 +224,7 @@ pub(super) async fn made<R: Resource>(
 /// A row as it is stored now.
 ///
 /// # Errors
-/// 503 where the store cannot be read, 500 where it holds what cannot be.
+/// 503 if the store cannot be read, 500 if the stored data cannot.
 pub(super) async fn row(app: &App, entity: EntityKey, table: Table, key: &str) -> Result<Option<Bytes>, Problem> {
     if !is_id(key) {
         return Ok(None);

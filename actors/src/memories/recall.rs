@@ -58,7 +58,7 @@ pub struct Remembered {
 ///
 /// # Errors
 ///
-/// `StoreError` where the store cannot be read, or holds what cannot be. A turn goes on without.
+/// `StoreError` if the store, or the stored data, cannot be read. A turn goes on without.
 pub async fn recall(
     node: &Arc<Node>,
     conversation: EntityKey,
@@ -99,7 +99,7 @@ pub(crate) fn subject_of(state: &conversation::State) -> Option<Subject> {
 ///
 /// # Errors
 ///
-/// `StoreError` where the store cannot be read, or holds what cannot be.
+/// `StoreError` if the store, or the stored data, cannot be read.
 pub async fn search(
     node: &Arc<Node>,
     entity: EntityKey,
@@ -116,7 +116,7 @@ pub async fn search(
 ///
 /// # Errors
 ///
-/// `StoreError` where the store cannot be read, or holds what cannot be.
+/// `StoreError` if the store, or the stored data, cannot be read.
 pub async fn all(node: &Node, entity: EntityKey, subject: &Subject) -> Result<Vec<Memory>, StoreError> {
     let state = node.state::<Memories>(entity).await?;
     if !state.is_some_and(|state: State| state.subject == *subject && !state.erased) {

@@ -16,7 +16,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn workspace(&self, id: &str) -> Result<Option<Arc<Workspace>>, StoreError> {
         self.configured(EntityKey::INSTALLATION, WORKSPACES, id.as_bytes()).await
     }
@@ -25,7 +25,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn channel(&self, workspace: Address, id: &str) -> Result<Option<Arc<Channel>>, StoreError> {
         self.configured(EntityKey::workspace(workspace), CHANNELS, id.as_bytes()).await
     }
@@ -35,7 +35,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn api_channel(
         &self,
         conversation: EntityKey,
@@ -50,7 +50,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn agent(&self, workspace: Address, id: &str) -> Result<Option<Arc<Agent>>, StoreError> {
         self.configured(EntityKey::workspace(workspace), AGENTS, id.as_bytes()).await
     }
@@ -59,7 +59,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn configured<T>(&self, entity: EntityKey, table: Table, key: &[u8]) -> Result<Option<Arc<T>>, StoreError>
     where
         T: for<'b> minicbor::Decode<'b, ()> + Send + Sync + 'static,

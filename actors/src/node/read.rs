@@ -24,7 +24,7 @@ use crate::usage::{Day, Used};
 ///
 /// # Errors
 ///
-/// `StoreError` where the store cannot be read, or holds what cannot be.
+/// `StoreError` if the store, or the stored data, cannot be read.
 pub async fn stored_state<M: Machine>(store: &dyn Store, entity: EntityKey) -> Result<Option<M::State>, StoreError> {
     state_of::<M>(store.load(entity, Fresh::Acknowledged).await?)
 }
@@ -66,7 +66,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn state<M: Machine>(&self, entity: EntityKey) -> Result<Option<M::State>, StoreError> {
         stored_state::<M>(self.store.as_ref(), entity).await
     }
@@ -75,7 +75,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn settled_state<M: Machine>(&self, entity: EntityKey) -> Result<Option<M::State>, StoreError> {
         state_of::<M>(self.store.load(entity, Fresh::Settled).await?)
     }
@@ -84,7 +84,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn origin(&self, conversation: EntityKey) -> Result<Option<Arc<Origin>>, StoreError> {
         Ok(self.beginning(conversation).await?.map(|begun| begun.origin))
     }
@@ -93,7 +93,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn conversation_id(&self, conversation: EntityKey) -> Result<Option<ConversationId>, StoreError> {
         Ok(self.beginning(conversation).await?.map(|begun| begun.id))
     }
@@ -102,7 +102,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn created_at(&self, conversation: EntityKey) -> Result<Option<Millis>, StoreError> {
         Ok(self.beginning(conversation).await?.map(|begun| begun.created_at))
     }
@@ -119,7 +119,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn events<M: Machine>(
         &self,
         entity: EntityKey,
@@ -135,7 +135,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn stretch<M: Machine>(
         &self,
         entity: EntityKey,
@@ -192,7 +192,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn overlay(&self, entity: EntityKey, seq: u64) -> Result<Option<Overlay>, StoreError> {
         self.stored(entity, OVERLAYS, number_key(seq)).await
     }
@@ -201,7 +201,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn overlays(&self, entity: EntityKey, range: (u64, u64)) -> Result<Vec<(u64, Overlay)>, StoreError> {
         let overlays = self.stored_overlays(entity, range).await?;
         overlays.into_iter().map(|(seq, overlay)| Ok((seq, overlay?))).collect()
@@ -234,7 +234,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn turn(&self, entity: EntityKey, number: u64) -> Result<Option<Turn>, StoreError> {
         self.stored(entity, TURNS, number_key(number)).await
     }
@@ -243,7 +243,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn calls(&self, entity: EntityKey, number: u64) -> Result<Calls, StoreError> {
         Ok(self.stored(entity, CALLS, number_key(number)).await?.unwrap_or_default())
     }
@@ -252,7 +252,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn stored<T>(&self, entity: EntityKey, table: Table, key: Bytes) -> Result<Option<T>, StoreError>
     where
         T: for<'b> minicbor::Decode<'b, ()>,
@@ -265,7 +265,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> Result<Option<Bytes>, StoreError> {
         self.store.row(entity, table, key).await
     }
@@ -274,7 +274,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn rows(&self, entity: EntityKey, table: Table, scan: Scan) -> Result<Vec<Row>, StoreError> {
         self.store.rows(entity, table, scan).await
     }
@@ -288,7 +288,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn view(&self, workspace: Address, view: View, scan: Scan) -> Result<Vec<Row>, StoreError> {
         self.store.view(workspace, view, scan).await
     }
@@ -297,7 +297,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn key(&self, entity: EntityKey, key: KeyHash) -> Result<Option<KeyRow>, StoreError> {
         let row = self.store.find_key(entity, key).await?;
         let row = row.filter(|row| row.held_upto().is_none());
@@ -308,7 +308,7 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn used(&self, workspace: Address, day: Day) -> Result<Arc<Used>, StoreError> {
         self.used_days.get(self.store.as_ref(), workspace, day, self.now()).await
     }

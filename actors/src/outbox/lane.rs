@@ -124,7 +124,7 @@ impl<'b, C> Decode<'b, C> for Receiver {
 /// The path of a log's events to one receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lane {
-    /// To whom.
+    /// The receiver.
     pub receiver: Receiver,
     /// One event sent separately from the others, because its retry was requested or another receiver's lane has handed
     /// it to this one ([`Waiting::handed`]); `None`: all events in order.
@@ -346,7 +346,7 @@ pub struct Delivery {
     /// The event's type.
     #[n(1)]
     pub event: String,
-    /// To whom.
+    /// The receiver.
     #[n(2)]
     pub receiver: Receiver,
     /// The URL; empty if it was never known.

@@ -68,7 +68,7 @@ impl EndpointCache {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds what cannot be.
+    /// `StoreError` if the store, or the stored data, cannot be read.
     pub(crate) async fn get(&self, store: &dyn Store, workspace: Address, moves: u64) -> Result<Endpoints, StoreError> {
         if let Some(known) = self.peek(workspace, moves) {
             return Ok(known);

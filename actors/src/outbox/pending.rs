@@ -109,7 +109,7 @@ pub struct Pending {
 ///
 /// # Errors
 ///
-/// `StoreError` where the store cannot be read, or holds what cannot be.
+/// `StoreError` if the store, or the stored data, cannot be read.
 pub async fn ended(node: &Node, entity: EntityKey, key: DeliveryKey) -> Result<Option<DeliveryState>, StoreError> {
     let delivery: Option<Delivery> = node.stored(entity, DELIVERIES, key.row()).await?;
     Ok(delivery.map(|delivery| DeliveryState::ended(entity, key, delivery)))
@@ -139,7 +139,7 @@ pub async fn pending(
 ///
 /// # Errors
 ///
-/// `StoreError` where the store cannot be read, or holds what cannot be.
+/// `StoreError` if the store, or the stored data, cannot be read.
 pub async fn pending_of_event(
     node: &Node,
     workspace: Address,
@@ -157,7 +157,7 @@ pub async fn pending_of_event(
 ///
 /// # Errors
 ///
-/// `StoreError` where the store cannot be read, or holds what cannot be.
+/// `StoreError` if the store, or the stored data, cannot be read.
 pub async fn find(node: &Node, workspace: Address, id: DeliveryId) -> Result<Option<DeliveryState>, StoreError> {
     let Some((at, entity, key)) = parse_ended_key(workspace, &id.0) else { return Ok(None) };
     let mut delivery = ended(node, entity, key).await?;
@@ -181,7 +181,7 @@ pub async fn find(node: &Node, workspace: Address, id: DeliveryId) -> Result<Opt
 ///
 /// # Errors
 ///
-/// `StoreError` where the store cannot be read, or holds what cannot be.
+/// `StoreError` if the store, or the stored data, cannot be read.
 pub async fn retried(
     node: &Node,
     entity: EntityKey,

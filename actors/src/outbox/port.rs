@@ -41,7 +41,7 @@ pub struct Parcel {
     pub workspace: Arc<str>,
     /// The entity of the log.
     pub entity: EntityKey,
-    /// Where its events belong.
+    /// The scope of the log.
     pub scope: Arc<LogScope>,
     /// The event.
     pub event: Happened,
@@ -166,7 +166,7 @@ pub(crate) trait Sends: Machine {
     /// Its log.
     fn log(entity: EntityKey, state: &Self::State) -> Log;
 
-    /// Where its events belong.
+    /// The scope of its events.
     fn scope(state: &Self::State) -> LogScope;
 
     /// What an event is about; `None` for what clients do not see.

@@ -137,9 +137,9 @@ pub(crate) fn receivers<'a>(
     all
 }
 
-/// The other receivers of an event whose lane `from` now sends it to `to`, if anywhere, and that do not get it there
-/// from another lane; each URL once. That lane may have carried the event for them too, while they had one URL. A
-/// receiver that got its subscription or URL later never waited for it.
+/// The receivers of an event other than `from`, whose lane now sends it to `to`, if anywhere, that do not have that
+/// URL; each URL once. That lane may have carried the event for them too, while they had one URL. A receiver that got
+/// its subscription or URL later never waited for it.
 pub(crate) fn beside<'a>(
     from: Receiver,
     to: Option<&str>,

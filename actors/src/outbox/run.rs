@@ -10,15 +10,15 @@ use super::lane::{Asked, Attempt, Lane, Waiting, Was, keep};
 use super::step::{Head, is_hurried};
 use crate::clock::Millis;
 
-/// Events of one lane that are known by number; more are found again in the log.
+/// The most events of one lane kept by number; the rest are found again in the log.
 const KNOWN: usize = 256;
 
-/// Where an event belongs on a lane.
+/// The position of an event on a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// It is there.
+    /// It is already on the lane.
     Has,
-    /// The lane is just being searched for its events, where this one is.
+    /// The lane's events are just being searched in a range that includes this one.
     Searched,
     /// Before its first event.
     Before,
@@ -33,15 +33,15 @@ pub(super) enum Place {
 pub(super) struct Run {
     /// Events to send, ascending, and when each happened; `None`: its retry was requested.
     queue: VecDeque<(u64, Option<Millis>)>,
-    /// A stretch of the log behind those, from and to, in which there are more.
+    /// A range of the log behind those, from and to, which contains more.
     unread: Option<(u64, u64)>,
-    /// What was tried with the first event.
+    /// The attempts at the first event.
     pub(super) attempts: Vec<Attempt>,
-    /// How often; those that are kept may be fewer.
+    /// How many attempts were made; fewer may be kept.
     pub(super) tries: u32,
     pub(super) failing_since: Option<Millis>,
     pub(super) not_before: Option<Millis>,
-    /// By whom, as [`Waiting::asked_by`].
+    /// As [`Waiting::asked_by`].
     pub(super) asked_by: Option<u64>,
     /// As [`Waiting::tried_at`].
     tried_at: Option<u64>,
@@ -55,11 +55,11 @@ pub(super) struct Run {
     pub(super) asked_for: bool,
     /// As [`Waiting::asked`].
     asked: Vec<Asked>,
-    /// It waits until then.
+    /// The lane waits until then.
     parked: Option<Millis>,
-    /// Its row as it is stored.
+    /// Its stored row.
     pub(super) stored: Option<Waiting>,
-    /// The first event was handed to those for whom it was here too.
+    /// The first event was handed to the other receivers that it was on this lane for.
     pub(super) is_left: bool,
     /// A step is under way.
     busy: bool,
@@ -68,8 +68,8 @@ pub(super) struct Run {
 }
 
 impl Run {
-    /// A lane that goes on. Which events are for its receiver is found out anew, since that may have changed; only one
-    /// that is sent again is sent in any case.
+    /// A lane that resumes. Its receiver's events are searched again, since they may have changed; only an event that
+    /// is sent again is sent in any case.
     pub(super) fn of(lane: Lane, stored: Waiting) -> Self {
         let again = stored.is_again(lane);
         Self {
@@ -94,33 +94,32 @@ impl Run {
         }
     }
 
-    /// A lane that goes on waiting for its time.
+    /// A lane that keeps waiting for its time.
     pub(super) fn waiting(lane: Lane, stored: Waiting) -> Self {
         Self { parked: Some(stored.next_at), ..Self::of(lane, stored) }
     }
 
-    /// The lane that it is like: what was handed over goes beside the others and is as good as they are.
+    /// The lane whose rules apply: a handed-over event is on a separate lane, but treated like those on the usual one.
     pub(super) fn like(&self, lane: Lane) -> Lane {
         if self.is_handed { Lane::to(lane.receiver) } else { lane }
     }
 
-    /// Whether its receiver may be asked now.
+    /// Whether an attempt at its receiver may be made now.
     pub(super) fn may_go(&self, now: Millis) -> bool {
         self.asked_for || self.not_before.is_none_or(|not_before| not_before <= now)
     }
 
-    /// The receiver's `Retry-After` does not count any more.
+    /// The receiver's `Retry-After` no longer counts.
     pub(super) fn release(&mut self) {
         self.not_before = None;
     }
 
-    /// Whether it is on its way, and does not wait for its time.
+    /// Whether it is in flight, and does not wait for its time.
     pub(super) fn is_moving(&self) -> bool {
         self.busy || self.parked.is_none()
     }
 
-    /// It waits. It need not wait longer if its time has come, if it is `hastened`, or if its row says that a retry was
-    /// requested since.
+    /// Resumes a waiting lane if it is due, if it is `hastened`, or if its row shows a newly requested retry.
     pub(super) fn go_on(&mut self, stored: Waiting, hastened: bool, now: Millis) {
         self.hear(stored);
         let is_due = self.parked.is_some_and(|at| at <= now);
@@ -129,25 +128,25 @@ impl Run {
         }
     }
 
-    /// It is on its way, and waits no longer for its permit if its row says that a retry was requested since.
+    /// Ends a running lane's wait for its permit if its row shows a newly requested retry.
     pub(super) fn speed_up(&mut self, stored: Waiting) {
         if self.hear(stored) {
             self.hurry.notify_one();
         }
     }
 
-    /// Whether a retry was requested on it since its row was known. Such a row replaces the known one, so this courier
-    /// also sends what another node has put on the lane meanwhile.
+    /// Whether a retry was requested since its row was last read. Such a row replaces the known one, so this courier
+    /// also sends the events that another node has put on the lane meanwhile.
     fn hear(&mut self, stored: Waiting) -> bool {
-        // Where all has ended here and is not noted yet, its row stays, and is due.
+        // If all events here have ended and are not noted yet, the row stays, and is due.
         let Some(first) = self.first().filter(|_| stored.asked_for && self.stored.as_ref() != Some(&stored)) else {
             return false;
         };
         let news = stored.asked_since(self.stored.as_ref());
         let (here, ended): (Vec<_>, Vec<_>) = news.into_iter().partition(|asked| first <= asked.seq);
         match self.stored.as_mut().filter(|known| !ended.is_empty() && known.was_asked_for(&stored)) {
-            // The same of what is asked for and has ended: whoever notes that finds the request, and has it sent once
-            // more. It goes on with the others.
+            // The same for requested events that have ended: the step that notes them finds the request and has them
+            // sent once more. The lane continues with the others.
             Some(_) if here.is_empty() => return false,
             Some(known) => here.iter().for_each(|asked| asked.add_to(known.asked.get_or_insert_default())),
             None => {
@@ -160,7 +159,7 @@ impl Run {
         true
     }
 
-    /// Between these events of the log there are some for it. Those that it has or had already are not added again.
+    /// The log has events for it in this range. Those that it has or had already are not added again.
     fn reach(&mut self, next: u64, until: u64) {
         let known = self.last().max(self.stored.as_ref().map(|stored| stored.until));
         let from = known.map_or(next, |known| next.max(known + 1));
@@ -169,7 +168,7 @@ impl Run {
         }
     }
 
-    /// An event for it, and when it happened. What it has already is not added again.
+    /// Adds an event, and when it happened, unless the lane already has it.
     pub(super) fn push(&mut self, seq: u64, at: Millis) {
         let last = self.last();
         if last.is_some_and(|last| seq <= last) {
@@ -182,13 +181,13 @@ impl Run {
         }
     }
 
-    /// Where an event belongs on it.
+    /// The position of an event on it.
     pub(super) fn place_of(&self, seq: u64) -> Place {
         let first = self.first();
         let is_unread = self.unread.is_some_and(|(from, upto)| (from..=upto).contains(&seq));
         match (first, self.last()) {
             (Some(_), Some(last)) if seq > last => Place::Behind,
-            // A search may have looked before it was for this receiver.
+            // The running search may have passed the event before it was for this receiver.
             _ if is_unread && self.busy && self.queue.is_empty() => Place::Searched,
             _ if is_unread || self.queue.iter().any(|(known, _)| *known == seq) => Place::Has,
             (Some(first), _) if seq < first => Place::Before,
@@ -197,7 +196,7 @@ impl Run {
         }
     }
 
-    /// An event that is handed to it, where it is [`Within`](Place::Within) or [`Behind`](Place::Behind).
+    /// Adds an event that is handed over, at [`Within`](Place::Within) or [`Behind`](Place::Behind).
     pub(super) fn insert(&mut self, seq: u64, at: Millis) {
         if self.place_of(seq) != Place::Within {
             return self.push(seq, at);
@@ -211,15 +210,15 @@ impl Run {
         }
     }
 
-    /// Which of its events are for its receiver is found out anew, from the first one on.
+    /// Searches its receiver's events again, from the first one on.
     pub(super) fn search_anew(&mut self) {
         self.unread = self.first().zip(self.last());
         self.queue.clear();
-        // That was said of the first one, which may go.
+        // It referred to the first event, which may be dropped.
         self.is_left = false;
     }
 
-    /// The event that comes next, as far as it is known.
+    /// The next event, as far as it is known.
     fn first(&self) -> Option<u64> {
         self.queue.front().map(|(seq, _)| *seq).or(self.unread.map(|(from, _)| from))
     }
@@ -229,14 +228,14 @@ impl Run {
         self.unread.map(|(_, last)| last).or(self.queue.back().map(|(seq, _)| *seq))
     }
 
-    /// When the first event happened, where it need not wait for its time and no attempt to send it has ended.
+    /// When the first event happened, if it need not wait for its time and no attempt at it has ended.
     pub(super) fn untried_since(&self) -> Option<Millis> {
         let (_, at) = self.queue.front().filter(|_| self.parked.is_none() && self.tries == 0)?;
         *at
     }
 
-    /// Events that were found in the unread stretch, which was read up to `upto`. Answers the event that was tried and
-    /// is not for this receiver any more, with its attempts.
+    /// Adds the events found in the unread range, which was read up to `upto`. Returns the event that was tried and is
+    /// no longer for this receiver, with its attempts.
     pub(super) fn found(&mut self, events: Vec<(u64, Millis)>, upto: u64) -> Option<(u64, Vec<Attempt>)> {
         let tried = self.unread.map(|(from, _)| from).filter(|_| self.tries > 0 && self.queue.is_empty());
         let lost = tried.filter(|tried| events.first().map(|(seq, _)| seq) != Some(tried)).map(|tried| {
@@ -253,8 +252,8 @@ impl Run {
         lost
     }
 
-    /// The first event was tried at the URL with this [`mark`](super::lane::mark). What another one did says nothing of
-    /// that one, which has a schedule of its own.
+    /// The first event was tried at the URL with this [`mark`](super::lane::mark). Attempts at another URL do not count
+    /// for it, since each URL has its own schedule.
     pub(super) fn tried(&mut self, attempt: Attempt, at: u64) {
         if self.tried_at.is_some_and(|before| before != at) {
             (self.tries, self.failing_since) = (0, None);
@@ -263,8 +262,8 @@ impl Run {
         keep(&mut self.attempts, attempt);
     }
 
-    /// A step was made that tried the first event, which is what was asked for of it before; what was asked for since
-    /// is the next attempt. What is behind it stays asked for until it is tried itself.
+    /// A step tried the first event, which answers earlier requests for it; later requests cause the next attempt.
+    /// Events behind it stay requested until they are tried themselves.
     pub(super) fn answer_asked(&mut self, is_asked_since: bool) {
         self.asked_for = is_asked_since;
         if let (Some(first), false) = (self.first(), is_asked_since) {
@@ -272,7 +271,7 @@ impl Run {
         }
     }
 
-    /// What was asked for of events before the first one is no more.
+    /// Drops requests for events before the first one.
     fn forget_asked(&mut self) {
         let first = self.first();
         self.asked.retain(|asked| first.is_some_and(|first| first <= asked.seq));
@@ -284,7 +283,8 @@ impl Run {
         self.asked_for && (self.asked.is_empty() || self.asked.iter().any(is_first))
     }
 
-    /// The first event is done with. The next one does not wait if a retry of it or of one behind it was requested.
+    /// Removes the first event, which has ended. The next one does not wait if its retry or that of a later one was
+    /// requested.
     pub(super) fn pop(&mut self) -> Option<u64> {
         (self.tries, self.is_left, self.url) = (0, false, None);
         let first = self.queue.pop_front().map(|(seq, _)| seq);
@@ -293,13 +293,13 @@ impl Run {
         first
     }
 
-    /// Nothing is to be sent any more.
+    /// Drops all events.
     pub(super) fn clear(&mut self) {
         self.queue.clear();
         self.unread = None;
     }
 
-    /// It waits until then.
+    /// Lets it wait until then.
     pub(super) fn park(&mut self, at: Millis) {
         self.parked = Some(at);
     }
@@ -310,7 +310,7 @@ impl Run {
         silence.count().try_into().unwrap_or(u32::MAX)
     }
 
-    /// The next step, if one can be made, and how it is notified of a requested retry.
+    /// The next step, if one can be made, and the handle that notifies it of a requested retry.
     pub(super) fn start(&mut self) -> Option<(Head, Arc<Notify>)> {
         if self.busy || self.parked.is_some() {
             return None;
@@ -334,28 +334,28 @@ impl Run {
             (None, None) => return None,
         };
         self.busy = true;
-        // What the step before this one did not hear of says nothing to this one.
+        // A notification that the previous step missed is not for this one.
         self.hurry = Arc::default();
         Some((head, Arc::clone(&self.hurry)))
     }
 
-    /// Its step has ended. Whether a retry was requested that the step did not hear of.
+    /// Its step has ended. Returns whether a retry was requested of which the step was not notified.
     pub(super) fn end_step(&mut self) -> bool {
         self.busy = false;
         is_hurried(&self.hurry)
     }
 
-    /// Nothing of it needs to be in memory.
+    /// Whether it can be dropped from memory.
     pub(super) fn is_at_rest(&self) -> bool {
         !self.busy && (self.parked.is_some() || self.queue.is_empty() && self.unread.is_none())
     }
 
-    /// Its row; `None` where nothing waits. What is under way is to be looked for `look_after` milliseconds later, and
-    /// keeps the time that is noted for it as long as that is `ahead` milliseconds ahead.
+    /// Its row; `None` where nothing waits. A lane in flight is to be checked `look_after` milliseconds later, and
+    /// keeps its noted time while that is at least `ahead` milliseconds ahead.
     pub(super) fn row(&self, now: Millis, look_after: u64, ahead: u64) -> Option<Waiting> {
         let next = self.first()?;
         let until = self.last()?;
-        // It keeps its time so that nothing is written for it again and again.
+        // It keeps its time so that it causes no repeated writes.
         let under_way = || {
             let stored = self.stored.as_ref().filter(|stored| stored.next == next).map(|stored| stored.next_at);
             let kept = stored.filter(|at| *at > now.plus(ahead) && *at <= now.plus(look_after));

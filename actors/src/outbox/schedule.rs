@@ -9,30 +9,29 @@ const HOUR: u64 = 3_600 * SECOND;
 const FIRST: [u64; 6] = [5 * SECOND, 30 * SECOND, 120 * SECOND, 600 * SECOND, HOUR, 4 * HOUR];
 /// The pause after those.
 const THEN: u64 = 8 * HOUR;
-/// For how long a receiver at which nothing arrives is tried.
+/// How long attempts continue at a receiver where nothing arrives.
 const FOR: u64 = 72 * HOUR;
-/// How far the last attempt is from the one before it, at least.
+/// The shortest pause before the last attempt.
 const LAST_APART: u64 = HOUR;
-/// The shortest that a receiver may ask to be left alone.
+/// The shortest `Retry-After` that is respected.
 const RETRY_AFTER_MIN: u64 = SECOND;
 /// The longest.
 const RETRY_AFTER_MAX: u64 = THEN;
-/// After so many attempts at an event a receiver may only ask for more time than the schedule gives it, so that one
-/// that says "at once" to everything is not asked all day.
+/// After so many attempts at an event, `Retry-After` can only lengthen the scheduled pause, so that a receiver that
+/// always says "at once" is not tried all day.
 const SOONER: u32 = FIRST.len() as u32;
-/// The most that is added to what a receiver asked for.
+/// The most that is added to a `Retry-After`.
 const RETRY_AFTER_JITTER: u64 = 10 * SECOND;
 
 /// The pause of a lane after a failed read of the store.
 const UNREADABLE: u64 = 5 * SECOND;
-/// The same where what it holds is damaged: it will hardly be better soon, and each look is a commit and a line of the
-/// log.
+/// The same if its data is damaged: that hardly improves soon, and each look costs a commit and a log line.
 const DAMAGED: u64 = 600 * SECOND;
 
-/// What is known when an attempt has failed.
+/// The data of a failed attempt.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Failed {
-    /// How many attempts at this event were made, with this one; from 1.
+    /// How many attempts at this event were made, including this one; from 1.
     pub(crate) attempts: u32,
     /// When the event happened.
     pub(crate) happened: Millis,
@@ -40,7 +39,7 @@ pub(crate) struct Failed {
     pub(crate) failing_since: Millis,
     /// The time.
     pub(crate) now: Millis,
-    /// For how long the receiver asked to be left alone.
+    /// The receiver's `Retry-After`.
     pub(crate) retry_after: Option<u64>,
     /// Random jitter, so that lanes that failed together do not come back together.
     pub(crate) random: u64,
@@ -49,7 +48,7 @@ pub(crate) struct Failed {
 /// The result of a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// The next one, and until when the receiver asked to be left alone.
+    /// The next attempt, and how long the receiver's `Retry-After` forbids one.
     Again {
         /// When.
         at: Millis,
@@ -60,12 +59,12 @@ pub(crate) enum Next {
     GiveUp,
 }
 
-/// The pause is what the receiver asked for and up to a twentieth more, or where it asked for nothing, or after the
-/// first few attempts for less, that of the schedule and up to a fifth more.
+/// The pause is the receiver's `Retry-After` plus up to a twentieth, or, if there is none or it is too short after the
+/// first few attempts, the scheduled one plus up to a fifth.
 ///
 /// An event is given up 72 hours after it happened or after its receiver began to fail, whichever is later: so each is
-/// tried at least once, a receiver that comes back within that time misses nothing, and what waits behind an event
-/// that was given up does not begin its own 72 hours.
+/// tried at least once, a receiver that comes back within that time misses nothing, and events waiting behind an event
+/// that was given up do not begin their own 72 hours.
 pub(crate) fn next(failed: Failed) -> Next {
     let planned = FIRST.get(failed.attempts.saturating_sub(1) as usize).copied().unwrap_or(THEN);
     let wanted = failed.retry_after.map(|millis| millis.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX));
@@ -81,7 +80,7 @@ pub(crate) fn next(failed: Failed) -> Next {
     if at <= end {
         return Next::Again { at, not_before };
     }
-    // The last attempt is made at the end of that time, unless it would follow this one too soon to tell anything.
+    // The last attempt is made at the end of that time, unless it would follow this one too soon to show anything new.
     let last = end.max(not_before.unwrap_or_default());
     if failed.now >= end || last.since(failed.now) < LAST_APART {
         return Next::GiveUp;
@@ -89,8 +88,8 @@ pub(crate) fn next(failed: Failed) -> Next {
     Next::Again { at: last, not_before }
 }
 
-/// For how many milliseconds a lane is left alone whose step ended with this error: up to a fifth more than the pause,
-/// by something `random`. It counts as no attempt.
+/// For how many milliseconds a lane rests whose step ended with this error: up to a fifth more than the pause, by
+/// `random`. It counts as no attempt.
 pub(crate) fn set_aside(error: &StoreError, random: u64) -> u64 {
     let pause = match error {
         StoreError::Unavailable(_) | StoreError::Indeterminate(_) => UNREADABLE,

@@ -9,13 +9,13 @@ use crate::tables::DELIVERIES;
 /// See the module's text.
 #[derive(Debug)]
 pub enum Sending {
-    /// It has come so far.
+    /// Note the progress.
     Settle(Settlement),
-    /// A delivery is to be tried now.
+    /// Try a delivery now.
     Again {
         /// Which event's.
         key: DeliveryKey,
-        /// To whom.
+        /// The receiver.
         receiver: Receiver,
     },
 }

@@ -11,8 +11,8 @@ use crate::id::EntityKey;
 use crate::node::Node;
 use crate::store::StoreError;
 
-/// How far the clocks of nodes may differ that share a store: an endpoint that one of them has just made gets what
-/// happens on another whose clock is behind.
+/// How much the clocks of nodes that share a store may differ: an endpoint just created by one node also gets the
+/// events of another node whose clock is behind.
 const SKEW_MILLIS: u64 = 5_000;
 
 /// See the module's text.
@@ -38,11 +38,11 @@ impl Settings {
     }
 }
 
-/// Reads the settings that hold where a log belongs, from memory where they are known.
+/// Reads the settings for a log's scope, from memory where they are known.
 ///
 /// # Errors
 ///
-/// `StoreError` where the store cannot be read, or holds what cannot be.
+/// `StoreError` if the store, or the stored data, cannot be read.
 pub(super) async fn read(node: &Node, entity: EntityKey, scope: &LogScope) -> Result<Settings, StoreError> {
     let workspace = entity.workspace;
     let id = scope.channel.as_ref().map(LogChannel::id);
@@ -51,8 +51,7 @@ pub(super) async fn read(node: &Node, entity: EntityKey, scope: &LogScope) -> Re
         None => None,
     };
     let mut channel_id = id.map(Arc::from);
-    // One that was made again with the id of a deleted one is another channel, and is told nothing of what is said
-    // there.
+    // A channel made again with the id of a deleted one is another channel, and gets no events of this log.
     if let (Some(then), Some(now)) = (&scope.channel, &channel)
         && !then.is(now, entity, scope.conversation.map(|id| id.at))
     {

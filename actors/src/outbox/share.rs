@@ -2,8 +2,8 @@
 //!
 //! A hanging receiver holds its permit for the timeout of an attempt, and a workspace may have any number of receivers:
 //! each message may name another one. So while more than half of the node's permits are free, any workspace gets one;
-//! of the other half a workspace gets only its share. If many workspaces have hanging receivers all of these are taken,
-//! so some permits are reserved for workspaces that have hardly any.
+//! of the other half a workspace gets only its share. If the receivers of many workspaces hang and hold all of these,
+//! some permits are reserved for workspaces that hold hardly any.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -16,11 +16,11 @@ use crate::clock::Millis;
 use crate::id::Address;
 use crate::limits;
 
-/// Permits that any workspace gets, whatever it has already.
+/// Permits that any workspace gets, however many it holds.
 const OPEN: usize = limits::DELIVERIES / 2;
-/// Permits beside all others, of which a workspace has [`FEW`] at most.
+/// Reserved permits, of which a workspace has at most [`FEW`].
 const KEPT: usize = limits::DELIVERIES / 4;
-/// As many as a workspace needs whose receivers answer at once.
+/// Enough for a workspace whose receivers answer at once.
 const FEW: usize = 4;
 
 /// A node's permits, and how they are shared.
@@ -35,16 +35,16 @@ pub(super) struct Shares {
 #[derive(Debug)]
 struct Share {
     permits: Arc<Semaphore>,
-    /// How many of those that are kept it may have.
+    /// Its permits among the reserved ones.
     few: Arc<Semaphore>,
     waiting: AtomicUsize,
-    /// Things that have arrived, for each of which one who was sent away may come back soon.
+    /// Arrived deliveries, each of which lets one rejected lane come back soon.
     arrived: AtomicUsize,
-    /// When the one comes back who was sent away last.
+    /// When the lane that was sent away last comes back.
     last_away: AtomicU64,
 }
 
-/// Leave to send one thing, until it is dropped.
+/// Permission to send one delivery, until it is dropped.
 #[derive(Debug)]
 pub(super) struct SendPermit {
     share: Arc<Share>,
@@ -87,8 +87,8 @@ impl Shares {
         (limits::DELIVERIES + KEPT).saturating_sub(self.permits.available_permits() + self.kept.available_permits())
     }
 
-    /// Waits for a permit. `Err`: too many of this workspace wait; come back at this time. An `urgent` one waits in any
-    /// case: its retry was requested, or others wait for its result.
+    /// Waits for a permit. `Err`: too many lanes of this workspace wait; come back at this time. An `urgent` lane waits
+    /// in any case: its retry was requested, or others wait for its result.
     pub(super) async fn enter(&self, workspace: Address, urgent: bool, now: Millis) -> Result<SendPermit, Millis> {
         let share = Arc::clone(&self.of.entry(workspace).or_default());
         let mut own = Arc::clone(&share.permits).try_acquire_owned().ok();
@@ -120,14 +120,14 @@ impl Shares {
 }
 
 impl SendPermit {
-    /// What was sent by it has arrived.
+    /// Its delivery has arrived.
     pub(super) fn arrived(&self) {
         self.share.arrived.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 impl Share {
-    /// When one that comes at `now` shall come again.
+    /// When a lane that comes at `now` is to come back.
     fn away(&self, now: Millis) -> Millis {
         let one_less = |arrived: usize| arrived.min(limits::SHARE_WAITING).checked_sub(1);
         let finds_room = self.arrived.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok();

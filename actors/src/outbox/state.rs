@@ -1,8 +1,8 @@
 //! The outbox of one log as data: its cursor, its waiting lanes, and how they change.
 //!
-//! The log itself is the queue. A receiver that keeps up has no row at all: one number in the entity's state says from
-//! where events have not been looked at yet. Only a lane that falls behind gets a row with its own cursor, and an entry
-//! among the times at which lanes continue.
+//! The log itself is the queue. A receiver that keeps up has no row at all: one number in the entity's state is the
+//! first event that was not looked at. Only a lane that falls behind gets a row with its own cursor, and an entry in
+//! the list of resume times.
 
 use std::collections::BTreeMap;
 
@@ -21,30 +21,29 @@ mod asked;
 
 use asked::once_more;
 
-/// After which events are looked for whose sending was lost with its process. Long enough for the usual receiver to
-/// have answered, so that nothing is sent twice without need.
+/// After this time events are searched whose sending was lost with its process. Long enough for the usual receiver to
+/// answer, so that nothing is sent twice without need.
 pub const LOOK_AFTER_MILLIS: u64 = 2_000;
-/// How long deliveries that have ended are shown and kept: 30 days at least. Older ones go with a later note of the
-/// same log.
+/// How long ended deliveries are shown and kept: at least 30 days. A later note of the same log removes older ones.
 pub const KEPT_MILLIS: u64 = 30 * 24 * 60 * 60 * 1000;
-/// Deliveries past their time that one settlement takes away; more than it adds in the usual case.
+/// Expired deliveries that one settlement removes; more than it usually adds.
 const TRIMMED_AT_ONCE: usize = 16;
 
-/// What an entity's state knows of its outbox; `None` where all is settled.
+/// The outbox in an entity's state; `None` if everything is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Outbox {
     /// The first event that was not looked at; `None`: all were.
     #[n(0)]
     pub from: Option<u64>,
-    /// When something is to be done at the latest.
+    /// When it must be looked at, at the latest.
     #[n(1)]
     pub look_at: Millis,
-    /// Lanes that wait.
+    /// How many lanes wait.
     #[n(2)]
     pub lanes: u64,
 }
 
-/// Where the delivery of an event to a receiver is found.
+/// The key of the delivery of an event to a receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryKey {
     /// The event.
@@ -66,7 +65,7 @@ impl DeliveryKey {
         [&self.seq.to_be_bytes()[..], &self.tag].concat().into()
     }
 
-    /// What the keys of all deliveries of an event begin with.
+    /// The key prefix of all deliveries of an event.
     pub(crate) fn of_event(seq: u64) -> [u8; 8] {
         seq.to_be_bytes()
     }
@@ -89,7 +88,7 @@ pub fn ended_key(at: Millis, entity: EntityKey, key: DeliveryKey) -> [u8; ENDED_
     out
 }
 
-/// What the keys of all deliveries of events at or after a time are greater than.
+/// A bound below the keys of all deliveries of events at or after a time.
 #[must_use]
 pub fn ended_from(at: Millis) -> [u8; 6] {
     let mut out = [0; 6];
@@ -97,7 +96,7 @@ pub fn ended_from(at: Millis) -> [u8; 6] {
     out
 }
 
-/// What the keys of all deliveries of an event begin with: they have its time and its place, as its id has.
+/// The key prefix of all deliveries of an event: its time and its place, as in its id.
 #[must_use]
 pub fn ended_of(event: EventId) -> [u8; 21] {
     let mut out = [0; 21];
@@ -123,7 +122,7 @@ pub fn parse_ended_key(workspace: Address, key: &[u8]) -> Option<(Millis, Entity
     Some((Millis(number(&key[..6])), entity, DeliveryKey { seq: number(&key[16..21]), tag }))
 }
 
-/// What is still to be sent of one entity: events that were not looked at yet, or those of a lane that waits.
+/// A pending part of one entity's log: events not looked at yet, or those of a waiting lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingKey {
     /// The entity.
@@ -132,8 +131,8 @@ pub struct PendingKey {
     pub lane: Option<Lane>,
 }
 
-/// What stands in front of a [`pending_key`]: zeros for events that were not looked at, an endpoint's id for its lanes,
-/// ones for the lanes of others.
+/// The prefix of a [`pending_key`]: zeros for events that were not looked at, an endpoint's id for its lanes, ones for
+/// the lanes of others.
 #[must_use]
 pub fn pending_prefix(lane: Option<Lane>) -> [u8; 16] {
     match lane.map(|lane| lane.receiver.endpoint()) {
@@ -143,7 +142,7 @@ pub fn pending_prefix(lane: Option<Lane>) -> [u8; 16] {
     }
 }
 
-/// The key of a workspace's list of what is still to be sent.
+/// The key of a workspace's list of pending deliveries.
 #[must_use]
 pub fn pending_key(pending: PendingKey) -> Bytes {
     let mut out = Vec::with_capacity(53);
@@ -167,8 +166,7 @@ pub fn parse_pending_key(workspace: Address, key: &[u8]) -> Option<PendingKey> {
     Some(PendingKey { entity, lane })
 }
 
-/// The outbox after events from `first` on that have receivers, and the list entry that belongs to it; `None` if
-/// nothing changes.
+/// The outbox after new events from `first` on that have receivers, and its list entry; `None` if nothing changes.
 #[must_use]
 pub fn opened(entity: EntityKey, outbox: Option<&Outbox>, first: u64, now: Millis) -> Option<(Outbox, ViewWrite)> {
     if outbox.is_some_and(|outbox| outbox.from.is_some()) {
@@ -185,19 +183,19 @@ fn entry(entity: EntityKey, lane: Option<Lane>, there: bool) -> ViewWrite {
     ViewWrite { view: PENDING, key: pending_key(PendingKey { entity, lane }), value }
 }
 
-/// How far a lane has come.
+/// The progress of a lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaneChange {
     /// Which.
     pub lane: Lane,
-    /// Its row as it was read; `None`: it had none.
+    /// Its row as read; `None`: it had none.
     pub before: Option<Waiting>,
-    /// What it shall be; `None`: nothing waits any more.
+    /// Its new row; `None`: nothing waits any more.
     pub after: Option<Waiting>,
 }
 
 impl LaneChange {
-    /// Its state if another writer has added newer events behind it meanwhile.
+    /// Its new row if another writer has added newer events behind it meanwhile.
     fn with_newer(&self, stored: &Waiting, now: Millis) -> Option<Waiting> {
         let Some(after) = &self.after else {
             let next = self.before.as_ref().map_or(stored.next, |before| before.until + 1);
@@ -220,7 +218,7 @@ impl LaneChange {
 /// The log that an outbox sends from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// Whose it is.
+    /// Its entity.
     pub entity: EntityKey,
     /// When it began.
     pub began: Millis,
@@ -228,10 +226,10 @@ pub struct Log {
     pub last_seq: u64,
 }
 
-/// What has been sent, and what is to be sent later.
+/// A note of progress: which events were sent, and which are to be sent later.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settlement {
-    /// Events before this one were looked at; what could not be sent of them stands in `lanes`.
+    /// Events before this one were looked at; those of them that could not be sent are in `lanes`.
     pub looked: u64,
     /// Lanes that have moved.
     pub lanes: Vec<LaneChange>,
@@ -239,18 +237,18 @@ pub struct Settlement {
     pub ended: Vec<(DeliveryKey, Delivery)>,
 }
 
-/// What was answered to a request for a delivery.
+/// The stored answer to a retry request.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Retried {
-    /// The idempotency key that the request came with.
+    /// The request's idempotency key.
     #[cbor(n(0), with = "minicbor::bytes")]
     pub key: [u8; 16],
-    /// How the delivery's lane stood then.
+    /// The state of the delivery's lane then.
     #[n(1)]
     pub waiting: Waiting,
 }
 
-/// What a decision about an outbox writes.
+/// The writes of a decision about an outbox.
 #[derive(Debug, Default)]
 pub struct Written {
     /// The lane of the requested delivery.
@@ -269,13 +267,13 @@ struct Change<'a> {
     found: &'a ReadSet,
     written: Written,
     lanes: u64,
-    /// Times that are taken away, and times that are added.
+    /// Resume times that are removed, and those that are added.
     gone: Vec<Bytes>,
     earliest: Option<Millis>,
 }
 
 impl Settlement {
-    /// What its decision will want to read.
+    /// The reads that its decision needs.
     pub(crate) fn needs(&self) -> Vec<Need> {
         let rows = self.lanes.iter().map(|moved| Need::Row(LANES, moved.lane.key()));
         rows.chain((!self.lanes.is_empty()).then_some(Need::First(LANE_TIMES, self.lanes.len() + 1))).collect()
@@ -288,9 +286,9 @@ impl Settlement {
     }
 }
 
-/// Notes what was sent; the rest waits. If another writer has moved a lane meanwhile, the lane stays where that left it
-/// and learns only of newer events: sending twice is allowed, losing is not. If it has only added newer events, or a
-/// retry was requested, the lane continues from there, and no attempt is forgotten.
+/// Notes the sent events; the rest waits. If another writer has moved a lane meanwhile, the lane keeps that position
+/// and takes only newer events: sending twice is allowed, losing is not. If the other writer has only added newer
+/// events, or a retry was requested, the lane continues from here, and no attempt is forgotten.
 ///
 /// # Errors
 ///
@@ -311,7 +309,7 @@ pub fn settle(
     for (key, delivery) in ended {
         change.end(key, delivery);
     }
-    // Before that nothing can be past its time, so that it costs no read.
+    // Before that nothing can have expired, so that this costs no read.
     if log.began.plus(KEPT_MILLIS) < now {
         change.trim(now)?;
     }
@@ -323,8 +321,8 @@ pub fn settle(
     change.done(outbox, from, now)
 }
 
-/// A delivery is to be tried now: one that has ended once more, one that waits without waiting longer. `None`: there is
-/// nothing of it here. `asked_with` is the idempotency key of who asks.
+/// Retries a delivery now: an ended one once more, a waiting one without further waiting. `None`: this log has no such
+/// delivery. `asked_with` is the request's idempotency key.
 ///
 /// # Errors
 ///
@@ -343,7 +341,7 @@ pub fn again(
         change.forget(key, &ended);
         once_more(key.seq, &ended, now)
     } else {
-        // Either of the two ways on which it may wait.
+        // The two lanes on which it may wait.
         let lanes = [Some(key.seq), None].map(|again| Lane { receiver, again });
         let [again, usual] = [change.lane(lanes[0])?, change.lane(lanes[1])?];
         let waits = |row: &Waiting| (row.next..=row.until).contains(&key.seq);
@@ -356,7 +354,7 @@ pub fn again(
     let before = change.lane(lane)?;
     let mut told = after.clone();
     if after.next != key.seq {
-        // Those were made for what waits before it.
+        // Those were made for an event that waits before it.
         told.attempts.clear();
     }
     if let Some(KeyHash(asked_with)) = asked_with {
@@ -444,7 +442,7 @@ impl<'a> Change<'a> {
         self.written.rows.push(RowWrite { table: DELIVERIES, key: key.row(), value: None });
     }
 
-    /// Takes away the oldest deliveries past their time, so that a log which keeps sending keeps a bounded history.
+    /// Removes the oldest expired deliveries, so that the history of a log stays bounded.
     fn trim(&mut self, now: Millis) -> Result<(), Undecided> {
         let old = Millis(now.0.saturating_sub(KEPT_MILLIS));
         let mut past = Vec::new();
@@ -467,7 +465,7 @@ impl<'a> Change<'a> {
     fn done(mut self, before: Option<&Outbox>, from: Option<u64>, now: Millis) -> Result<Written, Undecided> {
         let mut look_at = from.map(|_| now.plus(LOOK_AFTER_MILLIS));
         if self.lanes > 0 {
-            // Of those that were there before, the first that stays.
+            // Of the earlier times, the first that stays.
             let times = self.found.first(LANE_TIMES, self.gone.len() + 1)?;
             let stays = times.into_iter().map(|(key, _)| key).find(|key| !self.gone.contains(key));
             let stays = stays.and_then(|key| Lane::parse_time_key(key)).map(|(at, _)| at);

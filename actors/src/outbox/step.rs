@@ -31,32 +31,32 @@ mod answer;
 
 use answer::{has_left, health, judge, tell};
 
-/// How long a receiver may take, from the first look-up of its name to its answer.
+/// The timeout of an attempt, from the first look-up of the receiver's name to its answer.
 pub const ATTEMPT: Duration = Duration::from_secs(15);
-/// How much longer the port has to report why there is no answer.
+/// How much longer the port may take to report why there is no answer.
 const LAST_WORD: Duration = Duration::from_millis(200);
-/// Events of an unread stretch looked at together.
+/// Events of an unread range looked at together.
 const PAGE: usize = 16;
 
-/// The log from which a lane's step is made, and what that needs beside it.
+/// The log of a lane's step, with the handles that the step needs.
 #[derive(Clone)]
 pub(super) struct Route {
     pub(super) node: Arc<Node>,
     pub(super) entity: EntityKey,
     pub(super) scope: Arc<LogScope>,
     pub(super) workspace: Arc<str>,
-    /// A retry is requested while it waits for a permit.
+    /// Notifies of a retry requested while the step waits for a permit.
     pub(super) hurry: Arc<Notify>,
 }
 
-/// What a lane's step begins with.
+/// The start of a lane's step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Head {
-    /// This event is to be sent, which attempt that is, whether it was handed to those for whom it was on the lane
-    /// too, whether a retry of just this one was requested, and what else a gate asks, but for the URL.
+    /// This event is to be sent; which attempt this is, whether the event was handed to the other receivers that it was
+    /// on the lane for, whether its own retry was requested, and the gate's remaining questions except the URL.
     Known { seq: u64, attempt: u32, is_left: bool, is_asked: bool, want: Want },
-    /// The next one is in this stretch of the log, from and to; whether the first of it was tried already, and whether
-    /// a retry of just that one was requested.
+    /// The next event is in this range of the log, from and to; whether its first event was tried already, and whether
+    /// that event's own retry was requested.
     Search { from: u64, to: u64, tried: bool, is_asked: bool },
 }
 
@@ -66,18 +66,18 @@ pub(super) struct Unsent {
     pub(super) happened: Millis,
     /// Its type.
     pub(super) event: &'static str,
-    /// Its URL; empty if it is not known any more.
+    /// Its URL; empty if it is no longer known.
     pub(super) url: String,
 }
 
 impl Unsent {
-    /// Its last URL, if its current one is not known any more.
+    /// With its last URL, if the current one is unknown.
     pub(super) fn or_at(self, last: Option<String>) -> Self {
         if self.url.is_empty() { Self { url: last.unwrap_or_default(), ..self } } else { self }
     }
 }
 
-/// An event that the lane has had for this receiver too, and does not send there.
+/// An event that the lane also carried for this receiver, and does not send there.
 #[derive(Debug)]
 pub(super) struct Left {
     pub(super) receiver: Receiver,
@@ -86,7 +86,7 @@ pub(super) struct Left {
     pub(super) at: Millis,
 }
 
-/// A step that was made. It counts once what it leaves to others is on their lanes.
+/// An ended step. It counts once the events that it leaves are on their receivers' lanes.
 #[derive(Debug)]
 pub(super) struct Stepped {
     pub(super) step: Step,
@@ -102,14 +102,14 @@ impl From<Step> for Stepped {
 /// The result of a step.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// These events are for the receiver, and happened then; the log was read up to there. The one that was tried
-    /// before is not for it any more, for this reason in one word.
+    /// These events are for the receiver, with their times; the log was read up to `upto`. `lost`: the event that was
+    /// tried before is no longer for the receiver, for this reason in one word.
     Found { events: Vec<(u64, Millis)>, upto: u64, lost: Option<(&'static str, Unsent)> },
     /// Not now.
     Later(Millis),
-    /// Not before it is on the lanes of others too.
+    /// The event must first be handed to its other receivers.
     Leaves,
-    /// There is nowhere to send it. The event, if it is known.
+    /// The event has no receiver any more. The event, if it is known.
     NotSent(Unsendable, Option<Unsent>),
     /// It was tried.
     Tried(Tried),
@@ -137,7 +137,7 @@ pub(super) enum Verdict {
     Refused { retry_after: Option<u64> },
     /// The receiver wants nothing any more.
     Gone,
-    /// It did not arrive, and the receiver does not want it there any more.
+    /// It did not arrive, and the receiver no longer uses that URL.
     Moved,
 }
 
@@ -145,7 +145,7 @@ pub(super) enum Verdict {
 ///
 /// # Errors
 ///
-/// `StoreError` where the store cannot be read, or holds what cannot be.
+/// `StoreError` if the store, or the stored data, cannot be read.
 pub(super) async fn step<M: Sends>(route: Route, lane: Lane, head: Head) -> Result<Stepped, StoreError> {
     let settings = settings::read(&route.node, route.entity, &route.scope).await?;
     match head {
@@ -163,7 +163,7 @@ pub(super) async fn step<M: Sends>(route: Route, lane: Lane, head: Head) -> Resu
 ///
 /// # Errors
 ///
-/// `StoreError` where the store cannot be read, or holds what cannot be.
+/// `StoreError` if the store, or the stored data, cannot be read.
 pub(super) async fn hooks_of<M: Sends>(
     node: &Node,
     entity: EntityKey,
@@ -173,8 +173,8 @@ pub(super) async fn hooks_of<M: Sends>(
     Ok(records.first().and_then(M::hooks).map(Arc::new))
 }
 
-/// Which events of a stretch of the log are for the lane's receiver. One that was `tried` is known to have been, and
-/// does not get lost: it is sent, also where another receiver has come by the same URL meanwhile, or it has failed.
+/// Finds the lane's events in a range of the log. An event that was `tried` was for the receiver and does not get lost:
+/// it is sent, even if another receiver has got the same URL meanwhile, or it has failed.
 async fn search<M: Sends>(
     route: &Route,
     lane: Lane,
@@ -186,7 +186,7 @@ async fn search<M: Sends>(
     let off = off(lane.receiver, &configured);
     let read = stretch::next::<M>(&route.node, route.entity, (first, last), Order::Asc, PAGE).await;
     let Part { records, upto } = match read {
-        // Nothing is kept of what waits for an endpoint that is no more, whatever it was.
+        // All events waiting for a deleted endpoint are dropped, this one too.
         Err(error) if !error.passes() && off == Some(Unsendable::Deleted) => {
             let (entity, receiver) = (route.entity, lane.receiver);
             let told = "a damaged event is not sent to a deleted endpoint";
@@ -199,7 +199,7 @@ async fn search<M: Sends>(
     for record in &records {
         let Some(subject) = M::subject(record) else { continue };
         let of_message = match (lane.receiver, subject.message) {
-            // Events of other messages are not for this one's hooks.
+            // A message's webhooks get only its own events.
             (Receiver::Message(own) | Receiver::Callback(own), message) if message != Some(own) => continue,
             (_, Some(message)) => hooks_of::<M>(&route.node, route.entity, message).await?,
             (_, None) => None,
@@ -226,13 +226,13 @@ async fn search<M: Sends>(
     Ok(Stepped { step: Step::Found { events, upto, lost }, left })
 }
 
-/// Whether an event goes to `to` now, if anywhere, as it did when it happened.
+/// Whether the event's destination `to` is unchanged since it happened.
 fn is_as_before(receiver: Receiver, to: Option<&str>, subject: &Subject, configured: &Configured<'_>) -> bool {
     to.is_some() && !configured.may_have_changed(receiver, subject.at)
 }
 
-/// Who is left with an event that a lane sends to `to` now, if anywhere. As long as nothing has changed since the
-/// event, that is nobody. What is sent again was sent before, and what is at the URL of a message stays there.
+/// The other receivers of an event that a lane now sends to `to`, if anywhere. There are none if nothing has changed
+/// since the event, if it is sent again, or if it is for the URL of a message.
 fn leave(
     lane: Lane,
     to: Option<&str>,
@@ -258,7 +258,7 @@ struct Known {
     is_asked: bool,
 }
 
-/// Sends one event to one receiver, unless the receiver is spared just now or there is nowhere to send it.
+/// Sends one event to one receiver, unless the receiver is paused or the event has no destination.
 async fn send<M: Sends>(
     route: &Route,
     lane: Lane,
@@ -286,8 +286,8 @@ async fn send<M: Sends>(
     let trace = Some(telling.context);
     let (attempt, outcome) = attempt(node, parcel, telling).await;
     let verdict = judge(outcome);
-    // A requested retry goes to an endpoint whatever that subscribes to, and waits for its time. One that was only
-    // wanted sooner does not wait, and tells as much of the endpoint.
+    // A requested retry goes to an endpoint whatever it subscribes to, and is retried on schedule. An event that was
+    // only hastened is not, but its result still counts for the endpoint.
     let has_left = match verdict {
         Verdict::Arrived | Verdict::Moved => false,
         Verdict::Refused { .. } => has_left(route, receiver, &subject, &url, lane.again.is_some()).await,
@@ -303,16 +303,16 @@ async fn send<M: Sends>(
     Ok(Step::Tried(Tried { happened: subject.at, event: subject.event, url, attempt, verdict }).into())
 }
 
-/// How something may be sent.
+/// The admission of an event.
 struct Entry {
-    /// What lets it pass at the receiver and on this node. `None`: there is nowhere to send it, which is found out
-    /// without.
+    /// The permits at the receiver and on this node. `None`: there is nowhere to send it, which is found out without
+    /// permits.
     pass: Option<(Pass, SendPermit)>,
     /// A retry was requested since its step began.
     is_hurried: bool,
 }
 
-/// Whether a retry was requested and not heard of yet. It counts as heard then.
+/// Takes the notification of a requested retry, if there is one.
 pub(super) fn is_hurried(hurry: &Notify) -> bool {
     hurry.notified().now_or_never().is_some()
 }
@@ -351,7 +351,7 @@ async fn admit(
             }
         };
     }
-    // While it waited the node may have begun to stop; then nothing is begun any more.
+    // The node may have begun to stop meanwhile; then nothing is begun.
     if node.outbox.is_stopping() {
         return Err(node.clock.now());
     }
@@ -359,8 +359,8 @@ async fn admit(
 }
 
 /// Reads the event and its destination now: settings may have changed while it waited for a permit. Only an event that
-/// is about to be sent is held in memory. `Err`: it goes nowhere. One that is `wanted`, by a request for just this one,
-/// goes to its endpoint whatever that subscribes to.
+/// is about to be sent is held in memory. `Err`: it has no destination. An event `wanted` by a request of its own goes
+/// to its endpoint whatever that subscribes to.
 async fn pack<M: Sends>(
     route: &Route,
     lane: Lane,
@@ -378,7 +378,7 @@ async fn pack<M: Sends>(
     let settings = settings::read(node, route.entity, &route.scope).await?;
     let configured = settings.configured();
     let to = match destination(receiver, &subject, &configured, hooks.as_deref(), node.clock.now()) {
-        // Nothing is kept of it, unless it was tried: that is found out where events are searched for.
+        // It is dropped, unless it was tried: the search for events finds that out.
         Ok(_) if !wanted && is_unsubscribed(receiver, &subject, &configured) => Err(Unsendable::Deleted),
         Ok(_) if !wanted && !is_still_due(receiver, &subject, &configured) => Err(DISABLED),
         destination => destination,
@@ -417,7 +417,7 @@ async fn pack<M: Sends>(
     Ok(Ok((parcel, subject)))
 }
 
-/// One attempt, and what came of it.
+/// Makes one attempt; returns it with its outcome.
 async fn attempt(node: &Node, mut parcel: Parcel, telling: Telling) -> (Attempt, Result<Answer, Undelivered>) {
     let at = node.clock.now();
     parcel.trace = Some(telling.context);
@@ -447,8 +447,8 @@ async fn event<M: Sends>(route: &Route, seq: u64) -> Result<Option<(Arc<Record<M
     Ok(record.and_then(|record| M::subject(&record).map(|subject| (Arc::new(record), subject))))
 }
 
-/// What tells receivers apart as far as their health goes: an endpoint or channel by itself, the URLs of messages by
-/// where they lead, since each message may have its own.
+/// The key of a receiver's gate: one for each endpoint or channel, and one for each host of the URLs of messages, since
+/// each message may have its own URL.
 fn key_of(route: &Route, receiver: Receiver, hooks: Option<&Hooks>) -> GateKey {
     let workspace = route.entity.workspace;
     match receiver {

@@ -31,18 +31,18 @@ use crate::webhook::{DisabledReason, WebhookEndpoint};
 
 /// Entries of the list read at once.
 const PAGE: usize = 100;
-/// How often is looked whether there is room for more.
+/// How often it is checked whether there is room for more.
 const LOOK: Duration = Duration::from_millis(20);
-/// The pause before a page is read again that could not be; each is twice as long as the one before.
+/// The pause before a failed page is read again; each is twice as long as the one before.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The longest such pause: what waits for a receiver would else wait for its own time, which may be hours away.
+/// The longest such pause: otherwise lanes wait for their own times, which may be hours away.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// For how long a log is tried to be read: others wait behind it.
+/// How long reading a log is retried: others wait behind it.
 const HASTENED: Duration = Duration::from_secs(1);
 /// How often disabling an endpoint is tried while others change it.
 const ATTEMPTS: usize = 8;
 
-/// For whom something waits.
+/// The receiver whose lanes wait.
 enum Whose {
     Endpoint(EndpointId),
     /// At its `webhookUrl`.
@@ -58,7 +58,7 @@ impl Whose {
         }
     }
 
-    /// What the entries of the list begin with among which are those of its lanes.
+    /// The prefix of list entries that may include its lanes.
     fn prefix(&self, workspace: Address) -> Bytes {
         match self {
             Self::Endpoint(id) => Bytes::copy_from_slice(&pending_prefix(Some(Lane::to(Receiver::Endpoint(*id))))),
@@ -76,7 +76,7 @@ impl Whose {
         }
     }
 
-    /// Whether a lane may be one of its.
+    /// Whether a lane may be one of its lanes.
     fn may_have(&self, lane: Lane) -> bool {
         match self {
             Self::Endpoint(id) => lane.receiver == Receiver::Endpoint(*id),
@@ -84,7 +84,7 @@ impl Whose {
         }
     }
 
-    /// Whether such a lane of a log that belongs there is.
+    /// Whether such a lane is, if its log has this scope.
     fn has(&self, log: EntityKey, scope: &LogScope) -> bool {
         match self {
             Self::Endpoint(_) => true,
@@ -96,20 +96,20 @@ impl Whose {
     }
 }
 
-/// Lets all that waits for an endpoint go on now, in a task of its own.
+/// Resumes all lanes waiting for an endpoint, in a task of its own.
 pub(crate) fn stir(node: &Arc<Node>, workspace: Address, endpoint: EndpointId) {
     begin(node, workspace, endpoint_key(workspace, endpoint), Whose::Endpoint(endpoint));
 }
 
-/// The same of all that waits for the `webhookUrl` of a channel.
+/// The same for all lanes waiting for the `webhookUrl` of a channel.
 pub(super) fn stir_channel(node: &Arc<Node>, workspace: Address, channel: Channel) {
-    // For one that was made again with the id of a deleted one, other logs wait.
+    // A channel made again with the id of a deleted one has other waiting logs.
     let key = channel_key(workspace, &channel.incarnation());
     begin(node, workspace, key, Whose::Channel(Box::new(channel)));
 }
 
-/// One at a time for each receiver, which begins again where the receiver has changed meanwhile: what it has let go on
-/// already may wait for what the receiver was.
+/// Runs one task per receiver, which starts over if the receiver changes meanwhile: lanes already resumed may wait for
+/// its former settings.
 fn begin(node: &Arc<Node>, workspace: Address, key: GateKey, whose: Whose) {
     let Some(mut flight) = node.outbox.stirring.begin(key) else { return };
     let node = Arc::clone(node);
@@ -117,7 +117,7 @@ fn begin(node: &Arc<Node>, workspace: Address, key: GateKey, whose: Whose) {
         loop {
             let stirred = node.stopping.run_until_cancelled(run(&node, workspace, &whose)).await;
             if let Some(Err(error)) = &stirred {
-                // Each goes on at its own time all the same.
+                // Each lane still resumes at its own time.
                 tracing::warn!(receiver = whose.id(), %error, "could not list the logs waiting for a receiver");
             }
             if stirred.is_none() || !flight.again() {
@@ -147,7 +147,7 @@ async fn run(node: &Arc<Node>, workspace: Address, whose: &Whose) -> Result<(), 
                 Kind::Attachment | Kind::Memories | Kind::Workspace | Kind::Installation => Ok(()),
             };
             if let Err(error) = hastened {
-                // It goes on at its own time, and keeps no other waiting.
+                // It resumes at its own time, and delays no other.
                 let receiver = whose.id();
                 tracing::warn!(?entity, receiver, %error, "could not read a log waiting for a receiver");
             }
@@ -181,8 +181,8 @@ async fn hasten<M: Sends>(node: &Arc<Node>, entity: EntityKey, lane: Lane, whose
     Ok(())
 }
 
-/// The receiver of an endpoint wants nothing any more: so it said at this URL when it was asked at this time. Where the
-/// endpoint was changed since, that says nothing of what it is now.
+/// Disables an endpoint whose receiver answered at this URL and time that it wants no more events. If the endpoint was
+/// changed since, the answer does not count.
 pub(super) async fn disable(
     node: &Arc<Node>,
     workspace: Address,
@@ -195,7 +195,7 @@ pub(super) async fn disable(
         let Ok(Some(row)) = node.store.row(registry, WEBHOOK_ENDPOINTS, key.clone()).await else { return };
         let Ok(stored) = codec::decode::<WebhookEndpoint>(&row) else { return };
         let now = node.clock.now();
-        // What lies ahead was written before the clock was set back.
+        // A time in the future was written before the clock was set back.
         let was_changed = (asked_at < stored.routed_at()) && stored.routed_at() <= now;
         if stored.disabled.is_some() || stored.url != url || was_changed {
             return;
@@ -212,7 +212,7 @@ pub(super) async fn disable(
                 return;
             }
             Err(refusal) => {
-                // The next event finds out the same.
+                // The next event leads to the same result.
                 tracing::warn!(%endpoint, %refusal, "could not disable an endpoint whose receiver is gone");
                 return;
             }

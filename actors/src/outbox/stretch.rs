@@ -1,4 +1,4 @@
-//! Reading a stretch of a log, of which an event may be damaged.
+//! Reading a range of a log in which an event may be damaged.
 
 use super::port::Sends;
 use crate::id::EntityKey;
@@ -6,15 +6,14 @@ use crate::machine::Record;
 use crate::node::Node;
 use crate::store::{Order, StoreError};
 
-/// A part of a stretch that was read.
+/// A part of a range that was read.
 pub(super) struct Part<E> {
     pub(super) records: Vec<Record<E>>,
-    /// How far it goes.
+    /// The last event that it covers.
     pub(super) upto: u64,
 }
 
-/// The next part of a stretch in this order, of `limit` events at most. What stands before a damaged one is read one by
-/// one.
+/// The next part of a range in this order, at most `limit` events. The events before a damaged one are read one by one.
 ///
 /// # Errors
 ///

@@ -46,12 +46,12 @@ impl Telling {
         Self { span, context }
     }
 
-    /// Its place where it is recorded.
+    /// Its trace context if it is recorded.
     pub(super) fn recorded(&self) -> Option<TraceContext> {
         self.span.recorded()
     }
 
-    /// This came of it.
+    /// The attempt has ended with this outcome.
     pub(super) fn end(mut self, outcome: Result<Answer, Undelivered>) {
         if let Ok(answer) = outcome {
             self.span.set(names::HTTP_STATUS, u32::from(answer.status));
@@ -62,9 +62,8 @@ impl Telling {
     }
 }
 
-/// These deliveries were given up: they are counted, and told of in a line. Those that follow one another to the same
-/// receiver share it, since an endpoint that is disabled may end thousands at once. The URL is in none: it may hold a
-/// secret.
+/// Counts and logs given-up deliveries. Consecutive ones to the same receiver share a log line, since a disabled
+/// endpoint may end thousands at once. No line contains the URL: it may hold a secret.
 pub(super) fn given_up(node: &Node, entity: EntityKey, deliveries: &[(DeliveryKey, Delivery)]) {
     node.metrics.webhooks_failed.add(deliveries.len() as u64);
     for together in deliveries.chunk_by(|(_, one), (_, next)| one.receiver == next.receiver) {
@@ -84,8 +83,8 @@ pub(super) fn given_up(node: &Node, entity: EntityKey, deliveries: &[(DeliveryKe
     }
 }
 
-/// An attempt at `url` has changed whether others send to its receiver. That happens now and then however much is sent:
-/// a receiver that is found still down has not changed.
+/// An attempt at `url` has changed whether others send to its receiver. That is rare, however much is sent: a receiver
+/// found still down has not changed.
 pub(super) fn turned(entity: EntityKey, receiver: Receiver, url: &str, turned: Turned) {
     macro_rules! line {
         ($words:literal) => {

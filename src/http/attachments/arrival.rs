@@ -54,7 +54,7 @@ pub(in crate::http) async fn begin(app: &App, entity: EntityKey, with: CommandCo
 /// What a file was when its bytes had arrived, as the event with this sequence says.
 ///
 /// # Errors
-/// 503 where the store cannot be read, 500 where it holds what cannot be.
+/// 503 if the store cannot be read, 500 if the stored data cannot.
 pub(in crate::http) async fn arrived_before(app: &App, entity: EntityKey, seq: u64) -> Result<State, Problem> {
     let events = app.node().events::<Attachment>(entity, (seq, seq), Order::Asc, 1).await.map_err(store_problem)?;
     let state = app.node().state::<Attachment>(entity).await.map_err(store_problem)?;

@@ -58,7 +58,7 @@ impl Queues {
 /// The files that a body names, in its order. What names none is a fault.
 ///
 /// # Errors
-/// 503 where the store cannot be read, 500 where it holds what cannot be.
+/// 503 if the store cannot be read, 500 if the stored data cannot.
 pub(in crate::http) async fn named(
     app: &App,
     caller: &Caller,
@@ -78,7 +78,7 @@ pub(in crate::http) async fn named(
 /// The message that has a file, whether the file knows it or not.
 ///
 /// # Errors
-/// 503 where the store cannot be read, 500 where it holds what cannot be.
+/// 503 if the store cannot be read, 500 if the stored data cannot.
 pub(super) async fn message_of(app: &App, caller: &Caller, file: &State) -> Result<Option<MessageId>, Problem> {
     let (None, Some(bound)) = (file.message, file.bound) else { return Ok(file.message) };
     let conversation = EntityKey::conversation(caller.address, bound.conversation);

@@ -52,7 +52,7 @@ impl ObservedReplies {
 ///
 /// # Errors
 ///
-/// `StoreError` where the store cannot be read, or holds what cannot be.
+/// `StoreError` if the store, or the stored data, cannot be read.
 pub(super) async fn wait(
     node: &Node,
     entity: EntityKey,
@@ -108,7 +108,7 @@ fn end_of<'a>(turn: &Turn, event: &'a Event) -> Option<&'a Turn> {
 ///
 /// # Errors
 ///
-/// `StoreError` where the store cannot be read, or holds what cannot be.
+/// `StoreError` if the store, or the stored data, cannot be read.
 pub(in crate::http) async fn replies(node: &Node, entity: EntityKey, turn: &Turn) -> Result<Vec<Message>, StoreError> {
     replies_heard(node, entity, turn, &ObservedReplies::default()).await
 }
@@ -117,7 +117,7 @@ pub(in crate::http) async fn replies(node: &Node, entity: EntityKey, turn: &Turn
 ///
 /// # Errors
 ///
-/// `StoreError` where the store cannot be read, or holds what cannot be.
+/// `StoreError` if the store, or the stored data, cannot be read.
 pub(super) async fn replies_heard(
     node: &Node,
     entity: EntityKey,
@@ -136,7 +136,7 @@ pub(super) async fn replies_heard(
 ///
 /// # Errors
 ///
-/// `StoreError` where the store cannot be read, or holds what cannot be.
+/// `StoreError` if the store, or the stored data, cannot be read.
 pub(in crate::http) async fn trigger(
     node: &Node,
     entity: EntityKey,
@@ -151,7 +151,7 @@ pub(in crate::http) async fn trigger(
 ///
 /// # Errors
 ///
-/// `StoreError` where the store cannot be read, or holds what cannot be.
+/// `StoreError` if the store, or the stored data, cannot be read.
 pub(in crate::http) async fn turn_of(
     node: &Node,
     entity: EntityKey,

@@ -170,7 +170,7 @@ impl Looked {
 ///
 /// # Errors
 ///
-/// 503 where the store cannot be read, or too many others search; 500 where the store holds what cannot be.
+/// 503 if the store cannot be read, or too many others search; 500 if the stored data cannot be read.
 async fn page_of(
     app: &App,
     entity: EntityKey,

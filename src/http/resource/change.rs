@@ -210,7 +210,7 @@ pub(in crate::http) async fn rotate_secret<R: HasSecret>(
 /// every server goes by it, as the first was to be.
 ///
 /// # Errors
-/// 503 where the store cannot be read, 500 where it holds what cannot be.
+/// 503 if the store cannot be read, 500 if the stored data cannot.
 pub(in crate::http) async fn repeated<R: Resource>(
     app: &App,
     registry: EntityKey,

@@ -8,7 +8,7 @@ use crate::machine::Undecided;
 use crate::outbox::lane::{Asked, Delivery, Lane, Waiting, Was};
 use crate::tables::DELIVERIES;
 
-/// The lane on which a delivery that has ended is sent once more, and its row.
+/// The lane on which an ended delivery is sent once more, and its row.
 pub(super) fn once_more(seq: u64, ended: &Delivery, now: Millis) -> (Lane, Waiting) {
     let lane = Lane { receiver: ended.receiver, again: Some(seq) };
     let was = Some(Was { end: ended.end, url: ended.url.clone() });
@@ -17,9 +17,9 @@ pub(super) fn once_more(seq: u64, ended: &Delivery, now: Millis) -> (Lane, Waiti
 }
 
 impl Change<'_> {
-    /// Moves a lane. Retries requested meanwhile count as if they came after this note: what has ended is sent once
-    /// more with all its attempts, what is still on the lane does not wait, and nothing else that came before or behind
-    /// is sent for it.
+    /// Moves a lane. Retries requested meanwhile count as if they came after this note: an ended delivery is sent once
+    /// more with all its attempts, a waiting one does not wait any longer, and no earlier or later event is sent
+    /// because of them.
     pub(super) fn settle_lane(
         &mut self,
         moved: &LaneChange,
@@ -27,7 +27,7 @@ impl Change<'_> {
         now: Millis,
     ) -> Result<(), Undecided> {
         let stored = self.lane(moved.lane)?;
-        // What is asked for is due; what another node has under way is looked for later.
+        // A requested event is due; one in flight on another node is checked later.
         let stored = stored.filter(|stored| stored.next_at <= now);
         let stored = stored.filter(|stored| moved.before.as_ref().is_some_and(|before| before.was_asked_for(stored)));
         let Some(stored) = stored else { return self.move_lane(moved, now) };
@@ -46,8 +46,8 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// What has ended on a lane, and was asked for before that was noted, is sent once more. Answers what that lane
-    /// shall be: another one where it is the one on which it is sent.
+    /// Sends once more the deliveries of a lane that ended and were requested before the end was noted. Returns the
+    /// lane's new row, which differs if they are sent on this lane.
     fn ended_asked(
         &mut self,
         key: DeliveryKey,
@@ -61,7 +61,7 @@ impl Change<'_> {
         let (beside, again) = once_more(key.seq, of_it, now);
         let is_itself = beside == lane;
         if !is_itself && self.lane(beside)?.is_some() {
-            // It is on its way already.
+            // It is in flight already.
             return Ok(after);
         }
         ended.remove(&key);

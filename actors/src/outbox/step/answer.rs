@@ -1,4 +1,4 @@
-//! What an attempt's result says about its receiver, and which lanes are notified.
+//! Evaluates an attempt's result: the receiver's health, and which lanes are notified.
 
 use super::{Route, Verdict};
 use crate::clock::Millis;
@@ -9,7 +9,7 @@ use crate::outbox::receivers::{Subject, is_still_due, is_unsubscribed, off, url_
 use crate::outbox::share::SendPermit;
 use crate::outbox::{settings, stir};
 
-/// What it means for the delivery.
+/// The verdict on the delivery.
 pub(super) fn judge(outcome: Result<Answer, Undelivered>) -> Verdict {
     match outcome {
         Ok(Answer { status: 200..=299, .. }) => Verdict::Arrived,
@@ -19,9 +19,9 @@ pub(super) fn judge(outcome: Result<Answer, Undelivered>) -> Verdict {
     }
 }
 
-/// Whether a receiver does not want an event any more at the URL where it was tried: it has another one or, as an
-/// endpoint, was deleted, disabled or, where the event is not `wanted` all the same, given another subscription. Where
-/// nobody knows, it does.
+/// Whether the receiver no longer wants the event at the tried URL: it has another URL or, as an endpoint, was deleted,
+/// disabled or, unless the event is `wanted` anyway, given another subscription. `false` if the settings cannot be
+/// read.
 pub(super) async fn has_left(route: &Route, receiver: Receiver, subject: &Subject, tried: &str, wanted: bool) -> bool {
     let Ok(settings) = settings::read(&route.node, route.entity, &route.scope).await else { return false };
     let configured = settings.configured();
@@ -31,13 +31,13 @@ pub(super) async fn has_left(route: &Route, receiver: Receiver, subject: &Subjec
     is_unwanted || url_of(receiver, &configured, None).is_some_and(|url| url != tried)
 }
 
-/// What an attempt says of the receiver's health.
+/// The receiver's health by an attempt.
 pub(super) fn health(receiver: Receiver, verdict: Verdict, outcome: Result<Answer, Undelivered>) -> Health {
     match (verdict, receiver) {
         (Verdict::Arrived | Verdict::Gone, _) => Health::Well,
         (Verdict::Moved, _) => Health::Unknown,
-        // They share the gate of their host, and one URL that refuses, or that a server answers for, says nothing of
-        // others.
+        // These URLs share the gate of their host; one that refuses, or that a server answers for, shows nothing about
+        // the others.
         (Verdict::Refused { .. }, Receiver::Message(_) | Receiver::Callback(_)) => match outcome {
             Ok(_) => Health::Answers,
             Err(Undelivered::Timeout | Undelivered::BrokenAnswer) => Health::Silent,
@@ -47,8 +47,8 @@ pub(super) fn health(receiver: Receiver, verdict: Verdict, outcome: Result<Answe
     }
 }
 
-/// Tells the gate how the receiver does, and everybody who waits for an endpoint that is back. Answers what that has
-/// changed.
+/// Reports the receiver's health to its gate, and resumes the lanes waiting for an endpoint that is back. Returns what
+/// that has changed.
 pub(super) async fn tell(
     route: &Route,
     receiver: Receiver,
