@@ -236,8 +236,8 @@ pub(super) async fn row(app: &App, entity: EntityKey, table: Table, key: &str) -
 /// A page of the rows whose keys begin with `prefix`, and the position after it.
 ///
 /// # Errors
-/// 400 `invalid_cursor` where the position is not one of these rows; 503 where the store cannot be read, 500 where it
-/// holds what cannot be.
+/// 400 `invalid_cursor` where the position is not one of these rows; 503 if the store cannot be read, 500 if the stored
+/// data cannot.
 pub(super) async fn page(
     app: &App,
     entity: EntityKey,

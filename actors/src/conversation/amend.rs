@@ -1,7 +1,7 @@
 //! Changes of an accepted message: edited, deleted, delivered, read.
 //!
-//! An edit leaves the record of its acceptance as it is: an overlay row says what differs now. A deletion also removes
-//! the message's words from that record.
+//! An edit keeps the record of the message's acceptance: an overlay row holds the changed values. A deletion also
+//! removes the message's words from that record.
 
 use bytes::Bytes;
 
@@ -21,7 +21,7 @@ pub fn shown_key(seq: u64, key: KeyHash) -> Bytes {
     [&seq.to_be_bytes()[..], &key.0].concat().into()
 }
 
-/// What has become of the message with this sequence.
+/// The overlay of the message with this sequence.
 pub(super) fn overlay_of(seq: u64, found: &ReadSet) -> Result<Overlay, Undecided> {
     Ok(found.stored(OVERLAYS, number_key(seq))?.unwrap_or_default())
 }
@@ -33,13 +33,13 @@ pub struct Edit {
     pub text: Option<String>,
     /// The client's own object.
     pub metadata: Option<Json>,
-    /// The words to find it by; inside `None`: it has none any more.
+    /// The tags; inner `None`: it has none any more.
     pub tags: Option<Option<Vec<String>>>,
-    /// What the client saw; the edit is refused if that is no longer so.
+    /// The overlay that the client saw; the edit is refused if it has changed.
     pub seen: Option<Box<Overlay>>,
 }
 
-/// How far a message has come.
+/// The receipt of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receipt {
     /// It has arrived.
@@ -53,16 +53,16 @@ pub enum Receipt {
 pub enum Amendment {
     /// Give it new content.
     Edit(Edit),
-    /// Take its content away; its place stays.
+    /// Remove its content; its sequence stays.
     Delete {
-        /// What the client saw; the message stays if that is no longer so.
+        /// The overlay that the client saw; the message is kept if it has changed.
         seen: Option<Box<Overlay>>,
     },
-    /// Note how far it has come.
+    /// Note its receipt.
     Acknowledge(Receipt),
 }
 
-/// A message is to be edited, taken away, or noted to have come so far.
+/// A message is to be edited or deleted, or its receipt noted.
 #[derive(Clone, Debug)]
 pub struct Amend {
     /// Which.
@@ -72,7 +72,7 @@ pub struct Amend {
 }
 
 impl Amendment {
-    /// What the client saw, where it wants no other message changed.
+    /// The overlay that the client saw, if it allows only that one to be changed.
     fn seen(&self) -> Option<&Overlay> {
         match self {
             Self::Edit(Edit { seen, .. }) | Self::Delete { seen } => seen.as_deref(),
@@ -88,8 +88,8 @@ impl Amendment {
     }
 }
 
-/// Whether two overlays have the same tag for clients, which is of what a conversation's message says, and on a human
-/// channel also of its labels.
+/// Whether two overlays have the same tag for clients. The tag covers the message's content, and on a human channel
+/// also its labels.
 fn same_tag(state: &State, one: &Overlay, other: &Overlay) -> bool {
     one.text == other.text && (state.origin.human_channel().is_none() || one.labels() == other.labels())
 }
@@ -122,16 +122,16 @@ pub(super) fn amend(
     change.reply = Reply::Amended(Box::new(after.clone()));
     change.rows.extend(shown(message.number, &after, moment));
     if change.events.is_empty() {
-        // Nothing happens, and a key remembers even that.
+        // Nothing changes, and an idempotency key remembers even that.
         return Ok(if change.rows.is_empty() { Decision::Answer(change.reply) } else { Decision::Change(change) });
     }
-    // Last, so that it holds whatever a review's end has written for the same message.
+    // Last, so that it overrides the row that a review's end has written for the same message.
     let value = Some(codec::encode(&after));
     change.rows.push(RowWrite { table: OVERLAYS, key: number_key(message.number), value });
     Ok(Decision::Change(change))
 }
 
-/// The new values. Where it has them already, nothing happens.
+/// Applies the new values. If it has them already, nothing changes.
 fn edit(
     edit: &Edit,
     message: MessageId,
@@ -194,7 +194,7 @@ fn acknowledge(
     }
 }
 
-/// What answers showed of the message is not kept any longer: a retry is answered with what there is.
+/// Drops the stored answers about the message: a retry is then answered with the current message.
 pub(super) fn unshow(seq: u64, found: &ReadSet) -> Result<Vec<RowWrite>, Undecided> {
     let keys = found.under(SHOWN, &number_key(seq))?;
     Ok(keys.into_iter().map(|key| RowWrite { table: SHOWN, key: key.clone(), value: None }).collect())
@@ -206,7 +206,7 @@ pub(super) fn redaction(seq: u64, gone: Gone, found: &ReadSet) -> Result<Option<
     Ok(record.and_then(|record| record.event.without_words(gone).map(|event| Record { event, ..record })))
 }
 
-/// Keeps what the answer shows for a retry of a request that came with an idempotency key.
+/// Stores the answer for a retry of a request that came with an idempotency key.
 pub(super) fn shown(seq: u64, overlay: &Overlay, moment: &DecisionContext) -> Option<RowWrite> {
     let key = shown_key(seq, moment.key?);
     Some(RowWrite { table: SHOWN, key, value: Some(codec::encode(overlay)) })

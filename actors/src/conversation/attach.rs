@@ -30,7 +30,7 @@ pub(crate) fn file_of(key: &[u8]) -> Option<Address> {
     key.first_chunk().copied().map(Address)
 }
 
-/// What became of a file's binding.
+/// The result of a file's binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Claim {
     /// The binding's number.
@@ -78,7 +78,7 @@ pub(super) fn rows(message: &Message) -> Vec<RowWrite> {
     attached.chain(mentioned).collect()
 }
 
-/// Which message has a file by this binding? Where none has, none ever shall.
+/// Which message has a file by this binding? If none has, none ever will.
 #[derive(Clone, Copy, Debug)]
 pub struct Disclaim {
     /// The file.
@@ -87,14 +87,14 @@ pub struct Disclaim {
     pub number: u32,
 }
 
-/// Says which message has it, and if none has, sees to it that none ever will.
+/// Returns the message that has it; if none has, ensures that none ever will.
 pub(super) fn disclaim(
     state: Option<&State>,
     &Disclaim { attachment, number }: &Disclaim,
     found: &ReadSet,
 ) -> Result<Decision<Conversation>, Undecided> {
     if state.is_none() {
-        // Messages that come with files come to a conversation that was opened before the files were bound to it.
+        // A message with files is posted to a conversation that was opened before its files were bound to it.
         return Ok(Decision::Answer(Reply::Attached(None)));
     }
     match claim(attachment, found)? {

@@ -1,4 +1,5 @@
-//! A cache of how conversations began. That never changes, and reading it from the store takes the whole state.
+//! A cache of how conversations began. The beginning never changes, and reading it from the store loads the whole
+//! state.
 
 use std::sync::Arc;
 
@@ -17,12 +18,12 @@ pub(crate) struct Beginning {
     pub(crate) created_at: Millis,
 }
 
-/// Those that are known.
+/// The cached beginnings.
 #[derive(Debug, Default)]
 pub(crate) struct Beginnings(DashMap<EntityKey, Beginning>);
 
 impl Beginnings {
-    /// How this one began, if that is known.
+    /// The beginning of a conversation, if it is cached.
     pub(crate) fn get(&self, conversation: EntityKey) -> Option<Beginning> {
         self.0.get(&conversation).map(|known| known.clone())
     }

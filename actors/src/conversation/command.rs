@@ -17,7 +17,7 @@ use crate::id::{AttachmentId, MessageId};
 use crate::message::{Overlay, ReviewState};
 use crate::outbox::{Sending, Waiting};
 
-/// What a conversation can be asked.
+/// The commands that a conversation accepts.
 #[derive(Debug)]
 pub enum Command {
     /// Begin, without a message.
@@ -42,7 +42,7 @@ pub enum Command {
     AnswerCalls(Answers),
     /// A review that a turn's call waits for is over.
     EndWait(EndWait),
-    /// A turn that waits has looked after its reviews: they are still open.
+    /// A waiting turn has checked its reviews: they are still open.
     KeepWaiting {
         /// Its number.
         number: u64,
@@ -54,22 +54,22 @@ pub enum Command {
     },
     /// Stop a turn.
     CancelTurn(CancelTurn),
-    /// Edit a message, take it away, or note how far it has come.
+    /// Edit or delete a message, or note its receipt.
     Amend(Amend),
     /// Answer a review.
     Respond(Response),
     /// Take a review back.
     CancelReview(CancelReview),
-    /// Say which message has a file by this binding; where none has, see to it that none ever will.
+    /// Return the message that has a file by this binding; if none has, ensure that none ever will.
     Disclaim(Disclaim),
-    /// Something about the sending of its events.
+    /// Change the outbox of its events.
     Outbox(Sending),
-    /// Hold an idempotency key for a request whose effect is elsewhere.
+    /// Hold an idempotency key for a request that has its effect in another entity.
     Claim(Claiming),
-    /// Take all words away, a step at a time; ask again until it is done.
+    /// Remove all words, a step at a time; repeat until it is done.
     Erase(Erase),
-    /// The same for a copy that this contact has noted, of a conversation with them. It is refused where something else
-    /// stands; where nothing does, nothing begins, and no such copy from then on.
+    /// The same for a copy noted by this contact, of a conversation with them. Refused if another conversation has this
+    /// address; if none has, nothing begins, and no such copy can begin from then on.
     EraseCopy(EraseCopy),
     /// Memories were drawn from some messages.
     Remembered {
@@ -77,21 +77,21 @@ pub enum Command {
         from: u64,
         /// The last of them.
         upto: u64,
-        /// What came of it.
+        /// The result.
         drawn: remember::Drawn,
     },
-    /// Memories could not be drawn, and it will be tried again. It was to be done as this says, which a failure that is
-    /// told for a second time no longer meets.
+    /// Memories could not be drawn, and it will be retried. The value is the state at the attempt, which a repeated
+    /// report of the same failure no longer matches.
     NotRemembered(remember::Remembering),
     /// The alarm is due.
     Wake {
-        /// The attempt that was running when the alarm came, if it is not alive in this process. It is named because
-        /// another one may run by the time this is decided.
+        /// The attempt that was running when the alarm rang, if it is not alive in this process. It is named because
+        /// another one may run by the time of the decision.
         lost: Option<Attempt>,
     },
 }
 
-/// What a conversation answers.
+/// The replies of a conversation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
     /// Its state now.
@@ -100,15 +100,15 @@ pub enum Reply {
     Posted(Posted),
     /// The turn's state now.
     Turn(Box<Turn>),
-    /// The message is so now.
+    /// The message's overlay now.
     Amended(Box<Overlay>),
     /// The review's state now.
     Review(Box<ReviewState>),
     /// This message has the file; `None`: none has it by the binding that was named, and none ever will.
     Attached(Option<MessageId>),
-    /// The key is held so now.
+    /// The current claim of the key.
     Claimed(Claim),
-    /// So far the words have been taken away.
+    /// The progress of the erasure.
     Erasing(Erasure),
     /// A delivery is retried; the state of its lane now.
     Again(Box<Waiting>),
@@ -127,7 +127,7 @@ pub enum Rejection {
     NotClosable,
     /// Its contact was erased, and it with them.
     Erased,
-    /// It is not what was seen any more.
+    /// It differs from what the client saw.
     Changed,
     /// It is a copy that is not complete yet.
     BeingCopied,
@@ -150,7 +150,7 @@ pub enum Rejection {
     MessageNotFound,
     /// Its content is gone.
     MessageDeleted,
-    /// The message is not what the client saw any more.
+    /// The message differs from what the client saw.
     MessageChanged,
     /// There is no such review.
     ReviewNotFound,
@@ -158,7 +158,7 @@ pub enum Rejection {
     ReviewOver(Box<ReviewState>),
     /// Its time is over.
     ReviewExpired(Box<ReviewState>),
-    /// This principal has voted.
+    /// This principal has already voted.
     AlreadyVoted,
     /// The votes so far leave no room for another.
     TooManyVotes,

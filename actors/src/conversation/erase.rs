@@ -27,27 +27,27 @@ use crate::tables::{DETAILS, OVERLAYS, SHOWN};
 /// Events that one step goes through. Their old form is read and a new one is written, with a row for some.
 pub(crate) const STEP: u64 = 64;
 
-/// How far the words have been taken away.
+/// The progress of an erasure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Erasure {
     /// When it began.
     #[n(0)]
     pub since: Millis,
-    /// The first event that may still say something; `None`: none does.
+    /// The first event that may still contain words; `None`: none does.
     #[n(1)]
     pub next: Option<u64>,
     /// The last one that might.
     #[n(2)]
     pub last: u64,
-    /// The first one that was gone past and could not be emptied: it is not done before that one is.
+    /// The first event that was skipped because it could not be emptied: the erasure is not done before that event is.
     #[n(3)]
     pub stay: Option<u64>,
 }
 
-/// All words are to be taken away, a step at a time.
+/// All words are to be removed, a step at a time.
 #[derive(Clone, Debug)]
 pub struct Erase {
-    /// What it begins with if it was not used yet: so that a message on its way here finds it closed.
+    /// The opening of a conversation that was not used yet: so that a message in flight finds it closed.
     pub unused: Option<Opening>,
 }
 
@@ -60,20 +60,20 @@ impl Erasure {
         Self { since, next: Some(1), last, stay: None }
     }
 
-    /// The events that the next step goes through. Once all were gone through, those from the one that stays.
+    /// The events of the next step. After all others, those from `stay` on.
     #[must_use]
     pub fn step(&self) -> Option<(u64, u64)> {
         self.next.or(self.stay).map(|next| (next, self.last.min(next + STEP - 1)))
     }
 }
 
-/// Whether a conversation belongs to the erased contact, or to one that was erased at its address before. A copy is
-/// noted before it is begun, at the home of its request's key, where another conversation may have begun instead.
+/// Whether a conversation belongs to the erased contact, or to one erased at its address before. A copy is noted before
+/// it begins, at the home of its request's key, where another conversation may have begun instead.
 fn is_theirs(state: &State, erased: ContactId) -> bool {
     state.origin.contact().is_some_and(|contact| contact.address == erased.address && contact.at <= erased.at)
 }
 
-/// The same for a copy that an erased contact has noted here: another contact's conversation counts as absent.
+/// Erases a copy that an erased contact noted here: another contact's conversation counts as absent.
 pub(super) fn erase_copy(
     state: Option<&State>,
     erased: ContactId,
@@ -87,7 +87,7 @@ pub(super) fn erase_copy(
     }
 }
 
-/// Begins, or goes one step further.
+/// Begins the erasure, or does its next step.
 pub(super) fn erase(
     state: &State,
     moment: &DecisionContext,
@@ -99,7 +99,7 @@ pub(super) fn erase(
         let key = number_key(seq);
         [Need::Event(seq), Need::Row(OVERLAYS, key.clone()), Need::Under(SHOWN, key)]
     });
-    // One that cannot be read happened no earlier than the one before it.
+    // An unreadable event happened no earlier than the one before it.
     let needs = needs.chain((first > 1).then(|| Need::Event(first - 1)));
     let missing: Vec<Need> = needs.filter(|need| !found.has(need)).collect();
     if !missing.is_empty() {
@@ -160,7 +160,7 @@ fn without_names(event: &Event, state: &State, moment: &DecisionContext) -> Opti
     (nameless != *event).then_some(nameless)
 }
 
-/// Edits and answers stand in a row of the message that they belong to.
+/// Erases the words of a message's edits and answers, which are in a row of their own.
 fn take_overlay(
     record: &Record<Event>,
     moment: &DecisionContext,
@@ -185,7 +185,7 @@ fn take_overlay(
     Ok(())
 }
 
-/// Nothing is said here any more. What turns were about to ask or do stands in rows, and goes with them.
+/// Begins the erasure: closes the conversation and ends its turns. Rows with their pending calls are removed.
 fn begin(state: &State, moment: &DecisionContext, found: &ReadSet) -> Result<Change<Conversation>, Undecided> {
     let erasure = Erasure::begun(moment.now, moment.next_seq - 1);
     let mut change = Change::new(vec![Event::ConversationErased], Reply::Erasing(erasure));

@@ -18,29 +18,29 @@ use crate::tables::ERRANDS;
 use crate::tool::Asker;
 use crate::trace::TraceContext;
 
-/// After which errands that are still there are run again.
+/// The pause after which remaining errands are run again.
 const AGAIN_MILLIS: u64 = 1_000;
-/// How long a review that was not found is looked for: by then the request that asks for it has given up, and its last
-/// command was answered or is gone with its process.
+/// How long a review that was not found is searched: by then the request for it has given up, and its last command was
+/// answered or is gone with its process.
 const LOOKED_FOR_MILLIS: u64 = limits::ASKED_FOR_MILLIS + 2 * limits::COMMAND_MILLIS;
 
 /// An errand.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Errand {
-    /// Tell the turn that asked that a review of this conversation is over.
+    /// Notify the asking turn that a review of this conversation is over.
     #[n(0)]
     Tell {
-        /// Whose question it was.
+        /// The turn and call that asked.
         #[n(0)]
         asker: Asker,
         /// The message that asked.
         #[n(1)]
         message: MessageId,
-        /// What has ended the review.
+        /// The trace of the review's end.
         #[n(2)]
         trace: Option<TraceContext>,
     },
-    /// Take back the review that a call of this conversation's turn has asked for, or was about to.
+    /// Cancel the review that a call of this conversation's turn has asked for, or was about to.
     #[n(1)]
     Withdraw {
         /// On which channel.
@@ -58,7 +58,7 @@ pub enum Errand {
         /// When the turn ended.
         #[n(4)]
         since: Millis,
-        /// What has ended the turn.
+        /// The trace of the turn's end.
         #[n(5)]
         trace: Option<TraceContext>,
     },
@@ -78,14 +78,14 @@ impl Errand {
         RowWrite { table: ERRANDS, key: self.key(), value: Some(codec::encode(self)) }
     }
 
-    /// The request, or whatever else, that it is run for.
+    /// The trace that caused it.
     pub(crate) fn trace(&self) -> Option<TraceContext> {
         match self {
             Self::Tell { trace, .. } | Self::Withdraw { trace, .. } => *trace,
         }
     }
 
-    /// Whether a review that is not to be found at `now` will never be there.
+    /// Whether a review that is not found at `now` will never exist.
     pub(crate) fn is_hopeless(&self, now: Millis) -> bool {
         match self {
             Self::Tell { .. } => true,
@@ -94,17 +94,17 @@ impl Errand {
     }
 }
 
-/// When errands that are there from now on are run again, if they have to be.
+/// The mark that sets when new errands are run again, if necessary.
 pub(super) fn due(now: Millis) -> Event {
     Event::ErrandsDue { at: Some(now.plus(AGAIN_MILLIS)) }
 }
 
-/// What [`done`] will want to read.
+/// The reads that [`done`] needs.
 pub(super) fn needs() -> Vec<Need> {
     vec![Need::First(ERRANDS, limits::ERRANDS + 1)]
 }
 
-/// These errands have been run: they are struck off.
+/// Removes these errands, which have been run.
 pub(super) fn done(
     state: &State,
     keys: &[Bytes],
@@ -112,7 +112,7 @@ pub(super) fn done(
     found: &ReadSet,
 ) -> Result<Decision<Conversation>, Undecided> {
     let there = found.first(ERRANDS, limits::ERRANDS + 1)?;
-    // Of those behind the first ones is known what the caller has read.
+    // Of errands behind the first ones, only those that the caller has read are known.
     let last = there.last().filter(|_| there.len() > limits::ERRANDS).map(|(key, _)| (*key).clone());
     let behind = keys.iter().filter(|key| last.as_ref().is_some_and(|last| *key > last));
     let (done, left): (Vec<_>, Vec<_>) = there.into_iter().partition(|(key, _)| keys.contains(key));

@@ -21,16 +21,16 @@ pub struct Accepted {
     /// Its conversation.
     #[n(0)]
     pub conversation: ConversationId,
-    /// What it says.
+    /// Its content.
     #[cbor(n(1), with = "shared")]
     pub content: Arc<Content>,
-    /// What it answers.
+    /// Its parent message.
     #[n(2)]
     pub parent: Option<MessageId>,
     /// The conversation's owner at the time.
     #[n(3)]
     pub owner: Option<String>,
-    /// The turn that it asked for or that it is the outcome of.
+    /// The turn that it asked for or resulted from.
     #[n(4)]
     pub turn: Option<TurnId>,
 }
@@ -71,7 +71,7 @@ pub struct ReviewEnd {
     pub asker: Option<Asker>,
 }
 
-/// About how many bytes an event takes beside what people or agents have said.
+/// About how many bytes an event takes beside the words of people and agents.
 const PLAIN_BYTES: usize = 400;
 
 /// An event or mark of a conversation. Words of people and agents are only in events, never in marks, because a mark
@@ -87,7 +87,7 @@ pub enum Event {
         /// Where it comes from.
         #[n(1)]
         origin: Origin,
-        /// Whose it is.
+        /// Its owner.
         #[n(2)]
         owner: Option<String>,
         /// Title and the like.
@@ -100,10 +100,10 @@ pub enum Event {
     /// Title, owner or the like changed.
     #[n(1)]
     ConversationUpdated {
-        /// Whose it is now.
+        /// Its owner now.
         #[n(0)]
         owner: Option<String>,
-        /// What they are now.
+        /// The details now.
         #[n(1)]
         details: Details,
         /// It was opened again.
@@ -157,7 +157,7 @@ pub enum Event {
         #[n(0)]
         message: MessageId,
     },
-    /// A message's content was taken away.
+    /// A message's content was removed.
     #[n(15)]
     MessageDeleted {
         /// Which.
@@ -214,7 +214,7 @@ pub enum Event {
     /// How far it has been copied, or when to check again; a mark.
     #[n(35)]
     ForkMoved(#[n(0)] Fork),
-    /// The earliest deadline was worked off; a mark.
+    /// The earliest deadline was handled; a mark.
     #[n(13)]
     DeadlineMoved {
         /// The next one.
@@ -227,7 +227,7 @@ pub enum Event {
     /// There are errands to other conversations, or none any more; a mark.
     #[n(22)]
     ErrandsDue {
-        /// When they are run again, if they have to be.
+        /// When they are run again, if necessary.
         #[n(0)]
         at: Option<Millis>,
     },
@@ -241,17 +241,17 @@ pub enum Event {
         #[n(1)]
         number: u32,
     },
-    /// What is still to be sent changed; a mark.
+    /// The outbox changed; a mark.
     #[n(18)]
     OutboxMoved {
-        /// What it is now.
+        /// The outbox now.
         #[n(0)]
         outbox: Option<Outbox>,
     },
 }
 
 impl Event {
-    /// The same without what people or agents have said; `None` where it has none of that. It leads to the same state.
+    /// The same without the words of people and agents; `None` if it has none. It leads to the same state.
     #[must_use]
     pub fn without_words(&self, gone: Gone) -> Option<Self> {
         let end = |end: &ReviewEnd| ReviewEnd { state: end.state.without_words(), ..end.clone() };
@@ -344,7 +344,7 @@ impl Event {
         PLAIN_BYTES + said
     }
 
-    /// The sequence that the next event gets where these stand before it in the same change.
+    /// The sequence of the next event behind `before` in the same change.
     pub(super) fn next_seq(moment: &DecisionContext, before: &[Self]) -> u64 {
         moment.next_seq + before.iter().filter(|event| event.name().is_some()).count() as u64
     }
@@ -371,7 +371,7 @@ impl Event {
         )
     }
 
-    /// Whether there are errands because of it.
+    /// Whether it causes errands.
     pub(crate) fn makes_errands(&self) -> bool {
         match self {
             Self::ReviewCompleted(end) | Self::ReviewExpired(end) | Self::ReviewCancelled(end) => end.asker.is_some(),
@@ -381,13 +381,13 @@ impl Event {
     }
 }
 
-/// The id of the message that a record accepted, and what was accepted.
+/// The id and the content of the message that a record accepted.
 pub(super) fn accepted(record: &Record<Event>) -> Option<(MessageId, &Accepted)> {
     let Event::MessageCreated(accepted) = &record.event else { return None };
     Some((MessageId::new(record.at, accepted.conversation.address, record.seq), accepted))
 }
 
-/// The message that a record of a conversation's log accepted, if that is what the record says.
+/// The message that a record of a conversation's log accepted, if it accepted one.
 #[must_use]
 pub fn message_of(record: &Record<Event>) -> Option<Message> {
     let (id, accepted) = accepted(record)?;

@@ -1,8 +1,8 @@
 //! A conversation that begins as a copy of another one: the progress of the copy. [`fork`](crate::fork) does the
 //! copying.
 //!
-//! The copies are messages of their own, in the order of the originals, with their threads among the copies. While they
-//! are being made the conversation accepts no other message, so later messages come after all copies.
+//! The copies are new messages, in the order of the originals, with their threads among the copies. While they are
+//! being made the conversation accepts no other message, so later messages come after all copies.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,16 +22,16 @@ use crate::tables::{BARRED, COPIES, MENTIONED, OVERLAYS};
 
 /// How long after its last step a copy is checked, and resumed if its process is gone.
 const LOOK_AFTER_MILLIS: u64 = 10_000;
-/// The longest that is waited between two looks.
+/// The longest pause between two checks.
 const LOOK_AFTER_MAX_MILLIS: u64 = 600_000;
 
-/// What is copied.
+/// The conversation that is copied, and how much of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Forked {
-    /// Of which conversation.
+    /// The source conversation.
     #[n(0)]
     pub source: ConversationId,
-    /// Up to which event of it.
+    /// The last event of it that is copied.
     #[n(1)]
     pub upto: u64,
 }
@@ -45,7 +45,7 @@ pub struct Forking {
     pub of: Forked,
 }
 
-/// How far the copying has come.
+/// The progress of the copying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Fork {
     /// What is copied.
@@ -57,7 +57,7 @@ pub struct Fork {
     /// How many messages were copied.
     #[n(2)]
     pub copied: u64,
-    /// When it came so far.
+    /// The time of this progress.
     #[n(3)]
     pub at: Millis,
     /// When it is checked again.
@@ -87,24 +87,24 @@ pub struct Original {
     pub number: u64,
     /// That of its parent.
     pub parent: Option<u64>,
-    /// What the copy says. `None`: it says nothing any more and is passed over; one of a tree that answers nothing
-    /// keeps its place and is there without words.
+    /// The copy's content. `None`: the original has no content any more and is skipped; in a tree, one without a parent
+    /// is kept without words.
     pub content: Option<Arc<Content>>,
 }
 
-/// The next piece.
+/// The next part of a copy.
 #[derive(Clone, Debug)]
 pub struct Copying {
-    /// The first event of the source that this is about.
+    /// The first event of the source in this part.
     pub from: u64,
-    /// The first one behind it; `None`: there is none.
+    /// The first event behind it; `None`: there is none.
     pub next: Option<u64>,
     /// The messages among them.
     pub originals: Vec<Original>,
 }
 
 impl Copying {
-    /// Where the copies of parents stand that were made before.
+    /// The sequences of parents' copies made before.
     pub(super) fn needs(&self) -> Vec<Need> {
         let parents = self.originals.iter().filter_map(|original| original.parent);
         parents.filter(|parent| *parent < self.from).map(|parent| Need::Row(COPIES, number_key(parent))).collect()
@@ -114,7 +114,7 @@ impl Copying {
         self.originals.iter().map(|original| original.content.as_ref().map_or(100, |content| content.weight())).sum()
     }
 
-    /// What the copy of this one answers.
+    /// The parent of this message's copy.
     fn parent_of(
         &self,
         original: &Original,
@@ -146,7 +146,7 @@ impl Copying {
         let mut copied = 0;
         for original in &self.originals {
             let parent = self.parent_of(original, &copies, found)?;
-            // What answers a message that is passed over answers what that one did.
+            // A child of a skipped message gets that message's parent.
             let place = match &original.content {
                 None => parent,
                 Some(content) => {
@@ -197,23 +197,23 @@ fn barred_key(contact: ContactId) -> Bytes {
     Bytes::copy_from_slice(&contact.address.0)
 }
 
-/// What must be read to know whether copies with a contact may begin here.
+/// The read that shows whether copies with a contact may begin here.
 pub(super) fn barred_need(contact: ContactId) -> Need {
     Need::Row(BARRED, barred_key(contact))
 }
 
-/// What a copy's beginning will want to read.
+/// The reads that a copy's beginning needs.
 pub(super) fn needs(opening: &Opening) -> Vec<Need> {
     opening.origin.contact().map(barred_need).into_iter().collect()
 }
 
-/// Whether no copy with this contact begins here any more.
+/// Whether copies with this contact are barred here.
 fn is_barred(contact: ContactId, found: &ReadSet) -> Result<bool, Undecided> {
     let barred = found.stored::<Millis>(BARRED, barred_key(contact))?;
     Ok(barred.is_some_and(|barred| barred >= contact.at))
 }
 
-/// Begins as a copy, unless a conversation is here, or the contact was erased meanwhile.
+/// Begins as a copy, unless a conversation exists here, or the contact was erased meanwhile.
 pub(super) fn begin(
     state: Option<&State>,
     opening: &Opening,
@@ -227,8 +227,8 @@ pub(super) fn begin(
     }
 }
 
-/// No copy with this contact begins here any more. Nothing else does either: this is the home of an idempotency key,
-/// and a conversation here would say that the key has had its effect.
+/// Bars copies with this contact here. Nothing else begins either: this is the home of an idempotency key, and a
+/// conversation here would show that the key has had its effect.
 pub(super) fn bar(contact: ContactId, found: &ReadSet) -> Result<Decision<Conversation>, Undecided> {
     if is_barred(contact, found)? {
         return Ok(Decision::Answer(Reply::Nothing));
@@ -238,7 +238,7 @@ pub(super) fn bar(contact: ContactId, found: &ReadSet) -> Result<Decision<Conver
     Ok(Decision::Change(Change { rows: vec![row], ..Change::new(Vec::new(), Reply::Nothing) }))
 }
 
-/// The time to look has come: it is begun again, and looked after later.
+/// A due check: resumes the copying, and checks again later.
 pub(super) fn look_again(state: &State, moment: &DecisionContext, events: &mut Vec<Event>) {
     let Some(fork) = state.fork.filter(|fork| fork.next.is_some() && fork.look_at <= moment.now) else { return };
     if state.erasure.is_some() {

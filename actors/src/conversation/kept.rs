@@ -19,7 +19,7 @@ fn is_kept(row: &RowWrite) -> bool {
     [SHOWN, ASKED_TURNS].contains(&row.table) && row.value.is_some()
 }
 
-/// Says of a row since when it is there.
+/// The row that records since when another row exists.
 fn since(now: Millis, row: &RowWrite) -> RowWrite {
     let key = [&now.0.to_be_bytes()[..], &[row.table.0], &row.key].concat();
     RowWrite { table: KEPT, key: key.into(), value: Some(Bytes::new()) }
@@ -31,7 +31,7 @@ fn parse(key: &[u8]) -> Option<(Millis, Table, Bytes)> {
     Some((Millis(u64::from_be_bytes(*at)), Table(*table), Bytes::copy_from_slice(row)))
 }
 
-/// Takes note of the rows of a change that are not for ever, and takes away those whose time is over.
+/// Records the temporary rows of a change, and removes expired ones.
 pub(super) fn noted(
     change: Change<Conversation>,
     moment: &DecisionContext,
@@ -50,7 +50,7 @@ pub(super) fn noted(
         let gone = |table, key| RowWrite { table, key, value: None };
         rows.extend([gone(table, row), gone(KEPT, key.clone())]);
     }
-    // Behind these, so that a key whose time is over and that is used again has its new row.
+    // Behind these, so that an expired key that is used again has its new row.
     rows.extend(change.rows);
     rows.extend(kept);
     Ok(Change { rows, ..change })

@@ -1,4 +1,4 @@
-//! What a conversation's rows, and its entries in lists, are found by.
+//! The keys of a conversation's rows, and of its list entries.
 
 use bytes::Bytes;
 
@@ -22,7 +22,7 @@ pub(super) fn review_key(id: MessageId, review: &Review) -> Bytes {
 /// The message of a review that has this key in a workspace's lists.
 #[must_use]
 pub fn parse_review_key(key: &[u8]) -> Option<MessageId> {
-    // One of an earlier build has no place of its own and stands where its message's time says.
+    // An entry of an earlier build has no place of its own and is sorted by its message's time.
     parse_id_key(key).or_else(|| parse_id_key(key.get(8..)?))
 }
 

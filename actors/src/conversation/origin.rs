@@ -18,7 +18,7 @@ pub enum Origin {
     /// A contact's, on an api channel.
     #[n(1)]
     Api {
-        /// The channel, as its contacts know it: one that is made again with the id of a deleted one is another.
+        /// The channel's incarnation: a channel made again with the id of a deleted one is another channel.
         #[n(0)]
         channel: String,
         /// The contact.
@@ -44,7 +44,7 @@ impl Origin {
         }
     }
 
-    /// The contact with whom it is.
+    /// Its contact.
     #[must_use]
     pub fn contact(&self) -> Option<ContactId> {
         match self {
@@ -62,7 +62,7 @@ impl Origin {
         }
     }
 
-    /// The human channel whose messages these are.
+    /// The human channel that it belongs to.
     #[must_use]
     pub fn human_channel(&self) -> Option<&str> {
         match self {

@@ -39,7 +39,7 @@ fn hooks_of(content: &Content) -> Hooks {
     Hooks { webhook_url: content.webhook_url.clone(), callback }
 }
 
-/// Whether a message wants an event of its own to be sent. Asked for every message, so it copies nothing.
+/// Whether a message's own webhooks want this event. Called for every message, so it copies nothing.
 fn wants(content: &Content, is_outcome: bool) -> bool {
     let has_callback = || content.review.as_ref().is_some_and(|review| review.callback.is_some());
     content.webhook_url.is_some() || is_outcome && has_callback()
@@ -63,7 +63,7 @@ fn is_wanted(
     Ok(false)
 }
 
-/// Whether the message that an event is about wants it to be sent.
+/// Whether the webhooks of the event's own message want it.
 fn wants_own(
     change: &Change<Conversation>,
     seq: u64,

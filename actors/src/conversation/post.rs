@@ -23,14 +23,14 @@ use crate::tables::{CONTACT_CONVERSATIONS, CONVERSATIONS, DEADLINES, DETAILS, OV
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 #[cbor(index_only)]
 pub enum BusyPolicy {
-    /// It gets a turn of its own, after those that wait.
+    /// It gets a turn of its own, after the waiting ones.
     #[default]
     #[n(0)]
     Queue,
-    /// It is answered together with the others that wait, in the next turn.
+    /// It is answered together with the other waiting messages, in the next turn.
     #[n(1)]
     Merge,
-    /// It gets the next turn; older ones that wait get none.
+    /// It gets the next turn; older waiting messages get none.
     #[n(2)]
     Latest,
     /// It is refused.
@@ -55,7 +55,7 @@ pub struct TurnRequest {
 pub struct Post {
     /// How the conversation begins where it does not exist; `None`: it must exist.
     pub opening: Option<Opening>,
-    /// The id that the client named; one with the same address and another time names nothing.
+    /// The id that the client named; an id with the same address and another time names nothing.
     pub expected: Option<ConversationId>,
     /// The messages, in order.
     pub messages: Vec<NewMessage>,
@@ -63,7 +63,7 @@ pub struct Post {
     pub turn: Option<TurnRequest>,
 }
 
-/// What was accepted.
+/// The accepted messages and their turn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Posted {
     /// The messages, in order.
@@ -72,7 +72,7 @@ pub struct Posted {
     pub turn: Option<Box<Turn>>,
 }
 
-/// What a post has become, piece by piece.
+/// The change that a post makes, piece by piece.
 struct Posting<'a> {
     moment: &'a DecisionContext,
     conversation: ConversationId,
@@ -84,7 +84,7 @@ struct Posting<'a> {
     messages: Vec<Message>,
 }
 
-/// A view entry that says no more than its key.
+/// A view entry without a value.
 fn entry(view: crate::store::View, key: impl Into<Bytes>) -> ViewWrite {
     ViewWrite { view, key: key.into(), value: Some(Bytes::new()) }
 }
@@ -113,7 +113,7 @@ pub(super) fn begin(opening: &Opening, forked: Option<Forked>) -> (Event, Vec<Ro
     (event, rows, views)
 }
 
-/// Begins a conversation without a message, or a copy; one that exists is answered as it stands.
+/// Begins a conversation without a message, or a copy; an existing one is answered unchanged.
 pub(super) fn open(
     state: Option<&State>,
     opening: &Opening,
@@ -169,7 +169,7 @@ impl Post {
         if let Some(rejection) = self.check(state, found)? {
             return Ok(Decision::Reject(rejection));
         }
-        // What is wrong with the messages themselves is told first: no later moment would make it right.
+        // Faults of the messages themselves are reported first: no later attempt could succeed.
         if state.is_some_and(|state| state.closed) {
             return Ok(Decision::Reject(Rejection::Closed));
         }
@@ -181,7 +181,7 @@ impl Post {
         {
             return Ok(Decision::Reject(rejection));
         }
-        // Each is an event, and so is the conversation's beginning and that a turn is asked for.
+        // Each message is an event, and so are the conversation's beginning and the requested turn.
         let events = self.messages.len() + usize::from(state.is_none()) + usize::from(self.turn.is_some());
         let mut posting = Posting {
             moment,
@@ -211,7 +211,7 @@ impl Post {
         Ok(Decision::Change(Change { rows: posting.rows, views: posting.views, ..Change::new(posting.events, reply) }))
     }
 
-    /// Whether what the messages refer to is there.
+    /// Checks that what the messages refer to exists.
     fn check(&self, state: Option<&State>, found: &ReadSet) -> Result<Option<Rejection>, Undecided> {
         let mut orphans = Vec::new();
         for (item, message) in self.messages.iter().enumerate() {
@@ -236,7 +236,7 @@ impl Post {
     }
 }
 
-/// Whether the log reaches as far as `id` claims to be.
+/// Whether the log has the sequence of `id`.
 fn is_within(state: &State, id: MessageId) -> bool {
     id.entity == state.id.address && (1..=state.last_seq).contains(&id.number)
 }
@@ -262,21 +262,21 @@ fn refuse_turn(request: &TurnRequest, state: &State) -> Option<Rejection> {
     }
 }
 
-/// The waiting turn that a message may join: it is the same agent's, and the newest that was asked for. An older one
-/// that is tried again sees nothing of what came behind it.
+/// The waiting turn that a message may join: it is the same agent's, and the newest requested. A retried older turn
+/// does not see messages that came after it.
 fn joinable<'a>(state: &'a State, request: &TurnRequest) -> Option<&'a Turn> {
     state.queued.last().filter(|waiting| waiting.agent == request.agent && waiting.id.number == state.turns)
 }
 
-/// How a requested turn takes its place.
+/// How a requested turn is queued.
 enum Place {
     /// It begins now.
     Start,
     /// It waits.
     Wait,
-    /// It waits already; the message joins it.
+    /// A waiting turn takes the message.
     Join,
-    /// It waits, and those that waited get no turn.
+    /// It waits, and the turns that waited are cancelled.
     Replace,
     /// It begins now, and the running one ends.
     Interrupt,
@@ -292,7 +292,7 @@ impl Posting<'_> {
         seq
     }
 
-    /// The turn that is asked for, and how it takes its place.
+    /// The requested turn, and how it is queued.
     fn request(&self, state: Option<&State>, request: &TurnRequest) -> (Turn, Place) {
         let waiting = state.and_then(|state| joinable(state, request));
         let place = match (state.is_some_and(|state| state.running.is_some()), request.policy) {
@@ -377,7 +377,7 @@ impl Posting<'_> {
         Ok(())
     }
 
-    /// Gives the requested turn its place.
+    /// Queues the requested turn.
     fn schedule(
         &mut self,
         state: Option<&State>,
@@ -406,7 +406,7 @@ impl Posting<'_> {
         Ok(turn)
     }
 
-    /// A turn makes room for the one that is asked for.
+    /// Cancels a turn in favour of the requested one.
     fn cancel(&mut self, state: &State, turn: &Turn, found: &ReadSet) -> Result<(), Undecided> {
         let moment = DecisionContext { next_seq: self.next_seq, ..*self.moment };
         let mut change = Change::new(Vec::new(), Reply::Nothing);
@@ -420,8 +420,7 @@ impl Posting<'_> {
     }
 }
 
-/// What a message says once it is accepted: its review has a place in the lists, and ends so much later where it stays
-/// open for a while.
+/// The content of an accepted message: its review gets a place in the lists, and its deadline if it has a duration.
 fn content_at(message: &NewMessage, moment: &DecisionContext) -> Arc<Content> {
     let mut content = Arc::clone(&message.content);
     if content.review.is_some()

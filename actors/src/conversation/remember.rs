@@ -1,4 +1,4 @@
-//! How far memories have been drawn from what was said; see [`memories::draw`](crate::memories::draw).
+//! The progress of drawing memories from messages; see [`memories::draw`](crate::memories::draw).
 
 use minicbor::{Decode, Encode};
 
@@ -12,7 +12,7 @@ use crate::usage;
 
 /// After how long an unfinished drawing is checked: its process may have ended.
 const LOOK_AFTER_MILLIS: u64 = 10_000;
-/// The longest that is waited between two looks.
+/// The longest pause between two checks.
 const LOOK_AFTER_MAX_MILLIS: u64 = 3_600_000;
 
 /// Memories are to be drawn.
@@ -38,29 +38,29 @@ pub struct Note {
     /// Which.
     #[n(0)]
     pub memory: MemoryId,
-    /// Whose.
+    /// The subject of the memory.
     #[n(1)]
     pub subject: Subject,
-    /// Where it was said.
+    /// The message that it comes from.
     #[n(2)]
     pub source: Option<MessageId>,
-    /// It was made.
+    /// It was made, not changed.
     #[n(3)]
     pub created: bool,
 }
 
-/// What came of drawing memories from some messages.
+/// The result of drawing memories from some messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Drawn {
     /// What was remembered.
     pub notes: Vec<Note>,
     /// Some could not be drawn, and will not be.
     pub failed: bool,
-    /// What models have used for it.
+    /// The models' usage for it.
     pub used: Option<usage::Entry>,
 }
 
-/// Whether memories are to be drawn from a message: its client asks for it, and a person has said it.
+/// Whether memories are to be drawn from a message: its client asks for it, and a person wrote it.
 #[must_use]
 pub(crate) fn wants_memories(message: &Message) -> bool {
     let content = &message.content;
@@ -68,7 +68,7 @@ pub(crate) fn wants_memories(message: &Message) -> bool {
 }
 
 impl Remembering {
-    /// What is to be drawn once a message with `enableMemories` was accepted.
+    /// The work left once a message with `enableMemories` was accepted.
     pub(super) fn with(before: Option<Self>, seq: u64, at: Millis) -> Self {
         match before {
             Some(before) => Self { last: seq, ..before },
@@ -76,12 +76,12 @@ impl Remembering {
         }
     }
 
-    /// How long it is left alone after so many failures.
+    /// The pause after this many failures.
     fn pause(self) -> u64 {
         pause(LOOK_AFTER_MILLIS, self.attempts, LOOK_AFTER_MAX_MILLIS)
     }
 
-    /// It is looked after again later; that is no attempt yet.
+    /// Checked again later; that is no attempt yet.
     fn put_off(self, now: Millis) -> Self {
         Self { look_at: now.plus(self.pause()), ..self }
     }
@@ -91,14 +91,14 @@ impl Remembering {
         Self { look_at: now.plus(self.pause()), attempts: self.attempts + 1, ..self }
     }
 
-    /// What is left once the messages up to `upto` are done; new ones get all attempts.
+    /// The work left once the messages up to `upto` are done; new ones get all attempts.
     fn after(self, upto: u64, now: Millis) -> Option<Self> {
         let look_at = now.plus(LOOK_AFTER_MILLIS);
         (upto < self.last).then_some(Self { next: upto + 1, look_at, attempts: 0, ..self })
     }
 }
 
-/// Memories were drawn from the messages `from` to `upto`. A second report of the same stretch is refused.
+/// Memories were drawn from the messages `from` to `upto`. A second report of the same range is refused.
 pub(super) fn remembered(
     state: &State,
     (from, upto): (u64, u64),
@@ -108,7 +108,7 @@ pub(super) fn remembered(
     let Some(remembering) = state.remembering.filter(|remembering| remembering.next == from) else {
         return Decision::Reject(Rejection::Changed);
     };
-    // An erased conversation tells of nothing that was said in it.
+    // An erased conversation announces no memories.
     let told = state.erasure.is_none();
     let mut events: Vec<Event> = drawn.notes.iter().filter(|_| told).cloned().map(Event::MemoryNoted).collect();
     if drawn.failed && told {
@@ -119,7 +119,7 @@ pub(super) fn remembered(
     Decision::Change(Change { views, ..Change::new(events, Reply::Nothing) })
 }
 
-/// Memories could not be drawn as was to be done. A second report of the same failure is refused.
+/// Drawing memories has failed. A second report of the same failure is refused.
 pub(super) fn failed(state: &State, before: Remembering, moment: &DecisionContext) -> Decision<Conversation> {
     let is_it = |now: &Remembering| (now.next, now.attempts) == (before.next, before.attempts);
     match state.remembering.filter(is_it) {
@@ -131,7 +131,7 @@ pub(super) fn failed(state: &State, before: Remembering, moment: &DecisionContex
     }
 }
 
-/// The time to look has come: it is begun again, and looked after later.
+/// A due check: begins it again, and checks again later.
 pub(super) fn look_again(state: &State, moment: &DecisionContext, events: &mut Vec<Event>) {
     if let Some(remembering) = state.remembering.filter(|remembering| remembering.look_at <= moment.now) {
         events.push(Event::MemoriesDrawn { left: Some(remembering.put_off(moment.now)) });

@@ -30,7 +30,7 @@ requests! { Conversation:
     Finish as FinishTurn, Option<Box<Turn>> { Reply::Turn(turn) => Some(turn), Reply::Nothing => None }
     Step as StepTurn, Option<Box<Turn>> { Reply::Turn(turn) => Some(turn), Reply::Nothing => None }
     Answers as AnswerCalls, Option<Box<Turn>> { Reply::Turn(turn) => Some(turn), Reply::Nothing => None }
-    // How the message is changed now.
+    // The message's overlay now.
     Amend as Amend, Box<Overlay> { Reply::Amended(overlay) => overlay }
     // The review's state now.
     Response as Respond, Box<ReviewState> { Reply::Review(state) => state }
@@ -38,7 +38,7 @@ requests! { Conversation:
     // The message that has the file.
     // The message that has the file; `None`: none has, and none ever will.
     Disclaim as Disclaim, Option<MessageId> { Reply::Attached(message) => message }
-    // How far its words are gone; `None`: the copy was not begun, and will not be.
+    // The progress of the erasure; `None`: the copy was not begun, and never will be.
     Erase as Erase, Erasure { Reply::Erasing(erasure) => erasure }
     EraseCopy as EraseCopy, Option<Erasure> { Reply::Erasing(erasure) => Some(erasure), Reply::Nothing => None }
     // The state of the delivery's lane now; `None`: there was nothing to do.

@@ -22,7 +22,7 @@ use crate::tables::{DEADLINES, OVERLAYS, PENDING_REVIEWS};
 /// The principal that decides a review at its deadline.
 pub const SYSTEM: &str = "system";
 
-/// Reviews that one wake-up ends, or fewer if they are too much for a commit; more are ended by the next, at once.
+/// Reviews that one wake-up ends, or fewer if they exceed a commit; the next one ends more, at once.
 const EXPIRED_AT_ONCE: usize = 64;
 
 pub(super) fn needs(state: Option<&State>) -> Vec<Need> {
@@ -73,7 +73,7 @@ pub(super) fn wake(
     Ok(if change.events.is_empty() { Decision::Answer(Reply::Nothing) } else { Decision::Change(change) })
 }
 
-/// About how many bytes ended reviews take: each outcome stands in a row and in an event.
+/// About how many bytes ended reviews take: each outcome is in a row and in an event.
 fn weight(change: &Change<Conversation>) -> usize {
     change.rows.iter().map(|row| 2 * row.value.as_ref().map_or(0, Bytes::len)).sum()
 }
@@ -99,7 +99,7 @@ fn given_up(at: Millis, seq: u64, error: &StoreError, moment: &DecisionContext) 
     RowWrite { table: DEADLINES, key: deadline_key(at, seq), value: None }
 }
 
-/// What is written when a review ends with the event that has the sequence `end`.
+/// The writes when a review ends with the event of sequence `end`.
 pub(super) fn review_ended(
     id: MessageId,
     review: &Review,
@@ -156,13 +156,13 @@ pub fn standing(review: &Review, stored: Option<&ReviewState>, now: Millis) -> R
         response: review.on_expire.clone().filter(|_| by_default),
         feedback: None,
         decided_by: by_default.then(|| SYSTEM.to_owned()),
-        // The deadline itself, not the moment at which it was noticed: so every reader sees the same.
+        // The deadline itself, not the time when it was noticed: so every reader sees the same.
         completed_at: over.then_some(review.expires_at),
         votes,
     }
 }
 
-/// A review is to be taken back.
+/// A review is to be cancelled.
 #[derive(Clone, Copy, Debug)]
 pub struct CancelReview {
     /// The message that asked.
@@ -176,16 +176,16 @@ pub struct Response {
     pub message: MessageId,
     /// The answer as it was sent, checked for the review's type.
     pub response: Json,
-    /// How it is known to be the same as another one's, where votes are counted; by its text where this is not given.
+    /// The form that is compared with other votes' answers; without it, the text is compared.
     pub alike: Option<Alike>,
-    /// Words about it.
+    /// Feedback on it.
     pub feedback: Option<String>,
     /// The principal.
     pub principal: Principal,
 }
 
 impl Response {
-    /// Whether this vote says the same.
+    /// Whether this vote gives the same answer.
     pub(super) fn agrees_with(&self, vote: &Vote) -> bool {
         match (&self.alike, &vote.print) {
             (Some(alike), Some(print)) => alike.print == *print,
@@ -194,7 +194,7 @@ impl Response {
         }
     }
 
-    /// It as a vote.
+    /// The response as a vote.
     fn vote(&self, at: Millis) -> Vote {
         Vote {
             principal: self.principal.id.clone(),
@@ -206,13 +206,13 @@ impl Response {
         }
     }
 
-    /// About how many bytes it adds to a commit, where it stands in a row and in an event.
+    /// About how many bytes it adds to a commit, where it is in a row and in an event.
     pub(super) fn weight(&self) -> usize {
         limits::COMMAND_BYTES + 2 * (self.response.as_str().len() + self.feedback.as_ref().map_or(0, String::len))
     }
 }
 
-/// The review of `message` and how it stands; or why nothing can be decided about it.
+/// The review of `message` and its state; or why nothing can be decided about it.
 fn pending(
     state: &State,
     message: MessageId,
@@ -231,7 +231,7 @@ fn pending(
     let standing = standing(&review, overlay_of(message.number, found)?.review.as_ref(), moment.now);
     Ok(match standing.status {
         ReviewStatus::Pending => Ok((review, standing)),
-        // An answer after the deadline is too late, whatever the default is. People answer before it.
+        // An answer after the deadline is too late, whatever the default is.
         ReviewStatus::Completed if standing.completed_at >= Some(review.expires_at) => {
             Err(Rejection::ReviewExpired(Box::new(standing)))
         }
@@ -275,7 +275,7 @@ pub(super) fn respond(
         return Ok(Decision::Change(voted(given.message, after, moment, found)?));
     }
     after.status = ReviewStatus::Completed;
-    // Of texts that say the same the one that decided is shown, and each vote has its own.
+    // Of equal answers with different texts the deciding one is shown, and each vote keeps its own.
     after.response = Some(given.response.clone());
     after.feedback.clone_from(&given.feedback);
     after.decided_by = Some(given.principal.id.clone());
@@ -312,8 +312,8 @@ fn voted(
     Ok(Change { rows, ..Change::new(Vec::new(), Reply::Review(Box::new(after))) })
 }
 
-/// Keeps the text that the answer shows where it is not the one that was accepted. How the review stood is told by its
-/// events and votes.
+/// Stores the text that the answer shows if it differs from the accepted one. The review's earlier state follows from
+/// its events and votes.
 fn shown_text(seq: u64, overlay: &Overlay, moment: &DecisionContext) -> Option<RowWrite> {
     let text = Some(overlay.text.clone()?);
     shown(seq, &Overlay { text, ..Overlay::default() }, moment)
@@ -334,7 +334,7 @@ fn ended(
     Ok(Change { rows, views, ..Change::new(events, Reply::Review(Box::new(after))) })
 }
 
-/// What a command about one review will want to read.
+/// The reads that a command about one review needs.
 pub(super) fn needs_of(state: Option<&State>, message: MessageId) -> Vec<Need> {
     match state {
         Some(state) if (1..=state.last_seq).contains(&message.number) => {

@@ -1,4 +1,4 @@
-//! What a record changes of a conversation's state: its first begins it, every other is taken into it.
+//! Applies a record to a conversation's state: the first one creates it, every other changes it.
 
 use super::{Erasure, Event, Fork, Remembering, State, errand, message_of, remember};
 use crate::machine::Record;
@@ -102,7 +102,7 @@ impl State {
         }
     }
 
-    /// It accepts no messages any more, and has no owner.
+    /// Closes the conversation and removes its owner.
     fn begin_erasure(&mut self, record: &Record<Event>) {
         self.closed = true;
         self.owner = None;

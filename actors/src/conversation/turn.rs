@@ -1,8 +1,8 @@
 //! Turns: an agent answers, one turn at a time.
 //!
 //! A turn's attempt is committed before the model is called, and its outcome is accepted only from that attempt. So
-//! after a crash a model may be called twice, but at most one reply is ever appended. What an attempt does on the way,
-//! it does in [`calls`].
+//! after a crash a model may be called twice, but at most one reply is ever appended. For an attempt's tool calls see
+//! [`calls`].
 
 use std::sync::Arc;
 
@@ -66,7 +66,7 @@ pub struct Finish {
     pub attempt: u32,
     /// Replies and cost, or why there are none.
     pub outcome: Result<(Vec<String>, Usage), Failure>,
-    /// What the first reply answers, where the conversation is a tree.
+    /// The parent of the first reply, if the conversation is a tree.
     pub branch: Option<MessageId>,
 }
 
@@ -86,7 +86,7 @@ fn start_next(state: &State, moment: &DecisionContext, events: &mut Vec<Event>, 
     }
 }
 
-/// Asks the agent to answer the messages that are there.
+/// Asks the agent to answer the existing messages.
 pub(super) fn start(
     state: &State,
     agent: &str,
@@ -106,15 +106,14 @@ pub(super) fn start(
     Decision::Change(change)
 }
 
-/// The number of the turn that waits for a key, by its row, and the newest message when it was asked for, if that was
-/// written down.
+/// The number of the turn that a key asked for, by its row, and the newest message at that time, if it was recorded.
 #[must_use]
 pub fn asked(row: &[u8]) -> Option<(u64, Option<u64>)> {
     let (number, newest) = row.split_first_chunk()?;
     Some((u64::from_be_bytes(*number), newest.first_chunk().map(|newest| u64::from_be_bytes(*newest))))
 }
 
-/// Begins `turn`, or lets it wait where one runs.
+/// Begins `turn`, or queues it if one runs.
 fn enqueue(state: &State, turn: Turn, moment: &DecisionContext) -> Change<Conversation> {
     let (turn, event): (Turn, fn(Turn) -> Event) = match &state.running {
         None => (turn.started(moment), Event::TurnStarted),
@@ -128,8 +127,8 @@ fn stored(number: u64, found: &ReadSet) -> Result<Option<Turn>, Undecided> {
     found.stored(TURNS, number_key(number))
 }
 
-/// A failed turn is tried again, by another agent where one is named: the channel may have another one since. One that
-/// waits or runs is answered as it stands.
+/// Retries a failed turn, by another agent if one is named: the channel's agent may have changed. A waiting or running
+/// turn is answered unchanged.
 pub(super) fn retry(
     state: &State,
     retry: &RetryTurn,
@@ -138,7 +137,7 @@ pub(super) fn retry(
 ) -> Result<Decision<Conversation>, Undecided> {
     let Some(turn) = stored(retry.number, found)? else { return Ok(Decision::Reject(Rejection::TurnNotFound)) };
     Ok(match turn.status {
-        // There is nothing left to answer, and a reply would be new words.
+        // The question is erased, and a reply would be new words.
         TurnStatus::Failed if state.erasure.is_some() => Decision::Reject(Rejection::Erased),
         TurnStatus::Failed => again(state, &turn, retry.agent.as_deref(), moment),
         TurnStatus::Queued | TurnStatus::Running | TurnStatus::AwaitingReview => {
@@ -148,12 +147,12 @@ pub(super) fn retry(
     })
 }
 
-/// A failed turn takes its place as a new one would, and within the same bounds. That its conversation was closed since
-/// is no reason to refuse: the message that it answers was accepted before.
+/// Queues a failed turn like a new one, within the same bounds. A conversation closed since does not refuse it: the
+/// message that it answers was accepted before.
 fn again(state: &State, turn: &Turn, agent: Option<&str>, moment: &DecisionContext) -> Decision<Conversation> {
     match refuse_more(state) {
         Some(rejection) => Decision::Reject(rejection),
-        // What it waits with is part of the state; how it ended before is told by the log.
+        // Its waiting form is part of the state; its earlier end is in the log.
         None => {
             let agent = agent.unwrap_or(&turn.agent).to_owned();
             let again = Turn { series_after: Some(turn.attempt), agent, ..turn.bare() };
@@ -162,12 +161,12 @@ fn again(state: &State, turn: &Turn, agent: Option<&str>, moment: &DecisionConte
     }
 }
 
-/// Whether no turn may be asked for now.
+/// Why no turn may be requested now.
 fn refuse(state: &State) -> Option<Rejection> {
     if state.closed { Some(Rejection::Closed) } else { refuse_more(state) }
 }
 
-/// Whether as many turns wait as there is room for.
+/// Why no further turn may wait.
 fn refuse_more(state: &State) -> Option<Rejection> {
     (state.queued.len() >= limits::QUEUED_TURNS).then_some(Rejection::TooManyTurns)
 }
@@ -194,8 +193,7 @@ pub(super) fn cancel(
     Ok(Decision::Change(Change { reply: Reply::Turn(Box::new(turn)), ..change }))
 }
 
-/// The turn as it ends, with what its end does to its calls; its row is the caller's to write. `how` is given the
-/// moment's time.
+/// The turn as it ends, with the effect on its calls; the caller writes its row. `how` gets the moment's time.
 pub(super) fn end_as(
     state: &State,
     turn: &Turn,
@@ -213,7 +211,7 @@ pub(super) fn end_as(
     Ok(Turn { in_closed: state.closed.then_some(true), ..how(&closed.turn, moment.now) })
 }
 
-/// An attempt has ended. Of an attempt that is not the current one nothing is kept.
+/// An attempt has ended. The result of an attempt that is not the current one is dropped.
 pub(super) fn finish(
     state: &State,
     finish: &Finish,
@@ -254,7 +252,7 @@ pub(super) fn finish(
     Ok(Decision::Change(Change { reply: Reply::Turn(Box::new(ended)), ..change }))
 }
 
-/// What a call of a model has used, in the workspace's list. `last`: it ended its turn.
+/// The usage of a model call, in the workspace's list. `last`: it ended its turn.
 fn usage_entry(turn: &Turn, used: &Usage, last: bool, moment: &DecisionContext) -> ViewWrite {
     usage::Entry { agent: turn.agent.clone(), usage: used.clone(), last, calls: None }.write(moment)
 }
@@ -275,7 +273,7 @@ fn reply(state: &State, turn: &Turn, text: &str, parent: Option<MessageId>) -> E
     })
 }
 
-/// What a due alarm means for the running turn: the next attempt or the end if it is the one that was lost.
+/// Recovers the running turn at a due alarm: the next attempt or the end if its attempt was lost.
 pub(super) fn recover(
     state: &State,
     lost: Option<Attempt>,

@@ -1,4 +1,4 @@
-//! Whether the work that is due in a conversation is already running, so that its alarm need not start it.
+//! Whether the due work of a conversation is already running, so that its alarm need not start it.
 
 use super::{Conversation, State, Turn, TurnStatus};
 use crate::clock::Millis;
@@ -6,12 +6,12 @@ use crate::id::EntityKey;
 use crate::machine::Machine as _;
 use crate::node::Node;
 
-/// Whether nothing is due that no task can be at work on.
+/// Whether tasks can be doing all due work.
 fn is_for_tasks(state: &State, now: Millis) -> bool {
     Conversation::next_here(state).is_none_or(|at| at > now)
 }
 
-/// When the alarm must ring even if all work that is due is running.
+/// When the alarm must ring even if all due work is running.
 pub(super) fn next_look(state: &State, now: Millis) -> Option<Millis> {
     let memories = state.remembering.map(|remembering| remembering.look_at).filter(|at| *at > now);
     [memories, Conversation::next_here(state)].into_iter().flatten().min()
@@ -26,7 +26,7 @@ fn is_running(turn: &Turn) -> bool {
     turn.status == TurnStatus::Running
 }
 
-/// Whether the turn that runs is another process's, and nothing else is due.
+/// Whether the running turn is another process's, and nothing else is due.
 pub(super) fn is_elsewhere(node: &Node, state: &State, now: Millis) -> bool {
     let running = state.running.as_ref().filter(|turn| is_running(turn));
     is_for_tasks(state, now)
@@ -34,7 +34,7 @@ pub(super) fn is_elsewhere(node: &Node, state: &State, now: Millis) -> bool {
         && running.is_some_and(|turn| node.is_at_work_elsewhere(turn))
 }
 
-/// Whether all that is due is being done here, or waits for room here.
+/// Whether all due work is running here, or waits for room here.
 pub(super) fn is_here(node: &Node, entity: EntityKey, state: &State, now: Millis) -> bool {
     let turn = state.running.as_ref().filter(|turn| turn.look_at() <= now);
     let remembers = is_to_remember(state, now);

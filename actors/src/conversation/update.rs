@@ -11,13 +11,13 @@ use crate::message::Json;
 use crate::store::RowWrite;
 use crate::tables::DETAILS;
 
-/// Words about a conversation; a row of its own, so that they do not weigh on every decision.
+/// Texts about a conversation; a row of its own, so that they do not burden every decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Details {
     /// Its title.
     #[n(0)]
     pub title: Option<String>,
-    /// What it is about.
+    /// Its summary.
     #[n(1)]
     pub summary: Option<String>,
     /// The client's own object.
@@ -32,18 +32,18 @@ impl Details {
         len(self.title.as_deref()) + len(self.summary.as_deref()) + len(self.metadata.as_ref().map(Json::as_str))
     }
 
-    /// The same in a commit, where they stand in an event and in a row.
+    /// The same in a commit, where they are in an event and in a row.
     pub(super) fn weight(&self) -> usize {
         2 * self.bytes()
     }
 
-    /// As they are now.
+    /// The stored details.
     pub(super) fn stored(found: &ReadSet) -> Result<Self, Undecided> {
         Ok(found.stored(DETAILS, Bytes::new())?.unwrap_or_default())
     }
 }
 
-/// A change. Outer `None`: stays as it is; inner `None`: is taken away.
+/// A change. Outer `None`: unchanged; inner `None`: removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Update {
     /// The title.
@@ -56,11 +56,11 @@ pub struct Update {
     pub owner: Option<Option<String>>,
     /// `true`: closed, `false`: open.
     pub closed: Option<bool>,
-    /// What the client saw; nothing changes if that is no longer so.
+    /// What the client saw; nothing changes if it is outdated.
     pub seen: Option<Box<Seen>>,
 }
 
-/// What can be changed, as a client saw it.
+/// The changeable values, as a client saw them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// Title and the like.
@@ -71,7 +71,7 @@ pub struct Seen {
     pub closed: bool,
 }
 
-/// The bytes of a text that may not be there.
+/// The bytes of an optional text.
 fn len(text: Option<&str>) -> usize {
     text.map_or(0, str::len)
 }
@@ -99,7 +99,7 @@ impl Update {
             return Ok(Decision::Reject(Rejection::Changed));
         }
         let closes = !state.closed && self.closed == Some(true);
-        // It is the channel, which is open as long as it is there.
+        // The conversation is the human channel's own, which is open as long as it exists.
         if closes && state.origin.human_channel().is_some() {
             return Ok(Decision::Reject(Rejection::NotClosable));
         }

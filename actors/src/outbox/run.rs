@@ -114,7 +114,7 @@ impl Run {
         self.not_before = None;
     }
 
-    /// Whether it is in flight, and does not wait for its time.
+    /// Whether it is running, and does not wait for its time.
     pub(super) fn is_moving(&self) -> bool {
         self.busy || self.parked.is_none()
     }

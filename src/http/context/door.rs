@@ -14,12 +14,12 @@ use super::RequestContext;
 use crate::metrics::http::{HttpMetrics, OTHER, Route, UNMATCHED, Unanswered, method_name};
 use crate::telemetry::sampling::{Kept, Sampling};
 
-/// Requests that wait because they were asked to: they are not slow.
+/// The route whose requests wait on purpose: they are not slow.
 const WAITING: &str = "/api/v1/reviews/{id}/wait";
 
-/// The code of what an agent failed at: mostly its model, which is not this program's to mend.
+/// The code of an agent's failure: mostly its model's, which this program cannot fix.
 const AGENT_FAILED: &str = "agent_failed";
-/// The code of what came faster than the key may send.
+/// The code of a request that exceeds the key's rate.
 const TOO_FAST: &str = "rate_limited";
 
 /// The length to which an unknown method is cut in a span.
@@ -31,7 +31,7 @@ pub struct Door {
     sampling: Sampling,
     traces: Traces,
     metrics: HttpMetrics,
-    /// The time as people read it, for exemplars.
+    /// The wall-clock time, for exemplars.
     now: fn() -> Millis,
 }
 
@@ -52,19 +52,18 @@ impl Door {
         Self::new(Sampling::none(), Traces::default())
     }
 
-    /// The numbers.
+    /// The metrics of requests.
     pub fn metrics(&self) -> &HttpMetrics {
         &self.metrics
     }
 
-    /// The flags of a request's trace; `caller` are those that it came with.
+    /// The flags of a request's trace; `caller`: the flags that the request came with.
     pub(super) fn flags(&self, trace_id: &[u8; 16], caller: Option<u8>, now: Instant) -> u8 {
         let parent = caller.map(|flags| flags & SAMPLED != 0);
         if self.sampling.decide(trace_id, parent, now) { SAMPLED } else { 0 }
     }
 
-    /// A request has begun; it is on the list of what is underway, where there is one, until what comes back is
-    /// dropped.
+    /// A request has begun; it is in the task list, if there is one, until the returned value is dropped.
     pub(super) fn begun(&self, context: &RequestContext, began: Instant) -> Option<Doing> {
         self.metrics.begun(&context.method);
         self.traces.underway().map(|underway| {
@@ -90,7 +89,7 @@ impl Door {
         let took = ended.saturating_duration_since(began);
         let mut own = TraceContext::from(&context.trace);
         let status = end.map(|end| end.status);
-        // Before its time is observed: one that is kept is an exemplar too.
+        // Before its duration is observed: a request that is kept becomes an exemplar too.
         let kept = if self.traces.records(Some(own)) { None } else { self.keep(context, end, took, ended) };
         if kept.is_some() {
             own.flags |= SAMPLED;
@@ -118,7 +117,7 @@ impl Door {
         let (status, code) = (end.map(|end| end.status), end.ok().and_then(|end| end.code));
         let why = match status {
             Ok(StatusCode::SERVICE_UNAVAILABLE) => Kept::Refused,
-            // A 429 for the key's own rate says nothing of this server's load.
+            // A 429 for the key's own rate shows nothing about this server's load.
             Ok(StatusCode::TOO_MANY_REQUESTS) if code != Some(TOO_FAST) => Kept::Refused,
             Ok(status) if status.is_server_error() && code == Some(AGENT_FAILED) => Kept::Agent,
             Ok(status) if status.is_server_error() => Kept::Error,
@@ -130,7 +129,7 @@ impl Door {
         self.sampling.keeps(why, now).then_some(why)
     }
 
-    /// One service answers one route, and nearly always by one method: `HEAD` goes where `GET` goes.
+    /// One service answers one route, and nearly always one method: `HEAD` goes where `GET` goes.
     fn instruments(&self, context: &RequestContext, known: &Known) -> Arc<Route> {
         let method = method_name(&context.method);
         let find = || self.metrics.of(context.route.as_ref().map_or(UNMATCHED, MatchedPath::as_str), method);
@@ -143,11 +142,11 @@ impl Door {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct End {
     pub(super) status: StatusCode,
-    /// The error's code, where it is one.
+    /// The error's code, if the answer is an error.
     pub(super) code: Option<&'static str>,
 }
 
-/// What a request is called, in its span and on the list of what is underway; by no method that its client made up.
+/// The name of a request in its span and in the task list; never a method made up by its client.
 fn name(context: &RequestContext) -> String {
     let method = Some(method_name(&context.method)).filter(|method| *method != OTHER).unwrap_or("HTTP");
     match &context.route {
@@ -156,8 +155,8 @@ fn name(context: &RequestContext) -> String {
     }
 }
 
-/// What is known of a request from its beginning. The query is left out: it may hold what people look for. So is a path
-/// that no route takes: it is any text at all.
+/// The attributes of a request known from its beginning. The query is left out: it may contain search terms. So is a
+/// path without a route: it may be any text.
 fn attributes(context: &RequestContext) -> Vec<(&'static str, Value)> {
     let mut attributes = Vec::with_capacity(8);
     let method = method_name(&context.method);

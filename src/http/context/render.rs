@@ -19,8 +19,8 @@ pub fn internal_error() -> Problem {
 }
 
 /// Gives an error its body; other responses pass through. An error without a [`Problem`] (of the router, of an
-/// extractor) becomes one by its status and keeps its headers, so that no second form of error exists. What another
-/// server has answered has its form already. The code comes along.
+/// extractor) gets one by its status and keeps its headers, so that errors have one form. An answer forwarded from
+/// another server already has that form. Returns the code as well.
 pub(super) fn render(context: &RequestContext, mut response: Response) -> (Response, Option<&'static str>) {
     let problem = match response.extensions_mut().remove::<Problem>() {
         Some(problem) => problem,
@@ -37,7 +37,7 @@ pub(super) fn render(context: &RequestContext, mut response: Response) -> (Respo
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     response.headers_mut().insert(header::CONTENT_TYPE, PROBLEM_JSON);
     if matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-        // A refusal for now always says when to come again.
+        // A temporary refusal always says when to retry.
         response.headers_mut().entry(header::RETRY_AFTER).or_insert(HeaderValue::from_static("1"));
     }
     *response.body_mut() = Body::from(body);
@@ -48,7 +48,7 @@ pub(in crate::http) fn is_error(status: StatusCode) -> bool {
     status.is_client_error() || status.is_server_error()
 }
 
-/// What the layers below said by status alone.
+/// The problem for a status that lower layers set without a body.
 fn by_status(status: StatusCode) -> Problem {
     let (code, detail) = match status {
         StatusCode::BAD_REQUEST => ("invalid_request", "the request is not valid"),
@@ -84,7 +84,7 @@ fn title(code: &str) -> String {
     title
 }
 
-/// Whether the request goes to the path whose answers all say `success`, by whichever method.
+/// Whether the request goes to the path whose answers all contain `success`, whatever the method.
 fn says_success(context: &RequestContext) -> bool {
     let channel = context.path().strip_prefix("/api/v1/channels/").and_then(|rest| rest.strip_suffix("/messages"));
     channel.is_some_and(|id| !id.contains('/'))

@@ -51,12 +51,12 @@ impl<'a> UnparsedMessage<'a> {
         Ok(Self { app, caller, context, headers, bytes, body, report })
     }
 
-    /// The same refusal, with what is wrong beside the body: that is judged whatever shape the body has.
+    /// The same refusal, with the faults outside the body: those are reported whatever shape the body has.
     pub(super) fn refused(&self, problem: Problem) -> Problem {
         beside(&self.report, self.headers, problem)
     }
 
-    /// Reads the body as one shape; the rest of the request goes on without it.
+    /// Reads the body as one shape; returns it and the rest of the request.
     pub(super) fn read<T>(
         mut self,
         read: impl FnOnce(Object<'a>, Rules<'_>, &mut Report) -> T,
@@ -82,7 +82,7 @@ impl<'a> UnparsedMessage<'a> {
     }
 }
 
-/// A refusal of the body, with what is wrong with the query and the idempotency key.
+/// A refusal of the body, with the faults of the query and the idempotency key.
 fn beside(report: &Report, headers: &HeaderMap, problem: Problem) -> Problem {
     let problem = report.joined(problem);
     match idempotency_key(headers, None) {
@@ -102,7 +102,8 @@ impl Keyed {
         KeyUse::within(idempotency::key_hash(scope, &self.key), self.fingerprint)
     }
 
-    /// Where the scope is the workspace. The conversation that the key opens is its home, so it needs no claim there.
+    /// The key in the scope of the workspace. The conversation that the key opens is its home, so it needs no claim
+    /// there.
     fn used_in(&self, workspace: Address) -> KeyUse {
         KeyUse::within(idempotency::workspace_key_hash(workspace, &self.key), self.fingerprint)
     }
@@ -120,8 +121,8 @@ pub(in crate::http) struct MessageRequest<'a> {
 }
 
 impl MessageRequest<'_> {
-    /// The answer of the server that owns the entity that the message is written to, if that is another one. It may
-    /// wait for so long for an agent, or for a file.
+    /// Forwards the request to the server that owns the message's entity, if that is another one. Its answer may wait
+    /// `waits` for an agent, or for a file.
     pub(super) async fn forwarded(&self, entity: EntityKey, waits: Duration) -> Result<Option<Response>, Problem> {
         let Self { app, context, headers, bytes, .. } = self;
         let whole = ForwardableRequest::of(app, context, headers, *bytes, self.keyed.is_some());
@@ -138,8 +139,8 @@ impl MessageRequest<'_> {
         CommandContext { key, ..idempotency::without_key(self.context) }
     }
 
-    /// The events that the request's key has led to in an entity, if it was used there; for the cases in which that
-    /// has to be known before the entity is asked.
+    /// The events that the request's key caused in an entity, if it was used there; for cases in which that must be
+    /// known before the entity is asked.
     pub(super) async fn earlier_effect(
         &self,
         entity: EntityKey,
@@ -168,7 +169,7 @@ impl MessageRequest<'_> {
         log::between(self.app.node(), entity, (first, last)).await.map_err(store_problem)
     }
 
-    /// Writes an answer and finishes it.
+    /// Renders an answer and finishes it.
     pub(super) fn answer<T: serde::Serialize>(&self, status: StatusCode, value: &T, when: When) -> Response {
         self.finish(answer::json(status, value), when)
     }

@@ -37,8 +37,8 @@ use crate::wire::channel_message::MAX_TEXT_BYTES;
 use crate::wire::conversation_message::item::META_DATA;
 use crate::wire::conversation_message::item::{MAX_CONTENT_BYTES, read_tags};
 
-/// New content, by the names of either API, first by those of the message's own, and the name that the text came by.
-/// `null` takes away what a member holds.
+/// New content, by the names of either API, first those of the message's own, and the member that the text came from.
+/// `null` removes a member's value.
 fn read_edit(fields: &mut Fields<'_>, channel: bool, report: &mut Report) -> (Edit, Option<&'static str>) {
     let length = Length::bytes(0, if channel { MAX_TEXT_BYTES } else { MAX_CONTENT_BYTES });
     let bounds = if channel { METADATA } else { META_DATA };
@@ -51,7 +51,7 @@ fn read_edit(fields: &mut Fields<'_>, channel: bool, report: &mut Report) -> (Ed
     (Edit { text, metadata, tags, seen: None }, name)
 }
 
-/// What a member says, where it was given: for `null` nothing in its place.
+/// The value of a given member; `null` gives the empty value.
 fn read_or<T>(
     member: Option<Option<Value<'_>>>,
     nothing: impl FnOnce() -> T,
@@ -68,8 +68,7 @@ fn either<'a>(fields: &mut Fields<'a>, names: [&'static str; 2]) -> Option<(&'st
     names.into_iter().find_map(|name| Some((name, given(fields, name)?)))
 }
 
-/// A message that would say nothing without its text keeps one, as when it was sent. `name`: of the member that has
-/// none.
+/// A message that would be empty without its text keeps one, as on creation. `name`: of the member without text.
 fn needs_text(content: &Content, channel: bool, name: &'static str, report: &mut Report) {
     let has_files = !content.attachments.is_empty();
     let filled = |list: Option<&Json>| list.is_some_and(|list| list.as_str() != "[]");
@@ -122,7 +121,7 @@ pub(in crate::http) async fn edit(
     Ok(ignoring(shown(&caller, &found, app.now()), &ignored))
 }
 
-/// `DELETE /messages/{id}`: the content goes, the place stays.
+/// `DELETE /messages/{id}`: removes the content and keeps the sequence.
 pub(in crate::http) async fn delete(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
@@ -196,7 +195,7 @@ async fn amend(
     }
 }
 
-/// What a message looked like in the answer to the request with this idempotency key, where that was kept.
+/// The message as in the answer to the request with this idempotency key, if that was stored.
 pub(in crate::http) async fn shown_to(
     app: &App,
     entity: EntityKey,

@@ -29,7 +29,7 @@ use crate::problem::Problem;
 use crate::wire::channel_message::ChannelPost;
 use crate::wire::channel_message::view::channel_view;
 
-/// How often the binding of a file may be disclaimed while its message is on its way.
+/// How often a file's binding may be disclaimed while its message is in flight.
 const REBOUND_MAX: usize = 3;
 
 /// Accepts the message.
@@ -56,7 +56,7 @@ pub(super) async fn post(inbound: UnparsedMessage<'_>, path_channel: Option<&str
     let iteration_of = revised(&mut accepting, known.as_deref(), post.iteration_of.as_deref()).await?;
     accepting.report.refuse()?;
     let Some(channel) = known else {
-        // Nothing was accepted there before, so what is wrong with the request comes first.
+        // Nothing was accepted there before, so the request's own faults come first.
         accepting.report.refuse_late()?;
         return Err(channel_not_found());
     };
@@ -65,7 +65,7 @@ pub(super) async fn post(inbound: UnparsedMessage<'_>, path_channel: Option<&str
         return Ok(response);
     }
     if !accepting.report.late.is_empty() || !channel.enabled || !files.is_empty() {
-        // A retry of a message that was accepted in time, on a channel that was enabled then, gets its answer.
+        // A retry of a message that was accepted in time, while the channel was enabled, gets that message's answer.
         match accepting.earlier_effect(entity, CHANNEL_SCOPE).await {
             Ok(Some(events)) => return repeated(&accepting, &channel.id, &events),
             Ok(None) => accepting.report.refuse_late()?,
@@ -110,7 +110,7 @@ async fn append(
         match app.node().conversation(entity, post, accepting.command_context(CHANNEL_SCOPE)).await {
             Ok(Answer::Done(posted)) => {
                 let message = posted.messages.first().ok_or_else(internal_error)?;
-                // Their records learn their message now, not at the check in a day.
+                // Their records get their message now, not at the check in a day.
                 let files: Vec<_> = message.content.attachments.iter().map(|file| file.id).collect();
                 app.node().settle(caller.address, &files);
                 return Ok(accepted(accepting, &channel.id, message, When::Now));
@@ -125,7 +125,7 @@ async fn append(
     Err(contended())
 }
 
-/// 201, as the message was accepted, whatever has become of it since.
+/// 201 with the message as it was accepted, even if it has changed since.
 fn accepted(accepting: &MessageRequest<'_>, channel: &str, message: &Message, when: When) -> Response {
     accepting.context.accepted(message.id);
     let overlay = Overlay::default();
@@ -133,13 +133,13 @@ fn accepted(accepting: &MessageRequest<'_>, channel: &str, message: &Message, wh
     located(response, &format!("/messages/{}", message.id))
 }
 
-/// The same for a retry, from what its first attempt has done.
+/// The same for a retry, from the events of the first request.
 fn repeated(accepting: &MessageRequest<'_>, channel: &str, effect: &[Record<Event>]) -> Result<Response, Problem> {
     let message = effect.iter().find_map(message_of).ok_or_else(internal_error)?;
     Ok(accepted(accepting, channel, &message, When::Before))
 }
 
-/// An agent's sender is its channel; a person's is the key's principal.
+/// The sender: for an agent its channel, for a person the key's principal.
 pub(in crate::http) fn sender(caller: &Caller, channel: &str) -> Sender {
     let principal = &caller.key.principal;
     match principal.kind {
@@ -148,8 +148,8 @@ pub(in crate::http) fn sender(caller: &Caller, channel: &str) -> Sender {
     }
 }
 
-/// The message that is revised: one of the channel. That there is none is a fault among the others; where the channel
-/// is not known either, only what cannot be an id is.
+/// The revised message of the channel. If there is none, that is a fault among the others; if the channel is unknown
+/// too, only an invalid id is.
 async fn revised(
     accepting: &mut MessageRequest<'_>,
     channel: Option<&Channel>,

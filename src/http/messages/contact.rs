@@ -52,7 +52,7 @@ const LONG: Duration = Duration::from_secs(1);
 /// How many conversations a message tries: each but the last turned out to be closed.
 const ATTEMPTS_MAX: usize = 4;
 
-/// Accepts the message, and answers with the agent's reply or with where it will be found.
+/// Accepts the message, and answers with the agent's reply or with its later location.
 pub(super) async fn post(inbound: UnparsedMessage<'_>, channel: Option<Arc<Channel>>) -> Result<Response, Problem> {
     let (post, mut accepting) = inbound.read(ContactPost::read, |_| None);
     if let Some(channel) = channel.as_deref().filter(|channel| channel.kind != ChannelKind::Api) {
@@ -84,7 +84,7 @@ pub(super) async fn post(inbound: UnparsedMessage<'_>, channel: Option<Arc<Chann
     }
 }
 
-/// What a contact sends.
+/// The data that a contact sends.
 struct Sent {
     identifier: String,
     name: Option<String>,
@@ -98,11 +98,11 @@ struct Exchange<'a> {
     channel: &'a Channel,
     contact: EntityKey,
     scope: String,
-    /// Of a message with a file, once it is known that no request with its key had been accepted when it came.
+    /// For a message with a file, set once no earlier request with its key is known to be accepted.
     fetching: Option<Fetching<'a>>,
 }
 
-/// A message that has been accepted, now or before.
+/// A message accepted by this or an earlier request.
 struct Delivered {
     entity: EntityKey,
     contact: ContactId,
@@ -110,13 +110,13 @@ struct Delivered {
     message: Message,
     turn: Turn,
     when: When,
-    /// The turn had failed, and this request retries it: its new outcome was never answered before.
+    /// The turn had failed, and this request retries it: no earlier request got its new outcome.
     tries_again: bool,
 }
 
 impl Exchange<'_> {
-    /// The answer of the server that owns the contact's first conversation here, whichever is open now: so all messages
-    /// of one contact on one channel come to one server, without a read of the store.
+    /// Forwards the request to the server that owns the contact's first conversation here, whichever is open now: so
+    /// one server gets all messages of one contact on one channel, without a read of the store.
     async fn forwarded(&self, content: &ContactContent) -> Result<Option<Response>, Problem> {
         // The answer may take minutes, and without a key its outcome could not be found out.
         if self.accepting.keyed.is_none() {
@@ -148,12 +148,12 @@ impl Exchange<'_> {
         turns::admit(self.accepting.app, self.accepting.caller, agent)
     }
 
-    /// What cannot be done now may have been done before.
+    /// A refused request may have been accepted before: returns that answer, else `refusal`.
     async fn earlier_or(&self, refusal: Problem) -> Result<Response, Problem> {
         self.earlier().await?.ok_or(refusal)
     }
 
-    /// The answer of an earlier request with the same key, wherever among the contact's conversations it was.
+    /// The answer of an earlier request with the same key, in any of the contact's conversations.
     async fn earlier(&self) -> Result<Option<Response>, Problem> {
         if self.accepting.keyed.is_none() {
             return Ok(None);
@@ -168,7 +168,7 @@ impl Exchange<'_> {
             if let Some(events) = self.accepting.earlier_effect(entity, &self.scope).await? {
                 return self.repeat(entity, &events).await.map(Some);
             }
-            // What came before was closed when this one began, so its keys are as old at least.
+            // Earlier conversations were closed when this one began, so their keys are at least as old.
             if node.now().since(began) >= actors::limits::KEY_KEPT_MILLIS || generation == 1 {
                 break;
             }
@@ -241,7 +241,8 @@ impl Exchange<'_> {
                         (contact, open) = again.ok_or_else(internal_error)?;
                     }
                     conversation = reopened.unwrap_or(open.id);
-                    // Another attempt of this very request may have got into the closed one, or into one since.
+                    // Another attempt of the same request may have been accepted in the closed conversation, or in a
+                    // later one.
                     if let Some(response) = self.earlier().await? {
                         return Ok(response);
                     }
@@ -266,14 +267,14 @@ impl Exchange<'_> {
         Ok(None)
     }
 
-    /// The contact and its conversation, which knows the keys of requests that it has taken. It cannot know those that
-    /// were taken by the ones before it: `Err` is what was answered there.
+    /// The contact and its conversation, which knows the keys of requests that it has accepted. It cannot know those of
+    /// earlier conversations: `Err` is the answer given there.
     async fn find_or_begin(
         &self,
         identifier: &str,
         name: Option<&String>,
     ) -> Result<Result<(ContactId, OpenConversation), Response>, Problem> {
-        // A request that may have been answered before, in a life of the contact that was erased, begins no other one.
+        // A request that may have been answered in a former, erased life of the contact begins no new life.
         let is_new = self.accepting.keyed.is_none();
         let found = self.resolve(identifier, name, None, is_new).await?;
         if found.as_ref().is_none_or(|(_, open)| open.generation > 1)
@@ -287,7 +288,7 @@ impl Exchange<'_> {
         }
     }
 
-    /// The contact and its conversation; `None`: it was erased, and no other one may begin.
+    /// The contact and its conversation; `None`: the contact was erased, and no other one may begin.
     async fn resolve(
         &self,
         identifier: &str,
@@ -314,7 +315,7 @@ impl Exchange<'_> {
         Opening { id, origin, owner: None, details: Details::default() }
     }
 
-    /// Answers a retry: joins the turn, or retries a failed one. The message is not appended again. A request that has
+    /// Answers a retry: joins the turn, or retries a failed one. The message is not appended again. A request that
     /// waited while another one fetched its file is no retry, and gets the turn's state since then.
     async fn repeat(&self, entity: EntityKey, effect: &[Record<Event>]) -> Result<Response, Problem> {
         let node = self.accepting.app.node();
@@ -336,7 +337,7 @@ impl Exchange<'_> {
                     tries_again = true;
                     *turn
                 }
-                // Another retry has ended it meanwhile.
+                // Another retry has ended the turn meanwhile.
                 Err(Refusal::Rejected(Rejection::TurnNotPossible(_))) => {
                     let turn = node.turn(entity, number).await.map_err(store_problem)?;
                     turn.ok_or_else(internal_error)?
@@ -349,7 +350,7 @@ impl Exchange<'_> {
         self.answer(Delivered { entity, contact, conversation, message, turn, when, tries_again }, events).await
     }
 
-    /// Waits for the turn as long as the client and this side are willing to.
+    /// Waits for the turn as long as the client and the server allow.
     async fn answer(&self, delivered: Delivered, mut events: Subscription) -> Result<Response, Problem> {
         self.accepting.context.accepted(delivered.message.id);
         let node = self.accepting.app.node();
@@ -357,10 +358,10 @@ impl Exchange<'_> {
         let in_progress = self.accepting.app.in_progress();
         let _first = key.filter(|_| delivered.when == When::Now).map(|key| in_progress.begin(delivered.entity, key));
         if let Some(first) = self.fetching.and_then(|fetching| fetching.first) {
-            // A request that has waited for the file joins this turn, and waits for as long as it asked to.
+            // A request that waited for the file joins this turn, and waits as long as it asked to.
             first.accepted();
         }
-        // Where too many wait already, the reply is to be looked for.
+        // If too many requests wait already, the client fetches the reply later.
         let permit = self.accepting.app.lasting().enter();
         let prefer = prefer(self.accepting.headers);
         let begun = Instant::now();
@@ -374,12 +375,12 @@ impl Exchange<'_> {
         let mut heard = ObservedReplies::default();
         let turn = tokio::select! {
             biased;
-            // How it stood when it was accepted, also where the agent was quicker than this answer.
+            // The turn as it was accepted, even if the agent was faster than this answer.
             () = std::future::ready(()), if at_once => delivered.turn.clone(),
             turn = exchange::wait(node, delivered.entity, &mut events, delivered.turn.clone(), &mut heard, deadline) => {
                 turn.map_err(store_problem).map_err(untold)?
             }
-            // A request that waits when the server stops is told where the reply will be.
+            // A request that waits when the server stops gets the location of the reply.
             () = self.accepting.app.waits_no_longer() => delivered.turn.clone(),
         };
         drop(events);
@@ -417,8 +418,8 @@ impl Exchange<'_> {
                 .with("turnId", turn.id.to_string());
             return Err(problem);
         }
-        // A request that asked for 202 gets it; else a retry gets what the first request gets, or 409 while there is
-        // nothing yet.
+        // A request that asked for 202 gets it; otherwise a retry gets the first request's answer, or 409 while there
+        // is none.
         let waits = delivered.when == When::Before && !turn.is_over() && !prefer.respond_async;
         if waits && key.is_some_and(|key| self.accepting.app.in_progress().has(delivered.entity, key)) {
             return Err(in_progress_problem());
@@ -449,8 +450,8 @@ impl Exchange<'_> {
         Ok(if turn.is_over() { response } else { located(response, &format!("/turns/{}", turn.id)) })
     }
 
-    /// Whether the conversation was closed when the turn ended, so that a retry is told the same; as long as it has
-    /// not, whether it is.
+    /// Whether the conversation was closed when the turn ended, so that a retry gets the same answer; until then,
+    /// whether it is closed now.
     async fn is_closed(&self, entity: EntityKey, turn: &Turn) -> Result<bool, Problem> {
         if turn.is_over() {
             return Ok(turn.in_closed == Some(true));

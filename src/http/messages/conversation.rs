@@ -72,7 +72,7 @@ pub(super) async fn post(inbound: UnparsedMessage<'_>, path_conversation: Option
         let id = new_id(accepting.app, accepting.caller, key, life);
         let post = Post { opening: Some(opening(id)), expected: Some(id), messages: messages.clone(), turn: None };
         match append(&accepting, id, post, &mentions, accepting.context_in_workspace()).await {
-            // The key opened this one so long ago that it is forgotten.
+            // The key that opened this conversation is so old that it was forgotten.
             Err(Refusal::Rejected(Rejection::NotFound)) if key.is_some() => {}
             answer => return answer.map_err(|refusal| refused(refusal, batch))?,
         }
@@ -98,7 +98,7 @@ fn strangers(post: &ConversationPost, report: &mut Report) {
     }
 }
 
-/// The answer of an earlier request with the same key, for a retry that names uploads which have gone since.
+/// The answer of an earlier request with the same key, for a retry that names uploads deleted since.
 async fn accepted_before(accepting: &MessageRequest<'_>, named: Option<&str>) -> Option<Response> {
     let key = accepting.keyed.as_ref()?.key.as_str();
     let (address, with) = match named {
@@ -111,7 +111,7 @@ async fn accepted_before(accepting: &MessageRequest<'_>, named: Option<&str>) ->
     Some(accepted(accepting, &messages, When::Before))
 }
 
-/// Appends, and answers with what was appended, now or by this key before.
+/// Appends the messages, and answers with those appended now or earlier by this key.
 async fn append(
     accepting: &MessageRequest<'_>,
     id: ConversationId,
@@ -133,12 +133,12 @@ async fn append(
     })
 }
 
-/// The id of a new conversation, which lives at the home of the key that asks for it, so that a retry finds it.
+/// The id of a new conversation at the home of the request's key, so that a retry finds it.
 pub(in crate::http) fn new_id(app: &App, caller: &Caller, key: Option<&str>, life: u32) -> ConversationId {
     app.node().new_conversation(key.map(|key| home_of(caller, key, life)))
 }
 
-/// Where the conversation lives that a key has made.
+/// The address of the conversation that a key opens.
 fn home_of(caller: &Caller, key: &str, life: u32) -> Address {
     claims::home(caller.address, key.as_bytes(), life).id
 }
@@ -147,13 +147,13 @@ fn opening(id: ConversationId) -> Opening {
     Opening { id, origin: Origin::Direct, owner: None, details: Details::default() }
 }
 
-/// Whether an item that names no sender is said by the conversation's agent.
+/// Whether an item without a sender is from the conversation's agent.
 fn speaks_for_an_agent(item: &ConversationItem) -> bool {
     item.role == role::ASSISTANT && item.sender_id.is_none()
 }
 
-/// The agent that answers in a conversation, where it has one of its own: its channel's, as that is now or, where it is
-/// gone, was when the conversation began.
+/// The agent of a conversation, if it has one of its own: its channel's current agent or, if the channel is gone, the
+/// agent when the conversation began.
 async fn agent_of(accepting: &MessageRequest<'_>, id: ConversationId) -> Result<Option<String>, Problem> {
     let entity = EntityKey::conversation(accepting.caller.address, id.address);
     let node = accepting.app.node();
@@ -165,7 +165,7 @@ async fn agent_of(accepting: &MessageRequest<'_>, id: ConversationId) -> Result<
 
 fn new_message(caller: &Caller, agent: Option<&str>, mut item: ConversationItem, memories: bool) -> NewMessage {
     let principal = &caller.key.principal;
-    // A `senderId` with the role of a user says that the sender is no agent.
+    // A `senderId` with the role of a user means that the sender is no agent.
     let is_told = item.sender_id.is_some() && item.role == role::USER;
     let is_agent = item.role == role::ASSISTANT || (principal.kind == PrincipalKind::Agent && !is_told);
     let kind = if is_agent { SenderKind::Agent } else { SenderKind::User };

@@ -16,13 +16,13 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::http::log;
 
-/// How often the store is asked: the turn may be running in another process.
+/// How often the store is read: the turn may be running in another process.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Messages that are kept of those heard while waiting. Beyond that they are read from the store.
+/// Received messages that are kept while waiting. More are read from the store.
 const HEARD_MAX: usize = 8;
 
-/// What a turn has said, as far as it was heard: the newest few of its messages.
+/// The newest received messages of a turn.
 #[derive(Debug, Default)]
 pub(super) struct ObservedReplies(VecDeque<Notice>);
 
@@ -37,7 +37,7 @@ impl ObservedReplies {
         }
     }
 
-    /// The messages with these sequences, if every one was heard.
+    /// The messages with these sequences, if all were received.
     fn between(&self, (first, last): (u64, u64)) -> Option<Vec<Message>> {
         let inside = self.0.iter().filter(|notice| (first..=last).contains(&notice.seq));
         let is_whole = inside.clone().map(|notice| notice.seq).eq(first..=last);
@@ -47,8 +47,8 @@ impl ObservedReplies {
 
 /// Waits until a turn has ended or the time is over, and returns its state then.
 ///
-/// `turn` is how it stood after `events` was subscribed to, so nothing can be missed. What it says meanwhile is kept in
-/// `heard`.
+/// `turn` is its state after `events` was subscribed to, so nothing can be missed. Messages received meanwhile are kept
+/// in `heard`.
 ///
 /// # Errors
 ///
@@ -80,7 +80,7 @@ pub(super) async fn wait(
     if turn.is_over() {
         return Ok(turn);
     }
-    // That it waits for people is no event.
+    // Waiting for people is no event.
     look(node, entity, turn).await
 }
 
@@ -93,8 +93,7 @@ async fn look(node: &Node, entity: EntityKey, turn: Turn) -> Result<Turn, StoreE
     }
 }
 
-/// How `turn` ended, if that is what the event says. The end of an earlier attempt may be heard after a later one
-/// began.
+/// The end of `turn`, if the event is that. The end of an earlier attempt may arrive after a later one began.
 fn end_of<'a>(turn: &Turn, event: &'a Event) -> Option<&'a Turn> {
     match event {
         Event::TurnCompleted(ended) | Event::TurnFailed(ended) | Event::TurnCancelled(ended) => {
@@ -113,7 +112,7 @@ pub(in crate::http) async fn replies(node: &Node, entity: EntityKey, turn: &Turn
     replies_heard(node, entity, turn, &ObservedReplies::default()).await
 }
 
-/// The same for a request that may have heard them.
+/// The same for a request that may have received them.
 ///
 /// # Errors
 ///
@@ -147,7 +146,7 @@ pub(in crate::http) async fn trigger(
     Ok(events.iter().find_map(message_of).map(|message| message.id))
 }
 
-/// The turn that an idempotency key asked for, as it was answered first, by the key's range of events.
+/// The turn that an idempotency key requested, as first answered, by the key's range of events.
 ///
 /// # Errors
 ///
@@ -165,7 +164,7 @@ pub(in crate::http) async fn turn_of(
             _ => None,
         }));
     }
-    // It had to wait, which is no event. What it shall answer may have become more since.
+    // It had to wait, which is no event. More messages may have joined it since.
     let row = node.row(entity, ASKED_TURNS, Bytes::copy_from_slice(&key.0)).await?;
     let Some((number, newest)) = row.as_deref().and_then(asked) else { return Ok(None) };
     let turn = node.turn(entity, number).await?;

@@ -28,7 +28,7 @@ use crate::wire::conversation_message::view::{conversation_view, view_bytes};
 
 /// Events looked at for one page: `docs/decisions/0035-a-search-goes-on.md`.
 const EVENTS: Enough = Enough { at_first: 50_000, in_any_case: 10_000 };
-/// Bytes of them; where messages are long, fewer are looked at.
+/// Bytes of them; of long messages fewer are looked at.
 const BYTES: Enough = Enough { at_first: 40 * 1024 * 1024, in_any_case: 8 * 1024 * 1024 };
 /// Events read at once.
 const CHUNK: usize = 256;
@@ -38,7 +38,7 @@ const SCANS: usize = 2;
 /// means a long queue of searches. The number of connections bounds the queue.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The places of requests that look through a log. One is held for a chunk at a time, in turn.
+/// The permits of requests that search a log. One is held for a chunk at a time, in turn.
 #[derive(Debug)]
 pub(crate) struct Scans(Semaphore);
 
@@ -49,14 +49,14 @@ impl Default for Scans {
 }
 
 impl Scans {
-    /// A place, if there is one before `until`.
+    /// A permit, if there is one before `until`.
     async fn enter(&self, until: Instant) -> Option<SemaphorePermit<'_>> {
         // It is never closed.
         timeout_at(until, self.0.acquire()).await.ok()?.ok()
     }
 }
 
-/// Which messages are wanted.
+/// The filter of a list of messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Filter {
     /// Their text has each of these, in any case.
@@ -89,13 +89,13 @@ impl Filter {
         })
     }
 
-    /// Of a human channel, which shows its agents as itself.
+    /// The filter for a human channel, which shows its agents as the channel itself.
     fn of_channel(self, channel: &str) -> Self {
         let channel = self.sender.is_some().then(|| channel.to_owned());
         Self { channel, ..self }
     }
 
-    /// Whether some messages may not be wanted.
+    /// Whether it may exclude messages.
     fn is_some(&self) -> bool {
         *self != Self::default()
     }
@@ -124,7 +124,7 @@ impl Filter {
     }
 }
 
-/// What a search asks for: words, and phrases in quotation marks, in lower case.
+/// The terms of a search: words, and phrases in quotation marks, in lower case.
 fn terms(search: &str) -> Vec<String> {
     let lower = search.to_lowercase();
     let parts = lower.split('"').enumerate();
@@ -135,7 +135,7 @@ fn terms(search: &str) -> Vec<String> {
     terms.filter(|term| !term.is_empty()).collect()
 }
 
-/// What a request has looked at.
+/// The events that a request has looked at.
 #[derive(Debug, Default)]
 struct Looked {
     events: usize,
@@ -152,7 +152,7 @@ impl Looked {
         self.bytes += message.map_or(0, |message| message.content.weight());
     }
 
-    /// How many events to read next: the first few say how long they are. Where all are wanted, few are enough.
+    /// How many events to read next: the first few show how long they are. Without a filter, few are enough.
     fn chunk(&self, filter: &Filter, limit: usize) -> usize {
         let (first, most) = if filter.is_some() {
             (FIRST_CHUNK, CHUNK)
@@ -187,7 +187,7 @@ async fn page_of(
     loop {
         let place = if filter.is_some() { app.scans().enter(until).await } else { None };
         if filter.is_some() && place.is_none() {
-            // What was looked at is a page, if a short one.
+            // The events looked at are a page, if a short one.
             return if looked.events > 0 { Ok(Page { data, next: position(at) }) } else { Err(too_many_searches()) };
         }
         let range = behind(1, at, request.order);
@@ -226,12 +226,12 @@ async fn page_of(
     }
 }
 
-/// 503, before anything was looked at.
+/// 503, before any event was looked at.
 fn too_many_searches() -> Problem {
     Problem::unavailable("overloaded", "too many searches are in progress; retry later", 1)
 }
 
-/// Where the next page goes on.
+/// The position of the next page.
 fn position(at: Option<u64>) -> Option<Vec<u8>> {
     at.map(|at| at.to_be_bytes().to_vec())
 }
@@ -256,7 +256,7 @@ pub(in crate::http) async fn get(
             .into(),
     };
     if let Err(problem) = Problem::both(PageRequest::from_query(&query, ""), Filter::from_query(&query)) {
-        // Of no list, no cursor can be right.
+        // Without a list, no cursor can be valid.
         faults.extend(problem.faults.into_iter().filter(|fault| fault.pointer != "/cursor"));
     }
     Err(Problem::invalid(faults))

@@ -32,10 +32,10 @@ use first::Firsts;
 
 /// The contract's bounds of a download.
 pub(crate) const LIMITS: Limits = Limits { within: Duration::from_secs(30), bytes: MAX_BYTES, redirects: 3 };
-/// Files being fetched at once. One may take 30 seconds of doing nothing, so there are many.
+/// Files being fetched at once. Fetching one may idle for 30 seconds, so there are many.
 const FETCHES: usize = 1_024;
-/// The same that a workspace has for sure, and more only while more than half of all are free. A quarter, so that
-/// servers that one waits for leave room for others'.
+/// The permits that every workspace has; it gets more only while more than half of all are free. A quarter, so that
+/// slow servers of one workspace leave room for others.
 const FETCHES_OF_WORKSPACE: usize = FETCHES / 4;
 
 /// Files being fetched by this process.
@@ -46,7 +46,7 @@ pub(crate) struct Fetches {
     keyed: Arc<Firsts>,
 }
 
-/// Leave to fetch one file, until it is dropped.
+/// Permission to fetch one file, until it is dropped.
 struct FetchPermit {
     _own: Option<OwnPermit>,
     _of_all: OwnedSemaphorePermit,
@@ -60,10 +60,10 @@ impl Default for Fetches {
 }
 
 impl Fetches {
-    /// Waits for the request before that is alike: its file need not be fetched twice. See [`Firsts::enter`].
+    /// Waits for an earlier identical request: its file need not be fetched twice. See [`Firsts::enter`].
     ///
     /// # Errors
-    /// What that one was refused with.
+    /// The problem of that request.
     pub(super) async fn enter(&self, used: KeyUse) -> Result<Option<First>, Problem> {
         self.keyed.enter(used).await
     }
@@ -71,7 +71,7 @@ impl Fetches {
     /// A permit for a file of this workspace.
     ///
     /// # Errors
-    /// 429 where it has as many as leave room for others', 503 where there is none.
+    /// 429 if the workspace already holds its share, 503 if there is no permit.
     fn permit(&self, workspace: Address) -> Result<FetchPermit, Problem> {
         let own = self.shares.try_enter(workspace);
         if own.is_none() && self.permits.available_permits() <= FETCHES / 2 {
@@ -85,11 +85,11 @@ impl Fetches {
     }
 }
 
-/// Fetches the file and stores it as an attachment that belongs to no message yet. A span records the duration, and of
-/// the URL only the server.
+/// Fetches the file and stores it as an attachment without a message. A span records the duration, and only the server
+/// of the URL.
 ///
 /// # Errors
-/// 400 with why it cannot be had, 429 and 503 where nothing more can be fetched or kept now.
+/// 400 with the reason why it cannot be fetched, 429 and 503 if nothing more can be fetched or stored now.
 pub(super) async fn fetch(accepting: &MessageRequest<'_>, media: &Media) -> Result<File, Problem> {
     let cause = without_key(accepting.context).trace;
     let mut span = accepting.app.node().span(names::FETCH, SpanKind::Client, cause);
@@ -103,7 +103,7 @@ pub(super) async fn fetch(accepting: &MessageRequest<'_>, media: &Media) -> Resu
     fetched
 }
 
-/// Makes an attachment of the file, as a part of the trace that it comes with.
+/// Creates an attachment from the file, in the request's trace.
 async fn attachment(accepting: &MessageRequest<'_>, media: &Media, with: CommandContext) -> Result<File, Problem> {
     let app = accepting.app;
     let workspace = accepting.caller.address;
@@ -114,7 +114,7 @@ async fn attachment(accepting: &MessageRequest<'_>, media: &Media, with: Command
     let declared = download.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let declared = declared.and_then(essence);
     let Some(mime_type) = sniff::of_media(media.kind, &head, declared.as_deref()) else {
-        // That it is too large as well is found whatever it is.
+        // The size limit is checked whatever the type is.
         while download.chunk().await.map_err(problem)?.is_some() {}
         let message = "the file at this URL is not of the declared type";
         return Err(Problem::fault(media.url_pointer(), "media_type_mismatch", message));
@@ -126,13 +126,13 @@ async fn attachment(accepting: &MessageRequest<'_>, media: &Media, with: Command
     let named = Named { filename: name, mime_type };
     let kept = keep(app, media, (entity, with), named, first, download).await;
     if kept.is_err() {
-        // What was begun is cleared away now and not in a day.
+        // The unfinished attachment is removed now, not in a day.
         app.node().settle(entity.workspace, &[begun.id]);
     }
     kept
 }
 
-/// The first pieces, and so many of their bytes as tell what the file is.
+/// The first pieces, and enough of their bytes to recognise the file's type.
 async fn beginning(download: &mut Download) -> Result<(Vec<Bytes>, BytesMut), Fault> {
     let (mut first, mut head) = (Vec::new(), BytesMut::new());
     while head.len() < sniff::HEAD_BYTES {
@@ -144,7 +144,7 @@ async fn beginning(download: &mut Download) -> Result<(Vec<Bytes>, BytesMut), Fa
     Ok((first, head))
 }
 
-/// Writes the file as it comes.
+/// Writes the file as it arrives.
 async fn keep(
     app: &App,
     media: &Media,
@@ -166,7 +166,7 @@ async fn keep(
     }
 }
 
-/// What went wrong, without a word of what this server can see and its user cannot.
+/// The problem of a failed fetch, without anything that this server can see and its user cannot.
 fn problem(media: &Media, fault: &Fault) -> Problem {
     let pointer = media.url_pointer();
     tracing::debug!(%fault, "a file could not be downloaded");

@@ -27,13 +27,13 @@ use crate::problem::Problem;
 use crate::wire::channel_message::view::channel_view;
 use crate::wire::conversation_message::view::{checksum, conversation_view, view_bytes};
 
-/// A message with what it takes to show it.
+/// A message with the data needed to show it.
 pub(crate) struct StoredMessage {
     pub(crate) message: Message,
     pub(crate) overlay: Overlay,
     /// Its conversation.
     pub(crate) entity: EntityKey,
-    /// Where that comes from.
+    /// The conversation's origin.
     pub(crate) origin: Arc<Origin>,
 }
 
@@ -50,7 +50,7 @@ pub(crate) async fn find(app: &App, caller: &Caller, id: &str) -> Result<StoredM
     look_up(app, caller, id).await?.ok_or_else(message_not_found)
 }
 
-/// The same where that there is none is no refusal yet.
+/// The same, but a missing message is not an error.
 pub(crate) async fn look_up(app: &App, caller: &Caller, id: MessageId) -> Result<Option<StoredMessage>, Problem> {
     let entity = EntityKey::conversation(caller.address, id.entity);
     let events = log::between(app.node(), entity, (id.number, id.number)).await;
@@ -62,7 +62,7 @@ pub(crate) async fn look_up(app: &App, caller: &Caller, id: MessageId) -> Result
     Ok(origin.map(|origin| StoredMessage { message, overlay, entity, origin }))
 }
 
-/// The overlay with the review's current state: its deadline may have passed before that was announced.
+/// The overlay with the review's current state: its deadline may have passed unannounced.
 pub(super) fn at_present<'a>(message: &Message, overlay: &'a Overlay, now: Millis) -> Cow<'a, Overlay> {
     match &message.content.review {
         Some(review) if now >= review.expires_at => {
@@ -90,8 +90,8 @@ pub(super) fn shown(caller: &Caller, found: &StoredMessage, now: Millis) -> Resp
     response
 }
 
-/// What the message's `ETag` names, written without quotes: its checksum, which is of what was said. On a human
-/// channel, whose messages show no checksum, the tag of an edited message is of its labels too.
+/// The message's `ETag`, without quotes: its checksum, which covers its content. On a human channel, whose messages
+/// show no checksum, the tag of an edited message also covers its labels.
 pub(super) fn tag(found: &StoredMessage) -> String {
     let StoredMessage { message, overlay, origin, .. } = found;
     let said = checksum(message, overlay);
@@ -101,16 +101,16 @@ pub(super) fn tag(found: &StoredMessage) -> String {
     tag_of(&(said, overlay.labels()))
 }
 
-/// Whether who has the message's tag has what is shown of it. The tag says nothing of what has become of a message,
-/// like a review that was answered, nor of the labels of a conversation's message. (A conversation's message that was
-/// edited there and back has its first tag again, and is the same but for `updated_at`.)
+/// Whether the message's tag covers everything shown of it. The tag does not cover later changes, such as an answered
+/// review, nor the labels of a conversation's message. (A conversation's message that was edited back to its first
+/// content has its first tag again, and is the same but for `updated_at`.)
 fn is_told_by_its_tag(found: &StoredMessage, now: Millis) -> bool {
     let overlay = at_present(&found.message, &found.overlay, now);
     let on_channel = found.origin.human_channel().is_some();
     let Overlay { metadata, tags, untagged, deleted, erased, review, delivered_at, read_at, .. } = &*overlay;
     let is_as_labelled = metadata.is_none() && tags.is_none() && untagged.is_none();
     let is_whole = !(*deleted || *erased || review.is_some());
-    // A channel's message shows when it was read, and its tag is of its labels too.
+    // A channel's message shows its receipts, and its tag also covers its labels.
     is_whole && if on_channel { delivered_at.is_none() && read_at.is_none() } else { is_as_labelled }
 }
 
@@ -126,8 +126,8 @@ pub(in crate::http) async fn get(
     Ok(if is_told_by_its_tag(&found, now) { unless_known(&headers, answer) } else { answer })
 }
 
-/// Revisions before a message that are followed, and revisions after it; of a longer chain those next to it are shown.
-/// Each costs a read: tens of microseconds on the embedded store, a millisecond on a cluster.
+/// The most revisions followed before a message, and the most after it; of a longer chain the nearest are shown. Each
+/// costs a read: tens of microseconds on the embedded store, a millisecond on a cluster.
 const ITERATIONS_MAX: usize = 1_000;
 
 /// `GET /messages/{id}/iterations`: the revision chain that the message is part of, in the order of the channel.
@@ -175,7 +175,7 @@ async fn chain(app: &App, caller: &Caller, id: &str) -> Result<Vec<MessageId>, P
     Ok(chain)
 }
 
-/// The page of a chain that is asked for; a position is the number of the message before it.
+/// The requested page of a chain; a position is the number of the message before it.
 async fn page_of(
     app: &App,
     caller: &Caller,

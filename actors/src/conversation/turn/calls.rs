@@ -2,7 +2,7 @@
 //!
 //! The log holds the assistant's message with its calls, then a tool message for each result, in the order that a model
 //! expects. While calls have no result the turn has a row of them. A call that asks people may stay open for a year:
-//! the turn waits, and no task runs for it. If the turn ends before, every open call gets a result that says so.
+//! the turn waits, and no task runs for it. If the turn ends first, every open call gets a result that says so.
 
 use std::sync::Arc;
 
@@ -27,8 +27,8 @@ const INTERRUPTED: &str =
 /// The result of a call whose turn was ended.
 const TURN_ENDED: &str = r#"{"error":"turn_ended","detail":"the turn was ended before the call had a result"}"#;
 
-/// The shortest time after which a turn that waits looks by itself whether its reviews are over. They tell it, so this
-/// is for the case that they could not.
+/// The shortest time after which a waiting turn itself checks whether its reviews are over. They notify it, so this
+/// covers a lost notification.
 const LOOK_MIN_MILLIS: u64 = 60_000;
 /// The longest.
 const LOOK_MAX_MILLIS: u64 = 60 * 60 * 1000;
@@ -53,7 +53,7 @@ pub struct Call {
     /// The tool.
     #[n(1)]
     pub name: String,
-    /// What people are asked, where it asks people.
+    /// The question, if it asks people.
     #[n(2)]
     pub ask: Option<Ask>,
     /// The review that it has become.
@@ -78,10 +78,10 @@ impl Call {
 /// The calls of a turn's newest round, while one of them has no result.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Calls {
-    /// They, in the model's order.
+    /// The calls, in the model's order.
     #[n(0)]
     pub calls: Vec<Call>,
-    /// What the next result answers, where the conversation is a tree: the newest message of the turn.
+    /// The parent of the next result, if the conversation is a tree: the newest message of the turn.
     #[n(1)]
     pub branch: Option<MessageId>,
 }
@@ -97,13 +97,13 @@ pub struct Step {
     pub message: Arc<Content>,
     /// The calls.
     pub calls: Vec<Call>,
-    /// What the message answers, where the conversation is a tree.
+    /// The parent of the message, if the conversation is a tree.
     pub branch: Option<MessageId>,
     /// What the model's call cost.
     pub usage: Usage,
 }
 
-/// Results of calls, and reviews that others have become.
+/// Results of calls, and reviews that other calls have become.
 #[derive(Clone, Debug)]
 pub struct Answers {
     /// The turn.
@@ -114,7 +114,7 @@ pub struct Answers {
     pub results: Vec<(String, String)>,
     /// Reviews by call.
     pub waits: Vec<(String, Wait)>,
-    /// The attempt is lost before it knew of every call. What it knows must not be done again.
+    /// The attempt is lost before every call had a result or a review. The calls reported here must not be run again.
     pub is_lost: bool,
 }
 
@@ -125,7 +125,7 @@ pub struct EndWait {
     pub number: u64,
     /// The call.
     pub call: String,
-    /// What came of it, as the call's result.
+    /// The outcome as the call's result.
     pub result: String,
 }
 
@@ -162,11 +162,11 @@ impl Calls {
         RowWrite { table: CALLS, key: number_key(number), value }
     }
 
-    /// When a turn that waits since `since` looks after them by itself.
+    /// When a turn that waits since `since` checks its reviews by itself.
     fn look_at(&self, since: Millis, now: Millis) -> Millis {
         let waits = self.calls.iter().filter(|call| !call.answered).filter_map(|call| call.wait.as_ref());
         let regular = now.plus(now.since(since).clamp(LOOK_MIN_MILLIS, LOOK_MAX_MILLIS));
-        // Once the first is over by the clock, it should have been heard of.
+        // Once the first deadline has passed by the clock, the turn should have been notified.
         let expected = waits.map(|wait| wait.expires_at.plus(LOOK_MIN_MILLIS)).filter(|at| *at > now).min();
         expected.map_or(regular, |expected| expected.min(regular))
     }
@@ -178,7 +178,7 @@ pub(in crate::conversation) fn needs(state: Option<&State>) -> Vec<Need> {
     running.map(|turn| Need::Row(CALLS, number_key(turn.id.number))).into_iter().collect()
 }
 
-/// What results become: messages of tools, and the row and the turn as they stand then.
+/// Collects the effects of results: tool messages, and the new row and turn.
 struct Answering<'a> {
     state: &'a State,
     moment: &'a DecisionContext,
@@ -214,14 +214,14 @@ impl<'a> Answering<'a> {
         }));
     }
 
-    /// Gives every call that has no result, and that `which` says, this one.
+    /// Gives this result to every call that has none and matches `which`.
     fn answer_all(&mut self, result: &str, which: impl Fn(&Call) -> bool) {
         let open: Vec<String> =
             self.calls.calls.iter().filter(|call| !call.answered && which(call)).map(|call| call.id.clone()).collect();
         open.iter().for_each(|id| self.answer(id, result));
     }
 
-    /// The turn with the number of its open calls, and the row of them.
+    /// Updates the turn's number of open calls, and returns their row.
     fn settle(&mut self) -> RowWrite {
         self.turn.open_calls = Some(self.calls.open()).filter(|open| *open > 0);
         self.calls.row(self.turn.id.number)
@@ -251,7 +251,7 @@ pub(in crate::conversation) fn step(
 ) -> Result<Decision<Conversation>, Undecided> {
     let Some(turn) = current(state, step.number, step.attempt) else { return Ok(Decision::Answer(Reply::Nothing)) };
     if turn.open_calls.is_some() {
-        // Its attempt says it again where it did not hear that it was heard.
+        // The attempt repeats the command if it got no answer.
         let known = Calls::stored(step.number, found)?;
         let again = known.calls.first().map(|call| &call.id) == step.calls.first().map(|call| &call.id);
         let reply = if again { Reply::Turn(Box::new(turn.clone())) } else { Reply::Nothing };
@@ -281,7 +281,7 @@ pub(in crate::conversation) fn step(
     Ok(Decision::Change(Change { rows, views, ..Change::new(events, Reply::Turn(Box::new(turn))) }))
 }
 
-/// Results have come; where a review is still open, the turn waits from now on.
+/// Takes results; if a review is still open, the turn waits from now on.
 pub(in crate::conversation) fn answer(
     state: &State,
     answers: &Answers,
@@ -291,7 +291,7 @@ pub(in crate::conversation) fn answer(
     let turn = current(state, answers.number, answers.attempt);
     let Some(turn) = turn else { return Ok(Decision::Answer(Reply::Nothing)) };
     if turn.open_calls.is_none() {
-        // Said again, or every review was over before its attempt knew that it had been asked for.
+        // A repeated command, or every review was over before its attempt knew that it had been requested.
         return Ok(Decision::Answer(Reply::Turn(Box::new(turn.clone()))));
     }
     let mut answering = Answering::of(state, turn, moment, found)?;
@@ -320,7 +320,7 @@ pub(in crate::conversation) fn answer(
     Ok(Decision::Change(Change { rows, ..Change::new(events, Reply::Turn(Box::new(turn))) }))
 }
 
-/// A review that a call waits for is over; where it was the last one, the turn goes on.
+/// A review that a call waits for is over; if it was the last one, the turn continues.
 pub(in crate::conversation) fn end_wait(
     state: &State,
     end: &EndWait,
@@ -336,7 +336,7 @@ pub(in crate::conversation) fn end_wait(
     }
     let row = answering.settle();
     let (turn, mut events) = (answering.turn, answering.events);
-    // Where the attempt that asked is still at it, it finds the result by itself.
+    // If the attempt that asked is still running, it finds the result by itself.
     let goes_on = turn.status == TurnStatus::AwaitingReview && turn.open_calls.is_none();
     let turn = if goes_on { turn.started(moment).with_new_series() } else { turn };
     events.push(if goes_on { Event::TurnStarted(turn.clone()) } else { Event::TurnMoved(turn.clone()) });
@@ -344,7 +344,7 @@ pub(in crate::conversation) fn end_wait(
     Ok(Decision::Change(Change { rows, ..Change::new(events, Reply::Turn(Box::new(turn))) }))
 }
 
-/// A turn has looked after its reviews, and they are still open: when to look again.
+/// A turn has checked its reviews, and they are still open: sets when to check again.
 pub(in crate::conversation) fn keep_waiting(
     state: &State,
     number: u64,
@@ -361,19 +361,19 @@ pub(in crate::conversation) fn keep_waiting(
     Ok(Decision::Change(Change { rows, ..Change::new(vec![Event::TurnMoved(turn)], Reply::Nothing) }))
 }
 
-/// A turn with what became of its calls, where it went on without them.
+/// A turn and the effects of ending or interrupting its calls.
 pub(in crate::conversation) struct Closed {
     /// Its current state.
     pub(in crate::conversation) turn: Turn,
     /// The results that were missing.
     pub(in crate::conversation) events: Vec<Event>,
-    /// Calls, and errands to take reviews back.
+    /// Calls, and errands to cancel reviews.
     pub(in crate::conversation) rows: Vec<RowWrite>,
     /// Whether there are errands among them.
     pub(in crate::conversation) errands: bool,
 }
 
-/// The turn ends: every open call gets a result that says so, and reviews that it asked for are taken back.
+/// The turn ends: every open call gets a result that says so, and its reviews are cancelled.
 pub(in crate::conversation) fn close(
     state: &State,
     turn: &Turn,
@@ -405,7 +405,7 @@ fn withdrawal(turn: &Turn, call: &Call, moment: &DecisionContext) -> Option<RowW
     Some(errand.row())
 }
 
-/// The attempt was lost: calls that ran with it have no result any more; those that ask people are asked again.
+/// The attempt was lost: its running calls get no result any more; calls that ask people are asked again.
 pub(super) fn interrupt(
     state: &State,
     turn: &Turn,

@@ -12,17 +12,17 @@ use crate::store::{NodeId, RowWrite};
 use crate::tables::TURNS;
 use crate::trace::TraceContext;
 
-/// After which a running turn is looked at: one that was lost with its process is started again then.
+/// The pause after which a running turn is checked: one that was lost with its process is started again then.
 const LOOK_AFTER_MILLIS: u64 = 1_000;
 
 /// The status of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
 pub enum TurnStatus {
-    /// It waits for the one before it.
+    /// It waits for the turn before it.
     #[n(0)]
     Queued,
-    /// The agent is at it.
+    /// The agent works on it.
     #[n(1)]
     Running,
     /// It waits for a person's answer.
@@ -31,7 +31,7 @@ pub enum TurnStatus {
     /// Its replies are appended.
     #[n(3)]
     Completed,
-    /// It ended without.
+    /// It ended without replies.
     #[n(4)]
     Failed,
     /// It was stopped.
@@ -77,7 +77,7 @@ pub struct Failure {
     /// For programs.
     #[n(0)]
     pub code: String,
-    /// For people; nothing that the model's endpoint said verbatim.
+    /// For people; never the text of the model's endpoint.
     #[n(1)]
     pub detail: String,
 }
@@ -118,26 +118,26 @@ pub struct Turn {
     /// How many times it has called tools since it was asked for, or tried again.
     #[n(10)]
     pub rounds: Option<u32>,
-    /// How many of its calls have no result; they stand in a row.
+    /// How many of its calls have no result; a row holds them.
     #[n(11)]
     pub open_calls: Option<u32>,
-    /// The attempt before the first of those that count as one series: only losses within one series use it up.
+    /// The attempt before the first one of the current series: only losses within one series use up its attempts.
     #[n(12)]
     pub series_after: Option<u32>,
-    /// While it waits: when to look after what it waits for.
+    /// While it waits: when to check its reviews.
     #[n(13)]
     pub look_at: Option<Millis>,
     /// While it waits: since when.
     #[n(14)]
     pub waits_since: Option<Millis>,
-    /// The process that its newest attempt runs in. It is asked for again only when that is gone.
+    /// The process of its newest attempt. The turn is started again only when that process is gone.
     #[n(15)]
     pub runner: Option<NodeId>,
     /// Whether its conversation was closed when it ended; `None`: no, or it has not ended.
     #[n(16)]
     pub in_closed: Option<bool>,
-    /// The request that asked for it, until it has ended; not in the event that it begins with, whose record says it.
-    /// Boxed, since every conversation has room for a turn and few have one.
+    /// The trace of the request, until the turn has ended; not in the event of its start, whose record has it. Boxed,
+    /// since every conversation has room for a turn and few have one.
     #[n(17)]
     pub trace: Option<Box<TraceContext>>,
 }
@@ -175,7 +175,7 @@ impl Turn {
         Self { status: TurnStatus::Queued, attempt: 0, series_after: None, ..requested }
     }
 
-    /// The same without what came of it.
+    /// The same without its results.
     pub(super) fn bare(&self) -> Self {
         let (started_at, ended_at, replies, usage, failure) = (None, None, None, None, None);
         let (rounds, open_calls, look_at, waits_since) = (None, None, None, None);
@@ -219,7 +219,7 @@ impl Turn {
         }
     }
 
-    /// The same as the first attempt of a new series: it has come further, so what was lost before does not count.
+    /// The same as the first attempt of a new series: the turn has progressed, so earlier losses do not count.
     pub(super) fn with_new_series(self) -> Self {
         Self { series_after: Some(self.attempt.saturating_sub(1)), ..self }
     }
@@ -229,19 +229,19 @@ impl Turn {
         self.attempt - self.series_after.unwrap_or(0)
     }
 
-    /// Whether nothing of it was done before its newest attempt, since it was asked for or tried again.
+    /// Whether its newest attempt is the first to do anything, since it was requested or retried.
     pub(crate) fn is_fresh(&self) -> bool {
         self.attempts() <= 1 && self.rounds.is_none()
     }
 
-    /// The request that asked for it, where `record` is that of its start. One that was told of before says it by
-    /// itself: it starts when something else ends, in the record of that.
+    /// The trace of its request, where `record` is that of its start. A turn that waited before holds the trace itself:
+    /// its start is in the record of another turn's end.
     pub(crate) fn asked_by(&self, record: &Record<Event>) -> Option<TraceContext> {
         let known = self.trace.as_deref().copied();
         known.or_else(|| record.trace.filter(|_| self.is_fresh()))
     }
 
-    /// The same, as the state keeps it: with the request that asked for it.
+    /// The same, as the state keeps it: with the trace of its request.
     pub(in crate::conversation) fn kept(&self, record: &Record<Event>) -> Self {
         let mut turn = self.clone();
         turn.trace = self.asked_by(record).map(Box::new);
@@ -254,7 +254,7 @@ impl Turn {
         self.rounds.unwrap_or(0)
     }
 
-    /// The same, over with this status.
+    /// The same, ended with this status.
     #[must_use]
     pub(super) fn ended(&self, status: TurnStatus, at: Millis) -> Self {
         Self { status, ended_at: Some(at), look_at: None, waits_since: None, trace: None, ..self.clone() }
@@ -277,7 +277,7 @@ impl Turn {
         Attempt { number: self.id.number, attempt: self.attempt }
     }
 
-    /// When to check whether it still runs, or whether what it waits for has ended.
+    /// When to check whether it still runs, or whether its reviews have ended.
     #[must_use]
     pub(crate) fn look_at(&self) -> Millis {
         let running = self.started_at.unwrap_or(self.id.at).plus(LOOK_AFTER_MILLIS);

@@ -20,18 +20,18 @@ use crate::http::refusal::channel::{channel_not_found, kind_mismatch};
 use crate::problem::Problem;
 use crate::wire::contact_message::content::Media;
 
-/// How far the fetch has come for a request that was not accepted before.
+/// The progress of fetching for a request that was not accepted before.
 #[derive(Clone, Copy)]
 pub(super) struct Fetching<'a> {
-    /// How long it has waited for another request that is alike. So much less it waits for the agent.
+    /// How long it waited for an identical request. Its wait for the agent is shorter by this.
     pub(super) waited: Duration,
-    /// Where those wait that are alike and came later.
+    /// The handle on which later identical requests wait.
     pub(super) first: Option<&'a First>,
 }
 
 impl Exchange<'_> {
-    /// Fetches the file and delivers the message with it. Of requests that are alike one does; the others get what it
-    /// gets, and wait no longer for that than for an agent.
+    /// Fetches the file and delivers the message with it. Of identical requests one fetches; the others get its
+    /// outcome, and wait for that no longer than for an agent.
     pub(super) async fn with_file(&self, sent: &Sent, agent: &str, media: &Media) -> Result<Response, Problem> {
         if let Some(response) = self.earlier().await? {
             return Ok(response);
@@ -47,7 +47,7 @@ impl Exchange<'_> {
         exchange.fetch_and_deliver(sent, media).await
     }
 
-    /// Waits until no other request that is alike fetches. `None`: there is a message to look for, or no key.
+    /// Waits until no identical request fetches. `None`: there is a message to look for, or no key.
     async fn first(&self) -> Result<Option<First>, Problem> {
         let Some(keyed) = &self.accepting.keyed else { return Ok(None) };
         let MessageRequest { app, context, headers, .. } = self.accepting;
@@ -60,7 +60,7 @@ impl Exchange<'_> {
         if budget.is_zero() {
             return Err(not_yet(prefer));
         }
-        // Where too many wait already, the answer is to be asked for again.
+        // If too many requests wait already, the client must ask again.
         let Some(_permit) = app.lasting().enter() else { return Err(in_progress()) };
         context.waits();
         let in_time = timeout(budget, entered).map(|entered| entered.unwrap_or_else(|_| Err(not_yet(prefer))));
@@ -72,16 +72,16 @@ impl Exchange<'_> {
         let fetched = Box::pin(unless_stopping(app, media::fetch(self.accepting, media))).await;
         let file = fetched.map_err(|problem| self.refused_alike(problem))?;
         let delivered = Box::pin(self.deliver_with(sent, &file)).await;
-        // It has its message now, or never will.
+        // The file has its message now, or never will.
         app.node().settle(self.contact.workspace, &[file.id]);
         delivered
     }
 
-    /// Delivers the message with its file, which may have been long in coming: only for a caller who is still known,
-    /// and to the channel as it is now.
+    /// Delivers the message with its file, which may have taken long: only if the caller's key is still valid, and to
+    /// the channel as it is now.
     async fn deliver_with(&self, sent: &Sent, file: &attachment::State) -> Result<Response, Problem> {
         let MessageRequest { app, caller, .. } = self.accepting;
-        // A waiting request may have another key.
+        // A waiting request may use another API key.
         still_known(app, caller).await?;
         self.deliver_on_channel(sent, file).await.map_err(|problem| self.refused_alike(problem))
     }
@@ -100,8 +100,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// The same, which those that are alike and wait get too where it is said of what they ask for. What this side
-    /// could not do, or does not know, the next of them finds out by itself.
+    /// The same problem, which waiting identical requests get too if it is about the request itself. For a problem of
+    /// the server the next of them tries by itself.
     fn refused_alike(&self, problem: Problem) -> Problem {
         if problem.status.is_client_error()
             && let Some(first) = self.fetching.and_then(|fetching| fetching.first)
@@ -112,7 +112,7 @@ impl Exchange<'_> {
     }
 }
 
-/// The other one's answer is not there yet, and this one has waited as long as it wanted to. There is no turn yet that
+/// The identical request has no answer yet, and this one has waited as long as it wanted to. There is no turn yet that
 /// a 202 could name.
 fn not_yet(prefer: Prefer) -> Problem {
     let waited = prefer.wait.filter(|_| !prefer.respond_async).map(|wait| wait.min(WAIT_MAX));

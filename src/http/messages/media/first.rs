@@ -9,12 +9,12 @@ use tokio::sync::watch;
 
 use crate::problem::Problem;
 
-/// An idempotency key and the request that it came with: with another body it is none of those that are alike.
+/// An idempotency key and its request's fingerprint: a request with another body is not identical.
 type Alike = (KeyHash, [u8; 16]);
-/// What the first has come to: there is a message that the others can join, or there will be none, and why.
+/// The outcome of the first request: there is a message that the others can join, or there will be none, and why.
 type Outcome = Result<(), Problem>;
 
-/// Those that fetch now. There are at most as many as requests.
+/// The requests that fetch now; bounded by the number of requests.
 #[derive(Debug, Default)]
 pub(super) struct Firsts(DashMap<Alike, watch::Receiver<Option<Outcome>>>);
 
@@ -27,10 +27,10 @@ pub(in crate::http::messages) struct First {
 }
 
 impl Firsts {
-    /// Waits until this request is the first, or until another one has come to have a message (`None`).
+    /// Waits until this request is the first, or until another one has a message (`None`).
     ///
     /// # Errors
-    /// What the other one was refused with.
+    /// The problem of the other request.
     pub(super) async fn enter(self: &Arc<Self>, used: KeyUse) -> Result<Option<First>, Problem> {
         loop {
             let mut told = match self.begin(used) {
@@ -38,14 +38,14 @@ impl Firsts {
                 Err(told) => told,
             };
             let outcome = told.wait_for(Option::is_some).await.map_or(None, |outcome| outcome.clone());
-            // Where there is none, it has ended and left nothing behind.
+            // Without one, the first request has ended without an outcome.
             if let Some(outcome) = outcome {
                 return outcome.map(|()| None);
             }
         }
     }
 
-    /// The first, or where to hear of it.
+    /// Becomes the first, or returns where the first's outcome arrives.
     fn begin(self: &Arc<Self>, used: KeyUse) -> Result<First, watch::Receiver<Option<Outcome>>> {
         let alike = (used.hash, used.fingerprint);
         match self.0.entry(alike) {
@@ -70,7 +70,7 @@ impl First {
         self.over(Err(problem.clone()));
     }
 
-    /// Only the first word counts.
+    /// Only the first outcome counts.
     fn over(&self, outcome: Outcome) {
         if self.is_over() {
             return;
@@ -87,7 +87,7 @@ impl First {
 
 impl Drop for First {
     fn drop(&mut self) {
-        // Before the others learn that this one is gone, so that one of them can become the first.
+        // Before the others see that this one is gone, so that one of them can become the first.
         if !self.is_over() {
             self.firsts.0.remove(&self.alike);
         }
@@ -116,7 +116,7 @@ mod tests {
         let waiting = waiting.map(|mut one| ((&mut one).now_or_never().is_none(), one));
         fetching.refused(&Problem::fault("/url", "media_unreachable", "nothing came"));
         let next = first(&firsts);
-        // Neither a second word nor its end touches the next one.
+        // Neither a second outcome nor its end affects the next one.
         fetching.accepted();
         drop(fetching);
         for (waited, one) in waiting {
