@@ -19,13 +19,13 @@ use crate::trace::TraceContext;
 pub mod builtin;
 pub(crate) mod chat;
 
-/// Where an agent's words come from.
+/// The source of an agent's replies.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Provider {
-    /// From this program, the same every time.
+    /// This program, deterministically.
     #[n(0)]
     Builtin(#[n(0)] builtin::Builtin),
-    /// From an endpoint that speaks the chat-completions protocol.
+    /// An endpoint with the chat-completions protocol.
     #[n(1)]
     OpenAi {
         /// Its base URL, for example `https://api.example.com/v1`.
@@ -56,10 +56,10 @@ pub struct Agent {
     /// Its id, chosen by the client or made here.
     #[n(0)]
     pub id: String,
-    /// What people call it.
+    /// Its display name.
     #[n(1)]
     pub name: String,
-    /// Where its words come from.
+    /// The source of its replies.
     #[n(2)]
     pub provider: Provider,
     /// The model's name.
@@ -71,7 +71,7 @@ pub struct Agent {
     /// Sampling temperature in thousandths.
     #[n(5)]
     pub temperature_milli: Option<u32>,
-    /// Tokens that a reply may have.
+    /// The most tokens of a reply.
     #[n(6)]
     pub max_output_tokens: Option<u32>,
     /// How long one attempt may take.
@@ -89,22 +89,22 @@ pub struct Agent {
     /// Turns of it that may run at once; `None`: [`limits::AGENT_TURNS`].
     #[n(11)]
     pub concurrency: Option<u32>,
-    /// What a thousand tokens that it reads cost, in thousandths of a credit; `None`: a credit.
+    /// The price of a thousand input tokens, in thousandths of a credit; `None`: a credit.
     #[n(12)]
     pub input_price: Option<u32>,
-    /// What a thousand tokens that it writes cost, in thousandths of a credit; `None`: a credit.
+    /// The price of a thousand output tokens, in thousandths of a credit; `None`: a credit.
     #[n(13)]
     pub output_price: Option<u32>,
-    /// Its endpoint is asked for whole answers and not for streams.
+    /// Its endpoint is asked for whole answers, not for streams.
     #[n(14)]
     pub whole_answers: Option<bool>,
 }
 
-/// What a thousand tokens cost where the agent does not say, in thousandths of a credit.
+/// The price of a thousand tokens if the agent sets none, in thousandths of a credit.
 pub const PRICE: u32 = 1_000;
 
 impl Agent {
-    /// An agent with nothing set that need not be.
+    /// An agent with only the required values.
     #[must_use]
     pub fn new(id: impl Into<String>, name: impl Into<String>, provider: Provider, created_at: Millis) -> Self {
         Self {
@@ -126,7 +126,7 @@ impl Agent {
         }
     }
 
-    /// What so many tokens cost, a fraction of a thousandth of a credit counted as one.
+    /// The usage of these tokens with its cost, rounded up to a thousandth of a credit.
     #[must_use]
     pub fn usage(&self, input_tokens: u64, output_tokens: u64, model: impl Into<String>) -> Usage {
         let cost = |tokens: u64, price: Option<u32>| u128::from(tokens) * u128::from(price.unwrap_or(PRICE));
@@ -136,7 +136,7 @@ impl Agent {
     }
 }
 
-/// How long an attempt may take where the agent does not say.
+/// How long an attempt may take if the agent sets nothing.
 pub const TIMEOUT_SECONDS: u32 = 120;
 
 /// A message as a model sees it.
@@ -144,70 +144,70 @@ pub const TIMEOUT_SECONDS: u32 = 120;
 pub struct ChatMessage {
     /// `system`, `user`, `assistant`, `tool` or `developer`.
     pub role: String,
-    /// The words.
+    /// The text.
     pub text: String,
     /// The calls of tools that an assistant's message makes, as they are recorded.
     pub tool_calls: Option<Json>,
-    /// The message's own object; that of a tool's message names the call that it answers.
+    /// The message's metadata; in a tool's message it names the call that it answers.
     pub metadata: Option<Json>,
 }
 
 impl ChatMessage {
-    /// Words alone.
+    /// A message with only text.
     #[must_use]
     pub fn words(role: &str, text: impl Into<String>) -> Self {
         Self { role: role.to_owned(), text: text.into(), tool_calls: None, metadata: None }
     }
 }
 
-/// What a model is asked.
+/// The input of a model.
 #[derive(Clone, Debug)]
 pub struct Prompt {
     /// The agent that answers.
     pub agent: Arc<Agent>,
     /// The conversation so far, oldest first; the last one is to be answered.
     pub messages: Vec<ChatMessage>,
-    /// The call's place in a trace, or where it is not recorded that of what asked for it.
+    /// The call's trace context, or if it is not recorded, that of its parent.
     pub trace: Option<TraceContext>,
-    /// Where it says what it says before it is through.
+    /// The sink for pieces of the reply.
     pub saying: Saying,
-    /// Whether its endpoint was asked again.
+    /// Whether the request to its endpoint was sent again.
     pub resent: Resent,
 }
 
-/// Whether a model's endpoint was asked a second time. Kept apart from the call, so that it is known of a call that
-/// failed or was abandoned. Clones share the value.
+/// Whether the request to a model's endpoint was sent again. Kept apart from the call, so that it is known of a failed
+/// or abandoned call too. Clones share the value.
 #[derive(Clone, Debug, Default)]
 pub struct Resent(Arc<AtomicBool>);
 
 impl Resent {
-    /// It is asked again.
+    /// Records that it is sent again.
     pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it was.
+    /// Whether it was sent again.
     #[must_use]
     pub fn get(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// What a model said.
+/// The output of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Said {
-    /// Its words: the replies, or what it says along with its calls.
+    /// Its texts: the replies, or the text beside its calls.
     pub replies: Vec<String>,
-    /// The tools that it calls. Where it calls any, it is asked again with their results.
+    /// The tools that it calls. If it calls any, it is asked again with their results.
     pub calls: Vec<Called>,
     /// What it cost.
     pub usage: Usage,
 }
 
-/// What a model said, or why it did not.
+/// The output of a model, or why there is none.
 pub type Completion = Result<Said, Failure>;
 
-/// The way to models that are not part of this program.
+/// The port to models outside this program.
 pub trait Models: Send + Sync + 'static {
     /// Asks a model. Dropping the future cancels the call.
     fn complete(&self, prompt: Prompt) -> BoxFuture<'_, Completion>;

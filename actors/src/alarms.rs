@@ -1,8 +1,8 @@
 //! Alarms: one durable alarm per entity, rung on time.
 //!
-//! The store's due index is the truth (invariant I5). This service keeps the near part of it in memory and wakes
+//! The store's due index is authoritative (invariant I5). This service keeps its near part in memory and wakes
 //! entities; it decides nothing. A spurious wake costs one look at the state, a lost one is found by the next scan, and
-//! the first scan after a restart finds everything that is overdue.
+//! the first scan after a restart finds all overdue alarms.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,15 +27,15 @@ const FORGOTTEN_AFTER_MILLIS: u64 = 5_000;
 /// How long a starting process rings alarms that others may own: until it knows the live processes and has read the
 /// index once more. If the owner is alive, that ring is superfluous.
 const BEGINNING_MILLIS: u64 = 8_000;
-/// How long the service sleeps at most. Sleeping follows another clock than deadlines do: a wall clock that is set
-/// forward, or a suspended machine, makes them due at once without notice.
+/// The longest sleep of the service. Sleeping and deadlines follow different clocks: a wall clock that is set forward,
+/// or a suspended machine, makes deadlines due without notice.
 const SLEEP_MILLIS: u64 = 1_000;
 /// Rows of one read.
 const PAGE: usize = 1_000;
-/// After which an alarm that is still due is looked at again, or one that could not be delivered is sent again.
+/// The pause before an alarm that is still due is checked again, or an undelivered one is sent again.
 const AGAIN_MILLIS: u64 = 1_000;
 
-/// One entity being woken, until it has read that it is.
+/// One wake of an entity, until the entity has read it.
 #[derive(Debug)]
 pub(crate) struct Wake {
     entity: EntityKey,
@@ -55,7 +55,7 @@ pub struct Alarms {
     near: Mutex<Near>,
     earlier: Notify,
     wakes: Arc<Semaphore>,
-    /// Entities that have a wake which they have not read. Each holds one of the places.
+    /// Entities with an unread wake. Each holds one permit.
     unread: Arc<DashSet<EntityKey>>,
 }
 
@@ -70,7 +70,7 @@ impl Default for Alarms {
 struct Near {
     ordered: BTreeSet<(Millis, EntityKey)>,
     by_entity: HashMap<EntityKey, Millis>,
-    /// Some had no room here and stand in the store's index only.
+    /// Some alarms had no room here and are only in the store's index.
     left_out: bool,
 }
 
@@ -91,8 +91,8 @@ impl Near {
         }
     }
 
-    /// Takes note of an alarm as it was found stored. One that is due and was just rung for is noted to be rung for
-    /// again, and stays so: else an entity that cannot do its work would be woken without a pause.
+    /// Notes a stored alarm. A due one that was just rung is noted to be rung again later, and keeps that time:
+    /// otherwise an entity that cannot do its work would be woken without a pause.
     fn found(&mut self, entity: EntityKey, at: Millis, now: Millis) {
         let rung = self.by_entity.get(&entity).is_some_and(|noted| *noted <= now.plus(AGAIN_MILLIS));
         if at > now || !rung {
@@ -102,7 +102,7 @@ impl Near {
 }
 
 impl Near {
-    /// Takes note of a row of the index, which may be history: it can only make an entity ring earlier.
+    /// Notes a row of the index, which may be outdated: it can only make an entity ring earlier.
     fn listed(&mut self, entity: EntityKey, at: Millis, now: Millis) {
         if self.by_entity.get(&entity).is_none_or(|noted| at < *noted) {
             self.found(entity, at, now);
@@ -111,13 +111,13 @@ impl Near {
 }
 
 impl Alarms {
-    /// Takes note of an entity's alarm, as it is durable now. One beyond the horizon is left to the scan.
+    /// Notes an entity's durable alarm. One beyond the horizon is left to the scan.
     pub(crate) fn set(&self, entity: EntityKey, at: Option<Millis>, now: Millis) {
         let at = at.filter(|at| *at <= now.plus(HORIZON_MILLIS));
         self.change(|near| near.set(entity, at));
     }
 
-    /// Takes note of an entity's alarm as it was loaded.
+    /// Notes an entity's alarm as it was loaded.
     pub(crate) fn note(&self, entity: EntityKey, at: Option<Millis>, now: Millis) {
         match at.filter(|at| *at <= now.plus(HORIZON_MILLIS)) {
             Some(at) => self.change(|near| near.found(entity, at, now)),
@@ -131,7 +131,7 @@ impl Alarms {
         (near.ordered.len(), near.ordered.first().map(|(at, _)| *at))
     }
 
-    /// Changes the near alarms, and tells the service if one of them is now earlier than all were before.
+    /// Changes the near alarms, and notifies the service if one is now earlier than all were before.
     fn change(&self, change: impl FnOnce(&mut Near)) {
         let mut near = self.lock();
         let first_before = near.ordered.first().copied();
@@ -148,7 +148,7 @@ impl Alarms {
         self.near.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether there is room again for what was left out.
+    /// Whether there is room again for the alarms that were left out.
     fn has_room(&self) -> bool {
         let mut near = self.lock();
         let room = near.left_out && near.ordered.len() <= limits::NEAR_ALARMS / 2;
@@ -156,7 +156,7 @@ impl Alarms {
         room
     }
 
-    /// Takes alarms that are due, as many as may be rung at once, and tells when the next one is.
+    /// Takes due alarms, as many as may be rung at once, and returns when the next one is due.
     fn take_due(&self, now: Millis) -> (Vec<EntityKey>, Option<Millis>) {
         let mut near = self.lock();
         let mut due = Vec::new();
@@ -164,16 +164,17 @@ impl Alarms {
             if at > now || due.len() == limits::WAKES {
                 return (due, Some(at));
             }
-            // It stays noted, a little later, until the entity says that it is done with it: a wake that gets lost
-            // between here and a decision is repeated.
+            // It stays noted, a little later, until the entity reports that it is done: a wake that is lost between
+            // here and a decision is repeated.
             near.set(entity, Some(now.plus(AGAIN_MILLIS)));
             due.push(entity);
         }
         (due, None)
     }
 
-    /// A wake for an entity, once there is a place for it; `None` where one lies unread there, which will do. An entity
-    /// that is slow to load would else take all places, one after the other. Only the service asks, for one at a time.
+    /// A wake for an entity, once there is a permit; `None` if the entity has an unread one, which suffices. Otherwise
+    /// an entity that is slow to load would take all permits, one after the other. Only the service calls this, for one
+    /// entity at a time.
     async fn wake_for(&self, entity: EntityKey) -> Option<Wake> {
         if self.unread.contains(&entity) {
             return None;
@@ -185,8 +186,8 @@ impl Alarms {
     }
 }
 
-/// Reads the due index up to the horizon, as far as there is room for it and it can be read. Answers why something
-/// could not be: then it is to be read again from its beginning.
+/// Reads the due index up to the horizon, as far as there is room for it and it can be read. Returns why a part could
+/// not be read: then the index is to be read again from its beginning.
 async fn scan(node: &Arc<Node>, is_first: bool) -> Result<Option<StoreError>, StoreError> {
     let upto = node.clock.now().plus(HORIZON_MILLIS);
     let (mut after, mut missing): (Option<Due>, _) = (None, None);
@@ -195,7 +196,7 @@ async fn scan(node: &Arc<Node>, is_first: bool) -> Result<Option<StoreError>, St
         let now = node.clock.now();
         let mut near = node.alarms.lock();
         for due in &page.alarms {
-            // An alarm that another process is to ring is rung here too once it seems to have been forgotten.
+            // An alarm of another process is rung here too once it seems forgotten.
             let is_anybodys = match is_first {
                 true => due.at <= now.plus(BEGINNING_MILLIS),
                 false => due.at <= now && now.since(due.at) >= FORGOTTEN_AFTER_MILLIS,
@@ -204,7 +205,7 @@ async fn scan(node: &Arc<Node>, is_first: bool) -> Result<Option<StoreError>, St
                 near.listed(due.entity, due.at, now);
             }
         }
-        // The index is in order of time, so what was left out now is later than all that is here.
+        // The index is in order of time, so alarms left out now are later than all that are here.
         let full = near.ordered.len() >= limits::NEAR_ALARMS;
         near.left_out |= full;
         drop(near);
@@ -217,7 +218,7 @@ async fn scan(node: &Arc<Node>, is_first: bool) -> Result<Option<StoreError>, St
     }
 }
 
-/// Runs the service until the node is told to stop.
+/// Runs the service until the node stops.
 pub(crate) async fn run(node: Arc<Node>) {
     node.stopping.run_until_cancelled(serve(&node)).await;
 }
@@ -237,7 +238,7 @@ async fn serve(node: &Arc<Node>) {
     }
 }
 
-/// Rings what is due, and returns when the next alarm is.
+/// Rings due alarms, and returns when the next alarm is due.
 async fn ring(node: &Arc<Node>) -> Option<Millis> {
     let (due, next) = node.alarms.take_due(node.clock.now());
     for entity in due {
@@ -249,7 +250,7 @@ async fn ring(node: &Arc<Node>) -> Option<Millis> {
     next
 }
 
-/// When the due index is read: once at a time, and beside the ringing, because a store may take long over it.
+/// Schedules reads of the due index: one at a time, and in parallel with ringing, because a store may take long.
 struct Scans<'n> {
     node: &'n Arc<Node>,
     next: Millis,
@@ -257,7 +258,7 @@ struct Scans<'n> {
     is_first: bool,
     /// The other processes that own entities.
     others: u128,
-    /// That has changed since the last one began.
+    /// They have changed since the last scan began.
     moved: bool,
     running: Option<BoxFuture<'n, Result<Option<StoreError>, StoreError>>>,
 }
@@ -268,12 +269,12 @@ impl<'n> Scans<'n> {
         Self { node, next, is_first: true, others, moved: false, running: None }
     }
 
-    /// Begins the next one if it is time.
+    /// Begins the next scan if it is due.
     fn begin(&mut self) {
         let now = self.node.clock.now();
-        // A clock that was set back must not put off the next look by as much.
+        // A clock that was set back must not delay the next scan by as much.
         let set_back = self.next.since(now) > SCAN_EVERY_MILLIS;
-        // A process that has gone leaves alarms that this one has skipped so far.
+        // A process that has gone leaves alarms that this one has skipped.
         let view = self.node.members.view();
         self.moved |= view != self.others;
         self.others = view;
@@ -284,17 +285,17 @@ impl<'n> Scans<'n> {
         }
     }
 
-    /// When the next one begins; `None` while one is under way.
+    /// When the next scan begins; `None` while one is running.
     fn next_at(&self) -> Option<Millis> {
         self.running.is_none().then_some(self.next)
     }
 
-    /// Goes on with the one that is under way, and returns when it has ended.
+    /// Continues the running scan, and returns when it has ended.
     async fn ended(&mut self) {
         let Some(running) = &mut self.running else { return std::future::pending().await };
         let ended = running.await;
         self.running = None;
-        // What was missing in the first one counts as forgotten if it was.
+        // Alarms missed by a failed first scan still count as forgotten.
         self.is_first &= ended.is_err();
         if let Some(error) = ended.unwrap_or_else(Some) {
             tracing::warn!(%error, "could not read all due alarms; retrying");

@@ -1,6 +1,6 @@
 //! Typed requests to entities: each names the type of its reply.
 //!
-//! A machine has one enum for all of its commands and one for all of its replies. A caller with a typed request meets
+//! A machine has one enum for all of its commands and one for all of its replies. A caller with a typed request gets
 //! only the replies that this request can have; that the machine gives no other one is checked here, for all of them.
 
 use crate::directory::{Answer, Refusal, Reply};
@@ -8,20 +8,20 @@ use crate::machine::Machine;
 
 /// A request to the entities of one kind.
 pub trait Asks<M: Machine>: Sized + Send {
-    /// What it is answered where it is done.
+    /// The reply on success.
     type Reply;
 
     /// The same as a command.
     fn command(self) -> M::Command;
 
-    /// A machine's reply as this request's; `None`: it is none of those that this request can have.
+    /// A machine's reply as this request's; `None`: this request cannot have it.
     fn reply(reply: M::Reply) -> Option<Self::Reply>;
 }
 
 /// The answer to a request, or why there is none.
 pub type Answered<M, A> = Result<Answer<<A as Asks<M>>::Reply>, Refusal<M>>;
 
-/// What a machine has answered to a request.
+/// Converts a machine's reply to that of a request.
 pub(crate) fn answered<M: Machine, A: Asks<M>>(reply: Reply<M>) -> Answered<M, A> {
     match reply? {
         Answer::Done(reply) => {
@@ -38,8 +38,8 @@ pub(crate) trait Answers: Machine {
     fn answers(command: &Self::Command, reply: &Self::Reply) -> bool;
 }
 
-/// Says of each request to a machine which of its commands it is, and by which of its replies it is answered. Any
-/// command can be asked too, and is answered by any reply.
+/// Maps each request of a machine to its command, and to its replies. A command itself can be asked too, and is
+/// answered by any reply.
 macro_rules! requests {
     ($machine:ty: $($request:ty as $command:ident, $reply:ty { $($given:pat => $told:expr),+ })*) => {
         $(impl $crate::asks::Asks<$machine> for $request {

@@ -27,7 +27,7 @@ mod decide;
 mod requests;
 pub mod settle;
 
-/// What a file is, once its bytes are safe.
+/// A file whose bytes are durable.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct File {
     /// The name it was given, without directories.
@@ -42,13 +42,13 @@ pub struct File {
     /// A hash of the bytes.
     #[cbor(n(3), with = "minicbor::bytes")]
     pub digest: [u8; 32],
-    /// Where the bytes lie; opaque to clients.
+    /// The key of the bytes in the file store; opaque to clients.
     #[n(4)]
     pub storage_key: String,
 }
 
 impl File {
-    /// The same without its name, and without what would confirm a guess at its bytes.
+    /// The same without its name, and without its hash, which would confirm a guess at its bytes.
     #[must_use]
     fn without_words(&self) -> Self {
         Self { filename: String::new(), digest: [0; 32], ..self.clone() }
@@ -66,19 +66,19 @@ pub struct Bound {
     pub number: u32,
 }
 
-/// What decisions need to know of a file.
+/// The state of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct State {
     /// Its id; the time in it is that of its creation.
     #[n(0)]
     pub id: AttachmentId,
-    /// What it is; `None`: its bytes are not there yet.
+    /// The file; `None`: its bytes are not stored yet.
     #[n(1)]
     pub file: Option<File>,
-    /// Whose messages may have it.
+    /// The conversation whose messages may have it.
     #[n(2)]
     pub bound: Option<Bound>,
-    /// The message that has it, as far as was found out.
+    /// The message that has it, as far as is known.
     #[n(3)]
     pub message: Option<MessageId>,
     /// Conversations whose messages mention it without having it.
@@ -87,19 +87,19 @@ pub struct State {
     /// When to check whether a message uses it; `None`: one does.
     #[n(5)]
     pub check_at: Option<Millis>,
-    /// It is gone, or about to be.
+    /// It is deleted, or about to be.
     #[n(6)]
     pub erased: bool,
-    /// The event that says what it is.
+    /// The sequence of its completion.
     #[n(7)]
     pub completed: Option<u64>,
-    /// Until then a message that mentions it may be on its way, so finding none proves nothing.
+    /// Until then a message that mentions it may be in flight, so finding none proves nothing.
     #[n(8)]
     pub held_until: Option<Millis>,
 }
 
 impl State {
-    /// Nothing of it is known yet.
+    /// A file that has just begun.
     fn begun(id: AttachmentId) -> Self {
         Self {
             id,
@@ -114,7 +114,7 @@ impl State {
         }
     }
 
-    /// What a client may see and use; `None` where there is no such file, not yet or not any more.
+    /// The file that a client may see and use; `None` if there is no such file, not yet or not any more.
     #[must_use]
     pub fn ready(&self) -> Option<&File> {
         self.file.as_ref().filter(|_| !self.erased)
@@ -126,7 +126,7 @@ impl State {
         self.mentioned.len() >= limits::MENTIONED_IN
     }
 
-    /// Until when it stays although no message is found to use it: one that is going to mention it may not have
+    /// Until when it is kept although no message is found to use it: a message that will mention it may not have
     /// arrived.
     fn is_held(&self, now: Millis) -> Option<Millis> {
         self.held_until.filter(|until| now < *until)
@@ -155,22 +155,22 @@ impl State {
 /// What happens to a file.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Event {
-    /// Its bytes are about to come.
+    /// Its upload begins.
     #[n(0)]
     Begun(#[n(0)] AttachmentId),
-    /// They are safe.
+    /// Its bytes are durable.
     #[n(1)]
     Completed(#[n(0)] File),
-    /// Its place is with a conversation.
+    /// It is bound to a conversation.
     #[n(2)]
     Bound(#[n(0)] Bound),
-    /// A conversation's message is going to mention it; said again after a while.
+    /// A conversation's message is going to mention it; repeated after a while.
     #[n(3)]
     Mentioned(#[n(0)] Address),
-    /// It was found out to belong to a message.
+    /// It was found to belong to a message.
     #[n(4)]
     Linked(#[n(0)] MessageId),
-    /// When it is looked at next.
+    /// When it is checked next.
     #[n(5)]
     CheckMoved(#[n(0)] Option<Millis>),
     /// No message can have it any more; its bytes are to be deleted.
@@ -178,7 +178,7 @@ pub enum Event {
     Erased,
 }
 
-/// The bytes of a file with this id are about to come.
+/// The upload of a file with this id begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Begin(pub AttachmentId);
 
@@ -194,39 +194,39 @@ pub struct Bind {
 /// An unused file is to be deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Erase {
-    /// How it stood when it was looked at.
+    /// Its state when it was checked.
     pub seen: Box<State>,
 }
 
-/// What a file can be asked.
+/// The commands of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Its bytes are about to come.
+    /// Its upload begins.
     Begin(Begin),
-    /// Its bytes are safe.
+    /// Its bytes are durable.
     Complete(File),
     /// A message of this conversation wants to have it.
     Bind(Bind),
     /// A message of this conversation wants to mention it.
     Mention(Address),
-    /// Its message may be about to lose it, or just has: look soon.
+    /// Its message may be about to lose it, or just has: check soon.
     Doubt,
-    /// It was looked at as `seen`, and belongs to this message or is mentioned.
+    /// The check of the file as `seen` found this message that has it, or a mention.
     Keep {
-        /// How it stood.
+        /// Its state.
         seen: Box<State>,
         /// The message that has it.
         message: Option<MessageId>,
     },
-    /// The check of the file as `seen` found no message that uses it. It stays a while if one may be on its way.
+    /// The check of the file as `seen` found no message that uses it. It is kept for a while if one may be in flight.
     Erase(Erase),
-    /// Its bytes are gone.
+    /// Its bytes are deleted.
     Swept,
-    /// Bytes of it could not be taken away: if a look is due, the next one is a while later.
+    /// Its bytes could not be deleted: if a check is due, the next one is a while later.
     PutOff,
 }
 
-/// What a file answers.
+/// The replies of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// Its state now.
@@ -246,7 +246,7 @@ pub enum Rejection {
     Linked(MessageId),
     /// It is bound to another conversation, or by another number.
     Elsewhere(Bound),
-    /// It is not as it was seen any more.
+    /// It has changed since it was seen.
     Changed,
 }
 
@@ -254,7 +254,7 @@ pub enum Rejection {
 #[derive(Debug)]
 pub struct Attachment;
 
-/// The folder of a file's bytes, whichever attempt wrote them; storage keys begin with it.
+/// The folder of a file's bytes, of all attempts; storage keys begin with it.
 #[must_use]
 pub fn folder(entity: EntityKey) -> String {
     format!("{}/{}", entity.workspace, entity.id)
@@ -305,7 +305,7 @@ impl Machine for Attachment {
                 state.erased = true;
                 state.file = state.file.as_ref().map(File::without_words);
             }
-            // A log begins with the beginning; the store's checks have seen to that.
+            // A log begins with `Begun`; the store's checks ensure that.
             (_, None) => {}
         }
     }
@@ -318,7 +318,7 @@ impl Machine for Attachment {
         state.check_at
     }
 
-    /// Looking takes other entities and the bytes' place, so it is a task of its own. The alarm stays until that task
+    /// A check involves other entities and the file store, so it is a task of its own. The alarm stays until that task
     /// has an answer, and rings for it again.
     fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &State) -> Command {
         node.settling.wanted(entity);

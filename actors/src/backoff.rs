@@ -46,7 +46,7 @@ impl Backoff {
 ///
 /// # Errors
 ///
-/// What the last attempt failed with.
+/// The error of the last attempt.
 pub async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
     within: Duration,
     attempt: impl Fn() -> F,

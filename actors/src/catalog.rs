@@ -1,10 +1,10 @@
 //! Reading configuration: rows of a [`registry`](crate::registry), decoded once and kept until they change.
 //!
-//! A row read before a change must not be cached after it. So every change raises a version, and what was read is
-//! kept only if the version is still that from before the read.
+//! A row read before a change must not be cached after it. So every change raises a version, and a row is cached only
+//! if the version is the one from before the read.
 //!
-//! Where other processes may change a registry too, its cached rows are valid only while its head is unchanged. The
-//! head is read every `LOOK_AFTER`, so a key that was revoked anywhere is refused everywhere within `STALE_AT_MOST`.
+//! If other processes may change a registry too, its cached rows are valid only while its head is unchanged. The head
+//! is read every `LOOK_AFTER`, so a key that was revoked anywhere is refused everywhere within `STALE_AT_MOST`.
 
 use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,12 +21,12 @@ use crate::id::{EntityKey, half};
 use crate::limits;
 use crate::store::{Fresh, Head, Store, StoreError, Table};
 
-/// After this long a registry that others may change is looked at before a row of it is believed.
+/// After this time the head of a registry that others may change is read before a cached row is used.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
-/// While one look is under way, others go on for this long with what they have.
+/// While one such read is running, others use their cached rows for this long.
 pub(crate) const STALE_AT_MOST: Duration = Duration::from_secs(2);
 
-/// A decoded row, and how often its registry had been seen to move when it was read.
+/// A decoded row, and how many changes of its registry had been seen when it was read.
 type Kept = (u64, Arc<dyn Any + Send + Sync>);
 
 /// Decoded rows of this node.
@@ -41,22 +41,22 @@ pub(crate) struct Catalog {
 #[derive(Debug, Default)]
 struct Registry {
     seen: std::sync::Mutex<Option<Seen>>,
-    /// When a look last failed, and why.
+    /// When the last read of the head failed, and why.
     failed: std::sync::Mutex<Option<(Instant, StoreError)>>,
     /// Held by the task that reads the head.
     looking: Mutex<()>,
 }
 
-/// How a registry was last seen.
+/// The last seen state of a registry.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     at: Instant,
     head: Option<Head>,
-    /// How often it was seen to have moved.
+    /// How many changes were seen.
     moves: u64,
 }
 
-/// One name for a row of any entity, without keeping its parts.
+/// A hashed name for a row of any entity.
 fn name(entity: EntityKey, table: Table, key: &[u8]) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&entity.to_bytes()).update(&[table.0]).update(key);
@@ -70,14 +70,14 @@ impl Registry {
         seen.filter(|seen| seen.at.elapsed() < age)
     }
 
-    /// Why a look failed since then, if one did.
+    /// The error of a read of the head since then, if one failed.
     fn failed_since(&self, then: Instant) -> Option<StoreError> {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.as_ref().filter(|failed| failed.0 >= then).map(|failed| failed.1.clone())
     }
 
-    /// Where it stands. One that has moved is settled before its rows are read: what is missed then would be kept until
-    /// it moves again.
+    /// The head of a registry. A changed one is settled before its rows are read: a row missed then would stay missed
+    /// until the next change.
     async fn head_in(&self, store: &dyn Store, entity: EntityKey) -> Result<Option<Head>, StoreError> {
         let before = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = before {
@@ -113,7 +113,7 @@ impl Catalog {
     where
         T: for<'b> minicbor::Decode<'b, ()> + Send + Sync + 'static,
     {
-        // No row has such a key, and not every store could look for it.
+        // No row has such a key, and not every store accepts it.
         if key.len() > limits::CATALOG_KEY_BYTES {
             return Ok(None);
         }
@@ -131,8 +131,8 @@ impl Catalog {
         if self.rows.len() >= limits::CATALOG_ROWS {
             self.rows.clear();
         }
-        // The entry's lock is held while the version is compared: a change comes either before, and is seen, or after,
-        // and removes what is put here.
+        // The entry's lock is held while the version is compared: a change either comes before, and is seen, or after,
+        // and removes this entry.
         let place = self.rows.entry(name);
         if self.version.load(Ordering::SeqCst) == version {
             place.insert((moves, Arc::clone(&row) as Arc<dyn Any + Send + Sync>));
@@ -140,8 +140,8 @@ impl Catalog {
         Ok(Some(row))
     }
 
-    /// How often a registry was seen to have moved, as of at most [`STALE_AT_MOST`] ago. Changes of this process do not
-    /// count, and in a store that is not shared it is 0.
+    /// How many changes of a registry were seen, as of at most [`STALE_AT_MOST`] ago. Changes of this process do not
+    /// count, and in an unshared store it is 0.
     ///
     /// # Errors
     ///
@@ -169,12 +169,12 @@ impl Catalog {
         if let Some(seen) = registry.seen_within(LOOK_AFTER) {
             return Ok(seen.moves);
         }
-        // Who has waited for a look that failed has its answer: else a store that does not answer would be asked by one
-        // after the other, each behind the time-outs of all before it.
+        // A task that waited for a failed read takes its error: otherwise tasks would ask an unresponsive store one
+        // after the other, each behind the timeouts of all before it.
         if let Some(error) = registry.failed_since(asked) {
             return Err(error);
         }
-        // The moment before the look: what changes after it is not seen by it.
+        // The time before the read, which does not see later changes.
         let at = Instant::now();
         let head = registry.head_in(store, entity).await.inspect_err(|error| {
             let failed = (Instant::now(), error.clone());
@@ -194,7 +194,7 @@ impl Catalog {
         Some(seen.moves)
     }
 
-    /// The row of a registry that has moved so often, if it is known without waiting.
+    /// The row of a registry as of this number of changes, if it is known without waiting.
     pub(crate) fn peek<T: Send + Sync + 'static>(
         &self,
         moves: u64,

@@ -1,4 +1,4 @@
-//! Channels: where messages come in, and whether people or an agent answer them.
+//! Channels: where messages arrive, and whether people or an agent answer them.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use crate::id::{Address, EntityKey};
 use crate::message::Json;
 use crate::webhook::{RetiredSecret, signing};
 
-/// Who is at the other end.
+/// Who answers on a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
 pub enum ChannelKind {
@@ -28,10 +28,10 @@ pub struct Channel {
     /// Its id, chosen by the client or made here.
     #[n(0)]
     pub id: String,
-    /// What people call it.
+    /// Its display name.
     #[n(1)]
     pub name: String,
-    /// Who is at the other end.
+    /// Who answers on it.
     #[n(2)]
     pub kind: ChannelKind,
     /// The agent that answers on it.
@@ -40,19 +40,19 @@ pub struct Channel {
     /// What a new message does while a turn runs.
     #[n(4)]
     pub busy_policy: BusyPolicy,
-    /// Whether it takes messages.
+    /// Whether it accepts messages.
     #[n(5)]
     pub enabled: bool,
-    /// Where all its events are sent.
+    /// The URL that gets all its events.
     #[n(6)]
     pub webhook_url: Option<String>,
-    /// Signs what is sent; shown once.
+    /// Signs its webhook requests; shown once.
     #[n(7)]
     pub webhook_secret: String,
-    /// Defaults of the reviews asked for on it, as given.
+    /// Defaults of the reviews on it, as given.
     #[n(8)]
     pub review_defaults: Option<Json>,
-    /// How long its reviews stay open where their message does not say, in seconds.
+    /// How long its reviews stay open if their message sets nothing, in seconds.
     #[n(9)]
     pub review_seconds: Option<u64>,
     /// When it was made.
@@ -61,7 +61,7 @@ pub struct Channel {
     /// When it was last changed.
     #[n(11)]
     pub updated_at: Option<Millis>,
-    /// The secret before this one, while it still signs too.
+    /// The previous secret, while it still signs too.
     #[n(12)]
     pub retired_secret: Option<RetiredSecret>,
     /// How many channels have had its id before it; `None`: it is the first.
@@ -82,46 +82,47 @@ impl std::fmt::Debug for Channel {
     }
 }
 
-/// How long a review stays open where neither its message nor its channel says: 24 hours, as docs/API.md promises.
+/// How long a review stays open if neither its message nor its channel sets it: 24 hours, as docs/API.md promises.
 const REVIEW_MILLIS: u64 = 24 * 60 * 60 * 1000;
 
 impl Channel {
-    /// How long its reviews stay open where their message does not say, in milliseconds.
+    /// How long its reviews stay open if their message sets nothing, in milliseconds.
     #[must_use]
     pub fn review_millis(&self) -> u64 {
         self.review_seconds.map_or(REVIEW_MILLIS, |seconds| seconds.saturating_mul(1000))
     }
 
-    /// The secrets that sign what is sent at `now`.
+    /// The secrets that sign requests at `now`.
     #[must_use]
     pub fn signing(&self, now: Millis) -> Vec<String> {
         signing(&self.webhook_secret, self.retired_secret.as_ref(), self.retired_earlier.as_deref(), now)
     }
 
-    /// Since when its events are sent to the same place.
+    /// Since when its events go to the same URL.
     #[must_use]
     pub fn routed_at(&self) -> Millis {
         self.routed_at.or(self.updated_at).unwrap_or_default()
     }
 
-    /// This as it was changed at `now` from what it was `before`.
+    /// This channel, changed at `now` from `before`.
     #[must_use]
     pub fn changed(self, before: &Self, now: Millis) -> Self {
         let routed_at = if self.webhook_url == before.webhook_url { before.routed_at() } else { now };
         Self { routed_at: Some(routed_at), updated_at: Some(now), ..self }
     }
 
-    /// What it is called where one that had its id before must not be meant: by the contacts that write to it.
+    /// The name that distinguishes it from earlier channels with its id: contacts that write to it know it by this
+    /// name.
     #[must_use]
     pub fn incarnation(&self) -> Cow<'_, str> {
         match self.life {
             None | Some(0) => Cow::Borrowed(&self.id),
-            // No id has that sign.
+            // No id contains that character.
             Some(life) => Cow::Owned(format!("{}~{life}", self.id)),
         }
     }
 
-    /// Where its conversation lives, if it is a human channel.
+    /// The entity of its conversation, if it is a human channel.
     #[must_use]
     pub fn conversation(&self, workspace: Address) -> EntityKey {
         conversation_of(workspace, &self.id, self.life.unwrap_or_default())
@@ -134,8 +135,8 @@ pub(crate) fn id_of(incarnation: &str) -> &str {
     incarnation.split_once('~').map_or(incarnation, |(id, _)| id)
 }
 
-/// Where the conversation of a human channel lives. One that is made again with the id of a deleted one is another
-/// channel, and does not have its messages.
+/// The entity of a human channel's conversation. A channel made again with the id of a deleted one is another channel,
+/// and does not have its messages.
 #[must_use]
 pub fn conversation_of(workspace: Address, channel: &str, life: u32) -> EntityKey {
     let address = match life {

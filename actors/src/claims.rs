@@ -1,9 +1,9 @@
 //! Idempotency keys whose scope is the whole workspace, while a commit is atomic in one entity only.
 //!
-//! A key's row is written in the commit of its effect. That is enough where all requests that could use the key go to
-//! one entity. Where they do not, two requests with one key could each have an effect in a different entity. There the
-//! key is *claimed* first, in an entity derived from workspace and key: its home, which is also where a conversation
-//! that the key opens lives. A claim has a number, names its request and the entity of its effect, and never expires.
+//! A key's row is written in the commit of its effect. That is enough if all requests that could use the key go to one
+//! entity. If they do not, two requests with one key could each have an effect in a different entity. Then the key is
+//! *claimed* first, in an entity derived from workspace and key: its home, which is also the conversation that the key
+//! opens. A claim has a number, names its request and the entity of its effect, and never expires.
 //!
 //! ```text
 //! claim at home ──► it is ours ──► the effect, with the claim's number, in one commit with its key row ──► answer
@@ -17,9 +17,8 @@
 //!
 //! So a request that was refused, or whose process died, leaves a claim that costs nothing: the next request takes it
 //! over. Either the effect or the hold comes first in an entity's log, and the later one sees the earlier. No request
-//! has to wait for another, and detecting a dead process's claim needs no clock. All the same, a request that finds
-//! another one's claim pauses, longer each time: two requests that took the key from each other without pauses would
-//! both fail.
+//! has to wait for another, and detecting a dead process's claim needs no clock. Still, a request that finds another
+//! one's claim pauses, longer each time: two requests that took the key from each other without pauses would both fail.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,19 +37,19 @@ use crate::node::Node;
 use crate::store::{KeyHash, RowWrite};
 use crate::tables::CLAIMS;
 
-/// How often a claim is lost to another request before it is given up. Each time that one was as far as this one.
+/// How often a claim may be lost to another request. Each time that request was as far as this one.
 const ROUNDS: u32 = 8;
 /// How long a request waits for another one with its key to have its effect, doubled each time. A commit takes some
 /// milliseconds; a refused or dead request delays the next one with its key by this much.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// How often is looked meanwhile whether it has had it.
+/// How often that effect is checked meanwhile.
 const LOOKS: u32 = 10;
 
 /// Conversations that one key may open in all its lives; each life is 48 hours at least.
 pub const LIVES_MAX: u32 = 1_000;
 
-/// Where a key is at home: the conversation that it opens. A key that was forgotten and is used again begins another
-/// life, with another conversation.
+/// The home of a key: the conversation that it opens. A forgotten key that is used again begins another life, with
+/// another conversation.
 #[must_use]
 pub fn home(workspace: Address, key: &[u8], life: u32) -> EntityKey {
     let first = Address::derive("keyed-conversation", &[&workspace.0, key]);
@@ -73,7 +72,7 @@ pub struct Claim {
     /// The request.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub fingerprint: [u8; 16],
-    /// Where it has its effect.
+    /// The entity of its effect.
     #[n(2)]
     pub target: EntityKey,
 }
@@ -85,9 +84,9 @@ pub struct Claiming {
     pub key: KeyHash,
     /// The request.
     pub fingerprint: [u8; 16],
-    /// Where it has its effect.
+    /// The entity of its effect.
     pub target: EntityKey,
-    /// The claim that this one may take the place of.
+    /// The claim that this one may replace.
     pub over: Option<u64>,
 }
 
@@ -100,8 +99,8 @@ impl Claiming {
         vec![Need::Row(CLAIMS, self.row())]
     }
 
-    /// Answers with the claim that stands then, or with nothing where this is no home of the key any more: a
-    /// conversation that was opened so long ago that its key was forgotten.
+    /// Answers with the resulting claim, or with nothing if this is no longer a home of the key: the conversation was
+    /// opened so long ago that its key was forgotten.
     pub(crate) fn decide(&self, state: Option<&State>, found: &ReadSet) -> Result<Decision<Conversation>, Undecided> {
         if state.is_some() {
             return Ok(Decision::Elsewhere(Answered::Nothing));
@@ -119,7 +118,7 @@ impl Claiming {
     }
 }
 
-/// Asks an entity, under a claim where the command's key needs one.
+/// Sends a command to an entity, under a claim if the command's key needs one.
 pub(crate) async fn ask<M: Machine>(
     node: &Arc<Node>,
     directory: &Directory<M>,
@@ -134,7 +133,7 @@ pub(crate) async fn ask<M: Machine>(
     let mut round = 0;
     while round < ROUNDS {
         if key.home.is_some() {
-            // On the heap, as what overtakes below: nearly no command needs it, and all of them would make room.
+            // On the heap, like `overtake` below: nearly no command needs it, and all of them would reserve space.
             claim = Box::pin(request.claim(lost, &mut round)).await?;
         } else if let Some(number) = lost {
             // At its home a request needs no claim, only a higher number than those that it finds there.
@@ -156,7 +155,7 @@ enum Standing {
     Claimed(Claim),
     /// The same request has had its effect here, just now.
     Done,
-    /// It has another home by now.
+    /// It has another home now.
     Elsewhere,
 }
 
@@ -169,7 +168,8 @@ struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// Holds the key for this request; the number of its claim. `lost` is its claim before, which was overtaken.
+    /// Claims the key for this request; returns the number of the claim. `lost` is its previous claim, which was
+    /// overtaken.
     async fn claim<M: Machine>(&self, lost: Option<u64>, round: &mut u32) -> Result<u64, Refusal<M>> {
         let mut over = lost;
         while *round < ROUNDS {
@@ -186,7 +186,7 @@ impl Request<'_> {
         Err(Refusal::KeyHeld)
     }
 
-    /// What holds the key, after this request has asked for it.
+    /// The current claim of the key, after this request has asked for it.
     async fn standing<M: Machine>(&self, over: Option<u64>) -> Result<Claim, Refusal<M>> {
         let Some(first) = self.key.home else { return Err(Refusal::KeyHeld) };
         for life in 0..LIVES_MAX {
@@ -204,7 +204,7 @@ impl Request<'_> {
     async fn claim_at<M: Machine>(&self, home: EntityKey, over: Option<u64>) -> Result<Standing, Refusal<M>> {
         let KeyUse { hash, fingerprint, .. } = self.key;
         let claiming = Claiming { key: hash, fingerprint, target: self.target, over };
-        // What only holds the key is no reason to refuse a claim: that is what it is about.
+        // A hold of the key does not refuse a claim, which is about just that.
         let key = Some(KeyUse { home: None, claim: u64::MAX, ..self.key });
         let with = CommandContext { key, ..self.trace };
         let answer = self.node.conversations.ask(self.node, home, claiming.command(), with).await;
@@ -216,8 +216,8 @@ impl Request<'_> {
         }
     }
 
-    /// Another request holds the key at its home, where this one has its effect: ends that one's claim, and says which
-    /// number is above it.
+    /// Another request holds the key at its home, where this one has its effect: ends that claim, and returns a number
+    /// above it.
     async fn overtake<M: Machine>(&self, home: EntityKey, round: &mut u32) -> Result<u64, Refusal<M>> {
         match self.claim_at(home, None).await? {
             Standing::Claimed(claim) => {
@@ -230,7 +230,7 @@ impl Request<'_> {
         }
     }
 
-    /// Makes sure that another request has no effect by its claim, unless it has it within a moment.
+    /// Ensures that another request has no effect by its claim, unless it has it within a moment.
     async fn end<M: Machine>(&self, claim: Claim, round: &mut u32) -> Result<(), Refusal<M>> {
         let patience = PATIENCE * 2u32.pow(*round);
         *round += 1;

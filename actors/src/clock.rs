@@ -25,8 +25,8 @@ impl Millis {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// The lower 48 bits, as ids and the keys of lists that grow with time begin: they sort as times do, and last until
-    /// the year 10889.
+    /// The lower 48 bits, with which ids and the keys of lists ordered by time begin: they sort as times do, and last
+    /// until the year 10889.
     #[must_use]
     pub fn to_bytes(self) -> [u8; 6] {
         let [_, _, time @ ..] = self.0.to_be_bytes();
@@ -46,14 +46,13 @@ impl fmt::Display for Millis {
     }
 }
 
-/// How many milliseconds something is left alone that was put off so often: twice as long each time, beginning with
-/// `first`, `most` at the most.
+/// The pause after `put_off` delays: twice as long each time, beginning with `first`, at most `most`.
 #[must_use]
 pub(crate) fn pause(first: u64, put_off: u32, most: u64) -> u64 {
     (first << put_off.min(16)).min(most)
 }
 
-/// Where the time comes from.
+/// A source of time.
 pub trait Clock: Send + Sync + 'static {
     /// The wall-clock time.
     fn now(&self) -> Millis;
@@ -82,7 +81,7 @@ impl ManualClock {
         Self(AtomicU64::new(now.0))
     }
 
-    /// Moves the clock on.
+    /// Advances the clock.
     pub fn advance(&self, millis: u64) {
         self.0.fetch_add(millis, Ordering::SeqCst);
     }
@@ -99,7 +98,7 @@ impl Clock for ManualClock {
     }
 }
 
-/// Where unpredictable bytes come from: a keyed counter, so that it costs one hash and never blocks.
+/// A source of unpredictable bytes: a keyed counter, so that it costs one hash and never blocks.
 ///
 /// The seed is 32 bytes of the operating system's randomness in production and a constant in tests. The bytes are
 /// good enough for ids; secrets are drawn from the operating system where they are made.

@@ -1,6 +1,6 @@
-//! How records and states are written: CBOR arrays of numbered fields behind a version byte. A field that is added at
-//! the end as an `Option` leaves old bytes readable, since what an array lacks is `None`. `tests/engine/golden.rs`
-//! keeps an example of every type.
+//! The encoding of records and states: CBOR arrays of numbered fields behind a version byte. A field added at the end
+//! as an `Option` leaves old bytes readable, since a missing field is `None`. `tests/engine/golden.rs` keeps an example
+//! of every type.
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
@@ -12,7 +12,7 @@ use crate::trace::TraceContext;
 
 /// The version in front of every encoding.
 const VERSION: u8 = 1;
-/// A message of some sentences fits, so that its encoding is not moved while it grows.
+/// Fits a message of some sentences, so that its encoding is not moved while it grows.
 const USUAL_BYTES: usize = 512;
 
 /// [`Stored`] without owning the event; the same bytes.

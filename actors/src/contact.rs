@@ -41,20 +41,20 @@ const EARLIER_MAX: usize = 4;
 /// Bytes of a name by which contacts are sorted; a list entry's key has room for no more.
 const NAME_BYTES: usize = 64;
 
-/// Where the contact of a normalised identifier lives.
+/// The entity of the contact with a normalised identifier.
 #[must_use]
 pub fn entity_of(workspace: Address, normalised: &str) -> EntityKey {
     EntityKey::contact(workspace, Address::derive("contact", &[&workspace.0, normalised.as_bytes()]))
 }
 
-/// The contact's conversation of this generation on a channel, whether it was ever used or not.
+/// The contact's conversation of this generation on a channel, used or not.
 #[must_use]
 pub fn conversation_of(contact: EntityKey, channel: &str, generation: u32) -> EntityKey {
     EntityKey::conversation(contact.workspace, conversation_address(contact, channel, generation))
 }
 
-/// What the keys of contacts whose name begins with `name` begin with: lower case, cut at a character so that a key has
-/// room for it.
+/// The key prefix of contacts whose name begins with `name`: lower case, cut at a character so that a key has room for
+/// it.
 #[must_use]
 pub fn name_key(name: &str) -> Vec<u8> {
     let lower = name.to_lowercase();
@@ -65,7 +65,7 @@ pub fn name_key(name: &str) -> Vec<u8> {
 /// A copy of a conversation with a contact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Copied {
-    /// Whose conversation.
+    /// The contact.
     #[n(0)]
     pub contact: ContactId,
     /// The copy.
@@ -73,40 +73,40 @@ pub struct Copied {
     pub copy: ConversationId,
 }
 
-/// What decisions need to know of a contact.
+/// The state of a contact.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct State {
-    /// Its id; the time in it is that of its creation, or a little later, for its place in lists.
+    /// Its id; the time in it is that of its creation, or slightly later, for its place in lists.
     #[n(0)]
     pub id: ContactId,
     /// The identifier as it was first given; empty once erased.
     #[n(1)]
     pub identifier: String,
-    /// The name it was created with, or was given since.
+    /// Its name, from its creation or since.
     #[n(2)]
     pub name: Option<String>,
-    /// When anything of it last changed.
+    /// When it last changed.
     #[n(3)]
     pub updated_at: Millis,
-    /// Its conversations on the channels where one began last, one each, the last one at the end.
+    /// Its conversations on the channels where one began last, one each, the newest at the end.
     #[n(4)]
     pub open: Vec<OpenConversation>,
     /// When it was erased, if it has not written since.
     #[n(5)]
     pub erased_at: Option<Millis>,
-    /// What is left to do of an erasure, of this life or the one before.
+    /// The rest of an unfinished erasure, of this life or the one before.
     #[n(6)]
     pub erasing: Option<Erasing>,
     /// Sequence of the event with which this life began, if it is not the first.
     #[n(7)]
     pub first_seq: Option<u64>,
-    /// What is still to be sent of it.
+    /// Its outbox.
     #[n(8)]
     pub outbox: Option<Outbox>,
     /// Sequence of the newest event.
     #[n(9)]
     pub last_seq: Option<u64>,
-    /// When it was created, where the time in its id is later.
+    /// When it was created, if the time in its id is later.
     #[n(10)]
     pub began_at: Option<Millis>,
 }
@@ -147,20 +147,20 @@ pub enum Event {
     /// The name changed.
     #[n(2)]
     ContactUpdated {
-        /// What it is now.
+        /// The name now.
         #[n(0)]
         name: Option<String>,
     },
     /// The contact's identity is erased.
     #[n(3)]
     ContactErased,
-    /// An erasure has come so far, or has to be looked after again; a mark.
+    /// The progress of an erasure, or the next check of it; a mark.
     #[n(4)]
     ErasureMoved(#[n(0)] Option<Erasing>),
-    /// What is still to be sent changed; a mark.
+    /// The outbox changed; a mark.
     #[n(5)]
     OutboxMoved {
-        /// What it is now.
+        /// The outbox now.
         #[n(0)]
         outbox: Option<Outbox>,
     },
@@ -179,12 +179,12 @@ impl Event {
     }
 }
 
-/// What a contact can be asked.
+/// The commands of a contact.
 #[derive(Debug)]
 pub enum Command {
     /// Which conversation does this person's next message on this channel belong to?
     Resolve(Resolve),
-    /// Write the contact down if it is not there, and change the name if one is given.
+    /// Create the contact if it does not exist, and change the name if one is given.
     Save(Save),
     /// Change the name.
     Update(Update),
@@ -193,7 +193,7 @@ pub enum Command {
         /// Which contact.
         id: ContactId,
     },
-    /// A conversation of this contact is about to be copied; the copy goes with the contact too.
+    /// A conversation of this contact is about to be copied; the copy is erased with the contact too.
     Fork {
         /// Whose conversation.
         id: ContactId,
@@ -202,13 +202,13 @@ pub enum Command {
     },
     /// One step of this contact's erasure.
     GoOn(GoOn),
-    /// About the sending of its events.
+    /// Change the outbox of its events.
     Outbox(Sending),
-    /// Its alarm rang for what is done elsewhere.
+    /// Its alarm rang for work outside of its decisions.
     Wake,
 }
 
-/// What a contact answers.
+/// The replies of a contact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// The contact and its conversation.
@@ -239,7 +239,7 @@ pub enum Rejection {
 #[derive(Debug)]
 pub struct Contact;
 
-/// Where the conversation of this generation lives.
+/// The address of the conversation of this generation.
 fn conversation_address(entity: EntityKey, channel: &str, generation: u32) -> Address {
     Address::derive(
         "contact-conversation",
@@ -247,7 +247,7 @@ fn conversation_address(entity: EntityKey, channel: &str, generation: u32) -> Ad
     )
 }
 
-/// Notes a copy before it is made, so that an erasure knows of it however far it has come.
+/// Notes a copy before it is made, so that an erasure knows of it at any stage of the copying.
 fn fork(state: &State, copy: ConversationId) -> Change<Contact> {
     let key = Bytes::copy_from_slice(&copy.address.0);
     let value = Some(codec::encode(&Copied { contact: state.id, copy }));
@@ -255,7 +255,7 @@ fn fork(state: &State, copy: ConversationId) -> Change<Contact> {
     Change { rows: vec![RowWrite { table: FORKS, key, value }], ..Change::new(Vec::new(), reply) }
 }
 
-/// The state, if the contact is there.
+/// The state, if the contact exists and is not erased.
 fn living(state: Option<&State>) -> Option<&State> {
     state.filter(|state| state.erased_at.is_none())
 }
@@ -321,7 +321,7 @@ impl Machine for Contact {
     fn apply(state: &mut Option<State>, record: &Record<Event>) {
         if let Event::ContactCreated { id, identifier, name } = &record.event {
             let former = state.take();
-            // What was not sent of the life before still goes out.
+            // Unsent events of the life before are still sent.
             let outbox = former.as_ref().and_then(|former| former.outbox);
             *state = Some(State {
                 id: *id,
@@ -375,8 +375,7 @@ impl Machine for Contact {
     }
 
     fn committed(node: &Arc<Node>, entity: EntityKey, state: &State, records: &[Arc<Record<Event>>]) {
-        // A request that erases a contact does so at once; an erasure found here was left behind by a process that
-        // ended.
+        // A request that erases a contact starts the erasure itself; one found here was left by a process that ended.
         let put_off = |record: &Arc<Record<Event>>| matches!(&record.event, Event::ErasureMoved(Some(erasing)) if erasing.put_off > 0);
         if records.iter().any(put_off) {
             erasure::resume(node, entity);

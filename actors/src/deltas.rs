@@ -1,7 +1,7 @@
 //! Deltas: pieces of an agent's reply while it is being made, before it is durable.
 //!
 //! They are not events: they have no sequence and are in no log. A listener that misses some loses only the preview,
-//! because the reply itself comes as an event. So nothing waits for a listener, and at most
+//! because the reply itself arrives as an event. So nothing waits for a listener, and at most
 //! [`limits::SUBSCRIBER_EVENTS`] pieces are buffered for one.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -17,19 +17,19 @@ use crate::clock::Millis;
 use crate::id::{EntityKey, Kind, TurnId};
 use crate::limits;
 
-/// A piece of what an agent says.
+/// A piece of an agent's reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delta {
     /// The turn.
     pub turn: TurnId,
     /// Its attempt.
     pub attempt: u32,
-    /// The sequence of the newest event that came before it: a reader that tells events and pieces in order tells it
-    /// after that one, and before any later one.
+    /// The sequence of the newest event before it: a reader that merges events and pieces puts it behind that one, and
+    /// before any later one.
     pub after: u64,
     /// Which of the attempt's messages it belongs to, from 0.
     pub message: u32,
-    /// Which piece of the attempt it is, from 0; a gap tells that some were missed.
+    /// Which piece of the attempt it is, from 0; a gap shows that some were missed.
     pub number: u64,
     /// The piece.
     pub text: String,
@@ -41,7 +41,7 @@ pub struct Deltas {
     channels: DashMap<EntityKey, broadcast::Sender<Arc<Delta>>>,
 }
 
-/// A place among the listeners of one conversation, given up when dropped.
+/// A subscription to one conversation's pieces, ended when dropped.
 #[derive(Debug)]
 pub struct Listener {
     receiver: broadcast::Receiver<Arc<Delta>>,
@@ -62,8 +62,7 @@ impl Drop for Leave {
 }
 
 impl Listener {
-    /// The next piece, passing over those that were missed. Cancelling loses none; where nothing can come any more it
-    /// never returns.
+    /// The next piece, skipping missed ones. Cancelling loses none; it never returns if no more pieces can come.
     pub async fn recv(&mut self) -> Arc<Delta> {
         loop {
             match self.receiver.recv().await {
@@ -109,7 +108,7 @@ impl Deltas {
     }
 }
 
-/// Where an attempt says what it says. Clones say it for the same attempt.
+/// The sink for the pieces of an attempt. Clones share the attempt.
 #[derive(Clone, Debug)]
 pub struct Saying(Arc<Attempt>);
 
@@ -149,18 +148,18 @@ impl Saying {
         (self.0.entity.kind == Kind::Conversation).then_some(self.0.turn)
     }
 
-    /// What was said so far has become a message, and what is said now comes after the event with this sequence.
+    /// The pieces so far have become a message; later ones come after the event with this sequence.
     pub(crate) fn goes_on(&self, after: u64) {
         self.0.after.fetch_max(after, Ordering::Relaxed);
         self.0.messages.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// When the attempt said its first piece.
+    /// When the attempt sent its first piece.
     pub(crate) fn first_said(&self) -> Option<Instant> {
         self.0.first.get().copied()
     }
 
-    /// Says a piece of a message, counted from those that are to come now.
+    /// Sends a piece of a message; `message` counts those that are still to come.
     pub fn say(&self, message: u32, text: &str) {
         let of = &self.0;
         if text.is_empty() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// How often is looked whether it has ended.
+/// How often the condition is checked.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Waits until `is_over`, or until `deadline`.

@@ -26,7 +26,7 @@ use crate::tables::{CHANNELS_ASIDE, FORKS};
 /// Rows that are read at once.
 const ROWS_AT_ONCE: usize = 256;
 
-/// Erases what is left, in a task of its own; a task that runs already goes through everything once more.
+/// Erases all remaining data, in a task of its own; a running task repeats all steps once more.
 pub fn begin(node: &Arc<Node>, entity: EntityKey) -> Ended {
     joint::begin(node, entity, "an erasure", run)
 }
@@ -36,11 +36,12 @@ pub(crate) fn resume(node: &Arc<Node>, entity: EntityKey) {
     joint::resume(node, entity, "an erasure", run);
 }
 
-/// Erases what is left of the contacts that were erased at this address. A step that fails does not stop the others.
+/// Erases the remaining data of the contacts that were erased at this address. A step that fails does not stop the
+/// others.
 ///
 /// # Errors
 ///
-/// What the first part that was not done stopped at. The contact's alarm has all of it done again.
+/// The error of the first failed step. The contact's alarm has all steps repeated.
 pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     let node = &node;
     let Some(state) = patiently(INSISTED, || node.state::<Contact>(entity)).await? else { return Ok(()) };
@@ -67,10 +68,10 @@ pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     }
 }
 
-/// Lines of the log about what one run could not do; one more says how much it was.
+/// Log lines about failed steps of one run; one more line has their number.
 const LINES: u64 = 8;
 
-/// What a run could not do.
+/// The failures of a run.
 #[derive(Default)]
 struct Left {
     first: Option<Stopped>,
@@ -78,7 +79,7 @@ struct Left {
 }
 
 impl Left {
-    /// What was done to an entity, or read of it; `None`: nothing, and that is kept and said.
+    /// The result of a step on an entity; `None`: it failed, which is recorded and logged.
     fn take<T>(&mut self, of: EntityKey, done: Result<T, impl Into<Stopped>>) -> Option<T> {
         let error = match done {
             Ok(done) => return Some(done),
@@ -92,7 +93,7 @@ impl Left {
         None
     }
 
-    /// Whether that was nothing; else why the first of it could not be done.
+    /// `Ok` without failures; else the first of them.
     fn into_result(self, contact: EntityKey) -> Result<(), Stopped> {
         if self.count > LINES {
             tracing::warn!(?contact, parts = self.count, "many parts of a contact could not be erased; retrying");
@@ -101,7 +102,7 @@ impl Left {
     }
 }
 
-/// Unreadable events of one step: those that were emptied all the same, and those that could not be and stay.
+/// Unreadable events of one step: those that were still emptied, and those that could not be and remain.
 #[derive(Debug, Default)]
 pub(crate) struct Unread {
     first: Option<(u64, StoreError)>,
@@ -111,8 +112,8 @@ pub(crate) struct Unread {
 }
 
 impl Unread {
-    /// Whether this one can be written anew: its bytes are there, though they make no sense. The store rewrites nothing
-    /// that it cannot read itself.
+    /// Notes an unreadable event. Returns whether it can be rewritten: its bytes were read, though they do not decode.
+    /// The store rewrites nothing that it cannot read itself.
     pub(crate) fn note(&mut self, seq: u64, error: StoreError, found: &ReadSet) -> bool {
         let is_there = found.event(seq).is_ok();
         self.emptied += u64::from(is_there);
@@ -122,9 +123,9 @@ impl Unread {
         is_there
     }
 
-    /// How far an erasure of the events up to `end` has come by this step, which went from `first` to `last`: its next
-    /// event and the first that stays, which were `before`. `None`: everything was gone through, and what stays then
-    /// still does.
+    /// The progress of an erasure of the events up to `end` after this step, which went from `first` to `last`: its
+    /// next event and the first that remains, which were `before`. `None`: all were handled, and the remaining ones
+    /// still remain.
     pub(crate) fn moved(
         &self,
         (first, last): (u64, u64),
@@ -139,18 +140,18 @@ impl Unread {
         }
     }
 
-    /// Says so in the log, in one line for all of them.
+    /// Logs them, in one line.
     pub(crate) fn tell(&self, entity: EntityKey) {
         let Self { first: Some((seq, error)), emptied, stay, .. } = self else { return };
         tracing::error!(?entity, seq, %error, emptied, stay, "events to be erased cannot be read");
     }
 }
 
-/// What a conversation is to a contact.
+/// How a conversation belongs to a contact.
 enum Theirs {
-    /// It was assigned, and would begin so if it was not used yet, as far as that can be.
+    /// It was assigned; with its opening, if it may be unused.
     Assigned(Option<Opening>),
-    /// This contact has noted it as a copy.
+    /// This contact noted it as a copy.
     Copy(ContactId),
 }
 
@@ -179,7 +180,7 @@ async fn conversations(
 /// The copies of conversations of the contacts that were erased at this address.
 async fn copies(node: &Arc<Node>, entity: EntityKey, left: &mut Left) -> Vec<Copied> {
     let mut copies: Vec<Copied> = rows(node, entity, FORKS, left).await;
-    // A contact that began since has copies too, and is in the state, which is read after them.
+    // A contact that began since has copies too; it is in the state, which is read after them.
     let state = patiently(INSISTED, || node.state::<Contact>(entity)).await;
     let Some(state) = left.take(entity, state) else { return Vec::new() };
     copies.retain(|copy| state.as_ref().is_none_or(|state| state.erased_at.is_some() || copy.contact != state.id));
@@ -196,7 +197,7 @@ async fn rows<T: for<'b> Decode<'b, ()>>(node: &Node, entity: EntityKey, table: 
     all
 }
 
-/// Takes the words of a conversation that has ended.
+/// Erases the words of a closed conversation.
 async fn take_words(node: &Arc<Node>, entity: EntityKey, theirs: &Theirs) -> Result<(), Stopped> {
     loop {
         match erase_step(node, entity, theirs).await? {
@@ -206,7 +207,7 @@ async fn take_words(node: &Arc<Node>, entity: EntityKey, theirs: &Theirs) -> Res
     }
 }
 
-/// Fails with the first event that stays of what was gone through, if one does.
+/// Fails with the first event that remains, if one does.
 fn nothing_stays(seq: Option<u64>) -> Result<(), Stopped> {
     seq.map_or(Ok(()), |seq| Err(Stopped::Refused(format!("event {seq} cannot be read and is kept").into())))
 }
@@ -221,8 +222,8 @@ async fn own_log(node: &Arc<Node>, entity: EntityKey, id: ContactId) -> Result<(
     }
 }
 
-/// One step of the contact's own; what is left of it. Where another erasure has taken over, it stops: that one does
-/// what was left, and says when it is done.
+/// One step in the contact itself; returns the rest. If another erasure has taken over, this one stops: the other one
+/// includes its rest, and reports when it is done.
 async fn go_on(
     node: &Arc<Node>,
     entity: EntityKey,
@@ -260,7 +261,7 @@ async fn erase_step(
     }
 }
 
-/// Forgets what is remembered, some at a time, and remembers nothing any more.
+/// Deletes the subject's memories, some at a time, and bars new ones.
 async fn forget(node: &Arc<Node>, subject: Subject, contact: EntityKey) -> Result<(), Stopped> {
     let entity = subject.entity(contact.workspace);
     loop {

@@ -24,7 +24,7 @@ use crate::trace::TraceContext;
 #[derive(Debug)]
 pub(crate) struct Errands {
     running: Arc<SingleFlight>,
-    /// Conversations whose turn looks after its reviews.
+    /// Conversations whose turn is checking its reviews.
     looking: Arc<SingleFlight>,
     places: Arc<Semaphore>,
 }
@@ -55,8 +55,8 @@ impl Errands {
         });
     }
 
-    /// Looks whether the reviews that a turn waits for are over. They tell it themselves; this is for the case that
-    /// they could not.
+    /// Checks whether the reviews that a turn waits for are over. They notify the turn; this covers a lost
+    /// notification.
     pub(crate) fn look_after(&self, node: &Arc<Node>, entity: EntityKey, turn: &Turn) {
         let Some(flight) = self.looking.begin(entity) else { return };
         let (node, number) = (Arc::clone(node), turn.id.number);
@@ -154,7 +154,7 @@ async fn stored_review(node: &Node, entity: EntityKey, message: MessageId) -> Re
     Ok(Some(standing(&review, stored, node.now())))
 }
 
-/// The idempotency key that a call's review is posted with: the same however often the call is gone on with.
+/// The idempotency key of a call's review: the same however often the call is resumed.
 pub(crate) fn review_key(workspace: Address, turn: TurnId, call: &str) -> KeyUse {
     let parts: [&[u8]; 4] = [&workspace.0, &turn.entity.0, &turn.number.to_be_bytes(), call.as_bytes()];
     let mut hasher = blake3::Hasher::new_derive_key("tertulia: the review that a turn's call asks for");
@@ -171,7 +171,8 @@ async fn asked(node: &Node, workspace: Address, channel: &str, key: KeyUse) -> R
     Ok(readable.events.iter().find_map(message_of).map(|message| message.id))
 }
 
-/// Whether the conversation has heard it, as a part of what it is said for; a refusal is a hearing too.
+/// Sends a command to the conversation, in the trace of its cause. Returns whether it was decided; a rejection counts
+/// too.
 async fn ask(node: &Arc<Node>, entity: EntityKey, command: Command, trace: Option<TraceContext>) -> bool {
     let heard = node.conversations.ask(node, entity, command, CommandContext { key: None, trace }).await;
     matches!(heard, Ok(_) | Err(Refusal::Rejected(_)))

@@ -1,8 +1,8 @@
 //! Copying a conversation: the steps outside of the copy's own entity.
 //!
 //! Each step is a commit of the copy that records the progress, so a process that takes over from one that ended
-//! continues there, and two processes that do it at once do no harm. A message that is edited or deleted while the copy
-//! is being made is copied as it is found.
+//! continues there, and two processes that do it at once do no harm. A message edited or deleted during the copying is
+//! copied in its state at that time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::store::StoreError;
 /// Events of the source that one step looks at.
 const STEP: u64 = 128;
 
-/// Copies what is left, in a task of its own; a task that runs already looks once more.
+/// Copies the rest, in a task of its own; a running task checks once more.
 pub fn begin(node: &Arc<Node>, entity: EntityKey) -> Ended {
     joint::begin(node, entity, "a copy of a conversation", run)
 }
@@ -32,11 +32,11 @@ pub(crate) fn resume(node: &Arc<Node>, entity: EntityKey) {
     joint::resume(node, entity, "a copy of a conversation", run);
 }
 
-/// Copies what is left to be copied; where there is nothing, or it was erased, it is done.
+/// Copies the rest; returns once nothing is left, or if the copy was erased.
 ///
 /// # Errors
 ///
-/// What stopped it. The copy's alarm has it resumed.
+/// The error that stopped it. The copy's alarm has it resumed.
 pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     let node = &node;
     let mut is_tree = None;
@@ -59,7 +59,8 @@ pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     }
 }
 
-/// The next messages of the source, as they are now. `is_tree`: whether messages name parents, once that was asked.
+/// The next messages of the source, in their current state. `is_tree`: whether messages name parents, once that is
+/// known.
 async fn piece(
     node: &Node,
     entity: EntityKey,
@@ -96,7 +97,7 @@ async fn piece(
                 None => names_parents(node, source, (event.seq + 1, fork.of.upto)).await?,
             };
             *is_tree = Some(known);
-            // Without it those that answer it would answer nothing, and be one branch.
+            // Without it its children would have no parent, and be one branch.
             content = known.then(|| again(&message, message.content.without_words(gone)));
         }
         bytes += content.as_ref().map_or(0, Content::weight);
@@ -109,7 +110,7 @@ async fn piece(
     Ok(Copying { from, next, originals })
 }
 
-/// What a message says now cannot be read: its copy is passed over, as that of a deleted one is.
+/// Logs that a message's current content cannot be read: it is skipped, like a deleted one.
 fn left_out(copy: EntityKey, seq: u64, error: &StoreError) {
     tracing::error!(?copy, seq, %error, "a message cannot be read and is omitted from a copy of its conversation");
 }
@@ -127,7 +128,7 @@ async fn names_parents(node: &Node, source: EntityKey, (mut from, upto): (u64, u
     Ok(false)
 }
 
-/// What the copy of a message says: the same as the message now, at its time; nothing where its words are gone.
+/// The content of a message's copy: the message's current content, with its time; `None` if its words are removed.
 fn copy(message: &Message, overlay: &Overlay) -> Option<Content> {
     if message.gone(overlay).is_some() {
         return None;
@@ -139,8 +140,7 @@ fn copy(message: &Message, overlay: &Overlay) -> Option<Content> {
     Some(again(message, Content { text, metadata, tags, ..content }))
 }
 
-/// This, said in the place of `message`. What a message asks for or sets going is not said again: reviews, webhooks,
-/// memories.
+/// `content` as a copy of `message`. Requests of a message are not copied: reviews, webhooks, memories.
 fn again(message: &Message, content: Content) -> Content {
     Content {
         sent_at: Some(content.sent_at.unwrap_or(message.id.at.into())),
@@ -157,7 +157,7 @@ async fn mention(node: &Arc<Node>, conversation: EntityKey, file: AttachmentId) 
     let entity = EntityKey::attachment(conversation.workspace, file.address);
     let command = attachment::Command::Mention(conversation.id);
     match node.attachment(entity, command, CommandContext::default()).await {
-        // One that has gone is named by the original too.
+        // The original also names a deleted file.
         Ok(_) | Err(Refusal::Rejected(_)) => Ok(()),
         Err(refusal) => Err(Stopped::Refused(refusal.into())),
     }

@@ -1,10 +1,10 @@
-//! Ids: where a thing lives, and what a client sees.
+//! Ids: the addresses of entities, and the ids that clients see.
 //!
-//! An [`Address`] is 80 bits. Entities that a retry must find again (a contact by its identifier, a conversation by
-//! an idempotency key) derive theirs by hashing what the retry also knows, so no table of claims is needed.
-//! What a client sees carries the time of creation in front, so ids sort by time, and, for things inside an entity,
-//! the entity's address and a number, so that `msg_…` alone says where to look: no index, and no index that lags.
-//! The time is compared when the thing is found; an id that was made up by changing it names nothing.
+//! An [`Address`] is 80 bits. Entities that a retry must find again (a contact by its identifier, a conversation by an
+//! idempotency key) derive theirs by hashing data that the retry also knows, so no table of claims is needed.
+//! Client-visible ids begin with the time of creation, so they sort by time, and, for things inside an entity, contain
+//! the entity's address and a number, so that `msg_…` alone leads to the message: no index, and no index that lags. The
+//! time is compared when the thing is found; a forged id with another time names nothing.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -36,7 +36,7 @@ pub fn half(hash: &blake3::Hash) -> [u8; 16] {
 pub struct Address(pub [u8; 10]);
 
 impl Address {
-    /// The address that `parts` always lead to.
+    /// The address derived from `parts`.
     #[must_use]
     pub fn derive(domain: &'static str, parts: &[&[u8]]) -> Self {
         let parts = std::iter::once(domain.as_bytes()).chain(parts.iter().copied());
@@ -57,7 +57,7 @@ impl Address {
 }
 
 impl fmt::Display for Address {
-    /// In hexadecimal. It is stored (the places of files' bytes begin with it) and shown, and never changes.
+    /// In hexadecimal. It is stored (the keys of files' bytes begin with it) and shown, and never changes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
@@ -100,12 +100,12 @@ pub enum Kind {
     Conversation = 4,
     /// One uploaded or fetched file.
     Attachment = 5,
-    /// What is remembered of one contact or owner.
+    /// The memories of one contact or owner.
     Memories = 6,
 }
 
 impl Kind {
-    /// Every kind, in the order in which a node that stops lets its entities go: those first that ask others.
+    /// Every kind, in the order in which a stopping node evicts its entities: kinds that ask others come first.
     pub const ALL: [Self; 6] =
         [Self::Conversation, Self::Contact, Self::Attachment, Self::Memories, Self::Workspace, Self::Installation];
 
@@ -128,8 +128,8 @@ pub struct EntityKey {
 }
 
 impl Hash for EntityKey {
-    /// In one piece, as every message is looked for in several maps: derived, each part and its length are a write of
-    /// their own.
+    /// In one piece, as every message is looked up in several maps: a derived implementation writes each part and its
+    /// length separately.
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write(&self.to_bytes());
     }
@@ -215,7 +215,7 @@ fn base32(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let mut text = [0u8; 42];
     let (mut bits, mut held, mut chars) = (0u32, 0, 0);
     for byte in bytes {
-        // What was written already leaves at the top.
+        // Bits already written leave at the top.
         bits = bits << 8 | u32::from(*byte);
         held += 8;
         while held >= 5 {
@@ -231,7 +231,7 @@ fn base32(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(std::str::from_utf8(&text[..chars]).map_err(|_| fmt::Error)?)
 }
 
-/// What is not in [`ALPHABET`], in [`GROUPS`].
+/// Marks bytes outside [`ALPHABET`] in [`GROUPS`].
 const NO_GROUP: u8 = u8::MAX;
 
 /// The inverse of [`ALPHABET`].
@@ -265,7 +265,7 @@ fn unbase32<const N: usize>(text: &str) -> Option<[u8; N]> {
             read += 1;
         }
     }
-    // The bits that fill the last group are zero, or the text would be another name of the same bytes.
+    // The padding bits of the last group are zero, or the text would be another name of the same bytes.
     (bits & ((1 << held) - 1) == 0).then_some(out)
 }
 
@@ -415,12 +415,13 @@ item_id!(/// A turn of an agent: its conversation and which of its turns it is.
 item_id!(/// A memory: whose it is, and which of theirs.
     MemoryId, "mem_");
 
-/// The delivery of an event to a receiver: what leads to it, in the order of [`ended_key`](crate::outbox::state).
+/// The id of an event's delivery to a receiver: the parts of its key, in the order of
+/// [`ended_key`](crate::outbox::state).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryId(pub [u8; 26]);
 
 impl DeliveryId {
-    /// What every id of this type begins with.
+    /// The prefix of every id of this type.
     const PREFIX: &'static str = "del_";
 
     /// The id that prints as `text`; `None` for anything else.

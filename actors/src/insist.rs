@@ -1,4 +1,4 @@
-//! Repeating an idempotent command until its entity answers, for work whose caller is not waiting any more.
+//! Repeating an idempotent command until its entity answers, for work whose caller is no longer waiting.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::machine::Machine;
 use crate::node::Node;
 use crate::store::{Cause, StoreError};
 
-/// How long it is asked before the rest is left to a later run.
+/// How long a command is repeated before it is left to a later run.
 pub(crate) const INSISTED: Duration = Duration::from_secs(5);
 
 /// The entity did not answer, or the node is stopping.
@@ -19,7 +19,7 @@ pub(crate) const INSISTED: Duration = Duration::from_secs(5);
 #[error(transparent)]
 pub struct NoAnswer(Cause);
 
-/// Why work in several entities stopped; an alarm of the one that it belongs to has it resumed.
+/// Why work in several entities stopped; the alarm of the responsible entity resumes it.
 #[derive(Debug, thiserror::Error)]
 pub enum Stopped {
     /// The store could not be read.
@@ -28,7 +28,7 @@ pub enum Stopped {
     /// An entity did not answer.
     #[error(transparent)]
     NoAnswer(#[from] NoAnswer),
-    /// An entity, or a model, did not do its part.
+    /// An entity or a model failed to do its part.
     #[error(transparent)]
     Refused(#[from] Cause),
 }
@@ -43,17 +43,17 @@ impl Stopped {
         }
     }
 
-    /// An entity answered something else than it should.
+    /// An entity gave an unexpected answer.
     pub(crate) fn by_answer(answer: impl std::fmt::Debug) -> Self {
         Self::Refused(format!("{answer:?}").into())
     }
 }
 
-/// What an entity answers, or why it refuses, healthily. What passes by itself is waited for, some seconds long.
+/// An entity's reply or rejection. Transient failures are retried for some seconds.
 ///
 /// # Errors
 ///
-/// [`NoAnswer`]; it may have been done all the same.
+/// [`NoAnswer`]; it may still have been done.
 pub(crate) async fn insist<M: Machine, A: Asks<M>>(
     node: &Arc<Node>,
     entities: &Directory<M>,
@@ -64,18 +64,18 @@ pub(crate) async fn insist<M: Machine, A: Asks<M>>(
     match heard.and_then(Answer::unkeyed) {
         Ok(reply) => Ok(Ok(reply)),
         Err(Refusal::Rejected(rejection)) => Ok(Err(rejection)),
-        // What is left are refusals because of an idempotency key, which these commands do not have, and replies to
-        // another request.
+        // The remaining refusals are about an idempotency key, which these commands do not have, and replies to another
+        // request.
         Err(refusal) => Err(NoAnswer(Cause::from(refusal).under(format!("{entity:?}")))),
     }
 }
 
-/// Asks an entity until it has answered or refused, `within` this time. Asking again after an unknown outcome is
-/// harmless for what may be done twice.
+/// Repeats a command until its entity has answered or refused, `within` this time. Repeating after an unknown outcome
+/// is harmless for idempotent commands.
 ///
 /// # Errors
 ///
-/// [`NoAnswer`]; it may have been done all the same.
+/// [`NoAnswer`]; it may still have been done.
 pub(crate) async fn persist<M: Machine, A: Asks<M>>(
     node: &Arc<Node>,
     entities: &Directory<M>,

@@ -1,6 +1,6 @@
 //! Coalesces concurrent requests for one long-running job over several entities, such as an erasure or a copy: one run
-//! of it at a time. A request that comes during a run waits for it, and has it repeat all steps once more, because the
-//! run may have passed what the request is about.
+//! at a time. A request during a run waits for it, and makes it repeat all steps once more, because the run may have
+//! passed the data that the request is about.
 
 use std::sync::Arc;
 
@@ -20,15 +20,15 @@ pub(crate) struct Joint(Arc<SingleFlight<EntityKey, Ended>>);
 pub struct Ended(watch::Receiver<Option<bool>>);
 
 impl Ended {
-    /// Waits for it. `true`: all was done; what was not is found again by the entity's alarm.
+    /// Waits for it. `true`: all was done; the entity's alarm finds what was not.
     pub async fn is_done(mut self) -> bool {
         // A run that panicked reports nothing.
         self.0.wait_for(Option::is_some).await.is_ok_and(|done| *done == Some(true))
     }
 }
 
-/// Has `work` done for an entity, in a task of its own, unless the node stops. `what` says which it is where it
-/// stopped.
+/// Runs `work` for an entity, in a task of its own, unless the node stops. `what` names the work in the log if it
+/// fails.
 pub(crate) fn begin<W>(
     node: &Arc<Node>,
     entity: EntityKey,
@@ -59,7 +59,7 @@ where
     ended
 }
 
-/// The same if no run is in progress; one that is does everything anyway.
+/// The same if no run is in progress; a running one does everything anyway.
 pub(crate) fn resume<W>(node: &Arc<Node>, entity: EntityKey, what: &'static str, work: fn(Arc<Node>, EntityKey) -> W)
 where
     W: Future<Output = Result<(), Stopped>> + Send + 'static,

@@ -18,7 +18,7 @@ pub enum Scope {
     /// Decide reviews.
     #[n(2)]
     ReviewsRespond,
-    /// Everything that configures.
+    /// Change the configuration.
     #[n(3)]
     Admin,
 }
@@ -39,7 +39,7 @@ impl Scope {
     }
 }
 
-/// What a principal is.
+/// The type of a principal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrincipalKind {
     /// A program. On a human channel it speaks as the channel.
@@ -62,7 +62,7 @@ impl PrincipalKind {
     }
 }
 
-/// Stored as whether it is an agent.
+/// Stored as a flag: whether it is an agent.
 impl<C> Encode<C> for PrincipalKind {
     fn encode<W: minicbor::encode::Write>(
         &self,
@@ -79,19 +79,19 @@ impl<'b, C> Decode<'b, C> for PrincipalKind {
     }
 }
 
-/// Whose key it is.
+/// The owner of a key.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Principal {
-    /// What they are.
+    /// Its type.
     #[n(0)]
     pub kind: PrincipalKind,
-    /// Their id.
+    /// Its id.
     #[n(1)]
     pub id: String,
 }
 
 impl Principal {
-    /// Whether it is the one of this id and kind; of any kind where none is said.
+    /// Whether it has this id and kind; `None`: any kind.
     #[must_use]
     pub fn is(&self, id: &str, kind: Option<PrincipalKind>) -> bool {
         self.id == id && kind.is_none_or(|kind| self.kind == kind)
@@ -104,19 +104,19 @@ pub struct ApiKey {
     /// Its id.
     #[n(0)]
     pub id: KeyId,
-    /// What people call it.
+    /// Its display name.
     #[n(1)]
     pub name: String,
     /// What it may do.
     #[n(2)]
     pub scopes: Vec<Scope>,
-    /// Where.
+    /// The workspace in which it is valid.
     #[n(3)]
     pub workspace: String,
-    /// Whose it is.
+    /// Its owner.
     #[n(4)]
     pub principal: Principal,
-    /// The keyed hash of the secret; the secret itself is nowhere.
+    /// The keyed hash of the secret; the secret itself is not stored.
     #[cbor(n(5), with = "minicbor::bytes")]
     pub hash: [u8; 32],
     /// When it was made.

@@ -1,7 +1,7 @@
 //! Membership: which processes serve the same store, as far as this one knows.
 //!
 //! Each process writes a heartbeat to the store every few seconds; one whose heartbeat has not changed for a while, on
-//! the reader's own clock, counts as gone. No clocks are compared, and nothing here has to be right: ownership of an
+//! the reader's own clock, counts as gone. No clocks are compared, and nothing here must be exact: ownership of an
 //! entity only saves work, because a commit names the head that it was decided on (invariant I6).
 
 use std::collections::HashMap;
@@ -20,20 +20,20 @@ const BEAT_EVERY: Duration = Duration::from_secs(3);
 /// After how long without a heartbeat a process counts as gone: four beats, so that it survives a slow store or a pause
 /// of some seconds.
 const GONE_AFTER: Duration = Duration::from_secs(12);
-/// After which a process whose heartbeat was never seen to change owns nothing: the heartbeat that a process finds when
-/// it starts may be the last one of its predecessor. Two beats.
+/// How long a process whose heartbeat was never seen to change owns nothing: the heartbeat that a process finds when it
+/// starts may be the last one of its predecessor. Two beats.
 const UNPROVEN_FOR: Duration = Duration::from_secs(6);
-/// Beats in a row that failed, after which the store counts as lost.
+/// Failed beats in a row after which the store counts as lost.
 const FAILURES: u32 = 3;
 
-/// What was heard of a process.
+/// The known state of a process.
 #[derive(Clone, Debug)]
 struct Heard {
     count: u64,
     since: Instant,
     /// Its heartbeat was seen to change.
     moved: bool,
-    /// The address at which it takes requests.
+    /// The address at which it accepts requests.
     address: Option<Arc<str>>,
 }
 
@@ -41,9 +41,9 @@ struct Heard {
 #[derive(Debug)]
 pub struct Members {
     me: NodeId,
-    /// Others may commit to the same entities.
+    /// Other processes may commit to the same entities.
     is_shared: bool,
-    /// The address at which this process takes requests, once it does.
+    /// The address at which this process accepts requests, once it does.
     address: OnceLock<Arc<str>>,
     others: Mutex<Option<HashMap<NodeId, Heard>>>,
     failures: AtomicU32,
@@ -60,18 +60,18 @@ impl Members {
         self.me
     }
 
-    /// This process takes others' requests at this address from now on; its next heartbeat says so. The first address
-    /// stays.
+    /// This process accepts forwarded requests at this address from now on; its next heartbeat has it. The first
+    /// address stays.
     pub fn answers_at(&self, address: &Arc<str>) {
         self.address.get_or_init(|| Arc::clone(address));
     }
 
-    /// Whether the store was reached lately. A process that cannot reach it should not be asked.
+    /// Whether the store was reached lately. A process that cannot reach it should get no requests.
     pub fn is_connected(&self) -> bool {
         self.failures.load(Ordering::Relaxed) < FAILURES
     }
 
-    /// Whether a process is alive, as far as is known: before the first answer of the store, all are.
+    /// Whether a process is alive, as far as known: before the first answer of the store, all are.
     pub(crate) fn is_live(&self, node: NodeId) -> bool {
         if node == self.me {
             return true;
@@ -79,12 +79,12 @@ impl Members {
         self.is_shared && self.with(|others| others.is_none_or(|others| others.get(&node).is_some_and(Heard::is_live)))
     }
 
-    /// Whether another process is alive, as far as is known: before the first answer of the store, one is.
+    /// Whether another process is alive, as far as known: before the first answer of the store, one is.
     pub(crate) fn has_others(&self) -> bool {
         self.is_shared && self.with(|others| others.is_none_or(|others| others.values().any(Heard::is_live)))
     }
 
-    /// Whether this process is the one to look after an entity. While views differ, none or two may think so.
+    /// Whether this process owns an entity. While views differ, none or two may think so.
     pub(crate) fn looks_after(&self, entity: EntityKey) -> bool {
         if !self.is_shared {
             return true;
@@ -96,7 +96,7 @@ impl Members {
         })
     }
 
-    /// The address of the process that owns an entity; `None`: it is this one, or the owner takes no requests.
+    /// The address of the process that owns an entity; `None`: it is this one, or the owner accepts no requests.
     pub fn server_of(&self, entity: EntityKey) -> Option<Arc<str>> {
         if !self.is_shared {
             return None;
@@ -126,7 +126,7 @@ impl Members {
         read(self.others.lock().unwrap_or_else(PoisonError::into_inner).as_ref())
     }
 
-    /// Takes note of what the store says.
+    /// Notes the heartbeats in the store.
     fn heard(&self, beats: &[Beat]) {
         let now = Instant::now();
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
@@ -153,8 +153,8 @@ impl Heard {
     }
 }
 
-/// Each process has its score for each entity; the highest one looks after it. A process that comes or goes moves only
-/// the entities that it gets or had.
+/// Each process has a score for each entity; the highest one owns it. A process that joins or leaves moves only the
+/// entities that it gets or had.
 fn score(node: NodeId, entity: EntityKey) -> [u8; 8] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&node.0).update(&entity.to_bytes());

@@ -1,6 +1,6 @@
 //! Memories: facts about a subject, which is a contact or the owner of conversations.
 //!
-//! One entity holds a subject's memories as keyed rows. Its log says which ones changed but not their words, so a
+//! One entity holds a subject's memories as keyed rows. Its log records which ones changed but not their words, so a
 //! forgotten memory is gone with its row. [`extract`] and [`model`] find facts in messages, [`draw`] runs that after
 //! the messages are committed, and [`recall`] searches memories.
 
@@ -30,7 +30,7 @@ mod requests;
 
 pub use keep::{Edit, ForgetAll, Outcome, Remember};
 
-/// Whose memories they are.
+/// The subject of memories.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Subject {
     /// A contact's.
@@ -42,7 +42,7 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// Where their memories live.
+    /// The entity of its memories.
     #[must_use]
     pub fn entity(&self, workspace: Address) -> EntityKey {
         let id = match self {
@@ -53,13 +53,13 @@ impl Subject {
     }
 }
 
-/// Something that is remembered.
+/// A memory.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Memory {
-    /// Its id; the time in it is that of its making.
+    /// Its id; the time in it is that of its creation.
     #[n(0)]
     pub id: MemoryId,
-    /// What.
+    /// Its text.
     #[n(1)]
     pub text: String,
     /// The message that it was last drawn from.
@@ -77,20 +77,20 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// When its text became what it is.
+    /// When it got its current text.
     #[must_use]
     pub fn at(&self) -> Millis {
         self.updated_at.unwrap_or(self.id.at)
     }
 }
 
-/// The meaning of a memory's text, as a model of embeddings sees it.
+/// A memory's text as a vector of an embeddings model.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct Vector {
-    /// Which model.
+    /// The model.
     #[n(0)]
     pub model: String,
-    /// Of which text: when it became so.
+    /// The version of the text: when it got that text.
     #[n(1)]
     pub of: Millis,
     /// The numbers.
@@ -98,7 +98,7 @@ pub struct Vector {
     pub numbers: Vec<f32>,
 }
 
-/// What decisions need to know.
+/// The state of a subject's memories.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct State {
     /// Whose memories they are.
@@ -107,21 +107,21 @@ pub struct State {
     /// How many there are.
     #[n(1)]
     pub count: u64,
-    /// The newest one's number; numbers are not used again.
+    /// The newest one's number; numbers are not reused.
     #[n(2)]
     pub last: u64,
     /// When anything last changed.
     #[n(3)]
     pub updated_at: Millis,
-    /// The contact was erased: nothing is remembered of it any more.
+    /// The contact was erased: it gets no more memories.
     #[n(4)]
     pub erased: bool,
 }
 
-/// What happens.
+/// An event of a subject's memories.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Event {
-    /// A memory was made, or has another text.
+    /// A memory was created, or got another text.
     #[n(0)]
     Remembered {
         /// Whose.
@@ -130,7 +130,7 @@ pub enum Event {
         /// Which.
         #[n(1)]
         number: u64,
-        /// It was made.
+        /// It was created.
         #[n(2)]
         created: bool,
     },
@@ -141,7 +141,7 @@ pub enum Event {
         #[n(0)]
         number: u64,
     },
-    /// Many were forgotten.
+    /// Many memories were forgotten.
     #[n(2)]
     ManyForgotten {
         /// Whose.
@@ -150,13 +150,13 @@ pub enum Event {
         /// How many are left.
         #[n(1)]
         left: u64,
-        /// None will be made any more.
+        /// No more will be created.
         #[n(2)]
         for_good: bool,
     },
 }
 
-/// What can be asked.
+/// The commands of a subject's memories.
 #[derive(Debug)]
 pub enum Command {
     /// Remember, change and forget.
@@ -166,22 +166,22 @@ pub enum Command {
         /// Which.
         id: MemoryId,
     },
-    /// Forget all, some at a time; ask again until none is left.
+    /// Forget all, some at a time; repeat until none is left.
     ForgetAll(ForgetAll),
-    /// Keep what texts mean, as far as they are still what they were.
+    /// Store vectors of texts that have not changed.
     Learn(Vec<(MemoryId, Vector)>),
 }
 
-/// What is answered.
+/// The replies of a subject's memories.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// What became of each edit.
+    /// The outcome of each edit.
     Remembered(Vec<Outcome>),
-    /// So many are left.
+    /// This many are left.
     Left(u64),
 }
 
-/// Why it is refused.
+/// Why a command is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
     /// There is no such memory, or no such subject.
@@ -291,7 +291,7 @@ impl Machine for Memories {
     fn adopted(_: &Arc<Node>, _: EntityKey, _: Option<&State>) {}
 }
 
-/// The hash of what a memory is about.
+/// The hash of a memory's slot.
 fn slot_key(slot: &str) -> [u8; 16] {
     half(&blake3::hash(slot.as_bytes()))
 }
@@ -301,7 +301,7 @@ fn slot_row(slot: [u8; 16]) -> Bytes {
     Bytes::copy_from_slice(&slot)
 }
 
-/// The number of the memory that says a text as it is.
+/// The number of the memory that consists of exactly this text.
 ///
 /// # Errors
 ///

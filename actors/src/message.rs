@@ -1,8 +1,8 @@
 //! A message, as all three APIs store it.
 //!
-//! One form serves channel messages, conversation messages and contact messages; the front door renders the view that
-//! its reader asked for. Members that a client owns (`metadata`, payloads, tool calls) are kept as the JSON text that
-//! came in: their digits and member order are the client's.
+//! One form serves channel messages, conversation messages and contact messages; the front door renders the view of the
+//! requested API. Members that a client owns (`metadata`, payloads, tool calls) are stored as received JSON text: their
+//! digits and member order are the client's.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub mod role;
 pub use json::Json;
 pub use review::{Alike, Callback, Quorum, Review, ReviewState, ReviewStatus, Vote};
 
-/// What kind of party sent a message.
+/// The kind of a message's sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
 pub enum SenderKind {
@@ -37,7 +37,7 @@ pub enum SenderKind {
 /// The sender of a message.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Sender {
-    /// What they are.
+    /// Their kind.
     #[n(0)]
     pub kind: SenderKind,
     /// Their id; free text in conversation messages.
@@ -46,8 +46,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// The id that a human channel shows: an agent is its channel, also where it has spoken through the conversation
-    /// store.
+    /// The id that a human channel shows: for an agent its channel, even if it has posted through the conversation API.
     #[must_use]
     pub fn id_on<'a>(&'a self, channel: &'a str) -> &'a str {
         if self.kind == SenderKind::Agent { channel } else { &self.id }
@@ -69,7 +68,7 @@ pub enum Severity {
     Error,
 }
 
-/// What a message carries beside text when it came through an api channel.
+/// The media that a message from an api channel carries beside text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
 #[expect(missing_docs, reason = "the names are the API's own")]
@@ -101,15 +100,15 @@ pub struct Attachment {
     /// Bytes.
     #[n(3)]
     pub size: u64,
-    /// Where the bytes lie; opaque to clients.
+    /// The key of the bytes in the file store; opaque to clients.
     #[n(4)]
     pub storage_key: String,
-    /// The number of its binding to the message's conversation; `None`: it was given in another way.
+    /// The number of its binding to the message's conversation; `None`: it was attached in another way.
     #[n(5)]
     pub claim: Option<u32>,
 }
 
-/// Why a message says nothing any more. Its words are in no record then.
+/// Why a message has no content any more. Its words are in no record then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
 pub enum Gone {
@@ -121,7 +120,7 @@ pub enum Gone {
     Erased,
 }
 
-/// When its client says that a message was sent: milliseconds since 1970-01-01T00:00:00Z, negative before it.
+/// The sending time that a client gives: milliseconds since 1970-01-01T00:00:00Z, negative before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[cbor(transparent)]
 pub struct SentAt(#[n(0)] pub i64);
@@ -132,7 +131,7 @@ impl From<Millis> for SentAt {
     }
 }
 
-/// What a message says; immutable once accepted, until its words are taken away.
+/// The content of a message; immutable once accepted, until its words are removed.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Content {
     /// `user`, `assistant`, `system`, `tool`, `developer` or a word of the client's own.
@@ -147,13 +146,13 @@ pub struct Content {
     /// How urgent it is.
     #[n(3)]
     pub severity: Option<Severity>,
-    /// The client's own object (`metadata`, `meta_data`).
+    /// The client's metadata (`metadata`, `meta_data`).
     #[n(4)]
     pub metadata: Option<Json>,
     /// The question it asks.
     #[n(5)]
     pub review: Option<Review>,
-    /// Where every event of this message is sent.
+    /// The URL that gets every event of this message.
     #[n(6)]
     pub webhook_url: Option<String>,
     /// Files that belong to it.
@@ -165,37 +164,37 @@ pub struct Content {
     /// The conversation API's `message_type`.
     #[n(9)]
     pub message_type: String,
-    /// Calls of tools, an array of objects.
+    /// Tool calls, an array of objects.
     #[n(10)]
     pub tool_calls: Option<Json>,
     /// The conversation API's `attachments` as they were given, an array of objects.
     #[n(11)]
     pub references: Option<Json>,
-    /// Words to find it by.
+    /// Its tags.
     #[n(12)]
     pub tags: Option<Vec<String>>,
-    /// When an imported message was sent, by its client's word; never used for order.
+    /// When an imported message was sent, by its client; never used for order.
     #[n(13)]
     pub sent_at: Option<SentAt>,
     /// What it carries; `Text` unless it came through an api channel with media.
     #[n(14)]
     pub media: MediaKind,
-    /// The api channel's `content` object of a media message: stored by earlier builds, and not read any more.
+    /// The api channel's `content` object of a media message: stored by earlier builds, and no longer read.
     #[n(15)]
     pub media_content: Option<Json>,
-    /// Whether memories shall be drawn from it.
+    /// Whether memories are to be drawn from it.
     #[n(16)]
     pub memories: bool,
     /// Files that its `references` name, for the conversation's own use.
     #[n(17)]
     pub mentions: Option<Vec<AttachmentId>>,
-    /// Its words were taken away.
+    /// Why its words were removed.
     #[n(18)]
     pub gone: Option<Gone>,
 }
 
 impl Content {
-    /// A plain text.
+    /// A message with only text.
     #[must_use]
     pub fn text(role: impl Into<String>, sender: Sender, text: impl Into<String>) -> Self {
         Self {
@@ -221,8 +220,8 @@ impl Content {
         }
     }
 
-    /// The same without words and files: sender, time and thread stay, and so do the callback and the turn that a
-    /// review's outcome still has to be sent to.
+    /// The same without words and files: sender, time and thread stay, and so do the callback and the turn that still
+    /// await a review's outcome.
     #[must_use]
     pub fn without_words(&self, gone: Gone) -> Self {
         let review = self.review.as_ref().map(|review| Review {
@@ -281,21 +280,21 @@ impl Content {
     }
 }
 
-/// The message that a new one answers.
+/// The parent of a new message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parent {
     /// One that exists.
     Message(MessageId),
-    /// An earlier one of the same batch, by its place there.
+    /// An earlier one of the same batch, by its index.
     Item(usize),
 }
 
 /// A message that a client asks to append.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewMessage {
-    /// What it says.
+    /// Its content.
     pub content: Arc<Content>,
-    /// What it answers.
+    /// Its parent.
     pub parent: Option<Parent>,
     /// How long its review stays open, in milliseconds from its acceptance; `None`: until the time in `content`.
     pub review_millis: Option<u64>,
@@ -310,16 +309,16 @@ pub struct Message {
     pub conversation: ConversationId,
     /// The conversation's owner when it was accepted.
     pub owner: Option<String>,
-    /// What it answers.
+    /// Its parent.
     pub parent: Option<MessageId>,
-    /// The turn that it asked for or that it is the outcome of.
+    /// The turn that it asked for or resulted from.
     pub turn: Option<TurnId>,
-    /// What it says.
+    /// Its content.
     pub content: Arc<Content>,
 }
 
 impl Message {
-    /// Why it says nothing any more, if that is so.
+    /// Why it has no content any more, if that is so.
     #[must_use]
     pub fn gone(&self, overlay: &Overlay) -> Option<Gone> {
         if overlay.erased || self.content.gone == Some(Gone::Erased) {
@@ -328,7 +327,7 @@ impl Message {
         self.content.gone.or(overlay.deleted.then_some(Gone::Deleted))
     }
 
-    /// The message with the text that it was last given; `None` where its words are gone.
+    /// The message with its newest text; `None` if its words are removed.
     #[must_use]
     pub fn as_edited(mut self, overlay: &Overlay) -> Option<Self> {
         if self.gone(overlay).is_some() {
@@ -356,10 +355,10 @@ pub struct Overlay {
     /// When it was last edited.
     #[n(3)]
     pub updated_at: Option<Millis>,
-    /// Its content is gone on request; its place stays.
+    /// Its content was deleted on request; its sequence stays.
     #[n(4)]
     pub deleted: bool,
-    /// Its content is gone because its contact was erased.
+    /// Its content was removed because its contact was erased.
     #[n(5)]
     pub erased: bool,
     /// Its review.
@@ -374,10 +373,10 @@ pub struct Overlay {
     /// The newest message that revises it.
     #[n(9)]
     pub superseded_by: Option<MessageId>,
-    /// The event that its review ended with, which says how and in whose words.
+    /// The event that ended its review, which has the outcome and the words.
     #[n(10)]
     pub review_end: Option<u64>,
-    /// An edit has taken its tags away.
+    /// An edit has removed its tags.
     #[n(11)]
     pub untagged: Option<bool>,
 }
@@ -396,26 +395,26 @@ impl Overlay {
         words_weight(self.text.as_deref(), self.metadata.as_ref(), self.tags.as_deref())
     }
 
-    /// About how many bytes it adds to what is shown: its words, and what was answered to the message's review.
+    /// About how many bytes it adds to a rendered message: its words, and the answers to the message's review.
     #[must_use]
     pub fn shown_weight(&self) -> usize {
         self.weight() + self.review.as_ref().map_or(0, ReviewState::weight)
     }
 
-    /// The tags of a message that says this: the newest edit's, else its own.
+    /// The tags of a message with this content: the newest edit's, else its own.
     #[must_use]
     pub fn tags_of<'a>(&'a self, content: &'a Content) -> Option<&'a [String]> {
         if self.untagged == Some(true) { None } else { self.tags.as_deref().or(content.tags.as_deref()) }
     }
 
-    /// What the tag of a human channel's message is of beside what the message says: when it was edited, and the
-    /// metadata and tags that it was given then.
+    /// The part of a human channel's message that its `ETag` covers beside the content: when it was edited, and the
+    /// metadata and tags that the edit gave.
     #[must_use]
     pub fn labels(&self) -> (Option<u64>, Option<&str>, Option<&[String]>) {
         (self.updated_at.map(|at| at.0), self.metadata.as_ref().map(Json::as_str), self.tags.as_deref())
     }
 
-    /// What is left of it when the message's words are taken away.
+    /// The overlay once the message's words are removed.
     #[must_use]
     pub fn without_words(&self, gone: Gone) -> Self {
         Self {

@@ -21,7 +21,7 @@ use crate::id::Kind;
 /// A metric's name and meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Described {
-    /// As Prometheus knows it; durations are in seconds.
+    /// Its Prometheus name; durations are in seconds.
     pub name: &'static str,
     /// One sentence.
     pub help: &'static str,
@@ -32,8 +32,8 @@ pub struct Described {
 /// Takes a metric with all its samples.
 pub type Visitor<'a> = dyn FnMut(Described, &[(Option<LabelPair>, Sample)]) + 'a;
 
-/// Makes a struct of instruments, and the way to show all of them. The first line of a field's text is what
-/// Prometheus is told.
+/// Makes a struct of instruments, and the code that visits all of them. The first line of a field's text is the help
+/// text for Prometheus.
 macro_rules! table {
     (
         $(#[$meta:meta])*
@@ -99,15 +99,15 @@ impl Label for Kind {
 }
 
 label! {
-    /// Why a command was turned away before anything was stored.
+    /// Why a command was refused before anything was stored.
     pub enum TurnedAway = "reason" {
-        /// Too many wait for the entity.
+        /// Too many commands wait for the entity.
         Backlog = "backlog",
-        /// The node has too much to do.
+        /// The node has too many pending commands.
         Overloaded = "overloaded",
         /// The node is stopping.
         Draining = "draining",
-        /// The store could not take it.
+        /// The store was unavailable.
         Unavailable = "unavailable",
     }
 }
@@ -119,13 +119,13 @@ label! {
         Completed = "completed",
         /// Without one.
         Failed = "failed",
-        /// Its outcome was not wanted any more, or could not be brought back.
+        /// Its outcome was no longer wanted, or could not be delivered.
         Dropped = "dropped",
     }
 }
 
 label! {
-    /// Which way tokens went.
+    /// The direction of tokens.
     pub enum TokenType = "type" {
         /// To the model.
         Input = "input",
@@ -151,9 +151,9 @@ label! {
 label! {
     /// How an attempt to send an event ended.
     pub enum AttemptEnd = "outcome" {
-        /// The receiver took it.
+        /// The receiver accepted it.
         Delivered = "delivered",
-        /// The receiver did not take it, or did not answer.
+        /// The receiver did not accept it, or did not answer.
         Refused = "refused",
         /// The receiver wants nothing any more.
         Gone = "gone",
@@ -161,19 +161,19 @@ label! {
 }
 
 label! {
-    /// What came of a request that another process should have.
+    /// The outcome of a request that another process owns.
     pub enum PassedOn = "outcome" {
-        /// The other one answered it.
+        /// The other process answered it.
         Sent = "sent",
-        /// It was done here after all.
+        /// This process answered it after all.
         FellBack = "fell_back",
-        /// What the other process did is unknown.
+        /// The effect in the other process is unknown.
         Unknown = "unknown",
     }
 }
 
 table! {
-    /// What a node counts and times.
+    /// The metrics of a node.
     pub struct Metrics {
         /// Time from admission of a command until its batch starts.
         pub mailbox_wait: By<Kind, Times<Short>> = "tertulia_mailbox_wait_seconds",
@@ -205,7 +205,7 @@ table! {
 }
 
 table! {
-    /// What a store counts and times. A store leaves at zero what it does not have.
+    /// The metrics of a store. It leaves at zero what it does not have.
     pub struct StoreMetrics {
         /// Commits waiting for the store.
         pub queued_commits: Gauge = "tertulia_store_queued_commits",

@@ -1,6 +1,6 @@
 //! Allocates the timestamps of ids so that the order of ids is the order of creation.
 //!
-//! An id is a time followed by an address, and lists are in the order of ids. So of two things made within one
+//! An id is a time followed by an address, and lists are in the order of ids. So of two ids made within one
 //! millisecond, the later one needs the higher address or, if its address is given, a later time.
 
 use std::sync::{Mutex, PoisonError};
@@ -8,27 +8,27 @@ use std::sync::{Mutex, PoisonError};
 use crate::clock::Millis;
 use crate::id::Address;
 
-/// How far the time of an id may be ahead of the clock, in milliseconds. What is made while it is as far as that has no
-/// order; nor has, within so long a time, what two processes make.
+/// How far the time of an id may be ahead of the clock, in milliseconds. Ids made at that limit have no order; nor
+/// have, within this time, ids of two processes.
 const LEAD: u64 = 250;
 
-/// The mints of a node, one for what stands in lists together, so that no time is ahead for the sake of other lists.
+/// The mints of a node, one for each group of lists, so that no time is ahead because of other lists.
 #[derive(Debug, Default)]
 pub(crate) struct Mints {
     /// Conversations and contacts.
     pub(crate) entities: Mint,
     /// The places of reviews.
     pub(crate) reviews: Mint,
-    /// What a workspace configures, and keys.
+    /// A workspace's configuration, and keys.
     pub(crate) things: Mint,
 }
 
-/// The last one that was given out. What two requests make at once has no order either way.
+/// The last one that was given out. Concurrent requests have no order anyway.
 #[derive(Debug, Default)]
 pub(crate) struct Mint(Mutex<(Millis, Address)>);
 
 impl Mint {
-    /// For a thing whose address may be any: `random` makes it unguessable.
+    /// A time and address for a thing with any address: `random` makes it unguessable.
     pub(crate) fn any(&self, now: Millis, random: [u8; 16]) -> (Millis, Address) {
         let drawn = Address::random(random);
         self.next(now, |(at, address)| match above(address, random) {
@@ -48,8 +48,7 @@ impl Mint {
         self.next(now, |(at, _)| (at.plus(1).max(now), Address([u8::MAX; 10]))).0
     }
 
-    /// What follows on the last one. A last one that is further ahead than any can be means that the clock was set
-    /// back.
+    /// The successor of the last one. A last one further ahead than the limit means that the clock was set back.
     fn next(&self, now: Millis, after: impl FnOnce((Millis, Address)) -> (Millis, Address)) -> (Millis, Address) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if last.0 > now.plus(2 * LEAD) {
@@ -61,12 +60,13 @@ impl Mint {
     }
 }
 
-/// When something began, where the time in its id is later: that is told of it, and the id's is for its place in lists.
+/// When something began, if the time in its id is later: this time is shown, and the id's decides its position in
+/// lists.
 pub(crate) fn earlier(began: Millis, in_id: Millis) -> Option<Millis> {
     Some(began).filter(|began| *began < in_id)
 }
 
-/// An address above this one, with the next not to be guessed from it; `None`: there is no room.
+/// An address above this one, unguessable from it; `None`: there is no room.
 fn above(address: Address, random: [u8; 16]) -> Option<Address> {
     let mut wide = [0; 16];
     wide[6..].copy_from_slice(&address.0);

@@ -14,15 +14,15 @@ use crate::message::Json;
 use crate::tool::Tools;
 use crate::usage::estimate;
 
-/// What it does with what it hears.
+/// How it answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
 pub enum Behaviour {
-    /// It repeats it.
+    /// It repeats the message.
     #[default]
     #[n(0)]
     Echo,
-    /// It answers by the first entry of its script that matches, else it repeats.
+    /// It answers by the first matching entry of its script, else it repeats the message.
     #[n(1)]
     Scripted,
 }
@@ -30,7 +30,7 @@ pub enum Behaviour {
 /// A line of a script.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct ScriptEntry {
-    /// Occurs anywhere in the text, in any case.
+    /// The text to find anywhere in the message, in any case.
     #[n(0)]
     pub on: String,
     /// The replies.
@@ -53,21 +53,21 @@ pub struct Builtin {
     /// How long it takes.
     #[n(2)]
     pub latency_ms: u64,
-    /// In how many messages it says a single reply; 0 and 1: in one.
+    /// How many messages a single reply is split into; 0 and 1: one.
     #[n(3)]
     pub split: u32,
-    /// Every such turn fails; 0: none.
+    /// Every nth turn fails; 0: none.
     #[n(4)]
     pub fail_every: u32,
 }
 
-/// Counts the turns of agents of which every so-manyth fails. The counts begin anew with the process, when the agent is
-/// deleted, and when there are more than [`limits::COUNTED_AGENTS`].
+/// Counts the turns of agents of which every nth fails. The counts restart with the process, when the agent is deleted,
+/// and when there are more than [`limits::COUNTED_AGENTS`].
 #[derive(Debug, Default)]
 pub(crate) struct TurnCounter(DashMap<(Address, String), u64>);
 
 impl TurnCounter {
-    /// Counts a turn and says whether it is one of those that fail.
+    /// Counts a turn and returns whether it fails.
     pub(crate) fn fails(&self, workspace: Address, agent: &Agent, every: u32) -> bool {
         if every == 0 {
             return false;
@@ -81,25 +81,25 @@ impl TurnCounter {
         count.is_multiple_of(u64::from(every))
     }
 
-    /// The agent is gone.
+    /// Drops the count of a deleted agent.
     pub(crate) fn forget(&self, workspace: Address, agent: &str) {
         self.0.remove(&(workspace, agent.to_owned()));
     }
 }
 
-/// What a builtin agent does next.
+/// The next step of a builtin agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     /// It replies.
     Reply(Vec<String>),
-    /// It calls a tool, as its script says.
+    /// It calls a tool of its script.
     Call(Json),
 }
 
-/// What `builtin` does about `text`, after its calls of tools so far had these results.
+/// The next step of `builtin` for `text`, after its tool calls so far had these results.
 ///
-/// After a call it gives the replies of the entry that called. Where that entry has none, it answers the result as if
-/// that had been said to it: so a script can go different ways by what people decide.
+/// After a call it gives the replies of the entry that called. If that entry has none, it answers the result like a
+/// message: so a script can branch on people's decisions.
 #[must_use]
 pub fn next(builtin: &Builtin, text: &str, results: &[&str]) -> Next {
     let mut heard = text;
@@ -137,8 +137,8 @@ fn in_parts(builtin: &Builtin, mut replies: Vec<String>) -> Vec<String> {
     }
 }
 
-/// Cuts `text` into exactly `parts` pieces, none of them blank, which together are the text: between words, or where
-/// there are fewer words than parts between characters. The last piece of a text that is too short is repeated.
+/// Cuts `text` into exactly `parts` pieces, none of them blank, which together are the text: between words, or if there
+/// are fewer words than parts, between characters. The last piece of a text that is too short is repeated.
 fn split(text: &str, parts: usize) -> Vec<String> {
     let words = units(text, |before, c| before.is_whitespace() && !c.is_whitespace());
     let units = if words.len() < parts { units(text, |_, c| !c.is_whitespace()) } else { words };
@@ -151,8 +151,8 @@ fn split(text: &str, parts: usize) -> Vec<String> {
     pieces
 }
 
-/// A text cut before each character of which `begins` says so, given the one before it; not before the first that is
-/// not blank.
+/// A text cut before each character for which `begins` holds, given the previous one; not before the first non-blank
+/// one.
 fn units(text: &str, begins: impl Fn(char, char) -> bool) -> Vec<&str> {
     let mut units = Vec::new();
     let (mut from, mut before) = (0, None);
@@ -170,24 +170,24 @@ fn units(text: &str, begins: impl Fn(char, char) -> bool) -> Vec<&str> {
     units
 }
 
-/// What a builtin agent is asked.
+/// The input of a builtin agent.
 #[derive(Debug)]
 pub(crate) struct Asked<'a> {
     /// The agent.
     pub(crate) agent: &'a Agent,
     /// How it behaves.
     pub(crate) builtin: &'a Builtin,
-    /// The words to be answered.
+    /// The text to be answered.
     pub(crate) text: &'a str,
     /// Results of its calls so far.
     pub(crate) results: &'a [&'a str],
     /// About how many tokens a model would read.
     pub(crate) heard: u64,
-    /// It is to fail.
+    /// Whether it is to fail.
     pub(crate) fails: bool,
 }
 
-/// What a builtin agent says to it.
+/// The output of a builtin agent.
 pub(crate) async fn complete(asked: &Asked<'_>, tools: &dyn Tools, saying: &Saying) -> Completion {
     let Asked { agent, builtin, text, results, heard, fails } = asked;
     if builtin.latency_ms > 0 {
@@ -202,7 +202,7 @@ pub(crate) async fn complete(asked: &Asked<'_>, tools: &dyn Tools, saying: &Sayi
         Next::Call(call) => (Vec::new(), vec![tools.scripted(&call)]),
     };
     for (message, reply) in (0..).zip(&replies) {
-        // As a model would: a word at a time.
+        // Like a model: a word at a time.
         reply.split_inclusive(char::is_whitespace).for_each(|word| saying.say(message, word));
     }
     let said = replies.iter().map(|reply| estimate(reply)).sum::<u64>();
@@ -211,7 +211,7 @@ pub(crate) async fn complete(asked: &Asked<'_>, tools: &dyn Tools, saying: &Sayi
     Ok(Said { replies, calls, usage })
 }
 
-/// About how many tokens these texts are together.
+/// About how many tokens these texts have together.
 pub(crate) fn tokens_of<'a>(texts: impl Iterator<Item = &'a str>) -> u64 {
     texts.map(estimate).sum()
 }

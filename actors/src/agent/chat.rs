@@ -16,9 +16,9 @@ use crate::trace::{Span, SpanKind, TraceContext, current, names};
 pub(crate) struct Chat<'a> {
     node: &'a Node,
     span: Span,
-    /// Its place in a trace, or where it is not recorded that of what asked for it.
+    /// Its trace context, or if it is not recorded, that of its parent.
     pub(crate) trace: Option<TraceContext>,
-    /// Whether its endpoint was asked again.
+    /// Whether the request to its endpoint was sent again.
     pub(crate) resent: Resent,
 }
 
@@ -40,7 +40,7 @@ impl<'a> Chat<'a> {
         Self { node, trace: span.context_or(cause), span, resent: Resent::default() }
     }
 
-    /// Its place where it is recorded.
+    /// Its trace context if it is recorded.
     pub(crate) fn recorded(&self) -> Option<TraceContext> {
         self.span.recorded()
     }
@@ -84,7 +84,7 @@ pub(crate) fn provider(agent: &Agent) -> &'static str {
     }
 }
 
-/// Names a span after its operation and what that is done `with`.
+/// Names a span after its operation and the object `with` which it is done.
 pub(crate) fn name(span: &mut Span, operation: &'static str, with: Option<&str>) {
     if let Some(with) = with {
         span.name(|| format!("{operation} {with}"));

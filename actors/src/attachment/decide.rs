@@ -70,7 +70,7 @@ fn bind(
 ) -> Decision<Attachment> {
     let number = match state.bound {
         None => 1,
-        // The number before it was disclaimed, for whatever reason, so it needs a new one.
+        // The previous number was disclaimed, for whatever reason, so it needs a new one.
         Some(bound) if instead_of == Some(bound) => bound.number + 1,
         Some(bound) if bound.conversation == conversation => {
             return match later(state, moment) {
@@ -85,7 +85,7 @@ fn bind(
     Decision::Change(Change::new(events, Reply::Bound(number)))
 }
 
-/// A message that is on its way gets the time to arrive before anybody asks whether it did.
+/// Gives a message in flight the time to arrive before its conversation is asked about it.
 fn later(state: &State, moment: &DecisionContext) -> Option<Event> {
     let soonest = moment.now.plus(limits::LINKING_MILLIS);
     let moved = state.check_at.filter(|check_at| *check_at < soonest)?;
@@ -94,15 +94,15 @@ fn later(state: &State, moment: &DecisionContext) -> Option<Event> {
 
 fn mention(state: &State, conversation: Address, moment: &DecisionContext) -> Decision<Attachment> {
     let is_known = state.mentioned.contains(&conversation);
-    // Half of the time is enough for a message to arrive, so that of many only some are noted.
+    // Half of the time is enough for a message to arrive, so only some of many mentions are noted.
     if is_known && state.is_held(moment.now.plus(limits::LINKING_MILLIS / 2)).is_some() {
         return Decision::Answer(Reply::Attachment(Box::new(state.clone())));
     }
-    // Also where a message is known to use it: it may be deleted, and then the others are asked.
+    // Even if a message is known to use it: that message may be deleted, and then the others are asked.
     let noted = (!state.is_mentioned_widely()).then_some(Event::Mentioned(conversation));
     let is_the_last = noted.is_some() && !is_known && state.mentioned.len() + 1 >= limits::MENTIONED_IN;
     let moved = if is_the_last && state.check_at.is_some() {
-        // With so many it is kept without asking any of them.
+        // With so many mentions it is kept without asking any of them.
         Some(Event::CheckMoved(None))
     } else {
         later(state, moment)
@@ -139,7 +139,7 @@ fn erase(
         return Ok(Decision::Reject(Rejection::Changed));
     }
     if let Some(until) = state.is_held(moment.now).filter(|_| !state.erased) {
-        // Checked again once a message that is on its way has arrived.
+        // Checked again once a message in flight has arrived.
         let after = State { check_at: Some(until), ..state.clone() };
         return Ok(change(vec![Event::CheckMoved(Some(until))], after));
     }
@@ -150,7 +150,7 @@ fn erase(
     {
         redactions.push(Record { event: Event::Completed(file.without_words()), ..record });
     }
-    // Checked again until its bytes are known to be gone.
+    // Checked again until its bytes are known to be deleted.
     let check_at = Some(moment.now.plus(limits::SWEEP_AGAIN_MILLIS));
     let file = state.file.as_ref().map(File::without_words);
     let after = State { check_at, erased: true, file, ..state.clone() };
@@ -158,8 +158,8 @@ fn erase(
     Ok(Decision::Change(Change { redactions, ..Change::new(events, Reply::Attachment(Box::new(after))) }))
 }
 
-/// Moves the next check to when the deletion is through, also from an earlier time: an earlier check would find the
-/// message still there and stop, and a check that is running now finds the file changed.
+/// Moves the next check to when the deletion is complete, even from an earlier time: an earlier check would find the
+/// message still there and stop, and a running check finds the file changed.
 fn doubt(state: &State, moment: &DecisionContext) -> Decision<Attachment> {
     let check_at = moment.now.plus(limits::DOUBT_MILLIS);
     if state.erased || state.check_at == Some(check_at) {

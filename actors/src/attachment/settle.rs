@@ -1,8 +1,8 @@
 //! Checking whether a message uses a file, and deleting the files that none uses.
 //!
 //! A file is checked for three reasons: a day has passed since it was made, its message may have been deleted, or its
-//! bytes were to be deleted and are not known to be gone. In each case the conversation that may have the file is
-//! asked, and the result is one of two commands that apply only if the file has not changed since.
+//! bytes were to be deleted and may still exist. In each case the conversation that may have the file is asked, and the
+//! result is one of two commands that apply only if the file has not changed since.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,7 +29,7 @@ const PAGE: usize = 64;
 pub(crate) struct Settling {
     flights: Arc<SingleFlight>,
     queue: mpsc::Sender<Flight>,
-    /// Looks at once.
+    /// Permits for concurrent checks.
     places: Arc<Semaphore>,
     /// Taken by the worker.
     waiting: Mutex<Option<mpsc::Receiver<Flight>>>,
@@ -44,10 +44,10 @@ impl Default for Settling {
 }
 
 impl Settling {
-    /// Has a file looked at, by a look that begins after this.
+    /// Has a file checked, by a check that begins after this.
     pub(crate) fn wanted(&self, entity: EntityKey) {
         if let Some(flight) = self.flights.begin(entity) {
-            // Where there is no room the flight ends here.
+            // Without room the flight ends here.
             _ = self.queue.try_send(flight);
         }
     }
@@ -58,7 +58,7 @@ impl Settling {
     }
 }
 
-/// Runs the service until the node is told to stop.
+/// Runs the service until the node stops.
 pub(crate) async fn run(node: Arc<Node>) {
     let Some(mut queue) = node.settling.take_queue() else { return };
     while let Some(Some(mut flight)) = node.stopping.run_until_cancelled(queue.recv()).await {
@@ -79,8 +79,8 @@ pub(crate) async fn run(node: Arc<Node>) {
     }
 }
 
-/// Looks at a file now, or where too many are being looked at, when its turn comes. Others may look at the same time:
-/// what follows holds only if the file is still as it was seen.
+/// Checks a file now, or if too many are being checked, in its turn. Other checks may run at the same time: the result
+/// applies only if the file is unchanged.
 pub(crate) async fn look_now(node: &Arc<Node>, entity: EntityKey) {
     match node.settling.places.try_acquire() {
         Ok(_place) => look(node, entity).await,
@@ -112,7 +112,7 @@ async fn settle(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     }
     let seen = Box::new(state.clone());
     let need = match need(node, entity, &state).await {
-        // It would be checked every second.
+        // Otherwise it would be checked every second.
         Err(Stopped::Store(error)) if !error.passes() => {
             ask(node, entity, Command::PutOff).await?;
             return Err(error.into());
@@ -125,7 +125,7 @@ async fn settle(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
         Need::Nobody => {
             return match ask(node, entity, Erase { seen }).await? {
                 Some(state) if state.erased => sweep(node, entity).await,
-                // It is held, or something has changed it; either has put off the next look.
+                // It is held, or was changed; either has postponed the next check.
                 Some(_) | None => Ok(()),
             };
         }
@@ -133,20 +133,20 @@ async fn settle(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     if state.is_doubted(node.now()) {
         return Ok(());
     }
-    // Attempts to write its bytes that came to nothing may have left some.
+    // Failed attempts to write its bytes may have left some.
     let kept = state.file.map(|file| file.storage_key);
     clear(node, entity, kept).await?;
     ask(node, entity, Command::Keep { seen, message }).await.map(|_| ())
 }
 
-/// Takes the bytes away, and notes that they are gone.
+/// Deletes the bytes, and notes that they are deleted.
 async fn sweep(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     clear(node, entity, None).await?;
     ask(node, entity, Command::Swept).await.map(|_| ())
 }
 
-/// Takes bytes away. Where that fails the next look is put off: the place of the bytes may be away for hours, and would
-/// be asked each second for each of them.
+/// Deletes bytes. If that fails the next check is postponed: the file store may be unavailable for hours, and would
+/// otherwise be asked each second for each file.
 async fn clear(node: &Arc<Node>, entity: EntityKey, except: Option<String>) -> Result<(), Stopped> {
     let Err(error) = node.ports.files.clear(super::folder(entity), except).await else { return Ok(()) };
     ask(node, entity, Command::PutOff).await?;
@@ -181,8 +181,8 @@ async fn need(node: &Arc<Node>, entity: EntityKey, state: &State) -> Result<Need
     Ok(Need::Nobody)
 }
 
-/// Whether a message is there and its content was not taken away. Of an erased conversation none says anything, though
-/// it cannot be read and so is not emptied yet.
+/// Whether a message exists and has its content. No message of an erased conversation does, even one that cannot be
+/// read and so is not emptied yet.
 async fn says_something(node: &Node, conversation: EntityKey, seq: u64) -> Result<bool, StoreError> {
     let events = match node.events::<Conversation>(conversation, (seq, seq), Order::Asc, 1).await {
         Err(error) if !error.passes() => {
@@ -197,7 +197,7 @@ async fn says_something(node: &Node, conversation: EntityKey, seq: u64) -> Resul
 
 /// Whether a message of a conversation mentions a file.
 async fn mentioned(node: &Node, conversation: EntityKey, attachment: Address) -> Result<bool, StoreError> {
-    // A message that was never acknowledged counts too.
+    // An unacknowledged message counts too.
     if node.store.is_shared() {
         node.store.head(conversation, Fresh::Settled).await?;
     }
@@ -214,12 +214,12 @@ async fn mentioned(node: &Node, conversation: EntityKey, attachment: Address) ->
     Ok(false)
 }
 
-/// Has every file checked that a conversation's messages have or mention, because they may all have lost their
-/// content. Once this has returned, it happens even if the process dies. Transient failures are retried here, because
-/// there may be thousands of files and a new run begins with the first. One that fails does not stop the others.
+/// Has every file checked that a conversation's messages have or mention, because all may have lost their content. Once
+/// this has returned, it happens even if the process dies. Transient failures are retried here, because there may be
+/// thousands of files and a new run begins with the first. A failed file does not stop the others.
 ///
 /// # Errors
-/// Why the first of those that could not be told was not; then this must be done again.
+/// The error of the first file that could not be notified; then this must be repeated.
 pub async fn release(node: &Arc<Node>, conversation: EntityKey) -> Result<(), Stopped> {
     let mut first = Ok(());
     for table in [ATTACHED, MENTIONED] {
@@ -234,7 +234,7 @@ pub async fn release(node: &Arc<Node>, conversation: EntityKey) -> Result<(), St
             };
             for attachment in rows.iter().filter_map(|row| file_of(&row.key)) {
                 let entity = EntityKey::attachment(conversation.workspace, attachment);
-                // Where there is no such file there is nothing to do.
+                // A missing file needs nothing.
                 let told = insist(node, &node.attachments, entity, Command::Doubt).await;
                 if told.is_ok() {
                     node.settling.wanted(entity);
@@ -246,7 +246,7 @@ pub async fn release(node: &Arc<Node>, conversation: EntityKey) -> Result<(), St
     first
 }
 
-/// The message of a conversation that has a file by this binding; where there is none, there never will be.
+/// The message of a conversation that has a file by this binding; if there is none, there never will be.
 ///
 /// # Errors
 /// Why the conversation could not be asked.
@@ -261,7 +261,7 @@ pub async fn disclaim(
     answer.and_then(Answer::unkeyed).map_err(|refusal| Cause::from(refusal).into())
 }
 
-/// What the file replies; `None`: it is not as it was seen any more, and whatever changed it has put off the next look.
+/// The file's reply; `None`: it has changed since it was seen, and that change has postponed the next check.
 async fn ask<A: Asks<Attachment>>(
     node: &Arc<Node>,
     entity: EntityKey,

@@ -2,9 +2,9 @@
 //!
 //! The state holds the channels on which a conversation began most recently; a message on any other channel reads a
 //! row. A channel that leaves the state is written to a row, with the contact's life at that time: an erasure cannot
-//! change all rows in one commit, so a reader sees by the life whether a row is outdated. A row remains when its
-//! channel comes back into the state, and is overwritten when the channel leaves again; so reading the state and then
-//! the rows finds every conversation.
+//! change all rows in one commit, so a reader recognises an outdated row by its life. A row remains when its channel
+//! comes back into the state, and is overwritten when the channel leaves again; so reading the state and then the rows
+//! finds every conversation.
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
@@ -18,7 +18,7 @@ use crate::node::Node;
 use crate::store::{RowWrite, StoreError};
 use crate::tables::CHANNELS_ASIDE;
 
-/// What stood in the state when it left it.
+/// A conversation that has left the state.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Aside {
     /// The conversation.
@@ -34,7 +34,7 @@ fn key(channel: &str) -> Bytes {
 }
 
 impl Aside {
-    /// What it means to a contact that stands so. Of a life that began after this state nothing is over.
+    /// The row as seen from this state of the contact. In a life that began after this state nothing of it is over.
     pub(crate) fn seen_by(self, state: &State) -> OpenConversation {
         let Self { mut conversation, life } = self;
         if life < state.life() || (life == state.life() && state.erased_at.is_some()) {
@@ -44,10 +44,10 @@ impl Aside {
     }
 }
 
-/// What a contact last had on a channel, in this life or an earlier one.
+/// A contact's last conversation on a channel, in this life or an earlier one.
 ///
 /// # Errors
-/// [`StoreError`] where it cannot be read.
+/// [`StoreError`] if it cannot be read.
 pub async fn last_on(node: &Node, contact: EntityKey, channel: &str) -> Result<Option<OpenConversation>, StoreError> {
     let Some(state) = node.state::<Contact>(contact).await? else { return Ok(None) };
     if !state.may_be_aside(channel) {
@@ -58,7 +58,7 @@ pub async fn last_on(node: &Node, contact: EntityKey, channel: &str) -> Result<O
 }
 
 impl State {
-    /// The sequence of the event with which the present life began, or the one that was over last.
+    /// The sequence of the event with which the present life, or the last ended one, began.
     pub(super) fn life(&self) -> u64 {
         self.first_seq.unwrap_or(1)
     }
@@ -67,17 +67,17 @@ impl State {
         self.open.iter().find(|open| open.channel == channel)
     }
 
-    /// Whether what was on a channel may stand in a row: the state has room for no other one.
+    /// Whether a channel's conversation may be in a row: the state is full.
     fn may_be_aside(&self, channel: &str) -> bool {
         self.open.len() >= limits::CONTACT_CHANNELS && self.in_state(channel).is_none()
     }
 
-    /// What must be read to know of a channel.
+    /// The read that a channel needs.
     pub(super) fn needs_of(&self, channel: &str) -> Option<Need> {
         self.may_be_aside(channel).then(|| Need::Row(CHANNELS_ASIDE, key(channel)))
     }
 
-    /// What was last on a channel, in this life or an earlier one.
+    /// The last conversation on a channel, in this life or an earlier one.
     pub(super) fn last_on(&self, channel: &str, found: &ReadSet) -> Result<Option<OpenConversation>, Undecided> {
         if !self.may_be_aside(channel) {
             return Ok(self.in_state(channel).cloned());
@@ -86,7 +86,7 @@ impl State {
         Ok(aside.map(|aside| aside.seen_by(self)))
     }
 
-    /// What has to leave the state for a channel that is not there.
+    /// The row of the conversation that leaves the state for a new channel.
     pub(super) fn sets_aside(&self, channel: &str) -> Option<RowWrite> {
         let first = self.open.first().filter(|_| self.may_be_aside(channel))?;
         let aside = Aside { conversation: first.clone(), life: self.life() };
@@ -94,7 +94,7 @@ impl State {
         Some(RowWrite { table: CHANNELS_ASIDE, key, value: Some(codec::encode(&aside)) })
     }
 
-    /// Puts a conversation behind all others; the first one leaves where there is no room.
+    /// Puts a conversation behind all others; the first one leaves if there is no room.
     pub(super) fn assign(&mut self, conversation: &OpenConversation) {
         self.open.retain(|open| open.channel != conversation.channel);
         self.open.push(conversation.clone());

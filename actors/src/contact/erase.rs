@@ -1,9 +1,9 @@
 //! Erasing a contact's identity.
 //!
 //! The first commit removes name and identifier from the state and the lists, and detaches the conversations: a later
-//! message begins another life. Then the contact's own log is redacted in steps, as a conversation's is. What other
-//! entities hold is not this entity's to change: [`erasure`](crate::erasure) does that, and reports here when it is
-//! done. Until then the alarm restarts it, whatever process ends meanwhile.
+//! message begins another life. Then the contact's own log is redacted in steps, as a conversation's is. This entity
+//! cannot change the data of other entities: [`erasure`](crate::erasure) does, and reports here when it is done. Until
+//! then the alarm restarts it, whatever process ends meanwhile.
 
 use minicbor::{Decode, Encode};
 
@@ -14,11 +14,11 @@ use crate::erasure::Unread;
 use crate::id::{ContactId, EntityKey};
 use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Record, Undecided};
 
-/// Events that one step goes through.
+/// Events of one step.
 const STEP: u64 = 64;
 /// How long after its last step an erasure is checked, and resumed if its process is gone.
 const LOOK_AFTER_MILLIS: u64 = 5_000;
-/// The longest that is waited between two looks.
+/// The longest pause between two checks.
 const LOOK_AFTER_MAX_MILLIS: u64 = 600_000;
 
 /// An erasure that is not done.
@@ -33,14 +33,14 @@ pub struct Erasing {
     /// When it is checked again.
     #[n(2)]
     pub look_at: Millis,
-    /// How often it had to be.
+    /// How often it was resumed.
     #[n(3)]
     pub put_off: u32,
-    /// Whose.
+    /// The erased contact.
     #[n(4)]
     pub id: ContactId,
-    /// The first event of the contact's own log that was gone past and could not be emptied: it is not done before that
-    /// one is.
+    /// The first event of the contact's own log that was skipped because it could not be emptied: the erasure is not
+    /// done before that event is.
     #[n(5)]
     pub stay: Option<u64>,
 }
@@ -57,22 +57,22 @@ impl Erasing {
     }
 }
 
-/// What an erasure needs of the contact itself.
+/// The steps of an erasure in the contact itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Go through some more of the contact's own log.
+    /// Redact some more of the contact's own log.
     OwnLog,
     /// Everything else is done.
     Done,
-    /// It has to be looked after again, later and now.
+    /// Check it again later.
     PutOff,
 }
 
-/// An erasure is to go on by a step. It is answered by how the contact stands then.
+/// The next step of an erasure. The reply is the contact's state then.
 #[derive(Clone, Copy, Debug)]
 pub struct GoOn(pub ContactId, pub Step);
 
-/// Once all was gone through: from the one that stays.
+/// The events of the next step. After all others, those from `stay` on.
 fn range(erasing: &Erasing) -> Option<(u64, u64)> {
     erasing.next.or(erasing.stay).map(|next| (next, erasing.last.min(next + STEP - 1)))
 }
@@ -87,8 +87,8 @@ impl Step {
     }
 }
 
-/// The contact is no more. Where an erasure of the life before is not done, this one does what was left of it too: it
-/// goes through the log from its beginning, and through everything that is over.
+/// Erases the contact. If an erasure of the life before is not done, this one includes it: it redacts the log from its
+/// beginning, and all ended conversations.
 pub(super) fn erase(state: &State, moment: &DecisionContext) -> Change<Contact> {
     let after = State {
         identifier: String::new(),
@@ -118,7 +118,7 @@ fn without_words(event: &Event) -> Option<Event> {
     }
 }
 
-/// What these events say from now on, where it is another thing than before; and which cannot be read.
+/// The redacted forms of these events that contain words; and which cannot be read.
 fn redacted(
     erasing: &Erasing,
     (first, last): (u64, u64),
@@ -155,7 +155,7 @@ pub(super) fn go_on(
     // Another process may have completed it.
     let Some(erasing) = state.erasing else { return Ok(Decision::Reject(Rejection::NotFound)) };
     if erasing.id != id {
-        // Another one has taken over what was left of it.
+        // A later erasure includes the rest of it.
         let reply = Reply::Contact(Saved { state: Box::new(state.clone()), created: false });
         return Ok(Decision::Answer(reply));
     }
@@ -169,7 +169,7 @@ pub(super) fn go_on(
         }
         (Step::PutOff, _) => Some(erasing.put_off(moment.now)),
         (Step::Done, None) => None,
-        // Its own log is gone through already, or not yet.
+        // Its own log is redacted already, or not yet.
         (Step::OwnLog, None) | (Step::Done, Some(_)) => Some(erasing),
     };
     let reply = Reply::Contact(Saved { state: Box::new(State { erasing: after, ..state.clone() }), created: false });
@@ -189,8 +189,8 @@ impl State {
         self.open.iter().flat_map(move |open| self.erased_on(contact, open))
     }
 
-    /// Those on one channel, with what each would begin with if it was assigned and not used yet; only the last one of
-    /// a life can be so.
+    /// Those on one channel, each with its opening if it may be assigned and unused; only the last one of a life can
+    /// be.
     pub(crate) fn erased_on(
         &self,
         contact: EntityKey,

@@ -1,6 +1,6 @@
 //! Identifiers of contacts, and how they are normalised.
 
-/// The form in which identifiers are compared: trimmed, and those that look like e-mail addresses in lower case.
+/// The form in which identifiers are compared: trimmed, and e-mail addresses in lower case.
 #[must_use]
 pub fn normalize_identifier(identifier: &str) -> String {
     let trimmed = identifier.trim();
@@ -8,7 +8,7 @@ pub fn normalize_identifier(identifier: &str) -> String {
 }
 
 /// One `@`, something before it, and a name after it, which needs no dot (as in the HTML Standard, "valid e-mail
-/// address"). Whether the address exists is not asked.
+/// address"). The address need not exist.
 fn is_email_shaped(text: &str) -> bool {
     let Some((local, domain)) = text.split_once('@') else { return false };
     !local.is_empty()

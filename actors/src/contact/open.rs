@@ -16,11 +16,11 @@ pub struct OpenConversation {
     /// Its id.
     #[n(2)]
     pub id: ConversationId,
-    /// The ones before it, newest first.
+    /// The previous ones, newest first.
     #[n(3)]
     pub earlier: Vec<ConversationId>,
     /// The generation with which the present life began, if it was not the first. Earlier ones belong to an erased
-    /// contact; so does this one, if the generation is still to come.
+    /// contact; so does this one, if that generation is not assigned yet.
     #[n(4)]
     pub first: Option<u32>,
 }
@@ -39,7 +39,7 @@ impl OpenConversation {
         }
     }
 
-    /// It belongs to an erased contact.
+    /// Marks it as an erased contact's.
     pub(super) fn give_up(&mut self) {
         self.first = Some(self.generation + 1);
     }

@@ -15,7 +15,7 @@ pub struct Resolve {
     pub channel: String,
     /// The conversation that turned out to be closed.
     pub closed: Option<ConversationId>,
-    /// Where the contact was erased, another one with the same identifier may begin.
+    /// If the contact was erased, another one with the same identifier may begin.
     pub revives: bool,
 }
 

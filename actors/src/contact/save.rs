@@ -15,16 +15,16 @@ use crate::tables::{CONTACTS, CONTACTS_BY_NAME};
 pub struct Save {
     /// The identifier, trimmed.
     pub identifier: String,
-    /// The name; `None`: stays as it is.
+    /// The name; `None`: unchanged.
     pub name: Option<Option<String>>,
 }
 
 /// A name is to be changed.
 #[derive(Clone, Debug)]
 pub struct Update {
-    /// Of which contact.
+    /// The contact.
     pub id: ContactId,
-    /// What it shall be; `None`: stays as it is.
+    /// The new name; `None`: unchanged.
     pub name: Option<Option<String>>,
 }
 
@@ -33,12 +33,12 @@ pub struct Update {
 pub struct Saved {
     /// The contact.
     pub state: Box<State>,
-    /// It was not there before.
+    /// It is new.
     pub created: bool,
 }
 
-/// The id of the contact that is there, or of the one that begins now. No two lives at one address share an id, not
-/// even within a millisecond.
+/// The id of the existing contact, or of the one that begins now. No two lives at one address share an id, not even
+/// within a millisecond.
 pub(super) fn id_of(state: Option<&State>, moment: &DecisionContext) -> ContactId {
     match (living(state), state) {
         (Some(state), _) => state.id,
@@ -78,7 +78,7 @@ pub(super) fn create(
     change.views.extend(name.map(|name| by_name(id, name, true)));
 }
 
-/// The contact is there afterwards, with this name if one is given.
+/// Ensures that the contact exists, with this name if one is given.
 pub(super) fn save(
     state: Option<&State>,
     identifier: &str,
@@ -114,12 +114,12 @@ pub(super) fn save(
     }
 }
 
-/// Nothing happens.
+/// Nothing changes.
 fn unchanged(state: &State) -> Decision<Contact> {
     Decision::Answer(Reply::Contact(Saved { state: Box::new(state.clone()), created: false }))
 }
 
-/// Another name, if one is given and is another.
+/// Changes the name, if a different one is given.
 pub(super) fn update(state: &State, name: Option<&Option<String>>, moment: &DecisionContext) -> Decision<Contact> {
     let Some(name) = name.filter(|name| **name != state.name) else { return unchanged(state) };
     let named = name.clone();

@@ -15,9 +15,9 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Adds a command unless there are too many, or it is too much together with others.
+    /// Adds a command unless there are too many, or its bytes and those of the others exceed the bound.
     fn add(&self, bytes: usize, max_commands: usize, max_bytes: usize) -> bool {
-        // In one order with the closing.
+        // Ordered with the closing.
         let commands = self.commands.fetch_add(1, Ordering::SeqCst);
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         let fits = commands < max_commands && (before == 0 || before.saturating_add(bytes) <= max_bytes);
@@ -38,7 +38,7 @@ impl Load {
     }
 }
 
-/// How much the node has to do, counted before anything is queued.
+/// The node's pending work, counted before anything is queued.
 #[derive(Debug, Default)]
 pub struct Admission {
     load: Load,
@@ -67,7 +67,7 @@ impl Admission {
     }
 }
 
-/// A place in the entity's queue and in the node's.
+/// A position in the entity's queue and in the node's.
 pub(super) struct Permit {
     entity: Arc<Load>,
     node: Arc<Admission>,
@@ -83,7 +83,7 @@ impl Permit {
         if !node.load.add(bytes, limits::NODE_COMMANDS, limits::NODE_BYTES) {
             return Err(Refusal::Overloaded);
         }
-        // Either this sees that the node is stopping, or the stop sees this permit taken, and waits.
+        // Either this sees that the node is stopping, or the stopping node sees this permit taken, and waits.
         if node.is_closed() {
             node.load.remove(bytes);
             return Err(Refusal::Draining);

@@ -1,5 +1,5 @@
 //! States of entities whose actor has left, so that the next command needs no read. An actor costs about 7 KiB whatever
-//! it runs, and its state about three: `docs/decisions/0045-what-an-actor-knows-outlives-it.md`.
+//! it runs, its state about three: `docs/decisions/0045-what-an-actor-knows-outlives-it.md`.
 
 use dashmap::DashMap;
 
@@ -8,10 +8,10 @@ use crate::host::Known;
 use crate::id::EntityKey;
 use crate::machine::Machine;
 
-/// See the module's text. There is never a second writer: an actor puts what it knows here as the last thing that it
-/// does about the entity, and the next one, which begins after it has ended, takes it away as its first.
+/// See the module's text. There is never a second writer: storing the state here is the last thing that an actor does
+/// about the entity, and the next actor, which begins after it has ended, takes the state first.
 pub(super) struct ParkedStates<M: Machine> {
-    /// With when the entity was last used.
+    /// Each with the time when the entity was last used.
     known: DashMap<EntityKey, (Millis, Box<Known<M>>)>,
 }
 

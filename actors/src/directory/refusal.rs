@@ -7,10 +7,10 @@ use crate::store::{Cause, StoreError};
 /// Why a command was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal<M: Machine> {
-    /// The entity refused, healthily.
+    /// The entity rejected the command.
     #[error("rejected: {0:?}")]
     Rejected(M::Rejection),
-    /// The idempotency key came with another request before.
+    /// The idempotency key was used with another request before.
     #[error("the idempotency key was used for another request")]
     KeyReused,
     /// Another request holds the idempotency key, and whether it will have an effect is not known yet. Nothing was
@@ -20,22 +20,22 @@ pub enum Refusal<M: Machine> {
     /// Too many commands wait for this entity. Nothing was stored.
     #[error("too many commands are waiting for this entity")]
     Backlog,
-    /// The node has too much to do. Nothing was stored.
+    /// The node has too many pending commands. Nothing was stored.
     #[error("the node is overloaded")]
     Overloaded,
     /// The node is stopping. Nothing was stored.
     #[error("the node is stopping")]
     Draining,
-    /// The store could not do it. Nothing was stored.
+    /// The store is unavailable. Nothing was stored.
     #[error(transparent)]
     Unavailable(Cause),
-    /// It is more than the store takes at once, now and later. Nothing was stored.
+    /// It exceeds the store's limit for a commit, now and later. Nothing was stored.
     #[error("the command exceeds the store's limit: {0}")]
     TooLarge(#[source] Cause),
     /// It may or may not have been done, now or later.
     #[error("the outcome is unknown: {0}")]
     Unknown(#[source] Cause),
-    /// It was done, and the reply is none that this request can have: a fault of the machine.
+    /// It was done, but this request cannot have the reply: a fault of the machine.
     #[error("{0} was answered by what answers something else")]
     Misanswered(&'static str),
     /// The actor is leaving; ask its successor.
@@ -72,7 +72,7 @@ impl<M: Machine> Refusal<M> {
         }
     }
 
-    /// Why nothing was stored, where that is not the entity's own word.
+    /// Why nothing was stored, unless the entity itself rejected the command.
     pub(super) fn turned_away(&self) -> Option<TurnedAway> {
         match self {
             Self::Backlog => Some(TurnedAway::Backlog),

@@ -11,10 +11,10 @@ use crate::machine::Machine;
 
 use super::Directory;
 
-/// Actors that are told to leave in one go. Each then runs once, and requests are not to wait behind all of them.
+/// Actors that are asked to leave in one go. Each then runs once, and requests must not wait behind all of them.
 const AT_ONCE: usize = 64;
 
-/// What may stay in memory, of one kind of entities.
+/// The bounds of resident entities of one kind.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// How long an unused entity stays.
@@ -26,7 +26,7 @@ pub struct Bounds {
 }
 
 impl Default for Bounds {
-    /// Those of a node.
+    /// The bounds of a node.
     fn default() -> Self {
         Self {
             idle_millis: limits::PASSIVATE_AFTER_MILLIS,
@@ -37,13 +37,13 @@ impl Default for Bounds {
 }
 
 impl<M: Machine> Directory<M> {
-    /// Whether there is more than may stay.
+    /// Whether the bounds are exceeded.
     pub fn is_beyond(&self, bounds: &Bounds) -> bool {
         self.actors() > bounds.actors || self.resident() > bounds.entities
     }
 
-    /// Asks idle actors to leave: those unused for too long, and the longest unused ones beyond the bound. Of the
-    /// latter what they know stays within its own bound, until the entity was unused for too long.
+    /// Asks idle actors to leave: those unused for too long, and the least recently used ones beyond the bound. The
+    /// states of the latter stay within their own bound, until the entity was unused for too long.
     pub async fn sweep(&self, now: Millis, bounds: Bounds) {
         let slots = &self.entities.slots;
         let mut idle: Vec<_> = slots
@@ -61,7 +61,7 @@ impl<M: Machine> Directory<M> {
             } else {
                 break;
             };
-            // One that is ending already needs no telling.
+            // An ending actor needs no message.
             let _ = actor.cast(Mail::Passivate(afterwards));
             if place % AT_ONCE == AT_ONCE - 1 {
                 yield_now().await;

@@ -13,13 +13,13 @@ use crate::trace::{Span, SpanKind, TraceContext, names};
 
 /// The commands of one commit, oldest first.
 pub(crate) struct Batch<M: Machine> {
-    /// From here until they are answered. It stands first, since it ends before what it is a part of.
+    /// The span from here until they are answered. It is the first field, since it must end before its parent.
     pub(crate) span: Span,
     pub(crate) envelopes: Vec<Envelope<M>>,
 }
 
 impl<M: Machine> Batch<M> {
-    /// Takes from the queue what goes into one commit.
+    /// Takes the commands of one commit from the queue.
     pub(crate) fn take(node: &Node, entity: EntityKey, queue: &mut VecDeque<Envelope<M>>) -> Self {
         let mut envelopes = Vec::with_capacity(queue.len().min(limits::BATCH_COMMANDS));
         let mut bytes = 0;
@@ -36,7 +36,7 @@ impl<M: Machine> Batch<M> {
         Self { span, envelopes }
     }
 
-    /// Gives those behind the first `decided` back to the queue, whose first they are.
+    /// Returns the commands behind the first `decided` to the front of the queue.
     pub(crate) fn give_back(&mut self, decided: usize, queue: &mut VecDeque<Envelope<M>>) {
         for envelope in self.envelopes.drain(decided..).rev() {
             queue.push_front(envelope);
@@ -59,8 +59,8 @@ impl<M: Machine> Batch<M> {
     }
 }
 
-/// The span of a batch: a part of the one recorded command in it, or with several a trace of its own that is linked to
-/// all of them. Where none is recorded and stages are listed, the same goes for those that are not.
+/// The span of a batch: a child of the one recorded command in it, or, with several, the root of a trace linked to all
+/// of them. If none is recorded but the task list is on, the same with unrecorded ones.
 fn process_span<M: Machine>(node: &Node, entity: EntityKey, envelopes: &[Envelope<M>]) -> Span {
     let contexts = || envelopes.iter().filter_map(Envelope::context);
     let mut causes: Vec<TraceContext> = contexts().filter(|context| node.traces().records(Some(*context))).collect();
@@ -82,7 +82,7 @@ fn process_span<M: Machine>(node: &Node, entity: EntityKey, envelopes: &[Envelop
     span
 }
 
-/// Tells how long each command waited. One that comes back after a conflict was told of before.
+/// Records how long each command waited. A command retried after a conflict was recorded before.
 fn waited<M: Machine>(node: &Node, entity: EntityKey, envelopes: &mut [Envelope<M>], span: &Span) {
     let now = Instant::now();
     let together = span.context();
@@ -93,7 +93,7 @@ fn waited<M: Machine>(node: &Node, entity: EntityKey, envelopes: &mut [Envelope<
         let took = now.saturating_duration_since(admitted);
         node.metrics.mailbox_wait.of(entity.kind).observe(took, wait.recorded(), || node.now());
         wait.began(admitted);
-        // Where the batch is not a part of this command's trace, this is the way to it.
+        // If the batch is not a part of this command's trace, this link leads to it.
         if let (Some(batch), Some(own)) = (together, envelope.trace)
             && batch.trace_id != own.trace_id
         {

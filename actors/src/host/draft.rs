@@ -15,7 +15,7 @@ use crate::trace::{Span, names};
 use super::Resident;
 use super::batch::Batch;
 
-/// The answer to a request whose key was used before; `None`: it is still to be decided.
+/// The answer to a request whose key was used before; `None`: it must be decided.
 fn known_to<M: Machine>(key: KeyUse, row: KeyRow) -> Option<Reply<M>> {
     match row.held_upto() {
         Some(claim) if key.claim > claim => None,
@@ -27,7 +27,7 @@ fn known_to<M: Machine>(key: KeyUse, row: KeyRow) -> Option<Reply<M>> {
 
 /// See the module's text.
 pub(crate) struct Draft<M: Machine> {
-    /// Of the batch, until it is answered. It stands first, since it ends before what it is a part of.
+    /// The batch's span, until it is answered. It is the first field, since it must end before its parent.
     pub(crate) span: Span,
     pub(crate) batch: Vec<Envelope<M>>,
     /// One for each command of the batch.
@@ -42,20 +42,20 @@ pub(crate) struct Draft<M: Machine> {
     pub(crate) last_at: Millis,
     /// Whether the commit carries the state.
     pub(crate) snapshot: bool,
-    /// The alarm that is durable once this is.
+    /// The alarm after this commit.
     pub(crate) alarm: Option<Millis>,
-    /// What the commit is called.
+    /// The commit's id.
     pub(crate) id: CommitId,
     next_seq: u64,
     /// About how many bytes it writes.
     bytes: usize,
-    /// Whether commands come after the one that is being decided: only they look at what it writes.
+    /// Whether more commands follow the one being decided: only they read its writes.
     has_more: bool,
 }
 
 impl<M: Machine> Draft<M> {
-    /// Decides `batch` in order, each command on the state that those before it lead to, as many as fit one commit.
-    /// `Err`: these must be read first.
+    /// Decides `batch` in order, each command on the state after those before it, as many as fit one commit. `Err`:
+    /// these must be read first.
     pub(crate) fn decide(
         resident: &Resident<M>,
         batch: &[Envelope<M>],
@@ -94,7 +94,7 @@ impl<M: Machine> Draft<M> {
         Ok(draft)
     }
 
-    /// Decides a command on the state that those before it lead to. What is random for the first one was drawn.
+    /// Decides a command on the state after those before it. The random bytes of the first one are drawn already.
     fn decide_one(
         &mut self,
         resident: &Resident<M>,
@@ -111,7 +111,7 @@ impl<M: Machine> Draft<M> {
             return Ok(reply);
         }
         let Some(command) = &envelope.command else {
-            // Held, so that nothing is done with the key by what its claim has overtaken.
+            // Held, so that a request whose claim was overtaken has no effect with the key.
             let claim = envelope.key.map(|key| key.claim);
             self.remember(envelope, self.next_seq, claim, now, found);
             return Ok(Err(Refusal::KeyHeld));
@@ -151,12 +151,12 @@ impl<M: Machine> Draft<M> {
         }
     }
 
-    /// How many commands were decided: the first ones of the batch, and one at least.
+    /// How many commands were decided: the first ones of the batch, at least one.
     pub(crate) fn decided(&self) -> usize {
         self.replies.len()
     }
 
-    /// Takes a decision into the draft, and says what is answered once it is durable.
+    /// Takes a decision into the draft, and returns the reply to send once it is durable.
     fn follow(&mut self, decision: Decision<M>, envelope: &Envelope<M>, now: Millis, found: &mut ReadSet) -> Reply<M> {
         match decision {
             Decision::Answer(reply) => {
@@ -200,7 +200,7 @@ impl<M: Machine> Draft<M> {
         change.reply
     }
 
-    /// A key has had its effect: the events from `first` on, which may be none. Or it is only held, up to so many
+    /// Records a key's effect: the events from `first` on, which may be none. Or the key is only held, up to this many
     /// claims.
     fn remember(&mut self, envelope: &Envelope<M>, first: u64, holds: Option<u64>, now: Millis, found: &mut ReadSet) {
         let Some(KeyUse { hash, fingerprint, .. }) = envelope.key else { return };
@@ -213,7 +213,7 @@ impl<M: Machine> Draft<M> {
         self.keys.push((hash, row));
     }
 
-    /// An earlier event says less from now on; one of this very draft never says more.
+    /// Redacts an earlier event, in the log or in this draft.
     fn redact(&mut self, record: Record<M::Event>, found: &mut ReadSet) {
         let payload = codec::encode_record(&record);
         self.bytes += payload.len();
@@ -229,7 +229,7 @@ impl<M: Machine> Draft<M> {
         }
     }
 
-    /// Goes on with the batch's span, and says in it whose draft it is, and which message is accepted.
+    /// Continues the batch's span, and sets its entity and accepted message.
     pub(crate) fn takes_over(&mut self, span: Span) {
         self.span = span;
         if !self.span.is_recorded() {
@@ -248,7 +248,7 @@ impl<M: Machine> Draft<M> {
         self.span.set(names::ENTITY_ID, id);
     }
 
-    /// Nothing would change.
+    /// Whether nothing would change.
     pub(crate) fn is_empty(&self) -> bool {
         self.encoded.is_empty()
             && self.rows.is_empty()
@@ -257,7 +257,7 @@ impl<M: Machine> Draft<M> {
             && self.redactions.is_empty()
     }
 
-    /// Whether an answer or a refusal follows from the state, so that it is only true while that is current.
+    /// Whether an answer or a refusal depends on the state, so that it is true only while the state is current.
     pub(crate) fn decides(&self) -> bool {
         self.replies.iter().any(|reply| matches!(reply, Err(Refusal::Rejected(_)) | Ok(Answer::Done(_))))
     }
@@ -269,7 +269,7 @@ impl<M: Machine> Draft<M> {
 
     /// Answers all commands.
     pub(crate) fn answer(self) {
-        // A caller that gets its answer may end the span that contains this one.
+        // A caller that gets its answer may end the parent span.
         drop(self.span);
         for (envelope, reply) in self.batch.into_iter().zip(self.replies) {
             envelope.answer(reply);

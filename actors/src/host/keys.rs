@@ -5,12 +5,12 @@ use std::collections::{HashMap, VecDeque};
 use crate::limits;
 use crate::store::{KeyHash, KeyRow};
 
-/// A bounded cache that knows whether it is all there is.
+/// A bounded cache that knows whether it is complete.
 #[derive(Debug)]
 pub(crate) struct KeyCache {
     rows: HashMap<KeyHash, KeyRow>,
     oldest: VecDeque<KeyHash>,
-    /// Every key of the entity is here, so one that is not was never used.
+    /// Every key of the entity is here, so a missing one was never used.
     complete: bool,
 }
 
@@ -20,7 +20,7 @@ impl KeyCache {
         Self { rows: HashMap::new(), oldest: VecDeque::new(), complete }
     }
 
-    /// What the key has done; `None`: only the store knows.
+    /// The key's effect; `None`: only the store knows.
     pub(crate) fn get(&self, key: KeyHash) -> Option<Option<KeyRow>> {
         match self.rows.get(&key) {
             Some(row) => Some(Some(*row)),
@@ -28,7 +28,7 @@ impl KeyCache {
         }
     }
 
-    /// Remembers a key, and forgets the oldest where there are too many.
+    /// Adds a key, and drops the oldest if there are too many.
     pub(crate) fn insert(&mut self, key: KeyHash, row: KeyRow) {
         if self.rows.insert(key, row).is_none() {
             self.oldest.push_back(key);

@@ -1,4 +1,4 @@
-//! The in-memory state of an entity: as the store holds it, and enough to decide the next command without a read.
+//! The in-memory state of an entity: its stored data, and enough to decide the next command without a read.
 
 use crate::clock::Millis;
 use crate::machine::Machine;
@@ -7,25 +7,25 @@ use crate::store::{Head, Loaded, StoreError};
 use super::keys::KeyCache;
 use super::replay::replay;
 
-/// An entity as the store holds it, as far as this process knows.
+/// The stored data of an entity, as far as this process knows.
 pub(crate) struct Known<M: Machine> {
-    /// Where its log ends; `None` for an entity that does not exist yet.
+    /// Its head; `None` for an entity that does not exist yet.
     pub(super) head: Option<Head>,
     pub(super) state: Option<M::State>,
     /// The time of the newest record: time never runs backwards within an entity.
     pub(super) last_at: Millis,
-    /// What is durable.
+    /// The durable alarm.
     pub(super) alarm: Option<Millis>,
-    /// When its alarm rings here although what is due is under way; what is due earlier must ring before.
+    /// The postponed alarm while due work is running; work due earlier must ring before.
     pub(super) put_off: Option<Millis>,
     pub(super) commits_since_snapshot: u64,
     pub(super) keys: KeyCache,
-    /// Another process is at work on it, so what is known here is to be loaded again before it is acted upon.
+    /// Another process is working on it, so it must be reloaded before this process acts on it.
     pub(super) is_stale: bool,
 }
 
 impl<M: Machine> Default for Known<M> {
-    /// What is known before anything was asked: nothing, and least of all that there is no key.
+    /// Nothing is known before the first read, not even that there is no key.
     fn default() -> Self {
         Self {
             head: None,
@@ -41,7 +41,7 @@ impl<M: Machine> Default for Known<M> {
 }
 
 impl<M: Machine> Known<M> {
-    /// What the store has loaded.
+    /// The state from loaded data.
     ///
     /// # Errors
     ///
@@ -55,8 +55,8 @@ impl<M: Machine> Known<M> {
             state,
             last_at,
             alarm: loaded.alarm,
-            // How many commits the tail holds is the store's to know; the number of records is close enough for
-            // deciding when the next snapshot is due.
+            // Only the store knows how many commits the tail has; the number of records is close enough to decide when
+            // the next snapshot is due.
             commits_since_snapshot: loaded.tail.len() as u64,
             ..Self::default()
         })

@@ -10,7 +10,7 @@ use crate::node::Node;
 use crate::store::{Fresh, Loaded, StoreError};
 use crate::trace::{SpanKind, names};
 
-/// An entity was loaded, or could not be.
+/// A successful or failed load of an entity.
 #[derive(Debug)]
 pub(crate) struct Load {
     began: Instant,
@@ -22,7 +22,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// One that began then and ends now.
+    /// A load that began then and ends now.
     pub(crate) fn since(began: Instant, records: u64, error: Option<&StoreError>) -> Self {
         let error = error.map(|error| if error.passes() { "unavailable" } else { "corrupt" });
         Self { began, ended: Instant::now(), records, error }
@@ -33,8 +33,8 @@ impl Load {
         envelope.admitted.is_none_or(|admitted| admitted < self.ended)
     }
 
-    /// Tells it in the command's trace: as a part of its wait, or where that is over, since it is decided again, of
-    /// what has asked for it.
+    /// Adds a span to the command's trace: below its wait, or if the wait is over since the command is decided again,
+    /// below its parent.
     pub(crate) fn tell<M: Machine>(&self, node: &Node, envelope: &mut Envelope<M>) {
         if !node.traces().records(envelope.trace) {
             return;
@@ -44,7 +44,7 @@ impl Load {
             let wait = envelope.wait.get_or_insert_with(|| node.span(names::WAIT, SpanKind::Internal, parent));
             wait.began(admitted);
             parent = wait.context();
-            // Others have waited longer.
+            // Other commands have waited longer.
             began = began.max(admitted);
         }
         let mut span = node.span(names::LOAD, SpanKind::Client, parent);
@@ -59,7 +59,7 @@ impl Load {
 }
 
 impl<M: Machine> Resident<M> {
-    /// Loads what an actor needs that begins.
+    /// Loads the state of a new actor.
     pub(super) async fn load_first(&mut self) {
         let began = Instant::now();
         let loaded = self.load_whole().await;
@@ -71,9 +71,9 @@ impl<M: Machine> Resident<M> {
         }
     }
 
-    /// The entity as it may be gone on from. Where others write too, its newest commit may be one whose writer died
-    /// over it, of which not every read shows all until it is settled; it need not be where the store knows that it is.
-    /// One that seems not to be there need not be: it is begun on condition that it is not.
+    /// The entity as a basis for commits. If other processes write too, its newest commit may be one whose writer died
+    /// during it and which not every read shows completely until it is settled; an entity that the store knows to be
+    /// settled needs no such read. Nor does one that seems missing: its first commit requires that it is.
     async fn load_whole(&self) -> Result<Option<Loaded>, StoreError> {
         let store = &self.node.store;
         match store.load(self.entity, Fresh::Acknowledged).await? {
@@ -98,7 +98,7 @@ impl<M: Machine> Resident<M> {
         }
     }
 
-    /// Drops the state in memory and loads the entity settled. The caller continues with [`Resident::step`].
+    /// Drops the in-memory state and loads the entity settled. The caller continues with [`Resident::step`].
     pub(super) fn reload(&mut self) {
         self.phase = Phase::Reloading(Instant::now());
         self.known.is_stale = false;
@@ -116,7 +116,7 @@ impl<M: Machine> Resident<M> {
         let before = self.known.head;
         let adopted = loaded.and_then(|loaded| self.adopt(loaded));
         if let Some(load) = self.load_since(began, adopted.as_ref().err()) {
-            // All of them were there, as mail is taken meanwhile.
+            // All of them waited for it, as mail is accepted meanwhile.
             self.queue.iter_mut().for_each(|envelope| load.tell(&self.node, envelope));
         }
         if adopted.is_err() || self.known.head != before {
@@ -125,7 +125,7 @@ impl<M: Machine> Resident<M> {
         let rang = std::mem::take(&mut self.rang);
         match adopted {
             Err(error) => self.fail(error),
-            // It is noted to ring again after a while only, and nothing is to wait for that.
+            // It is noted to ring again only after a while, and due work must not wait for that.
             Ok(()) if rang && self.known.alarm.is_some_and(|at| at <= self.node.clock.now()) => self.wake(),
             Ok(()) => {}
         }

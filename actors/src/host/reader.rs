@@ -14,8 +14,8 @@ use crate::store::{KeyHash, KeyRange, KeyRow, LogScan, Order, Row, Scan, Store, 
 
 use super::Mail;
 
-/// How an answer of the store comes back as mail. An actor that waits for one waits for nothing else, so it must come
-/// even if the store loses it: what is dropped untold tells that it was lost.
+/// Returns a store's answer as mail. An actor that waits for one waits for nothing else, so the mail must come even if
+/// the store loses the answer: dropping this unused reports the loss.
 pub(crate) struct News<M: Machine, T> {
     myself: ActorRef<Mail<M>>,
     mail: fn(Result<T, StoreError>) -> Mail<M>,
@@ -31,7 +31,7 @@ impl<M: Machine, T> News<M, T> {
         Self { myself: myself.clone(), mail, lost: Some(lost) }
     }
 
-    /// A mailbox that refuses belongs to an actor that is gone, and so are its callers.
+    /// A refusing mailbox belongs to an actor that is gone, and so are its callers.
     pub(crate) fn tell(mut self, answer: Result<T, StoreError>) {
         self.lost = None;
         let _ = self.myself.cast((self.mail)(answer));
@@ -46,8 +46,8 @@ impl<M: Machine, T> Drop for News<M, T> {
     }
 }
 
-/// Reads at the same time for one batch, where each takes a round trip: what a burst of deadlines needs is read in a
-/// few of them, and one entity's do not take the connections of others.
+/// Concurrent reads for one batch, if each takes a round trip: a burst of deadlines needs only a few rounds, and one
+/// entity's reads do not take the connections of others.
 const AT_ONCE: usize = 32;
 
 /// One thing that was read.
@@ -111,7 +111,7 @@ async fn read_need(store: &Arc<dyn Store>, entity: EntityKey, need: Need) -> Res
             let events = store.read_log(entity, LogScan { from: seq, to: seq, order: Order::Asc, limit: 1 }).await;
             match events.map(|events| events.into_iter().next().map(|event| event.payload)) {
                 Err(error) if error.passes() => return Err(error),
-                // What is decided of a damaged one is the machine's to say.
+                // The machine decides about a damaged event.
                 event => Read::Event(seq, event),
             }
         }
@@ -130,7 +130,7 @@ impl Read {
     }
 }
 
-/// What was read, if it is there without waiting, as it is with the embedded store; else it comes as mail.
+/// The result, if it is available without waiting, as with the embedded store; else it comes as mail.
 pub(crate) fn now_or_later<M: Machine, T: Send + 'static>(
     mut reading: BoxFuture<'static, Result<T, StoreError>>,
     myself: &ActorRef<Mail<M>>,

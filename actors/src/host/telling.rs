@@ -11,8 +11,8 @@ use crate::sparing::Line;
 use crate::store::StoreError;
 use crate::trace::{Span, SpanKind, names};
 
-/// Reports that an entity could not be loaded or reloaded. Damage needs an operator. An unreachable store comes back,
-/// and every request may meet it, so those lines are rate-limited.
+/// Reports that an entity could not be loaded or reloaded. Damage needs an operator. An unreachable store recovers, and
+/// every request may meet it, so those lines are rate-limited.
 pub(super) fn not_loaded(node: &Node, entity: EntityKey, error: &StoreError) {
     node.metrics.activations_failed.inc();
     if error.passes() {
@@ -24,7 +24,7 @@ pub(super) fn not_loaded(node: &Node, entity: EntityKey, error: &StoreError) {
     }
 }
 
-/// The alarm of an entity, due at `due` as far as is known, rings now. The span is that of what is done about it.
+/// The alarm of an entity, due at `due` as far as known, rings now. Returns the span of the work that it causes.
 pub(super) fn rung(node: &Node, entity: EntityKey, due: Option<Millis>, now: Millis) -> Span {
     let late = due.map_or(0, |at| now.since(at));
     let mut span = node.root_span(names::alarm(entity.kind), SpanKind::Internal, Vec::new());

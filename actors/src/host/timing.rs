@@ -9,7 +9,7 @@ use crate::node::Node;
 use crate::store::{Commit, CommitWatch, Outcome, StoreError};
 use crate::trace::{Span, SpanKind, TraceContext, names};
 
-/// From handing a commit to the store until its outcome is known.
+/// Times a commit from its submission to the store until its outcome is known.
 pub(crate) struct Timing {
     began: Instant,
     span: Span,
@@ -17,14 +17,14 @@ pub(crate) struct Timing {
 }
 
 impl Timing {
-    /// The commit goes to the store now, as a part of `batch`.
+    /// The commit goes to the store now, as a child of `batch`.
     pub(crate) fn begin(node: &Node, batch: Option<TraceContext>, commit: &mut Commit) -> Self {
         let mut span = node.span(names::COMMIT, SpanKind::Client, batch);
         if let Some(context) = span.context() {
             let size = commit.records.len() + commit.rows.len() + commit.keys.len() + commit.views.len();
             span.set(names::DB_SYSTEM, node.store.system());
             span.set(names::DB_OPERATION, names::COMMIT);
-            // One is no batch.
+            // A single commit is no batch.
             if size > 1 {
                 span.set(names::DB_BATCH_SIZE, size);
             }

@@ -1,4 +1,4 @@
-//! Runs decisions as values: what the host does, without an actor, a store or a clock.
+//! Runs decisions as values: the host's work, without an actor, a store or a clock.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ pub(crate) struct Sim<M: Machine> {
     pub(crate) views: BTreeMap<(View, Bytes), Bytes>,
     /// How many events there are.
     pub(crate) seq: u64,
-    /// What causes the commands. In a server nothing happens outside of a trace.
+    /// The trace of the commands. In a server nothing happens outside of a trace.
     pub(crate) trace: Option<TraceContext>,
 }
 
@@ -40,7 +40,7 @@ impl<M: Answers> Sim<M> {
         self.try_decide(command).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The same; what is stored may make no sense.
+    /// The same, for stored data that may be damaged.
     pub(crate) fn try_decide(&self, command: &M::Command) -> Result<Decision<M>, StoreError> {
         let mut found = ReadSet::default();
         // There are no receivers here; the tests of the outbox cover them.
@@ -103,7 +103,7 @@ impl<M: Answers> Sim<M> {
         }
     }
 
-    /// Takes a change, as the host does, and checks what every change must keep.
+    /// Applies a change, as the host does, and checks the invariants of every change.
     pub(crate) fn take(&mut self, change: Change<M>) -> M::Reply {
         for event in change.events {
             let seq = self.seq + u64::from(M::is_event(&event));
@@ -135,7 +135,7 @@ impl<M: Answers> Sim<M> {
         change.reply
     }
 
-    /// The state is what the encoded log leads to, survives its own encoding, and is small.
+    /// Checks that the state follows from the encoded log, survives its own encoding, and is small.
     pub(crate) fn check(&self) {
         let mut replayed = None;
         let mut seq = 0;
@@ -155,7 +155,7 @@ impl<M: Answers> Sim<M> {
         }
     }
 
-    /// Decides and takes; the reply.
+    /// Decides and applies; returns the reply.
     pub(crate) fn run(&mut self, command: &M::Command) -> Result<M::Reply, M::Rejection> {
         match self.decide(command) {
             Decision::Answer(reply) | Decision::Elsewhere(reply) => Ok(reply),

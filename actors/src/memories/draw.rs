@@ -1,6 +1,6 @@
 //! Drawing memories from messages, after they are committed.
 //!
-//! A message with `enableMemories` is committed like any other; the conversation's state then says from which message
+//! A message with `enableMemories` is committed like any other; the conversation's state then holds from which message
 //! on memories are to be drawn, and its alarm when to check that. So drawing can neither delay nor fail a message, and
 //! it is completed even if the process ends between message and memory. A message may be drawn from twice; the same
 //! fact is stored once.
@@ -32,24 +32,24 @@ use crate::store::StoreError;
 use crate::trace::TraceContext;
 use crate::usage;
 
-/// Messages that are looked at together.
+/// Messages read together.
 const AT_ONCE: u64 = 64;
 /// How long a model may take.
 const MODEL: Duration = Duration::from_secs(60);
-/// Failures after which a model is not asked any more and the fixed forms of words have to do.
+/// Failures after which the fixed phrases are used instead of the model.
 const MODEL_ATTEMPTS: u32 = 3;
-/// Attempts after which messages are passed over.
+/// Attempts after which messages are skipped.
 const ATTEMPTS: u32 = 12;
 /// Memories that a model is shown.
 const KNOWN_SHOWN: usize = 50;
-/// A text that is not longer, in bytes, is looked through within a fraction of a millisecond.
+/// The longest text, in bytes, that is searched within a fraction of a millisecond.
 const QUICK_BYTES: usize = 4 * 1024;
 
 /// The conversations that memories are being drawn from in this process.
 #[derive(Debug)]
 pub(crate) struct Drawing {
     flights: Arc<SingleFlight>,
-    /// Held from the beginning to the end, also while a place is waited for.
+    /// Held from beginning to end, even while waiting for a permit.
     waiting: Arc<Semaphore>,
     permits: DrawPermits,
     /// Held while vectors are made.
@@ -65,8 +65,8 @@ impl Default for Drawing {
 }
 
 impl Drawing {
-    /// Draws the memories that are due from a conversation's messages; a task that runs already looks once more. Past
-    /// the bound nothing is begun: the alarm comes back to it.
+    /// Draws the due memories from a conversation's messages; a running task checks once more. Past the bound nothing
+    /// begins: the alarm resumes it later.
     pub(crate) fn start(&self, node: &Arc<Node>, entity: EntityKey) {
         let Some(mut flight) = self.flights.begin(entity) else { return };
         let node = Arc::clone(node);
@@ -96,7 +96,7 @@ impl Drawing {
     }
 }
 
-/// Draws until nothing is left, or where too many wait for models, until the alarm comes back to it.
+/// Draws until nothing is left, or, if too many wait for models, until the alarm resumes it.
 async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     loop {
         let Some(state) = node.state::<Conversation>(entity).await? else { return Ok(()) };
@@ -107,7 +107,7 @@ async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
             Ok(Some(drawn)) => drawn,
             Err(error) if !error.passes() => {
                 let command = conversation::Command::NotRemembered(remembering);
-                // Where not even that can be said, the alarm comes back to it all the same.
+                // If not even that can be reported, the alarm still resumes it.
                 let _ = insist(node, &node.conversations, entity, command).await?;
                 return Err(error);
             }
@@ -136,15 +136,15 @@ async fn look(
     let mut permit = pin!(permits.for_model(entity.workspace));
     let (permit, agent) = match permit.as_mut().now_or_never() {
         Some(permit) => (permit, asked),
-        // That may take minutes, in which another agent begins to answer.
+        // Waiting may take minutes, in which another agent may take over.
         None => (permit.await, agent(node, entity, state).await?),
     };
     let Some(_permit) = permit else { return Ok(None) };
     draw(node, entity, state, agent, (remembering, upto)).await.map(Some)
 }
 
-/// The agent that answers here now, if it has a model: the channel's or, where there is none, that of the newest turn
-/// or of the beginning.
+/// The agent that answers here now, if it has a model: the channel's or, if there is none, that of the newest turn or
+/// of the beginning.
 async fn agent(node: &Node, entity: EntityKey, state: &conversation::State) -> Result<Option<Arc<Agent>>, StoreError> {
     let id = match node.api_channel(entity, &state.origin).await? {
         Some(channel) => channel.agent.clone(),
@@ -158,8 +158,8 @@ async fn agent(node: &Node, entity: EntityKey, state: &conversation::State) -> R
     Ok(agent.filter(|agent| matches!(agent.provider, Provider::OpenAi { .. })))
 }
 
-/// Draws from the messages up to this one, and says whether there are some that nothing was drawn from: they are passed
-/// over for good, and the conversation goes on.
+/// Draws from the messages up to this one, and returns whether some failed: those are skipped for good, and the
+/// conversation continues.
 async fn draw(
     node: &Arc<Node>,
     entity: EntityKey,
@@ -183,17 +183,17 @@ async fn draw(
     Ok(drawn)
 }
 
-/// Messages that memories are wanted of.
+/// Messages that ask for memories.
 struct Wanted {
-    /// As they are now.
+    /// Their current form.
     messages: Vec<Message>,
-    /// The request that brought the newest.
+    /// The trace of the newest one's request.
     trace: Option<TraceContext>,
-    /// There may be more, which cannot be read.
+    /// There may be more, unreadable ones.
     failed: bool,
 }
 
-/// The messages of this stretch that memories are wanted of.
+/// The messages of this range that ask for memories.
 async fn wanted(node: &Node, entity: EntityKey, range: (u64, u64)) -> Result<Wanted, StoreError> {
     let read = node.readable::<Conversation>(entity, range).await?;
     let overlays: HashMap<_, _> = node.stored_overlays(entity, range).await?.into_iter().collect();
@@ -221,7 +221,7 @@ async fn wanted(node: &Node, entity: EntityKey, range: (u64, u64)) -> Result<Wan
     Ok(wanted)
 }
 
-/// Whom the messages are about: the conversation's contact or owner; where it has neither, their senders.
+/// The messages by subject: the conversation's contact or owner; if it has neither, their senders.
 fn by_subject(state: &conversation::State, messages: Vec<Message>) -> Vec<(Subject, Vec<Message>)> {
     let mut groups: Vec<(Subject, Vec<Message>)> = Vec::new();
     for message in messages {
@@ -234,19 +234,19 @@ fn by_subject(state: &conversation::State, messages: Vec<Message>) -> Vec<(Subje
     groups
 }
 
-/// One look at a conversation.
+/// One pass over a conversation.
 struct Look<'a> {
     node: &'a Arc<Node>,
     entity: EntityKey,
     state: &'a conversation::State,
     /// The model that is asked, if any.
     agent: Option<Arc<Agent>>,
-    /// The request that brought the newest message which is looked at.
+    /// The trace of the newest message's request.
     trace: Option<TraceContext>,
 }
 
 impl Look<'_> {
-    /// Draws from messages about this subject, and adds what that took to what was used already.
+    /// Draws from messages about this subject, and adds the usage to the earlier usage.
     async fn draw(
         &self,
         subject: &Subject,
@@ -256,13 +256,13 @@ impl Look<'_> {
         let mut notes = Vec::new();
         if let Some(agent) = &self.agent {
             let known = recall::all(self.node, subject.entity(self.entity.workspace), subject).await?;
-            // Made by an attempt whose outcome is unknown: the model sees it as known and does not repeat it.
+            // Created by an attempt whose outcome is unknown: the model sees it as known and does not repeat it.
             let made = |memory: &&Memory| messages.iter().any(|message| memory.first == Some(message.id));
             let note = |memory: &Memory| note(memory, subject, memory.first, true);
             notes.extend(known.iter().filter(made).map(note));
             let (edits, usage) = self.by_model(agent, known, messages).await?;
             *used = Some(usage::Entry::and_call(used.take(), &agent.id, usage));
-            // The answer is about all of them; the last is named as where it was said.
+            // The answer is about all of them; the last one counts as the source.
             let source = messages.last().map(|message| message.id);
             notes.extend(self.remember(subject, edits, source).await?);
             let mut told = HashSet::new();
@@ -276,7 +276,7 @@ impl Look<'_> {
         Ok(notes)
     }
 
-    /// What the agent's model makes of messages, told what is known already, and what it used.
+    /// Has the agent's model draw edits from messages, given the known memories; returns its usage too.
     async fn by_model(
         &self,
         agent: &Agent,
@@ -302,7 +302,7 @@ impl Look<'_> {
         }
     }
 
-    /// Remembers, and says what the conversation's log is to say of it.
+    /// Stores memories, and returns the notes for the conversation's log.
     async fn remember(
         &self,
         subject: &Subject,
@@ -342,8 +342,7 @@ async fn facts(text: &str) -> Vec<Edit> {
     found.into_iter().map(Edit::Keep).collect()
 }
 
-/// How long each may be at most, so that together they are no longer than `room`: what short ones leave over is for the
-/// long ones.
+/// The longest allowed length, so that together they fit `room`: the space left by short ones goes to the long ones.
 fn share(mut lengths: Vec<usize>, mut room: usize) -> usize {
     lengths.sort_unstable();
     for (done, length) in lengths.iter().enumerate() {
@@ -356,7 +355,7 @@ fn share(mut lengths: Vec<usize>, mut room: usize) -> usize {
     usize::MAX
 }
 
-/// What the conversation's log is to say of a memory.
+/// The note of a memory for the conversation's log.
 fn note(memory: &Memory, subject: &Subject, source: Option<MessageId>, created: bool) -> Note {
     Note { memory: memory.id, subject: subject.clone(), source, created }
 }

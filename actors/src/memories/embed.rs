@@ -12,19 +12,19 @@ use crate::trace::{SpanKind, current, names};
 /// Why there are no vectors.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unembedded {
-    /// The time was up.
+    /// The timeout has passed.
     #[error("no answer in time")]
     Late,
-    /// There is not one for each text.
+    /// The number of vectors differs from that of the texts.
     #[error("the number of vectors differs from the number of texts")]
     Miscounted,
-    /// The endpoint could not, as it says.
+    /// The endpoint failed, with this text.
     #[error("{0}")]
     Failed(String),
 }
 
 impl Unembedded {
-    /// A word of few.
+    /// One of a few words.
     fn word(&self) -> &'static str {
         match self {
             Self::Late => "timeout",
@@ -34,7 +34,7 @@ impl Unembedded {
     }
 }
 
-/// A vector for each text, in order. The call is a part of the trace that is worked for.
+/// A vector for each text, in order. The call is a child of the current trace.
 pub(super) async fn embed(
     node: &Node,
     embeddings: &dyn Embeddings,

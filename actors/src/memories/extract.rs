@@ -1,41 +1,41 @@
 //! Extracting facts that people state about themselves, without a model: a few fixed phrases, the same result each
 //! time.
 //!
-//! A fact is kept in its author's words. Its slot says what it is about, so that a later statement about the same thing
-//! replaces it: one name, one place to live, one answer to whether the author likes olives.
+//! A fact is kept in its author's words. Its slot is its topic, so that a later statement about the same thing replaces
+//! it: one name, one place to live, one answer to whether the author likes olives.
 
 use std::ops::Range;
 
-/// Something that is worth remembering.
+/// A fact worth remembering.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fact {
     /// The words.
     pub text: String,
-    /// What it is about; a newer fact about the same replaces it.
+    /// Its topic; a newer fact about the same topic replaces it.
     pub slot: String,
 }
 
 /// The longest fact, in characters: one statement, not a story.
 const FACT_CHARS: usize = 200;
-/// What is looked at of a sentence, in bytes. Looking for where statements begin and end takes the square of that.
+/// The part of a sentence that is searched, in bytes. Searching for the ends of statements takes the square of that.
 const SENTENCE_BYTES: usize = 1_024;
 /// Facts of one message; a longer list is no conversation.
 pub(crate) const FACTS_MAX: usize = 32;
-/// The most words that `my … is` may name a thing with.
+/// The most words of the thing in `my … is`.
 const THING_WORDS: usize = 4;
-/// How far behind `my` the thing ends at the latest, in bytes.
+/// The furthest end of the thing behind `my`, in bytes.
 const THING_BYTES: usize = 128;
 
-/// How a statement begins, in lower case and with straight apostrophes.
+/// The opening of a statement, in lower case and with straight apostrophes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
-    /// There is one of these.
+    /// There is one fact of this form.
     One(&'static str),
-    /// There is one of these about each object.
+    /// There is one fact of this form for each object.
     Each(&'static str),
 }
 
-/// Longer openings stand before shorter ones that they begin with.
+/// Longer openings come before their shorter prefixes.
 const OPENINGS: [(&str, Form); 32] = [
     ("my name is ", Form::One("name")),
     ("my name's ", Form::One("name")),
@@ -71,7 +71,7 @@ const OPENINGS: [(&str, Form); 32] = [
     ("i'm very allergic to ", Form::Each("allergy")),
 ];
 
-/// Where a value ends although the sentence goes on.
+/// Words that end a value within a sentence.
 const ENDINGS: [&str; 18] = [
     ", but ",
     ", so ",
@@ -93,22 +93,22 @@ const ENDINGS: [&str; 18] = [
     " though ",
 ];
 
-/// Words that end with a dot and end nothing.
+/// Words whose dot ends no sentence.
 const ABBREVIATIONS: [&str; 8] = ["st", "dr", "mr", "mrs", "ms", "prof", "mt", "ft"];
 
-/// How a question begins, or what is left of one behind a comma.
+/// The beginnings of questions, or of their part behind a comma.
 const QUESTIONS: [&str; 23] = [
     "do", "does", "don't", "did", "didn't", "what", "how", "and", "is", "isn't", "are", "aren't", "can", "could",
     "would", "will", "where", "why", "when", "which", "right", "ok", "okay",
 ];
 
-/// Words after `call me` that ask for a phone call and state no name.
+/// Words after `call me` that ask for a phone call, not for a name.
 const NO_NAMES: [&str; 22] = [
     "about", "after", "again", "and", "as", "asap", "at", "back", "before", "for", "if", "in", "later", "now", "on",
     "once", "or", "to", "today", "tomorrow", "tonight", "when",
 ];
 
-/// The facts that a text states about its author, in order; of several about one thing the last.
+/// The facts that a text states about its author, in order; of several about one topic the last.
 #[must_use]
 pub fn facts(text: &str) -> Vec<Fact> {
     let mut found: Vec<Fact> = Vec::new();
@@ -123,8 +123,7 @@ pub fn facts(text: &str) -> Vec<Fact> {
     found
 }
 
-/// The sentences of a text that state something; questions do not, but for what is said before one is asked behind it:
-/// `I like tea, do you?`
+/// The sentences of a text that state something; questions only up to the statement before them: `I like tea, do you?`
 fn sentences(text: &str) -> impl Iterator<Item = &str> {
     let ends = |(at, c): (usize, char)| ends_sentence(text, at, c).then_some((at, c));
     let mut ends = text.char_indices().filter_map(ends).collect::<Vec<_>>().into_iter();
@@ -144,7 +143,7 @@ fn ends_sentence(text: &str, at: usize, c: char) -> bool {
     let after = &text[at + c.len_utf8()..];
     match c {
         '!' | '\n' | ';' => true,
-        // Within an address it begins what is asked of it.
+        // Within an address it begins the query.
         '?' => !after.starts_with(char::is_alphanumeric) || !last_word(&text[..at]).contains('/'),
         // A dot within a number or an address ends nothing.
         '.' if !after.chars().next().is_none_or(char::is_whitespace) => false,
@@ -157,20 +156,20 @@ fn ends_sentence(text: &str, at: usize, c: char) -> bool {
     }
 }
 
-/// What a question states before it asks: it begins with a statement, and what is asked stands behind a comma.
+/// The statement before a question: the sentence begins with a statement, and the question follows a comma.
 fn before_question(sentence: &str) -> Option<&str> {
     let (stated, asked) = sentence.rsplit_once(',')?;
     (statement_begins(stated) && question_begins(asked)).then_some(stated)
 }
 
-/// Whether this begins as questions do.
+/// Whether this begins like a question.
 fn question_begins(text: &str) -> bool {
     let beginning = first(text.trim_start(), THING_BYTES).replace(['\u{2019}', '\u{2018}'], "'").to_lowercase();
     let word = beginning.split(|c: char| !c.is_alphanumeric() && c != '\'').next().unwrap_or_default();
     QUESTIONS.contains(&word)
 }
 
-/// The last word of a text; of one that is longer than words are its end.
+/// The last word of a text; of an overlong one, its end.
 fn last_word(text: &str) -> &str {
     let near = &text[text.ceil_char_boundary(text.len().saturating_sub(THING_BYTES * 2))..];
     near.rsplit(char::is_whitespace).next().unwrap_or_default()
@@ -182,17 +181,17 @@ fn statement_begins(text: &str) -> bool {
     statement_at(&folded(&beginning), 0).is_some()
 }
 
-/// A sentence in the form in which openings are looked for: every character at the byte where it stands in `text`.
+/// A sentence in the form in which openings are searched: every character keeps its byte position in `text`.
 fn folded(text: &str) -> String {
     let fold = |c: char| match c {
-        // Where folding would change the length, the character is none of an opening's.
+        // A character whose length would change by folding is in no opening.
         c if c.is_ascii() => c.to_ascii_lowercase().to_string(),
         c => c.to_string(),
     };
     text.chars().map(fold).collect()
 }
 
-/// The first bytes of a text, so many at most.
+/// The first bytes of a text, at most this many.
 fn first(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
@@ -201,7 +200,7 @@ fn of_sentence(sentence: &str) -> Vec<Fact> {
     let sentence = sentence.trim_start();
     let is_cut = sentence.len() > SENTENCE_BYTES;
     let sentence = first(sentence, SENTENCE_BYTES);
-    // One kind of apostrophe, and one blank between words; the sentence itself is changed, so that places stay the
+    // One kind of apostrophe, and one blank between words; the sentence itself is changed, so that positions stay the
     // same.
     let words: Vec<&str> = sentence.split_whitespace().collect();
     let sentence = words.join(" ").replace(['\u{2019}', '\u{2018}'], "'");
@@ -231,10 +230,10 @@ fn of_sentence(sentence: &str) -> Vec<Fact> {
     facts
 }
 
-/// Where the opening of a statement stands, which form it has, and for `my … is` what it is about.
+/// The range and the form of a statement's opening, and for `my … is` its topic.
 type Opening = (Range<usize>, Option<Form>, String);
 
-/// The next statement from `at` on.
+/// The next statement at or after `at`.
 fn next_statement(folded: &str, at: usize) -> Option<Opening> {
     (at..folded.len()).find_map(|start| statement_at(folded, start))
 }
@@ -273,14 +272,14 @@ fn thing(rest: &str) -> Option<(usize, &str)> {
     named.then_some(("my ".len() + end + verb.len(), thing))
 }
 
-/// How far a value goes: to the end of the sentence, or to where something else begins.
+/// The end of a value: the end of the sentence, or the beginning of something else.
 fn value_end(folded: &str) -> usize {
     let longest = folded.char_indices().nth(FACT_CHARS).map_or(folded.len(), |(at, _)| at);
     let value = &folded[..longest];
     ENDINGS.iter().filter_map(|ending| value.find(ending)).min().unwrap_or(longest)
 }
 
-/// What a taste is about. Of two things of which one is preferred it does not matter which, so that the opposite
+/// The topic of a taste. A preference between two things has the same topic either way round, so that the opposite
 /// replaces it.
 fn object(opening: &str, value: &str) -> String {
     let value = value.to_lowercase();
@@ -291,7 +290,7 @@ fn object(opening: &str, value: &str) -> String {
     }
 }
 
-/// A value without what only surrounds it: signs at its ends, quotes around the whole of it, and halves of pairs.
+/// A value without its surroundings: punctuation at its ends, quotes around the whole of it, and halves of pairs.
 fn trimmed(value: &str) -> &str {
     let mut value = value;
     loop {

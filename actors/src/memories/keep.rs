@@ -12,42 +12,42 @@ use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Undecided
 use crate::store::{RowWrite, StoreError};
 use crate::tables::{MEMORIES, SLOTS, VECTORS};
 
-/// Memories that are forgotten in one commit: three small rows each.
+/// Memories that one commit forgets: three small rows each.
 pub(super) const AT_ONCE: usize = 256;
 
-/// One thing to do.
+/// One edit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit {
-    /// Remember this, in the place of what is remembered about the same.
+    /// Remember this, replacing the memory on the same topic.
     Keep(Fact),
-    /// Let the memory with this number say this.
+    /// Give the memory with this number this text.
     Change(u64, String),
     /// Forget the memory with this number.
     Drop(u64),
 }
 
-/// Memories are to be made, changed and forgotten.
+/// Memories are to be created, changed and forgotten.
 #[derive(Clone, Debug)]
 pub struct Remember {
-    /// Whose.
+    /// The subject.
     pub subject: Subject,
-    /// What to do.
+    /// The edits.
     pub edits: Vec<Edit>,
-    /// Where it was said.
+    /// The message that they come from.
     pub source: Option<MessageId>,
 }
 
-/// All memories are to be forgotten, some at a time; ask again until none is left.
+/// All memories are to be forgotten, some at a time; repeat until none is left.
 #[derive(Clone, Debug)]
 pub struct ForgetAll {
-    /// Whose.
+    /// The subject.
     pub subject: Subject,
-    /// Remember nothing of them any more.
+    /// Bar new memories as well.
     pub for_good: bool,
 }
 
 impl Edit {
-    /// Remembers a text as it is; the same text again is the same memory.
+    /// Remembers a text verbatim; the same text again is the same memory.
     #[must_use]
     pub fn text_as_it_is(text: &str) -> Self {
         let slot = format!("text:{}", text.trim().to_lowercase());
@@ -70,16 +70,16 @@ impl Edit {
     }
 }
 
-/// What became of one edit.
+/// The outcome of one edit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// This was not known before.
+    /// This is a new memory.
     Created(Memory),
-    /// This has another text now.
+    /// This memory has another text now.
     Updated(Memory),
-    /// This was known.
+    /// This memory existed.
     Known(Memory),
-    /// It is forgotten, or was not there.
+    /// It is forgotten, or did not exist.
     Gone(u64),
 }
 
@@ -93,7 +93,7 @@ impl Outcome {
         }
     }
 
-    /// The number of the memory that it is about.
+    /// The number of its memory.
     fn number(&self) -> u64 {
         match self {
             Self::Created(memory) | Self::Updated(memory) | Self::Known(memory) => memory.id.number,
@@ -102,7 +102,7 @@ impl Outcome {
     }
 }
 
-/// Rows to forget from.
+/// The read of rows to forget.
 pub(super) fn all_need() -> Need {
     Need::First(MEMORIES, AT_ONCE)
 }
@@ -133,20 +133,20 @@ fn stored(number: u64, found: &ReadSet) -> Result<Option<Memory>, Undecided> {
     found.stored(MEMORIES, number_key(number))
 }
 
-/// The number of the memory about the same.
+/// The number of the memory with this slot.
 fn about(slot: [u8; 16], found: &ReadSet) -> Result<Option<u64>, Undecided> {
     let Some(row) = found.row(SLOTS, slot_row(slot))? else { return Ok(None) };
     let number = row.as_ref().try_into().map_err(|_| StoreError::Corrupt("a slot names no memory".into()))?;
     Ok(Some(u64::from_be_bytes(number)))
 }
 
-/// What is gone with a memory.
+/// The writes that remove a memory.
 fn removed(memory: &Memory) -> [RowWrite; 3] {
     let [itself, vector] = unkept(number_key(memory.id.number));
     [itself, vector, RowWrite { table: SLOTS, key: slot_row(memory.slot), value: None }]
 }
 
-/// The rows with the number of a memory.
+/// The writes that remove the rows with a memory's number.
 fn unkept(number: Bytes) -> [RowWrite; 2] {
     [
         RowWrite { table: MEMORIES, key: number.clone(), value: None },
@@ -171,21 +171,21 @@ fn put(memory: &Memory) -> [RowWrite; 2] {
     ]
 }
 
-/// Whether one message was said before another.
+/// Whether one message is earlier than another.
 fn is_earlier(one: Option<MessageId>, other: Option<MessageId>) -> bool {
     let (Some(one), Some(other)) = (one, other) else { return false };
     one.at < other.at || (one.entity == other.entity && one.number < other.number)
 }
 
-/// Whether a memory was made from this message, and this command has not said so yet. A second attempt at what was done
-/// before its outcome was known finds its own work by that, whatever later messages have made of it since.
+/// Whether a memory was created from this message, and this command has not reported that yet. A second attempt, after
+/// an unknown outcome, finds its own work this way, even if later messages have changed it since.
 fn is_maker(memory: &Memory, source: Option<MessageId>, outcomes: &[Outcome]) -> bool {
     let said = |outcome: &Outcome| matches!(outcome, Outcome::Created(made) if made.id == memory.id);
     source.is_some() && memory.first == source && !outcomes.iter().any(said)
 }
 
-/// What an edit is about, if there is something, and its slot. Rows do not show yet what earlier edits of the same
-/// command have made of it.
+/// The memory of an edit, if there is one, and its slot. Rows do not show the changes by earlier edits of the same
+/// command.
 fn known(edit: &Edit, outcomes: &[Outcome], found: &ReadSet) -> Result<(Option<Memory>, [u8; 16]), Undecided> {
     let slot = match edit {
         Edit::Keep(fact) => slot_key(&fact.slot),
@@ -205,13 +205,13 @@ fn known(edit: &Edit, outcomes: &[Outcome], found: &ReadSet) -> Result<(Option<M
 
 /// The result of an edit.
 enum Judged {
-    /// Nothing happens.
+    /// Nothing changes.
     Stays(Outcome),
     /// This is forgotten.
     Goes(Memory),
-    /// This says something else than before.
+    /// This has another text.
     Changed(Memory),
-    /// Nothing is known about the same.
+    /// There is no memory on this topic.
     New,
 }
 
@@ -234,7 +234,7 @@ fn judge(
                 (false, false) => Outcome::Known(memory),
             })
         }
-        // It was said before what is remembered, and comes late.
+        // It is older than the stored memory, and arrives late.
         (Edit::Keep(_), Some(memory)) if is_earlier(source, memory.source) => {
             let made = is_maker(&memory, source, outcomes);
             Judged::Stays(if made { Outcome::Created(memory) } else { Outcome::Known(memory) })
@@ -293,7 +293,7 @@ pub(super) fn remember(
     Ok(if change.events.is_empty() { Decision::Answer(change.reply) } else { Decision::Change(change) })
 }
 
-/// The oldest memories make room where there are too many.
+/// Removes the oldest memories if there are too many.
 fn make_room(
     count: u64,
     outcomes: &[Outcome],
@@ -353,7 +353,7 @@ pub(super) fn forget_all(
             }
         }
     }
-    // Where the rows say that there are none, there are none, whatever was counted.
+    // If there are no rows, there are no memories, whatever the count.
     let left = if gone == 0 { 0 } else { count.saturating_sub(gone) };
     let event = Event::ManyForgotten { subject: whose.clone(), left, for_good };
     let reply = Reply::Left(if former.is_some() { left.max(1) } else { left });

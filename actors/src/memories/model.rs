@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use super::{Edit, Memory};
 
-/// Things to do of one answer; more is not what was asked for.
+/// The most edits of one answer; more would be a malfunction.
 const EDITS_MAX: usize = 32;
 /// The longest memory, in characters.
 pub const TEXT_CHARS: usize = 500;
@@ -24,7 +24,7 @@ CHANGE <number>: <the sentence that replaces this note, because it changed>\n\
 DROP <number>\n\
 If nothing is worth remembering, answer NONE.";
 
-/// The question: the notes there are, and what was said.
+/// The question: the existing notes, and the messages.
 #[must_use]
 pub fn question(known: &[Memory], said: &[String]) -> String {
     let mut question = String::from("Notes:\n");
@@ -41,12 +41,12 @@ pub fn question(known: &[Memory], said: &[String]) -> String {
     question
 }
 
-/// Text in one line, so that nothing that is said looks like a note.
+/// Text in one line, so that no message looks like a note.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What the answer says to do. Only notes that were shown can be changed or dropped, each once.
+/// The edits in an answer. Only notes that were shown can be changed or dropped, each once.
 #[must_use]
 pub fn edits(answer: &str, known: &[Memory]) -> Vec<Edit> {
     let mut touched = HashSet::new();

@@ -1,8 +1,8 @@
 //! Permits for drawing memories: some for calls of a model, which take seconds (a minute if it hangs), and others for
 //! the fixed phrases, which take a moment. Tasks without a permit wait, first in, first out.
 //!
-//! A workspace may hold at most its own quarter of the model permits and a shared quarter: so one whose model hangs
-//! leaves permits for others. The waiting tasks of a workspace are bounded too.
+//! A workspace may hold at most its own quarter of the model permits and a shared quarter: so a workspace whose model
+//! hangs leaves permits for others. The waiting tasks of a workspace are bounded too.
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -12,10 +12,10 @@ use crate::shares::{OwnPermit, Shares};
 
 /// Permits that any workspace may take beyond its own.
 const OPEN: usize = limits::DRAWING / 4;
-/// Permits that a workspace has for sure.
+/// Permits that every workspace has.
 const OWN: usize = limits::DRAWING / 4;
-/// Conversations of a workspace that have a model's permit or wait for one; further ones come back later. A quarter, so
-/// that one workspace does not take all that may be drawn from.
+/// Conversations of a workspace that hold a model's permit or wait for one; further ones come back later. A quarter, so
+/// that one workspace does not take the whole bound of waiting conversations.
 const OWN_WAITING: usize = limits::DRAWING_WAITING / 4;
 
 /// See the module's text. No semaphore here is ever closed.
@@ -35,7 +35,7 @@ pub(super) struct ModelPermit<'p> {
     /// One of the two.
     _own: Option<OwnPermit>,
     _open: Option<SemaphorePermit<'p>>,
-    /// Held by all of a workspace that have a permit or wait for one.
+    /// Held by all of a workspace that hold a permit or wait for one.
     _waiting: OwnPermit,
 }
 
@@ -48,7 +48,7 @@ impl Default for DrawPermits {
 }
 
 impl DrawPermits {
-    /// A permit for the fixed forms.
+    /// A permit for the fixed phrases.
     pub(super) async fn for_forms(&self) -> Option<SemaphorePermit<'_>> {
         self.forms.acquire().await.ok()
     }
@@ -65,7 +65,7 @@ impl DrawPermits {
         Some(ModelPermit { _model: model, _own: own, _open: open, _waiting: waiting })
     }
 
-    /// Whether one more of this workspace may wait for a model's permit.
+    /// Whether one more conversation of this workspace may wait for a model's permit.
     pub(super) fn has_room(&self, workspace: Address) -> bool {
         self.waiting.has_room(workspace)
     }

@@ -1,18 +1,17 @@
-//! Ranking by words: BM25 over the memories of one subject, computed where it is asked for.
+//! Ranking by words: BM25 over the memories of one subject, computed on demand.
 //!
 //! A subject has few memories and they are short, so nothing is indexed: counting the words of a thousand of them takes
-//! about a millisecond. What the measure needs to know of a word, in how many memories it stands, is counted over those
-//! memories alone.
+//! about a millisecond. The document frequency of a word is counted over these memories alone.
 
 use std::collections::HashMap;
 
-/// How soon more of the same word counts for less, and how much a long text counts for less: the usual values.
+/// The usual BM25 parameters: how soon repetitions of a word count for less, and how much a long text counts for less.
 const SATURATION: f32 = 1.2;
 const LENGTH: f32 = 0.75;
 /// Softens the difference between ranks when two rankings are joined, as is usual.
 const RANK_OFFSET: f32 = 60.0;
 
-/// Words that say nothing about what is asked for.
+/// Words without meaning for a search.
 const STOP_WORDS: [&str; 60] = [
     "a", "about", "am", "an", "and", "any", "are", "as", "at", "be", "been", "but", "by", "can", "did", "do", "does",
     "for", "from", "has", "have", "her", "his", "how", "i", "if", "in", "is", "it", "me", "my", "no", "not", "of",
@@ -20,7 +19,7 @@ const STOP_WORDS: [&str; 60] = [
     "what", "when", "where", "which", "who", "will", "with", "would", "you", "your",
 ];
 
-/// A text's words as they are compared: lower case, without endings that only grammar asks for.
+/// A text's words as they are compared: lower case, without grammatical endings.
 pub fn words(text: &str) -> Vec<String> {
     text.split(|c: char| !c.is_alphanumeric() && c != '\'' && c != '\u{2019}')
         .map(|word| word.trim_matches(['\'', '\u{2019}']).to_lowercase())
@@ -29,8 +28,8 @@ pub fn words(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The part of an English word that its forms share, roughly; a word of another language loses at most an ending of its
-/// own, on both sides of the comparison.
+/// The stem of an English word, roughly; a word of another language loses at most an ending, on both sides of the
+/// comparison.
 fn stem(word: &str) -> &str {
     let long_enough = |rest: &&str| rest.chars().count() >= 3;
     for ending in ["'s", "\u{2019}s", "ingly", "ings", "ing", "ies", "edly", "ied", "ed", "es", "s", "y", "e"] {
@@ -74,7 +73,7 @@ fn counted(text: &str) -> HashMap<String, u32> {
     counted
 }
 
-/// How alike two vectors are, from -1 to 1; 0 where they cannot be compared.
+/// The similarity of two vectors, from -1 to 1; 0 if they cannot be compared.
 #[must_use]
 pub(crate) fn likeness(one: &[f32], other: &[f32]) -> f32 {
     if one.len() != other.len() {
@@ -86,8 +85,8 @@ pub(crate) fn likeness(one: &[f32], other: &[f32]) -> f32 {
     if lengths > 0.0 { dot / lengths } else { 0.0 }
 }
 
-/// Joins rankings of the same things (reciprocal rank fusion). A thing that a ranking gives nothing (0 or less) has no
-/// place in it; what has a place in none is left out. Best first, equals in their order.
+/// Joins rankings of the same things (reciprocal rank fusion). A thing with 0 or less in a ranking has no rank there; a
+/// thing without any rank is left out. Best first, equals in their order.
 pub fn joined(rankings: &[Vec<f32>]) -> Vec<(usize, f32)> {
     let things = rankings.iter().map(Vec::len).max().unwrap_or_default();
     let mut scores = vec![0.0_f32; things];

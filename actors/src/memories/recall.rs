@@ -25,40 +25,40 @@ use crate::trace::current;
 
 /// How long a question waits for its own vector; then it is answered by words alone.
 const ASKED_WITHIN: Duration = Duration::from_secs(2);
-/// How long missing vectors of memories are waited for, in the background. The endpoint's own timeout is shorter.
+/// How long the background task waits for missing vectors of memories. The endpoint's own timeout is shorter.
 const LEARNED_WITHIN: Duration = Duration::from_mins(1);
-/// Texts whose vectors are asked for at once.
+/// Texts whose vectors are requested at once.
 const LEARNED_AT_ONCE: usize = 64;
 
-/// The way to a model that says what texts mean.
+/// The port to an embeddings model.
 pub trait Embeddings: Send + Sync + 'static {
     /// The model's name. Vectors of different models are never compared.
     fn model(&self) -> &str;
 
-    /// The endpoint's URL, where it has one: traces tell its host and port, and nothing else of it.
+    /// The endpoint's URL, if it has one: traces contain only its host and port.
     fn url(&self) -> Option<&str> {
         None
     }
 
-    /// A vector for each text, in order; why not, for logs. Dropping the future cancels the call.
+    /// A vector for each text, in order; or an error, for logs. Dropping the future cancels the call.
     fn embed(&self, texts: Vec<String>) -> BoxFuture<'_, Result<Vec<Vec<f32>>, String>>;
 }
 
-/// Something that is remembered, for an agent.
+/// A memory, for an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remembered {
-    /// What.
+    /// Its text.
     pub text: String,
-    /// Since when.
+    /// When it got this text.
     pub at: Millis,
 }
 
-/// Up to `limit` memories of the contact or owner of a conversation, the best answer to `query` first; after those that
-/// answer it, the newest ones.
+/// Up to `limit` memories of the contact or owner of a conversation, the best matches for `query` first, then the
+/// newest ones.
 ///
 /// # Errors
 ///
-/// `StoreError` if the store, or the stored data, cannot be read. A turn goes on without.
+/// `StoreError` if the store, or the stored data, cannot be read. A turn continues without memories.
 pub async fn recall(
     node: &Arc<Node>,
     conversation: EntityKey,
@@ -69,7 +69,7 @@ pub async fn recall(
     let Some(subject) = subject_of(state) else { return Ok(Vec::new()) };
     let entity = subject.entity(conversation.workspace);
     let all = all(node, entity, &subject).await?;
-    // What is asked at length begins with what it is about, and ranking takes as long as the question.
+    // A long question begins with its topic, and ranking takes time in proportion to its length.
     let query: String = query.chars().take(limits::QUERY_CHARS).collect();
     let ranked = ranked(node, entity, &all, &query).await?;
     let mut found: Vec<&Memory> = ranked.into_iter().map(|(place, _)| &all[place]).take(limit).collect();
@@ -86,7 +86,7 @@ pub async fn recall(
     Ok(found.into_iter().map(|memory| Remembered { text: memory.text.clone(), at: memory.at() }).collect())
 }
 
-/// Whom a conversation is with, as far as it says.
+/// The subject of a conversation, if it has one.
 #[must_use]
 pub(crate) fn subject_of(state: &conversation::State) -> Option<Subject> {
     match &state.origin {
@@ -95,7 +95,7 @@ pub(crate) fn subject_of(state: &conversation::State) -> Option<Subject> {
     }
 }
 
-/// The memories that answer `query`, the best first, each with how well it does: only the order means anything.
+/// The memories that match `query`, the best first, each with its score: only the order has a meaning.
 ///
 /// # Errors
 ///
@@ -112,7 +112,7 @@ pub async fn search(
     Ok(ranked.into_iter().take(limit).map(|(place, score)| (all[place].clone(), score)).collect())
 }
 
-/// Everything that is remembered of a subject, in the order it was.
+/// All memories of a subject, in order of creation.
 ///
 /// # Errors
 ///
@@ -168,7 +168,7 @@ async fn vectors(node: &Node, entity: EntityKey, model: &str) -> Result<HashMap<
     Ok(vectors)
 }
 
-/// Asks for vectors and keeps them, in a task of its own. What is not learned now is missed, and learned, again.
+/// Requests vectors and stores them, in a task of its own. Vectors not learned now are missed, and learned, again.
 fn learn(node: &Arc<Node>, entity: EntityKey, texts: Vec<(MemoryId, Millis, String)>) {
     let Some(embeddings) = node.ports.embeddings.clone() else { return };
     // One at a time in the node: it is never urgent.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
 
-/// JSON text that was checked at the door and is passed on as it is.
+/// JSON text that was validated on arrival and is returned unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Json(Arc<str>);
 

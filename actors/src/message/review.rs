@@ -10,7 +10,7 @@ use crate::tool::Asker;
 /// An HTTP request to make when a review is over.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Callback {
-    /// Where to.
+    /// The URL.
     #[n(0)]
     pub url: String,
     /// `POST`, `PUT` or `PATCH`.
@@ -31,20 +31,20 @@ impl std::fmt::Debug for Callback {
 /// How many must agree before a review is completed.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Quorum {
-    /// So many different principals with the same response.
+    /// This many different principals with the same response.
     #[n(0)]
     pub of: u32,
     /// Only those with these ids may answer; empty: anyone with the scope.
     #[n(1)]
     pub allowed: Vec<String>,
-    /// What each of them has to be, in the order of `allowed`; `None` where any principal of that id may answer. `None`
-    /// as a whole where that holds of all of them.
+    /// The required kind of each of them, in the order of `allowed`; `None` for any kind. `None` as a whole if any kind
+    /// is allowed for all.
     #[n(2)]
     pub kinds: Option<Vec<Option<PrincipalKind>>>,
 }
 
 impl Quorum {
-    /// So many of these, each named by its id alone or by what it is too.
+    /// This many of these, each named by its id alone or by its kind too.
     #[must_use]
     pub fn new(of: u32, allowed: Vec<(String, Option<PrincipalKind>)>) -> Self {
         let (allowed, kinds): (_, Vec<_>) = allowed.into_iter().unzip();
@@ -67,10 +67,10 @@ pub struct Review {
     /// `approval`, `selection`, `form`, `text-input`, or a word of the client's own.
     #[n(0)]
     pub kind: String,
-    /// What is asked, with the defaults of its type filled in by the reader, not here.
+    /// The payload of the question; the reader, not this type, fills in the defaults of its kind.
     #[n(1)]
     pub payload: Option<Json>,
-    /// Whom to tell.
+    /// The callback that gets the outcome.
     #[n(2)]
     pub callback: Option<Callback>,
     /// From this time on no answer is accepted.
@@ -85,8 +85,8 @@ pub struct Review {
     /// The turn that waits for the outcome.
     #[n(8)]
     pub asker: Option<Asker>,
-    /// Its place among the reviews of its workspace, by the time it was asked for: a time of its own, so that those
-    /// that one client asks for one after the other stand in that order. `None`: that of its message.
+    /// Its position among the reviews of its workspace, by creation time: a time of its own, so that successive reviews
+    /// of one client keep their order. `None`: that of its message.
     #[n(9)]
     pub place: Option<Millis>,
 }
@@ -104,7 +104,7 @@ pub enum ReviewStatus {
     /// Its deadline passed without a decision.
     #[n(2)]
     Expired,
-    /// Taken back by its sender, or overtaken by a newer iteration.
+    /// Cancelled by its sender, or superseded by a newer iteration.
     #[n(3)]
     Cancelled,
 }
@@ -112,24 +112,24 @@ pub enum ReviewStatus {
 /// One principal's vote in a review with a quorum.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Vote {
-    /// Whose.
+    /// The principal's id.
     #[n(0)]
     pub principal: String,
-    /// What they said.
+    /// The response.
     #[n(1)]
     pub response: Json,
-    /// Their words about it.
+    /// The feedback.
     #[n(2)]
     pub feedback: Option<String>,
     /// When.
     #[n(3)]
     pub at: Millis,
-    /// What equal responses have in common, however they are written. `None` where an earlier version kept the response
-    /// in the form of [`Alike::canonical`].
+    /// The hash that equal responses share, however they are written. `None` where an earlier version stored the
+    /// response in the form of [`Alike::canonical`].
     #[n(4)]
     #[cbor(with = "minicbor::bytes")]
     pub print: Option<[u8; 16]>,
-    /// What they are. `None` where an earlier version took the vote, which told principals apart by their ids alone.
+    /// The principal's kind. `None` where an earlier version took the vote, which distinguished principals by id alone.
     #[n(5)]
     pub kind: Option<PrincipalKind>,
 }
@@ -142,19 +142,19 @@ impl Vote {
     }
 }
 
-/// By what a response is known to say the same as another one, however both are written.
+/// The forms by which responses are compared, however they are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alike {
-    /// A hash of what it says.
+    /// A hash of its meaning.
     pub print: [u8; 16],
-    /// The form in which responses were kept before votes had a hash. It has numbers as doubles.
+    /// The form in which responses were stored before votes had a hash. It has numbers as doubles.
     pub canonical: Json,
 }
 
-/// About how many bytes a vote is shown with beside what its principal says.
+/// About how many bytes a rendered vote has beside the principal's words.
 const VOTE_BYTES: usize = 100;
 
-/// How a review ended, or how far it has come.
+/// The state of a review, pending or ended.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct ReviewState {
     /// Its status.
@@ -163,7 +163,7 @@ pub struct ReviewState {
     /// The response that decided it.
     #[n(1)]
     pub response: Option<Json>,
-    /// The decider's words about it.
+    /// The deciding principal's feedback.
     #[n(2)]
     pub feedback: Option<String>,
     /// The principal that decided; `system` at the deadline.
@@ -178,7 +178,7 @@ pub struct ReviewState {
 }
 
 impl ReviewState {
-    /// About how many bytes what was answered has.
+    /// About how many bytes its answers have.
     #[must_use]
     pub fn weight(&self) -> usize {
         let said = |response: Option<&Json>, feedback: Option<&String>| {
@@ -188,7 +188,7 @@ impl ReviewState {
         said(self.response.as_ref(), self.feedback.as_ref()) + self.votes.iter().map(vote).sum::<usize>()
     }
 
-    /// Its outcome without the words of the reviewers.
+    /// Its outcome without the reviewers' words.
     #[must_use]
     pub fn without_words(&self) -> Self {
         Self { response: None, feedback: None, votes: Vec::new(), ..self.clone() }

@@ -8,10 +8,10 @@ pub const ASSISTANT: &str = "assistant";
 pub const SYSTEM: &str = "system";
 /// The same, by its newer name.
 pub(crate) const DEVELOPER: &str = "developer";
-/// What answers a call of an agent.
+/// The result of an agent's tool call.
 pub const TOOL: &str = "tool";
 
-/// The same role where models know it.
+/// The role, if models know it.
 #[must_use]
 pub fn known(role: &str) -> Option<&'static str> {
     [USER, ASSISTANT, SYSTEM, DEVELOPER, TOOL].into_iter().find(|known| *known == role)

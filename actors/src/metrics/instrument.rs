@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::times::Exemplar;
 
-/// Something that only grows.
+/// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -28,30 +28,30 @@ impl Counter {
     }
 }
 
-/// Something that goes up and down.
+/// A number that goes up and down.
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicI64);
 
 impl Gauge {
-    /// It is `value` now.
+    /// Sets it.
     pub fn set(&self, value: i64) {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    /// It is `change` more, or less.
+    /// Adds `change`, which may be negative.
     pub fn add(&self, change: i64) {
         self.0.fetch_add(change, Ordering::Relaxed);
     }
 
-    /// What it is.
+    /// Its value.
     pub fn get(&self) -> i64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// The limits of a histogram's buckets, and what is measured.
+/// The limits of a histogram's buckets, and its unit.
 pub trait Buckets: Send + Sync + 'static {
-    /// The upper limits, ascending and inclusive; what is above the last one is counted too.
+    /// The upper limits, ascending and inclusive; values above the last one are counted too.
     const LIMITS: &'static [u64];
     /// How many of what is recorded make one of what is shown.
     const PER_UNIT: f64;
@@ -61,7 +61,7 @@ const MICRO: u64 = 1_000;
 const MILLI: u64 = 1_000 * MICRO;
 const SECOND: u64 = 1_000 * MILLI;
 
-/// Recorded in nanoseconds and shown in seconds, from 50 µs to 10 s: what happens within a request.
+/// Recorded in nanoseconds and exported in seconds, from 50 µs to 10 s: for stages within a request.
 #[derive(Debug)]
 pub struct Short;
 
@@ -88,7 +88,7 @@ impl Buckets for Short {
     const PER_UNIT: f64 = 1e9;
 }
 
-/// Recorded in nanoseconds and shown in seconds, from 10 ms to 5 minutes: for calls of other services.
+/// Recorded in nanoseconds and exported in seconds, from 10 ms to 5 minutes: for calls of other services.
 #[derive(Debug)]
 pub struct Long;
 
@@ -111,7 +111,7 @@ impl Buckets for Long {
     const PER_UNIT: f64 = 1e9;
 }
 
-/// How many of something go together, from 1 to 1,024.
+/// Sizes of batches, from 1 to 1,024.
 #[derive(Debug)]
 pub struct Sizes;
 
@@ -120,9 +120,9 @@ impl Buckets for Sizes {
     const PER_UNIT: f64 = 1.0;
 }
 
-/// How often something was how large.
+/// A histogram of values.
 pub struct Histogram<B> {
-    /// One for each limit, and one for what is above; not cumulated.
+    /// One for each limit, and one for values above; not cumulated.
     counts: Box<[AtomicU64]>,
     sum: AtomicU64,
     buckets: PhantomData<fn() -> B>,
@@ -142,7 +142,7 @@ impl<B> fmt::Debug for Histogram<B> {
 }
 
 impl<B: Buckets> Histogram<B> {
-    /// Takes a value in what is recorded, and says which bucket it fell into.
+    /// Records a value, and returns its bucket.
     pub fn record(&self, value: u64) -> usize {
         let bucket = B::LIMITS.partition_point(|limit| *limit < value);
         self.counts[bucket].fetch_add(1, Ordering::Relaxed);
@@ -150,12 +150,12 @@ impl<B: Buckets> Histogram<B> {
         bucket
     }
 
-    /// Takes a duration.
+    /// Records a duration.
     pub fn observe(&self, took: Duration) -> usize {
         self.record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX))
     }
 
-    /// What was recorded so far. While others record, its sum may be a little behind its counts.
+    /// The values so far. While others record, its sum may be slightly behind its counts.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             limits: B::LIMITS,
@@ -167,14 +167,14 @@ impl<B: Buckets> Histogram<B> {
     }
 }
 
-/// A histogram as it stood.
+/// A histogram at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
     /// The buckets' upper limits, as recorded.
     pub limits: &'static [u64],
     /// How many of what is recorded make one of what is shown.
     pub per_unit: f64,
-    /// How many fell into each bucket; one more than there are limits.
+    /// The counts of the buckets; one more than there are limits.
     pub counts: Vec<u64>,
     /// All values together, as recorded.
     pub sum: u64,
@@ -190,7 +190,7 @@ impl Snapshot {
     }
 }
 
-/// A label of which every value is known when the program is built, so that there are never more series than that.
+/// A label whose values are all known at build time, so that there are never more series.
 pub trait Label: Copy + Send + Sync + 'static {
     /// The label's name.
     const NAME: &'static str;
@@ -226,20 +226,20 @@ impl<L: Label, I> By<L, I> {
     }
 }
 
-/// The kind of a metric, as Prometheus knows kinds.
+/// The kind of a metric, as in Prometheus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
     /// It only grows; its name ends in `_total`.
     Counter,
     /// It goes up and down.
     Gauge,
-    /// It goes up and down, and those of several processes make one together.
+    /// It goes up and down, and the values of several processes are combined into one.
     Level,
-    /// It counts by size.
+    /// A histogram.
     Histogram,
 }
 
-/// What a metric says.
+/// The value of a metric.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Sample {
     /// Of a counter.
@@ -253,12 +253,12 @@ pub enum Sample {
 /// A label's name and value.
 pub type LabelPair = (&'static str, &'static str);
 
-/// What can be shown as a metric.
+/// An instrument that can be exported.
 pub trait Metric {
     /// Its kind.
     const KIND: MetricKind;
 
-    /// Hands out what it says now, once for each value of its label.
+    /// Passes on its current value, once for each value of its label.
     fn read(&self, take: &mut dyn FnMut(Option<LabelPair>, Sample));
 }
 

@@ -8,23 +8,23 @@ use super::instrument::{Buckets, Histogram, LabelPair, Metric, MetricKind, Sampl
 use crate::clock::Millis;
 use crate::trace::TraceContext;
 
-/// A recorded span whose time fell into a bucket.
+/// A recorded span whose duration fell into a bucket.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Exemplar {
     /// Its trace.
     pub trace_id: [u8; 16],
     /// The span.
     pub span_id: [u8; 8],
-    /// What was measured, in seconds.
+    /// The duration, in seconds.
     pub value: f64,
     /// When.
     pub at: Millis,
 }
 
-/// A histogram of times, with an exemplar for each bucket that a recorded one fell into.
+/// A histogram of durations, with an exemplar for each bucket that a recorded one fell into.
 pub struct Times<B> {
     took: Histogram<B>,
-    /// One for each bucket up to the last one that has any: empty where nothing is ever recorded.
+    /// One for each bucket up to the last one that has any: empty if nothing is ever recorded.
     exemplars: Mutex<Vec<Option<Exemplar>>>,
 }
 
@@ -41,8 +41,8 @@ impl<B> fmt::Debug for Times<B> {
 }
 
 impl<B: Buckets> Times<B> {
-    /// Takes a duration. `of` is the span that it is of, where that is recorded: it stands for its bucket from `now`
-    /// on. Where it is not, this is one branch more than counting.
+    /// Records a duration. `of`: the measured span, if it is recorded, which becomes its bucket's exemplar. Without it,
+    /// this is one branch more than counting.
     pub fn observe(&self, took: Duration, of: Option<TraceContext>, now: impl FnOnce() -> Millis) {
         let bucket = self.took.observe(took);
         if let Some(TraceContext { trace_id, span_id, .. }) = of {
