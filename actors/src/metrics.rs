@@ -161,7 +161,7 @@ label! {
 }
 
 label! {
-    /// The outcome of a request that another process owns.
+    /// The outcome of a request whose entity another process owns.
     pub enum PassedOn = "outcome" {
         /// The other process answered it.
         Sent = "sent",

@@ -11,27 +11,27 @@ use crate::store::Cause;
 use crate::tool::{NoTools, Tools};
 use crate::trace::Traces;
 
-/// The outside of a node. What is not given is not there, and says so when it is asked.
+/// The outside of a node. A missing port answers that it is missing.
 #[derive(Clone)]
 pub struct Ports {
-    /// The way to models.
+    /// Calls models.
     pub models: Arc<dyn Models>,
-    /// What agents call.
+    /// Runs the tools of agents.
     pub tools: Arc<dyn Tools>,
-    /// The way to receivers of events.
+    /// Sends events to receivers.
     pub deliverer: Arc<dyn Deliverer>,
-    /// The way to a model that says what texts mean; `None`: memories are found by their words alone.
+    /// Calls an embeddings model; `None`: memories are searched by words alone.
     pub embeddings: Option<Arc<dyn Embeddings>>,
-    /// Where spans go.
+    /// The destination of spans.
     pub traces: Traces,
-    /// Where the bytes of files are.
+    /// The store of files' bytes.
     pub files: Arc<dyn Files>,
 }
 
-/// Where the bytes of files are. The domain only takes them away; they are written and read at the door.
+/// The store of files' bytes. The domain only deletes them; the front door writes and reads them.
 pub trait Files: Send + Sync + 'static {
-    /// Takes away everything in a folder (see [`folder`](crate::attachment::folder)) `except` for one storage key.
-    /// Nothing there is no error.
+    /// Deletes everything in a folder (see [`folder`](crate::attachment::folder)) `except` for one storage key. An
+    /// empty folder is no error.
     fn clear(&self, folder: String, except: Option<String>) -> BoxFuture<'_, Result<(), Cause>>;
 }
 
@@ -64,14 +64,14 @@ impl std::fmt::Debug for Ports {
     }
 }
 
-/// Models and nothing else.
+/// Only models.
 impl<M: Models> From<Arc<M>> for Ports {
     fn from(models: Arc<M>) -> Self {
         Self { models, ..Self::default() }
     }
 }
 
-/// Models and nothing else.
+/// Only models.
 impl From<Arc<dyn Models>> for Ports {
     fn from(models: Arc<dyn Models>) -> Self {
         Self { models, ..Self::default() }

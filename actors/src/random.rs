@@ -1,4 +1,4 @@
-//! Numbers that look drawn and are the same in each run, for tests that do many things in a random order.
+//! Pseudo-random numbers, for tests that do many things in a random order.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -21,7 +21,7 @@ impl Random {
         }
     }
 
-    /// A number that no other run has, for names of what runs share.
+    /// A number that no other run has, for names of things that runs share.
     #[must_use]
     pub fn unforeseen() -> u64 {
         RandomState::new().build_hasher().finish()

@@ -1,8 +1,8 @@
 //! Configuration, changed rarely and read by every request: channels and agents of a workspace, workspaces and API keys
 //! of the installation.
 //!
-//! One entity holds them as keyed rows. A change names what it expects to find, and is refused if that is no longer
-//! so; what it means is the caller's. Reads do not come here: see [`catalog`](crate::catalog).
+//! One entity holds them as keyed rows. A change names the rows that it expects, and is refused if they differ; the
+//! meaning of a change is the caller's. Reads do not use this entity: see [`catalog`](crate::catalog).
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ pub struct RowChange {
     /// The row.
     #[cbor(n(1), with = "minicbor::bytes")]
     key: Vec<u8>,
-    /// What it shall be; `None`: gone.
+    /// The new value; `None`: deleted.
     #[cbor(n(2), with = "minicbor::bytes")]
     value: Option<Vec<u8>>,
 }
@@ -58,7 +58,7 @@ impl RowChange {
         &self.key
     }
 
-    /// What it shall be.
+    /// The new value.
     #[must_use]
     pub fn value(&self) -> Option<&[u8]> {
         self.value.as_deref()
@@ -71,12 +71,12 @@ pub struct State {
     /// When it last changed.
     #[n(0)]
     pub updated_at: Millis,
-    /// The sequence of the newest change of a channel. `None`: none has changed since this is written down.
+    /// The sequence of the newest change of a channel. `None`: none has changed since this field exists.
     #[n(1)]
     pub channels_at: Option<u64>,
 }
 
-/// What happens: rows change together.
+/// An event: rows change together.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Event {
     /// The rows.
@@ -84,7 +84,7 @@ pub struct Event {
     pub changes: Vec<RowChange>,
 }
 
-/// What a change was decided on, which must still be so.
+/// The data on which a change was decided, which must be unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expect {
     /// A row must be as it was read.
@@ -93,11 +93,11 @@ pub enum Expect {
         table: Table,
         /// The row's key.
         key: Bytes,
-        /// What was read; `None`: there was no such row.
+        /// The value read; `None`: there was no such row.
         value: Option<Bytes>,
     },
-    /// No channel may have changed since this was the newest [change of one](State::channels_at): for what was decided
-    /// on a search through all of them, and on what was not found there.
+    /// No channel may have changed since this was the newest [change of one](State::channels_at): for decisions on a
+    /// search through all of them, and on what was not found there.
     Channels(Option<u64>),
 }
 
@@ -129,23 +129,23 @@ impl Expect {
     }
 }
 
-/// Rows to change together, if all that is `expected` is so.
+/// Rows to change together, if everything `expected` holds.
 #[derive(Debug)]
 pub struct Command {
-    /// What must be so.
+    /// The expectations.
     pub expected: Vec<Expect>,
-    /// What shall be.
+    /// The changes.
     pub changes: Vec<RowChange>,
 }
 
 impl Command {
-    /// Whether there is one webhook endpoint more afterwards.
+    /// Whether it adds a webhook endpoint.
     fn makes_endpoint(&self) -> bool {
         let absent = |expected: &Expect| matches!(expected, Expect::Row { table: WEBHOOK_ENDPOINTS, value: None, .. });
         self.expected.iter().any(absent)
     }
 
-    /// Whether a cache may hold what this changes: a row that existed, or the rows of a list.
+    /// Whether a cache may hold the changed rows: a row that existed, or the rows of a list.
     pub(crate) fn may_be_known(&self) -> bool {
         let was_there = |change: &RowChange| {
             let of = |row: &&Expect| match row {
@@ -158,8 +158,7 @@ impl Command {
     }
 }
 
-/// Something was not as expected: which of it, counted from 0. The number behind the last: there is no room for one row
-/// more.
+/// The index of the failed expectation, from 0. The index behind the last: there is no room for one row more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unexpected(pub usize);
 
@@ -192,7 +191,7 @@ impl Machine for Registry {
             }
         }
         if command.makes_endpoint() {
-            // The caller has counted them before, and so have others at the same moment.
+            // The caller has counted them before, and so may concurrent callers.
             let most = limits::WEBHOOK_ENDPOINTS;
             if found.first(WEBHOOK_ENDPOINTS, most)?.len() == most {
                 return Ok(Decision::Reject(Unexpected(command.expected.len())));

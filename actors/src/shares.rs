@@ -12,11 +12,11 @@ use crate::id::Address;
 #[derive(Clone, Debug)]
 pub struct Shares {
     each: usize,
-    /// Of the workspaces that hold some, or wait for one.
+    /// The permits of workspaces that hold some, or wait for one.
     of: Arc<DashMap<Address, Arc<Semaphore>>>,
 }
 
-/// One of a workspace's permits, given up when dropped.
+/// One of a workspace's permits, returned when dropped.
 #[derive(Debug)]
 pub struct OwnPermit {
     all: Shares,
@@ -25,7 +25,7 @@ pub struct OwnPermit {
 }
 
 impl Shares {
-    /// So many for each.
+    /// This many permits for each.
     pub fn of(each: usize) -> Self {
         Self { each, of: Arc::default() }
     }
@@ -56,7 +56,7 @@ impl Shares {
         self.of.is_empty()
     }
 
-    /// A permit to be: made before the first await, so that a cancelled wait leaves nothing behind.
+    /// A permit not acquired yet: made before the first await, so that a cancelled wait leaves nothing behind.
     fn begin(&self, workspace: Address) -> (OwnPermit, Arc<Semaphore>) {
         let permit = OwnPermit { all: self.clone(), workspace, permit: None };
         let share = self.of.entry(workspace).or_insert_with(|| Arc::new(Semaphore::new(self.each)));

@@ -8,7 +8,7 @@ use dashmap::mapref::entry::Entry;
 
 use crate::id::EntityKey;
 
-/// What a task of one kind is running for. `P` is what each leaves for those who come to find it flying.
+/// The keys with a running task of one kind. `P` is the value that each task leaves for requests that find it running.
 #[derive(Debug)]
 pub(crate) struct SingleFlight<K: Eq + Hash = EntityKey, P = ()> {
     flying: DashMap<K, Flying<P>>,
@@ -28,18 +28,18 @@ impl<K: Eq + Hash, P> Default for SingleFlight<K, P> {
 }
 
 impl<K: Copy + Eq + Hash> SingleFlight<K> {
-    /// The right to be the task of `key`. `None`: another one is, and will look once more.
+    /// The right to run the task of `key`. `None`: another task runs, and will look once more.
     pub(crate) fn begin(self: &Arc<Self>, key: K) -> Option<Flight<K>> {
         self.join(key, ()).ok()
     }
 }
 
 impl<K: Copy + Eq + Hash, P: Clone> SingleFlight<K, P> {
-    /// The right to be the task of `key`, for which it leaves this to others.
+    /// The right to run the task of `key`, with a value for requests that find it running.
     ///
     /// # Errors
     ///
-    /// What another one has left, which is the task and will look once more.
+    /// The value of the running task, which will look once more.
     pub(crate) fn join(self: &Arc<Self>, key: K, left: P) -> Result<Flight<K, P>, P> {
         match self.flying.entry(key) {
             Entry::Occupied(mut flying) => {
@@ -53,7 +53,7 @@ impl<K: Copy + Eq + Hash, P: Clone> SingleFlight<K, P> {
         }
     }
 
-    /// Whether a task is at this one, or about to be.
+    /// Whether a task runs for this key, or is about to.
     pub(crate) fn is_flying(&self, key: K) -> bool {
         self.flying.contains_key(&key)
     }
@@ -78,7 +78,7 @@ pub(crate) struct Flight<K: Eq + Hash = EntityKey, P = ()> {
 }
 
 impl<K: Copy + Eq + Hash, P> Flight<K, P> {
-    /// Whose task it is.
+    /// The key of the task.
     pub(crate) fn key(&self) -> K {
         self.key
     }

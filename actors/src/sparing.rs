@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The least time between two lines where nothing else is said.
+/// The default shortest time between two lines.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// See the module's text.
@@ -23,10 +23,10 @@ struct Said {
     left_out: u64,
 }
 
-/// A line that is to be said.
+/// A line to be logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// How many were left out since the one before; `None`: none.
+    /// How many were left out since the line before; `None`: none.
     pub left_out: Option<u64>,
 }
 
@@ -37,19 +37,19 @@ impl Default for Sparing {
 }
 
 impl Sparing {
-    /// One line a second; nothing was said yet.
+    /// One line per second; nothing was logged yet.
     #[must_use]
     pub const fn new() -> Self {
         Self::every(PAUSE)
     }
 
-    /// One line in this time.
+    /// One line per `pause`.
     #[must_use]
     pub const fn every(pause: Duration) -> Self {
         Self { pause, said: Mutex::new(Said { at: None, left_out: 0 }) }
     }
 
-    /// Whether the line is to be said now; if not, it is counted.
+    /// Returns the line if it is to be logged now; otherwise counts it.
     pub fn line(&self, now: Instant) -> Option<Line> {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         if said.at.is_some_and(|at| now.saturating_duration_since(at) < self.pause) {

@@ -1,8 +1,8 @@
 //! In-process subscriptions to a conversation's events as they become durable.
 //!
-//! A subscriber that has missed events is told so ([`Missed`]) and continues from the store; no buffer grows. It misses
-//! some if it reads too slowly, if the unread events of its conversation take too many bytes, or if the conversation
-//! was changed without this node's knowledge: by a commit whose outcome was unknown, or by another node.
+//! A subscriber that has missed events is notified ([`Missed`]) and continues from the store; no buffer grows. It
+//! misses some if it reads too slowly, if the unread events of its conversation take too many bytes, or if the
+//! conversation was changed without this node's knowledge: by a commit whose outcome was unknown, or by another node.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -25,7 +25,7 @@ use crate::machine::Record;
 use crate::node::Node;
 use crate::store::Fresh;
 
-/// An event of a conversation, as all its subscribers hear it.
+/// An event of a conversation, shared by all its subscribers.
 #[derive(Clone, Debug)]
 pub struct Notice(Arc<Shown>);
 
@@ -41,8 +41,8 @@ impl Notice {
         Self(Arc::new(Shown { record, form: OnceLock::new(), weight }))
     }
 
-    /// The form that subscribers pass it on in: made by the first of them, the same bytes for all. So `write` must
-    /// depend on nothing but the record and its conversation.
+    /// The rendered form for subscribers: made by the first of them, the same bytes for all. So `write` must depend
+    /// only on the record and its conversation.
     pub fn form(&self, write: impl FnOnce(&Record<Event>) -> Bytes) -> Bytes {
         let shown = &self.0;
         let write = || {
@@ -99,9 +99,9 @@ impl Drop for Weight {
     }
 }
 
-/// How often a conversation that is listened to here is looked at, where others may change it elsewhere.
+/// How often a conversation with subscribers here is checked, if other processes may change it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Conversations looked at at the same time.
+/// Conversations checked at the same time.
 const LOOKS: usize = 16;
 
 /// The subscribers of this node.
@@ -110,13 +110,13 @@ pub(crate) struct Subscriptions {
     channels: DashMap<EntityKey, Channel>,
 }
 
-/// The way to the subscribers of one conversation.
+/// The channel to the subscribers of one conversation.
 #[derive(Debug)]
 struct Channel {
     sender: broadcast::Sender<Notice>,
     /// Sequence of the newest event that was announced to them.
     told: AtomicU64,
-    /// Bytes of those that one of them has not come to, or still has in hand.
+    /// Bytes of announced events that a subscriber has not read yet, or still holds.
     held: Arc<AtomicUsize>,
 }
 
@@ -125,7 +125,8 @@ impl Channel {
         Self { sender, told: AtomicU64::new(0), held: Arc::default() }
     }
 
-    /// Announces an event. `false`: the unread events take too many bytes, and nothing more is to be announced here.
+    /// Announces an event. `false`: the unread events take too many bytes, and nothing more may be announced on this
+    /// channel.
     fn tell(&self, record: &Arc<Record<Event>>) -> bool {
         self.told.fetch_max(record.seq, Ordering::Relaxed);
         // Having no listener left is no error.
@@ -134,7 +135,7 @@ impl Channel {
     }
 }
 
-/// A place among the subscribers of one conversation, given up when dropped.
+/// A subscription to one conversation, ended when dropped.
 #[derive(Debug)]
 pub struct Subscription {
     receiver: broadcast::Receiver<Notice>,
@@ -151,7 +152,7 @@ impl Subscription {
     ///
     /// # Errors
     ///
-    /// [`Missed`] some. What is heard after that is behind what the store shows then.
+    /// [`Missed`] some. Later events are behind what the store shows then.
     pub async fn recv(&mut self) -> Result<Notice, Missed> {
         self.receiver.recv().await.map_err(|error| match error {
             RecvError::Lagged(missed) => Missed(missed),
@@ -176,7 +177,7 @@ impl Drop for Leave {
 }
 
 impl Subscriptions {
-    /// Listens to a conversation from now on.
+    /// Subscribes to a conversation from now on.
     #[must_use]
     pub(crate) fn subscribe(self: &Arc<Self>, entity: EntityKey) -> Subscription {
         let leave = Leave { entity, all: Arc::clone(self) };
@@ -199,8 +200,8 @@ impl Subscriptions {
         self.channels.remove(&entity);
     }
 
-    /// Announces an event to all subscribers. If too much is unread by one of them, all continue from the store: the
-    /// next events are only kept for those that have caught up.
+    /// Announces an event to all subscribers. If one of them has too much unread, all continue from the store: the next
+    /// events are kept only for those that have caught up.
     pub(crate) fn publish(&self, entity: EntityKey, record: &Arc<Record<Event>>) {
         let is_too_much = self.channels.get(&entity).is_some_and(|channel| !channel.tell(record));
         if is_too_much {
@@ -214,8 +215,8 @@ impl Subscriptions {
     }
 }
 
-/// Where others may change a conversation elsewhere, its subscribers here are told so within a second or two; until the
-/// node stops.
+/// If other processes may change a conversation, notifies its subscribers here within a second or two; until the node
+/// stops.
 pub(crate) async fn watch(node: Arc<Node>) {
     let mut seen: HashMap<EntityKey, u64> = HashMap::new();
     while node.stopping.run_until_cancelled(sleep(LOOK_EVERY)).await.is_some() {
@@ -229,7 +230,7 @@ pub(crate) async fn watch(node: Arc<Node>) {
         for (entity, told, look) in looks {
             // While the store fails nothing new is known, so that not all are notified at once when it is back.
             let Some(seq) = look.ok().or(before.get(&entity).copied()) else { continue };
-            // At the first look it is unknown whether the subscriber has read what is there.
+            // At the first check it is unknown whether the subscriber has read the newest events.
             if seq > told && before.get(&entity) != Some(&seq) {
                 node.subscriptions.interrupt(entity);
             }

@@ -26,8 +26,8 @@ numbers! {
         TURNS = 3,
         /// Title, summary and metadata, under the empty key.
         DETAILS = 4,
-        /// Numbers of turns that had to wait, by the idempotency key that they were asked for with: such a turn is no
-        /// event that the key could name.
+        /// Numbers of turns that had to wait, by the idempotency key of their request: such a turn is no event that the
+        /// key could name.
         ASKED_TURNS = 5,
         /// Calls of tools by the number of their turn, while one of them has no result.
         CALLS = 10,
@@ -35,34 +35,33 @@ numbers! {
         ERRANDS = 11,
         /// The sequence of a message's copy, by the sequence of the original.
         COPIES = 16,
-        /// What the conversation has to do with files that were bound to it, by the file's address.
+        /// The conversation's bindings of files, by the file's address.
         ATTACHED = 17,
         /// Files that messages mention without having them, by the file's address and the message's sequence.
         MENTIONED = 18,
-        /// What answers to keyed requests showed of a message, by its sequence and the idempotency key (see
+        /// The stored answers to keyed requests about a message, by its sequence and the idempotency key (see
         /// [`shown_key`](crate::conversation::shown_key)): an [`Overlay`](crate::message::Overlay) as it was then. The
-        /// log cannot tell, because edited words stay out of it.
+        /// log does not have it, because edited words stay out of it.
         SHOWN = 20,
         /// Claims of workspace-wide idempotency keys, by key; see [`claims`](crate::claims).
         CLAIMS = 21,
-        /// Erased contacts of whose conversations no copy begins here, by address: the time of the last one's id.
+        /// Erased contacts with whom copies are barred here, by address: the time of the last one's id.
         BARRED = 22,
-        /// Since when rows are there that are kept for retries, by time, table and key.
+        /// Since when rows kept for retries exist, by time, table and key.
         KEPT = 40,
     }
 }
 
 numbers! {
-    // Of conversations and contacts alike: whatever has events that are sent.
+    // Of conversations and contacts: entities whose events are sent.
     OF_SENDERS: Table {
-        /// Lanes that wait, by `Lane::key`.
+        /// Waiting lanes, by `Lane::key`.
         LANES = 6,
-        /// When they go on, by `Lane::time_key`.
+        /// Their resume times, by `Lane::time_key`.
         LANE_TIMES = 7,
         /// Deliveries that have ended, by event and receiver.
         DELIVERIES = 8,
-        /// What was answered to the newest request for a delivery that came with an idempotency key, by event and
-        /// receiver.
+        /// The answer to the newest keyed retry request for a delivery, by event and receiver.
         RETRIED = 9,
     }
 }
@@ -71,8 +70,8 @@ numbers! {
     OF_CONTACTS: Table {
         /// Copies of the contact's conversations, by their addresses: a [`Copied`](crate::contact::Copied) each.
         FORKS = 53,
-        /// What the contact last had on channels for which its state has no room, by the channel's incarnation: an
-        /// [`Aside`](crate::contact::Aside) each.
+        /// The contact's last conversations on channels for which its state has no room, by the channel's incarnation:
+        /// an [`Aside`](crate::contact::Aside) each.
         CHANNELS_ASIDE = 54,
     }
 }
@@ -102,9 +101,9 @@ numbers! {
 }
 
 numbers! {
-    // Of workspaces and the installation alike.
+    // Of workspaces and the installation.
     OF_REGISTRIES: Table {
-        /// Ids of things, by kind and the sequence of the change that made them; see
+        /// Ids of resources, by kind and the sequence of the change that created them; see
         /// [`places`](crate::registry::places).
         IN_ORDER = 60,
         /// That sequence, by kind and id.
@@ -120,7 +119,7 @@ numbers! {
         KEYS_BY_HASH = 33,
         /// The hash of each API key, by workspace and id.
         KEYS_BY_ID = 34,
-        /// What belongs to the installation as a whole, by name.
+        /// Settings of the installation as a whole, by name.
         SETTINGS = 35,
     }
 }
@@ -137,8 +136,7 @@ numbers! {
         REVIEWS = 4,
         /// Pending reviews by place and message id.
         PENDING_REVIEWS = 5,
-        /// What is still to be sent, by endpoint, entity and lane; see
-        /// [`pending_key`](crate::outbox::state::pending_key).
+        /// Pending deliveries, by endpoint, entity and lane; see [`pending_key`](crate::outbox::state::pending_key).
         PENDING = 10,
         /// Deliveries that have ended, by id.
         ENDED = 11,

@@ -1,7 +1,7 @@
 //! Tools: functions that an agent's model can call.
 //!
-//! The port [`Tools`] parses a call's arguments, because they are JSON; what the call does is decided here. A call is
-//! recorded before it runs, and its result before the model continues.
+//! The port [`Tools`] parses a call's arguments, because they are JSON; the effect of the call is decided here. A call
+//! is recorded before it runs, and its result before the model continues.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,39 +17,39 @@ use crate::trace::TraceContext;
 
 /// The tool that asks people.
 pub const REQUEST_REVIEW: &str = "request_review";
-/// The tool that looks into what is remembered.
+/// The tool that searches memories.
 pub const SEARCH_MEMORIES: &str = "search_memories";
 
 /// A call as a model makes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Called {
-    /// What the model calls this call by, as it said it.
+    /// The model's own id for the call, unchecked.
     pub id: Option<String>,
     /// The tool's name.
     pub name: String,
-    /// Its arguments: the model's words, which should be a JSON object.
+    /// Its arguments: the model's text, which should be a JSON object.
     pub arguments: String,
 }
 
-/// The longest id of a model's that is kept for a call, in bytes.
+/// The longest model-given id that is kept for a call, in bytes.
 pub const GIVEN_ID_BYTES: usize = 128;
 
-/// A call with the id that its result is found by.
+/// A call with the id that links its result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invocation {
     /// The id: visible ASCII, unique in the conversation. Models may give an id twice in one, so this is never theirs.
     pub id: String,
     /// The model's own id, if it can be used: 1 to [`GIVEN_ID_BYTES`] of visible ASCII, unique in its answer.
     pub given: Option<String>,
-    /// What is called.
+    /// The model's call.
     pub called: Called,
-    /// By which agent.
+    /// The agent.
     pub agent: Arc<Agent>,
-    /// In which turn.
+    /// The turn.
     pub turn: TurnId,
-    /// Of which workspace.
+    /// The workspace.
     pub workspace: Address,
-    /// The call's place in a trace, or where it is not recorded that of what asked for it.
+    /// The call's trace context, or if it is not recorded, that of its parent.
     pub trace: Option<TraceContext>,
 }
 
@@ -61,7 +61,7 @@ impl Invocation {
     }
 }
 
-/// The ids that a model gave its calls, as far as they can be used; `made` are those that calls have without them.
+/// The ids that a model gave its calls, as far as they can be used; `made` are the generated ids.
 pub(crate) fn given_ids(calls: &[Called], made: &[String]) -> Vec<Option<String>> {
     let is_usable = |id: &str| {
         let named = |call: &&Called| call.id.as_deref() == Some(id);
@@ -82,12 +82,12 @@ pub struct Ask {
     /// The message that asks.
     #[n(1)]
     pub content: Content,
-    /// How long the review stays open, in milliseconds from its acceptance; `None`: as its channel says.
+    /// How long the review stays open, in milliseconds from its acceptance; `None`: the channel's default.
     #[n(2)]
     pub review_millis: Option<u64>,
 }
 
-/// Whose question a review is: the call of a turn that waits for its outcome.
+/// The asker of a review: the call of a turn that waits for its outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Asker {
     /// The turn's conversation.
@@ -101,17 +101,17 @@ pub struct Asker {
     pub call: String,
 }
 
-/// What a call amounts to.
+/// The execution plan of a call.
 pub enum Plan {
-    /// Nothing is to be done: this is the result.
+    /// No work is needed: this is the result.
     Answer(String),
     /// People are asked; the turn waits.
     Ask(Box<Ask>),
-    /// Memories are looked through.
+    /// Memories are searched.
     Recall {
-        /// For what.
+        /// The query.
         query: String,
-        /// As many at most.
+        /// The most memories to return.
         limit: usize,
     },
     /// An external service is called, and its answer is the result. Dropping it cancels the call.
@@ -123,7 +123,7 @@ pub enum Plan {
 pub struct Fetched {
     /// The text for the model.
     pub result: String,
-    /// Why it is no answer of the tool's, in a word of few.
+    /// Why the tool did not answer, in one of a few words.
     pub error: Option<&'static str>,
 }
 
@@ -140,9 +140,9 @@ impl fmt::Debug for Plan {
     }
 }
 
-/// Reads what calls ask for and writes what came of them, both as JSON.
+/// Reads the arguments of calls and writes their results, both as JSON.
 pub trait Tools: Send + Sync + 'static {
-    /// What a call amounts to. It must be quick; what takes time is in [`Plan::Fetch`].
+    /// Plans a call. It must be quick; slow work is in [`Plan::Fetch`].
     fn plan(&self, invocation: &Invocation) -> Plan;
 
     /// The calls as the `tool_calls` of a message.
@@ -157,7 +157,7 @@ pub trait Tools: Send + Sync + 'static {
     /// The description for a model of the files that a message's `references` name: a short line for each.
     fn files_of(&self, references: &Json) -> Vec<String>;
 
-    /// The call that a script says, a JSON object with `name` and `arguments`.
+    /// The call in a script, a JSON object with `name` and `arguments`.
     fn scripted(&self, call: &Json) -> Called;
 
     /// A review's outcome as a result.
@@ -166,11 +166,11 @@ pub trait Tools: Send + Sync + 'static {
     /// Memories as a result.
     fn remembered(&self, memories: &[Remembered]) -> String;
 
-    /// What went wrong, as a result.
+    /// A failure as a result.
     fn failed(&self, code: &str, detail: &str) -> String;
 }
 
-/// No tools: a call of one is answered so.
+/// No tools: every call gets that answer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct NoTools;
 

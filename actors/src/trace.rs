@@ -2,8 +2,8 @@
 //!
 //! A [`TraceContext`] is 25 bytes of data: it travels in commands, is stored with records and goes out with calls, and
 //! holds nothing open. A [`Span`] is a stage that is being timed; when it is dropped it goes to the [`Tracer`], which
-//! the front door implements. Where the trace is not sampled there is no span, only an empty shell that costs nothing:
-//! the choice is made once, at the door. See `docs/TELEMETRY.md` for every span there is.
+//! the front door implements. If the trace is not sampled there is no span, only an empty shell that costs nothing: the
+//! choice is made once, at the door. See `docs/TELEMETRY.md` for the list of spans.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -54,7 +54,7 @@ impl TraceContext {
     }
 }
 
-/// Whose side of an exchange a span is, as OpenTelemetry knows kinds.
+/// The kind of a span, as in OpenTelemetry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpanKind {
     /// Within the process.
@@ -63,7 +63,7 @@ pub enum SpanKind {
     Server,
     /// It makes a request.
     Client,
-    /// It takes what was queued.
+    /// It processes a queued message.
     Consumer,
 }
 
@@ -125,32 +125,32 @@ impl From<bool> for Value {
 /// A span that has ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finished {
-    /// What was done, of few different words: never an id.
+    /// The operation, one of a few words: never an id.
     pub name: Cow<'static, str>,
-    /// Whose side it is.
+    /// Its kind.
     pub kind: SpanKind,
-    /// Its own place.
+    /// Its own trace context.
     pub context: TraceContext,
-    /// The span that it is a part of.
+    /// Its parent span.
     pub parent: Option<[u8; 8]>,
-    /// What else caused it.
+    /// Its other causes.
     pub links: Vec<TraceContext>,
     /// When it began.
     pub began: Instant,
     /// When it ended.
     pub ended: Instant,
-    /// What is to be known of it.
+    /// Its attributes.
     pub attributes: Vec<(&'static str, Value)>,
-    /// Why it failed: a word of few, as `error.type`.
+    /// Why it failed: one of a few words, as `error.type`.
     pub error: Option<Cow<'static, str>>,
 }
 
-/// Where spans go: the port to whatever exports them. It must be quick and must not block.
+/// The port to the exporter of spans. It must be quick and must not block.
 pub trait Tracer: Send + Sync + 'static {
-    /// Takes a span. One that cannot be kept is dropped and counted.
+    /// Takes a span. If there is no room it is dropped and counted.
     fn record(&self, span: Finished);
 
-    /// Whether a trace is recorded that begins within the node, where no request has decided.
+    /// Whether a trace that begins within the node, without a request, is recorded.
     fn samples(&self, trace_id: [u8; 16]) -> bool;
 }
 
@@ -175,13 +175,13 @@ impl Traces {
         Self { tracer: Some(tracer), underway: None }
     }
 
-    /// The same, which put every stage on a list until it has ended.
+    /// The same, which also list every stage until it has ended.
     #[must_use]
     pub fn listed(self, underway: Option<Arc<Underway>>) -> Self {
         Self { underway, ..self }
     }
 
-    /// The stages that have not ended, where they are listed.
+    /// The running stages, if they are listed.
     #[must_use]
     pub fn underway(&self) -> Option<&Arc<Underway>> {
         self.underway.as_ref()
@@ -206,7 +206,7 @@ impl Traces {
         self.tracer.is_some() && context.as_ref().is_some_and(TraceContext::is_sampled)
     }
 
-    /// A stage of what `parent` is the whole of; empty where that is neither recorded nor listed.
+    /// A child span of `parent`; empty if it is neither recorded nor listed.
     pub fn child(&self, entropy: &Entropy, name: &'static str, kind: SpanKind, parent: Option<TraceContext>) -> Span {
         let recorded = self.records(parent);
         if !recorded && self.underway.is_none() {
@@ -220,8 +220,8 @@ impl Traces {
         self.open(name, kind, recorded, context, parent.map(|parent| parent.span_id), Vec::new())
     }
 
-    /// A trace of its own that goes back to `causes`: what a batch, an alarm or a delivery does, now or hours later.
-    /// It is recorded where one of them is; where there is none, the tracer decides.
+    /// The root span of a new trace, linked to `causes`: for the work of a batch, an alarm or a delivery, now or hours
+    /// later. It is recorded if one of them is; if there is none, the tracer decides.
     pub fn root(&self, entropy: &Entropy, name: &'static str, kind: SpanKind, mut causes: Vec<TraceContext>) -> Span {
         if !self.are_told() {
             return Span::default();
@@ -238,7 +238,7 @@ impl Traces {
         }
         let span_id = entropy.draw_distinct();
         let context = match cause {
-            // It could not be found under an id of its own.
+            // Its own id would lead to nothing.
             Some(cause) if !recorded => TraceContext { span_id, flags: 0, ..cause },
             _ => TraceContext { trace_id, span_id, flags: if recorded { SAMPLED } else { 0 } },
         };
@@ -266,7 +266,7 @@ impl Traces {
     }
 }
 
-/// A span's id of random bytes.
+/// A span's id from random bytes.
 fn span_id(random: &[u8; 16]) -> [u8; 8] {
     let mut id = [0; 8];
     id.copy_from_slice(&random[..8]);

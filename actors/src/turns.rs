@@ -30,12 +30,12 @@ pub(crate) use attempt::Begun;
 use counts::Counts;
 pub(crate) use recent::Recent;
 
-/// Why no other turn may be asked for.
+/// Why no further turn is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Crowded {
-    /// As many of its agent's are alive as may be of one.
+    /// The agent has as many live attempts as one agent may.
     Agent,
-    /// As many are alive as may be.
+    /// The node has as many live attempts as it may.
     Node,
 }
 
@@ -47,7 +47,7 @@ pub struct Turns {
     permits: Arc<Semaphore>,
     /// Permits of each agent that has turns.
     agents: DashMap<(Address, String), Arc<AgentPermits>>,
-    /// The node stops: what is not at its end is left to the next process.
+    /// The node stops: unfinished attempts are left to the next process.
     closing: AtomicBool,
     pub(crate) counter: TurnCounter,
     pub(crate) recent: Recent,
@@ -73,11 +73,11 @@ impl Turns {
         self.alive.len()
     }
 
-    /// Whether another turn of this agent may be asked for.
+    /// Whether another turn of this agent is accepted.
     ///
     /// # Errors
     ///
-    /// Why not; the agent is named where it has too many itself.
+    /// Why not; the agent is the reason if it has too many itself.
     pub(crate) fn admit(&self, workspace: Address, agent: &str) -> Result<(), Crowded> {
         if self.of_agents.of(workspace, agent) >= limits::ALIVE_TURNS_OF_AGENT {
             return Err(Crowded::Agent);
@@ -85,7 +85,7 @@ impl Turns {
         if self.running() < limits::ALIVE_TURNS { Ok(()) } else { Err(Crowded::Node) }
     }
 
-    /// Takes all room there is.
+    /// Takes all room of the node.
     #[cfg(any(test, feature = "test-support"))]
     pub(crate) fn crowd(&self) {
         let nobody = EntityKey::workspace(Address::default());
@@ -103,7 +103,7 @@ impl Turns {
         }
     }
 
-    /// Whether this attempt is alive in this process, or nothing is to be done about it here any more.
+    /// Whether this attempt is alive in this process, or the process does nothing about it any more.
     pub(crate) fn is_alive(&self, entity: EntityKey, turn: &Turn) -> bool {
         self.closing.load(Ordering::SeqCst)
             || self.alive.get(&(entity, turn.id.number)).is_some_and(|alive| alive.0 == turn.attempt)
@@ -129,7 +129,7 @@ impl Turns {
         if let Some((_, older)) = self.alive.insert(key, (attempt, task.abort_handle())) {
             older.abort();
         }
-        // The stop may have gone through the list a moment before.
+        // The stop may have passed the list a moment before.
         if self.closing.load(Ordering::SeqCst)
             && let Some((_, (_, task))) = self.alive.remove(&key)
         {
@@ -145,8 +145,8 @@ impl Turns {
         }
     }
 
-    /// Stops the attempts of a conversation whose turn is over, or is another process's now: their outcome would be
-    /// refused.
+    /// Stops the attempts of a conversation whose turn is over, or now belongs to another process: their outcome would
+    /// be refused.
     pub(crate) fn stop_others(&self, entity: EntityKey, running: Option<&Turn>) {
         if self.alive.is_empty() {
             return;
@@ -162,8 +162,8 @@ impl Turns {
         });
     }
 
-    /// Leave for a turn of this agent to run, once there is some: first one of the agent's own permits, so that those
-    /// who wait for a slow agent take none from others.
+    /// A permit for a turn of this agent, once there is one: first one of the agent's own permits, so that turns
+    /// waiting for a slow agent hold none of the node's.
     async fn permit(&self, workspace: Address, agent: &Agent) -> TurnPermit<'_> {
         let key = (workspace, agent.id.clone());
         let most = agent.concurrency.map_or(limits::AGENT_TURNS, |most| most as usize);
@@ -174,7 +174,7 @@ impl Turns {
             permit.own = Some(Arc::clone(&own));
             match Arc::clone(&own.free).acquire_owned().await {
                 Ok(free) => permit.of_agent = Some(free),
-                // The agent's limit has been changed meanwhile.
+                // The agent's limit was changed meanwhile.
                 Err(_) => own = self.permits_of(&permit.key, |_| false, most),
             }
         }
@@ -183,7 +183,7 @@ impl Turns {
         permit
     }
 
-    /// The permits of an agent; `most` new ones where there are none or they are to be replaced: those who have one
+    /// The permits of an agent; `most` new ones if there are none or they are to be replaced: holders of an old permit
     /// keep it, and all others share the new ones.
     fn permits_of(
         &self,
@@ -200,7 +200,7 @@ impl Turns {
         Arc::clone(&permits)
     }
 
-    /// Waits for what runs, until `deadline`; then stops it. What is stopped is started again by the next process.
+    /// Waits for running attempts, until `deadline`; then stops them. The next process starts stopped ones again.
     pub(crate) async fn drain(&self, deadline: Instant) {
         drain::wait(|| self.alive.is_empty(), deadline).await;
         self.closing.store(true, Ordering::SeqCst);
@@ -219,7 +219,7 @@ struct AgentPermits {
     free: Arc<Semaphore>,
 }
 
-/// A turn's leave to run.
+/// A turn's permit to run.
 struct TurnPermit<'a> {
     turns: &'a Turns,
     key: (Address, String),
@@ -237,7 +237,7 @@ impl Drop for TurnPermit<'_> {
     }
 }
 
-/// Takes an attempt off the list when it ends, however it ends: one that panicked must not count as alive for ever.
+/// Removes an attempt from the list when it ends, even by a panic: it must not count as alive for ever.
 struct Alive<'a> {
     node: &'a Node,
     key: (EntityKey, u64),

@@ -10,12 +10,12 @@ pub(crate) struct Server<'a> {
 }
 
 impl<'a> Server<'a> {
-    /// That of a URL.
+    /// The server of a URL.
     pub(crate) fn of(url: &'a str) -> Self {
         let (scheme, authority) = origin(url).split_once("://").unwrap_or(("https", url));
         let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         let usual = if scheme.eq_ignore_ascii_case("http") { 80 } else { 443 };
-        // In an IPv6 address colons stand between brackets.
+        // In an IPv6 address colons are inside brackets.
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, port.parse().ok()),
             _ => (authority, None),
@@ -30,13 +30,13 @@ pub(crate) fn origin(url: &str) -> &str {
     path.map_or(url, |path| &url[..path])
 }
 
-/// Whether two URLs are one place, however they are written: the case of scheme and host, the usual port, no path for
-/// the topmost one, and a fragment, which is not sent, make no difference.
+/// Whether two URLs are the same, however they are written: the case of scheme and host, the usual port, an empty path
+/// instead of `/`, and a fragment, which is not sent, make no difference.
 pub(crate) fn is_same(one: &str, other: &str) -> bool {
     if one == other {
         return true;
     }
-    // What differs mostly comes first.
+    // The most likely difference comes first.
     if target(one) != target(other) {
         return false;
     }
@@ -44,7 +44,7 @@ pub(crate) fn is_same(one: &str, other: &str) -> bool {
     one.port == other.port && one.scheme.eq_ignore_ascii_case(other.scheme) && one.host.eq_ignore_ascii_case(other.host)
 }
 
-/// What is asked for of the server, as far as it is written: path and query.
+/// The request target as written: path and query.
 fn target(url: &str) -> (&str, &str) {
     let behind = &url[origin(url).len()..];
     let sent = behind.split_once('#').map_or(behind, |(sent, _)| sent);

@@ -1,8 +1,8 @@
-//! What models have used, by workspace and day.
+//! The usage of models, by workspace and day.
 //!
-//! Every call of a model that came to an end is an entry of its workspace's list, written with what the call brought;
-//! those that draw memories from the same messages are one together. A day's sum is made by reading its entries; the
-//! sums of days that are over are kept in memory.
+//! Every completed model call is an entry of its workspace's list, written with the call's result; calls that draw
+//! memories from the same messages are one entry together. A day's sum is computed from its entries; the sums of past
+//! days are cached.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::tables::USED;
 
 /// Milliseconds of a day.
 const DAY_MILLIS: u64 = 24 * 60 * 60 * 1000;
-/// How long after its end a day may still get entries: clocks of several nodes differ, and a commit takes its time.
+/// How long after its end a day may still get entries: clocks of nodes differ, and a commit takes time.
 const LATE_MILLIS: u64 = 60 * 60 * 1000;
 /// Entries of one read.
 const PAGE: usize = 1_000;
@@ -53,22 +53,22 @@ impl Day {
 /// A call of a model, or several.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Entry {
-    /// Whose.
+    /// The agent.
     #[n(0)]
     pub agent: String,
-    /// What it used.
+    /// Its usage.
     #[n(1)]
     pub usage: Usage,
     /// Whether it was the last of its turn.
     #[n(2)]
     pub last: bool,
-    /// How many calls it is, where it is not one.
+    /// How many calls it is, if it is not one.
     #[n(3)]
     pub calls: Option<u64>,
 }
 
 impl Entry {
-    /// These calls, if there are some, and one more that ends no turn.
+    /// The entry `before`, if there is one, plus one call that ends no turn.
     #[must_use]
     pub(crate) fn and_call(before: Option<Self>, agent: &str, used: Usage) -> Self {
         let calls = before.as_ref().map(|before| before.calls.unwrap_or(1) + 1);
@@ -76,7 +76,7 @@ impl Entry {
         Self { agent: agent.to_owned(), usage, last: false, calls }
     }
 
-    /// The entry, at its place in the list.
+    /// The entry's write, at its position in the list.
     pub(crate) fn write(&self, moment: &DecisionContext) -> ViewWrite {
         let key = [&begin(Day::of(moment.now).0)[..], &moment.entity.id.0, &moment.next_seq.to_be_bytes()].concat();
         ViewWrite { view: USED, key: key.into(), value: Some(codec::encode(self)) }
@@ -99,7 +99,7 @@ pub struct Sum {
 }
 
 impl Sum {
-    /// This and the other one.
+    /// Adds the other one.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -112,15 +112,15 @@ impl Sum {
     }
 }
 
-/// What was used on one day, by agent.
+/// The usage of one day, by agent.
 pub type Used = BTreeMap<String, Sum>;
 
-/// Sums of days that are over.
+/// The sums of past days.
 #[derive(Debug, Default)]
 pub(crate) struct UsedDays(DashMap<(Address, Day), Arc<Used>>);
 
 impl UsedDays {
-    /// What a workspace used on a day.
+    /// The usage of a workspace on a day.
     ///
     /// # Errors
     ///
@@ -146,8 +146,8 @@ impl UsedDays {
     }
 }
 
-/// What the keys of a day's entries begin with: its first millisecond, in 48 bits as in every list that grows with
-/// time, so that a store can keep it in parts by time.
+/// The key prefix of a day's entries: its first millisecond, in 48 bits as in every list ordered by time, so that a
+/// store can partition it by time.
 fn begin(day: u32) -> [u8; 6] {
     Millis((u64::from(day) * DAY_MILLIS).min((1 << 48) - 1)).to_bytes()
 }

@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 use crate::clock::Millis;
 use crate::id::EndpointId;
 
-/// Every type of event: what logs and streams show, and what an endpoint can subscribe to.
+/// Every type of event: the types in logs and streams, to which an endpoint can subscribe.
 pub const EVENT_TYPES: [&str; 22] = [
     "message.created",
     "message.updated",
@@ -37,7 +37,7 @@ pub const EVERYTHING: &str = "*";
 /// How long a replaced secret signs beside the new one, so that receivers can be changed without losing anything.
 pub(crate) const ROTATION_MILLIS: u64 = 24 * 60 * 60 * 1000;
 
-/// What an event looks like to its receiver.
+/// The form of an event for its receiver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
 pub enum Format {
@@ -65,7 +65,7 @@ pub enum DisabledReason {
 /// A secret that was replaced.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
 pub struct RetiredSecret {
-    /// It.
+    /// The secret.
     #[n(0)]
     pub secret: String,
     /// It signs before this time.
@@ -81,18 +81,18 @@ impl std::fmt::Debug for RetiredSecret {
 }
 
 impl RetiredSecret {
-    /// `secret`, replaced at `now`.
+    /// A secret, replaced at `now`.
     #[must_use]
     pub fn at(now: Millis, secret: String) -> Self {
         Self { secret, until: now.plus(ROTATION_MILLIS) }
     }
 }
 
-/// Replaced secrets that may sign at the same time; where more are replaced within their time, the oldest end early.
+/// Replaced secrets that may sign at the same time; if more are replaced within their time, the oldest end early.
 pub const RETIRED_KEPT: usize = 4;
 
-/// The secrets that were replaced and are kept, newest first, where `current` is replaced at `now`: the newest, and
-/// those before it that were kept with it.
+/// The replaced secrets to keep, newest first, where `current` is replaced at `now`: the newest, and those before it
+/// that were kept with it.
 #[must_use]
 pub fn retire(
     current: String,
@@ -123,34 +123,34 @@ pub struct WebhookEndpoint {
     /// Its id.
     #[n(0)]
     pub id: EndpointId,
-    /// Where to.
+    /// The URL.
     #[n(1)]
     pub url: String,
-    /// Of which types: exact, `family.*` or [`EVERYTHING`].
+    /// The subscribed types: exact, `family.*` or [`EVERYTHING`].
     #[n(2)]
     pub events: Vec<String>,
-    /// Only what happens on this channel.
+    /// Only events on this channel.
     #[n(3)]
     pub channel: Option<String>,
-    /// In which form.
+    /// The form of the events.
     #[n(4)]
     pub format: Format,
     /// Why nothing is sent to it; `None`: it is enabled.
     #[n(5)]
     pub disabled: Option<DisabledReason>,
-    /// Signs what is sent; shown once.
+    /// Signs its requests; shown once.
     #[n(6)]
     pub secret: String,
-    /// The secret before it, while that still signs too.
+    /// The previous secret, while it still signs too.
     #[n(7)]
     pub retired_secret: Option<RetiredSecret>,
-    /// Since when it is enabled. What happened before is not sent to it.
+    /// Since when it is enabled. Earlier events are not sent to it.
     #[n(8)]
     pub since: Millis,
     /// When it was last changed.
     #[n(9)]
     pub updated_at: Option<Millis>,
-    /// When it was last changed what is sent to it and where; `None`: when it was last changed at all, if it was.
+    /// When its subscription or URL was last changed; `None`: when it was last changed at all, if it was.
     #[n(10)]
     pub routed_at: Option<Millis>,
     /// The secrets before `retired_secret` that still sign too, newest first.
@@ -173,13 +173,13 @@ impl WebhookEndpoint {
         here && self.events.iter().any(|pattern| matches(pattern, event))
     }
 
-    /// Since when the same is sent to the same place.
+    /// Since when its subscription and URL are unchanged.
     #[must_use]
     pub fn routed_at(&self) -> Millis {
         self.routed_at.or(self.updated_at).unwrap_or_default().max(self.since)
     }
 
-    /// This as it was changed at `now` from what it was `before`.
+    /// This endpoint, changed at `now` from `before`.
     #[must_use]
     pub fn changed(self, before: &Self, now: Millis) -> Self {
         let route = |endpoint: &Self| {
@@ -196,7 +196,7 @@ impl WebhookEndpoint {
     }
 }
 
-/// Whether an event of this type is meant by `pattern`.
+/// Whether `pattern` matches an event of this type.
 #[must_use]
 pub fn matches(pattern: &str, event: &str) -> bool {
     let family = || pattern.strip_suffix('*').is_some_and(|family| family.ends_with('.') && event.starts_with(family));

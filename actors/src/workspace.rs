@@ -5,8 +5,8 @@ use minicbor::{Decode, Encode};
 use crate::clock::Millis;
 use crate::id::Address;
 
-/// The workspace that is there from the first start. Its admins look after the whole installation, and what names no
-/// workspace is about this one.
+/// The workspace that exists from the first start. Its admins manage the whole installation, and it is the default
+/// where no workspace is named.
 pub const DEFAULT: &str = "default";
 /// A workspace.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -14,7 +14,7 @@ pub struct Workspace {
     /// Its id, chosen by the client or made here.
     #[n(0)]
     pub id: String,
-    /// What people call it.
+    /// Its display name.
     #[n(1)]
     pub name: String,
     /// When it was made.
@@ -22,7 +22,7 @@ pub struct Workspace {
     pub created_at: Millis,
 }
 
-/// Where everything of the workspace with this id lives.
+/// The address of everything in the workspace with this id.
 #[must_use]
 pub fn address_of(workspace: &str) -> Address {
     Address::derive("workspace", &[workspace.as_bytes()])

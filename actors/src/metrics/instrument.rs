@@ -53,7 +53,7 @@ impl Gauge {
 pub trait Buckets: Send + Sync + 'static {
     /// The upper limits, ascending and inclusive; values above the last one are counted too.
     const LIMITS: &'static [u64];
-    /// How many of what is recorded make one of what is shown.
+    /// How many recorded units make one exported unit.
     const PER_UNIT: f64;
 }
 
@@ -172,7 +172,7 @@ impl<B: Buckets> Histogram<B> {
 pub struct Snapshot {
     /// The buckets' upper limits, as recorded.
     pub limits: &'static [u64],
-    /// How many of what is recorded make one of what is shown.
+    /// How many recorded units make one exported unit.
     pub per_unit: f64,
     /// The counts of the buckets; one more than there are limits.
     pub counts: Vec<u64>,

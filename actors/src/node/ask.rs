@@ -19,11 +19,11 @@ use crate::registry::{self, Registry};
 
 /// How long a command waits for the list of webhook receivers.
 const LISTENERS_WITHIN: Duration = Duration::from_millis(500);
-/// How long the deletion of a message waits for its files to be gone too.
+/// How long the deletion of a message waits for the deletion of its files.
 const SETTLED_WITHIN: Duration = Duration::from_secs(2);
 
 impl Node {
-    /// Asks a conversation.
+    /// Sends a command to a conversation.
     ///
     /// # Errors
     ///
@@ -39,7 +39,7 @@ impl Node {
         answered::<_, A>(claims::ask(self, &self.conversations, entity, command, with).await)
     }
 
-    /// Asks a contact.
+    /// Sends a command to a contact.
     ///
     /// # Errors
     ///
@@ -55,7 +55,7 @@ impl Node {
         answered::<_, A>(claims::ask(self, &self.contacts, entity, command, with).await)
     }
 
-    /// Asks a file.
+    /// Sends a command to a file.
     ///
     /// # Errors
     ///
@@ -85,8 +85,8 @@ impl Node {
         answered::<_, A>(claims::ask(self, &self.memories, entity, command, with).await)
     }
 
-    /// Asks the configuration of a workspace or of the installation. A change of what other processes may have in
-    /// memory is answered once none of them goes by what was before.
+    /// Sends a command to the configuration of a workspace or of the installation. A change of rows that other
+    /// processes may have cached is answered once none of them uses the old rows.
     ///
     /// # Errors
     ///
@@ -109,24 +109,24 @@ impl Node {
         reply
     }
 
-    /// Waits until every process uses the configuration as it is stored now. So once a change is answered it is visible
-    /// everywhere; also where an earlier request made the change, perhaps a moment ago.
+    /// Waits until every process uses the configuration as stored now. So once a change is answered it is visible
+    /// everywhere, even if an earlier request made the change a moment ago.
     pub async fn known_everywhere(&self) {
         if self.members.has_others() {
-            // What another process goes by is at most so old.
+            // The cached rows of another process are at most this old.
             sleep(catalog::STALE_AT_MOST).await;
         }
     }
 
-    /// Has files looked at whose message was deleted or erased a moment ago. Before that, each of them was told to
-    /// [doubt](crate::attachment::Command::Doubt), so that a process that dies in between leaves none behind.
+    /// Has files checked whose message was deleted or erased a moment ago. Before that, each of them was notified with
+    /// [`Doubt`](crate::attachment::Command::Doubt), so that a process that dies in between leaves none behind.
     pub fn settle(&self, workspace: Address, attachments: &[AttachmentId]) {
         for id in attachments {
             self.settling.wanted(EntityKey::attachment(workspace, id.address));
         }
     }
 
-    /// The same, and waits until they have been, so that after a deletion the message's files are gone. If that takes
+    /// The same, and waits for the checks, so that after a deletion the message's files are deleted. If that takes
     /// long, or the caller stops waiting, it continues in the background.
     pub async fn settled(self: &Arc<Self>, workspace: Address, attachments: Vec<AttachmentId>) {
         if attachments.is_empty() {

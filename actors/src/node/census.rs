@@ -11,14 +11,14 @@ use crate::machine::Machine;
 use super::Node;
 
 /// A node's current numbers; taken while it runs, so its parts may be of slightly different moments. Every output of
-/// one of them reads it here.
+/// these numbers reads them here.
 #[derive(Clone, Debug)]
 pub struct Standing {
     /// When.
     pub at: Millis,
     /// Entities in memory, by kind.
     pub resident: Vec<(Kind, usize)>,
-    /// Those of them that have an actor, by kind.
+    /// The entities with an actor, by kind.
     pub actors: Vec<(Kind, usize)>,
     /// Commands admitted and not answered yet.
     pub commands: usize,
@@ -26,18 +26,18 @@ pub struct Standing {
     pub command_bytes: usize,
     /// Attempts at turns that are alive.
     pub turns: usize,
-    /// What is on its way to receivers of events.
+    /// Pending and running deliveries of events.
     pub outbox: OutboxStanding,
 }
 
-/// What is on its way to receivers of events; see [`Outboxes`](crate::outbox::Outboxes) for what each means.
+/// Pending and running deliveries; see [`Outboxes`](crate::outbox::Outboxes) for the meaning of each.
 #[derive(Clone, Copy, Debug)]
 pub struct OutboxStanding {
     /// Logs that are being sent from.
     pub active: usize,
     /// Events that are being sent.
     pub in_flight: usize,
-    /// Receivers that get nothing for now, as nothing arrives there.
+    /// Receivers that are paused, as nothing arrives there.
     pub closed_gates: usize,
     /// Longest time that a log has been sent from without a pause, in milliseconds.
     pub oldest_millis: u64,
@@ -45,7 +45,7 @@ pub struct OutboxStanding {
     pub untried_millis: u64,
 }
 
-/// What takes longer to find out: a pass over all that is resident.
+/// Numbers that take longer to collect: a pass over all residents.
 #[derive(Clone, Debug)]
 pub struct Census {
     /// The deepest mailboxes, deepest first.
@@ -61,7 +61,7 @@ pub struct Census {
 pub struct Mailbox {
     /// Whose it is.
     pub entity: EntityKey,
-    /// The id that clients know it by, where it is stored already.
+    /// The id that clients know it by, if it is stored already.
     pub id: Option<String>,
     /// Commands that wait or run.
     pub commands: usize,
@@ -70,7 +70,7 @@ pub struct Mailbox {
 }
 
 impl Node {
-    /// What is at hand now.
+    /// The numbers that are available at once.
     pub fn standing(&self) -> Standing {
         let (at, outbox) = (self.now(), self.outbox());
         let each = || Kind::ALL.into_iter().map(|kind| (kind, self.residents(kind)));
@@ -91,7 +91,7 @@ impl Node {
         }
     }
 
-    /// Looks at everything once: one pass over what is resident, and a read for each mailbox that is shown.
+    /// Collects the rest: one pass over all residents, and a read for each mailbox in the result.
     pub async fn census(&self, mailboxes: usize) -> Census {
         let each = Kind::ALL.into_iter().map(|kind| self.residents(kind));
         let mut deepest: Vec<Mailbox> = each.flat_map(|entities| entities.deepest(mailboxes)).collect();
@@ -106,7 +106,7 @@ impl Node {
 
     async fn public_id(&self, entity: EntityKey) -> Option<String> {
         match entity.kind {
-            // Where the store cannot say it now, the rest of the census still helps.
+            // If the store is unavailable, the rest of the census still helps.
             Kind::Conversation => Conversation::public_id(&self.state::<Conversation>(entity).await.ok()??),
             Kind::Contact => Contact::public_id(&self.state::<Contact>(entity).await.ok()??),
             Kind::Attachment => Attachment::public_id(&self.state::<Attachment>(entity).await.ok()??),

@@ -1,4 +1,4 @@
-//! Reading what is configured, by its id; it is decoded once.
+//! Reading configured resources by id; each is decoded once.
 
 use std::sync::Arc;
 
@@ -30,8 +30,8 @@ impl Node {
         self.configured(EntityKey::workspace(workspace), CHANNELS, id.as_bytes()).await
     }
 
-    /// The channel of a contact's conversation as it is now; `None`: it is gone, also where another one has its id, or
-    /// the conversation is no contact's.
+    /// The current channel of a contact's conversation; `None`: it was deleted, even if another one has its id, or the
+    /// conversation is no contact's.
     ///
     /// # Errors
     ///

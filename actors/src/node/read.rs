@@ -19,8 +19,7 @@ use crate::store::{
 use crate::tables::{CALLS, OVERLAYS, TURNS};
 use crate::usage::{Day, Used};
 
-/// The state of an entity as `store` has it: for tools that look at a store without the work that a [`Node`] does on
-/// it.
+/// The state of an entity in `store`: for tools that read a store without a running [`Node`].
 ///
 /// # Errors
 ///
@@ -36,14 +35,14 @@ fn state_of<M: Machine>(loaded: Option<Loaded>) -> Result<Option<M::State>, Stor
     }
 }
 
-/// A stretch of a log.
+/// A range of a log.
 #[derive(Debug)]
 pub struct Stretch<E> {
     /// Its events.
     pub events: Vec<Record<E>>,
-    /// How many bytes they have as they are stored.
+    /// How many bytes they have in the store.
     pub bytes: usize,
-    /// How long an event is on average, of all that were read; `None`: there were none.
+    /// The average length of all events that were read; `None`: there were none.
     pub length: Option<usize>,
     /// Nothing follows.
     pub is_last: bool,
@@ -54,7 +53,7 @@ pub struct Stretch<E> {
 pub struct Readable<E> {
     /// Its events.
     pub events: Vec<Record<E>>,
-    /// Those that cannot be, by sequence, and why.
+    /// The unreadable ones, by sequence, and why.
     pub damaged: Vec<(u64, StoreError)>,
 }
 
@@ -62,7 +61,7 @@ pub struct Readable<E> {
 pub(crate) type StoredOverlay = (u64, Result<Overlay, StoreError>);
 
 impl Node {
-    /// The state of an entity as it is stored.
+    /// The stored state of an entity.
     ///
     /// # Errors
     ///
@@ -71,7 +70,7 @@ impl Node {
         stored_state::<M>(self.store.as_ref(), entity).await
     }
 
-    /// The same, where every later read shows all that led to it.
+    /// The same, but settled: every later read shows all writes that led to it.
     ///
     /// # Errors
     ///
@@ -80,7 +79,7 @@ impl Node {
         state_of::<M>(self.store.load(entity, Fresh::Settled).await?)
     }
 
-    /// Where a conversation comes from; `None`: there is no such conversation.
+    /// The origin of a conversation; `None`: there is no such conversation.
     ///
     /// # Errors
     ///
@@ -89,7 +88,7 @@ impl Node {
         Ok(self.beginning(conversation).await?.map(|begun| begun.origin))
     }
 
-    /// The id of a conversation as it was given when it began; `None`: there is no such conversation.
+    /// The id of a conversation from its beginning; `None`: there is no such conversation.
     ///
     /// # Errors
     ///
@@ -130,8 +129,8 @@ impl Node {
         Ok(self.stretch::<M>(entity, (from, to), order, limit, usize::MAX).await?.events)
     }
 
-    /// The first events of such a part of an entity's log: up to `limit`, of up to `bytes` as they are stored, and at
-    /// least one where there are any.
+    /// The first events of such a range of an entity's log: up to `limit`, of up to `bytes` in the store, and at least
+    /// one if there are any.
     ///
     /// # Errors
     ///
@@ -163,11 +162,11 @@ impl Node {
         })
     }
 
-    /// The events of an entity's log with `from <= seq <= to`, although some of them cannot be read.
+    /// The events of an entity's log with `from <= seq <= to`, even if some of them are unreadable.
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read now.
+    /// `StoreError` if the store cannot be read now.
     pub async fn readable<M: Machine>(
         &self,
         entity: EntityKey,
@@ -207,11 +206,11 @@ impl Node {
         overlays.into_iter().map(|(seq, overlay)| Ok((seq, overlay?))).collect()
     }
 
-    /// The same, although some cannot be read.
+    /// The same, even if some are unreadable.
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read.
+    /// `StoreError` if the store cannot be read.
     pub(crate) async fn stored_overlays(
         &self,
         entity: EntityKey,
@@ -239,7 +238,7 @@ impl Node {
         self.stored(entity, TURNS, number_key(number)).await
     }
 
-    /// The calls of a turn that has some without a result.
+    /// The calls of a turn, while some have no result.
     ///
     /// # Errors
     ///
@@ -248,7 +247,7 @@ impl Node {
         Ok(self.stored(entity, CALLS, number_key(number)).await?.unwrap_or_default())
     }
 
-    /// What a keyed row of an entity holds.
+    /// The decoded value of an entity's keyed row.
     ///
     /// # Errors
     ///
@@ -293,7 +292,7 @@ impl Node {
         self.store.view(workspace, view, scan).await
     }
 
-    /// What an idempotency key has done in an entity, if it has done anything and is still remembered.
+    /// The effect of an idempotency key in an entity, if it had one and is still stored.
     ///
     /// # Errors
     ///
@@ -304,7 +303,7 @@ impl Node {
         Ok(row.filter(|row| self.now().since(row.at) < limits::KEY_KEPT_MILLIS))
     }
 
-    /// What models have used in a workspace on a day, by agent.
+    /// The usage of models in a workspace on a day, by agent.
     ///
     /// # Errors
     ///

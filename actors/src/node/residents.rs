@@ -13,7 +13,7 @@ use crate::directory::{Bounds, Directory};
 use crate::id::EntityKey;
 use crate::machine::Machine;
 
-/// What a node does to its entities without knowing what they are.
+/// Operations of a node on its entities, whatever their machine.
 pub(crate) trait Residents: Send + Sync {
     /// As [`Directory::resident`].
     fn resident(&self) -> usize;

@@ -11,16 +11,16 @@ use crate::machine::{Need, ReadSet, Undecided};
 use crate::store::{RowWrite, Table};
 use crate::tables::{AGENTS, CHANNELS, IN_ORDER, PLACES, WEBHOOK_ENDPOINTS, WORKSPACES};
 
-/// The kinds of things that have places.
+/// The kinds of resources with a position.
 pub const KINDS: [Table; 4] = [CHANNELS, AGENTS, WEBHOOK_ENDPOINTS, WORKSPACES];
 
-/// What the keys of a kind's things begin with, in order.
+/// The prefix of a kind's keys in creation order.
 #[must_use]
 pub fn in_order(kind: Table) -> [u8; 1] {
     [kind.0]
 }
 
-/// The key of a thing's place.
+/// The key of a resource's position.
 #[must_use]
 pub fn place_key(kind: Table, id: &[u8]) -> Bytes {
     [&[kind.0], id].concat().into()
@@ -31,20 +31,21 @@ fn order_key(kind: Table, place: &[u8], id: &[u8]) -> Bytes {
     [&in_order(kind), place, id].concat().into()
 }
 
-/// The changes of things that have places.
+/// The changes of resources with a position.
 fn placed(changes: &[RowChange]) -> impl Iterator<Item = &RowChange> {
     changes.iter().filter(|change| KINDS.contains(&change.table()))
 }
 
-/// What must be known of these changes.
+/// The reads that these changes need.
 pub(super) fn needs(changes: &[RowChange]) -> impl Iterator<Item = Need> {
     placed(changes).map(|change| Need::Row(PLACES, place_key(change.table(), change.key())))
 }
 
-/// The rows that give a place to what these changes make with this sequence, and take it from what goes.
+/// The rows that give a position to resources created by these changes with this sequence, and remove the positions of
+/// deleted ones.
 ///
 /// # Errors
-/// [`Undecided`] where what they [need](needs) was not read.
+/// [`Undecided`] if their [needs](needs) were not read.
 pub(super) fn writes(changes: &[RowChange], seq: u64, found: &ReadSet) -> Result<Vec<RowWrite>, Undecided> {
     let mut rows = Vec::new();
     for change in placed(changes) {

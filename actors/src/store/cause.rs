@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use super::StoreError;
 
-/// Why something failed: what was tried or found, and the error that said so, where there is one.
+/// Why something failed: the failed operation or finding, and the underlying error, if there is one.
 ///
-/// It prints with the text of every error below it, since what reaches a log is mostly one line. [`Error::source`]
-/// leads to the same errors one by one. Clones share them, so that one failure can be told to everybody who waits.
+/// It prints with the text of every error below it, since log lines mostly show one string. [`Error::source`] leads to
+/// the same errors one by one. Clones share them, so that all waiting requests can get the same failure.
 #[derive(Clone, Debug)]
 pub struct Cause {
     what: Cow<'static, str>,
@@ -23,7 +23,7 @@ impl Cause {
         Self { what: what.into(), error: Some(error.into().into()) }
     }
 
-    /// The same errors, under other words.
+    /// The same errors, under another message.
     pub(crate) fn under(self, what: String) -> Self {
         Self { what: what.into(), ..self }
     }
@@ -44,7 +44,7 @@ impl From<String> for Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
-        // Many errors say what is below them in their own text already.
+        // Many errors already contain the text of the errors below them.
         let mut said = self.what.clone().into_owned();
         for below in std::iter::successors(self.source(), |&error| error.source()) {
             let text = below.to_string();

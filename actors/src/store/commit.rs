@@ -1,4 +1,4 @@
-//! A commit: everything that becomes true together, and how it ends.
+//! A commit: the changes that apply together, and how it ends.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -14,20 +14,20 @@ use crate::trace::TraceContext;
 /// The change of an entity's one durable alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AlarmChange {
-    /// What was durable before.
+    /// The durable alarm before.
     pub previous: Option<Millis>,
-    /// What shall be durable no later than the commit (invariant I5).
+    /// The alarm that must be durable no later than the commit (invariant I5).
     pub next: Option<Millis>,
 }
 
-/// Everything that becomes true together, or not at all.
+/// Changes that apply together, or not at all.
 #[derive(Clone, Debug)]
 pub struct Commit {
     /// The entity.
     pub entity: EntityKey,
-    /// Where it must stand; `None`: it must not exist.
+    /// The head that it must have; `None`: it must not exist.
     pub expected: Option<Head>,
-    /// This commit's name.
+    /// This commit's id.
     pub id: CommitId,
     /// When it was decided.
     pub at: Millis,
@@ -41,17 +41,17 @@ pub struct Commit {
     pub views: Vec<ViewWrite>,
     /// The state after `records`, when it is due (see [`Store::snapshot_every`](super::Store::snapshot_every)).
     pub state: Option<Bytes>,
-    /// `None`: the alarm stays as it is.
+    /// `None`: the alarm is unchanged.
     pub alarm: Option<AlarmChange>,
-    /// Earlier events to be read with other payloads once this is committed; none of this commit's own. They are the
-    /// one part that need not be atomic with the rest: a store may apply them a little later, but before it takes
-    /// another commit of the entity, and nothing of a commit that conflicts.
+    /// Earlier events that get other payloads once this is committed; none of this commit's own. They are the one part
+    /// that need not be atomic with the rest: a store may apply them slightly later, but before it accepts another
+    /// commit of the entity, and never those of a commit that conflicts.
     pub redactions: Vec<Redaction>,
     /// Where the store reports on a commit whose span is recorded or listed; `None`: it is neither.
     pub watch: Option<Arc<CommitWatch>>,
 }
 
-/// A store's report on a commit, for its trace. A store reports what it knows.
+/// A store's report on a commit, for its trace. A store fills in the values that it knows.
 #[derive(Debug)]
 pub struct CommitWatch {
     /// The commit's own span, for calls that carry a trace.
@@ -86,7 +86,7 @@ impl Commit {
     ///
     /// # Errors
     ///
-    /// [`StoreError::TooLarge`] where the key of a row or an entry is longer than any store takes.
+    /// [`StoreError::TooLarge`] if the key of a row or an entry is longer than any store accepts.
     pub fn measure_rows(&self) -> Result<usize, StoreError> {
         let rows = self.rows.iter().map(|row| (&row.key, &row.value));
         let (mut longest, mut bytes) = (0, self.keys.len() * 64 + self.state.as_ref().map_or(0, Bytes::len));
@@ -98,7 +98,7 @@ impl Commit {
         if longest > max { Err(StoreError::TooLarge { bytes: longest, max }) } else { Ok(bytes) }
     }
 
-    /// A commit of nothing yet.
+    /// An empty commit.
     #[must_use]
     pub fn on(entity: EntityKey, expected: Option<Head>, id: CommitId, at: Millis) -> Self {
         Self {
@@ -131,7 +131,7 @@ impl Commit {
 pub enum Outcome {
     /// Durable.
     Committed(Head),
-    /// Not applied, and never will be: the entity stood elsewhere.
+    /// Not applied, and never will be: the entity's head was another one.
     Conflict,
 }
 

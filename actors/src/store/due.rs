@@ -4,7 +4,7 @@ use super::StoreError;
 use crate::clock::Millis;
 use crate::id::EntityKey;
 
-/// A due alarm. `(at, entity)` is also the cursor behind which to read on.
+/// A due alarm. `(at, entity)` is also the cursor for the next page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Due {
     /// When it is due.
@@ -16,10 +16,10 @@ pub struct Due {
 /// Due alarms, as far as the index could be read.
 #[derive(Clone, Debug, Default)]
 pub struct DuePage {
-    /// The earliest first. Fewer than were asked for are the last ones that can be read.
+    /// The earliest first. Fewer than requested means that no more can be read.
     pub alarms: Vec<Due>,
     /// Why some may be missing, in this page or before its last alarm. No later page has them: a reader that wants all
-    /// begins again, a while later.
+    /// starts over, a while later.
     pub missing: Option<StoreError>,
 }
 

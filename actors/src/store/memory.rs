@@ -1,6 +1,6 @@
 //! A store in memory: everything the port promises except that it outlives the process.
 //!
-//! It is the reference for what the port means, so it prefers being plainly right to being fast. One lock guards
+//! It is the reference implementation of the port, so it prefers being plainly correct to being fast. One lock guards
 //! everything; it is held for a few map operations and never across an await.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ use super::{
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};
 
-/// How often a state is asked for when nothing else was said.
+/// The default interval of snapshots.
 const SNAPSHOT_EVERY: u64 = 16;
 
 /// An in-memory [`Store`]. Clones share the same content.
@@ -59,7 +59,7 @@ impl Default for MemoryStore {
 }
 
 impl MemoryStore {
-    /// An empty store that asks for a state every `snapshot_every` commits (at least 1).
+    /// An empty store that requests a snapshot every `snapshot_every` commits (at least 1).
     #[must_use]
     pub fn new(snapshot_every: u64) -> Self {
         Self { content: Arc::default(), snapshot_every: snapshot_every.max(1), shared: false }
@@ -73,12 +73,12 @@ impl MemoryStore {
 
     /// The content, unless the store was closed.
     fn open(&self) -> Result<MutexGuard<'_, Content>, StoreError> {
-        // No panic can leave the maps half changed in a way that matters to a test that goes on after one.
+        // A panic cannot leave the maps half changed in a way that matters to a test that continues after it.
         let content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
         if content.closed { Err(StoreError::Unavailable("the store is closed".into())) } else { Ok(content) }
     }
 
-    /// What `read` finds in an entity; `T::default()` where there is no such entity.
+    /// The result of `read` on an entity; `T::default()` if there is no such entity.
     fn of<T: Default>(&self, entity: EntityKey, read: impl FnOnce(&Entity) -> T) -> Result<T, StoreError> {
         Ok(self.open()?.entities.get(&entity).map(read).unwrap_or_default())
     }

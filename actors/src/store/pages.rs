@@ -6,13 +6,13 @@ use super::{KeyRange, Order, Row, Scan, Store, StoreError, Table, View};
 use crate::backoff::patiently;
 use crate::id::{Address, EntityKey};
 
-/// What is left of a list, in ascending order.
+/// The unread rest of a list, in ascending order.
 pub struct Pages<'s> {
     store: &'s dyn Store,
     list: List,
     range: KeyRange,
     limit: usize,
-    /// For how long each page is tried for.
+    /// How long each page is retried.
     within: Duration,
     is_over: bool,
 }
@@ -34,7 +34,7 @@ impl<'s> Pages<'s> {
         Self { store, list: List::View(workspace, view), range, limit, within: Duration::ZERO, is_over: false }
     }
 
-    /// The same, where each page that cannot be read is tried again `within` this time.
+    /// The same, but a failed page is retried `within` this time.
     #[must_use]
     pub fn patient(self, within: Duration) -> Self {
         Self { within, ..self }
@@ -44,7 +44,7 @@ impl<'s> Pages<'s> {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read; then the next one is the same page.
+    /// `StoreError` if the store cannot be read; the next call reads the same page.
     pub async fn next(&mut self) -> Result<Option<Vec<Row>>, StoreError> {
         if self.is_over {
             return Ok(None);

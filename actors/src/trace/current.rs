@@ -1,5 +1,5 @@
-//! The trace that the running code works for, so that a log line can say so. It is data on the side: nothing is
-//! opened, entered or kept by it, sampled or not.
+//! The trace that the running code works for, for log lines. It is data on the side: it opens, enters and holds
+//! nothing, sampled or not.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -17,7 +17,7 @@ pub fn get() -> Option<TraceContext> {
     CURRENT.get()
 }
 
-/// Works for `trace` until it is dropped, on this thread and not across an await.
+/// Keeps `trace` current until it is dropped, on this thread and not across an await.
 #[derive(Debug)]
 #[must_use = "dropped at once it does nothing"]
 pub struct Entered {
@@ -26,7 +26,7 @@ pub struct Entered {
     _here: std::marker::PhantomData<*const ()>,
 }
 
-/// Works for `trace` from now on.
+/// Makes `trace` current from now on.
 pub fn enter(trace: Option<TraceContext>) -> Entered {
     Entered { before: CURRENT.replace(trace), _here: std::marker::PhantomData }
 }
@@ -44,7 +44,7 @@ pub struct Within<F> {
     inner: Pin<Box<F>>,
 }
 
-/// Has `work` done for `trace`.
+/// Runs `work` for `trace`.
 pub fn within<F: Future>(trace: Option<TraceContext>, work: F) -> Within<F> {
     Within { trace, inner: Box::pin(work) }
 }

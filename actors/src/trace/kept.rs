@@ -1,10 +1,10 @@
-//! Spans kept for a test to look at.
+//! Spans kept for tests.
 
 use std::sync::{Mutex, PoisonError};
 
 use super::{Finished, Tracer};
 
-/// A tracer that samples everything and keeps it.
+/// A tracer that samples and keeps everything.
 #[derive(Debug, Default)]
 pub struct Kept(Mutex<Vec<Finished>>);
 

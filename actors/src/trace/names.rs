@@ -1,8 +1,8 @@
 //! Names of spans and their attributes, in one place.
 //!
 //! Names follow OpenTelemetry's semantic conventions (HTTP and database stable; messaging and generative AI in
-//! development as of version 1.44), and where those have none they begin with `tertulia.`. Each is described in
-//! `docs/TELEMETRY.md`; a test compares.
+//! development as of version 1.44); others begin with `tertulia.`. Each is described in `docs/TELEMETRY.md`; a test
+//! compares.
 
 use crate::id::Kind;
 
@@ -10,9 +10,9 @@ use crate::id::Kind;
 
 /// A command's wait in its entity's mailbox.
 pub const WAIT: &str = "wait";
-/// An entity's way from the store, as far as a command waited for it.
+/// The load of an entity, as far as a command waited for it.
 pub(crate) const LOAD: &str = "load";
-/// A commit on its way to the store and back.
+/// A commit, from its submission to the store's answer.
 pub(crate) const COMMIT: &str = "commit";
 /// An attempt at a turn; the agent's id follows.
 pub(crate) const INVOKE_AGENT: &str = "invoke_agent";
@@ -22,15 +22,15 @@ pub(crate) const CHAT: &str = "chat";
 pub(crate) const EXECUTE_TOOL: &str = "execute_tool";
 /// An attempt to send an event to a receiver; the event's type follows.
 pub(crate) const DELIVER: &str = "deliver";
-/// A call of the endpoint that says what texts mean; the model's name follows.
+/// A call of the embeddings endpoint; the model's name follows.
 pub(crate) const EMBEDDINGS: &str = "embeddings";
-/// A file that a contact has sent by its URL, on its way here.
+/// The fetch of a file that a contact sent as a URL.
 pub const FETCH: &str = "fetch media";
-/// An attachment on its way to the bucket.
+/// The writing of an attachment to the bucket.
 pub const WRITE: &str = "write attachment";
-/// An attachment that the bucket is asked for.
+/// The reading of an attachment from the bucket.
 pub const READ: &str = "read attachment";
-/// A request on its way to the server that owns its conversation, and back.
+/// A request forwarded to the server that owns its conversation, until its answer.
 pub const PASS_ON: &str = "pass on";
 
 /// Commands of an entity that were decided together.
@@ -46,7 +46,7 @@ pub fn process(kind: Kind) -> &'static str {
     }
 }
 
-/// An entity woken because something is due.
+/// An entity woken for due work.
 #[must_use]
 pub fn alarm(kind: Kind) -> &'static str {
     match kind {
@@ -61,11 +61,11 @@ pub fn alarm(kind: Kind) -> &'static str {
 
 // Attributes.
 
-/// The method of a request, of those that HTTP knows.
+/// The method of a request, if it is a standard one.
 pub const HTTP_METHOD: &str = "http.request.method";
-/// The method as it came, where HTTP does not know it.
+/// The method as received, if it is not a standard one.
 pub const HTTP_METHOD_ORIGINAL: &str = "http.request.method_original";
-/// The pattern that a request's path fits.
+/// The route pattern of a request's path.
 pub const HTTP_ROUTE: &str = "http.route";
 /// The status of the answer.
 pub const HTTP_STATUS: &str = "http.response.status_code";
@@ -77,34 +77,34 @@ pub const URL_PATH: &str = "url.path";
 pub const URL_SCHEME: &str = "url.scheme";
 /// The request's id, given by the client or by the server.
 pub const REQUEST_ID: &str = "tertulia.request.id";
-/// The code of the error that a request was answered with.
+/// The code of the error in a request's answer.
 pub const PROBLEM: &str = "tertulia.problem.code";
-/// Why a request is recorded that was not sampled: one of few words.
+/// Why an unsampled request is recorded: one of few words.
 pub const KEPT: &str = "tertulia.kept";
 
-/// What queues messages: this program.
+/// The system that queues messages: this program.
 pub const MESSAGING_SYSTEM: &str = "messaging.system";
-/// What is done with a message.
+/// The operation on a message.
 pub(crate) const MESSAGING_OPERATION: &str = "messaging.operation.name";
-/// The kind of that.
+/// The kind of that operation.
 pub(crate) const MESSAGING_OPERATION_TYPE: &str = "messaging.operation.type";
-/// Whose mailbox the messages came from, as a kind of entity.
+/// The mailbox of the messages, as a kind of entity.
 pub(crate) const MESSAGING_DESTINATION: &str = "messaging.destination.name";
-/// A message by its id: the first one that a request brought, or that was accepted by what is spanned.
+/// The id of a message: the first one of a request, or the one that the span accepted.
 pub const MESSAGE_ID: &str = "messaging.message.id";
 /// The conversation of that message.
 pub(crate) const MESSAGE_CONVERSATION: &str = "messaging.message.conversation_id";
-/// How many messages were accepted together; only where there were several.
+/// How many messages were accepted together; only if there were several.
 pub const MESSAGES: &str = "tertulia.message.count";
-/// How many commands were decided together; only where there were several.
+/// How many commands were decided together; only if there were several.
 pub(crate) const BATCH_COUNT: &str = "messaging.batch.message_count";
 /// The store.
 pub(crate) const DB_SYSTEM: &str = "db.system.name";
-/// What it is asked to do.
+/// The operation of the store.
 pub(crate) const DB_OPERATION: &str = "db.operation.name";
-/// Records, rows, keys and list entries in a commit; only where there are several.
+/// Records, rows, keys and list entries in a commit; only if there are several.
 pub(crate) const DB_BATCH_SIZE: &str = "db.operation.batch.size";
-/// What an agent, a model or a tool is asked to do.
+/// The operation of an agent, a model or a tool.
 pub(crate) const GEN_AI_OPERATION: &str = "gen_ai.operation.name";
 /// The model's provider.
 pub(crate) const GEN_AI_PROVIDER: &str = "gen_ai.provider.name";
@@ -112,7 +112,7 @@ pub(crate) const GEN_AI_PROVIDER: &str = "gen_ai.provider.name";
 pub(crate) const GEN_AI_CONVERSATION: &str = "gen_ai.conversation.id";
 /// The agent's id.
 pub(crate) const GEN_AI_AGENT: &str = "gen_ai.agent.id";
-/// The model that is asked for.
+/// The requested model.
 pub(crate) const GEN_AI_MODEL: &str = "gen_ai.request.model";
 /// The model that answered.
 pub(crate) const GEN_AI_ANSWERED_BY: &str = "gen_ai.response.model";
@@ -126,7 +126,7 @@ pub(crate) const GEN_AI_TOOL: &str = "gen_ai.tool.name";
 pub(crate) const GEN_AI_CALL: &str = "gen_ai.tool.call.id";
 /// The turn's id.
 pub(crate) const TURN_ID: &str = "tertulia.turn.id";
-/// Milliseconds that a turn waited for a place among those that run.
+/// Milliseconds that a turn waited for a permit to run.
 pub(crate) const TURN_WAITED_MS: &str = "tertulia.turn.waited_ms";
 /// The event that is sent.
 pub(crate) const EVENT_ID: &str = "tertulia.event.id";
@@ -138,13 +138,13 @@ pub(crate) const DELIVERY_ATTEMPT: &str = "tertulia.delivery.attempt";
 pub(crate) const RECEIVER: &str = "tertulia.delivery.receiver";
 /// The webhook endpoint that gets it.
 pub(crate) const ENDPOINT_ID: &str = "tertulia.endpoint.id";
-/// The host that something is sent to.
+/// The host of a call.
 pub const SERVER: &str = "server.address";
 /// Its port.
 pub(crate) const SERVER_PORT: &str = "server.port";
-/// A word of few for what went wrong.
+/// The kind of an error, one of a few words.
 pub const ERROR_TYPE: &str = "error.type";
-/// The entity by the id that clients know.
+/// The client-visible id of the entity.
 pub(crate) const ENTITY_ID: &str = "tertulia.entity.id";
 /// How something ended.
 pub(crate) const OUTCOME: &str = "tertulia.outcome";
@@ -162,11 +162,11 @@ pub(crate) const LATE_MS: &str = "tertulia.alarm.late_ms";
 /// The value of [`MESSAGING_SYSTEM`].
 pub const SYSTEM: &str = "tertulia";
 
-// Numbers that the conventions name; all others have the names of Prometheus, beside what they count.
+// Metrics named by the conventions; all others have their Prometheus names, beside the entity that they count.
 
-/// What the names of numbers about answered requests begin with.
+/// The prefix of the names of metrics about answered requests.
 pub const HTTP_SERVER: &str = "http.server.";
-/// Time that requests took.
+/// The duration of requests.
 pub const SERVER_DURATION: &str = "http.server.request.duration";
 /// Requests that are being answered.
 pub const SERVER_ACTIVE: &str = "http.server.active_requests";

@@ -1,4 +1,4 @@
-//! A stage of a message's life while it lasts.
+//! A running stage of a message's life.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,16 +9,16 @@ use super::underway::Doing;
 use super::{Finished, TraceContext, Tracer, Value, names};
 use crate::url::Server;
 
-/// A stage while it lasts; it ends when it is dropped. Empty if its trace is not recorded and running stages are not
-/// listed: then it costs nothing.
+/// A running stage; it ends when it is dropped. Empty if its trace is not recorded and running stages are not listed:
+/// then it costs nothing.
 #[derive(Default)]
 #[must_use = "a span that is dropped has ended"]
 pub struct Span(Option<Box<Open>>);
 
 struct Open {
-    /// The tracer that gets it when it has ended; none if it is only listed.
+    /// The tracer that gets it when it has ended; `None` if it is only listed.
     tracer: Option<Arc<dyn Tracer>>,
-    /// Its place on the list of what is underway.
+    /// Its entry in the list of running stages.
     doing: Option<Doing>,
     finished: Finished,
 }
@@ -30,7 +30,7 @@ impl fmt::Debug for Span {
 }
 
 impl Span {
-    /// One that begins.
+    /// A span that begins.
     pub(super) fn open(tracer: Option<Arc<dyn Tracer>>, doing: Option<Doing>, finished: Finished) -> Self {
         Self(Some(Box::new(Open { tracer, doing, finished })))
     }
@@ -42,25 +42,25 @@ impl Span {
         self.0.is_some()
     }
 
-    /// Its place where it is recorded, for a number that it stands for: what is only listed is found nowhere later.
+    /// Its trace context if it is recorded, for exemplars: a span that is only listed is found nowhere later.
     #[must_use]
     pub fn recorded(&self) -> Option<TraceContext> {
         self.0.as_ref().filter(|open| open.tracer.is_some()).map(|open| open.finished.context)
     }
 
-    /// Its place, for what it causes.
+    /// Its trace context, for its children.
     #[must_use]
     pub fn context(&self) -> Option<TraceContext> {
         self.0.as_ref().map(|open| open.finished.context)
     }
 
-    /// Its place, or where it is not recorded that of what caused it, so that the trace goes on all the same.
+    /// Its trace context, or if it is not recorded, that of its cause, so that the trace continues.
     #[must_use]
     pub fn context_or(&self, cause: Option<TraceContext>) -> Option<TraceContext> {
         self.context().or(cause)
     }
 
-    /// Says something of it.
+    /// Sets an attribute.
     pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
         if let Some(open) = &mut self.0 {
             let value = value.into();
@@ -68,14 +68,14 @@ impl Span {
                 doing.change(|stage| stage.attributes.push((key, value.clone())));
             }
             if open.finished.attributes.is_empty() {
-                // As many as most spans have that have any.
+                // As many as most spans with attributes have.
                 open.finished.attributes.reserve(8);
             }
             open.finished.attributes.push((key, value));
         }
     }
 
-    /// It asks the server of this URL, of which nothing else is told: path and query may be secrets.
+    /// Sets the server of this URL, and nothing else of it: path and query may be secrets.
     pub fn asks(&mut self, url: &str) {
         if self.is_recorded() {
             let server = Server::of(url);
@@ -84,7 +84,7 @@ impl Span {
         }
     }
 
-    /// Calls it by the word and what it was done with, for example a model: of few different words too.
+    /// Names it by its operation and the object, for example a model: one of few names too.
     pub fn name(&mut self, name: impl FnOnce() -> String) {
         if let Some(open) = &mut self.0 {
             let name = name();
@@ -95,7 +95,7 @@ impl Span {
         }
     }
 
-    /// It began before it was opened.
+    /// Sets its beginning, if it began before it was opened.
     pub fn began(&mut self, at: Instant) {
         if let Some(open) = &mut self.0 {
             if let Some(doing) = &open.doing {
@@ -105,21 +105,21 @@ impl Span {
         }
     }
 
-    /// Something else caused it too. What is not recorded is not linked to.
+    /// Links another cause, if that is recorded.
     pub fn link(&mut self, cause: TraceContext) {
         if let Some(open) = self.0.as_mut().filter(|_| cause.is_sampled()) {
             open.finished.links.push(cause);
         }
     }
 
-    /// It fails, with a word of few.
+    /// Marks it as failed, with one of a few words.
     pub fn fail(&mut self, error: impl Into<Cow<'static, str>>) {
         if let Some(open) = &mut self.0 {
             open.finished.error = Some(error.into());
         }
     }
 
-    /// It has ended, and these were its times.
+    /// Ends it with these times.
     pub(crate) fn lasted(mut self, began: Instant, ended: Instant) {
         if let Some(open) = self.0.take() {
             let Open { tracer, finished, .. } = *open;
@@ -129,7 +129,7 @@ impl Span {
         }
     }
 
-    /// It never was.
+    /// Drops it without recording.
     pub fn forget(mut self) {
         self.0 = None;
     }

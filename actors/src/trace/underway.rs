@@ -1,8 +1,8 @@
-//! The stages that have begun and not ended: what the process is doing now, what each of it waits for, and since when.
+//! The running stages: what the process is doing now, what each stage waits for, and since when.
 //!
-//! Only a node that was told to keeps the list ([`Traces::listed`](super::Traces::listed)); then every stage is on it,
-//! whether or not its trace is recorded. It holds as many as there are requests, commands, turns and deliveries at
-//! work, each of which has a bound of its own in [`limits`](crate::limits).
+//! Only a node configured for it keeps the list ([`Traces::listed`](super::Traces::listed)); then every stage is
+//! listed, whether or not its trace is recorded. It has as many entries as there are running requests, commands, turns
+//! and deliveries, each of which has a bound of its own in [`limits`](crate::limits).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,18 +11,18 @@ use dashmap::DashMap;
 
 use super::{TraceContext, Value};
 
-/// A stage that has not ended.
+/// A running stage.
 #[derive(Clone, Debug)]
 pub struct Stage {
-    /// What is done, as the span will be called.
+    /// The span's name.
     pub name: String,
-    /// Its own place; the span's id names the stage.
+    /// Its own trace context; the span's id identifies the stage.
     pub context: TraceContext,
-    /// The stage that it is a part of.
+    /// Its parent stage.
     pub parent: Option<[u8; 8]>,
-    /// Since when.
+    /// When it began.
     pub began: Instant,
-    /// What is known of it so far.
+    /// Its attributes so far.
     pub attributes: Vec<(&'static str, Value)>,
 }
 
@@ -31,17 +31,17 @@ pub struct Stage {
 pub struct Underway(DashMap<[u8; 8], Stage>);
 
 impl Underway {
-    /// Puts a stage on the list until what is returned is dropped.
+    /// Lists a stage until the returned value is dropped.
     pub fn begin(self: &Arc<Self>, stage: Stage) -> Doing {
         let id = stage.context.span_id;
         self.0.insert(id, stage);
         Doing { list: Arc::clone(self), id }
     }
 
-    /// The `most` stages that have lasted longest, the oldest first, and how many there are.
+    /// The `most` oldest stages, the oldest first, and how many there are in all.
     #[must_use]
     pub fn oldest(&self, most: usize) -> (Vec<Stage>, usize) {
-        // An overloaded node has far more than are shown, so only those are copied.
+        // An overloaded node has far more than are shown, so only the shown ones are copied.
         let mut all: Vec<_> = self.0.iter().map(|stage| (stage.began, *stage.key())).collect();
         all.sort_unstable();
         let oldest = all.iter().take(most).filter_map(|(_, id)| self.0.get(id));
@@ -49,7 +49,7 @@ impl Underway {
     }
 }
 
-/// A stage's place on the list, which it leaves when this is dropped.
+/// A stage's entry in the list, removed when this is dropped.
 #[derive(Debug)]
 #[must_use = "a stage whose place is dropped has ended"]
 pub struct Doing {
@@ -58,7 +58,7 @@ pub struct Doing {
 }
 
 impl Doing {
-    /// More is known of the stage.
+    /// Changes the listed stage.
     pub fn change(&self, change: impl FnOnce(&mut Stage)) {
         if let Some(mut stage) = self.list.0.get_mut(&self.id) {
             change(&mut stage);

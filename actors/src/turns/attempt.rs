@@ -1,4 +1,4 @@
-//! One attempt at a turn, from its first call of a model to its outcome, or to where it has to wait for people.
+//! One attempt at a turn, from its first model call to its outcome, or until it has to wait for people.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,19 +31,19 @@ use crate::store::{Cause, Order, StoreError};
 use crate::tool::{Ask, Asker, Called, Fetched, Invocation, Plan, given_ids};
 use crate::trace::{Span, TraceContext, current, names};
 
-/// How long something is offered to a conversation that cannot take it, or looked for in a store that cannot be read;
-/// after that the alarm has the turn run again.
+/// How long a command is retried on a conversation that cannot accept it, or a read on a store that fails; after that
+/// the alarm has the turn run again.
 const OFFERED: Duration = Duration::from_millis(limits::ASKED_FOR_MILLIS);
 /// Memories that a model gets without asking.
 const TOLD_MEMORIES: usize = 8;
 
-/// Why an attempt came to no outcome.
+/// Why an attempt has no outcome.
 pub(super) enum Lost {
     /// Another attempt is the current one, or the turn is over.
     Stale,
     /// The turn waits for people.
     Waits,
-    /// The store or a conversation could not do its part; the alarm has the turn run again.
+    /// The store or a conversation failed; the alarm has the turn run again.
     Unavailable(Cause),
 }
 
@@ -59,7 +59,7 @@ impl From<StoreError> for Lost {
     }
 }
 
-/// What an attempt works with.
+/// A running attempt.
 struct Attempt<'a> {
     node: &'a Arc<Node>,
     entity: EntityKey,
@@ -68,13 +68,13 @@ struct Attempt<'a> {
     turn: Turn,
     saying: Saying,
     trace: Option<TraceContext>,
-    /// Rounds of calls that this attempt has made, for the calls' ids.
+    /// Rounds of calls in this attempt, for the calls' ids.
     round: u32,
-    /// The event with which it began, as long as it has written nothing since.
+    /// The event with which it began, while it has written nothing since.
     began: Option<u64>,
 }
 
-/// A call that has been recorded and is to be made.
+/// A recorded call that is to be made.
 struct Due {
     id: String,
     plan: Plan,
@@ -87,10 +87,9 @@ pub(crate) struct Begun {
     pub(super) conversation: ConversationId,
     /// The sequence of the event with which it began.
     pub(super) seq: u64,
-    /// The request that asked for its turn.
+    /// The trace of its turn's request.
     pub(super) asked: Option<TraceContext>,
-    /// What has it go on, where it is not the request that asked for it: the answer to a review, or the alarm after a
-    /// stop.
+    /// The trace that resumed it, if it is not the request: the answer to a review, or the alarm after a stop.
     pub(super) goes_on: Option<TraceContext>,
 }
 
@@ -114,7 +113,7 @@ pub(super) async fn run(node: &Arc<Node>, entity: EntityKey, begun: Begun) {
     drop(telling);
     let _entered = current::enter(trace);
     if let Some(Lost::Unavailable(why)) = lost {
-        // A node that stops leaves thousands of them to the next one, which is as it should be.
+        // A stopping node leaves thousands of them to the next one, as intended.
         if node.stopping.is_cancelled() {
             tracing::debug!(?entity, turn = %id, %why, "a turn is left to the next process");
         } else {
@@ -222,7 +221,7 @@ impl Attempt<'_> {
         };
         let asked = std::time::Instant::now();
         let completion = chat.within(allowed, call).await;
-        // Who answers whole says everything at once.
+        // A model that does not stream sends everything at once.
         let first = self.saying.first_said().or_else(|| completion.is_ok().then(std::time::Instant::now));
         if let Some(first) = first.filter(|_| self.round == 0) {
             let took = first.saturating_duration_since(asked);
@@ -289,7 +288,7 @@ impl Attempt<'_> {
         self.make(plans).await
     }
 
-    /// A call, and the span that what it asks for is a part of.
+    /// A call, and the span that its work belongs to.
     fn invocation(&self, id: String, given: Option<String>, called: Called) -> (Invocation, Span) {
         let (agent, turn, workspace) = (Arc::clone(&self.agent), self.turn.id, self.entity.workspace);
         let mut invocation = Invocation { id, given, called, agent, turn, workspace, trace: None };
@@ -298,7 +297,7 @@ impl Attempt<'_> {
         (invocation, span)
     }
 
-    /// What was asked of people by an attempt that was lost is asked again, or found asked.
+    /// Questions to people by a lost attempt are asked again, or found asked.
     async fn go_on_with_calls(&mut self) -> Result<(), Lost> {
         let number = self.turn.id.number;
         let calls = patiently(OFFERED, || self.node.calls(self.entity, number)).await?;
@@ -336,11 +335,11 @@ impl Attempt<'_> {
     /// One call's result, or the review that it has become.
     async fn one(&self, Due { id, plan, mut span }: Due) -> (String, Result<Result<String, Wait>, Lost>) {
         let tools = &self.node.ports.tools;
-        // It was opened when the call was heard, and is recorded before it is made.
+        // The span was opened when the call arrived, and the call is recorded before it is made.
         span.began(Instant::now().into_std());
         let outcome = match plan {
             Plan::Answer(result) => {
-                // Nothing is done, and the tool's name may be the model's invention.
+                // No work is done, and the tool's name may be the model's invention.
                 span.forget();
                 return (id, Ok(Ok(result)));
             }
@@ -370,7 +369,7 @@ impl Attempt<'_> {
         (id, outcome)
     }
 
-    /// Asks the people of a channel, once, however often it is called for the same call.
+    /// Asks the people of a channel, once, however often it runs for the same call.
     async fn ask(&self, call: &str, ask: Ask, trace: Option<TraceContext>) -> Result<Result<String, Wait>, Lost> {
         let (node, workspace) = (self.node, self.entity.workspace);
         let failed = |code: &str, detail: &str| Ok(Ok(node.ports.tools.failed(code, detail)));
@@ -434,7 +433,7 @@ impl Attempt<'_> {
     }
 }
 
-/// What a turn's conversation can be told of it. It answers how the turn stands then, unless that is another attempt's.
+/// A report to a turn's conversation. The reply is the turn's state then, unless that is another attempt's.
 trait Tells: Asks<Conversation, Reply = Option<Box<Turn>>> {}
 
 impl<A: Asks<Conversation, Reply = Option<Box<Turn>>>> Tells for A {}

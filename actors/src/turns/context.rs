@@ -19,10 +19,10 @@ use crate::store::{KeyRange, LogScan, Order, Scan, Store, StoreError};
 use crate::tables::OVERLAYS;
 use crate::tool::Tools;
 
-/// Events of one read. An exchange has about five in two commits, so this many are read where the turn runs: more would
-/// have the embedded store begin again on a thread that may block.
+/// Events of one read. An exchange has about five in two commits, so this many are read inline: more would make the
+/// embedded store start over on a thread that may block.
 const PAGE: usize = 128;
-/// Events that are looked at in all. A turn that waited while more than that happened has lost sight of its question.
+/// Events looked at in all. A turn that waited while more than these happened has lost its question.
 const LOOKED_AT: usize = 3_000;
 /// Bytes of events after which no more are read.
 const LOOKED_AT_BYTES: usize = 8 * limits::QUESTION_BYTES;
@@ -32,17 +32,17 @@ const LOOKED_AT_BYTES: usize = 8 * limits::QUESTION_BYTES;
 pub(super) struct Context {
     /// Before the question.
     before: Vec<Arc<Said>>,
-    /// What is to be answered.
+    /// The messages to be answered.
     question: Vec<Arc<Said>>,
-    /// What the turn has done so far: calls of tools and their results.
+    /// The turn's steps so far: tool calls and their results.
     steps: Vec<Arc<Said>>,
-    /// The sequence of the newest event that was there.
+    /// The sequence of the newest event.
     pub(super) newest: u64,
-    /// Whether a message on the way names its parent.
+    /// Whether a message on the branch names its parent.
     is_tree: bool,
-    /// Whether something that was to be answered was taken back.
+    /// Whether a message to be answered was removed.
     taken_back: bool,
-    /// The newest message of the question, and of those before it, handed to the model or not.
+    /// The newest message of the question, and of those before it, whether or not the model gets it.
     newest_asked: Option<MessageId>,
     newest_before: Option<MessageId>,
 }
@@ -52,21 +52,21 @@ struct Reader<'a> {
     turn: &'a Turn,
     tools: &'a dyn Tools,
     context: Context,
-    /// Of what the model is handed.
+    /// Characters of the model's messages so far.
     chars: usize,
-    /// Something did not fit.
+    /// A message did not fit.
     full: bool,
-    /// There is something to answer: the turn's own question, or earlier words of a person.
+    /// There is a message to answer: the turn's own question, or earlier words of a person.
     asks: bool,
-    /// What does not fit and is to be answered if the turn has no question of its own: the newest message of all, and
-    /// the newest words of a person.
+    /// Messages that do not fit but are to be answered if the turn has no question of its own: the newest message of
+    /// all, and the newest words of a person.
     held: (Vec<Arc<Said>>, Option<Arc<Said>>),
-    /// Results whose calls have not been met, the newest first. Most calls come right before them; a result whose call
-    /// never comes is handed to nobody.
+    /// Results whose calls have not been read yet, the newest first. Most calls come right before them; a result whose
+    /// call never comes is dropped.
     results: Vec<Pending>,
     /// Bytes of the question so far.
     asked: usize,
-    /// Only this message, or one that is older, belongs to the way: the parent of the one before.
+    /// Only this message, or an older one, belongs to the branch: the parent of the one before.
     wanted: Option<u64>,
 }
 
@@ -77,8 +77,8 @@ struct Pending {
 }
 
 impl Context {
-    /// What the turn knows now. `began`: the event with which the attempt began, where it has done nothing since; then
-    /// what is known up to there will do.
+    /// The turn's context now. `began`: the event with which the attempt began, if it has done nothing since; then
+    /// cached messages up to that event suffice.
     pub(super) async fn read(
         node: &Node,
         entity: EntityKey,
@@ -86,7 +86,7 @@ impl Context {
         began: Option<u64>,
     ) -> Result<Self, StoreError> {
         let mut reader = Reader::of(turn, node.ports.tools.as_ref());
-        // Where others write too, what this process has written may not be the last word.
+        // If other processes write too, this process's last write may not be the newest.
         let began = began.filter(|_| !node.store.is_shared());
         let known = began.and_then(|began| node.turns.recent.of(entity, began));
         let upto = known.as_ref().map_or(u64::MAX, |known| known.first - 1);
@@ -112,13 +112,13 @@ impl Context {
         self.before.iter().chain(&self.question).chain(&self.steps).map(AsRef::as_ref)
     }
 
-    /// What the next message answers, where the conversation is a tree.
+    /// The parent of the next message, if the conversation is a tree.
     pub(super) fn branch(&self) -> Option<MessageId> {
         let own = self.steps.last().map(|step| step.id);
         own.or(self.newest_asked).or(self.newest_before).filter(|_| self.is_tree)
     }
 
-    /// The words to be answered; those of a message that has none are what a model is told of its files.
+    /// The text to be answered; for a message without text, the model's description of its files.
     pub(super) fn asked(&self) -> String {
         let messages = if self.question.is_empty() {
             let last = self.before.iter().rposition(|said| said.role == Some(role::USER));
@@ -130,8 +130,8 @@ impl Context {
         texts.join("\n")
     }
 
-    /// Whether there is nothing left to be answered: all that was asked was taken back before anything was done about
-    /// it, and what was said before that has had its answer.
+    /// Whether nothing is left to be answered: all questions were removed before any step, and earlier messages have
+    /// their answer.
     pub(super) fn is_pointless(&self) -> bool {
         let mut newest_first = self.before.iter().rev();
         let asked = newest_first.find(|said| said.role == Some(role::USER)).and_then(|said| said.turn);
@@ -152,7 +152,7 @@ impl Context {
         builtin::tokens_of(agent.system_prompt.as_deref().into_iter().chain(self.all().map(Said::words)).chain(calls))
     }
 
-    /// What the model is asked.
+    /// The model's prompt.
     pub(super) fn prompt(&self, agent: &Agent, memories: &[Remembered]) -> Vec<ChatMessage> {
         let prompt = agent.system_prompt.iter().map(|text| ChatMessage::words(role::SYSTEM, text.clone()));
         let known: Vec<String> = memories.iter().map(|memory| format!("- {}", memory.text)).collect();
@@ -169,7 +169,7 @@ impl Context {
 }
 
 impl<'a> Reader<'a> {
-    /// Nothing was read yet.
+    /// A reader that has read nothing yet.
     fn of(turn: &'a Turn, tools: &'a dyn Tools) -> Self {
         Self {
             turn,
@@ -185,7 +185,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Takes what is known of the conversation's end; whether that is all that belongs here.
+    /// Takes the cached end of the conversation; returns whether that is the whole context.
     fn takes(&mut self, known: Known) -> bool {
         let Known { messages, first, last } = known;
         self.context.newest = last;
@@ -197,8 +197,7 @@ impl<'a> Reader<'a> {
         through
     }
 
-    /// Reads the log backwards from the event `upto`. Answers what it has read where nothing of it was taken away
-    /// since.
+    /// Reads the log backwards from the event `upto`. Returns the messages read, unless some were dropped since.
     async fn read(&mut self, store: &dyn Store, entity: EntityKey, mut upto: u64) -> Result<Option<Known>, StoreError> {
         let (mut known, mut looked_at, mut bytes, mut is_whole) = (None::<Known>, 0, 0, true);
         while looked_at < LOOKED_AT && bytes < LOOKED_AT_BYTES {
@@ -209,7 +208,7 @@ impl<'a> Reader<'a> {
             let range = KeyRange { after: Some(number_key(last.seq - 1)), before: Some(number_key(first.seq + 1)) };
             let overlays = store.rows(entity, OVERLAYS, Scan::new(range, Order::Asc, PAGE)).await?;
             let known = known.get_or_insert_with(|| Known { messages: Vec::new(), first: 0, last: first.seq });
-            // What would be let go at once is not kept.
+            // Messages that would be evicted at once are not cached.
             let keeps = bytes <= TAIL_BYTES;
             if keeps {
                 known.first = last.seq;
@@ -237,12 +236,12 @@ impl<'a> Reader<'a> {
         Ok(known.filter(|_| is_whole))
     }
 
-    /// Whether nothing that is older than what happened `at` then can belong here.
+    /// Whether nothing older than an event `at` this time can belong to the context.
     fn is_through(&self, at: Millis) -> bool {
         self.is_full() && self.asks && at < self.turn.id.at
     }
 
-    /// Whether a model is handed no older messages.
+    /// Whether the model gets no older messages.
     fn is_full(&self) -> bool {
         self.full || self.context.before.len() >= limits::CONTEXT_MESSAGES
     }
@@ -268,7 +267,7 @@ impl<'a> Reader<'a> {
         if own && !is_step && said.role.is_some() {
             self.context.newest_asked.get_or_insert(said.id);
         }
-        // Roles of the client's own are not for models, nor is what says nothing.
+        // Custom roles of clients are not for models, nor are messages without content.
         let Some(role) = said.role.filter(|role| *role == role::TOOL || said.chars() > 0) else { return };
         match (is_step, own, full) {
             (true, ..) => {
@@ -287,8 +286,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A message before the question, with the results of its calls, which are shortened where they do not fit: all of
-    /// it or nothing, and then nothing older.
+    /// Adds a message before the question, with the results of its calls, which are shortened if they do not fit: all
+    /// of it or nothing, and then nothing older.
     fn take_earlier(&mut self, said: Arc<Said>, role: &str) {
         self.context.newest_before.get_or_insert(said.id);
         if role == role::TOOL {
@@ -326,7 +325,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// All of it, oldest first. What a turn without a question of its own is to answer is read however long it is.
+    /// The whole context, oldest first. The question of a turn without one of its own is included however long it is.
     fn whole(self) -> Context {
         let Self { mut context, held: (newest, words), .. } = self;
         if context.question.is_empty() {
@@ -336,9 +335,8 @@ impl<'a> Reader<'a> {
         context.turned_round()
     }
 
-    /// The results of a message's calls, the newest first: of each the oldest that was met, and where an id stands
-    /// twice among the calls one after the other. Others answer nothing, since an id that is used again means the later
-    /// call.
+    /// The results of a message's calls, the newest first: of each call the oldest one read, and if an id occurs twice
+    /// among the calls, one after the other. Other results are dropped, since a repeated id means the later call.
     fn results_of(&mut self, said: &Said) -> Vec<Pending> {
         let ids = said.calls().map(|calls| self.tools.ids_of(calls)).unwrap_or_default();
         let mut found = Vec::new();
@@ -357,7 +355,7 @@ impl<'a> Reader<'a> {
 }
 
 impl Pending {
-    /// The same with the beginning of its words, where it is long.
+    /// The same with only the beginning of its words, if it is long.
     fn shortened(self) -> Self {
         let said = self.said.shortened(limits::SHORTENED_CHARS).map(Arc::new).unwrap_or(self.said);
         Self { call: self.call, said }

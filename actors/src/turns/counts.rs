@@ -1,4 +1,4 @@
-//! How many attempts of each agent are alive, so that one whose model is slow is told from a node that is full.
+//! Live attempts per agent, so that a slow model is distinguished from a full node.
 
 use std::sync::Arc;
 

@@ -20,11 +20,11 @@ use crate::machine::Record;
 use crate::message::Overlay;
 use crate::tool::Tools;
 
-/// Messages of one conversation, some more than a model is handed: those that wait for a turn count too.
+/// Messages of one conversation, some more than a model gets: those that wait for a turn count too.
 const MESSAGES: usize = limits::CONTEXT_MESSAGES + 28;
-/// What those of one conversation weigh at most, several times what a model is handed.
+/// The largest weight of one conversation's messages, several times a model's context.
 pub(super) const TAIL_BYTES: usize = 8 * limits::CONTEXT_CHARS;
-/// What a conversation weighs beside its messages.
+/// The weight of a conversation beside its messages.
 const WEIGHT: usize = 250;
 
 /// See the module's text.
@@ -32,7 +32,7 @@ const WEIGHT: usize = 250;
 pub(crate) struct Recent {
     tails: DashMap<EntityKey, Tail>,
     weight: AtomicUsize,
-    /// What everything that ever came weighed: the time by which the oldest go.
+    /// The weight of everything ever added: a clock by which the oldest are evicted.
     added: AtomicUsize,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct Recent {
 struct Tail {
     /// Oldest first.
     messages: VecDeque<Arc<Said>>,
-    /// The first and the last event that it is about.
+    /// The first and the last event that it covers.
     first: u64,
     last: u64,
     weight: usize,
@@ -49,19 +49,19 @@ struct Tail {
     used: usize,
 }
 
-/// What is known of one conversation.
+/// The cached end of one conversation.
 #[derive(Debug)]
 pub(super) struct Known {
     /// The newest comes first.
     pub(super) messages: Vec<Arc<Said>>,
-    /// The first event that they are about; every message since is among them.
+    /// The first event that they cover; every message since is among them.
     pub(super) first: u64,
     /// The last one.
     pub(super) last: u64,
 }
 
 impl Recent {
-    /// What is known of a conversation, if that includes the event `upto`.
+    /// The cached end of a conversation, if it includes the event `upto`.
     pub(super) fn of(&self, conversation: EntityKey, upto: u64) -> Option<Known> {
         let mut tail = self.tails.get_mut(&conversation).filter(|tail| tail.last >= upto)?;
         tail.used = self.added.load(Ordering::Relaxed);
@@ -69,7 +69,7 @@ impl Recent {
         Some(Known { messages, first: tail.first, last: tail.last })
     }
 
-    /// Remembers what was read: all that was said from one event to another one.
+    /// Caches all messages read between two events.
     pub(super) fn put(&self, conversation: EntityKey, Known { messages, first, last }: Known) {
         let weight = WEIGHT + messages.iter().map(|said| said.weight()).sum::<usize>();
         let mut tail = Tail { messages: messages.into_iter().rev().collect(), first, last, weight, used: 0 };
@@ -82,7 +82,7 @@ impl Recent {
         self.sweep();
     }
 
-    /// Adds what was committed. Of a conversation that begins with a turn nothing has to be read.
+    /// Adds committed events. A conversation that begins with a turn needs no read.
     pub(crate) fn follow(&self, conversation: EntityKey, records: &[Arc<Record<Event>>], tools: &dyn Tools) {
         let begins = records.first().is_some_and(|first| matches!(first.event, Event::ConversationCreated { .. }));
         if begins && records.iter().any(|record| matches!(record.event, Event::TurnStarted(_))) {
@@ -92,7 +92,7 @@ impl Recent {
         let before = tail.weight;
         if records.iter().all(|record| tail.follow(record, tools)) {
             tail.shorten();
-            // What it weighs more now is added first, so that the sum is never below nothing.
+            // The new weight is added first, so that the sum is never negative.
             self.weight.fetch_add(tail.weight, Ordering::Relaxed);
             self.weight.fetch_sub(before, Ordering::Relaxed);
             self.added.fetch_add(tail.weight.saturating_sub(before), Ordering::Relaxed);
@@ -105,15 +105,15 @@ impl Recent {
         }
     }
 
-    /// Others may have written.
+    /// Another process may have written.
     pub(crate) fn forget(&self, conversation: EntityKey) {
         if let Some((_, tail)) = self.tails.remove(&conversation) {
             self.weight.fetch_sub(tail.weight, Ordering::Relaxed);
         }
     }
 
-    /// Where all weigh too much, those go that were not used while half as much came. If that does not help much, all
-    /// go: who sweeps looks at all of them, which is not to happen again soon.
+    /// If the total weight is too large, evicts conversations that were not used while half as much was added. If that
+    /// does not help much, evicts all: a sweep visits every conversation, which must not happen again soon.
     fn sweep(&self) {
         if self.weight.load(Ordering::Relaxed) <= limits::RECENT_BYTES {
             return;
@@ -135,12 +135,12 @@ impl Recent {
 }
 
 impl Tail {
-    /// Takes the next record; `false` where it is not the next one, or changes what was said before it.
+    /// Takes the next record; `false` if it is not the next one, or changes an earlier message.
     fn follow(&mut self, record: &Record<Event>, tools: &dyn Tools) -> bool {
         if !record.event.leaves_words() {
             return false;
         }
-        // A turn that has read the store may have seen it there already. Marks have no sequence of their own.
+        // A turn that has read the store may have added it already. Marks have no sequence of their own.
         if record.event.name().is_none() || record.seq <= self.last {
             return true;
         }
@@ -156,7 +156,7 @@ impl Tail {
         true
     }
 
-    /// Lets the oldest go.
+    /// Evicts the oldest.
     fn shorten(&mut self) {
         while self.messages.len() > MESSAGES || self.weight > TAIL_BYTES {
             let Some(oldest) = self.messages.pop_front() else { break };

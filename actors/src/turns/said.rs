@@ -4,33 +4,33 @@ use crate::id::{MessageId, TurnId};
 use crate::message::{Attachment, Content, Json, Message, Overlay, role};
 use crate::tool::Tools;
 
-/// Where a message stands, who speaks, and what a model reads of it. It takes a third of what the message takes, and
-/// many stay in memory.
+/// A message's position and sender, and the part that a model reads. It takes a third of the message's memory, and many
+/// stay in memory.
 #[derive(Clone, Debug)]
 pub(super) struct Said {
     pub(super) id: MessageId,
-    /// The number of the message that it answers.
+    /// The sequence of its parent.
     pub(super) parent: Option<u64>,
-    /// The turn that it asked for or that it is the outcome of.
+    /// The turn that it asked for or resulted from.
     pub(super) turn: Option<TurnId>,
-    /// One that models know; `None`: a role of the client's own, whose words are for no model and not here.
+    /// A role that models know; `None`: a client's custom role, whose words are for no model and not here.
     pub(super) role: Option<&'static str>,
-    /// Its words were taken away.
+    /// Its words were removed.
     pub(super) is_gone: bool,
-    /// What a model reads: the words, and a line for each file, which it cannot see.
+    /// The model's view: the words, and a line for each file, which it cannot see.
     text: Box<str>,
-    /// Its words where they are others.
+    /// Its words if they differ.
     words: Option<Box<str>>,
-    /// The calls of tools that it makes.
+    /// Its tool calls.
     pub(super) tool_calls: Option<Json>,
-    /// Its own object.
+    /// Its metadata.
     pub(super) metadata: Option<Json>,
     /// How many characters of it a model reads.
     chars: usize,
 }
 
 impl Said {
-    /// What the message says now.
+    /// From the message's current content.
     pub(super) fn of(message: Message, overlay: &Overlay, tools: &dyn Tools) -> Self {
         let mut said = Self {
             id: message.id,
@@ -63,7 +63,7 @@ impl Said {
         self.chars = self.text.chars().count() + self.calls().map_or(0, |calls| calls.as_str().chars().count());
     }
 
-    /// What a model reads beside the calls.
+    /// The model's view beside the calls.
     pub(super) fn text(&self) -> &str {
         &self.text
     }
@@ -73,7 +73,7 @@ impl Said {
         self.words.as_deref().unwrap_or(&self.text)
     }
 
-    /// What is to be answered: the words, and where there are none what a model reads of its files.
+    /// The text to be answered: the words, or without any, the model's view of its files.
     pub(super) fn asks(&self) -> &str {
         if self.words().is_empty() { &self.text } else { self.words() }
     }
@@ -88,7 +88,7 @@ impl Said {
         self.chars
     }
 
-    /// The same with the beginning of its words, so many characters, and how much is left out.
+    /// The same with the first `most` characters of its words, and a note of how much is left out.
     pub(super) fn shortened(&self, most: usize) -> Option<Self> {
         let (end, _) = self.text.char_indices().nth(most)?;
         let (beginning, rest) = self.text.split_at(end);
@@ -102,7 +102,7 @@ impl Said {
     pub(super) fn weight(&self) -> usize {
         let json = |json: &Option<Json>| json.as_ref().map_or(0, |json| json.as_str().len());
         let words = self.words.as_ref().map_or(0, |words| words.len());
-        // Beside it stands what counts its owners, and what the allocator adds to each piece.
+        // Beside it are the reference counts, and the allocator's overhead for each piece.
         size_of::<Self>() + 48 + self.text.len() + words + json(&self.tool_calls) + json(&self.metadata)
     }
 }

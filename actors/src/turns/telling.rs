@@ -12,18 +12,18 @@ use crate::metrics::TurnEnd;
 use crate::node::Node;
 use crate::trace::{Span, SpanKind, TraceContext, names};
 
-/// An attempt at a turn while it lasts: its span and its time. When it is dropped it has ended.
+/// A running attempt at a turn: its span and its duration. Dropping it ends it.
 pub(super) struct Telling {
     node: Arc<Node>,
     span: Span,
     began: Instant,
-    /// As what its time counts; `None`: not at all.
+    /// The outcome that its duration counts for; `None`: none.
     end: Option<TurnEnd>,
 }
 
 impl Telling {
-    /// An attempt that begins. The first one is a part of the request that `asked`; one that goes on, with what was
-    /// lost or after people have answered, comes hours later and is linked to it and to what has it go on.
+    /// An attempt that begins. The first one is a child of the request that `asked`; a resumed one, after a loss or
+    /// after people have answered, comes hours later and is linked to the request and to the cause of its resumption.
     pub(super) fn begin(
         node: &Arc<Node>,
         of: ConversationId,
@@ -40,7 +40,7 @@ impl Telling {
             span.set(names::GEN_AI_CONVERSATION, of.to_string());
             span.set(names::TURN_ID, turn.id.to_string());
         }
-        // One that is stopped hears nothing more.
+        // A stopped attempt gets no further calls.
         Self { node: Arc::clone(node), span, began: Instant::now(), end: Some(TurnEnd::Dropped) }
     }
 
@@ -49,12 +49,12 @@ impl Telling {
         self.span.context_or(cause)
     }
 
-    /// Its agent is this one.
+    /// Sets its agent.
     pub(super) fn knows(&mut self, agent: &Agent) {
         self.span.set(names::GEN_AI_PROVIDER, chat::provider(agent));
     }
 
-    /// It has a permit to run, for which it has waited this long.
+    /// It has got a permit to run, after this wait.
     pub(super) fn waited(&mut self, time: Duration) {
         self.span.set(names::TURN_WAITED_MS, time.as_millis() as u64);
     }
@@ -68,7 +68,7 @@ impl Telling {
         }
     }
 
-    /// It has none, or none was taken.
+    /// It has no outcome, or it was refused.
     pub(super) fn lost(&mut self, lost: &Lost) {
         self.end = Some(TurnEnd::Dropped);
         match lost {

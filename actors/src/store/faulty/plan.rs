@@ -35,7 +35,7 @@ pub struct Injected {
     pub unanswered: u64,
     /// See [`Rates::late`].
     pub late: u64,
-    /// Late commits that were handed to the store after all.
+    /// Late commits that were passed to the store after all.
     pub late_applied: u64,
     /// Late commits that will never be applied.
     pub late_dropped: u64,
