@@ -1,10 +1,10 @@
 //! The CQL store: durable conversations on ScyllaDB or Apache Cassandra, for many machines.
 //!
 //! An entity is a chain of partitions of one table (`entity`), and a commit is one conditional batch in the newest of
-//! them: the head moves if it stands where the commit expects it, and with it come the commit's records, idempotency
-//! keys and keyed rows. That is one round of consensus, however many rows there are. Everything else is plain reads
-//! and writes that may be done twice: what must be there before a commit (alarms, large records) is written before it,
-//! what follows from it (lists, and what goes out of the log) after it.
+//! them: the head moves if it is the one that the commit expects, and with it come the commit's records, idempotency
+//! keys and keyed rows. That is one round of consensus, however many rows there are. Everything else is idempotent
+//! plain reads and writes: rows that must exist before a commit (alarms, large records) are written before it, rows
+//! that follow from it (lists, redactions of the log) after it.
 //!
 //! Start with `commit` (the life of a commit), `settle` (unknown outcomes), `plan` (what is written where).
 //! `docs/SCYLLADB.md` says what each table is for.
@@ -60,16 +60,16 @@ use plan::BucketSize;
 use standing::Standings;
 use statements::Statements;
 
-/// After how many commits of an entity its state is stored: with each, so that an activation is one read. It is some
+/// After how many commits of an entity its state is stored: with each, so that an activation is one read. That is a few
 /// hundred bytes beside rounds of consensus.
 const SNAPSHOT_EVERY: u64 = 1;
-/// Rows after which a bucket is closed. With a key each that is 2,000 records; a server warns above 100,000 rows.
+/// Rows after which a bucket is closed. With a key for each that is 2,000 records; a server warns above 100,000 rows.
 const BUCKET_ROWS: i32 = 4_000;
-/// Bytes after which a bucket is closed; a server begins to suffer above 100 MiB a partition.
+/// Bytes after which a bucket is closed; a server slows down above 100 MiB per partition.
 const BUCKET_BYTES: i64 = 16 * 1024 * 1024;
-/// Commits on their way at once. More of them only wait in the cluster instead of here, and time out there.
+/// Commits in flight at once. More would only wait in the cluster instead of here, and time out there.
 const IN_FLIGHT: usize = 512;
-/// How long a commit waits for its turn.
+/// How long a commit waits for a permit.
 const PLACE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why the store was not opened.
@@ -78,7 +78,7 @@ pub enum OpenError {
     /// There is no session.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The keyspace is not what this program works with.
+    /// The keyspace does not fit this program.
     #[error(transparent)]
     Schema(#[from] MigrateError),
 }
@@ -92,14 +92,14 @@ pub struct Options {
 }
 
 impl Options {
-    /// The defaults. `clock` says when something is due.
+    /// The defaults. `clock` decides when something is due.
     #[must_use]
     pub fn new(contact: Contact, clock: Arc<dyn Clock>) -> Self {
         let size = BucketSize { records: BUCKET_ROWS, bytes: BUCKET_BYTES };
         Self { contact, clock, size, doubted_for: DOUBTED_FOR }
     }
 
-    /// Closes buckets after so many rows.
+    /// Closes buckets after this many rows.
     #[cfg(any(test, feature = "test-support"))]
     #[must_use]
     pub fn bucket_rows(mut self, rows: i32) -> Self {
@@ -107,7 +107,7 @@ impl Options {
         self
     }
 
-    /// Deletes a row of the due index that no commit needs, once it has been seen so for this long.
+    /// Deletes a row of the due index that no commit needs, once it has been unneeded for this long.
     #[cfg(any(test, feature = "test-support"))]
     #[must_use]
     pub fn doubted_for(mut self, lasting: Duration) -> Self {
@@ -174,7 +174,7 @@ impl CqlStore {
         })))
     }
 
-    /// What was asked of the cluster so far.
+    /// The requests to the cluster so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.0.db.counters.read()
@@ -219,7 +219,7 @@ impl CqlStore {
 
     async fn beaten(&self, me: Beat) -> Result<Vec<Beat>, StoreError> {
         let statements = &self.db().statements;
-        // What is not said writes nothing, where a null would be a mark of a deletion.
+        // An unset value writes nothing, while a null would write a tombstone.
         let address = me.address.as_deref().map_or(MaybeUnset::Unset, MaybeUnset::Set);
         self.db().write(&statements.put_node, (&me.node.0[..], layout::signed(me.count), address)).await?;
         let rows: Vec<(Bytes, i64, Option<String>)> = self.db().select(&statements.nodes, ()).await?;
@@ -316,7 +316,7 @@ impl Store for CqlStore {
     }
 
     fn system(&self) -> &'static str {
-        // There is no name of its own for ScyllaDB among OpenTelemetry's.
+        // OpenTelemetry has no separate name for ScyllaDB.
         "cassandra"
     }
 

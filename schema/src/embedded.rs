@@ -54,8 +54,8 @@ use lock::DirectoryLock;
 use shared::Shared;
 use writer::{Job, QUEUE_COMMITS};
 
-/// After how many commits of an entity its state is stored. Replaying a record costs less than a microsecond, so
-/// this trades little at activation for a thirtieth of the writes.
+/// After how many commits of an entity its state is stored. Replaying a record costs less than a microsecond, so this
+/// trades little at activation for a thirtieth of the writes.
 const SNAPSHOT_EVERY: u64 = 32;
 /// Rows that a read visits before it moves off the caller's thread: some tens of microseconds.
 const INLINE_ROWS: usize = 64;
@@ -70,7 +70,7 @@ pub struct EmbeddedStore {
     inner: Arc<Inner>,
 }
 
-/// What the writer has done since the store was opened.
+/// The writer's counts since the store was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Durable batches.
@@ -86,10 +86,10 @@ struct Inner {
     jobs: Option<SyncSender<Job>>,
     writer: Option<JoinHandle<()>>,
     dir: PathBuf,
-    /// `None` where the system gives no notices of files.
+    /// `None` if the system has no notifications of files.
     #[cfg(target_os = "linux")]
     _portions: Option<portions::Portions>,
-    /// Last, so that the directory is free only when everything else is gone.
+    /// Last, so that the directory is unlocked only when everything else is dropped.
     _lock: DirectoryLock,
 }
 
@@ -108,7 +108,7 @@ impl Inner {
         })
     }
 
-    /// Waits until everything that was asked of the writer before has been answered.
+    /// Waits until all earlier jobs of the writer have been answered.
     async fn settle(&self) -> Result<(), StoreError> {
         let (reached, wait) = oneshot::channel();
         self.enqueue(Job::Barrier(reached)).map_err(|(_, why)| StoreError::Unavailable(why.into()))?;
@@ -131,12 +131,12 @@ impl Drop for Inner {
 }
 
 impl EmbeddedStore {
-    /// Opens the store in `dir`, or creates it where there is none.
+    /// Opens the store in `dir`, or creates it if there is none.
     ///
-    /// This replays what the engine's journals hold and reads nothing else, however much is stored.
+    /// This replays the engine's journals and reads nothing else, however much is stored.
     ///
     /// # Errors
-    /// See [`OpenError`]. In doubt it refuses: nothing that was acknowledged goes missing without being named.
+    /// See [`OpenError`]. In doubt it refuses: no acknowledged data goes missing without an error.
     pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
         let may = open::May { create: true, accept_loss: options.accept_loss };
         let opened = open::open(dir, may, options.cache_bytes, Arc::clone(&options.clock))?;
@@ -171,7 +171,7 @@ impl EmbeddedStore {
         );
         let failing = Arc::clone(&shared);
         let work = move || {
-            // Without its writer the store can acknowledge nothing; the process must learn why.
+            // Without its writer the store can acknowledge nothing; the process must learn the reason.
             if catch_unwind(AssertUnwindSafe(|| writer.run(&received))).is_err() {
                 failing.fail("the writer panicked");
             }
@@ -194,7 +194,7 @@ impl EmbeddedStore {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// What the writer has done so far.
+    /// The writer's counts so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -202,19 +202,19 @@ impl EmbeddedStore {
         Counts { batches: read(&shared.batches), commits: read(&shared.commits) }
     }
 
-    /// Writes what is in memory to tables, as passing time would.
+    /// Flushes the memory to tables, as the engine does over time.
     ///
     /// # Errors
-    /// What the engine says.
+    /// The engine's error.
     #[cfg(any(test, feature = "test-support"))]
     pub fn flush(&self) -> Result<(), String> {
         self.inner.engine.flush()
     }
 
-    /// Writes everything to tables and compacts them, as passing time would.
+    /// Flushes everything to tables and compacts them, as the engine does over time.
     ///
     /// # Errors
-    /// What the engine says.
+    /// The engine's error.
     #[cfg(any(test, feature = "test-support"))]
     pub fn compact(&self) -> Result<(), String> {
         self.inner.engine.flush()?;
@@ -245,7 +245,7 @@ impl EmbeddedStore {
     }
 }
 
-/// The bytes of a commit, and whether they and its keys are within bounds.
+/// The bytes of a commit; an error if they or its keys exceed the bounds.
 fn measure(commit: &Commit) -> Result<usize, StoreError> {
     let redactions: usize = commit.redactions.iter().map(|redaction| redaction.payload.len()).sum();
     let bytes = log_row::encoded_len(&commit.records) + redactions + commit.measure_rows()?;
@@ -321,7 +321,7 @@ impl Store for EmbeddedStore {
         Box::pin(async move {
             let (closed, wait) = oneshot::channel();
             let mut job = Job::Close(closed);
-            // A full queue drains as fast as the disk syncs; commits that come meanwhile are refused.
+            // A full queue drains as fast as the disk syncs; commits that arrive meanwhile are refused.
             while let Err((again, _)) = self.inner.enqueue(job) {
                 if self.inner.shared.ended.get().is_some() {
                     return;
@@ -329,7 +329,7 @@ impl Store for EmbeddedStore {
                 job = again;
                 tokio::task::yield_now().await;
             }
-            // An error means that the writer has ended already, which is what was asked for.
+            // An error means that the writer has already ended, which was the request.
             _ = wait.await;
             _ = self.inner.shared.ended.set("the store is closed".to_owned());
         })

@@ -1,5 +1,5 @@
-//! What a condition answers. Servers differ in which columns come with it, in their order, and in whether any do when
-//! it was met; so they are looked for by name.
+//! Answers of conditional statements. Servers differ in the columns that they return, in their order, and in whether
+//! they return any if the condition was met; so columns are looked up by name.
 
 use actors::store::StoreError;
 use bytes::Bytes;
@@ -12,7 +12,7 @@ pub(super) struct Answer<'a> {
     columns: Vec<Option<CqlValue>>,
 }
 
-/// Reads an answer row by row with `read`, until that finds something.
+/// Reads an answer row by row with `read`, until it returns something.
 pub(super) fn find<T>(result: QueryResult, mut read: impl FnMut(&Answer<'_>) -> Option<T>) -> Option<T> {
     let rows = result.into_rows_result().ok()?;
     let names: Vec<String> = rows.column_specs().iter().map(|spec| spec.name().to_owned()).collect();
@@ -31,7 +31,7 @@ impl Answer<'_> {
         self.column("[applied]") == Some(&CqlValue::Boolean(true))
     }
 
-    /// What a column holds; `None`: nothing.
+    /// A column's value; `None`: it has none.
     pub(super) fn long(&self, name: &str) -> Option<i64> {
         self.column(name).and_then(CqlValue::as_bigint)
     }
@@ -52,7 +52,7 @@ impl Answer<'_> {
     }
 }
 
-/// What is there, or that it is not as it should be.
+/// The value, or an error if it is missing.
 pub(super) fn needed<T>(found: Option<T>) -> Result<T, StoreError> {
     found.ok_or_else(|| StoreError::Corrupt("a column of a head is missing".into()))
 }

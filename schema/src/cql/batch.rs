@@ -43,7 +43,7 @@ struct Open<'a> {
     alarm_id: Option<&'a [u8]>,
 }
 
-/// Moves a head. What is not set stays as it is.
+/// Moves a head. Unset values stay.
 #[derive(SerializeRow)]
 struct Advance<'a> {
     entity: &'a [u8],
@@ -115,11 +115,11 @@ pub(super) struct Attempt<'a> {
     plan: &'a Plan,
     entity: [u8; actors::id::EntityKey::LEN],
     k: [u8; 8],
-    /// The state to write: the commit's own, or the one that is carried into a new bucket.
+    /// The state to write: the commit's own, or the one copied into a new bucket.
     state: Option<&'a Bytes>,
     payload: Option<Vec<u8>>,
     lists: Option<Vec<u8>>,
-    /// Of several writes of one row the last one.
+    /// The last write of each row.
     rows: BTreeMap<(i64, &'a Bytes), &'a RowWrite>,
 }
 
@@ -142,7 +142,7 @@ impl<'a> Attempt<'a> {
             self.plan.standing;
         let (entity, id) = (&self.entity[..], &self.commit.id.0[..]);
         let (seq, commit) = (signed(head.seq), signed(head.commit));
-        // The id of an alarm that is kept is that of an earlier commit.
+        // An unchanged alarm keeps the id of its earlier commit.
         let alarm_id = self.plan.standing.alarm.as_ref().map(|alarm| &alarm.id.0[..]);
         let alarm_slot = alarm.map(|alarm| alarm.slot);
         let alarm = alarm.map(|alarm| signed(alarm.at.0));
@@ -201,7 +201,7 @@ impl<'a> Attempt<'a> {
         let (entity, bucket) = (&self.entity[..], standing.bucket);
         let count = 2 + self.commit.keys.len() + self.rows.len();
         let (mut prepared, mut values) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        // The head comes first: its partition key decides which node is asked.
+        // The head comes first: its partition key decides which node gets the batch.
         prepared.push(if self.plan.expected.is_none() { &statements.open } else { &statements.advance });
         values.push(self.head());
         prepared.push(&statements.put_commit);
@@ -239,7 +239,7 @@ fn set_if<T>(condition: bool, value: T) -> MaybeUnset<T> {
     if condition { MaybeUnset::Set(value) } else { MaybeUnset::Unset }
 }
 
-/// What a conditional batch answers: `None`: applied.
+/// The answer of a conditional batch: `None`: applied.
 fn outcome(result: QueryResult) -> Option<Option<Standpoint>> {
     let mut found = None;
     let applied = answer::find(result, |row| {

@@ -3,9 +3,9 @@
 //! So chunks may exist without their commit: it was refused, its outcome is unknown, or the process ended in between.
 //! Such chunks must be deleted, because nothing refers to them and an erasure would not find them. Therefore a row of
 //! the due index is written before the chunks. When the scan reads that row and the commit is not the newest, it looks
-//! at the log position that the commit would have (stored with the chunks). If this commit is there, the chunks are in
-//! use; if another one is, they are deleted. If the position is still empty, the commit may yet be applied, however
-//! late, and the scan looks again: the entity's next commit, for example an erasure, decides it.
+//! at the log position of the commit (stored with the chunks). If this commit is there, the chunks are in use; if
+//! another one is, they are deleted. If the position is still empty, the commit may yet be applied, however late, and
+//! the scan looks again later: the entity's next commit, for example an erasure, decides it.
 
 use actors::id::EntityKey;
 use actors::store::{Commit, CommitId, Head, StoreError};
@@ -15,24 +15,24 @@ use super::CqlStore;
 use super::layout::{decode_place, encode_place, encode_records, entity_bytes};
 use super::plan::{CHUNK_BYTES, Plan};
 
-/// Stands where a chunk's number does for the place that the commit would have in the log.
+/// The chunk number under which the commit's log position is stored.
 const PLACE: i32 = -1;
 
 impl CqlStore {
-    /// Writes a commit's records beside it, if they are too large for its batch. Its row of the due index must be
+    /// Writes a commit's records as chunks, if they are too large for its batch. Its row of the due index must be
     /// durable by then.
     pub(super) async fn put_chunks(&self, commit: &Commit, plan: &Plan) -> Result<(), StoreError> {
         if plan.chunks.is_none() {
             return Ok(());
         }
-        // Before the words, so that these are never there without it.
+        // Before the records, so that these never exist without it.
         let place = encode_place(plan.standing.head);
         let values = (&entity_bytes(commit.entity)[..], &commit.id.0[..], PLACE, &place[..]);
         self.db().write(&self.db().statements.put_chunk, values).await?;
         self.write_chunks(commit.entity, commit.id, &encode_records(&commit.records)).await
     }
 
-    /// Writes large records where a commit's row refers to them.
+    /// Writes the chunks that a commit's row refers to.
     pub(super) async fn write_chunks(&self, entity: EntityKey, id: CommitId, encoded: &[u8]) -> Result<(), StoreError> {
         let name = entity_bytes(entity);
         for (n, chunk) in (0_i32..).zip(encoded.chunks(CHUNK_BYTES)) {
@@ -41,13 +41,13 @@ impl CqlStore {
         Ok(())
     }
 
-    /// Deletes large records that no commit's row refers to.
+    /// Deletes chunks that no commit's row refers to.
     pub(super) async fn delete_chunks(&self, entity: EntityKey, id: CommitId) -> Result<(), StoreError> {
         self.db().write(&self.db().statements.delete_chunks, (&entity_bytes(entity)[..], &id.0[..])).await
     }
 
-    /// Deletes the chunks of the commit `id` if it can never be applied. `newest`: where the entity stands, or stood
-    /// some time ago. Whether nothing is left to look after; else the commit may still be applied.
+    /// Deletes the chunks of the commit `id` if it can never be applied. `newest`: a current or former head of the
+    /// entity. Returns whether nothing remains to be checked; else the commit may still be applied.
     pub(super) async fn sweep_chunks(
         &self,
         entity: EntityKey,

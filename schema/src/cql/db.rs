@@ -1,4 +1,4 @@
-//! Running statements, with failures in the port's words, and counting them.
+//! Running statements, with failures mapped to the port's errors, and counting them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,21 +14,21 @@ use scylla::statement::prepared::PreparedStatement;
 use super::session::Profiles;
 use super::statements::Statements;
 
-/// What the store has asked of the cluster since it was opened.
+/// The requests of the store to the cluster since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Conditional batches sent: the one thing that costs rounds of consensus on the way of a commit.
+    /// Conditional batches sent: the only rounds of consensus in a commit.
     pub conditional: u64,
-    /// Of those, ones that were applied.
+    /// Conditional batches that were applied.
     pub applied: u64,
-    /// What settles what is in flight: rounds of consensus too. One each time that an entity is loaded to be worked on
-    /// and not known to be settled, and after a conflict, an unknown outcome or a refusal.
+    /// Settling statements: rounds of consensus too. One for each load of an entity for commits that is not known to be
+    /// settled, and after a conflict, an unknown outcome or a refusal.
     pub settling: u64,
     /// Commits that met an unknown outcome on their way.
     pub unknown: u64,
-    /// Of those, ones whose outcome was found out.
+    /// Those whose outcome was settled.
     pub settled: u64,
-    /// Commits that found their entity elsewhere.
+    /// Commits that found another head.
     pub conflicts: u64,
     /// Plain writes.
     pub writes: u64,
@@ -75,7 +75,7 @@ fn corrupt(error: impl std::error::Error + Send + Sync + 'static) -> StoreError 
 }
 
 impl Db {
-    /// Runs a read; its rows, as they came.
+    /// Runs a read; returns its raw rows.
     async fn raw(
         &self,
         statement: &PreparedStatement,
@@ -115,7 +115,7 @@ impl Db {
         Ok(self.select(statement, values).await?.into_iter().next())
     }
 
-    /// Runs a condition that is never met; its answer.
+    /// Runs a condition that is never met; returns its answer.
     pub(super) async fn settle(
         &self,
         statement: &PreparedStatement,

@@ -1,8 +1,8 @@
-//! The due index: what is to happen later, by quarter of an hour and shard.
+//! The due index: work due later, by quarter of an hour and shard.
 //!
-//! A row is written before the commit that needs it, so it may be there without one: alarms may be spurious. It is
-//! deleted after the commit that makes it needless, or, if that was not done, when it is found long overdue. A slot
-//! that is over and empty is forgotten, so that no read crosses what was deleted in it.
+//! A row is written before the commit that needs it, so it may exist without one: alarms may be spurious. It is deleted
+//! after the commit that makes it needless, or, if that failed, when it is found long overdue. A past, empty slot is
+//! removed, so that no read crosses its tombstones.
 //!
 //! A failed read delays nothing else: the page leaves out that shard or slot and says so. An alarm whose entity cannot
 //! be read is reported, because it may be a real one.
@@ -27,7 +27,7 @@ use super::layout::{
 
 /// A row that is overdue for this long is checked: its commit may never have been applied.
 const OVERDUE_MILLIS: u64 = 60_000;
-/// A slot may be written to for this long after it is over: clocks differ, and writes are late.
+/// A slot may be written to for this long after its end: clocks differ, and writes are late.
 const SLOT_OPEN_MILLIS: u64 = 600_000;
 /// Slots of a shard that are read at once.
 const SLOTS: i32 = 1_000;
@@ -35,21 +35,22 @@ const SLOTS: i32 = 1_000;
 const PAGE: i32 = 64;
 /// Slots read at the same time.
 const AT_ONCE: usize = 16;
-/// After so many looks at entities that failed with what passes, no more are made for a page: each may take seconds.
+/// After so many checks of entities that failed with transient errors, no more are made for a page: each may take
+/// seconds.
 const LOOKS_FAILED: usize = AT_ONCE;
-/// Slots known to be there; forgotten all at once where there are more.
+/// Slots known to exist; all are forgotten at once if there are more.
 const SLOTS_KNOWN: usize = 100_000;
-/// How long a row must have been seen to stand for nothing before it is deleted. It is written before its commit,
-/// however long overdue it is then, and a commit is given up long before this.
+/// How long a row must have been unneeded before it is deleted. It is written before its commit, however long overdue
+/// it is then, and a commit is given up long before this.
 pub(super) const DOUBTED_FOR: Duration = Duration::from_secs(60);
-/// Rows that are doubted; forgotten all at once where there are more, and then doubted anew.
+/// Doubted rows; all are forgotten at once if there are more, and then doubted anew.
 const DOUBTS: usize = 100_000;
 
-/// Slots that are known to be there, so that they need not be written again.
+/// Slots known to exist, so that they need not be written again.
 #[derive(Debug, Default)]
 pub(super) struct Slots(DashSet<(i8, i64)>);
 
-/// Rows that stood for nothing when they were looked at first, and when that was.
+/// Rows that were unneeded when first checked, and when that was.
 #[derive(Debug)]
 pub(super) struct Doubts {
     since: DashMap<(CommitId, bool), Instant>,
@@ -57,7 +58,7 @@ pub(super) struct Doubts {
 }
 
 impl Doubts {
-    /// Doubts that last so long.
+    /// Doubts that last this long.
     pub(super) fn lasting(lasting: Duration) -> Self {
         Self { since: DashMap::new(), lasting }
     }
@@ -83,7 +84,7 @@ struct Stored {
     id: Bytes,
 }
 
-/// A row of the index as found.
+/// A row of the index, as read.
 #[derive(Clone, Copy, Debug)]
 struct Found {
     due: Due,
@@ -97,7 +98,7 @@ struct Source {
     shard: i8,
     slot: i64,
     upto: Millis,
-    /// Behind which row to read on; `None`: it was read to its end.
+    /// The row behind which the next read begins; `None`: it was read to its end.
     rest: Option<(i64, Vec<u8>, i8, Vec<u8>)>,
     read: VecDeque<Found>,
     /// No row was seen in it.
@@ -114,17 +115,17 @@ impl Source {
     }
 }
 
-/// Looks at entities for one page, and what has come of those that failed.
+/// The checks of entities for one page, and their failures.
 #[derive(Debug, Default)]
 struct Looks {
     /// Failed with a transient error.
     passing: AtomicUsize,
-    /// Failed with anything.
+    /// Failed with any error.
     failed: AtomicUsize,
 }
 
 impl Looks {
-    /// The place may be down where those entities stand: the others of the page are not to wait for it.
+    /// The nodes of those entities may be down: the rest of the page must not wait for them.
     fn are_given_up(&self) -> bool {
         self.passing.load(Ordering::Relaxed) >= LOOKS_FAILED
     }
@@ -138,7 +139,7 @@ impl Looks {
     }
 }
 
-/// What could be read; `missing` says why something could not.
+/// The readable results; `missing` is the error of an unreadable one.
 fn readable<T>(read: Vec<Result<T, StoreError>>, missing: &mut Option<StoreError>) -> Vec<T> {
     let keep = |read: Result<T, StoreError>| read.map_err(|error| *missing = Some(error)).ok();
     read.into_iter().filter_map(keep).collect()
@@ -178,7 +179,7 @@ impl CqlStore {
     ) -> Result<DuePage, StoreError> {
         let now = self.now();
         let mut missing = None;
-        // A row that was overdue when it was written is in the slot of that time.
+        // A row that was overdue when written is in the slot of that time.
         let newest = slot(upto.max(now));
         let slots = stream::iter((0..SHARDS).map(|shard| self.slots_of(shard, newest)));
         let slots = readable(slots.buffer_unordered(AT_ONCE).collect().await, &mut missing);
@@ -200,7 +201,7 @@ impl CqlStore {
             let looked = next.clone().into_iter().map(|found| self.is_told(found, now, &looks));
             let told: Vec<bool> = stream::iter(looked).buffered(AT_ONCE).collect().await;
             alarms.extend(next.iter().zip(told).filter(|(_, told)| *told).map(|(found, _)| found.due));
-            // One alarm may have been written by several commits, of which one came to be.
+            // Several commits may have written one alarm, of which one was applied.
             alarms.dedup();
         }
         match missing {
@@ -214,7 +215,7 @@ impl CqlStore {
         Ok(rows.into_iter().map(|(slot,)| (shard, slot)).collect())
     }
 
-    /// Takes up to `count` rows, the earliest of all sources first. What cannot be read on ends there.
+    /// Takes up to `count` rows, the earliest of all sources first. A source that cannot be read further ends there.
     async fn take_first(&self, sources: &mut [Source], count: usize, missing: &mut Option<StoreError>) -> Vec<Found> {
         let mut taken = Vec::new();
         while taken.len() < count {
@@ -230,7 +231,7 @@ impl CqlStore {
         taken
     }
 
-    /// Reads on in a slot of which everything that was read is taken.
+    /// Reads the next page of a slot once all its rows are taken.
     async fn refill(&self, source: &mut Source) -> Result<(), StoreError> {
         let Source { shard, slot, upto, .. } = *source;
         let mut damaged = None;
@@ -249,13 +250,13 @@ impl CqlStore {
             source.read.extend(readable(rows, &mut damaged));
         }
         if let Some(error) = damaged {
-            // No later read would find out whose they are.
+            // No later read could tell to which entities they belong.
             tracing::warn!(shard, slot, %error, "damaged rows of the due index are skipped");
         }
         Ok(())
     }
 
-    /// Forgets a slot that is empty, and over for so long that nothing is written to it any more.
+    /// Removes an empty slot that ended so long ago that nothing is written to it any more.
     async fn close_slot(&self, source: &Source, now: Millis) {
         if !source.is_empty || now <= slot_end(source.slot).plus(SLOT_OPEN_MILLIS) {
             return;
@@ -268,12 +269,12 @@ impl CqlStore {
             self.db().write(&statements.forget_slot, slot).await
         };
         if let Err(error) = closed.await {
-            // The next scan finds it as empty.
+            // The next scan finds it empty again.
             tracing::debug!(?slot, %error, "could not delete an empty slot of the due index");
         }
     }
 
-    /// Whether a row is reported as an alarm. One whose entity cannot be read is: it may be a real one.
+    /// Whether a row is reported as an alarm. One whose entity cannot be read is reported: it may be a real one.
     async fn is_told(&self, found: Found, now: Millis, looks: &Looks) -> bool {
         if looks.are_given_up() {
             return found.is_alarm;
@@ -285,8 +286,8 @@ impl CqlStore {
         needed && found.is_alarm
     }
 
-    /// Whether a row stands for something. One that is long overdue and has not for a while is deleted, with the chunks
-    /// of a commit that came to nothing; what follows from a commit and is overdue is done.
+    /// Whether a row is needed. One that is long overdue and unneeded for a while is deleted, with the chunks of a
+    /// commit that was never applied; overdue writes that follow from a commit are done.
     async fn is_needed(&self, found: Found, now: Millis) -> Result<bool, StoreError> {
         let Found { due: Due { at, entity }, row, is_alarm } = found;
         if now.since(at) < OVERDUE_MILLIS && (is_alarm || at > now) {
@@ -298,7 +299,7 @@ impl CqlStore {
             let standing = self.newest_head(entity, fresh.into()).await?.map(|head| head.standing);
             match standing {
                 Some(standing) if is_alarm && standing.alarm == Some(row) => return Ok(true),
-                // Before the newest commit nothing is missing: each commit completes the one before.
+                // Nothing before the newest commit is missing: each commit completes the one before.
                 Some(standing) if !is_alarm && standing.id == row.id => {
                     if standing.listed {
                         self.project_again(entity, &standing).await?;
@@ -307,14 +308,14 @@ impl CqlStore {
                 }
                 _ if fresh == Fresh::Settled => break standing,
                 _ if !self.doubts().are_over(row.id, is_alarm) => return Ok(false),
-                // Its commit may be decided and not be where this was read.
+                // Its commit may be decided but not visible to this read.
                 _ => fresh = Fresh::Settled,
             }
         };
         let newest = standing.map(|standing| standing.head);
         if !is_alarm && !self.sweep_chunks(entity, row.id, newest).await? {
-            // Not with every scan: the entity may never go on. At the same time whichever process says so, so that the
-            // rows do not become more.
+            // Not with every scan: the entity may never commit again. All processes write the same time, so that the
+            // rows do not multiply.
             let again = DueRow::new(slot_end(slot(now)), row.id, now);
             self.put_due(entity, kind, again).await?;
         }

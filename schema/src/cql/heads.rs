@@ -11,7 +11,7 @@ use super::answer::{self, Answer, needed};
 use super::layout::{DueRow, entity_bytes, sixteen, unsigned};
 use super::standing::Standing;
 
-/// A head row as it is stored.
+/// A stored head row.
 #[derive(Debug, DeserializeRow)]
 struct Stored {
     seq: i64,
@@ -32,7 +32,7 @@ struct Stored {
     alarm_id: Option<Bytes>,
 }
 
-/// A head, and the entity's newest state if that was read.
+/// A head, with the entity's newest state if it was read.
 #[derive(Debug)]
 pub(super) struct HeadRow {
     pub(super) standing: Standing,
@@ -60,7 +60,7 @@ impl From<Fresh> for Reading {
 }
 
 impl Stored {
-    /// From what a condition answers; `None`: there is no head.
+    /// From the answer of a condition; `None`: there is no head.
     fn answered(row: &Answer<'_>) -> Option<Result<Self, StoreError>> {
         let seq = row.long("seq")?;
         let read = || {
@@ -114,8 +114,8 @@ impl Stored {
 }
 
 impl CqlStore {
-    /// The head of a bucket. One that is read settled is, with all that its commit and those before it wrote, at a
-    /// majority by then; else a plain read may see the head and miss the rest.
+    /// The head of a bucket. After a settled read, all writes of its commit and those before it are at a majority;
+    /// after a plain read, the head may be visible without the rest.
     pub(super) async fn head_of(
         &self,
         entity: EntityKey,
@@ -137,8 +137,8 @@ impl CqlStore {
         stored.map(|stored| stored.read(bucket, true)).transpose()
     }
 
-    /// The entity's newest head; `None` where there is no such entity. Where its newest bucket is closed and the next
-    /// one not opened yet, that is the closed one.
+    /// The entity's newest head; `None` if there is no such entity. If its newest bucket is closed and the next one not
+    /// opened yet, it is the closed one's.
     pub(super) async fn newest_head(&self, entity: EntityKey, reading: Reading) -> Result<Option<HeadRow>, StoreError> {
         let known = self.standings().get(entity).map(|known| known.bucket);
         let mut bucket = known.unwrap_or(0);
@@ -146,18 +146,18 @@ impl CqlStore {
             match self.head_of(entity, bucket, reading).await? {
                 Some(head) => break head,
                 None if bucket == 0 => return Ok(None),
-                // The commit that opened it may have been read where it stood alone, and not be met by this read; the
-                // one before it is there then.
+                // The commit that opened the bucket may have been visible on one replica only, and be missed by this
+                // read; then the previous bucket exists.
                 None if known == Some(bucket) => bucket -= 1,
-                // The keyspace was made anew under a running process.
+                // The keyspace was recreated under a running process.
                 None => bucket = 0,
             }
         };
         if head.standing.closed && known.is_none_or(|known| bucket + 1 < known) {
-            // Without a hint the way along the chain may be long.
+            // Without a hint the chain may be long.
             let newest: Option<(i32,)> =
                 self.db().select_one(&self.db().statements.newest_bucket, (&entity_bytes(entity)[..],)).await?;
-            // The newest may not be opened yet; the one before it is.
+            // The newest may not be opened yet; the previous one is.
             for bucket in newest.into_iter().flat_map(|(newest,)| [newest, newest - 1]) {
                 if bucket <= head.standing.bucket {
                     break;
@@ -177,7 +177,7 @@ impl CqlStore {
         Ok(Some(head))
     }
 
-    /// The bucket that the entity is in now; `None` where there is no such entity.
+    /// The entity's current bucket; `None` if there is no such entity.
     pub(super) async fn bucket(&self, entity: EntityKey) -> Result<Option<i32>, StoreError> {
         if let Some(known) = self.standings().get(entity) {
             return Ok(Some(known.bucket));
@@ -195,7 +195,7 @@ impl CqlStore {
         Ok(())
     }
 
-    /// The bucket after `bucket`, which is closed, if it was opened; takes note of it.
+    /// The bucket after the closed `bucket`, if it was opened; caches its head.
     pub(super) async fn next_bucket(&self, entity: EntityKey, bucket: i32) -> Result<Option<i32>, StoreError> {
         let next = self.head_of(entity, bucket + 1, Reading::Plain).await?;
         if let Some(next) = &next {

@@ -1,4 +1,4 @@
-//! Listing everything that is there; see `actors::store::inventory`.
+//! Listing everything in the store; see `actors::store::inventory`.
 
 use std::collections::BTreeMap;
 
@@ -15,17 +15,17 @@ use super::read::key_row;
 
 /// Partitions of one read.
 const PAGE: i32 = 1_000;
-/// Reads under way at once, where many are needed.
+/// Concurrent reads, if many are needed.
 const AT_ONCE: usize = 32;
 /// Parts of the keys of closed buckets, see `layout::key_part`.
 const KEY_PARTS: std::ops::Range<i8> = 0..16;
 
-/// The kind behind that of keyed rows.
+/// The kind that follows that of keyed rows.
 const BEHIND_ROWS: i8 = 4;
 /// The least key.
 const NOTHING: &[u8] = &[];
 
-/// A key as its row holds it.
+/// A stored key row.
 type StoredKey = (Bytes, Bytes, i64, i64, i64);
 
 impl CqlStore {
@@ -54,7 +54,7 @@ impl CqlStore {
         Ok(found)
     }
 
-    /// Keys of the bucket that the entity is in, and of all before it.
+    /// Keys of the entity's current bucket, and of all earlier ones.
     async fn all_keys(
         &self,
         entity: EntityKey,
@@ -73,7 +73,7 @@ impl CqlStore {
                 rows.extend::<Vec<StoredKey>>(old);
             }
         }
-        // The open bucket's come first: one that was used again lies over what it did before.
+        // The open bucket's keys come first: a key that was used again hides its earlier effect.
         let mut found = BTreeMap::new();
         for (hash, fingerprint, first, last, at) in rows {
             found.entry(KeyHash(sixteen(&hash)?)).or_insert(key_row(&fingerprint, first, last, at)?);
@@ -86,7 +86,7 @@ impl CqlStore {
         let (name, statements) = (entity_bytes(entity), &self.db().statements);
         let mut found = Vec::new();
         let mut next = 0_i64;
-        // From the first row of each table on to the next table's.
+        // From the first row of each table to the next table's.
         loop {
             let values = (&name[..], bucket, next, NOTHING, BEHIND_ROWS, NOTHING, 1_i32);
             let row: Option<(i64,)> = self.db().select_one(&statements.row_table, values).await?;
@@ -118,7 +118,7 @@ impl CqlStore {
         Ok(found.await?.into_iter().map(View).collect())
     }
 
-    /// The numbers for which `has` says so, ascending.
+    /// The numbers for which `has` holds, ascending.
     async fn numbers<F>(&self, has: impl Fn(u8) -> F) -> Result<Vec<u8>, StoreError>
     where
         F: Future<Output = Result<bool, StoreError>>,

@@ -1,15 +1,15 @@
-//! What columns hold: numbers of kinds, names of places, and the encodings of blobs.
+//! The contents of columns: numbers of kinds, names of partitions, and the encodings of blobs.
 
 use actors::clock::Millis;
 use actors::id::EntityKey;
 use actors::store::{CommitId, Head, KeyHash, LogRecord, NewRecord, Redaction, StoreError, View, ViewWrite};
 use bytes::Bytes;
 
-/// Shards of the due index: enough that its newest slot is written by many nodes of the cluster.
+/// Shards of the due index: enough that many nodes of the cluster write its newest slot.
 pub(super) const SHARDS: i8 = 64;
 /// A slot of the due index: a quarter of an hour, so that a slot is a partition of some thousand rows.
 const SLOT_MILLIS: u64 = 15 * 60 * 1000;
-/// Bits of a list entry's key that choose its part. Keys begin with a time of 48 bits in milliseconds, so a part is
+/// Bits of a list entry's key that select its part. Keys begin with a time of 48 bits in milliseconds, so a part is
 /// three days.
 const PART_BITS: u32 = 20;
 
@@ -18,12 +18,12 @@ pub(super) fn entity_bytes(entity: EntityKey) -> [u8; EntityKey::LEN] {
     entity.to_bytes()
 }
 
-/// The entity of a name that was stored.
+/// The entity of a stored name.
 pub(super) fn entity_of(bytes: &[u8]) -> Result<EntityKey, StoreError> {
     EntityKey::from_bytes(bytes).ok_or_else(|| StoreError::Corrupt("an entity's name is damaged".into()))
 }
 
-/// Signed, as CQL has it. What does not fit is beyond everything that is stored.
+/// As a signed number of CQL. A number that does not fit is greater than everything stored.
 pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -33,12 +33,12 @@ pub(super) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
-/// Sixteen bytes that were stored.
+/// Sixteen stored bytes.
 pub(super) fn sixteen(bytes: &[u8]) -> Result<[u8; 16], StoreError> {
     bytes.try_into().map_err(|_| StoreError::Corrupt("an id or a hash has the wrong length".into()))
 }
 
-/// Where a commit stands among those of its bucket, beside its sequence.
+/// A commit's position in its bucket, beside its sequence.
 pub(super) fn commit_k(number: u64) -> [u8; 8] {
     number.to_be_bytes()
 }
@@ -49,12 +49,12 @@ pub(super) fn commit_of(k: &[u8]) -> Result<u64, StoreError> {
     Ok(u64::from_be_bytes(bytes))
 }
 
-/// Part of the keys of closed buckets that a hash belongs to.
+/// The part of the closed buckets' keys for a hash.
 pub(super) fn key_part(hash: KeyHash) -> i8 {
     (hash.0[0] & 0x0f) as i8
 }
 
-/// Part of a list that a key belongs to. Keys in ascending order are in parts in ascending order.
+/// The part of a list for a key. Keys in ascending order are in parts in ascending order.
 pub(super) fn list_part(key: &[u8]) -> i32 {
     let mut first = [0; 4];
     for (to, from) in first[1..].iter_mut().zip(key) {
@@ -63,14 +63,14 @@ pub(super) fn list_part(key: &[u8]) -> i32 {
     (u32::from_be_bytes(first) >> (24 - PART_BITS)) as i32
 }
 
-/// No key of a part before `part` is at or after this, and none of it before this but its own beginnings; `None`: there
-/// is no such part.
+/// A key such that no key of an earlier part is at or after it, and only its own prefixes in `part` are before it;
+/// `None`: there is no such part.
 pub(super) fn part_begin(part: i32) -> Option<Vec<u8>> {
     let part = u32::try_from(part).ok().filter(|part| *part < 1 << PART_BITS)?;
     Some((part << (24 - PART_BITS)).to_be_bytes()[1..].to_vec())
 }
 
-/// Which shard of the due index an entity is in.
+/// The shard of the due index for an entity.
 pub(super) fn shard(entity: EntityKey) -> i8 {
     // An address is a hash or random, but the one of a workspace's registry is all zeros.
     let [a, b, ..] = entity.id.0;
@@ -83,12 +83,12 @@ pub(super) fn slot(at: Millis) -> i64 {
     signed(at.0 / SLOT_MILLIS)
 }
 
-/// When a slot is over.
+/// The end of a slot.
 pub(super) fn slot_end(slot: i64) -> Millis {
     Millis(unsigned(slot).saturating_add(1).saturating_mul(SLOT_MILLIS))
 }
 
-/// A key that is greater than every key that may be written.
+/// A key greater than every allowed key.
 pub(super) const BEYOND: [u8; actors::limits::ROW_KEY_BYTES + 1] = [0xff; actors::limits::ROW_KEY_BYTES + 1];
 
 /// The least key greater than `key`.
@@ -108,7 +108,7 @@ pub(super) fn records_len(records: &[NewRecord]) -> usize {
 pub(super) fn encode_records(records: &[NewRecord]) -> Vec<u8> {
     let mut out = Vec::with_capacity(records_len(records));
     for record in records {
-        // A payload is far below 2^31: commits are bounded before they get here.
+        // A payload is far below 2^31: commits are bounded before this.
         let tag = (record.payload.len() as u32) << 1 | u32::from(record.event);
         out.extend_from_slice(&tag.to_le_bytes());
         out.extend_from_slice(&record.payload);
@@ -142,24 +142,24 @@ pub(super) fn decode_records(payload: &Bytes, last: u64) -> Result<Vec<LogRecord
     Ok(records)
 }
 
-/// What follows from a commit once it is applied.
+/// The writes that follow from an applied commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Follows {
     /// List entries.
     pub(super) views: Vec<ViewWrite>,
-    /// What goes out of the log.
+    /// Redactions of the log.
     pub(super) redactions: Vec<Redaction>,
 }
 
-/// Stands where a list's number does for an event to be replaced, whose sequence is the key; no list has it.
+/// The list number that marks a redaction, whose key is the event's sequence; no list has it.
 const REDACTED: u8 = u8::MAX;
 
-/// What follows from a commit: `list 1 ‖ key length 2 ‖ key ‖ (0 | 1 ‖ value length 4 ‖ value)` each.
+/// The writes that follow from a commit: `list 1 ‖ key length 2 ‖ key ‖ (0 | 1 ‖ value length 4 ‖ value)` each.
 pub(super) fn encode_follows(views: &[ViewWrite], redactions: &[Redaction]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut put = |list: u8, key: &[u8], value: Option<&Bytes>| {
         out.push(list);
-        // A key is far below 2^16: commits are measured before they get here.
+        // A key is far below 2^16: commits are measured before this.
         out.extend_from_slice(&(key.len() as u16).to_le_bytes());
         out.extend_from_slice(key);
         match value {
@@ -210,36 +210,36 @@ pub(super) fn decode_follows(bytes: &Bytes) -> Result<Follows, StoreError> {
 pub(super) struct DueRow {
     /// When it is due.
     pub(super) at: Millis,
-    /// The slot it stands in: that of `at`, or of the time when it was written, if that was later.
+    /// Its slot: that of `at`, or of the time when it was written, if that was later.
     pub(super) slot: i64,
     /// The commit that wrote it.
     pub(super) id: CommitId,
 }
 
 impl DueRow {
-    /// A row written at `now`. A past slot may be gone already, so a row never goes into one.
+    /// A row written at `now`. A past slot may be removed already, so a row never goes into one.
     pub(super) fn new(at: Millis, id: CommitId, now: Millis) -> Self {
         Self { at, slot: slot(at.max(now)), id }
     }
 }
 
-/// What a row of the due index is for.
+/// The purpose of a row of the due index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i8)]
 pub(super) enum DueKind {
     /// The entity wants to be woken.
     Alarm = 0,
-    /// What follows from the commit must be there by then, or is done again; and large records of one that came to
-    /// nothing are taken back.
+    /// The writes that follow from the commit must exist by then, or are repeated; the chunks of a commit that was
+    /// never applied are deleted.
     Lists = 1,
 }
 
-/// Where a commit leads, as the sequence and number that name its row.
+/// The head of a commit, as the sequence and number that name its row.
 pub(super) fn commit_row(head: Head) -> (i64, [u8; 8]) {
     (signed(head.seq), commit_k(head.commit))
 }
 
-/// The place of a commit in the log: `sequence 8 ‖ number 8`.
+/// The position of a commit in the log: `sequence 8 ‖ number 8`.
 pub(super) fn encode_place(head: Head) -> [u8; 16] {
     let mut out = [0; 16];
     out[..8].copy_from_slice(&head.seq.to_be_bytes());
@@ -297,7 +297,7 @@ mod tests {
 
         #[test]
         fn no_bytes_are_too_strange_to_be_decoded_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
-            // Neither panics, whatever it is given.
+            // Neither panics on any input.
             let bytes = Bytes::from(bytes);
             let _ = decode_follows(&bytes);
             let _ = decode_records(&bytes, 3);

@@ -3,11 +3,11 @@
 //! A commit's list entries are in its own row too. The committing process writes them before the entity's next commit,
 //! and a process that loads an entity whose newest commit may lack them writes them again; so at most the newest
 //! commit's are missing. If no process loads the entity, the scan finds it by a row of the due index that was written
-//! before the commit. Writing them again changes nothing: each carries the commit's write time, which ascends within
-//! an entity.
+//! before the commit. Writing them again changes nothing: each has the commit's write time, which ascends within an
+//! entity.
 //!
-//! What a commit removes from the log follows the same way (see `redact`): it must not be removed before the commit is
-//! known to be applied, and must not remain after it.
+//! A commit's redactions of the log follow the same way (see `redact`): the words must not be removed before the commit
+//! is known to be applied, and must not remain after it.
 
 use std::collections::BTreeMap;
 
@@ -25,19 +25,19 @@ use super::plan::LISTS_AFTER_MILLIS;
 use super::read::Stretch;
 use super::standing::Standing;
 
-/// Parts known to be there; forgotten all at once where there are more.
+/// Parts known to exist; all are forgotten at once if there are more.
 const PARTS_KNOWN: usize = 100_000;
-/// Parts asked for at once.
+/// Parts read at once.
 const PARTS: i32 = 8;
 
 /// A part of a list of a workspace.
 type Part = (Address, u8, i32);
 
-/// Parts of lists that are known to be there, so that they need not be written again.
+/// Parts of lists known to exist, so that they need not be written again.
 #[derive(Debug, Default)]
 pub(super) struct Parts(DashSet<Part>);
 
-/// What follows from a commit, as its row says.
+/// The writes that follow from a commit, by its row.
 struct Listed {
     stamp: i64,
     at: Millis,
@@ -45,7 +45,7 @@ struct Listed {
 }
 
 impl CqlStore {
-    /// Does what follows from the commit `by`.
+    /// Does the writes that follow from the commit `by`.
     pub(super) async fn follow(
         &self,
         entity: EntityKey,
@@ -87,7 +87,7 @@ impl CqlStore {
         futures_util::future::try_join_all(writing).await.map(drop)
     }
 
-    /// Makes sure that a part of a list is known to be there.
+    /// Ensures that a part of a list is recorded.
     async fn part(&self, workspace: Address, list: u8, part: i32) -> Result<(), StoreError> {
         let known = &self.parts().0;
         if known.contains(&(workspace, list, part)) {
@@ -101,11 +101,11 @@ impl CqlStore {
         Ok(())
     }
 
-    /// Does what follows from the newest commit, which may not have been done, and ends the watch over it.
+    /// Does the writes that follow from the newest commit, which may be missing, and ends their supervision.
     pub(super) async fn project_again(&self, entity: EntityKey, standing: &Standing) -> Result<(), StoreError> {
         let mut listed = self.listed(entity, standing).await?;
-        // As long as it is not settled its head may be seen before its row, or missed by the next read; and what was to
-        // be taken out would stay.
+        // While the commit is not settled its head may be visible before its row, or be missed by the next read; and
+        // its redactions would be missed.
         if !standing.settled && listed.as_ref().is_none_or(|listed| !listed.follows.redactions.is_empty()) {
             self.settle_bucket(entity, standing.bucket).await?;
             listed = self.listed(entity, standing).await?;
@@ -115,11 +115,11 @@ impl CqlStore {
         };
         self.follow(entity, (standing.id, stamp), &follows.views, &follows.redactions).await?;
         let at = at.plus(LISTS_AFTER_MILLIS);
-        // The slot is that of its time unless it was written very late; such a row is found by the scan.
+        // The slot is that of its time unless it was written very late; the scan finds such a row.
         self.forget_due(entity, DueKind::Lists, DueRow { at, slot: slot(at), id: standing.id }).await
     }
 
-    /// What follows from the newest commit, as its row says.
+    /// The writes that follow from the newest commit, by its row.
     async fn listed(&self, entity: EntityKey, standing: &Standing) -> Result<Option<Listed>, StoreError> {
         let (n, k) = commit_row(standing.head);
         let values = (&entity_bytes(entity)[..], standing.bucket, n, &k[..]);
@@ -146,7 +146,7 @@ impl CqlStore {
             if parts.len() < PARTS as usize {
                 return Ok(rows);
             }
-            // On with the parts behind the last one.
+            // Continues with the parts behind the last one.
             let Some(rest) = behind_part(&stretch, last, order) else { return Ok(rows) };
             stretch = rest;
         }
@@ -189,7 +189,7 @@ impl CqlStore {
     }
 }
 
-/// What is left of a stretch of keys behind a part.
+/// The rest of a range of keys behind a part.
 fn behind_part(stretch: &Stretch, part: i32, order: Order) -> Option<Stretch> {
     let mut rest = stretch.clone();
     match order {

@@ -1,4 +1,4 @@
-//! Reading commits: for an activation, and stretches of the log.
+//! Reading commits: for an activation, and ranges of the log.
 
 use actors::id::EntityKey;
 use actors::store::{CommitId, Fresh, Head, Loaded, LogRecord, LogScan, Order, StoreError};
@@ -12,7 +12,7 @@ use super::standing::Standing;
 
 /// Commits of one read.
 const PAGE: usize = 64;
-/// Buckets looked at to find the one that a commit is in. More than one is needed only where buckets hold no events.
+/// Buckets searched for a commit. More than one is needed only if buckets hold no events.
 const BUCKETS: i32 = 1_000;
 /// The greatest sequence that can be stored.
 const LAST_SEQ: u64 = i64::MAX.unsigned_abs();
@@ -28,26 +28,26 @@ struct Stored {
     revision: i32,
 }
 
-/// A commit, as the log has it.
+/// A stored commit.
 #[derive(Debug)]
 pub(super) struct StoredCommit {
-    /// Where it leads.
+    /// The head after it.
     pub(super) head: Head,
     pub(super) id: CommitId,
     pub(super) records: Vec<LogRecord>,
-    /// Where its records stand, if not in its row.
+    /// The chunks of its records, if they are not in its row.
     pub(super) chunks: Option<CommitId>,
-    /// How often something was taken out of them.
+    /// How often they were redacted.
     pub(super) revision: i32,
 }
 
-/// The way through a bucket's commits: from here on in ascending order, or down from here (exclusive).
+/// A range of a bucket's commits: ascending from `from`, or descending from `until` (exclusive).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stretch {
     order: Order,
-    /// Least place.
+    /// The least position.
     from: (i64, [u8; 8]),
-    /// Greatest place, exclusive.
+    /// The greatest position, exclusive.
     until: (i64, [u8; 8]),
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Stretch {
 const END: (i64, [u8; 8]) = (i64::MAX, [0xff; 8]);
 
 impl Stretch {
-    /// From the commit that holds the event `seq` on.
+    /// From the commit with the event `seq` on.
     pub(super) fn from_event(seq: u64) -> Self {
         Self { order: Order::Asc, from: (signed(seq), [0; 8]), until: END }
     }
@@ -91,8 +91,8 @@ impl CqlStore {
         Ok(Some(standing.head))
     }
 
-    /// The entity's newest head, with what this process knows of its commit. It may be decided on, so the lists are up
-    /// to date with it then: they must not stay behind it if its process is gone.
+    /// The entity's newest head, with this process's knowledge of its commit. Decisions may follow, so the lists are
+    /// brought up to date with it: they must not lag behind it if its process is gone.
     async fn listed_head(&self, entity: EntityKey, reading: Reading) -> Result<Option<HeadRow>, StoreError> {
         let Some(mut head) = self.newest_head(entity, reading).await? else { return Ok(None) };
         let standing = &mut head.standing;
@@ -136,8 +136,8 @@ impl CqlStore {
         Ok(self.known_bucket_behind(entity, from).await?.unwrap_or(0))
     }
 
-    /// The bucket of the first commit behind `from`; `None` where so many were begun behind it without an event that
-    /// it is not among those that were read.
+    /// The bucket of the first commit behind `from`; `None` if so many buckets without an event were begun behind it
+    /// that it is not among those read.
     pub(super) async fn known_bucket_behind(&self, entity: EntityKey, from: Head) -> Result<Option<i32>, StoreError> {
         let values = (&entity_bytes(entity)[..], signed(from.seq.saturating_add(1)), BUCKETS);
         let buckets: Vec<(i32, i64)> = self.db().select(&self.db().statements.buckets_before, values).await?;
@@ -145,7 +145,7 @@ impl CqlStore {
         Ok(found.or((buckets.len() < BUCKETS as usize).then_some(0)))
     }
 
-    /// The bucket that the event `seq` is in, if it is anywhere.
+    /// The bucket of the event `seq`, if it exists.
     pub(super) async fn bucket_of(&self, entity: EntityKey, seq: u64) -> Result<i32, StoreError> {
         let values = (&entity_bytes(entity)[..], signed(seq), 1);
         let buckets: Vec<(i32, i64)> = self.db().select(&self.db().statements.buckets_before, values).await?;
@@ -161,8 +161,8 @@ impl CqlStore {
         limit: usize,
     ) -> Result<Vec<StoredCommit>, StoreError> {
         match self.commits_as_they_are(entity, bucket, stretch, limit).await {
-            // Words may have been taken out of a large record between the reads of its row and of its chunks: then the
-            // row names others now.
+            // A large record may have been redacted between the reads of its row and of its chunks: then the row now
+            // refers to other chunks.
             Err(StoreError::Corrupt(_)) => self.commits_as_they_are(entity, bucket, stretch, limit).await,
             read => read,
         }
@@ -235,14 +235,14 @@ impl CqlStore {
     async fn first_bucket(&self, entity: EntityKey, newest: i32, scan: LogScan) -> Result<i32, StoreError> {
         let bucket = match scan.order {
             Order::Asc => self.bucket_of(entity, scan.from.max(1)).await?,
-            // Most often the newest page is asked for.
+            // Mostly the newest page is requested.
             Order::Desc if scan.to >= LAST_SEQ => newest,
             Order::Desc => self.bucket_of(entity, scan.to).await?,
         };
         Ok(bucket.min(newest))
     }
 
-    /// The newest bucket as of now, and not as of some time ago.
+    /// The newest bucket now, bypassing the cache.
     async fn newest_bucket_now(&self, entity: EntityKey) -> Result<Option<i32>, StoreError> {
         let Some(mut bucket) = self.bucket(entity).await? else { return Ok(None) };
         loop {
@@ -255,7 +255,7 @@ impl CqlStore {
         }
     }
 
-    /// Adds what a bucket holds of a stretch of events; whether no other bucket is needed.
+    /// Adds a bucket's events of a range; returns whether no other bucket is needed.
     async fn log_of(
         &self,
         entity: EntityKey,
@@ -304,7 +304,7 @@ impl CqlStore {
         }
     }
 
-    /// The place right behind the commit that holds the event `seq`.
+    /// The position right behind the commit with the event `seq`.
     async fn behind_event(&self, entity: EntityKey, bucket: i32, seq: u64) -> Result<(i64, [u8; 8]), StoreError> {
         if seq >= LAST_SEQ {
             return Ok(END);

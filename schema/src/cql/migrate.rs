@@ -1,8 +1,8 @@
 //! Migrations: the numbered files of `schema/migrations`, applied in order, once each.
 //!
-//! They are compiled in. What was applied is written in the keyspace, with a checksum of the text. One process applies
-//! at a time (a row with a time to live is the lock), always through the same node, and waits after each statement
-//! until all nodes agree on the schema.
+//! They are compiled in. The keyspace records the applied ones, with a checksum of the text. One process applies at a
+//! time (a row with a time to live is the lock), always through the same node, and waits after each statement until all
+//! nodes agree on the schema.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,9 +20,9 @@ use super::session::{self, ConnectError, Contact};
 /// One migration.
 #[derive(Clone, Copy, Debug)]
 pub struct Migration {
-    /// Its place, from 1.
+    /// Its position, from 1.
     pub number: i32,
-    /// What it does, as in its file's name.
+    /// Its name, as in its file's name.
     pub name: &'static str,
     /// Its statements.
     pub text: &'static str,
@@ -36,7 +36,7 @@ impl Migration {
 
 macro_rules! migrations {
     ($($number:literal: $name:literal),* $(,)?) => {
-        /// All migrations there are, in order. Append only: one that was released never changes.
+        /// All migrations, in order. Append only: a released one never changes.
         pub const MIGRATIONS: &[Migration] = &[$(Migration {
             number: $number,
             name: $name,
@@ -50,19 +50,19 @@ migrations! {
     2: "0002_addresses",
 }
 
-/// What the migrations themselves need.
+/// The tables that the migrations themselves need.
 const OWN_TABLES: &str = include_str!("../../migrations/0000_migrations.cql");
 /// The lock expires after this long; it is renewed before each statement. Longer than one statement may take: its own
 /// timeout ([`CHANGE_TIMEOUT`]), and twice the driver's minute for schema agreement.
 const LOCK_SECONDS: i32 = 240;
-/// How long to wait for another process that applies migrations: longer than the lock of one that has died stays.
+/// How long to wait for another process that applies migrations: longer than the lock of a dead one lasts.
 const LOCK_WITHIN: Duration = Duration::from_secs(300);
 /// Pause between two looks at the lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(500);
 /// How long a change of the schema may take.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Why a keyspace is not, or was not made, what this program works with.
+/// Why a keyspace does not fit this program, or could not be migrated.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
     /// There is no session.
@@ -85,9 +85,9 @@ pub enum MigrateError {
     Newer {
         /// The keyspace.
         keyspace: String,
-        /// The newest there.
+        /// The newest one in the keyspace.
         found: String,
-        /// The newest here.
+        /// The newest one that this program knows.
         known: &'static str,
     },
     /// A migration was applied with another text.
@@ -101,8 +101,8 @@ pub enum MigrateError {
     /// Another process has been applying migrations for too long.
     #[error("another process is applying migrations to the keyspace {0}")]
     Locked(String),
-    /// The lock was lost between two statements: another process may be applying migrations. What was applied stays;
-    /// doing it again goes on from there.
+    /// The lock was lost between two statements: another process may be applying migrations. Applied ones stay; a
+    /// repetition continues from there.
     #[error(
         "the lock on migrations of the keyspace {keyspace} was lost during {migration}: another process may be \
          applying them; run it again"
@@ -134,10 +134,10 @@ fn statements(text: &str) -> Vec<String> {
     code.split(';').map(str::trim).filter(|statement| !statement.is_empty()).map(str::to_owned).collect()
 }
 
-/// What is applied, by number: name and checksum.
+/// The applied migrations, by number: name and checksum.
 type Applied = BTreeMap<i32, (String, String)>;
 
-/// The migrations that are to be applied to a keyspace where these are.
+/// The migrations to be applied to a keyspace that has these.
 fn pending(keyspace: &str, applied: &Applied, known: &[Migration]) -> Result<Vec<Migration>, MigrateError> {
     let newest = known.last();
     if let Some((_, (name, _))) =
@@ -159,7 +159,7 @@ fn pending(keyspace: &str, applied: &Applied, known: &[Migration]) -> Result<Vec
     Ok(pending)
 }
 
-/// Makes sure that a keyspace is what this program works with.
+/// Checks that a keyspace fits this program.
 ///
 /// # Errors
 /// See [`MigrateError`].
@@ -170,7 +170,7 @@ pub(super) async fn check(session: &Session, keyspace: &str) -> Result<(), Migra
     if pending.is_empty() { Ok(()) } else { Err(MigrateError::OutOfDate { keyspace: keyspace.to_owned(), pending }) }
 }
 
-/// The tables of a keyspace; `None` where there is no such keyspace.
+/// The tables of a keyspace; `None` if there is no such keyspace.
 async fn tables(session: &Session, keyspace: &str) -> Result<Option<BTreeSet<String>>, MigrateError> {
     let what = "reading the schema";
     let keyspaces = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?";
@@ -203,10 +203,10 @@ fn text(row: &Row, column: usize) -> Option<String> {
     row.columns.get(column)?.as_ref()?.as_text().cloned()
 }
 
-/// Makes the keyspace where there is none, and applies what is pending; the names of what was applied.
+/// Creates the keyspace if there is none, and applies pending migrations; returns their names.
 ///
-/// `replication`: how many copies in which data centre a new keyspace has; `None`: three in each, or as many as there
-/// are nodes where there are fewer. One that is there keeps what it has.
+/// `replication`: how many copies a new keyspace has in each data centre; `None`: three in each, or as many as there
+/// are nodes if there are fewer. An existing keyspace keeps its replication.
 ///
 /// # Errors
 /// See [`MigrateError`].
@@ -239,8 +239,8 @@ pub async fn migrate(
     done
 }
 
-/// Makes the keyspace the one that is meant. One that another process makes at this moment stands in the schema's
-/// tables a little before it can be used.
+/// Selects the keyspace. One that another process creates at this moment appears in the schema's tables slightly before
+/// it can be used.
 async fn enter(session: &Session, keyspace: &str) -> Result<(), MigrateError> {
     let until = Instant::now() + CHANGE_TIMEOUT;
     loop {
@@ -277,8 +277,8 @@ async fn apply(session: &Session, keyspace: &str, owner: &str) -> Result<Vec<&'s
     Ok(done)
 }
 
-/// Whether a column that a statement adds is there already, from a process that died behind it. A statement that makes
-/// something says so itself (`IF NOT EXISTS`), which not every server knows of a column.
+/// Whether a column that a statement adds exists already, from a process that died after adding it. Statements that
+/// create something say `IF NOT EXISTS`, which not every server supports for a column.
 async fn is_done(session: &Session, keyspace: &str, statement: &str) -> Result<bool, MigrateError> {
     let words: Vec<&str> = statement.split_whitespace().collect();
     let ["ALTER", "TABLE", table, "ADD", column, ..] = words[..] else { return Ok(false) };
@@ -295,7 +295,7 @@ async fn lock(session: &Session, keyspace: &str, owner: &str) -> Result<(), Migr
     while Instant::now() < until {
         match conditional(session, &insert, (owner,)).await {
             Ok(true) => return Ok(()),
-            // The holder may be migrating right now; or this process's own earlier attempt took the lock after all.
+            // The holder may be migrating right now; or this process's own earlier attempt did take the lock.
             Ok(false) => {
                 let held = "SELECT owner FROM migration_lock WHERE id = ?";
                 let rows = rows(session, "reading the lock on migrations", held, "schema").await?;
@@ -310,7 +310,7 @@ async fn lock(session: &Session, keyspace: &str, owner: &str) -> Result<(), Migr
     Err(MigrateError::Locked(keyspace.to_owned()))
 }
 
-/// Holds the lock for the whole of its time from now on; false where it is no longer this process's.
+/// Renews the lock for its full time; `false` if it is no longer this process's.
 async fn renewed(session: &Session, owner: &str) -> Result<bool, MigrateError> {
     let renew =
         format!("UPDATE migration_lock USING TTL {LOCK_SECONDS} SET owner = ? WHERE id = 'schema' IF owner = ?");
@@ -365,7 +365,7 @@ fn create_keyspace(session: &Session, keyspace: &str, replication: Option<&[(Str
             "a keyspace with fewer than 3 copies becomes unavailable when one node is down"
         );
     }
-    // Only ScyllaDB's nodes have shards that the driver knows of, and only it knows tablets.
+    // The driver knows shards only of ScyllaDB's nodes, and only ScyllaDB knows tablets.
     let is_scylla = nodes.iter().any(|node| node.sharder().is_some());
     let tablets = if is_scylla { " AND tablets = {'enabled': true}" } else { "" };
     let copies: Vec<_> =

@@ -1,4 +1,4 @@
-//! What a commit writes, and where: a pure decision.
+//! The plan of a commit's writes: a pure decision.
 
 use actors::clock::Millis;
 use actors::store::{Commit, Head, StoreError};
@@ -6,7 +6,7 @@ use actors::store::{Commit, Head, StoreError};
 use super::layout::{self, DueRow};
 use super::standing::Standing;
 
-/// When a bucket is closed.
+/// The size at which a bucket is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BucketSize {
     /// Rows of commits, keys and lists in it.
@@ -15,30 +15,30 @@ pub(super) struct BucketSize {
     pub(super) bytes: i64,
 }
 
-/// Records of more bytes than this stand in chunks of their own: a conditional batch is written four times.
+/// Records of more bytes than this are stored in chunks: a conditional batch is written four times.
 pub(super) const INLINE_BYTES: usize = 128 * 1024;
-/// The largest sum of everything else in one conditional batch. A server takes half a segment of its commit log at
-/// once, which is 8 MiB where segments have 16 MiB.
+/// The largest sum of everything else in one conditional batch. A server accepts half a segment of its commit log at
+/// once, which is 8 MiB with segments of 16 MiB.
 pub(super) const BATCH_BYTES: usize = 6 * 1024 * 1024;
-/// The largest commit, chunks included; that of the embedded store.
+/// The largest commit, chunks included; as in the embedded store.
 pub(super) const COMMIT_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of one chunk.
 pub(super) const CHUNK_BYTES: usize = 512 * 1024;
 /// After how long the scan checks a commit's follow-up writes and its chunks.
 pub(super) const LISTS_AFTER_MILLIS: u64 = 60_000;
 
-/// What a commit writes, and where.
+/// The plan of a commit's writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// Where the entity stands once it is applied.
+    /// The entity's standing once it is applied.
     pub(super) standing: Standing,
-    /// Where the head of its partition must stand; `None`: it must not be there.
+    /// The head that its partition must have; `None`: the row must not exist.
     pub(super) expected: Option<Head>,
-    /// The bucket that this one follows, whose content must be found elsewhere from now on.
+    /// The previous bucket, whose content must be found elsewhere from now on.
     pub(super) follows: Option<i32>,
     /// How many chunks hold the records; `None`: they are in the batch.
     pub(super) chunks: Option<i32>,
-    /// Rows of the due index that must be durable before.
+    /// The row of the due index that must be durable before.
     pub(super) alarm: Option<DueRow>,
     /// As `alarm`: has the scan check the commit's follow-up writes, and its chunks if it is never applied.
     pub(super) lists: Option<DueRow>,
@@ -57,7 +57,7 @@ fn measure(commit: &Commit, records: usize, inline: bool) -> Result<usize, Store
     Ok(batch)
 }
 
-/// Plans `commit` for an entity that stands at `standing` (`None`: it does not exist), at the time `now`.
+/// Plans `commit` for an entity with this `standing` (`None`: it does not exist), at the time `now`.
 ///
 /// # Errors
 /// [`StoreError::TooLarge`].

@@ -1,5 +1,5 @@
-//! Reading keys and keyed rows: those of the bucket that the entity is in, and over it nothing; below it those of all
-//! closed buckets, which were moved together when the next one was opened. So a read asks two places at most.
+//! Reading keys and keyed rows: the rows of the open bucket hide those of all closed buckets, which were moved together
+//! when it was opened. So a read asks at most two places.
 
 use std::cmp::Ordering;
 use std::collections::VecDeque;
@@ -43,7 +43,7 @@ pub(super) fn key_row(fingerprint: &[u8], first: i64, last: i64, at: i64) -> Res
     })
 }
 
-/// A stretch of keys: the first one in it and the first one behind it.
+/// A range of keys: the first one in it and the first one behind it.
 #[derive(Clone, Debug)]
 pub(super) struct Stretch {
     pub(super) from: Vec<u8>,
@@ -51,14 +51,14 @@ pub(super) struct Stretch {
 }
 
 impl Stretch {
-    /// `None` where no key can be in it.
+    /// `None` if no key can be in it.
     pub(super) fn new(range: &KeyRange) -> Option<Self> {
         let from = range.after.as_ref().map_or_else(Vec::new, |key| after(key));
         let until = range.before.as_ref().map_or_else(|| BEYOND.to_vec(), |key| key.to_vec());
         (from < until).then_some(Self { from, until })
     }
 
-    /// What is left of it behind `key`.
+    /// The rest of it behind `key`.
     pub(super) fn behind(&self, key: &[u8], order: Order) -> Option<Self> {
         let rest = match order {
             Order::Asc => Self { from: after(key), until: self.until.clone() },
@@ -74,12 +74,12 @@ struct Source<'a> {
     partition: Partition,
     order: Order,
     page: usize,
-    /// What is not read yet.
+    /// The unread range.
     rest: Option<Stretch>,
     read: VecDeque<(Bytes, Option<Bytes>)>,
 }
 
-/// Which rows a [`Source`] is of.
+/// The rows of a [`Source`].
 #[derive(Clone, Copy)]
 enum Partition {
     Bucket(i32, i64),
@@ -87,7 +87,7 @@ enum Partition {
 }
 
 impl Source<'_> {
-    /// The next row, which stays there.
+    /// The next row, without taking it.
     async fn peek(
         &mut self,
         store: &CqlStore,
@@ -136,9 +136,9 @@ impl CqlStore {
                 }
             }
             if let Some(found) = found {
-                // The caller takes the effect for acknowledged and reads it, so it must be settled first. An effect
-                // without events is settled for sure only once the next event is. A row that only holds the key has no
-                // effect: its commit is decided, which is enough, and a refusal because of it is settled on its own.
+                // The caller takes the effect as acknowledged and reads it, so it must be settled first. An effect
+                // without events is certainly settled only once the next event is. A row that only holds the key has no
+                // effect: its commit is decided, which suffices, and a refusal because of it is settled separately.
                 let is_effect = found.held_upto().is_none();
                 if is_effect && !self.standings().has_settled(entity, found.last.max(found.first)) {
                     self.settle_bucket(entity, bucket).await?;
@@ -227,7 +227,7 @@ impl CqlStore {
         }
     }
 
-    /// The rows of a bucket laid over those of all buckets before it.
+    /// The rows of a bucket, overlaid on those of all earlier buckets.
     async fn merged(
         &self,
         entity: EntityKey,
@@ -273,7 +273,7 @@ impl CqlStore {
                     newer.read.pop_front()
                 }
             };
-            // A row without a value was deleted, and hides what is below it.
+            // A row without a value was deleted, and hides the row beneath it.
             if let Some((key, Some(value))) = taken {
                 rows.push(Row { key, value });
             }

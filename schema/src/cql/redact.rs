@@ -2,8 +2,8 @@
 //!
 //! The row to change may be in a bucket that was closed long ago, so a redaction cannot be part of the conditional
 //! batch in the open one. It is a conditional write of its own, done after that batch as list entries are (see
-//! `lists`): a commit that is refused must redact nothing. The condition is the row's revision, so that of two
-//! redactions of different words neither restores the other's. Doing it again changes nothing.
+//! `lists`): a refused commit must redact nothing. The condition is the row's revision, so that of two redactions of
+//! different words neither restores the other's. Repeating it changes nothing.
 //!
 //! A process may be so late that others have committed and redacted more meanwhile. No commit follows another before
 //! that one's redactions are done (see `commit`). So a process that reads the row and then finds a newer commit has
@@ -23,18 +23,18 @@ use super::layout::{commit_row, encode_records, entity_bytes};
 use super::log::{StoredCommit, Stretch};
 use super::plan::{CHUNK_BYTES, INLINE_BYTES};
 
-/// How often a row is tried, while others change it or outcomes are unknown.
+/// How often a row is retried, while others change it or outcomes are unknown.
 const ATTEMPTS: usize = 8;
 
 impl CqlStore {
-    /// Replaces the payloads of events, wherever they stand, as the commit `by` asks for it.
+    /// Replaces the payloads of events, in whatever bucket, for the commit `by`.
     pub(super) async fn redact(
         &self,
         entity: EntityKey,
         by: CommitId,
         redactions: &[Redaction],
     ) -> Result<(), StoreError> {
-        // Of several of one event the last one counts.
+        // Of several redactions of one event the last one counts.
         let mut left: BTreeMap<u64, &Bytes> = redactions.iter().map(|one| (one.seq, &one.payload)).collect();
         while let Some((&seq, _)) = left.first_key_value() {
             let Some(last) = self.redact_one(entity, by, seq, &left).await? else { return Ok(()) };
@@ -43,8 +43,8 @@ impl CqlStore {
         Ok(())
     }
 
-    /// Replaces payloads in the commit that holds the event `seq`; its last event. `None`: there is no such commit, or
-    /// others have done it all.
+    /// Replaces payloads in the commit with the event `seq`; returns its last event. `None`: there is no such commit,
+    /// or others have done everything.
     async fn redact_one(
         &self,
         entity: EntityKey,
@@ -57,17 +57,17 @@ impl CqlStore {
         for _ in 0..ATTEMPTS {
             let found = self.commits(entity, bucket, Stretch::from_event(seq), 1).await?;
             let Some(commit) = found.into_iter().next() else { return Ok(None) };
-            // Behind the row: what is found of the entity here holds for what was read there.
+            // After the row: this head is at least as new as the row that was read.
             let newest = self.newest_head(entity, Reading::Plain).await?;
             if newest.is_none_or(|newest| newest.standing.id != by) {
-                // An attempt of this one's that came to nothing may have left its chunks.
+                // A failed attempt of this redaction may have left its chunks.
                 self.forget_chunks(entity, &commit, commit.revision).await?;
                 return Ok(None);
             }
             match self.replace(entity, bucket, &commit, payloads).await {
                 Ok(true) => return Ok(Some(commit.head.seq)),
                 Ok(false) => {}
-                // It may have been done or not; doing it again is the same.
+                // It may or may not have been done; repeating it is harmless.
                 Err(error) => why = error.into(),
             }
         }
@@ -117,8 +117,8 @@ impl CqlStore {
         Ok(is_done)
     }
 
-    /// Where the words stood in chunks they must go there too. A row that was changed before may have been so by an
-    /// attempt that ended between the two.
+    /// Words in chunks must be removed there too. A row that was changed before may be the work of an attempt that
+    /// ended between the two.
     async fn forget_chunks(&self, entity: EntityKey, commit: &StoredCommit, revision: i32) -> Result<(), StoreError> {
         if commit.chunks.is_none() && commit.revision == 0 {
             return Ok(());
@@ -129,10 +129,10 @@ impl CqlStore {
         Ok(())
     }
 
-    /// Takes out of the log what the commit `by` asked for, as a process does that was held up for however long.
+    /// Redacts the log for the commit `by`, like a process that was delayed for however long.
     ///
     /// # Errors
-    /// What the server says.
+    /// The server's error.
     #[cfg(any(test, feature = "test-support"))]
     pub async fn redact_late(
         &self,
@@ -144,8 +144,7 @@ impl CqlStore {
     }
 }
 
-/// The id under which the chunks of a commit's records are stored at this revision: each revision has its own, so that
-/// no reader mixes two of them.
+/// The id of a commit's chunks at this revision: each revision has its own, so that no reader mixes two of them.
 fn chunk_id(commit: &StoredCommit, revision: i32) -> CommitId {
     if revision == 0 {
         return commit.id;

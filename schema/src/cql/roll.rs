@@ -1,8 +1,8 @@
-//! Opening the next bucket: what the closed one holds of keys and rows moves to where all closed buckets have it.
+//! Opening the next bucket: the closed one's keys and rows move to the tables of all closed buckets.
 //!
-//! It is all there before the next bucket is opened, so a read asks the open bucket and the closed ones' tables and
-//! nothing else, however old the entity is. Two processes may do it at once and any number of times: the write time of
-//! a row is the number of the commit that closed the bucket.
+//! The move is complete before the next bucket is opened, so a read asks only the open bucket and the closed ones'
+//! tables, however old the entity is. Two processes may do it at once and any number of times: the write time of a row
+//! is the number of the commit that closed the bucket.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -22,8 +22,8 @@ use super::layout::{entity_bytes, key_part, signed, sixteen, unsigned};
 const PAGE: i32 = 500;
 /// Keys written together; a server warns of batches above 5 KiB.
 const KEYS_TOGETHER: usize = 50;
-/// Keyed rows written together, and their bytes. A bucket of nothing else is some eighty batches, so that it is left
-/// within the time of one commit also where a statement takes long.
+/// Keyed rows written together, and their bytes. A bucket of nothing else is some eighty batches, so that it is moved
+/// within the time of one commit even if statements are slow.
 const ROWS_TOGETHER: usize = 50;
 const BYTES_TOGETHER: usize = 64 * 1024;
 /// Writes at the same time.
@@ -52,7 +52,7 @@ impl StoredRow {
 }
 
 impl CqlStore {
-    /// Makes everything of a closed bucket found without it. `end`: where it ends.
+    /// Moves the keys and rows of a closed bucket. `end`: its last head.
     pub(super) async fn leave_bucket(&self, entity: EntityKey, bucket: i32, end: Head) -> Result<(), StoreError> {
         let values = (&entity_bytes(entity)[..], signed(end.seq), bucket + 1, signed(end.commit));
         let (keys, rows, named) = tokio::join!(
@@ -75,7 +75,7 @@ impl CqlStore {
             let mut parts: BTreeMap<i8, Vec<(StoredKey, i32)>> = BTreeMap::new();
             for key in page {
                 let hash = KeyHash(sixteen(&key.k)?);
-                // One that is past its time already is not worth a row.
+                // An expired key is not worth a row.
                 if let Some(ttl) = seconds_left(Millis(unsigned(key.at)), self.now()) {
                     parts.entry(key_part(hash)).or_default().push((key, ttl));
                 }
@@ -126,9 +126,9 @@ impl CqlStore {
         }
     }
 
-    /// Puts rows where those of all closed buckets are, and deletes there what was deleted in theirs. Rows that came
-    /// and went within one bucket, as those of short deadlines do, must not leave a mark of a deletion that every later
-    /// read of the list crosses: so what was deleted is looked for first.
+    /// Puts rows into the tables of closed buckets, and deletes there the rows deleted in this one. A row that was
+    /// created and deleted within one bucket, as for a short deadline, must not leave a tombstone that every later read
+    /// of the list crosses: so deleted rows are looked up first.
     async fn keep_rows(&self, entity: EntityKey, list: i16, rows: &[StoredRow], stamp: i64) -> Result<(), StoreError> {
         let name = entity_bytes(entity);
         let statements = &self.db().statements;
@@ -150,7 +150,8 @@ impl CqlStore {
     }
 }
 
-/// Parts of rows of these lengths that are written together, in order: of so many rows and bytes, or of one row.
+/// Splits rows of these lengths into parts that are written together, in order: up to a number of rows and bytes, or
+/// one row.
 fn together(lengths: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
     let mut parts: Vec<Range<usize>> = Vec::new();
     let mut filled = 0;

@@ -1,4 +1,4 @@
-//! Reaching the cluster: addresses, user, TLS, and how its answers are waited for.
+//! Reaching the cluster: addresses, user, TLS, and timeouts.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,19 +15,19 @@ use scylla::policies::retry::{DefaultRetryPolicy, FallthroughRetryPolicy};
 use scylla::statement::{Consistency, SerialConsistency};
 
 /// How long one attempt of a conditional batch may take. Longer than the server's own timeout (2 s by default), so that
-/// the answer is the server's, and the coordinator has given up before this side looks at the outcome.
+/// the answer is the server's, and the coordinator has given up before this process reads the outcome.
 const CONDITIONAL_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a plain statement may take, its retries included.
 const PLAIN_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How many nodes must have a write, and which of them decide a condition.
+/// How many nodes must have a write, and which nodes decide a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quorum {
     /// A majority in this data centre. Every process that serves a workspace must name the same one.
     Local,
-    /// A majority of all nodes, wherever they stand.
+    /// A majority of all nodes, in any data centre.
     Global,
 }
 
@@ -46,7 +46,7 @@ impl Quorum {
         }
     }
 
-    /// Of a read at serial consistency.
+    /// The consistency of a serial read.
     pub(super) fn serial_read(self) -> Consistency {
         match self {
             Self::Local => Consistency::LocalSerial,
@@ -60,10 +60,10 @@ impl Quorum {
 pub struct Contact {
     /// `host:port` each; the other nodes are found through them.
     pub nodes: Vec<String>,
-    /// Where everything is kept: a letter, then letters, digits and `_`.
+    /// The name of the keyspace: a letter, then letters, digits and `_`.
     pub keyspace: String,
-    /// The data centre whose nodes are asked; `None`: the only one that is seen at first where a majority of one is
-    /// meant, else any.
+    /// The data centre whose nodes are used; `None`: for a majority of one data centre, the only one seen at first,
+    /// else any.
     pub datacenter: Option<String>,
     /// How many nodes must agree.
     pub quorum: Quorum,
@@ -75,7 +75,7 @@ pub struct Contact {
 
 impl std::fmt::Debug for Contact {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Neither the password nor keys.
+        // Shows neither the password nor keys.
         f.debug_struct("Contact")
             .field("nodes", &self.nodes)
             .field("keyspace", &self.keyspace)
@@ -89,13 +89,13 @@ impl std::fmt::Debug for Contact {
 /// Why there is no session.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// No node answered as one does. Trying later may help.
+    /// No CQL node answered. A later retry may help.
     #[error("no CQL node can be reached: {0}")]
     Unreachable(String),
-    /// A node answered, and will not have this side.
+    /// A node answered, and rejected this client.
     #[error("the CQL cluster refuses this user: {0}")]
     Refused(String),
-    /// A majority in one data centre is configured, but not which: each node would count its own.
+    /// A majority in one data centre is configured, but not which: each process would count its own.
     #[error(
         "the CQL cluster has the data centres {}: name the one whose nodes to use, the same for all servers of a \
          workspace (TERTULIA_CQL_DATACENTER), or use a majority of all nodes (TERTULIA_CQL_CONSISTENCY=quorum)",
@@ -104,20 +104,20 @@ pub enum ConnectError {
     Datacenters(Vec<String>),
 }
 
-/// The ways in which statements are run.
+/// The execution profiles of statements.
 #[derive(Clone, Debug)]
 pub(super) struct Profiles {
     /// Conditional batches and reads of a commit's id: one attempt each. The driver's own retries would hide an unknown
     /// outcome.
     pub(super) conditional: ExecutionProfile,
-    /// Conditions that are never met: they may be done twice, and take no longer than one that is.
+    /// Conditions that are never met: they are idempotent, and take no longer than one that is met.
     pub(super) settled: ExecutionProfile,
-    /// Everything else; it may be done twice.
+    /// Everything else; it is idempotent.
     pub(super) plain: ExecutionProfile,
 }
 
 impl Profiles {
-    /// Those that ask the nodes of a data centre; `None`: any nodes.
+    /// The profiles for the nodes of a data centre; `None`: any nodes.
     fn new(contact: &Contact, datacenter: Option<String>) -> Self {
         let mut policy = DefaultPolicy::builder().token_aware(true);
         if let Some(datacenter) = datacenter {
@@ -148,7 +148,7 @@ impl Profiles {
     }
 }
 
-/// Opens a session that outlives lost nodes and connections; and how statements are run in it.
+/// Opens a session that survives lost nodes and connections; and its execution profiles.
 ///
 /// # Errors
 /// See [`ConnectError`].
@@ -179,9 +179,9 @@ pub(super) async fn connect(contact: &Contact) -> Result<(Session, Profiles), Co
     Ok((session, profiles))
 }
 
-/// The data centre whose nodes are asked; `None`: any. Two servers must not mean different majorities: those of two
-/// data centres need not have a node in common, so what one has acknowledged the other would not see, and each would
-/// decide the same condition. So where one is meant and not named it is the only one, and stays that when others are
+/// The data centre whose nodes are used; `None`: any. Two servers must not use different majorities: those of two data
+/// centres need not share a node, so each would miss what the other has acknowledged, and each would decide the same
+/// condition. So without a name, a majority of one data centre means the only one, and that stays when others are
 /// added.
 fn asked(contact: &Contact, mut seen: BTreeSet<String>) -> Result<Option<String>, ConnectError> {
     match contact {
@@ -204,7 +204,7 @@ fn classify(error: &NewSessionError) -> ConnectError {
     if refused { ConnectError::Refused(text) } else { ConnectError::Unreachable(text) }
 }
 
-/// Whether a statement that failed so was surely not begun.
+/// Whether a statement that failed with this error certainly did not begin.
 pub(super) fn was_not_begun(error: &scylla::errors::ExecutionError) -> bool {
     use scylla::errors::ExecutionError as E;
     match error {
@@ -220,7 +220,7 @@ pub(super) fn was_not_begun(error: &scylla::errors::ExecutionError) -> bool {
                 | DbError::ConfigError
                 | DbError::IsBootstrapping
                 | DbError::Unprepared { .. } => true,
-                // With a consistency that is not serial it is about what follows the decision.
+                // With a non-serial consistency it is about the phase after the decision.
                 DbError::Unavailable { consistency, .. } => consistency.is_serial(),
                 DbError::RateLimitReached { rejected_by_coordinator, .. } => *rejected_by_coordinator,
                 _ => false,

@@ -1,9 +1,9 @@
-//! What to do about a conditional batch whose outcome is not known: a pure decision.
+//! Settling a conditional batch whose outcome is unknown: a pure decision.
 //!
-//! A batch names the exact head that it goes on from, so it applies at most once, however often it is sent. The server
-//! may say that it does not know whether it did (a write that timed out after it was proposed), or say nothing (a
-//! connection that broke). Then the head is settled, which completes or kills what is half done; what stands there
-//! tells whether this commit is in the chain. If not, the *same* batch is sent again.
+//! A batch names the exact head that it builds on, so it applies at most once, however often it is sent. The server may
+//! answer that it does not know whether it applied (a write that timed out after it was proposed), or not answer (a
+//! broken connection). Then the head is settled, which completes or aborts unfinished proposals; the settled head shows
+//! whether this commit is in the chain. If not, the *same* batch is sent again.
 //!
 //! An unknown outcome never becomes a refusal: it ends as known, or as [`Ended::Indeterminate`].
 
@@ -14,15 +14,15 @@ use actors::store::{Cause, Head};
 pub(super) enum Heard {
     /// The attempt was applied.
     Applied,
-    /// The attempt was not applied: the head stands here (`None`: the row is not there).
+    /// The attempt was not applied: this is the head (`None`: the row does not exist).
     NotApplied(Option<Standpoint>),
-    /// The attempt surely did not begin.
+    /// The attempt certainly did not begin.
     NotBegun(Cause),
     /// The attempt may be applied, now or later.
     Unknown(Cause),
     /// The partition, settled.
     Looked(Look),
-    /// It could not be read so.
+    /// The partition could not be settled.
     NotLooked(Cause),
 }
 
@@ -34,12 +34,12 @@ pub(super) struct Standpoint {
     pub(super) closed: bool,
 }
 
-/// What is in the partition that the batch is for.
+/// The content of the batch's partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Look {
     /// `None`: nothing.
     pub(super) head: Option<Standpoint>,
-    /// The commit with the number that this one would have is this one.
+    /// The commit at this one's number is this one.
     pub(super) mine: bool,
 }
 
@@ -48,22 +48,22 @@ pub(super) struct Look {
 pub(super) enum Step {
     /// Send the same batch.
     Send,
-    /// Settle the partition, and look at it.
+    /// Settle the partition, and read it.
     Look,
-    /// It is over.
+    /// End.
     End(Ended),
 }
 
-/// How it ended.
+/// The final outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
     /// In the chain.
     Committed,
     /// Not in the chain, and never will be: another commit has its position.
     Conflict,
-    /// Not in the chain. The bucket is closed, so it belongs into the next one.
+    /// Not in the chain. The bucket is closed, so the commit belongs into the next one.
     Closed,
-    /// Not in the chain, and no attempt has begun that could put it there.
+    /// Not in the chain, and no attempt has begun that could apply it.
     Unavailable(Cause),
     /// The outcome is unknown.
     Indeterminate(Cause),
@@ -72,11 +72,11 @@ pub(super) enum Ended {
 /// The state of one commit's attempts.
 #[derive(Clone, Debug)]
 pub(super) struct Settle {
-    /// Where the partition's head must stand; `None`: it must not be there.
+    /// The head that the partition must have; `None`: it must not exist.
     expected: Option<Head>,
     /// Its head once this is applied.
     next: Head,
-    /// Why an attempt's outcome is not known.
+    /// Why an attempt's outcome is unknown.
     doubt: Option<Cause>,
 }
 
@@ -85,17 +85,17 @@ impl Settle {
         Self { expected, next, doubt: None }
     }
 
-    /// Whether an attempt's outcome is not known.
+    /// Whether an attempt's outcome is unknown.
     pub(super) fn in_doubt(&self) -> bool {
         self.doubt.is_some()
     }
 
-    /// What to do after `heard`. `in_time`: there is time for another step.
+    /// The next step after `heard`. `in_time`: there is time for another step.
     pub(super) fn hear(&mut self, heard: Heard, in_time: bool) -> Step {
         match heard {
             Heard::Applied => Step::End(Ended::Committed),
-            // The refusal does not say whose commit is at this position. If an earlier attempt is in doubt, it may be
-            // the reason for the refusal.
+            // The refusal does not name the commit at this position. If an earlier attempt is in doubt, it may be the
+            // reason for the refusal.
             Heard::NotApplied(found) if self.in_doubt() || found.is_some_and(|found| found.head == self.next) => {
                 self.look(in_time, "another commit or an earlier attempt has its position".into())
             }
@@ -128,8 +128,8 @@ impl Settle {
         if look.head.is_some_and(|found| found.closed) {
             return Step::End(Ended::Closed);
         }
-        // What was in flight was killed by settling. An attempt whose coordinator was held up for
-        // longer than all its time-outs may still come; so the doubt stays, and a refusal is looked into.
+        // Settling aborted proposals in flight. An attempt whose coordinator was delayed beyond all its timeouts may
+        // still arrive; so the doubt remains, and a refusal is checked.
         if in_time {
             return Step::Send;
         }

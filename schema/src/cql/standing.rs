@@ -1,7 +1,7 @@
-//! Where entities stand, as far as this process knows: what saves a read before a commit.
+//! A cache of entities' heads, which saves a read before a commit.
 //!
-//! Where an entity stands need not be right. A commit names the head it expects, so what is wrong here costs a conflict
-//! or a read, never more. Only that a head is settled must be: what goes on from it trusts that.
+//! A cached head need not be current. A commit names the head it expects, so a wrong entry costs a conflict or a read,
+//! never more. Only the mark that a head is settled must be right: commits on that head rely on it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -28,19 +28,19 @@ pub(super) struct Standing {
     pub(super) stamp: i64,
     /// The next commit opens the next bucket.
     pub(super) closed: bool,
-    /// That commit changes lists.
+    /// The commit changes lists.
     pub(super) listed: bool,
-    /// Its list entries are known to be there.
+    /// Its list entries are known to exist.
     pub(super) projected: bool,
-    /// All that it and every commit before it wrote is known to be at a majority.
+    /// All writes of this and every earlier commit are known to be at a majority.
     pub(super) settled: bool,
     /// Rows in the bucket.
     pub(super) records: i32,
     /// Bytes in the bucket.
     pub(super) bytes: i64,
-    /// Where the entity stood before the bucket's first commit.
+    /// The entity's head before the bucket's first commit.
     pub(super) base: Head,
-    /// Where the newest state was taken.
+    /// The head of the newest state.
     pub(super) state: Option<Head>,
     /// The durable alarm.
     pub(super) alarm: Option<DueRow>,
@@ -58,14 +58,14 @@ impl Standing {
     }
 }
 
-/// See the module's text. There are two generations: when the younger one is full the older one is forgotten and the
-/// younger one grows old, so that what was used last stays known, at the cost of no order of use.
+/// See the module's text. There are two generations: when the younger one is full the older one is dropped and the
+/// younger one takes its place, so that recently used heads stay cached without an order of use.
 #[derive(Debug, Default)]
 pub(super) struct Standings {
     generations: [DashMap<EntityKey, Standing>; 2],
-    /// Which of them is the younger one.
+    /// The index of the younger one.
     younger: AtomicUsize,
-    /// Entities that were taken into it.
+    /// Entities added to it.
     count: AtomicUsize,
 }
 
@@ -92,7 +92,7 @@ impl Standings {
 
     /// Caches an entity's head, unless a newer one is known.
     pub(super) fn note(&self, entity: EntityKey, standing: Standing) {
-        // What the older generation knows becomes the younger one's.
+        // Moves the entry from the older generation to the younger one.
         self.get(entity);
         self.put(entity, standing);
     }
@@ -119,7 +119,7 @@ impl Standings {
         }
     }
 
-    /// What is known may be wrong.
+    /// Drops an entry that may be wrong.
     pub(super) fn forget(&self, entity: EntityKey) {
         for generation in self.generations() {
             generation.remove(&entity);

@@ -19,9 +19,9 @@ enum Run {
     Conditional,
     /// As a read at serial consistency.
     Serial,
-    /// As a condition that is never met, and may be asked as often as one likes.
+    /// As a condition that is never met, any number of times.
     Settled,
-    /// Alone, and more than once if need be.
+    /// Alone, and more than once if necessary.
     Plain,
 }
 
@@ -79,7 +79,7 @@ statements! {
     /// A commit's own row.
     put_commit: Conditional, "INSERT INTO KS.entity (entity, bucket, kind, n, k, id, stamp, at, payload, chunks, \
         chunk_id, lists, revision) VALUES (?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)";
-    /// Takes something out of a commit's records.
+    /// Redacts a commit's records.
     redact: Conditional, "UPDATE KS.entity SET payload = ?, chunks = ?, chunk_id = ?, revision = ? WHERE entity = ? \
         AND bucket = ? AND kind = 1 AND n = ? AND k = ? IF revision = ?";
     /// An idempotency key.
@@ -92,9 +92,10 @@ statements! {
     head: Plain, "SELECT seq, commit, id, stamp, closed, listed, records, bytes, base_seq, base_commit, state, \
         state_seq, state_commit, alarm, alarm_slot, alarm_id FROM KS.entity \
         WHERE entity = ? AND bucket = ? AND kind = 0 AND n = 0 AND k = 0x00";
-    /// The same, and ends what is in flight: a majority has all of it then. Nothing stands at a negative sequence, so
-    /// this is never applied, and what its condition names comes back. A read at serial consistency would not do: one
-    /// of Apache Cassandra's answers as soon as one replica shows a commit, while others are still told of it.
+    /// The same, and settles proposals in flight: a majority then has all of them. No row has a negative sequence, so
+    /// this is never applied, and returns the values that its condition names. A read at serial consistency would not
+    /// suffice: on Apache Cassandra it returns as soon as one replica shows a commit, while others have not received it
+    /// yet.
     settled_whole: Settled, "UPDATE KS.entity SET revision = 0 WHERE entity = ? AND bucket = ? AND kind = 0 AND n = 0 \
         AND k = 0x00 IF seq = -1 AND commit = -1 AND id = 0x00 AND stamp = -1 AND closed = true AND listed = true \
         AND records = -1 AND bytes = -1 AND base_seq = -1 AND base_commit = -1 AND state = 0x00 AND state_seq = -1 \
@@ -108,7 +109,7 @@ statements! {
     closed: Plain, "SELECT closed FROM KS.entity WHERE entity = ? AND bucket = ? AND kind = 0 AND n = 0 AND k = 0x00";
     /// The state in a bucket's head.
     state: Plain, "SELECT state FROM KS.entity WHERE entity = ? AND bucket = ? AND kind = 0 AND n = 0 AND k = 0x00";
-    /// The id of a commit, and decides what is in flight.
+    /// The id of a commit; also decides proposals in flight.
     commit_id: Serial, "SELECT id FROM KS.entity WHERE entity = ? AND bucket = ? AND kind = 1 AND n = ? \
         AND k = ?";
     /// The lists that a commit changes.
@@ -132,7 +133,7 @@ statements! {
     /// Commits of a bucket, newest first.
     log_desc: Plain, "SELECT n, k, id, payload, chunks, chunk_id, revision FROM KS.entity WHERE entity = ? AND bucket = ? \
         AND (kind, n, k) >= (1, ?, ?) AND (kind, n, k) < (1, ?, ?) ORDER BY kind DESC, n DESC, k DESC LIMIT ?";
-    /// Places of commits of a bucket.
+    /// Positions of commits of a bucket.
     log_place: Plain, "SELECT n, k FROM KS.entity WHERE entity = ? AND bucket = ? \
         AND (kind, n, k) >= (1, ?, ?) AND (kind, n, k) < (1, ?, ?) ORDER BY kind ASC, n ASC, k ASC LIMIT ?";
     /// All keys of a bucket.
@@ -153,13 +154,13 @@ statements! {
     bucket_rows: Plain, "SELECT n, k, value FROM KS.entity WHERE entity = ? AND bucket = ? \
         AND (kind, n, k) > (3, ?, ?) LIMIT ?";
 
-    /// The newest bucket that may be there.
+    /// The newest bucket that may exist.
     newest_bucket: Plain, "SELECT bucket FROM KS.entity_bucket WHERE entity = ? \
         ORDER BY base_seq DESC, bucket DESC LIMIT 1";
     /// Buckets that begin before a sequence, latest first.
     buckets_before: Plain, "SELECT bucket, base_commit FROM KS.entity_bucket WHERE entity = ? AND base_seq < ? \
         ORDER BY base_seq DESC, bucket DESC LIMIT ?";
-    /// Says where a bucket begins.
+    /// Records where a bucket begins.
     put_bucket: Plain, "INSERT INTO KS.entity_bucket (entity, base_seq, bucket, base_commit) VALUES (?, ?, ?, ?)";
     /// A key of a closed bucket.
     old_key: Plain, "SELECT fingerprint, first, last, at FROM KS.entity_key WHERE entity = ? AND part = ? AND hash = ?";
@@ -200,7 +201,7 @@ statements! {
     /// The same, greatest first.
     entries_desc: Plain, "SELECT key, value FROM KS.list_entry WHERE workspace = ? AND list = ? AND part = ? \
         AND key >= ? AND key < ? ORDER BY key DESC LIMIT ?";
-    /// Says that there is a part of a list.
+    /// Records a part of a list.
     put_part: Plain, "INSERT INTO KS.list_part (workspace, list, part) VALUES (?, ?, ?)";
     /// Parts of a list.
     parts_asc: Plain, "SELECT part FROM KS.list_part WHERE workspace = ? AND list = ? AND part >= ? AND part <= ? \
@@ -214,22 +215,22 @@ statements! {
     /// Deletes a row of the due index.
     delete_due: Plain, "DELETE FROM KS.due WHERE shard = ? AND slot = ? AND at = ? AND entity = ? AND kind = ? \
         AND id = ?";
-    /// Rows of a slot from a place on.
+    /// Rows of a slot from a position on.
     due: Plain, "SELECT at, entity, kind, id FROM KS.due WHERE shard = ? AND slot = ? \
         AND (at, entity, kind, id) > (?, ?, ?, ?) AND (at) <= (?) LIMIT ?";
     /// Deletes a slot.
     delete_slot: Plain, "DELETE FROM KS.due WHERE shard = ? AND slot = ?";
-    /// Says that there is a slot.
+    /// Records a slot.
     put_slot: Plain, "INSERT INTO KS.due_slot (shard, slot) VALUES (?, ?)";
     /// Slots of a shard.
     slots: Plain, "SELECT slot FROM KS.due_slot WHERE shard = ? AND slot <= ? LIMIT ?";
     /// Forgets a slot.
     forget_slot: Plain, "DELETE FROM KS.due_slot WHERE shard = ? AND slot = ?";
 
-    /// Says that a process lives.
+    /// Records a process's heartbeat.
     put_node: Plain, "INSERT INTO KS.node (part, id, beat, address) VALUES (0, ?, ?, ?)";
-    /// Processes that have said so lately.
+    /// Recent heartbeats.
     nodes: Plain, "SELECT id, beat, address FROM KS.node WHERE part = 0";
-    /// Forgets a process.
+    /// Deletes a process's heartbeat.
     delete_node: Plain, "DELETE FROM KS.node WHERE part = 0 AND id = ?";
 }

@@ -1,8 +1,8 @@
 //! The chain of batches: detects a lost, altered or added batch or log row.
 //!
-//! Every batch replaces one row that says how many batches there were, a hash over all of them in order, and of all
-//! log rows the number and the sum of their hashes. The hash proves the order; number and sum can be compared with
-//! one scan of the log in any order, because addition commutes.
+//! Every batch replaces one row with the number of batches, a hash over all of them in order, and the number of all log
+//! rows with the sum of their hashes. The hash proves the order; number and sum can be compared with one scan of the
+//! log in any order, because addition commutes.
 
 use super::layout::{self, Fields};
 use super::log_row::RowHash;

@@ -1,4 +1,4 @@
-//! The keyspaces and how the engine under them is set up.
+//! The keyspaces and the configuration of the engine under them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -16,14 +16,13 @@ use super::layout::{self, corrupt, unreadable};
 use super::log_row::{LogRow, Standing};
 
 const MIB: u64 = 1024 * 1024;
-/// Sealed journals kept before the engine flushes the keyspaces that hold them back (the least it takes). An open
-/// replays about this much and the newest journal.
+/// Sealed journals kept before the engine flushes the keyspaces that pin them (the engine's minimum). An open replays
+/// about this much and the newest journal.
 const JOURNAL_BYTES: u64 = 64 * MIB;
-/// One thread to flush, two to compact. With a single compacting thread that is busy, the flushing thread takes the
-/// next compaction from the engine's queue and puts it back in a busy loop until the running one ends.
+/// One thread to flush, two to compact. If a single compacting thread is busy, the flushing thread takes the next
+/// compaction from the engine's queue and puts it back in a busy loop until the running one ends.
 const WORKERS: usize = 3;
-/// By how much the engine's threads give way to others: a tenth of their weight.
-/// See `docs/decisions/0044-compactions-give-way.md`.
+/// The lower priority of the engine's threads: a tenth of the weight of others.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 /// Room in memory before a keyspace is flushed. The log gets most: most bytes go there.
@@ -44,13 +43,12 @@ pub(super) struct Engine {
 impl Engine {
     /// Opens or creates the engine's files in `dir`, on a thread of its own.
     pub(super) fn open(dir: &Path, cache_bytes: u64, clock: Arc<dyn Clock>) -> Result<Self, String> {
-        // The engine starts its threads while it is opened, and a thread begins with the priority of the one that
-        // starts it.
+        // The engine starts its threads while it opens, and a thread inherits the priority of the one that starts it.
         let opening = || {
             give_way();
             Self::open_unguarded(dir, cache_bytes, clock)
         };
-        // Damage that the engine did not foresee ends in a panic there; here it is an error like the others.
+        // Damage that the engine does not foresee panics there; here it is an error like the others.
         std::thread::scope(|scope| {
             match std::thread::Builder::new().name("store-open".to_owned()).spawn_scoped(scope, opening) {
                 Ok(opened) => {
@@ -77,7 +75,7 @@ impl Engine {
             db.keyspace(name, options).map_err(|error| error.to_string())
         };
         Ok(Self {
-            // Only ranges of the log are read, which filters cannot help.
+            // The log is read only by ranges, which filters cannot help.
             log: keyspace("log", || {
                 KeyspaceCreateOptions::default()
                     .max_memtable_size(LOG_MEMTABLE)
@@ -85,7 +83,7 @@ impl Engine {
                     .filter_policy(FilterPolicy::disabled())
             })?,
             rows: keyspace("rows", || KeyspaceCreateOptions::default().max_memtable_size(OTHER_MEMTABLE))?,
-            // Most keys that are asked for are new: filters on every level answer without a read.
+            // Most requested keys are new: filters on every level answer without a read.
             keys: keyspace("keys", || {
                 KeyspaceCreateOptions::default().max_memtable_size(KEYS_MEMTABLE).expect_point_read_hits(false)
             })?,
@@ -120,7 +118,7 @@ impl Engine {
         })
     }
 
-    /// Writes every keyspace's memory to its tables, as passing time would.
+    /// Flushes every keyspace's memory to its tables, as the engine does over time.
     pub(super) fn flush(&self) -> Result<(), String> {
         [&self.log, &self.rows, &self.keys, &self.index]
             .into_iter()
@@ -136,20 +134,20 @@ impl Engine {
     }
 }
 
-/// Runs a read of an entity's data; damage that the engine did not foresee, and panics on, is an error too.
+/// Runs a read of an entity's data; a panic of the engine on unforeseen damage becomes an error.
 pub(super) fn guarded<T>(entity: EntityKey, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(read))
         .unwrap_or_else(|_| Err(corrupt(entity, "the engine panicked on the data that it read")))
 }
 
-/// Lowers the priority of this thread and of those that it starts below that of the threads that serve requests.
+/// Lowers the priority of this thread and of the threads that it starts below that of the threads that serve requests.
 #[cfg(target_os = "linux")]
 fn give_way() {
-    // Where it is refused the engine works as well, only in the way of others.
+    // If it is refused the engine still works, but competes with others.
     _ = rustix::process::nice(NICE);
 }
 
-/// Elsewhere a priority is not a thread's own but the whole process's.
+/// Elsewhere a priority belongs to the whole process, not to a thread.
 #[cfg(not(target_os = "linux"))]
 fn give_way() {}
 

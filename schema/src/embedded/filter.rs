@@ -9,14 +9,14 @@ use fjall::compaction::filter::{CompactionFilter, CompactionFilterResult, Contex
 
 use super::layout;
 
-/// Makes the filters of the `keys` keyspace, which drop rows past their time whenever they are compacted.
+/// Makes the filters of the `keys` keyspace, which drop expired rows whenever they are compacted.
 pub(super) struct Forgetting {
     clock: AssertUnwindSafe<Arc<dyn Clock>>,
 }
 
 impl Forgetting {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        // The engine asks for unwind safety; reading a clock leaves nothing half done.
+        // The engine requires unwind safety; reading a clock leaves nothing half done.
         Self { clock: AssertUnwindSafe(clock) }
     }
 }
@@ -39,8 +39,8 @@ impl CompactionFilter for Forget {
     fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
         let value = item.value()?;
         let row = layout::unseal(item.key(), &value).and_then(layout::read_key_row);
-        // A row that cannot be read is kept, so that a read can say that it is damaged. An older row under the same
-        // key could come to light again, but it is past its time too.
+        // An unreadable row is kept, so that a read can report the damage. Dropping a row could expose an older one
+        // under the same key, but that is expired too.
         Ok(if row.is_some_and(|row| row.at.0 < self.before) { Verdict::Destroy } else { Verdict::Keep })
     }
 }

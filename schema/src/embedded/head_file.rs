@@ -1,10 +1,10 @@
-//! The HEAD file: which batch was the newest durable one, kept apart from the engine.
+//! The HEAD file: the newest durable batch, recorded apart from the engine.
 //!
-//! The engine recovers what it can read of its journal and cuts off the rest. That is right after a power cut, and
-//! silent data loss after damage. This file tells the two apart: it is written after a batch is durable and before it
-//! is acknowledged, so an engine that reopens with less than the file says has lost acknowledged data. Two slots are
-//! written in turn, so a torn write leaves the other one. Its sync is off the critical path (see `writer`): it may lag
-//! behind the engine after a power cut, never run ahead.
+//! The engine recovers the readable part of its journal and cuts off the rest. That is right after a power cut, and
+//! silent data loss after damage. This file distinguishes the two: it is written after a batch is durable and before it
+//! is acknowledged, so an engine that reopens with fewer batches than the file records has lost acknowledged data. Two
+//! slots are written in turn, so a torn write leaves the other one. Its sync is off the critical path (see `writer`):
+//! it may lag behind the engine after a power cut, never run ahead.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -58,7 +58,7 @@ pub(super) struct HeadFile {
     file: File,
 }
 
-/// What a HEAD file says.
+/// The content of a HEAD file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// There is none.
@@ -81,7 +81,7 @@ impl HeadFile {
         Ok(newest.map_or(Found::Damaged, Found::Mark))
     }
 
-    /// Makes the file at `path` say `mark` in both slots, durably, and keeps it open.
+    /// Writes `mark` into both slots of the file at `path`, durably, and keeps it open.
     pub(super) fn create(path: &Path, mark: Mark) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
         file.set_len(LEN)?;
@@ -100,7 +100,7 @@ impl HeadFile {
         self.file.write_all_at(&mark.encode(), SLOT_AT[(mark.batch % 2) as usize])
     }
 
-    /// Makes what was written durable.
+    /// Makes the written marks durable.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }

@@ -6,8 +6,8 @@ use actors::id::EntityKey;
 
 use super::log_row::Standing;
 
-/// A bounded map that forgets what was not asked for in a while: two generations, of which the older one is dropped
-/// when the younger one is full. Every operation is one or two look-ups, and there is no list to maintain.
+/// A bounded map that drops entries not used for a while: two generations, of which the older one is dropped when the
+/// younger one is full. Every operation is one or two look-ups, and there is no list to maintain.
 #[derive(Debug)]
 pub(super) struct Heads {
     young: HashMap<EntityKey, Standing>,
@@ -21,7 +21,7 @@ impl Heads {
         Self { young: HashMap::new(), old: HashMap::new(), generation: capacity.max(1) }
     }
 
-    /// What is remembered of an entity.
+    /// The cached head of an entity.
     pub(super) fn get(&mut self, entity: EntityKey) -> Option<Standing> {
         if let Some(standing) = self.young.get(&entity) {
             return Some(*standing);

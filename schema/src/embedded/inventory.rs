@@ -71,7 +71,7 @@ impl Engine {
         Ok(numbers.into_iter().map(View).collect())
     }
 
-    /// The numbers under whose prefix there is something.
+    /// The numbers whose prefix has rows.
     fn numbers(&self, entity: EntityKey, keyspace: &fjall::Keyspace, prefix: impl Fn(u8) -> Vec<u8>) -> Found<Vec<u8>> {
         guarded(entity, || {
             let snapshot = self.snapshot();

@@ -1,10 +1,10 @@
 //! An inspection of the engine's journals before the engine opens them.
 //!
-//! On open the engine reads its journals and, where an entry cannot be read, cuts the file there and goes on without
-//! a word; the number of a batch (its engine sequence) is not under its checksum either. Both are right for the torn
-//! end of the newest journal and silent loss anywhere else. So this looks first, without changing anything: framing,
-//! rising engine sequences, and our own batch numbers, which must follow each other without a gap across files.
-//! Checksums of contents are left to the engine, which refuses to open on a wrong one.
+//! On open the engine reads its journals and, where an entry cannot be read, cuts the file there and continues
+//! silently; the number of a batch (its engine sequence) is not covered by its checksum either. Both are right for the
+//! torn end of the newest journal and silent loss anywhere else. So this inspects first, without changing anything:
+//! framing, rising engine sequences, and our own batch numbers, which must follow each other without a gap across
+//! files. Checksums of contents are left to the engine, which refuses to open on a wrong one.
 //!
 //! The format is that of the exact engine version the workspace pins (`journal/entry.rs` there); every journal of
 //! every test that reopens a store passes through here, so another format cannot go unnoticed.
@@ -20,24 +20,24 @@ const START: u8 = 1;
 const ITEM: u8 = 2;
 const END: u8 = 3;
 const TRAILER: [u8; 4] = *b"FJL\x03";
-/// A chain row's value is shorter; others need not be read.
+/// A chain row's value is shorter; longer ones need not be read.
 const SMALL: u32 = 128;
-/// A last batch may claim any later engine sequence; one further ahead than this was never given out.
+/// A last batch may claim any later engine sequence; one further ahead than this was never assigned.
 const SEQNO_LEAP: u64 = 1 << 40;
 
-/// What the journals hold.
+/// The content of the journals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Journals {
     /// The newest batch in them; `None` if they hold none.
     pub(super) newest: Option<u64>,
 }
 
-/// Why the journals are not what was written.
+/// Why the journals differ from what was written.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// They could not be read.
     Io(io::Error),
-    /// Something other than the end of the newest one is damaged.
+    /// A part other than the end of the newest one is damaged.
     Damaged(String),
 }
 
@@ -80,7 +80,7 @@ fn journals(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files.into_iter().map(|(_, path)| path).collect())
 }
 
-/// Whether a file holds nothing but the zeros of its preallocation from `from` on.
+/// Whether a file holds only the zeros of its preallocation from `from` on.
 fn zeros_only(file: &mut File, from: u64) -> io::Result<bool> {
     io::Seek::seek(file, io::SeekFrom::Start(from))?;
     let mut buffer = vec![0; 1 << 16];
@@ -99,7 +99,7 @@ struct Inspection {
 }
 
 impl Inspection {
-    /// Reads batches until one cannot be read; where the last good one ended.
+    /// Reads batches until one cannot be read; returns where the last good one ended.
     fn walk(&mut self, input: &mut Input, path: &Path) -> Result<u64, Fault> {
         loop {
             let at = input.at;
@@ -147,7 +147,7 @@ impl Input {
         }
     }
 
-    /// The next batch; `None` where there is none that can be read to its end.
+    /// The next batch; `None` if there is none that is complete.
     fn batch(&mut self) -> io::Result<Option<Batch>> {
         let Some([START]) = self.bytes()? else { return Ok(None) };
         let (Some(items), Some(seqno)) = (self.bytes()?, self.bytes()?) else { return Ok(None) };
@@ -162,7 +162,7 @@ impl Input {
         Ok(Some(batch))
     }
 
-    /// The next item; inside it, the number of the batch if it is the chain's row.
+    /// The next item; inner value: the number of the batch if it is the chain's row.
     fn item(&mut self) -> io::Result<Option<Option<u64>>> {
         // Tag, kind of value, compression (0: none, we use none), keyspace.
         let Some([ITEM, _, 0]) = self.bytes()? else { return Ok(None) };
@@ -184,7 +184,7 @@ impl Input {
         Ok(Some(Chain::decode(&value).filter(|_| key == layout::META).map(|chain| chain.batch)))
     }
 
-    /// Passes over bytes; whether they were all there.
+    /// Skips bytes; returns whether they were all there.
     fn skip(&mut self, bytes: u64) -> io::Result<bool> {
         self.at += bytes;
         Ok(io::copy(&mut self.reader.by_ref().take(bytes), &mut io::sink())? == bytes)

@@ -1,4 +1,4 @@
-//! How keys and small rows are laid out in the four keyspaces.
+//! The layout of keys and small rows in the four keyspaces.
 //!
 //! ```text
 //! log    entity ‖ seq ‖ commit           one row a commit, see `log_row`
@@ -17,7 +17,7 @@
 //! alarms have the workspace first, because they are read in the order of `Due`.
 //! Numbers in keys are big-endian, so that bytes sort as numbers do; numbers in values are little-endian.
 //! An entity's key has 21 bytes, so the one-byte keys collide with nothing and sort outside of every entity.
-//! Values outside the log end in a CRC-32C of key and value: a row that stands under another's key is noticed too.
+//! Values outside the log end in a CRC-32C of key and value: a row under another's key is detected too.
 
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey, Kind};
@@ -30,7 +30,7 @@ const VIEW: u8 = 2;
 const STATE: u8 = 0;
 const ROW: u8 = 1;
 
-/// An entity as the beginning of a key.
+/// An entity as the prefix of a key.
 pub(super) fn entity_key(entity: EntityKey) -> [u8; EntityKey::LEN] {
     let mut key = [0; EntityKey::LEN];
     key[..10].copy_from_slice(&entity.id.0);
@@ -75,12 +75,12 @@ pub(super) fn state_key(entity: EntityKey) -> [u8; EntityKey::LEN + 1] {
     key
 }
 
-/// The key of a keyed row in `rows`; with an empty `key`, what all keys of the table begin with.
+/// The key of a keyed row in `rows`; with an empty `key`, the prefix of the table.
 pub(super) fn row_key(entity: EntityKey, table: Table, key: &[u8]) -> Vec<u8> {
     [&entity_key(entity)[..], &[ROW, table.0], key].concat()
 }
 
-/// The key of what an idempotency key has done in `keys`.
+/// The key of an idempotency key's row in `keys`.
 pub(super) fn idempotency_key(entity: EntityKey, hash: KeyHash) -> [u8; EntityKey::LEN + 16] {
     let mut key = [0; EntityKey::LEN + 16];
     key[..EntityKey::LEN].copy_from_slice(&entity_key(entity));
@@ -88,7 +88,7 @@ pub(super) fn idempotency_key(entity: EntityKey, hash: KeyHash) -> [u8; EntityKe
     key
 }
 
-/// The key of a list entry in `index`; with an empty `key`, what all keys of the list begin with.
+/// The key of a list entry in `index`; with an empty `key`, the prefix of the list.
 pub(super) fn view_key(workspace: Address, view: View, key: &[u8]) -> Vec<u8> {
     [&[VIEW], &workspace.0[..], &[view.0], key].concat()
 }
@@ -132,7 +132,7 @@ pub(super) fn seal(key: &[u8], mut value: Vec<u8>) -> (Vec<u8>, u32) {
     (value, sum)
 }
 
-/// What [`seal`] was given; `None` if it is not that any more.
+/// The value given to [`seal`]; `None` if it has changed.
 pub(super) fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Option<&'a [u8]> {
     let (value, sum) = sealed.split_last_chunk::<4>()?;
     (checksum(key, value) == u32::from_le_bytes(*sum)).then_some(value)
@@ -155,9 +155,9 @@ pub(super) fn read_key_row(value: &[u8]) -> Option<KeyRow> {
     fields.end().then_some(row)
 }
 
-/// A state as it stands in `rows`: which log row it belongs to, so that what follows can be found and checked.
+/// A state in `rows`, with its log row, so that the rows after it can be found and checked.
 pub(super) struct StateRow<'a> {
-    /// Where the entity stood.
+    /// The entity's head then.
     pub(super) head: Head,
     /// The hash of the log row that was written with it.
     pub(super) hash: [u8; 16],
@@ -217,12 +217,12 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A read that found something else than was written, in an entity.
+/// A read that found other data than was written, in an entity.
 pub(super) fn corrupt(entity: EntityKey, what: impl std::fmt::Display) -> StoreError {
     StoreError::Corrupt(format!("entity {entity:?}: {what}").into())
 }
 
-/// A read that the engine could not do, in an entity.
+/// A failed read of the engine, in an entity.
 pub(super) fn unreadable(entity: EntityKey, error: fjall::Error) -> StoreError {
     StoreError::Corrupt(Cause::of(format!("entity {entity:?}"), error))
 }

@@ -5,17 +5,17 @@ use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long a process that has just taken the lock may take to write down which one it is.
+/// How long a process that has just taken the lock may take to write its id.
 const NAMED_WITHIN: Duration = Duration::from_millis(500);
 
-/// The lock of a directory, held until it is dropped or its process ends. The operating system keeps it; a file that
-/// was left behind locks nobody out.
+/// The lock of a directory, held until it is dropped or its process ends. The operating system keeps it; a leftover
+/// file locks no process out.
 #[derive(Debug)]
 pub(super) struct DirectoryLock {
     file: File,
 }
 
-/// Which process has the lock.
+/// The holder of the lock.
 #[derive(Debug)]
 pub(super) enum Attempt {
     /// This process, from now on.
@@ -43,21 +43,21 @@ impl DirectoryLock {
 }
 
 impl Drop for DirectoryLock {
-    /// Closing the file is not enough: a process that is being started has it too until it is another program, and
-    /// would keep the directory locked meanwhile.
+    /// Closing the file is not enough: a child process that is being started has it too until it executes its program,
+    /// and would keep the directory locked meanwhile.
     fn drop(&mut self) {
         _ = self.file.unlock();
     }
 }
 
-/// Which process has the lock; `None` where the file does not say within this time.
+/// The process that has the lock; `None` if the file does not name it within this time.
 fn holder(file: &mut File, within: Duration) -> io::Result<Option<u32>> {
     let until = Instant::now() + within;
     loop {
         let mut holder = String::new();
         file.rewind()?;
         file.read_to_string(&mut holder)?;
-        // Without its line break it is not whole yet, and one that has ended is the holder before this one.
+        // Without its line break it is incomplete; a process that has ended is the previous holder.
         let process = holder.strip_suffix('\n').and_then(|process| process.parse().ok());
         let process = process.filter(|process| is_alive(*process));
         if process.is_some() || Instant::now() >= until {
@@ -67,7 +67,7 @@ fn holder(file: &mut File, within: Duration) -> io::Result<Option<u32>> {
     }
 }
 
-/// Whether such a process exists; assumed where the system does not say.
+/// Whether such a process exists; assumed if the system does not tell.
 fn is_alive(process: u32) -> bool {
     let processes = Path::new("/proc");
     !processes.join("self").exists() || processes.join(process.to_string()).exists()

@@ -1,4 +1,4 @@
-//! One row of the log: everything one commit appended.
+//! One row of the log: all records of one commit.
 //!
 //! ```text
 //! version 1 ‖ flags ‖ batch ‖ commit id 16 ‖ previous hash 16 ‖ state commit ‖ at ‖ [alarm] ‖ records… ‖ hash 16
@@ -7,9 +7,9 @@
 //! The hash is of key and value, so it is the row's checksum, its link in the entity's chain, and its share of the
 //! store's sum in one. The newest row of an entity is its head; there is no other.
 //!
-//! Version 2 is a row of which something was taken out. It has the hash that it had before in the place of the commit
-//! id: to its neighbours and to the store's sum it is still the same row. The last hash is its checksum alone. The
-//! commit id was random and is gone, so the old hash confirms no guess at what the row said.
+//! Version 2 is a redacted row. It has its former hash in the place of the commit id: to its neighbours and to the
+//! store's sum it is still the same row. The last hash is its checksum alone. The commit id was random and is gone, so
+//! the old hash confirms no guess at the redacted words.
 
 use actors::clock::Millis;
 use actors::id::{EntityKey, half};
@@ -38,7 +38,7 @@ pub(super) struct Standing {
     pub(super) state_commit: u64,
 }
 
-/// What a log row is made of besides its key, its records and its hash.
+/// The parts of a log row besides its key, its records and its hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
     pub(super) batch: u64,
@@ -49,12 +49,12 @@ pub(super) struct Facts {
     pub(super) alarm: Option<Millis>,
 }
 
-/// How large the row of these records will be.
+/// The length of a row with these records.
 pub(super) fn encoded_len(records: &[NewRecord]) -> usize {
     FIXED + 8 + records.iter().map(|record| 4 + record.payload.len()).sum::<usize>()
 }
 
-/// Writes a row into `out`, which is cleared first; its hash.
+/// Writes a row into `out`, which is cleared first; returns its hash.
 pub(super) fn encode(key: &[u8; LOG_KEY], facts: &Facts, records: &[NewRecord], out: &mut Vec<u8>) -> RowHash {
     out.clear();
     out.reserve(encoded_len(records));
@@ -81,7 +81,7 @@ fn write(version: u8, facts: &Facts, name: [u8; 16], out: &mut Vec<u8>) {
 }
 
 fn write_record(event: bool, payload: &[u8], out: &mut Vec<u8>) {
-    // A payload is far below 2^31: commits are bounded before they get here.
+    // A payload is far below 2^31: commits are bounded before this.
     let tag = (payload.len() as u32) << 1 | u32::from(event);
     out.extend_from_slice(&tag.to_le_bytes());
     out.extend_from_slice(payload);
@@ -94,7 +94,7 @@ fn hash(key: &[u8], value: &[u8]) -> RowHash {
     half(&hasher.finalize())
 }
 
-/// A row as read; its hash was right.
+/// A row as read, with a correct hash.
 #[derive(Debug)]
 pub(super) struct LogRow {
     pub(super) entity: EntityKey,

@@ -1,8 +1,8 @@
 //! An inspection of the engine's manifests before the engine opens them.
 //!
 //! Each keyspace has a file `current`, which names its newest manifest and that manifest's checksum. The engine does
-//! not compare the two, and it deletes tables that the manifest it reads does not name: a flipped bit could cost
-//! whole tables. What it panics on there, it panics on twice, which ends the process without a named error.
+//! not compare the two, and it deletes tables that the manifest does not name: a flipped bit could cost whole tables.
+//! Where the engine panics on damage, it panics twice, which ends the process without a named error.
 
 use std::io;
 use std::path::Path;
@@ -36,7 +36,7 @@ pub(super) fn inspect(engine_dir: &Path, complete: bool) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Whether `current` names a manifest in `dir` that has the checksum it says.
+/// Whether `current` names a manifest in `dir` with the recorded checksum.
 fn matches(dir: &Path, current: &[u8]) -> io::Result<bool> {
     let mut fields = Fields(current);
     let (Some(version), Some(sum), Some(0), true) =

@@ -1,4 +1,4 @@
-//! Opening a store, and checking that it has everything that was acknowledged.
+//! Opening a store, and checking that no acknowledged data is missing.
 
 use std::fs::File;
 use std::io;
@@ -28,7 +28,7 @@ pub enum OpenError {
     /// A file or directory could not be used.
     #[error("{}: {source}", path.display())]
     Io {
-        /// Which.
+        /// Its path.
         path: PathBuf,
         /// Why.
         source: io::Error,
@@ -41,7 +41,7 @@ pub enum OpenError {
         /// The opener's process id, unless it has just begun.
         holder: Option<u32>,
     },
-    /// The store came back with less than was acknowledged.
+    /// The store lacks acknowledged batches.
     #[error("acknowledged data is missing: batches {from} to {to}")]
     AcknowledgedDataMissing {
         /// The first missing batch.
@@ -49,12 +49,12 @@ pub enum OpenError {
         /// The last missing batch.
         to: u64,
     },
-    /// There is no store, and none was to be made.
+    /// There is no store, and none may be created.
     #[error("{} contains no store", .0.display())]
     NoStore(PathBuf),
-    /// The file without which the engine's directory is no database is missing or incomplete, and it is none whose
-    /// creation was interrupted: it holds data. Opened like this it would be begun anew, so that this is refused even
-    /// where a loss is accepted.
+    /// The file without which the engine's directory is no database is missing or incomplete, although the directory
+    /// holds data and so is no interrupted creation. Opening would start over, so this is refused even if a loss is
+    /// accepted.
     #[error(
         "{} is missing or incomplete, but {} contains data; restore all files of the directory together",
         missing.display(),
@@ -63,10 +63,10 @@ pub enum OpenError {
     DatabaseIncomplete {
         /// The missing file.
         missing: PathBuf,
-        /// One that holds data.
+        /// A file with data.
         data: PathBuf,
     },
-    /// There is a database but no HEAD file, so the database cannot be known to be complete.
+    /// There is a database but no HEAD file, so its completeness cannot be checked.
     #[error("the HEAD file is missing")]
     HeadMissing,
     /// Neither half of the HEAD file can be read.
@@ -78,11 +78,11 @@ pub enum OpenError {
         /// The batch.
         batch: u64,
     },
-    /// Something other than the torn end of the newest journal cannot be read.
+    /// A part other than the torn end of the newest journal cannot be read.
     #[error("a journal is damaged: {0}")]
     JournalDamaged(String),
-    /// The engine's list of tables is damaged or missing. Opened like this it would delete tables, so that this is
-    /// refused even where a loss is accepted.
+    /// The engine's list of tables is damaged or missing. Opening would delete tables, so this is refused even if a
+    /// loss is accepted.
     #[error("a manifest is damaged: {0}")]
     ManifestDamaged(String),
     /// The engine could not open its files.
@@ -95,7 +95,7 @@ impl OpenError {
         Self::Io { path: path.to_owned(), source }
     }
 
-    /// Whether `accept_loss` lets it pass.
+    /// Whether `accept_loss` accepts it.
     fn is_loss(&self) -> bool {
         !matches!(
             self,
@@ -117,7 +117,7 @@ pub(super) struct Opened {
     pub(super) head_file: HeadFile,
 }
 
-/// Passes a loss that was accepted, and says so.
+/// Passes an accepted loss, and logs it.
 fn judge<T: Default>(found: Result<T, OpenError>, accept_loss: bool) -> Result<T, OpenError> {
     match found {
         Err(loss) if accept_loss && loss.is_loss() => {
@@ -128,12 +128,12 @@ fn judge<T: Default>(found: Result<T, OpenError>, accept_loss: bool) -> Result<T
     }
 }
 
-/// What opening may do beside reading what is there.
+/// The actions that opening may take beside reading.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct May {
-    /// Make a store where there is none.
+    /// Create a store if there is none.
     pub(super) create: bool,
-    /// Go on without what was acknowledged and is missing.
+    /// Continue without missing acknowledged data.
     pub(super) accept_loss: bool,
 }
 
@@ -158,14 +158,15 @@ pub(super) fn open(dir: &Path, may: May, cache_bytes: u64, clock: Arc<dyn Clock>
     };
     judge(compare(&chain, acknowledged, in_journals), accept_loss)?;
     if accept_loss {
-        // What could not be read of sealed journals goes with them once everything else is in tables.
+        // The unreadable parts of sealed journals are dropped once everything else is in tables.
         engine.flush().map_err(OpenError::Engine)?;
     }
     let head_file = HeadFile::create(&head_path, (&chain).into()).map_err(|error| OpenError::io(&head_path, error))?;
     Ok(Opened { lock, engine, chain, head_file })
 }
 
-/// What the HEAD file says was acknowledged. Where nothing was ever, what an interrupted creation left is removed.
+/// The acknowledged mark of the HEAD file. If nothing was ever acknowledged, the leftovers of an interrupted creation
+/// are removed.
 fn acknowledged(dir: &Path, head_path: &Path, engine_dir: &Path, create: bool) -> Result<Mark, OpenError> {
     let database = is_database(engine_dir)?;
     if !database && let Some(data) = data(engine_dir)? {
@@ -184,8 +185,8 @@ fn acknowledged(dir: &Path, head_path: &Path, engine_dir: &Path, create: bool) -
     }
 }
 
-/// Whether the engine has made a database in its directory. It does not write its marker in one piece, so an incomplete
-/// one is of an interrupted creation too.
+/// Whether the engine has made a database in its directory. It does not write its marker atomically, so an incomplete
+/// one is also an interrupted creation.
 fn is_database(engine_dir: &Path) -> Result<bool, OpenError> {
     let marker = engine_dir.join(ENGINE_MARKER);
     match std::fs::metadata(&marker) {
@@ -199,8 +200,8 @@ fn is_there(path: &Path) -> Result<bool, OpenError> {
     path.try_exists().map_err(|error| OpenError::io(path, error))
 }
 
-/// Where there is data in what is no database. The engine makes keyspaces only once it has one, so what its interrupted
-/// creation leaves is a journal without a batch.
+/// A file with data in a directory that is no database. The engine makes keyspaces only in a database, so an
+/// interrupted creation leaves only a journal without a batch.
 fn data(engine_dir: &Path) -> Result<Option<PathBuf>, OpenError> {
     if !is_there(engine_dir)? {
         return Ok(None);
@@ -220,7 +221,7 @@ fn data(engine_dir: &Path) -> Result<Option<PathBuf>, OpenError> {
     }
 }
 
-/// Puts the HEAD file there before the database, so that there is never a database without one.
+/// Creates the HEAD file before the database, so that there is never a database without one.
 fn begin(dir: &Path, head_path: &Path, engine_dir: &Path) -> Result<(), OpenError> {
     if is_there(engine_dir)? {
         std::fs::remove_dir_all(engine_dir).map_err(|error| OpenError::io(engine_dir, error))?;
@@ -241,7 +242,7 @@ fn inspect_manifests(engine_dir: &Path, acknowledged: Mark) -> Result<(), OpenEr
     })
 }
 
-/// The newest batch in the journals, looked at before the engine may cut them.
+/// The newest batch in the journals, inspected before the engine may cut them.
 fn inspect_journals(engine_dir: &Path, acknowledged: Mark) -> Result<Option<u64>, OpenError> {
     if !is_there(engine_dir)? {
         return Ok(None);

@@ -20,23 +20,23 @@ pub struct Options {
 pub type OnFatal = Box<dyn Fn(String) + Send + Sync>;
 
 impl Options {
-    /// The defaults: nothing lost is accepted, 128 MiB of block cache.
+    /// The defaults: no loss is accepted, 128 MiB of block cache.
     ///
-    /// `clock` says when idempotency keys are past their time. `on_fatal` is called when a write or sync failed:
-    /// what is on disk is then uncertain, the store refuses everything, and the process should end with that reason.
+    /// `clock` decides when idempotency keys expire. `on_fatal` is called when a write or sync failed: the data on disk
+    /// is then uncertain, the store refuses everything, and the process should end with that reason.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, on_fatal: OnFatal) -> Self {
         Self { clock, on_fatal, accept_loss: false, cache_bytes: 128 * 1024 * 1024, before_write: None }
     }
 
-    /// Opens although acknowledged data is missing or the HEAD file is, and goes on from what is there.
+    /// Opens even if acknowledged data or the HEAD file is missing, and continues from the existing data.
     #[must_use]
     pub fn accept_loss(mut self, accept: bool) -> Self {
         self.accept_loss = accept;
         self
     }
 
-    /// How much memory blocks that were read may take.
+    /// How much memory the block cache may take.
     #[must_use]
     pub fn cache_bytes(mut self, bytes: u64) -> Self {
         self.cache_bytes = bytes;

@@ -25,14 +25,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
-/// How long a portion has, while there are any: the disk needs about one millisecond for it.
+/// The interval of portions: the disk needs about one millisecond for one.
 const ROUND: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
-/// Bytes that are freed at once.
+/// Bytes freed at once.
 const PORTION: u64 = 4 * 1024 * 1024;
-/// Files held open, the newest ones: compactions delete what is young far more often than what is old.
+/// Files held open, the newest ones: compactions delete young files far more often than old ones.
 const HELD: usize = 128;
 
-/// The thread that does it, until this is dropped.
+/// The thread that does this, until the handle is dropped.
 #[derive(Debug)]
 pub(super) struct Portions {
     thread: Option<JoinHandle<()>>,
@@ -40,10 +40,10 @@ pub(super) struct Portions {
 }
 
 impl Portions {
-    /// Looks after the engine's files in this directory; `failed` is called when one cannot be synced.
+    /// Handles the engine's files in this directory; `failed` is called when one cannot be synced.
     ///
     /// # Errors
-    /// What the system says where it gives no notices or no thread.
+    /// The system's error, if it has no notifications or no thread.
     pub(super) fn start(engine_dir: &Path, failed: impl Fn(&str) + Send + 'static) -> io::Result<Self> {
         let work = Work::watch(engine_dir)?;
         let (ended, end) = io::pipe()?;
@@ -66,12 +66,12 @@ impl Drop for Portions {
     }
 }
 
-/// Why it ends before the store does.
+/// Why the thread ends before the store.
 #[derive(Debug)]
 enum Fault {
-    /// The disk did not take what the engine has written.
+    /// The disk did not accept the engine's writes.
     Unsynced(io::Error),
-    /// The system gives no notices any more.
+    /// The system sends no notifications any more.
     Unheard(io::Error),
 }
 
@@ -80,17 +80,17 @@ enum Fault {
 struct Held {
     path: PathBuf,
     file: File,
-    /// Up to here it was synced; `None` for what is whole, and for journals, which are synced with each batch.
+    /// It was synced up to here; `None` for complete files, and for journals, which are synced with each batch.
     synced: Option<u64>,
 }
 
-/// What there is to do.
+/// The pending work.
 struct Work {
     notices: OwnedFd,
     watched: HashMap<i32, PathBuf>,
     /// Oldest first.
     held: VecDeque<Held>,
-    /// What has been deleted, and what is left of it.
+    /// Deleted files that are not freed yet.
     doomed: VecDeque<File>,
 }
 
@@ -108,8 +108,8 @@ impl Work {
             let watch = inotify::add_watch(&work.notices, &dir, wanted)?;
             for file in std::fs::read_dir(&dir)? {
                 let file = file?;
-                // The engine is at work already: what it has deleted meanwhile is not there any more, and what it
-                // makes meanwhile may be taken to be whole.
+                // The engine is running already: files that it deleted meanwhile no longer exist, and files that it
+                // makes meanwhile may be taken as complete.
                 if let Ok(modified) = file.metadata().and_then(|metadata| metadata.modified()) {
                     there.push((modified, file.path()));
                 }
@@ -145,7 +145,7 @@ impl Work {
         !self.doomed.is_empty() || self.held.iter().any(|held| held.synced.is_some())
     }
 
-    /// Syncs what was appended to growing tables since the last time.
+    /// Syncs the bytes appended to growing tables since the last time.
     fn sync(&mut self, sync: impl Fn(&File) -> io::Result<()>) -> io::Result<()> {
         for held in &mut self.held {
             let Some(synced) = &mut held.synced else { continue };
@@ -158,13 +158,13 @@ impl Work {
         Ok(())
     }
 
-    /// Frees a portion of what was deleted first.
+    /// Frees a portion of the file that was deleted first.
     fn free(&mut self) {
         let Some(file) = self.doomed.pop_front() else { return };
         match shorten(&file) {
             Ok(true) => self.doomed.push_front(file),
             Ok(false) => {}
-            // With its last descriptor it goes as a whole.
+            // Closing its last descriptor frees it as a whole.
             Err(error) => tracing::debug!(%error, "could not free a deleted file incrementally"),
         }
     }
@@ -186,7 +186,7 @@ impl Work {
         }
         for (watch, events, name) in news {
             if events.contains(ReadFlags::QUEUE_OVERFLOW) {
-                // What was deleted meanwhile is freed at once.
+                // Files deleted meanwhile are freed at once.
                 self.held.clear();
             }
             let (Some(dir), Some(name)) = (self.watched.get(&watch), name) else { continue };
@@ -204,13 +204,13 @@ impl Work {
         Ok(())
     }
 
-    /// Holds a table or a journal open, a table that is new as one that grows; others are small.
+    /// Holds a table or a journal open, a new table as a growing one; other files are small.
     fn hold(&mut self, path: PathBuf, is_new: bool) {
         let is_table = path.extension().is_none() && path.parent().is_some_and(|dir| dir.ends_with("tables"));
         if !is_table && path.extension().is_none_or(|extension| extension != "jnl") {
             return;
         }
-        // One that is gone already needs nothing.
+        // A file that is gone already needs nothing.
         let Ok(file) = OpenOptions::new().write(true).open(&path) else { return };
         self.held.push_back(Held { path, file, synced: (is_new && is_table).then_some(0) });
         if self.held.len() > HELD {
@@ -219,7 +219,7 @@ impl Work {
     }
 }
 
-/// Takes a portion off a file without a name; whether there is more.
+/// Frees a portion of an unlinked file; returns whether there is more.
 fn shorten(file: &File) -> io::Result<bool> {
     let metadata = file.metadata()?;
     // A file that still has a name may be in use.
@@ -260,7 +260,7 @@ mod tests {
         }
     }
 
-    /// Reads notices and does one portion; returns how many syncs were made.
+    /// Reads notifications and does one portion; returns how many syncs were made.
     fn round(work: &mut Work) -> u32 {
         let syncs = std::cell::Cell::new(0);
         work.hear().unwrap();

@@ -1,7 +1,7 @@
 //! Reading. Every row is verified: against its checksum, and a log row also against its neighbours.
 //!
-//! All reads use a snapshot. Without one, the engine also shows the part of an unfinished batch that is applied so far:
-//! a key could be found before the log row that it points to.
+//! All reads use a snapshot. Without one, the engine also shows the applied part of an unfinished batch: a key could be
+//! found before the log row that it points to.
 
 use std::ops::Bound;
 
@@ -35,7 +35,7 @@ impl Walk {
         Self { head: row.head, hash: row.hash }
     }
 
-    /// Goes on to `row`; what is wrong if it is not the next one.
+    /// Advances to `row`; an error if it is not the next one.
     pub(super) fn step(&mut self, row: &LogRow) -> Result<(), &'static str> {
         let follows = row.head.commit == self.head.commit + 1 && row.head.seq == self.head.seq + row.events;
         if !follows {
@@ -96,12 +96,12 @@ impl Engine {
                 return Err(corrupt(entity, "its log does not end at its newest row"));
             }
             let alarm = newest.facts.alarm;
-            // No other process writes, and what is read is in the journal's order.
+            // No other process writes, and reads follow the journal's order.
             Ok(Some(Some(Loaded { head: newest.head, state, tail, alarm, settled: true })))
         })
     }
 
-    /// The log row that holds the event with this sequence.
+    /// The log row with the event of this sequence.
     pub(super) fn log_row_of(&self, entity: EntityKey, seq: u64) -> Found<Option<LogRow>> {
         guarded(entity, || {
             let row = self.rows_from(&self.snapshot(), entity, seq).next().map(|guard| log_row(entity, guard));
@@ -170,7 +170,7 @@ impl Engine {
         budget: usize,
     ) -> Found<Option<Vec<LogRecord>>> {
         let snapshot = self.snapshot();
-        // The row that holds `to` ends at or behind it; without such a row the log ends before.
+        // The row with `to` ends at or behind it; without such a row the log ends before.
         let holds_to = (to < u64::MAX).then(|| self.rows_from(&snapshot, entity, to).next()).flatten();
         let top = match holds_to {
             Some(guard) => log_row(entity, guard)?.head,
@@ -220,7 +220,7 @@ impl Engine {
         guarded(entity, || self.list(entity, &self.index, prefix, scan, budget))
     }
 
-    /// Rows of `keyspace` whose keys begin with `prefix` and go on within the scan's range.
+    /// Rows of `keyspace` whose keys begin with `prefix` and continue within the scan's range.
     fn list(
         &self,
         entity: EntityKey,

@@ -12,7 +12,7 @@ use actors::trace::TraceContext;
 use super::options::OnFatal;
 use super::writer::QUEUE_BYTES;
 
-/// What the writer and its callers share.
+/// The state shared by the writer and its callers.
 pub(super) struct Shared {
     pub(super) clock: Arc<dyn Clock>,
     /// Why the store accepts nothing any more, once it has failed.
@@ -49,7 +49,7 @@ impl Shared {
         }
     }
 
-    /// A commit of so many bytes is to be queued; `false`: there are too many bytes already.
+    /// Reserves the bytes of a commit in the queue; `false`: the queue has too many bytes already.
     pub(super) fn queue(&self, bytes: usize) -> bool {
         let before = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.metrics.queued_commits.add(1);
@@ -72,7 +72,7 @@ impl Shared {
         self.commits.fetch_add(commits, Ordering::Relaxed);
     }
 
-    /// A batch was made durable; `recorded` is a commit of it that is, if there is one.
+    /// A batch was made durable; `recorded`: the trace context of a recorded commit in it, if there is one.
     pub(super) fn synced(&self, took: Duration, recorded: Option<TraceContext>) {
         self.metrics.sync.observe(took, recorded, || self.clock.now());
     }

@@ -17,10 +17,10 @@ use super::read::Walk;
 
 /// Faults that are listed; more are only counted.
 const LISTED: usize = 100;
-/// Blocks are read once, so there is little to keep.
+/// Blocks are read once, so a small cache suffices.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 
-/// What [`verify`] found.
+/// The result of [`verify`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Durable batches there ever were.
@@ -39,7 +39,7 @@ pub struct Report {
     pub fault_count: u64,
 }
 
-/// Something that is not what was written.
+/// Data that differs from what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The entity that it belongs to, if that is known.
@@ -64,11 +64,11 @@ impl Report {
 }
 
 /// Reads everything in the store in `dir`: every entity's log (no gap, each row following the one before, checksums),
-/// the number and sum of all log rows against the chain of batches, every other row's checksum, states and due
-/// alarms against the log. Takes the directory's lock, and makes no store where there is none.
+/// the number and sum of all log rows against the chain of batches, every other row's checksum, states and due alarms
+/// against the log. Takes the directory's lock, and creates no store if there is none.
 ///
 /// # Errors
-/// What keeps the store from being opened, which is a fault of its own (see [`OpenError`]).
+/// The error that keeps the store from opening, which is a fault of its own (see [`OpenError`]).
 pub fn verify(dir: &Path) -> Result<Report, OpenError> {
     let opened = open::open(dir, May::default(), CACHE_BYTES, Arc::new(SystemClock))?;
     let mut report = Report { batches: opened.chain.batch, ..Report::default() };
@@ -113,10 +113,10 @@ fn verify_log(engine: &Engine, chain: &Chain, report: &mut Report) {
     }
 }
 
-/// Checks what an entity's newest log row says of its state and alarm.
+/// Checks an entity's state and alarm against its newest log row.
 fn finish(engine: &Engine, ended: Option<(EntityKey, Walk, Standing)>, report: &mut Report) {
     let Some((entity, _, standing)) = ended else { return };
-    // Loading follows the state and the rows since.
+    // Loading checks the state and the rows since.
     if let Err(error) = engine.load(entity, usize::MAX) {
         report.fault(Some(entity), error.to_string());
     }
@@ -176,7 +176,7 @@ fn scan(keyspace: &Keyspace, report: &mut Report, mut visit: impl FnMut(&[u8], &
             Ok(Some(Ok((key, _)))) if *key == META[..] => {}
             Ok(Some(Ok((key, value)))) => visit(&key, &value, report),
             Ok(None) => return,
-            // What cannot be read may be met again and again: the scan ends here.
+            // An unreadable row may be met again and again: the scan ends here.
             Ok(Some(Err(error))) => return report.fault(None, format!("{}: {error}", keyspace.name())),
             Err(error) => return report.fault(None, format!("{}: {error}", keyspace.name())),
         }
