@@ -28,7 +28,7 @@ mod view;
 
 use view::AgentView;
 
-/// Channels looked at in one read while an agent's users are searched for.
+/// Channels per read while an agent's users are searched.
 const CHANNELS_AT_ONCE: usize = 500;
 
 /// 404: no such agent in the workspace.
@@ -103,7 +103,7 @@ pub(super) async fn get(
     resource::get::<Agent>(&app, caller.registry(), &id).await
 }
 
-/// `PATCH /agents/{id}`: what is given changes. A turn that runs goes on with the agent as it was.
+/// `PATCH /agents/{id}`: changes the given members. A running turn continues with the former agent.
 ///
 /// # Errors
 /// 400, 404 `agent_not_found`.
@@ -132,9 +132,8 @@ pub(super) async fn update(
 
 /// `DELETE /agents/{id}`.
 ///
-/// A channel is stored only while its agent is there, and the agent goes only where no channel has changed since the
-/// search for those that have it began: so there is never a channel whose agent is gone, nor an agent that is away for
-/// a moment.
+/// A channel is stored only while its agent exists, and the agent is deleted only if no channel has changed since the
+/// search for its users began: so no channel ever lacks its agent, and no agent is missing for a moment.
 ///
 /// # Errors
 /// 404 `agent_not_found`, 409 `agent_in_use`.
@@ -146,7 +145,7 @@ pub(super) async fn delete(
 ) -> Result<Response, Problem> {
     let registry = caller.registry();
     let forget = || async {
-        // First of all: what changes during the search is found by another one.
+        // First of all: a change during the search leads to another search.
         let seen = app.node().settled_state::<Registry>(registry).await.map_err(store_problem)?;
         let before = resource::find::<Agent>(&app, registry, &id).await?.ok_or_else(agent_not_found)?;
         match user_of(&app, registry, &id).await? {
@@ -162,7 +161,7 @@ fn in_use(channel: &str) -> Problem {
     Problem::conflict("agent_in_use", format!("the channel {channel} uses this agent; give it another agent first"))
 }
 
-/// A channel that has the agent.
+/// A channel that uses the agent.
 async fn user_of(app: &App, entity: EntityKey, agent: &str) -> Result<Option<String>, Problem> {
     let mut pages = app.node().pages(entity, CHANNELS, KeyRange::default(), CHANNELS_AT_ONCE);
     while let Some(rows) = pages.next().await.map_err(store_problem)? {

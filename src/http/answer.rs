@@ -12,12 +12,12 @@ use super::context::render::internal_error;
 use super::query::Query;
 use crate::json::report::MAX_IGNORED;
 
-/// Names the members of a body and the parameters of a query that were not known and had no effect.
+/// Names the unknown members of a body and parameters of a query, which had no effect.
 pub const X_IGNORED_FIELDS: HeaderName = HeaderName::from_static("x-ignored-fields");
-/// Says that this is the answer of an earlier request with the same idempotency key.
+/// Marks the answer of an earlier request with the same idempotency key.
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-/// Headers that an answer usually has; those that say how long it is and when it was made are not kept with it.
+/// Headers that an answer usually has; length and date are not among them.
 const HEADERS: usize = 6;
 
 /// `value` as JSON.
@@ -31,20 +31,20 @@ pub fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
     }
 }
 
-/// An answer whose JSON is written already.
+/// An answer whose JSON is already rendered.
 pub fn json_text(status: StatusCode, text: Vec<u8>) -> Response {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
-    // With those that every answer gets on its way out.
+    // Includes the headers that every answer gets on its way out.
     response.headers_mut().reserve(HEADERS);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
-/// Bytes that the names of what was ignored may take: many clients and proxies refuse an answer with longer headers.
+/// Bytes of the names of ignored members: many clients and proxies refuse an answer with longer headers.
 const IGNORED_BYTES: usize = 4 * 1024;
-/// What is escaped in a name: clients may use any for a member; a header may not, and a comma would make two names of
-/// one. The mark of a parameter is in no name.
+/// The characters escaped in a name: clients may use any for a member; a header may not, and a comma would make two
+/// names of one. The mark of a parameter is in no name.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b',').add(b'%').add(b'?');
 /// Precedes the name of a query parameter.
 const PARAMETER: &str = "?";
@@ -53,16 +53,16 @@ const AND_OTHERS: &str = "...";
 /// Separates two names.
 const BETWEEN: &str = ", ";
 
-/// The same, naming what was ignored in the request's body, as far as there is room.
+/// The same, naming the ignored members of the request's body, as far as there is room.
 #[must_use]
 pub fn ignoring(mut response: Response, ignored: &[String]) -> Response {
     name_ignored(&mut response, ignored.iter().map(|name| Named::As("", name)));
     response
 }
 
-/// Names the parameters of the query that had no effect too, before what is named already, as far as there is room.
+/// Names the ignored parameters of the query too, before the names already there, as far as there is room.
 pub(super) fn name_ignored_parameters(response: &mut Response, arrived: &Arrived) {
-    // A value that cannot be read was refused, unless no handler reads it.
+    // An unreadable query was refused, unless no handler reads it.
     let Ok(query) = Query::of(arrived) else { return };
     let before = response.headers_mut().remove(X_IGNORED_FIELDS);
     let before = before.as_ref().and_then(|before| before.to_str().ok());
@@ -73,9 +73,9 @@ pub(super) fn name_ignored_parameters(response: &mut Response, arrived: &Arrived
 
 /// A name for a header.
 enum Named<'a> {
-    /// As the client wrote it, and the mark before it.
+    /// The client's own name, and the mark before it.
     As(&'static str, &'a str),
-    /// As it may stand there.
+    /// A name that is already escaped.
     Safe(&'a str),
 }
 
@@ -83,7 +83,7 @@ impl Named<'_> {
     /// Its form in a header; `None` if that is longer than `room`.
     fn within(&self, room: usize) -> Option<String> {
         let text = match self {
-            // No name is shorter for being made safe, so one that is too long as it is need not be.
+            // Escaping never shortens a name, so one that is too long as it is need not be escaped.
             Self::As(_, name) if name.len() > room => return None,
             Self::As(mark, name) => format!("{mark}{}", utf8_percent_encode(name, ESCAPED)),
             Self::Safe(text) => (*text).to_owned(),
@@ -119,7 +119,7 @@ pub fn replayed(mut response: Response) -> Response {
     response
 }
 
-/// When what a request asks for was done.
+/// When a request had its effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// By this request.
@@ -129,7 +129,7 @@ pub enum When {
 }
 
 impl When {
-    /// The same answer, marked as a replay where it is one.
+    /// The same answer, marked if it is a replay.
     #[must_use]
     pub fn told(self, response: Response) -> Response {
         match self {
@@ -139,7 +139,7 @@ impl When {
     }
 }
 
-/// The same, saying where what was made is found: a path behind `/api/v1`.
+/// The same, with the `Location` of the created resource: a path behind `/api/v1`.
 #[must_use]
 pub fn located(mut response: Response, path: &str) -> Response {
     if let Ok(location) = HeaderValue::try_from(format!("{BASE}{path}")) {

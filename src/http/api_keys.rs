@@ -106,7 +106,7 @@ impl<'a> KeyView<'a> {
     }
 }
 
-/// A key to be made.
+/// A key to be created.
 struct NewKey {
     name: String,
     scopes: Vec<Scope>,
@@ -159,8 +159,8 @@ fn principal(value: &Value<'_>, report: &mut Report) -> Option<Principal> {
     Some(Principal { kind: kind?, id: id?.into_owned() })
 }
 
-/// `POST /api-keys`. The key stands in this answer and nowhere else; a retry with the same idempotency key gets it
-/// again. Without a principal the key speaks for an agent that has the key's id.
+/// `POST /api-keys`. Only this answer shows the key; a retry with the same idempotency key gets it again. Without a
+/// principal the key speaks for an agent that has the key's id.
 ///
 /// # Errors
 /// 400, 403 `workspace_forbidden`, 404 `workspace_not_found`, 422.
@@ -204,7 +204,7 @@ pub(super) async fn create(
     replayed(&app, &stored, incoming.key)
 }
 
-/// The key itself, which is stored nowhere: the same for a retry with the same idempotency key, else always another.
+/// The key itself, which is not stored: the same for a retry with the same idempotency key, else always another.
 fn text_of(app: &App, id: KeyId, idempotency_key: Option<&str>) -> Result<String, Problem> {
     app.pepper().key(id, idempotency_key).map_err(|error| {
         tracing::error!(%error, "could not generate a key");
@@ -212,7 +212,7 @@ fn text_of(app: &App, id: KeyId, idempotency_key: Option<&str>) -> Result<String
     })
 }
 
-/// The answer that shows the key, made again for a retry.
+/// The answer that shows the key, rendered again for a retry.
 fn replayed(app: &App, stored: &Stored<ApiKey>, idempotency_key: Option<&str>) -> Result<Response, Problem> {
     let text = text_of(app, stored.value.id, idempotency_key)?;
     Ok(stored.created_as(&KeyView::with_key(&stored.value, &text)))

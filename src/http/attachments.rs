@@ -30,7 +30,7 @@ pub(super) fn entity_of(caller: &Caller, id: AttachmentId) -> EntityKey {
     EntityKey::attachment(caller.address, id.address)
 }
 
-/// A file of the caller's workspace that can be used; `None` where there is none, here or at all.
+/// A usable file of the caller's workspace; `None` if there is none, here or at all.
 ///
 /// # Errors
 /// 503 if the store cannot be read, 500 if the stored data cannot.

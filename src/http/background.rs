@@ -6,8 +6,8 @@ use actors::joint::Ended;
 
 use crate::app::App;
 
-/// Waits for work that goes on by itself, at most for `wait`, less when the server stops; `true`: all was done in that
-/// time, which it never is in none.
+/// Waits for background work, at most for `wait`, less if the server stops; returns whether all was done in time.
+/// Without any wait that is `false`.
 pub(super) async fn ends_within(app: &App, wait: Duration, ended: Ended) -> bool {
     if wait.is_zero() {
         return false;

@@ -1,7 +1,7 @@
 //! Reading a JSON body as bytes, within bounds.
 //!
-//! Parsing is the handler's: it knows the type, and reports every fault with its pointer. Here it is only decided
-//! whether there is a body to parse: 415 for what is not plain JSON, 413 for what is too large, in that order.
+//! The handler parses: it knows the type, and reports every fault with its pointer. This module only decides whether
+//! there is a body to parse: 415 for content that is not plain JSON, 413 for a body that is too large, in that order.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use http_body_util::BodyExt;
 use super::headers::media_type;
 use crate::problem::Problem;
 
-/// How long a body may take to arrive in all: 4 MiB in it is 70 kB/s. A client that sends a byte now and then must
-/// not hold a connection for ever.
+/// How long a body may take to arrive in all: 4 MiB in it is 70 kB/s. A client that sends a byte now and then must not
+/// hold a connection for ever.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(60);
 
-/// First reservation for a body that comes in pieces. A length that is only announced reserves no more than this.
+/// First reservation for a body in pieces. A merely announced length reserves no more than this.
 const FIRST_RESERVATION: usize = 64 * 1024;
 
 /// The largest body that is read, in bytes; larger ones are answered with 413. Part of the router's state.
@@ -35,7 +35,7 @@ pub struct MaxBodyBytes(pub usize);
 #[derive(Clone, Debug)]
 pub struct JsonBytes(pub Bytes);
 
-/// As [`JsonBytes`], with the request's headers, which need no copy where the body is taken too.
+/// As [`JsonBytes`], with the request's headers, which need no copy if the body is taken too.
 #[derive(Clone, Debug)]
 pub struct JsonRequest {
     /// The headers.
@@ -135,17 +135,17 @@ fn not_json(what: &str) -> Problem {
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
 }
 
-/// The whole body, refused as soon as it is known to be above `max`.
+/// The whole body, refused as soon as it is known to exceed `max`.
 ///
 /// # Errors
 /// 413 `body_too_large`, 408 `request_timeout`, 400 `incomplete_body`; see [`JsonBytes`].
 pub async fn read(body: Body, max: MaxBodyBytes) -> Result<Bytes, Problem> {
-    // The announced length spares reading what would be refused anyway; it is never trusted to be the real one.
+    // The announced length saves reading a body that would be refused; it is never trusted to be the real one.
     if body.size_hint().lower() > max.0 as u64 {
         return Err(too_large(max));
     }
     let mut collecting = pin!(collect(body, max));
-    // Most bodies have come with their head; only for one that is waited for does time matter.
+    // Most bodies arrive with their headers; only waiting for one needs a timeout.
     if let Some(read) = collecting.as_mut().now_or_never() {
         return read;
     }
@@ -161,7 +161,7 @@ pub async fn read(body: Body, max: MaxBodyBytes) -> Result<Bytes, Problem> {
 
 async fn collect(mut body: Body, max: MaxBodyBytes) -> Result<Bytes, Problem> {
     let Some(first) = next_data(&mut body, max, 0).await? else { return Ok(Bytes::new()) };
-    // Most bodies come in one piece, which is handed on without a copy.
+    // Most bodies arrive in one piece, which is passed on without a copy.
     let Some(second) = next_data(&mut body, max, first.len()).await? else { return Ok(first) };
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     let mut all = BytesMut::with_capacity(first.len() + second.len() + announced.min(FIRST_RESERVATION));
@@ -173,7 +173,7 @@ async fn collect(mut body: Body, max: MaxBodyBytes) -> Result<Bytes, Problem> {
     Ok(all.freeze())
 }
 
-/// The next piece that is not empty; `None` at the end. `before` is how many bytes came already.
+/// The next non-empty piece; `None` at the end. `before`: the bytes received already.
 async fn next_data(body: &mut Body, max: MaxBodyBytes, before: usize) -> Result<Option<Bytes>, Problem> {
     while !body.is_end_stream() {
         let Some(frame) = body.frame().await else { break };

@@ -33,9 +33,9 @@ use crate::problem::Problem;
 pub struct Caller {
     /// The key.
     pub key: Arc<ApiKey>,
-    /// The workspace that the request is about.
+    /// The workspace of the request.
     pub workspace: Arc<str>,
-    /// Where it lives.
+    /// The workspace's address.
     pub address: Address,
 }
 
@@ -46,7 +46,7 @@ impl Caller {
         EntityKey::workspace(self.address)
     }
 
-    /// Whether the key looks after the whole installation.
+    /// Whether the key is for the whole installation.
     #[must_use]
     pub fn is_operator(&self) -> bool {
         is_operator(&self.key)
@@ -69,9 +69,9 @@ impl<S> Layer<S> for Authentication {
     }
 }
 
-/// Lets requests through whose key is known and has quota left, and reports the remaining quota to every caller.
+/// Admits requests whose key is known and has quota left, and reports the remaining quota to every caller.
 ///
-/// A key is nearly always in memory, so the caller is known without waiting; only a read of the store takes a future of
+/// A key is nearly always cached, so the caller is known without waiting; only a read of the store needs a future of
 /// its own.
 #[derive(Clone, Debug)]
 pub struct Authenticated<S> {
@@ -117,18 +117,18 @@ where
 
 /// The answer of an [`Authenticated`] service.
 pub enum Authenticating<F> {
-    /// The request goes on.
+    /// The request is admitted.
     Admitted {
         /// Its answer.
         inner: F,
         /// Writes the remaining quota.
         app: App,
-        /// What is left.
+        /// The remaining quota.
         verdict: Verdict,
     },
-    /// It does not.
+    /// It is refused.
     Refused(Option<Response>),
-    /// The store is being asked.
+    /// The store is being read.
     Asking(Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>),
 }
 
@@ -151,7 +151,7 @@ impl<F: Future<Output = Result<Response, Infallible>> + Unpin> Future for Authen
                 app.limiter().write(*verdict, response.headers_mut());
                 response
             }),
-            // A future that is polled again after its end has nothing to say.
+            // A future that is polled again after its end never completes.
             Self::Refused(refused) => refused.take().map_or(Poll::Pending, |refused| Poll::Ready(Ok(refused))),
             Self::Asking(asking) => asking.as_mut().poll(cx),
         }
@@ -167,7 +167,7 @@ async fn identify(app: &App, headers: &HeaderMap) -> Identity {
     Ok((key, workspace))
 }
 
-/// Counts the request and hands the caller on with it, or says why not.
+/// Counts the request and passes the caller on with it, or refuses it.
 #[expect(clippy::result_large_err, reason = "the error is the answer, and is moved once")]
 fn admit(app: &App, identity: Identity, mut request: Request) -> Result<(Request, Verdict), Response> {
     let (key, workspace) = identity.map_err(IntoResponse::into_response)?;
@@ -203,7 +203,7 @@ async fn key_of(app: &App, headers: &HeaderMap) -> Result<Arc<ApiKey>, Problem> 
     key.ok_or_else(|| unauthenticated("unknown key"))
 }
 
-/// Goes on where the caller's key would still be let in, for what was begun long before it is answered.
+/// Checks that the caller's key is still valid, for requests that began long before their answer.
 ///
 /// # Errors
 /// 401 `unauthenticated`.
@@ -214,12 +214,12 @@ pub(super) async fn still_known(app: &App, caller: &Caller) -> Result<(), Proble
     }
 }
 
-/// How long a look at what was let in before may keep its caller waiting.
+/// How long such a check may delay its caller.
 const LOOK_WITHIN: Duration = Duration::from_secs(1);
 
-/// What a look at the configuration finds; `None`: the store does not say.
+/// The result of a read of the configuration; `None`: the store does not answer.
 pub(super) async fn look<T, F: Future<Output = Result<T, StoreError>>>(look: impl Fn() -> F) -> Option<T> {
-    // Nearly always it is in memory; on the heap where it is not.
+    // Nearly always it is cached; on the heap if not.
     let found = match look().now_or_never() {
         Some(found) => found,
         None => Box::pin(timeout(LOOK_WITHIN, look())).await.ok()?,
@@ -227,7 +227,7 @@ pub(super) async fn look<T, F: Future<Output = Result<T, StoreError>>>(look: imp
     found.ok()
 }
 
-/// Whether a key that was let in before still would be; `None`: the store does not say.
+/// Whether a key that was valid before still is; `None`: the store does not answer.
 pub(super) async fn is_known(app: &App, key: &ApiKey) -> Option<bool> {
     let found = look(|| keys::by_hash(app.node(), &key.hash)).await?;
     Some(found.is_some_and(|found| found.id == key.id))
@@ -244,9 +244,9 @@ async fn workspace_of(app: &App, headers: &HeaderMap, key: &ApiKey) -> Result<Ar
     known.map(|workspace| workspace.id.as_str().into()).ok_or_else(workspace_forbidden)
 }
 
-/// What a route needs a key to be allowed.
+/// The scopes that a route requires of a key.
 pub trait Needs {
-    /// Any of these scopes will do.
+    /// Any one of these scopes suffices.
     const SCOPES: &'static [Scope];
 }
 
@@ -278,7 +278,7 @@ impl Needs for Admin {
     const SCOPES: &'static [Scope] = &[Scope::Admin];
 }
 
-/// Looking at what is configured.
+/// Reading the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Look;
 impl Needs for Look {
@@ -294,7 +294,7 @@ impl<N: Needs, S: Sync> FromRequestParts<S> for Allowed<N> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        // Missing only where a router was put together without the middleware.
+        // Missing only in a router that was built without the middleware.
         let caller = parts.extensions.get::<Caller>().cloned().ok_or_else(internal_error)?;
         if N::SCOPES.iter().any(|scope| caller.key.scopes.contains(scope)) {
             without_parameters(parts)?;

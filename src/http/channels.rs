@@ -47,7 +47,7 @@ impl Resource for Channel {
         self.id.clone()
     }
 
-    /// What is left behind says how many channels have had the id, so that the next one has no messages of this one.
+    /// The remaining row counts the channels that have had the id, so that the next one gets no messages of this one.
     fn delete(&self) -> Vec<RowChange> {
         let lives = codec::encode(&self.life.unwrap_or_default());
         vec![RowChange::delete(CHANNELS, &self.key()), RowChange::put(DELETED_CHANNELS, &self.key(), &lives)]
@@ -111,7 +111,7 @@ pub(super) async fn create(
     Ok(resource::commit(&app, registry, with, make).await?.created())
 }
 
-/// The agent's row, which must still be there when the channel is stored; a fault where it is not there now.
+/// The agent's row, which must still exist when the channel is stored; a fault if it does not exist now.
 async fn expect_agent(
     app: &App,
     caller: &Caller,
@@ -151,7 +151,7 @@ pub(super) async fn get(
     resource::get::<Channel>(&app, caller.registry(), &id).await
 }
 
-/// `PATCH /channels/{id}`: what is given changes.
+/// `PATCH /channels/{id}`: changes the given members.
 ///
 /// # Errors
 /// 400, 404 `channel_not_found`.
@@ -180,8 +180,8 @@ pub(super) async fn update(
     Ok(resource::commit(&app, registry, without_key(&context), change).await?.updated())
 }
 
-/// `DELETE /channels/{id}`. Its messages stay stored and have their ids, but are reachable through it no more, nor
-/// through another channel that is given its id later.
+/// `DELETE /channels/{id}`. Its messages stay stored and keep their ids, but are no longer reachable through it, nor
+/// through another channel that gets its id later.
 ///
 /// # Errors
 /// 404 `channel_not_found`.

@@ -35,7 +35,7 @@ use crate::wire::contact_message::read_contact_name;
 
 pub mod save;
 
-/// How long a request waits at most until everything of a contact is erased; it goes on after that.
+/// The longest wait of a request for the erasure of a contact; it continues after that.
 const ERASING: Duration = Duration::from_secs(20);
 
 /// 404 for a contact that does not exist, here or at all.
@@ -78,7 +78,7 @@ pub(super) async fn update(
     let given = fields.object().has("name");
     let name = read_contact_name(&mut fields, "name", report);
     let known = find(&app, &caller, &id).await;
-    // Another identifier is another contact: two people never become one by a change.
+    // Another identifier is another contact: a change never merges two people.
     immutable(&mut fields, report, "identifier", known.as_ref().ok().map(|state| state.identifier.as_str()));
     fields.finish(report);
     let ignored = incoming.report.check()?;
@@ -119,7 +119,7 @@ pub(super) async fn list(
         let id = key.last_chunk().ok_or_else(internal_error)?;
         let id = ContactId::from_bytes(id);
         let state = load(&app, EntityKey::contact(caller.address, id.address)).await?;
-        // What it says of itself is bounded, and short.
+        // A contact's own data is bounded, and short.
         Ok(state.filter(|state| state.id == id && begins(state)).map(|state| (state, 0)))
     };
     let view = if named.is_some() { CONTACTS_BY_NAME } else { CONTACTS };
@@ -147,7 +147,7 @@ pub(super) async fn conversations_of(
     Ok(Page { data, next: page.next }.into_response(&list, &context.uri))
 }
 
-/// `GET /contacts/{id}/events`: what happened to the contact itself.
+/// `GET /contacts/{id}/events`: the events of the contact itself.
 pub(super) async fn events(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Read>,
@@ -175,7 +175,8 @@ async fn is_being_erased(app: &App, entity: EntityKey, id: ContactId) -> Result<
     Ok(state.and_then(|state| state.erasing).is_some_and(|erasing| erasing.id == id))
 }
 
-/// `DELETE /contacts/{id}`: erases the contact and its conversations' words. Until all of it is gone a retry waits too.
+/// `DELETE /contacts/{id}`: erases the contact and its conversations' words. Until the erasure is complete a retry
+/// waits too.
 pub(super) async fn erase(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,

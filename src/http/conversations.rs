@@ -42,9 +42,9 @@ pub mod fork;
 
 /// The longest summary, in bytes of UTF-8.
 const SUMMARY_BYTES: usize = 16 * 1024;
-/// Whether a conversation is closed, by its word.
+/// Whether a conversation is closed, by name.
 const STATUSES: [(&str, bool); 2] = [OPEN, ("closed", true)];
-/// How a conversation begins.
+/// The status of a new conversation.
 const OPEN: (&str, bool) = ("open", false);
 
 /// A conversation as clients see it.
@@ -86,18 +86,18 @@ pub fn view<'a>(state: &'a conversation::State, details: &'a Details) -> Convers
     }
 }
 
-/// What a change may change, in short: what its `If-Match` is about. Messages do not change it.
+/// A tag of the changeable members, which `If-Match` compares. Messages do not change it.
 fn tag(state: &conversation::State, details: &Details) -> String {
     let metadata = details.metadata.as_ref().map(Json::as_str);
     tag_of(&(&details.title, &details.summary, metadata, &state.owner, state.closed))
 }
 
-/// The `ETag`: what a change may change, then how far its messages have come.
+/// The `ETag`: the tag of the changeable members, then the newest sequence.
 fn etag(state: &conversation::State, details: &Details) -> String {
     format!("\"{}-{:x}-{:x}\"", tag(state, details), state.messages, state.updated_at.0)
 }
 
-/// What a change waits for: of each `ETag` the part that a change may change.
+/// The condition of a change: of each `ETag` the part about the changeable members.
 fn without_messages(wanted: IfMatch) -> IfMatch {
     let part = |tag: String| tag.split('-').next().unwrap_or_default().to_owned();
     match wanted {
@@ -132,7 +132,7 @@ async fn load(
     Ok(Some((state, details(app, entity).await?)))
 }
 
-/// What is known of a conversation that is there, beside its state.
+/// The details of an existing conversation.
 async fn details(app: &App, entity: EntityKey) -> Result<Details, Problem> {
     let details = app.node().stored::<Details>(entity, DETAILS, Bytes::new()).await.map_err(store_problem)?;
     Ok(details.unwrap_or_default())
@@ -148,7 +148,7 @@ pub(super) async fn state(
     Ok(state.filter(|state| state.id == id))
 }
 
-/// What a body says about a conversation. Outer `None`: nothing.
+/// Reads a body's members about a conversation. Outer `None`: not given.
 fn read_update(fields: &mut Fields<'_>, report: &mut Report) -> Update {
     let text = |fields: &mut Fields<'_>, report: &mut Report, name, length| {
         let given = fields.object().has(name);
@@ -195,7 +195,7 @@ pub(super) async fn create(
         let entity = EntityKey::conversation(caller.address, id.address);
         let answer = node.conversation(entity, opening, with).await;
         match answer.map_err(|refusal| problem_of(refusal, rejected))? {
-            // The key opened this one so long ago that it is forgotten.
+            // The key that opened this conversation is so old that it was forgotten.
             Answer::Done((state, _)) if state.id != id => {}
             Answer::Done((state, details)) => return Ok(created(&state, &details, &ignored)),
             Answer::Repeat { first, .. } => return opened_before(&app, entity, first, &ignored).await,
@@ -233,7 +233,7 @@ pub(super) async fn get(
     Ok(unless_known(&headers, shown(StatusCode::OK, &state, &details)))
 }
 
-/// `PATCH /conversations/{id}`: what is given changes.
+/// `PATCH /conversations/{id}`: changes the given members.
 ///
 /// # Errors
 /// 400, 404 `conversation_not_found`, 409 `conversation_erased`, 412 `precondition_failed`.
@@ -268,7 +268,7 @@ pub(super) async fn update(
     Ok(ignoring(shown(StatusCode::OK, &state, &details), &ignored))
 }
 
-/// Which conversations a list shows, by what they say of themselves.
+/// The filter of a list of conversations.
 #[derive(Debug, Default)]
 pub(super) struct Filter {
     closed: Option<bool>,
@@ -280,7 +280,7 @@ pub(super) struct Filter {
 
 impl Filter {
     /// # Errors
-    /// 400 `invalid_enum` for a status that there is not.
+    /// 400 `invalid_enum` for an unknown status.
     fn of(query: &Query) -> Result<Self, Problem> {
         Ok(Self {
             closed: query.choice("status", &STATUSES)?,
@@ -308,7 +308,7 @@ pub(super) async fn list(
     context: RequestContext,
     query: Query,
 ) -> Result<Response, Problem> {
-    // Those of a contact are a list of their own, with places of its own.
+    // A contact's conversations are a separate list, with positions of its own.
     let list = match query.given("contactId") {
         Some(contact) => format!("conversations/{}?contactId={contact}", caller.workspace),
         None => format!("conversations/{}", caller.workspace),
@@ -325,7 +325,7 @@ pub(super) async fn list(
     Ok(Page { data, next: page.next }.into_response(&list, &context.uri))
 }
 
-/// One page of the conversations whose ids stand in a list, of those that the filter shows.
+/// One page of the conversations in a list of ids that match the filter.
 pub(super) async fn page(
     app: &App,
     listing: Listing<'_>,

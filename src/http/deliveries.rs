@@ -1,8 +1,8 @@
 //! `/webhook-deliveries`: the state of each event's delivery to each receiver.
 //!
-//! Deliveries that have ended are in lists. Pending ones are not stored; they follow from the logs that have events to
-//! send, and those logs are listed. So a page of both shows first the ended ones, by the time of their event, and then
-//! the pending ones, by endpoint and log.
+//! Ended deliveries are in lists. Pending ones are not stored; they follow from the logs that have events to send, and
+//! those logs are listed. So a page of both shows first the ended ones, by the time of their event, and then the
+//! pending ones, by endpoint and log.
 
 use actors::directory::{Answer, CommandContext, Refusal};
 use actors::id::{DeliveryId, EntityKey, Kind};
@@ -86,7 +86,7 @@ pub(super) async fn get(
     Ok(json(StatusCode::OK, &DeliveryView::of(find(&app, &caller, &id).await?)))
 }
 
-/// `POST /webhook-deliveries/{id}/retry`: one that has ended is sent once more, one that waits is tried now.
+/// `POST /webhook-deliveries/{id}/retry`: sends an ended delivery once more, and tries a waiting one now.
 ///
 /// # Errors
 /// 400, 404 `delivery_not_found`, 409 `endpoint_deleted`, 422.
@@ -102,7 +102,7 @@ pub(super) async fn retry(
     let delivery = find(&app, &caller, &id).await?;
     let key = parse_ended_key(caller.address, &delivery.id.0).ok_or_else(delivery_not_found)?;
     let (_, entity, key) = key;
-    // What is asked for would take the place of what is known of it, and could go nowhere.
+    // The retry would replace the known delivery, and could go nowhere.
     if let Some(id) = delivery.receiver.endpoint()
         && resource::row(&app, caller.registry(), WEBHOOK_ENDPOINTS, &id.to_string()).await?.is_none()
         && !is_repeat(&app, entity, with).await?
@@ -119,7 +119,7 @@ pub(super) async fn retry(
     };
     let delivery = match waiting {
         Some(waiting) => delivery.asked_for(waiting),
-        // It is being sent already, or another request has asked for it since.
+        // It is being sent already, or another request has requested it since.
         None => find(&app, &caller, &id).await.map_err(untold)?,
     };
     let response = json(StatusCode::ACCEPTED, &DeliveryView::of(delivery));
@@ -127,11 +127,11 @@ pub(super) async fn retry(
     Ok(ignoring(located(response, &format!("/webhook-deliveries/{id}")), &ignored))
 }
 
-/// The result of asking for a delivery.
+/// The result of requesting a delivery.
 enum Asked {
     /// The state of its lane now, if there was anything to do.
     Now(Option<Waiting>),
-    /// It was asked for before with the same idempotency key.
+    /// It was requested before with the same idempotency key.
     Repeat,
 }
 
@@ -143,7 +143,7 @@ async fn again(app: &App, entity: EntityKey, sending: Sending, with: CommandCont
     }
 }
 
-/// The same from whichever entity has the delivery.
+/// The same for either kind of entity.
 fn asked<M: Machine>(answer: Result<Answer<Option<Box<Waiting>>>, Refusal<M>>) -> Result<Asked, Problem> {
     match answer.map_err(|refusal| problem_of(refusal, |_| delivery_not_found()))? {
         Answer::Done(waiting) => Ok(Asked::Now(waiting.map(|waiting| *waiting))),

@@ -1,13 +1,12 @@
 //! The event log of a conversation or a human channel: in pages, or live.
 //!
 //! A stream sends every event once, in order: it compares announced events with the next sequence, and reads missing
-//! ones from the store. So a slow reader costs reads, and memory for at most
-//! [so many bytes](actors::limits::SUBSCRIBER_BYTES); and a reader that reconnects with `Last-Event-ID` continues where
-//! it was. An event is serialized once for all its readers.
+//! ones from the store. So a slow reader costs reads, and memory for at most [this many
+//! bytes](actors::limits::SUBSCRIBER_BYTES); and a reader that reconnects with `Last-Event-ID` continues where it was.
+//! An event is serialized once for all its readers.
 //!
 //! With `deltas` a stream also sends pieces of agents' replies while they are being made (`turn.delta`). They are not
-//! events: they have no `id`, so the last event's id stays what it was, and a reader that misses them gets the reply as
-//! an event.
+//! events: they have no `id`, so the last event's id stays, and a reader that misses them gets the reply as an event.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -109,25 +108,25 @@ struct Log {
     entity: EntityKey,
     workspace: Arc<str>,
     channel: Option<Arc<str>>,
-    /// The channel whose log it was asked for as, and its workspace.
+    /// The requested channel, and its workspace; `None`: a conversation's own log.
     of_channel: Option<(Address, Arc<Channel>)>,
     is_human: bool,
-    /// Whose log it is; `None`: nothing had been said on the channel when the request came.
+    /// The log's conversation; `None`: the channel had no messages when the request came.
     conversation: Option<ConversationId>,
     /// Its newest sequence when the request came.
     newest: u64,
 }
 
 impl Log {
-    /// Whether what is asked for comes after an event of another channel, that had the id before. A page that goes on
-    /// below where it was to begin goes on in a list that was begun so.
+    /// Whether the requested position belongs to an earlier channel with the same id. A page whose position is below
+    /// the list's beginning continues a list that was begun there.
     fn is_beyond(&self, asked: &Asked, page: &PageRequest) -> bool {
         let is_another = self.of_channel.as_ref().is_some_and(|(_, channel)| channel.life.unwrap_or_default() > 0);
         let is_beyond = |after| after > self.newest || page.seq().is_some_and(|at| at <= after);
         is_another && asked.after.is_some_and(is_beyond)
     }
 
-    /// Finds out which conversation's it is, once there is one.
+    /// Looks up the log's conversation, once there is one.
     async fn look_up(&mut self, app: &App) -> Result<(), StoreError> {
         if self.conversation.is_none() {
             // On the heap while it lasts: almost no stream needs it.
@@ -137,7 +136,7 @@ impl Log {
         Ok(())
     }
 
-    /// Where its events come from; `None`: that was not looked up.
+    /// The source of its events; `None`: not looked up yet.
     fn source(&self) -> Option<Source<'_>> {
         Some(Source {
             workspace: &self.workspace,
@@ -148,12 +147,12 @@ impl Log {
     }
 }
 
-/// What a request wants of a log.
+/// The parameters of a request for a log.
 struct Asked {
     live: bool,
-    /// Only what comes after this sequence.
+    /// Only events after this sequence.
     after: Option<u64>,
-    /// With what agents are saying, between the events.
+    /// With pieces of agents' replies, between the events.
     deltas: bool,
 }
 
@@ -162,19 +161,19 @@ impl Asked {
         let live = prefers_event_stream(headers);
         let number = |text: &str, pointer: &str| {
             let message = "must be the sequence of an event, an integer from 0";
-            // A sign is part of no number here.
+            // Signs are not allowed.
             let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
             let number = digits.and_then(|digits| digits.parse::<u64>().ok());
             number.ok_or_else(|| Problem::fault(pointer, "invalid_type", message))
         };
         let last = headers.get("last-event-id").filter(|_| live);
-        // What is not ASCII is no number either.
+        // A non-ASCII value is no number either.
         let last = last.map(|value| value.to_str().unwrap_or("?"));
         let last = last.filter(|last| !last.is_empty()).map(|last| number(last.trim(), "/Last-Event-ID"));
         let after = query.get("after").map(|after| number(after, "/after"));
         let begin = Problem::both(last.transpose(), after.transpose());
         let ((last, after), deltas) = Problem::both(begin, query.boolean("deltas"))?;
-        // A reader that comes back asks for what it asked for first, and says how far it has come.
+        // A reconnecting reader repeats its first request, with its position.
         Ok(Self { live, after: last.or(after), deltas: deltas.unwrap_or_default() })
     }
 }
@@ -210,7 +209,7 @@ async fn answer(
     Ok(by_accept(Page { data, next }.into_response(list, &context.uri)))
 }
 
-/// The answer that goes on for as long as its reader follows.
+/// The streaming answer, which lasts as long as its reader follows.
 fn follow(follower: Follower) -> Response {
     let frames = stream::unfold(follower, |mut follower| async move {
         let written = follower.write().await?;
@@ -222,7 +221,7 @@ fn follow(follower: Follower) -> Response {
     by_accept((headers, Body::from_stream(frames)).into_response())
 }
 
-/// The same answer, telling caches that another `Accept` gets another one.
+/// The same answer, marked for caches as varying by `Accept`.
 fn by_accept(mut response: Response) -> Response {
     response.headers_mut().insert(header::VARY, HeaderValue::from_name(header::ACCEPT));
     response

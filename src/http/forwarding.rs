@@ -1,10 +1,10 @@
 //! Forwarding requests, whole, to the server that owns the entity that they write to.
 //!
-//! Any server of a store takes any request, but two servers that write to one conversation cost each other conflicts.
-//! So a handler that knows its request's entity asks here once, before the request has any effect. Correctness does not
-//! depend on it: ownership is advice, and a commit names the head that it was decided on (invariant I6). The request is
-//! forwarded as received, with its caller's key, and its answer is returned unchanged; a request that cannot be
-//! forwarded is handled here. `docs/decisions/0050-requests-are-passed-on-whole.md` says why.
+//! Any server of a store accepts any request, but two servers that write to one conversation cause each other
+//! conflicts. So a handler that knows its request's entity asks here once, before the request has any effect.
+//! Correctness does not depend on it: ownership is advice, and a commit names the head that it was decided on
+//! (invariant I6). The request is forwarded as received, with its caller's key, and its answer is returned unchanged; a
+//! request that cannot be forwarded is handled here. `docs/decisions/0050-requests-are-passed-on-whole.md` says why.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -37,9 +37,9 @@ use crate::problem::Problem;
 use crate::trace_context::{RequestTrace, TRACEPARENT};
 use crate::{bounded, outgoing};
 
-/// On a forwarded request: it is handled by the server that receives it, whichever owns the entity by then, and not
-/// after the time in this header (milliseconds since 1970), when the forwarding server has given it up. A client that
-/// sends the header only has its request handled by the server that receives it, so this needs no secret.
+/// On a forwarded request: the receiving server handles it, whichever server owns the entity by then, and not after the
+/// time in this header (milliseconds since 1970), when the forwarding server has given it up. For a client the header
+/// only means that the receiving server handles its request, so this needs no secret.
 pub(crate) const PASSED_ON: HeaderName = HeaderName::from_static("x-tertulia-passed-on");
 
 /// How long a connection may take. Servers of one store are near each other.
@@ -51,15 +51,15 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
 const SPARED_FOR: Duration = Duration::from_secs(5);
 /// How long a connection is kept unused; a server keeps one for 30 seconds.
 const IDLE: Duration = Duration::from_secs(15);
-/// Unused connections that are kept to one server: each takes a place among those that it has.
+/// Unused connections kept to one server: each counts among that server's connections.
 const IDLE_MAX: usize = 64;
-/// One request is forwarded at a time for each of so many connections: each holds one here and one there, so servers
-/// that forward to each other must not take all of them. Further requests are handled where they are.
+/// The connections per concurrently forwarded request: each such request holds one here and one there, so servers that
+/// forward to each other must not use all of them. Further requests are handled where they are.
 const CONNECTIONS_A_PASS: usize = 10;
-/// What an answer may have beside twice what its request may: an agent's words, and what stands around them.
+/// The bytes of an answer beyond twice the bound of a request: an agent's words, and their surroundings.
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
-/// Headers that are of one connection and not of the request.
+/// Headers that belong to one connection, not to the request.
 const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -70,30 +70,29 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
-/// Headers of a request that are not forwarded, or are set anew.
+/// Headers of a request that are replaced or not forwarded.
 const MADE_ANEW: [HeaderName; 4] =
     [header::HOST, header::CONTENT_LENGTH, header::EXPECT, HeaderName::from_static("tracestate")];
 
-/// On an answer of another server, which has said already what it ignored.
+/// Marks an answer of another server, which already names the ignored members.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Forwarded {
-    /// The code of the error that it is, where this program knows it: what is counted and recorded of it is the same
-    /// as where it was made.
+    /// The code of its error, if this program knows it: counted and recorded as on the server that made it.
     pub(super) code: Option<&'static str>,
 }
 
-/// The way to the other servers of a store.
+/// Connections to the other servers of a store.
 #[derive(Debug)]
 pub(crate) struct Forwarding {
-    /// Made when it is needed first. `None`: it cannot be made, which the log has.
+    /// Made at first use. `None`: it cannot be made, which is logged.
     client: OnceLock<Option<Client>>,
-    /// Since when servers are spared. They are forgotten when that is over, so there are no more than servers.
+    /// Since when servers are spared. Entries are removed after that, so there are no more than servers.
     spared: Mutex<HashMap<Arc<str>, Instant>>,
     passes: Semaphore,
 }
 
 impl Forwarding {
-    /// Of a server that has so many connections at most.
+    /// For a server with at most this many connections.
     pub(crate) fn of(connections: usize) -> Self {
         let passes = (connections / CONNECTIONS_A_PASS).max(1);
         Self { client: OnceLock::new(), spared: Mutex::default(), passes: Semaphore::new(passes) }
@@ -109,7 +108,7 @@ impl Forwarding {
         spared.get(server).is_some_and(|since| since.elapsed() < SPARED_FOR)
     }
 
-    /// Asks this server nothing for a while; whether it was asked before.
+    /// Forwards nothing to this server for a while; returns whether it got requests before.
     fn spare(&self, server: &Arc<str>) -> bool {
         let mut spared = self.spared.lock().unwrap_or_else(PoisonError::into_inner);
         spared.retain(|_, since| since.elapsed() < SPARED_FOR);
@@ -121,7 +120,7 @@ fn client() -> Option<Client> {
     let build = || -> Result<Client, Box<dyn std::error::Error>> {
         Ok(outgoing::client()?
             // With one exchange per connection, dropping a request closes its socket, and the other server learns that
-            // its answer is not wanted any more.
+            // its answer is no longer wanted.
             .http1_only()
             .connect_timeout(CONNECT)
             .pool_idle_timeout(IDLE)
@@ -134,16 +133,16 @@ fn client() -> Option<Client> {
 /// Why there is no answer of the other server.
 #[derive(Debug, thiserror::Error)]
 enum Failed {
-    /// It was not asked.
+    /// The request did not reach it.
     #[error("no connection: {0}")]
     Unreached(reqwest::Error),
-    /// It said that it can do nothing now, and has done nothing.
+    /// It refused for now, and has done nothing.
     #[error("it answered {1}")]
     Refused(StatusCode, &'static str),
-    /// It was asked, and may have done it.
+    /// It got the request, and may have done it.
     #[error("incomplete response: {0}")]
     Broken(String),
-    /// The same, and it is this server that waits no longer.
+    /// The same, but this server stopped waiting.
     #[error("this server is stopping")]
     Stopping,
 }
@@ -154,7 +153,7 @@ impl Failed {
         matches!(self, Self::Broken(_) | Self::Stopping)
     }
 
-    /// The kind of error that the span has.
+    /// The span's error type.
     fn word(&self) -> &'static str {
         match self {
             Self::Unreached(_) => "unreachable",
@@ -164,17 +163,17 @@ impl Failed {
     }
 }
 
-/// What a server says that starts, stops or has lost the store: nothing was stored.
+/// The codes of a server that starts, stops or has lost its store: nothing was stored.
 const CANNOT: [&str; 2] = ["store_unavailable", "stopping"];
 
-/// What is read of a problem.
+/// The read part of a problem.
 #[derive(Deserialize)]
 struct Said<'a> {
     #[serde(borrow)]
     code: Cow<'a, str>,
 }
 
-/// The code of an answer that is an error of this program.
+/// The code of an answer, if it is an error of this program.
 fn code_of(answer: &Response, body: &[u8]) -> Option<&'static str> {
     if !is_error(answer.status()) || answer.headers().get(header::CONTENT_TYPE) != Some(&PROBLEM_JSON) {
         return None;
@@ -183,8 +182,8 @@ fn code_of(answer: &Response, body: &[u8]) -> Option<&'static str> {
     ERRORS.iter().map(|page| page.code).find(|code| *code == said.code)
 }
 
-/// A request as it was received, with what forwarding it needs to know: whether a repeat has no second effect, and how
-/// long its answer may wait.
+/// A request as received, with what forwarding needs to know: whether a repetition has no second effect, and how long
+/// its answer may wait.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ForwardableRequest<'a> {
     pub(super) app: &'a App,
@@ -192,9 +191,9 @@ pub(super) struct ForwardableRequest<'a> {
     pub(super) headers: &'a HeaderMap,
     /// `None`: it has none.
     pub(super) body: Option<&'a Bytes>,
-    /// It has no second effect where it is done twice.
+    /// A repetition has no second effect.
     pub(super) is_keyed: bool,
-    /// How long its answer may wait for what is not of a server.
+    /// How long its answer may wait for agents or downloads.
     pub(super) waits: Duration,
 }
 
@@ -210,12 +209,12 @@ impl<'a> ForwardableRequest<'a> {
         Self { app, context, headers, body: body.into(), is_keyed, waits: Duration::ZERO }
     }
 
-    /// The answer of the server that owns `entity`; `None`: do it here. To be called once the request is known to be
-    /// allowed, and before it has any effect.
+    /// The answer of the server that owns `entity`; `None`: handle it here. To be called once the request is known to
+    /// be allowed, and before it has any effect.
     ///
     /// # Errors
-    /// 503 `outcome_unknown` where the other server was asked, gave no whole answer, and may not be asked again;
-    /// `store_unavailable` where this request was forwarded and the forwarding server has given it up.
+    /// 503 `outcome_unknown` if the other server got the request, gave no complete answer, and may not get it again;
+    /// `store_unavailable` if this request was forwarded and the forwarding server has given it up.
     pub(super) async fn forward(self, entity: EntityKey) -> Result<Option<Response>, Problem> {
         if !self.app.node().shares_its_store() {
             return Ok(None);
@@ -239,7 +238,7 @@ impl<'a> ForwardableRequest<'a> {
         let forwarding = self.app.forwarding();
         let count = |outcome| self.app.node().metrics().passed_on.of(outcome).inc();
         let permit = (!self.waits.is_zero()).then(|| self.app.lasting().enter());
-        // If too many requests wait already, this one does not wait, and is told so.
+        // If too many requests wait already, this one does not wait, and its answer says so.
         let is_full = permit.as_ref().is_some_and(Option::is_none);
         let (Some(client), Some(target), Ok(_pass), false) = (
             forwarding.client(),
@@ -283,14 +282,14 @@ impl<'a> ForwardableRequest<'a> {
         Ok(None)
     }
 
-    /// Where it goes; `None`: it would not arrive there as it came.
+    /// The target URL; `None`: the request would not arrive unchanged.
     fn target(&self, server: &str) -> Option<Url> {
         let asked = self.context.uri.path_and_query()?.as_str();
         let target = Url::parse(&[server, asked].concat()).ok()?;
         (target[Position::BeforePath..] == *asked).then_some(target)
     }
 
-    /// The answer, while this server does not stop.
+    /// The answer, unless this server stops.
     async fn answered(self, client: &Client, target: Url, trace: RequestTrace) -> Result<Response, Failed> {
         let broken = |why: &str| Err(Failed::Broken(why.to_owned()));
         tokio::select! {
@@ -313,7 +312,7 @@ impl<'a> ForwardableRequest<'a> {
             error => Failed::Broken(error.to_string()),
         })?;
         let (status, mut headers) = (answer.status(), answer.headers().clone());
-        // The answer is of a proxy, or of another program that has the address by now.
+        // The answer comes from a proxy, or from another program that now has the address.
         if headers.get(REQUEST_ID).is_none_or(|id| id.as_bytes() != self.context.request_id.as_str().as_bytes()) {
             return Err(Failed::Broken(format!("{status}, not from the server")));
         }
@@ -334,7 +333,7 @@ impl<'a> ForwardableRequest<'a> {
         Ok(answer)
     }
 
-    /// Its headers as they are forwarded, to be answered until then.
+    /// Its headers for forwarding, with the deadline `until`.
     fn passed(&self, trace: RequestTrace, until: Millis) -> HeaderMap {
         let mut headers = self.headers.clone();
         remove_hop_by_hop(&mut headers);
@@ -354,7 +353,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Leaves what is of the whole way.
+/// Removes the headers of a single connection.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
     let named = named.flat_map(|names| names.split(',')).filter_map(|name| name.trim().parse().ok());
@@ -386,7 +385,7 @@ mod tests {
         }
         remove_hop_by_hop(&mut headers);
         let mut left: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
-        // The values of one name are in order.
+        // The values of one name keep their order.
         left.sort_by_key(|(name, _)| *name);
         assert_eq!(left, [("prefer", "wait=1"), ("prefer", "respond-async"), ("x-api-key", "k")]);
     }

@@ -1,4 +1,4 @@
-//! Idempotency keys as commands carry them.
+//! Idempotency keys in the form of commands.
 
 use actors::claims;
 use actors::directory::{CommandContext, KeyUse};
@@ -18,7 +18,7 @@ use crate::wire::fingerprint::fingerprint;
 /// How long an idempotency key is kept, in hours.
 pub const KEY_HOURS: u64 = KEY_KEPT_MILLIS / (60 * 60 * 1000);
 
-/// The scope of keys that belong to the workspace; the API has it wherever it names no smaller one.
+/// The scope of keys that belong to the workspace, which the API uses unless it names a smaller one.
 const WORKSPACE: &str = "workspace";
 /// The scope of keys of channel messages, beside their channel.
 pub const CHANNEL_SCOPE: &str = "channel";
@@ -31,7 +31,7 @@ pub fn contact_scope(channel: &str, contact: Address) -> String {
     format!("contact/{channel}/{contact}")
 }
 
-/// The hash under which a key is remembered. The entity that remembers it is part of its scope; `scope` is the rest.
+/// The hash under which a key is stored. The storing entity is part of its scope; `scope` is the rest.
 #[must_use]
 pub fn key_hash(scope: &str, key: &str) -> KeyHash {
     hash(&[scope.as_bytes(), key.as_bytes()])
@@ -47,8 +47,7 @@ fn hash(parts: &[&[u8]]) -> KeyHash {
     KeyHash(hash_parts(&mut blake3::Hasher::new(), parts.iter().copied()))
 }
 
-/// What a command comes with: the request's trace and, where it has one, its idempotency key, which belongs to the
-/// workspace.
+/// The context of a command: the request's trace and its idempotency key, if it has one, in the scope of the workspace.
 #[must_use]
 pub fn command_context(
     context: &RequestContext,
@@ -64,7 +63,7 @@ pub fn command_context(
     CommandContext { key, trace: Some((&context.trace).into()) }
 }
 
-/// Whether this request's key has had its effect here before.
+/// Whether this request's key already had its effect here.
 ///
 /// # Errors
 /// 503 if the store cannot be read, 500 if the stored data cannot.
@@ -73,8 +72,8 @@ pub(super) async fn is_repeat(app: &App, entity: EntityKey, with: CommandContext
     Ok(app.node().key(entity, used.hash).await.map_err(store_problem)?.is_some())
 }
 
-/// Requests with idempotency keys that wait for their answers in this process, by where the key is remembered. There
-/// are at most as many as requests.
+/// Requests with idempotency keys that wait for their answers in this process, by entity and key; bounded by the number
+/// of requests.
 #[derive(Debug, Default)]
 pub struct InProgress(DashMap<(EntityKey, KeyHash), ()>);
 
@@ -85,7 +84,7 @@ impl InProgress {
         self.0.contains_key(&(entity, key))
     }
 
-    /// The first request with this key waits from now on, until what is returned is dropped.
+    /// Marks the first request with this key as waiting, until the returned value is dropped.
     #[must_use]
     pub fn begin(&self, entity: EntityKey, key: KeyHash) -> impl Drop + use<'_> {
         self.0.insert((entity, key), ());
@@ -104,14 +103,14 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// 409: the first request with this key still waits for its answer, and this one does not want to wait longer.
+/// 409: the first request with this key still waits for its answer, and this one does not wait any longer.
 #[must_use]
 pub fn in_progress() -> Problem {
     let detail = "another request with this idempotency key is still being processed; retry later";
     Problem::conflict("idempotency_in_progress", detail).retry_after(1)
 }
 
-/// What a command without idempotency key comes with.
+/// The context of a command without idempotency key.
 #[must_use]
 pub fn without_key(context: &RequestContext) -> CommandContext {
     CommandContext { key: None, trace: Some((&context.trace).into()) }

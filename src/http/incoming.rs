@@ -1,4 +1,4 @@
-//! A request that changes something, before its members are looked at.
+//! A changing request, before its members are read.
 
 use actors::directory::CommandContext;
 use bytes::Bytes;
@@ -14,11 +14,11 @@ use crate::json::fields::Fields;
 use crate::json::report::Report;
 use crate::problem::Problem;
 
-/// A body, and the request's head as far as it belongs to the command.
+/// A body, and the part of the request's head that belongs to the command.
 pub(super) struct Incoming<'a> {
     /// The body.
     pub(super) object: Object<'a>,
-    /// What is wrong so far: the query and the idempotency key have been judged.
+    /// The faults so far: those of the query and the idempotency key.
     pub(super) report: Report,
     /// The idempotency key.
     pub(super) key: Option<&'a str>,
@@ -28,7 +28,7 @@ impl<'a> Incoming<'a> {
     /// Splits the body and reads the head. `None`: the request has no body and needs none.
     ///
     /// # Errors
-    /// 400 where the body is no JSON object, with what else is wrong so far.
+    /// 400 if the body is no JSON object, with the other faults so far.
     pub(super) fn read(
         context: &RequestContext,
         headers: &'a HeaderMap,
@@ -44,20 +44,20 @@ impl<'a> Incoming<'a> {
         Ok(Self { object, report, key })
     }
 
-    /// The same for a request that has the same effect however often it comes, and so needs no key.
+    /// The same for an idempotent request, which needs no key.
     ///
     /// # Errors
-    /// 400 where the body is no JSON object, with what else is wrong so far.
+    /// 400 if the body is no JSON object, with the other faults so far.
     pub(super) fn unkeyed(context: &RequestContext, body: &'a Bytes) -> Result<Self, Problem> {
         let report = report(context);
         let object = Object::parse(body).map_err(|problem| report.joined(problem))?;
         Ok(Self { object, report, key: None })
     }
 
-    /// A request whose path says everything: its command's context, and unknown members of its body.
+    /// A request without body members: its command's context, and the unknown members of its body.
     ///
     /// # Errors
-    /// 400 where the body is no JSON object, or the query or the key is wrong.
+    /// 400 if the body is no JSON object, or the query or the key is wrong.
     pub(super) fn bare(
         context: &RequestContext,
         caller: &Caller,
@@ -75,13 +75,13 @@ impl<'a> Incoming<'a> {
         Fields::root(self.object.clone(), &mut self.report)
     }
 
-    /// What the command comes with.
+    /// The command's context.
     pub(super) fn command_context(&self, context: &RequestContext, caller: &Caller) -> CommandContext {
         command_context(context, caller, self.key, &self.object)
     }
 }
 
-/// A report that the body's faults can join: what is wrong with the query stands in it.
+/// A report for the body's faults, which already has those of the query.
 pub(super) fn report(context: &RequestContext) -> Report {
     let query = Query::of(context);
     let mut report = Report::new(query.as_ref().is_ok_and(Query::is_strict));

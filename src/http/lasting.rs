@@ -1,7 +1,7 @@
 //! Long-lived requests: event streams, and waits for agents and people.
 //!
-//! Each holds its connection. If all connections were held so, a slow agent would block plain messages; therefore some
-//! connections are reserved for short requests.
+//! Each holds its connection. If they could hold all connections, a slow agent would block plain messages; therefore
+//! some connections are reserved for short requests.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::app::App;
 use crate::problem::Problem;
 
-/// Seconds after which a process that stops may have a successor.
+/// Seconds after which a stopping process may have a successor.
 const RETRY_ELSEWHERE: u32 = 5;
 
-/// The permits of requests that last.
+/// The permits of long-lived requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Lasting(Arc<Semaphore>);
 
@@ -21,19 +21,19 @@ pub(crate) struct Lasting(Arc<Semaphore>);
 pub(crate) type LastingPermit = OwnedSemaphorePermit;
 
 impl Lasting {
-    /// Three quarters of so many connections.
+    /// Permits for three quarters of this many connections.
     pub(crate) fn of(connections: usize) -> Self {
         Self(Arc::new(Semaphore::new((connections - connections / 4).min(Semaphore::MAX_PERMITS))))
     }
 
-    /// A permit, if there is one: else the request does not last.
+    /// A permit, if there is one: else the request must not last.
     pub(crate) fn enter(&self) -> Option<LastingPermit> {
         Arc::clone(&self.0).try_acquire_owned().ok()
     }
 }
 
-/// What comes of `work`, or 503 where the server stops and it does not end soon. What is dropped so is dropped as it is
-/// where a client hangs up.
+/// The outcome of `work`, or 503 if the server stops and `work` does not end soon; it is then dropped as if the client
+/// had disconnected.
 ///
 /// # Errors
 /// Those of `work`, and 503 `stopping`.
@@ -48,7 +48,7 @@ pub(super) async fn unless_stopping<T>(
     }
 }
 
-/// 503: another process will take this request.
+/// 503: another process will accept this request.
 pub(super) fn stopping(detail: &'static str) -> Problem {
     Problem::unavailable("stopping", detail, RETRY_ELSEWHERE)
 }

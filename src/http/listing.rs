@@ -13,11 +13,11 @@ use super::refusal::store_problem;
 use crate::app::App;
 use crate::problem::Problem;
 
-/// Entries looked at for one page. A filter that matches little gives a short page with a cursor behind it instead of
-/// a request without bound.
+/// Entries looked at for one page. A filter with few matches gives a short page with a cursor behind it instead of an
+/// unbounded request.
 const SCANNED_MAX: usize = 2_000;
-/// Milliseconds after which what has got its place early stands in its list, however many are made at once. Where that
-/// takes longer, the store is in trouble.
+/// Milliseconds after which an entry with an early position is in its list, even under load. If that takes longer, the
+/// store is in trouble.
 const LISTED_MILLIS: u64 = 100;
 
 /// A list, or the part of it with a prefix.
@@ -26,8 +26,8 @@ pub(super) struct Listing<'a> {
     pub(super) view: View,
     /// Empty for the whole list.
     pub(super) prefix: &'a [u8],
-    /// What stands in it gets its place, a time that follows the prefix, some steps before it is stored, and not with
-    /// the decision that is stored next.
+    /// Its entries get their position, a time after the prefix, some steps before they are stored, rather than with the
+    /// stored decision.
     pub(super) placed_early: bool,
 }
 
@@ -35,11 +35,11 @@ impl Listing<'_> {
     /// One page. In ascending order, a page that is not the last is read once more if its end is so new that an earlier
     /// entry may not be stored yet: a client never returns to positions before its cursor.
     ///
-    /// `load` gets an entry's key without the prefix and says what it stands for, and about how many bytes
-    /// that has in the answer; `None`: not wanted, or not there any more.
+    /// `load` gets an entry's key without the prefix and returns its item, and about how many bytes the item has in the
+    /// answer; `None`: filtered out, or deleted.
     ///
     /// # Errors
-    /// 503 if the store cannot be read, 500 if the stored data cannot; what `load` says.
+    /// 503 if the store cannot be read, 500 if the stored data cannot; the errors of `load`.
     pub(super) async fn page<T, F>(
         &self,
         app: &App,
@@ -52,7 +52,7 @@ impl Listing<'_> {
         let page = self.read(app, request, &load).await?;
         let at = page.next.as_deref().filter(|_| self.placed_early && request.order == Order::Asc);
         let at = at.and_then(|at| at.get(self.prefix.len()..)?.first_chunk().copied()).map(Millis::from_bytes);
-        // The time of a place may be a little ahead of the clock.
+        // The time of a position may be slightly ahead of the clock.
         match at.map_or(0, |at| at.plus(LISTED_MILLIS).since(app.node().now()).min(2 * LISTED_MILLIS)) {
             0 => Ok(page),
             left => {
@@ -95,7 +95,7 @@ impl Listing<'_> {
     }
 }
 
-/// The keys that begin with `prefix` and stand behind the cursor.
+/// The keys that begin with `prefix` and come after the cursor.
 pub(super) fn range_behind(prefix: &[u8], cursor: Option<&[u8]>, order: Order) -> KeyRange {
     let KeyRange { after, before } = KeyRange::under(prefix);
     let cursor = cursor.map(Bytes::copy_from_slice);

@@ -1,4 +1,4 @@
-//! Stretches of a conversation's log, as several handlers read them.
+//! Ranges of a conversation's log, for several handlers.
 
 use actors::conversation::{Conversation, Event};
 use actors::id::EntityKey;
@@ -8,12 +8,12 @@ use actors::store::{Order, StoreError};
 
 /// Events of the first read, while their size is unknown.
 pub(super) const FIRST_CHUNK: usize = 8;
-/// The same for a page of all there are: as many as a page has, of the usual length.
+/// The same for an unfiltered page: as many as a page has, of the usual length.
 pub(super) const FIRST_OF_PAGE: usize = 64;
 /// Bytes that are read at once, as estimated by the length of earlier reads.
 pub(super) const CHUNK_BYTES: usize = 1024 * 1024;
 
-/// How many events to read next where one has so many bytes: about `bytes` of them, at most so many, at least one.
+/// How many events of this `length` to read next: about `bytes` of them, at most `most`, at least one.
 pub(super) fn chunk_of(length: usize, bytes: usize, most: usize) -> usize {
     most.min(bytes / length.max(1)).max(1)
 }
@@ -31,7 +31,7 @@ pub(super) async fn between(
     node.events::<Conversation>(entity, (first, last), Order::Asc, limit).await
 }
 
-/// The sequences from `first` on that stand behind `at` in this order.
+/// The sequences from `first` on that come after `at` in this order.
 pub(super) fn behind(first: u64, at: Option<u64>, order: Order) -> (u64, u64) {
     match (order, at) {
         (_, None) => (first, u64::MAX),

@@ -43,7 +43,7 @@ fn memory_not_found() -> Problem {
     Problem::not_found("memory_not_found", "there is no such memory")
 }
 
-/// A contact of the caller's workspace, as whom memories are of.
+/// A contact of the caller's workspace, as a subject of memories.
 async fn contact(app: &App, caller: &Caller, id: &str) -> Result<Subject, Problem> {
     let id = ContactId::parse(id).ok_or_else(contact_not_found)?;
     let entity = EntityKey::contact(caller.address, id.address);
@@ -103,7 +103,7 @@ async fn page(app: &App, caller: &Caller, subject: &Subject, request: &PageReque
     Ok(Page { data, next })
 }
 
-/// Whom a request names, before it is known whether they are there.
+/// The subject that a request names, before it is looked up.
 enum Whose {
     Contact(String),
     Owner(String),
@@ -199,8 +199,8 @@ fn rejected(rejection: memories::Rejection) -> Problem {
     }
 }
 
-/// The memory as the key's first request was told of it, and whether that made it. Its text is not in the log, but a
-/// retry says the same one again; once the memory is forgotten, none brings it back.
+/// The memory as in the answer to the key's first request, and whether that request created it. Its text is not in the
+/// log, but a retry repeats it; a forgotten memory stays forgotten.
 async fn answered_before(
     app: &App,
     entity: EntityKey,
@@ -208,7 +208,7 @@ async fn answered_before(
     text: String,
 ) -> Result<(Memory, bool), Problem> {
     let had_effect = first <= last;
-    // Where it was known already, it was made or changed before.
+    // If it was known already, it was created or changed before.
     let of = if had_effect { None } else { Some(known(app, entity, &text).await?) };
     let Said { number, at, created } = said_last(app, entity, of, if had_effect { first } else { last }).await?;
     let memory = find(app, entity, number).await?.ok_or_else(memory_not_found)?;
@@ -216,22 +216,22 @@ async fn answered_before(
     Ok((Memory { text, source, updated_at: (!created).then_some(at), ..memory }, created && had_effect))
 }
 
-/// The number of the memory that says this.
+/// The number of the memory with this text.
 async fn known(app: &App, entity: EntityKey, text: &str) -> Result<u64, Problem> {
     let number = memories::number_of(app.node(), entity, text).await.map_err(store_problem)?;
     number.ok_or_else(memory_not_found)
 }
 
-/// That a memory got its text.
+/// The event that gave a memory its text.
 struct Said {
     number: u64,
     at: Millis,
-    /// It was made.
+    /// The memory was created by it.
     created: bool,
 }
 
-/// What was said last up to an event, of the memory with this number or of any. One that is said later only is another
-/// one than was known then, which is forgotten.
+/// The last such event up to an event, of the memory with this number or of any. A memory that got its text only later
+/// replaced the known one, which is forgotten.
 async fn said_last(app: &App, entity: EntityKey, of: Option<u64>, mut upto: u64) -> Result<Said, Problem> {
     while upto > 0 {
         let events = app.node().events::<memories::Memories>(entity, (1, upto), Order::Desc, EVENTS_AT_ONCE).await;
@@ -335,8 +335,7 @@ pub(super) async fn search(
     headers: HeaderMap,
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
-    // It changes nothing, so a key has nothing to do; a wrong one is a fault all the same, as wherever else one may
-    // stand.
+    // It changes nothing, so a key has no effect; a wrong one is still a fault, as everywhere.
     let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
@@ -349,7 +348,7 @@ pub(super) async fn search(
     let whose = Whose::of(contact.as_deref(), owner.as_deref(), ["/contactId", "/ownerId"]);
     let whose = match whose {
         Ok(whose) => Some(whose),
-        // One that is wrong in itself has said so.
+        // A malformed id has its own fault.
         Err(_) if wrong("/contactId") || wrong("/ownerId") => None,
         Err(problem) => {
             report.faults.extend(problem.faults);

@@ -1,6 +1,6 @@
-//! Lists in pages: `?limit=`, `?cursor=`, `?order=`, and what answers them.
+//! Lists in pages: `?limit=`, `?cursor=`, `?order=`, and their answers.
 //!
-//! A cursor is opaque to clients. It carries a position in its list, a version, and a checksum over both, the list's
+//! A cursor is opaque to clients. It contains a position in its list, a version, and a checksum over both, the list's
 //! name and its order. So a cursor of another list, of the other order, of another release or of a client's own making
 //! is refused instead of being read as some position. It is no secret and grants nothing: the list's own checks apply.
 
@@ -24,7 +24,7 @@ mod enough;
 
 pub(super) use enough::Enough;
 
-/// Items in a page where the client does not say.
+/// Items in a page unless the client sets a limit.
 pub const DEFAULT_LIMIT: usize = 50;
 /// Most items in a page.
 pub const MAX_LIMIT: usize = 200;
@@ -36,25 +36,26 @@ pub(super) const PAGE_BYTES: usize = 8 * 1024 * 1024;
 const VERSION: u8 = 1;
 /// Bytes of the checksum.
 const SUM: usize = 8;
-/// What is escaped in a link: targets may hold raw UTF-8; a header may not. `<` and `>` would end the reference early.
+/// The characters escaped in a link: targets may contain raw UTF-8; a header may not. `<` and `>` would end the
+/// reference early.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'<').add(b'>').add(b'"');
-/// About how many bytes of a page are not its items'.
+/// About how many bytes a page has beside its items.
 const ENVELOPE_BYTES: usize = 128;
 
-/// Which page a request asks for.
+/// The requested page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageRequest {
     /// Items at most; 1 to [`MAX_LIMIT`].
     pub limit: usize,
-    /// The position after which the page begins, as [`Page::next`] gave it; `None` for the first page.
+    /// The position after which the page begins, from [`Page::next`]; `None` for the first page.
     pub cursor: Option<Vec<u8>>,
-    /// Which way; ascending is oldest first.
+    /// The order; ascending is oldest first.
     pub order: Order,
 }
 
 impl PageRequest {
-    /// Reads the page that `query` asks of `list`. The list's name says all that its positions depend on, for example
-    /// `conversations/conv_…/messages`; a cursor made under another name is refused.
+    /// Reads the page of `list` that `query` requests. The list's name contains everything that its positions depend
+    /// on, for example `conversations/conv_…/messages`; a cursor made under another name is refused.
     ///
     /// # Errors
     /// 400 with every fault: `unknown_field` for names that the route does not read, if the query is strict;
@@ -92,7 +93,7 @@ fn limit(text: &str) -> Result<usize, Fault> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(Fault::new("/limit", "invalid_type", "limit must be a whole number"));
     }
-    // A number too long for the machine is out of range too.
+    // A number that overflows is out of range too.
     match text.parse() {
         Ok(limit @ 1..=MAX_LIMIT) => Ok(limit),
         _ => Err(Fault::new("/limit", "out_of_range", format!("limit must be from 1 to {MAX_LIMIT}"))),
@@ -109,14 +110,14 @@ pub struct Page<T> {
 }
 
 impl<T: Serialize> Page<T> {
-    /// The one page of a list with nothing in it.
+    /// The one page of an empty list.
     #[must_use]
     pub fn empty() -> Self {
         Self { data: Vec::new(), next: None }
     }
 
-    /// The answer: `{data, nextCursor, hasMore}`, and a `Link` to the next page with the same query otherwise. `uri`
-    /// is the request's own target and `list` the name that [`PageRequest::from_query`] was given.
+    /// The answer: `{data, nextCursor, hasMore}`, and a `Link` to the next page with an otherwise equal query. `uri` is
+    /// the request's own target and `list` the name given to [`PageRequest::from_query`].
     #[must_use]
     pub fn into_response(self, list: &str, uri: &Uri) -> Response {
         let mut failed = None;
@@ -134,7 +135,7 @@ impl<T: Serialize> Page<T> {
 }
 
 impl<T> Page<T> {
-    /// The same where `write` writes an item as JSON; `bytes` is about what all items take.
+    /// The same, where `write` writes an item as JSON; `bytes`: about the size of all items.
     #[must_use]
     pub fn written(&self, list: &str, uri: &Uri, bytes: usize, write: impl FnMut(&mut Vec<u8>, &T)) -> Response {
         let cursor = self.next.as_deref().map(|position| {
@@ -158,7 +159,7 @@ impl<T> Page<T> {
     }
 }
 
-/// `<path?query>; rel="next"`, relative to the server, because only the client knows by which name it reached it.
+/// `<path?query>; rel="next"`, relative to the server, because only the client knows the name by which it reached it.
 fn link(uri: &Uri, cursor: &str) -> Option<HeaderValue> {
     let mut link = String::from("<");
     link.extend(utf8_percent_encode(uri.path(), ESCAPED));
@@ -178,13 +179,13 @@ fn link(uri: &Uri, cursor: &str) -> Option<HeaderValue> {
     HeaderValue::try_from(link).ok()
 }
 
-/// It leads nowhere in this list.
+/// The fault of a cursor that is not of this list.
 pub(super) fn invalid_cursor() -> Fault {
     let words = "cursor must be the nextCursor of a page of this list in this order";
     Fault::new("/cursor", "invalid_cursor", words)
 }
 
-/// The list, and which way through it: a position means another page on the way back.
+/// The list, and its order: a position means another page in the other order.
 fn way<'l>(list: &'l str, query: &Query) -> Cow<'l, str> {
     if query.get("order") == Some("desc") { Cow::Owned(format!("{list}/desc")) } else { Cow::Borrowed(list) }
 }

@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::problem::Problem;
 use crate::server::Unreadable;
 
-/// Seconds after which a store that could not be reached is tried again, at the latest.
+/// Seconds after which an unreachable store is retried, at the latest.
 const RETRY_STORE: u32 = 5;
 
 #[derive(Serialize)]
@@ -26,7 +26,7 @@ pub async fn healthz() -> Response {
     momentary(answer::json(StatusCode::OK, &Status { status: "ok" }))
 }
 
-/// `GET /readyz`: the process takes requests; 503 from the moment it begins to stop, and while it has lost its store.
+/// `GET /readyz`: the process accepts requests; 503 from the moment it begins to stop, and while it has lost its store.
 pub async fn readyz(State(app): State<App>) -> Response {
     if !app.is_ready() || app.node().admission().is_closed() {
         return momentary(stopping("the server is stopping").into_response());
@@ -44,14 +44,14 @@ fn momentary(mut response: Response) -> Response {
     response
 }
 
-/// Anything else, before the store was reached for the first time.
+/// Any other request, before the store was first reached.
 pub async fn starting(unreadable: Option<Extension<Unreadable>>) -> Response {
     let problem = || Problem::unavailable("store_unavailable", "the store has not been reached yet", RETRY_STORE);
     unless_unreadable(unreadable, problem).await
 }
 
-/// Anything else, once the server was asked to stop. The connection ends with the answer, so that the next request
-/// opens one to another server.
+/// Any other request, once the server is stopping. The connection ends with the answer, so that the next request opens
+/// one to another server.
 pub async fn leaving(unreadable: Option<Extension<Unreadable>>) -> Response {
     let mut response = unless_unreadable(unreadable, || stopping("the server is stopping")).await;
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -1,7 +1,7 @@
 //! The query of a request, decoded once.
 //!
-//! A route's known parameters are those that the OpenAPI document lists for it (`src/openapi/known.rs`). Others are
-//! reported to the client like unknown members of a body, so that a misspelt filter is noticed.
+//! A route's known parameters are those in the OpenAPI document (`src/openapi/known.rs`). Others are reported to the
+//! client like unknown members of a body, so that a misspelt filter is noticed.
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
@@ -11,24 +11,24 @@ use crate::json::path::Path;
 use crate::openapi::known;
 use crate::problem::{Fault, Problem};
 
-/// A request's query parameters, decoded as forms are (`+` is a space); each name at most once.
+/// A request's query parameters, decoded like forms (`+` is a space); each name at most once.
 ///
-/// Rejected with 400 `invalid_query` where a name comes twice or a percent-encoding is broken or not UTF-8.
+/// Rejected with 400 `invalid_query` if a name comes twice or a percent-encoding is broken or not UTF-8.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
     pairs: Vec<(String, String)>,
-    /// What its route reads; `None` where no route is known, or there is nothing to read.
+    /// The parameters of its route; `None` if no route is known, or the query is empty.
     known: Option<&'static [&'static str]>,
 }
 
-/// Parameters of a request, far more than any has: each is looked for among those before it.
+/// The most parameters of a request, far more than any has: each is searched among the earlier ones.
 const MAX_PARAMETERS: usize = 1_000;
 
 impl Query {
     /// Reads the part of a target behind `?`.
     ///
     /// # Errors
-    /// 400 `invalid_query` with one fault per parameter that cannot be read.
+    /// 400 `invalid_query` with one fault per unreadable parameter.
     pub fn parse(raw: Option<&str>) -> Result<Self, Problem> {
         let mut pairs: Vec<(String, String)> = Vec::new();
         let mut faults = Vec::new();
@@ -59,7 +59,7 @@ impl Query {
         if faults.is_empty() { Ok(Self { pairs, known: None }) } else { Err(Problem::invalid(faults)) }
     }
 
-    /// The query of this request, which knows what its route reads.
+    /// The query of this request, with the parameters of its route.
     ///
     /// # Errors
     /// As [`Query::parse`].
@@ -69,7 +69,7 @@ impl Query {
         Ok(Self { known: route.map(|route| route.parameters.as_slice()), ..Self::parse(Some(raw))? })
     }
 
-    /// The names that its route does not read, in the order they came.
+    /// The names unknown to its route, in their order.
     pub fn unknown(&self) -> impl Iterator<Item = &str> {
         let known = self.known;
         self.iter().map(|(name, _)| name).filter(move |name| known.is_some_and(|known| !known.contains(name)))
@@ -81,7 +81,7 @@ impl Query {
         self.get("strict").is_some_and(|value| !value.eq_ignore_ascii_case("false") && value != "0")
     }
 
-    /// What is wrong with it already because of names that its route does not read; nothing, unless it is strict.
+    /// The faults of names unknown to its route; none, unless it is strict.
     #[must_use]
     pub fn strays(&self) -> Vec<Fault> {
         let fault = |name| Fault::new(pointer(name), "unknown_field", format!("unknown parameter {name:?}"));
@@ -97,7 +97,7 @@ impl Query {
         if strays.is_empty() { Ok(()) } else { Err(Problem::invalid(strays)) }
     }
 
-    /// The value of `name`; empty where it came without one.
+    /// The value of `name`; empty if it came without one.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         let is_known = self.known.is_none_or(|known| known.contains(&name));
@@ -125,7 +125,7 @@ impl Query {
         Err(Problem::fault(pointer(name), "invalid_enum", message))
     }
 
-    /// `true` or `false`; `None` where there is none, or an empty one.
+    /// `true` or `false`; `None` if there is none, or an empty one.
     ///
     /// # Errors
     /// 400 `invalid_type` for anything else.
@@ -138,7 +138,7 @@ impl Query {
         }
     }
 
-    /// Every name and value, in the order they came.
+    /// Every name and value, in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
@@ -148,7 +148,7 @@ impl<S: Sync> FromRequestParts<S> for Query {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        // Missing only where a router was put together without the layer.
+        // Missing only in a router that was built without the layer.
         match parts.extensions.get::<RequestContext>() {
             Some(context) => Self::of(context),
             None => Self::parse(parts.uri.query()),
@@ -156,8 +156,8 @@ impl<S: Sync> FromRequestParts<S> for Query {
     }
 }
 
-/// Judges the query of a request that says everything with its path. One with a body or with parameters of its own is
-/// judged by its handler, which tells all that is wrong with it at once.
+/// Checks the query of a route without parameters and body. The handler of a route with either checks its own, and
+/// reports all faults at once.
 ///
 /// # Errors
 /// 400 `invalid_query` or `unknown_field`.
@@ -174,13 +174,13 @@ pub(super) fn without_parameters(parts: &Parts) -> Result<(), Problem> {
     }
 }
 
-/// Where a fault of a parameter or header with this name stands: a JSON Pointer, as if the request's head were one
+/// The pointer for a fault of a parameter or header with this name: a JSON Pointer, as if the request's head were one
 /// object with its body's members.
 pub(super) fn pointer(name: &str) -> String {
     Path::ROOT.member(name)
 }
 
-/// A text without its percent-encoding and with spaces for `+`; `None` where it is broken or not UTF-8.
+/// A text without its percent-encoding and with spaces for `+`; `None` if it is broken or not UTF-8.
 pub(super) fn decode(text: &str) -> Option<String> {
     if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
         return Some(text.to_owned());

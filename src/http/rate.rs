@@ -1,8 +1,8 @@
 //! Rate limits of API keys, and the headers that report them.
 //!
-//! A fixed window per key in one atomic word: one compare-and-swap a request, no lock, no memory per request. A key
-//! may therefore make up to twice its quota across the edge of two windows; the limit protects the node, which has
-//! its own admission behind it, and a window is what clients can read out of the headers.
+//! A fixed window per key in one atomic word: one compare-and-swap per request, no lock, no memory per request. So a
+//! key may make up to twice its quota across the edge of two windows; the limit protects the node, which has its own
+//! admission behind it, and clients can read a window out of the headers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,7 @@ pub const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 /// Seconds in one window.
 pub const WINDOW_SECONDS: u32 = 60;
 
-/// What one key has used. One per key, wherever keys are cached; a new one has the whole quota.
+/// The usage of one key. One per key, wherever keys are cached; a new one has the whole quota.
 #[derive(Debug, Default)]
 pub struct Meter(
     /// The window's number in the upper half, the requests made in it in the lower half.
@@ -30,7 +30,7 @@ pub struct Meter(
 );
 
 impl Meter {
-    /// Whether nothing it has counted matters at `now` any more.
+    /// Whether its count no longer matters at `now`.
     fn is_idle(&self, now: Millis) -> bool {
         self.0.load(Ordering::Relaxed) >> 32 < window(now)
     }
@@ -41,7 +41,7 @@ fn window(now: Millis) -> u64 {
     (now.0 / 1000 / u64::from(WINDOW_SECONDS)) & u64::from(u32::MAX)
 }
 
-/// Meters kept before idle ones are looked for; about 100 bytes each.
+/// Meters kept before idle ones are removed; about 100 bytes each.
 const METERS_MAX: usize = 100_000;
 
 /// The meters of all keys that are in use. Only keys that exist have one.
@@ -92,8 +92,8 @@ impl RateLimiter {
         let reset = WINDOW_SECONDS - (seconds % u64::from(WINDOW_SECONDS)) as u32;
         let mut known = meter.0.load(Ordering::Relaxed);
         loop {
-            // A clock that steps back a little goes on in the later window, or every step would grant a new quota. One
-            // that was far ahead for a moment must not shut a key out until the time has come to where it was.
+            // A clock that steps back slightly continues in the later window, or every step would grant a new quota. A
+            // clock that was far ahead for a moment must not lock a key out until the time catches up.
             let goes_on = known >> 32 == window || known >> 32 == window + 1;
             let (current, used) = if goes_on { (known >> 32, known as u32) } else { (window, 0) };
             if used >= self.quota {
@@ -107,7 +107,7 @@ impl RateLimiter {
         }
     }
 
-    /// Writes what is left into a response's headers; on every response to a key, refused ones too.
+    /// Writes the remaining quota into a response's headers; on every response to a key, refused ones too.
     pub fn write(&self, verdict: Verdict, headers: &mut HeaderMap) {
         let text = format!("\"default\";r={};t={}", verdict.remaining, verdict.reset);
         headers.insert(RATELIMIT_POLICY, self.policy.clone());
@@ -117,10 +117,10 @@ impl RateLimiter {
     }
 }
 
-/// What the limiter says of one request.
+/// The limiter's decision on one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Whether the request may go on.
+    /// Whether the request is allowed.
     pub allowed: bool,
     /// Requests left in this window.
     pub remaining: u32,
@@ -129,7 +129,7 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Goes on, or says when to come again.
+    /// Admits the request, or refuses it with the time to retry.
     ///
     /// # Errors
     /// 429 `rate_limited` with `Retry-After`.

@@ -14,10 +14,10 @@ use crate::problem::Problem;
 pub(super) mod channel;
 pub(super) mod conversation;
 
-/// Seconds after which a node that has too much to do is worth another try.
+/// Seconds after which an overloaded node may be retried.
 const RETRY_SOON: u32 = 1;
 
-/// What reading the store failed with. Only damage is this side's fault; the rest passes.
+/// The problem of a failed read of the store. Only damage is the server's fault; other failures pass.
 #[must_use]
 pub fn store_problem(error: StoreError) -> Problem {
     match error {
@@ -50,7 +50,7 @@ pub(in crate::http) fn outcome_unknown(detail: &str) -> Problem {
     Problem::unavailable("outcome_unknown", detail, RETRY_SOON)
 }
 
-/// Any refusal; `rejected` says what the entity's own rejections mean.
+/// The problem of any refusal; `rejected` maps the entity's own rejections.
 pub fn problem_of<M: Machine>(refusal: Refusal<M>, rejected: impl FnOnce(M::Rejection) -> Problem) -> Problem {
     match refusal {
         Refusal::Rejected(rejection) => rejected(rejection),
@@ -92,7 +92,7 @@ pub fn problem_of<M: Machine>(refusal: Refusal<M>, rejected: impl FnOnce(M::Reje
     }
 }
 
-/// 422: the idempotency key came with another request before.
+/// 422: the idempotency key was used with another request before.
 #[must_use]
 pub fn key_reused() -> Problem {
     let detail = format!(
@@ -101,14 +101,14 @@ pub fn key_reused() -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
 }
 
-/// 412: it is not what the client saw.
+/// 412: it differs from what the client saw.
 pub(in crate::http) fn precondition_failed() -> Problem {
     let detail = "the resource has changed since the version in If-Match (or the time in If-Unmodified-Since); fetch \
                   it again and retry";
     Problem::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", detail)
 }
 
-/// 503: others kept changing the same thing.
+/// 503: other requests kept changing the same data.
 pub(in crate::http) fn contended() -> Problem {
     Problem::unavailable(
         "contended",

@@ -36,22 +36,22 @@ mod change;
 
 pub(super) use self::change::{Change, Stored, Submitted, commit, create, delete, repeated, rotate_secret, submit};
 
-/// Things of a page that are read at the same time.
+/// Resources of a page that are read at the same time.
 const AT_ONCE: usize = 16;
 /// The longest id that a client may choose.
 const MAX_ID: usize = 64;
 
-/// One kind of thing that is configured: rows of a registry, each with an id.
+/// One kind of configured resource: rows of a registry, each with an id.
 pub(super) trait Resource: Encode<()> + for<'b> Decode<'b, ()> + Clone + PartialEq {
-    /// The rows that hold such things.
+    /// The table of such resources.
     const TABLE: Table;
     /// Its list's name in paths.
     const LIST: &'static str;
 
-    /// 404: the workspace has no such thing.
+    /// 404: the workspace has no such resource.
     fn not_found() -> Problem;
 
-    /// Refuses a new thing whose id another one has. Where clients choose no ids, that is as good as never.
+    /// Refuses a new resource whose id is taken. Where clients choose no ids, that practically never happens.
     fn taken(&self) -> Problem {
         contended()
     }
@@ -64,17 +64,17 @@ pub(super) trait Resource: Encode<()> + for<'b> Decode<'b, ()> + Clone + Partial
         self.id().into()
     }
 
-    /// The rows that make it what it is.
+    /// The rows that store it.
     fn put(&self) -> Vec<RowChange> {
         vec![RowChange::put(Self::TABLE, &self.key(), &codec::encode(self))]
     }
 
-    /// The rows to change so that it is gone.
+    /// The rows to change to delete it.
     fn delete(&self) -> Vec<RowChange> {
         vec![RowChange::delete(Self::TABLE, &self.key())]
     }
 
-    /// As clients see it.
+    /// Its view for clients.
     fn view(&self) -> impl Serialize;
 
     /// The same in the answers that show its secret, if it has one.
@@ -85,14 +85,14 @@ pub(super) trait Resource: Encode<()> + for<'b> Decode<'b, ()> + Clone + Partial
 
 /// A resource whose deliveries are signed.
 pub(super) trait HasSecret: Resource {
-    /// The same with another secret. The one before it signs beside it for a while.
+    /// The same with another secret. The previous one signs beside it for a while.
     fn renewed(self, secret: String, now: Millis) -> Self;
 }
 
 /// A new secret to sign deliveries with.
 ///
 /// # Errors
-/// 500 where the system has no randomness.
+/// 500 if the system has no randomness.
 pub(super) fn secret() -> Result<String, Problem> {
     webhook_secret().map_err(|error| {
         tracing::error!(%error, "could not generate a secret");
@@ -100,18 +100,18 @@ pub(super) fn secret() -> Result<String, Problem> {
     })
 }
 
-/// A new id of this kind, behind all that there are.
+/// A new id of this kind, behind all existing ones.
 pub(super) fn new_id<I: Display>(app: &App, id: impl FnOnce(Millis, Address) -> I) -> String {
     let (at, address) = app.node().new_id();
     id(at, address).to_string()
 }
 
-/// A member that was given: its value, or that it was `null`. The outer `None`: it was not given.
+/// A given member: its value, or `None` for `null`. The outer `None`: it was not given.
 pub(super) fn given<'a>(fields: &mut Fields<'a>, name: &'static str) -> Option<Option<Value<'a>>> {
     fields.object().has(name).then(|| fields.optional(name))
 }
 
-/// Whether this can be the id of something whose id a client may choose.
+/// Whether a client may choose this id.
 pub(super) fn is_id(text: &str) -> bool {
     (1..=MAX_ID).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
@@ -128,7 +128,7 @@ pub(super) fn chosen_id(value: &Value<'_>, report: &mut Report) -> Option<String
     None
 }
 
-/// Reads `name` over the one there is; it is required where there is none.
+/// Reads `name` over the existing one; it is required if there is none.
 pub(super) fn read_name(name: &mut String, fields: &mut Fields<'_>, report: &mut Report) {
     match given(fields, "name") {
         None if !name.is_empty() => {}
@@ -141,7 +141,7 @@ pub(super) fn read_name(name: &mut String, fields: &mut Fields<'_>, report: &mut
     }
 }
 
-/// Reports a member that was given with another value than the one it keeps.
+/// Reports a given member whose value differs from its fixed one.
 pub(super) fn immutable(fields: &mut Fields<'_>, report: &mut Report, name: &'static str, kept: Option<&str>) {
     if let Some(value) = given(fields, name)
         && let Some(kept) = kept
@@ -156,20 +156,20 @@ pub(super) fn immutable(fields: &mut Fields<'_>, report: &mut Report, name: &'st
 /// A row's value.
 ///
 /// # Errors
-/// 500 where it is damaged.
+/// 500 if it is damaged.
 pub(super) fn decode<T: for<'b> minicbor::Decode<'b, ()>>(value: &[u8]) -> Result<T, Problem> {
     codec::decode(value).map_err(store_problem)
 }
 
-/// A thing as it is stored now.
+/// A resource as stored now.
 pub(super) struct Found<R> {
-    /// Its row: what a change of it expects.
+    /// Its row, which a change expects.
     pub(super) row: Bytes,
-    /// What the row holds.
+    /// The row's value.
     pub(super) value: R,
 }
 
-/// The thing with this id.
+/// The resource with this id.
 ///
 /// # Errors
 /// 503 if the store cannot be read, 500 if the stored data cannot.
@@ -179,16 +179,16 @@ pub(super) async fn find<R: Resource>(app: &App, registry: EntityKey, id: &str) 
     Ok(Some(Found { row, value }))
 }
 
-/// 200 with the thing.
+/// 200 with the resource.
 ///
 /// # Errors
-/// 404 where there is none; 503 if the store cannot be read, 500 if the stored data cannot.
+/// 404 if there is none; 503 if the store cannot be read, 500 if the stored data cannot.
 pub(super) async fn get<R: Resource>(app: &App, registry: EntityKey, id: &str) -> Result<Response, Problem> {
     let found: Found<R> = find(app, registry, id).await?.ok_or_else(R::not_found)?;
     Ok(json(StatusCode::OK, &found.value.view()))
 }
 
-/// 200 with a page of the workspace's things of a kind.
+/// 200 with a page of the workspace's resources of a kind.
 ///
 /// # Errors
 /// 400 for a wrong page; 503 if the store cannot be read, 500 if the stored data cannot.
@@ -204,7 +204,7 @@ pub(super) async fn list<R: Resource>(
     Ok(Page { data: things.iter().map(R::view).collect(), next }.into_response(&list, &context.uri))
 }
 
-/// A page of a registry's things of a kind, in the order in which they were made, and the position after it.
+/// A page of a registry's resources of a kind, in creation order, and the position after it.
 ///
 /// # Errors
 /// As [`page`].
@@ -216,12 +216,12 @@ pub(super) async fn made<R: Resource>(
     let (places, next) = page(app, registry, IN_ORDER, &places::in_order(R::TABLE), request).await?;
     let reads = places.into_iter().map(|place| app.node().row(registry, R::TABLE, place.value));
     let rows: Vec<_> = stream::iter(reads).buffered(AT_ONCE).try_collect().await.map_err(store_problem)?;
-    // One that has gone meanwhile is passed over.
+    // A resource deleted meanwhile is skipped.
     let things = rows.into_iter().flatten().map(|row| decode(&row)).collect::<Result<_, _>>()?;
     Ok((things, next))
 }
 
-/// A row as it is stored now.
+/// A row as stored now.
 ///
 /// # Errors
 /// 503 if the store cannot be read, 500 if the stored data cannot.

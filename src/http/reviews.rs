@@ -102,12 +102,12 @@ impl Asked {
         }
     }
 
-    /// The review alone, as its message shows it.
+    /// The review alone, as in its message.
     fn review(&self) -> ReviewView<'_> {
         review_view(&self.review, Some(&self.state), self.is_gone())
     }
 
-    /// A decision outlives its message: only a reader of the message as it is now, or of an erased one, sees none.
+    /// A decision survives its message: only a reader of the current message, or of an erased one, sees none.
     fn is_gone(&self) -> bool {
         let StoredMessage { message, overlay, .. } = &self.found;
         overlay.deleted || message.gone(overlay) == Some(Gone::Erased)

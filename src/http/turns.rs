@@ -109,16 +109,16 @@ async fn find(app: &App, caller: &Caller, id: &str) -> Result<(ConversationState
     Ok((state.ok_or_else(turn_not_found)?, turn))
 }
 
-/// Which words of a turn's replies are shown.
+/// Which version of a turn's replies is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Words {
-    /// Those that they say now.
+    /// The current words.
     OfNow,
-    /// Those that were said, whatever was edited since: what a retry gets stays the same.
+    /// The original words, whatever was edited since: a retry gets the same answer.
     AsSaid,
 }
 
-/// The replies of a turn as they are now.
+/// The current replies of a turn.
 async fn edited(node: &Node, entity: EntityKey, turn: &Turn) -> Result<Vec<Message>, StoreError> {
     let mut replies = super::messages::replies(node, entity, turn).await?;
     for reply in &mut replies {
@@ -183,7 +183,7 @@ pub(super) async fn cancel(
         Answer::Done(turn) => {
             shown(&app, &caller, conversation.id, (&turn, Words::AsSaid), StatusCode::OK).await.map_err(untold)?
         }
-        // What was cancelled stays so.
+        // A cancelled turn stays cancelled.
         Answer::Repeat { .. } => {
             let (_, turn) = find(&app, &caller, &id).await?;
             replayed(shown(&app, &caller, conversation.id, (&turn, Words::AsSaid), StatusCode::OK).await?)
@@ -192,7 +192,7 @@ pub(super) async fn cancel(
     Ok(ignoring(response, &ignored))
 }
 
-/// Refuses a turn that could not run soon, because this agent or the node is busy: for any way of asking for a turn.
+/// Refuses a turn that could not run soon because this agent or the node is busy, for every way of requesting a turn.
 pub(super) fn admit(app: &App, caller: &Caller, agent: &str) -> Result<(), Problem> {
     app.node().admits_turn(caller.address, agent).map_err(|crowded| match crowded {
         Crowded::Agent => agent_backlog(),
@@ -200,7 +200,7 @@ pub(super) fn admit(app: &App, caller: &Caller, agent: &str) -> Result<(), Probl
     })
 }
 
-/// Lets an agent answer a conversation: 202, the reply comes later. A retry gets the same, and 200 with what came of it
+/// Lets an agent answer a conversation: 202, the reply comes later. A retry gets the same, and 200 with the outcome
 /// once the turn is over.
 pub(super) async fn start(
     State(app): State<App>,
@@ -219,7 +219,7 @@ pub(super) async fn start(
     let found = conversations::find(&app, &caller, &conversation).await;
     if let Some(agent) = &agent {
         let is_there = app.node().agent(caller.address, agent).await.map_err(store_problem)?.is_some();
-        // A retry gets its turn's current state, even if the agent is gone by now.
+        // A retry gets its turn's current state, even if the agent was deleted meanwhile.
         let is_retry = match &found {
             Ok((state, _)) if !is_there => is_repeat(&app, state.entity(caller.address), with).await?,
             _ => false,

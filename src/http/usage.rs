@@ -17,7 +17,7 @@ use crate::wire::time;
 
 /// Days of one answer.
 const MAX_DAYS: u32 = 366;
-/// Days before the last one, where the request does not say which is the first.
+/// Days before the last one, unless the request sets the first.
 const USUAL_DAYS: u32 = 29;
 /// Milliseconds of a day.
 const DAY_MILLIS: u64 = 24 * 60 * 60 * 1000;
@@ -72,7 +72,7 @@ impl SumView {
 /// `GET /usage?from=&to=`: days in UTC, both inclusive; days without use are left out.
 ///
 /// # Errors
-/// 400 for what is no date or no possible range.
+/// 400 for an invalid date or range.
 pub(super) async fn get(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Look>,
@@ -94,7 +94,7 @@ pub(super) async fn get(
     Ok(json(StatusCode::OK, &UsageView { from: date(from), to: date(to), data, total: SumView::of(total) }))
 }
 
-/// The days that are asked for.
+/// The requested days.
 fn range(query: &Query, today: Day) -> Result<(Day, Day), Problem> {
     let mut faults = Vec::new();
     let mut day = |name: &str, absent: Day| match query.given(name) {

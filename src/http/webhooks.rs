@@ -95,7 +95,7 @@ pub(super) async fn create(
     Ok(resource::commit(&app, registry, with, make).await?.created())
 }
 
-/// Refuses where the workspace has as many endpoints as it may have.
+/// Refuses if the workspace has as many endpoints as it may.
 async fn check_room(app: &App, caller: &Caller) -> Result<(), Problem> {
     let (all, most) = (KeyRange::default(), limits::WEBHOOK_ENDPOINTS);
     let rows = app.node().rows(caller.registry(), WEBHOOK_ENDPOINTS, Scan::new(all, Order::Asc, most)).await;
@@ -106,7 +106,7 @@ async fn check_room(app: &App, caller: &Caller) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The row of the channel that is subscribed to, which must still be there when the endpoint is stored.
+/// The row of the subscribed channel, which must still exist when the endpoint is stored.
 async fn expect_channel(app: &App, caller: &Caller, channel: Option<&str>) -> Result<Option<Expect>, Problem> {
     let Some(id) = channel else { return Ok(None) };
     let row = resource::row(app, caller.registry(), CHANNELS, id).await?.ok_or_else(channel_not_found)?;
@@ -138,8 +138,8 @@ pub(super) async fn get(
     resource::get::<WebhookEndpoint>(&app, caller.registry(), &id).await
 }
 
-/// `PATCH /webhook-endpoints/{id}`: what is given changes. What still waits goes to the endpoint as it is then; one
-/// that is enabled again gets what happens from then on.
+/// `PATCH /webhook-endpoints/{id}`: changes the given members. Pending events go to the changed endpoint; one that is
+/// enabled again gets the events from then on.
 ///
 /// # Errors
 /// 400, 404 `endpoint_not_found` or `channel_not_found`.
@@ -182,8 +182,8 @@ pub(super) async fn delete(
     resource::delete::<WebhookEndpoint>(&app, caller.registry(), without_key(&context), &id).await
 }
 
-/// `POST /webhook-endpoints/{id}/rotate-secret`: a new secret, shown in this answer only. The one before it signs
-/// beside it for 24 hours.
+/// `POST /webhook-endpoints/{id}/rotate-secret`: a new secret, shown in this answer only. The previous one signs beside
+/// it for 24 hours.
 ///
 /// # Errors
 /// 404 `endpoint_not_found`, 422.

@@ -39,7 +39,7 @@ impl<S: Sync> FromRequestParts<S> for Operator {
     }
 }
 
-/// 404: no such workspace, or none that this key may know of.
+/// 404: no such workspace, or none that this key may see.
 pub(super) fn workspace_not_found() -> Problem {
     Problem::not_found("workspace_not_found", "workspace not found, or this key has no access to it")
 }
@@ -108,7 +108,7 @@ pub(super) async fn create(
     Ok(resource::create(&app, EntityKey::INSTALLATION, with, workspace, ignored).await?.created())
 }
 
-/// `GET /workspaces`: all of them for an operator, for others their own.
+/// `GET /workspaces`: all of them for an operator, only their own for others.
 ///
 /// # Errors
 /// 400 for a wrong page.

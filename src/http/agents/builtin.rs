@@ -1,4 +1,4 @@
-//! `builtin`: how the deterministic agent behaves.
+//! `builtin`: the behaviour of the deterministic agent.
 
 use actors::agent::builtin::{Behaviour, Builtin, ScriptEntry};
 use actors::limits;
@@ -9,7 +9,7 @@ use crate::json::fields::ObjectBounds;
 use crate::json::fields::{Fields, Length, Value};
 use crate::json::report::Report;
 
-/// What it can do, by its word.
+/// The behaviours, by name.
 pub(super) const BEHAVIOURS: [(&str, Behaviour); 2] = [("echo", Behaviour::Echo), ("scripted", Behaviour::Scripted)];
 
 /// Entries of a script.
@@ -23,7 +23,7 @@ const MAX_REPLY_BYTES: usize = 64 * 1024;
 /// A tool call's arguments, in bytes of compact JSON, and its levels.
 const ARGUMENTS: ObjectBounds = ObjectBounds { bytes: 16 * 1024, depth: 16 };
 
-/// Reads `builtin` over what there is; `null` takes a member back to its default.
+/// Reads `builtin` over the existing value; `null` resets a member to its default.
 pub(super) fn read(mut builtin: Builtin, value: &Value<'_>, report: &mut Report) -> Builtin {
     let Some(mut fields) = value.object(report) else { return builtin };
     if let Some(value) = given(&mut fields, "behaviour") {
@@ -45,7 +45,7 @@ pub(super) fn read(mut builtin: Builtin, value: &Value<'_>, report: &mut Report)
     builtin
 }
 
-/// An integer that was given; the smallest one where it is `null`.
+/// A given integer; the smallest one for `null`.
 fn number(fields: &mut Fields<'_>, report: &mut Report, name: &'static str, (min, max): (i64, i64)) -> Option<u32> {
     let number = match given(fields, name)? {
         Some(value) => value.integer(report, min..=max)?,
@@ -70,7 +70,7 @@ fn entry(value: &Value<'_>, report: &mut Report) -> Option<ScriptEntry> {
     let tool_call = fields.optional("toolCall");
     let reply = match fields.optional("reply") {
         Some(value) => replies(&value, report),
-        // A tool's call may be all there is.
+        // A tool call may be the whole answer.
         None if tool_call.is_some() => Vec::new(),
         None => {
             fields.missing(report, "reply");
@@ -84,7 +84,7 @@ fn entry(value: &Value<'_>, report: &mut Report) -> Option<ScriptEntry> {
 
 fn replies(value: &Value<'_>, report: &mut Report) -> Vec<String> {
     let Some(items) = value.array(report) else { return Vec::new() };
-    // None at all is an answer too: the agent has nothing to say to that.
+    // No reply is an answer too: the agent says nothing to that.
     if items.len() as u64 > MAX_REPLIES.unsigned_abs() {
         report.fault(&value.path, "too_many", format!("must have at most {MAX_REPLIES} replies, has {}", items.len()));
     }
@@ -92,13 +92,13 @@ fn replies(value: &Value<'_>, report: &mut Report) -> Vec<String> {
     texts.map(Into::into).collect()
 }
 
-/// `{name, arguments}`, kept as it was given.
+/// `{name, arguments}`, stored as given.
 fn call(value: &Value<'_>, report: &mut Report) -> Option<Json> {
     let mut fields = value.object(report)?;
     fields.required_string(report, "name", Length::chars(1, 64));
     if let Some(arguments) = fields.optional("arguments") {
         let given = arguments.free_object(report, ARGUMENTS);
-        // They are handed over as they were written.
+        // The arguments are passed as written.
         if given.is_some_and(|json| json.as_str().len() > limits::CALL_BYTES) {
             let message = format!("must have at most {} bytes as sent", limits::CALL_BYTES);
             report.fault(&arguments.path, "too_large", message);

@@ -22,7 +22,7 @@ use crate::wire::url::{self, Allow};
 const MAX_PROMPT_BYTES: usize = 64 * 1024;
 /// The tools of an agent together, in bytes of compact JSON.
 const MAX_TOOLS_BYTES: usize = 64 * 1024;
-/// Tools of one agent; models take no more.
+/// Tools of one agent; models accept no more.
 const MAX_TOOLS: usize = 128;
 /// The highest temperature.
 const MAX_TEMPERATURE: u32 = 2;
@@ -31,7 +31,7 @@ const MAX_PRICE: u32 = 1_000;
 /// The longest time an attempt may take, in seconds.
 const MAX_TIMEOUT_SECONDS: i64 = 600;
 
-/// Which provider.
+/// The kind of provider.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Which {
     Builtin,
@@ -40,7 +40,7 @@ enum Which {
 
 const PROVIDERS: [(&str, Which); 2] = [("builtin", Which::Builtin), ("openai", Which::OpenAi)];
 
-/// Reads the body of `POST /agents`: the id, where the client chose one, and everything but the id and the time.
+/// Reads the body of `POST /agents`: the id, if the client chose one, and everything but the id and the time.
 pub(super) fn new_agent(incoming: &mut Incoming<'_>, allow: Allow<'_>) -> (Option<String>, Agent) {
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
@@ -50,7 +50,7 @@ pub(super) fn new_agent(incoming: &mut Incoming<'_>, allow: Allow<'_>) -> (Optio
     (id, agent)
 }
 
-/// Reads the body of `PATCH /agents/{id}` over what is stored. Where nothing is, only faults come of it.
+/// Reads the body of `PATCH /agents/{id}` over the stored agent. Without one, only the faults matter.
 pub(super) fn changed_agent(stored: Option<&Agent>, incoming: &mut Incoming<'_>, allow: Allow<'_>) -> Agent {
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
@@ -65,8 +65,8 @@ fn nothing() -> Agent {
     Agent::new("", "", Provider::Builtin(Builtin::default()), Millis(0))
 }
 
-/// Reads what may be set at any time over `agent`; `null` takes a member back to what it is when it was never given.
-/// Members of another provider are left unread, so that they are reported as having no effect.
+/// Reads the changeable members over `agent`; `null` resets a member to its default. Members of another provider are
+/// left unread, so that they are reported as having no effect.
 fn read(mut agent: Agent, new: bool, fields: &mut Fields<'_>, allow: Allow<'_>, report: &mut Report) -> Agent {
     resource::read_name(&mut agent.name, fields, report);
     if let Some(value) = given(fields, "model") {
@@ -99,7 +99,7 @@ fn read(mut agent: Agent, new: bool, fields: &mut Fields<'_>, allow: Allow<'_>, 
     agent
 }
 
-/// How many of its turns run at once, what they cost, and whether its endpoint streams.
+/// Reads its concurrency, its prices, and whether its endpoint streams.
 fn running(agent: &mut Agent, fields: &mut Fields<'_>, report: &mut Report) {
     if let Some(value) = given(fields, "maxConcurrentTurns") {
         let turns = value.and_then(|value| value.integer(report, 1..=limits::RUNNING_TURNS as i64));
@@ -117,7 +117,7 @@ fn running(agent: &mut Agent, fields: &mut Fields<'_>, report: &mut Report) {
     }
 }
 
-/// The provider and its own members, over those there are where it stays the same one.
+/// Reads the provider and its members, over the existing ones if the provider is unchanged.
 fn provider(before: Provider, new: bool, fields: &mut Fields<'_>, report: &mut Report) -> Provider {
     let which = match given(fields, "provider") {
         Some(Some(value)) => value.choice(report, &PROVIDERS),
@@ -140,7 +140,7 @@ fn provider(before: Provider, new: bool, fields: &mut Fields<'_>, report: &mut R
         }
         Some(Which::OpenAi) => openai(before, fields, report),
         None => {
-            // Its members are not known here, so none of them is reported as unknown.
+            // Its members are unknown here, so none of them is reported as unknown.
             for name in ["builtin", "baseUrl", "apiKey"] {
                 fields.optional(name);
             }
@@ -172,13 +172,13 @@ fn openai(before: Provider, fields: &mut Fields<'_>, report: &mut Report) -> Pro
     Provider::OpenAi { base_url: base_url.unwrap_or_default(), api_key }
 }
 
-/// An absolute http(s) URL without userinfo. Unlike other users' URLs it may name a private host: only an admin gives
-/// it, and models often run next door.
+/// An absolute http(s) URL without userinfo. Unlike other users' URLs it may name a private host: only an admin sets
+/// it, and models often run nearby.
 fn model_url(value: &Value<'_>, report: &mut Report) -> Option<String> {
     let text = value.string(report, Length::ANY)?;
     match url::check(&text, &|_| true) {
         Ok(_) => return Some(text.into_owned()),
-        // It is well-formed, and its name is that of a neighbour.
+        // It is well-formed, and names a private host.
         Err(("blocked_url", _)) if ::url::Url::parse(&text).is_ok() => return Some(text.into_owned()),
         Err(("blocked_url", message)) => report.fault(&value.path, "invalid_url", message),
         Err((code, message)) => report.fault(&value.path, code, message),
@@ -186,7 +186,7 @@ fn model_url(value: &Value<'_>, report: &mut Report) -> Option<String> {
     None
 }
 
-/// What is sent as a bearer token.
+/// Reads a bearer token.
 fn secret(value: &Value<'_>, report: &mut Report) -> Option<String> {
     let text = value.string(report, Length::chars(1, 4096))?;
     if text.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -201,7 +201,7 @@ fn thousandths(value: &Value<'_>, max: u32, report: &mut Report) -> Option<u32> 
     let text = value.raw.get();
     let number = Some(text).filter(|text| text.starts_with(|c: char| c == '-' || c.is_ascii_digit()));
     match number.and_then(|text| text.parse::<f64>().ok()) {
-        // Far below what fits, so the cast loses nothing but what is finer than a thousandth.
+        // Far below the limit, so the cast loses only fractions of a thousandth.
         Some(number) if (0.0..=f64::from(max)).contains(&number) => return Some((number * 1000.0).round() as u32),
         Some(_) => report.fault(&value.path, "out_of_range", format!("must be a number from 0 to {max}")),
         None => value.wrong_type(report, "a number"),

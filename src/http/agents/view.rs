@@ -95,7 +95,7 @@ impl<'a> BuiltinView<'a> {
             behaviour: behaviour.map_or("echo", |(word, _)| word),
             script: builtin.script.iter().map(EntryView::new).collect(),
             latency_ms: builtin.latency_ms,
-            // Stored as 0 where it was not given.
+            // Stored as 0 if it was not given.
             split: builtin.split.max(1),
             fail_every: builtin.fail_every,
         }

@@ -17,41 +17,41 @@ use crate::http::refusal::{contended, problem_of, store_problem};
 use crate::problem::Problem;
 use crate::trace_context::Hex;
 
-/// A file whose bytes are coming.
+/// A file that is being received.
 pub(in crate::http) struct Arrival {
-    /// Of its way to the bucket, where there is one.
+    /// The span of its writing to the bucket, if there is one.
     span: Span,
     entity: EntityKey,
     storage_key: String,
     writer: Writer,
 }
 
-/// What a file is called.
+/// The name and type of a file.
 #[derive(Clone, Debug)]
 pub(in crate::http) struct Named {
     pub(in crate::http) filename: String,
     pub(in crate::http) mime_type: String,
 }
 
-/// How it arrived.
+/// The result of its arrival.
 pub(in crate::http) enum Arrived {
-    /// It is there now.
+    /// It is stored now.
     Done(Box<State>),
-    /// It was there before, by the same idempotency key: the event that says so.
+    /// It was stored before, with the same idempotency key: the sequence of its event.
     Repeat(u64),
 }
 
-/// Makes the record of a file, or finds the one there is.
+/// Creates the record of a file, or finds the existing one.
 ///
 /// # Errors
-/// 429 and 503 where nothing was stored.
+/// 429 and 503 if nothing was stored.
 pub(in crate::http) async fn begin(app: &App, entity: EntityKey, with: CommandContext) -> Result<State, Problem> {
     let id = AttachmentId::new(app.now(), entity.id);
     let begun = app.node().attachment(entity, Begin(id), with).await.and_then(Answer::unkeyed);
     begun.map(|state| *state).map_err(|refusal| problem_of(refusal, |_| internal_error()))
 }
 
-/// What a file was when its bytes had arrived, as the event with this sequence says.
+/// A file as it was when its bytes had arrived, by the event of this sequence.
 ///
 /// # Errors
 /// 503 if the store cannot be read, 500 if the stored data cannot.
@@ -80,12 +80,12 @@ impl Arrival {
     /// The next bytes.
     ///
     /// # Errors
-    /// 503 where they cannot be kept.
+    /// 503 if they cannot be stored.
     pub(in crate::http) async fn write(&mut self, bytes: Bytes) -> Result<(), Problem> {
         came_of(&mut self.span, self.writer.write(bytes).await)
     }
 
-    /// All bytes have come: makes them safe and says what they are. `with` may depend on their hash.
+    /// All bytes have arrived: makes them durable and records the file. `with` may depend on their hash.
     ///
     /// # Errors
     /// 422 where the idempotency key came with another file, 429 and 503 where nothing was stored.
@@ -108,7 +108,7 @@ impl Arrival {
         let answer = app.node().attachment(self.entity, file, with).await;
         let not_needed = match answer {
             Ok(Answer::Done(state)) => return Ok(Arrived::Done(state)),
-            // These bytes may be the file's by now.
+            // These bytes may belong to the file now.
             Err(refusal @ (Refusal::Unknown(_) | Refusal::Misanswered(_))) => {
                 return Err(problem_of(refusal, |_| internal_error()));
             }
@@ -125,8 +125,8 @@ impl Arrival {
     }
 }
 
-/// The span of a file's way to the bucket or from it, as a part of the trace that is worked for; none where files lie
-/// in a directory of this machine.
+/// The span of a file's writing to the bucket or reading from it, as a child of the current trace; none if files are in
+/// a directory of this machine.
 pub(super) fn way(app: &App, name: &'static str) -> Span {
     let Some(server) = app.files().server() else { return Span::default() };
     let mut span = app.node().span(name, SpanKind::Client, current::get());
@@ -134,12 +134,12 @@ pub(super) fn way(app: &App, name: &'static str) -> Span {
     span
 }
 
-/// What came of bytes on that way; the span of one that failed says so.
+/// The outcome of that transfer; the span of a failed one records the failure.
 pub(super) fn came_of<T>(span: &mut Span, outcome: Result<T, FilesError>) -> Result<T, Problem> {
     outcome.map_err(files_problem).inspect_err(|problem| span.fail(problem.code))
 }
 
-/// Why bytes cannot be kept or read.
+/// Why bytes cannot be stored or read.
 pub(in crate::http) fn files_problem(error: FilesError) -> Problem {
     match error {
         FilesError::Busy => Problem::unavailable("overloaded", "too many file transfers in progress; retry later", 1),
@@ -169,7 +169,7 @@ mod tests {
     use crate::files::tests::bucket_at;
     use crate::telemetry::tests::Lines;
 
-    /// A bucket that answers everything so.
+    /// A bucket that gives this answer to everything.
     async fn bucket(status: StatusCode, words: &'static str) -> FileStore {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let files = bucket_at(listener.local_addr().unwrap());

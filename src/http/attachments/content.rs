@@ -1,4 +1,4 @@
-//! `GET /attachments/{id}/content`: the bytes, whole or a stretch of them.
+//! `GET /attachments/{id}/content`: the bytes, whole or a range of them.
 
 use actors::attachment::File;
 use actors::clock::Millis;
@@ -23,7 +23,7 @@ use crate::problem::Problem;
 use crate::trace_context::Hex;
 use crate::wire::time;
 
-/// Users upload what they like; a browser that opens it must neither guess what it is nor run it.
+/// Users upload any content; a browser that opens it must neither guess its type nor run it.
 const GUARDS: [(HeaderName, &str); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox"),
@@ -33,7 +33,7 @@ const GUARDS: [(HeaderName, &str); 5] = [
     (header::ACCEPT_RANGES, "bytes"),
 ];
 
-/// What a client may compare a file with: its bytes never change.
+/// The validators of a file: its bytes never change.
 struct Validators {
     etag: String,
     modified: String,
@@ -46,15 +46,14 @@ impl Validators {
         Self { etag, modified: http_date(created_at), created_at }
     }
 
-    /// Whether the file is newer than a time that a client gives, to the second as HTTP counts; `None`: that is no
-    /// time.
+    /// Whether the file is newer than a client's date, to the second as in HTTP; `None`: that is no date.
     fn newer_than(&self, date: &str) -> Option<bool> {
         let date = time::http_date(date)?;
         Some(i64::try_from(self.created_at.0 / 1_000).is_ok_and(|created| created > date.as_second()))
     }
 }
 
-/// A time as HTTP writes it; empty where it is past the year 9999.
+/// An HTTP date; empty past the year 9999.
 fn http_date(at: Millis) -> String {
     let timestamp = i64::try_from(at.0).ok().and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
     let written =

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// The header's value for a file that is to be saved and not shown.
+/// The header's value for a file that is to be saved, not shown.
 #[must_use]
 pub(super) fn attachment(filename: &str) -> String {
     let plain = |c: char| c == ' ' || (c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '%'));
@@ -22,7 +22,7 @@ pub(super) fn attachment(filename: &str) -> String {
     value
 }
 
-/// The name in a header's value, the encoded one where there are both; `None` where there is none that can be read.
+/// The name in a header's value, preferring the encoded one; `None` if there is no readable one.
 #[must_use]
 pub(super) fn filename(value: &str) -> Option<String> {
     let mut plain = None;
@@ -39,7 +39,7 @@ pub(super) fn filename(value: &str) -> Option<String> {
     plain
 }
 
-/// The parameters behind the type; a quoted value may hold semicolons.
+/// The parameters behind the type; a quoted value may contain semicolons.
 fn parameters(value: &str) -> Vec<(&str, String)> {
     let mut parameters = Vec::new();
     let mut rest = value.split_once(';').map_or("", |(_, rest)| rest);

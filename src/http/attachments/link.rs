@@ -1,4 +1,4 @@
-//! Linking files to messages. [`actors::attachment`] says what is decided where, and why.
+//! Linking files to messages. [`actors::attachment`] explains which entity decides what, and why.
 
 use std::sync::Arc;
 
@@ -22,13 +22,13 @@ use crate::json::path::Path;
 use crate::json::report::Report;
 use crate::problem::Problem;
 
-/// How often a file is asked for whose binding has just changed hands.
+/// How often binding is retried for a file whose binding has just moved.
 const ATTEMPTS: usize = 4;
 /// Shares of all files; requests for the same share go one after the other.
 const SHARES: usize = 256;
 
-/// Requests of this process that want the same files go one after the other, so that of two that race one succeeds.
-/// That none of them gets what another has does not depend on it.
+/// Requests of this process for the same files run one after the other, so that of two concurrent ones one succeeds.
+/// Correctness, that no file gets two messages, does not depend on it.
 #[derive(Clone, Debug)]
 pub(crate) struct Queues(Arc<[Arc<Mutex<()>>]>);
 
@@ -55,7 +55,7 @@ impl Queues {
     }
 }
 
-/// The files that a body names, in its order. What names none is a fault.
+/// The files that a body names, in its order. An unknown name is a fault.
 ///
 /// # Errors
 /// 503 if the store cannot be read, 500 if the stored data cannot.
@@ -75,7 +75,7 @@ pub(in crate::http) async fn named(
     Ok(files)
 }
 
-/// The message that has a file, whether the file knows it or not.
+/// The message that has a file, even if the file's record does not name it yet.
 ///
 /// # Errors
 /// 503 if the store cannot be read, 500 if the stored data cannot.
@@ -86,7 +86,7 @@ pub(super) async fn message_of(app: &App, caller: &Caller, file: &State) -> Resu
     Ok(claim.map_err(store_problem)?.and_then(|claim| claim.message))
 }
 
-/// Files on their way to a message, in the order of the message.
+/// Files being linked to a message, in the order of the message.
 pub(in crate::http) struct Linking<'a> {
     app: &'a App,
     caller: &'a Caller,
@@ -98,11 +98,11 @@ pub(in crate::http) struct Linking<'a> {
 }
 
 impl<'a> Linking<'a> {
-    /// Binds the files to the conversation of the message to be. `with` is without an idempotency key: the message's
-    /// own is not used up by this.
+    /// Binds the files to the conversation of the new message. `with` is without an idempotency key: binding does not
+    /// use up the message's own.
     ///
     /// # Errors
-    /// 409 where a message of another conversation has one of them, 429 and 503 where nothing was stored.
+    /// 409 if a message of another conversation has one of them, 429 and 503 if nothing was stored.
     pub(in crate::http) async fn begin(
         app: &'a App,
         caller: &'a Caller,
@@ -112,7 +112,7 @@ impl<'a> Linking<'a> {
     ) -> Result<Self, Problem> {
         let turn = app.link_queues().enter(&files).await;
         if !files.is_empty() {
-            // A conversation can disclaim a binding only if there is one.
+            // Only an existing conversation can disclaim a binding.
             let entity = EntityKey::conversation(caller.address, opening.id.address);
             let opened = app.node().conversation(entity, opening.clone(), with).await;
             opened.map_err(|refusal| problem_of(refusal, rejected))?;
@@ -126,14 +126,14 @@ impl<'a> Linking<'a> {
         Ok(linking)
     }
 
-    /// The files as the message has them.
+    /// The files in the form of the message.
     pub(in crate::http) fn attachments(&self) -> Vec<message::Attachment> {
         let files = self.files.iter().zip(&self.claims);
         files.filter_map(|(file, claim)| file.attachment(Some(*claim))).collect()
     }
 
-    /// Binds a file again whose binding was disclaimed meanwhile, by a check of whether it is used or by a request that
-    /// links it elsewhere.
+    /// Binds a file again whose binding was disclaimed meanwhile, by a check of its use or by a request that links it
+    /// elsewhere.
     ///
     /// # Errors
     /// As [`Linking::begin`].
@@ -145,7 +145,7 @@ impl<'a> Linking<'a> {
         Ok(())
     }
 
-    /// The number of the binding to the conversation of the file that the message names in this place.
+    /// Binds the file that the message names at this index; returns the number of the binding.
     async fn bind(&self, (at, file): (usize, &State), mut instead_of: Option<Bound>) -> Result<u32, Problem> {
         let entity = entity_of(self.caller, file.id);
         for _ in 0..ATTEMPTS {
@@ -176,10 +176,10 @@ impl<'a> Linking<'a> {
     }
 }
 
-/// Binds a file that no other request knows of yet to a conversation, perhaps after another one refused its message.
+/// Binds a file that no other request knows yet to a conversation, perhaps after another one refused its message.
 ///
 /// # Errors
-/// 429 and 503 where nothing was stored.
+/// 429 and 503 if nothing was stored.
 pub(in crate::http) async fn bind_new(
     accepting: &MessageRequest<'_>,
     file: &State,
@@ -196,7 +196,7 @@ pub(in crate::http) async fn bind_new(
 /// Notes that messages of a conversation are about to mention these files.
 ///
 /// # Errors
-/// 400 where one of them has gone meanwhile, 429 and 503 where nothing was stored.
+/// 400 if one of them was deleted meanwhile, 429 and 503 if nothing was stored.
 pub(in crate::http) async fn mention(
     app: &App,
     caller: &Caller,
@@ -205,7 +205,7 @@ pub(in crate::http) async fn mention(
     files: &[(AttachmentId, Path)],
 ) -> Result<(), Problem> {
     for (id, path) in files {
-        // On the heap: nearly no message mentions a file, and all of them would make room.
+        // On the heap: nearly no message mentions a file, and all of them would reserve space.
         let answer =
             Box::pin(app.node().attachment(entity_of(caller, *id), Command::Mention(conversation), with)).await;
         answer.map_err(|refusal| problem_of(refusal, |_| gone(*id, path.pointer())))?;
@@ -213,10 +213,10 @@ pub(in crate::http) async fn mention(
     Ok(())
 }
 
-/// Takes care that files are looked at soon even if this process dies now: their message is about to be deleted.
+/// Ensures that files are checked soon even if this process dies now: their message is about to be deleted.
 ///
 /// # Errors
-/// 429 and 503 where nothing was stored.
+/// 429 and 503 if nothing was stored.
 pub(in crate::http) async fn doubt(
     app: &App,
     caller: &Caller,
@@ -240,7 +240,7 @@ pub(in crate::http) fn already_linked(id: AttachmentId) -> Problem {
     Problem::conflict("attachment_already_linked", detail).with("attachmentId", id.to_string())
 }
 
-/// 400: it has gone since the request was read.
+/// 400: it was deleted since the request was read.
 fn gone(id: AttachmentId, pointer: String) -> Problem {
     Problem::fault(pointer, "attachment_not_found", format!("{id} is no longer an attachment of this workspace"))
 }

@@ -1,11 +1,11 @@
-//! Which bytes of a file a client wants (RFC 9110, section 14).
+//! The requested bytes of a file (RFC 9110, section 14).
 
 use std::ops::Range;
 
-/// What a `Range` header means for a file.
+/// The meaning of a `Range` header for a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
-    /// All of it: there is no header, or one that a server may ignore.
+    /// All of it: there is no header, or an ignorable one.
     Whole,
     /// These bytes, at least one.
     Part(Range<u64>),
@@ -14,7 +14,7 @@ pub(super) enum Wanted {
 }
 
 /// Reads a header's value for a file of `size` bytes. Several ranges are answered with the whole file, which every
-/// client that asks for them must be able to take; so is anything that cannot be read.
+/// client that requests them must accept; so is an unreadable value.
 pub(super) fn wanted(header: Option<&str>, size: u64) -> Wanted {
     let Some((unit, ranges)) = header.and_then(|value| value.split_once('=')) else { return Wanted::Whole };
     if !unit.trim().eq_ignore_ascii_case("bytes") || ranges.contains(',') {
@@ -23,7 +23,7 @@ pub(super) fn wanted(header: Option<&str>, size: u64) -> Wanted {
     let Some((first, last)) = ranges.trim().split_once('-') else { return Wanted::Whole };
     let number = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        // A number that is too large for us is larger than every file.
+        // A number that overflows is larger than every file.
         digits.then(|| text.parse().unwrap_or(u64::MAX))
     };
     match (number(first), number(last)) {

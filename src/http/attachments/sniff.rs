@@ -9,10 +9,10 @@ use self::containers::Found;
 
 mod containers;
 
-/// First bytes that are looked at: enough for every form that is known here.
+/// The number of first bytes inspected: enough for every known format.
 pub(in crate::http) const HEAD_BYTES: usize = 8 * 1024;
 
-/// The media type of an upload of which its sender says nothing.
+/// The media type of an upload whose sender declares none.
 pub(super) fn of_upload(head: &[u8]) -> &'static str {
     match look(head) {
         Some((_, "application/zip")) => containers::of_package(head).unwrap_or("application/zip"),
@@ -22,7 +22,7 @@ pub(super) fn of_upload(head: &[u8]) -> &'static str {
     }
 }
 
-/// What the first bytes alone say.
+/// The type by the first bytes alone.
 fn look(head: &[u8]) -> Option<Found> {
     containers::of_ebml(head)
         .or_else(|| infer::get(head).map(|kind| (kind.matcher_type(), kind.mime_type())))
@@ -30,7 +30,7 @@ fn look(head: &[u8]) -> Option<Found> {
         .or_else(|| containers::of_mpeg(head))
 }
 
-/// Whether bytes are the beginning of a text in UTF-8 without control characters that no text has.
+/// Whether bytes begin a text in UTF-8 without control characters that no text has.
 pub(in crate::http) fn is_text(head: &[u8]) -> bool {
     let control = |byte: &u8| matches!(byte, 0..=8 | 11 | 14..=26 | 28..=31 | 127);
     if head.is_empty() || head.iter().any(control) {
@@ -43,7 +43,7 @@ pub(in crate::http) fn is_text(head: &[u8]) -> bool {
     }
 }
 
-/// Documents whose first bytes say so.
+/// Documents recognised by their first bytes.
 const DOCUMENTS: [&str; 14] = [
     "application/pdf",
     "application/rtf",
@@ -60,7 +60,7 @@ const DOCUMENTS: [&str; 14] = [
     "application/vnd.oasis.opendocument.presentation",
     "text/xml",
 ];
-/// Packages that documents come in; which document it is, only its sender can say.
+/// Packages of documents; only the sender can say which document it is.
 const PACKAGES: [&str; 2] = ["application/zip", "application/x-ole-storage"];
 /// Containers of pictures with sound, which may hold sound alone.
 const FILMS: [&str; 7] =
@@ -70,8 +70,8 @@ const SOUNDS: [&str; 4] = ["audio/ogg", "audio/m4a", "audio/mp4", "audio/opus"];
 /// Texts with a media type of their own that does not begin with `text/`.
 const TEXTS: [&str; 4] = ["application/json", "application/xml", "application/yaml", "application/x-ndjson"];
 
-/// The media type of a file that must be of this kind, or `None` where it is of another. What its sender declares only
-/// decides where the bytes leave it open.
+/// The media type of a file that must be of this kind; `None` if it is of another. The sender's declaration decides
+/// only where the bytes leave it open.
 pub(in crate::http) fn of_media(kind: MediaKind, head: &[u8], declared: Option<&str>) -> Option<String> {
     let found = look(head);
     let mime_type = found.map(|(_, mime_type)| mime_type).unwrap_or_default();
@@ -79,7 +79,7 @@ pub(in crate::http) fn of_media(kind: MediaKind, head: &[u8], declared: Option<&
     let declared = declared.unwrap_or_default();
     let fits = match kind {
         MediaKind::Document if is_page(head) => false,
-        // Two letters are all that a bitmap begins with.
+        // A bitmap begins with only two letters.
         MediaKind::Image => is(MatcherType::Image) && !(mime_type == "image/bmp" && is_text(head)),
         MediaKind::Audio if FILMS.contains(&mime_type) && declared.starts_with("audio/") => {
             return Some(declared.to_owned());
@@ -106,11 +106,11 @@ fn is_utf16(head: &[u8]) -> bool {
     head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff")
 }
 
-/// Whether a text is one of those that a browser would run or show as a page, by what stands first in it. `infer` knows
-/// pages too, but not behind the mark of a byte order or the declaration of XML.
+/// Whether a text, by its beginning, is one that a browser would run or show as a page. `infer` knows pages too, but
+/// not behind a byte order mark or an XML declaration.
 fn is_page(head: &[u8]) -> bool {
     let narrow: Cow<'_, [u8]> = if is_utf16(head) {
-        // Every other byte is empty as far as it is ASCII.
+        // In ASCII characters every other byte is zero.
         head[2..].iter().copied().filter(|byte| *byte != 0).collect()
     } else {
         head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).into()
@@ -127,7 +127,7 @@ fn is_page(head: &[u8]) -> bool {
     ["<!doctype html", "<html", "<script", "<?php"].iter().any(|word| begins(rest, word))
 }
 
-/// A text's media type. One that is not in UTF-8 must be declared as a text; pages and scripts are no documents.
+/// A text's media type. A text that is not in UTF-8 must be declared as one; pages and scripts are no documents.
 fn of_text(head: &[u8], declared: &str) -> Option<String> {
     let as_text = (declared.starts_with("text/") && declared != "text/html") || TEXTS.contains(&declared);
     match is_text(head) {

@@ -1,4 +1,4 @@
-//! `POST /attachments`: a file, as a form or as it is, streamed to where files are kept.
+//! `POST /attachments`: a file, as a form or as the raw body, streamed to the file store.
 
 use std::time::Duration;
 
@@ -38,21 +38,21 @@ mod source;
 
 /// How long a file may take to arrive: 10 MiB in it is 70 kB/s, as for other bodies.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(150);
-/// How long nothing of it may come: an upload that stalls keeps a place that others want.
+/// The longest silence: a stalled upload holds a permit that others need.
 const SILENT_FOR: Duration = Duration::from_secs(15);
-/// Bytes that must come for each second that is waited for them beyond that, so that one that trickles keeps its place
-/// no longer than one that stalls. A slow mobile network is faster.
+/// Bytes that must arrive per further second of waiting, so that a trickling upload holds its permit no longer than a
+/// stalled one. A slow mobile network is faster.
 const PER_SECOND: u64 = 16 * 1024;
 
-/// Where a file goes, found out before its bytes are read.
+/// The destination of a file, determined before its bytes are read.
 enum Place {
-    /// Here, as the file of this record.
+    /// A new file, with this record.
     New(Box<Arrival>, EntityKey),
-    /// It is there already, by the same key; this request was hashed then.
+    /// It is stored already, with the same key; this is the hash of that request.
     Known { entity: EntityKey, first: u64, fingerprint: [u8; 16] },
 }
 
-/// An idempotency key of the workspace, and the request it came with, as far as that is known before the body.
+/// An idempotency key of the workspace, and its request, as far as it is known before the body.
 struct Keyed<'a> {
     key: &'a str,
     workspace: Address,
@@ -64,7 +64,7 @@ impl Keyed<'_> {
         workspace_key_hash(self.workspace, self.key)
     }
 
-    /// The request, hashed: the file and its names, however it was sent.
+    /// The hash of the request: the file and its names, whatever the form of the upload.
     fn used(&self, named: &Named, digest: &[u8; 32]) -> KeyUse {
         let parts = [self.context.method.as_str(), self.context.path(), &named.filename, &named.mime_type];
         let parts = parts.iter().map(|part| part.as_bytes()).chain([&digest[..]]);
@@ -90,7 +90,7 @@ pub(in crate::http) async fn create(
     report.refuse()?;
     let keyed = key.map(|key| Keyed { key, workspace: caller.address, context: &context });
     let coming = receive(&app, &caller, &context, keyed.as_ref(), source, report);
-    // What has come is kept however long that takes: an answer that nothing was stored would be a guess.
+    // Received bytes are stored however long that takes: an answer that nothing was stored would be a guess.
     let came = Box::pin(timeout(ARRIVES_WITHIN, unless_stopping(&app, coming))).await;
     let late = |_| late(format!("the file did not arrive within {} s", ARRIVES_WITHIN.as_secs()));
     came.map_err(late)??.keep(&app, &context, keyed.as_ref()).await
@@ -100,15 +100,15 @@ fn late(detail: String) -> Problem {
     Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
 }
 
-/// How an upload comes along.
+/// The pace of an upload.
 #[derive(Default)]
 struct Pace {
-    /// How long its bytes have been waited for; what it takes to keep them is not the client's fault.
+    /// How long the server has waited for its bytes; the time of storing them is not the client's fault.
     waited: Duration,
 }
 
 impl Pace {
-    /// The next bytes of a file of which `received` have come, if they come in time.
+    /// The next bytes of a file after `received` bytes, if they arrive in time.
     async fn next(&mut self, part: &mut Part, received: u64) -> Result<Option<Bytes>, Problem> {
         let earned = SILENT_FOR + Duration::from_millis(received * 1_000 / PER_SECOND);
         let left = earned.saturating_sub(self.waited);
@@ -130,7 +130,7 @@ fn silent() -> Problem {
     late(format!("no bytes of the file arrived for {} s", SILENT_FOR.as_secs()))
 }
 
-/// A file that has come whole.
+/// A completely received file.
 struct Came {
     place: Place,
     named: Named,
@@ -139,7 +139,7 @@ struct Came {
 }
 
 impl Came {
-    /// Makes it an attachment, or answers as before where its key has made one.
+    /// Makes it an attachment, or repeats the answer if its key has made one.
     async fn keep(self, app: &App, context: &RequestContext, keyed: Option<&Keyed<'_>>) -> Result<Response, Problem> {
         let Self { place, named, digest, ignored } = self;
         match place {
@@ -161,7 +161,7 @@ impl Came {
     }
 }
 
-/// Takes a file as it comes, to where it is going to be kept.
+/// Receives a file and streams it to its destination.
 async fn receive(
     app: &App,
     caller: &Caller,
@@ -192,7 +192,7 @@ async fn receive(
     Ok(Came { place, named, digest: *received.hasher.finalize().as_bytes(), ignored })
 }
 
-/// What has come of a file.
+/// The received part of a file.
 #[derive(Default)]
 struct Received {
     size: u64,
@@ -218,7 +218,7 @@ fn too_large() -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "attachment_too_large", detail)
 }
 
-/// What the file is called; `None` where the report says what is wrong with it.
+/// The name and type of the file; `None` if the report has faults about them.
 fn name(part: Part, head: &[u8], report: &mut Report) -> Option<Named> {
     let mime_type = match part.mime_type {
         Some(given) => match essence(&given) {
@@ -242,7 +242,7 @@ fn name(part: Part, head: &[u8], report: &mut Report) -> Option<Named> {
     Some(Named { filename, mime_type })
 }
 
-/// A keyed file has an address that a retry finds again; a key that was forgotten begins another life.
+/// A keyed file has an address that a retry finds again; a forgotten key begins another life.
 async fn find_place(
     app: &App,
     caller: &Caller,
@@ -270,7 +270,7 @@ async fn find_place(
     Err(internal_error())
 }
 
-/// 201 with the file as it was when it had arrived.
+/// 201 with the file as it was on arrival.
 fn created(state: &File, ignored: &[String]) -> Result<Response, Problem> {
     let attachment = state.attachment(None).ok_or_else(internal_error)?;
     let response = ignoring(json(StatusCode::CREATED, &attachment_view(&attachment, None)), ignored);

@@ -15,7 +15,7 @@ use crate::wire::url::{self, Allow};
 
 const KINDS: [(&str, ChannelKind); 2] = [("human", ChannelKind::Human), ("api", ChannelKind::Api)];
 
-/// What a busy channel does, by its word.
+/// The busy policies, by name.
 pub(super) const BUSY_POLICIES: [(&str, BusyPolicy); 5] = [
     ("queue", BusyPolicy::Queue),
     ("merge", BusyPolicy::Merge),
@@ -24,9 +24,9 @@ pub(super) const BUSY_POLICIES: [(&str, BusyPolicy); 5] = [
     ("interrupt", BusyPolicy::Interrupt),
 ];
 
-/// A channel to be made.
+/// A channel to be created.
 pub(super) struct NewChannel {
-    /// The id, where the client chose one.
+    /// The id, if the client chose one.
     pub(super) id: Option<String>,
     /// Everything but the id, the secret and the time.
     pub(super) channel: Channel,
@@ -44,7 +44,7 @@ pub(super) fn new_channel(incoming: &mut Incoming<'_>, allow: Allow<'_>) -> NewC
     NewChannel { id, channel }
 }
 
-/// Reads the body of `PATCH /channels/{id}` over what is stored. Where nothing is, only faults come of it.
+/// Reads the body of `PATCH /channels/{id}` over the stored channel. Without one, only the faults matter.
 pub(super) fn changed_channel(stored: Option<&Channel>, incoming: &mut Incoming<'_>, allow: Allow<'_>) -> Channel {
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
@@ -77,7 +77,7 @@ fn nothing() -> Channel {
     }
 }
 
-/// Reads what may be set at any time; `null` takes a member back to what it is when it was never given.
+/// Reads the changeable members; `null` resets a member to its default.
 fn read(channel: &mut Channel, fields: &mut Fields<'_>, report: &mut Report, allow: Allow<'_>) {
     resource::read_name(&mut channel.name, fields, report);
     let mut agent_is_wrong = false;

@@ -33,18 +33,18 @@ use crate::wire::contact_message::{read_contact_name, read_identifier};
 
 /// Contacts of one request.
 pub const MAX_CONTACTS: usize = 1_000;
-/// Contacts of one request that are written at the same time: enough to share syncs, and a small part of what the node
-/// takes at once.
+/// Contacts of one request that are written at the same time: enough to share syncs, and a small part of the node's
+/// capacity.
 const AT_ONCE: usize = 128;
 
 /// Events of a contact's log that are read at once, back to its beginning.
 const EVENTS_AT_ONCE: usize = 64;
 
-/// A contact to be written down.
+/// A contact to be saved.
 #[derive(Debug)]
 struct Wanted {
     identifier: String,
-    /// Outer `None`: stays as it is.
+    /// Outer `None`: unchanged.
     name: Option<Option<String>>,
 }
 
@@ -62,7 +62,7 @@ impl Wanted {
     }
 }
 
-/// A contact that has been written down.
+/// A saved contact.
 struct Saved {
     state: contact::State,
     created: bool,
@@ -121,7 +121,7 @@ pub(in crate::http) async fn bulk(
         let (app, caller) = (app.clone(), Arc::clone(&caller));
         async move { save(&app, &caller, wanted, with).await }
     });
-    // What was written before one of them failed stays: a retry finds it there.
+    // Contacts saved before a failure stay: a retry finds them.
     let saved = stream::iter(saving).buffered(AT_ONCE).try_collect::<Vec<Saved>>().await.map_err(partly)?;
     let is_replay = !saved.is_empty() && saved.iter().all(|saved| saved.when == When::Before);
     let data =
@@ -130,7 +130,7 @@ pub(in crate::http) async fn bulk(
     Ok(if is_replay { replayed(response) } else { response })
 }
 
-/// That one could not be stored says nothing of the others.
+/// The failure of one says nothing about the others.
 fn partly(problem: Problem) -> Problem {
     if problem.status != StatusCode::SERVICE_UNAVAILABLE {
         return problem;
@@ -153,7 +153,7 @@ fn read_many(fields: &mut Fields<'_>, report: &mut Report) -> Vec<Wanted> {
     for (i, item) in items.iter().enumerate() {
         let Some(fields) = item.object(report) else { continue };
         let one = Wanted::read(fields, report);
-        // Two spellings of one identifier are one contact, and which of two names it should have would be a guess.
+        // Two spellings of one identifier are one contact; choosing one of its two names would be a guess.
         let first = *seen.entry(normalize_identifier(&one.identifier)).or_insert(i);
         if first != i && !one.identifier.is_empty() {
             let message = format!("duplicates /contacts/{first}/identifier");
@@ -164,8 +164,8 @@ fn read_many(fields: &mut Fields<'_>, report: &mut Report) -> Vec<Wanted> {
     wanted
 }
 
-/// A request may be about many contacts, and each is an entity of its own: so the key has an effect in the workspace
-/// first, and another one in each contact.
+/// A request may contain many contacts, and each is an entity of its own: so the key first has an effect in the
+/// workspace, and then another one in each contact.
 async fn claim(app: &App, caller: &Caller, with: CommandContext) -> Result<CommandContext, Problem> {
     if with.key.is_none() {
         return Ok(with);
@@ -187,8 +187,8 @@ async fn save(app: &App, caller: &Caller, wanted: Wanted, with: CommandContext) 
     }
 }
 
-/// The contact as the key's first request left it. One that changed nothing is told by an empty range: then the event
-/// before it says what the contact was.
+/// The contact as the key's first request left it. A request that changed nothing has an empty range: then the event
+/// before it has the contact's state.
 async fn saved_before(app: &App, entity: EntityKey, (first, last): (u64, u64)) -> Result<Saved, Problem> {
     let node = app.node();
     let state = node.state::<Contact>(entity).await.map_err(store_problem)?;
@@ -201,7 +201,7 @@ async fn saved_before(app: &App, entity: EntityKey, (first, last): (u64, u64)) -
         for event in events {
             upto = event.seq - 1;
             let name = match event.event {
-                // The contact's identity of that time is in the event that began that life.
+                // The contact's identity at that time is in the event that began that life.
                 Event::ContactCreated { id, identifier, name } => {
                     state = contact::State { identifier, ..state.created(id, event.at) };
                     (state.name, state.updated_at) = told.unwrap_or((name, event.at));

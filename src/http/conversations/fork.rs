@@ -29,14 +29,14 @@ use crate::http::refusal::{problem_of, store_problem, untold};
 use crate::problem::Problem;
 use crate::wire::bounds::NAME;
 
-/// How long a request waits at most until everything is copied; it goes on after that.
+/// The longest wait of a request for the copying; it continues after that.
 const COPYING: Duration = Duration::from_secs(20);
 
 /// `POST /conversations/{id}/fork`: a conversation that begins as a copy, up to a message or whole.
 ///
 /// # Errors
-/// 400, 404 `conversation_not_found` and `message_not_found`, 409 `conversation_erased`, 422, 503 `contended` where
-/// what is to be copied whole is a copy that is still being made.
+/// 400, 404 `conversation_not_found` and `message_not_found`, 409 `conversation_erased`, 422, 503 `contended` if the
+/// source is to be copied whole and is itself still being copied.
 pub(in crate::http) async fn create(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
@@ -56,7 +56,7 @@ pub(in crate::http) async fn create(
     let (source, details) = find(&app, &caller, &id).await?;
     let upto = match at {
         Some(at) => message(&app, &caller, &source, &at).await?,
-        // A copy of what is there so far would miss the rest, and say that it is whole.
+        // A copy of the messages so far would lack the rest, and claim to be whole.
         None if source.is_being_copied() && source.erasure.is_none() => return Err(rejected(Rejection::BeingCopied)),
         None => source.last_seq,
     };
@@ -64,14 +64,14 @@ pub(in crate::http) async fn create(
     for life in 0..LIVES_MAX {
         let id = new_id(&app, &caller, key, life);
         let entity = EntityKey::conversation(caller.address, id.address);
-        // Where a conversation is there already none begins, and the contact must not take it for a copy.
+        // If a conversation exists there already none begins, and the contact must not take it for a copy.
         if app.node().conversation_id(entity).await.map_err(store_problem)?.is_none() {
             admit(&app, &caller, &context, &source, id).await?;
         }
         let forking = Forking { opening: opening(id, &source, &details), of };
         let answer = app.node().conversation(entity, forking, with).await;
         let (first, when) = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
-            // The key opened this one so long ago that it is forgotten.
+            // The key that opened this conversation is so old that it was forgotten.
             Answer::Done((state, _)) if state.id != id => continue,
             Answer::Done((state, _)) if state.erasure.is_some() => return Err(rejected(Rejection::Erased)),
             Answer::Done(_) => (1, When::Now),
@@ -95,7 +95,7 @@ async fn message(app: &App, caller: &Caller, source: &conversation::State, id: &
     if there { Ok(id.number) } else { Err(message_not_found()) }
 }
 
-/// What was said with a contact stays theirs in every copy: the contact has to know of it before it is made.
+/// A contact's messages belong to the contact in every copy: the contact must note the copy before it is made.
 async fn admit(
     app: &App,
     caller: &Caller,
@@ -115,7 +115,7 @@ async fn admit(
     }
 }
 
-/// How the copy begins: as the source stands, and open. A human channel's own conversation stays the channel's.
+/// The beginning of the copy: like the source now, and open. A human channel's own conversation stays the channel's.
 fn opening(id: ConversationId, source: &conversation::State, details: &Details) -> Opening {
     let origin = match &source.origin {
         Origin::Human { .. } => Origin::Direct,
@@ -124,8 +124,8 @@ fn opening(id: ConversationId, source: &conversation::State, details: &Details) 
     Opening { id, origin, owner: source.owner.clone(), details: details.clone() }
 }
 
-/// Copies, and answers 201 with the copy as it was right after, or 202 where that takes longer. It is rendered from
-/// what does not change any more, so that a retry gets the same.
+/// Copies, and answers 201 with the copy as it was right after, or 202 if that takes longer. The answer contains only
+/// unchanging data, so that a retry gets the same.
 async fn copied(app: &App, entity: EntityKey, first: u64, patience: Duration) -> Result<Response, Problem> {
     ends_within(app, patience, actors::fork::begin(app.node(), entity)).await;
     let events = log::between(app.node(), entity, (first, first)).await.map_err(store_problem).map_err(untold)?;

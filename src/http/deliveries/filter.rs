@@ -18,13 +18,13 @@ pub(super) enum Part {
     Ended,
     /// Pending deliveries of the logs whose entries have this prefix.
     Pending(Vec<u8>),
-    /// Those that wait on lanes, whichever receivers they are to.
+    /// Pending deliveries on lanes, to all receivers.
     Lanes,
     /// Pending deliveries of one event.
     Event(EventId),
 }
 
-/// Which deliveries a list shows.
+/// The filter of a list of deliveries.
 pub(super) struct Filter {
     status: Option<Status>,
     /// The inner `None`: an id that no endpoint has.
@@ -60,13 +60,13 @@ impl Filter {
             && self.event.is_none_or(|event| event == Some(delivery.event))
     }
 
-    /// Whether a delivery may be to the wanted endpoint, as its key says.
+    /// Whether a delivery may be to the wanted endpoint, by its key.
     pub(super) fn may_show(&self, key: DeliveryKey) -> bool {
         let is_to = |endpoint| key.tag == Receiver::Endpoint(endpoint).tag();
         self.endpoint.is_none_or(|endpoint| endpoint.is_some_and(is_to))
     }
 
-    /// The parts of the list in which there may be wanted ones, in this order.
+    /// The parts of the list that may have matches, in this order.
     pub(super) fn parts(&self, order: Order) -> Vec<Part> {
         // An id that does not exist.
         if self.endpoint == Some(None) || self.event == Some(None) {

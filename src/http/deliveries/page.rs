@@ -1,4 +1,4 @@
-//! A page of the list of deliveries, put together from ended and pending ones.
+//! A page of the list of deliveries, composed of ended and pending ones.
 
 use actors::clock::Millis;
 use actors::id::EventId;
@@ -22,23 +22,23 @@ use crate::problem::Problem;
 
 /// Entries looked at for one page.
 const ENTRIES: Enough = Enough { at_first: 50_000, in_any_case: 1_000 };
-/// Entries read at once, once those that fill a page have turned out not to be wanted.
+/// Entries read at once, after the first read did not fill the page.
 const CHUNK: usize = 256;
 
-/// A page as it is put together.
+/// A page under construction.
 pub(super) struct Gathering<'a> {
     app: &'a App,
     caller: &'a Caller,
     request: &'a PageRequest,
     filter: Filter,
     found: Vec<(Position, DeliveryState)>,
-    /// How many more are looked for.
+    /// How many more fit.
     room: usize,
     scanned: usize,
     began: Instant,
 }
 
-/// Where the next page goes on; `None`: all was read.
+/// The position of the next page; `None`: all was read.
 type Next = Option<Position>;
 
 impl<'a> Gathering<'a> {
@@ -49,14 +49,14 @@ impl<'a> Gathering<'a> {
     /// The page, and the position of the next one.
     ///
     /// A delivery moves from part to part: it waits with all others, then on its receiver's lane, then it has ended. So
-    /// it may move to a part that was read already from one that was not yet; therefore the parts are read twice.
+    /// it may move from an unread part to one that was read already; therefore the parts are read twice.
     pub(super) async fn page(mut self) -> Result<(Vec<DeliveryState>, Option<Vec<u8>>), Problem> {
         let (order, limit) = (self.request.order, self.request.limit);
         let at = self.request.cursor.as_deref().and_then(Position::parse);
         let mut parts = self.filter.parts(order);
         parts.retain(|part| !at.as_ref().is_some_and(|at| at.has_passed(part, order)));
         let (read, mut next) = self.look(&parts, at.as_ref()).await?;
-        // In descending order deliveries move to parts that are read later, and on while those are read.
+        // In descending order deliveries move to parts that are read later, and further while those are read.
         let is_last_too = order == Order::Desc && parts.len() > 1;
         let again = if is_last_too { read + 1 } else { read };
         let (_, more) = self.look(&parts[..again], at.as_ref()).await?;
@@ -69,7 +69,7 @@ impl<'a> Gathering<'a> {
         Ok((deliveries, next.map(|next| next.cursor())))
     }
 
-    /// Looks for as many as a page has. Says how many parts were read before the last one, and where to go on.
+    /// Searches for as many as fit a page. Returns how many parts were read before the last one, and the next position.
     async fn look(&mut self, parts: &[Part], at: Option<&Position>) -> Result<(usize, Next), Problem> {
         self.room = self.request.limit;
         for (read, part) in parts.iter().enumerate() {
@@ -125,10 +125,10 @@ impl<'a> Gathering<'a> {
             }
             (None, _) => (all, 0, Vec::new()),
         };
-        // Those past their time are not shown, whether they were taken away already or not.
+        // Expired ones are not shown, whether or not they are removed already.
         let oldest = [&prefix[..before], &ended_from(kept_from)].concat();
         let mut behind = match at {
-            // An empty one is of an earlier build, and means the beginning.
+            // An empty key is of an earlier build, and means the beginning.
             Some(Position::Ended(key)) if !key.is_empty() => Some(key.clone()),
             Some(_) | None => None,
         };
@@ -166,17 +166,17 @@ impl<'a> Gathering<'a> {
         }
     }
 
-    /// Takes what the entries with this prefix have to send; without one, those of all lanes.
+    /// Takes the pending deliveries of entries with this prefix; without one, those of all lanes.
     async fn pending(&mut self, prefix: Option<&[u8]>, at: Option<&Position>) -> Result<Next, Problem> {
         let is_of_it =
             |key: &[u8]| prefix.map_or(!key.starts_with(&pending_prefix(None)), |prefix| key.starts_with(prefix));
-        // The page before may have ended in a part that comes before this one.
+        // The previous page may have ended in a part that comes before this one.
         let (mut behind, mut within) = match at {
             Some(Position::Pending(key, within)) if !key.is_empty() && is_of_it(key) => (Some(key.clone()), *within),
             Some(_) | None => (None, None),
         };
         loop {
-            // An entry that was begun is looked at again, from where it was left.
+            // A partly shown entry is read again, from where the page ended.
             let inside = behind.clone().filter(|_| within.is_some());
             let limit = self.chunk();
             let rows = match &inside {
@@ -209,7 +209,7 @@ impl<'a> Gathering<'a> {
         }
     }
 
-    /// Takes what is pending of one event.
+    /// Takes the pending deliveries of one event.
     async fn pending_of(&mut self, event: EventId, at: Option<&Position>) -> Result<Next, Problem> {
         let order = self.request.order;
         let found = pending::pending_of_event(self.app.node(), self.caller.address, event).await;
@@ -231,7 +231,7 @@ impl<'a> Gathering<'a> {
         Ok(None)
     }
 
-    /// Takes what one entry has to send, behind the delivery `within`.
+    /// Takes the pending deliveries of one entry, behind the delivery `within`.
     async fn entry(&mut self, key: &[u8], within: Option<Place>) -> Result<Next, Problem> {
         let Some(of) = parse_pending_key(self.caller.address, key) else { return Ok(None) };
         let other = |endpoint| of.lane.is_some_and(|lane| lane.receiver.endpoint() != Some(endpoint));

@@ -4,10 +4,10 @@ use actors::outbox::lane::TAG_BYTES;
 use actors::outbox::pending::DeliveryState;
 use actors::store::Order;
 
-/// A delivery of what is pending in one entry of the list: its event and its receiver.
+/// A pending delivery in one entry of the list: its event and its receiver.
 pub(super) type Place = (u64, [u8; TAG_BYTES]);
 
-/// Whether a list in this order shows one place after another.
+/// Whether a list in this order shows one position after another.
 pub(super) fn is_behind<T: Ord>(place: T, other: T, order: Order) -> bool {
     match order {
         Order::Asc => place > other,
@@ -15,8 +15,8 @@ pub(super) fn is_behind<T: Ord>(place: T, other: T, order: Order) -> bool {
     }
 }
 
-/// What a list in this order shows of an entry behind where the page before has ended, whether what stood there still
-/// stands or not.
+/// The deliveries of an entry that a list in this order shows behind the end of the previous page, even if the last one
+/// there is gone.
 pub(super) fn behind(
     found: Vec<(u64, DeliveryState)>,
     left: Option<Place>,
@@ -32,7 +32,7 @@ pub(super) fn behind(
     behind
 }
 
-/// Which receiver a delivery is to, as its id says.
+/// The receiver's tag in a delivery's id.
 pub(super) fn tag_of(delivery: &DeliveryState) -> [u8; TAG_BYTES] {
     let mut tag = [0; TAG_BYTES];
     tag.copy_from_slice(&delivery.id.0[delivery.id.0.len() - TAG_BYTES..]);
@@ -48,7 +48,7 @@ mod tests {
 
     use super::*;
 
-    /// What is still to be sent of the event with this sequence, to receivers with these tags.
+    /// The pending deliveries of the event with this sequence, to receivers with these tags.
     fn pending(seq: u64, tags: &[u8]) -> Vec<(u64, DeliveryState)> {
         let delivery = |tag: &u8| DeliveryState {
             id: DeliveryId([*tag; _]),

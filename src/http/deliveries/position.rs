@@ -7,12 +7,13 @@ use actors::store::Order;
 use super::filter::Part;
 use super::place::{Place, is_behind};
 
-/// Where a page of the list begins: in which part, and behind what there. In the order of the list, from its oldest on.
+/// The beginning of a page of the list: its part, and the entry there behind which it begins. In the order of the list,
+/// oldest first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Position {
-    /// Behind this entry of those that have ended.
+    /// Behind this ended entry.
     Ended(Vec<u8>),
-    /// Behind this entry of what is pending; or within it, behind that delivery. Of one event there are no entries.
+    /// Behind this pending entry; or within it, behind that delivery. A single event has no entries.
     Pending(Vec<u8>, Option<Place>),
 }
 

@@ -17,7 +17,7 @@ pub(super) const STATUSES: [(&str, Status); 3] =
 pub(super) struct DeliveryView {
     id: Shown<DeliveryId>,
     endpoint_id: Option<Shown<EndpointId>>,
-    /// Whose URL it is.
+    /// The kind of receiver.
     receiver: &'static str,
     event_id: Shown<EventId>,
     event_type: String,

@@ -19,32 +19,32 @@ use crate::app::App;
 use crate::http::lasting::LastingPermit;
 use crate::http::log::{FIRST_CHUNK, chunk_of};
 
-/// Bytes of events that a stream keeps before they are sent, or one event; what else was read is read again.
+/// Bytes of events that a stream keeps before they are sent, or one event; others are read again.
 const READY_BYTES: usize = 512 * 1024;
-/// After which a store that could not be read is asked again.
+/// The pause before an unreadable store is read again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// How often an idle stream sends a comment, so that no proxy takes the connection for dead.
+/// How often an idle stream sends a comment, so that no proxy takes the connection as dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// A reader of a live log.
 pub(super) struct Follower {
     app: App,
     standing: Standing,
-    /// Its channel is gone, and its reader has got the position to begin at.
+    /// Its channel is deleted, and its reader has got the position to begin at.
     has_ended: bool,
     log: Log,
     subscription: Subscription,
-    /// The sequence that comes next.
+    /// The next sequence.
     next: u64,
-    /// Read and not sent yet.
+    /// Events read and not sent yet.
     ready: VecDeque<Notice>,
-    /// There is more in the store than was read.
+    /// The store has more events than were read.
     behind: bool,
     /// How many events to read next, by the length of those before.
     chunk: usize,
     /// Pieces of agents' replies, if the client asked for them.
     listener: Option<Listener>,
-    /// A piece whose turn has not come.
+    /// A piece that must wait for earlier events.
     piece: Option<Arc<Delta>>,
     /// The attempt whose end was sent last: later pieces of it are dropped.
     over: Option<(TurnId, u32)>,
@@ -66,14 +66,14 @@ async fn heard_piece(listener: &mut Option<Listener>) -> Arc<Delta> {
 }
 
 impl Follower {
-    /// Of a stream that has just been let in.
+    /// The follower of a stream that was just admitted.
     pub(super) fn new(app: App, key: Arc<ApiKey>, mut log: Log, asked: &Asked, permit: LastingPermit) -> Self {
         let subscription = app.node().subscribe(log.entity);
         let listener = asked.deltas.then(|| app.node().listen(log.entity));
         let next = asked.after.unwrap_or(log.newest).saturating_add(1);
         let ready = VecDeque::new();
         let standing = Standing::new(key, log.of_channel.take());
-        // Something may have happened between the look at the log and the subscription.
+        // Events may have happened between the read of the log and the subscription.
         let (behind, chunk) = (true, FIRST_CHUNK);
         let (piece, over) = (None, None);
         Self {
@@ -93,7 +93,7 @@ impl Follower {
         }
     }
 
-    /// What comes next; `None` when the stream ends: the node stops, or the log is damaged. The reader comes back.
+    /// The next item; `None` when the stream ends: the node stops, or the log is damaged. The reader reconnects.
     async fn next(&mut self) -> Option<StreamItem> {
         loop {
             if let Some(piece) = self.due_piece() {
@@ -146,7 +146,7 @@ impl Follower {
         }
     }
 
-    /// Lets a store that fails have a moment; `None` where that does not help, or the node stops.
+    /// Pauses for a failing store; `None` if that does not help, or the node stops.
     async fn outlast(&self, error: &StoreError) -> Option<()> {
         if !error.passes() {
             tracing::error!(entity = ?self.log.entity, %error, "an event stream ends because its log cannot be read");
@@ -175,8 +175,8 @@ impl Follower {
         }
     }
 
-    /// What is written next: an event or a piece, or a comment where nothing has happened for a while. `None`: also
-    /// when the key that the stream was opened with is not known any more, or its channel is gone.
+    /// The next frame: an event or a piece, or a comment if nothing has happened for a while. `None`: also when the
+    /// stream's key is no longer valid, or its channel is deleted.
     pub(super) async fn write(&mut self) -> Option<Bytes> {
         if self.has_ended {
             return None;

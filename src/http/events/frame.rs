@@ -8,20 +8,20 @@ use bytes::Bytes;
 
 use crate::wire::event::{DELTA, Source, delta_json, event_json};
 
-/// An event with its sequence as the id that a reader comes back with. Empty: it is none for clients.
+/// An event with its sequence as the id for reconnecting. Empty: clients do not see this record.
 pub(super) fn of_event(record: &Record<Event>, source: &Source<'_>) -> Bytes {
     let name = record.event.name().unwrap_or_default();
     let written = event_json(record, source).ok().flatten();
     written.map(|data| frame(&format!("id: {}\nevent: {name}\ndata: ", record.seq), &data)).unwrap_or_default()
 }
 
-/// A piece of what an agent says, which has no id.
+/// A piece of an agent's reply, which has no id.
 pub(super) fn of_piece(piece: &Delta, now: Millis) -> Bytes {
     delta_json(piece, now).map(|data| frame(&format!("event: {DELTA}\ndata: "), &data)).unwrap_or_default()
 }
 
 /// How long a reader waits before it reconnects, in milliseconds. A stopped server has its successor within a second or
-/// two; an earlier connection is refused, and a browser that is refused gives up.
+/// two; an earlier connection is refused, and a refused browser gives up.
 const COME_BACK: &str = "2000";
 
 /// The beginning of a stream. It is a line of the first event, so that readers see no additional event.
@@ -29,18 +29,18 @@ pub(super) fn opening() -> Bytes {
     Bytes::from(["retry: ", COME_BACK, "\n"].concat())
 }
 
-/// A comment, so that no proxy takes the connection for dead.
+/// A comment, so that no proxy takes the connection as dead.
 pub(super) const fn comment() -> Bytes {
     Bytes::from_static(b":\n\n")
 }
 
-/// The last that a stream tells whose channel is gone: no event, but the place that a reader comes back with. Should
-/// another channel have the id by then, what is told begins with its first event.
+/// The last frame of a stream whose channel is deleted: no event, but the position for reconnecting. If another channel
+/// has the id by then, its stream begins with its first event.
 pub(super) const fn anew() -> Bytes {
     Bytes::from_static(b"id: 0\n\n")
 }
 
-/// JSON that clients gave may have several lines, and each is a line of data then.
+/// JSON from clients may have several lines; each becomes a line of data.
 fn frame(head: &str, data: &[u8]) -> Bytes {
     let mut frame = Vec::with_capacity(head.len() + data.len() + 2);
     frame.extend_from_slice(head.as_bytes());

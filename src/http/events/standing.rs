@@ -11,42 +11,42 @@ use tokio::time::Instant;
 use crate::app::App;
 use crate::http::caller;
 
-/// How often is looked whether the key of a stream is still known, and its channel still there, where nothing is told;
-/// before anything is told it is looked too. What is known of both may be two seconds old where another process
-/// changed one, so that a stream tells nothing after two seconds and has ended after fifteen.
+/// How often a silent stream checks that its key is still valid and its channel still exists; before each event or
+/// piece it checks too. Cached data may be two seconds old if another process made a change, so a stream sends nothing
+/// after two seconds and has ended after fifteen.
 const LOOK_EVERY: Duration = Duration::from_secs(12);
 /// How long a stream continues without a check while the store cannot be read.
 const TRUSTED_FOR: Duration = Duration::from_secs(2);
 
-/// What a stream was opened with.
+/// The key and channel with which a stream was opened.
 pub(super) struct Standing {
     key: Arc<ApiKey>,
-    /// The workspace that has the channel, and the channel; `None`: a conversation's own log is followed.
+    /// The channel and its workspace; `None`: the stream follows a conversation's own log.
     channel: Option<(Address, Arc<Channel>)>,
     /// When to check, if no event comes before.
     pub(super) look_at: Instant,
-    /// Until when not to look again.
+    /// No new check before this time.
     trusted_until: Instant,
 }
 
-/// What was found.
+/// The result of a check.
 pub(super) enum Found {
-    /// All is as it was, as far as the store says.
+    /// Unchanged, as far as the store answers.
     Same,
-    /// The key is not known any more.
+    /// The key is no longer valid.
     NoKey,
-    /// The channel is gone, or another one has its id.
+    /// The channel is deleted, or another one has its id.
     NoChannel,
 }
 
 impl Standing {
-    /// Of a stream that has just been let in.
+    /// The standing of a stream that was just admitted.
     pub(super) fn new(key: Arc<ApiKey>, channel: Option<(Address, Arc<Channel>)>) -> Self {
         let now = Instant::now();
         Self { key, channel, look_at: now + LOOK_EVERY, trusted_until: now }
     }
 
-    /// Looks.
+    /// Checks now.
     pub(super) async fn look(&mut self, app: &App) -> Found {
         let now = Instant::now();
         if now < self.trusted_until {
@@ -69,7 +69,7 @@ impl Standing {
     }
 }
 
-/// Whether the channel is still the one that has its id; `None`: the store does not say.
+/// Whether the channel still has its id; `None`: the store does not answer.
 async fn is_there(app: &App, workspace: Address, channel: &Channel) -> Option<bool> {
     let found = caller::look(|| app.node().channel(workspace, &channel.id)).await?;
     Some(found.is_some_and(|found| found.life == channel.life))

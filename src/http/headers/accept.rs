@@ -1,14 +1,14 @@
-//! `Accept` (RFC 9110, 12.5.1), where there are two forms to choose from.
+//! `Accept` (RFC 9110, 12.5.1), for resources with two forms.
 
 use http::{HeaderMap, header};
 
 use super::prefer::split_unquoted;
 
-/// How well a client likes the two forms that something has, from 0 to 1.
+/// A client's weights of the two forms of a resource, from 0 to 1.
 #[derive(Debug, Default)]
 struct Weights {
     special: f32,
-    /// The usual form's weight by how exactly it is named: by itself, as `application/*`, as `*/*`.
+    /// The usual form's weight by the precision of its name: by itself, as `application/*`, as `*/*`.
     usual: [Option<f32>; 3],
 }
 
@@ -38,15 +38,15 @@ impl Weights {
     }
 }
 
-/// The weight that a parameter is, if it is one that can be read.
+/// The weight in a parameter, if it is a readable one.
 fn weight(parameter: &str) -> Option<f32> {
     let (name, value) = parameter.split_once('=')?;
     let value: f32 = value.trim().parse().ok().filter(|value: &f32| value.is_finite())?;
     name.trim_end().eq_ignore_ascii_case("q").then(|| value.clamp(0.0, 1.0))
 }
 
-/// Whether a client wants the special one of two forms: it must be named, with a weight above 0 that is at least the
-/// usual form's.
+/// Whether a client wants the special one of two forms: it must be named, with a weight above 0 that is at least that
+/// of the usual form.
 fn prefers(headers: &HeaderMap, special: &str, usual: &str) -> bool {
     let Weights { special, usual } = Weights::of(headers, special, usual);
     let usual = usual.into_iter().flatten().next().unwrap_or_default();

@@ -10,7 +10,7 @@ pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// The header that chooses a workspace.
 pub const X_WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
 
-/// Longest key that is looked at, in bytes; longer ones would only cost hashing.
+/// Longest key that is read, in bytes; longer ones would only cost hashing.
 const KEY_MAX: usize = 512;
 
 /// 401 `unauthenticated` with `WWW-Authenticate`. The detail never says whether a key exists.
@@ -49,13 +49,13 @@ fn bearer(value: &HeaderValue) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(key)
 }
 
-/// What `X-Workspace-Id` may say where it names no workspace. So none has this id.
+/// The value of `X-Workspace-Id` for no workspace. So no workspace has this id.
 pub const NO_WORKSPACE: &str = "null";
 
 /// The workspace that the request chooses; `None`, as absent, empty or `null`, is the key's own.
 ///
 /// # Errors
-/// 403 `workspace_forbidden` for what cannot be a workspace's id, the same answer as for an unknown one.
+/// 403 `workspace_forbidden` for an impossible workspace id, the same answer as for an unknown one.
 pub fn workspace_id(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let mut chosen = None;
     for value in headers.get_all(&X_WORKSPACE_ID) {

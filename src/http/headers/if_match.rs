@@ -8,14 +8,14 @@ use crate::problem::Problem;
 /// The condition of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IfMatch {
-    /// `*`: whatever exists.
+    /// `*`: any existing resource.
     Any,
     /// One of these strong tags, without their quotes. Weak tags never match and are not kept.
     Tags(Vec<String>),
 }
 
 impl IfMatch {
-    /// Whether the condition holds for what has this strong tag, written without quotes.
+    /// Whether the condition holds for a resource with this strong tag, written without quotes.
     #[must_use]
     pub fn holds(&self, tag: &str) -> bool {
         match self {
@@ -24,7 +24,7 @@ impl IfMatch {
         }
     }
 
-    /// Goes on where the condition holds for `tag`.
+    /// Checks that the condition holds for `tag`.
     ///
     /// # Errors
     /// 412 `precondition_failed`.
@@ -33,11 +33,11 @@ impl IfMatch {
     }
 }
 
-/// Reads every `If-Match` header as one list; `None` where there is none. A tag without quotes counts as a strong one,
-/// because clients copy a message's `checksum` as it stands.
+/// Reads all `If-Match` headers as one list; `None` if there is none. A tag without quotes counts as a strong one,
+/// because clients copy a message's `checksum` as it is.
 ///
 /// # Errors
-/// 400 `invalid_header` for what is no list of tags.
+/// 400 `invalid_header` for a value that is no list of tags.
 pub fn if_match(headers: &HeaderMap) -> Result<Option<IfMatch>, Problem> {
     let mut tags = Vec::new();
     let mut present = false;
@@ -52,7 +52,7 @@ pub fn if_match(headers: &HeaderMap) -> Result<Option<IfMatch>, Problem> {
     Ok(present.then_some(IfMatch::Tags(tags)))
 }
 
-/// Tags may hold commas, so the list is read from its front. `None` where it is malformed.
+/// Tags may contain commas, so the list is read from its front. `None` if it is malformed.
 fn read_list(mut rest: &str, tags: &mut Vec<String>) -> Option<()> {
     let mut found = false;
     loop {

@@ -4,10 +4,10 @@ use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, header};
 
-/// Whether a client has what is named by `etag`, which is written as in an answer; `None` where it does not ask.
+/// Whether a client has the version named by `etag`, which is written as in an answer; `None` if it does not ask.
 ///
-/// Tags are compared weakly, `*` is whatever exists, and every such header counts as one list. A tag without quotes
-/// counts as one with them, because clients copy a message's `checksum` as it stands. What is no tag matches nothing.
+/// Tags are compared weakly, `*` is any existing version, and all such headers count as one list. A tag without quotes
+/// counts as one with them, because clients copy a message's `checksum` as it is. A malformed tag matches nothing.
 #[must_use]
 pub fn is_known(asked: &HeaderMap, etag: &str) -> Option<bool> {
     let bare = |tag: &str| {
@@ -23,7 +23,7 @@ pub fn is_known(asked: &HeaderMap, etag: &str) -> Option<bool> {
     Some(tags.any(|tag| tag.trim() == "*" || bare(tag) == known))
 }
 
-/// The answer, or 304 with its headers and without its body where the client has what its `ETag` names.
+/// The answer, or 304 with its headers and without its body if the client has the version of its `ETag`.
 #[must_use]
 pub fn unless_known(asked: &HeaderMap, mut answer: Response) -> Response {
     let etag = answer.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok());

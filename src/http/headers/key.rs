@@ -6,18 +6,18 @@ use crate::problem::Fault;
 
 /// The header of the IETF draft.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// The same under the name that callers of channel messages know.
+/// The same under the name used by callers of channel messages.
 pub const X_IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("x-idempotency-key");
 
 /// Longest key, in bytes.
 const MAX: usize = 255;
 
-/// The request's idempotency key, from both headers and, where the body has one, its `clientId`. Surrounding quotes
-/// (the draft's structured string) are no part of it. The same key in several places is one key.
+/// The request's idempotency key, from both headers and, if the body has one, its `clientId`. Surrounding quotes (the
+/// draft's structured string) are no part of it. The same key in several places is one key.
 ///
 /// # Errors
 /// `invalid_idempotency_key` at each place whose key is not 1 to 255 visible ASCII characters, and
-/// `idempotency_key_conflict` at each place whose key is another one than the first.
+/// `idempotency_key_conflict` at each place whose key differs from the first.
 pub fn idempotency_key<'a>(headers: &'a HeaderMap, client_id: Option<&'a str>) -> Result<Option<&'a str>, Vec<Fault>> {
     let from_headers = [("/Idempotency-Key", IDEMPOTENCY_KEY), ("/X-Idempotency-Key", X_IDEMPOTENCY_KEY)]
         .into_iter()

@@ -1,4 +1,4 @@
-//! Media types, as RFC 9110 section 8.3.1 and RFC 6838 section 4.2 have them.
+//! Media types, by RFC 9110 section 8.3.1 and RFC 6838 section 4.2.
 
 use http::{HeaderMap, header};
 
@@ -9,7 +9,7 @@ pub fn differ(headers: &HeaderMap) -> bool {
     types.any(|other| Some(other) != first)
 }
 
-/// The media type without its parameters, in lower case; `None` where it is none.
+/// The media type without its parameters, in lower case; `None` if it is malformed.
 pub fn essence(given: &str) -> Option<String> {
     let essence = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let (kind, subtype) = essence.split_once('/')?;

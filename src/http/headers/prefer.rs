@@ -7,10 +7,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The header that carries preferences.
 pub const PREFER: HeaderName = HeaderName::from_static("prefer");
-/// The header that says which of them an answer goes by.
+/// The header that names the preference applied by an answer.
 pub const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// The preferences that this service knows. Others, and malformed ones, are ignored, as the RFC asks.
+/// The preferences that this service knows. Others, and malformed ones, are ignored, as the RFC requires.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Prefer {
     /// The longest a synchronous answer may take, in seconds; not bounded here.
@@ -20,7 +20,7 @@ pub struct Prefer {
 }
 
 impl Prefer {
-    /// How long work is waited for that goes on by itself: what is wanted, and `most` at most.
+    /// How long to wait for background work: as preferred, at most `most`.
     #[must_use]
     pub fn patience(self, most: Duration) -> Duration {
         match self.wait {
@@ -31,14 +31,14 @@ impl Prefer {
     }
 }
 
-/// Reads every `Prefer` header as one list. Where a preference is repeated, the first counts.
+/// Reads all `Prefer` headers as one list. Of a repeated preference, the first counts.
 #[must_use]
 pub fn prefer(headers: &HeaderMap) -> Prefer {
     let mut prefer = Prefer::default();
     let mut wait_seen = false;
     for value in headers.get_all(&PREFER).iter().filter_map(|value| value.to_str().ok()) {
         for preference in split_unquoted(value, ',') {
-            // What follows a semicolon are parameters; neither preference has any.
+            // A semicolon begins parameters; neither preference has any.
             let Some(preference) = split_unquoted(preference, ';').next() else { continue };
             let (name, word) = preference.split_once('=').unwrap_or((preference, ""));
             let (name, word) = (name.trim(), unquoted(word.trim()));
@@ -53,7 +53,7 @@ pub fn prefer(headers: &HeaderMap) -> Prefer {
     prefer
 }
 
-/// The same answer, saying which preference it goes by.
+/// The same answer, naming the applied preference.
 #[must_use]
 pub fn applying(mut response: Response, preference: Option<String>) -> Response {
     if let Some(value) = preference.and_then(|preference| HeaderValue::try_from(preference).ok()) {
@@ -62,7 +62,7 @@ pub fn applying(mut response: Response, preference: Option<String>) -> Response 
     response
 }
 
-/// Digits only: `parse` alone would let a sign in. More seconds than fit are as good as the most that do.
+/// Digits only: `parse` alone would accept a sign. A number that overflows counts as the largest one.
 fn seconds(word: &str) -> Option<u32> {
     let is_number = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| word.parse().unwrap_or(u32::MAX))
@@ -72,7 +72,7 @@ fn unquoted(word: &str) -> &str {
     word.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(word)
 }
 
-/// Splits at a separator that is outside of quotes.
+/// Splits at separators outside of quotes.
 pub(super) fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |c| {

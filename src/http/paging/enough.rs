@@ -1,9 +1,9 @@
-//! How much is looked at for one page: a filter that matches little gives a short page with a cursor behind it instead
-//! of a request without bound.
+//! How much is read for one page: a filter with few matches gives a short page with a cursor behind it instead of an
+//! unbounded request.
 
 use std::time::Duration;
 
-/// For how long all that may be looked at is.
+/// How long the larger bound holds.
 const FOR: Duration = Duration::from_secs(1);
 
 /// How much is enough for one page.
@@ -16,7 +16,7 @@ pub(in crate::http) struct Enough {
 }
 
 impl Enough {
-    /// Whether it is, `after` so long.
+    /// Whether it is enough `after` this time.
     pub(in crate::http) fn is(self, looked_at: usize, after: Duration) -> bool {
         looked_at >= if after < FOR { self.at_first } else { self.in_any_case }
     }

@@ -9,7 +9,7 @@ pub(in crate::http) fn channel_not_found() -> Problem {
     Problem::not_found("channel_not_found", "this workspace has no such channel")
 }
 
-/// 409: the channel takes nothing now.
+/// 409: the channel accepts no messages now.
 pub(in crate::http) fn channel_disabled() -> Problem {
     Problem::conflict("channel_disabled", "this channel is disabled and accepts no messages")
 }
@@ -25,7 +25,7 @@ pub(in crate::http) fn kind_mismatch(pointer: &str, kind: ChannelKind) -> Proble
     Problem::fault(pointer, "channel_kind_mismatch", message)
 }
 
-/// 400 for reading an api channel as if it were one conversation.
+/// 400 for reading an api channel like one conversation.
 pub(in crate::http) fn has_many_logs(pointer: &str) -> Problem {
     let message = "this is an api channel: read the messages and events of each of its conversations instead";
     Problem::fault(pointer, "channel_kind_mismatch", message)

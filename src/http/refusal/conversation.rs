@@ -7,7 +7,7 @@ use super::precondition_failed;
 use crate::http::attachments::link::already_linked;
 use crate::problem::Problem;
 
-/// Seconds after which an agent that has too many turns is worth another try: thousands of a model's answers are ahead.
+/// Seconds after which an agent with too many turns may be retried: thousands of a model's answers are ahead.
 const AGENT_RETRY: u32 = 5;
 
 /// 404 for a conversation that does not exist, here or at all.
@@ -30,7 +30,7 @@ pub(in crate::http) fn turn_not_found() -> Problem {
     Problem::not_found("turn_not_found", "there is no such turn")
 }
 
-/// 429: as many turns of an agent wait or run as may be of one.
+/// 429: the agent has as many waiting or running turns as one agent may.
 pub(in crate::http) fn agent_backlog() -> Problem {
     Problem::too_many(
         "agent_backlog",
@@ -39,7 +39,7 @@ pub(in crate::http) fn agent_backlog() -> Problem {
     )
 }
 
-/// What a conversation's refusals mean.
+/// The problems of a conversation's rejections.
 pub(in crate::http) fn rejected(rejection: Rejection) -> Problem {
     match rejection {
         Rejection::NotFound => conversation_not_found(),

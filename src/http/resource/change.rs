@@ -20,32 +20,32 @@ use crate::http::refusal::contended;
 use crate::http::refusal::{problem_of, store_problem};
 use crate::problem::Problem;
 
-/// How often a change is decided again because what it was decided on has changed meanwhile.
+/// How often a change is decided again because its expected rows have changed.
 const ATTEMPTS: usize = 16;
 
-/// What is to become of one thing.
+/// A change of one resource.
 pub(in crate::http) struct Change<R> {
-    /// The rows. The thing's own is the first that is expected.
+    /// The rows. The resource's own row is the first expectation.
     command: Command,
-    /// The thing as it shall be, or as it was where it goes.
+    /// The new resource, or the former one if it is deleted.
     value: R,
     /// Members of the request that had no effect.
     ignored: Vec<String>,
 }
 
 impl<R: Resource> Change<R> {
-    /// A new thing, whose id must be free.
+    /// A new resource, whose id must be free.
     pub(in crate::http) fn create(value: R) -> Self {
         Self::new(None, value.put(), value)
     }
 
-    /// The thing as `value`. Nothing is stored where it is that already.
+    /// Updates the resource to `value`. Nothing is stored if it is unchanged.
     pub(in crate::http) fn update(before: Found<R>, value: R) -> Self {
         let changes = if before.value == value { Vec::new() } else { value.put() };
         Self::new(Some(before.row), changes, value)
     }
 
-    /// The thing goes.
+    /// Deletes the resource.
     pub(in crate::http) fn delete(before: Found<R>) -> Self {
         Self::new(Some(before.row), before.value.delete(), before.value)
     }
@@ -55,34 +55,34 @@ impl<R: Resource> Change<R> {
         Self { command: Command { expected, changes }, value, ignored: Vec::new() }
     }
 
-    /// The same, decided on more than its own row.
+    /// The same, also expecting other rows.
     pub(in crate::http) fn seeing(mut self, others: impl IntoIterator<Item = Expect>) -> Self {
         self.command.expected.extend(others);
         self
     }
 
-    /// The same for a request that had members without effect.
+    /// The same, for a request that had ignored members.
     pub(in crate::http) fn ignoring(mut self, ignored: Vec<String>) -> Self {
         self.ignored = ignored;
         self
     }
 }
 
-/// A thing as this request, or an earlier one with its idempotency key, has left it.
+/// A resource as this request, or an earlier one with its idempotency key, has left it.
 pub(in crate::http) struct Stored<R> {
-    /// The thing; where it is gone, what it was.
+    /// The resource; a deleted one as it was.
     pub(in crate::http) value: R,
     ignored: Vec<String>,
     when: When,
 }
 
 impl<R: Resource> Stored<R> {
-    /// 201, with its secret, saying where it is found.
+    /// 201 with its secret and its `Location`.
     pub(in crate::http) fn created(&self) -> Response {
         self.created_as(&self.value.view_with_secret())
     }
 
-    /// 201 that shows `view`, saying where the thing is found.
+    /// 201 with `view` and the resource's `Location`.
     pub(in crate::http) fn created_as(&self, view: &impl Serialize) -> Response {
         located(self.answer(StatusCode::CREATED, view), &format!("/{}/{}", R::LIST, self.value.id()))
     }
@@ -101,20 +101,20 @@ impl<R: Resource> Stored<R> {
         self.when.told(answer::ignoring(json(status, view), &self.ignored))
     }
 
-    /// What was stored before. Its secret belongs to the answer that was given then.
+    /// The answer for changes stored before. The secret was shown only in the first answer.
     fn replay(changes: &[RowChange], ignored: Vec<String>) -> Result<Self, Problem> {
         let put = changes.iter().find(|change| change.table() == R::TABLE).and_then(RowChange::value);
         Ok(Self { value: decode(put.ok_or_else(internal_error)?)?, ignored, when: When::Before })
     }
 }
 
-/// Stores the result of `decide`, which is called again if the rows that it saw have changed since. That nothing needs
-/// to change, or that the resource is gone, is answered once every server uses that state: an earlier request, whose
-/// client did not wait for the answer, may have made it so a moment ago.
+/// Stores the result of `decide`, which is called again if the rows that it saw have changed since. An unchanged or
+/// deleted resource is answered once every server uses that state: an earlier request, whose client did not wait for
+/// the answer, may have made the change a moment ago.
 ///
 /// # Errors
-/// What `decide` refuses; 409 where the id of a new thing is taken; 422 where the idempotency key was used for another
-/// request; 429 and 503 where nothing was stored, as where others keep changing the same rows.
+/// The refusals of `decide`; 409 if the id of a new resource is taken; 422 if the idempotency key was used for another
+/// request; 429 and 503 if nothing was stored, for example because others keep changing the same rows.
 pub(in crate::http) async fn commit<R, F>(
     app: &App,
     registry: EntityKey,
@@ -144,14 +144,14 @@ where
             Submitted::Done => return Ok(Stored { value, ignored, when: When::Now }),
             Submitted::Repeat(changes) => return Stored::replay(&changes, ignored),
             Submitted::Unexpected(0) if is_new => return Err(value.taken()),
-            // It has changed, or another one took the last room: the new decision shows which.
+            // It has changed, or another request took the last room: the new decision shows which.
             Submitted::Unexpected(_) => {}
         }
     }
     Err(contended())
 }
 
-/// Stores a new thing that depends on nothing but its id being free.
+/// Stores a new resource that depends only on its id being free.
 ///
 /// # Errors
 /// As [`commit`].
@@ -166,10 +166,10 @@ pub(in crate::http) async fn create<R: Resource>(
     commit(app, registry, with, make).await
 }
 
-/// 204: the thing with this id goes.
+/// 204: deletes the resource with this id.
 ///
 /// # Errors
-/// 404 where there is none; as [`commit`].
+/// 404 if there is none; as [`commit`].
 pub(in crate::http) async fn delete<R: Resource>(
     app: &App,
     registry: EntityKey,
@@ -184,10 +184,10 @@ pub(in crate::http) async fn delete<R: Resource>(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// A new secret for the thing with this id.
+/// A new secret for the resource with this id.
 ///
 /// # Errors
-/// 404 where there is none; as [`commit`].
+/// 404 if there is none; as [`commit`].
 pub(in crate::http) async fn rotate_secret<R: HasSecret>(
     app: &App,
     registry: EntityKey,
@@ -206,8 +206,8 @@ pub(in crate::http) async fn rotate_secret<R: HasSecret>(
     commit(app, registry, with, rotate).await
 }
 
-/// What this very request has stored before, so that a retry is answered however the world has changed since; once
-/// every server goes by it, as the first was to be.
+/// The change that this request has stored before, so that a retry gets the same answer whatever has changed since;
+/// once every server uses the change, as for the first request.
 ///
 /// # Errors
 /// 503 if the store cannot be read, 500 if the stored data cannot.
@@ -225,20 +225,20 @@ pub(in crate::http) async fn repeated<R: Resource>(
     Ok(Some(first))
 }
 
-/// How a change went.
+/// The result of a change.
 pub(in crate::http) enum Submitted {
     /// It is done.
     Done,
-    /// It was done before, by this idempotency key.
+    /// It was done before, with this idempotency key.
     Repeat(Vec<RowChange>),
-    /// What was expected with this number was not so.
+    /// The expectation with this index did not hold.
     Unexpected(usize),
 }
 
-/// Asks a registry for a change, once.
+/// Sends a change to a registry, once.
 ///
 /// # Errors
-/// 422 where the idempotency key was used for another request, 429 and 503 where nothing was stored.
+/// 422 if the idempotency key was used for another request, 429 and 503 if nothing was stored.
 pub(in crate::http) async fn submit(
     app: &App,
     registry: EntityKey,

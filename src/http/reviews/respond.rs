@@ -1,4 +1,4 @@
-//! Deciding a review, and taking one back.
+//! Deciding a review, and cancelling one.
 
 use actors::asks::Asks;
 use actors::conversation::review::Response as Given;
@@ -34,15 +34,15 @@ use crate::wire::review_response::{self, RESPONSE_SCHEMA, decision};
 
 /// The longest feedback, in bytes of UTF-8.
 const FEEDBACK_BYTES: usize = 16 * 1024;
-/// A payload and an answer that are not longer than this and have no schema are compared within microseconds.
+/// A payload and an answer up to this length without a schema are compared within microseconds.
 const QUICK_BYTES: usize = 4 * 1024;
 
-/// What a body says as an answer.
+/// Reads the answer in a body.
 fn read_answer(fields: &mut Fields<'_>, report: &mut Report) -> (Option<Json>, Option<String>) {
     let response = fields.required(report, "response");
     let response = response.and_then(|value| {
         if !value.is_object() {
-            // The contract has one code for whatever is no answer to the question.
+            // The contract has one code for every invalid answer to the question.
             report.fault(&value.path, "invalid_response", "must be an object");
             return None;
         }
@@ -56,12 +56,12 @@ fn read_answer(fields: &mut Fields<'_>, report: &mut Report) -> (Option<Json>, O
 fn faults_of(review: &Review, response: &Json) -> Vec<Fault> {
     match serde_json::from_str(response.as_str()) {
         Ok(value) => review_response::faults(review, &value, response),
-        // It is JSON, so what cannot be read is a number beyond the doubles.
+        // It is valid JSON, so only a number beyond the doubles is unreadable.
         Err(error) => vec![Fault::new("/response", "invalid_response", format!("cannot be read: {error}"))],
     }
 }
 
-/// The same for any answer: a client's own schema and a long answer may take a while, so it runs on another thread.
+/// The same for any answer: a client's own schema or a long answer may take a while, so it runs on another thread.
 async fn judge(review: &Review, response: Json) -> Result<Vec<Fault>, Problem> {
     let is_short = |json: &Json| json.as_str().len() <= QUICK_BYTES;
     // A name may be written with escapes.
@@ -95,7 +95,7 @@ pub(in crate::http) async fn respond(
     let (response, feedback) = read_answer(&mut fields, &mut incoming.report);
     fields.finish(&mut incoming.report);
     if let Ok(asked) = &asked {
-        // The question of a deleted message is gone. Its review has ended, and the decision says so.
+        // The question of a deleted message is gone. Its review has ended, and the decision reports that.
         if let Some(given) = response.clone().filter(|_| asked.message().gone(&asked.found.overlay).is_none()) {
             incoming.report.faults.extend(judge(&asked.review, given).await?);
         }
@@ -144,7 +144,7 @@ pub(in crate::http) async fn cancel(
     Ok(ignoring(decide(&app, &caller, asked, cancel, with).await?, &ignored))
 }
 
-/// How the review stood after this principal's vote, which did not decide it; as it stands where there is none.
+/// The review right after this principal's vote, which did not decide it; as it is now if there is no such vote.
 fn after_vote(now: &ReviewState, principal: &Principal) -> ReviewState {
     match now.votes.iter().position(|vote| vote.is_of(principal)) {
         Some(at) => ReviewState {
@@ -195,14 +195,14 @@ async fn decide(
             });
             let state = match ended {
                 Some(state) => state,
-                // A vote that decided nothing is no event: it is found among the votes. What was read before may be
-                // from before it.
+                // A vote that decided nothing is no event: it is among the votes. The earlier read may be from before
+                // it.
                 None => {
                     let id = asked.message().id.to_string();
                     after_vote(&find(app, caller, &id).await?.state, &caller.key.principal)
                 }
             };
-            // The words as they were then: edited before, or as accepted. Only what was erased stays gone.
+            // The words at that time: edited, or as accepted. Only erased words stay gone.
             let overlay = shown_to(app, entity, asked.message().id.number, key).await?.unwrap_or_default();
             let overlay = Overlay { erased: asked.found.overlay.erased, ..overlay };
             let found = StoredMessage { overlay, ..asked.found };

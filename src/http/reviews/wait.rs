@@ -21,16 +21,16 @@ use crate::problem::Problem;
 
 /// The longest wait for an outcome, in seconds.
 pub(crate) const WAIT_MAX_SECONDS: u32 = 55;
-/// How long is waited where nothing is said, in seconds.
+/// The default wait, in seconds.
 pub(crate) const WAIT_DEFAULT_SECONDS: u32 = 30;
-/// How often the store is asked while nothing is heard, where the review may be decided in another process.
+/// How often the store is read without events, if the review may be decided in another process.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
-/// How long a wait may last: as the query says, but no longer than the client prefers.
+/// How long a wait may last: by the query, but no longer than the client prefers.
 fn wait_seconds(query: &Query, preferred: Option<u32>) -> Result<u32, Problem> {
     let most = preferred.unwrap_or(WAIT_MAX_SECONDS).min(WAIT_MAX_SECONDS);
     let Some(text) = query.get("timeout") else { return Ok(preferred.map_or(WAIT_DEFAULT_SECONDS, |_| most)) };
-    // The contract has one code for whatever is no number of seconds in the range. A sign is part of no number here.
+    // The contract has one code for every value that is no number of seconds in the range. Signs are not allowed.
     let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let seconds = digits.and_then(|digits| digits.parse().ok()).filter(|seconds| *seconds <= WAIT_MAX_SECONDS);
     seconds.map(|seconds: u32| seconds.min(most)).ok_or_else(|| {
@@ -53,15 +53,15 @@ pub(in crate::http) async fn wait(
     let deadline = Instant::now() + Duration::from_secs(if permit.is_some() { seconds.into() } else { 0 });
     let asked = find(&app, &caller, &id).await?;
     let mut events = app.node().subscribe(asked.found.entity);
-    // From here on nothing can be missed; what happened before the subscription is seen by looking again.
+    // From here on nothing can be missed; a read shows what happened before the subscription.
     let mut asked = find(&app, &caller, &id).await?;
     let mut stopped = pin!(app.left());
-    // Where others may decide it, and where a look has failed: when the next one is, whatever is heard meanwhile.
+    // The time of the next read if other processes may decide it, or if a read has failed, whatever events arrive.
     let look_again = || app.node().shares_its_store().then(|| Instant::now() + ASK_AGAIN);
     let (mut look_at, mut unseen) = (look_again(), false);
     while asked.state.status == ReviewStatus::Pending && Instant::now() < deadline {
         let left = Duration::from_millis(asked.review.expires_at.since(app.now()).max(1));
-        // One whose time is over is looked at, unless that has just failed.
+        // A review past its deadline is read, unless that has just failed.
         let until = if unseen { deadline } else { deadline.min(Instant::now() + left) };
         let until = look_at.map_or(until, |look_at| until.min(look_at));
         let heard = tokio::select! {
@@ -81,7 +81,7 @@ pub(in crate::http) async fn wait(
         if about_this || look_at.is_some_and(|at| at <= Instant::now()) {
             match find(&app, &caller, &id).await {
                 Ok(found) => (asked, look_at, unseen) = (found, look_again(), false),
-                // The next look may find it. The last one reports its error.
+                // The next read may succeed. The last one reports its error.
                 Err(problem) if problem.status == StatusCode::SERVICE_UNAVAILABLE => {
                     (look_at, unseen) = (Some(Instant::now() + ASK_AGAIN), true);
                 }

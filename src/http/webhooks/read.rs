@@ -10,10 +10,10 @@ use crate::json::fields::{Fields, Length, Value};
 use crate::json::report::Report;
 use crate::wire::url::{self, Allow};
 
-/// Patterns of one endpoint; every type by its name is fewer.
+/// Patterns of one endpoint; listing every type by name takes fewer.
 pub const MAX_PATTERNS: usize = 50;
 
-/// What events look like, by its word.
+/// The forms of events, by name.
 pub(super) const FORMATS: [(&str, Format); 2] = [("standard", Format::Standard), ("cloudevents", Format::CloudEvents)];
 
 /// Reads the body of `POST /webhook-endpoints`: everything but id, secret and times.
@@ -25,7 +25,7 @@ pub(super) fn new_endpoint(incoming: &mut Incoming<'_>, allow: Allow<'_>) -> Web
     endpoint
 }
 
-/// Reads the body of `PATCH /webhook-endpoints/{id}` over what is stored. Where nothing is, only faults come of it.
+/// Reads the body of `PATCH /webhook-endpoints/{id}` over the stored endpoint. Without one, only the faults matter.
 pub(super) fn changed_endpoint(
     stored: Option<&WebhookEndpoint>,
     incoming: &mut Incoming<'_>,
@@ -63,7 +63,7 @@ fn nothing() -> WebhookEndpoint {
     }
 }
 
-/// Reads what may be set at any time; `null` takes a member back to what it is when it was never given.
+/// Reads the changeable members; `null` resets a member to its default.
 fn read(endpoint: &mut WebhookEndpoint, fields: &mut Fields<'_>, report: &mut Report, allow: Allow<'_>) {
     match given(fields, "url") {
         None if !endpoint.url.is_empty() => {}

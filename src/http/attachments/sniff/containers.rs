@@ -1,12 +1,12 @@
-//! Containers whose first bytes tell more than their own name.
+//! Containers whose first bytes show more than their own type.
 
 use infer::MatcherType;
 
 /// A kind of file, and its media type.
 pub(super) type Found = (MatcherType, &'static str);
 
-/// A file in the ISO base media format, by its main brand (ISO/IEC 14496-12, 4.3): what is known as no sound and no
-/// picture is a film. The first byte is of the box's size; no text begins with it.
+/// A file in the ISO base media format, by its major brand (ISO/IEC 14496-12, 4.3): brands other than known audio and
+/// images are video. The first byte is part of the box's size; no text begins with it.
 pub(super) fn of_iso(head: &[u8]) -> Option<Found> {
     let [0, _, _, _, b'f', b't', b'y', b'p', brand @ ..] = head else { return None };
     Some(match brand.first_chunk::<4>()? {
@@ -23,8 +23,8 @@ pub(super) fn of_iso(head: &[u8]) -> Option<Found> {
     })
 }
 
-/// A sound in MPEG audio of layer III that no tag stands before (ISO/IEC 11172-3, 2.4.1.3), by the head of its first
-/// frame. `infer` knows neither frames with a checksum nor those of the lowest sampling rates (MPEG 2.5).
+/// MPEG audio of layer III without a tag before it (ISO/IEC 11172-3, 2.4.1.3), by the header of its first frame.
+/// `infer` knows neither frames with a checksum nor those of the lowest sampling rates (MPEG 2.5).
 pub(super) fn of_mpeg(head: &[u8]) -> Option<Found> {
     let [0xff, version, rates, ..] = *head else { return None };
     let is_layer_three = version & 0b1110_0110 == 0b1110_0010 && version & 0b0001_1000 != 0b0000_1000;
@@ -32,7 +32,7 @@ pub(super) fn of_mpeg(head: &[u8]) -> Option<Found> {
     (is_layer_three && has_rates).then_some((MatcherType::Audio, "audio/mpeg"))
 }
 
-/// A film in WebM or Matroska (RFC 8794 and RFC 9559), however short it is.
+/// A video in WebM or Matroska (RFC 8794 and RFC 9559), however short it is.
 pub(super) fn of_ebml(head: &[u8]) -> Option<Found> {
     let rest = head.strip_prefix(b"\x1a\x45\xdf\xa3")?;
     // The element DocType: its id, its length in one to eight bytes, its text.
@@ -47,7 +47,7 @@ pub(super) fn of_ebml(head: &[u8]) -> Option<Found> {
     }
 }
 
-/// What the first entry of a ZIP file is called, and what comes after its name.
+/// The name of a ZIP file's first entry, and the bytes after the name.
 fn first_entry(head: &[u8]) -> Option<(&[u8], &[u8])> {
     let header = head.strip_prefix(b"PK\x03\x04")?;
     let number = |at: usize| Some(usize::from(u16::from_le_bytes(*header.get(at..)?.first_chunk()?)));
@@ -55,13 +55,13 @@ fn first_entry(head: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((header.get(26..26 + name)?, header.get(26 + name + extra..)?))
 }
 
-/// What office documents keep their parts below, in their order in a package.
+/// The folders of office documents' parts, in their order in a package.
 const OFFICE: [(&[u8], &str); 3] = [
     (b"word/", "application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
     (b"xl/", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"),
     (b"ppt/", "application/vnd.openxmlformats-officedocument.presentationml.presentation"),
 ];
-/// What a package may say itself to be: the other formats of OpenDocument are known to `infer`.
+/// The formats that a package may declare: `infer` knows the other formats of OpenDocument.
 const STATED: [&str; 3] = [
     "application/epub+zip",
     "application/vnd.oasis.opendocument.graphics",
@@ -69,7 +69,7 @@ const STATED: [&str; 3] = [
 ];
 
 /// The media type of a ZIP file that is a document by its first entry: OOXML lists the types of its parts there (ECMA
-/// 376-2), OpenDocument and EPUB say there what they are. Where nothing tells which document it is, it is a ZIP file.
+/// 376-2), OpenDocument and EPUB declare their format there. Without such an entry it is a ZIP file.
 pub(super) fn of_package(head: &[u8]) -> Option<&'static str> {
     let (name, content) = first_entry(head)?;
     let found = match name {

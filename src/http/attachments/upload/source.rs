@@ -14,7 +14,7 @@ use crate::json::path::Path;
 use crate::json::report::Report;
 use crate::problem::Problem;
 
-/// What a form may have beside its file: heads and boundaries of its parts, and a few small fields.
+/// The bytes of a form beside its file: headers and boundaries of its parts, and a few small fields.
 const FORM_BYTES: u64 = 64 * 1024;
 
 /// A body.
@@ -25,16 +25,16 @@ pub(super) enum Source {
     Raw(Option<Box<Part>>),
 }
 
-/// The file in it.
+/// The file in a body.
 pub(super) struct Part {
     data: Data,
-    /// What it is called, as it was given.
+    /// Its name, as given.
     pub(super) filename: Option<String>,
-    /// Where that was said.
+    /// The pointer for faults of the name.
     pub(super) name_pointer: &'static str,
-    /// What it is, as it was given.
+    /// Its media type, as given.
     pub(super) mime_type: Option<String>,
-    /// Where that was said.
+    /// The pointer for faults of the type.
     pub(super) type_pointer: &'static str,
 }
 
@@ -44,10 +44,10 @@ enum Data {
 }
 
 impl Source {
-    /// What the headers say that the body is.
+    /// The kind of body that the headers declare.
     ///
     /// # Errors
-    /// 413 where it is said to be too large, 415 where it is compressed, 400 where a form has no boundary.
+    /// 413 if it is declared too large, 415 if it is compressed, 400 if a form has no boundary.
     pub(super) fn of(context: &RequestContext, headers: &HeaderMap, body: Body) -> Result<Self, Problem> {
         let encoded = headers.get_all(header::CONTENT_ENCODING).iter();
         if encoded.into_iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
@@ -87,7 +87,7 @@ impl Source {
         }))))
     }
 
-    /// The file: of a form, the first part that has a filename or is called `file`. Parts before it are noted.
+    /// The file: in a form, the first part that has a filename or is named `file`. Earlier parts are noted.
     ///
     /// # Errors
     /// 400 where the form is broken, 413 where it is too large.
@@ -101,7 +101,7 @@ impl Source {
                 report.unknown(&Path::ROOT, field.name().unwrap_or_default());
                 continue;
             }
-            // The form's own reading of the head knows no encoded names.
+            // The form's own header parser knows no encoded names.
             let head = field.headers().get(header::CONTENT_DISPOSITION);
             let head = head.map(|value| String::from_utf8_lossy(value.as_bytes()));
             let content_type = field.headers().get(header::CONTENT_TYPE);
