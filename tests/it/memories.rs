@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::models::{asked, asking, completion, whole};
-use crate::support::{TestApp, text};
 use crate::support::origin::Origin;
 use crate::support::until::until;
+use crate::support::{TestApp, text};
 
 fn texts(page: &Value) -> Vec<&str> {
     page["data"].as_array().unwrap().iter().map(|memory| text(&memory["text"])).collect()
