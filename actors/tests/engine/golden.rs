@@ -313,6 +313,8 @@ fn golden_states() {
     };
     golden.value("contact-state-erased", &erased);
     golden.value("contact-aside", &contact::Aside { conversation: open_conversation(), life: 7 });
+    let back = contact::OpenConversation { goes_back: Some(true), ..open_conversation() };
+    golden.value("contact-aside-back", &contact::Aside { conversation: back, life: 7 });
     golden.value("registry-state", &registry::State { updated_at: AT, channels_at: None });
     golden.value("registry-state-channels", &registry::State { updated_at: AT, channels_at: Some(300) });
     golden.done();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use actors::attachment;
 use actors::channel::{Channel, ChannelKind};
 use actors::clock::Millis;
-use actors::contact::{self, OpenConversation, Resolve, entity_of};
+use actors::contact::{self, GoBack, OpenConversation, Resolve, entity_of};
 use actors::conversation::{
     Conversation, Details, Event, Opening, Origin, Post, Posted, Rejection, RetryTurn, Turn, TurnRequest, TurnStatus,
     message_of,
@@ -15,7 +15,7 @@ use actors::directory::{Answer, Refusal};
 use actors::id::{ContactId, ConversationId, EntityKey};
 use actors::machine::Record;
 use actors::message::{Content, Message, NewMessage};
-use actors::store::KeyHash;
+use actors::store::{KeyHash, StoreError};
 use actors::subscriptions::Subscription;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
@@ -163,22 +163,32 @@ impl Exchange<'_> {
         let Some(open) = last else { return Ok(None) };
         let mut earlier = open.earlier.iter();
         let mut began = open.id.at;
+        // How many more may have the key, once all those before are older than a key is kept.
+        let mut left = None;
         for generation in (1..=open.generation).rev() {
             let entity = contact::conversation_of(self.contact, &self.channel.incarnation(), generation);
             if let Some(events) = self.accepting.earlier_effect(entity, &self.scope).await? {
                 return self.repeat(entity, &events).await.map(Some);
             }
-            // Earlier conversations were closed when this one began, so their keys are at least as old.
-            if node.now().since(began) >= actors::limits::KEY_KEPT_MILLIS || generation == 1 {
+            left = match left {
+                Some(left) => Some(left - 1),
+                // What came before was closed when this one began, so its keys are as old at least, except in those
+                // that a client has reopened.
+                None if node.now().since(began) >= actors::limits::KEY_KEPT_MILLIS => Some(open.reach_back()),
+                None => None,
+            };
+            if generation == 1 || left == Some(0) {
                 break;
             }
-            began = match earlier.next() {
-                Some(id) => id.at,
-                None => {
-                    self.began(contact::conversation_of(self.contact, &self.channel.incarnation(), generation - 1))
-                        .await?
-                }
-            };
+            if left.is_none() {
+                began = match earlier.next() {
+                    Some(id) => id.at,
+                    None => {
+                        let before = generation - 1;
+                        self.began(contact::conversation_of(self.contact, &self.channel.incarnation(), before)).await?
+                    }
+                };
+            }
         }
         Ok(None)
     }
@@ -256,15 +266,30 @@ impl Exchange<'_> {
         ))
     }
 
-    /// Of the conversations before the last one, the newest that a client has opened again since it was closed.
+    /// The newest earlier conversation that a client has reopened. The contact notes that before a message goes there,
+    /// so that later requests look for their keys there too.
     async fn reopened(&self, last: &OpenConversation) -> Result<Option<ConversationId>, Problem> {
-        for id in &last.earlier {
-            let state = self.accepting.app.node().state::<Conversation>(self.conversation(*id)).await;
-            if state.map_err(store_problem)?.is_some_and(|state| !state.closed) {
-                return Ok(Some(*id));
+        for id in last.earlier_of_this_life() {
+            match self.accepting.app.node().state::<Conversation>(self.conversation(id)).await {
+                Ok(state) if state.as_ref().is_some_and(|state| !state.closed) => {
+                    self.go_back(last).await?;
+                    return Ok(Some(id));
+                }
+                // One that cannot be read can take no message either.
+                Ok(_) | Err(StoreError::Corrupt(_)) => {}
+                Err(error) => return Err(store_problem(error)),
             }
         }
         Ok(None)
+    }
+
+    async fn go_back(&self, last: &OpenConversation) -> Result<(), Problem> {
+        if last.goes_back.is_some() {
+            return Ok(());
+        }
+        let back = GoBack { channel: last.channel.clone() };
+        let noted = self.accepting.app.node().contact(self.contact, back, without_key(self.accepting.context)).await;
+        noted.and_then(Answer::unkeyed).map_err(|refusal| problem_of(refusal, |_| contact_not_found()))
     }
 
     /// The contact and its conversation, which knows the keys of requests that it has accepted. It cannot know those of
