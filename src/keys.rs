@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use crate::secret::Pepper;
 
-/// How much of its hash a key is found by.
+/// The length of the hash prefix by which a key is found.
 const FOUND_BY: usize = 16;
 
 /// A new key's id.
@@ -23,13 +23,13 @@ pub fn new_id(node: &Node) -> KeyId {
     KeyId::new(at, address)
 }
 
-/// What a key is found by when it is presented.
+/// The row key of a presented key.
 #[must_use]
 pub fn hash_key(hash: &[u8; 32]) -> Bytes {
     Bytes::copy_from_slice(&hash[..FOUND_BY])
 }
 
-/// What a key is found by when it is named: its workspace's keys stand together, oldest first.
+/// The row key of a named key: a workspace's keys are adjacent, oldest first.
 #[must_use]
 pub fn id_key(workspace: &str, id: KeyId) -> Bytes {
     [address_of(workspace).0.as_slice(), &id.to_bytes()].concat().into()
@@ -44,7 +44,7 @@ pub fn put(key: &ApiKey) -> [RowChange; 2] {
     ]
 }
 
-/// The rows to delete so that it is no key any more.
+/// The rows to delete to revoke a key.
 #[must_use]
 pub fn delete(key: &ApiKey) -> [RowChange; 2] {
     [

@@ -13,14 +13,14 @@ use super::shape::{Bounded as _, Detailed as _, Members, integer, made_id, named
 use crate::trace_context::TRACEPARENT;
 use crate::webhooks::{WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP};
 
-/// Said of each.
+/// The description of each.
 const ABOUT: &str = "Sent to each subscriber: an endpoint, a channel's or a message's `webhookUrl`, the callback of a \
                      review. Signed as Standard Webhooks requires, and retried for 72 hours until the receiver \
                      accepts it, so it may arrive twice: `webhook-id` is then the same. In order for each \
                      conversation at an endpoint and at a channel's URL. A callback may ask for `PUT` or `PATCH` \
                      instead of `POST`.";
 
-/// What answers mean; nothing else of them is read but `Retry-After`.
+/// The meaning of answers; of their rest only `Retry-After` is read.
 const ANSWERS: [(&str, &str); 3] = [
     ("2XX", "Accepted; the next event follows."),
     ("410", "The receiver wants no more events: the endpoint is disabled; for any other URL this event is given up."),

@@ -16,22 +16,22 @@ use crate::wire::channel_message::review::{Headers, headers};
 use crate::wire::channel_message::schema;
 use crate::wire::url::{self, Allow};
 
-/// The longest description, in characters; it stands in every prompt.
+/// The longest description, in characters; it is part of every prompt.
 const MAX_DESCRIPTION_CHARS: usize = 4_096;
-/// Methods that a tool may use.
+/// The methods of tools.
 const METHODS: [(&str, &str); 5] =
     [("GET", "GET"), ("POST", "POST"), ("PUT", "PUT"), ("PATCH", "PATCH"), ("DELETE", "DELETE")];
 /// Replaces a header's value wherever an agent is shown.
 pub const HIDDEN: &str = "***";
 
-/// What `request_review` takes.
+/// The parameters of `request_review`.
 const REVIEW_PARAMETERS: &str = r#"{"type":"object","required":["channelId","type"],"properties":{
 "channelId":{"type":"string","description":"The channel whose people are asked."},
 "text":{"type":"string","description":"The question, in Markdown."},
 "type":{"type":"string","description":"approval, selection, form, text-input, or a custom type."},
 "payload":{"type":"object","description":"The possible answers, in the form that the type requires."},
 "expiresInSeconds":{"type":"integer","minimum":1,"description":"How long to wait for an answer."}}}"#;
-/// What `search_memories` takes.
+/// The parameters of `search_memories`.
 const MEMORIES_PARAMETERS: &str = r#"{"type":"object","required":["query"],"properties":{
 "query":{"type":"string","description":"What to look for."},
 "limit":{"type":"integer","minimum":1,"maximum":20}}}"#;
@@ -45,23 +45,23 @@ pub struct Definition {
     pub description: Option<String>,
     /// The JSON Schema of its arguments.
     pub parameters: Option<JsonValue>,
-    /// Where it is called.
+    /// Its URL.
     pub url: Option<String>,
-    /// How.
+    /// Its method.
     pub method: String,
-    /// With which headers.
+    /// Its headers.
     pub headers: Vec<(String, String)>,
 }
 
 impl Definition {
-    /// The tools that an agent declares, as they were checked when it was stored.
+    /// The tools that an agent declares, checked when it was stored.
     #[must_use]
     pub fn of_agent(tools: &Json) -> Vec<Self> {
         let items: Vec<&RawValue> = serde_json::from_str(tools.as_str()).unwrap_or_default();
         items.into_iter().filter_map(Self::read).collect()
     }
 
-    /// One tool. What is not asked for here is not read, so that nothing in it takes a tool away.
+    /// One tool. Members unknown here are not read, so that none of them invalidates the tool.
     fn read(item: &RawValue) -> Option<Self> {
         let tool = Object::from_raw(item)?;
         let function = tool.get("function").and_then(Object::from_raw);
@@ -97,7 +97,7 @@ fn own(name: &str) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// Reports what is wrong with a declared tool; its name, where it has one.
+/// Reports the faults of a declared tool; returns its name, if it has one.
 pub fn check(value: &Value<'_>, allow: Allow<'_>, report: &mut Report) -> Option<String> {
     let mut fields = value.object(report)?;
     if let Some(kind) = fields.optional("type") {
@@ -105,7 +105,7 @@ pub fn check(value: &Value<'_>, allow: Allow<'_>, report: &mut Report) -> Option
     }
     let name = match fields.optional("function") {
         Some(function) => {
-            // Its other members name nothing; they must be well-formed all the same.
+            // Its other members have no effect; they must still be well-formed.
             if fields.object().get("name").is_some_and(|name| name.get() != "null") {
                 named(&mut fields, report);
             } else {
@@ -159,7 +159,7 @@ fn parameters(value: &Value<'_>, report: &mut Report) {
     }
 }
 
-/// The tools as they are shown: headers' values are secrets.
+/// The tools for clients: headers' values are secrets.
 #[must_use]
 pub fn shown(tools: &Json) -> Json {
     let hidden = |item: &&RawValue| {

@@ -1,4 +1,4 @@
-//! The body of a webhook: the event as in lists and streams, in the envelope that the receiver has configured.
+//! The body of a webhook: the event as in lists and streams, in the receiver's configured envelope.
 
 use actors::outbox::{Happened, LogChannel, Parcel};
 use actors::webhook::Format;
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use crate::wire::contact::contact_event;
 use crate::wire::event::{Source, event_json};
 
-/// An event as `GET …/events` shows it.
+/// An event in the form of `GET …/events`.
 #[derive(Deserialize)]
 struct Shown<'a> {
     id: &'a str,
@@ -20,7 +20,7 @@ struct Shown<'a> {
     data: &'a RawValue,
 }
 
-/// What an event is about: the least thing that it names.
+/// The subject of an event: the most specific resource that it names.
 #[derive(Deserialize)]
 struct About<'a> {
     #[serde(rename = "messageId", borrow, default)]
@@ -68,7 +68,7 @@ struct CloudEvent<'a> {
     data: &'a RawValue,
 }
 
-/// The body of a request; `None` for what is no event.
+/// The body of a request; `None` for a record that is no event.
 pub(super) fn of(parcel: &Parcel) -> Option<Vec<u8>> {
     let shown = match &parcel.event {
         Happened::Conversation(record) => {
