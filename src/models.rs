@@ -39,8 +39,7 @@ mod tests;
 
 /// Resolving, connecting and the TLS handshake together; a model thinks long, but a socket opens soon or never.
 const CONNECT: Duration = Duration::from_secs(5);
-/// The time until the first words of a stream. A model that thinks for longer is asked for whole answers (`stream:
-/// false`).
+/// The wait for a stream's first words. A model that thinks for longer is asked for whole answers (`stream: false`).
 const FIRST_TOKEN: Duration = Duration::from_secs(60);
 /// The time between two pieces of a stream; models pause to think, and dead connections are silent for ever.
 const STALL: Duration = Duration::from_secs(30);

@@ -28,7 +28,7 @@ impl Moment {
         if self.nanos(now.steady).abs_diff(now.wall) < AGREES { self } else { now }
     }
 
-    /// The wall-clock time of a moment, in nanoseconds.
+    /// The wall-clock time of a moment, in nanoseconds since 1970.
     pub(super) fn nanos(self, at: Instant) -> u64 {
         match at.checked_duration_since(self.steady) {
             Some(later) => self.wall.saturating_add(nanos(later)),
