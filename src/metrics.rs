@@ -93,7 +93,7 @@ impl Sources {
     }
 }
 
-/// What the metrics listener exports while the server waits for its store: the process, and early requests.
+/// The sources of the metrics listener while the server waits for its store: the process, and early requests.
 #[derive(Clone, Debug)]
 pub struct Starting {
     /// The door of all requests, before and after the start.

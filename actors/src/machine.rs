@@ -1,4 +1,4 @@
-//! What an entity is: a pure state machine.
+//! The behaviour of an entity: a pure state machine.
 //!
 //! [`Machine::decide`] maps a state and a command to a decision; [`Machine::apply`] takes a record into the state.
 //! Neither awaits, reads a clock, draws randomness or does I/O, so a decision is tested as a value and can be repeated:

@@ -68,7 +68,7 @@ pub struct Memory {
     /// When it was last changed.
     #[n(3)]
     pub updated_at: Option<Millis>,
-    /// What it is about, hashed.
+    /// The hash of its slot.
     #[cbor(n(4), with = "minicbor::bytes")]
     pub slot: [u8; 16],
     /// The message that it was made from.

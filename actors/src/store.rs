@@ -196,7 +196,7 @@ pub struct KeyRange {
 }
 
 impl KeyRange {
-    /// The keys that begin with `prefix` and go on behind it.
+    /// The keys that begin with `prefix` and are longer.
     #[must_use]
     pub fn under(prefix: &[u8]) -> Self {
         let after = (!prefix.is_empty()).then(|| Bytes::copy_from_slice(prefix));
@@ -219,7 +219,7 @@ pub struct Scan {
     pub range: KeyRange,
     /// Which way.
     pub order: Order,
-    /// At most so many.
+    /// The most rows or entries.
     pub limit: usize,
 }
 
@@ -240,7 +240,7 @@ pub struct LogScan {
     pub to: u64,
     /// Which way.
     pub order: Order,
-    /// At most so many.
+    /// The most events.
     pub limit: usize,
 }
 

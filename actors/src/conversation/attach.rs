@@ -64,7 +64,7 @@ pub(super) fn check(content: &Content, found: &ReadSet) -> Result<Option<Rejecti
     Ok(None)
 }
 
-/// What is written with a message that has or mentions files.
+/// The rows of a message that has or mentions files.
 pub(super) fn rows(message: &Message) -> Vec<RowWrite> {
     let attached = message.content.attachments.iter().map(|file| {
         let claim = Claim { number: file.claim.unwrap_or_default(), message: Some(message.id) };

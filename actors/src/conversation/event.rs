@@ -207,7 +207,7 @@ pub enum Event {
     /// How far memories have been drawn, or when to check again; a mark.
     #[n(30)]
     MemoriesDrawn {
-        /// What is left to be drawn.
+        /// The memories still to be drawn.
         #[n(0)]
         left: Option<Remembering>,
     },

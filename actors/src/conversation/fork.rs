@@ -41,14 +41,14 @@ pub struct Forked {
 pub struct Forking {
     /// How it begins.
     pub opening: Opening,
-    /// What is copied.
+    /// The source, and how much of it is copied.
     pub of: Forked,
 }
 
 /// The progress of the copying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Fork {
-    /// What is copied.
+    /// The source, and how much of it is copied.
     #[n(0)]
     pub of: Forked,
     /// The first event of the source that was not looked at; `None`: all were.

@@ -19,7 +19,7 @@ use crate::message::{Content, Message, NewMessage, Overlay, Parent, ReviewState,
 use crate::store::{RowWrite, ViewWrite};
 use crate::tables::{CONTACT_CONVERSATIONS, CONVERSATIONS, DEADLINES, DETAILS, OVERLAYS, PENDING_REVIEWS, REVIEWS};
 
-/// What a new message does while a turn runs.
+/// The effect of a new message while a turn runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 #[cbor(index_only)]
 pub enum BusyPolicy {
@@ -89,7 +89,7 @@ fn entry(view: crate::store::View, key: impl Into<Bytes>) -> ViewWrite {
     ViewWrite { view, key: key.into(), value: Some(Bytes::new()) }
 }
 
-/// What is written when a conversation begins.
+/// The event, rows and list entries of a conversation's beginning.
 pub(super) fn begin(opening: &Opening, forked: Option<Forked>) -> (Event, Vec<RowWrite>, Vec<ViewWrite>) {
     let event = Event::ConversationCreated {
         id: opening.id,

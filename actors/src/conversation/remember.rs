@@ -52,7 +52,7 @@ pub struct Note {
 /// The result of drawing memories from some messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Drawn {
-    /// What was remembered.
+    /// The memories made or changed.
     pub notes: Vec<Note>,
     /// Some could not be drawn, and will not be.
     pub failed: bool,

@@ -82,7 +82,7 @@ impl Receiver {
         tag
     }
 
-    /// What it is, in one word.
+    /// Its kind, in one word.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -189,7 +189,7 @@ pub struct Attempt {
     /// When it began.
     #[n(0)]
     pub at: Millis,
-    /// What the receiver answered.
+    /// The status of the receiver's answer.
     #[n(1)]
     pub status: Option<u16>,
     /// What went wrong.

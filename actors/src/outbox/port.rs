@@ -61,12 +61,12 @@ pub struct Parcel {
     pub trace: Option<TraceContext>,
 }
 
-/// What a receiver has answered.
+/// A receiver's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// What is wrong with it, in one word; never the receiver's own text.
+    /// The answer's error, in one word; never the receiver's own text.
     pub error: Option<&'static str>,
     /// The receiver's `Retry-After`.
     pub retry_after_millis: Option<u64>,
@@ -169,7 +169,7 @@ pub(crate) trait Sends: Machine {
     /// The scope of its events.
     fn scope(state: &Self::State) -> LogScope;
 
-    /// What an event is about; `None` for what clients do not see.
+    /// The subject of an event; `None` for a record that clients do not see.
     fn subject(record: &Record<Self::Event>) -> Option<Subject>;
 
     /// The webhooks of the message that a record accepted.

@@ -115,10 +115,10 @@ pub(crate) struct Destination {
 
 /// Each receiver of an event with its URL, most general first; each URL once.
 ///
-/// If several receivers have the same URL, the event goes on the lane of the most general one, so that a URL gets a
-/// log's events in order. `spare` is included although it is off, so that its waiting events are found: a disabled
-/// endpoint, or the channel without a URL, which is then empty. A spare receiver also keeps its lane against one that
-/// was changed after the event: that one may have had another URL then.
+/// If several receivers have the same URL, the event uses the lane of the most general one, so that a URL gets a log's
+/// events in order. `spare` is included although it is off, so that its waiting events are found: a disabled endpoint,
+/// or the channel without a URL, which is then empty. A spare receiver also keeps its lane against one that was changed
+/// after the event: that one may have had another URL then.
 pub(crate) fn receivers<'a>(
     subject: &Subject,
     configured: &Configured<'a>,

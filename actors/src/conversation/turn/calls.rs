@@ -99,7 +99,7 @@ pub struct Step {
     pub calls: Vec<Call>,
     /// The parent of the message, if the conversation is a tree.
     pub branch: Option<MessageId>,
-    /// What the model's call cost.
+    /// The usage of the model's call.
     pub usage: Usage,
 }
 

@@ -63,7 +63,7 @@ impl<M: Sends> Courier<M> {
                 let lane = match run.map_or(Place::Behind, |run| run.place_of(seq)) {
                     Place::Has => continue,
                     Place::Searched => return Ok(false),
-                    // Its own lane is past this event. The event goes on a separate lane beside it, so nothing waiting
+                    // Its own lane is past this event. The event goes to a separate lane beside it, and nothing waiting
                     // there delays it.
                     Place::Before => beside,
                     Place::Within | Place::Behind => usual,
