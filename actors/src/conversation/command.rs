@@ -80,8 +80,8 @@ pub enum Command {
         /// The result.
         drawn: remember::Drawn,
     },
-    /// Memories could not be drawn, and it will be retried. The value is the state at the attempt, which a repeated
-    /// report of the same failure no longer matches.
+    /// Drawing memories has failed, and will be retried. The value is the state at the attempt, which a repeated report
+    /// of the same failure no longer matches.
     NotRemembered(remember::Remembering),
     /// The alarm is due.
     Wake {

@@ -405,7 +405,8 @@ fn withdrawal(turn: &Turn, call: &Call, moment: &DecisionContext) -> Option<RowW
     Some(errand.row())
 }
 
-/// The attempt was lost: its running calls get no result any more; calls that ask people are asked again.
+/// The attempt was lost: its running calls get the result that they were interrupted; calls that ask people are asked
+/// again.
 pub(super) fn interrupt(
     state: &State,
     turn: &Turn,

@@ -38,7 +38,7 @@ impl<M: Sends> Courier<M> {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds unreadable data. The handing over is then repeated.
+    /// `StoreError` if the store, or the stored data, cannot be read. The handing over is then repeated.
     async fn hand_over(&mut self, left: Vec<Left>) -> Result<bool, StoreError> {
         let (mut at_rest, mut has_begun) = (HashMap::new(), false);
         for of_event in left.chunk_by(|one, next| one.seq == next.seq) {
