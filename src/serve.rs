@@ -248,7 +248,7 @@ impl<'a> Serving<'a> {
 }
 
 /// A second server on one machine must not fail because of its default metrics port: if that is taken, it serves
-/// metrics on any other, and says so.
+/// metrics on any other, and logs it.
 async fn bind_metrics(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
     match bind(address, "--metrics-listen").await {
         Err(ServeError::Bind { source, .. })

@@ -125,7 +125,7 @@ impl State {
     }
 }
 
-/// What happens to a contact.
+/// An event of a contact.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Event {
     /// The contact was created, by its first message or by request.
@@ -182,7 +182,7 @@ impl Event {
 /// The commands of a contact.
 #[derive(Debug)]
 pub enum Command {
-    /// Which conversation does this person's next message on this channel belong to?
+    /// Resolve the conversation of this person's next message on this channel.
     Resolve(Resolve),
     /// A message is about to go to an earlier conversation.
     GoBack(GoBack),
@@ -197,7 +197,7 @@ pub enum Command {
     },
     /// A conversation of this contact is about to be copied; the copy is erased with the contact too.
     Fork {
-        /// Whose conversation.
+        /// The contact.
         id: ContactId,
         /// The copy.
         copy: ConversationId,
@@ -226,7 +226,7 @@ pub enum Reply {
     Contact(Saved),
     /// A delivery is retried; the state of its lane now.
     Again(Box<Waiting>),
-    /// There is nothing to say.
+    /// There was nothing to do.
     Nothing,
 }
 

@@ -86,7 +86,7 @@ impl<'b, C> minicbor::Decode<'b, C> for Address {
     }
 }
 
-/// Which state machine an entity runs.
+/// The kind of an entity, which selects its state machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Kind {
@@ -287,7 +287,7 @@ macro_rules! entity_id {
         pub struct $name {
             /// When it was made.
             #[n(0)] pub at: Millis,
-            /// Where it lives.
+            /// Its address.
             #[n(1)] pub address: Address,
         }
 

@@ -29,7 +29,7 @@ pub struct Record<E> {
     pub at: Millis,
     /// The request that caused it, for traces that continue hours later.
     pub trace: Option<TraceContext>,
-    /// What happened.
+    /// The event.
     pub event: E,
 }
 
@@ -82,7 +82,7 @@ pub struct ReadSet {
     listeners: Listeners,
 }
 
-/// How far a list was read from its start.
+/// The read part of a list, from its start.
 #[derive(Debug)]
 struct First {
     /// How many rows were asked for.

@@ -101,7 +101,7 @@ pub struct Vector {
 /// The state of a subject's memories.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct State {
-    /// Whose memories they are.
+    /// The subject.
     #[n(0)]
     pub subject: Subject,
     /// How many there are.

@@ -94,7 +94,7 @@ async fn look(node: &Arc<Node>, entity: EntityKey) {
     }
 }
 
-/// Which message uses a file.
+/// The use of a file.
 enum Need {
     /// The message that has it.
     Message(MessageId),

@@ -1,4 +1,4 @@
-//! Which conversation a person's next message on a channel belongs to.
+//! Resolving the conversation of a person's next message on a channel.
 
 use super::{Contact, EARLIER_MAX, Event, OpenConversation, Reply, State, conversation_address, living, save};
 use crate::id::ConversationId;

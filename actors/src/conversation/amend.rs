@@ -48,7 +48,7 @@ pub enum Receipt {
     Read,
 }
 
-/// What to do with a message.
+/// A change of a message.
 #[derive(Clone, Debug)]
 pub enum Amendment {
     /// Give it new content.
@@ -67,7 +67,7 @@ pub enum Amendment {
 pub struct Amend {
     /// Which.
     pub message: MessageId,
-    /// What to do with it.
+    /// The change.
     pub amendment: Amendment,
 }
 

@@ -39,7 +39,7 @@ pub struct Forked {
 /// A conversation is to begin as a copy of another one.
 #[derive(Clone, Debug)]
 pub struct Forking {
-    /// How it begins.
+    /// The opening of the copy.
     pub opening: Opening,
     /// The source, and how much of it is copied.
     pub of: Forked,

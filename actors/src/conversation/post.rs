@@ -46,7 +46,7 @@ pub enum BusyPolicy {
 pub struct TurnRequest {
     /// Which.
     pub agent: String,
-    /// What to do while a turn runs.
+    /// The policy while a turn runs.
     pub policy: BusyPolicy,
 }
 

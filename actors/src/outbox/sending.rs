@@ -13,7 +13,7 @@ pub enum Sending {
     Settle(Settlement),
     /// Try a delivery now.
     Again {
-        /// Which event's.
+        /// The delivery.
         key: DeliveryKey,
         /// The receiver.
         receiver: Receiver,

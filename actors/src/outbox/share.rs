@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(shares.taken(), OPEN + limits::DELIVERIES_OF_WORKSPACE);
         held.extend(std::iter::from_fn(|| enter(3)).take(limits::DELIVERIES));
         assert_eq!(shares.taken(), limits::DELIVERIES);
-        // All are taken by three, and others have some all the same, none of them many.
+        // Three workspaces hold all permits, and others still get some, none of them many.
         for n in 4..4 + (KEPT / FEW) as u8 {
             let few: Vec<_> = std::iter::from_fn(|| enter(n)).take(limits::DELIVERIES).collect();
             assert_eq!(few.len(), FEW, "{n}");

@@ -122,13 +122,13 @@ pub(super) struct Tried {
     pub(super) happened: Millis,
     /// Its type.
     pub(super) event: &'static str,
-    /// Where it was sent.
+    /// The URL.
     pub(super) url: String,
     pub(super) attempt: Attempt,
     pub(super) verdict: Verdict,
 }
 
-/// What an attempt means for the delivery.
+/// The verdict of an attempt on the delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It is done.
