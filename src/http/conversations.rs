@@ -259,8 +259,10 @@ pub(super) async fn update(
         return Ok(response);
     }
     if let Some(wanted) = wanted {
-        without_messages(wanted).check(&tag(&state, &details))?;
-        asked.seen = Some(Box::new(Seen { details, owner: state.owner.clone(), closed: state.closed }));
+        let wanted = without_messages(wanted);
+        wanted.check(&tag(&state, &details))?;
+        let seen = || Box::new(Seen { details, owner: state.owner.clone(), closed: state.closed });
+        asked.seen = wanted.is_of_versions().then(seen);
     }
     let answer = app.node().conversation(entity, asked, without_key(&context)).await;
     let updated = answer.and_then(Answer::unkeyed).map_err(|refusal| problem_of(refusal, rejected));

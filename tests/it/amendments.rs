@@ -2,6 +2,7 @@
 
 use actors::channel::conversation_of;
 use actors::workspace::address_of;
+use futures_util::future::join_all;
 use http::Method;
 use serde_json::json;
 
@@ -73,6 +74,20 @@ async fn of_two_who_label_the_same_channel_message_the_second_has_to_look_again(
         app.delete(&path).header("if-match", &seen).await.problem(412, "precondition_failed");
         assert_eq!(app.get(&path).header("if-none-match", first.header("etag")).await.status, 304);
         assert_eq!(app.get(&path).header("if-none-match", &seen).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn changes_of_any_version_succeed_however_many_are_made_at_once() {
+    let app = TestApp::new().await;
+    let message = format!("/api/v1/messages/{}", message(&app, json!({"channelId": "demo", "text": "one"})).await);
+    let conversation = app.post("/api/v1/conversations").json(json!({"title": "one"})).await.expect(201);
+    let conversation = format!("/api/v1/conversations/{}", conversation["id"].as_str().unwrap());
+    for (path, member) in [(&message, "text"), (&conversation, "title")] {
+        let edit = |n: u32| app.patch(path).header("if-match", "*").json(json!({member: n.to_string()})).send();
+        for answer in join_all((0..16).map(edit)).await {
+            assert_eq!(answer.status, 200, "{}", answer.json);
+        }
     }
 }
 

@@ -115,7 +115,7 @@ pub(in crate::http) async fn edit(
     }
     if let Some(wanted) = wanted {
         wanted.check(&tag(&found))?;
-        edit.seen = Some(Box::new(found.overlay.clone()));
+        edit.seen = wanted.is_of_versions().then(|| Box::new(found.overlay.clone()));
     }
     let found = amend(&app, &caller, found, Amendment::Edit(edit), without_key(&context)).await?.0;
     Ok(ignoring(shown(&caller, &found, app.now()), &ignored))
@@ -137,7 +137,7 @@ pub(in crate::http) async fn delete(
     let mut seen = None;
     if let Some(wanted) = wanted {
         wanted.check(&tag(&found))?;
-        seen = Some(Box::new(found.overlay.clone()));
+        seen = wanted.is_of_versions().then(|| Box::new(found.overlay.clone()));
     }
     let with = without_key(&context);
     let files = link::doubt(&app, &caller, with, &found.message.content).await?;

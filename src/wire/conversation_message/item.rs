@@ -153,8 +153,13 @@ fn references(value: &Value<'_>, report: &mut Report) -> (Option<Json>, Vec<(Pat
     let Some(items) = objects(value, report) else { return (None, Vec::new()) };
     let mut ids = Vec::new();
     for item in items.iter() {
-        let id = crate::json::Object::from_raw(item.raw).and_then(|object| object.get("id"));
-        let Some(raw) = id.filter(|raw| raw.get() != "null") else { continue };
+        let Some(object) = crate::json::Object::from_raw(item.raw) else { continue };
+        // Readers of JSON disagree on which of two counts, so none of them would be sure to be checked.
+        if object.repeated().contains(&"id") {
+            report.fault(&item.path.name("id"), "duplicate_field", "must occur only once");
+            continue;
+        }
+        let Some(raw) = object.get("id").filter(|raw| raw.get() != "null") else { continue };
         let id = Value { raw, path: item.path.name("id") };
         if let Some(text) = id.string(report, Length::ANY) {
             ids.push((id.path, text.into_owned()));
