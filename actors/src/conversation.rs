@@ -53,7 +53,7 @@ pub use origin::Origin;
 pub use post::{BusyPolicy, Post, Posted, TurnRequest};
 pub use remember::Remembering;
 pub use review::CancelReview;
-pub use turn::calls::{Answers, Call, Calls, EndWait, Step, Wait};
+pub use turn::calls::{Call, CallResults, Calls, EndWait, Step, Wait};
 pub use turn::{Attempt, CancelTurn, Failure, Finish, RetryTurn, StartTurn, Turn, TurnStatus, Usage};
 pub use update::{Details, Update};
 

@@ -277,7 +277,7 @@ impl<M: Machine> Directory<M> {
         command: impl Into<Arc<M::Command>>,
         with: CommandContext,
     ) -> Reply<M> {
-        let reply = self.asked(node, entity, Some(command.into()), with).await;
+        let reply = self.send(node, entity, Some(command.into()), with).await;
         if let Err(refusal) = &reply
             && let Some(reason) = refusal.turned_away()
         {
@@ -290,10 +290,10 @@ impl<M: Machine> Directory<M> {
     /// [`Refusal::KeyHeld`] if none had, and [`Refusal::KeyReused`] if it is too late.
     pub(crate) async fn hold(&self, node: &Arc<Node>, entity: EntityKey, with: CommandContext) -> Refusal<M> {
         // An envelope without a command is always answered with a refusal.
-        self.asked(node, entity, None, with).await.err().unwrap_or(Refusal::KeyReused)
+        self.send(node, entity, None, with).await.err().unwrap_or(Refusal::KeyReused)
     }
 
-    async fn asked(
+    async fn send(
         &self,
         node: &Arc<Node>,
         entity: EntityKey,

@@ -1,9 +1,9 @@
 //! The requests to a contact, with the replies that answer them.
 
 use super::{Command, Contact, GoBack, GoOn, OpenConversation, Reply, Resolve, Save, Saved, State, Update};
-use crate::asks::requests;
 use crate::id::ContactId;
 use crate::outbox::{Sending, Waiting};
+use crate::requests::requests;
 
 requests! { Contact:
     // The contact and its conversation; `None`: it was erased, and no other one has begun.

@@ -9,8 +9,8 @@ use super::fork::{Copying, Forking};
 use super::post::Posted;
 use super::review::{CancelReview, Response};
 use super::{
-    Answers, Attempt, CancelTurn, Details, EndWait, Erasure, Finish, Opening, Post, RetryTurn, StartTurn, State, Step,
-    Turn, TurnStatus, Update, remember,
+    Attempt, CallResults, CancelTurn, Details, EndWait, Erasure, Finish, Opening, Post, RetryTurn, StartTurn, State,
+    Step, Turn, TurnStatus, Update, remember,
 };
 use crate::claims::{Claim, Claiming};
 use crate::id::{AttachmentId, MessageId};
@@ -39,7 +39,7 @@ pub enum Command {
     /// A turn's model has called tools.
     StepTurn(Step),
     /// Calls of a turn have results, or have become reviews.
-    AnswerCalls(Answers),
+    AnswerCalls(CallResults),
     /// A review that a turn's call waits for is over.
     EndWait(EndWait),
     /// A waiting turn has checked its reviews: they are still open.

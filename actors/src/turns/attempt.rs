@@ -10,12 +10,11 @@ use super::context::Context;
 use super::telling::{self, Telling};
 use crate::agent::chat::Chat;
 use crate::agent::{Agent, Completion, Prompt, Provider, Said, builtin};
-use crate::asks::Asks;
 use crate::backoff::patiently;
 use crate::channel::{Channel, ChannelKind};
 use crate::conversation::{
-    Answers, Call, Conversation, Details, Event, Failure, Finish, Opening, Origin, Post, Step, Turn, TurnStatus, Wait,
-    message_of,
+    Call, CallResults, Conversation, Details, Event, Failure, Finish, Opening, Origin, Post, Step, Turn, TurnStatus,
+    Wait, message_of,
 };
 use crate::deltas::Saying;
 use crate::directory::{Answer, CommandContext};
@@ -27,6 +26,7 @@ use crate::machine::Record;
 use crate::memories::recall::{Remembered, recall};
 use crate::message::{Content, Message, NewMessage, Sender, SenderKind, role};
 use crate::node::Node;
+use crate::requests::Request;
 use crate::store::{Cause, Order, StoreError};
 use crate::tool::{Ask, Asker, Called, Fetched, Invocation, Plan, given_ids};
 use crate::trace::{Span, TraceContext, current, names};
@@ -323,7 +323,7 @@ impl Attempt<'_> {
         let (number, attempt) = (self.turn.id.number, self.turn.attempt);
         // A finished call must not run again because another one failed.
         if lost.is_none() || !results.is_empty() {
-            let answers = Answers { number, attempt, results, waits, is_lost: lost.is_some() };
+            let answers = CallResults { number, attempt, results, waits, is_lost: lost.is_some() };
             self.turn = self.offer(answers).await?;
         }
         if let Some(lost) = lost {
@@ -434,9 +434,9 @@ impl Attempt<'_> {
 }
 
 /// A report to a turn's conversation. The reply is the turn's state then, unless that is another attempt's.
-trait Tells: Asks<Conversation, Reply = Option<Box<Turn>>> {}
+trait Tells: Request<Conversation, Reply = Option<Box<Turn>>> {}
 
-impl<A: Asks<Conversation, Reply = Option<Box<Turn>>>> Tells for A {}
+impl<R: Request<Conversation, Reply = Option<Box<Turn>>>> Tells for R {}
 
 /// Sends the turn's conversation a command; returns the turn after that.
 async fn offer(

@@ -105,7 +105,7 @@ pub struct Step {
 
 /// Results of calls, and reviews that other calls have become.
 #[derive(Clone, Debug)]
-pub struct Answers {
+pub struct CallResults {
     /// The turn.
     pub number: u64,
     /// The attempt.
@@ -139,7 +139,7 @@ impl Step {
     }
 }
 
-impl Answers {
+impl CallResults {
     pub(in crate::conversation) fn weight(&self) -> usize {
         limits::COMMAND_BYTES
             + self.results.iter().map(|(_, result)| limits::COMMAND_BYTES + result.len()).sum::<usize>()
@@ -284,7 +284,7 @@ pub(in crate::conversation) fn step(
 /// Takes results; if a review is still open, the turn waits from now on.
 pub(in crate::conversation) fn answer(
     state: &State,
-    answers: &Answers,
+    answers: &CallResults,
     moment: &DecisionContext,
     found: &ReadSet,
 ) -> Result<Decision<Conversation>, Undecided> {
