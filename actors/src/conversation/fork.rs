@@ -12,7 +12,8 @@ use minicbor::{Decode, Encode};
 
 use super::keys::{id_key, parse_id_key};
 use super::{Accepted, Conversation, Event, Opening, Rejection, Reply, State, attach, number_key, post};
-use crate::clock::{Millis, pause};
+use crate::backoff::pause;
+use crate::clock::Millis;
 use crate::codec;
 use crate::id::{ContactId, ConversationId, MessageId};
 use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Undecided};

@@ -3,7 +3,8 @@
 use minicbor::{Decode, Encode};
 
 use super::{Conversation, Event, Rejection, Reply, State};
-use crate::clock::{Millis, pause};
+use crate::backoff::pause;
+use crate::clock::Millis;
 use crate::id::{MemoryId, MessageId};
 use crate::machine::{Change, Decision, DecisionContext};
 use crate::memories::Subject;
