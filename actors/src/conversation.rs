@@ -39,6 +39,7 @@ mod taken;
 pub mod turn;
 mod under_way;
 pub mod update;
+mod wake;
 
 pub use amend::{Amend, shown_key};
 pub use attach::{Disclaim, file_key};
@@ -154,13 +155,10 @@ impl Machine for Conversation {
                 vec![Need::Row(TURNS, number_key(*number))]
             }
             Command::Claim(claiming) => claiming.needs(),
-            Command::Wake { lost } => {
-                let calls = lost.map(|_| turn::calls::needs(state)).unwrap_or_default();
-                review::needs(state).into_iter().chain(calls).collect()
-            }
-            Command::Amend(amend) => review::needs_of(state, amend.message),
-            Command::Respond(response) => review::needs_of(state, response.message),
-            Command::CancelReview(cancel) => review::needs_of(state, cancel.message),
+            Command::Wake { lost } => wake::needs(state, *lost),
+            Command::Amend(amend) => amend::needs_of(state, amend.message),
+            Command::Respond(response) => amend::needs_of(state, response.message),
+            Command::CancelReview(cancel) => amend::needs_of(state, cancel.message),
             Command::Remembered { .. } | Command::NotRemembered(_) => Vec::new(),
             Command::Disclaim(disclaim) => vec![Need::Row(ATTACHED, file_key(disclaim.attachment))],
             Command::EraseCopy(EraseCopy(contact)) if state.is_none() => vec![fork::barred_need(*contact)],
@@ -217,7 +215,7 @@ impl Machine for Conversation {
                 Ok(remember::remembered(state, (*from, *upto), drawn, moment))
             }
             (Command::NotRemembered(before), Some(state)) => Ok(remember::failed(state, *before, moment)),
-            (Command::Wake { lost }, Some(state)) => review::wake(state, *lost, moment, found),
+            (Command::Wake { lost }, Some(state)) => wake::decide(state, *lost, moment, found),
             (Command::Outbox(sending), Some(state)) => sending.decide(state, moment, found),
         };
         match decided? {
@@ -376,6 +374,11 @@ impl State {
     #[must_use]
     pub fn is_being_copied(&self) -> bool {
         self.fork.is_some_and(|fork| fork.next.is_some())
+    }
+
+    /// Whether the log has the sequence of `id`.
+    pub(crate) fn reaches(&self, id: MessageId) -> bool {
+        id.entity == self.id.address && (1..=self.last_seq).contains(&id.number)
     }
 
     /// The entity of this conversation in its workspace.

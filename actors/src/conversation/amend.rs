@@ -10,7 +10,7 @@ use super::{Conversation, Event, Rejection, Reply, State, number_key};
 use crate::codec;
 use crate::id::MessageId;
 use crate::limits;
-use crate::machine::{Change, Decision, DecisionContext, ReadSet, Record, Undecided};
+use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Record, Undecided};
 use crate::message::{Gone, Json, Overlay, ReviewState, ReviewStatus, words_weight};
 use crate::store::{KeyHash, RowWrite};
 use crate::tables::{OVERLAYS, SHOWN};
@@ -19,6 +19,17 @@ use crate::tables::{OVERLAYS, SHOWN};
 #[must_use]
 pub fn shown_key(seq: u64, key: KeyHash) -> Bytes {
     [&seq.to_be_bytes()[..], &key.0].concat().into()
+}
+
+/// The reads of the message with this sequence, and of its overlay.
+pub(super) fn message_needs(seq: u64) -> [Need; 2] {
+    [Need::Event(seq), Need::Row(OVERLAYS, number_key(seq))]
+}
+
+/// The reads that a command about one message needs.
+pub(super) fn needs_of(state: Option<&State>, message: MessageId) -> Vec<Need> {
+    let known = state.is_some_and(|state| state.reaches(message));
+    known.then(|| message_needs(message.number)).into_iter().flatten().collect()
 }
 
 /// The overlay of the message with this sequence.
