@@ -20,6 +20,8 @@
 //! has to wait for another, and detecting a dead process's claim needs no clock. Still, a request that finds another
 //! one's claim pauses, longer each time: two requests that took the key from each other without pauses would both fail.
 
+use std::convert::Infallible;
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -134,7 +136,7 @@ pub(crate) async fn ask<M: Machine>(
     while round < ROUNDS {
         if key.home.is_some() {
             // On the heap, like `overtake` below: nearly no command needs it, and all of them would reserve space.
-            claim = Box::pin(claimer.claim(lost, &mut round)).await?;
+            claim = Box::pin(claimer.claim(lost, &mut round)).await.map_err(anywhere)?;
         } else if let Some(number) = lost {
             // At its home a request needs no claim, only a higher number than those that it finds there.
             claim = number;
@@ -142,7 +144,9 @@ pub(crate) async fn ask<M: Machine>(
         let with = CommandContext { key: Some(KeyUse { claim, ..key }), ..with };
         match directory.ask(node, entity, Arc::clone(&command), with).await {
             Err(Refusal::KeyHeld) if key.home.is_some() => lost = Some(claim),
-            Err(Refusal::KeyHeld) => lost = Some(Box::pin(claimer.overtake(entity, &mut round)).await?),
+            Err(Refusal::KeyHeld) => {
+                lost = Some(Box::pin(claimer.overtake(entity, &mut round)).await.map_err(anywhere)?);
+            }
             reply => return reply,
         }
     }
@@ -170,7 +174,7 @@ struct Claimer<'a> {
 impl Claimer<'_> {
     /// Claims the key for this request; returns the number of the claim. `lost` is its previous claim, which was
     /// overtaken.
-    async fn claim<M: Machine>(&self, lost: Option<u64>, round: &mut u32) -> Result<u64, Refusal<M>> {
+    async fn claim(&self, lost: Option<u64>, round: &mut u32) -> Result<u64, Refusal<Infallible>> {
         let mut over = lost;
         while *round < ROUNDS {
             let claim = self.standing(over).await?;
@@ -187,7 +191,7 @@ impl Claimer<'_> {
     }
 
     /// The current claim of the key, after this request has asked for it.
-    async fn standing<M: Machine>(&self, over: Option<u64>) -> Result<Claim, Refusal<M>> {
+    async fn standing(&self, over: Option<u64>) -> Result<Claim, Refusal<Infallible>> {
         let Some(first) = self.key.home else { return Err(Refusal::KeyHeld) };
         for life in 0..LIVES_MAX {
             let home = EntityKey { id: live_again(first.workspace, first.id, life), ..first };
@@ -201,7 +205,7 @@ impl Claimer<'_> {
     }
 
     /// The state of the key at a home, after this request has claimed it there.
-    async fn claim_at<M: Machine>(&self, home: EntityKey, over: Option<u64>) -> Result<AtHome, Refusal<M>> {
+    async fn claim_at(&self, home: EntityKey, over: Option<u64>) -> Result<AtHome, Refusal<Infallible>> {
         let KeyUse { hash, fingerprint, .. } = self.key;
         let claiming = Claiming { key: hash, fingerprint, target: self.target, over };
         // A hold of the key does not refuse a claim, which is about just that.
@@ -212,13 +216,13 @@ impl Claimer<'_> {
             Ok(Answer::Done(Some(claim))) => Ok(AtHome::Claimed(claim)),
             Ok(Answer::Done(None)) => Ok(AtHome::Elsewhere),
             Ok(Answer::Repeat { .. }) => Ok(AtHome::Done),
-            Err(refusal) => Err(without_rejection(refusal)),
+            Err(refusal) => Err(refusal.map(never)),
         }
     }
 
     /// Another request holds the key at its home, where this one has its effect: ends that claim, and returns a number
     /// above it.
-    async fn overtake<M: Machine>(&self, home: EntityKey, round: &mut u32) -> Result<u64, Refusal<M>> {
+    async fn overtake(&self, home: EntityKey, round: &mut u32) -> Result<u64, Refusal<Infallible>> {
         match self.claim_at(home, None).await? {
             AtHome::Claimed(claim) => {
                 self.end(claim, round).await?;
@@ -231,7 +235,7 @@ impl Claimer<'_> {
     }
 
     /// Ensures that another request has no effect by its claim, unless it has it within a moment.
-    async fn end<M: Machine>(&self, claim: Claim, round: &mut u32) -> Result<(), Refusal<M>> {
+    async fn end(&self, claim: Claim, round: &mut u32) -> Result<(), Refusal<Infallible>> {
         let patience = PATIENCE * 2u32.pow(*round);
         *round += 1;
         let until = Instant::now() + patience;
@@ -260,26 +264,19 @@ impl Claimer<'_> {
     }
 }
 
-fn held<M: Machine, N: Machine>(refusal: Refusal<M>) -> Result<(), Refusal<N>> {
+fn held<R: Debug>(refusal: Refusal<R>) -> Result<(), Refusal<Infallible>> {
     match refusal {
         Refusal::KeyHeld => Ok(()),
-        other => Err(without_rejection(other)),
+        other => Err(other.map(never)),
     }
 }
 
-/// The refusal of another machine; neither a claim nor a hold is ever rejected.
-fn without_rejection<M: Machine, N: Machine>(refusal: Refusal<M>) -> Refusal<N> {
-    match refusal {
-        Refusal::Rejected(rejection) => Refusal::Unavailable(format!("a claim was rejected: {rejection:?}").into()),
-        Refusal::KeyReused => Refusal::KeyReused,
-        Refusal::KeyHeld => Refusal::KeyHeld,
-        Refusal::Backlog => Refusal::Backlog,
-        Refusal::Overloaded => Refusal::Overloaded,
-        Refusal::Draining => Refusal::Draining,
-        Refusal::Unavailable(why) => Refusal::Unavailable(why),
-        Refusal::TooLarge(why) => Refusal::TooLarge(why),
-        Refusal::Unknown(why) => Refusal::Unknown(why),
-        Refusal::Misanswered(request) => Refusal::Misanswered(request),
-        Refusal::Moved => Refusal::Moved,
-    }
+/// A refusal that every kind of entity may give.
+fn anywhere<R>(refusal: Refusal<Infallible>) -> Refusal<R> {
+    refusal.map(|never| match never {})
+}
+
+/// Neither a claim nor a hold is ever rejected.
+fn never<R: Debug>(rejection: R) -> Refusal<Infallible> {
+    Refusal::Unavailable(format!("a claim was rejected: {rejection:?}").into())
 }

@@ -157,7 +157,12 @@ impl<M: Machine> Directory<M> {
 
     /// Ensures that no command with this key, up to its claim, has an effect in this entity. It answers
     /// [`Refusal::KeyHeld`] if none had, and [`Refusal::KeyReused`] if it is too late.
-    pub(crate) async fn hold(&self, node: &Arc<Node>, entity: EntityKey, with: CommandContext) -> Refusal<M> {
+    pub(crate) async fn hold(
+        &self,
+        node: &Arc<Node>,
+        entity: EntityKey,
+        with: CommandContext,
+    ) -> Refusal<M::Rejection> {
         // An envelope without a command is always answered with a refusal.
         self.send(node, entity, None, with).await.err().unwrap_or(Refusal::KeyReused)
     }
@@ -202,7 +207,7 @@ impl<M: Machine> Directory<M> {
         entity: EntityKey,
         command: Option<&Arc<M::Command>>,
         with: CommandContext,
-    ) -> Result<Handed<M>, Refusal<M>> {
+    ) -> Result<Handed<M>, Refusal<M::Rejection>> {
         let now = node.clock.now().0;
         let weight = weight::<M>(command.map(Arc::as_ref));
         let admit = |pending: &Arc<Load>| Permit::take(pending, &node.admission, weight);
@@ -241,7 +246,7 @@ impl<M: Machine> Directory<M> {
         }
     }
 
-    fn activate(&self, node: &Arc<Node>, entity: EntityKey) -> Result<ActorRef<Mail<M>>, Refusal<M>> {
+    fn activate(&self, node: &Arc<Node>, entity: EntityKey) -> Result<ActorRef<Mail<M>>, Refusal<M::Rejection>> {
         let start = Start { node: Arc::clone(node), directory: self.clone(), entity };
         // Unlinked: links take a lock of the whole process, and a slot is removed by the actor's own guard.
         let (actor, _starting) = ActorRuntime::<Host<M>>::spawn_instant(None, Host::new(), start)

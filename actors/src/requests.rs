@@ -19,7 +19,7 @@ pub trait Request<M: Machine>: Sized + Send {
 }
 
 /// The answer to a request, or why there is none.
-pub type TypedReply<M, R> = Result<Answer<<R as Request<M>>::Reply>, Refusal<M>>;
+pub type TypedReply<M, R> = Result<Answer<<R as Request<M>>::Reply>, Refusal<<M as Machine>::Rejection>>;
 
 /// Converts a machine's reply to that of a request.
 pub(crate) fn typed<M: Machine, R: Request<M>>(reply: Reply<M>) -> TypedReply<M, R> {
@@ -86,11 +86,11 @@ pub(crate) use requests;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conversation::{CancelTurn, Conversation, Disclaim, Reply};
+    use crate::conversation::{CancelTurn, Disclaim, Rejection, Reply};
 
     #[test]
     fn a_reply_to_something_else_is_not_taken_for_an_answer() {
-        let nothing = || Ok::<_, Refusal<Conversation>>(Answer::Done(Reply::Attached(None)));
+        let nothing = || Ok::<_, Refusal<Rejection>>(Answer::Done(Reply::Attached(None)));
         assert!(matches!(typed::<_, Disclaim>(nothing()), Ok(Answer::Done(None))));
         let refused = typed::<_, CancelTurn>(nothing());
         assert!(
@@ -101,8 +101,8 @@ mod tests {
 
     #[test]
     fn a_repeat_is_no_answer_to_a_request_without_idempotency_key() {
-        assert!(matches!(Answer::Done(7).unkeyed::<Conversation>(), Ok(7)));
+        assert!(matches!(Answer::Done(7).unkeyed::<Rejection>(), Ok(7)));
         let repeat = Answer::<u8>::Repeat { first: 1, last: 2 };
-        assert!(matches!(repeat.unkeyed::<Conversation>(), Err(Refusal::Misanswered(_))));
+        assert!(matches!(repeat.unkeyed::<Rejection>(), Err(Refusal::Misanswered(_))));
     }
 }

@@ -6,7 +6,6 @@
 
 use actors::directory::{Answer, CommandContext, Refusal};
 use actors::id::{DeliveryId, EntityKey, Kind};
-use actors::machine::Machine;
 use actors::outbox::pending::{self, DeliveryState};
 use actors::outbox::state::parse_ended_key;
 use actors::outbox::{Sending, Waiting};
@@ -144,7 +143,7 @@ async fn again(app: &App, entity: EntityKey, sending: Sending, with: CommandCont
 }
 
 /// The same for either kind of entity.
-fn asked<M: Machine>(answer: Result<Answer<Option<Box<Waiting>>>, Refusal<M>>) -> Result<Asked, Problem> {
+fn asked<R>(answer: Result<Answer<Option<Box<Waiting>>>, Refusal<R>>) -> Result<Asked, Problem> {
     match answer.map_err(|refusal| problem_of(refusal, |_| delivery_not_found()))? {
         Answer::Done(waiting) => Ok(Asked::Now(waiting.map(|waiting| *waiting))),
         Answer::Repeat { .. } => Ok(Asked::Repeat),

@@ -196,7 +196,7 @@ pub(super) async fn cancel(
 pub(super) fn admit(app: &App, caller: &Caller, agent: &str) -> Result<(), Problem> {
     app.node().admits_turn(caller.address, agent).map_err(|crowded| match crowded {
         Crowded::Agent => agent_backlog(),
-        Crowded::Node => problem_of(Refusal::<Conversation>::Overloaded, rejected),
+        Crowded::Node => problem_of(Refusal::Overloaded, rejected),
     })
 }
 

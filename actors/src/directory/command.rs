@@ -80,7 +80,7 @@ impl<R> Answer<R> {
     /// # Errors
     ///
     /// [`Refusal::Misanswered`] where the request had one.
-    pub fn unkeyed<M: Machine>(self) -> Result<R, Refusal<M>> {
+    pub fn unkeyed<E>(self) -> Result<R, Refusal<E>> {
         match self {
             Self::Done(done) => Ok(done),
             Self::Repeat { .. } => Err(Refusal::Misanswered("a request without idempotency key")),
@@ -89,7 +89,7 @@ impl<R> Answer<R> {
 }
 
 /// The answer to a command, or why there is none.
-pub type Reply<M> = Result<Answer<<M as Machine>::Reply>, Refusal<M>>;
+pub type Reply<M> = Result<Answer<<M as Machine>::Reply>, Refusal<<M as Machine>::Rejection>>;
 
 /// A command in flight, with its permit and its reply channel.
 pub(crate) struct Envelope<M: Machine> {

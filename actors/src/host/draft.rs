@@ -105,7 +105,7 @@ impl<M: Machine> Draft<M> {
     ) -> Result<Reply<M>, Vec<Need>> {
         let known = envelope.key.and_then(|key| {
             let row = found.key(key.hash).or_else(|| resident.known.keys.get(key.hash)).flatten();
-            row.filter(|row| now.since(row.at) < limits::KEY_KEPT_MILLIS).and_then(|row| known_to(key, row))
+            row.filter(|row| now.since(row.at) < limits::KEY_KEPT_MILLIS).and_then(|row| known_to::<M>(key, row))
         });
         if let Some(reply) = known {
             return Ok(reply);
@@ -277,7 +277,7 @@ impl<M: Machine> Draft<M> {
     }
 
     /// Answers all commands with the same refusal.
-    pub(crate) fn refuse(self, refusal: &Refusal<M>) {
+    pub(crate) fn refuse(self, refusal: &Refusal<M::Rejection>) {
         Batch { span: self.span, envelopes: self.batch }.refuse(refusal);
     }
 }

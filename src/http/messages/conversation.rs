@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::claims::{self, LIVES_MAX};
-use actors::conversation::{Conversation, Details, Opening, Origin, Post, Rejection, message_of};
+use actors::conversation::{Details, Opening, Origin, Post, Rejection, message_of};
 use actors::directory::{Answer, CommandContext, Refusal};
 use actors::id::{Address, AttachmentId, ConversationId, EntityKey};
 use actors::key::PrincipalKind;
@@ -118,7 +118,7 @@ async fn append(
     post: Post,
     mentions: &[(AttachmentId, Path)],
     with: CommandContext,
-) -> Result<Result<Response, Problem>, Refusal<Conversation>> {
+) -> Result<Result<Response, Problem>, Refusal<Rejection>> {
     let entity = EntityKey::conversation(accepting.caller.address, id.address);
     let without_key = without_key(accepting.context);
     if let Err(gone) = link::mention(accepting.app, accepting.caller, without_key, id.address, mentions).await {
@@ -187,7 +187,7 @@ fn accepted(accepting: &MessageRequest<'_>, messages: &[Message], when: When) ->
     accepting.finish(answer::json_text(StatusCode::OK, text), when)
 }
 
-fn refused(refusal: Refusal<Conversation>, batch: bool) -> Problem {
+fn refused(refusal: Refusal<Rejection>, batch: bool) -> Problem {
     problem_of(refusal, |rejection| match rejection {
         Rejection::ParentNotFound { items } if batch => {
             let fault = |item| {
