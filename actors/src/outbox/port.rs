@@ -114,12 +114,30 @@ impl Deliverer for NoDeliverer {
 /// The scope of a log's events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogScope {
-    /// The conversation, if it is a conversation's log.
-    pub conversation: Option<ConversationId>,
+    /// Whose log it is.
+    pub log: LogOf,
     /// The channel.
     pub channel: Option<LogChannel>,
-    /// The log's path behind the API's base path: `channels/demo`.
-    pub path: Arc<str>,
+}
+
+impl LogScope {
+    /// The conversation, if it is a conversation's log.
+    #[must_use]
+    pub fn conversation(&self) -> Option<ConversationId> {
+        match self.log {
+            LogOf::Conversation(id) => Some(id),
+            LogOf::Contact(_) => None,
+        }
+    }
+}
+
+/// Whose log it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogOf {
+    /// A conversation's, perhaps a human channel's own.
+    Conversation(ConversationId),
+    /// A contact's.
+    Contact(ContactId),
 }
 
 /// The channel that a log belongs to.
