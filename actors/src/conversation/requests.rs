@@ -35,7 +35,6 @@ requests! { Conversation:
     // The review's state now.
     Response as Respond, Box<ReviewState> { Reply::Review(state) => state }
     CancelReview as CancelReview, Box<ReviewState> { Reply::Review(state) => state }
-    // The message that has the file.
     // The message that has the file; `None`: none has, and none ever will.
     Disclaim as Disclaim, Option<MessageId> { Reply::Attached(message) => message }
     // The progress of the erasure; `None`: the copy was not begun, and never will be.
