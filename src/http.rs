@@ -126,9 +126,12 @@ pub fn leaving(app: &App) -> Router {
 fn talking() -> Routes {
     Routes::new()
         .route("/messages", get(messages::list::get).post(messages::post_message))
-        .route("/messages/{id}", get(messages::one::get).patch(messages::change::edit).delete(messages::change::delete))
-        .route("/messages/{id}/ack", post(messages::change::acknowledge))
-        .route("/messages/{id}/iterations", get(messages::one::iterations))
+        .route(
+            "/messages/{id}",
+            get(messages::stored::get).patch(messages::amend::edit).delete(messages::amend::delete),
+        )
+        .route("/messages/{id}/ack", post(messages::amend::acknowledge))
+        .route("/messages/{id}/iterations", get(messages::stored::iterations))
         .route("/channels/{channelId}/messages", post(messages::post_to_channel))
         .route("/channels/{id}/events", get(events::of_channel))
         .route("/conversations", get(conversations::list).post(conversations::create))

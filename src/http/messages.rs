@@ -16,23 +16,22 @@ use crate::app::App;
 use crate::problem::Problem;
 use crate::wire::shape::{self, Shape};
 
-mod accepting;
-pub(super) mod change;
+pub(super) mod amend;
 mod channel;
 mod contact;
 mod conversation;
-mod exchange;
 pub(crate) mod list;
 pub(crate) mod media;
-pub(super) mod one;
+mod request;
+pub(super) mod stored;
+mod turn_wait;
 
-pub(super) use accepting::MessageRequest;
-pub(super) use change::shown_to;
+pub(super) use amend::shown_to;
 pub(super) use channel::sender;
 pub(super) use conversation::new_id;
-pub(super) use exchange::{replies, trigger, turn_of};
+pub(super) use request::MessageRequest;
 
-use accepting::UnparsedMessage;
+use request::UnparsedMessage;
 
 /// `POST /messages`.
 pub(super) async fn post_message(

@@ -21,8 +21,8 @@ use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::exchange::{self, ObservedReplies};
 use super::media;
+use super::turn_wait::{self, ObservedReplies};
 use super::{MessageRequest, UnparsedMessage};
 use crate::http::answer::{When, located};
 use crate::http::attachments::link;
@@ -402,7 +402,7 @@ impl Exchange<'_> {
             biased;
             // The turn as it was accepted, even if the agent was faster than this answer.
             () = std::future::ready(()), if at_once => delivered.turn.clone(),
-            turn = exchange::wait(node, delivered.entity, &mut events, delivered.turn.clone(), &mut heard, deadline) => {
+            turn = turn_wait::wait(node, delivered.entity, &mut events, delivered.turn.clone(), &mut heard, deadline) => {
                 turn.map_err(store_problem).map_err(untold)?
             }
             // A request that waits when the server stops gets the location of the reply.
@@ -449,7 +449,7 @@ impl Exchange<'_> {
         if waits && key.is_some_and(|key| self.accepting.app.in_progress().has(delivered.entity, key)) {
             return Err(in_progress_problem());
         }
-        let replies = exchange::replies_heard(self.accepting.app.node(), delivered.entity, turn, heard).await;
+        let replies = turn_wait::replies_heard(self.accepting.app.node(), delivered.entity, turn, heard).await;
         let replies = replies.map_err(store_problem)?;
         let changed_at = turn.ended_at.filter(|_| !replies.is_empty()).unwrap_or(delivered.message.id.at);
         let created_at = self.accepting.app.node().created_at(delivered.entity).await.map_err(store_problem)?;

@@ -20,7 +20,7 @@ use crate::http::context::render::internal_error;
 use crate::http::forwarding::ForwardableRequest;
 use crate::http::incoming::Incoming;
 use crate::http::log;
-use crate::http::messages::one::StoredMessage;
+use crate::http::messages::stored::StoredMessage;
 use crate::http::messages::{sender, shown_to};
 use crate::http::refusal::conversation::rejected;
 use crate::http::refusal::{problem_of, store_problem};

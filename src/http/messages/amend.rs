@@ -13,7 +13,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, StatusCode};
 
-use super::one::{StoredMessage, find, shown, tag};
+use super::stored::{StoredMessage, find, shown, tag};
 use crate::app::App;
 use crate::http::answer::{When, ignoring};
 use crate::http::attachments::link;
