@@ -81,6 +81,14 @@ struct Due {
     span: Span,
 }
 
+/// What a call has come to.
+enum CallOutcome {
+    /// The tool's answer, also one that says that it failed.
+    Result(String),
+    /// The review that the call has become.
+    AsksPeople(Wait),
+}
+
 /// An attempt that is to be run.
 pub(crate) struct Begun {
     pub(super) turn: Turn,
@@ -315,8 +323,8 @@ impl Attempt<'_> {
         let (mut results, mut waits, mut lost) = (Vec::new(), Vec::new(), None);
         for (id, outcome) in outcomes {
             match outcome {
-                Ok(Ok(result)) => results.push((id, result)),
-                Ok(Err(wait)) => waits.push((id, wait)),
+                Ok(CallOutcome::Result(result)) => results.push((id, result)),
+                Ok(CallOutcome::AsksPeople(wait)) => waits.push((id, wait)),
                 Err(loss) => lost = Some(loss),
             }
         }
@@ -332,8 +340,8 @@ impl Attempt<'_> {
         if self.turn.status == TurnStatus::AwaitingReview { Err(Lost::Waits) } else { Ok(()) }
     }
 
-    /// One call's result, or the review that it has become.
-    async fn one(&self, Due { id, plan, mut span }: Due) -> (String, Result<Result<String, Wait>, Lost>) {
+    /// Makes one call.
+    async fn one(&self, Due { id, plan, mut span }: Due) -> (String, Result<CallOutcome, Lost>) {
         let tools = &self.node.ports.tools;
         // The span was opened when the call arrived, and the call is recorded before it is made.
         span.began(Instant::now().into_std());
@@ -341,11 +349,11 @@ impl Attempt<'_> {
             Plan::Answer(result) => {
                 // No work is done, and the tool's name may be the model's invention.
                 span.forget();
-                return (id, Ok(Ok(result)));
+                return (id, Ok(CallOutcome::Result(result)));
             }
             Plan::Recall { query, limit } => {
                 let recalled = current::within(span.context_or(self.trace), self.recall(&query, limit)).await;
-                Ok(Ok(tools.remembered(&recalled)))
+                Ok(CallOutcome::Result(tools.remembered(&recalled)))
             }
             Plan::Fetch(call) => {
                 let call = current::within(span.context_or(self.trace), call);
@@ -356,11 +364,11 @@ impl Attempt<'_> {
                 if let Some(error) = fetched.error {
                     span.fail(error);
                 }
-                Ok(Ok(fetched.result))
+                Ok(CallOutcome::Result(fetched.result))
             }
             Plan::Ask(ask) => {
                 let outcome = self.ask(&id, *ask, span.context_or(self.trace)).await;
-                if let Ok(Err(_)) = outcome {
+                if let Ok(CallOutcome::AsksPeople(_)) = outcome {
                     span.set(names::OUTCOME, "awaiting_review");
                 }
                 outcome
@@ -370,9 +378,9 @@ impl Attempt<'_> {
     }
 
     /// Asks the people of a channel, once, however often it runs for the same call.
-    async fn ask(&self, call: &str, ask: Ask, trace: Option<TraceContext>) -> Result<Result<String, Wait>, Lost> {
+    async fn ask(&self, call: &str, ask: Ask, trace: Option<TraceContext>) -> Result<CallOutcome, Lost> {
         let (node, workspace) = (self.node, self.entity.workspace);
-        let failed = |code: &str, detail: &str| Ok(Ok(node.ports.tools.failed(code, detail)));
+        let failed = |code: &str, detail: &str| Ok(CallOutcome::Result(node.ports.tools.failed(code, detail)));
         let channel = patiently(OFFERED, || node.channel(workspace, &ask.channel)).await?;
         let Some(channel) = channel else { return failed("channel_not_found", "no such channel") };
         if channel.kind != ChannelKind::Human {
@@ -399,7 +407,7 @@ impl Attempt<'_> {
             Some(Wait { review: message.id, expires_at })
         };
         match message.and_then(wait) {
-            Some(wait) => Ok(Err(wait)),
+            Some(wait) => Ok(CallOutcome::AsksPeople(wait)),
             None => failed("review_not_raised", "the channel refused the question"),
         }
     }

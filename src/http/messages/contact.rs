@@ -102,6 +102,14 @@ struct Exchange<'a> {
     fetching: Option<Fetching<'a>>,
 }
 
+/// What a request finds of its contact.
+enum Found {
+    /// The contact and its open conversation.
+    Open(ContactId, OpenConversation),
+    /// The answer of an earlier request with the same key, in an earlier conversation.
+    AnsweredBefore(Response),
+}
+
 /// A message accepted by this or an earlier request.
 struct Delivered {
     entity: EntityKey,
@@ -207,8 +215,8 @@ impl Exchange<'_> {
             return self.earlier_or(refusal).await;
         }
         let (mut contact, mut open) = match self.find_or_begin(identifier, name.as_ref()).await? {
-            Ok(found) => found,
-            Err(response) => return Ok(response),
+            Found::Open(contact, open) => (contact, open),
+            Found::AnsweredBefore(response) => return Ok(response),
         };
         let mut bound = None;
         let mut conversation = open.id;
@@ -292,25 +300,23 @@ impl Exchange<'_> {
         noted.and_then(Answer::unkeyed).map_err(|refusal| problem_of(refusal, |_| contact_not_found()))
     }
 
-    /// The contact and its conversation, which knows the keys of requests that it has accepted. It cannot know those of
-    /// earlier conversations: `Err` is the answer given there.
-    async fn find_or_begin(
-        &self,
-        identifier: &str,
-        name: Option<&String>,
-    ) -> Result<Result<(ContactId, OpenConversation), Response>, Problem> {
+    /// The contact and its conversation, which knows the keys of requests that it has accepted, but not those of
+    /// earlier conversations.
+    async fn find_or_begin(&self, identifier: &str, name: Option<&String>) -> Result<Found, Problem> {
         // A request that may have been answered in a former, erased life of the contact begins no new life.
         let is_new = self.accepting.keyed.is_none();
         let found = self.resolve(identifier, name, None, is_new).await?;
         if found.as_ref().is_none_or(|(_, open)| open.generation > 1)
             && let Some(response) = self.earlier().await?
         {
-            return Ok(Err(response));
+            return Ok(Found::AnsweredBefore(response));
         }
-        match found {
-            Some(found) => Ok(Ok(found)),
-            None => self.resolve(identifier, name, None, true).await?.map(Ok).ok_or_else(internal_error),
-        }
+        let found = match found {
+            Some(found) => Some(found),
+            None => self.resolve(identifier, name, None, true).await?,
+        };
+        let (contact, open) = found.ok_or_else(internal_error)?;
+        Ok(Found::Open(contact, open))
     }
 
     /// The contact and its conversation; `None`: the contact was erased, and no other one may begin.
