@@ -1,4 +1,4 @@
-//! `/webhook-endpoints`: receivers of a workspace's events.
+//! `/webhook-endpoints`: receivers of a workspace's events. The pending deliveries of a deleted one are dropped.
 
 use actors::clock::Millis;
 use actors::id::EndpointId;
@@ -12,12 +12,11 @@ use axum::response::Response;
 use http::HeaderMap;
 use serde::Serialize;
 
-use super::body::{JsonBytes, OptionalJsonBytes};
+use super::body::JsonBytes;
 use super::caller::{Admin, Allowed, Caller};
 use super::context::RequestContext;
 use super::idempotency::without_key;
 use super::incoming::Incoming;
-use super::query::Query;
 use super::refusal::store_problem;
 use super::resource::{self, Change, HasSecret, Resource};
 use crate::app::App;
@@ -57,6 +56,7 @@ impl Resource for WebhookEndpoint {
 }
 
 impl HasSecret for WebhookEndpoint {
+    /// The previous secret signs beside the new one for 24 hours.
     fn renewed(self, secret: String, now: Millis) -> Self {
         let before = self.clone();
         let (retired, retired_earlier) = retire(self.secret, self.retired_secret, self.retired_earlier, now);
@@ -113,31 +113,6 @@ async fn expect_channel(app: &App, caller: &Caller, channel: Option<&str>) -> Re
     Ok(Some(Expect::new(CHANNELS, id.as_bytes(), Some(row))))
 }
 
-/// `GET /webhook-endpoints`.
-///
-/// # Errors
-/// 400 for a wrong page.
-pub(super) async fn list(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Admin>,
-    context: RequestContext,
-    query: Query,
-) -> Result<Response, Problem> {
-    resource::list::<WebhookEndpoint>(&app, &caller, &context, &query).await
-}
-
-/// `GET /webhook-endpoints/{id}`.
-///
-/// # Errors
-/// 404 `endpoint_not_found`.
-pub(super) async fn get(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Admin>,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    resource::get::<WebhookEndpoint>(&app, caller.registry(), &id).await
-}
-
 /// `PATCH /webhook-endpoints/{id}`: changes the given members. Pending events go to the changed endpoint; one that is
 /// enabled again gets the events from then on.
 ///
@@ -167,35 +142,4 @@ pub(super) async fn update(
         Ok(Change::update(before, endpoint).seeing(channel).ignoring(ignored))
     };
     Ok(resource::commit(&app, registry, without_key(&context), change).await?.updated())
-}
-
-/// `DELETE /webhook-endpoints/{id}`. Its pending deliveries are dropped.
-///
-/// # Errors
-/// 404 `endpoint_not_found`.
-pub(super) async fn delete(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Admin>,
-    context: RequestContext,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    resource::delete::<WebhookEndpoint>(&app, caller.registry(), without_key(&context), &id).await
-}
-
-/// `POST /webhook-endpoints/{id}/rotate-secret`: a new secret, shown in this answer only. The previous one signs beside
-/// it for 24 hours.
-///
-/// # Errors
-/// 404 `endpoint_not_found`, 422.
-pub(super) async fn rotate_secret(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Admin>,
-    context: RequestContext,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    OptionalJsonBytes(body): OptionalJsonBytes,
-) -> Result<Response, Problem> {
-    let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
-    let stored = resource::rotate_secret::<WebhookEndpoint>(&app, caller.registry(), with, &id, ignored).await?;
-    Ok(stored.rotated())
 }

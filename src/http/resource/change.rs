@@ -7,15 +7,21 @@ use actors::directory::{Answer, CommandContext, Refusal};
 use actors::id::EntityKey;
 use actors::registry::{Command, Expect, Registry, RowChange};
 use actors::store::Order;
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use super::{Found, HasSecret, Resource, decode, find, secret};
 use crate::app::App;
 use crate::http::answer::{self, When, json, located};
+use crate::http::body::OptionalJsonBytes;
+use crate::http::caller::{Allowed, Needs};
+use crate::http::context::RequestContext;
 use crate::http::context::render::internal_error;
+use crate::http::idempotency::without_key;
+use crate::http::incoming::Incoming;
 use crate::http::refusal::contended;
 use crate::http::refusal::{problem_of, store_problem};
 use crate::problem::Problem;
@@ -93,7 +99,7 @@ impl<R: Resource> Stored<R> {
     }
 
     /// 200, with its new secret.
-    pub(in crate::http) fn rotated(&self) -> Response {
+    fn rotated(&self) -> Response {
         self.answer(StatusCode::OK, &self.value.view_with_secret())
     }
 
@@ -166,44 +172,48 @@ pub(in crate::http) async fn create<R: Resource>(
     commit(app, registry, with, make).await
 }
 
-/// 204: deletes the resource with this id.
+/// `DELETE` of one resource of the workspace: 204.
 ///
 /// # Errors
 /// 404 if there is none; as [`commit`].
-pub(in crate::http) async fn delete<R: Resource>(
-    app: &App,
-    registry: EntityKey,
-    with: CommandContext,
-    id: &str,
+pub(in crate::http) async fn delete<R: Resource, N: Needs>(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<N>,
+    context: RequestContext,
+    Path(id): Path<String>,
 ) -> Result<Response, Problem> {
+    let registry = caller.registry();
     let forget = || async {
-        let before: Option<Found<R>> = find(app, registry, id).await?;
+        let before: Option<Found<R>> = find(&app, registry, &id).await?;
         before.map(Change::delete).ok_or_else(R::not_found)
     };
-    commit(app, registry, with, forget).await?;
+    commit(&app, registry, without_key(&context), forget).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// A new secret for the resource with this id.
+/// `POST …/rotate-secret`: a new secret for one resource of the workspace, shown in this answer only.
 ///
 /// # Errors
 /// 404 if there is none; as [`commit`].
-pub(in crate::http) async fn rotate_secret<R: HasSecret>(
-    app: &App,
-    registry: EntityKey,
-    with: CommandContext,
-    id: &str,
-    ignored: Vec<String>,
-) -> Result<Stored<R>, Problem> {
-    if let Some(first) = repeated(app, registry, &with, &ignored).await? {
-        return Ok(first);
+pub(in crate::http) async fn rotate_secret<R: HasSecret, N: Needs>(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<N>,
+    context: RequestContext,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    OptionalJsonBytes(body): OptionalJsonBytes,
+) -> Result<Response, Problem> {
+    let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
+    let registry = caller.registry();
+    if let Some(first) = repeated::<R>(&app, registry, &with, &ignored).await? {
+        return Ok(first.rotated());
     }
     let rotate = || async {
-        let before: Found<R> = find(app, registry, id).await?.ok_or_else(R::not_found)?;
+        let before: Found<R> = find(&app, registry, &id).await?.ok_or_else(R::not_found)?;
         let after = before.value.clone().renewed(secret()?, app.now());
         Ok(Change::update(before, after).ignoring(ignored.clone()))
     };
-    commit(app, registry, with, rotate).await
+    Ok(commit(&app, registry, with, rotate).await?.rotated())
 }
 
 /// The change that this request has stored before, so that a retry gets the same answer whatever has changed since;
