@@ -41,8 +41,10 @@ mod under_way;
 pub mod update;
 mod wake;
 
-pub use amend::{Amend, shown_key};
-pub use attach::{Disclaim, file_key};
+pub use amend::Amend;
+pub(crate) use amend::shown_key;
+pub use attach::Disclaim;
+pub(crate) use attach::file_key;
 pub(crate) use beginnings::{Beginning, Beginnings};
 pub use command::{Command, Rejection, Reply};
 pub use erase::{Erase, EraseCopy, Erasure};

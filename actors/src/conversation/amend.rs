@@ -17,7 +17,7 @@ use crate::tables::{OVERLAYS, SHOWN};
 
 /// The key of what an answer showed of the message with this sequence.
 #[must_use]
-pub fn shown_key(seq: u64, key: KeyHash) -> Bytes {
+pub(crate) fn shown_key(seq: u64, key: KeyHash) -> Bytes {
     [&seq.to_be_bytes()[..], &key.0].concat().into()
 }
 

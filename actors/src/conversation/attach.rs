@@ -14,7 +14,7 @@ use crate::tables::{ATTACHED, MENTIONED};
 
 /// The key of a file's row.
 #[must_use]
-pub fn file_key(attachment: Address) -> Bytes {
+pub(crate) fn file_key(attachment: Address) -> Bytes {
     Bytes::copy_from_slice(&attachment.0)
 }
 

@@ -3,12 +3,10 @@
 use std::borrow::Cow;
 
 use actors::conversation::amend::{Amend, Amendment, Edit, Receipt};
-use actors::conversation::shown_key;
 use actors::directory::{Answer, CommandContext};
 use actors::id::EntityKey;
 use actors::message::{Content, Json, Overlay};
 use actors::store::KeyHash;
-use actors::tables::SHOWN;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, StatusCode};
@@ -203,5 +201,5 @@ pub(in crate::http) async fn shown_to(
     key: Option<KeyHash>,
 ) -> Result<Option<Overlay>, Problem> {
     let Some(key) = key else { return Ok(None) };
-    app.node().stored(entity, SHOWN, shown_key(seq, key)).await.map_err(store_problem)
+    app.node().shown(entity, seq, key).await.map_err(store_problem)
 }

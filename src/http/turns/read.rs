@@ -1,13 +1,10 @@
 //! Reading turns back: their replies, their triggers, and the turn of an idempotency key.
 
-use actors::conversation::turn::asked;
 use actors::conversation::{Conversation, Event, Turn, message_of};
 use actors::id::{EntityKey, MessageId};
 use actors::message::Message;
 use actors::node::Node;
 use actors::store::{KeyHash, Order, StoreError};
-use actors::tables::ASKED_TURNS;
-use bytes::Bytes;
 
 use crate::http::log;
 
@@ -56,8 +53,7 @@ pub(in crate::http) async fn turn_of(
         }));
     }
     // It had to wait, which is no event. More messages may have joined it since.
-    let row = node.row(entity, ASKED_TURNS, Bytes::copy_from_slice(&key.0)).await?;
-    let Some((number, newest)) = row.as_deref().and_then(asked) else { return Ok(None) };
+    let Some((number, newest)) = node.asked_turn(entity, key).await? else { return Ok(None) };
     let turn = node.turn(entity, number).await?;
     Ok(turn.map(|turn| Turn { trigger: newest.or(Some(last)), ..Turn::requested_again(&turn) }))
 }
