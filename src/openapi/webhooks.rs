@@ -1,6 +1,6 @@
 //! Webhook requests, one for each type of event.
 
-use actors::webhook::{EVENT_TYPES, RETIRED_KEPT};
+use actors::webhook::{EVENT_TYPES, SIGNATURES_MAX};
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterIn, PathItem, PathsBuilder};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
@@ -67,7 +67,7 @@ fn operation_id(kind: &str) -> String {
 fn headers() -> Vec<Parameter> {
     let id = made_id("", "evt_", 34);
     let one = "v1,[A-Za-z0-9+/]+={0,2}";
-    let signatures = text("").pattern(&format!("^{one}( {one}){{0,{RETIRED_KEPT}}}$"));
+    let signatures = text("").pattern(&format!("^{one}( {one}){{0,{}}}$", SIGNATURES_MAX - 1));
     let header = |name: &str, about, shape: Object, required| {
         let mut header = parameter(ParameterIn::Header, name, about, shape);
         header.required = required;
@@ -83,8 +83,9 @@ fn headers() -> Vec<Parameter> {
         ),
         header(
             WEBHOOK_SIGNATURE.as_str(),
-            "`v1,` and the Base64 of the HMAC-SHA256 over `webhook-id.webhook-timestamp.body`; while secrets rotate \
-             one for each secret that still signs, the newest first, separated by spaces: five at most.",
+            "`v1,` and the Base64 of the HMAC-SHA256 over `webhook-id.webhook-timestamp.body`; one for each secret of \
+             each receiver at this URL, those of the receiver whose format it has first, the newest first, separated \
+             by spaces: eight at most.",
             signatures,
             Required::True,
         ),

@@ -17,6 +17,7 @@ use crate::support::{ADMIN_KEY, TestApp};
 mod kills;
 mod lists;
 mod others;
+mod sharing;
 mod trouble;
 mod verifiers;
 

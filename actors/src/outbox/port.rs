@@ -53,7 +53,7 @@ pub struct Parcel {
     pub method: String,
     /// Extra headers configured for the receiver; secrets.
     pub headers: Vec<(String, String)>,
-    /// The signing secrets, the current one first.
+    /// What signs it: the secrets of all receivers at its URL, first the current one of the most general.
     pub secrets: Vec<String>,
     /// The form of the body.
     pub format: Format,
