@@ -18,7 +18,6 @@ use super::answer::{ignoring, json, located, replayed};
 use super::body::OptionalJsonBytes;
 use super::caller::{Admin, Allowed, Caller};
 use super::context::RequestContext;
-use super::idempotency::is_repeat;
 use super::incoming::Incoming;
 use super::paging::{Page, PageRequest};
 use super::query::Query;
@@ -102,13 +101,15 @@ pub(super) async fn retry(
     let key = parse_ended_key(caller.address, &delivery.id.0).ok_or_else(delivery_not_found)?;
     let (_, entity, key) = key;
     // The retry would replace the known delivery, and could go nowhere.
-    if let Some(id) = delivery.receiver.endpoint()
-        && resource::row(&app, caller.registry(), WEBHOOK_ENDPOINTS, &id.to_string()).await?.is_none()
-        && !is_repeat(&app, entity, with).await?
-    {
+    let is_gone = match delivery.receiver.endpoint() {
+        Some(id) => resource::row(&app, caller.registry(), WEBHOOK_ENDPOINTS, &id.to_string()).await?.is_none(),
+        None => false,
+    };
+    let sending = if is_gone { Sending::Nothing } else { Sending::Again { key, receiver: delivery.receiver } };
+    let asked = again(&app, entity, sending, with).await?;
+    if is_gone && matches!(asked, Asked::Now(_)) {
         return Err(endpoint_deleted());
     }
-    let asked = again(&app, entity, Sending::Again { key, receiver: delivery.receiver }, with).await?;
     let waiting = match (&asked, with.key) {
         (Asked::Repeat, Some(with)) => {
             pending::retried(app.node(), entity, key, with.hash).await.map_err(store_problem)?

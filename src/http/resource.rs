@@ -58,6 +58,11 @@ pub(super) trait Resource: Encode<()> + for<'b> Decode<'b, ()> + Clone + Partial
         contended()
     }
 
+    /// Refuses a new thing where there are as many as there may be. Most kinds have no limit.
+    fn no_room() -> Problem {
+        contended()
+    }
+
     /// Its id.
     fn id(&self) -> String;
 

@@ -4,7 +4,7 @@ use actors::clock::Millis;
 use actors::id::EndpointId;
 use actors::limits;
 use actors::registry::Expect;
-use actors::store::{KeyRange, Order, Scan, Table};
+use actors::store::Table;
 use actors::tables::{CHANNELS, WEBHOOK_ENDPOINTS};
 use actors::webhook::{WebhookEndpoint, retire};
 use axum::extract::{Path, State};
@@ -17,7 +17,6 @@ use super::caller::{Admin, Allowed, Caller};
 use super::context::RequestContext;
 use super::idempotency::without_key;
 use super::incoming::Incoming;
-use super::refusal::store_problem;
 use super::resource::{self, Change, HasSecret, Resource};
 use crate::app::App;
 use crate::http::refusal::channel::channel_not_found;
@@ -40,6 +39,11 @@ impl Resource for WebhookEndpoint {
 
     fn not_found() -> Problem {
         endpoint_not_found()
+    }
+
+    fn no_room() -> Problem {
+        let detail = format!("a workspace has at most {} webhook endpoints", limits::WEBHOOK_ENDPOINTS);
+        Problem::conflict("too_many_endpoints", detail)
     }
 
     fn id(&self) -> String {
@@ -89,21 +93,9 @@ pub(super) async fn create(
     let endpoint = WebhookEndpoint { id, secret: resource::secret()?, since: now, ..new };
     let make = || async {
         let channel = expect_channel(&app, &caller, endpoint.channel.as_deref()).await?;
-        check_room(&app, &caller).await?;
         Ok(Change::create(endpoint.clone()).seeing(channel).ignoring(ignored.clone()))
     };
     Ok(resource::commit(&app, registry, with, make).await?.created())
-}
-
-/// Refuses if the workspace has as many endpoints as it may.
-async fn check_room(app: &App, caller: &Caller) -> Result<(), Problem> {
-    let (all, most) = (KeyRange::default(), limits::WEBHOOK_ENDPOINTS);
-    let rows = app.node().rows(caller.registry(), WEBHOOK_ENDPOINTS, Scan::new(all, Order::Asc, most)).await;
-    if rows.map_err(store_problem)?.len() == most {
-        let detail = format!("a workspace has at most {most} webhook endpoints");
-        return Err(Problem::conflict("too_many_endpoints", detail));
-    }
-    Ok(())
 }
 
 /// The row of the subscribed channel, which must still exist when the endpoint is stored.

@@ -320,6 +320,25 @@ async fn a_delivery_whose_endpoint_is_gone_stays_as_it_was_when_somebody_asks_fo
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_was_used_elsewhere_is_refused_before_an_endpoint_that_is_gone() {
+    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
+    let made = endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.created"]})).await;
+    app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "a"})).await.expect(201);
+    let done = once(&app, "delivered", 1).await.remove(0);
+    app.delete(format!("{ENDPOINTS}/{}", made["id"].as_str().unwrap())).await.expect(204);
+    let channel = json!({"name": "c", "kind": "human"});
+    let used = || app.post("/api/v1/channels").idempotency_key("used").json(channel.clone()).send();
+    assert_eq!(used().await.status, 201);
+    let retry =
+        |key: &str| app.post(format!("{DELIVERIES}/{}/retry", done["id"].as_str().unwrap())).idempotency_key(key);
+    retry("used").await.problem(422, "idempotency_key_reused");
+    retry("free").await.problem(409, "endpoint_deleted");
+    assert_eq!(used().await.header("idempotent-replayed"), "true");
+    // A refusal leaves its key to others.
+    app.post("/api/v1/channels").idempotency_key("free").json(channel.clone()).await.expect(201);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_answers_410_is_disabled_and_gets_nothing_until_it_is_enabled() {
     let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(410).await);
     let made = endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.created"]})).await;

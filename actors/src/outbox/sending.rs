@@ -18,6 +18,8 @@ pub enum Sending {
         /// The receiver.
         receiver: Receiver,
     },
+    /// Nothing, since what is asked for can go nowhere. Its idempotency key is compared all the same, and stays free.
+    Nothing,
 }
 
 impl Sending {
@@ -25,6 +27,7 @@ impl Sending {
         match self {
             Self::Settle(settlement) => settlement.needs(),
             Self::Again { key, .. } => vec![Need::Row(DELIVERIES, key.row())],
+            Self::Nothing => Vec::new(),
         }
     }
 
@@ -33,6 +36,7 @@ impl Sending {
         match self {
             Self::Settle(settlement) => settlement.weight(),
             Self::Again { .. } => 1_200,
+            Self::Nothing => 0,
         }
     }
 
@@ -56,6 +60,7 @@ impl Sending {
                 let asked = (*key, *receiver);
                 state::again(moment.entity, outbox, asked, moment.key, moment.now, found)?.unwrap_or_default()
             }
+            Self::Nothing => return Ok(Decision::Elsewhere(M::noted(None))),
         };
         let reply = M::noted(written.again);
         let events: Vec<_> = written.outbox.map(M::moved).into_iter().collect();

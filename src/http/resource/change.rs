@@ -119,8 +119,9 @@ impl<R: Resource> Stored<R> {
 /// the answer, may have made the change a moment ago.
 ///
 /// # Errors
-/// The refusals of `decide`; 409 if the id of a new resource is taken; 422 if the idempotency key was used for another
-/// request; 429 and 503 if nothing was stored, for example because others keep changing the same rows.
+/// The refusals of `decide`; 409 if the id of a new resource is taken or there is no room for it; 422 if the idempotency
+/// key was used for another request; 429 and 503 if nothing was stored, for example because others keep changing the
+/// same rows.
 pub(in crate::http) async fn commit<R, F>(
     app: &App,
     registry: EntityKey,
@@ -145,12 +146,13 @@ where
             app.node().known_everywhere().await;
             return Ok(Stored { value, ignored, when: When::Now });
         }
-        let is_new = command.expected[0].is_absence();
+        let (is_new, room) = (command.expected[0].is_absence(), command.expected.len());
         match submit(app, registry, command, with).await? {
             Submitted::Done => return Ok(Stored { value, ignored, when: When::Now }),
             Submitted::Repeat(changes) => return Stored::replay(&changes, ignored),
             Submitted::Unexpected(0) if is_new => return Err(value.taken()),
-            // It has changed, or another request took the last room: the new decision shows which.
+            Submitted::Unexpected(missing) if missing == room => return Err(R::no_room()),
+            // It has changed: the new decision shows how.
             Submitted::Unexpected(_) => {}
         }
     }
@@ -241,7 +243,7 @@ pub(in crate::http) enum Submitted {
     Done,
     /// It was done before, with this idempotency key.
     Repeat(Vec<RowChange>),
-    /// The expectation with this index did not hold.
+    /// The expectation with this index did not hold; with the index after the last one, there was no room.
     Unexpected(usize),
 }
 
