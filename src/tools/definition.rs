@@ -109,9 +109,10 @@ pub fn check(value: &Value<'_>, allow: Allow<'_>, report: &mut Report) -> Option
             if fields.object().get("name").is_some_and(|name| name.get() != "null") {
                 named(&mut fields, report);
             } else {
+                fields.optional("name");
                 described(&mut fields, report);
             }
-            named(&mut function.object(report)?, report)
+            called(function.object(report)?, report)
         }
         None => named(&mut fields, report),
     };
@@ -127,6 +128,17 @@ pub fn check(value: &Value<'_>, allow: Allow<'_>, report: &mut Report) -> Option
             report.fault_at(value.path.member(name), "forbidden_header", message);
         }
     }
+    fields.finish(report);
+    name
+}
+
+/// Reports what is wrong with the protocol's own form. Its `strict` changes nothing: every call is checked.
+fn called(mut function: Fields<'_>, report: &mut Report) -> Option<String> {
+    let name = named(&mut function, report);
+    if let Some(value) = function.optional("strict") {
+        value.boolean(report);
+    }
+    function.finish(report);
     name
 }
 
@@ -159,28 +171,35 @@ fn parameters(value: &Value<'_>, report: &mut Report) {
     }
 }
 
-/// The tools for clients: headers' values are secrets.
+/// The tools for clients: values of headers are secrets, even in the wrong place.
 #[must_use]
 pub fn shown(tools: &Json) -> Json {
-    let hidden = |item: &&RawValue| {
-        let Some(object) = Object::from_raw(item) else { return item.get().to_owned() };
-        let members = object.members().iter().map(|member| {
-            let name = quoted(&member.name);
-            match Object::from_raw(member.value).filter(|_| member.name == "headers") {
-                Some(headers) => {
-                    let hidden =
-                        headers.members().iter().map(|header| format!("{}:\"{HIDDEN}\"", quoted(&header.name)));
-                    format!("{name}:{{{}}}", hidden.collect::<Vec<_>>().join(","))
-                }
-                None => format!("{name}:{}", member.value.get()),
-            }
-        });
-        format!("{{{}}}", members.collect::<Vec<_>>().join(","))
-    };
     match serde_json::from_str::<Vec<&RawValue>>(tools.as_str()) {
-        Ok(items) => Json::from_checked(format!("[{}]", items.iter().map(hidden).collect::<Vec<_>>().join(","))),
+        Ok(items) => {
+            let items: Vec<_> = items.into_iter().map(hidden).collect();
+            Json::from_checked(format!("[{}]", items.join(",")))
+        }
         Err(_) => tools.clone(),
     }
+}
+
+/// A tool, or its `function`, without its secrets.
+fn hidden(raw: &RawValue) -> String {
+    with_values(raw, |member| match &*member.name {
+        "headers" if member.value.get() == "null" => "null".to_owned(),
+        "headers" if member.value.get().starts_with('{') => with_values(member.value, |_| quoted(HIDDEN)),
+        "headers" => quoted(HIDDEN),
+        "function" => hidden(member.value),
+        _ => member.value.get().to_owned(),
+    })
+}
+
+/// An object with other values; anything else as it is.
+fn with_values(raw: &RawValue, value: impl Fn(&Member<'_>) -> String) -> String {
+    let Some(object) = Object::from_raw(raw) else { return raw.get().to_owned() };
+    let members: Vec<_> =
+        object.members().iter().map(|member| format!("{}:{}", quoted(&member.name), value(member))).collect();
+    format!("{{{}}}", members.join(","))
 }
 
 fn quoted(text: &str) -> String {
@@ -214,6 +233,14 @@ mod tests {
         let tools = Definition::of_agent(&Json::from_checked(tools));
         let names: Vec<_> = tools.iter().map(|tool| tool.name.as_str()).collect();
         assert_eq!(names, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_headers_value_is_not_shown_either_where_it_stands_in_the_wrong_place() {
+        let tools = r#"[{"function":{"name":"a","headers":{"Authorization":"s"}},"headers":null},
+            {"function":{"headers":"Authorization: s","function":{"headers":["s"]}}},{"function":"s"}]"#;
+        let expected = r#"[{"function":{"name":"a","headers":{"Authorization":"***"}},"headers":null},{"function":{"headers":"***","function":{"headers":"***"}}},{"function":"s"}]"#;
+        assert_eq!(shown(&Json::from_checked(tools)).as_str(), expected);
     }
 
     #[test]
