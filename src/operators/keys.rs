@@ -165,9 +165,9 @@ pub async fn revoke_key(config: &Config, id: &str) -> Result<(), OperatorError> 
     let id = KeyId::parse(id).ok_or_else(|| OperatorError::NoKey(id.to_owned()))?;
     let (node, _) = open(config).await?;
     let revoked = async {
-        let keys = every_key(&node).await?;
-        let key = keys.iter().find(|key| key.id == id).ok_or_else(|| OperatorError::NoKey(id.to_string()))?;
-        change(&node, Command { expected: Vec::new(), changes: keys::delete(key).into() }).await
+        let found = keys::of_any_workspace(&node, id).await?;
+        let (_, key) = found.ok_or_else(|| OperatorError::NoKey(id.to_string()))?;
+        change(&node, Command { expected: Vec::new(), changes: keys::delete(&key).into() }).await
     };
     let revoked = revoked.await;
     close(&node).await;
