@@ -273,6 +273,26 @@ async fn a_repeated_receipt_shows_the_message_as_it_was_then() {
 }
 
 #[tokio::test]
+async fn a_repeated_receipt_shows_the_review_as_it_stood_then() {
+    let app = TestApp::new().await;
+    let review = json!({"type": "approval", "expiresInSeconds": 60});
+    let id = message(&app, json!({"channelId": "demo", "text": "Deploy?", "review": review})).await;
+    let path = format!("/api/v1/messages/{id}");
+    let receipt =
+        |key: &str| app.post(format!("{path}/ack")).idempotency_key(key).json(json!({"status": "read"})).send();
+    let first = receipt("before").await;
+    assert_eq!((first.status, &first.json["review"]["status"]), (200, &json!("pending")));
+    app.clock.advance(61_000);
+    let late = receipt("after").await;
+    assert_eq!((late.status, &late.json["review"]["status"]), (200, &json!("expired")));
+    for (key, first) in [("before", first), ("after", late)] {
+        let again = receipt(key).await;
+        assert_eq!((again.header("idempotent-replayed"), &again.bytes), ("true", &first.bytes));
+    }
+    assert_eq!(app.get(&path).await.expect(200)["review"]["status"], "expired");
+}
+
+#[tokio::test]
 async fn a_chain_of_revisions_is_a_list_like_every_other() {
     let app = TestApp::new().await;
     let mut ids = vec![message(&app, json!({"channelId": "demo", "text": "0"})).await];

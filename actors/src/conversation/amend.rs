@@ -130,8 +130,9 @@ pub(super) fn amend(
         Amendment::Delete { .. } => delete(message, &mut after, moment, found, &mut change)?,
         Amendment::Acknowledge(receipt) => acknowledge(*receipt, message, &mut after, moment, &mut change),
     }
-    change.reply = Reply::Amended(Box::new(after.clone()));
-    change.rows.extend(shown(message.number, &after, moment));
+    let told = at_present(message, after.clone(), moment, found)?;
+    change.rows.extend(shown(message.number, &told, moment));
+    change.reply = Reply::Amended(Box::new(told));
     if change.events.is_empty() {
         // Nothing changes, and an idempotency key remembers even that.
         return Ok(if change.rows.is_empty() { Decision::Answer(change.reply) } else { Decision::Change(change) });
@@ -140,6 +141,20 @@ pub(super) fn amend(
     let value = Some(codec::encode(&after));
     change.rows.push(RowWrite { table: OVERLAYS, key: number_key(message.number), value });
     Ok(Decision::Change(change))
+}
+
+/// The overlay for the answer, with the review's current state, whether or not its end was announced. A retry must not
+/// show an end that came later.
+fn at_present(
+    message: MessageId,
+    overlay: Overlay,
+    moment: &DecisionContext,
+    found: &ReadSet,
+) -> Result<Overlay, Undecided> {
+    let asked = super::review::asked(message.number, found)?;
+    let over = asked.filter(|(_, review)| moment.now >= review.expires_at);
+    let review = over.map(|(_, review)| super::review::standing(&review, overlay.review.as_ref(), moment.now));
+    Ok(Overlay { review: review.or(overlay.review.clone()), ..overlay })
 }
 
 /// Applies the new values. If it has them already, nothing changes.

@@ -116,7 +116,7 @@ pub(in crate::http) async fn edit(
         edit.seen = wanted.is_of_versions().then(|| Box::new(found.overlay.clone()));
     }
     let found = amend(&app, &caller, found, Amendment::Edit(edit), without_key(&context)).await?.0;
-    Ok(ignoring(shown(&caller, &found, app.now()), &ignored))
+    Ok(ignoring(shown(&caller, &found), &ignored))
 }
 
 /// `DELETE /messages/{id}`: removes the content and keeps the sequence.
@@ -168,10 +168,10 @@ pub(in crate::http) async fn acknowledge(
         return Ok(response);
     }
     let (found, when) = amend(&app, &caller, found, Amendment::Acknowledge(receipt), with).await?;
-    Ok(when.told(ignoring(shown(&caller, &found, app.now()), &ignored)))
+    Ok(when.told(ignoring(shown(&caller, &found), &ignored)))
 }
 
-/// Asks the conversation.
+/// Asks the conversation. The message is as this request, or the first one with its idempotency key, has left it.
 async fn amend(
     app: &App,
     caller: &Caller,
@@ -188,7 +188,11 @@ async fn amend(
             let now = find(app, caller, &found.message.id.to_string()).await?;
             let shown = shown_to(app, entity, now.message.id.number, key).await?;
             let shown = shown.filter(|_| now.message.gone(&now.overlay).is_none());
-            Ok((StoredMessage { overlay: shown.unwrap_or_else(|| now.overlay.clone()), ..now }, When::Before))
+            let found = match shown {
+                Some(overlay) => StoredMessage { overlay, ..now },
+                None => now.at(app.now()),
+            };
+            Ok((found, When::Before))
         }
     }
 }
