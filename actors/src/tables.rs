@@ -61,7 +61,7 @@ numbers! {
         LANE_TIMES = 7,
         /// Deliveries that have ended, by event and receiver.
         DELIVERIES = 8,
-        /// The answer to the newest keyed retry request for a delivery, by event and receiver.
+        /// The answers to the newest keyed retry requests for a delivery, by event and receiver.
         RETRIED = 9,
     }
 }

@@ -339,6 +339,30 @@ async fn a_key_that_was_used_elsewhere_is_refused_before_an_endpoint_that_is_gon
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_request_for_a_delivery_is_answered_again_as_it_was_also_after_others() {
+    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(500).await);
+    endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.created"]})).await;
+    app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "a"})).await.expect(201);
+    let mut answers = Vec::new();
+    let waits = once_so(&app, "pending", 1, |all| attempts(&all[0]) == 1).await.remove(0);
+    let retry = |key: usize| {
+        app.post(format!("{DELIVERIES}/{}/retry", waits["id"].as_str().unwrap())).idempotency_key(&format!("k{key}"))
+    };
+    for key in 0..4 {
+        answers.push(retry(key).await);
+        once_so(&app, "pending", 1, |all| attempts(&all[0]) == key + 2).await;
+    }
+    receiver.answer(200);
+    answers.push(retry(4).await);
+    once(&app, "delivered", 1).await;
+    for (key, first) in answers.iter().enumerate() {
+        assert_eq!((first.status, first.json["attempts"].as_array().unwrap().len()), (202, key + 1));
+        let again = retry(key).await;
+        assert_eq!((again.header("idempotent-replayed"), &again.bytes), ("true", &first.bytes), "k{key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_answers_410_is_disabled_and_gets_nothing_until_it_is_enabled() {
     let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(410).await);
     let made = endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.created"]})).await;

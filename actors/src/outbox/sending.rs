@@ -1,10 +1,10 @@
 //! An entity's commands about the sending of its events.
 
-use super::lane::Receiver;
+use super::lane::{ATTEMPT_BYTES, ATTEMPTS_KEPT, Receiver};
 use super::port::Sends;
-use super::state::{self, DeliveryKey, Settlement};
+use super::state::{self, DeliveryKey, RETRIES_KEPT, Settlement};
 use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Undecided};
-use crate::tables::DELIVERIES;
+use crate::tables::{DELIVERIES, RETRIED};
 
 /// See the module's text.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl Sending {
     pub(crate) fn needs(&self) -> Vec<Need> {
         match self {
             Self::Settle(settlement) => settlement.needs(),
-            Self::Again { key, .. } => vec![Need::Row(DELIVERIES, key.row())],
+            Self::Again { key, .. } => [DELIVERIES, RETRIED].map(|table| Need::Row(table, key.row())).into(),
             Self::Nothing => Vec::new(),
         }
     }
@@ -35,7 +35,7 @@ impl Sending {
     pub(crate) fn weight(&self) -> usize {
         match self {
             Self::Settle(settlement) => settlement.weight(),
-            Self::Again { .. } => 1_200,
+            Self::Again { .. } => 1_200 + RETRIES_KEPT * ATTEMPTS_KEPT * ATTEMPT_BYTES,
             Self::Nothing => 0,
         }
     }
