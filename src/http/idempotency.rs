@@ -63,13 +63,28 @@ pub fn command_context(
     CommandContext { key, trace: Some((&context.trace).into()) }
 }
 
-/// Whether this request's key already had its effect here.
+/// What an entity knows of a request's idempotency key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyState {
+    /// Nothing, or the request has no key.
+    Unused,
+    /// The same request had its effect here.
+    Repeat,
+    /// Another request used the key.
+    Reused,
+}
+
+/// Looks the request's key up without any effect.
 ///
 /// # Errors
 /// 503 if the store cannot be read, 500 if the stored data cannot.
-pub(super) async fn is_repeat(app: &App, entity: EntityKey, with: CommandContext) -> Result<bool, Problem> {
-    let Some(used) = with.key else { return Ok(false) };
-    Ok(app.node().key(entity, used.hash).await.map_err(store_problem)?.is_some())
+pub(super) async fn key_state(app: &App, entity: EntityKey, with: CommandContext) -> Result<KeyState, Problem> {
+    let Some(used) = with.key else { return Ok(KeyState::Unused) };
+    Ok(match app.node().key(entity, used.hash).await.map_err(store_problem)? {
+        None => KeyState::Unused,
+        Some(row) if row.fingerprint == used.fingerprint => KeyState::Repeat,
+        Some(_) => KeyState::Reused,
+    })
 }
 
 /// Requests with idempotency keys that wait for their answers in this process, by entity and key; bounded by the number

@@ -21,7 +21,7 @@ use super::context::RequestContext;
 use super::context::render::internal_error;
 use super::conversations;
 use super::forwarding::ForwardableRequest;
-use super::idempotency::is_repeat;
+use super::idempotency::{KeyState, key_state};
 use super::incoming::Incoming;
 use super::refusal::{problem_of, store_problem, untold};
 use crate::app::App;
@@ -223,7 +223,9 @@ pub(super) async fn start(
         let is_there = app.node().agent(caller.address, agent).await.map_err(store_problem)?.is_some();
         // A retry gets its turn's current state, even if the agent was deleted meanwhile.
         let is_retry = match &found {
-            Ok((state, _)) if !is_there => is_repeat(&app, state.entity(caller.address), with).await?,
+            Ok((state, _)) if !is_there => {
+                key_state(&app, state.entity(caller.address), with).await? == KeyState::Repeat
+            }
             _ => false,
         };
         if !is_there && !is_retry {
@@ -241,7 +243,7 @@ pub(super) async fn start(
     }
     let key = with.key.map(|key| key.hash);
     if let Err(refusal) = admit(&app, &caller, &agent)
-        && !is_repeat(&app, entity, with).await?
+        && key_state(&app, entity, with).await? == KeyState::Unused
     {
         return Err(refusal);
     }

@@ -75,6 +75,14 @@ async fn data_that_is_wrong_comes_before_a_key_that_was_used() {
     app.post(MESSAGES).json(with_file.clone()).await.expect(201);
     app.post(MESSAGES).json(with_file.clone()).await.problem(409, "attachment_already_linked");
     send(with_file).await.problem(422, "idempotency_key_reused");
+    let opened = app.post("/api/v1/conversations").json(json!({})).await.expect(201);
+    let turns = format!("/api/v1/conversations/{}/turns", opened["id"].as_str().unwrap());
+    let start = |agent: &str| app.post(&turns).idempotency_key("turn").json(json!({"agentId": agent})).send();
+    start("echo").await.expect(202);
+    start("nobody").await.problem(400, "agent_not_found");
+    let other = json!({"id": "other", "name": "o", "provider": "builtin"});
+    app.post("/api/v1/agents").json(other).await.expect(201);
+    start("other").await.problem(422, "idempotency_key_reused");
 }
 
 #[tokio::test]
