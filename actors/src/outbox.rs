@@ -41,6 +41,7 @@ use crate::workspace::address_of;
 mod away;
 mod courier;
 mod gate;
+mod hurry;
 pub mod lane;
 mod listeners;
 mod note;

@@ -3,11 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tokio::sync::Notify;
-
 use super::gate::Want;
+use super::hurry::{Heard, Hurry};
 use super::lane::{Asked, Attempt, Lane, Waiting, Was, keep};
-use super::step::{Head, is_hurried};
+use super::step::Head;
 use crate::clock::Millis;
 
 /// The most events of one lane kept by number; the rest are found again in the log.
@@ -64,7 +63,7 @@ pub(super) struct Run {
     /// A step is under way.
     busy: bool,
     /// Notifies that step of a request.
-    hurry: Arc<Notify>,
+    hurry: Arc<Hurry>,
 }
 
 impl Run {
@@ -130,33 +129,32 @@ impl Run {
 
     /// Ends a running lane's wait for its permit if its row shows a newly requested retry.
     pub(super) fn speed_up(&mut self, stored: Waiting) {
-        if self.hear(stored) {
-            self.hurry.notify_one();
+        if let Some(heard) = self.hear(stored) {
+            self.hurry.tell(heard);
         }
     }
 
-    /// Whether a retry was requested since its row was last read. Such a row replaces the known one, so this courier
+    /// The retry that was requested since its row was last read, if any. Such a row replaces the known one, so this courier
     /// also sends the events that another node has put on the lane meanwhile.
-    fn hear(&mut self, stored: Waiting) -> bool {
+    fn hear(&mut self, stored: Waiting) -> Option<Heard> {
         // If all events here have ended and are not noted yet, the row stays, and is due.
-        let Some(first) = self.first().filter(|_| stored.asked_for && self.stored.as_ref() != Some(&stored)) else {
-            return false;
-        };
+        let first = self.first().filter(|_| stored.asked_for && self.stored.as_ref() != Some(&stored))?;
         let news = stored.asked_since(self.stored.as_ref());
         let (here, ended): (Vec<_>, Vec<_>) = news.into_iter().partition(|asked| first <= asked.seq);
         match self.stored.as_mut().filter(|known| !ended.is_empty() && known.was_asked_for(&stored)) {
             // The same for requested events that have ended: the step that notes them finds the request and has them
             // sent once more. The lane continues with the others.
-            Some(_) if here.is_empty() => return false,
+            Some(_) if here.is_empty() => return None,
             Some(known) => here.iter().for_each(|asked| asked.add_to(known.asked.get_or_insert_default())),
             None => {
                 self.reach(stored.next, stored.until);
                 self.stored = Some(stored);
             }
         }
+        let is_of_head = here.iter().any(|asked| asked.seq == first);
         here.into_iter().for_each(|asked| asked.add_to(&mut self.asked));
         (self.asked_for, self.not_before) = (true, None);
-        true
+        Some(if is_of_head { Heard::OfHead } else { Heard::OfLater })
     }
 
     /// The log has events for it in this range. Those that it has or had already are not added again.
@@ -262,11 +260,11 @@ impl Run {
         keep(&mut self.attempts, attempt);
     }
 
-    /// A step tried the first event, which answers earlier requests for it; later requests cause the next attempt.
-    /// Events behind it stay requested until they are tried themselves.
-    pub(super) fn answer_asked(&mut self, is_asked_since: bool) {
-        self.asked_for = is_asked_since;
-        if let (Some(first), false) = (self.first(), is_asked_since) {
+    /// A step tried the first event, which answers earlier requests for it; requests `since` then cause the next
+    /// attempt. Events behind it stay requested until they are tried themselves.
+    pub(super) fn answer_asked(&mut self, since: Option<Heard>) {
+        self.asked_for = since.is_some();
+        if let (Some(first), None | Some(Heard::OfLater)) = (self.first(), since) {
             self.asked.retain(|asked| asked.seq != first);
         }
     }
@@ -311,7 +309,7 @@ impl Run {
     }
 
     /// The next step, if one can be made, and the handle that notifies it of a requested retry.
-    pub(super) fn start(&mut self) -> Option<(Head, Arc<Notify>)> {
+    pub(super) fn start(&mut self) -> Option<(Head, Arc<Hurry>)> {
         if self.busy || self.parked.is_some() {
             return None;
         }
@@ -339,10 +337,10 @@ impl Run {
         Some((head, Arc::clone(&self.hurry)))
     }
 
-    /// Its step has ended. Returns whether a retry was requested of which the step was not notified.
-    pub(super) fn end_step(&mut self) -> bool {
+    /// Its step has ended. Returns the requested retry of which the step was not notified, if any.
+    pub(super) fn end_step(&mut self) -> Option<Heard> {
         self.busy = false;
-        is_hurried(&self.hurry)
+        self.hurry.take()
     }
 
     /// Whether it can be dropped from memory.
@@ -445,7 +443,7 @@ mod tests {
         let mut run = Run::of(Lane::to(Receiver::Channel), row);
         run.found((5..=8).map(|seq| (seq, NOW)).collect(), 8);
         assert!(run.asked_for && !run.is_first_asked(), "the first is sent for the other");
-        run.answer_asked(false);
+        run.answer_asked(None);
         assert!(!run.asked_for, "where that fails it waits for its time");
         let row = run.row(NOW, 0, 0).unwrap();
         let mut run = Run::of(Lane::to(Receiver::Channel), row);
@@ -455,7 +453,7 @@ mod tests {
         assert!(run.asked_for && !run.is_first_asked(), "the next one is on the way to it too");
         run.pop();
         assert!(run.asked_for && run.is_first_asked());
-        run.answer_asked(false);
+        run.answer_asked(None);
         run.pop();
         assert!(!run.asked_for, "what is behind it waits as it would");
         let mut run = Run::of(Lane::to(Receiver::Channel), Waiting::fresh(5, 8, NOW).asked(7, NOW));
@@ -471,13 +469,28 @@ mod tests {
     fn what_is_asked_for_is_for_the_step_that_hears_of_it_or_else_for_the_next_one() {
         let mut run = under_way(5);
         run.speed_up(asked(5, 5));
-        assert!(is_hurried(&run.hurry), "the step hears of it");
-        assert!(!run.end_step());
+        assert_eq!(run.hurry.take(), Some(Heard::OfHead), "the step hears of it");
+        assert_eq!(run.end_step(), None);
         let mut run = under_way(5);
         run.speed_up(asked(5, 5));
-        assert!(run.end_step(), "it does not");
-        assert!(!run.end_step(), "once");
+        assert_eq!(run.end_step(), Some(Heard::OfHead), "it does not");
+        assert_eq!(run.end_step(), None, "once");
         run.pop();
         assert!(!run.asked_for, "nothing is left to ask for");
+    }
+
+    #[test]
+    fn what_was_tried_is_asked_for_no_more_where_a_later_one_is_asked_for_meanwhile() {
+        let row = Waiting::fresh(5, 7, NOW).asked(5, NOW);
+        for (seq, heard) in [(5, Heard::OfHead), (7, Heard::OfLater)] {
+            let mut run = Run::of(Lane::to(Receiver::Channel), row.clone());
+            run.found((5..=7).map(|seq| (seq, NOW)).collect(), 7);
+            assert!(run.start().is_some() && run.is_first_asked());
+            run.speed_up(row.clone().asked(seq, NOW.plus(1)));
+            let since = run.end_step();
+            assert_eq!(since, Some(heard));
+            run.answer_asked(since);
+            assert_eq!((run.asked_for, run.is_first_asked()), (true, heard == Heard::OfHead), "{seq}");
+        }
     }
 }

@@ -17,7 +17,7 @@ impl<M: Sends> Courier<M> {
         let step = self.settled(made, now).await;
         let random = u64::from_le_bytes(self.node.entropy.draw()[..8].try_into().unwrap_or_default());
         let Some(run) = self.runs.get_mut(&lane) else { return };
-        let is_asked_since = run.end_step();
+        let since = run.end_step();
         match step {
             Ok(Step::Found { events, upto, lost }) => {
                 let tried = run.found(events, upto);
@@ -25,7 +25,7 @@ impl<M: Sends> Courier<M> {
                     self.ended.not_sent((lane.receiver, seq), why, unsent, (attempts, None), now);
                 }
             }
-            Ok(Step::Later(_)) if is_asked_since => {}
+            Ok(Step::Later(_)) if since.is_some() => {}
             Ok(Step::Later(at)) => run.park(at),
             Ok(Step::Leaves) => run.is_left = true,
             // Nothing of it is kept, but the lane's other events are searched again.
@@ -43,7 +43,7 @@ impl<M: Sends> Courier<M> {
                 }
             }
             Ok(Step::Tried(tried)) => {
-                run.answer_asked(is_asked_since);
+                run.answer_asked(since);
                 self.tried(lane, tried, now, random);
             }
             Err(error) => {

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use actors::clock::Clock;
 use actors::outbox::Sending;
 use actors::outbox::pending::DeliveryState;
 use actors::outbox::state::parse_ended_key;
 use actors::store::memory::MemoryStore;
+use actors::webhook::WebhookEndpoint;
 use tokio::time::{advance, sleep};
 
 use super::fixture::{Fixture, Mood, ONE};
@@ -148,4 +150,65 @@ async fn what_is_asked_for_and_waits_behind_others_is_tried_as_soon_as_they_are_
     };
     assert!(second.since(first) < 1_000 && third.since(second) < 1_000, "{first:?} {second:?} {third:?}");
     assert_eq!((fixture.ended().await.len(), fixture.pending().await.len()), (3, 0), "they are given up");
+}
+
+/// Narrows the endpoint's subscription to nothing that is sent here.
+async fn unsubscribe(fixture: &Fixture<MemoryStore>, endpoint: &WebhookEndpoint) {
+    let narrowed = WebhookEndpoint { events: vec!["review.*".to_owned()], ..endpoint.clone() };
+    fixture.store_endpoint(&narrowed.changed(endpoint, fixture.clock.now())).await;
+}
+
+/// An endpoint that refuses everything, and these conversations' deliveries that wait for it.
+async fn with_some_that_wait(of: &[u64]) -> (Fixture<MemoryStore>, WebhookEndpoint, Vec<DeliveryState>) {
+    let fixture = Fixture::on(MemoryStore::default());
+    let endpoint = fixture.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
+    fixture.sink.mood(ONE, Mood::Refuse);
+    for conversation in of {
+        fixture.say(*conversation, "a").await;
+    }
+    sleep(secs(1)).await;
+    let waiting = fixture.pending().await;
+    (fixture, endpoint, waiting)
+}
+
+/// How often events of this conversation were sent.
+fn sent(fixture: &Fixture<MemoryStore>, conversation: u64) -> Vec<u64> {
+    let arrived = fixture.sink.at(ONE).into_iter().filter(|one| one.parcel.entity == entity(conversation));
+    arrived.map(|arrived| arrived.seq()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_for_sends_nothing_before_it_to_an_endpoint_that_wants_that_no_more() {
+    let (fixture, endpoint, waiting) = with_some_that_wait(&[1, 1, 2]).await;
+    let of_another = waiting.iter().find(|one| one.event.entity == entity(2).id).unwrap();
+    let behind = waiting.iter().find(|one| one.event.entity == entity(1).id && one.event.number == 3).unwrap();
+    // Others take every permit, so the first event waits for one when its time comes.
+    fixture.sink.mood(ONE, Mood::Hang);
+    fixture.say(3, "a").await;
+    fixture.say(4, "a").await;
+    settle().await;
+    again(&fixture, of_another).await;
+    sleep(secs(6)).await;
+    assert_eq!((fixture.node.outbox().in_flight(), sent(&fixture, 1)), (3, vec![2]));
+    fixture.sink.mood(ONE, Mood::Answer(200));
+    again(&fixture, behind).await;
+    settle().await;
+    unsubscribe(&fixture, &endpoint).await;
+    sleep(secs(20)).await;
+    assert_eq!(sent(&fixture, 1), [2], "only what was sent before");
+    fixture.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_for_and_tried_is_not_sent_once_more_for_a_later_one_to_an_endpoint_that_wants_it_no_more() {
+    let (fixture, endpoint, waiting) = with_some_that_wait(&[1, 1]).await;
+    fixture.sink.mood(ONE, Mood::Late(2_000, 500, None));
+    again(&fixture, &waiting[0]).await;
+    settle().await;
+    assert_eq!(fixture.node.outbox().in_flight(), 1);
+    unsubscribe(&fixture, &endpoint).await;
+    again(&fixture, &waiting[1]).await;
+    sleep(secs(20)).await;
+    assert_eq!(sent(&fixture, 1), [2, 2], "once by itself and once as it was asked for");
+    fixture.assert_settled().await;
 }
