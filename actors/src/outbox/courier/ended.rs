@@ -2,6 +2,7 @@
 
 use super::Courier;
 use crate::clock::Millis;
+use crate::outbox::hurry::Heard;
 use crate::outbox::lane::{Delivery, End, Lane, Receiver, mark};
 use crate::outbox::port::Sends;
 use crate::outbox::receivers::{RECEIVER_DELETED, Unsendable};
@@ -19,6 +20,8 @@ impl<M: Sends> Courier<M> {
         let Some(run) = self.runs.get_mut(&lane) else { return };
         let since = run.end_step();
         match step {
+            // The step did not know of the request, by which the event is sent all the same where that is possible.
+            Ok(Step::NotSent(..) | Step::Found { lost: Some(_), .. }) if since == Some(Heard::OfHead) => {}
             Ok(Step::Found { events, upto, lost }) => {
                 let tried = run.found(events, upto);
                 if let (Some((why, unsent)), Some((seq, attempts))) = (lost, tried) {
