@@ -144,12 +144,15 @@ impl Run {
         match self.stored.as_mut().filter(|known| !ended.is_empty() && known.was_asked_for(&stored)) {
             // The same for requested events that have ended: the step that notes them finds the request and has them
             // sent once more. The lane continues with the others.
-            Some(_) if here.is_empty() => return None,
             Some(known) => here.iter().for_each(|asked| asked.add_to(known.asked.get_or_insert_default())),
             None => {
                 self.reach(stored.next, stored.until);
                 self.stored = Some(stored);
             }
+        }
+        // Another node may have put more events on a lane whose requests are known or answered here.
+        if here.is_empty() {
+            return None;
         }
         let is_of_head = here.iter().any(|asked| asked.seq == first);
         here.into_iter().for_each(|asked| asked.add_to(&mut self.asked));
@@ -492,5 +495,19 @@ mod tests {
             run.answer_asked(since);
             assert_eq!((run.asked_for, run.is_first_asked()), (true, heard == Heard::OfHead), "{seq}");
         }
+    }
+
+    #[test]
+    fn what_another_node_puts_behind_events_that_wait_asks_for_nothing() {
+        let row = Waiting::fresh(5, 7, NOW).asked(7, NOW);
+        let mut run = Run::of(Lane::to(Receiver::Channel), row.clone());
+        run.found((5..=7).map(|seq| (seq, NOW)).collect(), 7);
+        assert!(run.start().is_some());
+        run.answer_asked(None);
+        run.not_before = Some(NOW.plus(60_000));
+        run.speed_up(Waiting { until: 9, ..row });
+        assert_eq!(run.end_step(), None);
+        let row = run.row(NOW, 0, 0).unwrap();
+        assert_eq!((row.until, row.asked_for, row.not_before), (9, false, Some(NOW.plus(60_000))));
     }
 }
