@@ -22,6 +22,7 @@ use super::note::{Ended, note};
 use super::port::{LogScope, Sends};
 use super::receivers::{Hooks, receivers, url_of};
 use super::run::Run;
+use super::settings::SKEW_MILLIS;
 use super::state::{LOOK_AFTER_MILLIS, LaneChange, Settlement};
 use super::step::{ATTEMPT, Route, Stepped, hooks_of, step};
 use super::{Bell, settings, stretch};
@@ -297,6 +298,10 @@ impl<M: Sends> Courier<M> {
         let known = self.runs.get(&lane);
         let (is_known, is_moving) = (known.is_some(), known.is_some_and(Run::is_moving));
         let Some(stored) = self.node.stored::<Waiting>(self.entity, LANES, lane.key()).await? else { return Ok(true) };
+        // It belongs to the other server until its time, at which the log's alarm rings.
+        if !is_known && self.node.store.is_shared() && is_left_alone(&stored, now) {
+            return Ok(true);
+        }
         let most = if stored.asked_for { ASKED_FOR } else { COME_BACK };
         if !is_known && self.runs.len() >= most {
             return Ok(false);
@@ -458,6 +463,13 @@ impl<M: Sends> Courier<M> {
             }
         }
     }
+}
+
+/// Whether a lane is in flight on another server, whose clock may differ. A time farther ahead was written before the
+/// clock was set back.
+fn is_left_alone(stored: &Waiting, now: Millis) -> bool {
+    let until = now.plus(LEFT_ALONE_MILLIS + SKEW_MILLIS);
+    stored.in_flight == Some(true) && stored.next_at > now && stored.next_at <= until
 }
 
 /// Loads a stored lane, which waits for its time.

@@ -269,6 +269,9 @@ pub struct Waiting {
     /// [`asked_for`](Waiting::asked_for).
     #[n(13)]
     pub asked: Option<Vec<Asked>>,
+    /// A server is sending from it; until `next_at` no other one does.
+    #[n(14)]
+    pub in_flight: Option<bool>,
 }
 
 /// The earlier end of a delivery that is sent again.
@@ -309,6 +312,7 @@ impl Waiting {
             handed: None,
             url: None,
             asked: None,
+            in_flight: None,
         }
     }
 

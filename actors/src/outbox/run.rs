@@ -377,6 +377,7 @@ impl Run {
             asked_for: self.asked_for,
             tries: self.tries,
             asked: (!self.asked.is_empty()).then(|| self.asked.clone()),
+            in_flight: self.parked.is_none().then_some(true),
         })
     }
 }

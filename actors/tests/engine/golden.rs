@@ -377,6 +377,7 @@ fn golden_rows() {
         handed: None,
         url: None,
         asked: None,
+        in_flight: None,
     };
     golden.value("waiting-lane", &waiting);
     golden.value("waiting-lane-asked", &Waiting { asked_by: Some(7), ..waiting.clone() });
@@ -388,6 +389,7 @@ fn golden_rows() {
     golden.value("waiting-lane-sent", &Waiting { url, ..waiting.clone() });
     let asked = Some(vec![Asked { seq: 300, at: AT }, Asked { seq: 7, at: AT.plus(1) }]);
     golden.value("waiting-lane-asked-for", &Waiting { asked, ..waiting.clone() });
+    golden.value("waiting-lane-in-flight", &Waiting { in_flight: Some(true), ..waiting.clone() });
     golden.value("waiting-lane-fresh", &Waiting::fresh(1, 2, AT));
     golden.value("delivery-retried", &Retried { key: [7; 16], waiting: Waiting::fresh(1, 1, AT) });
     let receivers = [Receiver::Endpoint(EndpointId::new(AT, address())), Receiver::Channel];
