@@ -29,6 +29,7 @@ use crate::app::App;
 use crate::problem::Problem;
 
 mod filter;
+mod found;
 mod page;
 mod place;
 mod position;
