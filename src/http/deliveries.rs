@@ -19,6 +19,7 @@ use super::answer::{ignoring, json, located, replayed};
 use super::body::OptionalJsonBytes;
 use super::caller::{Admin, Allowed, Caller};
 use super::context::RequestContext;
+use super::forwarding::ForwardableRequest;
 use super::idempotency::is_repeat;
 use super::incoming::Incoming;
 use super::paging::{Page, PageRequest};
@@ -103,6 +104,10 @@ pub(super) async fn retry(
     let delivery = find(&app, &caller, &id).await?;
     let key = parse_ended_key(caller.address, &delivery.id.0).ok_or_else(delivery_not_found)?;
     let (_, entity, key) = key;
+    let whole = ForwardableRequest::of(&app, &context, &headers, body.as_ref(), with.key.is_some());
+    if let Some(response) = whole.forward(entity).await? {
+        return Ok(response);
+    }
     // The retry would replace the known delivery, and could go nowhere.
     if let Some(id) = delivery.receiver.endpoint()
         && resource::row(&app, caller.registry(), WEBHOOK_ENDPOINTS, &id.to_string()).await?.is_none()

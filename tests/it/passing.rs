@@ -208,6 +208,25 @@ async fn whatever_changes_a_conversation_is_passed_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_retry_of_a_delivery_is_requested_at_the_server_that_sends_its_conversations_events() {
+    let ([one, other], _listening) = servers().await;
+    let endpoint = json!({"url": "https://hooks.invalid/", "events": ["message.*"]});
+    one.post("/api/v1/webhook-endpoints").json(endpoint).await.expect(201);
+    let conversation = theirs(&one).await;
+    one.post(MESSAGES).json(message(&conversation, "hello")).await.expect(200);
+    let pending = || one.get("/api/v1/webhook-deliveries?status=pending");
+    let delivery = seen(async || pending().await.expect(200)["data"].get(0).cloned()).await;
+    let path = format!("/api/v1/webhook-deliveries/{}", delivery["id"].as_str().unwrap());
+    let asked = || one.post(format!("{path}/retry")).idempotency_key("r");
+    let first = asked().await;
+    assert_eq!((first.status, first.header("location")), (202, &*path));
+    let again = asked().await;
+    assert_eq!((again.status, again.header("idempotent-replayed")), (202, "true"));
+    one.post("/api/v1/webhook-deliveries/whd_nobody/retry").await.problem(404, "delivery_not_found");
+    assert_eq!((passed(&one), passed(&other)), ([3, 0, 0], [0; 3]), "the message and the two retries");
+}
+
+#[tokio::test(start_paused = true)]
 async fn reviews_and_messages_of_a_channel_are_passed_on_with_their_refusals() {
     let ([one, other], _listening) = servers().await;
     let mut asked = Vec::new();
