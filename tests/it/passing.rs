@@ -20,6 +20,7 @@ use crate::support::until::{seen, until};
 use crate::support::{TestApp, TestStore};
 
 mod bounds;
+mod refused;
 
 const MESSAGES: &str = "/api/v1/messages";
 const ADDRESS: &str = "TERTULIA_CLUSTER_ADDRESS";
@@ -339,43 +340,6 @@ async fn what_is_no_answer_of_a_server_of_ours_counts_as_none() {
             pause();
         }
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_a_server_that_stops_cannot_do_is_done_here() {
-    let cannot = |heard: &Heard| {
-        let head = format!(
-            "HTTP/1.1 503 X\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\nX-Request-Id: {}\r\n\
-             Content-Length: 20\r\n\r\n{{\"code\": \"stopping\"}}",
-            heard.header("x-request-id")
-        );
-        vec![Part::Bytes(head.into_bytes())]
-    };
-    let origin = Origin::serve(cannot).await;
-    let app = beside(TestStore::shared().await, &[], &origin.url("")).await;
-    let conversation = theirs(&app).await;
-    app.post(MESSAGES).json(message(&conversation, "kept")).idempotency_key("k").await.expect(200);
-    assert_eq!((texts(&app, &conversation).await, passed(&app)), (vec!["kept".to_owned()], [0, 1, 0]));
-    // The same with a node that gets its first request, without a key; its answer says that it has stored nothing.
-    pause();
-    let app = beside(TestStore::shared().await, &[], &origin.url("")).await;
-    let conversation = theirs(&app).await;
-    app.post(MESSAGES).json(message(&conversation, "without")).await.expect(200);
-    assert_eq!((texts(&app, &conversation).await, passed(&app)), (vec!["without".to_owned()], [0, 1, 0]));
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_was_passed_on_and_given_up_is_not_done_any_more() {
-    let ([one, other], _listening) = servers().await;
-    let conversation = theirs(&one).await;
-    let until = |millis: u64| {
-        let request = other.post(MESSAGES).json(message(&conversation, "late"));
-        request.header("x-tertulia-passed-on", &millis.to_string())
-    };
-    let now = other.app.now().0;
-    until(now - 1).await.problem(503, "store_unavailable");
-    assert!(texts(&other, &conversation).await.is_empty());
-    until(now + 1_000).await.expect(200);
 }
 
 #[tokio::test(start_paused = true)]
