@@ -25,10 +25,10 @@ use crate::http::rate::{Meter, Meters, RateLimiter};
 use crate::secret::Pepper;
 use crate::telemetry::sampling::Sampling;
 
-/// How long a stopping server still waits for what requests have asked for; well within what they are given then.
+/// How long a stopping server still waits for the results of requests; well within their own time.
 const STOPPING: Duration = Duration::from_secs(5);
 
-/// What handlers reach outside of this process.
+/// Clients for the outside of this process.
 #[derive(Clone, Debug)]
 pub struct Outside {
     /// Users' URLs.
@@ -43,13 +43,13 @@ pub enum OutsideError {
     /// Users' URLs cannot be called.
     #[error(transparent)]
     Egress(#[from] EgressError),
-    /// Attachments cannot be kept.
+    /// Attachments cannot be stored.
     #[error(transparent)]
     Files(#[from] FilesError),
 }
 
 impl Outside {
-    /// As it is configured.
+    /// Opens it by the configuration.
     ///
     /// # Errors
     /// [`OutsideError`].
@@ -88,14 +88,15 @@ struct Shared {
 }
 
 impl App {
-    /// The handlers' view of a running node, which other servers may ask from now on where the configuration says so.
+    /// The handlers' view of a running node, which other servers may forward to from now on if the configuration allows
+    /// it.
     #[must_use]
     pub fn new(node: Arc<Node>, pepper: Pepper, outside: Outside, config: &Config) -> Self {
         let door = Arc::new(Door::new(Sampling::new(config), node.traces().clone()));
         Self::behind(door, node, pepper, outside, config)
     }
 
-    /// The same behind a door that others have come to before.
+    /// The same behind a door that has served early requests.
     #[must_use]
     pub fn behind(door: Arc<Door>, node: Arc<Node>, pepper: Pepper, outside: Outside, config: &Config) -> Self {
         let Outside { egress, files } = outside;
@@ -135,25 +136,25 @@ impl App {
         self.0.node.now()
     }
 
-    /// What API keys are hashed with.
+    /// The secret under which API keys are hashed.
     #[must_use]
     pub fn pepper(&self) -> &Pepper {
         &self.0.pepper
     }
 
-    /// How many requests a key may make.
+    /// The rate limit of keys.
     #[must_use]
     pub fn limiter(&self) -> &RateLimiter {
         &self.0.limiter
     }
 
-    /// What a key has used of it.
+    /// The usage of a key.
     #[must_use]
     pub fn meter(&self, key: KeyId, now: Millis) -> Arc<Meter> {
         self.0.meters.of(key, now)
     }
 
-    /// A key was revoked, so it uses nothing any more.
+    /// Drops the meter of a revoked key.
     pub fn forget_meter(&self, key: KeyId) {
         self.0.meters.forget(key);
     }
@@ -176,7 +177,7 @@ impl App {
         &self.0.egress
     }
 
-    /// Where the bytes of attachments are.
+    /// The store of attachments' bytes.
     #[must_use]
     pub fn files(&self) -> &FileStore {
         &self.0.files
@@ -200,13 +201,13 @@ impl App {
         &self.0.lasting
     }
 
-    /// The way to other servers of the store.
+    /// Forwards requests to other servers of the store.
     #[must_use]
     pub(crate) fn forwarding(&self) -> &Forwarding {
         &self.0.forwarding
     }
 
-    /// Requests that look through logs.
+    /// The permits of requests that search logs.
     #[must_use]
     pub(crate) fn scans(&self) -> &Scans {
         &self.0.scans
@@ -224,13 +225,14 @@ impl App {
         &self.0.door
     }
 
-    /// Whether requests are welcome.
+    /// Whether the server is ready for requests.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.0.leaving.borrow().is_none()
     }
 
-    /// From now on `readyz` fails, so that no new requests are sent here, and whatever waits for [`App::left`] ends.
+    /// From now on `readyz` fails, so that no new requests are sent here, and everything waiting for [`App::left`]
+    /// ends.
     pub fn leave(&self) {
         self.0.leaving.send_if_modified(|since| {
             let begins = since.is_none();
@@ -239,11 +241,10 @@ impl App {
         });
     }
 
-    /// Completes when the server begins to stop. Requests that would go on for long (event streams, long polls)
-    /// end with it.
+    /// Completes when the server begins to stop. Long-lived requests (event streams, long polls) end with it.
     pub fn left(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut leaving = self.0.leaving.subscribe();
-        // The sender lives as long as the app; where even that is gone, the server has stopped.
+        // The sender lives as long as the app; without it, the server has stopped.
         async move { drop(leaving.wait_for(Option::is_some).await) }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Three commits, each refused if another process was faster, and each harmless to repeat: the installation's secret,
 //! the workspace `default` and its admin key; an agent and two channels for first steps; and last the mark that the
-//! first start is over. With the mark nothing here is made again: a deleted channel stays deleted.
+//! first start is over. With the mark nothing is created again: a deleted channel stays deleted.
 
 use std::io;
 use std::sync::Arc;
@@ -36,16 +36,16 @@ pub(crate) const PEPPER: &[u8] = b"pepper";
 const FIRST_KEY: &[u8] = b"first_key";
 /// The mark that the first start is over.
 pub(crate) const BOOTSTRAPPED: &[u8] = b"bootstrapped";
-/// How often another process may be faster. Each time it has done a commit, and there are three.
+/// How often another process may be faster. Each time it has made a commit, and there are three.
 const ATTEMPTS: usize = 8;
 
-/// Why an installation could not be made or read.
+/// Why an installation could not be created or read.
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
     /// The store failed.
     #[error("cannot read the installation: {0}")]
     Store(#[from] StoreError),
-    /// A commit was not done.
+    /// A commit was not stored.
     #[error("cannot create the installation: {0}")]
     Refused(#[source] Cause),
     /// No secret can be made.
@@ -54,13 +54,13 @@ pub enum BootstrapError {
     /// The generated key could not be shown; the next start makes another one.
     #[error("cannot print the generated key: {0}")]
     Announce(#[source] io::Error),
-    /// Other processes kept making the same installation.
+    /// Other processes kept creating the same installation.
     #[error("other processes are creating this installation; start again")]
     Contended,
 }
 
 impl BootstrapError {
-    /// Whether it may pass without anybody's doing.
+    /// Whether it may pass by itself.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
             Self::Store(error) => error.passes(),
@@ -73,11 +73,11 @@ impl BootstrapError {
 /// One step's outcome.
 enum Step {
     Done,
-    /// Another process was faster: look again.
+    /// Another process was faster: check again.
     Overtaken,
 }
 
-/// Makes the installation where there is none, and returns its secret.
+/// Creates the installation if there is none, and returns its secret.
 ///
 /// On the first start the admin key is `configured` if there is one, else it is generated and passed to `announce`
 /// before the first start counts as over: if the process ends before that, the next start replaces the unseen key. On
@@ -111,7 +111,7 @@ pub async fn run(
         let mark = Bytes::copy_from_slice(&node.now().0.to_be_bytes());
         let changes = vec![RowChange::put(SETTINGS, BOOTSTRAPPED, &mark), RowChange::delete(SETTINGS, FIRST_KEY)];
         if let Step::Done = submit(node, EntityKey::INSTALLATION, Command { expected, changes }).await? {
-            // An earlier build may have begun the first start, or an import come before it.
+            // An earlier build may have begun the first start, or an import may have come before it.
             places::give(node).await?;
             return Ok(pepper);
         }
@@ -119,7 +119,7 @@ pub async fn run(
     Err(BootstrapError::Contended)
 }
 
-/// The secret of an installation; `None` where there is no installation yet.
+/// The secret of an installation; `None` if there is no installation yet.
 ///
 /// # Errors
 /// `StoreError` if the store, or the stored data, cannot be read.
@@ -141,7 +141,7 @@ async fn submit(node: &Arc<Node>, entity: EntityKey, command: Command) -> Result
     }
 }
 
-/// The first commit: the pepper, the workspace, and the admin key in the place of one that an unfinished start left.
+/// The first commit: the pepper, the workspace, and the admin key, which replaces that of an unfinished start.
 async fn installation(node: &Arc<Node>, configured: Option<&str>) -> Result<(Pepper, String, Step), BootstrapError> {
     let workspace_row =
         node.row(EntityKey::INSTALLATION, WORKSPACES, Bytes::from_static(workspace::DEFAULT.as_bytes())).await?;
@@ -189,7 +189,7 @@ async fn installation(node: &Arc<Node>, configured: Option<&str>) -> Result<(Pep
     Ok((pepper, text, step))
 }
 
-/// The second commit: something to try things with.
+/// The second commit: an agent and channels to try.
 async fn first_workspace(node: &Arc<Node>) -> Result<Step, BootstrapError> {
     let entity = EntityKey::workspace(address_of(workspace::DEFAULT));
     let now = node.now();
@@ -200,7 +200,7 @@ async fn first_workspace(node: &Arc<Node>) -> Result<Step, BootstrapError> {
     ];
     let (mut expected, mut changes) = (Vec::new(), Vec::new());
     for (table, id, value) in rows {
-        // An unfinished start may have come so far.
+        // An unfinished start may have done this already.
         if node.row(entity, table, Bytes::from_static(id.as_bytes())).await?.is_none() {
             expected.push(Expect::new(table, id.as_bytes(), None));
             changes.push(RowChange::put(table, id.as_bytes(), &value));

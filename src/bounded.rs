@@ -7,13 +7,13 @@ use reqwest::Response;
 /// Why a body was not read to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unread {
-    /// It is longer than it may be.
+    /// It exceeds the limit.
     TooLarge,
     /// It broke off.
     Broken,
 }
 
-/// The body, if it has at most so many bytes.
+/// The body, if it has at most `at_most` bytes.
 ///
 /// # Errors
 /// [`Unread`].

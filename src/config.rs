@@ -31,7 +31,7 @@ use sources::{Given, Settings};
 /// The settings with their defaults and explanations.
 const DEFAULTS: &str = include_str!("config.default.toml");
 
-/// Which store keeps everything.
+/// The kind of store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreKind {
     /// A directory of this machine.
@@ -40,10 +40,10 @@ pub enum StoreKind {
     Cql,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
     /// For people.
     Text,
@@ -54,7 +54,7 @@ pub enum LogFormat {
 pub struct Secret(String);
 
 impl Secret {
-    /// Keeps a value.
+    /// Wraps a value.
     #[must_use]
     pub fn new(value: impl Into<String>) -> Self {
         Self(value.into())
@@ -76,9 +76,9 @@ impl std::fmt::Debug for Secret {
 /// The whole effective configuration; validated, so its users need no checks.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where the API is served.
+    /// The address of the API.
     pub listen: SocketAddr,
-    /// Where `/metrics` is served; another address or port than `listen`.
+    /// The address of `/metrics`; another address or port than `listen`.
     pub metrics_listen: SocketAddr,
     /// Connections open at once; at least 1.
     pub max_connections: usize,
@@ -88,7 +88,7 @@ pub struct Config {
     pub wait_budget: Duration,
     /// Requests per key in one window; at least 1.
     pub rate_limit: u32,
-    /// Which store.
+    /// The kind of store.
     pub store: StoreKind,
     /// The directory of the embedded store.
     pub data_dir: PathBuf,
@@ -96,49 +96,49 @@ pub struct Config {
     pub accept_loss: bool,
     /// The CQL cluster.
     pub cql: Cql,
-    /// Where other servers of the keyspace may ask this one; `None`: nowhere.
+    /// The URL at which other servers of the keyspace reach this one; `None`: nowhere.
     pub cluster_address: Option<Arc<str>>,
     /// Networks that users' URLs may reach although they are not public.
     pub egress_allow: CidrList,
-    /// Where the names in such URLs are looked up; empty: as the system's configuration says.
+    /// The name servers for such URLs; empty: those of the system's configuration.
     pub egress_name_servers: Vec<SocketAddr>,
-    /// Where the bytes of attachments are kept.
+    /// The storage of attachments' bytes.
     pub attachments: AttachmentsConfig,
-    /// Which endpoint says what memories mean; `None`: none does.
+    /// The embeddings endpoint for memories; `None`: none.
     pub embeddings: Option<EmbeddingsConfig>,
-    /// What is logged, in the syntax of `tracing_subscriber::EnvFilter`.
+    /// The log filter, in the syntax of `tracing_subscriber::EnvFilter`.
     pub log_filter: String,
-    /// How it is logged.
+    /// The log format.
     pub log_format: LogFormat,
     /// Which traces are recorded and where they are sent.
     pub otel: Otel,
-    /// Sampled traces of callers that are followed in a second.
+    /// Sampled traces of callers that are recorded per second.
     pub remote_traces_per_second: u32,
     /// A request that takes longer is recorded even if it was not sampled.
     pub slow_request: Duration,
-    /// Whether a list is kept of what is underway.
+    /// Whether the list of running stages is kept.
     pub task_list: bool,
     /// The admin key of the first start; `None`: generate one.
     pub bootstrap_api_key: Option<Secret>,
-    /// What was given and where; secrets are masked already.
+    /// The given values and their sources; secrets are masked already.
     settings: Settings,
 }
 
 impl Config {
-    /// Reads the process's environment and the file that is named there or in `args`.
+    /// Reads the process's environment and the file named there or in `args`.
     ///
     /// # Errors
-    /// Every setting that is wrong.
+    /// Every wrong setting.
     pub fn from_process(args: &ConfigArgs) -> Result<Self, ConfigError> {
-        // What is not Unicode cannot be right, and is reported as the value that it is nearest to.
+        // A value that is not Unicode cannot be valid, and is reported as its nearest Unicode form.
         let env = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         Self::load(args, &env, &|path| std::fs::read_to_string(path))
     }
 
-    /// The same with the environment and the file system handed in.
+    /// The same with the given environment and file system.
     ///
     /// # Errors
-    /// Every setting that is wrong.
+    /// Every wrong setting.
     pub fn load(
         args: &ConfigArgs,
         env: &dyn Fn(&str) -> Option<String>,
@@ -149,22 +149,22 @@ impl Config {
         config.filter(|_| wrong.is_empty()).ok_or(ConfigError(wrong))
     }
 
-    /// The whole configuration as TOML with its explanations, each value that is no default with where it came from.
-    /// Secrets are masked.
+    /// The whole configuration as TOML with its explanations, each non-default value with its source. Secrets are
+    /// masked.
     #[must_use]
     pub fn effective(&self) -> String {
         print::effective(&self.settings)
     }
 }
 
-/// The largest body that an operator may let in: one that fits a commit, which has up to [`DRAFT_BYTES`] of other
-/// requests in front of it, and as much for what its messages have beside their words (at most 100 of them, with ids,
-/// senders and places).
+/// The largest body that an operator may allow: one that fits a commit, together with up to [`DRAFT_BYTES`] of earlier
+/// requests, and as much for the data of its messages beside their words (at most 100 messages, with ids, senders and
+/// positions).
 ///
 /// [`DRAFT_BYTES`]: actors::limits::DRAFT_BYTES
 const MAX_BODY_BYTES: u64 = (schema::embedded::COMMIT_BYTES - 2 * actors::limits::DRAFT_BYTES) as u64;
 
-/// `None` where `wrong` says why.
+/// `None` if `wrong` has the reasons.
 fn build(mut settings: Settings, env: &dyn Fn(&str) -> Option<String>, wrong: &mut Vec<Wrong>) -> Option<Config> {
     let mut values = Values { settings: &settings, wrong };
     let listen = values.read("server.listen", parse::address);
@@ -223,7 +223,7 @@ fn build(mut settings: Settings, env: &dyn Fn(&str) -> Option<String>, wrong: &m
     })
 }
 
-/// Reads values and gathers what is wrong with them.
+/// Reads values and collects their errors.
 struct Values<'a> {
     settings: &'a Settings,
     wrong: &'a mut Vec<Wrong>,

@@ -39,17 +39,17 @@ use crate::wire::url;
 const IDLE: Duration = Duration::from_secs(15);
 /// Unused connections to one host; more are made when they are needed.
 const IDLE_PER_HOST: usize = 4;
-/// The head of an answer in bytes, and what is buffered of its body beyond what was read.
+/// The bytes of an answer's head, and of the read-ahead buffer for its body.
 const HEAD_BYTES: usize = 32 * 1024;
 /// Headers of an answer.
 const HEADERS: usize = 100;
-/// What is read of the answer to a [`send`](Egress::send), in bytes: enough for a message about an error, and for a
-/// polite answer to be read to its end, so that its connection can be used again.
+/// The bytes that are read of the answer to a [`send`](Egress::send): enough for a message about an error, and for a
+/// short answer to be read to its end, so that its connection can be reused.
 const EXCERPT_BYTES: usize = 16 * 1024;
-/// How long the rest of such an answer is waited for once its head has come; the head is what counts.
+/// How long to wait for the rest of such an answer once its head has arrived; the head is what counts.
 const EXCERPT_WAIT: Duration = Duration::from_secs(1);
 
-/// The client could not be made.
+/// The client could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum EgressError {
     /// The cryptography provider cannot do any TLS version.
@@ -60,7 +60,7 @@ pub enum EgressError {
     Names(String),
 }
 
-/// Which addresses may be reached: public ones, and those of networks that the operator allows.
+/// The reachable addresses: public ones, and those of networks that the operator allows.
 #[derive(Clone, Debug, Default)]
 struct Guard(Arc<CidrList>);
 
@@ -69,13 +69,13 @@ impl Guard {
         url::may_reach(ip, &|ip| self.0.contains(ip))
     }
 
-    /// The URL, if it may be called as far as its text can tell.
+    /// The URL, if its text does not forbid the call.
     fn check(&self, text: &str) -> Result<::url::Url, Fault> {
         url::check(text, &|ip| self.0.contains(ip)).map_err(fault_of)
     }
 
-    /// The same for where a server leads, which may be as long as a header: signed URLs are. And for what stands in a
-    /// URL together with what it is called with.
+    /// The same for a redirect's target, which may be as long as a header, as signed URLs are, and for a URL together
+    /// with its arguments.
     fn check_place(&self, text: &str) -> Result<::url::Url, Fault> {
         url::check_place(text, &|ip| self.0.contains(ip)).map_err(fault_of)
     }
@@ -101,7 +101,7 @@ impl std::fmt::Debug for Egress {
 /// A request with a body of a known size.
 #[derive(Clone, Debug)]
 pub struct Outgoing<'a> {
-    /// Whose it is: the names of one workspace do not keep those of others waiting.
+    /// The workspace: look-ups of one workspace do not delay those of others.
     pub workspace: Address,
     /// Its method.
     pub method: Method,
@@ -113,7 +113,7 @@ pub struct Outgoing<'a> {
     pub body: Bytes,
 }
 
-/// What a receiver answered.
+/// A receiver's answer.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// Its status; any, a redirect too.
@@ -125,8 +125,8 @@ pub struct Reply {
 }
 
 impl Egress {
-    /// A client that reaches public addresses and those of `allow`. Names are looked up at `name_servers`, or, where
-    /// there are none, as the system's configuration says. Needs a running Tokio runtime.
+    /// A client that reaches public addresses and those of `allow`. Names are looked up at `name_servers`, or, without
+    /// any, at those of the system's configuration. Needs a running Tokio runtime.
     ///
     /// # Errors
     /// [`EgressError`].
@@ -144,11 +144,11 @@ impl Egress {
         Ok(Self { client, guard })
     }
 
-    /// Sends a request and tells what was answered within `within`. Redirects are answers like any other. Nothing is
-    /// tried a second time, except on a new connection where a kept one was closed before the request was on its way.
+    /// Sends a request and returns the answer within `within`. Redirects are answers like any other. Nothing is
+    /// retried, except on a new connection if a kept one was closed before the request was sent.
     ///
     /// # Errors
-    /// Where no answer came; see [`Fault`].
+    /// If no answer came; see [`Fault`].
     pub async fn send(&self, outgoing: Outgoing<'_>, within: Duration) -> Result<Reply, Fault> {
         let deadline = Instant::now() + within;
         let url = self.guard.check(outgoing.url)?;
@@ -161,7 +161,7 @@ impl Egress {
     /// length that can be sent. Otherwise as [`send`](Self::send).
     ///
     /// # Errors
-    /// Where no answer came, or none that is whole; see [`Fault`].
+    /// If no complete answer came; see [`Fault`].
     pub async fn call(&self, outgoing: Outgoing<'_>, within: Duration, at_most: usize) -> Result<Reply, Fault> {
         let deadline = Instant::now() + within;
         // It contains arguments in its query, so it may be longer than a URL that a user may give.
@@ -214,8 +214,8 @@ fn uri(url: &::url::Url) -> Result<Uri, Fault> {
     url.as_str().parse().map_err(|error: http::uri::InvalidUri| Fault::InvalidUrl(error.to_string()))
 }
 
-/// What comes of a body until `deadline`, up to [`EXCERPT_BYTES`]. A body that is longer or breaks off loses its
-/// connection and nothing else: the answer has been given.
+/// The part of a body that arrives until `deadline`, up to [`EXCERPT_BYTES`]. A body that is longer or breaks off only
+/// loses its connection: the answer has been given.
 async fn excerpt(mut body: Incoming, deadline: Instant) -> Bytes {
     let mut read = BytesMut::new();
     while let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await {

@@ -1,7 +1,7 @@
 //! Embeddings of texts, from an endpoint that speaks the embeddings protocol (`POST {url}/embeddings`).
 //!
-//! One bounded exchange without a retry: the caller has a fallback, and asks again another time. The address is an
-//! operator's setting and may be private. The text of a refusal is not repeated.
+//! One bounded exchange without a retry: the caller has a fallback, and asks again later. The address is an operator's
+//! setting and may be private. The text of a refusal is not repeated.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 /// The longest vector.
 const MAX_NUMBERS: usize = 8_192;
 
-/// The client could not be made.
+/// The client could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddingsError {
     /// The cryptography provider cannot do any TLS version.
@@ -33,7 +33,7 @@ pub enum EmbeddingsError {
     /// The client refused its settings.
     #[error("cannot create the HTTP client: {0}")]
     Client(#[from] reqwest::Error),
-    /// The URL has no path to go on from.
+    /// The URL has no path to extend.
     #[error("the embeddings URL is not usable")]
     Url,
     /// The key cannot be sent in a header.
@@ -74,10 +74,10 @@ struct Embedded {
 }
 
 impl Endpoint {
-    /// A client of the endpoint that is configured.
+    /// A client of the configured endpoint.
     ///
     /// # Errors
-    /// When TLS or the client cannot be configured, or the settings cannot be used.
+    /// If TLS or the client cannot be configured, or the settings cannot be used.
     pub fn new(config: &EmbeddingsConfig) -> Result<Self, EmbeddingsError> {
         let client = outgoing::client()?.http1_only().connect_timeout(CONNECT).timeout(WITHIN).build()?;
         let mut url = Url::parse(&config.url).map_err(|_| EmbeddingsError::Url)?;
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
     use crate::config::Secret;
 
-    /// An endpoint that answers with what `answer` makes of the request.
+    /// An endpoint that answers with `answer` of the request.
     async fn endpoint(answer: fn(&Value) -> (u16, Value)) -> Endpoint {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());

@@ -33,13 +33,13 @@ const PIECE: usize = 256 * 1024;
 
 /// Connecting to a bucket, TLS and all.
 const CONNECT: Duration = Duration::from_secs(5);
-/// A bucket that says nothing for so long is not there.
+/// A bucket that is silent for this long counts as unavailable.
 const SILENCE: Duration = Duration::from_secs(15);
-/// How long the storage may take over one object in all while it is written, or until it begins to be read: a request
+/// How long the storage may take for one object in all while it is written, or until it begins to be read: a request
 /// waits, and holds one of the writers.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// What can go wrong with bytes.
+/// Why bytes could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum FilesError {
     /// There is no such object.
@@ -51,36 +51,36 @@ pub enum FilesError {
     /// The place cannot be used.
     #[error("cannot store attachments in {place}: {source}")]
     Place {
-        /// Which.
+        /// The place.
         place: String,
         /// Why not.
         source: io::Error,
     },
-    /// The object is not what was written.
+    /// The object differs from what was written.
     #[error("the object's content differs from what was written")]
     Damaged,
     /// An object's bytes cannot be read.
     #[error("cannot read the object: {0}")]
     Unreadable(#[source] io::Error),
-    /// The store said no.
+    /// The store refused.
     #[error("the attachment store failed: {0}")]
     Store(Said),
 }
 
-/// What the store of attachments said, without the words that a bucket has sent: those may be anything.
+/// The error of the store of attachments, without a bucket's own text, which may be anything.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Said(String);
 
 impl Said {
-    /// It has said nothing for too long.
+    /// It did not answer in time.
     fn nothing() -> Self {
         Self("no response in time".to_owned())
     }
 
     fn of(error: &object_store::Error) -> Self {
         let mut below = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
-        // What this machine says, of its disk or of the way to the bucket, has no words of the bucket in it.
+        // Errors of this machine, about its disk or the connection to the bucket, contain no text of the bucket.
         if below.any(|error| error.is::<io::Error>() || error.is::<HttpError>()) {
             return Self(error.to_string());
         }
@@ -89,7 +89,7 @@ impl Said {
     }
 }
 
-/// What kind of refusal it is.
+/// The kind of refusal.
 fn kind_of(error: &object_store::Error) -> &'static str {
     match error {
         object_store::Error::PermissionDenied { .. } => "permission denied",
@@ -103,7 +103,7 @@ fn kind_of(error: &object_store::Error) -> &'static str {
     }
 }
 
-/// The status of a bucket's answer, which its library tells in words only; they stand before those of the bucket.
+/// The status of a bucket's answer, which its library gives only as text, before the bucket's own.
 fn status_in(words: &str) -> Option<u16> {
     let (_, behind) = words.split_once("status code: ")?;
     behind.get(..3)?.parse().ok()
@@ -118,7 +118,7 @@ impl From<object_store::Error> for FilesError {
     }
 }
 
-/// What a store answers, unless it takes longer than is `left` to it; what it takes of that is gone.
+/// The store's answer, unless it takes longer than `left`, from which its time is subtracted.
 async fn in_time<T>(
     left: &mut Duration,
     asking: impl Future<Output = object_store::Result<T>>,
@@ -129,7 +129,7 @@ async fn in_time<T>(
     Ok(answered.map_err(|_| FilesError::Store(Said::nothing()))??)
 }
 
-/// How a kind of place likes to be written.
+/// The write parameters of a kind of place.
 #[derive(Clone, Copy, Debug)]
 struct Manners {
     /// Bytes of a part. A writer holds two of them at most.
@@ -138,28 +138,28 @@ struct Manners {
     writers: usize,
 }
 
-/// A directory takes any part; with these, all writers together hold 128 MiB at most.
+/// A directory accepts any part size; with these, all writers together hold 128 MiB at most.
 const DIRECTORY: Manners = Manners { part: 256 * 1024, writers: 256 };
-/// 5 MiB is the smallest part that S3 takes; all writers together hold 640 MiB at most.
+/// 5 MiB is the smallest part that S3 accepts; all writers together hold 640 MiB at most.
 const BUCKET: Manners = Manners { part: 5 * 1024 * 1024, writers: 64 };
 
 /// The place. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct FileStore {
     objects: Arc<dyn ObjectStore>,
-    /// The directory, where it is one.
+    /// The directory, if it is one.
     root: Option<Arc<Path>>,
-    /// The URL of the store that the bucket is in, where it is one.
+    /// The URL of the bucket's store, if it is one.
     server: Option<Arc<str>>,
     manners: Manners,
     places: Arc<Semaphore>,
 }
 
 impl FileStore {
-    /// Opens the place that is configured.
+    /// Opens the configured place.
     ///
     /// # Errors
-    /// [`FilesError::Place`], or what the store says of its settings.
+    /// [`FilesError::Place`], or the store's error about its settings.
     pub fn open(config: &AttachmentsConfig) -> Result<Self, FilesError> {
         match &config.place {
             AttachmentsPlace::Directory(directory) => Self::directory(directory),
@@ -170,14 +170,14 @@ impl FileStore {
         }
     }
 
-    /// A directory, made where it does not exist.
+    /// A directory, created if it does not exist.
     ///
     /// # Errors
     /// [`FilesError::Place`].
     pub fn directory(directory: &Path) -> Result<Self, FilesError> {
         let unusable = |source| FilesError::Place { place: directory.display().to_string(), source };
         std::fs::create_dir_all(directory).map_err(unusable)?;
-        // What is acknowledged is on disk: see the guarantees in README.md.
+        // Acknowledged data is on disk: see the guarantees in README.md.
         let objects = LocalFileSystem::new_with_prefix(directory)?.with_fsync(true);
         Ok(Self::new(Arc::new(objects), Some(directory.into()), DIRECTORY))
     }
@@ -201,19 +201,19 @@ impl FileStore {
         Ok(Writer::new(Arc::clone(&self.objects), key.into(), self.manners.part, place))
     }
 
-    /// The bytes of an object, or those of a stretch of it, which must not be empty. An object that is read whole is
-    /// compared with what was written: its last bytes come only when all are known to be those, else an error.
+    /// The bytes of an object, or those of a range of it, which must not be empty. An object that is read whole is
+    /// compared with what was written: its last bytes come only if all bytes match, else an error.
     ///
     /// # Errors
-    /// [`FilesError::NotFound`]; [`FilesError::Damaged`] where that is seen at once, by the object's length or because
-    /// it is small; or what the store says.
+    /// [`FilesError::NotFound`]; [`FilesError::Damaged`] if that is visible at once, by the object's length or because
+    /// it is small; or the store's error.
     pub async fn read(
         &self,
         key: &str,
         written: Written,
         range: Option<Range<u64>>,
     ) -> Result<BoxStream<'static, io::Result<Bytes>>, FilesError> {
-        // A file is opened whole and read in part; a bucket is asked for the part.
+        // A file is opened whole and read in part; a bucket gets a request for the part.
         let asked = range.clone().filter(|_| self.root.is_none());
         let key = key.into();
         let asking = self.objects.get_opts(&key, GetOptions::new().with_range(asked));
@@ -240,7 +240,7 @@ impl FileStore {
         }
     }
 
-    /// Whether an object is what was written.
+    /// Checks that an object is what was written.
     ///
     /// # Errors
     /// As [`FileStore::read`], and [`FilesError::Damaged`] wherever the damage is.
@@ -253,10 +253,10 @@ impl FileStore {
         Ok(())
     }
 
-    /// Deletes one object; one that is not there is none.
+    /// Deletes one object; a missing one is no error.
     ///
     /// # Errors
-    /// [`FilesError`] where it may still be there.
+    /// [`FilesError`] if it may still exist.
     pub async fn delete(&self, key: &str) -> Result<(), FilesError> {
         match self.objects.delete(&key.into()).await.map_err(FilesError::from) {
             Err(FilesError::NotFound) | Ok(()) => Ok(()),
@@ -281,7 +281,7 @@ impl FileStore {
     }
 }
 
-/// `bytes`, the last of them only where the hash of all is `digest`.
+/// `bytes`, the last of them only if the hash of all is `digest`.
 fn compared(
     bytes: BoxStream<'static, io::Result<Bytes>>,
     digest: [u8; 32],
@@ -307,7 +307,7 @@ fn compared(
     })
 }
 
-/// Whether an error while reading says that the object is not what was written.
+/// Whether a read error means that the object is damaged.
 fn is_damage(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|source| matches!(source.downcast_ref(), Some(FilesError::Damaged)))
 }
@@ -319,7 +319,7 @@ impl ports::Files for FileStore {
     }
 }
 
-/// Beside objects a folder may hold what a process that died was writing, which a listing hides.
+/// Beside objects a folder may contain unfinished files of a dead process, which a listing hides.
 async fn clear_directory(folder: PathBuf, except: Option<String>) -> Result<(), FilesError> {
     let place = folder.display().to_string();
     let clear = move || {
@@ -350,7 +350,7 @@ fn pieces(file: std::fs::File, range: Range<u64>) -> BoxStream<'static, io::Resu
                 return Ok(None);
             }
             let length = usize::try_from(end - at).unwrap_or(usize::MAX).min(PIECE);
-            // Made where it is freed: each of many reading threads would keep memory of its own.
+            // Allocated where it is freed: each of many reading threads would keep memory of its own.
             let mut piece = BytesMut::zeroed(length);
             let read = move || file.read_exact_at(&mut piece, at).map(|()| piece.freeze());
             let piece = tokio::task::spawn_blocking(read).await.map_err(io::Error::other).flatten()?;

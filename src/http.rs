@@ -36,12 +36,16 @@ pub mod workspaces;
 
 use std::sync::Arc;
 
+use actors::agent::Agent;
+use actors::channel::Channel;
 use actors::clock::Entropy;
+use actors::webhook::WebhookEndpoint;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, any, get, post};
 use axum::{Extension, Router};
 use http::StatusCode;
 
+use self::caller::{Admin, Look};
 use self::context::{ContextLayer, Door};
 use crate::app::App;
 use crate::problem::Problem;
@@ -126,9 +130,12 @@ pub fn leaving(app: &App) -> Router {
 fn talking() -> Routes {
     Routes::new()
         .route("/messages", get(messages::list::get).post(messages::post_message))
-        .route("/messages/{id}", get(messages::one::get).patch(messages::change::edit).delete(messages::change::delete))
-        .route("/messages/{id}/ack", post(messages::change::acknowledge))
-        .route("/messages/{id}/iterations", get(messages::one::iterations))
+        .route(
+            "/messages/{id}",
+            get(messages::stored::get).patch(messages::amend::edit).delete(messages::amend::delete),
+        )
+        .route("/messages/{id}/ack", post(messages::amend::acknowledge))
+        .route("/messages/{id}/iterations", get(messages::stored::iterations))
         .route("/channels/{channelId}/messages", post(messages::post_to_channel))
         .route("/channels/{id}/events", get(events::of_channel))
         .route("/conversations", get(conversations::list).post(conversations::create))
@@ -164,20 +171,29 @@ fn talking() -> Routes {
         .route("/contacts/{id}/conversations", get(contacts::conversations_of))
 }
 
-/// Route, handler and required scope.
+/// Routes of the configuration. Rows of the common handlers name their resource and the required scope. The others
+/// require [`Admin`], except for `/usage`, which requires [`Look`].
 fn configuring() -> Routes {
     Routes::new()
-        .route("/channels", get(channels::list).post(channels::create))
-        .route("/channels/{id}", get(channels::get).patch(channels::update).delete(channels::delete))
-        .route("/channels/{id}/rotate-secret", post(channels::rotate_secret))
-        .route("/webhook-endpoints", get(webhooks::list).post(webhooks::create))
-        .route("/webhook-endpoints/{id}", get(webhooks::get).patch(webhooks::update).delete(webhooks::delete))
-        .route("/webhook-endpoints/{id}/rotate-secret", post(webhooks::rotate_secret))
+        .route("/channels", get(resource::list::<Channel, Look>).post(channels::create))
+        .route(
+            "/channels/{id}",
+            get(resource::get::<Channel, Look>).patch(channels::update).delete(resource::delete::<Channel, Admin>),
+        )
+        .route("/channels/{id}/rotate-secret", post(resource::rotate_secret::<Channel, Admin>))
+        .route("/webhook-endpoints", get(resource::list::<WebhookEndpoint, Admin>).post(webhooks::create))
+        .route(
+            "/webhook-endpoints/{id}",
+            get(resource::get::<WebhookEndpoint, Admin>)
+                .patch(webhooks::update)
+                .delete(resource::delete::<WebhookEndpoint, Admin>),
+        )
+        .route("/webhook-endpoints/{id}/rotate-secret", post(resource::rotate_secret::<WebhookEndpoint, Admin>))
         .route("/webhook-deliveries", get(deliveries::list))
         .route("/webhook-deliveries/{id}", get(deliveries::get))
         .route("/webhook-deliveries/{id}/retry", post(deliveries::retry))
-        .route("/agents", get(agents::list).post(agents::create))
-        .route("/agents/{id}", get(agents::get).patch(agents::update).delete(agents::delete))
+        .route("/agents", get(resource::list::<Agent, Look>).post(agents::create))
+        .route("/agents/{id}", get(resource::get::<Agent, Look>).patch(agents::update).delete(agents::delete))
         .route("/api-keys", get(api_keys::list).post(api_keys::create))
         .route("/api-keys/{id}", get(api_keys::get).delete(api_keys::delete))
         .route("/usage", get(usage::get))

@@ -27,7 +27,7 @@ use crate::problem::{Fault, MAX_FAULTS, Problem};
 /// The deepest nesting that a body may have; the body's own object is depth 1.
 pub const MAX_DEPTH: usize = 128;
 
-/// One member of an object, as it was sent.
+/// One member of an object, as received.
 #[derive(Clone, Debug)]
 pub struct Member<'a> {
     /// Its name.
@@ -36,8 +36,7 @@ pub struct Member<'a> {
     pub value: &'a RawValue,
 }
 
-/// A JSON object, split into its members in the order they were sent. Repeated names are kept; see
-/// [`Object::repeated`].
+/// A JSON object, split into its members in their order. Repeated names are kept; see [`Object::repeated`].
 #[derive(Clone, Debug, Default)]
 pub struct Object<'a> {
     members: Vec<Member<'a>>,
@@ -47,15 +46,15 @@ impl<'a> Object<'a> {
     /// Splits a request body.
     ///
     /// # Errors
-    /// 400 `malformed_json` (with `line` and `column`) where the bytes are not one JSON text in UTF-8 or hold half a
-    /// surrogate pair; 400 `too_deep` past [`MAX_DEPTH`]; 400 `invalid_type` where the text is not an object.
+    /// 400 `malformed_json` (with `line` and `column`) if the bytes are not one JSON text in UTF-8 or contain half a
+    /// surrogate pair; 400 `too_deep` past [`MAX_DEPTH`]; 400 `invalid_type` if the text is not an object.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Problem> {
         let text = std::str::from_utf8(bytes)
             .map_err(|error| malformed_at(bytes, error.valid_up_to(), "the text is not valid UTF-8"))?;
         let whole: Result<Self, _> = serde_json::from_str(text);
         let object = match whole {
             Ok(object) => Some(object),
-            // A value of another type ends the split early, so only a second look tells whether the text is JSON.
+            // A value of another type ends the split early, so only a second parse shows whether the text is JSON.
             Err(error) => match serde_json::from_str::<&RawValue>(text) {
                 Ok(_) if error.is_data() => None,
                 Err(error) => return Err(malformed(error.line(), error.column(), &plain(&error))),
@@ -71,7 +70,7 @@ impl<'a> Object<'a> {
         object.ok_or_else(|| Problem::fault("", "invalid_type", "the body must be a JSON object"))
     }
 
-    /// Splits a value of a text that was checked before; `None` where it is not an object.
+    /// Splits a value of a text that was checked before; `None` if it is not an object.
     #[must_use]
     pub fn from_raw(raw: &'a RawValue) -> Option<Self> {
         if !raw.get().starts_with('{') {
@@ -80,13 +79,13 @@ impl<'a> Object<'a> {
         serde_json::from_str(raw.get()).ok()
     }
 
-    /// The members, in the order they were sent.
+    /// The members, in their order.
     #[must_use]
     pub fn members(&self) -> &[Member<'a>] {
         &self.members
     }
 
-    /// Whether a member of this name was sent, with whatever value.
+    /// Whether there is a member of this name, with any value.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.members.iter().any(|member| member.name == name)
@@ -98,13 +97,13 @@ impl<'a> Object<'a> {
         self.members.iter().find(|member| member.name == name).map(|member| member.value)
     }
 
-    /// Names that were sent more than once, each once.
+    /// Names that occur more than once, each once.
     #[must_use]
     pub fn repeated(&self) -> Vec<&str> {
         let mut seen = HashSet::new();
         let mut named = HashSet::new();
         let mut repeated = Vec::new();
-        // Few members are the rule, and comparing them with each other is cheaper than hashing.
+        // Usually there are few members, and comparing them with each other is cheaper than hashing.
         let few = self.members.len() <= 24;
         for (i, member) in self.members.iter().enumerate() {
             let name = member.name.as_ref();
@@ -142,7 +141,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
     }
 }
 
-/// A string that is borrowed from the text where it holds no escapes.
+/// A string that is borrowed from the text if it has no escapes.
 struct Text<'a>(Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
@@ -185,7 +184,7 @@ pub fn string(raw: &RawValue) -> Option<Cow<'_, str>> {
     serde_json::from_str(text).ok().map(|Text(text)| text)
 }
 
-/// What is wrong with the text, without the place, which the answer names by itself.
+/// The error in the text, without its position, which the answer has separately.
 fn plain(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ").map_or(text.clone(), |(what, _)| what.to_owned())

@@ -7,15 +7,17 @@ use actors::id::{EntityKey, KeyId};
 use actors::key::ApiKey;
 use actors::node::Node;
 use actors::registry::RowChange;
-use actors::store::StoreError;
+use actors::store::{KeyRange, StoreError};
 use actors::tables::{KEYS_BY_HASH, KEYS_BY_ID};
 use actors::workspace::address_of;
 use bytes::Bytes;
 
 use crate::secret::Pepper;
 
-/// How much of its hash a key is found by.
+/// The length of the hash prefix by which a key is found.
 const FOUND_BY: usize = 16;
+/// Ids that are looked through together; they are short.
+const IDS_AT_ONCE: usize = 1_000;
 
 /// A new key's id.
 pub fn new_id(node: &Node) -> KeyId {
@@ -23,13 +25,13 @@ pub fn new_id(node: &Node) -> KeyId {
     KeyId::new(at, address)
 }
 
-/// What a key is found by when it is presented.
+/// The row key of a presented key.
 #[must_use]
 pub fn hash_key(hash: &[u8; 32]) -> Bytes {
     Bytes::copy_from_slice(&hash[..FOUND_BY])
 }
 
-/// What a key is found by when it is named: its workspace's keys stand together, oldest first.
+/// The row key of a named key: a workspace's keys are adjacent, oldest first.
 #[must_use]
 pub fn id_key(workspace: &str, id: KeyId) -> Bytes {
     [address_of(workspace).0.as_slice(), &id.to_bytes()].concat().into()
@@ -44,7 +46,7 @@ pub fn put(key: &ApiKey) -> [RowChange; 2] {
     ]
 }
 
-/// The rows to delete so that it is no key any more.
+/// The rows to delete to revoke a key.
 #[must_use]
 pub fn delete(key: &ApiKey) -> [RowChange; 2] {
     [
@@ -70,4 +72,20 @@ pub async fn of_row(node: &Node, hash: &[u8]) -> Result<Option<(Bytes, ApiKey)>,
     let hash: [u8; 32] = hash.try_into().map_err(|_| StoreError::Corrupt("a key's hash has 32 bytes".into()))?;
     let row = node.row(EntityKey::INSTALLATION, KEYS_BY_HASH, hash_key(&hash)).await?;
     row.map(|row| codec::decode(&row).map(|key| (row, key))).transpose()
+}
+
+/// The key with this id, of whichever workspace. All ids are looked through, since they stand by workspace: only for
+/// those who look after the whole installation.
+///
+/// # Errors
+/// `StoreError` where the store cannot be read, or holds what cannot be.
+pub async fn of_any_workspace(node: &Node, id: KeyId) -> Result<Option<(Bytes, ApiKey)>, StoreError> {
+    let id = id.to_bytes();
+    let mut pages = node.pages(EntityKey::INSTALLATION, KEYS_BY_ID, KeyRange::default(), IDS_AT_ONCE);
+    while let Some(rows) = pages.next().await? {
+        if let Some(row) = rows.iter().find(|row| row.key.ends_with(&id)) {
+            return of_row(node, &row.value).await;
+        }
+    }
+    Ok(None)
 }

@@ -1,4 +1,5 @@
-//! `GET /metrics` in the text formats of Prometheus, and a look inside below `/admin`, on a listener of their own.
+//! `GET /metrics` in the text formats of Prometheus, and the operator's view below `/admin`, on a listener of their
+//! own.
 
 use std::sync::Arc;
 
@@ -31,12 +32,12 @@ use otlp::Collected;
 use page::{Format, Page};
 use sink::Sink;
 
-/// What the metrics listener looks at.
+/// The sources of the metrics listener.
 #[derive(Clone, Debug)]
 pub struct Sources {
-    /// What handlers share.
+    /// The handlers' shared state.
     pub app: App,
-    /// The spans that wait to be sent, where they are sent.
+    /// The queue of spans, if they are sent.
     pub spans: Option<Arc<Waiting>>,
 }
 
@@ -83,7 +84,7 @@ impl Sources {
         write_process(page, self.app.door(), self.spans.as_deref());
     }
 
-    /// The same for a receiver that they are sent to; both times are nanoseconds since 1970, see [`Collected::new`].
+    /// The same for a receiver; both times are nanoseconds since 1970, see [`Collected::new`].
     #[must_use]
     pub fn collect(&self, began: u64, now: u64) -> Vec<Metric> {
         let mut collected = Collected::new(began, now);
@@ -92,12 +93,12 @@ impl Sources {
     }
 }
 
-/// What the metrics listener exports while the server waits for its store: the process, and early requests.
+/// The sources of the metrics listener while the server waits for its store: the process, and early requests.
 #[derive(Clone, Debug)]
 pub struct Starting {
-    /// All requests pass it, before and after the start.
+    /// The door of all requests, before and after the start.
     pub door: Arc<Door>,
-    /// The spans that wait to be sent, where they are sent.
+    /// The queue of spans, if they are sent.
     pub spans: Option<Arc<Waiting>>,
 }
 
@@ -123,7 +124,7 @@ pub fn router(sources: Sources) -> Router {
         .route("/admin/runtime", get(census::look_in))
         .route("/admin/tasks", get(tasks::tasks))
         .route("/admin/heap", get(heap::heap));
-    // Around the fallback too: whatever is answered has its request's id.
+    // Around the fallback too: every answer has its request's id.
     routes.fallback(nowhere).layer(context).with_state(sources)
 }
 
@@ -146,7 +147,7 @@ fn write_up(page: &mut impl Sink, serves: bool) {
     page.value(&[], usize::from(serves));
 }
 
-/// What there is to tell with and without a store.
+/// The metrics that exist with and without a store.
 fn write_process(page: &mut impl Sink, door: &Door, spans: Option<&Waiting>) {
     door.metrics().write(page);
     if let Some(spans) = spans {
@@ -243,7 +244,7 @@ mod tests {
         let body = response.into_body().collect().await.unwrap().to_bytes();
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["code"], "not_implemented");
-        // Where it is built in, it is this test's process that was not started for it.
+        // If it is built in, this test's process was not started for it.
         assert!(body["detail"].as_str().unwrap().contains("_RJEM_MALLOC_CONF=prof:true"), "{body}");
     }
 

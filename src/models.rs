@@ -2,8 +2,8 @@
 //!
 //! A call is one bounded exchange: one connection, one answer read up to a limit, whole or as a stream, and one retry
 //! if the first attempt failed transiently before any part of an answer arrived. Only the reply itself reaches a
-//! client; failures name the status and no more. The endpoint's address is an operator's setting and may be private, so
-//! it is not checked as users' URLs are.
+//! client; failures name only the status. The endpoint's address is an operator's setting and may be private, so it is
+//! not checked like users' URLs.
 
 use std::error::Error as _;
 use std::fmt;
@@ -39,16 +39,16 @@ mod tests;
 
 /// Resolving, connecting and the TLS handshake together; a model thinks long, but a socket opens soon or never.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Up to the first words of a stream. A model that thinks for longer is asked for whole answers (`stream: false`).
+/// The wait for a stream's first words. A model that thinks for longer is asked for whole answers (`stream: false`).
 const FIRST_TOKEN: Duration = Duration::from_secs(60);
-/// Between two pieces of a stream; models pause to think, and connections that died are silent for ever.
+/// The time between two pieces of a stream; models pause to think, and dead connections are silent for ever.
 const STALL: Duration = Duration::from_secs(30);
 /// A whole answer's body: a reply of the longest kind, a few times over for its envelope and escapes.
 const ANSWER_BYTES: usize = 4 * 1024 * 1024;
 /// Unused connections are closed after this long, before the usual servers close them under a request.
 const IDLE: Duration = Duration::from_secs(4);
 
-/// The HTTP client could not be made.
+/// The HTTP client could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenAiError {
     /// The cryptography provider cannot do any TLS version.
@@ -77,14 +77,14 @@ impl fmt::Debug for OpenAi {
 impl OpenAi {
     /// A client that trusts the platform's root certificates.
     ///
-    /// Where the platform has no root certificates, `https` endpoints fail as `connect_failed` and `http` ones work.
+    /// If the platform has no root certificates, `https` endpoints fail as `connect_failed` and `http` ones work.
     ///
     /// # Errors
-    /// When TLS or the client cannot be configured.
+    /// If TLS or the client cannot be configured.
     pub fn new() -> Result<Self, OpenAiError> {
         let client = outgoing::client()?
             // With one call per connection, dropping a call closes its socket, and the endpoint stops working on an
-            // answer that is not wanted any more.
+            // answer that is no longer wanted.
             .http1_only()
             .connect_timeout(CONNECT)
             .pool_idle_timeout(IDLE)
@@ -93,7 +93,7 @@ impl OpenAi {
         Ok(Self { client, retries, answer_bytes, first_token: FIRST_TOKEN, stall: STALL })
     }
 
-    /// Asks within `within`, trying a second time where [`Retries`] says so.
+    /// Asks within `within`, and retries once if [`Retries`] allows it.
     async fn ask(&self, prompt: &Prompt, within: Duration) -> Result<Said, Fault> {
         let deadline = Instant::now() + within;
         let call = Call::of(prompt)?;
@@ -136,7 +136,7 @@ impl OpenAi {
         };
         let response = response.map_err(unsent)?;
         match accept_head(&response)? {
-            // A server that knows no streams answers whole.
+            // A server without streams answers whole.
             Form::Whole => Ok(answer::read(&read(response, self.answer_bytes).await?)?),
             Form::Stream => Ok(stream::read(response, prompt, SilenceLimits { first, stall: self.stall }).await?),
         }
@@ -160,7 +160,7 @@ impl Models for OpenAi {
     }
 }
 
-/// Why no answer came. The cause goes to the log: it is this machine's word, not the endpoint's.
+/// Why no answer came. The cause goes to the log: it is this machine's text, not the endpoint's.
 fn unsent(error: reqwest::Error) -> Fault {
     let error = error.without_url();
     let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
@@ -170,13 +170,13 @@ fn unsent(error: reqwest::Error) -> Fault {
     if speaks_otherwise { Fault::InvalidReply("is not HTTP") } else { Fault::Connect }
 }
 
-/// How an answer comes.
+/// The form of an answer.
 enum Form {
     Whole,
     Stream,
 }
 
-/// What the answer's head promises.
+/// The form announced by the answer's head.
 fn accept_head(response: &Response) -> Result<Form, Refused> {
     let status = response.status();
     let fault = match status {

@@ -1,7 +1,7 @@
-//! The API's description: the OpenAPI 3.1 document, and the same as pages to read.
+//! The API's description: the OpenAPI 3.1 document, and the same as HTML pages.
 //!
-//! Both are made once, from the tables under this module, and served as bytes. Nothing on a page comes from another
-//! host, and nothing runs on it.
+//! Both are rendered once, from the tables under this module, and served as bytes. A page loads nothing from another
+//! host, and runs nothing.
 
 mod errors;
 mod examples;
@@ -38,14 +38,14 @@ use crate::http::headers::unless_known;
 pub use crate::http::idempotency::KEY_HOURS;
 use crate::problem::Problem;
 
-/// How long a client may keep the document without asking again.
+/// How long a client may cache the document without revalidation.
 const KEEP: HeaderValue = HeaderValue::from_static("public, max-age=300");
 /// Nothing may be loaded, run, sent or framed; only the page's own style counts.
 const CONTENT_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
-/// What the document says of itself.
+/// The document's own description.
 const ABOUT: &str = "\
 Durable conversations between people, contacts and AI agents.
 
@@ -116,7 +116,7 @@ fn components() -> ComponentsBuilder {
     components
 }
 
-/// Bytes that are made once, and the tag that names them.
+/// Bytes rendered once, and their `ETag`.
 struct Cached {
     body: Bytes,
     etag: HeaderValue,
@@ -149,7 +149,7 @@ pub fn routes() -> Router<App> {
 }
 
 async fn json(asked: HeaderMap) -> Response {
-    // Only text, numbers and maps with text for keys: it can always be written.
+    // Only texts, numbers and maps with text keys: it can always be serialized.
     static JSON: LazyLock<Cached> = LazyLock::new(|| Cached::new(serde_json::to_vec(document()).unwrap_or_default()));
     let mut response = JSON.answer("application/json", &asked);
     // Browser tools from any origin may read it: it is public and the same for all.
@@ -163,7 +163,7 @@ async fn docs(asked: HeaderMap) -> Response {
 }
 
 async fn error_docs(code: Result<Path<String>, PathRejection>, asked: HeaderMap) -> Response {
-    // A path that is no text names nothing, here as under the API.
+    // An undecodable path names nothing, here as under the API.
     let Some(error) = code.ok().and_then(|Path(code)| ERRORS.iter().find(|error| error.code == code)) else {
         return Problem::not_found("not_found", "no error has this code").into_response();
     };

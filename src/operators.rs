@@ -32,7 +32,7 @@ pub use verify::verify;
 /// How long the store may take to close.
 const CLOSED_WITHIN: Duration = Duration::from_secs(10);
 
-/// Why a command did nothing.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
     /// There is no store in the data directory.
@@ -43,7 +43,7 @@ pub enum OperatorError {
     Unseen {
         /// The key's id.
         id: String,
-        /// Why it is still there.
+        /// Why it could not be revoked.
         revoking: Box<OperatorError>,
     },
     /// The store was not opened.
@@ -70,7 +70,7 @@ pub enum OperatorError {
     /// There is no such key.
     #[error("there is no key {0}")]
     NoKey(String),
-    /// A value is not what it must be.
+    /// A value is invalid.
     #[error("{0}")]
     Invalid(String),
     /// No secret can be made.
@@ -79,7 +79,7 @@ pub enum OperatorError {
     /// The answer could not be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
-    /// What is to be read cannot be.
+    /// An input cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Unread {
         /// Its path.
@@ -90,10 +90,10 @@ pub enum OperatorError {
     /// An export or an import ended early.
     #[error(transparent)]
     Transfer(#[from] TransferError),
-    /// The attachments cannot be had.
+    /// The attachments cannot be read.
     #[error(transparent)]
     Files(#[from] FilesError),
-    /// The store is damaged; everything that was found is named.
+    /// The store is damaged; the text has all findings.
     #[error("{0}")]
     Damaged(String),
 }
@@ -108,7 +108,7 @@ async fn open(config: &Config) -> Result<(Arc<Node>, Pepper), OperatorError> {
     if config.store == StoreKind::Embedded {
         there(&config.data_dir)?;
     }
-    // A store that fails says so in the answer to the one change that is asked of it.
+    // A failing store reports that in the answer to the command's one change.
     let store = stores::open(config, Box::new(|_| {})).await?;
     let (clock, entropy) = (Arc::new(SystemClock), crate::serve::entropy()?);
     let node = Node::without_services(store, clock, entropy, Arc::new(NoModels));

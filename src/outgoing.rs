@@ -1,6 +1,5 @@
-//! The client for places that an operator or an admin names: models, embeddings, buckets, receivers of traces over
-//! HTTP, other servers of the store.
-//! What users name is called by [`egress`](crate::egress).
+//! The client for servers that an operator or an admin configures: models, embeddings, buckets, receivers of traces
+//! over HTTP, other servers of the store. Users' URLs are called by [`egress`](crate::egress).
 
 use http::HeaderValue;
 use http::header::InvalidHeaderValue;
@@ -9,10 +8,10 @@ use reqwest::redirect::Policy;
 use reqwest::retry;
 
 /// A client without redirects, proxy variables or retries, which trusts the platform's root certificates. Callers add
-/// what else they need.
+/// their own settings.
 ///
 /// # Errors
-/// When TLS cannot be configured.
+/// If TLS cannot be configured.
 pub(crate) fn client() -> Result<ClientBuilder, rustls::Error> {
     Ok(reqwest::Client::builder()
         .tls_backend_preconfigured(crate::tls::client()?)
@@ -22,10 +21,10 @@ pub(crate) fn client() -> Result<ClientBuilder, rustls::Error> {
         .user_agent(crate::USER_AGENT))
 }
 
-/// The value of `Authorization` with a secret that is no part of any log.
+/// The value of `Authorization` with a secret that no log shows.
 ///
 /// # Errors
-/// Where the secret cannot stand in a header.
+/// If the secret is not valid in a header.
 pub(crate) fn bearer(secret: &str) -> Result<HeaderValue, InvalidHeaderValue> {
     let mut value = HeaderValue::try_from(format!("Bearer {secret}"))?;
     value.set_sensitive(true);

@@ -13,14 +13,14 @@ use serde_json::value::{RawValue, to_raw_value};
 /// have.
 pub const MAX_FAULTS: usize = 1_000;
 
-/// One thing that is wrong in the request's data.
+/// One fault in the request's data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fault {
     /// JSON Pointer (RFC 6901) into the body; for a query parameter or header its name as the only step.
     pub pointer: String,
-    /// What is wrong, for programs.
+    /// The code of the fault, for programs.
     pub code: &'static str,
-    /// What is wrong and what would be right, for people.
+    /// The fault and what is allowed, for people.
     pub message: String,
 }
 
@@ -36,7 +36,7 @@ impl Fault {
 pub struct Problem {
     /// The HTTP status.
     pub status: StatusCode,
-    /// Which error this is, for programs; stable, with a page in `docs/errors/`.
+    /// The error's code, for programs; stable, with a page in `docs/errors/`.
     pub code: &'static str,
     /// What happened, for people.
     pub detail: String,
@@ -54,8 +54,8 @@ impl Problem {
         Self { status, code, detail: detail.into(), faults: Vec::new(), headers: Vec::new(), extra: Vec::new() }
     }
 
-    /// 400 with everything that is wrong in the request's data. Where all faults have one code it is the problem's
-    /// code too, otherwise that is `invalid_request`. Of very many faults the first [`MAX_FAULTS`] are told.
+    /// 400 with every fault in the request's data. If all faults have one code it is the problem's code too, otherwise
+    /// that is `invalid_request`. Of very many faults the first [`MAX_FAULTS`] are reported.
     pub fn invalid(mut faults: Vec<Fault>) -> Self {
         faults.truncate(MAX_FAULTS);
         let code = match faults.as_slice() {
@@ -74,10 +74,10 @@ impl Problem {
         Self::invalid(vec![Fault::new(pointer, code, message)])
     }
 
-    /// Both of two things that a request says, or the faults of both at once.
+    /// Both of two readings of a request, or the faults of both at once.
     ///
     /// # Errors
-    /// What either of them failed with.
+    /// The errors of either.
     pub fn both<A, B>(one: Result<A, Self>, other: Result<B, Self>) -> Result<(A, B), Self> {
         match (one, other) {
             (Ok(one), Ok(other)) => Ok((one, other)),
@@ -129,7 +129,7 @@ impl Problem {
                 self.extra.retain(|(known, _)| *known != name);
                 self.extra.push((name, value));
             }
-            // The error says enough without it.
+            // The error is useful without it.
             Err(error) => tracing::error!(%error, name, "a member of an error could not be written as JSON"),
         }
         self

@@ -1,6 +1,6 @@
 //! API keys and webhook secrets: made here, shown once.
 //!
-//! A key is kept only as its HMAC under the installation's pepper. It has 256 bits of entropy, so a slow hash would
+//! A key is stored only as its HMAC under the installation's pepper. It has 256 bits of entropy, so a slow hash would
 //! protect nothing more and cost every request.
 
 use actors::id::KeyId;
@@ -10,15 +10,15 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-/// What every key begins with, so that scanners for leaked secrets know one.
+/// The prefix of every key, so that scanners for leaked secrets recognise one.
 const KEY_PREFIX: &str = "tert_";
-/// What every webhook secret begins with (Standard Webhooks).
+/// The prefix of every webhook secret (Standard Webhooks).
 pub(crate) const WEBHOOK_PREFIX: &str = "whsec_";
 
 /// The installation's secret under which keys are hashed.
 #[derive(Clone)]
 pub struct Pepper(
-    /// Made ready once: half of a short HMAC's work is taking in the key.
+    /// Prepared once: half of a short HMAC's work is processing the key.
     Hmac<Sha256>,
 );
 
@@ -28,7 +28,7 @@ impl std::fmt::Debug for Pepper {
     }
 }
 
-/// The operating system's randomness could not be had.
+/// The operating system's randomness is unavailable.
 #[derive(Debug, thiserror::Error)]
 #[error("the operating system provides no randomness: {0}")]
 pub struct NoRandomness(getrandom::Error);
@@ -37,7 +37,7 @@ pub struct NoRandomness(getrandom::Error);
 ///
 /// # Errors
 ///
-/// [`NoRandomness`], on a machine on which nothing secret can be made.
+/// [`NoRandomness`], on a machine on which no secrets can be generated.
 pub fn random() -> Result<[u8; 32], NoRandomness> {
     let mut bytes = [0; 32];
     getrandom::fill(&mut bytes).map_err(NoRandomness)?;
@@ -48,7 +48,7 @@ impl Pepper {
     /// The pepper with these bytes.
     #[must_use]
     pub fn new(bytes: [u8; 32]) -> Self {
-        // A shorter key is one of a whole block that ends in zeros (RFC 2104, section 2).
+        // A shorter key equals a whole block padded with zeros (RFC 2104, section 2).
         let mut block = [0; 64];
         block[..bytes.len()].copy_from_slice(&bytes);
         Self(Hmac::new(&block.into()))
@@ -62,7 +62,7 @@ impl Pepper {
         mac.finalize().into_bytes().into()
     }
 
-    /// What is stored of a key.
+    /// The stored hash of a key.
     #[must_use]
     pub fn hash(&self, key: &str) -> [u8; 32] {
         self.mac(&[key.as_bytes()])
@@ -74,8 +74,8 @@ impl Pepper {
         hash.ct_eq(stored).into()
     }
 
-    /// A key's text. With an idempotency key the secret part derives from it, so that a retry can be answered with
-    /// the same bytes although the key is stored nowhere; the idempotency key itself is stored only as a hash.
+    /// A key's text. With an idempotency key the secret part derives from it, so that a retry can be answered with the
+    /// same bytes although the key is not stored; the idempotency key itself is stored only as a hash.
     ///
     /// # Errors
     ///

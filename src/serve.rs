@@ -34,19 +34,19 @@ mod start;
 
 use start::{Early, Reached, Ready};
 
-/// How long running requests may take once the server was asked to stop.
+/// How long running requests may take once the server is stopping.
 const REQUESTS: Duration = Duration::from_secs(10);
 /// When turns and commands must have ended and the store be closed, counted from the same moment.
 const DRAINED: Duration = Duration::from_secs(17);
 /// The same for a node that has served no request yet.
 const UNOPENED: Duration = Duration::from_secs(1);
-/// How long the last numbers may take to be sent, once all is done that they count; and behind them the spans that
-/// still wait.
+/// How long sending the last metrics may take, once everything that they count has ended; and after them the queued
+/// spans.
 const LAST: Duration = Duration::from_millis(900);
-/// When the store is waited for no longer, so that there is time for those numbers.
+/// When the server stops waiting for the store, so that there is time for those metrics.
 const CLOSED: Duration = Duration::from_millis(17_600);
-/// When the process gives up waiting for that; with what is left to do it ends within the promised 20 seconds. The last
-/// numbers are sent by then too.
+/// When the process gives up waiting for that; with the remaining work it ends within the promised 20 seconds. The last
+/// metrics are sent by then too.
 const GIVEN_UP: Duration = Duration::from_millis(18_500);
 const _: () =
     assert!(CLOSED.as_millis() + LAST.as_millis() <= GIVEN_UP.as_millis(), "the last numbers are sent by then");
@@ -69,18 +69,18 @@ pub enum ServeError {
     Bind {
         /// The address.
         address: SocketAddr,
-        /// The setting that it is from.
+        /// The setting that names it.
         setting: &'static str,
         /// Why not.
         source: io::Error,
     },
-    /// The operating system lets no signal be waited for.
+    /// The operating system does not allow waiting for signals.
     #[error("cannot wait for signals: {0}")]
     Signals(#[source] io::Error),
-    /// No ids can be made.
+    /// No ids can be generated.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
-    /// Users' URLs cannot be called, or attachments not be kept.
+    /// Users' URLs cannot be called, or attachments cannot be stored.
     #[error(transparent)]
     Outside(#[from] OutsideError),
     /// The embeddings endpoint cannot be called.
@@ -89,10 +89,10 @@ pub enum ServeError {
     /// Model endpoints cannot be called.
     #[error(transparent)]
     Models(#[from] OpenAiError),
-    /// The installation could not be made or read.
+    /// The installation could not be created or read.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
-    /// The store can keep nothing any more. What was acknowledged is safe.
+    /// The store can store nothing any more. Acknowledged data is safe.
     #[error("the store failed: {0}")]
     StoreFailed(String),
 }
@@ -119,8 +119,8 @@ async fn run_traced(config: &Config, telemetry: &Telemetry) -> Result<(), ServeE
     live(&node, begin, asked, failure).await.map(|Stopped| ())
 }
 
-/// From the first read of the installation to the end. A start takes as long as its store does, so a stop does not wait
-/// for it.
+/// Runs from the first read of the installation to the end. A start takes as long as its store does, so a stop does not
+/// wait for it.
 async fn live<'a>(
     node: &Arc<Node>,
     begin: impl Future<Output = Result<Serving<'a>, ServeError>>,
@@ -138,7 +138,7 @@ async fn live<'a>(
     if let Ok(Some(serving)) = begun {
         return serving.until(asked, failure).await;
     }
-    // Whatever was begun ends in order.
+    // Everything begun ends in order.
     let now = Instant::now();
     if timeout_at(now + GIVEN_UP, node.drain(now + UNOPENED)).await.is_err() {
         tracing::error!("the store did not close in time");
@@ -157,19 +157,19 @@ pub fn entropy() -> Result<Entropy, NoRandomness> {
 /// The node was drained.
 struct Stopped;
 
-/// A server that answers.
+/// A serving server.
 struct Serving<'a> {
     node: &'a Arc<Node>,
     app: App,
     requests: JoinHandle<Drained>,
     /// The listener that refuses requests during the stop.
     afterwards: (TcpListener, ServerOptions),
-    /// Where numbers are sent to a collector.
+    /// The sending of metrics to a collector.
     push: Option<Push>,
 }
 
 impl<'a> Serving<'a> {
-    /// Opens the doors of a node.
+    /// Begins to serve a node.
     async fn begin(
         node: &'a Arc<Node>,
         outside: Outside,
@@ -185,7 +185,7 @@ impl<'a> Serving<'a> {
         let options = ServerOptions { max_connections: config.max_connections, drain: REQUESTS, ..Default::default() };
         let of_metrics = ServerOptions { max_connections: METRICS_CONNECTIONS, drain: Duration::ZERO, ..options };
         let sources = Sources { app: app.clone(), spans: telemetry.waiting().cloned() };
-        // Before anybody is answered: it may find that its settings make no sense.
+        // Before any request is answered: its settings may turn out to be invalid.
         let push = telemetry.push(config, sources.clone())?;
         let requests = tokio::spawn(serve(api, http::router(app.clone()), options, app.left()));
         tokio::spawn(serve(scraped, metrics::router(sources), of_metrics, app.left()));
@@ -196,7 +196,7 @@ impl<'a> Serving<'a> {
         Ok(Self { node, app, requests, afterwards: (afterwards, options), push })
     }
 
-    /// Until the process is asked to stop and all is done that was begun, or the store fails.
+    /// Serves until the process is asked to stop and everything begun has ended, or the store fails.
     async fn until(
         mut self,
         asked: impl Future<Output = &'static str>,
@@ -204,7 +204,7 @@ impl<'a> Serving<'a> {
     ) -> Result<Stopped, ServeError> {
         let push = self.push.take();
         let ended = self.ended(asked, failure).await;
-        // Whatever the end was: what was done until then is counted.
+        // Whatever the end, the work until then is counted.
         if let Some(push) = push {
             push.finish(LAST).await;
         }
@@ -233,9 +233,9 @@ impl<'a> Serving<'a> {
         }
     }
 
-    /// Lets requests and the node come to their end, by times counted from when the stop has `begun`.
+    /// Lets requests and the node end, by times counted from when the stop has `begun`.
     async fn stop(self, begun: Instant) {
-        // A client that is told so tries another server; one whose connection is refused has to guess.
+        // A client with that answer tries another server; one whose connection is refused has to guess.
         let mut refused = JoinSet::new();
         let (listener, options) = self.afterwards;
         refused.spawn(serve(listener, http::leaving(&self.app), options, std::future::pending()));
@@ -248,7 +248,7 @@ impl<'a> Serving<'a> {
 }
 
 /// A second server on one machine must not fail because of its default metrics port: if that is taken, it serves
-/// metrics on any other, and says so.
+/// metrics on any other, and logs it.
 async fn bind_metrics(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
     match bind(address, "--metrics-listen").await {
         Err(ServeError::Bind { source, .. })
@@ -271,7 +271,7 @@ async fn bind(address: SocketAddr, setting: &'static str) -> Result<(TcpListener
     bound.await.map_err(|source| ServeError::Bind { address, setting, source })
 }
 
-/// The node's ways outside.
+/// The node's ports.
 fn ports(config: &Config, telemetry: &Telemetry, outside: &Outside) -> Result<Ports, ServeError> {
     let models = Arc::new(OpenAi::new()?);
     let tools = Arc::new(AgentTools::new(Arc::new(SystemClock), outside.egress.clone()));

@@ -28,25 +28,25 @@ mod lingering;
 mod taking;
 mod unreadable;
 
-/// Bytes of a request's head; the largest known cookie and token habits fit, and a connection cannot cost more.
+/// Bytes of a request's head; the largest usual cookies and tokens fit, and a connection cannot cost more.
 const HEADER_BYTES: usize = 32 * 1024;
 
-/// Pause after an accept that failed for want of descriptors or memory: it would fail again at once, and a connection
-/// that ends in the meantime is what helps.
+/// Pause after an accept that failed for lack of descriptors or memory: it would fail again at once, and only a
+/// connection that ends meanwhile helps.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// For how long connections go on as they are once the server stops: one that was accepted just before has its request
-/// read and answered. It would be closed without a word else, since nothing has been read of it.
+/// How long connections continue unchanged once the server stops: a connection accepted just before has its request
+/// read and answered. Otherwise it would be closed silently, since nothing has been read from it.
 const ARRIVING: Duration = Duration::from_millis(50);
 
-/// How to serve.
+/// Options of serving.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerOptions {
     /// Connections open at once; at least 1. Further ones wait in the listener's backlog.
     pub max_connections: usize,
     /// The longest that a request's head may take to arrive, and so also how long an idle connection is kept.
     pub header_read_timeout: Duration,
-    /// The longest that a client may take nothing of what it is sent before it is cut off.
+    /// The longest that a client may read nothing before it is cut off.
     pub taking: Duration,
     /// The longest that running requests may take after the shutdown has begun.
     pub drain: Duration,
@@ -76,7 +76,7 @@ pub struct Drained {
 pub struct Ending(Arc<AtomicBool>);
 
 impl Ending {
-    /// It begins.
+    /// Marks the beginning.
     fn begin(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -89,8 +89,8 @@ impl Ending {
 }
 
 /// Serves `router` on `listener` until `shutdown` completes: then nothing new is accepted, idle connections are closed,
-/// running requests end within [`ServerOptions::drain`], and the rest is cut off. Requests that wait for long (event
-/// streams, long polls) should watch the same signal and end by themselves.
+/// running requests end within [`ServerOptions::drain`], and the rest is cut off. Long-lived requests (event streams,
+/// long polls) should watch the same signal and end by themselves.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -115,7 +115,7 @@ pub async fn serve(
             () = &mut shutdown => break,
             accepted = server.accept(&listener) => accepted,
         };
-        // What has ended is forgotten here, so the set stays as small as the number of open connections.
+        // Ended connections are removed here, so the set stays as small as the number of open ones.
         while connections.try_join_next().is_some() {}
         connections.spawn(server.clone().connection(stream, graceful.watcher(), place));
     }
@@ -128,7 +128,7 @@ pub async fn serve(
 async fn drain(graceful: GracefulShutdown, mut connections: JoinSet<()>, within: Duration, ending: &Ending) -> Drained {
     let deadline = Instant::now() + within;
     let ended = timeout_at(deadline, async {
-        // A server that lets nothing end does not wait for what arrives either.
+        // A server without drain time does not wait for arriving requests either.
         if !within.is_zero() {
             sleep(ARRIVING).await;
         }
@@ -153,7 +153,7 @@ fn http(header_read_timeout: Duration) -> http1::Builder {
         .keep_alive(true)
         // A client may close its side as soon as it has sent its request; it still reads the answer.
         .half_close(true)
-        // Gathering answers would keep one back while half of the next request has arrived.
+        // Collecting answers would delay one while half of the next request has arrived.
         .pipeline_flush(false);
     http
 }
@@ -168,7 +168,7 @@ struct Server {
 }
 
 impl Server {
-    /// The next connection and its place; a failed accept is not the end.
+    /// The next connection and its permit; a failed accept is not the end.
     async fn accept(&self, listener: &TcpListener) -> (TcpStream, OwnedSemaphorePermit) {
         let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
             // Only a closed semaphore refuses, and this one is never closed.
@@ -195,7 +195,7 @@ impl Server {
         let stream = Explained::new(Taking::new(stream, self.taking), router.clone(), Arc::clone(&turn));
         let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(ending.clone());
-            // A client that waits for `100 Continue` has sent no body; asking for it only to discard it would be wrong.
+            // A client that waits for `100 Continue` has sent no body; requesting it only to discard it would be wrong.
             let lingers = !request.headers().contains_key(http::header::EXPECT);
             turn.begin();
             let turn = Arc::clone(&turn);
@@ -212,7 +212,7 @@ impl Server {
     }
 }
 
-/// Whether the error is that of the connection that would have been accepted, so that the next may be tried at once.
+/// Whether the error belongs to the connection being accepted, so that the next may be tried at once.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)

@@ -1,12 +1,12 @@
-//! When to stop.
+//! The signals to stop.
 
 use std::io;
 
-/// Completes when the process is asked to stop, by `SIGTERM` or `SIGINT` (Ctrl-C), and says by which. From the moment
-/// it is called neither signal ends the process by itself, so call it once, before the first request is accepted.
+/// Completes when the process is asked to stop, by `SIGTERM` or `SIGINT` (Ctrl-C), and returns which. From this call on
+/// neither signal ends the process by itself, so call it once, before the first request is accepted.
 ///
 /// # Errors
-/// Where the operating system lets no handler be installed.
+/// If the operating system does not allow a handler.
 pub fn signal() -> io::Result<impl Future<Output = &'static str>> {
     #[cfg(unix)]
     {
@@ -23,7 +23,7 @@ pub fn signal() -> io::Result<impl Future<Output = &'static str>> {
     #[cfg(not(unix))]
     {
         Ok(async {
-            // Without a handler there is nothing to wait for; the process ends as the system ends it.
+            // Without a handler there is nothing to wait for; the system then ends the process.
             if tokio::signal::ctrl_c().await.is_err() {
                 std::future::pending::<()>().await;
             }

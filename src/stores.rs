@@ -20,20 +20,20 @@ pub enum StoresError {
     /// The embedded store was not opened.
     #[error("cannot open the store: {0}")]
     Embedded(#[from] embedded::OpenError),
-    /// There is nothing that could be the data directory.
+    /// The data directory cannot be used.
     #[error(
         "--data-dir (TERTULIA_DATA_DIR) is {dir:?}; allowed: a directory that this process can write to ({source})"
     )]
     DataDir {
-        /// What was named.
+        /// The named directory.
         dir: PathBuf,
-        /// Why it is none.
+        /// Why not.
         source: std::io::Error,
     },
     /// The CQL store was not opened.
     #[error("cannot open the store: {0}")]
     Cql(#[from] cql::OpenError),
-    /// The CQL keyspace was not made or brought up to date.
+    /// The CQL keyspace was not created or migrated.
     #[error("cannot migrate the keyspace: {0}")]
     Migrate(#[from] MigrateError),
     /// The cluster's certificates cannot be checked.
@@ -48,7 +48,7 @@ pub enum StoresError {
 }
 
 impl StoresError {
-    /// Whether it may pass without anybody's doing: the cluster cannot be reached now, or its schema is on its way.
+    /// Whether it may pass by itself: the cluster cannot be reached now, or its schema is being changed.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
@@ -65,7 +65,7 @@ impl StoresError {
     }
 }
 
-/// Opens the store that `config` names. `on_fatal` is called with the reason when it can keep nothing any more.
+/// Opens the store in `config`. `on_fatal` is called with the reason when it can store nothing any more.
 ///
 /// # Errors
 /// See [`StoresError`].
@@ -90,7 +90,7 @@ pub async fn open(config: &Config, on_fatal: OnFatal) -> Result<Arc<dyn Inventor
     }
 }
 
-/// Brings the keyspace up to date; what was applied, in words.
+/// Migrates the keyspace; returns a summary.
 ///
 /// # Errors
 /// See [`StoresError`].

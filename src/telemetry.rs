@@ -43,22 +43,22 @@ use push::Push;
 use sampling::Sampling;
 use waiting::{Recorder, Waiting};
 
-/// The target of `tracing` spans that are exported, as parts of the stage that the code works for; others are not.
+/// The target of exported `tracing` spans, as parts of the stage that the code works for; others are not exported.
 pub const SPANS: &str = "tertulia::span";
 
 /// Why no log could be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The filter is none; a checked [`Config`] has no such filter.
+    /// The filter is invalid; a checked [`Config`] has no such filter.
     #[error("cannot read the log filter: {0}")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
     /// One was set up in this process already.
     #[error("logging is already set up")]
     Twice(#[from] tracing::subscriber::SetGlobalDefaultError),
-    /// Traces were asked for and cannot be sent.
+    /// Traces are configured and cannot be sent.
     #[error(transparent)]
     Export(#[from] ExportError),
-    /// The instance id of this process could not be made.
+    /// The instance id of this process could not be generated.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
 }
@@ -66,10 +66,10 @@ pub enum TelemetryError {
 /// Why nothing can be exported.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The HTTP client could not be made.
+    /// The HTTP client could not be created.
     #[error("cannot export telemetry: cannot create the HTTP client: {0}")]
     Client(#[from] reqwest::Error),
-    /// The receiver's address is none that gRPC knows.
+    /// The receiver's address is invalid for gRPC.
     #[error("cannot export telemetry: {0}")]
     Channel(#[from] tonic::transport::Error),
     /// There is no TLS.
@@ -86,15 +86,15 @@ pub enum ExportError {
 /// The running telemetry of a process.
 #[derive(Debug)]
 pub struct Telemetry {
-    /// What this process is.
+    /// The resource of this process.
     resource: Resource,
     sampling: Arc<Sampling>,
     exporting: Option<(Export, Arc<Waiting>)>,
-    /// What is underway, where a list of it is kept.
+    /// The list of running stages, if it is kept.
     underway: Option<Arc<Underway>>,
 }
 
-/// Sends the log lines of the whole process to standard error, panics too, so that no line has another form, and traces
+/// Sends the log lines of the whole process to standard error, panics too, so that all lines have one form, and traces
 /// to their receiver.
 ///
 /// # Errors
@@ -119,7 +119,7 @@ pub fn init(config: &Config) -> Result<Telemetry, TelemetryError> {
 }
 
 impl Telemetry {
-    /// Starts the export, where there is a receiver; the provider is for spans of `tracing`.
+    /// Starts the export, if there is a receiver; the provider is for spans of `tracing`.
     ///
     /// # Errors
     /// See [`TelemetryError`].
@@ -136,7 +136,7 @@ impl Telemetry {
         Ok((Self { resource, sampling, exporting: Some((export, waiting)), underway }, Some(provider)))
     }
 
-    /// Where the actors' spans go.
+    /// The destination of the actors' spans.
     #[must_use]
     pub fn traces(&self) -> Traces {
         let traces = match &self.exporting {
@@ -149,13 +149,13 @@ impl Telemetry {
         traces.listed(self.underway.clone())
     }
 
-    /// The spans that wait to be sent, where they are sent.
+    /// The queue of spans, if they are sent.
     #[must_use]
     pub fn waiting(&self) -> Option<&Arc<Waiting>> {
         self.exporting.as_ref().map(|(_, waiting)| waiting)
     }
 
-    /// Sends metrics too, where they have a receiver.
+    /// Sends metrics too, if they have a receiver.
     ///
     /// # Errors
     /// See [`TelemetryError`].
@@ -166,7 +166,7 @@ impl Telemetry {
         Ok(Some(Push::start(pushing, &self.resource, move || sources.collect(began, nanos()))?))
     }
 
-    /// Sends what still waits, within this time.
+    /// Sends the queued spans, within this time.
     pub async fn finish(self, within: Duration) {
         if let Some((export, _)) = self.exporting {
             export.finish(within).await;
@@ -174,7 +174,7 @@ impl Telemetry {
     }
 }
 
-/// What this process is, as every span of it says; what the environment says goes before.
+/// The resource of this process, common to all its spans; attributes of the environment come first.
 fn resource(instance: &[u8], said: &[(String, String)]) -> Resource {
     let id: String = crate::trace_context::Hex(instance).to_string();
     let own = [
@@ -188,10 +188,10 @@ fn resource(instance: &[u8], said: &[(String, String)]) -> Resource {
     Resource::builder_empty().with_detector(Box::new(TelemetryResourceDetector)).with_attributes(attributes).build()
 }
 
-/// What turns events into lines, and spans into those that are exported.
+/// The subscriber that turns events into lines, and exports spans.
 ///
 /// # Errors
-/// Where the filter is none.
+/// If the filter is invalid.
 pub fn subscriber<W, L>(
     filter: &str,
     format: LogFormat,
@@ -203,11 +203,11 @@ where
     L: Layer<registry::Registry> + Send + Sync,
 {
     let lines = fmt::layer().event_format(format).with_writer(writer).with_ansi(false);
-    // A span of an exported call is no concern of the log; asking about it would cost each of them.
+    // Spans of exported code are not for the log; filtering them there would cost each of them.
     let lines =
         lines.with_filter(EnvFilter::try_new(filter)?).with_filter(filter::filter_fn(|metadata| metadata.is_event()));
-    // Asked once for each place in the code. Without it a span that neither layer wants is made all the same, and a
-    // library's that lasts as long as an actor is entered with each of its messages.
+    // Evaluated once per callsite. Without it a span that neither layer wants is still created, and a library's span
+    // that lasts as long as an actor is entered with each of its messages.
     let known = filter::filter_fn(|metadata| metadata.is_event() || code::is_ours(metadata));
     Ok(Box::new(registry().with(spans).with(lines).with(known)))
 }
@@ -223,11 +223,11 @@ pub(crate) mod tests {
     use super::*;
     use crate::config::ConfigArgs;
 
-    /// While a process has one subscriber only, a line that another thread meets first is judged by that thread's
-    /// own subscriber, so by none, and is then off for all. Two that live as long as the process prevent that.
+    /// While a process has only one subscriber, a callsite first reached by another thread is evaluated by that
+    /// thread's own subscriber, so by none, and is then off for all. Two that live as long as the process prevent that.
     static KEPT: LazyLock<[Dispatch; 2]> = LazyLock::new(|| [Dispatch::new(registry()), Dispatch::new(registry())]);
 
-    /// The configuration with these environment variables and nothing else.
+    /// The configuration with only these environment variables.
     pub(crate) fn config(env: &[(&str, &str)]) -> Config {
         let env = |name: &str| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
         Config::load(&ConfigArgs::default(), &env, &|_| Err(io::ErrorKind::NotFound.into())).unwrap()
@@ -238,14 +238,14 @@ pub(crate) mod tests {
     pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
 
     impl Lines {
-        /// What logs to these lines.
+        /// A subscriber that logs to these lines.
         pub(crate) fn subscriber(&self, filter: &str, format: LogFormat) -> Box<dyn Subscriber + Send + Sync> {
             LazyLock::force(&KEPT);
             let writer = self.clone();
             subscriber(filter, format, move || writer.clone(), None::<LevelFilter>).unwrap()
         }
 
-        /// What was logged so far.
+        /// The lines so far.
         pub(crate) fn text(&self) -> String {
             String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
         }

@@ -9,10 +9,10 @@ use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 
 /// A client's settings that trust the platform's root certificates, with a cryptography provider of their own, so that
-/// no process-wide default must be installed first. Where the platform has no roots, nothing is trusted.
+/// no process-wide default must be installed first. If the platform has no roots, nothing is trusted.
 ///
 /// # Errors
-/// When the provider can do none of the usual TLS versions.
+/// If the provider supports none of the usual TLS versions.
 pub fn client() -> Result<ClientConfig, rustls::Error> {
     match builder()?.with_platform_verifier() {
         Ok(builder) => Ok(builder.with_no_client_auth()),
@@ -31,7 +31,7 @@ pub fn trusting(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
     Ok(builder()?.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// The certificates in a file, as PEM has them.
+/// The certificates in a PEM file.
 ///
 /// # Errors
 /// Why they cannot be used; a file without any is wrong too.
@@ -43,7 +43,7 @@ pub fn roots(path: &Path) -> Result<RootCertStore, String> {
     if roots.is_empty() { Err("it contains no certificate".to_owned()) } else { Ok(roots) }
 }
 
-/// Settings with a cryptography provider of their own, before it is said whom they trust.
+/// Settings with a cryptography provider of their own, before the trusted roots are set.
 ///
 /// # Errors
 /// As [`client`].

@@ -1,7 +1,7 @@
 //! Tools of agents: parsing calls and writing results, both as JSON.
 //!
 //! Two tools are the program's own and can be called by every agent: `request_review` and `search_memories`. Others are
-//! HTTP requests that the agent's `tools` describe. A model is offered what the agent declares.
+//! HTTP requests described by the agent's `tools`. A model is offered the tools that its agent declares.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ impl std::fmt::Debug for AgentTools {
 }
 
 impl AgentTools {
-    /// Tools that judge times by this clock, and make their calls through this client.
+    /// Tools that use this clock, and make their calls through this client.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, egress: Egress) -> Self {
         Self { clock, egress }
@@ -65,7 +65,7 @@ impl AgentTools {
     }
 }
 
-/// A call as a message of an assistant shows it.
+/// A call in the form of an assistant's message.
 #[derive(Serialize)]
 struct Recorded<'a> {
     id: &'a str,
@@ -76,7 +76,7 @@ struct Recorded<'a> {
 #[derive(Serialize)]
 struct Function<'a> {
     name: &'a str,
-    /// A text that should be JSON: the protocol has it so.
+    /// A text that should be JSON, by the protocol.
     arguments: &'a str,
 }
 
@@ -107,7 +107,7 @@ struct Memory<'a> {
     created_at: Time,
 }
 
-/// What went wrong.
+/// A failure.
 #[derive(Serialize)]
 struct Failed<'a> {
     error: &'a str,
@@ -117,17 +117,17 @@ struct Failed<'a> {
 }
 
 fn written(value: &impl Serialize) -> String {
-    // Only a map with keys that are no strings cannot be written, and there is none.
+    // Only a map with non-string keys cannot be serialized, and there is none.
     serde_json::to_string(value).unwrap_or_else(|_| "{}".to_owned())
 }
 
-/// A result that says what is wrong with the call.
+/// A result with the faults of the call.
 fn refusal(error: &str, detail: &str, faults: &[Fault]) -> String {
     let faults = &faults[..faults.len().min(MAX_FAULTS)];
     written(&Failed { error, detail, faults })
 }
 
-/// The arguments as they were written; models write nothing where a tool has no parameters.
+/// The arguments as written; models write nothing if a tool has no parameters.
 fn text_of(called: &Called) -> &str {
     if called.arguments.trim().is_empty() { "{}" } else { &called.arguments }
 }
@@ -207,7 +207,7 @@ impl Tools for AgentTools {
     }
 }
 
-/// A JSON text as a value; `None` where it is none.
+/// A JSON text as a value; `None` if it is invalid.
 fn value(text: &str) -> Option<Value> {
     serde_json::from_str(text).ok()
 }

@@ -1,4 +1,4 @@
-//! W3C trace context: which trace a request belongs to.
+//! W3C trace context: the trace of a request.
 
 use std::fmt;
 
@@ -12,22 +12,22 @@ pub use actors::trace::SAMPLED;
 /// Length of a `traceparent` of version 00.
 const LEN: usize = 55;
 
-/// The place of one request in a trace.
+/// The position of one request in a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestTrace {
     /// The trace; never all zero.
     pub trace_id: [u8; 16],
     /// This request's own span; never all zero.
     pub span_id: [u8; 8],
-    /// The caller's span, where the caller sent one.
+    /// The caller's span, if the caller sent one.
     pub parent_span_id: Option<[u8; 8]>,
-    /// Trace flags as they travel; see [`SAMPLED`].
+    /// Trace flags in wire form; see [`SAMPLED`].
     pub flags: u8,
 }
 
 impl RequestTrace {
-    /// Continues the caller's trace in a span of its own; `None` if the request carries no valid `traceparent`, or
-    /// several, because then it is ambiguous which trace is meant.
+    /// Continues the caller's trace in a span of its own; `None` if the request has no valid `traceparent`, or several,
+    /// which would be ambiguous.
     #[must_use]
     pub fn continued(headers: &HeaderMap, span_id: [u8; 8]) -> Option<Self> {
         let mut values = headers.get_all(&TRACEPARENT).into_iter();
@@ -38,7 +38,7 @@ impl RequestTrace {
         Some(Self { trace_id, span_id, parent_span_id: Some(parent), flags: flags & SAMPLED })
     }
 
-    /// The `traceparent` that names this span, for the response and for calls made on the request's behalf.
+    /// The `traceparent` of this span, for the response and for calls made on the request's behalf.
     #[must_use]
     pub fn traceparent(&self) -> HeaderValue {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
@@ -50,7 +50,7 @@ impl RequestTrace {
     }
 }
 
-/// As it goes out with calls that are a part of it.
+/// The context of calls that are a part of it.
 impl From<actors::trace::TraceContext> for RequestTrace {
     fn from(place: actors::trace::TraceContext) -> Self {
         let actors::trace::TraceContext { trace_id, span_id, flags } = place;
@@ -58,7 +58,7 @@ impl From<actors::trace::TraceContext> for RequestTrace {
     }
 }
 
-/// As actors pass it on.
+/// The context for actors.
 impl From<&RequestTrace> for actors::trace::TraceContext {
     fn from(trace: &RequestTrace) -> Self {
         Self { trace_id: trace.trace_id, span_id: trace.span_id, flags: trace.flags }
@@ -84,7 +84,7 @@ pub(crate) fn hex_into(bytes: &[u8], out: &mut [u8]) {
     }
 }
 
-/// Trace id, parent span id and flags. Versions above 00 are read as far as 00 defines them, as the standard asks.
+/// Trace id, parent span id and flags. Of versions above 00 the part that 00 defines is read, by the standard.
 fn parse(text: &[u8]) -> Option<([u8; 16], [u8; 8], u8)> {
     let fixed = text.get(..LEN)?;
     let version = unhex::<1>(&fixed[..2])?[0];

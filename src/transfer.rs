@@ -2,13 +2,13 @@
 //! `tertulia import` reads them.
 //!
 //! It uses only the port `Store`, so it works between any two stores, and imported data gives the same answers: ids,
-//! times, sequences, idempotency keys and configuration. The file holds what the data directory holds, secrets too;
-//! protect it accordingly.
+//! times, sequences, idempotency keys and configuration. The file contains everything in the data directory, secrets
+//! too; protect it accordingly.
 //!
 //! Each line of an entity is one commit, numbered from 1, and an import makes exactly these. So an interrupted import
 //! is simply run again: it counts an entity's commits, sends the newest one once more (which shows whether it came from
-//! this file), and continues. An interrupted export continues too, if the store still has what the file has: a file is
-//! of one moment. Rows of the installation are added where they are missing, with the promises made to retries.
+//! this file), and continues. An interrupted export continues too, if the store is unchanged: a file is of one moment.
+//! Rows of the installation are added if they are missing, with the promises made to retries.
 
 mod export;
 mod import;
@@ -27,34 +27,34 @@ use std::time::Duration;
 use actors::id::EntityKey;
 use actors::store::StoreError;
 
-/// How long a store is asked again that is not there, or does not say what came of a commit: what was sent twice is
-/// done once.
+/// How long a store is retried that is unavailable, or does not report a commit's outcome: a commit sent twice is
+/// applied once.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a file held of the same export before it was written to.
+/// The part of the same export in a file before it was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Found {
-    /// Nothing that could be kept.
+    /// Nothing to keep.
     #[default]
     Nothing,
-    /// A part, behind which the export went on.
+    /// A part, behind which the export continued.
     Part,
-    /// A part of another moment; the export began anew.
+    /// An outdated part; the export restarted.
     Past(Moved),
     /// All of it.
     Whole,
 }
 
-/// What is no longer in the store as a file has it.
+/// The first difference between the store and a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moved {
     /// The installation's keys, workspaces or settings.
     Installation,
-    /// It was written to.
+    /// This entity was written to.
     Written(EntityKey),
-    /// The file does not have it.
+    /// The file does not have this entity.
     Made(EntityKey),
-    /// The store does not have it.
+    /// The store does not have this entity.
     Gone(EntityKey),
 }
 
@@ -81,13 +81,13 @@ pub enum TransferError {
     /// There is no such workspace.
     #[error("there is no workspace {0}")]
     NoWorkspace(String),
-    /// The store holds no installation.
+    /// The store has no installation.
     #[error("the store contains no installation")]
     NoInstallation,
-    /// It was written to meanwhile.
+    /// This entity was written to meanwhile.
     #[error("{0:?} was changed during the export; stop the servers and run the export again")]
     Moved(EntityKey),
-    /// The file holds a whole export that is not true any more.
+    /// The file has a complete but outdated export.
     #[error(
         "the file holds a complete export, and the store has changed since ({0}); the file is unchanged: choose \
          another file, or replace it with --anew"
@@ -98,16 +98,16 @@ pub enum TransferError {
     Malformed {
         /// Which line, from 1.
         line: u64,
-        /// What is wrong with it.
+        /// The fault.
         what: String,
     },
-    /// The target has something else in the same place.
+    /// The target has another entity with this key.
     #[error("{0:?} is already in the store, and not from this export; import into an empty store or workspace")]
     Occupied(EntityKey),
     /// The target has this workspace already.
     #[error("the workspace {0} is already in the store; import before the first start, or into another store")]
     WorkspaceTaken(String),
-    /// Keys are hashed under a secret that is not the target's.
+    /// Keys are hashed under another secret than the target's.
     #[error(
         "this installation hashes API keys with another secret, so the exported keys would never be accepted; import \
          with --without-keys and create new ones"

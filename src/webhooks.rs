@@ -23,7 +23,7 @@ pub use signature::sign;
 pub const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 /// When it was sent, in seconds since 1970.
 pub const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
-/// `v1,` and the signature; with several secrets one for each, separated by spaces.
+/// `v1,` and the signature; with several secrets one each, separated by spaces.
 pub const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
 /// Sends events; the clients of one server share it.
@@ -68,7 +68,7 @@ impl Webhooks {
         })
     }
 
-    /// `None` where nothing would sign it: then it is not sent.
+    /// `None` if there is no secret to sign it: then it is not sent.
     fn headers(&self, parcel: &Parcel, body: &[u8], now: Millis) -> Option<HeaderMap> {
         let content_type = match parcel.format {
             Format::Standard => "application/json",
@@ -77,7 +77,7 @@ impl Webhooks {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         for (name, value) in &parcel.headers {
-            // They were checked when they came in.
+            // They were checked on input.
             if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
                 headers.insert(name, value);
             }
@@ -102,7 +102,7 @@ impl Deliverer for Webhooks {
     }
 }
 
-/// What its delivery says of a call that brought no answer.
+/// The delivery's error for a call without an answer.
 fn undelivered(fault: &Fault) -> Undelivered {
     match fault {
         Fault::Timeout => Undelivered::Timeout,

@@ -1,8 +1,8 @@
 //! The wire types of the three message APIs: bytes to checked requests, stored messages to JSON answers.
 //!
 //! Everything here is pure: no I/O, no clock. Checks that need the store (whether a channel, a parent or an attachment
-//! exists) are the handler's, which adds its faults to the [`Report`](crate::json::report::Report) that it gets from
-//! here, so that a client sees all of them at once.
+//! exists) are the handler's, which adds its faults to this module's [`Report`](crate::json::report::Report), so that a
+//! client sees all of them at once.
 
 pub mod bounds;
 pub mod channel_message;
@@ -24,18 +24,18 @@ use std::net::IpAddr;
 use actors::clock::Millis;
 use actors::key::PrincipalKind;
 
-/// What principals are, by the word for it.
+/// The types of principals, by name.
 pub const PRINCIPAL_TYPES: [(&str, PrincipalKind); 2] = {
     let [first, second] = PrincipalKind::ALL;
     [(first.name(), first), (second.name(), second)]
 };
 
-/// What a check needs to know beside the body.
+/// The input of a check beside the body.
 #[derive(Clone, Copy)]
 pub struct Rules<'f> {
     /// The time of the request.
     pub now: Millis,
-    /// Which addresses may be reached although they are not public.
+    /// The addresses that may be reached although they are not public.
     pub allow: &'f dyn Fn(IpAddr) -> bool,
 }
 

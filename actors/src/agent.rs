@@ -200,7 +200,7 @@ pub struct Said {
     pub replies: Vec<String>,
     /// The tools that it calls. If it calls any, it is asked again with their results.
     pub calls: Vec<Called>,
-    /// What it cost.
+    /// Its usage.
     pub usage: Usage,
 }
 

@@ -18,7 +18,7 @@ use crate::limits;
 use crate::node::Node;
 use crate::store::{Due, StoreError};
 
-/// How far ahead of now the due index is read.
+/// The length of the near part of the due index.
 const HORIZON_MILLIS: u64 = 120_000;
 /// How often it is read.
 const SCAN_EVERY_MILLIS: u64 = 15_000;

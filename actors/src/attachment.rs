@@ -132,7 +132,7 @@ impl State {
         self.held_until.filter(|until| now < *until)
     }
 
-    /// A message that needs it may be about to be deleted, so finding one says nothing yet; the alarm asks again.
+    /// A message that needs it may be about to be deleted, so finding one proves nothing yet; the alarm checks again.
     fn is_doubted(&self, now: Millis) -> bool {
         self.check_at.is_some_and(|check_at| now < check_at && check_at <= now.plus(limits::DOUBT_MILLIS))
     }
@@ -152,7 +152,7 @@ impl State {
     }
 }
 
-/// What happens to a file.
+/// An event of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Event {
     /// Its upload begins.

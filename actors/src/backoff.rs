@@ -1,4 +1,4 @@
-//! Retrying transient failures, with growing pauses up to a deadline.
+//! Growing pauses between attempts, and retrying transient failures up to a deadline.
 
 use std::time::Duration;
 
@@ -10,6 +10,12 @@ use crate::store::StoreError;
 const PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// The pause after `put_off` delays: twice as long each time, beginning with `first`, at most `most`.
+#[must_use]
+pub(crate) fn pause(first: u64, put_off: u32, most: u64) -> u64 {
+    (first << put_off.min(16)).min(most)
+}
 
 /// The pauses between attempts at one thing.
 #[derive(Debug)]

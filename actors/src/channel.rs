@@ -37,7 +37,7 @@ pub struct Channel {
     /// The agent that answers on it.
     #[n(3)]
     pub agent: Option<String>,
-    /// What a new message does while a turn runs.
+    /// The effect of a new message while a turn runs.
     #[n(4)]
     pub busy_policy: BusyPolicy,
     /// Whether it accepts messages.

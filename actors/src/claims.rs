@@ -20,6 +20,8 @@
 //! has to wait for another, and detecting a dead process's claim needs no clock. Still, a request that finds another
 //! one's claim pauses, longer each time: two requests that took the key from each other without pauses would both fail.
 
+use std::convert::Infallible;
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,13 +29,13 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 use tokio::time::{Instant, sleep};
 
-use crate::asks::{Asks, answered};
-use crate::conversation::{Conversation, Reply as Answered, State};
+use crate::conversation::{self, Conversation, State};
 use crate::directory::{Answer, CommandContext, Directory, KeyUse, Refusal, Reply};
 use crate::id::{Address, EntityKey, Kind};
 use crate::limits;
 use crate::machine::{Change, Decision, Machine, Need, ReadSet, Undecided};
 use crate::node::Node;
+use crate::requests::{Request, typed};
 use crate::store::{KeyHash, RowWrite};
 use crate::tables::CLAIMS;
 
@@ -103,17 +105,17 @@ impl Claiming {
     /// opened so long ago that its key was forgotten.
     pub(crate) fn decide(&self, state: Option<&State>, found: &ReadSet) -> Result<Decision<Conversation>, Undecided> {
         if state.is_some() {
-            return Ok(Decision::Elsewhere(Answered::Nothing));
+            return Ok(Decision::Elsewhere(conversation::Reply::Nothing));
         }
         let standing = found.stored::<Claim>(CLAIMS, self.row())?;
         let number = match standing {
             None => 1,
             Some(claim) if self.over == Some(claim.number) => claim.number + 1,
-            Some(claim) => return Ok(Decision::Elsewhere(Answered::Claimed(claim))),
+            Some(claim) => return Ok(Decision::Elsewhere(conversation::Reply::Claimed(claim))),
         };
         let claim = Claim { number, fingerprint: self.fingerprint, target: self.target };
         let row = RowWrite { table: CLAIMS, key: self.row(), value: Some(crate::codec::encode(&claim)) };
-        let change = Change::new(Vec::new(), Answered::Claimed(claim));
+        let change = Change::new(Vec::new(), conversation::Reply::Claimed(claim));
         Ok(Decision::Change(Change { rows: vec![row], holds: Some(number), ..change }))
     }
 }
@@ -127,14 +129,14 @@ pub(crate) async fn ask<M: Machine>(
     with: CommandContext,
 ) -> Reply<M> {
     let Some(key) = with.key else { return directory.ask(node, entity, command, with).await };
-    let request = Request { node, key, target: entity, trace: with };
+    let claimer = Claimer { node, key, target: entity, trace: with };
     let mut claim = 0;
     let mut lost = None;
     let mut round = 0;
     while round < ROUNDS {
         if key.home.is_some() {
             // On the heap, like `overtake` below: nearly no command needs it, and all of them would reserve space.
-            claim = Box::pin(request.claim(lost, &mut round)).await?;
+            claim = Box::pin(claimer.claim(lost, &mut round)).await.map_err(anywhere)?;
         } else if let Some(number) = lost {
             // At its home a request needs no claim, only a higher number than those that it finds there.
             claim = number;
@@ -142,15 +144,17 @@ pub(crate) async fn ask<M: Machine>(
         let with = CommandContext { key: Some(KeyUse { claim, ..key }), ..with };
         match directory.ask(node, entity, Arc::clone(&command), with).await {
             Err(Refusal::KeyHeld) if key.home.is_some() => lost = Some(claim),
-            Err(Refusal::KeyHeld) => lost = Some(Box::pin(request.overtake(entity, &mut round)).await?),
+            Err(Refusal::KeyHeld) => {
+                lost = Some(Box::pin(claimer.overtake(entity, &mut round)).await.map_err(anywhere)?);
+            }
             reply => return reply,
         }
     }
     Err(Refusal::KeyHeld)
 }
 
-/// The state of a key at one of its homes.
-enum Standing {
+/// What a request finds at a home of its key.
+enum AtHome {
     /// It is held.
     Claimed(Claim),
     /// The same request has had its effect here, just now.
@@ -160,17 +164,17 @@ enum Standing {
 }
 
 /// A request with a key.
-struct Request<'a> {
+struct Claimer<'a> {
     node: &'a Arc<Node>,
     key: KeyUse,
     target: EntityKey,
     trace: CommandContext,
 }
 
-impl Request<'_> {
+impl Claimer<'_> {
     /// Claims the key for this request; returns the number of the claim. `lost` is its previous claim, which was
     /// overtaken.
-    async fn claim<M: Machine>(&self, lost: Option<u64>, round: &mut u32) -> Result<u64, Refusal<M>> {
+    async fn claim(&self, lost: Option<u64>, round: &mut u32) -> Result<u64, Refusal<Infallible>> {
         let mut over = lost;
         while *round < ROUNDS {
             let claim = self.standing(over).await?;
@@ -187,51 +191,51 @@ impl Request<'_> {
     }
 
     /// The current claim of the key, after this request has asked for it.
-    async fn standing<M: Machine>(&self, over: Option<u64>) -> Result<Claim, Refusal<M>> {
+    async fn standing(&self, over: Option<u64>) -> Result<Claim, Refusal<Infallible>> {
         let Some(first) = self.key.home else { return Err(Refusal::KeyHeld) };
         for life in 0..LIVES_MAX {
             let home = EntityKey { id: live_again(first.workspace, first.id, life), ..first };
             match self.claim_at(home, over).await? {
-                Standing::Claimed(claim) => return Ok(claim),
-                Standing::Done => return Err(Refusal::KeyReused),
-                Standing::Elsewhere => {}
+                AtHome::Claimed(claim) => return Ok(claim),
+                AtHome::Done => return Err(Refusal::KeyReused),
+                AtHome::Elsewhere => {}
             }
         }
         Err(Refusal::KeyHeld)
     }
 
     /// The state of the key at a home, after this request has claimed it there.
-    async fn claim_at<M: Machine>(&self, home: EntityKey, over: Option<u64>) -> Result<Standing, Refusal<M>> {
+    async fn claim_at(&self, home: EntityKey, over: Option<u64>) -> Result<AtHome, Refusal<Infallible>> {
         let KeyUse { hash, fingerprint, .. } = self.key;
         let claiming = Claiming { key: hash, fingerprint, target: self.target, over };
         // A hold of the key does not refuse a claim, which is about just that.
         let key = Some(KeyUse { home: None, claim: u64::MAX, ..self.key });
         let with = CommandContext { key, ..self.trace };
         let answer = self.node.conversations.ask(self.node, home, claiming.command(), with).await;
-        match answered::<_, Claiming>(answer) {
-            Ok(Answer::Done(Some(claim))) => Ok(Standing::Claimed(claim)),
-            Ok(Answer::Done(None)) => Ok(Standing::Elsewhere),
-            Ok(Answer::Repeat { .. }) => Ok(Standing::Done),
-            Err(refusal) => Err(without_rejection(refusal)),
+        match typed::<_, Claiming>(answer) {
+            Ok(Answer::Done(Some(claim))) => Ok(AtHome::Claimed(claim)),
+            Ok(Answer::Done(None)) => Ok(AtHome::Elsewhere),
+            Ok(Answer::Repeat { .. }) => Ok(AtHome::Done),
+            Err(refusal) => Err(refusal.map(never)),
         }
     }
 
     /// Another request holds the key at its home, where this one has its effect: ends that claim, and returns a number
     /// above it.
-    async fn overtake<M: Machine>(&self, home: EntityKey, round: &mut u32) -> Result<u64, Refusal<M>> {
+    async fn overtake(&self, home: EntityKey, round: &mut u32) -> Result<u64, Refusal<Infallible>> {
         match self.claim_at(home, None).await? {
-            Standing::Claimed(claim) => {
+            AtHome::Claimed(claim) => {
                 self.end(claim, round).await?;
                 Ok(claim.number + 1)
             }
             // A retry gets the first outcome.
-            Standing::Done => Ok(0),
-            Standing::Elsewhere => Err(Refusal::KeyReused),
+            AtHome::Done => Ok(0),
+            AtHome::Elsewhere => Err(Refusal::KeyReused),
         }
     }
 
     /// Ensures that another request has no effect by its claim, unless it has it within a moment.
-    async fn end<M: Machine>(&self, claim: Claim, round: &mut u32) -> Result<(), Refusal<M>> {
+    async fn end(&self, claim: Claim, round: &mut u32) -> Result<(), Refusal<Infallible>> {
         let patience = PATIENCE * 2u32.pow(*round);
         *round += 1;
         let until = Instant::now() + patience;
@@ -260,26 +264,19 @@ impl Request<'_> {
     }
 }
 
-fn held<M: Machine, N: Machine>(refusal: Refusal<M>) -> Result<(), Refusal<N>> {
+fn held<R: Debug>(refusal: Refusal<R>) -> Result<(), Refusal<Infallible>> {
     match refusal {
         Refusal::KeyHeld => Ok(()),
-        other => Err(without_rejection(other)),
+        other => Err(other.map(never)),
     }
 }
 
-/// The refusal of another machine; neither a claim nor a hold is ever rejected.
-fn without_rejection<M: Machine, N: Machine>(refusal: Refusal<M>) -> Refusal<N> {
-    match refusal {
-        Refusal::Rejected(rejection) => Refusal::Unavailable(format!("a claim was rejected: {rejection:?}").into()),
-        Refusal::KeyReused => Refusal::KeyReused,
-        Refusal::KeyHeld => Refusal::KeyHeld,
-        Refusal::Backlog => Refusal::Backlog,
-        Refusal::Overloaded => Refusal::Overloaded,
-        Refusal::Draining => Refusal::Draining,
-        Refusal::Unavailable(why) => Refusal::Unavailable(why),
-        Refusal::TooLarge(why) => Refusal::TooLarge(why),
-        Refusal::Unknown(why) => Refusal::Unknown(why),
-        Refusal::Misanswered(request) => Refusal::Misanswered(request),
-        Refusal::Moved => Refusal::Moved,
-    }
+/// A refusal that every kind of entity may give.
+fn anywhere<R>(refusal: Refusal<Infallible>) -> Refusal<R> {
+    refusal.map(|never| match never {})
+}
+
+/// Neither a claim nor a hold is ever rejected.
+fn never<R: Debug>(rejection: R) -> Refusal<Infallible> {
+    Refusal::Unavailable(format!("a claim was rejected: {rejection:?}").into())
 }

@@ -46,12 +46,6 @@ impl fmt::Display for Millis {
     }
 }
 
-/// The pause after `put_off` delays: twice as long each time, beginning with `first`, at most `most`.
-#[must_use]
-pub(crate) fn pause(first: u64, put_off: u32, most: u64) -> u64 {
-    (first << put_off.min(16)).min(most)
-}
-
 /// A source of time.
 pub trait Clock: Send + Sync + 'static {
     /// The wall-clock time.

@@ -33,7 +33,7 @@ mod save;
 pub use aside::{Aside, last_on};
 pub use erase::{Erasing, GoOn, Step};
 pub use open::OpenConversation;
-pub use resolve::Resolve;
+pub use resolve::{GoBack, Resolve};
 pub use save::{Save, Saved, Update};
 
 /// How many earlier conversations of a channel are remembered, for keys that were used there.
@@ -125,7 +125,7 @@ impl State {
     }
 }
 
-/// What happens to a contact.
+/// An event of a contact.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Event {
     /// The contact was created, by its first message or by request.
@@ -182,8 +182,10 @@ impl Event {
 /// The commands of a contact.
 #[derive(Debug)]
 pub enum Command {
-    /// Which conversation does this person's next message on this channel belong to?
+    /// Resolve the conversation of this person's next message on this channel.
     Resolve(Resolve),
+    /// A message is about to go to an earlier conversation.
+    GoBack(GoBack),
     /// Create the contact if it does not exist, and change the name if one is given.
     Save(Save),
     /// Change the name.
@@ -195,7 +197,7 @@ pub enum Command {
     },
     /// A conversation of this contact is about to be copied; the copy is erased with the contact too.
     Fork {
-        /// Whose conversation.
+        /// The contact.
         id: ContactId,
         /// The copy.
         copy: ConversationId,
@@ -224,7 +226,7 @@ pub enum Reply {
     Contact(Saved),
     /// A delivery is retried; the state of its lane now.
     Again(Box<Waiting>),
-    /// There is nothing to say.
+    /// There was nothing to do.
     Nothing,
 }
 
@@ -269,7 +271,9 @@ impl Machine for Contact {
 
     fn needs(state: Option<&State>, command: &Command) -> Vec<Need> {
         match command {
-            Command::Resolve(resolve) => state.and_then(|state| state.needs_of(&resolve.channel)).into_iter().collect(),
+            Command::Resolve(Resolve { channel, .. }) | Command::GoBack(GoBack { channel }) => {
+                state.and_then(|state| state.needs_of(channel)).into_iter().collect()
+            }
             Command::GoOn(GoOn(_, step)) => step.needs(state),
             Command::Outbox(sending) => sending.needs(),
             _ => Vec::new(),
@@ -292,6 +296,7 @@ impl Machine for Contact {
     ) -> Result<Decision<Self>, Undecided> {
         let decided = match (command, state) {
             (Command::Resolve(resolve), state) => resolve.decide(state, moment, found)?,
+            (Command::GoBack(back), Some(state)) => back.decide(state, found)?,
             (Command::Save(Save { identifier, name }), state) => save::save(state, identifier, name.as_ref(), moment),
             (Command::Update(Update { id, name }), Some(state)) if state.id == *id && state.erased_at.is_none() => {
                 save::update(state, name.as_ref(), moment)
@@ -306,7 +311,9 @@ impl Machine for Contact {
             (Command::Outbox(sending), Some(state)) => return sending.decide(state, moment, found),
             (Command::Wake, Some(_)) => Decision::Answer(Reply::Nothing),
             (Command::Update(_) | Command::Erase { .. } | Command::Fork { .. }, _)
-            | (Command::GoOn(_) | Command::Outbox(_) | Command::Wake, None) => Decision::Reject(Rejection::NotFound),
+            | (Command::GoBack(_) | Command::GoOn(_) | Command::Outbox(_) | Command::Wake, None) => {
+                Decision::Reject(Rejection::NotFound)
+            }
         };
         Ok(match decided {
             Decision::Change(change) => Decision::Change(outgoing::marked(state, change, moment, found)),

@@ -2,7 +2,8 @@
 //!
 //! A human channel's messages are a conversation too, the channel's own. Events are defined in [`event`], each
 //! operation in its own file: [`post`], [`turn`], [`update`], [`review`], [`amend`]. An instruction from one
-//! conversation to another is an [`errand`]. The state stays small; what grows (reviews, turns, edits) is kept as rows.
+//! conversation to another is an [`errand`]. The state stays small; growing data (reviews, turns, edits) is stored as
+//! rows.
 
 use std::sync::Arc;
 
@@ -38,9 +39,12 @@ mod taken;
 pub mod turn;
 mod under_way;
 pub mod update;
+mod wake;
 
-pub use amend::{Amend, shown_key};
-pub use attach::{Disclaim, file_key};
+pub use amend::Amend;
+pub(crate) use amend::shown_key;
+pub use attach::Disclaim;
+pub(crate) use attach::file_key;
 pub(crate) use beginnings::{Beginning, Beginnings};
 pub use command::{Command, Rejection, Reply};
 pub use erase::{Erase, EraseCopy, Erasure};
@@ -52,39 +56,39 @@ pub use origin::Origin;
 pub use post::{BusyPolicy, Post, Posted, TurnRequest};
 pub use remember::Remembering;
 pub use review::CancelReview;
-pub use turn::calls::{Answers, Call, Calls, EndWait, Step, Wait};
+pub use turn::calls::{Call, CallResults, Calls, EndWait, Step, Wait};
 pub use turn::{Attempt, CancelTurn, Failure, Finish, RetryTurn, StartTurn, Turn, TurnStatus, Usage};
 pub use update::{Details, Update};
 
-/// How a conversation begins.
+/// The beginning of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
     /// Its id.
     pub id: ConversationId,
-    /// Where it comes from.
+    /// Its origin.
     pub origin: Origin,
-    /// Whose it is.
+    /// Its owner.
     pub owner: Option<String>,
     /// Title and the like.
     pub details: Details,
 }
 
-/// What decisions need to know of a conversation.
+/// The state of a conversation.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub struct State {
-    /// Its id; the time in it is that of its creation, or a little later, for its place in lists.
+    /// Its id; the time in it is that of its creation, or slightly later, for its position in lists.
     #[n(0)]
     pub id: ConversationId,
-    /// Where it comes from.
+    /// Its origin.
     #[n(1)]
     pub origin: Origin,
-    /// Whose it is.
+    /// Its owner.
     #[n(2)]
     pub owner: Option<String>,
-    /// Nothing may be appended by clients any more.
+    /// It is closed: clients can append nothing.
     #[n(3)]
     pub closed: bool,
-    /// When anything of it last changed.
+    /// When it last changed.
     #[n(4)]
     pub updated_at: Millis,
     /// When the newest message was accepted.
@@ -93,13 +97,13 @@ pub struct State {
     /// How many messages it has.
     #[n(6)]
     pub messages: u64,
-    /// How many turns were asked for.
+    /// How many turns were requested.
     #[n(7)]
     pub turns: u64,
-    /// The turn that runs.
+    /// The running turn.
     #[n(8)]
     pub running: Option<Turn>,
-    /// The turns that wait, oldest first.
+    /// The waiting turns, oldest first.
     #[n(9)]
     pub queued: Vec<Turn>,
     /// No review is due before this.
@@ -108,25 +112,25 @@ pub struct State {
     /// Sequence of the newest event.
     #[n(11)]
     pub last_seq: u64,
-    /// There are errands, and they are run again then.
+    /// When its errands, if there are any, are run again.
     #[n(15)]
     pub errands_at: Option<Millis>,
-    /// Its words are being taken away, or are.
+    /// The progress of its erasure.
     #[n(18)]
     pub erasure: Option<Erasure>,
-    /// What is still to be sent of it.
+    /// Its outbox.
     #[n(12)]
     pub outbox: Option<Outbox>,
-    /// Memories are to be drawn.
+    /// The memories to be drawn.
     #[n(19)]
     pub remembering: Option<Remembering>,
     /// It began as a copy of another one.
     #[n(25)]
     pub fork: Option<Fork>,
-    /// When it began, where the time in its id is later.
+    /// When it began, if the time in its id is later.
     #[n(26)]
     pub began_at: Option<Millis>,
-    /// Sequence of the newest message; `None` too where that was not kept.
+    /// Sequence of the newest message; `None` also if it was not recorded.
     #[n(27)]
     pub newest_message: Option<u64>,
 }
@@ -153,13 +157,10 @@ impl Machine for Conversation {
                 vec![Need::Row(TURNS, number_key(*number))]
             }
             Command::Claim(claiming) => claiming.needs(),
-            Command::Wake { lost } => {
-                let calls = lost.map(|_| turn::calls::needs(state)).unwrap_or_default();
-                review::needs(state).into_iter().chain(calls).collect()
-            }
-            Command::Amend(amend) => review::needs_of(state, amend.message),
-            Command::Respond(response) => review::needs_of(state, response.message),
-            Command::CancelReview(cancel) => review::needs_of(state, cancel.message),
+            Command::Wake { lost } => wake::needs(state, *lost),
+            Command::Amend(amend) => amend::needs_of(state, amend.message),
+            Command::Respond(response) => amend::needs_of(state, response.message),
+            Command::CancelReview(cancel) => amend::needs_of(state, cancel.message),
             Command::Remembered { .. } | Command::NotRemembered(_) => Vec::new(),
             Command::Disclaim(disclaim) => vec![Need::Row(ATTACHED, file_key(disclaim.attachment))],
             Command::EraseCopy(EraseCopy(contact)) if state.is_none() => vec![fork::barred_need(*contact)],
@@ -216,7 +217,7 @@ impl Machine for Conversation {
                 Ok(remember::remembered(state, (*from, *upto), drawn, moment))
             }
             (Command::NotRemembered(before), Some(state)) => Ok(remember::failed(state, *before, moment)),
-            (Command::Wake { lost }, Some(state)) => review::wake(state, *lost, moment, found),
+            (Command::Wake { lost }, Some(state)) => wake::decide(state, *lost, moment, found),
             (Command::Outbox(sending), Some(state)) => sending.decide(state, moment, found),
         };
         match decided? {
@@ -330,7 +331,7 @@ impl Machine for Conversation {
     }
 
     fn committed(node: &Arc<Node>, entity: EntityKey, state: &State, records: &[Arc<Record<Event>>]) {
-        // Before a turn starts that reads it. Where others write too, none does.
+        // Before a turn starts that reads it. If other processes write too, no turn does.
         if !node.store.is_shared() {
             node.turns.recent.follow(entity, records, node.ports.tools.as_ref());
         }
@@ -344,7 +345,7 @@ impl Machine for Conversation {
                 Event::TurnCancelled(turn) => node.turns.stop(entity, turn),
                 event if event.makes_errands() => node.errands.run(node, entity),
                 Event::MessageCreated(accepted) if accepted.content.memories => node.drawing.start(node, entity),
-                // The request for a copy makes it; a copy found here was left behind by a process that ended.
+                // The request for a copy makes it; an unfinished copy found here was left by a process that ended.
                 Event::ForkMoved(fork) if fork.put_off > 0 => crate::fork::resume(node, entity),
                 _ => {}
             }
@@ -375,6 +376,11 @@ impl State {
     #[must_use]
     pub fn is_being_copied(&self) -> bool {
         self.fork.is_some_and(|fork| fork.next.is_some())
+    }
+
+    /// Whether the log has the sequence of `id`.
+    pub(crate) fn reaches(&self, id: MessageId) -> bool {
+        id.entity == self.id.address && (1..=self.last_seq).contains(&id.number)
     }
 
     /// The entity of this conversation in its workspace.

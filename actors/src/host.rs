@@ -71,7 +71,7 @@ pub(crate) enum Afterwards {
     Forgotten,
 }
 
-/// What the actor is waiting for.
+/// The state of an actor's work.
 enum Phase<M: Machine> {
     /// The next command.
     Idle,

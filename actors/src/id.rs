@@ -86,7 +86,7 @@ impl<'b, C> minicbor::Decode<'b, C> for Address {
     }
 }
 
-/// Which state machine an entity runs.
+/// The kind of an entity, which selects its state machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Kind {
@@ -287,7 +287,7 @@ macro_rules! entity_id {
         pub struct $name {
             /// When it was made.
             #[n(0)] pub at: Millis,
-            /// Where it lives.
+            /// Its address.
             #[n(1)] pub address: Address,
         }
 
@@ -396,11 +396,11 @@ entity_id!(/// A contact.
     ContactId, "cont_");
 entity_id!(/// An API key (its name, not the secret).
     KeyId, "key_");
-entity_id!(/// What stands in front when this side makes the id of a channel, where a client may choose another.
+entity_id!(/// The id of a channel that the server generates; a client may choose one of its own.
     ChannelId, "chan_");
-entity_id!(/// What stands in front when this side makes the id of an agent, where a client may choose another.
+entity_id!(/// The id of an agent that the server generates; a client may choose one of its own.
     AgentId, "agt_");
-entity_id!(/// What stands in front when this side makes the id of a workspace, where a client may choose another.
+entity_id!(/// The id of a workspace that the server generates; a client may choose one of its own.
     WorkspaceId, "ws_");
 entity_id!(/// An uploaded or fetched file.
     AttachmentId, "att_");

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::asks::{Answered, Asks, answered};
 use crate::backoff::Backoff;
 use crate::directory::{Answer, CommandContext, Directory, Refusal};
 use crate::id::EntityKey;
 use crate::machine::Machine;
 use crate::node::Node;
+use crate::requests::{Request, TypedReply, typed};
 use crate::store::{Cause, StoreError};
 
 /// How long a command is repeated before it is left to a later run.
@@ -54,12 +54,12 @@ impl Stopped {
 /// # Errors
 ///
 /// [`NoAnswer`]; it may still have been done.
-pub(crate) async fn insist<M: Machine, A: Asks<M>>(
+pub(crate) async fn insist<M: Machine, R: Request<M>>(
     node: &Arc<Node>,
     entities: &Directory<M>,
     entity: EntityKey,
-    request: A,
-) -> Result<Result<A::Reply, M::Rejection>, NoAnswer> {
+    request: R,
+) -> Result<Result<R::Reply, M::Rejection>, NoAnswer> {
     let heard = persist(node, entities, entity, request, CommandContext::default(), INSISTED).await?;
     match heard.and_then(Answer::unkeyed) {
         Ok(reply) => Ok(Ok(reply)),
@@ -76,19 +76,19 @@ pub(crate) async fn insist<M: Machine, A: Asks<M>>(
 /// # Errors
 ///
 /// [`NoAnswer`]; it may still have been done.
-pub(crate) async fn persist<M: Machine, A: Asks<M>>(
+pub(crate) async fn persist<M: Machine, R: Request<M>>(
     node: &Arc<Node>,
     entities: &Directory<M>,
     entity: EntityKey,
-    request: A,
+    request: R,
     with: CommandContext,
     within: Duration,
-) -> Result<Answered<M, A>, NoAnswer> {
+) -> Result<TypedReply<M, R>, NoAnswer> {
     let command = Arc::new(request.command());
     let mut backoff = Backoff::within(within);
     loop {
         let reply = entities.ask(node, entity, Arc::clone(&command), with).await;
-        let why = match answered::<_, A>(reply) {
+        let why = match typed::<_, R>(reply) {
             Err(refusal @ Refusal::Draining) => return Err(NoAnswer(refusal.into())),
             heard @ (Ok(_) | Err(Refusal::Rejected(_) | Refusal::KeyReused | Refusal::Misanswered(_))) => {
                 return Ok(heard);

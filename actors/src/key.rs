@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 use crate::clock::Millis;
 use crate::id::KeyId;
 
-/// What a key may do.
+/// A permission of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[cbor(index_only)]
 pub enum Scope {
@@ -107,7 +107,7 @@ pub struct ApiKey {
     /// Its display name.
     #[n(1)]
     pub name: String,
-    /// What it may do.
+    /// Its scopes.
     #[n(2)]
     pub scopes: Vec<Scope>,
     /// The workspace in which it is valid.

@@ -15,7 +15,6 @@
 
 pub mod agent;
 pub mod alarms;
-pub mod asks;
 pub mod attachment;
 pub mod backoff;
 pub mod catalog;
@@ -49,6 +48,7 @@ pub mod ports;
 #[cfg(any(test, feature = "test-support"))]
 pub mod random;
 pub mod registry;
+pub mod requests;
 pub mod shares;
 mod single_flight;
 pub mod sparing;

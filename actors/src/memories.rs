@@ -68,7 +68,7 @@ pub struct Memory {
     /// When it was last changed.
     #[n(3)]
     pub updated_at: Option<Millis>,
-    /// What it is about, hashed.
+    /// The hash of its slot.
     #[cbor(n(4), with = "minicbor::bytes")]
     pub slot: [u8; 16],
     /// The message that it was made from.
@@ -101,7 +101,7 @@ pub struct Vector {
 /// The state of a subject's memories.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct State {
-    /// Whose memories they are.
+    /// The subject.
     #[n(0)]
     pub subject: Subject,
     /// How many there are.

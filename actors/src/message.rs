@@ -176,7 +176,7 @@ pub struct Content {
     /// When an imported message was sent, by its client; never used for order.
     #[n(13)]
     pub sent_at: Option<SentAt>,
-    /// What it carries; `Text` unless it came through an api channel with media.
+    /// Its kind of content; `Text` unless it came through an api channel with media.
     #[n(14)]
     pub media: MediaKind,
     /// The api channel's `content` object of a media message: stored by earlier builds, and no longer read.

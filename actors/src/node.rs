@@ -202,7 +202,7 @@ impl Node {
         }
     }
 
-    /// What the node has counted and timed.
+    /// The node's metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }

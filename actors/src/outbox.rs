@@ -62,7 +62,7 @@ mod telling;
 pub use lane::{Asked, Attempt, Delivery, End, Lane, Receiver, Waiting, Was};
 pub use listeners::Listeners;
 pub(crate) use port::Sends;
-pub use port::{Answer, Deliverer, Happened, LogChannel, LogScope, NoDeliverer, Parcel, Undelivered};
+pub use port::{Answer, Deliverer, Happened, LogChannel, LogOf, LogScope, NoDeliverer, Parcel, Undelivered};
 pub use sending::Sending;
 pub use state::{DeliveryKey, Outbox, Settlement};
 pub use step::ATTEMPT;

@@ -191,7 +191,6 @@ impl Machine for Registry {
             }
         }
         if command.makes_endpoint() {
-            // The caller has counted them before, and so may concurrent callers.
             let most = limits::WEBHOOK_ENDPOINTS;
             if found.first(WEBHOOK_ENDPOINTS, most)?.len() == most {
                 return Ok(Decision::Reject(Unexpected(command.expected.len())));

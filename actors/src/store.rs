@@ -78,7 +78,7 @@ pub struct LogRecord {
     pub payload: Bytes,
 }
 
-/// Which list of an entity's keyed rows a row belongs to. Numbers are stored; never reuse one.
+/// A list of an entity's keyed rows. Numbers are stored; never reuse one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Table(pub u8);
 
@@ -89,7 +89,7 @@ pub struct RowWrite {
     pub table: Table,
     /// The key within the list, at most [`crate::limits::ROW_KEY_BYTES`]; rows sort by it.
     pub key: Bytes,
-    /// What to put there.
+    /// The new value.
     pub value: Option<Bytes>,
 }
 
@@ -102,7 +102,7 @@ pub struct Row {
     pub value: Bytes,
 }
 
-/// Which list of a whole workspace an entry belongs to. Numbers are stored; never reuse one.
+/// A list of a whole workspace. Numbers are stored; never reuse one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct View(pub u8);
 
@@ -113,7 +113,7 @@ pub struct ViewWrite {
     pub view: View,
     /// The key within the list; entries sort by it.
     pub key: Bytes,
-    /// What to put there.
+    /// The new value.
     pub value: Option<Bytes>,
 }
 
@@ -177,7 +177,7 @@ pub enum Fresh {
     Settled,
 }
 
-/// Which way a list is read.
+/// The order in which a list is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Ascending.
@@ -196,7 +196,7 @@ pub struct KeyRange {
 }
 
 impl KeyRange {
-    /// The keys that begin with `prefix` and go on behind it.
+    /// The keys that begin with `prefix` and are longer.
     #[must_use]
     pub fn under(prefix: &[u8]) -> Self {
         let after = (!prefix.is_empty()).then(|| Bytes::copy_from_slice(prefix));
@@ -212,14 +212,14 @@ fn successor(prefix: &[u8]) -> Option<Bytes> {
     Some(next.into())
 }
 
-/// Which rows or entries of a list are read.
+/// A read of a list's rows or entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scan {
     /// The range of keys.
     pub range: KeyRange,
-    /// Which way.
+    /// The order.
     pub order: Order,
-    /// At most so many.
+    /// The most rows or entries.
     pub limit: usize,
 }
 
@@ -231,16 +231,16 @@ impl Scan {
     }
 }
 
-/// Which events of a log are read.
+/// A read of a log's events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogScan {
     /// The first sequence.
     pub from: u64,
     /// The last sequence, inclusive.
     pub to: u64,
-    /// Which way.
+    /// The order.
     pub order: Order,
-    /// At most so many.
+    /// The most events.
     pub limit: usize,
 }
 
@@ -353,7 +353,7 @@ pub trait Store: Send + Sync + 'static {
         Box::pin(async { Ok(()) })
     }
 
-    /// What kind of store it is, as `db.system.name` of a span.
+    /// The kind of store, as `db.system.name` of a span.
     fn system(&self) -> &'static str {
         "memory"
     }

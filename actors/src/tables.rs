@@ -39,9 +39,9 @@ numbers! {
         ATTACHED = 17,
         /// Files that messages mention without having them, by the file's address and the message's sequence.
         MENTIONED = 18,
-        /// The stored answers to keyed requests about a message, by its sequence and the idempotency key (see
-        /// [`shown_key`](crate::conversation::shown_key)): an [`Overlay`](crate::message::Overlay) as it was then. The
-        /// log does not have it, because edited words stay out of it.
+        /// The stored answers to keyed requests about a message, by its sequence and the idempotency key: an
+        /// [`Overlay`](crate::message::Overlay) as it was then. The log does not have it, because edited words stay out
+        /// of it.
         SHOWN = 20,
         /// Claims of workspace-wide idempotency keys, by key; see [`claims`](crate::claims).
         CLAIMS = 21,
@@ -61,7 +61,7 @@ numbers! {
         LANE_TIMES = 7,
         /// Deliveries that have ended, by event and receiver.
         DELIVERIES = 8,
-        /// The answer to the newest keyed retry request for a delivery, by event and receiver.
+        /// The answers to the newest keyed retry requests for a delivery, by event and receiver.
         RETRIED = 9,
     }
 }

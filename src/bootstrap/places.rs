@@ -19,12 +19,12 @@ use bytes::Bytes;
 
 use super::{BootstrapError, setting, submit};
 
-/// The mark that everything has a place.
+/// The mark that every resource has a position.
 pub(crate) const PLACED: &[u8] = b"placed";
 /// Rows read at once.
 const PAGE: usize = 200;
 
-/// Gives a place to everything that has none, unless that was done before.
+/// Gives a position to every resource without one, unless that was done before.
 pub(super) async fn give(node: &Arc<Node>) -> Result<(), BootstrapError> {
     if setting(node, PLACED).await?.is_some() {
         return Ok(());
@@ -58,7 +58,7 @@ async fn give_kind(node: &Arc<Node>, registry: EntityKey, kind: Table) -> Result
     without.sort();
     for (_, key) in without {
         let Some(value) = node.row(registry, kind, key.clone()).await? else { continue };
-        // Stored unchanged. A process that was faster has changed it, which gave it a position, or deleted it.
+        // Stored unchanged. A faster process has changed it, which gave it a position, or deleted it.
         let changes = vec![RowChange::put(kind, &key, &value)];
         let expected = vec![Expect::new(kind, &key, Some(value))];
         submit(node, registry, Command { expected, changes }).await?;
@@ -66,7 +66,7 @@ async fn give_kind(node: &Arc<Node>, registry: EntityKey, kind: Table) -> Result
     Ok(())
 }
 
-/// When a thing was made; what cannot be read comes first.
+/// When a resource was created; an unreadable one comes first.
 fn made_at(kind: Table, row: &Row) -> Millis {
     let value = &row.value;
     let made_at = match kind {

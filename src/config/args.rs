@@ -1,4 +1,4 @@
-//! The flags that stand for settings; the same ones for every subcommand.
+//! The flags of settings; the same ones for every subcommand.
 
 use std::path::PathBuf;
 
@@ -36,7 +36,7 @@ pub struct ConfigArgs {
 }
 
 impl ConfigArgs {
-    /// What was given for a flag; `None` for flags that are not here.
+    /// The given value of a flag; `None` for flags that are not here.
     pub(super) fn get(&self, flag: &str) -> Option<&str> {
         let set = |given: bool| given.then_some("true");
         match flag {

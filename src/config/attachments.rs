@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use super::error::Wrong;
 use super::{Secret, Values, parse};
 
-/// Where the bytes of attachments are kept.
+/// The storage of attachments' bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttachmentsConfig {
-    /// Which place.
+    /// The place.
     pub place: AttachmentsPlace,
 }
 
@@ -21,7 +21,7 @@ pub enum AttachmentsPlace {
     Bucket(Bucket),
 }
 
-/// A bucket and how it is reached.
+/// A bucket and its access.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bucket {
     /// Its name.
@@ -34,7 +34,7 @@ pub struct Bucket {
     pub credentials: Option<(String, Secret)>,
 }
 
-/// `None` where it was said why.
+/// `None` if an error was reported.
 pub(super) fn read(values: &mut Values<'_>, data_dir: Option<&Path>) -> Option<AttachmentsConfig> {
     let in_bucket = values.read("attachments.store", |text| match text {
         "directory" => Ok(false),

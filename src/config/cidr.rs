@@ -11,12 +11,12 @@ pub struct Cidr {
 }
 
 impl Cidr {
-    /// Whether the network holds the address. An IPv4 address in IPv6 clothes counts as the IPv4 address that it is.
+    /// Whether the network contains the address. An IPv4-mapped IPv6 address counts as the IPv4 address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
             (IpAddr::V4(network), IpAddr::V4(address)) => {
-                // Shifting by the whole width is an overflow: a prefix of 0 holds everything.
+                // Shifting by the whole width overflows: a prefix of 0 contains everything.
                 let differing = network.to_bits() ^ address.to_bits();
                 differing.checked_shr(32 - u32::from(self.prefix)).unwrap_or(0) == 0
             }
@@ -65,7 +65,7 @@ impl FromStr for Cidr {
 pub struct CidrList(Vec<Cidr>);
 
 impl CidrList {
-    /// Whether one of the networks holds the address.
+    /// Whether one of the networks contains the address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(address))

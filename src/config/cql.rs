@@ -26,17 +26,17 @@ pub struct Cql {
     pub user: Option<(String, Secret)>,
     /// Whether connections are encrypted.
     pub tls: bool,
-    /// Whose signature a node's certificate must have; `None`: one that the platform trusts.
+    /// The certificates that sign the nodes' own; `None`: those that the platform trusts.
     pub ca_file: Option<PathBuf>,
-    /// Whose nodes are asked; `None`: any.
+    /// The data centre whose nodes are used; `None`: any.
     pub datacenter: Option<String>,
     /// How many nodes must agree.
     pub consistency: Consistency,
-    /// Copies that a new keyspace has in each data centre; empty: as the store thinks best.
+    /// Copies that a new keyspace has in each data centre; empty: the store's default.
     pub replication: Vec<(String, u32)>,
 }
 
-/// `None` where `values` say why.
+/// `None` if `values` has the errors.
 pub(super) fn read(values: &mut Values<'_>, is_used: bool) -> Option<Cql> {
     let nodes = values.read("cql.nodes", parse::nodes);
     let keyspace = values.read("cql.keyspace", parse::keyspace);

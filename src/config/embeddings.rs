@@ -2,18 +2,18 @@
 
 use super::{Secret, Values, parse};
 
-/// An endpoint that says what texts mean.
+/// An embeddings endpoint.
 #[derive(Clone, Debug)]
 pub struct EmbeddingsConfig {
     /// Its URL, up to its version.
     pub url: String,
-    /// The model that it is asked for.
+    /// The requested model.
     pub model: String,
     /// Sent as a bearer token.
     pub api_key: Option<Secret>,
 }
 
-/// `None` where it was said why; `Some(None)`: there is none.
+/// `None` if an error was reported; `Some(None)`: there is none.
 pub(super) fn read(values: &mut Values<'_>) -> Option<Option<EmbeddingsConfig>> {
     let url = values.read("embeddings.url", parse::endpoint);
     let model = values.read("embeddings.model", parse::name);

@@ -2,19 +2,19 @@
 
 use std::fmt;
 
-/// One setting that is wrong.
+/// One wrong setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrong {
-    /// The name as it was given: a flag, an environment variable, or a key and its file.
+    /// The name as given: a flag, an environment variable, or a key and its file.
     pub name: String,
-    /// What was given; `None` where nothing was, or where it is or might be a secret.
+    /// The given value; `None` if there was none, or it is or might be a secret.
     pub value: Option<String>,
-    /// What would be right.
+    /// The allowed values.
     pub allowed: String,
 }
 
 impl Wrong {
-    /// A setting that is needed and not there, or whose value is not to be shown.
+    /// A required setting that is missing, or whose value must not be shown.
     pub(super) fn missing(name: impl Into<String>, allowed: impl Into<String>) -> Self {
         Self { name: name.into(), value: None, allowed: allowed.into() }
     }
@@ -30,7 +30,7 @@ impl fmt::Display for Wrong {
     }
 }
 
-/// Every setting that is wrong; never empty. Displays as one line each.
+/// Every wrong setting; never empty. Displays as one line each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(pub Vec<Wrong>);
 

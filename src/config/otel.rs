@@ -14,7 +14,7 @@ use super::print::hidden;
 
 mod unheeded;
 
-/// How spans and metrics travel.
+/// The protocol of spans and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// gRPC.
@@ -55,12 +55,12 @@ impl fmt::Display for Sampler {
     }
 }
 
-/// Bounds and pace of the way out.
+/// Bounds and pace of the export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Batching {
-    /// Spans that may wait; further ones are dropped.
+    /// Spans in the queue; further ones are dropped.
     pub queue: usize,
-    /// Spans that are sent together at most.
+    /// Spans sent together at most.
     pub batch: usize,
     /// How long a span waits for others.
     pub delay: Duration,
@@ -73,9 +73,9 @@ pub struct Batching {
 pub struct Receiver {
     /// The whole URL.
     pub endpoint: String,
-    /// How.
+    /// The protocol.
     pub protocol: Protocol,
-    /// What is sent along; it may be secret, and is not shown.
+    /// The headers sent along; they may be secret, and are not shown.
     pub headers: HeaderMap,
     /// Requests are compressed.
     pub gzip: bool,
@@ -85,10 +85,10 @@ pub struct Receiver {
     pub certificates: Option<PathBuf>,
 }
 
-/// A receiver of metrics, and how they are sent there.
+/// A receiver of metrics, and the schedule of sending.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pushing {
-    /// Where to.
+    /// The receiver.
     pub receiver: Receiver,
     /// How often.
     pub every: Duration,
@@ -99,21 +99,21 @@ pub struct Pushing {
 /// Everything about the export of traces and metrics.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Otel {
-    /// Where traces are sent; `None`: nowhere, and nothing is recorded.
+    /// The receiver of traces; `None`: none, and nothing is recorded.
     pub receiver: Option<Receiver>,
-    /// Where metrics are sent, beside the page that they are scraped from; `None`: nowhere.
+    /// The receiver of metrics, beside the scraped page; `None`: none.
     pub metrics: Option<Pushing>,
     /// Which traces are recorded.
     pub sampler: Sampler,
     /// Bounds and pace.
     pub batching: Batching,
-    /// What is said of this process, name and value, beside what it says by itself and before that.
+    /// Resource attributes of this process, name and value, beside and before its own.
     pub attributes: Vec<(String, String)>,
-    /// What of the variables was not understood, a sentence each.
+    /// The variables that were not understood, a sentence each.
     pub complaints: Vec<String>,
 }
 
-/// What OpenTelemetry has for one of its signals.
+/// The names of one OpenTelemetry signal.
 struct Signal {
     exporter: &'static str,
     endpoint: &'static str,
@@ -149,20 +149,20 @@ const METRICS: Signal = Signal {
 const EVERY: Duration = Duration::from_secs(60);
 /// A node at full speed makes this many spans in half a second; about 400 bytes each.
 const QUEUE: usize = 32_768;
-/// With 64 links each, this many spans stay below the 4 MiB that receivers take at once.
+/// With 64 links each, this many spans stay below the 4 MiB that receivers accept at once.
 const BATCH: usize = 1_024;
 /// Shorter than OpenTelemetry's 5 s, so that a trace is there when an operator looks for it.
 const DELAY: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The default timeout of an export.
 const ANSWER: Duration = Duration::from_secs(10);
-/// What has no limit: longer than any process lives, and short enough to reckon with.
+/// No limit: longer than any process lives, and short enough for arithmetic.
 const NO_LIMIT: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// The port that is registered for OTLP over gRPC.
 const GRPC_PORT: u16 = 4317;
 
 impl Otel {
-    /// Reads the variables; `endpoint` is the setting that has a place in files too. An endpoint that cannot be one is
+    /// Reads the variables; `endpoint` is the setting that may also be in a file. An invalid endpoint is added to
     /// `wrong`.
     #[must_use]
     pub fn read(env: &dyn Fn(&str) -> Option<String>, endpoint: Option<&str>, wrong: &mut Vec<Wrong>) -> Self {
@@ -178,10 +178,10 @@ impl Otel {
     }
 }
 
-/// Where one of the signals goes.
+/// The destination of a signal.
 struct Place {
     url: url::Url,
-    /// It is meant for this signal alone, so it is the whole URL; the general one is where every signal's path begins.
+    /// It is for this signal alone, so it is the whole URL; the general one is the base of every signal's path.
     is_whole: bool,
 }
 
@@ -193,7 +193,7 @@ impl Place {
             let value = own.as_deref().map(|own| hidden(own).into_owned());
             wrong.push(Wrong { name: signal.endpoint.to_owned(), value, allowed });
         }
-        // The general one was looked at before, as a setting like others.
+        // The general one was checked before, like other settings.
         let url = url::Url::parse(own.as_deref().or(general)?).ok()?;
         Some(Self { url, is_whole: own.is_some() })
     }
@@ -214,7 +214,7 @@ impl Reader<'_> {
     }
 
     fn tell(&mut self, complaint: String) {
-        // What concerns traces and metrics is read for each of them.
+        // Common variables are read for both traces and metrics.
         if !self.complaints.contains(&complaint) {
             self.complaints.push(complaint);
         }
@@ -235,7 +235,7 @@ impl Reader<'_> {
         false
     }
 
-    /// As OpenTelemetry has it, true is one word only.
+    /// By OpenTelemetry's rules, true is one word only.
     fn is_disabled(&mut self) -> bool {
         let name = "OTEL_SDK_DISABLED";
         let Some(value) = self.get(name) else { return false };
@@ -270,8 +270,8 @@ impl Reader<'_> {
         Some(Pushing { receiver, every, timeout })
     }
 
-    /// What `OTEL_RESOURCE_ATTRIBUTES` says, names and values in percent encoding, and `OTEL_SERVICE_NAME` before that.
-    /// Where a part of it is none, all of it counts as absent, as OpenTelemetry has it.
+    /// The attributes of `OTEL_RESOURCE_ATTRIBUTES`, names and values in percent encoding, preceded by
+    /// `OTEL_SERVICE_NAME`. If a part of it is invalid, all of it counts as absent, by OpenTelemetry's rules.
     fn attributes(&mut self) -> Vec<(String, String)> {
         let name = "OTEL_RESOURCE_ATTRIBUTES";
         let given = self.get(name).unwrap_or_default();
@@ -293,7 +293,7 @@ impl Reader<'_> {
         pairs
     }
 
-    /// `name=value` pairs with commas between them, values in percent encoding; those of the signal go before.
+    /// `name=value` pairs with commas between them, values in percent encoding; the signal's own come first.
     fn headers(&mut self, signal: &Signal) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for name in ["OTEL_EXPORTER_OTLP_HEADERS", signal.headers] {
@@ -327,7 +327,7 @@ impl Reader<'_> {
         self.choice([signal.protocol, "OTEL_EXPORTER_OTLP_PROTOCOL"], known).unwrap_or(usual)
     }
 
-    /// What the first of these variables says that has one of two known values.
+    /// The value of the first of these variables that has one of two known values.
     fn choice<T: Copy>(&mut self, names: [&str; 2], known: [(&str, T); 2]) -> Option<T> {
         for name in names {
             let Some(value) = self.get(name) else { continue };
@@ -378,7 +378,7 @@ impl Reader<'_> {
         Batching { queue: queue.min(1 << 24), batch: batch.min(queue), delay, timeout }
     }
 
-    /// So many milliseconds; 0 is no limit.
+    /// A number of milliseconds; 0 is no limit.
     fn timeout(&mut self, name: &str, usual: Duration) -> Duration {
         Some(self.duration(name, usual, 0)).filter(|timeout| !timeout.is_zero()).unwrap_or(NO_LIMIT)
     }

@@ -1,4 +1,4 @@
-//! Parsing settings. An error is a phrase that says what is allowed.
+//! Parsing settings. An error is a phrase that names the allowed values.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -11,7 +11,7 @@ use super::{LogFormat, Secret, StoreKind};
 
 /// Shortest bootstrap key: 32 characters of even a small alphabet cannot be guessed.
 const API_KEY_MIN: usize = 32;
-/// Longest; what a request may present.
+/// Longest one; as long as a request may present.
 const API_KEY_MAX: usize = 512;
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
@@ -82,7 +82,7 @@ pub(super) fn keyspace(text: &str) -> Result<String, String> {
 
 pub(super) fn filter(text: &str) -> Result<String, String> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-    // The parser takes a misspelt level for the name of a target and turns on everything there.
+    // The parser takes a misspelt level as the name of a target and enables everything there.
     let levels_are_known = text.split(',').map(str::trim).all(|directive| {
         directive.contains(['=', '[']) || LEVELS.iter().any(|level| level.eq_ignore_ascii_case(directive))
     });
@@ -111,10 +111,10 @@ pub(super) fn endpoint(text: &str) -> Result<Option<String>, String> {
     }
 }
 
-/// The longest origin of a URL that is taken; a name has at most 253 characters.
+/// The longest accepted origin of a URL; a name has at most 253 characters.
 const ORIGIN_MAX: usize = 300;
 
-/// Scheme, host and port, as other servers get them.
+/// Scheme, host and port, in the form for other servers.
 pub(super) fn origin(text: &str) -> Result<Option<Arc<str>>, String> {
     if text.is_empty() {
         return Ok(None);

@@ -7,8 +7,8 @@ use super::sources::{Given, Kind, Origin, SETTINGS, Settings};
 /// Printed instead of a secret.
 pub(super) const MASK: &str = "***";
 
-/// A wrong value as it may be told. What stands in front of an `@` may be a name and a password, wherever it was meant
-/// to end: it is better to hide too much.
+/// A wrong value as it may be shown. The part before an `@` may be a name and a password, wherever it was meant to end:
+/// it is better to hide too much.
 pub(super) fn hidden(value: &str) -> Cow<'_, str> {
     let from = value.find("://").map_or(0, |at| at + "://".len());
     match value.rfind('@').filter(|at| *at >= from) {
@@ -17,7 +17,7 @@ pub(super) fn hidden(value: &str) -> Cow<'_, str> {
     }
 }
 
-/// A right value, which may be a URL with a name and a password in front of its host, without those.
+/// A valid value, which may be a URL with a name and a password before its host, without these.
 pub(super) fn without_userinfo(value: &str) -> Cow<'_, str> {
     let Some(scheme) = value.find("://") else { return Cow::Borrowed(value) };
     let host = scheme + "://".len();
@@ -28,7 +28,7 @@ pub(super) fn without_userinfo(value: &str) -> Cow<'_, str> {
     }
 }
 
-/// The defaults' own text with the values that count, so that no setting is printed without its explanation.
+/// The text of the defaults with the effective values, so that no setting is printed without its explanation.
 pub(super) fn effective(settings: &Settings) -> String {
     let mut out = String::with_capacity(super::DEFAULTS.len() + 256);
     let mut table = "";

@@ -1,4 +1,4 @@
-//! Where a setting's value comes from.
+//! The sources of a setting's value.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -50,7 +50,7 @@ const fn secret(key: &'static str, env: &'static str) -> Setting {
     Setting { key, flag: None, env, kind: Kind::Text, secret: true }
 }
 
-/// Every setting there is; a test holds them against `config.default.toml`.
+/// Every setting; a test compares them with `config.default.toml`.
 pub(super) static SETTINGS: &[Setting] = &[
     setting("server.listen", Some("--listen"), "TERTULIA_LISTEN", Kind::Text),
     setting("server.metrics_listen", Some("--metrics-listen"), "TERTULIA_METRICS_LISTEN", Kind::Text),
@@ -123,7 +123,7 @@ pub(super) struct Given {
     pub(super) origin: Origin,
 }
 
-/// The value that counts of every setting.
+/// The effective value of every setting.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Settings(BTreeMap<&'static str, Given>);
 
@@ -157,7 +157,7 @@ impl Settings {
     }
 }
 
-/// Asks every source, and says what could not be read at all.
+/// Reads every source, and reports unreadable ones.
 pub(super) fn collect(
     args: &ConfigArgs,
     env: &dyn Fn(&str) -> Option<String>,
@@ -192,7 +192,7 @@ pub(super) fn collect(
     (Settings(settings), wrong)
 }
 
-/// Puts a file's values over those already there; `path` is `None` for the defaults.
+/// Puts a file's values over the existing ones; `path` is `None` for the defaults.
 fn parse_file(text: &str, path: Option<&Path>, settings: &mut BTreeMap<&'static str, Given>, wrong: &mut Vec<Wrong>) {
     let shown = path.map_or_else(|| "the defaults".to_owned(), |path| path.display().to_string());
     let table: toml::Table = match text.parse() {
@@ -253,7 +253,7 @@ fn shown_value(value: &toml::Value) -> String {
     }
 }
 
-/// `None` where the value has another type.
+/// `None` if the value has another type.
 fn as_text(kind: Kind, value: &toml::Value) -> Option<String> {
     match (kind, value) {
         (Kind::Text, toml::Value::String(text)) => Some(text.trim().to_owned()),

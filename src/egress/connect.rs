@@ -17,7 +17,7 @@ use tower::Service;
 use super::names::{self, Names};
 use super::{Fault, Guard};
 
-/// Looking up, connecting and the TLS handshake together; a receiver that takes longer is not there.
+/// Looking up, connecting and the TLS handshake together; a slower receiver counts as unreachable.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Connecting alone, shared by the addresses of a name, so that one dead address does not use up the time of all.
 const SOCKET: Duration = Duration::from_secs(5);
@@ -49,7 +49,7 @@ impl Service<Uri> for Connector {
         self.https.poll_ready(context).map_err(|error| Fault::of_connecting(&*error))
     }
 
-    /// A host that is an address never reaches [`Names`], so it is judged here.
+    /// A host that is an address never reaches [`Names`], so it is checked here.
     fn call(&mut self, uri: Uri) -> Self::Future {
         match literal(&uri) {
             Some(ip) if !self.guard.admits(ip) => {
@@ -58,7 +58,7 @@ impl Service<Uri> for Connector {
             }
             _ => {}
         }
-        // Where a kept connection comes free meanwhile, what is left of this is done behind the call.
+        // If a kept connection becomes free meanwhile, the rest of this runs in the background.
         let connecting = names::within(names::caller(), self.https.call(uri));
         Box::pin(async move {
             match timeout(CONNECT, connecting).await {

@@ -23,7 +23,7 @@ pub struct Limits {
     pub redirects: u32,
 }
 
-/// A file that is coming. Dropping it ends its connection.
+/// A file being received. Dropping it ends its connection.
 #[derive(Debug)]
 pub struct Download {
     body: Incoming,
@@ -35,7 +35,7 @@ pub struct Download {
 }
 
 impl Egress {
-    /// Begins to fetch what is at `url` for a workspace, following redirects; each is judged as the first URL was.
+    /// Begins to fetch the file at `url` for a workspace, following redirects; each is checked like the first URL.
     ///
     /// # Errors
     /// [`Fault`], also for an answer without success.
@@ -50,7 +50,7 @@ impl Egress {
             let response = self.exchange(workspace, &url, request, deadline).await?;
             let Some(target) = redirect(&response) else { return Download::begin(response, url, limits, deadline) };
             left = left.checked_sub(1).ok_or(Fault::Redirect("too many redirects"))?;
-            // What may not be called at all is as good as a way inside.
+            // A forbidden URL counts as an attempt to reach the inside.
             url = self.guard.check_place(target.of(&url)?.as_str()).map_err(|fault| match fault {
                 Fault::InvalidUrl(why) => Fault::Blocked(format!("redirected to a URL that {why}")),
                 fault => fault,
@@ -59,7 +59,7 @@ impl Egress {
     }
 }
 
-/// Where a redirect leads.
+/// The target of a redirect.
 struct Target(Option<HeaderValue>);
 
 impl Target {
@@ -78,26 +78,26 @@ fn redirect(response: &Response<Incoming>) -> Option<Target> {
 impl Download {
     fn begin(response: Response<Incoming>, url: Url, limits: Limits, deadline: Instant) -> Result<Self, Fault> {
         let (head, body) = response.into_parts();
-        // A part was not asked for, and is not the file; nor is nothing.
+        // A part was not requested, and is not the file; nor is an empty answer.
         let file = head.status.is_success()
             && !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::PARTIAL_CONTENT);
         if !file {
             return Err(Fault::Status(head.status));
         }
-        // A file that says itself that it is too large need not come. One that says less than the truth is counted.
+        // A file that declares itself too large need not arrive. One that declares too little is counted.
         if body.size_hint().lower() > limits.bytes {
             return Err(Fault::TooLarge(limits.bytes));
         }
         Ok(Self { body, headers: head.headers, url, received: 0, at_most: limits.bytes, deadline })
     }
 
-    /// Where the file came from in the end.
+    /// The final URL of the file.
     #[must_use]
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// What its sender says of it.
+    /// The headers of its answer.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
         &self.headers

@@ -6,16 +6,16 @@ use std::io;
 use actors::outbox::Undelivered;
 use http::StatusCode;
 
-/// Why there is no answer, or none that counts. The words are for an operator's log: they may name addresses.
+/// Why there is no answer, or no valid one. The texts are for an operator's log: they may name addresses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// The text is no URL that may be called, whatever it leads to.
+    /// The text is no callable URL, whatever its target.
     #[error("the URL {0}")]
     InvalidUrl(String),
-    /// It leads to an address, a name or a port that users' URLs may not reach; of the first URL or of a redirect's.
+    /// The first URL or a redirect's leads to an address, a name or a port that users' URLs may not reach.
     #[error("{0}")]
     Blocked(String),
-    /// The name leads nowhere.
+    /// The name does not resolve.
     #[error("{0}")]
     Resolve(String),
     /// No server answers at the address.
@@ -27,16 +27,16 @@ pub enum Fault {
     /// The connection ended before the answer did, or the answer is not HTTP.
     #[error("the response was interrupted: {0}")]
     Broken(String),
-    /// The time was up.
+    /// The timeout has passed.
     #[error("timed out")]
     Timeout,
-    /// An answer that is not the one that was asked for.
+    /// An answer with another status than success.
     #[error("response status {}", .0.as_u16())]
     Status(StatusCode),
-    /// A redirect too many, or one that leads nowhere.
+    /// A redirect too many, or one without a target.
     #[error("the redirect was not followed: {0}")]
     Redirect(&'static str),
-    /// An answer without a byte where a file was asked for.
+    /// An empty answer instead of a file.
     #[error("the response is empty")]
     Empty,
     /// More bytes than allowed.
@@ -63,14 +63,14 @@ impl Fault {
         }
     }
 
-    /// What the client says of a request; a fault of connecting comes back as it was.
+    /// From the client's error; a fault of connecting is returned as it was.
     pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
         chain(error)
             .find_map(|cause| cause.downcast_ref::<Self>().cloned())
             .unwrap_or_else(|| Self::Broken(last(error)))
     }
 
-    /// What became of connecting.
+    /// From an error of connecting.
     pub(super) fn of_connecting(error: &(dyn Error + 'static)) -> Self {
         if let Some(fault) = chain(error).find_map(|cause| cause.downcast_ref::<Self>()) {
             return fault.clone();
@@ -87,7 +87,7 @@ fn chain<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn 
     std::iter::successors(Some(error), |&cause| cause.source())
 }
 
-/// The words of the innermost cause.
+/// The text of the innermost cause.
 fn last(error: &(dyn Error + 'static)) -> String {
     chain(error).last().unwrap_or(error).to_string()
 }

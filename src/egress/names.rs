@@ -23,18 +23,18 @@ use super::{EgressError, Fault, Guard};
 
 /// Look-ups at once. Each may hold sockets for as long as a name server keeps it waiting.
 const LOOKUPS: usize = 256;
-/// The same per workspace: a quarter, so that names of one that never resolve leave room for those of others.
+/// The same per workspace: a quarter, so that one workspace's hanging look-ups leave room for others.
 const LOOKUPS_OF_WORKSPACE: usize = LOOKUPS / 4;
-/// How long one name server is waited for, and how often a name is asked for.
+/// How long to wait for one name server, and how often a name is queried.
 const PATIENCE: Duration = Duration::from_secs(2);
 const ATTEMPTS: usize = 2;
 /// An answer is used at most this long, whatever its TTL: a service that moves is followed no later.
 const MAX_TTL: Duration = Duration::from_secs(300);
-/// A name that is not there is asked for again after this long.
+/// A missing name is queried again after this long.
 const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(10);
 /// Answers kept.
 const CACHED: u64 = 8_192;
-/// Where a system without `/etc/resolv.conf` asks, by resolv.conf(5).
+/// The name server of a system without `/etc/resolv.conf`, by resolv.conf(5).
 const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53);
 
 tokio::task_local! {
@@ -42,18 +42,18 @@ tokio::task_local! {
     static CALLER: Address;
 }
 
-/// Has `calling` look names up for a workspace.
+/// Runs `calling` with look-ups counted for a workspace.
 pub(super) fn within<F: Future>(workspace: Address, calling: F) -> TaskLocalFuture<Address, F> {
     CALLER.scope(workspace, calling)
 }
 
-/// The workspace that names are looked up for now.
+/// The workspace of the current look-up.
 pub(super) fn caller() -> Address {
     CALLER.try_with(|workspace| *workspace).unwrap_or_default()
 }
 
-/// Looks names up. An answer in which one address may not be reached is refused as a whole: it is either a mistake or
-/// an attempt to be let in by the others.
+/// Looks names up. An answer with an unreachable address is refused as a whole: it is either a mistake or an attempt to
+/// pass with the help of the others.
 #[derive(Clone)]
 pub(super) struct Names {
     resolver: TokioResolver,
@@ -90,8 +90,8 @@ impl Names {
         }
     }
 
-    /// What the machine calls itself is not a matter of name servers (RFC 6761). Of its two addresses those that may be
-    /// reached, else both, to be refused.
+    /// Names of the machine itself are not looked up at name servers (RFC 6761). Of its two addresses the reachable
+    /// ones, else both, to be refused.
     fn loopback(&self) -> Vec<IpAddr> {
         let both = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
         let admitted: Vec<IpAddr> = both.into_iter().filter(|ip| self.guard.admits(*ip)).collect();
@@ -102,8 +102,8 @@ impl Names {
         let unresolved = |error: String| Fault::Resolve(format!("{bare} could not be resolved: {error}"));
         let _own = self.shares.enter(caller()).await;
         let _place = self.lookups.acquire().await.map_err(|error| unresolved(error.to_string()))?;
-        // With its final dot the name is looked up as it is, and not below the domains of this machine's network.
-        // Host names have no underscores by the book, and some have them all the same.
+        // With a final dot the name is looked up as it is, not below the domains of this machine's network. By the
+        // standard host names have no underscores, but some do.
         let name = hickory_resolver::proto::rr::Name::from_str_relaxed(format!("{bare}."));
         let answer = self.resolver.lookup_ip(name.map_err(|error| unresolved(error.to_string()))?).await;
         answer.map(|addresses| addresses.iter().collect()).map_err(|error| unresolved(error.to_string()))
@@ -123,7 +123,7 @@ impl Service<Name> for Names {
         let names = self.clone();
         Box::pin(async move {
             let addresses = names.addresses(name.as_str()).await?;
-            // The connector puts the port of the URL in.
+            // The connector fills in the port of the URL.
             let sockets: Vec<SocketAddr> = addresses.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect();
             Ok(sockets.into_iter())
         })
@@ -148,7 +148,7 @@ fn config(servers: &[SocketAddr]) -> ResolverConfig {
 fn tune(options: &mut ResolverOpts) {
     options.timeout = PATIENCE;
     options.attempts = ATTEMPTS;
-    // Both families, because all addresses of a name are judged.
+    // Both families, because all addresses of a name are checked.
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     options.cache_size = CACHED;
     options.positive_max_ttl = Some(MAX_TTL);

@@ -9,12 +9,12 @@ use object_store::{BackoffConfig, ClientOptions, Error, RetryConfig};
 use crate::config::{Bucket, Secret};
 use crate::outgoing;
 
-/// How long a request that fails is made again, and the longest pause before that: a bucket that is away for longer is
-/// told to be, and what is done behind the answers is tried again later.
+/// How long a failed request is retried, and the longest pause before a retry: a longer outage of the bucket is
+/// reported, and background work is retried later.
 const AGAIN_FOR: Duration = Duration::from_secs(10);
 const PAUSE_MOST: Duration = Duration::from_secs(2);
 
-/// Opens a bucket. Nothing is asked of it yet.
+/// Opens a bucket, without a request yet.
 pub(super) fn open(bucket: &Bucket) -> Result<AmazonS3, Error> {
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(&bucket.name)
@@ -34,7 +34,7 @@ pub(super) fn open(bucket: &Bucket) -> Result<AmazonS3, Error> {
     builder.build()
 }
 
-/// The URL of the store that a bucket is in.
+/// The URL of a bucket's store.
 pub(super) fn server(bucket: &Bucket) -> String {
     bucket.endpoint.clone().unwrap_or_else(|| format!("https://s3.{}.amazonaws.com", bucket.region))
 }
@@ -46,7 +46,7 @@ struct Connector;
 impl HttpConnector for Connector {
     fn connect(&self, _: &ClientOptions) -> Result<HttpClient, Error> {
         let failed = |source| Error::Generic { store: "S3", source };
-        // Without retries: the store has a policy of its own.
+        // Without retries: the store's library has its own policy.
         let client = outgoing::client().map_err(|error| failed(error.into()))?;
         let client = client.http1_only().connect_timeout(super::CONNECT).read_timeout(super::SILENCE).build();
         client.map(HttpClient::new).map_err(|error| failed(error.into()))

@@ -12,11 +12,10 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use super::body::JsonBytes;
-use super::caller::{Admin, Allowed, Look};
+use super::caller::{Admin, Allowed};
 use super::context::RequestContext;
 use super::idempotency::without_key;
 use super::incoming::Incoming;
-use super::query::Query;
 use super::refusal::store_problem;
 use super::resource::{self, Change, Resource};
 use crate::app::App;
@@ -76,31 +75,6 @@ pub(super) async fn create(
     let id = id.unwrap_or_else(|| resource::new_id(&app, AgentId::new));
     let agent = Agent { id, created_at: now, ..agent };
     Ok(resource::create(&app, caller.registry(), with, agent, ignored).await?.created())
-}
-
-/// `GET /agents`.
-///
-/// # Errors
-/// 400 for a wrong page.
-pub(super) async fn list(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Look>,
-    context: RequestContext,
-    query: Query,
-) -> Result<Response, Problem> {
-    resource::list::<Agent>(&app, &caller, &context, &query).await
-}
-
-/// `GET /agents/{id}`.
-///
-/// # Errors
-/// 404 `agent_not_found`.
-pub(super) async fn get(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Look>,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    resource::get::<Agent>(&app, caller.registry(), &id).await
 }
 
 /// `PATCH /agents/{id}`: changes the given members. A running turn continues with the former agent.

@@ -13,12 +13,11 @@ use axum::response::Response;
 use http::HeaderMap;
 use serde::Serialize;
 
-use super::body::{JsonBytes, OptionalJsonBytes};
-use super::caller::{Admin, Allowed, Caller, Look};
+use super::body::JsonBytes;
+use super::caller::{Admin, Allowed, Caller};
 use super::context::RequestContext;
 use super::idempotency::without_key;
 use super::incoming::Incoming;
-use super::query::Query;
 use super::resource::{self, Change, HasSecret, Resource};
 use crate::app::App;
 use crate::http::refusal::channel::channel_not_found;
@@ -47,7 +46,8 @@ impl Resource for Channel {
         self.id.clone()
     }
 
-    /// The remaining row counts the channels that have had the id, so that the next one gets no messages of this one.
+    /// A deleted channel's messages stay stored and keep their ids, but are no longer reachable through it. The
+    /// remaining row counts the channels that have had the id, so that the next one gets no messages of this one.
     fn delete(&self) -> Vec<RowChange> {
         let lives = codec::encode(&self.life.unwrap_or_default());
         vec![RowChange::delete(CHANNELS, &self.key()), RowChange::put(DELETED_CHANNELS, &self.key(), &lives)]
@@ -126,31 +126,6 @@ async fn expect_agent(
     Ok(row.map(|row| Expect::new(AGENTS, agent.as_bytes(), Some(row))))
 }
 
-/// `GET /channels`.
-///
-/// # Errors
-/// 400 for a wrong page.
-pub(super) async fn list(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Look>,
-    context: RequestContext,
-    query: Query,
-) -> Result<Response, Problem> {
-    resource::list::<Channel>(&app, &caller, &context, &query).await
-}
-
-/// `GET /channels/{id}`.
-///
-/// # Errors
-/// 404 `channel_not_found`.
-pub(super) async fn get(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Look>,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    resource::get::<Channel>(&app, caller.registry(), &id).await
-}
-
 /// `PATCH /channels/{id}`: changes the given members.
 ///
 /// # Errors
@@ -178,37 +153,6 @@ pub(super) async fn update(
         Ok(Change::update(before, channel).seeing(agent).ignoring(ignored))
     };
     Ok(resource::commit(&app, registry, without_key(&context), change).await?.updated())
-}
-
-/// `DELETE /channels/{id}`. Its messages stay stored and keep their ids, but are no longer reachable through it, nor
-/// through another channel that gets its id later.
-///
-/// # Errors
-/// 404 `channel_not_found`.
-pub(super) async fn delete(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Admin>,
-    context: RequestContext,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    resource::delete::<Channel>(&app, caller.registry(), without_key(&context), &id).await
-}
-
-/// `POST /channels/{id}/rotate-secret`: a new webhook secret, shown in this answer only.
-///
-/// # Errors
-/// 404 `channel_not_found`, 422.
-pub(super) async fn rotate_secret(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Admin>,
-    context: RequestContext,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    OptionalJsonBytes(body): OptionalJsonBytes,
-) -> Result<Response, Problem> {
-    let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
-    let stored = resource::rotate_secret::<Channel>(&app, caller.registry(), with, &id, ignored).await?;
-    Ok(stored.rotated())
 }
 
 /// The word for a kind.

@@ -6,7 +6,7 @@ use actors::conversation::{self, Conversation, Details, Event, Opening, Origin, 
 use actors::directory::Answer;
 use actors::id::{Address, ContactId, ConversationId, EntityKey};
 use actors::message::Json;
-use actors::tables::{CONTACT_CONVERSATIONS, CONVERSATIONS, DETAILS};
+use actors::tables::{CONTACT_CONVERSATIONS, CONVERSATIONS};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
@@ -134,8 +134,7 @@ async fn load(
 
 /// The details of an existing conversation.
 async fn details(app: &App, entity: EntityKey) -> Result<Details, Problem> {
-    let details = app.node().stored::<Details>(entity, DETAILS, Bytes::new()).await.map_err(store_problem)?;
-    Ok(details.unwrap_or_default())
+    app.node().details(entity).await.map_err(store_problem)
 }
 
 /// A conversation without its details.
@@ -259,8 +258,10 @@ pub(super) async fn update(
         return Ok(response);
     }
     if let Some(wanted) = wanted {
-        without_messages(wanted).check(&tag(&state, &details))?;
-        asked.seen = Some(Box::new(Seen { details, owner: state.owner.clone(), closed: state.closed }));
+        let wanted = without_messages(wanted);
+        wanted.check(&tag(&state, &details))?;
+        let seen = || Box::new(Seen { details, owner: state.owner.clone(), closed: state.closed });
+        asked.seen = wanted.is_of_versions().then(seen);
     }
     let answer = app.node().conversation(entity, asked, without_key(&context)).await;
     let updated = answer.and_then(Answer::unkeyed).map_err(|refusal| problem_of(refusal, rejected));

@@ -6,7 +6,6 @@
 
 use actors::directory::{Answer, CommandContext, Refusal};
 use actors::id::{DeliveryId, EntityKey, Kind};
-use actors::machine::Machine;
 use actors::outbox::pending::{self, DeliveryState};
 use actors::outbox::state::parse_ended_key;
 use actors::outbox::{Sending, Waiting};
@@ -20,7 +19,6 @@ use super::body::OptionalJsonBytes;
 use super::caller::{Admin, Allowed, Caller};
 use super::context::RequestContext;
 use super::forwarding::ForwardableRequest;
-use super::idempotency::is_repeat;
 use super::incoming::Incoming;
 use super::paging::{Page, PageRequest};
 use super::query::Query;
@@ -109,13 +107,15 @@ pub(super) async fn retry(
         return Ok(response);
     }
     // The retry would replace the known delivery, and could go nowhere.
-    if let Some(id) = delivery.receiver.endpoint()
-        && resource::row(&app, caller.registry(), WEBHOOK_ENDPOINTS, &id.to_string()).await?.is_none()
-        && !is_repeat(&app, entity, with).await?
-    {
+    let is_gone = match delivery.receiver.endpoint() {
+        Some(id) => resource::row(&app, caller.registry(), WEBHOOK_ENDPOINTS, &id.to_string()).await?.is_none(),
+        None => false,
+    };
+    let sending = if is_gone { Sending::Nothing } else { Sending::Again { key, receiver: delivery.receiver } };
+    let asked = again(&app, entity, sending, with).await?;
+    if is_gone && matches!(asked, Asked::Now(_)) {
         return Err(endpoint_deleted());
     }
-    let asked = again(&app, entity, Sending::Again { key, receiver: delivery.receiver }, with).await?;
     let waiting = match (&asked, with.key) {
         (Asked::Repeat, Some(with)) => {
             pending::retried(app.node(), entity, key, with.hash).await.map_err(store_problem)?
@@ -150,7 +150,7 @@ async fn again(app: &App, entity: EntityKey, sending: Sending, with: CommandCont
 }
 
 /// The same for either kind of entity.
-fn asked<M: Machine>(answer: Result<Answer<Option<Box<Waiting>>>, Refusal<M>>) -> Result<Asked, Problem> {
+fn asked<R>(answer: Result<Answer<Option<Box<Waiting>>>, Refusal<R>>) -> Result<Asked, Problem> {
     match answer.map_err(|refusal| problem_of(refusal, |_| delivery_not_found()))? {
         Answer::Done(waiting) => Ok(Asked::Now(waiting.map(|waiting| *waiting))),
         Answer::Repeat { .. } => Ok(Asked::Repeat),

@@ -7,10 +7,8 @@ use actors::id::{ContactId, EntityKey, MemoryId};
 use actors::memories::recall::{all, search as search_memories};
 use actors::memories::{self, Command, Edit, ForgetAll, Memory, Remember, Subject};
 use actors::store::Order;
-use actors::tables::MEMORIES;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::answer::{When, ignoring, json, located};
@@ -249,8 +247,7 @@ async fn said_last(app: &App, entity: EntityKey, of: Option<u64>, mut upto: u64)
 }
 
 async fn find(app: &App, entity: EntityKey, number: u64) -> Result<Option<Memory>, Problem> {
-    let key = Bytes::copy_from_slice(&number.to_be_bytes());
-    app.node().stored(entity, MEMORIES, key).await.map_err(store_problem)
+    app.node().memory(entity, number).await.map_err(store_problem)
 }
 
 /// A memory of a contact, by both ids.

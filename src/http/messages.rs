@@ -16,23 +16,22 @@ use crate::app::App;
 use crate::problem::Problem;
 use crate::wire::shape::{self, Shape};
 
-mod accepting;
-pub(super) mod change;
+pub(super) mod amend;
 mod channel;
 mod contact;
 mod conversation;
-mod exchange;
 pub(crate) mod list;
 pub(crate) mod media;
-pub(super) mod one;
+mod request;
+pub(super) mod stored;
+mod turn_wait;
 
-pub(super) use accepting::MessageRequest;
-pub(super) use change::shown_to;
+pub(super) use amend::shown_to;
 pub(super) use channel::sender;
 pub(super) use conversation::new_id;
-pub(super) use exchange::{replies, trigger, turn_of};
+pub(super) use request::MessageRequest;
 
-use accepting::UnparsedMessage;
+use request::UnparsedMessage;
 
 /// `POST /messages`.
 pub(super) async fn post_message(
@@ -44,13 +43,13 @@ pub(super) async fn post_message(
     let inbound = UnparsedMessage::new(&app, &caller, &context, &headers, &body)?;
     let shape = shape::choose(&inbound.body, schema(&headers));
     match shape.map_err(|problem| inbound.refused(problem))? {
-        // On the heap, so that the other one, which comes far more often, is not moved around with room for it.
+        // On the heap, so that the far more frequent other future is not moved around with room for it.
         Shape::Channel => Box::pin(channel::post(inbound, None)).await,
         Shape::Conversation => conversation::post(inbound, None).await,
     }
 }
 
-/// What `X-Message-Schema` says; two that say different things say nothing that is known.
+/// The value of `X-Message-Schema`; two different values count as an unknown one.
 fn schema(headers: &HeaderMap) -> Option<&str> {
     let given = headers.get_all("x-message-schema").iter().map(|value| value.to_str().unwrap_or("?").trim());
     given.filter(|value| !value.is_empty()).reduce(|first, next| if first == next { first } else { "?" })
@@ -68,7 +67,7 @@ pub(super) async fn post_to_conversation(
     conversation::post(inbound, Some(&conversation)).await
 }
 
-/// The channel's kind says whose route this is; where the channel is unknown, the body does.
+/// The channel's kind decides the handler; if the channel is unknown, the body does.
 pub(super) async fn post_to_channel(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
@@ -97,9 +96,9 @@ pub(in crate::http) async fn find_channel(
     app.node().channel(caller.address, channel).await.map_err(store_problem)
 }
 
-/// A human channel of the caller's workspace, which has one log, and what is `asked` of that. That another kind of
-/// channel has many is told at `pointer`, with all that is wrong with what is asked. Cursors are bound to the channel's
-/// incarnation, not its id: a deleted channel's cursor never fits its successor.
+/// A human channel of the caller's workspace, which has one log, and the result of `asked` for that log. A channel of
+/// the other kind has many logs, which is a fault at `pointer`, reported with all faults of `asked`. Cursors are bound
+/// to the channel's incarnation, not its id: a deleted channel's cursor never fits its successor.
 pub(super) async fn human_channel<T>(
     app: &App,
     caller: &Caller,

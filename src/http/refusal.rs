@@ -1,7 +1,6 @@
 //! Mapping refusals of actors and store to errors of the API.
 
 use actors::directory::Refusal;
-use actors::machine::Machine;
 use actors::sparing::{Line, Sparing};
 use actors::store::StoreError;
 use http::StatusCode;
@@ -51,7 +50,7 @@ pub(in crate::http) fn outcome_unknown(detail: &str) -> Problem {
 }
 
 /// The problem of any refusal; `rejected` maps the entity's own rejections.
-pub fn problem_of<M: Machine>(refusal: Refusal<M>, rejected: impl FnOnce(M::Rejection) -> Problem) -> Problem {
+pub fn problem_of<R>(refusal: Refusal<R>, rejected: impl FnOnce(R) -> Problem) -> Problem {
     match refusal {
         Refusal::Rejected(rejection) => rejected(rejection),
         Refusal::KeyReused => key_reused(),
@@ -119,13 +118,11 @@ pub(in crate::http) fn contended() -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use actors::conversation::Conversation;
-
     use super::*;
 
     #[test]
     fn what_can_never_be_stored_is_too_large_and_not_worth_a_retry() {
-        let problem = problem_of::<Conversation>(Refusal::TooLarge("16 MiB".into()), |_| internal_error());
+        let problem = problem_of::<()>(Refusal::TooLarge("16 MiB".into()), |_| internal_error());
         assert_eq!((problem.status, problem.code), (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"));
         assert!(problem.headers.iter().all(|(name, _)| name != http::header::RETRY_AFTER));
     }

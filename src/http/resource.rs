@@ -1,5 +1,6 @@
 //! Common code of the configured resources (channels, agents, webhook endpoints, keys, workspaces): the trait
-//! [`Resource`], reading members, finding and listing rows. Changing them is in `change`.
+//! [`Resource`], reading members, finding and listing rows, and the handlers of resources that have nothing special.
+//! Changing them is in `change`.
 
 use std::fmt::Display;
 
@@ -9,6 +10,7 @@ use actors::id::{Address, EntityKey};
 use actors::registry::{RowChange, places};
 use actors::store::{Row, Scan, Table};
 use actors::tables::IN_ORDER;
+use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -17,7 +19,7 @@ use minicbor::{Decode, Encode};
 use serde::Serialize;
 
 use super::answer::json;
-use super::caller::Caller;
+use super::caller::{Allowed, Needs};
 use super::context::RequestContext;
 use super::context::render::internal_error;
 use super::listing::range_behind;
@@ -53,6 +55,11 @@ pub(super) trait Resource: Encode<()> + for<'b> Decode<'b, ()> + Clone + Partial
 
     /// Refuses a new resource whose id is taken. Where clients choose no ids, that practically never happens.
     fn taken(&self) -> Problem {
+        contended()
+    }
+
+    /// Refuses a new thing where there are as many as there may be. Most kinds have no limit.
+    fn no_room() -> Problem {
         contended()
     }
 
@@ -179,28 +186,32 @@ pub(super) async fn find<R: Resource>(app: &App, registry: EntityKey, id: &str) 
     Ok(Some(Found { row, value }))
 }
 
-/// 200 with the resource.
+/// `GET` of one resource of the workspace.
 ///
 /// # Errors
 /// 404 if there is none; 503 if the store cannot be read, 500 if the stored data cannot.
-pub(super) async fn get<R: Resource>(app: &App, registry: EntityKey, id: &str) -> Result<Response, Problem> {
-    let found: Found<R> = find(app, registry, id).await?.ok_or_else(R::not_found)?;
+pub(super) async fn get<R: Resource, N: Needs>(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<N>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let found: Found<R> = find(&app, caller.registry(), &id).await?.ok_or_else(R::not_found)?;
     Ok(json(StatusCode::OK, &found.value.view()))
 }
 
-/// 200 with a page of the workspace's resources of a kind.
+/// `GET` of a page of the workspace's resources of a kind.
 ///
 /// # Errors
 /// 400 for a wrong page; 503 if the store cannot be read, 500 if the stored data cannot.
-pub(super) async fn list<R: Resource>(
-    app: &App,
-    caller: &Caller,
-    context: &RequestContext,
-    query: &Query,
+pub(super) async fn list<R: Resource, N: Needs>(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<N>,
+    context: RequestContext,
+    query: Query,
 ) -> Result<Response, Problem> {
     let list = format!("workspaces/{}/{}", caller.workspace, R::LIST);
-    let request = PageRequest::from_query(query, &list)?;
-    let (things, next) = made::<R>(app, caller.registry(), &request).await?;
+    let request = PageRequest::from_query(&query, &list)?;
+    let (things, next) = made::<R>(&app, caller.registry(), &request).await?;
     Ok(Page { data: things.iter().map(R::view).collect(), next }.into_response(&list, &context.uri))
 }
 

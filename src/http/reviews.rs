@@ -18,7 +18,7 @@ use super::context::RequestContext;
 use super::context::render::internal_error;
 use super::listing::Listing;
 use super::messages::find_channel;
-use super::messages::one::{StoredMessage, look_up};
+use super::messages::stored::{StoredMessage, look_up};
 use super::paging::{Page, PageRequest};
 use super::query::Query;
 use crate::app::App;

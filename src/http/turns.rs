@@ -32,6 +32,8 @@ use crate::wire::contact_message::view::{ReplyView, Usage, reply_view};
 use crate::wire::json_view::{Shown, turn_status};
 use crate::wire::time::Time;
 
+pub(super) mod read;
+
 /// A turn as clients see it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -120,7 +122,7 @@ enum Words {
 
 /// The current replies of a turn.
 async fn edited(node: &Node, entity: EntityKey, turn: &Turn) -> Result<Vec<Message>, StoreError> {
-    let mut replies = super::messages::replies(node, entity, turn).await?;
+    let mut replies = read::replies(node, entity, turn).await?;
     for reply in &mut replies {
         let overlay = node.overlay(entity, reply.id.number).await?.unwrap_or_default();
         if let Some(edited) = reply.clone().as_edited(&overlay) {
@@ -141,10 +143,10 @@ async fn shown(
     let entity = EntityKey::conversation(caller.address, conversation.address);
     let replies = match words {
         Words::OfNow => edited(app.node(), entity, turn).await,
-        Words::AsSaid => super::messages::replies(app.node(), entity, turn).await,
+        Words::AsSaid => read::replies(app.node(), entity, turn).await,
     };
     let replies = replies.map_err(store_problem)?;
-    let trigger = super::messages::trigger(app.node(), entity, turn).await.map_err(store_problem)?;
+    let trigger = read::trigger(app.node(), entity, turn).await.map_err(store_problem)?;
     let calls = match turn.status {
         TurnStatus::AwaitingReview => app.node().calls(entity, turn.id.number).await.map_err(store_problem)?,
         _ => Calls::default(),
@@ -196,7 +198,7 @@ pub(super) async fn cancel(
 pub(super) fn admit(app: &App, caller: &Caller, agent: &str) -> Result<(), Problem> {
     app.node().admits_turn(caller.address, agent).map_err(|crowded| match crowded {
         Crowded::Agent => agent_backlog(),
-        Crowded::Node => problem_of(Refusal::<Conversation>::Overloaded, rejected),
+        Crowded::Node => problem_of(Refusal::Overloaded, rejected),
     })
 }
 
@@ -248,7 +250,7 @@ pub(super) async fn start(
         Answer::Done(turn) => (*turn, When::Now),
         Answer::Repeat { first, last } => {
             let key = key.ok_or_else(internal_error)?;
-            let turn = super::messages::turn_of(app.node(), entity, (first, last), key).await;
+            let turn = read::turn_of(app.node(), entity, (first, last), key).await;
             let then = turn.map_err(store_problem)?.ok_or_else(internal_error)?;
             let now = app.node().turn(entity, then.id.number).await.map_err(store_problem)?;
             (now.filter(Turn::is_over).unwrap_or(then), When::Before)

@@ -1,10 +1,10 @@
-//! `/webhook-endpoints`: receivers of a workspace's events.
+//! `/webhook-endpoints`: receivers of a workspace's events. The pending deliveries of a deleted one are dropped.
 
 use actors::clock::Millis;
 use actors::id::EndpointId;
 use actors::limits;
 use actors::registry::Expect;
-use actors::store::{KeyRange, Order, Scan, Table};
+use actors::store::Table;
 use actors::tables::{CHANNELS, WEBHOOK_ENDPOINTS};
 use actors::webhook::{WebhookEndpoint, retire};
 use axum::extract::{Path, State};
@@ -12,13 +12,11 @@ use axum::response::Response;
 use http::HeaderMap;
 use serde::Serialize;
 
-use super::body::{JsonBytes, OptionalJsonBytes};
+use super::body::JsonBytes;
 use super::caller::{Admin, Allowed, Caller};
 use super::context::RequestContext;
 use super::idempotency::without_key;
 use super::incoming::Incoming;
-use super::query::Query;
-use super::refusal::store_problem;
 use super::resource::{self, Change, HasSecret, Resource};
 use crate::app::App;
 use crate::http::refusal::channel::channel_not_found;
@@ -43,6 +41,11 @@ impl Resource for WebhookEndpoint {
         endpoint_not_found()
     }
 
+    fn no_room() -> Problem {
+        let detail = format!("a workspace has at most {} webhook endpoints", limits::WEBHOOK_ENDPOINTS);
+        Problem::conflict("too_many_endpoints", detail)
+    }
+
     fn id(&self) -> String {
         self.id.to_string()
     }
@@ -57,6 +60,7 @@ impl Resource for WebhookEndpoint {
 }
 
 impl HasSecret for WebhookEndpoint {
+    /// The previous secret signs beside the new one for 24 hours.
     fn renewed(self, secret: String, now: Millis) -> Self {
         let before = self.clone();
         let (retired, retired_earlier) = retire(self.secret, self.retired_secret, self.retired_earlier, now);
@@ -89,21 +93,9 @@ pub(super) async fn create(
     let endpoint = WebhookEndpoint { id, secret: resource::secret()?, since: now, ..new };
     let make = || async {
         let channel = expect_channel(&app, &caller, endpoint.channel.as_deref()).await?;
-        check_room(&app, &caller).await?;
         Ok(Change::create(endpoint.clone()).seeing(channel).ignoring(ignored.clone()))
     };
     Ok(resource::commit(&app, registry, with, make).await?.created())
-}
-
-/// Refuses if the workspace has as many endpoints as it may.
-async fn check_room(app: &App, caller: &Caller) -> Result<(), Problem> {
-    let (all, most) = (KeyRange::default(), limits::WEBHOOK_ENDPOINTS);
-    let rows = app.node().rows(caller.registry(), WEBHOOK_ENDPOINTS, Scan::new(all, Order::Asc, most)).await;
-    if rows.map_err(store_problem)?.len() == most {
-        let detail = format!("a workspace has at most {most} webhook endpoints");
-        return Err(Problem::conflict("too_many_endpoints", detail));
-    }
-    Ok(())
 }
 
 /// The row of the subscribed channel, which must still exist when the endpoint is stored.
@@ -111,31 +103,6 @@ async fn expect_channel(app: &App, caller: &Caller, channel: Option<&str>) -> Re
     let Some(id) = channel else { return Ok(None) };
     let row = resource::row(app, caller.registry(), CHANNELS, id).await?.ok_or_else(channel_not_found)?;
     Ok(Some(Expect::new(CHANNELS, id.as_bytes(), Some(row))))
-}
-
-/// `GET /webhook-endpoints`.
-///
-/// # Errors
-/// 400 for a wrong page.
-pub(super) async fn list(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Admin>,
-    context: RequestContext,
-    query: Query,
-) -> Result<Response, Problem> {
-    resource::list::<WebhookEndpoint>(&app, &caller, &context, &query).await
-}
-
-/// `GET /webhook-endpoints/{id}`.
-///
-/// # Errors
-/// 404 `endpoint_not_found`.
-pub(super) async fn get(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Admin>,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    resource::get::<WebhookEndpoint>(&app, caller.registry(), &id).await
 }
 
 /// `PATCH /webhook-endpoints/{id}`: changes the given members. Pending events go to the changed endpoint; one that is
@@ -167,35 +134,4 @@ pub(super) async fn update(
         Ok(Change::update(before, endpoint).seeing(channel).ignoring(ignored))
     };
     Ok(resource::commit(&app, registry, without_key(&context), change).await?.updated())
-}
-
-/// `DELETE /webhook-endpoints/{id}`. Its pending deliveries are dropped.
-///
-/// # Errors
-/// 404 `endpoint_not_found`.
-pub(super) async fn delete(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Admin>,
-    context: RequestContext,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    resource::delete::<WebhookEndpoint>(&app, caller.registry(), without_key(&context), &id).await
-}
-
-/// `POST /webhook-endpoints/{id}/rotate-secret`: a new secret, shown in this answer only. The previous one signs beside
-/// it for 24 hours.
-///
-/// # Errors
-/// 404 `endpoint_not_found`, 422.
-pub(super) async fn rotate_secret(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Admin>,
-    context: RequestContext,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    OptionalJsonBytes(body): OptionalJsonBytes,
-) -> Result<Response, Problem> {
-    let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
-    let stored = resource::rotate_secret::<WebhookEndpoint>(&app, caller.registry(), with, &id, ignored).await?;
-    Ok(stored.rotated())
 }

@@ -10,6 +10,7 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
+use super::answer::json;
 use super::body::JsonBytes;
 use super::caller::{Admin, Allowed, Caller};
 use super::context::RequestContext;
@@ -140,7 +141,8 @@ pub(super) async fn get(
     if !caller.is_operator() && *id != *caller.workspace {
         return Err(workspace_not_found());
     }
-    resource::get::<Workspace>(&app, EntityKey::INSTALLATION, &id).await
+    let workspace = find(&app, &id).await?.ok_or_else(workspace_not_found)?;
+    Ok(json(StatusCode::OK, &WorkspaceView::new(&workspace)))
 }
 
 /// The workspace with this id.

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::json::raw;
 
-/// The canonical form of valid JSON. Numbers are compared as RFC 8785 does, as doubles: `1` and `1.0` are one number.
-/// What has no canonical form (a number beyond the doubles) is returned compacted, so that it still equals itself.
+/// The canonical form of valid JSON. Numbers are compared as in RFC 8785, as doubles: `1` and `1.0` are one number.
+/// Text without a canonical form (a number beyond the doubles) is returned compacted, so that it still equals itself.
 #[must_use]
 pub fn canonical(text: &str) -> Cow<'_, str> {
     serde_json::from_str::<Value>(text)

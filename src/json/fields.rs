@@ -11,7 +11,7 @@ use crate::json::path::Path;
 use crate::json::report::Report;
 use crate::json::{Object, raw};
 
-/// What a text's length is counted in.
+/// The unit of a text's length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Unicode scalar values.
@@ -20,7 +20,7 @@ pub enum Unit {
     Bytes,
 }
 
-/// How large an object of the client's own may be.
+/// The bounds of a client's own object.
 #[derive(Clone, Copy, Debug)]
 pub struct ObjectBounds {
     /// Bytes as compact JSON.
@@ -29,14 +29,14 @@ pub struct ObjectBounds {
     pub depth: usize,
 }
 
-/// How long a text may be.
+/// The bounds of a text's length.
 #[derive(Clone, Copy, Debug)]
 pub struct Length {
-    /// The smallest length that is accepted.
+    /// The smallest accepted length.
     pub min: usize,
-    /// The largest length that is accepted.
+    /// The largest accepted length.
     pub max: usize,
-    /// What is counted.
+    /// The unit.
     pub unit: Unit,
 }
 
@@ -44,19 +44,19 @@ impl Length {
     /// Any text.
     pub const ANY: Self = Self { min: 0, max: usize::MAX, unit: Unit::Bytes };
 
-    /// So many Unicode scalar values.
+    /// A number of Unicode scalar values.
     #[must_use]
     pub const fn chars(min: usize, max: usize) -> Self {
         Self { min, max, unit: Unit::Chars }
     }
 
-    /// So many bytes of UTF-8.
+    /// A number of bytes of UTF-8.
     #[must_use]
     pub const fn bytes(min: usize, max: usize) -> Self {
         Self { min, max, unit: Unit::Bytes }
     }
 
-    /// Reports `text` when it is too short or too long; true when it is neither.
+    /// Reports `text` if it is too short or too long; `true` if it is neither.
     pub fn check(self, report: &mut Report, path: &Path, text: &str) -> bool {
         let unit = match self.unit {
             Unit::Chars => "characters",
@@ -76,12 +76,12 @@ impl Length {
     }
 }
 
-/// A member's value and its place. Never `null`.
+/// A member's value and its path. Never `null`.
 #[derive(Clone, Copy, Debug)]
 pub struct Value<'a> {
-    /// The text as it was sent.
+    /// The text as received.
     pub raw: &'a RawValue,
-    /// Where it stands.
+    /// Its path.
     pub path: Path,
 }
 
@@ -128,7 +128,7 @@ impl<'a> Value<'a> {
         None
     }
 
-    /// One of `choices`, each the word on the wire and what it means.
+    /// One of `choices`, each the word on the wire and its meaning.
     pub fn choice<T: Copy>(&self, report: &mut Report, choices: &[(&str, T)]) -> Option<T> {
         let text = self.string(report, Length::ANY)?;
         let found = choices.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
@@ -202,7 +202,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The items of an array. A body can hold millions, so each gets its place only when it is looked at.
+/// The items of an array. A body can have millions, so each gets its path only when it is read.
 #[derive(Clone, Debug)]
 pub struct Items<'a> {
     raws: Vec<&'a RawValue>,
@@ -228,13 +228,13 @@ impl<'a> Items<'a> {
         self.raws.is_empty()
     }
 
-    /// Each with its place.
+    /// Each with its path.
     pub fn iter(&self) -> impl Iterator<Item = Value<'a>> {
         self.raws.iter().enumerate().map(|(i, raw)| Value { raw, path: self.path.index(i) })
     }
 }
 
-/// What kind of JSON value this is, with its article.
+/// The kind of JSON value, with its article.
 fn type_name(raw: &RawValue) -> &'static str {
     match raw.get().as_bytes().first() {
         Some(b'{') => "an object",
@@ -246,7 +246,7 @@ fn type_name(raw: &RawValue) -> &'static str {
     }
 }
 
-/// An object being read: which members have been asked for is kept, so that the others are known to be unknown.
+/// An object being read. It records the members that were read, so that the others are known to be unknown.
 #[derive(Debug)]
 pub struct Fields<'a> {
     object: Object<'a>,
@@ -294,7 +294,7 @@ impl<'a> Fields<'a> {
         Some(Value { raw, path: self.path.name(name) })
     }
 
-    /// A member that must be there and not `null`.
+    /// A member that must exist and not be `null`.
     pub fn required(&mut self, report: &mut Report, name: &'static str) -> Option<Value<'a>> {
         let value = self.optional(name);
         if value.is_none() {
@@ -303,7 +303,7 @@ impl<'a> Fields<'a> {
         value
     }
 
-    /// Reports a member that must be there and is not.
+    /// Reports a required member that is missing.
     pub fn missing(&self, report: &mut Report, name: &'static str) {
         report.fault(&self.path.name(name), "required", format!("{name} is required"));
     }
@@ -313,7 +313,7 @@ impl<'a> Fields<'a> {
         self.optional(name)?.string(report, length)
     }
 
-    /// A string that must be there, within `length`.
+    /// A required string within `length`.
     pub fn required_string(&mut self, report: &mut Report, name: &'static str, length: Length) -> Option<Cow<'a, str>> {
         self.required(report, name)?.string(report, length)
     }

@@ -5,7 +5,7 @@ use serde_json::Value;
 /// The largest integer that every JSON reader keeps exactly: 2^53 − 1.
 pub const MAX_SAFE: i64 = (1 << 53) - 1;
 
-/// What a JSON number is when an integer is asked for.
+/// A JSON number where an integer is expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Integer {
     /// An integer within ±[`MAX_SAFE`].
@@ -36,7 +36,7 @@ pub fn integer(text: &str) -> Integer {
     }
 }
 
-/// A number that was read as an integer from 0 to [`MAX_SAFE`]; `2.0` and `1e1` are integers too.
+/// A number read as an integer from 0 to [`MAX_SAFE`]; `2.0` and `1e1` are integers too.
 #[must_use]
 pub fn whole(value: &Value) -> Option<u64> {
     match integer(&value.as_number()?.to_string()) {

@@ -12,7 +12,7 @@ enum Step {
     Index(usize),
 }
 
-/// A place in the body: a copy on the stack, spelled out only where there is a fault to report.
+/// A position in the body: a copy on the stack, rendered only if there is a fault to report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Path {
     steps: [Step; MAX_STEPS],
@@ -23,20 +23,20 @@ impl Path {
     /// The body itself.
     pub const ROOT: Self = Self { steps: [Step::Index(0); MAX_STEPS], len: 0 };
 
-    /// A member of the object at this place.
+    /// A member of the object at this position.
     #[must_use]
     pub fn name(self, name: &'static str) -> Self {
         self.with(Step::Name(name))
     }
 
-    /// An item of the array at this place.
+    /// An item of the array at this position.
     #[must_use]
     pub fn index(self, index: usize) -> Self {
         self.with(Step::Index(index))
     }
 
     fn with(mut self, step: Step) -> Self {
-        // A longer path than any member we know would point at the nearest place that is known.
+        // A path longer than any known member's would point at the nearest known position.
         if let Some(slot) = self.steps.get_mut(self.len) {
             *slot = step;
             self.len += 1;

@@ -6,7 +6,7 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\n' | b'\r' | b'\t')
 }
 
-/// The bytes of valid JSON that stand outside strings, with their places; a string shows as its opening quote.
+/// The bytes of valid JSON outside strings, with their positions; a string shows as its opening quote.
 fn outside_strings(text: &str) -> impl Iterator<Item = (usize, u8)> {
     let bytes = text.as_bytes();
     let mut at = 0;
@@ -44,7 +44,7 @@ pub fn deeper_than(text: &str, limit: usize) -> bool {
     })
 }
 
-/// Where half of a surrogate pair stands alone in an escape of valid JSON. No Unicode string has such a half.
+/// The position of a lone surrogate in an escape of valid JSON. No Unicode string has one.
 #[must_use]
 pub fn lone_surrogate(text: &str) -> Option<usize> {
     let unit_at = |at: usize| text.get(at..).and_then(unit);
@@ -61,8 +61,8 @@ pub fn lone_surrogate(text: &str) -> Option<usize> {
     None
 }
 
-/// How many bytes valid JSON without white space between its tokens has where nothing is escaped that need not be: the
-/// same for the same text, however its sender wrote it.
+/// The length of valid JSON without white space between its tokens and without needless escapes: the same for the same
+/// text, however its sender wrote it.
 #[must_use]
 pub fn shortest_len(text: &str) -> usize {
     let mut len = text.len();
@@ -70,7 +70,7 @@ pub fn shortest_len(text: &str) -> usize {
     while let Some(at) = rest.find('\\') {
         let escape = &rest[at..];
         let (written, needed) = match unit(escape) {
-            // Half of a pair does not stand alone: that was looked at.
+            // No half of a pair is alone: that was checked.
             Some(0xD800..=0xDFFF) => (12, 4),
             Some(0x08 | 0x09 | 0x0A | 0x0C | 0x0D | 0x22 | 0x5C) => (6, 2),
             Some(0..=0x1F) => (6, 6),
@@ -84,7 +84,7 @@ pub fn shortest_len(text: &str) -> usize {
     len
 }
 
-/// What a text that begins with an escape by number begins with.
+/// The UTF-16 unit of a numeric escape at the beginning of a text.
 fn unit(text: &str) -> Option<u16> {
     let digits = text.get(..6)?.strip_prefix("\\u")?;
     u16::from_str_radix(digits, 16).ok()
@@ -103,7 +103,7 @@ pub fn compact(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());
-    // Everything from `from` on is yet to be copied.
+    // Everything from `from` on is not copied yet.
     let mut from = 0;
     for (at, byte) in outside_strings(text) {
         if is_space(byte) {

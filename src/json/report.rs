@@ -6,15 +6,15 @@ use crate::problem::{Fault, MAX_FAULTS, Problem};
 /// Unknown members named at once.
 pub const MAX_IGNORED: usize = 64;
 
-/// Everything that is to be said about a body.
+/// All findings about a body.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// What is wrong with the data.
+    /// The faults of the data.
     pub faults: Vec<Fault>,
-    /// What is wrong only because time has passed: a retry of an accepted request must not be refused by it, so it is
-    /// judged after the idempotency key.
+    /// Faults caused only by the passing of time: they must not refuse a retry of an accepted request, so they are
+    /// checked after the idempotency key.
     pub late: Vec<Fault>,
-    /// Members that are not known here, as `foo` or `review.bar`.
+    /// Unknown members, as `foo` or `review.bar`.
     pub ignored: Vec<String>,
     strict: bool,
 }
@@ -47,10 +47,10 @@ impl Report {
         }
     }
 
-    /// What another reader found; its faults join these.
+    /// Takes another reader's result; its faults are added.
     ///
     /// # Errors
-    /// What it failed with, where that is no fault of the data.
+    /// Its error, if that is no fault of the data.
     pub fn take<T>(&mut self, read: Result<T, Problem>) -> Result<Option<T>, Problem> {
         match read {
             Ok(found) => Ok(Some(found)),
@@ -62,7 +62,7 @@ impl Report {
         }
     }
 
-    /// A refusal with what else was found, where that is of the same kind: one of a body that is no JSON at all stands
+    /// A refusal together with the faults so far, if it is of the same kind: a body that is no JSON at all is refused
     /// alone.
     #[must_use]
     pub fn joined(&self, problem: Problem) -> Problem {
@@ -72,19 +72,19 @@ impl Report {
         Problem::invalid([&self.faults[..], &problem.faults].concat())
     }
 
-    /// Notes a member that is not known here.
+    /// Notes an unknown member.
     pub fn unknown(&mut self, path: &Path, name: &str) {
         if self.strict {
             let message = format!("unknown member {name:?}");
             self.fault_at(path.member(name), "unknown_field", message);
         } else if self.ignored.len() <= MAX_IGNORED {
-            // One more than are named, so that it can be said that there are others.
+            // One more than are named, so that the answer can show that there are others.
             let dotted = path.member(name)[1..].replace('/', ".");
             self.ignored.push(dotted);
         }
     }
 
-    /// The members that were ignored, where nothing is wrong with the data: for requests whose data time cannot spoil.
+    /// The ignored members, if the data has no faults: for requests whose data does not depend on time.
     ///
     /// # Errors
     /// 400 with all faults.
@@ -94,10 +94,10 @@ impl Report {
         Ok(self.ignored)
     }
 
-    /// Refuses data that was wrong from the start: judged before the idempotency key is looked up.
+    /// Refuses data that was wrong from the start: checked before the idempotency key is looked up.
     ///
     /// # Errors
-    /// 400 with all faults, those that depend on the time included, where there is one that does not.
+    /// 400 with all faults, including those that depend on time, if there is one that does not.
     pub fn refuse(&mut self) -> Result<(), Problem> {
         if self.faults.is_empty() {
             return Ok(());
@@ -107,7 +107,7 @@ impl Report {
         Err(Problem::invalid(faults))
     }
 
-    /// Refuses data that only became wrong with time: judged once the request is known to be no retry.
+    /// Refuses data that only became wrong with time: checked once the request is known to be no retry.
     ///
     /// # Errors
     /// 400 with those faults.

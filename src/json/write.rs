@@ -1,17 +1,17 @@
-//! Writing JSON text of a fixed form, member by member: what a derived serializer would write, for the answers that are
-//! written most.
+//! Writing JSON text of a fixed form, member by member: the output of a derived serializer, for the most frequent
+//! answers.
 
 use std::fmt::Display;
 use std::io::Write as _;
 
-/// Whether a byte of a text cannot stand in a JSON string as it is.
+/// Whether a byte of a text must be escaped in a JSON string.
 fn is_escaped(byte: u8) -> bool {
     byte < b' ' || byte == b'"' || byte == b'\\'
 }
 
 /// Writes `text` as a JSON string with the shortest escapes, as serde_json and RFC 8785 do.
 pub fn string(out: &mut Vec<u8>, text: &str) {
-    // Looking at every byte before deciding anything is what lets the compiler look at many at once.
+    // Testing every byte before deciding lets the compiler test many at once.
     if text.bytes().fold(false, |any, byte| any | is_escaped(byte)) {
         // Neither a string nor a write into memory can fail.
         let _ = serde_json::to_writer(out, text);
@@ -38,7 +38,7 @@ impl<'a> Members<'a> {
         Self { out, is_first: true }
     }
 
-    /// The place for the value of a member; `name` needs no escapes.
+    /// The output for the value of a member; `name` needs no escapes.
     fn member(&mut self, name: &'static str) -> &mut Vec<u8> {
         let before: &[u8] = if std::mem::take(&mut self.is_first) { b"\"" } else { b",\"" };
         self.out.extend_from_slice(before);
@@ -52,7 +52,7 @@ impl<'a> Members<'a> {
         string(self.member(name), text);
     }
 
-    /// A member that is a string of characters which need no escapes: an id, a time, a hash.
+    /// A member that is a string without characters to escape: an id, a time, a hash.
     pub fn plain(&mut self, name: &'static str, shown: impl Display) {
         // Writing into memory does not fail.
         let _ = write!(self.member(name), "\"{shown}\"");
@@ -80,7 +80,7 @@ impl<'a> Members<'a> {
         object.end();
     }
 
-    /// Every member of an object that has been written without blanks around it.
+    /// Every member of an object written without surrounding blanks.
     pub fn members_of(&mut self, object: &[u8]) {
         let members = object.strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}")).unwrap_or_default();
         if members.is_empty() {

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::{Sources, runtime};
 use crate::wire::time;
 
-/// Mailboxes that are shown.
+/// Mailboxes shown.
 const MAILBOXES: usize = 20;
 
 /// The current state of the process.

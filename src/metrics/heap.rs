@@ -1,6 +1,6 @@
-//! `GET /admin/heap`: what the memory in use was allocated for, as a profile that `pprof` reads.
+//! `GET /admin/heap`: the allocations in use by code path, as a profile that `pprof` reads.
 //!
-//! It needs another allocator than the usual one, so it is a feature of the build, and jemalloc must have been told at
+//! It needs another allocator than the usual one, so it is a feature of the build, and jemalloc must be configured at
 //! the start of the process to sample allocations: see `docs/TELEMETRY.md`.
 
 use axum::response::{IntoResponse, Response};
@@ -17,7 +17,7 @@ pub(super) async fn heap() -> Response {
     profile().await.map_or_else(IntoResponse::into_response, |profile| (headers, profile).into_response())
 }
 
-/// This process cannot tell it.
+/// This process has no profile.
 fn not_there(why: &str) -> Problem {
     Problem::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", why)
 }
@@ -30,7 +30,7 @@ async fn profile() -> Result<Vec<u8>, Problem> {
     ))
 }
 
-/// Allocations in use, by where they were made, as `pprof` reads them.
+/// Allocations in use, by code path, in the form of `pprof`.
 #[cfg(feature = "heap-profile")]
 async fn profile() -> Result<Vec<u8>, Problem> {
     use std::sync::Arc;

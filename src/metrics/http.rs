@@ -1,4 +1,4 @@
-//! Rate, errors and duration of requests, by route, method and status, as OpenTelemetry's conventions name them.
+//! Rate, errors and duration of requests, by route, method and status, named by OpenTelemetry's conventions.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -15,17 +15,17 @@ use super::sink::Sink;
 /// Why a request has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unanswered {
-    /// Its client has left before.
+    /// Its client disconnected before.
     ClientLeft,
-    /// It was still running when the server's time to stop was over.
+    /// It was still running when the time of the server's stop was over.
     Stopping,
 }
 
 impl Unanswered {
-    /// Both, in the order of their places.
+    /// Both, in the order of their indices.
     const ALL: [Self; 2] = [Self::ClientLeft, Self::Stopping];
 
-    /// The kind of error that it is.
+    /// The error type.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -35,11 +35,11 @@ impl Unanswered {
     }
 }
 
-/// What no route answered. It is a word of the page, on which each series has the same labels; by OTLP there is no
-/// route then.
+/// The route of requests that no route answered. It is a label value of the page, on which each series has the same
+/// labels; in OTLP there is no route then.
 pub const UNMATCHED: &str = "unmatched";
-/// The statuses that requests are counted by, ascending, with the class's first one for each that has no place: HTTP
-/// has clients take a status that they do not know for that one.
+/// The statuses by which requests are counted, ascending. Other statuses count as the first one of their class: HTTP
+/// has clients treat an unknown status like that one.
 const STATUSES: [(u16, &str); 29] = [
     (100, "100"),
     (200, "200"),
@@ -71,20 +71,20 @@ const STATUSES: [(u16, &str); 29] = [
     (503, "503"),
     (504, "504"),
 ];
-/// Those, and behind them the requests that have no answer.
+/// These, followed by the requests without an answer.
 const PLACES: usize = STATUSES.len() + Unanswered::ALL.len();
-/// What is shown of a route from its first request on: a rate is seen only from the second value on, so without the 0
-/// the first failures would raise no alert.
+/// The statuses shown for a route from its first request on: a rate is visible only from the second value on, so
+/// without the 0 the first failures would raise no alert.
 const FAILURES: [u16; 2] = [500, 503];
 
-/// Where requests of this status are counted.
+/// The index at which requests of this status are counted.
 fn index_of(status: u16) -> usize {
     let found = |status: u16| STATUSES.binary_search_by_key(&status, |(known, _)| *known);
     found(status).or_else(|_| found(status / 100 * 100)).unwrap_or(0)
 }
 
-/// The requests of a server. Routes are those of the router and methods those that HTTP knows, so the number of series
-/// is bounded whatever clients send.
+/// The requests of a server. Routes are those of the router and methods the standard ones, so the number of series is
+/// bounded whatever clients send.
 #[derive(Debug, Default)]
 pub struct HttpMetrics {
     routes: DashMap<(Arc<str>, &'static str), Arc<Route>>,
@@ -154,13 +154,13 @@ impl HttpMetrics {
 }
 
 impl Route {
-    /// The method that these are for.
+    /// The method.
     #[must_use]
     pub fn method(&self) -> &'static str {
         self.method
     }
 
-    /// A request was answered, or has no answer. `of`: its span, where that is recorded.
+    /// A request was answered, or has no answer. `of`: its span, if that is recorded.
     pub fn observe(
         &self,
         status: Result<StatusCode, Unanswered>,
@@ -191,10 +191,10 @@ impl Route {
     }
 }
 
-/// What methods are called that HTTP does not know.
+/// The name of non-standard methods.
 pub const OTHER: &str = "_OTHER";
 
-/// The methods that HTTP knows, and what others are called.
+/// The standard methods, and the name of others.
 const METHODS: [&str; 10] = ["POST", "GET", "PATCH", "DELETE", "PUT", "HEAD", "OPTIONS", "TRACE", "CONNECT", OTHER];
 
 /// The method's place in [`METHODS`].
@@ -202,7 +202,7 @@ fn method_index(method: &Method) -> usize {
     METHODS.iter().position(|known| *known == method.as_str()).unwrap_or(METHODS.len() - 1)
 }
 
-/// The method's name, of as many as HTTP knows.
+/// The method's name among the standard ones.
 #[must_use]
 pub fn method_name(method: &Method) -> &'static str {
     METHODS[method_index(method)]
@@ -257,7 +257,7 @@ mod tests {
         for labels in [
             "http_response_status_code=\"200\"",
             "http_response_status_code=\"404\"",
-            // One that nothing answers with has no series of its own.
+            // A status that nothing answers with has no series of its own.
             "http_response_status_code=\"400\"",
             "http_response_status_code=\"502\",error_type=\"502\"",
             "error_type=\"client_left\"",

@@ -1,4 +1,4 @@
-//! Metrics as OTLP has them, for a receiver that they are sent to.
+//! Metrics in the form of OTLP, for a receiver.
 
 use actors::metrics::{Exemplar, MetricKind, Snapshot};
 use actors::trace::names::{HTTP_ROUTE, HTTP_SERVER, HTTP_STATUS, SERVER_ACTIVE, URL_SCHEME};
@@ -22,7 +22,7 @@ pub struct Collected {
 }
 
 impl Collected {
-    /// None yet. Both times are nanoseconds since 1970: from when counters count, and what it is now.
+    /// No metrics yet. Both times are nanoseconds since 1970: the start of the counters, and now.
     #[must_use]
     pub fn new(began: u64, now: u64) -> Self {
         Self { metrics: Vec::new(), kind: MetricKind::Gauge, began, now }
@@ -51,7 +51,7 @@ impl Sink for Collected {
                 Data::Histogram(Histogram { data_points: Vec::new(), aggregation_temporality: temporality })
             }
         };
-        // A collector that hands them on to Prometheus puts the ending there again.
+        // A collector that forwards them to Prometheus appends this ending again.
         let name = name.strip_suffix("_total").unwrap_or(name);
         self.metrics.push(Metric {
             name: name.to_owned(),
@@ -98,8 +98,8 @@ impl Sink for Collected {
     }
 }
 
-/// The unit that a name ends in, as UCUM writes it, or that the conventions give it. What counts things has none: `1`
-/// would be a ratio, and who writes for Prometheus would put that behind the name of a gauge.
+/// The unit at the end of a name, in UCUM, or by the conventions. Counts have none: `1` would be a ratio, which an
+/// exporter to Prometheus would append to the name of a gauge.
 fn unit(name: &str) -> &'static str {
     match name.rsplit(['_', '.']).next() {
         Some("seconds" | "duration") => "s",
@@ -109,8 +109,8 @@ fn unit(name: &str) -> &'static str {
     }
 }
 
-/// What the labels of a sample of `metric` say. On the page the scheme of requests would only be in the way: there is
-/// one. Where no route answered there is none, as the conventions have it.
+/// The attributes of a sample of `metric`. The page leaves out the scheme of requests, because there is only one.
+/// Without a route the attribute is absent, by the conventions.
 fn attributes(metric: &str, labels: &[(&str, &str)]) -> Vec<KeyValue> {
     let scheme = metric.starts_with(HTTP_SERVER).then_some((URL_SCHEME, "http"));
     let attribute = |(name, value): (&str, &str)| {

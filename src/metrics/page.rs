@@ -8,7 +8,7 @@ use actors::metrics::{Exemplar, MetricKind, Snapshot};
 use super::sink::{Number, Sink, prometheus};
 use crate::trace_context::Hex;
 
-/// How a page is written.
+/// The format of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Prometheus' own, version 0.0.4.
@@ -18,7 +18,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// What the answer's `Content-Type` says.
+    /// The answer's `Content-Type`.
     #[must_use]
     pub fn content_type(self) -> &'static str {
         match self {
@@ -28,7 +28,7 @@ impl Format {
     }
 }
 
-/// A page while it is written. Writing to a string cannot fail, so what `write!` returns is not looked at.
+/// A page being written. Writing to a string cannot fail, so the results of `write!` are ignored.
 pub struct Page {
     out: String,
     format: Format,

@@ -1,4 +1,4 @@
-//! What the process uses, under the names that Prometheus clients share. Read from `/proc`, so on Linux only.
+//! The resources of the process, under the names that Prometheus clients share. Read from `/proc`, so on Linux only.
 
 use std::fs;
 
@@ -6,12 +6,12 @@ use actors::metrics::MetricKind;
 
 use super::sink::Sink;
 
-/// Units of the times in `/proc/self/stat`: Linux shows hundredths of a second to programs, whatever it counts in.
+/// The unit of the times in `/proc/self/stat`: Linux shows hundredths of a second to programs, whatever it counts in.
 const TICKS_PER_SECOND: f64 = 100.0;
-/// Bytes of a page, as most kernels have them. Where theirs are larger the figure is too low.
+/// Bytes of a memory page on most kernels. With larger pages the figure is too low.
 const PAGE_BYTES: u64 = 4_096;
 
-/// Writes what can be read; where nothing can, nothing is written.
+/// Writes the readable values; without any, it writes nothing.
 pub(super) fn write(page: &mut impl Sink) {
     let Some(stat) = fs::read_to_string("/proc/self/stat").ok().as_deref().and_then(Stat::parse) else { return };
     page.metric("process_cpu_seconds_total", "CPU time used, in user and system mode.", MetricKind::Counter);
@@ -35,7 +35,7 @@ pub(super) fn write(page: &mut impl Sink) {
     }
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
         page.metric("process_open_fds", "Open file descriptors.", MetricKind::Gauge);
-        // One of them is this look.
+        // One of them is this read.
         page.value(&[], open.count().saturating_sub(1));
     }
     if let Some(most) = fs::read_to_string("/proc/self/limits").ok().as_deref().and_then(open_files) {
@@ -54,8 +54,8 @@ struct Stat {
 }
 
 impl Stat {
-    /// The second field is the program's name in parentheses, which may hold anything; the third comes behind the last
-    /// of them.
+    /// The second field is the program's name in parentheses, which may contain anything; the third follows the last
+    /// parenthesis.
     fn parse(text: &str) -> Option<Self> {
         let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
         let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
@@ -69,7 +69,7 @@ impl Stat {
     }
 }
 
-/// Seconds since 1970: the machine's start and the process's, after it.
+/// The process's start in seconds since 1970: the machine's start plus the time until the process's.
 fn started(stat: &Stat) -> Option<f64> {
     let machine = fs::read_to_string("/proc/stat").ok()?;
     let boot: f64 = machine.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;

@@ -20,11 +20,11 @@ pub(super) fn tasks() -> Tasks {
     Tasks { alive: runtime.num_alive_tasks(), waiting: runtime.global_queue_depth() }
 }
 
-/// Writes what the runtime counts; it counts always, so this costs nothing but the look.
+/// Writes the runtime's counters; it always counts, so this costs only the read.
 pub(super) fn write(page: &mut impl Sink) {
     let (runtime, tasks) = (Handle::current().metrics(), tasks());
     let workers = runtime.num_workers();
-    // The count of both grows by one with each: it is odd while the worker is parked.
+    // The counter grows by one with each park and unpark: it is odd while the worker is parked.
     let is_parked = |worker: &usize| runtime.worker_park_unpark_count(*worker) % 2 == 1;
     let gauges = [
         ("tokio_workers", "Worker threads.", workers),
@@ -42,7 +42,7 @@ pub(super) fn write(page: &mut impl Sink) {
     each(page, &runtime, |worker| runtime.worker_park_count(worker));
 }
 
-/// A value for each worker: as many as there are processors, or as `TOKIO_WORKER_THREADS` says.
+/// A value for each worker: as many as processors, or as set by `TOKIO_WORKER_THREADS`.
 fn each<N: Into<super::sink::Number>>(page: &mut impl Sink, runtime: &RuntimeMetrics, of: impl Fn(usize) -> N) {
     for worker in 0..runtime.num_workers() {
         page.value(&[("worker", &worker.to_string())], of(worker));

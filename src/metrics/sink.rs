@@ -47,8 +47,7 @@ impl From<usize> for Number {
     }
 }
 
-/// What Prometheus calls a metric or label: one that OpenTelemetry's conventions name has dots there, and no unit in
-/// its name.
+/// The Prometheus name of a metric or label: names of OpenTelemetry's conventions have dots, and no unit.
 pub(super) fn prometheus(name: &'static str) -> Cow<'static, str> {
     match name.contains('.') {
         true => Cow::Owned(name.replace('.', "_") + if name.ends_with(".duration") { "_seconds" } else { "" }),
@@ -56,10 +55,10 @@ pub(super) fn prometheus(name: &'static str) -> Cow<'static, str> {
     }
 }
 
-/// Takes metrics one after the other, each with its samples behind it. What OpenTelemetry's conventions name, metrics
-/// and labels, has their names here; everything else has those of Prometheus.
+/// Takes metrics one after the other, each followed by its samples. Metrics and labels of OpenTelemetry's conventions
+/// have their names here; all others have those of Prometheus.
 pub trait Sink {
-    /// The samples that follow are of this metric. The name of a counter of ours ends in `_total`.
+    /// Begins a metric, to which the following samples belong. The name of a counter of ours ends in `_total`.
     fn metric(&mut self, name: &'static str, help: &str, kind: MetricKind);
 
     /// A sample of a counter or gauge.
@@ -68,7 +67,7 @@ pub trait Sink {
     /// A sample of a histogram, with its buckets' exemplars.
     fn histogram(&mut self, labels: &[(&str, &str)], snapshot: &Snapshot);
 
-    /// Whatever was sampled.
+    /// A sample of any kind.
     fn sample(&mut self, labels: &[(&str, &str)], sample: &Sample) {
         match sample {
             Sample::Counter(value) => self.value(labels, *value),

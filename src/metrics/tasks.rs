@@ -1,8 +1,8 @@
-//! `GET /admin/tasks`: running stages, the oldest first, for an operator who asks why a request makes no progress.
+//! `GET /admin/tasks`: running stages, the oldest first, for an operator who investigates why a request makes no
+//! progress.
 //!
-//! Each entry is a stage as a trace would show it once it has ended, so it names what is waited for: an entry without
-//! another one below it is the current stage of its request, turn or delivery. The list is kept if the setting
-//! `telemetry.task_list` says so.
+//! Each entry is a stage in the form of its later span, so it names what is waited for: an entry without a child is the
+//! current stage of its request, turn or delivery. The list is kept if the setting `telemetry.task_list` is on.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::problem::Problem;
 use crate::trace_context::Hex;
 use crate::wire::time;
 
-/// Entries that are shown: of an overloaded node the oldest, which are those that do not go on.
+/// Entries shown: of an overloaded node the oldest, which are the stuck ones.
 const SHOWN: usize = 1_000;
 
 /// The list, or why there is none.

@@ -11,27 +11,27 @@ use super::fault::Fault;
 use super::halves;
 use crate::json::number::whole;
 
-/// A reply has the bound of a conversation's message.
+/// The bound of a reply, as of a conversation's message.
 pub(super) const REPLY_BYTES: usize = 256 * 1024;
-/// Calls of one answer that are kept while it comes; only [`limits::ROUND_CALLS`] of them are made.
+/// Calls of one answer that are kept while it arrives; only [`limits::ROUND_CALLS`] of them are made.
 pub(super) const CALLS: usize = 64;
-/// A model's name is kept with every turn, so it may not be an essay.
+/// The longest name of a model, which is stored with every turn.
 const MODEL_CHARS: usize = 128;
-/// No call of a model reads or writes so many tokens. A count above it is none.
+/// No model call reads or writes so many tokens. A higher count is ignored.
 const MOST_TOKENS: u64 = 1_000_000_000;
-/// The longest name of a tool, in bytes; what is longer names none.
+/// The longest name of a tool, in bytes; a longer one names none.
 const NAME_BYTES: usize = 256;
 
-/// An answer, whole or put together from a stream.
+/// An answer, whole or assembled from a stream.
 #[derive(Debug, Default)]
 pub(super) struct Answered {
-    /// The words, where there are any.
+    /// The text, if there is any.
     pub(super) text: String,
     /// The calls.
     pub(super) calls: Vec<Called>,
     /// Why it ended.
     pub(super) finish_reason: Option<String>,
-    /// Anything but a number in it counts as absent: a reply is not lost for its bill.
+    /// Anything but a number in it counts as absent: a reply is not lost because of its usage data.
     pub(super) usage: Value,
     /// The model's name.
     pub(super) model: Value,
@@ -55,14 +55,14 @@ struct Choice {
 #[derive(Deserialize)]
 struct Message {
     content: Option<Content>,
-    /// What is said in place of it where the model will not answer.
+    /// The refusal instead of it, if the model will not answer.
     refusal: Option<String>,
     tool_calls: Option<Vec<Call>>,
 }
 
 #[derive(Deserialize)]
 struct Call {
-    /// Any other value than a text is no id.
+    /// Only a text is an id.
     #[serde(default)]
     id: Value,
     function: Function,
@@ -71,12 +71,12 @@ struct Call {
 #[derive(Deserialize)]
 struct Function {
     name: String,
-    /// A text by the protocol; some servers send the object itself.
+    /// A text in the protocol; some servers send the object itself.
     #[serde(default)]
     arguments: Value,
 }
 
-/// What a model says, in either of the protocol's forms.
+/// A model's text, in either of the protocol's forms.
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub(super) enum Content {
@@ -84,7 +84,7 @@ pub(super) enum Content {
     Parts(Vec<Part>),
 }
 
-/// A part of a reply. Parts of other kinds (pictures, sounds) have no words and are passed over.
+/// A part of a reply. Parts of other kinds (images, audio) have no text and are skipped.
 #[derive(Deserialize)]
 pub(super) struct Part {
     #[serde(default)]
@@ -100,7 +100,7 @@ impl Content {
     }
 }
 
-/// What is said, or in its place why nothing is.
+/// The text, or the refusal in its place.
 pub(super) fn words_of(content: Option<Content>, refusal: Option<String>) -> String {
     let words = content.map(Content::words).filter(|words| !words.is_empty());
     words.or(refusal).unwrap_or_default()
@@ -132,13 +132,13 @@ pub(super) fn read(body: &[u8]) -> Result<Answered, Fault> {
     })
 }
 
-/// Whether it is an error's object with a status that says that all is well.
+/// Whether it is an error object with a success status.
 pub(super) fn is_error(body: &[u8]) -> bool {
     let value: Option<Value> = halves::read(body).ok();
     value.is_some_and(|value| value.get("error").is_some_and(|error| !error.is_null()))
 }
 
-/// What the model said by an answer, with the usage, estimated where the endpoint does not count.
+/// The model's output from an answer, with the usage, estimated if the endpoint does not count.
 pub(super) fn said(answered: Answered, prompt: &Prompt) -> Result<Said, Fault> {
     let Answered { text, mut calls, finish_reason, usage, model } = answered;
     calls.iter_mut().for_each(|call| halves::mend(&mut call.arguments));
@@ -170,7 +170,7 @@ pub(super) fn said(answered: Answered, prompt: &Prompt) -> Result<Said, Fault> {
     Ok(Said { replies, calls, usage })
 }
 
-/// An id of a call, unless it is too long to be kept.
+/// The id of a call, unless it is too long to be stored.
 pub(super) fn kept_id(id: &str) -> Option<String> {
     (1..=GIVEN_ID_BYTES).contains(&id.len()).then(|| id.to_owned())
 }

@@ -1,12 +1,12 @@
-//! The description, for a model, of the files that a conversation message refers to. They are the client's own objects,
-//! so the usual member names are looked for.
+//! The description, for a model, of the files of a conversation message. They are the client's own objects, so the
+//! usual member names are tried.
 
 use actors::message::Json;
 use serde_json::{Map, Value};
 
 /// Files of one message that are described to a model; of more only the number is given.
 const MAX_FILES: usize = 20;
-/// Characters of a file's name or type: as many as the name of an upload may have.
+/// Characters of a file's name or type: as many as an upload's name may have.
 const MAX_CHARS: usize = 255;
 
 const NAMES: [&str; 7] = ["filename", "file_name", "fileName", "name", "title", "id", "url"];

@@ -3,7 +3,7 @@
 use thiserror::Error;
 use url::Url;
 
-/// Why a base URL cannot be used. The words follow on the name of the setting and do not repeat its value.
+/// Why a base URL cannot be used. The texts follow the name of the setting and do not repeat its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(super) enum InvalidBaseUrl {
     /// It cannot be read.
@@ -12,7 +12,7 @@ pub(super) enum InvalidBaseUrl {
     /// Another scheme.
     #[error("is neither http nor https")]
     Scheme,
-    /// It carries a name or a password; keys have a setting of their own, which is kept secret.
+    /// It contains a name or a password; keys have a setting of their own, which is secret.
     #[error("contains a user name or password")]
     UserInfo,
     /// It has no host.
@@ -23,7 +23,7 @@ pub(super) enum InvalidBaseUrl {
 /// The URL that a chat is posted to: `chat/completions` below `base_url`, whose query is kept.
 ///
 /// # Errors
-/// Where `base_url` is no absolute `http` or `https` URL with a host and without user information.
+/// If `base_url` is no absolute `http` or `https` URL with a host and without user information.
 pub(super) fn endpoint(base_url: &str) -> Result<Url, InvalidBaseUrl> {
     let mut url = Url::parse(base_url).map_err(|error| match error {
         url::ParseError::EmptyHost => InvalidBaseUrl::Host,

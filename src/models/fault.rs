@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::endpoint::InvalidBaseUrl;
 
-/// Why a call brought no reply.
+/// Why a call has no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(super) enum Fault {
     #[error("the agent's provider is not an endpoint")]
@@ -74,7 +74,7 @@ impl Fault {
         }
     }
 
-    /// Whether the same call may well succeed a moment later.
+    /// Whether a retry a moment later may succeed.
     pub(super) fn passes(self) -> bool {
         matches!(self, Self::Connect | Self::RateLimited | Self::Upstream(_))
     }
@@ -90,7 +90,7 @@ impl From<Fault> for Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refused {
     pub(super) fault: Fault,
-    /// How long the endpoint asked to be left alone.
+    /// The endpoint's `Retry-After`.
     pub(super) retry_after: Option<Duration>,
 }
 

@@ -1,7 +1,7 @@
-//! Halves of surrogate pairs in what a model answers.
+//! Lone surrogates in a model's answer.
 //!
-//! Models write piece by piece, and a piece may end within a character: some servers then escape one half of a pair
-//! (`"\ud83d"`), which is no text. An answer is not lost for that: such a half becomes U+FFFD.
+//! Models write piece by piece, and a piece may end within a character: some servers then escape one half of a
+//! surrogate pair (`"\ud83d"`), which is no text. The answer is not lost: such a half becomes U+FFFD.
 
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
@@ -9,11 +9,11 @@ use serde_json::error::Category;
 /// The bytes of an escaped UTF-16 unit: `\u` and four digits.
 const ESCAPE: usize = 6;
 
-/// Reads JSON, where it must be with U+FFFD for each half of a surrogate pair without the other.
+/// Reads JSON, if necessary with U+FFFD for each half of a surrogate pair without the other.
 ///
 /// # Errors
 ///
-/// What is wrong with it all the same.
+/// The error that remains.
 pub(super) fn read<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<T> {
     serde_json::from_slice(json).or_else(|error| match error.classify() {
         Category::Syntax | Category::Eof => mended(json).map_or(Err(error), |mended| serde_json::from_slice(&mended)),
@@ -21,14 +21,14 @@ pub(super) fn read<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<T> {
     })
 }
 
-/// The same for JSON within a string, as the arguments of a call are.
+/// The same for JSON within a string, such as a call's arguments.
 pub(super) fn mend(json: &mut String) {
     if let Some(mended) = mended(json.as_bytes()).and_then(|mended| String::from_utf8(mended).ok()) {
         *json = mended;
     }
 }
 
-/// The same with U+FFFD for such halves; `None` where there are none.
+/// The same with U+FFFD for such halves; `None` if there are none.
 fn mended(json: &[u8]) -> Option<Vec<u8>> {
     let mut mended: Option<Vec<u8>> = None;
     let mut at = 0;
@@ -40,7 +40,7 @@ fn mended(json: &[u8]) -> Option<Vec<u8>> {
                 to[at..at + ESCAPE].copy_from_slice(br"\ufffd");
                 ESCAPE
             }
-            // What is escaped is no beginning of an escape.
+            // An escaped backslash begins no escape.
             (b'\\', _) => 2,
             _ => 1,
         };
@@ -48,7 +48,7 @@ fn mended(json: &[u8]) -> Option<Vec<u8>> {
     mended
 }
 
-/// The UTF-16 unit that is escaped here.
+/// The UTF-16 unit of the escape here.
 fn unit(json: &[u8]) -> Option<u16> {
     let digits = json.get(..ESCAPE)?.strip_prefix(br"\u")?;
     let digits =

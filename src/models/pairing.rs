@@ -7,10 +7,10 @@ use actors::message::{Json, role};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The result of a call whose own is not to be found.
+/// The result of a call whose own is missing.
 const NO_RESULT: &str = r#"{"error":"no_result","detail":"the result of this call is not known"}"#;
 
-/// A message as it is sent.
+/// A message in the protocol's form.
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct Line<'a> {
     role: &'a str,
@@ -21,7 +21,7 @@ pub(super) struct Line<'a> {
     tool_call_id: Option<String>,
 }
 
-/// A call as it is sent.
+/// A call in the protocol's form.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Call {
     id: String,
@@ -35,7 +35,7 @@ struct Function {
     arguments: String,
 }
 
-/// A call as it may be kept: a client's own, if it brought the conversation.
+/// A call as stored, possibly a client's own in an imported conversation.
 #[derive(Deserialize)]
 struct Kept {
     id: String,
@@ -49,7 +49,7 @@ struct KeptFunction {
     arguments: Value,
 }
 
-/// Reads a message's calls; those that are none of the protocol's are left out.
+/// Reads a message's calls; those that do not fit the protocol are left out.
 fn calls(kept: Option<&Json>) -> Vec<Call> {
     let values: Vec<Value> = kept.and_then(|kept| serde_json::from_str(kept.as_str()).ok()).unwrap_or_default();
     let calls = values.into_iter().filter_map(|value| serde_json::from_value::<Kept>(value).ok());
@@ -93,7 +93,7 @@ pub(super) fn lines(messages: &[ChatMessage]) -> Vec<Line<'_>> {
         let content = Some(message.text.as_str()).filter(|text| !text.is_empty() || calls[at].is_empty());
         lines.push(Line { role: &message.role, content, tool_calls: calls[at].clone(), tool_call_id: None });
         for call in &calls[at] {
-            // An id that is used again means the later call from there on.
+            // A repeated id means the later call from there on.
             let upto = (at + 1..messages.len()).find(|later| calls[*later].iter().any(|other| other.id == call.id));
             let mut later = at + 1..upto.unwrap_or(messages.len());
             let result = later.find(|later| !used[*later] && answers[*later].as_ref() == Some(&call.id));
@@ -128,7 +128,7 @@ mod tests {
         ChatMessage { metadata: Some(Json::from_checked(metadata)), ..said("tool", text) }
     }
 
-    /// Each line as its role, its words, and the calls it makes or answers.
+    /// Each line as its role, its text, and its calls or the call it answers.
     fn shown(messages: &[ChatMessage]) -> Vec<String> {
         let line = |line: Line<'_>| {
             let ids: Vec<String> = line.tool_calls.iter().map(|call| call.id.clone()).collect();

@@ -13,13 +13,13 @@ use super::pairing::{Line, lines};
 use crate::outgoing::bearer;
 use crate::tools::definition::Definition;
 
-/// A prompt as it goes over the wire; made once, sent at most twice.
+/// A prompt in its wire form; rendered once, sent at most twice.
 pub(super) struct Call {
     pub(super) url: Url,
     /// Marked sensitive, so that no layer below prints it.
     pub(super) authorization: Option<HeaderValue>,
     pub(super) body: Bytes,
-    /// Whether a stream is asked for.
+    /// Whether a stream is requested.
     pub(super) streams: bool,
 }
 
@@ -38,7 +38,7 @@ impl Call {
 
 #[derive(Serialize)]
 struct Body<'a> {
-    /// Servers of a single model do without.
+    /// Servers of a single model need none.
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<&'a str>,
     messages: Vec<Line<'a>>,
@@ -46,7 +46,7 @@ struct Body<'a> {
     tools: Vec<Tool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     temperature: Option<f64>,
-    /// Deprecated by its inventor, but the one name that every server of this protocol knows.
+    /// Deprecated by its inventor, but the only name that every server of this protocol knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_tokens: Option<u32>,
     stream: bool,

@@ -11,9 +11,9 @@ use crate::wire::time::http_date;
 /// How long to wait before the second and last try.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Retries {
-    /// Where the endpoint does not say: a restarting process is often back by then.
+    /// The pause without a `Retry-After`: a restarting process is often back by then.
     pub(super) usual: Duration,
-    /// The longest wait. An endpoint that asks for more is not asked again, as it would only refuse again.
+    /// The longest pause. An endpoint that asks for more is not retried, as it would only refuse again.
     pub(super) longest: Duration,
 }
 
@@ -24,19 +24,19 @@ impl Default for Retries {
 }
 
 impl Retries {
-    /// The pause before the second try; `None` where none is made, with `left` of the call's time to go.
+    /// The pause before the second try; `None` if there is none, with `left` of the call's time remaining.
     pub(super) fn pause(&self, refused: &Refused, left: Duration) -> Option<Duration> {
         let pause = refused.retry_after.unwrap_or(self.usual);
         (refused.fault.passes() && pause <= self.longest && pause < left).then_some(pause)
     }
 }
 
-/// What `Retry-After` asks for, in either of its forms. A date is held against the answer's own `Date`, so the two
-/// machines' clocks need not agree; where the answer has none, against `now`, if that is given.
+/// The pause in `Retry-After`, in either of its forms. A date is compared with the answer's own `Date`, so the two
+/// machines' clocks need not agree; without one, with `now`, if given.
 pub(crate) fn retry_after(headers: &HeaderMap, now: Option<Timestamp>) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More seconds than fit in the number are still more than anybody waits.
+        // An overflowing number of seconds is longer than any wait.
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
     let until = http_date(value)?;

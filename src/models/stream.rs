@@ -1,7 +1,7 @@
 //! A streamed answer, as server-sent events.
 //!
 //! Bytes become lines, lines events, events pieces of the answer. A chunk may end anywhere, even within a character;
-//! everything that is buffered is bounded.
+//! every buffer is bounded.
 
 use std::time::Duration;
 
@@ -22,16 +22,16 @@ const EVENT_BYTES: usize = 2 * 1024 * 1024;
 /// The whole stream, in bytes: a reply of the longest kind a few characters at a time, with some hundred bytes around
 /// each piece.
 const STREAM_BYTES: usize = 32 * 1024 * 1024;
-/// What follows the end is read for so long, so that the connection can be used again.
+/// How long bytes after the end are read, so that the connection can be reused.
 const REST: Duration = Duration::from_millis(20);
-/// How long what was used, and the end, are waited for once a stream has said why it ends: some servers say neither,
-/// and keep the connection.
+/// How long to wait for the usage and the end once a stream has given its finish reason: some servers send neither, and
+/// keep the connection.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// How long a stream may be silent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SilenceLimits {
-    /// The first words or calls come until then.
+    /// The deadline of the first words or calls.
     pub(super) first: Instant,
     /// Between two pieces.
     pub(super) stall: Duration,
@@ -40,21 +40,21 @@ pub(super) struct SilenceLimits {
 /// Lines of server-sent events, from bytes.
 #[derive(Debug, Default)]
 struct Events {
-    /// What came of a line that has not ended.
+    /// The received part of an unfinished line.
     line: Vec<u8>,
-    /// The data of an event that has not ended.
+    /// The data of an unfinished event.
     data: Vec<u8>,
-    /// Whether the last line ended with a carriage return: a line feed behind it is a part of that end.
+    /// Whether the last line ended with a carriage return: a following line feed belongs to that end.
     after_return: bool,
-    /// Whether a line has come.
+    /// Whether a line has been received.
     begun: bool,
 }
 
 impl Events {
-    /// What may stand before the first line, and says nothing (WHATWG HTML, section 9.2.6).
+    /// The byte order mark, which may precede the first line (WHATWG HTML, section 9.2.6).
     const MARK: &[u8] = "\u{feff}".as_bytes();
 
-    /// Takes bytes, and gives every event that they end to `take`, until it says that this was the last one.
+    /// Takes bytes, and passes every event that they complete to `take`, until it returns that this was the last one.
     fn feed(&mut self, bytes: &[u8], take: &mut impl FnMut(&[u8]) -> Result<bool, Fault>) -> Result<bool, Fault> {
         for piece in bytes.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
             if std::mem::take(&mut self.after_return) && piece == b"\n" {
@@ -75,7 +75,7 @@ impl Events {
         Ok(false)
     }
 
-    /// Nothing more comes: an event whose empty line is missing is one all the same.
+    /// The end of the bytes: an event without its empty line still counts.
     fn end(&mut self, take: &mut impl FnMut(&[u8]) -> Result<bool, Fault>) -> Result<bool, Fault> {
         Ok((!self.line.is_empty() && self.end_line(take)?) || self.end_event(take)?)
     }
@@ -87,7 +87,7 @@ impl Events {
         if text.is_empty() {
             return self.end_event(take);
         }
-        // Comments, names and ids say nothing about a completion.
+        // Comments, names and ids are not part of a completion.
         if let Some(data) = text.strip_prefix(b"data:") {
             if !self.data.is_empty() {
                 self.data.push(b'\n');
@@ -103,7 +103,7 @@ impl Events {
     }
 }
 
-/// What a member says; what it says without one where it is `null`, which some servers send for nothing.
+/// A member's value; the default for `null`, which some servers send instead of leaving it out.
 fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
     Option::deserialize(from).map(Option::unwrap_or_default)
 }
@@ -146,16 +146,16 @@ struct FunctionPiece {
     arguments: Option<String>,
 }
 
-/// An answer as far as it has come.
+/// The received part of an answer.
 struct Assembly<'a> {
     prompt: &'a Prompt,
     answered: Answered,
-    /// The stream's own number of each call.
+    /// The stream's own index of each call.
     numbers: Vec<u64>,
-    /// Whether words or calls have come.
+    /// Whether words or calls have been received.
     begun: bool,
-    /// When it has said why it ends, unless more words or calls came with that or behind it: some servers give a reason
-    /// with every piece.
+    /// When the finish reason came, unless more words or calls came with or after it: some servers give a reason with
+    /// every piece.
     ended: Option<Instant>,
 }
 
@@ -217,7 +217,7 @@ impl Assembly<'_> {
     fn call(&mut self, piece: CallPiece) -> Result<(), Fault> {
         self.begun = true;
         let begins = piece.id.as_ref().is_some_and(|id| !id.is_empty());
-        // Servers that do not number their calls begin each with its id.
+        // Servers without call indices begin each call with its id.
         let number = piece.index.unwrap_or_else(|| {
             let last = self.numbers.last();
             last.map_or(0, |last| if begins { last.saturating_add(1) } else { *last })
@@ -271,14 +271,14 @@ pub(super) async fn read(mut response: Response, prompt: &Prompt, silence: Silen
                 }
                 events.feed(&chunk, &mut |data| assembly.take(data))?
             }
-            // A stream that has said why it ends may forget to say that it has ended.
+            // A stream with a finish reason may lack the end mark.
             Ok(None) if events.end(&mut |data| assembly.take(data))? || assembly.answered.finish_reason.is_some() => {
                 return Ok(assembly.answered);
             }
             Ok(None) | Err(_) => return Err(Fault::InvalidReply("was interrupted")),
         };
         if is_last {
-            // What comes behind the end is none of ours; most often it is the end of the body.
+            // Bytes behind the end do not matter; mostly it is the end of the body.
             let _ = timeout_at(Instant::now() + REST, response.chunk()).await;
             return Ok(assembly.answered);
         }

@@ -5,7 +5,7 @@
 pub struct ErrorPage {
     /// The `code` of the problem or of one of its faults.
     pub code: &'static str,
-    /// The page as it is in `docs/errors`: Markdown.
+    /// The page from `docs/errors`: Markdown.
     pub text: &'static str,
 }
 
@@ -17,14 +17,14 @@ impl ErrorPage {
         heading.split_once(": ").map_or(heading, |(_, title)| title)
     }
 
-    /// The status it comes with, in words.
+    /// Its status, in words.
     #[must_use]
     pub fn status(&self) -> &'static str {
         self.text.lines().find_map(|line| line.strip_prefix("Status: ")).unwrap_or_default()
     }
 }
 
-/// A page for each name; a file that is not there is no build.
+/// A page for each name; a missing file fails the build.
 macro_rules! pages {
     ($($code:literal)*) => {
         &[$(ErrorPage { code: $code, text: include_str!(concat!("../../docs/errors/", $code, ".md")) }),*]

@@ -1,4 +1,4 @@
-//! Bodies and answers as they look on the wire.
+//! Bodies and answers in their wire form.
 
 use super::operation::Example;
 
@@ -41,7 +41,7 @@ pub(super) const NOTICE: Example = (
 }"#,
 );
 
-/// What it answers.
+/// Its answer.
 pub(super) const REVIEW_VIEW: Example = (
     "channelMessage",
     r#"{
@@ -111,7 +111,7 @@ pub(super) const SAID_BATCH: Example = (
 }"##,
 );
 
-/// What they answer.
+/// Their answer.
 pub(super) const SAID_VIEW: Example = (
     "conversationMessages",
     r#"[
@@ -219,7 +219,7 @@ pub(super) const CONTACT_ANSWER: Example = (
 }"#,
 );
 
-/// The answer while the agent has none yet.
+/// The answer before the agent's reply.
 pub(super) const CONTACT_WAITING: Example = (
     "running",
     r#"{

@@ -1,4 +1,4 @@
-//! The query parameters of each route, as the document lists them, to validate requests.
+//! The query parameters of each route, from the document, to validate requests.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -10,19 +10,19 @@ use utoipa::openapi::{OpenApi, RefOr};
 use super::document;
 use crate::http::BASE;
 
-/// What a route of the API reads beside its path and its headers.
+/// The input of a route beside its path and its headers.
 #[derive(Debug)]
 pub(crate) struct Known {
-    /// The names of its query's parameters, those that every route has among them.
+    /// The names of its query's parameters, including those of every route.
     pub(crate) parameters: Vec<&'static str>,
-    /// It has parameters of its own, or a body: its handler reads these, and judges the query with them.
+    /// It has parameters of its own, or a body: its handler reads these, and validates the query with them.
     pub(crate) is_read: bool,
 }
 
-/// What the route with this pattern reads; `None` for what is not of the API.
+/// The input of the route with this pattern; `None` for a route outside the API.
 pub(crate) fn known(method: &Method, route: &str) -> Option<&'static Known> {
     static KNOWN: LazyLock<HashMap<&str, Vec<(Method, Known)>>> = LazyLock::new(|| all(document()));
-    // A head is asked for as what it is the head of.
+    // `HEAD` is validated like `GET`.
     let method = if *method == Method::HEAD { &Method::GET } else { method };
     KNOWN.get(route)?.iter().find(|(known, _)| known == method).map(|(_, known)| known)
 }
@@ -63,7 +63,7 @@ fn of(document: &'static OpenApi, operation: &'static Operation) -> Known {
     known
 }
 
-/// The component of the one parameter that every route has.
+/// The component of the one parameter of every route.
 pub(super) const STRICT: &str = "Strict";
 
 fn shared(document: &'static OpenApi, name: &str) -> Option<&'static Parameter> {

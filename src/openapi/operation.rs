@@ -1,4 +1,4 @@
-//! One operation of the document, said in the words of this API: what every route has is added here once.
+//! One operation of the document, in the terms of this API: common parts of every route are added here once.
 
 use serde_json::Value;
 use utoipa::openapi::content::ContentBuilder;
@@ -13,10 +13,10 @@ use super::known::STRICT;
 use super::parts::{header_component, parameter};
 use super::shape::{bytes, named};
 
-/// What an example is called, and its JSON text.
+/// The name of an example, and its JSON text.
 pub(super) type Example = (&'static str, &'static str);
 
-/// Codes that any request with a key can be refused with.
+/// Codes with which any request with a key can be refused.
 const ANY: [(u16, &[&str]); 6] = [
     (400, &["unknown_field", "invalid_query"]),
     (401, &["unauthenticated"]),
@@ -25,7 +25,7 @@ const ANY: [(u16, &[&str]); 6] = [
     (500, &["internal_error"]),
     (503, &["overloaded", "stopping", "store_unavailable"]),
 ];
-/// Codes of what is read from a body.
+/// Codes of reading a body.
 const BODY: [(u16, &[&str]); 4] = [
     (
         400,
@@ -168,7 +168,7 @@ impl Op {
     pub(super) fn optional_body(self, schema: RefOr<Schema>, about: &str, examples: &[Example]) -> Self {
         let with_body = self.request(schema, about, examples, Required::False);
         BODY.iter().fold(with_body, |op, (status, codes)| {
-            // Nothing in it is.
+            // No member of it is required.
             let codes: Vec<_> = codes.iter().copied().filter(|code| *code != "required").collect();
             op.refused(*status, &codes)
         })
@@ -201,7 +201,7 @@ impl Op {
         self
     }
 
-    /// It answers so.
+    /// It has this answer.
     pub(super) fn answers(self, status: u16, about: &'static str, schema: RefOr<Schema>, examples: &[Example]) -> Self {
         self.answers_with(status, about, "application/json", Some(schema), examples)
     }
@@ -211,7 +211,7 @@ impl Op {
         self.answers_with(status, about, "", None, &[])
     }
 
-    /// It answers in another media type.
+    /// It has an answer in another media type.
     pub(super) fn answers_with(
         mut self,
         status: u16,
@@ -232,7 +232,7 @@ impl Op {
         self
     }
 
-    /// The answer described last may come in this media type too.
+    /// The last described answer may have this media type too.
     pub(super) fn also(mut self, media: &'static str, schema: RefOr<Schema>) -> Self {
         if let Some(answer) = self.answers.last_mut() {
             answer.also = Some((media, schema));
@@ -240,7 +240,7 @@ impl Op {
         self
     }
 
-    /// The answer described last has these headers too.
+    /// The last described answer has these headers too.
     pub(super) fn with_headers(mut self, names: &[&'static str]) -> Self {
         if let Some(answer) = self.answers.last_mut() {
             answer.headers.extend(names);
@@ -316,7 +316,7 @@ fn refusal(status: u16, codes: &[&str], problem: &str, everywhere: &[&str]) -> R
     everywhere.iter().chain(own).fold(response, |response, name| response.header_ref(*name, header_ref(name)))
 }
 
-/// What a status says.
+/// The reason phrase of a status.
 fn reason(status: u16) -> &'static str {
     http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default()
 }

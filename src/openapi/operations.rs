@@ -18,7 +18,7 @@ mod reviews;
 mod service;
 mod webhooks;
 
-/// Tags in the order of the page, and what each is about.
+/// Tags in the order of the page, with their descriptions.
 pub(super) const TAGS: [(&str, &str); 14] = [
     ("Messages", "Sending and reading messages: one path for channel messages and conversation messages."),
     ("Contact messages", "A contact's message on an api channel, answered by its agent in the same call."),

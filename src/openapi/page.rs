@@ -1,4 +1,4 @@
-//! The document as HTML, made on the server: no script, no font, no picture, nothing from another host.
+//! The document as HTML, rendered on the server: no script, no font, no image, nothing from another host.
 //!
 //! Everything that comes from the document goes through [`html::escape`]; only this module writes tags.
 
@@ -82,7 +82,7 @@ fn grouped(document: &OpenApi) -> Vec<Group<'_>> {
         .collect()
 }
 
-/// The operations of a path, each with its method; what makes things first.
+/// The operations of a path, each with its method; creating ones first.
 fn methods(item: &PathItem) -> Vec<(&'static str, &Operation)> {
     [("POST", &item.post), ("GET", &item.get), ("PUT", &item.put), ("PATCH", &item.patch), ("DELETE", &item.delete)]
         .into_iter()
@@ -91,7 +91,7 @@ fn methods(item: &PathItem) -> Vec<(&'static str, &Operation)> {
 }
 
 fn navigation(groups: &[Group<'_>]) -> String {
-    // On a small screen the list is folded; a box to tick opens it without a script.
+    // On a small screen the list is folded; a checkbox opens it without a script.
     let mut out = String::from(
         "<nav aria-label=\"Contents\"><input type=\"checkbox\" id=\"menu\"><label for=\"menu\">Tertulia API</label>\n<div>\n",
     );

@@ -20,7 +20,7 @@ pub(super) fn parameters() -> Vec<(&'static str, Parameter)> {
     [of_keys(), of_head(), of_query()].concat()
 }
 
-/// What makes a retry safe, and where a request belongs.
+/// Parameters for idempotency and for the workspace.
 fn of_keys() -> Vec<(&'static str, Parameter)> {
     let key = format!(
         "Makes a retry safe: requests with the same key and content get the same response and have one effect, \
@@ -53,7 +53,7 @@ fn of_keys() -> Vec<(&'static str, Parameter)> {
     ]
 }
 
-/// How a request is to be answered.
+/// Parameters for the form of the answer.
 fn of_head() -> Vec<(&'static str, Parameter)> {
     let schemas = word("", &["channel", "conversation"]);
     let header = |name, about, shape| parameter(ParameterIn::Header, name, about, shape);

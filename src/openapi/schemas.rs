@@ -1,7 +1,7 @@
 //! The shapes of requests and answers, as components of the document.
 //!
-//! They say what the readers under `wire` and `http` accept and what their views write; where a reader has a constant
-//! for a bound, the same constant stands here.
+//! They describe the input of the readers under `wire` and `http` and the output of their views; where a reader has a
+//! constant for a bound, the same constant is used here.
 
 use utoipa::openapi::{RefOr, Schema};
 

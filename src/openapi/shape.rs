@@ -1,6 +1,6 @@
-//! Small words to describe JSON with, over the builders of the OpenAPI crate.
+//! Helpers to describe JSON, over the builders of the OpenAPI crate.
 //!
-//! Bounds are given as numbers, so that a description can name the very constant that the check uses.
+//! Bounds are given as numbers, so that a description can use the same constant as the check.
 
 use serde_json::Value;
 use utoipa::openapi::schema::{
@@ -9,9 +9,9 @@ use utoipa::openapi::schema::{
 };
 use utoipa::openapi::{Object, Ref, RefOr, Schema};
 
-/// How dates look: RFC 3339, UTC, milliseconds.
+/// The form of times: RFC 3339, UTC, milliseconds.
 const TIME: &str = "2025-01-01T00:00:00.000Z";
-/// Characters of an id that the service makes.
+/// Characters of a generated id.
 const ID_CHARS: &str = "[0-9a-hjkmnp-tv-z]";
 
 fn of(kind: Type, about: &str) -> Object {
@@ -32,7 +32,7 @@ pub(super) fn word(about: &str, words: &[&str]) -> Object {
     object
 }
 
-/// A point in time as answers show it.
+/// A point in time in the form of answers.
 pub(super) fn time(about: &str) -> Object {
     let mut object = text(about);
     object.format = Some(SchemaFormat::KnownFormat(KnownFormat::DateTime));
@@ -40,7 +40,7 @@ pub(super) fn time(about: &str) -> Object {
     object
 }
 
-/// An id that the service makes: a prefix and so many characters.
+/// A generated id: a prefix and a number of characters.
 pub(super) fn made_id(about: &str, prefix: &str, chars: usize) -> Object {
     text(about).pattern(&format!("^{prefix}{ID_CHARS}{{{chars}}}$"))
 }
@@ -57,7 +57,7 @@ pub(super) fn date(about: &str) -> Object {
     object
 }
 
-/// Bytes of any kind. `format` is what makers of clients know them by, the media type what JSON Schema does.
+/// Bytes of any kind. Client generators use `format`, JSON Schema uses the media type.
 pub(super) fn bytes(about: &str) -> Object {
     let mut object = text(about);
     object.format = Some(SchemaFormat::KnownFormat(KnownFormat::Binary));
@@ -117,9 +117,9 @@ pub(super) fn map(about: &str, values: Object) -> Object {
 pub(super) trait Bounded: Sized {
     /// `null` is a value too.
     fn nullable(self) -> Self;
-    /// At least so many characters or items.
+    /// At least this many characters or items.
     fn least(self, min: usize) -> Self;
-    /// At most so many characters, items or members.
+    /// At most this many characters, items or members.
     fn longest(self, max: usize) -> Self;
 }
 
@@ -155,7 +155,7 @@ impl Bounded for Object {
     }
 }
 
-/// What arrays do not have here.
+/// Details that arrays do not have here.
 pub(super) trait Detailed {
     /// The regular expression that a string matches.
     fn pattern(self, pattern: &str) -> Self;
@@ -163,12 +163,12 @@ pub(super) trait Detailed {
     fn write_only(self) -> Self;
     /// An example of it.
     fn like(self, example: &str) -> Self;
-    /// What a parameter is where it is absent.
+    /// The default of an absent parameter.
     fn or(self, default: impl Into<Value>) -> Self;
     /// The meaning of an absent or `null` member of a body. It is part of the description: clients generated from a
-    /// document with a `default` send it unasked, also where it has no effect or overwrites another client's value.
+    /// document with a `default` send it unasked, even if it has no effect or overwrites another client's value.
     fn usually(self, default: Value) -> Self;
-    /// The same in such a body: in a change, where an absent member stays as it is, what `null` makes of it.
+    /// The same in such a body: in a change, where an absent member is unchanged, the meaning of `null`.
     fn by_default(self, body: Body, default: Value) -> Self;
 }
 
@@ -244,7 +244,7 @@ pub(super) fn named(name: &str) -> RefOr<Schema> {
     Ref::from_schema_name(name).into()
 }
 
-/// The component with this name, and what it is here.
+/// The component with this name, and its description here.
 pub(super) fn component(name: &str, about: &str) -> RefOr<Schema> {
     let mut reference = Ref::from_schema_name(name);
     reference.description = about.to_owned();
@@ -261,7 +261,7 @@ pub(super) fn one_of(about: &str, shapes: impl IntoIterator<Item = RefOr<Schema>
     shapes.into_iter().fold(OneOfBuilder::new().description(Some(about)), OneOfBuilder::item).into()
 }
 
-/// Exactly one of these components: the one that its member `by` names with its word.
+/// Exactly one of these components, selected by the value of its member `by`.
 pub(super) fn one_by(about: &str, by: &str, shapes: &[(&str, &str)]) -> RefOr<Schema> {
     let mapping = shapes.iter().map(|(word, name)| (*word, Ref::from_schema_name(*name).ref_location));
     let one =
@@ -274,17 +274,17 @@ pub(super) fn any_of(about: &str, shapes: impl IntoIterator<Item = RefOr<Schema>
     shapes.into_iter().fold(AnyOfBuilder::new().description(Some(about)), AnyOfBuilder::item).into()
 }
 
-/// What a body says of a thing that is configured.
+/// The kind of body of a configured resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Body {
-    /// All of it: the thing is to be made.
+    /// All of it: the resource is to be created.
     New,
-    /// What is to change.
+    /// The changed members.
     Change,
 }
 
 impl Body {
-    /// The words for this body, of those for what is new and those for a change.
+    /// The text for this body: that for creation or that for a change.
     pub(super) fn pick(self, new: &'static str, change: &'static str) -> &'static str {
         match self {
             Self::New => new,
@@ -292,14 +292,14 @@ impl Body {
         }
     }
 
-    /// The body without members yet; `new` says what it is where the thing is to be made.
+    /// The body without members yet; `new` describes it for creation.
     pub(super) fn members(self, new: &'static str) -> Members {
         Members::new(
             self.pick(new, "The members to change; absent ones stay as they are, `null` resets to the default."),
         )
     }
 
-    /// The thing's id, where clients may choose it.
+    /// The resource's id, if clients may choose it.
     pub(super) fn id(self) -> Object {
         chosen_id(
             self.pick(
@@ -320,13 +320,13 @@ impl Members {
         Self(of(Type::Object, about))
     }
 
-    /// A member that is always there.
+    /// A member that is always present.
     pub(super) fn must(mut self, name: &str, shape: impl Into<RefOr<Schema>>) -> Self {
         self.0.required.push(name.to_owned());
         self.may(name, shape)
     }
 
-    /// A member that every such thing has: always there where it is to be made.
+    /// A member that every such resource has: required for creation.
     pub(super) fn of_all(self, body: Body, name: &str, shape: impl Into<RefOr<Schema>>) -> Self {
         match body {
             Body::New => self.must(name, shape),
@@ -340,7 +340,7 @@ impl Members {
         self
     }
 
-    /// Others may stand beside these; a client that knows only what is named would lose them.
+    /// Other members may exist beside these; a client that keeps only the named ones would lose them.
     pub(super) fn and_others(mut self) -> Self {
         self.0.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(true)));
         self

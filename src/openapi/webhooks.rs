@@ -1,6 +1,6 @@
 //! Webhook requests, one for each type of event.
 
-use actors::webhook::{EVENT_TYPES, RETIRED_KEPT};
+use actors::webhook::{EVENT_TYPES, SIGNATURES_MAX};
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterIn, PathItem, PathsBuilder};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
@@ -13,14 +13,14 @@ use super::shape::{Bounded as _, Detailed as _, Members, integer, made_id, named
 use crate::trace_context::TRACEPARENT;
 use crate::webhooks::{WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP};
 
-/// Said of each.
+/// The description of each.
 const ABOUT: &str = "Sent to each subscriber: an endpoint, a channel's or a message's `webhookUrl`, the callback of a \
                      review. Signed as Standard Webhooks requires, and retried for 72 hours until the receiver \
                      accepts it, so it may arrive twice: `webhook-id` is then the same. In order for each \
                      conversation at an endpoint and at a channel's URL. A callback may ask for `PUT` or `PATCH` \
                      instead of `POST`.";
 
-/// What answers mean; nothing else of them is read but `Retry-After`.
+/// The meaning of answers; of their rest only `Retry-After` is read.
 const ANSWERS: [(&str, &str); 3] = [
     ("2XX", "Accepted; the next event follows."),
     ("410", "The receiver wants no more events: the endpoint is disabled; for any other URL this event is given up."),
@@ -67,7 +67,7 @@ fn operation_id(kind: &str) -> String {
 fn headers() -> Vec<Parameter> {
     let id = made_id("", "evt_", 34);
     let one = "v1,[A-Za-z0-9+/]+={0,2}";
-    let signatures = text("").pattern(&format!("^{one}( {one}){{0,{RETIRED_KEPT}}}$"));
+    let signatures = text("").pattern(&format!("^{one}( {one}){{0,{}}}$", SIGNATURES_MAX - 1));
     let header = |name: &str, about, shape: Object, required| {
         let mut header = parameter(ParameterIn::Header, name, about, shape);
         header.required = required;
@@ -83,8 +83,9 @@ fn headers() -> Vec<Parameter> {
         ),
         header(
             WEBHOOK_SIGNATURE.as_str(),
-            "`v1,` and the Base64 of the HMAC-SHA256 over `webhook-id.webhook-timestamp.body`; while secrets rotate \
-             one for each secret that still signs, the newest first, separated by spaces: five at most.",
+            "`v1,` and the Base64 of the HMAC-SHA256 over `webhook-id.webhook-timestamp.body`; one for each secret of \
+             each receiver at this URL, those of the receiver whose format it has first, the newest first, separated \
+             by spaces: eight at most.",
             signatures,
             Required::True,
         ),

@@ -13,9 +13,9 @@ use crate::config::{Config, StoreKind};
 use crate::stores;
 use crate::transfer::{self, Found};
 
-/// Writes a workspace, or everything, as JSON lines: to a file, where an export that was broken off goes on if nothing
-/// in it has moved and else begins anew, or to standard output. A whole one from which the store has gone on is
-/// refused; with `anew` it is replaced, once the new one is whole. What was written, in words.
+/// Writes a workspace, or everything, as JSON lines: to standard output, or to a file, where an interrupted export is
+/// resumed if nothing in it has changed and restarted otherwise. A complete but outdated one is refused; with `anew` it
+/// is replaced, once the new one is complete. Returns a summary.
 ///
 /// # Errors
 /// See [`OperatorError`].
@@ -59,7 +59,7 @@ async fn export_to(
     let Some(path) = to else {
         return Ok(transfer::export(store, workspace, now, io::BufWriter::new(io::stdout())).await?);
     };
-    // A pipe or a device holds no earlier export to go on with, and must not be read, or it is its own reader.
+    // A pipe or a device has no earlier export to resume, and must not be read, or it would read its own output.
     if std::fs::metadata(path).is_ok_and(|there| !there.is_file()) {
         let to = File::options().write(true).open(path)?;
         return Ok(transfer::export(store, workspace, now, io::BufWriter::new(to)).await?);
@@ -74,7 +74,7 @@ async fn export_to(
     Ok(done?)
 }
 
-/// Exports beside `path` and, once that is whole, in its place: until then there is the earlier one.
+/// Exports to a file beside `path` and, once that is complete, replaces `path`: until then the earlier export stays.
 async fn replace(
     store: &dyn Inventory,
     workspace: Option<&str>,
@@ -94,7 +94,7 @@ async fn replace(
     Ok(done)
 }
 
-/// Whether a file may be written over by this export.
+/// Whether this export may overwrite a file.
 fn is_ours(file: &File, path: &Path, workspace: Option<&str>) -> Result<(), OperatorError> {
     if transfer::is_replaceable(file, workspace)? {
         return Ok(());
@@ -108,10 +108,11 @@ fn sync_directory_of(path: &Path) -> io::Result<()> {
     File::open(path.canonicalize()?.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
-/// What an export leaves out.
+/// The note about what an export leaves out.
 const FILES_APART: &str = "attachment bytes are not included and are copied separately";
 
-/// Opens a file for reading and writing that only its owner may read: it will hold secrets. It is this process's alone.
+/// Opens a file for reading and writing that only its owner may read: it will contain secrets. It is locked by this
+/// process.
 fn secret_file(path: &Path) -> Result<File, OperatorError> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false);
@@ -127,7 +128,7 @@ fn secret_file(path: &Path) -> Result<File, OperatorError> {
     }
 }
 
-/// Does what an export says, from a file or from standard input, as far as it is not done; what was done, in words.
+/// Imports an export from a file or from standard input, as far as it is not done; returns a summary.
 ///
 /// # Errors
 /// See [`OperatorError`].

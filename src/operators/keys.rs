@@ -22,23 +22,23 @@ use crate::wire::time;
 /// Keys read at once.
 const KEYS_AT_ONCE: usize = 500;
 
-/// A key to be made.
+/// A key to be created.
 #[derive(Clone, Debug)]
 pub struct NewKey {
-    /// What people call it; 1 to 255 characters.
+    /// Its display name; 1 to 255 characters.
     pub name: String,
     /// Names of scopes; at least one.
     pub scopes: Vec<String>,
-    /// Where it is valid.
+    /// The workspace in which it is valid.
     pub workspace: String,
-    /// What its principal is.
+    /// The type of its principal.
     pub kind: PrincipalKind,
-    /// Whose it is; `None`: the key's own id.
+    /// The id of its principal; `None`: the key's own id.
     pub principal: Option<String>,
 }
 
-/// Makes a key and hands it to `show` once it is stored; one that cannot be shown is revoked. It is valid at once, and
-/// the server must not be running: the store has one user at a time.
+/// Creates a key and passes it to `show` once it is stored; one that cannot be shown is revoked. It is valid at once,
+/// and the server must not be running: the store has one user at a time.
 ///
 /// # Errors
 /// See [`OperatorError`].
@@ -64,7 +64,7 @@ pub async fn create_key(
     let made = async {
         let (text, key) = store_key(&node, &pepper, scopes, new).await?;
         if let Err(unseen) = show(&text) {
-            // It will never be known.
+            // The key will never be known.
             let revoked = change(&node, Command { expected: Vec::new(), changes: keys::delete(&key).into() }).await;
             let still_there = |why| OperatorError::Unseen { id: key.id.to_string(), revoking: Box::new(why) };
             return Err(revoked.err().map_or_else(|| unseen.into(), still_there));
@@ -117,7 +117,7 @@ fn scopes(names: &[String]) -> Result<Vec<Scope>, OperatorError> {
     }
 }
 
-/// Every key of the installation, one a line: id, workspace, scopes, principal, creation, name; never the key itself.
+/// Every key of the installation, one per line: id, workspace, scopes, principal, creation, name; never the key itself.
 ///
 /// # Errors
 /// See [`OperatorError`].
@@ -130,7 +130,8 @@ pub async fn list_keys(config: &Config) -> Result<String, OperatorError> {
         let scopes: Vec<_> = key.scopes.iter().map(|scope| scope.name()).collect();
         let kind = key.principal.kind.name();
         let made = time::format(key.created_at);
-        // Writing to a string cannot fail. Names are the clients' own, so what could break the line is escaped.
+        // Writing to a string cannot fail. Names are the clients' own, so characters that could break the line are
+        // escaped.
         let _ = writeln!(
             out,
             "{}\t{}\t{}\t{kind}:{}\t{}\t{}",
@@ -156,7 +157,7 @@ async fn every_key(node: &Node) -> Result<Vec<ApiKey>, OperatorError> {
     Ok(keys)
 }
 
-/// Revokes the key with this id, of whichever workspace.
+/// Revokes the key with this id, of any workspace.
 ///
 /// # Errors
 /// See [`OperatorError`].
@@ -164,9 +165,9 @@ pub async fn revoke_key(config: &Config, id: &str) -> Result<(), OperatorError> 
     let id = KeyId::parse(id).ok_or_else(|| OperatorError::NoKey(id.to_owned()))?;
     let (node, _) = open(config).await?;
     let revoked = async {
-        let keys = every_key(&node).await?;
-        let key = keys.iter().find(|key| key.id == id).ok_or_else(|| OperatorError::NoKey(id.to_string()))?;
-        change(&node, Command { expected: Vec::new(), changes: keys::delete(key).into() }).await
+        let found = keys::of_any_workspace(&node, id).await?;
+        let (_, key) = found.ok_or_else(|| OperatorError::NoKey(id.to_string()))?;
+        change(&node, Command { expected: Vec::new(), changes: keys::delete(&key).into() }).await
     };
     let revoked = revoked.await;
     close(&node).await;

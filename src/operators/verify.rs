@@ -10,15 +10,15 @@ use crate::config::{AttachmentsPlace, Config, StoreKind};
 use crate::files::{FileStore, Written};
 use crate::stores;
 
-/// Entities named at once.
+/// Entities listed at once.
 const ENTITIES_AT_ONCE: usize = 500;
 /// Faults of attachments that are listed; more are only counted.
 const FAULTS_LISTED: usize = 100;
-/// Reads everything in the store, and the attachments where they are in a directory, and compares it with what was
-/// written; what there is, in words.
+/// Reads everything in the store, and the attachments if they are in a directory, and compares it with what was
+/// written; returns a summary.
 ///
 /// # Errors
-/// [`OperatorError::Damaged`] with every fault, a line each; what keeps the store from being opened.
+/// [`OperatorError::Damaged`] with every fault, a line each; the error that keeps the store from opening.
 pub async fn verify(config: &Config) -> Result<String, OperatorError> {
     if config.store == StoreKind::Cql {
         return Err(OperatorError::NotEmbedded);
@@ -26,7 +26,7 @@ pub async fn verify(config: &Config) -> Result<String, OperatorError> {
     let dir = &config.data_dir;
     there(dir)?;
     let report = embedded::verify(dir)?;
-    // Which files there must be is known from a store that is sound.
+    // Only a sound store shows which files must exist.
     let files = if report.is_clean() { verify_files(config).await? } else { VerifiedFiles::default() };
     let fault_count = report.fault_count + files.fault_count;
     if fault_count == 0 {
@@ -47,18 +47,18 @@ fn fault_line(fault: &embedded::Fault) -> String {
     format!("\n{entity}{}", fault.what)
 }
 
-/// What was found of attachments.
+/// The findings about attachments.
 #[derive(Default)]
 struct VerifiedFiles {
-    /// How many are as they were written.
+    /// How many are sound.
     sound: u64,
-    /// What is wrong with the first of the others, a line each.
+    /// The faults of the first of the others, a line each.
     faults: Vec<String>,
     /// How many others there are.
     fault_count: u64,
 }
 
-/// Compares the attachments with what was written. A bucket checks what it keeps by itself, and is not read.
+/// Compares the attachments with what was written. A bucket checks its content itself, and is not read.
 async fn verify_files(config: &Config) -> Result<VerifiedFiles, OperatorError> {
     let mut found = VerifiedFiles::default();
     let AttachmentsPlace::Directory(_) = &config.attachments.place else { return Ok(found) };

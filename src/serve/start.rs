@@ -32,15 +32,15 @@ use crate::{http, metrics};
 const PAUSE: Duration = Duration::from_millis(500);
 /// The longest such pause.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
-/// How long the answers to early requests may take once the installation is there.
+/// How long the answers to early requests may take once the installation is known.
 const EARLY_ANSWERS: Duration = Duration::from_secs(1);
-/// How long a store that was reached and then fails is asked for the installation.
+/// How long reading the installation is retried on a store that was reached and then fails.
 const INSTALLED_WITHIN: Duration = Duration::from_secs(30);
 
-/// Where the API is listened for.
+/// The API's listener.
 pub(super) type Bound = (TcpListener, SocketAddr);
 
-/// A store, and what is answered before the installation is known, if anything.
+/// A store, and the early listeners that answer before the installation is known, if any.
 pub(super) struct Reached {
     pub(super) store: Arc<dyn Inventory>,
     pub(super) early: Early,
@@ -49,7 +49,7 @@ pub(super) struct Reached {
 /// Opens the store. `None`: the process was asked to stop before that.
 ///
 /// # Errors
-/// Where it will not be opened by waiting, or the address cannot be listened on.
+/// If waiting will not open it, or the address cannot be listened on.
 pub(super) async fn store(
     config: &Config,
     telemetry: &Telemetry,
@@ -65,7 +65,7 @@ pub(super) async fn store(
         let store = stores::open(config, on_fatal()).await?;
         return Ok(Some(Reached { store, early: Early::silent(config, telemetry).await? }));
     }
-    // A cluster that accepts connections and says nothing takes its seconds too.
+    // A cluster that accepts connections but does not answer also takes its seconds.
     let early = Early::begin(config, telemetry).await?;
     let mut pause = PAUSE;
     loop {
@@ -89,7 +89,7 @@ fn stopped(signal: &str) -> Option<Reached> {
     None
 }
 
-/// Waits for the next attempt; the signal that came meanwhile, if one did.
+/// Waits for the next attempt; returns the signal that came meanwhile, if one did.
 async fn wait(
     error: &StoresError,
     pause: &mut Duration,
@@ -104,7 +104,7 @@ async fn wait(
     }
 }
 
-/// Where the API and the numbers will be, and what is answered there before the installation is known.
+/// The listeners of the API and the metrics, with their answers before the installation is known.
 pub(super) struct Early {
     api: Listening,
     metrics: Listening,
@@ -130,7 +130,7 @@ struct Answers {
 }
 
 impl Early {
-    /// That the process lives, and that it takes nothing yet.
+    /// Answers that the process lives, and accepts nothing yet.
     pub(super) async fn begin(config: &Config, telemetry: &Telemetry) -> Result<Self, ServeError> {
         let Self { api, metrics, door } = Self::silent(config, telemetry).await?;
         let options =
@@ -148,7 +148,7 @@ impl Early {
         Ok(Self { api, metrics, door })
     }
 
-    /// Nothing: for a store on this machine, which needs no waiting.
+    /// No early answers: for a store on this machine, which needs no waiting.
     pub(super) async fn silent(config: &Config, telemetry: &Telemetry) -> Result<Self, ServeError> {
         let api = Listening { bound: bind(config.listen, "--listen").await?, answers: None };
         let metrics = Listening { bound: bind_metrics(config.metrics_listen).await?, answers: None };
@@ -156,7 +156,7 @@ impl Early {
         Ok(Self { api, metrics, door })
     }
 
-    /// Of the API and of the numbers.
+    /// The addresses of the API and of the metrics.
     #[cfg(test)]
     pub(super) fn addresses(&self) -> [SocketAddr; 2] {
         [self.api.bound.1, self.metrics.bound.1]
@@ -197,7 +197,7 @@ pub(super) fn shared((listener, address): Bound, setting: &'static str) -> Resul
     Ok((other, (TcpListener::from_std(listener).map_err(failed)?, address)))
 }
 
-/// Makes or reads the installation. A store on other machines may fail at any time, which is no reason to end.
+/// Creates or reads the installation. A store on other machines may fail at any time, which is no reason to end.
 ///
 /// # Errors
 /// See [`BootstrapError`].

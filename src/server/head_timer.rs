@@ -1,8 +1,8 @@
 //! The timer that bounds how long a connection waits for a request's head.
 //!
-//! Such a wait begins with every request and nearly always ends soon, so an alarm of the runtime for each would be set
-//! and taken back for every request. Here the waits of one connection share one alarm, which is moved only when it
-//! rings: where it rang for a wait that is over, it is set to the end of the present one.
+//! Such a wait begins with every request and nearly always ends soon, so a runtime timer for each would be set and
+//! cancelled for every request. Here the waits of one connection share one timer, which is moved only when it fires: if
+//! it fired for a wait that is over, it is set to the end of the present one.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};

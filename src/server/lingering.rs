@@ -14,22 +14,22 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-/// Bytes that are thrown away: several times what any route takes, so that a client that is a little wrong is told so.
+/// Bytes that are discarded: several times any route's limit, so that a client slightly over its limit gets the answer.
 const BYTES: usize = 64 * 1024 * 1024;
-/// How long they may take to come; a client that is slower is cut off.
+/// How long they may take to arrive; a slower client is cut off.
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// A body whose rest is taken once it is dropped.
+/// A body whose rest is read once it is dropped.
 #[derive(Debug)]
 pub(super) struct Lingering<B: Body<Data = Bytes> + Send + Unpin + 'static> {
-    /// `None` once it has come to its end.
+    /// `None` once it has ended.
     body: Option<B>,
-    /// Whether its client sends: without being asked to go on, or because it was.
+    /// Whether its client sends: without waiting for `100 Continue`, or after it.
     lingers: bool,
 }
 
 impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Lingering<B> {
-    /// `lingers`: the client sends without being asked to go on, so something is on its way.
+    /// `lingers`: the client sends without waiting for `100 Continue`, so bytes are in flight.
     pub(super) fn new(body: B, lingers: bool) -> Self {
         Self { body: Some(body), lingers }
     }

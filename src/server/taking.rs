@@ -1,8 +1,8 @@
 //! A connection that is closed if its client stops reading.
 //!
-//! A client that does not read costs no memory beyond the socket's buffer, but it holds its connection and what waits
-//! for it. One that has read nothing for a while is disconnected. A reader of an event stream reconnects with the last
-//! id that it has.
+//! A client that does not read costs no memory beyond the socket's buffer, but it holds its connection and blocks
+//! whatever waits for it. One that has read nothing for a while is disconnected. A reader of an event stream reconnects
+//! with the last id that it has.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -17,17 +17,17 @@ use tokio::time::{Sleep, sleep};
 pub(super) struct Taking<S> {
     stream: S,
     within: Duration,
-    /// While a write waits: when it has waited for too long.
+    /// The deadline of a waiting write.
     late: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Taking<S> {
-    /// The other side takes some of what is sent `within` this time.
+    /// The other side must read some bytes `within` this time.
     pub(super) fn new(stream: S, within: Duration) -> Self {
         Self { stream, within, late: None }
     }
 
-    /// What a write has come to, unless it has waited for too long.
+    /// The result of a write, unless it has waited for too long.
     fn judge<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.late = None;

@@ -22,21 +22,21 @@ use tower::Service as _;
 /// The longest bare head, in bytes, with room to spare.
 const BARE: usize = 256;
 
-/// An extension of the request that is put to the router for what was none, or none that may be answered.
+/// An extension of the request that the router gets in place of a malformed or unanswerable one.
 #[derive(Clone, Debug)]
 pub struct Unreadable {
-    /// How it is refused.
+    /// The status of its refusal.
     pub status: StatusCode,
-    /// Why, where more is known than the status says.
+    /// The reason, if more than the status is known.
     pub why: Option<&'static str>,
-    /// Where it was meant to go, where that is known; the router is asked for `/`.
+    /// Its target, if that is known; the router gets `/`.
     pub target: Option<Uri>,
 }
 
-/// The request itself where it may be answered, else what the router is asked in its place.
+/// The request itself if it may be answered, else the one that the router gets in its place.
 pub(super) fn readable<B>(mut request: Request<B>) -> Request<B> {
     let Some(why) = wrong_host(&request).or_else(|| wrong_coding(request.headers())) else { return request };
-    // No route may take it for a request of its own.
+    // No route may take it as a request of its own.
     let target = Some(std::mem::take(request.uri_mut()));
     request.extensions_mut().insert(Unreadable { status: StatusCode::BAD_REQUEST, why: Some(why), target });
     request
@@ -77,7 +77,7 @@ fn is_host(value: &[u8]) -> bool {
     is_name && (port.is_empty() || port.strip_prefix(b":").is_some_and(|port| port.iter().all(u8::is_ascii_digit)))
 }
 
-/// Whether an answer of the router is on its way: only between answers can a head be hyper's own.
+/// Whether the router's answer is being sent: only between answers can a head be hyper's own.
 #[derive(Debug, Default)]
 pub(super) struct Turn(AtomicU8);
 
@@ -86,12 +86,12 @@ impl Turn {
     const ANSWERING: u8 = 1;
     const SENDING: u8 = 2;
 
-    /// The router is being asked.
+    /// The router has a request.
     pub(super) fn begin(&self) {
         self.0.store(Self::ANSWERING, Ordering::Relaxed);
     }
 
-    /// The answer's body has been read; the last of it may still have to be sent.
+    /// The answer's body has been read; its last bytes may still have to be sent.
     fn ended(&self) {
         self.0.store(Self::SENDING, Ordering::Relaxed);
     }
@@ -106,7 +106,7 @@ impl Turn {
     }
 }
 
-/// The body of an answer of the router, which says when it ends.
+/// The body of the router's answer, which reports its end.
 #[derive(Debug)]
 pub(super) struct Answering {
     body: Body,
@@ -151,7 +151,7 @@ pub(super) struct Explained<S> {
     stream: S,
     router: Router,
     turn: Arc<Turn>,
-    /// What is written in the place of a bare head.
+    /// The bytes written instead of a bare head.
     instead: Bytes,
 }
 
@@ -163,7 +163,7 @@ impl<S: AsyncWrite + Unpin> Explained<S> {
     /// Takes a bare head, if this is one.
     fn take(&mut self, parts: &[IoSlice<'_>]) -> Option<usize> {
         let start = parts.first()?.get(..10)?;
-        // The second where the request before was one of HTTP/1.0.
+        // The second form if the previous request was HTTP/1.0.
         if !matches!(start, b"HTTP/1.1 4" | b"HTTP/1.0 4") || !self.turn.is_between() {
             return None;
         }
@@ -188,7 +188,7 @@ impl<S: AsyncWrite + Unpin> Explained<S> {
     }
 }
 
-/// What the router says of a bare head's status, as it goes over the wire; `None` where it says something else.
+/// The router's answer for a bare head's status, in wire form; `None` if its status differs.
 fn instead(router: &mut Router, head: &str) -> Option<Vec<u8>> {
     let lines = head.strip_suffix("\r\n\r\n")?;
     let empty = lines.split("\r\n").any(|line| line.eq_ignore_ascii_case("content-length: 0"));
@@ -197,7 +197,7 @@ fn instead(router: &mut Router, head: &str) -> Option<Vec<u8>> {
     let status = StatusCode::from_bytes(head.get(9..12)?.as_bytes()).ok()?;
     let mut request = Request::new(Body::empty());
     request.extensions_mut().insert(Unreadable { status, why: None, target: None });
-    // Nothing is waited for: neither a store nor a body is asked.
+    // Nothing waits here: neither a store nor a body is read.
     let response = router.call(request).now_or_never()?.ok().filter(|response| response.status() == status)?;
     let (parts, body) = response.into_parts();
     let body = body.collect().now_or_never()?.ok()?.to_bytes();

@@ -1,9 +1,9 @@
 //! Pieces of code as spans: from `tracing` through `tracing-opentelemetry`.
 //!
-//! The program itself opens none: it reports stages, which cost a third (decision 0026). A developer who needs to know
-//! where the time goes within a stage adds them: a function with
-//! `#[tracing::instrument(target = "tertulia::span")]`, or a span of that target ([`SPANS`](super::SPANS)), is exported
-//! as a part of the stage that it runs in, with all spans below it; see `docs/TELEMETRY.md`.
+//! The program itself opens none: it reports stages, which cost a third (decision 0026). A developer who measures where
+//! time goes within a stage adds them: a function with `#[tracing::instrument(target = "tertulia::span")]`, or a span
+//! of that target ([`SPANS`](super::SPANS)), is exported as a part of the stage that it runs in, with all spans below
+//! it; see `docs/TELEMETRY.md`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ use super::SPANS;
 use super::otlp::SCOPE;
 use super::waiting::{Ended, Waiting};
 
-/// Spans that have ended go to those that wait.
+/// Puts ended spans into the queue.
 #[derive(Debug)]
 struct ToWaiting(Arc<Waiting>);
 
@@ -49,8 +49,8 @@ impl SpanProcessor for ToWaiting {
     }
 }
 
-/// What makes spans of `tracing` those of OpenTelemetry. What is part of a stage that is recorded is recorded, and so
-/// is what is below it; what belongs to no stage is not.
+/// Converts spans of `tracing` to those of OpenTelemetry. A span within a recorded stage is recorded, and so are its
+/// children; a span outside of stages is not.
 pub(super) fn provider(waiting: Arc<Waiting>) -> SdkTracerProvider {
     SdkTracerProvider::builder()
         .with_span_processor(ToWaiting(waiting))
@@ -61,7 +61,7 @@ pub(super) fn provider(waiting: Arc<Waiting>) -> SdkTracerProvider {
 type Exported = OpenTelemetryLayer<registry::Registry, SdkTracer>;
 type SpanLayer = Filtered<Placed<Exported>, FilterFn, registry::Registry>;
 
-/// The layer for them. It takes spans of the target [`SPANS`], so that none of a library's comes in unasked.
+/// The layer for them. It takes only spans of the target [`SPANS`], and none of libraries.
 pub(super) fn layer(provider: &SdkTracerProvider) -> SpanLayer {
     let ours: FilterFn = FilterFn::new(is_ours);
     let exported = tracing_opentelemetry::layer()
@@ -74,7 +74,7 @@ pub(super) fn layer(provider: &SdkTracerProvider) -> SpanLayer {
     Placed(exported).with_filter(ours.with_max_level_hint(LevelFilter::INFO))
 }
 
-/// A layer that finds the place of a span which no other one is around: a part of what the running code works for.
+/// A layer that gives an outermost span its parent: the stage that the running code works for.
 pub(super) struct Placed<L>(L);
 
 impl<S, L> Layer<S> for Placed<L>
@@ -109,7 +109,7 @@ where
     }
 }
 
-/// The stage that the running code works for, as OpenTelemetry knows places; an empty one where there is none.
+/// The stage that the running code works for, as an OpenTelemetry context; an empty one if there is none.
 fn stage() -> Context {
     let Some(stage) = current::get() else { return Context::new() };
     let (trace, span) = (TraceId::from_bytes(stage.trace_id), SpanId::from_bytes(stage.span_id));
@@ -117,7 +117,7 @@ fn stage() -> Context {
     Context::new().with_remote_span_context(SpanContext::new(trace, span, flags, false, TraceState::default()))
 }
 
-/// Whether it is a span that is exported.
+/// Whether the span is exported.
 pub(super) fn is_ours(metadata: &Metadata<'_>) -> bool {
     metadata.is_span() && metadata.target() == SPANS
 }
@@ -147,7 +147,7 @@ mod tests {
         judge("secret");
     }
 
-    /// The spans that this exports.
+    /// The spans that `work` exports.
     async fn exported(work: impl Future<Output = ()>) -> Vec<SpanData> {
         let batching = Batching { queue: 8, batch: 8, delay: Duration::ZERO, timeout: Duration::ZERO };
         let waiting = Arc::new(Waiting::new(batching));

@@ -1,5 +1,5 @@
 //! The thread that sends spans. It has its own runtime, so that encoding never delays a request, and a dead, slow or
-//! faulty receiver costs the spans and nothing else.
+//! faulty receiver costs only the spans.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,15 +19,15 @@ use super::trouble::Trouble;
 use super::waiting::Waiting;
 use crate::config::otel::Receiver;
 
-/// After a batch that was not taken nothing is sent for this long, then for twice as long, and so on.
+/// After a refused batch nothing is sent for this long, then for twice as long, and so on.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Up to this.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// How often a batch is sent again that may be taken later.
+/// How often a batch is retried that may be accepted later.
 const RETRIES: u32 = 3;
-/// How long it waits before the first of them, where the receiver asks for nothing else; then twice as long, and so on.
+/// The pause before the first retry, unless the receiver asks for another; then twice as long, and so on.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
-/// A receiver that asks for more time is not waited for: the batch is lost, so that others do not wait behind it.
+/// A receiver that asks for a longer pause loses the batch, so that others do not wait behind it.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
 
 /// The running thread.
@@ -40,12 +40,12 @@ impl Export {
     /// Starts sending the queue.
     ///
     /// # Errors
-    /// Where the receiver's settings make no sense, or there is no thread.
+    /// If the receiver's settings are invalid, or there is no thread.
     pub fn start(receiver: &Receiver, resource: &Resource, waiting: Arc<Waiting>) -> Result<Self, ExportError> {
         let (finish, finishing) = mpsc::channel(1);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let sender = {
-            // Its connections belong to the runtime that it is made in.
+            // Its connections belong to the runtime in which it is created.
             let _entered = runtime.enter();
             Sender::new(receiver, Signal::Traces)?
         };
@@ -61,7 +61,7 @@ impl Export {
         let (done, finished) = oneshot::channel();
         let finishing = async {
             if self.finish.send(done).await.is_ok() {
-                // It fails where the thread has ended already.
+                // It fails if the thread has ended already.
                 drop(finished.await);
             }
         };
@@ -71,7 +71,7 @@ impl Export {
     }
 }
 
-/// What it takes to send.
+/// The state of sending.
 struct Sending {
     sender: Sender,
     encoder: Encoder,
@@ -79,8 +79,8 @@ struct Sending {
 }
 
 impl Sending {
-    /// Sends the oldest spans that wait. `None` where none does; else how many they were, and how many of them the
-    /// receiver has thrown away, or why it took none.
+    /// Sends the oldest queued spans. `None` if there are none; else how many they were, and how many of them the
+    /// receiver has rejected, or why it accepted none.
     async fn batch(&mut self, waiting: &Waiting) -> Option<(u64, Result<u64, String>)> {
         let batch = waiting.take();
         let spans = batch.len() as u64;
@@ -109,13 +109,13 @@ impl Sending {
     }
 }
 
-/// How many spans a receiver says that it has not kept, although it took the request.
+/// How many spans a receiver has rejected although it accepted the request.
 fn thrown_away(answer: Bytes) -> u64 {
     let partial = ExportTraceServiceResponse::decode(answer).ok().and_then(|answer| answer.partial_success);
     partial.map_or(0, |partial| u64::try_from(partial.rejected_spans).unwrap_or(0))
 }
 
-/// Sends batches until it is told to finish or every sender is dropped.
+/// Sends batches until it is asked to finish or every sender is dropped.
 async fn run(waiting: &Waiting, mut sending: Sending, mut finishing: mpsc::Receiver<oneshot::Sender<()>>) {
     let mut health = Health::default();
     loop {
@@ -146,10 +146,10 @@ async fn run(waiting: &Waiting, mut sending: Sending, mut finishing: mpsc::Recei
     }
 }
 
-/// How the receiver is doing.
+/// The health of the receiver.
 #[derive(Debug, Default)]
 struct Health {
-    /// How long nothing is sent.
+    /// The current pause.
     pause: Duration,
     trouble: Trouble,
 }

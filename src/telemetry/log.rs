@@ -58,7 +58,7 @@ struct Members<'a, 'w> {
 impl Members<'_, '_> {
     fn member(&mut self, field: &Field, value: &Value) {
         if self.written.is_ok() {
-            // A field's name is written in the code, and holds nothing that JSON would escape.
+            // A field's name is from the code, and has nothing that JSON would escape.
             self.written = write!(self.out, ",\"{}\":{value}", field.name());
         }
     }
@@ -86,7 +86,7 @@ impl Visit for Members<'_, '_> {
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        // What JSON has no number for becomes null.
+        // A number that JSON cannot represent becomes null.
         self.member(field, &value.into());
     }
 }

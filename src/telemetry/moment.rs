@@ -1,8 +1,8 @@
-//! Two clocks: spans are timed by the one that never jumps, and told by the one that people read.
+//! Two clocks: spans are timed by the monotonic clock, and reported in wall-clock time.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Clocks that are so many nanoseconds apart at most have not been set; reading both takes a while on a busy machine.
+/// Clocks at most this many nanoseconds apart have not been set; reading both takes a while on a busy machine.
 const AGREES: u64 = 100_000_000;
 
 /// The same moment on both clocks.
@@ -21,14 +21,14 @@ impl Moment {
         Self { steady: Instant::now(), wall: nanos(wall) }
     }
 
-    /// The same one while both clocks still agree about it, so that spans of one trace that are sent apart stay in
-    /// order; now, if the wall clock has been set since.
+    /// The same one while both clocks still agree about it, so that separately sent spans of one trace stay in order;
+    /// now, if the wall clock has been set since.
     pub(super) fn still(self) -> Self {
         let now = Self::now();
         if self.nanos(now.steady).abs_diff(now.wall) < AGREES { self } else { now }
     }
 
-    /// What the wall clock says of a moment, in nanoseconds since 1970.
+    /// The wall-clock time of a moment, in nanoseconds since 1970.
     pub(super) fn nanos(self, at: Instant) -> u64 {
         match at.checked_duration_since(self.steady) {
             Some(later) => self.wall.saturating_add(nanos(later)),
@@ -37,7 +37,7 @@ impl Moment {
     }
 }
 
-/// A time's nanoseconds; 584 years of them, and no more.
+/// A time's nanoseconds, at most 584 years of them.
 fn nanos(time: Duration) -> u64 {
     time.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(time.subsec_nanos()))
 }

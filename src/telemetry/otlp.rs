@@ -1,7 +1,7 @@
-//! Spans as the bytes that OTLP has for them.
+//! Encoding spans as OTLP bytes.
 //!
-//! They are written as they are, without the messages of the protocol in between: those are some eighty small
-//! allocations for each message of a conversation. Field numbers are those of `opentelemetry/proto/trace/v1`
+//! They are written directly, without the protocol's message types in between: those cost some eighty small allocations
+//! for each message of a conversation. Field numbers are those of `opentelemetry/proto/trace/v1`
 //! (<https://github.com/open-telemetry/opentelemetry-proto>); they never change.
 
 use actors::trace::names::ERROR_TYPE;
@@ -22,13 +22,14 @@ use super::waiting::Ended;
 
 /// The name of the instrumentation.
 pub(super) const SCOPE: &str = env!("CARGO_PKG_NAME");
-/// Of a span's or link's flags: whether its parent, or the link's target, is in another process is known; and it is.
+/// Flags of a span or link: whether it is known that its parent, or the link's target, is in another process; and that
+/// it is.
 const KNOWN_WHETHER_REMOTE: u32 = 0x100;
 const REMOTE: u32 = 0x200;
 /// Bytes of a number's field: one for the key, eight for the number.
 const FIXED64: usize = 9;
 
-/// What this process is, as OTLP has it.
+/// The resource of this process in OTLP's form.
 pub(super) fn resource(resource: &Resource) -> OtlpResource {
     let attributes = ResourceAttributesWithSchema::from(resource).attributes.0;
     OtlpResource { attributes, ..OtlpResource::default() }
@@ -40,7 +41,7 @@ pub(super) fn scope() -> InstrumentationScope {
     InstrumentationScope { name: SCOPE.to_owned(), version, ..InstrumentationScope::default() }
 }
 
-/// Writes requests; what is the same in all of them is written once.
+/// Writes requests; their common parts are encoded once.
 #[derive(Debug)]
 pub(super) struct Encoder {
     resource: Vec<u8>,
@@ -118,7 +119,7 @@ fn write_link(span: &mut Vec<u8>, cause: &TraceContext) {
     let mut link = Vec::with_capacity(40);
     bytes(&mut link, 1, &cause.trace_id);
     bytes(&mut link, 2, &cause.span_id);
-    // It may be a stage of this process or another's; what is not known is not said.
+    // It may be a stage of this process or another's; unknown is left out.
     flags(&mut link, 6, cause.flags, None);
     bytes(span, 13, &link);
 }
@@ -142,7 +143,7 @@ fn attribute(span: &mut Vec<u8>, name: &str, value: &Value) {
     }
 }
 
-/// `None`: it is not known whether it is remote.
+/// `None`: unknown whether it is remote.
 fn flags(span: &mut Vec<u8>, field: u32, of_trace: u8, is_remote: Option<bool>) {
     encode_key(field, WireType::ThirtyTwoBit, span);
     let whether = match is_remote {
@@ -168,7 +169,7 @@ fn bytes(into: &mut Vec<u8>, field: u8, bytes: &[u8]) {
     into.extend_from_slice(bytes);
 }
 
-/// The beginning of a field of so many bytes.
+/// The beginning of a field of this many bytes.
 fn message(into: &mut Vec<u8>, field: u8, length: usize) {
     varint(into, key(field, WireType::LengthDelimited), length as u64);
 }
@@ -189,7 +190,7 @@ fn varint(into: &mut Vec<u8>, key: u8, number: u64) {
     }
 }
 
-/// How long a field of so many bytes is; its number is at most 15.
+/// The encoded length of a field of this many bytes; its number is at most 15.
 fn field_len(length: usize) -> usize {
     1 + encoded_len_varint(length as u64) + length
 }

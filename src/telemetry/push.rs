@@ -1,4 +1,4 @@
-//! Sending metrics to a receiver, beside the page that they are scraped from: every minute, and once in the end.
+//! Sending metrics to a receiver, beside the scraped page: every minute, and once at the end.
 
 use std::time::Duration;
 
@@ -26,10 +26,10 @@ pub struct Push {
 }
 
 impl Push {
-    /// Sends what `collect` finds, as `pushing` says.
+    /// Sends the result of `collect`, on the schedule of `pushing`.
     ///
     /// # Errors
-    /// Where the receiver's settings make no sense.
+    /// If the receiver's settings are invalid.
     pub fn start(
         pushing: &Pushing,
         resource: &Resource,
@@ -46,7 +46,7 @@ impl Push {
 
     /// Sends a last time and ends, within this time.
     pub async fn finish(mut self, within: Duration) {
-        // It fails where the receiver takes no metrics, and the task has ended.
+        // It fails if the receiver accepts no metrics, and the task has ended.
         _ = self.finish.send(());
         if timeout(within, &mut self.task).await.is_err() {
             self.task.abort();
@@ -82,7 +82,7 @@ async fn run(
                 tracing::info!("the receiver of traces accepts no metrics; they can be scraped but are not sent");
                 return;
             }
-            // They count from the start, so the next ones say what these would have said.
+            // They count from the start, so the next ones include these.
             Err(Failed::Later(error, _) | Failed::Never(error)) => {
                 if trouble.goes_on() {
                     tracing::warn!(error, "cannot export metrics; requests are not affected");

@@ -1,4 +1,4 @@
-//! Which traces are recorded. The choice is made once, at the door: what is not recorded makes no spans at all.
+//! Which traces are recorded. The choice is made once, at the door: an unrecorded trace creates no spans at all.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -6,19 +6,18 @@ use std::time::{Duration, Instant};
 use crate::config::Config;
 use crate::config::otel::{Otel, Root, Sampler};
 
-/// Requests that are kept although they were not sampled, a second and for each reason: a storm of errors must not
-/// become a storm of spans.
+/// Unsampled requests that are kept per second and reason: a storm of errors must not become a storm of spans.
 const KEPT_PER_SECOND: u32 = 100;
 
-/// Why a request was recorded although it was not sampled. Each reason has its own budget, so that frequent ones do not
-/// crowd out rare ones.
+/// Why an unsampled request was recorded. Each reason has its own budget, so that frequent ones do not crowd out rare
+/// ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
-    /// It failed on this side.
+    /// The server failed.
     Error,
-    /// An agent failed that it had waited for: mostly its model.
+    /// An agent that it waited for failed: mostly its model.
     Agent,
-    /// It was refused because something has too much to do, or is not there.
+    /// It was refused because of overload, or an unavailable part.
     Refused,
     /// It took long.
     Slow,
@@ -30,7 +29,7 @@ impl Kept {
     /// How many reasons there are.
     const COUNT: usize = Self::Waited as usize + 1;
 
-    /// As an attribute says it.
+    /// The value of the attribute.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -46,10 +45,10 @@ impl Kept {
 /// The sampler at the door.
 #[derive(Debug)]
 pub struct Sampling {
-    /// Traces go somewhere.
+    /// Traces have a receiver.
     exported: bool,
     sampler: Sampler,
-    /// What a caller's choice may cost.
+    /// The budget of callers' choices.
     remote: Budget,
     /// One for each [`Kept`].
     kept: [Budget; Kept::COUNT],
@@ -58,8 +57,8 @@ pub struct Sampling {
 }
 
 impl Sampling {
-    /// As configured. Callers' sampled traces are followed up to so many a second; past that this side's own sampler
-    /// decides, so that a client cannot have everything recorded.
+    /// A sampler by the configuration. Callers' sampled traces are recorded up to a number per second; past that this
+    /// server's own sampler decides, so that a client cannot have everything recorded.
     #[must_use]
     pub fn new(config: &Config) -> Self {
         Self::of(&config.otel, config.remote_traces_per_second, config.slow_request)
@@ -89,10 +88,10 @@ impl Sampling {
         }
     }
 
-    /// Whether the request is recorded; `parent` is the caller's choice, where it made one.
+    /// Whether the request is recorded; `parent` is the caller's choice, if it made one.
     pub fn decide(&self, trace_id: &[u8; 16], parent: Option<bool>, now: Instant) -> bool {
         if !self.exported {
-            // Nothing is recorded here; services behind this one may still follow the caller's choice.
+            // Nothing is recorded here; services called by this one may still follow the caller's choice.
             return parent == Some(true);
         }
         match parent.filter(|_| self.sampler.parent_based) {
@@ -112,12 +111,12 @@ impl Sampling {
             }
     }
 
-    /// Whether a request took so long that it is to be looked at.
+    /// Whether a request took long enough to be recorded.
     pub fn is_slow(&self, took: Duration) -> bool {
         took > self.slow_after
     }
 
-    /// Whether a request that was not sampled is recorded after all, by itself, for this reason.
+    /// Whether an unsampled request is recorded after all, alone, for this reason.
     pub fn keeps(&self, why: Kept, now: Instant) -> bool {
         self.exported && self.kept[why as usize].take(self.second(now))
     }
@@ -128,7 +127,7 @@ impl Sampling {
     }
 }
 
-/// The choice of OpenTelemetry's `TraceIdRatioBased`, so that every service that takes the same share takes the same
+/// The choice of OpenTelemetry's `TraceIdRatioBased`, so that every service with the same ratio chooses the same
 /// traces.
 fn chosen(trace_id: &[u8; 16], ratio: f64) -> bool {
     if ratio >= 1.0 {
@@ -140,11 +139,11 @@ fn chosen(trace_id: &[u8; 16], ratio: f64) -> bool {
     u64::from_be_bytes(low) >> 1 < bound
 }
 
-/// So many a second and no more.
+/// A budget per second.
 #[derive(Debug)]
 struct Budget {
     per_second: u32,
-    /// The second, and how many were taken in it.
+    /// The second, and how much was used in it.
     used: AtomicU64,
 }
 

@@ -1,4 +1,4 @@
-//! The way to a receiver of OTLP, over HTTP or gRPC: the bytes of a request go out, and those of the answer come back.
+//! The client of an OTLP receiver, over HTTP or gRPC: the bytes of a request go out, and those of the answer come back.
 
 use std::io::{self, Write as _};
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::config::otel::{Protocol, Receiver};
 use crate::models::retry::retry_after;
 use crate::{outgoing, tls};
 
-/// What is sent.
+/// The kind of data that is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
     Traces,
@@ -30,7 +30,7 @@ pub(super) enum Signal {
 }
 
 impl Signal {
-    /// The method that takes it.
+    /// The method that accepts it.
     fn method(self) -> PathAndQuery {
         PathAndQuery::from_static(match self {
             Self::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
@@ -39,14 +39,14 @@ impl Signal {
     }
 }
 
-/// Why something was not taken.
+/// Why a request was not accepted.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Failed {
     /// The server at the address does not speak OTLP.
     Unknown(String),
-    /// It may be taken later, after the time that the receiver has asked for.
+    /// It may be accepted later, after the receiver's `Retry-After`.
     Later(String, Option<Duration>),
-    /// It will not be taken.
+    /// It will not be accepted.
     Never(String),
 }
 
@@ -56,14 +56,14 @@ impl Failed {
         Self::Later("no response in time".to_owned(), None)
     }
 
-    /// What is told of it.
+    /// Its text.
     pub(super) fn error(self) -> String {
         let (Self::Unknown(error) | Self::Later(error, _) | Self::Never(error)) = self;
         error
     }
 }
 
-/// The longest answer that is read.
+/// The most bytes read of an answer.
 const ANSWER_BYTES: usize = 64 * 1024;
 
 /// See the module's text.
@@ -80,11 +80,11 @@ enum Way {
 }
 
 impl Sender {
-    /// A way to `receiver` for `signal`; nothing is connected yet. Over gRPC it belongs to the runtime that it is made
-    /// in.
+    /// A client of `receiver` for `signal`; nothing is connected yet. Over gRPC it belongs to the runtime in which it
+    /// is created.
     ///
     /// # Errors
-    /// Where the receiver's settings make no sense.
+    /// If the receiver's settings are invalid.
     pub(super) fn new(receiver: &Receiver, signal: Signal) -> Result<Self, ExportError> {
         let roots = receiver
             .certificates
@@ -113,7 +113,7 @@ impl Sender {
         Ok(Self { way, headers, gzip, within })
     }
 
-    /// Sends a request and waits for its answer, as long as the receiver's settings say.
+    /// Sends a request and waits for its answer, up to the receiver's timeout.
     pub(super) async fn send(&mut self, request: Bytes) -> Result<Bytes, Failed> {
         match &mut self.way {
             Way::Http { client, url } => {
@@ -156,7 +156,7 @@ async fn over_http(post: reqwest::RequestBuilder) -> Result<Bytes, Failed> {
     let answer = post.send().await.map_err(lost)?;
     let (status, error) = (answer.status(), format!("status {}", answer.status().as_u16()));
     match status {
-        // It was taken, whatever comes of the answer's words.
+        // It was accepted, even if the answer's body cannot be read.
         _ if status.is_success() => Ok(bounded::body(answer, ANSWER_BYTES).await.unwrap_or_default()),
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Err(Failed::Unknown(error)),
         StatusCode::TOO_MANY_REQUESTS
@@ -175,7 +175,7 @@ async fn over_grpc(client: &mut Grpc<Channel>, method: PathAndQuery, request: Re
     }
 }
 
-/// Which refusals are for now, as OTLP says.
+/// Which refusals are temporary, by OTLP.
 fn refused(status: &Status) -> Failed {
     let error = status.code().to_string();
     match status.code() {

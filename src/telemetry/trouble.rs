@@ -1,21 +1,20 @@
-//! A receiver that takes nothing, as far as the log needs to know: one line when that begins, one now and then, one
-//! when it is over.
+//! Log lines about a receiver that accepts nothing: one when that begins, one now and then, one when it is over.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How often a line says that the receiver still takes nothing.
+/// How often a line says that the receiver still accepts nothing.
 const REMIND: Duration = Duration::from_secs(300);
 
-/// Whether there is trouble, and when a line last said so.
+/// Whether there is trouble, and when it was last logged.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
     told: Option<Instant>,
 }
 
 impl Trouble {
-    /// Something was not taken. True: a line is due.
+    /// A batch was not accepted. Returns whether a line is due.
     pub(super) fn goes_on(&mut self) -> bool {
         let is_due = self.told.is_none_or(|told| told.elapsed() > REMIND);
         if is_due {
@@ -24,7 +23,7 @@ impl Trouble {
         is_due
     }
 
-    /// Something was taken. True: a line has said that nothing was.
+    /// A batch was accepted. Returns whether the trouble had been logged.
     pub(super) fn is_over(&mut self) -> bool {
         self.told.take().is_some()
     }

@@ -1,4 +1,4 @@
-//! The queue of spans to be sent: bounded; a span that finds it full is dropped.
+//! The bounded queue of spans to be sent; a span that finds it full is dropped.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,20 +14,20 @@ use crate::config::otel::Batching;
 /// A span that has ended.
 #[derive(Debug)]
 pub enum Ended {
-    /// A stage of a message's life, as the actors and the door tell it.
+    /// A stage of a message's life, from the actors or the door.
     Stage(Finished),
-    /// A piece of code, as `tracing` reports it.
+    /// A piece of code, from `tracing`.
     Code(Box<SpanData>),
 }
 
-/// What became of spans.
+/// The counts of spans by outcome.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// Taken by the receiver.
+    /// Accepted by the receiver.
     pub exported: Counter,
-    /// Dropped, because too many waited.
+    /// Dropped, because the queue was full.
     pub overflowed: Counter,
-    /// Dropped, because the receiver did not take them.
+    /// Dropped, because the receiver did not accept them.
     pub refused: Counter,
 }
 
@@ -36,22 +36,22 @@ pub struct Counts {
 pub struct Waiting {
     spans: Mutex<VecDeque<Ended>>,
     batching: Batching,
-    /// One waits that did not before.
+    /// The queue is no longer empty.
     first: Notify,
-    /// So many wait that they fill a batch.
+    /// The queue fills a batch.
     full: Notify,
     counts: Counts,
 }
 
 impl Waiting {
-    /// None yet.
+    /// An empty queue.
     #[must_use]
     pub fn new(batching: Batching) -> Self {
         let spans = Mutex::new(VecDeque::new());
         Self { spans, batching, first: Notify::new(), full: Notify::new(), counts: Counts::default() }
     }
 
-    /// Takes a span, or drops it where too many wait.
+    /// Takes a span, or drops it if the queue is full.
     pub fn push(&self, span: Ended) {
         let mut spans = self.lock();
         if spans.len() >= self.batching.queue {
@@ -70,14 +70,14 @@ impl Waiting {
         }
     }
 
-    /// The oldest that wait, as many as are sent together.
+    /// The oldest spans, as many as are sent together.
     pub fn take(&self) -> Vec<Ended> {
         let mut spans = self.lock();
         let length = spans.len().min(self.batching.batch);
         spans.drain(..length).collect()
     }
 
-    /// Completes when there is something to send and it has waited for its time, or fills a batch.
+    /// Completes when there is a span to send and it has waited for the delay, or the queue fills a batch.
     pub async fn ready(&self) {
         loop {
             let waiting = self.len();
@@ -93,17 +93,17 @@ impl Waiting {
         }
     }
 
-    /// How many wait.
+    /// The length of the queue.
     pub fn len(&self) -> usize {
         self.lock().len()
     }
 
-    /// Whether none waits.
+    /// Whether the queue is empty.
     pub fn is_empty(&self) -> bool {
         self.lock().is_empty()
     }
 
-    /// What became of spans so far.
+    /// The counts so far.
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
@@ -119,10 +119,10 @@ impl Waiting {
     }
 }
 
-/// What actors tell goes to those that wait.
+/// Puts the actors' spans into the queue.
 #[derive(Debug)]
 pub struct Recorder {
-    /// Where to.
+    /// The queue.
     pub waiting: std::sync::Arc<Waiting>,
     /// Which traces that begin within the node are recorded.
     pub sampling: std::sync::Arc<Sampling>,

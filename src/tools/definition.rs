@@ -16,22 +16,22 @@ use crate::wire::channel_message::review::{Headers, headers};
 use crate::wire::channel_message::schema;
 use crate::wire::url::{self, Allow};
 
-/// The longest description, in characters; it stands in every prompt.
+/// The longest description, in characters; it is part of every prompt.
 const MAX_DESCRIPTION_CHARS: usize = 4_096;
-/// Methods that a tool may use.
+/// The methods of tools.
 const METHODS: [(&str, &str); 5] =
     [("GET", "GET"), ("POST", "POST"), ("PUT", "PUT"), ("PATCH", "PATCH"), ("DELETE", "DELETE")];
 /// Replaces a header's value wherever an agent is shown.
 pub const HIDDEN: &str = "***";
 
-/// What `request_review` takes.
+/// The parameters of `request_review`.
 const REVIEW_PARAMETERS: &str = r#"{"type":"object","required":["channelId","type"],"properties":{
 "channelId":{"type":"string","description":"The channel whose people are asked."},
 "text":{"type":"string","description":"The question, in Markdown."},
 "type":{"type":"string","description":"approval, selection, form, text-input, or a custom type."},
 "payload":{"type":"object","description":"The possible answers, in the form that the type requires."},
 "expiresInSeconds":{"type":"integer","minimum":1,"description":"How long to wait for an answer."}}}"#;
-/// What `search_memories` takes.
+/// The parameters of `search_memories`.
 const MEMORIES_PARAMETERS: &str = r#"{"type":"object","required":["query"],"properties":{
 "query":{"type":"string","description":"What to look for."},
 "limit":{"type":"integer","minimum":1,"maximum":20}}}"#;
@@ -45,23 +45,23 @@ pub struct Definition {
     pub description: Option<String>,
     /// The JSON Schema of its arguments.
     pub parameters: Option<JsonValue>,
-    /// Where it is called.
+    /// Its URL.
     pub url: Option<String>,
-    /// How.
+    /// Its method.
     pub method: String,
-    /// With which headers.
+    /// Its headers.
     pub headers: Vec<(String, String)>,
 }
 
 impl Definition {
-    /// The tools that an agent declares, as they were checked when it was stored.
+    /// The tools that an agent declares, checked when it was stored.
     #[must_use]
     pub fn of_agent(tools: &Json) -> Vec<Self> {
         let items: Vec<&RawValue> = serde_json::from_str(tools.as_str()).unwrap_or_default();
         items.into_iter().filter_map(Self::read).collect()
     }
 
-    /// One tool. What is not asked for here is not read, so that nothing in it takes a tool away.
+    /// One tool. Members unknown here are not read, so that none of them invalidates the tool.
     fn read(item: &RawValue) -> Option<Self> {
         let tool = Object::from_raw(item)?;
         let function = tool.get("function").and_then(Object::from_raw);
@@ -97,7 +97,7 @@ fn own(name: &str) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// Reports what is wrong with a declared tool; its name, where it has one.
+/// Reports the faults of a declared tool; returns its name, if it has one.
 pub fn check(value: &Value<'_>, allow: Allow<'_>, report: &mut Report) -> Option<String> {
     let mut fields = value.object(report)?;
     if let Some(kind) = fields.optional("type") {
@@ -105,13 +105,14 @@ pub fn check(value: &Value<'_>, allow: Allow<'_>, report: &mut Report) -> Option
     }
     let name = match fields.optional("function") {
         Some(function) => {
-            // Its other members name nothing; they must be well-formed all the same.
+            // Its other members have no effect; they must still be well-formed.
             if fields.object().get("name").is_some_and(|name| name.get() != "null") {
                 named(&mut fields, report);
             } else {
+                fields.optional("name");
                 described(&mut fields, report);
             }
-            named(&mut function.object(report)?, report)
+            called(function.object(report)?, report)
         }
         None => named(&mut fields, report),
     };
@@ -127,6 +128,17 @@ pub fn check(value: &Value<'_>, allow: Allow<'_>, report: &mut Report) -> Option
             report.fault_at(value.path.member(name), "forbidden_header", message);
         }
     }
+    fields.finish(report);
+    name
+}
+
+/// Reports what is wrong with the protocol's own form. Its `strict` changes nothing: every call is checked.
+fn called(mut function: Fields<'_>, report: &mut Report) -> Option<String> {
+    let name = named(&mut function, report);
+    if let Some(value) = function.optional("strict") {
+        value.boolean(report);
+    }
+    function.finish(report);
     name
 }
 
@@ -159,28 +171,35 @@ fn parameters(value: &Value<'_>, report: &mut Report) {
     }
 }
 
-/// The tools as they are shown: headers' values are secrets.
+/// The tools for clients: values of headers are secrets, even in the wrong place.
 #[must_use]
 pub fn shown(tools: &Json) -> Json {
-    let hidden = |item: &&RawValue| {
-        let Some(object) = Object::from_raw(item) else { return item.get().to_owned() };
-        let members = object.members().iter().map(|member| {
-            let name = quoted(&member.name);
-            match Object::from_raw(member.value).filter(|_| member.name == "headers") {
-                Some(headers) => {
-                    let hidden =
-                        headers.members().iter().map(|header| format!("{}:\"{HIDDEN}\"", quoted(&header.name)));
-                    format!("{name}:{{{}}}", hidden.collect::<Vec<_>>().join(","))
-                }
-                None => format!("{name}:{}", member.value.get()),
-            }
-        });
-        format!("{{{}}}", members.collect::<Vec<_>>().join(","))
-    };
     match serde_json::from_str::<Vec<&RawValue>>(tools.as_str()) {
-        Ok(items) => Json::from_checked(format!("[{}]", items.iter().map(hidden).collect::<Vec<_>>().join(","))),
+        Ok(items) => {
+            let items: Vec<_> = items.into_iter().map(hidden).collect();
+            Json::from_checked(format!("[{}]", items.join(",")))
+        }
         Err(_) => tools.clone(),
     }
+}
+
+/// A tool, or its `function`, without its secrets.
+fn hidden(raw: &RawValue) -> String {
+    with_values(raw, |member| match &*member.name {
+        "headers" if member.value.get() == "null" => "null".to_owned(),
+        "headers" if member.value.get().starts_with('{') => with_values(member.value, |_| quoted(HIDDEN)),
+        "headers" => quoted(HIDDEN),
+        "function" => hidden(member.value),
+        _ => member.value.get().to_owned(),
+    })
+}
+
+/// An object with other values; anything else as it is.
+fn with_values(raw: &RawValue, value: impl Fn(&Member<'_>) -> String) -> String {
+    let Some(object) = Object::from_raw(raw) else { return raw.get().to_owned() };
+    let members: Vec<_> =
+        object.members().iter().map(|member| format!("{}:{}", quoted(&member.name), value(member))).collect();
+    format!("{{{}}}", members.join(","))
 }
 
 fn quoted(text: &str) -> String {
@@ -214,6 +233,14 @@ mod tests {
         let tools = Definition::of_agent(&Json::from_checked(tools));
         let names: Vec<_> = tools.iter().map(|tool| tool.name.as_str()).collect();
         assert_eq!(names, ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn a_headers_value_is_not_shown_either_where_it_stands_in_the_wrong_place() {
+        let tools = r#"[{"function":{"name":"a","headers":{"Authorization":"s"}},"headers":null},
+            {"function":{"headers":"Authorization: s","function":{"headers":["s"]}}},{"function":"s"}]"#;
+        let expected = r#"[{"function":{"name":"a","headers":{"Authorization":"***"}},"headers":null},{"function":{"headers":"***","function":{"headers":"***"}}},{"function":"s"}]"#;
+        assert_eq!(shown(&Json::from_checked(tools)).as_str(), expected);
     }
 
     #[test]

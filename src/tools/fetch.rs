@@ -17,7 +17,7 @@ use crate::problem::Fault as DataFault;
 use crate::trace_context::{RequestTrace, TRACEPARENT};
 use crate::wire::channel_message::schema;
 
-/// A call that was answered, and not with what it is for.
+/// A call that was answered without success.
 #[derive(Serialize)]
 struct Unsuccessful<'a> {
     error: &'static str,
@@ -45,7 +45,7 @@ pub(super) fn plan(egress: Egress, tool: Definition, url: String, arguments: Val
     }))
 }
 
-/// What of the arguments does not fit.
+/// The faults of the arguments.
 fn faults(schema: &Value, arguments: &Value) -> Vec<DataFault> {
     let Ok(validator) = schema::compile(schema) else {
         return vec![DataFault::new("", "invalid_schema", "the tool's parameters cannot be read")];
@@ -56,7 +56,7 @@ fn faults(schema: &Value, arguments: &Value) -> Vec<DataFault> {
     validator.iter_errors(arguments).take(MAX_FAULTS).map(fault).collect()
 }
 
-/// The tool's own headers, and what makes a repetition of this very call recognizable.
+/// The tool's own headers, and those by which a repetition of the same call is recognised.
 fn headers(tool: &Definition, invocation: &Invocation) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let mut put = |name: HeaderName, value: &str| {
@@ -84,7 +84,7 @@ async fn call(
     (url, mut headers): (String, HeaderMap),
     arguments: &Value,
 ) -> Fetched {
-    // It was one of five when the agent was stored.
+    // It was checked when the agent was stored.
     let method = Method::from_bytes(method.as_bytes()).unwrap_or(Method::POST);
     let in_query = matches!(method, Method::GET | Method::DELETE);
     let (url, body) = if in_query {
@@ -98,7 +98,7 @@ async fn call(
     match egress.call(outgoing, within, limits::ANSWER_BYTES).await {
         Ok(reply) => result(&reply),
         Err(fault) => {
-            // Its text may name addresses, which only the operator should see.
+            // Its text may name addresses, which only the operator may see.
             tracing::debug!(%fault, "a tool call failed");
             let detail = match fault {
                 Fault::Timeout => "the tool did not answer in time",
@@ -110,7 +110,7 @@ async fn call(
     }
 }
 
-/// The URL with the arguments as its query: texts as they are, other values as JSON.
+/// The URL with the arguments as its query: texts unchanged, other values as JSON.
 fn with_query(url: &str, arguments: Option<&Map<String, Value>>) -> String {
     let Ok(mut with_query) = ::url::Url::parse(url) else { return url.to_owned() };
     if arguments.is_some_and(|arguments| !arguments.is_empty()) {
@@ -135,7 +135,7 @@ fn result(reply: &Reply) -> Fetched {
     Fetched { result: written(&Unsuccessful { error, detail, body: &body }), error: Some(error) }
 }
 
-/// A call that the tool has not answered.
+/// The result of a call that the tool has not answered.
 fn refused(error: &'static str, detail: &str, faults: &[DataFault]) -> Fetched {
     Fetched { result: refusal(error, detail, faults), error: Some(error) }
 }

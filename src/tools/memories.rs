@@ -1,4 +1,4 @@
-//! `search_memories`: memories of the contact or owner that the agent talks with.
+//! `search_memories`: memories of the conversation's contact or owner.
 
 use actors::tool::Plan;
 
@@ -8,7 +8,7 @@ use crate::json::report::Report;
 
 /// The longest query, in characters.
 const MAX_QUERY_CHARS: usize = actors::limits::QUERY_CHARS;
-/// Memories of one answer, and where the call does not say how many.
+/// The most memories of one answer, and the default.
 const LIMIT: (i64, usize) = (20, 5);
 
 /// `{query, limit?}`.

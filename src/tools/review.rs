@@ -16,7 +16,7 @@ pub(super) fn plan(arguments: Object<'_>, now: Millis, report: &mut Report) -> O
     let channel = fields.required_string(report, "channelId", Length::chars(1, usize::MAX));
     let text = fields.string(report, "text", Length::bytes(0, MAX_TEXT_BYTES));
     let review = ReviewPost::question(&mut fields, now, report);
-    // How long it stays open where the call does not say is its channel's to know.
+    // The default duration is the channel's.
     let review_millis = match review.expiry {
         Expiry::Default => None,
         Expiry::In(millis) => Some(millis),

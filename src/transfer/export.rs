@@ -19,28 +19,28 @@ use crate::bootstrap::{BOOTSTRAPPED, PEPPER, PLACED};
 
 /// Rows, records or names of one read, and at most in one line.
 const PAGE: usize = 200;
-/// Bytes after which a line is full; a commit of that size is one that every store takes at once.
+/// Bytes after which a line is full; every store accepts a commit of that size.
 const LINE_BYTES: usize = 128 * 1024;
 
-/// What was written.
+/// The result of an export.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Exported {
     /// Conversations, contacts and configurations.
     pub entities: u64,
     /// Lines, the first and the last included.
     pub lines: u64,
-    /// Entities that an earlier export had written to the file already.
+    /// Entities already written by an earlier export.
     pub resumed: u64,
-    /// What the file held before.
+    /// The earlier content of the file.
     pub found: Found,
 }
 
-/// Where lines go.
+/// The output of lines.
 pub(super) struct Out<W> {
     pub(super) to: W,
     pub(super) hasher: blake3::Hasher,
     pub(super) done: Exported,
-    /// What was written of the installation.
+    /// The written part of the installation.
     pub(super) said: Said,
 }
 
@@ -109,13 +109,13 @@ pub(super) async fn installation<W: Write>(
         return Err(TransferError::NoWorkspace(workspace.to_owned()));
     };
     let mut rows = vec![(WORKSPACES, Bytes::copy_from_slice(workspace.as_bytes()), itself)];
-    // That the first start is over is part of what it has made.
+    // The mark of the first start belongs to what that start has made.
     let settings = [Some(PEPPER), (workspace == actors::workspace::DEFAULT).then_some(BOOTSTRAPPED)];
     for name in settings.into_iter().flatten() {
         rows.extend(row(SETTINGS, name).await?.map(|value| (SETTINGS, Bytes::from_static(name), value)));
     }
     out.line(&of_installation(rows))?;
-    // Keys of a workspace stand together, by its address.
+    // Keys of a workspace are adjacent, by its address.
     let address = address_of(workspace);
     let range =
         KeyRange { after: before_all_of(address), before: Some([&address.0[..], &[u8::MAX; 17]].concat().into()) };
@@ -133,7 +133,7 @@ pub(super) async fn installation<W: Write>(
     promises::export(store, Some(workspace), out).await
 }
 
-/// A key less than all that begin with `address`, unless that is all zeros.
+/// A key less than all with the prefix `address`, unless that is all zeros.
 fn before_all_of(address: Address) -> Option<Bytes> {
     let mut bytes = address.0;
     for byte in bytes.iter_mut().rev() {
@@ -155,7 +155,8 @@ fn line_row((table, key, value): (Table, Bytes, Bytes)) -> (u8, Blob, Blob) {
     (table.0, Blob(key), Blob(value))
 }
 
-/// Whether this row of an installation says in which order its workspaces were made: that is no other's order.
+/// Whether this row of an installation is about the creation order of its workspaces, which applies to no other
+/// installation.
 pub(super) fn is_own(table: Table, key: &[u8]) -> bool {
     [IN_ORDER, PLACES].contains(&table) || (table, key) == (SETTINGS, PLACED)
 }
@@ -189,7 +190,7 @@ pub(super) async fn entities<W: Write>(
     for (workspace, is_configured) in listing.workspaces {
         let entity = EntityKey::workspace(workspace);
         if !is_configured || !one(store, entity, &mut out).await? {
-            // One that was never configured has lists all the same.
+            // A workspace that was never configured still has lists.
             let mut steps = Steps::new(entity, &mut out);
             views(store, workspace, &mut steps).await?;
             steps.end()?;
@@ -201,12 +202,12 @@ pub(super) async fn entities<W: Write>(
     Ok(out.done)
 }
 
-/// An entity's lines on their way.
+/// An entity's lines being written.
 struct Steps<'a, W> {
     out: &'a mut Out<W>,
     step: Step,
     bytes: usize,
-    /// Over its lines.
+    /// The hash over its lines.
     sum: blake3::Hasher,
 }
 
@@ -215,7 +216,7 @@ impl<'a, W: Write> Steps<'a, W> {
         Self { out, step: blank(entity, 1), bytes: 0, sum: blake3::Hasher::new() }
     }
 
-    /// Counts what was put into the line, and begins the next one where it is full.
+    /// Counts the bytes of the line, and begins the next one if it is full.
     fn put(&mut self, bytes: usize) -> Result<(), TransferError> {
         self.bytes += bytes + 64;
         let step = &self.step;
@@ -265,7 +266,7 @@ fn blank(entity: EntityKey, number: u64) -> Step {
     }
 }
 
-/// Writes an entity; `false`: there is nothing of it.
+/// Writes an entity; `false`: it does not exist.
 async fn one<W: Write>(store: &dyn Inventory, entity: EntityKey, out: &mut Out<W>) -> Result<bool, TransferError> {
     let Some(loaded) = patiently(PATIENCE, || store.load(entity, Fresh::Settled)).await? else { return Ok(false) };
     let mut steps = Steps::new(entity, out);
@@ -302,7 +303,7 @@ async fn one<W: Write>(store: &dyn Inventory, entity: EntityKey, out: &mut Out<W
     Ok(true)
 }
 
-/// The log in its order: the events up to the newest state with that, then what came since, marks too.
+/// The log in its order: the events up to the newest state, with that state, then the records since, marks too.
 async fn log<W: Write>(
     store: &dyn Inventory,
     entity: EntityKey,
@@ -320,7 +321,7 @@ async fn log<W: Write>(
             steps.records(page)?;
         }
         steps.step.state = Some(Blob(state.clone()));
-        // What follows is no part of the state, so it must be another commit.
+        // The following records are not in the state, so they must be another commit.
         if !loaded.tail.is_empty() {
             steps.next()?;
         }

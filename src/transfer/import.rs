@@ -25,30 +25,30 @@ use super::promises;
 use super::{PATIENCE, TransferError};
 use crate::bootstrap::{BOOTSTRAPPED, PEPPER, PLACED};
 
-/// Entities written at once: each waits for the store, and the store takes commits of many together.
+/// Entities written at once: each waits for the store, and the store commits many together.
 const WORKERS: usize = 32;
-/// Lines that wait for one of them, about 256 KiB each where an export has written them.
+/// Lines waiting for each worker, about 256 KiB each if an export wrote them.
 const LINES: usize = 2;
-/// The longest line that is read, far above any that is written: it is held in memory.
+/// The longest line that is read, far above any written one: it is held in memory.
 pub(super) const LINE_BYTES: u64 = 256 * 1024 * 1024;
 /// How often a change of the installation is repeated if another process has changed it meanwhile.
 const ATTEMPTS: u32 = 8;
 
-/// What to leave out.
+/// The options of an import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// The API keys, because the target hashes keys under another secret.
+    /// Leave out the API keys, because the target hashes keys under another secret.
     pub without_keys: bool,
 }
 
-/// What was done.
+/// The result of an import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
     /// Entities that the export has.
     pub entities: u64,
-    /// Commits that were done now.
+    /// Commits made now.
     pub commits: u64,
-    /// Commits that an earlier import had done.
+    /// Commits made by an earlier import.
     pub skipped: u64,
 }
 
@@ -60,10 +60,10 @@ impl Imported {
     }
 }
 
-/// Does what an export says, as far as it is not done already.
+/// Imports an export, as far as it is not done already.
 ///
 /// # Errors
-/// See [`TransferError`]. Whatever was done stays; the import can be run again.
+/// See [`TransferError`]. Finished work stays; the import can be run again.
 pub async fn import(store: Arc<dyn Store>, options: Options, from: impl BufRead) -> Result<Imported, TransferError> {
     let mut workers = Workers::start(&store);
     let read = read(&store, options, from, &mut workers).await;
@@ -113,7 +113,7 @@ async fn read(
             }
             Line::Commit(step) => {
                 let id = commit_id(&text);
-                // A worker that is gone has failed; its error is reported at the end.
+                // A missing worker has failed; its error is reported at the end.
                 if !workers.hand(step, id, began, number + 1).await {
                     return Ok(Imported::default());
                 }
@@ -134,7 +134,7 @@ async fn read(
     }
 }
 
-/// The same line is the same commit, however often it is sent.
+/// The id of a line's commit, the same however often it is sent.
 pub(super) fn commit_id(line: &[u8]) -> CommitId {
     CommitId(half(&blake3::hash(line)))
 }
@@ -164,7 +164,7 @@ impl Workers {
         Self { hands: hands.collect(), tasks }
     }
 
-    /// Whether a worker is left to do it.
+    /// Passes a line to its worker; `false` if that is gone.
     async fn hand(&mut self, step: Step, id: CommitId, at: Millis, line: u64) -> bool {
         let name = blake3::hash(&step.entity.0.to_bytes());
         let worker = &self.hands[usize::from(name.as_bytes()[0]) % WORKERS];
@@ -191,9 +191,9 @@ impl Workers {
 /// The head of the entity that a worker is importing.
 struct Standing {
     entity: EntityKey,
-    /// After the lines so far.
+    /// The head after the lines so far.
     head: Option<Head>,
-    /// What the store had before.
+    /// The store's head before.
     found: Option<Head>,
 }
 
@@ -222,7 +222,7 @@ async fn write(store: Arc<dyn Store>, mut work: mpsc::Receiver<Work>) -> Result<
         if next.commit < has {
             done.skipped += 1;
         } else {
-            // The newest one that is there already is sent too: the store knows whether it is this one.
+            // The newest existing one is sent too: the store knows whether it is this one.
             send(&*store, commit).await?;
             if next.commit == has { done.skipped += 1 } else { done.commits += 1 }
         }
@@ -239,7 +239,7 @@ async fn write(store: Arc<dyn Store>, mut work: mpsc::Receiver<Work>) -> Result<
     Ok(done)
 }
 
-/// Commits what must be the next thing that happens to its entity, or has happened.
+/// Makes a commit that must be its entity's next one, or already be applied.
 pub(super) async fn send(store: &dyn Store, commit: Commit) -> Result<(), TransferError> {
     let entity = commit.entity;
     let sent = patiently(PATIENCE, || async {
@@ -253,7 +253,7 @@ pub(super) async fn send(store: &dyn Store, commit: Commit) -> Result<(), Transf
     }
 }
 
-/// `None` where a key's hash has not its length.
+/// `None` if a key's hash has the wrong length.
 fn commit(step: Step, id: CommitId, at: Millis, expected: Option<Head>) -> Option<Commit> {
     let records = step.records.into_iter().map(|(event, Blob(payload))| NewRecord { event, payload });
     let row = |(table, Blob(key), Blob(value))| RowWrite { table: Table(table), key, value: Some(value) };
@@ -274,8 +274,8 @@ fn commit(step: Step, id: CommitId, at: Millis, expected: Option<Head>) -> Optio
     })
 }
 
-/// Changes the installation by the commit that `decide` makes of where it stands; `None`: there is nothing to do.
-/// Somebody else may change it meanwhile, and each time they do, they are done with something.
+/// Changes the installation by the commit that `decide` makes from its current state; `None`: there is nothing to do.
+/// Other processes may change it meanwhile, and each time they do, they have made progress.
 pub(super) async fn change_installation<F: Future<Output = Result<Option<Commit>, TransferError>>>(
     store: &Arc<dyn Store>,
     decide: impl Fn(Option<Head>) -> F,
@@ -291,7 +291,7 @@ pub(super) async fn change_installation<F: Future<Output = Result<Option<Commit>
     Err(TransferError::Occupied(EntityKey::INSTALLATION))
 }
 
-/// The commit that puts rows of the installation where there are none.
+/// The commit that adds missing rows of the installation.
 async fn installation(
     store: &Arc<dyn Store>,
     options: Options,
@@ -323,7 +323,7 @@ async fn installation(
             Some(_) if table == WORKSPACES => {
                 return Err(TransferError::WorkspaceTaken(String::from_utf8_lossy(key).into_owned()));
             }
-            // The first start of either is over.
+            // The first start of both is over.
             Some(_) if (table, &key[..]) == (SETTINGS, BOOTSTRAPPED) => {}
             Some(_) => return Err(TransferError::Occupied(EntityKey::INSTALLATION)),
         }

@@ -11,9 +11,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::promises::Promise;
 
-/// What the first line of every export says.
+/// The format name in the first line of every export.
 pub(super) const FORMAT: &str = "tertulia-export";
-/// The form of the lines; another one is refused.
+/// The version of the lines; another one is refused.
 pub(super) const VERSION: u32 = 1;
 
 /// Bytes, as base64.
@@ -21,7 +21,7 @@ pub(super) const VERSION: u32 = 1;
 pub(super) struct Blob(pub(super) Bytes);
 
 impl Blob {
-    /// What it is as a hash; `None` where it has not the length of one.
+    /// Its bytes as a hash; `None` if the length is wrong.
     pub(super) fn hash(&self) -> Option<[u8; 16]> {
         self.0[..].try_into().ok()
     }
@@ -57,7 +57,7 @@ impl<'de> Deserialize<'de> for Name {
     }
 }
 
-/// What an idempotency key has done: its hash, the fingerprint, first and last event, when.
+/// The effect of an idempotency key: its hash, the fingerprint, first and last event, when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Key(Blob, Blob, u64, u64, u64);
 
@@ -67,7 +67,7 @@ impl Key {
         Self(blob(&hash.0), blob(&row.fingerprint), row.first, row.last, row.at.0)
     }
 
-    /// `None` where a hash has not its length.
+    /// `None` if a hash has the wrong length.
     pub(super) fn read(&self) -> Option<(KeyHash, KeyRow)> {
         let row = KeyRow { fingerprint: self.1.hash()?, first: self.2, last: self.3, at: Millis(self.4) };
         Some((KeyHash(self.0.hash()?), row))
@@ -94,26 +94,26 @@ pub(super) struct Step {
     /// Entries of the workspace's lists: view, key, value.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) views: Vec<(u8, Blob, Blob)>,
-    /// The entity's alarm; only with its last commit, so that it is not rung before all commits are there.
+    /// The entity's alarm; only with its last commit, so that it does not ring before all commits exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) alarm: Option<u64>,
     /// Nothing of this entity follows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) last: bool,
-    /// With the last: a hash of where the entity stood in its store, for an export that goes on later.
+    /// With the last: a hash of the entity's position in its store, for resuming the export later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) standing: Option<Blob>,
-    /// With the last: a hash of all lines of the entity, as [`Step::sum_up`] makes it. An export that goes on later
-    /// knows by it that they are whole.
+    /// With the last: a hash of all lines of the entity, from [`Step::sum_up`]. A resumed export checks by it that they
+    /// are complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) sum: Option<Blob>,
 }
 
 impl Step {
-    /// Takes this line into the hash of its entity's lines, whatever it says of that itself.
+    /// Takes this line into the hash of its entity's lines, without its own `sum`.
     ///
     /// # Errors
-    /// Where it cannot be written as JSON.
+    /// If it cannot be written as JSON.
     pub(super) fn sum_up(&mut self, lines: &mut blake3::Hasher) -> serde_json::Result<()> {
         let sum = self.sum.take();
         lines.update(&serde_json::to_vec(self)?);
@@ -140,17 +140,17 @@ pub(super) enum Line {
         /// When the export was begun, in milliseconds since 1970.
         at: u64,
     },
-    /// What belongs to the installation.
+    /// Rows of the installation.
     Installation {
         /// Table, key, value.
         rows: Vec<(u8, Blob, Blob)>,
-        /// What it has promised to retries; absent in exports of earlier builds.
+        /// Its promises to retries; absent in exports of earlier builds.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         promises: Vec<Promise>,
     },
     /// A commit of an entity.
     Commit(Step),
-    /// The last: how many lines stand before it, and BLAKE3 over them, ends of lines included.
+    /// The last: how many lines precede it, and BLAKE3 over them, line ends included.
     End { lines: u64, hash: String },
 }
 

@@ -22,19 +22,19 @@ const PAGE: usize = 200;
 pub(super) struct Listing<'a> {
     store: &'a dyn Inventory,
     within: Option<Address>,
-    /// Read and not given out yet.
+    /// Read and not returned yet.
     page: std::vec::IntoIter<EntityKey>,
     /// The last one that was read.
     after: Option<EntityKey>,
     /// Nothing follows `page`.
     is_last: bool,
-    /// Workspaces of what was listed so far, and whether they are configured. They come last, with their lists, which
-    /// are then those of everything that was listed.
+    /// Workspaces of the entities listed so far, and whether they are configured. They come last, with their lists,
+    /// which then include everything that was listed.
     pub(super) workspaces: BTreeMap<Address, bool>,
 }
 
 impl<'a> Listing<'a> {
-    /// Of one workspace, or of all.
+    /// The entities of one workspace, or of all.
     pub(super) fn new(store: &'a dyn Inventory, workspace: Option<&str>) -> Self {
         let page = Vec::new().into_iter();
         let within = workspace.map(address_of);
@@ -54,7 +54,7 @@ impl<'a> Listing<'a> {
                 self.page = page.into_iter();
                 continue;
             };
-            // The installation's own are rows: the target has one too.
+            // The installation's own entity is exported as rows: the target has one too.
             if entity.kind == Kind::Installation || self.within.is_some_and(|within| entity.workspace != within) {
                 continue;
             }
@@ -66,16 +66,16 @@ impl<'a> Listing<'a> {
     }
 }
 
-/// A hash that is another one after any commit of the entity.
+/// A hash that changes with every commit of the entity.
 pub(super) fn standing(loaded: &Loaded) -> Blob {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&loaded.head.seq.to_le_bytes()).update(&loaded.head.commit.to_le_bytes());
-    // What was restored and has gone another way since has as many commits at some time, but not the same.
+    // A restored store that diverged since has the same number of commits at some time, but not the same ones.
     let parts = loaded.state.iter().chain(loaded.tail.iter().map(|record| &record.payload));
     Blob(Bytes::copy_from_slice(&hash_parts(&mut hasher, parts.map(Bytes::as_ref))))
 }
 
-/// What lines say of the installation.
+/// The lines' content about the installation.
 #[derive(Default)]
 pub(super) struct Said {
     rows: BTreeSet<[u8; 32]>,
@@ -91,7 +91,7 @@ impl Said {
         Ok(())
     }
 
-    /// Whether the installation is as it was when it `was` written; promises are forgotten with time.
+    /// Whether the installation is unchanged since it `was` written; promises expire with time.
     pub(super) fn is_still(&self, was: &Self) -> bool {
         self.rows == was.rows && self.promises.is_subset(&was.promises)
     }

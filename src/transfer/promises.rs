@@ -1,6 +1,6 @@
-//! What an installation has promised to retries: which requests with idempotency keys have made workspaces and API
-//! keys, and what of. An installation is not moved commit by commit, since the target has one of its own, so each
-//! promise is carried with the events that its retry is answered from.
+//! An installation's promises to retries: which keyed requests have created workspaces and API keys, and their results.
+//! An installation is not moved commit by commit, since the target has one of its own, so each promise is carried with
+//! the events from which its retry is answered.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -27,25 +27,25 @@ const PAGE: usize = 64;
 /// Events of one promise, far more than any change of an installation has.
 const EVENTS: usize = 1_000;
 
-/// What one idempotency key has done.
+/// The effect of one idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Promise {
-    /// The key's.
+    /// The key's hash.
     hash: Blob,
-    /// The request's.
+    /// The request's fingerprint.
     fingerprint: Blob,
     /// When.
     at: u64,
-    /// Up to which claim it is held, where it has done nothing.
+    /// Up to which claim it is held, if it had no effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     held: Option<u64>,
-    /// The events of its effect, as they are stored.
+    /// The stored events of its effect.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     events: Vec<Blob>,
 }
 
 impl Promise {
-    /// The key, and its row where its events begin with the sequence `first`; `None` where a hash has not its length.
+    /// The key, and its row for events beginning with the sequence `first`; `None` if a hash has the wrong length.
     fn row(&self, first: u64) -> Option<(KeyHash, KeyRow)> {
         let (first, last) = match self.held {
             Some(claim) => (0, claim),
@@ -56,7 +56,7 @@ impl Promise {
     }
 }
 
-/// Writes what an installation has promised; of one workspace, what made that or its keys.
+/// Writes an installation's promises; for one workspace, those that created it or its keys.
 pub(super) async fn export<W: Write>(
     store: &dyn Inventory,
     workspace: Option<&str>,
@@ -117,7 +117,7 @@ fn is_about(event: &Event, workspace: &str, address: Address) -> bool {
     })
 }
 
-/// Puts promises of this line that the installation does not know.
+/// Adds the promises of this line that the installation does not have.
 pub(super) async fn import(
     store: &Arc<dyn Store>,
     promises: &[Promise],
@@ -127,7 +127,7 @@ pub(super) async fn import(
     change_installation(store, |head| commit(store, promises, head, (at, line))).await
 }
 
-/// The commit that makes those promises that are not made; `None`: all are.
+/// The commit that adds the missing promises; `None`: all exist.
 async fn commit(
     store: &Arc<dyn Store>,
     promises: &[Promise],

@@ -20,17 +20,17 @@ use super::line::{Blob, FORMAT, Line, Name, VERSION, sum_of};
 use super::listing::{Listing, Said, standing};
 use super::{Found, Moved, PATIENCE, TransferError};
 
-/// More than the last line of an export has.
+/// A bound above the length of an export's last line.
 const END_BYTES: u64 = 1_024;
-/// Entities that are looked at together: each waits for the store.
+/// Entities compared together: each waits for the store.
 const AT_ONCE: usize = 32;
 
-/// Writes an export to `file`. What the file holds of the same export is kept, up to the last entity that is whole, if
-/// it is still what the store holds; if not, the export begins anew.
+/// Writes an export to `file`. The file's part of the same export is kept, up to the last complete entity, if the store
+/// still has the same; if not, the export restarts.
 ///
 /// # Errors
-/// See [`TransferError`]. A file that holds anything else is left as it is, and so is a whole export of another moment
-/// ([`TransferError::Past`]).
+/// See [`TransferError`]. A file with any other content is left unchanged, and so is a complete export of another
+/// moment ([`TransferError::Past`]).
 pub async fn export_to_file(
     store: &dyn Inventory,
     workspace: Option<&str>,
@@ -68,11 +68,10 @@ pub async fn export_to_file(
     entities(store, check.listing, Out { hasher, done, ..Out::new(to) }).await
 }
 
-/// Whether the file holds nothing, or what was an export of the same, whole or not. What is written to it next begins
-/// at its beginning.
+/// Whether the file is empty, or has an export of the same, complete or not. The next write begins at its beginning.
 ///
 /// # Errors
-/// Where it cannot be read.
+/// If it cannot be read.
 pub fn is_replaceable(mut file: &File, workspace: Option<&str>) -> io::Result<bool> {
     file.seek(SeekFrom::Start(0))?;
     let text = next_line(&mut BufReader::new(file))?;
@@ -86,13 +85,13 @@ fn next_line(reader: &mut impl BufRead) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// `None`: it is not whole, or no line of an export.
+/// `None`: it is incomplete, or no line of an export.
 fn parsed(text: &[u8]) -> Option<Line> {
     serde_json::from_slice(text).ok().filter(|_| text.ends_with(b"\n"))
 }
 
-/// Whether the file's last line is the end of an export: then what makes no sense before it is damage, and not where
-/// the export was broken off.
+/// Whether the file's last line is the end of an export: then invalid lines before it are damage, not the point where
+/// the export was interrupted.
 fn is_ended(mut file: &File) -> io::Result<bool> {
     let length = file.seek(SeekFrom::End(0))?;
     file.seek(SeekFrom::Start(length.saturating_sub(END_BYTES)))?;
@@ -128,18 +127,18 @@ impl Lines {
     }
 }
 
-/// What a file holds.
+/// The content of a file.
 struct Kept<'a> {
     all: Lines,
-    /// Up to the last entity that is whole. Workspaces come after all others and are written again.
+    /// The lines up to the last complete entity. Workspaces come after all others and are written again.
     whole: Lines,
-    /// Of the entity whose lines are being read.
+    /// The hash of the entity whose lines are being read.
     of_entity: blake3::Hasher,
     check: Check<'a>,
 }
 
 impl Kept<'_> {
-    /// Reads what there is; whether it is the whole export.
+    /// Reads the file; returns whether it is the complete export.
     async fn read(&mut self, file: &File) -> Result<bool, TransferError> {
         let mut reader = BufReader::new(file);
         loop {
@@ -194,20 +193,20 @@ impl Kept<'_> {
     }
 }
 
-/// Compares what a file has with the store, in the order of both.
+/// Compares a file with the store, in the order of both.
 struct Check<'a> {
     store: &'a dyn Inventory,
     workspace: Option<&'a str>,
-    /// Behind the entities that the file has.
+    /// The entities behind those in the file.
     listing: Listing<'a>,
-    /// What the file has of the installation; that all comes before the first entity.
+    /// The file's content about the installation, which all comes before the first entity.
     said: Said,
     is_installation_compared: bool,
-    /// What is in both, and where it stood; not compared yet.
+    /// Entities in both, with their recorded heads; not compared yet.
     waiting: Vec<(EntityKey, Option<Blob>)>,
     /// Workspaces that the file must have next, once it has all others.
     workspaces: Option<VecDeque<Address>>,
-    /// The first thing that is not the same; nothing is looked at after that.
+    /// The first difference; nothing is compared after that.
     moved: Option<Moved>,
 }
 
@@ -240,7 +239,7 @@ impl<'a> Check<'a> {
         if self.waiting.len() < AT_ONCE { Ok(()) } else { self.compare().await }
     }
 
-    /// The file has nothing more.
+    /// The file has no more entities.
     async fn end(&mut self) -> Result<(), TransferError> {
         self.installation().await?;
         self.compare().await?;
@@ -261,7 +260,7 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// Whether the store has it next too.
+    /// Whether it is the store's next entity too.
     async fn is_next(&mut self, entity: EntityKey) -> Result<bool, TransferError> {
         while self.moved.is_none() {
             match self.listing.next().await? {
@@ -285,7 +284,7 @@ impl<'a> Check<'a> {
         Ok(false)
     }
 
-    /// Nothing but workspaces may be left.
+    /// Only workspaces may remain.
     async fn rest(&mut self) -> Result<(), TransferError> {
         while self.moved.is_none() && self.workspaces.is_none() {
             match self.listing.next().await? {
@@ -296,7 +295,7 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// What is listed and not in the file was made since, unless there is nothing of it.
+    /// An entity that is listed and not in the file was created since, unless it does not exist.
     async fn lacks(&mut self, listed: EntityKey) -> Result<(), TransferError> {
         if patiently(PATIENCE, || self.store.load(listed, Fresh::Settled)).await?.is_some() {
             self.moved = Some(Moved::Made(listed));
@@ -304,7 +303,7 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// Compares what waits for it.
+    /// Compares the waiting entities.
     async fn compare(&mut self) -> Result<(), TransferError> {
         let waiting = std::mem::take(&mut self.waiting);
         if self.moved.is_some() {

@@ -1,6 +1,6 @@
-//! The body of a webhook: the event as in lists and streams, in the envelope that the receiver has configured.
+//! The body of a webhook: the event as in lists and streams, in the receiver's configured envelope.
 
-use actors::outbox::{Happened, LogChannel, Parcel};
+use actors::outbox::{Happened, LogChannel, LogOf, LogScope, Parcel};
 use actors::webhook::Format;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use crate::wire::contact::contact_event;
 use crate::wire::event::{Source, event_json};
 
-/// An event as `GET …/events` shows it.
+/// An event in the form of `GET …/events`.
 #[derive(Deserialize)]
 struct Shown<'a> {
     id: &'a str,
@@ -20,7 +20,7 @@ struct Shown<'a> {
     data: &'a RawValue,
 }
 
-/// What an event is about: the least thing that it names.
+/// The subject of an event: the most specific resource that it names.
 #[derive(Deserialize)]
 struct About<'a> {
     #[serde(rename = "messageId", borrow, default)]
@@ -68,13 +68,22 @@ struct CloudEvent<'a> {
     data: &'a RawValue,
 }
 
+/// Where the API shows the log.
+fn source_of(scope: &LogScope) -> String {
+    match (scope.log, &scope.channel) {
+        (LogOf::Conversation(_), Some(LogChannel::Human(channel))) => format!("/api/v1/channels/{channel}"),
+        (LogOf::Conversation(conversation), _) => format!("/api/v1/conversations/{conversation}"),
+        (LogOf::Contact(contact), _) => format!("/api/v1/contacts/{contact}"),
+    }
+}
+
 /// The body of a request; `None` for what is no event.
 pub(super) fn of(parcel: &Parcel) -> Option<Vec<u8>> {
     let shown = match &parcel.event {
         Happened::Conversation(record) => {
             let source = Source {
                 workspace: &parcel.workspace,
-                conversation: parcel.scope.conversation?,
+                conversation: parcel.scope.conversation()?,
                 channel: parcel.scope.channel.as_ref().map(LogChannel::id),
                 is_human: matches!(parcel.scope.channel, Some(LogChannel::Human(_))),
             };
@@ -94,7 +103,7 @@ pub(super) fn of(parcel: &Parcel) -> Option<Vec<u8>> {
             serde_json::to_vec(&CloudEvent {
                 specversion: "1.0",
                 id: shown.id,
-                source: format!("/api/v1/{}", parcel.scope.path),
+                source: source_of(&parcel.scope),
                 kind: shown.kind,
                 time: shown.timestamp,
                 subject: about.and_then(|about| about.subject()),

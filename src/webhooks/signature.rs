@@ -7,7 +7,7 @@ use sha2::Sha256;
 
 use crate::secret::WEBHOOK_PREFIX;
 
-/// `v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`; `None` where `secret` is none of ours.
+/// `v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`; `None` if `secret` has another form.
 #[must_use]
 pub fn sign(secret: &str, id: &str, seconds: u64, body: &[u8]) -> Option<String> {
     let key = STANDARD.decode(secret.strip_prefix(WEBHOOK_PREFIX)?).ok()?;

@@ -24,11 +24,11 @@ pub const MAX_ATTACHMENTS: usize = 20;
 /// The longest idempotency key, in characters.
 pub const MAX_KEY_CHARS: usize = 255;
 
-/// A request to post to a channel, checked as far as the body alone allows. Where the report has faults, members
-/// that were wrong are left out.
+/// A request to post to a channel, checked as far as the body alone allows. If the report has faults, wrong members are
+/// left out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ChannelPost {
-    /// The channel's id; empty where the body had none.
+    /// The channel's id; empty if the body had none.
     pub channel_id: String,
     /// The idempotency key in the body, quotes stripped.
     pub client_id: Option<String>,
@@ -40,15 +40,15 @@ pub struct ChannelPost {
     pub review: Option<ReviewPost>,
     /// The client's own object.
     pub metadata: Option<Json>,
-    /// Where every event of this message goes.
+    /// The URL that gets every event of this message.
     pub webhook_url: Option<String>,
-    /// Uploads to link, each with its place, for a fault that only the store can tell.
+    /// Uploads to link, each with its path, for a fault that only the store can show.
     pub attachment_ids: Vec<(Path, String)>,
     /// The earlier message that this one revises, as text; its pointer is `/iterationOf`.
     pub iteration_of: Option<String>,
 }
 
-/// Words for a severity and what they mean.
+/// The severities, by name.
 const SEVERITIES: [(&str, Severity); 4] = [
     ("info", Severity::Info),
     ("success", Severity::Success),
@@ -57,7 +57,7 @@ const SEVERITIES: [(&str, Severity); 4] = [
 ];
 
 impl ChannelPost {
-    /// Reads a body. `path_channel` is the channel of the route, where the route names one.
+    /// Reads a body. `path_channel` is the channel of the route, if the route names one.
     pub fn read(body: Object<'_>, path_channel: Option<&str>, rules: Rules<'_>, report: &mut Report) -> Self {
         let mut fields = Fields::root(body, report);
         let mut post = Self { channel_id: channel_id(&mut fields, path_channel, report), ..Self::default() };
@@ -77,7 +77,7 @@ impl ChannelPost {
             .and_then(|items| unique(&items, MAX_ATTACHMENTS, report, file))
             .unwrap_or_default();
         post.iteration_of = fields.string(report, "iterationOf", Length::ANY).map(std::borrow::Cow::into_owned);
-        // A member that is there but wrong has its own fault; saying that it is missing too would mislead.
+        // A present but wrong member has its own fault; reporting it as missing too would mislead.
         let says_something = text.is_some_and(|value| value.raw.get() != "\"\"")
             || status.is_some()
             || review.is_some()
@@ -90,8 +90,8 @@ impl ChannelPost {
         post
     }
 
-    /// The message to store, with what the store said filled in. `default_expiry` is how many milliseconds a review
-    /// without a deadline of its own has.
+    /// The message to store, with the data from the store filled in. `default_expiry` is the duration in milliseconds
+    /// of a review without a deadline of its own.
     #[must_use]
     pub fn into_content(
         self,
@@ -139,12 +139,12 @@ fn client_id(value: &Value<'_>, report: &mut Report) -> Option<String> {
         report.fault(&value.path, "invalid_idempotency_key", "must consist of visible ASCII characters");
         return None;
     }
-    // Its quotes are taken off where the key is compared with those of the headers.
+    // Its quotes are removed when the key is compared with those of the headers.
     Some(text.into_owned())
 }
 
-/// What the items of an array stand for, of which there may be `max`, none of them twice, each with its place; nothing
-/// where there are more. `read` says what one stands for, or reports why it stands for nothing.
+/// The values of an array's items, at most `max` and no two equal, each with its path; nothing if there are more.
+/// `read` returns an item's value, or reports its fault.
 fn unique<'a, T: AsRef<str> + PartialEq>(
     items: &Items<'a>,
     max: usize,
@@ -160,7 +160,7 @@ fn unique<'a, T: AsRef<str> + PartialEq>(
         if out.iter().any(|(_, known)| *known == read) {
             report.fault(&item.path, "duplicate_value", format!("duplicate {:?}", read.as_ref()));
         } else if out.len() < max {
-            // One too many is not compared with, so that a long array costs no more than its length.
+            // Items beyond the bound are not compared, so that a long array costs no more than its length.
             out.push((item.path, read));
         }
     }

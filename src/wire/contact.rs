@@ -19,7 +19,7 @@ pub struct ContactView<'a> {
     updated_at: Time,
 }
 
-/// The contact as it is.
+/// The contact's current view.
 #[must_use]
 pub fn contact_view(state: &State) -> ContactView<'_> {
     ContactView {
@@ -52,8 +52,8 @@ struct Data<'a> {
     name: Option<&'a str>,
 }
 
-/// The event that a record of a contact's log is; `None` for a mark. `contact` says whose log it is and which contact
-/// it was about before the record's own say.
+/// The event of a record of a contact's log; `None` for a mark. `contact`: the log's address, and the contact that it
+/// was about before this record.
 #[must_use]
 pub fn contact_event(record: &Record<Event>, (address, contact): (Address, ContactId)) -> Option<ContactEvent<'_>> {
     let (contact, identifier, name) = match &record.event {

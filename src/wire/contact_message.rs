@@ -14,7 +14,7 @@ use crate::json::report::Report;
 use crate::wire::Rules;
 use crate::wire::bounds::{NAME_OR_EMPTY, PRINCIPAL_ID};
 
-/// Words for what a message carries.
+/// The kinds of content, by name.
 pub const KINDS: [(&str, MediaKind); 5] = [
     ("TEXT", MediaKind::Text),
     ("IMAGE", MediaKind::Image),
@@ -23,11 +23,10 @@ pub const KINDS: [(&str, MediaKind); 5] = [
     ("DOCUMENT", MediaKind::Document),
 ];
 
-/// A contact's message, checked as far as the body alone allows. Where the report has faults, members that were wrong
-/// are left out.
+/// A contact's message, checked as far as the body alone allows. If the report has faults, wrong members are left out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ContactPost {
-    /// Whose message it is: trimmed, as it was written.
+    /// The sender's identifier, trimmed.
     pub identifier: String,
     /// The identifier by which contacts are compared.
     pub normalized_identifier: String,
@@ -35,7 +34,7 @@ pub struct ContactPost {
     pub contact_name: Option<String>,
     /// Whether memories of the contact are drawn from it once it is stored.
     pub memories: bool,
-    /// What it says; `None` only where the report has faults.
+    /// Its content; `None` only if the report has faults.
     pub content: Option<ContactContent>,
 }
 
@@ -53,13 +52,13 @@ impl ContactPost {
     }
 }
 
-/// A contact's name; one of blanks is none.
+/// A contact's name; a blank one counts as absent.
 pub fn read_contact_name(fields: &mut Fields<'_>, name: &'static str, report: &mut Report) -> Option<String> {
     let name = fields.string(report, name, NAME_OR_EMPTY)?;
     (!name.trim().is_empty()).then(|| name.into_owned())
 }
 
-/// A contact's identifier, trimmed; empty only where the report has faults.
+/// A contact's identifier, trimmed; empty only if the report has faults.
 pub fn read_identifier(fields: &mut Fields<'_>, name: &'static str, report: &mut Report) -> String {
     let Some(value) = fields.required(report, name) else { return String::new() };
     let Some(text) = value.string(report, Length::ANY) else { return String::new() };
@@ -73,7 +72,7 @@ pub fn read_identifier(fields: &mut Fields<'_>, name: &'static str, report: &mut
 }
 
 impl ContactContent {
-    /// The message to store; `contact_id` is its sender, `attachments` what was fetched for it.
+    /// The message to store; `contact_id` is its sender, `attachments` its fetched files.
     #[must_use]
     pub fn into_content(self, contact_id: String, attachments: Vec<Attachment>) -> Content {
         let sender = Sender { kind: SenderKind::Contact, id: contact_id };

@@ -13,22 +13,22 @@ use crate::wire::Rules;
 /// Messages of one request.
 pub const MAX_BATCH: usize = 100;
 
-/// A request to append to a conversation, checked as far as the body alone allows. Where the report has faults,
-/// members that were wrong are left out.
+/// A request to append to a conversation, checked as far as the body alone allows. If the report has faults, wrong
+/// members are left out.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ConversationPost {
-    /// The conversation, as text; `None` asks for a new one. Its pointer is `/conversation_id`.
+    /// The conversation, as text; `None`: a new one. Its pointer is `/conversation_id`.
     pub conversation_id: Option<String>,
     /// The messages, in order.
     pub messages: Vec<ConversationItem>,
-    /// Whether memories shall be drawn from them.
+    /// Whether memories are to be drawn from them.
     pub enable_memories: bool,
     /// Whether `content` was an array.
     pub batch: bool,
 }
 
 impl ConversationPost {
-    /// Reads a body. `path_conversation` is the conversation of the route, where the route names one.
+    /// Reads a body. `path_conversation` is the conversation of the route, if the route names one.
     pub fn read(body: Object<'_>, path_conversation: Option<&str>, rules: Rules<'_>, report: &mut Report) -> Self {
         let mut fields = Fields::root(body, report);
         let mut post = Self::default();

@@ -1,4 +1,4 @@
-//! Events as clients see them: the same in lists, in streams and in webhooks.
+//! Events for clients: the same in lists, in streams and in webhooks.
 
 use actors::clock::Millis;
 use actors::conversation::remember::Note;
@@ -17,7 +17,7 @@ use crate::wire::conversation_message::view::conversation_view;
 use crate::wire::json_view::{Raw, Shown, review_status, turn_status};
 use crate::wire::time::{self, Time};
 
-/// Where an event comes from.
+/// The source of an event.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
     /// The workspace's id.
@@ -122,7 +122,7 @@ fn of_memory(note: &Note) -> OfMemory<'_> {
     OfMemory { memory_id: Shown(note.memory), contact_id, owner_id, source_message_id: note.source.map(Shown) }
 }
 
-/// A review that was asked for and is unanswered.
+/// A requested, unanswered review.
 fn of_question(message: MessageId, expires_at: Millis) -> OfReview<'static> {
     OfReview {
         message_id: Shown(message),
@@ -158,11 +158,11 @@ fn of_turn(turn: &Turn) -> OfTurn<'_> {
     }
 }
 
-/// The event that a record is, as compact JSON; `None` for a mark.
+/// The event of a record, as compact JSON; `None` for a mark.
 ///
 /// # Errors
 ///
-/// What cannot be written as JSON, which nothing stored is.
+/// The error of serialization, which stored data never causes.
 pub fn event_json(record: &Record<Event>, source: &Source<'_>) -> Result<Option<Vec<u8>>, serde_json::Error> {
     let Some(kind) = record.event.name() else { return Ok(None) };
     let show = Shower { kind, record, source };
@@ -214,7 +214,7 @@ pub fn event_json(record: &Record<Event>, source: &Source<'_>) -> Result<Option<
     written.map(Some)
 }
 
-/// The name of a piece of what an agent is saying.
+/// The name of a piece of an agent's reply.
 pub const DELTA: &str = "turn.delta";
 
 #[derive(Serialize)]
@@ -252,7 +252,7 @@ pub fn delta_json(delta: &Delta, at: Millis) -> Result<Vec<u8>, serde_json::Erro
     serde_json::to_vec(&DeltaView { kind: DELTA, timestamp: Time(at), data })
 }
 
-/// What is the same for every type of event: id, sequence, type and time, and which conversation and channel it is of.
+/// The members common to all events: id, sequence, type, time, conversation and channel.
 struct Shower<'a> {
     kind: &'static str,
     record: &'a Record<Event>,
@@ -264,7 +264,7 @@ impl Shower<'_> {
         Ok(self.around(&serde_json::to_vec(&own)?))
     }
 
-    /// `own`: what the type of event has to say, a JSON object.
+    /// `own`: the members of the type of event, a JSON object.
     fn around(&self, own: &[u8]) -> Vec<u8> {
         let Self { kind, record, source } = self;
         let mut out = Vec::with_capacity(own.len() + 256);
@@ -275,7 +275,7 @@ impl Shower<'_> {
         members.plain("timestamp", time::format(record.at).as_str());
         members.object("data", |data| {
             data.plain("conversationId", source.conversation);
-            // A message of a human channel says its channel itself.
+            // A message of a human channel contains its channel itself.
             let is_said = source.is_human && matches!(record.event, Event::MessageCreated(_));
             if let Some(channel) = source.channel.filter(|_| !is_said) {
                 data.string("channelId", channel);
@@ -287,13 +287,13 @@ impl Shower<'_> {
     }
 }
 
-/// An event's JSON as stored text, for answers that hold several.
+/// An event's JSON as text, for answers with several.
 ///
 /// # Errors
 ///
 /// As [`event_json`].
 pub fn event_value(record: &Record<Event>, source: &Source<'_>) -> Result<Option<Json>, serde_json::Error> {
     let bytes = event_json(record, source)?;
-    // What is written as JSON is UTF-8.
+    // Serialized JSON is UTF-8.
     Ok(bytes.and_then(|bytes| String::from_utf8(bytes).ok()).map(Json::from_checked))
 }

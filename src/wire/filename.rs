@@ -1,13 +1,12 @@
-//! Names of files as users give them.
+//! Names of files from users.
 
 use url::Url;
 
 /// The longest name, in characters.
 pub const MAX_FILENAME_CHARS: usize = 255;
 
-/// The last part of a name, which must not lead anywhere: directories go, and so do control characters and those that
-/// only turn the direction of writing, with which `exe.gpj` is made to look like `jpg.exe`. `None` where nothing is
-/// left.
+/// The last part of a name, which must not be a path: directories are removed, and so are control characters and those
+/// that only change the writing direction, with which `exe.gpj` can look like `jpg.exe`. `None` if nothing remains.
 #[must_use]
 pub fn basename(name: &str) -> Option<String> {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
@@ -16,12 +15,12 @@ pub fn basename(name: &str) -> Option<String> {
     (!matches!(clean, "" | "." | "..")).then(|| clean.to_owned())
 }
 
-/// Whether a character marks a direction of writing and shows nothing.
+/// Whether a character marks a writing direction and is invisible.
 fn turns(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The name that the path of a URL ends with, without its percent escapes; `None` where it has none.
+/// The name at the end of a URL's path, without its percent escapes; `None` if it has none.
 #[must_use]
 pub fn from_url(url: &str) -> Option<String> {
     let url = Url::parse(url).ok()?;

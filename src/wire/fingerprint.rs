@@ -9,11 +9,11 @@ use serde_json::value::RawValue;
 
 use crate::json::{self, MAX_DEPTH, Member, Object, raw};
 
-/// The fingerprint of a request that carries an idempotency key. Member order, white space, and how numbers and strings
-/// are written make no difference, nor does the encoding of the path; below `WALKED` levels only white space makes
-/// none. A top-level `clientId` is the key itself and does not count.
+/// The fingerprint of a request with an idempotency key. Member order, white space, and the spelling of numbers and
+/// strings make no difference, nor does the encoding of the path; below `WALKED` levels only white space makes none. A
+/// top-level `clientId` is the key itself and does not count.
 ///
-/// The value is hashed as it is walked through; a canonical text of it would be made only to be thrown away.
+/// The value is hashed during the walk; a canonical text would be built only to be dropped.
 #[must_use]
 pub fn fingerprint(method: &str, path: &str, body: &Object<'_>) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
@@ -21,13 +21,13 @@ pub fn fingerprint(method: &str, path: &str, body: &Object<'_>) -> [u8; 16] {
     print.part(b'm', method.as_bytes());
     print.part(b'p', &Cow::from(percent_decode_str(path)));
     print.members(body.members().iter().filter(|member| member.name != "clientId").collect(), 0);
-    // What is gathered is handed on when it is dropped; a hasher refuses nothing.
+    // Buffered bytes are hashed on drop; a hasher never fails.
     drop(print);
     half(&hasher.finalize())
 }
 
-/// What equal values have in common, however they are written, and others have not: as for [`fingerprint`], at every
-/// depth. `text` is valid JSON; it is kept with what was answered, so it is the same in every version.
+/// The hash that equal values share, however they are written: as for [`fingerprint`], at every depth. `text` is valid
+/// JSON; the hash is stored with the answer, so it is the same in every version.
 #[must_use]
 pub fn of_value(text: &str) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
@@ -40,18 +40,17 @@ pub fn of_value(text: &str) -> [u8; 16] {
     half(&hasher.finalize())
 }
 
-/// Bytes that are gathered before they are hashed: a hasher takes many small pieces at several times the price of one.
+/// Bytes that are buffered before they are hashed: hashing many small pieces costs several times as much.
 const GATHERED: usize = 1024;
 
-/// Levels of a value that are walked through. Each of them is split by reading all that is below it once more, so what
-/// is nested deeper than bodies usually are is hashed as it is written, but for white space: a retry is written as its
-/// first request was.
+/// Levels of a value that are walked. Splitting each level reads everything below it again, so values nested deeper
+/// than usual bodies are hashed as written, except for white space: a retry is written like its first request.
 const WALKED: usize = 12;
 
-/// A fingerprint that is being made. Neither gathering nor hashing can fail.
+/// A fingerprint under construction. Neither buffering nor hashing can fail.
 struct Print<'a> {
     to: BufWriter<&'a mut blake3::Hasher>,
-    /// Levels that are walked through.
+    /// Levels that are walked.
     levels: usize,
 }
 
@@ -93,8 +92,8 @@ impl<'a> Print<'a> {
                 self.part(b'a', &(items.len() as u64).to_le_bytes());
                 items.into_iter().for_each(|item| self.value(item, depth + 1));
             }
-            // Numbers are compared as RFC 8785 does, as doubles: `1` and `1.0` are one number, and so are `0` and `-0`.
-            // An integer that no double is counts by its digits.
+            // Numbers are compared as in RFC 8785, as doubles: `1` and `1.0` are one number, and so are `0` and `-0`.
+            // An integer that is no double counts by its digits.
             Some(b'-' | b'0'..=b'9') => match text.parse::<f64>() {
                 Ok(number) if number.is_finite() && !loses_digits(text, number) => {
                     self.part(b'd', &(number + 0.0).to_bits().to_le_bytes())
@@ -106,13 +105,13 @@ impl<'a> Print<'a> {
     }
 }
 
-/// Digits of an integer that every double keeps.
+/// Digits of an integer that every double keeps exactly.
 const KEPT_DIGITS: usize = 15;
 
-/// Whether this is an integer's text, and its nearest double is another one.
+/// Whether this is an integer whose nearest double differs.
 fn loses_digits(text: &str, number: f64) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
-    // Without a place behind the point a double is written with all its digits; JSON knows no zeros in front of them.
+    // Without decimal places a double is written with all its digits; JSON has no leading zeros.
     digits.len() > KEPT_DIGITS
         && digits.bytes().all(|byte| byte.is_ascii_digit())
         && format!("{:.0}", number.abs()) != digits

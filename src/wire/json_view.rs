@@ -1,4 +1,4 @@
-//! Small pieces that answers are made of.
+//! Small parts of answers.
 
 use std::fmt::Display;
 
@@ -9,7 +9,7 @@ use serde::ser::Error;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-/// Stored JSON, written out as it was kept.
+/// Stored JSON, written unchanged.
 #[derive(Clone, Copy, Debug)]
 pub struct Raw<'a>(pub &'a Json);
 
@@ -19,7 +19,7 @@ impl Serialize for Raw<'_> {
     }
 }
 
-/// Anything that prints, as a JSON string: ids.
+/// A displayable value as a JSON string: ids.
 #[derive(Clone, Copy, Debug)]
 pub struct Shown<T>(pub T);
 

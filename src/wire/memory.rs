@@ -24,7 +24,7 @@ pub struct MemoryView<'a> {
     score: Option<f32>,
 }
 
-/// The memory as it is; with how well it answers a question, where there was one.
+/// The current memory; with its score for a question, if there was one.
 #[must_use]
 pub fn memory_view<'a>(memory: &'a Memory, subject: &'a Subject, score: Option<f32>) -> MemoryView<'a> {
     let (contact_id, owner_id) = match subject {

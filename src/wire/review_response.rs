@@ -1,7 +1,7 @@
 //! Validation of reviews' responses.
 //!
-//! Each type of review has a form of answer of its own; a type that this service does not know takes any object. A
-//! `responseSchema` in the payload is checked beside it. Every fault is `invalid_response` with its place.
+//! Each type of review has its own form of answer; an unknown type takes any object. A `responseSchema` in the payload
+//! is checked too. Every fault is `invalid_response` with its path.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -16,24 +16,23 @@ use crate::problem::Fault;
 use crate::problem::MAX_FAULTS;
 use crate::wire::channel_message::schema;
 
-/// The member of a payload that holds a client's own schema for answers.
+/// The member of a payload with a client's own schema for answers.
 pub const RESPONSE_SCHEMA: &str = "responseSchema";
-/// About how many characters are said of a fault in words that the client chose: what may be answered, what its schema
-/// says.
+/// About how many characters of a client's own text a fault quotes: the allowed answers, or a message of its schema.
 const MESSAGE_CHARS: usize = 500;
 
-/// What an approval offers where its payload names no options.
+/// The options of an approval whose payload names none.
 const APPROVAL_OPTIONS: [&str; 2] = ["approve", "reject"];
 
-/// Every fault of `response` as an answer to `review`; none where it fits. `text` is what it was read from.
+/// Every fault of `response` as an answer to `review`; none if it fits. `text` is its JSON text.
 #[must_use]
 pub fn faults(review: &Review, response: &Value, text: &Json) -> Vec<Fault> {
-    // Of a duplicate member parsers read either one, so two readers of the response could disagree.
+    // Parsers read either one of duplicate members, so two readers of the response could disagree.
     if raw::members(text.as_str()) != members(response) {
         return vec![fault("/response", "contains a JSON object with a duplicate member")];
     }
     let payload = review.payload.as_ref().map(|json| serde_json::from_str::<Map<String, Value>>(json.as_str()));
-    // A payload that cannot be read asks for something that no answer can be compared with.
+    // No answer can be compared with an unreadable payload.
     let Ok(payload) = payload.transpose() else {
         return vec![fault("/response", "the review's payload is malformed, so no response can be validated")];
     };
@@ -46,15 +45,15 @@ pub fn faults(review: &Review, response: &Value, text: &Json) -> Vec<Fault> {
         "text-input" => text_input(&payload, given),
         _ => Vec::new(),
     };
-    // As everywhere, `null` is as good as not given.
+    // As everywhere, `null` counts as absent.
     if let Some(schema) = payload.get(RESPONSE_SCHEMA).filter(|schema| !schema.is_null()) {
         faults.extend(by_schema(schema, response));
     }
     faults
 }
 
-/// What a response that fits its review decides, by which votes of a quorum are compared: an approval's option without
-/// its comment, a selection's ids in any order, otherwise the whole response.
+/// The decision in a valid response, by which votes of a quorum are compared: an approval's option without its comment,
+/// a selection's ids in any order, otherwise the whole response.
 #[must_use]
 pub fn decision<'a>(review: &Review, response: &'a Json) -> Cow<'a, str> {
     let whole = Cow::Borrowed(response.as_str());
@@ -94,7 +93,7 @@ fn ids(choices: Option<&Value>) -> Vec<&str> {
     choices.iter().filter_map(|choice| choice.get("id").unwrap_or(choice).as_str()).collect()
 }
 
-/// What may be chosen, in a message: as many as there is room for.
+/// The allowed choices, in a message: as many as there is room for.
 fn listed(known: &[&str]) -> String {
     let mut named = String::new();
     for (nth, name) in known.iter().enumerate() {
@@ -182,7 +181,7 @@ fn form(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<Fault> 
     faults
 }
 
-/// What is wrong with a field's value; types that this service does not know take any.
+/// The fault of a field's value; unknown types take any value.
 fn form_value(field: &Value, value: &Value) -> Option<String> {
     let kind = field.get("type").and_then(Value::as_str).unwrap_or_default();
     let options = ids(field.get("options"));
@@ -225,7 +224,7 @@ fn text_input(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<F
     faults
 }
 
-/// Faults by the client's own schema. It was compiled when the review was asked for, so it compiles again; an answer
+/// Faults by the client's own schema. It was compiled when the review was requested, so it compiles again; an answer
 /// that could not be compared with it must not count.
 fn by_schema(schema: &Value, response: &Value) -> Vec<Fault> {
     let Ok(validator) = schema::compile(schema) else {

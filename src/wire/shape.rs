@@ -1,9 +1,9 @@
-//! Two shapes share `POST /api/v1/messages`; a body's top-level keys decide which one it is.
+//! Two shapes share `POST /api/v1/messages`; a body's top-level keys select one.
 
 use crate::json::Object;
 use crate::problem::Problem;
 
-/// What kind of message a body on `/messages` is.
+/// The kind of a message on `/messages`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// A message to a human channel.
@@ -15,8 +15,8 @@ pub enum Shape {
 /// Chooses the shape by the keys that are present, or by the header `X-Message-Schema`, which overrides them.
 ///
 /// # Errors
-/// 400 `invalid_enum` for another header value, `ambiguous_message_shape` where the keys of both shapes are there,
-/// `unknown_message_shape` where those of neither are.
+/// 400 `invalid_enum` for another header value, `ambiguous_message_shape` if the keys of both shapes are present,
+/// `unknown_message_shape` if those of neither are.
 pub fn choose(body: &Object<'_>, schema_header: Option<&str>) -> Result<Shape, Problem> {
     match schema_header.map(str::trim) {
         None => by_keys(body),

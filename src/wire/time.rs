@@ -1,4 +1,4 @@
-//! Times as the API reads and writes them: RFC 3339.
+//! Times in the API's form: RFC 3339.
 
 use actors::clock::Millis;
 use jiff::civil::DateTime;
@@ -7,9 +7,9 @@ use serde::{Serialize, Serializer};
 
 const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 
-/// Reads an RFC 3339 date-time as milliseconds since 1970, negative before it. The offset is required, `t` and `z`
-/// may be small, digits past the millisecond are dropped, and a leap second, which comes at the end of a day in UTC, is
-/// read as the second before it. `None` too for what cannot be written in UTC with a year of four digits.
+/// Reads an RFC 3339 date-time as milliseconds since 1970, negative before it. The offset is required, `t` and `z` may
+/// be in lower case, digits past the millisecond are dropped, and a leap second, at the end of a day in UTC, is read as
+/// the second before it. `None` also for times outside of four-digit years in UTC.
 #[must_use]
 pub fn parse(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
@@ -60,7 +60,7 @@ pub fn format(at: Millis) -> Text {
     format_signed(i64::try_from(at.0).unwrap_or(i64::MAX))
 }
 
-/// The same of milliseconds since 1970 that may be negative; what lies before the year 0 is written as its begin.
+/// The same for possibly negative milliseconds since 1970; a time before the year 0 is written as its beginning.
 #[must_use]
 pub fn format_signed(millis: i64) -> Text {
     let earliest = DateTime::constant(0, 1, 1, 0, 0, 0, 0);
@@ -92,7 +92,7 @@ impl Text {
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // Only ASCII is ever put in.
+        // It contains only ASCII.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
@@ -107,7 +107,7 @@ impl Serialize for Time {
     }
 }
 
-/// A time in a header, in any of the three forms that a recipient has to accept (RFC 9110, 5.6.7).
+/// A time in a header, in any of the three forms that a recipient must accept (RFC 9110, 5.6.7).
 #[must_use]
 pub fn http_date(text: &str) -> Option<Timestamp> {
     let usual = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok();

@@ -1,7 +1,7 @@
 //! The one rule for every URL that a user gives.
 //!
-//! What can be seen in the URL itself is refused here, in the request; what a name resolves to is checked when the
-//! URL is used, with the same [`is_public`].
+//! Faults visible in the URL itself are refused here, in the request; the addresses of a name are checked when the URL
+//! is used, with the same [`is_public`].
 
 pub mod address;
 
@@ -15,11 +15,11 @@ pub use crate::wire::url::address::is_public;
 
 /// The longest URL, in characters.
 pub const MAX_CHARS: usize = 2_048;
-/// The longest URL of a file that is fetched once and then forgotten: what signs access to an object store may alone
-/// be longer than other URLs.
+/// The longest URL of a file that is fetched once and then dropped: the signature for an object store alone may be
+/// longer than other URLs.
 pub const MAX_FILE_CHARS: usize = 8_192;
 
-/// Names that end so never leave the local network.
+/// Names with these endings never leave the local network.
 const LOCAL_SUFFIXES: [&str; 10] = [
     "localhost",
     "local",
@@ -27,7 +27,8 @@ const LOCAL_SUFFIXES: [&str; 10] = [
     "home.arpa",
     "lan",
     "localdomain",
-    // No top-level domains, and what private networks call themselves (RFC 6762, appendix G; ICANN's name collisions).
+    // Endings that are no top-level domains, and that private networks use (RFC 6762, appendix G; ICANN's name
+    // collisions).
     "home",
     "corp",
     "intranet",
@@ -42,14 +43,14 @@ const BLOCKED_PORTS: [u16; 83] = [
     5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
 ];
 
-/// Whether an address that is not public may be reached all the same (`TERTULIA_EGRESS_ALLOW`).
+/// Whether a non-public address may be reached anyway (`TERTULIA_EGRESS_ALLOW`).
 pub type Allow<'f> = &'f dyn Fn(IpAddr) -> bool;
 
-/// What is wrong with a URL: a code and a sentence.
+/// The fault of a URL: a code and a sentence.
 pub type UrlFault = (&'static str, String);
 
 /// Checks one URL: absolute http or https, with a host, without user and password, not longer than [`MAX_CHARS`], and
-/// not naming an address or a host that is not public unless `allow` lets the address pass.
+/// not naming a non-public address or host unless `allow` permits the address.
 ///
 /// # Errors
 /// `too_long`, `invalid_url` or `blocked_url`.
@@ -93,12 +94,12 @@ pub fn check_place(text: &str, allow: Allow<'_>) -> Result<Url, UrlFault> {
     Ok(url)
 }
 
-/// Checks a URL of a body and reports what is wrong with it; the text as it was given where nothing is.
+/// Checks a URL of a body and reports its fault; returns the given text if there is none.
 pub fn read(value: &Value<'_>, report: &mut Report, allow: Allow<'_>) -> Option<String> {
     read_within(MAX_CHARS, value, report, allow)
 }
 
-/// The same for the URL of a file, which may have [`MAX_FILE_CHARS`].
+/// The same for the URL of a file, which may be [`MAX_FILE_CHARS`] long.
 pub fn read_of_file(value: &Value<'_>, report: &mut Report, allow: Allow<'_>) -> Option<String> {
     read_within(MAX_FILE_CHARS, value, report, allow)
 }
@@ -139,7 +140,7 @@ fn authority(text: &str) -> Result<&str, UrlFault> {
     Ok(authority)
 }
 
-/// Whether an address may be reached: it is public, or `allow` lets it pass.
+/// Whether an address may be reached: it is public, or `allow` permits it.
 #[must_use]
 pub fn may_reach(ip: IpAddr, allow: Allow<'_>) -> bool {
     let mapped = match ip {
@@ -149,7 +150,7 @@ pub fn may_reach(ip: IpAddr, allow: Allow<'_>) -> bool {
     is_public(ip) || allow(ip) || mapped.is_some_and(allow)
 }
 
-/// `port` is `None` where it is the scheme's own. An allowed network is reached at any port.
+/// `port` is `None` if it is the scheme's default. An allowed network is reachable at any port.
 fn check_address(ip: IpAddr, port: Option<u16>, allow: Allow<'_>) -> Result<(), UrlFault> {
     if !may_reach(ip, allow) {
         return Err(blocked(&format!("{ip} is not a public address")));
@@ -157,8 +158,8 @@ fn check_address(ip: IpAddr, port: Option<u16>, allow: Allow<'_>) -> Result<(), 
     if is_public(ip) { check_port(port) } else { Ok(()) }
 }
 
-/// Ports at which other protocols listen that would take a request for something else, mail servers above all: those
-/// that browsers do not call either.
+/// Ports of other protocols that would misread a request, mail servers above all: those that browsers do not call
+/// either.
 fn check_port(port: Option<u16>) -> Result<(), UrlFault> {
     match port {
         Some(port) if BLOCKED_PORTS.contains(&port) => Err(blocked(&format!("port {port} is not a web server's port"))),
@@ -166,7 +167,7 @@ fn check_port(port: Option<u16>) -> Result<(), UrlFault> {
     }
 }
 
-/// `name` is in lower case and ASCII: the `url` crate made it so.
+/// `name` is in lower case and ASCII, by the `url` crate.
 fn check_name(name: &str, port: Option<u16>, allow: Allow<'_>) -> Result<(), UrlFault> {
     let bare = name.strip_suffix('.').unwrap_or(name);
     if bare.is_empty() || bare.split('.').any(str::is_empty) {

@@ -74,6 +74,31 @@ async fn a_tools_headers_are_taken_and_never_shown() {
 }
 
 #[tokio::test]
+async fn a_tools_unknown_members_are_named_and_what_stands_in_the_wrong_place_stays_secret() {
+    let app = TestApp::new().await;
+    let function = json!({"name": "find", "strict": true, "headers": {"Authorization": "Bearer very-secret"}});
+    let tools = json!([
+        {"type": "function", "function": function, "name": null, "timeout": 5},
+        {"name": "look", "header": {"a": "b"}, "function": null}
+    ]);
+    let body = json!({"id": "a", "name": "A", "provider": "builtin", "tools": tools});
+    let strict = app.post("/api/v1/agents?strict=true").json(body.clone()).await.faults();
+    let unknown = ["/tools/0/function/headers", "/tools/0/timeout", "/tools/1/header"];
+    assert_eq!(strict, unknown.map(|pointer| format!("unknown_field {pointer}")));
+    let made = post(&app, body).await;
+    assert_eq!(made.header("x-ignored-fields"), "tools.0.function.headers, tools.0.timeout, tools.1.header");
+    let patched = app.patch("/api/v1/agents/a").json(json!({"name": "B"})).await;
+    for answer in [made, patched, app.get("/api/v1/agents/a").await, app.get("/api/v1/agents").await] {
+        assert!(answer.status < 300 && !String::from_utf8_lossy(&answer.bytes).contains("secret"));
+    }
+    let wrong = json!([{"function": {"name": "x", "strict": "yes"}}]);
+    assert_eq!(
+        app.patch("/api/v1/agents/a").json(json!({"tools": wrong})).await.faults(),
+        ["invalid_type /tools/0/function/strict"]
+    );
+}
+
+#[tokio::test]
 async fn how_many_turns_run_and_what_they_cost_can_be_set() {
     let app = TestApp::new().await;
     let all = json!({"maxConcurrentTurns": 2, "inputPrice": 0.25, "outputPrice": 1000, "stream": false});

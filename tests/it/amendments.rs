@@ -2,6 +2,7 @@
 
 use actors::channel::conversation_of;
 use actors::workspace::address_of;
+use futures_util::future::join_all;
 use http::Method;
 use serde_json::json;
 
@@ -73,6 +74,20 @@ async fn of_two_who_label_the_same_channel_message_the_second_has_to_look_again(
         app.delete(&path).header("if-match", &seen).await.problem(412, "precondition_failed");
         assert_eq!(app.get(&path).header("if-none-match", first.header("etag")).await.status, 304);
         assert_eq!(app.get(&path).header("if-none-match", &seen).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn changes_of_any_version_succeed_however_many_are_made_at_once() {
+    let app = TestApp::new().await;
+    let message = format!("/api/v1/messages/{}", message(&app, json!({"channelId": "demo", "text": "one"})).await);
+    let conversation = app.post("/api/v1/conversations").json(json!({"title": "one"})).await.expect(201);
+    let conversation = format!("/api/v1/conversations/{}", conversation["id"].as_str().unwrap());
+    for (path, member) in [(&message, "text"), (&conversation, "title")] {
+        let edit = |n: u32| app.patch(path).header("if-match", "*").json(json!({member: n.to_string()})).send();
+        for answer in join_all((0..16).map(edit)).await {
+            assert_eq!(answer.status, 200, "{}", answer.json);
+        }
     }
 }
 
@@ -255,6 +270,26 @@ async fn a_repeated_receipt_shows_the_message_as_it_was_then() {
     app.patch(&path).json(json!({"text": "three"})).await.expect(200);
     let again = receipt().await;
     assert_eq!((again.header("idempotent-replayed"), &again.bytes), ("true", &first.bytes));
+}
+
+#[tokio::test]
+async fn a_repeated_receipt_shows_the_review_as_it_stood_then() {
+    let app = TestApp::new().await;
+    let review = json!({"type": "approval", "expiresInSeconds": 60});
+    let id = message(&app, json!({"channelId": "demo", "text": "Deploy?", "review": review})).await;
+    let path = format!("/api/v1/messages/{id}");
+    let receipt =
+        |key: &str| app.post(format!("{path}/ack")).idempotency_key(key).json(json!({"status": "read"})).send();
+    let first = receipt("before").await;
+    assert_eq!((first.status, &first.json["review"]["status"]), (200, &json!("pending")));
+    app.clock.advance(61_000);
+    let late = receipt("after").await;
+    assert_eq!((late.status, &late.json["review"]["status"]), (200, &json!("expired")));
+    for (key, first) in [("before", first), ("after", late)] {
+        let again = receipt(key).await;
+        assert_eq!((again.header("idempotent-replayed"), &again.bytes), ("true", &first.bytes));
+    }
+    assert_eq!(app.get(&path).await.expect(200)["review"]["status"], "expired");
 }
 
 #[tokio::test]

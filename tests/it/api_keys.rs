@@ -122,7 +122,6 @@ async fn keys_of_another_workspace_cannot_be_seen_or_revoked() {
     assert_eq!(listed["data"].as_array().unwrap().len(), 1);
     let path = format!("/api/v1/api-keys/{}", listed["data"][0]["id"].as_str().unwrap());
     app.delete(&path).key(&one).await.problem(404, "key_not_found");
-    app.delete(&path).await.problem(404, "key_not_found");
     app.delete("/api/v1/api-keys/unknown").await.problem(404, "key_not_found");
     app.get(&path).key(&one).await.problem(404, "key_not_found");
     app.get("/api/v1/api-keys/unknown").await.problem(404, "key_not_found");
@@ -133,6 +132,34 @@ async fn keys_of_another_workspace_cannot_be_seen_or_revoked() {
     assert_eq!(chosen, listed);
     app.delete(&path).header("x-workspace-id", "two").await.expect(204);
     keys(&two).await.problem(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn where_location_leads_the_operator_who_made_a_key_for_another_workspace_finds_it() {
+    let app = TestApp::new().await;
+    let one = app.workspace("one").await;
+    app.workspace("two").await;
+    let body = json!({"name": "ci", "scopes": ["messages:read"], "workspaceId": "two"});
+    let made = post(&app, body).await;
+    let location = made.header("location").to_owned();
+    let made = made.expect(201);
+    let shown = crate::support::without(made.clone(), "key");
+    assert_eq!(app.get(&location).await.expect(200), shown);
+    for workspace in ["two", "one"] {
+        assert_eq!(app.get(&location).header("x-workspace-id", workspace).await.expect(200), shown);
+    }
+    // Who may not use that workspace hears of no such key.
+    let unknown = "/api/v1/api-keys/key_06a1yabw00z27t0p00wnjjhkh4";
+    for path in [&location, unknown] {
+        app.get(path).key(&one).await.problem(404, "key_not_found");
+        app.delete(path).key(&one).await.problem(404, "key_not_found");
+    }
+    app.get("/api/v1/channels").key(made["key"].as_str().unwrap()).await.expect(200);
+    app.get(unknown).await.problem(404, "key_not_found");
+    app.delete(&location).await.expect(204);
+    app.get("/api/v1/channels").key(made["key"].as_str().unwrap()).await.problem(401, "unauthenticated");
+    app.get(&location).await.problem(404, "key_not_found");
+    app.delete(&location).await.problem(404, "key_not_found");
 }
 
 #[tokio::test]

@@ -91,6 +91,11 @@ async fn a_member_that_stands_twice_is_refused_by_its_name() {
         (PATHS[0], r#"{"channelId":"demo","review":{"type":"a","type":"b"}}"#, "duplicate_field /review/type"),
         (PATHS[0], r#"{"content":{"content":"a","role":"user","role":"tool"}}"#, "duplicate_field /content/role"),
         (
+            PATHS[0],
+            r#"{"content":{"content":"a","attachments":[{"id":null,"id":"att_1"}]}}"#,
+            "duplicate_field /content/attachments/0/id",
+        ),
+        (
             PATHS[1],
             r#"{"type":"TEXT","contactIdentifier":"a","contactIdentifier":"b","content":{"text":{"body":"x"}}}"#,
             "duplicate_field /contactIdentifier",

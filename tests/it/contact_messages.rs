@@ -395,6 +395,35 @@ async fn the_next_message_goes_to_the_newest_open_conversation_even_if_a_later_o
     assert!(!ids.contains(&next), "none is open: another one begins");
 }
 
+#[tokio::test]
+async fn a_key_used_in_a_reopened_conversation_replays_whichever_conversation_is_open_by_then() {
+    let app = TestApp::new().await;
+    let send = |key: &str| app.post(PATH).idempotency_key(key).json(text("x"));
+    let patch = async |id: &Value, status: &str| {
+        let path = format!("/api/v1/conversations/{}", id.as_str().unwrap());
+        app.patch(path).json(json!({"status": status})).await.expect(200);
+    };
+    let first = send("a").await.expect(200)["conversationId"].clone();
+    patch(&first, "closed").await;
+    let second = send("b").await.expect(200)["conversationId"].clone();
+    // Longer than keys are kept, so that nothing before the second one would be looked at.
+    app.clock.advance(72 * 3_600_000);
+    patch(&second, "closed").await;
+    patch(&first, "open").await;
+    let reopened = send("c").await;
+    assert_eq!(reopened.json["conversationId"], first);
+    patch(&first, "closed").await;
+    assert_eq!(send("c").await.bytes, reopened.bytes, "none is open");
+    patch(&second, "open").await;
+    assert_eq!(send("c").await.bytes, reopened.bytes, "the second one is open");
+    patch(&second, "closed").await;
+    let third = send("d").await.expect(200)["conversationId"].clone();
+    assert!(third != first && third != second);
+    assert_eq!(send("c").await.bytes, reopened.bytes, "a third one is open");
+    let page = app.get(format!("/api/v1/conversations/{}/messages", first.as_str().unwrap())).await.expect(200);
+    assert_eq!(page["data"].as_array().unwrap().len(), 4, "two messages and their replies");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_retry_that_wants_to_wait_less_than_the_first_request_is_told_that_it_is_in_progress() {
     let app = TestApp::new().await;

@@ -144,6 +144,26 @@ async fn a_workspace_has_so_many_endpoints_and_lists_them_in_pages() {
 }
 
 #[tokio::test]
+async fn a_key_that_was_used_for_something_else_is_refused_before_there_is_no_room() {
+    let app = TestApp::new().await;
+    let send = |path: &str, key: &str, body: Value| app.post(path).idempotency_key(key).json(body).send();
+    let url = |n: usize| json!({"url": format!("https://example.com/{n}")});
+    for n in 0..limits::WEBHOOK_ENDPOINTS {
+        send(PATH, &format!("k{n}"), url(n)).await.expect(201);
+    }
+    let channel = json!({"name": "c", "kind": "human"});
+    send("/api/v1/channels", "channel", channel.clone()).await.expect(201);
+    for used in ["k0", "channel"] {
+        send(PATH, used, url(500)).await.problem(422, "idempotency_key_reused");
+        let nowhere = json!({"url": "https://example.com/", "channelId": "nowhere"});
+        send(PATH, used, nowhere).await.problem(404, "channel_not_found");
+    }
+    send(PATH, "new", url(500)).await.problem(409, "too_many_endpoints");
+    assert_eq!(send(PATH, "k0", url(0)).await.header("idempotent-replayed"), "true");
+    send("/api/v1/channels", "new", channel).await.expect(201);
+}
+
+#[tokio::test]
 async fn as_many_as_come_at_once_there_are_no_more_endpoints_than_there_may_be() {
     let app = TestApp::new().await;
     let url = |n: usize| json!({"url": format!("https://example.com/{n}")});

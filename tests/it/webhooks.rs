@@ -17,6 +17,7 @@ use crate::support::{ADMIN_KEY, TestApp};
 mod kills;
 mod lists;
 mod others;
+mod sharing;
 mod trouble;
 mod verifiers;
 
@@ -316,6 +317,49 @@ async fn a_delivery_whose_endpoint_is_gone_stays_as_it_was_when_somebody_asks_fo
     retry("other").await.problem(409, "endpoint_deleted");
     assert_eq!(app.get(&path).await.expect(200), done);
     assert_eq!(retry("k").await.expect(202), asked, "what was answered before is answered again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_was_used_elsewhere_is_refused_before_an_endpoint_that_is_gone() {
+    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
+    let made = endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.created"]})).await;
+    app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "a"})).await.expect(201);
+    let done = once(&app, "delivered", 1).await.remove(0);
+    app.delete(format!("{ENDPOINTS}/{}", made["id"].as_str().unwrap())).await.expect(204);
+    let channel = json!({"name": "c", "kind": "human"});
+    let used = || app.post("/api/v1/channels").idempotency_key("used").json(channel.clone()).send();
+    assert_eq!(used().await.status, 201);
+    let retry =
+        |key: &str| app.post(format!("{DELIVERIES}/{}/retry", done["id"].as_str().unwrap())).idempotency_key(key);
+    retry("used").await.problem(422, "idempotency_key_reused");
+    retry("free").await.problem(409, "endpoint_deleted");
+    assert_eq!(used().await.header("idempotent-replayed"), "true");
+    // A refusal leaves its key to others.
+    app.post("/api/v1/channels").idempotency_key("free").json(channel.clone()).await.expect(201);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_request_for_a_delivery_is_answered_again_as_it_was_also_after_others() {
+    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(500).await);
+    endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.created"]})).await;
+    app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "a"})).await.expect(201);
+    let mut answers = Vec::new();
+    let waits = once_so(&app, "pending", 1, |all| attempts(&all[0]) == 1).await.remove(0);
+    let retry = |key: usize| {
+        app.post(format!("{DELIVERIES}/{}/retry", waits["id"].as_str().unwrap())).idempotency_key(&format!("k{key}"))
+    };
+    for key in 0..4 {
+        answers.push(retry(key).await);
+        once_so(&app, "pending", 1, |all| attempts(&all[0]) == key + 2).await;
+    }
+    receiver.answer(200);
+    answers.push(retry(4).await);
+    once(&app, "delivered", 1).await;
+    for (key, first) in answers.iter().enumerate() {
+        assert_eq!((first.status, first.json["attempts"].as_array().unwrap().len()), (202, key + 1));
+        let again = retry(key).await;
+        assert_eq!((again.header("idempotent-replayed"), &again.bytes), ("true", &first.bytes), "k{key}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -44,7 +44,7 @@ pub struct ScriptEntry {
 /// How it behaves.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Builtin {
-    /// What it does.
+    /// Its behaviour.
     #[n(0)]
     pub behaviour: Behaviour,
     /// Its script.

@@ -1,7 +1,7 @@
 //! The requests to a file, with the replies that answer them.
 
 use super::{Attachment, Begin, Bind, Command, Erase, File, Reply, State};
-use crate::asks::requests;
+use crate::requests::requests;
 
 requests! { Attachment:
     // The file's state now.

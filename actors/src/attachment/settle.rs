@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::{Attachment, Command, Erase, Rejection, State};
-use crate::asks::Asks;
 use crate::conversation::attach::{file_of, mention_key};
 use crate::conversation::{Conversation, Disclaim, message_of};
 use crate::directory::{Answer, CommandContext, Refusal};
@@ -17,6 +16,7 @@ use crate::id::{Address, EntityKey, MessageId};
 use crate::insist::{INSISTED, Stopped, insist};
 use crate::limits;
 use crate::node::Node;
+use crate::requests::Request;
 use crate::single_flight::{Flight, SingleFlight};
 use crate::store::{Cause, Fresh, KeyRange, Order, StoreError};
 use crate::tables::{ATTACHED, MENTIONED};
@@ -94,7 +94,7 @@ async fn look(node: &Arc<Node>, entity: EntityKey) {
     }
 }
 
-/// Which message uses a file.
+/// The use of a file.
 enum Need {
     /// The message that has it.
     Message(MessageId),
@@ -262,11 +262,11 @@ pub async fn disclaim(
 }
 
 /// The file's reply; `None`: it has changed since it was seen, and that change has postponed the next check.
-async fn ask<A: Asks<Attachment>>(
+async fn ask<R: Request<Attachment>>(
     node: &Arc<Node>,
     entity: EntityKey,
-    request: A,
-) -> Result<Option<A::Reply>, Stopped> {
+    request: R,
+) -> Result<Option<R::Reply>, Stopped> {
     match node.attachment(entity, request, CommandContext::default()).await.and_then(Answer::unkeyed) {
         Ok(reply) => Ok(Some(reply)),
         Err(Refusal::Rejected(Rejection::Changed)) => Ok(None),

@@ -8,7 +8,8 @@
 use minicbor::{Decode, Encode};
 
 use super::{Contact, Event, OpenConversation, Rejection, Reply, Saved, State, conversation_of, save};
-use crate::clock::{Millis, pause};
+use crate::backoff::pause;
+use crate::clock::Millis;
 use crate::conversation::{Details, Opening, Origin};
 use crate::erasure::Unread;
 use crate::id::{ContactId, EntityKey};

@@ -2,6 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
+use super::EARLIER_MAX;
 use crate::id::ConversationId;
 
 /// The conversation that is open with a contact on a channel.
@@ -23,6 +24,10 @@ pub struct OpenConversation {
     /// contact; so does this one, if that generation is not assigned yet.
     #[n(4)]
     pub first: Option<u32>,
+    /// `Some(true)`: an earlier conversation that a client had reopened may have accepted messages, so keys that were
+    /// used a moment ago may be there.
+    #[n(5)]
+    pub goes_back: Option<bool>,
 }
 
 impl OpenConversation {
@@ -42,6 +47,18 @@ impl OpenConversation {
     /// Marks it as an erased contact's.
     pub(super) fn give_up(&mut self) {
         self.first = Some(self.generation + 1);
+    }
+
+    /// The earlier conversations of the present life, as far as they are remembered, newest first.
+    pub fn earlier_of_this_life(&self) -> impl Iterator<Item = ConversationId> + '_ {
+        let generations = self.generation.saturating_sub(self.first());
+        self.earlier.iter().take(usize::try_from(generations).unwrap_or(usize::MAX)).copied()
+    }
+
+    /// How many generations before one may have accepted messages after that one began.
+    #[must_use]
+    pub fn reach_back(&self) -> usize {
+        if self.goes_back == Some(true) { EARLIER_MAX } else { 0 }
     }
 
     /// Whether it belongs to the present life.

@@ -10,7 +10,7 @@ use crate::machine::{Change, DecisionContext, ReadSet, Record};
 use crate::node::Node;
 use crate::outbox::receivers::{Hooks, Subject};
 use crate::outbox::state::{self, Log, Outbox, Settlement};
-use crate::outbox::{Happened, LogScope, Sending, Sends, Waiting};
+use crate::outbox::{Happened, LogOf, LogScope, Sending, Sends, Waiting};
 use crate::store::{Order, StoreError};
 
 /// Events looked at together, backwards, for the beginning of a life.
@@ -69,8 +69,7 @@ impl Sends for Contact {
     }
 
     fn scope(state: &State) -> LogScope {
-        let path = format!("contacts/{}", state.id).into();
-        LogScope { conversation: None, channel: None, path }
+        LogScope { log: LogOf::Contact(state.id), channel: None }
     }
 
     fn subject(record: &Record<Event>) -> Option<Subject> {

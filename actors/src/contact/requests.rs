@@ -1,9 +1,9 @@
 //! The requests to a contact, with the replies that answer them.
 
-use super::{Command, Contact, GoOn, OpenConversation, Reply, Resolve, Save, Saved, State, Update};
-use crate::asks::requests;
+use super::{Command, Contact, GoBack, GoOn, OpenConversation, Reply, Resolve, Save, Saved, State, Update};
 use crate::id::ContactId;
 use crate::outbox::{Sending, Waiting};
+use crate::requests::requests;
 
 requests! { Contact:
     // The contact and its conversation; `None`: it was erased, and no other one has begun.
@@ -11,6 +11,7 @@ requests! { Contact:
         Reply::Resolved { contact, conversation } => Some((contact, conversation)),
         Reply::Erased => None
     }
+    GoBack as GoBack, () { Reply::Nothing => () }
     Save as Save, Saved { Reply::Contact(saved) => saved }
     // The contact's state now.
     Update as Update, Box<State> { Reply::Contact(saved) => saved.state }

@@ -1,4 +1,4 @@
-//! Which conversation a person's next message on a channel belongs to.
+//! Resolving the conversation of a person's next message on a channel.
 
 use super::{Contact, EARLIER_MAX, Event, OpenConversation, Reply, State, conversation_address, living, save};
 use crate::id::ConversationId;
@@ -50,6 +50,7 @@ impl Resolve {
         let generation = last.as_ref().map_or(1, |last| last.generation + 1);
         let address = conversation_address(moment.entity, channel, generation);
         let first = last.as_ref().and_then(|last| last.first);
+        let goes_back = last.as_ref().and_then(|last| last.goes_back);
         let earlier = last.into_iter().flat_map(|last| std::iter::once(last.id).chain(last.earlier));
         let conversation = OpenConversation {
             channel: channel.clone(),
@@ -57,6 +58,7 @@ impl Resolve {
             id: ConversationId::new(moment.place, address),
             earlier: earlier.take(EARLIER_MAX).collect(),
             first,
+            goes_back,
         };
         let contact = save::id_of(state, moment);
         let mut change = Change::new(Vec::new(), Reply::Resolved { contact, conversation: conversation.clone() });
@@ -65,6 +67,26 @@ impl Resolve {
             save::create(state, &self.identifier, self.name.as_deref(), moment, &mut change);
         }
         change.events.push(Event::ConversationAssigned(conversation));
+        Ok(Decision::Change(change))
+    }
+}
+
+/// Notes that a message is about to go to an earlier conversation on the channel, which a client has reopened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GoBack {
+    /// The channel.
+    pub channel: String,
+}
+
+impl GoBack {
+    pub(super) fn decide(&self, state: &State, found: &ReadSet) -> Result<Decision<Contact>, Undecided> {
+        let last = state.last_on(&self.channel, found)?;
+        let Some(last) = last.filter(|last| last.goes_back.is_none()) else {
+            return Ok(Decision::Answer(Reply::Nothing));
+        };
+        let marked = Event::ConversationAssigned(OpenConversation { goes_back: Some(true), ..last });
+        let mut change = Change::new(vec![marked], Reply::Nothing);
+        change.rows.extend(state.sets_aside(&self.channel));
         Ok(Decision::Change(change))
     }
 }

@@ -10,15 +10,26 @@ use super::{Conversation, Event, Rejection, Reply, State, number_key};
 use crate::codec;
 use crate::id::MessageId;
 use crate::limits;
-use crate::machine::{Change, Decision, DecisionContext, ReadSet, Record, Undecided};
+use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Record, Undecided};
 use crate::message::{Gone, Json, Overlay, ReviewState, ReviewStatus, words_weight};
 use crate::store::{KeyHash, RowWrite};
 use crate::tables::{OVERLAYS, SHOWN};
 
 /// The key of what an answer showed of the message with this sequence.
 #[must_use]
-pub fn shown_key(seq: u64, key: KeyHash) -> Bytes {
+pub(crate) fn shown_key(seq: u64, key: KeyHash) -> Bytes {
     [&seq.to_be_bytes()[..], &key.0].concat().into()
+}
+
+/// The reads of the message with this sequence, and of its overlay.
+pub(super) fn message_needs(seq: u64) -> [Need; 2] {
+    [Need::Event(seq), Need::Row(OVERLAYS, number_key(seq))]
+}
+
+/// The reads that a command about one message needs.
+pub(super) fn needs_of(state: Option<&State>, message: MessageId) -> Vec<Need> {
+    let known = state.is_some_and(|state| state.reaches(message));
+    known.then(|| message_needs(message.number)).into_iter().flatten().collect()
 }
 
 /// The overlay of the message with this sequence.
@@ -48,7 +59,7 @@ pub enum Receipt {
     Read,
 }
 
-/// What to do with a message.
+/// A change of a message.
 #[derive(Clone, Debug)]
 pub enum Amendment {
     /// Give it new content.
@@ -67,7 +78,7 @@ pub enum Amendment {
 pub struct Amend {
     /// Which.
     pub message: MessageId,
-    /// What to do with it.
+    /// The change.
     pub amendment: Amendment,
 }
 
@@ -119,8 +130,9 @@ pub(super) fn amend(
         Amendment::Delete { .. } => delete(message, &mut after, moment, found, &mut change)?,
         Amendment::Acknowledge(receipt) => acknowledge(*receipt, message, &mut after, moment, &mut change),
     }
-    change.reply = Reply::Amended(Box::new(after.clone()));
-    change.rows.extend(shown(message.number, &after, moment));
+    let told = at_present(message, after.clone(), moment, found)?;
+    change.rows.extend(shown(message.number, &told, moment));
+    change.reply = Reply::Amended(Box::new(told));
     if change.events.is_empty() {
         // Nothing changes, and an idempotency key remembers even that.
         return Ok(if change.rows.is_empty() { Decision::Answer(change.reply) } else { Decision::Change(change) });
@@ -129,6 +141,20 @@ pub(super) fn amend(
     let value = Some(codec::encode(&after));
     change.rows.push(RowWrite { table: OVERLAYS, key: number_key(message.number), value });
     Ok(Decision::Change(change))
+}
+
+/// The overlay for the answer, with the review's current state, whether or not its end was announced. A retry must not
+/// show an end that came later.
+fn at_present(
+    message: MessageId,
+    overlay: Overlay,
+    moment: &DecisionContext,
+    found: &ReadSet,
+) -> Result<Overlay, Undecided> {
+    let asked = super::review::asked(message.number, found)?;
+    let over = asked.filter(|(_, review)| moment.now >= review.expires_at);
+    let review = over.map(|(_, review)| super::review::standing(&review, overlay.review.as_ref(), moment.now));
+    Ok(Overlay { review: review.or(overlay.review.clone()), ..overlay })
 }
 
 /// Applies the new values. If it has them already, nothing changes.

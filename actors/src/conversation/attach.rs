@@ -1,5 +1,5 @@
-//! Which messages of the conversation have a file, and which mention one. [`attachment`](crate::attachment) says why
-//! this is decided here.
+//! The files that the conversation's messages have or mention. [`attachment`](crate::attachment) explains why this is
+//! decided here.
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
@@ -14,7 +14,7 @@ use crate::tables::{ATTACHED, MENTIONED};
 
 /// The key of a file's row.
 #[must_use]
-pub fn file_key(attachment: Address) -> Bytes {
+pub(crate) fn file_key(attachment: Address) -> Bytes {
     Bytes::copy_from_slice(&attachment.0)
 }
 
@@ -41,7 +41,7 @@ pub struct Claim {
     pub message: Option<MessageId>,
 }
 
-/// What must be read before a message with this content can be decided.
+/// The reads that a message with this content needs.
 pub(super) fn needs(content: &Content) -> impl Iterator<Item = Need> + '_ {
     content.attachments.iter().map(|file| Need::Row(ATTACHED, file_key(file.id.address)))
 }
@@ -64,7 +64,7 @@ pub(super) fn check(content: &Content, found: &ReadSet) -> Result<Option<Rejecti
     Ok(None)
 }
 
-/// What is written with a message that has or mentions files.
+/// The rows of a message that has or mentions files.
 pub(super) fn rows(message: &Message) -> Vec<RowWrite> {
     let attached = message.content.attachments.iter().map(|file| {
         let claim = Claim { number: file.claim.unwrap_or_default(), message: Some(message.id) };
@@ -78,7 +78,7 @@ pub(super) fn rows(message: &Message) -> Vec<RowWrite> {
     attached.chain(mentioned).collect()
 }
 
-/// Which message has a file by this binding? If none has, none ever will.
+/// A request for the message that has a file by this binding. If none has, none ever will.
 #[derive(Clone, Copy, Debug)]
 pub struct Disclaim {
     /// The file.

@@ -9,8 +9,8 @@ use super::fork::{Copying, Forking};
 use super::post::Posted;
 use super::review::{CancelReview, Response};
 use super::{
-    Answers, Attempt, CancelTurn, Details, EndWait, Erasure, Finish, Opening, Post, RetryTurn, StartTurn, State, Step,
-    Turn, TurnStatus, Update, remember,
+    Attempt, CallResults, CancelTurn, Details, EndWait, Erasure, Finish, Opening, Post, RetryTurn, StartTurn, State,
+    Step, Turn, TurnStatus, Update, remember,
 };
 use crate::claims::{Claim, Claiming};
 use crate::id::{AttachmentId, MessageId};
@@ -39,7 +39,7 @@ pub enum Command {
     /// A turn's model has called tools.
     StepTurn(Step),
     /// Calls of a turn have results, or have become reviews.
-    AnswerCalls(Answers),
+    AnswerCalls(CallResults),
     /// A review that a turn's call waits for is over.
     EndWait(EndWait),
     /// A waiting turn has checked its reviews: they are still open.
@@ -80,8 +80,8 @@ pub enum Command {
         /// The result.
         drawn: remember::Drawn,
     },
-    /// Memories could not be drawn, and it will be retried. The value is the state at the attempt, which a repeated
-    /// report of the same failure no longer matches.
+    /// Drawing memories has failed, and will be retried. The value is the state at the attempt, which a repeated report
+    /// of the same failure no longer matches.
     NotRemembered(remember::Remembering),
     /// The alarm is due.
     Wake {

@@ -185,7 +185,7 @@ fn take_overlay(
     Ok(())
 }
 
-/// Begins the erasure: closes the conversation and ends its turns. Rows with their pending calls are removed.
+/// Begins the erasure: closes the conversation and ends its turns. The rows of their open calls are removed with them.
 fn begin(state: &State, moment: &DecisionContext, found: &ReadSet) -> Result<Change<Conversation>, Undecided> {
     let erasure = Erasure::begun(moment.now, moment.next_seq - 1);
     let mut change = Change::new(vec![Event::ConversationErased], Reply::Erasing(erasure));

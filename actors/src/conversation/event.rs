@@ -84,7 +84,7 @@ pub enum Event {
         /// Its id.
         #[n(0)]
         id: ConversationId,
-        /// Where it comes from.
+        /// Its origin.
         #[n(1)]
         origin: Origin,
         /// Its owner.
@@ -204,14 +204,14 @@ pub enum Event {
         #[n(1)]
         last: u64,
     },
-    /// How far memories have been drawn, or when to check again; a mark.
+    /// The progress of drawing memories, or the next check; a mark.
     #[n(30)]
     MemoriesDrawn {
-        /// What is left to be drawn.
+        /// The memories still to be drawn.
         #[n(0)]
         left: Option<Remembering>,
     },
-    /// How far it has been copied, or when to check again; a mark.
+    /// The progress of the copying, or the next check; a mark.
     #[n(35)]
     ForkMoved(#[n(0)] Fork),
     /// The earliest deadline was handled; a mark.

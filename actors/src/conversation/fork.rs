@@ -12,7 +12,8 @@ use minicbor::{Decode, Encode};
 
 use super::keys::{id_key, parse_id_key};
 use super::{Accepted, Conversation, Event, Opening, Rejection, Reply, State, attach, number_key, post};
-use crate::clock::{Millis, pause};
+use crate::backoff::pause;
+use crate::clock::Millis;
 use crate::codec;
 use crate::id::{ContactId, ConversationId, MessageId};
 use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Undecided};
@@ -39,16 +40,16 @@ pub struct Forked {
 /// A conversation is to begin as a copy of another one.
 #[derive(Clone, Debug)]
 pub struct Forking {
-    /// How it begins.
+    /// The opening of the copy.
     pub opening: Opening,
-    /// What is copied.
+    /// The source, and how much of it is copied.
     pub of: Forked,
 }
 
 /// The progress of the copying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Fork {
-    /// What is copied.
+    /// The source, and how much of it is copied.
     #[n(0)]
     pub of: Forked,
     /// The first event of the source that was not looked at; `None`: all were.

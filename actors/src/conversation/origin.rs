@@ -5,7 +5,7 @@ use minicbor::{Decode, Encode};
 use crate::channel::id_of;
 use crate::id::ContactId;
 
-/// Where a conversation comes from.
+/// The origin of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Origin {
     /// It is a human channel's.

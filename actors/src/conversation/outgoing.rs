@@ -10,7 +10,7 @@ use crate::message::Content;
 use crate::node::Node;
 use crate::outbox::receivers::{Hooks, Subject};
 use crate::outbox::state::{self, Log, Outbox, Settlement};
-use crate::outbox::{Happened, Listeners, LogChannel, LogScope, Sending, Sends, Waiting};
+use crate::outbox::{Happened, Listeners, LogChannel, LogOf, LogScope, Sending, Sends, Waiting};
 use crate::store::StoreError;
 
 /// The message that an event is about.
@@ -134,16 +134,12 @@ impl Sends for Conversation {
     }
 
     fn scope(state: &State) -> LogScope {
-        let path = match &state.origin {
-            Origin::Human { channel } => format!("channels/{channel}"),
-            Origin::Api { .. } | Origin::Direct => format!("conversations/{}", state.id),
-        };
         let channel = match &state.origin {
             Origin::Human { channel } => Some(LogChannel::Human(channel.as_str().into())),
             Origin::Api { channel, .. } => Some(LogChannel::Api(channel.as_str().into())),
             Origin::Direct => None,
         };
-        LogScope { conversation: Some(state.id), channel, path: path.into() }
+        LogScope { log: LogOf::Conversation(state.id), channel }
     }
 
     fn subject(record: &Record<Event>) -> Option<Subject> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::amend::overlay_of;
+use super::amend::{message_needs, overlay_of};
 use super::attach;
 use super::fork::Forked;
 use super::keys::{deadline_key, review_key};
@@ -19,7 +19,7 @@ use crate::message::{Content, Message, NewMessage, Overlay, Parent, ReviewState,
 use crate::store::{RowWrite, ViewWrite};
 use crate::tables::{CONTACT_CONVERSATIONS, CONVERSATIONS, DEADLINES, DETAILS, OVERLAYS, PENDING_REVIEWS, REVIEWS};
 
-/// What a new message does while a turn runs.
+/// The effect of a new message while a turn runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 #[cbor(index_only)]
 pub enum BusyPolicy {
@@ -46,7 +46,7 @@ pub enum BusyPolicy {
 pub struct TurnRequest {
     /// Which.
     pub agent: String,
-    /// What to do while a turn runs.
+    /// The policy while a turn runs.
     pub policy: BusyPolicy,
 }
 
@@ -89,7 +89,7 @@ fn entry(view: crate::store::View, key: impl Into<Bytes>) -> ViewWrite {
     ViewWrite { view, key: key.into(), value: Some(Bytes::new()) }
 }
 
-/// What is written when a conversation begins.
+/// The event, rows and list entries of a conversation's beginning.
 pub(super) fn begin(opening: &Opening, forked: Option<Forked>) -> (Event, Vec<RowWrite>, Vec<ViewWrite>) {
     let event = Event::ConversationCreated {
         id: opening.id,
@@ -139,14 +139,14 @@ impl Post {
         for message in &self.messages {
             needs.extend(attach::needs(&message.content));
             if let Some(Parent::Message(id)) = message.parent
-                && is_within(state, id)
+                && state.reaches(id)
             {
                 needs.push(Need::Event(id.number));
             }
             if let Some(id) = message.content.iteration_of
-                && is_within(state, id)
+                && state.reaches(id)
             {
-                needs.extend([Need::Event(id.number), Need::Row(OVERLAYS, number_key(id.number))]);
+                needs.extend(message_needs(id.number));
             }
         }
         needs
@@ -236,14 +236,9 @@ impl Post {
     }
 }
 
-/// Whether the log has the sequence of `id`.
-fn is_within(state: &State, id: MessageId) -> bool {
-    id.entity == state.id.address && (1..=state.last_seq).contains(&id.number)
-}
-
 /// Whether `id` names a message of this conversation.
 pub(super) fn is_message(state: Option<&State>, id: MessageId, found: &ReadSet) -> Result<bool, Undecided> {
-    if !state.is_some_and(|state| is_within(state, id)) {
+    if !state.is_some_and(|state| state.reaches(id)) {
         return Ok(false);
     }
     let record = found.record::<Event>(id.number)?;

@@ -3,7 +3,8 @@
 use minicbor::{Decode, Encode};
 
 use super::{Conversation, Event, Rejection, Reply, State};
-use crate::clock::{Millis, pause};
+use crate::backoff::pause;
+use crate::clock::Millis;
 use crate::id::{MemoryId, MessageId};
 use crate::machine::{Change, Decision, DecisionContext};
 use crate::memories::Subject;
@@ -52,7 +53,7 @@ pub struct Note {
 /// The result of drawing memories from some messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Drawn {
-    /// What was remembered.
+    /// The memories made or changed.
     pub notes: Vec<Note>,
     /// Some could not be drawn, and will not be.
     pub failed: bool,

@@ -7,14 +7,14 @@ use super::fork::Forking;
 use super::post::Posted;
 use super::review::{CancelReview, Response};
 use super::{
-    Answers, CancelTurn, Command, Conversation, Details, Finish, Opening, Post, Reply, RetryTurn, StartTurn, State,
+    CallResults, CancelTurn, Command, Conversation, Details, Finish, Opening, Post, Reply, RetryTurn, StartTurn, State,
     Step, Turn, Update,
 };
-use crate::asks::requests;
 use crate::claims::{Claim, Claiming};
 use crate::id::MessageId;
 use crate::message::{Overlay, ReviewState};
 use crate::outbox::{Sending, Waiting};
+use crate::requests::requests;
 
 requests! { Conversation:
     // Its state now; its former state if it existed already.
@@ -29,13 +29,12 @@ requests! { Conversation:
     // The same; `None`: another attempt is under way, or none.
     Finish as FinishTurn, Option<Box<Turn>> { Reply::Turn(turn) => Some(turn), Reply::Nothing => None }
     Step as StepTurn, Option<Box<Turn>> { Reply::Turn(turn) => Some(turn), Reply::Nothing => None }
-    Answers as AnswerCalls, Option<Box<Turn>> { Reply::Turn(turn) => Some(turn), Reply::Nothing => None }
+    CallResults as AnswerCalls, Option<Box<Turn>> { Reply::Turn(turn) => Some(turn), Reply::Nothing => None }
     // The message's overlay now.
     Amend as Amend, Box<Overlay> { Reply::Amended(overlay) => overlay }
     // The review's state now.
     Response as Respond, Box<ReviewState> { Reply::Review(state) => state }
     CancelReview as CancelReview, Box<ReviewState> { Reply::Review(state) => state }
-    // The message that has the file.
     // The message that has the file; `None`: none has, and none ever will.
     Disclaim as Disclaim, Option<MessageId> { Reply::Attached(message) => message }
     // The progress of the erasure; `None`: the copy was not begun, and never will be.

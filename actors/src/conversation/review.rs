@@ -5,10 +5,10 @@
 
 use bytes::Bytes;
 
-use super::amend::{overlay_of, shown};
+use super::amend::{message_needs, overlay_of, shown};
 use super::errand::Errand;
 use super::keys::{deadline_key, parse_deadline, review_key};
-use super::{Conversation, Event, Rejection, Reply, ReviewEnd, State, fork, message_of, number_key, remember, turn};
+use super::{Conversation, Event, Rejection, Reply, ReviewEnd, State, message_of, number_key};
 use crate::clock::Millis;
 use crate::codec;
 use crate::id::MessageId;
@@ -25,52 +25,47 @@ pub const SYSTEM: &str = "system";
 /// Reviews that one wake-up ends, or fewer if they exceed a commit; the next one ends more, at once.
 const EXPIRED_AT_ONCE: usize = 64;
 
-pub(super) fn needs(state: Option<&State>) -> Vec<Need> {
+/// The reads of [`expire_due`], as far as they are known beforehand.
+pub(super) fn expiry_needs(state: Option<&State>) -> Vec<Need> {
     match state {
         Some(state) if state.next_deadline.is_some() => vec![Need::First(DEADLINES, EXPIRED_AT_ONCE + 1)],
         _ => Vec::new(),
     }
 }
 
-/// The alarm is due: ends the reviews whose time is over, and recovers a turn that was lost with its process.
-pub(super) fn wake(
+/// Ends the reviews whose time is over.
+pub(super) fn expire_due(
     state: &State,
-    lost: Option<turn::Attempt>,
     moment: &DecisionContext,
     found: &ReadSet,
-) -> Result<Decision<Conversation>, Undecided> {
-    let mut change = Change::new(Vec::new(), Reply::Nothing);
-    turn::recover(state, lost, moment, found, &mut change)?;
-    remember::look_again(state, moment, &mut change.events);
-    fork::look_again(state, moment, &mut change.events);
-    if state.next_deadline.is_some_and(|next| next <= moment.now) {
-        let mut deadlines = Vec::new();
-        for (key, _) in found.first(DEADLINES, EXPIRED_AT_ONCE + 1)? {
-            deadlines.extend(parse_deadline(key));
-        }
-        let due: Vec<_> = deadlines.iter().take(EXPIRED_AT_ONCE).filter(|(at, _)| *at <= moment.now).copied().collect();
-        let missing: Vec<Need> = due
-            .iter()
-            .flat_map(|(_, seq)| [Need::Event(*seq), Need::Row(OVERLAYS, number_key(*seq))])
-            .filter(|need| !found.has(need))
-            .collect();
-        if !missing.is_empty() {
-            return Err(Undecided::Missing(missing));
-        }
-        let mut ended = 0;
-        for (at, seq) in &due {
-            match expire(*seq, moment, found, &mut change) {
-                Err(Undecided::Corrupt(error)) => change.rows.push(given_up(*at, *seq, &error, moment)),
-                expired => expired?,
-            }
-            ended += 1;
-            if weight(&change) > limits::BATCH_BYTES {
-                break;
-            }
-        }
-        change.events.push(Event::DeadlineMoved { next: deadlines.get(ended).map(|(at, _)| *at) });
+    change: &mut Change<Conversation>,
+) -> Result<(), Undecided> {
+    if state.next_deadline.is_none_or(|next| next > moment.now) {
+        return Ok(());
     }
-    Ok(if change.events.is_empty() { Decision::Answer(Reply::Nothing) } else { Decision::Change(change) })
+    let mut deadlines = Vec::new();
+    for (key, _) in found.first(DEADLINES, EXPIRED_AT_ONCE + 1)? {
+        deadlines.extend(parse_deadline(key));
+    }
+    let due: Vec<_> = deadlines.iter().take(EXPIRED_AT_ONCE).filter(|(at, _)| *at <= moment.now).copied().collect();
+    let needs = due.iter().flat_map(|(_, seq)| message_needs(*seq));
+    let missing: Vec<Need> = needs.filter(|need| !found.has(need)).collect();
+    if !missing.is_empty() {
+        return Err(Undecided::Missing(missing));
+    }
+    let mut ended = 0;
+    for (at, seq) in &due {
+        match expire(*seq, moment, found, change) {
+            Err(Undecided::Corrupt(error)) => change.rows.push(given_up(*at, *seq, &error, moment)),
+            expired => expired?,
+        }
+        ended += 1;
+        if weight(change) > limits::BATCH_BYTES {
+            break;
+        }
+    }
+    change.events.push(Event::DeadlineMoved { next: deadlines.get(ended).map(|(at, _)| *at) });
+    Ok(())
 }
 
 /// About how many bytes ended reviews take: each outcome is in a row and in an event.
@@ -222,7 +217,7 @@ fn pending(
     if state.erasure.is_some() {
         return Ok(Err(Rejection::Erased));
     }
-    if message.entity != state.id.address || !(1..=state.last_seq).contains(&message.number) {
+    if !state.reaches(message) {
         return Ok(Err(Rejection::ReviewNotFound));
     }
     let Some((_, review)) = asked(message.number, found)?.filter(|(id, _)| *id == message) else {
@@ -332,16 +327,6 @@ fn ended(
     rows.extend(text);
     let events = vec![event(ReviewEnd { message, state: after.clone(), asker: review.asker.clone() })];
     Ok(Change { rows, views, ..Change::new(events, Reply::Review(Box::new(after))) })
-}
-
-/// The reads that a command about one review needs.
-pub(super) fn needs_of(state: Option<&State>, message: MessageId) -> Vec<Need> {
-    match state {
-        Some(state) if (1..=state.last_seq).contains(&message.number) => {
-            vec![Need::Event(message.number), Need::Row(OVERLAYS, number_key(message.number))]
-        }
-        _ => Vec::new(),
-    }
 }
 
 /// The review that the message with this sequence asks for.

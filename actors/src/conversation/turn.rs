@@ -108,7 +108,7 @@ pub(super) fn start(
 
 /// The number of the turn that a key asked for, by its row, and the newest message at that time, if it was recorded.
 #[must_use]
-pub fn asked(row: &[u8]) -> Option<(u64, Option<u64>)> {
+pub(crate) fn asked(row: &[u8]) -> Option<(u64, Option<u64>)> {
     let (number, newest) = row.split_first_chunk()?;
     Some((u64::from_be_bytes(*number), newest.first_chunk().map(|newest| u64::from_be_bytes(*newest))))
 }

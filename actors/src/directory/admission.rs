@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::Refusal;
 use crate::limits;
-use crate::machine::Machine;
 
 /// Commands that wait or run, and the bytes of their content.
 #[derive(Debug, Default)]
@@ -75,11 +74,7 @@ pub(super) struct Permit {
 }
 
 impl Permit {
-    pub(super) fn take<M: Machine>(
-        entity: &Arc<Load>,
-        node: &Arc<Admission>,
-        bytes: usize,
-    ) -> Result<Self, Refusal<M>> {
+    pub(super) fn take<R>(entity: &Arc<Load>, node: &Arc<Admission>, bytes: usize) -> Result<Self, Refusal<R>> {
         if !node.load.add(bytes, limits::NODE_COMMANDS, limits::NODE_BYTES) {
             return Err(Refusal::Overloaded);
         }

@@ -1,15 +1,16 @@
 //! Why a command was not done.
 
-use crate::machine::Machine;
+use std::fmt::Debug;
+
 use crate::metrics::TurnedAway;
 use crate::store::{Cause, StoreError};
 
-/// Why a command was not done.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal<M: Machine> {
+/// Why a command was not done; `R` is why its entity rejects one.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Refusal<R> {
     /// The entity rejected the command.
     #[error("rejected: {0:?}")]
-    Rejected(M::Rejection),
+    Rejected(R),
     /// The idempotency key was used with another request before.
     #[error("the idempotency key was used for another request")]
     KeyReused,
@@ -43,25 +44,25 @@ pub enum Refusal<M: Machine> {
     Moved,
 }
 
-impl<M: Machine> Clone for Refusal<M> {
-    fn clone(&self) -> Self {
+impl<R> Refusal<R> {
+    /// The same for another kind of entity; `rejected` says what this kind's rejection is there.
+    #[must_use]
+    pub(crate) fn map<S>(self, rejected: impl FnOnce(R) -> Refusal<S>) -> Refusal<S> {
         match self {
-            Self::Rejected(rejection) => Self::Rejected(rejection.clone()),
-            Self::KeyReused => Self::KeyReused,
-            Self::KeyHeld => Self::KeyHeld,
-            Self::Backlog => Self::Backlog,
-            Self::Overloaded => Self::Overloaded,
-            Self::Draining => Self::Draining,
-            Self::Unavailable(why) => Self::Unavailable(why.clone()),
-            Self::TooLarge(why) => Self::TooLarge(why.clone()),
-            Self::Unknown(why) => Self::Unknown(why.clone()),
-            Self::Misanswered(request) => Self::Misanswered(request),
-            Self::Moved => Self::Moved,
+            Self::Rejected(rejection) => rejected(rejection),
+            Self::KeyReused => Refusal::KeyReused,
+            Self::KeyHeld => Refusal::KeyHeld,
+            Self::Backlog => Refusal::Backlog,
+            Self::Overloaded => Refusal::Overloaded,
+            Self::Draining => Refusal::Draining,
+            Self::Unavailable(why) => Refusal::Unavailable(why),
+            Self::TooLarge(why) => Refusal::TooLarge(why),
+            Self::Unknown(why) => Refusal::Unknown(why),
+            Self::Misanswered(request) => Refusal::Misanswered(request),
+            Self::Moved => Refusal::Moved,
         }
     }
-}
 
-impl<M: Machine> Refusal<M> {
     /// For a store error after which nothing was applied.
     pub(crate) fn unavailable(error: &StoreError) -> Self {
         match error {
@@ -89,8 +90,8 @@ impl<M: Machine> Refusal<M> {
     }
 }
 
-impl<M: Machine> From<Refusal<M>> for Cause {
-    fn from(refusal: Refusal<M>) -> Self {
+impl<R: Debug> From<Refusal<R>> for Cause {
+    fn from(refusal: Refusal<R>) -> Self {
         let what = refusal.to_string();
         match refusal {
             Refusal::Unavailable(cause) | Refusal::TooLarge(cause) | Refusal::Unknown(cause) => cause.under(what),

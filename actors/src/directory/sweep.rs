@@ -1,4 +1,4 @@
-//! Which entities leave memory, and when.
+//! Evicting entities from memory.
 
 use std::sync::atomic::Ordering;
 

@@ -44,7 +44,7 @@ impl<M: Machine> Batch<M> {
     }
 
     /// Answers all commands with the same refusal.
-    pub(crate) fn refuse(mut self, refusal: &Refusal<M>) {
+    pub(crate) fn refuse(mut self, refusal: &Refusal<M::Rejection>) {
         let word = match refusal {
             Refusal::Unknown(_) => "indeterminate",
             Refusal::TooLarge(_) => "too_large",

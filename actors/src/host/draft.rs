@@ -46,6 +46,8 @@ pub(crate) struct Draft<M: Machine> {
     pub(crate) alarm: Option<Millis>,
     /// The commit's id.
     pub(crate) id: CommitId,
+    /// The random bytes of the first decision, drawn with the id; `None`: they are used.
+    first: Option<[u8; 16]>,
     next_seq: u64,
     /// About how many bytes it writes.
     bytes: usize,
@@ -62,7 +64,6 @@ impl<M: Machine> Draft<M> {
         found: &mut ReadSet,
     ) -> Result<Self, Vec<Need>> {
         let [id, first] = resident.node.entropy.draw_two();
-        let mut first = Some(first);
         let mut draft = Self {
             span: Span::default(),
             batch: Vec::new(),
@@ -78,6 +79,7 @@ impl<M: Machine> Draft<M> {
             snapshot: false,
             alarm: None,
             id: CommitId(id),
+            first: Some(first),
             next_seq: resident.known.head.map_or(0, |head| head.seq) + 1,
             bytes: 0,
             has_more: true,
@@ -85,7 +87,7 @@ impl<M: Machine> Draft<M> {
         let now = resident.node.clock.now().max(resident.known.last_at);
         for (place, envelope) in batch.iter().enumerate() {
             draft.has_more = place + 1 < batch.len();
-            let reply = draft.decide_one(resident, envelope, &mut first, now, found)?;
+            let reply = draft.decide_one(resident, envelope, now, found)?;
             draft.replies.push(reply);
             if draft.bytes > limits::DRAFT_BYTES {
                 break;
@@ -94,18 +96,17 @@ impl<M: Machine> Draft<M> {
         Ok(draft)
     }
 
-    /// Decides a command on the state after those before it. The random bytes of the first one are drawn already.
+    /// Decides a command on the state after those before it.
     fn decide_one(
         &mut self,
         resident: &Resident<M>,
         envelope: &Envelope<M>,
-        first: &mut Option<[u8; 16]>,
         now: Millis,
         found: &mut ReadSet,
     ) -> Result<Reply<M>, Vec<Need>> {
         let known = envelope.key.and_then(|key| {
             let row = found.key(key.hash).or_else(|| resident.known.keys.get(key.hash)).flatten();
-            row.filter(|row| now.since(row.at) < limits::KEY_KEPT_MILLIS).and_then(|row| known_to(key, row))
+            row.filter(|row| now.since(row.at) < limits::KEY_KEPT_MILLIS).and_then(|row| known_to::<M>(key, row))
         });
         if let Some(reply) = known {
             return Ok(reply);
@@ -116,8 +117,8 @@ impl<M: Machine> Draft<M> {
             self.remember(envelope, self.next_seq, claim, now, found);
             return Ok(Err(Refusal::KeyHeld));
         };
+        let moment = self.moment_of(resident, envelope, command, now);
         let state = self.state.as_ref();
-        let moment = self.moment_of(resident, envelope, command, first, now);
         found.set_listeners(M::listeners(&resident.node, resident.entity, state, command));
         match M::decide(state, command, &moment, found) {
             Ok(decision) => Ok(self.follow(decision, envelope, now, found)),
@@ -131,11 +132,10 @@ impl<M: Machine> Draft<M> {
     }
 
     fn moment_of(
-        &self,
+        &mut self,
         resident: &Resident<M>,
         envelope: &Envelope<M>,
         command: &M::Command,
-        first: &mut Option<[u8; 16]>,
         now: Millis,
     ) -> DecisionContext {
         let needs_place = M::needs_place(self.state.as_ref(), command);
@@ -144,7 +144,7 @@ impl<M: Machine> Draft<M> {
             now,
             place: if needs_place { resident.node.new_place(resident.entity.kind, now) } else { now },
             next_seq: self.next_seq,
-            random: first.take().unwrap_or_else(|| resident.node.entropy.draw()),
+            random: self.first.take().unwrap_or_else(|| resident.node.entropy.draw()),
             node: resident.node.members.me(),
             key: envelope.key.map(|key| key.hash),
             trace: envelope.trace,
@@ -277,7 +277,7 @@ impl<M: Machine> Draft<M> {
     }
 
     /// Answers all commands with the same refusal.
-    pub(crate) fn refuse(self, refusal: &Refusal<M>) {
+    pub(crate) fn refuse(self, refusal: &Refusal<M::Rejection>) {
         Batch { span: self.span, envelopes: self.batch }.refuse(refusal);
     }
 }

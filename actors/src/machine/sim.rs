@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{Change, Decision, DecisionContext, Machine, Need, ReadSet, Record, Undecided};
-use crate::asks::Answers;
 use crate::clock::Millis;
 use crate::codec;
 use crate::id::EntityKey;
 use crate::limits;
 use crate::outbox::Listeners;
+use crate::requests::ChecksReplies;
 use crate::store::{NodeId, Row, StoreError, Table, View};
 use crate::trace::TraceContext;
 
@@ -29,7 +29,7 @@ pub(crate) struct Sim<M: Machine> {
     pub(crate) trace: Option<TraceContext>,
 }
 
-impl<M: Answers> Sim<M> {
+impl<M: ChecksReplies> Sim<M> {
     pub(crate) fn new(entity: EntityKey, now: Millis) -> Self {
         let (rows, views) = (BTreeMap::new(), BTreeMap::new());
         Self { entity, now, state: None, log: Vec::new(), rows, views, seq: 0, trace: None }

@@ -107,7 +107,7 @@ pub(super) fn all_need() -> Need {
     Need::First(MEMORIES, AT_ONCE)
 }
 
-/// Which contact a subject is.
+/// The contact of a subject, if it is one.
 fn contact(subject: &Subject) -> Option<ContactId> {
     match subject {
         Subject::Contact(contact) => Some(*contact),

@@ -1,7 +1,7 @@
 //! The requests to a subject's memories, with the replies that answer them.
 
 use super::{Command, ForgetAll, Memories, Outcome, Remember, Reply};
-use crate::asks::requests;
+use crate::requests::requests;
 
 requests! { Memories:
     // The outcome of each edit.

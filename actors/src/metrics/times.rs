@@ -60,7 +60,7 @@ impl<B: Buckets> Times<B> {
         exemplars[bucket] = Some(exemplar);
     }
 
-    /// What was observed so far.
+    /// The values so far.
     pub fn snapshot(&self) -> Snapshot {
         let exemplars = self.exemplars.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Snapshot { exemplars, ..self.took.snapshot() }

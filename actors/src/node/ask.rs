@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use super::Node;
-use crate::asks::{Answered, Asks, answered};
 use crate::attachment::{Attachment, settle};
 use crate::catalog;
 use crate::claims;
@@ -16,6 +15,7 @@ use crate::directory::{CommandContext, Reply};
 use crate::id::{Address, AttachmentId, EntityKey, Kind};
 use crate::memories::Memories;
 use crate::registry::{self, Registry};
+use crate::requests::{Request, TypedReply, typed};
 
 /// How long a command waits for the list of webhook receivers.
 const LISTENERS_WITHIN: Duration = Duration::from_millis(500);
@@ -28,15 +28,15 @@ impl Node {
     /// # Errors
     ///
     /// As [`Directory::ask`](crate::directory::Directory::ask).
-    pub async fn conversation<A: Asks<Conversation>>(
+    pub async fn conversation<R: Request<Conversation>>(
         self: &Arc<Self>,
         entity: EntityKey,
-        request: A,
+        request: R,
         with: CommandContext,
-    ) -> Answered<Conversation, A> {
+    ) -> TypedReply<Conversation, R> {
         let command = Arc::new(request.command());
         self.know_listeners(entity.workspace).await;
-        answered::<_, A>(claims::ask(self, &self.conversations, entity, command, with).await)
+        typed::<_, R>(claims::ask(self, &self.conversations, entity, command, with).await)
     }
 
     /// Sends a command to a contact.
@@ -44,15 +44,15 @@ impl Node {
     /// # Errors
     ///
     /// As [`Directory::ask`](crate::directory::Directory::ask).
-    pub async fn contact<A: Asks<Contact>>(
+    pub async fn contact<R: Request<Contact>>(
         self: &Arc<Self>,
         entity: EntityKey,
-        request: A,
+        request: R,
         with: CommandContext,
-    ) -> Answered<Contact, A> {
+    ) -> TypedReply<Contact, R> {
         let command = Arc::new(request.command());
         self.know_listeners(entity.workspace).await;
-        answered::<_, A>(claims::ask(self, &self.contacts, entity, command, with).await)
+        typed::<_, R>(claims::ask(self, &self.contacts, entity, command, with).await)
     }
 
     /// Sends a command to a file.
@@ -60,14 +60,14 @@ impl Node {
     /// # Errors
     ///
     /// As [`Directory::ask`](crate::directory::Directory::ask).
-    pub async fn attachment<A: Asks<Attachment>>(
+    pub async fn attachment<R: Request<Attachment>>(
         self: &Arc<Self>,
         entity: EntityKey,
-        request: A,
+        request: R,
         with: CommandContext,
-    ) -> Answered<Attachment, A> {
+    ) -> TypedReply<Attachment, R> {
         let command = Arc::new(request.command());
-        answered::<_, A>(claims::ask(self, &self.attachments, entity, command, with).await)
+        typed::<_, R>(claims::ask(self, &self.attachments, entity, command, with).await)
     }
 
     /// Sends a command to a subject's memories.
@@ -75,14 +75,14 @@ impl Node {
     /// # Errors
     ///
     /// As [`Directory::ask`](crate::directory::Directory::ask).
-    pub async fn memories<A: Asks<Memories>>(
+    pub async fn memories<R: Request<Memories>>(
         self: &Arc<Self>,
         entity: EntityKey,
-        request: A,
+        request: R,
         with: CommandContext,
-    ) -> Answered<Memories, A> {
+    ) -> TypedReply<Memories, R> {
         let command = Arc::new(request.command());
-        answered::<_, A>(claims::ask(self, &self.memories, entity, command, with).await)
+        typed::<_, R>(claims::ask(self, &self.memories, entity, command, with).await)
     }
 
     /// Sends a command to the configuration of a workspace or of the installation. A change of rows that other

@@ -59,7 +59,7 @@ pub struct Census {
 /// An entity's queue.
 #[derive(Clone, Debug)]
 pub struct Mailbox {
-    /// Whose it is.
+    /// Its entity.
     pub entity: EntityKey,
     /// The id that clients know it by, if it is stored already.
     pub id: Option<String>,

@@ -7,16 +7,19 @@ use bytes::Bytes;
 use super::Node;
 use crate::clock::Millis;
 use crate::codec;
-use crate::conversation::{Beginning, Calls, Conversation, Origin, Turn, number_key};
+use crate::conversation::attach::Claim;
+use crate::conversation::turn::asked;
+use crate::conversation::{Beginning, Calls, Conversation, Details, Origin, Turn, file_key, number_key, shown_key};
 use crate::host;
-use crate::id::{Address, ConversationId, EntityKey};
+use crate::id::{Address, ConversationId, EntityKey, MessageId};
 use crate::limits;
 use crate::machine::{Machine, Record};
+use crate::memories::Memory;
 use crate::message::Overlay;
 use crate::store::{
     Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogScan, Order, Pages, Row, Scan, Store, StoreError, Table, View,
 };
-use crate::tables::{CALLS, OVERLAYS, TURNS};
+use crate::tables::{ASKED_TURNS, ATTACHED, CALLS, DETAILS, MEMORIES, OVERLAYS, SHOWN, TURNS};
 use crate::usage::{Day, Used};
 
 /// The state of an entity in `store`: for tools that read a store without a running [`Node`].
@@ -229,6 +232,43 @@ impl Node {
         rows.iter().map(overlay).collect()
     }
 
+    /// The changes of one message as in the answer to the request with this idempotency key, if that was stored.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` if the store, or the stored data, cannot be read.
+    pub async fn shown(&self, entity: EntityKey, seq: u64, key: KeyHash) -> Result<Option<Overlay>, StoreError> {
+        self.stored(entity, SHOWN, shown_key(seq, key)).await
+    }
+
+    /// The details of a conversation; none if there is no such conversation.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` if the store, or the stored data, cannot be read.
+    pub async fn details(&self, entity: EntityKey) -> Result<Details, StoreError> {
+        Ok(self.stored(entity, DETAILS, Bytes::new()).await?.unwrap_or_default())
+    }
+
+    /// The message of a conversation that has the file with this address.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` if the store, or the stored data, cannot be read.
+    pub async fn attached_by(&self, entity: EntityKey, file: Address) -> Result<Option<MessageId>, StoreError> {
+        let claim: Option<Claim> = self.stored(entity, ATTACHED, file_key(file)).await?;
+        Ok(claim.and_then(|claim| claim.message))
+    }
+
+    /// A memory, by its number.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` if the store, or the stored data, cannot be read.
+    pub async fn memory(&self, entity: EntityKey, number: u64) -> Result<Option<Memory>, StoreError> {
+        self.stored(entity, MEMORIES, number_key(number)).await
+    }
+
     /// A turn of a conversation.
     ///
     /// # Errors
@@ -236,6 +276,17 @@ impl Node {
     /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn turn(&self, entity: EntityKey, number: u64) -> Result<Option<Turn>, StoreError> {
         self.stored(entity, TURNS, number_key(number)).await
+    }
+
+    /// The number of the turn that an idempotency key requested while another turn ran, and the newest message at that
+    /// time, if it was recorded.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` if the store, or the stored data, cannot be read.
+    pub async fn asked_turn(&self, entity: EntityKey, key: KeyHash) -> Result<Option<(u64, Option<u64>)>, StoreError> {
+        let row = self.store.row(entity, ASKED_TURNS, Bytes::copy_from_slice(&key.0)).await?;
+        Ok(row.as_deref().and_then(asked))
     }
 
     /// The calls of a turn, while some have no result.
@@ -252,7 +303,7 @@ impl Node {
     /// # Errors
     ///
     /// `StoreError` if the store, or the stored data, cannot be read.
-    pub async fn stored<T>(&self, entity: EntityKey, table: Table, key: Bytes) -> Result<Option<T>, StoreError>
+    pub(crate) async fn stored<T>(&self, entity: EntityKey, table: Table, key: Bytes) -> Result<Option<T>, StoreError>
     where
         T: for<'b> minicbor::Decode<'b, ()>,
     {

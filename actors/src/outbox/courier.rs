@@ -76,7 +76,7 @@ pub(super) struct Courier<M: Sends> {
     runs: HashMap<Lane, Run>,
     /// Lanes to resume before their time that have found no room so far, or could not be read.
     hastened: HashSet<Lane>,
-    /// Resumed ones of these, as long as their stored rows say that they wait.
+    /// Those of them that were resumed, while their stored rows say that they wait.
     unnoted: HashSet<Lane>,
     steps: FuturesUnordered<BoxFuture<'static, Made>>,
     ended: Ended,
@@ -139,7 +139,7 @@ async fn found<M: Sends>(node: &Node, entity: EntityKey, bell: &Bell) -> Result<
     Ok(from.unwrap_or(upto + 1))
 }
 
-/// Logs that a log cannot be read, each time it is tried.
+/// Reports that events cannot be sent from a log, each time that is tried.
 fn not_sent(node: &Node, entity: EntityKey, error: &StoreError) {
     let now = Instant::now();
     if error.passes() {
@@ -343,8 +343,8 @@ impl<M: Sends> Courier<M> {
                 return Err(StoreError::Unavailable("the store does not return what was committed".into()));
             };
             let settings = settings::read(&self.node, self.entity, &self.scope).await?;
-            // All are read before any is put on a lane: after a failed read, events already sent could be looked at
-            // once more.
+            // All are read before any is put on a lane: otherwise a failed read would have events looked at again that
+            // were already sent.
             let mut wanted = Vec::new();
             for record in &records {
                 let Some(subject) = M::subject(record) else { continue };

@@ -82,7 +82,7 @@ impl Receiver {
         tag
     }
 
-    /// What it is, in one word.
+    /// Its kind, in one word.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -189,10 +189,10 @@ pub struct Attempt {
     /// When it began.
     #[n(0)]
     pub at: Millis,
-    /// What the receiver answered.
+    /// The status of the receiver's answer.
     #[n(1)]
     pub status: Option<u16>,
-    /// What went wrong.
+    /// The error.
     #[n(2)]
     pub error: Option<String>,
     /// How long it took.
@@ -262,7 +262,8 @@ pub struct Waiting {
     /// still for the receiver.
     #[n(11)]
     pub handed: Option<bool>,
-    /// Where `next` was tried last; `None`: nowhere yet, or at an endpoint, whose URL is known as long as it has lanes.
+    /// The URL at which `next` was tried last; `None`: none yet, or an endpoint's, whose URL is known as long as it has
+    /// lanes.
     #[n(12)]
     pub url: Option<String>,
     /// The requested retries not tried since, in the order of the requests; `None`: none, or an earlier build has noted

@@ -176,8 +176,8 @@ pub async fn find(node: &Node, workspace: Address, id: DeliveryId) -> Result<Opt
     Ok(delivery.filter(|delivery| delivery.id == id))
 }
 
-/// The state of a delivery when its retry was requested with this idempotency key, if it was not requested with another
-/// key since.
+/// The state of a delivery when its retry was requested with this idempotency key, if it was not requested with
+/// [`RETRIES_KEPT`](super::state::RETRIES_KEPT) other keys since.
 ///
 /// # Errors
 ///
@@ -189,7 +189,7 @@ pub async fn retried(
     asked_with: KeyHash,
 ) -> Result<Option<Waiting>, StoreError> {
     let retried: Option<Retried> = node.stored(entity, RETRIED, key.row()).await?;
-    Ok(retried.filter(|retried| retried.key == asked_with.0).map(|retried| retried.waiting))
+    Ok(retried.and_then(|retried| retried.answered(asked_with)))
 }
 
 impl DeliveryState {

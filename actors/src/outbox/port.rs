@@ -53,7 +53,7 @@ pub struct Parcel {
     pub method: String,
     /// Extra headers configured for the receiver; secrets.
     pub headers: Vec<(String, String)>,
-    /// The signing secrets, the current one first.
+    /// What signs it: the secrets of all receivers at its URL, first the current one of the most general.
     pub secrets: Vec<String>,
     /// The form of the body.
     pub format: Format,
@@ -61,12 +61,12 @@ pub struct Parcel {
     pub trace: Option<TraceContext>,
 }
 
-/// What a receiver has answered.
+/// A receiver's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// What is wrong with it, in one word; never the receiver's own text.
+    /// The answer's error, in one word; never the receiver's own text.
     pub error: Option<&'static str>,
     /// The receiver's `Retry-After`.
     pub retry_after_millis: Option<u64>,
@@ -114,12 +114,30 @@ impl Deliverer for NoDeliverer {
 /// The scope of a log's events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogScope {
-    /// The conversation, if it is a conversation's log.
-    pub conversation: Option<ConversationId>,
+    /// Whose log it is.
+    pub log: LogOf,
     /// The channel.
     pub channel: Option<LogChannel>,
-    /// The log's path behind the API's base path: `channels/demo`.
-    pub path: Arc<str>,
+}
+
+impl LogScope {
+    /// The conversation, if it is a conversation's log.
+    #[must_use]
+    pub fn conversation(&self) -> Option<ConversationId> {
+        match self.log {
+            LogOf::Conversation(id) => Some(id),
+            LogOf::Contact(_) => None,
+        }
+    }
+}
+
+/// Whose log it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogOf {
+    /// A conversation's, perhaps a human channel's own.
+    Conversation(ConversationId),
+    /// A contact's.
+    Contact(ContactId),
 }
 
 /// The channel that a log belongs to.
@@ -169,7 +187,7 @@ pub(crate) trait Sends: Machine {
     /// The scope of its events.
     fn scope(state: &Self::State) -> LogScope;
 
-    /// What an event is about; `None` for what clients do not see.
+    /// The subject of an event; `None` for a record that clients do not see.
     fn subject(record: &Record<Self::Event>) -> Option<Subject>;
 
     /// The webhooks of the message that a record accepted.

@@ -5,7 +5,7 @@ use crate::clock::Millis;
 use crate::id::EndpointId;
 use crate::message::Callback;
 use crate::url::is_same;
-use crate::webhook::{DisabledReason, Format, WebhookEndpoint};
+use crate::webhook::{DisabledReason, Format, SIGNATURES_MAX, WebhookEndpoint};
 
 use super::lane::Receiver;
 
@@ -115,10 +115,10 @@ pub(crate) struct Destination {
 
 /// Each receiver of an event with its URL, most general first; each URL once.
 ///
-/// If several receivers have the same URL, the event goes on the lane of the most general one, so that a URL gets a
-/// log's events in order. `spare` is included although it is off, so that its waiting events are found: a disabled
-/// endpoint, or the channel without a URL, which is then empty. A spare receiver also keeps its lane against one that
-/// was changed after the event: that one may have had another URL then.
+/// If several receivers have the same URL, the event uses the lane of the most general one, so that a URL gets a log's
+/// events in order. `spare` is included although it is off, so that its waiting events are found: a disabled endpoint,
+/// or the channel without a URL, which is then empty. A spare receiver also keeps its lane against one that was changed
+/// after the event: that one may have had another URL then.
 pub(crate) fn receivers<'a>(
     subject: &Subject,
     configured: &Configured<'a>,
@@ -268,31 +268,22 @@ pub(crate) fn destination(
     hooks: Option<&Hooks>,
     now: Millis,
 ) -> Result<Destination, Unsendable> {
-    let post = |url: &str, secrets, format| Destination {
-        url: url.to_owned(),
-        method: "POST".to_owned(),
-        headers: Vec::new(),
-        secrets,
-        format,
-    };
     if let Some(why) = off(receiver, configured) {
         return Err(why);
     }
-    let of_channel = |url: &str| {
-        let channel = configured.channel.ok_or(Unsendable::Deleted)?;
-        Ok(post(url, channel.signing(now), Format::Standard))
-    };
     let callback = hooks.and_then(|hooks| hooks.callback.as_ref()).filter(|_| subject.is_outcome);
-    let mut destination = match receiver {
-        Receiver::Endpoint(id) => {
-            let endpoint = configured.endpoint(id);
-            let endpoint = endpoint.ok_or(Unsendable::Deleted)?;
-            post(&endpoint.url, endpoint.signing(now), endpoint.format)
-        }
-        Receiver::Callback(_) if callback.is_none() => return Err(Unsendable::Deleted),
-        Receiver::Channel | Receiver::Message(_) | Receiver::Callback(_) => {
-            of_channel(url_of(receiver, configured, hooks).ok_or(Unsendable::Deleted)?)?
-        }
+    if matches!(receiver, Receiver::Callback(_)) && callback.is_none() {
+        return Err(Unsendable::Deleted);
+    }
+    let url = url_of(receiver, configured, hooks).ok_or(Unsendable::Deleted)?;
+    let endpoint = receiver.endpoint().and_then(|id| configured.endpoint(id));
+    let sharing = wanting(subject, configured, hooks, None).into_iter().filter(|(_, other)| is_same(other, url));
+    let mut destination = Destination {
+        url: url.to_owned(),
+        method: "POST".to_owned(),
+        headers: Vec::new(),
+        secrets: secrets(receiver, sharing.map(|(other, _)| other), configured, now),
+        format: endpoint.map(|endpoint| endpoint.format).unwrap_or_default(),
     };
     // A callback gets the outcome in the form it asked for, even if its URL would get the event anyway.
     if let Some(callback) = callback.filter(|callback| is_same(&callback.url, &destination.url)) {
@@ -300,4 +291,30 @@ pub(crate) fn destination(
         destination.headers.clone_from(&callback.headers);
     }
     Ok(destination)
+}
+
+/// The secrets that sign what a receiver gets and others have in common with it: its own first, then the current ones
+/// of the others, then those that they have replaced.
+fn secrets(
+    receiver: Receiver,
+    sharing: impl Iterator<Item = Receiver>,
+    configured: &Configured<'_>,
+    now: Millis,
+) -> Vec<String> {
+    let signing = |receiver| match receiver {
+        Receiver::Endpoint(id) => configured.endpoint(id).map(|endpoint| endpoint.signing(now)),
+        Receiver::Channel | Receiver::Message(_) | Receiver::Callback(_) => {
+            configured.channel.map(|channel| channel.signing(now))
+        }
+    };
+    let mut all = signing(receiver).unwrap_or_default();
+    let others: Vec<Vec<String>> = sharing.filter_map(signing).collect();
+    let current = others.iter().flat_map(|secrets| secrets.iter().take(1));
+    for secret in current.chain(others.iter().flat_map(|secrets| secrets.iter().skip(1))) {
+        if !all.contains(secret) {
+            all.push(secret.clone());
+        }
+    }
+    all.truncate(SIGNATURES_MAX);
+    all
 }

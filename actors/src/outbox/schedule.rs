@@ -59,8 +59,8 @@ pub(crate) enum Next {
     GiveUp,
 }
 
-/// The pause is the receiver's `Retry-After` plus up to a twentieth, or, if there is none or it is too short after the
-/// first few attempts, the scheduled one plus up to a fifth.
+/// The pause is the receiver's `Retry-After` plus up to a twentieth. Without one, or if it is shorter than the schedule
+/// after the first few attempts, the pause is the scheduled one plus up to a fifth.
 ///
 /// An event is given up 72 hours after it happened or after its receiver began to fail, whichever is later: so each is
 /// tried at least once, a receiver that comes back within that time misses nothing, and events waiting behind an event

@@ -1,10 +1,10 @@
 //! An entity's commands about the sending of its events.
 
-use super::lane::Receiver;
+use super::lane::{ATTEMPT_BYTES, ATTEMPTS_KEPT, Receiver};
 use super::port::Sends;
-use super::state::{self, DeliveryKey, Settlement};
+use super::state::{self, DeliveryKey, RETRIES_KEPT, Settlement};
 use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Undecided};
-use crate::tables::DELIVERIES;
+use crate::tables::{DELIVERIES, RETRIED};
 
 /// See the module's text.
 #[derive(Debug)]
@@ -13,18 +13,21 @@ pub enum Sending {
     Settle(Settlement),
     /// Try a delivery now.
     Again {
-        /// Which event's.
+        /// The delivery.
         key: DeliveryKey,
         /// The receiver.
         receiver: Receiver,
     },
+    /// Nothing, since what is asked for can go nowhere. Its idempotency key is compared all the same, and stays free.
+    Nothing,
 }
 
 impl Sending {
     pub(crate) fn needs(&self) -> Vec<Need> {
         match self {
             Self::Settle(settlement) => settlement.needs(),
-            Self::Again { key, .. } => vec![Need::Row(DELIVERIES, key.row())],
+            Self::Again { key, .. } => [DELIVERIES, RETRIED].map(|table| Need::Row(table, key.row())).into(),
+            Self::Nothing => Vec::new(),
         }
     }
 
@@ -32,7 +35,8 @@ impl Sending {
     pub(crate) fn weight(&self) -> usize {
         match self {
             Self::Settle(settlement) => settlement.weight(),
-            Self::Again { .. } => 1_200,
+            Self::Again { .. } => 1_200 + RETRIES_KEPT * ATTEMPTS_KEPT * ATTEMPT_BYTES,
+            Self::Nothing => 0,
         }
     }
 
@@ -56,6 +60,7 @@ impl Sending {
                 let asked = (*key, *receiver);
                 state::again(moment.entity, outbox, asked, moment.key, moment.now, found)?.unwrap_or_default()
             }
+            Self::Nothing => return Ok(Decision::Elsewhere(M::noted(None))),
         };
         let reply = M::noted(written.again);
         let events: Vec<_> = written.outbox.map(M::moved).into_iter().collect();

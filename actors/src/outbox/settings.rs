@@ -53,7 +53,7 @@ pub(super) async fn read(node: &Node, entity: EntityKey, scope: &LogScope) -> Re
     let mut channel_id = id.map(Arc::from);
     // A channel made again with the id of a deleted one is another channel, and gets no events of this log.
     if let (Some(then), Some(now)) = (&scope.channel, &channel)
-        && !then.is(now, entity, scope.conversation.map(|id| id.at))
+        && !then.is(now, entity, scope.conversation().map(|id| id.at))
     {
         (channel, channel_id) = (None, None);
     }

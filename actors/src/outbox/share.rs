@@ -2,8 +2,8 @@
 //!
 //! A hanging receiver holds its permit for the timeout of an attempt, and a workspace may have any number of receivers:
 //! each message may name another one. So while more than half of the node's permits are free, any workspace gets one;
-//! of the other half a workspace gets only its share. If the receivers of many workspaces hang and hold all of these,
-//! some permits are reserved for workspaces that hold hardly any.
+//! of the other half a workspace gets only its share. The hanging receivers of many workspaces may hold all of these,
+//! so some permits are reserved for workspaces that hold hardly any.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(shares.taken(), OPEN + limits::DELIVERIES_OF_WORKSPACE);
         held.extend(std::iter::from_fn(|| enter(3)).take(limits::DELIVERIES));
         assert_eq!(shares.taken(), limits::DELIVERIES);
-        // All are taken by three, and others have some all the same, none of them many.
+        // Three workspaces hold all permits, and others still get some, none of them many.
         for n in 4..4 + (KEPT / FEW) as u8 {
             let few: Vec<_> = std::iter::from_fn(|| enter(n)).take(limits::DELIVERIES).collect();
             assert_eq!(few.len(), FEW, "{n}");

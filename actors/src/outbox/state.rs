@@ -18,8 +18,10 @@ use crate::store::{KeyHash, RowWrite, ViewWrite};
 use crate::tables::{DELIVERIES, ENDED, ENDED_BY_ENDPOINT, FAILED, LANE_TIMES, LANES, PENDING, RETRIED};
 
 mod asked;
+mod retried;
 
 use asked::once_more;
+pub use retried::{RETRIES_KEPT, Retried, RetriedBefore};
 
 /// After this time events are searched whose sending was lost with its process. Long enough for the usual receiver to
 /// answer, so that nothing is sent twice without need.
@@ -237,17 +239,6 @@ pub struct Settlement {
     pub ended: Vec<(DeliveryKey, Delivery)>,
 }
 
-/// The stored answer to a retry request.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Retried {
-    /// The request's idempotency key.
-    #[cbor(n(0), with = "minicbor::bytes")]
-    pub key: [u8; 16],
-    /// The state of the delivery's lane then.
-    #[n(1)]
-    pub waiting: Waiting,
-}
-
 /// The writes of a decision about an outbox.
 #[derive(Debug, Default)]
 pub struct Written {
@@ -357,8 +348,8 @@ pub fn again(
         // Those were made for an event that waits before it.
         told.attempts.clear();
     }
-    if let Some(KeyHash(asked_with)) = asked_with {
-        let retried = Retried { key: asked_with, waiting: told.clone() };
+    if let Some(asked_with) = asked_with {
+        let retried = Retried::with(asked_with, told.clone(), found.stored(RETRIED, key.row())?);
         let value = Some(codec::encode(&retried));
         change.written.rows.push(RowWrite { table: RETRIED, key: key.row(), value });
     }

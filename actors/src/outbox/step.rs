@@ -121,13 +121,13 @@ pub(super) struct Tried {
     pub(super) happened: Millis,
     /// Its type.
     pub(super) event: &'static str,
-    /// Where it was sent.
+    /// The URL.
     pub(super) url: String,
     pub(super) attempt: Attempt,
     pub(super) verdict: Verdict,
 }
 
-/// What an attempt means for the delivery.
+/// The verdict of an attempt on the delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It is done.
@@ -370,8 +370,12 @@ async fn pack<M: Sends>(
     let Some((record, subject)) = event::<M>(route, seq).await? else {
         return Err(StoreError::Corrupt("an event is missing from the log".into()));
     };
-    if let (None, true, Some(message)) = (&hooks, subject.is_outcome, subject.message) {
-        hooks = hooks_of::<M>(node, route.entity, message).await?;
+    // The message itself may name the receiver's URL; then its channel's secret signs too.
+    if let (None, Some(message)) = (&hooks, subject.message) {
+        hooks = match M::hooks(&record) {
+            Some(own) => Some(Arc::new(own)),
+            None => hooks_of::<M>(node, route.entity, message).await?,
+        };
     }
     let settings = settings::read(node, route.entity, &route.scope).await?;
     let configured = settings.configured();
@@ -382,10 +386,6 @@ async fn pack<M: Sends>(
         destination => destination,
     };
     let url = to.as_ref().ok().map(|to| to.url.as_str());
-    let is_as_before = is_as_before(receiver, url, &subject, &configured);
-    if let (None, false, Some(message)) = (&hooks, is_as_before || is_left, subject.message) {
-        hooks = hooks_of::<M>(node, route.entity, message).await?;
-    }
     let left = match is_left {
         false => leave(lane, url, (seq, record.at), &subject, &configured, hooks.as_deref()),
         true => Vec::new(),

@@ -89,7 +89,7 @@ impl Whose {
         match self {
             Self::Endpoint(_) => true,
             Self::Channel(channel) => {
-                let began = scope.conversation.map(|id| id.at);
+                let began = scope.conversation().map(|id| id.at);
                 scope.channel.as_ref().is_some_and(|own| own.is(channel, log, began))
             }
         }

@@ -1,15 +1,15 @@
 //! Decisions as data.
 
 use super::*;
-use crate::asks::Answers;
 use crate::id::Address;
 use crate::machine::sim::Sim;
+use crate::requests::ChecksReplies;
 use crate::tables::{CHANNELS, IN_ORDER};
 
 const T: Table = Table(40);
 
 /// There is one reply only.
-impl Answers for Registry {
+impl ChecksReplies for Registry {
     fn answers(_: &Command, (): &()) -> bool {
         true
     }

@@ -47,7 +47,7 @@ pub struct Commit {
     /// that need not be atomic with the rest: a store may apply them slightly later, but before it accepts another
     /// commit of the entity, and never those of a commit that conflicts.
     pub redactions: Vec<Redaction>,
-    /// Where the store reports on a commit whose span is recorded or listed; `None`: it is neither.
+    /// The store's report on a commit whose span is recorded or listed; `None`: it is neither.
     pub watch: Option<Arc<CommitWatch>>,
 }
 

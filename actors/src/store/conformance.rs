@@ -1,7 +1,7 @@
 //! What every store must do, as test cases that run against any store.
 //!
 //! `run(async || MyStore::new(), salt).await` in a store's own tests runs them all. Each case works in a workspace of
-//! its own, so the factory may return the same store every time; a store that outlives the run needs another salt.
+//! its own, so the factory may return the same store every time; a store that survives the run needs another salt.
 
 use bytes::Bytes;
 
@@ -71,7 +71,7 @@ pub async fn run<S: Store, F: AsyncFn() -> S>(make: F, salt: u64) {
     ];
 }
 
-/// A store and a workspace in it that no other case uses.
+/// A store and a workspace of one case in it.
 #[derive(Debug)]
 pub struct Place<S> {
     /// The store.
@@ -106,7 +106,7 @@ impl<S: Store> Place<S> {
     /// Makes a commit that must succeed.
     ///
     /// # Panics
-    /// When it does not.
+    /// If it does not.
     pub async fn put(&self, commit: Commit) -> Head {
         let expected = commit.next_head();
         assert_eq!(self.commit(commit).await.expect("a commit"), Outcome::Committed(expected));
@@ -116,7 +116,7 @@ impl<S: Store> Place<S> {
     /// Loads an entity that must exist.
     ///
     /// # Panics
-    /// When it does not.
+    /// If it does not.
     pub async fn load(&self, entity: EntityKey) -> Loaded {
         self.store.load(entity, Fresh::Acknowledged).await.expect("a read").expect("the entity exists")
     }
@@ -140,7 +140,7 @@ fn derive(name: &str, salt: u64, n: u64) -> Address {
 /// Commits and waits for the answer.
 ///
 /// # Errors
-/// What the store answers, and [`StoreError::Indeterminate`] when it drops the callback without an answer.
+/// The store's error, and [`StoreError::Indeterminate`] if it drops the callback without an answer.
 pub async fn commit<S: Store>(store: &S, commit: Commit) -> Result<Outcome, StoreError> {
     let (answer, answered) = tokio::sync::oneshot::channel();
     store.commit(commit, Box::new(move |outcome| drop(answer.send(outcome))));

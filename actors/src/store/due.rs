@@ -9,7 +9,7 @@ use crate::id::EntityKey;
 pub struct Due {
     /// When it is due.
     pub at: Millis,
-    /// Whose it is.
+    /// Its entity.
     pub entity: EntityKey,
 }
 

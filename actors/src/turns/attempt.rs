@@ -10,12 +10,11 @@ use super::context::Context;
 use super::telling::{self, Telling};
 use crate::agent::chat::Chat;
 use crate::agent::{Agent, Completion, Prompt, Provider, Said, builtin};
-use crate::asks::Asks;
 use crate::backoff::patiently;
 use crate::channel::{Channel, ChannelKind};
 use crate::conversation::{
-    Answers, Call, Conversation, Details, Event, Failure, Finish, Opening, Origin, Post, Step, Turn, TurnStatus, Wait,
-    message_of,
+    Call, CallResults, Conversation, Details, Event, Failure, Finish, Opening, Origin, Post, Step, Turn, TurnStatus,
+    Wait, message_of,
 };
 use crate::deltas::Saying;
 use crate::directory::{Answer, CommandContext};
@@ -27,6 +26,7 @@ use crate::machine::Record;
 use crate::memories::recall::{Remembered, recall};
 use crate::message::{Content, Message, NewMessage, Sender, SenderKind, role};
 use crate::node::Node;
+use crate::requests::Request;
 use crate::store::{Cause, Order, StoreError};
 use crate::tool::{Ask, Asker, Called, Fetched, Invocation, Plan, given_ids};
 use crate::trace::{Span, TraceContext, current, names};
@@ -79,6 +79,14 @@ struct Due {
     id: String,
     plan: Plan,
     span: Span,
+}
+
+/// What a call has come to.
+enum CallOutcome {
+    /// The tool's answer, also one that says that it failed.
+    Result(String),
+    /// The review that the call has become.
+    AsksPeople(Wait),
 }
 
 /// An attempt that is to be run.
@@ -315,15 +323,15 @@ impl Attempt<'_> {
         let (mut results, mut waits, mut lost) = (Vec::new(), Vec::new(), None);
         for (id, outcome) in outcomes {
             match outcome {
-                Ok(Ok(result)) => results.push((id, result)),
-                Ok(Err(wait)) => waits.push((id, wait)),
+                Ok(CallOutcome::Result(result)) => results.push((id, result)),
+                Ok(CallOutcome::AsksPeople(wait)) => waits.push((id, wait)),
                 Err(loss) => lost = Some(loss),
             }
         }
         let (number, attempt) = (self.turn.id.number, self.turn.attempt);
         // A finished call must not run again because another one failed.
         if lost.is_none() || !results.is_empty() {
-            let answers = Answers { number, attempt, results, waits, is_lost: lost.is_some() };
+            let answers = CallResults { number, attempt, results, waits, is_lost: lost.is_some() };
             self.turn = self.offer(answers).await?;
         }
         if let Some(lost) = lost {
@@ -332,8 +340,8 @@ impl Attempt<'_> {
         if self.turn.status == TurnStatus::AwaitingReview { Err(Lost::Waits) } else { Ok(()) }
     }
 
-    /// One call's result, or the review that it has become.
-    async fn one(&self, Due { id, plan, mut span }: Due) -> (String, Result<Result<String, Wait>, Lost>) {
+    /// Makes one call.
+    async fn one(&self, Due { id, plan, mut span }: Due) -> (String, Result<CallOutcome, Lost>) {
         let tools = &self.node.ports.tools;
         // The span was opened when the call arrived, and the call is recorded before it is made.
         span.began(Instant::now().into_std());
@@ -341,11 +349,11 @@ impl Attempt<'_> {
             Plan::Answer(result) => {
                 // No work is done, and the tool's name may be the model's invention.
                 span.forget();
-                return (id, Ok(Ok(result)));
+                return (id, Ok(CallOutcome::Result(result)));
             }
             Plan::Recall { query, limit } => {
                 let recalled = current::within(span.context_or(self.trace), self.recall(&query, limit)).await;
-                Ok(Ok(tools.remembered(&recalled)))
+                Ok(CallOutcome::Result(tools.remembered(&recalled)))
             }
             Plan::Fetch(call) => {
                 let call = current::within(span.context_or(self.trace), call);
@@ -356,11 +364,11 @@ impl Attempt<'_> {
                 if let Some(error) = fetched.error {
                     span.fail(error);
                 }
-                Ok(Ok(fetched.result))
+                Ok(CallOutcome::Result(fetched.result))
             }
             Plan::Ask(ask) => {
                 let outcome = self.ask(&id, *ask, span.context_or(self.trace)).await;
-                if let Ok(Err(_)) = outcome {
+                if let Ok(CallOutcome::AsksPeople(_)) = outcome {
                     span.set(names::OUTCOME, "awaiting_review");
                 }
                 outcome
@@ -370,9 +378,9 @@ impl Attempt<'_> {
     }
 
     /// Asks the people of a channel, once, however often it runs for the same call.
-    async fn ask(&self, call: &str, ask: Ask, trace: Option<TraceContext>) -> Result<Result<String, Wait>, Lost> {
+    async fn ask(&self, call: &str, ask: Ask, trace: Option<TraceContext>) -> Result<CallOutcome, Lost> {
         let (node, workspace) = (self.node, self.entity.workspace);
-        let failed = |code: &str, detail: &str| Ok(Ok(node.ports.tools.failed(code, detail)));
+        let failed = |code: &str, detail: &str| Ok(CallOutcome::Result(node.ports.tools.failed(code, detail)));
         let channel = patiently(OFFERED, || node.channel(workspace, &ask.channel)).await?;
         let Some(channel) = channel else { return failed("channel_not_found", "no such channel") };
         if channel.kind != ChannelKind::Human {
@@ -399,7 +407,7 @@ impl Attempt<'_> {
             Some(Wait { review: message.id, expires_at })
         };
         match message.and_then(wait) {
-            Some(wait) => Ok(Err(wait)),
+            Some(wait) => Ok(CallOutcome::AsksPeople(wait)),
             None => failed("review_not_raised", "the channel refused the question"),
         }
     }
@@ -434,9 +442,9 @@ impl Attempt<'_> {
 }
 
 /// A report to a turn's conversation. The reply is the turn's state then, unless that is another attempt's.
-trait Tells: Asks<Conversation, Reply = Option<Box<Turn>>> {}
+trait Tells: Request<Conversation, Reply = Option<Box<Turn>>> {}
 
-impl<A: Asks<Conversation, Reply = Option<Box<Turn>>>> Tells for A {}
+impl<R: Request<Conversation, Reply = Option<Box<Turn>>>> Tells for R {}
 
 /// Sends the turn's conversation a command; returns the turn after that.
 async fn offer(

@@ -9,7 +9,7 @@ use actors::fork;
 use actors::id::EntityKey;
 use actors::memories::recall::all;
 use actors::memories::{self, Edit, Subject};
-use actors::message::{Content, Review};
+use actors::message::Content;
 use actors::node::Node;
 use actors::ports::Ports;
 use actors::store::conformance::{commit, on};

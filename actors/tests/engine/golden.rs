@@ -29,7 +29,7 @@ use actors::outbox::state::Retried;
 use actors::outbox::{Asked, Attempt, Delivery, End, Outbox, Receiver, Waiting, Was};
 use actors::registry::RowChange;
 use actors::store::memory::MemoryStore;
-use actors::store::{Fresh, NodeId, Store, StoreError, Table};
+use actors::store::{Fresh, KeyHash, NodeId, Store, StoreError, Table};
 use actors::tool::{Ask, Asker};
 use actors::trace::TraceContext;
 use actors::usage;
@@ -313,6 +313,8 @@ fn golden_states() {
     };
     golden.value("contact-state-erased", &erased);
     golden.value("contact-aside", &contact::Aside { conversation: open_conversation(), life: 7 });
+    let back = contact::OpenConversation { goes_back: Some(true), ..open_conversation() };
+    golden.value("contact-aside-back", &contact::Aside { conversation: back, life: 7 });
     golden.value("registry-state", &registry::State { updated_at: AT, channels_at: None });
     golden.value("registry-state-channels", &registry::State { updated_at: AT, channels_at: Some(300) });
     golden.done();
@@ -391,7 +393,9 @@ fn golden_rows() {
     golden.value("waiting-lane-asked-for", &Waiting { asked, ..waiting.clone() });
     golden.value("waiting-lane-in-flight", &Waiting { in_flight: Some(true), ..waiting.clone() });
     golden.value("waiting-lane-fresh", &Waiting::fresh(1, 2, AT));
-    golden.value("delivery-retried", &Retried { key: [7; 16], waiting: Waiting::fresh(1, 1, AT) });
+    let retried = |key: u8, before| Retried::with(KeyHash([key; 16]), Waiting::fresh(1, 1, AT), before);
+    golden.value("delivery-retried", &retried(7, None));
+    golden.value("delivery-retried-more", &retried(9, Some(retried(8, Some(retried(7, None))))));
     let receivers = [Receiver::Endpoint(EndpointId::new(AT, address())), Receiver::Channel];
     for (name, receiver) in ["delivery-endpoint", "delivery-channel"].into_iter().zip(receivers) {
         let (url, attempts) = (text("https://example.com/hook"), vec![attempt.clone()]);

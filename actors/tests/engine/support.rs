@@ -7,7 +7,8 @@ use actors::agent::{Agent, Completion, Models, NoModels, Prompt, Provider, Said}
 use actors::clock::{Clock, Entropy, ManualClock, Millis};
 use actors::codec;
 use actors::conversation::{
-    BusyPolicy, Command, Conversation, Event, Opening, Origin, Post, Reply, TurnRequest, TurnStatus, Usage, message_of,
+    BusyPolicy, Command, Conversation, Event, Opening, Origin, Post, Rejection, Reply, TurnRequest, TurnStatus, Usage,
+    message_of,
 };
 use actors::directory::{Answer, Bounds, CommandContext, KeyUse, Refusal};
 use actors::id::{Address, ConversationId, EntityKey};
@@ -28,7 +29,7 @@ pub(crate) use gate::{Gate, Rule};
 pub(crate) const NOW: Millis = Millis(1_763_000_000_000);
 pub(crate) const WORKSPACE: Address = Address([1; 10]);
 
-pub(crate) type ConversationRefusal = Refusal<Conversation>;
+pub(crate) type ConversationRefusal = Refusal<Rejection>;
 
 pub(crate) fn entity(n: u64) -> EntityKey {
     EntityKey::conversation(WORKSPACE, Address::derive("test", &[&n.to_le_bytes()]))

@@ -43,7 +43,7 @@ pub(super) struct Look {
     pub(super) mine: bool,
 }
 
-/// What to do next.
+/// The next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Send the same batch.

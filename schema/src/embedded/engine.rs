@@ -22,7 +22,8 @@ const JOURNAL_BYTES: u64 = 64 * MIB;
 /// One thread to flush, two to compact. If a single compacting thread is busy, the flushing thread takes the next
 /// compaction from the engine's queue and puts it back in a busy loop until the running one ends.
 const WORKERS: usize = 3;
-/// The lower priority of the engine's threads: a tenth of the weight of others.
+/// The lower priority of the engine's threads: a tenth of the weight of others. See
+/// `docs/decisions/0044-compactions-give-way.md`.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 /// Room in memory before a keyspace is flushed. The log gets most: most bytes go there.

@@ -82,7 +82,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("LOCK");
         let Attempt::Locked(lock) = DirectoryLock::attempt(&path).unwrap() else { panic!("nobody has it") };
-        // What a child has of its parent's files until it is another program.
+        // The file that a child shares with its parent until it executes another program.
         let _inherited = lock.file.try_clone().unwrap();
         assert!(matches!(DirectoryLock::attempt(&path).unwrap(), Attempt::Held(_)));
         drop(lock);

@@ -27,7 +27,7 @@ const FIXED: usize = 1 + 1 + 8 + 16 + 16 + 8 + 8 + 16;
 /// The hash of a log row.
 pub(super) type RowHash = [u8; 16];
 
-/// An entity's head, as its newest log row says.
+/// An entity's head, by its newest log row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Standing {
     pub(super) head: Head,
@@ -215,7 +215,7 @@ mod tests {
             let sequences: Vec<_> = row.records().filter(|r| r.event).map(|r| r.seq).collect();
             prop_assert_eq!(sequences, (101..=100 + events).collect::<Vec<_>>());
 
-            // What is taken out is gone, and to its neighbours the row is the same.
+            // Redacted words are gone, and to its neighbours the row is the same.
             let redacted = row.redacted(&key, |seq| seq.is_multiple_of(2).then(|| Bytes::from_static(b"-")));
             let again = LogRow::decode(&key, &redacted).expect("a row");
             prop_assert_eq!((again.head, again.hash, again.events), (row.head, hash, events));

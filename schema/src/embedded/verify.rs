@@ -44,7 +44,7 @@ pub struct Report {
 pub struct Fault {
     /// The entity that it belongs to, if that is known.
     pub entity: Option<EntityKey>,
-    /// What is wrong.
+    /// The fault.
     pub what: String,
 }
 

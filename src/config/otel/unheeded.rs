@@ -2,7 +2,7 @@
 
 use super::Reader;
 
-/// Names that have no effect, whatever they say.
+/// Names without effect, whatever their value.
 const NAMES: [&str; 21] = [
     "OTEL_EXPORTER_OTLP_CLIENT_KEY",
     "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
@@ -26,7 +26,7 @@ const NAMES: [&str; 21] = [
     "OTEL_EXPERIMENTAL_CONFIG_FILE",
     "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS",
 ];
-/// Names of a choice that is made already, and what it is.
+/// Names of fixed choices, with the choice.
 const CHOICES: [(&str, &str); 4] = [
     ("OTEL_PROPAGATORS", "tracecontext"),
     ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "cumulative"),
@@ -34,7 +34,7 @@ const CHOICES: [(&str, &str); 4] = [
     ("OTEL_METRICS_EXEMPLAR_FILTER", "trace_based"),
 ];
 
-/// Complains of each that is set. What some of them say may be secret, so it is not told of those.
+/// Reports each one that is set, without its value, which may be secret.
 pub(super) fn tell(reader: &mut Reader<'_>) {
     for name in NAMES.into_iter().filter(|name| reader.get(name).is_some()).collect::<Vec<_>>() {
         reader.tell(format!("{name} is set; it has no effect here"));

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use actors::attachment::{Bind, Bound, Command, Rejection, State, settle};
-use actors::conversation::{Opening, attach, file_key};
+use actors::conversation::Opening;
 use actors::directory::{Answer, CommandContext, Refusal};
 use actors::id::{Address, AttachmentId, EntityKey, MessageId};
 use actors::message;
-use actors::tables::ATTACHED;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{entity_of, find};
@@ -82,8 +81,7 @@ pub(in crate::http) async fn named(
 pub(super) async fn message_of(app: &App, caller: &Caller, file: &State) -> Result<Option<MessageId>, Problem> {
     let (None, Some(bound)) = (file.message, file.bound) else { return Ok(file.message) };
     let conversation = EntityKey::conversation(caller.address, bound.conversation);
-    let claim = app.node().stored::<attach::Claim>(conversation, ATTACHED, file_key(file.id.address)).await;
-    Ok(claim.map_err(store_problem)?.and_then(|claim| claim.message))
+    app.node().attached_by(conversation, file.id.address).await.map_err(store_problem)
 }
 
 /// Files being linked to a message, in the order of the message.

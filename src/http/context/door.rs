@@ -39,7 +39,7 @@ pub struct Door {
 pub(super) type Known = Arc<OnceLock<Arc<Route>>>;
 
 impl Door {
-    /// Spans go to `traces` where `sampling` says so.
+    /// Spans chosen by `sampling` go to `traces`.
     #[must_use]
     pub fn new(sampling: Sampling, traces: Traces) -> Self {
         let now = || actors::clock::Clock::now(&actors::clock::SystemClock);

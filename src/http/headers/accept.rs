@@ -91,7 +91,7 @@ mod tests {
             (&["application/json;q=0.5, text/event-stream;q=0.9"], true),
             (&["application/json;q=0.9, text/event-stream;q=0.5"], false),
             (&["application/json, text/event-stream"], true),
-            // The most exact name of JSON says how well it is liked.
+            // The most exact name of JSON decides its weight.
             (&["text/event-stream;q=0.5, application/json;q=0.1, */*"], true),
             (&["text/event-stream;q=0.5, application/*;q=0.8, */*;q=0.1"], false),
             (&["text/event-stream;a=\"x, application/json\";q=0.5"], true),

@@ -24,6 +24,12 @@ impl IfMatch {
         }
     }
 
+    /// Whether the change is for certain versions only, so that one made meanwhile by another request forbids it.
+    #[must_use]
+    pub fn is_of_versions(&self) -> bool {
+        matches!(self, Self::Tags(_))
+    }
+
     /// Checks that the condition holds for `tag`.
     ///
     /// # Errors

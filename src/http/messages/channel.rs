@@ -14,7 +14,7 @@ use actors::message::{Content, Message, NewMessage, Overlay, Sender, SenderKind}
 use axum::response::Response;
 use http::StatusCode;
 
-use super::{MessageRequest, UnparsedMessage, find_channel, one};
+use super::{MessageRequest, UnparsedMessage, find_channel, stored};
 use crate::http::answer::{When, located};
 use crate::http::attachments::link::{self, Linking};
 use crate::http::caller::Caller;
@@ -160,7 +160,7 @@ async fn revised(
     let mut id = MessageId::parse(text);
     if let (Some(wanted), Some(channel)) = (id, channel) {
         let there = channel.conversation(caller.address);
-        let known = one::look_up(app, caller, wanted).await?;
+        let known = stored::look_up(app, caller, wanted).await?;
         id = known.filter(|known| known.entity == there).map(|known| known.message.id);
     }
     if id.is_none() {

@@ -1,54 +1,45 @@
-//! Contact messages: one on an api channel, answered by the channel's agent in the same call.
+//! Contact messages: one on an api channel, brought into a conversation with its contact. The channel's agent answers in
+//! the same call.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::attachment;
+use actors::attachment::{self, Bound};
 use actors::channel::{Channel, ChannelKind};
 use actors::clock::Millis;
-use actors::contact::{self, OpenConversation, Resolve, entity_of};
+use actors::contact::{self, GoBack, OpenConversation, Resolve, entity_of};
 use actors::conversation::{
-    Conversation, Details, Event, Opening, Origin, Post, Posted, Rejection, RetryTurn, Turn, TurnRequest, TurnStatus,
+    Conversation, Details, Event, Opening, Origin, Post, Posted, Rejection, RetryTurn, TurnRequest, TurnStatus,
     message_of,
 };
 use actors::directory::{Answer, Refusal};
 use actors::id::{ContactId, ConversationId, EntityKey};
 use actors::machine::Record;
-use actors::message::{Content, Message, NewMessage};
-use actors::store::KeyHash;
-use actors::subscriptions::Subscription;
-use axum::response::{IntoResponse as _, Response};
-use http::StatusCode;
-use tokio::time::Instant;
+use actors::message::{Attachment, Content, NewMessage};
+use actors::store::StoreError;
+use axum::response::Response;
 
-use super::exchange::{self, ObservedReplies};
 use super::media;
 use super::{MessageRequest, UnparsedMessage};
-use crate::http::answer::{When, located};
+use crate::http::answer::When;
 use crate::http::attachments::link;
-use crate::http::caller::still_known;
 use crate::http::contacts::contact_not_found;
 use crate::http::context::render::internal_error;
 use crate::http::headers::prefer;
-use crate::http::headers::prefer::{Prefer, applying};
-use crate::http::idempotency::{contact_scope, in_progress as in_progress_problem, without_key};
+use crate::http::idempotency::{contact_scope, without_key};
 use crate::http::refusal::channel::{channel_disabled, channel_not_found, kind_mismatch};
 use crate::http::refusal::conversation::rejected;
-use crate::http::refusal::{problem_of, store_problem, untold};
+use crate::http::refusal::{problem_of, store_problem};
 use crate::http::turns;
 use crate::problem::Problem;
-use crate::wire::contact_message::view::{ContactParts, Usage, contact_view};
 use crate::wire::contact_message::{ContactContent, ContactPost};
-use crate::wire::json_view::turn_status;
 
+mod answer;
 mod file;
 
+use answer::Delivered;
 use file::Fetching;
 
-/// The longest wait that a client may ask for, in seconds.
-const WAIT_MAX: u32 = 120;
-/// After so long a wait for a reply the key is checked again before the answer.
-const LONG: Duration = Duration::from_secs(1);
 /// How many conversations a message tries: each but the last turned out to be closed.
 const ATTEMPTS_MAX: usize = 4;
 
@@ -102,16 +93,12 @@ struct Exchange<'a> {
     fetching: Option<Fetching<'a>>,
 }
 
-/// A message accepted by this or an earlier request.
-struct Delivered {
-    entity: EntityKey,
-    contact: ContactId,
-    conversation: ConversationId,
-    message: Message,
-    turn: Turn,
-    when: When,
-    /// The turn had failed, and this request retries it: no earlier request got its new outcome.
-    tries_again: bool,
+/// What a request finds of its contact.
+enum Found {
+    /// The contact and its open conversation.
+    Open(ContactId, OpenConversation),
+    /// The answer of an earlier request with the same key, in an earlier conversation.
+    AnsweredBefore(Response),
 }
 
 impl Exchange<'_> {
@@ -122,12 +109,16 @@ impl Exchange<'_> {
         if self.accepting.keyed.is_none() {
             return Ok(None);
         }
-        let first = contact::conversation_of(self.contact, &self.channel.incarnation(), 1);
         let fetches = match content {
             ContactContent::Media(_) => media::LIMITS.within,
             ContactContent::Text(_) => Duration::ZERO,
         };
-        self.accepting.forwarded(first, self.budget(prefer(self.accepting.headers)) + fetches).await
+        self.accepting.forwarded(self.generation(1), self.budget(prefer(self.accepting.headers)) + fetches).await
+    }
+
+    /// The contact's conversation of this generation on the channel, used or not.
+    fn generation(&self, n: u32) -> EntityKey {
+        contact::conversation_of(self.contact, &self.channel.incarnation(), n)
     }
 
     fn conversation(&self, id: ConversationId) -> EntityKey {
@@ -163,22 +154,29 @@ impl Exchange<'_> {
         let Some(open) = last else { return Ok(None) };
         let mut earlier = open.earlier.iter();
         let mut began = open.id.at;
+        // How many more may have the key, once all those before are older than a key is kept.
+        let mut left = None;
         for generation in (1..=open.generation).rev() {
-            let entity = contact::conversation_of(self.contact, &self.channel.incarnation(), generation);
+            let entity = self.generation(generation);
             if let Some(events) = self.accepting.earlier_effect(entity, &self.scope).await? {
                 return self.repeat(entity, &events).await.map(Some);
             }
-            // Earlier conversations were closed when this one began, so their keys are at least as old.
-            if node.now().since(began) >= actors::limits::KEY_KEPT_MILLIS || generation == 1 {
+            left = match left {
+                Some(left) => Some(left - 1),
+                // What came before was closed when this one began, so its keys are as old at least, except in those
+                // that a client has reopened.
+                None if node.now().since(began) >= actors::limits::KEY_KEPT_MILLIS => Some(open.reach_back()),
+                None => None,
+            };
+            if generation == 1 || left == Some(0) {
                 break;
             }
-            began = match earlier.next() {
-                Some(id) => id.at,
-                None => {
-                    self.began(contact::conversation_of(self.contact, &self.channel.incarnation(), generation - 1))
-                        .await?
-                }
-            };
+            if left.is_none() {
+                began = match earlier.next() {
+                    Some(id) => id.at,
+                    None => self.began(self.generation(generation - 1)).await?,
+                };
+            }
         }
         Ok(None)
     }
@@ -191,36 +189,22 @@ impl Exchange<'_> {
 
     /// Resolves contact and conversation, appends the message, and waits for the turn.
     async fn deliver(&self, sent: &Sent, agent: &str, file: Option<&attachment::State>) -> Result<Response, Problem> {
-        let Sent { identifier, name, memories, content } = sent;
+        let Sent { identifier, name, .. } = sent;
         let node = self.accepting.app.node();
         if let Err(refusal) = self.admit(agent) {
             return self.earlier_or(refusal).await;
         }
         let (mut contact, mut open) = match self.find_or_begin(identifier, name.as_ref()).await? {
-            Ok(found) => found,
-            Err(response) => return Ok(response),
+            Found::Open(contact, open) => (contact, open),
+            Found::AnsweredBefore(response) => return Ok(response),
         };
         let mut bound = None;
         let mut conversation = open.id;
         for _ in 0..ATTEMPTS_MAX {
             let entity = self.conversation(conversation);
-            let attachments = match file {
-                None => Vec::new(),
-                Some(file) => {
-                    let now = link::bind_new(self.accepting, file, conversation.address, bound).await?;
-                    bound = Some(now);
-                    file.attachment(Some(now.number)).into_iter().collect()
-                }
-            };
-            let content = content.clone().into_content(contact.to_string(), attachments);
-            let content = Arc::new(Content { memories: *memories, ..content });
+            let attachments = self.attachments(file, conversation, &mut bound).await?;
+            let post = self.message_with_turn(sent, agent, (contact, conversation), attachments);
             let events = node.subscribe(entity);
-            let post = Post {
-                opening: Some(self.opening(conversation, contact, agent)),
-                expected: Some(conversation),
-                messages: vec![NewMessage { content, parent: None, review_millis: None }],
-                turn: Some(TurnRequest { agent: agent.to_owned(), policy: self.channel.busy_policy }),
-            };
             let with = self.accepting.command_context(&self.scope);
             match node.conversation(entity, post, with).await {
                 Ok(Answer::Done(Posted { messages, turn })) => {
@@ -256,36 +240,81 @@ impl Exchange<'_> {
         ))
     }
 
-    /// Of the conversations before the last one, the newest that a client has opened again since it was closed.
+    /// The message's file as an attachment, bound to a conversation. `bound`: its binding so far, to a conversation that
+    /// refused the message.
+    async fn attachments(
+        &self,
+        file: Option<&attachment::State>,
+        conversation: ConversationId,
+        bound: &mut Option<Bound>,
+    ) -> Result<Vec<Attachment>, Problem> {
+        let Some(file) = file else { return Ok(Vec::new()) };
+        let now = link::bind_new(self.accepting, file, conversation.address, *bound).await?;
+        *bound = Some(now);
+        Ok(file.attachment(Some(now.number)).into_iter().collect())
+    }
+
+    /// The message for a conversation of the contact, which it may open, and the turn that answers it.
+    fn message_with_turn(
+        &self,
+        sent: &Sent,
+        agent: &str,
+        (contact, conversation): (ContactId, ConversationId),
+        attachments: Vec<Attachment>,
+    ) -> Post {
+        let content = sent.content.clone().into_content(contact.to_string(), attachments);
+        let content = Arc::new(Content { memories: sent.memories, ..content });
+        Post {
+            opening: Some(self.opening(conversation, contact, agent)),
+            expected: Some(conversation),
+            messages: vec![NewMessage { content, parent: None, review_millis: None }],
+            turn: Some(TurnRequest { agent: agent.to_owned(), policy: self.channel.busy_policy }),
+        }
+    }
+
+    /// The newest earlier conversation that a client has reopened. The contact notes that before a message goes there,
+    /// so that later requests look for their keys there too.
     async fn reopened(&self, last: &OpenConversation) -> Result<Option<ConversationId>, Problem> {
-        for id in &last.earlier {
-            let state = self.accepting.app.node().state::<Conversation>(self.conversation(*id)).await;
-            if state.map_err(store_problem)?.is_some_and(|state| !state.closed) {
-                return Ok(Some(*id));
+        for id in last.earlier_of_this_life() {
+            match self.accepting.app.node().state::<Conversation>(self.conversation(id)).await {
+                Ok(state) if state.as_ref().is_some_and(|state| !state.closed) => {
+                    self.go_back(last).await?;
+                    return Ok(Some(id));
+                }
+                // One that cannot be read can take no message either.
+                Ok(_) | Err(StoreError::Corrupt(_)) => {}
+                Err(error) => return Err(store_problem(error)),
             }
         }
         Ok(None)
     }
 
-    /// The contact and its conversation, which knows the keys of requests that it has accepted. It cannot know those of
-    /// earlier conversations: `Err` is the answer given there.
-    async fn find_or_begin(
-        &self,
-        identifier: &str,
-        name: Option<&String>,
-    ) -> Result<Result<(ContactId, OpenConversation), Response>, Problem> {
+    async fn go_back(&self, last: &OpenConversation) -> Result<(), Problem> {
+        if last.goes_back.is_some() {
+            return Ok(());
+        }
+        let back = GoBack { channel: last.channel.clone() };
+        let noted = self.accepting.app.node().contact(self.contact, back, without_key(self.accepting.context)).await;
+        noted.and_then(Answer::unkeyed).map_err(|refusal| problem_of(refusal, |_| contact_not_found()))
+    }
+
+    /// The contact and its conversation, which knows the keys of requests that it has accepted, but not those of
+    /// earlier conversations.
+    async fn find_or_begin(&self, identifier: &str, name: Option<&String>) -> Result<Found, Problem> {
         // A request that may have been answered in a former, erased life of the contact begins no new life.
         let is_new = self.accepting.keyed.is_none();
         let found = self.resolve(identifier, name, None, is_new).await?;
         if found.as_ref().is_none_or(|(_, open)| open.generation > 1)
             && let Some(response) = self.earlier().await?
         {
-            return Ok(Err(response));
+            return Ok(Found::AnsweredBefore(response));
         }
-        match found {
-            Some(found) => Ok(Ok(found)),
-            None => self.resolve(identifier, name, None, true).await?.map(Ok).ok_or_else(internal_error),
-        }
+        let found = match found {
+            Some(found) => Some(found),
+            None => self.resolve(identifier, name, None, true).await?,
+        };
+        let (contact, open) = found.ok_or_else(internal_error)?;
+        Ok(Found::Open(contact, open))
     }
 
     /// The contact and its conversation; `None`: the contact was erased, and no other one may begin.
@@ -348,122 +377,5 @@ impl Exchange<'_> {
         let conversation = message.conversation;
         let when = When::Before;
         self.answer(Delivered { entity, contact, conversation, message, turn, when, tries_again }, events).await
-    }
-
-    /// Waits for the turn as long as the client and the server allow.
-    async fn answer(&self, delivered: Delivered, mut events: Subscription) -> Result<Response, Problem> {
-        self.accepting.context.accepted(delivered.message.id);
-        let node = self.accepting.app.node();
-        let key = self.accepting.keyed.as_ref().map(|keyed| keyed.used(&self.scope).hash);
-        let in_progress = self.accepting.app.in_progress();
-        let _first = key.filter(|_| delivered.when == When::Now).map(|key| in_progress.begin(delivered.entity, key));
-        if let Some(first) = self.fetching.and_then(|fetching| fetching.first) {
-            // A request that waited for the file joins this turn, and waits as long as it asked to.
-            first.accepted();
-        }
-        // If too many requests wait already, the client fetches the reply later.
-        let permit = self.accepting.app.lasting().enter();
-        let prefer = prefer(self.accepting.headers);
-        let begun = Instant::now();
-        let before = self.fetching.map_or(Duration::ZERO, |fetching| fetching.waited);
-        let deadline = begun + permit.as_ref().map_or(Duration::ZERO, |_| self.budget(prefer).saturating_sub(before));
-        let waits = deadline > begun;
-        let at_once = delivered.when == When::Now && !waits;
-        if waits {
-            self.accepting.context.waits();
-        }
-        let mut heard = ObservedReplies::default();
-        let turn = tokio::select! {
-            biased;
-            // The turn as it was accepted, even if the agent was faster than this answer.
-            () = std::future::ready(()), if at_once => delivered.turn.clone(),
-            turn = exchange::wait(node, delivered.entity, &mut events, delivered.turn.clone(), &mut heard, deadline) => {
-                turn.map_err(store_problem).map_err(untold)?
-            }
-            // A request that waits when the server stops gets the location of the reply.
-            () = self.accepting.app.waits_no_longer() => delivered.turn.clone(),
-        };
-        drop(events);
-        let waited = prefer.wait.filter(|_| permit.is_some() && !prefer.respond_async);
-        let applied = waited.map(|wait| format!("wait={}", wait.min(WAIT_MAX)));
-        if before + begun.elapsed() >= LONG {
-            still_known(self.accepting.app, self.accepting.caller).await?;
-        }
-        match self.told(&delivered, (&turn, &heard), prefer, key).await {
-            Ok(response) => {
-                let in_background = prefer.respond_async && response.status() == StatusCode::ACCEPTED;
-                Ok(applying(response, applied.or_else(|| in_background.then(|| "respond-async".to_owned()))))
-            }
-            Err(problem) => Ok(applying(untold(problem).into_response(), applied)),
-        }
-    }
-
-    /// The answer to a request that waited for a turn with this status.
-    async fn told(
-        &self,
-        delivered: &Delivered,
-        (turn, heard): (&Turn, &ObservedReplies),
-        prefer: Prefer,
-        key: Option<KeyHash>,
-    ) -> Result<Response, Problem> {
-        if let (TurnStatus::Failed, Some(failure)) = (turn.status, &turn.failure) {
-            let detail = format!(
-                "the agent failed: {}; the message is stored, and a retry with the same idempotency key runs the turn \
-                 again",
-                failure.detail
-            );
-            let problem = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "agent_failed", detail)
-                .with("reason", &failure.code)
-                .with("messageId", delivered.message.id.to_string())
-                .with("turnId", turn.id.to_string());
-            return Err(problem);
-        }
-        // A request that asked for 202 gets it; otherwise a retry gets the first request's answer, or 409 while there
-        // is none.
-        let waits = delivered.when == When::Before && !turn.is_over() && !prefer.respond_async;
-        if waits && key.is_some_and(|key| self.accepting.app.in_progress().has(delivered.entity, key)) {
-            return Err(in_progress_problem());
-        }
-        let replies = exchange::replies_heard(self.accepting.app.node(), delivered.entity, turn, heard).await;
-        let replies = replies.map_err(store_problem)?;
-        let changed_at = turn.ended_at.filter(|_| !replies.is_empty()).unwrap_or(delivered.message.id.at);
-        let created_at = self.accepting.app.node().created_at(delivered.entity).await.map_err(store_problem)?;
-        let parts = ContactParts {
-            contact: delivered.contact,
-            conversation: delivered.conversation,
-            created_at: created_at.ok_or_else(internal_error)?,
-            conversation_status: if self.is_closed(delivered.entity, turn).await? { "closed" } else { "open" },
-            channel_id: &self.channel.id,
-            agent_id: &turn.agent,
-            updated_at: changed_at,
-            last_message_at: changed_at,
-            message: delivered.message.id,
-            replies: &replies,
-            usage: turn.usage.as_ref().map(Usage::of).unwrap_or_default(),
-            turn: turn.id,
-            turn_status: turn_status(turn.status),
-        };
-        let status = if turn.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };
-        let is_news = delivered.tries_again || !turn.is_over();
-        let response =
-            self.accepting.answer(status, &contact_view(&parts), if is_news { When::Now } else { delivered.when });
-        Ok(if turn.is_over() { response } else { located(response, &format!("/turns/{}", turn.id)) })
-    }
-
-    /// Whether the conversation was closed when the turn ended, so that a retry gets the same answer; until then,
-    /// whether it is closed now.
-    async fn is_closed(&self, entity: EntityKey, turn: &Turn) -> Result<bool, Problem> {
-        if turn.is_over() {
-            return Ok(turn.in_closed == Some(true));
-        }
-        let state = self.accepting.app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
-        Ok(state.is_some_and(|state| state.closed))
-    }
-
-    fn budget(&self, prefer: Prefer) -> Duration {
-        if prefer.respond_async {
-            return Duration::ZERO;
-        }
-        prefer.wait.map_or(self.accepting.app.wait_budget(), |wait| Duration::from_secs(wait.min(WAIT_MAX).into()))
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::claims::{self, LIVES_MAX};
-use actors::conversation::{Conversation, Details, Opening, Origin, Post, Rejection, message_of};
+use actors::conversation::{Details, Opening, Origin, Post, Rejection, message_of};
 use actors::directory::{Answer, CommandContext, Refusal};
 use actors::id::{Address, AttachmentId, ConversationId, EntityKey};
 use actors::key::PrincipalKind;
@@ -65,7 +65,7 @@ pub(super) async fn post(inbound: UnparsedMessage<'_>, path_conversation: Option
     if let Some(id) = named {
         let post = Post { opening: None, expected: Some(id), messages, turn: None };
         let with = accepting.command_context(CONVERSATION_SCOPE);
-        return append(&accepting, id, post, &mentions, with).await.map_err(|refusal| refused(refusal, batch))?;
+        return append(&accepting, id, post, &mentions, with).await.map_err(|error| error.into_problem(batch));
     }
     for life in 0..LIVES_MAX {
         let key = accepting.keyed.as_ref().map(|keyed| keyed.key.as_str());
@@ -73,8 +73,8 @@ pub(super) async fn post(inbound: UnparsedMessage<'_>, path_conversation: Option
         let post = Post { opening: Some(opening(id)), expected: Some(id), messages: messages.clone(), turn: None };
         match append(&accepting, id, post, &mentions, accepting.context_in_workspace()).await {
             // The key that opened this conversation is so old that it was forgotten.
-            Err(Refusal::Rejected(Rejection::NotFound)) if key.is_some() => {}
-            answer => return answer.map_err(|refusal| refused(refusal, batch))?,
+            Err(AppendError::Refused(Refusal::Rejected(Rejection::NotFound))) if key.is_some() => {}
+            answer => return answer.map_err(|error| error.into_problem(batch)),
         }
     }
     Err(internal_error())
@@ -111,6 +111,24 @@ async fn accepted_before(accepting: &MessageRequest<'_>, named: Option<&str>) ->
     Some(accepted(accepting, &messages, When::Before))
 }
 
+/// Why messages were not appended, or their answer cannot be given.
+enum AppendError {
+    /// By the conversation.
+    Refused(Refusal<Rejection>),
+    /// By something else, such as a file that is gone.
+    Problem(Problem),
+}
+
+impl AppendError {
+    /// As clients see it. `batch`: the request carries a list of messages.
+    fn into_problem(self, batch: bool) -> Problem {
+        match self {
+            Self::Refused(refusal) => refused(refusal, batch),
+            Self::Problem(problem) => problem,
+        }
+    }
+}
+
 /// Appends the messages, and answers with those appended now or earlier by this key.
 async fn append(
     accepting: &MessageRequest<'_>,
@@ -118,19 +136,19 @@ async fn append(
     post: Post,
     mentions: &[(AttachmentId, Path)],
     with: CommandContext,
-) -> Result<Result<Response, Problem>, Refusal<Conversation>> {
+) -> Result<Response, AppendError> {
     let entity = EntityKey::conversation(accepting.caller.address, id.address);
     let without_key = without_key(accepting.context);
-    if let Err(gone) = link::mention(accepting.app, accepting.caller, without_key, id.address, mentions).await {
-        return Ok(Err(gone));
-    }
-    Ok(match accepting.app.node().conversation(entity, post, with).await? {
+    let mentioned = link::mention(accepting.app, accepting.caller, without_key, id.address, mentions).await;
+    mentioned.map_err(AppendError::Problem)?;
+    match accepting.app.node().conversation(entity, post, with).await.map_err(AppendError::Refused)? {
         Answer::Done(posted) => Ok(accepted(accepting, &posted.messages, When::Now)),
-        Answer::Repeat { first, last } => accepting.effect(entity, first, last).await.map(|events| {
+        Answer::Repeat { first, last } => {
+            let events = accepting.effect(entity, first, last).await.map_err(AppendError::Problem)?;
             let messages: Vec<_> = events.iter().filter_map(message_of).collect();
-            accepted(accepting, &messages, When::Before)
-        }),
-    })
+            Ok(accepted(accepting, &messages, When::Before))
+        }
+    }
 }
 
 /// The id of a new conversation at the home of the request's key, so that a retry finds it.
@@ -187,7 +205,7 @@ fn accepted(accepting: &MessageRequest<'_>, messages: &[Message], when: When) ->
     accepting.finish(answer::json_text(StatusCode::OK, text), when)
 }
 
-fn refused(refusal: Refusal<Conversation>, batch: bool) -> Problem {
+fn refused(refusal: Refusal<Rejection>, batch: bool) -> Problem {
     problem_of(refusal, |rejection| match rejection {
         Rejection::ParentNotFound { items } if batch => {
             let fault = |item| {

@@ -7,15 +7,21 @@ use actors::directory::{Answer, CommandContext, Refusal};
 use actors::id::EntityKey;
 use actors::registry::{Command, Expect, Registry, RowChange};
 use actors::store::Order;
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use super::{Found, HasSecret, Resource, decode, find, secret};
 use crate::app::App;
 use crate::http::answer::{self, When, json, located};
+use crate::http::body::OptionalJsonBytes;
+use crate::http::caller::{Allowed, Needs};
+use crate::http::context::RequestContext;
 use crate::http::context::render::internal_error;
+use crate::http::idempotency::without_key;
+use crate::http::incoming::Incoming;
 use crate::http::refusal::contended;
 use crate::http::refusal::{problem_of, store_problem};
 use crate::problem::Problem;
@@ -93,7 +99,7 @@ impl<R: Resource> Stored<R> {
     }
 
     /// 200, with its new secret.
-    pub(in crate::http) fn rotated(&self) -> Response {
+    fn rotated(&self) -> Response {
         self.answer(StatusCode::OK, &self.value.view_with_secret())
     }
 
@@ -113,8 +119,9 @@ impl<R: Resource> Stored<R> {
 /// the answer, may have made the change a moment ago.
 ///
 /// # Errors
-/// The refusals of `decide`; 409 if the id of a new resource is taken; 422 if the idempotency key was used for another
-/// request; 429 and 503 if nothing was stored, for example because others keep changing the same rows.
+/// The refusals of `decide`; 409 if the id of a new resource is taken or there is no room for it; 422 if the idempotency
+/// key was used for another request; 429 and 503 if nothing was stored, for example because others keep changing the
+/// same rows.
 pub(in crate::http) async fn commit<R, F>(
     app: &App,
     registry: EntityKey,
@@ -139,12 +146,13 @@ where
             app.node().known_everywhere().await;
             return Ok(Stored { value, ignored, when: When::Now });
         }
-        let is_new = command.expected[0].is_absence();
+        let (is_new, room) = (command.expected[0].is_absence(), command.expected.len());
         match submit(app, registry, command, with).await? {
             Submitted::Done => return Ok(Stored { value, ignored, when: When::Now }),
             Submitted::Repeat(changes) => return Stored::replay(&changes, ignored),
             Submitted::Unexpected(0) if is_new => return Err(value.taken()),
-            // It has changed, or another request took the last room: the new decision shows which.
+            Submitted::Unexpected(missing) if missing == room => return Err(R::no_room()),
+            // It has changed: the new decision shows how.
             Submitted::Unexpected(_) => {}
         }
     }
@@ -166,44 +174,48 @@ pub(in crate::http) async fn create<R: Resource>(
     commit(app, registry, with, make).await
 }
 
-/// 204: deletes the resource with this id.
+/// `DELETE` of one resource of the workspace: 204.
 ///
 /// # Errors
 /// 404 if there is none; as [`commit`].
-pub(in crate::http) async fn delete<R: Resource>(
-    app: &App,
-    registry: EntityKey,
-    with: CommandContext,
-    id: &str,
+pub(in crate::http) async fn delete<R: Resource, N: Needs>(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<N>,
+    context: RequestContext,
+    Path(id): Path<String>,
 ) -> Result<Response, Problem> {
+    let registry = caller.registry();
     let forget = || async {
-        let before: Option<Found<R>> = find(app, registry, id).await?;
+        let before: Option<Found<R>> = find(&app, registry, &id).await?;
         before.map(Change::delete).ok_or_else(R::not_found)
     };
-    commit(app, registry, with, forget).await?;
+    commit(&app, registry, without_key(&context), forget).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// A new secret for the resource with this id.
+/// `POST …/rotate-secret`: a new secret for one resource of the workspace, shown in this answer only.
 ///
 /// # Errors
 /// 404 if there is none; as [`commit`].
-pub(in crate::http) async fn rotate_secret<R: HasSecret>(
-    app: &App,
-    registry: EntityKey,
-    with: CommandContext,
-    id: &str,
-    ignored: Vec<String>,
-) -> Result<Stored<R>, Problem> {
-    if let Some(first) = repeated(app, registry, &with, &ignored).await? {
-        return Ok(first);
+pub(in crate::http) async fn rotate_secret<R: HasSecret, N: Needs>(
+    State(app): State<App>,
+    Allowed(caller, ..): Allowed<N>,
+    context: RequestContext,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    OptionalJsonBytes(body): OptionalJsonBytes,
+) -> Result<Response, Problem> {
+    let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
+    let registry = caller.registry();
+    if let Some(first) = repeated::<R>(&app, registry, &with, &ignored).await? {
+        return Ok(first.rotated());
     }
     let rotate = || async {
-        let before: Found<R> = find(app, registry, id).await?.ok_or_else(R::not_found)?;
+        let before: Found<R> = find(&app, registry, &id).await?.ok_or_else(R::not_found)?;
         let after = before.value.clone().renewed(secret()?, app.now());
         Ok(Change::update(before, after).ignoring(ignored.clone()))
     };
-    commit(app, registry, with, rotate).await
+    Ok(commit(&app, registry, with, rotate).await?.rotated())
 }
 
 /// The change that this request has stored before, so that a retry gets the same answer whatever has changed since;
@@ -231,7 +243,7 @@ pub(in crate::http) enum Submitted {
     Done,
     /// It was done before, with this idempotency key.
     Repeat(Vec<RowChange>),
-    /// The expectation with this index did not hold.
+    /// The expectation with this index did not hold; with the index after the last one, there was no room.
     Unexpected(usize),
 }
 

@@ -1,11 +1,11 @@
 //! Deciding a review, and cancelling one.
 
-use actors::asks::Asks;
 use actors::conversation::review::Response as Given;
 use actors::conversation::{CancelReview, Conversation, Event, Rejection};
 use actors::directory::{Answer, CommandContext, Refusal};
 use actors::key::Principal;
 use actors::message::{Alike, Json, Overlay, Review, ReviewState, ReviewStatus};
+use actors::requests::Request;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
@@ -20,7 +20,7 @@ use crate::http::context::render::internal_error;
 use crate::http::forwarding::ForwardableRequest;
 use crate::http::incoming::Incoming;
 use crate::http::log;
-use crate::http::messages::one::StoredMessage;
+use crate::http::messages::stored::StoredMessage;
 use crate::http::messages::{sender, shown_to};
 use crate::http::refusal::conversation::rejected;
 use crate::http::refusal::{problem_of, store_problem};
@@ -164,7 +164,7 @@ async fn decide(
     app: &App,
     caller: &Caller,
     asked: Asked,
-    request: impl Asks<Conversation, Reply = Box<ReviewState>>,
+    request: impl Request<Conversation, Reply = Box<ReviewState>>,
     with: CommandContext,
 ) -> Result<Response, Problem> {
     let entity = asked.found.entity;

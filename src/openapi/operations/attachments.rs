@@ -9,7 +9,7 @@ use crate::wire::filename::MAX_FILENAME_CHARS;
 
 /// The media type listed for all others: generators that do not understand `*/*` understand this.
 const OCTETS: &str = "application/octet-stream";
-/// What comes with the bytes, whole or a stretch.
+/// The headers of the bytes, whole or a range.
 const WITH_BYTES: &[&str] = &[
     "Content-Disposition",
     "ETag",

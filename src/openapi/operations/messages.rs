@@ -170,7 +170,7 @@ fn send_to_conversation() -> Op {
     .refused(429, &["conversation_backlog"])
 }
 
-/// What narrows a list of messages.
+/// The filters of a list of messages.
 fn filtered(op: Op) -> Op {
     op.query(
         "search",

@@ -1,4 +1,4 @@
-//! Requests as a shell command, and what they answer.
+//! Requests as a shell command, and their answers.
 
 use serde_json::Value;
 use utoipa::openapi::example::Example;
@@ -58,7 +58,7 @@ fn command(path: &str, query: &str, method: &str, needs_key: bool, body: Option<
         "GET" => "curl".to_owned(),
         method => format!("curl -X {method}"),
     };
-    // What the reader fills in is a variable of the shell, as the server and the key are.
+    // Values for the reader to fill in are shell variables, like the server and the key.
     let path = path.replace("{id}", "$ID").replace("{code}", "$CODE");
     out += &format!(" \"$TERTULIA{path}{query}\"");
     if needs_key {
@@ -80,7 +80,7 @@ fn block(text: &str) -> String {
     format!("<pre tabindex=\"0\"><code>{}</code></pre>\n", escape(text))
 }
 
-/// The same behind its name, shown at once where it is `open`.
+/// The same under its name, unfolded if it is `open`.
 fn folded(name: &str, text: &str, open: bool) -> String {
     let open = if open { " open" } else { "" };
     format!("<details{open}><summary>{}</summary>{}</details>\n", escape(name), block(text))

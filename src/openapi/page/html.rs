@@ -1,6 +1,6 @@
 //! Text to HTML.
 
-/// Text as it may stand between tags and in quoted attributes.
+/// Text escaped for use between tags and in quoted attributes.
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -44,7 +44,7 @@ pub(super) fn inline(text: &str) -> String {
     out + &escape(rest)
 }
 
-/// What begins with a mark, and the text behind it.
+/// The marked text at the beginning, and the text behind it.
 fn marked(text: &str) -> Option<(String, &str)> {
     if let Some((code, after)) = text.strip_prefix('`').and_then(|text| text.split_once('`')) {
         return Some((format!("<code>{}</code>", escape(code)), after));

@@ -7,7 +7,7 @@ pub(super) fn html(text: &str) -> String {
     let text = text.replace("\r\n", "\n");
     let mut out = String::new();
     let mut parts = text.split("```");
-    // The text between two fences is code, as it is.
+    // The text between two fences is code, unchanged.
     while let Some(prose) = parts.next() {
         prose.split("\n\n").map(str::trim).filter(|block| !block.is_empty()).for_each(|text| out += &block(text));
         if let Some(code) = parts.next() {
@@ -49,7 +49,7 @@ fn table(text: &str) -> String {
     format!("<div class=\"scroll\"><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>\n")
 }
 
-/// A line; pages name each other by their files.
+/// A line; pages link to each other by their files.
 fn words(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

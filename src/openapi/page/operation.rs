@@ -6,7 +6,7 @@ use utoipa::openapi::{Content, OpenApi, RefOr, Required, Response};
 use super::html::{escape, inline, prose};
 use super::{curl, resolved, shapes};
 
-/// The operation with everything that is to be said of it.
+/// The complete description of an operation.
 pub(super) fn article(document: &OpenApi, path: &str, method: &str, operation: &Operation) -> String {
     let id = escape(operation.operation_id.as_deref().unwrap_or_default());
     let mut out = format!(
@@ -120,13 +120,13 @@ fn answers(document: &OpenApi, operation: &Operation) -> String {
 fn contents(response: &Response) -> String {
     let each = response.content.iter().filter_map(|(media, content)| {
         let RefOr::T(content) = content else { return None };
-        // That errors have one form is said once.
+        // The common form of errors is described once.
         (media != "application/problem+json").then(|| content.schema.as_ref().map(shapes::kind)).flatten()
     });
     each.map(|kind| format!(" <span class=\"type\">{kind}</span>")).collect()
 }
 
-/// The headers of answers; errors have none that are not said elsewhere.
+/// The headers of answers; those of errors are described elsewhere.
 fn headers(document: &OpenApi, status: &str, response: &Response) -> String {
     if !status.starts_with('2') {
         return String::new();

@@ -7,7 +7,7 @@ use utoipa::openapi::{OpenApi, RefOr, Schema};
 use super::html::{escape, inline};
 use super::last;
 
-/// How many objects within objects are opened in one table.
+/// How many levels of nested objects one table opens.
 const OPENED: usize = 3;
 
 /// Every component, with its members.
@@ -39,7 +39,7 @@ fn about(schema: &RefOr<Schema>) -> &str {
     }
 }
 
-/// The members of a shape; for others a line that says what it is.
+/// The members of an object; for other shapes a line with the type.
 pub(super) fn table(schema: &RefOr<Schema>) -> String {
     let mut rows = String::new();
     members(schema, "", 0, &mut rows);
@@ -142,7 +142,7 @@ fn type_words(kind: &SchemaType) -> String {
     }
 }
 
-/// What a value must keep to.
+/// The bounds of a value.
 pub(super) fn bounds(schema: &RefOr<Schema>) -> String {
     let mut parts = Vec::new();
     let mut between = |min: Option<String>, max: Option<String>, unit: &str| {

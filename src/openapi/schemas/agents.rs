@@ -93,6 +93,7 @@ fn tool() -> RefOr<Schema> {
             .must("name", tool_name("Its name: letters, digits, `_` and `-`."))
             .may("description", text("What it does.").longest(4_096).nullable())
             .may("parameters", free("A JSON Schema of its arguments, which every call must match.").nullable())
+            .may("strict", boolean("Without effect: the schema holds for every call.").nullable())
             .done()
     };
     Members::new(

@@ -186,7 +186,7 @@ fn quorum() -> RefOr<Schema> {
         .done()
 }
 
-/// The members of a message as it is shown.
+/// The members of a message in answers.
 pub(super) fn view(about: &str) -> Members {
     Members::new(about)
         .must("id", made_id("The message.", "msg_", 34))
@@ -212,7 +212,7 @@ fn review_view() -> RefOr<Schema> {
     with_review(Members::new("A review and its status.")).done()
 }
 
-/// What is shown of a review, wherever it is.
+/// The members of a review in every answer.
 pub(super) fn with_review(members: Members) -> Members {
     members
         .must("type", text("The type of the review."))
@@ -248,7 +248,7 @@ fn attachment() -> RefOr<Schema> {
         .done()
 }
 
-/// A channel message where the path names the channel.
+/// A channel message on a path that names the channel.
 fn on_its_channel() -> RefOr<Schema> {
     let RefOr::T(Schema::Object(mut object)) = message() else { return message() };
     let about = object.description.unwrap_or_default();

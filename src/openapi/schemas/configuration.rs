@@ -10,7 +10,7 @@ use crate::wire::channel_message::review::MAX_EXPIRY_SECONDS;
 use actors::key::Scope;
 use utoipa::openapi::{Object, RefOr, Schema, Type};
 
-/// What a channel does with a message while a turn runs.
+/// The policies of a channel for messages while a turn runs.
 const BUSY_POLICIES: [&str; 5] = ["queue", "merge", "latest", "reject", "interrupt"];
 
 pub(super) fn schemas() -> Vec<Component> {

@@ -94,7 +94,7 @@ fn content() -> RefOr<Schema> {
         .done()
 }
 
-/// The bounds of their characters hold for what is left of them, which a shape cannot say.
+/// Their character bounds apply after trimming, which a schema cannot express.
 pub(super) fn tags_about() -> String {
     format!(
         "Tags to filter by: at most {MAX_TAGS}, trimmed, without duplicates, in order; then 1 to {MAX_TAG_CHARS} \
@@ -102,7 +102,7 @@ pub(super) fn tags_about() -> String {
     )
 }
 
-/// The members of a message as it is shown.
+/// The members of a message in answers.
 pub(super) fn view(about: &str) -> Members {
     Members::new(about)
         .must("conversation_id", made_id("The conversation.", "conv_", 26))

@@ -10,7 +10,7 @@ use crate::http::contacts::save::MAX_CONTACTS;
 use crate::wire::bounds::MAX_NAME_CHARS;
 use utoipa::openapi::{Object, RefOr, Schema, Type};
 
-/// How a turn can stand.
+/// The statuses of a turn.
 pub(super) const TURN_STATUSES: [&str; 6] =
     ["queued", "running", "awaiting_review", "completed", "failed", "cancelled"];
 

@@ -7,7 +7,7 @@ use super::super::shape::{
 };
 use super::{Component, channel_message, conversation_message};
 
-/// What an event of this type says has happened, and the component that its `data` is; `None` for another type.
+/// The description of an event of this type, and the component of its `data`; `None` for another type.
 pub(in crate::openapi) fn told(kind: &str) -> Option<(&'static str, &'static str)> {
     Some(match kind {
         "message.created" => ("A message was accepted.", "MessageCreatedData"),
@@ -74,7 +74,7 @@ pub(super) fn schemas() -> Vec<Component> {
     ]
 }
 
-/// What every event of a conversation's log says.
+/// The members of every event of a conversation's log.
 fn with_place(members: Members) -> Members {
     members
         .must("conversationId", made_id("Its conversation.", "conv_", 26))
@@ -89,7 +89,7 @@ fn of_message(about: &str) -> Members {
     of_conversation(about).must("messageId", made_id("The message.", "msg_", 34))
 }
 
-/// The message says its channel itself, where that is a human one.
+/// The message contains its channel itself, if that is a human one.
 fn message_created() -> RefOr<Schema> {
     let of_channel = channel_message::view("On a human channel.")
         .must("conversationId", made_id("Its conversation: the channel's own.", "conv_", 26));

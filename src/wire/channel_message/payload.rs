@@ -1,4 +1,4 @@
-//! The payload of a review, validated for the known types of review. It is stored as it was sent.
+//! The payload of a review, validated for the known types of review. It is stored as received.
 
 use std::collections::HashSet;
 
@@ -26,7 +26,7 @@ pub(super) fn read(review: &mut Fields<'_>, kind: &str, report: &mut Report) -> 
     if let Some(schema) = fields.optional("responseSchema") {
         response_schema(&schema, report);
     }
-    // Every answer is compared with the payload, so it has to be readable as values, not only as text.
+    // Every answer is compared with the payload, so it must be readable as values, not only as text.
     if let Err(error) = serde_json::from_str::<serde_json::Value>(value.raw.get()) {
         report.fault(&value.path, "out_of_range", format!("cannot be compared with answers: {error}"));
     }
@@ -104,7 +104,7 @@ fn text_input(fields: &mut Fields<'_>, report: &mut Report) {
     }
 }
 
-/// The items of an array that must have one at least.
+/// The items of an array that must not be empty.
 fn some_items<'a>(value: &Value<'a>, report: &mut Report) -> Option<Items<'a>> {
     let items = value.array(report)?;
     if items.is_empty() {
@@ -113,7 +113,7 @@ fn some_items<'a>(value: &Value<'a>, report: &mut Report) -> Option<Items<'a>> {
     Some(items)
 }
 
-/// Something that can be chosen: `{id, label}`, with a style where there is one.
+/// A choice: `{id, label}`, with a style if there is one.
 fn choice(item: &Value<'_>, known: &mut HashSet<String>, styled: bool, report: &mut Report) {
     let Some(mut fields) = item.object(report) else { return };
     unique(&mut fields, "id", known, report);
@@ -123,7 +123,7 @@ fn choice(item: &Value<'_>, known: &mut HashSet<String>, styled: bool, report: &
     }
 }
 
-/// A name by which an answer will refer to this item, so it must not stand twice.
+/// A name by which an answer will refer to this item, so it must be unique.
 fn unique(fields: &mut Fields<'_>, name: &'static str, known: &mut HashSet<String>, report: &mut Report) {
     let Some(text) = fields.required_string(report, name, NAME) else { return };
     if !known.insert(text.to_string()) {

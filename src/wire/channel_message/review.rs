@@ -20,7 +20,7 @@ use crate::wire::{PRINCIPAL_TYPES, Rules, time, url};
 pub const MAX_EXPIRY_SECONDS: u64 = 365 * 24 * 60 * 60;
 /// Headers of one callback.
 pub const MAX_CALLBACK_HEADERS: usize = 20;
-/// Bytes of one header's value: what most servers take.
+/// Bytes of one header's value: the limit of most servers.
 const MAX_HEADER_BYTES: usize = 8 * 1024;
 /// Principals who may have to agree.
 pub const MAX_QUORUM: i64 = 100;
@@ -30,23 +30,23 @@ pub const MAX_ALLOWED: usize = 1_000;
 /// When answers are no longer accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Expiry {
-    /// The message does not say; the channel's default decides.
+    /// The message sets none; the channel's default decides.
     #[default]
     Default,
-    /// So many milliseconds after the message was accepted.
+    /// This many milliseconds after the message was accepted.
     In(u64),
     /// At this time.
     At(Millis),
 }
 
-/// A review as it was asked for.
+/// A review as requested.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReviewPost {
     /// `approval`, `selection`, `form`, `text-input`, or a word of the client's own.
     pub kind: String,
-    /// What is asked, as it was sent.
+    /// The question's payload, as received.
     pub payload: Option<Json>,
-    /// Whom to tell.
+    /// The callback that gets the outcome.
     pub callback: Option<Callback>,
     /// Its deadline.
     pub expiry: Expiry,
@@ -57,7 +57,7 @@ pub struct ReviewPost {
 }
 
 impl ReviewPost {
-    /// Reads `review`; `None` only where it is not an object.
+    /// Reads `review`; `None` only if it is not an object.
     pub fn read(value: &Value<'_>, rules: Rules<'_>, report: &mut Report) -> Option<Self> {
         let mut fields = value.object(report)?;
         let mut review = Self { kind: kind(&mut fields, report).unwrap_or_default(), ..Self::default() };
@@ -79,7 +79,7 @@ impl ReviewPost {
         review
     }
 
-    /// How many milliseconds after its acceptance the review ends; `None` where its end is a fixed time.
+    /// How many milliseconds after its acceptance the review ends; `None` if its end is a fixed time.
     #[must_use]
     pub fn expires_in(&self, default_expiry: u64) -> Option<u64> {
         match self.expiry {
@@ -134,7 +134,7 @@ fn expiry(fields: &mut Fields<'_>, now: Millis, report: &mut Report) -> Expiry {
     if let Some(value) = relative {
         return seconds_open(&value, report).map_or(Expiry::Default, |seconds| Expiry::In(seconds * 1000));
     }
-    // A time before 1970 is as past as 1970 itself.
+    // A time before 1970 is as past as 1970.
     let Some((path, at)) = at.map(|(path, at)| (path, Millis(u64::try_from(at).unwrap_or(0)))) else {
         return Expiry::Default;
     };
@@ -150,9 +150,9 @@ fn too_far() -> String {
     format!("a review may stay open for at most {MAX_EXPIRY_SECONDS} seconds (365 days)")
 }
 
-/// For how many seconds a review stays open.
+/// How many seconds a review stays open.
 pub fn seconds_open(value: &Value<'_>, report: &mut Report) -> Option<u64> {
-    // A number beyond what any reader keeps exactly is too far all the more.
+    // A number beyond the exact integers is certainly too large.
     let beyond = number::integer(value.raw.get()) == Integer::Beyond && !value.raw.get().starts_with('-');
     let seconds = if beyond { MAX_SAFE } else { value.integer(report, 1..=MAX_SAFE)? }.unsigned_abs();
     if seconds > MAX_EXPIRY_SECONDS {
@@ -176,7 +176,7 @@ fn callback(value: &Value<'_>, rules: Rules<'_>, report: &mut Report) -> Option<
     Some(Callback { url: url?, method: method?.to_owned(), headers })
 }
 
-/// Whose headers they are.
+/// The owner of headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Headers {
     /// A review's callback.
@@ -203,7 +203,7 @@ fn is_forbidden(name: &str) -> bool {
     FRAMING.contains(&name) || name.starts_with("webhook-")
 }
 
-/// Headers that a client wants to have sent: at most [`MAX_CALLBACK_HEADERS`], none that is not the client's to set.
+/// A client's headers: at most [`MAX_CALLBACK_HEADERS`], none that clients may not set.
 pub fn headers(value: &Value<'_>, of: Headers, report: &mut Report) -> Vec<(String, String)> {
     let Some(object) = Object::from_raw(value.raw) else {
         value.wrong_type(report, "an object of strings");
@@ -229,7 +229,7 @@ pub fn headers(value: &Value<'_>, of: Headers, report: &mut Report) -> Vec<(Stri
     out
 }
 
-/// A header's value. A name that is not the client's to set is refused whatever its value is.
+/// A header's value. A name that clients may not set is refused whatever its value is.
 fn header(name: &str, value: &RawValue, of: Headers) -> Result<String, (&'static str, &'static str)> {
     let known = HeaderName::from_bytes(name.as_bytes());
     let known = known.map_err(|_| ("forbidden_header", "is not a valid header name"))?;
@@ -275,7 +275,7 @@ fn quorum(value: &Value<'_>, report: &mut Report) -> Option<Quorum> {
     Some(Quorum::new(of, named))
 }
 
-/// How many are named by an id alone whose principals of either type are named too.
+/// How many ids are named alone and with each type too.
 fn told_already(named: &[(String, Option<PrincipalKind>)]) -> usize {
     let mut typed = HashMap::new();
     for (id, _) in named.iter().filter(|(_, kind)| kind.is_some()) {
@@ -297,7 +297,7 @@ impl AsRef<str> for Named {
     }
 }
 
-/// A principal, which its id stands for or which is named as an API key names its principal.
+/// A principal, by its id alone or in the form of an API key's principal.
 fn principal(value: &Value<'_>, report: &mut Report) -> Option<Named> {
     let length = Length::chars(1, usize::MAX);
     if !value.is_object() {

@@ -1,4 +1,4 @@
-//! `responseSchema`: a JSON Schema of the client's own, by which every answer to its review is checked.
+//! `responseSchema`: a client's JSON Schema, by which every answer to its review is checked.
 
 use std::collections::HashMap;
 
@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::json::{MAX_DEPTH, raw};
 
-/// Subschemas that the check of one value may visit on its way down. A few lines of references that fan out ask for
-/// more steps than there is time, and the check cannot be interrupted.
+/// Subschemas that the check of one value may visit on its way down. A few lines of fanning references may require more
+/// steps than there is time, and the check cannot be interrupted.
 pub const MAX_STEPS: usize = 4_000;
 
 /// Bytes of a schema, as compact JSON with the fewest escapes. It is compiled while its request waits, and again for
@@ -15,27 +15,26 @@ pub const MAX_STEPS: usize = 4_000;
 const MAX_BYTES: usize = 64 * 1024;
 /// Patterns in a schema.
 const MAX_PATTERNS: usize = 64;
-/// Bytes that one pattern may need once it is compiled; a few characters can ask for very many, and for the time it
-/// takes to make them.
+/// Bytes that one compiled pattern may need; a few characters may require very many, and the time to build them.
 const PATTERN_BYTES: usize = 512 * 1024;
 
-/// Where the schemas of JSON Schema itself are.
+/// The base URL of JSON Schema's own schemas.
 const DRAFTS: &str = "https://json-schema.org/draft/2020-12/";
 
-/// Schemas beside each other, for the same value.
+/// Keywords with parallel schemas for the same value.
 const SAME_VALUE_LISTS: [&str; 3] = ["allOf", "anyOf", "oneOf"];
 const SAME_VALUE_MAPS: [&str; 1] = ["dependentSchemas"];
 const SAME_VALUE: [&str; 4] = ["not", "if", "then", "else"];
-/// Schemas for what is in the value.
+/// Keywords with schemas for the value's parts.
 const INNER_LISTS: [&str; 1] = ["prefixItems"];
 const INNER_MAPS: [&str; 2] = ["properties", "patternProperties"];
 const INNER: [&str; 6] =
     ["additionalProperties", "propertyNames", "items", "contains", "unevaluatedProperties", "unevaluatedItems"];
 
-/// Whether a schema that a client gives now may be compiled, and can be. `text` is valid JSON.
+/// Checks that a client's new schema may be compiled, and can be. `text` is valid JSON.
 ///
 /// # Errors
-/// A sentence about what is wrong with the schema.
+/// A sentence about the schema's fault.
 pub fn check(text: &str) -> Result<(), String> {
     if raw::shortest_len(&raw::compact(text)) > MAX_BYTES {
         return Err(format!("it has more than {MAX_BYTES} bytes"));
@@ -49,18 +48,18 @@ pub fn check(text: &str) -> Result<(), String> {
     made(&schema, &extent, jsonschema::PatternOptions::regex().size_limit(PATTERN_BYTES)).map(drop)
 }
 
-/// Makes a validator of a schema that was taken once, by this build or an earlier one. It stands by itself: nothing
-/// outside it is ever fetched.
+/// Compiles a schema that was accepted once, by this build or an earlier one. It is self-contained: nothing outside it
+/// is ever fetched.
 ///
 /// # Errors
-/// A sentence about what is wrong with the schema.
+/// A sentence about the schema's fault.
 pub fn compile(schema: &Value) -> Result<jsonschema::Validator, String> {
     let mut extent = Extent::default();
     extent.add(schema);
     made(schema, &extent, jsonschema::PatternOptions::regex())
 }
 
-/// Patterns are matched in linear time; one that cannot be is refused.
+/// Patterns are matched in linear time; other patterns are refused.
 fn made(
     schema: &Value,
     extent: &Extent<'_>,
@@ -77,11 +76,11 @@ fn made(
     })
 }
 
-/// What there is in a schema.
+/// The extent of a schema.
 #[derive(Default)]
 struct Extent<'a> {
     patterns: usize,
-    /// The schemas that references can mean by a name.
+    /// The possible targets of references by name.
     anchors: HashMap<&'a str, Vec<&'a Value>>,
 }
 
@@ -103,14 +102,14 @@ impl<'a> Extent<'a> {
     }
 }
 
-/// Follows every way that a check can take, until it is through or has gone too far.
+/// Follows every path that a check can take, until it ends or exceeds the bound.
 fn check_steps(root: &Value, anchors: &HashMap<&str, Vec<&Value>>) -> Result<(), String> {
-    // A second base would give references a meaning that is not followed here.
+    // A second base URI would give references a meaning that is not followed here.
     if root.as_object().is_some_and(|root| root.values().any(has_id)) {
         return Err("an $id below the top level is not supported".to_owned());
     }
     let mut steps = 0;
-    // No answer is nested deeper, so a schema that refers to itself is followed no further.
+    // No answer is nested deeper, so a self-referring schema is followed no further.
     let mut ahead = vec![(root, MAX_DEPTH)];
     while let Some((schema, depth)) = ahead.pop() {
         steps += 1;
@@ -118,7 +117,7 @@ fn check_steps(root: &Value, anchors: &HashMap<&str, Vec<&Value>>) -> Result<(),
             return Err(format!("checking an answer against it may take more than {MAX_STEPS} steps"));
         }
         let Some(members) = schema.as_object() else { continue };
-        // What is unevaluated is found by asking the schemas beside it once more.
+        // `unevaluated…` keywords evaluate the parallel schemas once more.
         let again = members.keys().any(|name| name.starts_with("unevaluated"));
         let named = targets(root, schema, anchors)?;
         for _ in 0..=usize::from(again) {
@@ -133,12 +132,12 @@ fn check_steps(root: &Value, anchors: &HashMap<&str, Vec<&Value>>) -> Result<(),
     Ok(())
 }
 
-/// The schemas that are asked about the same value as this one, by name.
+/// The schemas evaluated on the same value as this one, by keyword.
 fn for_same_value(schema: &Value) -> impl Iterator<Item = &Value> {
     subschemas(schema, &SAME_VALUE, &SAME_VALUE_LISTS, &SAME_VALUE_MAPS)
 }
 
-/// What the references of a schema can mean; none where one leads nowhere, which the compiler says.
+/// The targets of a schema's references; none if one is dangling, which the compiler reports.
 ///
 /// # Errors
 /// A reference whose meaning is not followed here.
@@ -152,7 +151,7 @@ fn targets<'a>(
         match reference.strip_prefix('#') {
             Some(place) if place.is_empty() || place.starts_with('/') => found.extend(root.pointer(place)),
             Some(anchor) => found.extend(anchors.get(anchor).into_iter().flatten().copied()),
-            // The drafts' own schemas are known, and ask about a value and its parts once each.
+            // The drafts' own schemas are known, and evaluate a value and its parts once each.
             None if reference.starts_with(DRAFTS) => {}
             None => return Err(format!("the reference {reference:?} is not supported; a reference must begin with #")),
         }
@@ -191,7 +190,7 @@ mod tests {
         check(&schema.to_string()).is_ok()
     }
 
-    /// Definitions that each name the next one `ways` times.
+    /// Definitions that each refer to the next one `ways` times.
     fn fan(levels: usize, ways: usize) -> Value {
         let to = |n: usize| json!({"$ref": format!("#/$defs/d{n}")});
         let mut defs = serde_json::Map::new();
@@ -228,7 +227,7 @@ mod tests {
             json!({"type": "object", "required": ["q"], "properties": {"q": {"type": "integer"}}}),
             json!({"$id": "http://example.com/s", "$defs": {"a": {"type": "string"}}, "items": {"$ref": "#/$defs/a"}}),
             json!({"$defs": {"a": {"$anchor": "text", "type": "string"}}, "items": {"$ref": "#text"}}),
-            // A list of lists, as deep as it likes.
+            // A list of lists, of any depth.
             json!({"properties": {"children": {"type": "array", "items": {"$ref": "#"}}}}),
             json!({"properties": {"$id": {"type": "string"}}}),
             json!({"$ref": "https://json-schema.org/draft/2020-12/schema"}),

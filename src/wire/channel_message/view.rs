@@ -1,4 +1,4 @@
-//! A message as the channel API shows it.
+//! A message in the channel API's form.
 
 use actors::message::{Attachment, Gone, Message, Overlay, Review, ReviewState, ReviewStatus, Vote};
 use serde::Serialize;
@@ -79,7 +79,7 @@ struct VoteView<'a> {
     at: Time,
 }
 
-/// The message as the channel API shows it: as it was accepted with an empty overlay, as it is now with its own.
+/// The message in the channel API's form: as accepted with an empty overlay, as it is now with its own.
 #[must_use]
 pub fn channel_view<'a>(channel_id: &'a str, message: &'a Message, overlay: &'a Overlay) -> ChannelView<'a> {
     let content = &message.content;
@@ -107,7 +107,7 @@ pub fn channel_view<'a>(channel_id: &'a str, message: &'a Message, overlay: &'a 
     }
 }
 
-/// A file as the channel API shows it; an upload that no message has yet shows `messageId: null`.
+/// A file in the channel API's form; an upload without a message has `messageId: null`.
 #[must_use]
 pub fn attachment_view(file: &Attachment, message: Option<actors::id::MessageId>) -> AttachmentView<'_> {
     AttachmentView {
@@ -122,8 +122,8 @@ pub fn attachment_view(file: &Attachment, message: Option<actors::id::MessageId>
     }
 }
 
-/// A review as the channel API shows it; `state` is absent while nothing has happened to it. The callback is never
-/// shown. With `gone` (the message was deleted) neither the question nor the words of the answers are.
+/// A review in the channel API's form; `state` is absent while nothing has happened to it. The callback is never shown.
+/// With `gone` (the message was deleted) neither the question nor the words of the answers are.
 #[must_use]
 pub fn review_view<'a>(review: &'a Review, state: Option<&'a ReviewState>, gone: bool) -> ReviewView<'a> {
     let said = state.filter(|_| !gone);

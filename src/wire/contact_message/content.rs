@@ -20,7 +20,7 @@ const MEMBERS: [(&str, MediaKind); 5] = [
     ("document", MediaKind::Document),
 ];
 
-/// What a contact's message says.
+/// The content of a contact's message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ContactContent {
     /// A text.
@@ -32,18 +32,18 @@ pub enum ContactContent {
 /// A file to fetch before the message is accepted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Media {
-    /// What it must turn out to be.
+    /// The required kind of file.
     pub kind: MediaKind,
-    /// Where it lies; its pointer is `/content/image/url` and so on, see [`Media::url_pointer`].
+    /// Its URL; the pointer is `/content/image/url` and so on, see [`Media::url_pointer`].
     pub url: String,
-    /// Words beside it.
+    /// Its caption.
     pub caption: Option<String>,
-    /// The name that a document was given, else the last part of the URL's path, where it has one.
+    /// The given name of a document, else the last part of the URL's path, if it has one.
     pub filename: Option<String>,
 }
 
 impl Media {
-    /// The URL's path in the body, for a fault that only fetching can find.
+    /// The URL's pointer in the body, for a fault that only fetching can find.
     #[must_use]
     pub fn url_pointer(&self) -> String {
         format!("/content/{}/url", member_of(self.kind))
@@ -55,8 +55,8 @@ pub(super) fn member_of(kind: MediaKind) -> &'static str {
     MEMBERS.iter().find(|(_, known)| *known == kind).map_or("text", |(name, _)| name)
 }
 
-/// Reads `content`, which must have the member that `kind` names and no other. Without a known type each member that
-/// is there is checked by its own name.
+/// Reads `content`, which must have the member that `kind` names and no other. Without a known type each present member
+/// is checked by its own name.
 pub(super) fn read(
     value: &Value<'_>,
     kind: Option<MediaKind>,
@@ -110,7 +110,7 @@ fn body(fields: &mut Fields<'_>, report: &mut Report) -> Option<String> {
 
 fn media(fields: &mut Fields<'_>, kind: MediaKind, rules: Rules<'_>, report: &mut Report) -> Option<Media> {
     let url = fields.required(report, "url").and_then(|value| wire_url::read_of_file(&value, report, rules.allow));
-    // A sound has no caption in the API; one that is sent is unknown like any other member.
+    // Audio has no caption in the API; a given one is unknown like any other member.
     let caption = match kind {
         MediaKind::Audio => None,
         _ => fields.string(report, "caption", Length::chars(0, MAX_CAPTION_CHARS)),

@@ -11,7 +11,7 @@ use super::KINDS;
 use crate::wire::json_view::Shown;
 use crate::wire::time::Time;
 
-/// What an answer is made of.
+/// The parts of an answer.
 #[derive(Clone, Debug)]
 pub struct ContactParts<'a> {
     /// The contact.
@@ -34,7 +34,7 @@ pub struct ContactParts<'a> {
     pub message: MessageId,
     /// The agent's messages, ascending; empty while it has not answered.
     pub replies: &'a [Message],
-    /// What the turn has cost.
+    /// The turn's usage.
     pub usage: Usage<'a>,
     /// The turn.
     pub turn: TurnId,
@@ -42,7 +42,7 @@ pub struct ContactParts<'a> {
     pub turn_status: &'a str,
 }
 
-/// What a turn has cost so far.
+/// A turn's usage so far.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Usage<'a> {
@@ -57,7 +57,7 @@ pub struct Usage<'a> {
 }
 
 impl<'a> Usage<'a> {
-    /// What a turn has cost.
+    /// The usage view of a turn.
     #[must_use]
     pub fn of(usage: &'a conversation::Usage) -> Self {
         Self {
@@ -141,7 +141,7 @@ impl Serialize for ContentView<'_> {
     }
 }
 
-/// The answer to a contact's message, with 200 when the turn is over and with 202 while it is not.
+/// The answer to a contact's message, with 200 once the turn is over and with 202 before.
 #[must_use]
 pub fn contact_view<'a>(parts: &'a ContactParts<'a>) -> ContactView<'a> {
     ContactView {
@@ -178,7 +178,7 @@ pub fn reply_view(message: &Message) -> ReplyView<'_> {
     }
 }
 
-/// The word for what a message carries.
+/// The name of a kind of content.
 fn word(kind: MediaKind) -> &'static str {
     KINDS.iter().find(|(_, known)| *known == kind).map_or("TEXT", |(word, _)| word)
 }

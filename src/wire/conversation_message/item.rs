@@ -16,13 +16,13 @@ use crate::wire::{Rules, time};
 pub const MAX_CONTENT_BYTES: usize = 256 * 1024;
 /// The largest `meta_data`, in bytes of compact JSON.
 pub const META_DATA: ObjectBounds = ObjectBounds { bytes: 16 * 1024, depth: crate::json::MAX_DEPTH };
-/// Tags of one message, as they came: equal ones count each.
+/// Tags of one message, as received: equal ones count separately.
 pub const MAX_TAGS: usize = 32;
 /// The longest tag, in characters, once it is trimmed.
 pub const MAX_TAG_CHARS: usize = 64;
 /// Attachments of one message that name an upload; each costs a look-up.
 pub const MAX_UPLOADS: usize = 100;
-/// How far ahead of this side's clock an imported message may be, in milliseconds.
+/// How far ahead of the server's clock an imported message may be, in milliseconds.
 pub const MAX_AHEAD_MILLIS: u64 = 5 * 60 * 1000;
 
 /// One message, with every default but its sender.
@@ -30,30 +30,30 @@ pub const MAX_AHEAD_MILLIS: u64 = 5 * 60 * 1000;
 pub struct ConversationItem {
     /// The sender.
     pub role: String,
-    /// The sender it names; without one the key's principal, or the agent where the role is `assistant`.
+    /// The named sender; without one the key's principal, or the agent if the role is `assistant`.
     pub sender_id: Option<String>,
-    /// What it says; may be empty.
+    /// The text; may be empty.
     pub text: String,
     /// Its type.
     pub message_type: String,
-    /// Calls of tools, an array of objects.
+    /// Tool calls, an array of objects.
     pub tool_calls: Option<Json>,
-    /// Attachments as they were given, an array of objects.
+    /// Attachments as given, an array of objects.
     pub references: Option<Json>,
-    /// Those of them that name an upload: its id and its place, `/content/attachments/0/id`.
+    /// The attachments that name an upload: its id and its path, `/content/attachments/0/id`.
     pub reference_ids: Vec<(Path, String)>,
-    /// Words to find it by.
+    /// The tags.
     pub tags: Option<Vec<String>>,
     /// The client's own object.
     pub meta_data: Option<Json>,
-    /// When it was sent, by its client's word.
+    /// When it was sent, by its client.
     pub sent_at: Option<SentAt>,
-    /// What it answers.
+    /// Its parent.
     pub parent: Option<Parent>,
 }
 
 impl ConversationItem {
-    /// Reads the item `index` of the batch; `None` only where it is not an object.
+    /// Reads the item `index` of the batch; `None` only if it is not an object.
     pub(super) fn read(value: &Value<'_>, index: usize, rules: Rules<'_>, report: &mut Report) -> Option<Self> {
         let mut fields = value.object(report)?;
         let tool_calls = fields.optional("tool_calls");
@@ -78,7 +78,7 @@ impl ConversationItem {
         Some(item)
     }
 
-    /// The message to store and what it answers.
+    /// The message to store and its parent.
     #[must_use]
     pub fn into_content(self, sender: Sender, memories: bool) -> (Content, Option<Parent>) {
         let mentions: Vec<_> = self.reference_ids.iter().filter_map(|(_, id)| AttachmentId::parse(id)).collect();
@@ -102,7 +102,7 @@ fn named(fields: &mut Fields<'_>, name: &'static str, length: Length, report: &m
     fields.string(report, name, length).filter(|text| !text.trim().is_empty()).map(Into::into)
 }
 
-/// The text. With tool calls or attachments it may be empty, and then clients of model APIs send `null`.
+/// The text. With tool calls or attachments it may be empty, and clients of model APIs then send `null`.
 fn text(fields: &mut Fields<'_>, has_more: bool, report: &mut Report) -> String {
     let Some(value) = fields.optional("content") else {
         if !has_more {
@@ -153,8 +153,13 @@ fn references(value: &Value<'_>, report: &mut Report) -> (Option<Json>, Vec<(Pat
     let Some(items) = objects(value, report) else { return (None, Vec::new()) };
     let mut ids = Vec::new();
     for item in items.iter() {
-        let id = crate::json::Object::from_raw(item.raw).and_then(|object| object.get("id"));
-        let Some(raw) = id.filter(|raw| raw.get() != "null") else { continue };
+        let Some(object) = crate::json::Object::from_raw(item.raw) else { continue };
+        // Readers of JSON disagree on which of two counts, so none of them would be sure to be checked.
+        if object.repeated().contains(&"id") {
+            report.fault(&item.path.name("id"), "duplicate_field", "must occur only once");
+            continue;
+        }
+        let Some(raw) = object.get("id").filter(|raw| raw.get() != "null") else { continue };
         let id = Value { raw, path: item.path.name("id") };
         if let Some(text) = id.string(report, Length::ANY) {
             ids.push((id.path, text.into_owned()));
@@ -167,7 +172,7 @@ fn references(value: &Value<'_>, report: &mut Report) -> (Option<Json>, Vec<(Pat
     (Some(value.json()), ids)
 }
 
-/// A message by its id, or by `#n` an earlier one of the same batch. What cannot be either names no message.
+/// A message by its id, or by `#n` an earlier one of the same batch. A value of neither form names no message.
 fn parent(value: &Value<'_>, index: usize, report: &mut Report) -> Option<Parent> {
     let text = value.string(report, Length::ANY)?;
     let found = match text.strip_prefix('#') {
@@ -187,7 +192,7 @@ fn parent(value: &Value<'_>, index: usize, report: &mut Report) -> Option<Parent
     found
 }
 
-/// Tags: trimmed, each once, in the order they came.
+/// Tags: trimmed, each once, in their order.
 pub fn read_tags(value: &Value<'_>, report: &mut Report) -> Option<Vec<String>> {
     let items = value.array(report)?;
     if items.len() > MAX_TAGS {
@@ -198,7 +203,7 @@ pub fn read_tags(value: &Value<'_>, report: &mut Report) -> Option<Vec<String>> 
         let Some(text) = item.string(report, Length::ANY) else { continue };
         let tag = text.trim();
         let is_tag = Length::chars(1, MAX_TAG_CHARS).check(report, &item.path, tag);
-        // Of too many nothing is taken, so that a long array costs no more than its length.
+        // Tags beyond the bound are ignored, so that a long array costs no more than its length.
         if is_tag && tags.len() < MAX_TAGS && tags.iter().all(|known| known != tag) {
             tags.push(tag.to_owned());
         }

@@ -1,4 +1,4 @@
-//! A message as the conversation API shows it, and its checksum.
+//! A message in the conversation API's form, and its checksum.
 
 use actors::message::{Attachment, Gone, Json, Message, Overlay};
 use serde::ser::{Serialize, Serializer};
@@ -72,10 +72,10 @@ impl ConversationView<'_> {
 }
 
 const NULL: &str = "null";
-/// About how many bytes of a message's form are the names of its members, ids and times.
+/// About how many bytes of a rendered message are the names of its members, ids and times.
 const VIEW_BYTES: usize = 512;
 
-/// As a part of something else that is written with serde.
+/// As a part of another value serialized with serde.
 impl Serialize for ConversationView<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut text = Vec::new();
@@ -84,7 +84,7 @@ impl Serialize for ConversationView<'_> {
     }
 }
 
-/// Attachments: as a conversation message gave them, or the files of a message that came in through a channel.
+/// Attachments: as given by a conversation message, or the files of a message that came through a channel.
 #[derive(Clone, Copy, Debug)]
 enum References<'a> {
     Given(&'a Json),
@@ -100,7 +100,7 @@ fn file(out: &mut Vec<u8>, file: &Attachment) {
     members.end();
 }
 
-/// The members that an edit or a deletion may have changed, as they are now.
+/// The members that an edit or a deletion may change, with their current values.
 #[derive(Debug)]
 struct Current<'a> {
     gone: Option<Gone>,
@@ -125,13 +125,13 @@ impl<'a> Current<'a> {
     }
 }
 
-/// About how many bytes its form has.
+/// About how many bytes the rendered message has.
 #[must_use]
 pub fn view_bytes(message: &Message, overlay: &Overlay) -> usize {
     VIEW_BYTES + message.content.weight() + overlay.weight()
 }
 
-/// The message as the conversation API shows it: as it was accepted with an empty overlay, as it is now with its own.
+/// The message in the conversation API's form: as accepted with an empty overlay, as it is now with its own.
 #[must_use]
 pub fn conversation_view<'a>(
     workspace_id: &'a str,
@@ -141,8 +141,8 @@ pub fn conversation_view<'a>(
     ConversationView { workspace_id, message, overlay, current: Current::of(message, overlay) }
 }
 
-/// `sha256:` and hex over the RFC 8785 form of role, sender, type, content, tool calls, attachments and parent, as the
-/// message is now. A client can compute it from the answer.
+/// `sha256:` and hex over the RFC 8785 form of the message's current role, sender, type, content, tool calls,
+/// attachments and parent. A client can compute it from the answer.
 #[must_use]
 pub fn checksum(message: &Message, overlay: &Overlay) -> String {
     checksum_of(message, &Current::of(message, overlay)).as_str().to_owned()
@@ -153,13 +153,13 @@ struct Checksum([u8; 71]);
 
 impl Checksum {
     fn as_str(&self) -> &str {
-        // Only ASCII is ever put in.
+        // It contains only ASCII.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
-/// RFC 8785 written out by hand: the members stand in their sorted order, and its strings are those of serde_json
-/// (the shortest escapes, hex in lower case), so only what the client gave as JSON has to be put in canonical form.
+/// RFC 8785 written by hand: the members are in their sorted order, and its strings are those of serde_json (the
+/// shortest escapes, hex in lower case), so only JSON from the client has to be canonicalized.
 fn checksum_of(message: &Message, current: &Current<'_>) -> Checksum {
     let content = &message.content;
     let mut text = Vec::with_capacity(256 + current.text.len());

@@ -1,8 +1,8 @@
-//! Which IP addresses are public.
+//! Public IP addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// IPv4 networks that are not, by the IANA registry of special-purpose addresses: base and prefix length.
+/// IPv4 networks that are not public, by the IANA registry of special-purpose addresses: base and prefix length.
 const RESERVED_V4: [(Ipv4Addr, u32); 15] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),       // this network
     (Ipv4Addr::new(10, 0, 0, 0), 8),      // private
@@ -29,8 +29,8 @@ const RESERVED_V6: [(Ipv6Addr, u32); 4] = [
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20), // documentation
 ];
 
-/// Whether an address is one of the public internet. IPv6 forms that stand for an IPv4 address (mapped, NAT64) are
-/// judged by that address.
+/// Whether an address belongs to the public internet. IPv6 forms of an IPv4 address (mapped, NAT64) are checked as that
+/// address.
 #[must_use]
 pub fn is_public(ip: IpAddr) -> bool {
     match ip {

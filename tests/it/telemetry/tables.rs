@@ -122,7 +122,7 @@ fn named() -> (BTreeSet<String>, BTreeSet<String>) {
     let code = file("actors/src/trace/names.rs");
     let literal = |line: &str| line.split('"').nth(1).map(str::to_owned);
     let (spans, rest) = code.split_once("// Attributes.").unwrap();
-    let (attributes, _numbers) = rest.split_once("// Numbers").unwrap();
+    let (attributes, _metrics) = rest.split_once("// Metrics").unwrap();
     let of =
         |part: &str| part.lines().filter(|line| !line.trim_start().starts_with("//")).filter_map(literal).collect();
     // One value of an attribute is a constant too.

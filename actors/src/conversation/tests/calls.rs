@@ -27,7 +27,7 @@ fn step(attempt: u32, calls: Vec<Call>) -> Command {
 fn answers(attempt: u32, results: &[&str], waits: &[&str]) -> Command {
     let results = results.iter().map(|id| ((*id).to_owned(), format!("result of {id}"))).collect();
     let waits = waits.iter().map(|id| ((*id).to_owned(), wait())).collect();
-    Command::AnswerCalls(Answers { number: 1, attempt, results, waits, is_lost: false })
+    Command::AnswerCalls(CallResults { number: 1, attempt, results, waits, is_lost: false })
 }
 
 fn wait() -> Wait {
@@ -266,7 +266,7 @@ fn a_review_that_a_turn_asked_for_leaves_an_errand_however_it_ends() {
 fn an_attempt_that_is_lost_with_some_results_says_them_and_the_others_are_asked_for_again() {
     let mut sim = called();
     let results = vec![("a".to_owned(), "done".to_owned())];
-    let said = Answers { number: 1, attempt: 1, results, waits: Vec::new(), is_lost: true };
+    let said = CallResults { number: 1, attempt: 1, results, waits: Vec::new(), is_lost: true };
     let after = turned(sim.run(&Command::AnswerCalls(said)));
     assert_eq!((after.open_calls, after.status, after.attempt), (Some(1), TurnStatus::Running, 1));
     sim.now = NOW.plus(LATER);
@@ -280,7 +280,7 @@ fn a_long_result_is_cut_at_a_character() {
     let mut sim = called();
     let long = "é".repeat(limits::RESULT_BYTES);
     let results = vec![("a".to_owned(), long), ("b".to_owned(), "x".repeat(limits::RESULT_BYTES))];
-    turned(sim.run(&Command::AnswerCalls(Answers {
+    turned(sim.run(&Command::AnswerCalls(CallResults {
         number: 1,
         attempt: 1,
         results,

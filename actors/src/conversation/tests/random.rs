@@ -139,7 +139,7 @@ fn tools(sim: &Sim<Conversation>, step: &Step) -> Command {
             let wait = Wait { review: MessageId::new(NOW, Address([9; 10]), 2), expires_at: NOW.plus(9_000) };
             let waits = asking.iter().map(|call| (call.id.clone(), wait.clone())).collect();
             let results = other.iter().map(|call| (call.id.clone(), "ok".to_owned())).collect();
-            Command::AnswerCalls(Answers { number, attempt, results, waits, is_lost: false })
+            Command::AnswerCalls(CallResults { number, attempt, results, waits, is_lost: false })
         }
         Step::EndWait => {
             let call = open().find(|call| call.ask.is_some()).map_or_else(String::new, |call| call.id.clone());

@@ -99,13 +99,13 @@ pub struct Step {
     pub calls: Vec<Call>,
     /// The parent of the message, if the conversation is a tree.
     pub branch: Option<MessageId>,
-    /// What the model's call cost.
+    /// The usage of the model's call.
     pub usage: Usage,
 }
 
 /// Results of calls, and reviews that other calls have become.
 #[derive(Clone, Debug)]
-pub struct Answers {
+pub struct CallResults {
     /// The turn.
     pub number: u64,
     /// The attempt.
@@ -139,7 +139,7 @@ impl Step {
     }
 }
 
-impl Answers {
+impl CallResults {
     pub(in crate::conversation) fn weight(&self) -> usize {
         limits::COMMAND_BYTES
             + self.results.iter().map(|(_, result)| limits::COMMAND_BYTES + result.len()).sum::<usize>()
@@ -284,7 +284,7 @@ pub(in crate::conversation) fn step(
 /// Takes results; if a review is still open, the turn waits from now on.
 pub(in crate::conversation) fn answer(
     state: &State,
-    answers: &Answers,
+    answers: &CallResults,
     moment: &DecisionContext,
     found: &ReadSet,
 ) -> Result<Decision<Conversation>, Undecided> {
@@ -405,7 +405,8 @@ fn withdrawal(turn: &Turn, call: &Call, moment: &DecisionContext) -> Option<RowW
     Some(errand.row())
 }
 
-/// The attempt was lost: its running calls get no result any more; calls that ask people are asked again.
+/// The attempt was lost: its running calls get the result that they were interrupted; calls that ask people are asked
+/// again.
 pub(super) fn interrupt(
     state: &State,
     turn: &Turn,

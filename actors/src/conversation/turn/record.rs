@@ -39,7 +39,7 @@ pub enum TurnStatus {
     Cancelled,
 }
 
-/// What a turn cost.
+/// The usage of a turn.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Usage {
     /// Tokens read by the model.
@@ -109,7 +109,7 @@ pub struct Turn {
     /// First and last sequence of its replies.
     #[n(7)]
     pub replies: Option<(u64, u64)>,
-    /// What it cost.
+    /// Its usage.
     #[n(8)]
     pub usage: Option<Usage>,
     /// Why it failed.

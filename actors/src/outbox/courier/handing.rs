@@ -38,7 +38,7 @@ impl<M: Sends> Courier<M> {
     ///
     /// # Errors
     ///
-    /// `StoreError` where the store cannot be read, or holds unreadable data. The handing over is then repeated.
+    /// `StoreError` if the store, or the stored data, cannot be read. The handing over is then repeated.
     async fn hand_over(&mut self, left: Vec<Left>) -> Result<bool, StoreError> {
         let (mut at_rest, mut has_begun) = (HashMap::new(), false);
         for of_event in left.chunk_by(|one, next| one.seq == next.seq) {
@@ -63,7 +63,7 @@ impl<M: Sends> Courier<M> {
                 let lane = match run.map_or(Place::Behind, |run| run.place_of(seq)) {
                     Place::Has => continue,
                     Place::Searched => return Ok(false),
-                    // Its own lane is past this event. The event goes on a separate lane beside it, so nothing waiting
+                    // Its own lane is past this event. The event goes to a separate lane beside it, and nothing waiting
                     // there delays it.
                     Place::Before => beside,
                     Place::Within | Place::Behind => usual,

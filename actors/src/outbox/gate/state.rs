@@ -60,7 +60,7 @@ pub(super) enum Reception {
 #[derive(Debug)]
 pub(super) struct Waiter {
     pub(super) want: Want,
-    /// How it is notified.
+    /// Notifies the lane.
     pub(super) sender: oneshot::Sender<Pass>,
 }
 

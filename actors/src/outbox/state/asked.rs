@@ -95,8 +95,8 @@ mod tests {
         (DeliveryKey::new(seq, receiver), delivery)
     }
 
-    /// What is written where the lane has come from 5 to `next` and 5 has been given up, and these were asked for
-    /// before that was noted.
+    /// The writes when the lane has moved from 5 to `next` and 5 has been given up, and these were requested before
+    /// that was noted.
     fn settled(next: u64, asked: &[u64]) -> Written {
         let (lane, before) = (Lane::to(Receiver::Channel), Waiting::fresh(5, 8, NOW));
         let stored = asked.iter().fold(before.clone(), |row, seq| row.asked(*seq, NOW.plus(1)));

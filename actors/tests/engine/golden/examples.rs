@@ -162,6 +162,7 @@ pub(super) fn open_conversation() -> contact::OpenConversation {
         id: conversation(),
         earlier: vec![conversation()],
         first: None,
+        goes_back: None,
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use actors::asks::Asks;
 use actors::channel::{Channel, ChannelKind, conversation_of};
 use actors::clock::{Clock, Millis};
 use actors::codec;
@@ -17,6 +16,7 @@ use actors::outbox::pending::{self, DeliveryState};
 use actors::outbox::state::{parse_ended_key, parse_pending_key};
 use actors::outbox::{Answer, Deliverer, Happened, Parcel, Undelivered};
 use actors::ports::Ports;
+use actors::requests::Request;
 use actors::store::{KeyRange, Order, Scan, Store};
 use actors::tables::{CHANNELS, ENDED, PENDING, WEBHOOK_ENDPOINTS};
 use actors::trace::kept::Kept;
@@ -233,7 +233,7 @@ impl<S: Store> Fixture<S> {
         self.ask(entity(n), Post { opening, ..said }).await;
     }
 
-    pub(crate) async fn ask(&self, entity: EntityKey, request: impl Asks<Conversation>) {
+    pub(crate) async fn ask(&self, entity: EntityKey, request: impl Request<Conversation>) {
         self.node.conversation(entity, request, CommandContext::default()).await.unwrap();
     }
 

@@ -9,7 +9,8 @@ use futures_util::FutureExt as _;
 use http::HeaderValue;
 use tokio::time::{Instant, timeout};
 
-use super::{Exchange, Sent, WAIT_MAX};
+use super::answer::WAIT_MAX;
+use super::{Exchange, Sent};
 use crate::http::caller::still_known;
 use crate::http::headers::prefer::{PREFERENCE_APPLIED, Prefer, prefer};
 use crate::http::idempotency::{contact_scope, in_progress};

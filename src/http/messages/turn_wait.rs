@@ -3,18 +3,15 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use actors::conversation::turn::asked;
-use actors::conversation::{Conversation, Event, Turn, message_of};
-use actors::id::{EntityKey, MessageId};
+use actors::conversation::{Event, Turn, message_of};
+use actors::id::EntityKey;
 use actors::message::Message;
 use actors::node::Node;
-use actors::store::{KeyHash, Order, StoreError};
+use actors::store::StoreError;
 use actors::subscriptions::{Missed, Notice, Subscription};
-use actors::tables::ASKED_TURNS;
-use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
-use crate::http::log;
+use crate::http::turns::read;
 
 /// How often the store is read: the turn may be running in another process.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -103,16 +100,7 @@ fn end_of<'a>(turn: &Turn, event: &'a Event) -> Option<&'a Turn> {
     }
 }
 
-/// The replies of a turn that is over, in order.
-///
-/// # Errors
-///
-/// `StoreError` if the store, or the stored data, cannot be read.
-pub(in crate::http) async fn replies(node: &Node, entity: EntityKey, turn: &Turn) -> Result<Vec<Message>, StoreError> {
-    replies_heard(node, entity, turn, &ObservedReplies::default()).await
-}
-
-/// The same for a request that may have received them.
+/// The replies of a turn that is over, in order, for a request that may have received them.
 ///
 /// # Errors
 ///
@@ -123,52 +111,10 @@ pub(super) async fn replies_heard(
     turn: &Turn,
     heard: &ObservedReplies,
 ) -> Result<Vec<Message>, StoreError> {
-    let Some(range) = turn.replies else { return Ok(Vec::new()) };
-    if let Some(replies) = heard.between(range) {
-        return Ok(replies);
+    match turn.replies.and_then(|range| heard.between(range)) {
+        Some(replies) => Ok(replies),
+        None => read::replies(node, entity, turn).await,
     }
-    let events = log::between(node, entity, range).await?;
-    Ok(events.iter().filter_map(message_of).collect())
-}
-
-/// The newest message that a turn answers.
-///
-/// # Errors
-///
-/// `StoreError` if the store, or the stored data, cannot be read.
-pub(in crate::http) async fn trigger(
-    node: &Node,
-    entity: EntityKey,
-    turn: &Turn,
-) -> Result<Option<MessageId>, StoreError> {
-    let Some(seq) = turn.trigger else { return Ok(None) };
-    let events = log::between(node, entity, (seq, seq)).await?;
-    Ok(events.iter().find_map(message_of).map(|message| message.id))
-}
-
-/// The turn that an idempotency key requested, as first answered, by the key's range of events.
-///
-/// # Errors
-///
-/// `StoreError` if the store, or the stored data, cannot be read.
-pub(in crate::http) async fn turn_of(
-    node: &Node,
-    entity: EntityKey,
-    (first, last): (u64, u64),
-    key: KeyHash,
-) -> Result<Option<Turn>, StoreError> {
-    if first <= last {
-        let events = node.events::<Conversation>(entity, (first, last), Order::Asc, 1).await?;
-        return Ok(events.into_iter().find_map(|record| match record.event {
-            Event::TurnStarted(turn) => Some(turn),
-            _ => None,
-        }));
-    }
-    // It had to wait, which is no event. More messages may have joined it since.
-    let row = node.row(entity, ASKED_TURNS, Bytes::copy_from_slice(&key.0)).await?;
-    let Some((number, newest)) = row.as_deref().and_then(asked) else { return Ok(None) };
-    let turn = node.turn(entity, number).await?;
-    Ok(turn.map(|turn| Turn { trigger: newest.or(Some(last)), ..Turn::requested_again(&turn) }))
 }
 
 #[cfg(test)]

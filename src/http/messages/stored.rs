@@ -42,6 +42,15 @@ impl StoredMessage {
     pub(crate) fn weight(&self) -> usize {
         self.message.content.weight() + self.overlay.shown_weight()
     }
+
+    /// The same with its review's state at that time.
+    pub(super) fn at(self, now: Millis) -> Self {
+        let later = match at_present(&self.message, &self.overlay, now) {
+            Cow::Owned(overlay) => Some(overlay),
+            Cow::Borrowed(_) => None,
+        };
+        Self { overlay: later.unwrap_or(self.overlay), ..self }
+    }
 }
 
 /// A message of the caller's workspace by its id, as text.
@@ -74,10 +83,10 @@ pub(super) fn at_present<'a>(message: &Message, overlay: &'a Overlay, now: Milli
 }
 
 /// The message in the form of the API that it belongs to.
-pub(super) fn shown(caller: &Caller, found: &StoredMessage, now: Millis) -> Response {
+pub(super) fn shown(caller: &Caller, found: &StoredMessage) -> Response {
     let StoredMessage { message, overlay, origin, .. } = found;
     let mut response = match origin.human_channel() {
-        Some(channel) => json(StatusCode::OK, &channel_view(channel, message, &at_present(message, overlay, now))),
+        Some(channel) => json(StatusCode::OK, &channel_view(channel, message, overlay)),
         None => {
             let mut text = Vec::with_capacity(view_bytes(message, overlay));
             conversation_view(&caller.workspace, message, overlay).write(&mut text);
@@ -104,10 +113,9 @@ pub(super) fn tag(found: &StoredMessage) -> String {
 /// Whether the message's tag covers everything shown of it. The tag does not cover later changes, such as an answered
 /// review, nor the labels of a conversation's message. (A conversation's message that was edited back to its first
 /// content has its first tag again, and is the same but for `updated_at`.)
-fn is_told_by_its_tag(found: &StoredMessage, now: Millis) -> bool {
-    let overlay = at_present(&found.message, &found.overlay, now);
+fn is_told_by_its_tag(found: &StoredMessage) -> bool {
     let on_channel = found.origin.human_channel().is_some();
-    let Overlay { metadata, tags, untagged, deleted, erased, review, delivered_at, read_at, .. } = &*overlay;
+    let Overlay { metadata, tags, untagged, deleted, erased, review, delivered_at, read_at, .. } = &found.overlay;
     let is_as_labelled = metadata.is_none() && tags.is_none() && untagged.is_none();
     let is_whole = !(*deleted || *erased || review.is_some());
     // A channel's message shows its receipts, and its tag also covers its labels.
@@ -121,9 +129,9 @@ pub(in crate::http) async fn get(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (found, now) = (find(&app, &caller, &id).await?, app.now());
-    let answer = shown(&caller, &found, now);
-    Ok(if is_told_by_its_tag(&found, now) { unless_known(&headers, answer) } else { answer })
+    let found = find(&app, &caller, &id).await?.at(app.now());
+    let answer = shown(&caller, &found);
+    Ok(if is_told_by_its_tag(&found) { unless_known(&headers, answer) } else { answer })
 }
 
 /// The most revisions followed before a message, and the most after it; of a longer chain the nearest are shown. Each

@@ -3,17 +3,15 @@
 use std::borrow::Cow;
 
 use actors::conversation::amend::{Amend, Amendment, Edit, Receipt};
-use actors::conversation::shown_key;
 use actors::directory::{Answer, CommandContext};
 use actors::id::EntityKey;
 use actors::message::{Content, Json, Overlay};
 use actors::store::KeyHash;
-use actors::tables::SHOWN;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, StatusCode};
 
-use super::one::{StoredMessage, find, shown, tag};
+use super::stored::{StoredMessage, find, shown, tag};
 use crate::app::App;
 use crate::http::answer::{When, ignoring};
 use crate::http::attachments::link;
@@ -115,10 +113,10 @@ pub(in crate::http) async fn edit(
     }
     if let Some(wanted) = wanted {
         wanted.check(&tag(&found))?;
-        edit.seen = Some(Box::new(found.overlay.clone()));
+        edit.seen = wanted.is_of_versions().then(|| Box::new(found.overlay.clone()));
     }
     let found = amend(&app, &caller, found, Amendment::Edit(edit), without_key(&context)).await?.0;
-    Ok(ignoring(shown(&caller, &found, app.now()), &ignored))
+    Ok(ignoring(shown(&caller, &found), &ignored))
 }
 
 /// `DELETE /messages/{id}`: removes the content and keeps the sequence.
@@ -137,7 +135,7 @@ pub(in crate::http) async fn delete(
     let mut seen = None;
     if let Some(wanted) = wanted {
         wanted.check(&tag(&found))?;
-        seen = Some(Box::new(found.overlay.clone()));
+        seen = wanted.is_of_versions().then(|| Box::new(found.overlay.clone()));
     }
     let with = without_key(&context);
     let files = link::doubt(&app, &caller, with, &found.message.content).await?;
@@ -170,10 +168,10 @@ pub(in crate::http) async fn acknowledge(
         return Ok(response);
     }
     let (found, when) = amend(&app, &caller, found, Amendment::Acknowledge(receipt), with).await?;
-    Ok(when.told(ignoring(shown(&caller, &found, app.now()), &ignored)))
+    Ok(when.told(ignoring(shown(&caller, &found), &ignored)))
 }
 
-/// Asks the conversation.
+/// Asks the conversation. The message is as this request, or the first one with its idempotency key, has left it.
 async fn amend(
     app: &App,
     caller: &Caller,
@@ -190,7 +188,11 @@ async fn amend(
             let now = find(app, caller, &found.message.id.to_string()).await?;
             let shown = shown_to(app, entity, now.message.id.number, key).await?;
             let shown = shown.filter(|_| now.message.gone(&now.overlay).is_none());
-            Ok((StoredMessage { overlay: shown.unwrap_or_else(|| now.overlay.clone()), ..now }, When::Before))
+            let found = match shown {
+                Some(overlay) => StoredMessage { overlay, ..now },
+                None => now.at(app.now()),
+            };
+            Ok((found, When::Before))
         }
     }
 }
@@ -203,5 +205,5 @@ pub(in crate::http) async fn shown_to(
     key: Option<KeyHash>,
 ) -> Result<Option<Overlay>, Problem> {
     let Some(key) = key else { return Ok(None) };
-    app.node().stored(entity, SHOWN, shown_key(seq, key)).await.map_err(store_problem)
+    app.node().shown(entity, seq, key).await.map_err(store_problem)
 }

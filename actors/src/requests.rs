@@ -7,7 +7,7 @@ use crate::directory::{Answer, Refusal, Reply};
 use crate::machine::Machine;
 
 /// A request to the entities of one kind.
-pub trait Asks<M: Machine>: Sized + Send {
+pub trait Request<M: Machine>: Sized + Send {
     /// The reply on success.
     type Reply;
 
@@ -19,13 +19,13 @@ pub trait Asks<M: Machine>: Sized + Send {
 }
 
 /// The answer to a request, or why there is none.
-pub type Answered<M, A> = Result<Answer<<A as Asks<M>>::Reply>, Refusal<M>>;
+pub type TypedReply<M, R> = Result<Answer<<R as Request<M>>::Reply>, Refusal<<M as Machine>::Rejection>>;
 
 /// Converts a machine's reply to that of a request.
-pub(crate) fn answered<M: Machine, A: Asks<M>>(reply: Reply<M>) -> Answered<M, A> {
+pub(crate) fn typed<M: Machine, R: Request<M>>(reply: Reply<M>) -> TypedReply<M, R> {
     match reply? {
         Answer::Done(reply) => {
-            A::reply(reply).map(Answer::Done).ok_or(Refusal::Misanswered(std::any::type_name::<A>()))
+            R::reply(reply).map(Answer::Done).ok_or(Refusal::Misanswered(std::any::type_name::<R>()))
         }
         Answer::Repeat { first, last } => Ok(Answer::Repeat { first, last }),
     }
@@ -33,7 +33,7 @@ pub(crate) fn answered<M: Machine, A: Asks<M>>(reply: Reply<M>) -> Answered<M, A
 
 /// The contract between a machine and its callers.
 #[cfg(test)]
-pub(crate) trait Answers: Machine {
+pub(crate) trait ChecksReplies: Machine {
     /// Whether a command's request can have this reply.
     fn answers(command: &Self::Command, reply: &Self::Reply) -> bool;
 }
@@ -42,7 +42,7 @@ pub(crate) trait Answers: Machine {
 /// answered by any reply.
 macro_rules! requests {
     ($machine:ty: $($request:ty as $command:ident, $reply:ty { $($given:pat => $told:expr),+ })*) => {
-        $(impl $crate::asks::Asks<$machine> for $request {
+        $(impl $crate::requests::Request<$machine> for $request {
             type Reply = $reply;
 
             fn command(self) -> Command {
@@ -58,16 +58,16 @@ macro_rules! requests {
         })*
 
         #[cfg(test)]
-        impl $crate::asks::Answers for $machine {
+        impl $crate::requests::ChecksReplies for $machine {
             fn answers(command: &Command, reply: &Reply) -> bool {
                 match command {
-                    $(Command::$command(_) => <$request as $crate::asks::Asks<$machine>>::reply(reply.clone()).is_some(),)*
+                    $(Command::$command(_) => <$request as $crate::requests::Request<$machine>>::reply(reply.clone()).is_some(),)*
                     _ => true,
                 }
             }
         }
 
-        impl $crate::asks::Asks<$machine> for Command {
+        impl $crate::requests::Request<$machine> for Command {
             type Reply = Reply;
 
             fn command(self) -> Command {
@@ -86,13 +86,13 @@ pub(crate) use requests;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conversation::{CancelTurn, Conversation, Disclaim, Reply};
+    use crate::conversation::{CancelTurn, Disclaim, Rejection, Reply};
 
     #[test]
     fn a_reply_to_something_else_is_not_taken_for_an_answer() {
-        let nothing = || Ok::<_, Refusal<Conversation>>(Answer::Done(Reply::Attached(None)));
-        assert!(matches!(answered::<_, Disclaim>(nothing()), Ok(Answer::Done(None))));
-        let refused = answered::<_, CancelTurn>(nothing());
+        let nothing = || Ok::<_, Refusal<Rejection>>(Answer::Done(Reply::Attached(None)));
+        assert!(matches!(typed::<_, Disclaim>(nothing()), Ok(Answer::Done(None))));
+        let refused = typed::<_, CancelTurn>(nothing());
         assert!(
             matches!(refused, Err(Refusal::Misanswered(request)) if request.ends_with("CancelTurn")),
             "{refused:?}"
@@ -101,8 +101,8 @@ mod tests {
 
     #[test]
     fn a_repeat_is_no_answer_to_a_request_without_idempotency_key() {
-        assert!(matches!(Answer::Done(7).unkeyed::<Conversation>(), Ok(7)));
+        assert!(matches!(Answer::Done(7).unkeyed::<Rejection>(), Ok(7)));
         let repeat = Answer::<u8>::Repeat { first: 1, last: 2 };
-        assert!(matches!(repeat.unkeyed::<Conversation>(), Err(Refusal::Misanswered(_))));
+        assert!(matches!(repeat.unkeyed::<Rejection>(), Err(Refusal::Misanswered(_))));
     }
 }

@@ -1,0 +1,161 @@
+//! The answer to a contact's message: waiting for its turn, and rendering that.
+
+use std::time::Duration;
+
+use actors::conversation::{Conversation, Turn, TurnStatus};
+use actors::id::{ContactId, ConversationId, EntityKey};
+use actors::message::Message;
+use actors::store::KeyHash;
+use actors::subscriptions::Subscription;
+use axum::response::{IntoResponse as _, Response};
+use http::StatusCode;
+use tokio::time::Instant;
+
+use super::Exchange;
+use crate::http::answer::{When, located};
+use crate::http::caller::still_known;
+use crate::http::context::render::internal_error;
+use crate::http::headers::prefer::{Prefer, applying, prefer};
+use crate::http::idempotency::in_progress as in_progress_problem;
+use crate::http::messages::turn_wait::{self, ObservedReplies};
+use crate::http::refusal::{store_problem, untold};
+use crate::problem::Problem;
+use crate::wire::contact_message::view::{ContactParts, Usage, contact_view};
+use crate::wire::json_view::turn_status;
+
+/// The longest wait that a client may ask for, in seconds.
+pub(super) const WAIT_MAX: u32 = 120;
+/// After so long a wait for a reply the key is checked again before the answer.
+const LONG: Duration = Duration::from_secs(1);
+
+/// A message accepted by this or an earlier request.
+pub(super) struct Delivered {
+    pub(super) entity: EntityKey,
+    pub(super) contact: ContactId,
+    pub(super) conversation: ConversationId,
+    pub(super) message: Message,
+    pub(super) turn: Turn,
+    pub(super) when: When,
+    /// The turn had failed, and this request retries it: no earlier request got its new outcome.
+    pub(super) tries_again: bool,
+}
+
+impl Exchange<'_> {
+    /// Waits for the turn as long as the client and the server allow.
+    pub(super) async fn answer(&self, delivered: Delivered, mut events: Subscription) -> Result<Response, Problem> {
+        self.accepting.context.accepted(delivered.message.id);
+        let node = self.accepting.app.node();
+        let key = self.accepting.keyed.as_ref().map(|keyed| keyed.used(&self.scope).hash);
+        let in_progress = self.accepting.app.in_progress();
+        let _first = key.filter(|_| delivered.when == When::Now).map(|key| in_progress.begin(delivered.entity, key));
+        if let Some(first) = self.fetching.and_then(|fetching| fetching.first) {
+            // A request that waited for the file joins this turn, and waits as long as it asked to.
+            first.accepted();
+        }
+        // If too many requests wait already, the client fetches the reply later.
+        let permit = self.accepting.app.lasting().enter();
+        let prefer = prefer(self.accepting.headers);
+        let begun = Instant::now();
+        let before = self.fetching.map_or(Duration::ZERO, |fetching| fetching.waited);
+        let deadline = begun + permit.as_ref().map_or(Duration::ZERO, |_| self.budget(prefer).saturating_sub(before));
+        let waits = deadline > begun;
+        let at_once = delivered.when == When::Now && !waits;
+        if waits {
+            self.accepting.context.waits();
+        }
+        let mut heard = ObservedReplies::default();
+        let turn = tokio::select! {
+            biased;
+            // The turn as it was accepted, even if the agent was faster than this answer.
+            () = std::future::ready(()), if at_once => delivered.turn.clone(),
+            turn = turn_wait::wait(node, delivered.entity, &mut events, delivered.turn.clone(), &mut heard, deadline) => {
+                turn.map_err(store_problem).map_err(untold)?
+            }
+            // A request that waits when the server stops gets the location of the reply.
+            () = self.accepting.app.waits_no_longer() => delivered.turn.clone(),
+        };
+        drop(events);
+        let waited = prefer.wait.filter(|_| permit.is_some() && !prefer.respond_async);
+        let applied = waited.map(|wait| format!("wait={}", wait.min(WAIT_MAX)));
+        if before + begun.elapsed() >= LONG {
+            still_known(self.accepting.app, self.accepting.caller).await?;
+        }
+        match self.told(&delivered, (&turn, &heard), prefer, key).await {
+            Ok(response) => {
+                let in_background = prefer.respond_async && response.status() == StatusCode::ACCEPTED;
+                Ok(applying(response, applied.or_else(|| in_background.then(|| "respond-async".to_owned()))))
+            }
+            Err(problem) => Ok(applying(untold(problem).into_response(), applied)),
+        }
+    }
+
+    /// The answer to a request that waited for a turn with this status.
+    async fn told(
+        &self,
+        delivered: &Delivered,
+        (turn, heard): (&Turn, &ObservedReplies),
+        prefer: Prefer,
+        key: Option<KeyHash>,
+    ) -> Result<Response, Problem> {
+        if let (TurnStatus::Failed, Some(failure)) = (turn.status, &turn.failure) {
+            let detail = format!(
+                "the agent failed: {}; the message is stored, and a retry with the same idempotency key runs the turn \
+                 again",
+                failure.detail
+            );
+            let problem = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "agent_failed", detail)
+                .with("reason", &failure.code)
+                .with("messageId", delivered.message.id.to_string())
+                .with("turnId", turn.id.to_string());
+            return Err(problem);
+        }
+        // A request that asked for 202 gets it; otherwise a retry gets the first request's answer, or 409 while there
+        // is none.
+        let waits = delivered.when == When::Before && !turn.is_over() && !prefer.respond_async;
+        if waits && key.is_some_and(|key| self.accepting.app.in_progress().has(delivered.entity, key)) {
+            return Err(in_progress_problem());
+        }
+        let replies = turn_wait::replies_heard(self.accepting.app.node(), delivered.entity, turn, heard).await;
+        let replies = replies.map_err(store_problem)?;
+        let changed_at = turn.ended_at.filter(|_| !replies.is_empty()).unwrap_or(delivered.message.id.at);
+        let created_at = self.accepting.app.node().created_at(delivered.entity).await.map_err(store_problem)?;
+        let parts = ContactParts {
+            contact: delivered.contact,
+            conversation: delivered.conversation,
+            created_at: created_at.ok_or_else(internal_error)?,
+            conversation_status: if self.is_closed(delivered.entity, turn).await? { "closed" } else { "open" },
+            channel_id: &self.channel.id,
+            agent_id: &turn.agent,
+            updated_at: changed_at,
+            last_message_at: changed_at,
+            message: delivered.message.id,
+            replies: &replies,
+            usage: turn.usage.as_ref().map(Usage::of).unwrap_or_default(),
+            turn: turn.id,
+            turn_status: turn_status(turn.status),
+        };
+        let status = if turn.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };
+        let is_news = delivered.tries_again || !turn.is_over();
+        let response =
+            self.accepting.answer(status, &contact_view(&parts), if is_news { When::Now } else { delivered.when });
+        Ok(if turn.is_over() { response } else { located(response, &format!("/turns/{}", turn.id)) })
+    }
+
+    /// Whether the conversation was closed when the turn ended, so that a retry gets the same answer; until then,
+    /// whether it is closed now.
+    async fn is_closed(&self, entity: EntityKey, turn: &Turn) -> Result<bool, Problem> {
+        if turn.is_over() {
+            return Ok(turn.in_closed == Some(true));
+        }
+        let state = self.accepting.app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
+        Ok(state.is_some_and(|state| state.closed))
+    }
+
+    /// How long a request with this `Prefer` may wait for a turn.
+    pub(super) fn budget(&self, prefer: Prefer) -> Duration {
+        if prefer.respond_async {
+            return Duration::ZERO;
+        }
+        prefer.wait.map_or(self.accepting.app.wait_budget(), |wait| Duration::from_secs(wait.min(WAIT_MAX).into()))
+    }
+}

@@ -1,0 +1,59 @@
+//! Reading turns back: their replies, their triggers, and the turn of an idempotency key.
+
+use actors::conversation::{Conversation, Event, Turn, message_of};
+use actors::id::{EntityKey, MessageId};
+use actors::message::Message;
+use actors::node::Node;
+use actors::store::{KeyHash, Order, StoreError};
+
+use crate::http::log;
+
+/// The replies of a turn that is over, in order.
+///
+/// # Errors
+///
+/// `StoreError` if the store, or the stored data, cannot be read.
+pub(in crate::http) async fn replies(node: &Node, entity: EntityKey, turn: &Turn) -> Result<Vec<Message>, StoreError> {
+    let Some(range) = turn.replies else { return Ok(Vec::new()) };
+    let events = log::between(node, entity, range).await?;
+    Ok(events.iter().filter_map(message_of).collect())
+}
+
+/// The newest message that a turn answers.
+///
+/// # Errors
+///
+/// `StoreError` if the store, or the stored data, cannot be read.
+pub(in crate::http) async fn trigger(
+    node: &Node,
+    entity: EntityKey,
+    turn: &Turn,
+) -> Result<Option<MessageId>, StoreError> {
+    let Some(seq) = turn.trigger else { return Ok(None) };
+    let events = log::between(node, entity, (seq, seq)).await?;
+    Ok(events.iter().find_map(message_of).map(|message| message.id))
+}
+
+/// The turn that an idempotency key requested, as first answered, by the key's range of events.
+///
+/// # Errors
+///
+/// `StoreError` if the store, or the stored data, cannot be read.
+pub(in crate::http) async fn turn_of(
+    node: &Node,
+    entity: EntityKey,
+    (first, last): (u64, u64),
+    key: KeyHash,
+) -> Result<Option<Turn>, StoreError> {
+    if first <= last {
+        let events = node.events::<Conversation>(entity, (first, last), Order::Asc, 1).await?;
+        return Ok(events.into_iter().find_map(|record| match record.event {
+            Event::TurnStarted(turn) => Some(turn),
+            _ => None,
+        }));
+    }
+    // It had to wait, which is no event. More messages may have joined it since.
+    let Some((number, newest)) = node.asked_turn(entity, key).await? else { return Ok(None) };
+    let turn = node.turn(entity, number).await?;
+    Ok(turn.map(|turn| Turn { trigger: newest.or(Some(last)), ..Turn::requested_again(&turn) }))
+}
