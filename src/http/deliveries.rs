@@ -8,7 +8,7 @@ use actors::directory::{Answer, CommandContext, Refusal};
 use actors::id::{DeliveryId, EntityKey, Kind};
 use actors::outbox::pending::{self, DeliveryState};
 use actors::outbox::state::parse_ended_key;
-use actors::outbox::{Sending, Waiting};
+use actors::outbox::{LaneRow, Sending};
 use actors::tables::WEBHOOK_ENDPOINTS;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -124,7 +124,7 @@ pub(super) async fn retry(
         (Asked::Now(waiting), _) => waiting.clone(),
     };
     let delivery = match waiting {
-        Some(waiting) => delivery.asked_for(waiting),
+        Some(waiting) => delivery.retry_requested(waiting),
         // It is being sent already, or another request has requested it since.
         None => find(&app, &caller, &id).await.map_err(untold)?,
     };
@@ -136,7 +136,7 @@ pub(super) async fn retry(
 /// The result of requesting a delivery.
 enum Asked {
     /// The state of its lane now, if there was anything to do.
-    Now(Option<Waiting>),
+    Now(Option<LaneRow>),
     /// It was requested before with the same idempotency key.
     Repeat,
 }
@@ -150,7 +150,7 @@ async fn again(app: &App, entity: EntityKey, sending: Sending, with: CommandCont
 }
 
 /// The same for either kind of entity.
-fn asked<R>(answer: Result<Answer<Option<Box<Waiting>>>, Refusal<R>>) -> Result<Asked, Problem> {
+fn asked<R>(answer: Result<Answer<Option<Box<LaneRow>>>, Refusal<R>>) -> Result<Asked, Problem> {
     match answer.map_err(|refusal| problem_of(refusal, |_| delivery_not_found()))? {
         Answer::Done(waiting) => Ok(Asked::Now(waiting.map(|waiting| *waiting))),
         Answer::Repeat { .. } => Ok(Asked::Repeat),

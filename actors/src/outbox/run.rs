@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::gate::Want;
 use super::hurry::{Heard, Hurry};
-use super::lane::{Asked, Attempt, Lane, Waiting, Was, keep};
+use super::lane::{Attempt, Lane, LaneRow, RetryRequest, Was, keep};
 use super::step::Head;
 use crate::clock::Millis;
 
@@ -39,25 +39,25 @@ pub(super) struct Run {
     /// How many attempts were made; fewer may be kept.
     pub(super) tries: u32,
     pub(super) failing_since: Option<Millis>,
-    pub(super) not_before: Option<Millis>,
-    /// As [`Waiting::asked_by`].
-    pub(super) asked_by: Option<u64>,
-    /// As [`Waiting::tried_at`].
+    pub(super) deferred_until: Option<Millis>,
+    /// As [`LaneRow::deferred_by`].
+    pub(super) deferred_by: Option<u64>,
+    /// As [`LaneRow::tried_at`].
     tried_at: Option<u64>,
-    /// As [`Waiting::was`].
+    /// As [`LaneRow::was`].
     pub(super) was: Option<Was>,
-    /// As [`Waiting::handed`].
+    /// As [`LaneRow::handed`].
     pub(super) is_handed: bool,
-    /// As [`Waiting::url`].
+    /// As [`LaneRow::url`].
     pub(super) url: Option<String>,
-    /// As [`Waiting::asked_for`].
-    pub(super) asked_for: bool,
-    /// As [`Waiting::asked`].
-    asked: Vec<Asked>,
+    /// As [`LaneRow::retry_requested`].
+    pub(super) retry_requested: bool,
+    /// As [`LaneRow::retry_requests`].
+    retry_requests: Vec<RetryRequest>,
     /// The lane waits until then.
     parked: Option<Millis>,
     /// Its stored row.
-    pub(super) stored: Option<Waiting>,
+    pub(super) stored: Option<LaneRow>,
     /// The first event was handed to the other receivers that it was on this lane for.
     pub(super) is_left: bool,
     /// A step is under way.
@@ -69,7 +69,7 @@ pub(super) struct Run {
 impl Run {
     /// A lane that resumes. Its receiver's events are searched again, since they may have changed; only an event that
     /// is sent again is sent in any case.
-    pub(super) fn of(lane: Lane, stored: Waiting) -> Self {
+    pub(super) fn of(lane: Lane, stored: LaneRow) -> Self {
         let again = stored.is_again(lane);
         Self {
             queue: again.then_some((stored.next, None)).into_iter().collect(),
@@ -77,14 +77,14 @@ impl Run {
             attempts: stored.attempts.clone(),
             tries: stored.tries,
             failing_since: stored.failing_since,
-            not_before: stored.not_before,
-            asked_by: stored.asked_by,
+            deferred_until: stored.deferred_until,
+            deferred_by: stored.deferred_by,
             tried_at: stored.tried_at,
             was: stored.was.clone(),
             is_handed: stored.handed == Some(true),
             url: stored.url.clone(),
-            asked_for: stored.asked_for,
-            asked: stored.asked.clone().unwrap_or_default(),
+            retry_requested: stored.retry_requested,
+            retry_requests: stored.retry_requests.clone().unwrap_or_default(),
             parked: None,
             stored: Some(stored),
             is_left: false,
@@ -94,7 +94,7 @@ impl Run {
     }
 
     /// A lane that keeps waiting for its time.
-    pub(super) fn waiting(lane: Lane, stored: Waiting) -> Self {
+    pub(super) fn waiting(lane: Lane, stored: LaneRow) -> Self {
         Self { parked: Some(stored.next_at), ..Self::of(lane, stored) }
     }
 
@@ -105,12 +105,12 @@ impl Run {
 
     /// Whether an attempt at its receiver may be made now.
     pub(super) fn may_go(&self, now: Millis) -> bool {
-        self.asked_for || self.not_before.is_none_or(|not_before| not_before <= now)
+        self.retry_requested || self.deferred_until.is_none_or(|deferred_until| deferred_until <= now)
     }
 
     /// The receiver's `Retry-After` no longer counts.
     pub(super) fn release(&mut self) {
-        self.not_before = None;
+        self.deferred_until = None;
     }
 
     /// Whether it is running, and does not wait for its time.
@@ -119,16 +119,16 @@ impl Run {
     }
 
     /// Resumes a waiting lane if it is due, if it is `hastened`, or if its row shows a newly requested retry.
-    pub(super) fn go_on(&mut self, stored: Waiting, hastened: bool, now: Millis) {
+    pub(super) fn go_on(&mut self, stored: LaneRow, hastened: bool, now: Millis) {
         self.hear(stored);
         let is_due = self.parked.is_some_and(|at| at <= now);
-        if self.asked_for || (is_due || hastened) && self.may_go(now) {
+        if self.retry_requested || (is_due || hastened) && self.may_go(now) {
             self.parked = None;
         }
     }
 
     /// Ends a running lane's wait for its permit if its row shows a newly requested retry.
-    pub(super) fn speed_up(&mut self, stored: Waiting) {
+    pub(super) fn speed_up(&mut self, stored: LaneRow) {
         if let Some(heard) = self.hear(stored) {
             self.hurry.tell(heard);
         }
@@ -136,15 +136,15 @@ impl Run {
 
     /// The retry that was requested since its row was last read, if any. Such a row replaces the known one, so this courier
     /// also sends the events that another node has put on the lane meanwhile.
-    fn hear(&mut self, stored: Waiting) -> Option<Heard> {
+    fn hear(&mut self, stored: LaneRow) -> Option<Heard> {
         // If all events here have ended and are not noted yet, the row stays, and is due.
-        let first = self.first().filter(|_| stored.asked_for && self.stored.as_ref() != Some(&stored))?;
+        let first = self.first().filter(|_| stored.retry_requested && self.stored.as_ref() != Some(&stored))?;
         let news = stored.asked_since(self.stored.as_ref());
         let (here, ended): (Vec<_>, Vec<_>) = news.into_iter().partition(|asked| first <= asked.seq);
         match self.stored.as_mut().filter(|known| !ended.is_empty() && known.was_asked_for(&stored)) {
             // The same for requested events that have ended: the step that notes them finds the request and has them
             // sent once more. The lane continues with the others.
-            Some(known) => here.iter().for_each(|asked| asked.add_to(known.asked.get_or_insert_default())),
+            Some(known) => here.iter().for_each(|asked| asked.add_to(known.retry_requests.get_or_insert_default())),
             None => {
                 self.reach(stored.next, stored.until);
                 self.stored = Some(stored);
@@ -155,8 +155,8 @@ impl Run {
             return None;
         }
         let is_of_head = here.iter().any(|asked| asked.seq == first);
-        here.into_iter().for_each(|asked| asked.add_to(&mut self.asked));
-        (self.asked_for, self.not_before) = (true, None);
+        here.into_iter().for_each(|asked| asked.add_to(&mut self.retry_requests));
+        (self.retry_requested, self.deferred_until) = (true, None);
         Some(if is_of_head { Heard::OfHead } else { Heard::OfLater })
     }
 
@@ -245,10 +245,10 @@ impl Run {
         });
         self.queue.extend(events.into_iter().map(|(seq, at)| (seq, Some(at))));
         self.unread = self.unread.filter(|(_, last)| *last > upto).map(|(_, last)| (upto + 1, last));
-        let was_asked = !self.asked.is_empty();
+        let was_asked = !self.retry_requests.is_empty();
         self.forget_asked();
         if was_asked {
-            self.asked_for = !self.asked.is_empty() && (self.asked_for || lost.is_some());
+            self.retry_requested = !self.retry_requests.is_empty() && (self.retry_requested || lost.is_some());
         }
         lost
     }
@@ -266,22 +266,22 @@ impl Run {
     /// A step tried the first event, which answers earlier requests for it; requests `since` then cause the next
     /// attempt. Events behind it stay requested until they are tried themselves.
     pub(super) fn answer_asked(&mut self, since: Option<Heard>) {
-        self.asked_for = since.is_some();
+        self.retry_requested = since.is_some();
         if let (Some(first), None | Some(Heard::OfLater)) = (self.first(), since) {
-            self.asked.retain(|asked| asked.seq != first);
+            self.retry_requests.retain(|asked| asked.seq != first);
         }
     }
 
     /// Drops requests for events before the first one.
     fn forget_asked(&mut self) {
         let first = self.first();
-        self.asked.retain(|asked| first.is_some_and(|first| first <= asked.seq));
+        self.retry_requests.retain(|asked| first.is_some_and(|first| first <= asked.seq));
     }
 
     /// Whether the first event itself was requested.
     fn is_first_asked(&self) -> bool {
-        let is_first = |asked: &Asked| Some(asked.seq) == self.first();
-        self.asked_for && (self.asked.is_empty() || self.asked.iter().any(is_first))
+        let is_first = |asked: &RetryRequest| Some(asked.seq) == self.first();
+        self.retry_requested && (self.retry_requests.is_empty() || self.retry_requests.iter().any(is_first))
     }
 
     /// Removes the first event, which has ended. The next one does not wait if its retry or that of a later one was
@@ -290,7 +290,7 @@ impl Run {
         (self.tries, self.is_left, self.url) = (0, false, None);
         let first = self.queue.pop_front().map(|(seq, _)| seq);
         self.forget_asked();
-        self.asked_for = !self.asked.is_empty();
+        self.retry_requested = !self.retry_requests.is_empty();
         first
     }
 
@@ -323,7 +323,7 @@ impl Run {
                 is_left: self.is_left,
                 is_asked: self.is_first_asked(),
                 want: Want {
-                    asked_for: self.asked_for,
+                    retry_requested: self.retry_requested,
                     url: None,
                     unanswered: self.unanswered(),
                     returns: self.stored.is_some(),
@@ -353,7 +353,7 @@ impl Run {
 
     /// Its row; `None` where nothing waits. A lane in flight is to be checked `look_after` milliseconds later, and
     /// keeps its noted time while that is at least `ahead` milliseconds ahead.
-    pub(super) fn row(&self, now: Millis, look_after: u64, ahead: u64) -> Option<Waiting> {
+    pub(super) fn row(&self, now: Millis, look_after: u64, ahead: u64) -> Option<LaneRow> {
         let next = self.first()?;
         let until = self.last()?;
         // It keeps its time so that it causes no repeated writes.
@@ -362,21 +362,21 @@ impl Run {
             let kept = stored.filter(|at| *at > now.plus(ahead) && *at <= now.plus(look_after));
             kept.unwrap_or_else(|| now.plus(look_after))
         };
-        Some(Waiting {
+        Some(LaneRow {
             next,
             until,
             attempts: self.attempts.clone(),
             next_at: self.parked.unwrap_or_else(under_way),
             failing_since: self.failing_since,
-            not_before: self.not_before,
-            asked_by: self.asked_by,
+            deferred_until: self.deferred_until,
+            deferred_by: self.deferred_by,
             tried_at: self.tried_at,
             was: self.was.clone(),
             handed: self.is_handed.then_some(true),
             url: self.url.clone(),
-            asked_for: self.asked_for,
+            retry_requested: self.retry_requested,
             tries: self.tries,
-            asked: (!self.asked.is_empty()).then(|| self.asked.clone()),
+            retry_requests: (!self.retry_requests.is_empty()).then(|| self.retry_requests.clone()),
             in_flight: self.parked.is_none().then_some(true),
         })
     }

@@ -335,14 +335,14 @@ async fn admit(
         let entered = match entered {
             Some(entered) => entered,
             None => {
-                want.asked_for = true;
+                want.retry_requested = true;
                 gate.enter(node.clock.now(), want).await
             }
         };
         pass = match entered {
             Admitted::Later(at) => return Err(at),
             Admitted::Now(pass) => {
-                let urgent = want.asked_for || pass.is_probe();
+                let urgent = want.retry_requested || pass.is_probe();
                 let permit = node.outbox.shares.enter(route.entity.workspace, urgent, node.clock.now()).await?;
                 Some((pass, permit))
             }

@@ -76,18 +76,19 @@ impl<M: Sends> Courier<M> {
             Verdict::Gone => End::Failed,
             // The result is about another URL. The event goes to the receiver's current URL, if any, at once.
             Verdict::Moved => {
-                run.not_before = None;
+                run.deferred_until = None;
                 return;
             }
             Verdict::Refused { retry_after } => {
                 let failing_since = *run.failing_since.get_or_insert(at);
                 let (attempts, happened) = (run.tries, tried.happened);
-                if run.asked_for {
+                if run.retry_requested {
                     return;
                 }
                 match next(Failed { attempts, happened, failing_since, now, retry_after, random }) {
-                    Next::Again { at, not_before } => {
-                        (run.not_before, run.asked_by) = (not_before, not_before.map(|_| mark(&tried.url)));
+                    Next::Again { at, deferred_until } => {
+                        (run.deferred_until, run.deferred_by) =
+                            (deferred_until, deferred_until.map(|_| mark(&tried.url)));
                         return run.park(at);
                     }
                     Next::GiveUp => End::Failed,
