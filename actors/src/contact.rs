@@ -17,7 +17,7 @@ use crate::limits;
 use crate::machine::{Change, Decision, DecisionContext, Machine, Need, ReadSet, Record, Undecided};
 use crate::mint;
 use crate::node::Node;
-use crate::outbox::{Listeners, Outbox, Sending, Waiting};
+use crate::outbox::{LaneRow, Listeners, Outbox, Sending};
 use crate::store::RowWrite;
 use crate::tables::FORKS;
 
@@ -225,7 +225,7 @@ pub enum Reply {
     /// Its state now.
     Contact(Saved),
     /// A delivery is retried; the state of its lane now.
-    Again(Box<Waiting>),
+    Again(Box<LaneRow>),
     /// There was nothing to do.
     Nothing,
 }

@@ -41,6 +41,7 @@ use crate::workspace::address_of;
 mod away;
 mod courier;
 mod gate;
+mod hurry;
 pub mod lane;
 mod listeners;
 mod note;
@@ -58,7 +59,7 @@ pub(crate) mod stir;
 mod stretch;
 mod telling;
 
-pub use lane::{Asked, Attempt, Delivery, End, Lane, Receiver, Waiting, Was};
+pub use lane::{Attempt, Delivery, End, Lane, LaneRow, Receiver, RetryRequest, Was};
 pub use listeners::Listeners;
 pub(crate) use port::Sends;
 pub use port::{Answer, Deliverer, Happened, LogChannel, LogOf, LogScope, NoDeliverer, Parcel, Undelivered};

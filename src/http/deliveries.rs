@@ -8,7 +8,7 @@ use actors::directory::{Answer, CommandContext, Refusal};
 use actors::id::{DeliveryId, EntityKey, Kind};
 use actors::outbox::pending::{self, DeliveryState};
 use actors::outbox::state::parse_ended_key;
-use actors::outbox::{Sending, Waiting};
+use actors::outbox::{LaneRow, Sending};
 use actors::tables::WEBHOOK_ENDPOINTS;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -18,6 +18,7 @@ use super::answer::{ignoring, json, located, replayed};
 use super::body::OptionalJsonBytes;
 use super::caller::{Admin, Allowed, Caller};
 use super::context::RequestContext;
+use super::forwarding::ForwardableRequest;
 use super::incoming::Incoming;
 use super::paging::{Page, PageRequest};
 use super::query::Query;
@@ -27,6 +28,7 @@ use crate::app::App;
 use crate::problem::Problem;
 
 mod filter;
+mod found;
 mod page;
 mod place;
 mod position;
@@ -100,6 +102,10 @@ pub(super) async fn retry(
     let delivery = find(&app, &caller, &id).await?;
     let key = parse_ended_key(caller.address, &delivery.id.0).ok_or_else(delivery_not_found)?;
     let (_, entity, key) = key;
+    let whole = ForwardableRequest::of(&app, &context, &headers, body.as_ref(), with.key.is_some());
+    if let Some(response) = whole.forward(entity).await? {
+        return Ok(response);
+    }
     // The retry would replace the known delivery, and could go nowhere.
     let is_gone = match delivery.receiver.endpoint() {
         Some(id) => resource::row(&app, caller.registry(), WEBHOOK_ENDPOINTS, &id.to_string()).await?.is_none(),
@@ -118,7 +124,7 @@ pub(super) async fn retry(
         (Asked::Now(waiting), _) => waiting.clone(),
     };
     let delivery = match waiting {
-        Some(waiting) => delivery.asked_for(waiting),
+        Some(waiting) => delivery.retry_requested(waiting),
         // It is being sent already, or another request has requested it since.
         None => find(&app, &caller, &id).await.map_err(untold)?,
     };
@@ -130,7 +136,7 @@ pub(super) async fn retry(
 /// The result of requesting a delivery.
 enum Asked {
     /// The state of its lane now, if there was anything to do.
-    Now(Option<Waiting>),
+    Now(Option<LaneRow>),
     /// It was requested before with the same idempotency key.
     Repeat,
 }
@@ -144,7 +150,7 @@ async fn again(app: &App, entity: EntityKey, sending: Sending, with: CommandCont
 }
 
 /// The same for either kind of entity.
-fn asked<R>(answer: Result<Answer<Option<Box<Waiting>>>, Refusal<R>>) -> Result<Asked, Problem> {
+fn asked<R>(answer: Result<Answer<Option<Box<LaneRow>>>, Refusal<R>>) -> Result<Asked, Problem> {
     match answer.map_err(|refusal| problem_of(refusal, |_| delivery_not_found()))? {
         Answer::Done(waiting) => Ok(Asked::Now(waiting.map(|waiting| *waiting))),
         Answer::Repeat { .. } => Ok(Asked::Repeat),

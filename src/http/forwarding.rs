@@ -41,6 +41,9 @@ use crate::{bounded, outgoing};
 /// time in this header (milliseconds since 1970), when the forwarding server has given it up. For a client the header
 /// only means that the receiving server handles its request, so this needs no secret.
 pub(crate) const PASSED_ON: HeaderName = HeaderName::from_static("x-tertulia-passed-on");
+/// On the answer to a forwarded request that came too late: it had no effect, so the forwarding server, if it still
+/// waits because its clock differs, does it with or without a key.
+const NOT_DONE: HeaderName = HeaderName::from_static("x-tertulia-not-done");
 
 /// How long a connection may take. Servers of one store are near each other.
 const CONNECT: Duration = Duration::from_millis(500);
@@ -223,7 +226,8 @@ impl<'a> ForwardableRequest<'a> {
             let until = until.to_str().ok().and_then(|until| until.parse().ok()).map(Millis);
             if until.is_some_and(|until| until < self.app.now()) {
                 let detail = "the forwarded request arrived after its deadline; nothing was stored";
-                return Err(Problem::unavailable("store_unavailable", detail, 1));
+                let late = Problem::unavailable("store_unavailable", detail, 1);
+                return Err(late.header(NOT_DONE, HeaderValue::from_static("late")));
             }
             return Ok(None);
         }
@@ -322,6 +326,9 @@ impl<'a> ForwardableRequest<'a> {
         headers.remove(header::CONTENT_LENGTH);
         let mut answer = Response::new(Body::empty());
         (*answer.status_mut(), *answer.headers_mut()) = (status, headers);
+        if answer.headers().contains_key(NOT_DONE) {
+            return Err(Failed::Refused(status, "that the request is late by its clock"));
+        }
         let code = code_of(&answer, &body);
         let cannot = code.filter(|code| status == StatusCode::SERVICE_UNAVAILABLE && CANNOT.contains(code));
         // A stopping server has stored nothing, so the request is handled here even without a key.

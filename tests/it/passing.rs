@@ -20,6 +20,7 @@ use crate::support::until::{seen, until};
 use crate::support::{TestApp, TestStore};
 
 mod bounds;
+mod refused;
 
 const MESSAGES: &str = "/api/v1/messages";
 const ADDRESS: &str = "TERTULIA_CLUSTER_ADDRESS";
@@ -208,6 +209,25 @@ async fn whatever_changes_a_conversation_is_passed_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_retry_of_a_delivery_is_requested_at_the_server_that_sends_its_conversations_events() {
+    let ([one, other], _listening) = servers().await;
+    let endpoint = json!({"url": "https://hooks.invalid/", "events": ["message.*"]});
+    one.post("/api/v1/webhook-endpoints").json(endpoint).await.expect(201);
+    let conversation = theirs(&one).await;
+    one.post(MESSAGES).json(message(&conversation, "hello")).await.expect(200);
+    let pending = || one.get("/api/v1/webhook-deliveries?status=pending");
+    let delivery = seen(async || pending().await.expect(200)["data"].get(0).cloned()).await;
+    let path = format!("/api/v1/webhook-deliveries/{}", delivery["id"].as_str().unwrap());
+    let asked = || one.post(format!("{path}/retry")).idempotency_key("r");
+    let first = asked().await;
+    assert_eq!((first.status, first.header("location")), (202, &*path));
+    let again = asked().await;
+    assert_eq!((again.status, again.header("idempotent-replayed")), (202, "true"));
+    one.post("/api/v1/webhook-deliveries/whd_nobody/retry").await.problem(404, "delivery_not_found");
+    assert_eq!((passed(&one), passed(&other)), ([3, 0, 0], [0; 3]), "the message and the two retries");
+}
+
+#[tokio::test(start_paused = true)]
 async fn reviews_and_messages_of_a_channel_are_passed_on_with_their_refusals() {
     let ([one, other], _listening) = servers().await;
     let mut asked = Vec::new();
@@ -320,43 +340,6 @@ async fn what_is_no_answer_of_a_server_of_ours_counts_as_none() {
             pause();
         }
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_a_server_that_stops_cannot_do_is_done_here() {
-    let cannot = |heard: &Heard| {
-        let head = format!(
-            "HTTP/1.1 503 X\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\nX-Request-Id: {}\r\n\
-             Content-Length: 20\r\n\r\n{{\"code\": \"stopping\"}}",
-            heard.header("x-request-id")
-        );
-        vec![Part::Bytes(head.into_bytes())]
-    };
-    let origin = Origin::serve(cannot).await;
-    let app = beside(TestStore::shared().await, &[], &origin.url("")).await;
-    let conversation = theirs(&app).await;
-    app.post(MESSAGES).json(message(&conversation, "kept")).idempotency_key("k").await.expect(200);
-    assert_eq!((texts(&app, &conversation).await, passed(&app)), (vec!["kept".to_owned()], [0, 1, 0]));
-    // The same with a node that gets its first request, without a key; its answer says that it has stored nothing.
-    pause();
-    let app = beside(TestStore::shared().await, &[], &origin.url("")).await;
-    let conversation = theirs(&app).await;
-    app.post(MESSAGES).json(message(&conversation, "without")).await.expect(200);
-    assert_eq!((texts(&app, &conversation).await, passed(&app)), (vec!["without".to_owned()], [0, 1, 0]));
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_was_passed_on_and_given_up_is_not_done_any_more() {
-    let ([one, other], _listening) = servers().await;
-    let conversation = theirs(&one).await;
-    let until = |millis: u64| {
-        let request = other.post(MESSAGES).json(message(&conversation, "late"));
-        request.header("x-tertulia-passed-on", &millis.to_string())
-    };
-    let now = other.app.now().0;
-    until(now - 1).await.problem(503, "store_unavailable");
-    assert!(texts(&other, &conversation).await.is_empty());
-    until(now + 1_000).await.expect(200);
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use crate::machine::{Change, DecisionContext, ReadSet, Record};
 use crate::node::Node;
 use crate::outbox::receivers::{Hooks, Subject};
 use crate::outbox::state::{self, Log, Outbox, Settlement};
-use crate::outbox::{Happened, LogOf, LogScope, Sending, Sends, Waiting};
+use crate::outbox::{Happened, LaneRow, LogOf, LogScope, Sending, Sends};
 use crate::store::{Order, StoreError};
 
 /// Events looked at together, backwards, for the beginning of a life.
@@ -93,7 +93,7 @@ impl Sends for Contact {
         Event::OutboxMoved { outbox }
     }
 
-    fn noted(again: Option<Waiting>) -> Reply {
+    fn noted(again: Option<LaneRow>) -> Reply {
         again.map_or(Reply::Nothing, |lane| Reply::Again(Box::new(lane)))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Command, Contact, GoBack, GoOn, OpenConversation, Reply, Resolve, Save, Saved, State, Update};
 use crate::id::ContactId;
-use crate::outbox::{Sending, Waiting};
+use crate::outbox::{LaneRow, Sending};
 use crate::requests::requests;
 
 requests! { Contact:
@@ -17,5 +17,5 @@ requests! { Contact:
     Update as Update, Box<State> { Reply::Contact(saved) => saved.state }
     GoOn as GoOn, Box<State> { Reply::Contact(saved) => saved.state }
     // The state of the delivery's lane now; `None`: there was nothing to do.
-    Sending as Outbox, Option<Box<Waiting>> { Reply::Again(lane) => Some(lane), Reply::Nothing => None }
+    Sending as Outbox, Option<Box<LaneRow>> { Reply::Again(lane) => Some(lane), Reply::Nothing => None }
 }

@@ -15,7 +15,7 @@ use super::{
 use crate::claims::{Claim, Claiming};
 use crate::id::{AttachmentId, MessageId};
 use crate::message::{Overlay, ReviewState};
-use crate::outbox::{Sending, Waiting};
+use crate::outbox::{LaneRow, Sending};
 
 /// The commands that a conversation accepts.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ pub enum Reply {
     /// The progress of the erasure.
     Erasing(Erasure),
     /// A delivery is retried; the state of its lane now.
-    Again(Box<Waiting>),
+    Again(Box<LaneRow>),
     /// There was nothing to do.
     Nothing,
 }

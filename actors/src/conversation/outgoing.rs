@@ -10,7 +10,7 @@ use crate::message::Content;
 use crate::node::Node;
 use crate::outbox::receivers::{Hooks, Subject};
 use crate::outbox::state::{self, Log, Outbox, Settlement};
-use crate::outbox::{Happened, Listeners, LogChannel, LogOf, LogScope, Sending, Sends, Waiting};
+use crate::outbox::{Happened, LaneRow, Listeners, LogChannel, LogOf, LogScope, Sending, Sends};
 use crate::store::StoreError;
 
 /// The message that an event is about.
@@ -170,7 +170,7 @@ impl Sends for Conversation {
         Event::OutboxMoved { outbox }
     }
 
-    fn noted(again: Option<Waiting>) -> Reply {
+    fn noted(again: Option<LaneRow>) -> Reply {
         again.map_or(Reply::Nothing, |lane| Reply::Again(Box::new(lane)))
     }
 }

@@ -13,7 +13,7 @@ use super::{
 use crate::claims::{Claim, Claiming};
 use crate::id::MessageId;
 use crate::message::{Overlay, ReviewState};
-use crate::outbox::{Sending, Waiting};
+use crate::outbox::{LaneRow, Sending};
 use crate::requests::requests;
 
 requests! { Conversation:
@@ -41,7 +41,7 @@ requests! { Conversation:
     Erase as Erase, Erasure { Reply::Erasing(erasure) => erasure }
     EraseCopy as EraseCopy, Option<Erasure> { Reply::Erasing(erasure) => Some(erasure), Reply::Nothing => None }
     // The state of the delivery's lane now; `None`: there was nothing to do.
-    Sending as Outbox, Option<Box<Waiting>> { Reply::Again(lane) => Some(lane), Reply::Nothing => None }
+    Sending as Outbox, Option<Box<LaneRow>> { Reply::Again(lane) => Some(lane), Reply::Nothing => None }
     // The current claim; `None`: this is no home of the key any more.
     Claiming as Claim, Option<Claim> { Reply::Claimed(claim) => Some(claim), Reply::Nothing => None }
 }

@@ -17,11 +17,12 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::lane::{Lane, Waiting, mark};
+use super::lane::{Lane, LaneRow, mark};
 use super::note::{Ended, note};
 use super::port::{LogScope, Sends};
 use super::receivers::{Hooks, receivers, url_of};
 use super::run::Run;
+use super::settings::SKEW_MILLIS;
 use super::state::{LOOK_AFTER_MILLIS, LaneChange, Settlement};
 use super::step::{ATTEMPT, Route, Stepped, hooks_of, step};
 use super::{Bell, settings, stretch};
@@ -296,8 +297,12 @@ impl<M: Sends> Courier<M> {
     async fn take_one(&mut self, lane: Lane, hastened: bool, now: Millis) -> Result<bool, StoreError> {
         let known = self.runs.get(&lane);
         let (is_known, is_moving) = (known.is_some(), known.is_some_and(Run::is_moving));
-        let Some(stored) = self.node.stored::<Waiting>(self.entity, LANES, lane.key()).await? else { return Ok(true) };
-        let most = if stored.asked_for { ASKED_FOR } else { COME_BACK };
+        let Some(stored) = self.node.stored::<LaneRow>(self.entity, LANES, lane.key()).await? else { return Ok(true) };
+        // It belongs to the other server until its time, at which the log's alarm rings.
+        if !is_known && self.node.store.is_shared() && is_left_alone(&stored, now) {
+            return Ok(true);
+        }
+        let most = if stored.retry_requested { ASKED_FOR } else { COME_BACK };
         if !is_known && self.runs.len() >= most {
             return Ok(false);
         }
@@ -308,8 +313,8 @@ impl<M: Sends> Courier<M> {
             return Ok(true);
         }
         // The in-memory state may be newer than the stored row.
-        let asked_by = self.runs.get(&lane).map_or(stored.asked_by, |run| run.asked_by);
-        let released = hastened && is_another(&self.node, self.entity, &self.scope, lane, asked_by).await;
+        let deferred_by = self.runs.get(&lane).map_or(stored.deferred_by, |run| run.deferred_by);
+        let released = hastened && is_another(&self.node, self.entity, &self.scope, lane, deferred_by).await;
         match self.runs.get_mut(&lane) {
             Some(run) => {
                 if released {
@@ -460,6 +465,13 @@ impl<M: Sends> Courier<M> {
     }
 }
 
+/// Whether a lane is in flight on another server, whose clock may differ. A time farther ahead was written before the
+/// clock was set back.
+fn is_left_alone(stored: &LaneRow, now: Millis) -> bool {
+    let until = now.plus(LEFT_ALONE_MILLIS + SKEW_MILLIS);
+    stored.in_flight == Some(true) && stored.next_at > now && stored.next_at <= until
+}
+
 /// Loads a stored lane, which waits for its time.
 async fn waiting(node: &Node, entity: EntityKey, lane: Lane) -> Result<Run, StoreError> {
     let stored = node.stored(entity, LANES, lane.key()).await?;
@@ -467,9 +479,9 @@ async fn waiting(node: &Node, entity: EntityKey, lane: Lane) -> Result<Run, Stor
 }
 
 /// Whether the receiver's URL differs from the one that sent `Retry-After`.
-async fn is_another(node: &Node, entity: EntityKey, scope: &LogScope, lane: Lane, asked_by: Option<u64>) -> bool {
-    let Some(asked_by) = asked_by else { return false };
+async fn is_another(node: &Node, entity: EntityKey, scope: &LogScope, lane: Lane, deferred_by: Option<u64>) -> bool {
+    let Some(deferred_by) = deferred_by else { return false };
     // If the settings cannot be read, the lane keeps waiting.
     let Ok(settings) = settings::read(node, entity, scope).await else { return false };
-    url_of(lane.receiver, &settings.configured(), None).is_some_and(|url| mark(url) != asked_by)
+    url_of(lane.receiver, &settings.configured(), None).is_some_and(|url| mark(url) != deferred_by)
 }

@@ -98,7 +98,7 @@ pub(crate) struct Gate {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Want {
     /// A request wants this event sent now, whatever is known of the receiver.
-    pub(crate) asked_for: bool,
+    pub(crate) retry_requested: bool,
     /// The URL, by its [`mark`](super::lane::mark), if the receiver may have many.
     pub(crate) url: Option<u64>,
     /// How many attempts in a row were not answered.

@@ -7,10 +7,10 @@ use crate::clock::Millis;
 use crate::id::EndpointId;
 use crate::url::is_same;
 
-mod asked;
+mod retry_requests;
 
-pub(super) use asked::ASKED_BYTES;
-pub use asked::{ASKED_KEPT, Asked};
+pub(super) use retry_requests::RETRY_REQUEST_BYTES;
+pub use retry_requests::{RETRY_REQUESTS_KEPT, RetryRequest};
 
 /// The most attempts kept of one delivery. The schedule makes at most 16, or six more for a receiver whose
 /// `Retry-After` is short; if that or requested retries make more, the oldest are dropped.
@@ -127,7 +127,7 @@ pub struct Lane {
     /// The receiver.
     pub receiver: Receiver,
     /// One event sent separately from the others, because its retry was requested or another receiver's lane has handed
-    /// it to this one ([`Waiting::handed`]); `None`: all events in order.
+    /// it to this one ([`LaneRow::handed`]); `None`: all events in order.
     pub again: Option<u64>,
 }
 
@@ -224,7 +224,7 @@ pub fn keep(attempts: &mut Vec<Attempt>, attempt: Attempt) {
 
 /// A lane with events to send later: its cursor, as stored.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Waiting {
+pub struct LaneRow {
     /// The event that comes next.
     #[n(0)]
     pub next: u64,
@@ -242,16 +242,16 @@ pub struct Waiting {
     pub failing_since: Option<Millis>,
     /// The receiver's `Retry-After`: no attempt before this time.
     #[n(5)]
-    pub not_before: Option<Millis>,
+    pub deferred_until: Option<Millis>,
     /// A request asked for the next attempt, or for a later event: the attempt is made even if the gate is closed.
     #[n(6)]
-    pub asked_for: bool,
+    pub retry_requested: bool,
     /// How often `next` was tried since its retry was last requested.
     #[n(7)]
     pub tries: u32,
-    /// The URL that sent `not_before`, by its [`mark`]; it does not hold for another one.
+    /// The URL that sent `deferred_until`, by its [`mark`]; it does not hold for another one.
     #[n(8)]
-    pub asked_by: Option<u64>,
+    pub deferred_by: Option<u64>,
     /// The URL of the last attempt, by its [`mark`]; `None`: there was none, or an earlier build made it.
     #[n(9)]
     pub tried_at: Option<u64>,
@@ -267,9 +267,12 @@ pub struct Waiting {
     #[n(12)]
     pub url: Option<String>,
     /// The requested retries not tried since, in the order of the requests; `None`: none, or an earlier build has noted
-    /// [`asked_for`](Waiting::asked_for).
+    /// [`retry_requested`](LaneRow::retry_requested).
     #[n(13)]
-    pub asked: Option<Vec<Asked>>,
+    pub retry_requests: Option<Vec<RetryRequest>>,
+    /// A server is sending from it; until `next_at` no other one does.
+    #[n(14)]
+    pub in_flight: Option<bool>,
 }
 
 /// The earlier end of a delivery that is sent again.
@@ -291,7 +294,7 @@ pub fn mark(url: &str) -> u64 {
     u64::from_le_bytes(half)
 }
 
-impl Waiting {
+impl LaneRow {
     /// A lane with these events to send, from now on.
     #[must_use]
     pub fn fresh(next: u64, until: u64, next_at: Millis) -> Self {
@@ -301,15 +304,16 @@ impl Waiting {
             attempts: Vec::new(),
             next_at,
             failing_since: None,
-            not_before: None,
-            asked_for: false,
+            deferred_until: None,
+            retry_requested: false,
             tries: 0,
-            asked_by: None,
+            deferred_by: None,
             tried_at: None,
             was: None,
             handed: None,
             url: None,
-            asked: None,
+            retry_requests: None,
+            in_flight: None,
         }
     }
 

@@ -196,7 +196,7 @@ async fn offer<M: Sends>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::lane::{Lane, Waiting};
+    use super::super::lane::{Lane, LaneRow};
     use super::super::state::LaneChange;
     use super::*;
 
@@ -208,7 +208,7 @@ mod tests {
     }
 
     fn lane(seq: u64) -> LaneChange {
-        let mut waiting = Waiting::fresh(seq, seq, Millis(0));
+        let mut waiting = LaneRow::fresh(seq, seq, Millis(0));
         for _ in 0..20 {
             keep(&mut waiting.attempts, Attempt::not_made(Millis(0), "timeout"));
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::lane::{Attempt, Delivery, End, Lane, Receiver, Waiting};
+use super::lane::{Attempt, Delivery, End, Lane, LaneRow, Receiver};
 use super::port::Sends;
 use super::receivers::{Hooks, Subject, Unsendable, off, receivers, url_of};
 use super::settings::{self, Settings};
@@ -78,7 +78,7 @@ impl DeliveryState {
     }
 
     /// A delivery of an event that waits on a lane, or was not looked at yet.
-    fn pending(entity: EntityKey, seq: u64, subject: &Subject, to: (Receiver, &str), row: Option<&Waiting>) -> Self {
+    fn pending(entity: EntityKey, seq: u64, subject: &Subject, to: (Receiver, &str), row: Option<&LaneRow>) -> Self {
         let (receiver, url) = to;
         let of_it = row.filter(|row| row.next == seq);
         let attempts = of_it.map(|row| row.attempts.clone());
@@ -187,7 +187,7 @@ pub async fn retried(
     entity: EntityKey,
     key: DeliveryKey,
     asked_with: KeyHash,
-) -> Result<Option<Waiting>, StoreError> {
+) -> Result<Option<LaneRow>, StoreError> {
     let retried: Option<Retried> = node.stored(entity, RETRIED, key.row()).await?;
     Ok(retried.and_then(|retried| retried.answered(asked_with)))
 }
@@ -195,7 +195,7 @@ pub async fn retried(
 impl DeliveryState {
     /// The same as it was when its retry was requested.
     #[must_use]
-    pub fn asked_for(self, waiting: Waiting) -> Self {
+    pub fn retry_requested(self, waiting: LaneRow) -> Self {
         Self { status: Status::Pending, attempts: waiting.attempts, next_at: Some(waiting.next_at), ..self }
     }
 }
@@ -224,7 +224,7 @@ async fn pending_of<M: Sends>(
 ) -> Result<Pending, StoreError> {
     let Some(source) = source::<M>(node, of.entity).await? else { return Ok(Pending::default()) };
     let row = match of.lane {
-        Some(lane) => node.stored::<Waiting>(of.entity, LANES, lane.key()).await?,
+        Some(lane) => node.stored::<LaneRow>(of.entity, LANES, lane.key()).await?,
         None => None,
     };
     let stretch = match (of.lane, &row) {
@@ -288,7 +288,7 @@ async fn of_event<M: Sends>(
     source: &Source,
     record: &Record<M::Event>,
     lane: Option<Lane>,
-    row: Option<&Waiting>,
+    row: Option<&LaneRow>,
 ) -> Result<Vec<DeliveryState>, StoreError> {
     let Some(subject) = M::subject(record) else { return Ok(Vec::new()) };
     let hooks: Option<Arc<Hooks>> = match (subject.message, M::hooks(record)) {
@@ -353,7 +353,7 @@ async fn on_its_lane<M: Sends>(
     // It may move from its usual lane to the separate one between two reads.
     for again in [Some(record.seq), None, Some(record.seq)] {
         let lane = Lane { receiver, again };
-        let Some(row) = node.stored::<Waiting>(source.entity, LANES, lane.key()).await? else { continue };
+        let Some(row) = node.stored::<LaneRow>(source.entity, LANES, lane.key()).await? else { continue };
         if (row.next..=row.until).contains(&record.seq) {
             return Ok(Some(of_event::<M>(node, source, record, Some(lane), Some(&row)).await?));
         }

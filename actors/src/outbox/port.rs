@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use super::lane::Waiting;
+use super::lane::LaneRow;
 use super::receivers::{Hooks, Subject};
 use super::state::{Log, Outbox, Settlement};
 use crate::channel::{Channel, id_of};
@@ -207,5 +207,5 @@ pub(crate) trait Sends: Machine {
     fn moved(outbox: Option<Outbox>) -> Self::Event;
 
     /// The reply to that command, with the lane of the requested delivery.
-    fn noted(again: Option<Waiting>) -> Self::Reply;
+    fn noted(again: Option<LaneRow>) -> Self::Reply;
 }

@@ -3,11 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tokio::sync::Notify;
-
 use super::gate::Want;
-use super::lane::{Asked, Attempt, Lane, Waiting, Was, keep};
-use super::step::{Head, is_hurried};
+use super::hurry::{Heard, Hurry};
+use super::lane::{Attempt, Lane, LaneRow, RetryRequest, Was, keep};
+use super::step::Head;
 use crate::clock::Millis;
 
 /// The most events of one lane kept by number; the rest are found again in the log.
@@ -40,37 +39,37 @@ pub(super) struct Run {
     /// How many attempts were made; fewer may be kept.
     pub(super) tries: u32,
     pub(super) failing_since: Option<Millis>,
-    pub(super) not_before: Option<Millis>,
-    /// As [`Waiting::asked_by`].
-    pub(super) asked_by: Option<u64>,
-    /// As [`Waiting::tried_at`].
+    pub(super) deferred_until: Option<Millis>,
+    /// As [`LaneRow::deferred_by`].
+    pub(super) deferred_by: Option<u64>,
+    /// As [`LaneRow::tried_at`].
     tried_at: Option<u64>,
-    /// As [`Waiting::was`].
+    /// As [`LaneRow::was`].
     pub(super) was: Option<Was>,
-    /// As [`Waiting::handed`].
+    /// As [`LaneRow::handed`].
     pub(super) is_handed: bool,
-    /// As [`Waiting::url`].
+    /// As [`LaneRow::url`].
     pub(super) url: Option<String>,
-    /// As [`Waiting::asked_for`].
-    pub(super) asked_for: bool,
-    /// As [`Waiting::asked`].
-    asked: Vec<Asked>,
+    /// As [`LaneRow::retry_requested`].
+    pub(super) retry_requested: bool,
+    /// As [`LaneRow::retry_requests`].
+    retry_requests: Vec<RetryRequest>,
     /// The lane waits until then.
     parked: Option<Millis>,
     /// Its stored row.
-    pub(super) stored: Option<Waiting>,
+    pub(super) stored: Option<LaneRow>,
     /// The first event was handed to the other receivers that it was on this lane for.
     pub(super) is_left: bool,
     /// A step is under way.
     busy: bool,
     /// Notifies that step of a request.
-    hurry: Arc<Notify>,
+    hurry: Arc<Hurry>,
 }
 
 impl Run {
     /// A lane that resumes. Its receiver's events are searched again, since they may have changed; only an event that
     /// is sent again is sent in any case.
-    pub(super) fn of(lane: Lane, stored: Waiting) -> Self {
+    pub(super) fn of(lane: Lane, stored: LaneRow) -> Self {
         let again = stored.is_again(lane);
         Self {
             queue: again.then_some((stored.next, None)).into_iter().collect(),
@@ -78,14 +77,14 @@ impl Run {
             attempts: stored.attempts.clone(),
             tries: stored.tries,
             failing_since: stored.failing_since,
-            not_before: stored.not_before,
-            asked_by: stored.asked_by,
+            deferred_until: stored.deferred_until,
+            deferred_by: stored.deferred_by,
             tried_at: stored.tried_at,
             was: stored.was.clone(),
             is_handed: stored.handed == Some(true),
             url: stored.url.clone(),
-            asked_for: stored.asked_for,
-            asked: stored.asked.clone().unwrap_or_default(),
+            retry_requested: stored.retry_requested,
+            retry_requests: stored.retry_requests.clone().unwrap_or_default(),
             parked: None,
             stored: Some(stored),
             is_left: false,
@@ -95,7 +94,7 @@ impl Run {
     }
 
     /// A lane that keeps waiting for its time.
-    pub(super) fn waiting(lane: Lane, stored: Waiting) -> Self {
+    pub(super) fn waiting(lane: Lane, stored: LaneRow) -> Self {
         Self { parked: Some(stored.next_at), ..Self::of(lane, stored) }
     }
 
@@ -106,12 +105,12 @@ impl Run {
 
     /// Whether an attempt at its receiver may be made now.
     pub(super) fn may_go(&self, now: Millis) -> bool {
-        self.asked_for || self.not_before.is_none_or(|not_before| not_before <= now)
+        self.retry_requested || self.deferred_until.is_none_or(|deferred_until| deferred_until <= now)
     }
 
     /// The receiver's `Retry-After` no longer counts.
     pub(super) fn release(&mut self) {
-        self.not_before = None;
+        self.deferred_until = None;
     }
 
     /// Whether it is running, and does not wait for its time.
@@ -120,43 +119,45 @@ impl Run {
     }
 
     /// Resumes a waiting lane if it is due, if it is `hastened`, or if its row shows a newly requested retry.
-    pub(super) fn go_on(&mut self, stored: Waiting, hastened: bool, now: Millis) {
+    pub(super) fn go_on(&mut self, stored: LaneRow, hastened: bool, now: Millis) {
         self.hear(stored);
         let is_due = self.parked.is_some_and(|at| at <= now);
-        if self.asked_for || (is_due || hastened) && self.may_go(now) {
+        if self.retry_requested || (is_due || hastened) && self.may_go(now) {
             self.parked = None;
         }
     }
 
     /// Ends a running lane's wait for its permit if its row shows a newly requested retry.
-    pub(super) fn speed_up(&mut self, stored: Waiting) {
-        if self.hear(stored) {
-            self.hurry.notify_one();
+    pub(super) fn speed_up(&mut self, stored: LaneRow) {
+        if let Some(heard) = self.hear(stored) {
+            self.hurry.tell(heard);
         }
     }
 
-    /// Whether a retry was requested since its row was last read. Such a row replaces the known one, so this courier
+    /// The retry that was requested since its row was last read, if any. Such a row replaces the known one, so this courier
     /// also sends the events that another node has put on the lane meanwhile.
-    fn hear(&mut self, stored: Waiting) -> bool {
+    fn hear(&mut self, stored: LaneRow) -> Option<Heard> {
         // If all events here have ended and are not noted yet, the row stays, and is due.
-        let Some(first) = self.first().filter(|_| stored.asked_for && self.stored.as_ref() != Some(&stored)) else {
-            return false;
-        };
+        let first = self.first().filter(|_| stored.retry_requested && self.stored.as_ref() != Some(&stored))?;
         let news = stored.asked_since(self.stored.as_ref());
         let (here, ended): (Vec<_>, Vec<_>) = news.into_iter().partition(|asked| first <= asked.seq);
         match self.stored.as_mut().filter(|known| !ended.is_empty() && known.was_asked_for(&stored)) {
             // The same for requested events that have ended: the step that notes them finds the request and has them
             // sent once more. The lane continues with the others.
-            Some(_) if here.is_empty() => return false,
-            Some(known) => here.iter().for_each(|asked| asked.add_to(known.asked.get_or_insert_default())),
+            Some(known) => here.iter().for_each(|asked| asked.add_to(known.retry_requests.get_or_insert_default())),
             None => {
                 self.reach(stored.next, stored.until);
                 self.stored = Some(stored);
             }
         }
-        here.into_iter().for_each(|asked| asked.add_to(&mut self.asked));
-        (self.asked_for, self.not_before) = (true, None);
-        true
+        // Another node may have put more events on a lane whose requests are known or answered here.
+        if here.is_empty() {
+            return None;
+        }
+        let is_of_head = here.iter().any(|asked| asked.seq == first);
+        here.into_iter().for_each(|asked| asked.add_to(&mut self.retry_requests));
+        (self.retry_requested, self.deferred_until) = (true, None);
+        Some(if is_of_head { Heard::OfHead } else { Heard::OfLater })
     }
 
     /// The log has events for it in this range. Those that it has or had already are not added again.
@@ -244,10 +245,10 @@ impl Run {
         });
         self.queue.extend(events.into_iter().map(|(seq, at)| (seq, Some(at))));
         self.unread = self.unread.filter(|(_, last)| *last > upto).map(|(_, last)| (upto + 1, last));
-        let was_asked = !self.asked.is_empty();
+        let was_asked = !self.retry_requests.is_empty();
         self.forget_asked();
         if was_asked {
-            self.asked_for = !self.asked.is_empty() && (self.asked_for || lost.is_some());
+            self.retry_requested = !self.retry_requests.is_empty() && (self.retry_requested || lost.is_some());
         }
         lost
     }
@@ -262,25 +263,25 @@ impl Run {
         keep(&mut self.attempts, attempt);
     }
 
-    /// A step tried the first event, which answers earlier requests for it; later requests cause the next attempt.
-    /// Events behind it stay requested until they are tried themselves.
-    pub(super) fn answer_asked(&mut self, is_asked_since: bool) {
-        self.asked_for = is_asked_since;
-        if let (Some(first), false) = (self.first(), is_asked_since) {
-            self.asked.retain(|asked| asked.seq != first);
+    /// A step tried the first event, which answers earlier requests for it; requests `since` then cause the next
+    /// attempt. Events behind it stay requested until they are tried themselves.
+    pub(super) fn answer_asked(&mut self, since: Option<Heard>) {
+        self.retry_requested = since.is_some();
+        if let (Some(first), None | Some(Heard::OfLater)) = (self.first(), since) {
+            self.retry_requests.retain(|asked| asked.seq != first);
         }
     }
 
     /// Drops requests for events before the first one.
     fn forget_asked(&mut self) {
         let first = self.first();
-        self.asked.retain(|asked| first.is_some_and(|first| first <= asked.seq));
+        self.retry_requests.retain(|asked| first.is_some_and(|first| first <= asked.seq));
     }
 
     /// Whether the first event itself was requested.
     fn is_first_asked(&self) -> bool {
-        let is_first = |asked: &Asked| Some(asked.seq) == self.first();
-        self.asked_for && (self.asked.is_empty() || self.asked.iter().any(is_first))
+        let is_first = |asked: &RetryRequest| Some(asked.seq) == self.first();
+        self.retry_requested && (self.retry_requests.is_empty() || self.retry_requests.iter().any(is_first))
     }
 
     /// Removes the first event, which has ended. The next one does not wait if its retry or that of a later one was
@@ -289,7 +290,7 @@ impl Run {
         (self.tries, self.is_left, self.url) = (0, false, None);
         let first = self.queue.pop_front().map(|(seq, _)| seq);
         self.forget_asked();
-        self.asked_for = !self.asked.is_empty();
+        self.retry_requested = !self.retry_requests.is_empty();
         first
     }
 
@@ -311,7 +312,7 @@ impl Run {
     }
 
     /// The next step, if one can be made, and the handle that notifies it of a requested retry.
-    pub(super) fn start(&mut self) -> Option<(Head, Arc<Notify>)> {
+    pub(super) fn start(&mut self) -> Option<(Head, Arc<Hurry>)> {
         if self.busy || self.parked.is_some() {
             return None;
         }
@@ -322,7 +323,7 @@ impl Run {
                 is_left: self.is_left,
                 is_asked: self.is_first_asked(),
                 want: Want {
-                    asked_for: self.asked_for,
+                    retry_requested: self.retry_requested,
                     url: None,
                     unanswered: self.unanswered(),
                     returns: self.stored.is_some(),
@@ -339,10 +340,10 @@ impl Run {
         Some((head, Arc::clone(&self.hurry)))
     }
 
-    /// Its step has ended. Returns whether a retry was requested of which the step was not notified.
-    pub(super) fn end_step(&mut self) -> bool {
+    /// Its step has ended. Returns the requested retry of which the step was not notified, if any.
+    pub(super) fn end_step(&mut self) -> Option<Heard> {
         self.busy = false;
-        is_hurried(&self.hurry)
+        self.hurry.take()
     }
 
     /// Whether it can be dropped from memory.
@@ -352,7 +353,7 @@ impl Run {
 
     /// Its row; `None` where nothing waits. A lane in flight is to be checked `look_after` milliseconds later, and
     /// keeps its noted time while that is at least `ahead` milliseconds ahead.
-    pub(super) fn row(&self, now: Millis, look_after: u64, ahead: u64) -> Option<Waiting> {
+    pub(super) fn row(&self, now: Millis, look_after: u64, ahead: u64) -> Option<LaneRow> {
         let next = self.first()?;
         let until = self.last()?;
         // It keeps its time so that it causes no repeated writes.
@@ -361,123 +362,25 @@ impl Run {
             let kept = stored.filter(|at| *at > now.plus(ahead) && *at <= now.plus(look_after));
             kept.unwrap_or_else(|| now.plus(look_after))
         };
-        Some(Waiting {
+        Some(LaneRow {
             next,
             until,
             attempts: self.attempts.clone(),
             next_at: self.parked.unwrap_or_else(under_way),
             failing_since: self.failing_since,
-            not_before: self.not_before,
-            asked_by: self.asked_by,
+            deferred_until: self.deferred_until,
+            deferred_by: self.deferred_by,
             tried_at: self.tried_at,
             was: self.was.clone(),
             handed: self.is_handed.then_some(true),
             url: self.url.clone(),
-            asked_for: self.asked_for,
+            retry_requested: self.retry_requested,
             tries: self.tries,
-            asked: (!self.asked.is_empty()).then(|| self.asked.clone()),
+            retry_requests: (!self.retry_requests.is_empty()).then(|| self.retry_requests.clone()),
+            in_flight: self.parked.is_none().then_some(true),
         })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::lane::Receiver;
-    use super::*;
-
-    const NOW: Millis = Millis(1_000_000);
-
-    /// A lane with an attempt under way at its only event, as this node knows its row.
-    fn under_way(seq: u64) -> Run {
-        let mut run = Run::of(Lane::to(Receiver::Channel), Waiting::fresh(seq, seq, NOW));
-        run.found(vec![(seq, NOW)], seq);
-        assert!(run.start().is_some());
-        run
-    }
-
-    fn asked(next: u64, until: u64) -> Waiting {
-        Waiting { asked_for: true, ..Waiting::fresh(next, until, NOW) }
-    }
-
-    #[test]
-    fn what_another_node_has_put_on_a_lane_that_is_asked_for_is_sent_once_what_is_under_way_has_arrived() {
-        for until in [6, 9] {
-            let mut run = under_way(5);
-            run.speed_up(asked(5, until));
-            run.end_step();
-            assert_eq!(run.pop(), Some(5));
-            let row = run.row(NOW, 0, 0).map(|row| (row.next, row.until));
-            assert_eq!(row, Some((6, until)), "it is not forgotten with the row that named it");
-        }
-    }
-
-    #[test]
-    fn what_a_lane_has_already_or_is_done_with_is_not_added_again_when_somebody_asks_for_it() {
-        let mut run = under_way(5);
-        run.speed_up(asked(5, 5));
-        run.end_step();
-        assert_eq!(run.pop(), Some(5));
-        run.speed_up(Waiting { tries: 1, ..asked(5, 5) });
-        assert_eq!(run.row(NOW, 0, 0), None);
-    }
-
-    #[test]
-    fn what_has_ended_here_when_it_is_asked_for_is_left_to_the_note_and_what_is_behind_it_does_not_wait() {
-        let mut run = Run::of(Lane::to(Receiver::Channel), Waiting::fresh(5, 7, NOW));
-        run.found((5..=7).map(|seq| (seq, NOW)).collect(), 7);
-        run.pop();
-        let row = Waiting::fresh(5, 7, NOW).asked(5, NOW.plus(1));
-        run.speed_up(row.clone());
-        assert!(!run.asked_for, "nobody asks for the next one");
-        let before = run.stored.clone().unwrap();
-        assert_eq!(row.asked_since(Some(&before)), [Asked { seq: 5, at: NOW.plus(1) }], "whoever notes it finds it");
-        let row = row.asked(7, NOW.plus(2));
-        run.speed_up(row.clone());
-        assert!(run.asked_for);
-        let before = run.stored.clone().unwrap();
-        assert!(before.was_asked_for(&row));
-        assert_eq!(row.asked_since(Some(&before)), [Asked { seq: 5, at: NOW.plus(1) }]);
-    }
-
-    #[test]
-    fn what_waits_behind_others_is_asked_for_until_it_was_tried_itself() {
-        let row = Waiting::fresh(5, 8, NOW).asked(7, NOW);
-        let mut run = Run::of(Lane::to(Receiver::Channel), row);
-        run.found((5..=8).map(|seq| (seq, NOW)).collect(), 8);
-        assert!(run.asked_for && !run.is_first_asked(), "the first is sent for the other");
-        run.answer_asked(false);
-        assert!(!run.asked_for, "where that fails it waits for its time");
-        let row = run.row(NOW, 0, 0).unwrap();
-        let mut run = Run::of(Lane::to(Receiver::Channel), row);
-        run.found((5..=8).map(|seq| (seq, NOW)).collect(), 8);
-        assert!(!run.asked_for);
-        run.pop();
-        assert!(run.asked_for && !run.is_first_asked(), "the next one is on the way to it too");
-        run.pop();
-        assert!(run.asked_for && run.is_first_asked());
-        run.answer_asked(false);
-        run.pop();
-        assert!(!run.asked_for, "what is behind it waits as it would");
-        let mut run = Run::of(Lane::to(Receiver::Channel), Waiting::fresh(5, 8, NOW).asked(7, NOW));
-        run.found(vec![(5, NOW), (8, NOW)], 8);
-        run.pop();
-        assert!(!run.asked_for, "it was dropped");
-        let row = Waiting { asked_for: false, tries: 1, ..Waiting::fresh(5, 8, NOW).asked(7, NOW) };
-        let mut run = Run::of(Lane::to(Receiver::Channel), row);
-        assert!(run.found(vec![(6, NOW), (7, NOW)], 8).is_some_and(|(lost, _)| lost == 5) && run.asked_for);
-    }
-
-    #[test]
-    fn what_is_asked_for_is_for_the_step_that_hears_of_it_or_else_for_the_next_one() {
-        let mut run = under_way(5);
-        run.speed_up(asked(5, 5));
-        assert!(is_hurried(&run.hurry), "the step hears of it");
-        assert!(!run.end_step());
-        let mut run = under_way(5);
-        run.speed_up(asked(5, 5));
-        assert!(run.end_step(), "it does not");
-        assert!(!run.end_step(), "once");
-        run.pop();
-        assert!(!run.asked_for, "nothing is left to ask for");
-    }
-}
+mod tests;

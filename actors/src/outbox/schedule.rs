@@ -53,7 +53,7 @@ pub(crate) enum Next {
         /// When.
         at: Millis,
         /// Not before this, whatever happens.
-        not_before: Option<Millis>,
+        deferred_until: Option<Millis>,
     },
     /// It is given up.
     GiveUp,
@@ -68,7 +68,7 @@ pub(crate) enum Next {
 pub(crate) fn next(failed: Failed) -> Next {
     let planned = FIRST.get(failed.attempts.saturating_sub(1) as usize).copied().unwrap_or(THEN);
     let wanted = failed.retry_after.map(|millis| millis.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX));
-    let not_before = wanted.map(|wanted| failed.now.plus(wanted));
+    let deferred_until = wanted.map(|wanted| failed.now.plus(wanted));
     let (pause, jitter) = match wanted {
         Some(wanted) if failed.attempts <= SOONER || wanted > planned => {
             (wanted, (wanted / 20).min(RETRY_AFTER_JITTER))
@@ -78,14 +78,14 @@ pub(crate) fn next(failed: Failed) -> Next {
     let at = failed.now.plus(pause + failed.random % jitter);
     let end = failed.happened.max(failed.failing_since).plus(FOR);
     if at <= end {
-        return Next::Again { at, not_before };
+        return Next::Again { at, deferred_until };
     }
     // The last attempt is made at the end of that time, unless it would follow this one too soon to show anything new.
-    let last = end.max(not_before.unwrap_or_default());
+    let last = end.max(deferred_until.unwrap_or_default());
     if failed.now >= end || last.since(failed.now) < LAST_APART {
         return Next::GiveUp;
     }
-    Next::Again { at: last, not_before }
+    Next::Again { at: last, deferred_until }
 }
 
 /// For how many milliseconds a lane rests whose step ended with this error: up to a fifth more than the pause, by
@@ -156,8 +156,8 @@ mod tests {
             let more = again(next(failed)).since(BEGAN) - wanted;
             assert!(more < (wanted / 20).min(10 * SECOND), "{wanted} {more}");
         }
-        let Next::Again { not_before, .. } = asked(60 * SECOND) else { panic!("given up") };
-        assert_eq!(not_before, Some(BEGAN.plus(60 * SECOND)));
+        let Next::Again { deferred_until, .. } = asked(60 * SECOND) else { panic!("given up") };
+        assert_eq!(deferred_until, Some(BEGAN.plus(60 * SECOND)));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::store::StoreError;
 
 /// How much the clocks of nodes that share a store may differ: an endpoint just created by one node also gets the
 /// events of another node whose clock is behind.
-const SKEW_MILLIS: u64 = 5_000;
+pub(super) const SKEW_MILLIS: u64 = 5_000;
 
 /// See the module's text.
 #[derive(Debug)]

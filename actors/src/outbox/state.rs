@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::lane::{ASKED_BYTES, ATTEMPT_BYTES, Delivery, End, Lane, Receiver, TAG_BYTES, Waiting};
+use super::lane::{ATTEMPT_BYTES, Delivery, End, Lane, LaneRow, RETRY_REQUEST_BYTES, Receiver, TAG_BYTES};
 use crate::clock::Millis;
 use crate::codec;
 use crate::id::{Address, EntityKey, EventId, Kind};
@@ -17,11 +17,11 @@ use crate::machine::{Need, ReadSet, Undecided};
 use crate::store::{KeyHash, RowWrite, ViewWrite};
 use crate::tables::{DELIVERIES, ENDED, ENDED_BY_ENDPOINT, FAILED, LANE_TIMES, LANES, PENDING, RETRIED};
 
-mod asked;
 mod retried;
+mod retry_requests;
 
-use asked::once_more;
 pub use retried::{RETRIES_KEPT, Retried, RetriedBefore};
+use retry_requests::once_more;
 
 /// After this time events are searched whose sending was lost with its process. Long enough for the usual receiver to
 /// answer, so that nothing is sent twice without need.
@@ -191,26 +191,26 @@ pub struct LaneChange {
     /// Which.
     pub lane: Lane,
     /// Its row as read; `None`: it had none.
-    pub before: Option<Waiting>,
+    pub before: Option<LaneRow>,
     /// Its new row; `None`: nothing waits any more.
-    pub after: Option<Waiting>,
+    pub after: Option<LaneRow>,
 }
 
 impl LaneChange {
     /// Its new row if another writer has added newer events behind it meanwhile.
-    fn with_newer(&self, stored: &Waiting, now: Millis) -> Option<Waiting> {
+    fn with_newer(&self, stored: &LaneRow, now: Millis) -> Option<LaneRow> {
         let Some(after) = &self.after else {
             let next = self.before.as_ref().map_or(stored.next, |before| before.until + 1);
-            return (next <= stored.until).then(|| Waiting::fresh(next, stored.until, now));
+            return (next <= stored.until).then(|| LaneRow::fresh(next, stored.until, now));
         };
-        Some(Waiting { until: stored.until.max(after.until), ..after.clone() })
+        Some(LaneRow { until: stored.until.max(after.until), ..after.clone() })
     }
 
     /// About how many bytes it adds to a commit.
     pub(crate) fn weight(&self) -> usize {
-        let of_row = |after: &Waiting| {
+        let of_row = |after: &LaneRow| {
             let urls = [after.was.as_ref().map(|was| &was.url), after.url.as_ref()];
-            let asked = ASKED_BYTES * after.asked.as_ref().map_or(0, Vec::len);
+            let asked = RETRY_REQUEST_BYTES * after.retry_requests.as_ref().map_or(0, Vec::len);
             asked + ATTEMPT_BYTES * after.attempts.len() + urls.into_iter().flatten().map(String::len).sum::<usize>()
         };
         600 + self.after.as_ref().map_or(0, of_row)
@@ -243,7 +243,7 @@ pub struct Settlement {
 #[derive(Debug, Default)]
 pub struct Written {
     /// The lane of the requested delivery.
-    pub again: Option<Waiting>,
+    pub again: Option<LaneRow>,
     /// The outbox now; the outer `None`: as before.
     pub outbox: Option<Option<Outbox>>,
     /// Keyed rows.
@@ -335,7 +335,7 @@ pub fn again(
         // The two lanes on which it may wait.
         let lanes = [Some(key.seq), None].map(|again| Lane { receiver, again });
         let [again, usual] = [change.lane(lanes[0])?, change.lane(lanes[1])?];
-        let waits = |row: &Waiting| (row.next..=row.until).contains(&key.seq);
+        let waits = |row: &LaneRow| (row.next..=row.until).contains(&key.seq);
         match (again, usual) {
             (Some(row), _) => (lanes[0], row.asked(key.seq, now)),
             (None, Some(row)) if waits(&row) => (lanes[1], row.asked(key.seq, now)),
@@ -364,17 +364,17 @@ impl<'a> Change<'a> {
         Self { entity, found, written: Written::default(), lanes, gone: Vec::new(), earliest: None }
     }
 
-    fn lane(&self, lane: Lane) -> Result<Option<Waiting>, Undecided> {
+    fn lane(&self, lane: Lane) -> Result<Option<LaneRow>, Undecided> {
         self.found.stored(LANES, lane.key())
     }
 
     fn move_lane(&mut self, moved: &LaneChange, now: Millis) -> Result<(), Undecided> {
         let stored = self.lane(moved.lane)?;
-        let grew = |stored: &Waiting| moved.before.as_ref().is_some_and(|before| before.has_grown_to(stored));
+        let grew = |stored: &LaneRow| moved.before.as_ref().is_some_and(|before| before.has_grown_to(stored));
         let after = match (&stored, &moved.after) {
             (stored, after) if *stored == moved.before => after.clone(),
             (Some(stored), _) if grew(stored) => moved.with_newer(stored, now),
-            (Some(stored), Some(after)) => Some(Waiting { until: stored.until.max(after.until), ..stored.clone() }),
+            (Some(stored), Some(after)) => Some(LaneRow { until: stored.until.max(after.until), ..stored.clone() }),
             (Some(stored), None) => Some(stored.clone()),
             (None, after) => after.clone(),
         };
@@ -382,7 +382,7 @@ impl<'a> Change<'a> {
         Ok(())
     }
 
-    fn put_lane(&mut self, lane: Lane, stored: Option<&Waiting>, after: Option<&Waiting>) {
+    fn put_lane(&mut self, lane: Lane, stored: Option<&LaneRow>, after: Option<&LaneRow>) {
         if after == stored {
             return;
         }

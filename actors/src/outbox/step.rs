@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::gate::{Admitted, GateKey, Pass, Want, channel_key, endpoint_key, gate_key};
+use super::hurry::{Heard, Hurry};
 use super::lane::{Attempt, Lane, Receiver, mark};
 use super::port::{Answer, LogChannel, LogScope, Parcel, Sends, Undelivered};
 use super::receivers::{
@@ -46,7 +45,7 @@ pub(super) struct Route {
     pub(super) scope: Arc<LogScope>,
     pub(super) workspace: Arc<str>,
     /// Notifies of a retry requested while the step waits for a permit.
-    pub(super) hurry: Arc<Notify>,
+    pub(super) hurry: Arc<Hurry>,
 }
 
 /// The start of a lane's step.
@@ -272,11 +271,11 @@ async fn send<M: Sends>(
         Receiver::Message(message) | Receiver::Callback(message) => hooks_of::<M>(node, route.entity, message).await?,
         Receiver::Endpoint(_) | Receiver::Channel => None,
     };
-    let Entry { pass, is_hurried } = match admit(route, receiver, settings, hooks.as_deref(), want).await {
+    let Entry { pass, is_asked } = match admit(route, receiver, settings, hooks.as_deref(), want).await {
         Ok(entry) => entry,
         Err(at) => return Ok(Step::Later(at).into()),
     };
-    let wanted = known.is_asked || is_hurried || lane.again.is_some();
+    let wanted = known.is_asked || is_asked || lane.again.is_some();
     let (parcel, subject) = match pack::<M>(route, lane, hooks, known, wanted).await? {
         Ok(packed) => packed,
         Err(not_sent) => return Ok(not_sent),
@@ -308,13 +307,8 @@ struct Entry {
     /// The permits at the receiver and on this node. `None`: there is nowhere to send it, which is found out without
     /// permits.
     pass: Option<(Pass, SendPermit)>,
-    /// A retry was requested since its step began.
-    is_hurried: bool,
-}
-
-/// Takes the notification of a requested retry, if there is one.
-pub(super) fn is_hurried(hurry: &Notify) -> bool {
-    hurry.notified().now_or_never().is_some()
+    /// Its own retry was requested since its step began.
+    is_asked: bool,
 }
 
 /// Waits for the permits to send: at the receiver, of the workspace and on this node. `Err`: not before this time.
@@ -326,26 +320,29 @@ async fn admit(
     mut want: Want,
 ) -> Result<Entry, Millis> {
     let node = &route.node;
-    let (mut pass, mut is_hurried) = (None, false);
+    let (mut pass, mut heard) = (None, None);
     if off(receiver, &settings.configured()).is_none() {
         let gate = node.outbox.gates.of(key_of(route, receiver, hooks));
         want.url = hooks.and_then(|hooks| hooks.url_of(receiver)).map(mark);
         let entered = tokio::select! {
             biased;
-            () = route.hurry.notified() => None,
+            told = route.hurry.heard() => {
+                heard = Some(told);
+                None
+            }
             entered = gate.enter(node.clock.now(), want) => Some(entered),
         };
         let entered = match entered {
             Some(entered) => entered,
             None => {
-                (want.asked_for, is_hurried) = (true, true);
+                want.retry_requested = true;
                 gate.enter(node.clock.now(), want).await
             }
         };
         pass = match entered {
             Admitted::Later(at) => return Err(at),
             Admitted::Now(pass) => {
-                let urgent = want.asked_for || pass.is_probe();
+                let urgent = want.retry_requested || pass.is_probe();
                 let permit = node.outbox.shares.enter(route.entity.workspace, urgent, node.clock.now()).await?;
                 Some((pass, permit))
             }
@@ -355,7 +352,8 @@ async fn admit(
     if node.outbox.is_stopping() {
         return Err(node.clock.now());
     }
-    Ok(Entry { pass, is_hurried: is_hurried || self::is_hurried(&route.hurry) })
+    let is_asked = [heard, route.hurry.take()].contains(&Some(Heard::OfHead));
+    Ok(Entry { pass, is_asked })
 }
 
 /// Reads the event and its destination now: settings may have changed while it waited for a permit. Only an event that

@@ -26,7 +26,7 @@ use actors::message::{
     SenderKind, Severity, Vote,
 };
 use actors::outbox::state::Retried;
-use actors::outbox::{Asked, Attempt, Delivery, End, Outbox, Receiver, Waiting, Was};
+use actors::outbox::{Attempt, Delivery, End, LaneRow, Outbox, Receiver, RetryRequest, Was};
 use actors::registry::RowChange;
 use actors::store::memory::MemoryStore;
 use actors::store::{Fresh, KeyHash, NodeId, Store, StoreError, Table};
@@ -364,34 +364,36 @@ fn golden_rows() {
     golden.value("channel-routed", &Channel { routed_at, retired_earlier: retired_earlier.clone(), ..channel });
     golden.value("webhook-endpoint-routed", &WebhookEndpoint { routed_at, retired_earlier, ..endpoint });
     let attempt = Attempt { at: AT, status: Some(500), error: Some(text("500")), duration_millis: 12 };
-    let waiting = Waiting {
+    let waiting = LaneRow {
         next: 7,
         until: 300,
         attempts: vec![attempt.clone(), Attempt { status: None, ..attempt.clone() }],
         next_at: AT.plus(5_000),
         failing_since: Some(AT),
-        not_before: Some(AT.plus(9)),
-        asked_for: true,
+        deferred_until: Some(AT.plus(9)),
+        retry_requested: true,
         tries: 3,
-        asked_by: None,
+        deferred_by: None,
         tried_at: None,
         was: None,
         handed: None,
         url: None,
-        asked: None,
+        retry_requests: None,
+        in_flight: None,
     };
     golden.value("waiting-lane", &waiting);
-    golden.value("waiting-lane-asked", &Waiting { asked_by: Some(7), ..waiting.clone() });
-    golden.value("waiting-lane-tried", &Waiting { tried_at: Some(7), ..waiting.clone() });
+    golden.value("waiting-lane-asked", &LaneRow { deferred_by: Some(7), ..waiting.clone() });
+    golden.value("waiting-lane-tried", &LaneRow { tried_at: Some(7), ..waiting.clone() });
     let was = Some(Was { end: End::Delivered, url: text("https://example.com/hook") });
-    golden.value("waiting-lane-handed", &Waiting { handed: Some(true), ..waiting.clone() });
-    golden.value("waiting-lane-again", &Waiting { was, ..waiting.clone() });
+    golden.value("waiting-lane-handed", &LaneRow { handed: Some(true), ..waiting.clone() });
+    golden.value("waiting-lane-again", &LaneRow { was, ..waiting.clone() });
     let url = Some(text("https://example.com/hook"));
-    golden.value("waiting-lane-sent", &Waiting { url, ..waiting.clone() });
-    let asked = Some(vec![Asked { seq: 300, at: AT }, Asked { seq: 7, at: AT.plus(1) }]);
-    golden.value("waiting-lane-asked-for", &Waiting { asked, ..waiting.clone() });
-    golden.value("waiting-lane-fresh", &Waiting::fresh(1, 2, AT));
-    let retried = |key: u8, before| Retried::with(KeyHash([key; 16]), Waiting::fresh(1, 1, AT), before);
+    golden.value("waiting-lane-sent", &LaneRow { url, ..waiting.clone() });
+    let retry_requests = Some(vec![RetryRequest { seq: 300, at: AT }, RetryRequest { seq: 7, at: AT.plus(1) }]);
+    golden.value("waiting-lane-asked-for", &LaneRow { retry_requests, ..waiting.clone() });
+    golden.value("waiting-lane-in-flight", &LaneRow { in_flight: Some(true), ..waiting.clone() });
+    golden.value("waiting-lane-fresh", &LaneRow::fresh(1, 2, AT));
+    let retried = |key: u8, before| Retried::with(KeyHash([key; 16]), LaneRow::fresh(1, 1, AT), before);
     golden.value("delivery-retried", &retried(7, None));
     golden.value("delivery-retried-more", &retried(9, Some(retried(8, Some(retried(7, None))))));
     let receivers = [Receiver::Endpoint(EndpointId::new(AT, address())), Receiver::Channel];

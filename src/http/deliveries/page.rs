@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::filter::{Filter, Part};
+use super::found::Found;
 use super::place::{Place, behind, is_behind, tag_of};
 use super::position::Position;
 use crate::app::App;
@@ -31,7 +32,7 @@ pub(super) struct Gathering<'a> {
     caller: &'a Caller,
     request: &'a PageRequest,
     filter: Filter,
-    found: Vec<(Position, DeliveryState)>,
+    found: Found,
     /// How many more fit.
     room: usize,
     scanned: usize,
@@ -43,7 +44,8 @@ type Next = Option<Position>;
 
 impl<'a> Gathering<'a> {
     pub(super) fn of(app: &'a App, caller: &'a Caller, request: &'a PageRequest, filter: Filter) -> Self {
-        Self { app, caller, request, filter, found: Vec::new(), room: 0, scanned: 0, began: Instant::now() }
+        let found = Found::of(request.order);
+        Self { app, caller, request, filter, found, room: 0, scanned: 0, began: Instant::now() }
     }
 
     /// The page, and the position of the next one.
@@ -55,18 +57,13 @@ impl<'a> Gathering<'a> {
         let at = self.request.cursor.as_deref().and_then(Position::parse);
         let mut parts = self.filter.parts(order);
         parts.retain(|part| !at.as_ref().is_some_and(|at| at.has_passed(part, order)));
-        let (read, mut next) = self.look(&parts, at.as_ref()).await?;
+        let (read, next) = self.look(&parts, at.as_ref()).await?;
         // In descending order deliveries move to parts that are read later, and further while those are read.
         let is_last_too = order == Order::Desc && parts.len() > 1;
         let again = if is_last_too { read + 1 } else { read };
         let (_, more) = self.look(&parts[..again], at.as_ref()).await?;
-        self.found.sort_by(|(one, _), (other, _)| if order == Order::Asc { one.cmp(other) } else { other.cmp(one) });
-        if self.found.len() > limit || more.is_some() && self.found.len() == limit {
-            self.found.truncate(limit);
-            next = self.last();
-        }
-        let deliveries = self.found.into_iter().map(|(_, delivery)| delivery).collect();
-        Ok((deliveries, next.map(|next| next.cursor())))
+        let next = self.found.cut(limit, more.is_some()).or(next);
+        Ok((self.found.into_deliveries(), next.map(|next| next.cursor())))
     }
 
     /// Searches for as many as fit a page. Returns how many parts were read before the last one, and the next position.
@@ -86,10 +83,6 @@ impl<'a> Gathering<'a> {
         Ok((parts.len().saturating_sub(1), None))
     }
 
-    fn last(&self) -> Next {
-        self.found.last().map(|(position, _)| position.clone())
-    }
-
     fn is_enough(&self) -> bool {
         ENTRIES.is(self.scanned, self.began.elapsed())
     }
@@ -102,13 +95,12 @@ impl<'a> Gathering<'a> {
 
     /// Takes one, unless the page is full.
     fn take(&mut self, position: Position, delivery: DeliveryState) -> bool {
-        let is_taken = self.found.iter().any(|(_, taken)| taken.id == delivery.id);
-        if is_taken || !self.filter.shows(&delivery) {
+        if !self.filter.shows(&delivery) || self.found.has(&position, &delivery) {
             return true;
         }
         let Some(room) = self.room.checked_sub(1) else { return false };
         self.room = room;
-        self.found.push((position, delivery));
+        self.found.add(position, delivery);
         true
     }
 
@@ -151,7 +143,7 @@ impl<'a> Gathering<'a> {
                 if let Some(delivery) = delivery
                     && !self.take(Position::Ended(row.key.to_vec()), delivery)
                 {
-                    return Ok(self.last());
+                    return Ok(self.found.last());
                 }
                 behind = Some(row.key.to_vec());
             }
@@ -225,7 +217,7 @@ impl<'a> Gathering<'a> {
             let tag = tag_of(&delivery);
             let is_wanted = passed.is_none_or(|passed| is_behind(tag, passed, order));
             if is_wanted && !self.take(Position::Pending(Vec::new(), Some((event.number, tag))), delivery) {
-                return Ok(self.last());
+                return Ok(self.found.last());
             }
         }
         Ok(None)
@@ -246,7 +238,7 @@ impl<'a> Gathering<'a> {
             let found = found.map_err(store_problem)?;
             for (place, delivery) in behind(found.deliveries, within, order) {
                 if !self.take(Position::Pending(key.to_vec(), Some(place)), delivery) {
-                    return Ok(self.last());
+                    return Ok(self.found.last());
                 }
             }
             let Some(upto) = found.upto else { return Ok(None) };

@@ -2,6 +2,7 @@
 
 use super::Courier;
 use crate::clock::Millis;
+use crate::outbox::hurry::Heard;
 use crate::outbox::lane::{Delivery, End, Lane, Receiver, mark};
 use crate::outbox::port::Sends;
 use crate::outbox::receivers::{RECEIVER_DELETED, Unsendable};
@@ -17,15 +18,17 @@ impl<M: Sends> Courier<M> {
         let step = self.settled(made, now).await;
         let random = u64::from_le_bytes(self.node.entropy.draw()[..8].try_into().unwrap_or_default());
         let Some(run) = self.runs.get_mut(&lane) else { return };
-        let is_asked_since = run.end_step();
+        let since = run.end_step();
         match step {
+            // The step did not know of the request, by which the event is sent all the same where that is possible.
+            Ok(Step::NotSent(..) | Step::Found { lost: Some(_), .. }) if since == Some(Heard::OfHead) => {}
             Ok(Step::Found { events, upto, lost }) => {
                 let tried = run.found(events, upto);
                 if let (Some((why, unsent)), Some((seq, attempts))) = (lost, tried) {
                     self.ended.not_sent((lane.receiver, seq), why, unsent, (attempts, None), now);
                 }
             }
-            Ok(Step::Later(_)) if is_asked_since => {}
+            Ok(Step::Later(_)) if since.is_some() => {}
             Ok(Step::Later(at)) => run.park(at),
             Ok(Step::Leaves) => run.is_left = true,
             // The delivery is dropped, but the lane is searched again for events that other receivers want.
@@ -43,7 +46,7 @@ impl<M: Sends> Courier<M> {
                 }
             }
             Ok(Step::Tried(tried)) => {
-                run.answer_asked(is_asked_since);
+                run.answer_asked(since);
                 self.tried(lane, tried, now, random);
             }
             Err(error) => {
@@ -73,18 +76,19 @@ impl<M: Sends> Courier<M> {
             Verdict::Gone => End::Failed,
             // The result is about another URL. The event goes to the receiver's current URL, if any, at once.
             Verdict::Moved => {
-                run.not_before = None;
+                run.deferred_until = None;
                 return;
             }
             Verdict::Refused { retry_after } => {
                 let failing_since = *run.failing_since.get_or_insert(at);
                 let (attempts, happened) = (run.tries, tried.happened);
-                if run.asked_for {
+                if run.retry_requested {
                     return;
                 }
                 match next(Failed { attempts, happened, failing_since, now, retry_after, random }) {
-                    Next::Again { at, not_before } => {
-                        (run.not_before, run.asked_by) = (not_before, not_before.map(|_| mark(&tried.url)));
+                    Next::Again { at, deferred_until } => {
+                        (run.deferred_until, run.deferred_by) =
+                            (deferred_until, deferred_until.map(|_| mark(&tried.url)));
                         return run.park(at);
                     }
                     Next::GiveUp => End::Failed,

@@ -166,7 +166,7 @@ impl State {
 
     /// Admits a lane, queues it or sends it away. An admitted lane holds the permit.
     pub(super) fn admit(&mut self, now: Millis, want: Want) -> Reception {
-        if want.asked_for {
+        if want.retry_requested {
             return match self.spot_for_asked() {
                 Some(spot) => Reception::Through(self.take(spot, want.url)),
                 None => self.line_up(Queue::Asked, now, want),

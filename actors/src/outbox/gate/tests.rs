@@ -5,8 +5,8 @@ use super::state::{CLOSED_MAX_MILLIS, CLOSED_MILLIS, FAILURES};
 use super::*;
 
 const NOW: Millis = Millis(1_000_000);
-const ANY: Want = Want { asked_for: false, url: None, unanswered: 0, returns: false };
-const ASKED: Want = Want { asked_for: true, ..ANY };
+const ANY: Want = Want { retry_requested: false, url: None, unanswered: 0, returns: false };
+const ASKED: Want = Want { retry_requested: true, ..ANY };
 
 fn enter(gate: &Arc<Gate>, now: Millis) -> Option<Admitted> {
     gate.enter(now, ANY).now_or_never()
@@ -260,7 +260,8 @@ fn at_a_closed_gate_the_url_goes_first_that_was_not_answered_least_often() {
     // A URL that has hung for one message is not new for another.
     let gate = closed_by_silence();
     for _ in 0..2 {
-        let Some(Admitted::Now(asked)) = gate.enter(NOW, Want { asked_for: true, ..one(7, 0) }).now_or_never() else {
+        let Some(Admitted::Now(asked)) = gate.enter(NOW, Want { retry_requested: true, ..one(7, 0) }).now_or_never()
+        else {
             panic!("it was asked for")
         };
         asked.end(Health::Silent, NOW);
@@ -317,7 +318,7 @@ fn of_urls_that_were_not_answered_the_latest_are_remembered() {
     }
     let known = |url| gate.lock().silent.iter().any(|(known, _)| *known == url);
     assert!(!known(0) && known(1) && known(limits::GATE_SILENT as u64));
-    let asked = Want { asked_for: true, ..one(1, 0) };
+    let asked = Want { retry_requested: true, ..one(1, 0) };
     let Some(Admitted::Now(asked)) = gate.enter(NOW, asked).now_or_never() else { panic!("it was asked for") };
     asked.end(Health::Answers, NOW);
     assert!(!known(1));

@@ -2,7 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::outbox::lane::Waiting;
+use crate::outbox::lane::LaneRow;
 use crate::store::KeyHash;
 
 /// Requests for one delivery with idempotency keys whose answers are kept. Who repeats an older one is answered with
@@ -17,7 +17,7 @@ pub struct Retried {
     pub key: [u8; 16],
     /// How the delivery's lane stood then.
     #[n(1)]
-    pub waiting: Waiting,
+    pub waiting: LaneRow,
     /// Those before it, newest first; `None`: there are none, or an earlier build has noted it.
     #[n(2)]
     pub earlier: Option<Vec<RetriedBefore>>,
@@ -31,13 +31,13 @@ pub struct RetriedBefore {
     pub key: [u8; 16],
     /// As [`Retried::waiting`].
     #[n(1)]
-    pub waiting: Waiting,
+    pub waiting: LaneRow,
 }
 
 impl Retried {
     /// The answer to the request with this key, after the `before` ones.
     #[must_use]
-    pub fn with(KeyHash(key): KeyHash, waiting: Waiting, before: Option<Self>) -> Self {
+    pub fn with(KeyHash(key): KeyHash, waiting: LaneRow, before: Option<Self>) -> Self {
         let before = before.into_iter().flat_map(Self::all).filter(|retried| retried.key != key);
         let earlier: Vec<_> = before.take(RETRIES_KEPT - 1).collect();
         Self { key, waiting, earlier: Some(earlier).filter(|earlier| !earlier.is_empty()) }
@@ -50,7 +50,7 @@ impl Retried {
 
     /// How the lane stood for the request with this key, if that is kept.
     #[must_use]
-    pub fn answered(self, KeyHash(key): KeyHash) -> Option<Waiting> {
+    pub fn answered(self, KeyHash(key): KeyHash) -> Option<LaneRow> {
         self.all().find(|retried| retried.key == key).map(|retried| retried.waiting)
     }
 }
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn the_newest_requests_are_kept_each_key_once() {
         let key = |n: u8| KeyHash([n; 16]);
-        let waiting = |n: u8| Waiting::fresh(1, 1, Millis(u64::from(n)));
+        let waiting = |n: u8| LaneRow::fresh(1, 1, Millis(u64::from(n)));
         let add = |before, n| Some(Retried::with(key(n % 20), waiting(n), before));
         let retried = (0..20).chain([39]).fold(None, add).unwrap();
         let answered = |n: u8| retried.clone().answered(key(n)).map(|waiting| waiting.next_at.0);

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use actors::clock::Clock;
 use actors::outbox::Sending;
 use actors::outbox::pending::DeliveryState;
 use actors::outbox::state::parse_ended_key;
+use actors::store::Store;
 use actors::store::memory::MemoryStore;
+use actors::webhook::{DisabledReason, WebhookEndpoint};
 use tokio::time::{advance, sleep};
 
 use super::fixture::{Fixture, Mood, ONE};
@@ -15,7 +18,7 @@ use crate::support::*;
 /// Less than the time that an outcome waits to be noted.
 const BEFORE_THE_NOTE: Duration = Duration::from_millis(5);
 
-async fn again(fixture: &Fixture<MemoryStore>, standing: &DeliveryState) {
+async fn again(fixture: &Fixture<impl Store>, standing: &DeliveryState) {
     let (_, entity, key) = parse_ended_key(WORKSPACE, &standing.id.0).unwrap();
     fixture.ask(entity, Sending::Again { key, receiver: standing.receiver }).await;
 }
@@ -148,4 +151,106 @@ async fn what_is_asked_for_and_waits_behind_others_is_tried_as_soon_as_they_are_
     };
     assert!(second.since(first) < 1_000 && third.since(second) < 1_000, "{first:?} {second:?} {third:?}");
     assert_eq!((fixture.ended().await.len(), fixture.pending().await.len()), (3, 0), "they are given up");
+}
+
+/// Narrows the endpoint's subscription to nothing that is sent here.
+async fn unsubscribe(fixture: &Fixture<impl Store>, endpoint: &WebhookEndpoint) {
+    let narrowed = WebhookEndpoint { events: vec!["review.*".to_owned()], ..endpoint.clone() };
+    fixture.store_endpoint(&narrowed.changed(endpoint, fixture.clock.now())).await;
+}
+
+/// An endpoint that refuses everything, and these conversations' deliveries that wait for it.
+async fn with_some_that_wait<S: Store>(store: S, of: &[u64]) -> (Fixture<S>, WebhookEndpoint, Vec<DeliveryState>) {
+    let fixture = Fixture::on(store);
+    let endpoint = fixture.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
+    fixture.sink.mood(ONE, Mood::Refuse);
+    for conversation in of {
+        fixture.say(*conversation, "a").await;
+    }
+    sleep(secs(1)).await;
+    let waiting = fixture.pending().await;
+    (fixture, endpoint, waiting)
+}
+
+/// How often events of this conversation were sent.
+fn sent(fixture: &Fixture<impl Store>, conversation: u64) -> Vec<u64> {
+    let arrived = fixture.sink.at(ONE).into_iter().filter(|one| one.parcel.entity == entity(conversation));
+    arrived.map(|arrived| arrived.seq()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_for_sends_nothing_before_it_to_an_endpoint_that_wants_that_no_more() {
+    let (fixture, endpoint, waiting) = with_some_that_wait(MemoryStore::default(), &[1, 1, 2]).await;
+    let of_another = waiting.iter().find(|one| one.event.entity == entity(2).id).unwrap();
+    let behind = waiting.iter().find(|one| one.event.entity == entity(1).id && one.event.number == 3).unwrap();
+    // Others take every permit, so the first event waits for one when its time comes.
+    fixture.sink.mood(ONE, Mood::Hang);
+    fixture.say(3, "a").await;
+    fixture.say(4, "a").await;
+    settle().await;
+    again(&fixture, of_another).await;
+    sleep(secs(6)).await;
+    assert_eq!((fixture.node.outbox().in_flight(), sent(&fixture, 1)), (3, vec![2]));
+    fixture.sink.mood(ONE, Mood::Answer(200));
+    again(&fixture, behind).await;
+    settle().await;
+    unsubscribe(&fixture, &endpoint).await;
+    sleep(secs(20)).await;
+    assert_eq!(sent(&fixture, 1), [2], "only what was sent before");
+    fixture.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_for_and_tried_is_not_sent_once_more_for_a_later_one_to_an_endpoint_that_wants_it_no_more() {
+    let (fixture, endpoint, waiting) = with_some_that_wait(MemoryStore::default(), &[1, 1]).await;
+    fixture.sink.mood(ONE, Mood::Late(2_000, 500, None));
+    again(&fixture, &waiting[0]).await;
+    settle().await;
+    assert_eq!(fixture.node.outbox().in_flight(), 1);
+    unsubscribe(&fixture, &endpoint).await;
+    again(&fixture, &waiting[1]).await;
+    sleep(secs(20)).await;
+    assert_eq!(sent(&fixture, 1), [2, 2], "once by itself and once as it was asked for");
+    fixture.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_for_while_it_is_found_out_that_nobody_subscribes_to_it_is_sent() {
+    let gate = Gate::new();
+    let (fixture, endpoint, waiting) = with_some_that_wait(gate.clone(), &[1]).await;
+    fixture.sink.mood(ONE, Mood::Answer(200));
+    gate.hang_event(Some(2));
+    unsubscribe(&fixture, &endpoint).await;
+    settle().await;
+    again(&fixture, &waiting[0]).await;
+    sleep(secs(2)).await;
+    gate.hang_event(None);
+    sleep(secs(2)).await;
+    assert_eq!(fixture.sink.taken(ONE), [2]);
+    fixture.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_for_while_it_is_found_out_that_it_waited_for_a_disabled_endpoint_is_sent_once_that_is_enabled() {
+    let gate = Gate::new();
+    let fixture = Fixture::on(gate.clone());
+    let endpoint = fixture.endpoint(1, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Refuse);
+    fixture.say(1, "a").await;
+    sleep(secs(1)).await;
+    let waiting = fixture.pending().await;
+    fixture.sink.mood(ONE, Mood::Answer(200));
+    // Its search reads both events together, and each message's event by itself.
+    gate.hang_event(Some(1));
+    fixture.store_endpoint(&WebhookEndpoint { disabled: Some(DisabledReason::Manual), ..endpoint.clone() }).await;
+    sleep(secs(1)).await;
+    assert_eq!(fixture.node.outbox().active(), 1);
+    again(&fixture, &waiting[0]).await;
+    sleep(secs(2)).await;
+    assert_eq!(fixture.ended().await, []);
+    fixture.store_endpoint(&WebhookEndpoint { since: fixture.clock.now(), ..endpoint }).await;
+    gate.hang_event(None);
+    sleep(secs(2)).await;
+    assert_eq!(fixture.sink.taken(ONE), [1], "and not the one that nobody asked for");
+    fixture.assert_settled().await;
 }

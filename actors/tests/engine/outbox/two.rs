@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use actors::clock::Clock;
 use actors::store::memory::MemoryStore;
 use actors::webhook::{DisabledReason, WebhookEndpoint};
 use tokio::time::sleep;
@@ -111,4 +112,35 @@ async fn what_a_node_was_sending_when_it_was_lost_is_sent_by_the_other() {
     assert_eq!((taken.len(), taken.iter().filter(|seq| **seq == 2).count()), (16, 8), "{taken:?}");
     sleep(secs(60)).await;
     other.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_node_is_sending_is_left_to_it_also_where_the_endpoint_is_changed_at_the_other() {
+    let [one, other] = two().await;
+    let endpoint = one.endpoint(1, |_| {}).await;
+    one.sink.mood(ONE, Mood::Slow(12_000));
+    for n in 0..8 {
+        one.say(n, "a").await;
+    }
+    sleep(secs(4)).await;
+    other.store_endpoint(&endpoint.clone().changed(&endpoint, other.clock.now())).await;
+    sleep(secs(120)).await;
+    let taken = one.sink.taken(ONE);
+    assert_eq!((taken.len(), taken.iter().filter(|seq| **seq == 1).count()), (16, 8), "{taken:?}");
+    other.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_long_is_sent_at_once_where_its_endpoint_is_changed_at_any_node() {
+    let [one, other] = two().await;
+    let endpoint = one.endpoint(1, |_| {}).await;
+    one.sink.mood(ONE, Mood::Refuse);
+    for n in 0..8 {
+        one.say(n, "a").await;
+    }
+    sleep(secs(60)).await;
+    one.sink.mood(ONE, Mood::Answer(200));
+    other.store_endpoint(&endpoint.clone().changed(&endpoint, other.clock.now())).await;
+    sleep(secs(1)).await;
+    assert_eq!(one.sink.taken(ONE).len(), 16);
 }

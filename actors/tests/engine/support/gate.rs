@@ -45,6 +45,8 @@ struct Hanging {
     load: watch::Sender<Option<EntityKey>>,
     /// The same, after they have read.
     loaded: watch::Sender<Option<EntityKey>>,
+    /// Reads of this event alone.
+    event: watch::Sender<Option<u64>>,
 }
 
 struct Held(Commit, Done);
@@ -142,6 +144,11 @@ impl Gate {
         self.hanging.loaded.send_replace(entity);
     }
 
+    /// From now on reads of the event with this sequence alone hang; `None`: all go on.
+    pub(crate) fn hang_event(&self, seq: Option<u64>) {
+        self.hanging.event.send_replace(seq);
+    }
+
     /// The newest commit that was requested, and the number of reads since they were last counted.
     pub(crate) fn last(&self) -> (Commit, usize) {
         let last = self.gated.lock().unwrap().last.clone().unwrap();
@@ -213,7 +220,12 @@ impl Store for Gate {
         if damaged.is_some_and(is_here) {
             return Box::pin(async { Err(StoreError::Corrupt("told to be".into())) });
         }
-        self.read().read_log(entity, scan)
+        let (store, mut hanging) = (self.read().clone(), self.hanging.event.subscribe());
+        Box::pin(async move {
+            let is_alone = |seq: u64| (scan.from, scan.to) == (seq, seq);
+            let _ = hanging.wait_for(|hanging| !hanging.is_some_and(is_alone)).await;
+            store.read_log(entity, scan).await
+        })
     }
 
     fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use super::{Change, DeliveryKey, LaneChange};
 use crate::clock::Millis;
 use crate::machine::Undecided;
-use crate::outbox::lane::{Asked, Delivery, Lane, Waiting, Was};
+use crate::outbox::lane::{Delivery, Lane, LaneRow, RetryRequest, Was};
 use crate::tables::DELIVERIES;
 
 /// The lane on which an ended delivery is sent once more, and its row.
-pub(super) fn once_more(seq: u64, ended: &Delivery, now: Millis) -> (Lane, Waiting) {
+pub(super) fn once_more(seq: u64, ended: &Delivery, now: Millis) -> (Lane, LaneRow) {
     let lane = Lane { receiver: ended.receiver, again: Some(seq) };
     let was = Some(Was { end: ended.end, url: ended.url.clone() });
-    let fresh = Waiting::fresh(seq, seq, now).asked(seq, now);
-    (lane, Waiting { attempts: ended.attempts.clone(), was, ..fresh })
+    let fresh = LaneRow::fresh(seq, seq, now).asked(seq, now);
+    (lane, LaneRow { attempts: ended.attempts.clone(), was, ..fresh })
 }
 
 impl Change<'_> {
@@ -33,7 +33,7 @@ impl Change<'_> {
         let Some(stored) = stored else { return self.move_lane(moved, now) };
         let asked = stored.asked_since(moved.before.as_ref());
         let mut after = moved.with_newer(&stored, now);
-        let is_here = |asked: &Asked| after.as_ref().is_some_and(|after| after.next <= asked.seq);
+        let is_here = |asked: &RetryRequest| after.as_ref().is_some_and(|after| after.next <= asked.seq);
         let (here, over): (Vec<_>, Vec<_>) = asked.into_iter().partition(is_here);
         for asked in here {
             after = after.map(|after| after.with_asked(asked, stored.next_at));
@@ -51,10 +51,10 @@ impl Change<'_> {
     fn ended_asked(
         &mut self,
         key: DeliveryKey,
-        (lane, after): (Lane, Option<Waiting>),
+        (lane, after): (Lane, Option<LaneRow>),
         ended: &mut BTreeMap<DeliveryKey, &Delivery>,
         now: Millis,
-    ) -> Result<Option<Waiting>, Undecided> {
+    ) -> Result<Option<LaneRow>, Undecided> {
         let noted = self.found.stored::<Delivery>(DELIVERIES, key.row())?;
         // It may have been dropped.
         let Some(of_it) = ended.get(&key).copied().or(noted.as_ref()) else { return Ok(after) };
@@ -98,7 +98,7 @@ mod tests {
     /// The writes when the lane has moved from 5 to `next` and 5 has been given up, and these were requested before
     /// that was noted.
     fn settled(next: u64, asked: &[u64]) -> Written {
-        let (lane, before) = (Lane::to(Receiver::Channel), Waiting::fresh(5, 8, NOW));
+        let (lane, before) = (Lane::to(Receiver::Channel), LaneRow::fresh(5, 8, NOW));
         let stored = asked.iter().fold(before.clone(), |row, seq| row.asked(*seq, NOW.plus(1)));
         let mut found = ReadSet::default();
         found.add_row(LANES, lane.key(), Some(codec::encode(&stored)));
@@ -107,7 +107,7 @@ mod tests {
             found.add_row(LANES, Lane { again: Some(seq), ..lane }.key(), None);
         }
         found.add_first(LANE_TIMES, 10, Vec::new());
-        let after = Some(Waiting::fresh(next, 8, NOW.plus(60_000)));
+        let after = Some(LaneRow::fresh(next, 8, NOW.plus(60_000)));
         let ended = (5..next).map(gave_up).collect();
         let lanes = vec![LaneChange { lane, before: Some(before), after }];
         let entity = EntityKey { workspace: Address([1; 10]), kind: Kind::Conversation, id: Address([2; 10]) };
@@ -120,7 +120,7 @@ mod tests {
     {
         for (asked, once_more) in [(&[5][..], &[5][..]), (&[7], &[]), (&[5, 7], &[5]), (&[6, 5, 8], &[5, 6])] {
             let written = settled(7, asked);
-            let rows: Vec<(Lane, Waiting)> = (written.rows.iter().filter(|row| row.table == LANES))
+            let rows: Vec<(Lane, LaneRow)> = (written.rows.iter().filter(|row| row.table == LANES))
                 .map(|row| (Lane::parse(&row.key).unwrap(), codec::decode(row.value.as_ref().unwrap()).unwrap()))
                 .collect();
             let mut beside: Vec<_> = rows.iter().filter_map(|(lane, _)| lane.again).collect();
@@ -133,7 +133,7 @@ mod tests {
             let waits_on: Vec<_> = rows.iter().filter(|(lane, _)| lane.again.is_none()).map(|(_, row)| row).collect();
             let is_asked = asked.iter().any(|seq| *seq > 6);
             let next_at = if is_asked { NOW.plus(1) } else { NOW.plus(60_000) };
-            assert!(waits_on.iter().all(|row| (row.next, row.asked_for, row.next_at) == (7, is_asked, next_at)));
+            assert!(waits_on.iter().all(|row| (row.next, row.retry_requested, row.next_at) == (7, is_asked, next_at)));
             assert_eq!(waits_on.len(), 1, "{asked:?}");
         }
     }
