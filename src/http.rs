@@ -171,7 +171,7 @@ fn talking() -> Routes {
         .route("/contacts/{id}/conversations", get(contacts::conversations_of))
 }
 
-/// Routes of the configuration. Rows of the common handlers name their resource and the required scope. The others
+/// Routes of the configuration. Routes with a common handler name their resource and the required scope. The others
 /// require [`Admin`], except for `/usage`, which requires [`Look`].
 fn configuring() -> Routes {
     Routes::new()

@@ -16,7 +16,7 @@ use crate::secret::Pepper;
 
 /// The length of the hash prefix by which a key is found.
 const FOUND_BY: usize = 16;
-/// Ids that are looked through together; they are short.
+/// Ids that a search reads at once; they are short.
 const IDS_AT_ONCE: usize = 1_000;
 
 /// A new key's id.
@@ -74,11 +74,11 @@ pub async fn of_row(node: &Node, hash: &[u8]) -> Result<Option<(Bytes, ApiKey)>,
     row.map(|row| codec::decode(&row).map(|key| (row, key))).transpose()
 }
 
-/// The key with this id, of whichever workspace. All ids are looked through, since they stand by workspace: only for
-/// those who look after the whole installation.
+/// The key with this id, in any workspace. The search may read all ids, since they are ordered by workspace: only for
+/// operators of the whole installation.
 ///
 /// # Errors
-/// `StoreError` where the store cannot be read, or holds what cannot be.
+/// `StoreError` if the store, or the stored data, cannot be read.
 pub async fn of_any_workspace(node: &Node, id: KeyId) -> Result<Option<(Bytes, ApiKey)>, StoreError> {
     let id = id.to_bytes();
     let mut pages = node.pages(EntityKey::INSTALLATION, KEYS_BY_ID, KeyRange::default(), IDS_AT_ONCE);

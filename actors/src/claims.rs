@@ -153,7 +153,7 @@ pub(crate) async fn ask<M: Machine>(
     Err(Refusal::KeyHeld)
 }
 
-/// What a request finds at a home of its key.
+/// The state of a key at one of its homes.
 enum AtHome {
     /// It is held.
     Claimed(Claim),
@@ -271,7 +271,7 @@ fn held<R: Debug>(refusal: Refusal<R>) -> Result<(), Refusal<Infallible>> {
     }
 }
 
-/// A refusal that every kind of entity may give.
+/// The same refusal, as one of any kind of entity.
 fn anywhere<R>(refusal: Refusal<Infallible>) -> Refusal<R> {
     refusal.map(|never| match never {})
 }

@@ -378,7 +378,7 @@ impl State {
         self.fork.is_some_and(|fork| fork.next.is_some())
     }
 
-    /// Whether the log has the sequence of `id`.
+    /// Whether `id` names this conversation and a sequence that its log has.
     pub(crate) fn reaches(&self, id: MessageId) -> bool {
         id.entity == self.id.address && (1..=self.last_seq).contains(&id.number)
     }

@@ -86,7 +86,7 @@ impl Listener {
 }
 
 impl Deltas {
-    /// Listens to a conversation from now on.
+    /// Subscribes to a conversation's deltas from now on.
     #[must_use]
     pub fn listen(self: &Arc<Self>, entity: EntityKey) -> Listener {
         let receiver = match self.channels.entry(entity) {

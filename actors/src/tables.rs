@@ -40,8 +40,8 @@ numbers! {
         /// Files that messages mention without having them, by the file's address and the message's sequence.
         MENTIONED = 18,
         /// The stored answers to keyed requests about a message, by its sequence and the idempotency key: an
-        /// [`Overlay`](crate::message::Overlay) as it was then. The log does not have it, because edited words stay out
-        /// of it.
+        /// [`Overlay`](crate::message::Overlay) as it was then. The log does not have it, because edited text is never
+        /// in the log.
         SHOWN = 20,
         /// Claims of workspace-wide idempotency keys, by key; see [`claims`](crate::claims).
         CLAIMS = 21,

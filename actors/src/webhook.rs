@@ -91,7 +91,7 @@ impl RetiredSecret {
 /// Replaced secrets that may sign at the same time; if more are replaced within their time, the oldest end early.
 pub const RETIRED_KEPT: usize = 4;
 
-/// The most signatures of one request, which several receivers with the same URL share.
+/// The most signatures of one request to a URL that several receivers share.
 pub const SIGNATURES_MAX: usize = 8;
 
 /// The replaced secrets to keep, newest first, where `current` is replaced at `now`: the newest, and those before it

@@ -239,7 +239,7 @@ pub(super) async fn list(
     Ok(Page { data: keys.iter().map(KeyView::new).collect(), next }.into_response(&list, &context.uri))
 }
 
-/// A key of the caller's workspace by its id, as text; for an operator, who makes keys of all workspaces, of any.
+/// A key of the caller's workspace by its id, as text. An operator, who makes keys of all workspaces, finds any key.
 async fn find_key(app: &App, caller: &Caller, id: &str) -> Result<Found<ApiKey>, Problem> {
     let id = KeyId::parse(id).ok_or_else(key_not_found)?;
     let by_id = keys::id_key(&caller.workspace, id);

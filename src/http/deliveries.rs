@@ -125,7 +125,7 @@ pub(super) async fn retry(
     };
     let delivery = match waiting {
         Some(waiting) => delivery.retry_requested(waiting),
-        // It is being sent already, or another request has requested it since.
+        // It is being sent already, or too many other keys have requested it since.
         None => find(&app, &caller, &id).await.map_err(untold)?,
     };
     let response = json(StatusCode::ACCEPTED, &DeliveryView::of(delivery));

@@ -1,6 +1,6 @@
 //! Common code of the configured resources (channels, agents, webhook endpoints, keys, workspaces): the trait
-//! [`Resource`], reading members, finding and listing rows, and the handlers of resources that have nothing special.
-//! Changing them is in `change`.
+//! [`Resource`], reading members, finding and listing rows, and the handlers of resources without rules of their own.
+//! `change` has the changes.
 
 use std::fmt::Display;
 
@@ -58,7 +58,7 @@ pub(super) trait Resource: Encode<()> + for<'b> Decode<'b, ()> + Clone + Partial
         contended()
     }
 
-    /// Refuses a new thing where there are as many as there may be. Most kinds have no limit.
+    /// Refuses a new resource when the limit of its kind is reached. Most kinds have no limit.
     fn no_room() -> Problem {
         contended()
     }
@@ -199,7 +199,7 @@ pub(super) async fn get<R: Resource, N: Needs>(
     Ok(json(StatusCode::OK, &found.value.view()))
 }
 
-/// `GET` of a page of the workspace's resources of a kind.
+/// `GET` of a page of the workspace's resources of one kind.
 ///
 /// # Errors
 /// 400 for a wrong page; 503 if the store cannot be read, 500 if the stored data cannot.

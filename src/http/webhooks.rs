@@ -1,4 +1,4 @@
-//! `/webhook-endpoints`: receivers of a workspace's events. The pending deliveries of a deleted one are dropped.
+//! `/webhook-endpoints`: receivers of a workspace's events. The pending deliveries of a deleted endpoint are dropped.
 
 use actors::clock::Millis;
 use actors::id::EndpointId;

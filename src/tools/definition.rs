@@ -132,7 +132,7 @@ pub fn check(value: &Value<'_>, allow: Allow<'_>, report: &mut Report) -> Option
     name
 }
 
-/// Reports what is wrong with the protocol's own form. Its `strict` changes nothing: every call is checked.
+/// Reports faults of the chat-completions form, `function`. Its `strict` changes nothing: every call is checked.
 fn called(mut function: Fields<'_>, report: &mut Report) -> Option<String> {
     let name = named(&mut function, report);
     if let Some(value) = function.optional("strict") {
@@ -171,7 +171,7 @@ fn parameters(value: &Value<'_>, report: &mut Report) {
     }
 }
 
-/// The tools for clients: values of headers are secrets, even in the wrong place.
+/// The tools as clients see them: values of headers are secrets, even within `function`, where they have no effect.
 #[must_use]
 pub fn shown(tools: &Json) -> Json {
     match serde_json::from_str::<Vec<&RawValue>>(tools.as_str()) {
@@ -194,7 +194,7 @@ fn hidden(raw: &RawValue) -> String {
     })
 }
 
-/// An object with other values; anything else as it is.
+/// An object with its values replaced; other JSON unchanged.
 fn with_values(raw: &RawValue, value: impl Fn(&Member<'_>) -> String) -> String {
     let Some(object) = Object::from_raw(raw) else { return raw.get().to_owned() };
     let members: Vec<_> =

@@ -68,7 +68,7 @@ struct CloudEvent<'a> {
     data: &'a RawValue,
 }
 
-/// Where the API shows the log.
+/// The path at which the API shows the log.
 fn source_of(scope: &LogScope) -> String {
     match (scope.log, &scope.channel) {
         (LogOf::Conversation(_), Some(LogChannel::Human(channel))) => format!("/api/v1/channels/{channel}"),
@@ -77,7 +77,7 @@ fn source_of(scope: &LogScope) -> String {
     }
 }
 
-/// The body of a request; `None` for what is no event.
+/// The body of a request; `None` for a record that is no event.
 pub(super) fn of(parcel: &Parcel) -> Option<Vec<u8>> {
     let shown = match &parcel.event {
         Happened::Conversation(record) => {

@@ -148,7 +148,7 @@ async fn where_location_leads_the_operator_who_made_a_key_for_another_workspace_
     for workspace in ["two", "one"] {
         assert_eq!(app.get(&location).header("x-workspace-id", workspace).await.expect(200), shown);
     }
-    // Who may not use that workspace hears of no such key.
+    // A caller without access to that workspace gets the answer of an unknown key.
     let unknown = "/api/v1/api-keys/key_06a1yabw00z27t0p00wnjjhkh4";
     for path in [&location, unknown] {
         app.get(path).key(&one).await.problem(404, "key_not_found");

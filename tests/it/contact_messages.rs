@@ -406,7 +406,7 @@ async fn a_key_used_in_a_reopened_conversation_replays_whichever_conversation_is
     let first = send("a").await.expect(200)["conversationId"].clone();
     patch(&first, "closed").await;
     let second = send("b").await.expect(200)["conversationId"].clone();
-    // Longer than keys are kept, so that nothing before the second one would be looked at.
+    // Longer than keys are kept, so that a retry would look no further back than the second conversation.
     app.clock.advance(72 * 3_600_000);
     patch(&second, "closed").await;
     patch(&first, "open").await;

@@ -334,7 +334,7 @@ async fn a_key_that_was_used_elsewhere_is_refused_before_an_endpoint_that_is_gon
     retry("used").await.problem(422, "idempotency_key_reused");
     retry("free").await.problem(409, "endpoint_deleted");
     assert_eq!(used().await.header("idempotent-replayed"), "true");
-    // A refusal leaves its key to others.
+    // A refused request leaves its key unused.
     app.post("/api/v1/channels").idempotency_key("free").json(channel.clone()).await.expect(201);
 }
 

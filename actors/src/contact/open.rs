@@ -24,8 +24,8 @@ pub struct OpenConversation {
     /// contact; so does this one, if that generation is not assigned yet.
     #[n(4)]
     pub first: Option<u32>,
-    /// `Some(true)`: an earlier conversation that a client had reopened may have accepted messages, so keys that were
-    /// used a moment ago may be there.
+    /// `Some(true)`: a client reopened an earlier conversation, which may have accepted messages since, so recent keys
+    /// may be there.
     #[n(5)]
     pub goes_back: Option<bool>,
 }
@@ -55,7 +55,7 @@ impl OpenConversation {
         self.earlier.iter().take(usize::try_from(generations).unwrap_or(usize::MAX)).copied()
     }
 
-    /// How many generations before one may have accepted messages after that one began.
+    /// How many generations before a given one may have accepted messages after that one began.
     #[must_use]
     pub fn reach_back(&self) -> usize {
         if self.goes_back == Some(true) { EARLIER_MAX } else { 0 }

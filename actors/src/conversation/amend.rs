@@ -143,8 +143,8 @@ pub(super) fn amend(
     Ok(Decision::Change(change))
 }
 
-/// The overlay for the answer, with the review's current state, whether or not its end was announced. A retry must not
-/// show an end that came later.
+/// The overlay for the answer, with the review's current state, whether or not the log has its expiry yet. A retry must
+/// not show an end that came later.
 fn at_present(
     message: MessageId,
     overlay: Overlay,

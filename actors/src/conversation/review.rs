@@ -25,7 +25,7 @@ pub const SYSTEM: &str = "system";
 /// Reviews that one wake-up ends, or fewer if they exceed a commit; the next one ends more, at once.
 const EXPIRED_AT_ONCE: usize = 64;
 
-/// The reads of [`expire_due`], as far as they are known beforehand.
+/// The reads of [`expire_due`] that are known in advance.
 pub(super) fn expiry_needs(state: Option<&State>) -> Vec<Need> {
     match state {
         Some(state) if state.next_deadline.is_some() => vec![Need::First(DEADLINES, EXPIRED_AT_ONCE + 1)],
@@ -33,7 +33,7 @@ pub(super) fn expiry_needs(state: Option<&State>) -> Vec<Need> {
     }
 }
 
-/// Ends the reviews whose time is over.
+/// Ends the reviews whose deadline has passed.
 pub(super) fn expire_due(
     state: &State,
     moment: &DecisionContext,

@@ -1,17 +1,17 @@
-//! A conversation's alarm: whatever is due then is decided together.
+//! A conversation's alarm: one decision does all that is due.
 
 use super::turn::{self, Attempt};
 use super::{Conversation, Reply, State, fork, remember, review};
 use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Undecided};
 
-/// The reads of what may be due; `lost` is an attempt at a turn that no process works at.
+/// The reads that a due alarm may need; `lost` is a turn's attempt that no process runs.
 pub(super) fn needs(state: Option<&State>, lost: Option<Attempt>) -> Vec<Need> {
     let calls = lost.map(|_| turn::calls::needs(state)).unwrap_or_default();
     review::expiry_needs(state).into_iter().chain(calls).collect()
 }
 
-/// The alarm is due: recovers a turn that was lost with its process, looks again after memories and the copying, and
-/// ends the reviews whose time is over.
+/// Handles a due alarm: recovers a turn that was lost with its process, checks memories and copying again, and ends the
+/// reviews whose deadline has passed.
 pub(super) fn decide(
     state: &State,
     lost: Option<Attempt>,

@@ -1,4 +1,4 @@
-//! The form of a command: what it comes with, and how it is answered.
+//! A command in flight: its key, trace and permit, and its answer.
 
 use std::sync::Arc;
 

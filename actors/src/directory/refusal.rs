@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use crate::metrics::TurnedAway;
 use crate::store::{Cause, StoreError};
 
-/// Why a command was not done; `R` is why its entity rejects one.
+/// Why a command was not done; `R` is the rejection of its entity.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Refusal<R> {
     /// The entity rejected the command.
@@ -45,7 +45,7 @@ pub enum Refusal<R> {
 }
 
 impl<R> Refusal<R> {
-    /// The same for another kind of entity; `rejected` says what this kind's rejection is there.
+    /// The same refusal for another kind of entity; `rejected` converts this kind's rejection.
     #[must_use]
     pub(crate) fn map<S>(self, rejected: impl FnOnce(R) -> Refusal<S>) -> Refusal<S> {
         match self {

@@ -46,7 +46,7 @@ pub(crate) struct Draft<M: Machine> {
     pub(crate) alarm: Option<Millis>,
     /// The commit's id.
     pub(crate) id: CommitId,
-    /// The random bytes of the first decision, drawn with the id; `None`: they are used.
+    /// The random bytes of the first decision, drawn with the id; `None` once they are used.
     first: Option<[u8; 16]>,
     next_seq: u64,
     /// About how many bytes it writes.
@@ -96,7 +96,7 @@ impl<M: Machine> Draft<M> {
         Ok(draft)
     }
 
-    /// Decides a command on the state after those before it.
+    /// Decides a command on the state that the commands before it have left.
     fn decide_one(
         &mut self,
         resident: &Resident<M>,

@@ -1,4 +1,4 @@
-//! What a decision has read: rows and events of the store, overlaid with the writes of the same batch.
+//! The data that decisions read: rows and events of the store, overlaid with the writes of the same batch.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -37,7 +37,7 @@ pub struct ReadSet {
     listeners: Listeners,
 }
 
-/// How far a list was read from its start.
+/// The read part of a list, from its start.
 #[derive(Debug)]
 struct First {
     /// How many rows were asked for.

@@ -232,7 +232,7 @@ impl Node {
         rows.iter().map(overlay).collect()
     }
 
-    /// The changes of one message as in the answer to the request with this idempotency key, if that was stored.
+    /// The changes of one message as the first answer to this idempotency key showed them, if they were stored.
     ///
     /// # Errors
     ///
@@ -250,7 +250,7 @@ impl Node {
         Ok(self.stored(entity, DETAILS, Bytes::new()).await?.unwrap_or_default())
     }
 
-    /// The message of a conversation that has the file with this address.
+    /// The message in a conversation to which the file with this address is attached.
     ///
     /// # Errors
     ///

@@ -176,8 +176,8 @@ pub async fn find(node: &Node, workspace: Address, id: DeliveryId) -> Result<Opt
     Ok(delivery.filter(|delivery| delivery.id == id))
 }
 
-/// The state of a delivery when its retry was requested with this idempotency key, if it was not requested with
-/// [`RETRIES_KEPT`](super::state::RETRIES_KEPT) other keys since.
+/// The state of a delivery when this idempotency key requested its retry; forgotten once
+/// [`RETRIES_KEPT`](super::state::RETRIES_KEPT) other keys have requested one.
 ///
 /// # Errors
 ///

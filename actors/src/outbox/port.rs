@@ -53,7 +53,7 @@ pub struct Parcel {
     pub method: String,
     /// Extra headers configured for the receiver; secrets.
     pub headers: Vec<(String, String)>,
-    /// What signs it: the secrets of all receivers at its URL, first the current one of the most general.
+    /// The secrets that sign it: those of all receivers at its URL, the current one of the most general receiver first.
     pub secrets: Vec<String>,
     /// The form of the body.
     pub format: Format,
@@ -114,7 +114,7 @@ impl Deliverer for NoDeliverer {
 /// The scope of a log's events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogScope {
-    /// Whose log it is.
+    /// The log's owner.
     pub log: LogOf,
     /// The channel.
     pub channel: Option<LogChannel>,
@@ -131,12 +131,12 @@ impl LogScope {
     }
 }
 
-/// Whose log it is.
+/// The owner of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogOf {
-    /// A conversation's, perhaps a human channel's own.
+    /// A conversation, perhaps a human channel's own.
     Conversation(ConversationId),
-    /// A contact's.
+    /// A contact.
     Contact(ContactId),
 }
 

@@ -293,8 +293,8 @@ pub(crate) fn destination(
     Ok(destination)
 }
 
-/// The secrets that sign what a receiver gets and others have in common with it: its own first, then the current ones
-/// of the others, then those that they have replaced.
+/// The secrets that sign a request to `receiver`, whose URL the `sharing` receivers have too: its own first, then the
+/// current ones of the others, then the replaced ones of the others.
 fn secrets(
     receiver: Receiver,
     sharing: impl Iterator<Item = Receiver>,

@@ -18,7 +18,7 @@ pub enum Sending {
         /// The receiver.
         receiver: Receiver,
     },
-    /// Nothing, since what is asked for can go nowhere. Its idempotency key is compared all the same, and stays free.
+    /// Nothing: the requested delivery has no destination. Its idempotency key is compared anyway, and stays free.
     Nothing,
 }
 

@@ -81,11 +81,11 @@ struct Due {
     span: Span,
 }
 
-/// What a call has come to.
+/// The outcome of a call.
 enum CallOutcome {
-    /// The tool's answer, also one that says that it failed.
+    /// The tool's result, even if it reports a failure.
     Result(String),
-    /// The review that the call has become.
+    /// The call became a review; the turn waits for it.
     AsksPeople(Wait),
 }
 

@@ -24,7 +24,7 @@ impl IfMatch {
         }
     }
 
-    /// Whether the change is for certain versions only, so that one made meanwhile by another request forbids it.
+    /// Whether the condition names versions, so that another request's change in the meantime must fail this one.
     #[must_use]
     pub fn is_of_versions(&self) -> bool {
         matches!(self, Self::Tags(_))

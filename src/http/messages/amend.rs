@@ -171,7 +171,8 @@ pub(in crate::http) async fn acknowledge(
     Ok(when.told(ignoring(shown(&caller, &found), &ignored)))
 }
 
-/// Asks the conversation. The message is as this request, or the first one with its idempotency key, has left it.
+/// Sends the command to the conversation. Returns the message as this request, or the first one with its idempotency
+/// key, left it.
 async fn amend(
     app: &App,
     caller: &Caller,

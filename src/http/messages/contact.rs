@@ -1,5 +1,5 @@
-//! Contact messages: one on an api channel, brought into a conversation with its contact. The channel's agent answers in
-//! the same call.
+//! Contact messages. A message on an api channel goes into a conversation with its contact, and the channel's agent
+//! answers in the same call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +40,7 @@ mod file;
 use answer::Delivered;
 use file::Fetching;
 
-/// How many conversations a message tries: each but the last turned out to be closed.
+/// The most conversations that one message tries: it tries another if one is closed.
 const ATTEMPTS_MAX: usize = 4;
 
 /// Accepts the message, and answers with the agent's reply or with its later location.
@@ -93,11 +93,11 @@ struct Exchange<'a> {
     fetching: Option<Fetching<'a>>,
 }
 
-/// What a request finds of its contact.
+/// The result of resolving a request's contact.
 enum Found {
     /// The contact and its open conversation.
     Open(ContactId, OpenConversation),
-    /// The answer of an earlier request with the same key, in an earlier conversation.
+    /// The answer to an earlier request with the same key, in an earlier conversation.
     AnsweredBefore(Response),
 }
 
@@ -154,7 +154,7 @@ impl Exchange<'_> {
         let Some(open) = last else { return Ok(None) };
         let mut earlier = open.earlier.iter();
         let mut began = open.id.at;
-        // How many more may have the key, once all those before are older than a key is kept.
+        // Set at a conversation that began longer ago than keys are kept: how many earlier ones may still have the key.
         let mut left = None;
         for generation in (1..=open.generation).rev() {
             let entity = self.generation(generation);
@@ -163,8 +163,8 @@ impl Exchange<'_> {
             }
             left = match left {
                 Some(left) => Some(left - 1),
-                // What came before was closed when this one began, so its keys are as old at least, except in those
-                // that a client has reopened.
+                // Earlier conversations were closed when this one began, so their keys are at least as old, except
+                // where a client has reopened one.
                 None if node.now().since(began) >= actors::limits::KEY_KEPT_MILLIS => Some(open.reach_back()),
                 None => None,
             };
@@ -240,8 +240,8 @@ impl Exchange<'_> {
         ))
     }
 
-    /// The message's file as an attachment, bound to a conversation. `bound`: its binding so far, to a conversation that
-    /// refused the message.
+    /// The message's file as an attachment, bound to a conversation. `bound`: its previous binding, to a conversation
+    /// that refused the message.
     async fn attachments(
         &self,
         file: Option<&attachment::State>,
@@ -254,7 +254,7 @@ impl Exchange<'_> {
         Ok(file.attachment(Some(now.number)).into_iter().collect())
     }
 
-    /// The message for a conversation of the contact, which it may open, and the turn that answers it.
+    /// The message for a conversation of the contact, which the message may open, with the turn that answers it.
     fn message_with_turn(
         &self,
         sent: &Sent,
@@ -272,8 +272,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// The newest earlier conversation that a client has reopened. The contact notes that before a message goes there,
-    /// so that later requests look for their keys there too.
+    /// The newest earlier conversation that a client has reopened. Before a message goes there, the contact records
+    /// it, so that later requests look up their keys there too.
     async fn reopened(&self, last: &OpenConversation) -> Result<Option<ConversationId>, Problem> {
         for id in last.earlier_of_this_life() {
             match self.accepting.app.node().state::<Conversation>(self.conversation(id)).await {
@@ -281,7 +281,7 @@ impl Exchange<'_> {
                     self.go_back(last).await?;
                     return Ok(Some(id));
                 }
-                // One that cannot be read can take no message either.
+                // A conversation that cannot be read cannot accept the message either.
                 Ok(_) | Err(StoreError::Corrupt(_)) => {}
                 Err(error) => return Err(store_problem(error)),
             }
@@ -298,8 +298,8 @@ impl Exchange<'_> {
         noted.and_then(Answer::unkeyed).map_err(|refusal| problem_of(refusal, |_| contact_not_found()))
     }
 
-    /// The contact and its conversation, which knows the keys of requests that it has accepted, but not those of
-    /// earlier conversations.
+    /// The contact and its conversation. The conversation knows the keys of the requests that it accepted, but not
+    /// those of earlier conversations.
     async fn find_or_begin(&self, identifier: &str, name: Option<&String>) -> Result<Found, Problem> {
         // A request that may have been answered in a former, erased life of the contact begins no new life.
         let is_new = self.accepting.keyed.is_none();

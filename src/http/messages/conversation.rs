@@ -111,16 +111,16 @@ async fn accepted_before(accepting: &MessageRequest<'_>, named: Option<&str>) ->
     Some(accepted(accepting, &messages, When::Before))
 }
 
-/// Why messages were not appended, or their answer cannot be given.
+/// Why messages were not appended, or why their answer cannot be rendered.
 enum AppendError {
-    /// By the conversation.
+    /// The conversation refused them.
     Refused(Refusal<Rejection>),
-    /// By something else, such as a file that is gone.
+    /// Another failure, such as a file that is gone.
     Problem(Problem),
 }
 
 impl AppendError {
-    /// As clients see it. `batch`: the request carries a list of messages.
+    /// The error as clients see it. `batch`: the request carries a list of messages.
     fn into_problem(self, batch: bool) -> Problem {
         match self {
             Self::Refused(refusal) => refused(refusal, batch),

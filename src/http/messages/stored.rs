@@ -43,7 +43,7 @@ impl StoredMessage {
         self.message.content.weight() + self.overlay.shown_weight()
     }
 
-    /// The same with its review's state at that time.
+    /// The same message with its review's state at `now`.
     pub(super) fn at(self, now: Millis) -> Self {
         let later = match at_present(&self.message, &self.overlay, now) {
             Cow::Owned(overlay) => Some(overlay),

@@ -100,7 +100,7 @@ fn end_of<'a>(turn: &Turn, event: &'a Event) -> Option<&'a Turn> {
     }
 }
 
-/// The replies of a turn that is over, in order, for a request that may have received them.
+/// The replies of an ended turn, in order: from `heard` if it has them all, else from the log.
 ///
 /// # Errors
 ///

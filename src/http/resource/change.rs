@@ -119,9 +119,9 @@ impl<R: Resource> Stored<R> {
 /// the answer, may have made the change a moment ago.
 ///
 /// # Errors
-/// The refusals of `decide`; 409 if the id of a new resource is taken or there is no room for it; 422 if the idempotency
-/// key was used for another request; 429 and 503 if nothing was stored, for example because others keep changing the
-/// same rows.
+/// The refusals of `decide`; 409 if the id of a new resource is taken or the limit of its kind is reached; 422 if the
+/// idempotency key was used for another request; 429 and 503 if nothing was stored, for example because other requests
+/// keep changing the same rows.
 pub(in crate::http) async fn commit<R, F>(
     app: &App,
     registry: EntityKey,
@@ -152,7 +152,7 @@ where
             Submitted::Repeat(changes) => return Stored::replay(&changes, ignored),
             Submitted::Unexpected(0) if is_new => return Err(value.taken()),
             Submitted::Unexpected(missing) if missing == room => return Err(R::no_room()),
-            // It has changed: the new decision shows how.
+            // A row has changed: decide again.
             Submitted::Unexpected(_) => {}
         }
     }
@@ -243,7 +243,7 @@ pub(in crate::http) enum Submitted {
     Done,
     /// It was done before, with this idempotency key.
     Repeat(Vec<RowChange>),
-    /// The expectation with this index did not hold; with the index after the last one, there was no room.
+    /// The expectation with this index did not hold; the index after the last one means that a limit was reached.
     Unexpected(usize),
 }
 

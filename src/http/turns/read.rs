@@ -1,4 +1,4 @@
-//! Reading turns back: their replies, their triggers, and the turn of an idempotency key.
+//! Reads stored turns: their replies, their triggers, and the turn that an idempotency key requested.
 
 use actors::conversation::{Conversation, Event, Turn, message_of};
 use actors::id::{EntityKey, MessageId};

@@ -154,7 +154,7 @@ fn references(value: &Value<'_>, report: &mut Report) -> (Option<Json>, Vec<(Pat
     let mut ids = Vec::new();
     for item in items.iter() {
         let Some(object) = crate::json::Object::from_raw(item.raw) else { continue };
-        // Readers of JSON disagree on which of two counts, so none of them would be sure to be checked.
+        // JSON parsers disagree on which of two equal names counts, so the `id` in use might not be the checked one.
         if object.repeated().contains(&"id") {
             report.fault(&item.path.name("id"), "duplicate_field", "must occur only once");
             continue;

@@ -1,4 +1,4 @@
-//! Receivers with one URL: the one request is genuine for each of them.
+//! Receivers with one URL: each of them can verify the one request that the URL gets.
 
 use serde_json::{Value, json};
 use tertulia::webhooks::sign;
@@ -7,7 +7,7 @@ use super::{ENDPOINTS, LOOPBACK, Receiver, assert_documented, body, endpoint};
 use crate::support::TestApp;
 use crate::support::origin::Heard;
 
-/// The signatures that these secrets make of a request, as its header has them.
+/// The signature header that these secrets produce for a request.
 fn signed(heard: &Heard, secrets: &[&Value]) -> String {
     let (id, at) = (heard.header("webhook-id"), heard.header("webhook-timestamp").parse().unwrap());
     let one = |secret: &&Value| sign(secret.as_str().unwrap(), id, at, &heard.body).unwrap();
@@ -26,7 +26,7 @@ async fn what_several_receivers_get_at_one_url_is_signed_for_each_of_them_and_se
     let (old, new) = (rotated(&app, channel, "webhookSecret").await, rotated(&app, channel, "webhookSecret").await);
     let made = endpoint(&app, json!({"url": url, "events": ["message.*", "review.*"], "format": "cloudevents"})).await;
     let own = &made["secret"];
-    // A message's own URL, of which only that message knows.
+    // Only this message names the URL; the channel does not.
     let asked = json!({"channelId": "demo", "text": "Deploy?", "webhookUrl": url, "review": {"type": "approval",
         "callback": {"url": url, "headers": {"X-Run": "7"}}}});
     let asked = app.post("/api/v1/messages").json(asked).await.expect(201);
@@ -45,11 +45,11 @@ async fn what_several_receivers_get_at_one_url_is_signed_for_each_of_them_and_se
         assert_documented(&app, heard, "application/cloudevents+json").await;
     }
     assert_eq!(heard[3].header("x-run"), "7");
-    // Of a message without a URL the channel hears nothing there.
+    // The channel's secret does not sign events of a message without a URL.
     app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "b"})).await.expect(201);
     let heard = receiver.heard(5).await.remove(4);
     assert_eq!(heard.header("webhook-signature"), signed(&heard, &[own]));
-    // Once the channel has the URL too, it does.
+    // Once the channel has the URL too, its secret signs.
     app.patch(channel).json(json!({"webhookUrl": url})).await.expect(200);
     app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "c"})).await.expect(201);
     let heard = receiver.heard(6).await.remove(5);

@@ -1,29 +1,29 @@
-//! What was answered to requested retries, for those who repeat their requests.
+//! The stored answers to requested retries, for requests that repeat an idempotency key.
 
 use minicbor::{Decode, Encode};
 
 use crate::outbox::lane::LaneRow;
 use crate::store::KeyHash;
 
-/// Requests for one delivery with idempotency keys whose answers are kept. Who repeats an older one is answered with
-/// what there is.
+/// How many answers to keyed retry requests are kept for one delivery. The replay of an older request shows the
+/// delivery as it is now.
 pub const RETRIES_KEPT: usize = 8;
 
-/// What was answered to the newest requests for a delivery that came with idempotency keys.
+/// The answers to the newest keyed retry requests for a delivery.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Retried {
-    /// The idempotency key that the newest one came with.
+    /// The idempotency key of the newest request.
     #[cbor(n(0), with = "minicbor::bytes")]
     pub key: [u8; 16],
-    /// How the delivery's lane stood then.
+    /// The state of the delivery's lane then.
     #[n(1)]
     pub waiting: LaneRow,
-    /// Those before it, newest first; `None`: there are none, or an earlier build has noted it.
+    /// The earlier requests, newest first; `None`: there are none, or an earlier build wrote this row.
     #[n(2)]
     pub earlier: Option<Vec<RetriedBefore>>,
 }
 
-/// What was answered to an earlier request.
+/// The answer to an earlier request.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct RetriedBefore {
     /// As [`Retried::key`].
@@ -35,7 +35,7 @@ pub struct RetriedBefore {
 }
 
 impl Retried {
-    /// The answer to the request with this key, after the `before` ones.
+    /// Adds the answer to the request with this key to those `before` it.
     #[must_use]
     pub fn with(KeyHash(key): KeyHash, waiting: LaneRow, before: Option<Self>) -> Self {
         let before = before.into_iter().flat_map(Self::all).filter(|retried| retried.key != key);
@@ -48,7 +48,7 @@ impl Retried {
         std::iter::once(newest).chain(self.earlier.into_iter().flatten())
     }
 
-    /// How the lane stood for the request with this key, if that is kept.
+    /// The state of the lane in the answer to this key, if it is kept.
     #[must_use]
     pub fn answered(self, KeyHash(key): KeyHash) -> Option<LaneRow> {
         self.all().find(|retried| retried.key == key).map(|retried| retried.waiting)

@@ -199,8 +199,8 @@ impl FaultyWay {
         self.proxy.running_nodes[0].change_request_rules(Some(vec![RequestRule(commits, lost)]));
     }
 
-    /// From now on every prepared statement that contains these bytes fails as a read does that timed out; commits are
-    /// batches and pass.
+    /// From now on every prepared statement that contains these bytes fails with a read timeout; commits are batches
+    /// and pass.
     pub(super) fn unreadable(&mut self, bytes: &[u8]) {
         let reads = Condition::RequestOpcode(RequestOpcode::Execute);
         let these = reads.and(Condition::BodyContainsCaseSensitive(bytes.into()));

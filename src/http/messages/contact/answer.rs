@@ -1,4 +1,4 @@
-//! The answer to a contact's message: waiting for its turn, and rendering that.
+//! The answer to a contact's message: waits for the turn, and renders it.
 
 use std::time::Duration;
 
