@@ -250,7 +250,7 @@ impl Node {
         Ok(self.stored(entity, DETAILS, Bytes::new()).await?.unwrap_or_default())
     }
 
-    /// The message in a conversation to which the file with this address is attached.
+    /// The message of this conversation that has the file with this address.
     ///
     /// # Errors
     ///

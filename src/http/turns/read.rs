@@ -52,7 +52,7 @@ pub(in crate::http) async fn turn_of(
             _ => None,
         }));
     }
-    // It had to wait, which is no event. More messages may have joined it since.
+    // The turn had to wait, and waiting is no event. More messages may have joined it since.
     let Some((number, newest)) = node.asked_turn(entity, key).await? else { return Ok(None) };
     let turn = node.turn(entity, number).await?;
     Ok(turn.map(|turn| Turn { trigger: newest.or(Some(last)), ..Turn::requested_again(&turn) }))
