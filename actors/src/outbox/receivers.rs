@@ -293,8 +293,8 @@ pub(crate) fn destination(
     Ok(destination)
 }
 
-/// The secrets that sign a request to `receiver`, whose URL the `sharing` receivers have too: its own first, then the
-/// current ones of the others, then the replaced ones of the others.
+/// The secrets that sign a request to `receiver`, whose URL the `sharing` receivers have too: the current ones, its own
+/// first, then the replaced ones in the same order.
 fn secrets(
     receiver: Receiver,
     sharing: impl Iterator<Item = Receiver>,
@@ -307,14 +307,14 @@ fn secrets(
             configured.channel.map(|channel| channel.signing(now))
         }
     };
-    let mut all = signing(receiver).unwrap_or_default();
-    let others: Vec<Vec<String>> = sharing.filter_map(signing).collect();
-    let current = others.iter().flat_map(|secrets| secrets.iter().take(1));
-    for secret in current.chain(others.iter().flat_map(|secrets| secrets.iter().skip(1))) {
-        if !all.contains(secret) {
+    let signers: Vec<Vec<String>> = std::iter::once(receiver).chain(sharing).filter_map(signing).collect();
+    let current = signers.iter().flat_map(|secrets| secrets.first());
+    let replaced = signers.iter().flat_map(|secrets| secrets.iter().skip(1));
+    let mut all: Vec<String> = Vec::new();
+    for secret in current.chain(replaced) {
+        if all.len() < SIGNATURES_MAX && !all.contains(secret) {
             all.push(secret.clone());
         }
     }
-    all.truncate(SIGNATURES_MAX);
     all
 }

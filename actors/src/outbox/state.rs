@@ -349,7 +349,12 @@ pub fn again(
         told.attempts.clear();
     }
     if let Some(asked_with) = asked_with {
-        let retried = Retried::with(asked_with, told.clone(), found.stored(RETRIED, key.row())?);
+        let before = match found.stored(RETRIED, key.row()) {
+            // Damaged answers to earlier requests must not prevent this one.
+            Err(Undecided::Corrupt(_)) => None,
+            before => before?,
+        };
+        let retried = Retried::with(asked_with, told.clone(), before);
         let value = Some(codec::encode(&retried));
         change.written.rows.push(RowWrite { table: RETRIED, key: key.row(), value });
     }

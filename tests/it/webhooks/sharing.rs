@@ -70,9 +70,9 @@ async fn of_many_receivers_with_one_url_as_many_secrets_sign_as_is_documented() 
     let (of_first, of_second) = (rotated(&app, &first, "secret").await, rotated(&app, &second, "secret").await);
     app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "a"})).await.expect(201);
     let heard = receiver.heard(1).await.remove(0);
-    let own = [&of_first, &made[0]["secret"], &of_second];
-    let others = made[2..7].iter().map(|made| &made["secret"]);
-    let all: Vec<&Value> = own.into_iter().chain(others).collect();
+    // The current ones of eight receivers leave no room for replaced ones.
+    let others = made[2..8].iter().map(|made| &made["secret"]);
+    let all: Vec<&Value> = [&of_first, &of_second].into_iter().chain(others).collect();
     assert_eq!(heard.header("webhook-signature"), signed(&heard, &all));
     assert_documented(&app, &heard, "application/json").await;
 }
