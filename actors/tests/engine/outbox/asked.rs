@@ -6,8 +6,10 @@ use actors::clock::Clock;
 use actors::outbox::Sending;
 use actors::outbox::pending::DeliveryState;
 use actors::outbox::state::parse_ended_key;
-use actors::store::Store;
+use actors::store::conformance::{commit, on};
 use actors::store::memory::MemoryStore;
+use actors::store::{Commit, Fresh, RowWrite, Store};
+use actors::tables::RETRIED;
 use actors::webhook::{DisabledReason, WebhookEndpoint};
 use tokio::time::{advance, sleep};
 
@@ -253,4 +255,22 @@ async fn what_is_asked_for_while_it_is_found_out_that_it_waited_for_a_disabled_e
     sleep(secs(2)).await;
     assert_eq!(fixture.sink.taken(ONE), [1], "and not the one that nobody asked for");
     fixture.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_is_sent_again_on_request_even_if_the_answers_to_earlier_requests_are_damaged() {
+    let fixture = Fixture::on(MemoryStore::default());
+    fixture.endpoint(1, |_| {}).await;
+    fixture.say(1, "a").await;
+    sleep(secs(1)).await;
+    let sent = fixture.sink.at(ONE).len();
+    let ended = fixture.ended().await.remove(0);
+    let (_, entity, key) = parse_ended_key(WORKSPACE, &ended.id.0).unwrap();
+    let head = fixture.store.load(entity, Fresh::Settled).await.unwrap().unwrap().head;
+    let row = RowWrite { table: RETRIED, key: key.row(), value: Some("\u{7f}?".into()) };
+    commit(fixture.store.as_ref(), Commit { rows: vec![row], ..on(entity, Some(head), "garbled") }).await.unwrap();
+    let again = Sending::Again { key, receiver: ended.receiver };
+    fixture.node.conversation(entity, again, crate::support::key(1, 1)).await.unwrap();
+    sleep(secs(1)).await;
+    assert_eq!(fixture.sink.at(ONE).len(), sent + 1);
 }
