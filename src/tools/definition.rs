@@ -171,34 +171,41 @@ fn parameters(value: &Value<'_>, report: &mut Report) {
     }
 }
 
-/// The tools as clients see them: values of headers are secrets, even within `function`, where they have no effect.
+/// The tools as clients see them: without the values of headers, which are secrets, and without members that
+/// [`check`] ignores, where a secret may have been written by mistake.
 #[must_use]
 pub fn shown(tools: &Json) -> Json {
     match serde_json::from_str::<Vec<&RawValue>>(tools.as_str()) {
         Ok(items) => {
-            let items: Vec<_> = items.into_iter().map(hidden).collect();
+            let items: Vec<_> = items.into_iter().map(shown_tool).collect();
             Json::from_checked(format!("[{}]", items.join(",")))
         }
         Err(_) => tools.clone(),
     }
 }
 
-/// A tool, or its `function`, without its secrets.
-fn hidden(raw: &RawValue) -> String {
+fn shown_tool(raw: &RawValue) -> String {
     with_values(raw, |member| match &*member.name {
-        "headers" if member.value.get() == "null" => "null".to_owned(),
-        "headers" if member.value.get().starts_with('{') => with_values(member.value, |_| quoted(HIDDEN)),
-        "headers" => quoted(HIDDEN),
-        "function" => hidden(member.value),
-        _ => member.value.get().to_owned(),
+        "headers" if member.value.get() == "null" => Some("null".to_owned()),
+        "headers" => Some(with_values(member.value, |_| Some(quoted(HIDDEN)))),
+        "function" => Some(with_values(member.value, |member| {
+            ["name", "description", "parameters", "strict"]
+                .contains(&&*member.name)
+                .then(|| member.value.get().to_owned())
+        })),
+        "type" | "name" | "description" | "parameters" | "url" | "method" => Some(member.value.get().to_owned()),
+        _ => None,
     })
 }
 
-/// An object with its values replaced; other JSON unchanged.
-fn with_values(raw: &RawValue, value: impl Fn(&Member<'_>) -> String) -> String {
-    let Some(object) = Object::from_raw(raw) else { return raw.get().to_owned() };
-    let members: Vec<_> =
-        object.members().iter().map(|member| format!("{}:{}", quoted(&member.name), value(member))).collect();
+/// An object with these values for its members, without those that get none. Other JSON becomes `null`.
+fn with_values(raw: &RawValue, value: impl Fn(&Member<'_>) -> Option<String>) -> String {
+    let Some(object) = Object::from_raw(raw) else { return "null".to_owned() };
+    let members: Vec<_> = object
+        .members()
+        .iter()
+        .filter_map(|member| Some(format!("{}:{}", quoted(&member.name), value(member)?)))
+        .collect();
     format!("{{{}}}", members.join(","))
 }
 
@@ -236,19 +243,18 @@ mod tests {
     }
 
     #[test]
-    fn a_headers_value_is_not_shown_either_where_it_stands_in_the_wrong_place() {
-        let tools = r#"[{"function":{"name":"a","headers":{"Authorization":"s"}},"headers":null},
-            {"function":{"headers":"Authorization: s","function":{"headers":["s"]}}},{"function":"s"}]"#;
-        let expected = r#"[{"function":{"name":"a","headers":{"Authorization":"***"}},"headers":null},{"function":{"headers":"***","function":{"headers":"***"}}},{"function":"s"}]"#;
+    fn what_is_ignored_is_not_shown_because_it_may_be_a_secret_in_the_wrong_place() {
+        let tools = r#"[{"function":{"name":"a","headers":{"Authorization":"s"},"strict":true},"headers":null},
+            {"type":"function","function":null,"name":"b","Headers":{"Authorization":"s"},"auth":"s"},{"headers":"s"}]"#;
+        let expected = r#"[{"function":{"name":"a","strict":true},"headers":null},{"type":"function","function":null,"name":"b"},{"headers":null}]"#;
         assert_eq!(shown(&Json::from_checked(tools)).as_str(), expected);
     }
 
     #[test]
-    fn a_headers_value_is_never_shown_and_nothing_else_changes() {
-        let tools =
-            r#"[{"name":"a","parameters":{"b":1.50,"a":2},"headers":{"Authorization":"Bearer s","x\"":"t"}},{"z":1}]"#;
+    fn a_headers_value_is_never_shown_and_no_other_member_changes() {
+        let tools = r#"[{"name":"a","parameters":{"b":1.50,"a":2},"headers":{"Authorization":"Bearer s","x\"":"t"}},{"url":"u"}]"#;
         let expected =
-            r#"[{"name":"a","parameters":{"b":1.50,"a":2},"headers":{"Authorization":"***","x\"":"***"}},{"z":1}]"#;
+            r#"[{"name":"a","parameters":{"b":1.50,"a":2},"headers":{"Authorization":"***","x\"":"***"}},{"url":"u"}]"#;
         assert_eq!(shown(&Json::from_checked(tools)).as_str(), expected);
     }
 }

@@ -79,7 +79,7 @@ async fn a_tools_unknown_members_are_named_and_what_stands_in_the_wrong_place_st
     let function = json!({"name": "find", "strict": true, "headers": {"Authorization": "Bearer very-secret"}});
     let tools = json!([
         {"type": "function", "function": function, "name": null, "timeout": 5},
-        {"name": "look", "header": {"a": "b"}, "function": null}
+        {"name": "look", "header": {"a": "secret"}, "function": null}
     ]);
     let body = json!({"id": "a", "name": "A", "provider": "builtin", "tools": tools});
     let strict = app.post("/api/v1/agents?strict=true").json(body.clone()).await.faults();
