@@ -254,12 +254,14 @@ impl Run {
     }
 
     /// The first event was tried at the URL with this [`mark`](super::lane::mark). Attempts at another URL do not count
-    /// for it, since each URL has its own schedule.
-    pub(super) fn tried(&mut self, attempt: Attempt, at: u64) {
+    /// for it, since each URL has its own schedule. A requested attempt counts only if it is the first one, so
+    /// that requests during an outage do not put off the scheduled attempts.
+    pub(super) fn tried(&mut self, attempt: Attempt, at: u64, is_requested: bool) {
         if self.tried_at.is_some_and(|before| before != at) {
             (self.tries, self.failing_since) = (0, None);
         }
-        (self.tried_at, self.tries, self.is_left, self.was) = (Some(at), self.tries + 1, false, None);
+        self.tries = if is_requested { self.tries.max(1) } else { self.tries + 1 };
+        (self.tried_at, self.is_left, self.was) = (Some(at), false, None);
         keep(&mut self.attempts, attempt);
     }
 

@@ -125,6 +125,8 @@ pub(super) struct Tried {
     pub(super) url: String,
     pub(super) attempt: Attempt,
     pub(super) verdict: Verdict,
+    /// A retry on the lane was requested, so the attempt is beside the schedule.
+    pub(super) is_requested: bool,
 }
 
 /// The verdict of an attempt on the delivery.
@@ -271,7 +273,7 @@ async fn send<M: Sends>(
         Receiver::Message(message) | Receiver::Callback(message) => hooks_of::<M>(node, route.entity, message).await?,
         Receiver::Endpoint(_) | Receiver::Channel => None,
     };
-    let Entry { pass, is_asked } = match admit(route, receiver, settings, hooks.as_deref(), want).await {
+    let Entry { pass, is_asked, is_hurried } = match admit(route, receiver, settings, hooks.as_deref(), want).await {
         Ok(entry) => entry,
         Err(at) => return Ok(Step::Later(at).into()),
     };
@@ -299,7 +301,9 @@ async fn send<M: Sends>(
         telling::turned(route.entity, receiver, &url, turned);
     };
     current::within(trace, told).await;
-    Ok(Step::Tried(Tried { happened: subject.at, event: subject.event, url, attempt, verdict }).into())
+    let is_requested = want.retry_requested || is_hurried;
+    let (happened, event) = (subject.at, subject.event);
+    Ok(Step::Tried(Tried { happened, event, url, attempt, verdict, is_requested }).into())
 }
 
 /// The admission of an event.
@@ -309,6 +313,8 @@ struct Entry {
     pass: Option<(Pass, SendPermit)>,
     /// Its own retry was requested since its step began.
     is_asked: bool,
+    /// A retry on its lane was.
+    is_hurried: bool,
 }
 
 /// Waits for the permits to send: at the receiver, of the workspace and on this node. `Err`: not before this time.
@@ -352,8 +358,8 @@ async fn admit(
     if node.outbox.is_stopping() {
         return Err(node.clock.now());
     }
-    let is_asked = [heard, route.hurry.take()].contains(&Some(Heard::OfHead));
-    Ok(Entry { pass, is_asked })
+    let heard = [heard, route.hurry.take()];
+    Ok(Entry { pass, is_asked: heard.contains(&Some(Heard::OfHead)), is_hurried: heard.iter().any(Option::is_some) })
 }
 
 /// Reads the event and its destination now: settings may have changed while it waited for a permit. Only an event that

@@ -66,7 +66,7 @@ impl<M: Sends> Courier<M> {
     fn tried(&mut self, lane: Lane, tried: Tried, now: Millis, random: u64) {
         let Some(run) = self.runs.get_mut(&lane) else { return };
         let at = tried.attempt.at;
-        run.tried(tried.attempt, mark(&tried.url));
+        run.tried(tried.attempt, mark(&tried.url), tried.is_requested);
         run.url = lane.receiver.endpoint().is_none().then(|| tried.url.clone());
         let end = match tried.verdict {
             Verdict::Arrived => {

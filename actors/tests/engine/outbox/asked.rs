@@ -11,7 +11,7 @@ use actors::store::memory::MemoryStore;
 use actors::store::{Commit, Fresh, RowWrite, Store};
 use actors::tables::RETRIED;
 use actors::webhook::{DisabledReason, WebhookEndpoint};
-use tokio::time::{advance, sleep};
+use tokio::time::sleep;
 
 use super::fixture::{Fixture, Mood, ONE};
 use super::secs;
@@ -134,12 +134,7 @@ async fn what_was_just_given_up_is_sent_once_more_for_who_asks_for_it_also_where
 async fn what_is_asked_for_and_waits_behind_others_is_tried_as_soon_as_they_are_done_with() {
     let (fixture, waiting) = with_three_that_wait().await;
     // It fails more than ten times in a row, so the endpoint gets only occasional requests.
-    for _ in 0..12 {
-        again(&fixture, &waiting[0]).await;
-        sleep(secs(1)).await;
-    }
-    advance(secs(71 * 3_600 - 600)).await;
-    sleep(secs(120)).await;
+    sleep(secs(71 * 3_600 - 600)).await;
     let before = fixture.sink.at(ONE).len();
     again(&fixture, &waiting[2]).await;
     sleep(secs(1)).await;
@@ -273,4 +268,23 @@ async fn a_delivery_is_sent_again_on_request_even_if_the_answers_to_earlier_requ
     fixture.node.conversation(entity, again, crate::support::key(1, 1)).await.unwrap();
     sleep(secs(1)).await;
     assert_eq!(fixture.sink.at(ONE).len(), sent + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requested_attempts_do_not_put_off_the_scheduled_ones() {
+    let fixture = Fixture::on(MemoryStore::default());
+    fixture.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
+    fixture.sink.mood(ONE, Mood::Answer(500));
+    fixture.say(1, "a").await;
+    sleep(secs(1)).await;
+    let waiting = fixture.pending().await.remove(0);
+    for _ in 0..6 {
+        again(&fixture, &waiting).await;
+        sleep(secs(1)).await;
+    }
+    assert_eq!(fixture.sink.at(ONE).len(), 7);
+    sleep(secs(6)).await;
+    assert_eq!(fixture.sink.at(ONE).len(), 8, "the first pause after the first attempt, however many were requested");
+    sleep(secs(37)).await;
+    assert_eq!(fixture.sink.at(ONE).len(), 9, "and then the second");
 }

@@ -133,10 +133,10 @@ async fn what_somebody_asks_for_while_an_attempt_hangs_is_tried_once_more_as_soo
     assert_eq!((fixture.sink.at(ONE).len(), fixture.node.outbox().in_flight()), (0, 1), "one attempt at a time");
     sleep(secs(1)).await;
     assert_eq!(fixture.sink.at(ONE).len(), 1, "it waits for no pause");
-    sleep(secs(25)).await;
+    sleep(secs(4)).await;
     assert_eq!(fixture.sink.at(ONE).len(), 1, "and is tried as published from then on");
     fixture.sink.mood(ONE, Mood::Answer(200));
-    sleep(secs(15)).await;
+    sleep(secs(3)).await;
     assert_eq!(fixture.sink.taken(ONE), [2]);
     fixture.assert_settled().await;
 }
