@@ -37,6 +37,11 @@ async fn history(app: &TestApp, conversation: &Value) -> Vec<String> {
     page["data"].as_array().unwrap().iter().map(shown).collect()
 }
 
+async fn set_status(app: &TestApp, conversation: &Value, status: &str) {
+    let path = format!("/api/v1/conversations/{}", conversation.as_str().unwrap());
+    app.patch(path).json(json!({"status": status})).await.expect(200);
+}
+
 #[tokio::test]
 async fn a_conversation_began_when_it_did_in_every_answer_however_many_begin_at_once() {
     let app = TestApp::new().await;
@@ -342,9 +347,9 @@ async fn after_a_conversation_was_closed_the_next_message_opens_another_and_old_
     for round in 0..7 {
         let answer = send(&format!("k{round}")).await;
         assert_eq!(answer.status, 200);
-        let conversation = answer.json["conversationId"].as_str().unwrap().to_owned();
-        app.patch(format!("/api/v1/conversations/{conversation}")).json(json!({"status": "closed"})).await.expect(200);
-        assert!(first_answers.iter().all(|old: &Answer| old.json["conversationId"] != conversation.as_str()));
+        let conversation = &answer.json["conversationId"];
+        set_status(&app, conversation, "closed").await;
+        assert!(first_answers.iter().all(|old: &Answer| old.json["conversationId"] != *conversation));
         first_answers.push(answer);
     }
     for (round, first) in first_answers.iter().enumerate() {
@@ -360,9 +365,8 @@ async fn after_a_conversation_was_closed_the_next_message_opens_another_and_old_
 async fn a_reopened_conversation_is_not_mixed_up_with_the_one_that_followed_it() {
     let app = TestApp::new().await;
     let first = post(&app, text("x")).await.expect(200);
-    let path = format!("/api/v1/conversations/{}", first["conversationId"].as_str().unwrap());
-    app.patch(&path).json(json!({"status": "closed"})).await.expect(200);
-    app.patch(&path).json(json!({"status": "open"})).await.expect(200);
+    set_status(&app, &first["conversationId"], "closed").await;
+    set_status(&app, &first["conversationId"], "open").await;
     assert_eq!(post(&app, text("y")).await.expect(200)["conversationId"], first["conversationId"]);
 }
 
@@ -370,26 +374,22 @@ async fn a_reopened_conversation_is_not_mixed_up_with_the_one_that_followed_it()
 async fn the_next_message_goes_to_the_newest_open_conversation_even_if_a_later_one_is_closed() {
     let app = TestApp::new().await;
     let send = |key: &str| app.post(PATH).idempotency_key(key).json(text("x"));
-    let patch = async |id: &Value, status: &str| {
-        let path = format!("/api/v1/conversations/{}", id.as_str().unwrap());
-        app.patch(path).json(json!({"status": status})).await.expect(200);
-    };
     let mut ids = Vec::new();
     for key in ["a", "b", "c"] {
         ids.push(send(key).await.expect(200)["conversationId"].clone());
-        patch(ids.last().unwrap(), "closed").await;
+        set_status(&app, ids.last().unwrap(), "closed").await;
     }
-    patch(&ids[1], "open").await;
+    set_status(&app, &ids[1], "open").await;
     let reopened = send("d").await;
     assert_eq!(reopened.json["conversationId"], ids[1]);
     assert_eq!(send("d").await.bytes, reopened.bytes, "its key is known there");
     assert_eq!(send("c").await.expect(200)["conversationId"], ids[2], "a key of the closed one replays");
-    patch(&ids[0], "open").await;
+    set_status(&app, &ids[0], "open").await;
     assert_eq!(send("e").await.expect(200)["conversationId"], ids[1], "the newest of two that are open");
-    patch(&ids[2], "open").await;
+    set_status(&app, &ids[2], "open").await;
     assert_eq!(send("f").await.expect(200)["conversationId"], ids[2], "the last one is open again");
     for id in &ids {
-        patch(id, "closed").await;
+        set_status(&app, id, "closed").await;
     }
     let next = send("g").await.expect(200)["conversationId"].clone();
     assert!(!ids.contains(&next), "none is open: another one begins");
@@ -399,24 +399,20 @@ async fn the_next_message_goes_to_the_newest_open_conversation_even_if_a_later_o
 async fn a_key_used_in_a_reopened_conversation_replays_whichever_conversation_is_open_by_then() {
     let app = TestApp::new().await;
     let send = |key: &str| app.post(PATH).idempotency_key(key).json(text("x"));
-    let patch = async |id: &Value, status: &str| {
-        let path = format!("/api/v1/conversations/{}", id.as_str().unwrap());
-        app.patch(path).json(json!({"status": status})).await.expect(200);
-    };
     let first = send("a").await.expect(200)["conversationId"].clone();
-    patch(&first, "closed").await;
+    set_status(&app, &first, "closed").await;
     let second = send("b").await.expect(200)["conversationId"].clone();
     // Longer than keys are kept, so that a retry would look no further back than the second conversation.
     app.clock.advance(72 * 3_600_000);
-    patch(&second, "closed").await;
-    patch(&first, "open").await;
+    set_status(&app, &second, "closed").await;
+    set_status(&app, &first, "open").await;
     let reopened = send("c").await;
     assert_eq!(reopened.json["conversationId"], first);
-    patch(&first, "closed").await;
+    set_status(&app, &first, "closed").await;
     assert_eq!(send("c").await.bytes, reopened.bytes, "none is open");
-    patch(&second, "open").await;
+    set_status(&app, &second, "open").await;
     assert_eq!(send("c").await.bytes, reopened.bytes, "the second one is open");
-    patch(&second, "closed").await;
+    set_status(&app, &second, "closed").await;
     let third = send("d").await.expect(200)["conversationId"].clone();
     assert!(third != first && third != second);
     assert_eq!(send("c").await.bytes, reopened.bytes, "a third one is open");

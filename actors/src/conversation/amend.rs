@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use super::post::is_message;
+use super::review::{asked, at_present};
 use super::{Conversation, Event, Rejection, Reply, State, number_key};
 use crate::codec;
 use crate::id::MessageId;
@@ -130,7 +131,9 @@ pub(super) fn amend(
         Amendment::Delete { .. } => delete(message, &mut after, moment, found, &mut change)?,
         Amendment::Acknowledge(receipt) => acknowledge(*receipt, message, &mut after, moment, &mut change),
     }
-    let told = at_present(message, after.clone(), moment, found)?;
+    // A retry must not show an end of the review that came later.
+    let review = asked(message.number, found)?.map(|(_, review)| review);
+    let told = at_present(review.as_ref(), after.clone(), moment.now);
     change.rows.extend(shown(message.number, &told, moment));
     change.reply = Reply::Amended(Box::new(told));
     if change.events.is_empty() {
@@ -141,20 +144,6 @@ pub(super) fn amend(
     let value = Some(codec::encode(&after));
     change.rows.push(RowWrite { table: OVERLAYS, key: number_key(message.number), value });
     Ok(Decision::Change(change))
-}
-
-/// The overlay for the answer, with the review's current state, whether or not the log has its expiry yet. A retry must
-/// not show an end that came later.
-fn at_present(
-    message: MessageId,
-    overlay: Overlay,
-    moment: &DecisionContext,
-    found: &ReadSet,
-) -> Result<Overlay, Undecided> {
-    let asked = super::review::asked(message.number, found)?;
-    let over = asked.filter(|(_, review)| moment.now >= review.expires_at);
-    let review = over.map(|(_, review)| super::review::standing(&review, overlay.review.as_ref(), moment.now));
-    Ok(Overlay { review: review.or(overlay.review.clone()), ..overlay })
 }
 
 /// Applies the new values. If it has them already, nothing changes.

@@ -157,6 +157,15 @@ pub fn standing(review: &Review, stored: Option<&ReviewState>, now: Millis) -> R
     }
 }
 
+/// The overlay of a message with its `review`'s state at `now`, whether or not the expiry was announced already.
+#[must_use]
+pub fn at_present(review: Option<&Review>, overlay: Overlay, now: Millis) -> Overlay {
+    match review.filter(|review| now >= review.expires_at) {
+        Some(review) => Overlay { review: Some(standing(review, overlay.review.as_ref(), now)), ..overlay },
+        None => overlay,
+    }
+}
+
 /// A review is to be cancelled.
 #[derive(Clone, Copy, Debug)]
 pub struct CancelReview {

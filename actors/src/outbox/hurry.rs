@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::FutureExt;
 use tokio::sync::Notify;
 
-/// Which event a retry was requested for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which event a retry was requested for. Of two requests the greater one decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Heard {
+    /// One behind the lane's first one, which goes now too, but only if its receiver still wants it.
+    OfLater,
     /// The lane's first one, which the step is about.
     OfHead,
-    /// One behind it: the first one goes now too, but only if its receiver still wants it.
-    OfLater,
 }
 
 /// See the module's text. Several requests before one is taken count as one, for the first event if any of them is.

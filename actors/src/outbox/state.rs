@@ -20,7 +20,7 @@ use crate::tables::{DELIVERIES, ENDED, ENDED_BY_ENDPOINT, FAILED, LANE_TIMES, LA
 mod retried;
 mod retry_requests;
 
-pub use retried::{RETRIES_KEPT, Retried, RetriedBefore};
+pub use retried::{RETRIES_KEPT, Retried};
 use retry_requests::once_more;
 
 /// After this time events are searched whose sending was lost with its process. Long enough for the usual receiver to

@@ -273,11 +273,11 @@ async fn send<M: Sends>(
         Receiver::Message(message) | Receiver::Callback(message) => hooks_of::<M>(node, route.entity, message).await?,
         Receiver::Endpoint(_) | Receiver::Channel => None,
     };
-    let Entry { pass, is_asked, is_hurried } = match admit(route, receiver, settings, hooks.as_deref(), want).await {
+    let Entry { pass, heard } = match admit(route, receiver, settings, hooks.as_deref(), want).await {
         Ok(entry) => entry,
         Err(at) => return Ok(Step::Later(at).into()),
     };
-    let wanted = known.is_asked || is_asked || lane.again.is_some();
+    let wanted = known.is_asked || heard == Some(Heard::OfHead) || lane.again.is_some();
     let (parcel, subject) = match pack::<M>(route, lane, hooks, known, wanted).await? {
         Ok(packed) => packed,
         Err(not_sent) => return Ok(not_sent),
@@ -301,7 +301,7 @@ async fn send<M: Sends>(
         telling::turned(route.entity, receiver, &url, turned);
     };
     current::within(trace, told).await;
-    let is_requested = want.retry_requested || is_hurried;
+    let is_requested = want.retry_requested || heard.is_some();
     let (happened, event) = (subject.at, subject.event);
     Ok(Step::Tried(Tried { happened, event, url, attempt, verdict, is_requested }).into())
 }
@@ -311,10 +311,8 @@ struct Entry {
     /// The permits at the receiver and on this node. `None`: there is nowhere to send it, which is found out without
     /// permits.
     pass: Option<(Pass, SendPermit)>,
-    /// Its own retry was requested since its step began.
-    is_asked: bool,
-    /// A retry on its lane was.
-    is_hurried: bool,
+    /// The retry that was requested since the step began.
+    heard: Option<Heard>,
 }
 
 /// Waits for the permits to send: at the receiver, of the workspace and on this node. `Err`: not before this time.
@@ -358,8 +356,7 @@ async fn admit(
     if node.outbox.is_stopping() {
         return Err(node.clock.now());
     }
-    let heard = [heard, route.hurry.take()];
-    Ok(Entry { pass, is_asked: heard.contains(&Some(Heard::OfHead)), is_hurried: heard.iter().any(Option::is_some) })
+    Ok(Entry { pass, heard: heard.max(route.hurry.take()) })
 }
 
 /// Reads the event and its destination now: settings may have changed while it waited for a permit. Only an event that

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use actors::conversation::review::at_present;
 use actors::conversation::{Conversation, message_of};
 use actors::id::{ConversationId, EntityKey};
 use actors::message::{Message, Overlay};
@@ -13,7 +14,6 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use super::human_channel;
-use super::stored::at_present;
 use crate::app::App;
 use crate::http::caller::{Allowed, Caller, Read};
 use crate::http::context::RequestContext;
@@ -283,9 +283,12 @@ async fn of_channel(app: &App, caller: &Caller, uri: &Uri, query: &Query, channe
     let entity = channel.conversation(caller.address);
     let page = page_of(app, entity, &request, &filter.of_channel(&channel.id)).await?;
     let now = app.now();
-    let overlays: Vec<_> = page.data.iter().map(|(message, overlay)| at_present(message, overlay, now)).collect();
-    let shown = page.data.iter().zip(&overlays);
-    let data = shown.map(|((message, _), overlay)| channel_view(&channel.id, message, overlay)).collect();
+    let present = |(message, overlay): (Message, Overlay)| {
+        let overlay = at_present(message.content.review.as_ref(), overlay, now);
+        (message, overlay)
+    };
+    let data: Vec<_> = page.data.into_iter().map(present).collect();
+    let data = data.iter().map(|(message, overlay)| channel_view(&channel.id, message, overlay)).collect();
     Ok(Page { data, next: page.next }.into_response(&list, uri))
 }
 

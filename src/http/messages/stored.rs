@@ -1,10 +1,9 @@
 //! Reading one message.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use actors::clock::Millis;
-use actors::conversation::review::standing;
+use actors::conversation::review::at_present;
 use actors::conversation::{Origin, message_of};
 use actors::id::{EntityKey, MessageId};
 use actors::message::{Message, Overlay};
@@ -45,11 +44,8 @@ impl StoredMessage {
 
     /// The same message with its review's state at `now`.
     pub(super) fn at(self, now: Millis) -> Self {
-        let later = match at_present(&self.message, &self.overlay, now) {
-            Cow::Owned(overlay) => Some(overlay),
-            Cow::Borrowed(_) => None,
-        };
-        Self { overlay: later.unwrap_or(self.overlay), ..self }
+        let overlay = at_present(self.message.content.review.as_ref(), self.overlay, now);
+        Self { overlay, ..self }
     }
 }
 
@@ -69,17 +65,6 @@ pub(crate) async fn look_up(app: &App, caller: &Caller, id: MessageId) -> Result
     let overlay = app.node().overlay(entity, id.number).await.map_err(store_problem)?.unwrap_or_default();
     let origin = app.node().origin(entity).await.map_err(store_problem)?;
     Ok(origin.map(|origin| StoredMessage { message, overlay, entity, origin }))
-}
-
-/// The overlay with the review's current state: its deadline may have passed unannounced.
-pub(super) fn at_present<'a>(message: &Message, overlay: &'a Overlay, now: Millis) -> Cow<'a, Overlay> {
-    match &message.content.review {
-        Some(review) if now >= review.expires_at => {
-            let review = Some(standing(review, overlay.review.as_ref(), now));
-            Cow::Owned(Overlay { review, ..overlay.clone() })
-        }
-        Some(_) | None => Cow::Borrowed(overlay),
-    }
 }
 
 /// The message in the form of the API that it belongs to.
@@ -153,9 +138,8 @@ pub(in crate::http) async fn iterations(
     let channel = data.first().and_then(|found| found.origin.human_channel()).map(str::to_owned);
     if let Some(channel) = channel {
         let now = app.now();
-        let overlays: Vec<_> = data.iter().map(|found| at_present(&found.message, &found.overlay, now)).collect();
-        let shown = data.iter().zip(&overlays);
-        let data = shown.map(|(found, overlay)| channel_view(&channel, &found.message, overlay)).collect();
+        let data: Vec<_> = data.into_iter().map(|found| found.at(now)).collect();
+        let data = data.iter().map(|found| channel_view(&channel, &found.message, &found.overlay)).collect();
         return Ok(Page { data, next }.into_response(&list, &context.uri));
     }
     let workspace = &caller.workspace;

@@ -18,20 +18,10 @@ pub struct Retried {
     /// The state of the delivery's lane then.
     #[n(1)]
     pub waiting: LaneRow,
-    /// The earlier requests, newest first; `None`: there are none, or an earlier build wrote this row.
+    /// The earlier ones, newest first, each without any before it; `None`: there are none, or an earlier build wrote
+    /// this row.
     #[n(2)]
-    pub earlier: Option<Vec<RetriedBefore>>,
-}
-
-/// The answer to an earlier request.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct RetriedBefore {
-    /// As [`Retried::key`].
-    #[cbor(n(0), with = "minicbor::bytes")]
-    pub key: [u8; 16],
-    /// As [`Retried::waiting`].
-    #[n(1)]
-    pub waiting: LaneRow,
+    pub earlier: Option<Vec<Self>>,
 }
 
 impl Retried {
@@ -43,9 +33,10 @@ impl Retried {
         Self { key, waiting, earlier: Some(earlier).filter(|earlier| !earlier.is_empty()) }
     }
 
-    fn all(self) -> impl Iterator<Item = RetriedBefore> {
-        let newest = RetriedBefore { key: self.key, waiting: self.waiting };
-        std::iter::once(newest).chain(self.earlier.into_iter().flatten())
+    /// The answers one by one, newest first.
+    fn all(mut self) -> impl Iterator<Item = Self> {
+        let earlier = self.earlier.take();
+        std::iter::once(self).chain(earlier.into_iter().flatten())
     }
 
     /// The state of the lane in the answer to this key, if it is kept.
