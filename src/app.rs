@@ -113,7 +113,7 @@ impl App {
             egress,
             files,
             link_queues: Queues::default(),
-            fetches: Fetches::default(),
+            fetches: Fetches::of(config.max_connections),
             scans: Scans::default(),
             lasting: Lasting::of(config.max_connections),
             forwarding: Forwarding::of(config.max_connections),

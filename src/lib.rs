@@ -4,6 +4,7 @@ pub mod app;
 pub mod bootstrap;
 mod bounded;
 pub mod config;
+mod descriptors;
 pub mod egress;
 pub mod embeddings;
 pub mod files;

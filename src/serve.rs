@@ -22,13 +22,13 @@ use crate::embeddings::{EmbeddingsError, Endpoint};
 use crate::metrics::Sources;
 use crate::models::{OpenAi, OpenAiError};
 use crate::secret::{NoRandomness, random};
-use crate::server::{Drained, ServerOptions, serve};
+use crate::server::{Drained, ServerOptions, listen, serve};
 use crate::stores::StoresError;
 use crate::telemetry::push::Push;
 use crate::telemetry::{self, Telemetry, TelemetryError};
 use crate::tools::AgentTools;
 use crate::webhooks::Webhooks;
-use crate::{http, metrics, shutdown};
+use crate::{descriptors, http, metrics, shutdown};
 
 mod start;
 
@@ -103,7 +103,10 @@ pub enum ServeError {
 /// See [`ServeError`].
 pub async fn run(config: &Config) -> Result<(), ServeError> {
     let telemetry = telemetry::init(config)?;
-    let served = run_traced(config, &telemetry).await;
+    // Before the store is opened, which takes its share of the same limit.
+    let mut config = config.clone();
+    config.max_connections = descriptors::connections(config.max_connections);
+    let served = run_traced(&config, &telemetry).await;
     telemetry.finish(LAST).await;
     served
 }
@@ -249,12 +252,12 @@ impl<'a> Serving<'a> {
 
 /// A second server on one machine must not fail because of its default metrics port: if that is taken, it serves
 /// metrics on any other, and logs it.
-async fn bind_metrics(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
-    match bind(address, "--metrics-listen").await {
+fn bind_metrics(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    match bind(address, "--metrics-listen") {
         Err(ServeError::Bind { source, .. })
             if source.kind() == io::ErrorKind::AddrInUse && address == USUAL_METRICS =>
         {
-            let bound = bind(SocketAddr::new(address.ip(), 0), "--metrics-listen").await?;
+            let bound = bind(SocketAddr::new(address.ip(), 0), "--metrics-listen")?;
             tracing::warn!(taken = %address, instead = %bound.1, "the default metrics port is in use");
             Ok(bound)
         }
@@ -262,13 +265,12 @@ async fn bind_metrics(address: SocketAddr) -> Result<(TcpListener, SocketAddr), 
     }
 }
 
-async fn bind(address: SocketAddr, setting: &'static str) -> Result<(TcpListener, SocketAddr), ServeError> {
-    let bound = async {
-        let listener = TcpListener::bind(address).await?;
+fn bind(address: SocketAddr, setting: &'static str) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let bound = listen(address).and_then(|listener| {
         let address = listener.local_addr()?;
         Ok((listener, address))
-    };
-    bound.await.map_err(|source| ServeError::Bind { address, setting, source })
+    });
+    bound.map_err(|source| ServeError::Bind { address, setting, source })
 }
 
 /// The node's ports.

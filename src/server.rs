@@ -1,6 +1,7 @@
 //! Serving a router over TCP: HTTP/1.1, bounded in connections, in header size and in time.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use futures_util::TryFutureExt as _;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -30,6 +31,11 @@ mod unreadable;
 
 /// Bytes of a request's head; the largest usual cookies and tokens fit, and a connection cannot cost more.
 const HEADER_BYTES: usize = 32 * 1024;
+
+/// Connections that may wait to be accepted, if the system allows as many (`net.core.somaxconn`). The usual 128 are fewer
+/// than clients that reconnect together after a restart, and the system tells one that finds no place to come again
+/// after a second.
+const BACKLOG: u32 = 4_096;
 
 /// Pause after an accept that failed for lack of descriptors or memory: it would fail again at once, and only a
 /// connection that ends meanwhile helps.
@@ -86,6 +92,19 @@ impl Ending {
     pub fn has_begun(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// A listener at this address, ready for [`serve`].
+///
+/// # Errors
+/// If the address is in use or not of this machine.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restarted server must not wait until the system has forgotten the connections of the one before.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves `router` on `listener` until `shutdown` completes: then nothing new is accepted, idle connections are closed,

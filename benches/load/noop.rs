@@ -12,10 +12,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
-use benches::{Append, Appended, KEY, is_allowed};
+use benches::{Append, Appended, KEY, is_allowed, listen};
 use futures_util::stream;
 use serde::Deserialize;
-use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 
 use crate::{Error, say};
@@ -69,7 +68,7 @@ pub(crate) fn run() -> Result<(), Error> {
     // As many threads as the real server has.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let listener = listen()?;
         say(&format!("listening on http://{}", listener.local_addr()?))?;
         let listener = listener.tap_io(|stream| {
             // A socket that refuses this is slower, which the run will show.

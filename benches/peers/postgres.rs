@@ -18,11 +18,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
-use benches::{Append, Appended, KEY, Message, is_allowed};
+use benches::{Append, Appended, KEY, Message, is_allowed, listen};
 use clap::Args;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
-use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls, Statement};
@@ -102,7 +101,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
         }
         let made = AtomicU64::new(u64::from(std::process::id()) << 40);
         let peer = Peer { bearer, lines, next: AtomicUsize::new(0), made };
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let listener = listen()?;
         writeln!(std::io::stdout(), "listening on http://{}", listener.local_addr()?)?;
         let listener = listener.tap_io(|stream| {
             // A socket that refuses this is slower, which the run will show.

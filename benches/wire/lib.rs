@@ -2,9 +2,11 @@
 //! shares nothing with them.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
+use tokio::net::{TcpListener, TcpSocket};
 
 /// The environment variable with the key; the real server uses the same one.
 pub const KEY: &str = "TERTULIA_BOOTSTRAP_API_KEY";
@@ -13,6 +15,16 @@ pub const KEY: &str = "TERTULIA_BOOTSTRAP_API_KEY";
 #[must_use]
 pub fn is_allowed(given: &[u8], bearer: &str) -> bool {
     given.ct_eq(bearer.as_bytes()).into()
+}
+
+/// A listener of the loopback address with as many places for waiting connections as the real server's.
+///
+/// # Errors
+/// If the system has no port.
+pub fn listen() -> std::io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    socket.listen(4_096)
 }
 
 /// A request to append a message.

@@ -150,8 +150,8 @@ impl Early {
 
     /// No early answers: for a store on this machine, which needs no waiting.
     pub(super) async fn silent(config: &Config, telemetry: &Telemetry) -> Result<Self, ServeError> {
-        let api = Listening { bound: bind(config.listen, "--listen").await?, answers: None };
-        let metrics = Listening { bound: bind_metrics(config.metrics_listen).await?, answers: None };
+        let api = Listening { bound: bind(config.listen, "--listen")?, answers: None };
+        let metrics = Listening { bound: bind_metrics(config.metrics_listen)?, answers: None };
         let door = Arc::new(Door::new(Sampling::new(config), telemetry.traces()));
         Ok(Self { api, metrics, door })
     }

@@ -5,10 +5,12 @@ use actors::trace::Traces;
 use actors::trace::kept::Kept;
 use axum::Extension;
 use axum::routing::{get, post};
+use futures_util::future::join_all;
 use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::*;
 use crate::config::LogFormat;
@@ -70,6 +72,16 @@ async fn rest(mut stream: TcpStream) -> String {
 
 fn request(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n")
+}
+
+#[tokio::test]
+async fn clients_that_come_at_once_find_a_place_before_any_is_accepted() {
+    let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    // One that finds none is told nothing and comes again after a second, and then after two.
+    let came = join_all((0..300).map(|_| TcpStream::connect(address)));
+    let came = timeout(Duration::from_secs(20), came).await.unwrap();
+    assert!(came.iter().all(Result::is_ok), "{came:?}");
 }
 
 #[tokio::test]

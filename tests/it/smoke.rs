@@ -70,6 +70,24 @@ fn who_comes_while_the_server_stops_is_told_so_until_what_runs_has_ended() {
 }
 
 #[test]
+fn clients_that_only_connect_take_no_file_descriptor_from_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let env = [("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY)];
+    let server = Server::start_with_files(&dir.path().join("data"), 256, &env);
+    let mut client = Client::connect(&server.address).unwrap();
+    let body = format!(r#"{{"content": {{"content": "{}"}}}}"#, "x".repeat(250 * 1024));
+    let mut post = || client.send("POST", "/api/v1/messages", None, &body).unwrap().status;
+    assert_eq!(post(), 200);
+    let idle: Vec<_> = (0..300).map(|_| std::net::TcpStream::connect(&server.address).unwrap()).collect();
+    // Twice as much as the store keeps in memory, so it creates files.
+    for _ in 0..256 {
+        assert_eq!(post(), 200);
+    }
+    drop(idle);
+    assert_eq!(server.terminate(), Some(0));
+}
+
+#[test]
 fn an_address_in_use_ends_the_start_with_its_name() {
     let dir = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

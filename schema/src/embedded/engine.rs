@@ -26,6 +26,9 @@ const WORKERS: usize = 3;
 /// `docs/decisions/0044-compactions-give-way.md`.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
+/// The most tables that stay open, and the least that the engine takes.
+const TABLES_OPEN: usize = 900;
+const TABLES_OPEN_MIN: usize = 10;
 /// Room in memory before a keyspace is flushed. The log gets most: most bytes go there.
 const LOG_MEMTABLE: u64 = 32 * MIB;
 const KEYS_MEMTABLE: u64 = 16 * MIB;
@@ -65,6 +68,7 @@ impl Engine {
         let db = Database::builder(dir)
             .cache_size(cache_bytes)
             .worker_threads(WORKERS)
+            .max_cached_files(Some(tables_open()))
             .max_journaling_size(JOURNAL_BYTES)
             .with_compaction_filter_factories(Arc::new(move |name| match name {
                 "keys" => Some(forgetting.clone()),
@@ -139,6 +143,18 @@ impl Engine {
 pub(super) fn guarded<T>(entity: EntityKey, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
     catch_unwind(AssertUnwindSafe(read))
         .unwrap_or_else(|_| Err(corrupt(entity, "the engine panicked on the data that it read")))
+}
+
+/// How many tables stay open for reads. At most a quarter of the descriptors that the process may have, so that there
+/// is one for a new table and a new journal; without it the engine would fail for good.
+fn tables_open() -> usize {
+    #[cfg(unix)]
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    #[cfg(not(unix))]
+    let limit = None;
+    limit.map_or(TABLES_OPEN, |limit: u64| {
+        usize::try_from(limit / 4).unwrap_or(TABLES_OPEN).clamp(TABLES_OPEN_MIN, TABLES_OPEN)
+    })
 }
 
 /// Lowers the priority of this thread and of the threads that it starts below that of the threads that serve requests.

@@ -32,15 +32,20 @@ use first::Firsts;
 
 /// The contract's bounds of a download.
 pub(crate) const LIMITS: Limits = Limits { within: Duration::from_secs(30), bytes: MAX_BYTES, redirects: 3 };
-/// Files being fetched at once. Fetching one may idle for 30 seconds, so there are many.
+/// The most files that are fetched at once. Fetching one may idle for 30 seconds, so there are many.
 const FETCHES: usize = 1_024;
+/// One file for this many connections, where that is less: each takes a file descriptor.
+const CONNECTIONS_A_FETCH: usize = 4;
 /// The permits that every workspace has; it gets more only while more than half of all are free. A quarter, so that
 /// slow servers of one workspace leave room for others.
-const FETCHES_OF_WORKSPACE: usize = FETCHES / 4;
+const fn of_workspace(fetches: usize) -> usize {
+    fetches.div_ceil(4)
+}
 
 /// Files being fetched by this process.
 #[derive(Clone, Debug)]
 pub(crate) struct Fetches {
+    most: usize,
     permits: Arc<Semaphore>,
     shares: Shares,
     keyed: Arc<Firsts>,
@@ -52,14 +57,14 @@ struct FetchPermit {
     _of_all: OwnedSemaphorePermit,
 }
 
-impl Default for Fetches {
-    fn default() -> Self {
-        let (permits, shares) = (Arc::new(Semaphore::new(FETCHES)), Shares::of(FETCHES_OF_WORKSPACE));
-        Self { permits, shares, keyed: Arc::default() }
-    }
-}
-
 impl Fetches {
+    /// For a server with at most this many connections.
+    pub(crate) fn of(connections: usize) -> Self {
+        let most = (connections / CONNECTIONS_A_FETCH).clamp(1, FETCHES);
+        let (permits, shares) = (Arc::new(Semaphore::new(most)), Shares::of(of_workspace(most)));
+        Self { most, permits, shares, keyed: Arc::default() }
+    }
+
     /// Waits for an earlier identical request: its file need not be fetched twice. See [`Firsts::enter`].
     ///
     /// # Errors
@@ -74,7 +79,7 @@ impl Fetches {
     /// 429 if the workspace already holds its share, 503 if there is no permit.
     fn permit(&self, workspace: Address) -> Result<FetchPermit, Problem> {
         let own = self.shares.try_enter(workspace);
-        if own.is_none() && self.permits.available_permits() <= FETCHES / 2 {
+        if own.is_none() && self.permits.available_permits() <= self.most / 2 {
             let detail = "too many files of this workspace are being downloaded; retry later";
             return Err(Problem::too_many("rate_limited", detail, 1));
         }
@@ -208,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_workspace_whose_files_do_not_come_leaves_room_for_those_of_others() {
-        let fetches = Fetches::default();
+        let fetches = Fetches::of(10_000);
         let mut held = Vec::new();
         let mut take = |n| {
             let taken = std::iter::repeat_with(|| fetches.permit(Address([n; 10])));
@@ -226,8 +231,8 @@ mod tests {
             (count, status)
         };
         assert_eq!(take(1), (FETCHES / 2, Some(429)), "half of the permits were free for whoever came");
-        assert_eq!(take(2), (FETCHES_OF_WORKSPACE, Some(429)));
-        assert_eq!(take(3), (FETCHES_OF_WORKSPACE, Some(429)));
+        assert_eq!(take(2), (of_workspace(FETCHES), Some(429)));
+        assert_eq!(take(3), (of_workspace(FETCHES), Some(429)));
         assert_eq!(take(4), (0, Some(503)), "now all are taken");
     }
 }

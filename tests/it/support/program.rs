@@ -53,6 +53,15 @@ impl Server {
         Self::run(program(data_dir), env)
     }
 
+    /// A server that may have this many files open.
+    pub(crate) fn start_with_files(data_dir: &Path, files: u32, env: &[(&str, &str)]) -> Self {
+        let program = program(data_dir);
+        let mut limited = Command::new("sh");
+        limited.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")]);
+        limited.arg(program.get_program()).args(program.get_args()).env_clear();
+        Self::run(limited, env)
+    }
+
     /// A server on the store of this run.
     pub(crate) fn start_on_store(data_dir: &Path, env: &[(&str, &str)]) -> Self {
         Self::run(program_on_store(data_dir), env)
