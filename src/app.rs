@@ -14,7 +14,7 @@ use crate::config::{CidrList, Config};
 use crate::egress::{Egress, EgressError};
 use crate::files::{FileStore, FilesError};
 use crate::http::attachments::link::Queues;
-use crate::http::body::MaxBodyBytes;
+use crate::http::body::{BodyRoom, MaxBodyBytes};
 use crate::http::context::Door;
 use crate::http::forwarding::Forwarding;
 use crate::http::idempotency::InProgress;
@@ -82,6 +82,7 @@ struct Shared {
     forwarding: Forwarding,
     wait_budget: Duration,
     max_body: MaxBodyBytes,
+    body_room: BodyRoom,
     door: Arc<Door>,
     /// Since when the server stops.
     leaving: watch::Sender<Option<Instant>>,
@@ -119,6 +120,7 @@ impl App {
             forwarding: Forwarding::of(config.max_connections),
             wait_budget: config.wait_budget,
             max_body: MaxBodyBytes(config.max_body_bytes),
+            body_room: BodyRoom::default(),
             door,
             leaving: watch::Sender::new(None),
         }))
@@ -256,6 +258,12 @@ impl App {
             let since = leaving.wait_for(Option::is_some).await.ok().and_then(|since| *since);
             tokio::time::sleep_until(since.unwrap_or_else(Instant::now) + STOPPING).await;
         }
+    }
+}
+
+impl FromRef<App> for BodyRoom {
+    fn from_ref(app: &App) -> Self {
+        app.0.body_room.clone()
     }
 }
 

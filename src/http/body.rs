@@ -13,8 +13,11 @@ use futures_util::FutureExt as _;
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
 
+pub use self::room::BodyRoom;
 use super::headers::media_type;
 use crate::problem::Problem;
+
+mod room;
 
 /// How long a body may take to arrive in all: 4 MiB in it is 70 kB/s. A client that sends a byte now and then must not
 /// hold a connection for ever.
@@ -31,7 +34,8 @@ pub struct MaxBodyBytes(pub usize);
 ///
 /// Rejected with 415 `unsupported_media_type` where the content type is not `application/json` or
 /// `application/…+json` in UTF-8, or the body is compressed; with 413 `body_too_large` above [`MaxBodyBytes`]; with
-/// 408 `request_timeout` where the body does not arrive in a minute; with 400 `incomplete_body` where it breaks off.
+/// 408 `request_timeout` where the body does not arrive in a minute; with 400 `incomplete_body` where it breaks off; with
+/// 503 `overloaded` where other large bodies have taken the [`BodyRoom`].
 #[derive(Clone, Debug)]
 pub struct JsonBytes(pub Bytes);
 
@@ -52,6 +56,7 @@ impl<S> FromRequest<S> for JsonBytes
 where
     S: Send + Sync,
     MaxBodyBytes: FromRef<S>,
+    BodyRoom: FromRef<S>,
 {
     type Rejection = Problem;
 
@@ -64,13 +69,14 @@ impl<S> FromRequest<S> for JsonRequest
 where
     S: Send + Sync,
     MaxBodyBytes: FromRef<S>,
+    BodyRoom: FromRef<S>,
 {
     type Rejection = Problem;
 
     async fn from_request(request: Request<Body>, state: &S) -> Result<Self, Problem> {
         check_media_type(request.headers())?;
         let (parts, body) = request.into_parts();
-        let body = read(body, MaxBodyBytes::from_ref(state)).await?;
+        let body = read(body, MaxBodyBytes::from_ref(state), &BodyRoom::from_ref(state)).await?;
         Ok(Self { headers: parts.headers, body })
     }
 }
@@ -79,17 +85,18 @@ impl<S> FromRequest<S> for OptionalJsonBytes
 where
     S: Send + Sync,
     MaxBodyBytes: FromRef<S>,
+    BodyRoom: FromRef<S>,
 {
     type Rejection = Problem;
 
     async fn from_request(request: Request<Body>, state: &S) -> Result<Self, Problem> {
         if request.headers().contains_key(header::CONTENT_TYPE) {
             check_media_type(request.headers())?;
-            let bytes = read(request.into_body(), MaxBodyBytes::from_ref(state)).await?;
+            let bytes = read(request.into_body(), MaxBodyBytes::from_ref(state), &BodyRoom::from_ref(state)).await?;
             return Ok(Self(Some(bytes).filter(|bytes| !bytes.is_empty())));
         }
         // The length of a chunked body is known only at its end, so an empty one has to be read to be recognised.
-        let bytes = read(request.into_body(), MaxBodyBytes::from_ref(state)).await?;
+        let bytes = read(request.into_body(), MaxBodyBytes::from_ref(state), &BodyRoom::from_ref(state)).await?;
         if bytes.is_empty() { Ok(Self(None)) } else { Err(not_json("the body has no Content-Type")) }
     }
 }
@@ -138,13 +145,13 @@ fn not_json(what: &str) -> Problem {
 /// The whole body, refused as soon as it is known to exceed `max`.
 ///
 /// # Errors
-/// 413 `body_too_large`, 408 `request_timeout`, 400 `incomplete_body`; see [`JsonBytes`].
-pub async fn read(body: Body, max: MaxBodyBytes) -> Result<Bytes, Problem> {
+/// 413 `body_too_large`, 408 `request_timeout`, 400 `incomplete_body`, 503 `overloaded`; see [`JsonBytes`].
+pub async fn read(body: Body, max: MaxBodyBytes, room: &BodyRoom) -> Result<Bytes, Problem> {
     // The announced length saves reading a body that would be refused; it is never trusted to be the real one.
     if body.size_hint().lower() > max.0 as u64 {
         return Err(too_large(max));
     }
-    let mut collecting = pin!(collect(body, max));
+    let mut collecting = pin!(collect(body, max, room));
     // Most bodies arrive with their headers; only waiting for one needs a timeout.
     if let Some(read) = collecting.as_mut().now_or_never() {
         return read;
@@ -159,18 +166,22 @@ pub async fn read(body: Body, max: MaxBodyBytes) -> Result<Bytes, Problem> {
     }
 }
 
-async fn collect(mut body: Body, max: MaxBodyBytes) -> Result<Bytes, Problem> {
+async fn collect(mut body: Body, max: MaxBodyBytes, room: &BodyRoom) -> Result<Bytes, Problem> {
+    let mut taken = room.body();
     let Some(first) = next_data(&mut body, max, 0).await? else { return Ok(Bytes::new()) };
+    taken.grow(first.len())?;
     // Most bodies arrive in one piece, which is passed on without a copy.
-    let Some(second) = next_data(&mut body, max, first.len()).await? else { return Ok(first) };
+    let Some(second) = next_data(&mut body, max, first.len()).await? else { return Ok(taken.hold(first)) };
+    taken.grow(first.len() + second.len())?;
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     let mut all = BytesMut::with_capacity(first.len() + second.len() + announced.min(FIRST_RESERVATION));
     all.extend_from_slice(&first);
     all.extend_from_slice(&second);
     while let Some(data) = next_data(&mut body, max, all.len()).await? {
+        taken.grow(all.len() + data.len())?;
         all.extend_from_slice(&data);
     }
-    Ok(all.freeze())
+    Ok(taken.hold(all.freeze()))
 }
 
 /// The next non-empty piece; `None` at the end. `before`: the bytes received already.

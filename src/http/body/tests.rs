@@ -9,6 +9,12 @@ const MAX: MaxBodyBytes = MaxBodyBytes(8);
 #[derive(Clone)]
 struct State;
 
+impl FromRef<State> for BodyRoom {
+    fn from_ref(_: &State) -> Self {
+        Self::default()
+    }
+}
+
 impl FromRef<State> for MaxBodyBytes {
     fn from_ref(_: &State) -> Self {
         MAX
