@@ -6,6 +6,8 @@ use std::time::Duration;
 use actors::clock::Millis;
 use actors::id::KeyId;
 use actors::node::Node;
+use actors::shares::Shares;
+use actors::store::KeyHash;
 use axum::extract::FromRef;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -72,6 +74,7 @@ struct Shared {
     limiter: RateLimiter,
     meters: Meters,
     in_progress: InProgress,
+    storing: Shares<KeyHash>,
     egress_allow: CidrList,
     egress: Egress,
     files: FileStore,
@@ -110,6 +113,7 @@ impl App {
             limiter: RateLimiter::new(config.rate_limit),
             meters: Meters::default(),
             in_progress: InProgress::default(),
+            storing: Shares::of(1),
             egress_allow: config.egress_allow.clone(),
             egress,
             files,
@@ -165,6 +169,12 @@ impl App {
     #[must_use]
     pub fn in_progress(&self) -> &InProgress {
         &self.0.in_progress
+    }
+
+    /// One permit for each idempotency key of contacts' messages that are being stored.
+    #[must_use]
+    pub fn storing(&self) -> &Shares<KeyHash> {
+        &self.0.storing
     }
 
     /// Networks that users' URLs may reach although they are not public.

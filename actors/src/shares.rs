@@ -1,6 +1,7 @@
-//! Shares: how many of a process's permits one workspace may hold, so that hanging work of one leaves permits for
-//! others.
+//! Shares: how many of a process's permits one workspace, or another key, may hold, so that hanging work of one leaves
+//! permits for others.
 
+use std::hash::Hash;
 use std::sync::Arc;
 
 use dashmap::DashMap;
@@ -8,46 +9,52 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::id::Address;
 
-/// Permits that each workspace has for itself. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Shares {
+/// Permits that each workspace, or each key of another kind, has for itself. Cheap to clone.
+#[derive(Debug)]
+pub struct Shares<K: Eq + Hash = Address> {
     each: usize,
-    /// The permits of workspaces that hold some, or wait for one.
-    of: Arc<DashMap<Address, Arc<Semaphore>>>,
+    /// The permits of those that hold some, or wait for one.
+    of: Arc<DashMap<K, Arc<Semaphore>>>,
 }
 
-/// One of a workspace's permits, returned when dropped.
+/// One of the permits of a workspace or key, returned when dropped.
 #[derive(Debug)]
-pub struct OwnPermit {
-    all: Shares,
-    workspace: Address,
+pub struct OwnPermit<K: Eq + Hash = Address> {
+    of: Arc<DashMap<K, Arc<Semaphore>>>,
+    key: K,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Shares {
+impl<K: Eq + Hash> Clone for Shares<K> {
+    fn clone(&self) -> Self {
+        Self { each: self.each, of: Arc::clone(&self.of) }
+    }
+}
+
+impl<K: Copy + Eq + Hash> Shares<K> {
     /// This many permits for each.
     pub fn of(each: usize) -> Self {
         Self { each, of: Arc::default() }
     }
 
-    /// A permit of this workspace's, once one is free.
-    pub async fn enter(&self, workspace: Address) -> OwnPermit {
-        let (mut permit, share) = self.begin(workspace);
+    /// A permit of this key's, once one is free.
+    pub async fn enter(&self, key: K) -> OwnPermit<K> {
+        let (mut permit, share) = self.begin(key);
         // No semaphore here is ever closed.
         permit.permit = share.acquire_owned().await.ok();
         permit
     }
 
     /// The same, if one is free.
-    pub fn try_enter(&self, workspace: Address) -> Option<OwnPermit> {
-        let (mut permit, share) = self.begin(workspace);
+    pub fn try_enter(&self, key: K) -> Option<OwnPermit<K>> {
+        let (mut permit, share) = self.begin(key);
         permit.permit = Some(share.try_acquire_owned().ok()?);
         Some(permit)
     }
 
     /// Whether one is free.
-    pub(crate) fn has_room(&self, workspace: Address) -> bool {
-        self.of.get(&workspace).is_none_or(|share| share.available_permits() > 0)
+    pub(crate) fn has_room(&self, key: K) -> bool {
+        self.of.get(&key).is_none_or(|share| share.available_permits() > 0)
     }
 
     /// Whether no permit is held or waited for.
@@ -57,18 +64,18 @@ impl Shares {
     }
 
     /// A permit not acquired yet: made before the first await, so that a cancelled wait leaves nothing behind.
-    fn begin(&self, workspace: Address) -> (OwnPermit, Arc<Semaphore>) {
-        let permit = OwnPermit { all: self.clone(), workspace, permit: None };
-        let share = self.of.entry(workspace).or_insert_with(|| Arc::new(Semaphore::new(self.each)));
+    fn begin(&self, key: K) -> (OwnPermit<K>, Arc<Semaphore>) {
+        let permit = OwnPermit { of: Arc::clone(&self.of), key, permit: None };
+        let share = self.of.entry(key).or_insert_with(|| Arc::new(Semaphore::new(self.each)));
         (permit, Arc::clone(&share))
     }
 }
 
-impl Drop for OwnPermit {
+impl<K: Eq + Hash> Drop for OwnPermit<K> {
     fn drop(&mut self) {
         self.permit = None;
         // No permit is held or waited for: only the map refers to it.
-        self.all.of.remove_if(&self.workspace, |_, share| Arc::strong_count(share) == 1);
+        self.of.remove_if(&self.key, |_, share| Arc::strong_count(share) == 1);
     }
 }
 

@@ -420,6 +420,36 @@ async fn a_key_used_in_a_reopened_conversation_replays_whichever_conversation_is
     assert_eq!(page["data"].as_array().unwrap().len(), 4, "two messages and their replies");
 }
 
+/// Polls the other tasks so often before the request.
+async fn after(turns: usize, request: impl Future<Output = Answer>) -> Answer {
+    for _ in 0..turns {
+        tokio::task::yield_now().await;
+    }
+    request.await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_has_one_effect_while_a_client_reopens_a_conversation() {
+    let app = TestApp::new().await;
+    for round in 0..300 {
+        let send = |key: &str| {
+            let body =
+                json!({"type": "TEXT", "contactIdentifier": format!("c{round}"), "content": {"text": {"body": "x"}}});
+            app.post(PATH).idempotency_key(key).json(body).send()
+        };
+        let mut ids = Vec::new();
+        for key in ["a", "b"] {
+            ids.push(send(key).await.expect(200)["conversationId"].clone());
+            set_status(&app, ids.last().unwrap(), "closed").await;
+        }
+        let path = format!("/api/v1/conversations/{}", ids[0].as_str().unwrap());
+        let reopens = app.patch(path).json(json!({"status": "open"})).send();
+        let (one, other, reopened) = tokio::join!(send("k"), after(round % 7, send("k")), after(round / 7 % 60, reopens));
+        reopened.expect(200);
+        assert_eq!(one.expect(200)["messageId"], other.expect(200)["messageId"], "round {round}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_retry_that_wants_to_wait_less_than_the_first_request_is_told_that_it_is_in_progress() {
     let app = TestApp::new().await;

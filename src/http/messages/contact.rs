@@ -16,8 +16,11 @@ use actors::directory::{Answer, Refusal};
 use actors::id::{ContactId, ConversationId, EntityKey};
 use actors::machine::Record;
 use actors::message::{Attachment, Content, NewMessage};
-use actors::store::StoreError;
+use actors::shares::OwnPermit;
+use actors::store::{KeyHash, StoreError};
+use actors::subscriptions::Subscription;
 use axum::response::Response;
+use tokio::time::timeout;
 
 use super::media;
 use super::{MessageRequest, UnparsedMessage};
@@ -26,7 +29,7 @@ use crate::http::attachments::link;
 use crate::http::contacts::contact_not_found;
 use crate::http::context::render::internal_error;
 use crate::http::headers::prefer;
-use crate::http::idempotency::{contact_scope, without_key};
+use crate::http::idempotency::{contact_scope, in_progress, without_key};
 use crate::http::refusal::channel::{channel_disabled, channel_not_found, kind_mismatch};
 use crate::http::refusal::conversation::rejected;
 use crate::http::refusal::{problem_of, store_problem};
@@ -42,6 +45,8 @@ use file::Fetching;
 
 /// The most conversations that one message tries: it tries another if one is closed.
 const ATTEMPTS_MAX: usize = 4;
+/// How long a request waits for others with its key that are being stored: as long as for a command.
+const STORED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Accepts the message, and answers with the agent's reply or with its later location.
 pub(super) async fn post(inbound: UnparsedMessage<'_>, channel: Option<Arc<Channel>>) -> Result<Response, Problem> {
@@ -97,8 +102,22 @@ struct Exchange<'a> {
 enum Found {
     /// The contact and its open conversation.
     Open(ContactId, OpenConversation),
-    /// The answer to an earlier request with the same key, in an earlier conversation.
-    AnsweredBefore(Response),
+    /// An earlier request with the same key has stored its message, in an earlier conversation.
+    Stored(Earlier),
+}
+
+/// What an earlier request with the same key stored, and where.
+struct Earlier {
+    entity: EntityKey,
+    events: Vec<Record<Event>>,
+}
+
+/// The request's message.
+enum Stored {
+    /// Stored by this request; with the events that follow.
+    Now(Box<Delivered>, Subscription),
+    /// Stored by an earlier request.
+    Before(Earlier),
 }
 
 impl Exchange<'_> {
@@ -144,8 +163,16 @@ impl Exchange<'_> {
         self.earlier().await?.ok_or(refusal)
     }
 
-    /// The answer of an earlier request with the same key, in any of the contact's conversations.
+    /// The answer of an earlier request with the same key.
     async fn earlier(&self) -> Result<Option<Response>, Problem> {
+        match self.find_earlier().await? {
+            Some(earlier) => self.repeat(&earlier).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The effect of an earlier request with the same key, in any of the contact's conversations.
+    async fn find_earlier(&self) -> Result<Option<Earlier>, Problem> {
         if self.accepting.keyed.is_none() {
             return Ok(None);
         }
@@ -159,7 +186,7 @@ impl Exchange<'_> {
         for generation in (1..=open.generation).rev() {
             let entity = self.generation(generation);
             if let Some(events) = self.accepting.earlier_effect(entity, &self.scope).await? {
-                return self.repeat(entity, &events).await.map(Some);
+                return Ok(Some(Earlier { entity, events }));
             }
             left = match left {
                 Some(left) => Some(left - 1),
@@ -187,16 +214,40 @@ impl Exchange<'_> {
         Ok(node.created_at(entity).await.map_err(store_problem)?.unwrap_or_else(|| node.now()))
     }
 
-    /// Resolves contact and conversation, appends the message, and waits for the turn.
+    /// Stores the message, unless an earlier request did, and waits for the turn.
     async fn deliver(&self, sent: &Sent, agent: &str, file: Option<&attachment::State>) -> Result<Response, Problem> {
-        let Sent { identifier, name, .. } = sent;
-        let node = self.accepting.app.node();
         if let Err(refusal) = self.admit(agent) {
             return self.earlier_or(refusal).await;
         }
+        let stored = {
+            let _own = self.own_storing().await?;
+            self.store(sent, agent, file).await?
+        };
+        match stored {
+            Stored::Now(delivered, events) => self.answer(*delivered, events).await,
+            Stored::Before(earlier) => self.repeat(&earlier).await,
+        }
+    }
+
+    /// Waits until no other request with this key is looking for its message or storing it. A closed conversation may
+    /// be reopened by a client, so of two requests that do both at a time each could find a conversation open in which
+    /// the other one did not look.
+    ///
+    /// # Errors
+    /// 409 `idempotency_in_progress` after the time in which a command is answered.
+    async fn own_storing(&self) -> Result<Option<OwnPermit<KeyHash>>, Problem> {
+        let Some(keyed) = &self.accepting.keyed else { return Ok(None) };
+        let own = self.accepting.app.storing().enter(keyed.used(&self.scope).hash);
+        timeout(STORED_WITHIN, own).await.map(Some).map_err(|_| in_progress())
+    }
+
+    /// Resolves contact and conversation, and appends the message.
+    async fn store(&self, sent: &Sent, agent: &str, file: Option<&attachment::State>) -> Result<Stored, Problem> {
+        let Sent { identifier, name, .. } = sent;
+        let node = self.accepting.app.node();
         let (mut contact, mut open) = match self.find_or_begin(identifier, name.as_ref()).await? {
             Found::Open(contact, open) => (contact, open),
-            Found::AnsweredBefore(response) => return Ok(response),
+            Found::Stored(earlier) => return Ok(Stored::Before(earlier)),
         };
         let mut bound = None;
         let mut conversation = open.id;
@@ -212,11 +263,11 @@ impl Exchange<'_> {
                     let turn = *turn.ok_or_else(internal_error)?;
                     let delivered =
                         Delivered { entity, contact, conversation, message, turn, when: When::Now, tries_again: false };
-                    return self.answer(delivered, events).await;
+                    return Ok(Stored::Now(Box::new(delivered), events));
                 }
                 Ok(Answer::Repeat { first, last }) => {
-                    let effect = self.accepting.effect(entity, first, last).await?;
-                    return self.repeat(entity, &effect).await;
+                    let events = self.accepting.effect(entity, first, last).await?;
+                    return Ok(Stored::Before(Earlier { entity, events }));
                 }
                 Err(Refusal::Rejected(Rejection::Closed)) => {
                     let reopened = if conversation == open.id { self.reopened(&open).await? } else { None };
@@ -225,10 +276,10 @@ impl Exchange<'_> {
                         (contact, open) = again.ok_or_else(internal_error)?;
                     }
                     conversation = reopened.unwrap_or(open.id);
-                    // Another attempt of the same request may have been accepted in the closed conversation, or in a
+                    // An earlier attempt of the same request may have been accepted in the closed conversation, or in a
                     // later one.
-                    if let Some(response) = self.earlier().await? {
-                        return Ok(response);
+                    if let Some(earlier) = self.find_earlier().await? {
+                        return Ok(Stored::Before(earlier));
                     }
                 }
                 Err(refusal) => return Err(problem_of(refusal, rejected)),
@@ -305,9 +356,9 @@ impl Exchange<'_> {
         let is_new = self.accepting.keyed.is_none();
         let found = self.resolve(identifier, name, None, is_new).await?;
         if found.as_ref().is_none_or(|(_, open)| open.generation > 1)
-            && let Some(response) = self.earlier().await?
+            && let Some(earlier) = self.find_earlier().await?
         {
-            return Ok(Found::AnsweredBefore(response));
+            return Ok(Found::Stored(earlier));
         }
         let found = match found {
             Some(found) => Some(found),
@@ -346,12 +397,12 @@ impl Exchange<'_> {
 
     /// Answers a retry: joins the turn, or retries a failed one. The message is not appended again. A request that
     /// waited while another one fetched its file is no retry, and gets the turn's state since then.
-    async fn repeat(&self, entity: EntityKey, effect: &[Record<Event>]) -> Result<Response, Problem> {
-        let node = self.accepting.app.node();
+    async fn repeat(&self, earlier: &Earlier) -> Result<Response, Problem> {
+        let (node, entity) = (self.accepting.app.node(), earlier.entity);
         let origin = node.origin(entity).await.map_err(store_problem)?;
         let Some(Origin::Api { contact, .. }) = origin.as_deref() else { return Err(internal_error()) };
         let contact = *contact;
-        let message = effect.iter().find_map(message_of).ok_or_else(internal_error)?;
+        let message = earlier.events.iter().find_map(message_of).ok_or_else(internal_error)?;
         let number = message.turn.ok_or_else(internal_error)?.number;
         let events = node.subscribe(entity);
         let turn = node.turn(entity, number).await.map_err(store_problem)?;
