@@ -176,7 +176,7 @@ impl FileStore {
     /// [`FilesError::Place`].
     pub fn directory(directory: &Path) -> Result<Self, FilesError> {
         let unusable = |source| FilesError::Place { place: directory.display().to_string(), source };
-        std::fs::create_dir_all(directory).map_err(unusable)?;
+        schema::private_dir::create(directory).map_err(unusable)?;
         // Acknowledged data is on disk: see the guarantees in README.md.
         let objects = LocalFileSystem::new_with_prefix(directory)?.with_fsync(true);
         Ok(Self::new(Arc::new(objects), Some(directory.into()), DIRECTORY))

@@ -42,6 +42,7 @@ mod options;
 mod portions;
 mod read;
 mod shared;
+mod space;
 mod verify;
 mod writer;
 
@@ -52,6 +53,7 @@ pub use verify::{Fault, Report, verify};
 use engine::Engine;
 use lock::DirectoryLock;
 use shared::Shared;
+use space::Space;
 use writer::{Job, QUEUE_COMMITS};
 
 /// After how many commits of an entity its state is stored. Replaying a record costs less than a microsecond, so this
@@ -140,7 +142,7 @@ impl EmbeddedStore {
     pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
         let may = open::May { create: true, accept_loss: options.accept_loss };
         let opened = open::open(dir, may, options.cache_bytes, Arc::clone(&options.clock))?;
-        let shared = Arc::new(Shared::new(options.clock, options.on_fatal));
+        let shared = Arc::new(Shared::new(options.clock, options.on_fatal, Space::new(dir, options.spare_bytes)));
         let head_file = Arc::new(opened.head_file);
         let (wake_syncer, woken) = sync_channel::<()>(1);
         let syncing = (Arc::clone(&head_file), Arc::clone(&shared));
@@ -264,7 +266,7 @@ impl Store for EmbeddedStore {
 
     fn commit(&self, commit: Commit, done: Done) {
         let shared = &self.inner.shared;
-        let bytes = match shared.usable().and_then(|()| measure(&commit)) {
+        let bytes = match shared.usable().and_then(|()| shared.space.check()).and_then(|()| measure(&commit)) {
             Ok(bytes) => bytes,
             Err(error) => return done(Err(error)),
         };

@@ -2,3 +2,4 @@
 
 pub mod cql;
 pub mod embedded;
+pub mod private_dir;

@@ -444,7 +444,8 @@ async fn a_key_has_one_effect_while_a_client_reopens_a_conversation() {
         }
         let path = format!("/api/v1/conversations/{}", ids[0].as_str().unwrap());
         let reopens = app.patch(path).json(json!({"status": "open"})).send();
-        let (one, other, reopened) = tokio::join!(send("k"), after(round % 7, send("k")), after(round / 7 % 60, reopens));
+        let (one, other, reopened) =
+            tokio::join!(send("k"), after(round % 7, send("k")), after(round / 7 % 60, reopens));
         reopened.expect(200);
         assert_eq!(one.expect(200)["messageId"], other.expect(200)["messageId"], "round {round}");
     }

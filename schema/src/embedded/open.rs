@@ -13,6 +13,7 @@ use super::head_file::{Found, HeadFile, Mark};
 use super::journal;
 use super::lock::{Attempt, DirectoryLock};
 use super::manifest;
+use crate::private_dir;
 
 const LOCK: &str = "LOCK";
 const HEAD: &str = "HEAD";
@@ -140,7 +141,7 @@ pub(super) struct May {
 pub(super) fn open(dir: &Path, may: May, cache_bytes: u64, clock: Arc<dyn Clock>) -> Result<Opened, OpenError> {
     let May { create, accept_loss } = may;
     if create {
-        std::fs::create_dir_all(dir).map_err(|error| OpenError::io(dir, error))?;
+        private_dir::create(dir).map_err(|error| OpenError::io(dir, error))?;
     }
     let (lock_path, head_path, engine_dir) = (dir.join(LOCK), dir.join(HEAD), dir.join(ENGINE));
     let lock = match DirectoryLock::attempt(&lock_path).map_err(|error| OpenError::io(&lock_path, error))? {

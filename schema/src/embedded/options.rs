@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use actors::clock::Clock;
 
+use super::space::SPARE_BYTES;
 use super::writer::BeforeWrite;
 
 /// How to open an [`EmbeddedStore`](super::EmbeddedStore).
@@ -13,6 +14,7 @@ pub struct Options {
     pub(super) on_fatal: OnFatal,
     pub(super) accept_loss: bool,
     pub(super) cache_bytes: u64,
+    pub(super) spare_bytes: u64,
     pub(super) before_write: Option<BeforeWrite>,
 }
 
@@ -26,7 +28,14 @@ impl Options {
     /// is then uncertain, the store refuses everything, and the process should end with that reason.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, on_fatal: OnFatal) -> Self {
-        Self { clock, on_fatal, accept_loss: false, cache_bytes: 128 * 1024 * 1024, before_write: None }
+        Self {
+            clock,
+            on_fatal,
+            accept_loss: false,
+            cache_bytes: 128 * 1024 * 1024,
+            spare_bytes: SPARE_BYTES,
+            before_write: None,
+        }
     }
 
     /// Opens even if acknowledged data or the HEAD file is missing, and continues from the existing data.
@@ -40,6 +49,14 @@ impl Options {
     #[must_use]
     pub fn cache_bytes(mut self, bytes: u64) -> Self {
         self.cache_bytes = bytes;
+        self
+    }
+
+    /// How many bytes of the disk commits leave free; 512 MiB by default.
+    #[cfg(any(test, feature = "test-support"))]
+    #[must_use]
+    pub fn spare_bytes(mut self, bytes: u64) -> Self {
+        self.spare_bytes = bytes;
         self
     }
 

@@ -10,6 +10,7 @@ use actors::store::StoreError;
 use actors::trace::TraceContext;
 
 use super::options::OnFatal;
+use super::space::Space;
 use super::writer::QUEUE_BYTES;
 
 /// The state shared by the writer and its callers.
@@ -17,6 +18,7 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn Clock>,
     /// Why the store accepts nothing any more, once it has failed.
     pub(super) ended: OnceLock<String>,
+    pub(super) space: Space,
     queued_bytes: AtomicUsize,
     on_fatal: OnFatal,
     pub(super) batches: AtomicU64,
@@ -25,10 +27,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(clock: Arc<dyn Clock>, on_fatal: OnFatal) -> Self {
+    pub(super) fn new(clock: Arc<dyn Clock>, on_fatal: OnFatal, space: Space) -> Self {
         Self {
             clock,
             ended: OnceLock::new(),
+            space,
             queued_bytes: AtomicUsize::new(0),
             on_fatal,
             batches: AtomicU64::new(0),

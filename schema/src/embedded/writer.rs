@@ -250,6 +250,7 @@ impl Writer {
         match durable {
             Ok(()) => {
                 self.shared.counted(commits);
+                self.shared.space.look();
                 tell(decided, begun.elapsed());
                 decided.drain(..).for_each(|decided| (decided.done)(decided.outcome));
             }

@@ -1,7 +1,7 @@
 //! Restarts, the lock, and the HEAD file.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::PathBuf;
 
 use schema::embedded::verify;
@@ -254,4 +254,16 @@ async fn a_directory_that_cannot_be_looked_into_is_no_empty_one() {
     std::os::unix::fs::symlink("version", &version).unwrap();
     let error = refused(dir.path());
     assert!(matches!(&error, OpenError::Io { path, .. } if *path == version), "{error}");
+}
+
+#[tokio::test]
+async fn a_new_directory_is_readable_by_its_user_only_and_another_keeps_its_mode() {
+    let mode = |dir: &Path| std::fs::metadata(dir).unwrap().permissions().mode() & 0o777;
+    let dir = tempfile::tempdir().unwrap();
+    let new = dir.path().join("data");
+    open(&new).close().await;
+    assert_eq!(mode(&new), 0o700);
+    std::fs::set_permissions(&new, PermissionsExt::from_mode(0o750)).unwrap();
+    open(&new).close().await;
+    assert_eq!(mode(&new), 0o750);
 }

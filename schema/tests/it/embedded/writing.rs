@@ -275,3 +275,21 @@ async fn whoever_sees_one_row_of_a_commit_sees_all_of_it() {
         lister.await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_disk_that_is_almost_full_refuses_commits_until_it_has_space_and_is_read_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let head = append(&store, entity(1), None, "one").await;
+    store.close().await;
+    drop(store);
+    let store = EmbeddedStore::open(dir.path(), options().spare_bytes(u64::MAX)).unwrap();
+    let refused = commit(&store, events(entity(1), Some(head), &["two"])).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+    assert_eq!(payloads(&store, entity(1)).await, ["one"]);
+    store.close().await;
+    drop(store);
+    let store = open(dir.path());
+    append(&store, entity(1), Some(head), "three").await;
+    assert_eq!(payloads(&store, entity(1)).await, ["one", "three"]);
+}
