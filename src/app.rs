@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::clock::Millis;
-use actors::id::KeyId;
+use actors::id::{EntityKey, KeyId};
 use actors::node::Node;
 use actors::shares::Shares;
 use actors::store::KeyHash;
@@ -75,6 +75,7 @@ struct Shared {
     meters: Meters,
     in_progress: InProgress,
     storing: Shares<KeyHash>,
+    changing: Shares<EntityKey>,
     egress_allow: CidrList,
     egress: Egress,
     files: FileStore,
@@ -114,6 +115,7 @@ impl App {
             meters: Meters::default(),
             in_progress: InProgress::default(),
             storing: Shares::of(1),
+            changing: Shares::of(1),
             egress_allow: config.egress_allow.clone(),
             egress,
             files,
@@ -175,6 +177,12 @@ impl App {
     #[must_use]
     pub fn storing(&self) -> &Shares<KeyHash> {
         &self.0.storing
+    }
+
+    /// One permit for each registry that is being changed.
+    #[must_use]
+    pub fn changing(&self) -> &Shares<EntityKey> {
+        &self.0.changing
     }
 
     /// Networks that users' URLs may reach although they are not public.

@@ -305,6 +305,15 @@ async fn patches_of_different_members_at_once_all_hold() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_patches_at_once_are_all_done() {
+    let app = TestApp::new().await;
+    let all = (0..60).map(|n| app.patch("/api/v1/channels/demo").json(json!({"name": format!("c{n}")})).send());
+    for answer in futures_util::future::join_all(all).await {
+        answer.expect(200);
+    }
+}
+
 #[tokio::test]
 async fn a_list_is_read_page_by_page_in_either_order() {
     let app = TestApp::new().await;

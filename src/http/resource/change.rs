@@ -2,6 +2,7 @@
 //! decided again if not.
 
 use std::future::Future;
+use std::time::Duration;
 
 use actors::directory::{Answer, CommandContext, Refusal};
 use actors::id::EntityKey;
@@ -12,6 +13,7 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
+use tokio::time::timeout;
 
 use super::{Found, HasSecret, Resource, decode, find, secret};
 use crate::app::App;
@@ -26,8 +28,11 @@ use crate::http::refusal::contended;
 use crate::http::refusal::{problem_of, store_problem};
 use crate::problem::Problem;
 
-/// How often a change is decided again because its expected rows have changed.
+/// How often a change is decided again because its expected rows have changed. In one process changes of a registry go
+/// one after the other, so only another server's can intervene.
 const ATTEMPTS: usize = 16;
+/// How long a change waits for those before it: as long as for a command.
+const TURN_WITHIN: Duration = Duration::from_secs(10);
 
 /// A change of one resource.
 pub(in crate::http) struct Change<R> {
@@ -132,6 +137,7 @@ where
     R: Resource,
     F: Future<Output = Result<Change<R>, Problem>>,
 {
+    let Ok(_turn) = timeout(TURN_WITHIN, app.changing().enter(registry)).await else { return Err(contended()) };
     for _ in 0..ATTEMPTS {
         let Change { command, value, ignored } = match decide().await {
             Ok(change) => change,
