@@ -215,7 +215,7 @@ impl Claimer<'_> {
         match typed::<_, Claiming>(answer) {
             Ok(Answer::Done(Some(claim))) => Ok(AtHome::Claimed(claim)),
             Ok(Answer::Done(None)) => Ok(AtHome::Elsewhere),
-            Ok(Answer::Repeat { .. }) => Ok(AtHome::Done),
+            Ok(Answer::Repeat(_)) => Ok(AtHome::Done),
             Err(refusal) => Err(refusal.map(never)),
         }
     }

@@ -213,8 +213,8 @@ impl Machine for Conversation {
             (Command::Respond(response), Some(state)) => review::respond(state, response, moment, found),
             (Command::CancelReview(cancel), Some(state)) => review::cancel(state, cancel.message, moment, found),
             (Command::CancelTurn(cancel), Some(state)) => turn::cancel(state, cancel.number, moment, found),
-            (Command::Remembered { from, upto, drawn }, Some(state)) => {
-                Ok(remember::remembered(state, (*from, *upto), drawn, moment))
+            (Command::Remembered { range, drawn }, Some(state)) => {
+                Ok(remember::remembered(state, *range, drawn, moment))
             }
             (Command::NotRemembered(before), Some(state)) => Ok(remember::failed(state, *before, moment)),
             (Command::Wake { lost }, Some(state)) => wake::decide(state, *lost, moment, found),

@@ -20,7 +20,7 @@ use crate::joint::{self, Ended};
 use crate::machine::ReadSet;
 use crate::memories::{ForgetAll, Subject};
 use crate::node::Node;
-use crate::store::{KeyRange, StoreError, Table};
+use crate::store::{KeyRange, SeqRange, StoreError, Table};
 use crate::tables::{CHANNELS_ASIDE, FORKS};
 
 /// Rows that are read at once.
@@ -123,19 +123,19 @@ impl Unread {
         is_there
     }
 
-    /// The progress of an erasure of the events up to `end` after this step, which went from `first` to `last`: its
-    /// next event and the first that remains, which were `before`. `None`: all were handled, and the remaining ones
+    /// The progress of an erasure of the events up to `end` after this step, over the events of
+    /// `step`: its next event and the first that remains, which were `before`. `None`: all were handled, and the remaining ones
     /// still remain.
     pub(crate) fn moved(
         &self,
-        (first, last): (u64, u64),
+        step: SeqRange,
         end: u64,
         before: (Option<u64>, Option<u64>),
     ) -> Option<(Option<u64>, Option<u64>)> {
-        let next = Some(last + 1).filter(|next| *next <= end);
+        let next = Some(step.last + 1).filter(|next| *next <= end);
         match before {
             (Some(_), stay) => Some((next, stay.or(self.stays))),
-            (None, _) if self.stays == Some(first) => None,
+            (None, _) if self.stays == Some(step.first) => None,
             (None, _) => Some((next, self.stays)),
         }
     }

@@ -16,7 +16,7 @@ use crate::limits;
 use crate::message::{ReviewState, ReviewStatus};
 use crate::node::Node;
 use crate::single_flight::SingleFlight;
-use crate::store::{KeyHash, KeyRange, Order, Pages, StoreError};
+use crate::store::{KeyHash, KeyRange, Order, Pages, SeqRange, StoreError};
 use crate::tables::{CALLS, ERRANDS};
 use crate::trace::TraceContext;
 
@@ -145,8 +145,7 @@ async fn review_of(node: &Node, entity: EntityKey, message: MessageId) -> Result
 }
 
 async fn stored_review(node: &Node, entity: EntityKey, message: MessageId) -> Result<Option<ReviewState>, StoreError> {
-    let range = (message.number, message.number);
-    let events = node.events::<Conversation>(entity, range, Order::Asc, 1).await?;
+    let events = node.events::<Conversation>(entity, SeqRange::one(message.number), Order::Asc, 1).await?;
     let asked = events.iter().find_map(message_of).filter(|found| found.id == message);
     let Some(review) = asked.and_then(|asked| asked.content.review.clone()) else { return Ok(None) };
     let overlay = node.overlay(entity, message.number).await?;
@@ -167,7 +166,7 @@ async fn asked(node: &Node, workspace: Address, channel: &str, key: KeyUse) -> R
     let channel = node.channel(workspace, channel).await?;
     let Some(entity) = channel.map(|channel| channel.conversation(workspace)) else { return Ok(None) };
     let Some(row) = node.key(entity, key.hash).await? else { return Ok(None) };
-    let readable = node.readable::<Conversation>(entity, (row.first, row.last)).await?;
+    let readable = node.readable::<Conversation>(entity, row.events).await?;
     Ok(readable.events.iter().find_map(message_of).map(|message| message.id))
 }
 

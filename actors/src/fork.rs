@@ -17,7 +17,7 @@ use crate::joint::{self, Ended};
 use crate::limits;
 use crate::message::{Content, Message, Overlay};
 use crate::node::Node;
-use crate::store::StoreError;
+use crate::store::{SeqRange, StoreError};
 
 /// Events of the source that one step looks at.
 const STEP: u64 = 128;
@@ -70,8 +70,9 @@ async fn piece(
 ) -> Result<Copying, Stopped> {
     let source = EntityKey::conversation(entity.workspace, fork.of.source.address);
     let upto = fork.of.upto.min(from + STEP - 1);
-    let read = node.readable::<Conversation>(source, (from, upto)).await?;
-    let overlays: HashMap<u64, _> = node.stored_overlays(source, (from, upto)).await?.into_iter().collect();
+    let step = SeqRange::new(from, upto);
+    let read = node.readable::<Conversation>(source, step).await?;
+    let overlays: HashMap<u64, _> = node.stored_overlays(source, step).await?.into_iter().collect();
     let mut originals = Vec::new();
     let mut bytes = 0;
     let mut next = Some(upto + 1).filter(|next| *next <= fork.of.upto);
@@ -94,7 +95,7 @@ async fn piece(
         if let Some(gone) = message.gone(&overlay).filter(|_| message.parent.is_none()) {
             let known = match *is_tree {
                 Some(known) => known,
-                None => names_parents(node, source, (event.seq + 1, fork.of.upto)).await?,
+                None => names_parents(node, source, SeqRange::new(event.seq + 1, fork.of.upto)).await?,
             };
             *is_tree = Some(known);
             // Without it its children would have no parent, and be one branch.
@@ -116,14 +117,14 @@ fn left_out(copy: EntityKey, seq: u64, error: &StoreError) {
 }
 
 /// Whether a message among these events names its parent.
-async fn names_parents(node: &Node, source: EntityKey, (mut from, upto): (u64, u64)) -> Result<bool, Stopped> {
-    while from <= upto {
-        let to = upto.min(from + STEP - 1);
-        let read = node.readable::<Conversation>(source, (from, to)).await?;
+async fn names_parents(node: &Node, source: EntityKey, mut rest: SeqRange) -> Result<bool, Stopped> {
+    while !rest.is_empty() {
+        let step = SeqRange { last: rest.last.min(rest.first + STEP - 1), ..rest };
+        let read = node.readable::<Conversation>(source, step).await?;
         if read.events.iter().filter_map(message_of).any(|message| message.parent.is_some()) {
             return Ok(true);
         }
-        from = to + 1;
+        rest.first = step.last + 1;
     }
     Ok(false)
 }

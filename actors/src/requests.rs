@@ -27,7 +27,7 @@ pub(crate) fn typed<M: Machine, R: Request<M>>(reply: Reply<M>) -> TypedReply<M,
         Answer::Done(reply) => {
             R::reply(reply).map(Answer::Done).ok_or(Refusal::Misanswered(std::any::type_name::<R>()))
         }
-        Answer::Repeat { first, last } => Ok(Answer::Repeat { first, last }),
+        Answer::Repeat(events) => Ok(Answer::Repeat(events)),
     }
 }
 
@@ -87,6 +87,7 @@ pub(crate) use requests;
 mod tests {
     use super::*;
     use crate::conversation::{CancelTurn, Disclaim, Rejection, Reply};
+    use crate::store::SeqRange;
 
     #[test]
     fn a_reply_to_something_else_is_not_taken_for_an_answer() {
@@ -102,7 +103,7 @@ mod tests {
     #[test]
     fn a_repeat_is_no_answer_to_a_request_without_idempotency_key() {
         assert!(matches!(Answer::Done(7).unkeyed::<Rejection>(), Ok(7)));
-        let repeat = Answer::<u8>::Repeat { first: 1, last: 2 };
+        let repeat = Answer::<u8>::Repeat(SeqRange::upto(2));
         assert!(matches!(repeat.unkeyed::<Rejection>(), Err(Refusal::Misanswered(_))));
     }
 }

@@ -29,11 +29,13 @@ pub mod faulty;
 pub mod inventory;
 pub mod memory;
 mod pages;
+mod seq_range;
 
 pub use cause::Cause;
 pub use commit::{AlarmChange, Commit, CommitWatch, Done, Outcome};
 pub use due::{Due, DuePage};
 pub use pages::Pages;
+pub use seq_range::SeqRange;
 
 /// The head of an entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -126,10 +128,8 @@ pub struct KeyHash(pub [u8; 16]);
 pub struct KeyRow {
     /// The request it came with.
     pub fingerprint: [u8; 16],
-    /// First event of its effect.
-    pub first: u64,
-    /// Last event of its effect.
-    pub last: u64,
+    /// The events of its effect.
+    pub events: SeqRange,
     /// When; it is forgotten [`crate::limits::KEY_KEPT_MILLIS`] later.
     pub at: Millis,
 }
@@ -138,15 +138,15 @@ impl KeyRow {
     /// A held key: it had no effect, and requests up to this claim can have none with it; see
     /// [`claims`](crate::claims).
     #[must_use]
-    pub(crate) fn held(fingerprint: [u8; 16], claim: u64, at: Millis) -> Self {
+    pub fn held(fingerprint: [u8; 16], claim: u64, at: Millis) -> Self {
         // No event has the sequence 0, so this is no effect.
-        Self { fingerprint, first: 0, last: claim, at }
+        Self { fingerprint, events: SeqRange::new(0, claim), at }
     }
 
     /// Up to which claim the key is held; `None`: it has had its effect.
     #[must_use]
     pub fn held_upto(&self) -> Option<u64> {
-        (self.first == 0).then_some(self.last)
+        (self.events.first == 0).then_some(self.events.last)
     }
 }
 
@@ -234,10 +234,8 @@ impl Scan {
 /// A read of a log's events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogScan {
-    /// The first sequence.
-    pub from: u64,
-    /// The last sequence, inclusive.
-    pub to: u64,
+    /// Their sequences.
+    pub range: SeqRange,
     /// The order.
     pub order: Order,
     /// The most events.

@@ -6,6 +6,7 @@ use actors::conversation::{self, Conversation, Details, Event, Opening, Origin, 
 use actors::directory::Answer;
 use actors::id::{Address, ContactId, ConversationId, EntityKey};
 use actors::message::Json;
+use actors::store::SeqRange;
 use actors::tables::{CONTACT_CONVERSATIONS, CONVERSATIONS};
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -197,7 +198,7 @@ pub(super) async fn create(
             // The key that opened this conversation is so old that it was forgotten.
             Answer::Done((state, _)) if state.id != id => {}
             Answer::Done((state, details)) => return Ok(created(&state, &details, &ignored)),
-            Answer::Repeat { first, .. } => return opened_before(&app, entity, first, &ignored).await,
+            Answer::Repeat(effect) => return opened_before(&app, entity, effect.first, &ignored).await,
         }
     }
     Err(internal_error())
@@ -211,7 +212,7 @@ fn created(state: &conversation::State, details: &Details, ignored: &[String]) -
 
 /// The same for a retry, from the event that opened it.
 async fn opened_before(app: &App, entity: EntityKey, first: u64, ignored: &[String]) -> Result<Response, Problem> {
-    let events = log::between(app.node(), entity, (first, first)).await;
+    let events = log::between(app.node(), entity, SeqRange::one(first)).await;
     let event = events.map_err(store_problem)?.into_iter().next().ok_or_else(internal_error)?;
     let Event::ConversationCreated { details, .. } = &event.event else { return Err(internal_error()) };
     let state = conversation::State::begun(&event).ok_or_else(internal_error)?;

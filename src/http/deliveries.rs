@@ -153,6 +153,6 @@ async fn again(app: &App, entity: EntityKey, sending: Sending, with: CommandCont
 fn asked<R>(answer: Result<Answer<Option<Box<LaneRow>>>, Refusal<R>>) -> Result<Asked, Problem> {
     match answer.map_err(|refusal| problem_of(refusal, |_| delivery_not_found()))? {
         Answer::Done(waiting) => Ok(Asked::Now(waiting.map(|waiting| *waiting))),
-        Answer::Repeat { .. } => Ok(Asked::Repeat),
+        Answer::Repeat(_) => Ok(Asked::Repeat),
     }
 }

@@ -4,7 +4,7 @@ use actors::conversation::{Conversation, Event};
 use actors::id::EntityKey;
 use actors::machine::Record;
 use actors::node::Node;
-use actors::store::{Order, StoreError};
+use actors::store::{Order, SeqRange, StoreError};
 
 /// Events of the first read, while their size is unknown.
 pub(super) const FIRST_CHUNK: usize = 8;
@@ -18,25 +18,20 @@ pub(super) fn chunk_of(length: usize, bytes: usize, most: usize) -> usize {
     most.min(bytes / length.max(1)).max(1)
 }
 
-/// The events from one sequence to another, both included.
+/// The events of a range.
 ///
 /// # Errors
 /// `StoreError` if the store, or the stored data, cannot be read.
-pub(super) async fn between(
-    node: &Node,
-    entity: EntityKey,
-    (first, last): (u64, u64),
-) -> Result<Vec<Record<Event>>, StoreError> {
-    let limit = usize::try_from(last.saturating_sub(first)).unwrap_or(usize::MAX).saturating_add(1);
-    node.events::<Conversation>(entity, (first, last), Order::Asc, limit).await
+pub(super) async fn between(node: &Node, entity: EntityKey, range: SeqRange) -> Result<Vec<Record<Event>>, StoreError> {
+    node.events::<Conversation>(entity, range, Order::Asc, range.len()).await
 }
 
 /// The sequences from `first` on that come after `at` in this order.
-pub(super) fn behind(first: u64, at: Option<u64>, order: Order) -> (u64, u64) {
+pub(super) fn behind(first: u64, at: Option<u64>, order: Order) -> SeqRange {
     match (order, at) {
-        (_, None) => (first, u64::MAX),
-        (Order::Asc, Some(at)) => (first.max(at.saturating_add(1)), u64::MAX),
-        (Order::Desc, Some(at)) => (first, at.saturating_sub(1)),
+        (_, None) => SeqRange::from(first),
+        (Order::Asc, Some(at)) => SeqRange::from(first.max(at.saturating_add(1))),
+        (Order::Desc, Some(at)) => SeqRange::new(first, at.saturating_sub(1)),
     }
 }
 
@@ -53,10 +48,10 @@ mod tests {
 
     #[test]
     fn what_stands_behind_a_place_depends_on_the_order_and_never_comes_before_the_first() {
-        assert_eq!(behind(3, None, Order::Desc), (3, u64::MAX));
-        assert_eq!(behind(3, Some(7), Order::Asc), (8, u64::MAX));
-        assert_eq!(behind(3, Some(1), Order::Asc), (3, u64::MAX));
-        assert_eq!(behind(3, Some(7), Order::Desc), (3, 6));
-        assert_eq!(behind(1, Some(u64::MAX), Order::Asc), (u64::MAX, u64::MAX));
+        assert_eq!(behind(3, None, Order::Desc), SeqRange::from(3));
+        assert_eq!(behind(3, Some(7), Order::Asc), SeqRange::from(8));
+        assert_eq!(behind(3, Some(1), Order::Asc), SeqRange::from(3));
+        assert_eq!(behind(3, Some(7), Order::Desc), SeqRange::new(3, 6));
+        assert_eq!(behind(1, Some(u64::MAX), Order::Asc), SeqRange::one(u64::MAX));
     }
 }

@@ -6,7 +6,7 @@ use actors::directory::Answer;
 use actors::id::{ContactId, EntityKey, MemoryId};
 use actors::memories::recall::{all, search as search_memories};
 use actors::memories::{self, Command, Edit, ForgetAll, Memory, Remember, Subject};
-use actors::store::Order;
+use actors::store::{Order, SeqRange};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
@@ -164,8 +164,8 @@ pub(super) async fn add(
             let created = matches!(outcome, memories::Outcome::Created(_));
             (outcome.memory().cloned().ok_or_else(internal_error)?, created, When::Now)
         }
-        Ok(Answer::Repeat { first, last }) => {
-            let (memory, created) = answered_before(&app, entity, (first, last), text).await?;
+        Ok(Answer::Repeat(effect)) => {
+            let (memory, created) = answered_before(&app, entity, effect, text).await?;
             (memory, created, When::Before)
         }
         Err(refusal) => return Err(problem_of(refusal, rejected)),
@@ -202,13 +202,14 @@ fn rejected(rejection: memories::Rejection) -> Problem {
 async fn answered_before(
     app: &App,
     entity: EntityKey,
-    (first, last): (u64, u64),
+    effect: SeqRange,
     text: String,
 ) -> Result<(Memory, bool), Problem> {
-    let had_effect = first <= last;
+    let had_effect = !effect.is_empty();
     // If it was known already, it was created or changed before.
     let of = if had_effect { None } else { Some(known(app, entity, &text).await?) };
-    let Said { number, at, created } = said_last(app, entity, of, if had_effect { first } else { last }).await?;
+    let Said { number, at, created } =
+        said_last(app, entity, of, if had_effect { effect.first } else { effect.last }).await?;
     let memory = find(app, entity, number).await?.ok_or_else(memory_not_found)?;
     let source = if created { memory.first } else { memory.source };
     Ok((Memory { text, source, updated_at: (!created).then_some(at), ..memory }, created && had_effect))
@@ -232,7 +233,8 @@ struct Said {
 /// replaced the known one, which is forgotten.
 async fn said_last(app: &App, entity: EntityKey, of: Option<u64>, mut upto: u64) -> Result<Said, Problem> {
     while upto > 0 {
-        let events = app.node().events::<memories::Memories>(entity, (1, upto), Order::Desc, EVENTS_AT_ONCE).await;
+        let events =
+            app.node().events::<memories::Memories>(entity, SeqRange::upto(upto), Order::Desc, EVENTS_AT_ONCE).await;
         let events = events.map_err(store_problem)?;
         upto = events.last().map_or(0, |event| event.seq - 1);
         let mut said = events.into_iter().filter_map(|event| match event.event {

@@ -186,7 +186,7 @@ pub(super) async fn cancel(
             shown(&app, &caller, conversation.id, (&turn, Words::AsSaid), StatusCode::OK).await.map_err(untold)?
         }
         // A cancelled turn stays cancelled.
-        Answer::Repeat { .. } => {
+        Answer::Repeat(_) => {
             let (_, turn) = find(&app, &caller, &id).await?;
             replayed(shown(&app, &caller, conversation.id, (&turn, Words::AsSaid), StatusCode::OK).await?)
         }
@@ -250,9 +250,9 @@ pub(super) async fn start(
     let answer = app.node().conversation(entity, StartTurn { agent, key }, with).await;
     let (turn, when) = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
         Answer::Done(turn) => (*turn, When::Now),
-        Answer::Repeat { first, last } => {
+        Answer::Repeat(effect) => {
             let key = key.ok_or_else(internal_error)?;
-            let turn = read::turn_of(app.node(), entity, (first, last), key).await;
+            let turn = read::turn_of(app.node(), entity, effect, key).await;
             let then = turn.map_err(store_problem)?.ok_or_else(internal_error)?;
             let now = app.node().turn(entity, then.id.number).await.map_err(store_problem)?;
             (now.filter(Turn::is_over).unwrap_or(then), When::Before)

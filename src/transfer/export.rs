@@ -6,7 +6,7 @@ use actors::backoff::patiently;
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey, Kind};
 use actors::store::inventory::Inventory;
-use actors::store::{Fresh, KeyRange, Loaded, LogRecord, LogScan, Order, Pages, Row, Table, View};
+use actors::store::{Fresh, KeyRange, Loaded, LogRecord, LogScan, Order, Pages, Row, SeqRange, Table, View};
 use actors::tables::{IN_ORDER, KEYS_BY_HASH, KEYS_BY_ID, PLACES, SETTINGS, WORKSPACES};
 use actors::workspace::address_of;
 use bytes::Bytes;
@@ -315,7 +315,7 @@ async fn log<W: Write>(
     if let Some(state) = &loaded.state {
         let mut from = 1;
         while from <= before {
-            let scan = LogScan { from, to: before, order: Order::Asc, limit: PAGE };
+            let scan = LogScan { range: SeqRange::new(from, before), order: Order::Asc, limit: PAGE };
             let page = patiently(PATIENCE, || store.read_log(entity, scan)).await?;
             from = page.last().map_or(before, |record| record.seq) + 1;
             steps.records(page)?;

@@ -2,7 +2,7 @@
 
 use actors::clock::Millis;
 use actors::id::{EntityKey, half};
-use actors::store::{KeyHash, KeyRow};
+use actors::store::{KeyHash, KeyRow, SeqRange};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -64,12 +64,12 @@ pub(super) struct Key(Blob, Blob, u64, u64, u64);
 impl Key {
     pub(super) fn new(hash: KeyHash, row: KeyRow) -> Self {
         let blob = |bytes: &[u8]| Blob(Bytes::copy_from_slice(bytes));
-        Self(blob(&hash.0), blob(&row.fingerprint), row.first, row.last, row.at.0)
+        Self(blob(&hash.0), blob(&row.fingerprint), row.events.first, row.events.last, row.at.0)
     }
 
     /// `None` if a hash has the wrong length.
     pub(super) fn read(&self) -> Option<(KeyHash, KeyRow)> {
-        let row = KeyRow { fingerprint: self.1.hash()?, first: self.2, last: self.3, at: Millis(self.4) };
+        let row = KeyRow { fingerprint: self.1.hash()?, events: SeqRange::new(self.2, self.3), at: Millis(self.4) };
         Some((KeyHash(self.0.hash()?), row))
     }
 }
@@ -165,7 +165,10 @@ mod tests {
             number: 3,
             records: vec![(true, Blob(Bytes::from_static(b"\xff")))],
             state: None,
-            keys: vec![Key::new(KeyHash([1; 16]), KeyRow { fingerprint: [2; 16], first: 1, last: 2, at: Millis(9) })],
+            keys: vec![Key::new(
+                KeyHash([1; 16]),
+                KeyRow { fingerprint: [2; 16], events: SeqRange::upto(2), at: Millis(9) },
+            )],
             rows: Vec::new(),
             views: Vec::new(),
             alarm: None,

@@ -12,7 +12,7 @@ use actors::id::{Address, EntityKey};
 use actors::machine::Record;
 use actors::registry::Event;
 use actors::store::inventory::Inventory;
-use actors::store::{Commit, Head, KeyHash, KeyRow, LogScan, NewRecord, Order, Store};
+use actors::store::{Commit, Head, KeyHash, KeyRow, LogScan, NewRecord, Order, SeqRange, Store};
 use actors::tables::{KEYS_BY_ID, WORKSPACES};
 use actors::workspace::address_of;
 use serde::{Deserialize, Serialize};
@@ -47,11 +47,11 @@ pub(super) struct Promise {
 impl Promise {
     /// The key, and its row for events beginning with the sequence `first`; `None` if a hash has the wrong length.
     fn row(&self, first: u64) -> Option<(KeyHash, KeyRow)> {
-        let (first, last) = match self.held {
-            Some(claim) => (0, claim),
-            None => (first, first + self.events.len() as u64 - 1),
+        let (fingerprint, at) = (self.fingerprint.hash()?, Millis(self.at));
+        let row = match self.held {
+            Some(claim) => KeyRow::held(fingerprint, claim, at),
+            None => KeyRow { fingerprint, events: SeqRange::counted(first, self.events.len()), at },
         };
-        let row = KeyRow { fingerprint: self.fingerprint.hash()?, first, last, at: Millis(self.at) };
         Some((KeyHash(self.hash.hash()?), row))
     }
 }
@@ -96,7 +96,7 @@ async fn promise(
     if promise.held.is_some() {
         return Ok(Some(promise).filter(|_| workspace.is_none()));
     }
-    let scan = LogScan { from: row.first, to: row.last, order: Order::Asc, limit: EVENTS };
+    let scan = LogScan { range: row.events, order: Order::Asc, limit: EVENTS };
     let records = patiently(PATIENCE, || store.read_log(EntityKey::INSTALLATION, scan)).await?;
     let mut is_wanted = workspace.is_none();
     for record in records {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actors::id::EntityKey;
 use actors::registry::Registry;
-use actors::store::Order;
+use actors::store::{Order, SeqRange};
 use actors::tables::{AGENTS, CHANNELS};
 use actors::workspace::{DEFAULT, address_of};
 use axum::body::Body;
@@ -257,7 +257,7 @@ async fn an_agent_that_a_channel_gets_while_it_is_being_deleted_stays_and_is_nev
         app.get("/api/v1/agents/a").await.expect(200);
     }
     let registry = EntityKey::workspace(address_of(DEFAULT));
-    let changes = one.app.node().events::<Registry>(registry, (1, u64::MAX), Order::Asc, 1_000).await.unwrap();
+    let changes = one.app.node().events::<Registry>(registry, SeqRange::ALL, Order::Asc, 1_000).await.unwrap();
     let mut changes = changes.iter().flat_map(|record| &record.event.changes);
     assert!(changes.all(|change| change.table() != AGENTS || change.value().is_some()), "it never went");
     // The deletion succeeds once no channel uses the agent.

@@ -13,7 +13,7 @@ use actors::node::Node;
 use actors::outbox::Deliverer;
 use actors::ports::Ports;
 use actors::store::memory::MemoryStore;
-use actors::store::{Fresh, KeyRange, LogScan, Order, Scan, Store, Table};
+use actors::store::{Fresh, KeyRange, LogScan, Order, Scan, SeqRange, Store, Table};
 use actors::trace::Traces;
 use axum::Router;
 use axum::body::Body;
@@ -204,7 +204,7 @@ impl TestApp {
         let loaded = self.store.load(entity, Fresh::Settled).await.unwrap().unwrap();
         let log = self
             .store
-            .read_log(entity, LogScan { from: 1, to: u64::MAX, order: Order::Asc, limit: 10_000 })
+            .read_log(entity, LogScan { range: SeqRange::ALL, order: Order::Asc, limit: 10_000 })
             .await
             .unwrap();
         let mut parts: Vec<_> = loaded.tail.into_iter().chain(log).map(|record| record.payload).collect();

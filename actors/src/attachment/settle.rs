@@ -18,7 +18,7 @@ use crate::limits;
 use crate::node::Node;
 use crate::requests::Request;
 use crate::single_flight::{Flight, SingleFlight};
-use crate::store::{Cause, Fresh, KeyRange, Order, StoreError};
+use crate::store::{Cause, Fresh, KeyRange, Order, SeqRange, StoreError};
 use crate::tables::{ATTACHED, MENTIONED};
 
 /// Rows of one read.
@@ -184,7 +184,7 @@ async fn need(node: &Arc<Node>, entity: EntityKey, state: &State) -> Result<Need
 /// Whether a message exists and has its content. No message of an erased conversation does, even one that cannot be
 /// read and so is not emptied yet.
 async fn says_something(node: &Node, conversation: EntityKey, seq: u64) -> Result<bool, StoreError> {
-    let events = match node.events::<Conversation>(conversation, (seq, seq), Order::Asc, 1).await {
+    let events = match node.events::<Conversation>(conversation, SeqRange::one(seq), Order::Asc, 1).await {
         Err(error) if !error.passes() => {
             let state = node.state::<Conversation>(conversation).await?;
             return if state.is_some_and(|state| state.erasure.is_some()) { Ok(false) } else { Err(error) };

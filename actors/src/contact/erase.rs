@@ -14,6 +14,7 @@ use crate::conversation::{Details, Opening, Origin};
 use crate::erasure::Unread;
 use crate::id::{ContactId, EntityKey};
 use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Record, Undecided};
+use crate::store::SeqRange;
 
 /// Events of one step.
 const STEP: u64 = 64;
@@ -74,15 +75,15 @@ pub enum Step {
 pub struct GoOn(pub ContactId, pub Step);
 
 /// The events of the next step. After all others, those from `stay` on.
-fn range(erasing: &Erasing) -> Option<(u64, u64)> {
-    erasing.next.or(erasing.stay).map(|next| (next, erasing.last.min(next + STEP - 1)))
+fn range(erasing: &Erasing) -> Option<SeqRange> {
+    erasing.next.or(erasing.stay).map(|next| SeqRange::new(next, erasing.last.min(next + STEP - 1)))
 }
 
 impl Step {
     pub(super) fn needs(self, state: Option<&State>) -> Vec<Need> {
         let range = state.and_then(|state| state.erasing).as_ref().and_then(range);
         match (self, range) {
-            (Self::OwnLog, Some((first, last))) => (first..=last).map(Need::Event).collect(),
+            (Self::OwnLog, Some(range)) => range.seqs().map(Need::Event).collect(),
             _ => Vec::new(),
         }
     }
@@ -122,14 +123,14 @@ fn without_words(event: &Event) -> Option<Event> {
 /// The redacted forms of these events that contain words; and which cannot be read.
 fn redacted(
     erasing: &Erasing,
-    (first, last): (u64, u64),
+    range: SeqRange,
     moment: &DecisionContext,
     found: &ReadSet,
 ) -> Result<(Vec<Record<Event>>, Unread), Undecided> {
     let mut redactions = Vec::new();
     let mut unread = Unread::default();
     let mut at = erasing.id.at;
-    for seq in first..=last {
+    for seq in range.seqs() {
         match found.record::<Event>(seq) {
             Err(Undecided::Corrupt(error)) => {
                 let event = Event::ContactUpdated { name: None };
@@ -162,10 +163,10 @@ pub(super) fn go_on(
     }
     let mut redactions = Vec::new();
     let after = match (step, range(&erasing)) {
-        (Step::OwnLog, Some((first, last))) => {
+        (Step::OwnLog, Some(range)) => {
             let unread;
-            (redactions, unread) = redacted(&erasing, (first, last), moment, found)?;
-            let moved = unread.moved((first, last), erasing.last, (erasing.next, erasing.stay));
+            (redactions, unread) = redacted(&erasing, range, moment, found)?;
+            let moved = unread.moved(range, erasing.last, (erasing.next, erasing.stay));
             Some(moved.map_or(erasing, |(next, stay)| Erasing { next, stay, put_off: 0, ..erasing }))
         }
         (Step::PutOff, _) => Some(erasing.put_off(moment.now)),

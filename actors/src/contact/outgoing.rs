@@ -11,7 +11,7 @@ use crate::node::Node;
 use crate::outbox::receivers::{Hooks, Subject};
 use crate::outbox::state::{self, Log, Outbox, Settlement};
 use crate::outbox::{Happened, LaneRow, LogOf, LogScope, Sending, Sends};
-use crate::store::{Order, StoreError};
+use crate::store::{Order, SeqRange, StoreError};
 
 /// Events looked at together, backwards, for the beginning of a life.
 const PAGE: usize = 64;
@@ -41,7 +41,7 @@ async fn whose(node: &Node, entity: EntityKey, record: &Record<Event>) -> Result
     }
     let mut upto = record.seq.saturating_sub(1);
     while upto > 0 {
-        let before = node.events::<Contact>(entity, (1, upto), Order::Desc, PAGE).await?;
+        let before = node.events::<Contact>(entity, SeqRange::upto(upto), Order::Desc, PAGE).await?;
         let created = before.iter().find_map(|record| match record.event {
             Event::ContactCreated { id, .. } => Some(id),
             _ => None,

@@ -16,6 +16,7 @@ use crate::claims::{Claim, Claiming};
 use crate::id::{AttachmentId, MessageId};
 use crate::message::{Overlay, ReviewState};
 use crate::outbox::{LaneRow, Sending};
+use crate::store::SeqRange;
 
 /// The commands that a conversation accepts.
 #[derive(Debug)]
@@ -73,10 +74,8 @@ pub enum Command {
     EraseCopy(EraseCopy),
     /// Memories were drawn from some messages.
     Remembered {
-        /// The first of them.
-        from: u64,
-        /// The last of them.
-        upto: u64,
+        /// Their sequences.
+        range: SeqRange,
         /// The result.
         drawn: remember::Drawn,
     },

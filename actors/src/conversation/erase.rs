@@ -21,7 +21,7 @@ use crate::erasure::Unread;
 use crate::id::{ContactId, MessageId};
 use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Record, Undecided};
 use crate::message::{Gone, Overlay};
-use crate::store::RowWrite;
+use crate::store::{RowWrite, SeqRange};
 use crate::tables::{DETAILS, OVERLAYS, SHOWN};
 
 /// Events that one step goes through. Their old form is read and a new one is written, with a row for some.
@@ -62,8 +62,8 @@ impl Erasure {
 
     /// The events of the next step. After all others, those from `stay` on.
     #[must_use]
-    pub fn step(&self) -> Option<(u64, u64)> {
-        self.next.or(self.stay).map(|next| (next, self.last.min(next + STEP - 1)))
+    pub fn step(&self) -> Option<SeqRange> {
+        self.next.or(self.stay).map(|next| SeqRange::new(next, self.last.min(next + STEP - 1)))
     }
 }
 
@@ -94,22 +94,22 @@ pub(super) fn erase(
     found: &ReadSet,
 ) -> Result<Decision<Conversation>, Undecided> {
     let Some(erasure) = &state.erasure else { return Ok(Decision::Change(begin(state, moment, found)?)) };
-    let Some((first, last)) = erasure.step() else { return Ok(Decision::Answer(Reply::Erasing(*erasure))) };
-    let needs = (first..=last).flat_map(|seq| {
+    let Some(step) = erasure.step() else { return Ok(Decision::Answer(Reply::Erasing(*erasure))) };
+    let needs = step.seqs().flat_map(|seq| {
         let key = number_key(seq);
         [Need::Event(seq), Need::Row(OVERLAYS, key.clone()), Need::Under(SHOWN, key)]
     });
     // An unreadable event happened no earlier than the one before it.
-    let needs = needs.chain((first > 1).then(|| Need::Event(first - 1)));
+    let needs = needs.chain((step.first > 1).then(|| Need::Event(step.first - 1)));
     let missing: Vec<Need> = needs.filter(|need| !found.has(need)).collect();
     if !missing.is_empty() {
         return Err(Undecided::Missing(missing));
     }
     let mut change = Change::new(Vec::new(), Reply::Erasing(*erasure));
     let mut unread = Unread::default();
-    let before = found.record::<Event>(first - 1).ok().flatten();
+    let before = found.record::<Event>(step.first - 1).ok().flatten();
     let mut at = before.map_or(state.created_at(), |record| record.at);
-    for seq in first..=last {
+    for seq in step.seqs() {
         let record = match found.record::<Event>(seq) {
             Err(Undecided::Corrupt(error)) => {
                 let emptied = unread.note(seq, error, found);
@@ -132,7 +132,7 @@ pub(super) fn erase(
         change.redactions.push(record);
     }
     unread.tell(moment.entity);
-    let Some((next, stay)) = unread.moved((first, last), erasure.last, (erasure.next, erasure.stay)) else {
+    let Some((next, stay)) = unread.moved(step, erasure.last, (erasure.next, erasure.stay)) else {
         return Ok(Decision::Answer(change.reply));
     };
     change.reply = Reply::Erasing(Erasure { next, stay, ..*erasure });

@@ -9,6 +9,7 @@ use crate::id::{MemoryId, MessageId};
 use crate::machine::{Change, Decision, DecisionContext};
 use crate::memories::Subject;
 use crate::message::{Message, role};
+use crate::store::SeqRange;
 use crate::usage;
 
 /// After how long an unfinished drawing is checked: its process may have ended.
@@ -99,23 +100,23 @@ impl Remembering {
     }
 }
 
-/// Memories were drawn from the messages `from` to `upto`. A second report of the same range is refused.
+/// Memories were drawn from the messages of `range`. A second report of the same range is refused.
 pub(super) fn remembered(
     state: &State,
-    (from, upto): (u64, u64),
+    range: SeqRange,
     drawn: &Drawn,
     moment: &DecisionContext,
 ) -> Decision<Conversation> {
-    let Some(remembering) = state.remembering.filter(|remembering| remembering.next == from) else {
+    let Some(remembering) = state.remembering.filter(|remembering| remembering.next == range.first) else {
         return Decision::Reject(Rejection::Changed);
     };
     // An erased conversation announces no memories.
     let told = state.erasure.is_none();
     let mut events: Vec<Event> = drawn.notes.iter().filter(|_| told).cloned().map(Event::MemoryNoted).collect();
     if drawn.failed && told {
-        events.push(Event::MemoryFailed { first: from, last: upto });
+        events.push(Event::MemoryFailed { first: range.first, last: range.last });
     }
-    events.push(Event::MemoriesDrawn { left: remembering.after(upto, moment.now) });
+    events.push(Event::MemoriesDrawn { left: remembering.after(range.last, moment.now) });
     let views = drawn.used.iter().map(|used| used.write(moment)).collect();
     Decision::Change(Change { views, ..Change::new(events, Reply::Nothing) })
 }

@@ -14,7 +14,7 @@ use crate::id::MessageId;
 use crate::limits;
 use crate::machine::{Change, Decision, DecisionContext, ReadSet, Undecided};
 use crate::message::{Content, Sender, SenderKind, role};
-use crate::store::{KeyHash, RowWrite, ViewWrite};
+use crate::store::{KeyHash, RowWrite, SeqRange, ViewWrite};
 use crate::tables::{ASKED_TURNS, TURNS};
 use crate::usage;
 
@@ -233,7 +233,7 @@ pub(super) fn finish(
                 let before = if seq == first { finish.branch } else { finish.branch.map(|_| id_at(seq - 1)) };
                 reply(state, turn, text, before)
             }));
-            let replies = (!replies.is_empty()).then_some((first, first + replies.len() as u64 - 1));
+            let replies = Some(SeqRange::counted(first, replies.len())).filter(|replies| !replies.is_empty());
             let ended = Turn { replies, usage: Some(usage.on_top_of(turn.usage.as_ref())), ..ended };
             change.rows.push(ended.row());
             change.views.push(usage_entry(&ended, usage, true, moment));

@@ -8,7 +8,7 @@ use super::Refusal;
 use super::admission::Permit;
 use crate::id::EntityKey;
 use crate::machine::Machine;
-use crate::store::KeyHash;
+use crate::store::{KeyHash, SeqRange};
 use crate::trace::{Span, TraceContext};
 
 /// About how many bytes holding a key takes.
@@ -66,12 +66,7 @@ pub enum Answer<R> {
     /// It was decided now.
     Done(R),
     /// Its idempotency key already had its effect: these events of the log.
-    Repeat {
-        /// The first of them.
-        first: u64,
-        /// The last of them.
-        last: u64,
-    },
+    Repeat(SeqRange),
 }
 
 impl<R> Answer<R> {
@@ -83,7 +78,7 @@ impl<R> Answer<R> {
     pub fn unkeyed<E>(self) -> Result<R, Refusal<E>> {
         match self {
             Self::Done(done) => Ok(done),
-            Self::Repeat { .. } => Err(Refusal::Misanswered("a request without idempotency key")),
+            Self::Repeat(_) => Err(Refusal::Misanswered("a request without idempotency key")),
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::codec;
 use crate::directory::{Answer, Envelope, KeyUse, Refusal, Reply};
 use crate::limits;
 use crate::machine::{Change, Decision, DecisionContext, Machine, Need, ReadSet, Record, Undecided};
-use crate::store::{CommitId, KeyHash, KeyRow, NewRecord, Redaction, RowWrite, ViewWrite};
+use crate::store::{CommitId, KeyHash, KeyRow, NewRecord, Redaction, RowWrite, SeqRange, ViewWrite};
 use crate::trace::{Span, names};
 
 use super::Resident;
@@ -20,7 +20,7 @@ fn known_to<M: Machine>(key: KeyUse, row: KeyRow) -> Option<Reply<M>> {
     match row.held_upto() {
         Some(claim) if key.claim > claim => None,
         Some(_) => Some(Err(Refusal::KeyHeld)),
-        None if key.fingerprint == row.fingerprint => Some(Ok(Answer::Repeat { first: row.first, last: row.last })),
+        None if key.fingerprint == row.fingerprint => Some(Ok(Answer::Repeat(row.events))),
         None => Some(Err(Refusal::KeyReused)),
     }
 }
@@ -205,7 +205,7 @@ impl<M: Machine> Draft<M> {
     fn remember(&mut self, envelope: &Envelope<M>, first: u64, holds: Option<u64>, now: Millis, found: &mut ReadSet) {
         let Some(KeyUse { hash, fingerprint, .. }) = envelope.key else { return };
         self.last_at = now;
-        let effect = KeyRow { fingerprint, first, last: self.next_seq - 1, at: now };
+        let effect = KeyRow { fingerprint, events: SeqRange::new(first, self.next_seq - 1), at: now };
         let row = holds.map_or(effect, |claim| KeyRow::held(fingerprint, claim, now));
         if self.has_more {
             found.write_key(hash, row);

@@ -10,7 +10,7 @@ use ractor::ActorRef;
 
 use crate::id::EntityKey;
 use crate::machine::{Machine, Need, ReadSet, UNDER};
-use crate::store::{KeyHash, KeyRange, KeyRow, LogScan, Order, Row, Scan, Store, StoreError, Table};
+use crate::store::{KeyHash, KeyRange, KeyRow, LogScan, Order, Row, Scan, SeqRange, Store, StoreError, Table};
 
 use super::Mail;
 
@@ -108,7 +108,8 @@ async fn read_need(store: &Arc<dyn Store>, entity: EntityKey, need: Need) -> Res
             Read::Under(table, prefix, rows)
         }
         Need::Event(seq) => {
-            let events = store.read_log(entity, LogScan { from: seq, to: seq, order: Order::Asc, limit: 1 }).await;
+            let events =
+                store.read_log(entity, LogScan { range: SeqRange::one(seq), order: Order::Asc, limit: 1 }).await;
             match events.map(|events| events.into_iter().next().map(|event| event.payload)) {
                 Err(error) if error.passes() => return Err(error),
                 // The machine decides about a damaged event.

@@ -19,7 +19,7 @@ use super::recall::subject_of;
 use super::{Edit, Memory, Outcome, Remember, Subject, extract, recall};
 use crate::agent::chat::Chat;
 use crate::agent::{Agent, ChatMessage, Prompt, Provider};
-use crate::conversation::remember::{Drawn, Note, Remembering};
+use crate::conversation::remember::{Drawn, Note};
 use crate::conversation::{self, Conversation, Usage, message_of};
 use crate::deltas::Saying;
 use crate::id::{EntityKey, MessageId};
@@ -28,7 +28,7 @@ use crate::limits;
 use crate::message::Message;
 use crate::node::Node;
 use crate::single_flight::SingleFlight;
-use crate::store::StoreError;
+use crate::store::{SeqRange, StoreError};
 use crate::trace::TraceContext;
 use crate::usage;
 
@@ -101,8 +101,8 @@ async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     loop {
         let Some(state) = node.state::<Conversation>(entity).await? else { return Ok(()) };
         let Some(remembering) = state.remembering else { return Ok(()) };
-        let upto = remembering.last.min(remembering.next + AT_ONCE - 1);
-        let drawn = match look(node, entity, &state, (remembering, upto)).await {
+        let range = SeqRange::new(remembering.next, remembering.last.min(remembering.next + AT_ONCE - 1));
+        let drawn = match look(node, entity, &state, (remembering.attempts, range)).await {
             Ok(None) => return Ok(()),
             Ok(Some(drawn)) => drawn,
             Err(error) if !error.passes() => {
@@ -113,25 +113,25 @@ async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
             }
             Err(error) => return Err(error),
         };
-        let command = conversation::Command::Remembered { from: remembering.next, upto, drawn };
+        let command = conversation::Command::Remembered { range, drawn };
         if insist(node, &node.conversations, entity, command).await?.is_err() {
             return Ok(());
         }
     }
 }
 
-/// Draws from the messages up to this one once there is a permit; `None`: too many wait for one.
+/// Draws from the messages of a range once there is a permit; `None`: too many wait for one.
 async fn look(
     node: &Arc<Node>,
     entity: EntityKey,
     state: &conversation::State,
-    (remembering, upto): (Remembering, u64),
+    (attempts, range): (u32, SeqRange),
 ) -> Result<Option<Drawn>, Stopped> {
     let permits = &node.drawing.permits;
-    let asked = if remembering.attempts < MODEL_ATTEMPTS { agent(node, entity, state).await? } else { None };
+    let asked = if attempts < MODEL_ATTEMPTS { agent(node, entity, state).await? } else { None };
     if asked.is_none() {
         let _permit = permits.for_forms().await;
-        return draw(node, entity, state, None, (remembering, upto)).await.map(Some);
+        return draw(node, entity, state, None, (attempts, range)).await.map(Some);
     }
     let mut permit = pin!(permits.for_model(entity.workspace));
     let (permit, agent) = match permit.as_mut().now_or_never() {
@@ -140,7 +140,7 @@ async fn look(
         None => (permit.await, agent(node, entity, state).await?),
     };
     let Some(_permit) = permit else { return Ok(None) };
-    draw(node, entity, state, agent, (remembering, upto)).await.map(Some)
+    draw(node, entity, state, agent, (attempts, range)).await.map(Some)
 }
 
 /// The agent that answers here now, if it has a model: the channel's or, if there is none, that of the newest turn or
@@ -158,17 +158,17 @@ async fn agent(node: &Node, entity: EntityKey, state: &conversation::State) -> R
     Ok(agent.filter(|agent| matches!(agent.provider, Provider::OpenAi { .. })))
 }
 
-/// Draws from the messages up to this one, and returns whether some failed: those are skipped for good, and the
+/// Draws from the messages of a range, and returns whether some failed: those are skipped for good, and the
 /// conversation continues.
 async fn draw(
     node: &Arc<Node>,
     entity: EntityKey,
     state: &conversation::State,
     agent: Option<Arc<Agent>>,
-    (remembering, upto): (Remembering, u64),
+    (attempts, range): (u32, SeqRange),
 ) -> Result<Drawn, Stopped> {
-    let is_last = remembering.attempts >= ATTEMPTS;
-    let Wanted { messages, trace, failed } = match wanted(node, entity, (remembering.next, upto)).await {
+    let is_last = attempts >= ATTEMPTS;
+    let Wanted { messages, trace, failed } = match wanted(node, entity, range).await {
         Err(error) if is_last && !error.passes() => return Ok(Drawn { failed: true, ..Drawn::default() }),
         read => read?,
     };
@@ -194,7 +194,7 @@ struct Wanted {
 }
 
 /// The messages of this range that ask for memories.
-async fn wanted(node: &Node, entity: EntityKey, range: (u64, u64)) -> Result<Wanted, StoreError> {
+async fn wanted(node: &Node, entity: EntityKey, range: SeqRange) -> Result<Wanted, StoreError> {
     let read = node.readable::<Conversation>(entity, range).await?;
     let overlays: HashMap<_, _> = node.stored_overlays(entity, range).await?.into_iter().collect();
     let mut wanted = Wanted { messages: Vec::new(), trace: None, failed: !read.damaged.is_empty() };

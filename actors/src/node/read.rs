@@ -17,7 +17,8 @@ use crate::machine::{Machine, Record};
 use crate::memories::Memory;
 use crate::message::Overlay;
 use crate::store::{
-    Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogScan, Order, Pages, Row, Scan, Store, StoreError, Table, View,
+    Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogScan, Order, Pages, Row, Scan, SeqRange, Store, StoreError, Table,
+    View,
 };
 use crate::tables::{ASKED_TURNS, ATTACHED, CALLS, DETAILS, MEMORIES, OVERLAYS, SHOWN, TURNS};
 use crate::usage::{Day, Used};
@@ -117,7 +118,7 @@ impl Node {
         Ok(state.map(|state| self.beginnings.put(conversation, state)))
     }
 
-    /// Up to `limit` events of an entity's log with `from <= seq <= to`.
+    /// Up to `limit` events of a range of an entity's log.
     ///
     /// # Errors
     ///
@@ -125,11 +126,11 @@ impl Node {
     pub async fn events<M: Machine>(
         &self,
         entity: EntityKey,
-        (from, to): (u64, u64),
+        range: SeqRange,
         order: Order,
         limit: usize,
     ) -> Result<Vec<Record<M::Event>>, StoreError> {
-        Ok(self.stretch::<M>(entity, (from, to), order, limit, usize::MAX).await?.events)
+        Ok(self.stretch::<M>(entity, range, order, limit, usize::MAX).await?.events)
     }
 
     /// The first events of such a range of an entity's log: up to `limit`, of up to `bytes` in the store, and at least
@@ -141,12 +142,12 @@ impl Node {
     pub async fn stretch<M: Machine>(
         &self,
         entity: EntityKey,
-        (from, to): (u64, u64),
+        range: SeqRange,
         order: Order,
         limit: usize,
         bytes: usize,
     ) -> Result<Stretch<M::Event>, StoreError> {
-        let stored = self.store.read_log(entity, LogScan { from, to, order, limit }).await?;
+        let stored = self.store.read_log(entity, LogScan { range, order, limit }).await?;
         let read: usize = stored.iter().map(|record| record.payload.len()).sum();
         let mut kept = 0;
         let within = stored.iter().enumerate().take_while(|(n, record)| {
@@ -165,7 +166,7 @@ impl Node {
         })
     }
 
-    /// The events of an entity's log with `from <= seq <= to`, even if some of them are unreadable.
+    /// The events of a range of an entity's log, even if some of them are unreadable.
     ///
     /// # Errors
     ///
@@ -173,16 +174,15 @@ impl Node {
     pub async fn readable<M: Machine>(
         &self,
         entity: EntityKey,
-        (from, to): (u64, u64),
+        range: SeqRange,
     ) -> Result<Readable<M::Event>, StoreError> {
-        let limit = usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX).saturating_add(1);
-        match self.events::<M>(entity, (from, to), Order::Asc, limit).await {
+        match self.events::<M>(entity, range, Order::Asc, range.len()).await {
             Err(error) if !error.passes() => {}
             read => return Ok(Readable { events: read?, damaged: Vec::new() }),
         }
         let mut readable = Readable { events: Vec::new(), damaged: Vec::new() };
-        for seq in from..=to {
-            match self.events::<M>(entity, (seq, seq), Order::Asc, 1).await {
+        for seq in range.seqs() {
+            match self.events::<M>(entity, SeqRange::one(seq), Order::Asc, 1).await {
                 Err(error) if !error.passes() => readable.damaged.push((seq, error)),
                 read => readable.events.extend(read?),
             }
@@ -199,12 +199,12 @@ impl Node {
         self.stored(entity, OVERLAYS, number_key(seq)).await
     }
 
-    /// The changes of the messages with `from <= seq <= to`.
+    /// The changes of the messages in a range.
     ///
     /// # Errors
     ///
     /// `StoreError` if the store, or the stored data, cannot be read.
-    pub async fn overlays(&self, entity: EntityKey, range: (u64, u64)) -> Result<Vec<(u64, Overlay)>, StoreError> {
+    pub async fn overlays(&self, entity: EntityKey, range: SeqRange) -> Result<Vec<(u64, Overlay)>, StoreError> {
         let overlays = self.stored_overlays(entity, range).await?;
         overlays.into_iter().map(|(seq, overlay)| Ok((seq, overlay?))).collect()
     }
@@ -217,14 +217,13 @@ impl Node {
     pub(crate) async fn stored_overlays(
         &self,
         entity: EntityKey,
-        (from, to): (u64, u64),
+        range: SeqRange,
     ) -> Result<Vec<StoredOverlay>, StoreError> {
-        let range = KeyRange {
-            after: Some(number_key(from.saturating_sub(1))),
-            before: Some(number_key(to.saturating_add(1))),
+        let keys = KeyRange {
+            after: Some(number_key(range.first.saturating_sub(1))),
+            before: Some(number_key(range.last.saturating_add(1))),
         };
-        let limit = usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX).saturating_add(1);
-        let rows = self.store.rows(entity, OVERLAYS, Scan::new(range, Order::Asc, limit)).await?;
+        let rows = self.store.rows(entity, OVERLAYS, Scan::new(keys, Order::Asc, range.len())).await?;
         let overlay = |row: &Row| {
             let key = row.key.as_ref().try_into().map_err(|_| StoreError::Corrupt("a row's key is damaged".into()))?;
             Ok((u64::from_be_bytes(key), codec::decode(&row.value)))

@@ -19,7 +19,7 @@ use crate::id::{Address, DeliveryId, EntityKey, EventId, Kind};
 use crate::machine::Record;
 use crate::node::Node;
 use crate::sparing::Line;
-use crate::store::{KeyHash, Order, StoreError};
+use crate::store::{KeyHash, Order, SeqRange, StoreError};
 use crate::tables::{DELIVERIES, LANES, RETRIED};
 
 /// Events looked at together.
@@ -319,7 +319,7 @@ async fn find_pending<M: Sends>(
     at: Millis,
     key: DeliveryKey,
 ) -> Result<Option<DeliveryState>, StoreError> {
-    let records = node.events::<M>(entity, (key.seq, key.seq), Order::Asc, 1).await?;
+    let records = node.events::<M>(entity, SeqRange::one(key.seq), Order::Asc, 1).await?;
     let (Some(record), Some(source)) = (records.first(), source::<M>(node, entity).await?) else { return Ok(None) };
     let Some(subject) = M::subject(record).filter(|subject| subject.at == at) else { return Ok(None) };
     let Some(receiver) = possible(&source, &subject).into_iter().find(|receiver| receiver.tag() == key.tag) else {
@@ -362,8 +362,7 @@ async fn on_its_lane<M: Sends>(
 }
 
 async fn to_all<M: Sends>(node: &Node, entity: EntityKey, event: EventId) -> Result<Vec<DeliveryState>, StoreError> {
-    let at = (event.number, event.number);
-    let records = node.events::<M>(entity, at, Order::Asc, 1).await?;
+    let records = node.events::<M>(entity, SeqRange::one(event.number), Order::Asc, 1).await?;
     let (Some(record), Some(source)) = (records.first(), source::<M>(node, entity).await?) else {
         return Ok(Vec::new());
     };

@@ -22,7 +22,7 @@ use crate::id::{EntityKey, EventId};
 use crate::machine::Record;
 use crate::metrics::AttemptEnd;
 use crate::node::Node;
-use crate::store::{Order, StoreError};
+use crate::store::{Order, SeqRange, StoreError};
 use crate::trace::current;
 use crate::url::origin;
 
@@ -170,7 +170,7 @@ pub(super) async fn hooks_of<M: Sends>(
     entity: EntityKey,
     message: u64,
 ) -> Result<Option<Arc<Hooks>>, StoreError> {
-    let records = node.events::<M>(entity, (message, message), Order::Asc, 1).await?;
+    let records = node.events::<M>(entity, SeqRange::one(message), Order::Asc, 1).await?;
     Ok(records.first().and_then(M::hooks).map(Arc::new))
 }
 
@@ -443,7 +443,7 @@ async fn attempt(node: &Node, mut parcel: Parcel, telling: Telling) -> (Attempt,
 }
 
 async fn event<M: Sends>(route: &Route, seq: u64) -> Result<Option<(Arc<Record<M::Event>>, Subject)>, StoreError> {
-    let records = route.node.events::<M>(route.entity, (seq, seq), Order::Asc, 1).await?;
+    let records = route.node.events::<M>(route.entity, SeqRange::one(seq), Order::Asc, 1).await?;
     let record = records.into_iter().next();
     Ok(record.and_then(|record| M::subject(&record).map(|subject| (Arc::new(record), subject))))
 }

@@ -4,7 +4,7 @@ use super::port::Sends;
 use crate::id::EntityKey;
 use crate::machine::Record;
 use crate::node::Node;
-use crate::store::{Order, StoreError};
+use crate::store::{Order, SeqRange, StoreError};
 
 /// A part of a range that was read.
 pub(super) struct Part<E> {
@@ -27,7 +27,7 @@ pub(super) async fn next<M: Sends>(
 ) -> Result<Part<M::Event>, StoreError> {
     let (near, far) = if order == Order::Asc { (first, last) } else { (last, first) };
     let part = async |upto: u64| {
-        let records = node.events::<M>(entity, (near.min(upto), near.max(upto)), order, limit).await?;
+        let records = node.events::<M>(entity, SeqRange::new(near.min(upto), near.max(upto)), order, limit).await?;
         let upto = records.last().map_or(upto, |record| record.seq);
         Ok::<_, StoreError>(Part { records, upto })
     };

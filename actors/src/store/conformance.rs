@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{
     Commit, CommitId, Fresh, Head, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, LogScan, NewRecord, Order, Outcome,
-    Redaction, RowWrite, Store, StoreError, Table, View, ViewWrite,
+    Redaction, RowWrite, SeqRange, Store, StoreError, Table, View, ViewWrite,
 };
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};
@@ -123,7 +123,7 @@ impl<S: Store> Place<S> {
 
     /// The whole log of an entity with few events.
     async fn log(&self, entity: EntityKey, order: Order) -> Vec<LogRecord> {
-        let all = LogScan { from: 0, to: u64::MAX, order, limit: 100 };
+        let all = LogScan { range: SeqRange::from(0), order, limit: 100 };
         self.store.read_log(entity, all).await.expect("a read")
     }
 
@@ -186,7 +186,7 @@ fn range(after: Option<&str>, before: Option<&str>) -> KeyRange {
 }
 
 fn key_row(first: u64, last: u64) -> KeyRow {
-    KeyRow { fingerprint: [7; 16], first, last, at: Millis(1_000) }
+    KeyRow { fingerprint: [7; 16], events: SeqRange::new(first, last), at: Millis(1_000) }
 }
 
 fn key(byte: u8) -> KeyHash {

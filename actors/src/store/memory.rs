@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use super::inventory::Inventory;
 use super::{
     Beat, Commit, CommitId, Done, Due, DuePage, Fresh, Head, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, LogScan,
-    NodeId, Order, Outcome, Redaction, Row, Scan, Store, StoreError, Table, View,
+    NodeId, Order, Outcome, Redaction, Row, Scan, SeqRange, Store, StoreError, Table, View,
 };
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};
@@ -153,8 +153,8 @@ impl Entity {
         }
     }
 
-    fn log(&self, from: u64, to: u64, order: Order, limit: usize) -> Vec<LogRecord> {
-        let inside = self.events.iter().filter(|record| (from..=to).contains(&record.seq));
+    fn log(&self, range: SeqRange, order: Order, limit: usize) -> Vec<LogRecord> {
+        let inside = self.events.iter().filter(|record| range.contains(record.seq));
         match order {
             Order::Asc => inside.take(limit).cloned().collect(),
             Order::Desc => inside.rev().take(limit).cloned().collect(),
@@ -210,8 +210,8 @@ impl Store for MemoryStore {
     }
 
     fn read_log(&self, entity: EntityKey, scan: LogScan) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
-        let LogScan { from, to, order, limit } = scan;
-        Box::pin(async move { self.of(entity, |entity| entity.log(from, to, order, limit)) })
+        let LogScan { range, order, limit } = scan;
+        Box::pin(async move { self.of(entity, |entity| entity.log(range, order, limit)) })
     }
 
     fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {

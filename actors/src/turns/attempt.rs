@@ -395,8 +395,8 @@ impl Attempt<'_> {
         let with = CommandContext { key, trace };
         let message = match persist(node, &node.conversations, entity, question, with, OFFERED).await? {
             Ok(Answer::Done(posted)) => posted.messages.into_iter().next(),
-            Ok(Answer::Repeat { first, last }) => {
-                let events = || node.events::<Conversation>(entity, (first, last), Order::Asc, 4);
+            Ok(Answer::Repeat(posted)) => {
+                let events = || node.events::<Conversation>(entity, posted, Order::Asc, 4);
                 let events = patiently(OFFERED, events).await?;
                 events.iter().find_map(message_of)
             }

@@ -15,7 +15,7 @@ use crate::machine::Record;
 use crate::memories::recall::Remembered;
 use crate::message::{Json, Overlay, role};
 use crate::node::Node;
-use crate::store::{KeyRange, LogScan, Order, Scan, Store, StoreError};
+use crate::store::{KeyRange, LogScan, Order, Scan, SeqRange, Store, StoreError};
 use crate::tables::OVERLAYS;
 use crate::tool::Tools;
 
@@ -201,7 +201,9 @@ impl<'a> Reader<'a> {
     async fn read(&mut self, store: &dyn Store, entity: EntityKey, mut upto: u64) -> Result<Option<Known>, StoreError> {
         let (mut known, mut looked_at, mut bytes, mut is_whole) = (None::<Known>, 0, 0, true);
         while looked_at < LOOKED_AT && bytes < LOOKED_AT_BYTES {
-            let page = store.read_log(entity, LogScan { from: 1, to: upto, order: Order::Desc, limit: PAGE }).await?;
+            let page = store
+                .read_log(entity, LogScan { range: SeqRange::upto(upto), order: Order::Desc, limit: PAGE })
+                .await?;
             let (Some(first), Some(last)) = (page.first(), page.last()) else { break };
             looked_at += page.len();
             self.context.newest = self.context.newest.max(first.seq);

@@ -10,9 +10,9 @@ use actors::directory::{Answer, CommandContext, KeyUse, Refusal};
 use actors::id::EntityKey;
 use actors::limits;
 use actors::node::Node;
-use actors::store::KeyHash;
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
+use actors::store::{KeyHash, SeqRange};
 use proptest::prelude::*;
 use tokio::time::sleep;
 
@@ -42,7 +42,7 @@ async fn send(node: &Arc<Node>, key: u64, request: u64) -> Result<Answer<()>, Co
     let answer = node.conversation(e, post(e, "effect"), with).await?;
     Ok(match answer {
         Answer::Done(_) => Answer::Done(()),
-        Answer::Repeat { first, last } => Answer::Repeat { first, last },
+        Answer::Repeat(events) => Answer::Repeat(events),
     })
 }
 
@@ -109,7 +109,7 @@ async fn a_retry_is_answered_and_another_request_refused() {
         let first = key - 1;
         assert_eq!(send(&node, key, first).await.unwrap(), Answer::Done(()));
         for _ in 0..2 {
-            assert!(matches!(send(&node, key, first).await, Ok(Answer::Repeat { first: 1, last: 2 })));
+            assert!(matches!(send(&node, key, first).await, Ok(Answer::Repeat(SeqRange { first: 1, last: 2 }))));
             for other in (0..3).filter(|other| *other != first) {
                 assert!(matches!(send(&node, key, other).await, Err(Refusal::KeyReused)), "{first}, {other}");
             }
@@ -130,7 +130,7 @@ async fn a_request_that_was_refused_leaves_its_key_to_whoever_comes_next() {
             assert!(matches!(answer, Err(Refusal::Rejected(Rejection::NotFound))));
         }
         assert_eq!(send(&node, key, next).await.unwrap(), Answer::Done(()));
-        assert!(matches!(send(&node, key, next).await, Ok(Answer::Repeat { .. })));
+        assert!(matches!(send(&node, key, next).await, Ok(Answer::Repeat(_))));
         // A refused request may not come back with this key, although it could be done by now.
         node.conversation(nowhere, post(nowhere, "a"), CommandContext::default()).await.unwrap();
         for refused in 100..103 {
@@ -148,7 +148,7 @@ async fn a_key_is_forgotten_after_two_days_wherever_it_had_its_effect() {
         let node = Node::start(Arc::new(store), told, entropy(), Arc::new(NoModels));
         assert_eq!(send(&node, 1, first).await.unwrap(), Answer::Done(()));
         clock.advance(limits::KEY_KEPT_MILLIS - 1);
-        assert!(matches!(send(&node, 1, first).await, Ok(Answer::Repeat { .. })));
+        assert!(matches!(send(&node, 1, first).await, Ok(Answer::Repeat(_))));
         clock.advance(1);
         assert_eq!(send(&node, 1, next).await.unwrap(), Answer::Done(()), "{first}, {next}");
         let other = if next == 1 { 2 } else { 1 };
@@ -195,7 +195,7 @@ proptest! {
                 effects.push(loop {
                     let e = target(1, request);
                     let read = node.events::<actors::conversation::Conversation>(
-                        e, (1, 100), actors::store::Order::Asc, 100).await;
+                        e, SeqRange::upto(100), actors::store::Order::Asc, 100).await;
                     if let Ok(events) = read {
                         break events.iter().filter_map(actors::conversation::message_of).count();
                     }

@@ -15,7 +15,7 @@ use actors::node::Node;
 use actors::store::conformance::{commit, on};
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
-use actors::store::{Commit, Fresh, KeyRange, LogScan, Order, RowWrite, Scan, Store as _};
+use actors::store::{Commit, Fresh, KeyRange, LogScan, Order, RowWrite, Scan, SeqRange, Store as _};
 use actors::tables::{BARRED, CHANNELS_ASIDE, FORKS};
 use bytes::Bytes;
 use tokio::time::sleep;
@@ -175,7 +175,7 @@ async fn what_cannot_be_read_of_a_contact_keeps_nothing_else_of_it() {
     let place = EntityKey::conversation(WORKSPACE, copied.address);
     let barred = node.rows(place, BARRED, Scan::new(KeyRange::default(), Order::Asc, 9)).await.unwrap();
     assert_eq!(barred.len(), 1, "no copy begins there any more");
-    let of_shop = store.read_log(shop, LogScan { from: 1, to: u64::MAX, order: Order::Asc, limit: 1_000 });
+    let of_shop = store.read_log(shop, LogScan { range: SeqRange::ALL, order: Order::Asc, limit: 1_000 });
     let (stored, of_shop) = (format!("{store:?}"), format!("{:?}", of_shop.await.unwrap()));
     let count = |text: &str| text.matches("secret").count();
     // The store holds the log whole, and again as the records since the newest state.

@@ -12,7 +12,7 @@ use actors::ports::Ports;
 use actors::store::conformance::{commit, on};
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
-use actors::store::{Commit, Fresh, Store as _};
+use actors::store::{Commit, Fresh, SeqRange, Store as _};
 use actors::subscriptions::Missed;
 use actors::trace::{Finished, Tracer, Traces};
 use futures_util::FutureExt as _;
@@ -49,7 +49,7 @@ async fn i6_two_owners_of_one_entity_lose_and_double_nothing() {
                     let with = key(writer * 1_000 + i, 0);
                     let seq = loop {
                         match node.conversation(e, post(e, &text), with).await {
-                            Ok(Answer::Repeat { last, .. }) => break last,
+                            Ok(Answer::Repeat(events)) => break events.last,
                             Ok(answer) => break messages(answer)[0].id.number,
                             Err(Refusal::Unavailable(_)) => {}
                             Err(other) => panic!("{other}"),
@@ -86,7 +86,7 @@ async fn i6_a_refusal_is_told_only_if_no_other_owner_has_made_it_untrue() {
     nodes[1].conversation(e, post(e, "b"), key(1, 1)).await.unwrap();
     nodes[1].conversation(e, close(true), CommandContext::default()).await.unwrap();
     let again = nodes[0].conversation(e, post(e, "b"), key(1, 1)).await;
-    assert!(matches!(again, Ok(Answer::Repeat { .. })), "the other owner has done it: {again:?}");
+    assert!(matches!(again, Ok(Answer::Repeat(_))), "the other owner has done it: {again:?}");
     nodes[1].conversation(e, close(false), CommandContext::default()).await.unwrap();
     assert!(nodes[0].conversation(e, post(e, "c"), CommandContext::default()).await.is_ok());
 }
@@ -104,7 +104,7 @@ async fn a_lost_answer_is_unknown_and_the_retry_finds_what_was_done() {
     store.calm();
     assert_eq!(subscription.recv().await.unwrap_err(), Missed(0), "it has missed something");
     let again = node.conversation(e, post(e, "a"), key(1, 1)).await;
-    assert!(matches!(again, Ok(Answer::Repeat { first: 3, last: 3 })));
+    assert!(matches!(again, Ok(Answer::Repeat(SeqRange { first: 3, last: 3 }))));
     assert_eq!(texts(&node, e).await.len(), 2);
     node.conversation(e, post(e, "b"), CommandContext::default()).await.unwrap();
     assert_eq!(message_of(&subscription.recv().await.unwrap()).unwrap().content.text.as_deref(), Some("b"));
@@ -217,7 +217,10 @@ async fn an_answer_that_the_store_never_gives_is_unknown_and_stalls_nobody() {
     assert!(matches!(unknown, Err(Refusal::Unknown(_))));
     assert!(before.elapsed().as_secs() < 1, "it is told at once");
     gate.rule(Rule::Pass);
-    assert!(matches!(node.conversation(e, post(e, "a"), key(1, 1)).await, Ok(Answer::Repeat { first: 1, last: 2 })));
+    assert!(matches!(
+        node.conversation(e, post(e, "a"), key(1, 1)).await,
+        Ok(Answer::Repeat(SeqRange { first: 1, last: 2 }))
+    ));
 }
 
 #[tokio::test(start_paused = true)]

@@ -29,7 +29,7 @@ use actors::outbox::state::Retried;
 use actors::outbox::{Attempt, Delivery, End, LaneRow, Outbox, Receiver, RetryRequest, Was};
 use actors::registry::RowChange;
 use actors::store::memory::MemoryStore;
-use actors::store::{Fresh, KeyHash, NodeId, Store, StoreError, Table};
+use actors::store::{Fresh, KeyHash, NodeId, SeqRange, Store, StoreError, Table};
 use actors::tool::{Ask, Asker};
 use actors::trace::TraceContext;
 use actors::usage;

@@ -8,19 +8,20 @@ use actors::conversation::{Command, Conversation, Post, Rejection, Update};
 use actors::directory::{Answer, CommandContext, Directory, Refusal};
 use actors::limits;
 use actors::node::Node;
+use actors::store::SeqRange;
 use actors::store::memory::MemoryStore;
 
 use crate::support::*;
 
 /// The sequences in the log that a keyed command is known to have produced.
-fn range(answer: Answer<actors::conversation::Reply>) -> (u64, u64) {
+fn range(answer: Answer<actors::conversation::Reply>) -> SeqRange {
     match answer {
-        Answer::Repeat { first, last } => (first, last),
+        Answer::Repeat(events) => events,
         done => {
             let messages = messages(done);
             let first = messages[0].id.number;
             // A first post also opens the conversation.
-            (if first == 2 { 1 } else { first }, messages[messages.len() - 1].id.number)
+            SeqRange::new(if first == 2 { 1 } else { first }, messages[messages.len() - 1].id.number)
         }
     }
 }
@@ -41,7 +42,7 @@ async fn i3_racing_commands_with_one_key_have_one_effect_and_one_answer() {
             done += u32::from(matches!(answer, Answer::Done(_)));
             ranges.insert(range(answer));
         }
-        assert_eq!((done, ranges), (1, HashSet::from([(1, 2)])));
+        assert_eq!((done, ranges), (1, HashSet::from([SeqRange::new(1, 2)])));
         assert_eq!(texts(&node, e).await.len(), 1);
     }
 }
@@ -81,7 +82,7 @@ async fn a_key_remembers_that_nothing_changed_and_changes_nothing_later() {
     node.conversation(e, close(true), CommandContext::default()).await.unwrap();
     for _ in 0..2 {
         let again = node.conversation(e, close(false), key(1, 1)).await;
-        assert!(matches!(again, Ok(Answer::Repeat { first: 3, last: 2 })), "{again:?}");
+        assert!(matches!(again, Ok(Answer::Repeat(SeqRange { first: 3, last: 2 }))), "{again:?}");
     }
     let closed = node.conversation(e, post(e, "b"), CommandContext::default()).await;
     assert!(matches!(closed, Err(Refusal::Rejected(Rejection::Closed))));
@@ -107,12 +108,18 @@ async fn a_key_is_kept_for_its_time_and_then_forgotten() {
     let e = entity(1);
     node.conversation(e, post(e, "a"), key(1, 1)).await.unwrap();
     clock.set(NOW.plus(limits::KEY_KEPT_MILLIS - 1));
-    assert!(matches!(node.conversation(e, post(e, "a"), key(1, 1)).await, Ok(Answer::Repeat { first: 1, last: 2 })));
+    assert!(matches!(
+        node.conversation(e, post(e, "a"), key(1, 1)).await,
+        Ok(Answer::Repeat(SeqRange { first: 1, last: 2 }))
+    ));
     assert!(node.key(e, key(1, 1).key.unwrap().hash).await.unwrap().is_some());
     clock.set(NOW.plus(limits::KEY_KEPT_MILLIS));
     assert!(node.key(e, key(1, 1).key.unwrap().hash).await.unwrap().is_none());
     assert!(matches!(node.conversation(e, post(e, "b"), key(1, 2)).await, Ok(Answer::Done(_))));
-    assert!(matches!(node.conversation(e, post(e, "b"), key(1, 2)).await, Ok(Answer::Repeat { first: 3, last: 3 })));
+    assert!(matches!(
+        node.conversation(e, post(e, "b"), key(1, 2)).await,
+        Ok(Answer::Repeat(SeqRange { first: 3, last: 3 }))
+    ));
     // The same in a process that reads the key from the store.
     clock.set(Millis(NOW.0 + 2 * limits::KEY_KEPT_MILLIS));
     let other = Node::start(Arc::new(store), clock, entropy(), Arc::new(actors::agent::NoModels));
@@ -136,7 +143,7 @@ async fn a_key_is_found_after_passivation_and_behind_many_others() {
         }
         for i in 0..keys {
             let again = directory.ask(&node, e, post(e, "x"), key(i, i)).await.unwrap();
-            assert!(matches!(again, Answer::Repeat { .. }));
+            assert!(matches!(again, Answer::Repeat(_)));
             assert_eq!(range(again), first[i as usize]);
             let other = directory.ask(&node, e, post(e, "y"), key(i, i + 1)).await;
             assert!(matches!(other, Err(Refusal::KeyReused)));

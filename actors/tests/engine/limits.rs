@@ -6,6 +6,7 @@ use actors::conversation::amend::{Amend, Amendment, Edit, Receipt};
 use actors::directory::{CommandContext, Directory, Refusal};
 use actors::limits::{ENTITY_BYTES, ENTITY_COMMANDS, NODE_BYTES, NODE_COMMANDS};
 use actors::node::Node;
+use actors::store::SeqRange;
 use tokio::task::JoinHandle;
 
 use crate::support::*;
@@ -165,5 +166,5 @@ async fn a_command_without_an_answer_in_time_is_unknown_to_its_caller() {
     gate.rule(Rule::Pass);
     settle().await;
     let again = node.conversation(e, post(e, "slow"), key(1, 1)).await;
-    assert!(matches!(again, Ok(actors::directory::Answer::Repeat { first: 1, last: 2 })));
+    assert!(matches!(again, Ok(actors::directory::Answer::Repeat(SeqRange { first: 1, last: 2 }))));
 }

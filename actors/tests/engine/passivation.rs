@@ -7,6 +7,7 @@ use actors::conversation::{Command, Conversation, Update};
 use actors::directory::{Answer, Bounds, CommandContext, Directory};
 use actors::limits;
 use actors::random::Random;
+use actors::store::SeqRange;
 use actors::store::memory::MemoryStore;
 use tokio::time::{Instant, timeout};
 
@@ -135,7 +136,7 @@ async fn an_actor_that_leaves_for_want_of_room_leaves_what_it_knew_and_its_succe
     assert_eq!((directory.actors(), directory.resident()), (0, 1));
     gate.reads();
     let again = directory.ask(&node, e, post(e, "a"), key(1, 1)).await.unwrap();
-    assert!(matches!((&first, &again), (Answer::Done(_), Answer::Repeat { first: 1, last: 2 })), "{again:?}");
+    assert!(matches!((&first, &again), (Answer::Done(_), Answer::Repeat(SeqRange { first: 1, last: 2 }))), "{again:?}");
     directory.ask(&node, e, post(e, "b"), key(2, 2)).await.unwrap();
     assert_eq!(gate.reads(), 0, "a key that was used and one that was not are told apart");
     assert_eq!((directory.actors(), directory.resident()), (1, 1));

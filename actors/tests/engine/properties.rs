@@ -11,6 +11,7 @@ use actors::directory::{Answer, Bounds, CommandContext, Directory, Refusal};
 use actors::id::MessageId;
 use actors::message::{Content, Review};
 use actors::node::Node;
+use actors::store::SeqRange;
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
 use proptest::prelude::*;
@@ -118,7 +119,7 @@ impl World {
         let command = post_of(e, Content { review, ..content(text) });
         match self.owners[ask.owner].ask(&self.node, e, command, with).await {
             Ok(Answer::Done(reply)) => (Known::At(messages(Answer::Done(reply))[0].id.number), true),
-            Ok(Answer::Repeat { first, last }) => {
+            Ok(Answer::Repeat(SeqRange { first, last })) => {
                 // The message is the first event, or the second where the post opened the conversation.
                 let reviewed = u64::from(ask.review.is_some());
                 assert!(last - reviewed == first || first == 1, "{first} to {last}");

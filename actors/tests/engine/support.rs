@@ -17,7 +17,7 @@ use actors::machine::{Change, Decision, DecisionContext, Machine, Need, ReadSet,
 use actors::message::{Content, Message, NewMessage, Sender, SenderKind};
 use actors::node::Node;
 use actors::registry::{self, RowChange};
-use actors::store::{KeyHash, Order, Store, Table};
+use actors::store::{KeyHash, Order, SeqRange, Store, Table};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
@@ -147,7 +147,7 @@ pub(crate) fn messages(answer: Answer<Reply>) -> Vec<Message> {
 
 /// The whole log, checked for gaps and for decreasing times.
 pub(crate) async fn log(node: &Node, entity: EntityKey) -> Vec<Record<Event>> {
-    let records = node.events::<Conversation>(entity, (1, u64::MAX), Order::Asc, 1_000_000).await.unwrap();
+    let records = node.events::<Conversation>(entity, SeqRange::ALL, Order::Asc, 1_000_000).await.unwrap();
     for (i, record) in records.iter().enumerate() {
         assert_eq!(record.seq, i as u64 + 1, "I2: sequences have no gaps");
     }

@@ -126,7 +126,7 @@ pub(crate) async fn questions(node: &Node) -> Vec<MessageId> {
 async fn persist(node: &Arc<Node>, e: EntityKey, command: impl Fn() -> Command, with: CommandContext) -> bool {
     loop {
         match node.conversation(e, command(), with).await {
-            Ok(Answer::Done(_) | Answer::Repeat { .. }) => return true,
+            Ok(Answer::Done(_) | Answer::Repeat(_)) => return true,
             Err(Refusal::Unavailable(_) | Refusal::Unknown(_)) => {}
             Err(Refusal::Rejected(_)) => return false,
             Err(other) => panic!("{other}"),

@@ -229,7 +229,7 @@ async fn a_turn_has_at_most_one_outcome_through_every_fault() {
             for turn in 0..4 {
                 loop {
                     match node.conversation(e, post_with_turn(e, "hi"), key(turn, 0)).await {
-                        Ok(Answer::Done(_) | Answer::Repeat { .. }) => break,
+                        Ok(Answer::Done(_) | Answer::Repeat(_)) => break,
                         Err(Refusal::Unavailable(_) | Refusal::Unknown(_)) => {}
                         Err(other) => panic!("seed {seed}: {other}"),
                     }

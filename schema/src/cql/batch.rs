@@ -220,7 +220,7 @@ impl<'a> Attempt<'a> {
         )));
         for (hash, row) in &self.commit.keys {
             prepared.push(&statements.put_key);
-            let (first, last, at) = (signed(row.first), signed(row.last), signed(row.at.0));
+            let (first, last, at) = (signed(row.events.first), signed(row.events.last), signed(row.at.0));
             values.push(Values::Key((entity, bucket, &hash.0[..], &row.fingerprint[..], first, last, at)));
         }
         for ((table, key), row) in &self.rows {

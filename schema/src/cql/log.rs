@@ -214,7 +214,7 @@ impl CqlStore {
 
     /// See `Store::read_log`.
     pub(super) async fn log(&self, entity: EntityKey, scan: LogScan) -> Result<Vec<LogRecord>, StoreError> {
-        if scan.limit == 0 || scan.from > scan.to || scan.from > LAST_SEQ {
+        if scan.limit == 0 || scan.range.is_empty() || scan.range.first > LAST_SEQ {
             return Ok(Vec::new());
         }
         let Some(newest) = self.newest_bucket_now(entity).await? else { return Ok(Vec::new()) };
@@ -234,10 +234,10 @@ impl CqlStore {
 
     async fn first_bucket(&self, entity: EntityKey, newest: i32, scan: LogScan) -> Result<i32, StoreError> {
         let bucket = match scan.order {
-            Order::Asc => self.bucket_of(entity, scan.from.max(1)).await?,
+            Order::Asc => self.bucket_of(entity, scan.range.first.max(1)).await?,
             // Mostly the newest page is requested.
-            Order::Desc if scan.to >= LAST_SEQ => newest,
-            Order::Desc => self.bucket_of(entity, scan.to).await?,
+            Order::Desc if scan.range.last >= LAST_SEQ => newest,
+            Order::Desc => self.bucket_of(entity, scan.range.last).await?,
         };
         Ok(bucket.min(newest))
     }
@@ -260,14 +260,14 @@ impl CqlStore {
         &self,
         entity: EntityKey,
         bucket: i32,
-        LogScan { from, to, order, limit }: LogScan,
+        LogScan { range, order, limit }: LogScan,
         found: &mut Vec<LogRecord>,
     ) -> Result<bool, StoreError> {
         let mut stretch = match order {
-            Order::Asc => Stretch::from_event(from),
+            Order::Asc => Stretch::from_event(range.first),
             Order::Desc => {
-                let until = self.behind_event(entity, bucket, to).await?;
-                Stretch { order, from: (signed(from), [0; 8]), until }
+                let until = self.behind_event(entity, bucket, range.last).await?;
+                Stretch { order, from: (signed(range.first), [0; 8]), until }
             }
         };
         loop {
@@ -284,13 +284,13 @@ impl CqlStore {
                 }
                 for event in events {
                     let beyond = match order {
-                        Order::Asc => event.seq > to,
-                        Order::Desc => event.seq < from,
+                        Order::Asc => event.seq > range.last,
+                        Order::Desc => event.seq < range.first,
                     };
                     if beyond || found.len() == limit {
                         return Ok(true);
                     }
-                    if (from..=to).contains(&event.seq) {
+                    if range.contains(event.seq) {
                         found.push(event);
                     }
                 }

@@ -21,7 +21,7 @@
 
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey, Kind};
-use actors::store::{Cause, Due, Head, KeyHash, KeyRow, StoreError, Table, View};
+use actors::store::{Cause, Due, Head, KeyHash, KeyRow, SeqRange, StoreError, Table, View};
 
 /// The key of the heartbeat row in `log`, `rows` and `keys`, and of the chain in `index`.
 pub(super) const META: [u8; 1] = [0];
@@ -142,7 +142,9 @@ pub(super) fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Option<&'a [u8]> {
 pub(super) fn key_row(row: KeyRow) -> Vec<u8> {
     let mut value = Vec::with_capacity(16 + 24 + 4);
     value.extend_from_slice(&row.fingerprint);
-    [row.first, row.last, row.at.0].iter().for_each(|number| value.extend_from_slice(&number.to_le_bytes()));
+    [row.events.first, row.events.last, row.at.0]
+        .iter()
+        .for_each(|number| value.extend_from_slice(&number.to_le_bytes()));
     value
 }
 
@@ -150,8 +152,11 @@ pub(super) fn key_row(row: KeyRow) -> Vec<u8> {
 pub(super) fn read_key_row(value: &[u8]) -> Option<KeyRow> {
     let (fingerprint, rest) = value.split_first_chunk::<16>()?;
     let mut fields = Fields(rest);
-    let row =
-        KeyRow { fingerprint: *fingerprint, first: fields.u64()?, last: fields.u64()?, at: Millis(fields.u64()?) };
+    let row = KeyRow {
+        fingerprint: *fingerprint,
+        events: SeqRange::new(fields.u64()?, fields.u64()?),
+        at: Millis(fields.u64()?),
+    };
     fields.end().then_some(row)
 }
 
@@ -268,7 +273,7 @@ mod tests {
 
     #[test]
     fn an_idempotency_row_is_read_back() {
-        let row = KeyRow { fingerprint: [3; 16], first: 1, last: 1 << 50, at: Millis(99) };
+        let row = KeyRow { fingerprint: [3; 16], events: SeqRange::upto(1 << 50), at: Millis(99) };
         assert_eq!(read_key_row(&key_row(row)), Some(row));
         assert_eq!(read_key_row(&[]), None);
     }

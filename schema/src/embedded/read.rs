@@ -8,7 +8,7 @@ use std::ops::Bound;
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey};
 use actors::store::{
-    Cause, Due, Head, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Order, Row, Scan, StoreError, Table, View,
+    Cause, Due, Head, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Order, Row, Scan, SeqRange, StoreError, Table, View,
 };
 use bytes::Bytes;
 use fjall::{Guard, Iter, Readable};
@@ -120,8 +120,9 @@ impl Engine {
     }
 
     pub(super) fn read_log(&self, entity: EntityKey, scan: LogScan, budget: usize) -> Found<Option<Vec<LogRecord>>> {
-        let scan = LogScan { from: scan.from.max(1), ..scan };
-        if scan.from > scan.to || scan.limit == 0 {
+        let range = SeqRange { first: scan.range.first.max(1), ..scan.range };
+        let scan = LogScan { range, ..scan };
+        if range.is_empty() || scan.limit == 0 {
             return Ok(Some(Vec::new()));
         }
         guarded(entity, || match scan.order {
@@ -140,23 +141,23 @@ impl Engine {
     fn read_ascending(
         &self,
         entity: EntityKey,
-        LogScan { from, to, limit, .. }: LogScan,
+        LogScan { range, limit, .. }: LogScan,
         budget: usize,
     ) -> Found<Option<Vec<LogRecord>>> {
         let (mut found, mut walk) = (Vec::new(), None);
-        for (n, guard) in self.rows_from(&self.snapshot(), entity, from).enumerate() {
+        for (n, guard) in self.rows_from(&self.snapshot(), entity, range.first).enumerate() {
             if n >= budget {
                 return Ok(None);
             }
             let row = log_row(entity, guard)?;
             match &mut walk {
-                None if row.head.seq - row.events >= from => return Err(corrupt(entity, "a log row is missing")),
+                None if row.head.seq - row.events >= range.first => return Err(corrupt(entity, "a log row is missing")),
                 None => walk = Some(Walk::at(&row)),
                 Some(walk) => walk.step(&row).map_err(|what| corrupt(entity, what))?,
             }
-            let inside = row.records().filter(|record| record.event && (from..=to).contains(&record.seq));
+            let inside = row.records().filter(|record| record.event && range.contains(record.seq));
             found.extend(inside.take(limit - found.len()));
-            if found.len() == limit || row.head.seq >= to {
+            if found.len() == limit || row.head.seq >= range.last {
                 break;
             }
         }
@@ -166,19 +167,20 @@ impl Engine {
     fn read_descending(
         &self,
         entity: EntityKey,
-        LogScan { from, to, limit, .. }: LogScan,
+        LogScan { range, limit, .. }: LogScan,
         budget: usize,
     ) -> Found<Option<Vec<LogRecord>>> {
         let snapshot = self.snapshot();
-        // The row with `to` ends at or behind it; without such a row the log ends before.
-        let holds_to = (to < u64::MAX).then(|| self.rows_from(&snapshot, entity, to).next()).flatten();
-        let top = match holds_to {
+        // The row with the last one ends at or behind it; without such a row the log ends before.
+        let last = range.last;
+        let holds_last = (last < u64::MAX).then(|| self.rows_from(&snapshot, entity, last).next()).flatten();
+        let top = match holds_last {
             Some(guard) => log_row(entity, guard)?.head,
             None => Head { seq: u64::MAX, commit: u64::MAX },
         };
-        let range = layout::log_key(entity, Head { seq: from, commit: 0 })..=layout::log_key(entity, top);
+        let keys = layout::log_key(entity, Head { seq: range.first, commit: 0 })..=layout::log_key(entity, top);
         let (mut found, mut later) = (Vec::<LogRecord>::new(), None::<LogRow>);
-        for (n, guard) in snapshot.range(&self.log, range).rev().enumerate() {
+        for (n, guard) in snapshot.range(&self.log, keys).rev().enumerate() {
             if n >= budget {
                 return Ok(None);
             }
@@ -186,7 +188,7 @@ impl Engine {
             if let Some(later) = &later {
                 Walk::at(&row).step(later).map_err(|what| corrupt(entity, what))?;
             }
-            let inside = |record: &LogRecord| record.event && (from..=to).contains(&record.seq);
+            let inside = |record: &LogRecord| record.event && range.contains(record.seq);
             let mut records: Vec<_> = row.records().filter(inside).collect();
             records.reverse();
             records.truncate(limit - found.len());
@@ -196,7 +198,7 @@ impl Engine {
             }
             later = Some(row);
         }
-        if later.is_some_and(|row| row.head.seq - row.events >= from) {
+        if later.is_some_and(|row| row.head.seq - row.events >= range.first) {
             return Err(corrupt(entity, "a log row is missing"));
         }
         Ok(Some(found))

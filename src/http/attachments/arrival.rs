@@ -5,7 +5,7 @@ use actors::attachment::{Attachment, Begin, Event, File, Rejection, State, folde
 use actors::directory::{Answer, CommandContext, Refusal};
 use actors::id::{AttachmentId, EntityKey};
 use actors::sparing::{Line, Sparing};
-use actors::store::Order;
+use actors::store::{Order, SeqRange};
 use actors::trace::{Span, SpanKind, current, names};
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -56,7 +56,8 @@ pub(in crate::http) async fn begin(app: &App, entity: EntityKey, with: CommandCo
 /// # Errors
 /// 503 if the store cannot be read, 500 if the stored data cannot.
 pub(in crate::http) async fn arrived_before(app: &App, entity: EntityKey, seq: u64) -> Result<State, Problem> {
-    let events = app.node().events::<Attachment>(entity, (seq, seq), Order::Asc, 1).await.map_err(store_problem)?;
+    let events =
+        app.node().events::<Attachment>(entity, SeqRange::one(seq), Order::Asc, 1).await.map_err(store_problem)?;
     let state = app.node().state::<Attachment>(entity).await.map_err(store_problem)?;
     match (events.into_iter().next().map(|record| record.event), state) {
         (Some(Event::Completed(file)), Some(state)) => {
@@ -112,7 +113,7 @@ impl Arrival {
             Err(refusal @ (Refusal::Unknown(_) | Refusal::Misanswered(_))) => {
                 return Err(problem_of(refusal, |_| internal_error()));
             }
-            Ok(Answer::Repeat { first, .. }) => Ok(Arrived::Repeat(first)),
+            Ok(Answer::Repeat(effect)) => Ok(Arrived::Repeat(effect.first)),
             Err(refusal) => Err(problem_of(refusal, |rejection| match rejection {
                 Rejection::Exists | Rejection::NotFound => contended(),
                 _ => internal_error(),

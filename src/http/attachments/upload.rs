@@ -264,7 +264,7 @@ async fn find_place(
         }
         let row = node.key(entity, keyed.hash()).await.map_err(store_problem)?;
         if let Some(row) = row {
-            return Ok(Place::Known { entity, first: row.first, fingerprint: row.fingerprint });
+            return Ok(Place::Known { entity, first: row.events.first, fingerprint: row.fingerprint });
         }
     }
     Err(internal_error())

@@ -8,7 +8,7 @@ use actors::contact::{self, Contact, Event, entity_of};
 use actors::directory::{Answer, CommandContext};
 use actors::id::EntityKey;
 use actors::registry;
-use actors::store::Order;
+use actors::store::{Order, SeqRange};
 use axum::extract::State;
 use axum::response::Response;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -182,21 +182,21 @@ async fn save(app: &App, caller: &Caller, wanted: Wanted, with: CommandContext) 
     let save = contact::Save { identifier: wanted.identifier, name: wanted.name };
     match app.node().contact(entity, save, with).await {
         Ok(Answer::Done(saved)) => Ok(Saved { state: *saved.state, created: saved.created, when: When::Now }),
-        Ok(Answer::Repeat { first, last }) => saved_before(app, entity, (first, last)).await,
+        Ok(Answer::Repeat(effect)) => saved_before(app, entity, effect).await,
         Err(refusal) => Err(problem_of(refusal, |_| contact_not_found())),
     }
 }
 
-/// The contact as the key's first request left it. A request that changed nothing has an empty range: then the event
+/// The contact as the key's first request left it. A request that changed nothing has an empty effect: then the event
 /// before it has the contact's state.
-async fn saved_before(app: &App, entity: EntityKey, (first, last): (u64, u64)) -> Result<Saved, Problem> {
+async fn saved_before(app: &App, entity: EntityKey, effect: SeqRange) -> Result<Saved, Problem> {
     let node = app.node();
     let state = node.state::<Contact>(entity).await.map_err(store_problem)?;
     let mut state = state.ok_or_else(internal_error)?;
-    let at = if first <= last { first } else { first - 1 };
+    let at = if effect.is_empty() { effect.last } else { effect.first };
     let (mut told, mut upto) = (None, at);
     loop {
-        let events = node.events::<Contact>(entity, (1, upto), Order::Desc, EVENTS_AT_ONCE).await;
+        let events = node.events::<Contact>(entity, SeqRange::upto(upto), Order::Desc, EVENTS_AT_ONCE).await;
         let events = events.map_err(store_problem)?;
         for event in events {
             upto = event.seq - 1;
@@ -205,7 +205,7 @@ async fn saved_before(app: &App, entity: EntityKey, (first, last): (u64, u64)) -
                 Event::ContactCreated { id, identifier, name } => {
                     state = contact::State { identifier, ..state.created(id, event.at) };
                     (state.name, state.updated_at) = told.unwrap_or((name, event.at));
-                    let created = first <= last && event.seq == at;
+                    let created = !effect.is_empty() && event.seq == at;
                     return Ok(Saved { state, created, when: When::Before });
                 }
                 Event::ContactUpdated { name } => name,

@@ -7,6 +7,7 @@ use actors::contact;
 use actors::conversation::{self, Details, Event, Forked, Forking, Opening, Origin, Rejection, message_of};
 use actors::directory::{Answer, Refusal};
 use actors::id::{ConversationId, EntityKey, MessageId};
+use actors::store::SeqRange;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
@@ -75,7 +76,7 @@ pub(in crate::http) async fn create(
             Answer::Done((state, _)) if state.id != id => continue,
             Answer::Done((state, _)) if state.erasure.is_some() => return Err(rejected(Rejection::Erased)),
             Answer::Done(_) => (1, When::Now),
-            Answer::Repeat { first, .. } => (first, When::Before),
+            Answer::Repeat(effect) => (effect.first, When::Before),
         };
         context.waits();
         let response = ignoring(copied(&app, entity, first, prefer(&headers).patience(COPYING)).await?, &ignored);
@@ -90,7 +91,7 @@ pub(in crate::http) async fn create(
 async fn message(app: &App, caller: &Caller, source: &conversation::State, id: &str) -> Result<u64, Problem> {
     let id = MessageId::parse(id).filter(|id| id.entity == source.id.address).ok_or_else(message_not_found)?;
     let entity = source.entity(caller.address);
-    let events = log::between(app.node(), entity, (id.number, id.number)).await.map_err(store_problem)?;
+    let events = log::between(app.node(), entity, SeqRange::one(id.number)).await.map_err(store_problem)?;
     let there = events.iter().filter_map(message_of).any(|message| message.id == id);
     if there { Ok(id.number) } else { Err(message_not_found()) }
 }
@@ -128,7 +129,7 @@ fn opening(id: ConversationId, source: &conversation::State, details: &Details) 
 /// unchanging data, so that a retry gets the same.
 async fn copied(app: &App, entity: EntityKey, first: u64, patience: Duration) -> Result<Response, Problem> {
     ends_within(app, patience, actors::fork::begin(app.node(), entity)).await;
-    let events = log::between(app.node(), entity, (first, first)).await.map_err(store_problem).map_err(untold)?;
+    let events = log::between(app.node(), entity, SeqRange::one(first)).await.map_err(store_problem).map_err(untold)?;
     let event = events.into_iter().next().ok_or_else(internal_error)?;
     let Event::ConversationCreated { details, .. } = &event.event else { return Err(internal_error()) };
     let mut begun = conversation::State::begun(&event).ok_or_else(internal_error)?;

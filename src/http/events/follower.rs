@@ -8,7 +8,7 @@ use actors::conversation::{Conversation, Event};
 use actors::deltas::{Delta, Listener};
 use actors::id::TurnId;
 use actors::key::ApiKey;
-use actors::store::{Order, StoreError};
+use actors::store::{Order, SeqRange, StoreError};
 use actors::subscriptions::{Missed, Notice, Subscription};
 use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -114,7 +114,7 @@ impl Follower {
                 continue;
             }
             if self.behind {
-                let range = (self.next, u64::MAX);
+                let range = SeqRange::from(self.next);
                 // On the heap while it lasts: a reader that is up to date does not need it.
                 let node = self.app.node();
                 let reading = node.stretch::<Conversation>(self.log.entity, range, Order::Asc, self.chunk, READY_BYTES);

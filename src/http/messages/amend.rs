@@ -185,7 +185,7 @@ async fn amend(
     let amend = Amend { message: found.message.id, amendment };
     match app.node().conversation(entity, amend, with).await.map_err(|refusal| problem_of(refusal, rejected))? {
         Answer::Done(overlay) => Ok((StoredMessage { overlay: *overlay, ..found }, When::Now)),
-        Answer::Repeat { .. } => {
+        Answer::Repeat(_) => {
             let now = find(app, caller, &found.message.id.to_string()).await?;
             let shown = shown_to(app, entity, now.message.id.number, key).await?;
             let shown = shown.filter(|_| now.message.gone(&now.overlay).is_none());

@@ -115,8 +115,8 @@ async fn append(
                 app.node().settle(caller.address, &files);
                 return Ok(accepted(accepting, &channel.id, message, When::Now));
             }
-            Ok(Answer::Repeat { first, last }) => {
-                return repeated(accepting, &channel.id, &accepting.effect(entity, first, last).await?);
+            Ok(Answer::Repeat(effect)) => {
+                return repeated(accepting, &channel.id, &accepting.effect(entity, effect).await?);
             }
             Err(Refusal::Rejected(Rejection::AttachmentLost(id))) => linking.again(id).await?,
             Err(refusal) => return Err(problem_of(refusal, rejected)),

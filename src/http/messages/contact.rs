@@ -265,8 +265,8 @@ impl Exchange<'_> {
                         Delivered { entity, contact, conversation, message, turn, when: When::Now, tries_again: false };
                     return Ok(Stored::Now(Box::new(delivered), events));
                 }
-                Ok(Answer::Repeat { first, last }) => {
-                    let events = self.accepting.effect(entity, first, last).await?;
+                Ok(Answer::Repeat(effect)) => {
+                    let events = self.accepting.effect(entity, effect).await?;
                     return Ok(Stored::Before(Earlier { entity, events }));
                 }
                 Err(Refusal::Rejected(Rejection::Closed)) => {

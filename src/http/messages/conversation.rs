@@ -143,8 +143,8 @@ async fn append(
     mentioned.map_err(AppendError::Problem)?;
     match accepting.app.node().conversation(entity, post, with).await.map_err(AppendError::Refused)? {
         Answer::Done(posted) => Ok(accepted(accepting, &posted.messages, When::Now)),
-        Answer::Repeat { first, last } => {
-            let events = accepting.effect(entity, first, last).await.map_err(AppendError::Problem)?;
+        Answer::Repeat(effect) => {
+            let events = accepting.effect(entity, effect).await.map_err(AppendError::Problem)?;
             let messages: Vec<_> = events.iter().filter_map(message_of).collect();
             Ok(accepted(accepting, &messages, When::Before))
         }

@@ -7,6 +7,7 @@ use actors::conversation::review::at_present;
 use actors::conversation::{Conversation, message_of};
 use actors::id::{ConversationId, EntityKey};
 use actors::message::{Message, Overlay};
+use actors::store::SeqRange;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::Uri;
@@ -196,7 +197,7 @@ async fn page_of(
         let (Some(first), Some(last)) = (events.first(), events.last()) else {
             return Ok(Page { data, next: None });
         };
-        let span = (first.seq.min(last.seq), first.seq.max(last.seq));
+        let span = SeqRange::new(first.seq.min(last.seq), first.seq.max(last.seq));
         let overlays = node.overlays(entity, span).await.map_err(store_problem)?;
         let mut overlays: HashMap<u64, Overlay> = overlays.into_iter().collect();
         let complete = events.len() < chunk;

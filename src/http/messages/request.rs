@@ -6,6 +6,7 @@ use actors::conversation::Event;
 use actors::directory::{CommandContext, KeyUse};
 use actors::id::{Address, EntityKey};
 use actors::machine::Record;
+use actors::store::SeqRange;
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -160,13 +161,13 @@ impl MessageRequest<'_> {
         match row {
             None => Ok(None),
             Some(row) if row.fingerprint != used.fingerprint => Err(key_reused()),
-            Some(row) => self.effect(entity, row.first, row.last).await.map(Some),
+            Some(row) => self.effect(entity, row.events).await.map(Some),
         }
     }
 
     /// The events with these sequences.
-    pub(super) async fn effect(&self, entity: EntityKey, first: u64, last: u64) -> Result<Vec<Record<Event>>, Problem> {
-        log::between(self.app.node(), entity, (first, last)).await.map_err(store_problem)
+    pub(super) async fn effect(&self, entity: EntityKey, range: SeqRange) -> Result<Vec<Record<Event>>, Problem> {
+        log::between(self.app.node(), entity, range).await.map_err(store_problem)
     }
 
     /// Renders an answer and finishes it.

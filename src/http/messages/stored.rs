@@ -7,7 +7,7 @@ use actors::conversation::review::at_present;
 use actors::conversation::{Origin, message_of};
 use actors::id::{EntityKey, MessageId};
 use actors::message::{Message, Overlay};
-use actors::store::Order;
+use actors::store::{Order, SeqRange};
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -58,7 +58,7 @@ pub(crate) async fn find(app: &App, caller: &Caller, id: &str) -> Result<StoredM
 /// The same, but a missing message is not an error.
 pub(crate) async fn look_up(app: &App, caller: &Caller, id: MessageId) -> Result<Option<StoredMessage>, Problem> {
     let entity = EntityKey::conversation(caller.address, id.entity);
-    let events = log::between(app.node(), entity, (id.number, id.number)).await;
+    let events = log::between(app.node(), entity, SeqRange::one(id.number)).await;
     let events = events.map_err(store_problem)?;
     let message = events.iter().find_map(message_of).filter(|message| message.id == id);
     let Some(message) = message else { return Ok(None) };

@@ -7,7 +7,7 @@ use actors::conversation::{Event, Turn, message_of};
 use actors::id::EntityKey;
 use actors::message::Message;
 use actors::node::Node;
-use actors::store::StoreError;
+use actors::store::{SeqRange, StoreError};
 use actors::subscriptions::{Missed, Notice, Subscription};
 use tokio::time::{Instant, timeout_at};
 
@@ -35,9 +35,9 @@ impl ObservedReplies {
     }
 
     /// The messages with these sequences, if all were received.
-    fn between(&self, (first, last): (u64, u64)) -> Option<Vec<Message>> {
-        let inside = self.0.iter().filter(|notice| (first..=last).contains(&notice.seq));
-        let is_whole = inside.clone().map(|notice| notice.seq).eq(first..=last);
+    fn between(&self, range: SeqRange) -> Option<Vec<Message>> {
+        let inside = self.0.iter().filter(|notice| range.contains(notice.seq));
+        let is_whole = inside.clone().map(|notice| notice.seq).eq(range.seqs());
         is_whole.then(|| inside.filter_map(|notice| message_of(notice)).collect())
     }
 }

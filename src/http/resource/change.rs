@@ -7,7 +7,7 @@ use std::time::Duration;
 use actors::directory::{Answer, CommandContext, Refusal};
 use actors::id::EntityKey;
 use actors::registry::{Command, Expect, Registry, RowChange};
-use actors::store::Order;
+use actors::store::{Order, SeqRange};
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
@@ -238,7 +238,7 @@ pub(in crate::http) async fn repeated<R: Resource>(
     let Some(used) = with.key else { return Ok(None) };
     let row = app.node().key(registry, used.hash).await.map_err(store_problem)?;
     let Some(row) = row.filter(|row| row.fingerprint == used.fingerprint) else { return Ok(None) };
-    let first = Stored::replay(&changes(app, registry, row.first).await?, ignored.to_vec())?;
+    let first = Stored::replay(&changes(app, registry, row.events.first).await?, ignored.to_vec())?;
     app.node().known_everywhere().await;
     Ok(Some(first))
 }
@@ -265,14 +265,14 @@ pub(in crate::http) async fn submit(
 ) -> Result<Submitted, Problem> {
     match app.node().registry(registry, command, with).await {
         Ok(Answer::Done(())) => Ok(Submitted::Done),
-        Ok(Answer::Repeat { first, .. }) => Ok(Submitted::Repeat(changes(app, registry, first).await?)),
+        Ok(Answer::Repeat(effect)) => Ok(Submitted::Repeat(changes(app, registry, effect.first).await?)),
         Err(Refusal::Rejected(unexpected)) => Ok(Submitted::Unexpected(unexpected.0)),
         Err(refusal) => Err(problem_of(refusal, |_| contended())),
     }
 }
 
 async fn changes(app: &App, registry: EntityKey, seq: u64) -> Result<Vec<RowChange>, Problem> {
-    let events = app.node().events::<Registry>(registry, (seq, seq), Order::Asc, 1).await;
+    let events = app.node().events::<Registry>(registry, SeqRange::one(seq), Order::Asc, 1).await;
     let events = events.map_err(store_problem)?;
     events.into_iter().next().map(|record| record.event.changes).ok_or_else(|| {
         tracing::error!(?registry, seq, "an idempotency key refers to an event that does not exist");

@@ -187,8 +187,8 @@ async fn decide(
     };
     match answer {
         Answer::Done(state) => Ok(json(StatusCode::OK, &Asked { state: *state, ..asked }.view())),
-        Answer::Repeat { first, last } => {
-            let events = log::between(app.node(), entity, (first, last)).await.map_err(store_problem)?;
+        Answer::Repeat(effect) => {
+            let events = log::between(app.node(), entity, effect).await.map_err(store_problem)?;
             let ended = events.into_iter().find_map(|record| match record.event {
                 Event::ReviewCompleted(end) | Event::ReviewCancelled(end) => Some(end.state),
                 _ => None,

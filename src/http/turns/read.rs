@@ -4,7 +4,7 @@ use actors::conversation::{Conversation, Event, Turn, message_of};
 use actors::id::{EntityKey, MessageId};
 use actors::message::Message;
 use actors::node::Node;
-use actors::store::{KeyHash, Order, StoreError};
+use actors::store::{KeyHash, Order, SeqRange, StoreError};
 
 use crate::http::log;
 
@@ -30,11 +30,11 @@ pub(in crate::http) async fn trigger(
     turn: &Turn,
 ) -> Result<Option<MessageId>, StoreError> {
     let Some(seq) = turn.trigger else { return Ok(None) };
-    let events = log::between(node, entity, (seq, seq)).await?;
+    let events = log::between(node, entity, SeqRange::one(seq)).await?;
     Ok(events.iter().find_map(message_of).map(|message| message.id))
 }
 
-/// The turn that an idempotency key requested, as first answered, by the key's range of events.
+/// The turn that an idempotency key requested, as first answered, by the key's effect.
 ///
 /// # Errors
 ///
@@ -42,11 +42,11 @@ pub(in crate::http) async fn trigger(
 pub(in crate::http) async fn turn_of(
     node: &Node,
     entity: EntityKey,
-    (first, last): (u64, u64),
+    effect: SeqRange,
     key: KeyHash,
 ) -> Result<Option<Turn>, StoreError> {
-    if first <= last {
-        let events = node.events::<Conversation>(entity, (first, last), Order::Asc, 1).await?;
+    if !effect.is_empty() {
+        let events = node.events::<Conversation>(entity, effect, Order::Asc, 1).await?;
         return Ok(events.into_iter().find_map(|record| match record.event {
             Event::TurnStarted(turn) => Some(turn),
             _ => None,
@@ -55,5 +55,5 @@ pub(in crate::http) async fn turn_of(
     // The turn had to wait, and waiting is no event. More messages may have joined it since.
     let Some((number, newest)) = node.asked_turn(entity, key).await? else { return Ok(None) };
     let turn = node.turn(entity, number).await?;
-    Ok(turn.map(|turn| Turn { trigger: newest.or(Some(last)), ..Turn::requested_again(&turn) }))
+    Ok(turn.map(|turn| Turn { trigger: newest.or(Some(effect.last)), ..Turn::requested_again(&turn) }))
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::limits;
+use crate::store::SeqRange;
 use crate::tables::{ASKED_TURNS, KEPT};
 
 /// A conversation with a running turn 1.
@@ -95,8 +96,8 @@ fn turns_run_one_after_the_other_in_order() {
     let known = sim.log.len();
     let turn = turned(sim.run(&done(1, 1, &["a", "b"])));
     assert_eq!(names(&sim.since(known)), ["message.created", "message.created", "turn.completed", "turn.started"]);
-    let first = turn.replies.unwrap().0;
-    assert_eq!(turn.replies, Some((first, first + 1)));
+    let first = turn.replies.unwrap().first;
+    assert_eq!(turn.replies, Some(SeqRange::new(first, first + 1)));
     let reply = sim.log.iter().find(|(record, _)| record.seq == first && message_of(record).is_some()).unwrap();
     assert_eq!(message_of(&reply.0).unwrap().turn, Some(turn.id));
     assert_eq!(running(&sim), Some((2, 1)));

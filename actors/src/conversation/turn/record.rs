@@ -8,7 +8,7 @@ use crate::codec;
 use crate::conversation::{Event, number_key};
 use crate::id::{ConversationId, TurnId};
 use crate::machine::{DecisionContext, Record};
-use crate::store::{NodeId, RowWrite};
+use crate::store::{NodeId, RowWrite, SeqRange};
 use crate::tables::TURNS;
 use crate::trace::TraceContext;
 
@@ -106,9 +106,9 @@ pub struct Turn {
     /// When it ended.
     #[n(6)]
     pub ended_at: Option<Millis>,
-    /// First and last sequence of its replies.
+    /// The sequences of its replies.
     #[n(7)]
-    pub replies: Option<(u64, u64)>,
+    pub replies: Option<SeqRange>,
     /// Its usage.
     #[n(8)]
     pub usage: Option<Usage>,

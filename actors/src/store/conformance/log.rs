@@ -4,7 +4,11 @@ use super::*;
 use crate::store::{LogRecord, LogScan};
 
 async fn read<S: Store>(place: &Place<S>, from: u64, to: u64, order: Order, limit: usize) -> Vec<u64> {
-    let records = place.store.read_log(place.entity(1), LogScan { from, to, order, limit }).await.expect("a read");
+    let records = place
+        .store
+        .read_log(place.entity(1), LogScan { range: SeqRange::new(from, to), order, limit })
+        .await
+        .expect("a read");
     for record in &records {
         assert!(record.event, "marks are left out");
         assert_eq!(record.payload, format!("event {}", record.seq), "the payload belongs to the sequence");

@@ -49,7 +49,7 @@ pub(super) fn turn(number: u64) -> Turn {
         attempt: 3,
         started_at: Some(AT),
         ended_at: Some(AT.plus(5)),
-        replies: Some((3, 4)),
+        replies: Some(SeqRange::new(3, 4)),
         usage: Some(Usage { input_tokens: 1, output_tokens: 300, millicredits: 70_000, model: text("m") }),
         failure: Some(Failure { code: text("agent_timeout"), detail: text("too slow") }),
         rounds: None,

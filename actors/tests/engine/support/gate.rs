@@ -6,8 +6,8 @@ use actors::clock::Millis;
 use actors::id::{Address, EntityKey};
 use actors::store::memory::MemoryStore;
 use actors::store::{
-    Commit, Done, Due, DuePage, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Row, Scan, Store, StoreError,
-    Table, View,
+    Commit, Done, Due, DuePage, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Row, Scan, SeqRange, Store,
+    StoreError, Table, View,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -214,15 +214,14 @@ impl Store for Gate {
 
     fn read_log(&self, entity: EntityKey, scan: LogScan) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
         let damaged = self.gated.lock().unwrap().damaged;
-        let is_here = |(of, seq): (Option<EntityKey>, u64)| {
-            of.is_none_or(|of| of == entity) && (scan.from..=scan.to).contains(&seq)
-        };
+        let is_here =
+            |(of, seq): (Option<EntityKey>, u64)| of.is_none_or(|of| of == entity) && scan.range.contains(seq);
         if damaged.is_some_and(is_here) {
             return Box::pin(async { Err(StoreError::Corrupt("told to be".into())) });
         }
         let (store, mut hanging) = (self.read().clone(), self.hanging.event.subscribe());
         Box::pin(async move {
-            let is_alone = |seq: u64| (scan.from, scan.to) == (seq, seq);
+            let is_alone = |seq: u64| scan.range == SeqRange::one(seq);
             let _ = hanging.wait_for(|hanging| !hanging.is_some_and(is_alone)).await;
             store.read_log(entity, scan).await
         })

@@ -11,7 +11,7 @@ use actors::store::conformance::commit;
 use actors::store::inventory::Inventory as _;
 use actors::store::{
     AlarmChange, Commit, CommitId, Fresh, Head, KeyHash, KeyRange, KeyRow, Loaded, NewRecord, Order, Outcome, Pages,
-    RowWrite, Store as _, Table,
+    RowWrite, SeqRange, Store as _, Table,
 };
 use bytes::Bytes;
 
@@ -92,11 +92,12 @@ async fn a_bucket_full_of_rows_is_left_in_few_statements() {
 async fn a_key_that_was_used_again_is_listed_as_it_is_now() {
     let Some(store) = store_of(3).await else { return };
     let (entity, hash) = (entity(), KeyHash([7; 16]));
-    let key = |seq| (hash, KeyRow { fingerprint: [1; 16], first: seq, last: seq, at: SystemClock.now() });
+    let key = |seq| (hash, KeyRow { fingerprint: [1; 16], events: SeqRange::one(seq), at: SystemClock.now() });
     for n in 1..=3 {
         applied(&store, Commit { keys: vec![key(u64::from(n))], ..nth(entity, n) }).await;
-        let found = store.find_key(entity, hash).await.unwrap().map(|row| row.last);
-        let listed: Vec<_> = store.keys(entity, None, 10).await.unwrap().into_iter().map(|(_, row)| row.last).collect();
+        let found = store.find_key(entity, hash).await.unwrap().map(|row| row.events.last);
+        let listed: Vec<_> =
+            store.keys(entity, None, 10).await.unwrap().into_iter().map(|(_, row)| row.events.last).collect();
         assert_eq!((found, listed), (Some(u64::from(n)), vec![u64::from(n)]));
     }
 }
@@ -113,7 +114,7 @@ async fn what_is_decided_on_is_settled_once_and_what_this_process_has_seen_appli
     let Some(store) = store_of(1_000).await else { return };
     let Some(server) = bed::server() else { return };
     let (entity, key) = (entity(), KeyHash([7; 16]));
-    let keys = vec![(key, KeyRow { fingerprint: [1; 16], first: 1, last: 1, at: Millis(1) })];
+    let keys = vec![(key, KeyRow { fingerprint: [1; 16], events: SeqRange::one(1), at: Millis(1) })];
     let state = Some(Bytes::from_static(b"state"));
     let first = Commit { keys, state: state.clone(), ..nth(entity, 1) };
     for n in 1..=3 {
@@ -139,7 +140,7 @@ async fn what_is_decided_on_is_settled_once_and_what_this_process_has_seen_appli
     let fourth = another(server.nodes(), 1_000).await;
     for settled in [1, 0] {
         let (counted, found) = settling(&fourth, fourth.find_key(entity, key)).await;
-        assert_eq!((counted, found.unwrap().map(|row| row.last)), (settled, Some(1)));
+        assert_eq!((counted, found.unwrap().map(|row| row.events.last)), (settled, Some(1)));
     }
     let (settled, head) = settling(&third, third.head(entity, Fresh::Settled)).await;
     assert_eq!((settled, head.unwrap()), (1, Some(Head { seq: 5, commit: 5 })));
@@ -152,7 +153,7 @@ async fn a_key_without_events_is_settled_until_the_event_behind_it_is_and_one_th
     let Some(store) = store_of(1_000).await else { return };
     let Some(server) = bed::server() else { return };
     let (entity, marked, held) = (entity(), KeyHash([7; 16]), KeyHash([8; 16]));
-    let row = |first, last| KeyRow { fingerprint: [1; 16], first, last, at: SystemClock.now() };
+    let row = |first, last| KeyRow { fingerprint: [1; 16], events: SeqRange::new(first, last), at: SystemClock.now() };
     applied(&store, nth(entity, 1)).await;
     let other = another(server.nodes(), 1_000).await;
     other.load(entity, Fresh::Settled).await.unwrap();
@@ -182,7 +183,8 @@ async fn a_bucket_is_settled_before_it_is_left_by_whoever_did_not_close_it() {
     assert!(other.load(nobody, Fresh::Settled).await.unwrap().is_none());
     assert!(other.load(nobody, Fresh::Acknowledged).await.unwrap().is_none());
     let order = Order::Asc;
-    let log = other.read_log(entity, actors::store::LogScan { from: 1, to: 9, order, limit: 9 }).await.unwrap();
+    let log =
+        other.read_log(entity, actors::store::LogScan { range: SeqRange::upto(9), order, limit: 9 }).await.unwrap();
     assert_eq!(log.iter().map(|record| record.seq).collect::<Vec<_>>(), [1, 2, 3]);
 }
 

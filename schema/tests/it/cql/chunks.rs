@@ -7,7 +7,9 @@ use ::schema::cql::{CqlStore, Options};
 use actors::clock::{Clock as _, ManualClock, Millis, SystemClock};
 use actors::id::{Address, EntityKey};
 use actors::random::Random;
-use actors::store::{Commit, CommitId, Fresh, Head, LogScan, NewRecord, Order, Outcome, Store as _, StoreError};
+use actors::store::{
+    Commit, CommitId, Fresh, Head, LogScan, NewRecord, Order, Outcome, SeqRange, Store as _, StoreError,
+};
 use bytes::Bytes;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
@@ -122,7 +124,7 @@ impl Place {
 
     /// The length of the event `seq`.
     async fn said(&self, seq: u64) -> usize {
-        let scan = LogScan { from: seq, to: seq, order: Order::Asc, limit: 1 };
+        let scan = LogScan { range: SeqRange::one(seq), order: Order::Asc, limit: 1 };
         self.store(&self.nodes, 0).await.read_log(self.entity, scan).await.unwrap()[0].payload.len()
     }
 }

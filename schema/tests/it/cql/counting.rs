@@ -12,7 +12,7 @@ use actors::id::EntityKey;
 use actors::node::Node;
 use actors::random::Random;
 use actors::registry::{self, RowChange};
-use actors::store::Order;
+use actors::store::{Order, SeqRange};
 use actors::tables::AGENTS;
 
 use super::histories::{World, node, post};
@@ -31,7 +31,7 @@ async fn make_agent(node: &Arc<Node>, workspace: EntityKey) {
 }
 
 async fn completed_turns(node: &Node, entity: EntityKey) -> usize {
-    let records = node.events::<Conversation>(entity, (1, u64::MAX), Order::Asc, 1_000).await.unwrap();
+    let records = node.events::<Conversation>(entity, SeqRange::ALL, Order::Asc, 1_000).await.unwrap();
     records.iter().filter(|record| matches!(record.event, Event::TurnCompleted(_))).count()
 }
 

@@ -7,8 +7,8 @@ use actors::clock::{ManualClock, Millis, SystemClock};
 use actors::id::{Address, EntityKey};
 use actors::random::Random;
 use actors::store::{
-    AlarmChange, Commit, CommitId, Fresh, Head, KeyRange, LogScan, NewRecord, Order, Outcome, Redaction, Scan, Store,
-    StoreError, View, ViewWrite,
+    AlarmChange, Commit, CommitId, Fresh, Head, KeyRange, LogScan, NewRecord, Order, Outcome, Redaction, Scan,
+    SeqRange, Store, StoreError, View, ViewWrite,
 };
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -71,7 +71,9 @@ fn next(first: &Commit, id: u8) -> Commit {
 }
 
 async fn said(store: &CqlStore, entity: EntityKey) -> Bytes {
-    store.read_log(entity, LogScan { from: 1, to: 1, order: Order::Asc, limit: 1 }).await.unwrap()[0].payload.clone()
+    store.read_log(entity, LogScan { range: SeqRange::one(1), order: Order::Asc, limit: 1 }).await.unwrap()[0]
+        .payload
+        .clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,8 +167,10 @@ async fn a_large_record_can_be_read_at_any_moment_while_words_are_taken_out_of_i
     let reading = tokio::spawn(async move {
         let mut lengths = Vec::new();
         for _ in 0..12 {
-            let read =
-                other.read_log(entity, LogScan { from: 1, to: 100, order: Order::Asc, limit: 100 }).await.unwrap();
+            let read = other
+                .read_log(entity, LogScan { range: SeqRange::upto(100), order: Order::Asc, limit: 100 })
+                .await
+                .unwrap();
             assert_eq!(read.iter().map(|record| record.seq).collect::<Vec<_>>(), (1..=100).collect::<Vec<_>>());
             lengths.push(read[49].payload.len());
         }
@@ -185,7 +189,8 @@ async fn a_large_record_can_be_read_at_any_moment_while_words_are_taken_out_of_i
     }
     let lengths = reading.await.unwrap();
     assert!(lengths.iter().all(|length| [84_000, 1].contains(length)), "{lengths:?}");
-    let last = store.read_log(entity, LogScan { from: 1, to: 200, order: Order::Asc, limit: 200 }).await.unwrap();
+    let last =
+        store.read_log(entity, LogScan { range: SeqRange::upto(200), order: Order::Asc, limit: 200 }).await.unwrap();
     let short = last.iter().filter(|record| record.payload.len() == 1).count();
     assert_eq!((last.len(), short), (106, 48));
 }

@@ -19,7 +19,7 @@ use actors::key::{Principal, PrincipalKind};
 use actors::message::{Content, Json, NewMessage, Review, Sender, SenderKind};
 use actors::node::Node;
 use actors::random::Random;
-use actors::store::{KeyHash, Order};
+use actors::store::{KeyHash, Order, SeqRange};
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
@@ -189,7 +189,7 @@ impl World {
         let reviewed = u64::from(review.is_some());
         match self.nodes[node].conversation(entity, post(entity, text, review), with).await {
             Ok(Answer::Done(posted)) => Known::At(posted.messages[0].id.number),
-            Ok(Answer::Repeat { last, .. }) => Known::At(last - reviewed),
+            Ok(Answer::Repeat(events)) => Known::At(events.last - reviewed),
             Err(Refusal::Unknown(_)) => Known::Perhaps,
             Err(Refusal::Unavailable(_) | Refusal::Backlog | Refusal::Overloaded) => Known::No,
             other => panic!("{text}: {other:?}"),
@@ -262,7 +262,9 @@ impl World {
     async fn message(&self, conversation: u64, seq: u64) -> MessageId {
         let late = Instant::now() + PATIENCE;
         while in_time(late).await {
-            let read = self.nodes[0].events::<Conversation>(self.entity(conversation), (seq, seq), Order::Asc, 1).await;
+            let read = self.nodes[0]
+                .events::<Conversation>(self.entity(conversation), SeqRange::one(seq), Order::Asc, 1)
+                .await;
             if let Some(record) = read.ok().and_then(|records| records.into_iter().next()) {
                 return message_of(&record).unwrap().id;
             }
@@ -333,7 +335,7 @@ struct Final {
 }
 
 async fn read(node: &Node, entity: EntityKey) -> Final {
-    let records = node.events::<Conversation>(entity, (1, u64::MAX), Order::Asc, 1_000_000).await.unwrap();
+    let records = node.events::<Conversation>(entity, SeqRange::ALL, Order::Asc, 1_000_000).await.unwrap();
     let mut read = Final { texts: BTreeMap::new(), outcomes: Vec::new() };
     for (seq, record) in (1..).zip(&records) {
         assert_eq!(record.seq, seq, "I2: {entity:?} has no gaps");

@@ -8,7 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use actors::clock::Millis;
-use actors::store::{AlarmChange, KeyHash, KeyRow, LogScan, Order, RowWrite, Scan, StoreError, Table, View, ViewWrite};
+use actors::store::{
+    AlarmChange, KeyHash, KeyRow, LogScan, Order, RowWrite, Scan, SeqRange, StoreError, Table, View, ViewWrite,
+};
 use bytes::Bytes;
 use schema::embedded::verify;
 
@@ -56,7 +58,7 @@ fn content(n: u64, number: u64, head: Option<Head>) -> actors::store::Commit {
     let mut next = events(entity(n), head, &[&format!("{n}/{number}/a"), &format!("{n}/{number}/b")]);
     let text = Bytes::from(format!("{n}/{number}"));
     let seq = head.map_or(0, |head| head.seq);
-    let row = KeyRow { fingerprint: [n as u8; 16], first: seq + 1, last: seq + 2, at: Millis(u64::MAX / 2) };
+    let row = KeyRow { fingerprint: [n as u8; 16], events: SeqRange::new(seq + 1, seq + 2), at: Millis(u64::MAX / 2) };
     next.keys = vec![(name(n, number), row)];
     next.rows = vec![
         RowWrite { table: Table(1), key: text.clone(), value: Some(text.clone()) },
@@ -91,8 +93,8 @@ async fn read(store: &EmbeddedStore, n: u64) -> Result<Seen, StoreError> {
     }
     Ok(Seen {
         loaded: store.load(entity(n), Fresh::Settled).await?,
-        log: store.read_log(entity(n), LogScan { from: 1, to: u64::MAX, order: Order::Asc, limit: 1_000 }).await?,
-        back: store.read_log(entity(n), LogScan { from: 1, to: u64::MAX, order: Order::Desc, limit: 1_000 }).await?,
+        log: store.read_log(entity(n), LogScan { range: SeqRange::ALL, order: Order::Asc, limit: 1_000 }).await?,
+        back: store.read_log(entity(n), LogScan { range: SeqRange::ALL, order: Order::Desc, limit: 1_000 }).await?,
         keys,
         rows: store.rows(entity(n), Table(1), Scan::new(Default::default(), Order::Asc, 1_000)).await?,
     })

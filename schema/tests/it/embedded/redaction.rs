@@ -1,7 +1,7 @@
 //! Content that is redacted in the log.
 
 use actors::store::conformance::on;
-use actors::store::{LogScan, Order, Redaction};
+use actors::store::{LogScan, Order, Redaction, SeqRange};
 use bytes::Bytes;
 
 use super::*;
@@ -57,7 +57,11 @@ async fn the_chain_of_a_log_holds_when_something_was_taken_out_of_it() {
     for n in 0..40 {
         assert_eq!(payloads(&store, entity(n)).await, ["gone", "second", "gone", "fourth"]);
         assert_eq!(
-            store.read_log(entity(n), LogScan { from: 1, to: 9, order: Order::Desc, limit: 9 }).await.unwrap().len(),
+            store
+                .read_log(entity(n), LogScan { range: SeqRange::upto(9), order: Order::Desc, limit: 9 })
+                .await
+                .unwrap()
+                .len(),
             4
         );
     }

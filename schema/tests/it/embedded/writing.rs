@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use actors::store::conformance::on;
-use actors::store::{LogScan, NewRecord, RowWrite, Scan, StoreError, Table};
+use actors::store::{LogScan, NewRecord, RowWrite, Scan, SeqRange, StoreError, Table};
 use bytes::Bytes;
 
 use super::*;
@@ -189,13 +189,13 @@ async fn small_reads_are_ready_at_once_and_long_ones_are_complete() {
         head = Some(append(&store, entity(1), head, &format!("{n}")).await);
     }
     let page = store
-        .read_log(entity(1), LogScan { from: 1, to: u64::MAX, order: actors::store::Order::Desc, limit: 50 })
+        .read_log(entity(1), LogScan { range: SeqRange::ALL, order: actors::store::Order::Desc, limit: 50 })
         .now_or_never();
     assert_eq!(page.expect("ready").unwrap().len(), 50);
     assert!(store.load(entity(2), Fresh::Acknowledged).now_or_never().is_some());
     for order in [actors::store::Order::Asc, actors::store::Order::Desc] {
         assert_eq!(
-            store.read_log(entity(1), LogScan { from: 1, to: u64::MAX, order, limit: 1_000 }).await.unwrap().len(),
+            store.read_log(entity(1), LogScan { range: SeqRange::ALL, order, limit: 1_000 }).await.unwrap().len(),
             300
         );
     }
@@ -213,7 +213,7 @@ async fn keys_past_their_time_are_forgotten_by_compaction_and_no_others() {
         EmbeddedStore::open(dir.path(), options).unwrap()
     };
     let store = open();
-    let row = |at| KeyRow { fingerprint: [1; 16], first: 1, last: 1, at: Millis(at) };
+    let row = |at| KeyRow { fingerprint: [1; 16], events: SeqRange::one(1), at: Millis(at) };
     let mut next = events(entity(1), None, &["x"]);
     next.keys = vec![(KeyHash([1; 16]), row(1_000)), (KeyHash([2; 16]), row(5_000))];
     assert!(commit(&store, next).await.is_ok());
@@ -241,7 +241,7 @@ async fn whoever_sees_one_row_of_a_commit_sees_all_of_it() {
     for n in 0..10 {
         let row_key = || Bytes::from_static(b"k");
         let mut next = events(entity(n), None, &["x"]);
-        next.keys = vec![(key, KeyRow { fingerprint: [1; 16], first: 1, last: 1, at: Millis(1_000) })];
+        next.keys = vec![(key, KeyRow { fingerprint: [1; 16], events: SeqRange::one(1), at: Millis(1_000) })];
         next.rows = vec![RowWrite { table: Table(1), key: row_key(), value: Some(Bytes::from_static(b"v")) }];
         // Many entries take a while to become visible, one after the other.
         let entry = |i: u32| ViewWrite {
@@ -264,7 +264,7 @@ async fn whoever_sees_one_row_of_a_commit_sees_all_of_it() {
             };
             while rows().await.is_empty() {}
             let log = listing
-                .read_log(entity(n), LogScan { from: 1, to: 1, order: actors::store::Order::Asc, limit: 1 })
+                .read_log(entity(n), LogScan { range: SeqRange::one(1), order: actors::store::Order::Asc, limit: 1 })
                 .await
                 .unwrap();
             assert_eq!(log.len(), 1, "a listed row without its log");
