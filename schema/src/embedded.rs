@@ -6,13 +6,11 @@
 //! by checksums and links between log rows, and over the whole store by [`verify`].
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey};
@@ -40,6 +38,7 @@ mod open;
 mod options;
 #[cfg(target_os = "linux")]
 mod portions;
+mod queue;
 mod read;
 mod shared;
 mod space;
@@ -52,9 +51,9 @@ pub use verify::{Fault, Report, verify};
 
 use engine::Engine;
 use lock::DirectoryLock;
+use queue::{Caller, Job, QUEUE_COMMITS, QueuePermit, QueuedCommit, Refused};
 use shared::Shared;
 use space::Space;
-use writer::{Job, QUEUE_COMMITS};
 
 /// After how many commits of an entity its state is stored. Replaying a record costs less than a microsecond, so this
 /// trades little at activation for a thirtieth of the writes.
@@ -63,8 +62,6 @@ const SNAPSHOT_EVERY: u64 = 32;
 const INLINE_ROWS: usize = 64;
 /// A commit larger than this is refused: it would be a batch of its own, and a batch is held in memory.
 pub const COMMIT_BYTES: usize = 16 * 1024 * 1024;
-/// The HEAD file is synced at most this often. It bounds what a power cut together with damage could hide.
-const HEAD_SYNC_EVERY: Duration = Duration::from_millis(50);
 
 /// A [`Store`] in a directory. Clones are the same store; it ends with [`Store::close`] or with the last clone.
 #[derive(Clone, Debug)]
@@ -102,18 +99,18 @@ impl fmt::Debug for Inner {
 }
 
 impl Inner {
-    fn enqueue(&self, job: Job) -> Result<(), (Job, &'static str)> {
-        let Some(jobs) = &self.jobs else { return Err((job, "the store is closed")) };
+    fn enqueue(&self, job: Job) -> Result<(), Refused> {
+        let Some(jobs) = &self.jobs else { return Err(Refused { job, why: "the store is closed" }) };
         jobs.try_send(job).map_err(|error| match error {
-            TrySendError::Full(job) => (job, "too many commits are waiting"),
-            TrySendError::Disconnected(job) => (job, "the store is closed"),
+            TrySendError::Full(job) => Refused { job, why: "too many commits are waiting" },
+            TrySendError::Disconnected(job) => Refused { job, why: "the store is closed" },
         })
     }
 
     /// Waits until all earlier jobs of the writer have been answered.
     async fn settle(&self) -> Result<(), StoreError> {
         let (reached, wait) = oneshot::channel();
-        self.enqueue(Job::Barrier(reached)).map_err(|(_, why)| StoreError::Unavailable(why.into()))?;
+        self.enqueue(Job::Barrier(reached)).map_err(|refused| StoreError::Unavailable(refused.why.into()))?;
         wait.await.map_err(|_| StoreError::Unavailable("the store is closed".into()))?;
         self.shared.usable()
     }
@@ -144,24 +141,9 @@ impl EmbeddedStore {
         let opened = open::open(dir, may, options.cache_bytes, Arc::clone(&options.clock))?;
         let shared = Arc::new(Shared::new(options.clock, options.on_fatal, Space::new(dir, options.spare_bytes)));
         let head_file = Arc::new(opened.head_file);
-        let (wake_syncer, woken) = sync_channel::<()>(1);
-        let syncing = (Arc::clone(&head_file), Arc::clone(&shared));
-        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|e| OpenError::io(dir, e))
-        };
+        let failed = |error| OpenError::io(dir, error);
         // It ends when the writer, which wakes it, has ended.
-        spawn(
-            "store-head",
-            Box::new(move || {
-                let (head_file, shared) = syncing;
-                while woken.recv().is_ok() {
-                    if let Err(error) = head_file.sync() {
-                        shared.fail(&format!("the HEAD file could not be synced: {error}"));
-                    }
-                    std::thread::sleep(HEAD_SYNC_EVERY);
-                }
-            }),
-        )?;
+        let wake_syncer = head_file::spawn_syncer(Arc::clone(&head_file), Arc::clone(&shared)).map_err(failed)?;
         let (jobs, received) = sync_channel(QUEUE_COMMITS);
         let writer = writer::Writer::new(
             opened.engine.clone(),
@@ -171,14 +153,7 @@ impl EmbeddedStore {
             Arc::clone(&shared),
             options.before_write,
         );
-        let failing = Arc::clone(&shared);
-        let work = move || {
-            // Without its writer the store can acknowledge nothing; the process must learn the reason.
-            if catch_unwind(AssertUnwindSafe(|| writer.run(&received))).is_err() {
-                failing.fail("the writer panicked");
-            }
-        };
-        let writer = spawn("store-writer", Box::new(work))?;
+        let writer = writer.spawn(received).map_err(failed)?;
         #[cfg(target_os = "linux")]
         let unsynced = Arc::clone(&shared);
         let inner = Inner {
@@ -270,14 +245,12 @@ impl Store for EmbeddedStore {
             Ok(bytes) => bytes,
             Err(error) => return done(Err(error)),
         };
-        if !shared.queue(bytes) {
-            shared.taken(bytes);
+        let Some(permit) = QueuePermit::take(shared, bytes) else {
             return done(Err(StoreError::Unavailable("too many bytes are waiting".into())));
-        }
-        if let Err((Job::Commit(_, bytes, done), why)) = self.inner.enqueue(Job::Commit(Box::new(commit), bytes, done))
-        {
-            shared.taken(bytes);
-            done(Err(StoreError::Unavailable(why.into())));
+        };
+        let queued = QueuedCommit { commit: Box::new(commit), permit, caller: Caller::new(done) };
+        if let Err(refused) = self.inner.enqueue(Job::Commit(queued)) {
+            refused.answer();
         }
     }
 
@@ -324,11 +297,11 @@ impl Store for EmbeddedStore {
             let (closed, wait) = oneshot::channel();
             let mut job = Job::Close(closed);
             // A full queue drains as fast as the disk syncs; commits that arrive meanwhile are refused.
-            while let Err((again, _)) = self.inner.enqueue(job) {
+            while let Err(refused) = self.inner.enqueue(job) {
                 if self.inner.shared.ended.get().is_some() {
                     return;
                 }
-                job = again;
+                job = refused.job;
                 tokio::task::yield_now().await;
             }
             // An error means that the writer has already ended, which was the request.

@@ -10,15 +10,21 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
 
 use super::chain::Chain;
 use super::layout::Fields;
+use super::shared::Shared;
 
 /// Size of the file: one page, so that a slot is never split over two.
 const LEN: u64 = 4096;
 const SLOT_AT: [u64; 2] = [0, LEN / 2];
 const MAGIC: [u8; 8] = *b"TERTHEAD";
 const SLOT_LEN: usize = 8 + 8 + 32 + 4;
+/// The file is synced at most this often. It bounds what a power cut together with damage could hide.
+const SYNC_EVERY: Duration = Duration::from_millis(50);
 
 /// The newest durable batch and the chain's hash there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,6 +110,20 @@ impl HeadFile {
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
+}
+
+/// Syncs the file, on a thread of its own, whenever it is woken through the returned sender; the thread ends with it.
+pub(super) fn spawn_syncer(head_file: Arc<HeadFile>, shared: Arc<Shared>) -> io::Result<SyncSender<()>> {
+    let (wake, woken) = sync_channel(1);
+    std::thread::Builder::new().name("store-head".to_owned()).spawn(move || {
+        while woken.recv().is_ok() {
+            if let Err(error) = head_file.sync() {
+                shared.fail(&format!("the HEAD file could not be synced: {error}"));
+            }
+            std::thread::sleep(SYNC_EVERY);
+        }
+    })?;
+    Ok(wake)
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use actors::store::StoreError;
 use actors::trace::TraceContext;
 
 use super::options::OnFatal;
+use super::queue::QUEUE_BYTES;
 use super::space::Space;
-use super::writer::QUEUE_BYTES;
 
 /// The state shared by the writer and its callers.
 pub(super) struct Shared {
@@ -52,16 +52,16 @@ impl Shared {
         }
     }
 
-    /// Reserves the bytes of a commit in the queue; `false`: the queue has too many bytes already.
-    pub(super) fn queue(&self, bytes: usize) -> bool {
+    /// A commit of so many bytes enters the queue; `false`: it had too many bytes already.
+    pub(super) fn enters(&self, bytes: usize) -> bool {
         let before = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.metrics.queued_commits.add(1);
         self.metrics.queued_bytes.add(signed(bytes));
         before <= QUEUE_BYTES
     }
 
-    /// It has left the queue.
-    pub(super) fn taken(&self, bytes: usize) {
+    /// It leaves the queue.
+    pub(super) fn leaves(&self, bytes: usize) {
         self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.metrics.queued_commits.add(-1);
         self.metrics.queued_bytes.add(-signed(bytes));

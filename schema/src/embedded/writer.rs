@@ -9,13 +9,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use actors::store::{Cause, Commit, CommitWatch, Done, Due, Outcome, StoreError};
+use actors::store::{Cause, Commit, CommitWatch, Due, Outcome, StoreError};
 use actors::trace::TraceContext;
 use bytes::Bytes;
 use fjall::{OwnedWriteBatch, PersistMode, Slice};
-use tokio::sync::oneshot;
 
 use super::Shared;
 use super::chain::{Chain, Link};
@@ -24,11 +24,8 @@ use super::head_file::HeadFile;
 use super::heads::Heads;
 use super::layout::{self, META, StateRow};
 use super::log_row::{self, Facts, Standing};
+use super::queue::{Caller, Job, QueuedCommit};
 
-/// Commits that may wait for the writer: half of all commands of a node, because a commit holds at least one.
-pub(super) const QUEUE_COMMITS: usize = actors::limits::NODE_COMMANDS / 2;
-/// Bytes that may wait for the writer: about what a disk writes in a second.
-pub(super) const QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// Commits in one batch. By then the sync is a small part of the cost, and more only delays the first one's answer.
 const BATCH_COMMITS: usize = 1_024;
 /// Bytes in one batch, for the same reason; a single larger commit still goes alone.
@@ -37,16 +34,6 @@ const BATCH_BYTES: usize = 4 * 1024 * 1024;
 const HEADS: usize = actors::limits::RESIDENT_ENTITIES;
 /// Batches between two heartbeats: a keyspace that is never written pins the engine's journals (its issue 288).
 const HEARTBEAT: u64 = 1_024;
-
-/// A job for the writer.
-pub(super) enum Job {
-    /// Commit, then call back.
-    Commit(Box<Commit>, usize, Done),
-    /// Notify when all earlier jobs have been answered.
-    Barrier(oneshot::Sender<()>),
-    /// Do all earlier jobs, then end.
-    Close(oneshot::Sender<()>),
-}
 
 /// A hook that is called with a batch's number before it is written; its error counts as a failed write.
 pub(super) type BeforeWrite = Box<dyn Fn(u64) -> io::Result<()> + Send + Sync>;
@@ -87,7 +74,7 @@ struct Write {
 /// A decided commit that waits for the batch to be durable.
 struct Decided {
     outcome: Result<Outcome, StoreError>,
-    done: Done,
+    caller: Caller,
     watch: Option<Arc<CommitWatch>>,
 }
 
@@ -105,8 +92,19 @@ impl Writer {
         Self { engine, chain, heads, head_file, wake_syncer, shared, before_write, scratch, writes }
     }
 
+    /// Begins to work, on a thread of its own.
+    pub(super) fn spawn(self, jobs: Receiver<Job>) -> io::Result<JoinHandle<()>> {
+        let shared = Arc::clone(&self.shared);
+        std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
+            // Without its writer the store can acknowledge nothing; the process must learn the reason.
+            if catch_unwind(AssertUnwindSafe(|| self.run(&jobs))).is_err() {
+                shared.fail("the writer panicked");
+            }
+        })
+    }
+
     /// Works until it is closed or every sender is dropped.
-    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+    fn run(mut self, jobs: &Receiver<Job>) {
         let mut decided = Vec::new();
         while let Ok(first) = jobs.recv() {
             let mut batch = Building::new(&self.engine, &self.chain);
@@ -114,8 +112,9 @@ impl Writer {
             let mut next = Some(first);
             while let Some(job) = next.take() {
                 match job {
-                    Job::Commit(commit, bytes, done) => {
-                        self.shared.taken(bytes);
+                    Job::Commit(QueuedCommit { commit, permit, caller }) => {
+                        let bytes = permit.bytes();
+                        drop(permit);
                         // It rewrites rows, which the engine returns only once their own batch is written.
                         if !commit.redactions.is_empty() && !decided.is_empty() {
                             self.conclude(batch, &mut decided);
@@ -126,7 +125,8 @@ impl Writer {
                         if let Some(watch) = &watch {
                             batch.recorded = watch.recorded().or(batch.recorded);
                         }
-                        decided.push(Decided { outcome: self.decide(*commit, &mut batch), done, watch });
+                        let caller = caller.decided();
+                        decided.push(Decided { outcome: self.decide(*commit, &mut batch), caller, watch });
                     }
                     Job::Barrier(reached) => barriers.push(reached),
                     Job::Close(closed) => {
@@ -200,6 +200,7 @@ impl Writer {
         let hash = log_row::encode(&key, &facts, &commit.records, &mut self.scratch);
         batch.items.insert(&self.engine.log, key, self.scratch.as_slice());
         batch.link.log_row(hash);
+        batch.commits += 1;
         let Facts { id, alarm, state_commit, .. } = facts;
         self.heads.put(commit.entity, Standing { head, id, hash, alarm, state_commit });
 
@@ -240,7 +241,7 @@ impl Writer {
 
     /// Makes a batch durable and answers its commits.
     fn conclude(&mut self, batch: Building, decided: &mut Vec<Decided>) {
-        let commits = batch.items.len() as u64;
+        let commits = batch.commits;
         let begun = Instant::now();
         let durable = match self.shared.usable() {
             Ok(()) if commits == 0 => Ok(()),
@@ -252,10 +253,10 @@ impl Writer {
                 self.shared.counted(commits);
                 self.shared.space.look();
                 tell(decided, begun.elapsed());
-                decided.drain(..).for_each(|decided| (decided.done)(decided.outcome));
+                decided.drain(..).for_each(|decided| decided.caller.answer(decided.outcome));
             }
             // Conflicts too: they may be conflicts with a commit of this batch.
-            Err(error) => decided.drain(..).for_each(|decided| (decided.done)(Err(error.clone()))),
+            Err(error) => decided.drain(..).for_each(|decided| decided.caller.answer(Err(error.clone()))),
         }
     }
 
@@ -343,6 +344,8 @@ fn tell(decided: &[Decided], took: Duration) {
 struct Building {
     items: OwnedWriteBatch,
     link: Link,
+    /// Commits in it.
+    commits: u64,
     bytes: usize,
     /// The trace context of one of its recorded commits, if there is one.
     recorded: Option<TraceContext>,
@@ -350,6 +353,6 @@ struct Building {
 
 impl Building {
     fn new(engine: &Engine, chain: &Chain) -> Self {
-        Self { items: engine.batch(256), link: chain.link(), bytes: 0, recorded: None }
+        Self { items: engine.batch(256), link: chain.link(), commits: 0, bytes: 0, recorded: None }
     }
 }

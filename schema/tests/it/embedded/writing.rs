@@ -293,3 +293,32 @@ async fn a_disk_that_is_almost_full_refuses_commits_until_it_has_space_and_is_re
     append(&store, entity(1), Some(head), "three").await;
     assert_eq!(payloads(&store, entity(1)).await, ["one", "three"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_waits_behind_the_end_of_the_store_is_answered_and_leaves_the_queue() {
+    let dir = tempfile::tempdir().unwrap();
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let may_go_on = std::sync::Mutex::new(may_go_on);
+    let held = move |_| {
+        begun.send(()).map_err(io::Error::other)?;
+        may_go_on.lock().unwrap().recv().map_err(io::Error::other)
+    };
+    let store = EmbeddedStore::open(dir.path(), options().before_write(held)).unwrap();
+    let first = tokio::spawn({
+        let store = store.clone();
+        async move { commit(&store, events(entity(1), None, &["first"])).await }
+    });
+    has_begun.recv().unwrap();
+    let mut close = store.close();
+    assert!(futures_util::poll!(&mut close).is_pending());
+    let (answer, answered) = std::sync::mpsc::channel();
+    store.commit(events(entity(2), None, &["late"]), Box::new(move |outcome| answer.send(outcome).unwrap()));
+    go_on.send(()).unwrap();
+    close.await;
+    assert!(matches!(first.await.unwrap(), Ok(Outcome::Committed(_))));
+    let late = answered.recv().expect("an answer");
+    assert!(matches!(late, Err(StoreError::Unavailable(_))), "{late:?}");
+    let metrics = store.metrics().unwrap();
+    assert_eq!((metrics.queued_commits.get(), metrics.queued_bytes.get()), (0, 0));
+}
