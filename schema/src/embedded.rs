@@ -52,6 +52,7 @@ pub use verify::{Fault, Report, verify};
 use engine::Engine;
 use lock::DirectoryLock;
 use queue::{Caller, Job, QUEUE_COMMITS, QueuePermit, QueuedCommit, Refused};
+use read::ReadError;
 use shared::Shared;
 use space::Space;
 
@@ -198,21 +199,30 @@ impl EmbeddedStore {
         self.inner.engine.compact()
     }
 
-    /// Reads a few rows at once; a read that visits more goes to a thread that may block.
+    /// Reads on the caller's thread.
+    async fn read<T>(&self, read: impl FnOnce(&Engine) -> Result<T, StoreError> + Send) -> Result<T, StoreError> {
+        self.inner.shared.usable()?;
+        read(&self.inner.engine)
+    }
+
+    /// Reads a few rows on the caller's thread; a read that visits more goes to a thread that may block.
     async fn scan<T, R>(&self, read: R) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        R: Fn(&Engine, usize) -> Result<Option<T>, StoreError> + Send + 'static,
+        R: Fn(&Engine, usize) -> Result<T, ReadError> + Send + 'static,
     {
         self.inner.shared.usable()?;
-        if let Some(found) = read(&self.inner.engine, INLINE_ROWS)? {
-            return Ok(found);
+        match read(&self.inner.engine, INLINE_ROWS) {
+            Ok(found) => return Ok(found),
+            Err(ReadError::Store(error)) => return Err(error),
+            Err(ReadError::OverBudget) => {}
         }
         let store = self.clone();
-        let whole = move || match read(&store.inner.engine, usize::MAX) {
-            Ok(Some(found)) => Ok(found),
-            Ok(None) => Err(StoreError::Unavailable("a read did not complete".into())),
-            Err(error) => Err(error),
+        let whole = move || {
+            read(&store.inner.engine, usize::MAX).map_err(|error| match error {
+                ReadError::Store(error) => error,
+                ReadError::OverBudget => StoreError::Unavailable("a read did not complete".into()),
+            })
         };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return whole() };
         runtime
@@ -255,7 +265,7 @@ impl Store for EmbeddedStore {
     }
 
     fn find_key(&self, entity: EntityKey, key: KeyHash) -> BoxFuture<'_, Result<Option<KeyRow>, StoreError>> {
-        Box::pin(async move { self.scan(move |engine, _| engine.find_key(entity, key).map(Some)).await })
+        Box::pin(self.read(move |engine| engine.find_key(entity, key)))
     }
 
     fn read_log(&self, entity: EntityKey, scan: LogScan) -> BoxFuture<'_, Result<Vec<LogRecord>, StoreError>> {
@@ -263,7 +273,7 @@ impl Store for EmbeddedStore {
     }
 
     fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
-        Box::pin(self.scan(move |engine, _| engine.row(entity, table, &key).map(Some)))
+        Box::pin(self.read(move |engine| engine.row(entity, table, &key)))
     }
 
     fn rows(&self, entity: EntityKey, table: Table, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {

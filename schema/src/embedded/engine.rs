@@ -140,9 +140,12 @@ impl Engine {
 }
 
 /// Runs a read of an entity's data; a panic of the engine on unforeseen damage becomes an error.
-pub(super) fn guarded<T>(entity: EntityKey, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+pub(super) fn guarded<T, E>(entity: EntityKey, read: impl FnOnce() -> Result<T, E>) -> Result<T, E>
+where
+    E: From<StoreError>,
+{
     catch_unwind(AssertUnwindSafe(read))
-        .unwrap_or_else(|_| Err(corrupt(entity, "the engine panicked on the data that it read")))
+        .unwrap_or_else(|_| Err(corrupt(entity, "the engine panicked on the data that it read").into()))
 }
 
 /// How many tables stay open for reads. At most a quarter of the descriptors that the process may have, so that there

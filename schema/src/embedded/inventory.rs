@@ -89,7 +89,7 @@ impl Engine {
 
 impl Inventory for EmbeddedStore {
     fn entities(&self, after: Option<EntityKey>, limit: usize) -> BoxFuture<'_, Result<Vec<EntityKey>, StoreError>> {
-        Box::pin(self.scan(move |engine, _| engine.entities(after, limit).map(Some)))
+        Box::pin(self.read(move |engine| engine.entities(after, limit)))
     }
 
     fn keys(
@@ -98,14 +98,14 @@ impl Inventory for EmbeddedStore {
         after: Option<KeyHash>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<(KeyHash, KeyRow)>, StoreError>> {
-        Box::pin(self.scan(move |engine, _| engine.keys_of(entity, after, limit).map(Some)))
+        Box::pin(self.read(move |engine| engine.keys_of(entity, after, limit)))
     }
 
     fn tables(&self, entity: EntityKey) -> BoxFuture<'_, Result<Vec<Table>, StoreError>> {
-        Box::pin(self.scan(move |engine, _| engine.tables(entity).map(Some)))
+        Box::pin(self.read(move |engine| engine.tables(entity)))
     }
 
     fn views(&self, workspace: Address) -> BoxFuture<'_, Result<Vec<View>, StoreError>> {
-        Box::pin(self.scan(move |engine, _| engine.views(workspace).map(Some)))
+        Box::pin(self.read(move |engine| engine.views(workspace)))
     }
 }

@@ -19,6 +19,20 @@ use super::log_row::{LogRow, RowHash};
 
 type Found<T> = Result<T, StoreError>;
 
+/// Why a read that may visit only some rows found nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    /// It would have to visit more rows.
+    #[error("a read did not complete")]
+    OverBudget,
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What was found within a budget of rows.
+type Budgeted<T> = Result<T, ReadError>;
+
 /// The position of a walk along an entity's log; each row must follow the one before.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Walk {
@@ -61,11 +75,11 @@ fn value(entity: EntityKey, key: &[u8], sealed: &[u8]) -> Found<Bytes> {
 }
 
 impl Engine {
-    pub(super) fn load(&self, entity: EntityKey, budget: usize) -> Found<Option<Option<Loaded>>> {
+    pub(super) fn load(&self, entity: EntityKey, budget: usize) -> Budgeted<Option<Loaded>> {
         guarded(entity, || {
             let snapshot = self.snapshot();
             let Some(newest) = snapshot.prefix(&self.log, layout::entity_key(entity)).next_back() else {
-                return Ok(Some(None));
+                return Ok(None);
             };
             let newest = log_row(entity, newest)?;
             let (mut walk, mut state) = (Walk::START, None);
@@ -85,7 +99,7 @@ impl Engine {
             if walk.head != newest.head {
                 for (n, guard) in snapshot.range(&self.log, (since, until)).enumerate() {
                     if n >= budget {
-                        return Ok(None);
+                        return Err(ReadError::OverBudget);
                     }
                     let row = log_row(entity, guard)?;
                     walk.step(&row).map_err(|what| corrupt(entity, what))?;
@@ -93,11 +107,11 @@ impl Engine {
                 }
             }
             if (walk.head, walk.hash) != (newest.head, newest.hash) {
-                return Err(corrupt(entity, "its log does not end at its newest row"));
+                return Err(corrupt(entity, "its log does not end at its newest row").into());
             }
             let alarm = newest.facts.alarm;
             // No other process writes, and reads follow the journal's order.
-            Ok(Some(Some(Loaded { head: newest.head, state, tail, alarm, settled: true })))
+            Ok(Some(Loaded { head: newest.head, state, tail, alarm, settled: true }))
         })
     }
 
@@ -119,11 +133,11 @@ impl Engine {
         })
     }
 
-    pub(super) fn read_log(&self, entity: EntityKey, scan: LogScan, budget: usize) -> Found<Option<Vec<LogRecord>>> {
+    pub(super) fn read_log(&self, entity: EntityKey, scan: LogScan, budget: usize) -> Budgeted<Vec<LogRecord>> {
         let range = SeqRange { first: scan.range.first.max(1), ..scan.range };
         let scan = LogScan { range, ..scan };
         if range.is_empty() || scan.limit == 0 {
-            return Ok(Some(Vec::new()));
+            return Ok(Vec::new());
         }
         guarded(entity, || match scan.order {
             Order::Asc => self.read_ascending(entity, scan, budget),
@@ -143,15 +157,17 @@ impl Engine {
         entity: EntityKey,
         LogScan { range, limit, .. }: LogScan,
         budget: usize,
-    ) -> Found<Option<Vec<LogRecord>>> {
+    ) -> Budgeted<Vec<LogRecord>> {
         let (mut found, mut walk) = (Vec::new(), None);
         for (n, guard) in self.rows_from(&self.snapshot(), entity, range.first).enumerate() {
             if n >= budget {
-                return Ok(None);
+                return Err(ReadError::OverBudget);
             }
             let row = log_row(entity, guard)?;
             match &mut walk {
-                None if row.head.seq - row.events >= range.first => return Err(corrupt(entity, "a log row is missing")),
+                None if row.head.seq - row.events >= range.first => {
+                    return Err(corrupt(entity, "a log row is missing").into());
+                }
                 None => walk = Some(Walk::at(&row)),
                 Some(walk) => walk.step(&row).map_err(|what| corrupt(entity, what))?,
             }
@@ -161,7 +177,7 @@ impl Engine {
                 break;
             }
         }
-        Ok(Some(found))
+        Ok(found)
     }
 
     fn read_descending(
@@ -169,7 +185,7 @@ impl Engine {
         entity: EntityKey,
         LogScan { range, limit, .. }: LogScan,
         budget: usize,
-    ) -> Found<Option<Vec<LogRecord>>> {
+    ) -> Budgeted<Vec<LogRecord>> {
         let snapshot = self.snapshot();
         // The row with the last one ends at or behind it; without such a row the log ends before.
         let last = range.last;
@@ -182,7 +198,7 @@ impl Engine {
         let (mut found, mut later) = (Vec::<LogRecord>::new(), None::<LogRow>);
         for (n, guard) in snapshot.range(&self.log, keys).rev().enumerate() {
             if n >= budget {
-                return Ok(None);
+                return Err(ReadError::OverBudget);
             }
             let row = log_row(entity, guard)?;
             if let Some(later) = &later {
@@ -194,14 +210,14 @@ impl Engine {
             records.truncate(limit - found.len());
             found.append(&mut records);
             if found.len() == limit {
-                return Ok(Some(found));
+                return Ok(found);
             }
             later = Some(row);
         }
         if later.is_some_and(|row| row.head.seq - row.events >= range.first) {
-            return Err(corrupt(entity, "a log row is missing"));
+            return Err(corrupt(entity, "a log row is missing").into());
         }
-        Ok(Some(found))
+        Ok(found)
     }
 
     pub(super) fn row(&self, entity: EntityKey, table: Table, key: &[u8]) -> Found<Option<Bytes>> {
@@ -212,12 +228,12 @@ impl Engine {
         })
     }
 
-    pub(super) fn rows(&self, entity: EntityKey, table: Table, scan: &Scan, budget: usize) -> Found<Option<Vec<Row>>> {
+    pub(super) fn rows(&self, entity: EntityKey, table: Table, scan: &Scan, budget: usize) -> Budgeted<Vec<Row>> {
         let prefix = layout::row_key(entity, table, &[]);
         guarded(entity, || self.list(entity, &self.rows, prefix, scan, budget))
     }
 
-    pub(super) fn view(&self, workspace: Address, view: View, scan: &Scan, budget: usize) -> Found<Option<Vec<Row>>> {
+    pub(super) fn view(&self, workspace: Address, view: View, scan: &Scan, budget: usize) -> Budgeted<Vec<Row>> {
         let (entity, prefix) = (EntityKey::workspace(workspace), layout::view_key(workspace, view, &[]));
         guarded(entity, || self.list(entity, &self.index, prefix, scan, budget))
     }
@@ -230,11 +246,11 @@ impl Engine {
         prefix: Vec<u8>,
         Scan { range, order, limit }: &Scan,
         budget: usize,
-    ) -> Found<Option<Vec<Row>>> {
+    ) -> Budgeted<Vec<Row>> {
         if let (Some(after), Some(before)) = (&range.after, &range.before)
             && after >= before
         {
-            return Ok(Some(Vec::new()));
+            return Ok(Vec::new());
         }
         let skip = prefix.len();
         let full = |key: &Bytes| [&prefix, &key[..]].concat();
@@ -247,33 +263,33 @@ impl Engine {
             let next = if *order == Order::Asc { iter.next() } else { iter.next_back() };
             let Some(guard) = next else { break };
             if found.len() >= budget {
-                return Ok(None);
+                return Err(ReadError::OverBudget);
             }
             let (key, sealed) = guard.into_inner().map_err(|error| unreadable(entity, error))?;
             let value = value(entity, &key, &sealed)?;
             found.push(Row { key: Bytes::copy_from_slice(&key[skip..]), value });
         }
-        Ok(Some(found))
+        Ok(found)
     }
 
-    pub(super) fn due(&self, after: Option<Due>, upto: Millis, limit: usize, budget: usize) -> Found<Option<Vec<Due>>> {
+    pub(super) fn due(&self, after: Option<Due>, upto: Millis, limit: usize, budget: usize) -> Budgeted<Vec<Due>> {
         guarded(EntityKey::INSTALLATION, || {
             let from = after.map_or(Bound::Included(layout::DUE_FIRST), |due| Bound::Excluded(layout::due_key(due)));
             let to = Bound::Included(layout::due_key(Due { at: upto, entity: layout::LAST_ENTITY }));
             let mut found = Vec::new();
             if after.is_some_and(|due| due.at > upto) {
-                return Ok(Some(found));
+                return Ok(found);
             }
             for guard in self.snapshot().range(&self.index, (from, to)).take(limit) {
                 if found.len() >= budget {
-                    return Ok(None);
+                    return Err(ReadError::OverBudget);
                 }
                 let key = guard.key().map_err(|error| StoreError::Corrupt(Cause::of("the due alarms", error)))?;
                 let due = layout::read_due_key(&key)
                     .ok_or_else(|| StoreError::Corrupt("a due alarm's key is damaged".into()))?;
                 found.push(due);
             }
-            Ok(Some(found))
+            Ok(found)
         })
     }
 }

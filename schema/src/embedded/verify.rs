@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use actors::clock::SystemClock;
 use actors::id::EntityKey;
-use actors::store::Due;
+use actors::store::{Due, StoreError};
 use fjall::Keyspace;
 
 use super::chain::Chain;
@@ -171,7 +171,7 @@ fn verify_index(engine: &Engine, report: &mut Report) {
 fn scan(keyspace: &Keyspace, report: &mut Report, mut visit: impl FnMut(&[u8], &[u8], &mut Report)) {
     let mut rows = keyspace.iter();
     loop {
-        let next = guarded(EntityKey::INSTALLATION, || Ok(rows.next().map(fjall::Guard::into_inner)));
+        let next = guarded::<_, StoreError>(EntityKey::INSTALLATION, || Ok(rows.next().map(fjall::Guard::into_inner)));
         match next {
             Ok(Some(Ok((key, _)))) if *key == META[..] => {}
             Ok(Some(Ok((key, value)))) => visit(&key, &value, report),
