@@ -36,6 +36,7 @@ mod db;
 mod due;
 mod heads;
 mod inventory;
+mod known_heads;
 mod layout;
 mod lists;
 mod log;
@@ -46,7 +47,6 @@ mod redact;
 mod roll;
 mod session;
 mod settle;
-mod standing;
 mod statements;
 
 pub use db::Counts;
@@ -55,9 +55,9 @@ pub use session::{ConnectError, Contact, Quorum};
 
 use db::Db;
 use due::{DOUBTED_FOR, Doubts, Slots};
+use known_heads::KnownHeads;
 use lists::Parts;
 use plan::BucketSize;
-use standing::Standings;
 use statements::Statements;
 
 /// After how many commits of an entity its state is stored: with each, so that an activation is one read. That is a few
@@ -130,7 +130,7 @@ struct Inner {
     db: Db,
     clock: Arc<dyn Clock>,
     size: BucketSize,
-    standings: Standings,
+    known_heads: KnownHeads,
     parts: Parts,
     slots: Slots,
     doubts: Doubts,
@@ -163,7 +163,7 @@ impl CqlStore {
             db,
             clock,
             size,
-            standings: Standings::default(),
+            known_heads: KnownHeads::default(),
             parts: Parts::default(),
             slots: Slots::default(),
             doubts: Doubts::lasting(doubted_for),
@@ -184,8 +184,8 @@ impl CqlStore {
         &self.0.db
     }
 
-    fn standings(&self) -> &Standings {
-        &self.0.standings
+    fn known_heads(&self) -> &KnownHeads {
+        &self.0.known_heads
     }
 
     fn parts(&self) -> &Parts {
@@ -255,7 +255,7 @@ impl Store for CqlStore {
     }
 
     fn head(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Head>, StoreError>> {
-        self.while_open(self.stands(entity, fresh))
+        self.while_open(self.current_head(entity, fresh))
     }
 
     fn commit(&self, commit: Commit, done: Done) {

@@ -15,10 +15,10 @@ use scylla::value::MaybeUnset;
 
 use super::answer;
 use super::db::Db;
+use super::known_heads::KnownHead;
 use super::layout::{commit_row, encode_follows, encode_records, entity_bytes, signed, unsigned};
 use super::plan::Plan;
-use super::settle::Standpoint;
-use super::standing::Standing;
+use super::settle::BucketHead;
 
 /// Opens a bucket.
 #[derive(SerializeRow)]
@@ -129,21 +129,20 @@ impl<'a> Attempt<'a> {
             commit,
             plan,
             entity: entity_bytes(commit.entity),
-            k: commit_row(plan.standing.head).1,
+            k: commit_row(plan.after.head).1,
             state: commit.state.as_ref().or(carried),
             payload: plan.chunks.is_none().then(|| encode_records(&commit.records)),
-            lists: plan.standing.listed.then(|| encode_follows(&commit.views, &commit.redactions)),
+            lists: plan.after.listed.then(|| encode_follows(&commit.views, &commit.redactions)),
             rows: commit.rows.iter().map(|row| ((i64::from(row.table.0), &row.key), row)).collect(),
         }
     }
 
     fn head(&self) -> Values<'_> {
-        let Standing { bucket, head, stamp, closed, listed, records, bytes, base, state, alarm, .. } =
-            self.plan.standing;
+        let KnownHead { bucket, head, stamp, closed, listed, records, bytes, base, state, alarm, .. } = self.plan.after;
         let (entity, id) = (&self.entity[..], &self.commit.id.0[..]);
         let (seq, commit) = (signed(head.seq), signed(head.commit));
         // An unchanged alarm keeps the id of its earlier commit.
-        let alarm_id = self.plan.standing.alarm.as_ref().map(|alarm| &alarm.id.0[..]);
+        let alarm_id = self.plan.after.alarm.as_ref().map(|alarm| &alarm.id.0[..]);
         let alarm_slot = alarm.map(|alarm| alarm.slot);
         let alarm = alarm.map(|alarm| signed(alarm.at.0));
         match self.plan.expected {
@@ -195,10 +194,10 @@ impl<'a> Attempt<'a> {
     }
 
     /// Sends it. `Ok(None)`: it was applied; else the current head.
-    pub(super) async fn send(&self, db: &Db) -> Result<Option<Option<Standpoint>>, ExecutionError> {
+    pub(super) async fn send(&self, db: &Db) -> Result<Option<Option<BucketHead>>, ExecutionError> {
         let statements = &db.statements;
-        let standing = &self.plan.standing;
-        let (entity, bucket) = (&self.entity[..], standing.bucket);
+        let known = &self.plan.after;
+        let (entity, bucket) = (&self.entity[..], known.bucket);
         let count = 2 + self.commit.keys.len() + self.rows.len();
         let (mut prepared, mut values) = (Vec::with_capacity(count), Vec::with_capacity(count));
         // The head comes first: its partition key decides which node gets the batch.
@@ -208,10 +207,10 @@ impl<'a> Attempt<'a> {
         values.push(Values::Commit((
             entity,
             bucket,
-            signed(standing.head.seq),
+            signed(known.head.seq),
             &self.k[..],
             &self.commit.id.0[..],
-            standing.stamp,
+            known.stamp,
             signed(self.commit.at.0),
             self.payload.as_ref().map_or(MaybeUnset::Unset, |payload| MaybeUnset::Set(&payload[..])),
             self.plan.chunks.map_or(MaybeUnset::Unset, MaybeUnset::Set),
@@ -240,12 +239,12 @@ fn set_if<T>(condition: bool, value: T) -> MaybeUnset<T> {
 }
 
 /// The answer of a conditional batch: `None`: applied.
-fn outcome(result: QueryResult) -> Option<Option<Standpoint>> {
+fn outcome(result: QueryResult) -> Option<Option<BucketHead>> {
     let mut found = None;
     let applied = answer::find(result, |row| {
         if let (Some(seq), Some(commit)) = (row.long("seq"), row.long("commit")) {
             let head = Head { seq: unsigned(seq), commit: unsigned(commit) };
-            found = Some(Standpoint { head, closed: row.is("closed") });
+            found = Some(BucketHead { head, closed: row.is("closed") });
         }
         row.is_applied().then_some(())
     });

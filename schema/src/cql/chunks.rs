@@ -26,7 +26,7 @@ impl CqlStore {
             return Ok(());
         }
         // Before the records, so that these never exist without it.
-        let place = encode_place(plan.standing.head);
+        let place = encode_place(plan.after.head);
         let values = (&entity_bytes(commit.entity)[..], &commit.id.0[..], PLACE, &place[..]);
         self.db().write(&self.db().statements.put_chunk, values).await?;
         self.write_chunks(commit.entity, commit.id, &encode_records(&commit.records)).await

@@ -12,11 +12,11 @@ use super::CqlStore;
 use super::batch::Attempt;
 use super::db::count;
 use super::heads::{HeadRow, Reading};
+use super::known_heads::KnownHead;
 use super::layout::{DueKind, DueRow, commit_k, entity_bytes, signed};
 use super::plan::{Plan, plan};
 use super::session::was_not_begun;
-use super::settle::{Ended, Heard, Look, Settle, Standpoint, Step};
-use super::standing::Standing;
+use super::settle::{BucketHead, Observation, PartitionState, Resolution, Settle, Step};
 
 /// How long a commit is tried before its outcome is reported as unknown. Shorter than a command's timeout, so that the
 /// caller still gets the answer.
@@ -33,7 +33,7 @@ const LISTS_WITHIN: Duration = Duration::from_secs(1);
 const REDACTED_WITHIN: Duration = Duration::from_secs(3);
 
 /// How a planned commit ended.
-enum Tried {
+enum AttemptResult {
     Committed,
     Conflict,
     /// It must be planned again, on the current head.
@@ -45,26 +45,26 @@ impl CqlStore {
     pub(super) async fn committed(&self, commit: &Commit) -> Result<Outcome, StoreError> {
         let deadline = Instant::now() + WITHIN;
         for _ in 0..PLANS {
-            let standing = match self.expected(commit).await? {
-                Expected::Here(standing) => standing,
+            let known = match self.expected(commit).await? {
+                Expected::Here(known) => known,
                 Expected::Done(head) => return Ok(Outcome::Committed(head)),
                 Expected::Elsewhere => {
                     count(&self.db().counters.conflicts);
                     return Ok(Outcome::Conflict);
                 }
             };
-            let plan = plan(standing.as_ref(), commit, self.bucket_size(), self.now())?;
-            match self.attempt(commit, standing.as_ref(), &plan, deadline).await {
-                Ok(Tried::Committed) => return Ok(Outcome::Committed(plan.standing.head)),
-                Ok(Tried::Conflict) => {
+            let plan = plan(known.as_ref(), commit, self.bucket_size(), self.now())?;
+            match self.attempt(commit, known.as_ref(), &plan, deadline).await {
+                Ok(AttemptResult::Committed) => return Ok(Outcome::Committed(plan.after.head)),
+                Ok(AttemptResult::Conflict) => {
                     count(&self.db().counters.conflicts);
-                    self.standings().forget(commit.entity);
+                    self.known_heads().forget(commit.entity);
                     self.withdraw(commit, &plan);
                     return Ok(Outcome::Conflict);
                 }
-                Ok(Tried::Again) => self.standings().forget(commit.entity),
+                Ok(AttemptResult::Again) => self.known_heads().forget(commit.entity),
                 Err(error) => {
-                    self.standings().forget(commit.entity);
+                    self.known_heads().forget(commit.entity);
                     return Err(error);
                 }
             }
@@ -79,41 +79,41 @@ impl CqlStore {
             return Ok(Expected::Here(None));
         }
         // A commit on a head copies and relies on everything beneath it, so the head must be settled.
-        let known = self.standings().get(commit.entity);
+        let known = self.known_heads().get(commit.entity);
         let known = known.filter(|known| known.settled && Some(known.head) == commit.expected);
-        let standing = match known {
+        let known = match known {
             Some(known) => known,
             None => match self.newest_head(commit.entity, Reading::Settled).await? {
-                Some(HeadRow { standing, .. }) => standing,
+                Some(HeadRow { known, .. }) => known,
                 None => return Ok(Expected::Elsewhere),
             },
         };
-        if standing.id == commit.id {
-            if !standing.projected {
-                self.project_again(commit.entity, &standing).await?;
+        if known.id == commit.id {
+            if !known.projected {
+                self.project_again(commit.entity, &known).await?;
             }
-            return Ok(Expected::Done(standing.head));
+            return Ok(Expected::Done(known.head));
         }
-        if Some(standing.head) != commit.expected {
+        if Some(known.head) != commit.expected {
             return Ok(Expected::Elsewhere);
         }
         // No commit builds on one whose list entries may be missing.
-        if !standing.projected {
-            self.project_again(commit.entity, &standing).await?;
+        if !known.projected {
+            self.project_again(commit.entity, &known).await?;
         }
-        Ok(Expected::Here(Some(standing)))
+        Ok(Expected::Here(Some(known)))
     }
 
     async fn attempt(
         &self,
         commit: &Commit,
-        standing: Option<&Standing>,
+        known: Option<&KnownHead>,
         plan: &Plan,
         deadline: Instant,
-    ) -> Result<Tried, StoreError> {
+    ) -> Result<AttemptResult, StoreError> {
         // All of this may be in vain: none of it counts before the batch is applied.
         let before = async {
-            let carried = self.carried(commit, standing, plan);
+            let carried = self.carried(commit, known, plan);
             let (carried, prepared) = tokio::join!(carried, self.prepare(commit, plan));
             prepared?;
             carried
@@ -123,26 +123,26 @@ impl CqlStore {
             .map_err(|_| StoreError::Unavailable("preparing a commit took too long".into()))??;
         let attempt = Attempt::new(commit, plan, carried.as_ref());
         match self.settle(commit, plan, &attempt, deadline).await {
-            Ended::Committed => {}
-            Ended::Conflict => return Ok(Tried::Conflict),
-            Ended::Closed => return Ok(Tried::Again),
-            Ended::Unavailable(why) => return Err(StoreError::Unavailable(why)),
-            Ended::Indeterminate(why) => return Err(StoreError::Indeterminate(why)),
+            Resolution::Committed => {}
+            Resolution::Conflict => return Ok(AttemptResult::Conflict),
+            Resolution::Closed => return Ok(AttemptResult::Again),
+            Resolution::Unavailable(why) => return Err(StoreError::Unavailable(why)),
+            Resolution::Indeterminate(why) => return Err(StoreError::Indeterminate(why)),
         }
-        self.follow_up(commit, standing, plan).await;
-        Ok(Tried::Committed)
+        self.follow_up(commit, known, plan).await;
+        Ok(AttemptResult::Committed)
     }
 
     /// The state to copy into a new bucket, if the commit brings none; also moves the content of the closed bucket.
     async fn carried(
         &self,
         commit: &Commit,
-        standing: Option<&Standing>,
+        known: Option<&KnownHead>,
         plan: &Plan,
     ) -> Result<Option<Bytes>, StoreError> {
-        let (Some(standing), Some(closed)) = (standing, plan.follows) else { return Ok(None) };
-        self.leave_bucket(commit.entity, closed, standing.head).await?;
-        if commit.state.is_some() || standing.state.is_none() {
+        let (Some(known), Some(closed)) = (known, plan.follows) else { return Ok(None) };
+        self.leave_bucket(commit.entity, closed, known.head).await?;
+        if commit.state.is_some() || known.state.is_none() {
             return Ok(None);
         }
         let values = (&entity_bytes(commit.entity)[..], closed);
@@ -166,15 +166,15 @@ impl CqlStore {
     }
 
     /// Sends the batch until its outcome is known.
-    async fn settle(&self, commit: &Commit, plan: &Plan, attempt: &Attempt<'_>, deadline: Instant) -> Ended {
+    async fn settle(&self, commit: &Commit, plan: &Plan, attempt: &Attempt<'_>, deadline: Instant) -> Resolution {
         let counters = &self.db().counters;
-        let mut settle = Settle::new(plan.expected, plan.standing.head);
+        let mut settle = Settle::new(plan.expected, plan.after.head);
         let mut step = Step::Send;
         let mut pause = PAUSE;
         let mut sent = 0;
         let began = Instant::now();
         let ended = loop {
-            let heard = match step {
+            let observation = match step {
                 Step::Send => {
                     count(&counters.conditional);
                     sent += 1;
@@ -183,14 +183,15 @@ impl CqlStore {
                     }
                     self.send(attempt).await
                 }
-                Step::Look => self.look(commit, plan).await,
+                Step::Read => self.look(commit, plan).await,
                 Step::End(ended) => break ended,
             };
-            if matches!(heard, Heard::Unknown(_)) && !settle.in_doubt() {
+            if matches!(observation, Observation::Unknown(_)) && !settle.in_doubt() {
                 count(&counters.unknown);
             }
-            let failed = matches!(heard, Heard::Unknown(_) | Heard::NotLooked(_) | Heard::NotBegun(_));
-            step = settle.hear(heard, Instant::now() + pause < deadline);
+            let failed =
+                matches!(observation, Observation::Unknown(_) | Observation::Unreadable(_) | Observation::NotBegun(_));
+            step = settle.observe(observation, Instant::now() + pause < deadline);
             if failed && !matches!(step, Step::End(_)) {
                 sleep(pause).await;
                 pause = (pause * 2).min(PAUSE_MAX);
@@ -203,40 +204,43 @@ impl CqlStore {
             watch.attempts.store(sent, Ordering::Relaxed);
             watch.sync_nanos.store(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
-        if ended == Ended::Committed {
+        if ended == Resolution::Committed {
             count(&counters.applied);
             self.metrics_of().batch_commits.record(1);
         }
-        if settle.in_doubt() && !matches!(ended, Ended::Indeterminate(_)) {
+        if settle.in_doubt() && !matches!(ended, Resolution::Indeterminate(_)) {
             count(&counters.settled);
         }
         ended
     }
 
-    async fn send(&self, attempt: &Attempt<'_>) -> Heard {
+    async fn send(&self, attempt: &Attempt<'_>) -> Observation {
         match attempt.send(self.db()).await {
-            Ok(None) => Heard::Applied,
-            Ok(Some(found)) => Heard::NotApplied(found),
-            Err(error) if was_not_begun(&error) => Heard::NotBegun(Cause::of("the driver's call failed", error)),
-            Err(error) => Heard::Unknown(Cause::of("the driver's call failed", error)),
+            Ok(None) => Observation::Applied,
+            Ok(Some(found)) => Observation::NotApplied(found),
+            Err(error) if was_not_begun(&error) => Observation::NotBegun(Cause::of("the driver's call failed", error)),
+            Err(error) => Observation::Unknown(Cause::of("the driver's call failed", error)),
         }
     }
 
     /// Settles the batch's partition, and reads its head.
-    async fn look(&self, commit: &Commit, plan: &Plan) -> Heard {
+    async fn look(&self, commit: &Commit, plan: &Plan) -> Observation {
         let found = async {
-            let (bucket, next) = (plan.standing.bucket, plan.standing.head);
-            let Some(HeadRow { standing, .. }) = self.head_of(commit.entity, bucket, Reading::Settled).await? else {
-                return Ok(Look { head: None, mine: false });
+            let (bucket, next) = (plan.after.bucket, plan.after.head);
+            let Some(HeadRow { known, .. }) = self.head_of(commit.entity, bucket, Reading::Settled).await? else {
+                return Ok(PartitionState { head: None, mine: false });
             };
-            let mine = match standing.head.commit.cmp(&next.commit) {
+            let mine = match known.head.commit.cmp(&next.commit) {
                 std::cmp::Ordering::Less => false,
-                std::cmp::Ordering::Equal => standing.id == commit.id,
+                std::cmp::Ordering::Equal => known.id == commit.id,
                 std::cmp::Ordering::Greater => self.is_in_log(commit.entity, commit.id, bucket, next).await?,
             };
-            Ok::<_, StoreError>(Look { head: Some(Standpoint { head: standing.head, closed: standing.closed }), mine })
+            Ok::<_, StoreError>(PartitionState {
+                head: Some(BucketHead { head: known.head, closed: known.closed }),
+                mine,
+            })
         };
-        found.await.map_or_else(|error| Heard::NotLooked(error.into()), Heard::Looked)
+        found.await.map_or_else(|error| Observation::Unreadable(error.into()), Observation::Read)
     }
 
     /// Whether the commit that leads to `next` is the one with this id.
@@ -256,19 +260,19 @@ impl CqlStore {
 
     /// Writes the list entries and other results of an applied commit. If that fails or the process ends here, the next
     /// process that loads the entity writes them, or the scan of the due index.
-    async fn follow_up(&self, commit: &Commit, before: Option<&Standing>, plan: &Plan) {
-        let mut standing = plan.standing;
-        if standing.listed {
-            let follows = self.follow(commit.entity, (commit.id, standing.stamp), &commit.views, &commit.redactions);
+    async fn follow_up(&self, commit: &Commit, before: Option<&KnownHead>, plan: &Plan) {
+        let mut known = plan.after;
+        if known.listed {
+            let follows = self.follow(commit.entity, (commit.id, known.stamp), &commit.views, &commit.redactions);
             let within = if commit.redactions.is_empty() { LISTS_WITHIN } else { REDACTED_WITHIN };
             match timeout_at(Instant::now() + within, follows).await {
-                Ok(Ok(())) => standing.projected = true,
+                Ok(Ok(())) => known.projected = true,
                 Ok(Err(error)) => tracing::warn!(%error, "secondary index update deferred"),
                 Err(_) => tracing::warn!("secondary index update deferred: it took too long"),
             }
         }
-        self.standings().note(commit.entity, standing);
-        let lists = plan.lists.filter(|_| standing.projected);
+        self.known_heads().note(commit.entity, known);
+        let lists = plan.lists.filter(|_| known.projected);
         let alarm = before.and_then(|before| before.alarm).filter(|_| commit.alarm.is_some());
         self.forget_later(commit.entity, [(DueKind::Lists, lists), (DueKind::Alarm, alarm)]);
     }
@@ -282,7 +286,7 @@ impl CqlStore {
         let store = self.clone();
         let (entity, id, plan) = (commit.entity, commit.id, plan.clone());
         self.spawn(async move {
-            let place = (plan.standing.bucket, plan.standing.head);
+            let place = (plan.after.bucket, plan.after.head);
             // A commit that was applied long ago and is sent again is refused too, and its rows are in use.
             let took = match store.is_in_log(entity, id, place.0, place.1).await {
                 Ok(false) => store.take_back(entity, id, &plan).await,
@@ -329,7 +333,7 @@ impl CqlStore {
 /// The head of an entity, compared with the commit's expectation.
 enum Expected {
     /// The head is the expected one (`None`: the entity must not exist, which the condition checks).
-    Here(Option<Standing>),
+    Here(Option<KnownHead>),
     /// This very commit is its newest.
     Done(Head),
     /// The head is another one.

@@ -295,24 +295,24 @@ impl CqlStore {
         }
         let kind = if is_alarm { DueKind::Alarm } else { DueKind::Lists };
         let mut fresh = Fresh::Acknowledged;
-        let standing = loop {
-            let standing = self.newest_head(entity, fresh.into()).await?.map(|head| head.standing);
-            match standing {
-                Some(standing) if is_alarm && standing.alarm == Some(row) => return Ok(true),
+        let known = loop {
+            let known = self.newest_head(entity, fresh.into()).await?.map(|head| head.known);
+            match known {
+                Some(known) if is_alarm && known.alarm == Some(row) => return Ok(true),
                 // Nothing before the newest commit is missing: each commit completes the one before.
-                Some(standing) if !is_alarm && standing.id == row.id => {
-                    if standing.listed {
-                        self.project_again(entity, &standing).await?;
+                Some(known) if !is_alarm && known.id == row.id => {
+                    if known.listed {
+                        self.project_again(entity, &known).await?;
                     }
                     return self.forget_due(entity, kind, row).await.map(|()| false);
                 }
-                _ if fresh == Fresh::Settled => break standing,
+                _ if fresh == Fresh::Settled => break known,
                 _ if !self.doubts().are_over(row.id, is_alarm) => return Ok(false),
                 // Its commit may be decided but not visible to this read.
                 _ => fresh = Fresh::Settled,
             }
         };
-        let newest = standing.map(|standing| standing.head);
+        let newest = known.map(|known| known.head);
         if !is_alarm && !self.sweep_chunks(entity, row.id, newest).await? {
             // Not with every scan: the entity may never commit again. All processes write the same time, so that the
             // rows do not multiply.

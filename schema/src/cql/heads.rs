@@ -8,8 +8,8 @@ use scylla::DeserializeRow;
 
 use super::CqlStore;
 use super::answer::{self, Answer, needed};
+use super::known_heads::KnownHead;
 use super::layout::{DueRow, entity_bytes, sixteen, unsigned};
-use super::standing::Standing;
 
 /// A stored head row.
 #[derive(Debug, DeserializeRow)]
@@ -35,7 +35,7 @@ struct Stored {
 /// A head, with the entity's newest state if it was read.
 #[derive(Debug)]
 pub(super) struct HeadRow {
-    pub(super) standing: Standing,
+    pub(super) known: KnownHead,
     pub(super) state: Option<Bytes>,
 }
 
@@ -94,7 +94,7 @@ impl Stored {
             }
             _ => None,
         };
-        let standing = Standing {
+        let known = KnownHead {
             bucket,
             head: at(self.seq, self.commit),
             id: CommitId(sixteen(&self.id)?),
@@ -109,7 +109,7 @@ impl Stored {
             state: self.state_seq.zip(self.state_commit).map(|(seq, commit)| at(seq, commit)),
             alarm,
         };
-        Ok(HeadRow { standing, state: self.state })
+        Ok(HeadRow { known, state: self.state })
     }
 }
 
@@ -140,7 +140,7 @@ impl CqlStore {
     /// The entity's newest head; `None` if there is no such entity. If its newest bucket is closed and the next one not
     /// opened yet, it is the closed one's.
     pub(super) async fn newest_head(&self, entity: EntityKey, reading: Reading) -> Result<Option<HeadRow>, StoreError> {
-        let known = self.standings().get(entity).map(|known| known.bucket);
+        let known = self.known_heads().get(entity).map(|known| known.bucket);
         let mut bucket = known.unwrap_or(0);
         let mut head = loop {
             match self.head_of(entity, bucket, reading).await? {
@@ -153,13 +153,13 @@ impl CqlStore {
                 None => bucket = 0,
             }
         };
-        if head.standing.closed && known.is_none_or(|known| bucket + 1 < known) {
+        if head.known.closed && known.is_none_or(|known| bucket + 1 < known) {
             // Without a hint the chain may be long.
             let newest: Option<(i32,)> =
                 self.db().select_one(&self.db().statements.newest_bucket, (&entity_bytes(entity)[..],)).await?;
             // The newest may not be opened yet; the previous one is.
             for bucket in newest.into_iter().flat_map(|(newest,)| [newest, newest - 1]) {
-                if bucket <= head.standing.bucket {
+                if bucket <= head.known.bucket {
                     break;
                 }
                 if let Some(later) = self.head_of(entity, bucket, reading).await? {
@@ -168,8 +168,8 @@ impl CqlStore {
                 }
             }
         }
-        while head.standing.closed {
-            match self.head_of(entity, head.standing.bucket + 1, reading).await? {
+        while head.known.closed {
+            match self.head_of(entity, head.known.bucket + 1, reading).await? {
                 Some(next) => head = next,
                 None => break,
             }
@@ -179,18 +179,18 @@ impl CqlStore {
 
     /// The entity's current bucket; `None` if there is no such entity.
     pub(super) async fn bucket(&self, entity: EntityKey) -> Result<Option<i32>, StoreError> {
-        if let Some(known) = self.standings().get(entity) {
+        if let Some(known) = self.known_heads().get(entity) {
             return Ok(Some(known.bucket));
         }
         let Some(head) = self.newest_head(entity, Reading::Plain).await? else { return Ok(None) };
-        self.standings().note(entity, head.standing);
-        Ok(Some(head.standing.bucket))
+        self.known_heads().note(entity, head.known);
+        Ok(Some(head.known.bucket))
     }
 
     /// Settles a bucket, and caches its head.
     pub(super) async fn settle_bucket(&self, entity: EntityKey, bucket: i32) -> Result<(), StoreError> {
         if let Some(head) = self.head_of(entity, bucket, Reading::Settled).await? {
-            self.standings().note(entity, head.standing);
+            self.known_heads().note(entity, head.known);
         }
         Ok(())
     }
@@ -199,8 +199,8 @@ impl CqlStore {
     pub(super) async fn next_bucket(&self, entity: EntityKey, bucket: i32) -> Result<Option<i32>, StoreError> {
         let next = self.head_of(entity, bucket + 1, Reading::Plain).await?;
         if let Some(next) = &next {
-            self.standings().note(entity, next.standing);
+            self.known_heads().note(entity, next.known);
         }
-        Ok(next.map(|next| next.standing.bucket))
+        Ok(next.map(|next| next.known.bucket))
     }
 }

@@ -18,12 +18,12 @@ use bytes::Bytes;
 use dashmap::DashSet;
 
 use super::CqlStore;
+use super::known_heads::KnownHead;
 use super::layout::{
     DueKind, DueRow, Follows, commit_row, decode_follows, entity_bytes, list_part, part_begin, slot, unsigned,
 };
 use super::plan::LISTS_AFTER_MILLIS;
 use super::read::Stretch;
-use super::standing::Standing;
 
 /// Parts known to exist; all are forgotten at once if there are more.
 const PARTS_KNOWN: usize = 100_000;
@@ -102,27 +102,27 @@ impl CqlStore {
     }
 
     /// Does the writes that follow from the newest commit, which may be missing, and ends their supervision.
-    pub(super) async fn project_again(&self, entity: EntityKey, standing: &Standing) -> Result<(), StoreError> {
-        let mut listed = self.listed(entity, standing).await?;
+    pub(super) async fn project_again(&self, entity: EntityKey, known: &KnownHead) -> Result<(), StoreError> {
+        let mut listed = self.listed(entity, known).await?;
         // While the commit is not settled its head may be visible before its row, or be missed by the next read; and
         // its redactions would be missed.
-        if !standing.settled && listed.as_ref().is_none_or(|listed| !listed.follows.redactions.is_empty()) {
-            self.settle_bucket(entity, standing.bucket).await?;
-            listed = self.listed(entity, standing).await?;
+        if !known.settled && listed.as_ref().is_none_or(|listed| !listed.follows.redactions.is_empty()) {
+            self.settle_bucket(entity, known.bucket).await?;
+            listed = self.listed(entity, known).await?;
         }
         let Some(Listed { stamp, at, follows }) = listed else {
             return Err(StoreError::Corrupt("a commit that changes lists has no entries".into()));
         };
-        self.follow(entity, (standing.id, stamp), &follows.views, &follows.redactions).await?;
+        self.follow(entity, (known.id, stamp), &follows.views, &follows.redactions).await?;
         let at = at.plus(LISTS_AFTER_MILLIS);
         // The slot is that of its time unless it was written very late; the scan finds such a row.
-        self.forget_due(entity, DueKind::Lists, DueRow { at, slot: slot(at), id: standing.id }).await
+        self.forget_due(entity, DueKind::Lists, DueRow { at, slot: slot(at), id: known.id }).await
     }
 
     /// The writes that follow from the newest commit, by its row.
-    async fn listed(&self, entity: EntityKey, standing: &Standing) -> Result<Option<Listed>, StoreError> {
-        let (n, k) = commit_row(standing.head);
-        let values = (&entity_bytes(entity)[..], standing.bucket, n, &k[..]);
+    async fn listed(&self, entity: EntityKey, known: &KnownHead) -> Result<Option<Listed>, StoreError> {
+        let (n, k) = commit_row(known.head);
+        let values = (&entity_bytes(entity)[..], known.bucket, n, &k[..]);
         let row: Option<(i64, i64, Option<Bytes>)> = self.db().select_one(&self.db().statements.lists, values).await?;
         let Some((stamp, at, Some(lists))) = row else { return Ok(None) };
         Ok(Some(Listed { stamp, at: Millis(unsigned(at)), follows: decode_follows(&lists)? }))

@@ -7,8 +7,8 @@ use scylla::DeserializeRow;
 
 use super::CqlStore;
 use super::heads::{HeadRow, Reading};
+use super::known_heads::KnownHead;
 use super::layout::{commit_k, commit_of, commit_row, decode_records, entity_bytes, signed, sixteen, unsigned};
-use super::standing::Standing;
 
 /// Commits of one read.
 const PAGE: usize = 64;
@@ -76,45 +76,44 @@ impl CqlStore {
             Fresh::Acknowledged => Reading::Plain,
             Fresh::Settled => Reading::Whole,
         };
-        let Some(HeadRow { standing, state }) = self.listed_head(entity, reading).await? else { return Ok(None) };
-        let from = standing.state.unwrap_or(Head { seq: 0, commit: 0 });
-        let tail = if from == standing.head { Vec::new() } else { self.tail(entity, from, &standing).await? };
-        self.standings().note(entity, standing);
-        let settled = standing.settled;
-        Ok(Some(Loaded { head: standing.head, state, tail, alarm: standing.alarm_at(), settled }))
+        let Some(HeadRow { known, state }) = self.listed_head(entity, reading).await? else { return Ok(None) };
+        let from = known.state.unwrap_or(Head { seq: 0, commit: 0 });
+        let tail = if from == known.head { Vec::new() } else { self.tail(entity, from, &known).await? };
+        self.known_heads().note(entity, known);
+        let settled = known.settled;
+        Ok(Some(Loaded { head: known.head, state, tail, alarm: known.alarm_at(), settled }))
     }
 
     /// See `Store::head`.
-    pub(super) async fn stands(&self, entity: EntityKey, fresh: Fresh) -> Result<Option<Head>, StoreError> {
-        let Some(HeadRow { standing, .. }) = self.listed_head(entity, fresh.into()).await? else { return Ok(None) };
-        self.standings().note(entity, standing);
-        Ok(Some(standing.head))
+    pub(super) async fn current_head(&self, entity: EntityKey, fresh: Fresh) -> Result<Option<Head>, StoreError> {
+        let Some(HeadRow { known, .. }) = self.listed_head(entity, fresh.into()).await? else { return Ok(None) };
+        self.known_heads().note(entity, known);
+        Ok(Some(known.head))
     }
 
     /// The entity's newest head, with this process's knowledge of its commit. Decisions may follow, so the lists are
     /// brought up to date with it: they must not lag behind it if its process is gone.
     async fn listed_head(&self, entity: EntityKey, reading: Reading) -> Result<Option<HeadRow>, StoreError> {
         let Some(mut head) = self.newest_head(entity, reading).await? else { return Ok(None) };
-        let standing = &mut head.standing;
-        let known = self.standings().get(entity).filter(|known| known.is_of(standing));
-        if let Some(known) = known {
-            standing.projected |= known.projected;
-            standing.settled |= known.settled;
+        let known = &mut head.known;
+        if let Some(earlier) = self.known_heads().get(entity).filter(|earlier| earlier.is_of(known)) {
+            known.projected |= earlier.projected;
+            known.settled |= earlier.settled;
         }
-        if !standing.projected {
-            self.project_again(entity, standing).await?;
-            standing.projected = true;
+        if !known.projected {
+            self.project_again(entity, known).await?;
+            known.projected = true;
         }
         Ok(Some(head))
     }
 
     /// Every record after `from`, up to the entity's head.
-    async fn tail(&self, entity: EntityKey, from: Head, standing: &Standing) -> Result<Vec<LogRecord>, StoreError> {
-        let is_near = standing.base.commit <= from.commit;
-        let first = if is_near { standing.bucket } else { self.bucket_behind(entity, from).await? };
-        let until = (signed(standing.head.seq), commit_k(standing.head.commit + 1));
+    async fn tail(&self, entity: EntityKey, from: Head, known: &KnownHead) -> Result<Vec<LogRecord>, StoreError> {
+        let is_near = known.base.commit <= from.commit;
+        let first = if is_near { known.bucket } else { self.bucket_behind(entity, from).await? };
+        let until = (signed(known.head.seq), commit_k(known.head.commit + 1));
         let mut tail = Vec::new();
-        for bucket in first..=standing.bucket {
+        for bucket in first..=known.bucket {
             let mut stretch = Stretch { order: Order::Asc, from: (signed(from.seq), commit_k(from.commit + 1)), until };
             loop {
                 let page = self.commits(entity, bucket, stretch, PAGE).await?;

@@ -3,8 +3,8 @@
 use actors::clock::Millis;
 use actors::store::{Commit, Head, StoreError};
 
+use super::known_heads::KnownHead;
 use super::layout::{self, DueRow};
-use super::standing::Standing;
 
 /// The size at which a bucket is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +30,8 @@ pub(super) const LISTS_AFTER_MILLIS: u64 = 60_000;
 /// The plan of a commit's writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// The entity's standing once it is applied.
-    pub(super) standing: Standing,
+    /// The entity's head once it is applied.
+    pub(super) after: KnownHead,
     /// The head that its partition must have; `None`: the row must not exist.
     pub(super) expected: Option<Head>,
     /// The previous bucket, whose content must be found elsewhere from now on.
@@ -57,12 +57,12 @@ fn measure(commit: &Commit, records: usize, inline: bool) -> Result<usize, Store
     Ok(batch)
 }
 
-/// Plans `commit` for an entity with this `standing` (`None`: it does not exist), at the time `now`.
+/// Plans `commit` for an entity with this head (`None`: it does not exist), at the time `now`.
 ///
 /// # Errors
 /// [`StoreError::TooLarge`].
 pub(super) fn plan(
-    standing: Option<&Standing>,
+    known: Option<&KnownHead>,
     commit: &Commit,
     size: BucketSize,
     now: Millis,
@@ -72,26 +72,26 @@ pub(super) fn plan(
     let batch = measure(commit, records, inline)?;
     let head = commit.next_head();
     let nowhere = Head { seq: 0, commit: 0 };
-    let before = standing.map_or(nowhere, |standing| standing.head);
+    let before = known.map_or(nowhere, |known| known.head);
     // Its own rows: the head, its records, its keys and its keyed rows.
     let rows =
         i32::try_from(1 + commit.records.len().max(1) + commit.keys.len() + commit.rows.len()).unwrap_or(i32::MAX);
     let bytes = i64::try_from(batch).unwrap_or(i64::MAX);
-    let opens = standing.is_none_or(|standing| standing.closed);
-    let (bucket, base, filled) = match standing {
-        Some(standing) if opens => (standing.bucket + 1, before, (0, 0)),
-        Some(standing) => (standing.bucket, standing.base, (standing.records, standing.bytes)),
+    let opens = known.is_none_or(|known| known.closed);
+    let (bucket, base, filled) = match known {
+        Some(known) if opens => (known.bucket + 1, before, (0, 0)),
+        Some(known) => (known.bucket, known.base, (known.records, known.bytes)),
         None => (0, before, (0, 0)),
     };
     let (filled_records, filled_bytes) = (filled.0 + rows, filled.1 + bytes);
     let alarm = match commit.alarm {
         Some(change) => change.next.map(|at| DueRow::new(at, commit.id, now)),
-        None => standing.and_then(|standing| standing.alarm),
+        None => known.and_then(|known| known.alarm),
     };
-    let stamp = layout::signed(commit.at.0.saturating_mul(1000)).max(standing.map_or(0, |standing| standing.stamp) + 1);
+    let stamp = layout::signed(commit.at.0.saturating_mul(1000)).max(known.map_or(0, |known| known.stamp) + 1);
     let listed = !(commit.views.is_empty() && commit.redactions.is_empty());
     Ok(Plan {
-        standing: Standing {
+        after: KnownHead {
             bucket,
             head,
             id: commit.id,
@@ -103,11 +103,11 @@ pub(super) fn plan(
             records: filled_records,
             bytes: filled_bytes,
             base,
-            state: if commit.state.is_some() { Some(head) } else { standing.and_then(|standing| standing.state) },
+            state: if commit.state.is_some() { Some(head) } else { known.and_then(|known| known.state) },
             alarm,
         },
-        expected: standing.filter(|_| !opens).map(|standing| standing.head),
-        follows: standing.filter(|_| opens).map(|standing| standing.bucket),
+        expected: known.filter(|_| !opens).map(|known| known.head),
+        follows: known.filter(|_| opens).map(|known| known.bucket),
         chunks: (!inline).then(|| i32::try_from(records.div_ceil(CHUNK_BYTES)).unwrap_or(i32::MAX)),
         alarm: commit.alarm.and(alarm),
         lists: (listed || !inline).then(|| DueRow::new(commit.at.plus(LISTS_AFTER_MILLIS), commit.id, now)),
@@ -120,7 +120,7 @@ mod tests {
     use actors::store::{AlarmChange, CommitId, NewRecord, Redaction, View, ViewWrite};
     use bytes::Bytes;
 
-    use super::super::standing::standing;
+    use super::super::known_heads::known_head;
     use super::*;
 
     const SIZE: BucketSize = BucketSize { records: 10, bytes: 1_000_000 };
@@ -137,38 +137,38 @@ mod tests {
     #[test]
     fn the_first_commit_opens_the_first_bucket() {
         let plan = plan(None, &commit(None, &[1, 1]), SIZE, NOW).expect("a plan");
-        assert_eq!((plan.standing.bucket, plan.expected, plan.follows), (0, None, None));
-        assert_eq!(plan.standing.head, Head { seq: 2, commit: 1 });
-        assert_eq!((plan.standing.records, plan.standing.closed), (3, false));
+        assert_eq!((plan.after.bucket, plan.expected, plan.follows), (0, None, None));
+        assert_eq!(plan.after.head, Head { seq: 2, commit: 1 });
+        assert_eq!((plan.after.records, plan.after.closed), (3, false));
     }
 
     #[test]
     fn a_commit_goes_on_in_its_bucket_and_closes_it_when_it_is_full() {
-        let before = Standing { records: 7, ..standing(4, 3) };
+        let before = KnownHead { records: 7, ..known_head(4, 3) };
         let plan = plan(Some(&before), &commit(Some(before.head), &[1, 1]), SIZE, NOW).expect("a plan");
-        assert_eq!((plan.standing.bucket, plan.expected, plan.follows), (0, Some(before.head), None));
-        assert!(plan.standing.closed, "it may overshoot: a commit is in one bucket");
+        assert_eq!((plan.after.bucket, plan.expected, plan.follows), (0, Some(before.head), None));
+        assert!(plan.after.closed, "it may overshoot: a commit is in one bucket");
     }
 
     #[test]
     fn bytes_close_a_bucket_too() {
-        let before = Standing { bytes: 999_990, ..standing(4, 3) };
-        assert!(!plan(Some(&before), &commit(Some(before.head), &[1]), SIZE, NOW).expect("a plan").standing.closed);
-        assert!(plan(Some(&before), &commit(Some(before.head), &[6]), SIZE, NOW).expect("a plan").standing.closed);
+        let before = KnownHead { bytes: 999_990, ..known_head(4, 3) };
+        assert!(!plan(Some(&before), &commit(Some(before.head), &[1]), SIZE, NOW).expect("a plan").after.closed);
+        assert!(plan(Some(&before), &commit(Some(before.head), &[6]), SIZE, NOW).expect("a plan").after.closed);
     }
 
     #[test]
     fn behind_a_closed_bucket_the_next_one_is_opened() {
-        let before = Standing { records: 70, closed: true, bucket: 4, ..standing(4, 3) };
+        let before = KnownHead { records: 70, closed: true, bucket: 4, ..known_head(4, 3) };
         let plan = plan(Some(&before), &commit(Some(before.head), &[1]), SIZE, NOW).expect("a plan");
-        assert_eq!((plan.standing.bucket, plan.expected, plan.follows), (5, None, Some(4)));
-        assert_eq!((plan.standing.base, plan.standing.records), (before.head, 2));
+        assert_eq!((plan.after.bucket, plan.expected, plan.follows), (5, None, Some(4)));
+        assert_eq!((plan.after.base, plan.after.records), (before.head, 2));
     }
 
     #[test]
     fn write_times_of_lists_ascend_although_the_clock_stands() {
-        let before = Standing { stamp: 1_735_689_600_000_007, ..standing(4, 3) };
-        let next = |commit: &Commit| plan(Some(&before), commit, SIZE, NOW).expect("a plan").standing.stamp;
+        let before = KnownHead { stamp: 1_735_689_600_000_007, ..known_head(4, 3) };
+        let next = |commit: &Commit| plan(Some(&before), commit, SIZE, NOW).expect("a plan").after.stamp;
         assert_eq!(next(&commit(Some(before.head), &[])), 1_735_689_600_000_008);
         let later = Commit { at: NOW.plus(1), ..commit(Some(before.head), &[]) };
         assert_eq!(next(&later), 1_735_689_600_001_000);
@@ -188,11 +188,11 @@ mod tests {
     #[test]
     fn an_alarm_stays_is_moved_or_is_cleared() {
         let alarm = DueRow::new(NOW.plus(5), CommitId([1; 16]), NOW);
-        let before = Standing { alarm: Some(alarm), ..standing(4, 3) };
+        let before = KnownHead { alarm: Some(alarm), ..known_head(4, 3) };
         let next = |change| {
             let commit = Commit { alarm: change, ..commit(Some(before.head), &[]) };
             let plan = plan(Some(&before), &commit, SIZE, NOW).expect("a plan");
-            (plan.standing.alarm, plan.alarm)
+            (plan.after.alarm, plan.alarm)
         };
         assert_eq!(next(None), (Some(alarm), None));
         let moved = DueRow::new(NOW.plus(9), CommitId([9; 16]), NOW);
@@ -208,11 +208,11 @@ mod tests {
         listed.views = vec![ViewWrite { view: View(1), key: Bytes::from_static(b"k"), value: None }];
         let plan = plan(None, &listed, SIZE, NOW).expect("a plan");
         assert_eq!(plan.lists.map(|row| row.at), Some(NOW.plus(LISTS_AFTER_MILLIS)));
-        assert!(plan.standing.listed && !plan.standing.projected);
+        assert!(plan.after.listed && !plan.after.projected);
         let mut redacting = commit(None, &[]);
         redacting.redactions = vec![Redaction { seq: 1, payload: Bytes::new() }];
         assert!(super::plan(None, &redacting, SIZE, NOW).expect("a plan").lists.is_some());
         let large = super::plan(None, &commit(None, &[CHUNK_BYTES]), SIZE, NOW).expect("a plan");
-        assert!(large.lists.is_some() && !large.standing.listed && large.standing.projected);
+        assert!(large.lists.is_some() && !large.after.listed && large.after.projected);
     }
 }

@@ -139,7 +139,7 @@ impl CqlStore {
                 // without events is certainly settled only once the next event is. A row that only holds the key has no
                 // effect: its commit is decided, which suffices, and a refusal because of it is settled separately.
                 let is_effect = found.held_upto().is_none();
-                if is_effect && !self.standings().has_settled(entity, found.events.last.max(found.events.first)) {
+                if is_effect && !self.known_heads().has_settled(entity, found.events.last.max(found.events.first)) {
                     self.settle_bucket(entity, bucket).await?;
                 }
                 return Ok(Some(found));

@@ -59,7 +59,7 @@ impl CqlStore {
             let Some(commit) = found.into_iter().next() else { return Ok(None) };
             // After the row: this head is at least as new as the row that was read.
             let newest = self.newest_head(entity, Reading::Plain).await?;
-            if newest.is_none_or(|newest| newest.standing.id != by) {
+            if newest.is_none_or(|newest| newest.known.id != by) {
                 // A failed attempt of this redaction may have left its chunks.
                 self.forget_chunks(entity, &commit, commit.revision).await?;
                 return Ok(None);

@@ -5,30 +5,30 @@
 //! broken connection). Then the head is settled, which completes or aborts unfinished proposals; the settled head shows
 //! whether this commit is in the chain. If not, the *same* batch is sent again.
 //!
-//! An unknown outcome never becomes a refusal: it ends as known, or as [`Ended::Indeterminate`].
+//! An unknown outcome never becomes a refusal: it ends as known, or as [`Resolution::Indeterminate`].
 
 use actors::store::{Cause, Head};
 
 /// The result of an attempt or of a read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum Observation {
     /// The attempt was applied.
     Applied,
     /// The attempt was not applied: this is the head (`None`: the row does not exist).
-    NotApplied(Option<Standpoint>),
+    NotApplied(Option<BucketHead>),
     /// The attempt certainly did not begin.
     NotBegun(Cause),
     /// The attempt may be applied, now or later.
     Unknown(Cause),
     /// The partition, settled.
-    Looked(Look),
+    Read(PartitionState),
     /// The partition could not be settled.
-    NotLooked(Cause),
+    Unreadable(Cause),
 }
 
-/// A head.
+/// The head of a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Standpoint {
+pub(super) struct BucketHead {
     pub(super) head: Head,
     /// The next commit opens the next bucket.
     pub(super) closed: bool,
@@ -36,9 +36,9 @@ pub(super) struct Standpoint {
 
 /// The content of the batch's partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Look {
+pub(super) struct PartitionState {
     /// `None`: nothing.
-    pub(super) head: Option<Standpoint>,
+    pub(super) head: Option<BucketHead>,
     /// The commit at this one's number is this one.
     pub(super) mine: bool,
 }
@@ -49,14 +49,14 @@ pub(super) enum Step {
     /// Send the same batch.
     Send,
     /// Settle the partition, and read it.
-    Look,
+    Read,
     /// End.
-    End(Ended),
+    End(Resolution),
 }
 
 /// The final outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(super) enum Resolution {
     /// In the chain.
     Committed,
     /// Not in the chain, and never will be: another commit has its position.
@@ -90,43 +90,43 @@ impl Settle {
         self.doubt.is_some()
     }
 
-    /// The next step after `heard`. `in_time`: there is time for another step.
-    pub(super) fn hear(&mut self, heard: Heard, in_time: bool) -> Step {
-        match heard {
-            Heard::Applied => Step::End(Ended::Committed),
+    /// The next step after `observation`. `in_time`: there is time for another step.
+    pub(super) fn observe(&mut self, observation: Observation, in_time: bool) -> Step {
+        match observation {
+            Observation::Applied => Step::End(Resolution::Committed),
             // The refusal does not name the commit at this position. If an earlier attempt is in doubt, it may be the
             // reason for the refusal.
-            Heard::NotApplied(found) if self.in_doubt() || found.is_some_and(|found| found.head == self.next) => {
+            Observation::NotApplied(found) if self.in_doubt() || found.is_some_and(|found| found.head == self.next) => {
                 self.look(in_time, "another commit or an earlier attempt has its position".into())
             }
-            Heard::NotApplied(Some(found)) if self.expected == Some(found.head) && found.closed => {
-                Step::End(Ended::Closed)
+            Observation::NotApplied(Some(found)) if self.expected == Some(found.head) && found.closed => {
+                Step::End(Resolution::Closed)
             }
-            Heard::NotApplied(_) => Step::End(Ended::Conflict),
-            Heard::NotBegun(why) if self.in_doubt() => self.look(in_time, why),
-            Heard::NotBegun(why) => Step::End(Ended::Unavailable(why)),
-            Heard::Unknown(why) => {
+            Observation::NotApplied(_) => Step::End(Resolution::Conflict),
+            Observation::NotBegun(why) if self.in_doubt() => self.look(in_time, why),
+            Observation::NotBegun(why) => Step::End(Resolution::Unavailable(why)),
+            Observation::Unknown(why) => {
                 self.doubt = Some(why.clone());
                 self.look(in_time, why)
             }
-            Heard::NotLooked(why) => self.look(in_time, why),
-            Heard::Looked(look) => self.looked(look, in_time),
+            Observation::Unreadable(why) => self.look(in_time, why),
+            Observation::Read(partition) => self.partition_read(partition, in_time),
         }
     }
 
     fn look(&self, in_time: bool, why: Cause) -> Step {
-        if in_time { Step::Look } else { Step::End(Ended::Indeterminate(why)) }
+        if in_time { Step::Read } else { Step::End(Resolution::Indeterminate(why)) }
     }
 
-    fn looked(&mut self, look: Look, in_time: bool) -> Step {
-        if look.mine {
-            return Step::End(Ended::Committed);
+    fn partition_read(&mut self, partition: PartitionState, in_time: bool) -> Step {
+        if partition.mine {
+            return Step::End(Resolution::Committed);
         }
-        if look.head.map(|found| found.head) != self.expected {
-            return Step::End(Ended::Conflict);
+        if partition.head.map(|found| found.head) != self.expected {
+            return Step::End(Resolution::Conflict);
         }
-        if look.head.is_some_and(|found| found.closed) {
-            return Step::End(Ended::Closed);
+        if partition.head.is_some_and(|found| found.closed) {
+            return Step::End(Resolution::Closed);
         }
         // Settling aborted proposals in flight. An attempt whose coordinator was delayed beyond all its timeouts may
         // still arrive; so the doubt remains, and a refusal is checked.
@@ -134,8 +134,8 @@ impl Settle {
             return Step::Send;
         }
         Step::End(match self.doubt.take() {
-            Some(why) => Ended::Indeterminate(why),
-            None => Ended::Unavailable("no time left to send it".into()),
+            Some(why) => Resolution::Indeterminate(why),
+            None => Resolution::Unavailable("no time left to send it".into()),
         })
     }
 }
@@ -151,90 +151,93 @@ mod tests {
         Settle::new(Some(BEFORE), MINE)
     }
 
-    fn at(head: Head) -> Option<Standpoint> {
-        Some(Standpoint { head, closed: false })
+    fn at(head: Head) -> Option<BucketHead> {
+        Some(BucketHead { head, closed: false })
     }
 
-    fn closed(head: Head) -> Option<Standpoint> {
-        Some(Standpoint { head, closed: true })
+    fn closed(head: Head) -> Option<BucketHead> {
+        Some(BucketHead { head, closed: true })
     }
 
-    fn looked(head: Option<Standpoint>, mine: bool) -> Heard {
-        Heard::Looked(Look { head, mine })
+    fn looked(head: Option<BucketHead>, mine: bool) -> Observation {
+        Observation::Read(PartitionState { head, mine })
     }
 
     fn doubtful() -> Settle {
         let mut settle = settle();
-        assert_eq!(settle.hear(Heard::Unknown("timeout".into()), true), Step::Look);
+        assert_eq!(settle.observe(Observation::Unknown("timeout".into()), true), Step::Read);
         settle
     }
 
     #[test]
     fn an_attempt_that_was_applied_or_refused_is_over() {
-        assert_eq!(settle().hear(Heard::Applied, false), Step::End(Ended::Committed));
+        assert_eq!(settle().observe(Observation::Applied, false), Step::End(Resolution::Committed));
         let elsewhere = at(Head { seq: 9, commit: 7 });
-        assert_eq!(settle().hear(Heard::NotApplied(elsewhere), true), Step::End(Ended::Conflict));
-        assert_eq!(settle().hear(Heard::NotApplied(None), true), Step::End(Ended::Conflict));
-        assert_eq!(settle().hear(Heard::NotApplied(closed(BEFORE)), true), Step::End(Ended::Closed));
+        assert_eq!(settle().observe(Observation::NotApplied(elsewhere), true), Step::End(Resolution::Conflict));
+        assert_eq!(settle().observe(Observation::NotApplied(None), true), Step::End(Resolution::Conflict));
+        assert_eq!(settle().observe(Observation::NotApplied(closed(BEFORE)), true), Step::End(Resolution::Closed));
     }
 
     #[test]
     fn a_head_where_this_commit_would_stand_is_looked_at() {
         let mut settle = settle();
-        assert_eq!(settle.hear(Heard::NotApplied(at(MINE)), true), Step::Look);
-        assert_eq!(settle.clone().hear(looked(at(MINE), true), true), Step::End(Ended::Committed));
-        assert_eq!(settle.hear(looked(at(MINE), false), true), Step::End(Ended::Conflict));
+        assert_eq!(settle.observe(Observation::NotApplied(at(MINE)), true), Step::Read);
+        assert_eq!(settle.clone().observe(looked(at(MINE), true), true), Step::End(Resolution::Committed));
+        assert_eq!(settle.observe(looked(at(MINE), false), true), Step::End(Resolution::Conflict));
     }
 
     #[test]
     fn an_unknown_outcome_is_looked_at_and_the_same_batch_sent_again() {
         let mut settle = doubtful();
-        assert_eq!(settle.hear(looked(at(BEFORE), false), true), Step::Send);
-        assert_eq!(settle.hear(Heard::Applied, true), Step::End(Ended::Committed));
+        assert_eq!(settle.observe(looked(at(BEFORE), false), true), Step::Send);
+        assert_eq!(settle.observe(Observation::Applied, true), Step::End(Resolution::Committed));
     }
 
     #[test]
     fn an_unknown_outcome_behind_which_others_went_on_is_still_known_by_its_row() {
         let on = at(Head { seq: 8, commit: 5 });
-        assert_eq!(doubtful().hear(looked(on, true), true), Step::End(Ended::Committed));
-        assert_eq!(doubtful().hear(looked(on, false), true), Step::End(Ended::Conflict));
+        assert_eq!(doubtful().observe(looked(on, true), true), Step::End(Resolution::Committed));
+        assert_eq!(doubtful().observe(looked(on, false), true), Step::End(Resolution::Conflict));
     }
 
     #[test]
     fn in_doubt_a_refusal_is_not_believed() {
         let mut settle = doubtful();
-        assert_eq!(settle.hear(looked(at(BEFORE), false), true), Step::Send);
+        assert_eq!(settle.observe(looked(at(BEFORE), false), true), Step::Send);
         let on = at(Head { seq: 8, commit: 5 });
-        assert_eq!(settle.hear(Heard::NotApplied(on), true), Step::Look, "the first attempt may be below it");
-        assert_eq!(settle.hear(looked(on, true), true), Step::End(Ended::Committed));
+        assert_eq!(settle.observe(Observation::NotApplied(on), true), Step::Read, "the first attempt may be below it");
+        assert_eq!(settle.observe(looked(on, true), true), Step::End(Resolution::Committed));
     }
 
     #[test]
     fn without_time_a_doubt_is_told_and_never_turned_into_a_refusal() {
-        let unknown = || Heard::Unknown("timeout".into());
-        let told = |step| matches!(step, Step::End(Ended::Indeterminate(_)));
-        assert!(told(settle().hear(unknown(), false)));
-        assert!(told(doubtful().hear(Heard::NotLooked("no quorum".into()), false)));
-        assert!(told(doubtful().hear(Heard::NotBegun("no node".into()), false)));
-        assert!(told(doubtful().hear(looked(at(BEFORE), false), false)));
+        let unknown = || Observation::Unknown("timeout".into());
+        let told = |step| matches!(step, Step::End(Resolution::Indeterminate(_)));
+        assert!(told(settle().observe(unknown(), false)));
+        assert!(told(doubtful().observe(Observation::Unreadable("no quorum".into()), false)));
+        assert!(told(doubtful().observe(Observation::NotBegun("no node".into()), false)));
+        assert!(told(doubtful().observe(looked(at(BEFORE), false), false)));
     }
 
     #[test]
     fn what_surely_did_not_begin_is_unavailable() {
-        let step = settle().hear(Heard::NotBegun("no node".into()), true);
-        assert_eq!(step, Step::End(Ended::Unavailable("no node".into())));
+        let step = settle().observe(Observation::NotBegun("no node".into()), true);
+        assert_eq!(step, Step::End(Resolution::Unavailable("no node".into())));
     }
 
     #[test]
     fn a_creation_is_settled_by_the_absence_of_the_row() {
         let mut settle = Settle::new(None, Head { seq: 1, commit: 1 });
-        assert_eq!(settle.hear(Heard::Unknown("timeout".into()), true), Step::Look);
-        assert_eq!(settle.clone().hear(looked(None, false), true), Step::Send);
-        assert_eq!(settle.hear(looked(at(Head { seq: 1, commit: 1 }), false), true), Step::End(Ended::Conflict));
+        assert_eq!(settle.observe(Observation::Unknown("timeout".into()), true), Step::Read);
+        assert_eq!(settle.clone().observe(looked(None, false), true), Step::Send);
+        assert_eq!(
+            settle.observe(looked(at(Head { seq: 1, commit: 1 }), false), true),
+            Step::End(Resolution::Conflict)
+        );
     }
 
     #[test]
     fn a_closed_bucket_is_known_by_looking_too() {
-        assert_eq!(doubtful().hear(looked(closed(BEFORE), false), true), Step::End(Ended::Closed));
+        assert_eq!(doubtful().observe(looked(closed(BEFORE), false), true), Step::End(Resolution::Closed));
     }
 }

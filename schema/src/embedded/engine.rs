@@ -13,7 +13,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch};
 use super::chain::Chain;
 use super::filter::Forgetting;
 use super::layout::{self, corrupt, unreadable};
-use super::log_row::{LogRow, Standing};
+use super::log_row::{KnownHead, LogRow};
 
 const MIB: u64 = 1024 * 1024;
 /// Sealed journals kept before the engine flushes the keyspaces that pin them (the engine's minimum). An open replays
@@ -114,12 +114,12 @@ impl Engine {
     }
 
     /// The head of an entity.
-    pub(super) fn standing(&self, entity: EntityKey) -> Result<Option<Standing>, StoreError> {
+    pub(super) fn known_head(&self, entity: EntityKey) -> Result<Option<KnownHead>, StoreError> {
         guarded(entity, || {
             let Some(newest) = self.log.prefix(layout::entity_key(entity)).next_back() else { return Ok(None) };
             let (key, value) = newest.into_inner().map_err(|error| unreadable(entity, error))?;
             let row = LogRow::decode(&key, &value).ok_or_else(|| corrupt(entity, "its newest log row is damaged"))?;
-            Ok(Some(row.standing()))
+            Ok(Some(row.known_head()))
         })
     }
 

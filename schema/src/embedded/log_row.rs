@@ -29,7 +29,7 @@ pub(super) type RowHash = [u8; 16];
 
 /// An entity's head, by its newest log row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(super) struct KnownHead {
     pub(super) head: Head,
     pub(super) id: CommitId,
     pub(super) hash: RowHash,
@@ -156,8 +156,8 @@ impl LogRow {
     }
 
     /// The entity's head after this row.
-    pub(super) fn standing(&self) -> Standing {
-        Standing {
+    pub(super) fn known_head(&self) -> KnownHead {
+        KnownHead {
             head: self.head,
             id: self.facts.id,
             hash: self.hash,

@@ -11,7 +11,7 @@ use fjall::Keyspace;
 use super::chain::Chain;
 use super::engine::{Engine, guarded};
 use super::layout::{self, META, StateRow};
-use super::log_row::{LogRow, Standing};
+use super::log_row::{KnownHead, LogRow};
 use super::open::{self, May, OpenError};
 use super::read::Walk;
 
@@ -80,7 +80,7 @@ pub fn verify(dir: &Path) -> Result<Report, OpenError> {
 
 fn verify_log(engine: &Engine, chain: &Chain, report: &mut Report) {
     let mut counted = Chain { batch: chain.batch, hash: chain.hash, ..Chain::default() };
-    let mut current: Option<(EntityKey, Walk, Standing)> = None;
+    let mut current: Option<(EntityKey, Walk, KnownHead)> = None;
     scan(&engine.log, report, |key, value, report| {
         let Some(row) = LogRow::decode(key, value) else {
             let entity = layout::read_log_key(key).map(|(entity, _)| entity);
@@ -104,7 +104,7 @@ fn verify_log(engine: &Engine, chain: &Chain, report: &mut Report) {
             report.fault(Some(row.entity), what);
             walk = Walk::at(&row);
         }
-        current = Some((row.entity, walk, row.standing()));
+        current = Some((row.entity, walk, row.known_head()));
     });
     finish(engine, current, report);
     if counted != *chain {
@@ -114,13 +114,13 @@ fn verify_log(engine: &Engine, chain: &Chain, report: &mut Report) {
 }
 
 /// Checks an entity's state and alarm against its newest log row.
-fn finish(engine: &Engine, ended: Option<(EntityKey, Walk, Standing)>, report: &mut Report) {
-    let Some((entity, _, standing)) = ended else { return };
+fn finish(engine: &Engine, ended: Option<(EntityKey, Walk, KnownHead)>, report: &mut Report) {
+    let Some((entity, _, known)) = ended else { return };
     // Loading checks the state and the rows since.
     if let Err(error) = engine.load(entity, usize::MAX) {
         report.fault(Some(entity), error.to_string());
     }
-    if let Some(at) = standing.alarm {
+    if let Some(at) = known.alarm {
         let key = layout::due_key(Due { at, entity });
         let there = guarded(entity, || engine.index.contains_key(key).map_err(|error| layout::corrupt(entity, error)));
         match there {
@@ -158,8 +158,8 @@ fn verify_index(engine: &Engine, report: &mut Report) {
             return report.fault(due.map(|due| due.entity), "an index row is damaged");
         }
         if let Some(due) = due {
-            match engine.standing(due.entity) {
-                Ok(standing) if standing.and_then(|s| s.alarm) == Some(due.at) => {}
+            match engine.known_head(due.entity) {
+                Ok(known) if known.and_then(|s| s.alarm) == Some(due.at) => {}
                 Ok(_) => report.fault(Some(due.entity), "the index has an alarm that the log does not have"),
                 Err(error) => report.fault(Some(due.entity), error.to_string()),
             }

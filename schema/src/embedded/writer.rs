@@ -23,7 +23,7 @@ use super::engine::Engine;
 use super::head_file::HeadFile;
 use super::heads::Heads;
 use super::layout::{self, META, StateRow};
-use super::log_row::{self, Facts, Standing};
+use super::log_row::{self, Facts, KnownHead};
 use super::queue::{Caller, Job, QueuedCommit};
 
 /// Commits in one batch. By then the sync is a small part of the cost, and more only delays the first one's answer.
@@ -71,8 +71,8 @@ struct Write {
     value: Option<Vec<u8>>,
 }
 
-/// A decided commit that waits for the batch to be durable.
-struct Decided {
+/// The outcome of a commit, until the batch is durable.
+struct PendingAnswer {
     outcome: Result<Outcome, StoreError>,
     caller: Caller,
     watch: Option<Arc<CommitWatch>>,
@@ -107,7 +107,7 @@ impl Writer {
     fn run(mut self, jobs: &Receiver<Job>) {
         let mut decided = Vec::new();
         while let Ok(first) = jobs.recv() {
-            let mut batch = Building::new(&self.engine, &self.chain);
+            let mut batch = BatchBuilder::new(&self.engine, &self.chain);
             let (mut barriers, mut close) = (Vec::new(), None);
             let mut next = Some(first);
             while let Some(job) = next.take() {
@@ -118,7 +118,7 @@ impl Writer {
                         // It rewrites rows, which the engine returns only once their own batch is written.
                         if !commit.redactions.is_empty() && !decided.is_empty() {
                             self.conclude(batch, &mut decided);
-                            batch = Building::new(&self.engine, &self.chain);
+                            batch = BatchBuilder::new(&self.engine, &self.chain);
                         }
                         batch.bytes += bytes;
                         let watch = commit.watch.clone();
@@ -126,7 +126,7 @@ impl Writer {
                             batch.recorded = watch.recorded().or(batch.recorded);
                         }
                         let caller = caller.decided();
-                        decided.push(Decided { outcome: self.decide(*commit, &mut batch), caller, watch });
+                        decided.push(PendingAnswer { outcome: self.decide(*commit, &mut batch), caller, watch });
                     }
                     Job::Barrier(reached) => barriers.push(reached),
                     Job::Close(closed) => {
@@ -151,16 +151,16 @@ impl Writer {
     }
 
     /// Decides a commit; its writes are added to the batch if it applies.
-    fn decide(&mut self, commit: Commit, batch: &mut Building) -> Result<Outcome, StoreError> {
+    fn decide(&mut self, commit: Commit, batch: &mut BatchBuilder) -> Result<Outcome, StoreError> {
         self.shared.usable()?;
         let before = match self.heads.get(commit.entity) {
-            Some(standing) => Some(standing),
-            None => self.engine.standing(commit.entity)?,
+            Some(known) => Some(known),
+            None => self.engine.known_head(commit.entity)?,
         };
-        if let Some(standing) = before.filter(|standing| standing.id == commit.id) {
-            return Ok(Outcome::Committed(standing.head));
+        if let Some(known) = before.filter(|known| known.id == commit.id) {
+            return Ok(Outcome::Committed(known.head));
         }
-        if before.map(|standing| standing.head) != commit.expected {
+        if before.map(|known| known.head) != commit.expected {
             return Ok(Outcome::Conflict);
         }
         let head = commit.next_head();
@@ -185,13 +185,13 @@ impl Writer {
         Ok(())
     }
 
-    fn stage(&mut self, commit: Commit, before: Option<Standing>, batch: &mut Building) {
+    fn stage(&mut self, commit: Commit, before: Option<KnownHead>, batch: &mut BatchBuilder) {
         let head = commit.next_head();
-        let alarm_before = before.and_then(|standing| standing.alarm);
+        let alarm_before = before.and_then(|known| known.alarm);
         let facts = Facts {
             batch: batch.link.batch(),
             id: commit.id,
-            previous: before.map_or([0; 16], |standing| standing.hash),
+            previous: before.map_or([0; 16], |known| known.hash),
             state_commit: if commit.state.is_some() { head.commit } else { before.map_or(0, |b| b.state_commit) },
             at: commit.at,
             alarm: commit.alarm.map_or(alarm_before, |change| change.next),
@@ -202,7 +202,7 @@ impl Writer {
         batch.link.log_row(hash);
         batch.commits += 1;
         let Facts { id, alarm, state_commit, .. } = facts;
-        self.heads.put(commit.entity, Standing { head, id, hash, alarm, state_commit });
+        self.heads.put(commit.entity, KnownHead { head, id, hash, alarm, state_commit });
 
         for (name, row) in &commit.keys {
             let key = layout::idempotency_key(commit.entity, *name).into();
@@ -240,7 +240,7 @@ impl Writer {
     }
 
     /// Makes a batch durable and answers its commits.
-    fn conclude(&mut self, batch: Building, decided: &mut Vec<Decided>) {
+    fn conclude(&mut self, batch: BatchBuilder, decided: &mut Vec<PendingAnswer>) {
         let commits = batch.commits;
         let begun = Instant::now();
         let durable = match self.shared.usable() {
@@ -261,7 +261,7 @@ impl Writer {
     }
 
     /// Makes a batch durable; if that fails, no commit is ever acknowledged again.
-    fn persist_or_fail(&mut self, batch: Building) -> Result<(), StoreError> {
+    fn persist_or_fail(&mut self, batch: BatchBuilder) -> Result<(), StoreError> {
         // If the engine panics, every waiting caller must still be answered.
         let persisted = catch_unwind(AssertUnwindSafe(|| self.persist(batch)));
         persisted.unwrap_or_else(|_| Err("the engine panicked".into())).map_err(|error| {
@@ -271,7 +271,7 @@ impl Writer {
         })
     }
 
-    fn persist(&mut self, mut batch: Building) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    fn persist(&mut self, mut batch: BatchBuilder) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let number = batch.link.batch();
         // The engine gives all writes of a batch one sequence, so the batch may contain only the last write to each
         // key. The sort is stable: equal keys keep their order.
@@ -333,7 +333,7 @@ impl Writer {
 }
 
 /// Reports the batch's size and sync time to its traced commits.
-fn tell(decided: &[Decided], took: Duration) {
+fn tell(decided: &[PendingAnswer], took: Duration) {
     for watch in decided.iter().filter_map(|decided| decided.watch.as_ref()) {
         watch.batch_commits.store(decided.len() as u64, Ordering::Relaxed);
         watch.sync_nanos.store(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -341,7 +341,7 @@ fn tell(decided: &[Decided], took: Duration) {
 }
 
 /// A batch that is being gathered.
-struct Building {
+struct BatchBuilder {
     items: OwnedWriteBatch,
     link: Link,
     /// Commits in it.
@@ -351,7 +351,7 @@ struct Building {
     recorded: Option<TraceContext>,
 }
 
-impl Building {
+impl BatchBuilder {
     fn new(engine: &Engine, chain: &Chain) -> Self {
         Self { items: engine.batch(256), link: chain.link(), commits: 0, bytes: 0, recorded: None }
     }

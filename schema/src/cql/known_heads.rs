@@ -17,7 +17,7 @@ const REMEMBERED: usize = actors::limits::RESIDENT_ENTITIES;
 
 /// An entity's newest head row, without its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(super) struct KnownHead {
     /// The bucket of the head.
     pub(super) bucket: i32,
     /// The entity's head.
@@ -46,7 +46,7 @@ pub(super) struct Standing {
     pub(super) alarm: Option<DueRow>,
 }
 
-impl Standing {
+impl KnownHead {
     /// Whether both are of the same commit.
     pub(super) fn is_of(&self, other: &Self) -> bool {
         self.head.commit == other.head.commit && self.id == other.id
@@ -61,26 +61,26 @@ impl Standing {
 /// See the module's text. There are two generations: when the younger one is full the older one is dropped and the
 /// younger one takes its place, so that recently used heads stay cached without an order of use.
 #[derive(Debug, Default)]
-pub(super) struct Standings {
-    generations: [DashMap<EntityKey, Standing>; 2],
+pub(super) struct KnownHeads {
+    generations: [DashMap<EntityKey, KnownHead>; 2],
     /// The index of the younger one.
     younger: AtomicUsize,
     /// Entities added to it.
     count: AtomicUsize,
 }
 
-impl Standings {
-    pub(super) fn get(&self, entity: EntityKey) -> Option<Standing> {
+impl KnownHeads {
+    pub(super) fn get(&self, entity: EntityKey) -> Option<KnownHead> {
         let [younger, older] = self.generations();
-        let known = younger.get(&entity).map(|standing| *standing);
+        let known = younger.get(&entity).map(|known| *known);
         known.or_else(|| {
-            let (_, standing) = older.remove(&entity)?;
-            self.put(entity, standing);
-            Some(standing)
+            let (_, known) = older.remove(&entity)?;
+            self.put(entity, known);
+            Some(known)
         })
     }
 
-    fn generations(&self) -> [&DashMap<EntityKey, Standing>; 2] {
+    fn generations(&self) -> [&DashMap<EntityKey, KnownHead>; 2] {
         let [even, odd] = &self.generations;
         if self.younger.load(Ordering::Acquire) == 0 { [even, odd] } else { [odd, even] }
     }
@@ -91,24 +91,24 @@ impl Standings {
     }
 
     /// Caches an entity's head, unless a newer one is known.
-    pub(super) fn note(&self, entity: EntityKey, standing: Standing) {
+    pub(super) fn note(&self, entity: EntityKey, known: KnownHead) {
         // Moves the entry from the older generation to the younger one.
         self.get(entity);
-        self.put(entity, standing);
+        self.put(entity, known);
     }
 
-    fn put(&self, entity: EntityKey, standing: Standing) {
+    fn put(&self, entity: EntityKey, known: KnownHead) {
         let [younger, older] = self.generations();
         let mut is_new = false;
         let mut place = younger.entry(entity).or_insert_with(|| {
             is_new = true;
-            standing
+            known
         });
-        if standing.head.commit > place.head.commit {
-            *place = standing;
-        } else if standing.is_of(&place) {
-            place.projected |= standing.projected;
-            place.settled |= standing.settled;
+        if known.head.commit > place.head.commit {
+            *place = known;
+        } else if known.is_of(&place) {
+            place.projected |= known.projected;
+            place.settled |= known.settled;
         }
         drop(place);
         // Of several concurrent writers exactly one sees that the map is full.
@@ -128,8 +128,8 @@ impl Standings {
 }
 
 #[cfg(test)]
-pub(super) fn standing(seq: u64, commit: u64) -> Standing {
-    Standing {
+pub(super) fn known_head(seq: u64, commit: u64) -> KnownHead {
+    KnownHead {
         bucket: 0,
         head: Head { seq, commit },
         id: CommitId([commit as u8; 16]),
@@ -154,20 +154,20 @@ mod tests {
 
     #[test]
     fn what_is_older_does_not_replace_what_is_newer() {
-        let standings = Standings::default();
+        let known_heads = KnownHeads::default();
         let entity = EntityKey::INSTALLATION;
-        standings.note(entity, standing(5, 3));
-        standings.note(entity, standing(4, 2));
-        assert_eq!(standings.get(entity), Some(standing(5, 3)));
-        standings.note(entity, standing(9, 4));
-        assert_eq!(standings.get(entity), Some(standing(9, 4)));
-        standings.forget(entity);
-        assert_eq!(standings.get(entity), None);
+        known_heads.note(entity, known_head(5, 3));
+        known_heads.note(entity, known_head(4, 2));
+        assert_eq!(known_heads.get(entity), Some(known_head(5, 3)));
+        known_heads.note(entity, known_head(9, 4));
+        assert_eq!(known_heads.get(entity), Some(known_head(9, 4)));
+        known_heads.forget(entity);
+        assert_eq!(known_heads.get(entity), None);
     }
 
     #[test]
     fn what_was_used_since_so_many_others_were_stays_known_and_the_rest_is_forgotten() {
-        let standings = Standings::default();
+        let known_heads = KnownHeads::default();
         let entity = |n: usize| {
             let mut id = [0; 10];
             id[..8].copy_from_slice(&n.to_le_bytes());
@@ -176,32 +176,32 @@ mod tests {
         let [used, noted, unused] = [0, 1, 2];
         let (first, second) = (0..REMEMBERED, REMEMBERED..2 * REMEMBERED);
         for n in first {
-            standings.note(entity(n), standing(5, 3));
+            known_heads.note(entity(n), known_head(5, 3));
         }
-        assert_eq!(standings.get(entity(used)), Some(standing(5, 3)));
-        standings.note(entity(noted), standing(4, 2));
-        assert_eq!(standings.get(entity(noted)), Some(standing(5, 3)), "what is older replaces nothing");
+        assert_eq!(known_heads.get(entity(used)), Some(known_head(5, 3)));
+        known_heads.note(entity(noted), known_head(4, 2));
+        assert_eq!(known_heads.get(entity(noted)), Some(known_head(5, 3)), "what is older replaces nothing");
         for n in second {
-            standings.note(entity(n), standing(5, 3));
+            known_heads.note(entity(n), known_head(5, 3));
         }
-        assert_eq!(standings.get(entity(used)), Some(standing(5, 3)));
-        assert_eq!(standings.get(entity(noted)), Some(standing(5, 3)));
-        assert_eq!(standings.get(entity(unused)), None);
-        assert!(standings.generations.iter().all(|generation| generation.len() <= REMEMBERED));
-        standings.forget(entity(used));
-        assert_eq!(standings.get(entity(used)), None);
+        assert_eq!(known_heads.get(entity(used)), Some(known_head(5, 3)));
+        assert_eq!(known_heads.get(entity(noted)), Some(known_head(5, 3)));
+        assert_eq!(known_heads.get(entity(unused)), None);
+        assert!(known_heads.generations.iter().all(|generation| generation.len() <= REMEMBERED));
+        known_heads.forget(entity(used));
+        assert_eq!(known_heads.get(entity(used)), None);
     }
 
     #[test]
     fn that_lists_are_up_to_date_and_that_a_commit_is_settled_stays_known_until_the_next_one() {
-        let standings = Standings::default();
+        let known_heads = KnownHeads::default();
         let entity = EntityKey::INSTALLATION;
-        standings.note(entity, Standing { projected: true, settled: true, ..standing(5, 3) });
-        standings.note(entity, standing(5, 3));
-        assert!(standings.get(entity).is_some_and(|known| known.projected && known.settled));
-        assert!(standings.has_settled(entity, 5) && !standings.has_settled(entity, 6));
-        standings.note(entity, standing(6, 4));
-        assert!(standings.get(entity).is_some_and(|known| !known.projected && !known.settled));
-        assert!(!standings.has_settled(entity, 5));
+        known_heads.note(entity, KnownHead { projected: true, settled: true, ..known_head(5, 3) });
+        known_heads.note(entity, known_head(5, 3));
+        assert!(known_heads.get(entity).is_some_and(|known| known.projected && known.settled));
+        assert!(known_heads.has_settled(entity, 5) && !known_heads.has_settled(entity, 6));
+        known_heads.note(entity, known_head(6, 4));
+        assert!(known_heads.get(entity).is_some_and(|known| !known.projected && !known.settled));
+        assert!(!known_heads.has_settled(entity, 5));
     }
 }
