@@ -313,7 +313,7 @@ impl<M: Sends> Courier<M> {
             return Ok(true);
         }
         // The in-memory state may be newer than the stored row.
-        let deferred_by = self.runs.get(&lane).map_or(stored.deferred_by, |run| run.deferred_by);
+        let deferred_by = self.runs.get(&lane).map_or(stored.deferred_by, |run| run.row.deferred_by);
         let released = hastened && is_another(&self.node, self.entity, &self.scope, lane, deferred_by).await;
         match self.runs.get_mut(&lane) {
             Some(run) => {
@@ -418,7 +418,8 @@ impl<M: Sends> Courier<M> {
             false => (LOOK_AFTER_MILLIS, 0),
         };
         let moved = |(lane, run): (&Lane, &Run)| {
-            let change = LaneChange { lane: *lane, before: run.stored.clone(), after: run.row(now, look_after, ahead) };
+            let change =
+                LaneChange { lane: *lane, before: run.stored.clone(), after: run.row_to_store(now, look_after, ahead) };
             (change.before != change.after).then_some(change)
         };
         let mut lanes: Vec<LaneChange> = self.runs.iter().filter_map(moved).collect();

@@ -223,7 +223,7 @@ pub fn keep(attempts: &mut Vec<Attempt>, attempt: Attempt) {
 }
 
 /// A lane with events to send later: its cursor, as stored.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct LaneRow {
     /// The event that comes next.
     #[n(0)]
@@ -298,23 +298,7 @@ impl LaneRow {
     /// A lane with these events to send, from now on.
     #[must_use]
     pub fn fresh(next: u64, until: u64, next_at: Millis) -> Self {
-        Self {
-            next,
-            until,
-            attempts: Vec::new(),
-            next_at,
-            failing_since: None,
-            deferred_until: None,
-            retry_requested: false,
-            tries: 0,
-            deferred_by: None,
-            tried_at: None,
-            was: None,
-            handed: None,
-            url: None,
-            retry_requests: None,
-            in_flight: None,
-        }
+        Self { next, until, next_at, ..Self::default() }
     }
 
     /// Whether this row of `lane` has an event whose retry was requested, whichever receiver it is for now.

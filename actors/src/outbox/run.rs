@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::gate::Want;
 use super::hurry::{Heard, Hurry};
-use super::lane::{Attempt, Lane, LaneRow, RetryRequest, Was, keep};
+use super::lane::{Attempt, Lane, LaneRow, RetryRequest, keep};
 use super::step::Head;
 use crate::clock::Millis;
 
@@ -34,24 +34,8 @@ pub(super) struct Run {
     queue: VecDeque<(u64, Option<Millis>)>,
     /// A range of the log behind those, from and to, which contains more.
     unread: Option<(u64, u64)>,
-    /// The attempts at the first event.
-    pub(super) attempts: Vec<Attempt>,
-    /// How many attempts were made; fewer may be kept.
-    pub(super) tries: u32,
-    pub(super) failing_since: Option<Millis>,
-    pub(super) deferred_until: Option<Millis>,
-    /// As [`LaneRow::deferred_by`].
-    pub(super) deferred_by: Option<u64>,
-    /// As [`LaneRow::tried_at`].
-    tried_at: Option<u64>,
-    /// As [`LaneRow::was`].
-    pub(super) was: Option<Was>,
-    /// As [`LaneRow::handed`].
-    pub(super) is_handed: bool,
-    /// As [`LaneRow::url`].
-    pub(super) url: Option<String>,
-    /// As [`LaneRow::retry_requested`].
-    pub(super) retry_requested: bool,
+    /// Its row as it is now, except for which events it has, when it resumes and which retries were requested.
+    pub(super) row: LaneRow,
     /// As [`LaneRow::retry_requests`].
     retry_requests: Vec<RetryRequest>,
     /// The lane waits until then.
@@ -71,20 +55,13 @@ impl Run {
     /// is sent again is sent in any case.
     pub(super) fn of(lane: Lane, stored: LaneRow) -> Self {
         let again = stored.is_again(lane);
+        let mut row = stored.clone();
+        let retry_requests = row.retry_requests.take().unwrap_or_default();
         Self {
             queue: again.then_some((stored.next, None)).into_iter().collect(),
             unread: (!again).then_some((stored.next, stored.until)),
-            attempts: stored.attempts.clone(),
-            tries: stored.tries,
-            failing_since: stored.failing_since,
-            deferred_until: stored.deferred_until,
-            deferred_by: stored.deferred_by,
-            tried_at: stored.tried_at,
-            was: stored.was.clone(),
-            is_handed: stored.handed == Some(true),
-            url: stored.url.clone(),
-            retry_requested: stored.retry_requested,
-            retry_requests: stored.retry_requests.clone().unwrap_or_default(),
+            row,
+            retry_requests,
             parked: None,
             stored: Some(stored),
             is_left: false,
@@ -100,17 +77,17 @@ impl Run {
 
     /// The lane whose rules apply: a handed-over event is on a separate lane, but treated like those on the usual one.
     pub(super) fn like(&self, lane: Lane) -> Lane {
-        if self.is_handed { Lane::to(lane.receiver) } else { lane }
+        if self.row.handed == Some(true) { Lane::to(lane.receiver) } else { lane }
     }
 
     /// Whether an attempt at its receiver may be made now.
     pub(super) fn may_go(&self, now: Millis) -> bool {
-        self.retry_requested || self.deferred_until.is_none_or(|deferred_until| deferred_until <= now)
+        self.row.retry_requested || self.row.deferred_until.is_none_or(|deferred_until| deferred_until <= now)
     }
 
     /// The receiver's `Retry-After` no longer counts.
     pub(super) fn release(&mut self) {
-        self.deferred_until = None;
+        self.row.deferred_until = None;
     }
 
     /// Whether it is running, and does not wait for its time.
@@ -122,7 +99,7 @@ impl Run {
     pub(super) fn go_on(&mut self, stored: LaneRow, hastened: bool, now: Millis) {
         self.hear(stored);
         let is_due = self.parked.is_some_and(|at| at <= now);
-        if self.retry_requested || (is_due || hastened) && self.may_go(now) {
+        if self.row.retry_requested || (is_due || hastened) && self.may_go(now) {
             self.parked = None;
         }
     }
@@ -156,7 +133,7 @@ impl Run {
         }
         let is_of_head = here.iter().any(|asked| asked.seq == first);
         here.into_iter().for_each(|asked| asked.add_to(&mut self.retry_requests));
-        (self.retry_requested, self.deferred_until) = (true, None);
+        (self.row.retry_requested, self.row.deferred_until) = (true, None);
         Some(if is_of_head { Heard::OfHead } else { Heard::OfLater })
     }
 
@@ -231,24 +208,24 @@ impl Run {
 
     /// When the first event happened, if it need not wait for its time and no attempt at it has ended.
     pub(super) fn untried_since(&self) -> Option<Millis> {
-        let (_, at) = self.queue.front().filter(|_| self.parked.is_none() && self.tries == 0)?;
+        let (_, at) = self.queue.front().filter(|_| self.parked.is_none() && self.row.tries == 0)?;
         *at
     }
 
     /// Adds the events found in the unread range, which was read up to `upto`. Returns the event that was tried and is
     /// no longer for this receiver, with its attempts.
     pub(super) fn found(&mut self, events: Vec<(u64, Millis)>, upto: u64) -> Option<(u64, Vec<Attempt>)> {
-        let tried = self.unread.map(|(from, _)| from).filter(|_| self.tries > 0 && self.queue.is_empty());
+        let tried = self.unread.map(|(from, _)| from).filter(|_| self.row.tries > 0 && self.queue.is_empty());
         let lost = tried.filter(|tried| events.first().map(|(seq, _)| seq) != Some(tried)).map(|tried| {
-            (self.tries, self.url) = (0, None);
-            (tried, std::mem::take(&mut self.attempts))
+            (self.row.tries, self.row.url) = (0, None);
+            (tried, std::mem::take(&mut self.row.attempts))
         });
         self.queue.extend(events.into_iter().map(|(seq, at)| (seq, Some(at))));
         self.unread = self.unread.filter(|(_, last)| *last > upto).map(|(_, last)| (upto + 1, last));
         let was_asked = !self.retry_requests.is_empty();
         self.forget_asked();
         if was_asked {
-            self.retry_requested = !self.retry_requests.is_empty() && (self.retry_requested || lost.is_some());
+            self.row.retry_requested = !self.retry_requests.is_empty() && (self.row.retry_requested || lost.is_some());
         }
         lost
     }
@@ -257,18 +234,18 @@ impl Run {
     /// for it, since each URL has its own schedule. A requested attempt counts only if it is the first one, so
     /// that requests during an outage do not put off the scheduled attempts.
     pub(super) fn tried(&mut self, attempt: Attempt, at: u64, is_requested: bool) {
-        if self.tried_at.is_some_and(|before| before != at) {
-            (self.tries, self.failing_since) = (0, None);
+        if self.row.tried_at.is_some_and(|before| before != at) {
+            (self.row.tries, self.row.failing_since) = (0, None);
         }
-        self.tries = if is_requested { self.tries.max(1) } else { self.tries + 1 };
-        (self.tried_at, self.is_left, self.was) = (Some(at), false, None);
-        keep(&mut self.attempts, attempt);
+        self.row.tries = if is_requested { self.row.tries.max(1) } else { self.row.tries + 1 };
+        (self.row.tried_at, self.is_left, self.row.was) = (Some(at), false, None);
+        keep(&mut self.row.attempts, attempt);
     }
 
     /// A step tried the first event, which answers earlier requests for it; requests `since` then cause the next
     /// attempt. Events behind it stay requested until they are tried themselves.
     pub(super) fn answer_asked(&mut self, since: Option<Heard>) {
-        self.retry_requested = since.is_some();
+        self.row.retry_requested = since.is_some();
         if let (Some(first), None | Some(Heard::OfLater)) = (self.first(), since) {
             self.retry_requests.retain(|asked| asked.seq != first);
         }
@@ -283,16 +260,16 @@ impl Run {
     /// Whether the first event itself was requested.
     fn is_first_asked(&self) -> bool {
         let is_first = |asked: &RetryRequest| Some(asked.seq) == self.first();
-        self.retry_requested && (self.retry_requests.is_empty() || self.retry_requests.iter().any(is_first))
+        self.row.retry_requested && (self.retry_requests.is_empty() || self.retry_requests.iter().any(is_first))
     }
 
     /// Removes the first event, which has ended. The next one does not wait if its retry or that of a later one was
     /// requested.
     pub(super) fn pop(&mut self) -> Option<u64> {
-        (self.tries, self.is_left, self.url) = (0, false, None);
+        (self.row.tries, self.is_left, self.row.url) = (0, false, None);
         let first = self.queue.pop_front().map(|(seq, _)| seq);
         self.forget_asked();
-        self.retry_requested = !self.retry_requests.is_empty();
+        self.row.retry_requested = !self.retry_requests.is_empty();
         first
     }
 
@@ -309,7 +286,7 @@ impl Run {
 
     /// How many of the newest attempts in a row were not answered.
     fn unanswered(&self) -> u32 {
-        let silence = self.attempts.iter().rev().take_while(|attempt| attempt.status.is_none());
+        let silence = self.row.attempts.iter().rev().take_while(|attempt| attempt.status.is_none());
         silence.count().try_into().unwrap_or(u32::MAX)
     }
 
@@ -321,18 +298,18 @@ impl Run {
         let head = match (self.queue.front(), self.unread) {
             (Some((seq, _)), _) => Head::Known {
                 seq: *seq,
-                attempt: self.tries.saturating_add(1),
+                attempt: self.row.tries.saturating_add(1),
                 is_left: self.is_left,
                 is_asked: self.is_first_asked(),
                 want: Want {
-                    retry_requested: self.retry_requested,
+                    retry_requested: self.row.retry_requested,
                     url: None,
                     unanswered: self.unanswered(),
                     returns: self.stored.is_some(),
                 },
             },
             (None, Some((from, to))) => {
-                Head::Search { from, to, tried: self.tries > 0, is_asked: self.is_first_asked() }
+                Head::Search { from, to, tried: self.row.tries > 0, is_asked: self.is_first_asked() }
             }
             (None, None) => return None,
         };
@@ -355,7 +332,7 @@ impl Run {
 
     /// Its row; `None` where nothing waits. A lane in flight is to be checked `look_after` milliseconds later, and
     /// keeps its noted time while that is at least `ahead` milliseconds ahead.
-    pub(super) fn row(&self, now: Millis, look_after: u64, ahead: u64) -> Option<LaneRow> {
+    pub(super) fn row_to_store(&self, now: Millis, look_after: u64, ahead: u64) -> Option<LaneRow> {
         let next = self.first()?;
         let until = self.last()?;
         // It keeps its time so that it causes no repeated writes.
@@ -364,23 +341,10 @@ impl Run {
             let kept = stored.filter(|at| *at > now.plus(ahead) && *at <= now.plus(look_after));
             kept.unwrap_or_else(|| now.plus(look_after))
         };
-        Some(LaneRow {
-            next,
-            until,
-            attempts: self.attempts.clone(),
-            next_at: self.parked.unwrap_or_else(under_way),
-            failing_since: self.failing_since,
-            deferred_until: self.deferred_until,
-            deferred_by: self.deferred_by,
-            tried_at: self.tried_at,
-            was: self.was.clone(),
-            handed: self.is_handed.then_some(true),
-            url: self.url.clone(),
-            retry_requested: self.retry_requested,
-            tries: self.tries,
-            retry_requests: (!self.retry_requests.is_empty()).then(|| self.retry_requests.clone()),
-            in_flight: self.parked.is_none().then_some(true),
-        })
+        let next_at = self.parked.unwrap_or_else(under_way);
+        let in_flight = self.parked.is_none().then_some(true);
+        let retry_requests = (!self.retry_requests.is_empty()).then(|| self.retry_requests.clone());
+        Some(LaneRow { next, until, next_at, in_flight, retry_requests, ..self.row.clone() })
     }
 }
 

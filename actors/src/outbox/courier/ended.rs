@@ -38,10 +38,10 @@ impl<M: Sends> Courier<M> {
             },
             Ok(Step::NotSent(why, about)) => {
                 let why = if let Unsendable::Off(why) = why { why } else { RECEIVER_DELETED };
-                let tried_at = run.url.take();
+                let tried_at = run.row.url.take();
                 if let (Some(seq), Some(unsent)) = (run.pop(), about) {
                     let unsent = unsent.or_at(tried_at);
-                    let before = (std::mem::take(&mut run.attempts), run.was.take());
+                    let before = (std::mem::take(&mut run.row.attempts), run.row.was.take());
                     self.ended.not_sent((lane.receiver, seq), why, unsent, before, now);
                 }
             }
@@ -67,27 +67,27 @@ impl<M: Sends> Courier<M> {
         let Some(run) = self.runs.get_mut(&lane) else { return };
         let at = tried.attempt.at;
         run.tried(tried.attempt, mark(&tried.url), tried.is_requested);
-        run.url = lane.receiver.endpoint().is_none().then(|| tried.url.clone());
+        run.row.url = lane.receiver.endpoint().is_none().then(|| tried.url.clone());
         let end = match tried.verdict {
             Verdict::Arrived => {
-                run.failing_since = None;
+                run.row.failing_since = None;
                 End::Delivered
             }
             Verdict::Gone => End::Failed,
             // The result is about another URL. The event goes to the receiver's current URL, if any, at once.
             Verdict::Moved => {
-                run.deferred_until = None;
+                run.row.deferred_until = None;
                 return;
             }
             Verdict::Refused { retry_after } => {
-                let failing_since = *run.failing_since.get_or_insert(at);
-                let (attempts, happened) = (run.tries, tried.happened);
-                if run.retry_requested {
+                let failing_since = *run.row.failing_since.get_or_insert(at);
+                let (attempts, happened) = (run.row.tries, tried.happened);
+                if run.row.retry_requested {
                     return;
                 }
                 match next(Failed { attempts, happened, failing_since, now, retry_after, random }) {
                     Next::Again { at, deferred_until } => {
-                        (run.deferred_until, run.deferred_by) =
+                        (run.row.deferred_until, run.row.deferred_by) =
                             (deferred_until, deferred_until.map(|_| mark(&tried.url)));
                         return run.park(at);
                     }
@@ -96,7 +96,7 @@ impl<M: Sends> Courier<M> {
             }
         };
         let Some(seq) = run.pop() else { return };
-        let attempts = std::mem::take(&mut run.attempts);
+        let attempts = std::mem::take(&mut run.row.attempts);
         let (at, event, receiver, url) = (tried.happened, tried.event.to_owned(), lane.receiver, tried.url);
         self.ended.push(DeliveryKey::new(seq, receiver), Delivery { at, event, receiver, url, end, attempts });
     }

@@ -70,7 +70,7 @@ impl<M: Sends> Courier<M> {
                 };
                 let run = self.runs.entry(lane).or_insert_with(|| at_rest.remove(&lane).unwrap_or_default());
                 run.insert(seq, event.at);
-                run.is_handed = lane == beside;
+                run.row.handed = (lane == beside).then_some(true);
                 has_begun = true;
             }
         }

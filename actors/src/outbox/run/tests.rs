@@ -22,7 +22,7 @@ fn what_another_node_has_put_on_a_lane_that_is_asked_for_is_sent_once_what_is_un
         run.speed_up(asked(5, until));
         run.end_step();
         assert_eq!(run.pop(), Some(5));
-        let row = run.row(NOW, 0, 0).map(|row| (row.next, row.until));
+        let row = run.row_to_store(NOW, 0, 0).map(|row| (row.next, row.until));
         assert_eq!(row, Some((6, until)), "it is not forgotten with the row that named it");
     }
 }
@@ -34,7 +34,7 @@ fn what_a_lane_has_already_or_is_done_with_is_not_added_again_when_somebody_asks
     run.end_step();
     assert_eq!(run.pop(), Some(5));
     run.speed_up(LaneRow { tries: 1, ..asked(5, 5) });
-    assert_eq!(run.row(NOW, 0, 0), None);
+    assert_eq!(run.row_to_store(NOW, 0, 0), None);
 }
 
 #[test]
@@ -44,12 +44,12 @@ fn what_has_ended_here_when_it_is_asked_for_is_left_to_the_note_and_what_is_behi
     run.pop();
     let row = LaneRow::fresh(5, 7, NOW).asked(5, NOW.plus(1));
     run.speed_up(row.clone());
-    assert!(!run.retry_requested, "nobody asks for the next one");
+    assert!(!run.row.retry_requested, "nobody asks for the next one");
     let before = run.stored.clone().unwrap();
     assert_eq!(row.asked_since(Some(&before)), [RetryRequest { seq: 5, at: NOW.plus(1) }], "whoever notes it finds it");
     let row = row.asked(7, NOW.plus(2));
     run.speed_up(row.clone());
-    assert!(run.retry_requested);
+    assert!(run.row.retry_requested);
     let before = run.stored.clone().unwrap();
     assert!(before.was_asked_for(&row));
     assert_eq!(row.asked_since(Some(&before)), [RetryRequest { seq: 5, at: NOW.plus(1) }]);
@@ -60,27 +60,27 @@ fn what_waits_behind_others_is_asked_for_until_it_was_tried_itself() {
     let row = LaneRow::fresh(5, 8, NOW).asked(7, NOW);
     let mut run = Run::of(Lane::to(Receiver::Channel), row);
     run.found((5..=8).map(|seq| (seq, NOW)).collect(), 8);
-    assert!(run.retry_requested && !run.is_first_asked(), "the first is sent for the other");
+    assert!(run.row.retry_requested && !run.is_first_asked(), "the first is sent for the other");
     run.answer_asked(None);
-    assert!(!run.retry_requested, "where that fails it waits for its time");
-    let row = run.row(NOW, 0, 0).unwrap();
+    assert!(!run.row.retry_requested, "where that fails it waits for its time");
+    let row = run.row_to_store(NOW, 0, 0).unwrap();
     let mut run = Run::of(Lane::to(Receiver::Channel), row);
     run.found((5..=8).map(|seq| (seq, NOW)).collect(), 8);
-    assert!(!run.retry_requested);
+    assert!(!run.row.retry_requested);
     run.pop();
-    assert!(run.retry_requested && !run.is_first_asked(), "the next one is on the way to it too");
+    assert!(run.row.retry_requested && !run.is_first_asked(), "the next one is on the way to it too");
     run.pop();
-    assert!(run.retry_requested && run.is_first_asked());
+    assert!(run.row.retry_requested && run.is_first_asked());
     run.answer_asked(None);
     run.pop();
-    assert!(!run.retry_requested, "what is behind it waits as it would");
+    assert!(!run.row.retry_requested, "what is behind it waits as it would");
     let mut run = Run::of(Lane::to(Receiver::Channel), LaneRow::fresh(5, 8, NOW).asked(7, NOW));
     run.found(vec![(5, NOW), (8, NOW)], 8);
     run.pop();
-    assert!(!run.retry_requested, "it was dropped");
+    assert!(!run.row.retry_requested, "it was dropped");
     let row = LaneRow { retry_requested: false, tries: 1, ..LaneRow::fresh(5, 8, NOW).asked(7, NOW) };
     let mut run = Run::of(Lane::to(Receiver::Channel), row);
-    assert!(run.found(vec![(6, NOW), (7, NOW)], 8).is_some_and(|(lost, _)| lost == 5) && run.retry_requested);
+    assert!(run.found(vec![(6, NOW), (7, NOW)], 8).is_some_and(|(lost, _)| lost == 5) && run.row.retry_requested);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn what_is_asked_for_is_for_the_step_that_hears_of_it_or_else_for_the_next_one()
     assert_eq!(run.end_step(), Some(Heard::OfHead), "it does not");
     assert_eq!(run.end_step(), None, "once");
     run.pop();
-    assert!(!run.retry_requested, "nothing is left to ask for");
+    assert!(!run.row.retry_requested, "nothing is left to ask for");
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn what_was_tried_is_asked_for_no_more_where_a_later_one_is_asked_for_meanwhile(
         let since = run.end_step();
         assert_eq!(since, Some(heard));
         run.answer_asked(since);
-        assert_eq!((run.retry_requested, run.is_first_asked()), (true, heard == Heard::OfHead), "{seq}");
+        assert_eq!((run.row.retry_requested, run.is_first_asked()), (true, heard == Heard::OfHead), "{seq}");
     }
 }
 
@@ -119,9 +119,9 @@ fn what_another_node_puts_behind_events_that_wait_asks_for_nothing() {
     run.found((5..=7).map(|seq| (seq, NOW)).collect(), 7);
     assert!(run.start().is_some());
     run.answer_asked(None);
-    run.deferred_until = Some(NOW.plus(60_000));
+    run.row.deferred_until = Some(NOW.plus(60_000));
     run.speed_up(LaneRow { until: 9, ..row });
     assert_eq!(run.end_step(), None);
-    let row = run.row(NOW, 0, 0).unwrap();
+    let row = run.row_to_store(NOW, 0, 0).unwrap();
     assert_eq!((row.until, row.retry_requested, row.deferred_until), (9, false, Some(NOW.plus(60_000))));
 }
