@@ -24,7 +24,7 @@ use super::receivers::{Hooks, receivers, url_of};
 use super::run::Run;
 use super::settings::SKEW_MILLIS;
 use super::state::{LOOK_AFTER_MILLIS, LaneChange, Settlement};
-use super::step::{ATTEMPT, Route, Stepped, hooks_of, step};
+use super::step::{ATTEMPT, FoundEvent, Route, StepOutcome, hooks_of, step};
 use super::{Bell, settings, stretch};
 use crate::backoff::patiently;
 use crate::clock::Millis;
@@ -59,9 +59,6 @@ const FOUND_WITHIN: Duration = Duration::from_secs(1);
 /// The pause before new events are read again after a failed read.
 const LOOK_AGAIN: Duration = Duration::from_millis(LOOK_AFTER_MILLIS);
 
-/// The result of a lane's step.
-type Made = (Lane, Result<Stepped, StoreError>);
-
 /// See the module's text.
 pub(super) struct Courier<M: Sends> {
     node: Arc<Node>,
@@ -78,7 +75,7 @@ pub(super) struct Courier<M: Sends> {
     hastened: HashSet<Lane>,
     /// Those of them that were resumed, while their stored rows say that they wait.
     unnoted: HashSet<Lane>,
-    steps: FuturesUnordered<BoxFuture<'static, Made>>,
+    steps: FuturesUnordered<BoxFuture<'static, StepOutcome>>,
     ended: Ended,
     /// When the first step that is not noted yet ended.
     undone: Option<Instant>,
@@ -230,7 +227,7 @@ impl<M: Sends> Courier<M> {
             let again_at = self.trouble.as_ref().map(|(_, again)| *again);
             let put_off_at = self.node.store.is_shared().then_some(self.noted_at + LEFT_ALONE_AGAIN);
             tokio::select! {
-                Some((lane, step)) = self.steps.next() => self.moved(lane, step).await,
+                Some(outcome) = self.steps.next() => self.moved(outcome).await,
                 () = self.bell.rung() => {}
                 () = sleep_until(again_at.unwrap_or_else(Instant::now)), if again_at.is_some() => {}
                 () = sleep_until(put_off_at.unwrap_or_else(Instant::now)), if put_off_at.is_some() => self.note().await?,
@@ -367,7 +364,7 @@ impl<M: Sends> Courier<M> {
                 }
             }
             for (lane, record) in wanted {
-                self.runs.entry(lane).or_default().push(record.seq, record.at);
+                self.runs.entry(lane).or_default().push(FoundEvent { seq: record.seq, at: record.at });
             }
             self.looked = last + 1;
             self.touch();
@@ -404,7 +401,7 @@ impl<M: Sends> Courier<M> {
                 hurry,
             };
             let (lane, like) = (*lane, run.like(*lane));
-            self.steps.push(Box::pin(async move { (lane, step::<M>(route, like, head).await) }));
+            self.steps.push(Box::pin(async move { StepOutcome { lane, stepped: step::<M>(route, like, head).await } }));
         }
         self.bell.untried_since.store(untried_since.map_or(u64::MAX, |at| at.0), Ordering::Relaxed);
     }
@@ -444,8 +441,8 @@ impl<M: Sends> Courier<M> {
             }
         }
         self.runs.retain(|_, run| !run.is_at_rest());
-        for (lane, step) in steps {
-            self.moved(lane, step).await;
+        for outcome in steps {
+            self.moved(outcome).await;
         }
         Ok(())
     }
@@ -455,7 +452,7 @@ impl<M: Sends> Courier<M> {
     async fn meanwhile(
         &mut self,
         noting: impl Future<Output = Result<(), StoreError>>,
-    ) -> Result<Vec<Made>, StoreError> {
+    ) -> Result<Vec<StepOutcome>, StoreError> {
         let (mut noting, mut steps) = (pin!(noting), Vec::new());
         loop {
             tokio::select! {

@@ -26,6 +26,18 @@ const SHARED: Duration = Duration::from_secs(4);
 /// After so many offers a log line reports that the note is not stored.
 const TOLD_AFTER: u32 = 9;
 
+/// A delivery that was not made and will not be.
+#[derive(Debug)]
+pub(super) struct NotSent {
+    pub(super) receiver: Receiver,
+    /// The event.
+    pub(super) seq: u64,
+    /// The attempts so far.
+    pub(super) attempts: Vec<Attempt>,
+    /// How it had ended before its retry was requested, if it was not tried since.
+    pub(super) was: Option<Was>,
+}
+
 /// Deliveries that have ended and are not noted yet.
 #[derive(Debug, Default)]
 pub(super) struct Ended {
@@ -40,16 +52,10 @@ impl Ended {
         self.deliveries.push((key, delivery));
     }
 
-    /// An event that was not sent and will not be, with the reason in one word. If it had ended before its retry was
-    /// requested, and was not tried since, its earlier end is kept.
-    pub(super) fn not_sent(
-        &mut self,
-        (receiver, seq): (Receiver, u64),
-        why: &str,
-        unsent: Unsent,
-        (mut attempts, was): (Vec<Attempt>, Option<Was>),
-        now: Millis,
-    ) {
+    /// An event that was not sent and will not be, with the reason in one word. If it had ended before, its earlier end
+    /// is kept.
+    pub(super) fn not_sent(&mut self, event: NotSent, why: &str, unsent: Unsent, now: Millis) {
+        let NotSent { receiver, seq, mut attempts, was } = event;
         keep(&mut attempts, Attempt::not_made(now, why));
         let Unsent { happened: at, event, url } = unsent;
         let Was { end, url } = match was {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::gate::Want;
 use super::hurry::{Heard, Hurry};
 use super::lane::{Attempt, Lane, LaneRow, RetryRequest, keep};
-use super::step::Head;
+use super::step::{FoundEvent, Head, KnownEvent, TriedEvent};
 use crate::clock::Millis;
 
 /// The most events of one lane kept by number; the rest are found again in the log.
@@ -27,11 +27,40 @@ pub(super) enum Place {
     Behind,
 }
 
+/// An event to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct QueuedEvent {
+    seq: u64,
+    why: Queued,
+}
+
+/// Why an event is on a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queued {
+    /// It happened then, and the receiver wants it.
+    New { at: Millis },
+    /// Its retry was requested.
+    RetryRequested,
+}
+
+impl From<FoundEvent> for QueuedEvent {
+    fn from(FoundEvent { seq, at }: FoundEvent) -> Self {
+        Self { seq, why: Queued::New { at } }
+    }
+}
+
+/// An event that was tried and is no longer for the receiver.
+#[derive(Debug)]
+pub(super) struct LostEvent {
+    pub(super) seq: u64,
+    pub(super) attempts: Vec<Attempt>,
+}
+
 /// See the module's text.
 #[derive(Debug, Default)]
 pub(super) struct Run {
-    /// Events to send, ascending, and when each happened; `None`: its retry was requested.
-    queue: VecDeque<(u64, Option<Millis>)>,
+    /// Events to send, ascending.
+    queue: VecDeque<QueuedEvent>,
     /// A range of the log behind those, from and to, which contains more.
     unread: Option<(u64, u64)>,
     /// Its row as it is now, except for which events it has, when it resumes and which retries were requested.
@@ -55,10 +84,11 @@ impl Run {
     /// is sent again is sent in any case.
     pub(super) fn of(lane: Lane, stored: LaneRow) -> Self {
         let again = stored.is_again(lane);
+        let requested = QueuedEvent { seq: stored.next, why: Queued::RetryRequested };
         let mut row = stored.clone();
         let retry_requests = row.retry_requests.take().unwrap_or_default();
         Self {
-            queue: again.then_some((stored.next, None)).into_iter().collect(),
+            queue: again.then_some(requested).into_iter().collect(),
             unread: (!again).then_some((stored.next, stored.until)),
             row,
             retry_requests,
@@ -146,16 +176,16 @@ impl Run {
         }
     }
 
-    /// Adds an event, and when it happened, unless the lane already has it.
-    pub(super) fn push(&mut self, seq: u64, at: Millis) {
-        let last = self.last();
+    /// Adds an event unless the lane already has it.
+    pub(super) fn push(&mut self, event: FoundEvent) {
+        let (seq, last) = (event.seq, self.last());
         if last.is_some_and(|last| seq <= last) {
             return;
         }
         match &mut self.unread {
             Some((_, last)) => *last = seq,
             None if self.queue.len() >= KNOWN => self.unread = Some((seq, seq)),
-            None => self.queue.push_back((seq, Some(at))),
+            None => self.queue.push_back(event.into()),
         }
     }
 
@@ -167,7 +197,7 @@ impl Run {
             (Some(_), Some(last)) if seq > last => Place::Behind,
             // The running search may have passed the event before it was for this receiver.
             _ if is_unread && self.busy && self.queue.is_empty() => Place::Searched,
-            _ if is_unread || self.queue.iter().any(|(known, _)| *known == seq) => Place::Has,
+            _ if is_unread || self.queue.iter().any(|known| known.seq == seq) => Place::Has,
             (Some(first), _) if seq < first => Place::Before,
             (Some(_), _) => Place::Within,
             (None, _) => Place::Behind,
@@ -175,14 +205,14 @@ impl Run {
     }
 
     /// Adds an event that is handed over, at [`Within`](Place::Within) or [`Behind`](Place::Behind).
-    pub(super) fn insert(&mut self, seq: u64, at: Millis) {
-        if self.place_of(seq) != Place::Within {
-            return self.push(seq, at);
+    pub(super) fn insert(&mut self, event: FoundEvent) {
+        if self.place_of(event.seq) != Place::Within {
+            return self.push(event);
         }
-        let place = self.queue.partition_point(|(known, _)| *known < seq);
-        self.queue.insert(place, (seq, Some(at)));
+        let place = self.queue.partition_point(|known| known.seq < event.seq);
+        self.queue.insert(place, event.into());
         if self.queue.len() > KNOWN
-            && let Some((from, _)) = self.queue.pop_back()
+            && let Some(QueuedEvent { seq: from, .. }) = self.queue.pop_back()
         {
             self.unread = Some((from, self.unread.map_or(from, |(_, last)| last)));
         }
@@ -198,29 +228,33 @@ impl Run {
 
     /// The next event, as far as it is known.
     fn first(&self) -> Option<u64> {
-        self.queue.front().map(|(seq, _)| *seq).or(self.unread.map(|(from, _)| from))
+        self.queue.front().map(|event| event.seq).or(self.unread.map(|(from, _)| from))
     }
 
     /// The newest event that is known to be for it.
     fn last(&self) -> Option<u64> {
-        self.unread.map(|(_, last)| last).or(self.queue.back().map(|(seq, _)| *seq))
+        self.unread.map(|(_, last)| last).or(self.queue.back().map(|event| event.seq))
     }
 
     /// When the first event happened, if it need not wait for its time and no attempt at it has ended.
     pub(super) fn untried_since(&self) -> Option<Millis> {
-        let (_, at) = self.queue.front().filter(|_| self.parked.is_none() && self.row.tries == 0)?;
-        *at
+        let first = self.queue.front().filter(|_| self.parked.is_none() && self.row.tries == 0)?;
+        match first.why {
+            Queued::New { at } => Some(at),
+            Queued::RetryRequested => None,
+        }
     }
 
     /// Adds the events found in the unread range, which was read up to `upto`. Returns the event that was tried and is
-    /// no longer for this receiver, with its attempts.
-    pub(super) fn found(&mut self, events: Vec<(u64, Millis)>, upto: u64) -> Option<(u64, Vec<Attempt>)> {
+    /// no longer for this receiver.
+    pub(super) fn found(&mut self, events: Vec<FoundEvent>, upto: u64) -> Option<LostEvent> {
         let tried = self.unread.map(|(from, _)| from).filter(|_| self.row.tries > 0 && self.queue.is_empty());
-        let lost = tried.filter(|tried| events.first().map(|(seq, _)| seq) != Some(tried)).map(|tried| {
+        let first = events.first().map(|event| event.seq);
+        let lost = tried.filter(|tried| first != Some(*tried)).map(|seq| {
             (self.row.tries, self.row.url) = (0, None);
-            (tried, std::mem::take(&mut self.row.attempts))
+            LostEvent { seq, attempts: std::mem::take(&mut self.row.attempts) }
         });
-        self.queue.extend(events.into_iter().map(|(seq, at)| (seq, Some(at))));
+        self.queue.extend(events.into_iter().map(QueuedEvent::from));
         self.unread = self.unread.filter(|(_, last)| *last > upto).map(|(_, last)| (upto + 1, last));
         let was_asked = !self.retry_requests.is_empty();
         self.forget_asked();
@@ -267,7 +301,7 @@ impl Run {
     /// requested.
     pub(super) fn pop(&mut self) -> Option<u64> {
         (self.row.tries, self.is_left, self.row.url) = (0, false, None);
-        let first = self.queue.pop_front().map(|(seq, _)| seq);
+        let first = self.queue.pop_front().map(|event| event.seq);
         self.forget_asked();
         self.row.retry_requested = !self.retry_requests.is_empty();
         first
@@ -296,11 +330,13 @@ impl Run {
             return None;
         }
         let head = match (self.queue.front(), self.unread) {
-            (Some((seq, _)), _) => Head::Known {
-                seq: *seq,
-                attempt: self.row.tries.saturating_add(1),
-                is_left: self.is_left,
-                is_asked: self.is_first_asked(),
+            (Some(first), _) => Head::Known {
+                event: KnownEvent {
+                    seq: first.seq,
+                    attempt: self.row.tries.saturating_add(1),
+                    is_left: self.is_left,
+                    is_asked: self.is_first_asked(),
+                },
                 want: Want {
                     retry_requested: self.row.retry_requested,
                     url: None,
@@ -309,7 +345,8 @@ impl Run {
                 },
             },
             (None, Some((from, to))) => {
-                Head::Search { from, to, tried: self.row.tries > 0, is_asked: self.is_first_asked() }
+                let tried = TriedEvent { seq: from, is_asked: self.is_first_asked() };
+                Head::Search { from, to, tried: (self.row.tries > 0).then_some(tried) }
             }
             (None, None) => return None,
         };

@@ -57,8 +57,8 @@ impl Sending {
                 state::settle(&M::log(moment.entity, state), outbox, settlement, moment.now, found)?
             }
             Self::Again { key, receiver } => {
-                let asked = (*key, *receiver);
-                state::again(moment.entity, outbox, asked, moment.key, moment.now, found)?.unwrap_or_default()
+                let (entity, asked_with, now) = (moment.entity, moment.key, moment.now);
+                state::again(entity, outbox, *key, *receiver, asked_with, now, found)?.unwrap_or_default()
             }
             Self::Nothing => return Ok(Decision::Elsewhere(M::noted(None))),
         };

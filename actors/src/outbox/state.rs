@@ -321,7 +321,8 @@ pub fn settle(
 pub fn again(
     entity: EntityKey,
     outbox: Option<&Outbox>,
-    (key, receiver): (DeliveryKey, Receiver),
+    key: DeliveryKey,
+    receiver: Receiver,
     asked_with: Option<KeyHash>,
     now: Millis,
     found: &ReadSet,

@@ -28,7 +28,7 @@ use crate::url::origin;
 
 mod answer;
 
-use answer::{has_left, health, judge, tell};
+use answer::{Judged, has_left, health, judge, tell};
 
 /// The timeout of an attempt, from the first look-up of the receiver's name to its answer.
 pub const ATTEMPT: Duration = Duration::from_secs(15);
@@ -51,12 +51,38 @@ pub(super) struct Route {
 /// The start of a lane's step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Head {
-    /// This event is to be sent; which attempt this is, whether the event was handed to the other receivers that it was
-    /// on the lane for, whether its own retry was requested, and the gate's remaining questions except the URL.
-    Known { seq: u64, attempt: u32, is_left: bool, is_asked: bool, want: Want },
-    /// The next event is in this range of the log, from and to; whether its first event was tried already, and whether
-    /// that event's own retry was requested.
-    Search { from: u64, to: u64, tried: bool, is_asked: bool },
+    /// This event is to be sent; the gate's remaining questions except the URL.
+    Known { event: KnownEvent, want: Want },
+    /// The next event is in this range of the log, from and to; its first event, if that was tried already.
+    Search { from: u64, to: u64, tried: Option<TriedEvent> },
+}
+
+/// An event that is to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct KnownEvent {
+    pub(super) seq: u64,
+    /// Which attempt this is, from 1.
+    pub(super) attempt: u32,
+    /// It was handed to the other receivers that it was on the lane for.
+    pub(super) is_left: bool,
+    /// Its own retry was requested.
+    pub(super) is_asked: bool,
+}
+
+/// An event that was tried, and may be for the receiver no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TriedEvent {
+    pub(super) seq: u64,
+    /// Its own retry was requested.
+    pub(super) is_asked: bool,
+}
+
+/// An event for the receiver, as the log has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FoundEvent {
+    pub(super) seq: u64,
+    /// When it happened.
+    pub(super) at: Millis,
 }
 
 /// An event that was not sent.
@@ -81,8 +107,7 @@ impl Unsent {
 pub(super) struct Left {
     pub(super) receiver: Receiver,
     pub(super) url: String,
-    pub(super) seq: u64,
-    pub(super) at: Millis,
+    pub(super) event: FoundEvent,
 }
 
 /// An ended step. It counts once the events that it leaves are on their receivers' lanes.
@@ -90,6 +115,13 @@ pub(super) struct Left {
 pub(super) struct Stepped {
     pub(super) step: Step,
     pub(super) left: Vec<Left>,
+}
+
+/// The end of a lane's step.
+#[derive(Debug)]
+pub(super) struct StepOutcome {
+    pub(super) lane: Lane,
+    pub(super) stepped: Result<Stepped, StoreError>,
 }
 
 impl From<Step> for Stepped {
@@ -101,9 +133,9 @@ impl From<Step> for Stepped {
 /// The result of a step.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// These events are for the receiver, with their times; the log was read up to `upto`. `lost`: the event that was
-    /// tried before is no longer for the receiver, for this reason in one word.
-    Found { events: Vec<(u64, Millis)>, upto: u64, lost: Option<(&'static str, Unsent)> },
+    /// These events are for the receiver; the log was read up to `upto`. `lost`: the event that was tried before is not
+    /// any more.
+    Found { events: Vec<FoundEvent>, upto: u64, lost: Option<Lost> },
     /// Not now.
     Later(Millis),
     /// The event must first be handed to its other receivers.
@@ -112,6 +144,14 @@ pub(super) enum Step {
     NotSent(Unsendable, Option<Unsent>),
     /// It was tried.
     Tried(Tried),
+}
+
+/// An event that the receiver does not want any more.
+#[derive(Debug)]
+pub(super) struct Lost {
+    /// The reason in one word.
+    pub(super) why: &'static str,
+    pub(super) unsent: Unsent,
 }
 
 /// An attempt that was made.
@@ -150,13 +190,8 @@ pub(super) enum Verdict {
 pub(super) async fn step<M: Sends>(route: Route, lane: Lane, head: Head) -> Result<Stepped, StoreError> {
     let settings = settings::read(&route.node, route.entity, &route.scope).await?;
     match head {
-        Head::Search { from: first, to, tried, is_asked } => {
-            let tried = tried.then_some((first, is_asked));
-            search::<M>(&route, lane, &settings, (first, to), tried).await
-        }
-        Head::Known { seq, attempt, is_left, is_asked, want } => {
-            send::<M>(&route, lane, &settings, Known { seq, attempt, is_left, is_asked }, want).await
-        }
+        Head::Search { from, to, tried } => search::<M>(&route, lane, &settings, (from, to), tried).await,
+        Head::Known { event, want } => send::<M>(&route, lane, &settings, event, want).await,
     }
 }
 
@@ -181,7 +216,7 @@ async fn search<M: Sends>(
     lane: Lane,
     settings: &Settings,
     (first, last): (u64, u64),
-    tried: Option<(u64, bool)>,
+    tried: Option<TriedEvent>,
 ) -> Result<Stepped, StoreError> {
     let configured = settings.configured();
     let off = off(lane.receiver, &configured);
@@ -207,22 +242,23 @@ async fn search<M: Sends>(
         };
         let all = receivers(&subject, &configured, of_message.as_deref(), Some(lane.receiver));
         let is_for_it = all.iter().any(|(receiver, _)| *receiver == lane.receiver);
-        let tried = tried.filter(|(seq, _)| *seq == record.seq);
-        let mut goes = false;
+        let tried = tried.filter(|tried| tried.seq == record.seq);
+        let (event, mut goes) = (FoundEvent { seq: record.seq, at: record.at }, false);
         match tried {
             _ if off == Some(Unsendable::Deleted) => {}
-            Some((_, false)) if is_unsubscribed(lane.receiver, &subject, &configured) => {
+            Some(TriedEvent { is_asked: false, .. }) if is_unsubscribed(lane.receiver, &subject, &configured) => {
                 let url = url_of(lane.receiver, &configured, None).unwrap_or_default().to_owned();
-                lost = Some((UNSUBSCRIBED, Unsent { happened: subject.at, event: subject.event, url }));
+                let unsent = Unsent { happened: subject.at, event: subject.event, url };
+                lost = Some(Lost { why: UNSUBSCRIBED, unsent });
             }
             _ if is_for_it || tried.is_some() => {
                 goes = true;
-                events.push((record.seq, record.at));
+                events.push(event);
             }
             _ => {}
         }
         let to = url_of(lane.receiver, &configured, None).filter(|_| goes && off.is_none());
-        left.extend(leave(lane, to, (record.seq, record.at), &subject, &configured, of_message.as_deref()));
+        left.extend(leave(lane, to, event, &subject, &configured, of_message.as_deref()));
     }
     Ok(Stepped { step: Step::Found { events, upto, lost }, left })
 }
@@ -237,7 +273,7 @@ fn is_as_before(receiver: Receiver, to: Option<&str>, subject: &Subject, configu
 fn leave(
     lane: Lane,
     to: Option<&str>,
-    (seq, at): (u64, Millis),
+    event: FoundEvent,
     subject: &Subject,
     configured: &Configured<'_>,
     hooks: Option<&Hooks>,
@@ -247,16 +283,7 @@ fn leave(
         return Vec::new();
     }
     let left = beside(lane.receiver, to, subject, configured, hooks);
-    left.into_iter().map(|(receiver, url)| Left { receiver, url: url.to_owned(), seq, at }).collect()
-}
-
-/// An event that is to be sent, as in [`Head::Known`].
-#[derive(Clone, Copy)]
-struct Known {
-    seq: u64,
-    attempt: u32,
-    is_left: bool,
-    is_asked: bool,
+    left.into_iter().map(|(receiver, url)| Left { receiver, url: url.to_owned(), event }).collect()
 }
 
 /// Sends one event to one receiver, unless the receiver is paused or the event has no destination.
@@ -264,7 +291,7 @@ async fn send<M: Sends>(
     route: &Route,
     lane: Lane,
     settings: &Settings,
-    known: Known,
+    known: KnownEvent,
     want: Want,
 ) -> Result<Stepped, StoreError> {
     let node = &route.node;
@@ -273,8 +300,8 @@ async fn send<M: Sends>(
         Receiver::Message(message) | Receiver::Callback(message) => hooks_of::<M>(node, route.entity, message).await?,
         Receiver::Endpoint(_) | Receiver::Channel => None,
     };
-    let Entry { pass, heard } = match admit(route, receiver, settings, hooks.as_deref(), want).await {
-        Ok(entry) => entry,
+    let Admission { permits, heard } = match admit(route, receiver, settings, hooks.as_deref(), want).await {
+        Ok(admission) => admission,
         Err(at) => return Ok(Step::Later(at).into()),
     };
     let wanted = known.is_asked || heard == Some(Heard::OfHead) || lane.again.is_some();
@@ -297,7 +324,8 @@ async fn send<M: Sends>(
     let verdict = if has_left { Verdict::Moved } else { verdict };
     let health = health(receiver, verdict, outcome);
     let told = async {
-        let turned = tell(route, receiver, (verdict, health), pass, (&url, attempt.at)).await;
+        let judged = Judged { verdict, health, url: &url, at: attempt.at };
+        let turned = tell(route, receiver, judged, permits).await;
         telling::turned(route.entity, receiver, &url, turned);
     };
     current::within(trace, told).await;
@@ -307,12 +335,19 @@ async fn send<M: Sends>(
 }
 
 /// The admission of an event.
-struct Entry {
-    /// The permits at the receiver and on this node. `None`: there is nowhere to send it, which is found out without
-    /// permits.
-    pass: Option<(Pass, SendPermit)>,
+struct Admission {
+    /// `None`: there is nowhere to send it, which is found out without permits.
+    permits: Option<Permits>,
     /// The retry that was requested since the step began.
     heard: Option<Heard>,
+}
+
+/// The permits to send one event.
+struct Permits {
+    /// At the receiver.
+    pass: Pass,
+    /// Of the workspace, on this node.
+    permit: SendPermit,
 }
 
 /// Waits for the permits to send: at the receiver, of the workspace and on this node. `Err`: not before this time.
@@ -322,9 +357,9 @@ async fn admit(
     settings: &Settings,
     hooks: Option<&Hooks>,
     mut want: Want,
-) -> Result<Entry, Millis> {
+) -> Result<Admission, Millis> {
     let node = &route.node;
-    let (mut pass, mut heard) = (None, None);
+    let (mut permits, mut heard) = (None, None);
     if off(receiver, &settings.configured()).is_none() {
         let gate = node.outbox.gates.of(key_of(route, receiver, hooks));
         want.url = hooks.and_then(|hooks| hooks.url_of(receiver)).map(mark);
@@ -343,12 +378,12 @@ async fn admit(
                 gate.enter(node.clock.now(), want).await
             }
         };
-        pass = match entered {
+        permits = match entered {
             Admitted::Later(at) => return Err(at),
             Admitted::Now(pass) => {
                 let urgent = want.retry_requested || pass.is_probe();
                 let permit = node.outbox.shares.enter(route.entity.workspace, urgent, node.clock.now()).await?;
-                Some((pass, permit))
+                Some(Permits { pass, permit })
             }
         };
     }
@@ -356,7 +391,7 @@ async fn admit(
     if node.outbox.is_stopping() {
         return Err(node.clock.now());
     }
-    Ok(Entry { pass, heard: heard.max(route.hurry.take()) })
+    Ok(Admission { permits, heard: heard.max(route.hurry.take()) })
 }
 
 /// Reads the event and its destination now: settings may have changed while it waited for a permit. Only an event that
@@ -366,11 +401,11 @@ async fn pack<M: Sends>(
     route: &Route,
     lane: Lane,
     mut hooks: Option<Arc<Hooks>>,
-    Known { seq, is_left, .. }: Known,
+    known: KnownEvent,
     wanted: bool,
 ) -> Result<Result<(Parcel, Subject), Stepped>, StoreError> {
     let (node, receiver) = (&route.node, lane.receiver);
-    let Some((record, subject)) = event::<M>(route, seq).await? else {
+    let Some((record, subject)) = event::<M>(route, known.seq).await? else {
         return Err(StoreError::Corrupt("an event is missing from the log".into()));
     };
     // The message itself may name the receiver's URL; then its channel's secret signs too.
@@ -389,8 +424,9 @@ async fn pack<M: Sends>(
         destination => destination,
     };
     let url = to.as_ref().ok().map(|to| to.url.as_str());
-    let left = match is_left {
-        false => leave(lane, url, (seq, record.at), &subject, &configured, hooks.as_deref()),
+    let event = FoundEvent { seq: known.seq, at: record.at };
+    let left = match known.is_left {
+        false => leave(lane, url, event, &subject, &configured, hooks.as_deref()),
         true => Vec::new(),
     };
     let to = match to {

@@ -183,12 +183,7 @@ async fn hasten<M: Sends>(node: &Arc<Node>, entity: EntityKey, lane: Lane, whose
 
 /// Disables an endpoint whose receiver answered at this URL and time that it wants no more events. If the endpoint was
 /// changed since, the answer does not count.
-pub(super) async fn disable(
-    node: &Arc<Node>,
-    workspace: Address,
-    endpoint: EndpointId,
-    (url, asked_at): (&str, Millis),
-) {
+pub(super) async fn disable(node: &Arc<Node>, workspace: Address, endpoint: EndpointId, url: &str, asked_at: Millis) {
     let registry = EntityKey::workspace(workspace);
     let key = Bytes::from(endpoint.to_string());
     for _ in 0..ATTEMPTS {

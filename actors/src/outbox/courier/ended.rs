@@ -4,18 +4,19 @@ use super::Courier;
 use crate::clock::Millis;
 use crate::outbox::hurry::Heard;
 use crate::outbox::lane::{Delivery, End, Lane, Receiver, mark};
+use crate::outbox::note::NotSent;
 use crate::outbox::port::Sends;
 use crate::outbox::receivers::{RECEIVER_DELETED, Unsendable};
+use crate::outbox::run::LostEvent;
 use crate::outbox::schedule::{Failed, Next, next, set_aside};
 use crate::outbox::state::DeliveryKey;
-use crate::outbox::step::{Step, Stepped, Tried, Verdict};
-use crate::store::StoreError;
+use crate::outbox::step::{Lost, Step, StepOutcome, Tried, Verdict};
 
 impl<M: Sends> Courier<M> {
     /// Applies the result of a lane's step.
-    pub(super) async fn moved(&mut self, lane: Lane, made: Result<Stepped, StoreError>) {
+    pub(super) async fn moved(&mut self, StepOutcome { lane, stepped }: StepOutcome) {
         let now = self.node.clock.now();
-        let step = self.settled(made, now).await;
+        let step = self.settled(stepped, now).await;
         let random = u64::from_le_bytes(self.node.entropy.draw()[..8].try_into().unwrap_or_default());
         let Some(run) = self.runs.get_mut(&lane) else { return };
         let since = run.end_step();
@@ -24,8 +25,9 @@ impl<M: Sends> Courier<M> {
             Ok(Step::NotSent(..) | Step::Found { lost: Some(_), .. }) if since == Some(Heard::OfHead) => {}
             Ok(Step::Found { events, upto, lost }) => {
                 let tried = run.found(events, upto);
-                if let (Some((why, unsent)), Some((seq, attempts))) = (lost, tried) {
-                    self.ended.not_sent((lane.receiver, seq), why, unsent, (attempts, None), now);
+                if let (Some(Lost { why, unsent }), Some(LostEvent { seq, attempts })) = (lost, tried) {
+                    let event = NotSent { receiver: lane.receiver, seq, attempts, was: None };
+                    self.ended.not_sent(event, why, unsent, now);
                 }
             }
             Ok(Step::Later(_)) if since.is_some() => {}
@@ -41,8 +43,9 @@ impl<M: Sends> Courier<M> {
                 let tried_at = run.row.url.take();
                 if let (Some(seq), Some(unsent)) = (run.pop(), about) {
                     let unsent = unsent.or_at(tried_at);
-                    let before = (std::mem::take(&mut run.row.attempts), run.row.was.take());
-                    self.ended.not_sent((lane.receiver, seq), why, unsent, before, now);
+                    let (attempts, was) = (std::mem::take(&mut run.row.attempts), run.row.was.take());
+                    let event = NotSent { receiver: lane.receiver, seq, attempts, was };
+                    self.ended.not_sent(event, why, unsent, now);
                 }
             }
             Ok(Step::Tried(tried)) => {

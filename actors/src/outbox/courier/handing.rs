@@ -29,8 +29,12 @@ const AGAIN_MILLIS: u64 = 1_000;
 impl<M: Sends> Courier<M> {
     /// The result of a step, once the events that it leaves are handed over. If they cannot be, the step does not
     /// count.
-    pub(super) async fn settled(&mut self, made: Result<Stepped, StoreError>, now: Millis) -> Result<Step, StoreError> {
-        let Stepped { step, left } = made?;
+    pub(super) async fn settled(
+        &mut self,
+        stepped: Result<Stepped, StoreError>,
+        now: Millis,
+    ) -> Result<Step, StoreError> {
+        let Stepped { step, left } = stepped?;
         Ok(if self.hand_over(left).await? { step } else { Step::Later(now.plus(AGAIN_MILLIS)) })
     }
 
@@ -41,21 +45,20 @@ impl<M: Sends> Courier<M> {
     /// `StoreError` if the store, or the stored data, cannot be read. The handing over is then repeated.
     async fn hand_over(&mut self, left: Vec<Left>) -> Result<bool, StoreError> {
         let (mut at_rest, mut has_begun) = (HashMap::new(), false);
-        for of_event in left.chunk_by(|one, next| one.seq == next.seq) {
+        for of_event in left.chunk_by(|one, next| one.event.seq == next.event.seq) {
             // Each event may have many receivers. The first is always handed over, so that this makes progress.
             if has_begun && !self.has_room() {
                 return Ok(false);
             }
-            let Some(seq) = of_event.first().map(|event| event.seq) else { continue };
+            let Some(seq) = of_event.first().map(|left| left.event.seq) else { continue };
             let noted = Noted::read(&self.node, self.entity, seq).await?;
-            for event in of_event {
-                let beside = Lane { receiver: event.receiver, again: Some(seq) };
-                let had =
-                    |delivery: &Delivery| delivery.receiver == event.receiver || delivery.was_tried_at(&event.url);
-                if self.ended.of(seq).any(had) || self.runs.contains_key(&beside) || noted.is_had(event, beside) {
+            for left in of_event {
+                let beside = Lane { receiver: left.receiver, again: Some(seq) };
+                let had = |delivery: &Delivery| delivery.receiver == left.receiver || delivery.was_tried_at(&left.url);
+                if self.ended.of(seq).any(had) || self.runs.contains_key(&beside) || noted.is_had(left, beside) {
                     continue;
                 }
-                let usual = Lane::to(event.receiver);
+                let usual = Lane::to(left.receiver);
                 if !self.runs.contains_key(&usual) && !at_rest.contains_key(&usual) {
                     at_rest.insert(usual, waiting(&self.node, self.entity, usual).await?);
                 }
@@ -69,7 +72,7 @@ impl<M: Sends> Courier<M> {
                     Place::Within | Place::Behind => usual,
                 };
                 let run = self.runs.entry(lane).or_insert_with(|| at_rest.remove(&lane).unwrap_or_default());
-                run.insert(seq, event.at);
+                run.insert(left.event);
                 run.row.handed = (lane == beside).then_some(true);
                 has_begun = true;
             }
@@ -104,10 +107,10 @@ impl Noted {
     }
 
     /// Whether it waits for its receiver on a separate lane, or its delivery has ended there or at its URL.
-    fn is_had(&self, event: &Left, beside: Lane) -> bool {
-        let tag = event.receiver.tag();
+    fn is_had(&self, left: &Left, beside: Lane) -> bool {
+        let tag = left.receiver.tag();
         let is_it = |(of, delivery): &([u8; TAG_BYTES], Option<Delivery>)| {
-            *of == tag || delivery.as_ref().is_some_and(|delivery| delivery.was_tried_at(&event.url))
+            *of == tag || delivery.as_ref().is_some_and(|delivery| delivery.was_tried_at(&left.url))
         };
         self.beside.contains(&beside) || self.ended.iter().any(is_it)
     }
@@ -117,10 +120,12 @@ impl Noted {
 mod tests {
     use super::*;
     use crate::outbox::lane::Receiver;
+    use crate::outbox::step::FoundEvent;
 
     #[test]
     fn a_delivery_that_cannot_be_read_is_one_of_its_receiver_and_keeps_none_from_others() {
-        let left = |receiver| Left { receiver, url: "https://example.com/".to_owned(), seq: 7, at: Millis(0) };
+        let event = FoundEvent { seq: 7, at: Millis(0) };
+        let left = |receiver| Left { receiver, url: "https://example.com/".to_owned(), event };
         let noted = Noted { ended: vec![(Receiver::Channel.tag(), None)], beside: HashSet::new() };
         for (receiver, is_had) in [(Receiver::Channel, true), (Receiver::Message(7), false)] {
             let beside = Lane { receiver, again: Some(7) };

@@ -3,10 +3,14 @@ use super::*;
 
 const NOW: Millis = Millis(1_000_000);
 
+fn found(seq: u64) -> FoundEvent {
+    FoundEvent { seq, at: NOW }
+}
+
 /// A lane with an attempt under way at its only event, as this node knows its row.
 fn under_way(seq: u64) -> Run {
     let mut run = Run::of(Lane::to(Receiver::Channel), LaneRow::fresh(seq, seq, NOW));
-    run.found(vec![(seq, NOW)], seq);
+    run.found(vec![found(seq)], seq);
     assert!(run.start().is_some());
     run
 }
@@ -40,7 +44,7 @@ fn what_a_lane_has_already_or_is_done_with_is_not_added_again_when_somebody_asks
 #[test]
 fn what_has_ended_here_when_it_is_asked_for_is_left_to_the_note_and_what_is_behind_it_does_not_wait() {
     let mut run = Run::of(Lane::to(Receiver::Channel), LaneRow::fresh(5, 7, NOW));
-    run.found((5..=7).map(|seq| (seq, NOW)).collect(), 7);
+    run.found((5..=7).map(found).collect(), 7);
     run.pop();
     let row = LaneRow::fresh(5, 7, NOW).asked(5, NOW.plus(1));
     run.speed_up(row.clone());
@@ -59,13 +63,13 @@ fn what_has_ended_here_when_it_is_asked_for_is_left_to_the_note_and_what_is_behi
 fn what_waits_behind_others_is_asked_for_until_it_was_tried_itself() {
     let row = LaneRow::fresh(5, 8, NOW).asked(7, NOW);
     let mut run = Run::of(Lane::to(Receiver::Channel), row);
-    run.found((5..=8).map(|seq| (seq, NOW)).collect(), 8);
+    run.found((5..=8).map(found).collect(), 8);
     assert!(run.row.retry_requested && !run.is_first_asked(), "the first is sent for the other");
     run.answer_asked(None);
     assert!(!run.row.retry_requested, "where that fails it waits for its time");
     let row = run.row_to_store(NOW, 0, 0).unwrap();
     let mut run = Run::of(Lane::to(Receiver::Channel), row);
-    run.found((5..=8).map(|seq| (seq, NOW)).collect(), 8);
+    run.found((5..=8).map(found).collect(), 8);
     assert!(!run.row.retry_requested);
     run.pop();
     assert!(run.row.retry_requested && !run.is_first_asked(), "the next one is on the way to it too");
@@ -75,12 +79,12 @@ fn what_waits_behind_others_is_asked_for_until_it_was_tried_itself() {
     run.pop();
     assert!(!run.row.retry_requested, "what is behind it waits as it would");
     let mut run = Run::of(Lane::to(Receiver::Channel), LaneRow::fresh(5, 8, NOW).asked(7, NOW));
-    run.found(vec![(5, NOW), (8, NOW)], 8);
+    run.found(vec![found(5), found(8)], 8);
     run.pop();
     assert!(!run.row.retry_requested, "it was dropped");
     let row = LaneRow { retry_requested: false, tries: 1, ..LaneRow::fresh(5, 8, NOW).asked(7, NOW) };
     let mut run = Run::of(Lane::to(Receiver::Channel), row);
-    assert!(run.found(vec![(6, NOW), (7, NOW)], 8).is_some_and(|(lost, _)| lost == 5) && run.row.retry_requested);
+    assert!(run.found(vec![found(6), found(7)], 8).is_some_and(|lost| lost.seq == 5) && run.row.retry_requested);
 }
 
 #[test]
@@ -102,7 +106,7 @@ fn what_was_tried_is_asked_for_no_more_where_a_later_one_is_asked_for_meanwhile(
     let row = LaneRow::fresh(5, 7, NOW).asked(5, NOW);
     for (seq, heard) in [(5, Heard::OfHead), (7, Heard::OfLater)] {
         let mut run = Run::of(Lane::to(Receiver::Channel), row.clone());
-        run.found((5..=7).map(|seq| (seq, NOW)).collect(), 7);
+        run.found((5..=7).map(found).collect(), 7);
         assert!(run.start().is_some() && run.is_first_asked());
         run.speed_up(row.clone().asked(seq, NOW.plus(1)));
         let since = run.end_step();
@@ -116,7 +120,7 @@ fn what_was_tried_is_asked_for_no_more_where_a_later_one_is_asked_for_meanwhile(
 fn what_another_node_puts_behind_events_that_wait_asks_for_nothing() {
     let row = LaneRow::fresh(5, 7, NOW).asked(7, NOW);
     let mut run = Run::of(Lane::to(Receiver::Channel), row.clone());
-    run.found((5..=7).map(|seq| (seq, NOW)).collect(), 7);
+    run.found((5..=7).map(found).collect(), 7);
     assert!(run.start().is_some());
     run.answer_asked(None);
     run.row.deferred_until = Some(NOW.plus(60_000));

@@ -39,8 +39,8 @@ impl Change<'_> {
             after = after.map(|after| after.with_asked(asked, stored.next_at));
         }
         for asked in over {
-            after =
-                self.ended_asked(DeliveryKey::new(asked.seq, moved.lane.receiver), (moved.lane, after), ended, now)?;
+            let key = DeliveryKey::new(asked.seq, moved.lane.receiver);
+            after = self.ended_asked(key, moved.lane, after, ended, now)?;
         }
         self.put_lane(moved.lane, Some(&stored), after.as_ref());
         Ok(())
@@ -51,7 +51,8 @@ impl Change<'_> {
     fn ended_asked(
         &mut self,
         key: DeliveryKey,
-        (lane, after): (Lane, Option<LaneRow>),
+        lane: Lane,
+        after: Option<LaneRow>,
         ended: &mut BTreeMap<DeliveryKey, &Delivery>,
         now: Millis,
     ) -> Result<Option<LaneRow>, Undecided> {

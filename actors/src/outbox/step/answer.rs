@@ -1,12 +1,11 @@
 //! Evaluates an attempt's result: the receiver's health, and which lanes are notified.
 
-use super::{Route, Verdict};
+use super::{Permits, Route, Verdict};
 use crate::clock::Millis;
-use crate::outbox::gate::{Health, Pass, Turned};
+use crate::outbox::gate::{Health, Turned};
 use crate::outbox::lane::Receiver;
 use crate::outbox::port::{Answer, Undelivered};
 use crate::outbox::receivers::{Subject, is_still_due, is_unsubscribed, off, url_of};
-use crate::outbox::share::SendPermit;
 use crate::outbox::{settings, stir};
 
 /// The verdict on the delivery.
@@ -47,17 +46,22 @@ pub(super) fn health(receiver: Receiver, verdict: Verdict, outcome: Result<Answe
     }
 }
 
+/// The result of an attempt.
+pub(super) struct Judged<'a> {
+    pub(super) verdict: Verdict,
+    pub(super) health: Health,
+    /// The URL.
+    pub(super) url: &'a str,
+    /// When it began.
+    pub(super) at: Millis,
+}
+
 /// Reports the receiver's health to its gate, and resumes the lanes waiting for an endpoint that is back. Returns what
 /// that has changed.
-pub(super) async fn tell(
-    route: &Route,
-    receiver: Receiver,
-    (verdict, health): (Verdict, Health),
-    pass: Option<(Pass, SendPermit)>,
-    (url, since): (&str, Millis),
-) -> Turned {
+pub(super) async fn tell(route: &Route, receiver: Receiver, judged: Judged<'_>, permits: Option<Permits>) -> Turned {
+    let Judged { verdict, health, url, at } = judged;
     let node = &route.node;
-    let turned = pass.map_or(Turned::Nothing, |(pass, permit)| {
+    let turned = permits.map_or(Turned::Nothing, |Permits { pass, permit }| {
         if verdict == Verdict::Arrived {
             permit.arrived();
         }
@@ -65,7 +69,7 @@ pub(super) async fn tell(
     });
     if let Receiver::Endpoint(id) = receiver {
         if verdict == Verdict::Gone {
-            stir::disable(node, route.entity.workspace, id, (url, since)).await;
+            stir::disable(node, route.entity.workspace, id, url, at).await;
         }
         if turned == Turned::Back || verdict == Verdict::Gone {
             stir::stir(node, route.entity.workspace, id);
