@@ -299,7 +299,7 @@ impl<M: Sends> Courier<M> {
         if !is_known && self.node.store.is_shared() && is_left_alone(&stored, now) {
             return Ok(true);
         }
-        let most = if stored.retry_requested { ASKED_FOR } else { COME_BACK };
+        let most = if stored.retries().any() { ASKED_FOR } else { COME_BACK };
         if !is_known && self.runs.len() >= most {
             return Ok(false);
         }

@@ -9,7 +9,7 @@ use crate::url::is_same;
 
 mod retry_requests;
 
-pub(super) use retry_requests::RETRY_REQUEST_BYTES;
+pub(super) use retry_requests::RetryRequests;
 pub use retry_requests::{RETRY_REQUESTS_KEPT, RetryRequest};
 
 /// The most attempts kept of one delivery. The schedule makes at most 16, or six more for a receiver whose
@@ -243,7 +243,8 @@ pub struct LaneRow {
     /// The receiver's `Retry-After`: no attempt before this time.
     #[n(5)]
     pub deferred_until: Option<Millis>,
-    /// A request asked for the next attempt, or for a later event: the attempt is made even if the gate is closed.
+    /// A request asked for the next attempt, or for a later event: the attempt is made even if the gate is closed. See
+    /// `RetryRequests`, as which this and [`retry_requests`](LaneRow::retry_requests) are read and written.
     #[n(6)]
     pub retry_requested: bool,
     /// How often `next` was tried since its retry was last requested.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::gate::Want;
 use super::hurry::{Heard, Hurry};
-use super::lane::{Attempt, Lane, LaneRow, RetryRequest, keep};
+use super::lane::{Attempt, Lane, LaneRow, RetryRequests, keep};
 use super::step::{FoundEvent, Head, KnownEvent, TriedEvent};
 use crate::clock::Millis;
 
@@ -65,8 +65,7 @@ pub(super) struct Run {
     unread: Option<(u64, u64)>,
     /// Its row as it is now, except for which events it has, when it resumes and which retries were requested.
     pub(super) row: LaneRow,
-    /// As [`LaneRow::retry_requests`].
-    retry_requests: Vec<RetryRequest>,
+    pub(super) retries: RetryRequests,
     /// The lane waits until then.
     parked: Option<Millis>,
     /// Its stored row.
@@ -85,13 +84,11 @@ impl Run {
     pub(super) fn of(lane: Lane, stored: LaneRow) -> Self {
         let again = stored.is_again(lane);
         let requested = QueuedEvent { seq: stored.next, why: Queued::RetryRequested };
-        let mut row = stored.clone();
-        let retry_requests = row.retry_requests.take().unwrap_or_default();
         Self {
             queue: again.then_some(requested).into_iter().collect(),
             unread: (!again).then_some((stored.next, stored.until)),
-            row,
-            retry_requests,
+            row: stored.clone(),
+            retries: stored.retries(),
             parked: None,
             stored: Some(stored),
             is_left: false,
@@ -112,7 +109,7 @@ impl Run {
 
     /// Whether an attempt at its receiver may be made now.
     pub(super) fn may_go(&self, now: Millis) -> bool {
-        self.row.retry_requested || self.row.deferred_until.is_none_or(|deferred_until| deferred_until <= now)
+        self.retries.any() || self.row.deferred_until.is_none_or(|deferred_until| deferred_until <= now)
     }
 
     /// The receiver's `Retry-After` no longer counts.
@@ -129,7 +126,7 @@ impl Run {
     pub(super) fn go_on(&mut self, stored: LaneRow, hastened: bool, now: Millis) {
         self.hear(stored);
         let is_due = self.parked.is_some_and(|at| at <= now);
-        if self.row.retry_requested || (is_due || hastened) && self.may_go(now) {
+        if self.retries.any() || (is_due || hastened) && self.may_go(now) {
             self.parked = None;
         }
     }
@@ -145,13 +142,13 @@ impl Run {
     /// also sends the events that another node has put on the lane meanwhile.
     fn hear(&mut self, stored: LaneRow) -> Option<Heard> {
         // If all events here have ended and are not noted yet, the row stays, and is due.
-        let first = self.first().filter(|_| stored.retry_requested && self.stored.as_ref() != Some(&stored))?;
+        let first = self.first().filter(|_| stored.retries().any() && self.stored.as_ref() != Some(&stored))?;
         let news = stored.asked_since(self.stored.as_ref());
         let (here, ended): (Vec<_>, Vec<_>) = news.into_iter().partition(|asked| first <= asked.seq);
         match self.stored.as_mut().filter(|known| !ended.is_empty() && known.was_asked_for(&stored)) {
             // The same for requested events that have ended: the step that notes them finds the request and has them
             // sent once more. The lane continues with the others.
-            Some(known) => here.iter().for_each(|asked| asked.add_to(known.retry_requests.get_or_insert_default())),
+            Some(known) => known.know_requests(&here),
             None => {
                 self.reach(stored.next, stored.until);
                 self.stored = Some(stored);
@@ -162,8 +159,8 @@ impl Run {
             return None;
         }
         let is_of_head = here.iter().any(|asked| asked.seq == first);
-        here.into_iter().for_each(|asked| asked.add_to(&mut self.retry_requests));
-        (self.row.retry_requested, self.row.deferred_until) = (true, None);
+        here.into_iter().for_each(|asked| self.retries.add(asked));
+        self.row.deferred_until = None;
         Some(if is_of_head { Heard::OfHead } else { Heard::OfLater })
     }
 
@@ -256,11 +253,7 @@ impl Run {
         });
         self.queue.extend(events.into_iter().map(QueuedEvent::from));
         self.unread = self.unread.filter(|(_, last)| *last > upto).map(|(_, last)| (upto + 1, last));
-        let was_asked = !self.retry_requests.is_empty();
-        self.forget_asked();
-        if was_asked {
-            self.row.retry_requested = !self.retry_requests.is_empty() && (self.row.retry_requested || lost.is_some());
-        }
+        self.retries.found(self.first(), lost.is_some());
         lost
     }
 
@@ -276,25 +269,16 @@ impl Run {
         keep(&mut self.row.attempts, attempt);
     }
 
-    /// A step tried the first event, which answers earlier requests for it; requests `since` then cause the next
-    /// attempt. Events behind it stay requested until they are tried themselves.
+    /// A step tried the first event, which answers earlier requests for it, but not those of which it was not notified.
     pub(super) fn answer_asked(&mut self, since: Option<Heard>) {
-        self.row.retry_requested = since.is_some();
-        if let (Some(first), None | Some(Heard::OfLater)) = (self.first(), since) {
-            self.retry_requests.retain(|asked| asked.seq != first);
+        if since != Some(Heard::OfHead) {
+            self.retries.answered(self.first(), since.is_some());
         }
-    }
-
-    /// Drops requests for events before the first one.
-    fn forget_asked(&mut self) {
-        let first = self.first();
-        self.retry_requests.retain(|asked| first.is_some_and(|first| first <= asked.seq));
     }
 
     /// Whether the first event itself was requested.
     fn is_first_asked(&self) -> bool {
-        let is_first = |asked: &RetryRequest| Some(asked.seq) == self.first();
-        self.row.retry_requested && (self.retry_requests.is_empty() || self.retry_requests.iter().any(is_first))
+        self.retries.of_head(self.first())
     }
 
     /// Removes the first event, which has ended. The next one does not wait if its retry or that of a later one was
@@ -302,8 +286,7 @@ impl Run {
     pub(super) fn pop(&mut self) -> Option<u64> {
         (self.row.tries, self.is_left, self.row.url) = (0, false, None);
         let first = self.queue.pop_front().map(|event| event.seq);
-        self.forget_asked();
-        self.row.retry_requested = !self.retry_requests.is_empty();
+        self.retries.moved_on(self.first());
         first
     }
 
@@ -338,7 +321,7 @@ impl Run {
                     is_asked: self.is_first_asked(),
                 },
                 want: Want {
-                    retry_requested: self.row.retry_requested,
+                    retry_requested: self.retries.any(),
                     url: None,
                     unanswered: self.unanswered(),
                     returns: self.stored.is_some(),
@@ -380,8 +363,8 @@ impl Run {
         };
         let next_at = self.parked.unwrap_or_else(under_way);
         let in_flight = self.parked.is_none().then_some(true);
-        let retry_requests = (!self.retry_requests.is_empty()).then(|| self.retry_requests.clone());
-        Some(LaneRow { next, until, next_at, in_flight, retry_requests, ..self.row.clone() })
+        let row = LaneRow { next, until, next_at, in_flight, ..self.row.clone() };
+        Some(row.with_retries(self.retries.clone()))
     }
 }
 

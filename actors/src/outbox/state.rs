@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::lane::{ATTEMPT_BYTES, Delivery, End, Lane, LaneRow, RETRY_REQUEST_BYTES, Receiver, TAG_BYTES};
+use super::lane::{ATTEMPT_BYTES, Delivery, End, Lane, LaneRow, Receiver, TAG_BYTES};
 use crate::clock::Millis;
 use crate::codec;
 use crate::id::{Address, EntityKey, EventId, Kind};
@@ -210,8 +210,8 @@ impl LaneChange {
     pub(crate) fn weight(&self) -> usize {
         let of_row = |after: &LaneRow| {
             let urls = [after.was.as_ref().map(|was| &was.url), after.url.as_ref()];
-            let asked = RETRY_REQUEST_BYTES * after.retry_requests.as_ref().map_or(0, Vec::len);
-            asked + ATTEMPT_BYTES * after.attempts.len() + urls.into_iter().flatten().map(String::len).sum::<usize>()
+            let urls: usize = urls.into_iter().flatten().map(String::len).sum();
+            after.retries_weight() + ATTEMPT_BYTES * after.attempts.len() + urls
         };
         600 + self.after.as_ref().map_or(0, of_row)
     }

@@ -85,7 +85,7 @@ impl<M: Sends> Courier<M> {
             Verdict::Refused { retry_after } => {
                 let failing_since = *run.row.failing_since.get_or_insert(at);
                 let (attempts, happened) = (run.row.tries, tried.happened);
-                if run.row.retry_requested {
+                if run.retries.any() {
                     return;
                 }
                 match next(Failed { attempts, happened, failing_since, now, retry_after, random }) {

@@ -9,7 +9,7 @@ use crate::clock::Millis;
 /// those on the way to it.
 pub const RETRY_REQUESTS_KEPT: usize = 16;
 /// About how many bytes one adds to a commit.
-pub(in crate::outbox) const RETRY_REQUEST_BYTES: usize = 16;
+const RETRY_REQUEST_BYTES: usize = 16;
 
 /// A request to try an event of a lane now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -24,7 +24,7 @@ pub struct RetryRequest {
 
 impl RetryRequest {
     /// Adds it to the kept requests, which are ordered by time. An event is among them once.
-    pub(crate) fn add_to(self, all: &mut Vec<Self>) {
+    fn add_to(self, all: &mut Vec<Self>) {
         all.retain(|asked| asked.seq != self.seq);
         all.push(self);
         let newest = all.iter().map(|asked| asked.seq).max();
@@ -36,7 +36,82 @@ impl RetryRequest {
     }
 }
 
+/// The retries requested on a lane and not made since. Its row stores them as [`LaneRow::retry_requested`] and
+/// [`LaneRow::retry_requests`], which only this module reads and writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::outbox) struct RetryRequests {
+    /// The lane's next attempt does not wait: its event was requested, or is on the way to one that was. `false` while
+    /// the first event was tried for a later one, and failed.
+    is_due: bool,
+    /// In the order of the requests. Empty though the next attempt is due: an earlier build noted that, for the first
+    /// event.
+    by_event: Vec<RetryRequest>,
+}
+
+impl RetryRequests {
+    /// Whether the lane's next attempt does not wait.
+    pub(in crate::outbox) fn any(&self) -> bool {
+        self.is_due
+    }
+
+    /// Whether the lane's first event itself was requested.
+    pub(in crate::outbox) fn of_head(&self, head: Option<u64>) -> bool {
+        self.is_due && (self.by_event.is_empty() || self.by_event.iter().any(|asked| Some(asked.seq) == head))
+    }
+
+    /// Adds a request.
+    pub(in crate::outbox) fn add(&mut self, asked: RetryRequest) {
+        asked.add_to(&mut self.by_event);
+        self.is_due = true;
+    }
+
+    /// The lane's first event was tried, which answers the requests for it. Later ones stay requested until they are
+    /// tried themselves, and cause the next attempt only if something was requested meanwhile (`since`).
+    pub(in crate::outbox) fn answered(&mut self, head: Option<u64>, since: bool) {
+        self.by_event.retain(|asked| Some(asked.seq) != head);
+        self.is_due = since;
+    }
+
+    /// The lane's first event has ended, and `head` is the next one. It does not wait if it or a later one was
+    /// requested.
+    pub(in crate::outbox) fn moved_on(&mut self, head: Option<u64>) {
+        self.forget_before(head);
+        self.is_due = !self.by_event.is_empty();
+    }
+
+    /// The lane's first event was found to be `head`; `was_lost`: it had another one, which was tried.
+    pub(in crate::outbox) fn found(&mut self, head: Option<u64>, was_lost: bool) {
+        // An earlier build's request is for whichever event is the first.
+        if !self.by_event.is_empty() {
+            self.forget_before(head);
+            self.is_due = !self.by_event.is_empty() && (self.is_due || was_lost);
+        }
+    }
+
+    /// Drops requests for events that are no longer on the lane.
+    fn forget_before(&mut self, head: Option<u64>) {
+        self.by_event.retain(|asked| head.is_some_and(|head| head <= asked.seq));
+    }
+}
+
 impl LaneRow {
+    /// The requested retries.
+    pub(in crate::outbox) fn retries(&self) -> RetryRequests {
+        RetryRequests { is_due: self.retry_requested, by_event: self.retry_requests.clone().unwrap_or_default() }
+    }
+
+    /// The same row with these requested retries.
+    #[must_use]
+    pub(in crate::outbox) fn with_retries(self, RetryRequests { is_due, by_event }: RetryRequests) -> Self {
+        let retry_requests = Some(by_event).filter(|all| !all.is_empty());
+        Self { retry_requested: is_due, retry_requests, ..self }
+    }
+
+    /// About how many bytes its requested retries add to a commit.
+    pub(in crate::outbox) fn retries_weight(&self) -> usize {
+        RETRY_REQUEST_BYTES * self.retry_requests.as_ref().map_or(0, Vec::len)
+    }
+
     /// Requests an event: it is tried as soon as those before it have ended, and the lane's first event at this time.
     #[must_use]
     pub fn asked(self, seq: u64, at: Millis) -> Self {
@@ -44,14 +119,19 @@ impl LaneRow {
     }
 
     /// The same for earlier requests.
-    pub(crate) fn with_asked(self, asked: RetryRequest, next_at: Millis) -> Self {
-        let mut all = self.retry_requests.unwrap_or_default();
-        asked.add_to(&mut all);
-        Self { next_at, retry_requested: true, deferred_until: None, retry_requests: Some(all), ..self }
+    pub(in crate::outbox) fn with_asked(self, asked: RetryRequest, next_at: Millis) -> Self {
+        let mut retries = self.retries();
+        retries.add(asked);
+        Self { next_at, deferred_until: None, ..self }.with_retries(retries)
+    }
+
+    /// Adds requests that its stored row shows, and whose events do not wait for them.
+    pub(in crate::outbox) fn know_requests(&mut self, known: &[RetryRequest]) {
+        known.iter().for_each(|asked| asked.add_to(self.retry_requests.get_or_insert_default()));
     }
 
     /// The requests made since the state `known`.
-    pub(crate) fn asked_since(&self, known: Option<&Self>) -> Vec<RetryRequest> {
+    pub(in crate::outbox) fn asked_since(&self, known: Option<&Self>) -> Vec<RetryRequest> {
         let before = known.and_then(|known| known.retry_requests.as_deref()).unwrap_or_default();
         match &self.retry_requests {
             _ if !self.retry_requested => Vec::new(),

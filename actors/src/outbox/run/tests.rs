@@ -1,4 +1,4 @@
-use super::super::lane::Receiver;
+use super::super::lane::{Receiver, RetryRequest};
 use super::*;
 
 const NOW: Millis = Millis(1_000_000);
@@ -48,12 +48,12 @@ fn what_has_ended_here_when_it_is_asked_for_is_left_to_the_note_and_what_is_behi
     run.pop();
     let row = LaneRow::fresh(5, 7, NOW).asked(5, NOW.plus(1));
     run.speed_up(row.clone());
-    assert!(!run.row.retry_requested, "nobody asks for the next one");
+    assert!(!run.retries.any(), "nobody asks for the next one");
     let before = run.stored.clone().unwrap();
     assert_eq!(row.asked_since(Some(&before)), [RetryRequest { seq: 5, at: NOW.plus(1) }], "whoever notes it finds it");
     let row = row.asked(7, NOW.plus(2));
     run.speed_up(row.clone());
-    assert!(run.row.retry_requested);
+    assert!(run.retries.any());
     let before = run.stored.clone().unwrap();
     assert!(before.was_asked_for(&row));
     assert_eq!(row.asked_since(Some(&before)), [RetryRequest { seq: 5, at: NOW.plus(1) }]);
@@ -64,27 +64,27 @@ fn what_waits_behind_others_is_asked_for_until_it_was_tried_itself() {
     let row = LaneRow::fresh(5, 8, NOW).asked(7, NOW);
     let mut run = Run::of(Lane::to(Receiver::Channel), row);
     run.found((5..=8).map(found).collect(), 8);
-    assert!(run.row.retry_requested && !run.is_first_asked(), "the first is sent for the other");
+    assert!(run.retries.any() && !run.is_first_asked(), "the first is sent for the other");
     run.answer_asked(None);
-    assert!(!run.row.retry_requested, "where that fails it waits for its time");
+    assert!(!run.retries.any(), "where that fails it waits for its time");
     let row = run.row_to_store(NOW, 0, 0).unwrap();
     let mut run = Run::of(Lane::to(Receiver::Channel), row);
     run.found((5..=8).map(found).collect(), 8);
-    assert!(!run.row.retry_requested);
+    assert!(!run.retries.any());
     run.pop();
-    assert!(run.row.retry_requested && !run.is_first_asked(), "the next one is on the way to it too");
+    assert!(run.retries.any() && !run.is_first_asked(), "the next one is on the way to it too");
     run.pop();
-    assert!(run.row.retry_requested && run.is_first_asked());
+    assert!(run.retries.any() && run.is_first_asked());
     run.answer_asked(None);
     run.pop();
-    assert!(!run.row.retry_requested, "what is behind it waits as it would");
+    assert!(!run.retries.any(), "what is behind it waits as it would");
     let mut run = Run::of(Lane::to(Receiver::Channel), LaneRow::fresh(5, 8, NOW).asked(7, NOW));
     run.found(vec![found(5), found(8)], 8);
     run.pop();
-    assert!(!run.row.retry_requested, "it was dropped");
+    assert!(!run.retries.any(), "it was dropped");
     let row = LaneRow { retry_requested: false, tries: 1, ..LaneRow::fresh(5, 8, NOW).asked(7, NOW) };
     let mut run = Run::of(Lane::to(Receiver::Channel), row);
-    assert!(run.found(vec![found(6), found(7)], 8).is_some_and(|lost| lost.seq == 5) && run.row.retry_requested);
+    assert!(run.found(vec![found(6), found(7)], 8).is_some_and(|lost| lost.seq == 5) && run.retries.any());
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn what_is_asked_for_is_for_the_step_that_hears_of_it_or_else_for_the_next_one()
     assert_eq!(run.end_step(), Some(Heard::OfHead), "it does not");
     assert_eq!(run.end_step(), None, "once");
     run.pop();
-    assert!(!run.row.retry_requested, "nothing is left to ask for");
+    assert!(!run.retries.any(), "nothing is left to ask for");
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn what_was_tried_is_asked_for_no_more_where_a_later_one_is_asked_for_meanwhile(
         let since = run.end_step();
         assert_eq!(since, Some(heard));
         run.answer_asked(since);
-        assert_eq!((run.row.retry_requested, run.is_first_asked()), (true, heard == Heard::OfHead), "{seq}");
+        assert_eq!((run.retries.any(), run.is_first_asked()), (true, heard == Heard::OfHead), "{seq}");
     }
 }
 
