@@ -145,24 +145,24 @@ pub(crate) const DELIVERIES_OF_WORKSPACE: usize = DELIVERIES / 4;
 pub(crate) const SHARE_WAITING: usize = 1_024;
 /// Events sent to one receiver at once before it has answered, so that a hanging one holds few sockets: all endpoints
 /// of a workspace together leave room for others among [`DELIVERIES`].
-pub const GATE_FIRST: usize = 2;
+pub const BREAKER_FIRST: usize = 2;
 /// The same once it answers well.
-pub const GATE_MOST: usize = 32;
+pub const BREAKER_MOST: usize = 32;
 /// Deliveries that wait for a permit at one receiver; past it they come back later. An eighth of the couriers.
-pub const GATE_WAITING: usize = 1_024;
+pub const BREAKER_WAITING: usize = 1_024;
 /// Beside these, URLs of messages at one host that are tried at once and have left nothing unanswered: enough that a
 /// few hanging ones delay none, and so few that several such hosts leave room among [`DELIVERIES_OF_WORKSPACE`].
-pub(crate) const GATE_FRESH: usize = 8;
+pub(crate) const BREAKER_FRESH: usize = 8;
 /// Lanes waiting for such a permit, and those of URLs with unanswered attempts waiting for a usual one; past it they
 /// come back later. Together with those that hold one they are fewer than [`COURIER_LANES`], so that other events of
 /// their conversation are looked at while they wait.
-pub(crate) const GATE_FEW_WAITING: usize = 16;
+pub(crate) const BREAKER_FEW_WAITING: usize = 16;
 /// Beside all those, deliveries that were requested.
-pub(crate) const GATE_ASKED: usize = 1;
+pub(crate) const BREAKER_ASKED: usize = 1;
 /// URLs of one host remembered for unanswered attempts, 16 bytes each; past it the one tried longest ago is forgotten.
-pub(crate) const GATE_SILENT: usize = 256;
+pub(crate) const BREAKER_SILENT: usize = 256;
 /// Receivers whose health is remembered, about 200 bytes each.
-pub(crate) const GATES: usize = 10_000;
+pub(crate) const BREAKERS: usize = 10_000;
 /// Webhook endpoints of one workspace. All of them are checked for each event.
 pub const WEBHOOK_ENDPOINTS: usize = 100;
 /// Bytes of all votes on one review. They are written twice when it is decided, and that must fit a commit.

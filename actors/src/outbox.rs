@@ -6,9 +6,10 @@
 //!                                                        │ (durable, with the entity's alarm)
 //!                 committed ──► the log's courier ◄──────┘
 //!                                 │ looks at each event once, puts it on the lanes of its receivers
-//!                                 ├── lane ► gate ► POST ► 2xx ─┐
-//!                                 └── lane ► gate ► POST ► 500 ─┤ one note for as much as was done meanwhile:
-//!                                                               ▼ what arrived, which lanes wait, until when
+//!                                 ├── lane ► circuit breaker ► POST ► 2xx ─┐
+//!                                 └── lane ► circuit breaker ► POST ► 500 ─┤ one note for as much as was done
+//!                                                                          ▼ meanwhile: what arrived, which lanes
+//!                                                                            wait, until when
 //! ```
 //!
 //! The log is the queue (see [`state`]): nothing is copied, and a log without receivers writes nothing. The
@@ -39,8 +40,8 @@ use crate::tables::{CHANNELS, WORKSPACES};
 use crate::workspace::address_of;
 
 mod away;
+mod circuit_breaker;
 mod courier;
-mod gate;
 mod hurry;
 pub mod lane;
 mod listeners;
@@ -75,11 +76,11 @@ const DAMAGE_TOLD: Duration = Duration::from_secs(60);
 pub struct Outboxes {
     couriers: DashMap<EntityKey, Arc<Bell>>,
     active: AtomicUsize,
-    gates: gate::Gates,
+    breakers: circuit_breaker::CircuitBreakers,
     shares: share::Shares,
     endpoints: listeners::EndpointCache,
     workspaces: DashMap<Address, Arc<str>>,
-    stirring: Arc<SingleFlight<gate::GateKey>>,
+    stirring: Arc<SingleFlight<circuit_breaker::BreakerKey>>,
     stopping: AtomicBool,
     /// Log lines about unreadable logs, and about damaged ones.
     unread: Sparing,
@@ -91,7 +92,7 @@ impl Default for Outboxes {
         Self {
             couriers: DashMap::new(),
             active: AtomicUsize::new(0),
-            gates: gate::Gates::default(),
+            breakers: circuit_breaker::CircuitBreakers::default(),
             shares: share::Shares::default(),
             endpoints: listeners::EndpointCache::default(),
             workspaces: DashMap::new(),
@@ -183,8 +184,8 @@ impl Outboxes {
     }
 
     /// How many receivers are paused because nothing arrives there.
-    pub fn closed_gates(&self) -> usize {
-        self.gates.closed()
+    pub fn paused_receivers(&self) -> usize {
+        self.breakers.tripped()
     }
 
     /// How many milliseconds the longest-running courier has worked without a pause. That is not the age of its events,
@@ -229,7 +230,7 @@ impl Outboxes {
     pub(crate) fn endpoint_changed(&self, node: &Arc<Node>, workspace: Address, id: &[u8]) {
         self.endpoints.forget(workspace);
         if let Some(id) = std::str::from_utf8(id).ok().and_then(EndpointId::parse) {
-            self.gates.renew(gate::endpoint_key(workspace, id));
+            self.breakers.renew(circuit_breaker::endpoint_key(workspace, id));
             stir::stir(node, workspace, id);
         }
     }
@@ -239,7 +240,7 @@ impl Outboxes {
         let Ok(channel) = codec::decode::<Channel>(row) else { return };
         let is_rerouted = channel.updated_at == Some(channel.routed_at());
         if channel.webhook_url.is_some() && is_rerouted {
-            self.gates.renew(gate::channel_key(workspace, &channel.id));
+            self.breakers.renew(circuit_breaker::channel_key(workspace, &channel.id));
             stir::stir_channel(node, workspace, channel);
         }
     }
@@ -330,9 +331,9 @@ impl Outboxes {
         drain::wait(|| self.active() == 0, deadline).await;
     }
 
-    /// Drops unused gates and shares.
+    /// Drops unused breakers and shares.
     pub(crate) fn sweep(&self) {
-        self.gates.sweep();
+        self.breakers.sweep();
         self.shares.sweep();
     }
 

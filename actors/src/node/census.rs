@@ -84,7 +84,7 @@ impl Node {
             outbox: OutboxStanding {
                 active: outbox.active(),
                 in_flight: outbox.in_flight(),
-                closed_gates: outbox.closed_gates(),
+                closed_gates: outbox.paused_receivers(),
                 oldest_millis: outbox.oldest(at),
                 untried_millis: outbox.oldest_untried(at),
             },

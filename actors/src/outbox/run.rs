@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::gate::Want;
+use super::circuit_breaker::Want;
 use super::hurry::{Heard, Hurry};
 use super::lane::{Attempt, Lane, LaneRow, RetryRequests, keep};
 use super::step::{FoundEvent, Head, KnownEvent, TriedEvent};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::gate::{Admitted, GateKey, Pass, Want, channel_key, endpoint_key, gate_key};
+use super::circuit_breaker::{Admitted, BreakerKey, Pass, Want, breaker_key, channel_key, endpoint_key};
 use super::hurry::{Heard, Hurry};
 use super::lane::{Attempt, Lane, Receiver, mark};
 use super::port::{Answer, LogChannel, LogScope, Parcel, Sends, Undelivered};
@@ -51,7 +51,7 @@ pub(super) struct Route {
 /// The start of a lane's step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Head {
-    /// This event is to be sent; the gate's remaining questions except the URL.
+    /// This event is to be sent; the breaker's remaining questions except the URL.
     Known { event: KnownEvent, want: Want },
     /// The next event is in this range of the log, from and to; its first event, if that was tried already.
     Search { from: u64, to: u64, tried: Option<TriedEvent> },
@@ -361,7 +361,7 @@ async fn admit(
     let node = &route.node;
     let (mut permits, mut heard) = (None, None);
     if off(receiver, &settings.configured()).is_none() {
-        let gate = node.outbox.gates.of(key_of(route, receiver, hooks));
+        let breaker = node.outbox.breakers.of(key_of(route, receiver, hooks));
         want.url = hooks.and_then(|hooks| hooks.url_of(receiver)).map(mark);
         let entered = tokio::select! {
             biased;
@@ -369,13 +369,13 @@ async fn admit(
                 heard = Some(told);
                 None
             }
-            entered = gate.enter(node.clock.now(), want) => Some(entered),
+            entered = breaker.enter(node.clock.now(), want) => Some(entered),
         };
         let entered = match entered {
             Some(entered) => entered,
             None => {
                 want.retry_requested = true;
-                gate.enter(node.clock.now(), want).await
+                breaker.enter(node.clock.now(), want).await
             }
         };
         permits = match entered {
@@ -484,9 +484,9 @@ async fn event<M: Sends>(route: &Route, seq: u64) -> Result<Option<(Arc<Record<M
     Ok(record.and_then(|record| M::subject(&record).map(|subject| (Arc::new(record), subject))))
 }
 
-/// The key of a receiver's gate: one for each endpoint or channel, and one for each host of the URLs of messages, since
+/// The key of a receiver's breaker: one for each endpoint or channel, and one for each host of the URLs of messages, since
 /// each message may have its own URL.
-fn key_of(route: &Route, receiver: Receiver, hooks: Option<&Hooks>) -> GateKey {
+fn key_of(route: &Route, receiver: Receiver, hooks: Option<&Hooks>) -> BreakerKey {
     let workspace = route.entity.workspace;
     match receiver {
         Receiver::Endpoint(id) => endpoint_key(workspace, id),
@@ -496,7 +496,7 @@ fn key_of(route: &Route, receiver: Receiver, hooks: Option<&Hooks>) -> GateKey {
         }
         Receiver::Message(_) | Receiver::Callback(_) => {
             let url = hooks.and_then(|hooks| hooks.url_of(receiver)).unwrap_or_default();
-            gate_key(workspace, "origin", origin(url).as_bytes())
+            breaker_key(workspace, "origin", origin(url).as_bytes())
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::sleep;
 
-use super::gate::{GateKey, channel_key, endpoint_key};
+use super::circuit_breaker::{BreakerKey, channel_key, endpoint_key};
 use super::port::{LogScope, Sends};
 use super::state::{PendingKey, parse_pending_key, pending_prefix};
 use super::{Lane, Receiver};
@@ -110,7 +110,7 @@ pub(super) fn stir_channel(node: &Arc<Node>, workspace: Address, channel: Channe
 
 /// Runs one task per receiver, which starts over if the receiver changes meanwhile: lanes already resumed may wait for
 /// its former settings.
-fn begin(node: &Arc<Node>, workspace: Address, key: GateKey, whose: Whose) {
+fn begin(node: &Arc<Node>, workspace: Address, key: BreakerKey, whose: Whose) {
     let Some(mut flight) = node.outbox.stirring.begin(key) else { return };
     let node = Arc::clone(node);
     tokio::spawn(async move {

@@ -1,7 +1,7 @@
 //! Telemetry of attempts: their spans, and the trace context of their log lines and requests. And the log lines about
 //! deliveries that are given up, and receivers that fail and recover.
 
-use super::gate::Turned;
+use super::circuit_breaker::HealthChange;
 use super::lane::{Delivery, Receiver};
 use super::port::{Answer, Parcel, Undelivered};
 use super::receivers::Subject;
@@ -85,7 +85,7 @@ pub(super) fn given_up(node: &Node, entity: EntityKey, deliveries: &[(DeliveryKe
 
 /// An attempt at `url` has changed whether others send to its receiver. That is rare, however much is sent: a receiver
 /// found still down has not changed.
-pub(super) fn turned(entity: EntityKey, receiver: Receiver, url: &str, turned: Turned) {
+pub(super) fn turned(entity: EntityKey, receiver: Receiver, url: &str, turned: HealthChange) {
     macro_rules! line {
         ($words:literal) => {
             tracing::info!(
@@ -98,9 +98,9 @@ pub(super) fn turned(entity: EntityKey, receiver: Receiver, url: &str, turned: T
         };
     }
     match turned {
-        Turned::Nothing => {}
-        Turned::Closed => line!("deliveries to a receiver are paused because attempts fail"),
-        Turned::Opened => line!("a receiver answers again"),
-        Turned::Back => line!("deliveries to a receiver resumed"),
+        HealthChange::Nothing => {}
+        HealthChange::Paused => line!("deliveries to a receiver are paused because attempts fail"),
+        HealthChange::AnswersAgain => line!("a receiver answers again"),
+        HealthChange::Recovered => line!("deliveries to a receiver resumed"),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Permits, Route, Verdict};
 use crate::clock::Millis;
-use crate::outbox::gate::{Health, Turned};
+use crate::outbox::circuit_breaker::{Health, HealthChange};
 use crate::outbox::lane::Receiver;
 use crate::outbox::port::{Answer, Undelivered};
 use crate::outbox::receivers::{Subject, is_still_due, is_unsubscribed, off, url_of};
@@ -35,7 +35,7 @@ pub(super) fn health(receiver: Receiver, verdict: Verdict, outcome: Result<Answe
     match (verdict, receiver) {
         (Verdict::Arrived | Verdict::Gone, _) => Health::Well,
         (Verdict::Moved, _) => Health::Unknown,
-        // These URLs share the gate of their host; one that refuses, or that a server answers for, shows nothing about
+        // These URLs share the breaker of their host; one that refuses, or that a server answers for, shows nothing about
         // the others.
         (Verdict::Refused { .. }, Receiver::Message(_) | Receiver::Callback(_)) => match outcome {
             Ok(_) => Health::Answers,
@@ -56,12 +56,17 @@ pub(super) struct Judged<'a> {
     pub(super) at: Millis,
 }
 
-/// Reports the receiver's health to its gate, and resumes the lanes waiting for an endpoint that is back. Returns what
+/// Reports the receiver's health to its breaker, and resumes the lanes waiting for an endpoint that is back. Returns what
 /// that has changed.
-pub(super) async fn tell(route: &Route, receiver: Receiver, judged: Judged<'_>, permits: Option<Permits>) -> Turned {
+pub(super) async fn tell(
+    route: &Route,
+    receiver: Receiver,
+    judged: Judged<'_>,
+    permits: Option<Permits>,
+) -> HealthChange {
     let Judged { verdict, health, url, at } = judged;
     let node = &route.node;
-    let turned = permits.map_or(Turned::Nothing, |Permits { pass, permit }| {
+    let turned = permits.map_or(HealthChange::Nothing, |Permits { pass, permit }| {
         if verdict == Verdict::Arrived {
             permit.arrived();
         }
@@ -71,7 +76,7 @@ pub(super) async fn tell(route: &Route, receiver: Receiver, judged: Judged<'_>, 
         if verdict == Verdict::Gone {
             stir::disable(node, route.entity.workspace, id, url, at).await;
         }
-        if turned == Turned::Back || verdict == Verdict::Gone {
+        if turned == HealthChange::Recovered || verdict == Verdict::Gone {
             stir::stir(node, route.entity.workspace, id);
         }
     }

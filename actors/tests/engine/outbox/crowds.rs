@@ -83,8 +83,8 @@ async fn many_conversations_that_wait_for_a_dead_receiver_cost_no_memory_and_no_
         sleep(secs(5)).await;
         most = (most.0.max(fixture.node.outbox().active()), most.1.max(fixture.node.outbox().in_flight()));
     }
-    assert!(most.0 <= limits::GATE_WAITING + 64 && most.1 <= limits::GATE_FIRST, "{most:?}");
-    assert_eq!(fixture.node.outbox().closed_gates(), 1);
+    assert!(most.0 <= limits::BREAKER_WAITING + 64 && most.1 <= limits::BREAKER_FIRST, "{most:?}");
+    assert_eq!(fixture.node.outbox().paused_receivers(), 1);
     // Many deliveries wait; a receiver of other events gets its own at once.
     fixture.endpoint(2, |_| {}).await;
     let mut latest = 0;

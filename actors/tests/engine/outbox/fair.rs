@@ -49,7 +49,7 @@ async fn urls_that_hang_keep_none_waiting_for_long_at_their_host_however_many_th
         let pending = fixture.pending().await;
         assert_eq!(pending.len(), hanging);
         assert!(pending.iter().all(|standing| !standing.attempts.is_empty()));
-        assert_eq!(fixture.node.outbox().closed_gates(), 1);
+        assert_eq!(fixture.node.outbox().paused_receivers(), 1);
         assert!(fixture.node.outbox().in_flight() <= 1, "{}", fixture.node.outbox().in_flight());
     }
 }
@@ -91,7 +91,7 @@ async fn many_messages_to_one_url_that_hangs_keep_no_other_at_its_host_waiting()
     settle().await;
     assert_eq!(fixture.sink.taken(&url("ok0")).len(), 1);
     sleep(secs(300)).await;
-    assert_eq!(fixture.node.outbox().closed_gates(), 1);
+    assert_eq!(fixture.node.outbox().paused_receivers(), 1);
     hooked(&fixture, "ok1", Mood::Answer(200)).await;
     settle().await;
     assert_eq!(fixture.sink.taken(&url("ok1")).len(), 1);
@@ -146,12 +146,12 @@ async fn what_somebody_asks_for_is_sent_also_where_its_endpoint_was_off_while_it
     let fixture = Fixture::on(MemoryStore::default());
     let endpoint = fixture.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
     // After these, the endpoint gets as many requests at once as any receiver.
-    for n in 0..limits::GATE_MOST as u64 {
+    for n in 0..limits::BREAKER_MOST as u64 {
         fixture.say(n, "a").await;
         settle().await;
     }
     fixture.sink.mood(ONE, Mood::Hang);
-    for n in 0..limits::GATE_MOST as u64 + 1 {
+    for n in 0..limits::BREAKER_MOST as u64 + 1 {
         fixture.say(100 + n, "a").await;
         settle().await;
     }
@@ -163,7 +163,7 @@ async fn what_somebody_asks_for_is_sent_also_where_its_endpoint_was_off_while_it
     fixture.store_endpoint(&WebhookEndpoint { since: fixture.clock.now(), ..endpoint }).await;
     sleep(secs(2)).await;
     let (taken, hang) = (fixture.sink.taken(ONE).len(), fixture.node.outbox().in_flight());
-    assert_eq!((taken, hang), (limits::GATE_MOST, limits::GATE_MOST), "the last one waits");
+    assert_eq!((taken, hang), (limits::BREAKER_MOST, limits::BREAKER_MOST), "the last one waits");
     let last = fixture.pending().await.into_iter().max_by_key(|standing| standing.event).unwrap();
     again(&fixture, &last).await;
     sleep(secs(2)).await;

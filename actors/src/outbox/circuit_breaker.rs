@@ -1,11 +1,12 @@
-//! Gates: how many attempts one receiver gets at a time, and whether it gets any while it is down (a circuit breaker).
+//! Circuit breakers: how many attempts one receiver gets at a time, and whether it gets any while it is down.
 //!
-//! Each receiver with attempts has a gate in this process. It gives few permits at first and more with every success,
-//! so that a hanging receiver holds few sockets. After a series of failures it closes, and admits a probe now and then
-//! to see whether the receiver is back. Lanes that arrive meanwhile get a time to come back, each a different one: a
-//! hundred thousand conversations waiting for one dead receiver come back a few at a time, and hold nothing here.
+//! Each receiver with attempts has a breaker in this process. It gives few permits at first and more with every
+//! success, so that a hanging receiver holds few sockets. After a series of failures it trips: it admits only a probe
+//! now and then, to see whether the receiver is back. Lanes that arrive meanwhile get a time to come back, each a
+//! different one: a hundred thousand conversations waiting for one dead receiver come back a few at a time, and hold
+//! nothing here.
 //!
-//! The URLs of messages share the gate of their host, and hanging ones must not starve those that answer. So a URL
+//! The URLs of messages share the breaker of their host, and hanging ones must not starve those that answer. So a URL
 //! without unanswered attempts has a separate permit ([`state`]), and among the others the one with the fewest
 //! unanswered attempts goes first.
 
@@ -25,72 +26,73 @@ mod state;
 use state::{Reception, Spot, State, Waiter};
 
 /// The identity of a receiver.
-pub(crate) type GateKey = [u8; 16];
+pub(crate) type BreakerKey = [u8; 16];
 
 /// The key of the receiver `name` among those of its `kind`.
-pub(crate) fn gate_key(workspace: Address, kind: &str, name: &[u8]) -> GateKey {
+pub(crate) fn breaker_key(workspace: Address, kind: &str, name: &[u8]) -> BreakerKey {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&workspace.0).update(kind.as_bytes()).update(name);
-    let mut key = GateKey::default();
+    let mut key = BreakerKey::default();
     key.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
     key
 }
 
 /// The key of an endpoint.
-pub(crate) fn endpoint_key(workspace: Address, endpoint: EndpointId) -> GateKey {
-    gate_key(workspace, "endpoint", &endpoint.to_bytes())
+pub(crate) fn endpoint_key(workspace: Address, endpoint: EndpointId) -> BreakerKey {
+    breaker_key(workspace, "endpoint", &endpoint.to_bytes())
 }
 
 /// The key of a channel's `webhookUrl`.
-pub(crate) fn channel_key(workspace: Address, channel: &str) -> GateKey {
-    gate_key(workspace, "channel", channel.as_bytes())
+pub(crate) fn channel_key(workspace: Address, channel: &str) -> BreakerKey {
+    breaker_key(workspace, "channel", channel.as_bytes())
 }
 
-/// The gates of a node.
+/// The breakers of a node.
 #[derive(Debug, Default)]
-pub(crate) struct Gates {
-    gates: DashMap<GateKey, Arc<Gate>>,
-    closed: AtomicUsize,
+pub(crate) struct CircuitBreakers {
+    breakers: DashMap<BreakerKey, Arc<CircuitBreaker>>,
+    tripped: AtomicUsize,
 }
 
-impl Gates {
-    /// The gate of a receiver.
-    pub(crate) fn of(&self, key: GateKey) -> Arc<Gate> {
-        if let Some(gate) = self.gates.get(&key) {
-            return Arc::clone(&gate);
+impl CircuitBreakers {
+    /// The breaker of a receiver.
+    pub(crate) fn of(&self, key: BreakerKey) -> Arc<CircuitBreaker> {
+        if let Some(breaker) = self.breakers.get(&key) {
+            return Arc::clone(&breaker);
         }
-        if self.gates.len() >= limits::GATES {
-            // The health of a receiver without a gate is learned again.
-            self.gates.retain(|_, gate| !gate.is_idle());
+        if self.breakers.len() >= limits::BREAKERS {
+            // The health of a receiver without a breaker is learned again.
+            self.breakers.retain(|_, breaker| !breaker.is_idle());
         }
-        match self.gates.entry(key) {
-            Slot::Occupied(gate) => Arc::clone(gate.get()),
+        match self.breakers.entry(key) {
+            Slot::Occupied(breaker) => Arc::clone(breaker.get()),
             Slot::Vacant(place) => Arc::clone(&place.insert(Arc::default())),
         }
     }
 
     /// A receiver was changed: its known health no longer counts.
-    pub(crate) fn renew(&self, key: GateKey) {
-        if let Some(gate) = self.gates.get(&key) {
-            gate.renew();
+    pub(crate) fn renew(&self, key: BreakerKey) {
+        if let Some(breaker) = self.breakers.get(&key) {
+            breaker.renew();
         }
     }
 
-    /// How many are closed.
-    pub(crate) fn closed(&self) -> usize {
-        self.closed.load(Ordering::Relaxed)
+    /// How many are tripped.
+    pub(crate) fn tripped(&self) -> usize {
+        self.tripped.load(Ordering::Relaxed)
     }
 
-    /// Drops the gates of healthy receivers without attempts.
+    /// Drops the breakers of healthy receivers without attempts.
     pub(crate) fn sweep(&self) {
-        self.gates.retain(|_, gate| !gate.is_idle() || !gate.is_well());
-        self.closed.store(self.gates.iter().filter(|gate| gate.lock().closed.is_some()).count(), Ordering::Relaxed);
+        self.breakers.retain(|_, breaker| !breaker.is_idle() || !breaker.is_well());
+        self.tripped
+            .store(self.breakers.iter().filter(|breaker| breaker.lock().tripped.is_some()).count(), Ordering::Relaxed);
     }
 }
 
-/// One receiver's gate.
+/// One receiver's breaker.
 #[derive(Debug, Default)]
-pub(crate) struct Gate {
+pub(crate) struct CircuitBreaker {
     state: Mutex<State>,
 }
 
@@ -133,20 +135,20 @@ pub(crate) enum Health {
 
 /// What an attempt has changed for other lanes of the receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turned {
+pub(crate) enum HealthChange {
     Nothing,
     /// They are rejected from now on.
-    Closed,
+    Paused,
     /// They may try again; whether the receiver accepts their events is unknown.
-    Opened,
+    AnswersAgain,
     /// The receiver was down and is back.
-    Back,
+    Recovered,
 }
 
 /// The permission to send one thing.
 #[derive(Debug)]
 pub(crate) struct Pass {
-    gate: Arc<Gate>,
+    breaker: Arc<CircuitBreaker>,
     spot: Spot,
     /// As in [`Want`].
     url: Option<u64>,
@@ -160,9 +162,9 @@ impl Pass {
     }
 
     /// Reports the attempt's result.
-    pub(crate) fn end(mut self, health: Health, now: Millis) -> Turned {
+    pub(crate) fn end(mut self, health: Health, now: Millis) -> HealthChange {
         self.done = true;
-        self.gate.leave(&self, health, now)
+        self.breaker.leave(&self, health, now)
     }
 }
 
@@ -170,12 +172,12 @@ impl Drop for Pass {
     fn drop(&mut self) {
         // An attempt that was cut off has learned nothing.
         if !self.done {
-            self.gate.leave(self, Health::Unknown, Millis(0));
+            self.breaker.leave(self, Health::Unknown, Millis(0));
         }
     }
 }
 
-impl Gate {
+impl CircuitBreaker {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it is held.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -205,16 +207,16 @@ impl Gate {
         };
         match waiting.await {
             Ok(pass) => Admitted::Now(pass),
-            // It was closed meanwhile.
+            // It was tripped meanwhile.
             Err(_) => Admitted::Later(self.lock().away(now, want)),
         }
     }
 
     fn pass(self: &Arc<Self>, spot: Spot, url: Option<u64>) -> Pass {
-        Pass { gate: Arc::clone(self), spot, url, done: false }
+        Pass { breaker: Arc::clone(self), spot, url, done: false }
     }
 
-    /// Admits as many as a new gate, beside the attempts in flight.
+    /// Admits as many as a new breaker, beside the attempts in flight.
     fn renew(self: &Arc<Self>) {
         let mut state = self.lock();
         state.renew();
@@ -231,7 +233,7 @@ impl Gate {
         }
     }
 
-    fn leave(self: &Arc<Self>, pass: &Pass, health: Health, now: Millis) -> Turned {
+    fn leave(self: &Arc<Self>, pass: &Pass, health: Health, now: Millis) -> HealthChange {
         let mut state = self.lock();
         state.free(pass.spot, pass.url);
         let turned = state.learn(pass.spot, pass.url, health, now);

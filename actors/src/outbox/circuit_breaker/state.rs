@@ -1,29 +1,29 @@
-//! A gate's state and its decisions.
+//! A breaker's state and its decisions.
 //!
 //! There are three kinds of permits, each with a queue:
 //!
-//! - the usual ones, [`limits::GATE_FIRST`] of them and more with each success. While the gate is closed no lane waits
-//!   for them, and one is given now and then as a probe;
-//! - [`limits::GATE_FRESH`] more for URLs without unanswered attempts, one for each. So a URL waits only for others as
-//!   new as itself, not for those that are known to hang, even while these keep the gate closed;
-//! - [`limits::GATE_ASKED`] more for requested deliveries.
+//! - the usual ones, [`limits::BREAKER_FIRST`] of them and more with each success. While the breaker is tripped no lane
+//!   waits for them, and one is given now and then as a probe;
+//! - [`limits::BREAKER_FRESH`] more for URLs without unanswered attempts, one for each. So a URL waits only for others as
+//!   new as itself, not for those that are known to hang, even while these keep the breaker tripped;
+//! - [`limits::BREAKER_ASKED`] more for requested deliveries.
 
 use std::collections::VecDeque;
 
 use tokio::sync::oneshot;
 
 use super::super::away;
-use super::{Health, Pass, Turned, Want};
+use super::{Health, HealthChange, Pass, Want};
 use crate::clock::Millis;
 use crate::limits;
 
-/// Failures in a row after which a gate closes.
+/// Failures in a row after which a breaker trips.
 pub(super) const FAILURES: u32 = 10;
-/// How long it is closed the first time; doubled each time a probe finds the receiver still down.
-pub(super) const CLOSED_MILLIS: u64 = 5_000;
+/// How long it is tripped the first time; doubled each time a probe finds the receiver still down.
+pub(super) const TRIPPED_MILLIS: u64 = 5_000;
 /// The longest such time.
-pub(super) const CLOSED_MAX_MILLIS: u64 = 60_000;
-/// How much later a URL finds a closed gate open, for each of its unanswered attempts: more than the second in which
+pub(super) const TRIPPED_MAX_MILLIS: u64 = 60_000;
+/// How much later a tripped breaker admits a URL, for each of its unanswered attempts: more than the second in which
 /// alarms ring, so that URLs with fewer unanswered attempts come first.
 pub(super) const BEHIND_MILLIS: u64 = 2_000;
 /// The most attempts that count for this: the next attempt is an hour away by then.
@@ -47,7 +47,7 @@ pub(super) enum Queue {
     Asked,
 }
 
-/// The gate's answer to a lane.
+/// The breaker's answer to a lane.
 #[derive(Debug)]
 pub(super) enum Reception {
     Through(Spot),
@@ -84,9 +84,9 @@ pub(super) struct State {
     pub(super) silent: VecDeque<(u64, u32)>,
     /// In a row.
     pub(super) failures: u32,
-    /// Something has arrived since it was last closed.
+    /// Something has arrived since it was last tripped.
     proven: bool,
-    pub(super) closed: Option<Closed>,
+    pub(super) tripped: Option<Tripped>,
     /// When the lane that was sent away last comes back.
     last_away: Millis,
 }
@@ -94,7 +94,7 @@ pub(super) struct State {
 impl Default for State {
     fn default() -> Self {
         Self {
-            limit: limits::GATE_FIRST,
+            limit: limits::BREAKER_FIRST,
             through: 0,
             asked: 0,
             fresh: Vec::new(),
@@ -105,17 +105,17 @@ impl Default for State {
             silent: VecDeque::new(),
             failures: 0,
             proven: false,
-            closed: None,
+            tripped: None,
             last_away: Millis(0),
         }
     }
 }
 
 #[derive(Debug)]
-pub(super) struct Closed {
+pub(super) struct Tripped {
     /// From then on a probe may try.
     until: Millis,
-    /// How long it was closed this time.
+    /// How long it was tripped this time.
     millis: u64,
     /// A probe is in flight.
     probing: bool,
@@ -123,10 +123,10 @@ pub(super) struct Closed {
     is_silence: bool,
 }
 
-impl Closed {
+impl Tripped {
     /// Whether a probe that must wait `behind_millis` longer may go. Also true when `until` is implausibly far ahead:
-    /// the clock was set back. The bound is twice the time, since a lane may have read the clock just before the gate
-    /// was closed.
+    /// the clock was set back. The bound is twice the time, since a lane may have read the clock just before the breaker
+    /// was tripped.
     fn is_over(&self, now: Millis, behind_millis: u64) -> bool {
         now >= self.until.plus(behind_millis) || self.until > now.plus(2 * self.millis)
     }
@@ -139,16 +139,16 @@ impl State {
     }
 
     pub(super) fn is_well(&self) -> bool {
-        self.failures == 0 && self.closed.is_none()
+        self.failures == 0 && self.tripped.is_none()
     }
 
-    /// How many attempts in a row the URL left unanswered, as far as the gate or the lane knows.
+    /// How many attempts in a row the URL left unanswered, as far as the breaker or the lane knows.
     fn unanswered(&self, want: Want) -> u32 {
         let known = self.silent.iter().find(|(url, _)| Some(*url) == want.url).map_or(0, |(_, times)| *times);
         known.max(want.unanswered)
     }
 
-    /// How much later than the first lane this one finds the gate open.
+    /// How much later than the first lane a tripped breaker admits this one.
     fn behind_millis(&self, want: Want) -> u64 {
         let times = want.url.map_or(0, |_| self.unanswered(want));
         BEHIND_MILLIS * u64::from(times.min(BEHIND_MOST))
@@ -161,7 +161,7 @@ impl State {
     }
 
     fn takes_fresh(&self) -> bool {
-        self.closed.as_ref().is_none_or(|closed| closed.is_silence)
+        self.tripped.as_ref().is_none_or(|tripped| tripped.is_silence)
     }
 
     /// Admits a lane, queues it or sends it away. An admitted lane holds the permit.
@@ -173,12 +173,12 @@ impl State {
             };
         }
         let (is_fresh, behind_millis) = (self.is_fresh(want), self.behind_millis(want));
-        if is_fresh && self.fresh.len() < limits::GATE_FRESH {
+        if is_fresh && self.fresh.len() < limits::BREAKER_FRESH {
             return Reception::Through(self.take(Spot::Fresh, want.url));
         }
-        match &self.closed {
+        match &self.tripped {
             None if self.through < self.limit => return Reception::Through(self.take(Spot::Usual, want.url)),
-            Some(closed) if !closed.probing && closed.is_over(now, behind_millis) => {
+            Some(tripped) if !tripped.probing && tripped.is_over(now, behind_millis) => {
                 return Reception::Through(self.take(Spot::Probe, want.url));
             }
             Some(_) if !is_fresh => return Reception::Away(self.away(now, want)),
@@ -190,7 +190,7 @@ impl State {
     fn spot_for_asked(&self) -> Option<Spot> {
         match self.through < self.limit {
             true => Some(Spot::Usual),
-            false => (self.asked < limits::GATE_ASKED).then_some(Spot::Asked),
+            false => (self.asked < limits::BREAKER_ASKED).then_some(Spot::Asked),
         }
     }
 
@@ -198,9 +198,9 @@ impl State {
     fn line_up(&mut self, queue: Queue, now: Millis, want: Want) -> Reception {
         let is_silent = want.url.is_some() && self.unanswered(want) > 0;
         let most = match queue {
-            Queue::Fresh => limits::GATE_FEW_WAITING,
-            Queue::Usual if is_silent => limits::GATE_FEW_WAITING,
-            Queue::Usual | Queue::Asked => limits::GATE_WAITING,
+            Queue::Fresh => limits::BREAKER_FEW_WAITING,
+            Queue::Usual if is_silent => limits::BREAKER_FEW_WAITING,
+            Queue::Usual | Queue::Asked => limits::BREAKER_WAITING,
         };
         if self.crowd(queue, most) >= most {
             if queue != Queue::Fresh || want.returns {
@@ -242,8 +242,8 @@ impl State {
             Spot::Usual => self.through += 1,
             Spot::Probe => {
                 self.through += 1;
-                if let Some(closed) = &mut self.closed {
-                    closed.probing = true;
+                if let Some(tripped) = &mut self.tripped {
+                    tripped.probing = true;
                 }
             }
             Spot::Fresh => self.fresh.extend(url),
@@ -273,12 +273,12 @@ impl State {
         {
             return Some((spot, next));
         }
-        let is_free = self.closed.is_none() && self.through < self.limit;
-        // While the gate is closed this queue is empty.
+        let is_free = self.tripped.is_none() && self.through < self.limit;
+        // While the breaker is tripped this queue is empty.
         if let Some(next) = is_free.then(|| self.waiting.pop_front()).flatten() {
             return Some((Spot::Usual, next));
         }
-        let spot = if self.fresh.len() < limits::GATE_FRESH { Spot::Fresh } else { Spot::Usual };
+        let spot = if self.fresh.len() < limits::BREAKER_FRESH { Spot::Fresh } else { Spot::Usual };
         if spot == Spot::Usual && !is_free {
             return None;
         }
@@ -287,37 +287,37 @@ impl State {
         Some((spot, next))
     }
 
-    /// Admits as many as a new gate, beside the attempts in flight.
+    /// Admits as many as a new breaker, beside the attempts in flight.
     pub(super) fn renew(&mut self) {
-        (self.failures, self.proven, self.closed) = (0, false, None);
+        (self.failures, self.proven, self.tripped) = (0, false, None);
         self.silent.clear();
-        self.limit = (self.through + limits::GATE_FIRST).min(limits::GATE_MOST);
+        self.limit = (self.through + limits::BREAKER_FIRST).min(limits::BREAKER_MOST);
     }
 
     /// Learns from an ended attempt.
-    pub(super) fn learn(&mut self, spot: Spot, url: Option<u64>, health: Health, now: Millis) -> Turned {
+    pub(super) fn learn(&mut self, spot: Spot, url: Option<u64>, health: Health, now: Millis) -> HealthChange {
         self.remember(url, health);
         match health {
             Health::Well => {
                 self.failures = 0;
                 self.proven = true;
-                self.limit = (self.limit + 1).min(limits::GATE_MOST);
-                if self.open(now) { Turned::Back } else { Turned::Nothing }
+                self.limit = (self.limit + 1).min(limits::BREAKER_MOST);
+                if self.reset(now) { HealthChange::Recovered } else { HealthChange::Nothing }
             }
             Health::Down | Health::Silent => {
-                let was_open = self.closed.is_none();
+                let was_working = self.tripped.is_none();
                 self.failed(spot, health == Health::Silent, now);
-                if was_open && self.closed.is_some() { Turned::Closed } else { Turned::Nothing }
+                if was_working && self.tripped.is_some() { HealthChange::Paused } else { HealthChange::Nothing }
             }
             Health::Answers => {
                 self.failures = 0;
-                if self.open(now) { Turned::Opened } else { Turned::Nothing }
+                if self.reset(now) { HealthChange::AnswersAgain } else { HealthChange::Nothing }
             }
             Health::Unknown => {
-                if let Some(closed) = self.closed.as_mut().filter(|_| spot == Spot::Probe) {
-                    closed.probing = false;
+                if let Some(tripped) = self.tripped.as_mut().filter(|_| spot == Spot::Probe) {
+                    tripped.probing = false;
                 }
-                Turned::Nothing
+                HealthChange::Nothing
             }
         }
     }
@@ -328,7 +328,7 @@ impl State {
         let place = self.silent.iter().position(|(known, _)| *known == url);
         let (_, times) = place.and_then(|place| self.silent.remove(place)).unwrap_or((url, 0));
         if matches!(health, Health::Down | Health::Silent) {
-            if self.silent.len() >= limits::GATE_SILENT {
+            if self.silent.len() >= limits::BREAKER_SILENT {
                 self.silent.pop_front();
             }
             self.silent.push_back((url, times.saturating_add(1)));
@@ -337,33 +337,33 @@ impl State {
         }
     }
 
-    /// Opens the gate; returns whether it was closed.
-    fn open(&mut self, now: Millis) -> bool {
-        let was_closed = self.closed.take().is_some();
-        if was_closed {
+    /// Admits lanes as usual again; returns whether it was tripped.
+    fn reset(&mut self, now: Millis) -> bool {
+        let was_tripped = self.tripped.take().is_some();
+        if was_tripped {
             self.last_away = now;
         }
-        was_closed
+        was_tripped
     }
 
     fn failed(&mut self, spot: Spot, is_silence: bool, now: Millis) {
         self.failures = self.failures.saturating_add(1);
-        self.limit = (self.limit / 2).max(limits::GATE_FIRST);
-        let closed = match &self.closed {
+        self.limit = (self.limit / 2).max(limits::BREAKER_FIRST);
+        let tripped = match &self.tripped {
             // Other attempts that were in flight do not change when to try again.
-            Some(closed) if spot != Spot::Probe || !closed.probing => {
-                let Closed { until, millis, probing, .. } = *closed;
-                Closed { until, millis, probing, is_silence }
+            Some(tripped) if spot != Spot::Probe || !tripped.probing => {
+                let Tripped { until, millis, probing, .. } = *tripped;
+                Tripped { until, millis, probing, is_silence }
             }
-            Some(closed) => {
-                let millis = (closed.millis * 2).min(CLOSED_MAX_MILLIS);
-                Closed { until: now.plus(millis), millis, probing: false, is_silence }
+            Some(tripped) => {
+                let millis = (tripped.millis * 2).min(TRIPPED_MAX_MILLIS);
+                Tripped { until: now.plus(millis), millis, probing: false, is_silence }
             }
             None if self.failures < FAILURES => return,
-            None => Closed { until: now.plus(CLOSED_MILLIS), millis: CLOSED_MILLIS, probing: false, is_silence },
+            None => Tripped { until: now.plus(TRIPPED_MILLIS), millis: TRIPPED_MILLIS, probing: false, is_silence },
         };
-        self.closed = Some(closed);
-        (self.limit, self.proven) = (limits::GATE_FIRST, false);
+        self.tripped = Some(tripped);
+        (self.limit, self.proven) = (limits::BREAKER_FIRST, false);
         // Dropping them notifies them.
         self.waiting.clear();
         if !is_silence {
@@ -374,16 +374,16 @@ impl State {
     /// When a lane that comes at `now` is to come back.
     pub(super) fn away(&mut self, now: Millis, want: Want) -> Millis {
         let is_fresh = self.is_fresh(want);
-        let soonest = match &self.closed {
-            Some(closed) if !is_fresh => match closed.probing {
+        let soonest = match &self.tripped {
+            Some(tripped) if !is_fresh => match tripped.probing {
                 // While a probe runs, no lane comes back before it is likely to have ended.
-                true => now.plus(closed.millis),
-                false => closed.until.max(now),
+                true => now.plus(tripped.millis),
+                false => tripped.until.max(now),
             },
             _ => now.plus(away::CROWDED_MILLIS),
         };
         self.last_away = away::after(self.last_away, soonest, self.proven, now);
-        match self.closed {
+        match self.tripped {
             Some(_) => self.last_away.plus(self.behind_millis(want)),
             None => self.last_away,
         }
