@@ -39,7 +39,6 @@ use crate::store::{KeyRange, Pages, Store, StoreError};
 use crate::tables::{CHANNELS, WORKSPACES};
 use crate::workspace::address_of;
 
-mod away;
 mod circuit_breaker;
 mod courier;
 mod hurry;
@@ -49,6 +48,7 @@ mod note;
 pub mod pending;
 pub(crate) mod port;
 pub mod receivers;
+mod return_times;
 mod run;
 mod schedule;
 mod sending;

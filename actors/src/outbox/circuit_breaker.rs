@@ -197,7 +197,7 @@ impl CircuitBreaker {
             let mut state = self.lock();
             match state.admit(now, want) {
                 Reception::Through(spot) => return Admitted::Now(self.pass(spot, want.url)),
-                Reception::Away(at) => return Admitted::Later(at),
+                Reception::Later(at) => return Admitted::Later(at),
                 Reception::Waits(queue) => {
                     let (sender, receiver) = oneshot::channel();
                     state.wait(queue, Waiter { want, sender });
@@ -208,7 +208,7 @@ impl CircuitBreaker {
         match waiting.await {
             Ok(pass) => Admitted::Now(pass),
             // It was tripped meanwhile.
-            Err(_) => Admitted::Later(self.lock().away(now, want)),
+            Err(_) => Admitted::Later(self.lock().return_time(now, want)),
         }
     }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use dashmap::DashMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::away;
+use super::return_times;
 use crate::clock::Millis;
 use crate::id::Address;
 use crate::limits;
@@ -41,7 +41,7 @@ struct Share {
     /// Arrived deliveries, each of which lets one rejected lane come back soon.
     arrived: AtomicUsize,
     /// When the lane that was sent away last comes back.
-    last_away: AtomicU64,
+    last_return: AtomicU64,
 }
 
 /// Permission to send one delivery, until it is dropped.
@@ -76,7 +76,7 @@ impl Default for Share {
             few: Arc::new(Semaphore::new(FEW)),
             waiting: AtomicUsize::new(0),
             arrived: AtomicUsize::new(0),
-            last_away: AtomicU64::new(0),
+            last_return: AtomicU64::new(0),
         }
     }
 }
@@ -96,7 +96,7 @@ impl Shares {
             let waiting = share.waiting.fetch_add(1, Ordering::Relaxed);
             let _waiting = Waiting(&share.waiting);
             if waiting >= limits::SHARE_WAITING && !urgent {
-                return Err(share.away(now));
+                return Err(share.return_time(now));
             }
             own = Arc::clone(&share.permits).acquire_owned().await.ok();
         }
@@ -128,11 +128,12 @@ impl SendPermit {
 
 impl Share {
     /// When a lane that comes at `now` is to come back.
-    fn away(&self, now: Millis) -> Millis {
+    fn return_time(&self, now: Millis) -> Millis {
         let one_less = |arrived: usize| arrived.min(limits::SHARE_WAITING).checked_sub(1);
         let finds_room = self.arrived.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok();
-        let next = |last: u64| away::after(Millis(last), now.plus(away::CROWDED_MILLIS), finds_room, now).0;
-        let moved = self.last_away.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+        let next =
+            |last: u64| return_times::next(Millis(last), now.plus(return_times::CROWDED_MILLIS), finds_room, now).0;
+        let moved = self.last_return.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
         Millis(next(moved.unwrap_or_default()))
     }
 }
@@ -141,7 +142,7 @@ impl Share {
 mod tests {
     use futures_util::FutureExt as _;
 
-    use super::away::{APART_MILLIS, APART_WELL_MILLIS, CROWDED_MILLIS};
+    use super::return_times::{APART_MILLIS, APART_WELL_MILLIS, CROWDED_MILLIS};
     use super::*;
 
     const NOW: Millis = Millis(1_000_000);
@@ -190,14 +191,14 @@ mod tests {
         for one in &mut waiting {
             assert!(one.as_mut().now_or_never().is_none());
         }
-        let away = || shares.enter(workspace(1), false, NOW).now_or_never().map(|entered| entered.unwrap_err());
-        assert_eq!(away(), Some(NOW.plus(CROWDED_MILLIS + APART_MILLIS)));
+        let return_time = || shares.enter(workspace(1), false, NOW).now_or_never().map(|entered| entered.unwrap_err());
+        assert_eq!(return_time(), Some(NOW.plus(CROWDED_MILLIS + APART_MILLIS)));
         held[0].arrived();
-        assert_eq!(away(), Some(NOW.plus(CROWDED_MILLIS + APART_MILLIS + APART_WELL_MILLIS)));
-        assert_eq!(away(), Some(NOW.plus(CROWDED_MILLIS + 2 * APART_MILLIS + APART_WELL_MILLIS)));
+        assert_eq!(return_time(), Some(NOW.plus(CROWDED_MILLIS + APART_MILLIS + APART_WELL_MILLIS)));
+        assert_eq!(return_time(), Some(NOW.plus(CROWDED_MILLIS + 2 * APART_MILLIS + APART_WELL_MILLIS)));
         let urgent = shares.enter(workspace(1), true, NOW);
         assert!(urgent.now_or_never().is_none(), "it waits with the others");
         drop(waiting);
-        assert!(away().is_none(), "there is room to wait again");
+        assert!(return_time().is_none(), "there is room to wait again");
     }
 }

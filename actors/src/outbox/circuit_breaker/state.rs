@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 
 use tokio::sync::oneshot;
 
-use super::super::away;
+use super::super::return_times;
 use super::{Health, HealthChange, Pass, Want};
 use crate::clock::Millis;
 use crate::limits;
@@ -53,7 +53,7 @@ pub(super) enum Reception {
     Through(Spot),
     Waits(Queue),
     /// It comes back at this time.
-    Away(Millis),
+    Later(Millis),
 }
 
 /// A waiting lane.
@@ -88,7 +88,7 @@ pub(super) struct State {
     proven: bool,
     pub(super) tripped: Option<Tripped>,
     /// When the lane that was sent away last comes back.
-    last_away: Millis,
+    last_return: Millis,
 }
 
 impl Default for State {
@@ -106,7 +106,7 @@ impl Default for State {
             failures: 0,
             proven: false,
             tripped: None,
-            last_away: Millis(0),
+            last_return: Millis(0),
         }
     }
 }
@@ -181,7 +181,7 @@ impl State {
             Some(tripped) if !tripped.probing && tripped.is_over(now, behind_millis) => {
                 return Reception::Through(self.take(Spot::Probe, want.url));
             }
-            Some(_) if !is_fresh => return Reception::Away(self.away(now, want)),
+            Some(_) if !is_fresh => return Reception::Later(self.return_time(now, want)),
             _ => {}
         }
         self.line_up(if is_fresh { Queue::Fresh } else { Queue::Usual }, now, want)
@@ -204,7 +204,7 @@ impl State {
         };
         if self.crowd(queue, most) >= most {
             if queue != Queue::Fresh || want.returns {
-                return Reception::Away(self.away(now, want));
+                return Reception::Later(self.return_time(now, want));
             }
             // A first-time lane replaces the last one in the queue. Dropping that one notifies it.
             self.waiting_fresh.pop_back();
@@ -341,7 +341,7 @@ impl State {
     fn reset(&mut self, now: Millis) -> bool {
         let was_tripped = self.tripped.take().is_some();
         if was_tripped {
-            self.last_away = now;
+            self.last_return = now;
         }
         was_tripped
     }
@@ -372,7 +372,7 @@ impl State {
     }
 
     /// When a lane that comes at `now` is to come back.
-    pub(super) fn away(&mut self, now: Millis, want: Want) -> Millis {
+    pub(super) fn return_time(&mut self, now: Millis, want: Want) -> Millis {
         let is_fresh = self.is_fresh(want);
         let soonest = match &self.tripped {
             Some(tripped) if !is_fresh => match tripped.probing {
@@ -380,12 +380,12 @@ impl State {
                 true => now.plus(tripped.millis),
                 false => tripped.until.max(now),
             },
-            _ => now.plus(away::CROWDED_MILLIS),
+            _ => now.plus(return_times::CROWDED_MILLIS),
         };
-        self.last_away = away::after(self.last_away, soonest, self.proven, now);
+        self.last_return = return_times::next(self.last_return, soonest, self.proven, now);
         match self.tripped {
-            Some(_) => self.last_away.plus(self.behind_millis(want)),
-            None => self.last_away,
+            Some(_) => self.last_return.plus(self.behind_millis(want)),
+            None => self.last_return,
         }
     }
 }

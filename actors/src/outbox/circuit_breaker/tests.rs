@@ -1,6 +1,6 @@
 use futures_util::FutureExt;
 
-use super::super::away::{AWAY_MAX_MILLIS, CROWDED_MILLIS};
+use super::super::return_times::{CROWDED_MILLIS, RETURN_MAX_MILLIS};
 use super::state::{FAILURES, TRIPPED_MAX_MILLIS, TRIPPED_MILLIS};
 use super::*;
 
@@ -19,7 +19,7 @@ fn pass(breaker: &Arc<CircuitBreaker>, now: Millis) -> Pass {
     }
 }
 
-fn away(breaker: &Arc<CircuitBreaker>, now: Millis) -> Millis {
+fn return_time(breaker: &Arc<CircuitBreaker>, now: Millis) -> Millis {
     match enter(breaker, now) {
         Some(Admitted::Later(at)) => at,
         other => panic!("{other:?}"),
@@ -71,7 +71,7 @@ fn more_than_may_wait_are_told_to_come_again() {
     let _through: Vec<_> = (0..limits::BREAKER_FIRST).map(|_| pass(&breaker, NOW)).collect();
     let mut waiting: Vec<_> = (0..limits::BREAKER_WAITING).map(|_| Box::pin(breaker.enter(NOW, ANY))).collect();
     assert!(waiting.iter_mut().all(|waiting| waiting.now_or_never().is_none()));
-    assert!(away(&breaker, NOW) >= NOW.plus(CROWDED_MILLIS));
+    assert!(return_time(&breaker, NOW) >= NOW.plus(CROWDED_MILLIS));
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn who_has_left_takes_no_room_of_those_who_may_wait() {
     waiting.truncate(limits::BREAKER_WAITING - 1);
     let mut next = Box::pin(breaker.enter(NOW, ANY));
     assert!((&mut next).now_or_never().is_none(), "one has left");
-    assert!(away(&breaker, NOW) >= NOW.plus(CROWDED_MILLIS), "nobody has since");
+    assert!(return_time(&breaker, NOW) >= NOW.plus(CROWDED_MILLIS), "nobody has since");
 }
 
 #[test]
@@ -100,9 +100,9 @@ fn after_so_many_failures_in_a_row_nothing_is_sent_but_one_probe_now_and_then() 
     let mut until = NOW.plus(TRIPPED_MILLIS);
     for tripped in [2 * TRIPPED_MILLIS, 4 * TRIPPED_MILLIS, 8 * TRIPPED_MILLIS, TRIPPED_MAX_MILLIS, TRIPPED_MAX_MILLIS]
     {
-        assert!(away(&breaker, Millis(until.0 - 1)) > until);
+        assert!(return_time(&breaker, Millis(until.0 - 1)) > until);
         let probe = pass(&breaker, until);
-        assert!(away(&breaker, until) > until.plus(TRIPPED_MILLIS), "one at a time");
+        assert!(return_time(&breaker, until) > until.plus(TRIPPED_MILLIS), "one at a time");
         probe.end(Health::Down, until);
         until = until.plus(tripped);
     }
@@ -113,10 +113,10 @@ fn after_so_many_failures_in_a_row_nothing_is_sent_but_one_probe_now_and_then() 
 #[test]
 fn those_who_find_it_tripped_come_back_one_after_the_other_within_bounds() {
     let breaker = tripped();
-    let mut times: Vec<_> = (0..200_000).map(|_| away(&breaker, NOW)).collect();
+    let mut times: Vec<_> = (0..200_000).map(|_| return_time(&breaker, NOW)).collect();
     assert!(times.is_sorted());
     assert!(times[0] > NOW.plus(TRIPPED_MILLIS));
-    assert_eq!(times.last(), Some(&NOW.plus(AWAY_MAX_MILLIS)));
+    assert_eq!(times.last(), Some(&NOW.plus(RETURN_MAX_MILLIS)));
     times.truncate(100_000);
     times.dedup();
     assert_eq!(times.len(), 100_000, "no two at once");
@@ -178,7 +178,7 @@ fn pass_of(breaker: &Arc<CircuitBreaker>, now: Millis, want: Want) -> Pass {
     }
 }
 
-fn away_of(breaker: &Arc<CircuitBreaker>, now: Millis, want: Want) -> Millis {
+fn return_time_of(breaker: &Arc<CircuitBreaker>, now: Millis, want: Want) -> Millis {
     match breaker.enter(now, want).now_or_never() {
         Some(Admitted::Later(at)) => at,
         other => panic!("{other:?}"),
@@ -203,7 +203,7 @@ fn urls_that_leave_everything_unanswered_keep_none_waiting_that_has_not_however_
     let breaker = tripped_by_silence();
     for url in 10..1_000 {
         pass_of(&breaker, NOW, one(url, 0)).end(Health::Silent, NOW);
-        away_of(&breaker, NOW, one(url, 1));
+        return_time_of(&breaker, NOW, one(url, 1));
     }
     assert_eq!(pass_of(&breaker, NOW, one(1_000, 0)).end(Health::Well, NOW), HealthChange::Recovered);
     pass_of(&breaker, NOW, one(0, 3));
@@ -251,11 +251,11 @@ fn at_a_tripped_breaker_the_url_goes_first_that_was_not_answered_least_often() {
     let breaker = tripped_by_silence();
     let until = NOW.plus(TRIPPED_MILLIS);
     let mut back: Vec<_> =
-        [5, 1, 3, 9].map(|times| (away_of(&breaker, NOW, one(100 + times, times as u32)), times)).into();
+        [5, 1, 3, 9].map(|times| (return_time_of(&breaker, NOW, one(100 + times, times as u32)), times)).into();
     assert!(back.iter().all(|(at, _)| *at > until));
     back.sort_unstable();
     assert_eq!(back.iter().map(|(_, times)| *times).collect::<Vec<_>>(), [1, 3, 5, 9]);
-    assert!(away_of(&breaker, until, one(105, 5)) > back[0].0, "who comes first has no permit for it");
+    assert!(return_time_of(&breaker, until, one(105, 5)) > back[0].0, "who comes first has no permit for it");
     let first = pass_of(&breaker, back[0].0, one(101, 1));
     assert_eq!(first.end(Health::Well, until), HealthChange::Recovered);
     // A URL that has hung for one message is not new for another.
@@ -267,7 +267,7 @@ fn at_a_tripped_breaker_the_url_goes_first_that_was_not_answered_least_often() {
         };
         asked.end(Health::Silent, NOW);
     }
-    assert!(away_of(&breaker, NOW, one(7, 0)) > away_of(&breaker, NOW, one(101, 1)).plus(2_000));
+    assert!(return_time_of(&breaker, NOW, one(7, 0)) > return_time_of(&breaker, NOW, one(101, 1)).plus(2_000));
 }
 
 #[test]
@@ -276,10 +276,10 @@ fn where_nobody_is_there_new_urls_wait_like_the_others_and_find_out_when_somebod
     for url in 0..u64::from(FAILURES) {
         pass_of(&breaker, NOW, one(url, 0)).end(Health::Down, NOW);
     }
-    assert!(away_of(&breaker, NOW, one(100, 0)) > NOW.plus(TRIPPED_MILLIS));
+    assert!(return_time_of(&breaker, NOW, one(100, 0)) > NOW.plus(TRIPPED_MILLIS));
     let until = NOW.plus(TRIPPED_MILLIS);
     let probe = pass_of(&breaker, until, one(100, 0));
-    away_of(&breaker, until, one(101, 0));
+    return_time_of(&breaker, until, one(101, 0));
     // Somebody is there, and only this URL hangs.
     probe.end(Health::Silent, until);
     let (mut through, mut waiting) = (Vec::new(), Vec::new());
@@ -305,7 +305,7 @@ fn of_new_urls_past_those_that_may_wait_one_that_comes_for_the_first_time_waits_
     let mut waiting: Vec<_> = (200..most).map(|url| Box::pin(breaker.enter(NOW, one(url, 0)))).collect();
     assert!(waiting.iter_mut().all(|waiting| waiting.now_or_never().is_none()));
     let soon = |at: Millis| (CROWDED_MILLIS..TRIPPED_MILLIS).contains(&at.since(NOW));
-    assert!(soon(away_of(&breaker, NOW, Want { returns: true, ..one(most, 0) })));
+    assert!(soon(return_time_of(&breaker, NOW, Want { returns: true, ..one(most, 0) })));
     let mut newest = Box::pin(breaker.enter(NOW, one(most, 0)));
     assert!((&mut newest).now_or_never().is_none());
     assert!(matches!(waiting.pop().unwrap().now_or_never(), Some(Admitted::Later(at)) if soon(at)));
@@ -338,14 +338,14 @@ fn a_probe_that_was_cut_off_leaves_the_place_to_the_next() {
 fn a_clock_that_is_set_back_keeps_a_breaker_tripped_for_twice_as_long_at_most() {
     let breaker = tripped();
     let by_little = Millis(NOW.0 - TRIPPED_MILLIS);
-    away(&breaker, by_little);
+    return_time(&breaker, by_little);
     let by_more = Millis(NOW.0 - 100 * TRIPPED_MILLIS);
     let probe = pass(&breaker, by_more);
     // One at a time.
-    away(&breaker, by_more);
+    return_time(&breaker, by_more);
     probe.end(Health::Down, by_more);
     let until = by_more.plus(2 * TRIPPED_MILLIS);
-    away(&breaker, Millis(until.0 - 1));
+    return_time(&breaker, Millis(until.0 - 1));
     pass(&breaker, until).end(Health::Well, until);
 }
 

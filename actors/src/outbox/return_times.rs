@@ -10,13 +10,13 @@ pub(super) const APART_MILLIS: u64 = 25;
 /// The same if deliveries arrive, so that returning lanes find room.
 pub(super) const APART_WELL_MILLIS: u64 = 1;
 /// The longest such time; lanes beyond it come back together, which takes 144,000 of them.
-pub(super) const AWAY_MAX_MILLIS: u64 = 3_600_000;
+pub(super) const RETURN_MAX_MILLIS: u64 = 3_600_000;
 
 /// When a lane that finds no room at `now` comes back: after the one that was sent away `last`, not before `soonest`.
 /// `finds_room`: deliveries have arrived.
-pub(super) fn after(last: Millis, soonest: Millis, finds_room: bool, now: Millis) -> Millis {
+pub(super) fn next(last: Millis, soonest: Millis, finds_room: bool, now: Millis) -> Millis {
     let apart = if finds_room { APART_WELL_MILLIS } else { APART_MILLIS };
-    let furthest = now.plus(AWAY_MAX_MILLIS);
+    let furthest = now.plus(RETURN_MAX_MILLIS);
     // No lane was sent that far: the clock was set back since, and this one need not wait as long.
     let last = if last > furthest { Millis(0) } else { last };
     last.max(soonest).plus(apart).min(furthest)
@@ -29,20 +29,20 @@ mod tests {
     #[test]
     fn each_comes_at_a_time_of_its_own_and_nobody_later_than_in_an_hour() {
         let (now, mut last) = (Millis(1_000_000), Millis(0));
-        for n in 1..=AWAY_MAX_MILLIS / APART_MILLIS {
-            last = after(last, now, false, now);
+        for n in 1..=RETURN_MAX_MILLIS / APART_MILLIS {
+            last = next(last, now, false, now);
             assert_eq!(last, now.plus(n * APART_MILLIS));
         }
-        assert_eq!(after(last, now, false, now), now.plus(AWAY_MAX_MILLIS));
-        assert_eq!(after(Millis(0), now, true, now), now.plus(APART_WELL_MILLIS));
+        assert_eq!(next(last, now, false, now), now.plus(RETURN_MAX_MILLIS));
+        assert_eq!(next(Millis(0), now, true, now), now.plus(APART_WELL_MILLIS));
     }
 
     #[test]
     fn a_clock_that_is_set_back_sends_nobody_away_for_as_long() {
         let (before, now) = (Millis(100_000_000), Millis(90_000_000));
-        let last = after(Millis(0), before, false, before);
-        let next = after(last, now.plus(CROWDED_MILLIS), false, now);
-        assert_eq!(next, now.plus(CROWDED_MILLIS + APART_MILLIS));
-        assert_eq!(after(next, now, false, now), next.plus(APART_MILLIS), "and the others come behind that one");
+        let last = next(Millis(0), before, false, before);
+        let last = next(last, now.plus(CROWDED_MILLIS), false, now);
+        assert_eq!(last, now.plus(CROWDED_MILLIS + APART_MILLIS));
+        assert_eq!(next(last, now, false, now), last.plus(APART_MILLIS), "and the others come behind that one");
     }
 }
