@@ -135,7 +135,7 @@ pub const COURIER_LANES: usize = 64;
 /// are estimated. A delivery counts at least 300, so it is at most 3,500 of them.
 pub(crate) const NOTE_BYTES: usize = 1024 * 1024;
 /// Events being sent at once in the node, each with its body in memory and a socket; a quarter more for workspaces that
-/// have few (`actors/src/outbox/share.rs`).
+/// have few (`actors/src/outbox/send_permits.rs`).
 pub const DELIVERIES: usize = 256;
 /// The permits that every workspace has; it gets more only while more than half of all are free. A quarter, so that one
 /// workspace's hanging receivers leave room for others.

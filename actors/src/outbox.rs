@@ -51,9 +51,9 @@ pub mod receivers;
 mod return_times;
 mod run;
 mod schedule;
+mod send_permits;
 mod sending;
 mod settings;
-mod share;
 pub mod state;
 mod step;
 pub(crate) mod stir;
@@ -77,7 +77,7 @@ pub struct Outboxes {
     couriers: DashMap<EntityKey, Arc<Bell>>,
     active: AtomicUsize,
     breakers: circuit_breaker::CircuitBreakers,
-    shares: share::Shares,
+    send_permits: send_permits::SendPermits,
     endpoints: listeners::EndpointCache,
     workspaces: DashMap<Address, Arc<str>>,
     stirring: Arc<SingleFlight<circuit_breaker::BreakerKey>>,
@@ -93,7 +93,7 @@ impl Default for Outboxes {
             couriers: DashMap::new(),
             active: AtomicUsize::new(0),
             breakers: circuit_breaker::CircuitBreakers::default(),
-            shares: share::Shares::default(),
+            send_permits: send_permits::SendPermits::default(),
             endpoints: listeners::EndpointCache::default(),
             workspaces: DashMap::new(),
             stirring: Arc::default(),
@@ -180,7 +180,7 @@ impl Outboxes {
 
     /// How many deliveries are in flight.
     pub fn in_flight(&self) -> usize {
-        self.shares.taken()
+        self.send_permits.taken()
     }
 
     /// How many receivers are paused because nothing arrives there.
@@ -331,10 +331,10 @@ impl Outboxes {
         drain::wait(|| self.active() == 0, deadline).await;
     }
 
-    /// Drops unused breakers and shares.
+    /// Drops unused breakers and permits.
     pub(crate) fn sweep(&self) {
         self.breakers.sweep();
-        self.shares.sweep();
+        self.send_permits.sweep();
     }
 
     /// The id of the workspace with this address.

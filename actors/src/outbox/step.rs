@@ -13,8 +13,8 @@ use super::receivers::{
     Configured, DISABLED, Hooks, Subject, UNSUBSCRIBED, Unsendable, beside, destination, is_still_due, is_unsubscribed,
     off, receivers, url_of,
 };
+use super::send_permits::SendPermit;
 use super::settings::{self, Settings};
-use super::share::SendPermit;
 use super::stretch::{self, Part};
 use super::telling::{self, Telling};
 use crate::clock::Millis;
@@ -382,7 +382,7 @@ async fn admit(
             Admitted::Later(at) => return Err(at),
             Admitted::Now(pass) => {
                 let urgent = want.retry_requested || pass.is_probe();
-                let permit = node.outbox.shares.enter(route.entity.workspace, urgent, node.clock.now()).await?;
+                let permit = node.outbox.send_permits.enter(route.entity.workspace, urgent, node.clock.now()).await?;
                 Some(Permits { pass, permit })
             }
         };

@@ -1,4 +1,4 @@
-//! Shares: how many of a node's permits to send one workspace may hold.
+//! How many of a node's permits to send one workspace may hold.
 //!
 //! A hanging receiver holds its permit for the timeout of an attempt, and a workspace may have any number of receivers:
 //! each message may name another one. So while more than half of the node's permits are free, any workspace gets one;
@@ -25,15 +25,15 @@ const FEW: usize = 4;
 
 /// A node's permits, and how they are shared.
 #[derive(Debug)]
-pub(super) struct Shares {
+pub(super) struct SendPermits {
     permits: Arc<Semaphore>,
     kept: Arc<Semaphore>,
-    of: DashMap<Address, Arc<Share>>,
+    of: DashMap<Address, Arc<WorkspacePermits>>,
 }
 
 /// What one workspace may hold.
 #[derive(Debug)]
-struct Share {
+struct WorkspacePermits {
     permits: Arc<Semaphore>,
     /// Its permits among the reserved ones.
     few: Arc<Semaphore>,
@@ -47,7 +47,7 @@ struct Share {
 /// Permission to send one delivery, until it is dropped.
 #[derive(Debug)]
 pub(super) struct SendPermit {
-    share: Arc<Share>,
+    share: Arc<WorkspacePermits>,
     _own: Option<OwnedSemaphorePermit>,
     _few: Option<OwnedSemaphorePermit>,
     _of_node: Option<OwnedSemaphorePermit>,
@@ -62,14 +62,14 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Default for Shares {
+impl Default for SendPermits {
     fn default() -> Self {
         let (permits, kept) = (Semaphore::new(limits::DELIVERIES), Semaphore::new(KEPT));
         Self { permits: Arc::new(permits), kept: Arc::new(kept), of: DashMap::new() }
     }
 }
 
-impl Default for Share {
+impl Default for WorkspacePermits {
     fn default() -> Self {
         Self {
             permits: Arc::new(Semaphore::new(limits::DELIVERIES_OF_WORKSPACE)),
@@ -81,7 +81,7 @@ impl Default for Share {
     }
 }
 
-impl Shares {
+impl SendPermits {
     /// How many permits are taken.
     pub(super) fn taken(&self) -> usize {
         (limits::DELIVERIES + KEPT).saturating_sub(self.permits.available_permits() + self.kept.available_permits())
@@ -126,7 +126,7 @@ impl SendPermit {
     }
 }
 
-impl Share {
+impl WorkspacePermits {
     /// When a lane that comes at `now` is to come back.
     fn return_time(&self, now: Millis) -> Millis {
         let one_less = |arrived: usize| arrived.min(limits::SHARE_WAITING).checked_sub(1);
@@ -153,14 +153,14 @@ mod tests {
 
     #[test]
     fn a_workspace_whose_receivers_hang_leaves_room_for_others_and_has_all_that_nobody_needs() {
-        let shares = Shares::default();
-        let enter = |n| shares.enter(workspace(n), false, NOW).now_or_never();
+        let send_permits = SendPermits::default();
+        let enter = |n| send_permits.enter(workspace(n), false, NOW).now_or_never();
         let mut held: Vec<_> = std::iter::from_fn(|| enter(1)).take(limits::DELIVERIES).collect();
         assert_eq!(held.len(), OPEN, "half of the permits were free for whoever came");
         held.extend(std::iter::from_fn(|| enter(2)).take(limits::DELIVERIES));
-        assert_eq!(shares.taken(), OPEN + limits::DELIVERIES_OF_WORKSPACE);
+        assert_eq!(send_permits.taken(), OPEN + limits::DELIVERIES_OF_WORKSPACE);
         held.extend(std::iter::from_fn(|| enter(3)).take(limits::DELIVERIES));
-        assert_eq!(shares.taken(), limits::DELIVERIES);
+        assert_eq!(send_permits.taken(), limits::DELIVERIES);
         // Three workspaces hold all permits, and others still get some, none of them many.
         for n in 4..4 + (KEPT / FEW) as u8 {
             let few: Vec<_> = std::iter::from_fn(|| enter(n)).take(limits::DELIVERIES).collect();
@@ -168,35 +168,36 @@ mod tests {
             held.extend(few);
         }
         assert!(enter(100).is_none());
-        let mut fifth = Box::pin(shares.enter(workspace(4), false, NOW));
+        let mut fifth = Box::pin(send_permits.enter(workspace(4), false, NOW));
         assert!((&mut fifth).now_or_never().is_none());
-        let fourth = held
-            .iter()
-            .position(|permit| Arc::ptr_eq(&permit.as_ref().unwrap().share, &shares.of.get(&workspace(4)).unwrap()));
+        let fourth = held.iter().position(|permit| {
+            Arc::ptr_eq(&permit.as_ref().unwrap().share, &send_permits.of.get(&workspace(4)).unwrap())
+        });
         drop(held.swap_remove(fourth.unwrap()));
         assert!((&mut fifth).now_or_never().is_some(), "who waits gets what its workspace gives back");
         drop((fifth, held));
-        assert_eq!(shares.taken(), 0);
-        shares.sweep();
-        assert!(shares.of.is_empty());
+        assert_eq!(send_permits.taken(), 0);
+        send_permits.sweep();
+        assert!(send_permits.of.is_empty());
     }
 
     #[test]
     fn who_finds_too_many_of_its_workspace_waiting_comes_back_later_and_not_with_the_others() {
-        let shares = Shares::default();
-        let held = std::iter::from_fn(|| shares.enter(workspace(1), false, NOW).now_or_never());
+        let send_permits = SendPermits::default();
+        let held = std::iter::from_fn(|| send_permits.enter(workspace(1), false, NOW).now_or_never());
         let held: Vec<_> = held.map(Result::unwrap).collect();
         let mut waiting: Vec<_> =
-            (0..limits::SHARE_WAITING).map(|_| Box::pin(shares.enter(workspace(1), false, NOW))).collect();
+            (0..limits::SHARE_WAITING).map(|_| Box::pin(send_permits.enter(workspace(1), false, NOW))).collect();
         for one in &mut waiting {
             assert!(one.as_mut().now_or_never().is_none());
         }
-        let return_time = || shares.enter(workspace(1), false, NOW).now_or_never().map(|entered| entered.unwrap_err());
+        let return_time =
+            || send_permits.enter(workspace(1), false, NOW).now_or_never().map(|entered| entered.unwrap_err());
         assert_eq!(return_time(), Some(NOW.plus(CROWDED_MILLIS + APART_MILLIS)));
         held[0].arrived();
         assert_eq!(return_time(), Some(NOW.plus(CROWDED_MILLIS + APART_MILLIS + APART_WELL_MILLIS)));
         assert_eq!(return_time(), Some(NOW.plus(CROWDED_MILLIS + 2 * APART_MILLIS + APART_WELL_MILLIS)));
-        let urgent = shares.enter(workspace(1), true, NOW);
+        let urgent = send_permits.enter(workspace(1), true, NOW);
         assert!(urgent.now_or_never().is_none(), "it waits with the others");
         drop(waiting);
         assert!(return_time().is_none(), "there is room to wait again");
