@@ -47,6 +47,7 @@ mod listeners;
 mod note;
 pub mod pending;
 pub(crate) mod port;
+mod read_log;
 pub mod receivers;
 mod return_times;
 mod run;
@@ -57,7 +58,6 @@ mod settings;
 pub mod state;
 mod step;
 pub(crate) mod stir;
-mod stretch;
 mod telling;
 
 pub use lane::{Attempt, Delivery, End, Lane, LaneRow, Receiver, RetryRequest, Was};

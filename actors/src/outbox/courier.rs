@@ -25,7 +25,7 @@ use super::run::Run;
 use super::settings::SKEW_MILLIS;
 use super::state::{LOOK_AFTER_MILLIS, LaneChange, Settlement};
 use super::step::{ATTEMPT, FoundEvent, Route, StepOutcome, hooks_of, step};
-use super::{Bell, settings, stretch};
+use super::{Bell, read_log, settings};
 use crate::backoff::patiently;
 use crate::clock::Millis;
 use crate::id::EntityKey;
@@ -335,7 +335,7 @@ impl<M: Sends> Courier<M> {
         let mut known: HashMap<u64, Option<Arc<Hooks>>> = HashMap::new();
         while self.looked <= self.bell.upto() && self.has_room() {
             let range = (self.looked, self.bell.upto());
-            let records = stretch::next::<M>(&self.node, self.entity, range, Order::Asc, PAGE).await?.records;
+            let records = read_log::next_part::<M>(&self.node, self.entity, range, Order::Asc, PAGE).await?.records;
             let Some(last) = records.last().map(|record| record.seq) else {
                 return Err(StoreError::Unavailable("the store does not return what was committed".into()));
             };

@@ -7,11 +7,11 @@ use tokio::time::Instant;
 
 use super::lane::{Attempt, Delivery, End, Lane, LaneRow, Receiver};
 use super::port::Sends;
+use super::read_log::{self, LogPart};
 use super::receivers::{Hooks, Subject, Unsendable, off, receivers, url_of};
 use super::settings::{self, Settings};
 use super::state::{DeliveryKey, PendingKey, Retried, ended_key, parse_ended_key};
 use super::step::hooks_of;
-use super::stretch::{self, Part};
 use crate::clock::Millis;
 use crate::contact::Contact;
 use crate::conversation::Conversation;
@@ -227,12 +227,12 @@ async fn pending_of<M: Sends>(
         Some(lane) => node.stored::<LaneRow>(of.entity, LANES, lane.key()).await?,
         None => None,
     };
-    let stretch = match (of.lane, &row) {
+    let waiting = match (of.lane, &row) {
         (Some(_), Some(row)) => Some((row.next, row.until)),
         (Some(_), None) => None,
         (None, _) => source.from.map(|from| (from, source.last_seq)),
     };
-    let Some((first, last)) = stretch else { return Ok(Pending::default()) };
+    let Some((first, last)) = waiting else { return Ok(Pending::default()) };
     let (mut found, mut scanned) = (Pending::default(), 0);
     let behind = |after: Option<u64>| match (order, after) {
         (_, None) => (first, last),
@@ -241,7 +241,7 @@ async fn pending_of<M: Sends>(
     };
     let mut range = behind(after);
     while range.0 <= range.1 {
-        let Part { records, upto } = page::<M>(node, of.entity, range, order).await?;
+        let LogPart { records, upto } = page::<M>(node, of.entity, range, order).await?;
         for record in &records {
             match of_event::<M>(node, &source, record, of.lane, row.as_ref()).await {
                 Err(error) if !error.passes() => passed_over(node, of.entity, record.seq, &error),
@@ -264,12 +264,12 @@ async fn page<M: Sends>(
     entity: EntityKey,
     (first, last): (u64, u64),
     order: Order,
-) -> Result<Part<M::Event>, StoreError> {
-    match stretch::next::<M>(node, entity, (first, last), order, PAGE).await {
+) -> Result<LogPart<M::Event>, StoreError> {
+    match read_log::next_part::<M>(node, entity, (first, last), order, PAGE).await {
         Err(error) if !error.passes() => {
             let upto = if order == Order::Asc { first } else { last };
             passed_over(node, entity, upto, &error);
-            Ok(Part { records: Vec::new(), upto })
+            Ok(LogPart { records: Vec::new(), upto })
         }
         read => read,
     }

@@ -9,13 +9,13 @@ use super::circuit_breaker::{Admitted, BreakerKey, Pass, Want, breaker_key, chan
 use super::hurry::{Heard, Hurry};
 use super::lane::{Attempt, Lane, Receiver, mark};
 use super::port::{Answer, LogChannel, LogScope, Parcel, Sends, Undelivered};
+use super::read_log::{self, LogPart};
 use super::receivers::{
     Configured, DISABLED, Hooks, Subject, UNSUBSCRIBED, Unsendable, beside, destination, is_still_due, is_unsubscribed,
     off, receivers, url_of,
 };
 use super::send_permits::SendPermit;
 use super::settings::{self, Settings};
-use super::stretch::{self, Part};
 use super::telling::{self, Telling};
 use crate::clock::Millis;
 use crate::id::{EntityKey, EventId};
@@ -220,8 +220,8 @@ async fn search<M: Sends>(
 ) -> Result<Stepped, StoreError> {
     let configured = settings.configured();
     let off = off(lane.receiver, &configured);
-    let read = stretch::next::<M>(&route.node, route.entity, (first, last), Order::Asc, PAGE).await;
-    let Part { records, upto } = match read {
+    let read = read_log::next_part::<M>(&route.node, route.entity, (first, last), Order::Asc, PAGE).await;
+    let LogPart { records, upto } = match read {
         // All events waiting for a deleted endpoint are dropped, this one too.
         Err(error) if !error.passes() && off == Some(Unsendable::Deleted) => {
             let (entity, receiver) = (route.entity, lane.receiver);

@@ -7,7 +7,7 @@ use crate::node::Node;
 use crate::store::{Order, SeqRange, StoreError};
 
 /// A part of a range that was read.
-pub(super) struct Part<E> {
+pub(super) struct LogPart<E> {
     pub(super) records: Vec<Record<E>>,
     /// The last event that it covers.
     pub(super) upto: u64,
@@ -18,18 +18,18 @@ pub(super) struct Part<E> {
 /// # Errors
 ///
 /// `StoreError` where the store cannot be read, or the next event is damaged.
-pub(super) async fn next<M: Sends>(
+pub(super) async fn next_part<M: Sends>(
     node: &Node,
     entity: EntityKey,
     (first, last): (u64, u64),
     order: Order,
     limit: usize,
-) -> Result<Part<M::Event>, StoreError> {
+) -> Result<LogPart<M::Event>, StoreError> {
     let (near, far) = if order == Order::Asc { (first, last) } else { (last, first) };
     let part = async |upto: u64| {
         let records = node.events::<M>(entity, SeqRange::new(near.min(upto), near.max(upto)), order, limit).await?;
         let upto = records.last().map_or(upto, |record| record.seq);
-        Ok::<_, StoreError>(Part { records, upto })
+        Ok::<_, StoreError>(LogPart { records, upto })
     };
     match part(far).await {
         Err(error) if !error.passes() && near != far => part(near).await,
