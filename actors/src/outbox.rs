@@ -41,7 +41,6 @@ use crate::workspace::address_of;
 
 mod circuit_breaker;
 mod courier;
-mod hurry;
 pub mod lane;
 mod listeners;
 mod note;
@@ -49,6 +48,7 @@ pub mod pending;
 pub(crate) mod port;
 mod read_log;
 pub mod receivers;
+mod retry_signal;
 mod return_times;
 mod run;
 mod schedule;

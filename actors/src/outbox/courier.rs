@@ -391,14 +391,14 @@ impl<M: Sends> Courier<M> {
         let mut untried_since = (self.looked <= self.bell.upto()).then_some(self.bell.since);
         for (lane, run) in &mut self.runs {
             untried_since = untried_since.into_iter().chain(run.untried_since()).min();
-            let Some((head, hurry)) = run.start() else { continue };
+            let Some((head, retry_signal)) = run.start() else { continue };
             let (node, scope, workspace) = (&self.node, &self.scope, &self.workspace);
             let route = Route {
                 node: Arc::clone(node),
                 entity: self.entity,
                 scope: Arc::clone(scope),
                 workspace: Arc::clone(workspace),
-                hurry,
+                retry_signal,
             };
             let (lane, like) = (*lane, run.like(*lane));
             self.steps.push(Box::pin(async move { StepOutcome { lane, stepped: step::<M>(route, like, head).await } }));

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::circuit_breaker::Want;
-use super::hurry::{Heard, Hurry};
 use super::lane::{Attempt, Lane, LaneRow, RetryRequests, keep};
+use super::retry_signal::{RetryOf, RetrySignal};
 use super::step::{FoundEvent, Head, KnownEvent, TriedEvent};
 use crate::clock::Millis;
 
@@ -75,7 +75,7 @@ pub(super) struct Run {
     /// A step is under way.
     busy: bool,
     /// Notifies that step of a request.
-    hurry: Arc<Hurry>,
+    retry_signal: Arc<RetrySignal>,
 }
 
 impl Run {
@@ -93,7 +93,7 @@ impl Run {
             stored: Some(stored),
             is_left: false,
             busy: false,
-            hurry: Arc::default(),
+            retry_signal: Arc::default(),
         }
     }
 
@@ -133,14 +133,14 @@ impl Run {
 
     /// Ends a running lane's wait for its permit if its row shows a newly requested retry.
     pub(super) fn speed_up(&mut self, stored: LaneRow) {
-        if let Some(heard) = self.hear(stored) {
-            self.hurry.tell(heard);
+        if let Some(requested) = self.hear(stored) {
+            self.retry_signal.send(requested);
         }
     }
 
     /// The retry that was requested since its row was last read, if any. Such a row replaces the known one, so this courier
     /// also sends the events that another node has put on the lane meanwhile.
-    fn hear(&mut self, stored: LaneRow) -> Option<Heard> {
+    fn hear(&mut self, stored: LaneRow) -> Option<RetryOf> {
         // If all events here have ended and are not noted yet, the row stays, and is due.
         let first = self.first().filter(|_| stored.retries().any() && self.stored.as_ref() != Some(&stored))?;
         let news = stored.asked_since(self.stored.as_ref());
@@ -161,7 +161,7 @@ impl Run {
         let is_of_head = here.iter().any(|asked| asked.seq == first);
         here.into_iter().for_each(|asked| self.retries.add(asked));
         self.row.deferred_until = None;
-        Some(if is_of_head { Heard::OfHead } else { Heard::OfLater })
+        Some(if is_of_head { RetryOf::Head } else { RetryOf::LaterEvent })
     }
 
     /// The log has events for it in this range. Those that it has or had already are not added again.
@@ -270,8 +270,8 @@ impl Run {
     }
 
     /// A step tried the first event, which answers earlier requests for it, but not those of which it was not notified.
-    pub(super) fn answer_asked(&mut self, since: Option<Heard>) {
-        if since != Some(Heard::OfHead) {
+    pub(super) fn answer_asked(&mut self, since: Option<RetryOf>) {
+        if since != Some(RetryOf::Head) {
             self.retries.answered(self.first(), since.is_some());
         }
     }
@@ -308,7 +308,7 @@ impl Run {
     }
 
     /// The next step, if one can be made, and the handle that notifies it of a requested retry.
-    pub(super) fn start(&mut self) -> Option<(Head, Arc<Hurry>)> {
+    pub(super) fn start(&mut self) -> Option<(Head, Arc<RetrySignal>)> {
         if self.busy || self.parked.is_some() {
             return None;
         }
@@ -335,14 +335,14 @@ impl Run {
         };
         self.busy = true;
         // A notification that the previous step missed is not for this one.
-        self.hurry = Arc::default();
-        Some((head, Arc::clone(&self.hurry)))
+        self.retry_signal = Arc::default();
+        Some((head, Arc::clone(&self.retry_signal)))
     }
 
     /// Its step has ended. Returns the requested retry of which the step was not notified, if any.
-    pub(super) fn end_step(&mut self) -> Option<Heard> {
+    pub(super) fn end_step(&mut self) -> Option<RetryOf> {
         self.busy = false;
-        self.hurry.take()
+        self.retry_signal.take()
     }
 
     /// Whether it can be dropped from memory.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::circuit_breaker::{Admitted, BreakerKey, Pass, Want, breaker_key, channel_key, endpoint_key};
-use super::hurry::{Heard, Hurry};
 use super::lane::{Attempt, Lane, Receiver, mark};
 use super::port::{Answer, LogChannel, LogScope, Parcel, Sends, Undelivered};
 use super::read_log::{self, LogPart};
@@ -14,6 +13,7 @@ use super::receivers::{
     Configured, DISABLED, Hooks, Subject, UNSUBSCRIBED, Unsendable, beside, destination, is_still_due, is_unsubscribed,
     off, receivers, url_of,
 };
+use super::retry_signal::{RetryOf, RetrySignal};
 use super::send_permits::SendPermit;
 use super::settings::{self, Settings};
 use super::telling::{self, Telling};
@@ -45,7 +45,7 @@ pub(super) struct Route {
     pub(super) scope: Arc<LogScope>,
     pub(super) workspace: Arc<str>,
     /// Notifies of a retry requested while the step waits for a permit.
-    pub(super) hurry: Arc<Hurry>,
+    pub(super) retry_signal: Arc<RetrySignal>,
 }
 
 /// The start of a lane's step.
@@ -300,11 +300,11 @@ async fn send<M: Sends>(
         Receiver::Message(message) | Receiver::Callback(message) => hooks_of::<M>(node, route.entity, message).await?,
         Receiver::Endpoint(_) | Receiver::Channel => None,
     };
-    let Admission { permits, heard } = match admit(route, receiver, settings, hooks.as_deref(), want).await {
+    let Admission { permits, requested } = match admit(route, receiver, settings, hooks.as_deref(), want).await {
         Ok(admission) => admission,
         Err(at) => return Ok(Step::Later(at).into()),
     };
-    let wanted = known.is_asked || heard == Some(Heard::OfHead) || lane.again.is_some();
+    let wanted = known.is_asked || requested == Some(RetryOf::Head) || lane.again.is_some();
     let (parcel, subject) = match pack::<M>(route, lane, hooks, known, wanted).await? {
         Ok(packed) => packed,
         Err(not_sent) => return Ok(not_sent),
@@ -329,7 +329,7 @@ async fn send<M: Sends>(
         telling::turned(route.entity, receiver, &url, turned);
     };
     current::within(trace, told).await;
-    let is_requested = want.retry_requested || heard.is_some();
+    let is_requested = want.retry_requested || requested.is_some();
     let (happened, event) = (subject.at, subject.event);
     Ok(Step::Tried(Tried { happened, event, url, attempt, verdict, is_requested }).into())
 }
@@ -339,7 +339,7 @@ struct Admission {
     /// `None`: there is nowhere to send it, which is found out without permits.
     permits: Option<Permits>,
     /// The retry that was requested since the step began.
-    heard: Option<Heard>,
+    requested: Option<RetryOf>,
 }
 
 /// The permits to send one event.
@@ -359,14 +359,14 @@ async fn admit(
     mut want: Want,
 ) -> Result<Admission, Millis> {
     let node = &route.node;
-    let (mut permits, mut heard) = (None, None);
+    let (mut permits, mut requested) = (None, None);
     if off(receiver, &settings.configured()).is_none() {
         let breaker = node.outbox.breakers.of(key_of(route, receiver, hooks));
         want.url = hooks.and_then(|hooks| hooks.url_of(receiver)).map(mark);
         let entered = tokio::select! {
             biased;
-            told = route.hurry.heard() => {
-                heard = Some(told);
+            retry = route.retry_signal.received() => {
+                requested = Some(retry);
                 None
             }
             entered = breaker.enter(node.clock.now(), want) => Some(entered),
@@ -391,7 +391,7 @@ async fn admit(
     if node.outbox.is_stopping() {
         return Err(node.clock.now());
     }
-    Ok(Admission { permits, heard: heard.max(route.hurry.take()) })
+    Ok(Admission { permits, requested: requested.max(route.retry_signal.take()) })
 }
 
 /// Reads the event and its destination now: settings may have changed while it waited for a permit. Only an event that

@@ -2,11 +2,11 @@
 
 use super::Courier;
 use crate::clock::Millis;
-use crate::outbox::hurry::Heard;
 use crate::outbox::lane::{Delivery, End, Lane, Receiver, mark};
 use crate::outbox::note::NotSent;
 use crate::outbox::port::Sends;
 use crate::outbox::receivers::{RECEIVER_DELETED, Unsendable};
+use crate::outbox::retry_signal::RetryOf;
 use crate::outbox::run::LostEvent;
 use crate::outbox::schedule::{Failed, Next, next, set_aside};
 use crate::outbox::state::DeliveryKey;
@@ -22,7 +22,7 @@ impl<M: Sends> Courier<M> {
         let since = run.end_step();
         match step {
             // The step did not know of the request, by which the event is sent all the same where that is possible.
-            Ok(Step::NotSent(..) | Step::Found { lost: Some(_), .. }) if since == Some(Heard::OfHead) => {}
+            Ok(Step::NotSent(..) | Step::Found { lost: Some(_), .. }) if since == Some(RetryOf::Head) => {}
             Ok(Step::Found { events, upto, lost }) => {
                 let tried = run.found(events, upto);
                 if let (Some(Lost { why, unsent }), Some(LostEvent { seq, attempts })) = (lost, tried) {

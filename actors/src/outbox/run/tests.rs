@@ -91,11 +91,11 @@ fn what_waits_behind_others_is_asked_for_until_it_was_tried_itself() {
 fn what_is_asked_for_is_for_the_step_that_hears_of_it_or_else_for_the_next_one() {
     let mut run = under_way(5);
     run.speed_up(asked(5, 5));
-    assert_eq!(run.hurry.take(), Some(Heard::OfHead), "the step hears of it");
+    assert_eq!(run.retry_signal.take(), Some(RetryOf::Head), "the step hears of it");
     assert_eq!(run.end_step(), None);
     let mut run = under_way(5);
     run.speed_up(asked(5, 5));
-    assert_eq!(run.end_step(), Some(Heard::OfHead), "it does not");
+    assert_eq!(run.end_step(), Some(RetryOf::Head), "it does not");
     assert_eq!(run.end_step(), None, "once");
     run.pop();
     assert!(!run.retries.any(), "nothing is left to ask for");
@@ -104,15 +104,15 @@ fn what_is_asked_for_is_for_the_step_that_hears_of_it_or_else_for_the_next_one()
 #[test]
 fn what_was_tried_is_asked_for_no_more_where_a_later_one_is_asked_for_meanwhile() {
     let row = LaneRow::fresh(5, 7, NOW).asked(5, NOW);
-    for (seq, heard) in [(5, Heard::OfHead), (7, Heard::OfLater)] {
+    for (seq, requested) in [(5, RetryOf::Head), (7, RetryOf::LaterEvent)] {
         let mut run = Run::of(Lane::to(Receiver::Channel), row.clone());
         run.found((5..=7).map(found).collect(), 7);
         assert!(run.start().is_some() && run.is_first_asked());
         run.speed_up(row.clone().asked(seq, NOW.plus(1)));
         let since = run.end_step();
-        assert_eq!(since, Some(heard));
+        assert_eq!(since, Some(requested));
         run.answer_asked(since);
-        assert_eq!((run.retries.any(), run.is_first_asked()), (true, heard == Heard::OfHead), "{seq}");
+        assert_eq!((run.retries.any(), run.is_first_asked()), (true, requested == RetryOf::Head), "{seq}");
     }
 }
 
