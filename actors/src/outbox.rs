@@ -48,6 +48,7 @@ pub mod pending;
 pub(crate) mod port;
 mod read_log;
 pub mod receivers;
+pub(crate) mod resume;
 mod retry_signal;
 mod return_times;
 mod run;
@@ -57,7 +58,6 @@ mod sending;
 mod settings;
 pub mod state;
 mod step;
-pub(crate) mod stir;
 mod telling;
 
 pub use lane::{Attempt, Delivery, End, Lane, LaneRow, Receiver, RetryRequest, Was};
@@ -80,7 +80,7 @@ pub struct Outboxes {
     send_permits: send_permits::SendPermits,
     endpoints: listeners::EndpointCache,
     workspaces: DashMap<Address, Arc<str>>,
-    stirring: Arc<SingleFlight<circuit_breaker::BreakerKey>>,
+    resuming: Arc<SingleFlight<circuit_breaker::BreakerKey>>,
     stopping: AtomicBool,
     /// Log lines about unreadable logs, and about damaged ones.
     unread: Sparing,
@@ -96,7 +96,7 @@ impl Default for Outboxes {
             send_permits: send_permits::SendPermits::default(),
             endpoints: listeners::EndpointCache::default(),
             workspaces: DashMap::new(),
-            stirring: Arc::default(),
+            resuming: Arc::default(),
             stopping: AtomicBool::new(false),
             unread: Sparing::new(),
             damaged: Sparing::every(DAMAGE_TOLD),
@@ -231,7 +231,7 @@ impl Outboxes {
         self.endpoints.forget(workspace);
         if let Some(id) = std::str::from_utf8(id).ok().and_then(EndpointId::parse) {
             self.breakers.renew(circuit_breaker::endpoint_key(workspace, id));
-            stir::stir(node, workspace, id);
+            resume::resume_endpoint(node, workspace, id);
         }
     }
 
@@ -241,7 +241,7 @@ impl Outboxes {
         let is_rerouted = channel.updated_at == Some(channel.routed_at());
         if channel.webhook_url.is_some() && is_rerouted {
             self.breakers.renew(circuit_breaker::channel_key(workspace, &channel.id));
-            stir::stir_channel(node, workspace, channel);
+            resume::resume_channel(node, workspace, channel);
         }
     }
 
@@ -252,7 +252,7 @@ impl Outboxes {
 
     /// Resumes a lane before its time: notifies the log's courier, or starts one. Past the bound of couriers nothing is
     /// started; the log's alarm resumes the lane later.
-    pub(crate) fn hasten<M: Sends>(&self, node: &Arc<Node>, entity: EntityKey, state: &M::State, lane: Lane) {
+    pub(crate) fn resume_lane<M: Sends>(&self, node: &Arc<Node>, entity: EntityKey, state: &M::State, lane: Lane) {
         self.tell::<M>(node, entity, state, Some(lane), false);
     }
 

@@ -6,7 +6,7 @@ use crate::outbox::circuit_breaker::{Health, HealthChange};
 use crate::outbox::lane::Receiver;
 use crate::outbox::port::{Answer, Undelivered};
 use crate::outbox::receivers::{Subject, is_still_due, is_unsubscribed, off, url_of};
-use crate::outbox::{settings, stir};
+use crate::outbox::{resume, settings};
 
 /// The verdict on the delivery.
 pub(super) fn judge(outcome: Result<Answer, Undelivered>) -> Verdict {
@@ -74,10 +74,10 @@ pub(super) async fn tell(
     });
     if let Receiver::Endpoint(id) = receiver {
         if verdict == Verdict::Gone {
-            stir::disable(node, route.entity.workspace, id, url, at).await;
+            resume::disable(node, route.entity.workspace, id, url, at).await;
         }
         if turned == HealthChange::Recovered || verdict == Verdict::Gone {
-            stir::stir(node, route.entity.workspace, id);
+            resume::resume_endpoint(node, route.entity.workspace, id);
         }
     }
     turned

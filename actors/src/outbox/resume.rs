@@ -38,7 +38,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The longest such pause: otherwise lanes wait for their own times, which may be hours away.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long reading a log is retried: others wait behind it.
-const HASTENED: Duration = Duration::from_secs(1);
+const READ_WITHIN: Duration = Duration::from_secs(1);
 /// How often disabling an endpoint is tried while others change it.
 const ATTEMPTS: usize = 8;
 
@@ -97,12 +97,12 @@ impl Whose {
 }
 
 /// Resumes all lanes waiting for an endpoint, in a task of its own.
-pub(crate) fn stir(node: &Arc<Node>, workspace: Address, endpoint: EndpointId) {
+pub(crate) fn resume_endpoint(node: &Arc<Node>, workspace: Address, endpoint: EndpointId) {
     begin(node, workspace, endpoint_key(workspace, endpoint), Whose::Endpoint(endpoint));
 }
 
 /// The same for all lanes waiting for the `webhookUrl` of a channel.
-pub(super) fn stir_channel(node: &Arc<Node>, workspace: Address, channel: Channel) {
+pub(super) fn resume_channel(node: &Arc<Node>, workspace: Address, channel: Channel) {
     // A channel made again with the id of a deleted one has other waiting logs.
     let key = channel_key(workspace, &channel.incarnation());
     begin(node, workspace, key, Whose::Channel(Box::new(channel)));
@@ -111,16 +111,16 @@ pub(super) fn stir_channel(node: &Arc<Node>, workspace: Address, channel: Channe
 /// Runs one task per receiver, which starts over if the receiver changes meanwhile: lanes already resumed may wait for
 /// its former settings.
 fn begin(node: &Arc<Node>, workspace: Address, key: BreakerKey, whose: Whose) {
-    let Some(mut flight) = node.outbox.stirring.begin(key) else { return };
+    let Some(mut flight) = node.outbox.resuming.begin(key) else { return };
     let node = Arc::clone(node);
     tokio::spawn(async move {
         loop {
-            let stirred = node.stopping.run_until_cancelled(run(&node, workspace, &whose)).await;
-            if let Some(Err(error)) = &stirred {
+            let resumed = node.stopping.run_until_cancelled(run(&node, workspace, &whose)).await;
+            if let Some(Err(error)) = &resumed {
                 // Each lane still resumes at its own time.
                 tracing::warn!(receiver = whose.id(), %error, "could not list the logs waiting for a receiver");
             }
-            if stirred.is_none() || !flight.again() {
+            if resumed.is_none() || !flight.again() {
                 return;
             }
         }
@@ -141,12 +141,12 @@ async fn run(node: &Arc<Node>, workspace: Address, whose: &Whose) -> Result<(), 
             while node.outbox.active() >= limits::COURIERS / 2 {
                 sleep(LOOK).await;
             }
-            let hastened = match entity.kind {
-                Kind::Conversation => hasten::<Conversation>(node, entity, lane, whose).await,
-                Kind::Contact => hasten::<Contact>(node, entity, lane, whose).await,
+            let resumed = match entity.kind {
+                Kind::Conversation => resume_lane::<Conversation>(node, entity, lane, whose).await,
+                Kind::Contact => resume_lane::<Contact>(node, entity, lane, whose).await,
                 Kind::Attachment | Kind::Memories | Kind::Workspace | Kind::Installation => Ok(()),
             };
-            if let Err(error) = hastened {
+            if let Err(error) = resumed {
                 // It resumes at its own time, and delays no other.
                 let receiver = whose.id();
                 tracing::warn!(?entity, receiver, %error, "could not read a log waiting for a receiver");
@@ -171,12 +171,17 @@ async fn next_page(pages: &mut Pages<'_>, whose: &Whose) -> Result<Option<Vec<Ro
     }
 }
 
-async fn hasten<M: Sends>(node: &Arc<Node>, entity: EntityKey, lane: Lane, whose: &Whose) -> Result<(), StoreError> {
-    let state = patiently(HASTENED, || node.state::<M>(entity)).await?;
+async fn resume_lane<M: Sends>(
+    node: &Arc<Node>,
+    entity: EntityKey,
+    lane: Lane,
+    whose: &Whose,
+) -> Result<(), StoreError> {
+    let state = patiently(READ_WITHIN, || node.state::<M>(entity)).await?;
     if let Some(state) = state
         && whose.has(entity, &M::scope(&state))
     {
-        node.outbox.hasten::<M>(node, entity, &state, lane);
+        node.outbox.resume_lane::<M>(node, entity, &state, lane);
     }
     Ok(())
 }
