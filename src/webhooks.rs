@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actors::clock::{Clock, Millis};
-use actors::outbox::{ATTEMPT, Answer, Deliverer, Parcel, Undelivered};
+use actors::outbox::{ATTEMPT, Answer, Deliverer, DeliveryRequest, Undelivered};
 use actors::webhook::Format;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -45,13 +45,13 @@ impl Webhooks {
         Self { egress, clock }
     }
 
-    async fn send(&self, parcel: &Parcel) -> Result<Answer, Undelivered> {
-        let body = Bytes::from(body::of(parcel).ok_or(Undelivered::Other("not_an_event"))?);
-        let headers = self.headers(parcel, &body, self.clock.now()).ok_or(Undelivered::Other("unsigned"))?;
-        let method = Method::from_bytes(parcel.method.as_bytes()).map_err(|_| Undelivered::Other("invalid_method"))?;
-        let outgoing = Outgoing { workspace: parcel.entity.workspace, method, url: &parcel.url, headers, body };
+    async fn send(&self, request: &DeliveryRequest) -> Result<Answer, Undelivered> {
+        let body = Bytes::from(body::of(request).ok_or(Undelivered::Other("not_an_event"))?);
+        let headers = self.headers(request, &body, self.clock.now()).ok_or(Undelivered::Other("unsigned"))?;
+        let method = Method::from_bytes(request.method.as_bytes()).map_err(|_| Undelivered::Other("invalid_method"))?;
+        let outgoing = Outgoing { workspace: request.entity.workspace, method, url: &request.url, headers, body };
         let reply = self.egress.send(outgoing, ATTEMPT).await.map_err(|fault| {
-            tracing::debug!(event = %parcel.id, %fault, "an event could not be sent");
+            tracing::debug!(event = %request.id, %fault, "an event could not be sent");
             undelivered(&fault)
         })?;
         let error = match reply.status.as_u16() {
@@ -69,25 +69,25 @@ impl Webhooks {
     }
 
     /// `None` if there is no secret to sign it: then it is not sent.
-    fn headers(&self, parcel: &Parcel, body: &[u8], now: Millis) -> Option<HeaderMap> {
-        let content_type = match parcel.format {
+    fn headers(&self, request: &DeliveryRequest, body: &[u8], now: Millis) -> Option<HeaderMap> {
+        let content_type = match request.format {
             Format::Standard => "application/json",
             Format::CloudEvents => "application/cloudevents+json",
         };
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        for (name, value) in &parcel.headers {
+        for (name, value) in &request.headers {
             // They were checked on input.
             if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
                 headers.insert(name, value);
             }
         }
-        if let Some(trace) = parcel.trace {
+        if let Some(trace) = request.trace {
             headers.insert(TRACEPARENT, RequestTrace::from(trace).traceparent());
         }
-        let (id, seconds) = (parcel.id.to_string(), now.0 / 1_000);
+        let (id, seconds) = (request.id.to_string(), now.0 / 1_000);
         let signatures: Option<Vec<String>> =
-            parcel.secrets.iter().map(|secret| sign(secret, &id, seconds, body)).collect();
+            request.secrets.iter().map(|secret| sign(secret, &id, seconds, body)).collect();
         let signatures = signatures.filter(|signatures| !signatures.is_empty())?.join(" ");
         headers.insert(WEBHOOK_ID, HeaderValue::try_from(id).ok()?);
         headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(seconds));
@@ -97,8 +97,8 @@ impl Webhooks {
 }
 
 impl Deliverer for Webhooks {
-    fn deliver(&self, parcel: Parcel) -> BoxFuture<'_, Result<Answer, Undelivered>> {
-        Box::pin(async move { self.send(&parcel).await })
+    fn deliver(&self, request: DeliveryRequest) -> BoxFuture<'_, Result<Answer, Undelivered>> {
+        Box::pin(async move { self.send(&request).await })
     }
 }
 

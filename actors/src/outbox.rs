@@ -63,7 +63,7 @@ mod telling;
 pub use lane::{Attempt, Delivery, End, Lane, LaneRow, Receiver, RetryRequest, Was};
 pub use listeners::Listeners;
 pub(crate) use port::Sends;
-pub use port::{Answer, Deliverer, Happened, LogChannel, LogOf, LogScope, NoDeliverer, Parcel, Undelivered};
+pub use port::{Answer, Deliverer, DeliveryRequest, Happened, LogChannel, LogOf, LogScope, NoDeliverer, Undelivered};
 pub use sending::Sending;
 pub use state::{DeliveryKey, Outbox, Settlement};
 pub use step::ATTEMPT;

@@ -1,6 +1,6 @@
 //! The body of a webhook: the event as in lists and streams, in the receiver's configured envelope.
 
-use actors::outbox::{Happened, LogChannel, LogOf, LogScope, Parcel};
+use actors::outbox::{DeliveryRequest, Happened, LogChannel, LogOf, LogScope};
 use actors::webhook::Format;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -78,23 +78,23 @@ fn source_of(scope: &LogScope) -> String {
 }
 
 /// The body of a request; `None` for a record that is no event.
-pub(super) fn of(parcel: &Parcel) -> Option<Vec<u8>> {
-    let shown = match &parcel.event {
+pub(super) fn of(request: &DeliveryRequest) -> Option<Vec<u8>> {
+    let shown = match &request.event {
         Happened::Conversation(record) => {
             let source = Source {
-                workspace: &parcel.workspace,
-                conversation: parcel.scope.conversation()?,
-                channel: parcel.scope.channel.as_ref().map(LogChannel::id),
-                is_human: matches!(parcel.scope.channel, Some(LogChannel::Human(_))),
+                workspace: &request.workspace,
+                conversation: request.scope.conversation()?,
+                channel: request.scope.channel.as_ref().map(LogChannel::id),
+                is_human: matches!(request.scope.channel, Some(LogChannel::Human(_))),
             };
             event_json(record, &source).ok()??
         }
         Happened::Contact { record, contact } => {
-            serde_json::to_vec(&contact_event(record, (parcel.entity.id, *contact))?).ok()?
+            serde_json::to_vec(&contact_event(record, (request.entity.id, *contact))?).ok()?
         }
     };
     let shown: Shown<'_> = serde_json::from_slice(&shown).ok()?;
-    let written = match parcel.format {
+    let written = match request.format {
         Format::Standard => {
             serde_json::to_vec(&Standard { kind: shown.kind, timestamp: shown.timestamp, data: shown.data })
         }
@@ -103,7 +103,7 @@ pub(super) fn of(parcel: &Parcel) -> Option<Vec<u8>> {
             serde_json::to_vec(&CloudEvent {
                 specversion: "1.0",
                 id: shown.id,
-                source: source_of(&parcel.scope),
+                source: source_of(&request.scope),
                 kind: shown.kind,
                 time: shown.timestamp,
                 subject: about.and_then(|about| about.subject()),

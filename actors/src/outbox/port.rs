@@ -36,7 +36,7 @@ pub enum Happened {
 
 /// One attempt's data.
 #[derive(Clone, Debug)]
-pub struct Parcel {
+pub struct DeliveryRequest {
     /// The workspace's id.
     pub workspace: Arc<str>,
     /// The entity of the log.
@@ -98,7 +98,7 @@ impl Undelivered {
 /// Sends events to receivers.
 pub trait Deliverer: Send + Sync + 'static {
     /// Makes one attempt. Dropping the future ends it.
-    fn deliver(&self, parcel: Parcel) -> BoxFuture<'_, Result<Answer, Undelivered>>;
+    fn deliver(&self, request: DeliveryRequest) -> BoxFuture<'_, Result<Answer, Undelivered>>;
 }
 
 /// Delivers nothing: every event stays pending.
@@ -106,7 +106,7 @@ pub trait Deliverer: Send + Sync + 'static {
 pub struct NoDeliverer;
 
 impl Deliverer for NoDeliverer {
-    fn deliver(&self, _: Parcel) -> BoxFuture<'_, Result<Answer, Undelivered>> {
+    fn deliver(&self, _: DeliveryRequest) -> BoxFuture<'_, Result<Answer, Undelivered>> {
         Box::pin(async { Err(Undelivered::Other("no_way_out")) })
     }
 }

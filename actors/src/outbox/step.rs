@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout};
 
 use super::circuit_breaker::{Admitted, BreakerKey, Pass, Want, breaker_key, channel_key, endpoint_key};
 use super::lane::{Attempt, Lane, Receiver, mark};
-use super::port::{Answer, LogChannel, LogScope, Parcel, Sends, Undelivered};
+use super::port::{Answer, DeliveryRequest, LogChannel, LogScope, Sends, Undelivered};
 use super::read_log::{self, LogPart};
 use super::receivers::{
     Configured, DISABLED, Hooks, Subject, UNSUBSCRIBED, Unsendable, beside, destination, is_still_due, is_unsubscribed,
@@ -305,14 +305,14 @@ async fn send<M: Sends>(
         Err(at) => return Ok(Step::Later(at).into()),
     };
     let wanted = known.is_asked || requested == Some(RetryOf::Head) || lane.again.is_some();
-    let (parcel, subject) = match pack::<M>(route, lane, hooks, known, wanted).await? {
+    let (request, subject) = match pack::<M>(route, lane, hooks, known, wanted).await? {
         Ok(packed) => packed,
         Err(not_sent) => return Ok(not_sent),
     };
-    let url = parcel.url.clone();
-    let telling = Telling::begin(node, &parcel, &subject, receiver, known.attempt);
+    let url = request.url.clone();
+    let telling = Telling::begin(node, &request, &subject, receiver, known.attempt);
     let trace = Some(telling.context);
-    let (attempt, outcome) = attempt(node, parcel, telling).await;
+    let (attempt, outcome) = attempt(node, request, telling).await;
     let verdict = judge(outcome);
     // A requested retry goes to an endpoint whatever it subscribes to, and is retried on schedule. An event that was
     // only hastened is not, but its result still counts for the endpoint.
@@ -403,7 +403,7 @@ async fn pack<M: Sends>(
     mut hooks: Option<Arc<Hooks>>,
     known: KnownEvent,
     wanted: bool,
-) -> Result<Result<(Parcel, Subject), Stepped>, StoreError> {
+) -> Result<Result<(DeliveryRequest, Subject), Stepped>, StoreError> {
     let (node, receiver) = (&route.node, lane.receiver);
     let Some((record, subject)) = event::<M>(route, known.seq).await? else {
         return Err(StoreError::Corrupt("an event is missing from the log".into()));
@@ -438,7 +438,7 @@ async fn pack<M: Sends>(
             return Ok(Err(Stepped { step: Step::NotSent(why, Some(unsent)), left }));
         }
     };
-    let parcel = Parcel {
+    let request = DeliveryRequest {
         workspace: Arc::clone(&route.workspace),
         entity: route.entity,
         scope: Arc::clone(&route.scope),
@@ -451,15 +451,19 @@ async fn pack<M: Sends>(
         secrets: to.secrets,
         format: to.format,
     };
-    Ok(Ok((parcel, subject)))
+    Ok(Ok((request, subject)))
 }
 
 /// Makes one attempt; returns it with its outcome.
-async fn attempt(node: &Node, mut parcel: Parcel, telling: Telling) -> (Attempt, Result<Answer, Undelivered>) {
+async fn attempt(
+    node: &Node,
+    mut request: DeliveryRequest,
+    telling: Telling,
+) -> (Attempt, Result<Answer, Undelivered>) {
     let at = node.clock.now();
-    parcel.trace = Some(telling.context);
+    request.trace = Some(telling.context);
     let began = Instant::now();
-    let delivering = current::within(parcel.trace, node.ports.deliverer.deliver(parcel));
+    let delivering = current::within(request.trace, node.ports.deliverer.deliver(request));
     let outcome = timeout(ATTEMPT + LAST_WORD, delivering).await.unwrap_or(Err(Undelivered::Timeout));
     let duration = began.elapsed();
     let end = match judge(outcome) {

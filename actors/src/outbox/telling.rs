@@ -3,7 +3,7 @@
 
 use super::circuit_breaker::HealthChange;
 use super::lane::{Delivery, Receiver};
-use super::port::{Answer, Parcel, Undelivered};
+use super::port::{Answer, DeliveryRequest, Undelivered};
 use super::receivers::Subject;
 use super::state::{DeliveryKey, ended_key};
 use crate::id::{DeliveryId, EntityKey, EventId};
@@ -19,15 +19,21 @@ pub(super) struct Telling {
 }
 
 impl Telling {
-    /// The `nth` attempt to send `parcel` to `receiver` begins.
-    pub(super) fn begin(node: &Node, parcel: &Parcel, subject: &Subject, receiver: Receiver, nth: u32) -> Self {
+    /// The `nth` attempt to send `request` to `receiver` begins.
+    pub(super) fn begin(
+        node: &Node,
+        request: &DeliveryRequest,
+        subject: &Subject,
+        receiver: Receiver,
+        nth: u32,
+    ) -> Self {
         // A trace of its own, since it may be made days after its event.
-        let mut span = node.root_span(names::DELIVER, SpanKind::Client, parcel.trace.into_iter().collect());
+        let mut span = node.root_span(names::DELIVER, SpanKind::Client, request.trace.into_iter().collect());
         if span.is_recorded() {
             span.name(|| format!("{} {}", names::DELIVER, subject.event));
-            span.set(names::EVENT_ID, parcel.id.to_string());
-            let key = DeliveryKey::new(parcel.id.number, receiver);
-            span.set(names::DELIVERY_ID, DeliveryId(ended_key(subject.at, parcel.entity, key)).to_string());
+            span.set(names::EVENT_ID, request.id.to_string());
+            let key = DeliveryKey::new(request.id.number, receiver);
+            span.set(names::DELIVERY_ID, DeliveryId(ended_key(subject.at, request.entity, key)).to_string());
             span.set(names::DELIVERY_ATTEMPT, nth);
             if nth > 1 {
                 span.set(names::HTTP_RESENT, nth - 1);
@@ -36,13 +42,13 @@ impl Telling {
             if let Some(endpoint) = receiver.endpoint() {
                 span.set(names::ENDPOINT_ID, endpoint.to_string());
             }
-            span.set(names::HTTP_METHOD, parcel.method.clone());
-            let server = Server::of(&parcel.url);
+            span.set(names::HTTP_METHOD, request.method.clone());
+            let server = Server::of(&request.url);
             span.set(names::URL_SCHEME, server.scheme.to_owned());
             span.set(names::SERVER, server.host.to_owned());
             span.set(names::SERVER_PORT, server.port);
         }
-        let context = span.context_or(parcel.trace).unwrap_or_else(|| TraceContext::unrecorded(&node.entropy));
+        let context = span.context_or(request.trace).unwrap_or_else(|| TraceContext::unrecorded(&node.entropy));
         Self { span, context }
     }
 

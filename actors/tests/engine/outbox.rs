@@ -74,10 +74,10 @@ async fn what_is_subscribed_to_arrives_at_once_in_order_and_is_noted_in_one_comm
     let ended = fixture.ended().await;
     assert_eq!(ended.len(), 51);
     for (standing, arrived) in ended.iter().zip(fixture.sink.at(ONE)) {
-        assert_eq!((standing.status, standing.event), (Status::Delivered, arrived.parcel.id));
+        assert_eq!((standing.status, standing.event), (Status::Delivered, arrived.request.id));
         assert_eq!((standing.event_type.as_str(), standing.url.as_str()), (arrived.name(), ONE));
         assert_eq!((standing.attempts.len(), standing.attempts[0].status), (1, Some(200)));
-        assert_eq!(arrived.parcel.secrets, [endpoint.secret.as_str()]);
+        assert_eq!(arrived.request.secrets, [endpoint.secret.as_str()]);
         let found = pending::find(&fixture.node, WORKSPACE, standing.id).await.unwrap();
         assert_eq!(found.as_ref(), Some(standing));
         assert_eq!(pending::find(&fixture.node, Address([2; 10]), standing.id).await.unwrap(), None, "elsewhere");
@@ -224,7 +224,7 @@ async fn each_receiver_gets_an_event_once_and_a_url_once_also_where_several_want
     }
     sleep(secs(1)).await;
     let names = |url: &str, channel: usize| {
-        let of = |arrived: &Arrived| arrived.parcel.entity == entities[channel];
+        let of = |arrived: &Arrived| arrived.request.entity == entities[channel];
         let names: Vec<_> = fixture.sink.at(url).iter().filter(|arrived| of(arrived)).map(Arrived::name).collect();
         names
     };
@@ -237,13 +237,13 @@ async fn each_receiver_gets_an_event_once_and_a_url_once_also_where_several_want
     assert_eq!(names(hook, 1).len(), 6);
     for arrived in fixture.sink.at(callback_url).into_iter().chain(fixture.sink.at(message_hook)) {
         let asked = arrived.name() == "review.completed"
-            && (arrived.parcel.url == callback_url || arrived.parcel.entity == entities[1]);
+            && (arrived.request.url == callback_url || arrived.request.entity == entities[1]);
         let (method, headers) = if asked { ("PUT", 1) } else { ("POST", 0) };
-        assert_eq!((arrived.parcel.method.as_str(), arrived.parcel.headers.len()), (method, headers));
-        assert_eq!(arrived.parcel.secrets, ["whsec_channel"]);
+        assert_eq!((arrived.request.method.as_str(), arrived.request.headers.len()), (method, headers));
+        assert_eq!(arrived.request.secrets, ["whsec_channel"]);
     }
     let ids: Vec<_> =
-        fixture.sink.arrived().iter().filter(|a| a.name() == "review.completed").map(|a| a.parcel.id).collect();
+        fixture.sink.arrived().iter().filter(|a| a.name() == "review.completed").map(|a| a.request.id).collect();
     assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), 2, "one id for all receivers");
     fixture.assert_sent().await;
 }

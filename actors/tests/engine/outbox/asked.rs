@@ -171,7 +171,7 @@ async fn with_some_that_wait<S: Store>(store: S, of: &[u64]) -> (Fixture<S>, Web
 
 /// How often events of this conversation were sent.
 fn sent(fixture: &Fixture<impl Store>, conversation: u64) -> Vec<u64> {
-    let arrived = fixture.sink.at(ONE).into_iter().filter(|one| one.parcel.entity == entity(conversation));
+    let arrived = fixture.sink.at(ONE).into_iter().filter(|one| one.request.entity == entity(conversation));
     arrived.map(|arrived| arrived.seq()).collect()
 }
 

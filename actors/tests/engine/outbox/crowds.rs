@@ -48,7 +48,7 @@ async fn nothing_is_lost_and_order_is_kept_on_a_store_that_fails_and_with_receiv
         for n in 0..3 {
             let log = log(&fixture.node, entity(n)).await;
             for (url, skip) in [(ONE, 0), (TWO, 1)] {
-                let of = |arrived: &&Arrived| arrived.parcel.entity == entity(n) && arrived.status == Some(200);
+                let of = |arrived: &&Arrived| arrived.request.entity == entity(n) && arrived.status == Some(200);
                 let mut newest = 0;
                 for arrived in fixture.sink.at(url).iter().filter(of) {
                     assert!(arrived.seq() <= newest + 1 + skip, "seed {seed}: {} after {newest}", arrived.seq());

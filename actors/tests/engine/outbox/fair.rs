@@ -113,9 +113,9 @@ async fn what_somebody_asks_for_is_sent_now_also_where_it_waits_behind_others_th
     let last = waits.max_by_key(|standing| standing.event).unwrap();
     again(&fixture, &last).await;
     sleep(secs(2)).await;
-    assert_eq!(fixture.sink.at(ONE).first().map(|arrived| arrived.parcel.id), Some(last.event));
+    assert_eq!(fixture.sink.at(ONE).first().map(|arrived| arrived.request.id), Some(last.event));
     sleep(secs(60)).await;
-    let times = fixture.sink.at(ONE).iter().filter(|arrived| arrived.parcel.id == last.event).count();
+    let times = fixture.sink.at(ONE).iter().filter(|arrived| arrived.request.id == last.event).count();
     assert_eq!((times, fixture.sink.at(ONE).len()), (1, 4), "once, and the others in their turn");
     fixture.assert_settled().await;
 }
@@ -167,7 +167,7 @@ async fn what_somebody_asks_for_is_sent_also_where_its_endpoint_was_off_while_it
     let last = fixture.pending().await.into_iter().max_by_key(|standing| standing.event).unwrap();
     again(&fixture, &last).await;
     sleep(secs(2)).await;
-    assert_eq!(fixture.sink.at(ONE).last().map(|arrived| arrived.parcel.id), Some(last.event));
+    assert_eq!(fixture.sink.at(ONE).last().map(|arrived| arrived.request.id), Some(last.event));
     let failed = fixture.ended().await.into_iter().filter(|standing| standing.status == Status::Failed);
     assert_eq!(failed.count(), 0);
 }

@@ -14,7 +14,7 @@ use actors::message::{Content, Json, NewMessage};
 use actors::node::Node;
 use actors::outbox::pending::{self, DeliveryState};
 use actors::outbox::state::{parse_ended_key, parse_pending_key};
-use actors::outbox::{Answer, Deliverer, Happened, Parcel, Undelivered};
+use actors::outbox::{Answer, Deliverer, DeliveryRequest, Happened, Undelivered};
 use actors::ports::Ports;
 use actors::requests::Request;
 use actors::store::{KeyRange, Order, Scan, Store};
@@ -48,18 +48,18 @@ pub(crate) enum Mood {
 #[derive(Clone, Debug)]
 pub(crate) struct Arrived {
     pub(crate) at: Millis,
-    pub(crate) parcel: Parcel,
+    pub(crate) request: DeliveryRequest,
     /// The status of its answer.
     pub(crate) status: Option<u16>,
 }
 
 impl Arrived {
     pub(crate) fn seq(&self) -> u64 {
-        self.parcel.id.number
+        self.request.id.number
     }
 
     pub(crate) fn name(&self) -> &'static str {
-        match &self.parcel.event {
+        match &self.request.event {
             Happened::Conversation(record) => record.event.name().unwrap(),
             Happened::Contact { record, .. } => record.event.name().unwrap(),
         }
@@ -84,7 +84,7 @@ impl Sink {
 
     /// The requests to `url`, accepted or not.
     pub(crate) fn at(&self, url: &str) -> Vec<Arrived> {
-        self.arrived().into_iter().filter(|arrived| arrived.parcel.url == url).collect()
+        self.arrived().into_iter().filter(|arrived| arrived.request.url == url).collect()
     }
 
     /// The sequences that `url` accepted.
@@ -98,11 +98,11 @@ impl Sink {
 struct Way(Arc<Sink>);
 
 impl Deliverer for Way {
-    fn deliver(&self, parcel: Parcel) -> BoxFuture<'_, Result<Answer, Undelivered>> {
+    fn deliver(&self, request: DeliveryRequest) -> BoxFuture<'_, Result<Answer, Undelivered>> {
         Box::pin(async move {
-            assert!(!parcel.secrets.is_empty(), "nothing leaves unsigned");
-            assert!(parcel.trace.is_some() && parcel.trace == current::get(), "log lines name the attempt's trace");
-            let mood = self.0.moods.lock().unwrap().get(&parcel.url).copied().unwrap_or(Mood::Answer(200));
+            assert!(!request.secrets.is_empty(), "nothing leaves unsigned");
+            assert!(request.trace.is_some() && request.trace == current::get(), "log lines name the attempt's trace");
+            let mood = self.0.moods.lock().unwrap().get(&request.url).copied().unwrap_or(Mood::Answer(200));
             let outcome = match mood {
                 Mood::Answer(status) => Ok(Answer { status, error: None, retry_after_millis: None }),
                 Mood::AskForTime(millis) => Ok(Answer { status: 503, error: None, retry_after_millis: Some(millis) }),
@@ -118,7 +118,7 @@ impl Deliverer for Way {
                 Mood::Refuse => Err(Undelivered::Other("refused")),
             };
             let (at, status) = (self.0.clock.now(), outcome.ok().map(|answer| answer.status));
-            self.0.arrived.lock().unwrap().push(Arrived { at, parcel, status });
+            self.0.arrived.lock().unwrap().push(Arrived { at, request, status });
             outcome
         })
     }

@@ -109,7 +109,7 @@ async fn a_callback_hears_how_its_review_ended_whatever_becomes_of_an_endpoint_w
         fixture.sink.mood(ONE, Mood::Answer(200));
         sleep(secs(60)).await;
         let taken: Vec<_> = fixture.sink.at(ONE).into_iter().filter(|one| one.status == Some(200)).collect();
-        let taken: Vec<_> = taken.iter().map(|one| (one.name(), one.parcel.method.as_str())).collect();
+        let taken: Vec<_> = taken.iter().map(|one| (one.name(), one.request.method.as_str())).collect();
         assert_eq!(taken, [("review.completed", "PUT")], "{fate:?}");
         fixture.assert_sent().await;
     }
