@@ -71,7 +71,7 @@ pub(super) struct Run {
     /// Its stored row.
     pub(super) stored: Option<LaneRow>,
     /// The first event was handed to the other receivers that it was on this lane for.
-    pub(super) is_left: bool,
+    pub(super) is_handed_over: bool,
     /// A step is under way.
     busy: bool,
     /// Notifies that step of a request.
@@ -91,7 +91,7 @@ impl Run {
             retries: stored.retries(),
             parked: None,
             stored: Some(stored),
-            is_left: false,
+            is_handed_over: false,
             busy: false,
             retry_signal: Arc::default(),
         }
@@ -220,7 +220,7 @@ impl Run {
         self.unread = self.first().zip(self.last());
         self.queue.clear();
         // It referred to the first event, which may be dropped.
-        self.is_left = false;
+        self.is_handed_over = false;
     }
 
     /// The next event, as far as it is known.
@@ -265,7 +265,7 @@ impl Run {
             (self.row.tries, self.row.failing_since) = (0, None);
         }
         self.row.tries = if is_requested { self.row.tries.max(1) } else { self.row.tries + 1 };
-        (self.row.tried_at, self.is_left, self.row.was) = (Some(at), false, None);
+        (self.row.tried_at, self.is_handed_over, self.row.was) = (Some(at), false, None);
         keep(&mut self.row.attempts, attempt);
     }
 
@@ -284,7 +284,7 @@ impl Run {
     /// Removes the first event, which has ended. The next one does not wait if its retry or that of a later one was
     /// requested.
     pub(super) fn pop(&mut self) -> Option<u64> {
-        (self.row.tries, self.is_left, self.row.url) = (0, false, None);
+        (self.row.tries, self.is_handed_over, self.row.url) = (0, false, None);
         let first = self.queue.pop_front().map(|event| event.seq);
         self.retries.moved_on(self.first());
         first
@@ -317,7 +317,7 @@ impl Run {
                 event: KnownEvent {
                     seq: first.seq,
                     attempt: self.row.tries.saturating_add(1),
-                    is_left: self.is_left,
+                    is_handed_over: self.is_handed_over,
                     is_asked: self.is_first_asked(),
                 },
                 want: Want {

@@ -28,7 +28,7 @@ use crate::url::origin;
 
 mod answer;
 
-use answer::{Judged, has_left, health, judge, tell};
+use answer::{Judged, health, judge, tell, wants_no_more};
 
 /// The timeout of an attempt, from the first look-up of the receiver's name to its answer.
 pub const ATTEMPT: Duration = Duration::from_secs(15);
@@ -64,7 +64,7 @@ pub(super) struct KnownEvent {
     /// Which attempt this is, from 1.
     pub(super) attempt: u32,
     /// It was handed to the other receivers that it was on the lane for.
-    pub(super) is_left: bool,
+    pub(super) is_handed_over: bool,
     /// Its own retry was requested.
     pub(super) is_asked: bool,
 }
@@ -104,17 +104,17 @@ impl Unsent {
 
 /// An event that the lane also carried for this receiver, and does not send there.
 #[derive(Debug)]
-pub(super) struct Left {
+pub(super) struct HandedOver {
     pub(super) receiver: Receiver,
     pub(super) url: String,
     pub(super) event: FoundEvent,
 }
 
-/// An ended step. It counts once the events that it leaves are on their receivers' lanes.
+/// An ended step. It counts once the events that it hands over are on their receivers' lanes.
 #[derive(Debug)]
 pub(super) struct Stepped {
     pub(super) step: Step,
-    pub(super) left: Vec<Left>,
+    pub(super) handed_over: Vec<HandedOver>,
 }
 
 /// The end of a lane's step.
@@ -126,7 +126,7 @@ pub(super) struct StepOutcome {
 
 impl From<Step> for Stepped {
     fn from(step: Step) -> Self {
-        Self { step, left: Vec::new() }
+        Self { step, handed_over: Vec::new() }
     }
 }
 
@@ -139,7 +139,7 @@ pub(super) enum Step {
     /// Not now.
     Later(Millis),
     /// The event must first be handed to its other receivers.
-    Leaves,
+    HandsOver,
     /// The event has no receiver any more. The event, if it is known.
     NotSent(Unsendable, Option<Unsent>),
     /// It was tried.
@@ -231,7 +231,7 @@ async fn search<M: Sends>(
         }
         read => read?,
     };
-    let (mut events, mut lost, mut left) = (Vec::new(), None, Vec::new());
+    let (mut events, mut lost, mut handed_over) = (Vec::new(), None, Vec::new());
     for record in &records {
         let Some(subject) = M::subject(record) else { continue };
         let of_message = match (lane.receiver, subject.message) {
@@ -258,9 +258,9 @@ async fn search<M: Sends>(
             _ => {}
         }
         let to = url_of(lane.receiver, &configured, None).filter(|_| goes && off.is_none());
-        left.extend(leave(lane, to, event, &subject, &configured, of_message.as_deref()));
+        handed_over.extend(other_receivers(lane, to, event, &subject, &configured, of_message.as_deref()));
     }
-    Ok(Stepped { step: Step::Found { events, upto, lost }, left })
+    Ok(Stepped { step: Step::Found { events, upto, lost }, handed_over })
 }
 
 /// Whether the event's destination `to` is unchanged since it happened.
@@ -270,20 +270,20 @@ fn is_as_before(receiver: Receiver, to: Option<&str>, subject: &Subject, configu
 
 /// The other receivers of an event that a lane now sends to `to`, if anywhere. There are none if nothing has changed
 /// since the event, if it is sent again, or if it is for the URL of a message.
-fn leave(
+fn other_receivers(
     lane: Lane,
     to: Option<&str>,
     event: FoundEvent,
     subject: &Subject,
     configured: &Configured<'_>,
     hooks: Option<&Hooks>,
-) -> Vec<Left> {
+) -> Vec<HandedOver> {
     let is_as_before = is_as_before(lane.receiver, to, subject, configured);
     if lane.again.is_some() || is_as_before || matches!(lane.receiver, Receiver::Message(_) | Receiver::Callback(_)) {
         return Vec::new();
     }
-    let left = beside(lane.receiver, to, subject, configured, hooks);
-    left.into_iter().map(|(receiver, url)| Left { receiver, url: url.to_owned(), event }).collect()
+    let handed_over = beside(lane.receiver, to, subject, configured, hooks);
+    handed_over.into_iter().map(|(receiver, url)| HandedOver { receiver, url: url.to_owned(), event }).collect()
 }
 
 /// Sends one event to one receiver, unless the receiver is paused or the event has no destination.
@@ -316,12 +316,12 @@ async fn send<M: Sends>(
     let verdict = judge(outcome);
     // A requested retry goes to an endpoint whatever it subscribes to, and is retried on schedule. An event that was
     // only hastened is not, but its result still counts for the endpoint.
-    let has_left = match verdict {
+    let wants_no_more = match verdict {
         Verdict::Arrived | Verdict::Moved => false,
-        Verdict::Refused { .. } => has_left(route, receiver, &subject, &url, lane.again.is_some()).await,
-        Verdict::Gone => has_left(route, receiver, &subject, &url, wanted).await,
+        Verdict::Refused { .. } => wants_no_more(route, receiver, &subject, &url, lane.again.is_some()).await,
+        Verdict::Gone => wants_no_more(route, receiver, &subject, &url, wanted).await,
     };
-    let verdict = if has_left { Verdict::Moved } else { verdict };
+    let verdict = if wants_no_more { Verdict::Moved } else { verdict };
     let health = health(receiver, verdict, outcome);
     let told = async {
         let judged = Judged { verdict, health, url: &url, at: attempt.at };
@@ -425,17 +425,17 @@ async fn pack<M: Sends>(
     };
     let url = to.as_ref().ok().map(|to| to.url.as_str());
     let event = FoundEvent { seq: known.seq, at: record.at };
-    let left = match known.is_left {
-        false => leave(lane, url, event, &subject, &configured, hooks.as_deref()),
+    let handed_over = match known.is_handed_over {
+        false => other_receivers(lane, url, event, &subject, &configured, hooks.as_deref()),
         true => Vec::new(),
     };
     let to = match to {
-        Ok(_) if !left.is_empty() => return Ok(Err(Stepped { step: Step::Leaves, left })),
+        Ok(_) if !handed_over.is_empty() => return Ok(Err(Stepped { step: Step::HandsOver, handed_over })),
         Ok(destination) => destination,
         Err(why) => {
             let url = url_of(receiver, &configured, hooks.as_deref()).unwrap_or_default().to_owned();
             let unsent = Unsent { happened: subject.at, event: subject.event, url };
-            return Ok(Err(Stepped { step: Step::NotSent(why, Some(unsent)), left }));
+            return Ok(Err(Stepped { step: Step::NotSent(why, Some(unsent)), handed_over }));
         }
     };
     let request = DeliveryRequest {

@@ -32,7 +32,7 @@ impl<M: Sends> Courier<M> {
             }
             Ok(Step::Later(_)) if since.is_some() => {}
             Ok(Step::Later(at)) => run.park(at),
-            Ok(Step::Leaves) => run.is_left = true,
+            Ok(Step::HandsOver) => run.is_handed_over = true,
             // The delivery is dropped, but the lane is searched again for events that other receivers want.
             Ok(Step::NotSent(Unsendable::Deleted, _)) if run.like(lane).again.is_none() => match lane.receiver {
                 Receiver::Endpoint(_) | Receiver::Channel => run.search_anew(),

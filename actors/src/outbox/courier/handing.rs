@@ -17,7 +17,7 @@ use crate::outbox::lane::{Delivery, Lane, TAG_BYTES};
 use crate::outbox::port::Sends;
 use crate::outbox::run::Place;
 use crate::outbox::state::DeliveryKey;
-use crate::outbox::step::{Left, Step, Stepped};
+use crate::outbox::step::{HandedOver, Step, Stepped};
 use crate::store::{KeyRange, Pages, Row, StoreError};
 use crate::tables::{DELIVERIES, LANES};
 
@@ -27,15 +27,15 @@ const PAGE: usize = 64;
 const AGAIN_MILLIS: u64 = 1_000;
 
 impl<M: Sends> Courier<M> {
-    /// The result of a step, once the events that it leaves are handed over. If they cannot be, the step does not
+    /// The result of a step, once its events for others are handed over. If they cannot be, the step does not
     /// count.
     pub(super) async fn settled(
         &mut self,
         stepped: Result<Stepped, StoreError>,
         now: Millis,
     ) -> Result<Step, StoreError> {
-        let Stepped { step, left } = stepped?;
-        Ok(if self.hand_over(left).await? { step } else { Step::Later(now.plus(AGAIN_MILLIS)) })
+        let Stepped { step, handed_over } = stepped?;
+        Ok(if self.hand_over(handed_over).await? { step } else { Step::Later(now.plus(AGAIN_MILLIS)) })
     }
 
     /// Hands over events that a lane leaves to others. `false`: some cannot be handed over now.
@@ -43,22 +43,24 @@ impl<M: Sends> Courier<M> {
     /// # Errors
     ///
     /// `StoreError` if the store, or the stored data, cannot be read. The handing over is then repeated.
-    async fn hand_over(&mut self, left: Vec<Left>) -> Result<bool, StoreError> {
+    async fn hand_over(&mut self, all: Vec<HandedOver>) -> Result<bool, StoreError> {
         let (mut at_rest, mut has_begun) = (HashMap::new(), false);
-        for of_event in left.chunk_by(|one, next| one.event.seq == next.event.seq) {
+        for of_event in all.chunk_by(|one, next| one.event.seq == next.event.seq) {
             // Each event may have many receivers. The first is always handed over, so that this makes progress.
             if has_begun && !self.has_room() {
                 return Ok(false);
             }
-            let Some(seq) = of_event.first().map(|left| left.event.seq) else { continue };
+            let Some(seq) = of_event.first().map(|handed_over| handed_over.event.seq) else { continue };
             let noted = Noted::read(&self.node, self.entity, seq).await?;
-            for left in of_event {
-                let beside = Lane { receiver: left.receiver, again: Some(seq) };
-                let had = |delivery: &Delivery| delivery.receiver == left.receiver || delivery.was_tried_at(&left.url);
-                if self.ended.of(seq).any(had) || self.runs.contains_key(&beside) || noted.is_had(left, beside) {
+            for handed_over in of_event {
+                let beside = Lane { receiver: handed_over.receiver, again: Some(seq) };
+                let had = |delivery: &Delivery| {
+                    delivery.receiver == handed_over.receiver || delivery.was_tried_at(&handed_over.url)
+                };
+                if self.ended.of(seq).any(had) || self.runs.contains_key(&beside) || noted.is_had(handed_over, beside) {
                     continue;
                 }
-                let usual = Lane::to(left.receiver);
+                let usual = Lane::to(handed_over.receiver);
                 if !self.runs.contains_key(&usual) && !at_rest.contains_key(&usual) {
                     at_rest.insert(usual, waiting(&self.node, self.entity, usual).await?);
                 }
@@ -72,7 +74,7 @@ impl<M: Sends> Courier<M> {
                     Place::Within | Place::Behind => usual,
                 };
                 let run = self.runs.entry(lane).or_insert_with(|| at_rest.remove(&lane).unwrap_or_default());
-                run.insert(left.event);
+                run.insert(handed_over.event);
                 run.row.handed = (lane == beside).then_some(true);
                 has_begun = true;
             }
@@ -107,10 +109,10 @@ impl Noted {
     }
 
     /// Whether it waits for its receiver on a separate lane, or its delivery has ended there or at its URL.
-    fn is_had(&self, left: &Left, beside: Lane) -> bool {
-        let tag = left.receiver.tag();
+    fn is_had(&self, handed_over: &HandedOver, beside: Lane) -> bool {
+        let tag = handed_over.receiver.tag();
         let is_it = |(of, delivery): &([u8; TAG_BYTES], Option<Delivery>)| {
-            *of == tag || delivery.as_ref().is_some_and(|delivery| delivery.was_tried_at(&left.url))
+            *of == tag || delivery.as_ref().is_some_and(|delivery| delivery.was_tried_at(&handed_over.url))
         };
         self.beside.contains(&beside) || self.ended.iter().any(is_it)
     }
@@ -125,11 +127,11 @@ mod tests {
     #[test]
     fn a_delivery_that_cannot_be_read_is_one_of_its_receiver_and_keeps_none_from_others() {
         let event = FoundEvent { seq: 7, at: Millis(0) };
-        let left = |receiver| Left { receiver, url: "https://example.com/".to_owned(), event };
+        let handed_over = |receiver| HandedOver { receiver, url: "https://example.com/".to_owned(), event };
         let noted = Noted { ended: vec![(Receiver::Channel.tag(), None)], beside: HashSet::new() };
         for (receiver, is_had) in [(Receiver::Channel, true), (Receiver::Message(7), false)] {
             let beside = Lane { receiver, again: Some(7) };
-            assert_eq!(noted.is_had(&left(receiver), beside), is_had, "{receiver:?}");
+            assert_eq!(noted.is_had(&handed_over(receiver), beside), is_had, "{receiver:?}");
         }
     }
 }

@@ -21,7 +21,13 @@ pub(super) fn judge(outcome: Result<Answer, Undelivered>) -> Verdict {
 /// Whether the receiver no longer wants the event at the tried URL: it has another URL or, as an endpoint, was deleted,
 /// disabled or, unless the event is `wanted` anyway, given another subscription. `false` if the settings cannot be
 /// read.
-pub(super) async fn has_left(route: &Route, receiver: Receiver, subject: &Subject, tried: &str, wanted: bool) -> bool {
+pub(super) async fn wants_no_more(
+    route: &Route,
+    receiver: Receiver,
+    subject: &Subject,
+    tried: &str,
+    wanted: bool,
+) -> bool {
     let Ok(settings) = settings::read(&route.node, route.entity, &route.scope).await else { return false };
     let configured = settings.configured();
     let is_off = || receiver.endpoint().is_some() && off(receiver, &configured).is_some();
