@@ -74,7 +74,7 @@ const DAMAGE_TOLD: Duration = Duration::from_secs(60);
 /// The couriers of a node, and what they share.
 #[derive(Debug)]
 pub struct Outboxes {
-    couriers: DashMap<EntityKey, Arc<Bell>>,
+    couriers: DashMap<EntityKey, Arc<CourierSignal>>,
     active: AtomicUsize,
     breakers: circuit_breaker::CircuitBreakers,
     send_permits: send_permits::SendPermits,
@@ -106,16 +106,16 @@ impl Default for Outboxes {
 
 /// How a courier is notified of more work.
 #[derive(Debug)]
-struct Bell {
+struct CourierSignal {
     /// The first event that its courier has to look at; `None`: the courier finds it.
     from: Option<u64>,
     /// The newest event.
     upto: AtomicU64,
-    is_rung: AtomicBool,
+    is_raised: AtomicBool,
     /// An alarm rang.
     check: AtomicBool,
     /// Lanes to resume now, before their time.
-    hasten: Mutex<Vec<Lane>>,
+    resume: Mutex<Vec<Lane>>,
     notify: Notify,
     /// When the courier began.
     since: Millis,
@@ -123,51 +123,51 @@ struct Bell {
     untried_since: AtomicU64,
 }
 
-/// The reasons for ringing a courier.
-struct Rung {
-    is_rung: bool,
+/// What a courier was notified of.
+struct Raised {
+    is_raised: bool,
     check: bool,
-    hasten: Vec<Lane>,
+    resume: Vec<Lane>,
 }
 
-impl Bell {
-    fn ring(&self, upto: u64, why: Option<Lane>, check: bool) {
+impl CourierSignal {
+    fn raise(&self, upto: u64, why: Option<Lane>, check: bool) {
         self.upto.fetch_max(upto, Ordering::SeqCst);
-        self.hasten_again(why.iter());
+        self.resume_again(why.iter());
         self.check.fetch_or(check, Ordering::SeqCst);
-        self.is_rung.store(true, Ordering::SeqCst);
+        self.is_raised.store(true, Ordering::SeqCst);
         self.notify.notify_one();
     }
 
     /// Lanes to resume before their time, again: their courier has achieved nothing with them.
-    fn hasten_again<'a>(&self, lanes: impl Iterator<Item = &'a Lane>) {
-        let mut hasten = self.hasten.lock().unwrap_or_else(PoisonError::into_inner);
+    fn resume_again<'a>(&self, lanes: impl Iterator<Item = &'a Lane>) {
+        let mut resume = self.resume.lock().unwrap_or_else(PoisonError::into_inner);
         // A lane without room resumes at its own time.
-        let room = limits::COURIER_LANES.saturating_sub(hasten.len());
-        hasten.extend(lanes.take(room));
+        let room = limits::COURIER_LANES.saturating_sub(resume.len());
+        resume.extend(lanes.take(room));
     }
 
-    fn take(&self) -> Rung {
-        let is_rung = self.is_rung.swap(false, Ordering::SeqCst);
+    fn take(&self) -> Raised {
+        let is_raised = self.is_raised.swap(false, Ordering::SeqCst);
         let check = self.check.swap(false, Ordering::SeqCst);
-        let hasten = std::mem::take(&mut *self.hasten.lock().unwrap_or_else(PoisonError::into_inner));
-        Rung { is_rung, check, hasten }
+        let resume = std::mem::take(&mut *self.resume.lock().unwrap_or_else(PoisonError::into_inner));
+        Raised { is_raised, check, resume }
     }
 
-    fn is_rung(&self) -> bool {
-        self.is_rung.load(Ordering::SeqCst)
+    fn is_raised(&self) -> bool {
+        self.is_raised.load(Ordering::SeqCst)
     }
 
     /// Whether a lane is to be resumed now, and the courier has not taken it up yet.
-    fn has_hastened(&self) -> bool {
-        !self.hasten.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    fn has_lanes_to_resume(&self) -> bool {
+        !self.resume.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     fn upto(&self) -> u64 {
         self.upto.load(Ordering::SeqCst)
     }
 
-    async fn rung(&self) {
+    async fn raised(&self) {
         self.notify.notified().await;
     }
 }
@@ -191,14 +191,14 @@ impl Outboxes {
     /// How many milliseconds the longest-running courier has worked without a pause. That is not the age of its events,
     /// and a failed receiver whose next attempt is in the future keeps no courier running.
     pub fn oldest(&self, now: Millis) -> u64 {
-        self.couriers.iter().map(|bell| now.since(bell.since)).max().unwrap_or(0)
+        self.couriers.iter().map(|signal| now.since(signal.since)).max().unwrap_or(0)
     }
 
     /// The age in milliseconds of the oldest event that waits for its first attempt, and not because its receiver is
     /// paused. The age of events that could not be read yet is unknown, so the time since their courier began counts;
     /// logs past [`COURIERS`](limits::COURIERS) do not count.
     pub fn oldest_untried(&self, now: Millis) -> u64 {
-        let since = self.couriers.iter().map(|bell| bell.untried_since.load(Ordering::Relaxed)).min();
+        let since = self.couriers.iter().map(|signal| signal.untried_since.load(Ordering::Relaxed)).min();
         since.filter(|since| *since != u64::MAX).map_or(0, |since| now.since(Millis(since)))
     }
 
@@ -253,10 +253,10 @@ impl Outboxes {
     /// Resumes a lane before its time: notifies the log's courier, or starts one. Past the bound of couriers nothing is
     /// started; the log's alarm resumes the lane later.
     pub(crate) fn resume_lane<M: Sends>(&self, node: &Arc<Node>, entity: EntityKey, state: &M::State, lane: Lane) {
-        self.tell::<M>(node, entity, state, Some(lane), false);
+        self.signal_courier::<M>(node, entity, state, Some(lane), false);
     }
 
-    /// Records are durable: rings for the log's courier if there is something new to send.
+    /// Records are durable: notifies the log's courier if there is something new to send.
     pub(crate) fn committed<M: Sends>(
         &self,
         node: &Arc<Node>,
@@ -266,55 +266,62 @@ impl Outboxes {
     ) {
         let is_open = M::outbox(state).is_some_and(|outbox| outbox.from.is_some());
         if is_open && records.iter().any(|record| M::is_event(&record.event)) {
-            self.tell::<M>(node, entity, state, None, false);
+            self.signal_courier::<M>(node, entity, state, None, false);
         }
     }
 
     /// A log's alarm rang for its outbox.
     pub(crate) fn alarm<M: Sends>(&self, node: &Arc<Node>, entity: EntityKey, state: &M::State) {
-        self.tell::<M>(node, entity, state, None, true);
+        self.signal_courier::<M>(node, entity, state, None, true);
     }
 
-    fn tell<M: Sends>(&self, node: &Arc<Node>, entity: EntityKey, state: &M::State, hasten: Option<Lane>, check: bool) {
+    fn signal_courier<M: Sends>(
+        &self,
+        node: &Arc<Node>,
+        entity: EntityKey,
+        state: &M::State,
+        resume: Option<Lane>,
+        check: bool,
+    ) {
         let Some(outbox) = M::outbox(state) else { return };
         let upto = M::log(entity, state).last_seq;
         match self.couriers.entry(entity) {
-            Entry::Occupied(bell) => bell.get().ring(upto, hasten, check),
+            Entry::Occupied(signal) => signal.get().raise(upto, resume, check),
             Entry::Vacant(_) if self.active() >= limits::COURIERS || self.is_stopping() => {}
             Entry::Vacant(place) => {
-                // The caller that hastens a lane has read the state before; a courier may have come and gone since.
-                let from = hasten.is_none().then(|| outbox.from.unwrap_or(upto + 1));
-                let bell = Arc::new(Bell {
+                // The caller that resumes a lane has read the state before; a courier may have come and gone since.
+                let from = resume.is_none().then(|| outbox.from.unwrap_or(upto + 1));
+                let signal = Arc::new(CourierSignal {
                     from,
                     upto: AtomicU64::new(upto),
-                    is_rung: AtomicBool::new(false),
+                    is_raised: AtomicBool::new(false),
                     check: AtomicBool::new(false),
-                    hasten: Mutex::default(),
+                    resume: Mutex::default(),
                     notify: Notify::new(),
                     since: node.clock.now(),
                     untried_since: AtomicU64::new(u64::MAX),
                 });
-                bell.ring(upto, hasten, check);
-                place.insert(Arc::clone(&bell));
+                signal.raise(upto, resume, check);
+                place.insert(Arc::clone(&signal));
                 self.active.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(courier::run::<M>(Arc::clone(node), entity, bell, M::scope(state)));
+                tokio::spawn(courier::run::<M>(Arc::clone(node), entity, signal, M::scope(state)));
             }
         }
     }
 
     /// A courier has nothing to do. `false`: it has received work just now.
-    fn leave(&self, entity: EntityKey, bell: &Arc<Bell>) -> bool {
-        // The entry's lock is held: a ring before this is seen, a ring after it starts another courier.
-        let left = self.couriers.remove_if(&entity, |_, own| Arc::ptr_eq(own, bell) && !bell.is_rung());
-        if left.is_some() {
+    fn remove_idle(&self, entity: EntityKey, signal: &Arc<CourierSignal>) -> bool {
+        // The entry's lock is held: a notification before this is seen, one after it starts another courier.
+        let removed = self.couriers.remove_if(&entity, |_, own| Arc::ptr_eq(own, signal) && !signal.is_raised());
+        if removed.is_some() {
             self.active.fetch_sub(1, Ordering::Relaxed);
         }
-        left.is_some()
+        removed.is_some()
     }
 
     /// A courier has ended, normally or by a panic.
-    fn gone(&self, entity: EntityKey, bell: &Arc<Bell>) {
-        if self.couriers.remove_if(&entity, |_, own| Arc::ptr_eq(own, bell)).is_some() {
+    fn remove_ended(&self, entity: EntityKey, signal: &Arc<CourierSignal>) {
+        if self.couriers.remove_if(&entity, |_, own| Arc::ptr_eq(own, signal)).is_some() {
             self.active.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -327,7 +334,7 @@ impl Outboxes {
     pub(crate) async fn drain(&self, deadline: Instant) {
         self.stopping.store(true, Ordering::SeqCst);
         // Couriers that wait for a retry need not wait any longer.
-        self.couriers.iter().for_each(|bell| bell.notify.notify_one());
+        self.couriers.iter().for_each(|signal| signal.notify.notify_one());
         drain::wait(|| self.active() == 0, deadline).await;
     }
 

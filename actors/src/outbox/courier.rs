@@ -25,7 +25,7 @@ use super::run::Run;
 use super::settings::SKEW_MILLIS;
 use super::state::{LOOK_AFTER_MILLIS, LaneChange, Settlement};
 use super::step::{ATTEMPT, FoundEvent, Route, StepOutcome, hooks_of, step};
-use super::{Bell, read_log, settings};
+use super::{CourierSignal, read_log, settings};
 use crate::backoff::patiently;
 use crate::clock::Millis;
 use crate::id::EntityKey;
@@ -63,7 +63,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(LOOK_AFTER_MILLIS);
 pub(super) struct Courier<M: Sends> {
     node: Arc<Node>,
     entity: EntityKey,
-    bell: Arc<Bell>,
+    signal: Arc<CourierSignal>,
     scope: Arc<LogScope>,
     workspace: Arc<str>,
     /// The first event that was not looked at.
@@ -89,19 +89,19 @@ pub(super) struct Courier<M: Sends> {
 }
 
 /// Sends until nothing is left.
-pub(super) async fn run<M: Sends>(node: Arc<Node>, entity: EntityKey, bell: Arc<Bell>, scope: LogScope) {
+pub(super) async fn run<M: Sends>(node: Arc<Node>, entity: EntityKey, signal: Arc<CourierSignal>, scope: LogScope) {
     // However it ends, it must not count as running.
-    let _leaving = Leaving { node: &node, entity, bell: &bell };
-    let mut from = bell.from;
-    while let Err(error) = go_on::<M>(&node, entity, &bell, &scope, from.take()).await {
+    let _leaving = Leaving { node: &node, entity, signal: &signal };
+    let mut from = signal.from;
+    while let Err(error) = go_on::<M>(&node, entity, &signal, &scope, from.take()).await {
         not_sent(&node, entity, &error);
         // The log's alarm finds durable work again, but it may be hours away for a lane that is to be resumed now.
-        let is_over = || !bell.has_hastened() || node.outbox.is_stopping();
+        let is_over = || !signal.has_lanes_to_resume() || node.outbox.is_stopping();
         if !error.passes() || is_over() {
             return;
         }
-        // A ring meanwhile causes an earlier retry.
-        let _ = timeout(LOOK_AGAIN, bell.rung()).await;
+        // A notification meanwhile causes an earlier retry.
+        let _ = timeout(LOOK_AGAIN, signal.raised()).await;
         if is_over() {
             return;
         }
@@ -111,27 +111,27 @@ pub(super) async fn run<M: Sends>(node: Arc<Node>, entity: EntityKey, bell: Arc<
 async fn go_on<M: Sends>(
     node: &Arc<Node>,
     entity: EntityKey,
-    bell: &Arc<Bell>,
+    signal: &Arc<CourierSignal>,
     scope: &LogScope,
     from: Option<u64>,
 ) -> Result<(), StoreError> {
     let mut looked = match from {
         Some(from) => from,
-        None => found::<M>(node, entity, bell).await?,
+        None => found::<M>(node, entity, signal).await?,
     };
     loop {
-        looked = deliver::<M>(node, entity, bell, scope, looked).await?;
-        if node.outbox.leave(entity, bell) {
+        looked = deliver::<M>(node, entity, signal, scope, looked).await?;
+        if node.outbox.remove_idle(entity, signal) {
             return Ok(());
         }
     }
 }
 
-/// The first event to be looked at. While the bell exists only this courier reads events.
-async fn found<M: Sends>(node: &Node, entity: EntityKey, bell: &Bell) -> Result<u64, StoreError> {
+/// The first event to be looked at. While the signal exists only this courier reads events.
+async fn found<M: Sends>(node: &Node, entity: EntityKey, signal: &CourierSignal) -> Result<u64, StoreError> {
     let state = patiently(FOUND_WITHIN, || node.state::<M>(entity)).await?;
-    let upto = state.as_ref().map_or(bell.upto(), |state| M::log(entity, state).last_seq);
-    bell.upto.fetch_max(upto, Ordering::SeqCst);
+    let upto = state.as_ref().map_or(signal.upto(), |state| M::log(entity, state).last_seq);
+    signal.upto.fetch_max(upto, Ordering::SeqCst);
     let from = state.as_ref().and_then(M::outbox).and_then(|outbox| outbox.from);
     Ok(from.unwrap_or(upto + 1))
 }
@@ -151,26 +151,26 @@ fn not_sent(node: &Node, entity: EntityKey, error: &StoreError) {
 struct Leaving<'a> {
     node: &'a Node,
     entity: EntityKey,
-    bell: &'a Arc<Bell>,
+    signal: &'a Arc<CourierSignal>,
 }
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
-        self.node.outbox.gone(self.entity, self.bell);
+        self.node.outbox.remove_ended(self.entity, self.signal);
     }
 }
 
 async fn deliver<M: Sends>(
     node: &Arc<Node>,
     entity: EntityKey,
-    bell: &Arc<Bell>,
+    signal: &Arc<CourierSignal>,
     scope: &LogScope,
     looked: u64,
 ) -> Result<u64, StoreError> {
     let mut courier = Courier::<M> {
         node: Arc::clone(node),
         entity,
-        bell: Arc::clone(bell),
+        signal: Arc::clone(signal),
         scope: Arc::new(scope.clone()),
         workspace: node.outbox.workspace_id(node.store.as_ref(), entity.workspace).await?,
         looked,
@@ -188,7 +188,7 @@ async fn deliver<M: Sends>(
     };
     let done = courier.work().await;
     if done.is_err() {
-        bell.hasten_again(courier.hastened.iter().chain(&courier.unnoted));
+        signal.resume_again(courier.hastened.iter().chain(&courier.unnoted));
     }
     done.map(|()| courier.looked)
 }
@@ -207,7 +207,7 @@ impl<M: Sends> Courier<M> {
                 self.start();
             }
             if self.steps.is_empty() && self.undone.is_none() {
-                let is_hastened = !stopping && (!self.hastened.is_empty() || self.bell.has_hastened());
+                let is_hastened = !stopping && (!self.hastened.is_empty() || self.signal.has_lanes_to_resume());
                 // The alarm of a hastened lane may be hours away: nothing else would resume it soon.
                 match self.trouble.take_if(|_| !is_hastened) {
                     Some((error, _)) => return Err(error),
@@ -228,7 +228,7 @@ impl<M: Sends> Courier<M> {
             let put_off_at = self.node.store.is_shared().then_some(self.noted_at + LEFT_ALONE_AGAIN);
             tokio::select! {
                 Some(outcome) = self.steps.next() => self.moved(outcome).await,
-                () = self.bell.rung() => {}
+                () = self.signal.raised() => {}
                 () = sleep_until(again_at.unwrap_or_else(Instant::now)), if again_at.is_some() => {}
                 () = sleep_until(put_off_at.unwrap_or_else(Instant::now)), if put_off_at.is_some() => self.note().await?,
                 () = sleep_until(noted_at.unwrap_or_else(Instant::now)), if noted_at.is_some() => self.note().await?,
@@ -239,15 +239,15 @@ impl<M: Sends> Courier<M> {
     /// Takes up new work: lanes that are due, and events. Work that cannot be read delays nothing in flight: it is
     /// retried later, here or, once everything is at rest, when the log's alarm rings.
     async fn look_about(&mut self) {
-        let rung = self.bell.take();
-        self.check |= rung.check;
+        let raised = self.signal.take();
+        self.check |= raised.check;
         // A lane without room here resumes at its own time.
         let room = limits::COURIER_LANES.saturating_sub(self.hastened.len());
-        self.hastened.extend(rung.hasten.into_iter().take(room));
+        self.hastened.extend(raised.resume.into_iter().take(room));
         let was_in_trouble = self.trouble.take().is_some();
         let has_found_room = !self.hastened.is_empty() && self.runs.len() < COME_BACK;
-        let is_behind = self.looked <= self.bell.upto() && self.has_room();
-        if rung.is_rung || was_in_trouble || has_found_room || is_behind {
+        let is_behind = self.looked <= self.signal.upto() && self.has_room();
+        if raised.is_raised || was_in_trouble || has_found_room || is_behind {
             let due = self.take_due().await;
             let looked = self.look().await;
             let again = Instant::now() + LOOK_AGAIN;
@@ -255,9 +255,9 @@ impl<M: Sends> Courier<M> {
         }
     }
 
-    /// Whether there are events or rings that the courier has not looked at.
+    /// Whether there are events or notifications that the courier has not looked at.
     fn has_news(&self) -> bool {
-        self.bell.is_rung() || self.looked <= self.bell.upto()
+        self.signal.is_raised() || self.looked <= self.signal.upto()
     }
 
     /// Whether there is room to look at more events before earlier ones have been sent.
@@ -333,8 +333,8 @@ impl<M: Sends> Courier<M> {
     /// Looks at new events, and puts them on the lanes of their receivers.
     async fn look(&mut self) -> Result<(), StoreError> {
         let mut known: HashMap<u64, Option<Arc<Hooks>>> = HashMap::new();
-        while self.looked <= self.bell.upto() && self.has_room() {
-            let range = (self.looked, self.bell.upto());
+        while self.looked <= self.signal.upto() && self.has_room() {
+            let range = (self.looked, self.signal.upto());
             let records = read_log::next_part::<M>(&self.node, self.entity, range, Order::Asc, PAGE).await?.records;
             let Some(last) = records.last().map(|record| record.seq) else {
                 return Err(StoreError::Unavailable("the store does not return what was committed".into()));
@@ -388,7 +388,7 @@ impl<M: Sends> Courier<M> {
 
     /// Starts the next step of every lane that can make one.
     fn start(&mut self) {
-        let mut untried_since = (self.looked <= self.bell.upto()).then_some(self.bell.since);
+        let mut untried_since = (self.looked <= self.signal.upto()).then_some(self.signal.since);
         for (lane, run) in &mut self.runs {
             untried_since = untried_since.into_iter().chain(run.untried_since()).min();
             let Some((head, retry_signal)) = run.start() else { continue };
@@ -403,7 +403,7 @@ impl<M: Sends> Courier<M> {
             let (lane, like) = (*lane, run.like(*lane));
             self.steps.push(Box::pin(async move { StepOutcome { lane, stepped: step::<M>(route, like, head).await } }));
         }
-        self.bell.untried_since.store(untried_since.map_or(u64::MAX, |at| at.0), Ordering::Relaxed);
+        self.signal.untried_since.store(untried_since.map_or(u64::MAX, |at| at.0), Ordering::Relaxed);
     }
 
     /// Notes the progress of every lane. A lane in flight gets a row too, so that it is found again if this process
