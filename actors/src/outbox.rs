@@ -304,7 +304,7 @@ impl Outboxes {
                 signal.raise(upto, resume, check);
                 place.insert(Arc::clone(&signal));
                 self.active.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(courier::run::<M>(Arc::clone(node), entity, signal, M::scope(state)));
+                tokio::spawn(courier::run_until_idle::<M>(Arc::clone(node), entity, signal, M::scope(state)));
             }
         }
     }

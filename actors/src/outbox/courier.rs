@@ -72,29 +72,34 @@ pub(super) struct Courier<M: Sends> {
     noted: u64,
     runs: HashMap<Lane, Run>,
     /// Lanes to resume before their time that have found no room so far, or could not be read.
-    hastened: HashSet<Lane>,
+    to_resume: HashSet<Lane>,
     /// Those of them that were resumed, while their stored rows say that they wait.
-    unnoted: HashSet<Lane>,
+    resumed: HashSet<Lane>,
     steps: FuturesUnordered<BoxFuture<'static, StepOutcome>>,
     ended: Ended,
     /// When the first step that is not noted yet ended.
-    undone: Option<Instant>,
+    unnoted_since: Option<Instant>,
     /// When the last note was made, or the courier began.
     noted_at: Instant,
     /// A note is due although nothing may have changed: an alarm rang.
     check: bool,
     /// The error of the last failed read of new work, and when it is retried.
-    trouble: Option<(StoreError, Instant)>,
+    failed_read: Option<(StoreError, Instant)>,
     machine: std::marker::PhantomData<fn() -> M>,
 }
 
 /// Sends until nothing is left.
-pub(super) async fn run<M: Sends>(node: Arc<Node>, entity: EntityKey, signal: Arc<CourierSignal>, scope: LogScope) {
+pub(super) async fn run_until_idle<M: Sends>(
+    node: Arc<Node>,
+    entity: EntityKey,
+    signal: Arc<CourierSignal>,
+    scope: LogScope,
+) {
     // However it ends, it must not count as running.
-    let _leaving = Leaving { node: &node, entity, signal: &signal };
+    let _registered = Registered { node: &node, entity, signal: &signal };
     let mut from = signal.from;
-    while let Err(error) = go_on::<M>(&node, entity, &signal, &scope, from.take()).await {
-        not_sent(&node, entity, &error);
+    while let Err(error) = deliver_until_idle::<M>(&node, entity, &signal, &scope, from.take()).await {
+        log_failed_read(&node, entity, &error);
         // The log's alarm finds durable work again, but it may be hours away for a lane that is to be resumed now.
         let is_over = || !signal.has_lanes_to_resume() || node.outbox.is_stopping();
         if !error.passes() || is_over() {
@@ -108,7 +113,7 @@ pub(super) async fn run<M: Sends>(node: Arc<Node>, entity: EntityKey, signal: Ar
     }
 }
 
-async fn go_on<M: Sends>(
+async fn deliver_until_idle<M: Sends>(
     node: &Arc<Node>,
     entity: EntityKey,
     signal: &Arc<CourierSignal>,
@@ -117,10 +122,10 @@ async fn go_on<M: Sends>(
 ) -> Result<(), StoreError> {
     let mut looked = match from {
         Some(from) => from,
-        None => found::<M>(node, entity, signal).await?,
+        None => first_event::<M>(node, entity, signal).await?,
     };
     loop {
-        looked = deliver::<M>(node, entity, signal, scope, looked).await?;
+        looked = deliver_pending::<M>(node, entity, signal, scope, looked).await?;
         if node.outbox.remove_idle(entity, signal) {
             return Ok(());
         }
@@ -128,7 +133,7 @@ async fn go_on<M: Sends>(
 }
 
 /// The first event to be looked at. While the signal exists only this courier reads events.
-async fn found<M: Sends>(node: &Node, entity: EntityKey, signal: &CourierSignal) -> Result<u64, StoreError> {
+async fn first_event<M: Sends>(node: &Node, entity: EntityKey, signal: &CourierSignal) -> Result<u64, StoreError> {
     let state = patiently(FOUND_WITHIN, || node.state::<M>(entity)).await?;
     let upto = state.as_ref().map_or(signal.upto(), |state| M::log(entity, state).last_seq);
     signal.upto.fetch_max(upto, Ordering::SeqCst);
@@ -137,7 +142,7 @@ async fn found<M: Sends>(node: &Node, entity: EntityKey, signal: &CourierSignal)
 }
 
 /// Reports that events cannot be sent from a log, each time that is tried.
-fn not_sent(node: &Node, entity: EntityKey, error: &StoreError) {
+fn log_failed_read(node: &Node, entity: EntityKey, error: &StoreError) {
     let now = Instant::now();
     if error.passes() {
         if let Some(Line { left_out }) = node.outbox.unread.line(now) {
@@ -148,19 +153,19 @@ fn not_sent(node: &Node, entity: EntityKey, error: &StoreError) {
     }
 }
 
-struct Leaving<'a> {
+struct Registered<'a> {
     node: &'a Node,
     entity: EntityKey,
     signal: &'a Arc<CourierSignal>,
 }
 
-impl Drop for Leaving<'_> {
+impl Drop for Registered<'_> {
     fn drop(&mut self) {
         self.node.outbox.remove_ended(self.entity, self.signal);
     }
 }
 
-async fn deliver<M: Sends>(
+async fn deliver_pending<M: Sends>(
     node: &Arc<Node>,
     entity: EntityKey,
     signal: &Arc<CourierSignal>,
@@ -176,43 +181,43 @@ async fn deliver<M: Sends>(
         looked,
         noted: looked,
         runs: HashMap::new(),
-        hastened: HashSet::new(),
-        unnoted: HashSet::new(),
+        to_resume: HashSet::new(),
+        resumed: HashSet::new(),
         steps: FuturesUnordered::new(),
         ended: Ended::default(),
-        undone: None,
+        unnoted_since: None,
         noted_at: Instant::now(),
         check: false,
-        trouble: None,
+        failed_read: None,
         machine: std::marker::PhantomData,
     };
-    let done = courier.work().await;
+    let done = courier.work_until_settled().await;
     if done.is_err() {
-        signal.resume_again(courier.hastened.iter().chain(&courier.unnoted));
+        signal.resume_again(courier.to_resume.iter().chain(&courier.resumed));
     }
     done.map(|()| courier.looked)
 }
 
 impl<M: Sends> Courier<M> {
-    async fn work(&mut self) -> Result<(), StoreError> {
+    async fn work_until_settled(&mut self) -> Result<(), StoreError> {
         loop {
             if self.ended.is_full() {
                 self.note().await?;
             }
-            if self.trouble.as_ref().is_none_or(|(_, again)| *again <= Instant::now()) {
-                self.look_about().await;
+            if self.failed_read.as_ref().is_none_or(|(_, again)| *again <= Instant::now()) {
+                self.take_new_work().await;
             }
             let stopping = self.node.outbox.is_stopping();
             if !stopping {
-                self.start();
+                self.start_steps();
             }
-            if self.steps.is_empty() && self.undone.is_none() {
-                let is_hastened = !stopping && (!self.hastened.is_empty() || self.signal.has_lanes_to_resume());
-                // The alarm of a hastened lane may be hours away: nothing else would resume it soon.
-                match self.trouble.take_if(|_| !is_hastened) {
+            if self.steps.is_empty() && self.unnoted_since.is_none() {
+                let has_to_resume = !stopping && (!self.to_resume.is_empty() || self.signal.has_lanes_to_resume());
+                // The alarm of such a lane may be hours away: nothing else would resume it soon.
+                match self.failed_read.take_if(|_| !has_to_resume) {
                     Some((error, _)) => return Err(error),
-                    None if self.trouble.is_some() => {}
-                    None if is_hastened || !stopping && self.has_news() => {
+                    None if self.failed_read.is_some() => {}
+                    None if has_to_resume || !stopping && self.has_news() => {
                         // Everything is noted. Lanes at rest that a failed read left here would only take room.
                         self.runs.retain(|_, run| !run.is_at_rest());
                         continue;
@@ -220,14 +225,14 @@ impl<M: Sends> Courier<M> {
                     None => return if self.check { self.note().await } else { Ok(()) },
                 }
             }
-            let noted_at = self.undone.map(|undone| match self.steps.is_empty() {
-                true => (Instant::now() + GATHER).min(undone + NOTED_WITHIN),
-                false => undone + NOTED_WITHIN,
+            let noted_at = self.unnoted_since.map(|unnoted_since| match self.steps.is_empty() {
+                true => (Instant::now() + GATHER).min(unnoted_since + NOTED_WITHIN),
+                false => unnoted_since + NOTED_WITHIN,
             });
-            let again_at = self.trouble.as_ref().map(|(_, again)| *again);
+            let again_at = self.failed_read.as_ref().map(|(_, again)| *again);
             let put_off_at = self.node.store.is_shared().then_some(self.noted_at + LEFT_ALONE_AGAIN);
             tokio::select! {
-                Some(outcome) = self.steps.next() => self.moved(outcome).await,
+                Some(outcome) = self.steps.next() => self.apply_outcome(outcome).await,
                 () = self.signal.raised() => {}
                 () = sleep_until(again_at.unwrap_or_else(Instant::now)), if again_at.is_some() => {}
                 () = sleep_until(put_off_at.unwrap_or_else(Instant::now)), if put_off_at.is_some() => self.note().await?,
@@ -238,20 +243,20 @@ impl<M: Sends> Courier<M> {
 
     /// Takes up new work: lanes that are due, and events. Work that cannot be read delays nothing in flight: it is
     /// retried later, here or, once everything is at rest, when the log's alarm rings.
-    async fn look_about(&mut self) {
+    async fn take_new_work(&mut self) {
         let raised = self.signal.take();
         self.check |= raised.check;
         // A lane without room here resumes at its own time.
-        let room = limits::COURIER_LANES.saturating_sub(self.hastened.len());
-        self.hastened.extend(raised.resume.into_iter().take(room));
-        let was_in_trouble = self.trouble.take().is_some();
-        let has_found_room = !self.hastened.is_empty() && self.runs.len() < COME_BACK;
+        let room = limits::COURIER_LANES.saturating_sub(self.to_resume.len());
+        self.to_resume.extend(raised.resume.into_iter().take(room));
+        let had_failed = self.failed_read.take().is_some();
+        let has_found_room = !self.to_resume.is_empty() && self.runs.len() < COME_BACK;
         let is_behind = self.looked <= self.signal.upto() && self.has_room();
-        if raised.is_raised || was_in_trouble || has_found_room || is_behind {
-            let due = self.take_due().await;
-            let looked = self.look().await;
+        if raised.is_raised || had_failed || has_found_room || is_behind {
+            let due = self.take_due_lanes().await;
+            let looked = self.take_new_events().await;
             let again = Instant::now() + LOOK_AGAIN;
-            self.trouble = due.and(looked).err().map(|error| (error, again));
+            self.failed_read = due.and(looked).err().map(|error| (error, again));
         }
     }
 
@@ -266,7 +271,7 @@ impl<M: Sends> Courier<M> {
     }
 
     /// Takes up the due lanes and those to resume before their time: all that can be read.
-    async fn take_due(&mut self) -> Result<(), StoreError> {
+    async fn take_due_lanes(&mut self) -> Result<(), StoreError> {
         let now = self.node.clock.now();
         let before = Some(now.plus(1).0.to_be_bytes().to_vec().into());
         let range = KeyRange { after: None, before };
@@ -274,8 +279,8 @@ impl<M: Sends> Courier<M> {
             self.node.store.rows(self.entity, LANE_TIMES, Scan::new(range, Order::Asc, limits::COURIER_LANES)).await?;
         let due = rows.iter().filter_map(|row| Lane::parse_time_key(&row.key)).map(|(_, lane)| lane);
         let mut all = Ok(());
-        for lane in due.chain(self.hastened.iter().copied()).collect::<HashSet<_>>() {
-            let is_done = match self.take_one(lane, self.hastened.contains(&lane), now).await {
+        for lane in due.chain(self.to_resume.iter().copied()).collect::<HashSet<_>>() {
+            let is_done = match self.take_lane(lane, self.to_resume.contains(&lane), now).await {
                 Ok(is_done) => is_done,
                 Err(error) => {
                     let is_damaged = !error.passes();
@@ -283,15 +288,15 @@ impl<M: Sends> Courier<M> {
                     is_damaged
                 }
             };
-            if is_done && self.hastened.remove(&lane) && self.runs.get(&lane).is_some_and(Run::is_moving) {
-                self.unnoted.insert(lane);
+            if is_done && self.to_resume.remove(&lane) && self.runs.get(&lane).is_some_and(Run::is_moving) {
+                self.resumed.insert(lane);
             }
         }
         all
     }
 
     /// Takes up one of these lanes, if it still waits. `false`: there is no room for it.
-    async fn take_one(&mut self, lane: Lane, hastened: bool, now: Millis) -> Result<bool, StoreError> {
+    async fn take_lane(&mut self, lane: Lane, is_early: bool, now: Millis) -> Result<bool, StoreError> {
         let known = self.runs.get(&lane);
         let (is_known, is_moving) = (known.is_some(), known.is_some_and(Run::is_moving));
         let Some(stored) = self.node.stored::<LaneRow>(self.entity, LANES, lane.key()).await? else { return Ok(true) };
@@ -304,25 +309,25 @@ impl<M: Sends> Courier<M> {
             return Ok(false);
         }
         // A running lane is not disturbed, unless a retry is requested, and a lane whose receiver sent `Retry-After` is
-        // not hastened.
+        // not resumed early.
         if let Some(run) = self.runs.get_mut(&lane).filter(|_| is_moving) {
-            run.speed_up(stored);
+            run.retry_now(stored);
             return Ok(true);
         }
         // The in-memory state may be newer than the stored row.
         let deferred_by = self.runs.get(&lane).map_or(stored.deferred_by, |run| run.row.deferred_by);
-        let released = hastened && is_another(&self.node, self.entity, &self.scope, lane, deferred_by).await;
+        let is_released = is_early && has_other_url(&self.node, self.entity, &self.scope, lane, deferred_by).await;
         match self.runs.get_mut(&lane) {
             Some(run) => {
-                if released {
-                    run.release();
+                if is_released {
+                    run.drop_retry_after();
                 }
-                run.go_on(stored, hastened, now);
+                run.resume(stored, is_early, now);
             }
             None => {
                 let mut run = Run::of(lane, stored);
-                if released {
-                    run.release();
+                if is_released {
+                    run.drop_retry_after();
                 }
                 self.runs.extend(Some(run).filter(|run| run.may_go(now)).map(|run| (lane, run)));
             }
@@ -331,7 +336,7 @@ impl<M: Sends> Courier<M> {
     }
 
     /// Looks at new events, and puts them on the lanes of their receivers.
-    async fn look(&mut self) -> Result<(), StoreError> {
+    async fn take_new_events(&mut self) -> Result<(), StoreError> {
         let mut known: HashMap<u64, Option<Arc<Hooks>>> = HashMap::new();
         while self.looked <= self.signal.upto() && self.has_room() {
             let range = (self.looked, self.signal.upto());
@@ -359,7 +364,7 @@ impl<M: Sends> Courier<M> {
                     None => None,
                 };
                 for (receiver, _) in receivers(&subject, &settings.configured(), hooks.as_deref(), None) {
-                    self.take_up(Lane::to(receiver)).await?;
+                    self.load_lane(Lane::to(receiver)).await?;
                     wanted.push((Lane::to(receiver), record));
                 }
             }
@@ -367,27 +372,27 @@ impl<M: Sends> Courier<M> {
                 self.runs.entry(lane).or_default().push(FoundEvent { seq: record.seq, at: record.at });
             }
             self.looked = last + 1;
-            self.touch();
+            self.note_later();
         }
         Ok(())
     }
 
     /// Loads a lane into memory. A waiting lane keeps waiting for its time.
-    async fn take_up(&mut self, lane: Lane) -> Result<(), StoreError> {
+    async fn load_lane(&mut self, lane: Lane) -> Result<(), StoreError> {
         if !self.runs.contains_key(&lane) {
-            let run = waiting(&self.node, self.entity, lane).await?;
+            let run = load_run(&self.node, self.entity, lane).await?;
             self.runs.insert(lane, run);
         }
         Ok(())
     }
 
     /// Records that there is something to note.
-    fn touch(&mut self) {
-        self.undone.get_or_insert_with(Instant::now);
+    fn note_later(&mut self) {
+        self.unnoted_since.get_or_insert_with(Instant::now);
     }
 
     /// Starts the next step of every lane that can make one.
-    fn start(&mut self) {
+    fn start_steps(&mut self) {
         let mut untried_since = (self.looked <= self.signal.upto()).then_some(self.signal.since);
         for (lane, run) in &mut self.runs {
             untried_since = untried_since.into_iter().chain(run.untried_since()).min();
@@ -425,16 +430,16 @@ impl<M: Sends> Courier<M> {
         lanes.sort_unstable_by_key(|change| Reverse(change.lane));
         let ended = self.ended.take();
         let nothing = lanes.is_empty() && ended.is_empty() && self.looked == self.noted && !self.check;
-        (self.check, self.undone) = (false, None);
+        (self.check, self.unnoted_since) = (false, None);
         let afters: Vec<_> = lanes.iter().map(|change| (change.lane, change.after.clone())).collect();
         let mut steps = Vec::new();
         if !nothing {
             let settlement = Settlement { looked: self.looked, lanes, ended };
             let node = Arc::clone(&self.node);
-            steps = self.meanwhile(note::<M>(&node, self.entity, settlement)).await?;
+            steps = self.outcomes_during(note::<M>(&node, self.entity, settlement)).await?;
         }
         (self.noted, self.noted_at) = (self.looked, Instant::now());
-        self.unnoted.clear();
+        self.resumed.clear();
         for (lane, after) in afters {
             if let Some(run) = self.runs.get_mut(&lane) {
                 run.stored = after;
@@ -442,14 +447,14 @@ impl<M: Sends> Courier<M> {
         }
         self.runs.retain(|_, run| !run.is_at_rest());
         for outcome in steps {
-            self.moved(outcome).await;
+            self.apply_outcome(outcome).await;
         }
         Ok(())
     }
 
     /// Waits until a note is stored, while steps in flight end: an attempt holds one of its receiver's permits until
     /// then, and a note may take long. Returns the ended steps, at most one of each lane.
-    async fn meanwhile(
+    async fn outcomes_during(
         &mut self,
         noting: impl Future<Output = Result<(), StoreError>>,
     ) -> Result<Vec<StepOutcome>, StoreError> {
@@ -471,13 +476,13 @@ fn is_left_alone(stored: &LaneRow, now: Millis) -> bool {
 }
 
 /// Loads a stored lane, which waits for its time.
-async fn waiting(node: &Node, entity: EntityKey, lane: Lane) -> Result<Run, StoreError> {
+async fn load_run(node: &Node, entity: EntityKey, lane: Lane) -> Result<Run, StoreError> {
     let stored = node.stored(entity, LANES, lane.key()).await?;
     Ok(stored.map_or_else(Run::default, |stored| Run::waiting(lane, stored)))
 }
 
 /// Whether the receiver's URL differs from the one that sent `Retry-After`.
-async fn is_another(node: &Node, entity: EntityKey, scope: &LogScope, lane: Lane, deferred_by: Option<u64>) -> bool {
+async fn has_other_url(node: &Node, entity: EntityKey, scope: &LogScope, lane: Lane, deferred_by: Option<u64>) -> bool {
     let Some(deferred_by) = deferred_by else { return false };
     // If the settings cannot be read, the lane keeps waiting.
     let Ok(settings) = settings::read(node, entity, scope).await else { return false };

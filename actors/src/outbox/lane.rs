@@ -243,7 +243,8 @@ pub struct LaneRow {
     /// The receiver's `Retry-After`: no attempt before this time.
     #[n(5)]
     pub deferred_until: Option<Millis>,
-    /// A request asked for the next attempt, or for a later event: the attempt is made even if the breaker is closed. See
+    /// A request asked for the next attempt, or for a later event: the attempt is made even if the circuit breaker is
+    /// tripped. See
     /// `RetryRequests`, as which this and [`retry_requests`](LaneRow::retry_requests) are read and written.
     #[n(6)]
     pub retry_requested: bool,

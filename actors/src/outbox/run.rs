@@ -113,7 +113,7 @@ impl Run {
     }
 
     /// The receiver's `Retry-After` no longer counts.
-    pub(super) fn release(&mut self) {
+    pub(super) fn drop_retry_after(&mut self) {
         self.row.deferred_until = None;
     }
 
@@ -122,30 +122,30 @@ impl Run {
         self.busy || self.parked.is_none()
     }
 
-    /// Resumes a waiting lane if it is due, if it is `hastened`, or if its row shows a newly requested retry.
-    pub(super) fn go_on(&mut self, stored: LaneRow, hastened: bool, now: Millis) {
-        self.hear(stored);
+    /// Resumes a waiting lane if it is due, if it is to resume `early`, or if its row shows a newly requested retry.
+    pub(super) fn resume(&mut self, stored: LaneRow, early: bool, now: Millis) {
+        self.take_requests(stored);
         let is_due = self.parked.is_some_and(|at| at <= now);
-        if self.retries.any() || (is_due || hastened) && self.may_go(now) {
+        if self.retries.any() || (is_due || early) && self.may_go(now) {
             self.parked = None;
         }
     }
 
     /// Ends a running lane's wait for its permit if its row shows a newly requested retry.
-    pub(super) fn speed_up(&mut self, stored: LaneRow) {
-        if let Some(requested) = self.hear(stored) {
+    pub(super) fn retry_now(&mut self, stored: LaneRow) {
+        if let Some(requested) = self.take_requests(stored) {
             self.retry_signal.send(requested);
         }
     }
 
-    /// The retry that was requested since its row was last read, if any. Such a row replaces the known one, so this courier
-    /// also sends the events that another node has put on the lane meanwhile.
-    fn hear(&mut self, stored: LaneRow) -> Option<RetryOf> {
+    /// The retry that was requested since its row was last read, if any. Such a row replaces the known one, so this
+    /// courier also sends the events that another node has put on the lane meanwhile.
+    fn take_requests(&mut self, stored: LaneRow) -> Option<RetryOf> {
         // If all events here have ended and are not noted yet, the row stays, and is due.
         let first = self.first().filter(|_| stored.retries().any() && self.stored.as_ref() != Some(&stored))?;
-        let news = stored.asked_since(self.stored.as_ref());
+        let news = stored.requests_since(self.stored.as_ref());
         let (here, ended): (Vec<_>, Vec<_>) = news.into_iter().partition(|asked| first <= asked.seq);
-        match self.stored.as_mut().filter(|known| !ended.is_empty() && known.was_asked_for(&stored)) {
+        match self.stored.as_mut().filter(|known| !ended.is_empty() && known.has_requests_in(&stored)) {
             // The same for requested events that have ended: the step that notes them finds the request and has them
             // sent once more. The lane continues with the others.
             Some(known) => known.know_requests(&here),
@@ -260,24 +260,24 @@ impl Run {
     /// The first event was tried at the URL with this [`mark`](super::lane::mark). Attempts at another URL do not count
     /// for it, since each URL has its own schedule. A requested attempt counts only if it is the first one, so
     /// that requests during an outage do not put off the scheduled attempts.
-    pub(super) fn tried(&mut self, attempt: Attempt, at: u64, is_requested: bool) {
+    pub(super) fn tried(&mut self, attempt: Attempt, at: u64, is_unscheduled: bool) {
         if self.row.tried_at.is_some_and(|before| before != at) {
             (self.row.tries, self.row.failing_since) = (0, None);
         }
-        self.row.tries = if is_requested { self.row.tries.max(1) } else { self.row.tries + 1 };
+        self.row.tries = if is_unscheduled { self.row.tries.max(1) } else { self.row.tries + 1 };
         (self.row.tried_at, self.is_handed_over, self.row.was) = (Some(at), false, None);
         keep(&mut self.row.attempts, attempt);
     }
 
     /// A step tried the first event, which answers earlier requests for it, but not those of which it was not notified.
-    pub(super) fn answer_asked(&mut self, since: Option<RetryOf>) {
+    pub(super) fn answer_requests(&mut self, since: Option<RetryOf>) {
         if since != Some(RetryOf::Head) {
             self.retries.answered(self.first(), since.is_some());
         }
     }
 
     /// Whether the first event itself was requested.
-    fn is_first_asked(&self) -> bool {
+    fn is_head_requested(&self) -> bool {
         self.retries.of_head(self.first())
     }
 
@@ -318,7 +318,7 @@ impl Run {
                     seq: first.seq,
                     attempt: self.row.tries.saturating_add(1),
                     is_handed_over: self.is_handed_over,
-                    is_asked: self.is_first_asked(),
+                    is_requested: self.is_head_requested(),
                 },
                 want: Want {
                     retry_requested: self.retries.any(),
@@ -328,7 +328,7 @@ impl Run {
                 },
             },
             (None, Some((from, to))) => {
-                let tried = TriedEvent { seq: from, is_asked: self.is_first_asked() };
+                let tried = TriedEvent { seq: from, is_requested: self.is_head_requested() };
                 Head::Search { from, to, tried: (self.row.tries > 0).then_some(tried) }
             }
             (None, None) => return None,

@@ -338,8 +338,8 @@ pub fn again(
         let [again, usual] = [change.lane(lanes[0])?, change.lane(lanes[1])?];
         let waits = |row: &LaneRow| (row.next..=row.until).contains(&key.seq);
         match (again, usual) {
-            (Some(row), _) => (lanes[0], row.asked(key.seq, now)),
-            (None, Some(row)) if waits(&row) => (lanes[1], row.asked(key.seq, now)),
+            (Some(row), _) => (lanes[0], row.with_request(key.seq, now)),
+            (None, Some(row)) if waits(&row) => (lanes[1], row.with_request(key.seq, now)),
             _ => return Ok(None),
         }
     };

@@ -66,7 +66,7 @@ pub(super) struct KnownEvent {
     /// It was handed to the other receivers that it was on the lane for.
     pub(super) is_handed_over: bool,
     /// Its own retry was requested.
-    pub(super) is_asked: bool,
+    pub(super) is_requested: bool,
 }
 
 /// An event that was tried, and may be for the receiver no longer.
@@ -74,7 +74,7 @@ pub(super) struct KnownEvent {
 pub(super) struct TriedEvent {
     pub(super) seq: u64,
     /// Its own retry was requested.
-    pub(super) is_asked: bool,
+    pub(super) is_requested: bool,
 }
 
 /// An event for the receiver, as the log has it.
@@ -166,7 +166,7 @@ pub(super) struct Tried {
     pub(super) attempt: Attempt,
     pub(super) verdict: Verdict,
     /// A retry on the lane was requested, so the attempt is beside the schedule.
-    pub(super) is_requested: bool,
+    pub(super) is_unscheduled: bool,
 }
 
 /// The verdict of an attempt on the delivery.
@@ -246,7 +246,7 @@ async fn search<M: Sends>(
         let (event, mut goes) = (FoundEvent { seq: record.seq, at: record.at }, false);
         match tried {
             _ if off == Some(Unsendable::Deleted) => {}
-            Some(TriedEvent { is_asked: false, .. }) if is_unsubscribed(lane.receiver, &subject, &configured) => {
+            Some(TriedEvent { is_requested: false, .. }) if is_unsubscribed(lane.receiver, &subject, &configured) => {
                 let url = url_of(lane.receiver, &configured, None).unwrap_or_default().to_owned();
                 let unsent = Unsent { happened: subject.at, event: subject.event, url };
                 lost = Some(Lost { why: UNSUBSCRIBED, unsent });
@@ -304,7 +304,7 @@ async fn send<M: Sends>(
         Ok(admission) => admission,
         Err(at) => return Ok(Step::Later(at).into()),
     };
-    let wanted = known.is_asked || requested == Some(RetryOf::Head) || lane.again.is_some();
+    let wanted = known.is_requested || requested == Some(RetryOf::Head) || lane.again.is_some();
     let (request, subject) = match pack::<M>(route, lane, hooks, known, wanted).await? {
         Ok(packed) => packed,
         Err(not_sent) => return Ok(not_sent),
@@ -329,9 +329,9 @@ async fn send<M: Sends>(
         telling::turned(route.entity, receiver, &url, turned);
     };
     current::within(trace, told).await;
-    let is_requested = want.retry_requested || requested.is_some();
+    let is_unscheduled = want.retry_requested || requested.is_some();
     let (happened, event) = (subject.at, subject.event);
-    Ok(Step::Tried(Tried { happened, event, url, attempt, verdict, is_requested }).into())
+    Ok(Step::Tried(Tried { happened, event, url, attempt, verdict, is_unscheduled }).into())
 }
 
 /// The admission of an event.

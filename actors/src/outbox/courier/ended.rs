@@ -14,9 +14,9 @@ use crate::outbox::step::{Lost, Step, StepOutcome, Tried, Verdict};
 
 impl<M: Sends> Courier<M> {
     /// Applies the result of a lane's step.
-    pub(super) async fn moved(&mut self, StepOutcome { lane, stepped }: StepOutcome) {
+    pub(super) async fn apply_outcome(&mut self, StepOutcome { lane, stepped }: StepOutcome) {
         let now = self.node.clock.now();
-        let step = self.settled(stepped, now).await;
+        let step = self.hand_over_first(stepped, now).await;
         let random = u64::from_le_bytes(self.node.entropy.draw()[..8].try_into().unwrap_or_default());
         let Some(run) = self.runs.get_mut(&lane) else { return };
         let since = run.end_step();
@@ -49,8 +49,8 @@ impl<M: Sends> Courier<M> {
                 }
             }
             Ok(Step::Tried(tried)) => {
-                run.answer_asked(since);
-                self.tried(lane, tried, now, random);
+                run.answer_requests(since);
+                self.apply_attempt(lane, tried, now, random);
             }
             Err(error) => {
                 // The event may be damaged for good, so its lane is set aside and delays no other lane.
@@ -63,13 +63,13 @@ impl<M: Sends> Courier<M> {
                 run.park(now.plus(set_aside(&error, random)));
             }
         }
-        self.touch();
+        self.note_later();
     }
 
-    fn tried(&mut self, lane: Lane, tried: Tried, now: Millis, random: u64) {
+    fn apply_attempt(&mut self, lane: Lane, tried: Tried, now: Millis, random: u64) {
         let Some(run) = self.runs.get_mut(&lane) else { return };
         let at = tried.attempt.at;
-        run.tried(tried.attempt, mark(&tried.url), tried.is_requested);
+        run.tried(tried.attempt, mark(&tried.url), tried.is_unscheduled);
         run.row.url = lane.receiver.endpoint().is_none().then(|| tried.url.clone());
         let end = match tried.verdict {
             Verdict::Arrived => {

@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Courier, waiting};
+use super::{Courier, load_run};
 use crate::clock::Millis;
 use crate::codec;
 use crate::id::EntityKey;
@@ -29,7 +29,7 @@ const AGAIN_MILLIS: u64 = 1_000;
 impl<M: Sends> Courier<M> {
     /// The result of a step, once its events for others are handed over. If they cannot be, the step does not
     /// count.
-    pub(super) async fn settled(
+    pub(super) async fn hand_over_first(
         &mut self,
         stepped: Result<Stepped, StoreError>,
         now: Millis,
@@ -62,7 +62,7 @@ impl<M: Sends> Courier<M> {
                 }
                 let usual = Lane::to(handed_over.receiver);
                 if !self.runs.contains_key(&usual) && !at_rest.contains_key(&usual) {
-                    at_rest.insert(usual, waiting(&self.node, self.entity, usual).await?);
+                    at_rest.insert(usual, load_run(&self.node, self.entity, usual).await?);
                 }
                 let run = self.runs.get(&usual).or(at_rest.get(&usual));
                 let lane = match run.map_or(Place::Behind, |run| run.place_of(seq)) {

@@ -25,11 +25,11 @@ pub struct RetryRequest {
 impl RetryRequest {
     /// Adds it to the kept requests, which are ordered by time. An event is among them once.
     fn add_to(self, all: &mut Vec<Self>) {
-        all.retain(|asked| asked.seq != self.seq);
+        all.retain(|request| request.seq != self.seq);
         all.push(self);
-        let newest = all.iter().map(|asked| asked.seq).max();
+        let newest = all.iter().map(|request| request.seq).max();
         if all.len() > RETRY_REQUESTS_KEPT
-            && let Some(oldest) = all.iter().position(|asked| Some(asked.seq) < newest)
+            && let Some(oldest) = all.iter().position(|request| Some(request.seq) < newest)
         {
             all.remove(oldest);
         }
@@ -56,19 +56,19 @@ impl RetryRequests {
 
     /// Whether the lane's first event itself was requested.
     pub(in crate::outbox) fn of_head(&self, head: Option<u64>) -> bool {
-        self.is_due && (self.by_event.is_empty() || self.by_event.iter().any(|asked| Some(asked.seq) == head))
+        self.is_due && (self.by_event.is_empty() || self.by_event.iter().any(|request| Some(request.seq) == head))
     }
 
     /// Adds a request.
-    pub(in crate::outbox) fn add(&mut self, asked: RetryRequest) {
-        asked.add_to(&mut self.by_event);
+    pub(in crate::outbox) fn add(&mut self, request: RetryRequest) {
+        request.add_to(&mut self.by_event);
         self.is_due = true;
     }
 
     /// The lane's first event was tried, which answers the requests for it. Later ones stay requested until they are
     /// tried themselves, and cause the next attempt only if something was requested meanwhile (`since`).
     pub(in crate::outbox) fn answered(&mut self, head: Option<u64>, since: bool) {
-        self.by_event.retain(|asked| Some(asked.seq) != head);
+        self.by_event.retain(|request| Some(request.seq) != head);
         self.is_due = since;
     }
 
@@ -90,7 +90,7 @@ impl RetryRequests {
 
     /// Drops requests for events that are no longer on the lane.
     fn forget_before(&mut self, head: Option<u64>) {
-        self.by_event.retain(|asked| head.is_some_and(|head| head <= asked.seq));
+        self.by_event.retain(|request| head.is_some_and(|head| head <= request.seq));
     }
 }
 
@@ -114,28 +114,28 @@ impl LaneRow {
 
     /// Requests an event: it is tried as soon as those before it have ended, and the lane's first event at this time.
     #[must_use]
-    pub fn asked(self, seq: u64, at: Millis) -> Self {
-        self.with_asked(RetryRequest { seq, at }, at)
+    pub fn with_request(self, seq: u64, at: Millis) -> Self {
+        self.with_earlier_request(RetryRequest { seq, at }, at)
     }
 
     /// The same for earlier requests.
-    pub(in crate::outbox) fn with_asked(self, asked: RetryRequest, next_at: Millis) -> Self {
+    pub(in crate::outbox) fn with_earlier_request(self, request: RetryRequest, next_at: Millis) -> Self {
         let mut retries = self.retries();
-        retries.add(asked);
+        retries.add(request);
         Self { next_at, deferred_until: None, ..self }.with_retries(retries)
     }
 
     /// Adds requests that its stored row shows, and whose events do not wait for them.
     pub(in crate::outbox) fn know_requests(&mut self, known: &[RetryRequest]) {
-        known.iter().for_each(|asked| asked.add_to(self.retry_requests.get_or_insert_default()));
+        known.iter().for_each(|request| request.add_to(self.retry_requests.get_or_insert_default()));
     }
 
     /// The requests made since the state `known`.
-    pub(in crate::outbox) fn asked_since(&self, known: Option<&Self>) -> Vec<RetryRequest> {
+    pub(in crate::outbox) fn requests_since(&self, known: Option<&Self>) -> Vec<RetryRequest> {
         let before = known.and_then(|known| known.retry_requests.as_deref()).unwrap_or_default();
         match &self.retry_requests {
             _ if !self.retry_requested => Vec::new(),
-            Some(all) => all.iter().filter(|asked| !before.contains(asked)).copied().collect(),
+            Some(all) => all.iter().filter(|request| !before.contains(request)).copied().collect(),
             // Rows of an earlier build could only request the next event.
             None => vec![RetryRequest { seq: self.next, at: self.next_at }],
         }
@@ -143,7 +143,7 @@ impl LaneRow {
 
     /// Whether `later` equals this, except for newer events behind it and retries requested since.
     #[must_use]
-    pub fn was_asked_for(&self, later: &Self) -> bool {
+    pub fn has_requests_in(&self, later: &Self) -> bool {
         let Self { until, next_at, retry_requested, deferred_until, .. } = *self;
         let like_this = || Self {
             until,
@@ -170,21 +170,21 @@ mod tests {
     fn of_many_requests_the_last_ones_are_kept_and_the_one_for_the_newest_event() {
         let mut row = LaneRow::fresh(1, 100, NOW);
         for seq in [100, 7].into_iter().chain(1..=30) {
-            row = row.asked(seq, NOW.plus(seq));
+            row = row.with_request(seq, NOW.plus(seq));
         }
-        let kept: Vec<_> = row.retry_requests.iter().flatten().map(|asked| asked.seq).collect();
+        let kept: Vec<_> = row.retry_requests.iter().flatten().map(|request| request.seq).collect();
         assert_eq!(kept, [100].into_iter().chain(16..=30).collect::<Vec<_>>());
     }
 
     #[test]
     fn who_knows_of_a_request_knows_nothing_of_one_for_the_same_event_that_comes_later() {
-        let known = LaneRow::fresh(5, 7, NOW).asked(6, NOW);
-        let later = known.clone().asked(5, NOW.plus(1)).asked(6, NOW.plus(2));
-        let news: Vec<_> = later.asked_since(Some(&known)).iter().map(|asked| (asked.seq, asked.at)).collect();
+        let known = LaneRow::fresh(5, 7, NOW).with_request(6, NOW);
+        let later = known.clone().with_request(5, NOW.plus(1)).with_request(6, NOW.plus(2));
+        let news: Vec<_> = later.requests_since(Some(&known)).iter().map(|request| (request.seq, request.at)).collect();
         assert_eq!(news, [(5, NOW.plus(1)), (6, NOW.plus(2))]);
-        assert_eq!(later.asked_since(Some(&later)), []);
-        assert!(known.was_asked_for(&later) && !known.was_asked_for(&known));
+        assert_eq!(later.requests_since(Some(&later)), []);
+        assert!(known.has_requests_in(&later) && !known.has_requests_in(&known));
         let of_an_earlier_build = LaneRow { retry_requests: None, ..later };
-        assert_eq!(of_an_earlier_build.asked_since(Some(&known)), [RetryRequest { seq: 5, at: NOW.plus(2) }]);
+        assert_eq!(of_an_earlier_build.requests_since(Some(&known)), [RetryRequest { seq: 5, at: NOW.plus(2) }]);
     }
 }

@@ -23,7 +23,7 @@ fn asked(next: u64, until: u64) -> LaneRow {
 fn what_another_node_has_put_on_a_lane_that_is_asked_for_is_sent_once_what_is_under_way_has_arrived() {
     for until in [6, 9] {
         let mut run = under_way(5);
-        run.speed_up(asked(5, until));
+        run.retry_now(asked(5, until));
         run.end_step();
         assert_eq!(run.pop(), Some(5));
         let row = run.row_to_store(NOW, 0, 0).map(|row| (row.next, row.until));
@@ -34,10 +34,10 @@ fn what_another_node_has_put_on_a_lane_that_is_asked_for_is_sent_once_what_is_un
 #[test]
 fn what_a_lane_has_already_or_is_done_with_is_not_added_again_when_somebody_asks_for_it() {
     let mut run = under_way(5);
-    run.speed_up(asked(5, 5));
+    run.retry_now(asked(5, 5));
     run.end_step();
     assert_eq!(run.pop(), Some(5));
-    run.speed_up(LaneRow { tries: 1, ..asked(5, 5) });
+    run.retry_now(LaneRow { tries: 1, ..asked(5, 5) });
     assert_eq!(run.row_to_store(NOW, 0, 0), None);
 }
 
@@ -46,43 +46,47 @@ fn what_has_ended_here_when_it_is_asked_for_is_left_to_the_note_and_what_is_behi
     let mut run = Run::of(Lane::to(Receiver::Channel), LaneRow::fresh(5, 7, NOW));
     run.found((5..=7).map(found).collect(), 7);
     run.pop();
-    let row = LaneRow::fresh(5, 7, NOW).asked(5, NOW.plus(1));
-    run.speed_up(row.clone());
+    let row = LaneRow::fresh(5, 7, NOW).with_request(5, NOW.plus(1));
+    run.retry_now(row.clone());
     assert!(!run.retries.any(), "nobody asks for the next one");
     let before = run.stored.clone().unwrap();
-    assert_eq!(row.asked_since(Some(&before)), [RetryRequest { seq: 5, at: NOW.plus(1) }], "whoever notes it finds it");
-    let row = row.asked(7, NOW.plus(2));
-    run.speed_up(row.clone());
+    assert_eq!(
+        row.requests_since(Some(&before)),
+        [RetryRequest { seq: 5, at: NOW.plus(1) }],
+        "whoever notes it finds it"
+    );
+    let row = row.with_request(7, NOW.plus(2));
+    run.retry_now(row.clone());
     assert!(run.retries.any());
     let before = run.stored.clone().unwrap();
-    assert!(before.was_asked_for(&row));
-    assert_eq!(row.asked_since(Some(&before)), [RetryRequest { seq: 5, at: NOW.plus(1) }]);
+    assert!(before.has_requests_in(&row));
+    assert_eq!(row.requests_since(Some(&before)), [RetryRequest { seq: 5, at: NOW.plus(1) }]);
 }
 
 #[test]
 fn what_waits_behind_others_is_asked_for_until_it_was_tried_itself() {
-    let row = LaneRow::fresh(5, 8, NOW).asked(7, NOW);
+    let row = LaneRow::fresh(5, 8, NOW).with_request(7, NOW);
     let mut run = Run::of(Lane::to(Receiver::Channel), row);
     run.found((5..=8).map(found).collect(), 8);
-    assert!(run.retries.any() && !run.is_first_asked(), "the first is sent for the other");
-    run.answer_asked(None);
+    assert!(run.retries.any() && !run.is_head_requested(), "the first is sent for the other");
+    run.answer_requests(None);
     assert!(!run.retries.any(), "where that fails it waits for its time");
     let row = run.row_to_store(NOW, 0, 0).unwrap();
     let mut run = Run::of(Lane::to(Receiver::Channel), row);
     run.found((5..=8).map(found).collect(), 8);
     assert!(!run.retries.any());
     run.pop();
-    assert!(run.retries.any() && !run.is_first_asked(), "the next one is on the way to it too");
+    assert!(run.retries.any() && !run.is_head_requested(), "the next one is on the way to it too");
     run.pop();
-    assert!(run.retries.any() && run.is_first_asked());
-    run.answer_asked(None);
+    assert!(run.retries.any() && run.is_head_requested());
+    run.answer_requests(None);
     run.pop();
     assert!(!run.retries.any(), "what is behind it waits as it would");
-    let mut run = Run::of(Lane::to(Receiver::Channel), LaneRow::fresh(5, 8, NOW).asked(7, NOW));
+    let mut run = Run::of(Lane::to(Receiver::Channel), LaneRow::fresh(5, 8, NOW).with_request(7, NOW));
     run.found(vec![found(5), found(8)], 8);
     run.pop();
     assert!(!run.retries.any(), "it was dropped");
-    let row = LaneRow { retry_requested: false, tries: 1, ..LaneRow::fresh(5, 8, NOW).asked(7, NOW) };
+    let row = LaneRow { retry_requested: false, tries: 1, ..LaneRow::fresh(5, 8, NOW).with_request(7, NOW) };
     let mut run = Run::of(Lane::to(Receiver::Channel), row);
     assert!(run.found(vec![found(6), found(7)], 8).is_some_and(|lost| lost.seq == 5) && run.retries.any());
 }
@@ -90,11 +94,11 @@ fn what_waits_behind_others_is_asked_for_until_it_was_tried_itself() {
 #[test]
 fn what_is_asked_for_is_for_the_step_that_hears_of_it_or_else_for_the_next_one() {
     let mut run = under_way(5);
-    run.speed_up(asked(5, 5));
+    run.retry_now(asked(5, 5));
     assert_eq!(run.retry_signal.take(), Some(RetryOf::Head), "the step hears of it");
     assert_eq!(run.end_step(), None);
     let mut run = under_way(5);
-    run.speed_up(asked(5, 5));
+    run.retry_now(asked(5, 5));
     assert_eq!(run.end_step(), Some(RetryOf::Head), "it does not");
     assert_eq!(run.end_step(), None, "once");
     run.pop();
@@ -103,28 +107,28 @@ fn what_is_asked_for_is_for_the_step_that_hears_of_it_or_else_for_the_next_one()
 
 #[test]
 fn what_was_tried_is_asked_for_no_more_where_a_later_one_is_asked_for_meanwhile() {
-    let row = LaneRow::fresh(5, 7, NOW).asked(5, NOW);
+    let row = LaneRow::fresh(5, 7, NOW).with_request(5, NOW);
     for (seq, requested) in [(5, RetryOf::Head), (7, RetryOf::LaterEvent)] {
         let mut run = Run::of(Lane::to(Receiver::Channel), row.clone());
         run.found((5..=7).map(found).collect(), 7);
-        assert!(run.start().is_some() && run.is_first_asked());
-        run.speed_up(row.clone().asked(seq, NOW.plus(1)));
+        assert!(run.start().is_some() && run.is_head_requested());
+        run.retry_now(row.clone().with_request(seq, NOW.plus(1)));
         let since = run.end_step();
         assert_eq!(since, Some(requested));
-        run.answer_asked(since);
-        assert_eq!((run.retries.any(), run.is_first_asked()), (true, requested == RetryOf::Head), "{seq}");
+        run.answer_requests(since);
+        assert_eq!((run.retries.any(), run.is_head_requested()), (true, requested == RetryOf::Head), "{seq}");
     }
 }
 
 #[test]
 fn what_another_node_puts_behind_events_that_wait_asks_for_nothing() {
-    let row = LaneRow::fresh(5, 7, NOW).asked(7, NOW);
+    let row = LaneRow::fresh(5, 7, NOW).with_request(7, NOW);
     let mut run = Run::of(Lane::to(Receiver::Channel), row.clone());
     run.found((5..=7).map(found).collect(), 7);
     assert!(run.start().is_some());
-    run.answer_asked(None);
+    run.answer_requests(None);
     run.row.deferred_until = Some(NOW.plus(60_000));
-    run.speed_up(LaneRow { until: 9, ..row });
+    run.retry_now(LaneRow { until: 9, ..row });
     assert_eq!(run.end_step(), None);
     let row = run.row_to_store(NOW, 0, 0).unwrap();
     assert_eq!((row.until, row.retry_requested, row.deferred_until), (9, false, Some(NOW.plus(60_000))));

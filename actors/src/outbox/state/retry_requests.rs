@@ -12,7 +12,7 @@ use crate::tables::DELIVERIES;
 pub(super) fn once_more(seq: u64, ended: &Delivery, now: Millis) -> (Lane, LaneRow) {
     let lane = Lane { receiver: ended.receiver, again: Some(seq) };
     let was = Some(Was { end: ended.end, url: ended.url.clone() });
-    let fresh = LaneRow::fresh(seq, seq, now).asked(seq, now);
+    let fresh = LaneRow::fresh(seq, seq, now).with_request(seq, now);
     (lane, LaneRow { attempts: ended.attempts.clone(), was, ..fresh })
 }
 
@@ -29,18 +29,18 @@ impl Change<'_> {
         let stored = self.lane(moved.lane)?;
         // A requested event is due; one in flight on another node is checked later.
         let stored = stored.filter(|stored| stored.next_at <= now);
-        let stored = stored.filter(|stored| moved.before.as_ref().is_some_and(|before| before.was_asked_for(stored)));
+        let stored = stored.filter(|stored| moved.before.as_ref().is_some_and(|before| before.has_requests_in(stored)));
         let Some(stored) = stored else { return self.move_lane(moved, now) };
-        let asked = stored.asked_since(moved.before.as_ref());
+        let asked = stored.requests_since(moved.before.as_ref());
         let mut after = moved.with_newer(&stored, now);
         let is_here = |asked: &RetryRequest| after.as_ref().is_some_and(|after| after.next <= asked.seq);
         let (here, over): (Vec<_>, Vec<_>) = asked.into_iter().partition(is_here);
         for asked in here {
-            after = after.map(|after| after.with_asked(asked, stored.next_at));
+            after = after.map(|after| after.with_earlier_request(asked, stored.next_at));
         }
         for asked in over {
             let key = DeliveryKey::new(asked.seq, moved.lane.receiver);
-            after = self.ended_asked(key, moved.lane, after, ended, now)?;
+            after = self.send_ended_once_more(key, moved.lane, after, ended, now)?;
         }
         self.put_lane(moved.lane, Some(&stored), after.as_ref());
         Ok(())
@@ -48,7 +48,7 @@ impl Change<'_> {
 
     /// Sends once more the deliveries of a lane that ended and were requested before the end was noted. Returns the
     /// lane's new row, which differs if they are sent on this lane.
-    fn ended_asked(
+    fn send_ended_once_more(
         &mut self,
         key: DeliveryKey,
         lane: Lane,
@@ -100,7 +100,7 @@ mod tests {
     /// that was noted.
     fn settled(next: u64, asked: &[u64]) -> Written {
         let (lane, before) = (Lane::to(Receiver::Channel), LaneRow::fresh(5, 8, NOW));
-        let stored = asked.iter().fold(before.clone(), |row, seq| row.asked(*seq, NOW.plus(1)));
+        let stored = asked.iter().fold(before.clone(), |row, seq| row.with_request(*seq, NOW.plus(1)));
         let mut found = ReadSet::default();
         found.add_row(LANES, lane.key(), Some(codec::encode(&stored)));
         for seq in 5..=8 {
