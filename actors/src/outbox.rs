@@ -39,6 +39,7 @@ use crate::store::{KeyRange, Pages, Store, StoreError};
 use crate::tables::{CHANNELS, WORKSPACES};
 use crate::workspace::address_of;
 
+mod attempt_telemetry;
 mod circuit_breaker;
 mod courier;
 pub mod lane;
@@ -58,7 +59,6 @@ mod sending;
 mod settings;
 pub mod state;
 mod step;
-mod telling;
 
 pub use lane::{Attempt, Delivery, End, Lane, LaneRow, Receiver, RetryRequest, Was};
 pub use listeners::Listeners;
@@ -69,7 +69,7 @@ pub use state::{DeliveryKey, Outbox, Settlement};
 pub use step::ATTEMPT;
 
 /// How often a log line reports damaged events: a damaged log is read every second.
-const DAMAGE_TOLD: Duration = Duration::from_secs(60);
+const DAMAGE_LOGGED_EVERY: Duration = Duration::from_secs(60);
 
 /// The couriers of a node, and what they share.
 #[derive(Debug)]
@@ -99,7 +99,7 @@ impl Default for Outboxes {
             resuming: Arc::default(),
             stopping: AtomicBool::new(false),
             unread: Sparing::new(),
-            damaged: Sparing::every(DAMAGE_TOLD),
+            damaged: Sparing::every(DAMAGE_LOGGED_EVERY),
         }
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::attempt_telemetry;
 use super::lane::{Attempt, Delivery, End, Receiver, Was, keep};
 use super::port::Sends;
 use super::state::{DeliveryKey, Settlement};
 use super::step::Unsent;
-use super::telling;
 use crate::backoff::{Backoff, patiently};
 use crate::clock::Millis;
 use crate::directory::{CommandContext, Refusal};
@@ -24,7 +24,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long a note is offered if other processes share the store: less than the time for which they leave a log alone.
 const SHARED: Duration = Duration::from_secs(4);
 /// After so many offers a log line reports that the note is not stored.
-const TOLD_AFTER: u32 = 9;
+const LOGGED_AFTER: u32 = 9;
 
 /// A delivery that was not made and will not be.
 #[derive(Debug)]
@@ -109,7 +109,7 @@ pub(super) async fn note<M: Sends>(
             Err(_) => false,
         };
         if is_noted {
-            telling::given_up(node, entity, &failed);
+            attempt_telemetry::log_given_up(node, entity, &failed);
         }
         noted?;
     }
@@ -188,7 +188,7 @@ async fn offer<M: Sends>(
                 | Refusal::TooLarge(_)
                 | Refusal::Moved),
             ) => {
-                if offers == TOLD_AFTER {
+                if offers == LOGGED_AFTER {
                     tracing::warn!(?entity, %refusal, "could not store the progress of deliveries; retrying");
                 }
             }

@@ -344,10 +344,10 @@ pub fn again(
         }
     };
     let before = change.lane(lane)?;
-    let mut told = after.clone();
+    let mut answer = after.clone();
     if after.next != key.seq {
         // Those were made for an event that waits before it.
-        told.attempts.clear();
+        answer.attempts.clear();
     }
     if let Some(asked_with) = asked_with {
         let before = match found.stored(RETRIED, key.row()) {
@@ -355,11 +355,11 @@ pub fn again(
             Err(Undecided::Corrupt(_)) => None,
             before => before?,
         };
-        let retried = Retried::with(asked_with, told.clone(), before);
+        let retried = Retried::with(asked_with, answer.clone(), before);
         let value = Some(codec::encode(&retried));
         change.written.rows.push(RowWrite { table: RETRIED, key: key.row(), value });
     }
-    change.written.again = Some(told);
+    change.written.again = Some(answer);
     change.move_lane(&LaneChange { lane, before, after: Some(after) }, now)?;
     change.done(outbox, outbox.and_then(|outbox| outbox.from), now).map(Some)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use super::attempt_telemetry::{self, AttemptTelemetry};
 use super::circuit_breaker::{Admitted, BreakerKey, Pass, Want, breaker_key, channel_key, endpoint_key};
 use super::lane::{Attempt, Lane, Receiver, mark};
 use super::port::{Answer, DeliveryRequest, LogChannel, LogScope, Sends, Undelivered};
@@ -16,7 +17,6 @@ use super::receivers::{
 use super::retry_signal::{RetryOf, RetrySignal};
 use super::send_permits::SendPermit;
 use super::settings::{self, Settings};
-use super::telling::{self, Telling};
 use crate::clock::Millis;
 use crate::id::{EntityKey, EventId};
 use crate::machine::Record;
@@ -28,7 +28,7 @@ use crate::url::origin;
 
 mod answer;
 
-use answer::{Judged, health, judge, tell, wants_no_more};
+use answer::{Judged, health, judge, report_outcome, wants_no_more};
 
 /// The timeout of an attempt, from the first look-up of the receiver's name to its answer.
 pub const ATTEMPT: Duration = Duration::from_secs(15);
@@ -225,8 +225,8 @@ async fn search<M: Sends>(
         // All events waiting for a deleted endpoint are dropped, this one too.
         Err(error) if !error.passes() && off == Some(Unsendable::Deleted) => {
             let (entity, receiver) = (route.entity, lane.receiver);
-            let told = "a damaged event is not sent to a deleted endpoint";
-            tracing::error!(?entity, ?receiver, seq = first, %error, "{told}");
+            let line = "a damaged event is not sent to a deleted endpoint";
+            tracing::error!(?entity, ?receiver, seq = first, %error, "{line}");
             return Ok(Step::Found { events: Vec::new(), upto: first, lost: None }.into());
         }
         read => read?,
@@ -310,9 +310,9 @@ async fn send<M: Sends>(
         Err(not_sent) => return Ok(not_sent),
     };
     let url = request.url.clone();
-    let telling = Telling::begin(node, &request, &subject, receiver, known.attempt);
-    let trace = Some(telling.context);
-    let (attempt, outcome) = attempt(node, request, telling).await;
+    let telemetry = AttemptTelemetry::begin(node, &request, &subject, receiver, known.attempt);
+    let trace = Some(telemetry.context);
+    let (attempt, outcome) = attempt(node, request, telemetry).await;
     let verdict = judge(outcome);
     // A requested retry goes to an endpoint whatever it subscribes to, and is retried on schedule. An event that was
     // only hastened is not, but its result still counts for the endpoint.
@@ -323,12 +323,12 @@ async fn send<M: Sends>(
     };
     let verdict = if wants_no_more { Verdict::Moved } else { verdict };
     let health = health(receiver, verdict, outcome);
-    let told = async {
+    let reporting = async {
         let judged = Judged { verdict, health, url: &url, at: attempt.at };
-        let turned = tell(route, receiver, judged, permits).await;
-        telling::turned(route.entity, receiver, &url, turned);
+        let change = report_outcome(route, receiver, judged, permits).await;
+        attempt_telemetry::log_health_change(route.entity, receiver, &url, change);
     };
-    current::within(trace, told).await;
+    current::within(trace, reporting).await;
     let is_unscheduled = want.retry_requested || requested.is_some();
     let (happened, event) = (subject.at, subject.event);
     Ok(Step::Tried(Tried { happened, event, url, attempt, verdict, is_unscheduled }).into())
@@ -458,10 +458,10 @@ async fn pack<M: Sends>(
 async fn attempt(
     node: &Node,
     mut request: DeliveryRequest,
-    telling: Telling,
+    telemetry: AttemptTelemetry,
 ) -> (Attempt, Result<Answer, Undelivered>) {
     let at = node.clock.now();
-    request.trace = Some(telling.context);
+    request.trace = Some(telemetry.context);
     let began = Instant::now();
     let delivering = current::within(request.trace, node.ports.deliverer.deliver(request));
     let outcome = timeout(ATTEMPT + LAST_WORD, delivering).await.unwrap_or(Err(Undelivered::Timeout));
@@ -472,8 +472,8 @@ async fn attempt(
         Verdict::Gone => AttemptEnd::Gone,
         Verdict::Moved => AttemptEnd::Refused,
     };
-    node.metrics.webhook_attempts.of(end).observe(duration, telling.recorded(), || node.now());
-    telling.end(outcome);
+    node.metrics.webhook_attempts.of(end).observe(duration, telemetry.recorded(), || node.now());
+    telemetry.end(outcome);
     let (status, error) = match outcome {
         Ok(answer) => (Some(answer.status), answer.error),
         Err(why) => (None, Some(why.word())),

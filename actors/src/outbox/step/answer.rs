@@ -64,7 +64,7 @@ pub(super) struct Judged<'a> {
 
 /// Reports the receiver's health to its breaker, and resumes the lanes waiting for an endpoint that is back. Returns what
 /// that has changed.
-pub(super) async fn tell(
+pub(super) async fn report_outcome(
     route: &Route,
     receiver: Receiver,
     judged: Judged<'_>,
@@ -72,7 +72,7 @@ pub(super) async fn tell(
 ) -> HealthChange {
     let Judged { verdict, health, url, at } = judged;
     let node = &route.node;
-    let turned = permits.map_or(HealthChange::Nothing, |Permits { pass, permit }| {
+    let change = permits.map_or(HealthChange::Nothing, |Permits { pass, permit }| {
         if verdict == Verdict::Arrived {
             permit.arrived();
         }
@@ -82,9 +82,9 @@ pub(super) async fn tell(
         if verdict == Verdict::Gone {
             resume::disable(node, route.entity.workspace, id, url, at).await;
         }
-        if turned == HealthChange::Recovered || verdict == Verdict::Gone {
+        if change == HealthChange::Recovered || verdict == Verdict::Gone {
             resume::resume_endpoint(node, route.entity.workspace, id);
         }
     }
-    turned
+    change
 }

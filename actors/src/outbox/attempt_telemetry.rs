@@ -12,13 +12,13 @@ use crate::trace::{Span, SpanKind, TraceContext, names};
 use crate::url::Server;
 
 /// The telemetry of an attempt; its span ends when this is dropped.
-pub(super) struct Telling {
+pub(super) struct AttemptTelemetry {
     span: Span,
     /// Its trace context, recorded or not.
     pub(super) context: TraceContext,
 }
 
-impl Telling {
+impl AttemptTelemetry {
     /// The `nth` attempt to send `request` to `receiver` begins.
     pub(super) fn begin(
         node: &Node,
@@ -70,7 +70,7 @@ impl Telling {
 
 /// Counts and logs given-up deliveries. Consecutive ones to the same receiver share a log line, since a disabled
 /// endpoint may end thousands at once. No line contains the URL: it may hold a secret.
-pub(super) fn given_up(node: &Node, entity: EntityKey, deliveries: &[(DeliveryKey, Delivery)]) {
+pub(super) fn log_given_up(node: &Node, entity: EntityKey, deliveries: &[(DeliveryKey, Delivery)]) {
     node.metrics.webhooks_failed.add(deliveries.len() as u64);
     for together in deliveries.chunk_by(|(_, one), (_, next)| one.receiver == next.receiver) {
         let [(key, first), ..] = together else { continue };
@@ -91,7 +91,7 @@ pub(super) fn given_up(node: &Node, entity: EntityKey, deliveries: &[(DeliveryKe
 
 /// An attempt at `url` has changed whether others send to its receiver. That is rare, however much is sent: a receiver
 /// found still down has not changed.
-pub(super) fn turned(entity: EntityKey, receiver: Receiver, url: &str, turned: HealthChange) {
+pub(super) fn log_health_change(entity: EntityKey, receiver: Receiver, url: &str, change: HealthChange) {
     macro_rules! line {
         ($words:literal) => {
             tracing::info!(
@@ -103,7 +103,7 @@ pub(super) fn turned(entity: EntityKey, receiver: Receiver, url: &str, turned: H
             )
         };
     }
-    match turned {
+    match change {
         HealthChange::Nothing => {}
         HealthChange::Paused => line!("deliveries to a receiver are paused because attempts fail"),
         HealthChange::AnswersAgain => line!("a receiver answers again"),
