@@ -47,7 +47,7 @@ struct WorkspacePermits {
 /// Permission to send one delivery, until it is dropped.
 #[derive(Debug)]
 pub(super) struct SendPermit {
-    share: Arc<WorkspacePermits>,
+    of_workspace: Arc<WorkspacePermits>,
     _own: Option<OwnedSemaphorePermit>,
     _few: Option<OwnedSemaphorePermit>,
     _of_node: Option<OwnedSemaphorePermit>,
@@ -90,18 +90,18 @@ impl SendPermits {
     /// Waits for a permit. `Err`: too many lanes of this workspace wait; come back at this time. An `urgent` lane waits
     /// in any case: its retry was requested, or others wait for its result.
     pub(super) async fn enter(&self, workspace: Address, urgent: bool, now: Millis) -> Result<SendPermit, Millis> {
-        let share = Arc::clone(&self.of.entry(workspace).or_default());
-        let mut own = Arc::clone(&share.permits).try_acquire_owned().ok();
+        let of_workspace = Arc::clone(&self.of.entry(workspace).or_default());
+        let mut own = Arc::clone(&of_workspace.permits).try_acquire_owned().ok();
         if own.is_none() && self.permits.available_permits() <= OPEN {
-            let waiting = share.waiting.fetch_add(1, Ordering::Relaxed);
-            let _waiting = Waiting(&share.waiting);
+            let waiting = of_workspace.waiting.fetch_add(1, Ordering::Relaxed);
+            let _waiting = Waiting(&of_workspace.waiting);
             if waiting >= limits::SHARE_WAITING && !urgent {
-                return Err(share.return_time(now));
+                return Err(of_workspace.return_time(now));
             }
-            own = Arc::clone(&share.permits).acquire_owned().await.ok();
+            own = Arc::clone(&of_workspace.permits).acquire_owned().await.ok();
         }
         let kept = async {
-            let few = Arc::clone(&share.few).acquire_owned().await;
+            let few = Arc::clone(&of_workspace.few).acquire_owned().await;
             (few.ok(), Arc::clone(&self.kept).acquire_owned().await.ok())
         };
         // No semaphore here is ever closed.
@@ -110,19 +110,19 @@ impl SendPermits {
             open = Arc::clone(&self.permits).acquire_owned() => (None, open.ok()),
             kept = kept => kept,
         };
-        Ok(SendPermit { share, _own: own, _few: few, _of_node: of_node })
+        Ok(SendPermit { of_workspace, _own: own, _few: few, _of_node: of_node })
     }
 
     /// Forgets workspaces that send nothing.
     pub(super) fn sweep(&self) {
-        self.of.retain(|_, share| Arc::strong_count(share) > 1);
+        self.of.retain(|_, of_workspace| Arc::strong_count(of_workspace) > 1);
     }
 }
 
 impl SendPermit {
     /// Its delivery has arrived.
     pub(super) fn arrived(&self) {
-        self.share.arrived.fetch_add(1, Ordering::Relaxed);
+        self.of_workspace.arrived.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -171,7 +171,7 @@ mod tests {
         let mut fifth = Box::pin(send_permits.enter(workspace(4), false, NOW));
         assert!((&mut fifth).now_or_never().is_none());
         let fourth = held.iter().position(|permit| {
-            Arc::ptr_eq(&permit.as_ref().unwrap().share, &send_permits.of.get(&workspace(4)).unwrap())
+            Arc::ptr_eq(&permit.as_ref().unwrap().of_workspace, &send_permits.of.get(&workspace(4)).unwrap())
         });
         drop(held.swap_remove(fourth.unwrap()));
         assert!((&mut fifth).now_or_never().is_some(), "who waits gets what its workspace gives back");

@@ -315,7 +315,7 @@ async fn send<M: Sends>(
     let (attempt, outcome) = attempt(node, request, telemetry).await;
     let verdict = judge(outcome);
     // A requested retry goes to an endpoint whatever it subscribes to, and is retried on schedule. An event that was
-    // only hastened is not, but its result still counts for the endpoint.
+    // on the way to it is not, but its result still counts for the endpoint.
     let wants_no_more = match verdict {
         Verdict::Arrived | Verdict::Moved => false,
         Verdict::Refused { .. } => wants_no_more(route, receiver, &subject, &url, lane.again.is_some()).await,
@@ -488,8 +488,8 @@ async fn event<M: Sends>(route: &Route, seq: u64) -> Result<Option<(Arc<Record<M
     Ok(record.and_then(|record| M::subject(&record).map(|subject| (Arc::new(record), subject))))
 }
 
-/// The key of a receiver's breaker: one for each endpoint or channel, and one for each host of the URLs of messages, since
-/// each message may have its own URL.
+/// The key of a receiver's breaker: one for each endpoint or channel, and one for each host of the URLs of messages,
+/// since each message may have its own URL.
 fn key_of(route: &Route, receiver: Receiver, hooks: Option<&Hooks>) -> BreakerKey {
     let workspace = route.entity.workspace;
     match receiver {

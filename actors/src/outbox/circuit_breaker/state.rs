@@ -4,8 +4,8 @@
 //!
 //! - the usual ones, [`limits::BREAKER_FIRST`] of them and more with each success. While the breaker is tripped no lane
 //!   waits for them, and one is given now and then as a probe;
-//! - [`limits::BREAKER_FRESH`] more for URLs without unanswered attempts, one for each. So a URL waits only for others as
-//!   new as itself, not for those that are known to hang, even while these keep the breaker tripped;
+//! - [`limits::BREAKER_FRESH`] more for URLs without unanswered attempts, one for each. So a URL waits only for others
+//!   as new as itself, not for those that are known to hang, even while these keep the breaker tripped;
 //! - [`limits::BREAKER_ASKED`] more for requested deliveries.
 
 use std::collections::VecDeque;
@@ -125,8 +125,8 @@ pub(super) struct Tripped {
 
 impl Tripped {
     /// Whether a probe that must wait `behind_millis` longer may go. Also true when `until` is implausibly far ahead:
-    /// the clock was set back. The bound is twice the time, since a lane may have read the clock just before the breaker
-    /// was tripped.
+    /// the clock was set back. The bound is twice the time, since a lane may have read the clock just before the
+    /// breaker was tripped.
     fn is_over(&self, now: Millis, behind_millis: u64) -> bool {
         now >= self.until.plus(behind_millis) || self.until > now.plus(2 * self.millis)
     }

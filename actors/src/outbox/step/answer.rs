@@ -41,8 +41,8 @@ pub(super) fn health(receiver: Receiver, verdict: Verdict, outcome: Result<Answe
     match (verdict, receiver) {
         (Verdict::Arrived | Verdict::Gone, _) => Health::Well,
         (Verdict::Moved, _) => Health::Unknown,
-        // These URLs share the breaker of their host; one that refuses, or that a server answers for, shows nothing about
-        // the others.
+        // These URLs share the breaker of their host; one that refuses, or that a server answers for, shows nothing
+        // about the others.
         (Verdict::Refused { .. }, Receiver::Message(_) | Receiver::Callback(_)) => match outcome {
             Ok(_) => Health::Answers,
             Err(Undelivered::Timeout | Undelivered::BrokenAnswer) => Health::Silent,
@@ -62,8 +62,8 @@ pub(super) struct Judged<'a> {
     pub(super) at: Millis,
 }
 
-/// Reports the receiver's health to its breaker, and resumes the lanes waiting for an endpoint that is back. Returns what
-/// that has changed.
+/// Reports the receiver's health to its breaker, and resumes the lanes waiting for an endpoint that is back. Returns
+/// what that has changed.
 pub(super) async fn report_outcome(
     route: &Route,
     receiver: Receiver,
