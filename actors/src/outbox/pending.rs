@@ -78,8 +78,14 @@ impl DeliveryState {
     }
 
     /// A delivery of an event that waits on a lane, or was not looked at yet.
-    fn pending(entity: EntityKey, seq: u64, subject: &Subject, to: (Receiver, &str), row: Option<&LaneRow>) -> Self {
-        let (receiver, url) = to;
+    fn pending(
+        entity: EntityKey,
+        seq: u64,
+        subject: &Subject,
+        receiver: Receiver,
+        url: &str,
+        row: Option<&LaneRow>,
+    ) -> Self {
         let of_it = row.filter(|row| row.next == seq);
         let attempts = of_it.map(|row| row.attempts.clone());
         let last = of_it.and_then(|row| row.url.as_ref().or(row.was.as_ref().map(|was| &was.url)));
@@ -309,7 +315,7 @@ async fn of_event<M: Sends>(
             to.push((receiver, url_of(receiver, &configured, hooks.as_deref()).unwrap_or_default()));
         }
     }
-    let delivery = |to| DeliveryState::pending(source.entity, record.seq, &subject, to, row);
+    let delivery = |(receiver, url)| DeliveryState::pending(source.entity, record.seq, &subject, receiver, url, row);
     Ok(to.into_iter().map(delivery).collect())
 }
 

@@ -98,24 +98,24 @@ impl Whose {
 
 /// Resumes all lanes waiting for an endpoint, in a task of its own.
 pub(crate) fn resume_endpoint(node: &Arc<Node>, workspace: Address, endpoint: EndpointId) {
-    begin(node, workspace, endpoint_key(workspace, endpoint), Whose::Endpoint(endpoint));
+    start_resuming(node, workspace, endpoint_key(workspace, endpoint), Whose::Endpoint(endpoint));
 }
 
 /// The same for all lanes waiting for the `webhookUrl` of a channel.
 pub(super) fn resume_channel(node: &Arc<Node>, workspace: Address, channel: Channel) {
     // A channel made again with the id of a deleted one has other waiting logs.
     let key = channel_key(workspace, &channel.incarnation());
-    begin(node, workspace, key, Whose::Channel(Box::new(channel)));
+    start_resuming(node, workspace, key, Whose::Channel(Box::new(channel)));
 }
 
 /// Runs one task per receiver, which starts over if the receiver changes meanwhile: lanes already resumed may wait for
 /// its former settings.
-fn begin(node: &Arc<Node>, workspace: Address, key: BreakerKey, whose: Whose) {
+fn start_resuming(node: &Arc<Node>, workspace: Address, key: BreakerKey, whose: Whose) {
     let Some(mut flight) = node.outbox.resuming.begin(key) else { return };
     let node = Arc::clone(node);
     tokio::spawn(async move {
         loop {
-            let resumed = node.stopping.run_until_cancelled(run(&node, workspace, &whose)).await;
+            let resumed = node.stopping.run_until_cancelled(resume_all(&node, workspace, &whose)).await;
             if let Some(Err(error)) = &resumed {
                 // Each lane still resumes at its own time.
                 tracing::warn!(receiver = whose.id(), %error, "could not list the logs waiting for a receiver");
@@ -127,7 +127,7 @@ fn begin(node: &Arc<Node>, workspace: Address, key: BreakerKey, whose: Whose) {
     });
 }
 
-async fn run(node: &Arc<Node>, workspace: Address, whose: &Whose) -> Result<(), StoreError> {
+async fn resume_all(node: &Arc<Node>, workspace: Address, whose: &Whose) -> Result<(), StoreError> {
     let prefix = whose.prefix(workspace);
     let range = KeyRange { after: Some(prefix.clone()), before: None };
     let mut pages = Pages::of_view(node.store.as_ref(), workspace, PENDING, range, PAGE);

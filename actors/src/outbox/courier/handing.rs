@@ -27,8 +27,7 @@ const PAGE: usize = 64;
 const AGAIN_MILLIS: u64 = 1_000;
 
 impl<M: Sends> Courier<M> {
-    /// The result of a step, once its events for others are handed over. If they cannot be, the step does not
-    /// count.
+    /// The result of a step, once its events for others are handed over. If they cannot be, the step does not count.
     pub(super) async fn hand_over_first(
         &mut self,
         stepped: Result<Stepped, StoreError>,
