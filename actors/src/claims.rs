@@ -114,7 +114,7 @@ impl Claiming {
             Some(claim) => return Ok(Decision::Elsewhere(conversation::Reply::Claimed(claim))),
         };
         let claim = Claim { number, fingerprint: self.fingerprint, target: self.target };
-        let row = RowWrite { table: CLAIMS, key: self.row(), value: Some(crate::codec::encode(&claim)) };
+        let row = RowWrite::put(CLAIMS, self.row(), crate::codec::encode(&claim));
         let change = Change::new(Vec::new(), conversation::Reply::Claimed(claim));
         Ok(Decision::Change(Change { rows: vec![row], holds: Some(number), ..change }))
     }

@@ -252,9 +252,9 @@ fn conversation_address(entity: EntityKey, channel: &str, generation: u32) -> Ad
 /// Notes a copy before it is made, so that an erasure knows of it at any stage of the copying.
 fn fork(state: &State, copy: ConversationId) -> Change<Contact> {
     let key = Bytes::copy_from_slice(&copy.address.0);
-    let value = Some(codec::encode(&Copied { contact: state.id, copy }));
+    let noted = RowWrite::put(FORKS, key, codec::encode(&Copied { contact: state.id, copy }));
     let reply = Reply::Contact(Saved { state: Box::new(state.clone()), created: false });
-    Change { rows: vec![RowWrite { table: FORKS, key, value }], ..Change::new(Vec::new(), reply) }
+    Change { rows: vec![noted], ..Change::new(Vec::new(), reply) }
 }
 
 /// The state, if the contact exists and is not erased.

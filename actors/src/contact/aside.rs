@@ -91,7 +91,7 @@ impl State {
         let first = self.open.first().filter(|_| self.may_be_aside(channel))?;
         let aside = Aside { conversation: first.clone(), life: self.life() };
         let key = key(&aside.conversation.channel);
-        Some(RowWrite { table: CHANNELS_ASIDE, key, value: Some(codec::encode(&aside)) })
+        Some(RowWrite::put(CHANNELS_ASIDE, key, codec::encode(&aside)))
     }
 
     /// Puts a conversation behind all others; the first one leaves if there is no room.

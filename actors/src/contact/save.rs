@@ -58,7 +58,7 @@ fn by_name(id: ContactId, name: &str, there: bool) -> ViewWrite {
 /// Takes the contact out of the lists.
 pub(super) fn unlist(state: &State) -> Vec<ViewWrite> {
     let key = Bytes::copy_from_slice(&state.id.to_bytes());
-    let listed = ViewWrite { view: CONTACTS, key, value: None };
+    let listed = ViewWrite::remove(CONTACTS, key);
     state.name.iter().map(|name| by_name(state.id, name, false)).chain([listed]).collect()
 }
 
@@ -74,7 +74,7 @@ pub(super) fn create(
     let (identifier, named) = (identifier.to_owned(), name.map(str::to_owned));
     change.events.push(Event::ContactCreated { id, identifier, name: named });
     let key = Bytes::copy_from_slice(&id.to_bytes());
-    change.views.push(ViewWrite { view: CONTACTS, key, value: Some(Bytes::new()) });
+    change.views.push(ViewWrite::add(CONTACTS, key));
     change.views.extend(name.map(|name| by_name(id, name, true)));
 }
 

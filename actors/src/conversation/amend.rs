@@ -141,8 +141,7 @@ pub(super) fn amend(
         return Ok(if change.rows.is_empty() { Decision::Answer(change.reply) } else { Decision::Change(change) });
     }
     // Last, so that it overrides the row that a review's end has written for the same message.
-    let value = Some(codec::encode(&after));
-    change.rows.push(RowWrite { table: OVERLAYS, key: number_key(message.number), value });
+    change.rows.push(RowWrite::put(OVERLAYS, number_key(message.number), codec::encode(&after)));
     Ok(Decision::Change(change))
 }
 
@@ -212,7 +211,7 @@ fn acknowledge(
 /// Drops the stored answers about the message: a retry is then answered with the current message.
 pub(super) fn unshow(seq: u64, found: &ReadSet) -> Result<Vec<RowWrite>, Undecided> {
     let keys = found.under(SHOWN, &number_key(seq))?;
-    Ok(keys.into_iter().map(|key| RowWrite { table: SHOWN, key: key.clone(), value: None }).collect())
+    Ok(keys.into_iter().map(|key| RowWrite::delete(SHOWN, key.clone())).collect())
 }
 
 /// The event with this sequence without its words, if it has any.
@@ -223,8 +222,7 @@ pub(super) fn redaction(seq: u64, gone: Gone, found: &ReadSet) -> Result<Option<
 
 /// Stores the answer for a retry of a request that came with an idempotency key.
 pub(super) fn shown(seq: u64, overlay: &Overlay, moment: &DecisionContext) -> Option<RowWrite> {
-    let key = shown_key(seq, moment.key?);
-    Some(RowWrite { table: SHOWN, key, value: Some(codec::encode(overlay)) })
+    Some(RowWrite::put(SHOWN, shown_key(seq, moment.key?), codec::encode(overlay)))
 }
 
 /// Ends the review of a deleted message. If its deadline has passed unannounced, it is announced as expired now,

@@ -6,7 +6,7 @@ use minicbor::{Decode, Encode};
 
 use super::{Conversation, Event, Rejection, Reply, State};
 use crate::codec;
-use crate::id::{Address, MessageId};
+use crate::id::{Address, AttachmentId, MessageId};
 use crate::machine::{Change, Decision, Need, ReadSet, Undecided};
 use crate::message::{Content, Message};
 use crate::store::RowWrite;
@@ -68,13 +68,11 @@ pub(super) fn check(content: &Content, found: &ReadSet) -> Result<Option<Rejecti
 pub(super) fn rows(message: &Message) -> Vec<RowWrite> {
     let attached = message.content.attachments.iter().map(|file| {
         let claim = Claim { number: file.claim.unwrap_or_default(), message: Some(message.id) };
-        RowWrite { table: ATTACHED, key: file_key(file.id.address), value: Some(codec::encode(&claim)) }
+        RowWrite::put(ATTACHED, file_key(file.id.address), codec::encode(&claim))
     });
-    let mentioned = message.content.mentions.iter().flatten().map(|id| RowWrite {
-        table: MENTIONED,
-        key: mention_key(id.address, message.id.number),
-        value: Some(Bytes::new()),
-    });
+    let mention =
+        |id: &AttachmentId| RowWrite::put(MENTIONED, mention_key(id.address, message.id.number), Bytes::new());
+    let mentioned = message.content.mentions.iter().flatten().map(mention);
     attached.chain(mentioned).collect()
 }
 
@@ -101,8 +99,8 @@ pub(super) fn disclaim(
         Some(Claim { message: Some(message), .. }) => Ok(Decision::Answer(Reply::Attached(Some(message)))),
         Some(claim) if claim.number >= number => Ok(Decision::Answer(Reply::Attached(None))),
         _ => {
-            let value = Some(codec::encode(&Claim { number, message: None }));
-            let rows = vec![RowWrite { table: ATTACHED, key: file_key(attachment), value }];
+            let claim = Claim { number, message: None };
+            let rows = vec![RowWrite::put(ATTACHED, file_key(attachment), codec::encode(&claim))];
             let events = vec![Event::AttachmentDisclaimed { attachment, number }];
             Ok(Decision::Change(Change { rows, ..Change::new(events, Reply::Attached(None)) }))
         }

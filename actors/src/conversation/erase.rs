@@ -116,7 +116,7 @@ pub(super) fn erase(
                 let message = MessageId::new(at, state.id.address, seq);
                 let event = Event::MessageDeleted { message };
                 change.redactions.extend(emptied.then_some(Record { seq, at, trace: None, event }));
-                change.rows.push(RowWrite { table: OVERLAYS, key: number_key(seq), value: None });
+                change.rows.push(RowWrite::delete(OVERLAYS, number_key(seq)));
                 change.rows.extend(unshow(seq, found)?);
                 continue;
             }
@@ -179,8 +179,8 @@ fn take_overlay(
         }
     };
     if after != Overlay::default() {
-        let value = Some(codec::encode(&after.without_words(Gone::Erased)));
-        change.rows.push(RowWrite { table: OVERLAYS, key: number_key(record.seq), value });
+        let value = codec::encode(&after.without_words(Gone::Erased));
+        change.rows.push(RowWrite::put(OVERLAYS, number_key(record.seq), value));
     }
     Ok(())
 }
@@ -189,7 +189,7 @@ fn take_overlay(
 fn begin(state: &State, moment: &DecisionContext, found: &ReadSet) -> Result<Change<Conversation>, Undecided> {
     let erasure = Erasure::begun(moment.now, moment.next_seq - 1);
     let mut change = Change::new(vec![Event::ConversationErased], Reply::Erasing(erasure));
-    change.rows.push(RowWrite { table: DETAILS, key: Bytes::new(), value: None });
+    change.rows.push(RowWrite::delete(DETAILS, Bytes::new()));
     // From here on it is closed and has no owner.
     let erased = State { owner: None, closed: true, ..state.clone() };
     for turn in state.running.iter().chain(&state.queued) {

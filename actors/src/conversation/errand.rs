@@ -75,7 +75,7 @@ impl Errand {
 
     /// Its row.
     pub(super) fn row(&self) -> RowWrite {
-        RowWrite { table: ERRANDS, key: self.key(), value: Some(codec::encode(self)) }
+        RowWrite::put(ERRANDS, self.key(), codec::encode(self))
     }
 
     /// The trace that caused it.
@@ -120,7 +120,7 @@ pub(super) fn done(
     if done.is_empty() && (state.errands_at.is_none() || !left.is_empty()) {
         return Ok(Decision::Answer(Reply::Nothing));
     }
-    let rows = done.into_iter().map(|key| RowWrite { table: ERRANDS, key: key.clone(), value: None }).collect();
+    let rows = done.into_iter().map(|key| RowWrite::delete(ERRANDS, key.clone())).collect();
     let event = if left.is_empty() && last.is_none() { Event::ErrandsDue { at: None } } else { due(moment.now) };
     Ok(Decision::Change(Change { rows, ..Change::new(vec![event], Reply::Nothing) }))
 }

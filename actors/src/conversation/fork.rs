@@ -159,8 +159,7 @@ impl Copying {
             };
             if let Some(place) = place {
                 copies.insert(original.number, place);
-                let key = number_key(original.number);
-                change.rows.push(RowWrite { table: COPIES, key, value: Some(id_key(place)) });
+                change.rows.push(RowWrite::put(COPIES, number_key(original.number), id_key(place)));
             }
         }
         let (at, look_at) = (moment.now, moment.now.plus(LOOK_AFTER_MILLIS));
@@ -182,8 +181,8 @@ fn copy(
     let message = Message { id, conversation, owner, parent, turn: None, content };
     change.rows.extend(attach::rows(&message).into_iter().filter(|row| row.table == MENTIONED));
     if let Some(gone) = message.content.gone {
-        let value = Some(codec::encode(&Overlay::default().without_words(gone)));
-        change.rows.push(RowWrite { table: OVERLAYS, key: number_key(id.number), value });
+        let overlay = Overlay::default().without_words(gone);
+        change.rows.push(RowWrite::put(OVERLAYS, number_key(id.number), codec::encode(&overlay)));
     }
     change.events.push(Event::MessageCreated(Accepted {
         conversation,
@@ -234,8 +233,7 @@ pub(super) fn bar(contact: ContactId, found: &ReadSet) -> Result<Decision<Conver
     if is_barred(contact, found)? {
         return Ok(Decision::Answer(Reply::Nothing));
     }
-    let value = Some(codec::encode(&contact.at));
-    let row = RowWrite { table: BARRED, key: barred_key(contact), value };
+    let row = RowWrite::put(BARRED, barred_key(contact), codec::encode(&contact.at));
     Ok(Decision::Change(Change { rows: vec![row], ..Change::new(Vec::new(), Reply::Nothing) }))
 }
 

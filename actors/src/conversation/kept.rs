@@ -22,7 +22,7 @@ fn is_kept(row: &RowWrite) -> bool {
 /// The row that records since when another row exists.
 fn since(now: Millis, row: &RowWrite) -> RowWrite {
     let key = [&now.0.to_be_bytes()[..], &[row.table.0], &row.key].concat();
-    RowWrite { table: KEPT, key: key.into(), value: Some(Bytes::new()) }
+    RowWrite::put(KEPT, key, Bytes::new())
 }
 
 fn parse(key: &[u8]) -> Option<(Millis, Table, Bytes)> {
@@ -47,8 +47,7 @@ pub(super) fn noted(
         if moment.now.since(at) < limits::KEY_KEPT_MILLIS {
             break;
         }
-        let gone = |table, key| RowWrite { table, key, value: None };
-        rows.extend([gone(table, row), gone(KEPT, key.clone())]);
+        rows.extend([RowWrite::delete(table, row), RowWrite::delete(KEPT, key.clone())]);
     }
     // Behind these, so that an expired key that is used again has its new row.
     rows.extend(change.rows);

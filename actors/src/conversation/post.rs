@@ -84,11 +84,6 @@ struct Posting<'a> {
     messages: Vec<Message>,
 }
 
-/// A view entry without a value.
-fn entry(view: crate::store::View, key: impl Into<Bytes>) -> ViewWrite {
-    ViewWrite { view, key: key.into(), value: Some(Bytes::new()) }
-}
-
 /// The event, rows and list entries of a conversation's beginning.
 pub(super) fn begin(opening: &Opening, forked: Option<Forked>) -> (Event, Vec<RowWrite>, Vec<ViewWrite>) {
     let event = Event::ConversationCreated {
@@ -100,15 +95,16 @@ pub(super) fn begin(opening: &Opening, forked: Option<Forked>) -> (Event, Vec<Ro
     };
     let mut rows = Vec::new();
     if opening.details != super::Details::default() {
-        rows.push(RowWrite { table: DETAILS, key: Bytes::new(), value: Some(codec::encode(&opening.details)) });
+        rows.push(RowWrite::put(DETAILS, Bytes::new(), codec::encode(&opening.details)));
     }
     let id = opening.id.to_bytes();
     let views = match &opening.origin {
         Origin::Human { .. } => Vec::new(),
-        Origin::Direct => vec![entry(CONVERSATIONS, id.to_vec())],
-        Origin::Api { contact, .. } => {
-            vec![entry(CONVERSATIONS, id.to_vec()), entry(CONTACT_CONVERSATIONS, [contact.to_bytes(), id].concat())]
-        }
+        Origin::Direct => vec![ViewWrite::add(CONVERSATIONS, id.to_vec())],
+        Origin::Api { contact, .. } => vec![
+            ViewWrite::add(CONVERSATIONS, id.to_vec()),
+            ViewWrite::add(CONTACT_CONVERSATIONS, [contact.to_bytes(), id].concat()),
+        ],
     };
     (event, rows, views)
 }
@@ -337,12 +333,8 @@ impl Posting<'_> {
             let expires_at = review.expires_at;
             self.event(Event::ReviewRequested { message: id, expires_at });
             let key = review_key(id, review);
-            self.rows.push(RowWrite {
-                table: DEADLINES,
-                key: deadline_key(expires_at, id.number),
-                value: Some(Bytes::new()),
-            });
-            self.views.extend([entry(REVIEWS, key.clone()), entry(PENDING_REVIEWS, key)]);
+            self.rows.push(RowWrite::put(DEADLINES, deadline_key(expires_at, id.number), Bytes::new()));
+            self.views.extend([ViewWrite::add(REVIEWS, key.clone()), ViewWrite::add(PENDING_REVIEWS, key)]);
         }
     }
 
@@ -359,8 +351,7 @@ impl Posting<'_> {
             (standing.status == ReviewStatus::Pending).then_some((review, standing))
         });
         let Some((review, standing)) = pending else {
-            let value = Some(codec::encode(&overlay));
-            self.rows.push(RowWrite { table: OVERLAYS, key: number_key(id.number), value });
+            self.rows.push(RowWrite::put(OVERLAYS, number_key(id.number), codec::encode(&overlay)));
             return Ok(());
         };
         let completed_at = Some(self.moment.now);

@@ -91,7 +91,7 @@ fn expire(
 fn given_up(at: Millis, seq: u64, error: &StoreError, moment: &DecisionContext) -> RowWrite {
     let entity = moment.entity;
     tracing::error!(?entity, seq, %error, "an expired review cannot be read; it is abandoned");
-    RowWrite { table: DEADLINES, key: deadline_key(at, seq), value: None }
+    RowWrite::delete(DEADLINES, deadline_key(at, seq))
 }
 
 /// The writes when a review ends with the event of sequence `end`.
@@ -105,11 +105,11 @@ pub(super) fn review_ended(
 ) -> (Vec<RowWrite>, Vec<ViewWrite>) {
     let overlay = Overlay { review: Some(state.clone()), review_end: Some(end), ..overlay };
     let mut rows = vec![
-        RowWrite { table: OVERLAYS, key: number_key(id.number), value: Some(codec::encode(&overlay)) },
-        RowWrite { table: DEADLINES, key: deadline_key(review.expires_at, id.number), value: None },
+        RowWrite::put(OVERLAYS, number_key(id.number), codec::encode(&overlay)),
+        RowWrite::delete(DEADLINES, deadline_key(review.expires_at, id.number)),
     ];
     rows.extend(review.asker.clone().map(|asker| Errand::Tell { asker, message: id, trace: moment.trace }.row()));
-    (rows, vec![ViewWrite { view: PENDING_REVIEWS, key: review_key(id, review), value: None }])
+    (rows, vec![ViewWrite::remove(PENDING_REVIEWS, review_key(id, review))])
 }
 
 /// Ends a review that no principal has decided: by its default, as expired, or cancelled.
@@ -312,7 +312,7 @@ fn voted(
     let overlay = overlay_of(message.number, found)?;
     let mut rows: Vec<_> = shown_text(message.number, &overlay, moment).into_iter().collect();
     let overlay = Overlay { review: Some(after.clone()), ..overlay };
-    rows.push(RowWrite { table: OVERLAYS, key: number_key(message.number), value: Some(codec::encode(&overlay)) });
+    rows.push(RowWrite::put(OVERLAYS, number_key(message.number), codec::encode(&overlay)));
     Ok(Change { rows, ..Change::new(Vec::new(), Reply::Review(Box::new(after))) })
 }
 

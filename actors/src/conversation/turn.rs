@@ -100,8 +100,8 @@ pub(super) fn start(
     let turn = Turn { trigger: Some(newest), ..Turn::requested(moment.now, state.id, state.turns + 1, agent) };
     let mut change = enqueue(state, turn, moment);
     if let (Some(key), Some(_)) = (key, &state.running) {
-        let value = [number_key(state.turns + 1), number_key(newest)].concat().into();
-        change.rows.push(RowWrite { table: ASKED_TURNS, key: Bytes::copy_from_slice(&key.0), value: Some(value) });
+        let value = [number_key(state.turns + 1), number_key(newest)].concat();
+        change.rows.push(RowWrite::put(ASKED_TURNS, Bytes::copy_from_slice(&key.0), value));
     }
     Decision::Change(change)
 }

@@ -116,7 +116,7 @@ impl Update {
             events.push(Event::ConversationUpdated { owner, details: details.clone(), reopened });
         }
         if details != before {
-            rows.push(RowWrite { table: DETAILS, key: Bytes::new(), value: Some(codec::encode(&details)) });
+            rows.push(RowWrite::put(DETAILS, Bytes::new(), codec::encode(&details)));
         }
         if closes {
             events.push(Event::ConversationClosed);

@@ -143,15 +143,12 @@ fn about(slot: [u8; 16], found: &ReadSet) -> Result<Option<u64>, Undecided> {
 /// The writes that remove a memory.
 fn removed(memory: &Memory) -> [RowWrite; 3] {
     let [itself, vector] = unkept(number_key(memory.id.number));
-    [itself, vector, RowWrite { table: SLOTS, key: slot_row(memory.slot), value: None }]
+    [itself, vector, RowWrite::delete(SLOTS, slot_row(memory.slot))]
 }
 
 /// The writes that remove the rows with a memory's number.
 fn unkept(number: Bytes) -> [RowWrite; 2] {
-    [
-        RowWrite { table: MEMORIES, key: number.clone(), value: None },
-        RowWrite { table: VECTORS, key: number, value: None },
-    ]
+    [RowWrite::delete(MEMORIES, number.clone()), RowWrite::delete(VECTORS, number)]
 }
 
 /// Removes a row that cannot be read. Elsewhere such a row is an error; but forgetting all memories, by request or by
@@ -159,16 +156,13 @@ fn unkept(number: Bytes) -> [RowWrite; 2] {
 fn removed_unread(number: &Bytes, found: &ReadSet) -> Result<Vec<RowWrite>, Undecided> {
     let slots = found.first(SLOTS, limits::MEMORIES)?;
     let slots = slots.into_iter().filter(|(_, of)| *of == number);
-    let slots = slots.map(|(slot, _)| RowWrite { table: SLOTS, key: slot.clone(), value: None });
+    let slots = slots.map(|(slot, _)| RowWrite::delete(SLOTS, slot.clone()));
     Ok(unkept(number.clone()).into_iter().chain(slots).collect())
 }
 
 fn put(memory: &Memory) -> [RowWrite; 2] {
     let key = number_key(memory.id.number);
-    [
-        RowWrite { table: SLOTS, key: slot_row(memory.slot), value: Some(key.clone()) },
-        RowWrite { table: MEMORIES, key, value: Some(codec::encode(memory)) },
-    ]
+    [RowWrite::put(SLOTS, slot_row(memory.slot), key.clone()), RowWrite::put(MEMORIES, key, codec::encode(memory))]
 }
 
 /// Whether one message is earlier than another.
@@ -364,8 +358,7 @@ pub(super) fn learn(learned: &[(MemoryId, Vector)], found: &ReadSet) -> Result<D
     let mut rows = Vec::new();
     for (id, vector) in learned {
         if stored(id.number, found)?.is_some_and(|memory| memory.id == *id && memory.at() == vector.of) {
-            let value: Option<Bytes> = Some(codec::encode(vector));
-            rows.push(RowWrite { table: VECTORS, key: number_key(id.number), value });
+            rows.push(RowWrite::put(VECTORS, number_key(id.number), codec::encode(vector)));
         }
     }
     if rows.is_empty() {

@@ -5,11 +5,39 @@ use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 
-use super::{CommitId, Head, KeyHash, KeyRow, NewRecord, Redaction, RowWrite, StoreError, ViewWrite};
+use super::{CommitId, Head, KeyHash, KeyRow, NewRecord, Redaction, RowWrite, StoreError, Table, View, ViewWrite};
 use crate::clock::Millis;
 use crate::id::EntityKey;
 use crate::limits;
 use crate::trace::TraceContext;
+
+impl RowWrite {
+    /// Puts a row.
+    #[must_use]
+    pub fn put(table: Table, key: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
+        Self { table, key: key.into(), value: Some(value.into()) }
+    }
+
+    /// Deletes a row.
+    #[must_use]
+    pub fn delete(table: Table, key: impl Into<Bytes>) -> Self {
+        Self { table, key: key.into(), value: None }
+    }
+}
+
+impl ViewWrite {
+    /// Adds an entry without a value: its key says all.
+    #[must_use]
+    pub fn add(view: View, key: impl Into<Bytes>) -> Self {
+        Self { view, key: key.into(), value: Some(Bytes::new()) }
+    }
+
+    /// Removes an entry.
+    #[must_use]
+    pub fn remove(view: View, key: impl Into<Bytes>) -> Self {
+        Self { view, key: key.into(), value: None }
+    }
+}
 
 /// The change of an entity's one durable alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -92,7 +92,7 @@ fn a_wake_behind_another_in_one_batch_loses_no_review() {
         deadlines.iter().take(65).map(|(key, value)| crate::store::Row { key: key.clone(), value: value.clone() });
     found.add_first(DEADLINES, 65, rows.collect());
     for (key, _) in deadlines.iter().take(64) {
-        found.write_row(&crate::store::RowWrite { table: DEADLINES, key: key.clone(), value: None });
+        found.write_row(&crate::store::RowWrite::delete(DEADLINES, key.clone()));
     }
     let moment = DecisionContext {
         entity: entity(),

@@ -286,6 +286,6 @@ impl Turn {
 
     /// Its row.
     pub(in crate::conversation) fn row(&self) -> RowWrite {
-        RowWrite { table: TURNS, key: number_key(self.id.number), value: Some(codec::encode(self)) }
+        RowWrite::put(TURNS, number_key(self.id.number), codec::encode(self))
     }
 }
