@@ -40,6 +40,7 @@ pub mod turn;
 mod under_way;
 pub mod update;
 mod wake;
+mod writing;
 
 pub use amend::Amend;
 pub(crate) use amend::shown_key;
@@ -59,6 +60,7 @@ pub use review::CancelReview;
 pub use turn::calls::{Call, CallResults, Calls, EndWait, Step, Wait};
 pub use turn::{Attempt, CancelTurn, Failure, Finish, RetryTurn, StartTurn, Turn, TurnStatus, Usage};
 pub use update::{Details, Update};
+use writing::Writing;
 
 /// The beginning of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,41 +185,39 @@ impl Machine for Conversation {
         moment: &DecisionContext,
         found: &ReadSet,
     ) -> Result<Decision<Self>, Undecided> {
+        let writing = Writing::new(moment, found);
         let decided = match (command, state) {
-            (Command::Open(opening), state) => post::open(state, opening, None, moment, found),
-            (Command::Fork(Forking { opening, of }), state) => fork::begin(state, opening, *of, moment, found),
-            (Command::Post(post), state) => post.decide(state, moment, found),
-            (Command::Claim(claiming), state) => claiming.decide(state, found),
-            (Command::Disclaim(disclaim), state) => attach::disclaim(state, disclaim, found),
-            (Command::Erase(Erase { unused: Some(opening) }), None) => {
-                Ok(Decision::Change(erase::close_unused(opening, moment)))
-            }
-            (Command::EraseCopy(EraseCopy(contact)), state) => erase::erase_copy(state, *contact, moment, found),
+            (Command::Open(opening), _) => post::open(state, opening, None, writing),
+            (Command::Fork(forking), _) => fork::begin(state, forking, writing),
+            (Command::Post(post), _) => post::append(state, post, writing),
+            (Command::Claim(claiming), _) => claiming.decide(state, found),
+            (Command::Disclaim(disclaim), _) => attach::disclaim(state, *disclaim, writing),
+            (Command::Erase(erase), _) => erase::erase(state, erase, writing),
+            (Command::EraseCopy(erase), _) => erase::erase_copy(state, *erase, writing),
             (_, None) => Ok(Decision::Reject(Rejection::NotFound)),
-            (Command::Erase(_), Some(state)) => erase::erase(state, moment, found),
             (Command::Update(_), Some(state)) if state.erasure.is_some() => Ok(Decision::Reject(Rejection::Erased)),
-            (Command::Update(update), Some(state)) => update.decide(state, moment, found),
-            (Command::Copy(copying), Some(state)) => copying.decide(state, moment, found),
+            (Command::Update(update), Some(state)) => update::update(state, update, writing),
+            (Command::Copy(copying), Some(state)) => fork::copy(state, copying, writing),
             (Command::StartTurn(_), Some(state)) if state.is_being_copied() => {
                 Ok(Decision::Reject(Rejection::BeingCopied))
             }
-            (Command::StartTurn(StartTurn { agent, key }), Some(state)) => Ok(turn::start(state, agent, *key, moment)),
-            (Command::RetryTurn(retry), Some(state)) => turn::retry(state, retry, moment, found),
-            (Command::FinishTurn(finish), Some(state)) => turn::finish(state, finish, moment, found),
-            (Command::StepTurn(step), Some(state)) => turn::calls::step(state, step, moment, found),
-            (Command::AnswerCalls(answers), Some(state)) => turn::calls::answer(state, answers, moment, found),
-            (Command::EndWait(end), Some(state)) => turn::calls::end_wait(state, end, moment, found),
-            (Command::KeepWaiting { number }, Some(state)) => turn::calls::keep_waiting(state, *number, moment, found),
-            (Command::ErrandsRun { keys }, Some(state)) => errand::done(state, keys, moment, found),
-            (Command::Amend(amend), Some(state)) => amend::amend(state, amend, moment, found),
-            (Command::Respond(response), Some(state)) => review::respond(state, response, moment, found),
-            (Command::CancelReview(cancel), Some(state)) => review::cancel(state, cancel.message, moment, found),
-            (Command::CancelTurn(cancel), Some(state)) => turn::cancel(state, cancel.number, moment, found),
+            (Command::StartTurn(start), Some(state)) => turn::start(state, start, writing),
+            (Command::RetryTurn(retry), Some(state)) => turn::retry(state, retry, writing),
+            (Command::CancelTurn(cancel), Some(state)) => turn::cancel(state, *cancel, writing),
+            (Command::FinishTurn(finish), Some(state)) => turn::finish(state, finish, writing),
+            (Command::StepTurn(step), Some(state)) => turn::calls::step(state, step, writing),
+            (Command::AnswerCalls(answers), Some(state)) => turn::calls::answer(state, answers, writing),
+            (Command::EndWait(end), Some(state)) => turn::calls::end_wait(state, end, writing),
+            (Command::KeepWaiting { number }, Some(state)) => turn::calls::keep_waiting(state, *number, writing),
+            (Command::ErrandsRun { keys }, Some(state)) => errand::done(state, keys, writing),
+            (Command::Amend(amend), Some(state)) => amend::amend(state, amend, writing),
+            (Command::Respond(response), Some(state)) => review::respond(state, response, writing),
+            (Command::CancelReview(cancel), Some(state)) => review::cancel(state, *cancel, writing),
             (Command::Remembered { range, drawn }, Some(state)) => {
-                Ok(remember::remembered(state, *range, drawn, moment))
+                remember::remembered(state, *range, drawn, writing)
             }
-            (Command::NotRemembered(before), Some(state)) => Ok(remember::failed(state, *before, moment)),
-            (Command::Wake { lost }, Some(state)) => wake::decide(state, *lost, moment, found),
+            (Command::NotRemembered(before), Some(state)) => remember::failed(state, *before, writing),
+            (Command::Wake { lost }, Some(state)) => wake::decide(state, *lost, writing),
             (Command::Outbox(sending), Some(state)) => sending.decide(state, moment, found),
         };
         match decided? {

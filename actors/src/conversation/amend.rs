@@ -6,13 +6,13 @@
 use bytes::Bytes;
 
 use super::post::is_message;
-use super::review::{asked, at_present};
-use super::{Conversation, Event, Rejection, Reply, State, number_key};
-use crate::codec;
+use super::review::{self, asked, at_present};
+use super::writing::{Decided, Writing};
+use super::{Event, Rejection, Reply, State, number_key};
 use crate::id::MessageId;
 use crate::limits;
-use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Record, Undecided};
-use crate::message::{Gone, Json, Overlay, ReviewState, ReviewStatus, words_weight};
+use crate::machine::{Decision, Need, ReadSet, Record, Undecided};
+use crate::message::{Gone, Json, Overlay, ReviewStatus, words_weight};
 use crate::store::{KeyHash, RowWrite};
 use crate::tables::{OVERLAYS, SHOWN};
 
@@ -106,12 +106,10 @@ fn same_tag(state: &State, one: &Overlay, other: &Overlay) -> bool {
     one.text == other.text && (state.origin.human_channel().is_none() || one.labels() == other.labels())
 }
 
-pub(super) fn amend(
-    state: &State,
-    &Amend { message, ref amendment }: &Amend,
-    moment: &DecisionContext,
-    found: &ReadSet,
-) -> Result<Decision<Conversation>, Undecided> {
+/// Changes a message, unless it is gone, or differs from what the client saw.
+pub(super) fn amend(state: &State, amend: &Amend, mut writing: Writing<'_>) -> Decided {
+    let &Amend { message, ref amendment } = amend;
+    let (moment, found) = (writing.moment, writing.found);
     if !is_message(Some(state), message, found)? {
         return Ok(Decision::Reject(Rejection::MessageNotFound));
     }
@@ -125,34 +123,25 @@ pub(super) fn amend(
     if amendment.seen().is_some_and(|seen| !same_tag(state, seen, &before)) {
         return Ok(Decision::Reject(Rejection::MessageChanged));
     }
-    let (mut after, mut change) = (before, Change::new(Vec::new(), Reply::Nothing));
+    let mut after = before;
     match amendment {
-        Amendment::Edit(new) => edit(new, message, &mut after, moment, &mut change),
-        Amendment::Delete { .. } => delete(message, &mut after, moment, found, &mut change)?,
-        Amendment::Acknowledge(receipt) => acknowledge(*receipt, message, &mut after, moment, &mut change),
+        Amendment::Edit(new) => edit(new, message, &mut after, &mut writing),
+        Amendment::Delete { .. } => delete(message, &mut after, &mut writing)?,
+        Amendment::Acknowledge(receipt) => acknowledge(*receipt, message, &mut after, &mut writing),
+    }
+    // If nothing changes, an idempotency key remembers even that, but the overlay stays as it is.
+    if !writing.events().is_empty() {
+        writing.overlay(message.number, &after);
     }
     // A retry must not show an end of the review that came later.
-    let review = asked(message.number, found)?.map(|(_, review)| review);
-    let told = at_present(review.as_ref(), after.clone(), moment.now);
-    change.rows.extend(shown(message.number, &told, moment));
-    change.reply = Reply::Amended(Box::new(told));
-    if change.events.is_empty() {
-        // Nothing changes, and an idempotency key remembers even that.
-        return Ok(if change.rows.is_empty() { Decision::Answer(change.reply) } else { Decision::Change(change) });
-    }
-    // Last, so that it overrides the row that a review's end has written for the same message.
-    change.rows.push(RowWrite::put(OVERLAYS, number_key(message.number), codec::encode(&after)));
-    Ok(Decision::Change(change))
+    let asked = asked(message.number, found)?;
+    let told = at_present(asked.as_ref().map(|asked| &asked.review), after, moment.now);
+    show(message.number, &told, &mut writing);
+    Ok(writing.done(Reply::Amended(Box::new(told))))
 }
 
 /// Applies the new values. If it has them already, nothing changes.
-fn edit(
-    edit: &Edit,
-    message: MessageId,
-    after: &mut Overlay,
-    moment: &DecisionContext,
-    change: &mut Change<Conversation>,
-) {
+fn edit(edit: &Edit, message: MessageId, after: &mut Overlay, writing: &mut Writing<'_>) {
     let before = after.clone();
     after.text = edit.text.clone().or(after.text.take());
     after.metadata = edit.metadata.clone().or(after.metadata.take());
@@ -161,92 +150,78 @@ fn edit(
         after.tags.clone_from(tags);
     }
     if *after != before {
-        after.updated_at = Some(moment.now);
-        change.events.push(Event::MessageUpdated { message });
+        after.updated_at = Some(writing.moment.now);
+        writing.event(Event::MessageUpdated { message });
     }
 }
 
 /// Its words leave the log, and so does the answer to its review.
-fn delete(
-    message: MessageId,
-    after: &mut Overlay,
-    moment: &DecisionContext,
-    found: &ReadSet,
-    change: &mut Change<Conversation>,
-) -> Result<(), Undecided> {
+fn delete(message: MessageId, after: &mut Overlay, writing: &mut Writing<'_>) -> Result<(), Undecided> {
     let answered = after.review_end;
-    end_review(message, after, moment, found, change)?;
-    *after = Overlay { updated_at: Some(moment.now), ..std::mem::take(after).without_words(Gone::Deleted) };
-    change.rows.extend(unshow(message.number, found)?);
-    change.redactions.extend(redaction(message.number, Gone::Deleted, found)?);
+    end_review(message, after, writing)?;
+    let updated_at = Some(writing.moment.now);
+    *after = Overlay { updated_at, ..std::mem::take(after).without_words(Gone::Deleted) };
+    unshow(message.number, writing)?;
+    redact(message.number, writing)?;
     if let Some(end) = answered {
-        change.redactions.extend(redaction(end, Gone::Deleted, found)?);
+        redact(end, writing)?;
     }
-    change.events.push(Event::MessageDeleted { message });
+    writing.event(Event::MessageDeleted { message });
     Ok(())
 }
 
 /// Acknowledging twice changes nothing, and a message that was read has been delivered.
-fn acknowledge(
-    receipt: Receipt,
-    message: MessageId,
-    after: &mut Overlay,
-    moment: &DecisionContext,
-    change: &mut Change<Conversation>,
-) {
+fn acknowledge(receipt: Receipt, message: MessageId, after: &mut Overlay, writing: &mut Writing<'_>) {
+    let now = writing.moment.now;
     match receipt {
         Receipt::Delivered if after.delivered_at.is_none() && after.read_at.is_none() => {
-            after.delivered_at = Some(moment.now);
-            change.events.push(Event::MessageDelivered { message });
+            after.delivered_at = Some(now);
+            writing.event(Event::MessageDelivered { message });
         }
         Receipt::Read if after.read_at.is_none() => {
-            after.delivered_at.get_or_insert(moment.now);
-            after.read_at = Some(moment.now);
-            change.events.push(Event::MessageRead { message });
+            after.delivered_at.get_or_insert(now);
+            after.read_at = Some(now);
+            writing.event(Event::MessageRead { message });
         }
         Receipt::Delivered | Receipt::Read => {}
     }
 }
 
 /// Drops the stored answers about the message: a retry is then answered with the current message.
-pub(super) fn unshow(seq: u64, found: &ReadSet) -> Result<Vec<RowWrite>, Undecided> {
-    let keys = found.under(SHOWN, &number_key(seq))?;
-    Ok(keys.into_iter().map(|key| RowWrite::delete(SHOWN, key.clone())).collect())
+pub(super) fn unshow(seq: u64, writing: &mut Writing<'_>) -> Result<(), Undecided> {
+    let keys = writing.found.under(SHOWN, &number_key(seq))?;
+    writing.extend(keys.into_iter().map(|key| RowWrite::delete(SHOWN, key.clone())));
+    Ok(())
 }
 
-/// The event with this sequence without its words, if it has any.
-pub(super) fn redaction(seq: u64, gone: Gone, found: &ReadSet) -> Result<Option<Record<Event>>, Undecided> {
-    let record = found.record::<Event>(seq)?;
-    Ok(record.and_then(|record| record.event.without_words(gone).map(|event| Record { event, ..record })))
+/// Removes the words of the event with this sequence, if it has any.
+fn redact(seq: u64, writing: &mut Writing<'_>) -> Result<(), Undecided> {
+    if let Some(record) = writing.found.record::<Event>(seq)?
+        && let Some(event) = record.event.without_words(Gone::Deleted)
+    {
+        writing.redact(Record { event, ..record });
+    }
+    Ok(())
 }
 
 /// Stores the answer for a retry of a request that came with an idempotency key.
-pub(super) fn shown(seq: u64, overlay: &Overlay, moment: &DecisionContext) -> Option<RowWrite> {
-    Some(RowWrite::put(SHOWN, shown_key(seq, moment.key?), codec::encode(overlay)))
+pub(super) fn show(seq: u64, overlay: &Overlay, writing: &mut Writing<'_>) {
+    if let Some(key) = writing.moment.key {
+        writing.put(SHOWN, shown_key(seq, key), overlay);
+    }
 }
 
 /// Ends the review of a deleted message. If its deadline has passed unannounced, it is announced as expired now,
 /// because the message that the announcement needs is about to be removed.
-pub(super) fn end_review(
-    message: MessageId,
-    after: &mut Overlay,
-    moment: &DecisionContext,
-    found: &ReadSet,
-    change: &mut Change<Conversation>,
-) -> Result<(), Undecided> {
-    let Some((_, review)) = super::review::asked(message.number, found)? else { return Ok(()) };
+pub(super) fn end_review(message: MessageId, after: &mut Overlay, writing: &mut Writing<'_>) -> Result<(), Undecided> {
+    let Some(asked) = asked(message.number, writing.found)? else { return Ok(()) };
     if after.review.as_ref().is_some_and(|stored| stored.status != ReviewStatus::Pending) {
         return Ok(());
     }
+    let now = writing.moment.now;
     // Votes so far are words too.
-    let standing = super::review::standing(&review, after.review.as_ref(), moment.now).without_words();
-    let state = match standing.status {
-        ReviewStatus::Pending => {
-            ReviewState { status: ReviewStatus::Cancelled, completed_at: Some(moment.now), ..standing }
-        }
-        _ => standing,
-    };
-    super::review::end(message, review, after.clone(), state.clone(), moment, change);
-    after.review = Some(state);
+    let standing = asked.standing(after, now).without_words();
+    let state = if standing.status == ReviewStatus::Pending { standing.cancelled(now) } else { standing };
+    review::end(&asked, after, state, writing);
     Ok(())
 }

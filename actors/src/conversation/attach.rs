@@ -4,10 +4,11 @@
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::{Conversation, Event, Rejection, Reply, State};
+use super::writing::{Decided, Writing};
+use super::{Event, Rejection, Reply, State};
 use crate::codec;
-use crate::id::{Address, AttachmentId, MessageId};
-use crate::machine::{Change, Decision, Need, ReadSet, Undecided};
+use crate::id::{Address, MessageId};
+use crate::machine::{Decision, Need, ReadSet, Undecided};
 use crate::message::{Content, Message};
 use crate::store::RowWrite;
 use crate::tables::{ATTACHED, MENTIONED};
@@ -65,15 +66,19 @@ pub(super) fn check(content: &Content, found: &ReadSet) -> Result<Option<Rejecti
 }
 
 /// The rows of a message that has or mentions files.
-pub(super) fn rows(message: &Message) -> Vec<RowWrite> {
+pub(super) fn rows(message: &Message) -> impl Iterator<Item = RowWrite> + '_ {
     let attached = message.content.attachments.iter().map(|file| {
         let claim = Claim { number: file.claim.unwrap_or_default(), message: Some(message.id) };
         RowWrite::put(ATTACHED, file_key(file.id.address), codec::encode(&claim))
     });
-    let mention =
-        |id: &AttachmentId| RowWrite::put(MENTIONED, mention_key(id.address, message.id.number), Bytes::new());
-    let mentioned = message.content.mentions.iter().flatten().map(mention);
-    attached.chain(mentioned).collect()
+    attached.chain(mentions(message))
+}
+
+/// The rows of the files that a message mentions.
+pub(super) fn mentions(message: &Message) -> impl Iterator<Item = RowWrite> + '_ {
+    let seq = message.id.number;
+    let mentioned = message.content.mentions.iter().flatten();
+    mentioned.map(move |file| RowWrite::put(MENTIONED, mention_key(file.address, seq), Bytes::new()))
 }
 
 /// A request for the message that has a file by this binding. If none has, none ever will.
@@ -86,23 +91,19 @@ pub struct Disclaim {
 }
 
 /// Returns the message that has it; if none has, ensures that none ever will.
-pub(super) fn disclaim(
-    state: Option<&State>,
-    &Disclaim { attachment, number }: &Disclaim,
-    found: &ReadSet,
-) -> Result<Decision<Conversation>, Undecided> {
+pub(super) fn disclaim(state: Option<&State>, disclaim: Disclaim, mut writing: Writing<'_>) -> Decided {
+    let Disclaim { attachment, number } = disclaim;
     if state.is_none() {
         // A message with files is posted to a conversation that was opened before its files were bound to it.
         return Ok(Decision::Answer(Reply::Attached(None)));
     }
-    match claim(attachment, found)? {
+    match claim(attachment, writing.found)? {
         Some(Claim { message: Some(message), .. }) => Ok(Decision::Answer(Reply::Attached(Some(message)))),
         Some(claim) if claim.number >= number => Ok(Decision::Answer(Reply::Attached(None))),
         _ => {
-            let claim = Claim { number, message: None };
-            let rows = vec![RowWrite::put(ATTACHED, file_key(attachment), codec::encode(&claim))];
-            let events = vec![Event::AttachmentDisclaimed { attachment, number }];
-            Ok(Decision::Change(Change { rows, ..Change::new(events, Reply::Attached(None)) }))
+            writing.put(ATTACHED, file_key(attachment), &Claim { number, message: None });
+            writing.event(Event::AttachmentDisclaimed { attachment, number });
+            Ok(writing.done(Reply::Attached(None)))
         }
     }
 }

@@ -12,16 +12,16 @@ use minicbor::{Decode, Encode};
 
 use super::amend::{end_review, overlay_of, unshow};
 use super::post;
-use super::{Conversation, Event, Opening, Origin, Rejection, Reply, State, Turn, fork, number_key, turn};
+use super::writing::{Decided, Writing};
+use super::{Conversation, Event, Opening, Origin, Rejection, Reply, State, fork, number_key, turn};
 use crate::clock::Millis;
-use crate::codec;
 use crate::contact::entity_of;
 use crate::contact::identifier::normalize_identifier;
 use crate::erasure::Unread;
 use crate::id::{ContactId, MessageId};
-use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Record, Undecided};
+use crate::machine::{Decision, DecisionContext, Need, Record, Undecided};
 use crate::message::{Gone, Overlay};
-use crate::store::{RowWrite, SeqRange};
+use crate::store::SeqRange;
 use crate::tables::{DETAILS, OVERLAYS, SHOWN};
 
 /// Events that one step goes through. Their old form is read and a new one is written, with a row for some.
@@ -74,70 +74,87 @@ fn is_theirs(state: &State, erased: ContactId) -> bool {
 }
 
 /// Erases a copy that an erased contact noted here: another contact's conversation counts as absent.
-pub(super) fn erase_copy(
-    state: Option<&State>,
-    erased: ContactId,
-    moment: &DecisionContext,
-    found: &ReadSet,
-) -> Result<Decision<Conversation>, Undecided> {
+pub(super) fn erase_copy(state: Option<&State>, erase: EraseCopy, writing: Writing<'_>) -> Decided {
+    let EraseCopy(erased) = erase;
     match state {
-        None => fork::bar(erased, found),
-        Some(state) if is_theirs(state, erased) => erase(state, moment, found),
+        None => fork::bar(erased, writing),
+        Some(state) if is_theirs(state, erased) => next(state, writing),
         Some(_) => Ok(Decision::Reject(Rejection::NotFound)),
     }
 }
 
 /// Begins the erasure, or does its next step.
-pub(super) fn erase(
-    state: &State,
-    moment: &DecisionContext,
-    found: &ReadSet,
-) -> Result<Decision<Conversation>, Undecided> {
-    let Some(erasure) = &state.erasure else { return Ok(Decision::Change(begin(state, moment, found)?)) };
-    let Some(step) = erasure.step() else { return Ok(Decision::Answer(Reply::Erasing(*erasure))) };
+pub(super) fn erase(state: Option<&State>, erase: &Erase, writing: Writing<'_>) -> Decided {
+    match (state, &erase.unused) {
+        (Some(state), _) => next(state, writing),
+        (None, Some(opening)) => Ok(close_unused(opening, writing)),
+        (None, None) => Ok(Decision::Reject(Rejection::NotFound)),
+    }
+}
+
+fn next(state: &State, writing: Writing<'_>) -> Decided {
+    let Some(erasure) = &state.erasure else { return begin(state, writing) };
+    match erasure.step() {
+        Some(step) => empty(state, erasure, step, writing),
+        None => Ok(Decision::Answer(Reply::Erasing(*erasure))),
+    }
+}
+
+/// The reads of a step.
+fn step_needs(step: SeqRange) -> impl Iterator<Item = Need> {
     let needs = step.seqs().flat_map(|seq| {
         let key = number_key(seq);
         [Need::Event(seq), Need::Row(OVERLAYS, key.clone()), Need::Under(SHOWN, key)]
     });
     // An unreadable event happened no earlier than the one before it.
-    let needs = needs.chain((step.first > 1).then(|| Need::Event(step.first - 1)));
-    let missing: Vec<Need> = needs.filter(|need| !found.has(need)).collect();
+    needs.chain((step.first > 1).then(|| Need::Event(step.first - 1)))
+}
+
+/// Empties the events of a step.
+fn empty(state: &State, erasure: &Erasure, step: SeqRange, mut writing: Writing<'_>) -> Decided {
+    let found = writing.found;
+    let missing: Vec<Need> = step_needs(step).filter(|need| !found.has(need)).collect();
     if !missing.is_empty() {
         return Err(Undecided::Missing(missing));
     }
-    let mut change = Change::new(Vec::new(), Reply::Erasing(*erasure));
     let mut unread = Unread::default();
     let before = found.record::<Event>(step.first - 1).ok().flatten();
     let mut at = before.map_or(state.created_at(), |record| record.at);
     for seq in step.seqs() {
-        let record = match found.record::<Event>(seq) {
+        match found.record::<Event>(seq) {
             Err(Undecided::Corrupt(error)) => {
-                let emptied = unread.note(seq, error, found);
-                let message = MessageId::new(at, state.id.address, seq);
-                let event = Event::MessageDeleted { message };
-                change.redactions.extend(emptied.then_some(Record { seq, at, trace: None, event }));
-                change.rows.push(RowWrite::delete(OVERLAYS, number_key(seq)));
-                change.rows.extend(unshow(seq, found)?);
-                continue;
+                if unread.note(seq, error, found) {
+                    let message = MessageId::new(at, state.id.address, seq);
+                    let event = Event::MessageDeleted { message };
+                    writing.redact(Record { seq, at, trace: None, event });
+                }
+                writing.delete(OVERLAYS, number_key(seq));
+                unshow(seq, &mut writing)?;
             }
-            record => record?,
-        };
-        let Some(record) = record else { continue };
-        at = record.at;
-        let silent = record.event.without_words(Gone::Erased);
-        let nameless = without_names(silent.as_ref().unwrap_or(&record.event), state, moment);
-        let Some(event) = nameless.or(silent) else { continue };
-        let record = Record { event, ..record };
-        take_overlay(&record, moment, found, &mut change)?;
-        change.redactions.push(record);
+            record => {
+                let Some(record) = record? else { continue };
+                at = record.at;
+                silence(record, state, &mut writing)?;
+            }
+        }
     }
-    unread.tell(moment.entity);
+    unread.tell(writing.moment.entity);
     let Some((next, stay)) = unread.moved(step, erasure.last, (erasure.next, erasure.stay)) else {
-        return Ok(Decision::Answer(change.reply));
+        return Ok(Decision::Answer(Reply::Erasing(*erasure)));
     };
-    change.reply = Reply::Erasing(Erasure { next, stay, ..*erasure });
-    change.events.push(Event::ErasureMoved { next, stay });
-    Ok(Decision::Change(change))
+    writing.event(Event::ErasureMoved { next, stay });
+    Ok(writing.done(Reply::Erasing(Erasure { next, stay, ..*erasure })))
+}
+
+/// Removes the words and names of one event.
+fn silence(record: Record<Event>, state: &State, writing: &mut Writing<'_>) -> Result<(), Undecided> {
+    let silent = record.event.without_words(Gone::Erased);
+    let nameless = without_names(silent.as_ref().unwrap_or(&record.event), state, writing.moment);
+    let Some(event) = nameless.or(silent) else { return Ok(()) };
+    let record = Record { event, ..record };
+    take_overlay(&record, writing)?;
+    writing.redact(record);
+    Ok(())
 }
 
 /// The same without the owner, and with the contact's id where a sender was named by the contact's identifier. `None`
@@ -161,53 +178,45 @@ fn without_names(event: &Event, state: &State, moment: &DecisionContext) -> Opti
 }
 
 /// Erases the words of a message's edits and answers, which are in a row of their own.
-fn take_overlay(
-    record: &Record<Event>,
-    moment: &DecisionContext,
-    found: &ReadSet,
-    change: &mut Change<Conversation>,
-) -> Result<(), Undecided> {
+fn take_overlay(record: &Record<Event>, writing: &mut Writing<'_>) -> Result<(), Undecided> {
     let Some(message) = super::message_of(record) else { return Ok(()) };
-    change.rows.extend(unshow(record.seq, found)?);
-    let after = match overlay_of(record.seq, found) {
+    unshow(record.seq, writing)?;
+    let after = match overlay_of(record.seq, writing.found) {
         // Whether its review has ended is unknown. If it has not, its deadline ends it.
         Err(Undecided::Corrupt(_)) => Overlay::default().without_words(Gone::Erased),
         overlay => {
             let mut after = overlay?;
-            end_review(message.id, &mut after, moment, found, change)?;
+            end_review(message.id, &mut after, writing)?;
             after
         }
     };
     if after != Overlay::default() {
-        let value = codec::encode(&after.without_words(Gone::Erased));
-        change.rows.push(RowWrite::put(OVERLAYS, number_key(record.seq), value));
+        writing.overlay(record.seq, &after.without_words(Gone::Erased));
     }
     Ok(())
 }
 
 /// Begins the erasure: closes the conversation and ends its turns. The rows of their open calls are removed with them.
-fn begin(state: &State, moment: &DecisionContext, found: &ReadSet) -> Result<Change<Conversation>, Undecided> {
-    let erasure = Erasure::begun(moment.now, moment.next_seq - 1);
-    let mut change = Change::new(vec![Event::ConversationErased], Reply::Erasing(erasure));
-    change.rows.push(RowWrite::delete(DETAILS, Bytes::new()));
+fn begin(state: &State, mut writing: Writing<'_>) -> Decided {
+    let erasure = Erasure::begun(writing.moment.now, writing.next_seq() - 1);
+    writing.event(Event::ConversationErased);
+    writing.delete(DETAILS, Bytes::new());
     // From here on it is closed and has no owner.
     let erased = State { owner: None, closed: true, ..state.clone() };
     for turn in state.running.iter().chain(&state.queued) {
-        let moment = DecisionContext { next_seq: Event::next_seq(moment, &change.events), ..*moment };
-        let cancelled = turn::end_as(&erased, turn, Turn::cancelled, &moment, found, &mut change)?;
-        change.rows.push(cancelled.row());
-        change.events.push(Event::TurnCancelled(cancelled));
+        turn::end_cancelled(&erased, turn, &mut writing)?;
     }
     if !state.closed {
-        change.events.push(Event::ConversationClosed);
+        writing.event(Event::ConversationClosed);
     }
-    Ok(change)
+    Ok(writing.done(Reply::Erasing(erasure)))
 }
 
 /// Begins an unused conversation as a closed one, so that it is never used.
-pub(super) fn close_unused(opening: &Opening, moment: &DecisionContext) -> Change<Conversation> {
-    let (created, rows, views) = post::begin(opening, None);
-    let erasure = Erasure::begun(moment.now, moment.next_seq);
-    let events = vec![created, Event::ConversationErased, Event::ConversationClosed];
-    Change { rows, views, ..Change::new(events, Reply::Erasing(erasure)) }
+fn close_unused(opening: &Opening, mut writing: Writing<'_>) -> Decision<Conversation> {
+    let erasure = Erasure::begun(writing.moment.now, writing.next_seq());
+    post::begin(opening, None, &mut writing);
+    writing.event(Event::ConversationErased);
+    writing.event(Event::ConversationClosed);
+    writing.done(Reply::Erasing(erasure))
 }

@@ -7,12 +7,13 @@
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::{Conversation, Event, Reply, State};
+use super::writing::{Decided, Writing};
+use super::{Event, Reply, State};
 use crate::clock::Millis;
 use crate::codec;
 use crate::id::{MessageId, TurnId};
 use crate::limits;
-use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Undecided};
+use crate::machine::{Decision, Need};
 use crate::store::RowWrite;
 use crate::tables::ERRANDS;
 use crate::tool::Asker;
@@ -105,13 +106,8 @@ pub(super) fn needs() -> Vec<Need> {
 }
 
 /// Removes these errands, which have been run.
-pub(super) fn done(
-    state: &State,
-    keys: &[Bytes],
-    moment: &DecisionContext,
-    found: &ReadSet,
-) -> Result<Decision<Conversation>, Undecided> {
-    let there = found.first(ERRANDS, limits::ERRANDS + 1)?;
+pub(super) fn done(state: &State, keys: &[Bytes], mut writing: Writing<'_>) -> Decided {
+    let there = writing.found.first(ERRANDS, limits::ERRANDS + 1)?;
     // Of errands behind the first ones, only those that the caller has read are known.
     let last = there.last().filter(|_| there.len() > limits::ERRANDS).map(|(key, _)| (*key).clone());
     let behind = keys.iter().filter(|key| last.as_ref().is_some_and(|last| *key > last));
@@ -120,7 +116,8 @@ pub(super) fn done(
     if done.is_empty() && (state.errands_at.is_none() || !left.is_empty()) {
         return Ok(Decision::Answer(Reply::Nothing));
     }
-    let rows = done.into_iter().map(|key| RowWrite::delete(ERRANDS, key.clone())).collect();
-    let event = if left.is_empty() && last.is_none() { Event::ErrandsDue { at: None } } else { due(moment.now) };
-    Ok(Decision::Change(Change { rows, ..Change::new(vec![event], Reply::Nothing) }))
+    writing.extend(done.into_iter().map(|key| RowWrite::delete(ERRANDS, key.clone())));
+    let is_last = left.is_empty() && last.is_none();
+    writing.event(if is_last { Event::ErrandsDue { at: None } } else { due(writing.moment.now) });
+    Ok(writing.done(Reply::Nothing))
 }

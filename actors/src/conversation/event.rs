@@ -10,7 +10,7 @@ use super::turn::Turn;
 use super::{Details, Origin};
 use crate::clock::Millis;
 use crate::id::{Address, ConversationId, MessageId, TurnId};
-use crate::machine::{DecisionContext, Record};
+use crate::machine::Record;
 use crate::message::{Content, Gone, Message, ReviewState};
 use crate::outbox::Outbox;
 use crate::tool::Asker;
@@ -342,11 +342,6 @@ impl Event {
             _ => 0,
         };
         PLAIN_BYTES + said
-    }
-
-    /// The sequence of the next event behind `before` in the same change.
-    pub(super) fn next_seq(moment: &DecisionContext, before: &[Self]) -> u64 {
-        moment.next_seq + before.iter().filter(|event| event.name().is_some()).count() as u64
     }
 
     /// Whether earlier messages stay as they are for a turn that reads them. After an event that is not named here the

@@ -11,15 +11,15 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use super::keys::{id_key, parse_id_key};
-use super::{Accepted, Conversation, Event, Opening, Rejection, Reply, State, attach, number_key, post};
+use super::writing::{Decided, Writing};
+use super::{Accepted, Event, Opening, Rejection, Reply, State, attach, number_key, post};
 use crate::backoff::pause;
 use crate::clock::Millis;
-use crate::codec;
 use crate::id::{ContactId, ConversationId, MessageId};
-use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Undecided};
+use crate::machine::{Decision, Need, ReadSet, Undecided};
 use crate::message::{Content, Message, Overlay};
 use crate::store::RowWrite;
-use crate::tables::{BARRED, COPIES, MENTIONED, OVERLAYS};
+use crate::tables::{BARRED, COPIES};
 
 /// How long after its last step a copy is checked, and resumed if its process is gone.
 const LOOK_AFTER_MILLIS: u64 = 10_000;
@@ -128,69 +128,50 @@ impl Copying {
             Some(parent) => found.row(COPIES, number_key(parent))?.and_then(|key| parse_id_key(key)),
         })
     }
+}
 
-    /// Appends the copies, unless another process has.
-    pub(super) fn decide(
-        &self,
-        state: &State,
-        moment: &DecisionContext,
-        found: &ReadSet,
-    ) -> Result<Decision<Conversation>, Undecided> {
-        let Some(fork) = state.fork.filter(|fork| fork.next == Some(self.from)) else {
-            return Ok(Decision::Reject(Rejection::Changed));
-        };
-        if state.erasure.is_some() {
-            return Ok(Decision::Reject(Rejection::Erased));
-        }
-        let mut change = Change::new(Vec::new(), Reply::Nothing);
-        let mut copies: HashMap<u64, MessageId> = HashMap::new();
-        let mut copied = 0;
-        for original in &self.originals {
-            let parent = self.parent_of(original, &copies, found)?;
-            // A child of a skipped message gets that message's parent.
-            let place = match &original.content {
-                None => parent,
-                Some(content) => {
-                    let id = MessageId::new(moment.now, state.id.address, moment.next_seq + copied);
-                    copied += 1;
-                    copy(state, id, parent, content, &mut change);
-                    Some(id)
-                }
-            };
-            if let Some(place) = place {
-                copies.insert(original.number, place);
-                change.rows.push(RowWrite::put(COPIES, number_key(original.number), id_key(place)));
-            }
-        }
-        let (at, look_at) = (moment.now, moment.now.plus(LOOK_AFTER_MILLIS));
-        let copied = fork.copied + copied;
-        change.events.push(Event::ForkMoved(Fork { next: self.next, copied, at, look_at, put_off: 0, ..fork }));
-        Ok(Decision::Change(change))
+/// Appends the next copies, unless another process has.
+pub(super) fn copy(state: &State, copying: &Copying, mut writing: Writing<'_>) -> Decided {
+    let Some(fork) = state.fork.filter(|fork| fork.next == Some(copying.from)) else {
+        return Ok(Decision::Reject(Rejection::Changed));
+    };
+    if state.erasure.is_some() {
+        return Ok(Decision::Reject(Rejection::Erased));
     }
+    let mut copies: HashMap<u64, MessageId> = HashMap::new();
+    let mut copied = fork.copied;
+    for original in &copying.originals {
+        let parent = copying.parent_of(original, &copies, writing.found)?;
+        // A child of a skipped message gets that message's parent.
+        let place = match &original.content {
+            None => parent,
+            Some(content) => {
+                copied += 1;
+                Some(append(state, parent, content, &mut writing))
+            }
+        };
+        if let Some(place) = place {
+            copies.insert(original.number, place);
+            writing.row(RowWrite::put(COPIES, number_key(original.number), id_key(place)));
+        }
+    }
+    let (at, look_at) = (writing.moment.now, writing.moment.now.plus(LOOK_AFTER_MILLIS));
+    writing.event(Event::ForkMoved(Fork { next: copying.next, copied, at, look_at, put_off: 0, ..fork }));
+    Ok(writing.done(Reply::Nothing))
 }
 
 /// Appends a copy.
-fn copy(
-    state: &State,
-    id: MessageId,
-    parent: Option<MessageId>,
-    content: &Arc<Content>,
-    change: &mut Change<Conversation>,
-) {
+fn append(state: &State, parent: Option<MessageId>, content: &Arc<Content>, writing: &mut Writing<'_>) -> MessageId {
+    let id = MessageId::new(writing.moment.now, state.id.address, writing.next_seq());
     let (conversation, owner, content) = (state.id, state.owner.clone(), Arc::clone(content));
     let message = Message { id, conversation, owner, parent, turn: None, content };
-    change.rows.extend(attach::rows(&message).into_iter().filter(|row| row.table == MENTIONED));
+    writing.extend(attach::mentions(&message));
     if let Some(gone) = message.content.gone {
-        let overlay = Overlay::default().without_words(gone);
-        change.rows.push(RowWrite::put(OVERLAYS, number_key(id.number), codec::encode(&overlay)));
+        writing.overlay(id.number, &Overlay::default().without_words(gone));
     }
-    change.events.push(Event::MessageCreated(Accepted {
-        conversation,
-        content: message.content,
-        parent,
-        owner: message.owner,
-        turn: None,
-    }));
+    let Message { content, owner, .. } = message;
+    writing.event(Event::MessageCreated(Accepted { conversation, content, parent, owner, turn: None }));
+    id
 }
 
 fn barred_key(contact: ContactId) -> Bytes {
@@ -214,35 +195,33 @@ fn is_barred(contact: ContactId, found: &ReadSet) -> Result<bool, Undecided> {
 }
 
 /// Begins as a copy, unless a conversation exists here, or the contact was erased meanwhile.
-pub(super) fn begin(
-    state: Option<&State>,
-    opening: &Opening,
-    of: Forked,
-    moment: &DecisionContext,
-    found: &ReadSet,
-) -> Result<Decision<Conversation>, Undecided> {
+pub(super) fn begin(state: Option<&State>, forking: &Forking, writing: Writing<'_>) -> Decided {
+    let Forking { opening, of } = forking;
     match opening.origin.contact() {
-        Some(contact) if state.is_none() && is_barred(contact, found)? => Ok(Decision::Reject(Rejection::Erased)),
-        _ => post::open(state, opening, Some(of), moment, found),
+        Some(contact) if state.is_none() && is_barred(contact, writing.found)? => {
+            Ok(Decision::Reject(Rejection::Erased))
+        }
+        _ => post::open(state, opening, Some(*of), writing),
     }
 }
 
 /// Bars copies with this contact here. Nothing else begins either: this is the home of an idempotency key, and a
 /// conversation here would show that the key has had its effect.
-pub(super) fn bar(contact: ContactId, found: &ReadSet) -> Result<Decision<Conversation>, Undecided> {
-    if is_barred(contact, found)? {
+pub(super) fn bar(contact: ContactId, mut writing: Writing<'_>) -> Decided {
+    if is_barred(contact, writing.found)? {
         return Ok(Decision::Answer(Reply::Nothing));
     }
-    let row = RowWrite::put(BARRED, barred_key(contact), codec::encode(&contact.at));
-    Ok(Decision::Change(Change { rows: vec![row], ..Change::new(Vec::new(), Reply::Nothing) }))
+    writing.put(BARRED, barred_key(contact), &contact.at);
+    Ok(writing.done(Reply::Nothing))
 }
 
 /// A due check: resumes the copying, and checks again later.
-pub(super) fn look_again(state: &State, moment: &DecisionContext, events: &mut Vec<Event>) {
-    let Some(fork) = state.fork.filter(|fork| fork.next.is_some() && fork.look_at <= moment.now) else { return };
-    if state.erasure.is_some() {
-        return events.push(Event::ForkMoved(Fork { next: None, ..fork }));
-    }
+pub(super) fn look_again(state: &State, writing: &mut Writing<'_>) {
+    let now = writing.moment.now;
+    let Some(fork) = state.fork.filter(|fork| fork.next.is_some() && fork.look_at <= now) else { return };
     let after = pause(LOOK_AFTER_MILLIS, fork.put_off, LOOK_AFTER_MAX_MILLIS);
-    events.push(Event::ForkMoved(Fork { look_at: moment.now.plus(after), put_off: fork.put_off + 1, ..fork }));
+    writing.event(Event::ForkMoved(match &state.erasure {
+        Some(_) => Fork { next: None, ..fork },
+        None => Fork { look_at: now.plus(after), put_off: fork.put_off + 1, ..fork },
+    }));
 }

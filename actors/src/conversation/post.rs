@@ -5,19 +5,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::amend::{message_needs, overlay_of};
-use super::attach;
 use super::fork::Forked;
-use super::keys::{deadline_key, review_key};
-use super::review::review_ended;
 use super::turn::{self, Turn};
-use super::{Accepted, Conversation, Event, Opening, Origin, Rejection, Reply, ReviewEnd, State, number_key};
-use crate::codec;
+use super::writing::{Decided, Writing};
+use super::{Accepted, Details, Event, Opening, Origin, Rejection, Reply, State, attach, review};
 use crate::id::{ConversationId, MessageId};
 use crate::limits;
-use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Record, Undecided};
-use crate::message::{Content, Message, NewMessage, Overlay, Parent, ReviewState, ReviewStatus};
-use crate::store::{RowWrite, ViewWrite};
-use crate::tables::{CONTACT_CONVERSATIONS, CONVERSATIONS, DEADLINES, DETAILS, OVERLAYS, PENDING_REVIEWS, REVIEWS};
+use crate::machine::{Decision, DecisionContext, Need, ReadSet, Record, Undecided};
+use crate::message::{Content, Message, NewMessage, Overlay, Parent, ReviewStatus};
+use crate::tables::{CONTACT_CONVERSATIONS, CONVERSATIONS, DETAILS};
 
 /// The effect of a new message while a turn runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
@@ -72,41 +68,40 @@ pub struct Posted {
     pub turn: Option<Box<Turn>>,
 }
 
-/// The change that a post makes, piece by piece.
+/// The change that a post makes, with its messages so far.
 struct Posting<'a> {
-    moment: &'a DecisionContext,
+    writing: Writing<'a>,
     conversation: ConversationId,
     owner: Option<String>,
-    events: Vec<Event>,
-    rows: Vec<RowWrite>,
-    views: Vec<ViewWrite>,
-    next_seq: u64,
     messages: Vec<Message>,
 }
 
-/// The event, rows and list entries of a conversation's beginning.
-pub(super) fn begin(opening: &Opening, forked: Option<Forked>) -> (Event, Vec<RowWrite>, Vec<ViewWrite>) {
-    let event = Event::ConversationCreated {
+/// The event of a conversation's beginning.
+fn created(opening: &Opening, forked: Option<Forked>) -> Event {
+    Event::ConversationCreated {
         id: opening.id,
         origin: opening.origin.clone(),
         owner: opening.owner.clone(),
         details: opening.details.clone(),
         forked,
-    };
-    let mut rows = Vec::new();
-    if opening.details != super::Details::default() {
-        rows.push(RowWrite::put(DETAILS, Bytes::new(), codec::encode(&opening.details)));
+    }
+}
+
+/// A conversation begins: its event, rows and list entries.
+pub(super) fn begin(opening: &Opening, forked: Option<Forked>, writing: &mut Writing<'_>) {
+    writing.event(created(opening, forked));
+    if opening.details != Details::default() {
+        writing.put(DETAILS, Bytes::new(), &opening.details);
     }
     let id = opening.id.to_bytes();
-    let views = match &opening.origin {
-        Origin::Human { .. } => Vec::new(),
-        Origin::Direct => vec![ViewWrite::add(CONVERSATIONS, id.to_vec())],
-        Origin::Api { contact, .. } => vec![
-            ViewWrite::add(CONVERSATIONS, id.to_vec()),
-            ViewWrite::add(CONTACT_CONVERSATIONS, [contact.to_bytes(), id].concat()),
-        ],
-    };
-    (event, rows, views)
+    match &opening.origin {
+        Origin::Human { .. } => {}
+        Origin::Direct => writing.list(CONVERSATIONS, id.to_vec()),
+        Origin::Api { contact, .. } => {
+            writing.list(CONVERSATIONS, id.to_vec());
+            writing.list(CONTACT_CONVERSATIONS, [contact.to_bytes(), id].concat());
+        }
+    }
 }
 
 /// Begins a conversation without a message, or a copy; an existing one is answered unchanged.
@@ -114,18 +109,17 @@ pub(super) fn open(
     state: Option<&State>,
     opening: &Opening,
     forked: Option<Forked>,
-    moment: &DecisionContext,
-    found: &ReadSet,
-) -> Result<Decision<Conversation>, Undecided> {
+    mut writing: Writing<'_>,
+) -> Decided {
     if let Some(state) = state {
-        let details = super::Details::stored(found)?;
+        let details = Details::stored(writing.found)?;
         return Ok(Decision::Elsewhere(Reply::Conversation(Box::new(state.clone()), details)));
     }
-    let (event, rows, views) = begin(opening, forked);
-    let record = Record { seq: moment.next_seq, at: moment.now, trace: None, event: event.clone() };
+    let (seq, at) = (writing.next_seq(), writing.moment.now);
+    let record = Record { seq, at, trace: None, event: created(opening, forked) };
     let Some(state) = State::begun(&record) else { return Ok(Decision::Reject(Rejection::NotFound)) };
-    let reply = Reply::Conversation(Box::new(state), opening.details.clone());
-    Ok(Decision::Change(Change { rows, views, ..Change::new(vec![event], reply) }))
+    begin(opening, forked, &mut writing);
+    Ok(writing.done(Reply::Conversation(Box::new(state), opening.details.clone())))
 }
 
 impl Post {
@@ -148,63 +142,14 @@ impl Post {
         needs
     }
 
-    pub(super) fn decide(
-        &self,
-        state: Option<&State>,
-        moment: &DecisionContext,
-        found: &ReadSet,
-    ) -> Result<Decision<Conversation>, Undecided> {
-        let (conversation, owner) = match (state, &self.opening) {
-            (Some(state), _) if self.expected.is_some_and(|expected| expected != state.id) => {
-                return Ok(Decision::Reject(Rejection::NotFound));
-            }
-            (Some(state), _) => (state.id, state.owner.clone()),
-            (None, Some(opening)) => (opening.id, opening.owner.clone()),
-            (None, None) => return Ok(Decision::Reject(Rejection::NotFound)),
-        };
-        if let Some(rejection) = self.check(state, found)? {
-            return Ok(Decision::Reject(rejection));
+    /// The conversation and its owner.
+    fn target(&self, state: Option<&State>) -> Result<(ConversationId, Option<String>), Rejection> {
+        match (state, &self.opening) {
+            (Some(state), _) if self.expected.is_some_and(|expected| expected != state.id) => Err(Rejection::NotFound),
+            (Some(state), _) => Ok((state.id, state.owner.clone())),
+            (None, Some(opening)) => Ok((opening.id, opening.owner.clone())),
+            (None, None) => Err(Rejection::NotFound),
         }
-        // Faults of the messages themselves are reported first: no later attempt could succeed.
-        if state.is_some_and(|state| state.closed) {
-            return Ok(Decision::Reject(Rejection::Closed));
-        }
-        if state.is_some_and(State::is_being_copied) {
-            return Ok(Decision::Reject(Rejection::BeingCopied));
-        }
-        if let (Some(request), Some(state)) = (&self.turn, state)
-            && let Some(rejection) = refuse_turn(request, state)
-        {
-            return Ok(Decision::Reject(rejection));
-        }
-        // Each message is an event, and so are the conversation's beginning and the requested turn.
-        let events = self.messages.len() + usize::from(state.is_none()) + usize::from(self.turn.is_some());
-        let mut posting = Posting {
-            moment,
-            conversation,
-            owner,
-            events: Vec::with_capacity(events),
-            rows: Vec::new(),
-            views: Vec::new(),
-            next_seq: moment.next_seq,
-            messages: Vec::with_capacity(self.messages.len()),
-        };
-        if let (None, Some(opening)) = (state, &self.opening) {
-            let (event, rows, views) = begin(opening, None);
-            posting.event(event);
-            posting.rows = rows;
-            posting.views = views;
-        }
-        let turn = self.turn.as_ref().map(|request| posting.request(state, request));
-        for message in &self.messages {
-            posting.append(message, turn.as_ref().map(|(turn, _)| turn));
-            if let Some(id) = message.content.iteration_of {
-                posting.supersede(id, found)?;
-            }
-        }
-        let turn = turn.map(|(turn, how)| posting.schedule(state, turn, how, found)).transpose()?;
-        let reply = Reply::Posted(Posted { messages: posting.messages, turn: turn.map(Box::new) });
-        Ok(Decision::Change(Change { rows: posting.rows, views: posting.views, ..Change::new(posting.events, reply) }))
     }
 
     /// Checks that what the messages refer to exists.
@@ -230,6 +175,50 @@ impl Post {
         }
         Ok((!orphans.is_empty()).then_some(Rejection::ParentNotFound { items: orphans }))
     }
+}
+
+/// Appends the messages, and queues their turn.
+pub(super) fn append(state: Option<&State>, post: &Post, writing: Writing<'_>) -> Decided {
+    let (conversation, owner) = match post.target(state) {
+        Ok(target) => target,
+        Err(rejection) => return Ok(Decision::Reject(rejection)),
+    };
+    if let Some(rejection) = post.check(state, writing.found)? {
+        return Ok(Decision::Reject(rejection));
+    }
+    // Faults of the messages themselves are reported first: no later attempt could succeed.
+    if let Some(rejection) = refuse(state, post.turn.as_ref()) {
+        return Ok(Decision::Reject(rejection));
+    }
+    let messages = Vec::with_capacity(post.messages.len());
+    let mut posting = Posting { writing, conversation, owner, messages };
+    // Each message is an event, and so are the conversation's beginning and the requested turn.
+    posting.writing.expect(post.messages.len() + usize::from(state.is_none()) + usize::from(post.turn.is_some()));
+    if let (None, Some(opening)) = (state, &post.opening) {
+        begin(opening, None, &mut posting.writing);
+    }
+    let turn = post.turn.as_ref().map(|request| posting.request(state, request));
+    for message in &post.messages {
+        posting.append(message, turn.as_ref().map(|(turn, _)| turn));
+        if let Some(id) = message.content.iteration_of {
+            posting.supersede(id)?;
+        }
+    }
+    let turn = turn.map(|(turn, place)| posting.schedule(state, turn, place)).transpose()?;
+    let reply = Reply::Posted(Posted { messages: posting.messages, turn: turn.map(Box::new) });
+    Ok(posting.writing.done(reply))
+}
+
+/// Why the conversation takes no message now, or not this turn.
+fn refuse(state: Option<&State>, turn: Option<&TurnRequest>) -> Option<Rejection> {
+    let state = state?;
+    if state.closed {
+        return Some(Rejection::Closed);
+    }
+    if state.is_being_copied() {
+        return Some(Rejection::BeingCopied);
+    }
+    turn.and_then(|request| refuse_turn(request, state))
 }
 
 /// Whether `id` names a message of this conversation.
@@ -274,15 +263,6 @@ enum Place {
 }
 
 impl Posting<'_> {
-    fn event(&mut self, event: Event) -> u64 {
-        let seq = self.next_seq;
-        if event.name().is_some() {
-            self.next_seq += 1;
-        }
-        self.events.push(event);
-        seq
-    }
-
     /// The requested turn, and how it is queued.
     fn request(&self, state: Option<&State>, request: &TurnRequest) -> (Turn, Place) {
         let waiting = state.and_then(|state| joinable(state, request));
@@ -297,7 +277,7 @@ impl Posting<'_> {
             (Place::Join, Some(waiting)) => waiting.clone(),
             _ => {
                 let number = state.map_or(0, |state| state.turns) + 1;
-                Turn::requested(self.moment.now, self.conversation, number, &request.agent)
+                Turn::requested(self.writing.moment.now, self.conversation, number, &request.agent)
             }
         };
         (turn, place)
@@ -310,7 +290,7 @@ impl Posting<'_> {
             Some(Parent::Item(earlier)) => self.messages.get(earlier).map(|message| message.id),
             None => None,
         };
-        let content = content_at(message, self.moment);
+        let content = content_at(message, self.writing.moment);
         let accepted = Accepted {
             conversation: self.conversation,
             content: Arc::clone(&content),
@@ -318,91 +298,58 @@ impl Posting<'_> {
             owner: self.owner.clone(),
             turn: turn.map(|turn| turn.id),
         };
-        let seq = self.event(Event::MessageCreated(accepted));
-        let id = MessageId::new(self.moment.now, self.conversation.address, seq);
-        self.messages.push(Message {
-            id,
+        let seq = self.writing.event(Event::MessageCreated(accepted));
+        let message = Message {
+            id: MessageId::new(self.writing.moment.now, self.conversation.address, seq),
             conversation: self.conversation,
             owner: self.owner.clone(),
             parent,
             turn: turn.map(|turn| turn.id),
-            content: Arc::clone(&content),
-        });
-        self.rows.extend(self.messages.last().map(attach::rows).unwrap_or_default());
-        if let Some(review) = &content.review {
-            let expires_at = review.expires_at;
-            self.event(Event::ReviewRequested { message: id, expires_at });
-            let key = review_key(id, review);
-            self.rows.push(RowWrite::put(DEADLINES, deadline_key(expires_at, id.number), Bytes::new()));
-            self.views.extend([ViewWrite::add(REVIEWS, key.clone()), ViewWrite::add(PENDING_REVIEWS, key)]);
+            content,
+        };
+        self.writing.extend(attach::rows(&message));
+        if let Some(review) = &message.content.review {
+            review::request(message.id, review, &mut self.writing);
         }
+        self.messages.push(message);
     }
 
     /// The message `id` is revised by the one just appended: its pending review is cancelled.
-    fn supersede(&mut self, id: MessageId, found: &ReadSet) -> Result<(), Undecided> {
+    fn supersede(&mut self, id: MessageId) -> Result<(), Undecided> {
         let by_this_post = |event: &Event| matches!(event, Event::ReviewCancelled(end) if end.message == id);
-        if self.events.iter().any(by_this_post) {
+        if self.writing.events().iter().any(by_this_post) {
             return Ok(());
         }
         let superseded_by = self.messages.last().map(|message| message.id);
-        let overlay = Overlay { superseded_by, ..overlay_of(id.number, found)? };
-        let pending = super::review::asked(id.number, found)?.and_then(|(_, review)| {
-            let standing = super::review::standing(&review, overlay.review.as_ref(), self.moment.now);
-            (standing.status == ReviewStatus::Pending).then_some((review, standing))
-        });
-        let Some((review, standing)) = pending else {
-            self.rows.push(RowWrite::put(OVERLAYS, number_key(id.number), codec::encode(&overlay)));
-            return Ok(());
-        };
-        let completed_at = Some(self.moment.now);
-        let state = ReviewState { status: ReviewStatus::Cancelled, completed_at, ..standing };
-        let (rows, views) = review_ended(id, &review, overlay, &state, self.next_seq, self.moment);
-        self.rows.extend(rows);
-        self.views.extend(views);
-        self.event(Event::ReviewCancelled(ReviewEnd { message: id, state, asker: review.asker }));
+        let mut overlay = Overlay { superseded_by, ..overlay_of(id.number, self.writing.found)? };
+        if let Some(asked) = review::asked(id.number, self.writing.found)? {
+            let standing = asked.standing(&overlay, self.writing.moment.now);
+            if standing.status == ReviewStatus::Pending {
+                review::end(&asked, &mut overlay, standing.cancelled(self.writing.moment.now), &mut self.writing);
+            }
+        }
+        self.writing.overlay(id.number, &overlay);
         Ok(())
     }
 
     /// Queues the requested turn.
-    fn schedule(
-        &mut self,
-        state: Option<&State>,
-        turn: Turn,
-        place: Place,
-        found: &ReadSet,
-    ) -> Result<Turn, Undecided> {
+    fn schedule(&mut self, state: Option<&State>, turn: Turn, place: Place) -> Result<Turn, Undecided> {
         let trigger = self.messages.last().map(|message| message.id.number);
         let turn = Turn { trigger, ..turn };
         if let Some(state) = state {
             let running = state.running.iter().filter(|_| matches!(place, Place::Interrupt));
             let waiting = state.queued.iter().filter(|_| matches!(place, Place::Interrupt | Place::Replace));
             for turn in running.chain(waiting) {
-                self.cancel(state, turn, found)?;
+                turn::end_cancelled(state, turn, &mut self.writing)?;
             }
         }
-        let turn = match place {
-            Place::Start | Place::Interrupt => turn.started(self.moment),
-            Place::Wait | Place::Join | Place::Replace => turn,
+        let (turn, event): (Turn, fn(Turn) -> Event) = match place {
+            Place::Start | Place::Interrupt => (turn.started(self.writing.moment), Event::TurnStarted),
+            Place::Wait | Place::Join | Place::Replace => (turn, Event::TurnQueued),
         };
-        self.rows.push(turn.row());
-        self.event(match place {
-            Place::Start | Place::Interrupt => Event::TurnStarted(turn.clone()),
-            Place::Wait | Place::Join | Place::Replace => Event::TurnQueued(turn.clone()),
-        });
+        self.writing.row(turn.row());
+        self.writing.event(event(turn.clone()));
         Ok(turn)
-    }
-
-    /// Cancels a turn in favour of the requested one.
-    fn cancel(&mut self, state: &State, turn: &Turn, found: &ReadSet) -> Result<(), Undecided> {
-        let moment = DecisionContext { next_seq: self.next_seq, ..*self.moment };
-        let mut change = Change::new(Vec::new(), Reply::Nothing);
-        let cancelled = turn::end_as(state, turn, Turn::cancelled, &moment, found, &mut change)?;
-        self.rows.push(cancelled.row());
-        self.rows.extend(change.rows);
-        for event in change.events.into_iter().chain([Event::TurnCancelled(cancelled)]) {
-            self.event(event);
-        }
-        Ok(())
     }
 }
 

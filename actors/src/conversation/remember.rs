@@ -2,11 +2,12 @@
 
 use minicbor::{Decode, Encode};
 
-use super::{Conversation, Event, Rejection, Reply, State};
+use super::writing::{Decided, Writing};
+use super::{Event, Rejection, Reply, State};
 use crate::backoff::pause;
 use crate::clock::Millis;
 use crate::id::{MemoryId, MessageId};
-use crate::machine::{Change, Decision, DecisionContext};
+use crate::machine::Decision;
 use crate::memories::Subject;
 use crate::message::{Message, role};
 use crate::store::SeqRange;
@@ -101,41 +102,40 @@ impl Remembering {
 }
 
 /// Memories were drawn from the messages of `range`. A second report of the same range is refused.
-pub(super) fn remembered(
-    state: &State,
-    range: SeqRange,
-    drawn: &Drawn,
-    moment: &DecisionContext,
-) -> Decision<Conversation> {
+pub(super) fn remembered(state: &State, range: SeqRange, drawn: &Drawn, mut writing: Writing<'_>) -> Decided {
     let Some(remembering) = state.remembering.filter(|remembering| remembering.next == range.first) else {
-        return Decision::Reject(Rejection::Changed);
+        return Ok(Decision::Reject(Rejection::Changed));
     };
     // An erased conversation announces no memories.
-    let told = state.erasure.is_none();
-    let mut events: Vec<Event> = drawn.notes.iter().filter(|_| told).cloned().map(Event::MemoryNoted).collect();
-    if drawn.failed && told {
-        events.push(Event::MemoryFailed { first: range.first, last: range.last });
+    if state.erasure.is_none() {
+        for note in &drawn.notes {
+            writing.event(Event::MemoryNoted(note.clone()));
+        }
+        if drawn.failed {
+            writing.event(Event::MemoryFailed { first: range.first, last: range.last });
+        }
     }
-    events.push(Event::MemoriesDrawn { left: remembering.after(range.last, moment.now) });
-    let views = drawn.used.iter().map(|used| used.write(moment)).collect();
-    Decision::Change(Change { views, ..Change::new(events, Reply::Nothing) })
+    writing.event(Event::MemoriesDrawn { left: remembering.after(range.last, writing.moment.now) });
+    if let Some(used) = &drawn.used {
+        writing.entry(used.write(writing.moment));
+    }
+    Ok(writing.done(Reply::Nothing))
 }
 
 /// Drawing memories has failed. A second report of the same failure is refused.
-pub(super) fn failed(state: &State, before: Remembering, moment: &DecisionContext) -> Decision<Conversation> {
+pub(super) fn failed(state: &State, before: Remembering, mut writing: Writing<'_>) -> Decided {
     let is_it = |now: &Remembering| (now.next, now.attempts) == (before.next, before.attempts);
-    match state.remembering.filter(is_it) {
-        Some(remembering) => {
-            let left = Some(remembering.failed(moment.now));
-            Decision::Change(Change::new(vec![Event::MemoriesDrawn { left }], Reply::Nothing))
-        }
-        None => Decision::Reject(Rejection::Changed),
-    }
+    let Some(remembering) = state.remembering.filter(is_it) else {
+        return Ok(Decision::Reject(Rejection::Changed));
+    };
+    writing.event(Event::MemoriesDrawn { left: Some(remembering.failed(writing.moment.now)) });
+    Ok(writing.done(Reply::Nothing))
 }
 
 /// A due check: begins it again, and checks again later.
-pub(super) fn look_again(state: &State, moment: &DecisionContext, events: &mut Vec<Event>) {
-    if let Some(remembering) = state.remembering.filter(|remembering| remembering.look_at <= moment.now) {
-        events.push(Event::MemoriesDrawn { left: Some(remembering.put_off(moment.now)) });
+pub(super) fn look_again(state: &State, writing: &mut Writing<'_>) {
+    let now = writing.moment.now;
+    if let Some(remembering) = state.remembering.filter(|remembering| remembering.look_at <= now) {
+        writing.event(Event::MemoriesDrawn { left: Some(remembering.put_off(now)) });
     }
 }

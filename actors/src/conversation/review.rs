@@ -5,19 +5,19 @@
 
 use bytes::Bytes;
 
-use super::amend::{message_needs, overlay_of, shown};
+use super::amend::{message_needs, overlay_of, show};
 use super::errand::Errand;
 use super::keys::{deadline_key, parse_deadline, review_key};
-use super::{Conversation, Event, Rejection, Reply, ReviewEnd, State, message_of, number_key};
+use super::writing::{Decided, Writing};
+use super::{Conversation, Event, Rejection, Reply, ReviewEnd, State, message_of};
 use crate::clock::Millis;
-use crate::codec;
 use crate::id::MessageId;
 use crate::key::Principal;
 use crate::limits;
-use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Undecided};
-use crate::message::{Alike, Json, Overlay, Review, ReviewState, ReviewStatus, Vote};
-use crate::store::{RowWrite, StoreError, ViewWrite};
-use crate::tables::{DEADLINES, OVERLAYS, PENDING_REVIEWS};
+use crate::machine::{Decision, Need, ReadSet, Undecided};
+use crate::message::{Alike, Json, Overlay, Quorum, Review, ReviewState, ReviewStatus, Vote};
+use crate::store::{RowWrite, StoreError};
+use crate::tables::{DEADLINES, PENDING_REVIEWS, REVIEWS};
 
 /// The principal that decides a review at its deadline.
 pub const SYSTEM: &str = "system";
@@ -34,12 +34,8 @@ pub(super) fn expiry_needs(state: Option<&State>) -> Vec<Need> {
 }
 
 /// Ends the reviews whose deadline has passed.
-pub(super) fn expire_due(
-    state: &State,
-    moment: &DecisionContext,
-    found: &ReadSet,
-    change: &mut Change<Conversation>,
-) -> Result<(), Undecided> {
+pub(super) fn expire_due(state: &State, writing: &mut Writing<'_>) -> Result<(), Undecided> {
+    let (moment, found) = (writing.moment, writing.found);
     if state.next_deadline.is_none_or(|next| next > moment.now) {
         return Ok(());
     }
@@ -55,82 +51,88 @@ pub(super) fn expire_due(
     }
     let mut ended = 0;
     for (at, seq) in &due {
-        match expire(*seq, moment, found, change) {
-            Err(Undecided::Corrupt(error)) => change.rows.push(given_up(*at, *seq, &error, moment)),
+        match expire(*seq, writing) {
+            Err(Undecided::Corrupt(error)) => give_up(*at, *seq, &error, writing),
             expired => expired?,
         }
         ended += 1;
-        if weight(change) > limits::BATCH_BYTES {
+        if weight(writing.rows()) > limits::BATCH_BYTES {
             break;
         }
     }
-    change.events.push(Event::DeadlineMoved { next: deadlines.get(ended).map(|(at, _)| *at) });
+    writing.event(Event::DeadlineMoved { next: deadlines.get(ended).map(|(at, _)| *at) });
     Ok(())
 }
 
 /// About how many bytes ended reviews take: each outcome is in a row and in an event.
-fn weight(change: &Change<Conversation>) -> usize {
-    change.rows.iter().map(|row| 2 * row.value.as_ref().map_or(0, Bytes::len)).sum()
+fn weight(rows: &[RowWrite]) -> usize {
+    rows.iter().map(|row| 2 * row.value.as_ref().map_or(0, Bytes::len)).sum()
 }
 
 /// Ends one review whose time is over.
-fn expire(
-    seq: u64,
-    moment: &DecisionContext,
-    found: &ReadSet,
-    change: &mut Change<Conversation>,
-) -> Result<(), Undecided> {
-    let Some((id, review)) = asked(seq, found)? else { return Ok(()) };
-    let overlay = overlay_of(seq, found)?;
-    let state = standing(&review, overlay.review.as_ref(), moment.now);
-    end(id, review, overlay, state, moment, change);
+fn expire(seq: u64, writing: &mut Writing<'_>) -> Result<(), Undecided> {
+    let Some(asked) = asked(seq, writing.found)? else { return Ok(()) };
+    let mut overlay = overlay_of(seq, writing.found)?;
+    let state = asked.standing(&overlay, writing.moment.now);
+    end(&asked, &mut overlay, state, writing);
+    writing.overlay(seq, &overlay);
     Ok(())
 }
 
 /// The message or its review cannot be read: it is skipped from now on, so that it delays no other review's end.
-fn given_up(at: Millis, seq: u64, error: &StoreError, moment: &DecisionContext) -> RowWrite {
-    let entity = moment.entity;
+fn give_up(at: Millis, seq: u64, error: &StoreError, writing: &mut Writing<'_>) {
+    let entity = writing.moment.entity;
     tracing::error!(?entity, seq, %error, "an expired review cannot be read; it is abandoned");
-    RowWrite::delete(DEADLINES, deadline_key(at, seq))
+    writing.delete(DEADLINES, deadline_key(at, seq));
 }
 
-/// The writes when a review ends with the event of sequence `end`.
-pub(super) fn review_ended(
-    id: MessageId,
-    review: &Review,
-    overlay: Overlay,
-    state: &ReviewState,
-    end: u64,
-    moment: &DecisionContext,
-) -> (Vec<RowWrite>, Vec<ViewWrite>) {
-    let overlay = Overlay { review: Some(state.clone()), review_end: Some(end), ..overlay };
-    let mut rows = vec![
-        RowWrite::put(OVERLAYS, number_key(id.number), codec::encode(&overlay)),
-        RowWrite::delete(DEADLINES, deadline_key(review.expires_at, id.number)),
-    ];
-    rows.extend(review.asker.clone().map(|asker| Errand::Tell { asker, message: id, trace: moment.trace }.row()));
-    (rows, vec![ViewWrite::remove(PENDING_REVIEWS, review_key(id, review))])
+/// A review that a message asks for.
+pub(super) struct Asked {
+    /// The message.
+    pub(super) message: MessageId,
+    /// What it asks.
+    pub(super) review: Review,
 }
 
-/// Ends a review that no principal has decided: by its default, as expired, or cancelled.
-pub(super) fn end(
-    id: MessageId,
-    review: Review,
-    overlay: Overlay,
-    state: ReviewState,
-    moment: &DecisionContext,
-    change: &mut Change<Conversation>,
-) {
-    let end = Event::next_seq(moment, &change.events);
-    let (rows, views) = review_ended(id, &review, overlay, &state, end, moment);
-    change.rows.extend(rows);
-    change.views.extend(views);
+impl Asked {
+    /// Its state at `now`, by the overlay of its message.
+    pub(super) fn standing(&self, overlay: &Overlay, now: Millis) -> ReviewState {
+        standing(&self.review, overlay.review.as_ref(), now)
+    }
+}
+
+/// The review that the message with this sequence asks for.
+pub(super) fn asked(seq: u64, found: &ReadSet) -> Result<Option<Asked>, Undecided> {
+    let message = found.record(seq)?.as_ref().and_then(message_of);
+    Ok(message.and_then(|message| Some(Asked { message: message.id, review: message.content.review.clone()? })))
+}
+
+/// An accepted message asks for a review.
+pub(super) fn request(message: MessageId, review: &Review, writing: &mut Writing<'_>) {
+    let expires_at = review.expires_at;
+    writing.event(Event::ReviewRequested { message, expires_at });
+    writing.row(RowWrite::put(DEADLINES, deadline_key(expires_at, message.number), Bytes::new()));
+    let key = review_key(message, review);
+    writing.list(REVIEWS, key.clone());
+    writing.list(PENDING_REVIEWS, key);
+}
+
+/// Ends a review: decided, by its default, expired or cancelled. The caller writes the message's overlay.
+pub(super) fn end(asked: &Asked, overlay: &mut Overlay, state: ReviewState, writing: &mut Writing<'_>) {
+    let Asked { message, review } = asked;
     let event = match state.status {
         ReviewStatus::Completed => Event::ReviewCompleted,
         ReviewStatus::Cancelled => Event::ReviewCancelled,
         ReviewStatus::Pending | ReviewStatus::Expired => Event::ReviewExpired,
     };
-    change.events.push(event(ReviewEnd { message: id, state, asker: review.asker }));
+    let asker = review.asker.clone();
+    overlay.review = Some(state.clone());
+    overlay.review_end = Some(writing.event(event(ReviewEnd { message: *message, state, asker: asker.clone() })));
+    writing.delete(DEADLINES, deadline_key(review.expires_at, message.number));
+    writing.unlist(PENDING_REVIEWS, review_key(*message, review));
+    let tell = |asker| Errand::Tell { asker, message: *message, trace: writing.moment.trace }.row();
+    let told = asker.map(tell);
+    writing.extend(told);
 }
 
 /// The state of a review at `now`, whether or not its expiry was announced already.
@@ -216,27 +218,30 @@ impl Response {
     }
 }
 
-/// The review of `message` and its state; or why nothing can be decided about it.
-fn pending(
-    state: &State,
-    message: MessageId,
-    moment: &DecisionContext,
-    found: &ReadSet,
-) -> Result<Result<(Review, ReviewState), Rejection>, Undecided> {
+/// A review that is open, with its state and the overlay of its message.
+struct Pending {
+    asked: Asked,
+    overlay: Overlay,
+    standing: ReviewState,
+}
+
+/// The review of `message`; or why nothing can be decided about it.
+fn pending(state: &State, message: MessageId, writing: &Writing<'_>) -> Result<Result<Pending, Rejection>, Undecided> {
     if state.erasure.is_some() {
         return Ok(Err(Rejection::Erased));
     }
     if !state.reaches(message) {
         return Ok(Err(Rejection::ReviewNotFound));
     }
-    let Some((_, review)) = asked(message.number, found)?.filter(|(id, _)| *id == message) else {
+    let Some(asked) = asked(message.number, writing.found)?.filter(|asked| asked.message == message) else {
         return Ok(Err(Rejection::ReviewNotFound));
     };
-    let standing = standing(&review, overlay_of(message.number, found)?.review.as_ref(), moment.now);
+    let overlay = overlay_of(message.number, writing.found)?;
+    let standing = asked.standing(&overlay, writing.moment.now);
     Ok(match standing.status {
-        ReviewStatus::Pending => Ok((review, standing)),
+        ReviewStatus::Pending => Ok(Pending { asked, overlay, standing }),
         // An answer after the deadline is too late, whatever the default is.
-        ReviewStatus::Completed if standing.completed_at >= Some(review.expires_at) => {
+        ReviewStatus::Completed if standing.completed_at >= Some(asked.review.expires_at) => {
             Err(Rejection::ReviewExpired(Box::new(standing)))
         }
         ReviewStatus::Expired => Err(Rejection::ReviewExpired(Box::new(standing))),
@@ -245,101 +250,79 @@ fn pending(
 }
 
 /// The first decision wins; where several must agree, it is a vote.
-pub(super) fn respond(
-    state: &State,
-    given: &Response,
-    moment: &DecisionContext,
-    found: &ReadSet,
-) -> Result<Decision<Conversation>, Undecided> {
-    let (review, standing) = match pending(state, given.message, moment, found)? {
+pub(super) fn respond(state: &State, given: &Response, writing: Writing<'_>) -> Decided {
+    let Pending { asked, overlay, standing } = match pending(state, given.message, &writing)? {
         Ok(pending) => pending,
         Err(rejection) => return Ok(Decision::Reject(rejection)),
     };
+    let now = writing.moment.now;
     let mut after = standing;
     let mut needed = 1;
-    if let Some(quorum) = &review.quorum {
-        if !quorum.allows(&given.principal) {
-            return Ok(Decision::Reject(Rejection::NotAllowed));
+    if let Some(quorum) = &asked.review.quorum {
+        if let Some(rejection) = refuse_vote(given, quorum, &after.votes) {
+            return Ok(Decision::Reject(rejection));
         }
-        if after.votes.iter().any(|vote| vote.is_of(&given.principal)) {
-            return Ok(Decision::Reject(Rejection::AlreadyVoted));
-        }
-        let size = |response: &Json, feedback: &Option<String>| {
-            100 + response.as_str().len() + feedback.as_ref().map_or(0, String::len)
-        };
-        let before: usize = after.votes.iter().map(|vote| size(&vote.response, &vote.feedback)).sum();
-        if before + size(&given.response, &given.feedback) > limits::VOTE_BYTES {
-            return Ok(Decision::Reject(Rejection::TooManyVotes));
-        }
-        after.votes.push(given.vote(moment.now));
+        after.votes.push(given.vote(now));
         needed = quorum.of as usize;
     }
     let agreed = after.votes.iter().filter(|vote| given.agrees_with(vote)).count().max(1);
     if agreed < needed {
-        return Ok(Decision::Change(voted(given.message, after, moment, found)?));
+        return Ok(voted(given.message, overlay, after, writing));
     }
     after.status = ReviewStatus::Completed;
     // Of equal answers with different texts the deciding one is shown, and each vote keeps its own.
     after.response = Some(given.response.clone());
     after.feedback.clone_from(&given.feedback);
     after.decided_by = Some(given.principal.id.clone());
-    after.completed_at = Some(moment.now);
-    Ok(Decision::Change(ended((given.message, &review), after, moment, found, Event::ReviewCompleted)?))
+    after.completed_at = Some(now);
+    Ok(ended(&asked, overlay, after, writing))
+}
+
+/// Why a vote is not counted.
+fn refuse_vote(given: &Response, quorum: &Quorum, votes: &[Vote]) -> Option<Rejection> {
+    if !quorum.allows(&given.principal) {
+        return Some(Rejection::NotAllowed);
+    }
+    if votes.iter().any(|vote| vote.is_of(&given.principal)) {
+        return Some(Rejection::AlreadyVoted);
+    }
+    let size = |response: &Json, feedback: &Option<String>| {
+        100 + response.as_str().len() + feedback.as_ref().map_or(0, String::len)
+    };
+    let before: usize = votes.iter().map(|vote| size(&vote.response, &vote.feedback)).sum();
+    (before + size(&given.response, &given.feedback) > limits::VOTE_BYTES).then_some(Rejection::TooManyVotes)
 }
 
 /// A review is taken back.
-pub(super) fn cancel(
-    state: &State,
-    message: MessageId,
-    moment: &DecisionContext,
-    found: &ReadSet,
-) -> Result<Decision<Conversation>, Undecided> {
-    let (review, standing) = match pending(state, message, moment, found)? {
+pub(super) fn cancel(state: &State, cancel: CancelReview, writing: Writing<'_>) -> Decided {
+    let Pending { asked, overlay, standing } = match pending(state, cancel.message, &writing)? {
         Ok(pending) => pending,
         Err(rejection) => return Ok(Decision::Reject(rejection)),
     };
-    let after = ReviewState { status: ReviewStatus::Cancelled, completed_at: Some(moment.now), ..standing };
-    Ok(Decision::Change(ended((message, &review), after, moment, found, Event::ReviewCancelled)?))
+    let after = standing.cancelled(writing.moment.now);
+    Ok(ended(&asked, overlay, after, writing))
 }
 
 /// A vote that decides nothing yet.
-fn voted(
-    message: MessageId,
-    after: ReviewState,
-    moment: &DecisionContext,
-    found: &ReadSet,
-) -> Result<Change<Conversation>, Undecided> {
-    let overlay = overlay_of(message.number, found)?;
-    let mut rows: Vec<_> = shown_text(message.number, &overlay, moment).into_iter().collect();
-    let overlay = Overlay { review: Some(after.clone()), ..overlay };
-    rows.push(RowWrite::put(OVERLAYS, number_key(message.number), codec::encode(&overlay)));
-    Ok(Change { rows, ..Change::new(Vec::new(), Reply::Review(Box::new(after))) })
+fn voted(message: MessageId, overlay: Overlay, after: ReviewState, mut writing: Writing<'_>) -> Decision<Conversation> {
+    show_text(message.number, &overlay, &mut writing);
+    writing.overlay(message.number, &Overlay { review: Some(after.clone()), ..overlay });
+    writing.done(Reply::Review(Box::new(after)))
 }
 
 /// Stores the text that the answer shows if it differs from the accepted one. The review's earlier state follows from
 /// its events and votes.
-fn shown_text(seq: u64, overlay: &Overlay, moment: &DecisionContext) -> Option<RowWrite> {
-    let text = Some(overlay.text.clone()?);
-    shown(seq, &Overlay { text, ..Overlay::default() }, moment)
+fn show_text(seq: u64, overlay: &Overlay, writing: &mut Writing<'_>) {
+    if let Some(text) = overlay.text.clone() {
+        show(seq, &Overlay { text: Some(text), ..Overlay::default() }, writing);
+    }
 }
 
-fn ended(
-    (message, review): (MessageId, &Review),
-    after: ReviewState,
-    moment: &DecisionContext,
-    found: &ReadSet,
-    event: fn(ReviewEnd) -> Event,
-) -> Result<Change<Conversation>, Undecided> {
-    let overlay = overlay_of(message.number, found)?;
-    let text = shown_text(message.number, &overlay, moment);
-    let (mut rows, views) = review_ended(message, review, overlay, &after, moment.next_seq, moment);
-    rows.extend(text);
-    let events = vec![event(ReviewEnd { message, state: after.clone(), asker: review.asker.clone() })];
-    Ok(Change { rows, views, ..Change::new(events, Reply::Review(Box::new(after))) })
-}
-
-/// The review that the message with this sequence asks for.
-pub(super) fn asked(seq: u64, found: &ReadSet) -> Result<Option<(MessageId, Review)>, Undecided> {
-    let message = found.record(seq)?.as_ref().and_then(message_of);
-    Ok(message.and_then(|message| Some((message.id, message.content.review.clone()?))))
+/// A review that a principal ends.
+fn ended(asked: &Asked, mut overlay: Overlay, after: ReviewState, mut writing: Writing<'_>) -> Decision<Conversation> {
+    let seq = asked.message.number;
+    end(asked, &mut overlay, after.clone(), &mut writing);
+    show_text(seq, &overlay, &mut writing);
+    writing.overlay(seq, &overlay);
+    writing.done(Reply::Review(Box::new(after)))
 }

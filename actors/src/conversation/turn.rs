@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Accepted, Conversation, Event, Rejection, Reply, State, errand, number_key};
+use super::writing::{Decided, Writing};
+use super::{Accepted, Event, Rejection, Reply, State, number_key};
 use crate::clock::Millis;
 use crate::id::MessageId;
 use crate::limits;
-use crate::machine::{Change, Decision, DecisionContext, ReadSet, Undecided};
+use crate::machine::{Decision, DecisionContext, ReadSet, Undecided};
 use crate::message::{Content, Sender, SenderKind, role};
 use crate::store::{KeyHash, RowWrite, SeqRange, ViewWrite};
 use crate::tables::{ASKED_TURNS, TURNS};
@@ -78,32 +79,33 @@ impl Finish {
 }
 
 /// The first waiting turn begins.
-fn start_next(state: &State, moment: &DecisionContext, events: &mut Vec<Event>, rows: &mut Vec<RowWrite>) {
+fn start_next(state: &State, writing: &mut Writing<'_>) {
     if let Some(next) = state.queued.first() {
-        let next = next.started(moment);
-        rows.push(next.row());
-        events.push(Event::TurnStarted(next));
+        begin(next, writing);
     }
 }
 
+/// A turn's next attempt begins.
+fn begin(turn: &Turn, writing: &mut Writing<'_>) -> Turn {
+    let turn = turn.started(writing.moment);
+    writing.row(turn.row());
+    writing.event(Event::TurnStarted(turn.clone()));
+    turn
+}
+
 /// Asks the agent to answer the existing messages.
-pub(super) fn start(
-    state: &State,
-    agent: &str,
-    key: Option<KeyHash>,
-    moment: &DecisionContext,
-) -> Decision<Conversation> {
+pub(super) fn start(state: &State, start: &StartTurn, mut writing: Writing<'_>) -> Decided {
     if let Some(rejection) = refuse(state) {
-        return Decision::Reject(rejection);
+        return Ok(Decision::Reject(rejection));
     }
     let newest = state.newest_message.unwrap_or(state.last_seq);
-    let turn = Turn { trigger: Some(newest), ..Turn::requested(moment.now, state.id, state.turns + 1, agent) };
-    let mut change = enqueue(state, turn, moment);
-    if let (Some(key), Some(_)) = (key, &state.running) {
+    let requested = Turn::requested(writing.moment.now, state.id, state.turns + 1, &start.agent);
+    let turn = enqueue(state, Turn { trigger: Some(newest), ..requested }, &mut writing);
+    if let (Some(key), Some(_)) = (start.key, &state.running) {
         let value = [number_key(state.turns + 1), number_key(newest)].concat();
-        change.rows.push(RowWrite::put(ASKED_TURNS, Bytes::copy_from_slice(&key.0), value));
+        writing.row(RowWrite::put(ASKED_TURNS, Bytes::copy_from_slice(&key.0), value));
     }
-    Decision::Change(change)
+    Ok(writing.done(Reply::Turn(Box::new(turn))))
 }
 
 /// The number of the turn that a key asked for, by its row, and the newest message at that time, if it was recorded.
@@ -114,12 +116,14 @@ pub(crate) fn asked(row: &[u8]) -> Option<(u64, Option<u64>)> {
 }
 
 /// Begins `turn`, or queues it if one runs.
-fn enqueue(state: &State, turn: Turn, moment: &DecisionContext) -> Change<Conversation> {
-    let (turn, event): (Turn, fn(Turn) -> Event) = match &state.running {
-        None => (turn.started(moment), Event::TurnStarted),
-        Some(_) => (Turn { status: TurnStatus::Queued, runner: None, ..turn }, Event::TurnQueued),
-    };
-    Change { rows: vec![turn.row()], ..Change::new(vec![event(turn.clone())], Reply::Turn(Box::new(turn))) }
+fn enqueue(state: &State, turn: Turn, writing: &mut Writing<'_>) -> Turn {
+    if state.running.is_none() {
+        return begin(&turn, writing);
+    }
+    let turn = Turn { status: TurnStatus::Queued, runner: None, ..turn };
+    writing.row(turn.row());
+    writing.event(Event::TurnQueued(turn.clone()));
+    turn
 }
 
 /// A stored turn.
@@ -129,36 +133,32 @@ fn stored(number: u64, found: &ReadSet) -> Result<Option<Turn>, Undecided> {
 
 /// Retries a failed turn, by another agent if one is named: the channel's agent may have changed. A waiting or running
 /// turn is answered unchanged.
-pub(super) fn retry(
-    state: &State,
-    retry: &RetryTurn,
-    moment: &DecisionContext,
-    found: &ReadSet,
-) -> Result<Decision<Conversation>, Undecided> {
-    let Some(turn) = stored(retry.number, found)? else { return Ok(Decision::Reject(Rejection::TurnNotFound)) };
-    Ok(match turn.status {
+pub(super) fn retry(state: &State, retry: &RetryTurn, writing: Writing<'_>) -> Decided {
+    let Some(turn) = stored(retry.number, writing.found)? else {
+        return Ok(Decision::Reject(Rejection::TurnNotFound));
+    };
+    match turn.status {
         // The question is erased, and a reply would be new words.
-        TurnStatus::Failed if state.erasure.is_some() => Decision::Reject(Rejection::Erased),
-        TurnStatus::Failed => again(state, &turn, retry.agent.as_deref(), moment),
+        TurnStatus::Failed if state.erasure.is_some() => Ok(Decision::Reject(Rejection::Erased)),
+        TurnStatus::Failed => again(state, &turn, retry.agent.as_deref(), writing),
         TurnStatus::Queued | TurnStatus::Running | TurnStatus::AwaitingReview => {
-            Decision::Answer(Reply::Turn(Box::new(turn)))
+            Ok(Decision::Answer(Reply::Turn(Box::new(turn))))
         }
-        TurnStatus::Completed | TurnStatus::Cancelled => Decision::Reject(Rejection::TurnNotPossible(turn.status)),
-    })
+        TurnStatus::Completed | TurnStatus::Cancelled => Ok(Decision::Reject(Rejection::TurnNotPossible(turn.status))),
+    }
 }
 
 /// Queues a failed turn like a new one, within the same bounds. A conversation closed since does not refuse it: the
 /// message that it answers was accepted before.
-fn again(state: &State, turn: &Turn, agent: Option<&str>, moment: &DecisionContext) -> Decision<Conversation> {
-    match refuse_more(state) {
-        Some(rejection) => Decision::Reject(rejection),
-        // Its waiting form is part of the state; its earlier end is in the log.
-        None => {
-            let agent = agent.unwrap_or(&turn.agent).to_owned();
-            let again = Turn { series_after: Some(turn.attempt), agent, ..turn.bare() };
-            Decision::Change(enqueue(state, again, moment))
-        }
+fn again(state: &State, turn: &Turn, agent: Option<&str>, mut writing: Writing<'_>) -> Decided {
+    if let Some(rejection) = refuse_more(state) {
+        return Ok(Decision::Reject(rejection));
     }
+    // Its waiting form is part of the state; its earlier end is in the log.
+    let agent = agent.unwrap_or(&turn.agent).to_owned();
+    let again = Turn { series_after: Some(turn.attempt), agent, ..turn.bare() };
+    let turn = enqueue(state, again, &mut writing);
+    Ok(writing.done(Reply::Turn(Box::new(turn))))
 }
 
 /// Why no turn may be requested now.
@@ -172,93 +172,90 @@ fn refuse_more(state: &State) -> Option<Rejection> {
 }
 
 /// A turn is stopped; the next one begins.
-pub(super) fn cancel(
-    state: &State,
-    number: u64,
-    moment: &DecisionContext,
-    found: &ReadSet,
-) -> Result<Decision<Conversation>, Undecided> {
-    let Some(turn) = stored(number, found)? else { return Ok(Decision::Reject(Rejection::TurnNotFound)) };
+pub(super) fn cancel(state: &State, cancel: CancelTurn, mut writing: Writing<'_>) -> Decided {
+    let Some(turn) = stored(cancel.number, writing.found)? else {
+        return Ok(Decision::Reject(Rejection::TurnNotFound));
+    };
     if turn.is_over() {
         return Ok(Decision::Reject(Rejection::TurnNotPossible(turn.status)));
     }
     let is_running = state.running.as_ref().is_some_and(|running| running.id == turn.id);
-    let mut change = Change::new(Vec::new(), Reply::Nothing);
-    let turn = end_as(state, &turn, Turn::cancelled, moment, found, &mut change)?;
-    change.rows.push(turn.row());
-    change.events.push(Event::TurnCancelled(turn.clone()));
+    let turn = end_cancelled(state, &turn, &mut writing)?;
     if is_running {
-        start_next(state, moment, &mut change.events, &mut change.rows);
+        start_next(state, &mut writing);
     }
-    Ok(Decision::Change(Change { reply: Reply::Turn(Box::new(turn)), ..change }))
+    Ok(writing.done(Reply::Turn(Box::new(turn))))
+}
+
+/// A turn ends as cancelled.
+pub(super) fn end_cancelled(state: &State, turn: &Turn, writing: &mut Writing<'_>) -> Result<Turn, Undecided> {
+    let turn = end_as(state, turn, Turn::cancelled, writing)?;
+    writing.row(turn.row());
+    writing.event(Event::TurnCancelled(turn.clone()));
+    Ok(turn)
+}
+
+/// A turn ends as failed.
+fn end_failed(state: &State, turn: &Turn, failure: Failure, writing: &mut Writing<'_>) -> Result<Turn, Undecided> {
+    let failed = |turn: &Turn, at| Turn { failure: Some(failure), ..turn.ended(TurnStatus::Failed, at) };
+    let turn = end_as(state, turn, failed, writing)?;
+    writing.row(turn.row());
+    writing.event(Event::TurnFailed(turn.clone()));
+    Ok(turn)
 }
 
 /// The turn as it ends, with the effect on its calls; the caller writes its row. `how` gets the moment's time.
-pub(super) fn end_as(
+fn end_as(
     state: &State,
     turn: &Turn,
     how: impl FnOnce(&Turn, Millis) -> Turn,
-    moment: &DecisionContext,
-    found: &ReadSet,
-    change: &mut Change<Conversation>,
+    writing: &mut Writing<'_>,
 ) -> Result<Turn, Undecided> {
-    let closed = calls::close(state, turn, moment, found)?;
-    change.events.extend(closed.events);
-    if closed.errands {
-        change.events.push(errand::due(moment.now));
-    }
-    change.rows.extend(closed.rows);
-    Ok(Turn { in_closed: state.closed.then_some(true), ..how(&closed.turn, moment.now) })
+    let turn = calls::close(state, turn, writing)?;
+    Ok(Turn { in_closed: state.closed.then_some(true), ..how(&turn, writing.moment.now) })
 }
 
 /// An attempt has ended. The result of an attempt that is not the current one is dropped.
-pub(super) fn finish(
-    state: &State,
-    finish: &Finish,
-    moment: &DecisionContext,
-    found: &ReadSet,
-) -> Result<Decision<Conversation>, Undecided> {
+pub(super) fn finish(state: &State, finish: &Finish, mut writing: Writing<'_>) -> Decided {
     let running = state.running.as_ref().filter(|turn| turn.status == TurnStatus::Running);
     let Some(turn) = running.filter(|turn| turn.id.number == finish.number && turn.attempt == finish.attempt) else {
         return Ok(Decision::Answer(Reply::Nothing));
     };
-    let mut change = Change::new(Vec::new(), Reply::Nothing);
     let ended = match &finish.outcome {
-        Ok((replies, usage)) => {
-            let completed = |turn: &Turn, at| turn.ended(TurnStatus::Completed, at);
-            let ended = end_as(state, turn, completed, moment, found, &mut change)?;
-            let first = Event::next_seq(moment, &change.events);
-            let id_at = |seq| MessageId::new(moment.now, state.id.address, seq);
-            change.events.extend((first..).zip(replies).map(|(seq, text)| {
-                let before = if seq == first { finish.branch } else { finish.branch.map(|_| id_at(seq - 1)) };
-                reply(state, turn, text, before)
-            }));
-            let replies = Some(SeqRange::counted(first, replies.len())).filter(|replies| !replies.is_empty());
-            let ended = Turn { replies, usage: Some(usage.on_top_of(turn.usage.as_ref())), ..ended };
-            change.rows.push(ended.row());
-            change.views.push(usage_entry(&ended, usage, true, moment));
-            change.events.push(Event::TurnCompleted(ended.clone()));
-            ended
-        }
-        Err(failure) => {
-            let failed = |turn: &Turn, at| failed(turn, failure.clone(), at);
-            let ended = end_as(state, turn, failed, moment, found, &mut change)?;
-            change.rows.push(ended.row());
-            change.events.push(Event::TurnFailed(ended.clone()));
-            ended
-        }
+        Ok((replies, usage)) => complete(state, turn, (replies, finish.branch), usage, &mut writing)?,
+        Err(failure) => end_failed(state, turn, failure.clone(), &mut writing)?,
     };
-    start_next(state, moment, &mut change.events, &mut change.rows);
-    Ok(Decision::Change(Change { reply: Reply::Turn(Box::new(ended)), ..change }))
+    start_next(state, &mut writing);
+    Ok(writing.done(Reply::Turn(Box::new(ended))))
+}
+
+/// A turn ends with its replies; `branch` is the parent of the first one, if the conversation is a tree.
+fn complete(
+    state: &State,
+    turn: &Turn,
+    (replies, branch): (&[String], Option<MessageId>),
+    usage: &Usage,
+    writing: &mut Writing<'_>,
+) -> Result<Turn, Undecided> {
+    let completed = |turn: &Turn, at| turn.ended(TurnStatus::Completed, at);
+    let ended = end_as(state, turn, completed, writing)?;
+    let first = writing.next_seq();
+    let mut parent = branch;
+    for text in replies {
+        let seq = writing.event(reply(state, turn, text, parent));
+        parent = branch.map(|_| MessageId::new(writing.moment.now, state.id.address, seq));
+    }
+    let replies = Some(SeqRange::counted(first, replies.len())).filter(|replies| !replies.is_empty());
+    let ended = Turn { replies, usage: Some(usage.on_top_of(turn.usage.as_ref())), ..ended };
+    writing.row(ended.row());
+    writing.entry(usage_entry(&ended, usage, true, writing.moment));
+    writing.event(Event::TurnCompleted(ended.clone()));
+    Ok(ended)
 }
 
 /// The usage of a model call, in the workspace's list. `last`: it ended its turn.
 fn usage_entry(turn: &Turn, used: &Usage, last: bool, moment: &DecisionContext) -> ViewWrite {
     usage::Entry { agent: turn.agent.clone(), usage: used.clone(), last, calls: None }.write(moment)
-}
-
-fn failed(turn: &Turn, failure: Failure, at: Millis) -> Turn {
-    Turn { failure: Some(failure), ..turn.ended(TurnStatus::Failed, at) }
 }
 
 /// A reply of the turn's agent.
@@ -274,33 +271,21 @@ fn reply(state: &State, turn: &Turn, text: &str, parent: Option<MessageId>) -> E
 }
 
 /// Recovers the running turn at a due alarm: the next attempt or the end if its attempt was lost.
-pub(super) fn recover(
-    state: &State,
-    lost: Option<Attempt>,
-    moment: &DecisionContext,
-    found: &ReadSet,
-    change: &mut Change<Conversation>,
-) -> Result<(), Undecided> {
+pub(super) fn recover(state: &State, lost: Option<Attempt>, writing: &mut Writing<'_>) -> Result<(), Undecided> {
+    let now = writing.moment.now;
     let running = state.running.as_ref().filter(|turn| lost == Some(turn.current()));
-    let running = running.filter(|turn| turn.status == TurnStatus::Running && moment.now >= turn.look_at());
+    let running = running.filter(|turn| turn.status == TurnStatus::Running && now >= turn.look_at());
     let Some(turn) = running else { return Ok(()) };
     if turn.attempts() < limits::TURN_ATTEMPTS {
-        let interrupted = calls::interrupt(state, turn, moment, found)?;
-        let again = interrupted.turn.started(moment);
-        change.events.extend(interrupted.events);
-        change.rows.push(again.row());
-        change.rows.extend(interrupted.rows);
-        change.events.push(Event::TurnStarted(again));
+        let interrupted = calls::interrupt(state, turn, writing)?;
+        begin(&interrupted, writing);
     } else {
         let failure = Failure {
             code: "attempts_exhausted".to_owned(),
             detail: format!("the turn was interrupted {} times", turn.attempts()),
         };
-        let failed = |turn: &Turn, at| failed(turn, failure, at);
-        let failed = end_as(state, turn, failed, moment, found, change)?;
-        change.rows.push(failed.row());
-        change.events.push(Event::TurnFailed(failed));
-        start_next(state, moment, &mut change.events, &mut change.rows);
+        end_failed(state, turn, failure, writing)?;
+        start_next(state, writing);
     }
     Ok(())
 }

@@ -3,12 +3,11 @@
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::{Conversation, Event, Rejection, Reply, State};
-use crate::codec;
+use super::writing::{Decided, Writing};
+use super::{Event, Rejection, Reply, State};
 use crate::limits;
-use crate::machine::{Change, Decision, DecisionContext, Machine, ReadSet, Record, Undecided};
+use crate::machine::{Decision, ReadSet, Undecided};
 use crate::message::Json;
-use crate::store::RowWrite;
 use crate::tables::DETAILS;
 
 /// Texts about a conversation; a row of its own, so that they do not burden every decision.
@@ -87,50 +86,40 @@ impl Update {
         limits::COMMAND_BYTES + details.weight() + len(self.owner.as_ref().and_then(Option::as_deref))
     }
 
-    pub(super) fn decide(
-        &self,
-        state: &State,
-        moment: &DecisionContext,
-        found: &ReadSet,
-    ) -> Result<Decision<Conversation>, Undecided> {
-        let before = Details::stored(found)?;
-        let changed = |seen: &Seen| seen.details != before || seen.owner != state.owner || seen.closed != state.closed;
-        if self.seen.as_deref().is_some_and(changed) {
-            return Ok(Decision::Reject(Rejection::Changed));
-        }
-        let closes = !state.closed && self.closed == Some(true);
-        // The conversation is the human channel's own, which is open as long as it exists.
-        if closes && state.origin.human_channel().is_some() {
-            return Ok(Decision::Reject(Rejection::NotClosable));
-        }
-        let details = Details {
+    /// The details after it.
+    fn details(&self, before: &Details) -> Details {
+        Details {
             title: self.title.clone().unwrap_or_else(|| before.title.clone()),
             summary: self.summary.clone().unwrap_or_else(|| before.summary.clone()),
             metadata: self.metadata.clone().unwrap_or_else(|| before.metadata.clone()),
-        };
-        let owner = self.owner.clone().unwrap_or_else(|| state.owner.clone());
-        let mut events = Vec::new();
-        let mut rows = Vec::new();
-        let reopened = state.closed && self.closed == Some(false);
-        if details != before || owner != state.owner || reopened {
-            events.push(Event::ConversationUpdated { owner, details: details.clone(), reopened });
         }
-        if details != before {
-            rows.push(RowWrite::put(DETAILS, Bytes::new(), codec::encode(&details)));
-        }
-        if closes {
-            events.push(Event::ConversationClosed);
-        }
-        let mut after = Some(state.clone());
-        for (i, event) in events.iter().enumerate() {
-            let seq = moment.next_seq + i as u64;
-            Conversation::apply(&mut after, &Record { seq, at: moment.now, trace: None, event: event.clone() });
-        }
-        let reply = Reply::Conversation(Box::new(after.unwrap_or_else(|| state.clone())), details);
-        Ok(if events.is_empty() {
-            Decision::Answer(reply)
-        } else {
-            Decision::Change(Change { rows, ..Change::new(events, reply) })
-        })
     }
+}
+
+/// Changes it, unless it differs from what the client saw.
+pub(super) fn update(state: &State, update: &Update, mut writing: Writing<'_>) -> Decided {
+    let before = Details::stored(writing.found)?;
+    let changed = |seen: &Seen| seen.details != before || seen.owner != state.owner || seen.closed != state.closed;
+    if update.seen.as_deref().is_some_and(changed) {
+        return Ok(Decision::Reject(Rejection::Changed));
+    }
+    let closes = !state.closed && update.closed == Some(true);
+    // The conversation is the human channel's own, which is open as long as it exists.
+    if closes && state.origin.human_channel().is_some() {
+        return Ok(Decision::Reject(Rejection::NotClosable));
+    }
+    let details = update.details(&before);
+    let owner = update.owner.clone().unwrap_or_else(|| state.owner.clone());
+    let reopened = state.closed && update.closed == Some(false);
+    if details != before || owner != state.owner || reopened {
+        writing.event(Event::ConversationUpdated { owner, details: details.clone(), reopened });
+    }
+    if details != before {
+        writing.put(DETAILS, Bytes::new(), &details);
+    }
+    if closes {
+        writing.event(Event::ConversationClosed);
+    }
+    let after = writing.after(state);
+    Ok(writing.done(Reply::Conversation(Box::new(after), details)))
 }

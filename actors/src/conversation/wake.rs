@@ -1,8 +1,9 @@
 //! A conversation's alarm: one decision does all that is due.
 
 use super::turn::{self, Attempt};
-use super::{Conversation, Reply, State, fork, remember, review};
-use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Undecided};
+use super::writing::{Decided, Writing};
+use super::{Reply, State, fork, remember, review};
+use crate::machine::Need;
 
 /// The reads that a due alarm may need; `lost` is a turn's attempt that no process runs.
 pub(super) fn needs(state: Option<&State>, lost: Option<Attempt>) -> Vec<Need> {
@@ -12,16 +13,10 @@ pub(super) fn needs(state: Option<&State>, lost: Option<Attempt>) -> Vec<Need> {
 
 /// Handles a due alarm: recovers a turn that was lost with its process, checks memories and copying again, and ends the
 /// reviews whose deadline has passed.
-pub(super) fn decide(
-    state: &State,
-    lost: Option<Attempt>,
-    moment: &DecisionContext,
-    found: &ReadSet,
-) -> Result<Decision<Conversation>, Undecided> {
-    let mut change = Change::new(Vec::new(), Reply::Nothing);
-    turn::recover(state, lost, moment, found, &mut change)?;
-    remember::look_again(state, moment, &mut change.events);
-    fork::look_again(state, moment, &mut change.events);
-    review::expire_due(state, moment, found, &mut change)?;
-    Ok(if change.events.is_empty() { Decision::Answer(Reply::Nothing) } else { Decision::Change(change) })
+pub(super) fn decide(state: &State, lost: Option<Attempt>, mut writing: Writing<'_>) -> Decided {
+    turn::recover(state, lost, &mut writing)?;
+    remember::look_again(state, &mut writing);
+    fork::look_again(state, &mut writing);
+    review::expire_due(state, &mut writing)?;
+    Ok(writing.done(Reply::Nothing))
 }

@@ -188,6 +188,12 @@ impl ReviewState {
         said(self.response.as_ref(), self.feedback.as_ref()) + self.votes.iter().map(vote).sum::<usize>()
     }
 
+    /// The same, cancelled.
+    #[must_use]
+    pub fn cancelled(self, at: Millis) -> Self {
+        Self { status: ReviewStatus::Cancelled, completed_at: Some(at), ..self }
+    }
+
     /// Its outcome without the reviewers' words.
     #[must_use]
     pub fn without_words(&self) -> Self {

@@ -11,11 +11,12 @@ use minicbor::{Decode, Encode};
 use super::{Turn, TurnStatus};
 use crate::clock::Millis;
 use crate::codec;
-use crate::conversation::errand::Errand;
+use crate::conversation::errand::{self, Errand};
+use crate::conversation::writing::{Decided, Writing};
 use crate::conversation::{Accepted, Conversation, Event, Reply, State, Usage, number_key};
 use crate::id::MessageId;
 use crate::limits;
-use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Undecided};
+use crate::machine::{Decision, DecisionContext, Need, ReadSet, Undecided};
 use crate::message::{Content, Json, Sender, SenderKind, role};
 use crate::store::RowWrite;
 use crate::tables::CALLS;
@@ -178,19 +179,18 @@ pub(in crate::conversation) fn needs(state: Option<&State>) -> Vec<Need> {
     running.map(|turn| Need::Row(CALLS, number_key(turn.id.number))).into_iter().collect()
 }
 
-/// Collects the effects of results: tool messages, and the new row and turn.
-struct Answering<'a> {
-    state: &'a State,
-    moment: &'a DecisionContext,
+/// Writes the effects of results: tool messages, and the new row and turn.
+struct Answering<'w, 'a> {
+    state: &'w State,
     turn: Turn,
     calls: Calls,
-    events: Vec<Event>,
+    writing: &'w mut Writing<'a>,
 }
 
-impl<'a> Answering<'a> {
-    fn of(state: &'a State, turn: &Turn, moment: &'a DecisionContext, found: &ReadSet) -> Result<Self, Undecided> {
-        let calls = if turn.open_calls.is_some() { Calls::stored(turn.id.number, found)? } else { Calls::default() };
-        Ok(Self { state, moment, turn: turn.clone(), calls, events: Vec::new() })
+impl<'w, 'a> Answering<'w, 'a> {
+    fn of(state: &'w State, turn: &Turn, writing: &'w mut Writing<'a>) -> Result<Self, Undecided> {
+        let stored = turn.open_calls.map(|_| Calls::stored(turn.id.number, writing.found)).transpose()?;
+        Ok(Self { state, turn: turn.clone(), calls: stored.unwrap_or_default(), writing })
     }
 
     /// Gives the call its result, unless it has one.
@@ -202,16 +202,15 @@ impl<'a> Answering<'a> {
         let shown = call.shown_id().replace('\\', r"\\").replace('"', r#"\""#);
         let metadata = Json::from_checked(format!(r#"{{"tool_call_id":"{shown}"}}"#));
         let content = Content { metadata: Some(metadata), ..Content::text(role::TOOL, sender, cut(result)) };
-        let seq = self.moment.next_seq + self.events.len() as u64;
         let parent = self.calls.branch;
-        self.calls.branch = parent.map(|_| MessageId::new(self.moment.now, self.state.id.address, seq));
-        self.events.push(Event::MessageCreated(Accepted {
+        let seq = self.writing.event(Event::MessageCreated(Accepted {
             conversation: self.state.id,
             content: Arc::new(content),
             parent,
             owner: self.state.owner.clone(),
             turn: Some(self.turn.id),
         }));
+        self.calls.branch = parent.map(|_| MessageId::new(self.writing.moment.now, self.state.id.address, seq));
     }
 
     /// Gives this result to every call that has none and matches `which`.
@@ -221,10 +220,12 @@ impl<'a> Answering<'a> {
         open.iter().for_each(|id| self.answer(id, result));
     }
 
-    /// Updates the turn's number of open calls, and returns their row.
-    fn settle(&mut self) -> RowWrite {
-        self.turn.open_calls = Some(self.calls.open()).filter(|open| *open > 0);
-        self.calls.row(self.turn.id.number)
+    /// Updates the row of the calls, and the turn's number of open ones.
+    fn settle(&mut self) {
+        if self.turn.open_calls.is_some() {
+            self.turn.open_calls = Some(self.calls.open()).filter(|open| *open > 0);
+            self.writing.row(self.calls.row(self.turn.id.number));
+        }
     }
 }
 
@@ -243,16 +244,11 @@ fn current(state: &State, number: u64, attempt: u32) -> Option<&Turn> {
 }
 
 /// A model has called tools: the calls are recorded, once.
-pub(in crate::conversation) fn step(
-    state: &State,
-    step: &Step,
-    moment: &DecisionContext,
-    found: &ReadSet,
-) -> Result<Decision<Conversation>, Undecided> {
+pub(in crate::conversation) fn step(state: &State, step: &Step, mut writing: Writing<'_>) -> Decided {
     let Some(turn) = current(state, step.number, step.attempt) else { return Ok(Decision::Answer(Reply::Nothing)) };
     if turn.open_calls.is_some() {
         // The attempt repeats the command if it got no answer.
-        let known = Calls::stored(step.number, found)?;
+        let known = Calls::stored(step.number, writing.found)?;
         let again = known.calls.first().map(|call| &call.id) == step.calls.first().map(|call| &call.id);
         let reply = if again { Reply::Turn(Box::new(turn.clone())) } else { Reply::Nothing };
         return Ok(Decision::Answer(reply));
@@ -260,14 +256,14 @@ pub(in crate::conversation) fn step(
     if turn.rounds() >= limits::TOOL_ROUNDS {
         return Ok(Decision::Answer(Reply::Nothing));
     }
-    let accepted = Accepted {
+    let seq = writing.event(Event::MessageCreated(Accepted {
         conversation: state.id,
         content: Arc::clone(&step.message),
         parent: step.branch,
         owner: state.owner.clone(),
         turn: Some(turn.id),
-    };
-    let branch = step.branch.map(|_| MessageId::new(moment.now, state.id.address, moment.next_seq));
+    }));
+    let branch = step.branch.map(|_| MessageId::new(writing.moment.now, state.id.address, seq));
     let calls = Calls { calls: step.calls.clone(), branch };
     let turn = Turn {
         rounds: Some(turn.rounds() + 1),
@@ -275,26 +271,27 @@ pub(in crate::conversation) fn step(
         usage: Some(step.usage.on_top_of(turn.usage.as_ref())),
         ..turn.clone()
     };
-    let rows = vec![turn.row(), calls.row(step.number)];
-    let views = vec![super::usage_entry(&turn, &step.usage, false, moment)];
-    let events = vec![Event::MessageCreated(accepted), Event::TurnMoved(turn.clone())];
-    Ok(Decision::Change(Change { rows, views, ..Change::new(events, Reply::Turn(Box::new(turn))) }))
+    writing.row(calls.row(step.number));
+    writing.entry(super::usage_entry(&turn, &step.usage, false, writing.moment));
+    Ok(moved(turn, writing))
+}
+
+/// The running turn has changed.
+fn moved(turn: Turn, mut writing: Writing<'_>) -> Decision<Conversation> {
+    writing.row(turn.row());
+    writing.event(Event::TurnMoved(turn.clone()));
+    writing.done(Reply::Turn(Box::new(turn)))
 }
 
 /// Takes results; if a review is still open, the turn waits from now on.
-pub(in crate::conversation) fn answer(
-    state: &State,
-    answers: &CallResults,
-    moment: &DecisionContext,
-    found: &ReadSet,
-) -> Result<Decision<Conversation>, Undecided> {
+pub(in crate::conversation) fn answer(state: &State, answers: &CallResults, mut writing: Writing<'_>) -> Decided {
     let turn = current(state, answers.number, answers.attempt);
     let Some(turn) = turn else { return Ok(Decision::Answer(Reply::Nothing)) };
     if turn.open_calls.is_none() {
         // A repeated command, or every review was over before its attempt knew that it had been requested.
         return Ok(Decision::Answer(Reply::Turn(Box::new(turn.clone()))));
     }
-    let mut answering = Answering::of(state, turn, moment, found)?;
+    let mut answering = Answering::of(state, turn, &mut writing)?;
     for (id, result) in &answers.results {
         answering.answer(id, result);
     }
@@ -307,114 +304,83 @@ pub(in crate::conversation) fn answer(
     if !answers.is_lost {
         answering.answer_all(INTERRUPTED, |call| call.wait.is_none());
     }
-    let row = answering.settle();
-    let mut turn = if answers.is_lost { answering.turn } else { answering.turn.with_new_series() };
+    answering.settle();
+    let Answering { turn, calls, .. } = answering;
+    let now = writing.moment.now;
+    let mut turn = if answers.is_lost { turn } else { turn.with_new_series() };
     if turn.open_calls.is_some() && !answers.is_lost {
         turn.status = TurnStatus::AwaitingReview;
-        turn.look_at = Some(answering.calls.look_at(moment.now, moment.now));
-        turn.waits_since = Some(moment.now);
+        turn.look_at = Some(calls.look_at(now, now));
+        turn.waits_since = Some(now);
     }
-    let mut events = answering.events;
-    events.push(Event::TurnMoved(turn.clone()));
-    let rows = vec![turn.row(), row];
-    Ok(Decision::Change(Change { rows, ..Change::new(events, Reply::Turn(Box::new(turn))) }))
+    Ok(moved(turn, writing))
 }
 
 /// A review that a call waits for is over; if it was the last one, the turn continues.
-pub(in crate::conversation) fn end_wait(
-    state: &State,
-    end: &EndWait,
-    moment: &DecisionContext,
-    found: &ReadSet,
-) -> Result<Decision<Conversation>, Undecided> {
+pub(in crate::conversation) fn end_wait(state: &State, end: &EndWait, mut writing: Writing<'_>) -> Decided {
     let running = state.running.as_ref().filter(|turn| turn.id.number == end.number && turn.open_calls.is_some());
     let Some(turn) = running else { return Ok(Decision::Answer(Reply::Nothing)) };
-    let mut answering = Answering::of(state, turn, moment, found)?;
+    let mut answering = Answering::of(state, turn, &mut writing)?;
     answering.answer(&end.call, &end.result);
-    if answering.events.is_empty() {
+    if answering.writing.events().is_empty() {
         return Ok(Decision::Answer(Reply::Nothing));
     }
-    let row = answering.settle();
-    let (turn, mut events) = (answering.turn, answering.events);
+    answering.settle();
+    let turn = answering.turn;
     // If the attempt that asked is still running, it finds the result by itself.
-    let goes_on = turn.status == TurnStatus::AwaitingReview && turn.open_calls.is_none();
-    let turn = if goes_on { turn.started(moment).with_new_series() } else { turn };
-    events.push(if goes_on { Event::TurnStarted(turn.clone()) } else { Event::TurnMoved(turn.clone()) });
-    let rows = vec![turn.row(), row];
-    Ok(Decision::Change(Change { rows, ..Change::new(events, Reply::Turn(Box::new(turn))) }))
+    if turn.status != TurnStatus::AwaitingReview || turn.open_calls.is_some() {
+        return Ok(moved(turn, writing));
+    }
+    let turn = turn.started(writing.moment).with_new_series();
+    writing.row(turn.row());
+    writing.event(Event::TurnStarted(turn.clone()));
+    Ok(writing.done(Reply::Turn(Box::new(turn))))
 }
 
 /// A turn has checked its reviews, and they are still open: sets when to check again.
-pub(in crate::conversation) fn keep_waiting(
-    state: &State,
-    number: u64,
-    moment: &DecisionContext,
-    found: &ReadSet,
-) -> Result<Decision<Conversation>, Undecided> {
+pub(in crate::conversation) fn keep_waiting(state: &State, number: u64, mut writing: Writing<'_>) -> Decided {
+    let now = writing.moment.now;
     let running = state.running.as_ref().filter(|turn| turn.id.number == number);
-    let waiting = running.filter(|turn| turn.status == TurnStatus::AwaitingReview && turn.look_at() <= moment.now);
+    let waiting = running.filter(|turn| turn.status == TurnStatus::AwaitingReview && turn.look_at() <= now);
     let Some(turn) = waiting else { return Ok(Decision::Answer(Reply::Nothing)) };
-    let calls = Calls::stored(number, found)?;
-    let look_at = Some(calls.look_at(turn.waits_since.unwrap_or(moment.now), moment.now));
-    let turn = Turn { look_at, ..turn.clone() };
-    let rows = vec![turn.row()];
-    Ok(Decision::Change(Change { rows, ..Change::new(vec![Event::TurnMoved(turn)], Reply::Nothing) }))
+    let calls = Calls::stored(number, writing.found)?;
+    let turn = Turn { look_at: Some(calls.look_at(turn.waits_since.unwrap_or(now), now)), ..turn.clone() };
+    writing.row(turn.row());
+    writing.event(Event::TurnMoved(turn));
+    Ok(writing.done(Reply::Nothing))
 }
 
-/// A turn and the effects of ending or interrupting its calls.
-pub(in crate::conversation) struct Closed {
-    /// Its current state.
-    pub(in crate::conversation) turn: Turn,
-    /// The results that were missing.
-    pub(in crate::conversation) events: Vec<Event>,
-    /// Calls, and errands to cancel reviews.
-    pub(in crate::conversation) rows: Vec<RowWrite>,
-    /// Whether there are errands among them.
-    pub(in crate::conversation) errands: bool,
-}
-
-/// The turn ends: every open call gets a result that says so, and its reviews are cancelled.
-pub(in crate::conversation) fn close(
-    state: &State,
-    turn: &Turn,
-    moment: &DecisionContext,
-    found: &ReadSet,
-) -> Result<Closed, Undecided> {
-    let mut answering = Answering::of(state, turn, moment, found)?;
+/// The turn ends: every open call gets a result that says so, and its reviews are cancelled. Returns the turn.
+pub(super) fn close(state: &State, turn: &Turn, writing: &mut Writing<'_>) -> Result<Turn, Undecided> {
+    let mut answering = Answering::of(state, turn, writing)?;
     let asked = answering.calls.calls.iter().filter(|call| !call.answered);
-    let mut rows: Vec<RowWrite> = asked.filter_map(|call| withdrawal(turn, call, moment)).collect();
-    let errands = !rows.is_empty();
+    let withdrawals: Vec<Errand> = asked.filter_map(|call| withdrawal(turn, call, answering.writing.moment)).collect();
     answering.answer_all(TURN_ENDED, |_| true);
-    if turn.open_calls.is_some() {
-        rows.push(answering.settle());
+    answering.settle();
+    let turn = answering.turn;
+    if !withdrawals.is_empty() {
+        writing.event(errand::due(writing.moment.now));
     }
-    Ok(Closed { turn: answering.turn, events: answering.events, rows, errands })
+    writing.extend(withdrawals.iter().map(Errand::row));
+    Ok(turn)
 }
 
-fn withdrawal(turn: &Turn, call: &Call, moment: &DecisionContext) -> Option<RowWrite> {
-    let channel = call.ask.as_ref()?.channel.clone();
-    let review = call.wait.as_ref().map(|wait| wait.review);
-    let errand = Errand::Withdraw {
-        channel,
+fn withdrawal(turn: &Turn, call: &Call, moment: &DecisionContext) -> Option<Errand> {
+    Some(Errand::Withdraw {
+        channel: call.ask.as_ref()?.channel.clone(),
         turn: turn.id,
         call: call.id.clone(),
-        review,
+        review: call.wait.as_ref().map(|wait| wait.review),
         since: moment.now,
         trace: moment.trace,
-    };
-    Some(errand.row())
+    })
 }
 
 /// The attempt was lost: its running calls get the result that they were interrupted; calls that ask people are asked
-/// again.
-pub(super) fn interrupt(
-    state: &State,
-    turn: &Turn,
-    moment: &DecisionContext,
-    found: &ReadSet,
-) -> Result<Closed, Undecided> {
-    let mut answering = Answering::of(state, turn, moment, found)?;
+/// again. Returns the turn.
+pub(super) fn interrupt(state: &State, turn: &Turn, writing: &mut Writing<'_>) -> Result<Turn, Undecided> {
+    let mut answering = Answering::of(state, turn, writing)?;
     answering.answer_all(INTERRUPTED, |call| call.ask.is_none());
-    let rows = if turn.open_calls.is_some() { vec![answering.settle()] } else { Vec::new() };
-    Ok(Closed { turn: answering.turn, events: answering.events, rows, errands: false })
+    answering.settle();
+    Ok(answering.turn)
 }
