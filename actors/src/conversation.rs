@@ -60,7 +60,7 @@ pub use review::CancelReview;
 pub use turn::calls::{Call, CallResults, Calls, EndWait, Step, Wait};
 pub use turn::{Attempt, CancelTurn, Failure, Finish, RetryTurn, StartTurn, Turn, TurnStatus, Usage};
 pub use update::{Details, Update};
-use writing::Writing;
+use writing::{Decided, Halt, Writing};
 
 /// The beginning of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,47 +185,14 @@ impl Machine for Conversation {
         moment: &DecisionContext,
         found: &ReadSet,
     ) -> Result<Decision<Self>, Undecided> {
-        let writing = Writing::new(moment, found);
-        let decided = match (command, state) {
-            (Command::Open(opening), _) => post::open(state, opening, None, writing),
-            (Command::Fork(forking), _) => fork::begin(state, forking, writing),
-            (Command::Post(post), _) => post::append(state, post, writing),
-            (Command::Claim(claiming), _) => claiming.decide(state, found),
-            (Command::Disclaim(disclaim), _) => attach::disclaim(state, *disclaim, writing),
-            (Command::Erase(erase), _) => erase::erase(state, erase, writing),
-            (Command::EraseCopy(erase), _) => erase::erase_copy(state, *erase, writing),
-            (_, None) => Ok(Decision::Reject(Rejection::NotFound)),
-            (Command::Update(_), Some(state)) if state.erasure.is_some() => Ok(Decision::Reject(Rejection::Erased)),
-            (Command::Update(update), Some(state)) => update::update(state, update, writing),
-            (Command::Copy(copying), Some(state)) => fork::copy(state, copying, writing),
-            (Command::StartTurn(_), Some(state)) if state.is_being_copied() => {
-                Ok(Decision::Reject(Rejection::BeingCopied))
-            }
-            (Command::StartTurn(start), Some(state)) => turn::start(state, start, writing),
-            (Command::RetryTurn(retry), Some(state)) => turn::retry(state, retry, writing),
-            (Command::CancelTurn(cancel), Some(state)) => turn::cancel(state, *cancel, writing),
-            (Command::FinishTurn(finish), Some(state)) => turn::finish(state, finish, writing),
-            (Command::StepTurn(step), Some(state)) => turn::calls::step(state, step, writing),
-            (Command::AnswerCalls(answers), Some(state)) => turn::calls::answer(state, answers, writing),
-            (Command::EndWait(end), Some(state)) => turn::calls::end_wait(state, end, writing),
-            (Command::KeepWaiting { number }, Some(state)) => turn::calls::keep_waiting(state, *number, writing),
-            (Command::ErrandsRun { keys }, Some(state)) => errand::done(state, keys, writing),
-            (Command::Amend(amend), Some(state)) => amend::amend(state, amend, writing),
-            (Command::Respond(response), Some(state)) => review::respond(state, response, writing),
-            (Command::CancelReview(cancel), Some(state)) => review::cancel(state, *cancel, writing),
-            (Command::Remembered { range, drawn }, Some(state)) => {
-                remember::remembered(state, *range, drawn, writing)
-            }
-            (Command::NotRemembered(before), Some(state)) => remember::failed(state, *before, writing),
-            (Command::Wake { lost }, Some(state)) => wake::decide(state, *lost, writing),
-            (Command::Outbox(sending), Some(state)) => sending.decide(state, moment, found),
-        };
-        match decided? {
-            Decision::Change(change) => {
+        match decided(state, command, Writing::new(moment, found)) {
+            Ok(Decision::Change(change)) => {
                 let change = outgoing::marked(state, change, moment, found)?;
                 kept::noted(change, moment, found).map(Decision::Change)
             }
-            decision => Ok(decision),
+            Ok(decision) => Ok(decision),
+            Err(Halt::Rejected(rejection)) => Ok(Decision::Reject(rejection)),
+            Err(Halt::Undecided(undecided)) => Err(undecided),
         }
     }
 
@@ -362,6 +329,42 @@ impl Machine for Conversation {
         if let Some(state) = state {
             node.turns.stop_others(entity, state.running.as_ref());
         }
+    }
+}
+
+/// Each command's own decision.
+fn decided(state: Option<&State>, command: &Command, writing: Writing<'_>) -> Decided {
+    match (command, state) {
+        (Command::Open(opening), _) => post::open(state, opening, None, writing),
+        (Command::Fork(forking), _) => fork::begin(state, forking, writing),
+        (Command::Post(post), _) => post::append(state, post, writing),
+        (Command::Claim(claiming), _) => Ok(claiming.decide(state, writing.found)?),
+        (Command::Disclaim(disclaim), _) => attach::disclaim(state, *disclaim, writing),
+        (Command::Erase(erase), _) => erase::erase(state, erase, writing),
+        (Command::EraseCopy(erase), _) => erase::erase_copy(state, *erase, writing),
+        (_, None) => Err(Rejection::NotFound.into()),
+        (Command::Update(_), Some(state)) if state.erasure.is_some() => Err(Rejection::Erased.into()),
+        (Command::Update(update), Some(state)) => update::update(state, update, writing),
+        (Command::Copy(copying), Some(state)) => fork::copy(state, copying, writing),
+        (Command::StartTurn(_), Some(state)) if state.is_being_copied() => Err(Rejection::BeingCopied.into()),
+        (Command::StartTurn(start), Some(state)) => turn::start(state, start, writing),
+        (Command::RetryTurn(retry), Some(state)) => turn::retry(state, retry, writing),
+        (Command::CancelTurn(cancel), Some(state)) => turn::cancel(state, *cancel, writing),
+        (Command::FinishTurn(finish), Some(state)) => turn::finish(state, finish, writing),
+        (Command::StepTurn(step), Some(state)) => turn::calls::step(state, step, writing),
+        (Command::AnswerCalls(answers), Some(state)) => turn::calls::answer(state, answers, writing),
+        (Command::EndWait(end), Some(state)) => turn::calls::end_wait(state, end, writing),
+        (Command::KeepWaiting { number }, Some(state)) => turn::calls::keep_waiting(state, *number, writing),
+        (Command::ErrandsRun { keys }, Some(state)) => errand::done(state, keys, writing),
+        (Command::Amend(amend), Some(state)) => amend::amend(state, amend, writing),
+        (Command::Respond(response), Some(state)) => review::respond(state, response, writing),
+        (Command::CancelReview(cancel), Some(state)) => review::cancel(state, *cancel, writing),
+        (Command::Remembered { range, drawn }, Some(state)) => {
+            remember::remembered(state, *range, drawn, writing)
+        }
+        (Command::NotRemembered(before), Some(state)) => remember::failed(state, *before, writing),
+        (Command::Wake { lost }, Some(state)) => wake::decide(state, *lost, writing),
+        (Command::Outbox(sending), Some(state)) => Ok(sending.decide(state, writing.moment, writing.found)?),
     }
 }
 

@@ -111,17 +111,17 @@ pub(super) fn amend(state: &State, amend: &Amend, mut writing: Writing<'_>) -> D
     let &Amend { message, ref amendment } = amend;
     let (moment, found) = (writing.moment, writing.found);
     if !is_message(Some(state), message, found)? {
-        return Ok(Decision::Reject(Rejection::MessageNotFound));
+        return Err(Rejection::MessageNotFound.into());
     }
     let before = overlay_of(message.number, found)?;
     if before.deleted || before.erased || state.erasure.is_some() {
-        return Ok(match amendment {
-            Amendment::Delete { .. } => Decision::Answer(Reply::Amended(Box::new(before))),
-            Amendment::Edit(_) | Amendment::Acknowledge(_) => Decision::Reject(Rejection::MessageDeleted),
-        });
+        return match amendment {
+            Amendment::Delete { .. } => Ok(Decision::Answer(Reply::Amended(Box::new(before)))),
+            Amendment::Edit(_) | Amendment::Acknowledge(_) => Err(Rejection::MessageDeleted.into()),
+        };
     }
     if amendment.seen().is_some_and(|seen| !same_tag(state, seen, &before)) {
-        return Ok(Decision::Reject(Rejection::MessageChanged));
+        return Err(Rejection::MessageChanged.into());
     }
     let mut after = before;
     match amendment {

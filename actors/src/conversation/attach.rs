@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::writing::{Decided, Writing};
+use super::writing::{Decided, Halt, Writing};
 use super::{Event, Rejection, Reply, State};
 use crate::codec;
 use crate::id::{Address, MessageId};
@@ -51,18 +51,18 @@ fn claim(attachment: Address, found: &ReadSet) -> Result<Option<Claim>, Undecide
     found.stored(ATTACHED, file_key(attachment))
 }
 
-/// Why a message cannot have its files.
-pub(super) fn check(content: &Content, found: &ReadSet) -> Result<Option<Rejection>, Undecided> {
+/// Checks that a message can have its files.
+pub(super) fn check(content: &Content, found: &ReadSet) -> Result<(), Halt> {
     for file in &content.attachments {
         match claim(file.id.address, found)? {
-            Some(Claim { message: Some(_), .. }) => return Ok(Some(Rejection::AttachmentLinked(file.id))),
+            Some(Claim { message: Some(_), .. }) => return Err(Rejection::AttachmentLinked(file.id).into()),
             Some(Claim { number, .. }) if file.claim.is_none_or(|claim| claim <= number) => {
-                return Ok(Some(Rejection::AttachmentLost(file.id)));
+                return Err(Rejection::AttachmentLost(file.id).into());
             }
             _ => {}
         }
     }
-    Ok(None)
+    Ok(())
 }
 
 /// The rows of a message that has or mentions files.

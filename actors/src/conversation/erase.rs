@@ -79,7 +79,7 @@ pub(super) fn erase_copy(state: Option<&State>, erase: EraseCopy, writing: Writi
     match state {
         None => fork::bar(erased, writing),
         Some(state) if is_theirs(state, erased) => next(state, writing),
-        Some(_) => Ok(Decision::Reject(Rejection::NotFound)),
+        Some(_) => Err(Rejection::NotFound.into()),
     }
 }
 
@@ -88,7 +88,7 @@ pub(super) fn erase(state: Option<&State>, erase: &Erase, writing: Writing<'_>) 
     match (state, &erase.unused) {
         (Some(state), _) => next(state, writing),
         (None, Some(opening)) => Ok(close_unused(opening, writing)),
-        (None, None) => Ok(Decision::Reject(Rejection::NotFound)),
+        (None, None) => Err(Rejection::NotFound.into()),
     }
 }
 
@@ -115,7 +115,7 @@ fn empty(state: &State, erasure: &Erasure, step: SeqRange, mut writing: Writing<
     let found = writing.found;
     let missing: Vec<Need> = step_needs(step).filter(|need| !found.has(need)).collect();
     if !missing.is_empty() {
-        return Err(Undecided::Missing(missing));
+        return Err(Undecided::Missing(missing).into());
     }
     let mut unread = Unread::default();
     let before = found.record::<Event>(step.first - 1).ok().flatten();

@@ -133,10 +133,10 @@ impl Copying {
 /// Appends the next copies, unless another process has.
 pub(super) fn copy(state: &State, copying: &Copying, mut writing: Writing<'_>) -> Decided {
     let Some(fork) = state.fork.filter(|fork| fork.next == Some(copying.from)) else {
-        return Ok(Decision::Reject(Rejection::Changed));
+        return Err(Rejection::Changed.into());
     };
     if state.erasure.is_some() {
-        return Ok(Decision::Reject(Rejection::Erased));
+        return Err(Rejection::Erased.into());
     }
     let mut copies: HashMap<u64, MessageId> = HashMap::new();
     let mut copied = fork.copied;
@@ -198,9 +198,7 @@ fn is_barred(contact: ContactId, found: &ReadSet) -> Result<bool, Undecided> {
 pub(super) fn begin(state: Option<&State>, forking: &Forking, writing: Writing<'_>) -> Decided {
     let Forking { opening, of } = forking;
     match opening.origin.contact() {
-        Some(contact) if state.is_none() && is_barred(contact, writing.found)? => {
-            Ok(Decision::Reject(Rejection::Erased))
-        }
+        Some(contact) if state.is_none() && is_barred(contact, writing.found)? => Err(Rejection::Erased.into()),
         _ => post::open(state, opening, Some(*of), writing),
     }
 }

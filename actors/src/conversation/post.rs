@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::amend::{message_needs, overlay_of};
 use super::fork::Forked;
 use super::turn::{self, Turn};
-use super::writing::{Decided, Writing};
+use super::writing::{Decided, Halt, Writing};
 use super::{Accepted, Details, Event, Opening, Origin, Rejection, Reply, State, attach, review};
 use crate::id::{ConversationId, MessageId};
 use crate::limits;
@@ -117,7 +117,7 @@ pub(super) fn open(
     }
     let (seq, at) = (writing.next_seq(), writing.moment.now);
     let record = Record { seq, at, trace: None, event: created(opening, forked) };
-    let Some(state) = State::begun(&record) else { return Ok(Decision::Reject(Rejection::NotFound)) };
+    let state = State::begun(&record).ok_or(Rejection::NotFound)?;
     begin(opening, forked, &mut writing);
     Ok(writing.done(Reply::Conversation(Box::new(state), opening.details.clone())))
 }
@@ -153,7 +153,7 @@ impl Post {
     }
 
     /// Checks that what the messages refer to exists.
-    fn check(&self, state: Option<&State>, found: &ReadSet) -> Result<Option<Rejection>, Undecided> {
+    fn check(&self, state: Option<&State>, found: &ReadSet) -> Result<(), Halt> {
         let mut orphans = Vec::new();
         for (item, message) in self.messages.iter().enumerate() {
             let parent_found = match message.parent {
@@ -167,29 +167,20 @@ impl Post {
             if let Some(id) = message.content.iteration_of
                 && !is_message(state, id, found)?
             {
-                return Ok(Some(Rejection::IterationNotFound));
+                return Err(Rejection::IterationNotFound.into());
             }
-            if let Some(rejection) = attach::check(&message.content, found)? {
-                return Ok(Some(rejection));
-            }
+            attach::check(&message.content, found)?;
         }
-        Ok((!orphans.is_empty()).then_some(Rejection::ParentNotFound { items: orphans }))
+        if orphans.is_empty() { Ok(()) } else { Err(Rejection::ParentNotFound { items: orphans }.into()) }
     }
 }
 
 /// Appends the messages, and queues their turn.
 pub(super) fn append(state: Option<&State>, post: &Post, writing: Writing<'_>) -> Decided {
-    let (conversation, owner) = match post.target(state) {
-        Ok(target) => target,
-        Err(rejection) => return Ok(Decision::Reject(rejection)),
-    };
-    if let Some(rejection) = post.check(state, writing.found)? {
-        return Ok(Decision::Reject(rejection));
-    }
+    let (conversation, owner) = post.target(state)?;
+    post.check(state, writing.found)?;
     // Faults of the messages themselves are reported first: no later attempt could succeed.
-    if let Some(rejection) = refuse(state, post.turn.as_ref()) {
-        return Ok(Decision::Reject(rejection));
-    }
+    state.map_or(Ok(()), |state| takes(state, post.turn.as_ref()))?;
     let messages = Vec::with_capacity(post.messages.len());
     let mut posting = Posting { writing, conversation, owner, messages };
     // Each message is an event, and so are the conversation's beginning and the requested turn.
@@ -209,16 +200,15 @@ pub(super) fn append(state: Option<&State>, post: &Post, writing: Writing<'_>) -
     Ok(posting.writing.done(reply))
 }
 
-/// Why the conversation takes no message now, or not this turn.
-fn refuse(state: Option<&State>, turn: Option<&TurnRequest>) -> Option<Rejection> {
-    let state = state?;
+/// Whether the conversation takes messages now, and this turn.
+fn takes(state: &State, turn: Option<&TurnRequest>) -> Result<(), Rejection> {
     if state.closed {
-        return Some(Rejection::Closed);
+        return Err(Rejection::Closed);
     }
     if state.is_being_copied() {
-        return Some(Rejection::BeingCopied);
+        return Err(Rejection::BeingCopied);
     }
-    turn.and_then(|request| refuse_turn(request, state))
+    turn.map_or(Ok(()), |request| takes_turn(state, request))
 }
 
 /// Whether `id` names a message of this conversation.
@@ -230,15 +220,15 @@ pub(super) fn is_message(state: Option<&State>, id: MessageId, found: &ReadSet) 
     Ok(record.is_some_and(|record| record.at == id.at && matches!(record.event, Event::MessageCreated(_))))
 }
 
-/// Whether the busy policy refuses another turn now.
-fn refuse_turn(request: &TurnRequest, state: &State) -> Option<Rejection> {
+/// Whether the busy policy allows another turn now.
+fn takes_turn(state: &State, request: &TurnRequest) -> Result<(), Rejection> {
     let busy = state.running.is_some();
     let is_full = state.queued.len() >= limits::QUEUED_TURNS;
     match request.policy {
-        BusyPolicy::Reject if busy => Some(Rejection::TurnInProgress),
-        BusyPolicy::Queue if is_full => Some(Rejection::TooManyTurns),
-        BusyPolicy::Merge if is_full && joinable(state, request).is_none() => Some(Rejection::TooManyTurns),
-        _ => None,
+        BusyPolicy::Reject if busy => Err(Rejection::TurnInProgress),
+        BusyPolicy::Queue if is_full => Err(Rejection::TooManyTurns),
+        BusyPolicy::Merge if is_full && joinable(state, request).is_none() => Err(Rejection::TooManyTurns),
+        _ => Ok(()),
     }
 }
 

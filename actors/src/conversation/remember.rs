@@ -7,7 +7,6 @@ use super::{Event, Rejection, Reply, State};
 use crate::backoff::pause;
 use crate::clock::Millis;
 use crate::id::{MemoryId, MessageId};
-use crate::machine::Decision;
 use crate::memories::Subject;
 use crate::message::{Message, role};
 use crate::store::SeqRange;
@@ -104,7 +103,7 @@ impl Remembering {
 /// Memories were drawn from the messages of `range`. A second report of the same range is refused.
 pub(super) fn remembered(state: &State, range: SeqRange, drawn: &Drawn, mut writing: Writing<'_>) -> Decided {
     let Some(remembering) = state.remembering.filter(|remembering| remembering.next == range.first) else {
-        return Ok(Decision::Reject(Rejection::Changed));
+        return Err(Rejection::Changed.into());
     };
     // An erased conversation announces no memories.
     if state.erasure.is_none() {
@@ -126,7 +125,7 @@ pub(super) fn remembered(state: &State, range: SeqRange, drawn: &Drawn, mut writ
 pub(super) fn failed(state: &State, before: Remembering, mut writing: Writing<'_>) -> Decided {
     let is_it = |now: &Remembering| (now.next, now.attempts) == (before.next, before.attempts);
     let Some(remembering) = state.remembering.filter(is_it) else {
-        return Ok(Decision::Reject(Rejection::Changed));
+        return Err(Rejection::Changed.into());
     };
     writing.event(Event::MemoriesDrawn { left: Some(remembering.failed(writing.moment.now)) });
     Ok(writing.done(Reply::Nothing))

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::amend::{message_needs, overlay_of, show};
 use super::errand::Errand;
 use super::keys::{deadline_key, parse_deadline, review_key};
-use super::writing::{Decided, Writing};
+use super::writing::{Decided, Halt, Writing};
 use super::{Conversation, Event, Rejection, Reply, ReviewEnd, State, message_of};
 use crate::clock::Millis;
 use crate::id::MessageId;
@@ -225,43 +225,36 @@ struct Pending {
     standing: ReviewState,
 }
 
-/// The review of `message`; or why nothing can be decided about it.
-fn pending(state: &State, message: MessageId, writing: &Writing<'_>) -> Result<Result<Pending, Rejection>, Undecided> {
+/// The review of `message`, if anything can still be decided about it.
+fn pending(state: &State, message: MessageId, writing: &Writing<'_>) -> Result<Pending, Halt> {
     if state.erasure.is_some() {
-        return Ok(Err(Rejection::Erased));
+        return Err(Rejection::Erased.into());
     }
     if !state.reaches(message) {
-        return Ok(Err(Rejection::ReviewNotFound));
+        return Err(Rejection::ReviewNotFound.into());
     }
-    let Some(asked) = asked(message.number, writing.found)?.filter(|asked| asked.message == message) else {
-        return Ok(Err(Rejection::ReviewNotFound));
-    };
+    let asked = asked(message.number, writing.found)?.filter(|asked| asked.message == message);
+    let asked = asked.ok_or(Rejection::ReviewNotFound)?;
     let overlay = overlay_of(message.number, writing.found)?;
     let standing = asked.standing(&overlay, writing.moment.now);
-    Ok(match standing.status {
+    match standing.status {
         ReviewStatus::Pending => Ok(Pending { asked, overlay, standing }),
         // An answer after the deadline is too late, whatever the default is.
         ReviewStatus::Completed if standing.completed_at >= Some(asked.review.expires_at) => {
-            Err(Rejection::ReviewExpired(Box::new(standing)))
+            Err(Rejection::ReviewExpired(Box::new(standing)).into())
         }
-        ReviewStatus::Expired => Err(Rejection::ReviewExpired(Box::new(standing))),
-        ReviewStatus::Completed | ReviewStatus::Cancelled => Err(Rejection::ReviewOver(Box::new(standing))),
-    })
+        ReviewStatus::Expired => Err(Rejection::ReviewExpired(Box::new(standing)).into()),
+        ReviewStatus::Completed | ReviewStatus::Cancelled => Err(Rejection::ReviewOver(Box::new(standing)).into()),
+    }
 }
 
 /// The first decision wins; where several must agree, it is a vote.
 pub(super) fn respond(state: &State, given: &Response, writing: Writing<'_>) -> Decided {
-    let Pending { asked, overlay, standing } = match pending(state, given.message, &writing)? {
-        Ok(pending) => pending,
-        Err(rejection) => return Ok(Decision::Reject(rejection)),
-    };
+    let Pending { asked, overlay, standing: mut after } = pending(state, given.message, &writing)?;
     let now = writing.moment.now;
-    let mut after = standing;
     let mut needed = 1;
     if let Some(quorum) = &asked.review.quorum {
-        if let Some(rejection) = refuse_vote(given, quorum, &after.votes) {
-            return Ok(Decision::Reject(rejection));
-        }
+        check_vote(given, quorum, &after.votes)?;
         after.votes.push(given.vote(now));
         needed = quorum.of as usize;
     }
@@ -278,27 +271,27 @@ pub(super) fn respond(state: &State, given: &Response, writing: Writing<'_>) -> 
     Ok(ended(&asked, overlay, after, writing))
 }
 
-/// Why a vote is not counted.
-fn refuse_vote(given: &Response, quorum: &Quorum, votes: &[Vote]) -> Option<Rejection> {
+/// Checks that a vote counts.
+fn check_vote(given: &Response, quorum: &Quorum, votes: &[Vote]) -> Result<(), Rejection> {
     if !quorum.allows(&given.principal) {
-        return Some(Rejection::NotAllowed);
+        return Err(Rejection::NotAllowed);
     }
     if votes.iter().any(|vote| vote.is_of(&given.principal)) {
-        return Some(Rejection::AlreadyVoted);
+        return Err(Rejection::AlreadyVoted);
     }
     let size = |response: &Json, feedback: &Option<String>| {
         100 + response.as_str().len() + feedback.as_ref().map_or(0, String::len)
     };
     let before: usize = votes.iter().map(|vote| size(&vote.response, &vote.feedback)).sum();
-    (before + size(&given.response, &given.feedback) > limits::VOTE_BYTES).then_some(Rejection::TooManyVotes)
+    if before + size(&given.response, &given.feedback) > limits::VOTE_BYTES {
+        return Err(Rejection::TooManyVotes);
+    }
+    Ok(())
 }
 
 /// A review is taken back.
 pub(super) fn cancel(state: &State, cancel: CancelReview, writing: Writing<'_>) -> Decided {
-    let Pending { asked, overlay, standing } = match pending(state, cancel.message, &writing)? {
-        Ok(pending) => pending,
-        Err(rejection) => return Ok(Decision::Reject(rejection)),
-    };
+    let Pending { asked, overlay, standing } = pending(state, cancel.message, &writing)?;
     let after = standing.cancelled(writing.moment.now);
     Ok(ended(&asked, overlay, after, writing))
 }

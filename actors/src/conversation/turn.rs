@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::writing::{Decided, Writing};
+use super::writing::{Decided, Halt, Writing};
 use super::{Accepted, Event, Rejection, Reply, State, number_key};
 use crate::clock::Millis;
 use crate::id::MessageId;
@@ -95,9 +95,10 @@ fn begin(turn: &Turn, writing: &mut Writing<'_>) -> Turn {
 
 /// Asks the agent to answer the existing messages.
 pub(super) fn start(state: &State, start: &StartTurn, mut writing: Writing<'_>) -> Decided {
-    if let Some(rejection) = refuse(state) {
-        return Ok(Decision::Reject(rejection));
+    if state.closed {
+        return Err(Rejection::Closed.into());
     }
+    takes_more(state)?;
     let newest = state.newest_message.unwrap_or(state.last_seq);
     let requested = Turn::requested(writing.moment.now, state.id, state.turns + 1, &start.agent);
     let turn = enqueue(state, Turn { trigger: Some(newest), ..requested }, &mut writing);
@@ -127,33 +128,29 @@ fn enqueue(state: &State, turn: Turn, writing: &mut Writing<'_>) -> Turn {
 }
 
 /// A stored turn.
-fn stored(number: u64, found: &ReadSet) -> Result<Option<Turn>, Undecided> {
-    found.stored(TURNS, number_key(number))
+fn stored(number: u64, found: &ReadSet) -> Result<Turn, Halt> {
+    Ok(found.stored(TURNS, number_key(number))?.ok_or(Rejection::TurnNotFound)?)
 }
 
 /// Retries a failed turn, by another agent if one is named: the channel's agent may have changed. A waiting or running
 /// turn is answered unchanged.
 pub(super) fn retry(state: &State, retry: &RetryTurn, writing: Writing<'_>) -> Decided {
-    let Some(turn) = stored(retry.number, writing.found)? else {
-        return Ok(Decision::Reject(Rejection::TurnNotFound));
-    };
+    let turn = stored(retry.number, writing.found)?;
     match turn.status {
         // The question is erased, and a reply would be new words.
-        TurnStatus::Failed if state.erasure.is_some() => Ok(Decision::Reject(Rejection::Erased)),
+        TurnStatus::Failed if state.erasure.is_some() => Err(Rejection::Erased.into()),
         TurnStatus::Failed => again(state, &turn, retry.agent.as_deref(), writing),
         TurnStatus::Queued | TurnStatus::Running | TurnStatus::AwaitingReview => {
             Ok(Decision::Answer(Reply::Turn(Box::new(turn))))
         }
-        TurnStatus::Completed | TurnStatus::Cancelled => Ok(Decision::Reject(Rejection::TurnNotPossible(turn.status))),
+        TurnStatus::Completed | TurnStatus::Cancelled => Err(Rejection::TurnNotPossible(turn.status).into()),
     }
 }
 
 /// Queues a failed turn like a new one, within the same bounds. A conversation closed since does not refuse it: the
 /// message that it answers was accepted before.
 fn again(state: &State, turn: &Turn, agent: Option<&str>, mut writing: Writing<'_>) -> Decided {
-    if let Some(rejection) = refuse_more(state) {
-        return Ok(Decision::Reject(rejection));
-    }
+    takes_more(state)?;
     // Its waiting form is part of the state; its earlier end is in the log.
     let agent = agent.unwrap_or(&turn.agent).to_owned();
     let again = Turn { series_after: Some(turn.attempt), agent, ..turn.bare() };
@@ -161,23 +158,16 @@ fn again(state: &State, turn: &Turn, agent: Option<&str>, mut writing: Writing<'
     Ok(writing.done(Reply::Turn(Box::new(turn))))
 }
 
-/// Why no turn may be requested now.
-fn refuse(state: &State) -> Option<Rejection> {
-    if state.closed { Some(Rejection::Closed) } else { refuse_more(state) }
-}
-
-/// Why no further turn may wait.
-fn refuse_more(state: &State) -> Option<Rejection> {
-    (state.queued.len() >= limits::QUEUED_TURNS).then_some(Rejection::TooManyTurns)
+/// Whether a further turn may wait.
+fn takes_more(state: &State) -> Result<(), Rejection> {
+    if state.queued.len() < limits::QUEUED_TURNS { Ok(()) } else { Err(Rejection::TooManyTurns) }
 }
 
 /// A turn is stopped; the next one begins.
 pub(super) fn cancel(state: &State, cancel: CancelTurn, mut writing: Writing<'_>) -> Decided {
-    let Some(turn) = stored(cancel.number, writing.found)? else {
-        return Ok(Decision::Reject(Rejection::TurnNotFound));
-    };
+    let turn = stored(cancel.number, writing.found)?;
     if turn.is_over() {
-        return Ok(Decision::Reject(Rejection::TurnNotPossible(turn.status)));
+        return Err(Rejection::TurnNotPossible(turn.status).into());
     }
     let is_running = state.running.as_ref().is_some_and(|running| running.id == turn.id);
     let turn = end_cancelled(state, &turn, &mut writing)?;

@@ -6,7 +6,7 @@ use minicbor::{Decode, Encode};
 use super::writing::{Decided, Writing};
 use super::{Event, Rejection, Reply, State};
 use crate::limits;
-use crate::machine::{Decision, ReadSet, Undecided};
+use crate::machine::{ReadSet, Undecided};
 use crate::message::Json;
 use crate::tables::DETAILS;
 
@@ -101,12 +101,12 @@ pub(super) fn update(state: &State, update: &Update, mut writing: Writing<'_>) -
     let before = Details::stored(writing.found)?;
     let changed = |seen: &Seen| seen.details != before || seen.owner != state.owner || seen.closed != state.closed;
     if update.seen.as_deref().is_some_and(changed) {
-        return Ok(Decision::Reject(Rejection::Changed));
+        return Err(Rejection::Changed.into());
     }
     let closes = !state.closed && update.closed == Some(true);
     // The conversation is the human channel's own, which is open as long as it exists.
     if closes && state.origin.human_channel().is_some() {
-        return Ok(Decision::Reject(Rejection::NotClosable));
+        return Err(Rejection::NotClosable.into());
     }
     let details = update.details(&before);
     let owner = update.owner.clone().unwrap_or_else(|| state.owner.clone());

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use minicbor::Encode;
 
-use super::{Conversation, Event, Reply, State, number_key};
+use super::{Conversation, Event, Rejection, Reply, State, number_key};
 use crate::codec;
 use crate::machine::{Change, Decision, DecisionContext, ReadSet, Record, Undecided};
 use crate::message::Overlay;
@@ -11,7 +11,27 @@ use crate::store::{RowWrite, Table, View, ViewWrite};
 use crate::tables::OVERLAYS;
 
 /// The outcome of a command.
-pub(super) type Decided = Result<Decision<Conversation>, Undecided>;
+pub(super) type Decided = Result<Decision<Conversation>, Halt>;
+
+/// Why a command changes nothing.
+pub(super) enum Halt {
+    /// It is refused.
+    Rejected(Rejection),
+    /// More must be read before it can be decided, or what was read is damaged.
+    Undecided(Undecided),
+}
+
+impl From<Rejection> for Halt {
+    fn from(rejection: Rejection) -> Self {
+        Self::Rejected(rejection)
+    }
+}
+
+impl From<Undecided> for Halt {
+    fn from(undecided: Undecided) -> Self {
+        Self::Undecided(undecided)
+    }
+}
 
 /// The changes that a command makes, with what it decides on.
 pub(super) struct Writing<'a> {
