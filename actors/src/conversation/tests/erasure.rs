@@ -7,11 +7,14 @@ use crate::message::{Gone, Json, Overlay};
 use crate::store::KeyHash;
 use crate::tables::{CONVERSATIONS, OVERLAYS, PENDING_REVIEWS, SHOWN};
 
+fn has(bytes: &[u8], words: &str) -> bool {
+    bytes.windows(words.len()).any(|part| part == words.as_bytes())
+}
+
 /// Whether the words stand in any record or row.
 fn found(sim: &Sim<Conversation>, words: &str) -> Vec<String> {
-    let has = |bytes: &[u8]| bytes.windows(words.len()).any(|part| part == words.as_bytes());
-    let log = sim.log.iter().filter(|(_, bytes)| has(bytes)).map(|(record, _)| format!("{:?}", record.event));
-    let rows = sim.rows.iter().filter(|(_, bytes)| has(bytes)).map(|((table, _), _)| format!("{table:?}"));
+    let log = sim.log.iter().filter(|(_, bytes)| has(bytes, words)).map(|(record, _)| format!("{:?}", record.event));
+    let rows = sim.rows.iter().filter(|(_, bytes)| has(bytes, words)).map(|((table, _), _)| format!("{table:?}"));
     log.chain(rows).collect()
 }
 
@@ -53,6 +56,20 @@ fn the_words_of_a_deleted_message_are_in_no_record() {
     let record = sim.log.iter().map(|(record, _)| record).find(|record| record.seq == messages[0].id.number);
     let shown = message_of(record.unwrap()).unwrap();
     assert_eq!((shown.id, shown.gone(&Overlay::default())), (messages[0].id, Some(Gone::Deleted)));
+}
+
+#[test]
+fn the_commit_that_removes_the_words_of_an_open_question_writes_them_in_no_row() {
+    let mut sim = opened();
+    let asked = posted(sim.run(&post(vec![ask(NOW.plus(1_000), None)]))).0[0].id;
+    sim.run(&amend(asked, edit("secret"))).unwrap();
+    let deleted = sim.decide(&amend(asked, Amendment::Delete { seen: None }));
+    sim.run(&Command::Erase(Erase { unused: None })).unwrap();
+    let erased = sim.decide(&Command::Erase(Erase { unused: None }));
+    for decision in [deleted, erased] {
+        let Decision::Change(change) = decision else { panic!("{decision:?}") };
+        assert!(change.rows.iter().flat_map(|row| &row.value).all(|value| !has(value, "secret")));
+    }
 }
 
 #[test]
