@@ -333,13 +333,10 @@ impl Posting<'_> {
                 turn::end_cancelled(state, turn, &mut self.writing)?;
             }
         }
-        let (turn, event): (Turn, fn(Turn) -> Event) = match place {
-            Place::Start | Place::Interrupt => (turn.started(self.writing.moment), Event::TurnStarted),
-            Place::Wait | Place::Join | Place::Replace => (turn, Event::TurnQueued),
-        };
-        self.writing.row(turn.row());
-        self.writing.event(event(turn.clone()));
-        Ok(turn)
+        Ok(match place {
+            Place::Start | Place::Interrupt => turn::begin(&turn, &mut self.writing),
+            Place::Wait | Place::Join | Place::Replace => turn::write(turn, Event::TurnQueued, &mut self.writing),
+        })
     }
 }
 

@@ -119,20 +119,19 @@ pub(super) fn request(message: MessageId, review: &Review, writing: &mut Writing
 
 /// Ends a review: decided, by its default, expired or cancelled. The caller writes the message's overlay.
 pub(super) fn end(asked: &Asked, overlay: &mut Overlay, state: ReviewState, writing: &mut Writing<'_>) {
-    let Asked { message, review } = asked;
+    let &Asked { message, ref review } = asked;
     let event = match state.status {
         ReviewStatus::Completed => Event::ReviewCompleted,
         ReviewStatus::Cancelled => Event::ReviewCancelled,
         ReviewStatus::Pending | ReviewStatus::Expired => Event::ReviewExpired,
     };
-    let asker = review.asker.clone();
     overlay.review = Some(state.clone());
-    overlay.review_end = Some(writing.event(event(ReviewEnd { message: *message, state, asker: asker.clone() })));
+    overlay.review_end = Some(writing.event(event(ReviewEnd { message, state, asker: review.asker.clone() })));
     writing.delete(DEADLINES, deadline_key(review.expires_at, message.number));
-    writing.unlist(PENDING_REVIEWS, review_key(*message, review));
-    let tell = |asker| Errand::Tell { asker, message: *message, trace: writing.moment.trace }.row();
-    let told = asker.map(tell);
-    writing.extend(told);
+    writing.unlist(PENDING_REVIEWS, review_key(message, review));
+    if let Some(asker) = review.asker.clone() {
+        writing.row(Errand::Tell { asker, message, trace: writing.moment.trace }.row());
+    }
 }
 
 /// The state of a review at `now`, whether or not its expiry was announced already.

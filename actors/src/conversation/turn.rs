@@ -86,15 +86,22 @@ fn start_next(state: &State, writing: &mut Writing<'_>) {
 }
 
 /// A turn's next attempt begins.
-fn begin(turn: &Turn, writing: &mut Writing<'_>) -> Turn {
-    let turn = turn.started(writing.moment);
+pub(super) fn begin(turn: &Turn, writing: &mut Writing<'_>) -> Turn {
+    write(turn.started(writing.moment), Event::TurnStarted, writing)
+}
+
+/// Writes a turn's row, and the event that says what has become of it. Returns the turn.
+pub(super) fn write(turn: Turn, event: fn(Turn) -> Event, writing: &mut Writing<'_>) -> Turn {
     writing.row(turn.row());
-    writing.event(Event::TurnStarted(turn.clone()));
+    writing.event(event(turn.clone()));
     turn
 }
 
 /// Asks the agent to answer the existing messages.
 pub(super) fn start(state: &State, start: &StartTurn, mut writing: Writing<'_>) -> Decided {
+    if state.is_being_copied() {
+        return Err(Rejection::BeingCopied.into());
+    }
     if state.closed {
         return Err(Rejection::Closed.into());
     }
@@ -118,13 +125,10 @@ pub(crate) fn asked(row: &[u8]) -> Option<(u64, Option<u64>)> {
 
 /// Begins `turn`, or queues it if one runs.
 fn enqueue(state: &State, turn: Turn, writing: &mut Writing<'_>) -> Turn {
-    if state.running.is_none() {
-        return begin(&turn, writing);
+    match &state.running {
+        None => begin(&turn, writing),
+        Some(_) => write(Turn { status: TurnStatus::Queued, runner: None, ..turn }, Event::TurnQueued, writing),
     }
-    let turn = Turn { status: TurnStatus::Queued, runner: None, ..turn };
-    writing.row(turn.row());
-    writing.event(Event::TurnQueued(turn.clone()));
-    turn
 }
 
 /// A stored turn.
@@ -180,18 +184,14 @@ pub(super) fn cancel(state: &State, cancel: CancelTurn, mut writing: Writing<'_>
 /// A turn ends as cancelled.
 pub(super) fn end_cancelled(state: &State, turn: &Turn, writing: &mut Writing<'_>) -> Result<Turn, Undecided> {
     let turn = end_as(state, turn, Turn::cancelled, writing)?;
-    writing.row(turn.row());
-    writing.event(Event::TurnCancelled(turn.clone()));
-    Ok(turn)
+    Ok(write(turn, Event::TurnCancelled, writing))
 }
 
 /// A turn ends as failed.
 fn end_failed(state: &State, turn: &Turn, failure: Failure, writing: &mut Writing<'_>) -> Result<Turn, Undecided> {
     let failed = |turn: &Turn, at| Turn { failure: Some(failure), ..turn.ended(TurnStatus::Failed, at) };
     let turn = end_as(state, turn, failed, writing)?;
-    writing.row(turn.row());
-    writing.event(Event::TurnFailed(turn.clone()));
-    Ok(turn)
+    Ok(write(turn, Event::TurnFailed, writing))
 }
 
 /// The turn as it ends, with the effect on its calls; the caller writes its row. `how` gets the moment's time.
@@ -237,10 +237,8 @@ fn complete(
     }
     let replies = Some(SeqRange::counted(first, replies.len())).filter(|replies| !replies.is_empty());
     let ended = Turn { replies, usage: Some(usage.on_top_of(turn.usage.as_ref())), ..ended };
-    writing.row(ended.row());
     writing.entry(usage_entry(&ended, usage, true, writing.moment));
-    writing.event(Event::TurnCompleted(ended.clone()));
-    Ok(ended)
+    Ok(write(ended, Event::TurnCompleted, writing))
 }
 
 /// The usage of a model call, in the workspace's list. `last`: it ended its turn.

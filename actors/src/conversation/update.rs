@@ -96,8 +96,11 @@ impl Update {
     }
 }
 
-/// Changes it, unless it differs from what the client saw.
+/// Changes title, owner, status and the like, unless they differ from what the client saw.
 pub(super) fn update(state: &State, update: &Update, mut writing: Writing<'_>) -> Decided {
+    if state.erasure.is_some() {
+        return Err(Rejection::Erased.into());
+    }
     let before = Details::stored(writing.found)?;
     let changed = |seen: &Seen| seen.details != before || seen.owner != state.owner || seen.closed != state.closed;
     if update.seen.as_deref().is_some_and(changed) {

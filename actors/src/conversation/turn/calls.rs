@@ -278,8 +278,7 @@ pub(in crate::conversation) fn step(state: &State, step: &Step, mut writing: Wri
 
 /// The running turn has changed.
 fn moved(turn: Turn, mut writing: Writing<'_>) -> Decision<Conversation> {
-    writing.row(turn.row());
-    writing.event(Event::TurnMoved(turn.clone()));
+    let turn = super::write(turn, Event::TurnMoved, &mut writing);
     writing.done(Reply::Turn(Box::new(turn)))
 }
 
@@ -331,9 +330,7 @@ pub(in crate::conversation) fn end_wait(state: &State, end: &EndWait, mut writin
     if turn.status != TurnStatus::AwaitingReview || turn.open_calls.is_some() {
         return Ok(moved(turn, writing));
     }
-    let turn = turn.started(writing.moment).with_new_series();
-    writing.row(turn.row());
-    writing.event(Event::TurnStarted(turn.clone()));
+    let turn = super::write(turn.started(writing.moment).with_new_series(), Event::TurnStarted, &mut writing);
     Ok(writing.done(Reply::Turn(Box::new(turn))))
 }
 
@@ -345,8 +342,7 @@ pub(in crate::conversation) fn keep_waiting(state: &State, number: u64, mut writ
     let Some(turn) = waiting else { return Ok(Decision::Answer(Reply::Nothing)) };
     let calls = Calls::stored(number, writing.found)?;
     let turn = Turn { look_at: Some(calls.look_at(turn.waits_since.unwrap_or(now), now)), ..turn.clone() };
-    writing.row(turn.row());
-    writing.event(Event::TurnMoved(turn));
+    super::write(turn, Event::TurnMoved, &mut writing);
     Ok(writing.done(Reply::Nothing))
 }
 
