@@ -19,7 +19,7 @@ use minicbor::{Decode, Encode};
 use crate::clock::Millis;
 use crate::id::{Address, AttachmentId, EntityKey, MessageId};
 use crate::limits;
-use crate::machine::{Decision, DecisionContext, Machine, Need, ReadSet, Record, Undecided};
+use crate::machine::{Decision, DecisionContext, Effects, Machine, Need, ReadSet, Record, Undecided};
 use crate::message;
 use crate::node::Node;
 
@@ -318,13 +318,6 @@ impl Machine for Attachment {
         state.check_at
     }
 
-    /// A check involves other entities and the file store, so it is a task of its own. The alarm stays until that task
-    /// has an answer, and rings for it again.
-    fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &State) -> Command {
-        node.settling.wanted(entity);
-        Command::Begin(Begin(state.id))
-    }
-
     fn public_id(state: &State) -> Option<String> {
         Some(state.id.to_string())
     }
@@ -335,10 +328,15 @@ impl Machine for Attachment {
             _ => limits::COMMAND_BYTES,
         }
     }
+}
 
-    fn committed(_: &Arc<Node>, _: EntityKey, _: &State, _: &[Arc<Record<Event>>]) {}
-
-    fn adopted(_: &Arc<Node>, _: EntityKey, _: Option<&State>) {}
+impl Effects for Attachment {
+    /// A check involves other entities and the file store, so it is a task of its own. The alarm stays until that task
+    /// has an answer, and rings for it again.
+    fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &State) -> Command {
+        node.settling.wanted(entity);
+        Command::Begin(Begin(state.id))
+    }
 }
 
 #[cfg(test)]

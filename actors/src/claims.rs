@@ -33,7 +33,7 @@ use crate::conversation::{self, Conversation, State};
 use crate::directory::{Answer, CommandContext, Directory, KeyUse, Refusal, Reply};
 use crate::id::{Address, EntityKey, Kind};
 use crate::limits;
-use crate::machine::{Change, Decision, Machine, Need, ReadSet, Undecided};
+use crate::machine::{Change, Decision, Effects, Need, ReadSet, Undecided};
 use crate::node::Node;
 use crate::requests::{Request, typed};
 use crate::store::{KeyHash, RowWrite};
@@ -121,7 +121,7 @@ impl Claiming {
 }
 
 /// Sends a command to an entity, under a claim if the command's key needs one.
-pub(crate) async fn ask<M: Machine>(
+pub(crate) async fn ask<M: Effects>(
     node: &Arc<Node>,
     directory: &Directory<M>,
     entity: EntityKey,

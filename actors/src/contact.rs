@@ -4,24 +4,21 @@
 //! reaches the same actor, and concurrent first messages never make two contacts or two conversations. An erased
 //! contact may write again: then a new contact begins at the same address, with another id and other conversations.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
 use crate::codec;
-use crate::erasure;
 use crate::id::{Address, ContactId, ConversationId, EntityKey};
 use crate::limits;
 use crate::machine::{Change, Decision, DecisionContext, Machine, Need, ReadSet, Record, Undecided};
 use crate::mint;
-use crate::node::Node;
-use crate::outbox::{LaneRow, Listeners, Outbox, Sending};
+use crate::outbox::{LaneRow, Outbox, Sending};
 use crate::store::RowWrite;
 use crate::tables::FORKS;
 
 mod aside;
+mod effects;
 mod erase;
 pub mod identifier;
 mod open;
@@ -321,10 +318,6 @@ impl Machine for Contact {
         })
     }
 
-    fn listeners(node: &Node, entity: EntityKey, _: Option<&State>, _: &Command) -> Listeners {
-        node.outbox.listeners(node, entity.workspace, None)
-    }
-
     fn apply(state: &mut Option<State>, record: &Record<Event>) {
         if let Event::ContactCreated { id, identifier, name } = &record.event {
             let former = state.take();
@@ -358,17 +351,6 @@ impl Machine for Contact {
         [erasing, state.outbox.map(|outbox| outbox.look_at)].into_iter().flatten().min()
     }
 
-    fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &State) -> Command {
-        let now = node.now();
-        if state.outbox.is_some_and(|outbox| outbox.look_at <= now) {
-            node.outbox.alarm::<Self>(node, entity, state);
-        }
-        match state.erasing {
-            Some(erasing) if erasing.look_at <= now => Command::GoOn(GoOn(erasing.id, Step::PutOff)),
-            _ => Command::Wake,
-        }
-    }
-
     fn weight(command: &Command) -> usize {
         match command {
             Command::GoOn(_) => limits::BATCH_BYTES,
@@ -380,17 +362,6 @@ impl Machine for Contact {
     fn public_id(state: &State) -> Option<String> {
         Some(state.id.to_string())
     }
-
-    fn committed(node: &Arc<Node>, entity: EntityKey, state: &State, records: &[Arc<Record<Event>>]) {
-        // A request that erases a contact starts the erasure itself; one found here was left by a process that ended.
-        let put_off = |record: &Arc<Record<Event>>| matches!(&record.event, Event::ErasureMoved(Some(erasing)) if erasing.put_off > 0);
-        if records.iter().any(put_off) {
-            erasure::resume(node, entity);
-        }
-        node.outbox.committed::<Self>(node, entity, state, records);
-    }
-
-    fn adopted(_: &Arc<Node>, _: EntityKey, _: Option<&State>) {}
 }
 
 impl State {

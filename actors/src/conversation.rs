@@ -5,8 +5,6 @@
 //! conversation to another is an [`errand`]. The state stays small; growing data (reviews, turns, edits) is stored as
 //! rows.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
@@ -14,15 +12,14 @@ use crate::clock::Millis;
 use crate::id::{Address, ConversationId, EntityKey, MessageId};
 use crate::limits;
 use crate::machine::{Decision, DecisionContext, Machine, Need, ReadSet, Record, Undecided};
-use crate::node::Node;
-use crate::outbox::{Listeners, Outbox};
+use crate::outbox::Outbox;
 use crate::tables::{ATTACHED, DETAILS, TURNS};
-use crate::turns::Begun;
 
 pub mod amend;
 pub mod attach;
 mod beginnings;
 pub mod command;
+mod effects;
 pub mod erase;
 pub mod errand;
 pub mod event;
@@ -196,10 +193,6 @@ impl Machine for Conversation {
         }
     }
 
-    fn listeners(node: &Node, entity: EntityKey, state: Option<&State>, command: &Command) -> Listeners {
-        outgoing::listeners(node, entity, state, command)
-    }
-
     fn apply(state: &mut Option<State>, record: &Record<Event>) {
         if let Some(begun) = State::begun(record) {
             *state = Some(begun);
@@ -215,48 +208,11 @@ impl Machine for Conversation {
     fn alarm(state: &State) -> Option<Millis> {
         let turn = state.running.as_ref().map(Turn::look_at);
         let memories = state.remembering.map(|remembering| remembering.look_at);
-        [turn, memories, Self::next_here(state)].into_iter().flatten().min()
+        [turn, memories, state.next_here()].into_iter().flatten().min()
     }
 
-    fn next_here(state: &State) -> Option<Millis> {
-        let outbox = state.outbox.as_ref().map(|outbox| outbox.look_at);
-        let fork = state.fork.as_ref().and_then(Fork::alarm);
-        [state.next_deadline, state.errands_at, outbox, fork].into_iter().flatten().min()
-    }
-
-    fn next_look(state: &State, now: Millis) -> Option<Millis> {
-        under_way::next_look(state, now)
-    }
-
-    fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &State) -> Command {
-        let now = node.now();
-        if state.errands_at.is_some_and(|at| at <= now) {
-            node.errands.run(node, entity);
-        }
-        if state.remembering.is_some_and(|remembering| remembering.look_at <= now) {
-            node.drawing.start(node, entity);
-        }
-        if state.outbox.as_ref().is_some_and(|outbox| outbox.look_at <= now) {
-            node.outbox.alarm::<Self>(node, entity, state);
-        }
-        let running = state.running.as_ref().filter(|turn| turn.look_at() <= now);
-        let (waiting, running): (Option<&Turn>, Option<&Turn>) = match running {
-            Some(turn) if turn.status == TurnStatus::AwaitingReview => (Some(turn), None),
-            running => (None, running),
-        };
-        if let Some(turn) = waiting {
-            node.errands.look_after(node, entity, turn);
-        }
-        let lost = running.filter(|turn| !node.is_at_work(entity, turn)).map(Turn::current);
-        Command::Wake { lost }
-    }
-
-    fn is_done_elsewhere(node: &Node, state: &State, now: Millis) -> bool {
-        under_way::is_elsewhere(node, state, now)
-    }
-
-    fn is_under_way(node: &Node, entity: EntityKey, state: &State, now: Millis) -> bool {
-        under_way::is_here(node, entity, state, now)
+    fn alarm_meanwhile(state: &State, now: Millis) -> Option<Millis> {
+        under_way::alarm_meanwhile(state, now)
     }
 
     fn public_id(state: &State) -> Option<String> {
@@ -294,40 +250,6 @@ impl Machine for Conversation {
             | Command::NotRemembered(_)
             | Command::Disclaim(_)
             | Command::Wake { .. } => limits::COMMAND_BYTES,
-        }
-    }
-
-    fn committed(node: &Arc<Node>, entity: EntityKey, state: &State, records: &[Arc<Record<Event>>]) {
-        // Before a turn starts that reads it. If other processes write too, no turn does.
-        if !node.store.is_shared() {
-            node.turns.recent.follow(entity, records, node.ports.tools.as_ref());
-        }
-        for record in records {
-            match &record.event {
-                // The first answer reports when it began, so that needs no read.
-                Event::ConversationCreated { origin: Origin::Api { .. }, .. } => {
-                    node.beginnings.put(entity, state.clone());
-                }
-                Event::TurnStarted(turn) => node.turns.start(node, entity, Begun::by(record, turn, state.id)),
-                Event::TurnCancelled(turn) => node.turns.stop(entity, turn),
-                event if event.makes_errands() => node.errands.run(node, entity),
-                Event::MessageCreated(accepted) if accepted.content.memories => node.drawing.start(node, entity),
-                // The request for a copy makes it; an unfinished copy found here was left by a process that ended.
-                Event::ForkMoved(fork) if fork.put_off > 0 => crate::fork::resume(node, entity),
-                _ => {}
-            }
-            if Self::is_event(&record.event) {
-                node.subscriptions.publish(entity, record);
-            }
-        }
-        node.outbox.committed::<Self>(node, entity, state, records);
-    }
-
-    fn adopted(node: &Arc<Node>, entity: EntityKey, state: Option<&State>) {
-        node.subscriptions.interrupt(entity);
-        node.turns.recent.forget(entity);
-        if let Some(state) = state {
-            node.turns.stop_others(entity, state.running.as_ref());
         }
     }
 }
@@ -371,6 +293,13 @@ impl State {
     #[must_use]
     pub fn created_at(&self) -> Millis {
         self.began_at.unwrap_or(self.id.at)
+    }
+
+    /// When it wants to be woken for work that no task can be doing.
+    fn next_here(&self) -> Option<Millis> {
+        let outbox = self.outbox.as_ref().map(|outbox| outbox.look_at);
+        let fork = self.fork.as_ref().and_then(Fork::alarm);
+        [self.next_deadline, self.errands_at, outbox, fork].into_iter().flatten().min()
     }
 
     /// Whether it is a copy that is not complete yet.

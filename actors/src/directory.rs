@@ -29,7 +29,7 @@ use crate::clock::Millis;
 use crate::host::{Afterwards, Host, Known, Mail, Start};
 use crate::id::EntityKey;
 use crate::limits;
-use crate::machine::Machine;
+use crate::machine::Effects;
 use crate::node::Node;
 use crate::node::census::Mailbox;
 use crate::store::Cause;
@@ -51,42 +51,42 @@ pub use refusal::Refusal;
 pub use sweep::Bounds;
 
 /// An incarnation of an entity.
-struct Slot<M: Machine> {
+struct Slot<M: Effects> {
     actor: ActorRef<Mail<M>>,
     pending: Arc<Load>,
     used_at: AtomicU64,
 }
 
 /// The resident entities of one kind: those with an actor, and those whose actor has left its state in memory.
-pub struct Directory<M: Machine> {
+pub struct Directory<M: Effects> {
     entities: Arc<Entities<M>>,
 }
 
-struct Entities<M: Machine> {
+struct Entities<M: Effects> {
     slots: DashMap<EntityKey, Slot<M>>,
     parked: ParkedStates<M>,
 }
 
-impl<M: Machine> Clone for Directory<M> {
+impl<M: Effects> Clone for Directory<M> {
     fn clone(&self) -> Self {
         Self { entities: Arc::clone(&self.entities) }
     }
 }
 
-impl<M: Machine> std::fmt::Debug for Directory<M> {
+impl<M: Effects> std::fmt::Debug for Directory<M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Directory").field("actors", &self.actors()).field("resident", &self.resident()).finish()
     }
 }
 
-impl<M: Machine> Default for Directory<M> {
+impl<M: Effects> Default for Directory<M> {
     fn default() -> Self {
         Self { entities: Arc::new(Entities { slots: DashMap::new(), parked: ParkedStates::default() }) }
     }
 }
 
 /// Removes an incarnation's slot when dropped, and no other's.
-pub(crate) struct Occupancy<M: Machine> {
+pub(crate) struct Occupancy<M: Effects> {
     directory: Directory<M>,
     node: Arc<Node>,
     entity: EntityKey,
@@ -94,7 +94,7 @@ pub(crate) struct Occupancy<M: Machine> {
     has_left: bool,
 }
 
-impl<M: Machine> Occupancy<M> {
+impl<M: Effects> Occupancy<M> {
     /// The state that the previous incarnation left.
     pub(crate) fn take_kept(&self) -> Option<Box<Known<M>>> {
         self.directory.entities.parked.take(self.entity)
@@ -115,7 +115,7 @@ impl<M: Machine> Occupancy<M> {
     }
 }
 
-impl<M: Machine> Drop for Occupancy<M> {
+impl<M: Effects> Drop for Occupancy<M> {
     fn drop(&mut self) {
         if !self.has_left {
             // It panicked, perhaps with a commit that subscribers have not seen: they are made to read the store before
@@ -127,13 +127,13 @@ impl<M: Machine> Drop for Occupancy<M> {
 }
 
 /// The result of an attempt to hand over a command.
-enum Handed<M: Machine> {
+enum Handed<M: Effects> {
     Waiting(oneshot::Receiver<Reply<M>>),
     /// The incarnation is ending; wait for it.
     Ending(ractor::ActorCell),
 }
 
-impl<M: Machine> Directory<M> {
+impl<M: Effects> Directory<M> {
     /// Sends a command to an entity, activating it if necessary.
     ///
     /// # Errors

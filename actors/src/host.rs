@@ -21,7 +21,7 @@ use crate::alarms::Wake;
 use crate::codec;
 use crate::directory::{Directory, Envelope, Occupancy, Refusal};
 use crate::id::EntityKey;
-use crate::machine::{Machine, Need, ReadSet};
+use crate::machine::{Effects, Machine, Need, ReadSet};
 use crate::node::Node;
 use crate::store::{AlarmChange, Commit, Fresh, Head, KeyHash, Loaded, Outcome, StoreError};
 
@@ -34,6 +34,7 @@ mod reader;
 mod replay;
 mod telling;
 mod timing;
+mod waking;
 
 use batch::Batch;
 use draft::Draft;
@@ -97,14 +98,14 @@ impl<M> Host<M> {
 }
 
 /// The arguments of a new actor.
-pub(crate) struct Start<M: Machine> {
+pub(crate) struct Start<M: Effects> {
     pub(crate) node: Arc<Node>,
     pub(crate) directory: Directory<M>,
     pub(crate) entity: EntityKey,
 }
 
 /// An entity in memory.
-pub(crate) struct Resident<M: Machine> {
+pub(crate) struct Resident<M: Effects> {
     node: Arc<Node>,
     entity: EntityKey,
     myself: ActorRef<Mail<M>>,
@@ -124,19 +125,7 @@ pub(crate) struct Resident<M: Machine> {
 
 /// After how many conflicts in a row a batch is given up; each means that another process committed first.
 const CONFLICTS_MAX: u32 = 16;
-/// An entity whose due work a task of this process is doing is woken again after this time: the task may be lost.
-const UNDER_WAY_MILLIS: u64 = 5_000;
-/// The longest such time, if other processes write too.
-const UNDER_WAY_MOST_MILLIS: u64 = 60_000;
-
-/// The time until such an entity, due since `due_since` milliseconds, is woken again. If other processes write too,
-/// each look reads the store, so looks become rarer the longer the task takes; its commit also detects the changes of
-/// others.
-fn under_way_millis(is_shared: bool, due_since: u64) -> u64 {
-    if is_shared { due_since.clamp(UNDER_WAY_MILLIS, UNDER_WAY_MOST_MILLIS) } else { UNDER_WAY_MILLIS }
-}
-
-impl<M: Machine> Actor for Host<M> {
+impl<M: Effects> Actor for Host<M> {
     type Msg = Mail<M>;
     type State = Resident<M>;
     type Arguments = Start<M>;
@@ -210,7 +199,7 @@ impl<M: Machine> Actor for Host<M> {
     }
 }
 
-impl<M: Machine> Resident<M> {
+impl<M: Effects> Resident<M> {
     /// Replaces the in-memory state by the stored one.
     fn adopt(&mut self, loaded: Option<Loaded>) -> Result<(), StoreError> {
         self.node.alarms.note(self.entity, loaded.as_ref().and_then(|loaded| loaded.alarm), self.node.clock.now());
@@ -388,7 +377,7 @@ impl<M: Machine> Resident<M> {
         }
         self.known.state = draft.state.take();
         if let Some(state) = &self.known.state {
-            let next = M::next_look(state, draft.last_at);
+            let next = M::alarm_meanwhile(state, draft.last_at);
             let earlier = next.filter(|next| self.known.put_off.is_some_and(|put_off| *next < put_off));
             if earlier.is_some() {
                 self.known.put_off = earlier;
@@ -407,56 +396,6 @@ impl<M: Machine> Resident<M> {
         }
         self.failed = Some(error);
         self.leave();
-    }
-
-    /// The alarm is due: asks the machine what to do now.
-    fn wake(&mut self) {
-        if matches!(self.phase, Phase::Leaving) {
-            return;
-        }
-        let now = self.node.clock.now().max(self.known.last_at);
-        if self.known.is_stale && matches!(self.phase, Phase::Idle) && self.queue.is_empty() {
-            self.rang = true;
-            self.reload();
-            return self.step();
-        }
-        match &self.known.state {
-            // The index rings again later; by then the in-memory state may be stale.
-            Some(state) if self.known.alarm.is_some() && M::is_done_elsewhere(&self.node, state, now) => {
-                self.known.is_stale = true;
-                let next = M::next_look(state, now).filter(|next| *next > now);
-                self.node.alarms.set(self.entity, next, now);
-            }
-            Some(state) if self.known.alarm.is_some_and(|at| at <= now) => {
-                let is_shared = self.node.store.is_shared();
-                let is_under_way = M::is_under_way(&self.node, self.entity, state, now);
-                if is_under_way {
-                    let due_since = self.known.alarm.map_or(0, |at| now.since(at));
-                    let again = now.plus(under_way_millis(is_shared, due_since));
-                    let next = M::next_look(state, now).map_or(again, |next| next.min(again));
-                    self.node.alarms.set(self.entity, Some(next), now);
-                    self.known.put_off = Some(next);
-                }
-                // If other processes write too, this look also finds their changes.
-                let is_looked_at = is_shared || !is_under_way;
-                // One waiting wake suffices, and none must accumulate while a slow commit is in flight.
-                if is_looked_at && !self.queue.iter().any(Envelope::is_internal) {
-                    let command = Arc::new(M::on_alarm(&self.node, self.entity, state));
-                    let span = telling::rung(&self.node, self.entity, self.known.alarm, now);
-                    self.queue.push_back(Envelope::internal(command, span));
-                }
-                self.step();
-            }
-            // As far as this process knows, nothing is due: the alarm is late, or another process has changed the
-            // entity.
-            _ if matches!(self.phase, Phase::Idle) => {
-                self.rang = true;
-                self.reload();
-                self.step();
-            }
-            // The work in flight finds out; the alarm service rings again.
-            _ => {}
-        }
     }
 
     /// No command is waiting, and nothing is in flight.

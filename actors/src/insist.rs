@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::backoff::Backoff;
 use crate::directory::{Answer, CommandContext, Directory, Refusal};
 use crate::id::EntityKey;
-use crate::machine::Machine;
+use crate::machine::Effects;
 use crate::node::Node;
 use crate::requests::{Request, TypedReply, typed};
 use crate::store::{Cause, StoreError};
@@ -54,7 +54,7 @@ impl Stopped {
 /// # Errors
 ///
 /// [`NoAnswer`]; it may still have been done.
-pub(crate) async fn insist<M: Machine, R: Request<M>>(
+pub(crate) async fn insist<M: Effects, R: Request<M>>(
     node: &Arc<Node>,
     entities: &Directory<M>,
     entity: EntityKey,
@@ -76,7 +76,7 @@ pub(crate) async fn insist<M: Machine, R: Request<M>>(
 /// # Errors
 ///
 /// [`NoAnswer`]; it may still have been done.
-pub(crate) async fn persist<M: Machine, R: Request<M>>(
+pub(crate) async fn persist<M: Effects, R: Request<M>>(
     node: &Arc<Node>,
     entities: &Directory<M>,
     entity: EntityKey,

@@ -2,23 +2,23 @@
 //!
 //! [`Machine::decide`] maps a state and a command to a decision; [`Machine::apply`] takes a record into the state.
 //! Neither awaits, reads a clock, draws randomness or does I/O, so a decision is tested as a value and can be repeated:
-//! after a conflict the same command is decided again on the stored state. Everything else (batching, storing,
+//! after a conflict the same command is decided again on the stored state. No method of the trait is given the node.
+//! What an entity starts and tells in its process is in a second trait, [`Effects`]. Everything else (batching, storing,
 //! answering, alarms) belongs to the host and is the same for all machines.
 
 use std::fmt::Debug;
-use std::sync::Arc;
 
 use crate::clock::Millis;
 use crate::id::{EntityKey, MessageId};
-use crate::node::Node;
-use crate::outbox::Listeners;
 use crate::store::{KeyHash, NodeId, RowWrite, ViewWrite};
 use crate::trace::TraceContext;
 
+mod effects;
 mod read_set;
 #[cfg(test)]
 pub(crate) mod sim;
 
+pub use effects::{DueWork, Effects};
 pub use read_set::{Need, ReadSet, UNDER, Undecided};
 
 /// A fact of an entity's log.
@@ -129,19 +129,16 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
     /// Takes a record into the state. The first record of an entity creates it.
     fn apply(state: &mut Option<Self::State>, record: &Record<Self::Event>);
 
-    /// The receivers of an entity's events, as far as is known without waiting.
-    fn listeners(_: &Node, _: EntityKey, _: Option<&Self::State>, _: &Self::Command) -> Listeners {
-        Listeners::none()
-    }
-
     /// Whether a record takes a sequence of its own, that is, whether clients see it as an event.
     fn is_event(event: &Self::Event) -> bool;
 
     /// The earliest time at which the entity wants to be woken.
     fn alarm(state: &Self::State) -> Option<Millis>;
 
-    /// The command to send at that time. Lookups elsewhere that it needs are started here; it must not block.
-    fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &Self::State) -> Self::Command;
+    /// The earliest time at which it wants to be woken even while tasks are doing all work that is due by `now`.
+    fn alarm_meanwhile(_state: &Self::State, _now: Millis) -> Option<Millis> {
+        None
+    }
 
     /// The id that clients know the entity by, for traces.
     fn public_id(_: &Self::State) -> Option<String> {
@@ -153,37 +150,6 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
         None
     }
 
-    /// Whether a live process other than this one is doing all due work. Then this process does none of it.
-    fn is_done_elsewhere(_node: &Node, _state: &Self::State, _now: Millis) -> bool {
-        false
-    }
-
-    /// Whether a task of this process is doing all due work, and reports back by itself. Then the entity is checked
-    /// less often.
-    fn is_under_way(_node: &Node, _entity: EntityKey, _state: &Self::State, _now: Millis) -> bool {
-        false
-    }
-
-    /// When it wants to be woken for work that no task can be doing.
-    fn next_here(_: &Self::State) -> Option<Millis> {
-        None
-    }
-
-    /// When it wants to be checked whatever is running: as `next_here`, but later than `now` if the check only shows
-    /// other processes that the work is in progress.
-    fn next_look(state: &Self::State, _now: Millis) -> Option<Millis> {
-        Self::next_here(state)
-    }
-
     /// About how many bytes `command` adds to a commit.
     fn weight(command: &Self::Command) -> usize;
-
-    /// Called in order, after the records are durable and before their commands are answered: beside the answers, the
-    /// only place from which anything leaves an actor (invariant I1). It must not block.
-    fn committed(node: &Arc<Node>, entity: EntityKey, state: &Self::State, records: &[Arc<Record<Self::Event>>]);
-
-    /// Called when the entity was loaded from the store and may hold records that [`Machine::committed`] was not called
-    /// with: those of a commit whose outcome was unknown, or of another process. `state` is the loaded state, if it
-    /// could be read. It must not block.
-    fn adopted(node: &Arc<Node>, entity: EntityKey, state: Option<&Self::State>);
 }

@@ -13,7 +13,7 @@ use crate::clock::Millis;
 use crate::conversation::number_key;
 use crate::id::{Address, ContactId, EntityKey, Kind, MemoryId, MessageId, half};
 use crate::limits;
-use crate::machine::{Decision, DecisionContext, Machine, Need, ReadSet, Record, Undecided};
+use crate::machine::{Decision, DecisionContext, Effects, Machine, Need, ReadSet, Record, Undecided};
 use crate::node::Node;
 use crate::store::StoreError;
 use crate::tables::{MEMORIES, SLOTS};
@@ -273,10 +273,6 @@ impl Machine for Memories {
         None
     }
 
-    fn on_alarm(_: &Arc<Node>, _: EntityKey, _: &State) -> Command {
-        Command::Learn(Vec::new())
-    }
-
     fn weight(command: &Command) -> usize {
         match command {
             Command::Remember(remember) => remember.edits.iter().map(|edit| 300 + edit.text().len()).sum(),
@@ -285,10 +281,12 @@ impl Machine for Memories {
             Command::Learn(learned) => learned.iter().map(|(_, vector)| 100 + 5 * vector.numbers.len()).sum(),
         }
     }
+}
 
-    fn committed(_: &Arc<Node>, _: EntityKey, _: &State, _: &[Arc<Record<Event>>]) {}
-
-    fn adopted(_: &Arc<Node>, _: EntityKey, _: Option<&State>) {}
+impl Effects for Memories {
+    fn on_alarm(_: &Arc<Node>, _: EntityKey, _: &State) -> Command {
+        Command::Learn(Vec::new())
+    }
 }
 
 /// The hash of a memory's slot.

@@ -4,19 +4,16 @@
 //! One entity holds them as keyed rows. A change names the rows that it expects, and is refused if they differ; the
 //! meaning of a change is the caller's. Reads do not use this entity: see [`catalog`](crate::catalog).
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
-use crate::id::EntityKey;
 use crate::limits;
 use crate::machine::{Change, Decision, DecisionContext, Machine, Need, ReadSet, Record, Undecided};
-use crate::node::Node;
 use crate::store::{RowWrite, Table};
-use crate::tables::{AGENTS, CHANNELS, WEBHOOK_ENDPOINTS};
+use crate::tables::{CHANNELS, WEBHOOK_ENDPOINTS};
 
+mod effects;
 pub mod places;
 
 /// One row's change.
@@ -221,35 +218,9 @@ impl Machine for Registry {
         None
     }
 
-    fn on_alarm(_: &Arc<Node>, _: EntityKey, _: &State) -> Command {
-        Command { expected: Vec::new(), changes: Vec::new() }
-    }
-
     fn weight(command: &Command) -> usize {
         let size = |change: &RowChange| 100 + change.value.as_ref().map_or(0, Vec::len);
         command.changes.iter().map(size).sum()
-    }
-
-    fn committed(node: &Arc<Node>, entity: EntityKey, _: &State, records: &[Arc<Record<Event>>]) {
-        for record in records {
-            for change in &record.event.changes {
-                node.catalog.forget(entity, change.table(), &change.key);
-                if change.table() == AGENTS && change.value.is_none() {
-                    node.turns.counter.forget(entity.workspace, &String::from_utf8_lossy(&change.key));
-                }
-                if change.table() == WEBHOOK_ENDPOINTS {
-                    node.outbox.endpoint_changed(node, entity.workspace, &change.key);
-                }
-                if let (CHANNELS, Some(channel)) = (change.table(), &change.value) {
-                    node.outbox.channel_changed(node, entity.workspace, channel);
-                }
-            }
-        }
-    }
-
-    fn adopted(node: &Arc<Node>, _: EntityKey, _: Option<&State>) {
-        node.catalog.forget_all();
-        node.outbox.endpoints_changed();
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::task::yield_now;
 use crate::clock::Millis;
 use crate::host::{Afterwards, Mail};
 use crate::limits;
-use crate::machine::Machine;
+use crate::machine::Effects;
 
 use super::Directory;
 
@@ -36,7 +36,7 @@ impl Default for Bounds {
     }
 }
 
-impl<M: Machine> Directory<M> {
+impl<M: Effects> Directory<M> {
     /// Whether the bounds are exceeded.
     pub fn is_beyond(&self, bounds: &Bounds) -> bool {
         self.actors() > bounds.actors || self.resident() > bounds.entities

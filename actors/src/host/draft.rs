@@ -8,7 +8,7 @@ use crate::clock::Millis;
 use crate::codec;
 use crate::directory::{Answer, Envelope, KeyUse, Refusal, Reply};
 use crate::limits;
-use crate::machine::{Change, Decision, DecisionContext, Machine, Need, ReadSet, Record, Undecided};
+use crate::machine::{Change, Decision, DecisionContext, Effects, Machine, Need, ReadSet, Record, Undecided};
 use crate::store::{CommitId, KeyHash, KeyRow, NewRecord, Redaction, RowWrite, SeqRange, ViewWrite};
 use crate::trace::{Span, names};
 
@@ -55,7 +55,7 @@ pub(crate) struct Draft<M: Machine> {
     has_more: bool,
 }
 
-impl<M: Machine> Draft<M> {
+impl<M: Effects> Draft<M> {
     /// Decides `batch` in order, each command on the state after those before it, as many as fit one commit. `Err`:
     /// these must be read first.
     pub(crate) fn decide(
@@ -150,7 +150,9 @@ impl<M: Machine> Draft<M> {
             trace: envelope.trace,
         }
     }
+}
 
+impl<M: Machine> Draft<M> {
     /// How many commands were decided: the first ones of the batch, at least one.
     pub(crate) fn decided(&self) -> usize {
         self.replies.len()

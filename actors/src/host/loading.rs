@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{Mail, Phase, Resident, reader};
 use crate::directory::Envelope;
-use crate::machine::Machine;
+use crate::machine::{Effects, Machine};
 use crate::node::Node;
 use crate::store::{Fresh, Loaded, StoreError};
 use crate::trace::{SpanKind, names};
@@ -58,7 +58,7 @@ impl Load {
     }
 }
 
-impl<M: Machine> Resident<M> {
+impl<M: Effects> Resident<M> {
     /// Loads the state of a new actor.
     pub(super) async fn load_first(&mut self) {
         let began = Instant::now();

@@ -11,7 +11,7 @@ use crate::alarms::Wake;
 use crate::clock::Millis;
 use crate::directory::{Bounds, Directory};
 use crate::id::EntityKey;
-use crate::machine::Machine;
+use crate::machine::Effects;
 
 /// Operations of a node on its entities, whatever their machine.
 pub(crate) trait Residents: Send + Sync {
@@ -37,7 +37,7 @@ pub(crate) trait Residents: Send + Sync {
     fn drain(&self, deadline: Instant) -> BoxFuture<'_, ()>;
 }
 
-impl<M: Machine> Residents for Directory<M> {
+impl<M: Effects> Residents for Directory<M> {
     fn resident(&self) -> usize {
         self.resident()
     }

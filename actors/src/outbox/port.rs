@@ -14,7 +14,7 @@ use crate::contact;
 use crate::conversation;
 use crate::directory::Directory;
 use crate::id::{ContactId, ConversationId, EntityKey, EventId};
-use crate::machine::{Machine, Record};
+use crate::machine::{Effects, Record};
 use crate::node::Node;
 use crate::store::StoreError;
 use crate::trace::TraceContext;
@@ -174,7 +174,7 @@ impl LogChannel {
 }
 
 /// A machine whose events are sent to receivers.
-pub(crate) trait Sends: Machine {
+pub(crate) trait Sends: Effects {
     /// Its entities.
     fn directory(node: &Node) -> &Directory<Self>;
 

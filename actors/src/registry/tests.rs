@@ -1,7 +1,7 @@
 //! Decisions as data.
 
 use super::*;
-use crate::id::Address;
+use crate::id::{Address, EntityKey};
 use crate::machine::sim::Sim;
 use crate::requests::ChecksReplies;
 use crate::tables::{CHANNELS, IN_ORDER};

@@ -13,7 +13,7 @@ use actors::conversation::{
 use actors::directory::{Answer, Bounds, CommandContext, KeyUse, Refusal};
 use actors::id::{Address, ConversationId, EntityKey};
 use actors::key::{Principal, PrincipalKind};
-use actors::machine::{Change, Decision, DecisionContext, Machine, Need, ReadSet, Record, Undecided};
+use actors::machine::{Change, Decision, DecisionContext, Effects, Machine, Need, ReadSet, Record, Undecided};
 use actors::message::{Content, Message, NewMessage, Sender, SenderKind};
 use actors::node::Node;
 use actors::registry::{self, RowChange};
@@ -263,15 +263,13 @@ impl Machine for Bomb {
         None
     }
 
-    fn on_alarm(_: &Arc<Node>, _: EntityKey, _: &Count) -> Option<u64> {
-        Some(0)
-    }
-
     fn weight(command: &Option<u64>) -> usize {
         command.unwrap_or_default() as usize
     }
+}
 
-    fn committed(_: &Arc<Node>, _: EntityKey, _: &Count, _: &[Arc<Record<Count>>]) {}
-
-    fn adopted(_: &Arc<Node>, _: EntityKey, _: Option<&Count>) {}
+impl Effects for Bomb {
+    fn on_alarm(_: &Arc<Node>, _: EntityKey, _: &Count) -> Option<u64> {
+        Some(0)
+    }
 }
