@@ -18,15 +18,15 @@ use std::time::Instant;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use crate::alarms::Wake;
-use crate::codec;
 use crate::directory::{Directory, Envelope, Occupancy, Refusal};
 use crate::id::EntityKey;
 use crate::machine::{Effects, Machine, Need, ReadSet};
 use crate::node::Node;
-use crate::store::{AlarmChange, Commit, Fresh, Head, KeyHash, Loaded, Outcome, StoreError};
+use crate::store::{Fresh, Head, KeyHash, Loaded, Outcome, StoreError};
 
 mod batch;
 mod draft;
+mod in_flight;
 mod keys;
 mod known;
 mod loading;
@@ -38,10 +38,10 @@ mod waking;
 
 use batch::Batch;
 use draft::Draft;
+use in_flight::{Answers, InFlight};
 pub(crate) use known::Known;
 use loading::Load;
 use reader::News;
-use replay::Snapshot;
 pub(crate) use replay::replay;
 use timing::Timing;
 
@@ -72,19 +72,19 @@ pub(crate) enum Afterwards {
     Forgotten,
 }
 
-/// The state of an actor's work.
+/// What an actor is waiting for; its mailbox is open in every phase.
 enum Phase<M: Machine> {
-    /// The next command.
+    /// Nothing is in flight: it waits for the next command.
     Idle,
-    /// A read for these commands.
+    /// The data that these commands need is being read.
     Reading(Batch<M>),
-    /// The comparison of the head that this draft was decided on with the store's.
-    Comparing(Box<Draft<M>>),
-    /// The commit of this draft.
-    Committing(Box<Draft<M>>, Timing),
-    /// A settled reload that began then.
+    /// Nothing changes, and these answers wait for the store's head: it must be the one that they were decided on.
+    Comparing(Box<Answers<M>>),
+    /// A commit is with the store, and is timed; this follows from its outcome.
+    Committing(Box<InFlight<M>>, Timing),
+    /// The entity has been loading again, settled, since then.
     Reloading(Instant),
-    /// Nothing more: it drains, and hands back commands that still arrive.
+    /// It waits for nothing more: it drains its mailbox, and hands back commands that still arrive.
     Leaving,
 }
 
@@ -263,39 +263,15 @@ impl<M: Effects> Resident<M> {
     }
 
     /// Sends a draft to the store, or answers at once where nothing changes.
-    fn commit(&mut self, mut draft: Draft<M>, mut batch: Batch<M>) {
+    fn commit(&mut self, draft: Draft<M>, mut batch: Batch<M>) {
         batch.give_back(draft.decided(), &mut self.queue);
-        draft.batch = batch.envelopes;
-        draft.takes_over(batch.span);
-        let alarm = draft.state.as_ref().and_then(M::alarm);
-        let moved = alarm != self.known.alarm && draft.state.is_some();
-        if draft.is_empty() && !moved {
-            return self.tell(draft);
-        }
-        // An older snapshot may contain what is being redacted from the log.
-        let due =
-            self.known.commits_since_snapshot + 1 >= self.node.store.snapshot_every() || !draft.redactions.is_empty();
-        let state = due
-            .then(|| draft.state.as_ref().map(|state| codec::encode(&Snapshot { at: draft.last_at, state })))
-            .flatten();
-        draft.snapshot = state.is_some();
-        draft.alarm = alarm;
-        let mut commit = Commit {
-            entity: self.entity,
-            expected: self.known.head,
-            id: draft.id,
-            at: draft.last_at,
-            records: std::mem::take(&mut draft.encoded),
-            keys: draft.keys.clone(),
-            rows: std::mem::take(&mut draft.rows),
-            views: std::mem::take(&mut draft.views),
-            state,
-            alarm: moved.then_some(AlarmChange { previous: self.known.alarm, next: alarm }),
-            redactions: std::mem::take(&mut draft.redactions),
-            watch: None,
+        let snapshot_every = self.node.store.snapshot_every();
+        let (mut commit, in_flight) = match draft.into_commit(self.entity, batch, &self.known, snapshot_every) {
+            Ok(both) => both,
+            Err(answers) => return self.tell(answers),
         };
-        let timing = Timing::begin(&self.node, draft.span.context(), &mut commit);
-        self.phase = Phase::Committing(Box::new(draft), timing);
+        let timing = Timing::begin(&self.node, in_flight.answers.batch.span.context(), &mut commit);
+        self.phase = Phase::Committing(Box::new(in_flight), timing);
         let lost = || StoreError::Indeterminate("the store did not answer".into());
         let news = News::new(&self.myself, Mail::Ended, lost);
         self.node.store.commit(commit, Box::new(move |outcome| news.tell(outcome)));
@@ -304,14 +280,14 @@ impl<M: Effects> Resident<M> {
     /// Answers a batch that changes nothing. A commit proves the state that it was decided on; here nothing does. So if
     /// other processes write too, the answer is sent only if the store's head is unchanged. A refusal compares with a
     /// settled head: it may have read part of an unacknowledged commit, such as an effect's row without its key.
-    fn tell(&mut self, draft: Draft<M>) {
-        if !self.node.store.is_shared() || !draft.decides() {
-            return draft.answer();
+    fn tell(&mut self, answers: Answers<M>) {
+        if !self.node.store.is_shared() || !answers.decides() {
+            return answers.answer();
         }
         let store = Arc::clone(&self.node.store);
         let entity = self.entity;
-        let fresh = if draft.refuses() { Fresh::Settled } else { Fresh::Acknowledged };
-        self.phase = Phase::Comparing(Box::new(draft));
+        let fresh = if answers.refuses() { Fresh::Settled } else { Fresh::Acknowledged };
+        self.phase = Phase::Comparing(Box::new(answers));
         let reading = Box::pin(async move { store.head(entity, fresh).await });
         if let Some(head) = reader::now_or_later(reading, &self.myself, Mail::Compared) {
             self.compared(head);
@@ -319,73 +295,72 @@ impl<M: Effects> Resident<M> {
     }
 
     fn compared(&mut self, head: Result<Option<Head>, StoreError>) {
-        let Phase::Comparing(draft) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
+        let Phase::Comparing(answers) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
         match head {
             Ok(head) if head == self.known.head => {
                 self.conflicts = 0;
-                draft.answer();
+                answers.answer();
             }
-            Ok(_) => self.conflict(*draft),
-            Err(error) => draft.refuse(&Refusal::unavailable(&error)),
+            Ok(_) => self.conflict(answers.batch),
+            Err(error) => answers.batch.refuse(&Refusal::unavailable(&error)),
         }
     }
 
     /// Another process committed first: decides the batch again on what the store holds, up to a bound.
-    fn conflict(&mut self, draft: Draft<M>) {
+    fn conflict(&mut self, mut batch: Batch<M>) {
         self.conflicts += 1;
         if self.conflicts > CONFLICTS_MAX {
             self.conflicts = 0;
-            draft.refuse(&Refusal::Unavailable("other servers keep changing the entity".into()));
+            batch.refuse(&Refusal::Unavailable("other servers keep changing the entity".into()));
         } else {
-            for envelope in draft.batch.into_iter().rev() {
-                self.queue.push_front(envelope);
-            }
+            batch.give_back(0, &mut self.queue);
         }
         self.reload();
     }
 
     fn ended(&mut self, outcome: Result<Outcome, StoreError>) {
-        let Phase::Committing(draft, timing) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
+        let Phase::Committing(in_flight, timing) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
         timing.end(&self.node, &outcome);
         match outcome {
-            Ok(Outcome::Committed(head)) => self.committed(head, *draft),
-            Ok(Outcome::Conflict) => self.conflict(*draft),
+            Ok(Outcome::Committed(head)) => self.committed(head, *in_flight),
+            Ok(Outcome::Conflict) => self.conflict(in_flight.answers.batch),
             Err(StoreError::Indeterminate(cause)) => {
-                draft.refuse(&Refusal::Unknown(cause));
+                in_flight.answers.batch.refuse(&Refusal::Unknown(cause));
                 self.reload();
             }
-            Err(error) => draft.refuse(&Refusal::unavailable(&error)),
+            Err(error) => in_flight.answers.batch.refuse(&Refusal::unavailable(&error)),
         }
         self.step();
     }
 
-    fn committed(&mut self, head: Head, mut draft: Draft<M>) {
+    fn committed(&mut self, head: Head, in_flight: InFlight<M>) {
+        let InFlight { answers, state, records, keys, last_at, alarm, has_snapshot } = in_flight;
         self.conflicts = 0;
         self.known.head = Some(head);
-        self.known.last_at = draft.last_at;
-        self.known.commits_since_snapshot = if draft.snapshot { 0 } else { self.known.commits_since_snapshot + 1 };
-        for (key, row) in &draft.keys {
-            self.known.keys.insert(*key, *row);
+        self.known.last_at = last_at;
+        self.known.commits_since_snapshot = if has_snapshot { 0 } else { self.known.commits_since_snapshot + 1 };
+        for (key, row) in keys {
+            self.known.keys.insert(key, row);
         }
         // A wake that did only part of the due work leaves the alarm unchanged, and continues at once.
         let goes_on =
-            draft.batch.iter().any(Envelope::is_internal) && draft.alarm.is_some_and(|at| at <= draft.last_at);
-        if draft.alarm != self.known.alarm || goes_on {
-            self.known.alarm = draft.alarm;
+            answers.batch.envelopes.iter().any(Envelope::is_internal) && alarm.is_some_and(|at| at <= last_at);
+        if alarm != self.known.alarm || goes_on {
+            self.known.alarm = alarm;
             self.known.put_off = None;
-            self.node.alarms.set(self.entity, self.known.alarm, draft.last_at);
+            self.node.alarms.set(self.entity, alarm, last_at);
         }
-        self.known.state = draft.state.take();
+        self.known.state = state;
         if let Some(state) = &self.known.state {
-            let next = M::alarm_meanwhile(state, draft.last_at);
+            let next = M::alarm_meanwhile(state, last_at);
             let earlier = next.filter(|next| self.known.put_off.is_some_and(|put_off| *next < put_off));
             if earlier.is_some() {
                 self.known.put_off = earlier;
-                self.node.alarms.set(self.entity, earlier, draft.last_at);
+                self.node.alarms.set(self.entity, earlier, last_at);
             }
-            M::committed(&self.node, self.entity, state, &draft.records);
+            M::committed(&self.node, self.entity, state, &records);
         }
-        draft.answer();
+        answers.answer();
     }
 
     /// No state could be loaded: refuses all commands and leaves. The next command activates the entity again.

@@ -1,4 +1,4 @@
-//! A draft: a batch decided on a copy of the state, before it is committed.
+//! A draft: what commands of a batch do to a copy of the state, before it is committed.
 
 use std::sync::Arc;
 
@@ -7,13 +7,18 @@ use bytes::Bytes;
 use crate::clock::Millis;
 use crate::codec;
 use crate::directory::{Answer, Envelope, KeyUse, Refusal, Reply};
+use crate::id::EntityKey;
 use crate::limits;
 use crate::machine::{Change, Decision, DecisionContext, Effects, Machine, Need, ReadSet, Record, Undecided};
-use crate::store::{CommitId, KeyHash, KeyRow, NewRecord, Redaction, RowWrite, SeqRange, ViewWrite};
+use crate::store::{
+    AlarmChange, Commit, CommitId, KeyHash, KeyRow, NewRecord, Redaction, RowWrite, SeqRange, ViewWrite,
+};
 use crate::trace::{Span, names};
 
-use super::Resident;
 use super::batch::Batch;
+use super::in_flight::{Answers, InFlight};
+use super::replay::Snapshot;
+use super::{Known, Resident};
 
 /// The answer to a request whose key was used before; `None`: it must be decided.
 fn known_to<M: Machine>(key: KeyUse, row: KeyRow) -> Option<Reply<M>> {
@@ -27,25 +32,18 @@ fn known_to<M: Machine>(key: KeyUse, row: KeyRow) -> Option<Reply<M>> {
 
 /// See the module's text.
 pub(crate) struct Draft<M: Machine> {
-    /// The batch's span, until it is answered. It is the first field, since it must end before its parent.
-    pub(crate) span: Span,
-    pub(crate) batch: Vec<Envelope<M>>,
-    /// One for each command of the batch.
+    /// One for each command decided.
     replies: Vec<Reply<M>>,
-    pub(crate) state: Option<M::State>,
-    pub(crate) records: Vec<Arc<Record<M::Event>>>,
-    pub(crate) encoded: Vec<NewRecord>,
-    pub(crate) rows: Vec<RowWrite>,
-    pub(crate) views: Vec<ViewWrite>,
-    pub(crate) redactions: Vec<Redaction>,
-    pub(crate) keys: Vec<(KeyHash, KeyRow)>,
-    pub(crate) last_at: Millis,
-    /// Whether the commit carries the state.
-    pub(crate) snapshot: bool,
-    /// The alarm after this commit.
-    pub(crate) alarm: Option<Millis>,
+    state: Option<M::State>,
+    records: Vec<Arc<Record<M::Event>>>,
+    encoded: Vec<NewRecord>,
+    rows: Vec<RowWrite>,
+    views: Vec<ViewWrite>,
+    redactions: Vec<Redaction>,
+    keys: Vec<(KeyHash, KeyRow)>,
+    last_at: Millis,
     /// The commit's id.
-    pub(crate) id: CommitId,
+    id: CommitId,
     /// The random bytes of the first decision, drawn with the id; `None` once they are used.
     first: Option<[u8; 16]>,
     next_seq: u64,
@@ -63,27 +61,7 @@ impl<M: Effects> Draft<M> {
         batch: &[Envelope<M>],
         found: &mut ReadSet,
     ) -> Result<Self, Vec<Need>> {
-        let [id, first] = resident.node.entropy.draw_two();
-        let mut draft = Self {
-            span: Span::default(),
-            batch: Vec::new(),
-            replies: Vec::with_capacity(batch.len()),
-            state: resident.known.state.clone(),
-            records: Vec::new(),
-            encoded: Vec::new(),
-            rows: Vec::new(),
-            views: Vec::new(),
-            redactions: Vec::new(),
-            keys: Vec::new(),
-            last_at: resident.known.last_at,
-            snapshot: false,
-            alarm: None,
-            id: CommitId(id),
-            first: Some(first),
-            next_seq: resident.known.head.map_or(0, |head| head.seq) + 1,
-            bytes: 0,
-            has_more: true,
-        };
+        let mut draft = Self::on(&resident.known, batch.len(), resident.node.entropy.draw_two());
         let now = resident.node.clock.now().max(resident.known.last_at);
         for (place, envelope) in batch.iter().enumerate() {
             draft.has_more = place + 1 < batch.len();
@@ -153,6 +131,26 @@ impl<M: Effects> Draft<M> {
 }
 
 impl<M: Machine> Draft<M> {
+    /// A draft of up to so many commands that has decided none yet.
+    fn on(known: &Known<M>, commands: usize, [id, first]: [[u8; 16]; 2]) -> Self {
+        Self {
+            replies: Vec::with_capacity(commands),
+            state: known.state.clone(),
+            records: Vec::new(),
+            encoded: Vec::new(),
+            rows: Vec::new(),
+            views: Vec::new(),
+            redactions: Vec::new(),
+            keys: Vec::new(),
+            last_at: known.last_at,
+            id: CommitId(id),
+            first: Some(first),
+            next_seq: known.head.map_or(0, |head| head.seq) + 1,
+            bytes: 0,
+            has_more: true,
+        }
+    }
+
     /// How many commands were decided: the first ones of the batch, at least one.
     pub(crate) fn decided(&self) -> usize {
         self.replies.len()
@@ -231,55 +229,78 @@ impl<M: Machine> Draft<M> {
         }
     }
 
-    /// Continues the batch's span, and sets its entity and accepted message.
-    pub(crate) fn takes_over(&mut self, span: Span) {
-        self.span = span;
-        if !self.span.is_recorded() {
+    /// The commit of the draft, and what is done with it once its outcome is known. `batch` has the decided commands and
+    /// no others; a snapshot is due every `snapshot_every` commits. `Err`: nothing changes, so there are only answers.
+    pub(crate) fn into_commit(
+        self,
+        entity: EntityKey,
+        mut batch: Batch<M>,
+        known: &Known<M>,
+        snapshot_every: u64,
+    ) -> Result<(Commit, InFlight<M>), Answers<M>> {
+        self.describe(&mut batch.span);
+        let alarm = self.state.as_ref().and_then(M::alarm);
+        let moved = alarm != known.alarm && self.state.is_some();
+        if self.is_empty() && !moved {
+            return Err(Answers { batch, replies: self.replies });
+        }
+        // An older snapshot may contain what is being redacted from the log.
+        let is_due = known.commits_since_snapshot + 1 >= snapshot_every || !self.redactions.is_empty();
+        let snapshot = self.state.as_ref().filter(|_| is_due);
+        let snapshot = snapshot.map(|state| codec::encode(&Snapshot { at: self.last_at, state }));
+        let in_flight = InFlight {
+            answers: Answers { batch, replies: self.replies },
+            state: self.state,
+            records: self.records,
+            keys: self.keys.clone(),
+            last_at: self.last_at,
+            alarm,
+            has_snapshot: snapshot.is_some(),
+        };
+        let commit = Commit {
+            entity,
+            expected: known.head,
+            id: self.id,
+            at: self.last_at,
+            records: self.encoded,
+            keys: self.keys,
+            rows: self.rows,
+            views: self.views,
+            state: snapshot,
+            alarm: moved.then_some(AlarmChange { previous: known.alarm, next: alarm }),
+            redactions: self.redactions,
+            watch: None,
+        };
+        Ok((commit, in_flight))
+    }
+
+    /// Sets the entity and the accepted message of a batch's span.
+    fn describe(&self, span: &mut Span) {
+        if !span.is_recorded() {
             return;
         }
         let Some(id) = self.state.as_ref().and_then(M::public_id) else { return };
         let mut accepted = self.records.iter().filter_map(|record| M::accepted(record));
         if let Some(first) = accepted.next() {
-            self.span.set(names::MESSAGE_ID, first.to_string());
-            self.span.set(names::MESSAGE_CONVERSATION, id.clone());
+            span.set(names::MESSAGE_ID, first.to_string());
+            span.set(names::MESSAGE_CONVERSATION, id.clone());
             let others = accepted.count();
             if others > 0 {
-                self.span.set(names::MESSAGES, others + 1);
+                span.set(names::MESSAGES, others + 1);
             }
         }
-        self.span.set(names::ENTITY_ID, id);
+        span.set(names::ENTITY_ID, id);
     }
 
-    /// Whether nothing would change.
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether nothing is written.
+    fn is_empty(&self) -> bool {
         self.encoded.is_empty()
             && self.rows.is_empty()
             && self.views.is_empty()
             && self.keys.is_empty()
             && self.redactions.is_empty()
     }
-
-    /// Whether an answer or a refusal depends on the state, so that it is true only while the state is current.
-    pub(crate) fn decides(&self) -> bool {
-        self.replies.iter().any(|reply| matches!(reply, Err(Refusal::Rejected(_)) | Ok(Answer::Done(_))))
-    }
-
-    /// Whether a command is refused.
-    pub(crate) fn refuses(&self) -> bool {
-        self.replies.iter().any(|reply| matches!(reply, Err(Refusal::Rejected(_))))
-    }
-
-    /// Answers all commands.
-    pub(crate) fn answer(self) {
-        // A caller that gets its answer may end the parent span.
-        drop(self.span);
-        for (envelope, reply) in self.batch.into_iter().zip(self.replies) {
-            envelope.answer(reply);
-        }
-    }
-
-    /// Answers all commands with the same refusal.
-    pub(crate) fn refuse(self, refusal: &Refusal<M::Rejection>) {
-        Batch { span: self.span, envelopes: self.batch }.refuse(refusal);
-    }
 }
+
+#[cfg(test)]
+mod tests;
