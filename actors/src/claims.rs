@@ -241,7 +241,7 @@ impl Claimer<'_> {
         let until = Instant::now() + patience;
         loop {
             let known = self.node.store.find_key(claim.target, self.key.hash).await;
-            let known = known.map_err(|error| Refusal::unavailable(&error))?;
+            let known = known.map_err(|error| Refusal::of_store(&error))?;
             let now = self.node.clock.now();
             let known = known.filter(|row| now.since(row.at) < limits::KEY_KEPT_MILLIS);
             match known.map(|row| row.held_upto()) {

@@ -160,6 +160,6 @@ async fn mention(node: &Arc<Node>, conversation: EntityKey, file: AttachmentId) 
     match node.attachment(entity, command, CommandContext::default()).await {
         // The original also names a deleted file.
         Ok(_) | Err(Refusal::Rejected(_)) => Ok(()),
-        Err(refusal) => Err(Stopped::Refused(refusal.into())),
+        Err(refusal) => Err(Stopped::by_refusal(refusal)),
     }
 }

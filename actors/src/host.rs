@@ -168,7 +168,7 @@ impl<M: Effects> Actor for Host<M> {
             Mail::Do(mut envelope) if matches!(resident.phase, Phase::Leaving) => {
                 resident.came_after_load(&mut envelope);
                 let failed = resident.failed.as_ref();
-                envelope.answer(Err(failed.map_or(Refusal::Moved, Refusal::unavailable)));
+                envelope.answer(Err(failed.map_or(Refusal::Moved, Refusal::of_store)));
             }
             Mail::Do(mut envelope) => {
                 resident.came_after_load(&mut envelope);
@@ -258,7 +258,7 @@ impl<M: Effects> Resident<M> {
         let Phase::Reading(batch) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
         match found {
             Ok(found) => self.decide(batch, found),
-            Err(error) => batch.refuse(&Refusal::unavailable(&error)),
+            Err(error) => batch.refuse(&Refusal::of_store(&error)),
         }
     }
 
@@ -302,7 +302,7 @@ impl<M: Effects> Resident<M> {
                 answers.answer();
             }
             Ok(_) => self.conflict(answers.batch),
-            Err(error) => answers.batch.refuse(&Refusal::unavailable(&error)),
+            Err(error) => answers.batch.refuse(&Refusal::of_store(&error)),
         }
     }
 
@@ -328,7 +328,7 @@ impl<M: Effects> Resident<M> {
                 in_flight.answers.batch.refuse(&Refusal::Unknown(cause));
                 self.reload();
             }
-            Err(error) => in_flight.answers.batch.refuse(&Refusal::unavailable(&error)),
+            Err(error) => in_flight.answers.batch.refuse(&Refusal::of_store(&error)),
         }
         self.step();
     }
@@ -367,7 +367,7 @@ impl<M: Effects> Resident<M> {
     fn fail(&mut self, error: StoreError) {
         telling::not_loaded(&self.node, self.entity, &error);
         for envelope in self.queue.drain(..) {
-            envelope.answer(Err(Refusal::unavailable(&error)));
+            envelope.answer(Err(Refusal::of_store(&error)));
         }
         self.failed = Some(error);
         self.leave();

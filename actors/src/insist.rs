@@ -1,5 +1,6 @@
 //! Repeating an idempotent command until its entity answers, for work whose caller is no longer waiting.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,8 +44,16 @@ impl Stopped {
         }
     }
 
+    /// An entity refused a command.
+    pub(crate) fn by_refusal<R: Debug>(refusal: Refusal<R>) -> Self {
+        match refusal {
+            Refusal::Corrupt(why) => Self::Store(StoreError::Corrupt(why)),
+            other => Self::Refused(other.into()),
+        }
+    }
+
     /// An entity gave an unexpected answer.
-    pub(crate) fn by_answer(answer: impl std::fmt::Debug) -> Self {
+    pub(crate) fn by_answer(answer: impl Debug) -> Self {
         Self::Refused(format!("{answer:?}").into())
     }
 }

@@ -107,7 +107,7 @@ label! {
         Overloaded = "overloaded",
         /// The node is stopping.
         Draining = "draining",
-        /// The store was unavailable.
+        /// The store was unavailable, or the data that it needs is damaged.
         Unavailable = "unavailable",
     }
 }

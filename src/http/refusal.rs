@@ -70,6 +70,10 @@ pub fn problem_of<R>(refusal: Refusal<R>, rejected: impl FnOnce(R) -> Problem) -
             }
             Problem::unavailable("store_unavailable", "nothing was stored; retry later", RETRY_SOON)
         }
+        Refusal::Corrupt(why) => {
+            tracing::error!(%why, "a command met damaged data");
+            internal_error()
+        }
         Refusal::TooLarge(why) => {
             tracing::error!(%why, "an accepted request exceeds the store's limit");
             let detail = "the request is too large to be stored in one transaction; nothing was stored";

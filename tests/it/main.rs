@@ -19,6 +19,7 @@ mod contacts;
 mod conversation_messages;
 mod crash;
 mod crash_turns;
+mod damage;
 mod egress;
 mod examples;
 mod faults;

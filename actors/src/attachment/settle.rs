@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::{Attachment, Command, Erase, Rejection, State};
 use crate::conversation::attach::{file_of, mention_key};
-use crate::conversation::{Conversation, Disclaim, message_of};
+use crate::conversation::{self, Conversation, Disclaim, message_of};
 use crate::directory::{Answer, CommandContext, Refusal};
 use crate::id::{Address, EntityKey, MessageId};
 use crate::insist::{INSISTED, Stopped, insist};
@@ -18,7 +18,7 @@ use crate::limits;
 use crate::node::Node;
 use crate::requests::Request;
 use crate::single_flight::{Flight, SingleFlight};
-use crate::store::{Cause, Fresh, KeyRange, Order, SeqRange, StoreError};
+use crate::store::{Fresh, KeyRange, Order, SeqRange, StoreError};
 use crate::tables::{ATTACHED, MENTIONED};
 
 /// Rows of one read.
@@ -159,7 +159,7 @@ async fn need(node: &Arc<Node>, entity: EntityKey, state: &State) -> Result<Need
     }
     let owner = match (state.message, state.bound) {
         (Some(message), _) => Some(message),
-        (None, Some(bound)) => disclaim(node, entity, bound).await?,
+        (None, Some(bound)) => disclaim(node, entity, bound).await.map_err(Stopped::by_refusal)?,
         (None, None) => None,
     };
     if let Some(message) = owner {
@@ -254,11 +254,10 @@ pub async fn disclaim(
     node: &Arc<Node>,
     attachment: EntityKey,
     bound: super::Bound,
-) -> Result<Option<MessageId>, Stopped> {
+) -> Result<Option<MessageId>, Refusal<conversation::Rejection>> {
     let conversation = EntityKey::conversation(attachment.workspace, bound.conversation);
     let disclaim = Disclaim { attachment: attachment.id, number: bound.number };
-    let answer = node.conversation(conversation, disclaim, CommandContext::default()).await;
-    answer.and_then(Answer::unkeyed).map_err(|refusal| Cause::from(refusal).into())
+    node.conversation(conversation, disclaim, CommandContext::default()).await.and_then(Answer::unkeyed)
 }
 
 /// The file's reply; `None`: it has changed since it was seen, and that change has postponed the next check.
@@ -270,7 +269,7 @@ async fn ask<R: Request<Attachment>>(
     match node.attachment(entity, request, CommandContext::default()).await.and_then(Answer::unkeyed) {
         Ok(reply) => Ok(Some(reply)),
         Err(Refusal::Rejected(Rejection::Changed)) => Ok(None),
-        Err(refusal) => Err(Cause::from(refusal).into()),
+        Err(refusal) => Err(Stopped::by_refusal(refusal)),
     }
 }
 

@@ -30,6 +30,9 @@ pub enum Refusal<R> {
     /// The store is unavailable. Nothing was stored.
     #[error(transparent)]
     Unavailable(Cause),
+    /// Stored data that the command needs is damaged. Nothing was stored, and a retry does not help.
+    #[error("stored data is damaged: {0}")]
+    Corrupt(#[source] Cause),
     /// It exceeds the store's limit for a commit, now and later. Nothing was stored.
     #[error("the command exceeds the store's limit: {0}")]
     TooLarge(#[source] Cause),
@@ -56,6 +59,7 @@ impl<R> Refusal<R> {
             Self::Overloaded => Refusal::Overloaded,
             Self::Draining => Refusal::Draining,
             Self::Unavailable(why) => Refusal::Unavailable(why),
+            Self::Corrupt(why) => Refusal::Corrupt(why),
             Self::TooLarge(why) => Refusal::TooLarge(why),
             Self::Unknown(why) => Refusal::Unknown(why),
             Self::Misanswered(request) => Refusal::Misanswered(request),
@@ -64,12 +68,11 @@ impl<R> Refusal<R> {
     }
 
     /// For a store error after which nothing was applied.
-    pub(crate) fn unavailable(error: &StoreError) -> Self {
+    pub(crate) fn of_store(error: &StoreError) -> Self {
         match error {
             StoreError::TooLarge { .. } => Self::TooLarge(error.clone().into()),
-            StoreError::Unavailable(_) | StoreError::Indeterminate(_) | StoreError::Corrupt(_) => {
-                Self::Unavailable(error.clone().into())
-            }
+            StoreError::Corrupt(why) => Self::Corrupt(why.clone()),
+            StoreError::Unavailable(_) | StoreError::Indeterminate(_) => Self::Unavailable(error.clone().into()),
         }
     }
 
@@ -79,7 +82,7 @@ impl<R> Refusal<R> {
             Self::Backlog => Some(TurnedAway::Backlog),
             Self::Overloaded => Some(TurnedAway::Overloaded),
             Self::Draining => Some(TurnedAway::Draining),
-            Self::Unavailable(_) | Self::Moved => Some(TurnedAway::Unavailable),
+            Self::Unavailable(_) | Self::Corrupt(_) | Self::Moved => Some(TurnedAway::Unavailable),
             Self::Rejected(_)
             | Self::KeyReused
             | Self::KeyHeld
@@ -94,7 +97,10 @@ impl<R: Debug> From<Refusal<R>> for Cause {
     fn from(refusal: Refusal<R>) -> Self {
         let what = refusal.to_string();
         match refusal {
-            Refusal::Unavailable(cause) | Refusal::TooLarge(cause) | Refusal::Unknown(cause) => cause.under(what),
+            Refusal::Unavailable(cause)
+            | Refusal::Corrupt(cause)
+            | Refusal::TooLarge(cause)
+            | Refusal::Unknown(cause) => cause.under(what),
             _ => what.into(),
         }
     }

@@ -48,6 +48,7 @@ impl<M: Machine> Batch<M> {
         let word = match refusal {
             Refusal::Unknown(_) => "indeterminate",
             Refusal::TooLarge(_) => "too_large",
+            Refusal::Corrupt(_) => "corrupt",
             _ => "unavailable",
         };
         self.span.fail(word);

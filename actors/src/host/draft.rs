@@ -104,7 +104,7 @@ impl<M: Effects> Draft<M> {
             Err(Undecided::Corrupt(error)) => {
                 let entity = resident.entity;
                 tracing::error!(?entity, %error, "stored data cannot be read; a command is refused");
-                Ok(Err(Refusal::unavailable(&error)))
+                Ok(Err(Refusal::of_store(&error)))
             }
         }
     }

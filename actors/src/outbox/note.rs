@@ -185,6 +185,7 @@ async fn offer<M: Sends>(
                 refusal @ (Refusal::Backlog
                 | Refusal::Overloaded
                 | Refusal::Unavailable(_)
+                | Refusal::Corrupt(_)
                 | Refusal::TooLarge(_)
                 | Refusal::Moved),
             ) => {

@@ -183,7 +183,7 @@ async fn an_entity_that_is_damaged_is_an_error_of_the_log() {
     commit(&*store, damage).await.unwrap();
     let node = node_over(&store);
     let refused = node.conversation(e, post(e, "b"), CommandContext::default()).await;
-    assert!(matches!(refused, Err(Refusal::Unavailable(_))), "{refused:?}");
+    assert!(matches!(refused, Err(Refusal::Corrupt(_))), "{refused:?}");
     assert_eq!((lines.of(Level::ERROR, NOT_LOADED).len(), lines.of(Level::WARN, NOT_LOADED).len()), (1, 0));
     assert_eq!(node.metrics().activations_failed.get(), 1);
 }

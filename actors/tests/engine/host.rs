@@ -193,7 +193,7 @@ async fn what_is_stored_and_makes_no_sense_refuses_who_needs_it_and_nobody_else(
     let delete = || Amend { message, amendment: Amendment::Delete { seen: None } };
     for _ in 0..2 {
         let refused = node.conversation(e, delete(), CommandContext::default()).await;
-        assert!(matches!(refused, Err(Refusal::Unavailable(_))), "{refused:?}");
+        assert!(matches!(refused, Err(Refusal::Corrupt(_))), "{refused:?}");
     }
     node.conversation(e, post(e, "and on"), CommandContext::default()).await.unwrap();
     let texts: Vec<_> = log(&node, e).await.iter().filter_map(|record| record.event.name()).collect();

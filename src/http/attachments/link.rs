@@ -152,11 +152,7 @@ impl<'a> Linking<'a> {
                 Ok(number) => return Ok(number),
                 Err(Refusal::Rejected(Rejection::Elsewhere(bound))) => {
                     let asked = settle::disclaim(self.app.node(), entity, bound).await;
-                    let message = asked.map_err(|error| {
-                        tracing::warn!(%error, "could not read which message of a conversation holds an attachment");
-                        Problem::unavailable("store_unavailable", "nothing was stored; retry later", 1)
-                    })?;
-                    if message.is_some() {
+                    if asked.map_err(|refusal| problem_of(refusal, rejected))?.is_some() {
                         return Err(already_linked(file.id));
                     }
                     instead_of = Some(bound);
