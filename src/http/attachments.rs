@@ -8,8 +8,7 @@ use http::StatusCode;
 
 use super::answer::json;
 use super::caller::{Allowed, Caller, Read};
-use super::context::render::internal_error;
-use super::refusal::store_problem;
+use super::refusal::{broken, store_problem};
 use crate::app::App;
 use crate::problem::Problem;
 use crate::wire::channel_message::view::{AttachmentView, attachment_view};
@@ -52,7 +51,7 @@ pub(super) async fn get(
 ) -> Result<Response, Problem> {
     let file = find(&app, &caller, &id).await?.ok_or_else(attachment_not_found)?;
     let message = link::message_of(&app, &caller, &file).await?;
-    let attachment = file.attachment(None).ok_or_else(internal_error)?;
+    let attachment = file.attachment(None).ok_or_else(|| broken("a file that is found has arrived"))?;
     let view: AttachmentView<'_> = attachment_view(&attachment, message);
     Ok(json(StatusCode::OK, &view))
 }

@@ -19,11 +19,10 @@ use http::{HeaderMap, StatusCode};
 use tokio::time::timeout;
 use tower::{Layer, Service};
 
-use super::context::render::internal_error;
 use super::headers::auth::{presented_key, unauthenticated, workspace_forbidden, workspace_id};
 use super::query::{decode, without_parameters};
 use super::rate::Verdict;
-use super::refusal::store_problem;
+use super::refusal::{broken, store_problem};
 use crate::app::App;
 use crate::keys;
 use crate::problem::Problem;
@@ -295,7 +294,8 @@ impl<N: Needs, S: Sync> FromRequestParts<S> for Allowed<N> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         // Missing only in a router that was built without the middleware.
-        let caller = parts.extensions.get::<Caller>().cloned().ok_or_else(internal_error)?;
+        let caller =
+            parts.extensions.get::<Caller>().cloned().ok_or_else(|| broken("a route with a scope has a caller"))?;
         if N::SCOPES.iter().any(|scope| caller.key.scopes.contains(scope)) {
             without_parameters(parts)?;
             return Ok(Self(caller, PhantomData));

@@ -17,7 +17,6 @@ use super::background::ends_within;
 use super::body::JsonBytes;
 use super::caller::{Allowed, Caller, Read, Write};
 use super::context::RequestContext;
-use super::context::render::internal_error;
 use super::conversations;
 use super::headers::prefer;
 use super::idempotency::without_key;
@@ -26,7 +25,7 @@ use super::listing::Listing;
 use super::log::behind;
 use super::paging::{Page, PageRequest};
 use super::query::Query;
-use super::refusal::{problem_of, store_problem};
+use super::refusal::{broken, problem_of, store_problem};
 use super::resource::immutable;
 use crate::app::App;
 use crate::problem::Problem;
@@ -116,7 +115,7 @@ pub(super) async fn list(
     let prefix = named.as_deref().map(name_key).unwrap_or_default();
     // An entry ends in the id; in the list by name, the rest of the name precedes it.
     let load = async |key: Bytes| {
-        let id = key.last_chunk().ok_or_else(internal_error)?;
+        let id = key.last_chunk().ok_or_else(|| broken("an entry of a list of contacts ends in an id"))?;
         let id = ContactId::from_bytes(id);
         let state = load(&app, EntityKey::contact(caller.address, id.address)).await?;
         // A contact's own data is bounded, and short.

@@ -27,6 +27,7 @@ use tower::{Layer, Service};
 
 use super::answer::name_ignored_parameters;
 use super::forwarding::Forwarded;
+use super::refusal::broken;
 use crate::metrics::http::{Unanswered, method_name};
 use crate::problem::Problem;
 use crate::server::{Ending, Unreadable};
@@ -140,7 +141,7 @@ impl<S: Sync> FromRequestParts<S> for RequestContext {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         // Missing only in a router that was built without the layer.
-        parts.extensions.get::<Self>().cloned().ok_or_else(render::internal_error)
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| broken("every request has a context"))
     }
 }
 

@@ -18,7 +18,6 @@ use super::answer::{ignoring, json, located, replayed};
 use super::body::{JsonBytes, OptionalJsonBytes};
 use super::caller::{Allowed, Caller, Read, Write};
 use super::context::RequestContext;
-use super::context::render::internal_error;
 use super::forwarding::ForwardableRequest;
 use super::headers::if_match::IfMatch;
 use super::headers::{if_match, tag_of, unless_known};
@@ -29,7 +28,7 @@ use super::log;
 use super::messages::new_id;
 use super::paging::{Page, PageRequest};
 use super::query::Query;
-use super::refusal::{problem_of, store_problem};
+use super::refusal::{broken, problem_of, store_problem};
 use crate::app::App;
 use crate::http::refusal::conversation::{conversation_not_found, rejected};
 use crate::json::fields::{Fields, Length};
@@ -201,7 +200,7 @@ pub(super) async fn create(
             Answer::Repeat(effect) => return opened_before(&app, entity, effect.first, &ignored).await,
         }
     }
-    Err(internal_error())
+    Err(broken("a key opens a conversation in one of its lives"))
 }
 
 /// 201 with a conversation as it was opened.
@@ -213,9 +212,11 @@ fn created(state: &conversation::State, details: &Details, ignored: &[String]) -
 /// The same for a retry, from the event that opened it.
 async fn opened_before(app: &App, entity: EntityKey, first: u64, ignored: &[String]) -> Result<Response, Problem> {
     let events = log::between(app.node(), entity, SeqRange::one(first)).await;
-    let event = events.map_err(store_problem)?.into_iter().next().ok_or_else(internal_error)?;
-    let Event::ConversationCreated { details, .. } = &event.event else { return Err(internal_error()) };
-    let state = conversation::State::begun(&event).ok_or_else(internal_error)?;
+    let event = events.map_err(store_problem)?.into_iter().next().ok_or_else(|| broken("an opening has an event"))?;
+    let Event::ConversationCreated { details, .. } = &event.event else {
+        return Err(broken("the event of an opening is a creation"));
+    };
+    let state = conversation::State::begun(&event).ok_or_else(|| broken("a conversation begins with its creation"))?;
     Ok(replayed(created(&state, details, ignored)))
 }
 
@@ -335,7 +336,9 @@ pub(super) async fn page(
     filter: &Filter,
 ) -> Result<Page<(conversation::State, Details)>, Problem> {
     let load = async |key: Bytes| {
-        let id = ConversationId::from_bytes(key.as_ref().try_into().map_err(|_| internal_error())?);
+        let id = ConversationId::from_bytes(
+            key.as_ref().try_into().map_err(|_| broken("an entry of a list of conversations is an id"))?,
+        );
         let entity = EntityKey::conversation(listing.workspace, id.address);
         let found = state(app, entity, id).await?.filter(|state| filter.shows(state));
         let Some(state) = found else { return Ok(None) };

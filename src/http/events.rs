@@ -25,14 +25,13 @@ use http::{HeaderMap, HeaderValue, header};
 
 use super::caller::{Allowed, Read};
 use super::context::RequestContext;
-use super::context::render::internal_error;
 use super::conversations;
 use super::headers::prefers_event_stream;
 use super::log::{CHUNK_BYTES, FIRST_OF_PAGE, behind, chunk_of};
 use super::messages::human_channel;
 use super::paging::{PAGE_BYTES, Page, PageRequest};
 use super::query::Query;
-use super::refusal::store_problem;
+use super::refusal::{broken, store_problem};
 use crate::app::App;
 use crate::problem::Problem;
 use crate::wire::event::{Source, event_value};
@@ -202,8 +201,8 @@ async fn answer(
     let mut data = Vec::with_capacity(events.len());
     for event in &events {
         log.look_up(app).await.map_err(store_problem)?;
-        let source = log.source().ok_or_else(internal_error)?;
-        let value = event_value(event, &source).map_err(|_| internal_error())?;
+        let source = log.source().ok_or_else(|| broken("a log with events has an owner"))?;
+        let value = event_value(event, &source).map_err(|_| broken("an event can be written as JSON"))?;
         data.extend(value.map(RawOwned));
     }
     Ok(by_accept(Page { data, next }.into_response(list, &context.uri)))

@@ -16,12 +16,11 @@ use super::body::JsonBytes;
 use super::caller::{Allowed, Caller, Read, Write};
 use super::contacts::contact_not_found;
 use super::context::RequestContext;
-use super::context::render::internal_error;
 use super::idempotency::without_key;
 use super::incoming::Incoming;
 use super::paging::{DEFAULT_LIMIT, MAX_LIMIT, Page, PageRequest};
 use super::query::Query;
-use super::refusal::{problem_of, store_problem};
+use super::refusal::{broken, problem_of, store_problem};
 use crate::app::App;
 use crate::json::fields::{Fields, Length};
 use crate::json::report::Report;
@@ -160,9 +159,9 @@ pub(super) async fn add(
     let remember = Remember { subject: subject.clone(), edits, source: None };
     let (memory, created, when) = match app.node().memories(entity, remember, with).await {
         Ok(Answer::Done(outcomes)) => {
-            let outcome = outcomes.into_iter().next().ok_or_else(internal_error)?;
+            let outcome = outcomes.into_iter().next().ok_or_else(|| broken("an edit of memories has an outcome"))?;
             let created = matches!(outcome, memories::Outcome::Created(_));
-            (outcome.memory().cloned().ok_or_else(internal_error)?, created, When::Now)
+            (outcome.memory().cloned().ok_or_else(|| broken("a memory that was added is there"))?, created, When::Now)
         }
         Ok(Answer::Repeat(effect)) => {
             let (memory, created) = answered_before(&app, entity, effect, text).await?;
@@ -356,7 +355,8 @@ pub(super) async fn search(
     };
     fields.finish(report);
     let ignored = incoming.report.check()?;
-    let subject = whose.ok_or_else(internal_error)?.subject(&app, &caller).await?;
+    let subject =
+        whose.ok_or_else(|| broken("a search without faults says whose memories"))?.subject(&app, &caller).await?;
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(DEFAULT_LIMIT);
     let entity = subject.entity(caller.address);
     let found = search_memories(app.node(), entity, &subject, &asked, limit).await.map_err(store_problem)?;

@@ -34,6 +34,13 @@ pub fn store_problem(error: StoreError) -> Problem {
     }
 }
 
+/// 500 for what cannot happen. The log has the promise that the code or the stored data does not keep.
+#[must_use]
+pub fn broken(invariant: &'static str) -> Problem {
+    tracing::error!(invariant, "an invariant does not hold");
+    internal_error()
+}
+
 /// The request had its effect, but the store cannot be read to render the answer.
 #[must_use]
 pub fn untold(problem: Problem) -> Problem {

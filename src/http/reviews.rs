@@ -15,12 +15,12 @@ use serde::Serialize;
 use super::answer::json;
 use super::caller::{Allowed, Caller, Read};
 use super::context::RequestContext;
-use super::context::render::internal_error;
 use super::listing::Listing;
 use super::messages::find_channel;
 use super::messages::stored::{StoredMessage, look_up};
 use super::paging::{Page, PageRequest};
 use super::query::Query;
+use super::refusal::broken;
 use crate::app::App;
 use crate::http::refusal::channel::channel_not_found;
 use crate::http::refusal::conversation::{rejected, review_not_found};
@@ -148,7 +148,7 @@ pub(super) async fn list(
     };
     let view = if status == Some(ReviewStatus::Pending) { PENDING_REVIEWS } else { REVIEWS };
     let load = async |key: Bytes| {
-        let id = parse_review_key(&key).ok_or_else(internal_error)?;
+        let id = parse_review_key(&key).ok_or_else(|| broken("an entry of a list of reviews names its message"))?;
         if channel.is_some_and(|channel| id.entity != channel) {
             return Ok(None);
         }

@@ -18,12 +18,11 @@ use super::answer::{When, ignoring, json, located, replayed};
 use super::body::{JsonBytes, OptionalJsonBytes};
 use super::caller::{Allowed, Caller, Read, Write};
 use super::context::RequestContext;
-use super::context::render::internal_error;
 use super::conversations;
 use super::forwarding::ForwardableRequest;
 use super::idempotency::{KeyState, key_state};
 use super::incoming::Incoming;
-use super::refusal::{problem_of, store_problem, untold};
+use super::refusal::{broken, problem_of, store_problem, untold};
 use crate::app::App;
 use crate::http::refusal::conversation::{agent_backlog, rejected, turn_not_found};
 use crate::json::fields::Length;
@@ -251,9 +250,9 @@ pub(super) async fn start(
     let (turn, when) = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
         Answer::Done(turn) => (*turn, When::Now),
         Answer::Repeat(effect) => {
-            let key = key.ok_or_else(internal_error)?;
+            let key = key.ok_or_else(|| broken("only a request with a key is a repeat"))?;
             let turn = read::turn_of(app.node(), entity, effect, key).await;
-            let then = turn.map_err(store_problem)?.ok_or_else(internal_error)?;
+            let then = turn.map_err(store_problem)?.ok_or_else(|| broken("the effect of a start is a turn"))?;
             let now = app.node().turn(entity, then.id.number).await.map_err(store_problem)?;
             (now.filter(Turn::is_over).unwrap_or(then), When::Before)
         }

@@ -13,6 +13,7 @@ use crate::id::{ConversationId, MessageId};
 use crate::limits;
 use crate::machine::{Decision, DecisionContext, Need, ReadSet, Record, Undecided};
 use crate::message::{Content, Message, NewMessage, Overlay, Parent, ReviewStatus};
+use crate::store::StoreError;
 use crate::tables::{CONTACT_CONVERSATIONS, CONVERSATIONS, DETAILS};
 
 /// The effect of a new message while a turn runs.
@@ -117,7 +118,8 @@ pub(super) fn open(
     }
     let (seq, at) = (writing.next_seq(), writing.moment.now);
     let record = Record { seq, at, trace: None, event: created(opening, forked) };
-    let state = State::begun(&record).ok_or(Rejection::NotFound)?;
+    let state = State::begun(&record);
+    let state = state.ok_or_else(|| StoreError::Corrupt("a conversation begins with its creation".into()))?;
     begin(opening, forked, &mut writing);
     Ok(writing.done(Reply::Conversation(Box::new(state), opening.details.clone())))
 }

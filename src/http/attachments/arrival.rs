@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::app::App;
 use crate::files::{FilesError, Writer};
 use crate::http::context::render::internal_error;
-use crate::http::refusal::{contended, problem_of, store_problem};
+use crate::http::refusal::{broken, contended, problem_of, store_problem};
 use crate::problem::Problem;
 use crate::trace_context::Hex;
 
@@ -48,7 +48,7 @@ pub(in crate::http) enum Arrived {
 pub(in crate::http) async fn begin(app: &App, entity: EntityKey, with: CommandContext) -> Result<State, Problem> {
     let id = AttachmentId::new(app.now(), entity.id);
     let begun = app.node().attachment(entity, Begin(id), with).await.and_then(Answer::unkeyed);
-    begun.map(|state| *state).map_err(|refusal| problem_of(refusal, |_| internal_error()))
+    begun.map(|state| *state).map_err(|refusal| problem_of(refusal, |_| broken("a record can always begin")))
 }
 
 /// A file as it was when its bytes had arrived, by the event of this sequence.
@@ -63,7 +63,7 @@ pub(in crate::http) async fn arrived_before(app: &App, entity: EntityKey, seq: u
         (Some(Event::Completed(file)), Some(state)) => {
             Ok(State { file: Some(file), message: None, erased: false, ..state })
         }
-        _ => Err(internal_error()),
+        _ => Err(broken("the effect of an upload is its completion")),
     }
 }
 
@@ -111,19 +111,23 @@ impl Arrival {
             Ok(Answer::Done(state)) => return Ok(Arrived::Done(state)),
             // These bytes may belong to the file now.
             Err(refusal @ (Refusal::Unknown(_) | Refusal::Misanswered(_))) => {
-                return Err(problem_of(refusal, |_| internal_error()));
+                return Err(not_recorded(refusal));
             }
             Ok(Answer::Repeat(effect)) => Ok(Arrived::Repeat(effect.first)),
-            Err(refusal) => Err(problem_of(refusal, |rejection| match rejection {
-                Rejection::Exists | Rejection::NotFound => contended(),
-                _ => internal_error(),
-            })),
+            Err(refusal) => Err(not_recorded(refusal)),
         };
         if let Err(error) = app.files().delete(&self.storage_key).await {
             tracing::warn!(%error, "could not delete unneeded attachment bytes; they stay until the next check");
         }
         not_needed
     }
+}
+
+fn not_recorded(refusal: Refusal<Rejection>) -> Problem {
+    problem_of(refusal, |rejection| match rejection {
+        Rejection::Exists | Rejection::NotFound => contended(),
+        _ => broken("a file that arrives is refused only if it exists or is gone"),
+    })
 }
 
 /// The span of a file's writing to the bucket or reading from it, as a child of the current trace; none if files are in

@@ -15,10 +15,9 @@ use super::{attachment_not_found, disposition, find};
 use crate::app::App;
 use crate::files::Written;
 use crate::http::caller::{Allowed, Read};
-use crate::http::context::render::internal_error;
 use crate::http::headers::if_match;
 use crate::http::headers::if_none_match::is_known;
-use crate::http::refusal::precondition_failed;
+use crate::http::refusal::{broken, precondition_failed};
 use crate::problem::Problem;
 use crate::trace_context::Hex;
 use crate::wire::time;
@@ -71,7 +70,7 @@ pub(in crate::http) async fn get(
 ) -> Result<Response, Problem> {
     let wanted_tags = if_match(&headers)?;
     let state = find(&app, &caller, &id).await?.ok_or_else(attachment_not_found)?;
-    let file = state.ready().ok_or_else(internal_error)?;
+    let file = state.ready().ok_or_else(|| broken("a file that is found has arrived"))?;
     let validators = Validators::of(file, state.id.at);
     let given = |name: HeaderName| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let is_meant = match wanted_tags {
@@ -96,7 +95,7 @@ pub(in crate::http) async fn get(
         Wanted::Part(range) => Some(range),
         Wanted::Nothing => {
             let detail = format!("the attachment has {} bytes", file.size);
-            let all = HeaderValue::try_from(format!("bytes */{}", file.size)).map_err(|_| internal_error())?;
+            let all = header_value(&format!("bytes */{}", file.size))?;
             return Err(Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", detail)
                 .header(header::CONTENT_RANGE, all));
         }
@@ -114,7 +113,7 @@ pub(in crate::http) async fn get(
     let mut response = response(status, file, &validators, Body::from_stream(bytes))?;
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     if let Some(content_range) = content_range {
-        let value = HeaderValue::try_from(content_range).map_err(|_| internal_error())?;
+        let value = header_value(&content_range)?;
         response.headers_mut().insert(header::CONTENT_RANGE, value);
     }
     Ok(response)
@@ -133,7 +132,11 @@ fn response(status: StatusCode, file: &File, validators: &Validators, body: Body
         (header::ETAG, &validators.etag),
         (header::LAST_MODIFIED, &validators.modified),
     ] {
-        headers.insert(name, HeaderValue::try_from(value).map_err(|_| internal_error())?);
+        headers.insert(name, header_value(value)?);
     }
     Ok(response)
+}
+
+fn header_value(text: &str) -> Result<HeaderValue, Problem> {
+    HeaderValue::try_from(text).map_err(|_| broken("what describes a file fits a header"))
 }

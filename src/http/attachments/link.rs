@@ -12,11 +12,10 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::{entity_of, find};
 use crate::app::App;
 use crate::http::caller::Caller;
-use crate::http::context::render::internal_error;
 use crate::http::idempotency::without_key;
 use crate::http::messages::MessageRequest;
 use crate::http::refusal::conversation::rejected;
-use crate::http::refusal::{problem_of, store_problem};
+use crate::http::refusal::{broken, problem_of, store_problem};
 use crate::json::path::Path;
 use crate::json::report::Report;
 use crate::problem::Problem;
@@ -136,7 +135,8 @@ impl<'a> Linking<'a> {
     /// # Errors
     /// As [`Linking::begin`].
     pub(in crate::http) async fn again(&mut self, id: AttachmentId) -> Result<(), Problem> {
-        let Some(at) = self.files.iter().position(|file| file.id == id) else { return Err(internal_error()) };
+        let at = self.files.iter().position(|file| file.id == id);
+        let at = at.ok_or_else(|| broken("a message loses only files that it has"))?;
         let (file, number) = (self.files[at].clone(), self.claims[at]);
         let lost = Bound { conversation: self.conversation, number };
         self.claims[at] = self.bind((at, &file), Some(lost)).await?;
@@ -161,7 +161,7 @@ impl<'a> Linking<'a> {
                     return Err(problem_of(refusal, |rejection| match rejection {
                         Rejection::Linked(_) => already_linked(file.id),
                         Rejection::NotFound => gone(file.id, format!("/attachmentIds/{at}")),
-                        _ => internal_error(),
+                        _ => broken("a binding is refused because of another one, or for want of the file"),
                     }));
                 }
             }
@@ -183,7 +183,7 @@ pub(in crate::http) async fn bind_new(
     let bind = Bind { conversation, instead_of };
     let (entity, with) = (entity_of(accepting.caller, file.id), without_key(accepting.context));
     let bound = accepting.app.node().attachment(entity, bind, with).await.and_then(Answer::unkeyed);
-    let number = bound.map_err(|refusal| problem_of(refusal, |_| internal_error()))?;
+    let number = bound.map_err(|refusal| problem_of(refusal, |_| broken("a new file can be bound")))?;
     Ok(Bound { conversation, number })
 }
 
@@ -222,7 +222,7 @@ pub(in crate::http) async fn doubt(
     for id in &files {
         match app.node().attachment(entity_of(caller, *id), Command::Doubt, with).await {
             Ok(_) | Err(Refusal::Rejected(_)) => {}
-            Err(refusal) => return Err(problem_of(refusal, |_| internal_error())),
+            Err(refusal) => return Err(problem_of(refusal, |_| broken("a rejected doubt is passed over"))),
         }
     }
     Ok(files)

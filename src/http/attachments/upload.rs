@@ -20,12 +20,11 @@ use crate::app::App;
 use crate::http::answer::{ignoring, json, located, replayed};
 use crate::http::caller::{Allowed, Caller, Write};
 use crate::http::context::RequestContext;
-use crate::http::context::render::internal_error;
 use crate::http::headers::{essence, idempotency_key};
 use crate::http::idempotency::{without_key, workspace_key_hash};
 use crate::http::incoming::report;
 use crate::http::lasting::unless_stopping;
-use crate::http::refusal::{key_reused, store_problem};
+use crate::http::refusal::{broken, key_reused, store_problem};
 use crate::json::path::Path;
 use crate::json::report::Report;
 use crate::problem::{Fault, Problem};
@@ -172,7 +171,7 @@ async fn receive(
 ) -> Result<Came, Problem> {
     let Some(mut part) = timeout(SILENT_FOR, source.file(&mut report)).await.map_err(|_| silent())?? else {
         report.fault(&Path::ROOT.name("file"), "required", "a form must have a part with a file");
-        return Err(report.check().err().unwrap_or_else(internal_error));
+        return Err(report.check().err().unwrap_or_else(|| broken("a fault refuses an upload")));
     };
     let mut place = find_place(app, caller, without_key(context), keyed).await?;
     let (mut received, mut pace) = (Received::default(), Pace::default());
@@ -188,7 +187,7 @@ async fn receive(
         report.fault(&Path::ROOT.name("file"), "too_short", "the file is empty; it must have at least one byte");
     }
     let ignored = report.check()?;
-    let Some(named) = named else { return Err(internal_error()) };
+    let named = named.ok_or_else(|| broken("a file without faults has a name"))?;
     Ok(Came { place, named, digest: *received.hasher.finalize().as_bytes(), ignored })
 }
 
@@ -267,12 +266,12 @@ async fn find_place(
             return Ok(Place::Known { entity, first: row.events.first, fingerprint: row.fingerprint });
         }
     }
-    Err(internal_error())
+    Err(broken("a key uploads a file in one of its lives"))
 }
 
 /// 201 with the file as it was on arrival.
 fn created(state: &File, ignored: &[String]) -> Result<Response, Problem> {
-    let attachment = state.attachment(None).ok_or_else(internal_error)?;
+    let attachment = state.attachment(None).ok_or_else(|| broken("a file whose bytes were stored has arrived"))?;
     let response = ignoring(json(StatusCode::CREATED, &attachment_view(&attachment, None)), ignored);
     Ok(located(response, &format!("/attachments/{}", attachment.id)))
 }

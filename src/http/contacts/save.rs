@@ -21,9 +21,8 @@ use crate::http::answer::{When, ignoring, json, located, replayed};
 use crate::http::body::JsonBytes;
 use crate::http::caller::{Allowed, Caller, Write};
 use crate::http::context::RequestContext;
-use crate::http::context::render::internal_error;
 use crate::http::incoming::Incoming;
-use crate::http::refusal::{outcome_unknown, problem_of, store_problem};
+use crate::http::refusal::{broken, outcome_unknown, problem_of, store_problem};
 use crate::http::resource::{Submitted, submit};
 use crate::json::fields::Fields;
 use crate::json::report::Report;
@@ -173,7 +172,7 @@ async fn claim(app: &App, caller: &Caller, with: CommandContext) -> Result<Comma
     let command = registry::Command { expected: Vec::new(), changes: Vec::new() };
     match submit(app, caller.registry(), command, with).await? {
         Submitted::Done | Submitted::Repeat(_) => Ok(with.without_claim()),
-        Submitted::Unexpected(_) => Err(internal_error()),
+        Submitted::Unexpected(_) => Err(broken("a claim expects nothing of the workspace")),
     }
 }
 
@@ -192,7 +191,7 @@ async fn save(app: &App, caller: &Caller, wanted: Wanted, with: CommandContext) 
 async fn saved_before(app: &App, entity: EntityKey, effect: SeqRange) -> Result<Saved, Problem> {
     let node = app.node();
     let state = node.state::<Contact>(entity).await.map_err(store_problem)?;
-    let mut state = state.ok_or_else(internal_error)?;
+    let mut state = state.ok_or_else(|| broken("a saved contact exists"))?;
     let at = if effect.is_empty() { effect.last } else { effect.first };
     let (mut told, mut upto) = (None, at);
     loop {
@@ -209,12 +208,12 @@ async fn saved_before(app: &App, entity: EntityKey, effect: SeqRange) -> Result<
                     return Ok(Saved { state, created, when: When::Before });
                 }
                 Event::ContactUpdated { name } => name,
-                _ => return Err(internal_error()),
+                _ => return Err(broken("a contact is saved by creations and updates")),
             };
             told.get_or_insert((name, event.at));
         }
         if upto == 0 {
-            return Err(internal_error());
+            return Err(broken("a contact's log begins with its creation"));
         }
     }
 }

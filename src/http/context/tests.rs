@@ -244,6 +244,22 @@ async fn head_has_the_headers_of_get_and_no_body() {
 }
 
 #[tokio::test]
+async fn a_broken_invariant_is_named_in_the_log_of_its_request_and_not_in_the_answer() {
+    let lines = Lines::default();
+    let _guard = tracing::subscriber::set_default(lines.subscriber("warn", LogFormat::Json));
+    let broken = || broken("an answer has a question");
+    let app = Router::new().route("/", axum::routing::get(async move || broken()));
+    let request = Request::get("/").header(REQUEST_ID, "mine").body(Body::empty()).unwrap();
+    let response = app.layer(layer(door(&[], Traces::default()))).oneshot(request).await.unwrap();
+    assert_eq!(response.status(), 500);
+    assert!(!text(response).await.contains("question"));
+    let lines: Vec<Value> = lines.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [why, request] = &lines[..] else { panic!("{lines:?}") };
+    assert_eq!((&why["level"], &why["invariant"]), (&json!("ERROR"), &json!("an answer has a question")));
+    assert_eq!((&request["request.id"], &request["trace_id"]), (&json!("mine"), &why["trace_id"]));
+}
+
+#[tokio::test]
 async fn every_request_is_one_line_at_debug_and_a_failure_at_any_level() {
     let lines = Lines::default();
     let _guard = tracing::subscriber::set_default(lines.subscriber("warn,tertulia::http=debug", LogFormat::Json));

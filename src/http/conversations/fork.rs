@@ -5,7 +5,7 @@ use std::time::Duration;
 use actors::claims::LIVES_MAX;
 use actors::contact;
 use actors::conversation::{self, Details, Event, Forked, Forking, Opening, Origin, Rejection, message_of};
-use actors::directory::{Answer, Refusal};
+use actors::directory::Answer;
 use actors::id::{ConversationId, EntityKey, MessageId};
 use actors::store::SeqRange;
 use axum::extract::{Path, State};
@@ -19,14 +19,13 @@ use crate::http::background::ends_within;
 use crate::http::body::OptionalJsonBytes;
 use crate::http::caller::{Allowed, Caller, Write};
 use crate::http::context::RequestContext;
-use crate::http::context::render::internal_error;
 use crate::http::headers::prefer;
 use crate::http::idempotency::without_key;
 use crate::http::incoming::Incoming;
 use crate::http::log;
 use crate::http::messages::new_id;
 use crate::http::refusal::conversation::{message_not_found, rejected};
-use crate::http::refusal::{problem_of, store_problem, untold};
+use crate::http::refusal::{broken, problem_of, store_problem, untold};
 use crate::problem::Problem;
 use crate::wire::bounds::NAME;
 
@@ -84,7 +83,7 @@ pub(in crate::http) async fn create(
         let is_recorded = response.status() == StatusCode::CREATED;
         return Ok(if is_recorded { when.told(response) } else { response });
     }
-    Err(internal_error())
+    Err(broken("a key opens a copy in one of its lives"))
 }
 
 /// The sequence of a message of the source that a body names.
@@ -109,11 +108,8 @@ async fn admit(
     }
     let Origin::Api { contact: id, .. } = source.origin else { return Ok(()) };
     let entity = EntityKey::contact(caller.address, id.address);
-    match app.node().contact(entity, contact::Command::Fork { id, copy }, without_key(context)).await {
-        Ok(_) => Ok(()),
-        Err(Refusal::Rejected(_)) => Err(rejected(Rejection::Erased)),
-        Err(refusal) => Err(problem_of(refusal, |_| internal_error())),
-    }
+    let noted = app.node().contact(entity, contact::Command::Fork { id, copy }, without_key(context)).await;
+    noted.map(|_| ()).map_err(|refusal| problem_of(refusal, |_| rejected(Rejection::Erased)))
 }
 
 /// The beginning of the copy: like the source now, and open. A human channel's own conversation stays the channel's.
@@ -130,11 +126,14 @@ fn opening(id: ConversationId, source: &conversation::State, details: &Details) 
 async fn copied(app: &App, entity: EntityKey, first: u64, patience: Duration) -> Result<Response, Problem> {
     ends_within(app, patience, actors::fork::begin(app.node(), entity)).await;
     let events = log::between(app.node(), entity, SeqRange::one(first)).await.map_err(store_problem).map_err(untold)?;
-    let event = events.into_iter().next().ok_or_else(internal_error)?;
-    let Event::ConversationCreated { details, .. } = &event.event else { return Err(internal_error()) };
-    let mut begun = conversation::State::begun(&event).ok_or_else(internal_error)?;
-    let now = state(app, entity, begun.id).await.map_err(untold)?.ok_or_else(internal_error)?;
-    let fork = now.fork.ok_or_else(internal_error)?;
+    let event = events.into_iter().next().ok_or_else(|| broken("an opening has an event"))?;
+    let Event::ConversationCreated { details, .. } = &event.event else {
+        return Err(broken("the event of an opening is a creation"));
+    };
+    let mut begun =
+        conversation::State::begun(&event).ok_or_else(|| broken("a conversation begins with its creation"))?;
+    let now = state(app, entity, begun.id).await.map_err(untold)?.ok_or_else(|| broken("a copy that began exists"))?;
+    let fork = now.fork.ok_or_else(|| broken("a copy knows its progress"))?;
     let status = if fork.next.is_none() { StatusCode::CREATED } else { StatusCode::ACCEPTED };
     begun.messages = fork.copied;
     begun.last_message_at = Some(fork.at).filter(|_| fork.copied > 0);

@@ -18,13 +18,12 @@ use crate::http::attachments::link;
 use crate::http::body::JsonBytes;
 use crate::http::caller::{Allowed, Caller, Write};
 use crate::http::context::RequestContext;
-use crate::http::context::render::internal_error;
 use crate::http::forwarding::ForwardableRequest;
 use crate::http::headers::if_match;
 use crate::http::idempotency::without_key;
 use crate::http::incoming::Incoming;
 use crate::http::refusal::conversation::rejected;
-use crate::http::refusal::{problem_of, store_problem};
+use crate::http::refusal::{broken, problem_of, store_problem};
 use crate::http::resource::given;
 use crate::json::fields::{Fields, Length, Value};
 use crate::json::path::Path as JsonPath;
@@ -161,7 +160,7 @@ pub(in crate::http) async fn acknowledge(
     let receipt = fields.required(report, "status").and_then(|value| value.choice(report, &choices));
     fields.finish(report);
     let ignored = incoming.report.check()?;
-    let receipt = receipt.ok_or_else(internal_error)?;
+    let receipt = receipt.ok_or_else(|| broken("a body without faults has a receipt"))?;
     let found = find(&app, &caller, &id).await?;
     let whole = ForwardableRequest::of(&app, &context, &headers, &bytes, with.key.is_some());
     if let Some(response) = whole.forward(found.entity).await? {

@@ -18,12 +18,11 @@ use super::{MessageRequest, UnparsedMessage, find_channel, stored};
 use crate::http::answer::{When, located};
 use crate::http::attachments::link::{self, Linking};
 use crate::http::caller::Caller;
-use crate::http::context::render::internal_error;
 use crate::http::idempotency::{CHANNEL_SCOPE, without_key};
 use crate::http::refusal::channel::{channel_disabled, channel_not_found, kind_mismatch};
-use crate::http::refusal::contended;
 use crate::http::refusal::conversation::rejected;
 use crate::http::refusal::problem_of;
+use crate::http::refusal::{broken, contended};
 use crate::json::path::Path;
 use crate::problem::Problem;
 use crate::wire::channel_message::ChannelPost;
@@ -109,7 +108,8 @@ async fn append(
         let post = Post { opening, expected: None, messages: vec![message], turn: None };
         match app.node().conversation(entity, post, accepting.command_context(CHANNEL_SCOPE)).await {
             Ok(Answer::Done(posted)) => {
-                let message = posted.messages.first().ok_or_else(internal_error)?;
+                let message =
+                    posted.messages.first().ok_or_else(|| broken("a post that was accepted has a message"))?;
                 // Their records get their message now, not at the check in a day.
                 let files: Vec<_> = message.content.attachments.iter().map(|file| file.id).collect();
                 app.node().settle(caller.address, &files);
@@ -135,7 +135,7 @@ fn accepted(accepting: &MessageRequest<'_>, channel: &str, message: &Message, wh
 
 /// The same for a retry, from the events of the first request.
 fn repeated(accepting: &MessageRequest<'_>, channel: &str, effect: &[Record<Event>]) -> Result<Response, Problem> {
-    let message = effect.iter().find_map(message_of).ok_or_else(internal_error)?;
+    let message = effect.iter().find_map(message_of).ok_or_else(|| broken("the effect of a post has a message"))?;
     Ok(accepted(accepting, channel, &message, When::Before))
 }
 

@@ -27,12 +27,11 @@ use super::{MessageRequest, UnparsedMessage};
 use crate::http::answer::When;
 use crate::http::attachments::link;
 use crate::http::contacts::contact_not_found;
-use crate::http::context::render::internal_error;
 use crate::http::headers::prefer;
 use crate::http::idempotency::{contact_scope, in_progress, without_key};
 use crate::http::refusal::channel::{channel_disabled, channel_not_found, kind_mismatch};
 use crate::http::refusal::conversation::rejected;
-use crate::http::refusal::{problem_of, store_problem};
+use crate::http::refusal::{broken, problem_of, store_problem};
 use crate::http::turns;
 use crate::problem::Problem;
 use crate::wire::contact_message::{ContactContent, ContactPost};
@@ -68,7 +67,7 @@ pub(super) async fn post(inbound: UnparsedMessage<'_>, channel: Option<Arc<Chann
         Ok(agent) => agent,
         Err(refusal) => return exchange.earlier_or(refusal).await,
     };
-    let Some(content) = post.content else { return Err(internal_error()) };
+    let content = post.content.ok_or_else(|| broken("a contact's message without faults has content"))?;
     if let Some(response) = exchange.forwarded(&content).await? {
         return Ok(response);
     }
@@ -259,8 +258,9 @@ impl Exchange<'_> {
             let with = self.accepting.command_context(&self.scope);
             match node.conversation(entity, post, with).await {
                 Ok(Answer::Done(Posted { messages, turn })) => {
-                    let message = messages.into_iter().next().ok_or_else(internal_error)?;
-                    let turn = *turn.ok_or_else(internal_error)?;
+                    let message =
+                        messages.into_iter().next().ok_or_else(|| broken("a post that was accepted has a message"))?;
+                    let turn = *turn.ok_or_else(|| broken("a contact's message has a turn"))?;
                     let delivered =
                         Delivered { entity, contact, conversation, message, turn, when: When::Now, tries_again: false };
                     return Ok(Stored::Now(Box::new(delivered), events));
@@ -273,7 +273,7 @@ impl Exchange<'_> {
                     let reopened = if conversation == open.id { self.reopened(&open).await? } else { None };
                     if reopened.is_none() {
                         let again = self.resolve(identifier, name.as_ref(), Some(open.id), true).await?;
-                        (contact, open) = again.ok_or_else(internal_error)?;
+                        (contact, open) = again.ok_or_else(|| broken("a contact that may revive is resolved"))?;
                     }
                     conversation = reopened.unwrap_or(open.id);
                     // An earlier attempt of the same request may have been accepted in the closed conversation, or in a
@@ -364,7 +364,7 @@ impl Exchange<'_> {
             Some(found) => Some(found),
             None => self.resolve(identifier, name, None, true).await?,
         };
-        let (contact, open) = found.ok_or_else(internal_error)?;
+        let (contact, open) = found.ok_or_else(|| broken("a contact that may revive is resolved"))?;
         Ok(Found::Open(contact, open))
     }
 
@@ -400,13 +400,16 @@ impl Exchange<'_> {
     async fn repeat(&self, earlier: &Earlier) -> Result<Response, Problem> {
         let (node, entity) = (self.accepting.app.node(), earlier.entity);
         let origin = node.origin(entity).await.map_err(store_problem)?;
-        let Some(Origin::Api { contact, .. }) = origin.as_deref() else { return Err(internal_error()) };
+        let Some(Origin::Api { contact, .. }) = origin.as_deref() else {
+            return Err(broken("a contact's message is in a conversation with a contact"));
+        };
         let contact = *contact;
-        let message = earlier.events.iter().find_map(message_of).ok_or_else(internal_error)?;
-        let number = message.turn.ok_or_else(internal_error)?.number;
+        let message = earlier.events.iter().find_map(message_of);
+        let message = message.ok_or_else(|| broken("the effect of a post has a message"))?;
+        let number = message.turn.ok_or_else(|| broken("a contact's message has a turn"))?.number;
         let events = node.subscribe(entity);
         let turn = node.turn(entity, number).await.map_err(store_problem)?;
-        let mut turn = turn.ok_or_else(internal_error)?;
+        let mut turn = turn.ok_or_else(|| broken("the turn of a message exists"))?;
         let mut tries_again = false;
         if turn.status == TurnStatus::Failed && self.fetching.is_none() {
             self.admit(self.channel.agent.as_ref().unwrap_or(&turn.agent))?;
@@ -420,7 +423,7 @@ impl Exchange<'_> {
                 // Another retry has ended the turn meanwhile.
                 Err(Refusal::Rejected(Rejection::TurnNotPossible(_))) => {
                     let turn = node.turn(entity, number).await.map_err(store_problem)?;
-                    turn.ok_or_else(internal_error)?
+                    turn.ok_or_else(|| broken("the turn of a message exists"))?
                 }
                 Err(refusal) => return Err(problem_of(refusal, rejected)),
             };

@@ -17,10 +17,9 @@ use crate::app::App;
 use crate::http::answer::{self, When};
 use crate::http::attachments::link;
 use crate::http::caller::Caller;
-use crate::http::context::render::internal_error;
 use crate::http::idempotency::{CONVERSATION_SCOPE, without_key};
 use crate::http::refusal::conversation::{conversation_not_found, rejected};
-use crate::http::refusal::{problem_of, store_problem};
+use crate::http::refusal::{broken, problem_of, store_problem};
 use crate::json::path::Path;
 use crate::json::report::Report;
 use crate::json::write::array;
@@ -77,7 +76,7 @@ pub(super) async fn post(inbound: UnparsedMessage<'_>, path_conversation: Option
             answer => return answer.map_err(|error| error.into_problem(batch)),
         }
     }
-    Err(internal_error())
+    Err(broken("a key opens a conversation in one of its lives"))
 }
 
 /// Parents that cannot be messages of this conversation, whatever it contains, are faults among the others.

@@ -17,9 +17,9 @@ use crate::app::App;
 use crate::egress::{Download, Fault, Limits};
 use crate::http::attachments::arrival::{Arrival, Arrived, Named, begin};
 use crate::http::attachments::{MAX_BYTES, sniff};
-use crate::http::context::render::internal_error;
 use crate::http::headers::essence;
 use crate::http::idempotency::without_key;
+use crate::http::refusal::broken;
 use crate::problem::Problem;
 use crate::wire::contact_message::content::Media;
 use crate::wire::filename;
@@ -167,7 +167,7 @@ async fn keep(
     }
     match arrival.complete(app, named, |_, _| with).await? {
         Arrived::Done(state) => Ok(*state),
-        Arrived::Repeat(_) => Err(internal_error()),
+        Arrived::Repeat(_) => Err(broken("a file is fetched without a key of its own")),
     }
 }
 

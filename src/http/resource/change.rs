@@ -25,7 +25,7 @@ use crate::http::context::render::internal_error;
 use crate::http::idempotency::without_key;
 use crate::http::incoming::Incoming;
 use crate::http::refusal::contended;
-use crate::http::refusal::{problem_of, store_problem};
+use crate::http::refusal::{broken, problem_of, store_problem};
 use crate::problem::Problem;
 
 /// How often a change is decided again because its expected rows have changed. In one process changes of a registry go
@@ -115,7 +115,11 @@ impl<R: Resource> Stored<R> {
     /// The answer for changes stored before. The secret was shown only in the first answer.
     fn replay(changes: &[RowChange], ignored: Vec<String>) -> Result<Self, Problem> {
         let put = changes.iter().find(|change| change.table() == R::TABLE).and_then(RowChange::value);
-        Ok(Self { value: decode(put.ok_or_else(internal_error)?)?, ignored, when: When::Before })
+        Ok(Self {
+            value: decode(put.ok_or_else(|| broken("what creates a resource puts its row"))?)?,
+            ignored,
+            when: When::Before,
+        })
     }
 }
 

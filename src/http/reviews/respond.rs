@@ -16,14 +16,13 @@ use crate::http::answer::{ignoring, json, replayed};
 use crate::http::body::{JsonBytes, OptionalJsonBytes};
 use crate::http::caller::{Allowed, Caller, Respond, Write};
 use crate::http::context::RequestContext;
-use crate::http::context::render::internal_error;
 use crate::http::forwarding::ForwardableRequest;
 use crate::http::incoming::Incoming;
 use crate::http::log;
 use crate::http::messages::stored::StoredMessage;
 use crate::http::messages::{sender, shown_to};
 use crate::http::refusal::conversation::rejected;
-use crate::http::refusal::{problem_of, store_problem};
+use crate::http::refusal::{broken, problem_of, store_problem};
 use crate::json::canonical::canonical;
 use crate::json::fields::{Fields, Length};
 use crate::json::report::Report;
@@ -71,7 +70,9 @@ async fn judge(review: &Review, response: Json) -> Result<Vec<Fault>, Problem> {
         return Ok(faults_of(review, &response));
     }
     let review = review.clone();
-    tokio::task::spawn_blocking(move || faults_of(&review, &response)).await.map_err(|_| internal_error())
+    tokio::task::spawn_blocking(move || faults_of(&review, &response))
+        .await
+        .map_err(|_| broken("judging a response does not panic"))
 }
 
 /// `POST /reviews/{id}/respond`.
@@ -101,7 +102,7 @@ pub(in crate::http) async fn respond(
         }
     }
     let ignored = incoming.report.check()?;
-    let (asked, response) = (asked?, response.ok_or_else(internal_error)?);
+    let (asked, response) = (asked?, response.ok_or_else(|| broken("a body without faults has a response"))?);
     let whole = ForwardableRequest::of(&app, &context, &headers, &bytes, with.key.is_some());
     if let Some(response) = whole.forward(asked.found.entity).await? {
         return Ok(response);

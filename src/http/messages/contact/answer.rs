@@ -14,11 +14,10 @@ use tokio::time::Instant;
 use super::Exchange;
 use crate::http::answer::{When, located};
 use crate::http::caller::still_known;
-use crate::http::context::render::internal_error;
 use crate::http::headers::prefer::{Prefer, applying, prefer};
 use crate::http::idempotency::in_progress as in_progress_problem;
 use crate::http::messages::turn_wait::{self, ObservedReplies};
-use crate::http::refusal::{store_problem, untold};
+use crate::http::refusal::{broken, store_problem, untold};
 use crate::problem::Problem;
 use crate::wire::contact_message::view::{ContactParts, Usage, contact_view};
 use crate::wire::json_view::turn_status;
@@ -122,7 +121,7 @@ impl Exchange<'_> {
         let parts = ContactParts {
             contact: delivered.contact,
             conversation: delivered.conversation,
-            created_at: created_at.ok_or_else(internal_error)?,
+            created_at: created_at.ok_or_else(|| broken("a conversation with a message was created"))?,
             conversation_status: if self.is_closed(delivered.entity, turn).await? { "closed" } else { "open" },
             channel_id: &self.channel.id,
             agent_id: &turn.agent,
