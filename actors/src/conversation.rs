@@ -279,9 +279,7 @@ fn decided(state: Option<&State>, command: &Command, writing: Writing<'_>) -> De
         (Command::Amend(amend), Some(state)) => amend::amend(state, amend, writing),
         (Command::Respond(response), Some(state)) => review::respond(state, response, writing),
         (Command::CancelReview(cancel), Some(state)) => review::cancel(state, *cancel, writing),
-        (Command::Remembered { range, drawn }, Some(state)) => {
-            remember::remembered(state, *range, drawn, writing)
-        }
+        (Command::Remembered { range, drawn }, Some(state)) => remember::remembered(state, *range, drawn, writing),
         (Command::NotRemembered(before), Some(state)) => remember::failed(state, *before, writing),
         (Command::Wake { lost }, Some(state)) => wake::decide(state, *lost, writing),
         (Command::Outbox(sending), Some(state)) => Ok(sending.decide(state, writing.moment, writing.found)?),

@@ -31,7 +31,7 @@ pub(super) use channel::sender;
 pub(super) use conversation::new_id;
 pub(super) use request::MessageRequest;
 
-use request::UnparsedMessage;
+use request::{SubmitError, Submitted, UnparsedMessage};
 
 /// `POST /messages`.
 pub(super) async fn post_message(

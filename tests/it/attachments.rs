@@ -66,7 +66,7 @@ async fn recorded(app: &TestApp, id: &str) -> attachment::State {
 
 /// Waits until background work has had its effect. A store outside this process takes real time, however often this
 /// checks.
-async fn until<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let mut moved = std::time::Instant::now();
     seen(async || {
         let found = look().await;

@@ -6,6 +6,7 @@ use actors::store::faulty::{FaultyStore, Rates};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
+use crate::attachments::{files_below, until, uploaded};
 use crate::support::{Answer, Request, TestApp, TestStore};
 
 /// A request of each API: path, key and body.
@@ -222,6 +223,43 @@ async fn on_a_store_that_cannot_be_read_nobody_is_told_that_nothing_was_stored_o
         }
     }
     assert!(untold > 2, "{untold}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_store_that_cannot_be_read_a_retry_is_not_told_that_it_comes_too_late() {
+    let (app, store) = faulty().await;
+    let (had, mentioned) = (uploaded(&app, "had").await, uploaded(&app, "mentioned").await);
+    let review = json!({"type": "approval", "expiresAt": "2025-01-01T00:01:00Z"});
+    let bodies = [
+        json!({"channelId": "demo", "text": "x", "attachmentIds": [had]}),
+        json!({"content": {"content": "x", "attachments": [{"id": mentioned}]}}),
+        json!({"channelId": "demo", "text": "x", "review": review}),
+    ];
+    let send = |at: usize| app.post("/api/v1/messages").idempotency_key(&at.to_string()).json(bodies[at].clone());
+    let mut firsts = Vec::new();
+    for at in 0..bodies.len() {
+        firsts.push(send(at).await);
+    }
+    for id in [&firsts[0].json["id"], &firsts[1].json[0]["id"]] {
+        app.delete(format!("/api/v1/messages/{}", id.as_str().unwrap())).await.expect(204);
+    }
+    app.clock.advance(actors::limits::LINKING_MILLIS);
+    until(async || files_below(app.files.path()).is_empty().then_some(())).await;
+    app.clock.advance(120_000);
+    for (at, first) in firsts.iter().enumerate() {
+        let (mut replays, mut outages) = (0, 0);
+        for _ in 0..100 {
+            store.set_rates(Rates { unread: 300, ..Rates::default() });
+            let again = send(at).await;
+            store.calm();
+            match (again.status, again.header("idempotent-replayed"), again.json["code"].as_str()) {
+                (status, "true", _) if status == first.status => replays += 1,
+                (503, _, Some("store_unavailable")) => outages += 1,
+                _ => panic!("{at}: {} {}", again.status, again.json),
+            }
+        }
+        assert!(replays > 5 && outages > 5, "{at}: {replays} {outages}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

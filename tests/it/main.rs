@@ -27,6 +27,7 @@ mod followers;
 mod forks;
 mod idempotency;
 mod isolation;
+mod judgement;
 mod media;
 mod memories;
 mod models;

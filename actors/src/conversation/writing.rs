@@ -7,7 +7,7 @@ use super::{Conversation, Event, Rejection, Reply, State, number_key};
 use crate::codec;
 use crate::machine::{Change, Decision, DecisionContext, ReadSet, Record, Undecided};
 use crate::message::Overlay;
-use crate::store::{RowWrite, Table, View, ViewWrite};
+use crate::store::{RowWrite, StoreError, Table, View, ViewWrite};
 use crate::tables::OVERLAYS;
 
 /// The outcome of a command.
@@ -30,6 +30,12 @@ impl From<Rejection> for Halt {
 impl From<Undecided> for Halt {
     fn from(undecided: Undecided) -> Self {
         Self::Undecided(undecided)
+    }
+}
+
+impl From<StoreError> for Halt {
+    fn from(damaged: StoreError) -> Self {
+        Self::Undecided(damaged.into())
     }
 }
 

@@ -17,8 +17,7 @@ use crate::http::messages::MessageRequest;
 use crate::http::refusal::conversation::rejected;
 use crate::http::refusal::{broken, problem_of, store_problem};
 use crate::json::path::Path;
-use crate::json::report::Report;
-use crate::problem::Problem;
+use crate::problem::{Fault, Problem};
 
 /// How often binding is retried for a file whose binding has just moved.
 const ATTEMPTS: usize = 4;
@@ -53,24 +52,31 @@ impl Queues {
     }
 }
 
-/// The files that a body names, in its order. An unknown name is a fault.
+/// The files that a body names.
+pub(in crate::http) struct NamedFiles {
+    /// Those that exist, in the order of the body.
+    pub(in crate::http) found: Vec<State>,
+    /// A fault for each of the others.
+    pub(in crate::http) missing: Vec<Fault>,
+}
+
+/// The files that a body names.
 ///
 /// # Errors
 /// 503 if the store cannot be read, 500 if the stored data cannot.
-pub(in crate::http) async fn named(
-    app: &App,
-    caller: &Caller,
-    ids: &[(Path, String)],
-    report: &mut Report,
-) -> Result<Vec<State>, Problem> {
-    let mut files = Vec::with_capacity(ids.len());
+pub(in crate::http) async fn named(app: &App, caller: &Caller, ids: &[(Path, String)]) -> Result<NamedFiles, Problem> {
+    let (mut found, mut missing) = (Vec::with_capacity(ids.len()), Vec::new());
     for (path, id) in ids {
         match find(app, caller, id).await? {
-            Some(file) => files.push(file),
-            None => report.fault(path, "attachment_not_found", "names no attachment of this workspace"),
+            Some(file) => found.push(file),
+            None => missing.push(Fault::new(
+                path.pointer(),
+                "attachment_not_found",
+                "names no attachment of this workspace",
+            )),
         }
     }
-    Ok(files)
+    Ok(NamedFiles { found, missing })
 }
 
 /// The message that has a file, even if the file's record does not name it yet.

@@ -5,24 +5,22 @@ use std::time::Duration;
 
 use actors::attachment;
 use actors::channel::{Channel, ChannelKind};
-use actors::conversation::{Details, Event, Opening, Origin, Post, Rejection, message_of};
-use actors::directory::{Answer, Refusal};
+use actors::conversation::{Details, Opening, Origin, Post, Rejection};
+use actors::directory::Refusal;
 use actors::id::{ConversationId, MessageId};
 use actors::key::PrincipalKind;
-use actors::machine::Record;
-use actors::message::{Content, Message, NewMessage, Overlay, Sender, SenderKind};
+use actors::message::{Content, NewMessage, Overlay, Sender, SenderKind};
 use axum::response::Response;
 use http::StatusCode;
 
-use super::{MessageRequest, UnparsedMessage, find_channel, stored};
+use super::{MessageRequest, SubmitError, Submitted, UnparsedMessage, find_channel, stored};
 use crate::http::answer::{When, located};
 use crate::http::attachments::link::{self, Linking};
 use crate::http::caller::Caller;
 use crate::http::idempotency::{CHANNEL_SCOPE, without_key};
 use crate::http::refusal::channel::{channel_disabled, channel_not_found, kind_mismatch};
+use crate::http::refusal::contended;
 use crate::http::refusal::conversation::rejected;
-use crate::http::refusal::problem_of;
-use crate::http::refusal::{broken, contended};
 use crate::json::path::Path;
 use crate::problem::Problem;
 use crate::wire::channel_message::ChannelPost;
@@ -37,17 +35,14 @@ pub(super) async fn post(inbound: UnparsedMessage<'_>, path_channel: Option<&str
         |body, rules, report| ChannelPost::read(body, path_channel, rules, report),
         |post| post.client_id.as_deref(),
     );
-    let files = link::named(accepting.app, accepting.caller, &post.attachment_ids, &mut accepting.report).await?;
-    let missing = post.attachment_ids.len() - files.len();
+    let files = link::named(accepting.app, accepting.caller, &post.attachment_ids).await?;
     let known = find_channel(accepting.app, accepting.caller, &post.channel_id).await?;
-    if missing > 0
-        && missing == accepting.report.faults.len()
-        && let Some(channel) = &known
-        && let Ok(Some(events)) =
-            accepting.earlier_effect(channel.conversation(accepting.caller.address), CHANNEL_SCOPE).await
-    {
-        // The message was accepted when its files were there.
-        return repeated(&accepting, &channel.id, &events);
+    let place = |accepting: &MessageRequest<'_>| {
+        let entity = known.as_deref()?.conversation(accepting.caller.address);
+        Some((entity, accepting.command_context(CHANNEL_SCOPE)))
+    };
+    if let Some(submitted) = accepting.replay_before_refusal(files.missing, place).await? {
+        return accepted(&accepting, &post.channel_id, &submitted);
     }
     if let Some(channel) = known.as_deref().filter(|channel| channel.kind != ChannelKind::Human) {
         accepting.report.faults.extend(kind_mismatch("/channelId", channel.kind).faults);
@@ -63,15 +58,12 @@ pub(super) async fn post(inbound: UnparsedMessage<'_>, path_channel: Option<&str
     if let Some(response) = accepting.forwarded(entity, Duration::ZERO).await? {
         return Ok(response);
     }
+    let files = files.found;
+    // A retry with files must not bind them again.
     if !accepting.report.late.is_empty() || !channel.enabled || !files.is_empty() {
-        // A retry of a message that was accepted in time, while the channel was enabled, gets that message's answer.
-        match accepting.earlier_effect(entity, CHANNEL_SCOPE).await {
-            Ok(Some(events)) => return repeated(&accepting, &channel.id, &events),
-            Ok(None) => accepting.report.refuse_late()?,
-            Err(reused) => {
-                accepting.report.refuse_late()?;
-                return Err(reused);
-            }
+        let with = accepting.command_context(CHANNEL_SCOPE);
+        if let Some(submitted) = accepting.replay_before_late_faults(entity, with).await? {
+            return accepted(&accepting, &channel.id, &submitted);
         }
         if !channel.enabled {
             return Err(channel_disabled());
@@ -106,37 +98,29 @@ async fn append(
         let message = NewMessage { content: Arc::new(content.clone()), parent: None, review_millis };
         let opening = Some(opening.clone());
         let post = Post { opening, expected: None, messages: vec![message], turn: None };
-        match app.node().conversation(entity, post, accepting.command_context(CHANNEL_SCOPE)).await {
-            Ok(Answer::Done(posted)) => {
-                let message =
-                    posted.messages.first().ok_or_else(|| broken("a post that was accepted has a message"))?;
-                // Their records get their message now, not at the check in a day.
-                let files: Vec<_> = message.content.attachments.iter().map(|file| file.id).collect();
-                app.node().settle(caller.address, &files);
-                return Ok(accepted(accepting, &channel.id, message, When::Now));
+        match accepting.submit(entity, post, accepting.command_context(CHANNEL_SCOPE)).await {
+            Ok(submitted) => {
+                if submitted.when == When::Now {
+                    // The files' records get their message now, not at the check in a day.
+                    let files: Vec<_> = content.attachments.iter().map(|file| file.id).collect();
+                    app.node().settle(caller.address, &files);
+                }
+                return accepted(accepting, &channel.id, &submitted);
             }
-            Ok(Answer::Repeat(effect)) => {
-                return repeated(accepting, &channel.id, &accepting.effect(entity, effect).await?);
-            }
-            Err(Refusal::Rejected(Rejection::AttachmentLost(id))) => linking.again(id).await?,
-            Err(refusal) => return Err(problem_of(refusal, rejected)),
+            Err(SubmitError::Refused(Refusal::Rejected(Rejection::AttachmentLost(id)))) => linking.again(id).await?,
+            Err(error) => return Err(error.into_problem(rejected)),
         }
     }
     Err(contended())
 }
 
 /// 201 with the message as it was accepted, even if it has changed since.
-fn accepted(accepting: &MessageRequest<'_>, channel: &str, message: &Message, when: When) -> Response {
+fn accepted(accepting: &MessageRequest<'_>, channel: &str, submitted: &Submitted) -> Result<Response, Problem> {
+    let message = submitted.message()?;
     accepting.context.accepted(message.id);
     let overlay = Overlay::default();
-    let response = accepting.answer(StatusCode::CREATED, &channel_view(channel, message, &overlay), when);
-    located(response, &format!("/messages/{}", message.id))
-}
-
-/// The same for a retry, from the events of the first request.
-fn repeated(accepting: &MessageRequest<'_>, channel: &str, effect: &[Record<Event>]) -> Result<Response, Problem> {
-    let message = effect.iter().find_map(message_of).ok_or_else(|| broken("the effect of a post has a message"))?;
-    Ok(accepted(accepting, channel, &message, When::Before))
+    let response = accepting.answer(StatusCode::CREATED, &channel_view(channel, message, &overlay), submitted.when);
+    Ok(located(response, &format!("/messages/{}", message.id)))
 }
 
 /// The sender: for an agent its channel, for a person the key's principal.

@@ -9,12 +9,10 @@ use actors::channel::{Channel, ChannelKind};
 use actors::clock::Millis;
 use actors::contact::{self, GoBack, OpenConversation, Resolve, entity_of};
 use actors::conversation::{
-    Conversation, Details, Event, Opening, Origin, Post, Posted, Rejection, RetryTurn, TurnRequest, TurnStatus,
-    message_of,
+    Conversation, Details, Opening, Origin, Post, Rejection, RetryTurn, TurnRequest, TurnStatus,
 };
 use actors::directory::{Answer, Refusal};
 use actors::id::{ContactId, ConversationId, EntityKey};
-use actors::machine::Record;
 use actors::message::{Attachment, Content, NewMessage};
 use actors::shares::OwnPermit;
 use actors::store::{KeyHash, StoreError};
@@ -23,7 +21,7 @@ use axum::response::Response;
 use tokio::time::timeout;
 
 use super::media;
-use super::{MessageRequest, UnparsedMessage};
+use super::{MessageRequest, SubmitError, Submitted, UnparsedMessage};
 use crate::http::answer::When;
 use crate::http::attachments::link;
 use crate::http::contacts::contact_not_found;
@@ -102,13 +100,13 @@ enum Found {
     /// The contact and its open conversation.
     Open(ContactId, OpenConversation),
     /// An earlier request with the same key has stored its message, in an earlier conversation.
-    Stored(Earlier),
+    Stored(StoredBefore),
 }
 
 /// What an earlier request with the same key stored, and where.
-struct Earlier {
+struct StoredBefore {
     entity: EntityKey,
-    events: Vec<Record<Event>>,
+    submitted: Submitted,
 }
 
 /// The request's message.
@@ -116,7 +114,7 @@ enum Stored {
     /// Stored by this request; with the events that follow.
     Now(Box<Delivered>, Subscription),
     /// Stored by an earlier request.
-    Before(Earlier),
+    Before(StoredBefore),
 }
 
 impl Exchange<'_> {
@@ -165,13 +163,13 @@ impl Exchange<'_> {
     /// The answer of an earlier request with the same key.
     async fn earlier(&self) -> Result<Option<Response>, Problem> {
         match self.find_earlier().await? {
-            Some(earlier) => self.repeat(&earlier).await.map(Some),
+            Some(before) => self.repeat(&before).await.map(Some),
             None => Ok(None),
         }
     }
 
     /// The effect of an earlier request with the same key, in any of the contact's conversations.
-    async fn find_earlier(&self) -> Result<Option<Earlier>, Problem> {
+    async fn find_earlier(&self) -> Result<Option<StoredBefore>, Problem> {
         if self.accepting.keyed.is_none() {
             return Ok(None);
         }
@@ -184,8 +182,9 @@ impl Exchange<'_> {
         let mut left = None;
         for generation in (1..=open.generation).rev() {
             let entity = self.generation(generation);
-            if let Some(events) = self.accepting.earlier_effect(entity, &self.scope).await? {
-                return Ok(Some(Earlier { entity, events }));
+            let with = self.accepting.command_context(&self.scope);
+            if let Some(submitted) = self.accepting.earlier(entity, with).await?.submitted()? {
+                return Ok(Some(StoredBefore { entity, submitted }));
             }
             left = match left {
                 Some(left) => Some(left - 1),
@@ -224,7 +223,7 @@ impl Exchange<'_> {
         };
         match stored {
             Stored::Now(delivered, events) => self.answer(*delivered, events).await,
-            Stored::Before(earlier) => self.repeat(&earlier).await,
+            Stored::Before(before) => self.repeat(&before).await,
         }
     }
 
@@ -246,7 +245,7 @@ impl Exchange<'_> {
         let node = self.accepting.app.node();
         let (mut contact, mut open) = match self.find_or_begin(identifier, name.as_ref()).await? {
             Found::Open(contact, open) => (contact, open),
-            Found::Stored(earlier) => return Ok(Stored::Before(earlier)),
+            Found::Stored(before) => return Ok(Stored::Before(before)),
         };
         let mut bound = None;
         let mut conversation = open.id;
@@ -256,20 +255,18 @@ impl Exchange<'_> {
             let post = self.message_with_turn(sent, agent, (contact, conversation), attachments);
             let events = node.subscribe(entity);
             let with = self.accepting.command_context(&self.scope);
-            match node.conversation(entity, post, with).await {
-                Ok(Answer::Done(Posted { messages, turn })) => {
-                    let message =
-                        messages.into_iter().next().ok_or_else(|| broken("a post that was accepted has a message"))?;
-                    let turn = *turn.ok_or_else(|| broken("a contact's message has a turn"))?;
+            match self.accepting.submit(entity, post, with).await {
+                Ok(submitted) if submitted.when == When::Before => {
+                    return Ok(Stored::Before(StoredBefore { entity, submitted }));
+                }
+                Ok(submitted) => {
+                    let message = submitted.message()?.clone();
+                    let turn = *submitted.turn.ok_or_else(|| broken("a contact's message has a turn"))?;
                     let delivered =
                         Delivered { entity, contact, conversation, message, turn, when: When::Now, tries_again: false };
                     return Ok(Stored::Now(Box::new(delivered), events));
                 }
-                Ok(Answer::Repeat(effect)) => {
-                    let events = self.accepting.effect(entity, effect).await?;
-                    return Ok(Stored::Before(Earlier { entity, events }));
-                }
-                Err(Refusal::Rejected(Rejection::Closed)) => {
+                Err(SubmitError::Refused(Refusal::Rejected(Rejection::Closed))) => {
                     let reopened = if conversation == open.id { self.reopened(&open).await? } else { None };
                     if reopened.is_none() {
                         let again = self.resolve(identifier, name.as_ref(), Some(open.id), true).await?;
@@ -278,11 +275,11 @@ impl Exchange<'_> {
                     conversation = reopened.unwrap_or(open.id);
                     // An earlier attempt of the same request may have been accepted in the closed conversation, or in a
                     // later one.
-                    if let Some(earlier) = self.find_earlier().await? {
-                        return Ok(Stored::Before(earlier));
+                    if let Some(before) = self.find_earlier().await? {
+                        return Ok(Stored::Before(before));
                     }
                 }
-                Err(refusal) => return Err(problem_of(refusal, rejected)),
+                Err(error) => return Err(error.into_problem(rejected)),
             }
         }
         Err(Problem::conflict(
@@ -356,9 +353,9 @@ impl Exchange<'_> {
         let is_new = self.accepting.keyed.is_none();
         let found = self.resolve(identifier, name, None, is_new).await?;
         if found.as_ref().is_none_or(|(_, open)| open.generation > 1)
-            && let Some(earlier) = self.find_earlier().await?
+            && let Some(before) = self.find_earlier().await?
         {
-            return Ok(Found::Stored(earlier));
+            return Ok(Found::Stored(before));
         }
         let found = match found {
             Some(found) => Some(found),
@@ -397,15 +394,14 @@ impl Exchange<'_> {
 
     /// Answers a retry: joins the turn, or retries a failed one. The message is not appended again. A request that
     /// waited while another one fetched its file is no retry, and gets the turn's state since then.
-    async fn repeat(&self, earlier: &Earlier) -> Result<Response, Problem> {
-        let (node, entity) = (self.accepting.app.node(), earlier.entity);
+    async fn repeat(&self, before: &StoredBefore) -> Result<Response, Problem> {
+        let (node, entity) = (self.accepting.app.node(), before.entity);
         let origin = node.origin(entity).await.map_err(store_problem)?;
         let Some(Origin::Api { contact, .. }) = origin.as_deref() else {
             return Err(broken("a contact's message is in a conversation with a contact"));
         };
         let contact = *contact;
-        let message = earlier.events.iter().find_map(message_of);
-        let message = message.ok_or_else(|| broken("the effect of a post has a message"))?;
+        let message = before.submitted.message()?.clone();
         let number = message.turn.ok_or_else(|| broken("a contact's message has a turn"))?.number;
         let events = node.subscribe(entity);
         let turn = node.turn(entity, number).await.map_err(store_problem)?;

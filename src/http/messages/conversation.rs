@@ -4,22 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::claims::{self, LIVES_MAX};
-use actors::conversation::{Details, Opening, Origin, Post, Rejection, message_of};
-use actors::directory::{Answer, CommandContext, Refusal};
+use actors::conversation::{Details, Opening, Origin, Post, Rejection};
+use actors::directory::{CommandContext, Refusal};
 use actors::id::{Address, AttachmentId, ConversationId, EntityKey};
 use actors::key::PrincipalKind;
-use actors::message::{Message, NewMessage, Overlay, Parent, Sender, SenderKind, role};
+use actors::message::{NewMessage, Overlay, Parent, Sender, SenderKind, role};
 use axum::response::Response;
 use http::StatusCode;
 
-use super::{MessageRequest, UnparsedMessage};
+use super::{MessageRequest, SubmitError, Submitted, UnparsedMessage};
 use crate::app::App;
-use crate::http::answer::{self, When};
+use crate::http::answer;
 use crate::http::attachments::link;
 use crate::http::caller::Caller;
 use crate::http::idempotency::{CONVERSATION_SCOPE, without_key};
 use crate::http::refusal::conversation::{conversation_not_found, rejected};
-use crate::http::refusal::{broken, problem_of, store_problem};
+use crate::http::refusal::{broken, store_problem};
 use crate::json::path::Path;
 use crate::json::report::Report;
 use crate::json::write::array;
@@ -32,17 +32,14 @@ pub(super) async fn post(inbound: UnparsedMessage<'_>, path_conversation: Option
     let (post, mut accepting) =
         inbound.read(|body, rules, report| ConversationPost::read(body, path_conversation, rules, report), |_| None);
     let references: Vec<_> = post.messages.iter().flat_map(|item| item.reference_ids.clone()).collect();
-    let files = link::named(accepting.app, accepting.caller, &references, &mut accepting.report).await?;
-    let missing = references.len() - files.len();
-    if missing > 0
-        && missing == accepting.report.faults.len()
-        && let Some(response) = accepted_before(&accepting, post.conversation_id.as_deref()).await
-    {
-        return Ok(response);
+    let files = link::named(accepting.app, accepting.caller, &references).await?;
+    let place = |accepting: &MessageRequest<'_>| place_of_retry(accepting, post.conversation_id.as_deref());
+    if let Some(submitted) = accepting.replay_before_refusal(files.missing, place).await? {
+        return Ok(accepted(&accepting, &submitted));
     }
     strangers(&post, &mut accepting.report);
     accepting.report.refuse()?;
-    let mut mentions: Vec<_> = files.iter().zip(&references).map(|(file, (path, _))| (file.id, *path)).collect();
+    let mut mentions: Vec<_> = files.found.iter().zip(&references).map(|(file, (path, _))| (file.id, *path)).collect();
     mentions.sort_by_key(|(id, _)| *id);
     mentions.dedup_by_key(|(id, _)| *id);
     let batch = post.batch;
@@ -64,7 +61,7 @@ pub(super) async fn post(inbound: UnparsedMessage<'_>, path_conversation: Option
     if let Some(id) = named {
         let post = Post { opening: None, expected: Some(id), messages, turn: None };
         let with = accepting.command_context(CONVERSATION_SCOPE);
-        return append(&accepting, id, post, &mentions, with).await.map_err(|error| error.into_problem(batch));
+        return append(&accepting, id, post, &mentions, with).await.map_err(|error| refused(error, batch));
     }
     for life in 0..LIVES_MAX {
         let key = accepting.keyed.as_ref().map(|keyed| keyed.key.as_str());
@@ -72,8 +69,8 @@ pub(super) async fn post(inbound: UnparsedMessage<'_>, path_conversation: Option
         let post = Post { opening: Some(opening(id)), expected: Some(id), messages: messages.clone(), turn: None };
         match append(&accepting, id, post, &mentions, accepting.context_in_workspace()).await {
             // The key that opened this conversation is so old that it was forgotten.
-            Err(AppendError::Refused(Refusal::Rejected(Rejection::NotFound))) if key.is_some() => {}
-            answer => return answer.map_err(|error| error.into_problem(batch)),
+            Err(SubmitError::Refused(Refusal::Rejected(Rejection::NotFound))) if key.is_some() => {}
+            answer => return answer.map_err(|error| refused(error, batch)),
         }
     }
     Err(broken("a key opens a conversation in one of its lives"))
@@ -97,35 +94,14 @@ fn strangers(post: &ConversationPost, report: &mut Report) {
     }
 }
 
-/// The answer of an earlier request with the same key, for a retry that names uploads deleted since.
-async fn accepted_before(accepting: &MessageRequest<'_>, named: Option<&str>) -> Option<Response> {
+/// The entity in which the key of a retry is looked up: the named conversation, or the one that the key opens.
+fn place_of_retry(accepting: &MessageRequest<'_>, named: Option<&str>) -> Option<(EntityKey, CommandContext)> {
     let key = accepting.keyed.as_ref()?.key.as_str();
     let (address, with) = match named {
         Some(named) => (ConversationId::parse(named)?.address, accepting.command_context(CONVERSATION_SCOPE)),
         None => (home_of(accepting.caller, key, 0), accepting.context_in_workspace()),
     };
-    let entity = EntityKey::conversation(accepting.caller.address, address);
-    let events = accepting.effect_of(entity, with).await.ok().flatten()?;
-    let messages: Vec<_> = events.iter().filter_map(message_of).collect();
-    Some(accepted(accepting, &messages, When::Before))
-}
-
-/// Why messages were not appended, or why their answer cannot be rendered.
-enum AppendError {
-    /// The conversation refused them.
-    Refused(Refusal<Rejection>),
-    /// Another failure, such as a file that is gone.
-    Problem(Problem),
-}
-
-impl AppendError {
-    /// The error as clients see it. `batch`: the request carries a list of messages.
-    fn into_problem(self, batch: bool) -> Problem {
-        match self {
-            Self::Refused(refusal) => refused(refusal, batch),
-            Self::Problem(problem) => problem,
-        }
-    }
+    Some((EntityKey::conversation(accepting.caller.address, address), with))
 }
 
 /// Appends the messages, and answers with those appended now or earlier by this key.
@@ -135,19 +111,11 @@ async fn append(
     post: Post,
     mentions: &[(AttachmentId, Path)],
     with: CommandContext,
-) -> Result<Response, AppendError> {
+) -> Result<Response, SubmitError> {
     let entity = EntityKey::conversation(accepting.caller.address, id.address);
     let without_key = without_key(accepting.context);
-    let mentioned = link::mention(accepting.app, accepting.caller, without_key, id.address, mentions).await;
-    mentioned.map_err(AppendError::Problem)?;
-    match accepting.app.node().conversation(entity, post, with).await.map_err(AppendError::Refused)? {
-        Answer::Done(posted) => Ok(accepted(accepting, &posted.messages, When::Now)),
-        Answer::Repeat(effect) => {
-            let events = accepting.effect(entity, effect).await.map_err(AppendError::Problem)?;
-            let messages: Vec<_> = events.iter().filter_map(message_of).collect();
-            Ok(accepted(accepting, &messages, When::Before))
-        }
-    }
+    link::mention(accepting.app, accepting.caller, without_key, id.address, mentions).await?;
+    Ok(accepted(accepting, &accepting.submit(entity, post, with).await?))
 }
 
 /// The id of a new conversation at the home of the request's key, so that a retry finds it.
@@ -193,7 +161,8 @@ fn new_message(caller: &Caller, agent: Option<&str>, mut item: ConversationItem,
 }
 
 /// 200 with the messages as they were accepted, always an array.
-fn accepted(accepting: &MessageRequest<'_>, messages: &[Message], when: When) -> Response {
+fn accepted(accepting: &MessageRequest<'_>, submitted: &Submitted) -> Response {
+    let Submitted { messages, when, .. } = submitted;
     if let Some(first) = messages.first() {
         accepting.context.accepted(first.id);
     }
@@ -201,11 +170,12 @@ fn accepted(accepting: &MessageRequest<'_>, messages: &[Message], when: When) ->
     let workspace = &accepting.caller.workspace;
     let mut text = Vec::with_capacity(messages.iter().map(|message| view_bytes(message, &overlay)).sum());
     array(&mut text, messages, |out, message| conversation_view(workspace, message, &overlay).write(out));
-    accepting.finish(answer::json_text(StatusCode::OK, text), when)
+    accepting.finish(answer::json_text(StatusCode::OK, text), *when)
 }
 
-fn refused(refusal: Refusal<Rejection>, batch: bool) -> Problem {
-    problem_of(refusal, |rejection| match rejection {
+/// The error as clients see it. `batch`: the request carries a list of messages.
+fn refused(error: SubmitError, batch: bool) -> Problem {
+    error.into_problem(|rejection| match rejection {
         Rejection::ParentNotFound { items } if batch => {
             let fault = |item| {
                 let pointer = format!("/content/{item}/parent_message_id");

@@ -1,11 +1,30 @@
 //! Requests that carry messages, from their bytes to their answer.
+//!
+//! Every family of messages judges a request in this order, and the first answer stands:
+//!
+//! 1. The query, the idempotency key and the body are read ([`UnparsedMessage::read`]). Their faults are collected.
+//! 2. What the body names is looked up. A file that does not exist is one more fault, but none of a retry: if nothing
+//!    else is wrong, the key's first request answers, which was accepted while the file existed
+//!    ([`MessageRequest::replay_before_refusal`]).
+//! 3. All faults are refused at once, whatever the key was used for: 400.
+//! 4. A channel that does not exist is refused, 404. Nothing was accepted there, so late faults come before it.
+//! 5. The server that owns the conversation takes over ([`MessageRequest::forwarded`]).
+//! 6. The key's first request answers before anything that may have changed since it was accepted: a deadline that has
+//!    passed ([`Report::late`]), a channel that was disabled ([`MessageRequest::replay_before_late_faults`]).
+//! 7. Late faults are refused, 400; then a key that was used for another request, 422; then a disabled channel, 409.
+//! 8. The conversation decides ([`MessageRequest::submit`]). It knows its keys, so most retries need no look-up before.
+//!
+//! A contact's message names no files and has no late faults. On a disabled channel it is judged by 6 and 7 before 5:
+//! its key may be in any of the contact's conversations, and every server can look there.
+//!
+//! A store that cannot be read is 503 at each step: no outage turns the retry of an accepted request into a refusal.
 
 use std::time::Duration;
 
-use actors::conversation::Event;
-use actors::directory::{CommandContext, KeyUse};
+use actors::conversation::{Post, Posted, Rejection, Turn, message_of};
+use actors::directory::{Answer, CommandContext, KeyUse, Refusal};
 use actors::id::{Address, EntityKey};
-use actors::machine::Record;
+use actors::message::Message;
 use actors::store::SeqRange;
 use axum::response::Response;
 use bytes::Bytes;
@@ -21,10 +40,10 @@ use crate::http::headers::key::{IDEMPOTENCY_KEY, X_IDEMPOTENCY_KEY};
 use crate::http::idempotency;
 use crate::http::incoming::report;
 use crate::http::log;
-use crate::http::refusal::{key_reused, store_problem};
+use crate::http::refusal::{broken, key_reused, problem_of, store_problem};
 use crate::json::Object;
 use crate::json::report::Report;
-use crate::problem::Problem;
+use crate::problem::{Fault, Problem};
 use crate::wire::Rules;
 use crate::wire::fingerprint::fingerprint;
 
@@ -110,6 +129,69 @@ impl Keyed {
     }
 }
 
+/// The messages of a request.
+pub(super) struct Submitted {
+    pub(super) messages: Vec<Message>,
+    /// The turn that was asked for, as it was requested now.
+    pub(super) turn: Option<Box<Turn>>,
+    pub(super) when: When,
+}
+
+impl Submitted {
+    /// The message of a request that carries one.
+    pub(super) fn message(&self) -> Result<&Message, Problem> {
+        self.messages.first().ok_or_else(|| broken("a post has a message"))
+    }
+}
+
+/// Why messages were not submitted, or why they cannot be shown.
+pub(super) enum SubmitError {
+    /// The conversation refused them.
+    Refused(Refusal<Rejection>),
+    /// Another failure, such as a file that is gone.
+    Problem(Problem),
+}
+
+impl SubmitError {
+    /// The error as clients see it; `rejected` maps the conversation's own rejections.
+    pub(super) fn into_problem(self, rejected: impl FnOnce(Rejection) -> Problem) -> Problem {
+        match self {
+            Self::Refused(refusal) => problem_of(refusal, rejected),
+            Self::Problem(problem) => problem,
+        }
+    }
+}
+
+impl From<Problem> for SubmitError {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+/// What a request's key did in an entity before.
+pub(super) enum Earlier {
+    /// Nothing, or the request has no key.
+    Nothing,
+    /// It submitted these messages.
+    Submitted(Submitted),
+    /// It was used for another request.
+    AnotherRequest,
+}
+
+impl Earlier {
+    /// What the key submitted.
+    ///
+    /// # Errors
+    /// 422 if it was used for another request.
+    pub(super) fn submitted(self) -> Result<Option<Submitted>, Problem> {
+        match self {
+            Self::Nothing => Ok(None),
+            Self::Submitted(submitted) => Ok(Some(submitted)),
+            Self::AnotherRequest => Err(key_reused()),
+        }
+    }
+}
+
 /// A request that carries a message, once its body was read; it may still be refused.
 pub(in crate::http) struct MessageRequest<'a> {
     pub(in crate::http) app: &'a App,
@@ -140,34 +222,68 @@ impl MessageRequest<'_> {
         CommandContext { key, ..idempotency::without_key(self.context) }
     }
 
-    /// The events that the request's key caused in an entity, if it was used there; for cases in which that must be
-    /// known before the entity is asked.
-    pub(super) async fn earlier_effect(
-        &self,
-        entity: EntityKey,
-        scope: &str,
-    ) -> Result<Option<Vec<Record<Event>>>, Problem> {
-        self.effect_of(entity, self.command_context(scope)).await
-    }
-
-    /// The same for a key of any scope.
-    pub(super) async fn effect_of(
-        &self,
-        entity: EntityKey,
-        with: CommandContext,
-    ) -> Result<Option<Vec<Record<Event>>>, Problem> {
-        let Some(used) = with.key else { return Ok(None) };
+    /// What the key did in an entity; for cases in which that must be known before the entity is asked.
+    pub(super) async fn earlier(&self, entity: EntityKey, with: CommandContext) -> Result<Earlier, Problem> {
+        let Some(used) = with.key else { return Ok(Earlier::Nothing) };
         let row = self.app.node().key(entity, used.hash).await.map_err(store_problem)?;
         match row {
-            None => Ok(None),
-            Some(row) if row.fingerprint != used.fingerprint => Err(key_reused()),
-            Some(row) => self.effect(entity, row.events).await.map(Some),
+            None => Ok(Earlier::Nothing),
+            Some(row) if row.fingerprint != used.fingerprint => Ok(Earlier::AnotherRequest),
+            Some(row) => self.submitted_before(entity, row.events).await.map(Earlier::Submitted),
         }
     }
 
-    /// The events with these sequences.
-    pub(super) async fn effect(&self, entity: EntityKey, range: SeqRange) -> Result<Vec<Record<Event>>, Problem> {
-        log::between(self.app.node(), entity, range).await.map_err(store_problem)
+    /// Step 2: what the key's first request submitted, if missing files are all that is wrong with this one. Otherwise
+    /// they become faults. `place`: the entity in which the key is looked up.
+    pub(super) async fn replay_before_refusal(
+        &mut self,
+        missing: Vec<Fault>,
+        place: impl FnOnce(&Self) -> Option<(EntityKey, CommandContext)>,
+    ) -> Result<Option<Submitted>, Problem> {
+        if missing.is_empty() {
+            return Ok(None);
+        }
+        if self.report.faults.is_empty()
+            && let Some((entity, with)) = place(self)
+            && let Earlier::Submitted(submitted) = self.earlier(entity, with).await?
+        {
+            return Ok(Some(submitted));
+        }
+        self.report.faults.extend(missing);
+        Ok(None)
+    }
+
+    /// Steps 6 and 7: what the key's first request submitted; if there is none, late faults are refused.
+    pub(super) async fn replay_before_late_faults(
+        &mut self,
+        entity: EntityKey,
+        with: CommandContext,
+    ) -> Result<Option<Submitted>, Problem> {
+        let earlier = self.earlier(entity, with).await?;
+        if let Earlier::Submitted(submitted) = earlier {
+            return Ok(Some(submitted));
+        }
+        self.report.refuse_late()?;
+        earlier.submitted()
+    }
+
+    /// Step 8: posts to the conversation. A retry gets the messages of its first request.
+    pub(super) async fn submit(
+        &self,
+        entity: EntityKey,
+        post: Post,
+        with: CommandContext,
+    ) -> Result<Submitted, SubmitError> {
+        match self.app.node().conversation(entity, post, with).await.map_err(SubmitError::Refused)? {
+            Answer::Done(Posted { messages, turn }) => Ok(Submitted { messages, turn, when: When::Now }),
+            Answer::Repeat(effect) => Ok(self.submitted_before(entity, effect).await?),
+        }
+    }
+
+    /// The messages among the events with these sequences.
+    async fn submitted_before(&self, entity: EntityKey, range: SeqRange) -> Result<Submitted, Problem> {
+        let events = log::between(self.app.node(), entity, range).await.map_err(store_problem)?;
+        Ok(Submitted { messages: events.iter().filter_map(message_of).collect(), turn: None, when: When::Before })
     }
 
     /// Renders an answer and finishes it.
