@@ -20,7 +20,7 @@ use crate::http::body::{BodyRoom, MaxBodyBytes};
 use crate::http::context::Door;
 use crate::http::forwarding::Forwarding;
 use crate::http::idempotency::InProgress;
-use crate::http::lasting::Lasting;
+use crate::http::long_requests::LongRequests;
 use crate::http::messages::list::Scans;
 use crate::http::messages::media::Fetches;
 use crate::http::rate::{Meter, Meters, RateLimiter};
@@ -82,7 +82,7 @@ struct Shared {
     link_queues: Queues,
     fetches: Fetches,
     scans: Scans,
-    lasting: Lasting,
+    long_requests: LongRequests,
     forwarding: Forwarding,
     wait_budget: Duration,
     max_body: MaxBodyBytes,
@@ -122,7 +122,7 @@ impl App {
             link_queues: Queues::default(),
             fetches: Fetches::of(config.max_connections),
             scans: Scans::default(),
-            lasting: Lasting::of(config.max_connections),
+            long_requests: LongRequests::of(config.max_connections),
             forwarding: Forwarding::of(config.max_connections),
             wait_budget: config.wait_budget,
             max_body: MaxBodyBytes(config.max_body_bytes),
@@ -217,8 +217,8 @@ impl App {
 
     /// Requests that hold their connection for long.
     #[must_use]
-    pub(crate) fn lasting(&self) -> &Lasting {
-        &self.0.lasting
+    pub(crate) fn long_requests(&self) -> &LongRequests {
+        &self.0.long_requests
     }
 
     /// Forwards requests to other servers of the store.

@@ -29,7 +29,7 @@ mod answer;
 pub(crate) mod attached;
 mod endpoint;
 mod fault;
-mod halves;
+mod lone_surrogates;
 pub(crate) mod pairing;
 mod request;
 pub(crate) mod retry;

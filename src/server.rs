@@ -18,15 +18,15 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tower::Service;
 
+use self::drain_body::DrainedBody;
 use self::head_timer::HeadTimer;
-use self::lingering::Lingering;
-use self::taking::Taking;
+use self::slow_reader::ReaderTimeout;
 pub use self::unreadable::Unreadable;
 use self::unreadable::{Answering, Explained, Turn, readable};
 
+mod drain_body;
 mod head_timer;
-mod lingering;
-mod taking;
+mod slow_reader;
 mod unreadable;
 
 /// Bytes of a request's head; the largest usual cookies and tokens fit, and a connection cannot cost more.
@@ -53,7 +53,7 @@ pub struct ServerOptions {
     /// The longest that a request's head may take to arrive, and so also how long an idle connection is kept.
     pub header_read_timeout: Duration,
     /// The longest that a client may read nothing before it is cut off.
-    pub taking: Duration,
+    pub reader_timeout: Duration,
     /// The longest that running requests may take after the shutdown has begun.
     pub drain: Duration,
 }
@@ -63,7 +63,7 @@ impl Default for ServerOptions {
         Self {
             max_connections: 10_000,
             header_read_timeout: Duration::from_secs(30),
-            taking: Duration::from_secs(30),
+            reader_timeout: Duration::from_secs(30),
             drain: Duration::from_secs(20),
         }
     }
@@ -119,7 +119,7 @@ pub async fn serve(
     let ending = Ending::default();
     let server = Server {
         http: http(options.header_read_timeout),
-        taking: options.taking,
+        reader_timeout: options.reader_timeout,
         // Done once here instead of in each request.
         router: router.with_state(()),
         places: Arc::new(Semaphore::new(options.max_connections.clamp(1, Semaphore::MAX_PERMITS))),
@@ -180,7 +180,7 @@ fn http(header_read_timeout: Duration) -> http1::Builder {
 #[derive(Clone)]
 struct Server {
     http: http1::Builder,
-    taking: Duration,
+    reader_timeout: Duration,
     router: Router,
     places: Arc<Semaphore>,
     ending: Ending,
@@ -211,7 +211,7 @@ impl Server {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
         let (router, ending, turn) = (self.router, self.ending, Arc::new(Turn::default()));
-        let stream = Explained::new(Taking::new(stream, self.taking), router.clone(), Arc::clone(&turn));
+        let stream = Explained::new(ReaderTimeout::new(stream, self.reader_timeout), router.clone(), Arc::clone(&turn));
         let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(ending.clone());
             // A client that waits for `100 Continue` has sent no body; requesting it only to discard it would be wrong.
@@ -219,7 +219,7 @@ impl Server {
             turn.begin();
             let turn = Arc::clone(&turn);
             // A router is always ready; its clone is one reference count.
-            let answer = router.clone().call(readable(request).map(|body| Body::new(Lingering::new(body, lingers))));
+            let answer = router.clone().call(readable(request).map(|body| Body::new(DrainedBody::new(body, lingers))));
             answer.map_ok(|response| Answering::of(response, turn))
         });
         let mut http = self.http;

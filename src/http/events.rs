@@ -186,7 +186,7 @@ async fn answer(
     list: &str,
 ) -> Result<Response, Problem> {
     if asked.live {
-        let Some(permit) = app.lasting().enter() else {
+        let Some(permit) = app.long_requests().enter() else {
             return Err(Problem::unavailable(
                 "overloaded",
                 "too many requests are waiting or streaming; retry later",

@@ -241,7 +241,7 @@ impl<'a> ForwardableRequest<'a> {
     async fn pass_to(self, server: Arc<str>) -> Result<Option<Response>, Problem> {
         let forwarding = self.app.forwarding();
         let count = |outcome| self.app.node().metrics().passed_on.of(outcome).inc();
-        let permit = (!self.waits.is_zero()).then(|| self.app.lasting().enter());
+        let permit = (!self.waits.is_zero()).then(|| self.app.long_requests().enter());
         // If too many requests wait already, this one does not wait, and its answer says so.
         let is_full = permit.as_ref().is_some_and(Option::is_none);
         let (Some(client), Some(target), Ok(_pass), false) = (

@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 use super::answer;
-use super::lasting::stopping;
+use super::long_requests::stopping;
 use super::nowhere;
 use crate::app::App;
 use crate::problem::Problem;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::fault::Fault;
-use super::halves;
+use super::lone_surrogates;
 use crate::json::number::whole;
 
 /// The bound of a reply, as of a conversation's message.
@@ -108,7 +108,7 @@ pub(super) fn words_of(content: Option<Content>, refusal: Option<String>) -> Str
 
 /// Reads a whole answer.
 pub(super) fn read(body: &[u8]) -> Result<Answered, Fault> {
-    let answer: Answer = halves::read(body).map_err(|error| match error.classify() {
+    let answer: Answer = lone_surrogates::read(body).map_err(|error| match error.classify() {
         serde_json::error::Category::Data if is_error(body) => Fault::Reported,
         serde_json::error::Category::Data => Fault::InvalidReply("is not a chat completion"),
         _ => Fault::NotJson,
@@ -134,14 +134,14 @@ pub(super) fn read(body: &[u8]) -> Result<Answered, Fault> {
 
 /// Whether it is an error object with a success status.
 pub(super) fn is_error(body: &[u8]) -> bool {
-    let value: Option<Value> = halves::read(body).ok();
+    let value: Option<Value> = lone_surrogates::read(body).ok();
     value.is_some_and(|value| value.get("error").is_some_and(|error| !error.is_null()))
 }
 
 /// The model's output from an answer, with the usage, estimated if the endpoint does not count.
 pub(super) fn said(answered: Answered, prompt: &Prompt) -> Result<Said, Fault> {
     let Answered { text, mut calls, finish_reason, usage, model } = answered;
-    calls.iter_mut().for_each(|call| halves::mend(&mut call.arguments));
+    calls.iter_mut().for_each(|call| lone_surrogates::mend(&mut call.arguments));
     if finish_reason.as_deref() == Some("content_filter") {
         return Err(Fault::Filtered);
     }

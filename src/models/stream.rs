@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Answered, CALLS, Content, REPLY_BYTES, is_error, kept_id, words_of};
 use super::fault::Fault;
-use super::halves;
+use super::lone_surrogates;
 
 /// The longest event, in bytes: a reply in one piece, with every character escaped.
 const EVENT_BYTES: usize = 2 * 1024 * 1024;
@@ -165,7 +165,7 @@ impl Assembly<'_> {
         if data.trim_ascii() == b"[DONE]" {
             return Ok(true);
         }
-        let chunk: Chunk = halves::read(data).map_err(|error| match error.classify() {
+        let chunk: Chunk = lone_surrogates::read(data).map_err(|error| match error.classify() {
             serde_json::error::Category::Data => {
                 Fault::InvalidReply("has a chunk that is not part of a chat completion")
             }

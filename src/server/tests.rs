@@ -280,7 +280,7 @@ async fn a_connection_above_the_cap_waits_until_one_ends() {
     let address = listener.local_addr().unwrap();
     let server = Server {
         http: http(Duration::from_secs(1)),
-        taking: Duration::MAX,
+        reader_timeout: Duration::MAX,
         router: Router::new(),
         places: Arc::new(Semaphore::new(1)),
         ending: Ending::default(),
@@ -329,8 +329,8 @@ fn only_errors_of_one_connection_are_tried_again_at_once() {
 
 #[tokio::test]
 async fn a_client_that_takes_nothing_is_cut_off_and_gives_its_place_to_the_next() {
-    let taking = Duration::from_millis(50);
-    let options = ServerOptions { max_connections: 1, taking, ..ServerOptions::default() };
+    let reader_timeout = Duration::from_millis(50);
+    let options = ServerOptions { max_connections: 1, reader_timeout, ..ServerOptions::default() };
     let server = start(options).await;
     let much = "x".repeat(1024);
     // Requests without end, whose answers nobody reads: at some point the server cannot send, and does not read on.

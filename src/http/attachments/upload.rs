@@ -23,7 +23,7 @@ use crate::http::context::RequestContext;
 use crate::http::headers::{essence, idempotency_key};
 use crate::http::idempotency::{without_key, workspace_key_hash};
 use crate::http::incoming::report;
-use crate::http::lasting::unless_stopping;
+use crate::http::long_requests::unless_stopping;
 use crate::http::refusal::{broken, key_reused, store_problem};
 use crate::json::path::Path;
 use crate::json::report::Report;

@@ -16,8 +16,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::standing::{Found, Standing};
 use super::{Asked, CHUNK, Log, frame};
 use crate::app::App;
-use crate::http::lasting::LastingPermit;
 use crate::http::log::{FIRST_CHUNK, chunk_of};
+use crate::http::long_requests::LongRequestPermit;
 
 /// Bytes of events that a stream keeps before they are sent, or one event; others are read again.
 const READY_BYTES: usize = 512 * 1024;
@@ -48,7 +48,7 @@ pub(super) struct Follower {
     piece: Option<Arc<Delta>>,
     /// The attempt whose end was sent last: later pieces of it are dropped.
     over: Option<(TurnId, u32)>,
-    _permit: LastingPermit,
+    _permit: LongRequestPermit,
 }
 
 /// An item of a stream.
@@ -67,7 +67,7 @@ async fn heard_piece(listener: &mut Option<Listener>) -> Arc<Delta> {
 
 impl Follower {
     /// The follower of a stream that was just admitted.
-    pub(super) fn new(app: App, key: Arc<ApiKey>, mut log: Log, asked: &Asked, permit: LastingPermit) -> Self {
+    pub(super) fn new(app: App, key: Arc<ApiKey>, mut log: Log, asked: &Asked, permit: LongRequestPermit) -> Self {
         let subscription = app.node().subscribe(log.entity);
         let listener = asked.deltas.then(|| app.node().listen(log.entity));
         let next = asked.after.unwrap_or(log.newest).saturating_add(1);

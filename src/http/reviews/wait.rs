@@ -49,7 +49,7 @@ pub(in crate::http) async fn wait(
     let preferred = prefer(&headers).wait;
     let (seconds, ()) = Problem::both(wait_seconds(&query, preferred), query.check())?;
     // If too many requests wait already, it is answered at once.
-    let permit = app.lasting().enter();
+    let permit = app.long_requests().enter();
     let deadline = Instant::now() + Duration::from_secs(if permit.is_some() { seconds.into() } else { 0 });
     let asked = find(&app, &caller, &id).await?;
     let mut events = app.node().subscribe(asked.found.entity);

@@ -52,7 +52,7 @@ impl Exchange<'_> {
             first.accepted();
         }
         // If too many requests wait already, the client fetches the reply later.
-        let permit = self.accepting.app.lasting().enter();
+        let permit = self.accepting.app.long_requests().enter();
         let prefer = prefer(self.accepting.headers);
         let begun = Instant::now();
         let before = self.fetching.map_or(Duration::ZERO, |fetching| fetching.waited);

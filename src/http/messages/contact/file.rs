@@ -14,7 +14,7 @@ use super::{Exchange, Sent};
 use crate::http::caller::still_known;
 use crate::http::headers::prefer::{PREFERENCE_APPLIED, Prefer, prefer};
 use crate::http::idempotency::{contact_scope, in_progress};
-use crate::http::lasting::unless_stopping;
+use crate::http::long_requests::unless_stopping;
 use crate::http::messages::media::{self, First};
 use crate::http::messages::{MessageRequest, find_channel};
 use crate::http::refusal::channel::{channel_not_found, kind_mismatch};
@@ -62,7 +62,7 @@ impl Exchange<'_> {
             return Err(not_yet(prefer));
         }
         // If too many requests wait already, the client must ask again.
-        let Some(_permit) = app.lasting().enter() else { return Err(in_progress()) };
+        let Some(_permit) = app.long_requests().enter() else { return Err(in_progress()) };
         context.waits();
         let in_time = timeout(budget, entered).map(|entered| entered.unwrap_or_else(|_| Err(not_yet(prefer))));
         unless_stopping(app, in_time).await

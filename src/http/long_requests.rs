@@ -15,19 +15,19 @@ const RETRY_ELSEWHERE: u32 = 5;
 
 /// The permits of long-lived requests.
 #[derive(Clone, Debug)]
-pub(crate) struct Lasting(Arc<Semaphore>);
+pub(crate) struct LongRequests(Arc<Semaphore>);
 
 /// Held while a request lasts.
-pub(crate) type LastingPermit = OwnedSemaphorePermit;
+pub(crate) type LongRequestPermit = OwnedSemaphorePermit;
 
-impl Lasting {
+impl LongRequests {
     /// Permits for three quarters of this many connections.
     pub(crate) fn of(connections: usize) -> Self {
         Self(Arc::new(Semaphore::new((connections - connections / 4).min(Semaphore::MAX_PERMITS))))
     }
 
     /// A permit, if there is one: else the request must not last.
-    pub(crate) fn enter(&self) -> Option<LastingPermit> {
+    pub(crate) fn enter(&self) -> Option<LongRequestPermit> {
         Arc::clone(&self.0).try_acquire_owned().ok()
     }
 }

@@ -14,14 +14,14 @@ use tokio::time::{Sleep, sleep};
 
 /// A stream that fails once a write has waited for too long.
 #[derive(Debug)]
-pub(super) struct Taking<S> {
+pub(super) struct ReaderTimeout<S> {
     stream: S,
     within: Duration,
     /// The deadline of a waiting write.
     late: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Taking<S> {
+impl<S> ReaderTimeout<S> {
     /// The other side must read some bytes `within` this time.
     pub(super) fn new(stream: S, within: Duration) -> Self {
         Self { stream, within, late: None }
@@ -40,13 +40,13 @@ impl<S> Taking<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Taking<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ReaderTimeout<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, into)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Taking<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ReaderTimeout<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.judge(context, written)
@@ -86,7 +86,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reader_may_be_slow_but_not_stand_still() {
         let (here, mut there) = duplex(10);
-        let mut taking = Taking::new(here, Duration::from_secs(30));
+        let mut stream = ReaderTimeout::new(here, Duration::from_secs(30));
         let reading = tokio::spawn(async move {
             for _ in 0..5 {
                 sleep(Duration::from_secs(29)).await;
@@ -94,10 +94,10 @@ mod tests {
             }
             there
         });
-        taking.write_all(&[0; 60]).await.unwrap();
+        stream.write_all(&[0; 60]).await.unwrap();
         let _there = reading.await.unwrap();
         let begun = Instant::now();
-        let cut_off = taking.write_all(&[0; 60]).await.unwrap_err();
+        let cut_off = stream.write_all(&[0; 60]).await.unwrap_err();
         assert_eq!((cut_off.kind(), begun.elapsed()), (io::ErrorKind::TimedOut, Duration::from_secs(30)));
     }
 }

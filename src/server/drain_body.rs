@@ -21,21 +21,21 @@ const WITHIN: Duration = Duration::from_secs(10);
 
 /// A body whose rest is read once it is dropped.
 #[derive(Debug)]
-pub(super) struct Lingering<B: Body<Data = Bytes> + Send + Unpin + 'static> {
+pub(super) struct DrainedBody<B: Body<Data = Bytes> + Send + Unpin + 'static> {
     /// `None` once it has ended.
     body: Option<B>,
     /// Whether its client sends: without waiting for `100 Continue`, or after it.
     lingers: bool,
 }
 
-impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Lingering<B> {
+impl<B: Body<Data = Bytes> + Send + Unpin + 'static> DrainedBody<B> {
     /// `lingers`: the client sends without waiting for `100 Continue`, so bytes are in flight.
     pub(super) fn new(body: B, lingers: bool) -> Self {
         Self { body: Some(body), lingers }
     }
 }
 
-impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Body for Lingering<B> {
+impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Body for DrainedBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 
@@ -62,7 +62,7 @@ impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Body for Lingering<B> {
     }
 }
 
-impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Drop for Lingering<B> {
+impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Drop for DrainedBody<B> {
     fn drop(&mut self) {
         if let Some(body) = self.body.take().filter(|body| self.lingers && !body.is_end_stream())
             && let Ok(runtime) = Handle::try_current()
