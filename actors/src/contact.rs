@@ -10,9 +10,9 @@ use minicbor::{Decode, Encode};
 use crate::clock::Millis;
 use crate::codec;
 use crate::id::{Address, ContactId, ConversationId, EntityKey};
+use crate::id_clock;
 use crate::limits;
 use crate::machine::{Change, Decision, DecisionContext, Machine, Need, ReadSet, Record, Undecided};
-use crate::mint;
 use crate::outbox::{LaneRow, Outbox, Sending};
 use crate::store::RowWrite;
 use crate::tables::FORKS;
@@ -118,7 +118,7 @@ impl State {
     /// The same contact as it was right after its creation with this id at `at`.
     #[must_use]
     pub fn created(self, id: ContactId, at: Millis) -> Self {
-        Self { id, began_at: mint::earlier(at, id.at), ..self }
+        Self { id, began_at: id_clock::earlier(at, id.at), ..self }
     }
 }
 
@@ -332,7 +332,7 @@ impl Machine for Contact {
                 erased_at: None,
                 erasing: former.and_then(|former| former.erasing),
                 first_seq: Some(record.seq).filter(|seq| *seq > 1),
-                began_at: mint::earlier(record.at, id.at),
+                began_at: id_clock::earlier(record.at, id.at),
                 outbox,
                 last_seq: Some(record.seq),
             });

@@ -15,11 +15,11 @@ use crate::codec;
 use crate::contact::{self, Aside, Contact, Copied, GoOn};
 use crate::conversation::{self, Erase, EraseCopy, Opening};
 use crate::id::{ContactId, EntityKey};
-use crate::insist::{INSISTED, Stopped, insist};
-use crate::joint::{self, Ended};
 use crate::machine::ReadSet;
 use crate::memories::{ForgetAll, Subject};
 use crate::node::Node;
+use crate::retry_command::{RETRIED_FOR, Stopped, retry_command};
+use crate::shared_job::{self, Ended};
 use crate::store::{KeyRange, SeqRange, StoreError, Table};
 use crate::tables::{CHANNELS_ASIDE, FORKS};
 
@@ -28,12 +28,12 @@ const ROWS_AT_ONCE: usize = 256;
 
 /// Erases all remaining data, in a task of its own; a running task repeats all steps once more.
 pub fn begin(node: &Arc<Node>, entity: EntityKey) -> Ended {
-    joint::begin(node, entity, "an erasure", run)
+    shared_job::begin(node, entity, "an erasure", run)
 }
 
 /// The same, unless a task runs already.
 pub(crate) fn resume(node: &Arc<Node>, entity: EntityKey) {
-    joint::resume(node, entity, "an erasure", run);
+    shared_job::resume(node, entity, "an erasure", run);
 }
 
 /// Erases the remaining data of the contacts that were erased at this address. A step that fails does not stop the
@@ -44,7 +44,7 @@ pub(crate) fn resume(node: &Arc<Node>, entity: EntityKey) {
 /// The error of the first failed step. The contact's alarm has all steps repeated.
 pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     let node = &node;
-    let Some(state) = patiently(INSISTED, || node.state::<Contact>(entity)).await? else { return Ok(()) };
+    let Some(state) = patiently(RETRIED_FOR, || node.state::<Contact>(entity)).await? else { return Ok(()) };
     let Some(erasing) = state.erasing else { return Ok(()) };
     let mut left = Left::default();
     let mut ended = Vec::new();
@@ -181,7 +181,7 @@ async fn conversations(
 async fn copies(node: &Arc<Node>, entity: EntityKey, left: &mut Left) -> Vec<Copied> {
     let mut copies: Vec<Copied> = rows(node, entity, FORKS, left).await;
     // A contact that began since has copies too; it is in the state, which is read after them.
-    let state = patiently(INSISTED, || node.state::<Contact>(entity)).await;
+    let state = patiently(RETRIED_FOR, || node.state::<Contact>(entity)).await;
     let Some(state) = left.take(entity, state) else { return Vec::new() };
     copies.retain(|copy| state.as_ref().is_none_or(|state| state.erased_at.is_some() || copy.contact != state.id));
     copies
@@ -190,7 +190,7 @@ async fn copies(node: &Arc<Node>, entity: EntityKey, left: &mut Left) -> Vec<Cop
 /// A whole table of the contact's, as far as it can be read.
 async fn rows<T: for<'b> Decode<'b, ()>>(node: &Node, entity: EntityKey, table: Table, left: &mut Left) -> Vec<T> {
     let mut all = Vec::new();
-    let mut pages = node.pages(entity, table, KeyRange::default(), ROWS_AT_ONCE).patient(INSISTED);
+    let mut pages = node.pages(entity, table, KeyRange::default(), ROWS_AT_ONCE).patient(RETRIED_FOR);
     while let Some(rows) = left.take(entity, pages.next().await).flatten() {
         all.extend(rows.iter().filter_map(|row| left.take(entity, codec::decode(&row.value))));
     }
@@ -230,7 +230,7 @@ async fn go_on(
     id: ContactId,
     step: contact::Step,
 ) -> Result<Option<contact::Erasing>, Stopped> {
-    match insist(node, &node.contacts, entity, GoOn(id, step)).await? {
+    match retry_command(node, &node.contacts, entity, GoOn(id, step)).await? {
         Ok(state) => match state.erasing {
             Some(other) if other.id != id => Err(Stopped::Refused("another erasure is in progress".into())),
             erasing => Ok(erasing),
@@ -250,9 +250,9 @@ async fn erase_step(
     let conversations = &node.conversations;
     let heard = match theirs {
         Theirs::Assigned(unused) => {
-            insist(node, conversations, entity, Erase { unused: unused.clone() }).await?.map(Some)
+            retry_command(node, conversations, entity, Erase { unused: unused.clone() }).await?.map(Some)
         }
-        Theirs::Copy(contact) => insist(node, conversations, entity, EraseCopy(*contact)).await?,
+        Theirs::Copy(contact) => retry_command(node, conversations, entity, EraseCopy(*contact)).await?,
     };
     match heard {
         Ok(erasure) => Ok(erasure),
@@ -266,7 +266,7 @@ async fn forget(node: &Arc<Node>, subject: Subject, contact: EntityKey) -> Resul
     let entity = subject.entity(contact.workspace);
     loop {
         let forget = ForgetAll { subject: subject.clone(), for_good: true };
-        match insist(node, &node.memories, entity, forget).await? {
+        match retry_command(node, &node.memories, entity, forget).await? {
             Ok(0) => return Ok(()),
             Ok(_) => {}
             Err(rejection) => return Err(Stopped::by_answer(rejection)),

@@ -12,11 +12,11 @@ use crate::conversation::fork::{Copying, Fork, Original};
 use crate::conversation::{self, Conversation, message_of};
 use crate::directory::{CommandContext, Refusal};
 use crate::id::{AttachmentId, EntityKey};
-use crate::insist::{Stopped, insist};
-use crate::joint::{self, Ended};
 use crate::limits;
 use crate::message::{Content, Message, Overlay};
 use crate::node::Node;
+use crate::retry_command::{Stopped, retry_command};
+use crate::shared_job::{self, Ended};
 use crate::store::{SeqRange, StoreError};
 
 /// Events of the source that one step looks at.
@@ -24,12 +24,12 @@ const STEP: u64 = 128;
 
 /// Copies the rest, in a task of its own; a running task checks once more.
 pub fn begin(node: &Arc<Node>, entity: EntityKey) -> Ended {
-    joint::begin(node, entity, "a copy of a conversation", run)
+    shared_job::begin(node, entity, "a copy of a conversation", run)
 }
 
 /// The same, unless a task runs already.
 pub(crate) fn resume(node: &Arc<Node>, entity: EntityKey) {
-    joint::resume(node, entity, "a copy of a conversation", run);
+    shared_job::resume(node, entity, "a copy of a conversation", run);
 }
 
 /// Copies the rest; returns once nothing is left, or if the copy was erased.
@@ -50,7 +50,7 @@ pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
         for file in files {
             mention(node, entity, file).await?;
         }
-        match insist(node, &node.conversations, entity, conversation::Command::Copy(copying)).await? {
+        match retry_command(node, &node.conversations, entity, conversation::Command::Copy(copying)).await? {
             // Another process is copying too, and was faster.
             Ok(_) | Err(conversation::Rejection::Changed) => {}
             Err(conversation::Rejection::Erased) => return Ok(()),

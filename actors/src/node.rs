@@ -17,16 +17,16 @@ use crate::directory::{Admission, Bounds, Directory};
 use crate::drain;
 use crate::errands::Errands;
 use crate::id::{Address, ConversationId, EntityKey, Kind};
-use crate::joint::Joint;
+use crate::id_clock::IdClocks;
+use crate::log_limiter::LogLimiter;
 use crate::members::{self, Members};
 use crate::memories::Memories;
 use crate::memories::draw::Drawing;
 use crate::metrics::{Metrics, StoreMetrics};
-use crate::mint::Mints;
 use crate::outbox::Outboxes;
 use crate::ports::Ports;
 use crate::registry::Registry;
-use crate::sparing::Sparing;
+use crate::shared_job::SharedJobs;
 use crate::store::{NodeId, Store};
 use crate::subscriptions::{self, Subscription, Subscriptions};
 use crate::trace::{Span, SpanKind, TraceContext, Traces};
@@ -53,7 +53,7 @@ pub struct Node {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Entropy,
-    pub(crate) mints: Mints,
+    pub(crate) id_clocks: IdClocks,
     pub(crate) ports: Ports,
     pub(crate) metrics: Metrics,
     pub(crate) admission: Arc<Admission>,
@@ -67,13 +67,13 @@ pub struct Node {
     pub(crate) used_days: UsedDays,
     pub(crate) outbox: Outboxes,
     /// Log lines about entities that an unavailable store could not load.
-    pub(crate) not_loaded: Sparing,
+    pub(crate) not_loaded: LogLimiter,
     pub(crate) conversations: Directory<Conversation>,
     pub(crate) beginnings: Beginnings,
     pub(crate) contacts: Directory<Contact>,
     pub(crate) attachments: Directory<Attachment>,
     pub(crate) settling: Settling,
-    pub(crate) joint: Joint,
+    pub(crate) shared_jobs: SharedJobs,
     pub(crate) memories: Directory<Memories>,
     pub(crate) drawing: Drawing,
     pub(crate) workspaces: Directory<Registry>,
@@ -116,7 +116,7 @@ impl Node {
             store,
             clock,
             entropy,
-            mints: Mints::default(),
+            id_clocks: IdClocks::default(),
             ports: ports.into(),
             metrics: Metrics::default(),
             admission: Arc::default(),
@@ -129,13 +129,13 @@ impl Node {
             errands: Errands::default(),
             used_days: UsedDays::default(),
             outbox: Outboxes::default(),
-            not_loaded: Sparing::new(),
+            not_loaded: LogLimiter::new(),
             conversations: Directory::default(),
             beginnings: Beginnings::default(),
             contacts: Directory::default(),
             attachments: Directory::default(),
             settling: Settling::default(),
-            joint: Joint::default(),
+            shared_jobs: SharedJobs::default(),
             memories: Directory::default(),
             drawing: Drawing::default(),
             workspaces: Directory::default(),
@@ -157,27 +157,27 @@ impl Node {
     /// Time and address of a new configured resource or key; its id sorts behind those of all that this process made
     /// before.
     pub fn new_id(&self) -> (Millis, Address) {
-        self.mints.things.any(self.clock.now(), self.entropy.draw())
+        self.id_clocks.things.any(self.clock.now(), self.entropy.draw())
     }
 
     /// The same for a conversation, whose address may be given: the time in its id may be a little ahead then.
     pub fn new_conversation(&self, home: Option<Address>) -> ConversationId {
-        let (now, mint) = (self.clock.now(), &self.mints.entities);
+        let (now, id_clock) = (self.clock.now(), &self.id_clocks.entities);
         let (at, address) = match home {
-            Some(home) => (mint.time_of(now, home), home),
-            None => mint.any(now, self.entropy.draw()),
+            Some(home) => (id_clock.time_of(now, home), home),
+            None => id_clock.any(now, self.entropy.draw()),
         };
         ConversationId::new(at, address)
     }
 
     /// The time for a list entry that a decision of an entity of this kind makes.
     pub(crate) fn new_place(&self, of: Kind, now: Millis) -> Millis {
-        let mint = match of {
-            Kind::Conversation => &self.mints.reviews,
-            Kind::Contact | Kind::Attachment | Kind::Memories => &self.mints.entities,
-            Kind::Workspace | Kind::Installation => &self.mints.things,
+        let id_clock = match of {
+            Kind::Conversation => &self.id_clocks.reviews,
+            Kind::Contact | Kind::Attachment | Kind::Memories => &self.id_clocks.entities,
+            Kind::Workspace | Kind::Installation => &self.id_clocks.things,
         };
-        mint.time(now)
+        id_clock.time(now)
     }
 
     /// How many entities are resident.

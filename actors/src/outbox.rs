@@ -31,10 +31,10 @@ use crate::codec;
 use crate::drain;
 use crate::id::{Address, EndpointId, EntityKey};
 use crate::limits;
+use crate::log_limiter::LogLimiter;
 use crate::machine::Record;
 use crate::node::Node;
 use crate::single_flight::SingleFlight;
-use crate::sparing::Sparing;
 use crate::store::{KeyRange, Pages, Store, StoreError};
 use crate::tables::{CHANNELS, WORKSPACES};
 use crate::workspace::address_of;
@@ -83,8 +83,8 @@ pub struct Outboxes {
     resuming: Arc<SingleFlight<circuit_breaker::BreakerKey>>,
     stopping: AtomicBool,
     /// Log lines about unreadable logs, and about damaged ones.
-    unread: Sparing,
-    damaged: Sparing,
+    unread: LogLimiter,
+    damaged: LogLimiter,
 }
 
 impl Default for Outboxes {
@@ -98,8 +98,8 @@ impl Default for Outboxes {
             workspaces: DashMap::new(),
             resuming: Arc::default(),
             stopping: AtomicBool::new(false),
-            unread: Sparing::new(),
-            damaged: Sparing::every(DAMAGE_LOGGED_EVERY),
+            unread: LogLimiter::new(),
+            damaged: LogLimiter::every(DAMAGE_LOGGED_EVERY),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actors::joint::Ended;
+use actors::shared_job::Ended;
 
 use crate::app::App;
 

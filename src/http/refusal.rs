@@ -1,7 +1,7 @@
 //! Mapping refusals of actors and store to errors of the API.
 
 use actors::directory::Refusal;
-use actors::sparing::{Line, Sparing};
+use actors::log_limiter::{Line, LogLimiter};
 use actors::store::StoreError;
 use http::StatusCode;
 use tokio::time::Instant;
@@ -25,7 +25,7 @@ pub fn store_problem(error: StoreError) -> Problem {
             internal_error()
         }
         StoreError::Indeterminate(_) | StoreError::Unavailable(_) => {
-            static LINES: Sparing = Sparing::new();
+            static LINES: LogLimiter = LogLimiter::new();
             if let Some(Line { left_out }) = LINES.line(Instant::now()) {
                 tracing::warn!(%error, left_out, "the store is unavailable");
             }
@@ -71,7 +71,7 @@ pub fn problem_of<R>(refusal: Refusal<R>, rejected: impl FnOnce(R) -> Problem) -
         }
         Refusal::Draining => Problem::unavailable("stopping", "the server is stopping; nothing was stored", RETRY_SOON),
         Refusal::Unavailable(why) => {
-            static LINES: Sparing = Sparing::new();
+            static LINES: LogLimiter = LogLimiter::new();
             if let Some(Line { left_out }) = LINES.line(Instant::now()) {
                 tracing::warn!(%why, left_out, "a command could not be stored");
             }
@@ -87,7 +87,7 @@ pub fn problem_of<R>(refusal: Refusal<R>, rejected: impl FnOnce(R) -> Problem) -
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
         }
         Refusal::Unknown(why) => {
-            static LINES: Sparing = Sparing::new();
+            static LINES: LogLimiter = LogLimiter::new();
             if let Some(Line { left_out }) = LINES.line(Instant::now()) {
                 tracing::warn!(%why, left_out, "the outcome of a command is unknown");
             }

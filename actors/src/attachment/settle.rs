@@ -13,10 +13,10 @@ use crate::conversation::attach::{file_of, mention_key};
 use crate::conversation::{self, Conversation, Disclaim, message_of};
 use crate::directory::{Answer, CommandContext, Refusal};
 use crate::id::{Address, EntityKey, MessageId};
-use crate::insist::{INSISTED, Stopped, insist};
 use crate::limits;
 use crate::node::Node;
 use crate::requests::Request;
+use crate::retry_command::{RETRIED_FOR, Stopped, retry_command};
 use crate::single_flight::{Flight, SingleFlight};
 use crate::store::{Fresh, KeyRange, Order, SeqRange, StoreError};
 use crate::tables::{ATTACHED, MENTIONED};
@@ -223,7 +223,7 @@ async fn mentioned(node: &Node, conversation: EntityKey, attachment: Address) ->
 pub async fn release(node: &Arc<Node>, conversation: EntityKey) -> Result<(), Stopped> {
     let mut first = Ok(());
     for table in [ATTACHED, MENTIONED] {
-        let mut pages = node.pages(conversation, table, KeyRange::default(), PAGE).patient(INSISTED);
+        let mut pages = node.pages(conversation, table, KeyRange::default(), PAGE).patient(RETRIED_FOR);
         loop {
             let rows = match pages.next().await {
                 Ok(Some(rows)) => rows,
@@ -235,7 +235,7 @@ pub async fn release(node: &Arc<Node>, conversation: EntityKey) -> Result<(), St
             for attachment in rows.iter().filter_map(|row| file_of(&row.key)) {
                 let entity = EntityKey::attachment(conversation.workspace, attachment);
                 // A missing file needs nothing.
-                let told = insist(node, &node.attachments, entity, Command::Doubt).await;
+                let told = retry_command(node, &node.attachments, entity, Command::Doubt).await;
                 if told.is_ok() {
                     node.settling.wanted(entity);
                 }

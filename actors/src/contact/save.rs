@@ -5,8 +5,8 @@ use bytes::Bytes;
 use super::{Contact, Event, Reply, State, living, name_key};
 use crate::clock::Millis;
 use crate::id::ContactId;
+use crate::id_clock;
 use crate::machine::{Change, Decision, DecisionContext};
-use crate::mint;
 use crate::store::ViewWrite;
 use crate::tables::{CONTACTS, CONTACTS_BY_NAME};
 
@@ -101,7 +101,7 @@ pub(super) fn save(
                 first_seq: Some(moment.next_seq).filter(|seq| *seq > 1),
                 outbox: None,
                 last_seq: Some(moment.next_seq),
-                began_at: mint::earlier(moment.now, id.at),
+                began_at: id_clock::earlier(moment.now, id.at),
             };
             if let Some(former) = state {
                 after.open.clone_from(&former.open);

@@ -1,8 +1,8 @@
 //! Applies a record to a conversation's state: the first one creates it, every other changes it.
 
 use super::{Erasure, Event, Fork, Remembering, State, errand, message_of, remember};
+use crate::id_clock;
 use crate::machine::Record;
-use crate::mint;
 
 impl State {
     /// The state right after it began, by the record of its beginning; `None` for any other record.
@@ -27,7 +27,7 @@ impl State {
             outbox: None,
             remembering: None,
             fork: forked.map(|of| Fork::begun(of, record.at)),
-            began_at: mint::earlier(record.at, id.at),
+            began_at: id_clock::earlier(record.at, id.at),
             newest_message: None,
         })
     }

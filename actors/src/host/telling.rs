@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use crate::clock::Millis;
 use crate::id::EntityKey;
+use crate::log_limiter::Line;
 use crate::node::Node;
-use crate::sparing::Line;
 use crate::store::StoreError;
 use crate::trace::{Span, SpanKind, names};
 

@@ -23,10 +23,10 @@ use crate::conversation::remember::{Drawn, Note};
 use crate::conversation::{self, Conversation, Usage, message_of};
 use crate::deltas::Saying;
 use crate::id::{EntityKey, MessageId};
-use crate::insist::{Stopped, insist};
 use crate::limits;
 use crate::message::Message;
 use crate::node::Node;
+use crate::retry_command::{Stopped, retry_command};
 use crate::single_flight::SingleFlight;
 use crate::store::{SeqRange, StoreError};
 use crate::trace::TraceContext;
@@ -108,13 +108,13 @@ async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
             Err(error) if !error.passes() => {
                 let command = conversation::Command::NotRemembered(remembering);
                 // If not even that can be reported, the alarm still resumes it.
-                let _ = insist(node, &node.conversations, entity, command).await?;
+                let _ = retry_command(node, &node.conversations, entity, command).await?;
                 return Err(error);
             }
             Err(error) => return Err(error),
         };
         let command = conversation::Command::Remembered { range, drawn };
-        if insist(node, &node.conversations, entity, command).await?.is_err() {
+        if retry_command(node, &node.conversations, entity, command).await?.is_err() {
             return Ok(());
         }
     }
@@ -314,7 +314,7 @@ impl Look<'_> {
         }
         let remember = Remember { subject: subject.clone(), edits, source };
         let memories = subject.entity(self.entity.workspace);
-        match insist(self.node, &self.node.memories, memories, remember).await? {
+        match retry_command(self.node, &self.node.memories, memories, remember).await? {
             Ok(outcomes) => {
                 let noted = |outcome: &Outcome| match outcome {
                     Outcome::Created(memory) => Some(note(memory, subject, source, true)),

@@ -30,8 +30,8 @@ use crate::backoff::patiently;
 use crate::clock::Millis;
 use crate::id::EntityKey;
 use crate::limits;
+use crate::log_limiter::Line;
 use crate::node::Node;
-use crate::sparing::Line;
 use crate::store::{KeyRange, Order, Scan, StoreError};
 use crate::tables::{LANE_TIMES, LANES};
 

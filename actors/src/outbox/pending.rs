@@ -16,9 +16,9 @@ use crate::clock::Millis;
 use crate::contact::Contact;
 use crate::conversation::Conversation;
 use crate::id::{Address, DeliveryId, EntityKey, EventId, Kind};
+use crate::log_limiter::Line;
 use crate::machine::Record;
 use crate::node::Node;
-use crate::sparing::Line;
 use crate::store::{KeyHash, Order, SeqRange, StoreError};
 use crate::tables::{DELIVERIES, LANES, RETRIED};
 

@@ -20,13 +20,13 @@ use crate::deltas::Saying;
 use crate::directory::{Answer, CommandContext};
 use crate::errands::review_key;
 use crate::id::{ConversationId, EntityKey};
-use crate::insist::{NoAnswer, persist};
 use crate::limits;
 use crate::machine::Record;
 use crate::memories::recall::{Remembered, recall};
 use crate::message::{Content, Message, NewMessage, Sender, SenderKind, role};
 use crate::node::Node;
 use crate::requests::Request;
+use crate::retry_command::{NoAnswer, retry_command_for};
 use crate::store::{Cause, Order, StoreError};
 use crate::tool::{Ask, Asker, Called, Fetched, Invocation, Plan, given_ids};
 use crate::trace::{Span, TraceContext, current, names};
@@ -393,7 +393,7 @@ impl Attempt<'_> {
         let question = self.question(&channel, entity, call, ask);
         let key = Some(review_key(workspace, self.turn.id, call));
         let with = CommandContext { key, trace };
-        let message = match persist(node, &node.conversations, entity, question, with, OFFERED).await? {
+        let message = match retry_command_for(node, &node.conversations, entity, question, with, OFFERED).await? {
             Ok(Answer::Done(posted)) => posted.messages.into_iter().next(),
             Ok(Answer::Repeat(posted)) => {
                 let events = || node.events::<Conversation>(entity, posted, Order::Asc, 4);
@@ -454,7 +454,7 @@ async fn offer(
     trace: Option<TraceContext>,
 ) -> Result<Turn, Lost> {
     let with = CommandContext { key: None, trace };
-    match persist(node, &node.conversations, entity, told, with, OFFERED).await? {
+    match retry_command_for(node, &node.conversations, entity, told, with, OFFERED).await? {
         Ok(Answer::Done(Some(turn))) => Ok(*turn),
         Ok(_) | Err(_) => Err(Lost::Stale),
     }

@@ -4,7 +4,7 @@
 use actors::attachment::{Attachment, Begin, Event, File, Rejection, State, folder};
 use actors::directory::{Answer, CommandContext, Refusal};
 use actors::id::{AttachmentId, EntityKey};
-use actors::sparing::{Line, Sparing};
+use actors::log_limiter::{Line, LogLimiter};
 use actors::store::{Order, SeqRange};
 use actors::trace::{Span, SpanKind, current, names};
 use bytes::Bytes;
@@ -153,7 +153,7 @@ pub(in crate::http) fn files_problem(error: FilesError) -> Problem {
             internal_error()
         }
         FilesError::Store(_) => {
-            static LINES: Sparing = Sparing::new();
+            static LINES: LogLimiter = LogLimiter::new();
             if let Some(Line { left_out }) = LINES.line(Instant::now()) {
                 tracing::warn!(%error, left_out, "the attachment store is unavailable");
             }

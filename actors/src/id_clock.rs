@@ -12,22 +12,22 @@ use crate::id::Address;
 /// have, within this time, ids of two processes.
 const LEAD: u64 = 250;
 
-/// The mints of a node, one for each group of lists, so that no time is ahead because of other lists.
+/// The clocks of a node, one for each group of lists, so that no time is ahead because of other lists.
 #[derive(Debug, Default)]
-pub(crate) struct Mints {
+pub(crate) struct IdClocks {
     /// Conversations and contacts.
-    pub(crate) entities: Mint,
+    pub(crate) entities: IdClock,
     /// The places of reviews.
-    pub(crate) reviews: Mint,
+    pub(crate) reviews: IdClock,
     /// A workspace's configuration, and keys.
-    pub(crate) things: Mint,
+    pub(crate) things: IdClock,
 }
 
 /// The last one that was given out. Concurrent requests have no order anyway.
 #[derive(Debug, Default)]
-pub(crate) struct Mint(Mutex<(Millis, Address)>);
+pub(crate) struct IdClock(Mutex<(Millis, Address)>);
 
-impl Mint {
+impl IdClock {
     /// A time and address for a thing with any address: `random` makes it unguessable.
     pub(crate) fn any(&self, now: Millis, random: [u8; 16]) -> (Millis, Address) {
         let drawn = Address::random(random);
@@ -88,15 +88,15 @@ mod tests {
 
     #[test]
     fn what_is_made_one_after_the_other_is_in_that_order_although_no_time_goes_by() {
-        let (mint, mut random) = (Mint::default(), Random(1));
+        let (clock, mut random) = (IdClock::default(), Random(1));
         let mut last = (Millis(0), Address::default());
         for n in 0..300 {
             let now = Millis(1_000 + n / 50);
             let bytes = drawn(&mut random);
             let next = match n % 3 {
-                0 => mint.any(now, bytes),
-                1 => (mint.time_of(now, Address::random(bytes)), Address::random(bytes)),
-                _ => (mint.time(now), Address::random(bytes)),
+                0 => clock.any(now, bytes),
+                1 => (clock.time_of(now, Address::random(bytes)), Address::random(bytes)),
+                _ => (clock.time(now), Address::random(bytes)),
             };
             assert!(next > last, "{n}: {next:?} after {last:?}");
             assert!(next.0 >= now && next.0 <= now.plus(LEAD), "{n}");
@@ -106,26 +106,26 @@ mod tests {
 
     #[test]
     fn addresses_that_may_be_any_need_no_time_of_their_own() {
-        let (mint, mut random) = (Mint::default(), Random(2));
-        let times: Vec<_> = (0..1_000).map(|_| mint.any(Millis(7), drawn(&mut random)).0).collect();
+        let (clock, mut random) = (IdClock::default(), Random(2));
+        let times: Vec<_> = (0..1_000).map(|_| clock.any(Millis(7), drawn(&mut random)).0).collect();
         assert_eq!((times[0], times[999]), (Millis(7), Millis(7)));
     }
 
     #[test]
     fn a_clock_that_is_set_back_is_followed() {
-        let mint = Mint::default();
-        assert_eq!(mint.time(Millis(5_000)), Millis(5_000));
-        assert_eq!(mint.time(Millis(100)), Millis(100));
-        assert_eq!(mint.time(Millis(100)), Millis(101));
+        let clock = IdClock::default();
+        assert_eq!(clock.time(Millis(5_000)), Millis(5_000));
+        assert_eq!(clock.time(Millis(100)), Millis(100));
+        assert_eq!(clock.time(Millis(100)), Millis(101));
     }
 
     #[test]
     fn times_stay_at_the_bound_of_their_lead_until_the_clock_has_caught_up() {
-        let mint = Mint::default();
-        let times: Vec<_> = (0..LEAD + 3).map(|_| mint.time(Millis(100))).collect();
+        let clock = IdClock::default();
+        let times: Vec<_> = (0..LEAD + 3).map(|_| clock.time(Millis(100))).collect();
         assert!(times.is_sorted());
         assert_eq!(times[times.len() - 3..], [Millis(100 + LEAD); 3]);
-        assert_eq!(mint.time(Millis(101)), Millis(101 + LEAD));
+        assert_eq!(clock.time(Millis(101)), Millis(101 + LEAD));
     }
 
     #[test]

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::id::EntityKey;
-use crate::insist::Stopped;
 use crate::node::Node;
+use crate::retry_command::Stopped;
 use crate::single_flight::SingleFlight;
 
 /// The runs of this process, each with its end.
 #[derive(Debug, Default)]
-pub(crate) struct Joint(Arc<SingleFlight<EntityKey, Ended>>);
+pub(crate) struct SharedJobs(Arc<SingleFlight<EntityKey, Ended>>);
 
 /// The end of a run.
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ where
 {
     let (tell, ended) = watch::channel(None);
     let ended = Ended(ended);
-    let mut flight = match node.joint.0.join(entity, ended.clone()) {
+    let mut flight = match node.shared_jobs.0.join(entity, ended.clone()) {
         Ok(flight) => flight,
         Err(of_another) => return of_another,
     };
@@ -64,7 +64,7 @@ pub(crate) fn resume<W>(node: &Arc<Node>, entity: EntityKey, what: &'static str,
 where
     W: Future<Output = Result<(), Stopped>> + Send + 'static,
 {
-    if !node.joint.0.is_flying(entity) {
+    if !node.shared_jobs.0.is_flying(entity) {
         begin(node, entity, what, work);
     }
 }

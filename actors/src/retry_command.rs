@@ -13,7 +13,7 @@ use crate::requests::{Request, TypedReply, typed};
 use crate::store::{Cause, StoreError};
 
 /// How long a command is repeated before it is left to a later run.
-pub(crate) const INSISTED: Duration = Duration::from_secs(5);
+pub(crate) const RETRIED_FOR: Duration = Duration::from_secs(5);
 
 /// The entity did not answer, or the node is stopping.
 #[derive(Debug, thiserror::Error)]
@@ -63,13 +63,13 @@ impl Stopped {
 /// # Errors
 ///
 /// [`NoAnswer`]; it may still have been done.
-pub(crate) async fn insist<M: Effects, R: Request<M>>(
+pub(crate) async fn retry_command<M: Effects, R: Request<M>>(
     node: &Arc<Node>,
     entities: &Directory<M>,
     entity: EntityKey,
     request: R,
 ) -> Result<Result<R::Reply, M::Rejection>, NoAnswer> {
-    let heard = persist(node, entities, entity, request, CommandContext::default(), INSISTED).await?;
+    let heard = retry_command_for(node, entities, entity, request, CommandContext::default(), RETRIED_FOR).await?;
     match heard.and_then(Answer::unkeyed) {
         Ok(reply) => Ok(Ok(reply)),
         Err(Refusal::Rejected(rejection)) => Ok(Err(rejection)),
@@ -85,7 +85,7 @@ pub(crate) async fn insist<M: Effects, R: Request<M>>(
 /// # Errors
 ///
 /// [`NoAnswer`]; it may still have been done.
-pub(crate) async fn persist<M: Effects, R: Request<M>>(
+pub(crate) async fn retry_command_for<M: Effects, R: Request<M>>(
     node: &Arc<Node>,
     entities: &Directory<M>,
     entity: EntityKey,

@@ -11,7 +11,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// See the module's text.
 #[derive(Debug)]
-pub struct Sparing {
+pub struct LogLimiter {
     pause: Duration,
     said: Mutex<Said>,
 }
@@ -30,13 +30,13 @@ pub struct Line {
     pub left_out: Option<u64>,
 }
 
-impl Default for Sparing {
+impl Default for LogLimiter {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Sparing {
+impl LogLimiter {
     /// One line per second; nothing was logged yet.
     #[must_use]
     pub const fn new() -> Self {
@@ -68,8 +68,8 @@ mod tests {
 
     #[test]
     fn the_first_line_is_said_and_then_one_a_second_that_counts_the_others() {
-        let (sparing, begin) = (Sparing::new(), Instant::now());
-        let after = |millis| sparing.line(begin + Duration::from_millis(millis)).map(|line| line.left_out);
+        let (limiter, begin) = (LogLimiter::new(), Instant::now());
+        let after = |millis| limiter.line(begin + Duration::from_millis(millis)).map(|line| line.left_out);
         assert_eq!(after(0), Some(None));
         assert_eq!([after(0), after(400), after(999)], [None; 3]);
         assert_eq!(after(1_000), Some(Some(3)));
