@@ -6,16 +6,15 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::attempt_telemetry::{self, AttemptTelemetry};
-use super::circuit_breaker::{Admitted, BreakerKey, Pass, Want, breaker_key, channel_key, endpoint_key};
-use super::lane::{Attempt, Lane, Receiver, mark};
-use super::port::{Answer, DeliveryRequest, LogChannel, LogScope, Sends, Undelivered};
+use super::circuit_breaker::Want;
+use super::lane::{Attempt, Lane, Receiver};
+use super::port::{Answer, DeliveryRequest, LogScope, Sends, Undelivered};
 use super::read_log::{self, LogPart};
 use super::receivers::{
     Configured, DISABLED, Hooks, Subject, UNSUBSCRIBED, Unsendable, beside, destination, is_still_due, is_unsubscribed,
     off, receivers, url_of,
 };
 use super::retry_signal::{RetryOf, RetrySignal};
-use super::send_permits::SendPermit;
 use super::settings::{self, Settings};
 use crate::clock::Millis;
 use crate::id::{EntityKey, EventId};
@@ -24,10 +23,11 @@ use crate::metrics::AttemptEnd;
 use crate::node::Node;
 use crate::store::{Order, SeqRange, StoreError};
 use crate::trace::current;
-use crate::url::origin;
 
+mod admission;
 mod answer;
 
+use admission::{Admission, Permits, admit};
 use answer::{Judged, health, judge, report_outcome, wants_no_more};
 
 /// The timeout of an attempt, from the first look-up of the receiver's name to its answer.
@@ -334,66 +334,6 @@ async fn send<M: Sends>(
     Ok(Step::Tried(Tried { happened, event, url, attempt, verdict, is_unscheduled }).into())
 }
 
-/// The admission of an event.
-struct Admission {
-    /// `None`: there is nowhere to send it, which is found out without permits.
-    permits: Option<Permits>,
-    /// The retry that was requested since the step began.
-    requested: Option<RetryOf>,
-}
-
-/// The permits to send one event.
-struct Permits {
-    /// At the receiver.
-    pass: Pass,
-    /// Of the workspace, on this node.
-    permit: SendPermit,
-}
-
-/// Waits for the permits to send: at the receiver, of the workspace and on this node. `Err`: not before this time.
-async fn admit(
-    route: &Route,
-    receiver: Receiver,
-    settings: &Settings,
-    hooks: Option<&Hooks>,
-    mut want: Want,
-) -> Result<Admission, Millis> {
-    let node = &route.node;
-    let (mut permits, mut requested) = (None, None);
-    if off(receiver, &settings.configured()).is_none() {
-        let breaker = node.outbox.breakers.of(key_of(route, receiver, hooks));
-        want.url = hooks.and_then(|hooks| hooks.url_of(receiver)).map(mark);
-        let entered = tokio::select! {
-            biased;
-            retry = route.retry_signal.received() => {
-                requested = Some(retry);
-                None
-            }
-            entered = breaker.enter(node.clock.now(), want) => Some(entered),
-        };
-        let entered = match entered {
-            Some(entered) => entered,
-            None => {
-                want.retry_requested = true;
-                breaker.enter(node.clock.now(), want).await
-            }
-        };
-        permits = match entered {
-            Admitted::Later(at) => return Err(at),
-            Admitted::Now(pass) => {
-                let urgent = want.retry_requested || pass.is_probe();
-                let permit = node.outbox.send_permits.enter(route.entity.workspace, urgent, node.clock.now()).await?;
-                Some(Permits { pass, permit })
-            }
-        };
-    }
-    // The node may have begun to stop meanwhile; then nothing is begun.
-    if node.outbox.is_stopping() {
-        return Err(node.clock.now());
-    }
-    Ok(Admission { permits, requested: requested.max(route.retry_signal.take()) })
-}
-
 /// Reads the event and its destination now: settings may have changed while it waited for a permit. Only an event that
 /// is about to be sent is held in memory. `Err`: it has no destination. An event `wanted` by a request of its own goes
 /// to its endpoint whatever that subscribes to.
@@ -486,21 +426,4 @@ async fn event<M: Sends>(route: &Route, seq: u64) -> Result<Option<(Arc<Record<M
     let records = route.node.events::<M>(route.entity, SeqRange::one(seq), Order::Asc, 1).await?;
     let record = records.into_iter().next();
     Ok(record.and_then(|record| M::subject(&record).map(|subject| (Arc::new(record), subject))))
-}
-
-/// The key of a receiver's breaker: one for each endpoint or channel, and one for each host of the URLs of messages,
-/// since each message may have its own URL.
-fn key_of(route: &Route, receiver: Receiver, hooks: Option<&Hooks>) -> BreakerKey {
-    let workspace = route.entity.workspace;
-    match receiver {
-        Receiver::Endpoint(id) => endpoint_key(workspace, id),
-        Receiver::Channel => {
-            let channel = route.scope.channel.as_ref().map_or("", LogChannel::id);
-            channel_key(workspace, channel)
-        }
-        Receiver::Message(_) | Receiver::Callback(_) => {
-            let url = hooks.and_then(|hooks| hooks.url_of(receiver)).unwrap_or_default();
-            breaker_key(workspace, "origin", origin(url).as_bytes())
-        }
-    }
 }
