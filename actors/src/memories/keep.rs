@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::extract::Fact;
+use super::extract::{Fact, leaves};
 use super::{Event, Memories, Memory, Rejection, Reply, State, Subject, Vector, slot_key, slot_row};
 use crate::codec;
 use crate::conversation::number_key;
@@ -228,8 +228,8 @@ fn judge(
                 (false, false) => Outcome::Known(memory),
             })
         }
-        // It is older than the stored memory, and arrives late.
-        (Edit::Keep(_), Some(memory)) if is_earlier(source, memory.source) => {
+        // It is older than the stored memory, and arrives late; or it does not contradict it.
+        (Edit::Keep(fact), Some(memory)) if is_earlier(source, memory.source) || leaves(&fact.text, &memory.text) => {
             let made = is_maker(&memory, source, outcomes);
             Judged::Stays(if made { Outcome::Created(memory) } else { Outcome::Known(memory) })
         }

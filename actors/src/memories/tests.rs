@@ -57,6 +57,19 @@ fn a_newer_statement_replaces_the_one_that_it_contradicts() {
 }
 
 #[test]
+fn a_newer_statement_leaves_what_it_does_not_contradict() {
+    let mut sim = nobody();
+    said(&mut sim, "my name is Ana, I'm allergic to nuts, I live in Porto and call me Annie", 1);
+    said(&mut sim, "my name is Bea", 2);
+    assert_eq!(texts(&sim), ["My name is Bea", "I'm allergic to nuts", "I live in Porto", "Call me Annie"]);
+    let denied = said(&mut sim, "I don't live in Lisbon. My name isn't Ana. Don't call me Ana", 3);
+    assert!(denied.iter().all(|outcome| matches!(outcome, Outcome::Known(_))), "{denied:?}");
+    said(&mut sim, "I don't live in Porto anymore, and don't call me Annie", 4);
+    let last = ["My name is Bea", "I'm allergic to nuts", "I don't live in Porto anymore", "Don't call me Annie"];
+    assert_eq!(texts(&sim), last);
+}
+
+#[test]
 fn what_is_known_is_not_remembered_twice_and_a_second_attempt_finds_its_own_work() {
     let mut sim = nobody();
     said(&mut sim, "My name is Ana", 1);
