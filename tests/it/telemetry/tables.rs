@@ -273,7 +273,7 @@ fn every_rule_has_a_test_and_a_row_of_the_page_and_leads_to_lines_that_there_are
 const LOGS: [&str; 8] = [
     "src/models.rs",
     "actors/src/host/telling.rs",
-    "actors/src/outbox/telling.rs",
+    "actors/src/outbox/attempt_telemetry.rs",
     "src/http/context.rs",
     "src/http/refusal.rs",
     "src/serve/start.rs",
