@@ -1,9 +1,9 @@
 //! Where a statement may begin: at the beginning of a sentence or of a clause, behind a greeting or the like at most.
 //! Elsewhere the same words are somebody else's, or only supposed: `she said I like tea`.
 
-use super::first;
 use super::openings::{Opening, THING_BYTES, opening};
 use super::phrases::{ASSERTIONS, GREETINGS, INTRODUCTIONS};
+use super::{first, folded, straight};
 
 /// The most introductions before one statement.
 const INTRODUCTIONS_MAX: usize = 6;
@@ -117,7 +117,8 @@ pub(super) fn joins(folded: &str) -> Vec<Join> {
 /// The join at the beginning of a text, and its bytes.
 fn join(rest: &str) -> Option<(&'static str, usize)> {
     if let Some(behind) = rest.strip_prefix(',') {
-        let both = join(behind).filter(|(word, _)| ["and", "but"].contains(word));
+        let both =
+            behind.starts_with(' ').then(|| join(behind)).flatten().filter(|(word, _)| ["and", "but"].contains(word));
         return Some(both.map_or((",", 1), |(word, len)| (word, 1 + len)));
     }
     if rest.starts_with(": ") {
@@ -169,7 +170,8 @@ fn phrase(rest: &str, phrases: &[&str]) -> Option<usize> {
 /// The bytes of the name between a greeting and a statement: `hi Tom my name is Ana`.
 fn name(rest: &str) -> usize {
     let named = rest.strip_prefix(' ').and_then(|behind| behind.split_once(' '));
-    let named = named.filter(|(name, after)| !estranges(name) && opening(after).is_some());
+    let is_name = |word: &str| !CONDITIONS.contains(&word) && !CLAIMS.contains(&word) && !estranges(word);
+    let named = named.filter(|(name, after)| is_name(name) && opening(after).is_some());
     named.map_or(0, |(name, _)| 1 + name.len())
 }
 
@@ -185,15 +187,21 @@ pub(super) fn estranges(clause: &str) -> bool {
         let behind = &words[n + 1..];
         SUPPOSITIONS.contains(word)
             || (CONDITIONS.contains(word) && behind.first().is_none_or(|next| is_author(next)))
-            || ((REPORTS.contains(word) || CLAIMS.contains(word)) && is_statement(behind))
+            // The words may come only in the next clause: `she said, I like tea`.
+            || (REPORTS.contains(word) && reported(behind).is_none_or(|said| is_statement(&said)))
+            || (CLAIMS.contains(word) && reported(behind).is_some_and(|said| is_statement(&said)))
     })
 }
 
-/// Whether the words behind a report are a statement, or come only in the next clause: `she said, I like tea`.
-fn is_statement(behind: &[&str]) -> bool {
+/// The first words that are reported, if there are any.
+fn reported<'a>(behind: &[&'a str]) -> Option<Vec<&'a str>> {
     let said = behind.iter().skip_while(|word| HEARERS.contains(word));
     let said: Vec<&str> = said.take(REPORTED_WORDS).copied().collect();
-    said.is_empty() || opening(&format!("{} ", said.join(" "))).is_some()
+    (!said.is_empty()).then_some(said)
+}
+
+fn is_statement(said: &[&str]) -> bool {
+    opening(&format!("{} ", said.join(" "))).is_some()
 }
 
 fn is_author(word: &str) -> bool {
@@ -206,5 +214,5 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 
 /// Whether this begins with a statement.
 pub(super) fn is_statement_begun(text: &str) -> bool {
-    begin(&super::folded(first(text.trim_start(), THING_BYTES)), 0).1.is_some()
+    begin(&folded(&straight(first(text.trim_start(), THING_BYTES))), 0).1.is_some()
 }

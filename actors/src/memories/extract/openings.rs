@@ -65,8 +65,10 @@ const DOES: [(&str, Form); 11] = [
 /// What may follow `I am`, likewise.
 const IS: [(&str, Form); 2] = [("living in ", Form::One("lives")), ("allergic to ", Form::Each("allergy"))];
 
+/// Negations before a verb.
 const NEGATIONS: [&str; 5] = ["don't ", "do not ", "no longer ", "never ", "not "];
 
+/// Adverbs before a verb, and before `allergic`.
 const ADVERBS: [&str; 31] = [
     "absolutely ",
     "actually ",

@@ -181,6 +181,7 @@ fn a_statement_may_stand_behind_a_greeting_or_another_clause() {
         ("Don't forget that I hate olives", "I hate olives"),
         ("As I said, I live in Rome", "I live in Rome"),
         ("I mean, I like tea", "I like tea"),
+        ("That's true, I like tea", "I like tea"),
         ("About me: I live in Rome", "I live in Rome"),
         ("- I live in Rome", "I live in Rome"),
         ("1) I live in Rome", "I live in Rome"),
@@ -189,6 +190,7 @@ fn a_statement_may_stand_behind_a_greeting_or_another_clause() {
         ("I currently live in Rome", "I currently live in Rome"),
         ("I'm severely allergic to nuts", "I'm severely allergic to nuts"),
         ("Hi, I like tea, do you?", "I like tea"),
+        ("I\u{2019}m allergic to nuts, do you mind?", "I'm allergic to nuts"),
         ("People think I like tea, but I hate tea", "I hate tea"),
         ("I don't think I like tea but I love coffee", "I love coffee"),
     ] {
@@ -219,6 +221,7 @@ fn what_others_say_and_what_is_only_supposed_or_denied_is_not_kept() {
         "Suppose I live in Rome and I like tea",
         "Pretend my name is Bob",
         "Maybe I like tea",
+        "Hey guess I like tea",
         "Nobody may call me Bob",
         "You can't call me Bob",
         "What I like is tea",
