@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn vectors_come_in_the_order_of_the_texts_whatever_order_they_are_answered_in() {
+    async fn vectors_come_in_the_order_of_their_texts() {
         let answer = |_: &Value| {
             (200, json!({"data": [{"index": 1, "embedding": [0.5, 2]}, {"index": 0, "embedding": [1, -1.25]}]}))
         };

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_answer_of_this_listener_names_its_request_and_its_trace_and_counts_as_none() {
+    async fn answers_of_this_listener_name_their_request_and_are_not_counted() {
         let sources = sources();
         for (method, path, status) in [
             ("GET", "/metrics", 200),

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_one_after_the_other_is_in_that_order_although_no_time_goes_by() {
+    fn minted_times_and_ids_keep_their_order_while_the_clock_stands() {
         let (clock, mut random) = (IdClock::default(), Random(1));
         let mut last = (Millis(0), Address::default());
         for n in 0..300 {

@@ -255,8 +255,9 @@ mod tests {
         assert!(!members.looks_after(theirs), "it was seen to live, and may be slow");
     }
 
+    /// A process asks nobody for its own entities.
     #[tokio::test(start_paused = true)]
-    async fn whoever_looks_after_an_entity_is_asked_where_it_says_and_this_process_asks_nobody_for_its_own() {
+    async fn an_entity_is_asked_of_the_process_that_looks_after_it() {
         const THIRD: NodeId = NodeId([3; 16]);
         let members = Members::new(ME, true);
         assert!((0..100).all(|n| members.server_of(entity(n)).is_none()), "nothing was heard yet");

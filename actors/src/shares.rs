@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_workspace_has_its_places_whatever_others_hold_and_leaves_nothing_behind() {
+    fn a_workspace_has_its_places_whatever_others_hold() {
         let (shares, [one, other]) = (Shares::of(2), [1, 2].map(|n| Address([n; 10])));
         let mut held: Vec<_> = std::iter::from_fn(|| shares.try_enter(one)).take(9).collect();
         assert_eq!(held.len(), 2);

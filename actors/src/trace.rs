@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_underway_is_listed_from_its_beginning_to_its_end_whether_or_not_it_is_recorded() {
+    fn the_list_of_stages_shows_each_until_its_end_recorded_or_not() {
         let (traces, kept, entropy) = traces();
         let underway = Arc::new(Underway::default());
         let traces = traces.listed(Some(Arc::clone(&underway)));

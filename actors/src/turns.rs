@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_for_an_agent_that_gets_more_permits_need_not_wait_until_one_is_free() {
+    async fn a_raised_number_of_permits_frees_turns_that_wait_already() {
         let turns = Turns::default();
         let (few, many) = (agent(1), agent(4));
         let _running = turns.permit(WORKSPACE, &few).await;

@@ -244,8 +244,9 @@ mod tests {
         assert!(!format!("{retired:?}").contains("old"));
     }
 
+    /// Also where others are replaced within that day.
     #[test]
-    fn a_secret_that_was_replaced_signs_for_its_day_also_where_others_are_replaced_within_it() {
+    fn a_replaced_secret_signs_for_its_whole_day() {
         let (mut newest, mut earlier, hour) = (None, None, 60 * 60 * 1000);
         for nth in 0..6 {
             let (retired, before) = retire(nth.to_string(), newest, earlier, Millis(nth * hour));

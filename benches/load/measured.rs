@@ -249,7 +249,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_the_kernel_writes_back_is_others_work_only_where_the_server_syncs_nothing() {
+    fn kernel_writes_are_others_work_only_where_the_server_syncs_nothing() {
         let busy = |syncs| Measured {
             tally: Tally::new().unwrap(),
             machine: Duration::from_millis(1_310),

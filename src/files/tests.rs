@@ -29,7 +29,7 @@ async fn what_this_machine_says_is_told_whole() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bucket_that_says_nothing_is_given_up_in_half_a_minute_however_much_is_written() {
+async fn a_silent_bucket_is_given_up_in_half_a_minute() {
     // Connections come about, and nobody ever speaks on them.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let files = bucket_at(silent.local_addr().unwrap());

@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_behind_a_place_depends_on_the_order_and_never_comes_before_the_first() {
+    fn the_events_behind_a_place_depend_on_the_order() {
         assert_eq!(behind(3, None, Order::Desc), SeqRange::from(3));
         assert_eq!(behind(3, Some(7), Order::Asc), SeqRange::from(8));
         assert_eq!(behind(3, Some(1), Order::Asc), SeqRange::from(3));

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_stands_for_what_the_list_says_and_another_one_is_refused_with_the_list() {
+    fn a_word_outside_the_list_is_refused_with_the_list() {
         let of = |query| Query::parse(Some(query)).unwrap().choice("status", &[("open", 1), ("closed", 2)]);
         assert_eq!(of("status=closed").unwrap(), Some(2));
         assert_eq!((of("status=").unwrap(), of("").unwrap()), (None, None));

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_days_before_the_last_one_as_a_refusal_names_are_allowed_and_no_more() {
+    fn a_refusal_of_too_many_days_names_the_most_that_are_allowed() {
         let asked = |days: u32| {
             let from = date(Day(20_089 - days));
             range(&Query::parse(Some(&format!("from={from}&to=2025-01-01"))).unwrap(), Day(20_089))

@@ -59,7 +59,7 @@ fn unit(json: &[u8]) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn a_half_of_a_pair_without_the_other_is_a_replacement_and_nothing_else_changes() {
+    fn a_lone_half_of_a_pair_becomes_a_replacement_character() {
         let read = |json: &str| super::read::<String>(json.as_bytes()).ok();
         for (json, text) in [
             (r#""a\ud83d""#, "a\u{fffd}"),

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_stands_twice_among_the_calls_of_a_message_gets_its_results_in_their_order() {
+    fn results_of_a_call_id_that_stands_twice_keep_their_order() {
         let messages = [calling("", &["1", "2", "1"]), result("1", "first"), result("1", "second"), result("2", "two")];
         assert_eq!(shown(&messages), ["assistant - 1,2,1", "tool first 1", "tool two 2", "tool second 1"]);
     }

@@ -128,7 +128,7 @@ async fn asked_for(store: &FaultyStore<MemoryStore>) {
 }
 
 #[tokio::test]
-async fn a_start_that_waits_for_its_installation_answers_that_it_lives_until_it_is_ready() {
+async fn a_start_that_waits_for_its_installation_says_that_it_lives() {
     let (store, config, telemetry) = (lost(), config(), telemetry());
     let node = node_on(&store);
     let early = Early::begin(&config, &telemetry).await.unwrap();

@@ -158,8 +158,9 @@ async fn what_is_no_request_is_explained_by_the_router_and_nothing_else_is() {
     assert!(rest(send(server.address, &echo).await).await.ends_with(bare));
 }
 
+/// The next request is answered.
 #[tokio::test]
-async fn a_body_in_another_transfer_coding_than_chunked_is_refused_and_the_next_request_is_answered() {
+async fn a_transfer_coding_other_than_chunked_is_refused() {
     let server = start(ServerOptions::default()).await;
     for (codings, status) in [
         ("Transfer-Encoding: chunked\r\n", "200 OK"),
@@ -245,7 +246,7 @@ async fn a_request_that_outlasts_the_shutdown_is_cut_off() {
 }
 
 #[tokio::test]
-async fn what_the_server_cuts_off_is_recorded_as_that_and_not_as_a_client_that_left() {
+async fn a_request_that_is_cut_off_is_not_recorded_as_a_client_that_left() {
     let kept = Arc::new(Kept::default());
     let config =
         config(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318"), ("OTEL_TRACES_SAMPLER", "always_off")]);

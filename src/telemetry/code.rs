@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_piece_of_code_is_exported_as_a_part_of_its_stage_and_so_is_what_is_opened_below_it() {
+    async fn a_piece_of_code_is_exported_as_a_part_of_its_stage() {
         let spans = exported(current::within(Some(STAGE), judged())).await;
         let [line, inner, outer] = &spans[..] else { panic!("three of ours: {spans:?}") };
         assert_eq!((&*outer.name, outer.parent_span_id), ("judged", SpanId::from_bytes([2; 8])));
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_piece_of_code_of_no_stage_or_of_one_that_is_not_recorded_is_not_exported() {
+    async fn a_piece_of_code_without_a_recorded_stage_is_not_exported() {
         assert_eq!(exported(judged()).await, []);
         let unrecorded = TraceContext { flags: 0, ..STAGE };
         assert_eq!(exported(current::within(Some(unrecorded), judged())).await, []);

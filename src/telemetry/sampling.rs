@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_that_does_not_sample_is_followed_and_one_that_does_up_to_a_bound() {
+    fn a_callers_wish_to_sample_is_followed_up_to_a_bound() {
         let sampling = sampling(&[("OTEL_TRACES_SAMPLER", "parentbased_always_off")], 3);
         let now = Instant::now();
         let taken = ids().take(10).filter(|id| sampling.decide(id, Some(true), now)).count();
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_is_exported_a_callers_choice_is_passed_on_and_nothing_begins() {
+    fn a_callers_choice_is_passed_on_where_nothing_is_exported() {
         let sampling = Sampling::of(&Otel::read(&|_| None, None, &mut Vec::new()), 0, Duration::ZERO);
         let now = Instant::now();
         assert!(sampling.decide(&[1; 16], Some(true), now) && !sampling.decide(&[1; 16], None, now));
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_kept_for_each_reason_but_never_a_storm_of_them_nor_of_one_at_the_cost_of_another() {
+    fn requests_are_kept_up_to_a_bound_for_each_reason() {
         let sampling = sampling(&[("OTEL_TRACES_SAMPLER", "always_off")], 0);
         let now = Instant::now();
         let mut words = std::collections::BTreeSet::new();

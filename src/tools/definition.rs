@@ -242,8 +242,9 @@ mod tests {
         assert_eq!(names, ["a", "b", "c"]);
     }
 
+    /// One may be a secret in the wrong place.
     #[test]
-    fn what_is_ignored_is_not_shown_because_it_may_be_a_secret_in_the_wrong_place() {
+    fn ignored_members_of_a_tool_are_not_shown() {
         let tools = r#"[{"function":{"name":"a","headers":{"Authorization":"s"},"strict":true},"headers":null},
             {"type":"function","function":null,"name":"b","Headers":{"Authorization":"s"},"auth":"s"},{"headers":"s"}]"#;
         let expected = r#"[{"function":{"name":"a","strict":true},"headers":null},{"type":"function","function":null,"name":"b"},{"headers":null}]"#;

@@ -74,7 +74,7 @@ async fn a_tools_headers_are_taken_and_never_shown() {
 }
 
 #[tokio::test]
-async fn a_tools_unknown_members_are_named_and_what_stands_in_the_wrong_place_stays_secret() {
+async fn unknown_members_of_a_tool_are_named_and_never_shown() {
     let app = TestApp::new().await;
     let function = json!({"name": "find", "strict": true, "headers": {"Authorization": "Bearer very-secret"}});
     let tools = json!([

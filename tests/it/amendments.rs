@@ -91,8 +91,9 @@ async fn changes_of_any_version_succeed_however_many_are_made_at_once() {
     }
 }
 
+/// A change of anything beside its words counts too.
 #[tokio::test]
-async fn who_has_a_message_is_sent_it_again_once_anything_beside_its_words_has_changed() {
+async fn a_changed_message_is_sent_again_to_a_client_that_has_it() {
     let app = TestApp::new().await;
     let asked = json!({"channelId": "demo", "text": "?", "review": {"type": "approval"}});
     for (method, what, body) in [
@@ -325,8 +326,9 @@ async fn where_both_names_are_given_those_of_the_messages_own_api_count() {
     assert_eq!(edited.header("x-ignored-fields"), "content, meta_data");
 }
 
+/// What was read has been delivered.
 #[tokio::test]
-async fn what_was_read_has_been_delivered_and_a_conversations_message_stays_known_to_who_has_it() {
+async fn a_conversations_message_stays_known_although_it_was_read() {
     let app = TestApp::new().await;
     let id = message(&app, json!({"content": {"content": "a"}})).await;
     let path = format!("/api/v1/messages/{id}");

@@ -135,7 +135,7 @@ async fn keys_of_another_workspace_cannot_be_seen_or_revoked() {
 }
 
 #[tokio::test]
-async fn where_location_leads_the_operator_who_made_a_key_for_another_workspace_finds_it() {
+async fn the_location_of_a_key_for_another_workspace_leads_to_it() {
     let app = TestApp::new().await;
     let one = app.workspace("one").await;
     app.workspace("two").await;

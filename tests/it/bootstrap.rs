@@ -77,7 +77,7 @@ async fn what_was_deleted_does_not_come_back_at_the_next_start() {
 }
 
 #[tokio::test]
-async fn what_was_stored_before_things_had_places_is_listed_as_it_was_made_and_before_what_comes() {
+async fn rows_stored_without_places_are_listed_as_they_were_made() {
     for half_way in [false, true] {
         is_listed_as_made(half_way).await;
     }

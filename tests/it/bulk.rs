@@ -63,7 +63,7 @@ async fn pages(app: &TestApp, list: &str) -> (Vec<Value>, u64, Duration) {
 }
 
 #[tokio::test]
-async fn what_is_imported_keeps_its_order_and_times_and_a_search_of_all_of_it_goes_on_from_page_to_page() {
+async fn an_import_keeps_its_order_and_its_search_goes_on_by_pages() {
     let app = TestApp::new().await;
     // On a CQL server of the tests more would take minutes.
     let is_cql = Kind::chosen() == Kind::Cql;
@@ -98,8 +98,9 @@ async fn what_is_imported_keeps_its_order_and_times_and_a_search_of_all_of_it_go
     assert!(newest.iter().map(|message| &message["content"]).eq(marked.iter().rev()));
 }
 
+/// Or that they are too many.
 #[tokio::test(start_paused = true)]
-async fn a_search_waits_five_seconds_for_others_and_then_says_what_it_has_or_that_they_are_too_many() {
+async fn a_search_that_waits_five_seconds_for_others_says_what_it_has() {
     if Kind::chosen() != Kind::Memory {
         // The order is certain only where nothing has to be waited for.
         return;

@@ -45,7 +45,7 @@ async fn a_burst_of_one_contact_makes_one_contact_and_one_conversation() {
 const MORE: usize = actors::limits::QUEUED_TURNS + 20;
 
 #[tokio::test(start_paused = true)]
-async fn more_messages_than_may_wait_are_refused_before_they_are_stored_and_may_be_sent_again() {
+async fn a_message_past_the_backlog_is_refused_before_it_is_stored() {
     let app = TestApp::new().await;
     app.echo(json!({"builtin": {"latencyMs": 100}})).await;
     let mut open: Vec<_> = (0..MORE).map(|n| format!("k{n}")).collect();

@@ -55,7 +55,7 @@ async fn with_queue_each_message_gets_its_own_turn_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_is_deleted_before_its_turn_begins_is_not_answered_and_costs_nothing() {
+async fn a_message_deleted_before_its_turn_begins_costs_nothing() {
     let app = busy("queue").await;
     send(&app, "one", "wait=0").await.expect(202);
     let second = send(&app, "two", "wait=0").await.expect(202);
@@ -82,7 +82,7 @@ async fn what_lost_its_turn_to_a_message_that_is_deleted_is_answered_in_its_plac
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_while_the_conversation_is_closed_is_told_so_and_every_retry_the_same() {
+async fn a_wait_in_a_closed_conversation_is_told_so_on_every_retry() {
     let app = busy("queue").await;
     let early = send(&app, "one", "wait=0").await.expect(202);
     assert_eq!(early["conversation"]["status"], "open");
@@ -132,7 +132,7 @@ async fn with_interrupt_the_newest_ends_the_running_turn() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_reject_a_message_is_refused_while_a_turn_runs_and_its_key_is_not_burned() {
+async fn a_message_refused_while_a_turn_runs_does_not_burn_its_key() {
     let app = busy("reject").await;
     assert_eq!(send(&app, "one", "wait=0").await.status, 202);
     let refused = send(&app, "two", "wait=0").await;
@@ -186,8 +186,9 @@ async fn an_agent_may_be_asked_to_answer_any_conversation() {
     }
 }
 
+/// What was begun before is told all the same.
 #[tokio::test(start_paused = true)]
-async fn where_too_many_turns_are_alive_none_is_begun_by_any_way_and_what_was_begun_is_told() {
+async fn no_turn_begins_where_too_many_are_alive() {
     let app = busy("queue").await;
     let fail = json!({"name": "no", "provider": "builtin", "builtin": {"behaviour": "echo", "failEvery": 1}});
     let agent = app.post("/api/v1/agents").json(fail).await.expect(201)["id"].as_str().unwrap().to_owned();
@@ -249,7 +250,7 @@ async fn a_retry_for_a_turn_that_had_to_wait_is_told_of_that_turn_and_no_other()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_waits_when_the_server_stops_is_told_where_the_reply_will_be() {
+async fn a_client_that_waits_when_the_server_stops_is_told_where_to_look() {
     let app = busy("queue").await;
     app.app.leave();
     let begun = tokio::time::Instant::now();

@@ -371,7 +371,7 @@ async fn what_was_sent_comes_back_as_it_was_sent() {
 }
 
 #[tokio::test]
-async fn the_deadline_of_a_review_comes_from_the_message_then_the_channel_then_a_day() {
+async fn a_review_expires_by_its_message_else_its_channel_else_in_a_day() {
     let app = TestApp::new().await;
     let until = async |review: Value| {
         let body = demo(json!({"review": review}));
@@ -400,8 +400,9 @@ async fn a_revision_names_the_message_before_it_and_cancels_its_review() {
     assert_eq!(post(&app, foreign).await.faults(), ["message_not_found /iterationOf"]);
 }
 
+/// Also where it came through the conversation store.
 #[tokio::test]
-async fn an_agent_is_its_channel_also_where_it_speaks_through_the_conversation_store() {
+async fn an_agents_message_is_shown_as_one_of_its_channel() {
     let app = TestApp::new().await;
     post(&app, demo(json!({"text": "a"}))).await.expect(201);
     let log = app.get("/api/v1/channels/demo/events").await.expect(200);

@@ -199,7 +199,7 @@ async fn a_secret_is_shown_when_it_is_made_and_never_again() {
 }
 
 #[tokio::test]
-async fn a_repeated_idempotency_key_gets_the_first_answer_whatever_has_changed_since() {
+async fn a_repeated_key_gets_the_first_answer_whatever_has_changed() {
     let app = TestApp::new().await;
     let agent = json!({"id": "a", "name": "A", "provider": "builtin"});
     app.post("/api/v1/agents").json(agent).await.expect(201);
@@ -260,8 +260,9 @@ async fn many_equal_requests_with_one_key_make_one_channel() {
     assert_eq!(app.get("/api/v1/channels").await.expect(200)["data"].as_array().unwrap().len(), 3);
 }
 
+/// Every refusal says when to retry.
 #[tokio::test]
-async fn on_a_store_that_fails_a_retried_request_has_one_effect_and_every_refusal_says_when_to_retry() {
+async fn a_retried_request_has_one_effect_on_a_store_that_fails() {
     for seed in 0..40 {
         let app = TestApp::with_store(|store| FaultyStore::new(store, seed, Rates::OFTEN)).await;
         for n in 0..5 {

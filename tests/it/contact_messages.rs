@@ -45,7 +45,7 @@ async fn set_status(app: &TestApp, conversation: &Value, status: &str) {
 }
 
 #[tokio::test]
-async fn a_conversation_began_when_it_did_in_every_answer_however_many_begin_at_once() {
+async fn a_conversation_began_when_it_did_in_every_answer() {
     let app = TestApp::new().await;
     let write = |n: usize, text: &str| {
         let body = json!({"type": "TEXT", "contactIdentifier": format!("c{n}"), "content": {"text": {"body": text}}});
@@ -277,7 +277,7 @@ async fn without_a_preference_the_wait_is_a_minute_and_never_more_than_the_turn(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_turn_keeps_the_message_and_a_retry_of_its_key_tries_the_turn_again() {
+async fn a_failed_turn_keeps_its_message_and_a_retry_tries_it_again() {
     let app = TestApp::new().await;
     app.echo(json!({"builtin": {"failEvery": 2}})).await;
     post(&app, text("first")).await.expect(200);
@@ -341,8 +341,9 @@ async fn a_reply_may_be_split_or_scripted_and_stays_in_order() {
     assert!(usage["inputTokens"].as_u64().unwrap() >= 2 && usage["outputTokens"] == 2, "{usage}");
 }
 
+/// Old keys still replay.
 #[tokio::test]
-async fn after_a_conversation_was_closed_the_next_message_opens_another_and_old_keys_still_replay() {
+async fn a_message_after_a_conversation_was_closed_opens_another() {
     let app = TestApp::new().await;
     let send = |key: &str| app.post(PATH).idempotency_key(key).json(text(key));
     let mut first_answers = Vec::new();
@@ -364,7 +365,7 @@ async fn after_a_conversation_was_closed_the_next_message_opens_another_and_old_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_that_wants_to_wait_less_than_the_first_request_is_told_that_it_is_in_progress() {
+async fn an_impatient_retry_is_told_that_its_request_is_in_progress() {
     let app = TestApp::new().await;
     app.echo(json!({"builtin": {"latencyMs": 30_000}})).await;
     let send = |prefer: &str| app.post(PATH).idempotency_key("k").header("prefer", prefer).json(text("x")).send();

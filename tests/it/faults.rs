@@ -177,7 +177,7 @@ async fn on_a_store_that_cannot_be_read_for_a_while_whoever_waits_goes_on_waitin
 }
 
 #[tokio::test(start_paused = true)]
-async fn on_a_store_that_cannot_be_read_for_a_while_a_stream_waits_and_misses_nothing() {
+async fn a_stream_on_an_unreadable_store_waits_and_misses_nothing() {
     let (app, store) = faulty().await;
     // The channel has no messages yet: the owner of its events is looked up with the first one.
     let mut live = app.get("/api/v1/channels/demo/events").follow().await;
@@ -200,7 +200,7 @@ async fn on_a_store_that_cannot_be_read_for_a_while_a_stream_waits_and_misses_no
 }
 
 #[tokio::test(start_paused = true)]
-async fn on_a_store_that_cannot_be_read_nobody_is_told_that_nothing_was_stored_of_what_was() {
+async fn an_unreadable_store_makes_no_answer_deny_what_was_stored() {
     let (app, store) = faulty().await;
     app.echo(json!({"builtin": {"latencyMs": 60_000}})).await;
     let mut untold = 0;
@@ -226,7 +226,7 @@ async fn on_a_store_that_cannot_be_read_nobody_is_told_that_nothing_was_stored_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn on_a_store_that_cannot_be_read_a_retry_is_not_told_that_it_comes_too_late() {
+async fn a_retry_on_an_unreadable_store_is_not_told_that_it_is_too_late() {
     let (app, store) = faulty().await;
     let (had, mentioned) = (uploaded(&app, "had").await, uploaded(&app, "mentioned").await);
     let review = json!({"type": "approval", "expiresAt": "2025-01-01T00:01:00Z"});
@@ -262,8 +262,9 @@ async fn on_a_store_that_cannot_be_read_a_retry_is_not_told_that_it_comes_too_la
     }
 }
 
+/// So is an erasure.
 #[tokio::test(start_paused = true)]
-async fn on_a_store_that_is_slow_a_copy_and_an_erasure_are_waited_for_as_long_as_the_client_prefers() {
+async fn a_copy_on_a_slow_store_is_waited_for_as_long_as_preferred() {
     let slow = |store| FaultyStore::new(store, 0, Rates::default()).slow(Duration::from_secs(3));
     let app = TestApp::with_memory(slow).await;
     let body = json!({"type": "TEXT", "contactIdentifier": "c", "content": {"text": {"body": "x"}}});

@@ -234,7 +234,7 @@ async fn what_was_said_with_a_contact_goes_with_the_contact_from_every_copy() {
 }
 
 #[tokio::test]
-async fn a_key_that_opened_a_conversation_long_ago_makes_a_copy_whose_contact_takes_nothing_else_with_it() {
+async fn an_erasure_spares_the_conversation_that_a_copys_key_once_opened() {
     let app = TestApp::new().await;
     let other = json!({"conversation_id": null, "content": {"content": "said to others"}});
     let other = app.post("/api/v1/messages").json(other).idempotency_key("k").await.expect(200);
@@ -256,8 +256,9 @@ async fn a_key_that_opened_a_conversation_long_ago_makes_a_copy_whose_contact_ta
     assert_eq!(app.get(format!("{CONVERSATIONS}/{}", text(other))).await.expect(200)["status"], "open");
 }
 
+/// Also once the contact of that conversation is erased.
 #[tokio::test]
-async fn a_key_that_made_something_makes_nothing_else_although_a_copy_was_asked_for_with_it_of_an_erased_contact() {
+async fn a_used_key_makes_nothing_else_after_a_fork_with_it_was_refused() {
     let app = TestApp::new().await;
     let agent = json!({"id": "bot", "name": "Bot", "provider": "builtin"});
     app.post("/api/v1/agents").json(agent).idempotency_key("k").await.expect(201);
@@ -273,7 +274,7 @@ async fn a_key_that_made_something_makes_nothing_else_although_a_copy_was_asked_
 }
 
 #[tokio::test]
-async fn a_copy_that_is_still_being_made_is_copied_up_to_a_message_or_when_it_is_complete() {
+async fn a_copy_still_being_made_is_forked_only_as_far_as_it_has_come() {
     let app = TestApp::new().await;
     let originals = said(&app, json!([{"content": "one"}, {"content": "two"}])).await;
     let source = ConversationId::parse(text(&originals[0]["conversation_id"])).unwrap();

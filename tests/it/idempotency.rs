@@ -69,7 +69,7 @@ async fn a_retry_gets_the_first_status_and_bytes_and_has_no_effect() {
 }
 
 #[tokio::test]
-async fn the_body_of_a_channel_message_may_hold_the_key_and_is_then_no_part_of_the_fingerprint() {
+async fn a_key_in_the_body_of_a_channel_message_is_not_fingerprinted() {
     let app = TestApp::new().await;
     let mut body = channel("x");
     body["clientId"] = json!("k");
@@ -203,8 +203,9 @@ async fn a_conversation_that_a_key_opened_may_be_written_to_with_the_same_key() 
     assert_eq!(listed["data"].as_array().unwrap().len(), 2);
 }
 
+/// With a message and without one.
 #[tokio::test]
-async fn opening_a_conversation_with_and_without_a_message_share_the_workspaces_keys() {
+async fn both_ways_to_open_a_conversation_share_the_workspaces_keys() {
     let app = TestApp::new().await;
     let open = |key: &str| app.post("/api/v1/conversations").idempotency_key(key).json(json!({"title": "t"}));
     let first = open("k").await;
@@ -392,7 +393,7 @@ async fn slow_agent(app: &TestApp) {
 }
 
 #[tokio::test]
-async fn a_202_is_not_recorded_once_the_turn_is_over_a_retry_is_told_what_came_of_it() {
+async fn a_202_is_not_recorded_and_a_retry_is_told_what_came_of_it() {
     let app = TestApp::new().await;
     slow_agent(&app).await;
     let conversation = opened(&app).await;

@@ -78,7 +78,7 @@ async fn what_an_owner_says_is_remembered_and_a_newer_statement_replaces_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_contact_says_of_itself_on_an_api_channel_is_remembered_where_the_message_asks_for_it() {
+async fn an_api_channels_message_is_remembered_only_where_it_asks() {
     let app = TestApp::new().await;
     let send = async |words: &str, enable: Value| {
         let body = json!({"type": "TEXT", "contactIdentifier": "ana", "enableMemories": enable,
@@ -105,7 +105,7 @@ async fn what_a_contact_says_of_itself_on_an_api_channel_is_remembered_where_the
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_nobody_owns_the_conversation_it_is_the_sender_of_whom_something_is_remembered() {
+async fn a_conversation_without_an_owner_remembers_things_of_the_sender() {
     let app = TestApp::new().await;
     let said = say(&app, &json!(null), "u1", "I am allergic to peanuts").await;
     let quiet =
@@ -152,7 +152,7 @@ async fn memories_of_a_contact_are_written_read_and_forgotten() {
 }
 
 #[tokio::test]
-async fn a_key_has_one_effect_also_where_nothing_changes_and_wherever_it_is_used_again() {
+async fn a_key_has_one_effect_also_where_nothing_changes() {
     let app = TestApp::new().await;
     let path = contact(&app).await;
     let made = app.post(&path).json(json!({"text": "Likes tea"})).await.expect(201);

@@ -62,7 +62,7 @@ async fn who_follows_on_one_server_soon_sees_what_happens_on_the_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_review_that_both_servers_decide_at_once_has_one_outcome_and_who_waits_anywhere_hears_it() {
+async fn a_review_decided_on_two_servers_at_once_has_one_outcome() {
     let [one, other] = servers(&[]).await;
     for round in 0..6 {
         let review = json!({"channelId": "demo", "review": {"type": "approval"}});
@@ -136,7 +136,7 @@ fn firsts(heard: &[Heard]) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_webhook_made_on_one_server_gets_what_both_post_in_order_and_both_show_its_deliveries() {
+async fn a_webhook_of_one_server_gets_what_both_post_in_order() {
     let [one, other] = servers(&[("TERTULIA_EGRESS_ALLOW", "127.0.0.0/8")]).await;
     // Both servers have seen that there is no receiver.
     for app in [&one, &other] {
@@ -236,7 +236,7 @@ async fn a_retry_of_a_change_is_answered_once_the_other_server_goes_by_it_too() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_agent_that_a_channel_gets_while_it_is_being_deleted_stays_and_is_never_away() {
+async fn an_agent_that_gets_a_channel_during_its_deletion_stays() {
     let (store, searches) = (TestStore::shared().await, Arc::new(Semaphore::new(1_000)));
     let one = TestApp::start(store.clone().holding(CHANNELS, Arc::clone(&searches)), &[]).await;
     let other = TestApp::start(store, &[]).await;

@@ -121,8 +121,9 @@ async fn what_is_made_one_after_the_other_is_listed_so_although_no_time_goes_by(
     }
 }
 
+/// Although no time goes by.
 #[tokio::test]
-async fn reviews_are_listed_as_they_were_asked_for_whatever_their_channels_although_no_time_goes_by() {
+async fn reviews_of_all_channels_are_listed_as_they_were_asked_for() {
     let app = TestApp::new().await;
     for n in 0..4 {
         app.post("/api/v1/channels")
@@ -234,7 +235,7 @@ async fn conversations_are_in_their_order_however_they_began() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_follows_a_list_misses_nothing_that_was_begun_before_what_it_has_seen_and_is_stored_after_it() {
+async fn a_reader_of_a_list_misses_nothing_that_is_stored_late() {
     let slow = |store| FaultyStore::new(store, 0, Rates::default()).slow(Duration::from_millis(40));
     let app = TestApp::with_memory(slow).await;
     let body = json!({"type": "TEXT", "contactIdentifier": "c", "content": {"text": {"body": "x"}}});
@@ -294,7 +295,7 @@ async fn wrong_limits_orders_and_cursors_are_told_at_once() {
 }
 
 #[tokio::test]
-async fn the_link_of_a_page_leads_to_the_next_one_however_its_own_cursor_was_written() {
+async fn a_link_leads_to_the_next_page_however_its_cursor_was_written() {
     let world = world().await;
     let (list, _) = &world.lists()[0];
     let first = world.app.get(format!("{list}&limit=1")).await.expect(200);

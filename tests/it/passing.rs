@@ -112,8 +112,9 @@ fn message(conversation: &str, text: &str) -> Value {
     json!({"conversation_id": conversation, "content": {"content": text}})
 }
 
+/// So is its retry at any other.
 #[tokio::test(start_paused = true)]
-async fn a_message_is_answered_by_the_server_that_looks_after_its_conversation_and_so_is_its_retry_on_any() {
+async fn a_message_is_answered_by_the_server_of_its_conversation() {
     let ([one, other], _listening) = servers().await;
     let conversation = theirs(&one).await;
     let (before, here) = (commits(&other, CommitEnd::Committed), commits(&one, CommitEnd::Committed));
@@ -150,7 +151,7 @@ async fn alternating(apps: &[TestApp; 2]) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn posting_by_turns_to_two_servers_costs_conflicts_only_where_they_do_not_reach_each_other() {
+async fn servers_that_reach_each_other_post_by_turns_without_conflicts() {
     let (apps, _listening) = servers().await;
     // The server that created the conversation knows it, and may not be its owner.
     assert!(alternating(&apps).await <= 1);
@@ -209,7 +210,7 @@ async fn whatever_changes_a_conversation_is_passed_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_of_a_delivery_is_requested_at_the_server_that_sends_its_conversations_events() {
+async fn a_retry_of_a_delivery_is_requested_at_the_server_that_sends_it() {
     let ([one, other], _listening) = servers().await;
     let endpoint = json!({"url": "https://hooks.invalid/", "events": ["message.*"]});
     one.post("/api/v1/webhook-endpoints").json(endpoint).await.expect(201);
@@ -251,8 +252,9 @@ async fn reviews_and_messages_of_a_channel_are_passed_on_with_their_refusals() {
     assert_eq!((passed(&from), passed(&to)), ([sent + 3, 0, 0], [0; 3]));
 }
 
+/// A key stays in its workspace.
 #[tokio::test(start_paused = true)]
-async fn who_may_not_and_what_is_wrong_is_refused_where_it_comes_and_a_key_stays_in_its_workspace() {
+async fn a_bad_request_is_refused_where_it_comes_and_not_passed_on() {
     let ([one, _other], _listening) = servers().await;
     let conversation = theirs(&one).await;
     let stranger = one.workspace("elsewhere").await;
@@ -287,7 +289,7 @@ async fn a_server_that_has_died_costs_one_try() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_other_server_gets_the_request_as_it_came_and_its_answer_goes_back_as_it_is() {
+async fn a_passed_on_request_and_its_answer_arrive_as_they_were_sent() {
     let busy = |_: &Heard| {
         let problem = br#"{"code": "overloaded"}"#;
         let head = "HTTP/1.1 503 X\r\nContent-Type: application/problem+json\r\nRetry-After: 7\r\nX-Other: 1\r\nX-Request-Id: mine\r\n\
@@ -342,8 +344,9 @@ async fn what_is_no_answer_of_a_server_of_ours_counts_as_none() {
     }
 }
 
+/// With a key, the request is done once.
 #[tokio::test(start_paused = true)]
-async fn a_request_whose_answer_breaks_off_is_done_once_with_a_key_and_unknown_without() {
+async fn a_broken_off_answer_without_a_key_leaves_the_outcome_unknown() {
     // The origin does nothing with the request, which the forwarding server cannot know.
     for (round, end) in [Part::Close, Part::Reset].into_iter().enumerate() {
         if round > 0 {
@@ -366,7 +369,7 @@ async fn a_request_whose_answer_breaks_off_is_done_once_with_a_key_and_unknown_w
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_a_key_what_another_server_has_done_and_not_told_is_told_here_and_done_once() {
+async fn a_keyed_request_done_elsewhere_and_not_told_is_told_here() {
     let store = TestStore::shared().await;
     let done = TestApp::start(store.clone(), &[]).await;
     let (listener, real) = address().await;
@@ -399,7 +402,7 @@ async fn with_a_key_what_another_server_has_done_and_not_told_is_told_here_and_d
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_hangs_is_waited_for_a_while_and_without_a_key_nothing_is_done_twice() {
+async fn a_hanging_server_is_waited_for_and_nothing_is_done_twice() {
     let origin = Origin::serve(|_| vec![Part::Silence]).await;
     let app = beside(TestStore::shared().await, &[], &origin.url("")).await;
     let conversation = theirs(&app).await;

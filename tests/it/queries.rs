@@ -27,7 +27,7 @@ async fn asked(app: &TestApp, query: &str) -> Vec<(String, u16, Vec<String>)> {
 }
 
 #[tokio::test]
-async fn a_strict_request_is_refused_for_a_parameter_that_its_route_does_not_read_whatever_the_route() {
+async fn a_strict_request_is_refused_for_a_parameter_its_route_ignores() {
     let app = TestApp::new().await;
     for (what, status, faults) in asked(&app, "strict=true&sk%69p=1&a%2Fb").await {
         assert_eq!(status, 400, "{what}");
@@ -108,7 +108,7 @@ async fn a_strict_request_that_is_refused_for_its_query_has_no_effect() {
 }
 
 #[tokio::test]
-async fn what_is_named_of_the_query_cannot_be_taken_for_a_member_of_the_body_and_is_bounded_with_it() {
+async fn ignored_parameters_are_told_apart_from_members_of_the_body() {
     let app = TestApp::new().await;
     let post = async |query: &str, body: &Value| {
         let answer = app.post(format!("/api/v1/messages{query}")).json(body.clone()).await;

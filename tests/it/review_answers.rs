@@ -22,7 +22,7 @@ async fn voter(app: &TestApp, name: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_schema_that_fans_out_by_references_is_refused_before_it_can_stop_the_server() {
+async fn a_schema_that_fans_out_by_references_is_refused() {
     let app = TestApp::new().await;
     let level = |n: usize| json!({"anyOf": vec![json!({"$ref": format!("#/$defs/d{}", n + 1)}); 8]});
     let mut defs: serde_json::Map<_, _> = (0..14).map(|n| (format!("d{n}"), level(n))).collect();

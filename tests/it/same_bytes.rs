@@ -54,15 +54,17 @@ fn compare(one: &[String], other: &[String]) {
     assert_eq!(one.len(), other.len());
 }
 
+/// Ids apart.
 #[tokio::test]
-async fn on_the_embedded_store_everything_is_answered_with_the_same_bytes_as_in_memory_ids_apart() {
+async fn the_embedded_store_answers_the_same_bytes_as_the_one_in_memory() {
     let (memory, embedded) = (said(Kind::Memory).await, said(Kind::Embedded).await);
     assert!(memory.len() > 60 && memory.iter().any(|line| line.contains("conv#")), "{memory:#?}");
     compare(&memory, &embedded);
 }
 
+/// Ids apart.
 #[tokio::test]
-async fn on_the_cql_store_everything_is_answered_with_the_same_bytes_as_on_the_embedded_one_ids_apart() {
+async fn the_cql_store_answers_the_same_bytes_as_the_embedded_one() {
     if bed::server().is_none() {
         return;
     }

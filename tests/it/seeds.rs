@@ -45,7 +45,7 @@ fn channel_example() -> Value {
 }
 
 #[tokio::test]
-async fn the_example_of_a_channel_message_is_created_with_the_members_of_its_answer() {
+async fn the_channel_example_is_created_with_the_members_of_its_answer() {
     let app = TestApp::new().await;
     let answer = app.post("/api/v1/messages").json(channel_example()).await;
     assert_eq!(answer.header("content-type"), "application/json");
@@ -82,7 +82,7 @@ async fn the_example_of_a_channel_message_is_created_with_the_members_of_its_ans
 }
 
 #[tokio::test]
-async fn the_largest_number_of_the_channel_example_is_read_and_refused_by_its_name() {
+async fn the_channel_examples_largest_number_is_refused_by_its_name() {
     let app = TestApp::new().await;
     let mut body = channel_example();
     body["review"]["expiresInSeconds"] = json!(4_503_599_627_370_495_u64);
@@ -91,7 +91,7 @@ async fn the_largest_number_of_the_channel_example_is_read_and_refused_by_its_na
 }
 
 #[tokio::test]
-async fn the_channel_example_as_it_stands_is_refused_with_every_fault_of_its_placeholders() {
+async fn the_channel_example_as_it_stands_is_refused_for_every_fault() {
     let app = TestApp::new().await;
     let body = r#"{"channelId":"<string>","text":"<string>","status":"info","review":{"type":"<string>","payload":{},
         "callback":{"url":"<string>","method":"<string>","headers":{}},"expiresAt":"<string>",
@@ -163,7 +163,7 @@ async fn the_call_of_the_integration_example_needs_no_name() {
 }
 
 #[tokio::test]
-async fn the_examples_of_media_are_well_formed_and_fail_only_where_their_file_does() {
+async fn the_media_examples_fail_only_where_their_file_does() {
     let app = TestApp::new().await;
     for (kind, member, content) in [
         ("IMAGE", "image", json!({"url": "https://example.com/image.jpg", "caption": "Image caption"})),
@@ -276,7 +276,7 @@ async fn the_shortest_conversation_message_has_every_default() {
 }
 
 #[tokio::test]
-async fn the_conversation_example_as_it_stands_names_no_conversation_and_no_parent() {
+async fn the_conversation_example_as_it_stands_names_nothing_that_exists() {
     let app = TestApp::new().await;
     let mut body = conversation_example();
     body["conversation_id"] = json!("<string>");

@@ -107,7 +107,7 @@ async fn a_log_is_sent_in_the_form_that_its_reader_likes_best() {
 }
 
 #[tokio::test]
-async fn long_messages_make_short_pages_and_a_stream_that_goes_on_tells_all_of_them() {
+async fn a_stream_tells_long_messages_although_their_pages_are_short() {
     let app = TestApp::new().await;
     let made = app.post("/api/v1/conversations").json(json!({})).await.expect(201);
     let conversation = made["id"].as_str().unwrap();

@@ -163,7 +163,7 @@ fn says_nothing(spans: &[Got]) {
 }
 
 #[test]
-fn every_acknowledged_request_has_one_complete_trace_under_load_and_at_the_end() {
+fn every_acknowledged_request_has_one_complete_trace_under_load() {
     let dir = tempfile::tempdir().unwrap();
     let receiver = Receiver::grpc(Manner::Takes);
     let server = traced_on_store(&dir.path().join("data"), &receiver, &[GRPC]);
@@ -218,7 +218,7 @@ fn traces_go_over_http_too_with_the_headers_and_the_name_of_the_environment() {
 }
 
 #[test]
-fn a_receiver_that_cannot_now_is_sent_the_same_spans_again_and_gets_each_once() {
+fn a_receiver_of_spans_that_is_busy_gets_each_once_all_the_same() {
     for (receiver, protocol) in
         [(Receiver::grpc(Manner::Hesitates), "grpc"), (Receiver::http(Manner::Hesitates), "http/protobuf")]
     {
@@ -296,7 +296,7 @@ fn burdened(env: &[(&str, &str)], begun: impl FnOnce()) -> usize {
 }
 
 #[test]
-fn every_answer_comes_while_a_dead_slow_refusing_or_lying_receiver_holds_back_its_own() {
+fn a_bad_receiver_of_spans_holds_back_no_answer() {
     // The first receiver is a good one, for comparison.
     let receivers = [
         (Some(Receiver::grpc(Manner::Takes)), "grpc"),

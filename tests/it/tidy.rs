@@ -6,6 +6,7 @@
 //! (`docs/decisions/`).
 
 mod map;
+mod names;
 mod numbers;
 mod results;
 mod steps;

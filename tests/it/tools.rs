@@ -100,7 +100,7 @@ async fn a_turn_waits_for_people_and_goes_on_with_their_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_waited_long_for_a_reply_gets_it_only_with_a_key_that_is_still_known() {
+async fn a_long_wait_ends_in_a_reply_only_if_its_key_is_still_known() {
     let app = TestApp::new().await;
     script(&app, json!([asks(json!(["Shipped."]), approval())])).await;
     let key = app.post("/api/v1/api-keys").json(json!({"name": "k", "scopes": ["messages:write"]})).await.expect(201);

@@ -98,7 +98,7 @@ async fn what_was_moved_to_the_embedded_store_answers_the_same_bytes() {
 }
 
 #[tokio::test]
-async fn what_was_moved_from_the_embedded_store_to_cql_and_back_answers_the_same_bytes() {
+async fn a_store_moved_to_cql_and_back_answers_the_same_bytes() {
     if bed::server().is_none() {
         return;
     }
@@ -153,7 +153,7 @@ async fn waiting(app: &TestApp, count: usize) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn files_and_what_waits_to_be_sent_go_on_on_the_cql_store_they_were_moved_to() {
+async fn a_store_moved_to_cql_goes_on_with_its_files_and_deliveries() {
     if bed::server().is_none() {
         return;
     }
@@ -306,8 +306,9 @@ async fn the_program_imports_what_it_was_killed_over_and_exports_it_again() {
     assert_eq!(server.terminate(), Some(0));
 }
 
+/// The next one does it.
 #[tokio::test]
-async fn an_export_anew_that_is_killed_leaves_the_earlier_file_or_the_whole_new_one_and_the_next_does_it() {
+async fn a_killed_export_leaves_the_earlier_file_or_the_whole_new_one() {
     let (app, store, _) = lived_in().await;
     let earlier = exported(&store, None).await;
     // So large that writing it takes a while.

@@ -137,7 +137,7 @@ async fn a_turn_that_waits_for_a_place_can_be_cancelled_and_takes_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_gets_what_its_turn_has_come_to_also_where_the_agent_has_gone_since() {
+async fn a_retry_is_told_the_end_of_its_turn_though_the_agent_has_gone() {
     let app = TestApp::new().await;
     app.post("/api/v1/agents").json(json!({"id": "brief", "name": "b", "provider": "builtin"})).await.expect(201);
     let id = conversation(&app, "hello").await;
@@ -322,7 +322,7 @@ async fn what_is_no_part_of_what_a_model_reads_costs_nothing() {
 }
 
 #[tokio::test]
-async fn a_model_is_told_of_the_files_that_a_message_without_words_names_and_gets_no_empty_message() {
+async fn a_model_is_told_of_the_files_of_a_message_without_words() {
     let (app, origin) = asking(json!({}), |_| whole(&completion("seen"))).await;
     let plan = json!({"filename": "plan.pdf", "mime_type": "application/pdf", "size": 3});
     let content = json!([

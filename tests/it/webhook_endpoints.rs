@@ -144,7 +144,7 @@ async fn a_workspace_has_so_many_endpoints_and_lists_them_in_pages() {
 }
 
 #[tokio::test]
-async fn a_key_that_was_used_for_something_else_is_refused_before_there_is_no_room() {
+async fn a_used_key_is_refused_before_it_is_seen_that_there_is_no_room() {
     let app = TestApp::new().await;
     let send = |path: &str, key: &str, body: Value| app.post(path).idempotency_key(key).json(body).send();
     let url = |n: usize| json!({"url": format!("https://example.com/{n}")});

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_script_calls_its_tool_once_and_goes_on_with_its_reply_or_with_the_result() {
+    fn a_script_calls_its_tool_once_and_goes_on_with_what_it_got() {
         let entry = |on: &str, reply: &[&str], call: Option<&str>| ScriptEntry {
             on: on.to_owned(),
             reply: reply.iter().map(|&reply| reply.to_owned()).collect(),
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_split_reply_has_exactly_that_many_parts_which_together_are_the_text_and_none_is_blank() {
+    fn a_split_reply_has_the_asked_number_of_parts_and_none_is_blank() {
         for text in
             ["hello", "Hello, how can I help you?", "\n éééé ü", "a b c d e f g h i j k l m n o p", "aa  bb cc "]
         {

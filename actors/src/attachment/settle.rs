@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_that_is_asked_for_while_one_is_under_way_is_had_behind_it_and_once() {
+    fn a_look_asked_for_during_another_follows_it_once() {
         let settling = Settling::default();
         let mut queue = settling.take_queue().unwrap();
         settling.wanted(entity(1));

@@ -69,7 +69,7 @@ fn a_file_can_be_used_once_its_bytes_are_there_and_is_completed_once() {
 }
 
 #[test]
-fn a_file_is_bound_to_one_conversation_and_elsewhere_only_after_that_one_disclaimed_it() {
+fn a_file_moves_to_another_conversation_only_once_disclaimed() {
     let mut sim = complete();
     assert_eq!(sim.run(&bind(2, None)), Ok(Reply::Bound(1)));
     assert_eq!(sim.run(&bind(2, None)), Ok(Reply::Bound(1)), "again, for whoever posts there");
@@ -105,7 +105,7 @@ fn what_was_looked_at_must_still_be_so() {
 }
 
 #[test]
-fn an_erased_file_forgets_its_name_and_is_looked_at_until_its_bytes_are_gone() {
+fn an_erased_file_is_looked_at_until_its_bytes_are_gone() {
     let mut sim = complete();
     sim.run(&Command::Erase(Erase { seen: seen(&sim) })).unwrap();
     let log = format!("{:?}", sim.log);
@@ -149,7 +149,7 @@ fn a_doubt_changes_what_is_seen_also_where_a_look_is_due() {
 }
 
 #[test]
-fn who_mentions_a_file_is_remembered_also_while_somebody_is_known_to_need_it() {
+fn a_mention_of_a_file_that_is_needed_is_remembered() {
     let mut sim = complete();
     sim.run(&bind(2, None)).unwrap();
     let keep = Command::Keep { seen: seen(&sim), message: Some(message(2)) };
@@ -177,7 +177,7 @@ fn a_file_that_many_conversations_mention_is_kept_for_ever() {
 }
 
 #[test]
-fn a_file_that_is_about_to_be_mentioned_stays_although_nobody_is_found_to_need_it() {
+fn a_file_about_to_be_mentioned_stays_though_nobody_needs_it_yet() {
     let mut sim = complete();
     sim.run(&bind(2, None)).unwrap();
     let keep = Command::Keep { seen: seen(&sim), message: Some(message(2)) };

@@ -73,8 +73,9 @@ fn on_many_channels() -> Sim<Contact> {
     sim
 }
 
+/// Its state stays bounded.
 #[test]
-fn a_contact_has_conversations_on_any_number_of_channels_within_a_bounded_state() {
+fn a_contact_has_conversations_on_any_number_of_channels() {
     let mut sim = nobody();
     sim.now = Millis(0xffff_ffff_ffff);
     let long = "\u{10ffff}".repeat(255);
@@ -98,7 +99,7 @@ fn a_contact_has_conversations_on_any_number_of_channels_within_a_bounded_state(
 }
 
 #[test]
-fn a_conversation_that_the_state_has_no_room_for_is_followed_by_the_next_one() {
+fn a_conversation_kept_outside_the_state_can_have_a_next_one() {
     let mut sim = on_many_channels();
     let (_, first) = resolved(&mut sim, &resolve("0", None));
     resolved(&mut sim, &resolve("one more", None));
@@ -116,8 +117,9 @@ fn gone(sim: &Sim<Contact>) -> HashSet<Address> {
     state.erased_conversations(sim.entity).chain(aside).map(|(conversation, _)| conversation.id).collect()
 }
 
+/// Those of the contact's next life stay.
 #[test]
-fn what_the_state_has_no_room_for_goes_with_its_contact_and_nothing_of_the_next_life_does() {
+fn an_erasure_takes_conversations_kept_outside_the_state_too() {
     let mut sim = on_many_channels();
     let (_, aside) = resolved(&mut sim, &resolve("0", None));
     resolved(&mut sim, &resolve("one more", None));
@@ -286,7 +288,7 @@ fn an_erasure_is_looked_after_until_it_is_done() {
 }
 
 #[test]
-fn whoever_writes_after_an_erasure_is_somebody_new_in_conversations_of_their_own() {
+fn a_contact_after_an_erasure_is_new_with_new_conversations() {
     let mut sim = nobody();
     let (_, shop) = resolved(&mut sim, &resolve("shop", None));
     let (_, help) = resolved(&mut sim, &resolve("help", None));
@@ -307,7 +309,7 @@ fn whoever_writes_after_an_erasure_is_somebody_new_in_conversations_of_their_own
 }
 
 #[test]
-fn a_conversation_that_was_assigned_and_not_used_belongs_to_the_life_in_which_it_was() {
+fn an_unused_conversation_belongs_to_the_life_that_assigned_it() {
     let mut sim = nobody();
     let (former, slow) = resolved(&mut sim, &resolve("shop", None));
     erased(&mut sim);

@@ -169,7 +169,7 @@ fn origins_are_listed_where_they_belong() {
 }
 
 #[test]
-fn a_closed_conversation_takes_nothing_from_clients_until_it_is_opened_again() {
+fn a_closed_conversation_takes_nothing_from_clients_until_reopened() {
     let mut sim = closed();
     assert_eq!(sim.run(&post(vec![say(content("hi"))])), Err(Rejection::Closed));
     assert_eq!(sim.run(&Command::StartTurn(StartTurn { agent: AGENT.to_owned(), key: None })), Err(Rejection::Closed));

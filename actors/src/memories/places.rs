@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_workspace_whose_model_hangs_leaves_places_to_others_and_takes_its_turn_among_its_own() {
+    fn a_hanging_model_of_a_workspace_leaves_places_to_others() {
         let permits = DrawPermits::default();
         let enter = |n| permits.for_model(workspace(n)).now_or_never();
         let mut held: Vec<_> = std::iter::from_fn(|| enter(1)).take(limits::DRAWING).collect();
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn who_finds_too_many_of_its_workspace_waiting_is_sent_away_and_others_are_not() {
+    fn a_workspace_with_too_many_waiting_is_sent_away_and_others_not() {
         let permits = DrawPermits::default();
         let mut waiting: Vec<_> = (0..OWN_WAITING).map(|_| Box::pin(permits.for_model(workspace(1)))).collect();
         let mut held: Vec<_> = waiting.iter_mut().map(|waits| waits.as_mut().now_or_never()).collect();

@@ -70,7 +70,7 @@ fn a_newer_statement_leaves_what_it_does_not_contradict() {
 }
 
 #[test]
-fn what_is_known_is_not_remembered_twice_and_a_second_attempt_finds_its_own_work() {
+fn a_known_fact_is_not_remembered_twice() {
     let mut sim = nobody();
     said(&mut sim, "My name is Ana", 1);
     let before = sim.seq;
@@ -82,7 +82,7 @@ fn what_is_known_is_not_remembered_twice_and_a_second_attempt_finds_its_own_work
 }
 
 #[test]
-fn what_a_message_has_made_is_said_again_to_its_second_attempt_whatever_has_become_of_it() {
+fn a_second_attempt_of_a_message_is_told_what_the_first_made() {
     let mut sim = nobody();
     let edits = |texts: &[&str]| texts.iter().flat_map(|text| facts(text)).map(Edit::Keep).collect::<Vec<_>>();
     let both = ["I live in Porto", "I live in Faro"];
@@ -164,7 +164,7 @@ fn what_is_forgotten_leaves_nothing() {
 }
 
 #[test]
-fn a_memory_that_nobody_can_read_any_more_is_refused_and_is_forgotten_with_the_others_all_the_same() {
+fn an_unreadable_memory_is_refused_and_forgotten_with_the_others() {
     let mut sim = nobody();
     said(&mut sim, "My name is Ana. I live in Porto. I like tea.", 1);
     let id = MemoryId::new(NOW, sim.entity.id, 2);
@@ -182,7 +182,7 @@ fn a_memory_that_nobody_can_read_any_more_is_refused_and_is_forgotten_with_the_o
 }
 
 #[test]
-fn nothing_is_remembered_of_somebody_who_was_erased_and_somebody_new_begins_afresh() {
+fn an_erased_contact_is_remembered_no_more_and_its_successor_is() {
     let mut sim = nobody();
     let many = |n: usize| (0..n).map(|n| Edit::text_as_it_is(&format!("{n}"))).collect::<Vec<_>>();
     remember(&mut sim, contact(0), many(600), 1).unwrap();
@@ -203,7 +203,7 @@ fn nothing_is_remembered_of_somebody_who_was_erased_and_somebody_new_begins_afre
 }
 
 #[test]
-fn somebody_who_was_erased_before_anything_was_remembered_is_not_remembered_later() {
+fn a_contact_erased_before_its_first_memory_is_not_remembered() {
     let mut sim = nobody();
     forget_all(&mut sim, &contact(0), true);
     assert_eq!(remember(&mut sim, contact(0), vec![Edit::text_as_it_is("late")], 1), Err(Rejection::NotFound));

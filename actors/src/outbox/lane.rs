@@ -386,8 +386,9 @@ mod tests {
         }
     }
 
+    /// Also where it could not be sent again.
     #[test]
-    fn what_has_arrived_was_tried_at_its_url_also_where_it_could_not_be_sent_again() {
+    fn a_delivery_that_arrived_counts_as_tried_at_its_url() {
         let url = "https://example.com/";
         let ended = |end, whys: &[Option<&str>]| Delivery {
             at: Millis(0),

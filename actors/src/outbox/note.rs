@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_of_whatever_size_is_divided_into_parts_that_a_store_takes_and_loses_nothing() {
+    fn a_note_of_any_size_is_divided_into_parts_that_a_store_takes() {
         let url = "x".repeat(2_000);
         for (deliveries, lanes, url) in [(0, 0, ""), (3, 2, ""), (3_000, 300, url.as_str()), (5_000, 1, "")] {
             let ended: Vec<_> = (0..deliveries).map(|seq| ended(seq, url)).collect();

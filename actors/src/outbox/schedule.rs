@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_that_stays_away_is_tried_as_published_and_given_up_after_72_hours() {
+    fn an_absent_receiver_is_tried_as_published_for_72_hours() {
         let (mut now, mut attempts, mut pauses) = (BEGAN, 1, Vec::new());
         while let Next::Again { at, .. } = next(failed(attempts, now)) {
             pauses.push(at.since(now) / SECOND);
@@ -160,8 +160,9 @@ mod tests {
         assert_eq!(deferred_until, Some(BEGAN.plus(60 * SECOND)));
     }
 
+    /// It is not tried for another 72 hours.
     #[test]
-    fn what_waited_behind_a_dead_receiver_is_tried_at_least_once_and_not_for_another_72_hours() {
+    fn an_event_behind_a_dead_receiver_is_tried_at_least_once() {
         let end = BEGAN.plus(FOR);
         assert_eq!(next(failed(1, end)), Next::GiveUp, "as old as the failing itself");
         let later = Failed { happened: BEGAN.plus(HOUR), ..failed(1, end) };
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_is_looked_at_less_often_than_what_could_not_be_read_just_now() {
+    fn damage_is_looked_at_less_often_than_an_unavailable_store() {
         for random in [0, 123_456_789, u64::MAX] {
             let unavailable = set_aside(&StoreError::Unavailable("away".into()), random);
             let damaged = set_aside(&StoreError::Corrupt("damaged".into()), random);

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_workspace_whose_receivers_hang_leaves_room_for_others_and_has_all_that_nobody_needs() {
+    fn hanging_receivers_of_a_workspace_leave_permits_to_others() {
         let send_permits = SendPermits::default();
         let enter = |n| send_permits.enter(workspace(n), false, NOW).now_or_never();
         let mut held: Vec<_> = std::iter::from_fn(|| enter(1)).take(limits::DELIVERIES).collect();
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn who_finds_too_many_of_its_workspace_waiting_comes_back_later_and_not_with_the_others() {
+    fn a_crowded_workspace_sends_deliveries_back_at_spread_times() {
         let send_permits = SendPermits::default();
         let held = std::iter::from_fn(|| send_permits.enter(workspace(1), false, NOW).now_or_never());
         let held: Vec<_> = held.map(Result::unwrap).collect();

@@ -69,7 +69,7 @@ fn channel(id: &'static str, before: Option<&'static str>, after: Option<&'stati
 }
 
 #[test]
-fn what_was_decided_on_a_search_through_the_channels_is_refused_once_one_has_changed_since() {
+fn a_search_through_the_channels_is_stale_once_one_has_changed() {
     let mut sim = sim();
     let searched = |at| {
         let mut command = change(&[("a", Some("1"))], &[("a", None)]);
@@ -95,7 +95,7 @@ fn in_order(sim: &Sim<Registry>) -> Vec<&str> {
 }
 
 #[test]
-fn things_stand_in_the_order_in_which_they_were_made_however_they_are_called() {
+fn rows_are_listed_in_the_order_of_creation_whatever_their_ids() {
     let mut sim = sim();
     for id in ["m", "z", "a"] {
         sim.run(&channel(id, None, Some("1"))).unwrap();
@@ -113,8 +113,9 @@ fn things_stand_in_the_order_in_which_they_were_made_however_they_are_called() {
     assert!(sim.rows.is_empty(), "nothing is left of what has gone");
 }
 
+/// A row without a place in the order gets one when it is stored again.
 #[test]
-fn what_one_change_makes_stands_together_and_what_has_no_place_gets_one_when_it_is_stored() {
+fn rows_of_one_change_stand_together_in_the_order() {
     let mut sim = sim();
     sim.rows.insert((CHANNELS, bytes("old")), bytes("1"));
     let mut both = channel("y", None, Some("1"));

@@ -161,8 +161,9 @@ async fn wakes_do_not_pile_up_behind_a_slow_commit() {
     assert!(gate.commits() <= commits + 1);
 }
 
+/// Its own alarms are read soon after.
 #[tokio::test(start_paused = true)]
-async fn i5_a_part_of_the_index_that_cannot_be_read_keeps_no_alarm_back_and_is_read_soon_after() {
+async fn i5_an_unreadable_part_of_the_index_keeps_no_alarm_back() {
     let (gate, clock) = (Arc::new(Gate::new()), TokioClock::start());
     let first = node_by(&gate, &clock);
     for n in 1..=2 {
@@ -240,7 +241,7 @@ impl Clock for SetClock {
 }
 
 #[tokio::test(start_paused = true)]
-async fn i5_what_a_clock_that_is_set_forward_makes_due_is_announced_within_a_second() {
+async fn i5_a_clock_set_forward_announces_due_alarms_within_a_second() {
     let hour = 3_600_000;
     let clock = SetClock::start();
     let node = Node::start(Arc::new(MemoryStore::default()), clock.clone(), entropy(), Arc::new(NoModels));
@@ -287,7 +288,7 @@ async fn i5_a_clock_that_is_set_back_puts_no_later_alarm_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn i5_a_review_is_announced_on_time_though_the_actor_has_left_while_a_turn_was_under_way() {
+async fn i5_a_review_is_announced_on_time_though_its_actor_has_left() {
     let (clock, puppet) = (TokioClock::start(), Puppet::new(false));
     let store = Arc::new(MemoryStore::default());
     let node = Node::start(store, clock.clone(), entropy(), Arc::new(Strings(puppet)));

@@ -56,7 +56,7 @@ async fn effects(node: &Node, key: u64, requests: u64) -> Vec<usize> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn i3_of_racing_requests_with_one_key_for_several_entities_exactly_one_has_its_effect() {
+async fn i3_racing_requests_with_one_key_for_many_entities_have_one_effect() {
     const REQUESTS: u64 = 4;
     let store = Arc::new(FaultyStore::new(MemoryStore::default().shared(), 1, Rates::default()));
     let nodes = [node_over(&store), node_over(&store)];
@@ -85,7 +85,7 @@ async fn i3_of_racing_requests_with_one_key_for_several_entities_exactly_one_has
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_two_different_requests_with_one_key_at_the_same_moment_one_has_its_effect_and_one_is_refused() {
+async fn a_different_request_that_races_with_one_key_is_refused() {
     let store = FaultyStore::new(MemoryStore::default(), 1, Rates::default()).slow(Duration::from_millis(3));
     let node = node_over(&Arc::new(store));
     for key in 0..50 {

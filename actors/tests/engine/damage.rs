@@ -150,7 +150,7 @@ async fn a_message_that_cannot_be_read_keeps_no_other_from_being_remembered() {
 
 /// A model would be shown memories of an earlier conversation, which cannot be read.
 #[tokio::test(start_paused = true)]
-async fn what_is_remembered_and_cannot_be_read_keeps_nothing_from_being_remembered() {
+async fn an_unreadable_memory_keeps_nothing_from_being_remembered() {
     let gate = Gate::new();
     let node = node_by(&Arc::new(gate.clone()), &TokioClock::start());
     make_agent(&node, remote()).await;

@@ -186,8 +186,9 @@ async fn what_cannot_be_read_of_a_contact_keeps_nothing_else_of_it() {
     assert!(lines.of(Level::WARN, "many parts of a contact could not be erased")[0].contains("parts=21 "));
 }
 
+/// Everything else goes at once.
 #[tokio::test(start_paused = true)]
-async fn damaged_events_stay_and_nothing_else_and_it_is_not_done_before_they_can_be_read_and_are_gone() {
+async fn an_erasure_is_not_done_before_damaged_events_are_gone() {
     let (lines, _catching) = Lines::catch();
     let gate = Gate::new();
     let node = node_by(&Arc::new(gate.clone()), &TokioClock::start());
@@ -213,7 +214,7 @@ async fn damaged_events_stay_and_nothing_else_and_it_is_not_done_before_they_can
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_damaged_event_of_a_contacts_own_log_stays_and_keeps_the_erasure_from_being_done() {
+async fn an_erasure_is_not_done_while_the_contacts_own_log_is_damaged() {
     let (_lines, _catching) = Lines::catch();
     let gate = Gate::new();
     let node = node_by(&Arc::new(gate.clone()), &TokioClock::start());
@@ -230,7 +231,7 @@ async fn a_damaged_event_of_a_contacts_own_log_stays_and_keeps_the_erasure_from_
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_erasure_that_another_one_has_taken_over_is_not_done_before_that_one_is() {
+async fn an_erasure_that_was_taken_over_is_not_done_before_the_other() {
     let gate = Gate::new();
     let node = node_by(&Arc::new(gate.clone()), &TokioClock::start());
     let (id, _) = talkative(&node).await;
@@ -251,7 +252,7 @@ async fn an_erasure_that_another_one_has_taken_over_is_not_done_before_that_one_
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_asks_for_an_erasure_that_is_under_way_waits_for_that_one_and_begins_no_other() {
+async fn a_repeated_erasure_waits_for_the_one_under_way() {
     let gate = Gate::new();
     let node = node_by(&Arc::new(gate.clone()), &TokioClock::start());
     let (id, _) = talkative(&node).await;

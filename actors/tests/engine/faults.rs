@@ -263,7 +263,7 @@ impl Tracer for Clumsy {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_listens_is_told_to_look_for_what_was_stored_though_the_actor_broke_down_over_it() {
+async fn a_subscriber_is_told_to_look_though_the_actor_broke_down() {
     let ports = Ports { traces: Traces::to(Arc::new(Clumsy)), ..Ports::from(Arc::new(NoModels)) };
     let node = Node::start(Arc::new(MemoryStore::default()), clock(), entropy(), ports);
     let e = entity(1);
@@ -277,7 +277,7 @@ async fn who_listens_is_told_to_look_for_what_was_stored_though_the_actor_broke_
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_no_commit_takes_is_told_apart_from_an_outage_and_keeps_nothing_else_waiting() {
+async fn a_commit_that_is_too_large_is_told_apart_from_an_outage() {
     let gate = Gate::new();
     let node = node_on(gate.clone());
     let e = entity(1);

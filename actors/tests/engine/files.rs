@@ -55,7 +55,7 @@ async fn arrived(node: &Arc<Node>) -> EntityKey {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_of_bytes_that_is_away_is_asked_now_and_then_and_they_go_once_it_is_back() {
+async fn a_place_of_bytes_that_is_away_is_asked_until_it_is_back() {
     let (place, clock) = (Arc::new(Place::default()), TokioClock::start());
     let ports = Ports { files: Arc::new(Way(Arc::clone(&place))), ..Ports::default() };
     let node = Node::start(Arc::new(MemoryStore::default()), clock, entropy(), ports);

@@ -155,8 +155,9 @@ async fn a_conversation_that_began_where_a_copy_was_noted_is_nobodys_to_erase() 
     assert_eq!(node.state::<contact::Contact>(ana).await.unwrap().unwrap().erasing, None);
 }
 
+/// Its place is left as it was.
 #[tokio::test]
-async fn a_copy_that_an_erasure_was_faster_than_is_refused_and_its_place_is_left_as_it_was() {
+async fn a_copy_overtaken_by_an_erasure_is_refused() {
     let store = MemoryStore::default();
     let node = node_on(store.clone());
     let ana = entity_of(WORKSPACE, "secret@example.com");

@@ -173,7 +173,7 @@ async fn a_model_that_fails_again_and_again_is_done_without() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_model_that_draws_memories_is_traced_under_the_message_and_its_tokens_count() {
+async fn a_model_that_draws_memories_is_traced_under_the_message() {
     let kept = Arc::new(Kept::default());
     let drawer = Drawer { answer: Ok("NEW: Is called Ana".to_owned()), asked: Arc::default() };
     let ports = Ports { traces: Traces::to(kept.clone()), ..Ports::from(Arc::new(drawer)) };
@@ -216,7 +216,7 @@ async fn waiting_for_a_slow_model_is_no_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_model_used_to_draw_memories_is_in_the_usage_of_its_agent_and_of_no_turn() {
+async fn tokens_for_drawing_memories_count_for_the_agent_and_no_turn() {
     let clock = TokioClock::start();
     let node = on(MemoryStore::default(), &clock, Ports::from(Arc::new(Slow)));
     make_agent(&node, remote()).await;
@@ -252,7 +252,7 @@ async fn with_a_model_that_hangs(conversations: u64) -> (Gate, Arc<Node>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_model_that_hangs_delays_no_memories_of_those_who_ask_another_one_or_none() {
+async fn a_hanging_model_delays_no_memories_of_other_agents() {
     let (_, node) = with_a_model_that_hangs(100).await;
     node.conversation(entity(100), said(entity(100), "plain", &["I live in Porto"]), NONE).await.unwrap();
     settle().await;
@@ -260,7 +260,7 @@ async fn a_model_that_hangs_delays_no_memories_of_those_who_ask_another_one_or_n
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_conversation_that_waits_until_its_memories_are_drawn_commits_nothing_meanwhile() {
+async fn a_conversation_waiting_for_its_memories_commits_nothing() {
     let (gate, node) = with_a_model_that_hangs(limits::DRAWING_WAITING as u64).await;
     // Until each conversation has noted that its events have no receiver.
     sleep(Duration::from_secs(1)).await;

@@ -57,8 +57,9 @@ async fn a_conversation_that_nobody_listens_to_pays_nothing() {
     fixture.assert_settled().await;
 }
 
+/// One commit notes a whole burst.
 #[tokio::test(start_paused = true)]
-async fn what_is_subscribed_to_arrives_at_once_in_order_and_is_noted_in_one_commit_a_burst() {
+async fn subscribed_events_arrive_at_once_in_order() {
     let gate = Gate::new();
     let fixture = Fixture::on(gate.clone());
     let endpoint = fixture.endpoint(1, |_| {}).await;
@@ -117,8 +118,9 @@ async fn a_receiver_that_fails_is_tried_as_published_and_gets_everything_in_orde
     assert_eq!(statuses, [Some(500), Some(500), Some(500), Some(500), Some(204)]);
 }
 
+/// Then the next event gets its turn.
 #[tokio::test(start_paused = true)]
-async fn a_receiver_that_never_answers_is_given_up_after_72_hours_and_the_next_event_gets_its_turn() {
+async fn a_silent_receiver_is_given_up_after_72_hours() {
     let fixture = Fixture::on(MemoryStore::default());
     fixture.endpoint(1, |_| {}).await;
     fixture.sink.mood(ONE, Mood::Hang);
@@ -169,7 +171,7 @@ async fn what_is_under_way_when_a_node_stops_is_noted_and_not_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_turn_that_lasts_longer_than_the_stop_leaves_time_for_what_is_being_sent() {
+async fn a_long_turn_leaves_a_stopping_node_time_to_end_its_sending() {
     let mut fixture = Fixture::on(Gate::new());
     let slow = Builtin { latency_ms: 60_000, ..Builtin::default() };
     make_agent(&fixture.node, Provider::Builtin(slow)).await;
@@ -188,7 +190,7 @@ async fn a_turn_that_lasts_longer_than_the_stop_leaves_time_for_what_is_being_se
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_receiver_gets_an_event_once_and_a_url_once_also_where_several_want_it() {
+async fn an_event_reaches_each_receiver_once_and_each_url_once() {
     let fixture = Fixture::on(MemoryStore::default());
     let (hook, message_hook, callback_url) = ("https://c.example/", "https://m.example/", "https://r.example/");
     fixture.channel("demo", Some(hook)).await;
@@ -249,7 +251,7 @@ async fn each_receiver_gets_an_event_once_and_a_url_once_also_where_several_want
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_receiver_that_is_gone_is_disabled_and_told_nothing_more_until_it_is_enabled() {
+async fn a_receiver_that_is_gone_gets_nothing_until_it_is_enabled() {
     let fixture = Fixture::on(MemoryStore::default());
     let endpoint = fixture.endpoint(1, |_| {}).await;
     fixture.sink.mood(ONE, Mood::Answer(500));
@@ -276,8 +278,9 @@ async fn a_receiver_that_is_gone_is_disabled_and_told_nothing_more_until_it_is_e
     fixture.assert_settled().await;
 }
 
+/// One that waits goes at once.
 #[tokio::test(start_paused = true)]
-async fn a_failed_delivery_is_sent_again_on_request_and_one_that_waits_goes_at_once() {
+async fn a_failed_delivery_is_sent_again_on_request() {
     let fixture = Fixture::on(MemoryStore::default());
     let endpoint = fixture.endpoint(1, |_| {}).await;
     fixture.sink.mood(ONE, Mood::Answer(500));
@@ -318,7 +321,7 @@ async fn a_failed_delivery_is_sent_again_on_request_and_one_that_waits_goes_at_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_comes_in_the_place_of_a_receiver_that_asked_for_time_gets_what_waits_at_once() {
+async fn a_new_url_does_not_wait_for_the_time_its_predecessor_asked_for() {
     let fixture = Fixture::on(MemoryStore::default());
     let endpoint = fixture.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
     fixture.sink.mood(ONE, Mood::AskForTime(3_000_000));

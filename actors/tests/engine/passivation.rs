@@ -123,7 +123,7 @@ async fn beyond_the_cap_the_longest_idle_entities_leave_first_and_busy_ones_neve
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_actor_that_leaves_for_want_of_room_leaves_what_it_knew_and_its_successor_asks_the_store_nothing() {
+async fn the_successor_of_an_actor_that_left_asks_the_store_nothing() {
     let gate = Gate::new();
     let node = node_on(gate.clone());
     let directory = Directory::<Conversation>::default();
@@ -144,7 +144,7 @@ async fn an_actor_that_leaves_for_want_of_room_leaves_what_it_knew_and_its_succe
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_actor_knew_is_forgotten_when_nobody_asks_for_it_and_the_oldest_beyond_the_bound() {
+async fn kept_states_are_forgotten_when_idle_or_beyond_the_bound() {
     let clock = clock();
     let node = actors::node::Node::start(
         Arc::new(MemoryStore::default()),
@@ -174,7 +174,7 @@ async fn what_an_actor_knew_is_forgotten_when_nobody_asks_for_it_and_the_oldest_
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_another_process_has_changed_meanwhile_is_seen_before_a_successor_commits() {
+async fn a_successor_sees_the_changes_of_others_before_it_commits() {
     let node = node_on(MemoryStore::default());
     let (here, there) = (Directory::<Conversation>::default(), Directory::<Conversation>::default());
     let e = entity(1);
@@ -189,7 +189,7 @@ async fn what_another_process_has_changed_meanwhile_is_seen_before_a_successor_c
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_on_what_was_kept_is_told_only_if_it_still_holds_where_others_write() {
+async fn a_refusal_on_a_kept_state_is_told_only_if_it_still_holds() {
     let node = node_on(MemoryStore::default().shared());
     let (here, there) = (Directory::<Conversation>::default(), Directory::<Conversation>::default());
     let e = entity(1);

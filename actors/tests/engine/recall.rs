@@ -132,8 +132,9 @@ async fn hits(ports: Ports) -> [Tally; 2] {
     tallies
 }
 
+/// By a word they share, or by what they mean.
 #[tokio::test(start_paused = true)]
-async fn questions_find_their_answer_among_the_first_five_by_a_shared_word_or_by_what_they_mean() {
+async fn questions_find_their_answer_among_the_first_five() {
     let by_words = hits(Ports::default()).await;
     let with_vectors = hits(Ports { embeddings: Some(Arc::new(Recorded::read())), ..Ports::default() }).await;
     for (name, tallies) in [("BM25 alone", by_words), ("with vectors", with_vectors)] {

@@ -42,7 +42,7 @@ async fn a_subscriber_that_reads_too_slowly_is_told_how_many_it_has_missed() {
 const EIGHTH: usize = SUBSCRIBER_BYTES / 8;
 
 #[tokio::test(start_paused = true)]
-async fn i7_what_a_subscriber_has_not_come_to_is_bounded_by_its_bytes_and_what_follows_is_told_again() {
+async fn i7_a_slow_subscriber_is_bounded_by_bytes_and_told_to_read_on() {
     let node = node_on(MemoryStore::default());
     let e = entity(1);
     let mut subscription = node.subscribe(e);

@@ -192,7 +192,7 @@ fn respond(message: MessageId) -> Command {
 }
 
 #[tokio::test(start_paused = true)]
-async fn i3_a_key_whose_commit_is_half_there_has_one_effect_when_its_actor_begins_anew() {
+async fn i3_a_key_whose_commit_is_half_there_has_one_effect() {
     let (store, [node, other], _) = two().await;
     let e = entity(1);
     store.tear(Shown::Head, 1);
@@ -213,7 +213,7 @@ async fn i3_a_key_whose_commit_is_half_there_has_one_effect_when_its_actor_begin
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_store_knows_to_be_settled_is_loaded_once_when_its_actor_begins_and_what_it_does_not_know_twice() {
+async fn a_settled_entity_is_loaded_once_and_an_unsettled_one_twice() {
     let (store, [node, _], _) = two().await;
     let e = entity(1);
     for (torn, settled) in [(false, 0), (true, 1), (false, 0)] {
@@ -259,7 +259,7 @@ async fn whoever_asks_again_is_not_refused_for_what_the_same_key_has_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_kept_of_a_configuration_is_not_what_it_was_before_a_change_that_is_half_there() {
+async fn a_kept_configuration_follows_a_change_that_is_half_there() {
     let (store, workspace) = (Tearing::new(), EntityKey::workspace(WORKSPACE));
     let node = |seed: u8| {
         let entropy = actors::clock::Entropy::seeded([seed; 32]);

@@ -73,7 +73,7 @@ async fn a_commands_wait_decision_and_commit_are_parts_of_its_trace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_loading_of_an_entity_is_a_part_of_the_wait_of_every_command_that_waited_for_it_and_of_no_other() {
+async fn a_load_is_traced_under_each_command_that_waited_for_it() {
     let (gate, e) = (Gate::new(), entity(1));
     node_on(gate.clone()).conversation(e, post(e, "hi"), CommandContext::default()).await.unwrap();
     let (node, kept) = traced(gate.clone());
@@ -116,7 +116,7 @@ async fn an_entity_that_cannot_be_loaded_is_why_a_command_is_seen_to_fail() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_loaded_again_since_somebody_else_got_ahead_is_told_beside_the_decisions() {
+async fn a_load_after_a_conflict_is_traced_beside_the_decisions() {
     let rates = Rates { refused: 0, unanswered: 0, late: 0, competed: 1_000, unread: 0 };
     let (node, kept) = traced(FaultyStore::new(MemoryStore::default(), 5, rates));
     let e = entity(1);
@@ -227,7 +227,7 @@ fn containing(spans: &[Finished], whole: &str, part: &str) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_alarm_and_a_decision_wait_for_is_contained_in_them_also_where_the_store_fails() {
+async fn spans_of_alarms_and_decisions_contain_what_they_wait_for() {
     let rates = Rates { refused: 100, unanswered: 100, late: 50, competed: 100, unread: 100 };
     for rates in [Rates::default(), rates] {
         let (kept, clock) = (Arc::new(Kept::default()), TokioClock::start());
@@ -251,7 +251,7 @@ async fn what_an_alarm_and_a_decision_wait_for_is_contained_in_them_also_where_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_stages_are_listed_a_store_that_hangs_is_what_a_request_is_seen_to_wait_for() {
+async fn listed_stages_show_that_a_request_waits_for_a_hanging_store() {
     let (gate, underway) = (Gate::new(), Arc::new(Underway::default()));
     let (kept, e) = (Arc::new(Kept::default()), entity(1));
     let traces = Traces::to(kept.clone()).listed(Some(Arc::clone(&underway)));

@@ -53,7 +53,7 @@ fn leads_to(attempt: &Finished, n: u8) -> TraceContext {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_turn_that_waited_behind_another_one_is_a_part_of_the_request_that_asked_for_it() {
+async fn a_turn_that_waited_is_traced_under_the_request_for_it() {
     let puppet = Puppet::new(false);
     let (node, kept) = traced(MemoryStore::default(), TokioClock::start(), Some(&puppet));
     make_agent(&node, remote()).await;
@@ -86,7 +86,7 @@ async fn a_turn_that_waited_is_not_recorded_where_its_own_request_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_turn_that_goes_on_after_a_review_leads_to_who_asked_for_it_and_who_answered_and_is_reached_from_there() {
+async fn a_turn_resumed_by_a_review_links_to_who_asked_and_who_answered() {
     let (node, kept) = traced(MemoryStore::default(), TokioClock::start(), None);
     configure(&node).await;
     let e = entity(1);
@@ -105,7 +105,7 @@ async fn a_turn_that_goes_on_after_a_review_leads_to_who_asked_for_it_and_who_an
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_turn_that_goes_on_since_nobody_has_answered_leads_to_the_alarm_that_said_so() {
+async fn a_turn_resumed_without_an_answer_links_to_its_alarm() {
     let (node, kept) = traced(MemoryStore::default(), TokioClock::start(), None);
     configure(&node).await;
     let e = entity(1);
@@ -164,7 +164,7 @@ impl Models for Unable {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_model_that_was_asked_twice_for_nothing_is_seen_to_have_been_asked_twice() {
+async fn a_model_asked_twice_in_vain_is_traced_as_asked_twice() {
     let kept = Arc::new(Kept::default());
     let ports = Ports { traces: Traces::to(kept.clone()), ..Ports::from(Arc::new(Unable)) };
     let node = Node::start(Arc::new(MemoryStore::default()), TokioClock::start(), entropy(), ports);

@@ -173,8 +173,9 @@ async fn i7_a_slow_agent_takes_no_more_places_than_its_own() {
     assert_eq!(crowd(1, 6, Some(2)).await, 2);
 }
 
+/// A quarter of what the node takes; others are asked all the same.
 #[tokio::test(start_paused = true)]
-async fn i7_an_agent_whose_model_is_slow_is_asked_no_more_than_a_quarter_of_what_the_node_takes_and_others_are() {
+async fn i7_a_slow_agent_gets_no_more_than_its_share_of_turns() {
     let puppet = Puppet::new(false);
     let node = with_puppet(&puppet).await;
     for e in (0..limits::ALIVE_TURNS_OF_AGENT as u64).map(entity) {

@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_conversation_gets_its_turn_under_a_key_of_its_own_with_a_body_of_about_300_bytes() {
+    fn appends_go_to_every_conversation_with_a_key_of_their_own() {
         let ids: Vec<String> = (0..10).map(|n| format!("conv_{n:026}")).collect();
         let appends = Appends::new(([127, 0, 0, 1], 80).into(), "k", &ids);
         let mut request = Vec::new();

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_used_since_so_many_others_were_stays_known_and_the_rest_is_forgotten() {
+    fn a_standing_that_is_used_stays_known_and_others_are_forgotten() {
         let known_heads = KnownHeads::default();
         let entity = |n: usize| {
             let mut id = [0; 10];
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn that_lists_are_up_to_date_and_that_a_commit_is_settled_stays_known_until_the_next_one() {
+    fn a_settled_standing_stays_known_until_the_next_commit() {
         let known_heads = KnownHeads::default();
         let entity = EntityKey::INSTALLATION;
         known_heads.note(entity, KnownHead { projected: true, settled: true, ..known_head(5, 3) });

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_commit_that_something_follows_from_or_that_has_chunks_is_looked_after() {
+    fn only_a_commit_with_consequences_or_chunks_is_looked_after() {
         let mut listed = commit(None, &[]);
         assert_eq!(plan(None, &listed, SIZE, NOW).expect("a plan").lists, None);
         listed.views = vec![ViewWrite { view: View(1), key: Bytes::from_static(b"k"), value: None }];

@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_majority_of_a_data_centre_that_nobody_names_is_refused_where_there_are_several() {
+    fn a_local_majority_of_several_data_centres_needs_a_named_one() {
         let contact = |quorum, datacenter: Option<&str>| Contact {
             nodes: Vec::new(),
             keyspace: "tertulia".to_owned(),

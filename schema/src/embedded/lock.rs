@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_is_free_at_once_although_a_process_that_is_being_started_has_its_file() {
+    fn a_directory_is_free_although_a_starting_child_has_its_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("LOCK");
         let Attempt::Locked(lock) = DirectoryLock::attempt(&path).unwrap() else { panic!("nobody has it") };
@@ -89,8 +89,9 @@ mod tests {
         assert!(matches!(DirectoryLock::attempt(&path).unwrap(), Attempt::Locked(_)));
     }
 
+    /// Also where that one was only about to say so.
     #[test]
-    fn who_is_shut_out_is_told_by_whom_although_that_one_was_only_about_to_say_so() {
+    fn a_process_that_is_shut_out_is_told_by_whom() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("LOCK");
         let mut writing = File::create(&path).unwrap();

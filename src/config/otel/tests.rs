@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn metrics_go_where_traces_go_with_the_headers_of_both_unless_they_are_told_otherwise() {
+fn metrics_go_where_traces_go_unless_told_otherwise() {
     let endpoint = Some("http://localhost:4318");
     let env = [
         ("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=seven, authorization=Bearer%20a"),

@@ -183,8 +183,9 @@ mod tests {
         files
     }
 
+    /// In one line a second.
     #[tokio::test]
-    async fn what_a_bucket_says_is_told_by_its_kind_and_status_and_in_one_line_a_second() {
+    async fn a_buckets_refusal_is_told_by_kind_and_status_alone() {
         let files = bucket(StatusCode::FORBIDDEN, "<Secret>hunter2</Secret>").await;
         let lines = Lines::default();
         let _guard = tracing::subscriber::set_default(lines.subscriber("warn", LogFormat::Json));

@@ -169,7 +169,7 @@ async fn extra_members_and_headers_come_along_but_replace_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_refused_at_a_channels_messages_says_success_false_and_nothing_else_does() {
+async fn a_refusal_at_a_channels_messages_alone_says_success_false() {
     let path = "/api/v1/channels/demo-api/messages";
     let posted = ask(Request::post(path).body(Body::empty()).unwrap()).await;
     assert_eq!(body(posted).await["success"], json!(false));
@@ -244,7 +244,7 @@ async fn head_has_the_headers_of_get_and_no_body() {
 }
 
 #[tokio::test]
-async fn a_broken_invariant_is_named_in_the_log_of_its_request_and_not_in_the_answer() {
+async fn a_broken_invariant_is_named_in_the_log_and_not_in_the_answer() {
     let lines = Lines::default();
     let _guard = tracing::subscriber::set_default(lines.subscriber("warn", LogFormat::Json));
     let broken = || broken("an answer has a question");
@@ -331,7 +331,7 @@ async fn a_recorded_request_is_a_span_with_the_names_of_the_conventions() {
 }
 
 #[tokio::test]
-async fn what_clients_make_up_names_no_span_and_a_path_that_no_route_takes_is_not_told() {
+async fn unknown_methods_and_paths_name_no_span() {
     let (door, kept) = kept(&[]);
     let app = behind(door);
     let brew = "BREW".repeat(20);
@@ -405,7 +405,7 @@ async fn reasons(paths: &[&str]) -> Vec<&'static str> {
 }
 
 #[tokio::test]
-async fn what_fails_what_is_refused_what_an_agent_fails_at_and_what_waits_for_others_are_kept_apart() {
+async fn kept_requests_are_told_apart_by_their_reason() {
     let paths = ["/ok", "/waits", "/plain/500", "/agent", "/busy", "/crowded", "/api/v1/reviews/7/wait"];
     assert_eq!(reasons(&paths).await, ["slow", "waited", "error", "agent", "refused", "refused"]);
 }

@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_that_moves_forward_in_the_list_while_a_page_is_read_is_on_that_page_or_on_the_next_one() {
+    fn a_delivery_that_moves_forward_is_on_this_page_or_the_next() {
         let ended = |key: u8| Position::Ended(vec![key]);
         let pending = |key: u8| Position::Pending(vec![key], Some((1, [0; 4])));
         for (order, [early, moved, late], was) in [
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_that_moves_back_in_the_list_while_a_page_is_read_is_shown_once_where_it_was() {
+    fn a_delivery_that_moves_back_is_shown_once_where_it_was() {
         let mut found = Found::of(Order::Desc);
         let (was, is) = (Position::Pending(vec![7], None), Position::Ended(vec![1]));
         found.add(was.clone(), delivery(1, Status::Pending));

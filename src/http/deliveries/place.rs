@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_that_is_gone_when_the_next_page_is_read_takes_no_other_ones_place_in_it() {
+    fn a_receiver_gone_before_the_next_page_takes_no_others_place() {
         let left = Some((7, [5; TAG_BYTES]));
         for (tags, order, shown) in [
             (vec![9, 2, 8, 5], Order::Asc, vec![(7, 8), (7, 9), (8, 1)]),

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_comes_as_bearer_or_as_x_api_key_or_as_both_when_they_are_equal_or_one_is_empty() {
+    fn a_key_comes_as_bearer_or_as_x_api_key_or_as_both_if_equal() {
         for pairs in [
             &[(header::AUTHORIZATION, "Bearer sk_1")][..],
             &[(header::AUTHORIZATION, "bEARER  sk_1 ")],

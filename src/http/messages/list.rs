@@ -318,7 +318,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_looks_through_so_much_within_a_second_and_a_fifth_of_it_however_long_it_takes() {
+    fn a_search_stops_after_its_most_or_a_fifth_of_it_past_a_second() {
         let megabytes = |bytes: usize| bytes * 1024 * 1024;
         for (events, bytes, seconds, is_enough) in [
             (49_999, 0, 0, false),

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_of_an_earlier_attempt_or_of_another_turn_is_not_the_end_of_this_one() {
+    fn a_turn_is_not_ended_by_an_earlier_attempt_or_another_turn() {
         let conversation = ConversationId::new(Millis(1), Address([1; 10]));
         let at =
             |number, attempt, status| Turn { attempt, status, ..Turn::requested(Millis(1), conversation, number, "a") };

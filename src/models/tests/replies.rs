@@ -83,7 +83,7 @@ async fn a_reply_cut_at_its_length_is_a_reply() {
 }
 
 #[tokio::test]
-async fn usage_that_is_absent_or_no_number_is_estimated_at_four_characters_a_token() {
+async fn missing_usage_is_estimated_at_four_characters_a_token() {
     // "Be kind." and "Good morning" are 2 + 3 tokens, "Good morning!" is 4.
     for usage in [Value::Null, json!({}), json!({"prompt_tokens": null, "completion_tokens": "3"}), json!([1])] {
         let mut answer = completion(json!("Good morning!"));

@@ -78,7 +78,7 @@ async fn pieces_are_said_as_they_come() {
 }
 
 #[tokio::test]
-async fn a_piece_that_ends_within_a_character_costs_that_character_and_nothing_else() {
+async fn a_piece_that_ends_within_a_character_costs_only_that_one() {
     let half = |escaped: &str| words("HALF").to_string().replace("HALF", escaped);
     let stream = |pieces: &[&str]| {
         let pieces = pieces.iter().map(|piece| format!("data: {}\n\n", half(piece))).collect::<String>();
@@ -152,7 +152,7 @@ async fn a_stream_that_has_said_why_it_ends_and_then_says_nothing_is_a_reply() {
 }
 
 #[tokio::test]
-async fn comments_names_ids_and_events_of_several_lines_are_read_as_the_standard_says() {
+async fn an_event_stream_is_read_as_the_standard_says() {
     let body = format!(
         ": hello\n\nevent: message\nid: 7\nretry: 5\ndata:{}\n\ndata: {{\"choices\":\ndata: [{{\"delta\":{{\"content\":\"b\"}},\
          \"finish_reason\":\"stop\"}}]}}\n\n: bye\n\ndata:[DONE]\n\n",
@@ -213,7 +213,7 @@ async fn a_stream_by_another_name_is_none() {
 }
 
 #[tokio::test]
-async fn silence_before_the_first_word_and_between_words_has_its_own_reason_and_closes_the_socket() {
+async fn silence_before_and_between_words_has_a_reason_each() {
     let begun = format!("{HEAD}data: {}\n\n", words("Good"));
     let role_only = format!("{HEAD}data: {}\n\n: waiting\n\n", piece(json!({"role": "assistant"})));
     let reasoned = |reason: &str| {

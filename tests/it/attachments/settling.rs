@@ -179,7 +179,7 @@ async fn a_file_outlives_its_message_while_another_mentions_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_file_waits_for_a_message_that_is_about_to_mention_it_when_its_own_is_deleted() {
+async fn a_file_waits_for_a_message_that_is_about_to_mention_it() {
     let app = TestApp::new().await;
     let id = uploaded(&app, "both").await;
     let sent = with_files(&app, "demo", &[&id]).await.expect(201);

@@ -12,7 +12,7 @@ async fn a_reopened_conversation_is_not_mixed_up_with_the_one_that_followed_it()
 }
 
 #[tokio::test]
-async fn the_next_message_goes_to_the_newest_open_conversation_even_if_a_later_one_is_closed() {
+async fn a_message_goes_to_the_newest_open_conversation() {
     let app = TestApp::new().await;
     let send = |key: &str| app.post(PATH).idempotency_key(key).json(text("x"));
     let mut ids = Vec::new();
@@ -37,7 +37,7 @@ async fn the_next_message_goes_to_the_newest_open_conversation_even_if_a_later_o
 }
 
 #[tokio::test]
-async fn a_key_used_in_a_reopened_conversation_replays_whichever_conversation_is_open_by_then() {
+async fn a_key_of_a_reopened_conversation_replays_whichever_is_open_then() {
     let app = TestApp::new().await;
     let send = |key: &str| app.post(PATH).idempotency_key(key).json(text("x"));
     let first = send("a").await.expect(200)["conversationId"].clone();

@@ -49,7 +49,7 @@ impl Held {
 }
 
 #[tokio::test]
-async fn a_file_on_its_way_to_another_request_is_waited_for_no_longer_than_is_wanted() {
+async fn a_file_fetched_for_another_is_waited_for_only_as_long_as_wanted() {
     let held = Held::with(ok("image/png", PNG)).await;
     let first = held.first("").await;
     for (prefer, applied) in [("wait=0", "wait=0"), ("respond-async", ""), ("wait=1", "wait=1")] {
@@ -62,8 +62,9 @@ async fn a_file_on_its_way_to_another_request_is_waited_for_no_longer_than_is_wa
     assert_eq!(held.origin.requests().len(), 1);
 }
 
+/// It has waited for the file beside the first one.
 #[tokio::test]
-async fn whoever_has_waited_for_the_file_waits_for_the_agent_beside_the_first_and_no_longer_than_is_wanted() {
+async fn a_waiting_request_waits_for_the_agent_as_long_as_it_wants() {
     let held = Held::with(ok("image/png", PNG)).await;
     held.app.echo(json!({"builtin": {"latencyMs": 30_000}})).await;
     let first = held.first("").await;
@@ -144,7 +145,7 @@ async fn another_takes_the_place_of_the_first_whose_client_hangs_up() {
 }
 
 #[tokio::test]
-async fn a_channel_that_is_disabled_while_the_file_comes_refuses_all_who_wait_for_it_at_once() {
+async fn a_channel_disabled_while_a_file_comes_refuses_all_who_wait() {
     let held = Held::with(ok("image/png", PNG)).await;
     let first = held.first("").await;
     let others = held.others("").await;

@@ -26,8 +26,9 @@ fn giant() -> Vec<Part> {
     vec![Part::Bytes(head.into()), Part::Zeros(10 << 20)]
 }
 
+/// Each has its reason.
 #[tokio::test]
-async fn each_fault_of_an_endpoint_has_its_reason_and_is_asked_for_as_often_as_it_helps() {
+async fn a_fault_of_an_endpoint_is_retried_only_where_that_helps() {
     let json_type = "Content-Type: application/json\r\n";
     let long = "a".repeat(300 * 1024);
     let cases: Vec<(&str, &str, usize, Vec<Part>)> = vec![
@@ -125,7 +126,7 @@ async fn a_refusal_that_passes_is_no_failure() {
 }
 
 #[tokio::test]
-async fn a_failed_turn_is_tried_again_by_a_retry_with_its_key_and_its_history_has_one_reply() {
+async fn a_failed_turn_is_tried_again_by_a_retry_and_has_one_reply() {
     let (app, origin) = asking(json!({}), in_turn(vec![refusing(400, ""), whole(&completion("Now"))])).await;
     fails(&app, "hello", "bad_request").await;
     let answer = say(&app, "hello", "wait=100").await.expect(200);

@@ -49,7 +49,7 @@ async fn a_conversations_stream_shows_the_pieces_between_the_events_of_its_log()
 }
 
 #[tokio::test]
-async fn a_stream_that_stops_in_the_middle_fails_the_turn_and_no_half_reply_is_kept() {
+async fn a_stream_that_stops_halfway_fails_its_turn_without_a_reply() {
     let parts = vec![stream_head(), Part::Bytes(format!("data: {}\n\n", piece("Good")).into()), Part::Silence];
     let (app, origin) = asking(json!({}), in_turn(vec![whole(&completion("Hello")), parts])).await;
     say(&app, "first", "wait=100").await.expect(200);

@@ -108,7 +108,7 @@ fn body<'a>(document: &'a Value, kind: &str, media: &str) -> &'a Value {
 }
 
 #[tokio::test]
-async fn every_type_of_event_is_a_webhook_and_every_member_that_one_has_is_documented() {
+async fn every_type_of_event_is_a_webhook_with_all_members_documented() {
     let app = TestApp::new().await;
     let document = document(&app).await;
     let types: BTreeSet<_> = EVENT_TYPES.iter().copied().collect();

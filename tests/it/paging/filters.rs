@@ -86,7 +86,7 @@ async fn conversations_are_listed_by_their_status() {
 }
 
 #[tokio::test]
-async fn conversations_are_listed_by_owner_channel_and_contact_together_and_an_unknown_id_shows_none() {
+async fn conversations_are_filtered_by_owner_channel_and_contact_together() {
     let app = TestApp::new().await;
     let opened = async |owner: Value| {
         let opened = app.post("/api/v1/conversations").json(json!({"ownerId": owner})).await.expect(201);

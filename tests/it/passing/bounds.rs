@@ -33,7 +33,7 @@ async fn a_server_that_stops_waits_no_longer_for_another_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_stops_passes_on_nothing_and_does_what_it_is_passed_as_usual() {
+async fn a_stopping_server_passes_on_nothing_and_does_what_it_is_passed() {
     let origin = Origin::serve(|_| bare(500, "")).await;
     let app = beside(TestStore::shared().await, &[], &origin.url("")).await;
     let conversation = theirs(&app).await;

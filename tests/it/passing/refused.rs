@@ -18,7 +18,7 @@ fn cannot(heard: &Heard, code: &str, headers: &str) -> Vec<Part> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_too_late_by_the_clock_of_another_server_is_done_here_with_and_without_a_key() {
+async fn a_request_that_is_too_late_by_anothers_clock_is_done_here() {
     for key in [None, Some("k")] {
         let origin = Origin::serve(|heard| cannot(heard, "store_unavailable", "X-Tertulia-Not-Done: late\r\n")).await;
         let app = beside(TestStore::shared().await, &[], &origin.url("")).await;

@@ -214,7 +214,7 @@ async fn thousands_of_pending_reviews_grow_no_head_and_slow_no_message() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_waits_when_the_server_stops_is_told_at_once_that_the_review_is_pending() {
+async fn a_wait_for_a_review_ends_at_once_when_the_server_stops() {
     let app = TestApp::new().await;
     let review = asked(&app, json!({"type": "approval"})).await;
     let before = app.get(&review).await.expect(200);

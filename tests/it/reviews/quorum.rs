@@ -57,8 +57,9 @@ async fn a_quorum_is_so_many_different_principals_with_one_answer() {
     assert_eq!((&ended["status"], ended["votes"].as_array().unwrap().len()), (&json!("expired"), 1));
 }
 
+/// And whatever the order of their ids.
 #[tokio::test]
-async fn votes_for_one_decision_count_together_whatever_their_comments_and_the_order_of_ids() {
+async fn votes_for_one_decision_count_together_whatever_their_comments() {
     let app = TestApp::new().await;
     let (ana, bob) = (responder(&app, "ana").await, responder(&app, "bob").await);
     let quorum = json!({"of": 2});
@@ -130,8 +131,9 @@ async fn namesakes(app: &TestApp) -> (String, String) {
     (agent, responder(app, "same").await)
 }
 
+/// Either type where none is named.
 #[tokio::test]
-async fn who_may_answer_is_one_type_of_principal_where_that_is_named_and_else_either() {
+async fn a_named_type_of_principal_alone_may_answer() {
     let app = TestApp::new().await;
     let (agent, user) = namesakes(&app).await;
     let (an_agent, a_user) = (json!({"type": "agent", "id": "same"}), json!({"type": "user", "id": "same"}));

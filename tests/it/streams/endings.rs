@@ -9,8 +9,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{log, post};
 use crate::support::TestApp;
 
+/// Within fifteen seconds, and no other one ends.
 #[tokio::test(start_paused = true)]
-async fn a_stream_ends_within_fifteen_seconds_after_its_key_was_revoked_and_no_other_does() {
+async fn a_stream_ends_soon_after_its_key_was_revoked() {
     for is_busy in [false, true] {
         let app = TestApp::new().await;
         let made = app.post("/api/v1/api-keys").json(json!({"name": "reader", "scopes": ["messages:read"]}));
@@ -61,8 +62,9 @@ async fn made_again(app: &TestApp) {
     app.post("/api/v1/channels").json(json!({"id": "demo", "name": "again", "kind": "human"})).await.expect(201);
 }
 
+/// Within fifteen seconds; it says to begin anew.
 #[tokio::test(start_paused = true)]
-async fn a_stream_ends_within_fifteen_seconds_after_its_channel_was_deleted_and_says_to_begin_anew() {
+async fn a_stream_ends_soon_after_its_channel_was_deleted() {
     for is_made_again in [false, true] {
         let app = TestApp::new().await;
         for text in ["one", "two", "three"] {
@@ -99,7 +101,7 @@ async fn a_stream_ends_within_fifteen_seconds_after_its_channel_was_deleted_and_
 }
 
 #[tokio::test]
-async fn what_is_said_in_a_deleted_channels_conversation_is_not_told_to_who_followed_the_channel() {
+async fn a_deleted_channels_conversation_is_not_told_to_its_followers() {
     let app = TestApp::new().await;
     let said = post(&app, "one").await;
     let mut live = app.get("/api/v1/channels/demo/events").follow().await;
@@ -112,7 +114,7 @@ async fn what_is_said_in_a_deleted_channels_conversation_is_not_told_to_who_foll
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_place_in_the_log_of_a_channel_that_had_the_id_before_hides_nothing_of_the_new_one() {
+async fn a_place_in_a_former_channels_log_hides_nothing_of_the_new_one() {
     let app = TestApp::new().await;
     for n in 0..6 {
         post(&app, &format!("{n}")).await;

@@ -78,7 +78,7 @@ fn one<'a>(spans: &'a [Got], name: &str) -> Vec<&'a Got> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_turn_its_model_its_tool_and_what_is_delivered_are_told_of_from_the_request_on() {
+async fn a_turn_is_traced_from_its_request_to_its_delivery() {
     let (dir, receiver, origin) = (tempfile::tempdir().unwrap(), Receiver::grpc(Manner::Takes), outside().await);
     let env = [GRPC, ("TERTULIA_EGRESS_ALLOW", "127.0.0.0/8")];
     let server = traced_on_store(&dir.path().join("data"), &receiver, &env);

@@ -67,7 +67,7 @@ fn killed_while_written_to(data: &std::path::Path, receiver: &Receiver) -> (Vec<
 }
 
 #[test]
-fn of_a_server_that_is_killed_while_it_is_written_to_the_traces_that_had_the_time_are_whole_and_so_are_the_next_ones() {
+fn traces_that_had_the_time_are_whole_though_the_server_is_killed() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let receiver = Receiver::grpc(Manner::Takes);

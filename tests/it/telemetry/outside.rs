@@ -68,7 +68,7 @@ fn part<'a>(spans: &'a [Got], reply: &Reply, name: &str, parent: Option<&Got>) -
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_waits_for_a_file_a_bucket_and_embeddings_are_spans_that_name_the_server_and_what_went_wrong() {
+async fn waits_for_files_and_embeddings_are_spans_that_name_the_server() {
     let (dir, receiver, origin) = (tempfile::tempdir().unwrap(), Receiver::grpc(Manner::Takes), outside().await);
     let (bucket, models) = (origin.url(""), origin.url("/v1"));
     let env = [

@@ -24,8 +24,9 @@ fn received(receiver: &Receiver) -> (BTreeMap<String, Metric>, String, String) {
     (metrics, service, headers["x-tenant"].to_str().unwrap().to_owned())
 }
 
+/// Also a last time in the end.
 #[test]
-fn metrics_are_sent_over_both_protocols_with_exemplars_and_a_last_time_in_the_end() {
+fn metrics_are_sent_over_both_protocols_with_exemplars() {
     for (receiver, protocol) in
         [(Receiver::grpc(Manner::Takes), "grpc"), (Receiver::http(Manner::Takes), "http/protobuf")]
     {
@@ -61,7 +62,7 @@ fn metrics_are_sent_over_both_protocols_with_exemplars_and_a_last_time_in_the_en
 }
 
 #[test]
-fn metrics_are_sent_as_often_as_it_is_asked_for_and_not_where_it_is_not_wanted() {
+fn metrics_are_sent_as_often_as_asked_for_and_not_where_unwanted() {
     let dir = tempfile::tempdir().unwrap();
     let receiver = Receiver::grpc(Manner::Takes);
     let server = traced(&dir.path().join("one"), &receiver, &[GRPC, ("OTEL_METRIC_EXPORT_INTERVAL", "20")]);

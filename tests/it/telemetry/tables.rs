@@ -255,7 +255,7 @@ fn every_panel_of_times_leads_to_traces() {
 }
 
 #[test]
-fn every_rule_has_a_test_and_a_row_of_the_page_and_leads_to_lines_that_there_are() {
+fn every_alert_has_a_test_and_a_row_and_names_lines_that_exist() {
     let (rules, tests) = (file("docs/telemetry/alerts.yml"), file("docs/telemetry/alerts.test.yml"));
     let names = |text: &str, word: &str| -> BTreeSet<String> {
         text.lines().filter_map(|line| line.split_once(word)).map(|(_, name)| name.trim().to_owned()).collect()

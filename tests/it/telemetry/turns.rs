@@ -39,8 +39,9 @@ async fn answered(client: &mut Client, conversation: &str, replies: usize) {
     .await;
 }
 
+/// One that waited behind it is a part of its own request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_turn_that_was_lost_leads_to_its_request_and_one_that_waited_behind_it_is_a_part_of_its_own() {
+async fn a_lost_turn_links_to_its_request_when_it_goes_on() {
     let (dir, receiver, model) = (tempfile::tempdir().unwrap(), Receiver::grpc(Manner::Takes), model().await);
     let data = dir.path().join("data");
     let server = traced_on_store(&data, &receiver, &[GRPC]);

@@ -5,7 +5,7 @@ use super::{File, files, refuse};
 const STEPS: &str = ".ci/run";
 
 /// The tests in a file, by the names of the test runner; the file's path below the last `tests/it` gives the module.
-fn tests(file: &File) -> Vec<String> {
+pub(super) fn tests(file: &File) -> Vec<String> {
     let below = file.path.rsplit_once("tests/it/").map_or("", |(_, below)| below);
     let module = below.trim_end_matches(".rs").replace('/', "::");
     let mut found = Vec::new();

@@ -197,7 +197,7 @@ impl Happened {
 }
 
 #[tokio::test]
-async fn a_whole_export_that_the_store_has_gone_on_from_is_refused_by_what_has_moved_and_stays() {
+async fn a_whole_export_of_an_earlier_moment_is_refused_by_what_moved() {
     let days = Days::begin();
     for happened in HAPPENINGS {
         let file = tempfile::tempfile().unwrap();

@@ -13,7 +13,7 @@ async fn listing() -> TestApp {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_waits_for_an_endpoint_is_on_the_first_page_of_its_list_however_much_waits_for_others() {
+async fn an_endpoints_delivery_is_on_its_first_page_however_many_wait() {
     let (app, receiver) = (listing().await, Receiver::new(500).await);
     let hangs = Origin::serve(|_| vec![Part::Silence]).await;
     endpoint(&app, json!({"url": hangs.url("/"), "events": ["message.created"]})).await;

@@ -18,8 +18,9 @@ async fn rotated(app: &TestApp, path: &str, member: &str) -> Value {
     app.post(format!("{path}/rotate-secret")).await.expect(200)[member].clone()
 }
 
+/// It is signed for each of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_several_receivers_get_at_one_url_is_signed_for_each_of_them_and_sent_once() {
+async fn an_event_for_many_receivers_at_one_url_is_sent_once() {
     let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
     let url = receiver.origin.url("/");
     let channel = "/api/v1/channels/demo";

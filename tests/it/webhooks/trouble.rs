@@ -49,8 +49,9 @@ async fn a_receiver_that_asks_for_time_in_seconds_or_until_a_date_gets_it() {
     }
 }
 
+/// Also where its receiver had asked for time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_waits_for_an_endpoint_while_it_is_disabled_has_failed_also_where_its_receiver_had_asked_for_time() {
+async fn a_delivery_fails_while_its_endpoint_is_disabled() {
     let app = TestApp::with_env(LOOPBACK).await;
     let asked = AtomicUsize::new(0);
     let receiver = Origin::serve(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
@@ -120,7 +121,7 @@ async fn a_name_that_leads_inside_at_the_second_attempt_leads_nowhere() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_endpoint_that_is_deleted_while_it_is_being_sent_to_takes_all_that_waits_with_it() {
+async fn an_endpoint_that_is_deleted_takes_all_that_waits_with_it() {
     let (app, well) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
     let hangs = Origin::serve(|_| vec![Part::Silence]).await;
     let made = endpoint(&app, json!({"url": hangs.url("/"), "events": ["message.created"]})).await;
@@ -150,8 +151,9 @@ async fn an_endpoint_that_is_deleted_while_it_is_being_sent_to_takes_all_that_wa
     assert_eq!((all(&app, "", 10).await.len(), hangs.requests().len()), (1, 1));
 }
 
+/// It can be retried.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_tried_is_found_and_can_be_retried_once_its_receiver_wants_it_no_more() {
+async fn a_tried_delivery_is_kept_though_its_receiver_wants_it_no_more() {
     let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(500).await);
     let made = endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.created"]})).await;
     post(&app, "a").await;
@@ -229,7 +231,7 @@ async fn a_channel_that_is_made_again_is_told_nothing_of_the_one_before_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_api_channel_that_is_made_again_hears_of_its_own_conversations_and_not_of_those_before_it() {
+async fn a_remade_api_channel_hears_only_of_its_own_conversations() {
     let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
     let channel = |path: &str| {
         let url = receiver.origin.url(path);

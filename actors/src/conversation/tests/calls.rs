@@ -151,7 +151,7 @@ fn losses_use_up_a_turn_only_in_a_row() {
 }
 
 #[test]
-fn whatever_ends_a_turn_gives_its_calls_results_and_takes_its_questions_back() {
+fn the_end_of_a_turn_answers_its_calls_and_withdraws_its_questions() {
     type End = (&'static str, fn(&mut Sim<Conversation>));
     let ends: [End; 4] = [
         ("cancel", |sim| drop(turned(sim.run(&Command::CancelTurn(CancelTurn { number: 1 }))))),
@@ -194,7 +194,7 @@ fn whatever_ends_a_turn_gives_its_calls_results_and_takes_its_questions_back() {
 }
 
 #[test]
-fn a_turn_that_waits_looks_by_itself_more_and_more_rarely_and_soon_after_the_deadline() {
+fn a_waiting_turn_looks_ever_more_rarely_and_after_its_deadline() {
     let mut sim = waiting();
     let mut looks = Vec::new();
     for _ in 0..12 {
@@ -263,7 +263,7 @@ fn a_review_that_a_turn_asked_for_leaves_an_errand_however_it_ends() {
 }
 
 #[test]
-fn an_attempt_that_is_lost_with_some_results_says_them_and_the_others_are_asked_for_again() {
+fn a_lost_attempt_keeps_its_results_and_asks_only_for_the_others() {
     let mut sim = called();
     let results = vec![("a".to_owned(), "done".to_owned())];
     let said = CallResults { number: 1, attempt: 1, results, waits: Vec::new(), is_lost: true };

@@ -59,7 +59,7 @@ fn the_words_of_a_deleted_message_are_in_no_record() {
 }
 
 #[test]
-fn the_commit_that_removes_the_words_of_an_open_question_writes_them_in_no_row() {
+fn a_commit_that_removes_an_open_question_writes_its_words_nowhere() {
     let mut sim = opened();
     let asked = posted(sim.run(&post(vec![ask(NOW.plus(1_000), None)]))).0[0].id;
     sim.run(&amend(asked, edit("secret"))).unwrap();
@@ -73,7 +73,7 @@ fn the_commit_that_removes_the_words_of_an_open_question_writes_them_in_no_row()
 }
 
 #[test]
-fn a_review_whose_time_is_over_ends_so_although_its_message_is_deleted_before_that_is_said() {
+fn an_expired_review_is_said_to_end_before_its_message_is_deleted() {
     for (on_expire, event) in [(Some("{\"secret\":1}"), "review.completed"), (None, "review.expired")] {
         let mut sim = opened();
         let asked = posted(sim.run(&post(vec![ask(NOW.plus(1_000), on_expire)]))).0[0].id;
@@ -153,7 +153,7 @@ fn a_conversation_that_nobody_used_cannot_be_begun_once_it_is_erased() {
 }
 
 #[test]
-fn an_erasure_takes_only_what_was_said_with_its_contact_or_with_who_was_there_before() {
+fn an_erasure_takes_only_copies_of_its_contact_or_an_earlier_life() {
     let of = |at: u64, address: u8| ContactId::new(Millis(at), Address([address; 10]));
     let with = |contact| Origin::Api { channel: "shop".to_owned(), contact, agent: "bot".to_owned() };
     for (origin, is_theirs) in [
@@ -175,8 +175,9 @@ fn an_erasure_takes_only_what_was_said_with_its_contact_or_with_who_was_there_be
     }
 }
 
+/// Anything else may begin in its place.
 #[test]
-fn where_a_copy_was_noted_and_not_begun_none_of_that_contact_begins_and_all_else_may() {
+fn an_erased_copy_that_was_noted_and_not_begun_cannot_begin() {
     let of = |at: u64, address: u8| ContactId::new(Millis(at), Address([address; 10]));
     let with = |contact| Origin::Api { channel: "shop".to_owned(), contact, agent: "bot".to_owned() };
     let copy = |origin| {

@@ -4,7 +4,7 @@ use super::*;
 use crate::tables::{DEADLINES, PENDING_REVIEWS};
 
 #[test]
-fn the_first_post_opens_the_conversation_and_numbers_its_messages_behind_that() {
+fn the_first_post_opens_the_conversation_before_its_messages() {
     let mut sim = nothing();
     let (messages, turn) = posted(sim.run(&post(vec![say(content("a")), say(content("b"))])));
     assert_eq!(messages.iter().map(|message| message.id.number).collect::<Vec<_>>(), [2, 3]);

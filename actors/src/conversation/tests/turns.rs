@@ -138,7 +138,7 @@ fn as_many_turns_wait_as_the_limit_says() {
 }
 
 #[test]
-fn a_message_joins_only_the_newest_turn_that_was_asked_for_and_only_its_own_agents() {
+fn a_message_joins_only_the_newest_requested_turn_of_its_agent() {
     let mut sim = busy();
     turned(sim.run(&Command::StartTurn(StartTurn { agent: "another".to_owned(), key: None })));
     let (_, turn) = posted(sim.run(&post_with_turn("is not for it", BusyPolicy::Merge)));

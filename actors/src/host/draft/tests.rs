@@ -87,7 +87,7 @@ fn only_a_commit_that_moves_the_alarm_writes_it() {
 }
 
 #[test]
-fn an_alarm_that_differs_from_the_stored_one_is_written_even_if_nothing_else_changes() {
+fn a_changed_alarm_is_written_even_if_nothing_else_changes() {
     let stored = Some(NOW.plus(7));
     let known = Known { alarm: stored, ..begun() };
     let (commit, in_flight) = made(&known, Decision::Answer(reply()), SELDOM).ok().unwrap();
@@ -105,8 +105,9 @@ fn a_commit_carries_the_state_when_a_snapshot_is_due_and_else_not() {
     }
 }
 
+/// An older one may have what is redacted.
 #[test]
-fn a_redaction_brings_the_state_with_it_since_an_older_one_may_have_what_is_redacted() {
+fn a_redaction_brings_the_state_with_it() {
     let redacted = Record { seq: 1, at: NOW, trace: None, event: Event::Begun(id()) };
     let change = Change { redactions: vec![redacted], ..Change::new(Vec::new(), reply()) };
     let (commit, in_flight) = made(&begun(), Decision::Change(change), SELDOM).ok().unwrap();

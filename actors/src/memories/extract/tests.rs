@@ -261,8 +261,9 @@ fn a_denial_replaces_what_it_denies_and_nothing_else() {
     }
 }
 
+/// It ends behind a word.
 #[test]
-fn a_statement_is_as_long_as_a_memory_may_be_and_a_longer_one_ends_with_an_ellipsis_behind_a_word() {
+fn a_statement_longer_than_a_memory_ends_with_an_ellipsis() {
     let fits = format!("I like {}", "walks ".repeat(82));
     assert_eq!(said(&fits), [fits.trim()]);
     let long = said(&format!("I like {}. I live in Rome", "walks ".repeat(300)));

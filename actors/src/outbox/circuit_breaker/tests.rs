@@ -87,7 +87,7 @@ fn who_has_left_takes_no_room_of_those_who_may_wait() {
 }
 
 #[test]
-fn after_so_many_failures_in_a_row_nothing_is_sent_but_one_probe_now_and_then() {
+fn failures_in_a_row_stop_all_sending_but_rare_probes() {
     let breaker: Arc<CircuitBreaker> = Arc::default();
     for _ in 0..FAILURES - 1 {
         pass(&breaker, NOW).end(Health::Down, NOW);
@@ -144,7 +144,7 @@ fn what_somebody_asked_for_is_sent_although_it_is_tripped_and_may_reset_it() {
 }
 
 #[test]
-fn what_somebody_asks_for_waits_for_no_place_of_others_and_for_one_that_was_asked_for_before() {
+fn a_requested_delivery_waits_only_for_another_requested_one() {
     let breaker: Arc<CircuitBreaker> = Arc::default();
     let mut through: Vec<_> = (0..limits::BREAKER_FIRST).map(|_| pass(&breaker, NOW)).collect();
     let mut waiting = Box::pin(breaker.enter(NOW, ANY));
@@ -199,7 +199,7 @@ fn tripped_by_silence() -> Arc<CircuitBreaker> {
 }
 
 #[test]
-fn urls_that_leave_everything_unanswered_keep_none_waiting_that_has_not_however_many_they_are() {
+fn silent_urls_keep_no_answering_url_waiting_however_many_they_are() {
     let breaker = tripped_by_silence();
     for url in 10..1_000 {
         pass_of(&breaker, NOW, one(url, 0)).end(Health::Silent, NOW);
@@ -210,7 +210,7 @@ fn urls_that_leave_everything_unanswered_keep_none_waiting_that_has_not_however_
 }
 
 #[test]
-fn where_many_urls_hang_that_came_before_it_a_new_one_is_let_through_within_two_turns() {
+fn a_new_url_gets_through_within_two_turns_though_many_hang() {
     let breaker: Arc<CircuitBreaker> = Arc::default();
     let mut through: Vec<_> = (0..PLACES).map(|url| pass_of(&breaker, NOW, one(url, 0))).collect();
     let mut waiting: Vec<_> = (100..116).map(|url| Box::pin(breaker.enter(NOW, one(url, 0)))).collect();
@@ -232,7 +232,7 @@ fn where_many_urls_hang_that_came_before_it_a_new_one_is_let_through_within_two_
 }
 
 #[test]
-fn a_url_has_one_of_the_places_for_those_that_leave_nothing_unanswered_and_none_once_it_has() {
+fn a_url_loses_its_place_among_new_ones_once_it_hangs() {
     let breaker: Arc<CircuitBreaker> = Arc::default();
     let mut of_one: Vec<_> = (0..=limits::BREAKER_FIRST).map(|_| pass_of(&breaker, NOW, one(7, 0))).collect();
     let mut next = Box::pin(breaker.enter(NOW, one(7, 0)));
@@ -247,7 +247,7 @@ fn a_url_has_one_of_the_places_for_those_that_leave_nothing_unanswered_and_none_
 }
 
 #[test]
-fn at_a_tripped_breaker_the_url_goes_first_that_was_not_answered_least_often() {
+fn a_tripped_breaker_lets_the_url_with_fewest_failures_go_first() {
     let breaker = tripped_by_silence();
     let until = NOW.plus(TRIPPED_MILLIS);
     let mut back: Vec<_> =
@@ -271,7 +271,7 @@ fn at_a_tripped_breaker_the_url_goes_first_that_was_not_answered_least_often() {
 }
 
 #[test]
-fn where_nobody_is_there_new_urls_wait_like_the_others_and_find_out_when_somebody_is() {
+fn new_urls_wait_like_others_while_nobody_is_there() {
     let breaker: Arc<CircuitBreaker> = Arc::default();
     for url in 0..u64::from(FAILURES) {
         pass_of(&breaker, NOW, one(url, 0)).end(Health::Down, NOW);
@@ -296,8 +296,9 @@ fn where_nobody_is_there_new_urls_wait_like_the_others_and_find_out_when_somebod
     assert!(waiting.into_iter().all(|one| matches!(one.now_or_never(), Some(Admitted::Later(_)))));
 }
 
+/// It takes the place of another one, which comes back soon.
 #[test]
-fn of_new_urls_past_those_that_may_wait_one_that_comes_for_the_first_time_waits_and_others_come_back_soon() {
+fn a_first_comer_waits_although_new_urls_are_past_their_bound() {
     let breaker = tripped_by_silence();
     let _through: Vec<_> =
         (100..100 + limits::BREAKER_FRESH as u64).map(|url| pass_of(&breaker, NOW, one(url, 0))).collect();
@@ -335,7 +336,7 @@ fn a_probe_that_was_cut_off_leaves_the_place_to_the_next() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_keeps_a_breaker_tripped_for_twice_as_long_at_most() {
+fn a_clock_set_back_keeps_a_breaker_tripped_at_most_twice_as_long() {
     let breaker = tripped();
     let by_little = Millis(NOW.0 - TRIPPED_MILLIS);
     return_time(&breaker, by_little);

@@ -124,7 +124,7 @@ mod tests {
     use crate::outbox::step::FoundEvent;
 
     #[test]
-    fn a_delivery_that_cannot_be_read_is_one_of_its_receiver_and_keeps_none_from_others() {
+    fn an_unreadable_delivery_keeps_only_its_own_receiver_waiting() {
         let event = FoundEvent { seq: 7, at: Millis(0) };
         let handed_over = |receiver| HandedOver { receiver, url: "https://example.com/".to_owned(), event };
         let noted = Noted { ended: vec![(Receiver::Channel.tag(), None)], beside: HashSet::new() };

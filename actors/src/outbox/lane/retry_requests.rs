@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn who_knows_of_a_request_knows_nothing_of_one_for_the_same_event_that_comes_later() {
+    fn a_known_retry_request_hides_no_later_one_for_the_same_event() {
         let known = LaneRow::fresh(5, 7, NOW).with_request(6, NOW);
         let later = known.clone().with_request(5, NOW.plus(1)).with_request(6, NOW.plus(2));
         let news: Vec<_> = later.requests_since(Some(&known)).iter().map(|request| (request.seq, request.at)).collect();

@@ -20,7 +20,7 @@ fn asked(next: u64, until: u64) -> LaneRow {
 }
 
 #[test]
-fn what_another_node_has_put_on_a_lane_that_is_asked_for_is_sent_once_what_is_under_way_has_arrived() {
+fn a_run_keeps_what_another_node_has_put_on_its_lane() {
     for until in [6, 9] {
         let mut run = under_way(5);
         run.retry_now(asked(5, until));
@@ -32,7 +32,7 @@ fn what_another_node_has_put_on_a_lane_that_is_asked_for_is_sent_once_what_is_un
 }
 
 #[test]
-fn what_a_lane_has_already_or_is_done_with_is_not_added_again_when_somebody_asks_for_it() {
+fn a_retry_request_adds_nothing_that_the_run_has_or_is_done_with() {
     let mut run = under_way(5);
     run.retry_now(asked(5, 5));
     run.end_step();
@@ -41,8 +41,9 @@ fn what_a_lane_has_already_or_is_done_with_is_not_added_again_when_somebody_asks
     assert_eq!(run.row_to_store(NOW, 0, 0), None);
 }
 
+/// What is behind it does not wait.
 #[test]
-fn what_has_ended_here_when_it_is_asked_for_is_left_to_the_note_and_what_is_behind_it_does_not_wait() {
+fn a_retry_request_for_an_ended_delivery_is_left_to_the_note() {
     let mut run = Run::of(Lane::to(Receiver::Channel), LaneRow::fresh(5, 7, NOW));
     run.found((5..=7).map(found).collect(), 7);
     run.pop();
@@ -92,7 +93,7 @@ fn what_waits_behind_others_is_asked_for_until_it_was_tried_itself() {
 }
 
 #[test]
-fn what_is_asked_for_is_for_the_step_that_hears_of_it_or_else_for_the_next_one() {
+fn a_retry_request_is_heard_by_the_current_step_or_else_the_next() {
     let mut run = under_way(5);
     run.retry_now(asked(5, 5));
     assert_eq!(run.retry_signal.take(), Some(RetryOf::Head), "the step hears of it");
@@ -106,7 +107,7 @@ fn what_is_asked_for_is_for_the_step_that_hears_of_it_or_else_for_the_next_one()
 }
 
 #[test]
-fn what_was_tried_is_asked_for_no_more_where_a_later_one_is_asked_for_meanwhile() {
+fn a_tried_retry_request_is_not_repeated_by_a_later_one() {
     let row = LaneRow::fresh(5, 7, NOW).with_request(5, NOW);
     for (seq, requested) in [(5, RetryOf::Head), (7, RetryOf::LaterEvent)] {
         let mut run = Run::of(Lane::to(Receiver::Channel), row.clone());

@@ -116,9 +116,9 @@ mod tests {
         settle(&log, None, &Settlement { looked: 9, lanes, ended }, NOW.plus(2), &found).unwrap()
     }
 
+    /// What has not ended does not wait any longer.
     #[test]
-    fn what_was_asked_for_before_it_was_noted_is_sent_once_more_where_it_has_ended_and_does_not_wait_where_it_has_not()
-    {
+    fn a_retry_request_before_the_note_resends_what_has_ended() {
         for (asked, once_more) in [(&[5][..], &[5][..]), (&[7], &[]), (&[5, 7], &[5]), (&[6, 5, 8], &[5, 6])] {
             let written = settled(7, asked);
             let rows: Vec<(Lane, LaneRow)> = (written.rows.iter().filter(|row| row.table == LANES))

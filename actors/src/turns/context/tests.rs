@@ -95,8 +95,9 @@ fn texts(context: &Context) -> Vec<String> {
     context.all().map(text).collect()
 }
 
+/// Only the question may be longer.
 #[test]
-fn a_message_that_does_not_fit_ends_what_is_handed_over_and_only_the_question_may_be_longer() {
+fn a_message_that_does_not_fit_ends_the_context() {
     let long = "é".repeat(limits::CONTEXT_CHARS);
     let context = read(vec![said("user", "old"), said("user", &long), said("user", "new"), said("user", &long)]);
     assert_eq!(texts(&context), ["éééééééééé"], "the question fills all");
@@ -130,7 +131,7 @@ fn results_go_with_their_calls_and_what_answers_no_call_counts_for_nothing() {
 }
 
 #[test]
-fn an_id_that_stands_twice_among_the_calls_of_a_message_gets_its_results_in_their_order() {
+fn results_of_a_call_id_that_stands_twice_keep_their_order() {
     let said =
         |ids| vec![calling(ids), result("1", "first"), result("1", "second"), result("2", "two"), said("user", "?")];
     assert_eq!(texts(&read(said("1,1,2"))), ["calls 1,1,2", "first", "second", "two", "?"]);
@@ -139,7 +140,7 @@ fn an_id_that_stands_twice_among_the_calls_of_a_message_gets_its_results_in_thei
 }
 
 #[test]
-fn a_result_that_does_not_fit_whole_is_shortened_and_hides_nothing_before_it() {
+fn a_result_that_does_not_fit_is_shortened_and_hides_nothing() {
     let long = "é".repeat(limits::CONTEXT_CHARS);
     let last = |text| vec![said("user", "old"), calling("1"), result("1", text), said("user", "a"), said("user", "?")];
     let context = read(last(&long));
@@ -187,7 +188,7 @@ fn files_that_a_message_names_are_shown_and_what_says_nothing_is_left_out() {
 }
 
 #[test]
-fn what_a_turn_without_a_question_of_its_own_answers_is_read_however_long_it_is() {
+fn a_turn_without_a_question_reads_what_it_answers_at_any_length() {
     let long = "x".repeat(2 * limits::CONTEXT_CHARS);
     let context = read_as(vec![said("user", "old"), said("user", &long)], false);
     assert_eq!(texts(&context), ["xxxxxxxxxx"]);

@@ -69,7 +69,7 @@ async fn what_is_asked_for_while_it_is_being_sent_again_tells_of_every_attempt()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_asked_for_before_an_attempt_is_noted_that_failed_tells_of_that_too() {
+async fn a_retry_request_before_a_failure_is_noted_keeps_that_attempt() {
     let fixture = Fixture::on(MemoryStore::default());
     fixture.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
     fixture.say(1, "a").await;
@@ -85,8 +85,9 @@ async fn what_is_asked_for_before_an_attempt_is_noted_that_failed_tells_of_that_
     assert_eq!(counts(&fixture).await, [(2, sent, sent)]);
 }
 
+/// Nothing else is sent twice.
 #[tokio::test(start_paused = true)]
-async fn what_is_asked_for_while_its_lane_catches_up_tells_of_every_attempt_and_nothing_else_is_sent_twice() {
+async fn a_retry_request_while_its_lane_catches_up_tells_every_attempt() {
     let (fixture, waiting) = with_three_that_wait().await;
     assert_eq!(waiting.len(), 3);
     fixture.sink.mood(ONE, Mood::Answer(200));
@@ -101,8 +102,9 @@ async fn what_is_asked_for_while_its_lane_catches_up_tells_of_every_attempt_and_
     fixture.assert_settled().await;
 }
 
+/// Also where more of its lane is under way.
 #[tokio::test(start_paused = true)]
-async fn what_was_just_given_up_is_sent_once_more_for_who_asks_for_it_also_where_more_of_its_lane_is_under_way() {
+async fn a_delivery_just_given_up_is_sent_once_more_on_request() {
     let (fixture, hook) = (Fixture::on(MemoryStore::default()), "https://c.example/");
     fixture.channel("demo", Some(hook)).await;
     fixture.sink.mood(hook, Mood::Refuse);
@@ -131,7 +133,7 @@ async fn what_was_just_given_up_is_sent_once_more_for_who_asks_for_it_also_where
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_asked_for_and_waits_behind_others_is_tried_as_soon_as_they_are_done_with() {
+async fn a_requested_delivery_is_tried_once_those_before_it_are_done() {
     let (fixture, waiting) = with_three_that_wait().await;
     // It fails more than ten times in a row, so the endpoint gets only occasional requests.
     sleep(secs(71 * 3_600 - 600)).await;
@@ -176,7 +178,7 @@ fn sent(fixture: &Fixture<impl Store>, conversation: u64) -> Vec<u64> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_asked_for_sends_nothing_before_it_to_an_endpoint_that_wants_that_no_more() {
+async fn a_retry_request_sends_nothing_unsubscribed_before_it() {
     let (fixture, endpoint, waiting) = with_some_that_wait(MemoryStore::default(), &[1, 1, 2]).await;
     let of_another = waiting.iter().find(|one| one.event.entity == entity(2).id).unwrap();
     let behind = waiting.iter().find(|one| one.event.entity == entity(1).id && one.event.number == 3).unwrap();
@@ -197,8 +199,9 @@ async fn what_is_asked_for_sends_nothing_before_it_to_an_endpoint_that_wants_tha
     fixture.assert_settled().await;
 }
 
+/// Its endpoint wants it no more.
 #[tokio::test(start_paused = true)]
-async fn what_was_asked_for_and_tried_is_not_sent_once_more_for_a_later_one_to_an_endpoint_that_wants_it_no_more() {
+async fn a_tried_retry_request_is_not_repeated_for_a_later_one() {
     let (fixture, endpoint, waiting) = with_some_that_wait(MemoryStore::default(), &[1, 1]).await;
     fixture.sink.mood(ONE, Mood::Late(2_000, 500, None));
     again(&fixture, &waiting[0]).await;
@@ -212,7 +215,7 @@ async fn what_was_asked_for_and_tried_is_not_sent_once_more_for_a_later_one_to_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_asked_for_while_it_is_found_out_that_nobody_subscribes_to_it_is_sent() {
+async fn a_retry_request_is_sent_though_nobody_is_found_to_subscribe() {
     let gate = Gate::new();
     let (fixture, endpoint, waiting) = with_some_that_wait(gate.clone(), &[1]).await;
     fixture.sink.mood(ONE, Mood::Answer(200));
@@ -228,7 +231,7 @@ async fn what_is_asked_for_while_it_is_found_out_that_nobody_subscribes_to_it_is
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_asked_for_while_it_is_found_out_that_it_waited_for_a_disabled_endpoint_is_sent_once_that_is_enabled() {
+async fn a_retry_request_found_to_wait_for_a_disabled_endpoint_is_not_lost() {
     let gate = Gate::new();
     let fixture = Fixture::on(gate.clone());
     let endpoint = fixture.endpoint(1, |_| {}).await;
@@ -253,7 +256,7 @@ async fn what_is_asked_for_while_it_is_found_out_that_it_waited_for_a_disabled_e
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delivery_is_sent_again_on_request_even_if_the_answers_to_earlier_requests_are_damaged() {
+async fn a_delivery_is_sent_again_though_earlier_answers_are_damaged() {
     let fixture = Fixture::on(MemoryStore::default());
     fixture.endpoint(1, |_| {}).await;
     fixture.say(1, "a").await;

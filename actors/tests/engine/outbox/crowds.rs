@@ -23,7 +23,7 @@ use super::secs;
 use crate::support::*;
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_lost_and_order_is_kept_on_a_store_that_fails_and_with_receivers_that_fail() {
+async fn failing_stores_and_receivers_lose_nothing_and_keep_the_order() {
     for seed in 0..3 {
         let store = FaultyStore::new(MemoryStore::default(), seed, Rates::default());
         let mut fixture = Fixture::on(store);
@@ -66,7 +66,7 @@ fn say(words: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_conversations_that_wait_for_a_dead_receiver_cost_no_memory_and_no_time_of_others() {
+async fn a_crowd_that_waits_for_a_dead_receiver_costs_others_nothing() {
     // Set `TERTULIA_OUTBOX_CROWD=100000` for 100,000.
     let waiting: u64 = std::env::var("TERTULIA_OUTBOX_CROWD").map_or(2_000, |crowd| crowd.parse().unwrap());
     let fixture = Fixture::on(MemoryStore::default());
@@ -110,8 +110,9 @@ async fn many_conversations_that_wait_for_a_dead_receiver_cost_no_memory_and_no_
     fixture.assert_settled().await;
 }
 
+/// Also where it changes twice.
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_an_endpoint_goes_to_its_newest_url_at_once_also_where_it_changes_twice() {
+async fn waiting_events_go_to_the_newest_url_of_an_endpoint_at_once() {
     let lists = Arc::new(Semaphore::new(1_000));
     let fixture =
         Fixture::on(FaultyStore::new(MemoryStore::default(), 0, Rates::default()).hanging_lists(lists.clone()));
@@ -136,8 +137,9 @@ async fn what_waits_for_an_endpoint_goes_to_its_newest_url_at_once_also_where_it
     fixture.assert_settled().await;
 }
 
+/// At a quick receiver and at a slow one.
 #[tokio::test(start_paused = true)]
-async fn a_burst_of_a_thousand_messages_arrives_in_order_at_a_quick_receiver_and_at_a_slow_one() {
+async fn a_burst_of_a_thousand_messages_arrives_in_order() {
     let fixture = Fixture::on(MemoryStore::default());
     fixture.endpoint(1, |_| {}).await;
     fixture.endpoint(2, |_| {}).await;
@@ -237,7 +239,7 @@ async fn with_one_on(gate: Gate) -> (Gate, Fixture<Gate>, WebhookEndpoint) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_an_endpoint_that_has_another_url_goes_on_once_the_list_of_it_can_be_read() {
+async fn a_new_url_gets_what_waits_once_the_list_of_it_can_be_read() {
     let (gate, fixture, endpoint) = with_an_endpoint_that_asks_for_time().await;
     gate.lose_lists(5);
     fixture.store_endpoint(&WebhookEndpoint { url: TWO.to_owned(), ..endpoint }).await;
@@ -249,7 +251,7 @@ async fn what_waits_for_an_endpoint_that_has_another_url_goes_on_once_the_list_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_an_endpoint_that_has_another_url_goes_on_once_it_can_be_read() {
+async fn a_new_url_gets_what_waits_once_its_lane_can_be_read() {
     let (gate, fixture, endpoint) = with_an_endpoint_that_asks_for_time().await;
     gate.lose_rows(LANES, 3);
     fixture.store_endpoint(&WebhookEndpoint { url: TWO.to_owned(), ..endpoint }).await;
@@ -261,7 +263,7 @@ async fn what_waits_for_an_endpoint_that_has_another_url_goes_on_once_it_can_be_
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_an_endpoint_that_has_another_url_goes_on_also_where_its_courier_cannot_begin_at_first() {
+async fn a_new_url_gets_what_waits_though_its_courier_begins_late() {
     let (gate, fixture, endpoint) = with_an_endpoint_that_asks_for_time().await;
     gate.lose_rows(WORKSPACES, 2);
     fixture.store_endpoint(&WebhookEndpoint { url: TWO.to_owned(), ..endpoint }).await;
@@ -271,7 +273,7 @@ async fn what_waits_for_an_endpoint_that_has_another_url_goes_on_also_where_its_
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_an_endpoint_that_has_another_url_goes_on_also_where_that_could_not_be_noted() {
+async fn a_new_url_gets_what_waits_though_that_could_not_be_noted() {
     // On a shared store, the server gives up a note before other nodes go on with the log.
     let (gate, fixture, endpoint) = with_one_on(Gate::shared()).await;
     fixture.sink.mood(TWO, Mood::Late(500, 503, None));
@@ -286,7 +288,7 @@ async fn what_waits_for_an_endpoint_that_has_another_url_goes_on_also_where_that
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_an_endpoint_that_has_another_url_keeps_no_node_from_stopping() {
+async fn a_new_url_that_events_wait_for_keeps_no_node_from_stopping() {
     let (gate, fixture, endpoint) = with_an_endpoint_that_asks_for_time().await;
     gate.lose_rows(WORKSPACES, usize::MAX);
     fixture.store_endpoint(&WebhookEndpoint { url: TWO.to_owned(), ..endpoint }).await;
@@ -298,7 +300,7 @@ async fn what_waits_for_an_endpoint_that_has_another_url_keeps_no_node_from_stop
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_an_endpoint_that_has_another_url_goes_on_once_its_log_has_room() {
+async fn a_new_url_gets_what_waits_once_the_log_has_room() {
     const NEW: &str = "https://new.example/";
     let fixture = Fixture::on(MemoryStore::default());
     let endpoint = fixture.endpoint(1, |_| {}).await;
@@ -320,7 +322,7 @@ async fn what_waits_for_an_endpoint_that_has_another_url_goes_on_once_its_log_ha
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_gets_anything_twice_because_another_receiver_of_the_log_has_a_new_url() {
+async fn a_new_url_has_nothing_sent_twice_to_another_receiver() {
     const NEW: &str = "https://new.example/";
     let gate = Gate::new();
     let fixture = Fixture::on(gate.clone());

@@ -30,7 +30,7 @@ async fn hooked(fixture: &Fixture<MemoryStore>, path: &str, mood: Mood) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn urls_that_hang_keep_none_waiting_for_long_at_their_host_however_many_they_are() {
+async fn hanging_urls_keep_no_other_of_their_host_waiting_for_long() {
     for hanging in [14, 300] {
         let fixture = Fixture::on(MemoryStore::default());
         fixture.channel("demo", None).await;
@@ -55,7 +55,7 @@ async fn urls_that_hang_keep_none_waiting_for_long_at_their_host_however_many_th
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_url_that_was_not_answered_once_is_asked_before_those_that_were_not_more_often() {
+async fn a_url_unanswered_once_is_asked_before_those_unanswered_often() {
     let fixture = Fixture::on(MemoryStore::default());
     fixture.channel("demo", None).await;
     for n in 0..14 {
@@ -98,7 +98,7 @@ async fn many_messages_to_one_url_that_hangs_keep_no_other_at_its_host_waiting()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_somebody_asks_for_is_sent_now_also_where_it_waits_behind_others_that_hang() {
+async fn a_requested_delivery_is_sent_now_though_others_hang_before_it() {
     let fixture = Fixture::on(MemoryStore::default());
     fixture.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
     fixture.sink.mood(ONE, Mood::Hang);
@@ -121,7 +121,7 @@ async fn what_somebody_asks_for_is_sent_now_also_where_it_waits_behind_others_th
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_somebody_asks_for_while_an_attempt_hangs_is_tried_once_more_as_soon_as_that_has_ended() {
+async fn a_retry_request_during_an_attempt_is_tried_right_after_it() {
     let fixture = Fixture::on(MemoryStore::default());
     fixture.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
     fixture.sink.mood(ONE, Mood::Hang);
@@ -141,8 +141,9 @@ async fn what_somebody_asks_for_while_an_attempt_hangs_is_tried_once_more_as_soo
     fixture.assert_settled().await;
 }
 
+/// It was off while the delivery waited behind others.
 #[tokio::test(start_paused = true)]
-async fn what_somebody_asks_for_is_sent_also_where_its_endpoint_was_off_while_it_waited_behind_others() {
+async fn a_requested_delivery_is_sent_though_its_endpoint_was_off() {
     let fixture = Fixture::on(MemoryStore::default());
     let endpoint = fixture.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
     // After these, the endpoint gets as many requests at once as any receiver.

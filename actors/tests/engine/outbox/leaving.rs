@@ -32,8 +32,9 @@ async fn again(fixture: &Fixture<impl Store>, standing: &DeliveryState) {
     sleep(secs(2)).await;
 }
 
+/// It can be sent again.
 #[tokio::test(start_paused = true)]
-async fn what_an_endpoint_was_tried_with_and_subscribes_to_no_more_has_failed_and_can_be_sent_again() {
+async fn a_tried_delivery_fails_when_its_endpoint_unsubscribes() {
     let of_another_type = |endpoint: &mut actors::webhook::WebhookEndpoint| endpoint.events = vec!["review.*".into()];
     let elsewhere = |endpoint: &mut actors::webhook::WebhookEndpoint| endpoint.channel = Some("elsewhere".to_owned());
     for change in [of_another_type, elsewhere] {
@@ -60,8 +61,9 @@ async fn what_an_endpoint_was_tried_with_and_subscribes_to_no_more_has_failed_an
     }
 }
 
+/// Also where that subscribes to it no more; it is sent on request.
 #[tokio::test(start_paused = true)]
-async fn what_an_endpoint_that_asked_for_time_subscribes_to_no_more_is_seen_until_then_and_sent_on_request() {
+async fn a_delivery_put_off_by_its_endpoint_is_seen_until_then() {
     let fixture = Fixture::on(MemoryStore::default());
     let mut endpoint = fixture.endpoint(1, |_| {}).await;
     fixture.sink.mood(ONE, Mood::AskForTime(3_600_000));
@@ -100,8 +102,9 @@ async fn waiting_for_its_channel() -> Fixture<MemoryStore> {
     fixture
 }
 
+/// It can be sent once the channel has one.
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_a_channel_without_a_url_has_failed_and_can_be_sent_once_it_has_one() {
+async fn a_delivery_fails_once_its_channel_has_no_url() {
     let fixture = waiting_for_its_channel().await;
     fixture.channel("demo", None).await;
     let pending = fixture.pending().await;
@@ -138,7 +141,7 @@ async fn what_waits_for_the_url_of_a_channel_that_is_deleted_has_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_a_message_s_own_url_is_sent_also_once_its_channel_has_the_same_url() {
+async fn a_messages_own_url_gets_what_waits_once_its_channel_has_it_too() {
     let fixture = Fixture::on(MemoryStore::default());
     fixture.channel("demo", None).await;
     fixture.sink.mood(HOOK, Mood::Answer(500));
@@ -164,7 +167,7 @@ async fn what_waits_for_a_message_s_own_url_is_sent_also_once_its_channel_has_th
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_endpoint_subscribes_to_no_more_is_not_sent_also_where_it_was_on_its_way_already() {
+async fn an_event_on_its_way_is_not_sent_once_it_is_unsubscribed() {
     let fixture = Fixture::on(MemoryStore::default());
     let mut endpoint = fixture.endpoint(1, |_| {}).await;
     fixture.sink.mood(ONE, Mood::Slow(1_000));
@@ -182,7 +185,7 @@ async fn what_an_endpoint_subscribes_to_no_more_is_not_sent_also_where_it_was_on
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_arrived_stays_so_where_somebody_wants_it_sent_again_and_there_is_nowhere_to_send_it() {
+async fn a_delivery_that_arrived_stays_so_where_it_cannot_be_sent_again() {
     let fixture = Fixture::on(MemoryStore::default());
     fixture.channel("demo", Some(HOOK)).await;
     fixture.endpoint(1, |_| {}).await;
@@ -219,8 +222,9 @@ async fn what_is_sent_again_and_does_not_arrive_has_failed_whatever_it_was_befor
     fixture.assert_settled().await;
 }
 
+/// Whatever it subscribes to.
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_is_gone_says_so_to_what_somebody_asks_for_too_whatever_it_subscribes_to() {
+async fn an_endpoint_that_is_gone_is_disabled_by_a_requested_delivery() {
     let fixture = Fixture::on(MemoryStore::default());
     let endpoint = fixture.endpoint(1, |_| {}).await;
     fixture.sink.mood(ONE, Mood::AskForTime(3_600_000));

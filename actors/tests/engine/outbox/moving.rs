@@ -39,7 +39,7 @@ async fn what_the_old_url_of_an_endpoint_answers_late_says_nothing_of_the_new_on
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_was_made_before_the_clock_was_set_back_hears_of_what_happens_and_goes_on_to() {
+async fn an_endpoint_from_before_the_clock_was_set_back_gets_events() {
     let fixture = Fixture::on(MemoryStore::default());
     sleep(secs(1_000)).await;
     fixture.endpoint(1, |_| {}).await;
@@ -57,7 +57,7 @@ async fn an_endpoint_that_was_made_before_the_clock_was_set_back_hears_of_what_h
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_was_enabled_since_is_not_disabled_by_what_its_url_answered_to_an_earlier_request() {
+async fn an_endpoint_enabled_since_ignores_an_earlier_gone() {
     let fixture = Fixture::on(MemoryStore::default());
     let endpoint = fixture.endpoint(1, |_| {}).await;
     fixture.sink.mood(ONE, Mood::Late(10_000, 410, None));
@@ -150,7 +150,7 @@ async fn what_waits_for_a_channel_s_url_is_sent_to_the_new_one_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_in_the_conversations_of_an_api_channel_is_sent_to_its_new_url_at_once() {
+async fn the_new_url_of_an_api_channel_gets_what_waits_at_once() {
     let fixture = Fixture::on(MemoryStore::default());
     for channel in ["shop", "other"] {
         fixture.api_channel(channel, Some(ONE)).await;

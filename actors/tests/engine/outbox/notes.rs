@@ -23,7 +23,7 @@ const POSTS: usize = 30;
 const POST: usize = 50;
 
 #[tokio::test(start_paused = true)]
-async fn more_that_ends_at_once_than_fits_a_commit_is_noted_and_nobody_gets_anything_twice() {
+async fn more_ends_than_fit_a_commit_are_noted_and_none_is_sent_twice() {
     let gate = Gate::new();
     let fixture = Fixture::on(gate.clone());
     let long = format!("https://example.com/{}", "x".repeat(1_980));
@@ -52,8 +52,9 @@ async fn more_that_ends_at_once_than_fits_a_commit_is_noted_and_nobody_gets_anyt
     fixture.assert_settled().await;
 }
 
+/// It goes on once the event can be read.
 #[tokio::test(start_paused = true)]
-async fn a_lane_whose_event_cannot_be_read_keeps_no_other_waiting_and_goes_on_once_it_can() {
+async fn a_lane_whose_event_is_unreadable_keeps_no_other_waiting() {
     let gate = Gate::new();
     let fixture = Fixture::on(gate.clone());
     fixture.endpoint(1, |_| {}).await;
@@ -81,8 +82,9 @@ async fn a_lane_whose_event_cannot_be_read_keeps_no_other_waiting_and_goes_on_on
     fixture.assert_settled().await;
 }
 
+/// The damage is an error of the log.
 #[tokio::test(start_paused = true)]
-async fn what_stands_before_a_damaged_event_is_sent_and_the_damage_is_an_error_of_the_log() {
+async fn events_before_a_damaged_one_are_sent() {
     let (lines, _catching) = Lines::catch();
     let gate = Gate::new();
     let fixture = Fixture::on(gate.clone());
@@ -103,7 +105,7 @@ async fn what_stands_before_a_damaged_event_is_sent_and_the_damage_is_an_error_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_under_way_when_new_events_cannot_be_read_is_noted_and_not_sent_again() {
+async fn deliveries_under_way_are_noted_though_new_events_are_unreadable() {
     let gate = Gate::new();
     let fixture = Fixture::on(gate.clone());
     fixture.endpoint(1, |_| {}).await;
@@ -122,7 +124,7 @@ async fn what_is_under_way_when_new_events_cannot_be_read_is_noted_and_not_sent_
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_arrived_while_nothing_can_be_committed_is_noted_once_it_can_and_not_sent_again() {
+async fn arrivals_are_noted_once_commits_succeed_and_not_sent_again() {
     let store = FaultyStore::new(MemoryStore::default(), 5, Rates::default());
     let fixture = Fixture::on(store.clone());
     fixture.endpoint(1, |_| {}).await;
@@ -157,7 +159,7 @@ async fn a_note_that_cannot_be_made_does_not_keep_a_node_from_stopping_in_time()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_before_a_damaged_event_is_sent_and_an_endpoint_that_is_deleted_leaves_no_lane_for_the_rest() {
+async fn a_deleted_endpoint_leaves_no_lane_for_a_damaged_event() {
     let (lines, _catching) = Lines::catch();
     let gate = Gate::new();
     let fixture = Fixture::on(gate.clone());

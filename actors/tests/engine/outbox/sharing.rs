@@ -73,7 +73,7 @@ async fn review<S: Store>(fixture: &Fixture<S>, channel: &str, url: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_at_a_channel_s_url_arrives_there_whatever_becomes_of_an_endpoint_with_the_same_url() {
+async fn a_channels_url_gets_what_waits_whatever_an_endpoint_there_does() {
     for fate in FATES {
         let fixture = Fixture::on(MemoryStore::default());
         fixture.channel("demo", Some(ONE)).await;
@@ -97,7 +97,7 @@ async fn what_waits_at_a_channel_s_url_arrives_there_whatever_becomes_of_an_endp
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_callback_hears_how_its_review_ended_whatever_becomes_of_an_endpoint_with_the_same_url() {
+async fn a_callback_hears_of_its_review_whatever_an_endpoint_there_does() {
     for fate in FATES {
         let fixture = Fixture::on(MemoryStore::default());
         fixture.channel("demo", None).await;
@@ -116,7 +116,7 @@ async fn a_callback_hears_how_its_review_ended_whatever_becomes_of_an_endpoint_w
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_an_endpoint_s_url_that_is_up_nobody_else_gets_anything_twice_when_the_endpoint_changes() {
+async fn a_change_of_an_endpoint_sends_nothing_twice_to_others() {
     for fate in FATES {
         let fixture = Fixture::on(MemoryStore::default());
         fixture.channel("demo", Some(TWO)).await;
@@ -134,7 +134,7 @@ async fn of_an_endpoint_s_url_that_is_up_nobody_else_gets_anything_twice_when_th
 }
 
 #[tokio::test(start_paused = true)]
-async fn much_that_waits_at_a_shared_url_arrives_in_order_also_where_the_process_ends_meanwhile() {
+async fn a_shared_url_gets_much_that_waits_in_order_despite_a_restart() {
     for (fate, restarts) in [(Fate::Deleted, false), (Fate::Deleted, true), (Fate::Moved, true), (Fate::Disabled, true)]
     {
         let mut fixture = Fixture::on(MemoryStore::default());
@@ -158,7 +158,7 @@ async fn much_that_waits_at_a_shared_url_arrives_in_order_also_where_the_process
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_at_a_shared_url_is_not_lost_where_the_channel_s_own_events_wait_there_too() {
+async fn a_shared_url_gets_what_waits_behind_the_channels_own_events() {
     for fate in FATES {
         let fixture = Fixture::on(MemoryStore::default());
         fixture.channel("demo", Some(ONE)).await;
@@ -194,7 +194,7 @@ async fn who_comes_by_a_url_later_gets_nothing_that_waited_for_an_endpoint_befor
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_change_of_an_endpoint_that_sends_nothing_elsewhere_has_nothing_sent_twice_to_a_shared_url() {
+async fn a_new_secret_of_an_endpoint_sends_nothing_twice_to_a_shared_url() {
     let fixture = Fixture::on(MemoryStore::default());
     fixture.channel("demo", Some(ONE)).await;
     let endpoint = fixture.endpoint(1, |endpoint| endpoint.events = vec!["review.*".to_owned()]).await;
@@ -214,7 +214,7 @@ async fn a_change_of_an_endpoint_that_sends_nothing_elsewhere_has_nothing_sent_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_becomes_of_an_endpoint_during_an_attempt_counts_once_that_has_failed_and_not_a_pause_later() {
+async fn a_change_of_an_endpoint_counts_as_soon_as_its_attempt_failed() {
     for fate in FATES {
         let fixture = Fixture::on(MemoryStore::default());
         fixture.channel("demo", Some(ONE)).await;
@@ -239,7 +239,7 @@ async fn what_becomes_of_an_endpoint_during_an_attempt_counts_once_that_has_fail
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_somebody_wants_sent_again_to_an_endpoint_that_wants_it_no_more_is_tried_again_after_the_usual_pause() {
+async fn a_resent_event_that_is_unsubscribed_keeps_the_usual_pause() {
     for fate in [Fate::DisabledForAMoment, Fate::Narrowed] {
         let fixture = Fixture::on(MemoryStore::default());
         let endpoint = fixture.endpoint(1, |_| {}).await;
@@ -258,8 +258,9 @@ async fn what_somebody_wants_sent_again_to_an_endpoint_that_wants_it_no_more_is_
     }
 }
 
+/// Each arrives once, however many they are.
 #[tokio::test(start_paused = true)]
-async fn however_many_messages_waited_at_a_url_few_of_them_at_once_are_handed_over_and_each_arrives_once() {
+async fn messages_that_wait_at_a_url_are_handed_over_a_few_at_once() {
     let gate = Gate::new();
     let fixture = Fixture::on(gate.clone());
     fixture.channel("demo", None).await;
@@ -284,7 +285,7 @@ async fn however_many_messages_waited_at_a_url_few_of_them_at_once_are_handed_ov
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_happens_while_a_change_of_an_endpoint_is_being_stored_arrives_at_the_url_that_others_have_too() {
+async fn an_event_during_a_change_of_an_endpoint_reaches_a_shared_url() {
     let fixture = Fixture::on(MemoryStore::default());
     fixture.channel("demo", Some(ONE)).await;
     let endpoint = fixture.endpoint(1, |_| {}).await;
@@ -319,7 +320,7 @@ async fn left_to_the_second(webhook_url: Option<&str>) -> (Fixture<MemoryStore>,
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_one_endpoint_has_left_to_another_is_left_to_the_channel_when_that_one_goes_too() {
+async fn deliveries_left_by_two_endpoints_go_to_the_channel() {
     for fate in FATES {
         let (fixture, second) = left_to_the_second(Some(ONE)).await;
         meet(&fixture, &second, fate).await;
@@ -337,7 +338,7 @@ async fn what_one_endpoint_has_left_to_another_is_left_to_the_channel_when_that_
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_one_endpoint_has_left_to_another_has_failed_where_that_one_was_off_meanwhile() {
+async fn deliveries_left_to_an_endpoint_fail_where_it_was_off() {
     let (fixture, second) = left_to_the_second(None).await;
     meet(&fixture, &second, Fate::DisabledForAMoment).await;
     fixture.sink.mood(ONE, Mood::Answer(200));

@@ -7,7 +7,7 @@ use super::*;
 use crate::lines::Lines;
 
 #[tokio::test(start_paused = true)]
-async fn deliveries_that_are_given_up_are_counted_and_told_with_their_ids_and_without_their_url() {
+async fn deliveries_given_up_are_counted_and_told_without_their_url() {
     let (lines, _catching) = Lines::catch();
     let fixture = Fixture::on(MemoryStore::default());
     let url = "https://example.com/hook?token=confidential";
@@ -37,7 +37,7 @@ async fn deliveries_that_are_given_up_are_counted_and_told_with_their_ids_and_wi
 }
 
 #[tokio::test(start_paused = true)]
-async fn deliveries_that_are_given_up_are_told_once_where_nobody_knows_whether_that_was_noted() {
+async fn deliveries_given_up_are_told_once_though_their_note_is_in_doubt() {
     let unanswered = Rates { unanswered: 1_000, ..Rates::default() };
     let late = Rates { late: 1_000, ..Rates::default() };
     let mut noted_late = 0;
@@ -82,7 +82,7 @@ async fn an_endpoint_that_is_disabled_with_much_that_waits_is_told_of_in_a_line(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_receiver_that_gets_nothing_for_now_and_one_that_is_back_are_told_of_in_a_line_each() {
+async fn a_paused_receiver_and_a_resumed_one_are_told_in_a_line_each() {
     let (lines, _catching) = Lines::catch();
     let fixture = Fixture::on(MemoryStore::default());
     let endpoint = fixture.endpoint(1, |endpoint| endpoint.url = format!("{ONE}?token=confidential")).await;
@@ -104,7 +104,7 @@ async fn a_receiver_that_gets_nothing_for_now_and_one_that_is_back_are_told_of_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_age_of_the_oldest_event_that_waits_for_its_first_attempt_is_told_and_no_others() {
+async fn the_oldest_untried_age_leaves_out_events_that_were_tried() {
     let fixture = Fixture::on(MemoryStore::default());
     fixture.endpoint(1, |_| {}).await;
     fixture.sink.mood(ONE, Mood::Slow(5_000));

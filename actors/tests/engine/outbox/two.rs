@@ -76,7 +76,7 @@ async fn what_one_node_is_sending_is_left_to_it_however_long_the_receiver_takes(
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_both_nodes_post_reaches_a_slow_receiver_in_order_and_nothing_is_lost() {
+async fn posts_of_both_nodes_reach_a_slow_receiver_in_order() {
     let [one, other] = two().await;
     one.endpoint(1, |_| {}).await;
     for slow in [200, 3_000, 11_000] {
@@ -115,7 +115,7 @@ async fn what_a_node_was_sending_when_it_was_lost_is_sent_by_the_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_one_node_is_sending_is_left_to_it_also_where_the_endpoint_is_changed_at_the_other() {
+async fn a_change_at_one_node_resends_nothing_that_the_other_is_sending() {
     let [one, other] = two().await;
     let endpoint = one.endpoint(1, |_| {}).await;
     one.sink.mood(ONE, Mood::Slow(12_000));
@@ -131,7 +131,7 @@ async fn what_one_node_is_sending_is_left_to_it_also_where_the_endpoint_is_chang
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_long_is_sent_at_once_where_its_endpoint_is_changed_at_any_node() {
+async fn a_change_at_any_node_sends_what_waits_for_long_at_once() {
     let [one, other] = two().await;
     let endpoint = one.endpoint(1, |_| {}).await;
     one.sink.mood(ONE, Mood::Refuse);

@@ -110,7 +110,7 @@ async fn settling<T>(store: &CqlStore, what: impl Future<Output = T>) -> (u64, T
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_decided_on_is_settled_once_and_what_this_process_has_seen_applied_is_not() {
+async fn an_entity_is_settled_once_unless_this_process_saw_it_applied() {
     let Some(store) = store_of(1_000).await else { return };
     let Some(server) = bed::server() else { return };
     let (entity, key) = (entity(), KeyHash([7; 16]));
@@ -148,8 +148,9 @@ async fn what_is_decided_on_is_settled_once_and_what_this_process_has_seen_appli
     assert_eq!((settled, unknown.unwrap()), (0, None));
 }
 
+/// One that is only held never is.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_without_events_is_settled_until_the_event_behind_it_is_and_one_that_is_only_held_never() {
+async fn a_key_without_events_is_settled_until_the_next_event_is() {
     let Some(store) = store_of(1_000).await else { return };
     let Some(server) = bed::server() else { return };
     let (entity, marked, held) = (entity(), KeyHash([7; 16]), KeyHash([8; 16]));

@@ -142,7 +142,7 @@ const TROUBLES: [Trouble; 3] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn words_of_a_message_that_came_to_nothing_go_once_its_conversation_has_gone_on() {
+async fn chunks_of_a_failed_commit_go_once_the_conversation_goes_on() {
     let Some(mut place) = Place::new("cql_chunks_in_vain").await else { return };
     for (what, trouble, left) in TROUBLES {
         place.next_conversation().await;
@@ -176,7 +176,7 @@ async fn words_of_a_message_that_another_one_was_before_go_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_message_that_is_on_its_way_keeps_its_words_however_often_somebody_looks() {
+async fn chunks_of_a_commit_on_its_way_stay_however_often_one_looks() {
     let Some(place) = Place::new("cql_chunks_late").await else { return };
     let mut way = FaultyWay::to(&place.nodes[0]).await;
     let store = place.behind(&way).await;
@@ -198,7 +198,7 @@ async fn a_large_message_that_is_on_its_way_keeps_its_words_however_often_somebo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_message_whose_process_has_died_keeps_its_words_and_is_watched_no_longer() {
+async fn chunks_of_a_commit_whose_process_died_stay_and_are_unwatched() {
     let Some(mut place) = Place::new("cql_chunks_died").await else { return };
     for others in [false, true] {
         place.next_conversation().await;

@@ -68,7 +68,7 @@ async fn a_message_is_one_round_of_consensus_and_an_exchange_with_an_agent_two()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_entity_that_comes_back_into_memory_is_settled_by_a_process_that_does_not_know_it_and_by_no_other() {
+async fn an_entity_coming_back_is_settled_only_by_a_process_new_to_it() {
     let Some(server) = bed::server() else { return };
     migrated(server.nodes(), ANOTHER_KEYSPACE).await;
     let salt = Random::unforeseen();

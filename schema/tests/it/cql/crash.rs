@@ -196,7 +196,7 @@ async fn a_large_record_can_be_read_at_any_moment_while_words_are_taken_out_of_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_taken_out_of_the_log_very_late_does_not_overlay_what_was_taken_out_since() {
+async fn a_very_late_redaction_does_not_overlay_a_later_one() {
     let Some(server) = bed::server() else { return };
     migrated(server.nodes(), KEYSPACE).await;
     let (store, late) = (store_at(server.nodes(), KEYSPACE).await, store_at(server.nodes(), KEYSPACE).await);

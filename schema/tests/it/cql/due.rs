@@ -69,7 +69,7 @@ impl Place {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_entity_and_a_row_of_the_index_that_cannot_be_read_keep_no_later_alarm_back() {
+async fn an_unreadable_entity_or_row_keeps_no_later_alarm_back() {
     let Some(place) = Place::new("cql_due_damage").await else { return };
     let [damaged, healthy] = place.entities.map(|entity| hex(&entity.to_bytes()));
     let (keyspace, now) = (place.keyspace, place.began.plus(OVERDUE));
@@ -89,7 +89,7 @@ async fn an_entity_and_a_row_of_the_index_that_cannot_be_read_keep_no_later_alar
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_shard_of_the_index_that_cannot_be_read_keeps_no_other_back_and_is_told_to_be_missing() {
+async fn an_unreadable_shard_is_told_and_keeps_no_other_back() {
     let Some(place) = Place::new("cql_due_shard").await else { return };
     let now = place.began.plus(OVERDUE);
     let mut way = FaultyWay::to(&place.nodes[0]).await;

@@ -425,7 +425,7 @@ pub(super) fn summary(histories: &[History], messages: usize) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn through_any_faults_what_was_acknowledged_is_there_once_in_order_without_gaps() {
+async fn acknowledged_records_are_there_once_and_in_order_after_faults() {
     let Some(server) = bed::server() else { return };
     let (rounds, seed) = (setting("TERTULIA_HISTORY_ROUNDS", 1), setting("TERTULIA_HISTORY_SEED", 1));
     migrated(server.nodes(), KEYSPACE).await;

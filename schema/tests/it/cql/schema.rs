@@ -70,8 +70,9 @@ async fn refused(contact: &Contact) -> MigrateError {
     }
 }
 
+/// Missing, out of date, newer or altered.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_keyspace_that_is_missing_out_of_date_newer_or_altered_is_refused_by_name() {
+async fn an_unfit_keyspace_is_refused_by_name() {
     let keyspace = "cql_refused";
     let Some(contact) = contact(keyspace) else { return };
     let session = session(&contact).await;
@@ -116,8 +117,9 @@ async fn of_processes_that_migrate_at_once_one_does_it() {
     drop_keyspace(&session, keyspace).await;
 }
 
+/// A process that has lost it changes nothing more.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_lock_is_renewed_before_each_statement_and_a_process_that_has_lost_it_changes_nothing_more() {
+async fn the_migration_lock_is_renewed_before_each_statement() {
     let keyspace = "cql_lock_lost";
     let Some(contact) = contact(keyspace) else { return };
     let session = session(&contact).await;

@@ -88,7 +88,7 @@ async fn after_a_failed_write_nothing_is_acknowledged_and_the_process_is_told_wh
 }
 
 #[tokio::test]
-async fn every_commit_in_a_failed_batch_is_unknown_and_those_behind_it_are_refused() {
+async fn a_failed_batch_leaves_its_commits_unknown_and_refuses_later_ones() {
     let dir = tempfile::tempdir().unwrap();
     let (on_fatal, reasons) = fatal();
     let failing = Arc::new(AtomicBool::new(false));
@@ -276,8 +276,9 @@ async fn whoever_sees_one_row_of_a_commit_sees_all_of_it() {
     }
 }
 
+/// It is read meanwhile.
 #[tokio::test]
-async fn a_disk_that_is_almost_full_refuses_commits_until_it_has_space_and_is_read_meanwhile() {
+async fn an_almost_full_disk_refuses_commits_until_it_has_space() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let head = append(&store, entity(1), None, "one").await;
@@ -294,8 +295,9 @@ async fn a_disk_that_is_almost_full_refuses_commits_until_it_has_space_and_is_re
     assert_eq!(payloads(&store, entity(1)).await, ["one", "three"]);
 }
 
+/// It leaves the queue.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_commit_that_waits_behind_the_end_of_the_store_is_answered_and_leaves_the_queue() {
+async fn a_commit_waiting_behind_the_end_of_the_store_is_answered() {
     let dir = tempfile::tempdir().unwrap();
     let (begun, has_begun) = std::sync::mpsc::channel();
     let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();

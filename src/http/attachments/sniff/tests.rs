@@ -95,7 +95,7 @@ fn zip(entries: &[(&str, &str)]) -> Vec<u8> {
 }
 
 #[test]
-fn a_document_in_a_package_is_known_by_its_first_entry_whatever_its_sender_says() {
+fn a_document_in_a_package_is_known_by_its_first_entry() {
     let types = ("[Content_Types].xml", "<Types/>");
     let rels = ("_rels/.rels", "<Relationships/>");
     let sheet = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";

@@ -108,8 +108,9 @@ mod tests {
         firsts.enter(used(1)).now_or_never().unwrap().unwrap().unwrap()
     }
 
+    /// Who comes later begins anew.
     #[test]
-    fn all_who_wait_for_the_first_hear_what_it_came_to_and_who_comes_later_begins_anew() {
+    fn all_who_wait_for_the_first_hear_what_it_came_to() {
         let firsts = Arc::new(Firsts::default());
         let fetching = first(&firsts);
         let waiting = [0, 1].map(|_| Box::pin(firsts.enter(used(1))));

@@ -30,7 +30,7 @@ fn a_server_ends_although_its_user_was_killed() {
 }
 
 #[test]
-fn a_server_ends_although_its_keeper_was_killed_and_the_next_user_gets_another() {
+fn a_server_ends_although_its_keeper_was_killed() {
     let place = Place::new(false);
     let holder = place.holder();
     let of_keeper = format!("TMPDIR={}", place.path().join("tmp").display());
@@ -153,7 +153,7 @@ fn a_model_is_fetched_once_and_ends_although_its_user_was_killed() {
 }
 
 #[test]
-fn a_model_that_cannot_be_fetched_is_refused_with_the_reason_and_leaves_nothing() {
+fn a_model_that_cannot_be_fetched_is_refused_with_the_reason() {
     let place = Place::new(false);
     let refused = place.command(env!("CARGO_BIN_EXE_bed")).arg("model").env("BED_STANDIN_FAILS", "1").output().unwrap();
     let words = String::from_utf8_lossy(&refused.stderr).into_owned();
