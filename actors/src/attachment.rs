@@ -277,10 +277,10 @@ impl Machine for Attachment {
     fn decide(
         state: Option<&State>,
         command: &Command,
-        moment: &DecisionContext,
-        found: &ReadSet,
+        context: &DecisionContext,
+        reads: &ReadSet,
     ) -> Result<Decision<Self>, Undecided> {
-        decide::decide(state, command, moment, found)
+        decide::decide(state, command, context, reads)
     }
 
     fn apply(state: &mut Option<State>, record: &Record<Event>) {

@@ -103,11 +103,11 @@ impl Claiming {
 
     /// Answers with the resulting claim, or with nothing if this is no longer a home of the key: the conversation was
     /// opened so long ago that its key was forgotten.
-    pub(crate) fn decide(&self, state: Option<&State>, found: &ReadSet) -> Result<Decision<Conversation>, Undecided> {
+    pub(crate) fn decide(&self, state: Option<&State>, reads: &ReadSet) -> Result<Decision<Conversation>, Undecided> {
         if state.is_some() {
             return Ok(Decision::Elsewhere(conversation::Reply::Nothing));
         }
-        let standing = found.stored::<Claim>(CLAIMS, self.row())?;
+        let standing = reads.stored::<Claim>(CLAIMS, self.row())?;
         let number = match standing {
             None => 1,
             Some(claim) if self.over == Some(claim.number) => claim.number + 1,
@@ -126,10 +126,10 @@ pub(crate) async fn ask<M: Effects>(
     directory: &Directory<M>,
     entity: EntityKey,
     command: Arc<M::Command>,
-    with: CommandContext,
+    context: CommandContext,
 ) -> Reply<M> {
-    let Some(key) = with.key else { return directory.ask(node, entity, command, with).await };
-    let claimer = Claimer { node, key, target: entity, trace: with };
+    let Some(key) = context.key else { return directory.ask(node, entity, command, context).await };
+    let claimer = Claimer { node, key, target: entity, trace: context };
     let mut claim = 0;
     let mut lost = None;
     let mut round = 0;
@@ -141,8 +141,8 @@ pub(crate) async fn ask<M: Effects>(
             // At its home a request needs no claim, only a higher number than those that it finds there.
             claim = number;
         }
-        let with = CommandContext { key: Some(KeyUse { claim, ..key }), ..with };
-        match directory.ask(node, entity, Arc::clone(&command), with).await {
+        let context = CommandContext { key: Some(KeyUse { claim, ..key }), ..context };
+        match directory.ask(node, entity, Arc::clone(&command), context).await {
             Err(Refusal::KeyHeld) if key.home.is_some() => lost = Some(claim),
             Err(Refusal::KeyHeld) => {
                 lost = Some(Box::pin(claimer.overtake(entity, &mut round)).await.map_err(anywhere)?);
@@ -210,8 +210,8 @@ impl Claimer<'_> {
         let claiming = Claiming { key: hash, fingerprint, target: self.target, over };
         // A hold of the key does not refuse a claim, which is about just that.
         let key = Some(KeyUse { home: None, claim: u64::MAX, ..self.key });
-        let with = CommandContext { key, ..self.trace };
-        let answer = self.node.conversations.ask(self.node, home, claiming.command(), with).await;
+        let context = CommandContext { key, ..self.trace };
+        let answer = self.node.conversations.ask(self.node, home, claiming.command(), context).await;
         match typed::<_, Claiming>(answer) {
             Ok(Answer::Done(Some(claim))) => Ok(AtHome::Claimed(claim)),
             Ok(Answer::Done(None)) => Ok(AtHome::Elsewhere),
@@ -252,14 +252,14 @@ impl Claimer<'_> {
             }
         }
         let key = Some(KeyUse { home: None, claim: claim.number, ..self.key });
-        let (node, with) = (self.node, CommandContext { key, ..self.trace });
+        let (node, context) = (self.node, CommandContext { key, ..self.trace });
         match claim.target.kind {
-            Kind::Conversation => held(node.conversations.hold(node, claim.target, with).await),
-            Kind::Contact => held(node.contacts.hold(node, claim.target, with).await),
-            Kind::Memories => held(node.memories.hold(node, claim.target, with).await),
-            Kind::Attachment => held(node.attachments.hold(node, claim.target, with).await),
-            Kind::Workspace => held(node.workspaces.hold(node, claim.target, with).await),
-            Kind::Installation => held(node.installation.hold(node, claim.target, with).await),
+            Kind::Conversation => held(node.conversations.hold(node, claim.target, context).await),
+            Kind::Contact => held(node.contacts.hold(node, claim.target, context).await),
+            Kind::Memories => held(node.memories.hold(node, claim.target, context).await),
+            Kind::Attachment => held(node.attachments.hold(node, claim.target, context).await),
+            Kind::Workspace => held(node.workspaces.hold(node, claim.target, context).await),
+            Kind::Installation => held(node.installation.hold(node, claim.target, context).await),
         }
     }
 }

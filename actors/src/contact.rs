@@ -288,24 +288,24 @@ impl Machine for Contact {
     fn decide(
         state: Option<&State>,
         command: &Command,
-        moment: &DecisionContext,
-        found: &ReadSet,
+        context: &DecisionContext,
+        reads: &ReadSet,
     ) -> Result<Decision<Self>, Undecided> {
         let decided = match (command, state) {
-            (Command::Resolve(resolve), state) => resolve.decide(state, moment, found)?,
-            (Command::GoBack(back), Some(state)) => back.decide(state, found)?,
-            (Command::Save(Save { identifier, name }), state) => save::save(state, identifier, name.as_ref(), moment),
+            (Command::Resolve(resolve), state) => resolve.decide(state, context, reads)?,
+            (Command::GoBack(back), Some(state)) => back.decide(state, reads)?,
+            (Command::Save(Save { identifier, name }), state) => save::save(state, identifier, name.as_ref(), context),
             (Command::Update(Update { id, name }), Some(state)) if state.id == *id && state.erased_at.is_none() => {
-                save::update(state, name.as_ref(), moment)
+                save::update(state, name.as_ref(), context)
             }
             (Command::Erase { id }, Some(state)) if state.id == *id && state.erased_at.is_none() => {
-                Decision::Change(erase::erase(state, moment))
+                Decision::Change(erase::erase(state, context))
             }
             (Command::Fork { id, copy }, Some(state)) if state.id == *id && state.erased_at.is_none() => {
                 Decision::Change(fork(state, *copy))
             }
-            (Command::GoOn(GoOn(id, step)), Some(state)) => return erase::go_on(state, (*id, *step), moment, found),
-            (Command::Outbox(sending), Some(state)) => return sending.decide(state, moment, found),
+            (Command::GoOn(GoOn(id, step)), Some(state)) => return erase::go_on(state, (*id, *step), context, reads),
+            (Command::Outbox(sending), Some(state)) => return sending.decide(state, context, reads),
             (Command::Wake, Some(_)) => Decision::Answer(Reply::Nothing),
             (Command::Update(_) | Command::Erase { .. } | Command::Fork { .. }, _)
             | (Command::GoBack(_) | Command::GoOn(_) | Command::Outbox(_) | Command::Wake, None) => {
@@ -313,7 +313,7 @@ impl Machine for Contact {
             }
         };
         Ok(match decided {
-            Decision::Change(change) => Decision::Change(outgoing::marked(state, change, moment, found)),
+            Decision::Change(change) => Decision::Change(outgoing::marked(state, change, context, reads)),
             decided => decided,
         })
     }

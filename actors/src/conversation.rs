@@ -179,13 +179,13 @@ impl Machine for Conversation {
     fn decide(
         state: Option<&State>,
         command: &Command,
-        moment: &DecisionContext,
-        found: &ReadSet,
+        context: &DecisionContext,
+        reads: &ReadSet,
     ) -> Result<Decision<Self>, Undecided> {
-        match decided(state, command, Writing::new(moment, found)) {
+        match decided(state, command, Writing::new(context, reads)) {
             Ok(Decision::Change(change)) => {
-                let change = outgoing::marked(state, change, moment, found)?;
-                kept::noted(change, moment, found).map(Decision::Change)
+                let change = outgoing::marked(state, change, context, reads)?;
+                kept::noted(change, context, reads).map(Decision::Change)
             }
             Ok(decision) => Ok(decision),
             Err(Halt::Rejected(rejection)) => Ok(Decision::Reject(rejection)),
@@ -260,7 +260,7 @@ fn decided(state: Option<&State>, command: &Command, writing: Writing<'_>) -> De
         (Command::Open(opening), _) => post::open(state, opening, None, writing),
         (Command::Fork(forking), _) => fork::begin(state, forking, writing),
         (Command::Post(post), _) => post::append(state, post, writing),
-        (Command::Claim(claiming), _) => Ok(claiming.decide(state, writing.found)?),
+        (Command::Claim(claiming), _) => Ok(claiming.decide(state, writing.reads)?),
         (Command::Disclaim(disclaim), _) => attach::disclaim(state, *disclaim, writing),
         (Command::Erase(erase), _) => erase::erase(state, erase, writing),
         (Command::EraseCopy(erase), _) => erase::erase_copy(state, *erase, writing),
@@ -282,7 +282,7 @@ fn decided(state: Option<&State>, command: &Command, writing: Writing<'_>) -> De
         (Command::Remembered { range, drawn }, Some(state)) => remember::remembered(state, *range, drawn, writing),
         (Command::NotRemembered(before), Some(state)) => remember::failed(state, *before, writing),
         (Command::Wake { lost }, Some(state)) => wake::decide(state, *lost, writing),
-        (Command::Outbox(sending), Some(state)) => Ok(sending.decide(state, writing.moment, writing.found)?),
+        (Command::Outbox(sending), Some(state)) => Ok(sending.decide(state, writing.context, writing.reads)?),
     }
 }
 

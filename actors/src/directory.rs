@@ -144,9 +144,9 @@ impl<M: Effects> Directory<M> {
         node: &Arc<Node>,
         entity: EntityKey,
         command: impl Into<Arc<M::Command>>,
-        with: CommandContext,
+        context: CommandContext,
     ) -> Reply<M> {
-        let reply = self.send(node, entity, Some(command.into()), with).await;
+        let reply = self.send(node, entity, Some(command.into()), context).await;
         if let Err(refusal) = &reply
             && let Some(reason) = refusal.turned_away()
         {
@@ -161,10 +161,10 @@ impl<M: Effects> Directory<M> {
         &self,
         node: &Arc<Node>,
         entity: EntityKey,
-        with: CommandContext,
+        context: CommandContext,
     ) -> Refusal<M::Rejection> {
         // An envelope without a command is always answered with a refusal.
-        self.send(node, entity, None, with).await.err().unwrap_or(Refusal::KeyReused)
+        self.send(node, entity, None, context).await.err().unwrap_or(Refusal::KeyReused)
     }
 
     async fn send(
@@ -172,14 +172,14 @@ impl<M: Effects> Directory<M> {
         node: &Arc<Node>,
         entity: EntityKey,
         command: Option<Arc<M::Command>>,
-        with: CommandContext,
+        context: CommandContext,
     ) -> Reply<M> {
         let deadline = Instant::now() + Duration::from_millis(limits::COMMAND_MILLIS);
         loop {
             if node.admission.is_closed() {
                 return Err(Refusal::Draining);
             }
-            match self.hand_over(node, entity, command.as_ref(), with)? {
+            match self.hand_over(node, entity, command.as_ref(), context)? {
                 Handed::Waiting(reply) => match timeout_at(deadline, reply).await {
                     Ok(Ok(Err(Refusal::Moved))) => {}
                     Ok(Ok(reply)) => return reply,
@@ -206,7 +206,7 @@ impl<M: Effects> Directory<M> {
         node: &Arc<Node>,
         entity: EntityKey,
         command: Option<&Arc<M::Command>>,
-        with: CommandContext,
+        context: CommandContext,
     ) -> Result<Handed<M>, Refusal<M::Rejection>> {
         let now = node.clock.now().0;
         let weight = weight::<M>(command.map(Arc::as_ref));
@@ -232,10 +232,10 @@ impl<M: Effects> Directory<M> {
         let (sender, receiver) = oneshot::channel();
         let envelope = Envelope {
             command: command.cloned(),
-            key: with.key,
-            trace: with.trace,
+            key: context.key,
+            trace: context.trace,
             admitted: Some(std::time::Instant::now()),
-            wait: node.traces().underway().map(|_| node.span(names::WAIT, SpanKind::Internal, with.trace)),
+            wait: node.traces().underway().map(|_| node.span(names::WAIT, SpanKind::Internal, context.trace)),
             reply: Some(sender),
             span: Span::default(),
             permit: Some(permit),

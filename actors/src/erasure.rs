@@ -114,8 +114,8 @@ pub(crate) struct Unread {
 impl Unread {
     /// Notes an unreadable event. Returns whether it can be rewritten: its bytes were read, though they do not decode.
     /// The store rewrites nothing that it cannot read itself.
-    pub(crate) fn note(&mut self, seq: u64, error: StoreError, found: &ReadSet) -> bool {
-        let is_there = found.event(seq).is_ok();
+    pub(crate) fn note(&mut self, seq: u64, error: StoreError, reads: &ReadSet) -> bool {
+        let is_there = reads.event(seq).is_ok();
         self.emptied += u64::from(is_there);
         self.stay += u64::from(!is_there);
         self.stays = self.stays.or(Some(seq).filter(|_| !is_there));

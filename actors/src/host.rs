@@ -221,43 +221,43 @@ impl<M: Effects> Resident<M> {
     }
 
     /// Decides a batch, reading first what it needs.
-    fn decide(&mut self, batch: Batch<M>, mut found: ReadSet) {
+    fn decide(&mut self, batch: Batch<M>, mut reads: ReadSet) {
         let mut needs = HashSet::new();
         for command in batch.envelopes.iter().filter_map(|envelope| envelope.command.as_deref()) {
-            needs.extend(M::needs(self.known.state.as_ref(), command).into_iter().filter(|need| !found.has(need)));
+            needs.extend(M::needs(self.known.state.as_ref(), command).into_iter().filter(|need| !reads.has(need)));
         }
         let keys: Vec<KeyHash> = batch
             .envelopes
             .iter()
             .filter_map(|envelope| envelope.key.map(|key| key.hash))
-            .filter(|key| self.known.keys.get(*key).is_none() && found.key(*key).is_none())
+            .filter(|key| self.known.keys.get(*key).is_none() && reads.key(*key).is_none())
             .collect();
         if needs.is_empty() && keys.is_empty() {
-            match Draft::decide(self, &batch.envelopes, &mut found) {
+            match Draft::decide(self, &batch.envelopes, &mut reads) {
                 Ok(draft) => return self.commit(draft, batch),
                 Err(more) => {
-                    found.forget_writes();
+                    reads.forget_writes();
                     needs.extend(more);
                 }
             }
         }
-        self.fetch(batch, found, needs, keys);
+        self.fetch(batch, reads, needs, keys);
     }
 
     /// Reads synchronously if the store can, else receives the result as mail.
-    fn fetch(&mut self, batch: Batch<M>, found: ReadSet, needs: HashSet<Need>, keys: Vec<KeyHash>) {
+    fn fetch(&mut self, batch: Batch<M>, reads: ReadSet, needs: HashSet<Need>, keys: Vec<KeyHash>) {
         let store = Arc::clone(&self.node.store);
-        let reading = reader::read(store, self.entity, found, needs, keys);
+        let reading = reader::read(store, self.entity, reads, needs, keys);
         self.phase = Phase::Reading(batch);
-        if let Some(found) = reader::now_or_later(reading, &self.myself, Mail::Read) {
-            self.read(found);
+        if let Some(reads) = reader::now_or_later(reading, &self.myself, Mail::Read) {
+            self.read(reads);
         }
     }
 
-    fn read(&mut self, found: Result<ReadSet, StoreError>) {
+    fn read(&mut self, reads: Result<ReadSet, StoreError>) {
         let Phase::Reading(batch) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
-        match found {
-            Ok(found) => self.decide(batch, found),
+        match reads {
+            Ok(reads) => self.decide(batch, reads),
             Err(error) => batch.refuse(&Refusal::of_store(&error)),
         }
     }

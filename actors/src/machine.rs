@@ -122,8 +122,8 @@ pub trait Machine: Sized + Debug + Send + Sync + 'static {
     fn decide(
         state: Option<&Self::State>,
         command: &Self::Command,
-        moment: &DecisionContext,
-        found: &ReadSet,
+        context: &DecisionContext,
+        reads: &ReadSet,
     ) -> Result<Decision<Self>, Undecided>;
 
     /// Takes a record into the state. The first record of an entity creates it.

@@ -215,16 +215,16 @@ impl Machine for Memories {
     fn decide(
         state: Option<&State>,
         command: &Command,
-        moment: &DecisionContext,
-        found: &ReadSet,
+        context: &DecisionContext,
+        reads: &ReadSet,
     ) -> Result<Decision<Self>, Undecided> {
         match command {
             Command::Remember(Remember { subject, edits, source }) => {
-                keep::remember(state, (subject, edits, *source), moment, found)
+                keep::remember(state, (subject, edits, *source), context, reads)
             }
-            Command::Forget { id } => keep::forget(*id, found),
-            Command::ForgetAll(ForgetAll { subject, for_good }) => keep::forget_all(state, subject, *for_good, found),
-            Command::Learn(learned) => keep::learn(learned, found),
+            Command::Forget { id } => keep::forget(*id, reads),
+            Command::ForgetAll(ForgetAll { subject, for_good }) => keep::forget_all(state, subject, *for_good, reads),
+            Command::Learn(learned) => keep::learn(learned, reads),
         }
     }
 

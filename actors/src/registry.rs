@@ -118,9 +118,9 @@ impl Expect {
         }
     }
 
-    fn holds(&self, state: Option<&State>, found: &ReadSet) -> Result<bool, Undecided> {
+    fn holds(&self, state: Option<&State>, reads: &ReadSet) -> Result<bool, Undecided> {
         Ok(match self {
-            Self::Row { table, key, value } => found.row(*table, key.clone())? == value.as_ref(),
+            Self::Row { table, key, value } => reads.row(*table, key.clone())? == value.as_ref(),
             Self::Channels(at) => state.and_then(|state| state.channels_at) == *at,
         })
     }
@@ -179,17 +179,17 @@ impl Machine for Registry {
     fn decide(
         state: Option<&State>,
         command: &Command,
-        moment: &DecisionContext,
-        found: &ReadSet,
+        context: &DecisionContext,
+        reads: &ReadSet,
     ) -> Result<Decision<Self>, Undecided> {
         for (i, expected) in command.expected.iter().enumerate() {
-            if !expected.holds(state, found)? {
+            if !expected.holds(state, reads)? {
                 return Ok(Decision::Reject(Unexpected(i)));
             }
         }
         if command.makes_endpoint() {
             let most = limits::WEBHOOK_ENDPOINTS;
-            if found.first(WEBHOOK_ENDPOINTS, most)?.len() == most {
+            if reads.first(WEBHOOK_ENDPOINTS, most)?.len() == most {
                 return Ok(Decision::Reject(Unexpected(command.expected.len())));
             }
         }
@@ -198,7 +198,7 @@ impl Machine for Registry {
             key: Bytes::copy_from_slice(&change.key),
             value: change.value().map(Bytes::copy_from_slice),
         });
-        let rows = rows.chain(places::writes(&command.changes, moment.next_seq, found)?).collect();
+        let rows = rows.chain(places::writes(&command.changes, context.next_seq, reads)?).collect();
         let event = Event { changes: command.changes.clone() };
         Ok(Decision::Change(Change { rows, ..Change::new(vec![event], ()) }))
     }

@@ -90,13 +90,13 @@ pub(crate) async fn retry_command_for<M: Effects, R: Request<M>>(
     entities: &Directory<M>,
     entity: EntityKey,
     request: R,
-    with: CommandContext,
+    context: CommandContext,
     within: Duration,
 ) -> Result<TypedReply<M, R>, NoAnswer> {
     let command = Arc::new(request.command());
     let mut backoff = Backoff::within(within);
     loop {
-        let reply = entities.ask(node, entity, Arc::clone(&command), with).await;
+        let reply = entities.ask(node, entity, Arc::clone(&command), context).await;
         let why = match typed::<_, R>(reply) {
             Err(refusal @ Refusal::Draining) => return Err(NoAnswer(refusal.into())),
             heard @ (Ok(_) | Err(Refusal::Rejected(_) | Refusal::KeyReused | Refusal::Misanswered(_))) => {

@@ -77,8 +77,8 @@ impl Entry {
     }
 
     /// The entry's write, at its position in the list.
-    pub(crate) fn write(&self, moment: &DecisionContext) -> ViewWrite {
-        let key = [&begin(Day::of(moment.now).0)[..], &moment.entity.id.0, &moment.next_seq.to_be_bytes()].concat();
+    pub(crate) fn write(&self, context: &DecisionContext) -> ViewWrite {
+        let key = [&begin(Day::of(context.now).0)[..], &context.entity.id.0, &context.next_seq.to_be_bytes()].concat();
         ViewWrite { view: USED, key: key.into(), value: Some(codec::encode(self)) }
     }
 }

@@ -68,13 +68,13 @@ pub(super) async fn create(
     JsonBytes(body): JsonBytes,
 ) -> Result<Response, Problem> {
     let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
-    let with = incoming.command_context(&context, &caller);
+    let command_context = incoming.command_context(&context, &caller);
     let (id, agent) = read::new_agent(&mut incoming, &|ip| app.egress_allow().contains(ip));
     let ignored = incoming.report.check()?;
     let now = app.now();
     let id = id.unwrap_or_else(|| resource::new_id(&app, AgentId::new));
     let agent = Agent { id, created_at: now, ..agent };
-    Ok(resource::create(&app, caller.registry(), with, agent, ignored).await?.created())
+    Ok(resource::create(&app, caller.registry(), command_context, agent, ignored).await?.created())
 }
 
 /// `PATCH /agents/{id}`: changes the given members. A running turn continues with the former agent.

@@ -172,14 +172,15 @@ pub(super) async fn create(
     JsonBytes(body): JsonBytes,
 ) -> Result<Response, Problem> {
     let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
-    let with = incoming.command_context(&context, &caller);
+    let command_context = incoming.command_context(&context, &caller);
     let new = read(&mut incoming);
     let other = new.workspace.filter(|workspace| **workspace != *caller.workspace);
     if other.is_some() && !caller.is_operator() {
         return Err(workspace_forbidden());
     }
     let ignored = incoming.report.check()?;
-    if let Some(first) = resource::repeated::<ApiKey>(&app, EntityKey::INSTALLATION, &with, &ignored).await? {
+    if let Some(first) = resource::repeated::<ApiKey>(&app, EntityKey::INSTALLATION, &command_context, &ignored).await?
+    {
         return replayed(&app, &first, incoming.key);
     }
     if let Some(other) = &other {
@@ -197,7 +198,7 @@ pub(super) async fn create(
         hash: app.pepper().hash(&text),
         created_at: now,
     };
-    let stored = resource::create(&app, EntityKey::INSTALLATION, with, key, ignored).await?;
+    let stored = resource::create(&app, EntityKey::INSTALLATION, command_context, key, ignored).await?;
     if stored.value.id == id {
         return Ok(stored.created_as(&KeyView::with_key(&stored.value, &text)));
     }

@@ -83,11 +83,11 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let registry = caller.registry();
     let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
-    let with = incoming.command_context(&context, &caller);
+    let command_context = incoming.command_context(&context, &caller);
     let new = read::new_channel(&mut incoming, &|ip| app.egress_allow().contains(ip));
     let report = incoming.report;
     if report.faults.is_empty()
-        && let Some(first) = resource::repeated::<Channel>(&app, registry, &with, &report.ignored).await?
+        && let Some(first) = resource::repeated::<Channel>(&app, registry, &command_context, &report.ignored).await?
     {
         return Ok(first.created());
     }
@@ -108,7 +108,7 @@ pub(super) async fn create(
         let deleted = Expect::new(DELETED_CHANNELS, &channel.key(), deleted);
         Ok(Change::create(channel).seeing([deleted]).seeing(agent).ignoring(ignored))
     };
-    Ok(resource::commit(&app, registry, with, make).await?.created())
+    Ok(resource::commit(&app, registry, command_context, make).await?.created())
 }
 
 /// The agent's row, which must still exist when the channel is stored; a fault if it does not exist now.

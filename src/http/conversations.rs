@@ -178,7 +178,7 @@ pub(super) async fn create(
     let mut incoming = Incoming::read(&context, &headers, body.as_ref())?;
     let key = incoming.key;
     // The conversation that the key opens is its home, so it needs no claim there.
-    let with = incoming.command_context(&context, &caller).without_claim();
+    let command_context = incoming.command_context(&context, &caller).without_claim();
     let mut fields = incoming.fields();
     let asked = read_update(&mut fields, &mut incoming.report);
     let _ = fields.optional("status").and_then(|value| value.choice(&mut incoming.report, &[OPEN]));
@@ -192,7 +192,7 @@ pub(super) async fn create(
         let id = new_id(&app, &caller, key, life);
         let opening = Opening { id, origin: Origin::Direct, owner: owner.clone(), details: details.clone() };
         let entity = EntityKey::conversation(caller.address, id.address);
-        let answer = node.conversation(entity, opening, with).await;
+        let answer = node.conversation(entity, opening, command_context).await;
         match answer.map_err(|refusal| problem_of(refusal, rejected))? {
             // The key that opened this conversation is so old that it was forgotten.
             Answer::Done((state, _)) if state.id != id => {}

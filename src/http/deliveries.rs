@@ -98,11 +98,11 @@ pub(super) async fn retry(
     headers: HeaderMap,
     OptionalJsonBytes(body): OptionalJsonBytes,
 ) -> Result<Response, Problem> {
-    let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
+    let (command_context, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
     let delivery = find(&app, &caller, &id).await?;
     let key = parse_ended_key(caller.address, &delivery.id.0).ok_or_else(delivery_not_found)?;
     let (_, entity, key) = key;
-    let whole = ForwardableRequest::of(&app, &context, &headers, body.as_ref(), with.key.is_some());
+    let whole = ForwardableRequest::of(&app, &context, &headers, body.as_ref(), command_context.key.is_some());
     if let Some(response) = whole.forward(entity).await? {
         return Ok(response);
     }
@@ -112,11 +112,11 @@ pub(super) async fn retry(
         None => false,
     };
     let sending = if is_gone { Sending::Nothing } else { Sending::Again { key, receiver: delivery.receiver } };
-    let asked = again(&app, entity, sending, with).await?;
+    let asked = again(&app, entity, sending, command_context).await?;
     if is_gone && matches!(asked, Asked::Now(_)) {
         return Err(endpoint_deleted());
     }
-    let waiting = match (&asked, with.key) {
+    let waiting = match (&asked, command_context.key) {
         (Asked::Repeat, Some(with)) => {
             pending::retried(app.node(), entity, key, with.hash).await.map_err(store_problem)?
         }
@@ -141,11 +141,16 @@ enum Asked {
     Repeat,
 }
 
-async fn again(app: &App, entity: EntityKey, sending: Sending, with: CommandContext) -> Result<Asked, Problem> {
+async fn again(
+    app: &App,
+    entity: EntityKey,
+    sending: Sending,
+    command_context: CommandContext,
+) -> Result<Asked, Problem> {
     if entity.kind == Kind::Contact {
-        asked(app.node().contact(entity, sending, with).await)
+        asked(app.node().contact(entity, sending, command_context).await)
     } else {
-        asked(app.node().conversation(entity, sending, with).await)
+        asked(app.node().conversation(entity, sending, command_context).await)
     }
 }
 

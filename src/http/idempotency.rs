@@ -78,8 +78,12 @@ pub(super) enum KeyState {
 ///
 /// # Errors
 /// 503 if the store cannot be read, 500 if the stored data cannot.
-pub(super) async fn key_state(app: &App, entity: EntityKey, with: CommandContext) -> Result<KeyState, Problem> {
-    let Some(used) = with.key else { return Ok(KeyState::Unused) };
+pub(super) async fn key_state(
+    app: &App,
+    entity: EntityKey,
+    command_context: CommandContext,
+) -> Result<KeyState, Problem> {
+    let Some(used) = command_context.key else { return Ok(KeyState::Unused) };
     Ok(match app.node().key(entity, used.hash).await.map_err(store_problem)? {
         None => KeyState::Unused,
         Some(row) if row.fingerprint == used.fingerprint => KeyState::Repeat,

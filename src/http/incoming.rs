@@ -65,9 +65,9 @@ impl<'a> Incoming<'a> {
         body: Option<&Bytes>,
     ) -> Result<(CommandContext, Vec<String>), Problem> {
         let mut incoming = Incoming::read(context, headers, body)?;
-        let with = incoming.command_context(context, caller);
+        let command_context = incoming.command_context(context, caller);
         incoming.fields().finish(&mut incoming.report);
-        Ok((with, incoming.report.check()?))
+        Ok((command_context, incoming.report.check()?))
     }
 
     /// The body's members.

@@ -148,7 +148,7 @@ pub(super) async fn add(
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
     let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
-    let with = incoming.command_context(&context, &caller);
+    let command_context = incoming.command_context(&context, &caller);
     let mut fields = incoming.fields();
     let text = required_text(&mut fields, "text", MAX_TEXT_CHARS, &mut incoming.report);
     fields.finish(&mut incoming.report);
@@ -157,7 +157,7 @@ pub(super) async fn add(
     let entity = subject.entity(caller.address);
     let edits = vec![Edit::text_as_it_is(&text)];
     let remember = Remember { subject: subject.clone(), edits, source: None };
-    let (memory, created, when) = match app.node().memories(entity, remember, with).await {
+    let (memory, created, when) = match app.node().memories(entity, remember, command_context).await {
         Ok(Answer::Done(outcomes)) => {
             let outcome = outcomes.into_iter().next().ok_or_else(|| broken("an edit of memories has an outcome"))?;
             let created = matches!(outcome, memories::Outcome::Created(_));

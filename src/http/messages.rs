@@ -40,12 +40,12 @@ pub(super) async fn post_message(
     context: RequestContext,
     JsonRequest { headers, body }: JsonRequest,
 ) -> Result<Response, Problem> {
-    let inbound = UnparsedMessage::new(&app, &caller, &context, &headers, &body)?;
-    let shape = shape::choose(&inbound.body, schema(&headers));
-    match shape.map_err(|problem| inbound.refused(problem))? {
+    let unparsed = UnparsedMessage::new(&app, &caller, &context, &headers, &body)?;
+    let shape = shape::choose(&unparsed.body, schema(&headers));
+    match shape.map_err(|problem| unparsed.refused(problem))? {
         // On the heap, so that the far more frequent other future is not moved around with room for it.
-        Shape::Channel => Box::pin(channel::post(inbound, None)).await,
-        Shape::Conversation => conversation::post(inbound, None).await,
+        Shape::Channel => Box::pin(channel::post(unparsed, None)).await,
+        Shape::Conversation => conversation::post(unparsed, None).await,
     }
 }
 
@@ -63,8 +63,8 @@ pub(super) async fn post_to_conversation(
     Path(conversation): Path<String>,
     JsonRequest { headers, body }: JsonRequest,
 ) -> Result<Response, Problem> {
-    let inbound = UnparsedMessage::new(&app, &caller, &context, &headers, &body)?;
-    conversation::post(inbound, Some(&conversation)).await
+    let unparsed = UnparsedMessage::new(&app, &caller, &context, &headers, &body)?;
+    conversation::post(unparsed, Some(&conversation)).await
 }
 
 /// The channel's kind decides the handler; if the channel is unknown, the body does.
@@ -75,16 +75,16 @@ pub(super) async fn post_to_channel(
     Path(channel): Path<String>,
     JsonRequest { headers, body }: JsonRequest,
 ) -> Result<Response, Problem> {
-    let inbound = UnparsedMessage::new(&app, &caller, &context, &headers, &body)?;
+    let unparsed = UnparsedMessage::new(&app, &caller, &context, &headers, &body)?;
     let known = find_channel(&app, &caller, &channel).await?;
-    let of_contact = ["type", "contactIdentifier", "content"].iter().any(|name| inbound.body.has(name));
+    let of_contact = ["type", "contactIdentifier", "content"].iter().any(|name| unparsed.body.has(name));
     let of_channel =
-        ["channelId", "text", "status", "review", "attachmentIds"].iter().any(|name| inbound.body.has(name));
+        ["channelId", "text", "status", "review", "attachmentIds"].iter().any(|name| unparsed.body.has(name));
     let as_contact = match known.as_deref().map(|channel| channel.kind) {
         Some(ChannelKind::Api) => !of_channel || of_contact,
         Some(ChannelKind::Human) | None => of_contact && !of_channel,
     };
-    if as_contact { contact::post(inbound, known).await } else { channel::post(inbound, Some(&channel)).await }
+    if as_contact { contact::post(unparsed, known).await } else { channel::post(unparsed, Some(&channel)).await }
 }
 
 /// A channel of the caller's workspace.

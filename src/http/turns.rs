@@ -172,14 +172,14 @@ pub(super) async fn cancel(
     headers: HeaderMap,
     OptionalJsonBytes(body): OptionalJsonBytes,
 ) -> Result<Response, Problem> {
-    let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
+    let (command_context, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
     let (conversation, turn) = find(&app, &caller, &id).await?;
     let entity = conversation.entity(caller.address);
-    let whole = ForwardableRequest::of(&app, &context, &headers, body.as_ref(), with.key.is_some());
+    let whole = ForwardableRequest::of(&app, &context, &headers, body.as_ref(), command_context.key.is_some());
     if let Some(response) = whole.forward(entity).await? {
         return Ok(response);
     }
-    let answer = app.node().conversation(entity, CancelTurn { number: turn.id.number }, with).await;
+    let answer = app.node().conversation(entity, CancelTurn { number: turn.id.number }, command_context).await;
     let response = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
         Answer::Done(turn) => {
             shown(&app, &caller, conversation.id, (&turn, Words::AsSaid), StatusCode::OK).await.map_err(untold)?
@@ -212,7 +212,7 @@ pub(super) async fn start(
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
     let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
-    let with = incoming.command_context(&context, &caller);
+    let command_context = incoming.command_context(&context, &caller);
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
     let agent = fields.required_string(report, "agentId", Length::chars(1, usize::MAX));
@@ -223,7 +223,7 @@ pub(super) async fn start(
         // A retry gets its turn's current state, even if the agent was deleted meanwhile.
         let is_retry = match &found {
             Ok((state, _)) if !is_there => {
-                key_state(&app, state.entity(caller.address), with).await? == KeyState::Repeat
+                key_state(&app, state.entity(caller.address), command_context).await? == KeyState::Repeat
             }
             _ => false,
         };
@@ -236,17 +236,17 @@ pub(super) async fn start(
     let agent = agent.map(std::borrow::Cow::into_owned).unwrap_or_default();
     let (state, _) = found?;
     let entity = state.entity(caller.address);
-    let whole = ForwardableRequest::of(&app, &context, &headers, &bytes, with.key.is_some());
+    let whole = ForwardableRequest::of(&app, &context, &headers, &bytes, command_context.key.is_some());
     if let Some(response) = whole.forward(entity).await? {
         return Ok(response);
     }
-    let key = with.key.map(|key| key.hash);
+    let key = command_context.key.map(|key| key.hash);
     if let Err(refusal) = admit(&app, &caller, &agent)
-        && key_state(&app, entity, with).await? == KeyState::Unused
+        && key_state(&app, entity, command_context).await? == KeyState::Unused
     {
         return Err(refusal);
     }
-    let answer = app.node().conversation(entity, StartTurn { agent, key }, with).await;
+    let answer = app.node().conversation(entity, StartTurn { agent, key }, command_context).await;
     let (turn, when) = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
         Answer::Done(turn) => (*turn, When::Now),
         Answer::Repeat(effect) => {

@@ -81,10 +81,10 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let registry = caller.registry();
     let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
-    let with = incoming.command_context(&context, &caller);
+    let command_context = incoming.command_context(&context, &caller);
     let new = read::new_endpoint(&mut incoming, &|ip| app.egress_allow().contains(ip));
     let ignored = incoming.report.check()?;
-    if let Some(first) = resource::repeated::<WebhookEndpoint>(&app, registry, &with, &ignored).await? {
+    if let Some(first) = resource::repeated::<WebhookEndpoint>(&app, registry, &command_context, &ignored).await? {
         return Ok(first.created());
     }
     let now = app.now();
@@ -95,7 +95,7 @@ pub(super) async fn create(
         let channel = expect_channel(&app, &caller, endpoint.channel.as_deref()).await?;
         Ok(Change::create(endpoint.clone()).seeing(channel).ignoring(ignored.clone()))
     };
-    Ok(resource::commit(&app, registry, with, make).await?.created())
+    Ok(resource::commit(&app, registry, command_context, make).await?.created())
 }
 
 /// The row of the subscribed channel, which must still exist when the endpoint is stored.

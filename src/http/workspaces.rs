@@ -92,7 +92,7 @@ pub(super) async fn create(
     JsonBytes(body): JsonBytes,
 ) -> Result<Response, Problem> {
     let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
-    let with = incoming.command_context(&context, &caller);
+    let command_context = incoming.command_context(&context, &caller);
     let mut fields = incoming.fields();
     let id = fields.optional("id").and_then(|value| resource::chosen_id(&value, &mut incoming.report));
     if id.as_deref() == Some(NO_WORKSPACE) {
@@ -106,7 +106,7 @@ pub(super) async fn create(
     let now = app.now();
     let id = id.unwrap_or_else(|| resource::new_id(&app, WorkspaceId::new));
     let workspace = Workspace { id, name, created_at: now };
-    Ok(resource::create(&app, EntityKey::INSTALLATION, with, workspace, ignored).await?.created())
+    Ok(resource::create(&app, EntityKey::INSTALLATION, command_context, workspace, ignored).await?.created())
 }
 
 /// `GET /workspaces`: all of them for an operator, only their own for others.

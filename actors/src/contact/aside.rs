@@ -78,11 +78,11 @@ impl State {
     }
 
     /// The last conversation on a channel, in this life or an earlier one.
-    pub(super) fn last_on(&self, channel: &str, found: &ReadSet) -> Result<Option<OpenConversation>, Undecided> {
+    pub(super) fn last_on(&self, channel: &str, reads: &ReadSet) -> Result<Option<OpenConversation>, Undecided> {
         if !self.may_be_aside(channel) {
             return Ok(self.in_state(channel).cloned());
         }
-        let aside = found.stored::<Aside>(CHANNELS_ASIDE, key(channel))?;
+        let aside = reads.stored::<Aside>(CHANNELS_ASIDE, key(channel))?;
         Ok(aside.map(|aside| aside.seen_by(self)))
     }
 

@@ -91,12 +91,12 @@ impl Step {
 
 /// Erases the contact. If an erasure of the life before is not done, this one includes it: it redacts the log from its
 /// beginning, and all ended conversations.
-pub(super) fn erase(state: &State, moment: &DecisionContext) -> Change<Contact> {
+pub(super) fn erase(state: &State, context: &DecisionContext) -> Change<Contact> {
     let after = State {
         identifier: String::new(),
         name: None,
-        updated_at: moment.now,
-        erased_at: Some(moment.now),
+        updated_at: context.now,
+        erased_at: Some(context.now),
         ..state.clone()
     };
     let reply = Reply::Contact(Saved { state: Box::new(after), created: false });
@@ -124,17 +124,17 @@ fn without_words(event: &Event) -> Option<Event> {
 fn redacted(
     erasing: &Erasing,
     range: SeqRange,
-    moment: &DecisionContext,
-    found: &ReadSet,
+    context: &DecisionContext,
+    reads: &ReadSet,
 ) -> Result<(Vec<Record<Event>>, Unread), Undecided> {
     let mut redactions = Vec::new();
     let mut unread = Unread::default();
     let mut at = erasing.id.at;
     for seq in range.seqs() {
-        match found.record::<Event>(seq) {
+        match reads.record::<Event>(seq) {
             Err(Undecided::Corrupt(error)) => {
                 let event = Event::ContactUpdated { name: None };
-                let emptied = unread.note(seq, error, found);
+                let emptied = unread.note(seq, error, reads);
                 redactions.extend(emptied.then_some(Record { seq, at, trace: None, event }));
             }
             record => {
@@ -144,15 +144,15 @@ fn redacted(
             }
         }
     }
-    unread.tell(moment.entity);
+    unread.tell(context.entity);
     Ok((redactions, unread))
 }
 
 pub(super) fn go_on(
     state: &State,
     (id, step): (ContactId, Step),
-    moment: &DecisionContext,
-    found: &ReadSet,
+    context: &DecisionContext,
+    reads: &ReadSet,
 ) -> Result<Decision<Contact>, Undecided> {
     // Another process may have completed it.
     let Some(erasing) = state.erasing else { return Ok(Decision::Reject(Rejection::NotFound)) };
@@ -165,11 +165,11 @@ pub(super) fn go_on(
     let after = match (step, range(&erasing)) {
         (Step::OwnLog, Some(range)) => {
             let unread;
-            (redactions, unread) = redacted(&erasing, range, moment, found)?;
+            (redactions, unread) = redacted(&erasing, range, context, reads)?;
             let moved = unread.moved(range, erasing.last, (erasing.next, erasing.stay));
             Some(moved.map_or(erasing, |(next, stay)| Erasing { next, stay, put_off: 0, ..erasing }))
         }
-        (Step::PutOff, _) => Some(erasing.put_off(moment.now)),
+        (Step::PutOff, _) => Some(erasing.put_off(context.now)),
         (Step::Done, None) => None,
         // Its own log is redacted already, or not yet.
         (Step::OwnLog, None) | (Step::Done, Some(_)) => Some(erasing),

@@ -20,13 +20,13 @@ const PAGE: usize = 64;
 pub(super) fn marked(
     state: Option<&State>,
     mut change: Change<Contact>,
-    moment: &DecisionContext,
-    found: &ReadSet,
+    context: &DecisionContext,
+    reads: &ReadSet,
 ) -> Change<Contact> {
     let outbox = state.and_then(|state| state.outbox.as_ref());
-    let is_wanted = |event: &Event| event.name().is_some_and(|name| found.listeners().want(name, None));
+    let is_wanted = |event: &Event| event.name().is_some_and(|name| reads.listeners().want(name, None));
     if change.events.iter().any(is_wanted)
-        && let Some((outbox, entry)) = state::opened(moment.entity, outbox, moment.next_seq, moment.now)
+        && let Some((outbox, entry)) = state::opened(context.entity, outbox, context.next_seq, context.now)
     {
         change.events.push(Event::OutboxMoved { outbox: Some(outbox) });
         change.views.push(entry);

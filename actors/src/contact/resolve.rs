@@ -33,14 +33,14 @@ impl Resolve {
     pub(super) fn decide(
         &self,
         state: Option<&State>,
-        moment: &DecisionContext,
-        found: &ReadSet,
+        context: &DecisionContext,
+        reads: &ReadSet,
     ) -> Result<Decision<Contact>, Undecided> {
         if !self.revives && state.is_some_and(|state| state.erased_at.is_some()) {
             return Ok(Decision::Answer(Reply::Erased));
         }
         let channel = &self.channel;
-        let last = state.map(|state| state.last_on(channel, found)).transpose()?.flatten();
+        let last = state.map(|state| state.last_on(channel, reads)).transpose()?.flatten();
         let last = match (living(state), last) {
             (Some(state), Some(open)) if self.goes_on(&open) => {
                 return Ok(Decision::Answer(Reply::Resolved { contact: state.id, conversation: open }));
@@ -48,23 +48,23 @@ impl Resolve {
             (_, last) => last,
         };
         let generation = last.as_ref().map_or(1, |last| last.generation + 1);
-        let address = conversation_address(moment.entity, channel, generation);
+        let address = conversation_address(context.entity, channel, generation);
         let first = last.as_ref().and_then(|last| last.first);
         let goes_back = last.as_ref().and_then(|last| last.goes_back);
         let earlier = last.into_iter().flat_map(|last| std::iter::once(last.id).chain(last.earlier));
         let conversation = OpenConversation {
             channel: channel.clone(),
             generation,
-            id: ConversationId::new(moment.place, address),
+            id: ConversationId::new(context.place, address),
             earlier: earlier.take(EARLIER_MAX).collect(),
             first,
             goes_back,
         };
-        let contact = save::id_of(state, moment);
+        let contact = save::id_of(state, context);
         let mut change = Change::new(Vec::new(), Reply::Resolved { contact, conversation: conversation.clone() });
         change.rows.extend(state.and_then(|state| state.sets_aside(channel)));
         if living(state).is_none() {
-            save::create(state, &self.identifier, self.name.as_deref(), moment, &mut change);
+            save::create(state, &self.identifier, self.name.as_deref(), context, &mut change);
         }
         change.events.push(Event::ConversationAssigned(conversation));
         Ok(Decision::Change(change))
@@ -79,8 +79,8 @@ pub struct GoBack {
 }
 
 impl GoBack {
-    pub(super) fn decide(&self, state: &State, found: &ReadSet) -> Result<Decision<Contact>, Undecided> {
-        let last = state.last_on(&self.channel, found)?;
+    pub(super) fn decide(&self, state: &State, reads: &ReadSet) -> Result<Decision<Contact>, Undecided> {
+        let last = state.last_on(&self.channel, reads)?;
         let Some(last) = last.filter(|last| last.goes_back.is_none()) else {
             return Ok(Decision::Answer(Reply::Nothing));
         };

@@ -39,13 +39,13 @@ pub struct Saved {
 
 /// The id of the existing contact, or of the one that begins now. No two lives at one address share an id, not even
 /// within a millisecond.
-pub(super) fn id_of(state: Option<&State>, moment: &DecisionContext) -> ContactId {
+pub(super) fn id_of(state: Option<&State>, context: &DecisionContext) -> ContactId {
     match (living(state), state) {
         (Some(state), _) => state.id,
         (None, Some(former)) => {
-            ContactId::new(Millis(moment.place.0.max(former.id.at.0.saturating_add(1))), moment.entity.id)
+            ContactId::new(Millis(context.place.0.max(former.id.at.0.saturating_add(1))), context.entity.id)
         }
-        (None, None) => ContactId::new(moment.place, moment.entity.id),
+        (None, None) => ContactId::new(context.place, context.entity.id),
     }
 }
 
@@ -67,10 +67,10 @@ pub(super) fn create(
     state: Option<&State>,
     identifier: &str,
     name: Option<&str>,
-    moment: &DecisionContext,
+    context: &DecisionContext,
     change: &mut Change<Contact>,
 ) {
-    let id = id_of(state, moment);
+    let id = id_of(state, context);
     let (identifier, named) = (identifier.to_owned(), name.map(str::to_owned));
     change.events.push(Event::ContactCreated { id, identifier, name: named });
     let key = Bytes::copy_from_slice(&id.to_bytes());
@@ -83,32 +83,32 @@ pub(super) fn save(
     state: Option<&State>,
     identifier: &str,
     name: Option<&Option<String>>,
-    moment: &DecisionContext,
+    context: &DecisionContext,
 ) -> Decision<Contact> {
     match (living(state), name) {
-        (Some(state), name) => update(state, name, moment),
+        (Some(state), name) => update(state, name, context),
         (None, name) => {
             let name = name.and_then(Option::as_deref);
-            let id = id_of(state, moment);
+            let id = id_of(state, context);
             let mut after = State {
                 id,
                 identifier: identifier.to_owned(),
                 name: name.map(str::to_owned),
-                updated_at: moment.now,
+                updated_at: context.now,
                 open: Vec::new(),
                 erased_at: None,
                 erasing: None,
-                first_seq: Some(moment.next_seq).filter(|seq| *seq > 1),
+                first_seq: Some(context.next_seq).filter(|seq| *seq > 1),
                 outbox: None,
-                last_seq: Some(moment.next_seq),
-                began_at: id_clock::earlier(moment.now, id.at),
+                last_seq: Some(context.next_seq),
+                began_at: id_clock::earlier(context.now, id.at),
             };
             if let Some(former) = state {
                 after.open.clone_from(&former.open);
                 after.erasing = former.erasing;
             }
             let mut change = Change::new(Vec::new(), Reply::Contact(Saved { state: Box::new(after), created: true }));
-            create(state, identifier, name, moment, &mut change);
+            create(state, identifier, name, context, &mut change);
             Decision::Change(change)
         }
     }
@@ -120,10 +120,10 @@ fn unchanged(state: &State) -> Decision<Contact> {
 }
 
 /// Changes the name, if a different one is given.
-pub(super) fn update(state: &State, name: Option<&Option<String>>, moment: &DecisionContext) -> Decision<Contact> {
+pub(super) fn update(state: &State, name: Option<&Option<String>>, context: &DecisionContext) -> Decision<Contact> {
     let Some(name) = name.filter(|name| **name != state.name) else { return unchanged(state) };
     let named = name.clone();
-    let after = State { name: named.clone(), updated_at: moment.now, ..state.clone() };
+    let after = State { name: named.clone(), updated_at: context.now, ..state.clone() };
     let reply = Reply::Contact(Saved { state: Box::new(after), created: false });
     let mut change = Change::new(vec![Event::ContactUpdated { name: named }], reply);
     change.views.extend(state.name.iter().map(|name| by_name(state.id, name, false)));

@@ -34,8 +34,8 @@ pub(super) fn needs_of(state: Option<&State>, message: MessageId) -> Vec<Need> {
 }
 
 /// The overlay of the message with this sequence.
-pub(super) fn overlay_of(seq: u64, found: &ReadSet) -> Result<Overlay, Undecided> {
-    Ok(found.stored(OVERLAYS, number_key(seq))?.unwrap_or_default())
+pub(super) fn overlay_of(seq: u64, reads: &ReadSet) -> Result<Overlay, Undecided> {
+    Ok(reads.stored(OVERLAYS, number_key(seq))?.unwrap_or_default())
 }
 
 /// New values. Outer `None`: stays as it is.
@@ -109,11 +109,11 @@ fn same_tag(state: &State, one: &Overlay, other: &Overlay) -> bool {
 /// Changes a message, unless it is gone, or differs from what the client saw.
 pub(super) fn amend(state: &State, amend: &Amend, mut writing: Writing<'_>) -> Decided {
     let &Amend { message, ref amendment } = amend;
-    let (moment, found) = (writing.moment, writing.found);
-    if !is_message(Some(state), message, found)? {
+    let (context, reads) = (writing.context, writing.reads);
+    if !is_message(Some(state), message, reads)? {
         return Err(Rejection::MessageNotFound.into());
     }
-    let before = overlay_of(message.number, found)?;
+    let before = overlay_of(message.number, reads)?;
     if before.deleted || before.erased || state.erasure.is_some() {
         return match amendment {
             Amendment::Delete { .. } => Ok(Decision::Answer(Reply::Amended(Box::new(before)))),
@@ -134,8 +134,8 @@ pub(super) fn amend(state: &State, amend: &Amend, mut writing: Writing<'_>) -> D
         writing.overlay(message.number, &after);
     }
     // A retry must not show an end of the review that came later.
-    let asked = asked(message.number, found)?;
-    let told = at_present(asked.as_ref().map(|asked| &asked.review), after, moment.now);
+    let asked = asked(message.number, reads)?;
+    let told = at_present(asked.as_ref().map(|asked| &asked.review), after, context.now);
     show(message.number, &told, &mut writing);
     Ok(writing.done(Reply::Amended(Box::new(told))))
 }
@@ -150,7 +150,7 @@ fn edit(edit: &Edit, message: MessageId, after: &mut Overlay, writing: &mut Writ
         after.tags.clone_from(tags);
     }
     if *after != before {
-        after.updated_at = Some(writing.moment.now);
+        after.updated_at = Some(writing.context.now);
         writing.event(Event::MessageUpdated { message });
     }
 }
@@ -159,7 +159,7 @@ fn edit(edit: &Edit, message: MessageId, after: &mut Overlay, writing: &mut Writ
 fn delete(message: MessageId, after: &mut Overlay, writing: &mut Writing<'_>) -> Result<(), Undecided> {
     let answered = after.review_end;
     end_review(message, after, writing)?;
-    let updated_at = Some(writing.moment.now);
+    let updated_at = Some(writing.context.now);
     *after = Overlay { updated_at, ..std::mem::take(after).without_words(Gone::Deleted) };
     unshow(message.number, writing)?;
     redact(message.number, writing)?;
@@ -172,7 +172,7 @@ fn delete(message: MessageId, after: &mut Overlay, writing: &mut Writing<'_>) ->
 
 /// Acknowledging twice changes nothing, and a message that was read has been delivered.
 fn acknowledge(receipt: Receipt, message: MessageId, after: &mut Overlay, writing: &mut Writing<'_>) {
-    let now = writing.moment.now;
+    let now = writing.context.now;
     match receipt {
         Receipt::Delivered if after.delivered_at.is_none() && after.read_at.is_none() => {
             after.delivered_at = Some(now);
@@ -189,14 +189,14 @@ fn acknowledge(receipt: Receipt, message: MessageId, after: &mut Overlay, writin
 
 /// Drops the stored answers about the message: a retry is then answered with the current message.
 pub(super) fn unshow(seq: u64, writing: &mut Writing<'_>) -> Result<(), Undecided> {
-    let keys = writing.found.under(SHOWN, &number_key(seq))?;
+    let keys = writing.reads.under(SHOWN, &number_key(seq))?;
     writing.extend(keys.into_iter().map(|key| RowWrite::delete(SHOWN, key.clone())));
     Ok(())
 }
 
 /// Removes the words of the event with this sequence, if it has any.
 fn redact(seq: u64, writing: &mut Writing<'_>) -> Result<(), Undecided> {
-    if let Some(record) = writing.found.record::<Event>(seq)?
+    if let Some(record) = writing.reads.record::<Event>(seq)?
         && let Some(event) = record.event.without_words(Gone::Deleted)
     {
         writing.redact(Record { event, ..record });
@@ -206,7 +206,7 @@ fn redact(seq: u64, writing: &mut Writing<'_>) -> Result<(), Undecided> {
 
 /// Stores the answer for a retry of a request that came with an idempotency key.
 pub(super) fn show(seq: u64, overlay: &Overlay, writing: &mut Writing<'_>) {
-    if let Some(key) = writing.moment.key {
+    if let Some(key) = writing.context.key {
         writing.put(SHOWN, shown_key(seq, key), overlay);
     }
 }
@@ -214,11 +214,11 @@ pub(super) fn show(seq: u64, overlay: &Overlay, writing: &mut Writing<'_>) {
 /// Ends the review of a deleted message. If its deadline has passed unannounced, it is announced as expired now,
 /// because the message that the announcement needs is about to be removed.
 pub(super) fn end_review(message: MessageId, after: &mut Overlay, writing: &mut Writing<'_>) -> Result<(), Undecided> {
-    let Some(asked) = asked(message.number, writing.found)? else { return Ok(()) };
+    let Some(asked) = asked(message.number, writing.reads)? else { return Ok(()) };
     if after.review.as_ref().is_some_and(|stored| stored.status != ReviewStatus::Pending) {
         return Ok(());
     }
-    let now = writing.moment.now;
+    let now = writing.context.now;
     // Votes so far are words too.
     let standing = asked.standing(after, now).without_words();
     let state = if standing.status == ReviewStatus::Pending { standing.cancelled(now) } else { standing };

@@ -47,14 +47,14 @@ pub(super) fn needs(content: &Content) -> impl Iterator<Item = Need> + '_ {
     content.attachments.iter().map(|file| Need::Row(ATTACHED, file_key(file.id.address)))
 }
 
-fn claim(attachment: Address, found: &ReadSet) -> Result<Option<Claim>, Undecided> {
-    found.stored(ATTACHED, file_key(attachment))
+fn claim(attachment: Address, reads: &ReadSet) -> Result<Option<Claim>, Undecided> {
+    reads.stored(ATTACHED, file_key(attachment))
 }
 
 /// Checks that a message can have its files.
-pub(super) fn check(content: &Content, found: &ReadSet) -> Result<(), Halt> {
+pub(super) fn check(content: &Content, reads: &ReadSet) -> Result<(), Halt> {
     for file in &content.attachments {
-        match claim(file.id.address, found)? {
+        match claim(file.id.address, reads)? {
             Some(Claim { message: Some(_), .. }) => return Err(Rejection::AttachmentLinked(file.id).into()),
             Some(Claim { number, .. }) if file.claim.is_none_or(|claim| claim <= number) => {
                 return Err(Rejection::AttachmentLost(file.id).into());
@@ -97,7 +97,7 @@ pub(super) fn disclaim(state: Option<&State>, disclaim: Disclaim, mut writing: W
         // A message with files is posted to a conversation that was opened before its files were bound to it.
         return Ok(Decision::Answer(Reply::Attached(None)));
     }
-    match claim(attachment, writing.found)? {
+    match claim(attachment, writing.reads)? {
         Some(Claim { message: Some(message), .. }) => Ok(Decision::Answer(Reply::Attached(Some(message)))),
         Some(claim) if claim.number >= number => Ok(Decision::Answer(Reply::Attached(None))),
         _ => {

@@ -112,18 +112,18 @@ fn step_needs(step: SeqRange) -> impl Iterator<Item = Need> {
 
 /// Empties the events of a step.
 fn empty(state: &State, erasure: &Erasure, step: SeqRange, mut writing: Writing<'_>) -> Decided {
-    let found = writing.found;
-    let missing: Vec<Need> = step_needs(step).filter(|need| !found.has(need)).collect();
+    let reads = writing.reads;
+    let missing: Vec<Need> = step_needs(step).filter(|need| !reads.has(need)).collect();
     if !missing.is_empty() {
         return Err(Undecided::Missing(missing).into());
     }
     let mut unread = Unread::default();
-    let before = found.record::<Event>(step.first - 1).ok().flatten();
+    let before = reads.record::<Event>(step.first - 1).ok().flatten();
     let mut at = before.map_or(state.created_at(), |record| record.at);
     for seq in step.seqs() {
-        match found.record::<Event>(seq) {
+        match reads.record::<Event>(seq) {
             Err(Undecided::Corrupt(error)) => {
-                if unread.note(seq, error, found) {
+                if unread.note(seq, error, reads) {
                     let message = MessageId::new(at, state.id.address, seq);
                     let event = Event::MessageDeleted { message };
                     writing.redact(Record { seq, at, trace: None, event });
@@ -138,7 +138,7 @@ fn empty(state: &State, erasure: &Erasure, step: SeqRange, mut writing: Writing<
             }
         }
     }
-    unread.tell(writing.moment.entity);
+    unread.tell(writing.context.entity);
     let Some((next, stay)) = unread.moved(step, erasure.last, (erasure.next, erasure.stay)) else {
         return Ok(Decision::Answer(Reply::Erasing(*erasure)));
     };
@@ -149,7 +149,7 @@ fn empty(state: &State, erasure: &Erasure, step: SeqRange, mut writing: Writing<
 /// Removes the words and names of one event.
 fn silence(record: Record<Event>, state: &State, writing: &mut Writing<'_>) -> Result<(), Undecided> {
     let silent = record.event.without_words(Gone::Erased);
-    let nameless = without_names(silent.as_ref().unwrap_or(&record.event), state, writing.moment);
+    let nameless = without_names(silent.as_ref().unwrap_or(&record.event), state, writing.context);
     let Some(event) = nameless.or(silent) else { return Ok(()) };
     let record = Record { event, ..record };
     take_overlay(&record, writing)?;
@@ -159,13 +159,13 @@ fn silence(record: Record<Event>, state: &State, writing: &mut Writing<'_>) -> R
 
 /// The same without the owner, and with the contact's id where a sender was named by the contact's identifier. `None`
 /// if it has neither.
-fn without_names(event: &Event, state: &State, moment: &DecisionContext) -> Option<Event> {
+fn without_names(event: &Event, state: &State, context: &DecisionContext) -> Option<Event> {
     let mut nameless = event.clone();
     match &mut nameless {
         Event::MessageCreated(accepted) => {
             accepted.owner = None;
             if let Origin::Api { contact, .. } = &state.origin {
-                let named = entity_of(moment.entity.workspace, &normalize_identifier(&accepted.content.sender.id));
+                let named = entity_of(context.entity.workspace, &normalize_identifier(&accepted.content.sender.id));
                 if named.id == contact.address {
                     Arc::make_mut(&mut accepted.content).sender.id = contact.to_string();
                 }
@@ -181,7 +181,7 @@ fn without_names(event: &Event, state: &State, moment: &DecisionContext) -> Opti
 fn take_overlay(record: &Record<Event>, writing: &mut Writing<'_>) -> Result<(), Undecided> {
     let Some(message) = super::message_of(record) else { return Ok(()) };
     unshow(record.seq, writing)?;
-    let after = match overlay_of(record.seq, writing.found) {
+    let after = match overlay_of(record.seq, writing.reads) {
         // Whether its review has ended is unknown. If it has not, its deadline ends it.
         Err(Undecided::Corrupt(_)) => Overlay::default().without_words(Gone::Erased),
         overlay => {
@@ -198,7 +198,7 @@ fn take_overlay(record: &Record<Event>, writing: &mut Writing<'_>) -> Result<(),
 
 /// Begins the erasure: closes the conversation and ends its turns. The rows of their open calls are removed with them.
 fn begin(state: &State, mut writing: Writing<'_>) -> Decided {
-    let erasure = Erasure::begun(writing.moment.now, writing.next_seq() - 1);
+    let erasure = Erasure::begun(writing.context.now, writing.next_seq() - 1);
     writing.event(Event::ConversationErased);
     writing.delete(DETAILS, Bytes::new());
     // From here on it is closed and has no owner.
@@ -214,7 +214,7 @@ fn begin(state: &State, mut writing: Writing<'_>) -> Decided {
 
 /// Begins an unused conversation as a closed one, so that it is never used.
 fn close_unused(opening: &Opening, mut writing: Writing<'_>) -> Decision<Conversation> {
-    let erasure = Erasure::begun(writing.moment.now, writing.next_seq());
+    let erasure = Erasure::begun(writing.context.now, writing.next_seq());
     post::begin(opening, None, &mut writing);
     writing.event(Event::ConversationErased);
     writing.event(Event::ConversationClosed);

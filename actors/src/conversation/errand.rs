@@ -107,7 +107,7 @@ pub(super) fn needs() -> Vec<Need> {
 
 /// Removes these errands, which have been run.
 pub(super) fn done(state: &State, keys: &[Bytes], mut writing: Writing<'_>) -> Decided {
-    let there = writing.found.first(ERRANDS, limits::ERRANDS + 1)?;
+    let there = writing.reads.first(ERRANDS, limits::ERRANDS + 1)?;
     // Of errands behind the first ones, only those that the caller has read are known.
     let last = there.last().filter(|_| there.len() > limits::ERRANDS).map(|(key, _)| (*key).clone());
     let behind = keys.iter().filter(|key| last.as_ref().is_some_and(|last| *key > last));
@@ -118,6 +118,6 @@ pub(super) fn done(state: &State, keys: &[Bytes], mut writing: Writing<'_>) -> D
     }
     writing.extend(done.into_iter().map(|key| RowWrite::delete(ERRANDS, key.clone())));
     let is_last = left.is_empty() && last.is_none();
-    writing.event(if is_last { Event::ErrandsDue { at: None } } else { due(writing.moment.now) });
+    writing.event(if is_last { Event::ErrandsDue { at: None } } else { due(writing.context.now) });
     Ok(writing.done(Reply::Nothing))
 }

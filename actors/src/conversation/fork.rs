@@ -120,12 +120,12 @@ impl Copying {
         &self,
         original: &Original,
         copies: &HashMap<u64, MessageId>,
-        found: &ReadSet,
+        reads: &ReadSet,
     ) -> Result<Option<MessageId>, Undecided> {
         Ok(match original.parent {
             None => None,
             Some(parent) if parent >= self.from => copies.get(&parent).copied(),
-            Some(parent) => found.row(COPIES, number_key(parent))?.and_then(|key| parse_id_key(key)),
+            Some(parent) => reads.row(COPIES, number_key(parent))?.and_then(|key| parse_id_key(key)),
         })
     }
 }
@@ -141,7 +141,7 @@ pub(super) fn copy(state: &State, copying: &Copying, mut writing: Writing<'_>) -
     let mut copies: HashMap<u64, MessageId> = HashMap::new();
     let mut copied = fork.copied;
     for original in &copying.originals {
-        let parent = copying.parent_of(original, &copies, writing.found)?;
+        let parent = copying.parent_of(original, &copies, writing.reads)?;
         // A child of a skipped message gets that message's parent.
         let place = match &original.content {
             None => parent,
@@ -155,14 +155,14 @@ pub(super) fn copy(state: &State, copying: &Copying, mut writing: Writing<'_>) -
             writing.row(RowWrite::put(COPIES, number_key(original.number), id_key(place)));
         }
     }
-    let (at, look_at) = (writing.moment.now, writing.moment.now.plus(LOOK_AFTER_MILLIS));
+    let (at, look_at) = (writing.context.now, writing.context.now.plus(LOOK_AFTER_MILLIS));
     writing.event(Event::ForkMoved(Fork { next: copying.next, copied, at, look_at, put_off: 0, ..fork }));
     Ok(writing.done(Reply::Nothing))
 }
 
 /// Appends a copy.
 fn append(state: &State, parent: Option<MessageId>, content: &Arc<Content>, writing: &mut Writing<'_>) -> MessageId {
-    let id = MessageId::new(writing.moment.now, state.id.address, writing.next_seq());
+    let id = MessageId::new(writing.context.now, state.id.address, writing.next_seq());
     let (conversation, owner, content) = (state.id, state.owner.clone(), Arc::clone(content));
     let message = Message { id, conversation, owner, parent, turn: None, content };
     writing.extend(attach::mentions(&message));
@@ -189,8 +189,8 @@ pub(super) fn needs(opening: &Opening) -> Vec<Need> {
 }
 
 /// Whether copies with this contact are barred here.
-fn is_barred(contact: ContactId, found: &ReadSet) -> Result<bool, Undecided> {
-    let barred = found.stored::<Millis>(BARRED, barred_key(contact))?;
+fn is_barred(contact: ContactId, reads: &ReadSet) -> Result<bool, Undecided> {
+    let barred = reads.stored::<Millis>(BARRED, barred_key(contact))?;
     Ok(barred.is_some_and(|barred| barred >= contact.at))
 }
 
@@ -198,7 +198,7 @@ fn is_barred(contact: ContactId, found: &ReadSet) -> Result<bool, Undecided> {
 pub(super) fn begin(state: Option<&State>, forking: &Forking, writing: Writing<'_>) -> Decided {
     let Forking { opening, of } = forking;
     match opening.origin.contact() {
-        Some(contact) if state.is_none() && is_barred(contact, writing.found)? => Err(Rejection::Erased.into()),
+        Some(contact) if state.is_none() && is_barred(contact, writing.reads)? => Err(Rejection::Erased.into()),
         _ => post::open(state, opening, Some(*of), writing),
     }
 }
@@ -206,7 +206,7 @@ pub(super) fn begin(state: Option<&State>, forking: &Forking, writing: Writing<'
 /// Bars copies with this contact here. Nothing else begins either: this is the home of an idempotency key, and a
 /// conversation here would show that the key has had its effect.
 pub(super) fn bar(contact: ContactId, mut writing: Writing<'_>) -> Decided {
-    if is_barred(contact, writing.found)? {
+    if is_barred(contact, writing.reads)? {
         return Ok(Decision::Answer(Reply::Nothing));
     }
     writing.put(BARRED, barred_key(contact), &contact.at);
@@ -215,7 +215,7 @@ pub(super) fn bar(contact: ContactId, mut writing: Writing<'_>) -> Decided {
 
 /// A due check: resumes the copying, and checks again later.
 pub(super) fn look_again(state: &State, writing: &mut Writing<'_>) {
-    let now = writing.moment.now;
+    let now = writing.context.now;
     let Some(fork) = state.fork.filter(|fork| fork.next.is_some() && fork.look_at <= now) else { return };
     let after = pause(LOOK_AFTER_MILLIS, fork.put_off, LOOK_AFTER_MAX_MILLIS);
     writing.event(Event::ForkMoved(match &state.erasure {

@@ -34,17 +34,18 @@ fn parse(key: &[u8]) -> Option<(Millis, Table, Bytes)> {
 /// Records the temporary rows of a change, and removes expired ones.
 pub(super) fn noted(
     change: Change<Conversation>,
-    moment: &DecisionContext,
-    found: &ReadSet,
+    context: &DecisionContext,
+    reads: &ReadSet,
 ) -> Result<Change<Conversation>, Undecided> {
-    let kept: Vec<RowWrite> = change.rows.iter().filter(|row| is_kept(row)).map(|row| since(moment.now, row)).collect();
+    let kept: Vec<RowWrite> =
+        change.rows.iter().filter(|row| is_kept(row)).map(|row| since(context.now, row)).collect();
     if kept.is_empty() {
         return Ok(change);
     }
     let mut rows = Vec::new();
-    for (key, _) in found.first(KEPT, AT_ONCE)? {
+    for (key, _) in reads.first(KEPT, AT_ONCE)? {
         let Some((at, table, row)) = parse(key) else { continue };
-        if moment.now.since(at) < limits::KEY_KEPT_MILLIS {
+        if context.now.since(at) < limits::KEY_KEPT_MILLIS {
             break;
         }
         rows.extend([RowWrite::delete(table, row), RowWrite::delete(KEPT, key.clone())]);

@@ -49,13 +49,13 @@ fn wants(content: &Content, is_outcome: bool) -> bool {
 fn is_wanted(
     change: &Change<Conversation>,
     channel: Option<&str>,
-    moment: &DecisionContext,
-    found: &ReadSet,
+    context: &DecisionContext,
+    reads: &ReadSet,
 ) -> Result<bool, Undecided> {
-    let mut seq = moment.next_seq;
+    let mut seq = context.next_seq;
     for event in &change.events {
         let Some(name) = event.name() else { continue };
-        if found.listeners().want(name, channel) || wants_own(change, seq, event, moment, found)? {
+        if reads.listeners().want(name, channel) || wants_own(change, seq, event, context, reads)? {
             return Ok(true);
         }
         seq += 1;
@@ -68,8 +68,8 @@ fn wants_own(
     change: &Change<Conversation>,
     seq: u64,
     event: &Event,
-    moment: &DecisionContext,
-    found: &ReadSet,
+    context: &DecisionContext,
+    reads: &ReadSet,
 ) -> Result<bool, Undecided> {
     let Some(message) = message_seq(seq, event) else { return Ok(false) };
     let want = |content: &Content| wants(content, is_outcome(event));
@@ -77,11 +77,11 @@ fn wants_own(
         return Ok(want(&accepted.content));
     }
     // A message of this very change is not in the log yet.
-    if let Some(nth) = message.checked_sub(moment.next_seq) {
+    if let Some(nth) = message.checked_sub(context.next_seq) {
         let event = change.events.iter().filter(|event| event.name().is_some()).nth(usize::try_from(nth).unwrap_or(0));
         return Ok(matches!(event, Some(Event::MessageCreated(accepted)) if want(&accepted.content)));
     }
-    let record = found.record(message)?;
+    let record = reads.record(message)?;
     Ok(record.is_some_and(|record| message_of(&record).is_some_and(|message| want(&message.content))))
 }
 
@@ -90,8 +90,8 @@ fn wants_own(
 pub(super) fn marked(
     state: Option<&State>,
     mut change: Change<Conversation>,
-    moment: &DecisionContext,
-    found: &ReadSet,
+    context: &DecisionContext,
+    reads: &ReadSet,
 ) -> Result<Change<Conversation>, Undecided> {
     let outbox = state.and_then(|state| state.outbox.as_ref());
     let begun = change.events.iter().find_map(|event| match event {
@@ -99,10 +99,10 @@ pub(super) fn marked(
         _ => None,
     });
     let channel = state.map(|state| &state.origin).or(begun).and_then(Origin::channel);
-    if outbox.is_some_and(|outbox| outbox.from.is_some()) || !is_wanted(&change, channel, moment, found)? {
+    if outbox.is_some_and(|outbox| outbox.from.is_some()) || !is_wanted(&change, channel, context, reads)? {
         return Ok(change);
     }
-    if let Some((outbox, entry)) = state::opened(moment.entity, outbox, moment.next_seq, moment.now) {
+    if let Some((outbox, entry)) = state::opened(context.entity, outbox, context.next_seq, context.now) {
         change.events.push(Event::OutboxMoved { outbox: Some(outbox) });
         change.views.push(entry);
     }

@@ -113,10 +113,10 @@ pub(super) fn open(
     mut writing: Writing<'_>,
 ) -> Decided {
     if let Some(state) = state {
-        let details = Details::stored(writing.found)?;
+        let details = Details::stored(writing.reads)?;
         return Ok(Decision::Elsewhere(Reply::Conversation(Box::new(state.clone()), details)));
     }
-    let (seq, at) = (writing.next_seq(), writing.moment.now);
+    let (seq, at) = (writing.next_seq(), writing.context.now);
     let record = Record { seq, at, trace: None, event: created(opening, forked) };
     let state = State::begun(&record);
     let state = state.ok_or_else(|| StoreError::Corrupt("a conversation begins with its creation".into()))?;
@@ -155,23 +155,23 @@ impl Post {
     }
 
     /// Checks that what the messages refer to exists.
-    fn check(&self, state: Option<&State>, found: &ReadSet) -> Result<(), Halt> {
+    fn check(&self, state: Option<&State>, reads: &ReadSet) -> Result<(), Halt> {
         let mut orphans = Vec::new();
         for (item, message) in self.messages.iter().enumerate() {
             let parent_found = match message.parent {
                 None => true,
                 Some(Parent::Item(earlier)) => earlier < item,
-                Some(Parent::Message(id)) => is_message(state, id, found)?,
+                Some(Parent::Message(id)) => is_message(state, id, reads)?,
             };
             if !parent_found {
                 orphans.push(item);
             }
             if let Some(id) = message.content.iteration_of
-                && !is_message(state, id, found)?
+                && !is_message(state, id, reads)?
             {
                 return Err(Rejection::IterationNotFound.into());
             }
-            attach::check(&message.content, found)?;
+            attach::check(&message.content, reads)?;
         }
         if orphans.is_empty() { Ok(()) } else { Err(Rejection::ParentNotFound { items: orphans }.into()) }
     }
@@ -180,7 +180,7 @@ impl Post {
 /// Appends the messages, and queues their turn.
 pub(super) fn append(state: Option<&State>, post: &Post, writing: Writing<'_>) -> Decided {
     let (conversation, owner) = post.target(state)?;
-    post.check(state, writing.found)?;
+    post.check(state, writing.reads)?;
     // Faults of the messages themselves are reported first: no later attempt could succeed.
     state.map_or(Ok(()), |state| takes(state, post.turn.as_ref()))?;
     let messages = Vec::with_capacity(post.messages.len());
@@ -214,11 +214,11 @@ fn takes(state: &State, turn: Option<&TurnRequest>) -> Result<(), Rejection> {
 }
 
 /// Whether `id` names a message of this conversation.
-pub(super) fn is_message(state: Option<&State>, id: MessageId, found: &ReadSet) -> Result<bool, Undecided> {
+pub(super) fn is_message(state: Option<&State>, id: MessageId, reads: &ReadSet) -> Result<bool, Undecided> {
     if !state.is_some_and(|state| state.reaches(id)) {
         return Ok(false);
     }
-    let record = found.record::<Event>(id.number)?;
+    let record = reads.record::<Event>(id.number)?;
     Ok(record.is_some_and(|record| record.at == id.at && matches!(record.event, Event::MessageCreated(_))))
 }
 
@@ -269,7 +269,7 @@ impl Posting<'_> {
             (Place::Join, Some(waiting)) => waiting.clone(),
             _ => {
                 let number = state.map_or(0, |state| state.turns) + 1;
-                Turn::requested(self.writing.moment.now, self.conversation, number, &request.agent)
+                Turn::requested(self.writing.context.now, self.conversation, number, &request.agent)
             }
         };
         (turn, place)
@@ -282,7 +282,7 @@ impl Posting<'_> {
             Some(Parent::Item(earlier)) => self.messages.get(earlier).map(|message| message.id),
             None => None,
         };
-        let content = content_at(message, self.writing.moment);
+        let content = content_at(message, self.writing.context);
         let accepted = Accepted {
             conversation: self.conversation,
             content: Arc::clone(&content),
@@ -292,7 +292,7 @@ impl Posting<'_> {
         };
         let seq = self.writing.event(Event::MessageCreated(accepted));
         let message = Message {
-            id: MessageId::new(self.writing.moment.now, self.conversation.address, seq),
+            id: MessageId::new(self.writing.context.now, self.conversation.address, seq),
             conversation: self.conversation,
             owner: self.owner.clone(),
             parent,
@@ -313,11 +313,11 @@ impl Posting<'_> {
             return Ok(());
         }
         let superseded_by = self.messages.last().map(|message| message.id);
-        let mut overlay = Overlay { superseded_by, ..overlay_of(id.number, self.writing.found)? };
-        if let Some(asked) = review::asked(id.number, self.writing.found)? {
-            let standing = asked.standing(&overlay, self.writing.moment.now);
+        let mut overlay = Overlay { superseded_by, ..overlay_of(id.number, self.writing.reads)? };
+        if let Some(asked) = review::asked(id.number, self.writing.reads)? {
+            let standing = asked.standing(&overlay, self.writing.context.now);
             if standing.status == ReviewStatus::Pending {
-                review::end(&asked, &mut overlay, standing.cancelled(self.writing.moment.now), &mut self.writing);
+                review::end(&asked, &mut overlay, standing.cancelled(self.writing.context.now), &mut self.writing);
             }
         }
         self.writing.overlay(id.number, &overlay);
@@ -343,14 +343,14 @@ impl Posting<'_> {
 }
 
 /// The content of an accepted message: its review gets a place in the lists, and its deadline if it has a duration.
-fn content_at(message: &NewMessage, moment: &DecisionContext) -> Arc<Content> {
+fn content_at(message: &NewMessage, context: &DecisionContext) -> Arc<Content> {
     let mut content = Arc::clone(&message.content);
     if content.review.is_some()
         && let Some(review) = &mut Arc::make_mut(&mut content).review
     {
-        review.place = Some(moment.place);
+        review.place = Some(context.place);
         if let Some(millis) = message.review_millis {
-            review.expires_at = moment.now.plus(millis);
+            review.expires_at = context.now.plus(millis);
         }
     }
     content

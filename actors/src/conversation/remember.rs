@@ -114,9 +114,9 @@ pub(super) fn remembered(state: &State, range: SeqRange, drawn: &Drawn, mut writ
             writing.event(Event::MemoryFailed { first: range.first, last: range.last });
         }
     }
-    writing.event(Event::MemoriesDrawn { left: remembering.after(range.last, writing.moment.now) });
+    writing.event(Event::MemoriesDrawn { left: remembering.after(range.last, writing.context.now) });
     if let Some(used) = &drawn.used {
-        writing.entry(used.write(writing.moment));
+        writing.entry(used.write(writing.context));
     }
     Ok(writing.done(Reply::Nothing))
 }
@@ -127,13 +127,13 @@ pub(super) fn failed(state: &State, before: Remembering, mut writing: Writing<'_
     let Some(remembering) = state.remembering.filter(is_it) else {
         return Err(Rejection::Changed.into());
     };
-    writing.event(Event::MemoriesDrawn { left: Some(remembering.failed(writing.moment.now)) });
+    writing.event(Event::MemoriesDrawn { left: Some(remembering.failed(writing.context.now)) });
     Ok(writing.done(Reply::Nothing))
 }
 
 /// A due check: begins it again, and checks again later.
 pub(super) fn look_again(state: &State, writing: &mut Writing<'_>) {
-    let now = writing.moment.now;
+    let now = writing.context.now;
     if let Some(remembering) = state.remembering.filter(|remembering| remembering.look_at <= now) {
         writing.event(Event::MemoriesDrawn { left: Some(remembering.put_off(now)) });
     }

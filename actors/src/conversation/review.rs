@@ -35,17 +35,17 @@ pub(super) fn expiry_needs(state: Option<&State>) -> Vec<Need> {
 
 /// Ends the reviews whose deadline has passed.
 pub(super) fn expire_due(state: &State, writing: &mut Writing<'_>) -> Result<(), Undecided> {
-    let (moment, found) = (writing.moment, writing.found);
-    if state.next_deadline.is_none_or(|next| next > moment.now) {
+    let (context, reads) = (writing.context, writing.reads);
+    if state.next_deadline.is_none_or(|next| next > context.now) {
         return Ok(());
     }
     let mut deadlines = Vec::new();
-    for (key, _) in found.first(DEADLINES, EXPIRED_AT_ONCE + 1)? {
+    for (key, _) in reads.first(DEADLINES, EXPIRED_AT_ONCE + 1)? {
         deadlines.extend(parse_deadline(key));
     }
-    let due: Vec<_> = deadlines.iter().take(EXPIRED_AT_ONCE).filter(|(at, _)| *at <= moment.now).copied().collect();
+    let due: Vec<_> = deadlines.iter().take(EXPIRED_AT_ONCE).filter(|(at, _)| *at <= context.now).copied().collect();
     let needs = due.iter().flat_map(|(_, seq)| message_needs(*seq));
-    let missing: Vec<Need> = needs.filter(|need| !found.has(need)).collect();
+    let missing: Vec<Need> = needs.filter(|need| !reads.has(need)).collect();
     if !missing.is_empty() {
         return Err(Undecided::Missing(missing));
     }
@@ -71,9 +71,9 @@ fn weight(rows: &[RowWrite]) -> usize {
 
 /// Ends one review whose time is over.
 fn expire(seq: u64, writing: &mut Writing<'_>) -> Result<(), Undecided> {
-    let Some(asked) = asked(seq, writing.found)? else { return Ok(()) };
-    let mut overlay = overlay_of(seq, writing.found)?;
-    let state = asked.standing(&overlay, writing.moment.now);
+    let Some(asked) = asked(seq, writing.reads)? else { return Ok(()) };
+    let mut overlay = overlay_of(seq, writing.reads)?;
+    let state = asked.standing(&overlay, writing.context.now);
     end(&asked, &mut overlay, state, writing);
     writing.overlay(seq, &overlay);
     Ok(())
@@ -81,7 +81,7 @@ fn expire(seq: u64, writing: &mut Writing<'_>) -> Result<(), Undecided> {
 
 /// The message or its review cannot be read: it is skipped from now on, so that it delays no other review's end.
 fn give_up(at: Millis, seq: u64, error: &StoreError, writing: &mut Writing<'_>) {
-    let entity = writing.moment.entity;
+    let entity = writing.context.entity;
     tracing::error!(?entity, seq, %error, "an expired review cannot be read; it is abandoned");
     writing.delete(DEADLINES, deadline_key(at, seq));
 }
@@ -102,8 +102,8 @@ impl Asked {
 }
 
 /// The review that the message with this sequence asks for.
-pub(super) fn asked(seq: u64, found: &ReadSet) -> Result<Option<Asked>, Undecided> {
-    let message = found.record(seq)?.as_ref().and_then(message_of);
+pub(super) fn asked(seq: u64, reads: &ReadSet) -> Result<Option<Asked>, Undecided> {
+    let message = reads.record(seq)?.as_ref().and_then(message_of);
     Ok(message.and_then(|message| Some(Asked { message: message.id, review: message.content.review.clone()? })))
 }
 
@@ -130,7 +130,7 @@ pub(super) fn end(asked: &Asked, overlay: &mut Overlay, state: ReviewState, writ
     writing.delete(DEADLINES, deadline_key(review.expires_at, message.number));
     writing.unlist(PENDING_REVIEWS, review_key(message, review));
     if let Some(asker) = review.asker.clone() {
-        writing.row(Errand::Tell { asker, message, trace: writing.moment.trace }.row());
+        writing.row(Errand::Tell { asker, message, trace: writing.context.trace }.row());
     }
 }
 
@@ -232,10 +232,10 @@ fn pending(state: &State, message: MessageId, writing: &Writing<'_>) -> Result<P
     if !state.reaches(message) {
         return Err(Rejection::ReviewNotFound.into());
     }
-    let asked = asked(message.number, writing.found)?.filter(|asked| asked.message == message);
+    let asked = asked(message.number, writing.reads)?.filter(|asked| asked.message == message);
     let asked = asked.ok_or(Rejection::ReviewNotFound)?;
-    let overlay = overlay_of(message.number, writing.found)?;
-    let standing = asked.standing(&overlay, writing.moment.now);
+    let overlay = overlay_of(message.number, writing.reads)?;
+    let standing = asked.standing(&overlay, writing.context.now);
     match standing.status {
         ReviewStatus::Pending => Ok(Pending { asked, overlay, standing }),
         // An answer after the deadline is too late, whatever the default is.
@@ -250,7 +250,7 @@ fn pending(state: &State, message: MessageId, writing: &Writing<'_>) -> Result<P
 /// The first decision wins; where several must agree, it is a vote.
 pub(super) fn respond(state: &State, given: &Response, writing: Writing<'_>) -> Decided {
     let Pending { asked, overlay, standing: mut after } = pending(state, given.message, &writing)?;
-    let now = writing.moment.now;
+    let now = writing.context.now;
     let mut needed = 1;
     if let Some(quorum) = &asked.review.quorum {
         check_vote(given, quorum, &after.votes)?;
@@ -291,7 +291,7 @@ fn check_vote(given: &Response, quorum: &Quorum, votes: &[Vote]) -> Result<(), R
 /// A review is taken back.
 pub(super) fn cancel(state: &State, cancel: CancelReview, writing: Writing<'_>) -> Decided {
     let Pending { asked, overlay, standing } = pending(state, cancel.message, &writing)?;
-    let after = standing.cancelled(writing.moment.now);
+    let after = standing.cancelled(writing.context.now);
     Ok(ended(&asked, overlay, after, writing))
 }
 

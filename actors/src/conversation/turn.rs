@@ -87,7 +87,7 @@ fn start_next(state: &State, writing: &mut Writing<'_>) {
 
 /// A turn's next attempt begins.
 pub(super) fn begin(turn: &Turn, writing: &mut Writing<'_>) -> Turn {
-    write(turn.started(writing.moment), Event::TurnStarted, writing)
+    write(turn.started(writing.context), Event::TurnStarted, writing)
 }
 
 /// Writes a turn's row, and the event that says what has become of it. Returns the turn.
@@ -107,7 +107,7 @@ pub(super) fn start(state: &State, start: &StartTurn, mut writing: Writing<'_>) 
     }
     takes_more(state)?;
     let newest = state.newest_message.unwrap_or(state.last_seq);
-    let requested = Turn::requested(writing.moment.now, state.id, state.turns + 1, &start.agent);
+    let requested = Turn::requested(writing.context.now, state.id, state.turns + 1, &start.agent);
     let turn = enqueue(state, Turn { trigger: Some(newest), ..requested }, &mut writing);
     if let (Some(key), Some(_)) = (start.key, &state.running) {
         let value = [number_key(state.turns + 1), number_key(newest)].concat();
@@ -132,14 +132,14 @@ fn enqueue(state: &State, turn: Turn, writing: &mut Writing<'_>) -> Turn {
 }
 
 /// A stored turn.
-fn stored(number: u64, found: &ReadSet) -> Result<Turn, Halt> {
-    Ok(found.stored(TURNS, number_key(number))?.ok_or(Rejection::TurnNotFound)?)
+fn stored(number: u64, reads: &ReadSet) -> Result<Turn, Halt> {
+    Ok(reads.stored(TURNS, number_key(number))?.ok_or(Rejection::TurnNotFound)?)
 }
 
 /// Retries a failed turn, by another agent if one is named: the channel's agent may have changed. A waiting or running
 /// turn is answered unchanged.
 pub(super) fn retry(state: &State, retry: &RetryTurn, writing: Writing<'_>) -> Decided {
-    let turn = stored(retry.number, writing.found)?;
+    let turn = stored(retry.number, writing.reads)?;
     match turn.status {
         // The question is erased, and a reply would be new words.
         TurnStatus::Failed if state.erasure.is_some() => Err(Rejection::Erased.into()),
@@ -169,7 +169,7 @@ fn takes_more(state: &State) -> Result<(), Rejection> {
 
 /// A turn is stopped; the next one begins.
 pub(super) fn cancel(state: &State, cancel: CancelTurn, mut writing: Writing<'_>) -> Decided {
-    let turn = stored(cancel.number, writing.found)?;
+    let turn = stored(cancel.number, writing.reads)?;
     if turn.is_over() {
         return Err(Rejection::TurnNotPossible(turn.status).into());
     }
@@ -202,7 +202,7 @@ fn end_as(
     writing: &mut Writing<'_>,
 ) -> Result<Turn, Undecided> {
     let turn = calls::close(state, turn, writing)?;
-    Ok(Turn { in_closed: state.closed.then_some(true), ..how(&turn, writing.moment.now) })
+    Ok(Turn { in_closed: state.closed.then_some(true), ..how(&turn, writing.context.now) })
 }
 
 /// An attempt has ended. The result of an attempt that is not the current one is dropped.
@@ -233,17 +233,17 @@ fn complete(
     let mut parent = branch;
     for text in replies {
         let seq = writing.event(reply(state, turn, text, parent));
-        parent = branch.map(|_| MessageId::new(writing.moment.now, state.id.address, seq));
+        parent = branch.map(|_| MessageId::new(writing.context.now, state.id.address, seq));
     }
     let replies = Some(SeqRange::counted(first, replies.len())).filter(|replies| !replies.is_empty());
     let ended = Turn { replies, usage: Some(usage.on_top_of(turn.usage.as_ref())), ..ended };
-    writing.entry(usage_entry(&ended, usage, true, writing.moment));
+    writing.entry(usage_entry(&ended, usage, true, writing.context));
     Ok(write(ended, Event::TurnCompleted, writing))
 }
 
 /// The usage of a model call, in the workspace's list. `last`: it ended its turn.
-fn usage_entry(turn: &Turn, used: &Usage, last: bool, moment: &DecisionContext) -> ViewWrite {
-    usage::Entry { agent: turn.agent.clone(), usage: used.clone(), last, calls: None }.write(moment)
+fn usage_entry(turn: &Turn, used: &Usage, last: bool, context: &DecisionContext) -> ViewWrite {
+    usage::Entry { agent: turn.agent.clone(), usage: used.clone(), last, calls: None }.write(context)
 }
 
 /// A reply of the turn's agent.
@@ -260,7 +260,7 @@ fn reply(state: &State, turn: &Turn, text: &str, parent: Option<MessageId>) -> E
 
 /// Recovers the running turn at a due alarm: the next attempt or the end if its attempt was lost.
 pub(super) fn recover(state: &State, lost: Option<Attempt>, writing: &mut Writing<'_>) -> Result<(), Undecided> {
-    let now = writing.moment.now;
+    let now = writing.context.now;
     let running = state.running.as_ref().filter(|turn| lost == Some(turn.current()));
     let running = running.filter(|turn| turn.status == TurnStatus::Running && now >= turn.look_at());
     let Some(turn) = running else { return Ok(()) };

@@ -37,8 +37,8 @@ impl Details {
     }
 
     /// The stored details.
-    pub(super) fn stored(found: &ReadSet) -> Result<Self, Undecided> {
-        Ok(found.stored(DETAILS, Bytes::new())?.unwrap_or_default())
+    pub(super) fn stored(reads: &ReadSet) -> Result<Self, Undecided> {
+        Ok(reads.stored(DETAILS, Bytes::new())?.unwrap_or_default())
     }
 }
 
@@ -101,7 +101,7 @@ pub(super) fn update(state: &State, update: &Update, mut writing: Writing<'_>) -
     if state.erasure.is_some() {
         return Err(Rejection::Erased.into());
     }
-    let before = Details::stored(writing.found)?;
+    let before = Details::stored(writing.reads)?;
     let changed = |seen: &Seen| seen.details != before || seen.owner != state.owner || seen.closed != state.closed;
     if update.seen.as_deref().is_some_and(changed) {
         return Err(Rejection::Changed.into());

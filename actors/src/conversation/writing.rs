@@ -42,17 +42,17 @@ impl From<StoreError> for Halt {
 /// The changes that a command makes, with what it decides on.
 pub(super) struct Writing<'a> {
     /// Time, key, trace.
-    pub(super) moment: &'a DecisionContext,
+    pub(super) context: &'a DecisionContext,
     /// What was read.
-    pub(super) found: &'a ReadSet,
+    pub(super) reads: &'a ReadSet,
     change: Change<Conversation>,
     next_seq: u64,
 }
 
 impl<'a> Writing<'a> {
     /// Nothing is written yet.
-    pub(super) fn new(moment: &'a DecisionContext, found: &'a ReadSet) -> Self {
-        Self { moment, found, change: Change::new(Vec::new(), Reply::Nothing), next_seq: moment.next_seq }
+    pub(super) fn new(context: &'a DecisionContext, reads: &'a ReadSet) -> Self {
+        Self { context, reads, change: Change::new(Vec::new(), Reply::Nothing), next_seq: context.next_seq }
     }
 
     /// The sequence of the next event.
@@ -131,9 +131,9 @@ impl<'a> Writing<'a> {
     /// The state once the events so far have happened.
     pub(super) fn after(&self, state: &State) -> State {
         let mut after = state.clone();
-        let mut seq = self.moment.next_seq;
+        let mut seq = self.context.next_seq;
         for event in &self.change.events {
-            after.take(&Record { seq, at: self.moment.now, trace: None, event: event.clone() });
+            after.take(&Record { seq, at: self.context.now, trace: None, event: event.clone() });
             seq += u64::from(event.name().is_some());
         }
         after

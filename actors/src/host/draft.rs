@@ -59,13 +59,13 @@ impl<M: Effects> Draft<M> {
     pub(crate) fn decide(
         resident: &Resident<M>,
         batch: &[Envelope<M>],
-        found: &mut ReadSet,
+        reads: &mut ReadSet,
     ) -> Result<Self, Vec<Need>> {
         let mut draft = Self::on(&resident.known, batch.len(), resident.node.entropy.draw_two());
         let now = resident.node.clock.now().max(resident.known.last_at);
         for (place, envelope) in batch.iter().enumerate() {
             draft.has_more = place + 1 < batch.len();
-            let reply = draft.decide_one(resident, envelope, now, found)?;
+            let reply = draft.decide_one(resident, envelope, now, reads)?;
             draft.replies.push(reply);
             if draft.bytes > limits::DRAFT_BYTES {
                 break;
@@ -80,10 +80,10 @@ impl<M: Effects> Draft<M> {
         resident: &Resident<M>,
         envelope: &Envelope<M>,
         now: Millis,
-        found: &mut ReadSet,
+        reads: &mut ReadSet,
     ) -> Result<Reply<M>, Vec<Need>> {
         let known = envelope.key.and_then(|key| {
-            let row = found.key(key.hash).or_else(|| resident.known.keys.get(key.hash)).flatten();
+            let row = reads.key(key.hash).or_else(|| resident.known.keys.get(key.hash)).flatten();
             row.filter(|row| now.since(row.at) < limits::KEY_KEPT_MILLIS).and_then(|row| known_to::<M>(key, row))
         });
         if let Some(reply) = known {
@@ -92,14 +92,14 @@ impl<M: Effects> Draft<M> {
         let Some(command) = &envelope.command else {
             // Held, so that a request whose claim was overtaken has no effect with the key.
             let claim = envelope.key.map(|key| key.claim);
-            self.remember(envelope, self.next_seq, claim, now, found);
+            self.remember(envelope, self.next_seq, claim, now, reads);
             return Ok(Err(Refusal::KeyHeld));
         };
-        let moment = self.moment_of(resident, envelope, command, now);
+        let context = self.context_of(resident, envelope, command, now);
         let state = self.state.as_ref();
-        found.set_listeners(M::listeners(&resident.node, resident.entity, state, command));
-        match M::decide(state, command, &moment, found) {
-            Ok(decision) => Ok(self.follow(decision, envelope, now, found)),
+        reads.set_listeners(M::listeners(&resident.node, resident.entity, state, command));
+        match M::decide(state, command, &context, reads) {
+            Ok(decision) => Ok(self.follow(decision, envelope, now, reads)),
             Err(Undecided::Missing(needs)) => Err(needs),
             Err(Undecided::Corrupt(error)) => {
                 let entity = resident.entity;
@@ -109,7 +109,7 @@ impl<M: Effects> Draft<M> {
         }
     }
 
-    fn moment_of(
+    fn context_of(
         &mut self,
         resident: &Resident<M>,
         envelope: &Envelope<M>,
@@ -157,20 +157,20 @@ impl<M: Machine> Draft<M> {
     }
 
     /// Takes a decision into the draft, and returns the reply to send once it is durable.
-    fn follow(&mut self, decision: Decision<M>, envelope: &Envelope<M>, now: Millis, found: &mut ReadSet) -> Reply<M> {
+    fn follow(&mut self, decision: Decision<M>, envelope: &Envelope<M>, now: Millis, reads: &mut ReadSet) -> Reply<M> {
         match decision {
             Decision::Answer(reply) => {
-                self.remember(envelope, self.next_seq, None, now, found);
+                self.remember(envelope, self.next_seq, None, now, reads);
                 Ok(Answer::Done(reply))
             }
             Decision::Elsewhere(reply) => Ok(Answer::Done(reply)),
             Decision::Reject(rejection) => Err(Refusal::Rejected(rejection)),
-            Decision::Change(change) => Ok(Answer::Done(self.take(change, envelope, now, found))),
+            Decision::Change(change) => Ok(Answer::Done(self.take(change, envelope, now, reads))),
         }
     }
 
     /// Takes a change into the draft.
-    fn take(&mut self, change: Change<M>, envelope: &Envelope<M>, now: Millis, found: &mut ReadSet) -> M::Reply {
+    fn take(&mut self, change: Change<M>, envelope: &Envelope<M>, now: Millis, reads: &mut ReadSet) -> M::Reply {
         let first = self.next_seq;
         for event in change.events {
             let is_event = M::is_event(&event);
@@ -179,7 +179,7 @@ impl<M: Machine> Draft<M> {
             M::apply(&mut self.state, &record);
             let payload = codec::encode_record(&record);
             if is_event && self.has_more {
-                found.write_event(seq, payload.clone());
+                reads.write_event(seq, payload.clone());
             }
             self.next_seq += u64::from(is_event);
             self.bytes += payload.len();
@@ -187,38 +187,38 @@ impl<M: Machine> Draft<M> {
             self.records.push(Arc::new(record));
         }
         if self.has_more {
-            change.rows.iter().for_each(|row| found.write_row(row));
+            change.rows.iter().for_each(|row| reads.write_row(row));
         }
         self.bytes += change.rows.iter().filter_map(|row| row.value.as_ref()).map(Bytes::len).sum::<usize>();
         self.rows.extend(change.rows);
         self.views.extend(change.views);
         for record in change.redactions {
-            self.redact(record, found);
+            self.redact(record, reads);
         }
         self.last_at = now;
-        self.remember(envelope, first, change.holds, now, found);
+        self.remember(envelope, first, change.holds, now, reads);
         change.reply
     }
 
     /// Records a key's effect: the events from `first` on, which may be none. Or the key is only held, up to this many
     /// claims.
-    fn remember(&mut self, envelope: &Envelope<M>, first: u64, holds: Option<u64>, now: Millis, found: &mut ReadSet) {
+    fn remember(&mut self, envelope: &Envelope<M>, first: u64, holds: Option<u64>, now: Millis, reads: &mut ReadSet) {
         let Some(KeyUse { hash, fingerprint, .. }) = envelope.key else { return };
         self.last_at = now;
         let effect = KeyRow { fingerprint, events: SeqRange::new(first, self.next_seq - 1), at: now };
         let row = holds.map_or(effect, |claim| KeyRow::held(fingerprint, claim, now));
         if self.has_more {
-            found.write_key(hash, row);
+            reads.write_key(hash, row);
         }
         self.keys.push((hash, row));
     }
 
     /// Redacts an earlier event, in the log or in this draft.
-    fn redact(&mut self, record: Record<M::Event>, found: &mut ReadSet) {
+    fn redact(&mut self, record: Record<M::Event>, reads: &mut ReadSet) {
         let payload = codec::encode_record(&record);
         self.bytes += payload.len();
         if self.has_more {
-            found.write_event(record.seq, payload.clone());
+            reads.write_event(record.seq, payload.clone());
         }
         match self.records.iter().position(|known| known.seq == record.seq && M::is_event(&known.event)) {
             Some(place) => {

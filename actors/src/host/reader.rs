@@ -59,11 +59,11 @@ enum Read {
     Event(u64, Result<Option<Bytes>, StoreError>),
 }
 
-/// Reads `needs` and `keys` into `found`.
+/// Reads `needs` and `keys` into `read_set`.
 pub(crate) fn read(
     store: Arc<dyn Store>,
     entity: EntityKey,
-    mut found: ReadSet,
+    mut read_set: ReadSet,
     needs: HashSet<Need>,
     keys: Vec<KeyHash>,
 ) -> BoxFuture<'static, Result<ReadSet, StoreError>> {
@@ -74,17 +74,17 @@ pub(crate) fn read(
             let all: Vec<BoxFuture<'_, _>> = keys.chain(needs).collect();
             let mut reads = stream::iter(all).buffer_unordered(AT_ONCE);
             while let Some(read) = reads.next().await {
-                read?.add_to(&mut found);
+                read?.add_to(&mut read_set);
             }
         } else {
             for key in keys {
-                read_key(&store, entity, key).await?.add_to(&mut found);
+                read_key(&store, entity, key).await?.add_to(&mut read_set);
             }
             for need in needs {
-                read_need(&store, entity, need).await?.add_to(&mut found);
+                read_need(&store, entity, need).await?.add_to(&mut read_set);
             }
         }
-        Ok(found)
+        Ok(read_set)
     })
 }
 
@@ -120,13 +120,13 @@ async fn read_need(store: &Arc<dyn Store>, entity: EntityKey, need: Need) -> Res
 }
 
 impl Read {
-    fn add_to(self, found: &mut ReadSet) {
+    fn add_to(self, reads: &mut ReadSet) {
         match self {
-            Self::Key(key, row) => found.add_key(key, row),
-            Self::Row(table, key, row) => found.add_row(table, key, row),
-            Self::First(table, limit, rows) => found.add_first(table, limit, rows),
-            Self::Under(table, prefix, rows) => found.add_under(table, prefix, rows),
-            Self::Event(seq, event) => found.add_event(seq, event),
+            Self::Key(key, row) => reads.add_key(key, row),
+            Self::Row(table, key, row) => reads.add_row(table, key, row),
+            Self::First(table, limit, rows) => reads.add_first(table, limit, rows),
+            Self::Under(table, prefix, rows) => reads.add_under(table, prefix, rows),
+            Self::Event(seq, event) => reads.add_event(seq, event),
         }
     }
 }

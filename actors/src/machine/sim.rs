@@ -42,13 +42,13 @@ impl<M: ChecksReplies> Sim<M> {
 
     /// The same, for stored data that may be damaged.
     pub(crate) fn try_decide(&self, command: &M::Command) -> Result<Decision<M>, StoreError> {
-        let mut found = ReadSet::default();
+        let mut reads = ReadSet::default();
         // There are no receivers here; the tests of the outbox cover them.
-        found.set_listeners(Listeners::none());
+        reads.set_listeners(Listeners::none());
         for need in M::needs(self.state.as_ref(), command) {
-            self.read(need, &mut found);
+            self.read(need, &mut reads);
         }
-        let moment = DecisionContext {
+        let context = DecisionContext {
             entity: self.entity,
             now: self.now,
             place: self.now,
@@ -59,7 +59,7 @@ impl<M: ChecksReplies> Sim<M> {
             trace: self.trace,
         };
         for _ in 0..8 {
-            match M::decide(self.state.as_ref(), command, &moment, &found) {
+            match M::decide(self.state.as_ref(), command, &context, &reads) {
                 Ok(decision) => {
                     let reply = match &decision {
                         Decision::Answer(reply) | Decision::Elsewhere(reply) => Some(reply),
@@ -72,33 +72,33 @@ impl<M: ChecksReplies> Sim<M> {
                 }
                 Err(Undecided::Corrupt(error)) => return Err(error),
                 Err(Undecided::Missing(needs)) => {
-                    assert!(needs.iter().any(|need| !found.has(need)), "it asks for what it has: {needs:?}");
-                    needs.into_iter().for_each(|need| self.read(need, &mut found));
+                    assert!(needs.iter().any(|need| !reads.has(need)), "it asks for what it has: {needs:?}");
+                    needs.into_iter().for_each(|need| self.read(need, &mut reads));
                 }
             }
         }
         panic!("it never has enough for {command:?}");
     }
 
-    fn read(&self, need: Need, found: &mut ReadSet) {
+    fn read(&self, need: Need, reads: &mut ReadSet) {
         match need {
             Need::Row(table, key) => {
                 let row = self.rows.get(&(table, key.clone())).cloned();
-                found.add_row(table, key, row);
+                reads.add_row(table, key, row);
             }
             Need::First(table, limit) => {
                 let rows = self.rows.iter().filter(|((of, _), _)| *of == table).take(limit);
                 let rows = rows.map(|((_, key), value)| Row { key: key.clone(), value: value.clone() });
-                found.add_first(table, limit, rows.collect());
+                reads.add_first(table, limit, rows.collect());
             }
             Need::Under(table, prefix) => {
                 let rows = self.rows.iter().filter(|((of, key), _)| *of == table && key.starts_with(&prefix));
                 let rows = rows.map(|((_, key), value)| Row { key: key.clone(), value: value.clone() });
-                found.add_under(table, prefix.clone(), rows.collect());
+                reads.add_under(table, prefix.clone(), rows.collect());
             }
             Need::Event(seq) => {
                 let mut events = self.log.iter().filter(|(record, _)| M::is_event(&record.event) && record.seq == seq);
-                found.add_event(seq, Ok(events.next().map(|(_, bytes)| bytes.clone())));
+                reads.add_event(seq, Ok(events.next().map(|(_, bytes)| bytes.clone())));
             }
         }
     }

@@ -129,13 +129,13 @@ fn admit(state: Option<&State>, subject: &Subject) -> Result<(), Rejection> {
     }
 }
 
-fn stored(number: u64, found: &ReadSet) -> Result<Option<Memory>, Undecided> {
-    found.stored(MEMORIES, number_key(number))
+fn stored(number: u64, reads: &ReadSet) -> Result<Option<Memory>, Undecided> {
+    reads.stored(MEMORIES, number_key(number))
 }
 
 /// The number of the memory with this slot.
-fn about(slot: [u8; 16], found: &ReadSet) -> Result<Option<u64>, Undecided> {
-    let Some(row) = found.row(SLOTS, slot_row(slot))? else { return Ok(None) };
+fn about(slot: [u8; 16], reads: &ReadSet) -> Result<Option<u64>, Undecided> {
+    let Some(row) = reads.row(SLOTS, slot_row(slot))? else { return Ok(None) };
     let number = row.as_ref().try_into().map_err(|_| StoreError::Corrupt("a slot names no memory".into()))?;
     Ok(Some(u64::from_be_bytes(number)))
 }
@@ -153,8 +153,8 @@ fn unkept(number: Bytes) -> [RowWrite; 2] {
 
 /// Removes a row that cannot be read. Elsewhere such a row is an error; but forgetting all memories, by request or by
 /// an erasure, must remove it, because it would keep the subject's words. The slots say which slot it has.
-fn removed_unread(number: &Bytes, found: &ReadSet) -> Result<Vec<RowWrite>, Undecided> {
-    let slots = found.first(SLOTS, limits::MEMORIES)?;
+fn removed_unread(number: &Bytes, reads: &ReadSet) -> Result<Vec<RowWrite>, Undecided> {
+    let slots = reads.first(SLOTS, limits::MEMORIES)?;
     let slots = slots.into_iter().filter(|(_, of)| *of == number);
     let slots = slots.map(|(slot, _)| RowWrite::delete(SLOTS, slot.clone()));
     Ok(unkept(number.clone()).into_iter().chain(slots).collect())
@@ -180,12 +180,12 @@ fn is_maker(memory: &Memory, source: Option<MessageId>, outcomes: &[Outcome]) ->
 
 /// The memory of an edit, if there is one, and its slot. Rows do not show the changes by earlier edits of the same
 /// command.
-fn known(edit: &Edit, outcomes: &[Outcome], found: &ReadSet) -> Result<(Option<Memory>, [u8; 16]), Undecided> {
+fn known(edit: &Edit, outcomes: &[Outcome], reads: &ReadSet) -> Result<(Option<Memory>, [u8; 16]), Undecided> {
     let slot = match edit {
         Edit::Keep(fact) => slot_key(&fact.slot),
         Edit::Change(number, _) | Edit::Drop(number) => {
             let gone = outcomes.contains(&Outcome::Gone(*number));
-            let known = if gone { None } else { stored(*number, found)? };
+            let known = if gone { None } else { stored(*number, reads)? };
             let slot = known.as_ref().map(|memory| memory.slot).unwrap_or_default();
             return Ok((known, slot));
         }
@@ -193,8 +193,8 @@ fn known(edit: &Edit, outcomes: &[Outcome], found: &ReadSet) -> Result<(Option<M
     if let Some(made) = outcomes.iter().rev().filter_map(Outcome::memory).find(|memory| memory.slot == slot) {
         return Ok((Some(made.clone()), slot));
     }
-    let number = about(slot, found)?.filter(|number| !outcomes.contains(&Outcome::Gone(*number)));
-    Ok((number.map(|number| stored(number, found)).transpose()?.flatten(), slot))
+    let number = about(slot, reads)?.filter(|number| !outcomes.contains(&Outcome::Gone(*number)));
+    Ok((number.map(|number| stored(number, reads)).transpose()?.flatten(), slot))
 }
 
 /// The result of an edit.
@@ -214,7 +214,7 @@ fn judge(
     known: Option<Memory>,
     source: Option<MessageId>,
     outcomes: &[Outcome],
-    moment: &DecisionContext,
+    context: &DecisionContext,
 ) -> Judged {
     match (edit, known) {
         (Edit::Drop(_), Some(memory)) => Judged::Goes(memory),
@@ -236,7 +236,7 @@ fn judge(
         (edit, Some(memory)) => {
             let text = edit.text().to_owned();
             let source = source.or(memory.source);
-            Judged::Changed(Memory { text, source, updated_at: Some(moment.now), ..memory })
+            Judged::Changed(Memory { text, source, updated_at: Some(context.now), ..memory })
         }
         (Edit::Keep(_), None) => Judged::New,
     }
@@ -245,8 +245,8 @@ fn judge(
 pub(super) fn remember(
     state: Option<&State>,
     (subject, edits, source): (&Subject, &[Edit], Option<MessageId>),
-    moment: &DecisionContext,
-    found: &ReadSet,
+    context: &DecisionContext,
+    reads: &ReadSet,
 ) -> Result<Decision<Memories>, Undecided> {
     if let Err(rejection) = admit(state, subject) {
         return Ok(Decision::Reject(rejection));
@@ -255,8 +255,8 @@ pub(super) fn remember(
     let mut change = Change::new(Vec::new(), Reply::Remembered(Vec::new()));
     let mut outcomes = Vec::with_capacity(edits.len());
     for edit in edits {
-        let (known, slot) = known(edit, &outcomes, found)?;
-        let memory = match judge(edit, known, source, &outcomes, moment) {
+        let (known, slot) = known(edit, &outcomes, reads)?;
+        let memory = match judge(edit, known, source, &outcomes, context) {
             Judged::Stays(outcome) => {
                 outcomes.push(outcome);
                 continue;
@@ -272,7 +272,7 @@ pub(super) fn remember(
             Judged::Changed(memory) => memory,
             Judged::New => {
                 (last, count) = (last + 1, count + 1);
-                let id = MemoryId::new(moment.now, moment.entity.id, last);
+                let id = MemoryId::new(context.now, context.entity.id, last);
                 Memory { id, text: edit.text().to_owned(), source, updated_at: None, slot, first: source }
             }
         };
@@ -282,7 +282,7 @@ pub(super) fn remember(
         let made = created || is_maker(&memory, source, &outcomes);
         outcomes.push(if made { Outcome::Created(memory) } else { Outcome::Updated(memory) });
     }
-    make_room(count, &outcomes, found, &mut change)?;
+    make_room(count, &outcomes, reads, &mut change)?;
     change.reply = Reply::Remembered(outcomes);
     Ok(if change.events.is_empty() { Decision::Answer(change.reply) } else { Decision::Change(change) })
 }
@@ -291,7 +291,7 @@ pub(super) fn remember(
 fn make_room(
     count: u64,
     outcomes: &[Outcome],
-    found: &ReadSet,
+    reads: &ReadSet,
     change: &mut Change<Memories>,
 ) -> Result<(), Undecided> {
     let surplus = usize::try_from(count).unwrap_or(usize::MAX).saturating_sub(limits::MEMORIES);
@@ -299,7 +299,7 @@ fn make_room(
         return Ok(());
     }
     let touched: Vec<u64> = outcomes.iter().map(Outcome::number).collect();
-    let oldest = found.first(MEMORIES, surplus + outcomes.len())?;
+    let oldest = reads.first(MEMORIES, surplus + outcomes.len())?;
     let memories =
         oldest.into_iter().map(|(_, bytes)| codec::decode::<Memory>(bytes)).collect::<Result<Vec<_>, _>>()?;
     for memory in memories.iter().filter(|memory| !touched.contains(&memory.id.number)).take(surplus) {
@@ -309,8 +309,8 @@ fn make_room(
     Ok(())
 }
 
-pub(super) fn forget(id: MemoryId, found: &ReadSet) -> Result<Decision<Memories>, Undecided> {
-    let Some(memory) = stored(id.number, found)?.filter(|memory| memory.id == id) else {
+pub(super) fn forget(id: MemoryId, reads: &ReadSet) -> Result<Decision<Memories>, Undecided> {
+    let Some(memory) = stored(id.number, reads)?.filter(|memory| memory.id == id) else {
         return Ok(Decision::Reject(Rejection::NotFound));
     };
     let event = Event::Forgotten { number: id.number };
@@ -322,7 +322,7 @@ pub(super) fn forget_all(
     state: Option<&State>,
     subject: &Subject,
     for_good: bool,
-    found: &ReadSet,
+    reads: &ReadSet,
 ) -> Result<Decision<Memories>, Undecided> {
     // An erased subject's memories are still here: they must be removed first.
     let former = state.filter(|state| admit(Some(state), subject) == Err(Rejection::Busy));
@@ -339,11 +339,11 @@ pub(super) fn forget_all(
     let mut rows = Vec::new();
     let mut gone = 0;
     if count > 0 {
-        for (number, bytes) in found.first(MEMORIES, AT_ONCE)? {
+        for (number, bytes) in reads.first(MEMORIES, AT_ONCE)? {
             gone += 1;
             match codec::decode::<Memory>(bytes) {
                 Ok(memory) => rows.extend(removed(&memory)),
-                Err(_) => rows.extend(removed_unread(number, found)?),
+                Err(_) => rows.extend(removed_unread(number, reads)?),
             }
         }
     }
@@ -354,10 +354,10 @@ pub(super) fn forget_all(
     Ok(Decision::Change(Change { rows, ..Change::new(vec![event], reply) }))
 }
 
-pub(super) fn learn(learned: &[(MemoryId, Vector)], found: &ReadSet) -> Result<Decision<Memories>, Undecided> {
+pub(super) fn learn(learned: &[(MemoryId, Vector)], reads: &ReadSet) -> Result<Decision<Memories>, Undecided> {
     let mut rows = Vec::new();
     for (id, vector) in learned {
-        if stored(id.number, found)?.is_some_and(|memory| memory.id == *id && memory.at() == vector.of) {
+        if stored(id.number, reads)?.is_some_and(|memory| memory.id == *id && memory.at() == vector.of) {
             rows.push(RowWrite::put(VECTORS, number_key(id.number), codec::encode(vector)));
         }
     }

@@ -32,11 +32,11 @@ impl Node {
         self: &Arc<Self>,
         entity: EntityKey,
         request: R,
-        with: CommandContext,
+        context: CommandContext,
     ) -> TypedReply<Conversation, R> {
         let command = Arc::new(request.command());
         self.know_listeners(entity.workspace).await;
-        typed::<_, R>(claims::ask(self, &self.conversations, entity, command, with).await)
+        typed::<_, R>(claims::ask(self, &self.conversations, entity, command, context).await)
     }
 
     /// Sends a command to a contact.
@@ -48,11 +48,11 @@ impl Node {
         self: &Arc<Self>,
         entity: EntityKey,
         request: R,
-        with: CommandContext,
+        context: CommandContext,
     ) -> TypedReply<Contact, R> {
         let command = Arc::new(request.command());
         self.know_listeners(entity.workspace).await;
-        typed::<_, R>(claims::ask(self, &self.contacts, entity, command, with).await)
+        typed::<_, R>(claims::ask(self, &self.contacts, entity, command, context).await)
     }
 
     /// Sends a command to a file.
@@ -64,10 +64,10 @@ impl Node {
         self: &Arc<Self>,
         entity: EntityKey,
         request: R,
-        with: CommandContext,
+        context: CommandContext,
     ) -> TypedReply<Attachment, R> {
         let command = Arc::new(request.command());
-        typed::<_, R>(claims::ask(self, &self.attachments, entity, command, with).await)
+        typed::<_, R>(claims::ask(self, &self.attachments, entity, command, context).await)
     }
 
     /// Sends a command to a subject's memories.
@@ -79,10 +79,10 @@ impl Node {
         self: &Arc<Self>,
         entity: EntityKey,
         request: R,
-        with: CommandContext,
+        context: CommandContext,
     ) -> TypedReply<Memories, R> {
         let command = Arc::new(request.command());
-        typed::<_, R>(claims::ask(self, &self.memories, entity, command, with).await)
+        typed::<_, R>(claims::ask(self, &self.memories, entity, command, context).await)
     }
 
     /// Sends a command to the configuration of a workspace or of the installation. A change of rows that other
@@ -95,14 +95,14 @@ impl Node {
         self: &Arc<Self>,
         entity: EntityKey,
         command: registry::Command,
-        with: CommandContext,
+        context: CommandContext,
     ) -> Reply<Registry> {
         let directory = match entity.kind {
             Kind::Installation => &self.installation,
             _ => &self.workspaces,
         };
         let may_be_known = command.may_be_known();
-        let reply = claims::ask(self, directory, entity, Arc::new(command), with).await;
+        let reply = claims::ask(self, directory, entity, Arc::new(command), context).await;
         if may_be_known && reply.is_ok() {
             self.known_everywhere().await;
         }

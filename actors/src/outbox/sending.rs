@@ -48,17 +48,17 @@ impl Sending {
     pub(crate) fn decide<M: Sends>(
         &self,
         state: &M::State,
-        moment: &DecisionContext,
-        found: &ReadSet,
+        context: &DecisionContext,
+        reads: &ReadSet,
     ) -> Result<Decision<M>, Undecided> {
         let outbox = M::outbox(state);
         let written = match self {
             Self::Settle(settlement) => {
-                state::settle(&M::log(moment.entity, state), outbox, settlement, moment.now, found)?
+                state::settle(&M::log(context.entity, state), outbox, settlement, context.now, reads)?
             }
             Self::Again { key, receiver } => {
-                let (entity, asked_with, now) = (moment.entity, moment.key, moment.now);
-                state::again(entity, outbox, *key, *receiver, asked_with, now, found)?.unwrap_or_default()
+                let (entity, asked_with, now) = (context.entity, context.key, context.now);
+                state::again(entity, outbox, *key, *receiver, asked_with, now, reads)?.unwrap_or_default()
             }
             Self::Nothing => return Ok(Decision::Elsewhere(M::noted(None))),
         };

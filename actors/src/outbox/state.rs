@@ -255,7 +255,7 @@ pub struct Written {
 /// An outbox that is being changed.
 struct Change<'a> {
     entity: EntityKey,
-    found: &'a ReadSet,
+    reads: &'a ReadSet,
     written: Written,
     lanes: u64,
     /// Resume times that are removed, and those that are added.
@@ -289,10 +289,10 @@ pub fn settle(
     outbox: Option<&Outbox>,
     settlement: &Settlement,
     now: Millis,
-    found: &ReadSet,
+    reads: &ReadSet,
 ) -> Result<Written, Undecided> {
     let entity = log.entity;
-    let mut change = Change::of(entity, outbox, found);
+    let mut change = Change::of(entity, outbox, reads);
     let mut ended: BTreeMap<_, _> = settlement.ended.iter().map(|(key, delivery)| (*key, delivery)).collect();
     for moved in &settlement.lanes {
         change.settle_lane(moved, &mut ended, now)?;
@@ -325,10 +325,10 @@ pub fn again(
     receiver: Receiver,
     asked_with: Option<KeyHash>,
     now: Millis,
-    found: &ReadSet,
+    reads: &ReadSet,
 ) -> Result<Option<Written>, Undecided> {
-    let mut change = Change::of(entity, outbox, found);
-    let ended = found.stored::<Delivery>(DELIVERIES, key.row())?;
+    let mut change = Change::of(entity, outbox, reads);
+    let ended = reads.stored::<Delivery>(DELIVERIES, key.row())?;
     let (lane, after) = if let Some(ended) = ended {
         change.forget(key, &ended);
         once_more(key.seq, &ended, now)
@@ -350,7 +350,7 @@ pub fn again(
         answer.attempts.clear();
     }
     if let Some(asked_with) = asked_with {
-        let before = match found.stored(RETRIED, key.row()) {
+        let before = match reads.stored(RETRIED, key.row()) {
             // Damaged answers to earlier requests must not prevent this one.
             Err(Undecided::Corrupt(_)) => None,
             before => before?,
@@ -365,13 +365,13 @@ pub fn again(
 }
 
 impl<'a> Change<'a> {
-    fn of(entity: EntityKey, outbox: Option<&Outbox>, found: &'a ReadSet) -> Self {
+    fn of(entity: EntityKey, outbox: Option<&Outbox>, reads: &'a ReadSet) -> Self {
         let lanes = outbox.map_or(0, |outbox| outbox.lanes);
-        Self { entity, found, written: Written::default(), lanes, gone: Vec::new(), earliest: None }
+        Self { entity, reads, written: Written::default(), lanes, gone: Vec::new(), earliest: None }
     }
 
     fn lane(&self, lane: Lane) -> Result<Option<LaneRow>, Undecided> {
-        self.found.stored(LANES, lane.key())
+        self.reads.stored(LANES, lane.key())
     }
 
     fn move_lane(&mut self, moved: &LaneChange, now: Millis) -> Result<(), Undecided> {
@@ -443,7 +443,7 @@ impl<'a> Change<'a> {
     fn trim(&mut self, now: Millis) -> Result<(), Undecided> {
         let old = Millis(now.0.saturating_sub(KEPT_MILLIS));
         let mut past = Vec::new();
-        for (key, value) in self.found.first(DELIVERIES, TRIMMED_AT_ONCE)? {
+        for (key, value) in self.reads.first(DELIVERIES, TRIMMED_AT_ONCE)? {
             let (Some(key), Ok(delivery)) = (DeliveryKey::parse(key), codec::decode::<Delivery>(value)) else {
                 continue;
             };
@@ -463,7 +463,7 @@ impl<'a> Change<'a> {
         let mut look_at = from.map(|_| now.plus(LOOK_AFTER_MILLIS));
         if self.lanes > 0 {
             // Of the earlier times, the first that stays.
-            let times = self.found.first(LANE_TIMES, self.gone.len() + 1)?;
+            let times = self.reads.first(LANE_TIMES, self.gone.len() + 1)?;
             let stays = times.into_iter().map(|(key, _)| key).find(|key| !self.gone.contains(key));
             let stays = stays.and_then(|key| Lane::parse_time_key(key)).map(|(at, _)| at);
             look_at = [look_at, stays, self.earliest].into_iter().flatten().min();

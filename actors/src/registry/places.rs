@@ -46,12 +46,12 @@ pub(super) fn needs(changes: &[RowChange]) -> impl Iterator<Item = Need> {
 ///
 /// # Errors
 /// [`Undecided`] if their [needs](needs) were not read.
-pub(super) fn writes(changes: &[RowChange], seq: u64, found: &ReadSet) -> Result<Vec<RowWrite>, Undecided> {
+pub(super) fn writes(changes: &[RowChange], seq: u64, reads: &ReadSet) -> Result<Vec<RowWrite>, Undecided> {
     let mut rows = Vec::new();
     for change in placed(changes) {
         let (kind, id) = (change.table(), change.key());
         let place = place_key(kind, id);
-        let (at, is_there) = match (found.row(PLACES, place.clone())?, change.value()) {
+        let (at, is_there) = match (reads.row(PLACES, place.clone())?, change.value()) {
             (None, Some(_)) => (Bytes::copy_from_slice(&seq.to_be_bytes()), true),
             (Some(at), None) => (at.clone(), false),
             (Some(_), Some(_)) | (None, None) => continue,

@@ -392,8 +392,8 @@ impl Attempt<'_> {
         let entity = channel.conversation(workspace);
         let question = self.question(&channel, entity, call, ask);
         let key = Some(review_key(workspace, self.turn.id, call));
-        let with = CommandContext { key, trace };
-        let message = match retry_command_for(node, &node.conversations, entity, question, with, OFFERED).await? {
+        let context = CommandContext { key, trace };
+        let message = match retry_command_for(node, &node.conversations, entity, question, context, OFFERED).await? {
             Ok(Answer::Done(posted)) => posted.messages.into_iter().next(),
             Ok(Answer::Repeat(posted)) => {
                 let events = || node.events::<Conversation>(entity, posted, Order::Asc, 4);
@@ -453,8 +453,8 @@ async fn offer(
     told: impl Tells,
     trace: Option<TraceContext>,
 ) -> Result<Turn, Lost> {
-    let with = CommandContext { key: None, trace };
-    match retry_command_for(node, &node.conversations, entity, told, with, OFFERED).await? {
+    let context = CommandContext { key: None, trace };
+    match retry_command_for(node, &node.conversations, entity, told, context, OFFERED).await? {
         Ok(Answer::Done(Some(turn))) => Ok(*turn),
         Ok(_) | Err(_) => Err(Lost::Stale),
     }

@@ -38,8 +38,8 @@ fn target(key: u64, request: u64) -> EntityKey {
 /// Sends a request once.
 async fn send(node: &Arc<Node>, key: u64, request: u64) -> Result<Answer<()>, ConversationRefusal> {
     let e = target(key, request);
-    let with = if request == 0 { across(key, request).without_claim() } else { across(key, request) };
-    let answer = node.conversation(e, post(e, "effect"), with).await?;
+    let context = if request == 0 { across(key, request).without_claim() } else { across(key, request) };
+    let answer = node.conversation(e, post(e, "effect"), context).await?;
     Ok(match answer {
         Answer::Done(_) => Answer::Done(()),
         Answer::Repeat(events) => Answer::Repeat(events),

@@ -46,9 +46,9 @@ async fn i6_two_owners_of_one_entity_lose_and_double_nothing() {
                 let mut acknowledged = Vec::new();
                 for i in 0..40 {
                     let text = format!("{writer} {i}");
-                    let with = key(writer * 1_000 + i, 0);
+                    let context = key(writer * 1_000 + i, 0);
                     let seq = loop {
-                        match node.conversation(e, post(e, &text), with).await {
+                        match node.conversation(e, post(e, &text), context).await {
                             Ok(Answer::Repeat(events)) => break events.last,
                             Ok(answer) => break messages(answer)[0].id.number,
                             Err(Refusal::Unavailable(_)) => {}

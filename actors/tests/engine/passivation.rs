@@ -36,8 +36,9 @@ async fn commands_that_race_with_passivation_are_neither_lost_nor_doubled() {
                         2 => tokio::task::yield_now().await,
                         _ => {
                             let (n, text) = (random.below(ENTITIES), format!("{task} {step}"));
-                            let with = if random.below(2) == 0 { key(task * STEPS + step, 0) } else { <_>::default() };
-                            let answer = directory.ask(&node, entity(n), post(entity(n), &text), with).await;
+                            let context =
+                                if random.below(2) == 0 { key(task * STEPS + step, 0) } else { <_>::default() };
+                            let answer = directory.ask(&node, entity(n), post(entity(n), &text), context).await;
                             let message = messages(answer.expect("every command is done")).remove(0);
                             acknowledged.push((n, message.id.number, text));
                         }

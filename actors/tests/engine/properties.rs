@@ -104,7 +104,7 @@ impl World {
     }
 
     /// Asks once; returns what is known then, and `false` if asking again is worthwhile.
-    async fn once(&self, ask: &Ask, text: &str, with: CommandContext) -> (Known, bool) {
+    async fn once(&self, ask: &Ask, text: &str, context: CommandContext) -> (Known, bool) {
         let e = entity(ask.entity);
         let review = ask.review.map(|millis| Review {
             kind: "approval".to_owned(),
@@ -117,7 +117,7 @@ impl World {
             place: None,
         });
         let command = post_of(e, Content { review, ..content(text) });
-        match self.owners[ask.owner].ask(&self.node, e, command, with).await {
+        match self.owners[ask.owner].ask(&self.node, e, command, context).await {
             Ok(Answer::Done(reply)) => (Known::At(messages(Answer::Done(reply))[0].id.number), true),
             Ok(Answer::Repeat(SeqRange { first, last })) => {
                 // The message is the first event, or the second where the post opened the conversation.
@@ -132,16 +132,16 @@ impl World {
     }
 
     async fn call(&self, ask: &Ask, text: &str, number: u64) -> Known {
-        let with = key(number, number);
+        let context = key(number, number);
         match ask.caller {
             Caller::Once => self.once(ask, text, CommandContext::default()).await.0,
             Caller::Retries => loop {
-                if let (known, true) = self.once(ask, text, with).await {
+                if let (known, true) = self.once(ask, text, context).await {
                     return known;
                 }
             },
             Caller::Races => {
-                let ((one, _), (other, _)) = tokio::join!(self.once(ask, text, with), self.once(ask, text, with));
+                let ((one, _), (other, _)) = tokio::join!(self.once(ask, text, context), self.once(ask, text, context));
                 match (one, other) {
                     (Known::At(one), Known::At(other)) => {
                         assert_eq!(one, other, "one answer");

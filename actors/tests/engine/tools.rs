@@ -123,9 +123,9 @@ pub(crate) async fn questions(node: &Node) -> Vec<MessageId> {
 }
 
 /// Repeats the command until it is done or refused.
-async fn persist(node: &Arc<Node>, e: EntityKey, command: impl Fn() -> Command, with: CommandContext) -> bool {
+async fn persist(node: &Arc<Node>, e: EntityKey, command: impl Fn() -> Command, context: CommandContext) -> bool {
     loop {
-        match node.conversation(e, command(), with).await {
+        match node.conversation(e, command(), context).await {
             Ok(Answer::Done(_) | Answer::Repeat(_)) => return true,
             Err(Refusal::Unavailable(_) | Refusal::Unknown(_)) => {}
             Err(Refusal::Rejected(_)) => return false,

@@ -50,11 +50,11 @@ fn attribute<'a>(span: &'a Finished, key: &str) -> Option<&'a Value> {
 async fn a_commands_wait_decision_and_commit_are_parts_of_its_trace() {
     let (node, kept) = traced(MemoryStore::default());
     let e = entity(1);
-    let with = in_trace(1);
-    node.conversation(e, post(e, "hi"), with).await.unwrap();
+    let context = in_trace(1);
+    node.conversation(e, post(e, "hi"), context).await.unwrap();
     settle().await;
     let spans = kept.spans();
-    let trace = with.trace.unwrap();
+    let trace = context.trace.unwrap();
     assert_eq!(spans.len(), 4, "{spans:?}");
     assert!(spans.iter().all(|span| span.context.trace_id == trace.trace_id && span.links.is_empty()));
     let (wait, process) = (one(&spans, "wait"), one(&spans, "process conversation"));
@@ -181,9 +181,9 @@ async fn the_only_recorded_command_of_a_batch_has_the_batch_in_its_trace() {
     let unsampled =
         CommandContext { trace: in_trace(9).trace.map(|trace| TraceContext { flags: 0, ..trace }), key: None };
     let answers: Vec<_> = [CommandContext::default(), unsampled, in_trace(2), unsampled]
-        .map(|with| {
+        .map(|context| {
             let node = Arc::clone(&node);
-            tokio::spawn(async move { node.conversation(e, post(e, "hi"), with).await })
+            tokio::spawn(async move { node.conversation(e, post(e, "hi"), context).await })
         })
         .into();
     settle().await;
@@ -258,9 +258,10 @@ async fn listed_stages_show_that_a_request_waits_for_a_hanging_store() {
     let node = Node::start(Arc::new(gate.clone()), clock(), entropy(), Ports { traces, ..Ports::default() });
     gate.rule(Rule::Hold);
     let ask = |n: u8| {
-        let (node, with) = (Arc::clone(&node), in_trace(n));
-        let with = CommandContext { trace: with.trace.map(|trace| TraceContext { flags: 0, ..trace }), ..with };
-        tokio::spawn(async move { node.conversation(e, post(e, "hi"), with).await })
+        let (node, context) = (Arc::clone(&node), in_trace(n));
+        let context =
+            CommandContext { trace: context.trace.map(|trace| TraceContext { flags: 0, ..trace }), ..context };
+        tokio::spawn(async move { node.conversation(e, post(e, "hi"), context).await })
     };
     let first = ask(1);
     settle().await;

@@ -22,11 +22,11 @@ pub(super) fn decide() -> Result<Once, Error> {
     };
     let mut state = conversation::State::begun(&Record { seq: 1, at: NOW, trace: None, event: created });
     let command = post(conversation());
-    let mut found = ReadSet::default();
-    found.set_listeners(Listeners::none());
+    let mut reads = ReadSet::default();
+    reads.set_listeners(Listeners::none());
     let mut next_seq = 2;
     Ok(Box::new(move || {
-        let moment = DecisionContext {
+        let context = DecisionContext {
             entity: entity(),
             now: NOW,
             place: NOW,
@@ -36,7 +36,7 @@ pub(super) fn decide() -> Result<Once, Error> {
             key: None,
             trace: None,
         };
-        let Ok(Decision::Change(change)) = Conversation::decide(state.as_ref(), &command, &moment, &found) else {
+        let Ok(Decision::Change(change)) = Conversation::decide(state.as_ref(), &command, &context, &reads) else {
             unreachable!("an open conversation takes a message");
         };
         for event in change.events {

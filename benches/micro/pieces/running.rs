@@ -71,8 +71,8 @@ fn appending(ports: Ports, trace: Option<TraceContext>) -> Result<Once, Error> {
     Ok(Box::new(move || {
         nth += 1;
         let key = KeyUse::within(KeyHash(nth.to_be_bytes()), [9; 16]);
-        let with = CommandContext { key: Some(key), trace };
-        let answer = runtime.block_on(node.conversation(entity(), post(conversation()), with));
+        let context = CommandContext { key: Some(key), trace };
+        let answer = runtime.block_on(node.conversation(entity(), post(conversation()), context));
         assert!(matches!(answer, Ok(Answer::Done(_))), "an open conversation takes a message");
     }))
 }

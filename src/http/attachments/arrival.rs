@@ -45,9 +45,13 @@ pub(in crate::http) enum Arrived {
 ///
 /// # Errors
 /// 429 and 503 if nothing was stored.
-pub(in crate::http) async fn begin(app: &App, entity: EntityKey, with: CommandContext) -> Result<State, Problem> {
+pub(in crate::http) async fn begin(
+    app: &App,
+    entity: EntityKey,
+    command_context: CommandContext,
+) -> Result<State, Problem> {
     let id = AttachmentId::new(app.now(), entity.id);
-    let begun = app.node().attachment(entity, Begin(id), with).await.and_then(Answer::unkeyed);
+    let begun = app.node().attachment(entity, Begin(id), command_context).await.and_then(Answer::unkeyed);
     begun.map(|state| *state).map_err(|refusal| problem_of(refusal, |_| broken("a record can always begin")))
 }
 

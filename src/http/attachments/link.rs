@@ -93,7 +93,7 @@ pub(super) async fn message_of(app: &App, caller: &Caller, file: &State) -> Resu
 pub(in crate::http) struct Linking<'a> {
     app: &'a App,
     caller: &'a Caller,
-    with: CommandContext,
+    command_context: CommandContext,
     conversation: Address,
     files: Vec<State>,
     claims: Vec<u32>,
@@ -101,15 +101,15 @@ pub(in crate::http) struct Linking<'a> {
 }
 
 impl<'a> Linking<'a> {
-    /// Binds the files to the conversation of the new message. `with` is without an idempotency key: binding does not
-    /// use up the message's own.
+    /// Binds the files to the conversation of the new message. `command_context` is without an idempotency key: binding
+    /// does not use up the message's own.
     ///
     /// # Errors
     /// 409 if a message of another conversation has one of them, 429 and 503 if nothing was stored.
     pub(in crate::http) async fn begin(
         app: &'a App,
         caller: &'a Caller,
-        with: CommandContext,
+        command_context: CommandContext,
         opening: &Opening,
         files: Vec<State>,
     ) -> Result<Self, Problem> {
@@ -117,11 +117,11 @@ impl<'a> Linking<'a> {
         if !files.is_empty() {
             // Only an existing conversation can disclaim a binding.
             let entity = EntityKey::conversation(caller.address, opening.id.address);
-            let opened = app.node().conversation(entity, opening.clone(), with).await;
+            let opened = app.node().conversation(entity, opening.clone(), command_context).await;
             opened.map_err(|refusal| problem_of(refusal, rejected))?;
         }
         let conversation = opening.id.address;
-        let mut linking = Self { app, caller, with, conversation, files, claims: Vec::new(), _turn: turn };
+        let mut linking = Self { app, caller, command_context, conversation, files, claims: Vec::new(), _turn: turn };
         for (at, file) in linking.files.clone().iter().enumerate() {
             let claim = linking.bind((at, file), None).await?;
             linking.claims.push(claim);
@@ -154,7 +154,7 @@ impl<'a> Linking<'a> {
         let entity = entity_of(self.caller, file.id);
         for _ in 0..ATTEMPTS {
             let bind = Bind { conversation: self.conversation, instead_of };
-            match self.app.node().attachment(entity, bind, self.with).await.and_then(Answer::unkeyed) {
+            match self.app.node().attachment(entity, bind, self.command_context).await.and_then(Answer::unkeyed) {
                 Ok(number) => return Ok(number),
                 Err(Refusal::Rejected(Rejection::Elsewhere(bound))) => {
                     let asked = settle::disclaim(self.app.node(), entity, bound).await;
@@ -181,14 +181,14 @@ impl<'a> Linking<'a> {
 /// # Errors
 /// 429 and 503 if nothing was stored.
 pub(in crate::http) async fn bind_new(
-    accepting: &MessageRequest<'_>,
+    request: &MessageRequest<'_>,
     file: &State,
     conversation: Address,
     instead_of: Option<Bound>,
 ) -> Result<Bound, Problem> {
     let bind = Bind { conversation, instead_of };
-    let (entity, with) = (entity_of(accepting.caller, file.id), without_key(accepting.context));
-    let bound = accepting.app.node().attachment(entity, bind, with).await.and_then(Answer::unkeyed);
+    let (entity, command_context) = (entity_of(request.caller, file.id), without_key(request.context));
+    let bound = request.app.node().attachment(entity, bind, command_context).await.and_then(Answer::unkeyed);
     let number = bound.map_err(|refusal| problem_of(refusal, |_| broken("a new file can be bound")))?;
     Ok(Bound { conversation, number })
 }
@@ -200,14 +200,15 @@ pub(in crate::http) async fn bind_new(
 pub(in crate::http) async fn mention(
     app: &App,
     caller: &Caller,
-    with: CommandContext,
+    command_context: CommandContext,
     conversation: Address,
     files: &[(AttachmentId, Path)],
 ) -> Result<(), Problem> {
     for (id, path) in files {
         // On the heap: nearly no message mentions a file, and all of them would reserve space.
         let answer =
-            Box::pin(app.node().attachment(entity_of(caller, *id), Command::Mention(conversation), with)).await;
+            Box::pin(app.node().attachment(entity_of(caller, *id), Command::Mention(conversation), command_context))
+                .await;
         answer.map_err(|refusal| problem_of(refusal, |_| gone(*id, path.pointer())))?;
     }
     Ok(())
@@ -220,13 +221,13 @@ pub(in crate::http) async fn mention(
 pub(in crate::http) async fn doubt(
     app: &App,
     caller: &Caller,
-    with: CommandContext,
+    command_context: CommandContext,
     content: &message::Content,
 ) -> Result<Vec<AttachmentId>, Problem> {
     let had = content.attachments.iter().map(|file| file.id);
     let files: Vec<_> = had.chain(content.mentions.iter().flatten().copied()).collect();
     for id in &files {
-        match app.node().attachment(entity_of(caller, *id), Command::Doubt, with).await {
+        match app.node().attachment(entity_of(caller, *id), Command::Doubt, command_context).await {
             Ok(_) | Err(Refusal::Rejected(_)) => {}
             Err(refusal) => return Err(problem_of(refusal, |_| broken("a rejected doubt is passed over"))),
         }

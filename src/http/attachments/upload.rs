@@ -245,19 +245,19 @@ fn name(part: Part, head: &[u8], report: &mut Report) -> Option<Named> {
 async fn find_place(
     app: &App,
     caller: &Caller,
-    with: CommandContext,
+    command_context: CommandContext,
     keyed: Option<&Keyed<'_>>,
 ) -> Result<Place, Problem> {
     let node = app.node();
     let Some(keyed) = keyed else {
         let entity = EntityKey::attachment(caller.address, Address::random(node.random()));
-        begin(app, entity, with).await?;
+        begin(app, entity, command_context).await?;
         return Ok(Place::New(Box::new(Arrival::open(app, entity)?), entity));
     };
     for life in 0..LIVES_MAX {
         let parts = [&keyed.workspace.0[..], keyed.key.as_bytes(), &life.to_be_bytes()];
         let entity = EntityKey::attachment(caller.address, Address::derive("keyed-attachment", &parts));
-        let state = begin(app, entity, with).await?;
+        let state = begin(app, entity, command_context).await?;
         if state.file.is_none() && !state.erased {
             return Ok(Place::New(Box::new(Arrival::open(app, entity)?), entity));
         }

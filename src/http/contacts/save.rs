@@ -77,12 +77,12 @@ pub(in crate::http) async fn create(
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
     let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
-    let with = incoming.command_context(&context, &caller);
+    let command_context = incoming.command_context(&context, &caller);
     let fields = incoming.fields();
     let wanted = Wanted::read(fields, &mut incoming.report);
     let ignored = incoming.report.check()?;
-    let with = claim(&app, &caller, with).await?;
-    let Saved { state, created, when } = save(&app, &caller, wanted, with).await?;
+    let command_context = claim(&app, &caller, command_context).await?;
+    let Saved { state, created, when } = save(&app, &caller, wanted, command_context).await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     let response = ignoring(json(status, &contact_view(&state)), &ignored);
     let response = located(response, &format!("/contacts/{}", state.id));
@@ -109,16 +109,16 @@ pub(in crate::http) async fn bulk(
         data: Vec<SavedView<'a>>,
     }
     let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
-    let with = incoming.command_context(&context, &caller);
+    let command_context = incoming.command_context(&context, &caller);
     let mut fields = incoming.fields();
     let wanted = read_many(&mut fields, &mut incoming.report);
     fields.finish(&mut incoming.report);
     let ignored = incoming.report.check()?;
-    let with = claim(&app, &caller, with).await?;
+    let command_context = claim(&app, &caller, command_context).await?;
     let caller = Arc::new(caller);
     let saving = wanted.into_iter().map(|wanted| {
         let (app, caller) = (app.clone(), Arc::clone(&caller));
-        async move { save(&app, &caller, wanted, with).await }
+        async move { save(&app, &caller, wanted, command_context).await }
     });
     // Contacts saved before a failure stay: a retry finds them.
     let saved = stream::iter(saving).buffered(AT_ONCE).try_collect::<Vec<Saved>>().await.map_err(partly)?;
@@ -165,21 +165,21 @@ fn read_many(fields: &mut Fields<'_>, report: &mut Report) -> Vec<Wanted> {
 
 /// A request may contain many contacts, and each is an entity of its own: so the key first has an effect in the
 /// workspace, and then another one in each contact.
-async fn claim(app: &App, caller: &Caller, with: CommandContext) -> Result<CommandContext, Problem> {
-    if with.key.is_none() {
-        return Ok(with);
+async fn claim(app: &App, caller: &Caller, command_context: CommandContext) -> Result<CommandContext, Problem> {
+    if command_context.key.is_none() {
+        return Ok(command_context);
     }
     let command = registry::Command { expected: Vec::new(), changes: Vec::new() };
-    match submit(app, caller.registry(), command, with).await? {
-        Submitted::Done | Submitted::Repeat(_) => Ok(with.without_claim()),
+    match submit(app, caller.registry(), command, command_context).await? {
+        Submitted::Done | Submitted::Repeat(_) => Ok(command_context.without_claim()),
         Submitted::Unexpected(_) => Err(broken("a claim expects nothing of the workspace")),
     }
 }
 
-async fn save(app: &App, caller: &Caller, wanted: Wanted, with: CommandContext) -> Result<Saved, Problem> {
+async fn save(app: &App, caller: &Caller, wanted: Wanted, command_context: CommandContext) -> Result<Saved, Problem> {
     let entity = wanted.entity(caller);
     let save = contact::Save { identifier: wanted.identifier, name: wanted.name };
-    match app.node().contact(entity, save, with).await {
+    match app.node().contact(entity, save, command_context).await {
         Ok(Answer::Done(saved)) => Ok(Saved { state: *saved.state, created: saved.created, when: When::Now }),
         Ok(Answer::Repeat(effect)) => saved_before(app, entity, effect).await,
         Err(refusal) => Err(problem_of(refusal, |_| contact_not_found())),

@@ -48,7 +48,7 @@ pub(in crate::http) async fn create(
     let mut incoming = Incoming::read(&context, &headers, body.as_ref())?;
     let key = incoming.key;
     // The conversation that the key opens is its home, so it needs no claim there.
-    let with = incoming.command_context(&context, &caller).without_claim();
+    let command_context = incoming.command_context(&context, &caller).without_claim();
     let mut fields = incoming.fields();
     let at = fields.string(&mut incoming.report, "atMessageId", NAME);
     fields.finish(&mut incoming.report);
@@ -69,7 +69,7 @@ pub(in crate::http) async fn create(
             admit(&app, &caller, &context, &source, id).await?;
         }
         let forking = Forking { opening: opening(id, &source, &details), of };
-        let answer = app.node().conversation(entity, forking, with).await;
+        let answer = app.node().conversation(entity, forking, command_context).await;
         let (first, when) = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
             // The key that opened this conversation is so old that it was forgotten.
             Answer::Done((state, _)) if state.id != id => continue,

@@ -136,9 +136,9 @@ pub(in crate::http) async fn delete(
         wanted.check(&tag(&found))?;
         seen = wanted.is_of_versions().then(|| Box::new(found.overlay.clone()));
     }
-    let with = without_key(&context);
-    let files = link::doubt(&app, &caller, with, &found.message.content).await?;
-    amend(&app, &caller, found, Amendment::Delete { seen }, with).await?;
+    let command_context = without_key(&context);
+    let files = link::doubt(&app, &caller, command_context, &found.message.content).await?;
+    amend(&app, &caller, found, Amendment::Delete { seen }, command_context).await?;
     app.node().settled(caller.address, files).await;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -153,7 +153,7 @@ pub(in crate::http) async fn acknowledge(
     JsonBytes(bytes): JsonBytes,
 ) -> Result<Response, Problem> {
     let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
-    let with = incoming.command_context(&context, &caller);
+    let command_context = incoming.command_context(&context, &caller);
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
     let choices = [("delivered", Receipt::Delivered), ("read", Receipt::Read)];
@@ -162,11 +162,11 @@ pub(in crate::http) async fn acknowledge(
     let ignored = incoming.report.check()?;
     let receipt = receipt.ok_or_else(|| broken("a body without faults has a receipt"))?;
     let found = find(&app, &caller, &id).await?;
-    let whole = ForwardableRequest::of(&app, &context, &headers, &bytes, with.key.is_some());
+    let whole = ForwardableRequest::of(&app, &context, &headers, &bytes, command_context.key.is_some());
     if let Some(response) = whole.forward(found.entity).await? {
         return Ok(response);
     }
-    let (found, when) = amend(&app, &caller, found, Amendment::Acknowledge(receipt), with).await?;
+    let (found, when) = amend(&app, &caller, found, Amendment::Acknowledge(receipt), command_context).await?;
     Ok(when.told(ignoring(shown(&caller, &found), &ignored)))
 }
 
@@ -177,12 +177,17 @@ async fn amend(
     caller: &Caller,
     found: StoredMessage,
     amendment: Amendment,
-    with: CommandContext,
+    command_context: CommandContext,
 ) -> Result<(StoredMessage, When), Problem> {
     let entity = found.entity;
-    let key = with.key.map(|key| key.hash);
+    let key = command_context.key.map(|key| key.hash);
     let amend = Amend { message: found.message.id, amendment };
-    match app.node().conversation(entity, amend, with).await.map_err(|refusal| problem_of(refusal, rejected))? {
+    match app
+        .node()
+        .conversation(entity, amend, command_context)
+        .await
+        .map_err(|refusal| problem_of(refusal, rejected))?
+    {
         Answer::Done(overlay) => Ok((StoredMessage { overlay: *overlay, ..found }, When::Now)),
         Answer::Repeat(_) => {
             let now = find(app, caller, &found.message.id.to_string()).await?;

@@ -30,40 +30,40 @@ use crate::wire::channel_message::view::channel_view;
 const REBOUND_MAX: usize = 3;
 
 /// Accepts the message.
-pub(super) async fn post(inbound: UnparsedMessage<'_>, path_channel: Option<&str>) -> Result<Response, Problem> {
-    let (post, mut accepting) = inbound.read(
+pub(super) async fn post(unparsed: UnparsedMessage<'_>, path_channel: Option<&str>) -> Result<Response, Problem> {
+    let (post, mut request) = unparsed.read(
         |body, rules, report| ChannelPost::read(body, path_channel, rules, report),
         |post| post.client_id.as_deref(),
     );
-    let files = link::named(accepting.app, accepting.caller, &post.attachment_ids).await?;
-    let known = find_channel(accepting.app, accepting.caller, &post.channel_id).await?;
-    let place = |accepting: &MessageRequest<'_>| {
-        let entity = known.as_deref()?.conversation(accepting.caller.address);
-        Some((entity, accepting.command_context(CHANNEL_SCOPE)))
+    let files = link::named(request.app, request.caller, &post.attachment_ids).await?;
+    let known = find_channel(request.app, request.caller, &post.channel_id).await?;
+    let place = |request: &MessageRequest<'_>| {
+        let entity = known.as_deref()?.conversation(request.caller.address);
+        Some((entity, request.command_context(CHANNEL_SCOPE)))
     };
-    if let Some(submitted) = accepting.replay_before_refusal(files.missing, place).await? {
-        return accepted(&accepting, &post.channel_id, &submitted);
+    if let Some(submitted) = request.replay_before_refusal(files.missing, place).await? {
+        return accepted(&request, &post.channel_id, &submitted);
     }
     if let Some(channel) = known.as_deref().filter(|channel| channel.kind != ChannelKind::Human) {
-        accepting.report.faults.extend(kind_mismatch("/channelId", channel.kind).faults);
+        request.report.faults.extend(kind_mismatch("/channelId", channel.kind).faults);
     }
-    let iteration_of = revised(&mut accepting, known.as_deref(), post.iteration_of.as_deref()).await?;
-    accepting.report.refuse()?;
+    let iteration_of = revised(&mut request, known.as_deref(), post.iteration_of.as_deref()).await?;
+    request.report.refuse()?;
     let Some(channel) = known else {
         // Nothing was accepted there before, so the request's own faults come first.
-        accepting.report.refuse_late()?;
+        request.report.refuse_late()?;
         return Err(channel_not_found());
     };
-    let entity = channel.conversation(accepting.caller.address);
-    if let Some(response) = accepting.forwarded(entity, Duration::ZERO).await? {
+    let entity = channel.conversation(request.caller.address);
+    if let Some(response) = request.forwarded(entity, Duration::ZERO).await? {
         return Ok(response);
     }
     let files = files.found;
     // A retry with files must not bind them again.
-    if !accepting.report.late.is_empty() || !channel.enabled || !files.is_empty() {
-        let with = accepting.command_context(CHANNEL_SCOPE);
-        if let Some(submitted) = accepting.replay_before_late_faults(entity, with).await? {
-            return accepted(&accepting, &channel.id, &submitted);
+    if !request.report.late.is_empty() || !channel.enabled || !files.is_empty() {
+        let command_context = request.command_context(CHANNEL_SCOPE);
+        if let Some(submitted) = request.replay_before_late_faults(entity, command_context).await? {
+            return accepted(&request, &channel.id, &submitted);
         }
         if !channel.enabled {
             return Err(channel_disabled());
@@ -71,20 +71,20 @@ pub(super) async fn post(inbound: UnparsedMessage<'_>, path_channel: Option<&str
     }
     let review_millis = channel.review_millis();
     let expires_in = post.review.as_ref().and_then(|review| review.expires_in(review_millis));
-    let sender = sender(accepting.caller, &channel.id);
-    let content = post.into_content(sender, Vec::new(), iteration_of, accepting.app.now(), review_millis);
-    append(&accepting, &channel, content, expires_in, files).await
+    let sender = sender(request.caller, &channel.id);
+    let content = post.into_content(sender, Vec::new(), iteration_of, request.app.now(), review_millis);
+    append(&request, &channel, content, expires_in, files).await
 }
 
 /// Appends the message with its files.
 async fn append(
-    accepting: &MessageRequest<'_>,
+    request: &MessageRequest<'_>,
     channel: &Channel,
     mut content: Content,
     review_millis: Option<u64>,
     files: Vec<attachment::State>,
 ) -> Result<Response, Problem> {
-    let (app, caller) = (accepting.app, accepting.caller);
+    let (app, caller) = (request.app, request.caller);
     let entity = channel.conversation(caller.address);
     let opening = Opening {
         id: ConversationId::new(app.now(), entity.id),
@@ -92,20 +92,20 @@ async fn append(
         owner: None,
         details: Details::default(),
     };
-    let mut linking = Linking::begin(app, caller, without_key(accepting.context), &opening, files).await?;
+    let mut linking = Linking::begin(app, caller, without_key(request.context), &opening, files).await?;
     for _ in 0..REBOUND_MAX {
         content.attachments = linking.attachments();
         let message = NewMessage { content: Arc::new(content.clone()), parent: None, review_millis };
         let opening = Some(opening.clone());
         let post = Post { opening, expected: None, messages: vec![message], turn: None };
-        match accepting.submit(entity, post, accepting.command_context(CHANNEL_SCOPE)).await {
+        match request.submit(entity, post, request.command_context(CHANNEL_SCOPE)).await {
             Ok(submitted) => {
                 if submitted.when == When::Now {
                     // The files' records get their message now, not at the check in a day.
                     let files: Vec<_> = content.attachments.iter().map(|file| file.id).collect();
                     app.node().settle(caller.address, &files);
                 }
-                return accepted(accepting, &channel.id, &submitted);
+                return accepted(request, &channel.id, &submitted);
             }
             Err(SubmitError::Refused(Refusal::Rejected(Rejection::AttachmentLost(id)))) => linking.again(id).await?,
             Err(error) => return Err(error.into_problem(rejected)),
@@ -115,11 +115,11 @@ async fn append(
 }
 
 /// 201 with the message as it was accepted, even if it has changed since.
-fn accepted(accepting: &MessageRequest<'_>, channel: &str, submitted: &Submitted) -> Result<Response, Problem> {
+fn accepted(request: &MessageRequest<'_>, channel: &str, submitted: &Submitted) -> Result<Response, Problem> {
     let message = submitted.message()?;
-    accepting.context.accepted(message.id);
+    request.context.accepted(message.id);
     let overlay = Overlay::default();
-    let response = accepting.answer(StatusCode::CREATED, &channel_view(channel, message, &overlay), submitted.when);
+    let response = request.answer(StatusCode::CREATED, &channel_view(channel, message, &overlay), submitted.when);
     Ok(located(response, &format!("/messages/{}", message.id)))
 }
 
@@ -135,12 +135,12 @@ pub(in crate::http) fn sender(caller: &Caller, channel: &str) -> Sender {
 /// The revised message of the channel. If there is none, that is a fault among the others; if the channel is unknown
 /// too, only an invalid id is.
 async fn revised(
-    accepting: &mut MessageRequest<'_>,
+    request: &mut MessageRequest<'_>,
     channel: Option<&Channel>,
     text: Option<&str>,
 ) -> Result<Option<MessageId>, Problem> {
     let Some(text) = text else { return Ok(None) };
-    let (app, caller) = (accepting.app, accepting.caller);
+    let (app, caller) = (request.app, request.caller);
     let mut id = MessageId::parse(text);
     if let (Some(wanted), Some(channel)) = (id, channel) {
         let there = channel.conversation(caller.address);
@@ -149,7 +149,7 @@ async fn revised(
     }
     if id.is_none() {
         let message = "names no earlier message of this channel";
-        accepting.report.fault(&Path::ROOT.name("iterationOf"), "message_not_found", message);
+        request.report.fault(&Path::ROOT.name("iterationOf"), "message_not_found", message);
     }
     Ok(id)
 }

@@ -46,16 +46,16 @@ const ATTEMPTS_MAX: usize = 4;
 const STORED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Accepts the message, and answers with the agent's reply or with its later location.
-pub(super) async fn post(inbound: UnparsedMessage<'_>, channel: Option<Arc<Channel>>) -> Result<Response, Problem> {
-    let (post, mut accepting) = inbound.read(ContactPost::read, |_| None);
+pub(super) async fn post(unparsed: UnparsedMessage<'_>, channel: Option<Arc<Channel>>) -> Result<Response, Problem> {
+    let (post, mut request) = unparsed.read(ContactPost::read, |_| None);
     if let Some(channel) = channel.as_deref().filter(|channel| channel.kind != ChannelKind::Api) {
-        accepting.report.faults.extend(kind_mismatch("", channel.kind).faults);
+        request.report.faults.extend(kind_mismatch("", channel.kind).faults);
     }
-    accepting.report.refuse()?;
+    request.report.refuse()?;
     let channel = channel.ok_or_else(channel_not_found)?;
-    let contact = entity_of(accepting.caller.address, &post.normalized_identifier);
+    let contact = entity_of(request.caller.address, &post.normalized_identifier);
     let exchange = Exchange {
-        accepting: &accepting,
+        request: &request,
         channel: &channel,
         contact,
         scope: contact_scope(&channel.incarnation(), contact.id),
@@ -87,7 +87,7 @@ struct Sent {
 
 /// One message of a contact, and its answer.
 struct Exchange<'a> {
-    accepting: &'a MessageRequest<'a>,
+    request: &'a MessageRequest<'a>,
     channel: &'a Channel,
     contact: EntityKey,
     scope: String,
@@ -122,14 +122,14 @@ impl Exchange<'_> {
     /// one server gets all messages of one contact on one channel, without a read of the store.
     async fn forwarded(&self, content: &ContactContent) -> Result<Option<Response>, Problem> {
         // The answer may take minutes, and without a key its outcome could not be found out.
-        if self.accepting.keyed.is_none() {
+        if self.request.keyed.is_none() {
             return Ok(None);
         }
         let fetches = match content {
             ContactContent::Media(_) => media::LIMITS.within,
             ContactContent::Text(_) => Duration::ZERO,
         };
-        self.accepting.forwarded(self.generation(1), self.budget(prefer(self.accepting.headers)) + fetches).await
+        self.request.forwarded(self.generation(1), self.budget(prefer(self.request.headers)) + fetches).await
     }
 
     /// The contact's conversation of this generation on the channel, used or not.
@@ -152,7 +152,7 @@ impl Exchange<'_> {
 
     /// Refuses a turn that this agent could not run soon.
     fn admit(&self, agent: &str) -> Result<(), Problem> {
-        turns::admit(self.accepting.app, self.accepting.caller, agent)
+        turns::admit(self.request.app, self.request.caller, agent)
     }
 
     /// A refused request may have been accepted before: returns that answer, else `refusal`.
@@ -170,10 +170,10 @@ impl Exchange<'_> {
 
     /// The effect of an earlier request with the same key, in any of the contact's conversations.
     async fn find_earlier(&self) -> Result<Option<StoredBefore>, Problem> {
-        if self.accepting.keyed.is_none() {
+        if self.request.keyed.is_none() {
             return Ok(None);
         }
-        let node = self.accepting.app.node();
+        let node = self.request.app.node();
         let last = contact::last_on(node, self.contact, &self.channel.incarnation()).await.map_err(store_problem)?;
         let Some(open) = last else { return Ok(None) };
         let mut earlier = open.earlier.iter();
@@ -182,8 +182,8 @@ impl Exchange<'_> {
         let mut left = None;
         for generation in (1..=open.generation).rev() {
             let entity = self.generation(generation);
-            let with = self.accepting.command_context(&self.scope);
-            if let Some(submitted) = self.accepting.earlier(entity, with).await?.submitted()? {
+            let command_context = self.request.command_context(&self.scope);
+            if let Some(submitted) = self.request.earlier(entity, command_context).await?.submitted()? {
                 return Ok(Some(StoredBefore { entity, submitted }));
             }
             left = match left {
@@ -208,7 +208,7 @@ impl Exchange<'_> {
 
     /// When a conversation began; now, where it was assigned and never used.
     async fn began(&self, entity: EntityKey) -> Result<Millis, Problem> {
-        let node = self.accepting.app.node();
+        let node = self.request.app.node();
         Ok(node.created_at(entity).await.map_err(store_problem)?.unwrap_or_else(|| node.now()))
     }
 
@@ -234,15 +234,15 @@ impl Exchange<'_> {
     /// # Errors
     /// 409 `idempotency_in_progress` after the time in which a command is answered.
     async fn own_storing(&self) -> Result<Option<OwnPermit<KeyHash>>, Problem> {
-        let Some(keyed) = &self.accepting.keyed else { return Ok(None) };
-        let own = self.accepting.app.storing().enter(keyed.used(&self.scope).hash);
+        let Some(keyed) = &self.request.keyed else { return Ok(None) };
+        let own = self.request.app.storing().enter(keyed.used(&self.scope).hash);
         timeout(STORED_WITHIN, own).await.map(Some).map_err(|_| in_progress())
     }
 
     /// Resolves contact and conversation, and appends the message.
     async fn store(&self, sent: &Sent, agent: &str, file: Option<&attachment::State>) -> Result<Stored, Problem> {
         let Sent { identifier, name, .. } = sent;
-        let node = self.accepting.app.node();
+        let node = self.request.app.node();
         let (mut contact, mut open) = match self.find_or_begin(identifier, name.as_ref()).await? {
             Found::Open(contact, open) => (contact, open),
             Found::Stored(before) => return Ok(Stored::Before(before)),
@@ -254,8 +254,8 @@ impl Exchange<'_> {
             let attachments = self.attachments(file, conversation, &mut bound).await?;
             let post = self.message_with_turn(sent, agent, (contact, conversation), attachments);
             let events = node.subscribe(entity);
-            let with = self.accepting.command_context(&self.scope);
-            match self.accepting.submit(entity, post, with).await {
+            let command_context = self.request.command_context(&self.scope);
+            match self.request.submit(entity, post, command_context).await {
                 Ok(submitted) if submitted.when == When::Before => {
                     return Ok(Stored::Before(StoredBefore { entity, submitted }));
                 }
@@ -297,7 +297,7 @@ impl Exchange<'_> {
         bound: &mut Option<Bound>,
     ) -> Result<Vec<Attachment>, Problem> {
         let Some(file) = file else { return Ok(Vec::new()) };
-        let now = link::bind_new(self.accepting, file, conversation.address, *bound).await?;
+        let now = link::bind_new(self.request, file, conversation.address, *bound).await?;
         *bound = Some(now);
         Ok(file.attachment(Some(now.number)).into_iter().collect())
     }
@@ -324,7 +324,7 @@ impl Exchange<'_> {
     /// it, so that later requests look up their keys there too.
     async fn reopened(&self, last: &OpenConversation) -> Result<Option<ConversationId>, Problem> {
         for id in last.earlier_of_this_life() {
-            match self.accepting.app.node().state::<Conversation>(self.conversation(id)).await {
+            match self.request.app.node().state::<Conversation>(self.conversation(id)).await {
                 Ok(state) if state.as_ref().is_some_and(|state| !state.closed) => {
                     self.go_back(last).await?;
                     return Ok(Some(id));
@@ -342,7 +342,7 @@ impl Exchange<'_> {
             return Ok(());
         }
         let back = GoBack { channel: last.channel.clone() };
-        let noted = self.accepting.app.node().contact(self.contact, back, without_key(self.accepting.context)).await;
+        let noted = self.request.app.node().contact(self.contact, back, without_key(self.request.context)).await;
         noted.and_then(Answer::unkeyed).map_err(|refusal| problem_of(refusal, |_| contact_not_found()))
     }
 
@@ -350,7 +350,7 @@ impl Exchange<'_> {
     /// those of earlier conversations.
     async fn find_or_begin(&self, identifier: &str, name: Option<&String>) -> Result<Found, Problem> {
         // A request that may have been answered in a former, erased life of the contact begins no new life.
-        let is_new = self.accepting.keyed.is_none();
+        let is_new = self.request.keyed.is_none();
         let found = self.resolve(identifier, name, None, is_new).await?;
         if found.as_ref().is_none_or(|(_, open)| open.generation > 1)
             && let Some(before) = self.find_earlier().await?
@@ -381,8 +381,8 @@ impl Exchange<'_> {
             revives,
         };
         // No key: the same person always resolves to the same contact.
-        let with = without_key(self.accepting.context);
-        let resolved = self.accepting.app.node().contact(self.contact, resolve, with).await;
+        let command_context = without_key(self.request.context);
+        let resolved = self.request.app.node().contact(self.contact, resolve, command_context).await;
         resolved.and_then(Answer::unkeyed).map_err(|refusal| problem_of(refusal, |_| contact_not_found()))
     }
 
@@ -395,7 +395,7 @@ impl Exchange<'_> {
     /// Answers a retry: joins the turn, or retries a failed one. The message is not appended again. A request that
     /// waited while another one fetched its file is no retry, and gets the turn's state since then.
     async fn repeat(&self, before: &StoredBefore) -> Result<Response, Problem> {
-        let (node, entity) = (self.accepting.app.node(), before.entity);
+        let (node, entity) = (self.request.app.node(), before.entity);
         let origin = node.origin(entity).await.map_err(store_problem)?;
         let Some(Origin::Api { contact, .. }) = origin.as_deref() else {
             return Err(broken("a contact's message is in a conversation with a contact"));
@@ -409,9 +409,9 @@ impl Exchange<'_> {
         let mut tries_again = false;
         if turn.status == TurnStatus::Failed && self.fetching.is_none() {
             self.admit(self.channel.agent.as_ref().unwrap_or(&turn.agent))?;
-            let with = without_key(self.accepting.context);
+            let command_context = without_key(self.request.context);
             let again = RetryTurn { number, agent: self.channel.agent.clone() };
-            turn = match node.conversation(entity, again, with).await.and_then(Answer::unkeyed) {
+            turn = match node.conversation(entity, again, command_context).await.and_then(Answer::unkeyed) {
                 Ok(turn) => {
                     tries_again = true;
                     *turn

@@ -28,17 +28,17 @@ use crate::wire::conversation_message::view::{conversation_view, view_bytes};
 use crate::wire::conversation_message::{ConversationItem, ConversationPost};
 
 /// Accepts the messages.
-pub(super) async fn post(inbound: UnparsedMessage<'_>, path_conversation: Option<&str>) -> Result<Response, Problem> {
-    let (post, mut accepting) =
-        inbound.read(|body, rules, report| ConversationPost::read(body, path_conversation, rules, report), |_| None);
+pub(super) async fn post(unparsed: UnparsedMessage<'_>, path_conversation: Option<&str>) -> Result<Response, Problem> {
+    let (post, mut request) =
+        unparsed.read(|body, rules, report| ConversationPost::read(body, path_conversation, rules, report), |_| None);
     let references: Vec<_> = post.messages.iter().flat_map(|item| item.reference_ids.clone()).collect();
-    let files = link::named(accepting.app, accepting.caller, &references).await?;
-    let place = |accepting: &MessageRequest<'_>| place_of_retry(accepting, post.conversation_id.as_deref());
-    if let Some(submitted) = accepting.replay_before_refusal(files.missing, place).await? {
-        return Ok(accepted(&accepting, &submitted));
+    let files = link::named(request.app, request.caller, &references).await?;
+    let place = |request: &MessageRequest<'_>| place_of_retry(request, post.conversation_id.as_deref());
+    if let Some(submitted) = request.replay_before_refusal(files.missing, place).await? {
+        return Ok(accepted(&request, &submitted));
     }
-    strangers(&post, &mut accepting.report);
-    accepting.report.refuse()?;
+    strangers(&post, &mut request.report);
+    request.report.refuse()?;
     let mut mentions: Vec<_> = files.found.iter().zip(&references).map(|(file, (path, _))| (file.id, *path)).collect();
     mentions.sort_by_key(|(id, _)| *id);
     mentions.dedup_by_key(|(id, _)| *id);
@@ -47,27 +47,27 @@ pub(super) async fn post(inbound: UnparsedMessage<'_>, path_conversation: Option
     let named = post.conversation_id.as_deref().map(ConversationId::parse);
     let named = named.map(|id| id.ok_or_else(conversation_not_found)).transpose()?;
     if let Some(id) = named {
-        let entity = EntityKey::conversation(accepting.caller.address, id.address);
-        if let Some(response) = accepting.forwarded(entity, Duration::ZERO).await? {
+        let entity = EntityKey::conversation(request.caller.address, id.address);
+        if let Some(response) = request.forwarded(entity, Duration::ZERO).await? {
             return Ok(response);
         }
     }
     let agent = match named {
-        Some(id) if post.messages.iter().any(speaks_for_an_agent) => agent_of(&accepting, id).await?,
+        Some(id) if post.messages.iter().any(speaks_for_an_agent) => agent_of(&request, id).await?,
         _ => None,
     };
-    let new_message = |item| new_message(accepting.caller, agent.as_deref(), item, memories);
+    let new_message = |item| new_message(request.caller, agent.as_deref(), item, memories);
     let messages: Vec<_> = post.messages.into_iter().map(new_message).collect();
     if let Some(id) = named {
         let post = Post { opening: None, expected: Some(id), messages, turn: None };
-        let with = accepting.command_context(CONVERSATION_SCOPE);
-        return append(&accepting, id, post, &mentions, with).await.map_err(|error| refused(error, batch));
+        let command_context = request.command_context(CONVERSATION_SCOPE);
+        return append(&request, id, post, &mentions, command_context).await.map_err(|error| refused(error, batch));
     }
     for life in 0..LIVES_MAX {
-        let key = accepting.keyed.as_ref().map(|keyed| keyed.key.as_str());
-        let id = new_id(accepting.app, accepting.caller, key, life);
+        let key = request.keyed.as_ref().map(|keyed| keyed.key.as_str());
+        let id = new_id(request.app, request.caller, key, life);
         let post = Post { opening: Some(opening(id)), expected: Some(id), messages: messages.clone(), turn: None };
-        match append(&accepting, id, post, &mentions, accepting.context_in_workspace()).await {
+        match append(&request, id, post, &mentions, request.context_in_workspace()).await {
             // The key that opened this conversation is so old that it was forgotten.
             Err(SubmitError::Refused(Refusal::Rejected(Rejection::NotFound))) if key.is_some() => {}
             answer => return answer.map_err(|error| refused(error, batch)),
@@ -95,27 +95,27 @@ fn strangers(post: &ConversationPost, report: &mut Report) {
 }
 
 /// The entity in which the key of a retry is looked up: the named conversation, or the one that the key opens.
-fn place_of_retry(accepting: &MessageRequest<'_>, named: Option<&str>) -> Option<(EntityKey, CommandContext)> {
-    let key = accepting.keyed.as_ref()?.key.as_str();
-    let (address, with) = match named {
-        Some(named) => (ConversationId::parse(named)?.address, accepting.command_context(CONVERSATION_SCOPE)),
-        None => (home_of(accepting.caller, key, 0), accepting.context_in_workspace()),
+fn place_of_retry(request: &MessageRequest<'_>, named: Option<&str>) -> Option<(EntityKey, CommandContext)> {
+    let key = request.keyed.as_ref()?.key.as_str();
+    let (address, command_context) = match named {
+        Some(named) => (ConversationId::parse(named)?.address, request.command_context(CONVERSATION_SCOPE)),
+        None => (home_of(request.caller, key, 0), request.context_in_workspace()),
     };
-    Some((EntityKey::conversation(accepting.caller.address, address), with))
+    Some((EntityKey::conversation(request.caller.address, address), command_context))
 }
 
 /// Appends the messages, and answers with those appended now or earlier by this key.
 async fn append(
-    accepting: &MessageRequest<'_>,
+    request: &MessageRequest<'_>,
     id: ConversationId,
     post: Post,
     mentions: &[(AttachmentId, Path)],
-    with: CommandContext,
+    command_context: CommandContext,
 ) -> Result<Response, SubmitError> {
-    let entity = EntityKey::conversation(accepting.caller.address, id.address);
-    let without_key = without_key(accepting.context);
-    link::mention(accepting.app, accepting.caller, without_key, id.address, mentions).await?;
-    Ok(accepted(accepting, &accepting.submit(entity, post, with).await?))
+    let entity = EntityKey::conversation(request.caller.address, id.address);
+    let without_key = without_key(request.context);
+    link::mention(request.app, request.caller, without_key, id.address, mentions).await?;
+    Ok(accepted(request, &request.submit(entity, post, command_context).await?))
 }
 
 /// The id of a new conversation at the home of the request's key, so that a retry finds it.
@@ -139,9 +139,9 @@ fn speaks_for_an_agent(item: &ConversationItem) -> bool {
 
 /// The agent of a conversation, if it has one of its own: its channel's current agent or, if the channel is gone, the
 /// agent when the conversation began.
-async fn agent_of(accepting: &MessageRequest<'_>, id: ConversationId) -> Result<Option<String>, Problem> {
-    let entity = EntityKey::conversation(accepting.caller.address, id.address);
-    let node = accepting.app.node();
+async fn agent_of(request: &MessageRequest<'_>, id: ConversationId) -> Result<Option<String>, Problem> {
+    let entity = EntityKey::conversation(request.caller.address, id.address);
+    let node = request.app.node();
     let Some(origin) = node.origin(entity).await.map_err(store_problem)? else { return Ok(None) };
     let Origin::Api { agent, .. } = &*origin else { return Ok(None) };
     let channel = node.api_channel(entity, &origin).await.map_err(store_problem)?;
@@ -161,16 +161,16 @@ fn new_message(caller: &Caller, agent: Option<&str>, mut item: ConversationItem,
 }
 
 /// 200 with the messages as they were accepted, always an array.
-fn accepted(accepting: &MessageRequest<'_>, submitted: &Submitted) -> Response {
+fn accepted(request: &MessageRequest<'_>, submitted: &Submitted) -> Response {
     let Submitted { messages, when, .. } = submitted;
     if let Some(first) = messages.first() {
-        accepting.context.accepted(first.id);
+        request.context.accepted(first.id);
     }
     let overlay = Overlay::default();
-    let workspace = &accepting.caller.workspace;
+    let workspace = &request.caller.workspace;
     let mut text = Vec::with_capacity(messages.iter().map(|message| view_bytes(message, &overlay)).sum());
     array(&mut text, messages, |out, message| conversation_view(workspace, message, &overlay).write(out));
-    accepting.finish(answer::json_text(StatusCode::OK, text), *when)
+    request.finish(answer::json_text(StatusCode::OK, text), *when)
 }
 
 /// The error as clients see it. `batch`: the request carries a list of messages.

@@ -95,13 +95,13 @@ impl Fetches {
 ///
 /// # Errors
 /// 400 with the reason why it cannot be fetched, 429 and 503 if nothing more can be fetched or stored now.
-pub(super) async fn fetch(accepting: &MessageRequest<'_>, media: &Media) -> Result<File, Problem> {
-    let cause = without_key(accepting.context).trace;
-    let mut span = accepting.app.node().span(names::FETCH, SpanKind::Client, cause);
+pub(super) async fn fetch(request: &MessageRequest<'_>, media: &Media) -> Result<File, Problem> {
+    let cause = without_key(request.context).trace;
+    let mut span = request.app.node().span(names::FETCH, SpanKind::Client, cause);
     span.set(names::HTTP_METHOD, "GET");
     span.asks(&media.url);
-    let with = CommandContext { key: None, trace: span.context_or(cause) };
-    let fetched = current::within(with.trace, attachment(accepting, media, with)).await;
+    let command_context = CommandContext { key: None, trace: span.context_or(cause) };
+    let fetched = current::within(command_context.trace, attachment(request, media, command_context)).await;
     if let Err(problem) = &fetched {
         span.fail(problem.faults.first().map_or(problem.code, |fault| fault.code));
     }
@@ -109,9 +109,13 @@ pub(super) async fn fetch(accepting: &MessageRequest<'_>, media: &Media) -> Resu
 }
 
 /// Creates an attachment from the file, in the request's trace.
-async fn attachment(accepting: &MessageRequest<'_>, media: &Media, with: CommandContext) -> Result<File, Problem> {
-    let app = accepting.app;
-    let workspace = accepting.caller.address;
+async fn attachment(
+    request: &MessageRequest<'_>,
+    media: &Media,
+    command_context: CommandContext,
+) -> Result<File, Problem> {
+    let app = request.app;
+    let workspace = request.caller.address;
     let _permit = app.fetches().permit(workspace)?;
     let problem = |fault: Fault| problem(media, &fault);
     let mut download = app.egress().get(workspace, &media.url, LIMITS).await.map_err(problem)?;
@@ -125,11 +129,11 @@ async fn attachment(accepting: &MessageRequest<'_>, media: &Media, with: Command
         return Err(Problem::fault(media.url_pointer(), "media_type_mismatch", message));
     };
     let entity = EntityKey::attachment(workspace, Address::random(app.node().random()));
-    let begun = begin(app, entity, with).await?;
+    let begun = begin(app, entity, command_context).await?;
     let from_url = || filename::from_url(download.url().as_str());
     let name = media.filename.clone().or_else(from_url).unwrap_or_else(|| "attachment".to_owned());
     let named = Named { filename: name, mime_type };
-    let kept = keep(app, media, (entity, with), named, first, download).await;
+    let kept = keep(app, media, (entity, command_context), named, first, download).await;
     if kept.is_err() {
         // The unfinished attachment is removed now, not in a day.
         app.node().settle(entity.workspace, &[begun.id]);
@@ -153,7 +157,7 @@ async fn beginning(download: &mut Download) -> Result<(Vec<Bytes>, BytesMut), Fa
 async fn keep(
     app: &App,
     media: &Media,
-    (entity, with): (EntityKey, CommandContext),
+    (entity, command_context): (EntityKey, CommandContext),
     named: Named,
     first: Vec<Bytes>,
     mut download: Download,
@@ -165,7 +169,7 @@ async fn keep(
     while let Some(piece) = download.chunk().await.map_err(|fault| problem(media, &fault))? {
         arrival.write(piece).await?;
     }
-    match arrival.complete(app, named, |_, _| with).await? {
+    match arrival.complete(app, named, |_, _| command_context).await? {
         Arrived::Done(state) => Ok(*state),
         Arrived::Repeat(_) => Err(broken("a file is fetched without a key of its own")),
     }

@@ -223,8 +223,8 @@ impl MessageRequest<'_> {
     }
 
     /// What the key did in an entity; for cases in which that must be known before the entity is asked.
-    pub(super) async fn earlier(&self, entity: EntityKey, with: CommandContext) -> Result<Earlier, Problem> {
-        let Some(used) = with.key else { return Ok(Earlier::Nothing) };
+    pub(super) async fn earlier(&self, entity: EntityKey, command_context: CommandContext) -> Result<Earlier, Problem> {
+        let Some(used) = command_context.key else { return Ok(Earlier::Nothing) };
         let row = self.app.node().key(entity, used.hash).await.map_err(store_problem)?;
         match row {
             None => Ok(Earlier::Nothing),
@@ -257,9 +257,9 @@ impl MessageRequest<'_> {
     pub(super) async fn replay_before_late_faults(
         &mut self,
         entity: EntityKey,
-        with: CommandContext,
+        command_context: CommandContext,
     ) -> Result<Option<Submitted>, Problem> {
-        let earlier = self.earlier(entity, with).await?;
+        let earlier = self.earlier(entity, command_context).await?;
         if let Earlier::Submitted(submitted) = earlier {
             return Ok(Some(submitted));
         }
@@ -272,9 +272,9 @@ impl MessageRequest<'_> {
         &self,
         entity: EntityKey,
         post: Post,
-        with: CommandContext,
+        command_context: CommandContext,
     ) -> Result<Submitted, SubmitError> {
-        match self.app.node().conversation(entity, post, with).await.map_err(SubmitError::Refused)? {
+        match self.app.node().conversation(entity, post, command_context).await.map_err(SubmitError::Refused)? {
             Answer::Done(Posted { messages, turn }) => Ok(Submitted { messages, turn, when: When::Now }),
             Answer::Repeat(effect) => Ok(self.submitted_before(entity, effect).await?),
         }

@@ -134,7 +134,7 @@ impl<R: Resource> Stored<R> {
 pub(in crate::http) async fn commit<R, F>(
     app: &App,
     registry: EntityKey,
-    with: CommandContext,
+    command_context: CommandContext,
     mut decide: impl FnMut() -> F,
 ) -> Result<Stored<R>, Problem>
 where
@@ -157,7 +157,7 @@ where
             return Ok(Stored { value, ignored, when: When::Now });
         }
         let (is_new, room) = (command.expected[0].is_absence(), command.expected.len());
-        match submit(app, registry, command, with).await? {
+        match submit(app, registry, command, command_context).await? {
             Submitted::Done => return Ok(Stored { value, ignored, when: When::Now }),
             Submitted::Repeat(changes) => return Stored::replay(&changes, ignored),
             Submitted::Unexpected(0) if is_new => return Err(value.taken()),
@@ -176,12 +176,12 @@ where
 pub(in crate::http) async fn create<R: Resource>(
     app: &App,
     registry: EntityKey,
-    with: CommandContext,
+    command_context: CommandContext,
     value: R,
     ignored: Vec<String>,
 ) -> Result<Stored<R>, Problem> {
     let make = || async { Ok(Change::create(value.clone()).ignoring(ignored.clone())) };
-    commit(app, registry, with, make).await
+    commit(app, registry, command_context, make).await
 }
 
 /// `DELETE` of one resource of the workspace: 204.
@@ -215,9 +215,9 @@ pub(in crate::http) async fn rotate_secret<R: HasSecret, N: Needs>(
     headers: HeaderMap,
     OptionalJsonBytes(body): OptionalJsonBytes,
 ) -> Result<Response, Problem> {
-    let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
+    let (command_context, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
     let registry = caller.registry();
-    if let Some(first) = repeated::<R>(&app, registry, &with, &ignored).await? {
+    if let Some(first) = repeated::<R>(&app, registry, &command_context, &ignored).await? {
         return Ok(first.rotated());
     }
     let rotate = || async {
@@ -225,7 +225,7 @@ pub(in crate::http) async fn rotate_secret<R: HasSecret, N: Needs>(
         let after = before.value.clone().renewed(secret()?, app.now());
         Ok(Change::update(before, after).ignoring(ignored.clone()))
     };
-    Ok(commit(&app, registry, with, rotate).await?.rotated())
+    Ok(commit(&app, registry, command_context, rotate).await?.rotated())
 }
 
 /// The change that this request has stored before, so that a retry gets the same answer whatever has changed since;
@@ -236,10 +236,10 @@ pub(in crate::http) async fn rotate_secret<R: HasSecret, N: Needs>(
 pub(in crate::http) async fn repeated<R: Resource>(
     app: &App,
     registry: EntityKey,
-    with: &CommandContext,
+    command_context: &CommandContext,
     ignored: &[String],
 ) -> Result<Option<Stored<R>>, Problem> {
-    let Some(used) = with.key else { return Ok(None) };
+    let Some(used) = command_context.key else { return Ok(None) };
     let row = app.node().key(registry, used.hash).await.map_err(store_problem)?;
     let Some(row) = row.filter(|row| row.fingerprint == used.fingerprint) else { return Ok(None) };
     let first = Stored::replay(&changes(app, registry, row.events.first).await?, ignored.to_vec())?;
@@ -265,9 +265,9 @@ pub(in crate::http) async fn submit(
     app: &App,
     registry: EntityKey,
     command: Command,
-    with: CommandContext,
+    command_context: CommandContext,
 ) -> Result<Submitted, Problem> {
-    match app.node().registry(registry, command, with).await {
+    match app.node().registry(registry, command, command_context).await {
         Ok(Answer::Done(())) => Ok(Submitted::Done),
         Ok(Answer::Repeat(effect)) => Ok(Submitted::Repeat(changes(app, registry, effect.first).await?)),
         Err(Refusal::Rejected(unexpected)) => Ok(Submitted::Unexpected(unexpected.0)),

@@ -91,7 +91,7 @@ pub(in crate::http) async fn respond(
     }
     let JsonBytes(bytes) = body?;
     let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
-    let with = incoming.command_context(&context, &caller);
+    let command_context = incoming.command_context(&context, &caller);
     let mut fields = incoming.fields();
     let (response, feedback) = read_answer(&mut fields, &mut incoming.report);
     fields.finish(&mut incoming.report);
@@ -103,7 +103,7 @@ pub(in crate::http) async fn respond(
     }
     let ignored = incoming.report.check()?;
     let (asked, response) = (asked?, response.ok_or_else(|| broken("a body without faults has a response"))?);
-    let whole = ForwardableRequest::of(&app, &context, &headers, &bytes, with.key.is_some());
+    let whole = ForwardableRequest::of(&app, &context, &headers, &bytes, command_context.key.is_some());
     if let Some(response) = whole.forward(asked.found.entity).await? {
         return Ok(response);
     }
@@ -113,7 +113,7 @@ pub(in crate::http) async fn respond(
     });
     let principal = caller.key.principal.clone();
     let given = Given { message: asked.message().id, response, alike, feedback, principal };
-    let answered = decide(&app, &caller, asked, given, with).await?;
+    let answered = decide(&app, &caller, asked, given, command_context).await?;
     Ok(ignoring(answered, &ignored))
 }
 
@@ -135,14 +135,14 @@ pub(in crate::http) async fn cancel(
         }
     }
     let OptionalJsonBytes(body) = body?;
-    let (with, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
+    let (command_context, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
     let asked = asked?;
-    let whole = ForwardableRequest::of(&app, &context, &headers, body.as_ref(), with.key.is_some());
+    let whole = ForwardableRequest::of(&app, &context, &headers, body.as_ref(), command_context.key.is_some());
     if let Some(response) = whole.forward(asked.found.entity).await? {
         return Ok(response);
     }
     let cancel = CancelReview { message: asked.message().id };
-    Ok(ignoring(decide(&app, &caller, asked, cancel, with).await?, &ignored))
+    Ok(ignoring(decide(&app, &caller, asked, cancel, command_context).await?, &ignored))
 }
 
 /// The review right after this principal's vote, which did not decide it; as it is now if there is no such vote.
@@ -166,11 +166,11 @@ async fn decide(
     caller: &Caller,
     asked: Asked,
     request: impl Request<Conversation, Reply = Box<ReviewState>>,
-    with: CommandContext,
+    command_context: CommandContext,
 ) -> Result<Response, Problem> {
     let entity = asked.found.entity;
-    let key = with.key.map(|key| key.hash);
-    let answer = match app.node().conversation(entity, request, with).await {
+    let key = command_context.key.map(|key| key.hash);
+    let answer = match app.node().conversation(entity, request, command_context).await {
         Ok(answer) => answer,
         Err(refusal) => {
             let over = match &refusal {

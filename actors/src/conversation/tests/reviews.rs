@@ -87,14 +87,14 @@ fn a_wake_behind_another_in_one_batch_loses_no_review() {
     // The host reads before it decides, and lays the batch's writes over what it read.
     let deadlines = sim.rows.iter().filter(|((table, _), _)| *table == DEADLINES);
     let deadlines: Vec<_> = deadlines.map(|((_, key), value)| (key.clone(), value.clone())).collect();
-    let mut found = ReadSet::default();
+    let mut reads = ReadSet::default();
     let rows =
         deadlines.iter().take(65).map(|(key, value)| crate::store::Row { key: key.clone(), value: value.clone() });
-    found.add_first(DEADLINES, 65, rows.collect());
+    reads.add_first(DEADLINES, 65, rows.collect());
     for (key, _) in deadlines.iter().take(64) {
-        found.write_row(&crate::store::RowWrite::delete(DEADLINES, key.clone()));
+        reads.write_row(&crate::store::RowWrite::delete(DEADLINES, key.clone()));
     }
-    let moment = DecisionContext {
+    let context = DecisionContext {
         entity: entity(),
         now: sim.now,
         place: sim.now,
@@ -104,7 +104,7 @@ fn a_wake_behind_another_in_one_batch_loses_no_review() {
         key: None,
         trace: None,
     };
-    let decision = Conversation::decide(sim.state.as_ref(), &Command::Wake { lost: None }, &moment, &found);
+    let decision = Conversation::decide(sim.state.as_ref(), &Command::Wake { lost: None }, &context, &reads);
     let Err(Undecided::Missing(missing)) = decision else { panic!("{decision:?}") };
     assert_eq!(missing, [Need::First(DEADLINES, 65 + 64)], "it reads on behind what was deleted");
 }

@@ -154,8 +154,8 @@ impl Calls {
     }
 
     /// As they are stored for the turn with this number.
-    fn stored(number: u64, found: &ReadSet) -> Result<Self, Undecided> {
-        Ok(found.stored(CALLS, number_key(number))?.unwrap_or_default())
+    fn stored(number: u64, reads: &ReadSet) -> Result<Self, Undecided> {
+        Ok(reads.stored(CALLS, number_key(number))?.unwrap_or_default())
     }
 
     fn row(&self, number: u64) -> RowWrite {
@@ -189,7 +189,7 @@ struct Answering<'w, 'a> {
 
 impl<'w, 'a> Answering<'w, 'a> {
     fn of(state: &'w State, turn: &Turn, writing: &'w mut Writing<'a>) -> Result<Self, Undecided> {
-        let stored = turn.open_calls.map(|_| Calls::stored(turn.id.number, writing.found)).transpose()?;
+        let stored = turn.open_calls.map(|_| Calls::stored(turn.id.number, writing.reads)).transpose()?;
         Ok(Self { state, turn: turn.clone(), calls: stored.unwrap_or_default(), writing })
     }
 
@@ -210,7 +210,7 @@ impl<'w, 'a> Answering<'w, 'a> {
             owner: self.state.owner.clone(),
             turn: Some(self.turn.id),
         }));
-        self.calls.branch = parent.map(|_| MessageId::new(self.writing.moment.now, self.state.id.address, seq));
+        self.calls.branch = parent.map(|_| MessageId::new(self.writing.context.now, self.state.id.address, seq));
     }
 
     /// Gives this result to every call that has none and matches `which`.
@@ -248,7 +248,7 @@ pub(in crate::conversation) fn step(state: &State, step: &Step, mut writing: Wri
     let Some(turn) = current(state, step.number, step.attempt) else { return Ok(Decision::Answer(Reply::Nothing)) };
     if turn.open_calls.is_some() {
         // The attempt repeats the command if it got no answer.
-        let known = Calls::stored(step.number, writing.found)?;
+        let known = Calls::stored(step.number, writing.reads)?;
         let again = known.calls.first().map(|call| &call.id) == step.calls.first().map(|call| &call.id);
         let reply = if again { Reply::Turn(Box::new(turn.clone())) } else { Reply::Nothing };
         return Ok(Decision::Answer(reply));
@@ -263,7 +263,7 @@ pub(in crate::conversation) fn step(state: &State, step: &Step, mut writing: Wri
         owner: state.owner.clone(),
         turn: Some(turn.id),
     }));
-    let branch = step.branch.map(|_| MessageId::new(writing.moment.now, state.id.address, seq));
+    let branch = step.branch.map(|_| MessageId::new(writing.context.now, state.id.address, seq));
     let calls = Calls { calls: step.calls.clone(), branch };
     let turn = Turn {
         rounds: Some(turn.rounds() + 1),
@@ -272,7 +272,7 @@ pub(in crate::conversation) fn step(state: &State, step: &Step, mut writing: Wri
         ..turn.clone()
     };
     writing.row(calls.row(step.number));
-    writing.entry(super::usage_entry(&turn, &step.usage, false, writing.moment));
+    writing.entry(super::usage_entry(&turn, &step.usage, false, writing.context));
     Ok(moved(turn, writing))
 }
 
@@ -305,7 +305,7 @@ pub(in crate::conversation) fn answer(state: &State, answers: &CallResults, mut 
     }
     answering.settle();
     let Answering { turn, calls, .. } = answering;
-    let now = writing.moment.now;
+    let now = writing.context.now;
     let mut turn = if answers.is_lost { turn } else { turn.with_new_series() };
     if turn.open_calls.is_some() && !answers.is_lost {
         turn.status = TurnStatus::AwaitingReview;
@@ -330,17 +330,17 @@ pub(in crate::conversation) fn end_wait(state: &State, end: &EndWait, mut writin
     if turn.status != TurnStatus::AwaitingReview || turn.open_calls.is_some() {
         return Ok(moved(turn, writing));
     }
-    let turn = super::write(turn.started(writing.moment).with_new_series(), Event::TurnStarted, &mut writing);
+    let turn = super::write(turn.started(writing.context).with_new_series(), Event::TurnStarted, &mut writing);
     Ok(writing.done(Reply::Turn(Box::new(turn))))
 }
 
 /// A turn has checked its reviews, and they are still open: sets when to check again.
 pub(in crate::conversation) fn keep_waiting(state: &State, number: u64, mut writing: Writing<'_>) -> Decided {
-    let now = writing.moment.now;
+    let now = writing.context.now;
     let running = state.running.as_ref().filter(|turn| turn.id.number == number);
     let waiting = running.filter(|turn| turn.status == TurnStatus::AwaitingReview && turn.look_at() <= now);
     let Some(turn) = waiting else { return Ok(Decision::Answer(Reply::Nothing)) };
-    let calls = Calls::stored(number, writing.found)?;
+    let calls = Calls::stored(number, writing.reads)?;
     let turn = Turn { look_at: Some(calls.look_at(turn.waits_since.unwrap_or(now), now)), ..turn.clone() };
     super::write(turn, Event::TurnMoved, &mut writing);
     Ok(writing.done(Reply::Nothing))
@@ -350,25 +350,25 @@ pub(in crate::conversation) fn keep_waiting(state: &State, number: u64, mut writ
 pub(super) fn close(state: &State, turn: &Turn, writing: &mut Writing<'_>) -> Result<Turn, Undecided> {
     let mut answering = Answering::of(state, turn, writing)?;
     let asked = answering.calls.calls.iter().filter(|call| !call.answered);
-    let withdrawals: Vec<Errand> = asked.filter_map(|call| withdrawal(turn, call, answering.writing.moment)).collect();
+    let withdrawals: Vec<Errand> = asked.filter_map(|call| withdrawal(turn, call, answering.writing.context)).collect();
     answering.answer_all(TURN_ENDED, |_| true);
     answering.settle();
     let turn = answering.turn;
     if !withdrawals.is_empty() {
-        writing.event(errand::due(writing.moment.now));
+        writing.event(errand::due(writing.context.now));
     }
     writing.extend(withdrawals.iter().map(Errand::row));
     Ok(turn)
 }
 
-fn withdrawal(turn: &Turn, call: &Call, moment: &DecisionContext) -> Option<Errand> {
+fn withdrawal(turn: &Turn, call: &Call, context: &DecisionContext) -> Option<Errand> {
     Some(Errand::Withdraw {
         channel: call.ask.as_ref()?.channel.clone(),
         turn: turn.id,
         call: call.id.clone(),
         review: call.wait.as_ref().map(|wait| wait.review),
-        since: moment.now,
-        trace: moment.trace,
+        since: context.now,
+        trace: context.trace,
     })
 }
 

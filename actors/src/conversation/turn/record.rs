@@ -205,12 +205,12 @@ impl Turn {
 
     /// The same with its next attempt begun.
     #[must_use]
-    pub(in crate::conversation) fn started(&self, moment: &DecisionContext) -> Self {
+    pub(in crate::conversation) fn started(&self, context: &DecisionContext) -> Self {
         Self {
             status: TurnStatus::Running,
             attempt: self.attempt + 1,
-            started_at: Some(moment.now),
-            runner: Some(moment.node),
+            started_at: Some(context.now),
+            runner: Some(context.node),
             ended_at: None,
             failure: None,
             look_at: None,

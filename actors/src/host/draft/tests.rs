@@ -28,8 +28,8 @@ fn made(
     snapshot_every: u64,
 ) -> Result<(Commit, InFlight<Attachment>), Answers<Attachment>> {
     let mut draft = Draft::on(known, 1, [[1; 16], [2; 16]]);
-    let (envelope, mut found) = (envelope(), ReadSet::default());
-    let reply = draft.follow(decision, &envelope, NOW, &mut found);
+    let (envelope, mut reads) = (envelope(), ReadSet::default());
+    let reply = draft.follow(decision, &envelope, NOW, &mut reads);
     draft.replies.push(reply);
     let batch = Batch { span: Span::default(), envelopes: vec![envelope] };
     draft.into_commit(entity(), batch, known, snapshot_every)

@@ -56,7 +56,7 @@ impl Change<'_> {
         ended: &mut BTreeMap<DeliveryKey, &Delivery>,
         now: Millis,
     ) -> Result<Option<LaneRow>, Undecided> {
-        let noted = self.found.stored::<Delivery>(DELIVERIES, key.row())?;
+        let noted = self.reads.stored::<Delivery>(DELIVERIES, key.row())?;
         // It may have been dropped.
         let Some(of_it) = ended.get(&key).copied().or(noted.as_ref()) else { return Ok(after) };
         let (beside, again) = once_more(key.seq, of_it, now);
@@ -101,19 +101,19 @@ mod tests {
     fn settled(next: u64, asked: &[u64]) -> Written {
         let (lane, before) = (Lane::to(Receiver::Channel), LaneRow::fresh(5, 8, NOW));
         let stored = asked.iter().fold(before.clone(), |row, seq| row.with_request(*seq, NOW.plus(1)));
-        let mut found = ReadSet::default();
-        found.add_row(LANES, lane.key(), Some(codec::encode(&stored)));
+        let mut reads = ReadSet::default();
+        reads.add_row(LANES, lane.key(), Some(codec::encode(&stored)));
         for seq in 5..=8 {
-            found.add_row(DELIVERIES, DeliveryKey::new(seq, Receiver::Channel).row(), None);
-            found.add_row(LANES, Lane { again: Some(seq), ..lane }.key(), None);
+            reads.add_row(DELIVERIES, DeliveryKey::new(seq, Receiver::Channel).row(), None);
+            reads.add_row(LANES, Lane { again: Some(seq), ..lane }.key(), None);
         }
-        found.add_first(LANE_TIMES, 10, Vec::new());
+        reads.add_first(LANE_TIMES, 10, Vec::new());
         let after = Some(LaneRow::fresh(next, 8, NOW.plus(60_000)));
         let ended = (5..next).map(gave_up).collect();
         let lanes = vec![LaneChange { lane, before: Some(before), after }];
         let entity = EntityKey { workspace: Address([1; 10]), kind: Kind::Conversation, id: Address([2; 10]) };
         let log = Log { entity, began: NOW, last_seq: 8 };
-        settle(&log, None, &Settlement { looked: 9, lanes, ended }, NOW.plus(2), &found).unwrap()
+        settle(&log, None, &Settlement { looked: 9, lanes, ended }, NOW.plus(2), &reads).unwrap()
     }
 
     /// What has not ended does not wait any longer.

@@ -48,14 +48,14 @@ async fn a_message_is_one_round_of_consensus_and_an_exchange_with_an_agent_two()
 
     let before = store.counts();
     for n in 0..MESSAGES {
-        let with = world.key(&format!("message {n}"));
-        node.conversation(entity, post(entity, "a message", None), with).await.unwrap();
+        let context = world.key(&format!("message {n}"));
+        node.conversation(entity, post(entity, "a message", None), context).await.unwrap();
     }
     let appended = store.counts();
     for n in 0..MESSAGES {
         let turn = Some(TurnRequest { agent: "bot".to_owned(), policy: BusyPolicy::Queue });
-        let with = world.key(&format!("exchange {n}"));
-        node.conversation(entity, Post { turn, ..post(entity, "a question", None) }, with).await.unwrap();
+        let context = world.key(&format!("exchange {n}"));
+        node.conversation(entity, Post { turn, ..post(entity, "a question", None) }, context).await.unwrap();
         while completed_turns(&node, entity).await <= n as usize {}
     }
     let exchanged = store.counts();
@@ -81,8 +81,8 @@ async fn an_entity_coming_back_is_settled_only_by_a_process_new_to_it() {
     // The conditional batches and the settlings that a message costs a process.
     let say_and_leave = async |at: usize| {
         let before = stores[at].counts();
-        let with = CommandContext::default();
-        directories[at].ask(&nodes[at], entity, Command::Post(post(entity, "a message", None)), with).await.unwrap();
+        let context = CommandContext::default();
+        directories[at].ask(&nodes[at], entity, Command::Post(post(entity, "a message", None)), context).await.unwrap();
         while directories[at].resident() > 0 {
             directories[at].sweep(nodes[at].now(), nobody).await;
             tokio::task::yield_now().await;

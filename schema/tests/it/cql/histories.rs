@@ -183,11 +183,11 @@ impl World {
         conversation: u64,
         text: &str,
         review: Option<Review>,
-        with: CommandContext,
+        context: CommandContext,
     ) -> Known {
         let entity = self.entity(conversation);
         let reviewed = u64::from(review.is_some());
-        match self.nodes[node].conversation(entity, post(entity, text, review), with).await {
+        match self.nodes[node].conversation(entity, post(entity, text, review), context).await {
             Ok(Answer::Done(posted)) => Known::At(posted.messages[0].id.number),
             Ok(Answer::Repeat(events)) => Known::At(events.last - reviewed),
             Err(Refusal::Unknown(_)) => Known::Perhaps,

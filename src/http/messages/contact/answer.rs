@@ -42,25 +42,25 @@ pub(super) struct Delivered {
 impl Exchange<'_> {
     /// Waits for the turn as long as the client and the server allow.
     pub(super) async fn answer(&self, delivered: Delivered, mut events: Subscription) -> Result<Response, Problem> {
-        self.accepting.context.accepted(delivered.message.id);
-        let node = self.accepting.app.node();
-        let key = self.accepting.keyed.as_ref().map(|keyed| keyed.used(&self.scope).hash);
-        let in_progress = self.accepting.app.in_progress();
+        self.request.context.accepted(delivered.message.id);
+        let node = self.request.app.node();
+        let key = self.request.keyed.as_ref().map(|keyed| keyed.used(&self.scope).hash);
+        let in_progress = self.request.app.in_progress();
         let _first = key.filter(|_| delivered.when == When::Now).map(|key| in_progress.begin(delivered.entity, key));
         if let Some(first) = self.fetching.and_then(|fetching| fetching.first) {
             // A request that waited for the file joins this turn, and waits as long as it asked to.
             first.accepted();
         }
         // If too many requests wait already, the client fetches the reply later.
-        let permit = self.accepting.app.long_requests().enter();
-        let prefer = prefer(self.accepting.headers);
+        let permit = self.request.app.long_requests().enter();
+        let prefer = prefer(self.request.headers);
         let begun = Instant::now();
         let before = self.fetching.map_or(Duration::ZERO, |fetching| fetching.waited);
         let deadline = begun + permit.as_ref().map_or(Duration::ZERO, |_| self.budget(prefer).saturating_sub(before));
         let waits = deadline > begun;
         let at_once = delivered.when == When::Now && !waits;
         if waits {
-            self.accepting.context.waits();
+            self.request.context.waits();
         }
         let mut heard = ObservedReplies::default();
         let turn = tokio::select! {
@@ -71,13 +71,13 @@ impl Exchange<'_> {
                 turn.map_err(store_problem).map_err(untold)?
             }
             // A request that waits when the server stops gets the location of the reply.
-            () = self.accepting.app.waits_no_longer() => delivered.turn.clone(),
+            () = self.request.app.waits_no_longer() => delivered.turn.clone(),
         };
         drop(events);
         let waited = prefer.wait.filter(|_| permit.is_some() && !prefer.respond_async);
         let applied = waited.map(|wait| format!("wait={}", wait.min(WAIT_MAX)));
         if before + begun.elapsed() >= LONG {
-            still_known(self.accepting.app, self.accepting.caller).await?;
+            still_known(self.request.app, self.request.caller).await?;
         }
         match self.told(&delivered, (&turn, &heard), prefer, key).await {
             Ok(response) => {
@@ -111,13 +111,13 @@ impl Exchange<'_> {
         // A request that asked for 202 gets it; otherwise a retry gets the first request's answer, or 409 while there
         // is none.
         let waits = delivered.when == When::Before && !turn.is_over() && !prefer.respond_async;
-        if waits && key.is_some_and(|key| self.accepting.app.in_progress().has(delivered.entity, key)) {
+        if waits && key.is_some_and(|key| self.request.app.in_progress().has(delivered.entity, key)) {
             return Err(in_progress_problem());
         }
-        let replies = turn_wait::replies_heard(self.accepting.app.node(), delivered.entity, turn, heard).await;
+        let replies = turn_wait::replies_heard(self.request.app.node(), delivered.entity, turn, heard).await;
         let replies = replies.map_err(store_problem)?;
         let changed_at = turn.ended_at.filter(|_| !replies.is_empty()).unwrap_or(delivered.message.id.at);
-        let created_at = self.accepting.app.node().created_at(delivered.entity).await.map_err(store_problem)?;
+        let created_at = self.request.app.node().created_at(delivered.entity).await.map_err(store_problem)?;
         let parts = ContactParts {
             contact: delivered.contact,
             conversation: delivered.conversation,
@@ -136,7 +136,7 @@ impl Exchange<'_> {
         let status = if turn.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };
         let is_news = delivered.tries_again || !turn.is_over();
         let response =
-            self.accepting.answer(status, &contact_view(&parts), if is_news { When::Now } else { delivered.when });
+            self.request.answer(status, &contact_view(&parts), if is_news { When::Now } else { delivered.when });
         Ok(if turn.is_over() { response } else { located(response, &format!("/turns/{}", turn.id)) })
     }
 
@@ -146,7 +146,7 @@ impl Exchange<'_> {
         if turn.is_over() {
             return Ok(turn.in_closed == Some(true));
         }
-        let state = self.accepting.app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
+        let state = self.request.app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
         Ok(state.is_some_and(|state| state.closed))
     }
 
@@ -155,6 +155,6 @@ impl Exchange<'_> {
         if prefer.respond_async {
             return Duration::ZERO;
         }
-        prefer.wait.map_or(self.accepting.app.wait_budget(), |wait| Duration::from_secs(wait.min(WAIT_MAX).into()))
+        prefer.wait.map_or(self.request.app.wait_budget(), |wait| Duration::from_secs(wait.min(WAIT_MAX).into()))
     }
 }

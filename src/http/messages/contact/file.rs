@@ -50,8 +50,8 @@ impl Exchange<'_> {
 
     /// Waits until no identical request fetches. `None`: there is a message to look for, or no key.
     async fn first(&self) -> Result<Option<First>, Problem> {
-        let Some(keyed) = &self.accepting.keyed else { return Ok(None) };
-        let MessageRequest { app, context, headers, .. } = self.accepting;
+        let Some(keyed) = &self.request.keyed else { return Ok(None) };
+        let MessageRequest { app, context, headers, .. } = self.request;
         let mut entered = Box::pin(app.fetches().enter(keyed.used(&self.scope)));
         if let Some(entered) = (&mut entered).now_or_never() {
             return entered;
@@ -69,8 +69,8 @@ impl Exchange<'_> {
     }
 
     async fn fetch_and_deliver(&self, sent: &Sent, media: &Media) -> Result<Response, Problem> {
-        let app = self.accepting.app;
-        let fetched = Box::pin(unless_stopping(app, media::fetch(self.accepting, media))).await;
+        let app = self.request.app;
+        let fetched = Box::pin(unless_stopping(app, media::fetch(self.request, media))).await;
         let file = fetched.map_err(|problem| self.refused_alike(problem))?;
         let delivered = Box::pin(self.deliver_with(sent, &file)).await;
         // The file has its message now, or never will.
@@ -81,14 +81,14 @@ impl Exchange<'_> {
     /// Delivers the message with its file, which may have taken long: only if the caller's key is still valid, and to
     /// the channel as it is now.
     async fn deliver_with(&self, sent: &Sent, file: &attachment::State) -> Result<Response, Problem> {
-        let MessageRequest { app, caller, .. } = self.accepting;
+        let MessageRequest { app, caller, .. } = self.request;
         // A waiting request may use another API key.
         still_known(app, caller).await?;
         self.deliver_on_channel(sent, file).await.map_err(|problem| self.refused_alike(problem))
     }
 
     async fn deliver_on_channel(&self, sent: &Sent, file: &attachment::State) -> Result<Response, Problem> {
-        let MessageRequest { app, caller, .. } = self.accepting;
+        let MessageRequest { app, caller, .. } = self.request;
         let channel = find_channel(app, caller, &self.channel.id).await?.ok_or_else(channel_not_found)?;
         if channel.kind != ChannelKind::Api {
             return Err(kind_mismatch("", channel.kind));
