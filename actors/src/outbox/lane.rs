@@ -244,11 +244,10 @@ pub struct LaneRow {
     #[n(5)]
     pub deferred_until: Option<Millis>,
     /// A request asked for the next attempt, or for a later event: the attempt is made even if the circuit breaker is
-    /// tripped. See
-    /// `RetryRequests`, as which this and [`retry_requests`](LaneRow::retry_requests) are read and written.
+    /// tripped. See `RetryRequests`, as which this and [`retry_requests`](LaneRow::retry_requests) are read and written.
     #[n(6)]
     pub retry_requested: bool,
-    /// How often `next` was tried since its retry was last requested.
+    /// How often `next` was tried by the schedule. A requested attempt counts if it was the first one.
     #[n(7)]
     pub tries: u32,
     /// The URL that sent `deferred_until`, by its [`mark`]; it does not hold for another one.

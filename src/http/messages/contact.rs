@@ -73,7 +73,7 @@ pub(super) async fn post(unparsed: UnparsedMessage<'_>, channel: Option<Arc<Chan
     let sent = Sent { identifier, name, memories, content };
     match &sent.content {
         ContactContent::Media(media) => exchange.with_file(&sent, &agent, media).await,
-        ContactContent::Text(_) => exchange.deliver(&sent, &agent, None).await,
+        ContactContent::Text(_) => exchange.without_file(&sent, &agent).await,
     }
 }
 

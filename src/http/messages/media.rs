@@ -7,6 +7,7 @@ use actors::attachment::State as File;
 use actors::directory::{CommandContext, KeyUse};
 use actors::id::{Address, EntityKey};
 use actors::shares::{OwnPermit, Shares};
+use actors::store::KeyHash;
 use actors::trace::{SpanKind, current, names};
 use bytes::{Bytes, BytesMut};
 use http::header;
@@ -63,6 +64,11 @@ impl Fetches {
         let most = (connections / CONNECTIONS_A_FETCH).clamp(1, FETCHES);
         let (permits, shares) = (Arc::new(Semaphore::new(most)), Shares::of(of_workspace(most)));
         Self { most, permits, shares, keyed: Arc::default() }
+    }
+
+    /// Whether a request with this key fetches a file.
+    pub(super) fn has(&self, key: KeyHash) -> bool {
+        self.keyed.has(key)
     }
 
     /// Waits for an earlier identical request: its file need not be fetched twice. See [`Firsts::enter`].

@@ -156,3 +156,20 @@ async fn a_channel_disabled_while_a_file_comes_refuses_all_who_wait() {
     }
     assert_eq!(held.origin.requests().len(), 1);
 }
+
+#[tokio::test]
+async fn a_request_with_another_body_waits_for_the_file_and_is_refused() {
+    let text = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "x"}}});
+    for other_body in [text, image("https://example.com/other.png")] {
+        let held = Held::with(ok("image/png", PNG)).await;
+        let first = held.first("").await;
+        let other = |prefer: &str| {
+            tokio::spawn(send(&held.app, other_body.clone()).idempotency_key("k").header("prefer", prefer).send())
+        };
+        let waits = other("");
+        other("wait=0").await.unwrap().problem(409, "idempotency_in_progress");
+        held.comes.notify_one();
+        first.await.unwrap().expect(200);
+        waits.await.unwrap().problem(422, "idempotency_key_reused");
+    }
+}

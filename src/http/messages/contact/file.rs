@@ -48,7 +48,16 @@ impl Exchange<'_> {
         exchange.fetch_and_deliver(sent, media).await
     }
 
-    /// Waits until no identical request fetches. `None`: there is a message to look for, or no key.
+    /// Delivers a message without a file. If a request with its key fetches one, that request came first.
+    pub(super) async fn without_file(&self, sent: &Sent, agent: &str) -> Result<Response, Problem> {
+        let key = self.request.keyed.as_ref().map(|keyed| keyed.used(&self.scope).hash);
+        if key.is_some_and(|key| self.request.app.fetches().has(key)) {
+            drop(self.first().await?);
+        }
+        self.deliver(sent, agent, None).await
+    }
+
+    /// Waits until no other request with the key fetches. `None`: there is a message to look for, or no key.
     async fn first(&self) -> Result<Option<First>, Problem> {
         let Some(keyed) = &self.request.keyed else { return Ok(None) };
         let MessageRequest { app, context, headers, .. } = self.request;

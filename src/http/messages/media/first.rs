@@ -1,4 +1,5 @@
-//! Deduplicates concurrent identical requests: the first one fetches the file, the others wait for its outcome.
+//! Deduplicates concurrent requests with one idempotency key: the first one fetches the file, the others wait for its
+//! outcome.
 
 use std::sync::Arc;
 
@@ -9,51 +10,62 @@ use tokio::sync::watch;
 
 use crate::problem::Problem;
 
-/// An idempotency key and its request's fingerprint: a request with another body is not identical.
-type Alike = (KeyHash, [u8; 16]);
 /// The outcome of the first request: there is a message that the others can join, or there will be none, and why.
 type Outcome = Result<(), Problem>;
 
-/// The requests that fetch now; bounded by the number of requests.
+/// The requests that fetch now, by their keys; bounded by the number of requests.
 #[derive(Debug, Default)]
-pub(super) struct Firsts(DashMap<Alike, watch::Receiver<Option<Outcome>>>);
+pub(super) struct Firsts(DashMap<KeyHash, InFlight>);
+
+/// A request that fetches.
+#[derive(Clone, Debug)]
+struct InFlight {
+    /// A request with another body is not identical.
+    fingerprint: [u8; 16],
+    outcome: watch::Receiver<Option<Outcome>>,
+}
 
 /// The request that fetches. If it is dropped without an outcome, one of the others takes over.
 #[derive(Debug)]
 pub(in crate::http::messages) struct First {
     firsts: Arc<Firsts>,
-    alike: Alike,
+    key: KeyHash,
     tell: watch::Sender<Option<Outcome>>,
 }
 
 impl Firsts {
-    /// Waits until this request is the first, or until another one has a message (`None`).
+    /// Whether a request with this key fetches.
+    pub(super) fn has(&self, key: KeyHash) -> bool {
+        self.0.contains_key(&key)
+    }
+
+    /// Waits until this request is the first, or until an identical one has a message (`None`). Behind a request with
+    /// another body it is the first once that one has its message or has failed: the key is known by then, or free.
     ///
     /// # Errors
-    /// The problem of the other request.
+    /// The problem of the identical request.
     pub(super) async fn enter(self: &Arc<Self>, used: KeyUse) -> Result<Option<First>, Problem> {
         loop {
-            let mut told = match self.begin(used) {
+            let InFlight { fingerprint, outcome: mut told } = match self.begin(used) {
                 Ok(first) => return Ok(Some(first)),
-                Err(told) => told,
+                Err(in_flight) => in_flight,
             };
             let outcome = told.wait_for(Option::is_some).await.map_or(None, |outcome| outcome.clone());
             // Without one, the first request has ended without an outcome.
-            if let Some(outcome) = outcome {
+            if let Some(outcome) = outcome.filter(|_| fingerprint == used.fingerprint) {
                 return outcome.map(|()| None);
             }
         }
     }
 
-    /// Becomes the first, or returns where the first's outcome arrives.
-    fn begin(self: &Arc<Self>, used: KeyUse) -> Result<First, watch::Receiver<Option<Outcome>>> {
-        let alike = (used.hash, used.fingerprint);
-        match self.0.entry(alike) {
-            Entry::Occupied(told) => Err(told.get().clone()),
+    /// Becomes the first, or returns the request that is.
+    fn begin(self: &Arc<Self>, used: KeyUse) -> Result<First, InFlight> {
+        match self.0.entry(used.hash) {
+            Entry::Occupied(first) => Err(first.get().clone()),
             Entry::Vacant(place) => {
-                let (tell, told) = watch::channel(None);
-                place.insert(told);
-                Ok(First { firsts: Arc::clone(self), alike, tell })
+                let (tell, outcome) = watch::channel(None);
+                place.insert(InFlight { fingerprint: used.fingerprint, outcome });
+                Ok(First { firsts: Arc::clone(self), key: used.hash, tell })
             }
         }
     }
@@ -76,7 +88,7 @@ impl First {
             return;
         }
         // Later requests look for the message, or fetch again.
-        self.firsts.0.remove(&self.alike);
+        self.firsts.0.remove(&self.key);
         self.tell.send_replace(Some(outcome));
     }
 
@@ -89,7 +101,7 @@ impl Drop for First {
     fn drop(&mut self) {
         // Before the others see that this one is gone, so that one of them can become the first.
         if !self.is_over() {
-            self.firsts.0.remove(&self.alike);
+            self.firsts.0.remove(&self.key);
         }
     }
 }
@@ -137,9 +149,8 @@ mod tests {
         let fetching = first(&firsts);
         let mut waiting = [0, 1].map(|_| Box::pin(firsts.enter(used(1))));
         assert!(waiting.iter_mut().all(|one| one.now_or_never().is_none()));
-        let other_body = firsts.enter(used(2)).now_or_never();
-        assert!(matches!(other_body, Some(Ok(Some(_)))), "that is another request");
-        drop(other_body);
+        let mut other_body = Box::pin(firsts.enter(used(2)));
+        assert!((&mut other_body).now_or_never().is_none(), "the key is the first one's until it has ended");
         drop(fetching);
         let [one, mut other] = waiting;
         let next = one.now_or_never().unwrap().unwrap().unwrap();
