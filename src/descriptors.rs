@@ -3,14 +3,16 @@
 //! A store that cannot open a file fails for good, so clients, which need no key to connect, must never take the last
 //! descriptor.
 
-/// Of all descriptors, connections get one in this many; the store's tables and outgoing calls have the rest.
+/// Of all descriptors, connections get one in this many; the store's tables, files and outgoing calls have the rest.
 const SHARE: u64 = 2;
+/// Descriptors that those others take however few connections there are: tables, turns, deliveries and uploads.
+const OTHERS: u64 = 2_048;
 
 /// The number of connections to accept of those that are configured: all of them, or half of the descriptors if the
 /// system allows no more even when asked.
 pub(crate) fn connections(configured: usize) -> usize {
-    let wanted = (configured as u64).saturating_mul(SHARE);
-    let Some(limit) = limit(wanted) else { return configured };
+    let wanted = (configured as u64).saturating_mul(SHARE).saturating_add(OTHERS);
+    let Some(limit) = raised_limit(wanted) else { return configured };
     let room = room(configured, limit);
     if room < configured {
         tracing::warn!(
@@ -31,7 +33,7 @@ fn room(configured: usize, limit: u64) -> usize {
 
 /// The limit of the process, which is first raised to what is wanted if the system allows that. `None`: there is none.
 #[cfg(unix)]
-fn limit(wanted: u64) -> Option<u64> {
+fn raised_limit(wanted: u64) -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
@@ -50,7 +52,7 @@ fn limit(wanted: u64) -> Option<u64> {
 }
 
 #[cfg(not(unix))]
-fn limit(_wanted: u64) -> Option<u64> {
+fn raised_limit(_wanted: u64) -> Option<u64> {
     None
 }
 

@@ -337,6 +337,8 @@ impl Effects for Attachment {
         node.settling.wanted(entity);
         Command::Begin(Begin(state.id))
     }
+
+    fn committed(_: &Arc<Node>, _: EntityKey, _: &State, _: &[Arc<Record<Event>>]) {}
 }
 
 #[cfg(test)]

@@ -123,9 +123,8 @@ impl Unread {
         is_there
     }
 
-    /// The progress of an erasure of the events up to `end` after this step, over the events of
-    /// `step`: its next event and the first that remains, which were `before`. `None`: all were handled, and the remaining ones
-    /// still remain.
+    /// The progress of an erasure of the events up to `end` after this step, over the events of `step`: its next event
+    /// and the first that remains, which were `before`. `None`: all were handled, and the remaining ones still remain.
     pub(crate) fn moved(
         &self,
         step: SeqRange,

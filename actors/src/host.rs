@@ -125,6 +125,7 @@ pub(crate) struct Resident<M: Effects> {
 
 /// After how many conflicts in a row a batch is given up; each means that another process committed first.
 const CONFLICTS_MAX: u32 = 16;
+
 impl<M: Effects> Actor for Host<M> {
     type Msg = Mail<M>;
     type State = Resident<M>;
@@ -255,9 +256,14 @@ impl<M: Effects> Resident<M> {
     }
 
     fn read(&mut self, reads: Result<ReadSet, StoreError>) {
-        let Phase::Reading(batch) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
+        let Phase::Reading(mut batch) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
         match reads {
             Ok(reads) => self.decide(batch, reads),
+            // Damage refuses the command that needs what is damaged, and no other one of its batch.
+            Err(error) if !error.passes() && batch.envelopes.len() > 1 => {
+                batch.give_back(1, &mut self.queue);
+                self.decide(batch, ReadSet::default());
+            }
             Err(error) => batch.refuse(&Refusal::of_store(&error)),
         }
     }

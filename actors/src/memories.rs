@@ -287,6 +287,8 @@ impl Effects for Memories {
     fn on_alarm(_: &Arc<Node>, _: EntityKey, _: &State) -> Command {
         Command::Learn(Vec::new())
     }
+
+    fn committed(_: &Arc<Node>, _: EntityKey, _: &State, _: &[Arc<Record<Event>>]) {}
 }
 
 /// The hash of a memory's slot.

@@ -143,7 +143,8 @@ impl Command {
     }
 
     /// Whether a cache may hold the changed rows: a row that existed, or the rows of a list.
-    pub(crate) fn may_be_known(&self) -> bool {
+    #[must_use]
+    pub fn may_be_known(&self) -> bool {
         let was_there = |change: &RowChange| {
             let of = |row: &&Expect| match row {
                 Expect::Row { table, key, .. } => *table == change.table() && key[..] == *change.key(),

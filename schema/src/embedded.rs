@@ -140,7 +140,11 @@ impl EmbeddedStore {
     pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
         let may = open::May { create: true, accept_loss: options.accept_loss };
         let opened = open::open(dir, may, options.cache_bytes, Arc::clone(&options.clock))?;
-        let shared = Arc::new(Shared::new(options.clock, options.on_fatal, Space::new(dir, options.spare_bytes)));
+        let shared = Arc::new(Shared::new(
+            options.clock,
+            options.on_fatal,
+            Space::new(dir, options.spare_bytes, opened.engine.disk_bytes().unwrap_or_default()),
+        ));
         let head_file = Arc::new(opened.head_file);
         let failed = |error| OpenError::io(dir, error);
         // It ends when the writer, which wakes it, has ended.

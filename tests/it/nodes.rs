@@ -9,7 +9,7 @@ use actors::store::{Order, SeqRange};
 use actors::tables::{AGENTS, CHANNELS};
 use actors::workspace::{DEFAULT, address_of};
 use axum::body::Body;
-use futures_util::future::join;
+use futures_util::future::{join, join_all};
 use http_body_util::BodyExt as _;
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -233,6 +233,22 @@ async fn a_retry_of_a_change_is_answered_once_the_other_server_goes_by_it_too() 
     post("still taken").await.expect(201);
     insisted(|| one.patch("/api/v1/channels/demo").json(json!({"enabled": false}))).await.expect(200);
     post("not any more").await.problem(409, "channel_disabled");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_changes_of_one_server_are_waited_for_together() {
+    let [one, _other] = servers(&[]).await;
+    let begun = Instant::now();
+    let patch = |n: usize| one.patch("/api/v1/channels/demo").json(json!({"name": format!("c{n}")})).send();
+    let delete = || one.delete("/api/v1/api-keys/key_00000000000000000000000000").send();
+    let (patched, deleted) = join(join_all((0..20).map(patch)), join_all((0..20).map(|_| delete()))).await;
+    for answer in patched {
+        answer.expect(200);
+    }
+    for answer in deleted {
+        answer.problem(404, "key_not_found");
+    }
+    assert!(begun.elapsed() < 3 * SEEN_WITHIN, "{:?}", begun.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -194,7 +194,7 @@ fn end_failed(state: &State, turn: &Turn, failure: Failure, writing: &mut Writin
     Ok(write(turn, Event::TurnFailed, writing))
 }
 
-/// The turn as it ends, with the effect on its calls; the caller writes its row. `how` gets the moment's time.
+/// The turn as it ends, with the effect on its calls; the caller writes its row. `how` gets the time of the decision.
 fn end_as(
     state: &State,
     turn: &Turn,

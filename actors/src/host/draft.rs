@@ -229,8 +229,8 @@ impl<M: Machine> Draft<M> {
         }
     }
 
-    /// The commit of the draft, and what is done with it once its outcome is known. `batch` has the decided commands and
-    /// no others; a snapshot is due every `snapshot_every` commits. `Err`: nothing changes, so there are only answers.
+    /// The commit of the draft, and what is done with it once its outcome is known. `batch` has the decided commands
+    /// and no others; a snapshot is due every `snapshot_every` commits. `Err`: nothing changes, so there are only answers.
     pub(crate) fn into_commit(
         self,
         entity: EntityKey,

@@ -37,7 +37,7 @@ pub trait Effects: Machine {
 
     /// Called in order, after the records are durable and before their commands are answered: beside the answers, the
     /// only place from which anything leaves an actor (invariant I1).
-    fn committed(_: &Arc<Node>, _: EntityKey, _: &Self::State, _records: &[Arc<Record<Self::Event>>]) {}
+    fn committed(node: &Arc<Node>, entity: EntityKey, state: &Self::State, records: &[Arc<Record<Self::Event>>]);
 
     /// Called when the entity was loaded from the store and may hold records that [`Effects::committed`] was not called
     /// with: those of a commit whose outcome was unknown, or of another process. The state is the loaded one, if it

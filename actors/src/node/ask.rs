@@ -97,16 +97,31 @@ impl Node {
         command: registry::Command,
         context: CommandContext,
     ) -> Reply<Registry> {
-        let directory = match entity.kind {
-            Kind::Installation => &self.installation,
-            _ => &self.workspaces,
-        };
         let may_be_known = command.may_be_known();
-        let reply = claims::ask(self, directory, entity, Arc::new(command), context).await;
+        let reply = self.registry_stored(entity, command, context).await;
         if may_be_known && reply.is_ok() {
             self.known_everywhere().await;
         }
         reply
+    }
+
+    /// The same, but a change is answered once it is stored. Whoever answers a client waits with
+    /// [`known_everywhere`](Self::known_everywhere) before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Directory::ask`](crate::directory::Directory::ask).
+    pub async fn registry_stored(
+        self: &Arc<Self>,
+        entity: EntityKey,
+        command: registry::Command,
+        context: CommandContext,
+    ) -> Reply<Registry> {
+        let directory = match entity.kind {
+            Kind::Installation => &self.installation,
+            _ => &self.workspaces,
+        };
+        claims::ask(self, directory, entity, Arc::new(command), context).await
     }
 
     /// Waits until every process uses the configuration as stored now. So once a change is answered it is visible

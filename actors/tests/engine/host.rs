@@ -177,6 +177,31 @@ async fn refuse_a_long_queue() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_damaged_row_refuses_no_other_command_of_its_batch() {
+    let gate = Gate::new();
+    let node = node_over(&Arc::new(gate.clone()));
+    let e = entity(1);
+    let said = messages(node.conversation(e, post(e, "hi"), CommandContext::default()).await.unwrap());
+    let send = |command| {
+        let node = Arc::clone(&node);
+        tokio::spawn(async move { node.conversation(e, command, CommandContext::default()).await })
+    };
+    gate.rule(Rule::Hold);
+    let first = send(post(e, "first"));
+    settle().await;
+    gate.damage_rows(OVERLAYS);
+    let amends = Arc::clone(&node);
+    let delete = Amend { message: said[0].id, amendment: Amendment::Delete { seen: None } };
+    let damaged = tokio::spawn(async move { amends.conversation(e, delete, CommandContext::default()).await });
+    let behind = send(post(e, "behind"));
+    settle().await;
+    gate.rule(Rule::Pass);
+    first.await.unwrap().unwrap();
+    assert!(matches!(damaged.await.unwrap(), Err(Refusal::Corrupt(_))));
+    behind.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_stored_and_makes_no_sense_refuses_who_needs_it_and_nobody_else() {
     let store = Arc::new(MemoryStore::default());
     let e = entity(1);

@@ -272,4 +272,6 @@ impl Effects for Bomb {
     fn on_alarm(_: &Arc<Node>, _: EntityKey, _: &Count) -> Option<u64> {
         Some(0)
     }
+
+    fn committed(_: &Arc<Node>, _: EntityKey, _: &Count, _: &[Arc<Record<Self::Event>>]) {}
 }

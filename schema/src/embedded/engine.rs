@@ -102,6 +102,11 @@ impl Engine {
         OwnedWriteBatch::with_capacity(self.db.clone(), items)
     }
 
+    /// The bytes of the engine's files, if they can be counted.
+    pub(super) fn disk_bytes(&self) -> Option<u64> {
+        self.db.disk_space().ok()
+    }
+
     /// A view of all keyspaces at one moment.
     pub(super) fn snapshot(&self) -> fjall::Snapshot {
         self.db.snapshot()

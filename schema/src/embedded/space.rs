@@ -1,42 +1,64 @@
 //! The free space of the disk.
 //!
 //! An engine that cannot write a table or a journal fails for good, and the server with it. So commits are refused while
-//! there is still enough for what the engine has begun, reads go on, and nothing has to be restarted once there is space.
+//! there is still enough for what the engine has begun, reads go on, and nothing has to be restarted once there is
+//! space.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use actors::store::StoreError;
 
-/// Bytes that commits leave free: the memory that is written as tables, the journals, and tables that are compacted,
-/// of which old and new exist at a time.
-pub(super) const SPARE_BYTES: u64 = 512 * 1024 * 1024;
+const MIB: u64 = 1024 * 1024;
+/// Bytes that commits leave free on an empty store: for the memory that is written as tables, and the journals.
+pub(super) const SPARE_BYTES: u64 = 128 * MIB;
+/// The most that they leave free beside for compactions, which keep old and new tables at a time: as much as the store
+/// has, and at most what two of the largest need.
+const COMPACTED_BYTES: u64 = 1_536 * MIB;
+/// After how many looks the size of the store is asked for again.
+const SIZED_EVERY: u64 = 256;
 
 /// What is known about the space of a directory's disk.
 #[derive(Debug)]
 pub(super) struct Space {
     dir: PathBuf,
     spare: u64,
+    /// What compactions may need.
+    compacted: AtomicU64,
+    looks: AtomicU64,
     is_short: AtomicBool,
 }
 
 impl Space {
-    /// Commits leave `spare` bytes free.
-    pub(super) fn new(dir: &Path, spare: u64) -> Self {
-        let space = Self { dir: dir.to_owned(), spare, is_short: AtomicBool::new(false) };
+    /// Commits leave `spare` bytes free, and what compactions of a store of this size need.
+    pub(super) fn new(dir: &Path, spare: u64, size: u64) -> Self {
+        let compacted = AtomicU64::new(size.min(COMPACTED_BYTES));
+        let (looks, is_short) = (AtomicU64::new(0), AtomicBool::new(false));
+        let space = Self { dir: dir.to_owned(), spare, compacted, looks, is_short };
         space.look();
         space
     }
 
-    /// Asks the system. The writer does so for each batch, so that between two of them no more is written than one has.
-    pub(super) fn look(&self) {
+    /// Looks after a batch, so that between two looks no more is written than one has. `size`: of the store, which is
+    /// asked for now and then.
+    pub(super) fn look_after_batch(&self, size: impl FnOnce() -> Option<u64>) {
+        if self.looks.fetch_add(1, Ordering::Relaxed) % SIZED_EVERY == 0
+            && let Some(size) = size()
+        {
+            self.compacted.store(size.min(COMPACTED_BYTES), Ordering::Relaxed);
+        }
+        self.look();
+    }
+
+    fn look(&self) {
+        let spare = self.spare.saturating_add(self.compacted.load(Ordering::Relaxed));
         // What cannot be asked is no reason to refuse commits.
-        let is_short = free(&self.dir).is_ok_and(|free| free < self.spare);
+        let is_short = free(&self.dir).is_ok_and(|free| free < spare);
         if self.is_short.swap(is_short, Ordering::Relaxed) == is_short {
             return;
         }
         if is_short {
-            tracing::error!(spare = self.spare, "the disk is almost full; nothing is stored until there is space");
+            tracing::error!(spare, "the disk is almost full; nothing is stored until there is space");
         } else {
             tracing::info!("the disk has space again");
         }
@@ -73,7 +95,7 @@ mod tests {
     #[test]
     fn commits_are_refused_as_long_as_too_little_is_left() {
         let dir = tempfile::tempdir().unwrap();
-        let mut space = Space::new(dir.path(), 0);
+        let mut space = Space::new(dir.path(), 0, 0);
         assert!(space.check().is_ok());
         space.spare = u64::MAX;
         assert!(space.check().is_ok(), "nobody has looked since");
@@ -81,5 +103,19 @@ mod tests {
         assert!(space.check().is_err());
         space.spare = 0;
         assert!(space.check().is_ok(), "there is space again");
+    }
+
+    #[test]
+    fn a_larger_store_leaves_more_for_its_compactions() {
+        let dir = tempfile::tempdir().unwrap();
+        let space = Space::new(dir.path(), 0, MIB);
+        let compacted = || space.compacted.load(Ordering::Relaxed);
+        assert_eq!(compacted(), MIB);
+        space.look_after_batch(|| Some(2 * MIB));
+        assert_eq!(compacted(), 2 * MIB);
+        space.look_after_batch(|| panic!("it was asked for a moment ago"));
+        (2..SIZED_EVERY).for_each(|_| space.look_after_batch(|| None));
+        space.look_after_batch(|| Some(u64::MAX));
+        assert_eq!(compacted(), COMPACTED_BYTES);
     }
 }

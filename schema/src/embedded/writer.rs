@@ -251,7 +251,7 @@ impl Writer {
         match durable {
             Ok(()) => {
                 self.shared.counted(commits);
-                self.shared.space.look();
+                self.shared.space.look_after_batch(|| self.engine.disk_bytes());
                 tell(decided, begun.elapsed());
                 decided.drain(..).for_each(|decided| decided.caller.answer(decided.outcome));
             }

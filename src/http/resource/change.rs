@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use actors::directory::{Answer, CommandContext, Refusal};
+use actors::directory::{Answer, CommandContext, Refusal, Reply};
 use actors::id::EntityKey;
 use actors::registry::{Command, Expect, Registry, RowChange};
 use actors::store::{Order, SeqRange};
@@ -135,38 +135,67 @@ pub(in crate::http) async fn commit<R, F>(
     app: &App,
     registry: EntityKey,
     command_context: CommandContext,
-    mut decide: impl FnMut() -> F,
+    decide: impl FnMut() -> F,
 ) -> Result<Stored<R>, Problem>
 where
     R: Resource,
     F: Future<Output = Result<Change<R>, Problem>>,
 {
-    let Ok(_turn) = timeout(TURN_WITHIN, app.changing().enter(registry)).await else { return Err(contended()) };
+    let Ok(turn) = timeout(TURN_WITHIN, app.changing().enter(registry)).await else { return Err(contended()) };
+    let Ended { result, must_be_known } = decide_and_store(app, registry, command_context, decide).await;
+    // Others need not wait until every server uses this change.
+    drop(turn);
+    if must_be_known {
+        app.node().known_everywhere().await;
+    }
+    result
+}
+
+/// The end of a change.
+struct Ended<R> {
+    result: Result<Stored<R>, Problem>,
+    /// The answer is only true once every server uses the rows as stored now.
+    must_be_known: bool,
+}
+
+async fn decide_and_store<R, F>(
+    app: &App,
+    registry: EntityKey,
+    command_context: CommandContext,
+    mut decide: impl FnMut() -> F,
+) -> Ended<R>
+where
+    R: Resource,
+    F: Future<Output = Result<Change<R>, Problem>>,
+{
+    let at_once = |result| Ended { result, must_be_known: false };
     for _ in 0..ATTEMPTS {
         let Change { command, value, ignored } = match decide().await {
             Ok(change) => change,
             Err(refused) => {
-                if refused.status == StatusCode::NOT_FOUND {
-                    app.node().known_everywhere().await;
-                }
-                return Err(refused);
+                return Ended { must_be_known: refused.status == StatusCode::NOT_FOUND, result: Err(refused) };
             }
         };
         if command.changes.is_empty() {
-            app.node().known_everywhere().await;
-            return Ok(Stored { value, ignored, when: When::Now });
+            return Ended { result: Ok(Stored { value, ignored, when: When::Now }), must_be_known: true };
         }
         let (is_new, room) = (command.expected[0].is_absence(), command.expected.len());
-        match submit(app, registry, command, command_context).await? {
-            Submitted::Done => return Ok(Stored { value, ignored, when: When::Now }),
-            Submitted::Repeat(changes) => return Stored::replay(&changes, ignored),
-            Submitted::Unexpected(0) if is_new => return Err(value.taken()),
-            Submitted::Unexpected(missing) if missing == room => return Err(R::no_room()),
+        let must_be_known = command.may_be_known();
+        match submitted(app, registry, app.node().registry_stored(registry, command, command_context).await).await {
+            Ok(Submitted::Done) => {
+                return Ended { result: Ok(Stored { value, ignored, when: When::Now }), must_be_known };
+            }
+            Ok(Submitted::Repeat(changes)) => {
+                return Ended { result: Stored::replay(&changes, ignored), must_be_known };
+            }
+            Ok(Submitted::Unexpected(0)) if is_new => return at_once(Err(value.taken())),
+            Ok(Submitted::Unexpected(missing)) if missing == room => return at_once(Err(R::no_room())),
             // A row has changed: decide again.
-            Submitted::Unexpected(_) => {}
+            Ok(Submitted::Unexpected(_)) => {}
+            Err(problem) => return at_once(Err(problem)),
         }
     }
-    Err(contended())
+    at_once(Err(contended()))
 }
 
 /// Stores a new resource that depends only on its id being free.
@@ -267,7 +296,12 @@ pub(in crate::http) async fn submit(
     command: Command,
     command_context: CommandContext,
 ) -> Result<Submitted, Problem> {
-    match app.node().registry(registry, command, command_context).await {
+    submitted(app, registry, app.node().registry(registry, command, command_context).await).await
+}
+
+/// The result of a change that was sent.
+async fn submitted(app: &App, registry: EntityKey, reply: Reply<Registry>) -> Result<Submitted, Problem> {
+    match reply {
         Ok(Answer::Done(())) => Ok(Submitted::Done),
         Ok(Answer::Repeat(effect)) => Ok(Submitted::Repeat(changes(app, registry, effect.first).await?)),
         Err(Refusal::Rejected(unexpected)) => Ok(Submitted::Unexpected(unexpected.0)),

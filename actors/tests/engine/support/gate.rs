@@ -36,6 +36,7 @@ struct Gated {
     unlisted: Option<EntityKey>,
     lost_lists: usize,
     lost_rows: Option<(Table, usize)>,
+    damaged_rows: Option<Table>,
 }
 
 /// Reads that hang until a test releases them.
@@ -77,6 +78,7 @@ impl Gate {
             unlisted: None,
             lost_lists: 0,
             lost_rows: None,
+            damaged_rows: None,
         };
         Self { inner: MemoryStore::default(), gated: Arc::new(Mutex::new(gated)), hanging: Arc::default() }
     }
@@ -106,6 +108,11 @@ impl Gate {
     /// The same for the log of one entity.
     pub(crate) fn damage_in(&self, entity: EntityKey, seq: u64) {
         self.gated.lock().unwrap().damaged = Some((Some(entity), seq));
+    }
+
+    /// From now on no row of this table can be read by its key.
+    pub(crate) fn damage_rows(&self, table: Table) {
+        self.gated.lock().unwrap().damaged_rows = Some(table);
     }
 
     /// From now on no part of the due index with this entity can be read; `None`: all can.
@@ -230,6 +237,9 @@ impl Store for Gate {
     fn row(&self, entity: EntityKey, table: Table, key: Bytes) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
         if self.loses_rows(table) {
             return Box::pin(async { Err(StoreError::Unavailable("told to be".into())) });
+        }
+        if self.gated.lock().unwrap().damaged_rows == Some(table) {
+            return Box::pin(async { Err(StoreError::Corrupt("told to be".into())) });
         }
         self.read().row(entity, table, key)
     }

@@ -6,7 +6,7 @@ use actors::attachment;
 use actors::channel::ChannelKind;
 use axum::response::Response;
 use futures_util::FutureExt as _;
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 use tokio::time::{Instant, timeout};
 
 use super::answer::WAIT_MAX;
@@ -111,9 +111,11 @@ impl Exchange<'_> {
     }
 
     /// The same problem, which waiting identical requests get too if it is about the request itself. For a problem of
-    /// the server the next of them tries by itself.
+    /// the server, or of its load, the next of them tries by itself.
     fn refused_alike(&self, problem: Problem) -> Problem {
+        let is_of_load = problem.status == StatusCode::TOO_MANY_REQUESTS || problem.code == in_progress().code;
         if problem.status.is_client_error()
+            && !is_of_load
             && let Some(first) = self.fetching.and_then(|fetching| fetching.first)
         {
             first.refused(&problem);
