@@ -8,7 +8,7 @@ mod clauses;
 mod openings;
 mod phrases;
 
-use clauses::{Join, begin, estranges, is_statement_begun, joins};
+use clauses::{Join, Reach, begin, estranges, is_statement_begun, joins};
 use openings::{Form, Opening, THING_BYTES};
 
 use super::model::TEXT_CHARS;
@@ -52,6 +52,12 @@ const QUESTIONS: [&str; 23] = [
     "do", "does", "don't", "did", "didn't", "what", "how", "and", "is", "isn't", "are", "aren't", "can", "could",
     "would", "will", "where", "why", "when", "which", "right", "ok", "okay",
 ];
+
+/// Beginnings of a question behind a comma alone: `Dr. Who` is a name.
+const RETURNS: [&str; 3] = ["who", "you", "yours"];
+
+/// Pairs of signs around a value.
+const PAIRS: [(char, char); 4] = [('(', ')'), ('\u{201c}', '\u{201d}'), ('\u{201e}', '\u{201c}'), ('\u{ab}', '\u{bb}')];
 
 /// Words after `call me` that ask for a phone call, not for a name.
 const NO_NAMES: [&str; 22] = [
@@ -113,14 +119,25 @@ fn ends_sentence(text: &str, at: usize, c: char) -> bool {
 /// The statement before a question: the sentence begins with a statement, and the question follows a comma.
 fn before_question(sentence: &str) -> Option<&str> {
     let (stated, asked) = sentence.rsplit_once(',')?;
-    (is_statement_begun(stated) && question_begins(asked)).then_some(stated)
+    (is_statement_begun(stated) && is_asked(asked)).then_some(stated)
 }
 
 /// Whether this begins like a question.
 fn question_begins(text: &str) -> bool {
+    QUESTIONS.contains(&first_word(text).as_str())
+}
+
+/// Whether this is a question, when it stands behind a statement and a comma.
+fn is_asked(text: &str) -> bool {
+    question_begins(text) || RETURNS.contains(&first_word(text).as_str())
+}
+
+/// The first word of a text in lower case, without a verb that is drawn into it: `what` of `What's yours`.
+fn first_word(text: &str) -> String {
     let beginning = straight(first(text.trim_start(), THING_BYTES)).to_lowercase();
     let word = beginning.split(|c: char| !c.is_alphanumeric() && c != '\'').next().unwrap_or_default();
-    QUESTIONS.contains(&word)
+    let whole = ["'s", "'re"].iter().find_map(|verb| word.strip_suffix(verb)).unwrap_or(word);
+    whole.to_owned()
 }
 
 /// The last word of a text; of an overlong one, its end.
@@ -154,10 +171,10 @@ fn of_sentence(sentence: &str) -> Vec<Fact> {
     let folded = folded(&sentence);
     let joins = joins(&folded);
     let mut facts = Vec::new();
-    let (mut from, mut is_estranged) = (0, false);
+    let (mut from, mut estranged) = (0, None::<Reach>);
     loop {
         let (at, opening) = begin(&folded, from);
-        let over = match opening.filter(|_| !is_estranged) {
+        let over = match opening.filter(|_| estranged.is_none()) {
             Some(opening) => {
                 let value_at = at + opening.len;
                 let end = value_end(&folded, value_at, &joins);
@@ -168,12 +185,12 @@ fn of_sentence(sentence: &str) -> Vec<Fact> {
             }
             None => {
                 let over = joins_from(&joins, at).first().map_or(folded.len(), |join| join.at);
-                is_estranged |= estranges(&folded[at..over]);
+                estranged = estranged.max(estranges(&folded[at..over]));
                 over
             }
         };
         let Some(join) = joins_from(&joins, over).first() else { break };
-        is_estranged &= !join.is_turn();
+        estranged = estranged.filter(|reach| !join.ends(*reach));
         from = join.end;
     }
     facts.into_iter().map(|fact| Fact { text: shortened(fact.text), ..fact }).collect()
@@ -279,7 +296,9 @@ fn trimmed(value: &str) -> &str {
             quotes => quotes % 2 == 1 && (value.starts_with(*quote) || value.ends_with(*quote)),
         });
         let half = match quote {
-            None => value.strip_suffix(')').filter(|_| count(')') > count('(')),
+            None => {
+                PAIRS.iter().find_map(|&(open, close)| value.strip_suffix(close).filter(|_| count(close) > count(open)))
+            }
             Some(quote) => value.strip_suffix(quote).or_else(|| value.strip_prefix(quote)),
         };
         match half {

@@ -1,20 +1,33 @@
 //! Where a statement may begin: at the beginning of a sentence or of a clause, behind a greeting or the like at most.
 //! Elsewhere the same words are somebody else's, or only supposed: `she said I like tea`.
 
-use super::openings::{Opening, THING_BYTES, opening};
-use super::phrases::{ASSERTIONS, GREETINGS, INTRODUCTIONS};
+use super::openings::{Form, Opening, THING_BYTES, opening};
+use super::phrases::{ASSERTIONS, GREETINGS, INTRODUCTIONS, SELVES};
 use super::{first, folded, straight};
 
 /// The most introductions before one statement.
 const INTRODUCTIONS_MAX: usize = 6;
+/// The most words of the name behind a greeting or `I am`.
+const NAME_WORDS: usize = 2;
+/// The most words behind `for`, `when` and the like, before one statement.
+const ADVERBIAL_WORDS: usize = 3;
 /// The words behind `said` in which the opening of a statement is looked for.
 const REPORTED_WORDS: usize = 8;
 
 /// Words that join two clauses; some signs do so too.
-const JOINS: [&str; 14] = [
-    "and", "but", "&", "+", "-", "\u{2013}", "\u{2014}", "plus", "so", "because", "since", "though", "although",
-    "while",
+const JOINS: [&str; 17] = [
+    "and", "but", "&", "+", "-", "--", "\u{2013}", "\u{2014}", "/", "plus", "so", "as", "because", "since", "though",
+    "although", "while",
 ];
+
+/// Signs that join two clauses without a blank around them.
+const SIGNS: [&str; 2] = ["\u{2014}", "\u{2026}"];
+
+/// Joins behind which somebody goes on with what was begun.
+const ADDITIONS: [&str; 4] = ["and", "&", "+", "plus"];
+
+/// Words before `as` that make it compare.
+const COMPARED: [&str; 4] = ["same", "such", "just", "even"];
 
 /// Joins that end a value even if no statement follows.
 const ENDS: [&str; 3] = ["but", "because", "though"];
@@ -69,9 +82,82 @@ const HEARERS: [&str; 9] = ["that", "me", "us", "him", "her", "them", "people", 
 /// Words that make a clause about the author a condition.
 const CONDITIONS: [&str; 3] = ["if", "unless", "whether"];
 
+/// Words behind which a condition is a question: `tell me if`.
+const ASKS: [&str; 17] = [
+    "ask",
+    "asked",
+    "asking",
+    "check",
+    "checking",
+    "clear",
+    "confirm",
+    "curious",
+    "idea",
+    "know",
+    "me",
+    "out",
+    "see",
+    "sure",
+    "verify",
+    "wonder",
+    "wondering",
+];
+
+/// Words behind which `sure` asserts nothing: `make sure`.
+const MAKES: [&str; 2] = ["make", "making"];
+
+/// The beginnings of an adverbial: `for breakfast`, `when flying`.
+const ADVERBIALS: [&str; 8] = ["as", "at", "for", "in", "last", "on", "since", "when"];
+
+/// Words in front of a statement that deny it or leave it open.
+const DOUBTS: [&str; 33] = [
+    "book",
+    "case",
+    "character",
+    "dream",
+    "dreams",
+    "example",
+    "fantasy",
+    "film",
+    "game",
+    "hardly",
+    "hope",
+    "instance",
+    "maybe",
+    "movie",
+    "never",
+    "no",
+    "nobody",
+    "none",
+    "not",
+    "nothing",
+    "opinion",
+    "perhaps",
+    "possibly",
+    "story",
+    "theory",
+    "what",
+    "where",
+    "which",
+    "whom",
+    "whose",
+    "why",
+    "wish",
+    "without",
+];
+
 /// Words that make all that follows a supposition.
 const SUPPOSITIONS: [&str; 8] =
     ["suppose", "supposing", "imagine", "pretend", "pretending", "assuming", "hypothetically", "roleplay"];
+
+/// How far words reach that are somebody else's, or only supposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reach {
+    /// To the end of their clause and of what is added to it by `and`: `I was told my order is late`.
+    Clause,
+    /// To the end of the sentence.
+    Sentence,
+}
 
 /// The join between two clauses.
 pub(super) struct Join {
@@ -84,9 +170,10 @@ pub(super) struct Join {
 }
 
 impl Join {
-    /// Whether what follows is said by the author again, whoever spoke before: `they say I like tea, but I hate it`.
-    pub(super) fn is_turn(&self) -> bool {
-        self.word == "but"
+    /// Whether what follows is said by the author again, when what was said before reaches so far: `they say I like
+    /// tea, but I hate it`.
+    pub(super) fn ends(&self, reach: Reach) -> bool {
+        self.word == "but" || (reach == Reach::Clause && !ADDITIONS.contains(&self.word))
     }
 
     /// Whether a value ends here: something else begins.
@@ -107,7 +194,10 @@ pub(super) fn joins(folded: &str) -> Vec<Join> {
     let mut found = Vec::new();
     for (at, c) in folded.char_indices() {
         is_quoted ^= is_paired && is_quote(c);
-        if !is_quoted && let Some((word, len)) = join(&folded[at..]) {
+        if !is_quoted
+            && let Some((word, len)) = join(&folded[at..])
+            && !compares(&folded[..at], word, &folded[at + len..])
+        {
             found.push(Join { at, end: at + len, word });
         }
     }
@@ -124,12 +214,27 @@ fn join(rest: &str) -> Option<(&'static str, usize)> {
     if rest.starts_with(": ") {
         return Some((":", 1));
     }
+    if let Some(sign) = SIGNS.into_iter().find(|sign| rest.starts_with(sign)) {
+        return Some((sign, sign.len()));
+    }
     let behind = rest.strip_prefix(' ')?;
     if behind.starts_with('(') {
         return Some(("(", 2));
     }
     let (word, _) = behind.split_once(' ')?;
     JOINS.into_iter().find(|join| *join == word).map(|join| (join, 1 + join.len()))
+}
+
+/// Whether a word compares instead of joining: `as much as`, `the same as`, `as though`.
+fn compares(before: &str, word: &str, after: &str) -> bool {
+    let mut words = before.rsplit(' ');
+    let last = words.next().unwrap_or_default();
+    let earlier = words.next().unwrap_or_default();
+    match word {
+        "as" => after.starts_with(" though ") || COMPARED.contains(&last) || ["as", "so"].contains(&earlier),
+        "though" => last == "as",
+        _ => false,
+    }
 }
 
 fn is_quote(c: char) -> bool {
@@ -157,7 +262,8 @@ pub(super) fn begin(folded: &str, from: usize) -> (usize, Option<Opening<'_>>) {
 fn introduction(rest: &str) -> Option<usize> {
     let greeting = phrase(rest, GREETINGS).map(|len| len + name(&rest[len..]));
     let assertion = phrase(rest, ASSERTIONS).map(|len| len + phrase(&rest[len..], &[" that"]).unwrap_or(0));
-    greeting.max(assertion).max(phrase(rest, INTRODUCTIONS))
+    let longest = greeting.max(assertion).max(phrase(rest, INTRODUCTIONS));
+    longest.max(own_name(rest)).max(adverbial(rest)).max(aside(rest))
 }
 
 /// The bytes of the longest of these phrases with which a text begins.
@@ -169,10 +275,59 @@ fn phrase(rest: &str, phrases: &[&str]) -> Option<usize> {
 
 /// The bytes of the name between a greeting and a statement: `hi Tom my name is Ana`.
 fn name(rest: &str) -> usize {
-    let named = rest.strip_prefix(' ').and_then(|behind| behind.split_once(' '));
-    let is_name = |word: &str| !CONDITIONS.contains(&word) && !CLAIMS.contains(&word) && !estranges(word);
-    let named = named.filter(|(name, after)| is_name(name) && opening(after).is_some());
-    named.map_or(0, |(name, _)| 1 + name.len())
+    let is_begun = |words: usize, after: &str| opening(after).is_some() && (words == 1 || is_mine(after));
+    words_before(rest, NAME_WORDS, is_begun).unwrap_or(0)
+}
+
+/// The bytes of the author's name before a statement: `I am Ana my number is 12`.
+fn own_name(rest: &str) -> Option<usize> {
+    let len = phrase(rest, SELVES)?;
+    let is_begun = |_, after: &str| is_mine(after) && opening(after).is_some();
+    Some(len + words_before(&rest[len..], NAME_WORDS, is_begun)?)
+}
+
+/// The bytes of a time, a place or a purpose before a statement: `for breakfast I like eggs`. Not before a name, where
+/// it is about a telephone: `on Monday call me first`.
+fn adverbial(rest: &str) -> Option<usize> {
+    let len = phrase(rest, &ADVERBIALS)?;
+    let is_begun = |_, after: &str| opening(after).is_some_and(|opening| opening.form != Form::One("called"));
+    Some(len + words_before(&rest[len..], ADVERBIAL_WORDS, is_begun)?)
+}
+
+/// The bytes of a remark that somebody says so too: `as the doctor said, I'm allergic to nuts`.
+fn aside(rest: &str) -> Option<usize> {
+    phrase(rest, &["as", "like"]).filter(|_| phrase(rest, &["as if", "as though", "like if"]).is_none())?;
+    let end = first(rest, THING_BYTES).find(',')?;
+    let mut words = words(&rest[..end]);
+    (words.any(|word| REPORTS.contains(&word)) && words.all(|word| HEARERS.contains(&word))).then_some(end)
+}
+
+/// The bytes of the few words behind which a statement begins, with the blanks before them. The words may not say that
+/// it is no statement.
+fn words_before(rest: &str, most: usize, is_begun: impl Fn(usize, &str) -> bool) -> Option<usize> {
+    let mut len = 0;
+    for words in 1..=most {
+        let (word, after) = rest[len..].strip_prefix(' ')?.split_once(' ')?;
+        if !is_plain(word) {
+            return None;
+        }
+        len += 1 + word.len();
+        if is_begun(words, after) {
+            return Some(len);
+        }
+    }
+    None
+}
+
+/// Whether a word neither reports what follows nor supposes, doubts or quotes it, nor begins another clause.
+fn is_plain(word: &str) -> bool {
+    let leaves_open = [&CONDITIONS[..], &CLAIMS, &DOUBTS].iter().any(|words| words.contains(&word));
+    !leaves_open && !word.contains(|c| is_quote(c) || matches!(c, ',' | ':' | '(')) && estranges(word).is_none()
+}
+
+/// Whether a statement is about a thing of the author's.
+fn is_mine(statement: &str) -> bool {
+    statement.starts_with("my ")
 }
 
 /// Whether a thing is none, because the words are those of a report: `my brother said pizza is good`.
@@ -180,17 +335,29 @@ pub(super) fn reports(thing: &str) -> bool {
     words(thing).any(|word| REPORTS.contains(&word))
 }
 
-/// Whether a clause makes statements behind it in the same sentence somebody else's, or a supposition.
-pub(super) fn estranges(clause: &str) -> bool {
+/// How far a clause makes statements behind it in the same sentence somebody else's, or a supposition.
+pub(super) fn estranges(clause: &str) -> Option<Reach> {
     let words: Vec<&str> = words(clause).collect();
-    words.iter().enumerate().any(|(n, word)| {
-        let behind = &words[n + 1..];
-        SUPPOSITIONS.contains(word)
-            || (CONDITIONS.contains(word) && behind.first().is_none_or(|next| is_author(next)))
-            // The words may come only in the next clause: `she said, I like tea`.
-            || (REPORTS.contains(word) && reported(behind).is_none_or(|said| is_statement(&said)))
-            || (CLAIMS.contains(word) && reported(behind).is_some_and(|said| is_statement(&said)))
-    })
+    let reach = |n: usize| estrangement(words[..n].last().copied().unwrap_or_default(), words[n], &words[n + 1..]);
+    (0..words.len()).filter_map(reach).max()
+}
+
+/// How far a word does so, between the word before it and the words behind it.
+fn estrangement(before: &str, word: &str, behind: &[&str]) -> Option<Reach> {
+    let stated = || reported(behind).and_then(|said| statement_reach(&said));
+    if SUPPOSITIONS.contains(&word) || (word == "if" && behind.starts_with(&["i", "were"])) {
+        return Some(Reach::Sentence);
+    }
+    if CONDITIONS.contains(&word) {
+        return stated().map(|_| if ASKS.contains(&before) { Reach::Clause } else { Reach::Sentence });
+    }
+    // The words may come only in the next clause: `she said, I like tea`.
+    if REPORTS.contains(&word) && reported(behind).is_none() {
+        return Some(Reach::Sentence);
+    }
+    let is_made = word == "sure" && MAKES.contains(&before);
+    let claims = REPORTS.contains(&word) || (CLAIMS.contains(&word) && !is_made);
+    claims.then(stated).flatten()
 }
 
 /// The first words that are reported, if there are any.
@@ -200,12 +367,14 @@ fn reported<'a>(behind: &[&'a str]) -> Option<Vec<&'a str>> {
     (!said.is_empty()).then_some(said)
 }
 
-fn is_statement(said: &[&str]) -> bool {
-    opening(&format!("{} ", said.join(" "))).is_some()
-}
-
-fn is_author(word: &str) -> bool {
-    word == "i" || word == "my" || word.starts_with("i'")
+/// How far reported words reach if they are a statement. One about a thing is mostly about an order or the like, and
+/// then the author goes on: `they said my order is late, my name is Ana`.
+fn statement_reach(said: &[&str]) -> Option<Reach> {
+    let said = format!("{} ", said.join(" "));
+    opening(&said).map(|opening| match opening.form {
+        Form::Thing(_) => Reach::Clause,
+        Form::One(_) | Form::Each(_) => Reach::Sentence,
+    })
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {

@@ -69,7 +69,7 @@ const IS: [(&str, Form); 2] = [("living in ", Form::One("lives")), ("allergic to
 const NEGATIONS: [&str; 5] = ["don't ", "do not ", "no longer ", "never ", "not "];
 
 /// Adverbs before a verb, and before `allergic`.
-const ADVERBS: [&str; 31] = [
+const ADVERBS: [&str; 37] = [
     "absolutely ",
     "actually ",
     "also ",
@@ -88,18 +88,24 @@ const ADVERBS: [&str; 31] = [
     "mostly ",
     "much ",
     "now ",
+    "normally ",
+    "often ",
     "particularly ",
     "personally ",
     "presently ",
     "quite ",
     "rather ",
     "really ",
+    "recently ",
     "severely ",
+    "simply ",
     "slightly ",
     "still ",
     "strongly ",
     "terribly ",
+    "totally ",
     "truly ",
+    "usually ",
     "very ",
 ];
 
