@@ -110,10 +110,14 @@ const MAKES: [&str; 2] = ["make", "making"];
 const ADVERBIALS: [&str; 8] = ["as", "at", "for", "in", "last", "on", "since", "when"];
 
 /// Words in front of a statement that deny it or leave it open.
-const DOUBTS: [&str; 33] = [
+const DOUBTS: [&str; 45] = [
+    "bet",
     "book",
     "case",
     "character",
+    "did",
+    "do",
+    "does",
     "dream",
     "dreams",
     "example",
@@ -123,6 +127,10 @@ const DOUBTS: [&str; 33] = [
     "hardly",
     "hope",
     "instance",
+    "joke",
+    "joking",
+    "kidding",
+    "lying",
     "maybe",
     "movie",
     "never",
@@ -132,8 +140,12 @@ const DOUBTS: [&str; 33] = [
     "not",
     "nothing",
     "opinion",
+    "paper",
     "perhaps",
     "possibly",
+    "sake",
+    "scenario",
+    "should",
     "story",
     "theory",
     "what",
@@ -286,12 +298,16 @@ fn own_name(rest: &str) -> Option<usize> {
     Some(len + words_before(&rest[len..], NAME_WORDS, is_begun)?)
 }
 
-/// The bytes of a time, a place or a purpose before a statement: `for breakfast I like eggs`. Not before a name, where
-/// it is about a telephone: `on Monday call me first`.
+/// The bytes of a time, a place or a purpose before a statement: `for breakfast I like eggs`. Not before a name, which is
+/// one for a role or a telephone: `as a pirate my name is Jack`, `on Monday call me first`.
 fn adverbial(rest: &str) -> Option<usize> {
     let len = phrase(rest, &ADVERBIALS)?;
-    let is_begun = |_, after: &str| opening(after).is_some_and(|opening| opening.form != Form::One("called"));
-    Some(len + words_before(&rest[len..], ADVERBIAL_WORDS, is_begun)?)
+    let is_named = |opening: &Opening| matches!(opening.form, Form::One("name" | "called"));
+    let is_begun = |_, after: &str| opening(after).is_some_and(|opening| !is_named(&opening));
+    // What is a statement itself is no adverbial: `since I like tea I like cake`.
+    let behind = rest[len..].trim_start();
+    let words = words_before(&rest[len..], ADVERBIAL_WORDS, is_begun).filter(|_| opening(behind).is_none());
+    words.map(|words| len + words)
 }
 
 /// The bytes of a remark that somebody says so too: `as the doctor said, I'm allergic to nuts`.

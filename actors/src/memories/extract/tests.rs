@@ -261,6 +261,7 @@ fn a_statement_may_stand_behind_a_time_a_place_or_a_purpose() {
         ("As a vegetarian I hate meat", "I hate meat"),
         ("For breakfast I like eggs", "I like eggs"),
         ("In the morning I like eggs", "I like eggs"),
+        ("Since I hate rain I like tea", "I hate rain I like tea"),
         ("Howdy, I like tea", "I like tea"),
         ("Hola Tom I like tea", "I like tea"),
     ] {
@@ -374,6 +375,10 @@ fn what_others_say_and_what_is_only_supposed_or_denied_is_not_kept() {
         "At no time I like tea",
         "When I think I like tea",
         "For details call me Monday",
+        "As a pirate my name is Jack",
+        "When do I like tea",
+        "Hey I bet my name is Bob",
+        "I'm joking my name is Bob",
         "As if I like tea",
         "I was told I like tea",
         "If I were a pirate, my name is Jack",
