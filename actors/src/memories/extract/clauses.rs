@@ -298,8 +298,8 @@ fn own_name(rest: &str) -> Option<usize> {
     Some(len + words_before(&rest[len..], NAME_WORDS, is_begun)?)
 }
 
-/// The bytes of a time, a place or a purpose before a statement: `for breakfast I like eggs`. Not before a name, which is
-/// one for a role or a telephone: `as a pirate my name is Jack`, `on Monday call me first`.
+/// The bytes of a time, a place or a purpose before a statement: `for breakfast I like eggs`. Not before a name, which
+/// is one for a role or a telephone: `as a pirate my name is Jack`, `on Monday call me first`.
 fn adverbial(rest: &str) -> Option<usize> {
     let len = phrase(rest, &ADVERBIALS)?;
     let is_named = |opening: &Opening| matches!(opening.form, Form::One("name" | "called"));
