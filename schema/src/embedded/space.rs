@@ -42,7 +42,7 @@ impl Space {
     /// Looks after a batch, so that between two looks no more is written than one has. `size`: of the store, which is
     /// asked for now and then.
     pub(super) fn look_after_batch(&self, size: impl FnOnce() -> Option<u64>) {
-        if self.looks.fetch_add(1, Ordering::Relaxed) % SIZED_EVERY == 0
+        if self.looks.fetch_add(1, Ordering::Relaxed).is_multiple_of(SIZED_EVERY)
             && let Some(size) = size()
         {
             self.compacted.store(size.min(COMPACTED_BYTES), Ordering::Relaxed);
