@@ -6,11 +6,11 @@ use std::time::Duration;
 use actors::clock::Millis;
 use actors::id::{EntityKey, KeyId};
 use actors::node::Node;
-use actors::shares::Shares;
+use actors::shares::{OwnPermit, Shares};
 use actors::store::KeyHash;
 use axum::extract::FromRef;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::config::{CidrList, Config};
 use crate::egress::{Egress, EgressError};
@@ -29,6 +29,9 @@ use crate::telemetry::sampling::Sampling;
 
 /// How long a stopping server still waits for the results of requests; well within their own time.
 const STOPPING: Duration = Duration::from_secs(5);
+
+/// How long a request waits for its turn behind others: as long as for the answer to a command.
+const TURN_WITHIN: Duration = Duration::from_secs(10);
 
 /// Clients for the outside of this process.
 #[derive(Clone, Debug)]
@@ -74,7 +77,9 @@ struct Shared {
     limiter: RateLimiter,
     meters: Meters,
     in_progress: InProgress,
+    /// One permit for each key of contacts' messages that are being stored.
     storing: Shares<KeyHash>,
+    /// One permit for each registry that is being changed.
     changing: Shares<EntityKey>,
     egress_allow: CidrList,
     egress: Egress,
@@ -173,16 +178,15 @@ impl App {
         &self.0.in_progress
     }
 
-    /// One permit for each idempotency key of contacts' messages that are being stored.
-    #[must_use]
-    pub fn storing(&self) -> &Shares<KeyHash> {
-        &self.0.storing
+    /// The turn of a contact's message to be stored, among those with its idempotency key. `None`: it did not come in
+    /// time.
+    pub async fn turn_to_store(&self, key: KeyHash) -> Option<OwnPermit<KeyHash>> {
+        timeout(TURN_WITHIN, self.0.storing.enter(key)).await.ok()
     }
 
-    /// One permit for each registry that is being changed.
-    #[must_use]
-    pub fn changing(&self) -> &Shares<EntityKey> {
-        &self.0.changing
+    /// The turn to change a registry. `None`: it did not come in time.
+    pub async fn turn_to_change(&self, registry: EntityKey) -> Option<OwnPermit<EntityKey>> {
+        timeout(TURN_WITHIN, self.0.changing.enter(registry)).await.ok()
     }
 
     /// Networks that users' URLs may reach although they are not public.

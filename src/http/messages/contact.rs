@@ -18,7 +18,6 @@ use actors::shares::OwnPermit;
 use actors::store::{KeyHash, StoreError};
 use actors::subscriptions::Subscription;
 use axum::response::Response;
-use tokio::time::timeout;
 
 use super::media;
 use super::{MessageRequest, SubmitError, Submitted, UnparsedMessage};
@@ -42,8 +41,6 @@ use file::Fetching;
 
 /// The most conversations that one message tries: it tries another if one is closed.
 const ATTEMPTS_MAX: usize = 4;
-/// How long a request waits for others with its key that are being stored: as long as for a command.
-const STORED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Accepts the message, and answers with the agent's reply or with its later location.
 pub(super) async fn post(unparsed: UnparsedMessage<'_>, channel: Option<Arc<Channel>>) -> Result<Response, Problem> {
@@ -235,8 +232,8 @@ impl Exchange<'_> {
     /// 409 `idempotency_in_progress` after the time in which a command is answered.
     async fn own_storing(&self) -> Result<Option<OwnPermit<KeyHash>>, Problem> {
         let Some(keyed) = &self.request.keyed else { return Ok(None) };
-        let own = self.request.app.storing().enter(keyed.used(&self.scope).hash);
-        timeout(STORED_WITHIN, own).await.map(Some).map_err(|_| in_progress())
+        let own = self.request.app.turn_to_store(keyed.used(&self.scope).hash).await;
+        own.map(Some).ok_or_else(in_progress)
     }
 
     /// Resolves contact and conversation, and appends the message.

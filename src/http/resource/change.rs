@@ -2,7 +2,6 @@
 //! decided again if not.
 
 use std::future::Future;
-use std::time::Duration;
 
 use actors::directory::{Answer, CommandContext, Refusal, Reply};
 use actors::id::EntityKey;
@@ -13,7 +12,6 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
-use tokio::time::timeout;
 
 use super::{Found, HasSecret, Resource, decode, find, secret};
 use crate::app::App;
@@ -31,8 +29,6 @@ use crate::problem::Problem;
 /// How often a change is decided again because its expected rows have changed. In one process changes of a registry go
 /// one after the other, so only another server's can intervene.
 const ATTEMPTS: usize = 16;
-/// How long a change waits for those before it: as long as for a command.
-const TURN_WITHIN: Duration = Duration::from_secs(10);
 
 /// A change of one resource.
 pub(in crate::http) struct Change<R> {
@@ -141,7 +137,7 @@ where
     R: Resource,
     F: Future<Output = Result<Change<R>, Problem>>,
 {
-    let Ok(turn) = timeout(TURN_WITHIN, app.changing().enter(registry)).await else { return Err(contended()) };
+    let Some(turn) = app.turn_to_change(registry).await else { return Err(contended()) };
     let Ended { result, must_be_known } = decide_and_store(app, registry, command_context, decide).await;
     // Others need not wait until every server uses this change.
     drop(turn);
