@@ -49,6 +49,8 @@ pub(crate) struct Options {
 pub(crate) enum Traces {
     /// There are no traces.
     Off,
+    /// The same once more: what differs from the first is chance.
+    Again,
     /// One in a hundred to a receiver.
     Some,
     /// All of them to a receiver.
@@ -63,6 +65,7 @@ impl Traces {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Off => "off",
+            Self::Again => "off, a second server",
             Self::Some => "1 %",
             Self::All => "100 %",
             Self::Refused => "100 %, dead receiver",
@@ -87,8 +90,9 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     measure(options).map(drop)
 }
 
-/// The same, and returns by how many percent more CPU a message takes in each case than with traces off; NaN where this
-/// is unknown, because no round was quiet or spans were dropped for lack of room.
+/// The same, and returns by how many percent more CPU a message takes in each case than with traces off in the same
+/// round, by the median of the rounds; NaN where this is unknown, because no round was quiet or spans were dropped for
+/// lack of room.
 pub(crate) fn measure(options: &Options) -> Result<Vec<(Traces, f64)>, Error> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     let program = Programs::new(options.server.clone(), None).server()?.to_owned();
@@ -105,6 +109,7 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<(Traces, f64)>, Error> {
     let share = [("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "0.01")];
     let mut planned = vec![
         (Traces::Off, program.clone(), Vec::new()),
+        (Traces::Again, program.clone(), Vec::new()),
         (Traces::Some, program.clone(), to(&live, &share)),
         (Traces::All, program.clone(), to(&live, &[])),
         (Traces::Refused, program, to(DEAD, &[])),
@@ -132,12 +137,10 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<(Traces, f64)>, Error> {
     let dropped: Result<Vec<f64>, Error> = cases.iter().map(|case| runtime.block_on(dropped(&case.server))).collect();
     let dropped = dropped?;
     tell(options, &cases, &dropped)?;
-    let off = median(&cases[0], Measured::server_micros);
     let more = cases.iter().zip(dropped).map(|(case, dropped)| {
         // With a dead receiver most spans find no room, as they should.
         let is_whole = dropped == 0.0 || case.traces == Traces::Refused;
-        let whole = if is_whole { median(case, Measured::server_micros) } else { f64::NAN };
-        (case.traces, (whole / off - 1.0) * 100.0)
+        (case.traces, if is_whole { beside(&cases[0], case) } else { f64::NAN })
     });
     Ok(more.collect())
 }
@@ -153,7 +156,7 @@ async fn dropped(server: &Server) -> Result<f64, Error> {
         .fold(0.0, |all, one| all + one))
 }
 
-/// Prints each case beside the first, by the medians of the rounds; a round's disturbances are the same for all cases.
+/// Prints each case beside the first one of the same round: a round's disturbances are the same for all cases.
 fn tell(options: &Options, cases: &[Case], dropped: &[f64]) -> Result<(), Error> {
     let Options { clients, conversations, seconds, rounds, protocol, .. } = options;
     say(&format!(
@@ -163,8 +166,7 @@ fn tell(options: &Options, cases: &[Case], dropped: &[f64]) -> Result<(), Error>
         protocol.name(),
         report::machine()
     ))?;
-    let medians: Vec<f64> = cases.iter().map(|case| median(case, Measured::server_micros)).collect();
-    for ((case, median_of), dropped) in cases.iter().zip(&medians).zip(dropped) {
+    for (case, dropped) in cases.iter().zip(dropped) {
         // A figure in parentheses does not count.
         let shown = |round: &Measured| match round.server_micros() {
             micros if round.tells() => format!("{micros:.1}"),
@@ -176,12 +178,12 @@ fn tell(options: &Options, cases: &[Case], dropped: &[f64]) -> Result<(), Error>
             if why.is_empty() { why } else { format!("\n  round {}:{}", nth + 1, why.replace("\n  ", " ")) }
         };
         let remarks: String = case.rounds.iter().enumerate().map(remarks).collect();
-        let beside = (median_of / medians[0] - 1.0) * 100.0;
+        let beside = beside(&cases[0], case);
         say(&format!(
             "| {} | {} | {} | {} | {} | {} | {} | {dropped} |{remarks}",
             case.traces.name(),
             each.join(" "),
-            report::told(*median_of),
+            report::told(median(case, Measured::server_micros)),
             if beside.is_nan() { "–".to_owned() } else { format!("{beside:+.1} %") },
             report::told(median(case, Measured::per_second)),
             report::told(median(case, |round| round.quantile(0.99))),
@@ -191,9 +193,21 @@ fn tell(options: &Options, cases: &[Case], dropped: &[f64]) -> Result<(), Error>
     Ok(())
 }
 
+/// By how many percent more CPU a message takes in this case than in `off`: the median of the rounds in which both
+/// count, each compared with itself; NaN where there is none.
+fn beside(off: &Case, case: &Case) -> f64 {
+    let both = off.rounds.iter().zip(&case.rounds).filter(|(off, round)| off.tells() && round.tells());
+    middle(both.map(|(off, round)| (round.server_micros() / off.server_micros() - 1.0) * 100.0))
+}
+
 /// The median of the rounds that count; NaN where none does.
 fn median(case: &Case, of: impl Fn(&Measured) -> f64) -> f64 {
-    let mut values: Vec<f64> = case.rounds.iter().filter(|round| round.tells()).map(of).collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    middle(case.rounds.iter().filter(|round| round.tells()).map(of))
+}
+
+/// The middle one of some figures; NaN where there are none.
+fn middle(figures: impl Iterator<Item = f64>) -> f64 {
+    let mut figures: Vec<f64> = figures.collect();
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
 }

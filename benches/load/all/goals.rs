@@ -139,15 +139,17 @@ impl Goals {
         }
     }
 
-    /// The cost of tracing in percent, by where the traces go. A dead receiver costs what recording the spans costs.
+    /// The cost of tracing in percent, by where the traces go. A dead receiver costs what recording the spans costs. What
+    /// a second server without traces costs more than the first is chance: by so much the other figures may be wrong.
     pub(crate) fn tracing(&mut self, more: &[(Traces, f64)]) {
         for (traces, more) in more {
-            let most = match traces {
+            let (what, aim) = match traces {
                 Traces::Off | Traces::Baseline => continue,
-                Traces::Some => 2.0,
-                Traces::All | Traces::Refused => 10.0,
+                Traces::Again => ("off, on another server of the same program".to_owned(), Aim::Known),
+                Traces::Some => (format!("at {}", traces.name()), Aim::AtMost(2.0)),
+                Traces::All | Traces::Refused => (format!("at {}", traces.name()), Aim::AtMost(10.0)),
             };
-            self.add(format!("CPU with traces at {}, % more", traces.name()), Aim::AtMost(most), *more);
+            self.add(format!("CPU with traces {what}, % more"), aim, *more);
         }
     }
 

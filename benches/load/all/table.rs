@@ -90,7 +90,11 @@ impl Line {
             };
             return format!("| {what} | – | {aim} | {why} |");
         };
-        format!("| {what} | {lowest:.2} / **{middle:.2}** / {highest:.2} | {aim} | {} |", self.verdict())
+        let figures = match values.len() {
+            1 => format!("**{middle:.2}**"),
+            _ => format!("{lowest:.2} / **{middle:.2}** / {highest:.2}"),
+        };
+        format!("| {what} | {figures} | {aim} | {} |", self.verdict())
     }
 
     /// `met` or `missed` where all rounds that count agree.
@@ -128,6 +132,7 @@ mod tests {
             table.add("CPU with traces, % more".to_owned(), Aim::AtMost(2.0), value);
             table.add("commits a sync".to_owned(), Aim::Known, value);
         }
+        table.add("ready, ms".to_owned(), Aim::AtMost(100.0), 71.0);
         table.add("nothing counts".to_owned(), Aim::AtMost(1.0), f64::NAN);
         table.owe("CQL / driver (L4)".to_owned(), Aim::AtLeast(0.85), "load cql");
         let expected = [
@@ -138,6 +143,7 @@ mod tests {
             "| one hot conversation / spread | 0.50 / **0.65** / 0.70 | ≥ 0.5 | met |",
             "| CPU with traces, % more | -1.50 / **2.00** / 2.00 | ≤ 2 | met, 1 of 3 rounds not counted |",
             "| commits a sync | -1.50 / **2.00** / 2.00 | – | 1 of 3 rounds not counted |",
+            "| ready, ms | **71.00** | ≤ 100 | met |",
             "| nothing counts | – | ≤ 1 | not counted |",
             "| CQL / driver (L4) | – | ≥ 0.85 | not measured: run load cql |",
         ];
