@@ -28,6 +28,8 @@ const KNOWN_WHETHER_REMOTE: u32 = 0x100;
 const REMOTE: u32 = 0x200;
 /// Bytes of a number's field: one for the key, eight for the number.
 const FIXED64: usize = 9;
+/// Bytes of the longest beginning of a field: one for the key, ten for the length.
+const MAX_HEAD: usize = 11;
 
 /// The resource of this process in OTLP's form.
 pub(super) fn resource(resource: &Resource) -> OtlpResource {
@@ -46,9 +48,11 @@ pub(super) fn scope() -> InstrumentationScope {
 pub(super) struct Encoder {
     resource: Vec<u8>,
     scope: Vec<u8>,
-    /// The spans of the request that is being written, and the span.
-    spans: Vec<u8>,
+    /// The span that is being written.
     span: Vec<u8>,
+    /// The last request, whose memory the next one takes once nobody reads it any more: a piece of this size would be
+    /// given back to the system and asked of it again for each request.
+    last: Bytes,
 }
 
 impl Encoder {
@@ -56,29 +60,41 @@ impl Encoder {
         let (mut resource_field, mut scope_field) = (Vec::new(), Vec::new());
         bytes(&mut resource_field, 1, &resource(of).encode_to_vec());
         bytes(&mut scope_field, 1, &scope().encode_to_vec());
-        Self { resource: resource_field, scope: scope_field, spans: Vec::new(), span: Vec::new() }
+        Self { resource: resource_field, scope: scope_field, span: Vec::new(), last: Bytes::new() }
     }
 
     /// An `ExportTraceServiceRequest` of these spans; `now` converts their times.
     pub(super) fn request(&mut self, ended: Vec<Ended>, now: Moment) -> Bytes {
-        self.spans.clear();
+        let mut request = self.memory();
+        // What stands before the spans holds their length: it is written last, right before them.
+        let room = 2 * MAX_HEAD + self.resource.len() + self.scope.len();
+        request.resize(room, 0);
         for span in ended {
             self.span.clear();
             match span {
                 Ended::Stage(stage) => write_stage(&mut self.span, &stage, now),
                 Ended::Code(span) => Span::from(*span).encode_raw(&mut self.span),
             }
-            bytes(&mut self.spans, 2, &self.span);
+            bytes(&mut request, 2, &self.span);
         }
-        let scope_spans = self.scope.len() + self.spans.len();
-        let resource_spans = self.resource.len() + field_len(scope_spans);
-        let mut request = Vec::with_capacity(field_len(resource_spans));
-        message(&mut request, 1, resource_spans);
-        request.extend_from_slice(&self.resource);
-        message(&mut request, 2, scope_spans);
-        request.extend_from_slice(&self.scope);
-        request.extend_from_slice(&self.spans);
-        request.into()
+        let scope_spans = self.scope.len() + request.len() - room;
+        let mut head = Vec::with_capacity(room);
+        message(&mut head, 1, self.resource.len() + field_len(scope_spans));
+        head.extend_from_slice(&self.resource);
+        message(&mut head, 2, scope_spans);
+        head.extend_from_slice(&self.scope);
+        let begin = room - head.len();
+        request[begin..room].copy_from_slice(&head);
+        self.last = request.into();
+        self.last.slice(begin..)
+    }
+
+    /// The memory of the last request, or none if somebody still reads it.
+    fn memory(&mut self) -> Vec<u8> {
+        let last = std::mem::take(&mut self.last);
+        let mut memory = if last.is_unique() { Vec::from(last) } else { Vec::new() };
+        memory.clear();
+        memory
     }
 }
 
@@ -285,10 +301,25 @@ mod tests {
         let now = Moment::now();
         let first = encoder.request(vec![Ended::Stage(stage()), Ended::Stage(stage())], now);
         let again = encoder.request(vec![Ended::Stage(stage())], now);
-        let spans = |written: Bytes| {
-            let request = ExportTraceServiceRequest::decode(written).unwrap();
+        let spans = |written: &Bytes| {
+            let request = ExportTraceServiceRequest::decode(written.clone()).unwrap();
             request.resource_spans[0].scope_spans[0].spans.len()
         };
-        assert_eq!((spans(first), spans(again)), (2, 1));
+        assert_eq!((spans(&first), spans(&again)), (2, 1));
+    }
+
+    #[test]
+    fn a_request_takes_the_memory_of_the_last_one_only_after_its_end() {
+        let mut encoder = Encoder::new(&Resource::builder_empty().build());
+        let now = Moment::now();
+        let span = stage();
+        let mut next = || encoder.request(vec![Ended::Stage(span.clone())], now);
+        let first = next();
+        let (place, written) = (first.as_ptr(), first.to_vec());
+        let second = next();
+        assert!(second.as_ptr() != place && first == written && second == written, "the first is still read");
+        let place = second.as_ptr();
+        drop((first, second));
+        assert_eq!(next().as_ptr(), place);
     }
 }
