@@ -1,8 +1,9 @@
 //! Membership: which processes serve the same store, as far as this one knows.
 //!
 //! Each process writes a heartbeat to the store every few seconds; one whose heartbeat has not changed for a while, on
-//! the reader's own clock, counts as gone. No clocks are compared, and nothing here must be exact: ownership of an
-//! entity only saves work, because a commit names the head that it was decided on (invariant I6).
+//! the reader's own clock, counts as gone. Only time in which the store answers counts: while it is away, nobody's
+//! heartbeat can change. No clocks are compared, and nothing here must be exact: ownership of an entity only saves
+//! work, because a commit names the head that it was decided on (invariant I6).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -23,18 +24,32 @@ const GONE_AFTER: Duration = Duration::from_secs(12);
 /// How long a process whose heartbeat was never seen to change owns nothing: the heartbeat that a process finds when it
 /// starts may be the last one of its predecessor. Two beats.
 const UNPROVEN_FOR: Duration = Duration::from_secs(6);
+/// So much time between two answered heartbeats of this process is not counted as anybody's silence: the store was away
+/// or slow for the others too, and they may reach it again later than this one. Two beats.
+const UNHEARD_FOR: Duration = Duration::from_secs(6);
 /// Failed beats in a row after which the store counts as lost.
 const FAILURES: u32 = 3;
 
-/// The known state of a process.
+/// The known state of another process.
 #[derive(Clone, Debug)]
 struct Heard {
     count: u64,
-    since: Instant,
+    /// How long this process has listened without seeing its heartbeat change.
+    silent: Duration,
     /// Its heartbeat was seen to change.
     moved: bool,
+    /// Its heartbeat has changed since the last time in which this process heard nobody. Such a one is missing only if
+    /// the process has left; an older one also because the store has dropped it after a minute.
+    is_recent: bool,
     /// The address at which it accepts requests.
     address: Option<Arc<str>>,
+}
+
+/// The other processes, by the store's last answer.
+#[derive(Debug)]
+struct Others {
+    answered: Instant,
+    by_node: HashMap<NodeId, Heard>,
 }
 
 /// The processes of this store.
@@ -45,7 +60,8 @@ pub struct Members {
     is_shared: bool,
     /// The address at which this process accepts requests, once it does.
     address: OnceLock<Arc<str>>,
-    others: Mutex<Option<HashMap<NodeId, Heard>>>,
+    /// `None` before the store's first answer.
+    others: Mutex<Option<Others>>,
     failures: AtomicU32,
 }
 
@@ -76,12 +92,13 @@ impl Members {
         if node == self.me {
             return true;
         }
-        self.is_shared && self.with(|others| others.is_none_or(|others| others.get(&node).is_some_and(Heard::is_live)))
+        let is_live = |others: &Others| others.by_node.get(&node).is_some_and(Heard::is_live);
+        self.is_shared && self.with(|others| others.is_none_or(is_live))
     }
 
     /// Whether another process is alive, as far as known: before the first answer of the store, one is.
     pub(crate) fn has_others(&self) -> bool {
-        self.is_shared && self.with(|others| others.is_none_or(|others| others.values().any(Heard::is_live)))
+        self.is_shared && self.with(|others| others.is_none_or(|others| others.by_node.values().any(Heard::is_live)))
     }
 
     /// Whether this process owns an entity. While views differ, none or two may think so.
@@ -90,10 +107,7 @@ impl Members {
             return true;
         }
         let mine = score(self.me, entity);
-        self.with(|others| {
-            let others = others.into_iter().flatten().filter(|(_, heard)| heard.is_at_work());
-            others.map(|(node, _)| score(*node, entity)).all(|score| score < mine)
-        })
+        self.with(|others| at_work(others).all(|(node, _)| score(node, entity) < mine))
     }
 
     /// The address of the process that owns an entity; `None`: it is this one, or the owner accepts no requests.
@@ -103,8 +117,7 @@ impl Members {
         }
         let mine = score(self.me, entity);
         self.with(|others| {
-            let others = others.into_iter().flatten().filter(|(_, heard)| heard.is_at_work());
-            let scores = others.map(|(node, heard)| (score(*node, entity), heard));
+            let scores = at_work(others).map(|(node, heard)| (score(node, entity), heard));
             let (best, server) = scores.max_by_key(|(score, _)| *score)?;
             let address = server.address.clone().filter(|_| best > mine)?;
             // The heartbeat of this process's predecessor, at the same address.
@@ -114,42 +127,79 @@ impl Members {
 
     /// A hash of the set of the other processes that own entities; it changes with the set.
     pub(crate) fn view(&self) -> u128 {
-        self.with(|others| {
-            let others = others.into_iter().flatten().filter(|(_, heard)| heard.is_at_work());
-            let numbers = others.map(|(node, _)| u128::from_le_bytes(node.0));
-            numbers.fold(0, u128::wrapping_add)
-        })
+        let number = |node: NodeId| u128::from_le_bytes(node.0);
+        self.with(|others| at_work(others).map(|(node, _)| number(node)).fold(0, u128::wrapping_add))
     }
 
-    fn with<T>(&self, read: impl FnOnce(Option<&HashMap<NodeId, Heard>>) -> T) -> T {
+    fn with<T>(&self, read: impl FnOnce(Option<&Others>) -> T) -> T {
         // Nothing panics while it is held.
         read(self.others.lock().unwrap_or_else(PoisonError::into_inner).as_ref())
     }
 
     /// Notes the heartbeats in the store.
     fn heard(&self, beats: &[Beat]) {
-        let now = Instant::now();
+        let beats = beats.iter().filter(|beat| beat.node != self.me);
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = others.take().unwrap_or_default();
-        let heard = |beat: &Beat| {
-            let (since, moved) = match known.get(&beat.node) {
-                None => (now, false),
-                Some(before) if before.count == beat.count => (before.since, before.moved),
-                Some(_) => (now, true),
-            };
-            (beat.node, Heard { count: beat.count, since, moved, address: beat.address.clone() })
-        };
-        *others = Some(beats.iter().filter(|beat| beat.node != self.me).map(heard).collect());
+        *others = Some(Others::by(others.take(), beats, Instant::now()));
+    }
+}
+
+/// The other processes that own entities.
+fn at_work(others: Option<&Others>) -> impl Iterator<Item = (NodeId, &Heard)> {
+    let others = others.into_iter().flat_map(|others| &others.by_node);
+    others.filter(|(_, heard)| heard.is_at_work()).map(|(node, heard)| (*node, heard))
+}
+
+impl Others {
+    /// The other processes, by an answer of the store and what was known before it.
+    fn by<'a>(before: Option<Self>, beats: impl Iterator<Item = &'a Beat>, now: Instant) -> Self {
+        let gap = before.as_ref().map(|before| now.saturating_duration_since(before.answered));
+        let listened = gap.filter(|gap| *gap < UNHEARD_FOR);
+        let mut known = before.map(|before| before.by_node).unwrap_or_default();
+        let mut by_node: HashMap<_, _> =
+            beats.map(|beat| (beat.node, Heard::by(beat, known.remove(&beat.node), listened))).collect();
+        by_node.extend(known.into_iter().filter_map(|(node, heard)| Some((node, heard.missing(listened)?))));
+        Self { answered: now, by_node }
     }
 }
 
 impl Heard {
+    /// A process by its heartbeat. `listened`: how long this process has listened since the answer before; `None`: it
+    /// could hear nobody.
+    fn by(beat: &Beat, before: Option<Self>, listened: Option<Duration>) -> Self {
+        let address = beat.address.clone();
+        match before {
+            Some(before) if before.count == beat.count => Self { address, ..before.unchanged(listened) },
+            before => {
+                let moved = before.is_some();
+                Self { count: beat.count, silent: Duration::ZERO, moved, is_recent: true, address }
+            }
+        }
+    }
+
+    /// The same process after another answer in which its heartbeat has not changed. After a time in which nobody was
+    /// heard the silence of the living begins anew.
+    fn unchanged(self, listened: Option<Duration>) -> Self {
+        let silent = match listened {
+            Some(listened) => self.silent.saturating_add(listened),
+            None if self.is_live() => Duration::ZERO,
+            None => self.silent,
+        };
+        Self { silent, is_recent: self.is_recent && listened.is_some(), ..self }
+    }
+
+    /// The same process after an answer without its heartbeat; `None`: it has left, or is gone.
+    fn missing(self, listened: Option<Duration>) -> Option<Self> {
+        let heard = self.unchanged(listened);
+        Some(heard).filter(|heard| !heard.is_recent && heard.is_live())
+    }
+
     fn is_live(&self) -> bool {
-        self.since.elapsed() < GONE_AFTER
+        self.silent < GONE_AFTER
     }
 
     fn is_at_work(&self) -> bool {
-        self.is_live() && (self.moved || self.since.elapsed() < UNPROVEN_FOR)
+        self.is_live() && (self.moved || self.silent < UNPROVEN_FOR)
     }
 }
 
@@ -207,6 +257,14 @@ mod tests {
         Beat { address: Some(address.into()), ..beat(node, count) }
     }
 
+    /// The store gives this answer to each heartbeat of so long a time.
+    async fn hears(members: &Members, beats: &[Beat], time: Duration) {
+        for _ in 0..time.as_secs() / BEAT_EVERY.as_secs() {
+            tokio::time::advance(BEAT_EVERY).await;
+            members.heard(beats);
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_process_whose_word_does_not_change_is_gone_after_a_while() {
         let members = Members::new(ME, true);
@@ -214,14 +272,55 @@ mod tests {
         members.heard(&[beat(ME, 1)]);
         assert!(!members.is_live(OTHER) && !members.has_others());
         members.heard(&[beat(ME, 2), beat(OTHER, 7)]);
-        tokio::time::advance(GONE_AFTER - Duration::from_secs(1)).await;
-        members.heard(&[beat(OTHER, 7)]);
+        hears(&members, &[beat(OTHER, 7)], GONE_AFTER - BEAT_EVERY).await;
         assert!(members.is_live(OTHER));
-        tokio::time::advance(Duration::from_secs(1)).await;
+        hears(&members, &[beat(OTHER, 7)], BEAT_EVERY).await;
         assert!(!members.is_live(OTHER));
         members.heard(&[beat(OTHER, 8)]);
         assert!(members.is_live(OTHER) && members.has_others(), "it was only slow");
         assert!(members.is_live(ME));
+    }
+
+    /// Its own heartbeat may be the last one to reach the store again.
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_gone_for_the_silence_of_a_store_that_did_not_answer() {
+        let members = Members::new(ME, true);
+        members.heard(&[beat(ME, 1), beat(OTHER, 7)]);
+        hears(&members, &[beat(ME, 2), beat(OTHER, 8)], BEAT_EVERY).await;
+        let view = members.view();
+        let theirs = (0..100).map(entity).find(|entity| !members.looks_after(*entity)).unwrap();
+        for outage in [UNHEARD_FOR, GONE_AFTER, Duration::from_secs(3_600)] {
+            tokio::time::advance(outage).await;
+            assert!(members.is_live(OTHER) && members.has_others(), "nothing was heard: {outage:?}");
+            members.heard(&[beat(ME, 3), beat(OTHER, 8)]);
+            assert!(members.is_live(OTHER) && members.has_others(), "it has not tried again yet: {outage:?}");
+            hears(&members, &[beat(ME, 4), beat(OTHER, 8)], GONE_AFTER - BEAT_EVERY).await;
+            assert!(members.is_live(OTHER) && !members.looks_after(theirs) && members.view() == view, "{outage:?}");
+        }
+        hears(&members, &[beat(ME, 5), beat(OTHER, 8)], BEAT_EVERY).await;
+        assert!(!members.is_live(OTHER) && !members.has_others(), "it died meanwhile");
+        tokio::time::advance(GONE_AFTER).await;
+        members.heard(&[beat(ME, 6), beat(OTHER, 8)]);
+        assert!(!members.is_live(OTHER), "an outage revives nobody");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_whose_word_was_dropped_during_an_outage_has_time_to_repeat_it() {
+        let members = Members::new(ME, true);
+        members.heard(&[beat(ME, 1), beat(OTHER, 7)]);
+        tokio::time::advance(Duration::from_secs(56)).await;
+        hears(&members, &[beat(ME, 2), beat(OTHER, 7)], BEAT_EVERY).await;
+        hears(&members, &[beat(ME, 3)], BEAT_EVERY).await;
+        assert!(members.is_live(OTHER), "it is a minute old now");
+        tokio::time::advance(Duration::from_secs(90)).await;
+        hears(&members, &[beat(ME, 2)], GONE_AFTER).await;
+        assert!(members.is_live(OTHER), "three beats after the first answer");
+        hears(&members, &[beat(ME, 3)], BEAT_EVERY).await;
+        assert!(!members.is_live(OTHER));
+        hears(&members, &[beat(ME, 4), beat(OTHER, 8)], BEAT_EVERY).await;
+        assert!(members.is_live(OTHER));
+        hears(&members, &[beat(ME, 5)], BEAT_EVERY).await;
+        assert!(!members.is_live(OTHER), "it has left");
     }
 
     #[tokio::test(start_paused = true)]
@@ -234,7 +333,7 @@ mod tests {
         let mine = (0..1_000).filter(|n| views[0].looks_after(entity(*n))).count();
         assert!((400..600).contains(&mine), "{mine}");
         assert!((0..1_000).all(|n| views[0].looks_after(entity(n)) != views[1].looks_after(entity(n))));
-        tokio::time::advance(GONE_AFTER).await;
+        hears(&views[0], &[beat(ME, 2), beat(OTHER, 1)], GONE_AFTER).await;
         assert!((0..1_000).all(|n| views[0].looks_after(entity(n))), "alone");
     }
 
@@ -245,13 +344,12 @@ mod tests {
         members.heard(&[beat(ME, 1), beat(OTHER, 7)]);
         let theirs = (0..100).map(entity).find(|entity| !members.looks_after(*entity)).unwrap();
         let both = members.view();
-        tokio::time::advance(UNPROVEN_FOR).await;
-        members.heard(&[beat(ME, 2), beat(OTHER, 7)]);
+        hears(&members, &[beat(ME, 2), beat(OTHER, 7)], UNPROVEN_FOR).await;
         assert!(members.looks_after(theirs) && members.is_live(OTHER), "a turn of its would be left to it still");
         assert!(alone == members.view() && alone != both, "and whoever looks is told of the change");
         members.heard(&[beat(ME, 3), beat(OTHER, 8)]);
         assert!(!members.looks_after(theirs));
-        tokio::time::advance(UNPROVEN_FOR).await;
+        hears(&members, &[beat(ME, 4), beat(OTHER, 8)], UNPROVEN_FOR).await;
         assert!(!members.looks_after(theirs), "it was seen to live, and may be slow");
     }
 
@@ -279,7 +377,7 @@ mod tests {
         assert!(!asked.is_empty() && asked.iter().all(|address| &**address == "http://moved"));
         members.answers_at(&"http://moved".into());
         assert!((0..100).all(|n| members.server_of(entity(n)).is_none()), "it is this one's own, of its last life");
-        tokio::time::advance(GONE_AFTER).await;
+        hears(&members, &[beat_at(OTHER, 2, "http://moved"), beat(THIRD, 2)], GONE_AFTER).await;
         assert!((0..100).all(|n| members.server_of(entity(n)).is_none()), "alone");
     }
 

@@ -9,8 +9,9 @@ use actors::conversation::{CancelTurn, Event, TurnStatus};
 use actors::directory::CommandContext;
 use actors::id::EntityKey;
 use actors::node::Node;
-use actors::store::Table;
+use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
+use actors::store::{Store, Table};
 use tokio::time::sleep;
 
 use crate::alarms::{ask, expired};
@@ -19,7 +20,7 @@ use crate::support::*;
 const T: Table = Table(99);
 
 /// A node with a name and a clock of its own.
-fn node(store: &MemoryStore, seed: u8, puppet: &Arc<Puppet>) -> Arc<Node> {
+fn node(store: &(impl Store + Clone), seed: u8, puppet: &Arc<Puppet>) -> Arc<Node> {
     let entropy = actors::clock::Entropy::seeded([seed; 32]);
     Node::start(Arc::new(store.clone()), TokioClock::start(), entropy, Arc::new(Strings(Arc::clone(puppet))))
 }
@@ -67,6 +68,60 @@ async fn a_turn_that_was_lost_with_another_process_is_started_again_here() {
     // The node stops saying that it lives, and does nothing more; its memory is lost.
     other.halt().await;
     sleep(Duration::from_secs(40)).await;
+    assert_eq!((status(&here, e, 1).await, puppet.asked()), ((TurnStatus::Completed, 2), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_runs_elsewhere_is_left_alone_after_a_store_was_away() {
+    let shared = MemoryStore::default().shared();
+    let stores = [1, 2].map(|seed| FaultyStore::new(shared.clone(), seed, Rates::default()));
+    let puppets = [Puppet::new(false), Puppet::new(false)];
+    let nodes = [node(&stores[0], 1, &puppets[0]), node(&stores[1], 2, &puppets[1])];
+    make_agent(&nodes[0], remote()).await;
+    sleep(Duration::from_secs(4)).await;
+    for e in (0..8).map(entity) {
+        nodes[0].conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
+    }
+    sleep(Duration::from_secs(6)).await;
+    for store in &stores {
+        store.set_rates(Rates { unread: 1_000, ..Rates::default() });
+    }
+    sleep(Duration::from_secs(15)).await;
+    // The process that runs the turns reaches the store again some seconds after the one that looks.
+    stores[1].calm();
+    sleep(Duration::from_secs(7)).await;
+    stores[0].calm();
+    sleep(Duration::from_secs(40)).await;
+    assert_eq!((puppets[0].asked(), puppets[1].asked()), (8, 0), "no model is asked twice");
+    puppets[0].may_answer();
+    settle().await;
+    for e in (0..8).map(entity) {
+        assert_eq!(status(&nodes[1], e, 1).await, (TurnStatus::Completed, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_whose_process_died_while_the_store_was_away_is_started_again_here() {
+    let shared = MemoryStore::default().shared();
+    let stores = [1, 2].map(|seed| FaultyStore::new(shared.clone(), seed, Rates::default()));
+    let puppet = Puppet::new(true);
+    let (other, here) = (node(&stores[0], 1, &Puppet::new(false)), node(&stores[1], 2, &puppet));
+    make_agent(&other, remote()).await;
+    sleep(Duration::from_secs(4)).await;
+    let e = entity(1);
+    other.conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
+    for store in &stores {
+        store.set_rates(Rates { unread: 1_000, ..Rates::default() });
+    }
+    sleep(Duration::from_secs(5)).await;
+    other.halt().await;
+    sleep(Duration::from_secs(25)).await;
+    for store in &stores {
+        store.calm();
+    }
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!((status(&here, e, 1).await, puppet.asked()), ((TurnStatus::Running, 1), 0));
+    sleep(Duration::from_secs(30)).await;
     assert_eq!((status(&here, e, 1).await, puppet.asked()), ((TurnStatus::Completed, 2), 1));
 }
 
