@@ -66,22 +66,34 @@ impl Default for Alarms {
     }
 }
 
+/// The near alarm of an entity.
+#[derive(Clone, Copy, Debug)]
+struct Noted {
+    at: Millis,
+    /// The stored alarm that it replaces, while a task of this process does what is due.
+    put_off: Option<Millis>,
+}
+
 #[derive(Debug, Default)]
 struct Near {
     ordered: BTreeSet<(Millis, EntityKey)>,
-    by_entity: HashMap<EntityKey, Millis>,
+    by_entity: HashMap<EntityKey, Noted>,
     /// Some alarms had no room here and are only in the store's index.
     left_out: bool,
 }
 
 impl Near {
     fn set(&mut self, entity: EntityKey, at: Option<Millis>) {
+        self.put(entity, at.map(|at| Noted { at, put_off: None }));
+    }
+
+    fn put(&mut self, entity: EntityKey, noted: Option<Noted>) {
         if let Some(before) = self.by_entity.remove(&entity) {
-            self.ordered.remove(&(before, entity));
+            self.ordered.remove(&(before.at, entity));
         }
-        if let Some(at) = at {
-            self.by_entity.insert(entity, at);
-            self.ordered.insert((at, entity));
+        if let Some(noted) = noted {
+            self.by_entity.insert(entity, noted);
+            self.ordered.insert((noted.at, entity));
         }
         if self.ordered.len() > limits::NEAR_ALARMS
             && let Some((_, latest)) = self.ordered.pop_last()
@@ -94,7 +106,7 @@ impl Near {
     /// Notes a stored alarm. A due one that was just rung is noted to be rung again later, and keeps that time:
     /// otherwise an entity that cannot do its work would be woken without a pause.
     fn found(&mut self, entity: EntityKey, at: Millis, now: Millis) {
-        let rung = self.by_entity.get(&entity).is_some_and(|noted| *noted <= now.plus(AGAIN_MILLIS));
+        let rung = self.by_entity.get(&entity).is_some_and(|noted| noted.at <= now.plus(AGAIN_MILLIS));
         if at > now || !rung {
             self.set(entity, Some(at));
         }
@@ -102,9 +114,11 @@ impl Near {
 }
 
 impl Near {
-    /// Notes a row of the index, which may be outdated: it can only make an entity ring earlier.
+    /// Notes a row of the index, which may be outdated: it can only make an entity ring earlier. The alarm of work that
+    /// is under way here stays in the index, and is put off.
     fn listed(&mut self, entity: EntityKey, at: Millis, now: Millis) {
-        if self.by_entity.get(&entity).is_none_or(|noted| at < *noted) {
+        let tells_more = |noted: &Noted| at < noted.at && noted.put_off != Some(at);
+        if self.by_entity.get(&entity).is_none_or(tells_more) {
             self.found(entity, at, now);
         }
     }
@@ -115,6 +129,12 @@ impl Alarms {
     pub(crate) fn set(&self, entity: EntityKey, at: Option<Millis>, now: Millis) {
         let at = at.filter(|at| *at <= now.plus(HORIZON_MILLIS));
         self.change(|near| near.set(entity, at));
+    }
+
+    /// Notes that an entity rings at `at` instead of at its durable alarm, because a task of this process does what is
+    /// due.
+    pub(crate) fn put_off(&self, entity: EntityKey, alarm: Option<Millis>, at: Millis) {
+        self.change(|near| near.put(entity, Some(Noted { at, put_off: alarm })));
     }
 
     /// Notes an entity's alarm as it was loaded.
@@ -358,6 +378,24 @@ mod tests {
         assert_eq!(alarms.near(), (1, Some(NOW.plus(5_000))));
         alarms.lock().listed(entity(1), NOW.plus(2_000), NOW);
         assert_eq!(alarms.near(), (1, Some(NOW.plus(2_000))));
+    }
+
+    #[test]
+    fn an_alarm_put_off_is_not_rung_for_the_row_that_it_replaces() {
+        let alarms = Alarms::default();
+        let rings = |now| alarms.take_due(now).0.len();
+        alarms.set(entity(1), Some(NOW), NOW);
+        assert_eq!(rings(NOW), 1);
+        alarms.put_off(entity(1), Some(NOW), NOW.plus(60_000));
+        alarms.lock().listed(entity(1), NOW, NOW.plus(15_000));
+        assert_eq!((rings(NOW.plus(59_999)), rings(NOW.plus(60_000))), (0, 1));
+        alarms.put_off(entity(1), Some(NOW), NOW.plus(120_000));
+        alarms.lock().listed(entity(1), NOW.plus(70_000), NOW.plus(75_000));
+        assert_eq!(rings(NOW.plus(75_000)), 1, "another process has moved it");
+        alarms.put_off(entity(1), Some(NOW), NOW.plus(140_000));
+        alarms.set(entity(1), Some(NOW.plus(150_000)), NOW.plus(80_000));
+        alarms.lock().listed(entity(1), NOW, NOW.plus(90_000));
+        assert_eq!(rings(NOW.plus(90_000)), 1, "the work is over, and this row may be of the next");
     }
 
     #[test]

@@ -360,11 +360,10 @@ impl<M: Effects> Resident<M> {
         if let Some(state) = &self.known.state {
             let next = M::alarm_meanwhile(state, last_at);
             let earlier = next.filter(|next| self.known.put_off.is_some_and(|put_off| *next < put_off));
-            if earlier.is_some() {
-                self.known.put_off = earlier;
-                self.node.alarms.set(self.entity, earlier, last_at);
-            }
             M::committed(&self.node, self.entity, state, &records);
+            if let Some(earlier) = earlier {
+                self.ring_meanwhile(earlier);
+            }
         }
         answers.answer();
     }

@@ -76,9 +76,13 @@ impl<M: Effects> Resident<M> {
     fn put_off(&mut self, now: Millis) {
         let due_since = self.known.alarm.map_or(0, |at| now.since(at));
         let again = now.plus(under_way_millis(self.node.store.is_shared(), due_since));
-        let next = self.meanwhile(now).map_or(again, |next| next.min(again));
-        self.node.alarms.set(self.entity, Some(next), now);
-        self.known.put_off = Some(next);
+        self.ring_meanwhile(self.meanwhile(now).map_or(again, |next| next.min(again)));
+    }
+
+    /// Rings then instead of at the durable alarm.
+    pub(super) fn ring_meanwhile(&mut self, at: Millis) {
+        self.node.alarms.put_off(self.entity, self.known.alarm, at);
+        self.known.put_off = Some(at);
     }
 
     fn meanwhile(&self, now: Millis) -> Option<Millis> {

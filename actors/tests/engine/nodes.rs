@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::agent::Agent;
 use actors::clock::Millis;
 use actors::codec;
 use actors::conversation::{CancelTurn, Event, TurnStatus};
@@ -12,6 +13,7 @@ use actors::node::Node;
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
 use actors::store::{Store, Table};
+use actors::tables::AGENTS;
 use tokio::time::sleep;
 
 use crate::alarms::{ask, expired};
@@ -130,7 +132,8 @@ async fn a_turn_that_takes_long_costs_a_shared_store_a_read_now_and_then() {
     let (gate, puppet) = (Gate::shared(), Puppet::new(false));
     let models = Arc::new(Strings(Arc::clone(&puppet)));
     let node = Node::start(Arc::new(gate.clone()), TokioClock::start(), entropy(), models);
-    make_agent(&node, remote()).await;
+    let patient = Agent { timeout_seconds: 600, ..Agent::new("bot", "Bot", remote(), NOW) };
+    put(&node, AGENTS, b"bot", codec::encode(&patient)).await;
     let reads_of_a_minute = async || {
         gate.reads();
         sleep(Duration::from_secs(60)).await;
@@ -142,6 +145,9 @@ async fn a_turn_that_takes_long_costs_a_shared_store_a_read_now_and_then() {
     settle().await;
     let working = reads_of_a_minute().await;
     assert!(working <= idle + 15, "{working} and not {idle}");
+    sleep(Duration::from_secs(180)).await;
+    let later = reads_of_a_minute().await;
+    assert!(later <= idle + 3, "the longer it takes, the more rarely: {later} and not {idle}");
     puppet.may_answer();
     settle().await;
     assert_eq!(status(&node, e, 1).await, (TurnStatus::Completed, 1));
