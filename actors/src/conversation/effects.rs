@@ -75,4 +75,11 @@ impl Effects for Conversation {
             node.turns.stop_others(entity, state.running.as_ref());
         }
     }
+
+    fn activated(node: &Arc<Node>, entity: EntityKey, state: &State) {
+        // Another store that leaves an outcome unknown ends the process.
+        if node.store.is_shared() {
+            node.turns.stop_others(entity, state.running.as_ref());
+        }
+    }
 }

@@ -66,8 +66,10 @@ impl<M: Effects> Resident<M> {
         self.node.metrics.activations.of(self.entity.kind).inc();
         let adopted = loaded.and_then(|loaded| self.adopt(loaded));
         self.load = self.load_since(began, adopted.as_ref().err()).map(Box::new);
-        if let Err(error) = adopted {
-            self.fail(error);
+        match (adopted, &self.known.state) {
+            (Err(error), _) => self.fail(error),
+            (Ok(()), Some(state)) => M::activated(&self.node, self.entity, state),
+            (Ok(()), None) => {}
         }
     }
 

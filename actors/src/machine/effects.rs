@@ -43,4 +43,8 @@ pub trait Effects: Machine {
     /// with: those of a commit whose outcome was unknown, or of another process. The state is the loaded one, if it
     /// could be read.
     fn adopted(_: &Arc<Node>, _: EntityKey, _: Option<&Self::State>) {}
+
+    /// Called when a new actor has loaded the entity. The one before may have ended without its state after a commit
+    /// whose outcome was unknown: then tasks of this process may still do what is over. Subscribers were told of it.
+    fn activated(_: &Arc<Node>, _: EntityKey, _: &Self::State) {}
 }

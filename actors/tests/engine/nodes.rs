@@ -7,7 +7,7 @@ use actors::agent::Agent;
 use actors::clock::Millis;
 use actors::codec;
 use actors::conversation::{CancelTurn, Event, TurnStatus};
-use actors::directory::CommandContext;
+use actors::directory::{CommandContext, Refusal};
 use actors::id::EntityKey;
 use actors::node::Node;
 use actors::store::faulty::{FaultyStore, Rates};
@@ -163,6 +163,33 @@ async fn a_turn_that_is_cancelled_in_another_process_is_stopped_here() {
     nodes[1].conversation(e, CancelTurn { number: 1 }, CommandContext::default()).await.unwrap();
     sleep(Duration::from_secs(15)).await;
     assert_eq!(nodes[0].standing().turns, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_turn_is_stopped_though_the_store_went_away_meanwhile() {
+    let outcome_after = Duration::from_secs(1);
+    let store = FaultyStore::new(MemoryStore::default().shared(), 1, Rates::default()).slow(outcome_after);
+    let puppet = Puppet::new(false);
+    let node = node(&store, 1, &puppet);
+    make_agent(&node, remote()).await;
+    let e = entity(1);
+    node.conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
+    settle().await;
+    store.set_rates(Rates { unanswered: 1_000, ..Rates::default() });
+    let cancelling = node.conversation(e, CancelTurn { number: 1 }, CommandContext::default());
+    let away = async {
+        sleep(outcome_after / 2).await;
+        store.set_rates(Rates { unanswered: 1_000, unread: 1_000, ..Rates::default() });
+    };
+    let (cancelled, ()) = tokio::join!(cancelling, away);
+    assert!(matches!(cancelled, Err(Refusal::Unknown(_))));
+    settle().await;
+    assert!(node.metrics().activations_failed.get() > 0, "its state could not be read again");
+    assert_eq!((puppet.asked(), node.running_turns()), (1, 1));
+    store.calm();
+    node.conversation(e, post(e, "go on"), CommandContext::default()).await.unwrap();
+    assert_eq!(node.running_turns(), 0);
+    assert_eq!(status(&node, e, 1).await, (TurnStatus::Cancelled, 1));
 }
 
 #[tokio::test(start_paused = true)]
