@@ -274,6 +274,10 @@ pub struct LaneRow {
     /// A server is sending from it; until `next_at` no other one does.
     #[n(14)]
     pub in_flight: Option<bool>,
+    /// When the schedule tries `next` again, whatever is requested meanwhile; `None`: no attempt at it has failed, or
+    /// an earlier build has noted that.
+    #[n(15)]
+    pub scheduled_at: Option<Millis>,
 }
 
 /// The earlier end of a delivery that is sent again.

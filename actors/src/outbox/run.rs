@@ -248,7 +248,7 @@ impl Run {
         let tried = self.unread.map(|(from, _)| from).filter(|_| self.row.tries > 0 && self.queue.is_empty());
         let first = events.first().map(|event| event.seq);
         let lost = tried.filter(|tried| first != Some(*tried)).map(|seq| {
-            (self.row.tries, self.row.url) = (0, None);
+            (self.row.tries, self.row.scheduled_at, self.row.url) = (0, None, None);
             LostEvent { seq, attempts: std::mem::take(&mut self.row.attempts) }
         });
         self.queue.extend(events.into_iter().map(QueuedEvent::from));
@@ -262,7 +262,7 @@ impl Run {
     /// that requests during an outage do not put off the scheduled attempts.
     pub(super) fn tried(&mut self, attempt: Attempt, at: u64, is_unscheduled: bool) {
         if self.row.tried_at.is_some_and(|before| before != at) {
-            (self.row.tries, self.row.failing_since) = (0, None);
+            (self.row.tries, self.row.scheduled_at, self.row.failing_since) = (0, None, None);
         }
         self.row.tries = if is_unscheduled { self.row.tries.max(1) } else { self.row.tries + 1 };
         (self.row.tried_at, self.is_handed_over, self.row.was) = (Some(at), false, None);
@@ -284,7 +284,7 @@ impl Run {
     /// Removes the first event, which has ended. The next one does not wait if its retry or that of a later one was
     /// requested.
     pub(super) fn pop(&mut self) -> Option<u64> {
-        (self.row.tries, self.is_handed_over, self.row.url) = (0, false, None);
+        (self.row.tries, self.row.scheduled_at, self.is_handed_over, self.row.url) = (0, None, false, None);
         let first = self.queue.pop_front().map(|event| event.seq);
         self.retries.moved_on(self.first());
         first
@@ -294,6 +294,16 @@ impl Run {
     pub(super) fn clear(&mut self) {
         self.queue.clear();
         self.unread = None;
+    }
+
+    /// An attempt at the first event has failed, after which the schedule makes the next one at `at`. One that was not
+    /// of the schedule moves its next one only if the receiver's `Retry-After` says so.
+    pub(super) fn wait_for_schedule(&mut self, at: Millis, is_unscheduled: bool, now: Millis) {
+        let scheduled = self.row.scheduled_at.filter(|scheduled| is_unscheduled && *scheduled > now);
+        let deferred_until = self.row.deferred_until.unwrap_or_default();
+        let at = scheduled.map_or(at, |scheduled| scheduled.min(at).max(deferred_until));
+        self.row.scheduled_at = Some(at);
+        self.park(at);
     }
 
     /// Lets it wait until then.

@@ -380,6 +380,7 @@ fn golden_rows() {
         url: None,
         retry_requests: None,
         in_flight: None,
+        scheduled_at: None,
     };
     golden.value("waiting-lane", &waiting);
     golden.value("waiting-lane-asked", &LaneRow { deferred_by: Some(7), ..waiting.clone() });
@@ -392,6 +393,7 @@ fn golden_rows() {
     let retry_requests = Some(vec![RetryRequest { seq: 300, at: AT }, RetryRequest { seq: 7, at: AT.plus(1) }]);
     golden.value("waiting-lane-asked-for", &LaneRow { retry_requests, ..waiting.clone() });
     golden.value("waiting-lane-in-flight", &LaneRow { in_flight: Some(true), ..waiting.clone() });
+    golden.value("waiting-lane-scheduled", &LaneRow { scheduled_at: Some(AT.plus(30_000)), ..waiting.clone() });
     golden.value("waiting-lane-fresh", &LaneRow::fresh(1, 2, AT));
     let retried = |key: u8, before| Retried::with(KeyHash([key; 16]), LaneRow::fresh(1, 1, AT), before);
     golden.value("delivery-retried", &retried(7, None));

@@ -92,7 +92,7 @@ impl<M: Sends> Courier<M> {
                     Next::Again { at, deferred_until } => {
                         (run.row.deferred_until, run.row.deferred_by) =
                             (deferred_until, deferred_until.map(|_| mark(&tried.url)));
-                        return run.park(at);
+                        return run.wait_for_schedule(at, tried.is_unscheduled, now);
                     }
                     Next::GiveUp => End::Failed,
                 }

@@ -285,9 +285,13 @@ async fn requested_attempts_do_not_put_off_the_scheduled_ones() {
         again(&fixture, &waiting).await;
         sleep(secs(1)).await;
     }
-    assert_eq!(fixture.sink.at(ONE).len(), 7);
-    sleep(secs(6)).await;
     assert_eq!(fixture.sink.at(ONE).len(), 8, "the first pause after the first attempt, however many were requested");
-    sleep(secs(37)).await;
-    assert_eq!(fixture.sink.at(ONE).len(), 9, "and then the second");
+    sleep(secs(20)).await;
+    again(&fixture, &waiting).await;
+    sleep(secs(16)).await;
+    assert_eq!(fixture.sink.at(ONE).len(), 10, "and then the second after the second");
+    fixture.sink.mood(ONE, Mood::Late(1, 503, Some(600_000)));
+    again(&fixture, &waiting).await;
+    sleep(secs(300)).await;
+    assert_eq!(fixture.sink.at(ONE).len(), 11, "unless the receiver wants none for longer");
 }
