@@ -50,7 +50,7 @@ impl Sources {
         let all = |each: &[(Kind, usize)]| each.iter().map(|(_, count)| count).sum::<usize>();
         let seconds = |millis: u64| usize::try_from(millis / 1_000).unwrap_or(usize::MAX);
         let Standing { commands, turns, outbox, .. } = standing;
-        let OutboxStanding { active, in_flight, closed_gates, oldest_millis, untried_millis } = outbox;
+        let OutboxStanding { active, in_flight, open_circuits, oldest_millis, untried_millis } = outbox;
         let (untried, age) = (seconds(untried_millis), seconds(oldest_millis));
         let gauges = [
             ("tertulia_resident_entities", "Entities in memory.", all(&standing.resident)),
@@ -60,9 +60,9 @@ impl Sources {
             ("tertulia_outbox_active", "Logs with events being sent.", active),
             ("tertulia_outbox_in_flight", "Events being sent.", in_flight),
             (
-                "tertulia_outbox_closed_gates",
+                "tertulia_outbox_open_circuits",
                 "Receivers that are paused because deliveries to them fail.",
-                closed_gates,
+                open_circuits,
             ),
             ("tertulia_outbox_untried_seconds", "Age of the oldest event waiting for its first attempt.", untried),
             ("tertulia_outbox_age_seconds", "Longest time that a log has been sending without a pause.", age),
@@ -280,7 +280,7 @@ mod tests {
         assert_eq!((&body["ready"], &body["mailboxes"]), (&true.into(), &serde_json::json!([])));
         assert_eq!((&body["resident"]["conversation"], &body["actors"]["conversation"]), (&0.into(), &0.into()));
         let of_the_outbox =
-            ["active", "inFlight", "closedGates", "oldestMillis", "untriedMillis"].map(|member| ("outbox", member));
+            ["active", "inFlight", "openCircuits", "oldestMillis", "untriedMillis"].map(|member| ("outbox", member));
         let others = [("commands", "inFlight"), ("turns", "alive"), ("tasks", "alive"), ("spans", "waiting")];
         for (group, member) in others.into_iter().chain(of_the_outbox) {
             assert!(body[group][member].is_u64(), "{group}.{member}: {body}");

@@ -162,7 +162,7 @@ label! {
 
 label! {
     /// The outcome of a request whose entity another process owns.
-    pub enum PassedOn = "outcome" {
+    pub enum ForwardEnd = "outcome" {
         /// The other process answered it.
         Sent = "sent",
         /// This process answered it after all.
@@ -184,7 +184,7 @@ table! {
         /// Commands refused before anything was stored.
         pub turned_away: By<TurnedAway, Counter> = "tertulia_commands_turned_away_total",
         /// Requests whose conversation another server owns.
-        pub passed_on: By<PassedOn, Counter> = "tertulia_requests_passed_on_total",
+        pub forwarded: By<ForwardEnd, Counter> = "tertulia_requests_forwarded_total",
         /// Entities loaded into memory.
         pub activations: By<Kind, Counter> = "tertulia_activations_total",
         /// Entities that could not be loaded.

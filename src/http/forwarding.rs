@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use actors::clock::Millis;
 use actors::id::EntityKey;
-use actors::metrics::PassedOn;
+use actors::metrics::ForwardEnd;
 use actors::trace::{SpanKind, TraceContext, names};
 use axum::body::Body;
 use axum::extract::FromRef;
@@ -240,7 +240,7 @@ impl<'a> ForwardableRequest<'a> {
 
     async fn pass_to(self, server: Arc<str>) -> Result<Option<Response>, Problem> {
         let forwarding = self.app.forwarding();
-        let count = |outcome| self.app.node().metrics().passed_on.of(outcome).inc();
+        let count = |outcome| self.app.node().metrics().forwarded.of(outcome).inc();
         let permit = (!self.waits.is_zero()).then(|| self.app.long_requests().enter());
         // If too many requests wait already, this one does not wait, and its answer says so.
         let is_full = permit.as_ref().is_some_and(Option::is_none);
@@ -250,7 +250,7 @@ impl<'a> ForwardableRequest<'a> {
             forwarding.passes.try_acquire(),
             is_full || forwarding.is_spared(&server),
         ) else {
-            count(PassedOn::FellBack);
+            count(ForwardEnd::FellBack);
             return Ok(None);
         };
         if permit.is_some() {
@@ -264,7 +264,7 @@ impl<'a> ForwardableRequest<'a> {
         let failed = match self.answered(client, target, trace).await {
             Ok(answer) => {
                 span.set(names::HTTP_STATUS, u32::from(answer.status().as_u16()));
-                count(PassedOn::Sent);
+                count(ForwardEnd::Sent);
                 return Ok(Some(answer));
             }
             Err(failed) => failed,
@@ -277,12 +277,12 @@ impl<'a> ForwardableRequest<'a> {
         }
         span.fail(failed.word());
         if failed.was_asked() && !self.is_keyed {
-            count(PassedOn::Unknown);
+            count(ForwardEnd::Unknown);
             let detail = "the request was forwarded to another server, which did not answer; it may have taken \
                           effect, and without an Idempotency-Key a retry may apply it twice";
             return Err(outcome_unknown(detail));
         }
-        count(PassedOn::FellBack);
+        count(ForwardEnd::FellBack);
         Ok(None)
     }
 

@@ -46,7 +46,7 @@ pub(super) async fn look_in(State(sources): State<Sources>) -> Json<Value> {
         "outbox": {
             "active": outbox.active,
             "inFlight": outbox.in_flight,
-            "closedGates": outbox.closed_gates,
+            "openCircuits": outbox.open_circuits,
             "oldestMillis": outbox.oldest_millis,
             "untriedMillis": outbox.untried_millis,
         },

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use actors::id::{ConversationId, EntityKey};
-use actors::metrics::{CommitEnd, PassedOn};
+use actors::metrics::{CommitEnd, ForwardEnd};
 use actors::store::{Beat, NodeId, Store as _};
 use actors::trace::Traces;
 use actors::workspace::{DEFAULT, address_of};
@@ -91,8 +91,8 @@ pub(crate) async fn theirs(app: &TestApp) -> String {
 
 /// Requests that this server forwarded, handled here after all, and left with an unknown outcome.
 fn passed(app: &TestApp) -> [u64; 3] {
-    let counted = &app.app.node().metrics().passed_on;
-    [PassedOn::Sent, PassedOn::FellBack, PassedOn::Unknown].map(|outcome| counted.of(outcome).get())
+    let counted = &app.app.node().metrics().forwarded;
+    [ForwardEnd::Sent, ForwardEnd::FellBack, ForwardEnd::Unknown].map(|outcome| counted.of(outcome).get())
 }
 
 /// Commits of this server with this end.

@@ -38,7 +38,7 @@ pub struct OutboxStanding {
     /// Events that are being sent.
     pub in_flight: usize,
     /// Receivers that are paused, as nothing arrives there.
-    pub closed_gates: usize,
+    pub open_circuits: usize,
     /// Longest time that a log has been sent from without a pause, in milliseconds.
     pub oldest_millis: u64,
     /// Age of the oldest event that waits for its first attempt, in milliseconds.
@@ -84,7 +84,7 @@ impl Node {
             outbox: OutboxStanding {
                 active: outbox.active(),
                 in_flight: outbox.in_flight(),
-                closed_gates: outbox.paused_receivers(),
+                open_circuits: outbox.paused_receivers(),
                 oldest_millis: outbox.oldest(at),
                 untried_millis: outbox.oldest_untried(at),
             },

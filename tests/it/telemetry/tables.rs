@@ -226,7 +226,7 @@ async fn the_dashboard_and_the_rules_ask_for_metrics_that_there_are() {
     let mut asked = 0;
     for path in ["docs/telemetry/dashboard.json", "docs/telemetry/alerts.yml"] {
         let text = file(path);
-        let prefixes = ["tertulia_", "http_server_", "tokio_", "process_"];
+        let prefixes = ["tertulia_", "http_server_", "gen_ai_client_", "tokio_", "process_"];
         let words = text.split(word).filter(|word| prefixes.iter().any(|prefix| word.starts_with(prefix)));
         for name in words {
             let family = ["_bucket", "_count", "_sum"].iter().find_map(|suffix| name.strip_suffix(suffix));
@@ -236,6 +236,47 @@ async fn the_dashboard_and_the_rules_ask_for_metrics_that_there_are() {
         }
     }
     assert!(asked > 50, "only {asked} names were found: the search no longer fits the files");
+}
+
+/// Metrics on no panel. Alerts compare the first three, and the others are for whoever looks closer.
+const ON_NO_PANEL: [&str; 6] = [
+    "tertulia_up",
+    "tertulia_store_queued_bytes",
+    "process_max_fds",
+    "process_start_time_seconds",
+    "process_virtual_memory_bytes",
+    "tokio_worker_parks_total",
+];
+
+#[test]
+fn every_metric_is_on_a_panel_or_said_to_need_none() {
+    let dashboard: serde_json::Value = serde_json::from_str(&file("docs/telemetry/dashboard.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    let queries = panels.flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let queries: Vec<&str> = queries.map(|query| query["expr"].as_str().unwrap()).collect();
+    let word = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+    let asked: BTreeSet<&str> = queries.iter().flat_map(|query| query.split(word)).collect();
+    for name in first_column("## Numbers") {
+        let is_shown = ["", "_bucket", "_count", "_sum"].iter().any(|suffix| asked.contains(&*format!("{name}{suffix}")));
+        assert_eq!(is_shown, !ON_NO_PANEL.contains(&&*name), "{name}");
+    }
+}
+
+/// Other services have metrics of these names too.
+const NAMES_OF_ALL: [&str; 4] = ["http_server_", "gen_ai_", "tokio_", "process_"];
+
+#[test]
+fn rules_select_the_job_wherever_others_use_the_same_name() {
+    let (rules, mut selected) = (file("docs/telemetry/alerts.yml"), 0);
+    let is_text = |line: &str| ["#", "summary:", "look:", "runbook:"].iter().any(|key| line.trim().starts_with(key));
+    for line in rules.lines().filter(|line| !is_text(line)) {
+        for at in NAMES_OF_ALL.iter().flat_map(|prefix| line.match_indices(prefix)).map(|(at, _)| at) {
+            let rest = line[at..].trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
+            assert!(rest.starts_with("{job=\"tertulia\""), "not only of our job: {line}");
+            selected += 1;
+        }
+    }
+    assert!(selected > 5, "only {selected} were found: the search no longer fits the file");
 }
 
 /// Whether a dashboard query shows durations.
@@ -270,8 +311,9 @@ fn every_alert_has_a_test_and_a_row_and_names_lines_that_exist() {
 }
 
 /// The sources of the log lines that the rules and their rows name.
-const LOGS: [&str; 8] = [
+const LOGS: [&str; 9] = [
     "src/models.rs",
+    "src/http/forwarding.rs",
     "actors/src/host/telling.rs",
     "actors/src/outbox/attempt_telemetry.rs",
     "src/http/context.rs",
