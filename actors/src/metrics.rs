@@ -12,7 +12,8 @@ mod instrument;
 mod times;
 
 pub use instrument::{
-    Buckets, By, Counter, Gauge, Histogram, Label, LabelPair, Long, Metric, MetricKind, Sample, Short, Sizes, Snapshot,
+    Buckets, By, Counter, Gauge, Histogram, Label, LabelPair, Lateness, Long, Metric, MetricKind, Requests, Sample,
+    Short, Sizes, Snapshot,
 };
 pub use times::{Exemplar, Times};
 
@@ -190,7 +191,7 @@ table! {
         /// Entities that could not be loaded.
         pub activations_failed: Counter = "tertulia_activations_failed_total",
         /// Delay between an entity's alarm and its wake-up.
-        pub alarm_lateness: Times<Short> = "tertulia_alarm_lateness_seconds",
+        pub alarm_lateness: Times<Lateness> = "tertulia_alarm_lateness_seconds",
         /// Time from the start of a turn's attempt until its outcome is known.
         pub turn: By<TurnEnd, Times<Long>> = "tertulia_turn_seconds",
         /// Time until the first chunk of a model's answer.

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actors::clock::Millis;
-use actors::metrics::{Counter, Gauge, MetricKind, Short, Times};
+use actors::metrics::{Counter, Gauge, MetricKind, Requests, Times};
 use actors::trace::TraceContext;
 use actors::trace::names::{ERROR_TYPE, HTTP_METHOD, HTTP_ROUTE, HTTP_STATUS, SERVER_ACTIVE, SERVER_DURATION};
 use dashmap::DashMap;
@@ -97,7 +97,7 @@ pub struct HttpMetrics {
 pub struct Route {
     route: Arc<str>,
     method: &'static str,
-    took: [OnceLock<Box<Times<Short>>>; PLACES],
+    took: [OnceLock<Box<Times<Requests>>>; PLACES],
 }
 
 impl HttpMetrics {

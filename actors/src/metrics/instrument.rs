@@ -61,30 +61,73 @@ const MICRO: u64 = 1_000;
 const MILLI: u64 = 1_000 * MICRO;
 const SECOND: u64 = 1_000 * MILLI;
 
+/// The limits of stages within a request.
+const STAGES: [u64; 17] = [
+    50 * MICRO,
+    100 * MICRO,
+    250 * MICRO,
+    500 * MICRO,
+    MILLI,
+    2_500 * MICRO,
+    5 * MILLI,
+    10 * MILLI,
+    25 * MILLI,
+    50 * MILLI,
+    100 * MILLI,
+    250 * MILLI,
+    500 * MILLI,
+    SECOND,
+    2_500 * MILLI,
+    5 * SECOND,
+    10 * SECOND,
+];
+/// The limits beyond these, of what waits for others.
+const MINUTES: [u64; 4] = [30 * SECOND, 60 * SECOND, 120 * SECOND, 300 * SECOND];
+
+/// The limits of all parts, `N` together.
+const fn joined<const N: usize>(parts: &[&[u64]]) -> [u64; N] {
+    let mut all = [0; N];
+    let mut joined = 0;
+    let mut part = 0;
+    while part < parts.len() {
+        let mut nth = 0;
+        while nth < parts[part].len() {
+            all[joined] = parts[part][nth];
+            joined += 1;
+            nth += 1;
+        }
+        part += 1;
+    }
+    assert!(joined == N, "the parts are as long as the whole");
+    all
+}
+
 /// Recorded in nanoseconds and exported in seconds, from 50 µs to 10 s: for stages within a request.
 #[derive(Debug)]
 pub struct Short;
 
 impl Buckets for Short {
-    const LIMITS: &'static [u64] = &[
-        50 * MICRO,
-        100 * MICRO,
-        250 * MICRO,
-        500 * MICRO,
-        MILLI,
-        2_500 * MICRO,
-        5 * MILLI,
-        10 * MILLI,
-        25 * MILLI,
-        50 * MILLI,
-        100 * MILLI,
-        250 * MILLI,
-        500 * MILLI,
-        SECOND,
-        2_500 * MILLI,
-        5 * SECOND,
-        10 * SECOND,
-    ];
+    const LIMITS: &'static [u64] = &STAGES;
+    const PER_UNIT: f64 = 1e9;
+}
+
+/// Recorded in nanoseconds and exported in seconds, from 50 µs to 5 minutes: for requests, some of which wait for an
+/// agent.
+#[derive(Debug)]
+pub struct Requests;
+
+impl Buckets for Requests {
+    const LIMITS: &'static [u64] = &joined::<21>(&[&STAGES, &MINUTES]);
+    const PER_UNIT: f64 = 1e9;
+}
+
+/// Recorded in nanoseconds and exported in seconds, from 50 µs to an hour: for alarms, which may be due while no server
+/// runs.
+#[derive(Debug)]
+pub struct Lateness;
+
+impl Buckets for Lateness {
+    const LIMITS: &'static [u64] = &joined::<22>(&[&STAGES, &MINUTES, &[3_600 * SECOND]]);
     const PER_UNIT: f64 = 1e9;
 }
 
@@ -322,8 +365,18 @@ mod tests {
     }
 
     #[test]
+    fn minutes_of_a_request_and_an_hour_of_an_alarm_have_buckets() {
+        let [ten, minute, hour] = [10, 60, 3_600].map(Duration::from_secs);
+        let (request, alarm) = (Histogram::<Requests>::default(), Histogram::<Lateness>::default());
+        let limit = |limits: &[u64], bucket: usize| limits[bucket] / SECOND;
+        assert_eq!([ten, minute].map(|took| limit(Requests::LIMITS, request.observe(took))), [10, 60]);
+        assert_eq!([minute, hour].map(|late| limit(Lateness::LIMITS, alarm.observe(late))), [60, 3_600]);
+        assert_eq!(request.observe(minute * 4), Requests::LIMITS.len() - 1);
+    }
+
+    #[test]
     fn every_limit_is_above_the_one_before() {
-        for limits in [Short::LIMITS, Long::LIMITS, Sizes::LIMITS] {
+        for limits in [Short::LIMITS, Requests::LIMITS, Lateness::LIMITS, Long::LIMITS, Sizes::LIMITS] {
             assert!(limits.is_sorted_by(|a, b| a < b), "{limits:?}");
         }
     }
