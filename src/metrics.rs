@@ -71,10 +71,10 @@ impl Sources {
             page.metric(name, help, MetricKind::Gauge);
             page.value(&[], value);
         }
-        let mut show = |described: Described, samples: &[(Option<LabelPair>, Sample)]| {
+        let mut show = |described: Described, samples: &[(Vec<LabelPair>, Sample)]| {
             page.metric(described.name, described.help, described.kind);
-            for (label, sample) in samples {
-                page.sample(label.as_slice(), sample);
+            for (labels, sample) in samples {
+                page.sample(labels, sample);
             }
         };
         node.metrics().visit(&mut show);

@@ -105,7 +105,7 @@ impl OpenAi {
             let left = deadline.saturating_duration_since(Instant::now());
             let Some(pause) = self.retries.pause(&refused, left) else { return Err(refused.fault) };
             tracing::debug!(agent = %prompt.agent.id, code = refused.fault.code(), ?pause, "a model call is retried");
-            prompt.resent.set();
+            prompt.exchange.resend();
             sleep(pause).await;
             self.attempt(&call, prompt).await.map_err(|refused| refused.fault)
         });

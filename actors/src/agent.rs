@@ -1,8 +1,9 @@
 //! Agents: how messages are answered, and with which model.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 use minicbor::{Decode, Encode};
@@ -171,25 +172,58 @@ pub struct Prompt {
     pub trace: Option<TraceContext>,
     /// The sink for pieces of the reply.
     pub saying: Saying,
-    /// Whether the request to its endpoint was sent again.
-    pub resent: Resent,
+    /// What happens at its endpoint, for the call's span.
+    pub exchange: Exchange,
 }
 
-/// Whether the request to a model's endpoint was sent again. Kept apart from the call, so that it is known of a failed
-/// or abandoned call too. Clones share the value.
+/// What happened between this program and a model's endpoint. Kept apart from the call's outcome, so that it is known
+/// of a failed or abandoned call too. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Resent(Arc<AtomicBool>);
+pub struct Exchange(Arc<Exchanged>);
 
-impl Resent {
-    /// Records that it is sent again.
-    pub fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+#[derive(Debug, Default)]
+struct Exchanged {
+    resent: AtomicBool,
+    first_chunk: OnceLock<Instant>,
+    finish_reason: OnceLock<&'static str>,
+}
+
+/// The protocol's words for why a model ended its answer.
+const FINISH_REASONS: [&str; 5] = ["stop", "length", "tool_calls", "function_call", "content_filter"];
+
+impl Exchange {
+    /// The request is sent again.
+    pub fn resend(&self) {
+        self.0.resent.store(true, Ordering::Relaxed);
     }
 
     /// Whether it was sent again.
     #[must_use]
-    pub fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    pub fn was_resent(&self) -> bool {
+        self.0.resent.load(Ordering::Relaxed)
+    }
+
+    /// A chunk of a stream has arrived; the first one counts.
+    pub fn chunk(&self) {
+        self.0.first_chunk.get_or_init(Instant::now);
+    }
+
+    /// When the first chunk arrived; `None`: there was no stream.
+    #[must_use]
+    pub fn first_chunk(&self) -> Option<Instant> {
+        self.0.first_chunk.get().copied()
+    }
+
+    /// The endpoint says why the model ended its answer. Only the protocol's words are kept.
+    pub fn finished(&self, reason: &str) {
+        let word = FINISH_REASONS.into_iter().find(|known| *known == reason).unwrap_or("_OTHER");
+        self.0.finish_reason.get_or_init(|| word);
+    }
+
+    /// Why the model ended its answer, if its endpoint said so.
+    #[must_use]
+    pub fn finish_reason(&self) -> Option<&'static str> {
+        self.0.finish_reason.get().copied()
     }
 }
 

@@ -6,14 +6,14 @@
 //! no counter: they are read on demand as [`Standing`](crate::node::census::Standing), for `/metrics` and `GET
 //! /admin/runtime`.
 //!
-//! Labels are enums, so there can be no series for each conversation, key or URL.
+//! Labels are enums, or one of a list of words, so there can be no series for each conversation, key or URL.
 
 mod instrument;
 mod times;
 
 pub use instrument::{
-    Buckets, By, Counter, Gauge, Histogram, Label, LabelPair, Lateness, Long, Metric, MetricKind, Requests, Sample,
-    Short, Sizes, Snapshot,
+    Buckets, By, Counter, Gauge, Histogram, Label, LabelPair, Lateness, Long, Metric, MetricKind, Rare, Requests,
+    Sample, Short, Sizes, Snapshot,
 };
 pub use times::{Exemplar, Times};
 
@@ -22,7 +22,7 @@ use crate::id::Kind;
 /// A metric's name and meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Described {
-    /// Its Prometheus name; durations are in seconds.
+    /// Its Prometheus name, or that of OpenTelemetry's conventions; durations are in seconds.
     pub name: &'static str,
     /// One sentence.
     pub help: &'static str,
@@ -31,7 +31,7 @@ pub struct Described {
 }
 
 /// Takes a metric with all its samples.
-pub type Visitor<'a> = dyn FnMut(Described, &[(Option<LabelPair>, Sample)]) + 'a;
+pub type Visitor<'a> = dyn FnMut(Described, &[(Vec<LabelPair>, Sample)]) + 'a;
 
 /// Makes a struct of instruments, and the code that visits all of them. The first line of a field's text is the help
 /// text for Prometheus.
@@ -53,7 +53,7 @@ macro_rules! table {
             pub fn visit(&self, visitor: &mut Visitor<'_>) {
                 $({
                     let mut samples = Vec::new();
-                    self.$field.read(&mut |label, sample| samples.push((label, sample)));
+                    self.$field.read(&mut |labels, sample| samples.push((labels, sample)));
                     visitor(Described { name: $name, help: $help.trim_ascii(), kind: <$kind>::KIND }, &samples);
                 })*
             }
@@ -126,6 +126,71 @@ label! {
 }
 
 label! {
+    /// What a model is asked for.
+    pub enum ModelOperation = "gen_ai.operation.name" {
+        /// The next message.
+        Chat = "chat",
+    }
+}
+
+label! {
+    /// Whose protocol a model is asked by.
+    pub enum ModelProvider = "gen_ai.provider.name" {
+        /// This program's own agents.
+        Builtin = "tertulia",
+        /// Every endpoint with the chat-completions protocol.
+        OpenAi = "openai",
+    }
+}
+
+/// Why a model call failed: one of the codes of failures, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ModelError(usize);
+
+impl ModelError {
+    /// The error with the code of a failure; `None`: the call did not fail.
+    #[must_use]
+    pub fn of(code: Option<&str>) -> Self {
+        let found = Self::VALUES.iter().position(|known| *known == code.unwrap_or_default());
+        Self(found.unwrap_or(Self::VALUES.len() - 1))
+    }
+}
+
+impl Label for ModelError {
+    const NAME: &'static str = "error.type";
+    const VALUES: &'static [&'static str] = &[
+        "",
+        "bad_request",
+        "builtin_failure",
+        "connect_failed",
+        "content_filtered",
+        "empty_reply",
+        "first_token_timeout",
+        "invalid_api_key",
+        "invalid_base_url",
+        "invalid_reply",
+        "not_json",
+        "provider_unavailable",
+        "rate_limited",
+        "reported_error",
+        "stalled",
+        "timeout",
+        "too_large",
+        "unauthorized",
+        "unexpected_redirect",
+        "upstream_error",
+        "_OTHER",
+    ];
+
+    fn index(self) -> usize {
+        self.0
+    }
+}
+
+/// Model calls, by what was asked for, of whom, and why it failed.
+pub type ModelCalls = By<ModelOperation, By<ModelProvider, By<ModelError, Rare<Times<Long>>>>>;
+
+label! {
     /// The direction of tokens.
     pub enum TokenType = "type" {
         /// To the model.
@@ -194,6 +259,8 @@ table! {
         pub alarm_lateness: Times<Lateness> = "tertulia_alarm_lateness_seconds",
         /// Time from the start of a turn's attempt until its outcome is known.
         pub turn: By<TurnEnd, Times<Long>> = "tertulia_turn_seconds",
+        /// Time of a model call, with its one retry.
+        pub model_calls: ModelCalls = "gen_ai.client.inference.duration",
         /// Time until the first chunk of a model's answer.
         pub first_token: Times<Long> = "tertulia_time_to_first_token_seconds",
         /// Time of an attempt to send an event to a receiver.
@@ -240,9 +307,26 @@ mod tests {
             seen.push((described.name, samples.to_vec()));
         });
         let of = |name: &str| &seen.iter().find(|(seen, _)| *seen == name).unwrap().1;
-        let overloaded = (Some(("reason", "overloaded")), Sample::Counter(2));
+        let overloaded = (vec![("reason", "overloaded")], Sample::Counter(2));
         assert!(of("tertulia_commands_turned_away_total").contains(&overloaded));
         let Sample::Histogram(failed) = &of("tertulia_turn_seconds")[1].1 else { panic!("a histogram") };
         assert_eq!(failed.count(), 1);
+    }
+
+    #[test]
+    fn a_model_call_is_shown_with_its_error_as_soon_as_there_is_one() {
+        let metrics = Metrics::default();
+        for code in [None, Some("rate_limited"), Some("of another version"), Some("of a third one")] {
+            let calls = metrics.model_calls.of(ModelOperation::Chat).of(ModelProvider::OpenAi);
+            calls.of(ModelError::of(code)).used().observe(Duration::from_secs(2), None, || unreachable!());
+        }
+        let mut shown = Vec::new();
+        metrics.model_calls.read(&mut |labels, sample| {
+            let Sample::Histogram(took) = sample else { panic!("a histogram") };
+            shown.push((labels, took.count()));
+        });
+        let known = [("gen_ai.operation.name", "chat"), ("gen_ai.provider.name", "openai")];
+        let failed = |error| [&known[..], &[("error.type", error)]].concat();
+        assert_eq!(shown, [(known.to_vec(), 1), (failed("rate_limited"), 1), (failed("_OTHER"), 2)]);
     }
 }

@@ -78,6 +78,8 @@ pub enum Value {
     Float(f64),
     /// Yes or no.
     Truth(bool),
+    /// A list of words.
+    Words(Vec<&'static str>),
 }
 
 impl From<&'static str> for Value {

@@ -54,5 +54,6 @@ fn attribute(value: &Attribute) -> Value {
         Attribute::Integer(number) => (*number).into(),
         Attribute::Float(number) => (*number).into(),
         Attribute::Truth(truth) => (*truth).into(),
+        Attribute::Words(words) => words.as_slice().into(),
     }
 }

@@ -142,6 +142,9 @@ pub(super) fn is_error(body: &[u8]) -> bool {
 pub(super) fn said(answered: Answered, prompt: &Prompt) -> Result<Said, Fault> {
     let Answered { text, mut calls, finish_reason, usage, model } = answered;
     calls.iter_mut().for_each(|call| lone_surrogates::mend(&mut call.arguments));
+    if let Some(reason) = &finish_reason {
+        prompt.exchange.finished(reason);
+    }
     if finish_reason.as_deref() == Some("content_filter") {
         return Err(Fault::Filtered);
     }

@@ -174,6 +174,7 @@ impl Assembly<'_> {
         if chunk.choices.is_empty() && is_error(data) {
             return Err(Fault::Reported);
         }
+        self.prompt.exchange.chunk();
         if !chunk.usage.is_null() {
             self.answered.usage = chunk.usage;
         }

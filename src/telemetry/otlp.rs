@@ -140,6 +140,11 @@ fn write_link(span: &mut Vec<u8>, cause: &TraceContext) {
     bytes(span, 13, &link);
 }
 
+/// The length of an `ArrayValue` of these words.
+fn words_len(words: &[&str]) -> usize {
+    words.iter().map(|word| field_len(field_len(word.len()))).sum()
+}
+
 /// A `KeyValue` with its `AnyValue`.
 fn attribute(span: &mut Vec<u8>, name: &str, value: &Value) {
     let any = match value {
@@ -147,6 +152,7 @@ fn attribute(span: &mut Vec<u8>, name: &str, value: &Value) {
         Value::Truth(_) => 2,
         Value::Integer(number) => 1 + encoded_len_varint(*number as u64),
         Value::Float(_) => FIXED64,
+        Value::Words(words) => field_len(words_len(words)),
     };
     message(span, 9, field_len(name.len()) + field_len(any));
     bytes(span, 1, name.as_bytes());
@@ -156,6 +162,13 @@ fn attribute(span: &mut Vec<u8>, name: &str, value: &Value) {
         Value::Truth(truth) => number(span, 2, (*truth).into()),
         Value::Integer(whole) => number(span, 3, *whole as u64),
         Value::Float(real) => fixed64(span, 4, real.to_bits()),
+        Value::Words(words) => {
+            message(span, 5, words_len(words));
+            for word in words {
+                message(span, 1, field_len(word.len()));
+                bytes(span, 1, word.as_bytes());
+            }
+        }
     }
 }
 
@@ -240,6 +253,7 @@ mod tests {
                 ("real", Value::Float(0.25)),
                 ("truth", Value::Truth(false)),
                 ("long", Value::Text("x".repeat(300).into())),
+                ("words", Value::Words(vec!["stop", ""])),
             ],
             error: Some(Cow::Borrowed("timeout")),
         }
@@ -277,6 +291,9 @@ mod tests {
         assert_eq!(value("real"), AnyValue::DoubleValue(0.25));
         assert_eq!(value("truth"), AnyValue::BoolValue(false));
         assert_eq!(value("long"), AnyValue::StringValue("x".repeat(300)));
+        let AnyValue::ArrayValue(words) = value("words") else { panic!("a list: {:?}", value("words")) };
+        let words: Vec<_> = words.values.into_iter().map(|word| word.value.unwrap()).collect();
+        assert_eq!(words, ["stop", ""].map(|word| AnyValue::StringValue(word.to_owned())));
         assert_eq!(value(ERROR_TYPE), AnyValue::StringValue("timeout".to_owned()));
     }
 

@@ -1,33 +1,36 @@
 //! A call of an agent's model: its timeout, and its span and metrics, named by the semantic conventions for generative
 //! AI. Neither contains any text of the conversation.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use super::{Agent, Completion, Provider, Resent};
+use super::{Agent, Completion, Exchange, Provider};
 use crate::conversation::{Failure, Usage};
 use crate::id::ConversationId;
-use crate::metrics::TokenType;
+use crate::metrics::{Label as _, ModelError, ModelOperation, ModelProvider, TokenType};
 use crate::node::Node;
-use crate::trace::{Span, SpanKind, TraceContext, current, names};
+use crate::trace::{Span, SpanKind, TraceContext, Value, current, names};
 
 /// A call that is about to be made; its span ends with it.
 pub(crate) struct Chat<'a> {
     node: &'a Node,
     span: Span,
+    began: Instant,
+    provider: ModelProvider,
     /// Its trace context, or if it is not recorded, that of its parent.
     pub(crate) trace: Option<TraceContext>,
-    /// Whether the request to its endpoint was sent again.
-    pub(crate) resent: Resent,
+    /// What happens at its endpoint.
+    pub(crate) exchange: Exchange,
 }
 
 impl<'a> Chat<'a> {
     /// A call of the agent's model, for this conversation.
     pub(crate) fn begin(node: &'a Node, agent: &Agent, of: ConversationId, cause: Option<TraceContext>) -> Self {
+        let (began, provider) = (Instant::now(), provider(agent));
         let mut span = node.span(names::CHAT, SpanKind::Client, cause);
         name(&mut span, names::CHAT, agent.model.as_deref());
-        span.set(names::GEN_AI_PROVIDER, provider(agent));
+        span.set(names::GEN_AI_PROVIDER, provider.value());
         if span.is_recorded() {
             span.set(names::GEN_AI_CONVERSATION, of.to_string());
             if let Some(model) = &agent.model {
@@ -37,7 +40,7 @@ impl<'a> Chat<'a> {
                 span.asks(base_url);
             }
         }
-        Self { node, trace: span.context_or(cause), span, resent: Resent::default() }
+        Self { node, trace: span.context_or(cause), span, began, provider, exchange: Exchange::default() }
     }
 
     /// Its trace context if it is recorded.
@@ -57,8 +60,17 @@ impl<'a> Chat<'a> {
 
     fn tell(&mut self, completion: &Completion) {
         let (metrics, span) = (&self.node.metrics, &mut self.span);
-        if self.resent.get() {
+        let error = ModelError::of(completion.as_ref().err().map(|failure| failure.code.as_str()));
+        let calls = metrics.model_calls.of(ModelOperation::Chat).of(self.provider);
+        calls.of(error).used().observe(self.began.elapsed(), span.recorded(), || self.node.now());
+        if self.exchange.was_resent() {
             span.set(names::HTTP_RESENT, 1_u32);
+        }
+        if let Some(first) = self.exchange.first_chunk() {
+            span.set(names::GEN_AI_FIRST_CHUNK, first.saturating_duration_since(self.began).as_secs_f64());
+        }
+        if let Some(reason) = self.exchange.finish_reason().filter(|_| span.is_recorded()) {
+            span.set(names::GEN_AI_FINISHED, Value::Words(vec![reason]));
         }
         match completion {
             Ok(said) => {
@@ -76,11 +88,11 @@ impl<'a> Chat<'a> {
     }
 }
 
-/// The provider of the agent's model, by the conventions' names.
-pub(crate) fn provider(agent: &Agent) -> &'static str {
+/// The provider of the agent's model.
+pub(crate) fn provider(agent: &Agent) -> ModelProvider {
     match agent.provider {
-        Provider::Builtin(_) => names::SYSTEM,
-        Provider::OpenAi { .. } => "openai",
+        Provider::Builtin(_) => ModelProvider::Builtin,
+        Provider::OpenAi { .. } => ModelProvider::OpenAi,
     }
 }
 

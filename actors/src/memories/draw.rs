@@ -293,9 +293,9 @@ impl Look<'_> {
         // Notes need neither the agent's character nor its tools.
         let agent = Agent { tools: None, system_prompt: None, temperature_milli: Some(0), ..agent.clone() };
         let chat = Chat::begin(self.node, &agent, self.state.id, self.trace);
-        let (trace, resent) = (chat.trace, chat.resent.clone());
+        let (trace, exchange) = (chat.trace, chat.exchange.clone());
         let (saying, messages) = (Saying::silent(), vec![system, question]);
-        let prompt = Prompt { agent: Arc::new(agent), messages, trace, saying, resent };
+        let prompt = Prompt { agent: Arc::new(agent), messages, trace, saying, exchange };
         match chat.within(MODEL, self.node.ports.models.complete(prompt)).await {
             Ok(said) => Ok((model::edits(&said.replies.join("\n"), &known), said.usage)),
             Err(failure) => Err(Stopped::Refused(format!("the model failed: {}", failure.code).into())),

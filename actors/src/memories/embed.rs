@@ -6,6 +6,7 @@ use tokio::time::timeout;
 
 use super::recall::Embeddings;
 use crate::agent::chat;
+use crate::metrics::{Label as _, ModelProvider};
 use crate::node::Node;
 use crate::trace::{SpanKind, current, names};
 
@@ -45,7 +46,7 @@ pub(super) async fn embed(
     let mut span = node.span(names::EMBEDDINGS, SpanKind::Client, cause);
     if span.is_recorded() {
         chat::name(&mut span, names::EMBEDDINGS, Some(embeddings.model()));
-        span.set(names::GEN_AI_PROVIDER, "openai");
+        span.set(names::GEN_AI_PROVIDER, ModelProvider::OpenAi.value());
         span.set(names::GEN_AI_MODEL, embeddings.model().to_owned());
         if let Some(url) = embeddings.url() {
             span.asks(url);

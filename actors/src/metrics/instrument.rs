@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -237,11 +238,16 @@ impl Snapshot {
 pub trait Label: Copy + Send + Sync + 'static {
     /// The label's name.
     const NAME: &'static str;
-    /// All values.
+    /// All values. An empty one is shown as none: the sample lacks the label.
     const VALUES: &'static [&'static str];
 
     /// Which of them this is.
     fn index(self) -> usize;
+
+    /// The value itself.
+    fn value(self) -> &'static str {
+        Self::VALUES[self.index()]
+    }
 }
 
 /// One instrument for each value of a label.
@@ -266,6 +272,23 @@ impl<L: Label, I> By<L, I> {
     /// The one for this value.
     pub fn of(&self, value: L) -> &I {
         &self.each[value.index()]
+    }
+}
+
+/// An instrument that is shown from its first use on: for a label with many values of which few ever occur.
+#[derive(Debug)]
+pub struct Rare<I>(OnceLock<Box<I>>);
+
+impl<I> Default for Rare<I> {
+    fn default() -> Self {
+        Self(OnceLock::new())
+    }
+}
+
+impl<I: Default> Rare<I> {
+    /// The instrument, which is about to be used.
+    pub fn used(&self) -> &I {
+        self.0.get_or_init(Box::default)
     }
 }
 
@@ -301,40 +324,55 @@ pub trait Metric {
     /// Its kind.
     const KIND: MetricKind;
 
-    /// Passes on its current value, once for each value of its label.
-    fn read(&self, take: &mut dyn FnMut(Option<LabelPair>, Sample));
+    /// Passes on its current value, once for each value of its labels.
+    fn read(&self, take: &mut dyn FnMut(Vec<LabelPair>, Sample));
 }
 
 impl Metric for Counter {
     const KIND: MetricKind = MetricKind::Counter;
 
-    fn read(&self, take: &mut dyn FnMut(Option<LabelPair>, Sample)) {
-        take(None, Sample::Counter(self.get()));
+    fn read(&self, take: &mut dyn FnMut(Vec<LabelPair>, Sample)) {
+        take(Vec::new(), Sample::Counter(self.get()));
     }
 }
 
 impl Metric for Gauge {
     const KIND: MetricKind = MetricKind::Gauge;
 
-    fn read(&self, take: &mut dyn FnMut(Option<LabelPair>, Sample)) {
-        take(None, Sample::Gauge(self.get()));
+    fn read(&self, take: &mut dyn FnMut(Vec<LabelPair>, Sample)) {
+        take(Vec::new(), Sample::Gauge(self.get()));
     }
 }
 
 impl<B: Buckets> Metric for Histogram<B> {
     const KIND: MetricKind = MetricKind::Histogram;
 
-    fn read(&self, take: &mut dyn FnMut(Option<LabelPair>, Sample)) {
-        take(None, Sample::Histogram(self.snapshot()));
+    fn read(&self, take: &mut dyn FnMut(Vec<LabelPair>, Sample)) {
+        take(Vec::new(), Sample::Histogram(self.snapshot()));
     }
 }
 
 impl<L: Label, I: Metric> Metric for By<L, I> {
     const KIND: MetricKind = I::KIND;
 
-    fn read(&self, take: &mut dyn FnMut(Option<LabelPair>, Sample)) {
-        for (value, each) in L::VALUES.iter().zip(&self.each) {
-            each.read(&mut |_, sample| take(Some((L::NAME, value)), sample));
+    fn read(&self, take: &mut dyn FnMut(Vec<LabelPair>, Sample)) {
+        for (value, each) in L::VALUES.iter().copied().zip(&self.each) {
+            each.read(&mut |mut labels, sample| {
+                if !value.is_empty() {
+                    labels.insert(0, (L::NAME, value));
+                }
+                take(labels, sample);
+            });
+        }
+    }
+}
+
+impl<I: Metric> Metric for Rare<I> {
+    const KIND: MetricKind = I::KIND;
+
+    fn read(&self, take: &mut dyn FnMut(Vec<LabelPair>, Sample)) {
+        if let Some(used) = self.0.get() {
+            used.read(take);
         }
     }
 }

@@ -70,8 +70,8 @@ impl<B: Buckets> Times<B> {
 impl<B: Buckets> Metric for Times<B> {
     const KIND: MetricKind = MetricKind::Histogram;
 
-    fn read(&self, take: &mut dyn FnMut(Option<LabelPair>, Sample)) {
-        take(None, Sample::Histogram(self.snapshot()));
+    fn read(&self, take: &mut dyn FnMut(Vec<LabelPair>, Sample)) {
+        take(Vec::new(), Sample::Histogram(self.snapshot()));
     }
 }
 

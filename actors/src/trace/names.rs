@@ -112,10 +112,16 @@ pub(crate) const GEN_AI_PROVIDER: &str = "gen_ai.provider.name";
 pub(crate) const GEN_AI_CONVERSATION: &str = "gen_ai.conversation.id";
 /// The agent's id.
 pub(crate) const GEN_AI_AGENT: &str = "gen_ai.agent.id";
+/// The agent's name.
+pub(crate) const GEN_AI_AGENT_NAME: &str = "gen_ai.agent.name";
 /// The requested model.
 pub(crate) const GEN_AI_MODEL: &str = "gen_ai.request.model";
 /// The model that answered.
 pub(crate) const GEN_AI_ANSWERED_BY: &str = "gen_ai.response.model";
+/// Why the model ended its answer, as a list of one word.
+pub(crate) const GEN_AI_FINISHED: &str = "gen_ai.response.finish_reasons";
+/// Seconds until the first chunk of a streamed answer.
+pub(crate) const GEN_AI_FIRST_CHUNK: &str = "gen_ai.response.time_to_first_chunk";
 /// Tokens that a model read.
 pub(crate) const GEN_AI_INPUT: &str = "gen_ai.usage.input_tokens";
 /// Tokens that a model wrote.

@@ -201,7 +201,7 @@ impl Attempt<'_> {
     async fn ask_model(&self, context: &Context) -> Completion {
         let agent = &self.agent;
         let chat = Chat::begin(self.node, agent, self.conversation, self.trace);
-        let (trace, recorded, resent) = (chat.trace, chat.recorded(), chat.resent.clone());
+        let (trace, recorded, exchange) = (chat.trace, chat.recorded(), chat.exchange.clone());
         let allowed = Duration::from_secs(u64::from(agent.timeout_seconds));
         let call = async {
             match &agent.provider {
@@ -222,7 +222,7 @@ impl Attempt<'_> {
                     let memories = self.recall(&context.asked(), TOLD_MEMORIES).await;
                     let messages = context.prompt(agent, &memories);
                     let saying = self.saying.clone();
-                    let prompt = Prompt { agent: Arc::clone(agent), messages, trace, saying, resent };
+                    let prompt = Prompt { agent: Arc::clone(agent), messages, trace, saying, exchange };
                     self.node.ports.models.complete(prompt).await
                 }
             }

@@ -8,7 +8,7 @@ use super::attempt::Lost;
 use crate::agent::{Agent, chat};
 use crate::conversation::{Failure, Turn};
 use crate::id::ConversationId;
-use crate::metrics::TurnEnd;
+use crate::metrics::{Label as _, TurnEnd};
 use crate::node::Node;
 use crate::trace::{Span, SpanKind, TraceContext, names};
 
@@ -51,7 +51,10 @@ impl Telling {
 
     /// Sets its agent.
     pub(super) fn knows(&mut self, agent: &Agent) {
-        self.span.set(names::GEN_AI_PROVIDER, chat::provider(agent));
+        self.span.set(names::GEN_AI_PROVIDER, chat::provider(agent).value());
+        if self.span.is_recorded() {
+            self.span.set(names::GEN_AI_AGENT_NAME, agent.name.clone());
+        }
     }
 
     /// It has got a permit to run, after this wait.

@@ -6,12 +6,13 @@ use std::time::Duration;
 use actors::agent::{Completion, Models, Prompt};
 use actors::conversation::Failure;
 use actors::directory::CommandContext;
+use actors::metrics::{ModelError, ModelOperation, ModelProvider};
 use actors::node::Node;
 use actors::ports::Ports;
 use actors::store::Store;
 use actors::store::memory::MemoryStore;
 use actors::trace::kept::Kept;
-use actors::trace::{Finished, TraceContext, Traces};
+use actors::trace::{Finished, TraceContext, Traces, Value};
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 
@@ -158,7 +159,9 @@ struct Unable;
 
 impl Models for Unable {
     fn complete(&self, prompt: Prompt) -> BoxFuture<'_, Completion> {
-        prompt.resent.set();
+        prompt.exchange.resend();
+        prompt.exchange.chunk();
+        prompt.exchange.finished("tool_calls");
         Box::pin(async { Err(Failure { code: "upstream_error".to_owned(), detail: String::new() }) })
     }
 }
@@ -179,6 +182,7 @@ async fn a_model_asked_twice_in_vain_is_traced_as_asked_twice() {
     let expected = [
         ("gen_ai.conversation.id", conversation.clone().into()),
         ("gen_ai.provider.name", "openai".into()),
+        ("gen_ai.response.finish_reasons", Value::Words(vec!["tool_calls"])),
         ("http.request.resend_count", 1_u32.into()),
         ("server.address", "api.example.com".to_owned().into()),
         ("server.port", 443_u32.into()),
@@ -186,7 +190,14 @@ async fn a_model_asked_twice_in_vain_is_traced_as_asked_twice() {
     for attribute in &expected {
         assert!(chat.attributes.contains(attribute), "{attribute:?} is not on {chat:?}");
     }
+    assert!(chat.attributes.iter().any(|(name, _)| *name == "gen_ai.response.time_to_first_chunk"), "{chat:?}");
+    let calls = node.metrics().model_calls.of(ModelOperation::Chat).of(ModelProvider::OpenAi);
+    let [failed, answered] = [Some("upstream_error"), None].map(|code| calls.of(ModelError::of(code)).used().snapshot());
+    assert_eq!((failed.count(), answered.count()), (1, 0));
+    let led: Vec<_> = failed.exemplars.iter().flatten().map(|exemplar| exemplar.span_id).collect();
+    assert_eq!(led, [chat.context.span_id], "the metric leads to the call");
     let [attempt] = &attempts(&kept)[..] else { panic!("one attempt") };
+    assert!(attempt.attributes.contains(&("gen_ai.agent.name", "Bot".to_owned().into())), "{attempt:?}");
     assert!(attempt.attributes.contains(&("gen_ai.conversation.id", conversation.into())), "{attempt:?}");
     assert!(attempt.attributes.contains(&("gen_ai.provider.name", "openai".into())), "{attempt:?}");
 }

@@ -38,7 +38,19 @@ async fn that_an_endpoint_was_asked_again_is_known_whatever_comes_of_it() {
         let stub = Stub::start(acts).await;
         let prompt = prompt(stub.base_url());
         let _ = client().ask(&prompt, AMPLE).await;
-        assert_eq!(prompt.resent.get(), asked_again);
+        assert_eq!(prompt.exchange.was_resent(), asked_again);
+    }
+}
+
+#[tokio::test]
+async fn why_an_answer_ended_is_known_by_the_words_of_the_protocol_alone() {
+    for (said, kept) in [("stop", "stop"), ("content_filter", "content_filter"), ("my own secret", "_OTHER")] {
+        let mut answer = completion(json!("Good morning!"));
+        answer["choices"][0]["finish_reason"] = json!(said);
+        let stub = Stub::start(vec![Act::Say(json_answer(&answer))]).await;
+        let prompt = prompt(stub.base_url());
+        let _ = client().ask(&prompt, AMPLE).await;
+        assert_eq!((prompt.exchange.finish_reason(), prompt.exchange.first_chunk()), (Some(kept), None));
     }
 }
 

@@ -73,6 +73,7 @@ async fn pieces_are_said_as_they_come() {
     let prompt = Prompt { saying: heard.saying(), ..prompt(stub.base_url()) };
     let mut listener = heard.listen();
     client().ask(&prompt, AMPLE).await.unwrap();
+    assert!(prompt.exchange.first_chunk().is_some() && prompt.exchange.finish_reason() == Some("stop"));
     let texts: Vec<String> = std::iter::from_fn(|| listener.try_recv()).map(|delta| delta.text.clone()).collect();
     assert_eq!(texts, ["Güte", " – n", "ä!"]);
 }

@@ -42,12 +42,13 @@ fn counted(receiver: &Receiver) {
 }
 
 /// Histograms with exemplars, and the spans to which these lead.
-const LEAD_TO: [(&str, &str); 7] = [
+const LEAD_TO: [(&str, &str); 8] = [
     ("http.server.request.duration", "POST "),
     ("tertulia_mailbox_wait_seconds", "wait"),
     ("tertulia_commit_seconds", "commit"),
     ("tertulia_store_sync_seconds", "commit"),
     ("tertulia_turn_seconds", "invoke_agent echo"),
+    ("gen_ai.client.inference.duration", "chat small"),
     ("tertulia_time_to_first_token_seconds", "chat small"),
     ("tertulia_webhook_attempt_seconds", "deliver turn.completed"),
 ];
@@ -112,6 +113,8 @@ async fn a_turn_is_traced_from_its_request_to_its_delivery() {
     assert_eq!(chats.len(), 2, "the model was asked twice: {of_trace:#?}");
     let written: BTreeSet<&str> = chats.iter().map(|chat| &*chat.attributes["gen_ai.usage.output_tokens"]).collect();
     assert_eq!(written, ["2", "3"].into());
+    let ended: BTreeSet<&str> = chats.iter().map(|chat| &*chat.attributes["gen_ai.response.finish_reasons"]).collect();
+    assert_eq!(ended, ["stop", "tool_calls"].into());
     for chat in &chats {
         assert_eq!((chat.kind, &chat.parent), (CLIENT, &turn.id));
         assert_eq!(chat.attributes["gen_ai.response.model"], "small-2025");

@@ -264,14 +264,21 @@ fn got(span: &Span, service: &str) -> Got {
     }
 }
 
-pub(super) fn attributes(given: &[KeyValue]) -> BTreeMap<String, String> {
-    let text = |value: &any_value::Value| match value {
+fn text(value: &any_value::Value) -> String {
+    match value {
         any_value::Value::StringValue(text) => text.clone(),
         any_value::Value::IntValue(number) => number.to_string(),
         any_value::Value::DoubleValue(number) => number.to_string(),
         any_value::Value::BoolValue(truth) => truth.to_string(),
+        any_value::Value::ArrayValue(list) => {
+            let words: Vec<String> = list.values.iter().filter_map(|word| word.value.as_ref()).map(text).collect();
+            words.join(",")
+        }
         other => panic!("{other:?}"),
-    };
+    }
+}
+
+pub(super) fn attributes(given: &[KeyValue]) -> BTreeMap<String, String> {
     let value = |pair: &KeyValue| text(pair.value.as_ref().unwrap().value.as_ref().unwrap());
     given.iter().map(|pair| (pair.key.clone(), value(pair))).collect()
 }

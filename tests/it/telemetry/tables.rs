@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use actors::metrics::{Label as _, ModelError};
 use axum::body::Body;
 use http::Request;
 use http_body_util::BodyExt as _;
@@ -217,6 +218,17 @@ async fn the_page_describes_every_metric_and_no_other() {
         shown.insert(metric.name.to_owned());
     });
     assert_eq!(first_column("## Numbers"), shown);
+}
+
+#[test]
+fn the_metric_of_model_calls_knows_the_code_of_each_failure() {
+    let code = file("src/models/fault.rs");
+    let codes = code.split_once("fn code(").unwrap().1.split_once("\n    }\n").unwrap().0;
+    let codes: BTreeSet<&str> = codes.lines().filter_map(|line| line.split('"').nth(1)).collect();
+    // What an endpoint's call never ends with: success, a builtin agent's failure, a code that nobody knows.
+    let others = ["", "builtin_failure", "_OTHER"];
+    let known = ModelError::VALUES.iter().copied().filter(|value| !others.contains(value));
+    assert_eq!(codes, known.collect());
 }
 
 #[tokio::test]
