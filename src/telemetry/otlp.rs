@@ -22,6 +22,8 @@ use super::waiting::Ended;
 
 /// The name of the instrumentation.
 pub(super) const SCOPE: &str = env!("CARGO_PKG_NAME");
+/// The version of the semantic conventions that names follow; those of generative AI have one of their own.
+pub(super) const SCHEMA: &str = "https://opentelemetry.io/schemas/1.44.0";
 /// Flags of a span or link: whether it is known that its parent, or the link's target, is in another process; and that
 /// it is.
 const KNOWN_WHETHER_REMOTE: u32 = 0x100;
@@ -47,6 +49,7 @@ pub(super) fn scope() -> InstrumentationScope {
 #[derive(Debug)]
 pub(super) struct Encoder {
     resource: Vec<u8>,
+    /// The scope with its schema.
     scope: Vec<u8>,
     /// The span that is being written.
     span: Vec<u8>,
@@ -60,6 +63,7 @@ impl Encoder {
         let (mut resource_field, mut scope_field) = (Vec::new(), Vec::new());
         bytes(&mut resource_field, 1, &resource(of).encode_to_vec());
         bytes(&mut scope_field, 1, &scope().encode_to_vec());
+        bytes(&mut scope_field, 3, SCHEMA.as_bytes());
         Self { resource: resource_field, scope: scope_field, span: Vec::new(), last: Bytes::new() }
     }
 
@@ -265,6 +269,7 @@ mod tests {
         let request = ExportTraceServiceRequest::decode(written).unwrap();
         let [all] = <[_; 1]>::try_from(request.resource_spans).unwrap();
         let [of_scope] = <[_; 1]>::try_from(all.scope_spans).unwrap();
+        assert_eq!(of_scope.schema_url, SCHEMA);
         (all.resource.unwrap(), of_scope.scope.unwrap(), of_scope.spans)
     }
 

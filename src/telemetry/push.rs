@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::ExportError;
-use super::otlp::{self, scope};
+use super::otlp::{self, SCHEMA, scope};
 use super::sender::{Failed, Sender, Signal};
 use super::trouble::Trouble;
 use crate::config::otel::Pushing;
@@ -55,7 +55,7 @@ impl Push {
 }
 
 fn request(resource: OtlpResource, metrics: Vec<Metric>) -> Bytes {
-    let scope_metrics = vec![ScopeMetrics { scope: Some(scope()), metrics, schema_url: String::new() }];
+    let scope_metrics = vec![ScopeMetrics { scope: Some(scope()), metrics, schema_url: SCHEMA.to_owned() }];
     let all = ResourceMetrics { resource: Some(resource), scope_metrics, schema_url: String::new() };
     ExportMetricsServiceRequest { resource_metrics: vec![all] }.encode_to_vec().into()
 }

@@ -19,6 +19,7 @@ fn received(receiver: &Receiver) -> (BTreeMap<String, Metric>, String, String) {
     let (headers, request) = receiver.metrics().expect("metrics came");
     let [all] = &request.resource_metrics[..] else { panic!("one resource: {request:?}") };
     let service = attributes(&all.resource.as_ref().unwrap().attributes).remove("service.name").unwrap();
+    assert_eq!(all.scope_metrics[0].schema_url, "https://opentelemetry.io/schemas/1.44.0");
     let metrics = all.scope_metrics.iter().flat_map(|scope| &scope.metrics);
     let metrics = metrics.map(|metric| (metric.name.clone(), metric.clone())).collect();
     (metrics, service, headers["x-tenant"].to_str().unwrap().to_owned())
