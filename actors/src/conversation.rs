@@ -51,6 +51,7 @@ pub use event::{Accepted, Event, ReviewEnd, message_of};
 pub use fork::{Fork, Forked, Forking};
 pub use keys::number_key;
 pub use origin::Origin;
+pub(crate) use outgoing::message_about;
 pub use post::{BusyPolicy, Post, Posted, TurnRequest};
 pub use remember::Remembering;
 pub use review::CancelReview;

@@ -264,6 +264,15 @@ pub struct Beat {
     pub address: Option<Arc<str>>,
 }
 
+/// A cluster of servers as a store.
+#[derive(Clone, Copy, Debug)]
+pub struct Cluster<'a> {
+    /// The name of the data in it, as `db.namespace` of a span.
+    pub namespace: &'a str,
+    /// How many servers must agree, in CQL's words.
+    pub consistency: &'static str,
+}
+
 /// Why a store operation failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -354,6 +363,11 @@ pub trait Store: Send + Sync + 'static {
     /// The kind of store, as `db.system.name` of a span.
     fn system(&self) -> &'static str {
         "memory"
+    }
+
+    /// The cluster that the store is, for spans; `None`: it is none.
+    fn cluster(&self) -> Option<Cluster<'_>> {
+        None
     }
 
     /// The store's metrics, if it keeps any.

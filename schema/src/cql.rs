@@ -18,7 +18,7 @@ use actors::clock::{Clock, Millis};
 use actors::id::{Address, EntityKey};
 use actors::metrics::StoreMetrics;
 use actors::store::{
-    Beat, Commit, Done, Due, DuePage, Fresh, Head, KeyHash, KeyRow, Loaded, LogRecord, LogScan, NodeId, Row, Scan,
+    Beat, Cluster, Commit, Done, Due, DuePage, Fresh, Head, KeyHash, KeyRow, Loaded, LogRecord, LogScan, NodeId, Row, Scan,
     Store, StoreError, Table, View,
 };
 use bytes::Bytes;
@@ -128,6 +128,8 @@ pub struct CqlStore(Arc<Inner>);
 
 struct Inner {
     db: Db,
+    keyspace: String,
+    quorum: Quorum,
     clock: Arc<dyn Clock>,
     size: BucketSize,
     known_heads: KnownHeads,
@@ -161,6 +163,8 @@ impl CqlStore {
         let db = Db { session, statements, counters: db::Counters::default(), profiles };
         Ok(Self(Arc::new(Inner {
             db,
+            keyspace: contact.keyspace,
+            quorum: contact.quorum,
             clock,
             size,
             known_heads: KnownHeads::default(),
@@ -318,6 +322,10 @@ impl Store for CqlStore {
     fn system(&self) -> &'static str {
         // OpenTelemetry has no separate name for ScyllaDB.
         "cassandra"
+    }
+
+    fn cluster(&self) -> Option<Cluster<'_>> {
+        Some(Cluster { namespace: &self.0.keyspace, consistency: self.0.quorum.name() })
     }
 
     fn metrics(&self) -> Option<&StoreMetrics> {

@@ -27,6 +27,7 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Download {
     body: Incoming,
+    status: StatusCode,
     headers: HeaderMap,
     url: Url,
     received: u64,
@@ -88,13 +89,20 @@ impl Download {
         if body.size_hint().lower() > limits.bytes {
             return Err(Fault::TooLarge(limits.bytes));
         }
-        Ok(Self { body, headers: head.headers, url, received: 0, at_most: limits.bytes, deadline })
+        let (status, headers) = (head.status, head.headers);
+        Ok(Self { body, status, headers, url, received: 0, at_most: limits.bytes, deadline })
     }
 
     /// The final URL of the file.
     #[must_use]
     pub fn url(&self) -> &Url {
         &self.url
+    }
+
+    /// The status of its answer.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
     }
 
     /// The headers of its answer.

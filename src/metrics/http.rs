@@ -83,6 +83,16 @@ fn index_of(status: u16) -> usize {
     found(status).or_else(|_| found(status / 100 * 100)).unwrap_or(0)
 }
 
+/// The error type of an answer with this status, on its span as in the metric; `None`: the server has not failed.
+#[must_use]
+pub fn error_type(status: StatusCode) -> Option<&'static str> {
+    told_as_error(STATUSES[index_of(status.as_u16())])
+}
+
+fn told_as_error((code, digits): (u16, &'static str)) -> Option<&'static str> {
+    (code >= 500).then_some(digits)
+}
+
 /// The requests of a server. Routes are those of the router and methods the standard ones, so the number of series is
 /// bounded whatever clients send.
 #[derive(Debug, Default)]
@@ -179,12 +189,11 @@ impl Route {
         for (place, took) in self.took.iter().enumerate() {
             let Some(took) = took.get() else { continue };
             let (status, error) = match STATUSES.get(place) {
-                Some((code, digits)) => {
-                    (Some((HTTP_STATUS, *digits)), Some((ERROR_TYPE, *digits)).filter(|_| *code >= 500))
-                }
-                None => (None, Unanswered::ALL.get(place - STATUSES.len()).map(|why| (ERROR_TYPE, why.word()))),
+                Some(status) => (Some((HTTP_STATUS, status.1)), told_as_error(*status)),
+                None => (None, Unanswered::ALL.get(place - STATUSES.len()).map(|why| why.word())),
             };
             let known = [(HTTP_ROUTE, &*self.route), (HTTP_METHOD, self.method)];
+            let error = error.map(|error| (ERROR_TYPE, error));
             let labels: Vec<_> = known.into_iter().chain(status).chain(error).collect();
             page.histogram(&labels, &took.snapshot());
         }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::event::accepted;
 use super::{Command, Conversation, Event, Origin, Reply, State, message_of};
 use crate::directory::Directory;
-use crate::id::EntityKey;
+use crate::id::{EntityKey, MessageId};
 use crate::machine::{Change, DecisionContext, ReadSet, Record, Undecided};
 use crate::message::Content;
 use crate::node::Node;
@@ -13,20 +14,30 @@ use crate::outbox::state::{self, Log, Outbox, Settlement};
 use crate::outbox::{Happened, LaneRow, Listeners, LogChannel, LogOf, LogScope, Sending, Sends};
 use crate::store::StoreError;
 
-/// The message that an event is about.
-fn message_seq(seq: u64, event: &Event) -> Option<u64> {
+/// The earlier message that an event is about.
+fn earlier(event: &Event) -> Option<MessageId> {
     match event {
-        Event::MessageCreated(_) => Some(seq),
         Event::MessageUpdated { message }
         | Event::MessageDeleted { message }
         | Event::MessageDelivered { message }
         | Event::MessageRead { message }
-        | Event::ReviewRequested { message, .. } => Some(message.number),
-        Event::ReviewCompleted(end) | Event::ReviewExpired(end) | Event::ReviewCancelled(end) => {
-            Some(end.message.number)
-        }
+        | Event::ReviewRequested { message, .. } => Some(*message),
+        Event::ReviewCompleted(end) | Event::ReviewExpired(end) | Event::ReviewCancelled(end) => Some(end.message),
         _ => None,
     }
+}
+
+/// The message that an event is about.
+fn message_seq(seq: u64, event: &Event) -> Option<u64> {
+    match event {
+        Event::MessageCreated(_) => Some(seq),
+        event => earlier(event).map(|message| message.number),
+    }
+}
+
+/// The message that a record is about.
+pub(crate) fn message_about(record: &Record<Event>) -> Option<MessageId> {
+    accepted(record).map(|(message, _)| message).or_else(|| earlier(&record.event))
 }
 
 /// Whether an event is the outcome of a review.

@@ -1,4 +1,4 @@
-//! Log lines and metrics of an entity's actor: failed loads, and how late alarms ring.
+//! Log lines, metrics and spans of an entity's actor: failed loads, how late alarms ring, and what the store is.
 
 use std::time::Duration;
 
@@ -21,6 +21,19 @@ pub(super) fn not_loaded(node: &Node, entity: EntityKey, error: &StoreError) {
         }
     } else {
         tracing::error!(?entity, %error, "could not load an entity");
+    }
+}
+
+/// Adds to the span of a call which store is called, and what for.
+pub(super) fn of_store(span: &mut Span, node: &Node, operation: &'static str) {
+    if !span.is_recorded() {
+        return;
+    }
+    span.set(names::DB_SYSTEM, node.store.system());
+    span.set(names::DB_OPERATION, operation);
+    if let Some(cluster) = node.store.cluster() {
+        span.set(names::DB_NAMESPACE, cluster.namespace.to_owned());
+        span.set(names::CONSISTENCY, cluster.consistency);
     }
 }
 

@@ -32,6 +32,9 @@ impl AttemptTelemetry {
         if span.is_recorded() {
             span.name(|| format!("{} {}", names::DELIVER, subject.event));
             span.set(names::EVENT_ID, request.id.to_string());
+            if let Some(message) = request.event.message() {
+                span.set(names::MESSAGE_ID, message.to_string());
+            }
             let key = DeliveryKey::new(request.id.number, receiver);
             span.set(names::DELIVERY_ID, DeliveryId(ended_key(subject.at, request.entity, key)).to_string());
             span.set(names::DELIVERY_ATTEMPT, nth);

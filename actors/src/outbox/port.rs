@@ -13,7 +13,7 @@ use crate::clock::Millis;
 use crate::contact;
 use crate::conversation;
 use crate::directory::Directory;
-use crate::id::{ContactId, ConversationId, EntityKey, EventId};
+use crate::id::{ContactId, ConversationId, EntityKey, EventId, MessageId};
 use crate::machine::{Effects, Record};
 use crate::node::Node;
 use crate::store::StoreError;
@@ -32,6 +32,16 @@ pub enum Happened {
         /// The contact that it is about.
         contact: ContactId,
     },
+}
+
+impl Happened {
+    /// The message that it is about.
+    pub(super) fn message(&self) -> Option<MessageId> {
+        match self {
+            Self::Conversation(record) => conversation::message_about(record),
+            Self::Contact { .. } => None,
+        }
+    }
 }
 
 /// One attempt's data.

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use super::inventory::Inventory;
 use super::{
-    Beat, Commit, CommitId, Done, Due, DuePage, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, NodeId, Row, Scan,
+    Beat, Cluster, Commit, CommitId, Done, Due, DuePage, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, NodeId, Row, Scan,
     Store, StoreError, Table, View,
 };
 use crate::clock::Millis;
@@ -237,6 +237,10 @@ impl<S: Store> Store for FaultyStore<S> {
 
     fn system(&self) -> &'static str {
         self.store.system()
+    }
+
+    fn cluster(&self) -> Option<Cluster<'_>> {
+        self.store.cluster()
     }
 
     fn metrics(&self) -> Option<&StoreMetrics> {

@@ -1,8 +1,8 @@
 //! Names of spans and their attributes, in one place.
 //!
-//! Names follow OpenTelemetry's semantic conventions (HTTP and database stable; messaging and generative AI in
-//! development as of version 1.44); others begin with `tertulia.`. Each is described in `docs/TELEMETRY.md`; a test
-//! compares.
+//! Names follow OpenTelemetry's semantic conventions: version 1.44, and for generative AI version 0.1.0 of conventions
+//! of their own (HTTP and database are stable, all others in development). Others begin with `tertulia.`. Each is
+//! described in `docs/TELEMETRY.md`; a test compares.
 
 use crate::id::Kind;
 
@@ -104,6 +104,10 @@ pub(crate) const DB_SYSTEM: &str = "db.system.name";
 pub(crate) const DB_OPERATION: &str = "db.operation.name";
 /// Records, rows, keys and list entries in a commit; only if there are several.
 pub(crate) const DB_BATCH_SIZE: &str = "db.operation.batch.size";
+/// The name of the data in the store.
+pub(crate) const DB_NAMESPACE: &str = "db.namespace";
+/// How many servers of the store must agree.
+pub(crate) const CONSISTENCY: &str = "cassandra.consistency.level";
 /// The operation of an agent, a model or a tool.
 pub(crate) const GEN_AI_OPERATION: &str = "gen_ai.operation.name";
 /// The model's provider.

@@ -9,7 +9,7 @@ use actors::clock::Clock;
 use actors::conversation::amend::{Amend, Amendment, Receipt as Came};
 use actors::conversation::{Command, Conversation};
 use actors::directory::CommandContext;
-use actors::id::{Address, EntityKey, EventId};
+use actors::id::{Address, EntityKey, EventId, MessageId};
 use actors::message::{Callback, Content, Review};
 use actors::outbox::Sending;
 use actors::outbox::pending::{self, DeliveryState, Status};
@@ -374,11 +374,16 @@ async fn the_span_of_an_attempt_says_of_which_delivery_it_is_and_which_attempt()
         let attempts = of(&standing.event);
         assert_eq!(attempts.len(), statuses.len(), "{attempts:#?}");
         for (nth, (span, status)) in (1_u32..).zip(attempts.iter().zip(statuses)) {
-            let mut expected: Vec<(&str, Value)> = vec![
-                ("tertulia.event.id", standing.event.to_string().into()),
+            let EventId { at, entity, number } = standing.event;
+            let mut expected: Vec<(&str, Value)> = vec![("tertulia.event.id", standing.event.to_string().into())];
+            expected.extend((standing.event_type == "message.created").then(|| {
+                let message = MessageId::new(at, entity, number);
+                ("messaging.message.id", message.to_string().into())
+            }));
+            expected.extend([
                 ("tertulia.delivery.id", standing.id.to_string().into()),
                 ("tertulia.delivery.attempt", nth.into()),
-            ];
+            ]);
             expected.extend((nth > 1).then(|| ("http.request.resend_count", (nth - 1).into())));
             expected.extend([
                 ("tertulia.delivery.receiver", "endpoint".into()),

@@ -101,6 +101,10 @@ async fn a_load_is_traced_under_each_command_that_waited_for_it() {
         assert_eq!(attribute(load, "tertulia.load.records"), Some(&Value::Integer(2)), "{load:?}");
         assert_eq!(attribute(load, "db.operation.name"), Some(&"load".into()));
     }
+    for call in spans.iter().filter(|span| ["load", "commit"].contains(&&*span.name)) {
+        assert_eq!(attribute(call, "db.namespace"), Some(&"gated".to_owned().into()), "{call:?}");
+        assert_eq!(attribute(call, "cassandra.consistency.level"), Some(&"quorum".into()), "{call:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

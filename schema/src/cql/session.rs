@@ -39,6 +39,14 @@ impl Quorum {
         }
     }
 
+    /// The consistency of commits and reads, in the words of OpenTelemetry's conventions.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local_quorum",
+            Self::Global => "quorum",
+        }
+    }
+
     pub(super) fn serial(self) -> SerialConsistency {
         match self {
             Self::Local => SerialConsistency::LocalSerial,

@@ -11,7 +11,7 @@ use axum::extract::MatchedPath;
 use http::StatusCode;
 
 use super::RequestContext;
-use crate::metrics::http::{HttpMetrics, OTHER, Route, UNMATCHED, Unanswered, method_name};
+use crate::metrics::http::{HttpMetrics, OTHER, Route, UNMATCHED, Unanswered, error_type, method_name};
 use crate::telemetry::sampling::{Kept, Sampling};
 
 /// The route whose requests wait on purpose: they are not slow.
@@ -188,11 +188,9 @@ fn span(
         Ok(End { status, code }) => {
             attributes.push((names::HTTP_STATUS, Value::from(u32::from(status.as_u16()))));
             attributes.extend(code.map(|code| (names::PROBLEM, Value::from(code))));
-            if status.is_server_error() {
-                error = Some(Cow::Borrowed(code.unwrap_or("internal_error")));
-            }
+            error = error_type(status);
         }
-        Err(why) => error = Some(Cow::Borrowed(why.word())),
+        Err(why) => error = Some(why.word()),
     }
     Finished {
         name: Cow::Owned(name(context)),
@@ -203,6 +201,6 @@ fn span(
         began,
         ended,
         attributes,
-        error,
+        error: error.map(Cow::Borrowed),
     }
 }

@@ -359,7 +359,7 @@ async fn a_failure_is_recorded_although_nobody_sampled_it_and_nothing_else_is() 
         assert!(response.headers()[TRACEPARENT].to_str().unwrap().ends_with("-00"));
     }
     let [span] = &kept.spans()[..] else { panic!("one span: {:?}", kept.spans()) };
-    assert_eq!((span.name.as_ref(), span.error.as_deref()), ("GET /busy", Some("node_full")));
+    assert_eq!((span.name.as_ref(), span.error.as_deref()), ("GET /busy", Some("503")));
     assert!(span.attributes.contains(&("tertulia.kept", "refused".into())) && span.context.is_sampled());
     assert!(span.attributes.contains(&("tertulia.problem.code", "node_full".into())), "{span:?}");
     let mut page = Page::new(Format::OpenMetrics);
@@ -367,6 +367,7 @@ async fn a_failure_is_recorded_although_nobody_sampled_it_and_nothing_else_is() 
     let text = page.finish();
     let exemplars: Vec<_> = text.lines().filter(|line| line.contains("trace_id=")).collect();
     let [exemplar] = exemplars[..] else { panic!("one exemplar, of what was recorded: {text}") };
+    assert!(text.contains("error_type=\"503\"} 1\n"), "the span has the metric's error: {text}");
     assert!(exemplar.contains(&crate::trace_context::Hex(&span.context.trace_id).to_string()), "{exemplar}");
 }
 

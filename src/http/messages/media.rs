@@ -8,7 +8,7 @@ use actors::directory::{CommandContext, KeyUse};
 use actors::id::{Address, EntityKey};
 use actors::shares::{OwnPermit, Shares};
 use actors::store::KeyHash;
-use actors::trace::{SpanKind, current, names};
+use actors::trace::{Span, SpanKind, current, names};
 use bytes::{Bytes, BytesMut};
 use http::header;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -96,8 +96,8 @@ impl Fetches {
     }
 }
 
-/// Fetches the file and stores it as an attachment without a message. A span records the duration, and only the server
-/// of the URL.
+/// Fetches the file and stores it as an attachment without a message. A span records the duration, the answer's status,
+/// and of the URL only the server.
 ///
 /// # Errors
 /// 400 with the reason why it cannot be fetched, 429 and 503 if nothing more can be fetched or stored now.
@@ -107,7 +107,7 @@ pub(super) async fn fetch(request: &MessageRequest<'_>, media: &Media) -> Result
     span.set(names::HTTP_METHOD, "GET");
     span.asks(&media.url);
     let command_context = CommandContext { key: None, trace: span.context_or(cause) };
-    let fetched = current::within(command_context.trace, attachment(request, media, command_context)).await;
+    let fetched = current::within(command_context.trace, attachment(request, media, command_context, &mut span)).await;
     if let Err(problem) = &fetched {
         span.fail(problem.faults.first().map_or(problem.code, |fault| fault.code));
     }
@@ -119,12 +119,22 @@ async fn attachment(
     request: &MessageRequest<'_>,
     media: &Media,
     command_context: CommandContext,
+    span: &mut Span,
 ) -> Result<File, Problem> {
     let app = request.app;
     let workspace = request.caller.address;
     let _permit = app.fetches().permit(workspace)?;
     let problem = |fault: Fault| problem(media, &fault);
-    let mut download = app.egress().get(workspace, &media.url, LIMITS).await.map_err(problem)?;
+    let answered = app.egress().get(workspace, &media.url, LIMITS).await;
+    let status = match &answered {
+        Ok(download) => Some(download.status()),
+        Err(Fault::Status(status)) => Some(*status),
+        Err(_) => None,
+    };
+    if let Some(status) = status {
+        span.set(names::HTTP_STATUS, u32::from(status.as_u16()));
+    }
+    let mut download = answered.map_err(problem)?;
     let (first, head) = beginning(&mut download).await.map_err(problem)?;
     let declared = download.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let declared = declared.and_then(essence);

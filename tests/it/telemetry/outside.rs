@@ -108,8 +108,10 @@ async fn waits_for_files_and_embeddings_are_spans_that_name_the_server() {
     let spans = receiver.spans();
     let (fetch, error) = part(&spans, &taken, "fetch media", None);
     assert_eq!((error, &*fetch.attributes["server.port"]), (None, &*origin.address.port().to_string()));
+    assert_eq!(fetch.attributes["http.response.status_code"], "200");
     assert_eq!(part(&spans, &taken, "write attachment", Some(fetch)).1, None);
-    assert_eq!(part(&spans, &missed, "fetch media", None).1, Some("media_unreachable"));
+    let (missed, error) = part(&spans, &missed, "fetch media", None);
+    assert_eq!((error, &*missed.attributes["http.response.status_code"]), (Some("media_unreachable"), "404"));
     let (read, error) = part(&spans, &read, "read attachment", None);
     assert_eq!((error, &*read.attributes["server.address"]), (Some("internal_error"), "127.0.0.1"));
     let questions = |reply: &Reply| -> Vec<Option<&str>> {

@@ -114,7 +114,7 @@ async fn an_error_that_was_passed_on_has_its_code_on_both_servers() {
     let [request] = &spans[..] else { panic!("one span, though nobody sampled it: {spans:#?}") };
     let told = ["tertulia.problem.code", "tertulia.kept"].map(|name| &*request.attributes[name]);
     assert_eq!(told, ["agent_failed", "agent"]);
-    assert_eq!(kept.spans()[0].error.as_deref(), Some("agent_failed"));
+    assert_eq!(kept.spans()[0].error.as_deref(), Some("500"));
     let router = metrics::router(Sources { app: app.app.clone(), spans: None });
     let page = router.oneshot(Request::get("/metrics").body(Body::empty()).unwrap()).await.unwrap();
     let page = String::from_utf8(to_bytes(page.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap();

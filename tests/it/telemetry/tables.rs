@@ -100,6 +100,7 @@ fn kind_of(name: &str) -> &'static str {
 fn is_due(name: &str, span: &Got) -> bool {
     let is = |name: &str, value: &str| span.attributes.get(name).is_some_and(|known| known == value);
     match name {
+        "messaging.message.id" if span.name.starts_with("deliver message.") => true,
         "messaging.message.id" => span.name == "POST /api/v1/messages" && !span.failed,
         "messaging.message.conversation_id" => span.attributes.contains_key("messaging.message.id"),
         "http.route" | "url.path" => span.name.contains(' '),
@@ -108,7 +109,8 @@ fn is_due(name: &str, span: &Got) -> bool {
         "tertulia.store.sync_ms" => is("tertulia.outcome", "committed"),
         "tertulia.store.batch_commits" => is("tertulia.outcome", "committed") && is("db.system.name", "fjall"),
         "tertulia.store.attempts" => is("tertulia.outcome", "committed") && is("db.system.name", "cassandra"),
-        "tertulia.turn.waited_ms" | "gen_ai.provider.name" => !span.failed,
+        "db.namespace" | "cassandra.consistency.level" => is("db.system.name", "cassandra"),
+        "tertulia.turn.waited_ms" | "gen_ai.provider.name" | "gen_ai.agent.name" => !span.failed,
         "gen_ai.response.model" | "gen_ai.usage.input_tokens" | "gen_ai.usage.output_tokens" => !span.failed,
         "gen_ai.request.model" => span.name.contains(' '),
         "server.address" | "server.port" => is("gen_ai.provider.name", "openai"),

@@ -6,7 +6,7 @@ use actors::clock::Millis;
 use actors::id::{Address, EntityKey};
 use actors::store::memory::MemoryStore;
 use actors::store::{
-    Commit, Done, Due, DuePage, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Row, Scan, SeqRange, Store,
+    Cluster, Commit, Done, Due, DuePage, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Row, Scan, SeqRange, Store,
     StoreError, Table, View,
 };
 use bytes::Bytes;
@@ -281,6 +281,10 @@ impl Store for Gate {
 
     fn is_shared(&self) -> bool {
         self.inner.is_shared()
+    }
+
+    fn cluster(&self) -> Option<Cluster<'_>> {
+        Some(Cluster { namespace: "gated", consistency: "quorum" })
     }
 
     /// The content outlives the process that closes the store.
