@@ -21,6 +21,7 @@ mod outside;
 mod passing;
 mod pushed;
 pub(crate) mod receiver;
+mod runtime;
 mod tables;
 mod turns;
 mod underway;

@@ -11,6 +11,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use actors::clock::{Millis, SystemClock};
 use actors::id::{Address, EntityKey};
+use actors::metrics::StoreMetrics;
 use actors::store::inventory::Inventory;
 use actors::store::memory::MemoryStore;
 use actors::store::{
@@ -325,6 +326,10 @@ impl Store for TestStore {
 
     fn is_shared(&self) -> bool {
         self.inner.is_shared()
+    }
+
+    fn metrics(&self) -> Option<&StoreMetrics> {
+        self.inner.metrics()
     }
 
     fn beat(&self, me: Beat) -> BoxFuture<'_, Result<Vec<Beat>, StoreError>> {
