@@ -130,6 +130,8 @@ label! {
     pub enum ModelOperation = "gen_ai.operation.name" {
         /// The next message.
         Chat = "chat",
+        /// What texts mean, as vectors.
+        Embeddings = "embeddings",
     }
 }
 
@@ -143,7 +145,7 @@ label! {
     }
 }
 
-/// Why a model call failed: one of the codes of failures, or none.
+/// Why a model call failed: one word of the codes of failures, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModelError(usize);
 
@@ -166,6 +168,7 @@ impl Label for ModelError {
         "content_filtered",
         "empty_reply",
         "first_token_timeout",
+        "invalid_answer",
         "invalid_api_key",
         "invalid_base_url",
         "invalid_reply",
@@ -177,6 +180,7 @@ impl Label for ModelError {
         "timeout",
         "too_large",
         "unauthorized",
+        "unavailable",
         "unexpected_redirect",
         "upstream_error",
         "_OTHER",
@@ -261,6 +265,8 @@ table! {
         pub turn: By<TurnEnd, Times<Long>> = "tertulia_turn_seconds",
         /// Time of a model call, with its one retry.
         pub model_calls: ModelCalls = "gen_ai.client.inference.duration",
+        /// Time of a call of the embeddings endpoint.
+        pub embeddings: ModelCalls = "gen_ai.client.embeddings.duration",
         /// Time until the first chunk of a model's answer.
         pub first_token: Times<Long> = "tertulia_time_to_first_token_seconds",
         /// Time of an attempt to send an event to a receiver.

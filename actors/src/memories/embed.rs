@@ -1,12 +1,12 @@
 //! A call of the embeddings endpoint: its timeout, and its span and metrics, which never contain the texts.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
 use super::recall::Embeddings;
 use crate::agent::chat;
-use crate::metrics::{Label as _, ModelProvider};
+use crate::metrics::{Label as _, ModelError, ModelOperation, ModelProvider};
 use crate::node::Node;
 use crate::trace::{SpanKind, current, names};
 
@@ -42,7 +42,7 @@ pub(super) async fn embed(
     texts: Vec<String>,
     within: Duration,
 ) -> Result<Vec<Vec<f32>>, Unembedded> {
-    let cause = current::get();
+    let (cause, began) = (current::get(), Instant::now());
     let mut span = node.span(names::EMBEDDINGS, SpanKind::Client, cause);
     if span.is_recorded() {
         chat::name(&mut span, names::EMBEDDINGS, Some(embeddings.model()));
@@ -60,8 +60,11 @@ pub(super) async fn embed(
         Ok(Err(error)) => Err(Unembedded::Failed(error)),
         Err(_) => Err(Unembedded::Late),
     };
-    if let Err(error) = &embedded {
-        span.fail(error.word());
+    let error = embedded.as_ref().err().map(Unembedded::word);
+    let calls = node.metrics.embeddings.of(ModelOperation::Embeddings).of(ModelProvider::OpenAi);
+    calls.of(ModelError::of(error)).used().observe(began.elapsed(), span.recorded(), || node.now());
+    if let Some(error) = error {
+        span.fail(error);
     }
     embedded
 }

@@ -14,7 +14,7 @@ use actors::limits;
 use actors::memories::recall::{Embeddings, all, recall, search};
 use actors::memories::{self, Memory, Subject};
 use actors::message::{Content, NewMessage};
-use actors::metrics::TokenType;
+use actors::metrics::{ModelError, ModelOperation, ModelProvider, TokenType};
 use actors::node::Node;
 use actors::ports::Ports;
 use actors::store::faulty::{FaultyStore, Rates};
@@ -323,4 +323,7 @@ async fn memories_are_found_by_what_they_mean_once_that_is_learned() {
     let state = node.state::<Conversation>(e).await.unwrap().unwrap();
     let told = recall(&node, e, &state, "a pet", 2).await.unwrap();
     assert_eq!(told.iter().map(|told| told.text.as_str()).collect::<Vec<_>>(), ["I like my dog", "I love the ocean"]);
+    let calls = node.metrics().embeddings.of(ModelOperation::Embeddings).of(ModelProvider::OpenAi);
+    let [answered, late] = [None, Some("timeout")].map(|error| calls.of(ModelError::of(error)).used().snapshot());
+    assert!(answered.count() >= 3 && late.count() == 0, "each call is counted, by how it ended");
 }
