@@ -18,8 +18,8 @@ use actors::clock::{Clock, Millis};
 use actors::id::{Address, EntityKey};
 use actors::metrics::StoreMetrics;
 use actors::store::{
-    Beat, Cluster, Commit, Done, Due, DuePage, Fresh, Head, KeyHash, KeyRow, Loaded, LogRecord, LogScan, NodeId, Row, Scan,
-    Store, StoreError, Table, View,
+    Beat, Cluster, Commit, Done, Due, DuePage, Fresh, Head, KeyHash, KeyRow, Loaded, LogRecord, LogScan, NodeId, Row,
+    Scan, Store, StoreError, Table, View,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;

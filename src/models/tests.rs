@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::agent::{Agent, ChatMessage, Models as _, Exchange, Prompt, Provider};
+use actors::agent::{Agent, ChatMessage, Exchange, Models as _, Prompt, Provider};
 use actors::clock::Millis;
 use actors::conversation::{Failure, Usage};
 use actors::deltas::Saying;
@@ -46,7 +46,13 @@ fn said(role: &str, text: &str) -> ChatMessage {
 fn prompt_of(agent: Agent) -> Prompt {
     let messages = vec![said("system", "Be kind."), said("user", "Good morning")];
     let trace = actors::trace::TraceContext { trace_id: [0xab; 16], span_id: [0xcd; 8], flags: 1 };
-    Prompt { agent: Arc::new(agent), messages, trace: Some(trace), saying: Saying::silent(), exchange: Exchange::default() }
+    Prompt {
+        agent: Arc::new(agent),
+        messages,
+        trace: Some(trace),
+        saying: Saying::silent(),
+        exchange: Exchange::default(),
+    }
 }
 
 fn prompt(base_url: String) -> Prompt {

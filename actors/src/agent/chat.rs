@@ -60,9 +60,9 @@ impl<'a> Chat<'a> {
 
     fn tell(&mut self, completion: &Completion) {
         let (metrics, span) = (&self.node.metrics, &mut self.span);
-        let error = ModelError::of(completion.as_ref().err().map(|failure| failure.code.as_str()));
-        let calls = metrics.model_calls.of(ModelOperation::Chat).of(self.provider);
-        calls.of(error).used().observe(self.began.elapsed(), span.recorded(), || self.node.now());
+        let end = ModelError::of(completion.as_ref().err().map(|failure| failure.code.as_str()));
+        let (took, of, now) = (self.began.elapsed(), span.recorded(), || self.node.now());
+        metrics.model_calls.of(ModelOperation::Chat).of(self.provider).of(end).used().observe(took, of, now);
         if self.exchange.was_resent() {
             span.set(names::HTTP_RESENT, 1_u32);
         }

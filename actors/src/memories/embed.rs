@@ -61,8 +61,9 @@ pub(super) async fn embed(
         Err(_) => Err(Unembedded::Late),
     };
     let error = embedded.as_ref().err().map(Unembedded::word);
-    let calls = node.metrics.embeddings.of(ModelOperation::Embeddings).of(ModelProvider::OpenAi);
-    calls.of(ModelError::of(error)).used().observe(began.elapsed(), span.recorded(), || node.now());
+    let (operation, provider, end) = (ModelOperation::Embeddings, ModelProvider::OpenAi, ModelError::of(error));
+    let (took, of) = (began.elapsed(), span.recorded());
+    node.metrics.embeddings.of(operation).of(provider).of(end).used().observe(took, of, || node.now());
     if let Some(error) = error {
         span.fail(error);
     }

@@ -14,8 +14,8 @@ use tokio::time::sleep;
 
 use super::inventory::Inventory;
 use super::{
-    Beat, Cluster, Commit, CommitId, Done, Due, DuePage, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, NodeId, Row, Scan,
-    Store, StoreError, Table, View,
+    Beat, Cluster, Commit, CommitId, Done, Due, DuePage, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, NodeId,
+    Row, Scan, Store, StoreError, Table, View,
 };
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};

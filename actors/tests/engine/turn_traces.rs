@@ -192,7 +192,8 @@ async fn a_model_asked_twice_in_vain_is_traced_as_asked_twice() {
     }
     assert!(chat.attributes.iter().any(|(name, _)| *name == "gen_ai.response.time_to_first_chunk"), "{chat:?}");
     let calls = node.metrics().model_calls.of(ModelOperation::Chat).of(ModelProvider::OpenAi);
-    let [failed, answered] = [Some("upstream_error"), None].map(|code| calls.of(ModelError::of(code)).used().snapshot());
+    let [failed, answered] =
+        [Some("upstream_error"), None].map(|code| calls.of(ModelError::of(code)).used().snapshot());
     assert_eq!((failed.count(), answered.count()), (1, 0));
     let led: Vec<_> = failed.exemplars.iter().flatten().map(|exemplar| exemplar.span_id).collect();
     assert_eq!(led, [chat.context.span_id], "the metric leads to the call");

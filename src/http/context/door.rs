@@ -183,15 +183,14 @@ fn span(
 ) -> Finished {
     let mut attributes = attributes(context);
     attributes.extend(context.message.get().map(|id| (names::MESSAGE_ID, Value::from(id.to_string()))));
-    let mut error = None;
-    match end {
+    let error = match end {
         Ok(End { status, code }) => {
             attributes.push((names::HTTP_STATUS, Value::from(u32::from(status.as_u16()))));
             attributes.extend(code.map(|code| (names::PROBLEM, Value::from(code))));
-            error = error_type(status);
+            error_type(status)
         }
-        Err(why) => error = Some(why.word()),
-    }
+        Err(why) => Some(why.word()),
+    };
     Finished {
         name: Cow::Owned(name(context)),
         kind: SpanKind::Server,

@@ -271,7 +271,8 @@ fn every_metric_is_on_a_panel_or_said_to_need_none() {
     let word = |c: char| !c.is_ascii_alphanumeric() && c != '_';
     let asked: BTreeSet<&str> = queries.iter().flat_map(|query| query.split(word)).collect();
     for name in first_column("## Numbers") {
-        let is_shown = ["", "_bucket", "_count", "_sum"].iter().any(|suffix| asked.contains(&*format!("{name}{suffix}")));
+        let is_shown =
+            ["", "_bucket", "_count", "_sum"].iter().any(|suffix| asked.contains(&*format!("{name}{suffix}")));
         assert_eq!(is_shown, !ON_NO_PANEL.contains(&&*name), "{name}");
     }
 }

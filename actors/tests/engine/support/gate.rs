@@ -6,8 +6,8 @@ use actors::clock::Millis;
 use actors::id::{Address, EntityKey};
 use actors::store::memory::MemoryStore;
 use actors::store::{
-    Cluster, Commit, Done, Due, DuePage, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Row, Scan, SeqRange, Store,
-    StoreError, Table, View,
+    Cluster, Commit, Done, Due, DuePage, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Row, Scan, SeqRange,
+    Store, StoreError, Table, View,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
