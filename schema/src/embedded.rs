@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey};
@@ -255,7 +256,8 @@ impl Store for EmbeddedStore {
 
     fn commit(&self, commit: Commit, done: Done) {
         let shared = &self.inner.shared;
-        let bytes = match shared.usable().and_then(|()| shared.space.check()).and_then(|()| measure(&commit)) {
+        let has_space = || shared.space.check(Instant::now());
+        let bytes = match shared.usable().and_then(|()| has_space()).and_then(|()| measure(&commit)) {
             Ok(bytes) => bytes,
             Err(error) => return done(Err(error)),
         };

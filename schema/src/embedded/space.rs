@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use actors::store::StoreError;
 
@@ -17,6 +18,8 @@ pub(super) const SPARE_BYTES: u64 = 128 * MIB;
 const COMPACTED_BYTES: u64 = 1_536 * MIB;
 /// After how many looks the size of the store is asked for again.
 const SIZED_EVERY: u64 = 256;
+/// How old a look may be that a commit is accepted by: others fill a disk too, while this store writes nothing.
+const FRESH: Duration = Duration::from_millis(100);
 
 /// What is known about the space of a directory's disk.
 #[derive(Debug)]
@@ -27,30 +30,40 @@ pub(super) struct Space {
     compacted: AtomicU64,
     looks: AtomicU64,
     is_short: AtomicBool,
+    opened: Instant,
+    /// When the last look was, in milliseconds since then.
+    looked: AtomicU64,
 }
 
 impl Space {
     /// Commits leave `spare` bytes free, and what compactions of a store of this size need.
     pub(super) fn new(dir: &Path, spare: u64, size: u64) -> Self {
         let compacted = AtomicU64::new(size.min(COMPACTED_BYTES));
-        let (looks, is_short) = (AtomicU64::new(0), AtomicBool::new(false));
-        let space = Self { dir: dir.to_owned(), spare, compacted, looks, is_short };
-        space.look();
+        let (looks, is_short, looked) = (AtomicU64::new(0), AtomicBool::new(false), AtomicU64::new(0));
+        let opened = Instant::now();
+        let space = Self { dir: dir.to_owned(), spare, compacted, looks, is_short, opened, looked };
+        space.look(opened);
         space
     }
 
     /// Looks after a batch, so that between two looks no more is written than one has. `size`: of the store, which is
     /// asked for now and then.
-    pub(super) fn look_after_batch(&self, size: impl FnOnce() -> Option<u64>) {
+    pub(super) fn look_after_batch(&self, now: Instant, size: impl FnOnce() -> Option<u64>) {
         if self.looks.fetch_add(1, Ordering::Relaxed).is_multiple_of(SIZED_EVERY)
             && let Some(size) = size()
         {
             self.compacted.store(size.min(COMPACTED_BYTES), Ordering::Relaxed);
         }
-        self.look();
+        self.look(now);
     }
 
-    fn look(&self) {
+    /// How long it has been open, in milliseconds.
+    fn age(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.opened).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn look(&self, now: Instant) {
+        self.looked.store(self.age(now), Ordering::Relaxed);
         let spare = self.spare.saturating_add(self.compacted.load(Ordering::Relaxed));
         // What cannot be asked is no reason to refuse commits.
         let is_short = free(&self.dir).is_ok_and(|free| free < spare);
@@ -64,10 +77,12 @@ impl Space {
         }
     }
 
-    /// Refuses a commit while too little is left.
-    pub(super) fn check(&self) -> Result<(), StoreError> {
-        if self.is_short.load(Ordering::Relaxed) {
-            self.look();
+    /// Refuses a commit while too little is left. Looks only if that was so before, or after a pause: between two
+    /// batches that follow each other nothing is asked.
+    pub(super) fn check(&self, now: Instant) -> Result<(), StoreError> {
+        let looked = Duration::from_millis(self.age(now).saturating_sub(self.looked.load(Ordering::Relaxed)));
+        if looked >= FRESH || self.is_short.load(Ordering::Relaxed) {
+            self.look(now);
         }
         if self.is_short.load(Ordering::Relaxed) {
             return Err(StoreError::Unavailable("the disk is almost full".into()));
@@ -96,13 +111,27 @@ mod tests {
     fn commits_are_refused_as_long_as_too_little_is_left() {
         let dir = tempfile::tempdir().unwrap();
         let mut space = Space::new(dir.path(), 0, 0);
-        assert!(space.check().is_ok());
+        let now = space.opened;
+        assert!(space.check(now).is_ok());
         space.spare = u64::MAX;
-        assert!(space.check().is_ok(), "nobody has looked since");
-        space.look();
-        assert!(space.check().is_err());
+        assert!(space.check(now).is_ok(), "nobody has looked since");
+        space.look(now);
+        assert!(space.check(now).is_err());
         space.spare = 0;
-        assert!(space.check().is_ok(), "there is space again");
+        assert!(space.check(now).is_ok(), "there is space again");
+    }
+
+    #[test]
+    fn the_first_commit_after_a_pause_is_refused_if_others_have_filled_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut space = Space::new(dir.path(), 0, 0);
+        let batch = space.opened + Duration::from_secs(60);
+        space.look_after_batch(batch, || None);
+        space.spare = u64::MAX;
+        assert!(space.check(batch + FRESH / 2).is_ok(), "a batch has just looked");
+        assert!(space.check(batch + FRESH).is_err());
+        space.spare = 0;
+        assert!(space.check(batch + FRESH).is_ok(), "there is space again");
     }
 
     #[test]
@@ -111,11 +140,11 @@ mod tests {
         let space = Space::new(dir.path(), 0, MIB);
         let compacted = || space.compacted.load(Ordering::Relaxed);
         assert_eq!(compacted(), MIB);
-        space.look_after_batch(|| Some(2 * MIB));
+        space.look_after_batch(space.opened, || Some(2 * MIB));
         assert_eq!(compacted(), 2 * MIB);
-        space.look_after_batch(|| panic!("it was asked for a moment ago"));
-        (2..SIZED_EVERY).for_each(|_| space.look_after_batch(|| None));
-        space.look_after_batch(|| Some(u64::MAX));
+        space.look_after_batch(space.opened, || panic!("it was asked for a moment ago"));
+        (2..SIZED_EVERY).for_each(|_| space.look_after_batch(space.opened, || None));
+        space.look_after_batch(space.opened, || Some(u64::MAX));
         assert_eq!(compacted(), COMPACTED_BYTES);
     }
 }

@@ -250,9 +250,10 @@ impl Writer {
         };
         match durable {
             Ok(()) => {
+                let ended = Instant::now();
                 self.shared.counted(commits);
-                self.shared.space.look_after_batch(|| self.engine.disk_bytes());
-                tell(decided, begun.elapsed());
+                self.shared.space.look_after_batch(ended, || self.engine.disk_bytes());
+                tell(decided, ended.saturating_duration_since(begun));
                 decided.drain(..).for_each(|decided| decided.caller.answer(decided.outcome));
             }
             // Conflicts too: they may be conflicts with a commit of this batch.
