@@ -259,13 +259,21 @@ impl<M: Effects> Resident<M> {
         let Phase::Reading(mut batch) = std::mem::replace(&mut self.phase, Phase::Idle) else { return };
         match reads {
             Ok(reads) => self.decide(batch, reads),
-            // Damage refuses the command that needs what is damaged, and no other one of its batch.
+            // A damaged idempotency key refuses the command that came with it, and no other one of its batch.
             Err(error) if !error.passes() && batch.envelopes.len() > 1 => {
                 batch.give_back(1, &mut self.queue);
                 self.decide(batch, ReadSet::default());
             }
-            Err(error) => batch.refuse(&Refusal::of_store(&error)),
+            Err(error) => self.refuse(batch, &Refusal::of_store(&error)),
         }
+    }
+
+    /// Refuses all commands of a batch.
+    fn refuse(&self, batch: Batch<M>, refusal: &Refusal<M::Rejection>) {
+        if batch.envelopes.iter().any(Envelope::is_internal) {
+            telling::not_done(&self.node, self.entity, refusal);
+        }
+        batch.refuse(refusal);
     }
 
     /// Sends a draft to the store, or answers at once where nothing changes.
@@ -308,7 +316,7 @@ impl<M: Effects> Resident<M> {
                 answers.answer();
             }
             Ok(_) => self.conflict(answers.batch),
-            Err(error) => answers.batch.refuse(&Refusal::of_store(&error)),
+            Err(error) => self.refuse(answers.batch, &Refusal::of_store(&error)),
         }
     }
 
@@ -317,7 +325,7 @@ impl<M: Effects> Resident<M> {
         self.conflicts += 1;
         if self.conflicts > CONFLICTS_MAX {
             self.conflicts = 0;
-            batch.refuse(&Refusal::Unavailable("other servers keep changing the entity".into()));
+            self.refuse(batch, &Refusal::Unavailable("other servers keep changing the entity".into()));
         } else {
             batch.give_back(0, &mut self.queue);
         }
@@ -331,10 +339,10 @@ impl<M: Effects> Resident<M> {
             Ok(Outcome::Committed(head)) => self.committed(head, *in_flight),
             Ok(Outcome::Conflict) => self.conflict(in_flight.answers.batch),
             Err(StoreError::Indeterminate(cause)) => {
-                in_flight.answers.batch.refuse(&Refusal::Unknown(cause));
+                self.refuse(in_flight.answers.batch, &Refusal::Unknown(cause));
                 self.reload();
             }
-            Err(error) => in_flight.answers.batch.refuse(&Refusal::of_store(&error)),
+            Err(error) => self.refuse(in_flight.answers.batch, &Refusal::of_store(&error)),
         }
         self.step();
     }

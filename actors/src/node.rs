@@ -44,6 +44,8 @@ use residents::Residents;
 
 /// How often idle entities are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// How often a log line reports due work that needs what is damaged: it is tried every second.
+const DAMAGE_LOGGED_EVERY: Duration = Duration::from_secs(60);
 /// How often the numbers of actors and of resident entities of each kind are compared with their bounds. An allocator
 /// hardly returns the memory that many first messages take in that time.
 const COUNT_EVERY: Duration = Duration::from_millis(200);
@@ -68,6 +70,9 @@ pub struct Node {
     pub(crate) outbox: Outboxes,
     /// Log lines about entities that an unavailable store could not load.
     pub(crate) not_loaded: LogLimiter,
+    /// Log lines about due work that was refused, and about due work that needs what is damaged.
+    pub(crate) not_done: LogLimiter,
+    pub(crate) never_done: LogLimiter,
     pub(crate) conversations: Directory<Conversation>,
     pub(crate) beginnings: Beginnings,
     pub(crate) contacts: Directory<Contact>,
@@ -130,6 +135,8 @@ impl Node {
             used_days: UsedDays::default(),
             outbox: Outboxes::default(),
             not_loaded: LogLimiter::new(),
+            not_done: LogLimiter::new(),
+            never_done: LogLimiter::every(DAMAGE_LOGGED_EVERY),
             conversations: Directory::default(),
             beginnings: Beginnings::default(),
             contacts: Directory::default(),

@@ -42,8 +42,13 @@ pub(super) fn noted(
     if kept.is_empty() {
         return Ok(change);
     }
+    let oldest = match reads.first(KEPT, AT_ONCE) {
+        // Damaged ones, and those behind them, stay.
+        Err(Undecided::Corrupt(_)) => Vec::new(),
+        oldest => oldest?,
+    };
     let mut rows = Vec::new();
-    for (key, _) in reads.first(KEPT, AT_ONCE)? {
+    for (key, _) in oldest {
         let Some((at, table, row)) = parse(key) else { continue };
         if context.now.since(at) < limits::KEY_KEPT_MILLIS {
             break;

@@ -18,7 +18,7 @@ use crate::trace::{Span, names};
 use super::batch::Batch;
 use super::in_flight::{Answers, InFlight};
 use super::replay::Snapshot;
-use super::{Known, Resident};
+use super::{Known, Resident, telling};
 
 /// The answer to a request whose key was used before; `None`: it must be decided.
 fn known_to<M: Machine>(key: KeyUse, row: KeyRow) -> Option<Reply<M>> {
@@ -102,9 +102,13 @@ impl<M: Effects> Draft<M> {
             Ok(decision) => Ok(self.follow(decision, envelope, now, reads)),
             Err(Undecided::Missing(needs)) => Err(needs),
             Err(Undecided::Corrupt(error)) => {
-                let entity = resident.entity;
-                tracing::error!(?entity, %error, "stored data cannot be read; a command is refused");
-                Ok(Err(Refusal::of_store(&error)))
+                let (entity, refusal) = (resident.entity, Refusal::of_store(&error));
+                if envelope.is_internal() {
+                    telling::not_done(&resident.node, entity, &refusal);
+                } else {
+                    tracing::error!(?entity, %error, "stored data cannot be read; a command is refused");
+                }
+                Ok(Err(refusal))
             }
         }
     }

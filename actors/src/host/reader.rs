@@ -50,12 +50,12 @@ impl<M: Machine, T> Drop for News<M, T> {
 /// entity's reads do not take the connections of others.
 const AT_ONCE: usize = 32;
 
-/// One thing that was read.
+/// One thing that was read; the machine decides about what is damaged.
 enum Read {
     Key(KeyHash, Option<KeyRow>),
-    Row(Table, Bytes, Option<Bytes>),
-    First(Table, usize, Vec<Row>),
-    Under(Table, Bytes, Vec<Row>),
+    Row(Table, Bytes, Result<Option<Bytes>, StoreError>),
+    First(Table, usize, Result<Vec<Row>, StoreError>),
+    Under(Table, Bytes, Result<Vec<Row>, StoreError>),
     Event(u64, Result<Option<Bytes>, StoreError>),
 }
 
@@ -95,28 +95,32 @@ async fn read_key(store: &Arc<dyn Store>, entity: EntityKey, key: KeyHash) -> Re
 async fn read_need(store: &Arc<dyn Store>, entity: EntityKey, need: Need) -> Result<Read, StoreError> {
     Ok(match need {
         Need::Row(table, key) => {
-            let row = store.row(entity, table, key.clone()).await?;
-            Read::Row(table, key, row)
+            let row = store.row(entity, table, key.clone()).await;
+            Read::Row(table, key, unless_it_passes(row)?)
         }
-        Need::First(table, limit) => Read::First(
-            table,
-            limit,
-            store.rows(entity, table, Scan::new(KeyRange::default(), Order::Asc, limit)).await?,
-        ),
+        Need::First(table, limit) => {
+            let rows = store.rows(entity, table, Scan::new(KeyRange::default(), Order::Asc, limit)).await;
+            Read::First(table, limit, unless_it_passes(rows)?)
+        }
         Need::Under(table, prefix) => {
-            let rows = store.rows(entity, table, Scan::new(KeyRange::under(&prefix), Order::Asc, UNDER)).await?;
-            Read::Under(table, prefix, rows)
+            let rows = store.rows(entity, table, Scan::new(KeyRange::under(&prefix), Order::Asc, UNDER)).await;
+            Read::Under(table, prefix, unless_it_passes(rows)?)
         }
         Need::Event(seq) => {
-            let events =
-                store.read_log(entity, LogScan { range: SeqRange::one(seq), order: Order::Asc, limit: 1 }).await;
-            match events.map(|events| events.into_iter().next().map(|event| event.payload)) {
-                Err(error) if error.passes() => return Err(error),
-                // The machine decides about a damaged event.
-                event => Read::Event(seq, event),
-            }
+            let scan = LogScan { range: SeqRange::one(seq), order: Order::Asc, limit: 1 };
+            let events = store.read_log(entity, scan).await;
+            let event = events.map(|events| events.into_iter().next().map(|event| event.payload));
+            Read::Event(seq, unless_it_passes(event)?)
         }
     })
+}
+
+/// What was read, or how it is damaged. `Err`: the store may be readable later.
+fn unless_it_passes<T>(read: Result<T, StoreError>) -> Result<Result<T, StoreError>, StoreError> {
+    match read {
+        Err(error) if error.passes() => Err(error),
+        read => Ok(read),
+    }
 }
 
 impl Read {

@@ -1,10 +1,13 @@
-//! Log lines, metrics and spans of an entity's actor: failed loads, how late alarms ring, and what the store is.
+//! Log lines, metrics and spans of an entity's actor: failed loads, due work that is refused, how late alarms ring, and
+//! what the store is.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::clock::Millis;
+use crate::directory::Refusal;
 use crate::id::EntityKey;
 use crate::log_limiter::Line;
 use crate::node::Node;
@@ -34,6 +37,23 @@ pub(super) fn of_store(span: &mut Span, node: &Node, operation: &'static str) {
     if let Some(cluster) = node.store.cluster() {
         span.set(names::DB_NAMESPACE, cluster.namespace.to_owned());
         span.set(names::CONSISTENCY, cluster.consistency);
+    }
+}
+
+/// Reports that a command which an entity has sent to itself was refused: no caller learns it. The alarm repeats the
+/// command every second, for ever if what it needs is damaged, so the lines are rate-limited.
+pub(super) fn not_done<R: Debug>(node: &Node, entity: EntityKey, refusal: &Refusal<R>) {
+    match refusal {
+        Refusal::Corrupt(_) | Refusal::TooLarge(_) => {
+            if let Some(Line { left_out }) = node.never_done.line(Instant::now()) {
+                tracing::error!(?entity, %refusal, left_out, "due work of an entity cannot be done; retrying");
+            }
+        }
+        _ => {
+            if let Some(Line { left_out }) = node.not_done.line(Instant::now()) {
+                tracing::warn!(?entity, %refusal, left_out, "could not do the due work of an entity; retrying");
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The data that decisions read: rows and events of the store, overlaid with the writes of the same batch.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use minicbor::Decode;
@@ -31,8 +31,8 @@ pub const UNDER: usize = 1_024;
 pub struct ReadSet {
     read: Layer,
     written: Layer,
-    firsts: HashMap<Table, First>,
-    unders: HashSet<(Table, Bytes)>,
+    firsts: HashMap<Table, Result<First, StoreError>>,
+    unders: HashMap<(Table, Bytes), Result<(), StoreError>>,
     /// The receivers that subscribe to the decided events.
     listeners: Listeners,
 }
@@ -46,10 +46,13 @@ struct First {
     upto: Option<Bytes>,
 }
 
+/// The bytes that are stored, if any, or how they are damaged. The machine decides about damage.
+type Found = Result<Option<Bytes>, StoreError>;
+
 #[derive(Debug, Default)]
 struct Layer {
-    rows: BTreeMap<(Table, Bytes), Option<Bytes>>,
-    events: HashMap<u64, Result<Option<Bytes>, StoreError>>,
+    rows: BTreeMap<(Table, Bytes), Found>,
+    events: HashMap<u64, Found>,
     keys: HashMap<KeyHash, Option<KeyRow>>,
 }
 
@@ -68,25 +71,32 @@ impl From<StoreError> for Undecided {
     }
 }
 
+/// What was found. `None`: `need` was not read.
+fn found(found: Option<&Found>, need: impl FnOnce() -> Need) -> Result<Option<&Bytes>, Undecided> {
+    match found {
+        Some(Ok(bytes)) => Ok(bytes.as_ref()),
+        Some(Err(damage)) => Err(Undecided::Corrupt(damage.clone())),
+        None => Err(Undecided::Missing(vec![need()])),
+    }
+}
+
 impl ReadSet {
     /// A keyed row, if there is one.
     ///
     /// # Errors
     ///
-    /// [`Undecided`] if it was not read.
+    /// [`Undecided`] if it was not read, or is damaged.
     pub fn row(&self, table: Table, key: impl Into<Bytes>) -> Result<Option<&Bytes>, Undecided> {
         let key = (table, key.into());
-        match self.written.rows.get(&key).or_else(|| self.read.rows.get(&key)) {
-            Some(row) => Ok(row.as_ref()),
-            None => Err(Undecided::Missing(vec![Need::Row(key.0, key.1)])),
-        }
+        let row = self.written.rows.get(&key).or_else(|| self.read.rows.get(&key));
+        found(row, || Need::Row(key.0, key.1))
     }
 
     /// The decoded value of a keyed row, if there is one.
     ///
     /// # Errors
     ///
-    /// [`Undecided`] if it was not read, or does not decode.
+    /// [`Undecided`] if it was not read, is damaged, or does not decode.
     pub fn stored<T: for<'b> Decode<'b, ()>>(
         &self,
         table: Table,
@@ -99,18 +109,22 @@ impl ReadSet {
     ///
     /// # Errors
     ///
-    /// [`Undecided`] if they were not read, or if the batch has deleted so many of them that more must be read.
+    /// [`Undecided`] if they were not read, if one is damaged, or if the batch has deleted so many of them that more
+    /// must be read.
     pub fn first(&self, table: Table, limit: usize) -> Result<Vec<(&Bytes, &Bytes)>, Undecided> {
-        let Some(first) = self.firsts.get(&table).filter(|first| first.limit >= limit) else {
-            return Err(Undecided::Missing(vec![Need::First(table, limit)]));
+        let first = match self.firsts.get(&table) {
+            Some(Ok(first)) if first.limit >= limit => first,
+            Some(Err(damage)) => return Err(Undecided::Corrupt(damage.clone())),
+            Some(Ok(_)) | None => return Err(Undecided::Missing(vec![Need::First(table, limit)])),
         };
         let mut merged = BTreeMap::new();
         let mut deleted = 0;
         for layer in [&self.read, &self.written] {
             let rows = layer.rows.range((table, Bytes::new())..).take_while(|((t, _), _)| *t == table);
             for ((_, key), value) in rows.filter(|((_, key), _)| first.upto.as_ref().is_none_or(|upto| key <= upto)) {
+                let value = value.as_ref().map_err(|damage| Undecided::Corrupt(damage.clone()))?.as_ref();
                 deleted += usize::from(value.is_none());
-                merged.insert(key, value.as_ref());
+                merged.insert(key, value);
             }
         }
         let rows: Vec<_> = merged.into_iter().filter_map(|(key, value)| Some((key, value?))).take(limit).collect();
@@ -124,19 +138,22 @@ impl ReadSet {
     ///
     /// # Errors
     ///
-    /// [`Undecided`] if they were not read.
+    /// [`Undecided`] if they were not read, or one is damaged.
     pub fn under(&self, table: Table, prefix: &Bytes) -> Result<BTreeSet<&Bytes>, Undecided> {
-        if !self.unders.contains(&(table, prefix.clone())) {
-            return Err(Undecided::Missing(vec![Need::Under(table, prefix.clone())]));
+        match self.unders.get(&(table, prefix.clone())) {
+            Some(Ok(())) => {}
+            Some(Err(damage)) => return Err(Undecided::Corrupt(damage.clone())),
+            None => return Err(Undecided::Missing(vec![Need::Under(table, prefix.clone())])),
         }
         let mut keys = BTreeSet::new();
         for layer in [&self.read, &self.written] {
             let rows = layer.rows.range((table, prefix.clone())..);
             for ((_, key), value) in rows.take_while(|((of, key), _)| *of == table && key.starts_with(prefix)) {
-                if value.is_some() {
-                    keys.insert(key)
-                } else {
+                // A damaged one has its key all the same.
+                if matches!(value, Ok(None)) {
                     keys.remove(key)
+                } else {
+                    keys.insert(key)
                 };
             }
         }
@@ -159,11 +176,7 @@ impl ReadSet {
     ///
     /// [`Undecided`] if it was not read, or is damaged.
     pub(crate) fn event(&self, seq: u64) -> Result<Option<&Bytes>, Undecided> {
-        match self.written.events.get(&seq).or_else(|| self.read.events.get(&seq)) {
-            Some(Ok(event)) => Ok(event.as_ref()),
-            Some(Err(damage)) => Err(Undecided::Corrupt(damage.clone())),
-            None => Err(Undecided::Missing(vec![Need::Event(seq)])),
-        }
+        found(self.written.events.get(&seq).or_else(|| self.read.events.get(&seq)), || Need::Event(seq))
     }
 
     /// The event with this sequence, if there is one.
@@ -180,32 +193,39 @@ impl ReadSet {
         self.written.keys.get(&key).or_else(|| self.read.keys.get(&key)).copied()
     }
 
+    /// Whether `need` was read, be it damaged.
     pub(crate) fn has(&self, need: &Need) -> bool {
         match need {
-            Need::Row(table, key) => self.row(*table, key.clone()).is_ok(),
-            Need::First(table, limit) => self.firsts.get(table).is_some_and(|first| first.limit >= *limit),
-            Need::Under(table, prefix) => self.unders.contains(&(*table, prefix.clone())),
+            Need::Row(table, key) => !matches!(self.row(*table, key.clone()), Err(Undecided::Missing(_))),
+            Need::First(table, limit) => match self.firsts.get(table) {
+                Some(Ok(first)) => first.limit >= *limit,
+                Some(Err(_)) => true,
+                None => false,
+            },
+            Need::Under(table, prefix) => self.unders.contains_key(&(*table, prefix.clone())),
             Need::Event(seq) => !matches!(self.event(*seq), Err(Undecided::Missing(_))),
         }
     }
 
-    pub(crate) fn add_row(&mut self, table: Table, key: Bytes, row: Option<Bytes>) {
+    pub(crate) fn add_row(&mut self, table: Table, key: Bytes, row: Found) {
         self.read.rows.insert((table, key), row);
     }
 
-    pub(crate) fn add_first(&mut self, table: Table, limit: usize, rows: Vec<Row>) {
-        let upto = rows.last().filter(|_| rows.len() >= limit).map(|row| row.key.clone());
-        self.read.rows.extend(rows.into_iter().map(|row| ((table, row.key), Some(row.value))));
-        self.firsts.insert(table, First { limit, upto });
+    pub(crate) fn add_first(&mut self, table: Table, limit: usize, rows: Result<Vec<Row>, StoreError>) {
+        let first = rows.map(|rows| {
+            let upto = rows.last().filter(|_| rows.len() >= limit).map(|row| row.key.clone());
+            self.read.add_rows(table, rows);
+            First { limit, upto }
+        });
+        self.firsts.insert(table, first);
     }
 
-    pub(crate) fn add_under(&mut self, table: Table, prefix: Bytes, rows: Vec<Row>) {
-        self.read.rows.extend(rows.into_iter().map(|row| ((table, row.key), Some(row.value))));
-        self.unders.insert((table, prefix));
+    pub(crate) fn add_under(&mut self, table: Table, prefix: Bytes, rows: Result<Vec<Row>, StoreError>) {
+        let under = rows.map(|rows| self.read.add_rows(table, rows));
+        self.unders.insert((table, prefix), under);
     }
 
-    /// `event`: the bytes read, or how they are damaged.
-    pub(crate) fn add_event(&mut self, seq: u64, event: Result<Option<Bytes>, StoreError>) {
+    pub(crate) fn add_event(&mut self, seq: u64, event: Found) {
         self.read.events.insert(seq, event);
     }
 
@@ -214,7 +234,7 @@ impl ReadSet {
     }
 
     pub(crate) fn write_row(&mut self, write: &RowWrite) {
-        self.written.rows.insert((write.table, write.key.clone()), write.value.clone());
+        self.written.rows.insert((write.table, write.key.clone()), Ok(write.value.clone()));
     }
 
     pub(crate) fn write_event(&mut self, seq: u64, event: Bytes) {
@@ -228,5 +248,11 @@ impl ReadSet {
     /// Drops the batch's own writes, so that it can be decided again.
     pub(crate) fn forget_writes(&mut self) {
         self.written = Layer::default();
+    }
+}
+
+impl Layer {
+    fn add_rows(&mut self, table: Table, rows: Vec<Row>) {
+        self.rows.extend(rows.into_iter().map(|row| ((table, row.key), Ok(Some(row.value)))));
     }
 }

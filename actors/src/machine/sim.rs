@@ -27,12 +27,14 @@ pub(crate) struct Sim<M: Machine> {
     pub(crate) seq: u64,
     /// The trace of the commands. In a server nothing happens outside of a trace.
     pub(crate) trace: Option<TraceContext>,
+    /// No row of this table can be read.
+    pub(crate) damaged: Option<Table>,
 }
 
 impl<M: ChecksReplies> Sim<M> {
     pub(crate) fn new(entity: EntityKey, now: Millis) -> Self {
         let (rows, views) = (BTreeMap::new(), BTreeMap::new());
-        Self { entity, now, state: None, log: Vec::new(), rows, views, seq: 0, trace: None }
+        Self { entity, now, state: None, log: Vec::new(), rows, views, seq: 0, trace: None, damaged: None }
     }
 
     /// Decides a command, reading whatever it asks for.
@@ -84,23 +86,27 @@ impl<M: ChecksReplies> Sim<M> {
         match need {
             Need::Row(table, key) => {
                 let row = self.rows.get(&(table, key.clone())).cloned();
-                reads.add_row(table, key, row);
+                reads.add_row(table, key, self.unless_damaged(table, row));
             }
             Need::First(table, limit) => {
                 let rows = self.rows.iter().filter(|((of, _), _)| *of == table).take(limit);
                 let rows = rows.map(|((_, key), value)| Row { key: key.clone(), value: value.clone() });
-                reads.add_first(table, limit, rows.collect());
+                reads.add_first(table, limit, self.unless_damaged(table, rows.collect()));
             }
             Need::Under(table, prefix) => {
                 let rows = self.rows.iter().filter(|((of, key), _)| *of == table && key.starts_with(&prefix));
                 let rows = rows.map(|((_, key), value)| Row { key: key.clone(), value: value.clone() });
-                reads.add_under(table, prefix.clone(), rows.collect());
+                reads.add_under(table, prefix.clone(), self.unless_damaged(table, rows.collect()));
             }
             Need::Event(seq) => {
                 let mut events = self.log.iter().filter(|(record, _)| M::is_event(&record.event) && record.seq == seq);
                 reads.add_event(seq, Ok(events.next().map(|(_, bytes)| bytes.clone())));
             }
         }
+    }
+
+    fn unless_damaged<T>(&self, table: Table, read: T) -> Result<T, StoreError> {
+        if self.damaged == Some(table) { Err(StoreError::Corrupt("told to be".into())) } else { Ok(read) }
     }
 
     /// Applies a change, as the host does, and checks the invariants of every change.

@@ -26,6 +26,8 @@ use retry_requests::once_more;
 /// After this time events are searched whose sending was lost with its process. Long enough for the usual receiver to
 /// answer, so that nothing is sent twice without need.
 pub const LOOK_AFTER_MILLIS: u64 = 2_000;
+/// After this time lanes are looked for whose resume times cannot be read.
+const DAMAGED_MILLIS: u64 = 600_000;
 /// How long ended deliveries are shown and kept: at least 30 days. A later note of the same log removes older ones.
 pub const KEPT_MILLIS: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Expired deliveries that one settlement removes; more than it usually adds.
@@ -333,15 +335,15 @@ pub fn again(
         change.forget(key, &ended);
         once_more(key.seq, &ended, now)
     } else {
-        // The two lanes on which it may wait.
-        let lanes = [Some(key.seq), None].map(|again| Lane { receiver, again });
-        let [again, usual] = [change.lane(lanes[0])?, change.lane(lanes[1])?];
+        // The two lanes on which it may wait; the usual one may be damaged if it is not there.
+        let [again, usual] = [Some(key.seq), None].map(|again| Lane { receiver, again });
         let waits = |row: &LaneRow| (row.next..=row.until).contains(&key.seq);
-        match (again, usual) {
-            (Some(row), _) => (lanes[0], row.with_request(key.seq, now)),
-            (None, Some(row)) if waits(&row) => (lanes[1], row.with_request(key.seq, now)),
-            _ => return Ok(None),
-        }
+        let (lane, waiting) = match change.lane(again)? {
+            Some(row) => (again, Some(row)),
+            None => (usual, change.lane(usual)?.filter(waits)),
+        };
+        let Some(row) = waiting else { return Ok(None) };
+        (lane, row.with_request(key.seq, now))
     };
     let before = change.lane(lane)?;
     let mut answer = after.clone();
@@ -374,8 +376,16 @@ impl<'a> Change<'a> {
         self.reads.stored(LANES, lane.key())
     }
 
+    /// The row of a lane that moves. A damaged one counts as it was before, and is replaced, so that notes go on.
+    fn moving(&self, moved: &LaneChange) -> Result<Option<LaneRow>, Undecided> {
+        match self.lane(moved.lane) {
+            Err(Undecided::Corrupt(_)) => Ok(moved.before.clone()),
+            stored => stored,
+        }
+    }
+
     fn move_lane(&mut self, moved: &LaneChange, now: Millis) -> Result<(), Undecided> {
-        let stored = self.lane(moved.lane)?;
+        let stored = self.moving(moved)?;
         let grew = |stored: &LaneRow| moved.before.as_ref().is_some_and(|before| before.has_grown_to(stored));
         let after = match (&stored, &moved.after) {
             (stored, after) if *stored == moved.before => after.clone(),
@@ -442,8 +452,13 @@ impl<'a> Change<'a> {
     /// Removes the oldest expired deliveries, so that the history of a log stays bounded.
     fn trim(&mut self, now: Millis) -> Result<(), Undecided> {
         let old = Millis(now.0.saturating_sub(KEPT_MILLIS));
+        let oldest = match self.reads.first(DELIVERIES, TRIMMED_AT_ONCE) {
+            // Damaged ones, and those behind them, stay.
+            Err(Undecided::Corrupt(_)) => return Ok(()),
+            oldest => oldest?,
+        };
         let mut past = Vec::new();
-        for (key, value) in self.reads.first(DELIVERIES, TRIMMED_AT_ONCE)? {
+        for (key, value) in oldest {
             let (Some(key), Ok(delivery)) = (DeliveryKey::parse(key), codec::decode::<Delivery>(value)) else {
                 continue;
             };
@@ -463,13 +478,53 @@ impl<'a> Change<'a> {
         let mut look_at = from.map(|_| now.plus(LOOK_AFTER_MILLIS));
         if self.lanes > 0 {
             // Of the earlier times, the first that stays.
-            let times = self.reads.first(LANE_TIMES, self.gone.len() + 1)?;
-            let stays = times.into_iter().map(|(key, _)| key).find(|key| !self.gone.contains(key));
-            let stays = stays.and_then(|key| Lane::parse_time_key(key)).map(|(at, _)| at);
+            let stays = match self.reads.first(LANE_TIMES, self.gone.len() + 1) {
+                Err(Undecided::Corrupt(_)) => Some(now.plus(DAMAGED_MILLIS)),
+                times => {
+                    let stays = times?.into_iter().map(|(key, _)| key).find(|key| !self.gone.contains(key));
+                    stays.and_then(|key| Lane::parse_time_key(key)).map(|(at, _)| at)
+                }
+            };
             look_at = [look_at, stays, self.earliest].into_iter().flatten().min();
         }
         let after = look_at.map(|look_at| Outbox { from, look_at, lanes: self.lanes });
         self.written.outbox = (after.as_ref() != before).then_some(after);
         Ok(self.written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{StoreError, Table};
+
+    /// A note about a lane, with what it reads of these tables damaged.
+    fn noted(damaged: &[Table]) -> Result<Written, Undecided> {
+        let (lane, now) = (Lane::to(Receiver::Channel), Millis(2 * KEPT_MILLIS));
+        let (before, after) = (LaneRow::fresh(1, 3, now), LaneRow::fresh(2, 3, now));
+        let damage = |table| match damaged.contains(&table) {
+            true => Err(StoreError::Corrupt("told to be".into())),
+            false => Ok(()),
+        };
+        let mut reads = ReadSet::default();
+        reads.add_row(LANES, lane.key(), damage(LANES).map(|()| Some(codec::encode(&before))));
+        for (table, limit) in [(LANE_TIMES, 2), (DELIVERIES, TRIMMED_AT_ONCE)] {
+            reads.add_first(table, limit, damage(table).map(|()| Vec::new()));
+        }
+        let entity = EntityKey { workspace: Address([1; 10]), kind: Kind::Conversation, id: Address([2; 10]) };
+        let outbox = Outbox { from: None, look_at: now, lanes: 2 };
+        let lanes = vec![LaneChange { lane, before: Some(before), after: Some(after) }];
+        let settlement = Settlement { looked: 4, lanes, ended: Vec::new() };
+        settle(&Log { entity, began: Millis(0), last_seq: 3 }, Some(&outbox), &settlement, now, &reads)
+    }
+
+    #[test]
+    fn damage_refuses_no_note() {
+        let rows = |damaged: &[Table]| noted(damaged).unwrap().rows;
+        let sound = rows(&[]);
+        assert_eq!(sound.iter().filter(|row| row.table == LANES).count(), 1);
+        for damaged in [LANES, LANE_TIMES, DELIVERIES] {
+            assert_eq!(rows(&[damaged]), sound, "{damaged:?}");
+        }
     }
 }

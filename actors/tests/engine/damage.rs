@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::conversation::{CancelTurn, Command, Conversation, Event, Forked, Forking, TurnStatus, message_of};
+use actors::conversation::{
+    CancelTurn, Command, Conversation, Event, Forked, Forking, TurnStatus, message_of, number_key,
+};
 use actors::directory::CommandContext;
 use actors::fork;
 use actors::id::EntityKey;
@@ -14,12 +16,12 @@ use actors::node::Node;
 use actors::ports::Ports;
 use actors::store::conformance::{commit, on};
 use actors::store::{Commit, Fresh, KeyRange, Order, RowWrite, Scan, Store as _};
-use actors::tables::{ERRANDS, MEMORIES};
+use actors::tables::{DEADLINES, ERRANDS, MEMORIES, OVERLAYS};
 use bytes::Bytes;
 use tokio::time::sleep;
 use tracing::Level;
 
-use crate::alarms::ask;
+use crate::alarms::{ask, expired};
 use crate::lines::Lines;
 use crate::support::*;
 use crate::tools::{AskPeople, approve, configure, people, questions};
@@ -50,6 +52,55 @@ async fn a_review_that_cannot_be_read_keeps_no_other_from_expiring() {
     assert_eq!(expired.collect::<Vec<_>>(), [4, 6]);
     assert_eq!(lines.of(Level::ERROR, "").len(), 1, "it is said once");
     assert_eq!(lines.of(Level::ERROR, "an expired review cannot be read").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_review_whose_state_is_damaged_keeps_no_other_from_expiring() {
+    let (lines, _catching) = Lines::catch();
+    let gate = Gate::new();
+    let node = node_by(&Arc::new(gate.clone()), &TokioClock::start());
+    let e = entity(1);
+    for millis in [1_000, 2_000, 60_000] {
+        node.conversation(e, ask(e, NOW.plus(millis)), NONE).await.unwrap();
+    }
+    gate.damage_row(OVERLAYS, number_key(2));
+    sleep(Duration::from_secs(100)).await;
+    let before = gate.commits();
+    sleep(HOUR).await;
+    assert_eq!(gate.commits(), before, "nothing is left to be done");
+    assert_eq!(expired(&node, e).await.len(), 2);
+    assert_eq!(lines.of(Level::ERROR, "").len(), 1, "it is said once");
+    assert_eq!(lines.of(Level::ERROR, "an expired review cannot be read").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn due_work_that_needs_what_is_damaged_is_an_error_of_the_log_once_a_minute() {
+    let (lines, _catching) = Lines::catch();
+    let gate = Gate::new();
+    let node = node_by(&Arc::new(gate.clone()), &TokioClock::start());
+    let e = entity(1);
+    node.conversation(e, ask(e, NOW.plus(1_000)), NONE).await.unwrap();
+    gate.damage_rows(DEADLINES);
+    sleep(HOUR).await;
+    let said = lines.of(Level::ERROR, "");
+    assert!((58..=61).contains(&said.len()), "{}", said.len());
+    assert!(said.iter().all(|line| line.contains("due work of an entity cannot be done")), "{said:?}");
+    gate.mend_rows();
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(expired(&node, e).await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn due_work_that_an_unavailable_store_refuses_is_in_the_log() {
+    let (lines, _catching) = Lines::catch();
+    let gate = Gate::new();
+    let node = node_by(&Arc::new(gate.clone()), &TokioClock::start());
+    let e = entity(1);
+    node.conversation(e, ask(e, NOW.plus(1_000)), NONE).await.unwrap();
+    gate.lose_rows(DEADLINES, 2);
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(expired(&node, e).await.len(), 1);
+    assert!(!lines.of(Level::WARN, "could not do the due work of an entity").is_empty());
 }
 
 /// A node whose agent asks people, with a turn that waits for their answer.

@@ -303,3 +303,17 @@ fn what_ends_the_calls_of_an_erased_conversation_names_no_owner() {
     assert_eq!((owners.count(), sim.state.as_ref().unwrap().owner.as_ref()), (0, None));
     assert_eq!(turn(&sim).in_closed, Some(true));
 }
+
+/// It is an error once nothing else is left to be done.
+#[test]
+fn a_lost_turn_whose_calls_are_damaged_keeps_no_review_from_expiring() {
+    let mut sim = called();
+    posted(sim.run(&post(vec![super::ask(NOW.plus(1_000), None)])));
+    sim.now = NOW.plus(LATER);
+    sim.damaged = Some(CALLS);
+    let wake = Command::Wake { lost: Some(Attempt { number: 1, attempt: 1 }) };
+    let known = sim.log.len();
+    sim.run(&wake).unwrap();
+    assert_eq!(names(&sim.since(known)), ["review.expired", "mark"]);
+    assert!(sim.try_decide(&wake).is_err());
+}

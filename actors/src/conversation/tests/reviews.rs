@@ -90,7 +90,7 @@ fn a_wake_behind_another_in_one_batch_loses_no_review() {
     let mut reads = ReadSet::default();
     let rows =
         deadlines.iter().take(65).map(|(key, value)| crate::store::Row { key: key.clone(), value: value.clone() });
-    reads.add_first(DEADLINES, 65, rows.collect());
+    reads.add_first(DEADLINES, 65, Ok(rows.collect()));
     for (key, _) in deadlines.iter().take(64) {
         reads.write_row(&crate::store::RowWrite::delete(DEADLINES, key.clone()));
     }

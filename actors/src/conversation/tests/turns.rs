@@ -269,3 +269,12 @@ fn what_is_kept_for_a_retry_goes_when_its_key_is_forgotten() {
     turned(sim.run(&ask(4)));
     assert_eq!(kept(&sim), [4]);
 }
+
+#[test]
+fn damage_among_what_is_kept_for_retries_refuses_no_request() {
+    let mut sim = busy();
+    sim.damaged = Some(KEPT);
+    turned(
+        sim.run(&Command::StartTurn(StartTurn { agent: AGENT.to_owned(), key: Some(crate::store::KeyHash([1; 16])) })),
+    );
+}

@@ -26,7 +26,7 @@ impl Change<'_> {
         ended: &mut BTreeMap<DeliveryKey, &Delivery>,
         now: Millis,
     ) -> Result<(), Undecided> {
-        let stored = self.lane(moved.lane)?;
+        let stored = self.moving(moved)?;
         // A requested event is due; one in flight on another node is checked later.
         let stored = stored.filter(|stored| stored.next_at <= now);
         let stored = stored.filter(|stored| moved.before.as_ref().is_some_and(|before| before.has_requests_in(stored)));
@@ -102,12 +102,12 @@ mod tests {
         let (lane, before) = (Lane::to(Receiver::Channel), LaneRow::fresh(5, 8, NOW));
         let stored = asked.iter().fold(before.clone(), |row, seq| row.with_request(*seq, NOW.plus(1)));
         let mut reads = ReadSet::default();
-        reads.add_row(LANES, lane.key(), Some(codec::encode(&stored)));
+        reads.add_row(LANES, lane.key(), Ok(Some(codec::encode(&stored))));
         for seq in 5..=8 {
-            reads.add_row(DELIVERIES, DeliveryKey::new(seq, Receiver::Channel).row(), None);
-            reads.add_row(LANES, Lane { again: Some(seq), ..lane }.key(), None);
+            reads.add_row(DELIVERIES, DeliveryKey::new(seq, Receiver::Channel).row(), Ok(None));
+            reads.add_row(LANES, Lane { again: Some(seq), ..lane }.key(), Ok(None));
         }
-        reads.add_first(LANE_TIMES, 10, Vec::new());
+        reads.add_first(LANE_TIMES, 10, Ok(Vec::new()));
         let after = Some(LaneRow::fresh(next, 8, NOW.plus(60_000)));
         let ended = (5..next).map(gave_up).collect();
         let lanes = vec![LaneChange { lane, before: Some(before), after }];

@@ -6,8 +6,8 @@ use actors::clock::Millis;
 use actors::id::{Address, EntityKey};
 use actors::store::memory::MemoryStore;
 use actors::store::{
-    Cluster, Commit, Done, Due, DuePage, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Row, Scan, SeqRange,
-    Store, StoreError, Table, View,
+    Cluster, Commit, Done, Due, DuePage, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, LogScan, Row, Scan,
+    SeqRange, Store, StoreError, Table, View,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -36,7 +36,7 @@ struct Gated {
     unlisted: Option<EntityKey>,
     lost_lists: usize,
     lost_rows: Option<(Table, usize)>,
-    damaged_rows: Option<Table>,
+    damaged_rows: Option<(Table, Option<Bytes>)>,
 }
 
 /// Reads that hang until a test releases them.
@@ -110,9 +110,25 @@ impl Gate {
         self.gated.lock().unwrap().damaged = Some((Some(entity), seq));
     }
 
-    /// From now on no row of this table can be read by its key.
+    /// From now on no row of this table can be read.
     pub(crate) fn damage_rows(&self, table: Table) {
-        self.gated.lock().unwrap().damaged_rows = Some(table);
+        self.gated.lock().unwrap().damaged_rows = Some((table, None));
+    }
+
+    /// From now on neither this row of a table nor a list with it can be read.
+    pub(crate) fn damage_row(&self, table: Table, key: impl Into<Bytes>) {
+        self.gated.lock().unwrap().damaged_rows = Some((table, Some(key.into())));
+    }
+
+    /// From now on all rows can be read.
+    pub(crate) fn mend_rows(&self) {
+        self.gated.lock().unwrap().damaged_rows = None;
+    }
+
+    /// Whether a read of these keys of a table meets damage.
+    fn meets_damage(&self, table: Table, has: impl FnOnce(&Bytes) -> bool) -> bool {
+        let gated = self.gated.lock().unwrap();
+        gated.damaged_rows.as_ref().is_some_and(|(of, key)| *of == table && key.as_ref().is_none_or(has))
     }
 
     /// From now on no part of the due index with this entity can be read; `None`: all can.
@@ -238,7 +254,7 @@ impl Store for Gate {
         if self.loses_rows(table) {
             return Box::pin(async { Err(StoreError::Unavailable("told to be".into())) });
         }
-        if self.gated.lock().unwrap().damaged_rows == Some(table) {
+        if self.meets_damage(table, |damaged| *damaged == key) {
             return Box::pin(async { Err(StoreError::Corrupt("told to be".into())) });
         }
         self.read().row(entity, table, key)
@@ -247,6 +263,13 @@ impl Store for Gate {
     fn rows(&self, entity: EntityKey, table: Table, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>> {
         if self.loses_rows(table) {
             return Box::pin(async { Err(StoreError::Unavailable("told to be".into())) });
+        }
+        let KeyRange { after, before } = &scan.range;
+        let is_within = |key: &Bytes| {
+            after.as_ref().is_none_or(|after| key > after) && before.as_ref().is_none_or(|before| key < before)
+        };
+        if self.meets_damage(table, is_within) {
+            return Box::pin(async { Err(StoreError::Corrupt("told to be".into())) });
         }
         self.read().rows(entity, table, scan)
     }
