@@ -102,7 +102,8 @@ impl Left {
     }
 }
 
-/// Unreadable events of one step: those that were still emptied, and those that could not be and remain.
+/// Unreadable events of one step: those that were still emptied, and those that could not be and remain, or have rows
+/// that remain.
 #[derive(Debug, Default)]
 pub(crate) struct Unread {
     first: Option<(u64, StoreError)>,
@@ -121,6 +122,13 @@ impl Unread {
         self.stays = self.stays.or(Some(seq).filter(|_| !is_there));
         self.first.get_or_insert((seq, error));
         is_there
+    }
+
+    /// Notes an event some of whose rows cannot be read, and remain with it.
+    pub(crate) fn keep(&mut self, seq: u64, error: StoreError) {
+        self.stay += u64::from(self.stays != Some(seq));
+        self.stays = self.stays.or(Some(seq));
+        self.first.get_or_insert((seq, error));
     }
 
     /// The progress of an erasure of the events up to `end` after this step, over the events of `step`: its next event

@@ -129,13 +129,17 @@ fn empty(state: &State, erasure: &Erasure, step: SeqRange, mut writing: Writing<
                     writing.redact(Record { seq, at, trace: None, event });
                 }
                 writing.delete(OVERLAYS, number_key(seq));
-                unshow(seq, &mut writing)?;
             }
             record => {
                 let Some(record) = record? else { continue };
                 at = record.at;
                 silence(record, state, &mut writing)?;
             }
+        }
+        match unshow(seq, &mut writing) {
+            // Which answers there are is unknown, so none can be removed.
+            Err(Undecided::Corrupt(error)) => unread.keep(seq, error),
+            unshown => unshown?,
         }
     }
     unread.tell(writing.context.entity);
@@ -177,10 +181,9 @@ fn without_names(event: &Event, state: &State, context: &DecisionContext) -> Opt
     (nameless != *event).then_some(nameless)
 }
 
-/// Erases the words of a message's edits and answers, which are in a row of their own.
+/// Erases the words of a message's edits and answers, which are in a row of their own. One that is damaged is replaced.
 fn take_overlay(record: &Record<Event>, writing: &mut Writing<'_>) -> Result<(), Undecided> {
     let Some(message) = super::message_of(record) else { return Ok(()) };
-    unshow(record.seq, writing)?;
     let after = match overlay_of(record.seq, writing.reads) {
         // Whether its review has ended is unknown. If it has not, its deadline ends it.
         Err(Undecided::Corrupt(_)) => Overlay::default().without_words(Gone::Erased),

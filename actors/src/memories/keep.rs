@@ -339,11 +339,23 @@ pub(super) fn forget_all(
     let mut rows = Vec::new();
     let mut gone = 0;
     if count > 0 {
-        for (number, bytes) in reads.first(MEMORIES, AT_ONCE)? {
-            gone += 1;
-            match codec::decode::<Memory>(bytes) {
-                Ok(memory) => rows.extend(removed(&memory)),
-                Err(_) => rows.extend(removed_unread(number, reads)?),
+        match reads.first(MEMORIES, AT_ONCE) {
+            // Which one is damaged is unknown; the slots have the numbers of all.
+            Err(Undecided::Corrupt(_)) => {
+                for (slot, number) in reads.first(SLOTS, AT_ONCE)? {
+                    gone += 1;
+                    rows.extend(unkept(number.clone()));
+                    rows.push(RowWrite::delete(SLOTS, slot.clone()));
+                }
+            }
+            memories => {
+                for (number, bytes) in memories? {
+                    gone += 1;
+                    match codec::decode::<Memory>(bytes) {
+                        Ok(memory) => rows.extend(removed(&memory)),
+                        Err(_) => rows.extend(removed_unread(number, reads)?),
+                    }
+                }
             }
         }
     }

@@ -224,6 +224,26 @@ async fn an_unreadable_memory_keeps_nothing_from_being_remembered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_damaged_memory_keeps_none_from_being_forgotten() {
+    let gate = Gate::new();
+    let node = node_by(&Arc::new(gate.clone()), &TokioClock::start());
+    let subject = Subject::Owner("ana".to_owned());
+    let memories = subject.entity(WORKSPACE);
+    let edits = ["likes tea", "lives in Porto"].map(Edit::text_as_it_is).into();
+    let command = memories::Remember { subject: subject.clone(), edits, source: None };
+    node.memories(memories, command, NONE).await.unwrap();
+    gate.damage_rows(MEMORIES);
+    for _ in 0..2 {
+        let all = memories::ForgetAll { subject: subject.clone(), for_good: true };
+        node.memories(memories, all, NONE).await.unwrap();
+    }
+    gate.mend_rows();
+    assert_eq!(remembered(&node).await, [""; 0]);
+    let stored = format!("{:?}", gate.inner);
+    assert!(!stored.contains("tea") && !stored.contains("Porto"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_copy_is_complete_without_a_message_that_cannot_be_read() {
     let gate = Gate::new();
     let node = node_by(&Arc::new(gate.clone()), &TokioClock::start());

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use actors::attachment::{self, settle};
 use actors::contact::{self, Contact, OpenConversation, Resolve, entity_of};
-use actors::conversation::{Command, Conversation, Details, Opening, Origin, Post};
-use actors::directory::{Answer, CommandContext};
+use actors::conversation::amend::{Amend, Amendment, Edit as Edited};
+use actors::conversation::{Command, Conversation, Details, Opening, Origin, Post, number_key};
+use actors::directory::{Answer, CommandContext, KeyUse};
 use actors::erasure;
 use actors::id::{Address, AttachmentId, ContactId, ConversationId, EntityKey};
 use actors::memories::{self, Edit, Subject};
@@ -16,7 +17,7 @@ use actors::store::conformance::{commit, on};
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
 use actors::store::{Commit, Fresh, KeyRange, LogScan, Order, RowWrite, Scan, SeqRange, Store as _};
-use actors::tables::{BARRED, CHANNELS_ASIDE, FORKS};
+use actors::tables::{BARRED, CHANNELS_ASIDE, FORKS, OVERLAYS, SHOWN};
 use bytes::Bytes;
 use tokio::time::sleep;
 use tracing::Level;
@@ -210,6 +211,50 @@ async fn an_erasure_is_not_done_before_damaged_events_are_gone() {
     gate.damage(None);
     sleep(Duration::from_secs(660)).await;
     assert_eq!(node.state::<Contact>(ana()).await.unwrap().unwrap().erasing, None);
+    assert!(!format!("{:?}", gate.inner).contains("secret"));
+}
+
+/// A contact with a message that was edited, the conversation, and the idempotency key of the edit.
+async fn edited(node: &Arc<Node>) -> (ContactId, EntityKey, CommandContext) {
+    let (contact, conversation) = resolve(node, "shop").await;
+    let e = contact::conversation_of(ana(), "shop", conversation.generation);
+    let said = messages(node.conversation(e, say(contact, &conversation, 3), NONE).await.unwrap());
+    let edit = Amendment::Edit(Edited { text: Some("secret edit".to_owned()), ..Edited::default() });
+    node.conversation(e, Amend { message: said[0].id, amendment: edit }, key(1, 1)).await.unwrap();
+    (contact, e, key(1, 1))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_edit_is_erased_with_everything_else() {
+    let gate = Gate::new();
+    let node = node_by(&Arc::new(gate.clone()), &TokioClock::start());
+    let (id, ..) = edited(&node).await;
+    assert!(format!("{:?}", gate.inner).contains("secret edit"));
+    gate.damage_row(OVERLAYS, number_key(2));
+    erase(&node, id).await;
+    erasure::run(Arc::clone(&node), ana()).await.expect("all of it is gone");
+    assert!(!format!("{:?}", gate.inner).contains("secret"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_erasure_is_not_done_before_damaged_answers_are_gone() {
+    let (lines, _catching) = Lines::catch();
+    let gate = Gate::new();
+    let node = node_by(&Arc::new(gate.clone()), &TokioClock::start());
+    let (id, e, CommandContext { key: Some(KeyUse { hash, .. }), .. }) = edited(&node).await else { unreachable!() };
+    gate.damage_row(SHOWN, [&number_key(2)[..], &hash.0].concat());
+    erase(&node, id).await;
+    for _ in 0..2 {
+        erasure::run(Arc::clone(&node), ana()).await.expect_err("an answer stays");
+        let stored = format!("{:?}", gate.inner);
+        assert!(stored.contains("secret edit") && !stored.replace("secret edit", "").contains("secret"));
+    }
+    assert!(lines.of(Level::ERROR, "events to be erased cannot be read").iter().all(|line| line.contains("seq=2 ")));
+    let shown = || node.rows(e, SHOWN, Scan::new(KeyRange::default(), Order::Asc, 9));
+    assert!(shown().await.is_err());
+    gate.mend_rows();
+    erasure::run(Arc::clone(&node), ana()).await.expect("now it is gone");
+    assert_eq!(shown().await.unwrap(), []);
     assert!(!format!("{:?}", gate.inner).contains("secret"));
 }
 
