@@ -82,9 +82,10 @@ pub struct Outboxes {
     workspaces: DashMap<Address, Arc<str>>,
     resuming: Arc<SingleFlight<circuit_breaker::BreakerKey>>,
     stopping: AtomicBool,
-    /// Log lines about unreadable logs, and about damaged ones.
+    /// Log lines about unreadable logs, about damaged ones, and about damaged lanes.
     unread: LogLimiter,
     damaged: LogLimiter,
+    set_aside: LogLimiter,
 }
 
 impl Default for Outboxes {
@@ -100,6 +101,7 @@ impl Default for Outboxes {
             stopping: AtomicBool::new(false),
             unread: LogLimiter::new(),
             damaged: LogLimiter::every(DAMAGE_LOGGED_EVERY),
+            set_aside: LogLimiter::every(DAMAGE_LOGGED_EVERY),
         }
     }
 }

@@ -3,7 +3,8 @@
 //! There is at most one per log in a process, and only while there is something to send. It looks at each new event
 //! once, puts it on the lanes of its receivers, works on all lanes concurrently, each in order, and notes the results
 //! in one commit for everything done since the last. A lane whose receiver fails gets a row and an alarm, and leaves
-//! memory; so does one whose event cannot be read.
+//! memory; so does one whose event cannot be read. A lane whose row is damaged is left as it is, and new events for its
+//! receiver go to separate lanes beside it.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -17,7 +18,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::lane::{Lane, LaneRow, mark};
+use super::lane::{Lane, LaneRow, Receiver, mark};
 use super::note::{Ended, note};
 use super::port::{LogScope, Sends};
 use super::receivers::{Hooks, receivers, url_of};
@@ -150,6 +151,14 @@ fn log_failed_read(node: &Node, entity: EntityKey, error: &StoreError) {
         }
     } else if let Some(Line { left_out }) = node.outbox.damaged.line(now) {
         tracing::error!(?entity, %error, left_out, "could not send events because one is damaged; retrying");
+    }
+}
+
+/// Reports that a lane is set aside, which is found out with each new event for its receiver.
+fn log_damaged_lane(node: &Node, entity: EntityKey, receiver: Receiver, error: &StoreError) {
+    if let Some(Line { left_out }) = node.outbox.set_aside.line(Instant::now()) {
+        let line = "a lane is damaged; new events for its receiver are sent beside it";
+        tracing::error!(?entity, ?receiver, %error, left_out, "{line}");
     }
 }
 
@@ -364,8 +373,7 @@ impl<M: Sends> Courier<M> {
                     None => None,
                 };
                 for (receiver, _) in receivers(&subject, &settings.configured(), hooks.as_deref(), None) {
-                    self.load_lane(Lane::to(receiver)).await?;
-                    wanted.push((Lane::to(receiver), record));
+                    wanted.push((self.load_lane(receiver, record.seq).await?, record));
                 }
             }
             for (lane, record) in wanted {
@@ -377,13 +385,22 @@ impl<M: Sends> Courier<M> {
         Ok(())
     }
 
-    /// Loads a lane into memory. A waiting lane keeps waiting for its time.
-    async fn load_lane(&mut self, lane: Lane) -> Result<(), StoreError> {
-        if !self.runs.contains_key(&lane) {
-            let run = load_run(&self.node, self.entity, lane).await?;
-            self.runs.insert(lane, run);
+    /// Loads into memory the lane on which a receiver gets this new event, and returns it. A waiting lane keeps waiting
+    /// for its time.
+    async fn load_lane(&mut self, receiver: Receiver, seq: u64) -> Result<Lane, StoreError> {
+        let usual = Lane::to(receiver);
+        if self.runs.contains_key(&usual) {
+            return Ok(usual);
         }
-        Ok(())
+        let (lane, run) = match load_run(&self.node, self.entity, usual).await {
+            Err(error) if !error.passes() => {
+                log_damaged_lane(&self.node, self.entity, receiver, &error);
+                load_beside(&self.node, self.entity, receiver, seq).await?
+            }
+            run => (usual, run?),
+        };
+        self.runs.entry(lane).or_insert(run);
+        Ok(lane)
     }
 
     /// Records that there is something to note.
@@ -479,6 +496,17 @@ fn is_left_alone(stored: &LaneRow, now: Millis) -> bool {
 async fn load_run(node: &Node, entity: EntityKey, lane: Lane) -> Result<Run, StoreError> {
     let stored = node.stored(entity, LANES, lane.key()).await?;
     Ok(stored.map_or_else(Run::default, |stored| Run::waiting(lane, stored)))
+}
+
+/// Loads the separate lane on which a receiver gets an event beside its usual lane, which is damaged.
+async fn load_beside(node: &Node, entity: EntityKey, receiver: Receiver, seq: u64) -> Result<(Lane, Run), StoreError> {
+    let lane = Lane { receiver, again: Some(seq) };
+    let run = match node.stored(entity, LANES, lane.key()).await {
+        // It is damaged too, and is replaced.
+        Err(error) if !error.passes() => Run::beside(),
+        stored => stored?.map_or_else(Run::beside, |stored| Run::waiting(lane, stored)),
+    };
+    Ok((lane, run))
 }
 
 /// Whether the receiver's URL differs from the one that sent `Retry-After`.

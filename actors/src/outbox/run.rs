@@ -102,6 +102,11 @@ impl Run {
         Self { parked: Some(stored.next_at), ..Self::of(lane, stored) }
     }
 
+    /// A separate lane for an event that is treated like those on the usual one.
+    pub(super) fn beside() -> Self {
+        Self { row: LaneRow { handed: Some(true), ..LaneRow::default() }, ..Self::default() }
+    }
+
     /// The lane whose rules apply: a handed-over event is on a separate lane, but treated like those on the usual one.
     pub(super) fn like(&self, lane: Lane) -> Lane {
         if self.row.handed == Some(true) { Lane::to(lane.receiver) } else { lane }

@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Courier, load_run};
+use super::{Courier, load_run, log_damaged_lane};
 use crate::clock::Millis;
 use crate::codec;
 use crate::id::EntityKey;
@@ -61,18 +61,25 @@ impl<M: Sends> Courier<M> {
                 }
                 let usual = Lane::to(handed_over.receiver);
                 if !self.runs.contains_key(&usual) && !at_rest.contains_key(&usual) {
-                    at_rest.insert(usual, load_run(&self.node, self.entity, usual).await?);
+                    let run = match load_run(&self.node, self.entity, usual).await {
+                        Err(error) if !error.passes() => {
+                            log_damaged_lane(&self.node, self.entity, usual.receiver, &error);
+                            None
+                        }
+                        run => Some(run?),
+                    };
+                    at_rest.insert(usual, run);
                 }
-                let run = self.runs.get(&usual).or(at_rest.get(&usual));
-                let lane = match run.map_or(Place::Behind, |run| run.place_of(seq)) {
+                let run = self.runs.get(&usual).or(at_rest.get(&usual).and_then(Option::as_ref));
+                let lane = match run.map_or(Place::Before, |run| run.place_of(seq)) {
                     Place::Has => continue,
                     Place::Searched => return Ok(false),
-                    // Its own lane is past this event. The event goes to a separate lane beside it, and nothing waiting
-                    // there delays it.
+                    // Its own lane is past this event, or damaged. The event goes to a separate lane beside it, and
+                    // nothing waiting there delays it.
                     Place::Before => beside,
                     Place::Within | Place::Behind => usual,
                 };
-                let run = self.runs.entry(lane).or_insert_with(|| at_rest.remove(&lane).unwrap_or_default());
+                let run = self.runs.entry(lane).or_insert_with(|| at_rest.remove(&lane).flatten().unwrap_or_default());
                 run.insert(handed_over.event);
                 run.row.handed = (lane == beside).then_some(true);
                 has_begun = true;

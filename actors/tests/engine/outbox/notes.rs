@@ -6,10 +6,11 @@ use actors::directory::CommandContext;
 use actors::id::EntityKey;
 use actors::message::NewMessage;
 use actors::outbox::pending::Status;
+use actors::outbox::{Lane, Receiver};
 use actors::registry::{self, RowChange};
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
-use actors::tables::WEBHOOK_ENDPOINTS;
+use actors::tables::{LANE_TIMES, LANES, WEBHOOK_ENDPOINTS};
 use actors::webhook::{DisabledReason, WebhookEndpoint};
 use tokio::time::sleep;
 use tracing::Level;
@@ -180,5 +181,82 @@ async fn a_deleted_endpoint_leaves_no_lane_for_a_damaged_event() {
     fixture.node.registry(EntityKey::workspace(WORKSPACE), command, CommandContext::default()).await.unwrap();
     sleep(secs(5)).await;
     assert_eq!(lines.of(Level::ERROR, "a damaged event is not sent to a deleted endpoint").len(), 1);
+    fixture.assert_settled().await;
+}
+
+fn sorted(mut seqs: Vec<u64>) -> Vec<u64> {
+    seqs.sort_unstable();
+    seqs
+}
+
+/// Its own receiver gets them too, and what waited once the lane can be read.
+#[tokio::test(start_paused = true)]
+async fn a_damaged_lane_keeps_no_receiver_from_new_events() {
+    let (lines, _catching) = Lines::catch();
+    let gate = Gate::new();
+    let fixture = Fixture::on(gate.clone());
+    let failing = Receiver::Endpoint(fixture.endpoint(1, |_| {}).await.id);
+    fixture.endpoint(2, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Answer(500));
+    fixture.say(1, "a").await;
+    sleep(secs(3)).await;
+    gate.damage_row(LANES, Lane::to(failing).key());
+    fixture.say(1, "b").await;
+    sleep(secs(3)).await;
+    assert_eq!(fixture.sink.taken(TWO), [1, 2, 3]);
+    fixture.sink.mood(ONE, Mood::Answer(200));
+    fixture.say(1, "c").await;
+    sleep(secs(120)).await;
+    assert_eq!((fixture.sink.taken(TWO), sorted(fixture.sink.taken(ONE))), (vec![1, 2, 3, 4], vec![3, 4]));
+    let said = lines.of(Level::ERROR, "a lane is damaged");
+    assert!(said.len() == 1 && said[0].contains("Endpoint"), "{said:?}");
+    let before = gate.commits();
+    sleep(secs(3_600)).await;
+    assert!(gate.commits() - before <= 8, "{}", gate.commits() - before);
+    gate.mend_rows();
+    sleep(secs(60)).await;
+    assert_eq!(sorted(fixture.sink.taken(ONE)), [1, 2, 3, 4]);
+    fixture.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_arrives_is_noted_although_no_lane_can_be_read() {
+    let (_lines, _catching) = Lines::catch();
+    let gate = Gate::new();
+    let fixture = Fixture::on(gate.clone());
+    fixture.endpoint(1, |_| {}).await;
+    fixture.endpoint(2, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Answer(500));
+    // So that nothing is to be handed over.
+    sleep(secs(3_600)).await;
+    gate.damage_rows(LANES);
+    fixture.say(1, "a").await;
+    sleep(secs(4)).await;
+    assert_eq!((sorted(fixture.sink.taken(TWO)), fixture.ended().await.len()), (vec![1, 2], 2));
+    gate.mend_rows();
+    fixture.sink.mood(ONE, Mood::Answer(200));
+    sleep(secs(60)).await;
+    assert_eq!((sorted(fixture.sink.taken(ONE)), fixture.sink.at(TWO).len()), (vec![1, 2], 2));
+    fixture.assert_settled().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_arrives_is_noted_although_no_time_of_a_lane_can_be_read() {
+    let (_lines, _catching) = Lines::catch();
+    let gate = Gate::new();
+    let fixture = Fixture::on(gate.clone());
+    fixture.endpoint(1, |_| {}).await;
+    fixture.endpoint(2, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Answer(500));
+    fixture.say(1, "a").await;
+    sleep(secs(3)).await;
+    gate.damage_rows(LANE_TIMES);
+    fixture.say(1, "b").await;
+    sleep(secs(4)).await;
+    assert_eq!((fixture.sink.taken(TWO), fixture.ended().await.len()), (vec![1, 2, 3], 3));
+    gate.mend_rows();
+    fixture.sink.mood(ONE, Mood::Answer(200));
+    sleep(secs(900)).await;
+    assert_eq!(fixture.sink.taken(ONE), [1, 2, 3]);
     fixture.assert_settled().await;
 }
