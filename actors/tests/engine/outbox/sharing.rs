@@ -10,7 +10,7 @@ use actors::limits;
 use actors::message::{Callback, Content, Review};
 use actors::outbox::pending::{DeliveryState, Status};
 use actors::outbox::state::parse_ended_key;
-use actors::outbox::{Receiver, Sending};
+use actors::outbox::{Lane, Receiver, Sending};
 use actors::registry::{self, RowChange};
 use actors::store::Store;
 use actors::store::memory::MemoryStore;
@@ -94,6 +94,26 @@ async fn a_channels_url_gets_what_waits_whatever_an_endpoint_there_does() {
         assert_eq!(ended.iter().filter(of_channel).count(), 2, "{fate:?}");
         fixture.assert_settled().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_whose_lane_is_damaged_gets_what_an_endpoint_at_its_url_leaves() {
+    let gate = Gate::new();
+    let fixture = Fixture::on(gate.clone());
+    fixture.channel("demo", Some(ONE)).await;
+    let endpoint = fixture.endpoint(1, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Answer(500));
+    fixture.post_to("demo", content("a")).await;
+    gate.damage_row(LANES, Lane::to(Receiver::Channel).key());
+    meet(&fixture, &endpoint, Fate::Deleted).await;
+    sleep(secs(10)).await;
+    fixture.sink.mood(ONE, Mood::Answer(200));
+    sleep(secs(60)).await;
+    let mut taken = fixture.sink.taken(ONE);
+    taken.sort_unstable();
+    assert_eq!(taken, [1, 2]);
+    gate.mend_rows();
+    fixture.assert_settled().await;
 }
 
 #[tokio::test(start_paused = true)]
