@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::lane::{Lane, LaneRow, Receiver, mark};
+use super::lane::{Lane, LaneRow, mark};
 use super::note::{Ended, note};
 use super::port::{LogScope, Sends};
 use super::receivers::{Hooks, receivers, url_of};
@@ -38,6 +38,7 @@ use crate::tables::{LANE_TIMES, LANES};
 
 mod ended;
 mod handing;
+mod loading;
 
 /// Events looked at together.
 const PAGE: usize = 64;
@@ -151,14 +152,6 @@ fn log_failed_read(node: &Node, entity: EntityKey, error: &StoreError) {
         }
     } else if let Some(Line { left_out }) = node.outbox.damaged.line(now) {
         tracing::error!(?entity, %error, left_out, "could not send events because one is damaged; retrying");
-    }
-}
-
-/// Reports that a lane is set aside, which is found out with each new event for its receiver.
-fn log_damaged_lane(node: &Node, entity: EntityKey, receiver: Receiver, error: &StoreError) {
-    if let Some(Line { left_out }) = node.outbox.set_aside.line(Instant::now()) {
-        let line = "a lane is damaged; new events for its receiver are sent beside it";
-        tracing::error!(?entity, ?receiver, %error, left_out, "{line}");
     }
 }
 
@@ -385,24 +378,6 @@ impl<M: Sends> Courier<M> {
         Ok(())
     }
 
-    /// Loads into memory the lane on which a receiver gets this new event, and returns it. A waiting lane keeps waiting
-    /// for its time.
-    async fn load_lane(&mut self, receiver: Receiver, seq: u64) -> Result<Lane, StoreError> {
-        let usual = Lane::to(receiver);
-        if self.runs.contains_key(&usual) {
-            return Ok(usual);
-        }
-        let (lane, run) = match load_run(&self.node, self.entity, usual).await {
-            Err(error) if !error.passes() => {
-                log_damaged_lane(&self.node, self.entity, receiver, &error);
-                load_beside(&self.node, self.entity, receiver, seq).await?
-            }
-            run => (usual, run?),
-        };
-        self.runs.entry(lane).or_insert(run);
-        Ok(lane)
-    }
-
     /// Records that there is something to note.
     fn note_later(&mut self) {
         self.unnoted_since.get_or_insert_with(Instant::now);
@@ -490,23 +465,6 @@ impl<M: Sends> Courier<M> {
 fn is_left_alone(stored: &LaneRow, now: Millis) -> bool {
     let until = now.plus(LEFT_ALONE_MILLIS + SKEW_MILLIS);
     stored.in_flight == Some(true) && stored.next_at > now && stored.next_at <= until
-}
-
-/// Loads a stored lane, which waits for its time.
-async fn load_run(node: &Node, entity: EntityKey, lane: Lane) -> Result<Run, StoreError> {
-    let stored = node.stored(entity, LANES, lane.key()).await?;
-    Ok(stored.map_or_else(Run::default, |stored| Run::waiting(lane, stored)))
-}
-
-/// Loads the separate lane on which a receiver gets an event beside its usual lane, which is damaged.
-async fn load_beside(node: &Node, entity: EntityKey, receiver: Receiver, seq: u64) -> Result<(Lane, Run), StoreError> {
-    let lane = Lane { receiver, again: Some(seq) };
-    let run = match node.stored(entity, LANES, lane.key()).await {
-        // It is damaged too, and is replaced.
-        Err(error) if !error.passes() => Run::beside(),
-        stored => stored?.map_or_else(Run::beside, |stored| Run::waiting(lane, stored)),
-    };
-    Ok((lane, run))
 }
 
 /// Whether the receiver's URL differs from the one that sent `Retry-After`.

@@ -8,7 +8,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Courier, load_run, log_damaged_lane};
+use super::Courier;
+use super::loading::{load_run, log_damaged_lane};
 use crate::clock::Millis;
 use crate::codec;
 use crate::id::EntityKey;
