@@ -111,13 +111,13 @@ async fn what_is_wrong_with_a_decision_is_named() {
     let path = format!("{review}/respond");
     let deep = (0..200).fold(json!({}), |inner, _| json!({"a": inner}));
     for (body, faults) in [
-        (json!({}), &["required /response"][..]),
-        (json!({"response": null}), &["required /response"]),
+        (json!({}), &["invalid_response /response"][..]),
+        (json!({"response": null}), &["invalid_response /response"]),
         (json!({"response": []}), &["invalid_response /response"]),
         (json!({"response": "approve"}), &["invalid_response /response"]),
         (json!({"response": {"t": "x".repeat(64 * 1024)}}), &["too_large /response"]),
         (json!({"response": deep}), &["too_deep /response"]),
-        (json!({"feedback": 5}), &["invalid_type /feedback", "required /response"]),
+        (json!({"feedback": 5}), &["invalid_response /response", "invalid_type /feedback"]),
         (json!({"response": {}, "feedback": "é".repeat(8 * 1024) + "x"}), &["too_long /feedback"]),
     ] {
         let mut found = app.post(&path).json(body.clone()).await.faults();

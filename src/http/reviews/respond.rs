@@ -36,17 +36,19 @@ const FEEDBACK_BYTES: usize = 16 * 1024;
 /// A payload and an answer up to this length without a schema are compared within microseconds.
 const QUICK_BYTES: usize = 4 * 1024;
 
-/// Reads the answer in a body.
+/// Reads the answer in a body. The contract has one code for every invalid answer to the question, none at all too.
 fn read_answer(fields: &mut Fields<'_>, report: &mut Report) -> (Option<Json>, Option<String>) {
-    let response = fields.required(report, "response");
-    let response = response.and_then(|value| {
-        if !value.is_object() {
-            // The contract has one code for every invalid answer to the question.
+    let response = match fields.optional("response") {
+        Some(value) if value.is_object() => value.free_object(report, ANSWER),
+        Some(value) => {
             report.fault(&value.path, "invalid_response", "must be an object");
-            return None;
+            None
         }
-        value.free_object(report, ANSWER)
-    });
+        None => {
+            report.fault(&fields.path().name("response"), "invalid_response", "response is required, an object");
+            None
+        }
+    };
     let feedback = fields.string(report, "feedback", Length::bytes(0, FEEDBACK_BYTES));
     (response, feedback.map(std::borrow::Cow::into_owned))
 }
