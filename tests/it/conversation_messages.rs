@@ -170,6 +170,21 @@ async fn tags_are_trimmed_and_unique_in_their_order() {
 }
 
 #[tokio::test]
+async fn tags_are_counted_once_equal_ones_are_merged() {
+    let app = TestApp::new().await;
+    let tags =
+        |different: usize, given: usize| -> Vec<_> { (0..given).map(|n| format!(" {} ", n % different)).collect() };
+    let made = post(&app, item(json!({"tags": tags(32, 128)}))).await.expect(200);
+    assert_eq!(made[0]["tags"].as_array().unwrap().len(), 32);
+    let path = format!("/api/v1/messages/{}", made[0]["id"].as_str().unwrap());
+    app.patch(&path).json(json!({"tags": tags(32, 33)})).await.expect(200);
+    for (different, given) in [(33, 33), (33, 40), (1, 129)] {
+        let refused = post(&app, item(json!({"tags": tags(different, given)}))).await;
+        assert_eq!(refused.faults(), ["too_many /content/tags"], "{different} of {given}");
+    }
+}
+
+#[tokio::test]
 async fn a_sender_is_the_principal_unless_it_is_named() {
     let app = TestApp::new().await;
     let principal = json!({"name": "n", "scopes": ["messages:write"], "principal": {"type": "user", "id": "ana"}});

@@ -6,7 +6,9 @@ use super::super::shape::{
 use super::{Component, page};
 use crate::wire::bounds::MAX_NAME_CHARS;
 use crate::wire::conversation_message::MAX_BATCH;
-use crate::wire::conversation_message::item::{MAX_CONTENT_BYTES, MAX_TAG_CHARS, MAX_TAGS, META_DATA};
+use crate::wire::conversation_message::item::{
+    MAX_CONTENT_BYTES, MAX_TAG_CHARS, MAX_TAGS, MAX_TAGS_RECEIVED, META_DATA,
+};
 use utoipa::openapi::{RefOr, Schema};
 
 pub(super) fn schemas() -> Vec<Component> {
@@ -84,7 +86,7 @@ fn content() -> RefOr<Schema> {
             )
             .nullable(),
         )
-        .may("tags", list(&tags_about(), text("").least(1)).longest(MAX_TAGS).nullable())
+        .may("tags", list(&tags_about(), text("").least(1)).longest(MAX_TAGS_RECEIVED).nullable())
         .may("meta_data", free(&own).nullable())
         .may(
             "attachments",
@@ -97,7 +99,7 @@ fn content() -> RefOr<Schema> {
 /// Their character bounds apply after trimming, which a schema cannot express.
 pub(super) fn tags_about() -> String {
     format!(
-        "Tags to filter by: at most {MAX_TAGS}, trimmed, without duplicates, in order; then 1 to {MAX_TAG_CHARS} \
+        "Tags to filter by: trimmed, without duplicates, in order; then at most {MAX_TAGS} of 1 to {MAX_TAG_CHARS} \
          characters each."
     )
 }

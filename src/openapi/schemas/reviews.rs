@@ -5,7 +5,7 @@ use super::channel_message::with_review;
 use super::conversation_message::tags_about;
 use super::{Component, page};
 use crate::wire::bounds::METADATA;
-use crate::wire::conversation_message::item::{MAX_CONTENT_BYTES, MAX_TAGS};
+use crate::wire::conversation_message::item::{MAX_CONTENT_BYTES, MAX_TAGS_RECEIVED};
 use actors::webhook::EVENT_TYPES;
 use utoipa::openapi::{RefOr, Schema};
 
@@ -60,7 +60,7 @@ fn change() -> RefOr<Schema> {
         .may("content", words("The new text of a conversation message; at most 262144 bytes of UTF-8."))
         .may("metadata", free(&own).nullable())
         .may("meta_data", free("`metadata` of a conversation message.").nullable())
-        .may("tags", list(&tags_about(), text("").least(1)).longest(MAX_TAGS).nullable())
+        .may("tags", list(&tags_about(), text("").least(1)).longest(MAX_TAGS_RECEIVED).nullable())
         .done()
 }
 

@@ -16,8 +16,10 @@ use crate::wire::{Rules, time};
 pub const MAX_CONTENT_BYTES: usize = 256 * 1024;
 /// The largest `meta_data`, in bytes of compact JSON.
 pub const META_DATA: ObjectBounds = ObjectBounds { bytes: 16 * 1024, depth: crate::json::MAX_DEPTH };
-/// Tags of one message, as received: equal ones count separately.
+/// Tags of one message; equal ones are one.
 pub const MAX_TAGS: usize = 32;
+/// The same as received, equal ones too.
+pub const MAX_TAGS_RECEIVED: usize = 4 * MAX_TAGS;
 /// The longest tag, in characters, once it is trimmed.
 pub const MAX_TAG_CHARS: usize = 64;
 /// Attachments of one message that name an upload; each costs a look-up.
@@ -195,18 +197,21 @@ fn parent(value: &Value<'_>, index: usize, report: &mut Report) -> Option<Parent
 /// Tags: trimmed, each once, in their order.
 pub fn read_tags(value: &Value<'_>, report: &mut Report) -> Option<Vec<String>> {
     let items = value.array(report)?;
-    if items.len() > MAX_TAGS {
-        report.fault(&value.path, "too_many", format!("must have at most {MAX_TAGS} tags, has {}", items.len()));
-    }
     let mut tags: Vec<String> = Vec::with_capacity(items.len().min(MAX_TAGS));
     for item in items.iter() {
         let Some(text) = item.string(report, Length::ANY) else { continue };
         let tag = text.trim();
-        let is_tag = Length::chars(1, MAX_TAG_CHARS).check(report, &item.path, tag);
-        // Tags beyond the bound are ignored, so that a long array costs no more than its length.
-        if is_tag && tags.len() < MAX_TAGS && tags.iter().all(|known| known != tag) {
+        Length::chars(1, MAX_TAG_CHARS).check(report, &item.path, tag);
+        // Tags beyond the first surplus one are not kept, so that a long array costs no more than its length.
+        if tags.len() <= MAX_TAGS && tags.iter().all(|known| known != tag) {
             tags.push(tag.to_owned());
         }
+    }
+    if tags.len() > MAX_TAGS {
+        report.fault(&value.path, "too_many", format!("must have at most {MAX_TAGS} different tags"));
+    } else if items.len() > MAX_TAGS_RECEIVED {
+        let message = format!("must have at most {MAX_TAGS_RECEIVED} tags, equal ones too, has {}", items.len());
+        report.fault(&value.path, "too_many", message);
     }
     Some(tags)
 }

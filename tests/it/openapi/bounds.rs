@@ -10,7 +10,7 @@ use tertulia::wire::channel_message::review::{MAX_ALLOWED, MAX_CALLBACK_HEADERS,
 use tertulia::wire::channel_message::{MAX_ATTACHMENTS, MAX_KEY_CHARS, MAX_TEXT_BYTES};
 use tertulia::wire::contact_message::content::{MAX_BODY_BYTES, MAX_CAPTION_CHARS};
 use tertulia::wire::conversation_message::MAX_BATCH;
-use tertulia::wire::conversation_message::item::{MAX_CONTENT_BYTES, MAX_TAG_CHARS, MAX_TAGS};
+use tertulia::wire::conversation_message::item::{MAX_CONTENT_BYTES, MAX_TAG_CHARS, MAX_TAGS, MAX_TAGS_RECEIVED};
 use tertulia::wire::filename::MAX_FILENAME_CHARS;
 
 use super::{assert_valid, component, document, operations, validator};
@@ -39,6 +39,7 @@ async fn bounds_in_the_document_are_those_of_the_checks() {
         ("schemas/ConversationMessage/properties/content/oneOf/1/maxItems", MAX_BATCH),
         ("schemas/ConversationMessage/properties/content/oneOf/1/minItems", 1),
         ("schemas/MessageContent/properties/content/maxLength", MAX_CONTENT_BYTES),
+        ("schemas/MessageContent/properties/tags/maxItems", MAX_TAGS_RECEIVED),
         ("schemas/ContactText/properties/contactName/maxLength", MAX_NAME_CHARS),
         ("schemas/ContactText/properties/content/properties/text/properties/body/maxLength", MAX_BODY_BYTES),
         ("schemas/ContactImage/properties/content/properties/image/properties/caption/maxLength", MAX_CAPTION_CHARS),
@@ -126,7 +127,7 @@ async fn what_the_service_accepts_the_document_accepts_too() {
     let app = TestApp::new().await;
     let document = document(&app).await;
     let long = format!("  {}  ", "é".repeat(MAX_NAME_CHARS));
-    let tags: Vec<_> = (0..MAX_TAGS / 2).chain(0..MAX_TAGS / 2).map(|n| format!(" {n:0MAX_TAG_CHARS$} ")).collect();
+    let tags: Vec<_> = (0..MAX_TAGS).chain(0..MAX_TAGS).map(|n| format!(" {n:0MAX_TAG_CHARS$} ")).collect();
     let tools = json!([{"name": "a"}, {"type": "function", "function": {"name": "b"}}]);
     let events = document["components"]["schemas"]["EventPattern"]["enum"].clone();
     let asking =
