@@ -53,7 +53,7 @@ pub type UrlFault = (&'static str, String);
 /// not naming a non-public address or host unless `allow` permits the address.
 ///
 /// # Errors
-/// `too_long`, `invalid_url` or `blocked_url`.
+/// `invalid_url` or `blocked_url`.
 pub fn check(text: &str, allow: Allow<'_>) -> Result<Url, UrlFault> {
     check_within(MAX_CHARS, text, allow)
 }
@@ -61,7 +61,7 @@ pub fn check(text: &str, allow: Allow<'_>) -> Result<Url, UrlFault> {
 fn check_within(most: usize, text: &str, allow: Allow<'_>) -> Result<Url, UrlFault> {
     let chars = text.chars().count();
     if chars > most {
-        return Err(("too_long", format!("must have at most {most} characters, has {chars}")));
+        return Err(invalid(&format!("must have at most {most} characters, has {chars}")));
     }
     check_place(text, allow)
 }

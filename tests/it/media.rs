@@ -312,7 +312,7 @@ async fn the_url_of_a_file_may_be_as_long_as_those_that_object_stores_sign() {
     let url = origin.url("/p.png?signature=");
     let long = |chars: usize| format!("{url}{}", "x".repeat(chars - url.len()));
     send(&app, image(&long(8_192))).await.expect(200);
-    assert_eq!(send(&app, image(&long(8_193))).await.faults(), ["too_long /content/image/url"]);
+    assert_eq!(send(&app, image(&long(8_193))).await.faults(), ["invalid_url /content/image/url"]);
     assert_eq!(origin.requests().len(), 1);
 }
 
