@@ -131,6 +131,57 @@ async fn the_largest_file_passes_and_one_byte_more_does_not() {
 }
 
 #[tokio::test]
+async fn a_document_may_be_of_an_unknown_format_and_is_only_downloaded() {
+    let zeros = |media_type: &str, size| {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {media_type}\r\nTransfer-Encoding: chunked\r\n\r\n");
+        vec![Part::Bytes(head.into_bytes()), Part::Zeros(size)]
+    };
+    let origin = Origin::serve(move |heard| match heard.path() {
+        "/fits" => zeros("application/octet-stream", MAX),
+        "/one-more" => zeros("application/octet-stream", MAX + 1),
+        "/no-pdf" => zeros("application/pdf", 100),
+        "/packed.zip" => ok("application/zip", b"PK\x03\x04\x14\0\0\0\0\0"),
+        path => unreachable!("{path}"),
+    })
+    .await;
+    let app = app().await;
+    let document = |path: &str| json!({"type": "DOCUMENT", "contactIdentifier": "ana", "content": {"document": {"url": origin.url(path)}}});
+    for (path, code) in [("/one-more", "media_too_large"), ("/no-pdf", "media_type_mismatch")] {
+        let refused = send(&app, document(path)).await;
+        assert_eq!(refused.faults(), [format!("{code} /content/document/url")], "{path}");
+    }
+    nothing_was_stored(&app).await;
+    for (path, mime_type, size) in [("/fits", "application/octet-stream", MAX), ("/packed.zip", "application/zip", 10)]
+    {
+        let sent = send(&app, document(path)).await.expect(200);
+        let message = app.get(format!("/api/v1/messages/{}", sent["messageId"].as_str().unwrap())).await.expect(200);
+        let file = format!("/api/v1/attachments/{}", message["attachments"][0]["id"].as_str().unwrap());
+        let shown = app.get(&file).await.expect(200);
+        assert_eq!((&shown["mimeType"], &shown["size"]), (&json!(mime_type), &json!(size)), "{path}");
+        let content = app.get(format!("{file}/content")).await;
+        assert_eq!((content.header("content-type"), content.header("x-content-type-options")), (mime_type, "nosniff"));
+        assert!(content.header("content-disposition").starts_with("attachment"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_with_a_file_that_waits_for_room_has_its_file() {
+    let origin = Origin::serve(|_| ok("image/png", PNG)).await;
+    let app = app().await;
+    app.echo(json!({"builtin": {"latencyMs": 200}})).await;
+    let text = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "hello"}}});
+    let fill =
+        (0..=actors::limits::QUEUED_TURNS).map(|_| send(&app, text.clone()).header("prefer", "respond-async").send());
+    for answer in futures_util::future::join_all(fill).await {
+        answer.expect(202);
+    }
+    let sent = send(&app, image(&origin.url("/a.png"))).header("prefer", "wait=1").await.expect(202);
+    let message = app.get(format!("/api/v1/messages/{}", sent["messageId"].as_str().unwrap())).await.expect(200);
+    let file = format!("/api/v1/attachments/{}", message["attachments"][0]["id"].as_str().unwrap());
+    assert_eq!(app.get(file).await.expect(200)["messageId"], sent["messageId"]);
+}
+
+#[tokio::test]
 async fn what_cannot_be_fetched_is_told_and_leaves_nothing() {
     let canary = Origin::canary("::1".parse().unwrap()).await;
     let inside = format!("http://[::1]:{}/", canary.address.port());

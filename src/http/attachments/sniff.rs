@@ -18,7 +18,7 @@ pub(super) fn of_upload(head: &[u8]) -> &'static str {
         Some((_, "application/zip")) => containers::of_package(head).unwrap_or("application/zip"),
         Some((_, mime_type)) => mime_type,
         None if is_text(head) => "text/plain",
-        None => "application/octet-stream",
+        None => UNKNOWN,
     }
 }
 
@@ -43,6 +43,8 @@ pub(in crate::http) fn is_text(head: &[u8]) -> bool {
     }
 }
 
+/// The media type of bytes of which nothing is known.
+const UNKNOWN: &str = "application/octet-stream";
 /// Documents recognised by their first bytes.
 const DOCUMENTS: [&str; 14] = [
     "application/pdf",
@@ -93,13 +95,25 @@ pub(in crate::http) fn of_media(kind: MediaKind, head: &[u8], declared: Option<&
             return Some(declared.to_owned());
         }
         MediaKind::Document if mime_type == "application/zip" => {
-            return containers::of_package(head).map(str::to_owned);
+            return containers::of_archive(head).map(str::to_owned);
         }
-        MediaKind::Document if found.is_none() || mime_type == "image/bmp" => return of_text(head, declared),
+        MediaKind::Document if found.is_none() || mime_type == "image/bmp" => {
+            let of_unknown = || found.is_none() && !head.is_empty() && says_nothing(declared);
+            return of_text(head, declared).or_else(|| of_unknown().then(|| UNKNOWN.to_owned()));
+        }
         MediaKind::Document => DOCUMENTS.contains(&mime_type),
         MediaKind::Text => false,
     };
     fits.then(|| mime_type.to_owned())
+}
+
+/// Whether a declared type says nothing of the first bytes: there is none, or its files have none that are known here.
+fn says_nothing(declared: &str) -> bool {
+    let is_known = || {
+        let lists: [&[&str]; 3] = [&DOCUMENTS, &TEXTS, &PACKAGES];
+        infer::is_mime_supported(declared) || lists.iter().any(|list| list.contains(&declared))
+    };
+    declared.is_empty() || declared == UNKNOWN || (declared.starts_with("application/") && !is_known())
 }
 
 fn is_utf16(head: &[u8]) -> bool {

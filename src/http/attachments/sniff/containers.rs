@@ -82,3 +82,9 @@ pub(super) fn of_package(head: &[u8]) -> Option<&'static str> {
     };
     Some(found.unwrap_or("application/zip"))
 }
+
+/// The media type of any ZIP file; `None` for a program of Java, which begins with its manifest.
+pub(super) fn of_archive(head: &[u8]) -> Option<&'static str> {
+    let is_program = first_entry(head).is_some_and(|(name, _)| name.starts_with(b"META-INF/"));
+    (!is_program).then(|| of_package(head).unwrap_or("application/zip"))
+}

@@ -11,6 +11,8 @@ const PDF: &[u8] = b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n";
 const ZIP: &[u8] = b"PK\x03\x04\x14\0\0\0\0\0";
 const HTML: &[u8] = b"<!DOCTYPE html><html><head><title>Log in</title></head></html>";
 const ELF: &[u8] = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0";
+const ZEROS: &[u8] = &[0; 64];
+const OCTETS: &str = "application/octet-stream";
 const DOCX: &str = "application/vnd.openxmlformats-officedocument.wordprocessingml.document";
 
 #[test]
@@ -57,11 +59,24 @@ fn a_file_is_what_its_first_bytes_say() {
         (Document, "größe".as_bytes(), Some("image/png"), Some("text/plain")),
         (Document, b"BMW is a maker of cars".as_slice(), None, Some("text/plain")),
         (Document, b"gr\xf6\xdfe".as_slice(), Some("text/plain"), Some("text/plain")),
-        (Document, b"gr\xf6\xdfe".as_slice(), None, None),
+        (Document, b"gr\xf6\xdfe".as_slice(), None, Some(OCTETS)),
         (Document, b"\0\0\0\0".as_slice(), Some("text/plain"), None),
+        (Document, ZEROS, None, Some(OCTETS)),
+        (Document, ZEROS, Some(OCTETS), Some(OCTETS)),
+        (Document, ZEROS, Some("application/x-own"), Some(OCTETS)),
+        (Document, ZEROS, Some("application/pdf"), None),
+        (Document, ZEROS, Some(DOCX), None),
+        (Document, ZEROS, Some("application/zip"), None),
+        (Document, ZEROS, Some("application/gzip"), None),
+        (Document, ZEROS, Some("application/json"), None),
+        (Document, ZEROS, Some("text/html"), None),
+        (Document, ZEROS, Some("image/png"), None),
+        (Image, ZEROS, Some(OCTETS), None),
+        (Audio, ZEROS, None, None),
+        (Video, ZEROS, Some("video/mp4"), None),
         (Document, ZIP, Some(DOCX), Some(DOCX)),
-        (Document, ZIP, Some("application/zip"), None),
-        (Document, ZIP, None, None),
+        (Document, ZIP, Some("application/zip"), Some("application/zip")),
+        (Document, ZIP, None, Some("application/zip")),
         (Document, HTML, Some("text/html"), None),
         (Document, HTML, Some("text/plain"), None),
         (Document, b"\xef\xbb\xbf\n<!DOCTYPE html>".as_slice(), Some("text/plain"), None),
@@ -72,11 +87,17 @@ fn a_file_is_what_its_first_bytes_say() {
         (Document, b"<?xml?><!-- --><?xml-stylesheet?><html>".as_slice(), None, None),
         (Document, b"\xff\xfe<\0H\0T\0M\0L\0>\0".as_slice(), Some("text/plain"), None),
         (Document, b"\xff\xfea\0,\0b\0".as_slice(), Some("text/csv"), Some("text/csv")),
-        (Document, b"\xff\xfea\0,\0b\0".as_slice(), None, None),
+        (Document, b"\xff\xfea\0,\0b\0".as_slice(), None, Some(OCTETS)),
         (Document, b"#!/bin/sh\nrm -rf /\n".as_slice(), Some("text/plain"), None),
         (Document, ELF, None, None),
         (Document, PNG, Some("application/pdf"), None),
+        (Document, PNG, Some(OCTETS), None),
+        (Document, MP4, Some(OCTETS), None),
+        (Document, HTML, Some(OCTETS), None),
+        (Document, ELF, Some(OCTETS), None),
+        (Document, b"BM\x36\0\0\0\0\0\0\0".as_slice(), Some(OCTETS), None),
         (Document, b"".as_slice(), Some("text/plain"), None),
+        (Document, b"".as_slice(), None, None),
     ] {
         let shown = String::from_utf8_lossy(head);
         assert_eq!(of_media(kind, head, declared).as_deref(), expected, "{kind:?} {declared:?} {shown}");
@@ -115,7 +136,7 @@ fn a_document_in_a_package_is_known_by_its_first_entry() {
         (vec![("mimetype", "application/x-own")], Some("application/zip")),
         (vec![("mimetype", "image/openraster"), ("stack.xml", "")], None),
         (vec![("META-INF/MANIFEST.MF", ""), types], None),
-        (vec![("a.txt", "[Content_Types].xml")], None),
+        (vec![("a.txt", "[Content_Types].xml")], Some("application/zip")),
     ] {
         for declared in [None, Some("application/octet-stream"), Some("application/zip")] {
             assert_eq!(of_media(MediaKind::Document, &zip(&entries), declared).as_deref(), expected, "{entries:?}");
@@ -129,8 +150,9 @@ fn a_document_in_a_package_is_known_by_its_first_entry() {
             MediaKind::Document,
             b"PK\x03\x04\x14\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\xff\xff\xff\xff",
             None
-        ),
-        None
+        )
+        .as_deref(),
+        Some("application/zip")
     );
 }
 
