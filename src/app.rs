@@ -79,6 +79,8 @@ struct Shared {
     in_progress: InProgress,
     /// One permit for each key of contacts' messages that are being stored.
     storing: Shares<KeyHash>,
+    /// One permit for each contact whose messages wait for room among the turns of a conversation.
+    lines: Shares<EntityKey>,
     /// One permit for each registry that is being changed.
     changing: Shares<EntityKey>,
     egress_allow: CidrList,
@@ -120,6 +122,7 @@ impl App {
             meters: Meters::default(),
             in_progress: InProgress::default(),
             storing: Shares::of(1),
+            lines: Shares::of(1),
             changing: Shares::of(1),
             egress_allow: config.egress_allow.clone(),
             egress,
@@ -182,6 +185,11 @@ impl App {
     /// time.
     pub async fn turn_to_store(&self, key: KeyHash) -> Option<OwnPermit<KeyHash>> {
         timeout(TURN_WITHIN, self.0.storing.enter(key)).await.ok()
+    }
+
+    /// The turn to ask for room in a conversation, once every earlier one in this line is over.
+    pub async fn turn_for_room(&self, line: EntityKey) -> OwnPermit<EntityKey> {
+        self.0.lines.enter(line).await
     }
 
     /// The turn to change a registry. `None`: it did not come in time.

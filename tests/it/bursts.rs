@@ -3,13 +3,21 @@
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, TestApp};
+use crate::support::{Answer, Request, TestApp};
 
 const PATH: &str = "/api/v1/channels/demo-api/messages";
 
-async fn send(app: &TestApp, identifier: &str, key: &str) -> Answer {
+fn message(app: &TestApp, identifier: &str, key: &str) -> Request {
     let body = json!({"type": "TEXT", "contactIdentifier": identifier, "content": {"text": {"body": key}}});
-    app.post(PATH).idempotency_key(key).json(body).await
+    app.post(PATH).idempotency_key(key).json(body)
+}
+
+async fn send(app: &TestApp, identifier: &str, key: &str) -> Answer {
+    message(app, identifier, key).await
+}
+
+async fn send_preferring(app: &TestApp, key: &str, prefer: &str) -> Answer {
+    message(app, "c", key).header("prefer", prefer).await
 }
 
 /// The messages of the only conversation, as `role text`.
@@ -41,41 +49,79 @@ async fn a_burst_of_one_contact_makes_one_contact_and_one_conversation() {
     assert_eq!(said, expected, "each message is there once and is answered once");
 }
 
-/// Messages at once, some of which must be refused; together with their replies they fit one page of a list.
-const MORE: usize = actors::limits::QUEUED_TURNS + 20;
+/// Messages at once, more than may wait for a turn; together with their replies they fit one page of a list.
+const MORE: usize = actors::limits::QUEUED_TURNS + 36;
 
-#[tokio::test(start_paused = true)]
-async fn a_message_past_the_backlog_is_refused_before_it_is_stored() {
-    let app = TestApp::new().await;
-    app.echo(json!({"builtin": {"latencyMs": 100}})).await;
-    let mut open: Vec<_> = (0..MORE).map(|n| format!("k{n}")).collect();
-    let mut refused = 0;
-    while !open.is_empty() {
-        let answers = join_all(open.iter().map(|key| send(&app, "c", key))).await;
-        let mut again = Vec::new();
-        for (key, answer) in open.into_iter().zip(answers) {
-            match answer.status {
-                200 => {}
-                429 => {
-                    assert_eq!(answer.json["code"], "conversation_backlog");
-                    assert!(!answer.header("retry-after").is_empty());
-                    again.push(key);
-                }
-                status => panic!("{status} {}", answer.json),
-            }
-        }
-        refused += again.len();
-        open = again;
-    }
-    assert!(refused > 0, "there is a bound");
-    let said = history(&app).await;
+/// Checks that each of so many messages is there once and is answered once.
+async fn assert_each_is_answered(app: &TestApp, messages: usize) {
+    let said = history(app).await;
     for role in ["user", "assistant"] {
         let mut of: Vec<_> = said.iter().filter(|text| text.starts_with(role)).collect();
         of.sort();
         of.dedup();
-        assert_eq!(of.len(), MORE, "{role}");
+        assert_eq!(of.len(), messages, "{role}");
     }
-    assert_eq!(said.len(), 2 * MORE);
+    assert_eq!(said.len(), 2 * messages);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_past_the_backlog_waits_for_room_and_is_answered() {
+    let app = TestApp::new().await;
+    app.echo(json!({"builtin": {"latencyMs": 100}})).await;
+    // Some requests are sent twice: the second one has no effect, whether the first one waits or not.
+    let keys: Vec<_> = (0..MORE).chain(MORE - 10..MORE).map(|n| format!("k{n}")).collect();
+    let answers = join_all(keys.iter().map(|key| send(&app, "c", key))).await;
+    for (key, answer) in keys.iter().zip(&answers) {
+        assert_eq!(answer.status, 200, "{key}: {}", answer.json);
+        assert_eq!(answer.json["aiMessages"][0]["content"]["text"]["body"], *key);
+    }
+    assert_each_is_answered(&app, MORE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_not_wait_for_room_any_longer_is_refused_before_it_is_stored() {
+    let app = TestApp::new().await;
+    app.echo(json!({"builtin": {"latencyMs": 100}})).await;
+    let mut open: Vec<_> = (0..MORE - 1).map(|n| format!("k{n}")).collect();
+    let at_once = ["respond-async", "wait=0"];
+    for prefer in at_once.into_iter().chain(std::iter::repeat("wait=1")) {
+        let sent = std::mem::take(&mut open);
+        let answers = join_all(sent.iter().map(|key| send_preferring(&app, key, prefer))).await;
+        for (key, answer) in sent.into_iter().zip(answers) {
+            match answer.status {
+                200 | 202 => {}
+                429 => {
+                    assert_eq!(answer.json["code"], "conversation_backlog");
+                    assert!(!answer.header("retry-after").is_empty());
+                    open.push(key);
+                }
+                status => panic!("{status} {}", answer.json),
+            }
+        }
+        if open.is_empty() {
+            assert!(!at_once.contains(&prefer), "there is a bound");
+            break;
+        }
+    }
+    assert_eq!(send(&app, "c", "last").await.status, 200);
+    assert_each_is_answered(&app, MORE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_takes_nothing_more_refuses_what_waits_for_room() {
+    let app = TestApp::new().await;
+    app.echo(json!({"builtin": {"latencyMs": 10_000}})).await;
+    let keys: Vec<_> = (0..=actors::limits::QUEUED_TURNS).map(|n| format!("k{n}")).collect();
+    for answer in join_all(keys.iter().map(|key| send_preferring(&app, key, "respond-async"))).await {
+        assert_eq!(answer.status, 202, "{}", answer.json);
+    }
+    let disabled = async {
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        app.patch("/api/v1/channels/demo-api").json(json!({"enabled": false})).await.expect(200)
+    };
+    let (waiting, _) = tokio::join!(send(&app, "c", "waits"), disabled);
+    waiting.problem(409, "channel_disabled");
+    assert!(!history(&app).await.contains(&"user waits".to_owned()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -35,9 +35,11 @@ use crate::wire::contact_message::{ContactContent, ContactPost};
 
 mod answer;
 mod file;
+mod room;
 
 use answer::Delivered;
 use file::Fetching;
+use room::Place;
 
 /// The most conversations that one message tries: it tries another if one is closed.
 const ATTEMPTS_MAX: usize = 4;
@@ -112,6 +114,8 @@ enum Stored {
     Now(Box<Delivered>, Subscription),
     /// Stored by an earlier request.
     Before(StoredBefore),
+    /// Not stored: as many turns wait as may. With the events that follow.
+    NoRoom(Subscription),
 }
 
 impl Exchange<'_> {
@@ -160,7 +164,7 @@ impl Exchange<'_> {
     /// The answer of an earlier request with the same key.
     async fn earlier(&self) -> Result<Option<Response>, Problem> {
         match self.find_earlier().await? {
-            Some(before) => self.repeat(&before).await.map(Some),
+            Some(before) => self.repeat(&before, Duration::ZERO).await.map(Some),
             None => Ok(None),
         }
     }
@@ -209,18 +213,30 @@ impl Exchange<'_> {
         Ok(node.created_at(entity).await.map_err(store_problem)?.unwrap_or_else(|| node.now()))
     }
 
-    /// Stores the message, unless an earlier request did, and waits for the turn.
+    /// Stores the message once there is room for its turn, unless an earlier request did, and waits for the turn.
     async fn deliver(&self, sent: &Sent, agent: &str, file: Option<&attachment::State>) -> Result<Response, Problem> {
         if let Err(refusal) = self.admit(agent) {
             return self.earlier_or(refusal).await;
         }
-        let stored = {
-            let _own = self.own_storing().await?;
-            self.store(sent, agent, file).await?
-        };
-        match stored {
-            Stored::Now(delivered, events) => self.answer(*delivered, events).await,
-            Stored::Before(before) => self.repeat(&before).await,
+        let (mut bound, mut place) = (None, None);
+        loop {
+            let stored = {
+                let _own = self.own_storing().await?;
+                self.store(sent, agent, file, &mut bound).await?
+            };
+            let waited = place.as_ref().map_or(Duration::ZERO, Place::waited);
+            match stored {
+                Stored::Now(delivered, events) => {
+                    drop(place);
+                    return self.answer(Delivered { waited, ..*delivered }, events).await;
+                }
+                Stored::Before(before) => {
+                    drop(place);
+                    return self.repeat(&before, waited).await;
+                }
+                // A request with the same key may be stored meanwhile.
+                Stored::NoRoom(events) => place = Some(Box::pin(self.wait_for_room(place, events)).await?),
+            }
         }
     }
 
@@ -236,19 +252,25 @@ impl Exchange<'_> {
         own.map(Some).ok_or_else(in_progress)
     }
 
-    /// Resolves contact and conversation, and appends the message.
-    async fn store(&self, sent: &Sent, agent: &str, file: Option<&attachment::State>) -> Result<Stored, Problem> {
+    /// Resolves contact and conversation, and appends the message. `bound`: the previous binding of its file, by an
+    /// attempt that was refused.
+    async fn store(
+        &self,
+        sent: &Sent,
+        agent: &str,
+        file: Option<&attachment::State>,
+        bound: &mut Option<Bound>,
+    ) -> Result<Stored, Problem> {
         let Sent { identifier, name, .. } = sent;
         let node = self.request.app.node();
         let (mut contact, mut open) = match self.find_or_begin(identifier, name.as_ref()).await? {
             Found::Open(contact, open) => (contact, open),
             Found::Stored(before) => return Ok(Stored::Before(before)),
         };
-        let mut bound = None;
         let mut conversation = open.id;
         for _ in 0..ATTEMPTS_MAX {
             let entity = self.conversation(conversation);
-            let attachments = self.attachments(file, conversation, &mut bound).await?;
+            let attachments = self.attachments(file, conversation, bound).await?;
             let post = self.message_with_turn(sent, agent, (contact, conversation), attachments);
             let events = node.subscribe(entity);
             let command_context = self.request.command_context(&self.scope);
@@ -259,9 +281,13 @@ impl Exchange<'_> {
                 Ok(submitted) => {
                     let message = submitted.message()?.clone();
                     let turn = *submitted.turn.ok_or_else(|| broken("a contact's message has a turn"))?;
+                    let (when, tries_again, waited) = (When::Now, false, Duration::ZERO);
                     let delivered =
-                        Delivered { entity, contact, conversation, message, turn, when: When::Now, tries_again: false };
+                        Delivered { entity, contact, conversation, message, turn, when, tries_again, waited };
                     return Ok(Stored::Now(Box::new(delivered), events));
+                }
+                Err(SubmitError::Refused(Refusal::Rejected(Rejection::TooManyTurns))) => {
+                    return Ok(Stored::NoRoom(events));
                 }
                 Err(SubmitError::Refused(Refusal::Rejected(Rejection::Closed))) => {
                     let reopened = if conversation == open.id { self.reopened(&open).await? } else { None };
@@ -285,8 +311,8 @@ impl Exchange<'_> {
         ))
     }
 
-    /// The message's file as an attachment, bound to a conversation. `bound`: its previous binding, to a conversation
-    /// that refused the message.
+    /// The message's file as an attachment, bound to a conversation. `bound`: its previous binding, to this or another
+    /// conversation that refused the message.
     async fn attachments(
         &self,
         file: Option<&attachment::State>,
@@ -294,7 +320,10 @@ impl Exchange<'_> {
         bound: &mut Option<Bound>,
     ) -> Result<Vec<Attachment>, Problem> {
         let Some(file) = file else { return Ok(Vec::new()) };
-        let now = link::bind_new(self.request, file, conversation.address, *bound).await?;
+        let now = match *bound {
+            Some(bound) if bound.conversation == conversation.address => bound,
+            instead_of => link::bind_new(self.request, file, conversation.address, instead_of).await?,
+        };
         *bound = Some(now);
         Ok(file.attachment(Some(now.number)).into_iter().collect())
     }
@@ -390,8 +419,9 @@ impl Exchange<'_> {
     }
 
     /// Answers a retry: joins the turn, or retries a failed one. The message is not appended again. A request that
-    /// waited while another one fetched its file is no retry, and gets the turn's state since then.
-    async fn repeat(&self, before: &StoredBefore) -> Result<Response, Problem> {
+    /// waited while another one fetched its file, or for room as `waited` says, is no retry, and gets the turn's state
+    /// since then.
+    async fn repeat(&self, before: &StoredBefore, waited: Duration) -> Result<Response, Problem> {
         let (node, entity) = (self.request.app.node(), before.entity);
         let origin = node.origin(entity).await.map_err(store_problem)?;
         let Some(Origin::Api { contact, .. }) = origin.as_deref() else {
@@ -404,7 +434,7 @@ impl Exchange<'_> {
         let turn = node.turn(entity, number).await.map_err(store_problem)?;
         let mut turn = turn.ok_or_else(|| broken("the turn of a message exists"))?;
         let mut tries_again = false;
-        if turn.status == TurnStatus::Failed && self.fetching.is_none() {
+        if turn.status == TurnStatus::Failed && self.fetching.is_none() && waited.is_zero() {
             self.admit(self.channel.agent.as_ref().unwrap_or(&turn.agent))?;
             let command_context = without_key(self.request.context);
             let again = RetryTurn { number, agent: self.channel.agent.clone() };
@@ -423,6 +453,7 @@ impl Exchange<'_> {
         }
         let conversation = message.conversation;
         let when = When::Before;
-        self.answer(Delivered { entity, contact, conversation, message, turn, when, tries_again }, events).await
+        let delivered = Delivered { entity, contact, conversation, message, turn, when, tries_again, waited };
+        self.answer(delivered, events).await
     }
 }

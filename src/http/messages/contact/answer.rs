@@ -37,6 +37,8 @@ pub(super) struct Delivered {
     pub(super) when: When,
     /// The turn had failed, and this request retries it: no earlier request got its new outcome.
     pub(super) tries_again: bool,
+    /// How long the request waited for room among the turns. Its wait for the agent is shorter by this.
+    pub(super) waited: Duration,
 }
 
 impl Exchange<'_> {
@@ -55,7 +57,7 @@ impl Exchange<'_> {
         let permit = self.request.app.long_requests().enter();
         let prefer = prefer(self.request.headers);
         let begun = Instant::now();
-        let before = self.fetching.map_or(Duration::ZERO, |fetching| fetching.waited);
+        let before = self.fetching.map_or(Duration::ZERO, |fetching| fetching.waited) + delivered.waited;
         let deadline = begun + permit.as_ref().map_or(Duration::ZERO, |_| self.budget(prefer).saturating_sub(before));
         let waits = deadline > begun;
         let at_once = delivered.when == When::Now && !waits;

@@ -127,9 +127,14 @@ impl Exchange<'_> {
 /// The identical request has no answer yet, and this one has waited as long as it wanted to. There is no turn yet that
 /// a 202 could name.
 fn not_yet(prefer: Prefer) -> Problem {
+    having_waited(in_progress(), prefer)
+}
+
+/// The problem of a request that has waited as long as it wanted to.
+pub(super) fn having_waited(problem: Problem, prefer: Prefer) -> Problem {
     let waited = prefer.wait.filter(|_| !prefer.respond_async).map(|wait| wait.min(WAIT_MAX));
     match waited.map(|wait| HeaderValue::try_from(format!("wait={wait}"))) {
-        Some(Ok(applied)) => in_progress().header(PREFERENCE_APPLIED, applied),
-        _ => in_progress(),
+        Some(Ok(applied)) => problem.header(PREFERENCE_APPLIED, applied),
+        _ => problem,
     }
 }

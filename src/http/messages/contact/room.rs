@@ -1,0 +1,116 @@
+//! Waiting for room among the turns of a conversation.
+//!
+//! A bounded number of turns may wait in a conversation. A message that would ask for one more waits here, with nothing
+//! stored, as long as its request may wait for an agent. The requests of one contact on one channel wait in line, and
+//! only the first of them asks again, once a turn has begun. Each of them holds a permit of a long request, so the
+//! connections bound their number; without a permit a request is refused at once.
+
+use std::time::Duration;
+
+use actors::conversation::{Event, Rejection};
+use actors::id::EntityKey;
+use actors::shares::OwnPermit;
+use actors::subscriptions::Subscription;
+use futures_util::FutureExt as _;
+use tokio::time::{Instant, timeout_at};
+
+use super::Exchange;
+use super::file::having_waited;
+use crate::http::caller::still_known;
+use crate::http::headers::prefer::prefer;
+use crate::http::long_requests::{LongRequestPermit, unless_stopping};
+use crate::http::messages::find_channel;
+use crate::http::refusal::channel::{channel_disabled, channel_not_found};
+use crate::http::refusal::conversation::rejected;
+use crate::problem::Problem;
+
+/// How often the first in line asks again without an event: the turns may be running in another process.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// The first place in line.
+pub(super) struct Place {
+    since: Instant,
+    deadline: Instant,
+    _long: LongRequestPermit,
+    _first: OwnPermit<EntityKey>,
+}
+
+impl Place {
+    /// How long the request has waited.
+    pub(super) fn waited(&self) -> Duration {
+        self.since.elapsed()
+    }
+}
+
+impl Exchange<'_> {
+    /// Waits until it is worth asking again: without a place until nobody is before this request, then until a turn has
+    /// begun. `events`: those since before the conversation was asked.
+    ///
+    /// # Errors
+    /// 429 once the request may not wait any longer; 401, 404 or 409 if it would be refused by now for another reason.
+    pub(super) async fn wait_for_room(&self, place: Option<Place>, mut events: Subscription) -> Result<Place, Problem> {
+        let place = match place {
+            None => {
+                drop(events);
+                self.first_in_line().await?
+            }
+            Some(place) => {
+                let until = place.deadline.min(Instant::now() + ASK_AGAIN);
+                let begun = timeout_at(until, turn_begun(&mut events)).map(Ok);
+                let _ = unless_stopping(self.request.app, begun).await?;
+                place
+            }
+        };
+        if Instant::now() >= place.deadline {
+            return Err(self.no_room_in_time());
+        }
+        self.still_taken().await?;
+        Ok(place)
+    }
+
+    async fn first_in_line(&self) -> Result<Place, Problem> {
+        let app = self.request.app;
+        let before = self.fetching.map_or(Duration::ZERO, |fetching| fetching.waited);
+        let budget = self.budget(prefer(self.request.headers)).saturating_sub(before);
+        let long = if budget.is_zero() { None } else { app.long_requests().enter() };
+        let long = long.ok_or_else(no_room)?;
+        self.request.context.waits();
+        let since = Instant::now();
+        let deadline = since + budget;
+        // One server gets all messages of one contact on one channel, and knows this id whichever conversation is open.
+        let first = timeout_at(deadline, app.turn_for_room(self.generation(1)));
+        let first = first.map(|first| first.map_err(|_| self.no_room_in_time()));
+        let first = unless_stopping(app, first).await?;
+        Ok(Place { since, deadline, _long: long, _first: first })
+    }
+
+    /// Refuses a message that has waited if its key was revoked meanwhile, or if its channel takes none any more.
+    async fn still_taken(&self) -> Result<(), Problem> {
+        let (app, caller) = (self.request.app, self.request.caller);
+        still_known(app, caller).await?;
+        let channel = find_channel(app, caller, &self.channel.id).await?;
+        let channel = channel.filter(|channel| channel.incarnation() == self.channel.incarnation());
+        if channel.ok_or_else(channel_not_found)?.enabled { Ok(()) } else { Err(channel_disabled()) }
+    }
+
+    fn no_room_in_time(&self) -> Problem {
+        having_waited(no_room(), prefer(self.request.headers))
+    }
+}
+
+fn no_room() -> Problem {
+    rejected(Rejection::TooManyTurns)
+}
+
+/// Waits for an event after which fewer turns wait, or one after which the conversation refuses the message.
+async fn turn_begun(events: &mut Subscription) {
+    // What was missed may be such an event.
+    while let Ok(notice) = events.recv().await {
+        if matches!(
+            notice.event,
+            Event::TurnStarted(_) | Event::TurnFailed(_) | Event::TurnCancelled(_) | Event::ConversationClosed
+        ) {
+            return;
+        }
+    }
+}
