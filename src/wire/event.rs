@@ -2,12 +2,12 @@
 
 use actors::clock::Millis;
 use actors::conversation::remember::Note;
-use actors::conversation::{Details, Event, Forked, Turn, message_of};
+use actors::conversation::{Details, Event, Forked, ReviewEnd, Turn, message_of};
 use actors::deltas::Delta;
 use actors::id::{ContactId, ConversationId, EventId, MemoryId, MessageId, TurnId};
 use actors::machine::Record;
 use actors::memories::Subject;
-use actors::message::{Json, Overlay, ReviewState};
+use actors::message::{Json, Overlay};
 use serde::Serialize;
 
 use crate::json::write::Members;
@@ -33,23 +33,22 @@ pub struct Source<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct OfMessage {
+    id: Shown<MessageId>,
     message_id: Shown<MessageId>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct OfReview<'a> {
+    id: Shown<MessageId>,
     message_id: Shown<MessageId>,
+    #[serde(rename = "type")]
+    kind: Option<&'a str>,
     status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<Time>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     response: Option<Raw<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     feedback: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     decided_by: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     completed_at: Option<Time>,
 }
 
@@ -122,10 +121,16 @@ fn of_memory(note: &Note) -> OfMemory<'_> {
     OfMemory { memory_id: Shown(note.memory), contact_id, owner_id, source_message_id: note.source.map(Shown) }
 }
 
+fn about(message: MessageId) -> OfMessage {
+    OfMessage { id: Shown(message), message_id: Shown(message) }
+}
+
 /// A requested, unanswered review.
-fn of_question(message: MessageId, expires_at: Millis) -> OfReview<'static> {
+fn of_question(message: MessageId, expires_at: Millis, kind: Option<&str>) -> OfReview<'_> {
     OfReview {
+        id: Shown(message),
         message_id: Shown(message),
+        kind,
         status: "pending",
         expires_at: Some(Time(expires_at)),
         response: None,
@@ -135,11 +140,15 @@ fn of_question(message: MessageId, expires_at: Millis) -> OfReview<'static> {
     }
 }
 
-fn of_review(message: MessageId, state: &ReviewState) -> OfReview<'_> {
+/// The outcome of a review, without the votes: they stand in the review.
+fn of_review(end: &ReviewEnd) -> OfReview<'_> {
+    let state = &end.state;
     OfReview {
-        message_id: Shown(message),
+        id: Shown(end.message),
+        message_id: Shown(end.message),
+        kind: end.kind.as_deref(),
         status: review_status(state.status),
-        expires_at: None,
+        expires_at: end.expires_at.map(Time),
         response: state.response.as_ref().map(Raw),
         feedback: state.feedback.as_deref(),
         decided_by: state.decided_by.as_deref(),
@@ -182,10 +191,12 @@ pub fn event_json(record: &Record<Event>, source: &Source<'_>) -> Result<Option<
         Event::MessageUpdated { message }
         | Event::MessageDeleted { message }
         | Event::MessageDelivered { message }
-        | Event::MessageRead { message } => show.with(OfMessage { message_id: Shown(*message) }),
-        Event::ReviewRequested { message, expires_at } => show.with(of_question(*message, *expires_at)),
+        | Event::MessageRead { message } => show.with(about(*message)),
+        Event::ReviewRequested { message, expires_at, kind } => {
+            show.with(of_question(*message, *expires_at, kind.as_deref()))
+        }
         Event::ReviewCompleted(end) | Event::ReviewExpired(end) | Event::ReviewCancelled(end) => {
-            show.with(of_review(end.message, &end.state))
+            show.with(of_review(end))
         }
         Event::TurnStarted(turn)
         | Event::TurnCompleted(turn)
@@ -275,10 +286,14 @@ impl Shower<'_> {
         members.plain("timestamp", time::format(record.at).as_str());
         members.object("data", |data| {
             data.plain("conversationId", source.conversation);
+            let is_said = matches!(record.event, Event::MessageCreated(_));
             // A message of a human channel contains its channel itself.
-            let is_said = source.is_human && matches!(record.event, Event::MessageCreated(_));
-            if let Some(channel) = source.channel.filter(|_| !is_said) {
+            if let Some(channel) = source.channel.filter(|_| !(is_said && source.is_human)) {
                 data.string("channelId", channel);
+            }
+            // A message contains its id itself, but not by the name that every other event has for it.
+            if is_said {
+                data.plain("messageId", MessageId::new(record.at, source.conversation.address, record.seq));
             }
             data.members_of(own);
         });

@@ -235,6 +235,52 @@ async fn receipts_reviews_and_changes_are_told_as_they_happen() {
     assert!(sequences.is_sorted_by(|before, after| before + 1 == *after), "{sequences:?}");
 }
 
+/// A message with a review that is decided, and the review then.
+async fn decided(app: &TestApp) -> (Value, Value) {
+    let review = json!({"type": "rating", "payload": {"words": "of the question"}});
+    let asked = json!({"channelId": "demo", "text": "?", "review": review});
+    let asked = app.post("/api/v1/messages").json(asked).await.expect(201);
+    let path = format!("/api/v1/reviews/{}/respond", asked["id"].as_str().unwrap());
+    let answer = json!({"response": {"stars": 5}, "feedback": "fine"});
+    let decided = app.post(path).json(answer).await.expect(200);
+    (asked, decided)
+}
+
+#[tokio::test]
+async fn an_event_of_a_message_has_its_id_by_both_names() {
+    let app = TestApp::new().await;
+    let (asked, _) = decided(&app).await;
+    app.patch(format!("/api/v1/messages/{}", asked["id"].as_str().unwrap()))
+        .json(json!({"text": "!"}))
+        .await
+        .expect(200);
+    let told = log(&app, "").await.split_off(1);
+    let kinds: Vec<_> = told.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["message.created", "review.requested", "review.completed", "message.updated"]);
+    for data in told.iter().map(|event| &event["data"]) {
+        assert_eq!((&data["id"], &data["messageId"]), (&asked["id"], &asked["id"]), "{data}");
+    }
+    let said = app.post("/api/v1/messages").json(json!({"content": {"content": "Hello"}})).await.expect(200);
+    let events = format!("/api/v1/conversations/{}/events", said[0]["conversation_id"].as_str().unwrap());
+    let events = app.get(events).await.expect(200);
+    let data = &events["data"][1]["data"];
+    assert_eq!((&data["id"], &data["messageId"]), (&said[0]["id"], &said[0]["id"]), "{data}");
+}
+
+#[tokio::test]
+async fn an_event_of_a_review_shows_all_of_it_but_the_words_of_the_question() {
+    let app = TestApp::new().await;
+    let (asked, decided) = decided(&app).await;
+    let told = log(&app, "").await.split_off(2);
+    for (event, shown) in told.iter().zip([&asked["review"], &decided]) {
+        for member in ["type", "status", "expiresAt", "response", "feedback", "decidedBy", "completedAt"] {
+            assert_eq!(event["data"].get(member), shown.get(member), "{member} of {event}");
+        }
+        assert_eq!(event["data"].get("payload"), None, "{event}");
+    }
+    assert_eq!(told.len(), 2);
+}
+
 #[tokio::test]
 async fn a_conversation_and_its_channel_tell_the_same_events() {
     let app = TestApp::new().await;

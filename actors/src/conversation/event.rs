@@ -69,6 +69,12 @@ pub struct ReviewEnd {
     /// The turn that waits for it.
     #[n(2)]
     pub asker: Option<Asker>,
+    /// The review's type. `None` where an earlier version logged its end.
+    #[n(3)]
+    pub kind: Option<String>,
+    /// Its deadline. `None` likewise.
+    #[n(4)]
+    pub expires_at: Option<Millis>,
 }
 
 /// About how many bytes an event takes beside the words of people and agents.
@@ -125,6 +131,9 @@ pub enum Event {
         /// Its deadline.
         #[n(1)]
         expires_at: Millis,
+        /// Its type. `None` where an earlier version logged the request.
+        #[n(2)]
+        kind: Option<String>,
     },
     /// A review was decided.
     #[n(5)]

@@ -110,7 +110,7 @@ pub(super) fn asked(seq: u64, reads: &ReadSet) -> Result<Option<Asked>, Undecide
 /// An accepted message asks for a review.
 pub(super) fn request(message: MessageId, review: &Review, writing: &mut Writing<'_>) {
     let expires_at = review.expires_at;
-    writing.event(Event::ReviewRequested { message, expires_at });
+    writing.event(Event::ReviewRequested { message, expires_at, kind: Some(review.kind.clone()) });
     writing.row(RowWrite::put(DEADLINES, deadline_key(expires_at, message.number), Bytes::new()));
     let key = review_key(message, review);
     writing.list(REVIEWS, key.clone());
@@ -126,7 +126,9 @@ pub(super) fn end(asked: &Asked, overlay: &mut Overlay, state: ReviewState, writ
         ReviewStatus::Pending | ReviewStatus::Expired => Event::ReviewExpired,
     };
     overlay.review = Some(state.clone());
-    overlay.review_end = Some(writing.event(event(ReviewEnd { message, state, asker: review.asker.clone() })));
+    let (kind, expires_at) = (Some(review.kind.clone()), Some(review.expires_at));
+    let end = ReviewEnd { message, state, asker: review.asker.clone(), kind, expires_at };
+    overlay.review_end = Some(writing.event(event(end)));
     writing.delete(DEADLINES, deadline_key(review.expires_at, message.number));
     writing.unlist(PENDING_REVIEWS, review_key(message, review));
     if let Some(asker) = review.asker.clone() {

@@ -58,7 +58,7 @@ fn golden_records_of_a_conversation() {
         details: details(),
         forked: None,
     };
-    let end = || ReviewEnd { message: message(2), state: review_state(), asker: None };
+    let end = || ReviewEnd { message: message(2), state: review_state(), asker: None, kind: None, expires_at: None };
     let plain = Content::text("user", Sender { kind: SenderKind::User, id: text("ana") }, "hi");
     let bare = Accepted { parent: None, owner: None, turn: None, ..accepted(plain) };
     golden.record("conversation-created-human", None, created(Origin::Human { channel: text("demo") }));
@@ -91,10 +91,14 @@ fn golden_records_of_a_conversation() {
     golden.record("memory-failed", None, Event::MemoryFailed { first: 2, last: 3 });
     golden.record("memories-drawn", None, Event::MemoriesDrawn { left: Some(remembering()) });
     golden.record("memories-drawn-all", None, Event::MemoriesDrawn { left: None });
-    golden.record("review-requested", None, Event::ReviewRequested { message: message(2), expires_at: AT });
+    let requested = |kind| Event::ReviewRequested { message: message(2), expires_at: AT, kind };
+    golden.record("review-requested", None, requested(None));
+    golden.record("review-requested-typed", None, requested(Some(text("approval"))));
     golden.record("review-completed", None, Event::ReviewCompleted(end()));
     golden.record("review-expired", None, Event::ReviewExpired(end()));
     golden.record("review-cancelled", None, Event::ReviewCancelled(end()));
+    let typed = ReviewEnd { kind: Some(text("approval")), expires_at: Some(AT), ..end() };
+    golden.record("review-cancelled-typed", None, Event::ReviewCancelled(typed));
     golden.record("turn-queued", None, Event::TurnQueued(turn(1)));
     golden.record("turn-started", None, Event::TurnStarted(turn(1)));
     let running = Turn { runner: Some(NodeId([5; 16])), ..turn(1) };
@@ -136,7 +140,8 @@ fn golden_calls_and_errands() {
     };
     let review = content().review.map(|review| Review { asker: Some(asker.clone()), ..review });
     let asking = Content { review, ..content() };
-    let end = ReviewEnd { message: message(2), state: review_state(), asker: Some(asker.clone()) };
+    let end = || ReviewEnd { message: message(2), state: review_state(), asker: None, kind: None, expires_at: None };
+    let asked = ReviewEnd { asker: Some(asker.clone()), ..end() };
     golden.record("turn-moved", None, Event::TurnMoved(waiting));
     golden.record("errands-due", None, Event::ErrandsDue { at: Some(AT) });
     golden.record("errands-run", None, Event::ErrandsDue { at: None });
@@ -144,13 +149,13 @@ fn golden_calls_and_errands() {
     let placed = content().review.map(|review| Review { place: Some(AT.plus(1)), ..review });
     let placed = Content { review: placed, ..content() };
     golden.record("message-created-placed", None, Event::MessageCreated(accepted(placed)));
-    golden.record("review-completed-asked", None, Event::ReviewCompleted(end));
+    golden.record("review-completed-asked", None, Event::ReviewCompleted(asked));
     let kinds = vec![None, Some(PrincipalKind::User), Some(PrincipalKind::Agent)];
     let allowed = kinds.into_iter().map(|kind| (text("ana"), kind)).collect();
     let chosen = content().review.map(|review| Review { quorum: Some(Quorum::new(2, allowed)), ..review });
     let chosen = Content { review: chosen, ..content() };
     golden.record("message-created-allowed-kinds", None, Event::MessageCreated(accepted(chosen)));
-    let mut end = ReviewEnd { message: message(2), state: review_state(), asker: None };
+    let mut end = end();
     end.state.votes[0].print = Some([9; 16]);
     let known = Vote { kind: Some(PrincipalKind::Agent), ..end.state.votes[0].clone() };
     end.state.votes.push(known);

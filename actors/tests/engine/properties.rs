@@ -213,7 +213,9 @@ async fn check(world: &World, known: &BTreeMap<(u64, String), Known>) {
         let mut open: BTreeMap<MessageId, actors::clock::Millis> = BTreeMap::new();
         for record in log(&world.node, entity(n)).await {
             match record.event {
-                Event::ReviewRequested { message, expires_at } => assert!(open.insert(message, expires_at).is_none()),
+                Event::ReviewRequested { message, expires_at, .. } => {
+                    assert!(open.insert(message, expires_at).is_none());
+                }
                 Event::ReviewExpired(end) => {
                     let deadline = open.remove(&end.message).expect("I4: one outcome");
                     assert!(record.at >= deadline, "never early");

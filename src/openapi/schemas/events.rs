@@ -40,14 +40,8 @@ pub(super) fn schemas() -> Vec<Component> {
     vec![
         ("MessageCreatedData", message_created()),
         ("MessageData", of_message("The message that the event is about.").done()),
-        (
-            "ReviewRequestedData",
-            of_message("A pending review.")
-                .must("status", word("The status.", &["pending"]))
-                .must("expiresAt", time("The deadline for responses."))
-                .done(),
-        ),
-        ("ReviewEndedData", review_ended()),
+        ("ReviewRequestedData", of_review("A pending review.", &["pending"])),
+        ("ReviewEndedData", of_review("A review that has ended.", &["completed", "expired", "cancelled"])),
         ("TurnData", turn()),
         ("MemoryData", memory()),
         (
@@ -85,28 +79,36 @@ fn of_conversation(about: &str) -> Members {
     with_place(Members::new(about))
 }
 
+fn with_message(members: Members) -> Members {
+    members.must("messageId", made_id("The message.", "msg_", 34))
+}
+
 fn of_message(about: &str) -> Members {
-    of_conversation(about).must("messageId", made_id("The message.", "msg_", 34))
+    with_message(of_conversation(about).must("id", made_id("The message too.", "msg_", 34)))
 }
 
 /// The message contains its channel itself, if that is a human one.
 fn message_created() -> RefOr<Schema> {
     let of_channel = channel_message::view("On a human channel.")
         .must("conversationId", made_id("Its conversation: the channel's own.", "conv_", 26));
-    let of_conversation = with_place(conversation_message::view("Elsewhere."));
+    let of_channel = with_message(of_channel);
+    let of_conversation = with_message(with_place(conversation_message::view("Elsewhere.")));
     one_of(
         "The message as its API shows it, in the state in which it was accepted.",
         [of_channel.done(), of_conversation.done()],
     )
 }
 
-fn review_ended() -> RefOr<Schema> {
-    of_message("A review that has ended. Members without a value are absent.")
-        .must("status", word("How it ended.", &["completed", "expired", "cancelled"]))
-        .may("response", free("The response that decided it."))
-        .may("feedback", text("The comment with the response."))
-        .may("decidedBy", text("The principal that decided; `system` for `onExpire`."))
-        .may("completedAt", time("When the review ended."))
+/// Its payload and votes stand in the review alone.
+fn of_review(about: &str, statuses: &[&str]) -> RefOr<Schema> {
+    of_message(about)
+        .must("type", text("The type of the review; `null` in events of an earlier version.").nullable())
+        .must("status", word("The status.", statuses))
+        .must("expiresAt", time("The deadline for responses; `null` in events of an earlier version.").nullable())
+        .must("response", free("The response that decided it.").nullable())
+        .must("feedback", text("The comment with the response.").nullable())
+        .must("decidedBy", text("The principal that decided; `system` for `onExpire`.").nullable())
+        .must("completedAt", time("When the review ended.").nullable())
         .done()
 }
 

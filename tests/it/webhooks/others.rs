@@ -85,7 +85,8 @@ async fn what_is_gone_when_it_is_sent_is_sent_without_its_words() {
     assert!(all(&app, "", 200).await.iter().all(|delivery| !delivery.to_string().contains("Schaumwein")));
     let deleted = sent.iter().find(|body| body["type"] == "message.deleted").unwrap();
     let data = &deleted["data"];
-    let expected = json!({"conversationId": data["conversationId"], "channelId": "demo", "messageId": posted["id"]});
+    let expected = json!({"conversationId": data["conversationId"], "channelId": "demo", "id": posted["id"],
+        "messageId": posted["id"]});
     assert_eq!(*data, expected);
 }
 
