@@ -2,8 +2,10 @@
 //! single file is defined in that file. Past a bound the request is refused before anything is stored: with 429 if the
 //! caller itself is too fast, with 503 if the node is full.
 
-/// Commands waiting or running in one entity. One caller with many connections fills it first and gets 429.
-pub const ENTITY_COMMANDS: usize = 256;
+/// Commands waiting or running in one entity. One caller with many connections fills it first and gets 429: once a
+/// command would wait for sixteen commits, a few hundred milliseconds even in a store of several nodes. It is an eighth
+/// of those of the node, so that a few such entities leave room for others.
+pub const ENTITY_COMMANDS: usize = 1_024;
 /// Bytes of content of these commands: four of the largest requests. A single larger command is still accepted.
 pub const ENTITY_BYTES: usize = 16 * 1024 * 1024;
 /// Commands waiting or running in the node. At 20 µs each this is 0.1 s of work, so a refusal comes while it helps.

@@ -49,6 +49,16 @@ async fn a_burst_of_one_contact_makes_one_contact_and_one_conversation() {
     assert_eq!(said, expected, "each message is there once and is answered once");
 }
 
+#[tokio::test]
+async fn a_burst_of_a_thousand_messages_to_one_channel_is_taken_whole() {
+    let app = TestApp::new().await;
+    let body = |n: usize| json!({"channelId": "demo", "text": n.to_string()});
+    let sends = (0..1_000).map(|n| app.post("/api/v1/messages").json(body(n)).send());
+    for answer in join_all(sends).await {
+        assert_eq!(answer.status, 201, "{}", answer.json);
+    }
+}
+
 /// Messages at once, more than may wait for a turn; together with their replies they fit one page of a list.
 const MORE: usize = actors::limits::QUEUED_TURNS + 36;
 
