@@ -193,7 +193,9 @@ async fn every_event_says_of_which_conversation_it_is_and_of_which_channel() {
     of(&app, &said[0]["conversation_id"], &Value::Null).await;
     let path = format!("/api/v1/conversations/{}/events", said[0]["conversation_id"].as_str().unwrap());
     let mut shown = app.get(path).await.expect(200)["data"][1]["data"].clone();
-    assert_eq!(shown.as_object_mut().unwrap().remove("conversationId"), Some(said[0]["conversation_id"].clone()));
+    for (name, own) in [("conversationId", "conversation_id"), ("messageId", "id")] {
+        assert_eq!(shown.as_object_mut().unwrap().remove(name), Some(said[0][own].clone()));
+    }
     assert_eq!(shown, said[0]);
 }
 
