@@ -28,6 +28,7 @@ fn look(head: &[u8]) -> Option<Found> {
         .or_else(|| infer::get(head).map(|kind| (kind.matcher_type(), kind.mime_type())))
         .or_else(|| containers::of_iso(head))
         .or_else(|| containers::of_mpeg(head))
+        .or_else(|| containers::of_program(head))
 }
 
 /// Whether bytes begin a text in UTF-8 without control characters that no text has.

@@ -1,4 +1,4 @@
-//! Containers whose first bytes show more than their own type.
+//! Files whose first bytes `infer` does not know, and containers that show more than their own type.
 
 use infer::MatcherType;
 
@@ -45,6 +45,18 @@ pub(super) fn of_ebml(head: &[u8]) -> Option<Found> {
         // The format was made for Matroska, and nothing else of note uses it.
         _ => Some((MatcherType::Video, "video/x-matroska")),
     }
+}
+
+/// A program by its first four bytes, however short it is.
+pub(super) fn of_program(head: &[u8]) -> Option<Found> {
+    let mime_type = match head.first_chunk::<4>()? {
+        b"\x7fELF" => "application/x-executable",
+        b"\0asm" => "application/wasm",
+        // A class of Java, or programs of Mach-O for several processors.
+        b"\xca\xfe\xba\xbe" => "application/java",
+        _ => return None,
+    };
+    Some((MatcherType::App, mime_type))
 }
 
 /// The name of a ZIP file's first entry, and the bytes after the name.

@@ -95,6 +95,8 @@ fn a_file_is_what_its_first_bytes_say() {
         (Document, MP4, Some(OCTETS), None),
         (Document, HTML, Some(OCTETS), None),
         (Document, ELF, Some(OCTETS), None),
+        (Document, b"\0asm".as_slice(), Some(OCTETS), None),
+        (Document, b"\xca\xfe\xba\xbe\0\0\0\x02".as_slice(), None, None),
         (Document, b"BM\x36\0\0\0\0\0\0\0".as_slice(), Some(OCTETS), None),
         (Document, b"".as_slice(), Some("text/plain"), None),
         (Document, b"".as_slice(), None, None),
