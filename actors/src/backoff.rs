@@ -10,6 +10,8 @@ use crate::store::StoreError;
 const PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The longest pause between offers of a report that has no end.
+const LONGEST_PAUSE_OF_REPORTS: Duration = Duration::from_secs(10);
 
 /// The pause after `put_off` delays: twice as long each time, beginning with `first`, at most `most`.
 #[must_use]
@@ -35,6 +37,12 @@ impl Backoff {
     /// Without an end.
     pub(crate) fn endless(pause: Duration, longest: Duration) -> Self {
         Self { until: None, pause, longest }
+    }
+
+    /// For a report of work whose result is known nowhere else. If other processes write too, `within` this time:
+    /// another one may take the work over then. Otherwise without an end: the work would only be done again.
+    pub(crate) fn of_report(is_shared: bool, within: Duration) -> Self {
+        if is_shared { Self::within(within) } else { Self::endless(PAUSE, LONGEST_PAUSE_OF_REPORTS) }
     }
 
     /// Waits before the next attempt; `false`: it is too late for one.

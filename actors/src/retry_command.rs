@@ -62,25 +62,27 @@ impl Stopped {
 ///
 /// # Errors
 ///
-/// [`NoAnswer`]; it may still have been done.
+/// [`Stopped`]; if a retry may succeed, it may still have been done.
 pub(crate) async fn retry_command<M: Effects, R: Request<M>>(
     node: &Arc<Node>,
     entities: &Directory<M>,
     entity: EntityKey,
     request: R,
-) -> Result<Result<R::Reply, M::Rejection>, NoAnswer> {
-    let heard = retry_command_for(node, entities, entity, request, CommandContext::default(), RETRIED_FOR).await?;
+) -> Result<Result<R::Reply, M::Rejection>, Stopped> {
+    let within = Backoff::within(RETRIED_FOR);
+    let heard = retry_command_for(node, entities, entity, request, CommandContext::default(), within).await?;
     match heard.and_then(Answer::unkeyed) {
         Ok(reply) => Ok(Ok(reply)),
         Err(Refusal::Rejected(rejection)) => Ok(Err(rejection)),
+        Err(refusal @ (Refusal::Corrupt(_) | Refusal::TooLarge(_))) => Err(Stopped::by_refusal(refusal)),
         // The remaining refusals are about an idempotency key, which these commands do not have, and replies to another
         // request.
-        Err(refusal) => Err(NoAnswer(Cause::from(refusal).under(format!("{entity:?}")))),
+        Err(refusal) => Err(NoAnswer(Cause::from(refusal).under(format!("{entity:?}"))).into()),
     }
 }
 
-/// Repeats a command until its entity has answered or refused, `within` this time. Repeating after an unknown outcome
-/// is harmless for idempotent commands.
+/// Repeats a command, with these pauses, until its entity has answered or has refused it for good. Repeating after an
+/// unknown outcome is harmless for idempotent commands.
 ///
 /// # Errors
 ///
@@ -91,17 +93,21 @@ pub(crate) async fn retry_command_for<M: Effects, R: Request<M>>(
     entity: EntityKey,
     request: R,
     context: CommandContext,
-    within: Duration,
+    mut backoff: Backoff,
 ) -> Result<TypedReply<M, R>, NoAnswer> {
     let command = Arc::new(request.command());
-    let mut backoff = Backoff::within(within);
     loop {
         let reply = entities.ask(node, entity, Arc::clone(&command), context).await;
         let why = match typed::<_, R>(reply) {
             Err(refusal @ Refusal::Draining) => return Err(NoAnswer(refusal.into())),
-            heard @ (Ok(_) | Err(Refusal::Rejected(_) | Refusal::KeyReused | Refusal::Misanswered(_))) => {
-                return Ok(heard);
-            }
+            heard @ (Ok(_)
+            | Err(
+                Refusal::Rejected(_)
+                | Refusal::KeyReused
+                | Refusal::Misanswered(_)
+                | Refusal::Corrupt(_)
+                | Refusal::TooLarge(_),
+            )) => return Ok(heard),
             Err(other) => other.into(),
         };
         if !backoff.waits().await {

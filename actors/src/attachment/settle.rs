@@ -239,7 +239,7 @@ pub async fn release(node: &Arc<Node>, conversation: EntityKey) -> Result<(), St
                 if told.is_ok() {
                     node.settling.wanted(entity);
                 }
-                first = first.and(told.map(|_| ()).map_err(Stopped::from));
+                first = first.and(told.map(|_| ()));
             }
         }
     }

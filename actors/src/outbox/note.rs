@@ -17,10 +17,6 @@ use crate::node::Node;
 use crate::store::{Fresh, StoreError};
 use crate::tables::DELIVERIES;
 
-/// The pause before a note is offered again; each is twice as long as the one before.
-const PAUSE: Duration = Duration::from_millis(20);
-/// The longest such pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long a note is offered if other processes share the store: less than the time for which they leave a log alone.
 const SHARED: Duration = Duration::from_secs(4);
 /// After so many offers a log line reports that the note is not stored.
@@ -93,10 +89,7 @@ pub(super) async fn note<M: Sends>(
     entity: EntityKey,
     settlement: Settlement,
 ) -> Result<(), StoreError> {
-    let mut backoff = match node.store.is_shared() {
-        true => Backoff::within(SHARED),
-        false => Backoff::endless(PAUSE, LONGEST_PAUSE),
-    };
+    let mut backoff = Backoff::of_report(node.store.is_shared(), SHARED);
     for part in parts(settlement) {
         let failed: Vec<_> = part.ended.iter().filter(|(_, delivery)| delivery.end == End::Failed).cloned().collect();
         let noted = offer::<M>(node, entity, part, &mut backoff).await;

@@ -10,14 +10,14 @@ use super::context::Context;
 use super::telling::{self, Telling};
 use crate::agent::chat::Chat;
 use crate::agent::{Agent, Completion, Prompt, Provider, Said, builtin};
-use crate::backoff::patiently;
+use crate::backoff::{Backoff, patiently};
 use crate::channel::{Channel, ChannelKind};
 use crate::conversation::{
     Call, CallResults, Conversation, Details, Event, Failure, Finish, Opening, Origin, Post, Step, Turn, TurnStatus,
     Wait, message_of,
 };
 use crate::deltas::Saying;
-use crate::directory::{Answer, CommandContext};
+use crate::directory::{Answer, CommandContext, Refusal};
 use crate::errands::review_key;
 use crate::id::{ConversationId, EntityKey};
 use crate::limits;
@@ -32,7 +32,7 @@ use crate::tool::{Ask, Asker, Called, Fetched, Invocation, Plan, given_ids};
 use crate::trace::{Span, TraceContext, current, names};
 
 /// How long a command is retried on a conversation that cannot accept it, or a read on a store that fails; after that
-/// the alarm has the turn run again.
+/// the alarm has the turn run again. See [`offer`] for the turn's own conversation.
 const OFFERED: Duration = Duration::from_millis(limits::ASKED_FOR_MILLIS);
 /// Memories that a model gets without asking.
 const TOLD_MEMORIES: usize = 8;
@@ -143,12 +143,14 @@ async fn go(
         Some(agent) => {
             telling.knows(&agent);
             let asked = Instant::now();
-            let _permit = node.turns.permit(entity.workspace, &agent).await;
+            let permit = node.turns.permit(entity.workspace, &agent).await;
             telling.waited(asked.elapsed());
             let saying = Saying::new(&node.deltas, entity, (turn.id, attempt), seq);
             let (round, began) = (0, Some(seq));
             let mut attempt = Attempt { node, entity, conversation, agent, turn, saying, trace, round, began };
             let finish = attempt.finish().await?;
+            // No model is asked any more, and storing the outcome may take long.
+            drop(permit);
             telling.finished(&finish.outcome);
             return attempt.offer(finish).await.map(drop);
         }
@@ -393,7 +395,8 @@ impl Attempt<'_> {
         let question = self.question(&channel, entity, call, ask);
         let key = Some(review_key(workspace, self.turn.id, call));
         let context = CommandContext { key, trace };
-        let message = match retry_command_for(node, &node.conversations, entity, question, context, OFFERED).await? {
+        let offered = Backoff::within(OFFERED);
+        let message = match retry_command_for(node, &node.conversations, entity, question, context, offered).await? {
             Ok(Answer::Done(posted)) => posted.messages.into_iter().next(),
             Ok(Answer::Repeat(posted)) => {
                 let events = || node.events::<Conversation>(entity, posted, Order::Asc, 4);
@@ -446,7 +449,9 @@ trait Tells: Request<Conversation, Reply = Option<Box<Turn>>> {}
 
 impl<R: Request<Conversation, Reply = Option<Box<Turn>>>> Tells for R {}
 
-/// Sends the turn's conversation a command; returns the turn after that.
+/// Sends the turn's conversation a command; returns the turn after that. Where no other process can take the turn over,
+/// the command is retried until it is stored, or the node stops the attempt: what a model has answered is known nowhere
+/// else, and the model would be asked again.
 async fn offer(
     node: &Arc<Node>,
     entity: EntityKey,
@@ -454,8 +459,10 @@ async fn offer(
     trace: Option<TraceContext>,
 ) -> Result<Turn, Lost> {
     let context = CommandContext { key: None, trace };
-    match retry_command_for(node, &node.conversations, entity, told, context, OFFERED).await? {
+    let offered = Backoff::of_report(node.store.is_shared(), OFFERED);
+    match retry_command_for(node, &node.conversations, entity, told, context, offered).await? {
         Ok(Answer::Done(Some(turn))) => Ok(*turn),
+        Err(refusal @ (Refusal::Corrupt(_) | Refusal::TooLarge(_))) => Err(Lost::Unavailable(refusal.into())),
         Ok(_) | Err(_) => Err(Lost::Stale),
     }
 }

@@ -270,3 +270,52 @@ async fn a_turn_waits_for_a_store_that_cannot_be_read_for_some_seconds() {
     sleep(Duration::from_secs(5)).await;
     assert_eq!(status(&node, e, 1).await, (TurnStatus::Completed, 1), "it is the same attempt");
 }
+
+/// As a store whose disk is full.
+const REFUSED: Rates = Rates { refused: 1_000, unanswered: 0, late: 0, competed: 0, unread: 0 };
+
+/// A node on this store with the agent `bot`, which runs one turn at a time, and a turn in each of two conversations:
+/// the store refuses everything when the model has the first of them.
+async fn refusing(store: &FaultyStore<MemoryStore>, puppet: &Arc<Puppet>) -> Arc<Node> {
+    let models = Arc::new(Strings(Arc::clone(puppet)));
+    let node = Node::start(Arc::new(store.clone()), TokioClock::start(), entropy(), models);
+    let bot = Agent { concurrency: Some(1), ..Agent::new("bot", "Bot", remote(), NOW) };
+    put(&node, actors::tables::AGENTS, b"bot", actors::codec::encode(&bot)).await;
+    for e in [entity(1), entity(2)] {
+        node.conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
+    }
+    settle().await;
+    store.set_rates(REFUSED);
+    node
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_kept_until_its_store_takes_it_where_no_other_process_could_give_one() {
+    let (store, puppet) = (FaultyStore::new(MemoryStore::default(), 0, Rates::default()), Puppet::new(false));
+    let node = refusing(&store, &puppet).await;
+    assert_eq!(puppet.asked(), 1);
+    puppet.may_answer();
+    sleep(Duration::from_secs(3_600)).await;
+    assert_eq!(puppet.asked(), 2, "each is asked once, and no answer that waits keeps another turn waiting");
+    store.calm();
+    sleep(Duration::from_secs(11)).await;
+    for e in [entity(1), entity(2)] {
+        assert_eq!((status(&node, e, 1).await, outcomes(&node, e).await), ((TurnStatus::Completed, 1), (1, 1)));
+    }
+    assert_eq!((puppet.asked(), node.running_turns()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_given_up_after_half_a_minute_where_another_process_could_give_one() {
+    let store = FaultyStore::new(MemoryStore::default().shared(), 0, Rates::default());
+    let puppet = Puppet::new(false);
+    let node = refusing(&store, &puppet).await;
+    puppet.may_answer();
+    sleep(Duration::from_secs(100)).await;
+    assert_eq!((puppet.asked(), node.running_turns()), (2, 0));
+    store.calm();
+    sleep(Duration::from_secs(15)).await;
+    for e in [entity(1), entity(2)] {
+        assert_eq!(status(&node, e, 1).await, (TurnStatus::Completed, 2), "it was asked again");
+    }
+}
