@@ -24,9 +24,6 @@ impl Effects for Conversation {
         if state.errands_at.is_some_and(|at| at <= now) {
             node.errands.run(node, entity);
         }
-        if state.remembering.is_some_and(|remembering| remembering.look_at <= now) {
-            node.drawing.start(node, entity);
-        }
         if state.outbox.as_ref().is_some_and(|outbox| outbox.look_at <= now) {
             node.outbox.alarm::<Self>(node, entity, state);
         }
@@ -57,6 +54,9 @@ impl Effects for Conversation {
                 Event::TurnCancelled(turn) => node.turns.stop(entity, turn),
                 event if event.makes_errands() => node.errands.run(node, entity),
                 Event::MessageCreated(accepted) if accepted.content.memories => node.drawing.start(node, entity),
+                // Not by the alarm itself: while the store refuses commits, a model would be asked each time it rings,
+                // for an answer that cannot be stored.
+                Event::MemoriesDrawn { left: Some(left) } if left.put_off > 0 => node.drawing.start(node, entity),
                 // The request for a copy makes it; an unfinished copy found here was left by a process that ended.
                 Event::ForkMoved(fork) if fork.put_off > 0 => crate::fork::resume(node, entity),
                 _ => {}

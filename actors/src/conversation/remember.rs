@@ -32,6 +32,10 @@ pub struct Remembering {
     /// How often it has failed.
     #[n(3)]
     pub attempts: u32,
+    /// How often it was begun again since its last report.
+    #[n(4)]
+    #[cbor(default)]
+    pub put_off: u32,
 }
 
 /// A memory that was made or changed because of what was said here.
@@ -74,29 +78,30 @@ impl Remembering {
     pub(super) fn with(before: Option<Self>, seq: u64, at: Millis) -> Self {
         match before {
             Some(before) => Self { last: seq, ..before },
-            None => Self { next: seq, last: seq, look_at: at.plus(LOOK_AFTER_MILLIS), attempts: 0 },
+            None => Self { next: seq, last: seq, look_at: at.plus(LOOK_AFTER_MILLIS), attempts: 0, put_off: 0 },
         }
     }
 
-    /// The pause after this many failures.
+    /// The pause after this many failures, and beginnings without a report.
     fn pause(self) -> u64 {
-        pause(LOOK_AFTER_MILLIS, self.attempts, LOOK_AFTER_MAX_MILLIS)
+        pause(LOOK_AFTER_MILLIS, self.attempts + self.put_off, LOOK_AFTER_MAX_MILLIS)
     }
 
-    /// Checked again later; that is no attempt yet.
+    /// Begun again, and checked later; that is no attempt yet.
     fn put_off(self, now: Millis) -> Self {
-        Self { look_at: now.plus(self.pause()), ..self }
+        Self { look_at: now.plus(self.pause()), put_off: self.put_off + 1, ..self }
     }
 
     /// An attempt has failed.
     fn failed(self, now: Millis) -> Self {
-        Self { look_at: now.plus(self.pause()), attempts: self.attempts + 1, ..self }
+        let reported = Self { put_off: 0, ..self };
+        Self { look_at: now.plus(reported.pause()), attempts: self.attempts + 1, ..reported }
     }
 
     /// The work left once the messages up to `upto` are done; new ones get all attempts.
     fn after(self, upto: u64, now: Millis) -> Option<Self> {
         let look_at = now.plus(LOOK_AFTER_MILLIS);
-        (upto < self.last).then_some(Self { next: upto + 1, look_at, attempts: 0, ..self })
+        (upto < self.last).then_some(Self { next: upto + 1, look_at, attempts: 0, put_off: 0, ..self })
     }
 }
 
@@ -136,5 +141,18 @@ pub(super) fn look_again(state: &State, writing: &mut Writing<'_>) {
     let now = writing.context.now;
     if let Some(remembering) = state.remembering.filter(|remembering| remembering.look_at <= now) {
         writing.event(Event::MemoriesDrawn { left: Some(remembering.put_off(now)) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+
+    #[test]
+    fn what_was_stored_before_beginnings_were_counted_is_read() {
+        let stored = codec::encode(&(2_u64, 9_u64, Millis(5), 1_u32));
+        let read = Remembering { next: 2, last: 9, look_at: Millis(5), attempts: 1, put_off: 0 };
+        assert_eq!(codec::decode::<Remembering>(&stored).unwrap(), read);
     }
 }

@@ -19,7 +19,7 @@ use super::recall::subject_of;
 use super::{Edit, Memory, Outcome, Remember, Subject, extract, recall};
 use crate::agent::chat::Chat;
 use crate::agent::{Agent, ChatMessage, Prompt, Provider};
-use crate::conversation::remember::{Drawn, Note};
+use crate::conversation::remember::{Drawn, Note, Remembering};
 use crate::conversation::{self, Conversation, Usage, message_of};
 use crate::deltas::Saying;
 use crate::id::{EntityKey, MessageId};
@@ -101,10 +101,9 @@ async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     loop {
         let Some(state) = node.state::<Conversation>(entity).await? else { return Ok(()) };
         let Some(remembering) = state.remembering else { return Ok(()) };
-        let range = SeqRange::new(remembering.next, remembering.last.min(remembering.next + AT_ONCE - 1));
-        let drawn = match look(node, entity, &state, (remembering.attempts, range)).await {
-            Ok(None) => return Ok(()),
-            Ok(Some(drawn)) => drawn,
+        match go_on(node, entity, &state, remembering).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
             Err(error) if !error.passes() => {
                 let command = conversation::Command::NotRemembered(remembering);
                 // If not even that can be reported, the alarm still resumes it.
@@ -112,12 +111,29 @@ async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
                 return Err(error);
             }
             Err(error) => return Err(error),
-        };
-        let command = conversation::Command::Remembered { range, drawn };
-        if retry_command(node, &node.conversations, entity, command).await?.is_err() {
-            return Ok(());
         }
     }
+}
+
+/// Draws from the next messages and reports it; returns whether to go on behind them.
+async fn go_on(
+    node: &Arc<Node>,
+    entity: EntityKey,
+    state: &conversation::State,
+    Remembering { next, last, attempts, .. }: Remembering,
+) -> Result<bool, Stopped> {
+    let range = SeqRange::new(next, last.min(next + AT_ONCE - 1));
+    let Some(drawn) = look(node, entity, state, (attempts, range)).await? else { return Ok(false) };
+    let report =
+        |drawn| retry_command(node, &node.conversations, entity, conversation::Command::Remembered { range, drawn });
+    let reported = match report(drawn).await {
+        // Such a report will never be stored.
+        Err(error) if attempts >= ATTEMPTS && !error.passes() => {
+            report(Drawn { failed: true, ..Drawn::default() }).await?
+        }
+        reported => reported?,
+    };
+    Ok(reported.is_ok())
 }
 
 /// Draws from the messages of a range once there is a permit; `None`: too many wait for one.

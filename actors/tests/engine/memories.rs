@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use actors::agent::{Completion, Models, NoModels, Prompt, Said};
 use actors::clock::Clock as _;
-use actors::conversation::{Command, Conversation, Details, Event, Failure, Opening, Origin, Post, Usage};
+use actors::conversation::{Command, Conversation, Details, Event, Failure, Opening, Origin, Post, Remembering, Usage};
 use actors::directory::CommandContext;
 use actors::id::{ContactId, ConversationId, EntityKey};
 use actors::limits;
@@ -17,8 +17,10 @@ use actors::message::{Content, NewMessage};
 use actors::metrics::{ModelError, ModelOperation, ModelProvider, TokenType};
 use actors::node::Node;
 use actors::ports::Ports;
+use actors::store::Store;
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
+use actors::tables::SLOTS;
 use actors::trace::Traces;
 use actors::trace::kept::Kept;
 use actors::usage::{Day, Sum};
@@ -29,6 +31,7 @@ use crate::alarms;
 use crate::support::*;
 
 const NONE: CommandContext = CommandContext { key: None, trace: None };
+const HOUR: Duration = Duration::from_secs(3_600);
 
 fn ana() -> Subject {
     Subject::Contact(ContactId::new(NOW, actors::id::Address([9; 10])))
@@ -56,13 +59,18 @@ async fn texts_of(node: &Node) -> Vec<String> {
     remembered(node).await.into_iter().map(|memory| memory.text).collect()
 }
 
+/// What is left to be drawn from a conversation.
+async fn left(node: &Node, e: EntityKey) -> Option<Remembering> {
+    node.state::<Conversation>(e).await.unwrap().unwrap().remembering
+}
+
 /// The names of a conversation's events about memories.
 async fn told(node: &Node, e: EntityKey) -> Vec<&'static str> {
     let names = log(node, e).await.into_iter().filter_map(|record| record.event.name());
     names.filter(|name| name.starts_with("memory.")).collect()
 }
 
-fn on(store: impl actors::store::Store, clock: &Arc<TokioClock>, ports: Ports) -> Arc<Node> {
+fn on(store: impl Store, clock: &Arc<TokioClock>, ports: Ports) -> Arc<Node> {
     let clock: Arc<TokioClock> = Arc::clone(clock);
     Node::start(Arc::new(store), clock, entropy(), ports)
 }
@@ -78,7 +86,7 @@ async fn what_is_said_is_remembered_after_the_commit_and_told_in_the_log() {
     settle().await;
     assert_eq!(texts_of(&node).await, ["My name is Ana", "I moved to Oslo"]);
     assert_eq!(told(&node, e).await, ["memory.created", "memory.created", "memory.updated"]);
-    assert_eq!(node.state::<Conversation>(e).await.unwrap().unwrap().remembering, None);
+    assert_eq!(left(&node, e).await, None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -107,7 +115,7 @@ async fn what_a_process_that_ended_left_undone_is_done_by_the_next_and_told_once
         }
         store.calm();
         node = node_by(&store, &clock);
-        assert_eq!(node.state::<Conversation>(e).await.unwrap().unwrap().remembering, None, "seed {seed}");
+        assert_eq!(left(&node, e).await, None, "seed {seed}");
         let texts: BTreeSet<_> = texts_of(&node).await.into_iter().collect();
         let things = (0..6).map(|n| format!("My thing {n} is {n}")).chain(["I live in Town5".to_owned()]);
         assert_eq!(texts, things.collect(), "seed {seed}");
@@ -143,9 +151,13 @@ impl Models for Drawer {
 }
 
 async fn with_model(answer: Result<&str, ()>) -> (Arc<Node>, Arc<AtomicUsize>) {
+    with_model_on(MemoryStore::default(), answer).await
+}
+
+async fn with_model_on(store: impl Store, answer: Result<&str, ()>) -> (Arc<Node>, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let drawer = Drawer { answer: answer.map(str::to_owned), asked: Arc::clone(&asked) };
-    let node = on(MemoryStore::default(), &TokioClock::start(), Ports::from(Arc::new(drawer)));
+    let node = on(store, &TokioClock::start(), Ports::from(Arc::new(drawer)));
     make_agent(&node, remote()).await;
     (node, asked)
 }
@@ -189,6 +201,69 @@ async fn a_model_that_draws_memories_is_traced_under_the_message() {
     assert_eq!((tokens(TokenType::Input), tokens(TokenType::Output)), (1, 1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_store_that_refuses_memories_has_a_model_asked_once_until_it_takes_them() {
+    let (store, puppet) = (FaultyStore::new(MemoryStore::default(), 0, Rates::default()), Puppet::new(false));
+    let models = Ports::from(Arc::new(Strings(Arc::clone(&puppet))));
+    let node = on(store.clone(), &TokioClock::start(), models);
+    make_agent(&node, remote()).await;
+    let e = entity(1);
+    node.conversation(e, said(e, "bot", &["My name is Ana"]), NONE).await.unwrap();
+    settle().await;
+    // As one whose disk is full does.
+    store.set_rates(Rates { refused: 1_000, ..Rates::default() });
+    puppet.may_answer();
+    sleep(HOUR).await;
+    assert_eq!((puppet.asked(), left(&node, e).await.map(|left| left.attempts)), (1, Some(0)));
+    store.calm();
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!((puppet.asked(), left(&node, e).await), (2, None), "once more, and that answer is stored");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_is_asked_less_and_less_often_while_only_the_memories_cannot_be_stored() {
+    let gate = Gate::new();
+    let (node, asked) = with_model_on(gate.clone(), Ok("NEW: Is called Ana")).await;
+    gate.lose_rows(SLOTS, usize::MAX);
+    let e = entity(1);
+    node.conversation(e, said(e, "bot", &["My name is Ana"]), NONE).await.unwrap();
+    sleep(HOUR).await;
+    let asked = asked.load(Ordering::SeqCst);
+    assert!((5..=12).contains(&asked), "{asked} times in an hour");
+    assert_eq!(left(&node, e).await.map(|left| left.attempts), Some(0), "the model has not failed");
+    gate.lose_rows(SLOTS, 0);
+    sleep(HOUR).await;
+    assert_eq!((texts_of(&node).await, left(&node, e).await), (vec!["Is called Ana".to_owned()], None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn memories_beside_damaged_ones_are_given_up_and_the_model_is_not_asked_for_ever() {
+    let gate = Gate::new();
+    let (node, asked) = with_model_on(gate.clone(), Ok("NEW: Is called Ana")).await;
+    gate.damage_rows(SLOTS);
+    let e = entity(1);
+    node.conversation(e, said(e, "bot", &["My name is Ana"]), NONE).await.unwrap();
+    sleep(HOUR * 5).await;
+    assert_eq!((asked.load(Ordering::SeqCst), told(&node, e).await), (3, vec!["memory.failed"]));
+    assert_eq!(left(&node, e).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_of_memories_that_no_commit_has_room_for_is_given_up() {
+    let gate = Gate::new();
+    let node = on(gate.clone(), &TokioClock::start(), Ports::default());
+    let e = entity(1);
+    let facts: Vec<String> = (0..40).map(|n| format!("My thing {n} is {n}")).collect();
+    let facts: Vec<&str> = facts.iter().map(String::as_str).collect();
+    gate.hang_loads(Some(ana().entity(WORKSPACE)));
+    node.conversation(e, said(e, "bot", &facts), NONE).await.unwrap();
+    gate.rule(Rule::FewEvents(20));
+    gate.hang_loads(None);
+    sleep(HOUR * 5).await;
+    assert_eq!((left(&node, e).await, told(&node, e).await), (None, vec!["memory.failed"]));
+    assert_eq!(texts_of(&node).await, facts, "each of them was small enough");
+}
+
 /// A slow model.
 struct Slow;
 
@@ -209,8 +284,7 @@ async fn waiting_for_a_slow_model_is_no_failure() {
     let e = entity(1);
     node.conversation(e, said(e, "bot", &["My name is Ana"]), NONE).await.unwrap();
     sleep(Duration::from_secs(50)).await;
-    let remembering = node.state::<Conversation>(e).await.unwrap().unwrap().remembering.unwrap();
-    assert_eq!(remembering.attempts, 0, "however often somebody has looked after it");
+    assert_eq!(left(&node, e).await.unwrap().attempts, 0, "however often somebody has looked after it");
     sleep(Duration::from_secs(30)).await;
     assert_eq!(texts_of(&node).await, ["Is called Ana"]);
 }
@@ -232,12 +306,11 @@ async fn tokens_for_drawing_memories_count_for_the_agent_and_no_turn() {
 async fn a_failure_that_is_told_twice_counts_once() {
     let (_gate, node) = with_a_model_that_hangs(1).await;
     let e = entity(0);
-    let remembering = async || node.state::<Conversation>(e).await.unwrap().unwrap().remembering.unwrap();
-    let before = remembering().await;
+    let before = left(&node, e).await.unwrap();
     let failed = || Command::NotRemembered(before);
     node.conversation(e, failed(), NONE).await.unwrap();
     assert!(node.conversation(e, failed(), NONE).await.is_err(), "as whoever has no answer does");
-    assert_eq!(remembering().await.attempts, before.attempts + 1);
+    assert_eq!(left(&node, e).await.unwrap().attempts, before.attempts + 1);
 }
 
 /// A node whose agent has a hanging model, and conversations that it is to draw memories from.
@@ -283,7 +356,7 @@ async fn of_somebody_who_was_erased_nothing_is_remembered_late() {
     node.conversation(e, said(e, "bot", &["My name is Ana"]), NONE).await.unwrap();
     settle().await;
     assert_eq!((texts_of(&node).await, told(&node, e).await), (vec![], vec![]));
-    assert_eq!(node.state::<Conversation>(e).await.unwrap().unwrap().remembering, None);
+    assert_eq!(left(&node, e).await, None);
 }
 
 /// Embeddings by a few groups of synonyms.

@@ -181,5 +181,5 @@ pub(super) fn memory() -> memories::Memory {
 }
 
 pub(super) fn remembering() -> Remembering {
-    Remembering { next: 2, last: 9, look_at: AT, attempts: 1 }
+    Remembering { next: 2, last: 9, look_at: AT, attempts: 1, put_off: 3 }
 }

@@ -23,6 +23,8 @@ pub(crate) enum Rule {
     Swallow,
     /// Commits of more bytes are refused, as by a store that takes no larger ones.
     AtMost(usize),
+    /// The same for commits of more events.
+    FewEvents(usize),
 }
 
 #[derive(Debug)]
@@ -220,6 +222,13 @@ impl Store for Gate {
                 drop(gated);
                 match commit.measure_rows() {
                     Ok(bytes) if bytes > max => done(Err(StoreError::TooLarge { bytes, max })),
+                    _ => self.inner.commit(commit, done),
+                }
+            }
+            Rule::FewEvents(max) => {
+                drop(gated);
+                match commit.records.len() {
+                    bytes if bytes > max => done(Err(StoreError::TooLarge { bytes, max })),
                     _ => self.inner.commit(commit, done),
                 }
             }
