@@ -222,7 +222,7 @@ pub enum Command {
     Erase(Erase),
     /// Its bytes are deleted.
     Swept,
-    /// Its bytes could not be deleted: if a check is due, the next one is a while later.
+    /// A due check begins: the next one is a while later, unless this one settles it.
     PutOff,
 }
 
@@ -332,7 +332,7 @@ impl Machine for Attachment {
 
 impl Effects for Attachment {
     /// A check involves other entities and the file store, so it is a task of its own. The alarm stays until that task
-    /// has an answer, and rings for it again.
+    /// has begun, and rings for it again.
     fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &State) -> Command {
         node.settling.wanted(entity);
         Command::Begin(Begin(state.id))

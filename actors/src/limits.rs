@@ -31,7 +31,7 @@ pub const ORPHAN_KEPT_MILLIS: u64 = 24 * 60 * 60 * 1000;
 pub const LINKING_MILLIS: u64 = 60 * 60 * 1000;
 /// The pause before a file is checked whose message may be about to be deleted; a command takes at most 10 seconds.
 pub(crate) const DOUBT_MILLIS: u64 = 60 * 1000;
-/// The pause before deleting bytes is retried, if they may still exist.
+/// The pause before a file is checked again, or deleting its bytes is retried, if they may still exist.
 pub(crate) const SWEEP_AGAIN_MILLIS: u64 = 10 * 60 * 1000;
 /// Conversations recorded in a file's state as mentioning it; a file mentioned in this many is kept for ever.
 pub(crate) const MENTIONED_IN: usize = 8;

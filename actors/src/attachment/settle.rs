@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Semaphore, mpsc};
 
-use super::{Attachment, Command, Erase, Rejection, State};
+use super::{Attachment, Command, Erase, Rejection, Reply, State};
 use crate::conversation::attach::{file_of, mention_key};
 use crate::conversation::{self, Conversation, Disclaim, message_of};
 use crate::directory::{Answer, CommandContext, Refusal};
@@ -105,21 +105,12 @@ enum Need {
 }
 
 async fn settle(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
-    let state = node.state::<Attachment>(entity).await?;
-    let Some(state) = state.filter(|state| state.check_at.is_some()) else { return Ok(()) };
+    let Some(state) = begin(node, entity).await? else { return Ok(()) };
     if state.erased {
         return sweep(node, entity).await;
     }
     let seen = Box::new(state.clone());
-    let need = match need(node, entity, &state).await {
-        // Otherwise it would be checked every second.
-        Err(Stopped::Store(error)) if !error.passes() => {
-            ask(node, entity, Command::PutOff).await?;
-            return Err(error.into());
-        }
-        need => need?,
-    };
-    let message = match need {
+    let message = match need(node, entity, &state).await? {
         Need::Message(message) => Some(message),
         Need::Mention => None,
         Need::Nobody => {
@@ -139,18 +130,30 @@ async fn settle(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     ask(node, entity, Command::Keep { seen, message }).await.map(|_| ())
 }
 
+/// The state of a file that is to be checked. A due check is postponed before it begins: the alarm rings every second
+/// until it is moved, but the file store, a damaged conversation, or a store that refuses the check's result may be in
+/// the way for hours.
+async fn begin(node: &Arc<Node>, entity: EntityKey) -> Result<Option<State>, Stopped> {
+    let state = node.state::<Attachment>(entity).await?;
+    let check_at = state.as_ref().and_then(|state| state.check_at);
+    if check_at.is_none_or(|at| node.now() < at) {
+        return Ok(state.filter(|_| check_at.is_some()));
+    }
+    match ask(node, entity, Command::PutOff).await? {
+        Some(Reply::Attachment(state)) => Ok(Some(*state).filter(|state| state.check_at.is_some())),
+        _ => Ok(None),
+    }
+}
+
 /// Deletes the bytes, and notes that they are deleted.
 async fn sweep(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     clear(node, entity, None).await?;
     ask(node, entity, Command::Swept).await.map(|_| ())
 }
 
-/// Deletes bytes. If that fails the next check is postponed: the file store may be unavailable for hours, and would
-/// otherwise be asked each second for each file.
+/// Deletes bytes.
 async fn clear(node: &Arc<Node>, entity: EntityKey, except: Option<String>) -> Result<(), Stopped> {
-    let Err(error) = node.ports.files.clear(super::folder(entity), except).await else { return Ok(()) };
-    ask(node, entity, Command::PutOff).await?;
-    Err(error.into())
+    Ok(node.ports.files.clear(super::folder(entity), except).await?)
 }
 
 async fn need(node: &Arc<Node>, entity: EntityKey, state: &State) -> Result<Need, Stopped> {

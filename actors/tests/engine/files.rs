@@ -11,6 +11,7 @@ use actors::limits;
 use actors::node::Node;
 use actors::ports::{Files, Ports};
 use actors::store::conformance::{commit, on};
+use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
 use actors::store::{Cause, Commit, Fresh, Store as _};
 use futures_util::future::BoxFuture;
@@ -90,4 +91,23 @@ async fn a_file_of_a_damaged_conversation_is_checked_now_and_then_and_stays() {
     assert!((5..=8).contains(&checks), "{checks} times in an hour");
     let state = node.state::<Attachment>(e).await.unwrap().unwrap();
     assert!(!state.erased && state.check_at.is_some(), "it is not known to be unused");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_refuses_commits_has_no_bytes_deleted_that_it_cannot_be_told_of() {
+    let place = Arc::new(Place::default());
+    let ports = Ports { files: Arc::new(Way(Arc::clone(&place))), ..Ports::default() };
+    let store = FaultyStore::new(MemoryStore::default(), 0, Rates::default());
+    let node = Node::start(Arc::new(store.clone()), TokioClock::start(), entropy(), ports);
+    let e = arrived(&node).await;
+    sleep(Duration::from_millis(limits::ORPHAN_KEPT_MILLIS + 1_000)).await;
+    assert!(node.state::<Attachment>(e).await.unwrap().unwrap().erased);
+    store.set_rates(Rates { refused: 1_000, ..Rates::default() });
+    place.is_back.store(true, Ordering::SeqCst);
+    sleep(Duration::from_secs(3_600)).await;
+    assert_eq!(place.asked.load(Ordering::SeqCst), 1, "before its store refused");
+    store.calm();
+    sleep(Duration::from_secs(5)).await;
+    let check_at = node.state::<Attachment>(e).await.unwrap().unwrap().check_at;
+    assert_eq!((place.asked.load(Ordering::SeqCst), check_at), (2, None));
 }
