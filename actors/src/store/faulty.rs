@@ -37,13 +37,27 @@ pub struct FaultyStore<S> {
     lists: Option<Arc<Semaphore>>,
     /// How long after a commit its outcome is reported.
     delay: Option<Duration>,
+    held: Arc<Mutex<Held>>,
+}
+
+/// The entity whose commits wait, and those that do.
+#[derive(Default)]
+struct Held {
+    entity: Option<EntityKey>,
+    commits: Vec<(Commit, Done)>,
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Held").field("entity", &self.entity).finish_non_exhaustive()
+    }
 }
 
 impl<S: Store> FaultyStore<S> {
     /// Wraps `store` with faults at these rates, by `seed`.
     pub fn new(store: S, seed: u64, rates: Rates) -> Self {
         let plan = Arc::new(Mutex::new(Plan::new(seed, rates)));
-        Self { store, plan, reads: None, lists: None, delay: None }
+        Self { store, plan, reads: None, lists: None, delay: None, held: Arc::default() }
     }
 
     /// The same, where each read of a log uses up one of these permits, and hangs while there is none.
@@ -72,6 +86,18 @@ impl<S: Store> FaultyStore<S> {
     /// Injects no new faults from now on. Late commits are still decided by the next settled load of their entity.
     pub fn calm(&self) {
         self.set_rates(Rates::default());
+    }
+
+    /// From now on commits of this entity wait, without any effect; `None`: none does, and those that did go on.
+    pub fn hold(&self, entity: Option<EntityKey>) {
+        let commits = {
+            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            held.entity = entity;
+            std::mem::take(&mut held.commits)
+        };
+        for (commit, done) in commits {
+            self.commit(commit, done);
+        }
     }
 
     /// The faults injected so far.
@@ -137,6 +163,12 @@ impl<S: Store> Store for FaultyStore<S> {
     }
 
     fn commit(&self, commit: Commit, done: Done) {
+        {
+            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            if held.entity == Some(commit.entity) {
+                return held.commits.push((commit, done));
+            }
+        }
         let done = match self.delay {
             None => done,
             Some(delay) => {

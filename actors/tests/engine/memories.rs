@@ -220,8 +220,9 @@ async fn a_store_that_refuses_memories_has_a_model_asked_once_until_it_takes_the
     assert_eq!((puppet.asked(), left(&node, e).await), (2, None), "once more, and that answer is stored");
 }
 
+/// Its conversation can be stored, so the looks at it are.
 #[tokio::test(start_paused = true)]
-async fn a_model_is_asked_less_and_less_often_while_only_the_memories_cannot_be_stored() {
+async fn a_model_is_asked_ever_less_often_while_memories_cannot_be_stored() {
     let gate = Gate::new();
     let (node, asked) = with_model_on(gate.clone(), Ok("NEW: Is called Ana")).await;
     gate.lose_rows(SLOTS, usize::MAX);
@@ -237,7 +238,7 @@ async fn a_model_is_asked_less_and_less_often_while_only_the_memories_cannot_be_
 }
 
 #[tokio::test(start_paused = true)]
-async fn memories_beside_damaged_ones_are_given_up_and_the_model_is_not_asked_for_ever() {
+async fn memories_beside_damaged_ones_have_no_model_asked_for_ever() {
     let gate = Gate::new();
     let (node, asked) = with_model_on(gate.clone(), Ok("NEW: Is called Ana")).await;
     gate.damage_rows(SLOTS);

@@ -290,7 +290,7 @@ async fn refusing(store: &FaultyStore<MemoryStore>, puppet: &Arc<Puppet>) -> Arc
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_is_kept_until_its_store_takes_it_where_no_other_process_could_give_one() {
+async fn an_answer_is_kept_until_its_store_takes_it_if_nobody_else_could_answer() {
     let (store, puppet) = (FaultyStore::new(MemoryStore::default(), 0, Rates::default()), Puppet::new(false));
     let node = refusing(&store, &puppet).await;
     assert_eq!(puppet.asked(), 1);
@@ -306,7 +306,7 @@ async fn an_answer_is_kept_until_its_store_takes_it_where_no_other_process_could
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_is_given_up_after_half_a_minute_where_another_process_could_give_one() {
+async fn an_answer_is_given_up_after_half_a_minute_if_another_could_answer() {
     let store = FaultyStore::new(MemoryStore::default().shared(), 0, Rates::default());
     let puppet = Puppet::new(false);
     let node = refusing(&store, &puppet).await;

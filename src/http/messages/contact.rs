@@ -41,6 +41,9 @@ use answer::Delivered;
 use file::Fetching;
 use room::Place;
 
+/// The turn of a request among those with its idempotency key.
+type OwnTurn = Arc<OwnPermit<KeyHash>>;
+
 /// The most conversations that one message tries: it tries another if one is closed.
 const ATTEMPTS_MAX: usize = 4;
 
@@ -221,8 +224,8 @@ impl Exchange<'_> {
         let (mut bound, mut place) = (None, None);
         loop {
             let stored = {
-                let _own = self.own_storing().await?;
-                self.store(sent, agent, file, &mut bound).await?
+                let own = self.own_storing().await?;
+                self.store(sent, agent, file, &mut bound, own.as_ref()).await?
             };
             let waited = place.as_ref().map_or(Duration::ZERO, Place::waited);
             match stored {
@@ -246,10 +249,24 @@ impl Exchange<'_> {
     ///
     /// # Errors
     /// 409 `idempotency_in_progress` after the time in which a command is answered.
-    async fn own_storing(&self) -> Result<Option<OwnPermit<KeyHash>>, Problem> {
+    async fn own_storing(&self) -> Result<Option<OwnTurn>, Problem> {
         let Some(keyed) = &self.request.keyed else { return Ok(None) };
         let own = self.request.app.turn_to_store(keyed.used(&self.scope).hash).await;
-        own.map(Some).ok_or_else(in_progress)
+        own.map(|own| Some(Arc::new(own))).ok_or_else(in_progress)
+    }
+
+    /// Posts to a conversation. The command is carried out even if the client hangs up meanwhile, so a task of its own
+    /// keeps the turn until it is answered: a retry would look for the message before it is stored.
+    async fn submit(&self, entity: EntityKey, post: Post, own: Option<&OwnTurn>) -> Result<Submitted, SubmitError> {
+        let command_context = self.request.command_context(&self.scope);
+        let Some(own) = own.cloned() else { return self.request.submit(entity, post, command_context).await };
+        let node = Arc::clone(self.request.app.node());
+        let posting = tokio::spawn(async move {
+            let _own = own;
+            node.conversation(entity, post, command_context).await
+        });
+        let answer = posting.await.map_err(|_| broken("a post that has begun is answered"))?;
+        self.request.submitted(entity, answer.map_err(SubmitError::Refused)?).await
     }
 
     /// Resolves contact and conversation, and appends the message. `bound`: the previous binding of its file, by an
@@ -260,6 +277,7 @@ impl Exchange<'_> {
         agent: &str,
         file: Option<&attachment::State>,
         bound: &mut Option<Bound>,
+        own: Option<&OwnTurn>,
     ) -> Result<Stored, Problem> {
         let Sent { identifier, name, .. } = sent;
         let node = self.request.app.node();
@@ -273,8 +291,7 @@ impl Exchange<'_> {
             let attachments = self.attachments(file, conversation, bound).await?;
             let post = self.message_with_turn(sent, agent, (contact, conversation), attachments);
             let events = node.subscribe(entity);
-            let command_context = self.request.command_context(&self.scope);
-            match self.request.submit(entity, post, command_context).await {
+            match self.submit(entity, post, own).await {
                 Ok(submitted) if submitted.when == When::Before => {
                     return Ok(Stored::Before(StoredBefore { entity, submitted }));
                 }

@@ -274,7 +274,13 @@ impl MessageRequest<'_> {
         post: Post,
         command_context: CommandContext,
     ) -> Result<Submitted, SubmitError> {
-        match self.app.node().conversation(entity, post, command_context).await.map_err(SubmitError::Refused)? {
+        let answer = self.app.node().conversation(entity, post, command_context).await;
+        self.submitted(entity, answer.map_err(SubmitError::Refused)?).await
+    }
+
+    /// What a conversation has answered to a post.
+    pub(super) async fn submitted(&self, entity: EntityKey, answer: Answer<Posted>) -> Result<Submitted, SubmitError> {
+        match answer {
             Answer::Done(Posted { messages, turn }) => Ok(Submitted { messages, turn, when: When::Now }),
             Answer::Repeat(effect) => Ok(self.submitted_before(entity, effect).await?),
         }

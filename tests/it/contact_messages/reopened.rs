@@ -1,5 +1,12 @@
 //! Conversations that a client has reopened.
 
+use std::time::Duration;
+
+use actors::id::{ConversationId, EntityKey};
+use actors::store::faulty::{FaultyStore, Rates};
+use actors::workspace::{DEFAULT, address_of};
+use tokio::time::sleep;
+
 use super::*;
 
 #[tokio::test]
@@ -90,4 +97,30 @@ async fn a_key_has_one_effect_while_a_client_reopens_a_conversation() {
         reopened.expect(200);
         assert_eq!(one.expect(200)["messageId"], other.expect(200)["messageId"], "round {round}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_has_one_effect_although_its_client_hangs_up_before_a_reopening() {
+    let mut handle = None;
+    let app = TestApp::with_memory(|store| handle.insert(FaultyStore::new(store, 0, Rates::default())).clone()).await;
+    let store = handle.unwrap();
+    let send = |key: &str| app.post(PATH).idempotency_key(key).json(text("x")).send();
+    let mut ids = Vec::new();
+    for key in ["a", "b"] {
+        ids.push(send(key).await.expect(200)["conversationId"].clone());
+        set_status(&app, ids.last().unwrap(), "closed").await;
+    }
+    set_status(&app, &ids[0], "open").await;
+    assert_eq!(send("c").await.expect(200)["conversationId"], ids[0]);
+    let first = ConversationId::parse(ids[0].as_str().unwrap()).unwrap();
+    store.hold(Some(EntityKey::conversation(address_of(DEFAULT), first.address)));
+    let hung_up = tokio::spawn(send("k"));
+    sleep(Duration::from_secs(1)).await;
+    hung_up.abort();
+    set_status(&app, &ids[1], "open").await;
+    let retry = tokio::spawn(send("k"));
+    sleep(Duration::from_secs(1)).await;
+    store.hold(None);
+    assert_eq!(retry.await.unwrap().expect(200)["conversationId"], ids[0], "where the first was about to store it");
+    assert_eq!(history(&app, &ids[1]).await.len(), 2, "the message of another key and its reply");
 }
