@@ -279,6 +279,7 @@ impl<M: Effects> Resident<M> {
     /// Sends a draft to the store, or answers at once where nothing changes.
     fn commit(&mut self, draft: Draft<M>, mut batch: Batch<M>) {
         batch.give_back(draft.decided(), &mut self.queue);
+        batch.goes_back_to(&self.node, self.entity, draft.causes());
         let snapshot_every = self.node.store.snapshot_every();
         let (mut commit, in_flight) = match draft.into_commit(self.entity, batch, &self.known, snapshot_every) {
             Ok(both) => both,

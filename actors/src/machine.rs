@@ -28,7 +28,7 @@ pub struct Record<E> {
     pub seq: u64,
     /// When it was decided. Never earlier than the record before it.
     pub at: Millis,
-    /// The request that caused it, for traces that continue hours later.
+    /// The request that caused it, now or, if an alarm rang meanwhile, hours ago: for traces that continue hours later.
     pub trace: Option<TraceContext>,
     /// The event.
     pub event: E,
@@ -54,6 +54,18 @@ pub struct DecisionContext {
     pub key: Option<KeyHash>,
     /// The command's trace, for work that it leaves for later.
     pub trace: Option<TraceContext>,
+    /// The span of the alarm that caused the command, recorded or not: it is recorded as soon as the decision goes back
+    /// to a recorded request.
+    pub alarm: Option<TraceContext>,
+}
+
+impl DecisionContext {
+    /// The trace for work that the command leaves for later because of the request that `asked` for it long ago: it
+    /// belongs to the alarm, and is recorded if that request is.
+    #[must_use]
+    pub fn trace_of_work_for(&self, asked: TraceContext) -> TraceContext {
+        self.alarm.filter(|_| asked.is_sampled()).map_or(asked, TraceContext::sampled)
+    }
 }
 
 /// The decision of a state machine.
@@ -80,6 +92,9 @@ pub struct Change<M: Machine> {
     pub views: Vec<ViewWrite>,
     /// Earlier events with reduced content; each must lead to the same state as before.
     pub redactions: Vec<Record<M::Event>>,
+    /// The traces of earlier requests that are the cause of events: the event's place in `events`, in ascending order,
+    /// and the trace that its record gets instead of the command's.
+    pub causes: Vec<(usize, TraceContext)>,
     /// The change only holds the idempotency key, up to this many claims; see [`claims`](crate::claims).
     pub holds: Option<u64>,
     /// The reply, sent once all of it is durable.
@@ -89,7 +104,8 @@ pub struct Change<M: Machine> {
 impl<M: Machine> Change<M> {
     /// A change that only appends.
     pub fn new(events: Vec<M::Event>, reply: M::Reply) -> Self {
-        Self { events, rows: Vec::new(), views: Vec::new(), redactions: Vec::new(), holds: None, reply }
+        let (rows, views, redactions) = (Vec::new(), Vec::new(), Vec::new());
+        Self { events, rows, views, redactions, causes: Vec::new(), holds: None, reply }
     }
 }
 

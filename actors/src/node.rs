@@ -234,6 +234,11 @@ impl Node {
         self.ports.traces.root(&self.entropy, name, kind, causes)
     }
 
+    /// The root span of a new trace whose causes are not known yet; see [`Traces::root_ahead`].
+    pub(crate) fn root_span_ahead(&self, name: &'static str, kind: SpanKind) -> Span {
+        self.ports.traces.root_ahead(&self.entropy, name, kind)
+    }
+
     /// The processes that serve the same store.
     pub fn members(&self) -> &Members {
         &self.members

@@ -52,6 +52,12 @@ impl TraceContext {
     pub fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0
     }
+
+    /// The same, recorded.
+    #[must_use]
+    pub fn sampled(self) -> Self {
+        Self { flags: self.flags | SAMPLED, ..self }
+    }
 }
 
 /// The kind of a span, as in OpenTelemetry.
@@ -222,8 +228,8 @@ impl Traces {
         self.open(name, kind, recorded, context, parent.map(|parent| parent.span_id), Vec::new())
     }
 
-    /// The root span of a new trace, linked to `causes`: for the work of a batch, an alarm or a delivery, now or hours
-    /// later. It is recorded if one of them is; if there is none, the tracer decides.
+    /// The root span of a new trace, linked to `causes`: for the work of a batch or a delivery, now or hours later. It is
+    /// recorded if one of them is; if there is none, the tracer decides.
     pub fn root(&self, entropy: &Entropy, name: &'static str, kind: SpanKind, mut causes: Vec<TraceContext>) -> Span {
         if !self.are_told() {
             return Span::default();
@@ -245,6 +251,19 @@ impl Traces {
             _ => TraceContext { trace_id, span_id, flags: if recorded { SAMPLED } else { 0 } },
         };
         self.open(name, kind, recorded, context, None, causes)
+    }
+
+    /// The root span of a new trace whose causes are found only while it runs: for an alarm. It is recorded if the
+    /// tracer decides so, and otherwise as soon as it is [linked](Span::link) to a recorded cause.
+    pub fn root_ahead(&self, entropy: &Entropy, name: &'static str, kind: SpanKind) -> Span {
+        if !self.are_told() {
+            return Span::default();
+        }
+        let trace_id = entropy.draw();
+        let is_chosen = self.tracer.as_ref().is_some_and(|tracer| tracer.samples(trace_id));
+        let context =
+            TraceContext { trace_id, span_id: entropy.draw_distinct(), flags: if is_chosen { SAMPLED } else { 0 } };
+        self.open(name, kind, true, context, None, Vec::new())
     }
 
     fn open(
@@ -317,6 +336,28 @@ mod tests {
         drop(traces.root(&entropy, "process", SpanKind::Consumer, vec![UNASKED]));
         traces.child(&entropy, "wait", SpanKind::Internal, Some(ASKED)).forget();
         assert!(kept.spans().is_empty());
+    }
+
+    #[test]
+    fn a_stage_ahead_of_its_causes_is_recorded_once_one_of_them_is() {
+        let (kept, entropy) = (Arc::new(Kept::declining()), Entropy::seeded([3; 32]));
+        let traces = Traces::to(kept.clone());
+        let mut span = traces.root_ahead(&entropy, "alarm", SpanKind::Internal);
+        let ahead = span.context().unwrap();
+        assert_eq!((ahead.is_sampled(), span.recorded()), (false, None));
+        for cause in [UNASKED, ASKED, ASKED] {
+            span.link(cause);
+            assert_eq!(span.recorded(), Some(ahead.sampled()).filter(|_| cause == ASKED));
+        }
+        drop(span);
+        let mut unlinked = traces.root_ahead(&entropy, "alarm", SpanKind::Internal);
+        unlinked.link(UNASKED);
+        drop(unlinked);
+        let [span] = &kept.spans()[..] else { panic!("one span") };
+        assert_eq!((span.context, span.parent, &span.links[..]), (ahead.sampled(), None, &[ASKED][..]));
+        let chosen = Traces::to(Arc::new(Kept::default())).root_ahead(&entropy, "alarm", SpanKind::Internal);
+        assert!(chosen.recorded().is_some(), "the tracer chose it");
+        assert!(!Traces::default().root_ahead(&entropy, "alarm", SpanKind::Internal).is_recorded());
     }
 
     #[test]

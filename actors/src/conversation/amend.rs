@@ -222,6 +222,6 @@ pub(super) fn end_review(message: MessageId, after: &mut Overlay, writing: &mut 
     // Votes so far are words too.
     let standing = asked.standing(after, now).without_words();
     let state = if standing.status == ReviewStatus::Pending { standing.cancelled(now) } else { standing };
-    review::end(&asked, after, state, writing);
+    review::end(&asked, after, state, None, writing);
     Ok(())
 }

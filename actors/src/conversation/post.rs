@@ -317,7 +317,8 @@ impl Posting<'_> {
         if let Some(asked) = review::asked(id.number, self.writing.reads)? {
             let standing = asked.standing(&overlay, self.writing.context.now);
             if standing.status == ReviewStatus::Pending {
-                review::end(&asked, &mut overlay, standing.cancelled(self.writing.context.now), &mut self.writing);
+                let cancelled = standing.cancelled(self.writing.context.now);
+                review::end(&asked, &mut overlay, cancelled, None, &mut self.writing);
             }
         }
         self.writing.overlay(id.number, &overlay);

@@ -18,6 +18,7 @@ use crate::machine::{Decision, Need, ReadSet, Undecided};
 use crate::message::{Alike, Json, Overlay, Quorum, Review, ReviewState, ReviewStatus, Vote};
 use crate::store::{RowWrite, StoreError};
 use crate::tables::{DEADLINES, PENDING_REVIEWS, REVIEWS};
+use crate::trace::TraceContext;
 
 /// The principal that decides a review at its deadline.
 pub const SYSTEM: &str = "system";
@@ -74,7 +75,8 @@ fn expire(seq: u64, writing: &mut Writing<'_>) -> Result<(), Undecided> {
     let Some(asked) = asked(seq, writing.reads)? else { return Ok(()) };
     let mut overlay = overlay_of(seq, writing.reads)?;
     let state = asked.standing(&overlay, writing.context.now);
-    end(&asked, &mut overlay, state, writing);
+    // Hours after it was asked for, and nobody has ended it: whatever follows goes back to who asked.
+    end(&asked, &mut overlay, state, asked.trace, writing);
     writing.overlay(seq, &overlay);
     Ok(())
 }
@@ -92,6 +94,8 @@ pub(super) struct Asked {
     pub(super) message: MessageId,
     /// What it asks.
     pub(super) review: Review,
+    /// The request that it came with.
+    trace: Option<TraceContext>,
 }
 
 impl Asked {
@@ -103,8 +107,9 @@ impl Asked {
 
 /// The review that the message with this sequence asks for.
 pub(super) fn asked(seq: u64, reads: &ReadSet) -> Result<Option<Asked>, Undecided> {
-    let message = reads.record(seq)?.as_ref().and_then(message_of);
-    Ok(message.and_then(|message| Some(Asked { message: message.id, review: message.content.review.clone()? })))
+    let Some(record) = reads.record(seq)? else { return Ok(None) };
+    let (trace, message) = (record.trace, message_of(&record));
+    Ok(message.and_then(|message| Some(Asked { message: message.id, review: message.content.review.clone()?, trace })))
 }
 
 /// An accepted message asks for a review.
@@ -117,9 +122,16 @@ pub(super) fn request(message: MessageId, review: &Review, writing: &mut Writing
     writing.list(PENDING_REVIEWS, key);
 }
 
-/// Ends a review: decided, by its default, expired or cancelled. The caller writes the message's overlay.
-pub(super) fn end(asked: &Asked, overlay: &mut Overlay, state: ReviewState, writing: &mut Writing<'_>) {
-    let &Asked { message, ref review } = asked;
+/// Ends a review: decided, by its default, expired or cancelled; because of the request of trace `cause`, or if that is
+/// `None`, of this command. The caller writes the message's overlay.
+pub(super) fn end(
+    asked: &Asked,
+    overlay: &mut Overlay,
+    state: ReviewState,
+    cause: Option<TraceContext>,
+    writing: &mut Writing<'_>,
+) {
+    let &Asked { message, ref review, .. } = asked;
     let event = match state.status {
         ReviewStatus::Completed => Event::ReviewCompleted,
         ReviewStatus::Cancelled => Event::ReviewCancelled,
@@ -127,12 +139,17 @@ pub(super) fn end(asked: &Asked, overlay: &mut Overlay, state: ReviewState, writ
     };
     overlay.review = Some(state.clone());
     let (kind, expires_at) = (Some(review.kind.clone()), Some(review.expires_at));
-    let end = ReviewEnd { message, state, asker: review.asker.clone(), kind, expires_at };
-    overlay.review_end = Some(writing.event(event(end)));
+    let event = event(ReviewEnd { message, state, asker: review.asker.clone(), kind, expires_at });
+    overlay.review_end = Some(match cause {
+        Some(cause) => writing.event_of(cause, event),
+        None => writing.event(event),
+    });
     writing.delete(DEADLINES, deadline_key(review.expires_at, message.number));
     writing.unlist(PENDING_REVIEWS, review_key(message, review));
     if let Some(asker) = review.asker.clone() {
-        writing.row(Errand::Tell { asker, message, trace: writing.context.trace }.row());
+        let context = writing.context;
+        let trace = cause.map_or(context.trace, |cause| Some(context.trace_of_work_for(cause)));
+        writing.row(Errand::Tell { asker, message, trace }.row());
     }
 }
 
@@ -315,7 +332,7 @@ fn show_text(seq: u64, overlay: &Overlay, writing: &mut Writing<'_>) {
 /// A review that a principal ends.
 fn ended(asked: &Asked, mut overlay: Overlay, after: ReviewState, mut writing: Writing<'_>) -> Decision<Conversation> {
     let seq = asked.message.number;
-    end(asked, &mut overlay, after.clone(), &mut writing);
+    end(asked, &mut overlay, after.clone(), None, &mut writing);
     show_text(seq, &overlay, &mut writing);
     writing.overlay(seq, &overlay);
     writing.done(Reply::Review(Box::new(after)))

@@ -9,6 +9,7 @@ use crate::machine::{Change, Decision, DecisionContext, ReadSet, Record, Undecid
 use crate::message::Overlay;
 use crate::store::{RowWrite, StoreError, Table, View, ViewWrite};
 use crate::tables::OVERLAYS;
+use crate::trace::TraceContext;
 
 /// The outcome of a command.
 pub(super) type Decided = Result<Decision<Conversation>, Halt>;
@@ -81,6 +82,12 @@ impl<'a> Writing<'a> {
         self.next_seq += u64::from(event.name().is_some());
         self.change.events.push(event);
         seq
+    }
+
+    /// Appends an event that goes back to the request of this trace, and not to the command.
+    pub(super) fn event_of(&mut self, cause: TraceContext, event: Event) -> u64 {
+        self.change.causes.push((self.change.events.len(), cause));
+        self.event(event)
     }
 
     /// Puts a row with this value.

@@ -16,6 +16,8 @@ pub(crate) struct Batch<M: Machine> {
     /// The span from here until they are answered. It is the first field, since it must end before its parent.
     pub(crate) span: Span,
     pub(crate) envelopes: Vec<Envelope<M>>,
+    /// When they were taken from the queue.
+    pub(crate) taken: Instant,
 }
 
 impl<M: Machine> Batch<M> {
@@ -30,10 +32,26 @@ impl<M: Machine> Batch<M> {
             }
             envelopes.extend(queue.pop_front());
         }
-        let span = process_span(node, entity, &envelopes);
+        let (span, taken) = (process_span(node, entity, &envelopes), Instant::now());
         node.metrics.batch_commands.record(envelopes.len() as u64);
-        waited(node, entity, &mut envelopes, &span);
-        Self { span, envelopes }
+        waited(node, entity, &mut envelopes, &span, taken);
+        Self { span, envelopes, taken }
+    }
+
+    /// The work of its alarm goes back to these earlier requests: the alarm's span is linked to them. If that decides
+    /// that the alarm is recorded, so is the batch.
+    pub(crate) fn goes_back_to(&mut self, node: &Node, entity: EntityKey, causes: &[TraceContext]) {
+        let alarm = self.envelopes.iter_mut().find(|envelope| envelope.is_internal());
+        let Some(alarm) = alarm.filter(|_| !causes.is_empty()) else { return };
+        let before = alarm.span.recorded();
+        causes.iter().for_each(|cause| alarm.span.link(*cause));
+        let Some(now_recorded) = alarm.span.recorded().filter(|_| before.is_none()) else { return };
+        if self.span.recorded().is_some() {
+            self.span.link(now_recorded);
+        } else {
+            self.span = process_span(node, entity, &self.envelopes);
+            self.span.began(self.taken);
+        }
     }
 
     /// Returns the commands behind the first `decided` to the front of the queue.
@@ -84,8 +102,7 @@ fn process_span<M: Machine>(node: &Node, entity: EntityKey, envelopes: &[Envelop
 }
 
 /// Records how long each command waited. A command retried after a conflict was recorded before.
-fn waited<M: Machine>(node: &Node, entity: EntityKey, envelopes: &mut [Envelope<M>], span: &Span) {
-    let now = Instant::now();
+fn waited<M: Machine>(node: &Node, entity: EntityKey, envelopes: &mut [Envelope<M>], span: &Span, now: Instant) {
     let together = span.context();
     for envelope in envelopes {
         let Some(admitted) = envelope.admitted.take() else { continue };

@@ -13,7 +13,7 @@ use crate::machine::{Change, Decision, DecisionContext, Effects, Machine, Need, 
 use crate::store::{
     AlarmChange, Commit, CommitId, KeyHash, KeyRow, NewRecord, Redaction, RowWrite, SeqRange, ViewWrite,
 };
-use crate::trace::{Span, names};
+use crate::trace::{Span, TraceContext, names};
 
 use super::batch::Batch;
 use super::in_flight::{Answers, InFlight};
@@ -40,6 +40,8 @@ pub(crate) struct Draft<M: Machine> {
     rows: Vec<RowWrite>,
     views: Vec<ViewWrite>,
     redactions: Vec<Redaction>,
+    /// The traces of earlier requests that its events go back to.
+    causes: Vec<TraceContext>,
     keys: Vec<(KeyHash, KeyRow)>,
     last_at: Millis,
     /// The commit's id.
@@ -130,6 +132,7 @@ impl<M: Effects> Draft<M> {
             node: resident.node.members.me(),
             key: envelope.key.map(|key| key.hash),
             trace: envelope.trace,
+            alarm: envelope.span.context(),
         }
     }
 }
@@ -145,6 +148,7 @@ impl<M: Machine> Draft<M> {
             rows: Vec::new(),
             views: Vec::new(),
             redactions: Vec::new(),
+            causes: Vec::new(),
             keys: Vec::new(),
             last_at: known.last_at,
             id: CommitId(id),
@@ -158,6 +162,11 @@ impl<M: Machine> Draft<M> {
     /// How many commands were decided: the first ones of the batch, at least one.
     pub(crate) fn decided(&self) -> usize {
         self.replies.len()
+    }
+
+    /// The earlier requests that its events go back to, beside the ones that its commands belong to.
+    pub(crate) fn causes(&self) -> &[TraceContext] {
+        &self.causes
     }
 
     /// Takes a decision into the draft, and returns the reply to send once it is durable.
@@ -176,10 +185,13 @@ impl<M: Machine> Draft<M> {
     /// Takes a change into the draft.
     fn take(&mut self, change: Change<M>, envelope: &Envelope<M>, now: Millis, reads: &mut ReadSet) -> M::Reply {
         let first = self.next_seq;
-        for event in change.events {
+        let mut causes = change.causes.into_iter().peekable();
+        for (place, event) in change.events.into_iter().enumerate() {
             let is_event = M::is_event(&event);
             let seq = if is_event { self.next_seq } else { self.next_seq - 1 };
-            let record = Record { seq, at: now, trace: envelope.trace, event };
+            let cause = causes.next_if(|(of, _)| *of == place).map(|(_, cause)| cause);
+            self.causes.extend(cause);
+            let record = Record { seq, at: now, trace: cause.or(envelope.trace), event };
             M::apply(&mut self.state, &record);
             let payload = codec::encode_record(&record);
             if is_event && self.has_more {

@@ -57,10 +57,11 @@ pub(super) fn not_done<R: Debug>(node: &Node, entity: EntityKey, refusal: &Refus
     }
 }
 
-/// The alarm of an entity, due at `due` as far as known, rings now. Returns the span of the work that it causes.
+/// The alarm of an entity, due at `due` as far as known, rings now. Returns the span of the work that it causes; which
+/// requests that work goes back to is known once it is decided.
 pub(super) fn rung(node: &Node, entity: EntityKey, due: Option<Millis>, now: Millis) -> Span {
     let late = due.map_or(0, |at| now.since(at));
-    let mut span = node.root_span(names::alarm(entity.kind), SpanKind::Internal, Vec::new());
+    let mut span = node.root_span_ahead(names::alarm(entity.kind), SpanKind::Internal);
     node.metrics.alarm_lateness.observe(Duration::from_millis(late), span.recorded(), || node.now());
     span.set(names::LATE_MS, late);
     span

@@ -59,6 +59,7 @@ impl<M: ChecksReplies> Sim<M> {
             node: NodeId([1; 16]),
             key: None,
             trace: self.trace,
+            alarm: None,
         };
         for _ in 0..8 {
             match M::decide(self.state.as_ref(), command, &context, &reads) {
@@ -111,9 +112,11 @@ impl<M: ChecksReplies> Sim<M> {
 
     /// Applies a change, as the host does, and checks the invariants of every change.
     pub(crate) fn take(&mut self, change: Change<M>) -> M::Reply {
-        for event in change.events {
+        let mut causes = change.causes.into_iter().peekable();
+        for (place, event) in change.events.into_iter().enumerate() {
             let seq = self.seq + u64::from(M::is_event(&event));
-            let record = Record { seq, at: self.now, trace: self.trace, event };
+            let cause = causes.next_if(|(of, _)| *of == place).map(|(_, cause)| cause);
+            let record = Record { seq, at: self.now, trace: cause.or(self.trace), event };
             M::apply(&mut self.state, &record);
             let bytes = codec::encode_record(&record);
             self.log.push((record, bytes));

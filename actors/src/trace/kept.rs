@@ -4,23 +4,32 @@ use std::sync::{Mutex, PoisonError};
 
 use super::{Finished, Tracer};
 
-/// A tracer that samples and keeps everything.
+/// A tracer that keeps everything, and samples every trace unless it is [declining](Self::declining).
 #[derive(Debug, Default)]
-pub struct Kept(Mutex<Vec<Finished>>);
+pub struct Kept {
+    spans: Mutex<Vec<Finished>>,
+    declines: bool,
+}
 
 impl Kept {
+    /// One that keeps everything, and samples no trace that begins within the node.
+    #[must_use]
+    pub fn declining() -> Self {
+        Self { declines: true, ..Self::default() }
+    }
+
     /// The spans that have ended so far, in the order of their ends.
     pub fn spans(&self) -> Vec<Finished> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.spans.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl Tracer for Kept {
     fn record(&self, span: Finished) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(span);
+        self.spans.lock().unwrap_or_else(PoisonError::into_inner).push(span);
     }
 
     fn samples(&self, _: [u8; 16]) -> bool {
-        true
+        !self.declines
     }
 }

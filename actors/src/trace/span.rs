@@ -16,11 +16,17 @@ use crate::url::Server;
 pub struct Span(Option<Box<Open>>);
 
 struct Open {
-    /// The tracer that gets it when it has ended; `None` if it is only listed.
+    /// The tracer that gets it when it has ended, if its trace is sampled by then; `None` if it is only listed.
     tracer: Option<Arc<dyn Tracer>>,
     /// Its entry in the list of running stages.
     doing: Option<Doing>,
     finished: Finished,
+}
+
+impl Open {
+    fn is_exported(&self) -> bool {
+        self.tracer.is_some() && self.finished.context.is_sampled()
+    }
 }
 
 impl fmt::Debug for Span {
@@ -35,8 +41,8 @@ impl Span {
         Self(Some(Box::new(Open { tracer, doing, finished })))
     }
 
-    /// Whether it is exported or listed; check before computing attributes. [`Span::recorded`] says whether it is
-    /// exported.
+    /// Whether it is exported or listed, or may yet be; check before computing attributes. [`Span::recorded`] says
+    /// whether it is exported.
     #[must_use]
     pub fn is_recorded(&self) -> bool {
         self.0.is_some()
@@ -45,7 +51,7 @@ impl Span {
     /// Its trace context if it is recorded, for exemplars: a span that is only listed is found nowhere later.
     #[must_use]
     pub fn recorded(&self) -> Option<TraceContext> {
-        self.0.as_ref().filter(|open| open.tracer.is_some()).map(|open| open.finished.context)
+        self.0.as_ref().filter(|open| open.is_exported()).map(|open| open.finished.context)
     }
 
     /// Its trace context, for its children.
@@ -105,9 +111,14 @@ impl Span {
         }
     }
 
-    /// Links another cause, if that is recorded.
+    /// Links another cause, once, if that is recorded. A span that began [ahead of its
+    /// causes](super::Traces::root_ahead) is then recorded too.
     pub fn link(&mut self, cause: TraceContext) {
-        if let Some(open) = self.0.as_mut().filter(|_| cause.is_sampled()) {
+        let Some(open) = self.0.as_mut().filter(|_| cause.is_sampled()) else { return };
+        if open.tracer.is_some() {
+            open.finished.context = open.finished.context.sampled();
+        }
+        if !open.finished.links.contains(&cause) {
             open.finished.links.push(cause);
         }
     }
@@ -123,7 +134,7 @@ impl Span {
     pub(crate) fn lasted(mut self, began: Instant, ended: Instant) {
         if let Some(open) = self.0.take() {
             let Open { tracer, finished, .. } = *open;
-            if let Some(tracer) = tracer {
+            if let Some(tracer) = tracer.filter(|_| finished.context.is_sampled()) {
                 tracer.record(Finished { began, ended, ..finished });
             }
         }
@@ -139,7 +150,7 @@ impl Drop for Span {
     fn drop(&mut self) {
         if let Some(open) = self.0.take() {
             let Open { tracer, mut finished, .. } = *open;
-            if let Some(tracer) = tracer {
+            if let Some(tracer) = tracer.filter(|_| finished.context.is_sampled()) {
                 finished.ended = Instant::now();
                 tracer.record(finished);
             }

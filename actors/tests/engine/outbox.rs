@@ -24,6 +24,7 @@ use crate::support::*;
 
 mod asked;
 mod crowds;
+mod expiry;
 mod fair;
 mod fixture;
 mod leaving;

@@ -35,7 +35,7 @@ pub(crate) fn in_trace(n: u8) -> CommandContext {
 
 /// The one span of this name.
 #[track_caller]
-fn one<'a>(spans: &'a [Finished], name: &str) -> &'a Finished {
+pub(crate) fn one<'a>(spans: &'a [Finished], name: &str) -> &'a Finished {
     let mut found = spans.iter().filter(|span| span.name == name);
     let span = found.next().unwrap_or_else(|| panic!("no span {name} in {spans:?}"));
     assert!(found.next().is_none(), "several spans {name}");

@@ -22,7 +22,17 @@ use crate::traces::in_trace;
 
 /// A node that records its spans, and whose agents ask people unless their models are `puppet`.
 fn traced(store: impl Store, clock: Arc<TokioClock>, puppet: Option<&Arc<Puppet>>) -> (Arc<Node>, Arc<Kept>) {
-    let kept = Arc::new(Kept::default());
+    traced_by(Kept::default(), store, clock, puppet)
+}
+
+/// The same by this tracer.
+fn traced_by(
+    tracer: Kept,
+    store: impl Store,
+    clock: Arc<TokioClock>,
+    puppet: Option<&Arc<Puppet>>,
+) -> (Arc<Node>, Arc<Kept>) {
+    let kept = Arc::new(tracer);
     let ports = Ports { traces: Traces::to(kept.clone()), tools: Arc::new(AskPeople), ..Ports::default() };
     let models = puppet.map(|puppet| -> Arc<dyn Models> { Arc::new(Strings(Arc::clone(puppet))) });
     let ports = Ports { models: models.unwrap_or_else(|| Arc::clone(&ports.models)), ..ports };
@@ -107,15 +117,21 @@ async fn a_turn_resumed_by_a_review_links_to_who_asked_and_who_answered() {
 
 #[tokio::test(start_paused = true)]
 async fn a_turn_resumed_without_an_answer_links_to_its_alarm() {
-    let (node, kept) = traced(MemoryStore::default(), TokioClock::start(), None);
-    configure(&node).await;
-    let e = entity(1);
-    node.conversation(e, post_with_turn(e, "ask"), in_trace(1)).await.unwrap();
-    sleep(Duration::from_secs(61 * 60)).await;
-    let [first, second] = &attempts(&kept)[..] else { panic!("one attempt before and one after") };
-    is_part_of(&kept, first, 1);
-    let alarm = leads_to(second, 1);
-    assert!(kept.spans().iter().any(|span| span.context == alarm && span.name == "alarm conversation"), "{alarm:?}");
+    // However seldom the traces of alarms are sampled.
+    for tracer in [Kept::default(), Kept::declining()] {
+        let (node, kept) = traced_by(tracer, MemoryStore::default(), TokioClock::start(), None);
+        configure(&node).await;
+        let e = entity(1);
+        node.conversation(e, post_with_turn(e, "ask"), in_trace(1)).await.unwrap();
+        sleep(Duration::from_secs(61 * 60)).await;
+        let [first, second] = &attempts(&kept)[..] else { panic!("one attempt before and one after") };
+        is_part_of(&kept, first, 1);
+        let (alarm, spans) = (leads_to(second, 1), kept.spans());
+        let rang = spans.iter().find(|span| span.context == alarm && span.name == "alarm conversation").unwrap();
+        // The channel's alarm leads to the call that asked people.
+        let asked = spans.iter().find(|span| span.name.starts_with("execute_tool")).unwrap();
+        assert_eq!(rang.links, [asked.context], "{rang:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

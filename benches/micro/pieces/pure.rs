@@ -35,6 +35,7 @@ pub(super) fn decide() -> Result<Once, Error> {
             node: NodeId([1; 16]),
             key: None,
             trace: None,
+            alarm: None,
         };
         let Ok(Decision::Change(change)) = Conversation::decide(state.as_ref(), &command, &context, &reads) else {
             unreachable!("an open conversation takes a message");

@@ -103,6 +103,7 @@ fn a_wake_behind_another_in_one_batch_loses_no_review() {
         node: NodeId([1; 16]),
         key: None,
         trace: None,
+        alarm: None,
     };
     let decision = Conversation::decide(sim.state.as_ref(), &Command::Wake { lost: None }, &context, &reads);
     let Err(Undecided::Missing(missing)) = decision else { panic!("{decision:?}") };

@@ -31,7 +31,7 @@ fn made(
     let (envelope, mut reads) = (envelope(), ReadSet::default());
     let reply = draft.follow(decision, &envelope, NOW, &mut reads);
     draft.replies.push(reply);
-    let batch = Batch { span: Span::default(), envelopes: vec![envelope] };
+    let batch = Batch { span: Span::default(), envelopes: vec![envelope], taken: std::time::Instant::now() };
     draft.into_commit(entity(), batch, known, snapshot_every)
 }
 

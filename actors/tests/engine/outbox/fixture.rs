@@ -134,18 +134,26 @@ pub(crate) struct Fixture<S> {
 
 impl<S: Store> Fixture<S> {
     pub(crate) fn on(store: S) -> Self {
-        let clock = TokioClock::start();
+        Self::by(store, Traces::default())
+    }
+
+    fn by(store: S, traces: Traces) -> Self {
+        let (store, clock) = (Arc::new(store), TokioClock::start());
         let sink = Arc::new(Sink { clock: Arc::clone(&clock), moods: Mutex::default(), arrived: Mutex::default() });
-        let store = Arc::new(store);
-        Self { node: start(&store, &clock, &sink), sink, store, clock }
+        let ports = Ports { traces, ..ways(&sink) };
+        let node = Node::start(store.clone(), clock.clone(), entropy(), ports);
+        Self { node, sink, store, clock }
     }
 
     /// The same, with its spans recorded.
     pub(crate) fn traced(store: S) -> (Self, Arc<Kept>) {
-        let (mut fixture, kept) = (Self::on(store), Arc::new(Kept::default()));
-        let ports = Ports { traces: Traces::to(kept.clone()), ..ways(&fixture.sink) };
-        fixture.node = Node::start(fixture.store.clone(), fixture.clock.clone(), entropy(), ports);
-        (fixture, kept)
+        Self::traced_by(store, Kept::default())
+    }
+
+    /// The same, by this tracer.
+    pub(crate) fn traced_by(store: S, tracer: Kept) -> (Self, Arc<Kept>) {
+        let kept = Arc::new(tracer);
+        (Self::by(store, Traces::to(kept.clone())), kept)
     }
 
     /// Another process on the same store, beside this one.
