@@ -45,7 +45,7 @@ fn deliveries(spans: &[Finished]) -> Vec<&Finished> {
 
 /// Whatever the sampler says of traces that begin with an alarm or a delivery.
 #[tokio::test(start_paused = true)]
-async fn the_end_of_an_unanswered_review_leads_to_who_asked_and_is_recorded_with_it() {
+async fn the_end_of_an_unanswered_review_leads_to_who_asked_for_it() {
     let cause = in_trace(1).trace.unwrap();
     for tracer in [Kept::default(), Kept::declining()] {
         let (spans, ends) = expired(tracer, &[in_trace(1)]).await;
