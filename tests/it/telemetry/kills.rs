@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::receiver::{Manner, Receiver};
-use super::{GRPC, Tree, append, complete, contained, conversation, place, traced};
+use super::{GRPC, Tree, append, complete, contained, conversation, place, traced_on_store};
 use crate::support::client::{Client, Reply};
 use crate::support::until::seen_here;
 
 const WRITERS: usize = 8;
-/// How long a span waits for others before it is sent; `traced` configures the server with it.
+/// How long a span waits for others before it is sent; `traced_on_store` configures the server with it.
 const DELAY: Duration = Duration::from_millis(50);
 /// A span acknowledged this long before the kill has arrived: this covers the delay, and the way many times over, for a
 /// busy machine.
@@ -43,7 +43,7 @@ fn write(address: &str, shared: &str, writer: usize, told: &Sender<Acknowledged>
 
 /// Kills a server after some time of writes; returns all that it acknowledged, and the time of the kill.
 fn killed_while_written_to(data: &std::path::Path, receiver: &Receiver) -> (Vec<Acknowledged>, Instant) {
-    let server = traced(data, receiver, &[GRPC, ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")]);
+    let server = traced_on_store(data, receiver, &[GRPC, ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")]);
     let shared = conversation(&mut Client::connect(&server.address).unwrap());
     let (told, acknowledged) = mpsc::channel();
     let writers: Vec<_> = (0..WRITERS)
@@ -96,7 +96,7 @@ fn traces_that_had_the_time_are_whole_though_the_server_is_killed() {
     let ids: BTreeSet<&str> = spans.iter().map(|span| &*span.id).collect();
     assert_eq!(ids.len(), spans.len(), "no span came twice");
 
-    let server = traced(&data, &receiver, &[GRPC]);
+    let server = traced_on_store(&data, &receiver, &[GRPC]);
     let mut client = Client::connect(&server.address).unwrap();
     let before = acknowledged.last().unwrap().reply.json()[0]["conversation_id"].as_str().unwrap().to_owned();
     let replies: Vec<Reply> = (0..20).map(|n| append(&mut client, &before, &format!("after-{n}"))).collect();
