@@ -115,4 +115,5 @@ async fn the_last_numbers_count_what_ends_only_while_the_server_stops() {
     let (metrics, ..) = received(&receiver);
     let Some(Data::Histogram(turns)) = &metrics["tertulia_turn_seconds"].data else { panic!("a histogram") };
     assert_eq!(turns.data_points.iter().map(|point| point.count).sum::<u64>(), 1);
+    assert!(receiver.spans().iter().any(|span| span.name == "invoke_agent echo"), "its span has arrived too");
 }

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -38,6 +39,8 @@ pub(crate) enum Manner {
     Refuses,
     /// Refuses every other request, and accepts the rest.
     Hesitates,
+    /// Accepts them, after some time.
+    Slow,
     /// Never answers.
     Hangs,
     /// Answers with success, and that it has rejected all spans.
@@ -69,13 +72,42 @@ struct Shared {
     headers: Mutex<HeaderMap>,
     /// The number of requests.
     asked: AtomicUsize,
+    /// The number of spans in requests that it has not answered.
+    held: AtomicUsize,
+}
+
+/// How long a slow receiver takes for an answer.
+const SLOW: Duration = Duration::from_millis(300);
+
+/// Spans in a request that is not answered until this is dropped.
+struct Held<'a>(&'a Shared, usize);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(self.1, Ordering::Relaxed);
+    }
+}
+
+/// How many spans are in a request.
+fn count(request: &ExportTraceServiceRequest) -> usize {
+    let scopes = request.resource_spans.iter().flat_map(|resource| &resource.scope_spans);
+    scopes.map(|scope| scope.spans.len()).sum()
 }
 
 impl Shared {
+    fn hold(&self, spans: usize) -> Held<'_> {
+        self.held.fetch_add(spans, Ordering::Relaxed);
+        Held(self, spans)
+    }
+
     async fn takes(&self) -> bool {
         let asked = self.asked.fetch_add(1, Ordering::Relaxed);
         match self.manner {
             Manner::Hangs => std::future::pending().await,
+            Manner::Slow => {
+                tokio::time::sleep(SLOW).await;
+                true
+            }
             Manner::Refuses => false,
             Manner::Hesitates => asked % 2 == 1,
             Manner::Takes | Manner::Lies => true,
@@ -128,6 +160,7 @@ impl Receiver {
             metrics: Mutex::default(),
             headers: Mutex::default(),
             asked: AtomicUsize::default(),
+            held: AtomicUsize::default(),
         });
         let (stop, stopped) = oneshot::channel();
         let (bound, address) = std::sync::mpsc::channel::<SocketAddr>();
@@ -154,6 +187,11 @@ impl Receiver {
         self.shared.asked.load(Ordering::Relaxed)
     }
 
+    /// The number of spans in requests that it has not answered.
+    pub(crate) fn held(&self) -> usize {
+        self.shared.held.load(Ordering::Relaxed)
+    }
+
     /// The newest metrics, and the headers of their request.
     pub(crate) fn metrics(&self) -> Option<(HeaderMap, ExportMetricsServiceRequest)> {
         self.shared.metrics.lock().unwrap().clone()
@@ -166,7 +204,9 @@ impl Receiver {
 }
 
 impl Shared {
-    fn take(&self, request: ExportTraceServiceRequest) {
+    /// Takes the spans of a request, and answers it.
+    fn take(&self, request: ExportTraceServiceRequest) -> ExportTraceServiceResponse {
+        let rejected_spans = count(&request) as i64;
         let mut spans = self.spans.lock().unwrap();
         for resource in request.resource_spans {
             let described = resource.resource.unwrap_or_default().attributes;
@@ -175,10 +215,7 @@ impl Shared {
                 spans.extend(scope.spans.iter().map(|span| got(span, &service)));
             }
         }
-    }
-
-    fn answer(&self, count: usize) -> ExportTraceServiceResponse {
-        let lie = ExportTracePartialSuccess { rejected_spans: count as i64, error_message: "no".to_owned() };
+        let lie = ExportTracePartialSuccess { rejected_spans, error_message: "no".to_owned() };
         ExportTraceServiceResponse { partial_success: (self.manner == Manner::Lies).then_some(lie) }
     }
 }
@@ -191,14 +228,12 @@ impl TraceService for Grpc {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let _held = self.0.hold(count(request.get_ref()));
         if !self.0.takes().await {
             return Err(Status::unavailable("busy"));
         }
         *self.0.headers.lock().unwrap() = request.metadata().clone().into_headers();
-        let request = request.into_inner();
-        let answer = self.0.answer(request.resource_spans.len());
-        self.0.take(request);
-        Ok(Response::new(answer))
+        Ok(Response::new(self.0.take(request.into_inner())))
     }
 }
 
@@ -227,14 +262,13 @@ async fn metrics_over_http(State(shared): State<Arc<Shared>>, headers: HeaderMap
 }
 
 async fn over_http(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> (StatusCode, Vec<u8>) {
+    let request = ExportTraceServiceRequest::decode(plain(&headers, body)).unwrap();
+    let _held = shared.hold(count(&request));
     if !shared.takes().await {
         return (StatusCode::SERVICE_UNAVAILABLE, Vec::new());
     }
-    let request = ExportTraceServiceRequest::decode(plain(&headers, body)).unwrap();
     *shared.headers.lock().unwrap() = headers;
-    let answer = shared.answer(request.resource_spans.len());
-    shared.take(request);
-    (StatusCode::OK, answer.encode_to_vec())
+    (StatusCode::OK, shared.take(request).encode_to_vec())
 }
 
 /// The decompressed body.
