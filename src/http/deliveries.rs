@@ -118,13 +118,13 @@ pub(super) async fn retry(
     }
     let waiting = match (&asked, command_context.key) {
         (Asked::Repeat, Some(with)) => {
-            pending::retried(app.node(), entity, key, with.hash).await.map_err(store_problem)?
+            pending::retried(app.node(), entity, key, with.hash).await.map_err(store_problem)?.map(Box::new)
         }
         (Asked::Repeat, None) => None,
         (Asked::Now(waiting), _) => waiting.clone(),
     };
     let delivery = match waiting {
-        Some(waiting) => delivery.retry_requested(waiting),
+        Some(waiting) => delivery.retry_requested(*waiting),
         // It is being sent already, or too many other keys have requested it since.
         None => find(&app, &caller, &id).await.map_err(untold)?,
     };
@@ -136,7 +136,7 @@ pub(super) async fn retry(
 /// The result of requesting a delivery.
 enum Asked {
     /// The state of its lane now, if there was anything to do.
-    Now(Option<LaneRow>),
+    Now(Option<Box<LaneRow>>),
     /// It was requested before with the same idempotency key.
     Repeat,
 }
@@ -157,7 +157,7 @@ async fn again(
 /// The same for either kind of entity.
 fn asked<R>(answer: Result<Answer<Option<Box<LaneRow>>>, Refusal<R>>) -> Result<Asked, Problem> {
     match answer.map_err(|refusal| problem_of(refusal, |_| delivery_not_found()))? {
-        Answer::Done(waiting) => Ok(Asked::Now(waiting.map(|waiting| *waiting))),
+        Answer::Done(waiting) => Ok(Asked::Now(waiting)),
         Answer::Repeat(_) => Ok(Asked::Repeat),
     }
 }
