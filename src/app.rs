@@ -6,8 +6,8 @@ use std::time::Duration;
 use actors::clock::Millis;
 use actors::id::{EntityKey, KeyId};
 use actors::node::Node;
-use actors::shares::{OwnPermit, Shares};
 use actors::store::KeyHash;
+use actors::tasks::shares::{OwnPermit, Shares};
 use axum::extract::FromRef;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -28,10 +28,10 @@ use crate::secret::Pepper;
 use crate::telemetry::sampling::Sampling;
 
 /// How long a stopping server still waits for the results of requests; well within their own time.
-const STOPPING: Duration = Duration::from_secs(5);
+const STOPPING_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a request waits for its turn behind others: as long as for the answer to a command.
-const TURN_WITHIN: Duration = Duration::from_secs(10);
+/// How long a request waits for a lock that others hold: as long as for the answer to a command.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Clients for the outside of this process.
 #[derive(Clone, Debug)]
@@ -77,12 +77,12 @@ struct Shared {
     limiter: RateLimiter,
     meters: Meters,
     in_progress: InProgress,
-    /// One permit for each key of contacts' messages that are being stored.
-    storing: Shares<KeyHash>,
+    /// A lock for each key of contacts' messages that are being stored.
+    key_locks: Shares<KeyHash>,
     /// One permit for each contact whose messages wait for room among the turns of a conversation.
     lines: Shares<EntityKey>,
-    /// One permit for each registry that is being changed.
-    changing: Shares<EntityKey>,
+    /// A lock for each registry that is being changed.
+    registry_locks: Shares<EntityKey>,
     egress_allow: CidrList,
     egress: Egress,
     files: FileStore,
@@ -121,9 +121,9 @@ impl App {
             limiter: RateLimiter::new(config.rate_limit),
             meters: Meters::default(),
             in_progress: InProgress::default(),
-            storing: Shares::of(1),
+            key_locks: Shares::of(1),
             lines: Shares::of(1),
-            changing: Shares::of(1),
+            registry_locks: Shares::of(1),
             egress_allow: config.egress_allow.clone(),
             egress,
             files,
@@ -181,10 +181,9 @@ impl App {
         &self.0.in_progress
     }
 
-    /// The turn of a contact's message to be stored, among those with its idempotency key. `None`: it did not come in
-    /// time.
-    pub async fn turn_to_store(&self, key: KeyHash) -> Option<OwnPermit<KeyHash>> {
-        timeout(TURN_WITHIN, self.0.storing.enter(key)).await.ok()
+    /// Locks the idempotency key of a contact's message while it is stored. `None`: others held the lock for too long.
+    pub async fn lock_message_key(&self, key: KeyHash) -> Option<OwnPermit<KeyHash>> {
+        timeout(LOCK_TIMEOUT, self.0.key_locks.enter(key)).await.ok()
     }
 
     /// The turn to ask for room in a conversation, once every earlier one in this line is over.
@@ -192,9 +191,9 @@ impl App {
         self.0.lines.enter(line).await
     }
 
-    /// The turn to change a registry. `None`: it did not come in time.
-    pub async fn turn_to_change(&self, registry: EntityKey) -> Option<OwnPermit<EntityKey>> {
-        timeout(TURN_WITHIN, self.0.changing.enter(registry)).await.ok()
+    /// Locks a registry for a change. `None`: others held the lock for too long.
+    pub async fn lock_registry(&self, registry: EntityKey) -> Option<OwnPermit<EntityKey>> {
+        timeout(LOCK_TIMEOUT, self.0.registry_locks.enter(registry)).await.ok()
     }
 
     /// Networks that users' URLs may reach although they are not public.
@@ -263,7 +262,7 @@ impl App {
         self.0.leaving.borrow().is_none()
     }
 
-    /// From now on `readyz` fails, so that no new requests are sent here, and everything waiting for [`App::left`]
+    /// From now on `readyz` fails, so that no new requests are sent here, and everything waiting for [`App::stopping`]
     /// ends.
     pub fn leave(&self) {
         self.0.leaving.send_if_modified(|since| {
@@ -274,7 +273,7 @@ impl App {
     }
 
     /// Completes when the server begins to stop. Long-lived requests (event streams, long polls) end with it.
-    pub fn left(&self) -> impl Future<Output = ()> + Send + use<> {
+    pub fn stopping(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut leaving = self.0.leaving.subscribe();
         // The sender lives as long as the app; without it, the server has stopped.
         async move { drop(leaving.wait_for(Option::is_some).await) }
@@ -282,11 +281,11 @@ impl App {
 
     /// Completes a while after the server has begun to stop. Waiting requests then get an answer without the result,
     /// instead of being cut off.
-    pub(crate) fn waits_no_longer(&self) -> impl Future<Output = ()> + Send + use<> {
+    pub(crate) fn stop_waiting(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut leaving = self.0.leaving.subscribe();
         async move {
             let since = leaving.wait_for(Option::is_some).await.ok().and_then(|since| *since);
-            tokio::time::sleep_until(since.unwrap_or_else(Instant::now) + STOPPING).await;
+            tokio::time::sleep_until(since.unwrap_or_else(Instant::now) + STOPPING_TIMEOUT).await;
         }
     }
 }

@@ -37,7 +37,7 @@ const FIRST_KEY: &[u8] = b"first_key";
 /// The mark that the first start is over.
 pub(crate) const BOOTSTRAPPED: &[u8] = b"bootstrapped";
 /// How often another process may be faster. Each time it has made a commit, and there are three.
-const ATTEMPTS: usize = 8;
+const MAX_ATTEMPTS: usize = 8;
 
 /// Why an installation could not be created or read.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +90,7 @@ pub async fn run(
     configured: Option<&str>,
     mut announce: impl FnMut(&str) -> io::Result<()>,
 ) -> Result<Pepper, BootstrapError> {
-    for _ in 0..ATTEMPTS {
+    for _ in 0..MAX_ATTEMPTS {
         if setting(node, BOOTSTRAPPED).await?.is_some() {
             places::give(node).await?;
             let missing = || StoreError::Corrupt("the installation has no pepper".into());

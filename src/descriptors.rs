@@ -4,14 +4,14 @@
 //! descriptor.
 
 /// Of all descriptors, connections get one in this many; the store's tables, files and outgoing calls have the rest.
-const SHARE: u64 = 2;
+const DESCRIPTORS_PER_CONNECTION: u64 = 2;
 /// Descriptors that those others take however few connections there are: tables, turns, deliveries and uploads.
-const OTHERS: u64 = 2_048;
+const RESERVED_DESCRIPTORS: u64 = 2_048;
 
 /// The number of connections to accept of those that are configured: all of them, or half of the descriptors if the
 /// system allows no more even when asked.
 pub(crate) fn connections(configured: usize) -> usize {
-    let wanted = (configured as u64).saturating_mul(SHARE).saturating_add(OTHERS);
+    let wanted = (configured as u64).saturating_mul(DESCRIPTORS_PER_CONNECTION).saturating_add(RESERVED_DESCRIPTORS);
     let Some(limit) = raised_limit(wanted) else { return configured };
     let room = room(configured, limit);
     if room < configured {
@@ -27,7 +27,7 @@ pub(crate) fn connections(configured: usize) -> usize {
 
 /// How many of the configured connections have room within this limit of descriptors.
 fn room(configured: usize, limit: u64) -> usize {
-    let share = usize::try_from(limit / SHARE).unwrap_or(usize::MAX);
+    let share = usize::try_from(limit / DESCRIPTORS_PER_CONNECTION).unwrap_or(usize::MAX);
     share.clamp(1, configured.max(1))
 }
 

@@ -36,18 +36,18 @@ use crate::config::CidrList;
 use crate::wire::url;
 
 /// Unused connections are closed after this long: long enough for the next event of a busy conversation.
-const IDLE: Duration = Duration::from_secs(15);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Unused connections to one host; more are made when they are needed.
-const IDLE_PER_HOST: usize = 4;
+const MAX_IDLE_PER_HOST: usize = 4;
 /// The bytes of an answer's head, and of the read-ahead buffer for its body.
 const HEAD_BYTES: usize = 32 * 1024;
 /// Headers of an answer.
-const HEADERS: usize = 100;
+const MAX_HEADERS: usize = 100;
 /// The bytes that are read of the answer to a [`send`](Egress::send): enough for a message about an error, and for a
 /// short answer to be read to its end, so that its connection can be reused.
 const EXCERPT_BYTES: usize = 16 * 1024;
 /// How long to wait for the rest of such an answer once its head has arrived; the head is what counts.
-const EXCERPT_WAIT: Duration = Duration::from_secs(1);
+const EXCERPT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The client could not be created.
 #[derive(Debug, thiserror::Error)]
@@ -136,10 +136,10 @@ impl Egress {
         let connector = Connector::new(guard.clone(), names, crate::tls::client()?);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(IDLE_PER_HOST)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
             .http1_max_buf_size(HEAD_BYTES)
-            .http1_max_headers(HEADERS)
+            .http1_max_headers(MAX_HEADERS)
             .build(connector);
         Ok(Self { client, guard })
     }
@@ -153,7 +153,7 @@ impl Egress {
         let deadline = Instant::now() + within;
         let url = self.guard.check(outgoing.url)?;
         let (head, body) = self.begin(&url, outgoing, deadline).await?.into_parts();
-        let patience = deadline.min(Instant::now() + EXCERPT_WAIT);
+        let patience = deadline.min(Instant::now() + EXCERPT_TIMEOUT);
         Ok(Reply { status: head.status, headers: head.headers, excerpt: excerpt(body, patience).await })
     }
 

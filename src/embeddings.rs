@@ -11,14 +11,14 @@ use http::{HeaderValue, header};
 use reqwest::{Client, Url};
 use serde::{Deserialize, Serialize};
 
-use crate::bounded::{self, Unread};
+use crate::bounded_body::{self, Unread};
 use crate::config::EmbeddingsConfig;
-use crate::outgoing;
+use crate::http_client;
 
 /// Resolving, connecting and the TLS handshake together.
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// One exchange; a batch of texts takes a small model on a slow machine some seconds.
-const WITHIN: Duration = Duration::from_secs(30);
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// An answer's body: 64 vectors of 4,096 numbers in text, twice over.
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 /// The longest vector.
@@ -56,7 +56,7 @@ impl std::fmt::Debug for Endpoint {
 }
 
 #[derive(Serialize)]
-struct Asked<'a> {
+struct EmbeddingsRequest<'a> {
     model: &'a str,
     input: &'a [String],
 }
@@ -79,17 +79,18 @@ impl Endpoint {
     /// # Errors
     /// If TLS or the client cannot be configured, or the settings cannot be used.
     pub fn new(config: &EmbeddingsConfig) -> Result<Self, EmbeddingsError> {
-        let client = outgoing::client()?.http1_only().connect_timeout(CONNECT).timeout(WITHIN).build()?;
+        let client =
+            http_client::client()?.http1_only().connect_timeout(CONNECT_TIMEOUT).timeout(EXCHANGE_TIMEOUT).build()?;
         let mut url = Url::parse(&config.url).map_err(|_| EmbeddingsError::Url)?;
         url.path_segments_mut().map_err(|()| EmbeddingsError::Url)?.pop_if_empty().push("embeddings");
-        let authorization = config.api_key.as_ref().map(|key| outgoing::bearer(key.expose()));
+        let authorization = config.api_key.as_ref().map(|key| http_client::bearer(key.expose()));
         let authorization = authorization.transpose().map_err(|_| EmbeddingsError::ApiKey)?;
         Ok(Self { client, url, model: config.model.clone(), authorization })
     }
 
     async fn ask(&self, texts: &[String]) -> Result<Vec<Vec<f32>>, String> {
-        let body =
-            serde_json::to_vec(&Asked { model: &self.model, input: texts }).map_err(|error| error.to_string())?;
+        let body = serde_json::to_vec(&EmbeddingsRequest { model: &self.model, input: texts })
+            .map_err(|error| error.to_string())?;
         let mut request =
             self.client.post(self.url.clone()).header(header::CONTENT_TYPE, "application/json").body(body);
         if let Some(authorization) = &self.authorization {
@@ -99,7 +100,7 @@ impl Endpoint {
         if !response.status().is_success() {
             return Err(format!("the endpoint answered {}", response.status().as_u16()));
         }
-        let body = bounded::body(response, ANSWER_BYTES).await.map_err(|unread| match unread {
+        let body = bounded_body::body(response, ANSWER_BYTES).await.map_err(|unread| match unread {
             Unread::TooLarge => format!("the response is larger than {ANSWER_BYTES} bytes"),
             Unread::Broken => "the response was interrupted".to_owned(),
         })?;
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whatever_is_no_vector_for_each_text_is_refused_in_words_of_ours() {
+    async fn an_invalid_embeddings_answer_is_refused_without_quoting_it() {
         for (answer, words) in [
             ((|_| (500, json!({"error": "secret"}))) as fn(&Value) -> _, "answered 500"),
             (|_| (302, json!({})), "answered 302"),

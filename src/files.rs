@@ -29,15 +29,15 @@ pub use self::writer::{Writer, Written};
 use crate::config::{AttachmentsConfig, AttachmentsPlace};
 
 /// Bytes of one read from a file.
-const PIECE: usize = 256 * 1024;
+const PIECE_BYTES: usize = 256 * 1024;
 
 /// Connecting to a bucket, TLS and all.
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A bucket that is silent for this long counts as unavailable.
-const SILENCE: Duration = Duration::from_secs(15);
+const READ_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the storage may take for one object in all while it is written, or until it begins to be read: a request
 /// waits, and holds one of the writers.
-const WITHIN: Duration = Duration::from_secs(30);
+const STORAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why bytes could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -64,15 +64,15 @@ pub enum FilesError {
     Unreadable(#[source] io::Error),
     /// The store refused.
     #[error("the attachment store failed: {0}")]
-    Store(Said),
+    Store(StorageError),
 }
 
 /// The error of the store of attachments, without a bucket's own text, which may be anything.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Said(String);
+pub struct StorageError(String);
 
-impl Said {
+impl StorageError {
     /// It did not answer in time.
     fn nothing() -> Self {
         Self("no response in time".to_owned())
@@ -113,7 +113,7 @@ impl From<object_store::Error> for FilesError {
     fn from(error: object_store::Error) -> Self {
         match error {
             object_store::Error::NotFound { .. } => Self::NotFound,
-            error => Self::Store(Said::of(&error)),
+            error => Self::Store(StorageError::of(&error)),
         }
     }
 }
@@ -126,7 +126,7 @@ async fn in_time<T>(
     let begun = Instant::now();
     let answered = timeout(*left, asking).await;
     *left = left.saturating_sub(begun.elapsed());
-    Ok(answered.map_err(|_| FilesError::Store(Said::nothing()))??)
+    Ok(answered.map_err(|_| FilesError::Store(StorageError::nothing()))??)
 }
 
 /// The write parameters of a kind of place.
@@ -217,7 +217,7 @@ impl FileStore {
         let asked = range.clone().filter(|_| self.root.is_none());
         let key = key.into();
         let asking = self.objects.get_opts(&key, GetOptions::new().with_range(asked));
-        let found = in_time(&mut { WITHIN }, asking).await?;
+        let found = in_time(&mut { STORAGE_TIMEOUT }, asking).await?;
         if found.meta.size != written.size {
             return Err(FilesError::Damaged);
         }
@@ -349,7 +349,7 @@ fn pieces(file: std::fs::File, range: Range<u64>) -> BoxStream<'static, io::Resu
             if at >= end {
                 return Ok(None);
             }
-            let length = usize::try_from(end - at).unwrap_or(usize::MAX).min(PIECE);
+            let length = usize::try_from(end - at).unwrap_or(usize::MAX).min(PIECE_BYTES);
             // Allocated where it is freed: each of many reading threads would keep memory of its own.
             let mut piece = BytesMut::zeroed(length);
             let read = move || file.read_exact_at(&mut piece, at).map(|()| piece.freeze());

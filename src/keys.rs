@@ -15,7 +15,7 @@ use bytes::Bytes;
 use crate::secret::Pepper;
 
 /// The length of the hash prefix by which a key is found.
-const FOUND_BY: usize = 16;
+const HASH_PREFIX_BYTES: usize = 16;
 /// Ids that a search reads at once; they are short.
 const IDS_AT_ONCE: usize = 1_000;
 
@@ -28,7 +28,7 @@ pub fn new_id(node: &Node) -> KeyId {
 /// The row key of a presented key.
 #[must_use]
 pub fn hash_key(hash: &[u8; 32]) -> Bytes {
-    Bytes::copy_from_slice(&hash[..FOUND_BY])
+    Bytes::copy_from_slice(&hash[..HASH_PREFIX_BYTES])
 }
 
 /// The row key of a named key: a workspace's keys are adjacent, oldest first.
@@ -60,7 +60,7 @@ pub fn delete(key: &ApiKey) -> [RowChange; 2] {
 /// # Errors
 /// `StoreError` if the store, or the stored data, cannot be read.
 pub async fn by_hash(node: &Node, hash: &[u8; 32]) -> Result<Option<Arc<ApiKey>>, StoreError> {
-    let known = node.configured::<ApiKey>(EntityKey::INSTALLATION, KEYS_BY_HASH, &hash[..FOUND_BY]).await?;
+    let known = node.configured::<ApiKey>(EntityKey::INSTALLATION, KEYS_BY_HASH, &hash[..HASH_PREFIX_BYTES]).await?;
     Ok(known.filter(|known| Pepper::same(hash, &known.hash)))
 }
 

@@ -2,20 +2,20 @@
 
 pub mod app;
 pub mod bootstrap;
-mod bounded;
+mod bounded_body;
 pub mod config;
 mod descriptors;
 pub mod egress;
 pub mod embeddings;
 pub mod files;
 pub mod http;
+mod http_client;
 pub mod json;
 pub mod keys;
 pub mod metrics;
 pub mod models;
 pub mod openapi;
 pub mod operators;
-mod outgoing;
 pub mod problem;
 pub mod secret;
 pub mod serve;

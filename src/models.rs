@@ -9,7 +9,7 @@ use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
-use actors::agent::{Completion, Models, Prompt, Said};
+use actors::agent::{Completion, ModelOutput, Models, Prompt};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{StatusCode, header};
@@ -21,8 +21,8 @@ use self::fault::{Fault, Refused};
 use self::request::Call;
 use self::retry::Retries;
 use self::stream::SilenceLimits;
-use crate::bounded::{self, Unread};
-use crate::outgoing;
+use crate::bounded_body::{self, Unread};
+use crate::http_client;
 use crate::trace_context::{RequestTrace, TRACEPARENT};
 
 mod answer;
@@ -38,15 +38,15 @@ mod stream;
 mod tests;
 
 /// Resolving, connecting and the TLS handshake together; a model thinks long, but a socket opens soon or never.
-const CONNECT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The wait for a stream's first words. A model that thinks for longer is asked for whole answers (`stream: false`).
-const FIRST_TOKEN: Duration = Duration::from_secs(60);
+const FIRST_TOKEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// The time between two pieces of a stream; models pause to think, and dead connections are silent for ever.
-const STALL: Duration = Duration::from_secs(30);
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// A whole answer's body: a reply of the longest kind, a few times over for its envelope and escapes.
 const ANSWER_BYTES: usize = 4 * 1024 * 1024;
 /// Unused connections are closed after this long, before the usual servers close them under a request.
-const IDLE: Duration = Duration::from_secs(4);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The HTTP client could not be created.
 #[derive(Debug, thiserror::Error)]
@@ -82,19 +82,19 @@ impl OpenAi {
     /// # Errors
     /// If TLS or the client cannot be configured.
     pub fn new() -> Result<Self, OpenAiError> {
-        let client = outgoing::client()?
+        let client = http_client::client()?
             // With one call per connection, dropping a call closes its socket, and the endpoint stops working on an
             // answer that is no longer wanted.
             .http1_only()
-            .connect_timeout(CONNECT)
-            .pool_idle_timeout(IDLE)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .build()?;
         let (retries, answer_bytes) = (Retries::default(), ANSWER_BYTES);
-        Ok(Self { client, retries, answer_bytes, first_token: FIRST_TOKEN, stall: STALL })
+        Ok(Self { client, retries, answer_bytes, first_token: FIRST_TOKEN_TIMEOUT, stall: STALL_TIMEOUT })
     }
 
     /// Asks within `within`, and retries once if [`Retries`] allows it.
-    async fn ask(&self, prompt: &Prompt, within: Duration) -> Result<Said, Fault> {
+    async fn ask(&self, prompt: &Prompt, within: Duration) -> Result<ModelOutput, Fault> {
         let deadline = Instant::now() + within;
         let call = Call::of(prompt)?;
         let answered = timeout_at(deadline, async {
@@ -203,7 +203,7 @@ fn form(response: &Response) -> Option<Form> {
 
 /// The body of an answer.
 async fn read(response: Response, at_most: usize) -> Result<Bytes, Fault> {
-    bounded::body(response, at_most).await.map_err(|unread| match unread {
+    bounded_body::body(response, at_most).await.map_err(|unread| match unread {
         Unread::TooLarge => Fault::TooLarge(at_most),
         Unread::Broken => Fault::InvalidReply("was interrupted"),
     })

@@ -30,7 +30,7 @@ pub use keys::{NewKey, create_key, list_keys, revoke_key};
 pub use verify::verify;
 
 /// How long the store may take to close.
-const CLOSED_WITHIN: Duration = Duration::from_secs(10);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -122,7 +122,7 @@ async fn open(config: &Config) -> Result<(Arc<Node>, Pepper), OperatorError> {
 }
 
 async fn close(node: &Arc<Node>) {
-    node.drain(Instant::now() + CLOSED_WITHIN).await;
+    node.drain(Instant::now() + CLOSE_TIMEOUT).await;
 }
 
 /// Opening would create a missing store, which a command that reads one must not do. If there is any part of a store,

@@ -35,21 +35,23 @@ mod start;
 use start::{Early, Reached, Ready};
 
 /// How long running requests may take once the server is stopping.
-const REQUESTS: Duration = Duration::from_secs(10);
+const REQUESTS_TIMEOUT: Duration = Duration::from_secs(10);
 /// When turns and commands must have ended and the store be closed, counted from the same moment.
-const DRAINED: Duration = Duration::from_secs(17);
+const DRAIN_BY: Duration = Duration::from_secs(17);
 /// The same for a node that has served no request yet.
-const UNOPENED: Duration = Duration::from_secs(1);
+const DRAIN_BY_BEFORE_START: Duration = Duration::from_secs(1);
 /// How long sending the last metrics may take, once everything that they count has ended; and after them the queued
 /// spans.
-const LAST: Duration = Duration::from_millis(900);
+const FINAL_EXPORT_TIMEOUT: Duration = Duration::from_millis(900);
 /// When the server stops waiting for the store, so that there is time for those metrics.
-const CLOSED: Duration = Duration::from_millis(17_600);
+const STORE_CLOSE_BY: Duration = Duration::from_millis(17_600);
 /// When the process gives up waiting for that; with the remaining work it ends within the promised 20 seconds. The last
 /// metrics are sent by then too.
-const GIVEN_UP: Duration = Duration::from_millis(18_500);
-const _: () =
-    assert!(CLOSED.as_millis() + LAST.as_millis() <= GIVEN_UP.as_millis(), "the last numbers are sent by then");
+const SHUTDOWN_BY: Duration = Duration::from_millis(18_500);
+const _: () = assert!(
+    STORE_CLOSE_BY.as_millis() + FINAL_EXPORT_TIMEOUT.as_millis() <= SHUTDOWN_BY.as_millis(),
+    "the last numbers are sent by then"
+);
 /// The default address of the metrics listener.
 const USUAL_METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9464);
 /// Scrapers of metrics at once.
@@ -107,7 +109,7 @@ pub async fn run(config: &Config) -> Result<(), ServeError> {
     let mut config = config.clone();
     config.max_connections = descriptors::connections(config.max_connections);
     let served = run_traced(&config, &telemetry).await;
-    telemetry.finish(LAST).await;
+    telemetry.finish(FINAL_EXPORT_TIMEOUT).await;
     served
 }
 
@@ -143,7 +145,7 @@ async fn live<'a>(
     }
     // Everything begun ends in order.
     let now = Instant::now();
-    if timeout_at(now + GIVEN_UP, node.drain(now + UNOPENED)).await.is_err() {
+    if timeout_at(now + SHUTDOWN_BY, node.drain(now + DRAIN_BY_BEFORE_START)).await.is_err() {
         tracing::error!("the store did not close in time");
     }
     begun.map(|_| Stopped)
@@ -185,13 +187,14 @@ impl<'a> Serving<'a> {
         let Ready { api, metrics: (scraped, metrics_address), door } = early.end().await;
         let (afterwards, (api, address)) = start::shared(api, "--listen")?;
         let app = App::behind(door, Arc::clone(node), pepper, outside, config);
-        let options = ServerOptions { max_connections: config.max_connections, drain: REQUESTS, ..Default::default() };
+        let options =
+            ServerOptions { max_connections: config.max_connections, drain: REQUESTS_TIMEOUT, ..Default::default() };
         let of_metrics = ServerOptions { max_connections: METRICS_CONNECTIONS, drain: Duration::ZERO, ..options };
         let sources = Sources { app: app.clone(), spans: telemetry.waiting().cloned() };
         // Before any request is answered: its settings may turn out to be invalid.
         let push = telemetry.push(config, sources.clone())?;
-        let requests = tokio::spawn(serve(api, http::router(app.clone()), options, app.left()));
-        tokio::spawn(serve(scraped, metrics::router(sources), of_metrics, app.left()));
+        let requests = tokio::spawn(serve(api, http::router(app.clone()), options, app.stopping()));
+        tokio::spawn(serve(scraped, metrics::router(sources), of_metrics, app.stopping()));
         tracing::info!(%address, %metrics_address, "ready");
         if let Err(error) = say(&format!("tertulia is ready on http://{address}")) {
             tracing::warn!(%error, "cannot write to standard output");
@@ -209,7 +212,7 @@ impl<'a> Serving<'a> {
         let ended = self.ended(asked, failure).await;
         // Whatever the end, the work until then is counted.
         if let Some(push) = push {
-            push.finish(LAST).await;
+            push.finish(FINAL_EXPORT_TIMEOUT).await;
         }
         ended
     }
@@ -226,7 +229,7 @@ impl<'a> Serving<'a> {
         let begun = Instant::now();
         self.app.leave();
         tokio::select! {
-            ended = timeout_at(begun + CLOSED, self.stop(begun)) => {
+            ended = timeout_at(begun + STORE_CLOSE_BY, self.stop(begun)) => {
                 if ended.is_err() {
                     tracing::error!("the store did not close in time");
                 }
@@ -244,7 +247,7 @@ impl<'a> Serving<'a> {
         refused.spawn(serve(listener, http::leaving(&self.app), options, std::future::pending()));
         // An error here is a panic that was logged already.
         let cut_off = self.requests.await.map_or(0, |drained| drained.cut_off);
-        self.node.drain(begun + DRAINED).await;
+        self.node.drain(begun + DRAIN_BY).await;
         refused.shutdown().await;
         tracing::info!(cut_off, "stopped");
     }

@@ -43,7 +43,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long connections continue unchanged once the server stops: a connection accepted just before has its request
 /// read and answered. Otherwise it would be closed silently, since nothing has been read from it.
-const ARRIVING: Duration = Duration::from_millis(50);
+const ARRIVAL_DELAY: Duration = Duration::from_millis(50);
 
 /// Options of serving.
 #[derive(Clone, Copy, Debug)]
@@ -149,7 +149,7 @@ async fn drain(graceful: GracefulShutdown, mut connections: JoinSet<()>, within:
     let ended = timeout_at(deadline, async {
         // A server without drain time does not wait for arriving requests either.
         if !within.is_zero() {
-            sleep(ARRIVING).await;
+            sleep(ARRIVAL_DELAY).await;
         }
         graceful.shutdown().await;
         while connections.join_next().await.is_some() {}

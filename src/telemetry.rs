@@ -267,7 +267,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_said_of_the_process_goes_before_what_it_says_by_itself() {
+    fn configured_resource_attributes_override_the_defaults() {
         let said = [("service.version", "mine"), ("team", "a,b")].map(|(name, value)| (name.into(), value.into()));
         let resource = resource(&[1; 16], &said);
         let told =
@@ -279,7 +279,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_underway_is_on_one_list_for_all_where_one_is_asked_for() {
+    fn the_task_list_is_shared_and_exists_only_if_enabled() {
         let telemetry = |env: &[_]| Telemetry::start(&config(env)).unwrap().0;
         assert!(telemetry(&[]).traces().underway().is_none());
         let telemetry = telemetry(&[("TERTULIA_TASK_LIST", "true")]);

@@ -29,11 +29,11 @@ use actors::store::StoreError;
 
 /// How long a store is retried that is unavailable, or does not report a commit's outcome: a commit sent twice is
 /// applied once.
-const PATIENCE: Duration = Duration::from_secs(30);
+const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The part of the same export in a file before it was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Found {
+pub enum ExistingExport {
     /// Nothing to keep.
     #[default]
     Nothing,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actors::clock::{Clock, Millis};
-use actors::outbox::{ATTEMPT, Answer, Deliverer, DeliveryRequest, Undelivered};
+use actors::outbox::{ATTEMPT_TIMEOUT, Answer, Deliverer, DeliveryRequest, Undelivered};
 use actors::webhook::Format;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -50,7 +50,7 @@ impl Webhooks {
         let headers = self.headers(request, &body, self.clock.now()).ok_or(Undelivered::Other("unsigned"))?;
         let method = Method::from_bytes(request.method.as_bytes()).map_err(|_| Undelivered::Other("invalid_method"))?;
         let outgoing = Outgoing { workspace: request.entity.workspace, method, url: &request.url, headers, body };
-        let reply = self.egress.send(outgoing, ATTEMPT).await.map_err(|fault| {
+        let reply = self.egress.send(outgoing, ATTEMPT_TIMEOUT).await.map_err(|fault| {
             tracing::debug!(event = %request.id, %fault, "an event could not be sent");
             undelivered(&fault)
         })?;

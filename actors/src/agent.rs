@@ -10,7 +10,7 @@ use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
 use crate::conversation::{Failure, Usage};
-use crate::deltas::Saying;
+use crate::deltas::DeltaSink;
 #[cfg(doc)]
 use crate::limits;
 use crate::message::Json;
@@ -171,7 +171,7 @@ pub struct Prompt {
     /// The call's trace context, or if it is not recorded, that of its parent.
     pub trace: Option<TraceContext>,
     /// The sink for pieces of the reply.
-    pub saying: Saying,
+    pub saying: DeltaSink,
     /// What happens at its endpoint, for the call's span.
     pub exchange: Exchange,
 }
@@ -229,7 +229,7 @@ impl Exchange {
 
 /// The output of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
+pub struct ModelOutput {
     /// Its texts: the replies, or the text beside its calls.
     pub replies: Vec<String>,
     /// The tools that it calls. If it calls any, it is asked again with their results.
@@ -239,7 +239,7 @@ pub struct Said {
 }
 
 /// The output of a model, or why there is none.
-pub type Completion = Result<Said, Failure>;
+pub type Completion = Result<ModelOutput, Failure>;
 
 /// The port to models outside this program.
 pub trait Models: Send + Sync + 'static {

@@ -31,9 +31,9 @@ const BEGINNING_MILLIS: u64 = 8_000;
 /// or a suspended machine, makes deadlines due without notice.
 const SLEEP_MILLIS: u64 = 1_000;
 /// Rows of one read.
-const PAGE: usize = 1_000;
+const ALARMS_PER_PAGE: usize = 1_000;
 /// The pause before an alarm that is still due is checked again, or an undelivered one is sent again.
-const AGAIN_MILLIS: u64 = 1_000;
+const RETRY_PAUSE_MILLIS: u64 = 1_000;
 
 /// One wake of an entity, until the entity has read it.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl Near {
     /// Notes a stored alarm. A due one that was just rung is noted to be rung again later, and keeps that time:
     /// otherwise an entity that cannot do its work would be woken without a pause.
     fn found(&mut self, entity: EntityKey, at: Millis, now: Millis) {
-        let rung = self.by_entity.get(&entity).is_some_and(|noted| noted.at <= now.plus(AGAIN_MILLIS));
+        let rung = self.by_entity.get(&entity).is_some_and(|noted| noted.at <= now.plus(RETRY_PAUSE_MILLIS));
         if at > now || !rung {
             self.set(entity, Some(at));
         }
@@ -186,7 +186,7 @@ impl Alarms {
             }
             // It stays noted, a little later, until the entity reports that it is done: a wake that is lost between
             // here and a decision is repeated.
-            near.set(entity, Some(now.plus(AGAIN_MILLIS)));
+            near.set(entity, Some(now.plus(RETRY_PAUSE_MILLIS)));
             due.push(entity);
         }
         (due, None)
@@ -212,7 +212,7 @@ async fn scan(node: &Arc<Node>, is_first: bool) -> Result<Option<StoreError>, St
     let upto = node.clock.now().plus(HORIZON_MILLIS);
     let (mut after, mut missing): (Option<Due>, _) = (None, None);
     loop {
-        let page = node.store.due(after, upto, PAGE).await?;
+        let page = node.store.due(after, upto, ALARMS_PER_PAGE).await?;
         let now = node.clock.now();
         let mut near = node.alarms.lock();
         for due in &page.alarms {
@@ -232,7 +232,7 @@ async fn scan(node: &Arc<Node>, is_first: bool) -> Result<Option<StoreError>, St
         node.alarms.earlier.notify_one();
         missing = missing.or(page.missing);
         match page.alarms.last() {
-            Some(last) if page.alarms.len() == PAGE && !full => after = Some(*last),
+            Some(last) if page.alarms.len() == ALARMS_PER_PAGE && !full => after = Some(*last),
             _ => return Ok(missing),
         }
     }
@@ -319,7 +319,7 @@ impl<'n> Scans<'n> {
         self.is_first &= ended.is_err();
         if let Some(error) = ended.unwrap_or_else(Some) {
             tracing::warn!(%error, "could not read all due alarms; retrying");
-            self.next = self.node.clock.now().plus(AGAIN_MILLIS);
+            self.next = self.node.clock.now().plus(RETRY_PAUSE_MILLIS);
         }
     }
 }
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn of_more_alarms_than_there_is_room_for_the_earliest_are_kept() {
+    fn the_earliest_alarms_are_kept_when_there_is_no_room_for_all() {
         let alarms = Alarms::default();
         let later = 10;
         for n in (0..limits::NEAR_ALARMS + later).rev() {
@@ -367,7 +367,7 @@ mod tests {
         let (rest, next) = alarms.take_due(NOW);
         assert_eq!((rest.len(), next), (5, Some(NOW.plus(1))), "one that is not due is not taken");
         assert_eq!(alarms.take_due(NOW).0, []);
-        assert_eq!(alarms.take_due(NOW.plus(AGAIN_MILLIS)).0.len(), limits::WAKES, "nobody has said to be done");
+        assert_eq!(alarms.take_due(NOW.plus(RETRY_PAUSE_MILLIS)).0.len(), limits::WAKES, "nobody has said to be done");
     }
 
     #[test]
@@ -405,8 +405,8 @@ mod tests {
         alarms.note(entity(1), Some(NOW), NOW);
         assert_eq!(rings(NOW), 1);
         alarms.note(entity(1), Some(NOW), NOW);
-        assert_eq!(rings(NOW.plus(AGAIN_MILLIS - 1)), 0);
-        assert_eq!(rings(NOW.plus(AGAIN_MILLIS)), 1);
+        assert_eq!(rings(NOW.plus(RETRY_PAUSE_MILLIS - 1)), 0);
+        assert_eq!(rings(NOW.plus(RETRY_PAUSE_MILLIS)), 1);
         alarms.note(entity(1), Some(NOW.plus(5_000)), NOW);
         assert_eq!((rings(NOW.plus(4_999)), rings(NOW.plus(5_000))), (0, 1), "one that was moved rings then");
         alarms.note(entity(1), None, NOW);

@@ -4,7 +4,7 @@
 //! if the version is the one from before the read.
 //!
 //! If other processes may change a registry too, its cached rows are valid only while its head is unchanged. The head
-//! is read every `LOOK_AFTER`, so a key that was revoked anywhere is refused everywhere within `STALE_AT_MOST`.
+//! is read every `CHECK_INTERVAL`, so a key that was revoked anywhere is refused everywhere within `MAX_STALENESS`.
 
 use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,9 +22,9 @@ use crate::limits;
 use crate::store::{Fresh, Head, Store, StoreError, Table};
 
 /// After this time the head of a registry that others may change is read before a cached row is used.
-const LOOK_AFTER: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// While one such read is running, others use their cached rows for this long.
-pub(crate) const STALE_AT_MOST: Duration = Duration::from_secs(2);
+pub(crate) const MAX_STALENESS: Duration = Duration::from_secs(2);
 
 /// A decoded row, and how many changes of its registry had been seen when it was read.
 type Kept = (u64, Arc<dyn Any + Send + Sync>);
@@ -140,7 +140,7 @@ impl Catalog {
         Ok(Some(row))
     }
 
-    /// How many changes of a registry were seen, as of at most [`STALE_AT_MOST`] ago. Changes of this process do not
+    /// How many changes of a registry were seen, as of at most [`MAX_STALENESS`] ago. Changes of this process do not
     /// count, and in an unshared store it is 0.
     ///
     /// # Errors
@@ -154,19 +154,19 @@ impl Catalog {
             Some(registry) => Arc::clone(&registry),
             None => Arc::clone(&self.registries.entry(entity).or_default()),
         };
-        if let Some(seen) = registry.seen_within(LOOK_AFTER) {
+        if let Some(seen) = registry.seen_within(CHECK_INTERVAL) {
             return Ok(seen.moves);
         }
         let asked = Instant::now();
         let looking = match registry.looking.try_lock() {
             Ok(looking) => looking,
-            Err(_) => match registry.seen_within(STALE_AT_MOST) {
+            Err(_) => match registry.seen_within(MAX_STALENESS) {
                 Some(seen) => return Ok(seen.moves),
                 None => registry.looking.lock().await,
             },
         };
         // Another task may have read the head while this one waited.
-        if let Some(seen) = registry.seen_within(LOOK_AFTER) {
+        if let Some(seen) = registry.seen_within(CHECK_INTERVAL) {
             return Ok(seen.moves);
         }
         // A task that waited for a failed read takes its error: otherwise tasks would ask an unresponsive store one
@@ -190,7 +190,7 @@ impl Catalog {
         if !store.is_shared() {
             return Some(0);
         }
-        let seen = self.registries.get(&entity)?.seen_within(STALE_AT_MOST)?;
+        let seen = self.registries.get(&entity)?.seen_within(MAX_STALENESS)?;
         Some(seen.moves)
     }
 

@@ -17,24 +17,24 @@ use crate::outbox::{LaneRow, Outbox, Sending};
 use crate::store::RowWrite;
 use crate::tables::FORKS;
 
-mod aside;
 mod effects;
 mod erase;
 pub mod identifier;
 mod open;
 mod outgoing;
+mod overflow;
 mod requests;
 mod resolve;
 mod save;
 
-pub use aside::{Aside, last_on};
 pub use erase::{Erasing, GoOn, Step};
 pub use open::OpenConversation;
+pub use overflow::{Aside, last_on};
 pub use resolve::{GoBack, Resolve};
 pub use save::{Save, Saved, Update};
 
 /// How many earlier conversations of a channel are remembered, for keys that were used there.
-const EARLIER_MAX: usize = 4;
+const MAX_EARLIER: usize = 4;
 /// Bytes of a name by which contacts are sorted; a list entry's key has room for no more.
 const NAME_BYTES: usize = 64;
 

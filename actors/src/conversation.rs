@@ -16,25 +16,25 @@ use crate::outbox::Outbox;
 use crate::tables::{ATTACHED, DETAILS, TURNS};
 
 pub mod amend;
+mod apply;
 pub mod attach;
 mod beginnings;
 pub mod command;
+mod due_work;
 mod effects;
 pub mod erase;
 pub mod errand;
 pub mod event;
 pub mod fork;
-pub mod kept;
 pub mod keys;
 mod origin;
 mod outgoing;
 pub mod post;
 pub mod remember;
 mod requests;
+pub mod retry_rows;
 pub mod review;
-mod taken;
 pub mod turn;
-mod under_way;
 pub mod update;
 mod wake;
 mod writing;
@@ -186,7 +186,7 @@ impl Machine for Conversation {
         match decided(state, command, Writing::new(context, reads)) {
             Ok(Decision::Change(change)) => {
                 let change = outgoing::marked(state, change, context, reads)?;
-                kept::noted(change, context, reads).map(Decision::Change)
+                retry_rows::noted(change, context, reads).map(Decision::Change)
             }
             Ok(decision) => Ok(decision),
             Err(Halt::Rejected(rejection)) => Ok(Decision::Reject(rejection)),
@@ -198,7 +198,7 @@ impl Machine for Conversation {
         if let Some(begun) = State::begun(record) {
             *state = Some(begun);
         } else if let Some(state) = state {
-            state.take(record);
+            state.apply(record);
         }
     }
 
@@ -213,7 +213,7 @@ impl Machine for Conversation {
     }
 
     fn alarm_meanwhile(state: &State, now: Millis) -> Option<Millis> {
-        under_way::alarm_meanwhile(state, now)
+        due_work::alarm_meanwhile(state, now)
     }
 
     fn public_id(state: &State) -> Option<String> {

@@ -110,7 +110,7 @@ impl Deltas {
 
 /// The sink for the pieces of an attempt. Clones share the attempt.
 #[derive(Clone, Debug)]
-pub struct Saying(Arc<Attempt>);
+pub struct DeltaSink(Arc<Attempt>);
 
 #[derive(Debug)]
 struct Attempt {
@@ -125,7 +125,7 @@ struct Attempt {
     first: OnceLock<Instant>,
 }
 
-impl Saying {
+impl DeltaSink {
     /// For an attempt whose newest event has the sequence `after`.
     #[must_use]
     pub fn new(to: &Arc<Deltas>, entity: EntityKey, (turn, attempt): (TurnId, u32), after: u64) -> Self {
@@ -190,8 +190,8 @@ mod tests {
         EntityKey::conversation(Address([1; 10]), Address([2; 10]))
     }
 
-    fn saying(deltas: &Arc<Deltas>) -> Saying {
-        Saying::new(deltas, entity(), (TurnId::new(Millis(1), entity().id, 1), 1), 5)
+    fn saying(deltas: &Arc<Deltas>) -> DeltaSink {
+        DeltaSink::new(deltas, entity(), (TurnId::new(Millis(1), entity().id, 1), 1), 5)
     }
 
     #[tokio::test]

@@ -42,7 +42,7 @@ mod refusal;
 mod sweep;
 
 pub use admission::Admission;
-use admission::{Load, Permit};
+use admission::{PendingCount, Permit};
 pub(crate) use command::Envelope;
 use command::weight;
 pub use command::{Answer, CommandContext, KeyUse, Reply};
@@ -53,7 +53,7 @@ pub use sweep::Bounds;
 /// An incarnation of an entity.
 struct Slot<M: Effects> {
     actor: ActorRef<Mail<M>>,
-    pending: Arc<Load>,
+    pending: Arc<PendingCount>,
     used_at: AtomicU64,
 }
 
@@ -210,7 +210,7 @@ impl<M: Effects> Directory<M> {
     ) -> Result<Handed<M>, Refusal<M::Rejection>> {
         let now = node.clock.now().0;
         let weight = weight::<M>(command.map(Arc::as_ref));
-        let admit = |pending: &Arc<Load>| Permit::take(pending, &node.admission, weight);
+        let admit = |pending: &Arc<PendingCount>| Permit::take(pending, &node.admission, weight);
         let (actor, permit) = match self.entities.slots.entry(entity) {
             Entry::Occupied(slot) => {
                 let slot = slot.get();

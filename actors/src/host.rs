@@ -32,7 +32,7 @@ mod known;
 mod loading;
 mod reader;
 mod replay;
-mod telling;
+mod telemetry;
 mod timing;
 mod waking;
 
@@ -124,7 +124,7 @@ pub(crate) struct Resident<M: Effects> {
 }
 
 /// After how many conflicts in a row a batch is given up; each means that another process committed first.
-const CONFLICTS_MAX: u32 = 16;
+const MAX_CONFLICTS: u32 = 16;
 
 impl<M: Effects> Actor for Host<M> {
     type Msg = Mail<M>;
@@ -271,7 +271,7 @@ impl<M: Effects> Resident<M> {
     /// Refuses all commands of a batch.
     fn refuse(&self, batch: Batch<M>, refusal: &Refusal<M::Rejection>) {
         if batch.envelopes.iter().any(Envelope::is_internal) {
-            telling::not_done(&self.node, self.entity, refusal);
+            telemetry::not_done(&self.node, self.entity, refusal);
         }
         batch.refuse(refusal);
     }
@@ -324,7 +324,7 @@ impl<M: Effects> Resident<M> {
     /// Another process committed first: decides the batch again on what the store holds, up to a bound.
     fn conflict(&mut self, mut batch: Batch<M>) {
         self.conflicts += 1;
-        if self.conflicts > CONFLICTS_MAX {
+        if self.conflicts > MAX_CONFLICTS {
             self.conflicts = 0;
             self.refuse(batch, &Refusal::Unavailable("other servers keep changing the entity".into()));
         } else {
@@ -379,7 +379,7 @@ impl<M: Effects> Resident<M> {
 
     /// No state could be loaded: refuses all commands and leaves. The next command activates the entity again.
     fn fail(&mut self, error: StoreError) {
-        telling::not_loaded(&self.node, self.entity, &error);
+        telemetry::not_loaded(&self.node, self.entity, &error);
         for envelope in self.queue.drain(..) {
             envelope.answer(Err(Refusal::of_store(&error)));
         }

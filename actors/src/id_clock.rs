@@ -10,7 +10,7 @@ use crate::id::Address;
 
 /// How far the time of an id may be ahead of the clock, in milliseconds. Ids made at that limit have no order; nor
 /// have, within this time, ids of two processes.
-const LEAD: u64 = 250;
+const MAX_LEAD_MILLIS: u64 = 250;
 
 /// The clocks of a node, one for each group of lists, so that no time is ahead because of other lists.
 #[derive(Debug, Default)]
@@ -51,11 +51,11 @@ impl IdClock {
     /// The successor of the last one. A last one further ahead than the limit means that the clock was set back.
     fn next(&self, now: Millis, after: impl FnOnce((Millis, Address)) -> (Millis, Address)) -> (Millis, Address) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.0 > now.plus(2 * LEAD) {
+        if last.0 > now.plus(2 * MAX_LEAD_MILLIS) {
             *last = Default::default();
         }
         let (at, address) = after(*last);
-        *last = (at.min(now.plus(LEAD)), address);
+        *last = (at.min(now.plus(MAX_LEAD_MILLIS)), address);
         *last
     }
 }
@@ -99,7 +99,7 @@ mod tests {
                 _ => (clock.time(now), Address::random(bytes)),
             };
             assert!(next > last, "{n}: {next:?} after {last:?}");
-            assert!(next.0 >= now && next.0 <= now.plus(LEAD), "{n}");
+            assert!(next.0 >= now && next.0 <= now.plus(MAX_LEAD_MILLIS), "{n}");
             last = next;
         }
     }
@@ -122,10 +122,10 @@ mod tests {
     #[test]
     fn times_stay_at_the_bound_of_their_lead_until_the_clock_has_caught_up() {
         let clock = IdClock::default();
-        let times: Vec<_> = (0..LEAD + 3).map(|_| clock.time(Millis(100))).collect();
+        let times: Vec<_> = (0..MAX_LEAD_MILLIS + 3).map(|_| clock.time(Millis(100))).collect();
         assert!(times.is_sorted());
-        assert_eq!(times[times.len() - 3..], [Millis(100 + LEAD); 3]);
-        assert_eq!(clock.time(Millis(101)), Millis(101 + LEAD));
+        assert_eq!(times[times.len() - 3..], [Millis(100 + MAX_LEAD_MILLIS); 3]);
+        assert_eq!(clock.time(Millis(101)), Millis(101 + MAX_LEAD_MILLIS));
     }
 
     #[test]

@@ -149,7 +149,7 @@ pub(crate) const SHARE_WAITING: usize = 1_024;
 /// of a workspace together leave room for others among [`DELIVERIES`].
 pub const BREAKER_FIRST: usize = 2;
 /// The same once it answers well.
-pub const BREAKER_MOST: usize = 32;
+pub const MAX_BREAKER_PERMITS: usize = 32;
 /// Deliveries that wait for a permit at one receiver; past it they come back later. An eighth of the couriers.
 pub const BREAKER_WAITING: usize = 1_024;
 /// Beside these, URLs of messages at one host that are tried at once and have left nothing unanswered: enough that a

@@ -19,7 +19,7 @@ mod read_set;
 pub(crate) mod sim;
 
 pub use effects::{DueWork, Effects};
-pub use read_set::{Need, ReadSet, UNDER, Undecided};
+pub use read_set::{MAX_ROWS_UNDER_PREFIX, Need, ReadSet, Undecided};
 
 /// A fact of an entity's log.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,7 +95,7 @@ pub struct Change<M: Machine> {
     /// The traces of earlier requests that are the cause of events: the event's place in `events`, in ascending order,
     /// and the trace that its record gets instead of the command's.
     pub causes: Vec<(usize, TraceContext)>,
-    /// The change only holds the idempotency key, up to this many claims; see [`claims`](crate::claims).
+    /// The change only holds the idempotency key, up to this many claims; see [`claims`](crate::workflows::claims).
     pub holds: Option<u64>,
     /// The reply, sent once all of it is durable.
     pub reply: M::Reply,

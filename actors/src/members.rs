@@ -17,18 +17,18 @@ use crate::node::Node;
 use crate::store::{Beat, NodeId, StoreError};
 
 /// The interval of a process's heartbeats.
-const BEAT_EVERY: Duration = Duration::from_secs(3);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
 /// After how long without a heartbeat a process counts as gone: four beats, so that it survives a slow store or a pause
 /// of some seconds.
-const GONE_AFTER: Duration = Duration::from_secs(12);
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(12);
 /// How long a process whose heartbeat was never seen to change owns nothing: the heartbeat that a process finds when it
 /// starts may be the last one of its predecessor. Two beats.
-const UNPROVEN_FOR: Duration = Duration::from_secs(6);
+const UNPROVEN_DELAY: Duration = Duration::from_secs(6);
 /// So much time between two answered heartbeats of this process is not counted as anybody's silence: the store was away
 /// or slow for the others too, and they may reach it again later than this one. Two beats.
 const UNHEARD_FOR: Duration = Duration::from_secs(6);
 /// Failed beats in a row after which the store counts as lost.
-const FAILURES: u32 = 3;
+const MAX_FAILED_BEATS: u32 = 3;
 
 /// The known state of another process.
 #[derive(Clone, Debug)]
@@ -84,7 +84,7 @@ impl Members {
 
     /// Whether the store was reached lately. A process that cannot reach it should get no requests.
     pub fn is_connected(&self) -> bool {
-        self.failures.load(Ordering::Relaxed) < FAILURES
+        self.failures.load(Ordering::Relaxed) < MAX_FAILED_BEATS
     }
 
     /// Whether a process is alive, as far as known: before the first answer of the store, all are.
@@ -195,11 +195,11 @@ impl Heard {
     }
 
     fn is_live(&self) -> bool {
-        self.silent < GONE_AFTER
+        self.silent < HEARTBEAT_TIMEOUT
     }
 
     fn is_at_work(&self) -> bool {
-        self.is_live() && (self.moved || self.silent < UNPROVEN_FOR)
+        self.is_live() && (self.moved || self.silent < UNPROVEN_DELAY)
     }
 }
 
@@ -219,7 +219,7 @@ pub(crate) async fn run(node: Arc<Node>) {
     loop {
         count += 1;
         let beat = Beat { node: node.members.me, count, address: node.members.address.get().cloned() };
-        let answer = tokio::time::timeout(GONE_AFTER, node.store.beat(beat)).await;
+        let answer = tokio::time::timeout(HEARTBEAT_TIMEOUT, node.store.beat(beat)).await;
         match answer.unwrap_or_else(|_| Err(StoreError::Unavailable("no answer".into()))) {
             Ok(beats) => {
                 node.members.failures.store(0, Ordering::Relaxed);
@@ -230,7 +230,7 @@ pub(crate) async fn run(node: Arc<Node>) {
                 tracing::warn!(%error, failures, "the store did not acknowledge this process's heartbeat");
             }
         }
-        if node.stopping.run_until_cancelled(tokio::time::sleep(BEAT_EVERY)).await.is_none() {
+        if node.stopping.run_until_cancelled(tokio::time::sleep(HEARTBEAT_INTERVAL)).await.is_none() {
             return;
         }
     }
@@ -259,8 +259,8 @@ mod tests {
 
     /// The store gives this answer to each heartbeat of so long a time.
     async fn hears(members: &Members, beats: &[Beat], time: Duration) {
-        for _ in 0..time.as_secs() / BEAT_EVERY.as_secs() {
-            tokio::time::advance(BEAT_EVERY).await;
+        for _ in 0..time.as_secs() / HEARTBEAT_INTERVAL.as_secs() {
+            tokio::time::advance(HEARTBEAT_INTERVAL).await;
             members.heard(beats);
         }
     }
@@ -272,9 +272,9 @@ mod tests {
         members.heard(&[beat(ME, 1)]);
         assert!(!members.is_live(OTHER) && !members.has_others());
         members.heard(&[beat(ME, 2), beat(OTHER, 7)]);
-        hears(&members, &[beat(OTHER, 7)], GONE_AFTER - BEAT_EVERY).await;
+        hears(&members, &[beat(OTHER, 7)], HEARTBEAT_TIMEOUT - HEARTBEAT_INTERVAL).await;
         assert!(members.is_live(OTHER));
-        hears(&members, &[beat(OTHER, 7)], BEAT_EVERY).await;
+        hears(&members, &[beat(OTHER, 7)], HEARTBEAT_INTERVAL).await;
         assert!(!members.is_live(OTHER));
         members.heard(&[beat(OTHER, 8)]);
         assert!(members.is_live(OTHER) && members.has_others(), "it was only slow");
@@ -286,20 +286,20 @@ mod tests {
     async fn nobody_is_gone_for_the_silence_of_a_store_that_did_not_answer() {
         let members = Members::new(ME, true);
         members.heard(&[beat(ME, 1), beat(OTHER, 7)]);
-        hears(&members, &[beat(ME, 2), beat(OTHER, 8)], BEAT_EVERY).await;
+        hears(&members, &[beat(ME, 2), beat(OTHER, 8)], HEARTBEAT_INTERVAL).await;
         let view = members.view();
         let theirs = (0..100).map(entity).find(|entity| !members.looks_after(*entity)).unwrap();
-        for outage in [UNHEARD_FOR, GONE_AFTER, Duration::from_secs(3_600)] {
+        for outage in [UNHEARD_FOR, HEARTBEAT_TIMEOUT, Duration::from_secs(3_600)] {
             tokio::time::advance(outage).await;
             assert!(members.is_live(OTHER) && members.has_others(), "nothing was heard: {outage:?}");
             members.heard(&[beat(ME, 3), beat(OTHER, 8)]);
             assert!(members.is_live(OTHER) && members.has_others(), "it has not tried again yet: {outage:?}");
-            hears(&members, &[beat(ME, 4), beat(OTHER, 8)], GONE_AFTER - BEAT_EVERY).await;
+            hears(&members, &[beat(ME, 4), beat(OTHER, 8)], HEARTBEAT_TIMEOUT - HEARTBEAT_INTERVAL).await;
             assert!(members.is_live(OTHER) && !members.looks_after(theirs) && members.view() == view, "{outage:?}");
         }
-        hears(&members, &[beat(ME, 5), beat(OTHER, 8)], BEAT_EVERY).await;
+        hears(&members, &[beat(ME, 5), beat(OTHER, 8)], HEARTBEAT_INTERVAL).await;
         assert!(!members.is_live(OTHER) && !members.has_others(), "it died meanwhile");
-        tokio::time::advance(GONE_AFTER).await;
+        tokio::time::advance(HEARTBEAT_TIMEOUT).await;
         members.heard(&[beat(ME, 6), beat(OTHER, 8)]);
         assert!(!members.is_live(OTHER), "an outage revives nobody");
     }
@@ -309,17 +309,17 @@ mod tests {
         let members = Members::new(ME, true);
         members.heard(&[beat(ME, 1), beat(OTHER, 7)]);
         tokio::time::advance(Duration::from_secs(56)).await;
-        hears(&members, &[beat(ME, 2), beat(OTHER, 7)], BEAT_EVERY).await;
-        hears(&members, &[beat(ME, 3)], BEAT_EVERY).await;
+        hears(&members, &[beat(ME, 2), beat(OTHER, 7)], HEARTBEAT_INTERVAL).await;
+        hears(&members, &[beat(ME, 3)], HEARTBEAT_INTERVAL).await;
         assert!(members.is_live(OTHER), "it is a minute old now");
         tokio::time::advance(Duration::from_secs(90)).await;
-        hears(&members, &[beat(ME, 2)], GONE_AFTER).await;
+        hears(&members, &[beat(ME, 2)], HEARTBEAT_TIMEOUT).await;
         assert!(members.is_live(OTHER), "three beats after the first answer");
-        hears(&members, &[beat(ME, 3)], BEAT_EVERY).await;
+        hears(&members, &[beat(ME, 3)], HEARTBEAT_INTERVAL).await;
         assert!(!members.is_live(OTHER));
-        hears(&members, &[beat(ME, 4), beat(OTHER, 8)], BEAT_EVERY).await;
+        hears(&members, &[beat(ME, 4), beat(OTHER, 8)], HEARTBEAT_INTERVAL).await;
         assert!(members.is_live(OTHER));
-        hears(&members, &[beat(ME, 5)], BEAT_EVERY).await;
+        hears(&members, &[beat(ME, 5)], HEARTBEAT_INTERVAL).await;
         assert!(!members.is_live(OTHER), "it has left");
     }
 
@@ -333,7 +333,7 @@ mod tests {
         let mine = (0..1_000).filter(|n| views[0].looks_after(entity(*n))).count();
         assert!((400..600).contains(&mine), "{mine}");
         assert!((0..1_000).all(|n| views[0].looks_after(entity(n)) != views[1].looks_after(entity(n))));
-        hears(&views[0], &[beat(ME, 2), beat(OTHER, 1)], GONE_AFTER).await;
+        hears(&views[0], &[beat(ME, 2), beat(OTHER, 1)], HEARTBEAT_TIMEOUT).await;
         assert!((0..1_000).all(|n| views[0].looks_after(entity(n))), "alone");
     }
 
@@ -344,12 +344,12 @@ mod tests {
         members.heard(&[beat(ME, 1), beat(OTHER, 7)]);
         let theirs = (0..100).map(entity).find(|entity| !members.looks_after(*entity)).unwrap();
         let both = members.view();
-        hears(&members, &[beat(ME, 2), beat(OTHER, 7)], UNPROVEN_FOR).await;
+        hears(&members, &[beat(ME, 2), beat(OTHER, 7)], UNPROVEN_DELAY).await;
         assert!(members.looks_after(theirs) && members.is_live(OTHER), "a turn of its would be left to it still");
         assert!(alone == members.view() && alone != both, "and whoever looks is told of the change");
         members.heard(&[beat(ME, 3), beat(OTHER, 8)]);
         assert!(!members.looks_after(theirs));
-        hears(&members, &[beat(ME, 4), beat(OTHER, 8)], UNPROVEN_FOR).await;
+        hears(&members, &[beat(ME, 4), beat(OTHER, 8)], UNPROVEN_DELAY).await;
         assert!(!members.looks_after(theirs), "it was seen to live, and may be slow");
     }
 
@@ -377,12 +377,12 @@ mod tests {
         assert!(!asked.is_empty() && asked.iter().all(|address| &**address == "http://moved"));
         members.answers_at(&"http://moved".into());
         assert!((0..100).all(|n| members.server_of(entity(n)).is_none()), "it is this one's own, of its last life");
-        hears(&members, &[beat_at(OTHER, 2, "http://moved"), beat(THIRD, 2)], GONE_AFTER).await;
+        hears(&members, &[beat_at(OTHER, 2, "http://moved"), beat(THIRD, 2)], HEARTBEAT_TIMEOUT).await;
         assert!((0..100).all(|n| members.server_of(entity(n)).is_none()), "alone");
     }
 
     #[test]
-    fn where_nothing_is_shared_nobody_else_lives() {
+    fn a_node_on_an_unshared_store_knows_no_other_nodes() {
         let members = Members::new(ME, false);
         assert!(!members.is_live(OTHER) && !members.has_others());
         assert!(members.looks_after(entity(1)));

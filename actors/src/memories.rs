@@ -23,7 +23,7 @@ mod embed;
 pub mod extract;
 mod keep;
 pub mod model;
-mod places;
+mod permits;
 pub mod rank;
 pub mod recall;
 mod requests;
@@ -277,7 +277,7 @@ impl Machine for Memories {
         match command {
             Command::Remember(remember) => remember.edits.iter().map(|edit| 300 + edit.text().len()).sum(),
             Command::Forget { .. } => limits::COMMAND_BYTES,
-            Command::ForgetAll(_) => keep::AT_ONCE * 100,
+            Command::ForgetAll(_) => keep::FORGOTTEN_PER_COMMIT * 100,
             Command::Learn(learned) => learned.iter().map(|(_, vector)| 100 + 5 * vector.numbers.len()).sum(),
         }
     }

@@ -14,11 +14,8 @@ use crate::contact::Contact;
 use crate::conversation::{Beginnings, Conversation, Turn};
 use crate::deltas::{Deltas, Listener};
 use crate::directory::{Admission, Bounds, Directory};
-use crate::drain;
-use crate::errands::Errands;
 use crate::id::{Address, ConversationId, EntityKey, Kind};
 use crate::id_clock::IdClocks;
-use crate::log_limiter::LogLimiter;
 use crate::members::{self, Members};
 use crate::memories::Memories;
 use crate::memories::draw::Drawing;
@@ -26,12 +23,15 @@ use crate::metrics::{Metrics, StoreMetrics};
 use crate::outbox::Outboxes;
 use crate::ports::Ports;
 use crate::registry::Registry;
-use crate::shared_job::SharedJobs;
 use crate::store::{NodeId, Store};
 use crate::subscriptions::{self, Subscription, Subscriptions};
+use crate::tasks::drain;
+use crate::tasks::log_limiter::LogLimiter;
+use crate::tasks::shared_job::SharedJobs;
 use crate::trace::{Span, SpanKind, TraceContext, Traces};
 use crate::turns::{Crowded, Turns};
 use crate::usage::UsedDays;
+use crate::workflows::errands::Errands;
 
 mod ask;
 pub mod census;
@@ -43,12 +43,12 @@ pub use read::{Readable, Stretch, stored_state};
 use residents::Residents;
 
 /// How often idle entities are looked for.
-const SWEEP_EVERY: Duration = Duration::from_secs(10);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// How often a log line reports due work that needs what is damaged: it is tried every second.
 const DAMAGE_LOGGED_EVERY: Duration = Duration::from_secs(60);
 /// How often the numbers of actors and of resident entities of each kind are compared with their bounds. An allocator
 /// hardly returns the memory that many first messages take in that time.
-const COUNT_EVERY: Duration = Duration::from_millis(200);
+const COUNT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// One running process, in tests one of many: its entities, what they share, and the services that look after them.
 pub struct Node {
@@ -350,12 +350,12 @@ impl Node {
 /// Evicts idle entities, until the node stops.
 async fn sweep(node: Arc<Node>) {
     let bounds = Bounds::default();
-    let mut next = Instant::now() + SWEEP_EVERY;
-    while node.stopping.run_until_cancelled(sleep(COUNT_EVERY)).await.is_some() {
+    let mut next = Instant::now() + SWEEP_INTERVAL;
+    while node.stopping.run_until_cancelled(sleep(COUNT_INTERVAL)).await.is_some() {
         if Instant::now() < next && !Kind::ALL.into_iter().any(|kind| node.residents(kind).is_beyond(&bounds)) {
             continue;
         }
-        next = Instant::now() + SWEEP_EVERY;
+        next = Instant::now() + SWEEP_INTERVAL;
         let now = node.clock.now();
         for kind in Kind::ALL {
             node.residents(kind).sweep(now, bounds).await;

@@ -28,15 +28,15 @@ use tokio::time::Instant;
 use crate::channel::Channel;
 use crate::clock::Millis;
 use crate::codec;
-use crate::drain;
 use crate::id::{Address, EndpointId, EntityKey};
 use crate::limits;
-use crate::log_limiter::LogLimiter;
 use crate::machine::Record;
 use crate::node::Node;
-use crate::single_flight::SingleFlight;
 use crate::store::{KeyRange, Pages, Store, StoreError};
 use crate::tables::{CHANNELS, WORKSPACES};
+use crate::tasks::drain;
+use crate::tasks::log_limiter::LogLimiter;
+use crate::tasks::single_flight::SingleFlight;
 use crate::workspace::address_of;
 
 mod attempt_telemetry;
@@ -66,10 +66,10 @@ pub(crate) use port::Sends;
 pub use port::{Answer, Deliverer, DeliveryRequest, Happened, LogChannel, LogOf, LogScope, NoDeliverer, Undelivered};
 pub use sending::Sending;
 pub use state::{DeliveryKey, Outbox, Settlement};
-pub use step::ATTEMPT;
+pub use step::ATTEMPT_TIMEOUT;
 
 /// How often a log line reports damaged events: a damaged log is read every second.
-const DAMAGE_LOGGED_EVERY: Duration = Duration::from_secs(60);
+const DAMAGE_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The couriers of a node, and what they share.
 #[derive(Debug)]
@@ -100,8 +100,8 @@ impl Default for Outboxes {
             resuming: Arc::default(),
             stopping: AtomicBool::new(false),
             unread: LogLimiter::new(),
-            damaged: LogLimiter::every(DAMAGE_LOGGED_EVERY),
-            set_aside: LogLimiter::every(DAMAGE_LOGGED_EVERY),
+            damaged: LogLimiter::every(DAMAGE_LOG_INTERVAL),
+            set_aside: LogLimiter::every(DAMAGE_LOG_INTERVAL),
         }
     }
 }
@@ -205,7 +205,7 @@ impl Outboxes {
     }
 
     /// The receivers of a log's events, as far as known without waiting. Changes of another process are known within
-    /// [`STALE_AT_MOST`](crate::catalog::STALE_AT_MOST), or count as unknown.
+    /// [`MAX_STALENESS`](crate::catalog::MAX_STALENESS), or count as unknown.
     pub(crate) fn listeners(&self, node: &Node, workspace: Address, channel: Option<&str>) -> Listeners {
         let registry = EntityKey::workspace(workspace);
         let moves = node.catalog.moves_seen(node.store.as_ref(), registry);
@@ -348,7 +348,7 @@ impl Outboxes {
 
     /// The id of the workspace with this address.
     async fn workspace_id(&self, store: &dyn Store, address: Address) -> Result<Arc<str>, StoreError> {
-        const PAGE: usize = 500;
+        const WORKSPACES_PER_PAGE: usize = 500;
         if let Some(known) = self.workspaces.get(&address) {
             return Ok(Arc::clone(&known));
         }
@@ -356,7 +356,7 @@ impl Outboxes {
             self.workspaces.clear();
         }
         let (entity, range) = (EntityKey::INSTALLATION, KeyRange::default());
-        let mut pages = Pages::of_rows(store, entity, WORKSPACES, range, PAGE);
+        let mut pages = Pages::of_rows(store, entity, WORKSPACES, range, WORKSPACES_PER_PAGE);
         // An address leads to its id only by scanning all of them, so all scanned ids are cached.
         while let Some(rows) = pages.next().await? {
             for row in &rows {

@@ -136,7 +136,7 @@ pub struct KeyRow {
 
 impl KeyRow {
     /// A held key: it had no effect, and requests up to this claim can have none with it; see
-    /// [`claims`](crate::claims).
+    /// [`claims`](crate::workflows::claims).
     #[must_use]
     pub fn held(fingerprint: [u8; 16], claim: u64, at: Millis) -> Self {
         // No event has the sequence 0, so this is no effect.

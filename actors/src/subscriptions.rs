@@ -100,9 +100,9 @@ impl Drop for Weight {
 }
 
 /// How often a conversation with subscribers here is checked, if other processes may change it.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Conversations checked at the same time.
-const LOOKS: usize = 16;
+const MAX_CONCURRENT_CHECKS: usize = 16;
 
 /// The subscribers of this node.
 #[derive(Debug, Default)]
@@ -219,13 +219,13 @@ impl Subscriptions {
 /// stops.
 pub(crate) async fn watch(node: Arc<Node>) {
     let mut seen: HashMap<EntityKey, u64> = HashMap::new();
-    while node.stopping.run_until_cancelled(sleep(LOOK_EVERY)).await.is_some() {
+    while node.stopping.run_until_cancelled(sleep(CHECK_INTERVAL)).await.is_some() {
         let listened = node.subscriptions.listened();
         let looks = stream::iter(listened).map(async |(entity, told)| {
             let loaded = node.store.load(entity, Fresh::Acknowledged).await;
             (entity, told, loaded.map(|loaded| loaded.map_or(0, |loaded| loaded.head.seq)))
         });
-        let looks: Vec<_> = looks.buffer_unordered(LOOKS).collect().await;
+        let looks: Vec<_> = looks.buffer_unordered(MAX_CONCURRENT_CHECKS).collect().await;
         let before = std::mem::take(&mut seen);
         for (entity, told, look) in looks {
             // While the store fails nothing new is known, so that not all are notified at once when it is back.

@@ -43,7 +43,7 @@ numbers! {
         /// [`Overlay`](crate::message::Overlay) as it was then. The log does not have it, because edited text is never
         /// in the log.
         SHOWN = 20,
-        /// Claims of workspace-wide idempotency keys, by key; see [`claims`](crate::claims).
+        /// Claims of workspace-wide idempotency keys, by key; see [`claims`](crate::workflows::claims).
         CLAIMS = 21,
         /// Erased contacts with whom copies are barred here, by address: the time of the last one's id.
         BARRED = 22,

@@ -295,18 +295,18 @@ fn span_id(random: &[u8; 16]) -> [u8; 8] {
 }
 
 #[cfg(any(test, feature = "test-support"))]
-pub mod kept;
+pub mod recording_tracer;
 
 #[cfg(test)]
 mod tests {
-    use super::kept::Kept;
+    use super::recording_tracer::RecordingTracer;
     use super::*;
 
     const ASKED: TraceContext = TraceContext { trace_id: [1; 16], span_id: [2; 8], flags: SAMPLED };
     const UNASKED: TraceContext = TraceContext { flags: 0, ..ASKED };
 
-    fn traces() -> (Traces, Arc<Kept>, Entropy) {
-        let kept = Arc::new(Kept::default());
+    fn traces() -> (Traces, Arc<RecordingTracer>, Entropy) {
+        let kept = Arc::new(RecordingTracer::default());
         (Traces::to(kept.clone()), kept, Entropy::seeded([3; 32]))
     }
 
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_sampled_makes_no_span_and_still_goes_on() {
+    fn an_unsampled_trace_makes_no_span_and_passes_its_context_on() {
         let (traces, kept, entropy) = traces();
         for parent in [None, Some(UNASKED)] {
             let span = traces.child(&entropy, "wait", SpanKind::Internal, parent);
@@ -340,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_stage_ahead_of_its_causes_is_recorded_once_one_of_them_is() {
-        let (kept, entropy) = (Arc::new(Kept::declining()), Entropy::seeded([3; 32]));
+        let (kept, entropy) = (Arc::new(RecordingTracer::declining()), Entropy::seeded([3; 32]));
         let traces = Traces::to(kept.clone());
         let mut span = traces.root_ahead(&entropy, "alarm", SpanKind::Internal);
         let ahead = span.context().unwrap();
@@ -355,7 +355,7 @@ mod tests {
         drop(unlinked);
         let [span] = &kept.spans()[..] else { panic!("one span") };
         assert_eq!((span.context, span.parent, &span.links[..]), (ahead.sampled(), None, &[ASKED][..]));
-        let chosen = Traces::to(Arc::new(Kept::default())).root_ahead(&entropy, "alarm", SpanKind::Internal);
+        let chosen = Traces::to(Arc::new(RecordingTracer::default())).root_ahead(&entropy, "alarm", SpanKind::Internal);
         assert!(chosen.recorded().is_some(), "the tracer chose it");
         assert!(!Traces::default().root_ahead(&entropy, "alarm", SpanKind::Internal).is_recorded());
     }

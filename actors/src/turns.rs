@@ -14,17 +14,17 @@ use tokio::time::Instant;
 use crate::agent::Agent;
 use crate::agent::builtin::TurnCounter;
 use crate::conversation::Turn;
-use crate::drain;
 use crate::id::{Address, EntityKey};
 use crate::limits;
 use crate::node::Node;
+use crate::tasks::drain;
 
 mod attempt;
+mod attempt_telemetry;
 mod context;
 mod counts;
+mod prompt_message;
 mod recent;
-mod said;
-mod telling;
 
 pub(crate) use attempt::Begun;
 use counts::Counts;
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_stops_waiting_for_a_permit_leaves_nothing_behind() {
+    async fn an_abandoned_wait_for_a_permit_leaves_nothing_behind() {
         let turns = Turns::default();
         let all = Arc::clone(&turns.permits).acquire_many_owned(limits::RUNNING_TURNS as u32).await;
         assert!(turns.permit(WORKSPACE, &agent(2)).now_or_never().is_none());

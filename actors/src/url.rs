@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_url_only_the_server_is_told() {
+    fn only_scheme_host_and_port_of_a_url_are_told() {
         let of = |url| {
             let Server { scheme, host, port } = Server::of(url);
             (scheme, host, port)

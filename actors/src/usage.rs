@@ -25,7 +25,7 @@ const DAY_MILLIS: u64 = 24 * 60 * 60 * 1000;
 /// How long after its end a day may still get entries: clocks of nodes differ, and a commit takes time.
 const LATE_MILLIS: u64 = 60 * 60 * 1000;
 /// Entries of one read.
-const PAGE: usize = 1_000;
+const ENTRIES_PER_PAGE: usize = 1_000;
 
 /// An estimate of a text's tokens, if its model reports none: four characters each, rounded up.
 #[must_use]
@@ -156,7 +156,7 @@ async fn read(store: &dyn Store, workspace: Address, day: Day) -> Result<Used, S
     let mut used = Used::new();
     let edge = |day: u32| Some(Bytes::copy_from_slice(&begin(day)));
     let range = KeyRange { after: edge(day.0), before: day.0.checked_add(1).and_then(edge) };
-    let mut pages = Pages::of_view(store, workspace, USED, range, PAGE);
+    let mut pages = Pages::of_view(store, workspace, USED, range, ENTRIES_PER_PAGE);
     while let Some(page) = pages.next().await? {
         for row in &page {
             let entry: Entry = codec::decode(&row.value)?;

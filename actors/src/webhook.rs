@@ -92,7 +92,7 @@ impl RetiredSecret {
 pub const RETIRED_KEPT: usize = 4;
 
 /// The most signatures of one request to a URL that several receivers share.
-pub const SIGNATURES_MAX: usize = 8;
+pub const MAX_SIGNATURES: usize = 8;
 
 /// The replaced secrets to keep, newest first, where `current` is replaced at `now`: the newest, and those before it
 /// that were kept with it.

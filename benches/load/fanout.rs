@@ -23,13 +23,13 @@ use crate::target::{Programs, Target};
 use crate::{Error, proc_stat, report, say};
 
 /// How long an event may take to all followers.
-const PATIENCE: Duration = Duration::from_secs(30);
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// The beginning of an event's `id:` line.
 const ID: &[u8] = b"id:";
 
 const FOLLOWERS: [u32; 2] = [100, 1_000];
 const MESSAGES: u32 = 50;
-const PAUSE: u64 = 100;
+const MESSAGE_PAUSE_MILLIS: u64 = 100;
 const TARGETS: [Target; 2] = [Target::L0, Target::Tertulia];
 
 /// How to run.
@@ -43,7 +43,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = MESSAGES, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) messages: u32,
     /// Milliseconds between two messages
-    #[arg(long, default_value_t = PAUSE)]
+    #[arg(long, default_value_t = MESSAGE_PAUSE_MILLIS)]
     pub(crate) pause: u64,
     /// Servers to follow; L0 is L6 here
     #[arg(long, value_delimiter = ',', default_values_t = TARGETS)]
@@ -56,7 +56,13 @@ pub(crate) struct Options {
 impl Options {
     /// The defaults, with this server.
     pub(crate) fn usual(server: Option<PathBuf>) -> Self {
-        Self { followers: FOLLOWERS.to_vec(), messages: MESSAGES, pause: PAUSE, targets: TARGETS.to_vec(), server }
+        Self {
+            followers: FOLLOWERS.to_vec(),
+            messages: MESSAGES,
+            pause: MESSAGE_PAUSE_MILLIS,
+            targets: TARGETS.to_vec(),
+            server,
+        }
     }
 }
 
@@ -160,7 +166,7 @@ async fn case(options: &Options, target: Target, server: &Server, followers: u32
         let body = json!({"content": {"content": "Hello, all of you"}, "conversation_id": id});
         poster.ask(KEY, "POST", "/messages", &body).await?;
         for nth in 0..followers {
-            let Ok(Some(at)) = timeout(PATIENCE, hear.recv()).await else { break };
+            let Ok(Some(at)) = timeout(ARRIVAL_TIMEOUT, hear.recv()).await else { break };
             let took = at.saturating_duration_since(sent);
             note(&mut all.latencies, took);
             if nth + 1 == followers {

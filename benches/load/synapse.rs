@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_it_listens_is_in_one_line_of_its_log() {
+    fn the_listening_address_is_read_from_the_servers_log() {
         assert_eq!(listens("Synapse now listening on TCP port 43593"), Some(([127, 0, 0, 1], 43593).into()));
         assert_eq!(listens("Set file limit to: 20000"), None);
     }

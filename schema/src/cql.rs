@@ -54,7 +54,7 @@ pub use migrate::{MIGRATIONS, MigrateError, Migration, migrate};
 pub use session::{ConnectError, Contact, Quorum};
 
 use db::Db;
-use due::{DOUBTED_FOR, Doubts, Slots};
+use due::{DOUBT_DELAY, Doubts, Slots};
 use known_heads::KnownHeads;
 use lists::Parts;
 use plan::BucketSize;
@@ -68,9 +68,9 @@ const BUCKET_ROWS: i32 = 4_000;
 /// Bytes after which a bucket is closed; a server slows down above 100 MiB per partition.
 const BUCKET_BYTES: i64 = 16 * 1024 * 1024;
 /// Commits in flight at once. More would only wait in the cluster instead of here, and time out there.
-const IN_FLIGHT: usize = 512;
+const MAX_IN_FLIGHT: usize = 512;
 /// How long a commit waits for a permit.
-const PLACE_WITHIN: Duration = Duration::from_secs(2);
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why the store was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +96,7 @@ impl Options {
     #[must_use]
     pub fn new(contact: Contact, clock: Arc<dyn Clock>) -> Self {
         let size = BucketSize { records: BUCKET_ROWS, bytes: BUCKET_BYTES };
-        Self { contact, clock, size, doubted_for: DOUBTED_FOR }
+        Self { contact, clock, size, doubted_for: DOUBT_DELAY }
     }
 
     /// Closes buckets after this many rows.
@@ -171,7 +171,7 @@ impl CqlStore {
             parts: Parts::default(),
             slots: Slots::default(),
             doubts: Doubts::lasting(doubted_for),
-            in_flight: Semaphore::new(IN_FLIGHT),
+            in_flight: Semaphore::new(MAX_IN_FLIGHT),
             tasks: TaskTracker::new(),
             closed: AtomicBool::new(false),
             metrics: StoreMetrics::default(),
@@ -269,7 +269,7 @@ impl Store for CqlStore {
         let store = self.clone();
         self.spawn(async move {
             store.0.metrics.queued_commits.add(1);
-            let place = timeout(PLACE_WITHIN, store.0.in_flight.acquire()).await;
+            let place = timeout(PERMIT_TIMEOUT, store.0.in_flight.acquire()).await;
             store.0.metrics.queued_commits.add(-1);
             done(match place {
                 Ok(Ok(_place)) => store.committed(&commit).await,

@@ -22,7 +22,7 @@ use super::{BootstrapError, setting, submit};
 /// The mark that every resource has a position.
 pub(crate) const PLACED: &[u8] = b"placed";
 /// Rows read at once.
-const PAGE: usize = 200;
+const ROWS_PER_PAGE: usize = 200;
 
 /// Gives a position to every resource without one, unless that was done before.
 pub(super) async fn give(node: &Arc<Node>) -> Result<(), BootstrapError> {
@@ -31,7 +31,7 @@ pub(super) async fn give(node: &Arc<Node>) -> Result<(), BootstrapError> {
     }
     let installation = EntityKey::INSTALLATION;
     give_kind(node, installation, WORKSPACES).await?;
-    let mut pages = node.pages(installation, WORKSPACES, KeyRange::default(), PAGE);
+    let mut pages = node.pages(installation, WORKSPACES, KeyRange::default(), ROWS_PER_PAGE);
     while let Some(workspaces) = pages.next().await? {
         for workspace in workspaces {
             let registry = EntityKey::workspace(address_of(&String::from_utf8_lossy(&workspace.key)));
@@ -46,7 +46,7 @@ pub(super) async fn give(node: &Arc<Node>) -> Result<(), BootstrapError> {
 }
 
 async fn give_kind(node: &Arc<Node>, registry: EntityKey, kind: Table) -> Result<(), BootstrapError> {
-    let mut pages = node.pages(registry, kind, KeyRange::default(), PAGE);
+    let mut pages = node.pages(registry, kind, KeyRange::default(), ROWS_PER_PAGE);
     let mut without = Vec::new();
     while let Some(rows) = pages.next().await? {
         for row in rows {

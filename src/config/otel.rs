@@ -146,16 +146,16 @@ const METRICS: Signal = Signal {
     path: "/v1/metrics",
 };
 /// The default interval of metrics.
-const EVERY: Duration = Duration::from_secs(60);
+const METRICS_INTERVAL: Duration = Duration::from_secs(60);
 /// A node at full speed makes this many spans in half a second; about 400 bytes each.
-const QUEUE: usize = 32_768;
+const MAX_QUEUED_SPANS: usize = 32_768;
 /// With 64 links each, this many spans stay below the 4 MiB that receivers accept at once.
-const BATCH: usize = 1_024;
+const SPANS_PER_BATCH: usize = 1_024;
 /// Shorter than OpenTelemetry's 5 s, so that a trace is there when an operator looks for it.
-const DELAY: Duration = Duration::from_secs(1);
+const BATCH_DELAY: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The default timeout of an export.
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// No limit: longer than any process lives, and short enough for arithmetic.
 const NO_LIMIT: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// The port that is registered for OTLP over gRPC.
@@ -167,7 +167,8 @@ impl Otel {
     #[must_use]
     pub fn read(env: &dyn Fn(&str) -> Option<String>, endpoint: Option<&str>, wrong: &mut Vec<Wrong>) -> Self {
         let mut reader = Reader { env, complaints: Vec::new() };
-        let [of_traces, of_metrics] = [&TRACES, &METRICS].map(|signal| Place::of(&reader, signal, endpoint, wrong));
+        let [of_traces, of_metrics] =
+            [&TRACES, &METRICS].map(|signal| SignalEndpoint::of(&reader, signal, endpoint, wrong));
         let sampler = reader.sampler();
         let batching = reader.batching();
         let attributes = reader.attributes();
@@ -179,13 +180,13 @@ impl Otel {
 }
 
 /// The destination of a signal.
-struct Place {
+struct SignalEndpoint {
     url: url::Url,
     /// It is for this signal alone, so it is the whole URL; the general one is the base of every signal's path.
     is_whole: bool,
 }
 
-impl Place {
+impl SignalEndpoint {
     /// `None` if it is not exported. A configured endpoint that is invalid is added to `wrong`.
     fn of(reader: &Reader<'_>, signal: &Signal, general: Option<&str>, wrong: &mut Vec<Wrong>) -> Option<Self> {
         let own = reader.get(signal.endpoint);
@@ -247,15 +248,15 @@ impl Reader<'_> {
         false
     }
 
-    fn receiver(&mut self, signal: &Signal, place: Option<Place>) -> Option<Receiver> {
-        let Place { mut url, is_whole } = place.filter(|_| self.exports(signal))?;
+    fn receiver(&mut self, signal: &Signal, place: Option<SignalEndpoint>) -> Option<Receiver> {
+        let SignalEndpoint { mut url, is_whole } = place.filter(|_| self.exports(signal))?;
         let protocol = self.protocol(signal, &url);
         if protocol == Protocol::Http && !is_whole {
             let path = format!("{}{}", url.path().trim_end_matches('/'), signal.path);
             url.set_path(&path);
         }
         let (headers, gzip) = (self.headers(signal), self.gzip(signal));
-        let usual = self.timeout("OTEL_EXPORTER_OTLP_TIMEOUT", ANSWER);
+        let usual = self.timeout("OTEL_EXPORTER_OTLP_TIMEOUT", ANSWER_TIMEOUT);
         let timeout = self.timeout(signal.timeout, usual);
         let certificates = self.get(signal.certificate).or_else(|| self.get("OTEL_EXPORTER_OTLP_CERTIFICATE"));
         // Without TLS there are no certificates to trust.
@@ -263,9 +264,9 @@ impl Reader<'_> {
         Some(Receiver { endpoint: url.into(), protocol, headers, gzip, timeout, certificates })
     }
 
-    fn pushing(&mut self, place: Option<Place>) -> Option<Pushing> {
+    fn pushing(&mut self, place: Option<SignalEndpoint>) -> Option<Pushing> {
         let receiver = self.receiver(&METRICS, place)?;
-        let every = self.duration("OTEL_METRIC_EXPORT_INTERVAL", EVERY, 1);
+        let every = self.duration("OTEL_METRIC_EXPORT_INTERVAL", METRICS_INTERVAL, 1);
         let timeout = self.timeout("OTEL_METRIC_EXPORT_TIMEOUT", TIMEOUT);
         Some(Pushing { receiver, every, timeout })
     }
@@ -371,9 +372,9 @@ impl Reader<'_> {
     }
 
     fn batching(&mut self) -> Batching {
-        let queue = self.number("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE as u64, 1) as usize;
-        let batch = self.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", BATCH as u64, 1) as usize;
-        let delay = self.duration("OTEL_BSP_SCHEDULE_DELAY", DELAY, 0);
+        let queue = self.number("OTEL_BSP_MAX_QUEUE_SIZE", MAX_QUEUED_SPANS as u64, 1) as usize;
+        let batch = self.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", SPANS_PER_BATCH as u64, 1) as usize;
+        let delay = self.duration("OTEL_BSP_SCHEDULE_DELAY", BATCH_DELAY, 0);
         let timeout = self.timeout("OTEL_BSP_EXPORT_TIMEOUT", TIMEOUT);
         Batching { queue: queue.min(1 << 24), batch: batch.min(queue), delay, timeout }
     }

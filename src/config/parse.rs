@@ -10,9 +10,9 @@ use tracing_subscriber::EnvFilter;
 use super::{LogFormat, Secret, StoreKind};
 
 /// Shortest bootstrap key: 32 characters of even a small alphabet cannot be guessed.
-const API_KEY_MIN: usize = 32;
+const MIN_API_KEY_CHARS: usize = 32;
 /// Longest one; as long as a request may present.
-const API_KEY_MAX: usize = 512;
+const MAX_API_KEY_CHARS: usize = 512;
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "an IP address and a port, such as 127.0.0.1:8080 or [::]:8080".to_owned())
@@ -112,7 +112,7 @@ pub(super) fn endpoint(text: &str) -> Result<Option<String>, String> {
 }
 
 /// The longest accepted origin of a URL; a name has at most 253 characters.
-const ORIGIN_MAX: usize = 300;
+const MAX_ORIGIN_BYTES: usize = 300;
 
 /// Scheme, host and port, in the form for other servers.
 pub(super) fn origin(text: &str) -> Result<Option<Arc<str>>, String> {
@@ -125,7 +125,7 @@ pub(super) fn origin(text: &str) -> Result<Option<Arc<str>>, String> {
         url.path() == "/" && url.query().is_none() && url.fragment().is_none() && !has_user
     };
     match url.filter(is_bare).map(|url| url.origin().ascii_serialization()) {
-        Some(origin) if origin.len() <= ORIGIN_MAX => Ok(Some(origin.into())),
+        Some(origin) if origin.len() <= MAX_ORIGIN_BYTES => Ok(Some(origin.into())),
         _ => Err("scheme, host and port of an http or https URL, such as http://10.0.0.7:8080".to_owned()),
     }
 }
@@ -146,10 +146,11 @@ pub(super) fn api_key(text: &str) -> Result<Option<Secret>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    let is_key = (API_KEY_MIN..=API_KEY_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_key = (MIN_API_KEY_CHARS..=MAX_API_KEY_CHARS).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_graphic());
     if is_key {
         Ok(Some(Secret(text.to_owned())))
     } else {
-        Err(format!("{API_KEY_MIN} to {API_KEY_MAX} visible ASCII characters; the value is not shown"))
+        Err(format!("{MIN_API_KEY_CHARS} to {MAX_API_KEY_CHARS} visible ASCII characters; the value is not shown"))
     }
 }

@@ -195,7 +195,7 @@ fn a_password_in_a_url_is_a_secret_too() {
 }
 
 #[test]
-fn what_is_wrong_because_nobody_gave_it_is_named_too() {
+fn a_missing_required_setting_is_named_too() {
     let lines = refused(&[], &[("TERTULIA_CQL_PASSWORD", "secret")], None);
     assert_eq!(lines, ["TERTULIA_CQL_USER is \"\"; allowed: the user name, required with the password"]);
 }
@@ -234,7 +234,7 @@ fn settings_that_do_not_fit_together_are_refused() {
 }
 
 #[test]
-fn what_is_printed_is_a_file_that_says_the_same() {
+fn printed_settings_load_to_the_same_settings() {
     let env = [
         ("TERTULIA_EGRESS_ALLOW", "10.0.0.0/8, ::1"),
         ("TERTULIA_DATA_DIR", "C:\\a \"b\""),

@@ -18,9 +18,9 @@ use super::names::{self, Names};
 use super::{Fault, Guard};
 
 /// Looking up, connecting and the TLS handshake together; a slower receiver counts as unreachable.
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connecting alone, shared by the addresses of a name, so that one dead address does not use up the time of all.
-const SOCKET: Duration = Duration::from_secs(5);
+const SOCKET_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Opens connections, to admitted addresses only.
 #[derive(Clone)]
@@ -34,7 +34,7 @@ impl Connector {
         let mut http = HttpConnector::new_with_resolver(names);
         http.enforce_http(false);
         http.set_nodelay(true);
-        http.set_connect_timeout(Some(SOCKET));
+        http.set_connect_timeout(Some(SOCKET_TIMEOUT));
         let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
         Self { https: https.wrap_connector(http), guard }
     }
@@ -61,7 +61,7 @@ impl Service<Uri> for Connector {
         // If a kept connection becomes free meanwhile, the rest of this runs in the background.
         let connecting = names::within(names::caller(), self.https.call(uri));
         Box::pin(async move {
-            match timeout(CONNECT, connecting).await {
+            match timeout(CONNECT_TIMEOUT, connecting).await {
                 Ok(connected) => connected.map_err(|error| Fault::of_connecting(&*error)),
                 Err(_) => Err(Fault::Connect("no connection within the time limit".to_owned())),
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use std::vec;
 
 use actors::id::Address;
-use actors::shares::Shares;
+use actors::tasks::shares::Shares;
 use futures_util::future::BoxFuture;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
@@ -22,18 +22,18 @@ use tower::Service;
 use super::{EgressError, Fault, Guard};
 
 /// Look-ups at once. Each may hold sockets for as long as a name server keeps it waiting.
-const LOOKUPS: usize = 256;
+const MAX_LOOKUPS: usize = 256;
 /// The same per workspace: a quarter, so that one workspace's hanging look-ups leave room for others.
-const LOOKUPS_OF_WORKSPACE: usize = LOOKUPS / 4;
+const MAX_LOOKUPS_OF_WORKSPACE: usize = MAX_LOOKUPS / 4;
 /// How long to wait for one name server, and how often a name is queried.
-const PATIENCE: Duration = Duration::from_secs(2);
-const ATTEMPTS: usize = 2;
+const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
+const MAX_ATTEMPTS: usize = 2;
 /// An answer is used at most this long, whatever its TTL: a service that moves is followed no later.
 const MAX_TTL: Duration = Duration::from_secs(300);
 /// A missing name is queried again after this long.
 const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(10);
 /// Answers kept.
-const CACHED: u64 = 8_192;
+const MAX_CACHED_ANSWERS: u64 = 8_192;
 /// The name server of a system without `/etc/resolv.conf`, by resolv.conf(5).
 const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 53);
 
@@ -76,7 +76,7 @@ impl Names {
         };
         tune(builder.options_mut());
         let resolver = builder.build().map_err(|error| EgressError::Names(error.to_string()))?;
-        let (lookups, shares) = (Arc::new(Semaphore::new(LOOKUPS)), Shares::of(LOOKUPS_OF_WORKSPACE));
+        let (lookups, shares) = (Arc::new(Semaphore::new(MAX_LOOKUPS)), Shares::of(MAX_LOOKUPS_OF_WORKSPACE));
         Ok(Self { resolver, lookups, shares, guard })
     }
 
@@ -146,12 +146,12 @@ fn config(servers: &[SocketAddr]) -> ResolverConfig {
 }
 
 fn tune(options: &mut ResolverOpts) {
-    options.timeout = PATIENCE;
-    options.attempts = ATTEMPTS;
+    options.timeout = SERVER_TIMEOUT;
+    options.attempts = MAX_ATTEMPTS;
     // Both families, because all addresses of a name are checked.
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-    options.cache_size = CACHED;
+    options.cache_size = MAX_CACHED_ANSWERS;
     options.positive_max_ttl = Some(MAX_TTL);
     options.negative_max_ttl = Some(MAX_NEGATIVE_TTL);
-    options.max_active_requests = LOOKUPS;
+    options.max_active_requests = MAX_LOOKUPS;
 }

@@ -7,12 +7,12 @@ use object_store::client::{HttpClient, HttpConnector};
 use object_store::{BackoffConfig, ClientOptions, Error, RetryConfig};
 
 use crate::config::{Bucket, Secret};
-use crate::outgoing;
+use crate::http_client;
 
 /// How long a failed request is retried, and the longest pause before a retry: a longer outage of the bucket is
 /// reported, and background work is retried later.
-const AGAIN_FOR: Duration = Duration::from_secs(10);
-const PAUSE_MOST: Duration = Duration::from_secs(2);
+const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 /// Opens a bucket, without a request yet.
 pub(super) fn open(bucket: &Bucket) -> Result<AmazonS3, Error> {
@@ -20,8 +20,8 @@ pub(super) fn open(bucket: &Bucket) -> Result<AmazonS3, Error> {
         .with_bucket_name(&bucket.name)
         .with_region(&bucket.region)
         .with_retry(RetryConfig {
-            backoff: BackoffConfig { max_backoff: PAUSE_MOST, ..BackoffConfig::default() },
-            retry_timeout: AGAIN_FOR,
+            backoff: BackoffConfig { max_backoff: MAX_PAUSE, ..BackoffConfig::default() },
+            retry_timeout: RETRY_TIMEOUT,
             ..RetryConfig::default()
         })
         .with_http_connector(Connector);
@@ -47,8 +47,9 @@ impl HttpConnector for Connector {
     fn connect(&self, _: &ClientOptions) -> Result<HttpClient, Error> {
         let failed = |source| Error::Generic { store: "S3", source };
         // Without retries: the store's library has its own policy.
-        let client = outgoing::client().map_err(|error| failed(error.into()))?;
-        let client = client.http1_only().connect_timeout(super::CONNECT).read_timeout(super::SILENCE).build();
+        let client = http_client::client().map_err(|error| failed(error.into()))?;
+        let client =
+            client.http1_only().connect_timeout(super::CONNECT_TIMEOUT).read_timeout(super::READ_TIMEOUT).build();
         client.map(HttpClient::new).map_err(|error| failed(error.into()))
     }
 }

@@ -20,7 +20,7 @@ pub(crate) fn bucket_at(address: SocketAddr) -> FileStore {
 }
 
 #[tokio::test]
-async fn what_this_machine_says_is_told_whole() {
+async fn a_local_io_error_is_shown_unredacted() {
     let directory = tempfile::tempdir().unwrap();
     let files = FileStore::directory(&directory.path().join("files")).unwrap();
     std::fs::write(directory.path().join("files/a"), "in the way").unwrap();
@@ -42,9 +42,9 @@ async fn a_silent_bucket_is_given_up_in_half_a_minute() {
             writer.finish().await
         };
         assert!(matches!(writing.await, Err(FilesError::Store(_))));
-        assert!(begun.elapsed() <= WITHIN + Duration::from_secs(1), "{bytes} bytes: {:?}", begun.elapsed());
+        assert!(begun.elapsed() <= STORAGE_TIMEOUT + Duration::from_secs(1), "{bytes} bytes: {:?}", begun.elapsed());
     }
     let begun = Instant::now();
     assert!(matches!(files.read("a/b", written, None).await, Err(FilesError::Store(_))));
-    assert!(begun.elapsed() <= WITHIN + Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() <= STORAGE_TIMEOUT + Duration::from_secs(1), "{:?}", begun.elapsed());
 }

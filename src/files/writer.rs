@@ -9,7 +9,7 @@ use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt as _, PutPayload};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{FilesError, WITHIN, in_time};
+use super::{FilesError, STORAGE_TIMEOUT, in_time};
 
 /// The size and hash of a written object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl Writer {
             upload: None,
             hasher: blake3::Hasher::new(),
             size: 0,
-            left: WITHIN,
+            left: STORAGE_TIMEOUT,
             _place: place,
         }
     }

@@ -18,7 +18,7 @@ pub const X_IGNORED_FIELDS: HeaderName = HeaderName::from_static("x-ignored-fiel
 pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// Headers that an answer usually has; length and date are not among them.
-const HEADERS: usize = 6;
+const USUAL_HEADERS: usize = 6;
 
 /// `value` as JSON.
 pub fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
@@ -36,7 +36,7 @@ pub fn json_text(status: StatusCode, text: Vec<u8>) -> Response {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     // Includes the headers that every answer gets on its way out.
-    response.headers_mut().reserve(HEADERS);
+    response.headers_mut().reserve(USUAL_HEADERS);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use actors::shared_job::Ended;
+use actors::tasks::shared_job::JobHandle;
 
 use crate::app::App;
 
 /// Waits for background work, at most for `wait`, less if the server stops; returns whether all was done in time.
 /// Without any wait that is `false`.
-pub(super) async fn ends_within(app: &App, wait: Duration, ended: Ended) -> bool {
+pub(super) async fn ends_within(app: &App, wait: Duration, ended: JobHandle) -> bool {
     if wait.is_zero() {
         return false;
     }
     tokio::select! {
         ended = tokio::time::timeout(wait, ended.is_done()) => ended.unwrap_or(false),
-        () = app.waits_no_longer() => false,
+        () = app.stop_waiting() => false,
     }
 }

@@ -21,7 +21,7 @@ mod room;
 
 /// How long a body may take to arrive in all: 4 MiB in it is 70 kB/s. A client that sends a byte now and then must not
 /// hold a connection for ever.
-const ARRIVES_WITHIN: Duration = Duration::from_secs(60);
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// First reservation for a body in pieces. A merely announced length reserves no more than this.
 const FIRST_RESERVATION: usize = 64 * 1024;
@@ -156,12 +156,12 @@ pub async fn read(body: Body, max: MaxBodyBytes, room: &BodyRoom) -> Result<Byte
     if let Some(read) = collecting.as_mut().now_or_never() {
         return read;
     }
-    match tokio::time::timeout(ARRIVES_WITHIN, collecting).await {
+    match tokio::time::timeout(ARRIVAL_TIMEOUT, collecting).await {
         Ok(read) => read,
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             "request_timeout",
-            format!("the body did not arrive within {} s", ARRIVES_WITHIN.as_secs()),
+            format!("the body did not arrive within {} s", ARRIVAL_TIMEOUT.as_secs()),
         )),
     }
 }

@@ -214,14 +214,14 @@ pub(super) async fn still_known(app: &App, caller: &Caller) -> Result<(), Proble
 }
 
 /// How long such a check may delay its caller.
-const LOOK_WITHIN: Duration = Duration::from_secs(1);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The result of a read of the configuration; `None`: the store does not answer.
 pub(super) async fn look<T, F: Future<Output = Result<T, StoreError>>>(look: impl Fn() -> F) -> Option<T> {
     // Nearly always it is cached; on the heap if not.
     let found = match look().now_or_never() {
         Some(found) => found,
-        None => Box::pin(timeout(LOOK_WITHIN, look())).await.ok()?,
+        None => Box::pin(timeout(CHECK_TIMEOUT, look())).await.ok()?,
     };
     found.ok()
 }

@@ -35,7 +35,7 @@ use crate::wire::contact_message::read_contact_name;
 pub mod save;
 
 /// The longest wait of a request for the erasure of a contact; it continues after that.
-const ERASING: Duration = Duration::from_secs(20);
+const ERASURE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// 404 for a contact that does not exist, here or at all.
 pub(super) fn contact_not_found() -> Problem {
@@ -191,8 +191,8 @@ pub(super) async fn erase(
         erased => _ = erased.map_err(|refusal| problem_of(refusal, |_| contact_not_found()))?,
     }
     context.waits();
-    let ended = actors::erasure::begin(app.node(), entity);
-    let is_gone = ends_within(&app, prefer(&headers).patience(ERASING), ended).await;
+    let ended = actors::workflows::erasure::begin(app.node(), entity);
+    let is_gone = ends_within(&app, prefer(&headers).patience(ERASURE_TIMEOUT), ended).await;
     if is_gone {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }

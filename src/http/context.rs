@@ -44,10 +44,10 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// `Cache-Control` of reads whose route sets none: a key in `X-API-Key` does not show a shared cache that the answer is
 /// for one client alone. That client may cache it, and revalidates it.
-const KEPT_BY_ITS_CLIENT: HeaderValue = HeaderValue::from_static("private, no-cache");
+const PRIVATE_NO_CACHE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 /// Longest request id that is accepted from a client, in bytes.
-const REQUEST_ID_MAX: usize = 128;
+const MAX_REQUEST_ID_BYTES: usize = 128;
 
 /// The id of a request: the client's own if it sent a valid one, else `req_` and 32 hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl RequestId {
     fn from_client(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(&REQUEST_ID).into_iter();
         let value = values.next().filter(|value| {
-            (1..=REQUEST_ID_MAX).contains(&value.len())
+            (1..=MAX_REQUEST_ID_BYTES).contains(&value.len())
                 && value.as_bytes().iter().all(|byte| byte.is_ascii_alphanumeric() || b"_.:/+=-".contains(byte))
         })?;
         values.next().is_none().then(|| Self(value.clone()))
@@ -312,7 +312,7 @@ fn finish(running: &mut Running, response: Response) -> Response {
     headers.insert(TRACEPARENT, context.trace.traceparent());
     if matches!(context.method, Method::GET | Method::HEAD) {
         // Caches store answers to other methods only if told to.
-        headers.entry(header::CACHE_CONTROL).or_insert(KEPT_BY_ITS_CLIENT);
+        headers.entry(header::CACHE_CONTROL).or_insert(PRIVATE_NO_CACHE);
     }
     running.end(Instant::now(), Ok(End { status: response.status(), code }));
     response

@@ -1,6 +1,5 @@
 //! Conversations: opening, reading and changing them.
 
-use actors::claims::LIVES_MAX;
 use actors::conversation::update::Seen;
 use actors::conversation::{self, Conversation, Details, Event, Opening, Origin, Update};
 use actors::directory::Answer;
@@ -8,6 +7,7 @@ use actors::id::{Address, ContactId, ConversationId, EntityKey};
 use actors::message::Json;
 use actors::store::SeqRange;
 use actors::tables::{CONTACT_CONVERSATIONS, CONVERSATIONS};
+use actors::workflows::claims::MAX_LIVES;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
@@ -188,7 +188,7 @@ pub(super) async fn create(
     let details =
         Details { title: asked.title.flatten(), summary: asked.summary.flatten(), metadata: asked.metadata.flatten() };
     let owner = asked.owner.flatten();
-    for life in 0..LIVES_MAX {
+    for life in 0..MAX_LIVES {
         let id = new_id(&app, &caller, key, life);
         let opening = Opening { id, origin: Origin::Direct, owner: owner.clone(), details: details.clone() };
         let entity = EntityKey::conversation(caller.address, id.address);

@@ -44,7 +44,7 @@ mod standing;
 use follower::Follower;
 
 /// Events read at once.
-const CHUNK: usize = 128;
+const EVENTS_PER_READ: usize = 128;
 
 /// `GET /conversations/{id}/events`.
 pub(super) async fn of_conversation(
@@ -56,7 +56,7 @@ pub(super) async fn of_conversation(
     query: Query,
 ) -> Result<Response, Problem> {
     let list = format!("conversations/{}/{id}/events", caller.workspace);
-    let (asked, page) = Problem::both(Asked::of(&headers, &query), PageRequest::from_query(&query, &list))?;
+    let (asked, page) = Problem::both(EventsQuery::of(&headers, &query), PageRequest::from_query(&query, &list))?;
     let (state, _) = conversations::find(&app, &caller, &id).await?;
     let log = Log {
         entity: state.entity(caller.address),
@@ -81,7 +81,7 @@ pub(super) async fn of_channel(
 ) -> Result<Response, Problem> {
     let asked = |name: &str| {
         let list = format!("channels/{}/{name}/events", caller.workspace);
-        let (asked, page) = Problem::both(Asked::of(&headers, &query), PageRequest::from_query(&query, &list))?;
+        let (asked, page) = Problem::both(EventsQuery::of(&headers, &query), PageRequest::from_query(&query, &list))?;
         Ok((asked, page, list))
     };
     let (channel, (mut asked, page, list)) = human_channel(&app, &caller, (&id, ""), asked).await?;
@@ -119,7 +119,7 @@ struct Log {
 impl Log {
     /// Whether the requested position belongs to an earlier channel with the same id. A page whose position is below
     /// the list's beginning continues a list that was begun there.
-    fn is_beyond(&self, asked: &Asked, page: &PageRequest) -> bool {
+    fn is_beyond(&self, asked: &EventsQuery, page: &PageRequest) -> bool {
         let is_another = self.of_channel.as_ref().is_some_and(|(_, channel)| channel.life.unwrap_or_default() > 0);
         let is_beyond = |after| after > self.newest || page.seq().is_some_and(|at| at <= after);
         is_another && asked.after.is_some_and(is_beyond)
@@ -147,7 +147,7 @@ impl Log {
 }
 
 /// The parameters of a request for a log.
-struct Asked {
+struct EventsQuery {
     live: bool,
     /// Only events after this sequence.
     after: Option<u64>,
@@ -155,7 +155,7 @@ struct Asked {
     deltas: bool,
 }
 
-impl Asked {
+impl EventsQuery {
     fn of(headers: &HeaderMap, query: &Query) -> Result<Self, Problem> {
         let live = prefers_event_stream(headers);
         let number = |text: &str, pointer: &str| {
@@ -181,7 +181,7 @@ async fn answer(
     app: &App,
     context: &RequestContext,
     (key, mut log): (Arc<ApiKey>, Log),
-    asked: Asked,
+    asked: EventsQuery,
     page: PageRequest,
     list: &str,
 ) -> Result<Response, Problem> {
@@ -241,7 +241,7 @@ async fn page_of(
         let stretch = app.node().stretch::<Conversation>(entity, range, page.order, wanted, room).await;
         let stretch = stretch.map_err(store_problem)?;
         at = stretch.events.last().map(|event| event.seq).or(at);
-        chunk = stretch.length.map_or(chunk, |length| chunk_of(length, CHUNK_BYTES, CHUNK));
+        chunk = stretch.length.map_or(chunk, |length| chunk_of(length, CHUNK_BYTES, EVENTS_PER_READ));
         bytes += stretch.bytes;
         events.extend(stretch.events);
         if events.len() > page.limit || stretch.is_last || bytes >= PAGE_BYTES {

@@ -4,7 +4,7 @@
 //! conflicts. So a handler that knows its request's entity asks here once, before the request has any effect.
 //! Correctness does not depend on it: ownership is advice, and a commit names the head that it was decided on
 //! (invariant I6). The request is forwarded as received, with its caller's key, and its answer is returned unchanged; a
-//! request that cannot be forwarded is handled here. `docs/decisions/0050-requests-are-passed-on-whole.md` says why.
+//! request that cannot be forwarded is handled here. `docs/decisions/0050-requests-forwarded-unchanged.md` says why.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -35,7 +35,7 @@ use crate::app::App;
 use crate::openapi::ERRORS;
 use crate::problem::Problem;
 use crate::trace_context::{RequestTrace, TRACEPARENT};
-use crate::{bounded, outgoing};
+use crate::{bounded_body, http_client};
 
 /// On a forwarded request: the receiving server handles it, whichever server owns the entity by then, and not after the
 /// time in this header (milliseconds since 1970), when the forwarding server has given it up. For a client the header
@@ -46,16 +46,16 @@ pub(crate) const PASSED_ON: HeaderName = HeaderName::from_static("x-tertulia-pas
 const NOT_DONE: HeaderName = HeaderName::from_static("x-tertulia-not-done");
 
 /// How long a connection may take. Servers of one store are near each other.
-const CONNECT: Duration = Duration::from_millis(500);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long an answer may take that does not wait for an agent: longer than a server waits for its store (six seconds
 /// for a commit whose outcome is unknown) and for earlier commands in the mailbox.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long nothing is forwarded to a server that did not answer, so that not every request runs into its timeout.
-const SPARED_FOR: Duration = Duration::from_secs(5);
+const FAILED_SERVER_PAUSE: Duration = Duration::from_secs(5);
 /// How long a connection is kept unused; a server keeps one for 30 seconds.
-const IDLE: Duration = Duration::from_secs(15);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Unused connections kept to one server: each counts among that server's connections.
-const IDLE_MAX: usize = 64;
+const MAX_IDLE: usize = 64;
 /// The connections per concurrently forwarded request: each such request holds one here and one there, so servers that
 /// forward to each other must not use all of them. Further requests are handled where they are.
 const CONNECTIONS_A_PASS: usize = 10;
@@ -108,26 +108,26 @@ impl Forwarding {
     fn is_spared(&self, server: &str) -> bool {
         // Nothing panics while it is held.
         let spared = self.spared.lock().unwrap_or_else(PoisonError::into_inner);
-        spared.get(server).is_some_and(|since| since.elapsed() < SPARED_FOR)
+        spared.get(server).is_some_and(|since| since.elapsed() < FAILED_SERVER_PAUSE)
     }
 
     /// Forwards nothing to this server for a while; returns whether it got requests before.
     fn spare(&self, server: &Arc<str>) -> bool {
         let mut spared = self.spared.lock().unwrap_or_else(PoisonError::into_inner);
-        spared.retain(|_, since| since.elapsed() < SPARED_FOR);
+        spared.retain(|_, since| since.elapsed() < FAILED_SERVER_PAUSE);
         spared.insert(Arc::clone(server), Instant::now()).is_none()
     }
 }
 
 fn client() -> Option<Client> {
     let build = || -> Result<Client, Box<dyn std::error::Error>> {
-        Ok(outgoing::client()?
+        Ok(http_client::client()?
             // With one exchange per connection, dropping a request closes its socket, and the other server learns that
             // its answer is no longer wanted.
             .http1_only()
-            .connect_timeout(CONNECT)
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(IDLE_MAX)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(MAX_IDLE)
             .build()?)
     };
     build().inspect_err(|error| tracing::error!(%error, "requests cannot be forwarded to other servers")).ok()
@@ -171,7 +171,7 @@ const CANNOT: [&str; 2] = ["store_unavailable", "stopping"];
 
 /// The read part of a problem.
 #[derive(Deserialize)]
-struct Said<'a> {
+struct ProblemCode<'a> {
     #[serde(borrow)]
     code: Cow<'a, str>,
 }
@@ -181,7 +181,7 @@ fn code_of(answer: &Response, body: &[u8]) -> Option<&'static str> {
     if !is_error(answer.status()) || answer.headers().get(header::CONTENT_TYPE) != Some(&PROBLEM_JSON) {
         return None;
     }
-    let said: Said<'_> = serde_json::from_slice(body).ok()?;
+    let said: ProblemCode<'_> = serde_json::from_slice(body).ok()?;
     ERRORS.iter().map(|page| page.code).find(|code| *code == said.code)
 }
 
@@ -233,7 +233,7 @@ impl<'a> ForwardableRequest<'a> {
         }
         match self.app.node().members().server_of(entity) {
             // A stopping server forwards nothing.
-            Some(server) if self.app.left().now_or_never().is_none() => Box::pin(self.pass_to(server)).await,
+            Some(server) if self.app.stopping().now_or_never().is_none() => Box::pin(self.pass_to(server)).await,
             _ => Ok(None),
         }
     }
@@ -298,15 +298,15 @@ impl<'a> ForwardableRequest<'a> {
         let broken = |why: &str| Err(Failed::Broken(why.to_owned()));
         tokio::select! {
             biased;
-            answered = timeout(ANSWERS_WITHIN + self.waits, self.exchange(client, target, trace)) => {
+            answered = timeout(ANSWER_TIMEOUT + self.waits, self.exchange(client, target, trace)) => {
                 answered.unwrap_or_else(|_| broken("timed out"))
             }
-            () = self.app.waits_no_longer() => Err(Failed::Stopping),
+            () = self.app.stop_waiting() => Err(Failed::Stopping),
         }
     }
 
     async fn exchange(self, client: &Client, target: Url, trace: RequestTrace) -> Result<Response, Failed> {
-        let headers = self.passed(trace, self.app.now().plus(millis(ANSWERS_WITHIN + self.waits)));
+        let headers = self.passed(trace, self.app.now().plus(millis(ANSWER_TIMEOUT + self.waits)));
         let mut request = client.request(self.context.method.clone(), target).headers(headers);
         if let Some(body) = self.body {
             request = request.body(body.clone());
@@ -321,7 +321,7 @@ impl<'a> ForwardableRequest<'a> {
             return Err(Failed::Broken(format!("{status}, not from the server")));
         }
         let at_most = ANSWER_BYTES + 2 * MaxBodyBytes::from_ref(self.app).0;
-        let body = bounded::body(answer, at_most).await.map_err(|unread| Failed::Broken(format!("{unread:?}")))?;
+        let body = bounded_body::body(answer, at_most).await.map_err(|unread| Failed::Broken(format!("{unread:?}")))?;
         remove_hop_by_hop(&mut headers);
         headers.remove(header::CONTENT_LENGTH);
         let mut answer = Response::new(Body::empty());
@@ -375,7 +375,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_of_one_connection_is_not_passed_on_and_everything_else_is() {
+    fn only_hop_by_hop_headers_and_their_names_are_not_forwarded() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("connection", "close, X-Hop"),
@@ -403,7 +403,7 @@ mod tests {
         let [one, other] = ["http://one", "http://other"].map(Arc::<str>::from);
         assert!(!forwarding.is_spared(&one) && forwarding.spare(&one) && forwarding.is_spared(&one));
         assert!(!forwarding.spare(&one) && !forwarding.is_spared(&other), "it is told once");
-        tokio::time::advance(SPARED_FOR).await;
+        tokio::time::advance(FAILED_SERVER_PAUSE).await;
         assert!(!forwarding.is_spared(&one) && forwarding.spare(&other));
         assert_eq!(forwarding.spared.lock().unwrap().len(), 1, "what is over is forgotten");
         assert!(forwarding.spare(&one));

@@ -1,10 +1,10 @@
 //! Idempotency keys in the form of commands.
 
-use actors::claims;
 use actors::directory::{CommandContext, KeyUse};
 use actors::id::{Address, EntityKey, hash_parts};
 use actors::limits::KEY_KEPT_MILLIS;
 use actors::store::KeyHash;
+use actors::workflows::claims;
 use dashmap::DashMap;
 
 use super::caller::Caller;

@@ -15,7 +15,7 @@ use crate::problem::Problem;
 
 /// Entries looked at for one page. A filter with few matches gives a short page with a cursor behind it instead of an
 /// unbounded request.
-const SCANNED_MAX: usize = 2_000;
+const MAX_SCANNED: usize = 2_000;
 /// Milliseconds after which an entry with an early position is in its list, even under load. If that takes longer, the
 /// store is in trouble.
 const LISTED_MILLIS: u64 = 100;
@@ -88,7 +88,7 @@ impl Listing<'_> {
             if rows.len() < chunk {
                 return Ok(Page { data, next: None });
             }
-            if scanned >= SCANNED_MAX {
+            if scanned >= MAX_SCANNED {
                 return Ok(Page { data, next: at });
             }
         }

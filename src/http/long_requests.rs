@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::problem::Problem;
 
 /// Seconds after which a stopping process may have a successor.
-const RETRY_ELSEWHERE: u32 = 5;
+const RETRY_ELSEWHERE_SECONDS: u32 = 5;
 
 /// The permits of long-lived requests.
 #[derive(Clone, Debug)]
@@ -44,11 +44,11 @@ pub(super) async fn unless_stopping<T>(
     tokio::select! {
         biased;
         done = work => done,
-        () = app.waits_no_longer() => Err(stopping("the server is stopping; the request was not processed, retry")),
+        () = app.stop_waiting() => Err(stopping("the server is stopping; the request was not processed, retry")),
     }
 }
 
 /// 503: another process will accept this request.
 pub(super) fn stopping(detail: &'static str) -> Problem {
-    Problem::unavailable("stopping", detail, RETRY_ELSEWHERE)
+    Problem::unavailable("stopping", detail, RETRY_ELSEWHERE_SECONDS)
 }

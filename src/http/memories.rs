@@ -207,7 +207,7 @@ async fn answered_before(
     let had_effect = !effect.is_empty();
     // If it was known already, it was created or changed before.
     let of = if had_effect { None } else { Some(known(app, entity, &text).await?) };
-    let Said { number, at, created } =
+    let Remembering { number, at, created } =
         said_last(app, entity, of, if had_effect { effect.first } else { effect.last }).await?;
     let memory = find(app, entity, number).await?.ok_or_else(memory_not_found)?;
     let source = if created { memory.first } else { memory.source };
@@ -221,7 +221,7 @@ async fn known(app: &App, entity: EntityKey, text: &str) -> Result<u64, Problem>
 }
 
 /// The event that gave a memory its text.
-struct Said {
+struct Remembering {
     number: u64,
     at: Millis,
     /// The memory was created by it.
@@ -230,14 +230,14 @@ struct Said {
 
 /// The last such event up to an event, of the memory with this number or of any. A memory that got its text only later
 /// replaced the known one, which is forgotten.
-async fn said_last(app: &App, entity: EntityKey, of: Option<u64>, mut upto: u64) -> Result<Said, Problem> {
+async fn said_last(app: &App, entity: EntityKey, of: Option<u64>, mut upto: u64) -> Result<Remembering, Problem> {
     while upto > 0 {
         let events =
             app.node().events::<memories::Memories>(entity, SeqRange::upto(upto), Order::Desc, EVENTS_AT_ONCE).await;
         let events = events.map_err(store_problem)?;
         upto = events.last().map_or(0, |event| event.seq - 1);
         let mut said = events.into_iter().filter_map(|event| match event.event {
-            memories::Event::Remembered { number, created, .. } => Some(Said { number, at: event.at, created }),
+            memories::Event::Remembered { number, created, .. } => Some(Remembering { number, at: event.at, created }),
             memories::Event::Forgotten { .. } | memories::Event::ManyForgotten { .. } => None,
         });
         if let Some(said) = said.find(|said| of.is_none_or(|of| of == said.number)) {

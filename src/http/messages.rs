@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_two_schemas_that_differ_neither_counts_and_an_empty_one_is_none() {
+    fn two_different_schema_headers_match_neither_and_an_empty_one_is_none() {
         let said = |values: &[&'static str]| {
             let name = HeaderName::from_static("x-message-schema");
             let headers: HeaderMap =

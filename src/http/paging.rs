@@ -20,9 +20,9 @@ use super::query::{Query, decode as decoded};
 use crate::json::write::Members;
 use crate::problem::{Fault, Problem};
 
-mod enough;
+mod scan_budget;
 
-pub(super) use enough::Enough;
+pub(super) use scan_budget::ScanBudget;
 
 /// Items in a page unless the client sets a limit.
 pub const DEFAULT_LIMIT: usize = 50;
@@ -35,7 +35,7 @@ pub(super) const PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// The encoding of cursors; a new one makes old cursors invalid.
 const VERSION: u8 = 1;
 /// Bytes of the checksum.
-const SUM: usize = 8;
+const CHECKSUM_BYTES: usize = 8;
 /// The characters escaped in a link: targets may contain raw UTF-8; a header may not. `<` and `>` would end the
 /// reference early.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'<').add(b'>').add(b'"');
@@ -191,7 +191,7 @@ fn way<'l>(list: &'l str, query: &Query) -> Cow<'l, str> {
 }
 
 fn encode(position: &[u8], list: &str) -> String {
-    let mut bytes = Vec::with_capacity(1 + SUM + position.len());
+    let mut bytes = Vec::with_capacity(1 + CHECKSUM_BYTES + position.len());
     bytes.push(VERSION);
     bytes.extend_from_slice(&sum(position, list));
     bytes.extend_from_slice(position);
@@ -201,15 +201,15 @@ fn encode(position: &[u8], list: &str) -> String {
 fn decode(text: &str, list: &str) -> Option<Vec<u8>> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     let (version, rest) = bytes.split_first()?;
-    let (given, position) = rest.split_at_checked(SUM)?;
+    let (given, position) = rest.split_at_checked(CHECKSUM_BYTES)?;
     (*version == VERSION && given == sum(position, list)).then(|| position.to_vec())
 }
 
-fn sum(position: &[u8], list: &str) -> [u8; SUM] {
+fn sum(position: &[u8], list: &str) -> [u8; CHECKSUM_BYTES] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&[VERSION]).update(&(list.len() as u64).to_le_bytes()).update(list.as_bytes()).update(position);
-    let mut out = [0; SUM];
-    out.copy_from_slice(&hasher.finalize().as_bytes()[..SUM]);
+    let mut out = [0; CHECKSUM_BYTES];
+    out.copy_from_slice(&hasher.finalize().as_bytes()[..CHECKSUM_BYTES]);
     out
 }
 

@@ -14,7 +14,7 @@ use crate::problem::Problem;
 use crate::server::Unreadable;
 
 /// Seconds after which an unreachable store is retried, at the latest.
-const RETRY_STORE: u32 = 5;
+const RETRY_STORE_SECONDS: u32 = 5;
 
 #[derive(Serialize)]
 struct Status {
@@ -33,7 +33,7 @@ pub async fn readyz(State(app): State<App>) -> Response {
     }
     if !app.node().members().is_connected() {
         let detail = "the store has not answered for some time";
-        return momentary(Problem::unavailable("store_unavailable", detail, RETRY_STORE).into_response());
+        return momentary(Problem::unavailable("store_unavailable", detail, RETRY_STORE_SECONDS).into_response());
     }
     momentary(answer::json(StatusCode::OK, &Status { status: "ready" }))
 }
@@ -46,7 +46,8 @@ fn momentary(mut response: Response) -> Response {
 
 /// Any other request, before the store was first reached.
 pub async fn starting(unreadable: Option<Extension<Unreadable>>) -> Response {
-    let problem = || Problem::unavailable("store_unavailable", "the store has not been reached yet", RETRY_STORE);
+    let problem =
+        || Problem::unavailable("store_unavailable", "the store has not been reached yet", RETRY_STORE_SECONDS);
     unless_unreadable(unreadable, problem).await
 }
 

@@ -42,7 +42,7 @@ fn window(now: Millis) -> u64 {
 }
 
 /// Meters kept before idle ones are removed; about 100 bytes each.
-const METERS_MAX: usize = 100_000;
+const MAX_METERS: usize = 100_000;
 
 /// The meters of all keys that are in use. Only keys that exist have one.
 #[derive(Debug, Default)]
@@ -54,7 +54,7 @@ impl Meters {
         if let Some(meter) = self.0.get(&key) {
             return Arc::clone(&meter);
         }
-        if self.0.len() >= METERS_MAX {
+        if self.0.len() >= MAX_METERS {
             // A counter in use is kept.
             self.0.retain(|_, meter| Arc::strong_count(meter) > 1 || !meter.is_idle(now));
         }
@@ -176,20 +176,20 @@ mod tests {
     }
 
     #[test]
-    fn of_too_many_meters_the_idle_ones_go() {
+    fn idle_meters_are_evicted_when_there_are_too_many() {
         let (limiter, meters) = (RateLimiter::new(1), Meters::default());
         let key = |n: usize| KeyId::new(Millis(n as u64), actors::id::Address([1; 10]));
         let now = Millis(600_000);
-        for n in 0..METERS_MAX - 1 {
+        for n in 0..MAX_METERS - 1 {
             limiter.count(&meters.of(key(n), now), now);
         }
         let next = now.plus(60_000);
-        assert!(limiter.count(&meters.of(key(METERS_MAX), next), next).allowed);
-        assert_eq!(meters.0.len(), METERS_MAX);
-        meters.of(key(METERS_MAX + 1), next);
+        assert!(limiter.count(&meters.of(key(MAX_METERS), next), next).allowed);
+        assert_eq!(meters.0.len(), MAX_METERS);
+        meters.of(key(MAX_METERS + 1), next);
         assert_eq!(meters.0.len(), 2);
-        assert!(!limiter.count(&meters.of(key(METERS_MAX), next), next).allowed, "one that counts stays");
-        meters.forget(key(METERS_MAX));
+        assert!(!limiter.count(&meters.of(key(MAX_METERS), next), next).allowed, "one that counts stays");
+        meters.forget(key(MAX_METERS));
         assert_eq!(meters.0.len(), 1);
     }
 

@@ -1,8 +1,8 @@
 //! Mapping refusals of actors and store to errors of the API.
 
 use actors::directory::Refusal;
-use actors::log_limiter::{Line, LogLimiter};
 use actors::store::StoreError;
+use actors::tasks::log_limiter::{Line, LogLimiter};
 use http::StatusCode;
 use tokio::time::Instant;
 
@@ -14,7 +14,7 @@ pub(super) mod channel;
 pub(super) mod conversation;
 
 /// Seconds after which an overloaded node may be retried.
-const RETRY_SOON: u32 = 1;
+const RETRY_SOON_SECONDS: u32 = 1;
 
 /// The problem of a failed read of the store. Only damage is the server's fault; other failures pass.
 #[must_use]
@@ -29,7 +29,7 @@ pub fn store_problem(error: StoreError) -> Problem {
             if let Some(Line { left_out }) = LINES.line(Instant::now()) {
                 tracing::warn!(%error, left_out, "the store is unavailable");
             }
-            Problem::unavailable("store_unavailable", "the store is unavailable; retry later", RETRY_SOON)
+            Problem::unavailable("store_unavailable", "the store is unavailable; retry later", RETRY_SOON_SECONDS)
         }
     }
 }
@@ -53,7 +53,7 @@ pub fn untold(problem: Problem) -> Problem {
 
 /// 503: the outcome of the request is unknown.
 pub(in crate::http) fn outcome_unknown(detail: &str) -> Problem {
-    Problem::unavailable("outcome_unknown", detail, RETRY_SOON)
+    Problem::unavailable("outcome_unknown", detail, RETRY_SOON_SECONDS)
 }
 
 /// The problem of any refusal; `rejected` maps the entity's own rejections.
@@ -64,18 +64,20 @@ pub fn problem_of<R>(refusal: Refusal<R>, rejected: impl FnOnce(R) -> Problem) -
         Refusal::KeyHeld => in_progress(),
         Refusal::Backlog => {
             let detail = "too many requests are waiting for this resource; nothing was stored";
-            Problem::too_many("conversation_backlog", detail, RETRY_SOON)
+            Problem::too_many("conversation_backlog", detail, RETRY_SOON_SECONDS)
         }
         Refusal::Overloaded => {
-            Problem::unavailable("overloaded", "the server is overloaded; nothing was stored", RETRY_SOON)
+            Problem::unavailable("overloaded", "the server is overloaded; nothing was stored", RETRY_SOON_SECONDS)
         }
-        Refusal::Draining => Problem::unavailable("stopping", "the server is stopping; nothing was stored", RETRY_SOON),
+        Refusal::Draining => {
+            Problem::unavailable("stopping", "the server is stopping; nothing was stored", RETRY_SOON_SECONDS)
+        }
         Refusal::Unavailable(why) => {
             static LINES: LogLimiter = LogLimiter::new();
             if let Some(Line { left_out }) = LINES.line(Instant::now()) {
                 tracing::warn!(%why, left_out, "a command could not be stored");
             }
-            Problem::unavailable("store_unavailable", "nothing was stored; retry later", RETRY_SOON)
+            Problem::unavailable("store_unavailable", "nothing was stored; retry later", RETRY_SOON_SECONDS)
         }
         Refusal::Corrupt(why) => {
             tracing::error!(%why, "a command met damaged data");
@@ -98,7 +100,9 @@ pub fn problem_of<R>(refusal: Refusal<R>, rejected: impl FnOnce(R) -> Problem) -
             internal_error()
         }
         // The directory resends such a command itself.
-        Refusal::Moved => Problem::unavailable("store_unavailable", "nothing was stored; retry later", RETRY_SOON),
+        Refusal::Moved => {
+            Problem::unavailable("store_unavailable", "nothing was stored; retry later", RETRY_SOON_SECONDS)
+        }
     }
 }
 
@@ -132,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_never_be_stored_is_too_large_and_not_worth_a_retry() {
+    fn a_commit_that_is_too_large_answers_413_without_retry_after() {
         let problem = problem_of::<()>(Refusal::TooLarge("16 MiB".into()), |_| internal_error());
         assert_eq!((problem.status, problem.code), (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"));
         assert!(problem.headers.iter().all(|(name, _)| name != http::header::RETRY_AFTER));

@@ -39,7 +39,7 @@ mod change;
 pub(super) use self::change::{Change, Stored, Submitted, commit, create, delete, repeated, rotate_secret, submit};
 
 /// Resources of a page that are read at the same time.
-const AT_ONCE: usize = 16;
+const MAX_CONCURRENT_READS: usize = 16;
 /// The longest id that a client may choose.
 const MAX_ID: usize = 64;
 
@@ -226,7 +226,7 @@ pub(super) async fn made<R: Resource>(
 ) -> Result<(Vec<R>, Option<Vec<u8>>), Problem> {
     let (places, next) = page(app, registry, IN_ORDER, &places::in_order(R::TABLE), request).await?;
     let reads = places.into_iter().map(|place| app.node().row(registry, R::TABLE, place.value));
-    let rows: Vec<_> = stream::iter(reads).buffered(AT_ONCE).try_collect().await.map_err(store_problem)?;
+    let rows: Vec<_> = stream::iter(reads).buffered(MAX_CONCURRENT_READS).try_collect().await.map_err(store_problem)?;
     // A resource deleted meanwhile is skipped.
     let things = rows.into_iter().flatten().map(|row| decode(&row)).collect::<Result<_, _>>()?;
     Ok((things, next))

@@ -34,7 +34,7 @@ mod wait;
 
 pub(super) use respond::{cancel, respond};
 pub(super) use wait::wait;
-pub(crate) use wait::{WAIT_DEFAULT_SECONDS, WAIT_MAX_SECONDS};
+pub(crate) use wait::{DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS};
 
 /// The statuses of reviews, by name.
 const STATUSES: [(&str, ReviewStatus); 4] = [

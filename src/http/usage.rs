@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_date_or_no_range_is_refused_with_its_place() {
+    fn an_invalid_date_or_range_is_refused_with_its_pointer() {
         let faults = |faults: &[&str]| Err(faults.iter().map(|&fault| fault.to_owned()).collect());
         assert_eq!(asked("from=x&to=2025-13-01"), faults(&["invalid_datetime /to", "invalid_datetime /from"]));
         assert_eq!(asked("from=2025-1-1"), faults(&["invalid_datetime /from"]));

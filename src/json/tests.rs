@@ -17,7 +17,7 @@ fn faults(body: &str, read: impl FnOnce(&mut Fields<'_>, &mut Report)) -> Vec<St
 }
 
 #[test]
-fn what_is_not_json_is_refused_with_its_place() {
+fn malformed_json_is_refused_with_line_and_column() {
     for (body, line, column) in [
         (&b""[..], 1, 0),
         (b"   ", 1, 3),

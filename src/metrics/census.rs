@@ -14,12 +14,12 @@ use super::{Sources, runtime};
 use crate::wire::time;
 
 /// Mailboxes shown.
-const MAILBOXES: usize = 20;
+const MAX_MAILBOXES: usize = 20;
 
 /// The current state of the process.
 pub(super) async fn look_in(State(sources): State<Sources>) -> Json<Value> {
     let node = sources.app.node();
-    let census = node.census(MAILBOXES).await;
+    let census = node.census(MAX_MAILBOXES).await;
     let (standing, tasks) = (node.standing(), runtime::tasks());
     let (now, outbox) = (standing.at, standing.outbox);
     let store = node

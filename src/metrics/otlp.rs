@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_conventions_name_is_sent_as_they_have_it() {
+    fn metrics_of_the_semantic_conventions_are_sent_under_their_names() {
         let mut collected = Collected::new(1, 2);
         collected.metric(SERVER_DURATION, "How long.", MetricKind::Histogram);
         for route in ["/a", UNMATCHED] {

@@ -19,7 +19,7 @@ use crate::trace_context::Hex;
 use crate::wire::time;
 
 /// Entries shown: of an overloaded node the oldest, which are the stuck ones.
-const SHOWN: usize = 1_000;
+const MAX_TASKS_SHOWN: usize = 1_000;
 
 /// The list, or why there is none.
 pub(super) async fn tasks(State(sources): State<Sources>) -> Result<Json<Value>, Problem> {
@@ -29,7 +29,7 @@ pub(super) async fn tasks(State(sources): State<Sources>) -> Result<Json<Value>,
         return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "not_implemented", why));
     };
     let at = time::format(node.now());
-    let (stages, all) = underway.oldest(SHOWN);
+    let (stages, all) = underway.oldest(MAX_TASKS_SHOWN);
     let now = Instant::now();
     let shown: Vec<Value> = stages.iter().map(|stage| shown(stage, now)).collect();
     Ok(Json(json!({ "at": at.as_str(), "underway": all, "tasks": shown })))

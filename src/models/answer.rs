@@ -1,6 +1,6 @@
 //! Parsing an answer: the first choice's text and tool calls, and the usage.
 
-use actors::agent::{Prompt, Said};
+use actors::agent::{ModelOutput, Prompt};
 use actors::limits;
 use actors::tool::{Called, GIVEN_ID_BYTES};
 use actors::usage::estimate;
@@ -14,11 +14,11 @@ use crate::json::number::whole;
 /// The bound of a reply, as of a conversation's message.
 pub(super) const REPLY_BYTES: usize = 256 * 1024;
 /// Calls of one answer that are kept while it arrives; only [`limits::ROUND_CALLS`] of them are made.
-pub(super) const CALLS: usize = 64;
+pub(super) const MAX_CALLS: usize = 64;
 /// The longest name of a model, which is stored with every turn.
 const MODEL_CHARS: usize = 128;
 /// No model call reads or writes so many tokens. A higher count is ignored.
-const MOST_TOKENS: u64 = 1_000_000_000;
+const MAX_TOKENS: u64 = 1_000_000_000;
 /// The longest name of a tool, in bytes; a longer one names none.
 const NAME_BYTES: usize = 256;
 
@@ -139,7 +139,7 @@ pub(super) fn is_error(body: &[u8]) -> bool {
 }
 
 /// The model's output from an answer, with the usage, estimated if the endpoint does not count.
-pub(super) fn said(answered: Answered, prompt: &Prompt) -> Result<Said, Fault> {
+pub(super) fn said(answered: Answered, prompt: &Prompt) -> Result<ModelOutput, Fault> {
     let Answered { text, mut calls, finish_reason, usage, model } = answered;
     calls.iter_mut().for_each(|call| lone_surrogates::mend(&mut call.arguments));
     if let Some(reason) = &finish_reason {
@@ -154,13 +154,13 @@ pub(super) fn said(answered: Answered, prompt: &Prompt) -> Result<Said, Fault> {
     if text.len() > REPLY_BYTES {
         return Err(Fault::TooLarge(REPLY_BYTES));
     }
-    if calls.len() > CALLS || calls.iter().any(|call| call.name.len() > NAME_BYTES) {
+    if calls.len() > MAX_CALLS || calls.iter().any(|call| call.name.len() > NAME_BYTES) {
         return Err(Fault::InvalidReply("has invalid tool calls"));
     }
     if calls.iter().any(|call| call.arguments.len() > limits::CALL_BYTES) {
         return Err(Fault::TooLarge(limits::CALL_BYTES));
     }
-    let counted = |name: &str| usage.get(name).and_then(whole).filter(|count| *count <= MOST_TOKENS);
+    let counted = |name: &str| usage.get(name).and_then(whole).filter(|count| *count <= MAX_TOKENS);
     let count = |name: &str, estimated: u64| counted(name).unwrap_or(estimated);
     let written =
         estimate(&text) + calls.iter().map(|call| estimate(&call.name) + estimate(&call.arguments)).sum::<u64>();
@@ -170,7 +170,7 @@ pub(super) fn said(answered: Answered, prompt: &Prompt) -> Result<Said, Fault> {
     let model: String = model.unwrap_or("unknown").chars().take(MODEL_CHARS).collect();
     let replies = if text.trim().is_empty() { Vec::new() } else { vec![text] };
     let usage = prompt.agent.usage(input_tokens, output_tokens, model);
-    Ok(Said { replies, calls, usage })
+    Ok(ModelOutput { replies, calls, usage })
 }
 
 /// The id of a call, unless it is too long to be stored.

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_calls_a_call_and_the_protocol_does_not_is_left_out() {
+    fn malformed_tool_calls_are_left_out_of_the_prompt() {
         for tool_calls in ["[{}]", "[1]", "[]", r#"[{"id":"","function":{"name":"f"}}]"#, r#"[{"id":"1"}]"#] {
             let message = |text: &str| ChatMessage {
                 tool_calls: Some(Json::from_checked(tool_calls)),

@@ -10,7 +10,7 @@ use url::Url;
 use super::endpoint::endpoint;
 use super::fault::Fault;
 use super::pairing::{Line, lines};
-use crate::outgoing::bearer;
+use crate::http_client::bearer;
 use crate::tools::definition::Definition;
 
 /// A prompt in its wire form; rendered once, sent at most twice.

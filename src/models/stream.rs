@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use super::answer::{Answered, CALLS, Content, REPLY_BYTES, is_error, kept_id, words_of};
+use super::answer::{Answered, Content, MAX_CALLS, REPLY_BYTES, is_error, kept_id, words_of};
 use super::fault::Fault;
 use super::lone_surrogates;
 
@@ -23,10 +23,10 @@ const EVENT_BYTES: usize = 2 * 1024 * 1024;
 /// each piece.
 const STREAM_BYTES: usize = 32 * 1024 * 1024;
 /// How long bytes after the end are read, so that the connection can be reused.
-const REST: Duration = Duration::from_millis(20);
+const REST_TIMEOUT: Duration = Duration::from_millis(20);
 /// How long to wait for the usage and the end once a stream has given its finish reason: some servers send neither, and
 /// keep the connection.
-const LAST_WORD: Duration = Duration::from_secs(2);
+const END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a stream may be silent.
 #[derive(Clone, Copy, Debug)]
@@ -228,7 +228,7 @@ impl Assembly<'_> {
             self.answered.calls.push(Called { id: None, name: String::new(), arguments: String::new() });
             self.numbers.len() - 1
         });
-        if self.numbers.len() > CALLS {
+        if self.numbers.len() > MAX_CALLS {
             return Err(Fault::InvalidReply("has invalid tool calls"));
         }
         let call = &mut self.answered.calls[place];
@@ -254,7 +254,7 @@ pub(super) async fn read(mut response: Response, prompt: &Prompt, silence: Silen
     let mut bytes = 0;
     loop {
         let until = match assembly.ended {
-            Some(ended) => ended + LAST_WORD,
+            Some(ended) => ended + END_TIMEOUT,
             None if assembly.begun => Instant::now() + silence.stall,
             None => silence.first,
         };
@@ -280,7 +280,7 @@ pub(super) async fn read(mut response: Response, prompt: &Prompt, silence: Silen
         };
         if is_last {
             // Bytes behind the end do not matter; mostly it is the end of the body.
-            let _ = timeout_at(Instant::now() + REST, response.chunk()).await;
+            let _ = timeout_at(Instant::now() + REST_TIMEOUT, response.chunk()).await;
             return Ok(assembly.answered);
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use actors::agent::{Agent, ChatMessage, Exchange, Models as _, Prompt, Provider};
 use actors::clock::Millis;
 use actors::conversation::{Failure, Usage};
-use actors::deltas::Saying;
+use actors::deltas::DeltaSink;
 use serde_json::{Value, json};
 
 use self::stub::{Act, Stub, answer, json_answer};
@@ -50,7 +50,7 @@ fn prompt_of(agent: Agent) -> Prompt {
         agent: Arc::new(agent),
         messages,
         trace: Some(trace),
-        saying: Saying::silent(),
+        saying: DeltaSink::silent(),
         exchange: Exchange::default(),
     }
 }
@@ -67,7 +67,7 @@ async fn ask(script: Vec<Act>) -> (Result<(String, Usage), Fault>, Vec<String>) 
 }
 
 /// The one reply and what it cost.
-fn words(said: Said) -> (String, Usage) {
+fn words(said: ModelOutput) -> (String, Usage) {
     assert_eq!((said.replies.len(), said.calls.len()), (1, 0), "{said:?}");
     (said.replies.concat(), said.usage)
 }

@@ -1,6 +1,6 @@
 //! Webhook requests, one for each type of event.
 
-use actors::webhook::{EVENT_TYPES, SIGNATURES_MAX};
+use actors::webhook::{EVENT_TYPES, MAX_SIGNATURES};
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterIn, PathItem, PathsBuilder};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
@@ -67,7 +67,7 @@ fn operation_id(kind: &str) -> String {
 fn headers() -> Vec<Parameter> {
     let id = made_id("", "evt_", 34);
     let one = "v1,[A-Za-z0-9+/]+={0,2}";
-    let signatures = text("").pattern(&format!("^{one}( {one}){{0,{}}}$", SIGNATURES_MAX - 1));
+    let signatures = text("").pattern(&format!("^{one}( {one}){{0,{}}}$", MAX_SIGNATURES - 1));
     let header = |name: &str, about, shape: Object, required| {
         let mut header = parameter(ParameterIn::Header, name, about, shape);
         header.required = required;

@@ -11,7 +11,7 @@ use actors::store::inventory::Inventory;
 use super::{OperatorError, there};
 use crate::config::{Config, StoreKind};
 use crate::stores;
-use crate::transfer::{self, Found};
+use crate::transfer::{self, ExistingExport};
 
 /// Writes a workspace, or everything, as JSON lines: to standard output, or to a file, where an interrupted export is
 /// resumed if nothing in it has changed and restarted otherwise. A complete but outdated one is refused; with `anew` it
@@ -33,11 +33,11 @@ pub async fn export(
     store.close().await;
     let transfer::Exported { entities, lines, resumed, found } = exported?;
     let before = match found {
-        Found::Nothing | Found::Part => String::new(),
-        Found::Past(moved) => {
+        ExistingExport::Nothing | ExistingExport::Part => String::new(),
+        ExistingExport::Past(moved) => {
             format!("the file held part of an export of another state ({moved}), so the export was restarted\n")
         }
-        Found::Whole => {
+        ExistingExport::Whole => {
             return Ok(format!(
                 "the file is unchanged: it already holds all {entities} entities in their current state\n"
             ));

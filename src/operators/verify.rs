@@ -13,7 +13,7 @@ use crate::stores;
 /// Entities listed at once.
 const ENTITIES_AT_ONCE: usize = 500;
 /// Faults of attachments that are listed; more are only counted.
-const FAULTS_LISTED: usize = 100;
+const MAX_LISTED_FAULTS: usize = 100;
 /// Reads everything in the store, and the attachments if they are in a directory, and compares it with what was
 /// written; returns a summary.
 ///
@@ -76,7 +76,7 @@ async fn verify_files(config: &Config) -> Result<VerifiedFiles, OperatorError> {
                     continue;
                 };
                 found.fault_count += 1;
-                if found.faults.len() < FAULTS_LISTED {
+                if found.faults.len() < MAX_LISTED_FAULTS {
                     found.faults.push(format!("\n{}: {}: {error}", state.id, file.storage_key));
                 }
             }

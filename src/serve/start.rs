@@ -29,13 +29,13 @@ use crate::telemetry::sampling::Sampling;
 use crate::{http, metrics};
 
 /// Pause after the first attempt; doubled after each.
-const PAUSE: Duration = Duration::from_millis(500);
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest such pause.
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// How long the answers to early requests may take once the installation is known.
-const EARLY_ANSWERS: Duration = Duration::from_secs(1);
+const EARLY_ANSWERS_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long reading the installation is retried on a store that was reached and then fails.
-const INSTALLED_WITHIN: Duration = Duration::from_secs(30);
+const INSTALLATION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The API's listener.
 pub(super) type Bound = (TcpListener, SocketAddr);
@@ -67,7 +67,7 @@ pub(super) async fn store(
     }
     // A cluster that accepts connections but does not answer also takes its seconds.
     let early = Early::begin(config, telemetry).await?;
-    let mut pause = PAUSE;
+    let mut pause = FIRST_PAUSE;
     loop {
         let opened = tokio::select! {
             opened = stores::open(config, on_fatal()) => opened,
@@ -97,7 +97,7 @@ async fn wait(
 ) -> Option<&'static str> {
     tracing::warn!(%error, "waiting for the store");
     let now = *pause;
-    *pause = (now * 2).min(PAUSE_MAX);
+    *pause = (now * 2).min(MAX_PAUSE);
     tokio::select! {
         () = sleep(now) => None,
         signal = asked => Some(signal),
@@ -133,8 +133,11 @@ impl Early {
     /// Answers that the process lives, and accepts nothing yet.
     pub(super) async fn begin(config: &Config, telemetry: &Telemetry) -> Result<Self, ServeError> {
         let Self { api, metrics, door } = Self::silent(config, telemetry).await?;
-        let options =
-            ServerOptions { max_connections: config.max_connections, drain: EARLY_ANSWERS, ..Default::default() };
+        let options = ServerOptions {
+            max_connections: config.max_connections,
+            drain: EARLY_ANSWERS_TIMEOUT,
+            ..Default::default()
+        };
         let of_metrics = ServerOptions { max_connections: METRICS_CONNECTIONS, ..options };
         let sources = Starting { door: Arc::clone(&door), spans: telemetry.waiting().cloned() };
         let api = api.answering("--listen", http::starting(entropy()?, Arc::clone(&door)), options)?;
@@ -202,8 +205,8 @@ pub(super) fn shared((listener, address): Bound, setting: &'static str) -> Resul
 /// # Errors
 /// See [`BootstrapError`].
 pub(super) async fn installation(node: &Arc<Node>, configured: Option<&str>) -> Result<Pepper, BootstrapError> {
-    let until = Instant::now() + INSTALLED_WITHIN;
-    let mut pause = PAUSE;
+    let until = Instant::now() + INSTALLATION_TIMEOUT;
+    let mut pause = FIRST_PAUSE;
     loop {
         let made = bootstrap::run(node, configured, |key| {
             say(&format!("tertulia created an admin API key, shown only this once: {key}"))
@@ -212,7 +215,7 @@ pub(super) async fn installation(node: &Arc<Node>, configured: Option<&str>) -> 
             Err(error) if node.shares_its_store() && error.may_pass() && Instant::now() + pause < until => {
                 tracing::warn!(%error, "retrying to load the installation");
                 sleep(pause).await;
-                pause = (pause * 2).min(PAUSE_MAX);
+                pause = (pause * 2).min(MAX_PAUSE);
             }
             made => return made,
         }

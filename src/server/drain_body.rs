@@ -15,9 +15,9 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 /// Bytes that are discarded: several times any route's limit, so that a client slightly over its limit gets the answer.
-const BYTES: usize = 64 * 1024 * 1024;
+const MAX_DISCARDED_BYTES: usize = 64 * 1024 * 1024;
 /// How long they may take to arrive; a slower client is cut off.
-const WITHIN: Duration = Duration::from_secs(10);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A body whose rest is read once it is dropped.
 #[derive(Debug)]
@@ -68,13 +68,13 @@ impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Drop for DrainedBody<B> {
             && let Ok(runtime) = Handle::try_current()
         {
             // One at most for each connection: the next request is read only after this body.
-            runtime.spawn(timeout(WITHIN, discard(body)));
+            runtime.spawn(timeout(DRAIN_TIMEOUT, discard(body)));
         }
     }
 }
 
 async fn discard<B: Body<Data = Bytes> + Unpin>(mut body: B) {
-    let mut left = BYTES;
+    let mut left = MAX_DISCARDED_BYTES;
     while left > 0
         && let Some(Ok(frame)) = body.frame().await
     {

@@ -65,20 +65,20 @@ mod tests {
 
     use super::*;
 
-    const WITHIN: Duration = Duration::from_secs(30);
+    const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
     #[tokio::test(start_paused = true)]
     async fn each_wait_lasts_as_long_as_it_should_however_many_came_before() {
         let timer = HeadTimer::default();
         for _ in 0..5 {
-            let wait = timer.sleep(WITHIN);
+            let wait = timer.sleep(HEAD_TIMEOUT);
             assert!(timeout(Duration::from_secs(20), wait).await.is_err(), "this one is over before its end");
             advance(Duration::from_secs(1)).await;
         }
         let begun = tokio::time::Instant::now();
-        timer.sleep(WITHIN).await;
-        assert_eq!(begun.elapsed(), WITHIN);
-        timer.sleep(WITHIN).await;
-        assert_eq!(begun.elapsed(), 2 * WITHIN);
+        timer.sleep(HEAD_TIMEOUT).await;
+        assert_eq!(begun.elapsed(), HEAD_TIMEOUT);
+        timer.sleep(HEAD_TIMEOUT).await;
+        assert_eq!(begun.elapsed(), 2 * HEAD_TIMEOUT);
     }
 }

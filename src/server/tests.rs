@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 
 use actors::clock::Entropy;
 use actors::trace::Traces;
-use actors::trace::kept::Kept;
+use actors::trace::recording_tracer::RecordingTracer;
 use axum::Extension;
 use axum::routing::{get, post};
 use futures_util::future::join_all;
@@ -126,7 +126,7 @@ async fn a_client_that_is_refused_in_the_middle_of_its_sending_sees_the_answer()
 }
 
 #[tokio::test]
-async fn what_is_no_request_is_explained_by_the_router_and_nothing_else_is() {
+async fn only_unreadable_requests_get_the_routers_explanation() {
     let server = start(ServerOptions::default()).await;
     let long = format!("GET / HTTP/1.1\r\nX-Long: {}\r\n\r\n", "x".repeat(HEADER_BYTES));
     for (sent, status) in [
@@ -247,7 +247,7 @@ async fn a_request_that_outlasts_the_shutdown_is_cut_off() {
 
 #[tokio::test]
 async fn a_request_that_is_cut_off_is_not_recorded_as_a_client_that_left() {
-    let kept = Arc::new(Kept::default());
+    let kept = Arc::new(RecordingTracer::default());
     let config =
         config(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318"), ("OTEL_TRACES_SAMPLER", "always_off")]);
     let door = Arc::new(Door::new(Sampling::new(&config), Traces::to(kept.clone())));

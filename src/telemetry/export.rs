@@ -20,15 +20,15 @@ use super::waiting::Waiting;
 use crate::config::otel::Receiver;
 
 /// After a refused batch nothing is sent for this long, then for twice as long, and so on.
-const PAUSE: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// Up to this.
-const PAUSE_MAX: Duration = Duration::from_secs(30);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// How often a batch is retried that may be accepted later.
-const RETRIES: u32 = 3;
+const MAX_RETRIES: u32 = 3;
 /// The pause before the first retry, unless the receiver asks for another; then twice as long, and so on.
-const RETRY_AFTER: Duration = Duration::from_millis(100);
+const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// A receiver that asks for a longer pause loses the batch, so that others do not wait behind it.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
+const MAX_RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// The running thread.
 #[derive(Debug)]
@@ -94,12 +94,12 @@ impl Sending {
     }
 
     async fn insist(&mut self, request: Bytes) -> Result<u64, String> {
-        let mut pause = RETRY_AFTER;
-        let mut left = RETRIES;
+        let mut pause = FIRST_RETRY_PAUSE;
+        let mut left = MAX_RETRIES;
         loop {
             match self.sender.send(request.clone()).await {
                 Ok(answer) => return Ok(thrown_away(answer)),
-                Err(Failed::Later(_, after)) if left > 0 && after.is_none_or(|after| after <= RETRY_AFTER_MAX) => {
+                Err(Failed::Later(_, after)) if left > 0 && after.is_none_or(|after| after <= MAX_RETRY_PAUSE) => {
                     sleep(after.unwrap_or(pause)).await;
                 }
                 Err(failed) => return Err(failed.error()),
@@ -163,7 +163,7 @@ impl Health {
     }
 
     fn bad(&mut self, error: &str, waiting: &Waiting) {
-        self.pause = (self.pause * 2).clamp(PAUSE, PAUSE_MAX);
+        self.pause = (self.pause * 2).clamp(FIRST_PAUSE, MAX_PAUSE);
         if self.trouble.goes_on() {
             let counts = waiting.counts();
             let lost = counts.refused.get() + counts.overflowed.get();

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Clocks at most this many nanoseconds apart have not been set; reading both takes a while on a busy machine.
-const AGREES: u64 = 100_000_000;
+const MAX_CLOCK_SKEW_NANOS: u64 = 100_000_000;
 
 /// The same moment on both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,7 @@ impl Moment {
     /// now, if the wall clock has been set since.
     pub(super) fn still(self) -> Self {
         let now = Self::now();
-        if self.nanos(now.steady).abs_diff(now.wall) < AGREES { self } else { now }
+        if self.nanos(now.steady).abs_diff(now.wall) < MAX_CLOCK_SKEW_NANOS { self } else { now }
     }
 
     /// The wall-clock time of a moment, in nanoseconds since 1970.
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_before_and_what_is_after_is_told_to_the_nanosecond() {
+    fn instants_before_and_after_a_moment_convert_to_the_nanosecond() {
         let moment = Moment { steady: Instant::now(), wall: 1_735_689_600_000_000_000 };
         let apart = Duration::new(3, 7);
         assert_eq!(moment.nanos(moment.steady + apart), 1_735_689_603_000_000_007);
@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn a_clock_that_somebody_has_set_is_believed() {
         let now = Moment::now();
-        let set = Moment { wall: now.wall - 2 * AGREES, ..now };
+        let set = Moment { wall: now.wall - 2 * MAX_CLOCK_SKEW_NANOS, ..now };
         assert_eq!((now.still().wall, set.still().wall >= now.wall), (now.wall, true));
     }
 }

@@ -12,7 +12,7 @@ const KEPT_PER_SECOND: u32 = 100;
 /// Why an unsampled request was recorded. Each reason has its own budget, so that frequent ones do not crowd out rare
 /// ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
+pub enum RecordReason {
     /// The server failed.
     Error,
     /// An agent that it waited for failed: mostly its model.
@@ -25,7 +25,7 @@ pub enum Kept {
     Waited,
 }
 
-impl Kept {
+impl RecordReason {
     /// How many reasons there are.
     const COUNT: usize = Self::Waited as usize + 1;
 
@@ -50,8 +50,8 @@ pub struct Sampling {
     sampler: Sampler,
     /// The budget of callers' choices.
     remote: Budget,
-    /// One for each [`Kept`].
-    kept: [Budget; Kept::COUNT],
+    /// One for each [`RecordReason`].
+    kept: [Budget; RecordReason::COUNT],
     slow_after: Duration,
     began: Instant,
 }
@@ -117,7 +117,7 @@ impl Sampling {
     }
 
     /// Whether an unsampled request is recorded after all, alone, for this reason.
-    pub fn keeps(&self, why: Kept, now: Instant) -> bool {
+    pub fn keeps(&self, why: RecordReason, now: Instant) -> bool {
         self.exported && self.kept[why as usize].take(self.second(now))
     }
 
@@ -213,7 +213,7 @@ mod tests {
         let sampling = Sampling::of(&Otel::read(&|_| None, None, &mut Vec::new()), 0, Duration::ZERO);
         let now = Instant::now();
         assert!(sampling.decide(&[1; 16], Some(true), now) && !sampling.decide(&[1; 16], None, now));
-        assert!(!sampling.keeps(Kept::Error, now));
+        assert!(!sampling.keeps(RecordReason::Error, now));
     }
 
     #[test]
@@ -221,13 +221,18 @@ mod tests {
         let sampling = sampling(&[("OTEL_TRACES_SAMPLER", "always_off")], 0);
         let now = Instant::now();
         let mut words = std::collections::BTreeSet::new();
-        for why in [Kept::Waited, Kept::Slow, Kept::Refused, Kept::Agent, Kept::Error] {
+        for why in
+            [RecordReason::Waited, RecordReason::Slow, RecordReason::Refused, RecordReason::Agent, RecordReason::Error]
+        {
             let kept = (0..1_000).filter(|_| sampling.keeps(why, now)).count();
             assert_eq!(kept as u32, KEPT_PER_SECOND, "{why:?}, whatever was kept before");
             words.insert(why.word());
         }
-        assert_eq!(words.len(), Kept::COUNT, "each says its own word");
-        assert!(sampling.keeps(Kept::Error, now + Duration::from_secs(1)), "in the next second there is room again");
+        assert_eq!(words.len(), RecordReason::COUNT, "each says its own word");
+        assert!(
+            sampling.keeps(RecordReason::Error, now + Duration::from_secs(1)),
+            "in the next second there is room again"
+        );
         assert!(sampling.is_slow(Duration::from_secs(2)) && !sampling.is_slow(Duration::from_millis(2)));
     }
 }

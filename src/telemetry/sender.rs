@@ -17,10 +17,10 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Status};
 
 use super::ExportError;
-use crate::bounded;
+use crate::bounded_body;
 use crate::config::otel::{Protocol, Receiver};
 use crate::models::retry::retry_after;
-use crate::{outgoing, tls};
+use crate::{http_client, tls};
 
 /// The kind of data that is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +138,7 @@ impl Sender {
 
 /// `roots`: the only trusted certificates, if configured.
 fn client(within: Duration, roots: Option<RootCertStore>) -> Result<reqwest::Client, ExportError> {
-    let mut client = outgoing::client()?;
+    let mut client = http_client::client()?;
     if let Some(roots) = roots {
         client = client.tls_backend_preconfigured(tls::trusting(roots)?);
     }
@@ -157,7 +157,7 @@ async fn over_http(post: reqwest::RequestBuilder) -> Result<Bytes, Failed> {
     let (status, error) = (answer.status(), format!("status {}", answer.status().as_u16()));
     match status {
         // It was accepted, even if the answer's body cannot be read.
-        _ if status.is_success() => Ok(bounded::body(answer, ANSWER_BYTES).await.unwrap_or_default()),
+        _ if status.is_success() => Ok(bounded_body::body(answer, ANSWER_BYTES).await.unwrap_or_default()),
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Err(Failed::Unknown(error)),
         StatusCode::TOO_MANY_REQUESTS
         | StatusCode::BAD_GATEWAY

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How often a line says that the receiver still accepts nothing.
-const REMIND: Duration = Duration::from_secs(300);
+const REMINDER_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Whether there is trouble, and when it was last logged.
 #[derive(Debug, Default)]
@@ -16,7 +16,7 @@ pub(super) struct Trouble {
 impl Trouble {
     /// A batch was not accepted. Returns whether a line is due.
     pub(super) fn goes_on(&mut self) -> bool {
-        let is_due = self.told.is_none_or(|told| told.elapsed() > REMIND);
+        let is_due = self.told.is_none_or(|told| told.elapsed() > REMINDER_INTERVAL);
         if is_due {
             self.told = Some(Instant::now());
         }

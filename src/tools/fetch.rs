@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_named_with_its_place() {
+    fn arguments_that_violate_the_schema_are_named_with_their_pointers() {
         let schema = json!({"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}, "n": {"maximum": 3}}});
         let of = |arguments: Value| faults(&schema, &arguments).into_iter().map(|f| f.pointer).collect::<Vec<_>>();
         assert_eq!(of(json!({"id": "a", "n": 3})), Vec::<String>::new());

@@ -2,23 +2,23 @@
 
 use std::io::{self, Write};
 
-use actors::backoff::patiently;
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey, Kind};
 use actors::store::inventory::Inventory;
 use actors::store::{Fresh, KeyRange, Loaded, LogRecord, LogScan, Order, Pages, Row, SeqRange, Table, View};
 use actors::tables::{IN_ORDER, KEYS_BY_HASH, KEYS_BY_ID, PLACES, SETTINGS, WORKSPACES};
+use actors::tasks::backoff::patiently;
 use actors::workspace::address_of;
 use bytes::Bytes;
 
 use super::line::{Blob, FORMAT, Key, Line, Name, Step, VERSION, sum_of};
-use super::listing::{Listing, Said, standing};
+use super::listing::{InstallationDigest, Listing, standing};
 use super::promises;
-use super::{Found, PATIENCE, TransferError};
+use super::{ExistingExport, RETRY_TIMEOUT, TransferError};
 use crate::bootstrap::{BOOTSTRAPPED, PEPPER, PLACED};
 
 /// Rows, records or names of one read, and at most in one line.
-const PAGE: usize = 200;
+const ROWS_PER_PAGE: usize = 200;
 /// Bytes after which a line is full; every store accepts a commit of that size.
 const LINE_BYTES: usize = 128 * 1024;
 
@@ -32,7 +32,7 @@ pub struct Exported {
     /// Entities already written by an earlier export.
     pub resumed: u64,
     /// The earlier content of the file.
-    pub found: Found,
+    pub found: ExistingExport,
 }
 
 /// The output of lines.
@@ -41,12 +41,12 @@ pub(super) struct Out<W> {
     pub(super) hasher: blake3::Hasher,
     pub(super) done: Exported,
     /// The written part of the installation.
-    pub(super) said: Said,
+    pub(super) said: InstallationDigest,
 }
 
 impl<W: Write> Out<W> {
     pub(super) fn new(to: W) -> Self {
-        Self { to, hasher: blake3::Hasher::new(), done: Exported::default(), said: Said::default() }
+        Self { to, hasher: blake3::Hasher::new(), done: Exported::default(), said: InstallationDigest::default() }
     }
 
     pub(super) fn line(&mut self, line: &Line) -> Result<(), TransferError> {
@@ -93,17 +93,17 @@ pub(super) async fn installation<W: Write>(
 ) -> Result<(), TransferError> {
     let all = KeyRange::default;
     let Some(workspace) = workspace else {
-        if patiently(PATIENCE, || store.load(EntityKey::INSTALLATION, Fresh::Settled)).await?.is_none() {
+        if patiently(RETRY_TIMEOUT, || store.load(EntityKey::INSTALLATION, Fresh::Settled)).await?.is_none() {
             return Err(TransferError::NoInstallation);
         }
-        for table in patiently(PATIENCE, || store.tables(EntityKey::INSTALLATION)).await? {
+        for table in patiently(RETRY_TIMEOUT, || store.tables(EntityKey::INSTALLATION)).await? {
             installation_rows(store, table, all(), out).await?;
         }
         return promises::export(store, None, out).await;
     };
     let row = async |table, key: &[u8]| {
         let key = Bytes::copy_from_slice(key);
-        patiently(PATIENCE, || store.row(EntityKey::INSTALLATION, table, key.clone())).await
+        patiently(RETRY_TIMEOUT, || store.row(EntityKey::INSTALLATION, table, key.clone())).await
     };
     let Some(itself) = row(WORKSPACES, workspace.as_bytes()).await? else {
         return Err(TransferError::NoWorkspace(workspace.to_owned()));
@@ -119,7 +119,8 @@ pub(super) async fn installation<W: Write>(
     let address = address_of(workspace);
     let range =
         KeyRange { after: before_all_of(address), before: Some([&address.0[..], &[u8::MAX; 17]].concat().into()) };
-    let mut pages = Pages::of_rows(store, EntityKey::INSTALLATION, KEYS_BY_ID, range, PAGE).patient(PATIENCE);
+    let mut pages =
+        Pages::of_rows(store, EntityKey::INSTALLATION, KEYS_BY_ID, range, ROWS_PER_PAGE).patient(RETRY_TIMEOUT);
     while let Some(ids) = pages.next().await? {
         let mut rows = Vec::new();
         for id in ids {
@@ -167,7 +168,7 @@ async fn installation_rows<W: Write>(
     range: KeyRange,
     out: &mut Out<W>,
 ) -> Result<(), TransferError> {
-    let mut pages = Pages::of_rows(store, EntityKey::INSTALLATION, table, range, PAGE).patient(PATIENCE);
+    let mut pages = Pages::of_rows(store, EntityKey::INSTALLATION, table, range, ROWS_PER_PAGE).patient(RETRY_TIMEOUT);
     while let Some(rows) = pages.next().await? {
         let rows = rows.into_iter().filter(|row| !is_own(table, &row.key));
         let rows: Vec<_> = rows.map(|row| line_row((table, row.key, row.value))).collect();
@@ -221,7 +222,7 @@ impl<'a, W: Write> Steps<'a, W> {
         self.bytes += bytes + 64;
         let step = &self.step;
         let items = step.records.len() + step.keys.len() + step.rows.len() + step.views.len();
-        if self.bytes >= LINE_BYTES || items >= PAGE { self.next() } else { Ok(()) }
+        if self.bytes >= LINE_BYTES || items >= ROWS_PER_PAGE { self.next() } else { Ok(()) }
     }
 
     fn next(&mut self) -> Result<(), TransferError> {
@@ -268,11 +269,11 @@ fn blank(entity: EntityKey, number: u64) -> Step {
 
 /// Writes an entity; `false`: it does not exist.
 async fn one<W: Write>(store: &dyn Inventory, entity: EntityKey, out: &mut Out<W>) -> Result<bool, TransferError> {
-    let Some(loaded) = patiently(PATIENCE, || store.load(entity, Fresh::Settled)).await? else { return Ok(false) };
+    let Some(loaded) = patiently(RETRY_TIMEOUT, || store.load(entity, Fresh::Settled)).await? else { return Ok(false) };
     let mut steps = Steps::new(entity, out);
     log(store, entity, &loaded, &mut steps).await?;
-    for table in patiently(PATIENCE, || store.tables(entity)).await? {
-        let mut pages = Pages::of_rows(store, entity, table, KeyRange::default(), PAGE).patient(PATIENCE);
+    for table in patiently(RETRY_TIMEOUT, || store.tables(entity)).await? {
+        let mut pages = Pages::of_rows(store, entity, table, KeyRange::default(), ROWS_PER_PAGE).patient(RETRY_TIMEOUT);
         while let Some(rows) = pages.next().await? {
             for Row { key, value } in rows {
                 let bytes = key.len() + value.len();
@@ -283,7 +284,7 @@ async fn one<W: Write>(store: &dyn Inventory, entity: EntityKey, out: &mut Out<W
     }
     let mut after = None;
     loop {
-        let keys = patiently(PATIENCE, || store.keys(entity, after, PAGE)).await?;
+        let keys = patiently(RETRY_TIMEOUT, || store.keys(entity, after, ROWS_PER_PAGE)).await?;
         let Some((last, _)) = keys.last() else { break };
         after = Some(*last);
         for (hash, row) in keys {
@@ -294,7 +295,7 @@ async fn one<W: Write>(store: &dyn Inventory, entity: EntityKey, out: &mut Out<W
     if entity.kind == Kind::Workspace {
         views(store, entity.workspace, &mut steps).await?;
     }
-    if patiently(PATIENCE, || store.load(entity, Fresh::Settled)).await?.map(|now| now.head) != Some(loaded.head) {
+    if patiently(RETRY_TIMEOUT, || store.load(entity, Fresh::Settled)).await?.map(|now| now.head) != Some(loaded.head) {
         return Err(TransferError::Moved(entity));
     }
     steps.step.alarm = loaded.alarm.map(|at| at.0);
@@ -315,8 +316,8 @@ async fn log<W: Write>(
     if let Some(state) = &loaded.state {
         let mut from = 1;
         while from <= before {
-            let scan = LogScan { range: SeqRange::new(from, before), order: Order::Asc, limit: PAGE };
-            let page = patiently(PATIENCE, || store.read_log(entity, scan)).await?;
+            let scan = LogScan { range: SeqRange::new(from, before), order: Order::Asc, limit: ROWS_PER_PAGE };
+            let page = patiently(RETRY_TIMEOUT, || store.read_log(entity, scan)).await?;
             from = page.last().map_or(before, |record| record.seq) + 1;
             steps.records(page)?;
         }
@@ -335,8 +336,9 @@ async fn views<W: Write>(
     workspace: Address,
     steps: &mut Steps<'_, W>,
 ) -> Result<(), TransferError> {
-    for View(view) in patiently(PATIENCE, || store.views(workspace)).await? {
-        let mut pages = Pages::of_view(store, workspace, View(view), KeyRange::default(), PAGE).patient(PATIENCE);
+    for View(view) in patiently(RETRY_TIMEOUT, || store.views(workspace)).await? {
+        let mut pages =
+            Pages::of_view(store, workspace, View(view), KeyRange::default(), ROWS_PER_PAGE).patient(RETRY_TIMEOUT);
         while let Some(entries) = pages.next().await? {
             for Row { key, value } in entries {
                 let bytes = key.len() + value.len();

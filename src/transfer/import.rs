@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, Read as _};
 use std::sync::Arc;
 
-use actors::backoff::patiently;
 use actors::clock::Millis;
 use actors::codec;
 use actors::id::{EntityKey, half};
@@ -15,6 +14,7 @@ use actors::store::{
     ViewWrite,
 };
 use actors::tables::{KEYS_BY_HASH, KEYS_BY_ID, SETTINGS, WORKSPACES};
+use actors::tasks::backoff::patiently;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -22,17 +22,17 @@ use tokio::task::JoinSet;
 use super::export::is_own;
 use super::line::{Blob, FORMAT, Line, Step, VERSION};
 use super::promises;
-use super::{PATIENCE, TransferError};
+use super::{RETRY_TIMEOUT, TransferError};
 use crate::bootstrap::{BOOTSTRAPPED, PEPPER, PLACED};
 
 /// Entities written at once: each waits for the store, and the store commits many together.
 const WORKERS: usize = 32;
 /// Lines waiting for each worker, about 256 KiB each if an export wrote them.
-const LINES: usize = 2;
+const LINES_PER_WORKER: usize = 2;
 /// The longest line that is read, far above any written one: it is held in memory.
 pub(super) const LINE_BYTES: u64 = 256 * 1024 * 1024;
 /// How often a change of the installation is repeated if another process has changed it meanwhile.
-const ATTEMPTS: u32 = 8;
+const MAX_ATTEMPTS: u32 = 8;
 
 /// The options of an import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,7 +157,7 @@ impl Workers {
     fn start(store: &Arc<dyn Store>) -> Self {
         let mut tasks = JoinSet::new();
         let hands = (0..WORKERS).map(|_| {
-            let (hand, work) = mpsc::channel(LINES);
+            let (hand, work) = mpsc::channel(LINES_PER_WORKER);
             tasks.spawn(write(Arc::clone(store), work));
             hand
         });
@@ -208,7 +208,7 @@ async fn write(store: Arc<dyn Store>, mut work: mpsc::Receiver<Work>) -> Result<
             Some(standing) if standing.entity == entity => standing,
             Some(_) => return Err(malformed("an entity ends before its last line")),
             None => {
-                let loaded = patiently(PATIENCE, || store.load(entity, Fresh::Settled)).await?;
+                let loaded = patiently(RETRY_TIMEOUT, || store.load(entity, Fresh::Settled)).await?;
                 Standing { entity, head: None, found: loaded.map(|loaded| loaded.head) }
             }
         };
@@ -242,7 +242,7 @@ async fn write(store: Arc<dyn Store>, mut work: mpsc::Receiver<Work>) -> Result<
 /// Makes a commit that must be its entity's next one, or already be applied.
 pub(super) async fn send(store: &dyn Store, commit: Commit) -> Result<(), TransferError> {
     let entity = commit.entity;
-    let sent = patiently(PATIENCE, || async {
+    let sent = patiently(RETRY_TIMEOUT, || async {
         let (answer, answered) = oneshot::channel();
         store.commit(commit.clone(), Box::new(move |outcome| drop(answer.send(outcome))));
         answered.await.unwrap_or_else(|_| Err(StoreError::Indeterminate("no answer".into())))
@@ -280,8 +280,8 @@ pub(super) async fn change_installation<F: Future<Output = Result<Option<Commit>
     store: &Arc<dyn Store>,
     decide: impl Fn(Option<Head>) -> F,
 ) -> Result<(), TransferError> {
-    for _ in 0..ATTEMPTS {
-        let loaded = patiently(PATIENCE, || store.load(EntityKey::INSTALLATION, Fresh::Settled)).await?;
+    for _ in 0..MAX_ATTEMPTS {
+        let loaded = patiently(RETRY_TIMEOUT, || store.load(EntityKey::INSTALLATION, Fresh::Settled)).await?;
         let Some(commit) = decide(loaded.map(|loaded| loaded.head)).await? else { return Ok(()) };
         match send(&**store, commit).await {
             Err(TransferError::Occupied(_)) => {}
@@ -300,7 +300,7 @@ async fn installation(
 ) -> Result<Option<Commit>, TransferError> {
     let mut changes = BTreeMap::new();
     // Imported resources have no list positions yet; the next start assigns them.
-    if patiently(PATIENCE, || store.row(EntityKey::INSTALLATION, SETTINGS, PLACED.into())).await?.is_some() {
+    if patiently(RETRY_TIMEOUT, || store.row(EntityKey::INSTALLATION, SETTINGS, PLACED.into())).await?.is_some() {
         changes.insert((SETTINGS, Bytes::from_static(PLACED)), None);
     }
     for (table, Blob(key), Blob(value)) in rows {
@@ -313,7 +313,7 @@ async fn installation(
         if options.without_keys && is_key {
             continue;
         }
-        match patiently(PATIENCE, || store.row(EntityKey::INSTALLATION, table, key.clone())).await? {
+        match patiently(RETRY_TIMEOUT, || store.row(EntityKey::INSTALLATION, table, key.clone())).await? {
             None => {
                 changes.insert((table, key.clone()), Some(value.clone()));
             }

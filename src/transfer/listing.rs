@@ -4,19 +4,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use actors::backoff::patiently;
 use actors::id::{Address, EntityKey, Kind, hash_parts};
 use actors::store::Loaded;
 use actors::store::inventory::Inventory;
+use actors::tasks::backoff::patiently;
 use actors::workspace::address_of;
 use bytes::Bytes;
 use serde::Serialize;
 
 use super::line::{Blob, Line};
-use super::{PATIENCE, TransferError};
+use super::{RETRY_TIMEOUT, TransferError};
 
 /// Entities of one read.
-const PAGE: usize = 200;
+const ENTITIES_PER_PAGE: usize = 200;
 
 /// The entities of an export, in the store's order.
 pub(super) struct Listing<'a> {
@@ -48,8 +48,8 @@ impl<'a> Listing<'a> {
                 if self.is_last {
                     return Ok(None);
                 }
-                let page = patiently(PATIENCE, || self.store.entities(self.after, PAGE)).await?;
-                self.is_last = page.len() < PAGE;
+                let page = patiently(RETRY_TIMEOUT, || self.store.entities(self.after, ENTITIES_PER_PAGE)).await?;
+                self.is_last = page.len() < ENTITIES_PER_PAGE;
                 self.after = page.last().copied();
                 self.page = page.into_iter();
                 continue;
@@ -77,12 +77,12 @@ pub(super) fn standing(loaded: &Loaded) -> Blob {
 
 /// The lines' content about the installation.
 #[derive(Default)]
-pub(super) struct Said {
+pub(super) struct InstallationDigest {
     rows: BTreeSet<[u8; 32]>,
     promises: BTreeSet<[u8; 32]>,
 }
 
-impl Said {
+impl InstallationDigest {
     pub(super) fn note(&mut self, line: &Line) -> Result<(), TransferError> {
         if let Line::Installation { rows, promises } = line {
             self.rows.extend(rows.iter().map(hash).collect::<Result<Vec<_>, _>>()?);

@@ -5,7 +5,6 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use actors::backoff::patiently;
 use actors::clock::Millis;
 use actors::codec;
 use actors::id::{Address, EntityKey};
@@ -14,18 +13,19 @@ use actors::registry::Event;
 use actors::store::inventory::Inventory;
 use actors::store::{Commit, Head, KeyHash, KeyRow, LogScan, NewRecord, Order, SeqRange, Store};
 use actors::tables::{KEYS_BY_ID, WORKSPACES};
+use actors::tasks::backoff::patiently;
 use actors::workspace::address_of;
 use serde::{Deserialize, Serialize};
 
 use super::export::Out;
 use super::import::{change_installation, commit_id};
 use super::line::{Blob, Line};
-use super::{PATIENCE, TransferError};
+use super::{RETRY_TIMEOUT, TransferError};
 
 /// Promises of one line.
-const PAGE: usize = 64;
+const PROMISES_PER_PAGE: usize = 64;
 /// Events of one promise, far more than any change of an installation has.
-const EVENTS: usize = 1_000;
+const MAX_EVENTS: usize = 1_000;
 
 /// The effect of one idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +64,7 @@ pub(super) async fn export<W: Write>(
 ) -> Result<(), TransferError> {
     let mut after = None;
     loop {
-        let page = patiently(PATIENCE, || store.keys(EntityKey::INSTALLATION, after, PAGE)).await?;
+        let page = patiently(RETRY_TIMEOUT, || store.keys(EntityKey::INSTALLATION, after, PROMISES_PER_PAGE)).await?;
         after = page.last().map(|(hash, _)| *hash);
         let mut promises = Vec::new();
         for (hash, row) in &page {
@@ -73,7 +73,7 @@ pub(super) async fn export<W: Write>(
         if !promises.is_empty() {
             out.line(&Line::Installation { rows: Vec::new(), promises })?;
         }
-        if page.len() < PAGE {
+        if page.len() < PROMISES_PER_PAGE {
             return Ok(());
         }
     }
@@ -96,8 +96,8 @@ async fn promise(
     if promise.held.is_some() {
         return Ok(Some(promise).filter(|_| workspace.is_none()));
     }
-    let scan = LogScan { range: row.events, order: Order::Asc, limit: EVENTS };
-    let records = patiently(PATIENCE, || store.read_log(EntityKey::INSTALLATION, scan)).await?;
+    let scan = LogScan { range: row.events, order: Order::Asc, limit: MAX_EVENTS };
+    let records = patiently(RETRY_TIMEOUT, || store.read_log(EntityKey::INSTALLATION, scan)).await?;
     let mut is_wanted = workspace.is_none();
     for record in records {
         if let Some(workspace) = workspace {
@@ -140,7 +140,7 @@ async fn commit(
         let Some((hash, row)) = promise.row(next) else {
             return Err(TransferError::Malformed { line, what: "a hash has the wrong length".to_owned() });
         };
-        if patiently(PATIENCE, || store.find_key(EntityKey::INSTALLATION, hash)).await?.is_some() {
+        if patiently(RETRY_TIMEOUT, || store.find_key(EntityKey::INSTALLATION, hash)).await?.is_some() {
             continue;
         }
         keys.push((hash, row));

@@ -7,23 +7,23 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read as _, Seek as _, SeekFrom};
 
-use actors::backoff::patiently;
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey, Kind};
 use actors::store::Fresh;
 use actors::store::inventory::Inventory;
+use actors::tasks::backoff::patiently;
 use futures_util::future::try_join_all;
 
 use super::export::{Exported, Out, entities, export, installation};
 use super::import::LINE_BYTES;
 use super::line::{Blob, FORMAT, Line, Name, VERSION, sum_of};
-use super::listing::{Listing, Said, standing};
-use super::{Found, Moved, PATIENCE, TransferError};
+use super::listing::{InstallationDigest, Listing, standing};
+use super::{ExistingExport, Moved, RETRY_TIMEOUT, TransferError};
 
 /// A bound above the length of an export's last line.
 const END_BYTES: u64 = 1_024;
 /// Entities compared together: each waits for the store.
-const AT_ONCE: usize = 32;
+const MAX_COMPARED_TOGETHER: usize = 32;
 
 /// Writes an export to `file`. The file's part of the same export is kept, up to the last complete entity, if the store
 /// still has the same; if not, the export restarts.
@@ -41,30 +41,30 @@ pub async fn export_to_file(
     let check = Check::new(store, workspace);
     // Hashers are two kilobytes each.
     let (all, whole) = (Lines::default(), Lines::default());
-    let mut kept = Box::new(Kept { all, whole, of_entity: blake3::Hasher::new(), check });
+    let mut kept = Box::new(ExportScan { all, whole, of_entity: blake3::Hasher::new(), check });
     let has_ended = kept.read(file).await?;
     match (kept.check.moved.take(), has_ended) {
         (Some(moved), true) => return Err(TransferError::Past(moved)),
         (None, true) => {
             let done = kept.all.done;
-            return Ok(Exported { resumed: done.entities, found: Found::Whole, ..done });
+            return Ok(Exported { resumed: done.entities, found: ExistingExport::Whole, ..done });
         }
         (Some(moved), false) => {
             file.set_len(0)?;
             file.seek(SeekFrom::Start(0))?;
             let done = export(store, workspace, now, BufWriter::new(file)).await?;
-            return Ok(Exported { found: Found::Past(moved), ..done });
+            return Ok(Exported { found: ExistingExport::Past(moved), ..done });
         }
         (None, false) => {}
     }
-    let Kept { whole: Lines { hasher, done, bytes }, check, .. } = *kept;
+    let ExportScan { whole: Lines { hasher, done, bytes }, check, .. } = *kept;
     file.set_len(bytes)?;
     file.seek(SeekFrom::Start(bytes))?;
     let to = BufWriter::new(file);
     if bytes == 0 {
         return export(store, workspace, now, to).await;
     }
-    let done = Exported { resumed: done.entities, found: Found::Part, ..done };
+    let done = Exported { resumed: done.entities, found: ExistingExport::Part, ..done };
     entities(store, check.listing, Out { hasher, done, ..Out::new(to) }).await
 }
 
@@ -128,7 +128,7 @@ impl Lines {
 }
 
 /// The content of a file.
-struct Kept<'a> {
+struct ExportScan<'a> {
     all: Lines,
     /// The lines up to the last complete entity. Workspaces come after all others and are written again.
     whole: Lines,
@@ -137,7 +137,7 @@ struct Kept<'a> {
     check: Check<'a>,
 }
 
-impl Kept<'_> {
+impl ExportScan<'_> {
     /// Reads the file; returns whether it is the complete export.
     async fn read(&mut self, file: &File) -> Result<bool, TransferError> {
         let mut reader = BufReader::new(file);
@@ -200,7 +200,7 @@ struct Check<'a> {
     /// The entities behind those in the file.
     listing: Listing<'a>,
     /// The file's content about the installation, which all comes before the first entity.
-    said: Said,
+    said: InstallationDigest,
     is_installation_compared: bool,
     /// Entities in both, with their recorded heads; not compared yet.
     waiting: Vec<(EntityKey, Option<Blob>)>,
@@ -213,7 +213,7 @@ struct Check<'a> {
 impl<'a> Check<'a> {
     fn new(store: &'a dyn Inventory, workspace: Option<&'a str>) -> Self {
         let listing = Listing::new(store, workspace);
-        let (said, waiting) = (Said::default(), Vec::new());
+        let (said, waiting) = (InstallationDigest::default(), Vec::new());
         Self {
             store,
             workspace,
@@ -236,7 +236,7 @@ impl<'a> Check<'a> {
         if is_next {
             self.waiting.push((entity, stood));
         }
-        if self.waiting.len() < AT_ONCE { Ok(()) } else { self.compare().await }
+        if self.waiting.len() < MAX_COMPARED_TOGETHER { Ok(()) } else { self.compare().await }
     }
 
     /// The file has no more entities.
@@ -297,7 +297,7 @@ impl<'a> Check<'a> {
 
     /// An entity that is listed and not in the file was created since, unless it does not exist.
     async fn lacks(&mut self, listed: EntityKey) -> Result<(), TransferError> {
-        if patiently(PATIENCE, || self.store.load(listed, Fresh::Settled)).await?.is_some() {
+        if patiently(RETRY_TIMEOUT, || self.store.load(listed, Fresh::Settled)).await?.is_some() {
             self.moved = Some(Moved::Made(listed));
         }
         Ok(())
@@ -310,7 +310,7 @@ impl<'a> Check<'a> {
             return Ok(());
         }
         let store = self.store;
-        let loads = waiting.iter().map(|(entity, _)| patiently(PATIENCE, || store.load(*entity, Fresh::Settled)));
+        let loads = waiting.iter().map(|(entity, _)| patiently(RETRY_TIMEOUT, || store.load(*entity, Fresh::Settled)));
         let loaded = try_join_all(loads).await?;
         let both = waiting.iter().zip(loaded);
         let other = both.into_iter().find(|((_, stood), loaded)| loaded.as_ref().map(standing) != *stood);

@@ -10,14 +10,14 @@ use serde_json::value::RawValue;
 use crate::json::{self, MAX_DEPTH, Member, Object, raw};
 
 /// The fingerprint of a request with an idempotency key. Member order, white space, and the spelling of numbers and
-/// strings make no difference, nor does the encoding of the path; below `WALKED` levels only white space makes none. A
-/// top-level `clientId` is the key itself and does not count.
+/// strings make no difference, nor does the encoding of the path; below `MAX_WALKED_LEVELS` levels only white space
+/// makes none. A top-level `clientId` is the key itself and does not count.
 ///
 /// The value is hashed during the walk; a canonical text would be built only to be dropped.
 #[must_use]
 pub fn fingerprint(method: &str, path: &str, body: &Object<'_>) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
-    let mut print = Print::new(&mut hasher, WALKED);
+    let mut print = Print::new(&mut hasher, MAX_WALKED_LEVELS);
     print.part(b'm', method.as_bytes());
     print.part(b'p', &Cow::from(percent_decode_str(path)));
     print.members(body.members().iter().filter(|member| member.name != "clientId").collect(), 0);
@@ -41,11 +41,11 @@ pub fn of_value(text: &str) -> [u8; 16] {
 }
 
 /// Bytes that are buffered before they are hashed: hashing many small pieces costs several times as much.
-const GATHERED: usize = 1024;
+const BUFFERED_BYTES: usize = 1024;
 
 /// Levels of a value that are walked. Splitting each level reads everything below it again, so values nested deeper
 /// than usual bodies are hashed as written, except for white space: a retry is written like its first request.
-const WALKED: usize = 12;
+const MAX_WALKED_LEVELS: usize = 12;
 
 /// A fingerprint under construction. Neither buffering nor hashing can fail.
 struct Print<'a> {
@@ -56,7 +56,7 @@ struct Print<'a> {
 
 impl<'a> Print<'a> {
     fn new(hasher: &'a mut blake3::Hasher, levels: usize) -> Self {
-        Self { to: BufWriter::with_capacity(GATHERED, hasher), levels }
+        Self { to: BufWriter::with_capacity(BUFFERED_BYTES, hasher), levels }
     }
 
     /// A length in front of each part keeps two parts from running together.
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nested_deep_counts_as_well_whatever_white_space_it_has() {
+    fn deeply_nested_values_count_regardless_of_white_space() {
         let deep = |inner: &str| of("/m", &format!("{{\"a\":{}{inner}{}}}", "[".repeat(100), "]".repeat(100)));
         let first = deep(r#"{"x":1,"y":"é"}"#);
         assert_eq!(deep(r#"{ "x" : 1, "y": "é" }"#), first);

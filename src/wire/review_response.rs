@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_payload_says_by_null_it_does_not_ask_for() {
+    fn a_null_in_a_review_payload_demands_nothing() {
         let items = json!([{"id": "a", "label": null}, {"id": "b", "label": "B"}]);
         let field = json!({"name": "x", "type": "text", "options": null, "required": null, "label": null});
         for (kind, payload, response) in [

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_date_time_with_an_offset_is_refused() {
+    fn a_text_that_is_no_date_time_with_an_offset_is_refused() {
         for text in [
             "",
             "x",

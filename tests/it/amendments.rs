@@ -52,7 +52,7 @@ async fn tags_that_a_channel_message_was_given_are_shown() {
 }
 
 #[tokio::test]
-async fn of_two_who_label_the_same_channel_message_the_second_has_to_look_again() {
+async fn a_second_edit_with_a_stale_etag_is_refused() {
     let app = TestApp::new().await;
     let id = message(&app, json!({"channelId": "demo", "text": "one", "metadata": {"a": 0}})).await;
     let path = format!("/api/v1/messages/{id}");
@@ -136,7 +136,7 @@ async fn a_deleted_message_keeps_its_place_and_loses_its_words() {
 }
 
 #[tokio::test]
-async fn what_was_answered_to_a_message_goes_when_it_is_deleted() {
+async fn review_answers_are_deleted_with_their_message() {
     let app = TestApp::new().await;
     let review = json!({"type": "text-input", "quorum": {"of": 2}});
     let voted = message(&app, json!({"channelId": "demo", "text": "?", "review": review})).await;
@@ -189,7 +189,7 @@ async fn a_message_is_delivered_and_read_once() {
 }
 
 #[tokio::test]
-async fn what_was_read_has_been_delivered() {
+async fn a_read_message_counts_as_delivered() {
     let app = TestApp::new().await;
     let id = message(&app, json!({"channelId": "demo", "text": "x"})).await;
     let path = format!("/api/v1/messages/{id}/ack");
@@ -313,7 +313,7 @@ async fn a_chain_of_revisions_is_a_list_like_every_other() {
 }
 
 #[tokio::test]
-async fn where_both_names_are_given_those_of_the_messages_own_api_count() {
+async fn field_names_of_the_messages_own_api_win_over_the_others() {
     let app = TestApp::new().await;
     let conversation = message(&app, json!({"content": {"content": "a"}})).await;
     let edit = json!({"content": "own", "text": "other", "meta_data": {"own": 1}, "metadata": {"other": 1}});

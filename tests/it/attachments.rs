@@ -20,7 +20,7 @@ mod settling;
 mod upload;
 
 /// The largest file.
-const MAX: usize = 10 * 1024 * 1024;
+const MAX_BYTES: usize = 10 * 1024 * 1024;
 const DAY: u64 = 24 * 60 * 60 * 1000;
 
 /// Uploads a small text and returns its id.

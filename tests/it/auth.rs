@@ -18,7 +18,7 @@ async fn public_routes_need_no_key_and_carry_a_request_id_and_a_trace() {
 async fn a_server_that_stops_is_alive_but_not_ready() {
     let app = TestApp::new().await;
     app.app.leave();
-    app.app.left().await;
+    app.app.stopping().await;
     app.get("/healthz").await.expect(200);
     let answer = app.get("/readyz").await;
     assert_ne!(answer.header("retry-after"), "");

@@ -9,7 +9,7 @@ use crate::support::TestApp;
 const PATHS: [&str; 3] = ["/api/v1/messages", "/api/v1/channels/demo-api/messages", "/api/v1/channels/demo/messages"];
 
 #[tokio::test]
-async fn what_is_not_one_json_object_is_malformed() {
+async fn a_body_that_is_not_one_json_object_is_malformed() {
     let app = TestApp::new().await;
     let deep = "[".repeat(100_000);
     let nested = format!("{{\"channelId\":\"demo\",\"metadata\":{}{}}}", "{\"a\":".repeat(5_000), "1");
@@ -230,7 +230,7 @@ async fn ids_of_any_form_in_a_path_are_unknown_and_nothing_worse() {
 }
 
 #[tokio::test]
-async fn what_was_ignored_is_named_in_a_header_that_every_client_can_read() {
+async fn the_header_of_ignored_fields_stays_short_enough_for_clients() {
     let app = TestApp::new().await;
     let header = async |unknown: Vec<String>| {
         let mut body = json!({"title": "t"});

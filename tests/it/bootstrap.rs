@@ -66,7 +66,7 @@ async fn a_generated_key_is_announced_once_and_works() {
 }
 
 #[tokio::test]
-async fn what_was_deleted_does_not_come_back_at_the_next_start() {
+async fn deleted_defaults_do_not_come_back_at_the_next_start() {
     let app = TestApp::new().await;
     for path in ["channels/demo", "channels/demo-api", "agents/echo"] {
         app.delete(format!("/api/v1/{path}")).await.expect(204);

@@ -89,7 +89,7 @@ async fn a_message_past_the_backlog_waits_for_room_and_is_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_may_not_wait_for_room_any_longer_is_refused_before_it_is_stored() {
+async fn a_message_that_may_wait_no_longer_for_room_is_refused_unstored() {
     let app = TestApp::new().await;
     app.echo(json!({"builtin": {"latencyMs": 100}})).await;
     let mut open: Vec<_> = (0..MORE - 1).map(|n| format!("k{n}")).collect();

@@ -68,7 +68,7 @@ async fn a_message_deleted_before_its_turn_begins_costs_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_lost_its_turn_to_a_message_that_is_deleted_is_answered_in_its_place() {
+async fn a_superseded_message_is_answered_once_its_successor_is_deleted() {
     let app = busy("latest").await;
     for words in ["one", "two"] {
         send(&app, words, "wait=0").await.expect(202);

@@ -226,7 +226,7 @@ async fn all_faults_come_at_once_also_those_that_need_a_look_at_what_is_stored()
 }
 
 #[tokio::test]
-async fn what_an_enum_may_be_stands_in_its_fault() {
+async fn an_enum_fault_names_the_allowed_values() {
     let app = TestApp::new().await;
     let problem = post(&app, demo(json!({"status": "fatal"}))).await.problem(400, "invalid_enum");
     let message = problem["errors"][0]["message"].as_str().unwrap();
@@ -355,7 +355,7 @@ async fn an_agent_is_its_channel_and_a_person_is_who_the_key_says() {
 }
 
 #[tokio::test]
-async fn what_was_sent_comes_back_as_it_was_sent() {
+async fn a_message_comes_back_exactly_as_it_was_sent() {
     let app = TestApp::new().await;
     let body = r#"{"channelId":"demo","text":"**a** \u0000\n|x|","metadata":{"z":1.50,"a":12345678901234567890,"m":-0.0,
         "n":{"é":"\u00e9"}}}"#;

@@ -312,7 +312,7 @@ async fn a_failed_turn_is_tried_again_by_the_agent_that_the_channel_has_then() {
 }
 
 #[tokio::test]
-async fn who_has_nothing_to_repeat_says_nothing() {
+async fn a_turn_without_anything_to_repeat_replies_nothing() {
     let app = TestApp::new().await;
     app.echo(json!({"builtin": {"failEvery": 1}})).await;
     let send = || app.post(PATH).idempotency_key("k").json(text("hello"));

@@ -143,7 +143,7 @@ async fn a_key_belongs_to_one_contact_and_its_retry_shows_what_it_made() {
 }
 
 #[tokio::test]
-async fn what_happens_to_a_contact_stands_in_its_log() {
+async fn changes_of_a_contact_are_events_in_its_log() {
     let app = TestApp::new().await;
     let id = say(&app, "hi").await["contactId"].clone();
     app.patch(format!("{CONTACTS}/{}", text(&id))).json(json!({"name": "Anna"})).await.expect(200);
@@ -245,7 +245,7 @@ async fn a_repeated_erasure_waits_until_nothing_of_the_contact_is_left() {
 }
 
 #[tokio::test]
-async fn who_does_not_wait_for_an_erasure_is_told_whose_it_is() {
+async fn an_asynchronous_erasure_names_its_contact_in_location() {
     let app = TestApp::new().await;
     let first = say(&app, "secret one").await;
     let path = format!("{CONTACTS}/{}", text(&first["contactId"]));

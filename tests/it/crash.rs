@@ -20,7 +20,7 @@ use crate::support::{ADMIN_KEY, Kind};
 
 const WRITERS: usize = 32;
 /// Acknowledgements before a kill.
-const ACKNOWLEDGED_MAX: u64 = 160;
+const MAX_ACKNOWLEDGED: u64 = 160;
 
 /// The API that a writer uses, and the conversation or channel.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -200,7 +200,7 @@ fn writers(server: &Server) -> Vec<Writer> {
 }
 
 #[test]
-fn what_was_acknowledged_survives_every_kill_once_and_in_order() {
+fn acknowledged_messages_survive_every_kill_once_and_in_order() {
     let (rounds, seed) = (setting_by_store("TERTULIA_CRASH_ROUNDS", 20, 3), setting("TERTULIA_CRASH_SEED", 1));
     let mut random = Random(seed);
     let dir = tempfile::tempdir().unwrap();
@@ -209,7 +209,7 @@ fn what_was_acknowledged_survives_every_kill_once_and_in_order() {
     let mut server = start();
     let mut writers = writers(&server);
     for round in 0..rounds {
-        let kill_after = random.below(ACKNOWLEDGED_MAX);
+        let kill_after = random.below(MAX_ACKNOWLEDGED);
         say(&format!("seed {seed}, round {round}: killed after {kill_after} acknowledgements"));
         thread::scope(|scope| {
             let (acknowledged, counted) = mpsc::channel();

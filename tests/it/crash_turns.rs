@@ -24,7 +24,7 @@ const WRITERS: usize = 16;
 /// All histories are read in full after every so many rounds.
 const WHOLE_EVERY: u64 = 20;
 /// Acknowledgements before a kill.
-const ACKNOWLEDGED_MAX: u64 = 60;
+const MAX_ACKNOWLEDGED: u64 = 60;
 const ENV: &[(&str, &str)] = &[("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY), ("TERTULIA_EGRESS_ALLOW", "127.0.0.0/8")];
 
 /// A tool that outlives the program, and counts how often each call arrived.
@@ -300,7 +300,7 @@ fn a_turn_that_is_killed_has_one_reply_in_the_end_and_no_half_call() {
     };
     let mut writers: Vec<Writer> = (0..WRITERS).map(writer).collect();
     for round in 0..rounds {
-        let kill_after = 1 + random.below(ACKNOWLEDGED_MAX);
+        let kill_after = 1 + random.below(MAX_ACKNOWLEDGED);
         say(&format!("seed {seed}, round {round}: killed after {kill_after} acknowledgements"));
         let address = server.address.clone();
         let address = address.as_str();

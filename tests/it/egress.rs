@@ -241,7 +241,7 @@ async fn bytes_are_counted_as_they_come_whatever_was_said_of_their_number() {
 }
 
 #[tokio::test]
-async fn nothing_takes_longer_than_it_may() {
+async fn a_stalled_response_times_out_at_every_stage() {
     let head = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n";
     let origin = Origin::serve(move |heard| match heard.path() {
         "/no-answer" => vec![Part::Silence],
@@ -263,7 +263,7 @@ async fn nothing_takes_longer_than_it_may() {
 }
 
 #[tokio::test]
-async fn what_goes_wrong_has_its_own_name() {
+async fn each_egress_failure_has_its_own_fault() {
     let origin = Origin::serve(|heard| match heard.path() {
         "/closes" => vec![Part::Close],
         "/speaks-otherwise" => vec![Part::Bytes(b"220 mail.example ESMTP\r\n".to_vec()), Part::Close],

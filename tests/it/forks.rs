@@ -179,7 +179,7 @@ async fn a_retry_of_a_copy_is_answered_with_the_same_copy() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_copied_is_named() {
+async fn each_refusal_of_a_fork_has_its_own_code() {
     let app = TestApp::new().await;
     let originals = said(&app, json!([{"content": "one"}])).await;
     let elsewhere = said(&app, json!([{"content": "two"}])).await;
@@ -208,7 +208,7 @@ async fn what_cannot_be_copied_is_named() {
 }
 
 #[tokio::test]
-async fn what_was_said_with_a_contact_goes_with_the_contact_from_every_copy() {
+async fn a_contacts_erasure_reaches_every_copy_of_its_conversations() {
     let app = TestApp::new().await;
     let message = json!({"type": "TEXT", "contactIdentifier": "ana", "content": {"text": {"body": "secret"}}});
     let asked = app.post("/api/v1/channels/demo-api/messages").json(message).await.expect(200);
@@ -296,7 +296,7 @@ async fn a_copy_still_being_made_is_forked_only_as_far_as_it_has_come() {
     let first = &messages(&app, &unfinished["conversation_id"]).await[0];
     let part = fork(&app, &unfinished).json(json!({"atMessageId": first["id"]})).await.expect(201);
     assert_eq!(of(&messages(&app, &part["id"]).await, "content"), ["one"]);
-    actors::fork::run(Arc::clone(app.app.node()), entity).await.unwrap();
+    actors::workflows::fork::run(Arc::clone(app.app.node()), entity).await.unwrap();
     let whole = fork(&app, &unfinished).idempotency_key("k").await.expect(201);
     assert_eq!(of(&messages(&app, &whole["id"]).await, "content"), ["one", "two"]);
 }

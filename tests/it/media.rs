@@ -20,7 +20,7 @@ mod alike;
 mod memory;
 
 /// The largest file.
-const MAX: u64 = 10 * 1024 * 1024;
+const MAX_BYTES: u64 = 10 * 1024 * 1024;
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR and so on";
 
 async fn app() -> TestApp {
@@ -104,15 +104,16 @@ async fn every_kind_of_file_becomes_an_attachment_of_its_message() {
 #[tokio::test]
 async fn the_largest_file_passes_and_one_byte_more_does_not() {
     let origin = Origin::serve(|heard| match heard.path() {
-        "/fits" => picture(MAX),
-        "/one-more" => picture(MAX + 1),
+        "/fits" => picture(MAX_BYTES),
+        "/one-more" => picture(MAX_BYTES + 1),
         "/endless" => picture(u64::MAX),
         "/no-picture" => {
             let head = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n";
-            vec![Part::Bytes(head.to_vec()), Part::Zeros(MAX + 1)]
+            vec![Part::Bytes(head.to_vec()), Part::Zeros(MAX_BYTES + 1)]
         }
         "/says-so" => {
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: {}\r\n\r\n", MAX + 1);
+            let head =
+                format!("HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: {}\r\n\r\n", MAX_BYTES + 1);
             vec![Part::Bytes([head.as_bytes(), PNG].concat()), Part::Silence]
         }
         path => unreachable!("{path}"),
@@ -127,7 +128,7 @@ async fn the_largest_file_passes_and_one_byte_more_does_not() {
     nothing_was_stored(&app).await;
     let sent = send(&app, image(&origin.url("/fits"))).await.expect(200);
     let message = app.get(format!("/api/v1/messages/{}", sent["messageId"].as_str().unwrap())).await.expect(200);
-    assert_eq!(message["attachments"][0]["size"], json!(MAX));
+    assert_eq!(message["attachments"][0]["size"], json!(MAX_BYTES));
 }
 
 #[tokio::test]
@@ -137,8 +138,8 @@ async fn a_document_may_be_of_an_unknown_format_and_is_only_downloaded() {
         vec![Part::Bytes(head.into_bytes()), Part::Zeros(size)]
     };
     let origin = Origin::serve(move |heard| match heard.path() {
-        "/fits" => zeros("application/octet-stream", MAX),
-        "/one-more" => zeros("application/octet-stream", MAX + 1),
+        "/fits" => zeros("application/octet-stream", MAX_BYTES),
+        "/one-more" => zeros("application/octet-stream", MAX_BYTES + 1),
         "/no-pdf" => zeros("application/pdf", 100),
         "/packed.zip" => ok("application/zip", b"PK\x03\x04\x14\0\0\0\0\0"),
         path => unreachable!("{path}"),
@@ -151,7 +152,8 @@ async fn a_document_may_be_of_an_unknown_format_and_is_only_downloaded() {
         assert_eq!(refused.faults(), [format!("{code} /content/document/url")], "{path}");
     }
     nothing_was_stored(&app).await;
-    for (path, mime_type, size) in [("/fits", "application/octet-stream", MAX), ("/packed.zip", "application/zip", 10)]
+    for (path, mime_type, size) in
+        [("/fits", "application/octet-stream", MAX_BYTES), ("/packed.zip", "application/zip", 10)]
     {
         let sent = send(&app, document(path)).await.expect(200);
         let message = app.get(format!("/api/v1/messages/{}", sent["messageId"].as_str().unwrap())).await.expect(200);
@@ -182,7 +184,7 @@ async fn a_message_with_a_file_that_waits_for_room_has_its_file() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_fetched_is_told_and_leaves_nothing() {
+async fn media_that_cannot_be_fetched_is_refused_and_stores_nothing() {
     let canary = Origin::canary("::1".parse().unwrap()).await;
     let inside = format!("http://[::1]:{}/", canary.address.port());
     let origin = Origin::serve(move |heard| match heard.path() {
@@ -291,7 +293,7 @@ async fn a_retry_fetches_nothing_again_and_duplicates_that_race_fetch_once() {
 }
 
 #[tokio::test]
-async fn what_is_judged_before_the_file_is_judged_without_fetching_it() {
+async fn a_request_refused_for_another_reason_fetches_no_file() {
     let origin = Origin::serve(|_| ok("image/png", PNG)).await;
     let app = app().await;
     let url = origin.url("/p.png");
@@ -309,7 +311,7 @@ async fn what_is_judged_before_the_file_is_judged_without_fetching_it() {
 }
 
 #[tokio::test]
-async fn what_has_changed_when_the_file_has_come_counts() {
+async fn changes_made_during_a_fetch_count() {
     let app = app().await;
     let key = app.post("/api/v1/api-keys").json(json!({"name": "k", "scopes": ["messages:write"]})).await.expect(201);
     let text = |member: &str| key[member].as_str().unwrap().to_owned();

@@ -46,7 +46,7 @@ async fn a_search_takes_no_key_and_refuses_a_wrong_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_owner_says_is_remembered_and_a_newer_statement_replaces_it() {
+async fn an_owners_statements_are_remembered_and_newer_ones_replace_them() {
     let app = TestApp::new().await;
     let opened = app.post("/api/v1/conversations").json(json!({"ownerId": "ana"})).await.expect(201);
     let said = say(&app, &opened["id"], "x", "My name is Ana and I live in Porto").await;

@@ -43,7 +43,7 @@ async fn said(stream: &mut Body, what: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_follows_on_one_server_soon_sees_what_happens_on_the_other() {
+async fn a_follower_on_one_server_soon_sees_events_of_the_other() {
     let [one, other] = servers(&[]).await;
     let made = one.post("/api/v1/conversations").json(json!({})).await.expect(201);
     let path = format!("/api/v1/conversations/{}", made["id"].as_str().unwrap());

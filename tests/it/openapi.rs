@@ -67,7 +67,7 @@ async fn every_documented_route_is_answered_by_its_handler() {
 }
 
 #[tokio::test]
-async fn what_a_request_without_key_body_or_known_id_is_answered_is_documented() {
+async fn answers_to_requests_without_key_body_or_known_id_are_documented() {
     let app = TestApp::new().await;
     let document = document(&app).await;
     for (path, method, operation) in operations(&document) {
@@ -294,7 +294,7 @@ fn of_prepared(path: &str, ids: &BTreeMap<&'static str, String>) -> String {
 }
 
 #[tokio::test]
-async fn what_the_service_answers_fits_what_the_document_says() {
+async fn every_answer_matches_its_documented_schema() {
     let app = TestApp::new().await;
     let document = document(&app).await;
     let ids = prepared(&app).await;

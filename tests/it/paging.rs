@@ -91,7 +91,7 @@ async fn a_list_is_the_same_in_pages_of_every_size_and_in_both_orders() {
 }
 
 #[tokio::test]
-async fn what_is_made_one_after_the_other_is_listed_so_although_no_time_goes_by() {
+async fn lists_keep_the_order_of_creation_while_the_clock_stands() {
     let app = TestApp::new().await;
     for (list, body) in [
         ("/api/v1/conversations", json!({"title": "t"})),
@@ -349,7 +349,7 @@ async fn a_cursor_is_good_for_its_own_list_only_and_cannot_be_made_up() {
 }
 
 #[tokio::test]
-async fn what_is_added_meanwhile_neither_repeats_nor_hides_anything() {
+async fn rows_added_between_pages_repeat_and_hide_nothing() {
     let world = world().await;
     let path = "/api/v1/messages?channelId=demo&limit=3&order=desc";
     let first = world.app.get(path).await.expect(200);

@@ -8,7 +8,7 @@ use crate::support::TestApp;
 const MESSAGES: &str = "/api/v1/messages";
 
 #[tokio::test]
-async fn whatever_is_made_says_where_it_is_found() {
+async fn every_created_resource_answers_with_its_location() {
     let app = TestApp::new().await;
     let agent = json!({"name": "n", "provider": "builtin"});
     for (path, body) in [
@@ -33,7 +33,7 @@ async fn whatever_is_made_says_where_it_is_found() {
 }
 
 #[tokio::test]
-async fn what_only_the_store_knows_is_told_with_the_other_faults_of_a_request() {
+async fn faults_found_in_the_store_are_reported_with_the_others() {
     let app = TestApp::new().await;
     let elsewhere = app.post(MESSAGES).json(json!({"content": {"content": "x"}})).await.expect(200);
     let disabled = json!({"id": "off", "name": "n", "kind": "human", "enabled": false});

@@ -105,7 +105,7 @@ async fn an_answer_is_compared_with_what_was_asked() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_decision_is_named() {
+async fn each_fault_of_a_review_response_is_named() {
     let app = TestApp::new().await;
     let review = asked(&app, json!({"type": "free"})).await;
     let path = format!("{review}/respond");

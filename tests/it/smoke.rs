@@ -37,7 +37,7 @@ fn a_server_starts_answers_stops_and_starts_again_with_its_key() {
 }
 
 #[test]
-fn who_comes_while_the_server_stops_is_told_so_until_what_runs_has_ended() {
+fn requests_during_a_shutdown_are_refused_until_running_ones_end() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(&dir.path().join("data"), &[("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY)]);
     let mut client = Client::connect(&server.address).unwrap();
@@ -103,7 +103,7 @@ fn an_address_in_use_ends_the_start_with_its_name() {
 }
 
 #[test]
-fn what_cannot_be_a_data_directory_is_named_with_what_is_allowed() {
+fn a_wrong_data_directory_is_named_with_the_allowed_values() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("data");
     std::fs::write(&file, "").unwrap();

@@ -147,7 +147,7 @@ impl TestApp {
 
     /// Also answers on a socket, until the returned handle is aborted.
     pub(crate) fn listen(&self, listener: TcpListener) -> AbortHandle {
-        let serving = serve(listener, self.router.clone(), ServerOptions::default(), self.app.left());
+        let serving = serve(listener, self.router.clone(), ServerOptions::default(), self.app.stopping());
         tokio::spawn(serving).abort_handle()
     }
 

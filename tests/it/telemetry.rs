@@ -14,9 +14,9 @@ use crate::support::program::Server;
 use crate::support::{ADMIN_KEY, Kind};
 
 mod agents;
+mod forwarding;
 mod kills;
 mod outside;
-mod passing;
 mod pushed;
 pub(crate) mod receiver;
 mod runtime;
@@ -238,7 +238,7 @@ fn a_receiver_of_spans_that_is_busy_gets_each_once_all_the_same() {
 }
 
 #[test]
-fn what_is_not_sampled_leaves_nothing_but_its_failures() {
+fn an_unsampled_request_exports_only_its_failures() {
     let dir = tempfile::tempdir().unwrap();
     let receiver = Receiver::grpc(Manner::Takes);
     let env = [GRPC, ("OTEL_TRACES_SAMPLER", "always_off"), ("TERTULIA_SLOW_MILLIS", "3600000")];

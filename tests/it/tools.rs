@@ -115,7 +115,7 @@ async fn a_long_wait_ends_in_a_reply_only_if_its_key_is_still_known() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_people_decide_chooses_what_the_agent_says() {
+async fn the_outcome_of_a_review_chooses_the_agents_reply() {
     for (option, words) in [("approve", "On its way."), ("reject", "Not today.")] {
         let app = TestApp::new().await;
         let yes = json!({"match": "\"approve\"", "reply": ["On its way."]});
@@ -234,7 +234,7 @@ async fn an_agent_that_never_stops_calling_is_stopped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_models_use_is_counted_by_day_and_agent() {
+async fn model_usage_is_counted_by_day_and_agent() {
     let app = TestApp::new().await;
     app.echo(json!({"inputPrice": 0.5, "outputPrice": 3})).await;
     let first = say(&app, "four", "wait=100").await.expect(200);

@@ -87,7 +87,7 @@ async fn says_the_same(before: &TestApp, sent: &[Sent], moved: TestStore) {
 }
 
 #[tokio::test]
-async fn what_was_moved_to_the_embedded_store_answers_the_same_bytes() {
+async fn an_import_into_the_embedded_store_answers_the_same_bytes() {
     let (before, store, sent) = lived_in().await;
     let file = exported(&store, None).await;
     let (moved, inventory) = TestStore::embedded_inventory();
@@ -230,7 +230,7 @@ async fn one_workspace_is_moved_with_its_keys_and_nothing_of_another() {
 }
 
 #[tokio::test]
-async fn what_fails_now_and_then_while_it_is_moved_is_tried_again() {
+async fn transient_store_errors_during_a_transfer_are_retried() {
     let (before, store, sent) = lived_in().await;
     let file = exported(&store, None).await;
     let rates = Rates { unread: 50, refused: 50, unanswered: 50, ..Rates::default() };
@@ -352,7 +352,7 @@ async fn a_killed_export_leaves_the_earlier_file_or_the_whole_new_one() {
 }
 
 #[tokio::test]
-async fn what_is_not_the_export_or_stands_in_its_way_is_refused_by_name() {
+async fn a_damaged_export_or_an_occupied_target_is_refused_by_name() {
     let (_, store, _) = lived_in().await;
     let file = exported(&store, None).await;
     let text = String::from_utf8(file.clone()).unwrap();

@@ -89,7 +89,7 @@ async fn a_turn_that_runs_when_its_conversation_is_closed_ends_as_it_began() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn so_many_turns_of_an_agent_run_at_once_and_nobody_else_waits_for_them() {
+async fn a_full_agent_delays_neither_other_agents_nor_plain_messages() {
     let app = TestApp::new().await;
     app.echo(json!({"builtin": {"latencyMs": 10_000}, "maxConcurrentTurns": 2})).await;
     let other = json!({"id": "other", "name": "o", "provider": "builtin", "builtin": {"latencyMs": 1_000}});
@@ -298,7 +298,7 @@ async fn a_turn_shows_its_replies_as_they_are() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_part_of_what_a_model_reads_costs_nothing() {
+async fn text_outside_the_models_context_costs_nothing() {
     let app = TestApp::new().await;
     let body = |text: &str| json!({"type": "TEXT", "contactIdentifier": "c", "content": {"text": {"body": text}}});
     let path = "/api/v1/channels/demo-api/messages";

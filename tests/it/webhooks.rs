@@ -26,13 +26,13 @@ const ENDPOINTS: &str = "/api/v1/webhook-endpoints";
 const DELIVERIES: &str = "/api/v1/webhook-deliveries";
 
 /// The time after which a test reports what did not happen. The machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(90);
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Waits for something that must happen; fails with its name if it does not.
 async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
-    match timeout(PATIENCE, work).await {
+    match timeout(DELIVERY_TIMEOUT, work).await {
         Ok(done) => done,
-        Err(_) => panic!("{what}: not within {PATIENCE:?}"),
+        Err(_) => panic!("{what}: not within {DELIVERY_TIMEOUT:?}"),
     }
 }
 

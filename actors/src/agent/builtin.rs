@@ -5,9 +5,9 @@ use std::time::Duration;
 use dashmap::DashMap;
 use minicbor::{Decode, Encode};
 
-use super::{Agent, Completion, Said};
+use super::{Agent, Completion, ModelOutput};
 use crate::conversation::Failure;
-use crate::deltas::Saying;
+use crate::deltas::DeltaSink;
 use crate::id::Address;
 use crate::limits;
 use crate::message::Json;
@@ -172,7 +172,7 @@ fn units(text: &str, begins: impl Fn(char, char) -> bool) -> Vec<&str> {
 
 /// The input of a builtin agent.
 #[derive(Debug)]
-pub(crate) struct Asked<'a> {
+pub(crate) struct BuiltinInput<'a> {
     /// The agent.
     pub(crate) agent: &'a Agent,
     /// How it behaves.
@@ -182,14 +182,14 @@ pub(crate) struct Asked<'a> {
     /// Results of its calls so far.
     pub(crate) results: &'a [&'a str],
     /// About how many tokens a model would read.
-    pub(crate) heard: u64,
+    pub(crate) input_tokens: u64,
     /// Whether it is to fail.
     pub(crate) fails: bool,
 }
 
 /// The output of a builtin agent.
-pub(crate) async fn complete(asked: &Asked<'_>, tools: &dyn Tools, saying: &Saying) -> Completion {
-    let Asked { agent, builtin, text, results, heard, fails } = asked;
+pub(crate) async fn complete(asked: &BuiltinInput<'_>, tools: &dyn Tools, saying: &DeltaSink) -> Completion {
+    let BuiltinInput { agent, builtin, text, results, input_tokens, fails } = asked;
     if builtin.latency_ms > 0 {
         tokio::time::sleep(Duration::from_millis(builtin.latency_ms)).await;
     }
@@ -207,8 +207,8 @@ pub(crate) async fn complete(asked: &Asked<'_>, tools: &dyn Tools, saying: &Sayi
     }
     let said = replies.iter().map(|reply| estimate(reply)).sum::<u64>();
     let called = calls.iter().map(|call| estimate(&call.arguments)).sum::<u64>();
-    let usage = agent.usage(*heard, said + called, agent.model.as_deref().unwrap_or("builtin"));
-    Ok(Said { replies, calls, usage })
+    let usage = agent.usage(*input_tokens, said + called, agent.model.as_deref().unwrap_or("builtin"));
+    Ok(ModelOutput { replies, calls, usage })
 }
 
 /// About how many tokens these texts have together.
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn of_so_many_turns_one_fails_and_counts_are_kept_for_so_many_agents() {
+    fn every_nth_turn_fails_and_the_counters_are_bounded() {
         let counter = TurnCounter::default();
         let agent = |id: String| Agent::new(id, "x", super::super::Provider::Builtin(Builtin::default()), Millis(0));
         let (bot, workspace) = (agent("bot".to_owned()), Address([1; 10]));
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_short_to_be_split_is_repeated_in_its_last_part() {
+    fn a_split_repeats_the_last_part_of_a_text_that_is_too_short() {
         assert_eq!(split("hi", 3), ["h", "i", "i"]);
         assert_eq!(split(" x ", 2), [" x ", " x "]);
     }

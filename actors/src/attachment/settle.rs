@@ -16,13 +16,13 @@ use crate::id::{Address, EntityKey, MessageId};
 use crate::limits;
 use crate::node::Node;
 use crate::requests::Request;
-use crate::retry_command::{RETRIED_FOR, Stopped, retry_command};
-use crate::single_flight::{Flight, SingleFlight};
 use crate::store::{Fresh, KeyRange, Order, SeqRange, StoreError};
 use crate::tables::{ATTACHED, MENTIONED};
+use crate::tasks::retry_command::{RETRY_TIMEOUT, Stopped, retry_command};
+use crate::tasks::single_flight::{Flight, SingleFlight};
 
 /// Rows of one read.
-const PAGE: usize = 64;
+const ROWS_PER_PAGE: usize = 64;
 
 /// Files to check, each once at a time. A file that has no room here is checked at its next alarm.
 #[derive(Debug)]
@@ -205,7 +205,7 @@ async fn mentioned(node: &Node, conversation: EntityKey, attachment: Address) ->
         node.store.head(conversation, Fresh::Settled).await?;
     }
     let range = KeyRange { after: Some(mention_key(attachment, 0)), before: Some(mention_key(attachment, u64::MAX)) };
-    let mut pages = node.pages(conversation, MENTIONED, range, PAGE);
+    let mut pages = node.pages(conversation, MENTIONED, range, ROWS_PER_PAGE);
     while let Some(rows) = pages.next().await? {
         for row in &rows {
             let seq = row.key.last_chunk().map(|seq| u64::from_be_bytes(*seq)).unwrap_or_default();
@@ -226,7 +226,7 @@ async fn mentioned(node: &Node, conversation: EntityKey, attachment: Address) ->
 pub async fn release(node: &Arc<Node>, conversation: EntityKey) -> Result<(), Stopped> {
     let mut first = Ok(());
     for table in [ATTACHED, MENTIONED] {
-        let mut pages = node.pages(conversation, table, KeyRange::default(), PAGE).patient(RETRIED_FOR);
+        let mut pages = node.pages(conversation, table, KeyRange::default(), ROWS_PER_PAGE).patient(RETRY_TIMEOUT);
         loop {
             let rows = match pages.next().await {
                 Ok(Some(rows)) => rows,
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_room_is_forgotten_and_can_be_asked_for_again() {
+    fn an_entity_past_the_full_queue_is_dropped_and_can_be_asked_for_again() {
         let settling = Settling::default();
         let mut queue = settling.take_queue().unwrap();
         let far = |n: usize| EntityKey::attachment(Address([9; 10]), Address::derive("test", &[&n.to_le_bytes()]));

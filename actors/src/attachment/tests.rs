@@ -92,7 +92,7 @@ fn a_file_that_knows_its_message_stays_with_its_conversation() {
 }
 
 #[test]
-fn what_was_looked_at_must_still_be_so() {
+fn an_erasure_or_keep_based_on_outdated_state_is_refused() {
     let mut sim = complete();
     let before = seen(&sim);
     sim.run(&bind(2, None)).unwrap();

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::{Command, Contact, Event, GoOn, State, Step};
-use crate::erasure;
 use crate::id::EntityKey;
 use crate::machine::{Effects, Record};
 use crate::node::Node;
 use crate::outbox::Listeners;
+use crate::workflows::erasure;
 
 impl Effects for Contact {
     fn listeners(node: &Node, entity: EntityKey, _: Option<&State>, _: &Command) -> Listeners {

@@ -2,26 +2,26 @@
 //!
 //! The first commit removes name and identifier from the state and the lists, and detaches the conversations: a later
 //! message begins another life. Then the contact's own log is redacted in steps, as a conversation's is. This entity
-//! cannot change the data of other entities: [`erasure`](crate::erasure) does, and reports here when it is done. Until
-//! then the alarm restarts it, whatever process ends meanwhile.
+//! cannot change the data of other entities: [`erasure`](crate::workflows::erasure) does, and reports here when it is
+//! done. Until then the alarm restarts it, whatever process ends meanwhile.
 
 use minicbor::{Decode, Encode};
 
 use super::{Contact, Event, OpenConversation, Rejection, Reply, Saved, State, conversation_of, save};
-use crate::backoff::pause;
 use crate::clock::Millis;
 use crate::conversation::{Details, Opening, Origin};
-use crate::erasure::Unread;
 use crate::id::{ContactId, EntityKey};
 use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Record, Undecided};
 use crate::store::SeqRange;
+use crate::tasks::backoff::pause;
+use crate::workflows::erasure::Unread;
 
 /// Events of one step.
-const STEP: u64 = 64;
+const EVENTS_PER_STEP: u64 = 64;
 /// How long after its last step an erasure is checked, and resumed if its process is gone.
-const LOOK_AFTER_MILLIS: u64 = 5_000;
+const ERASURE_CHECK_DELAY_MILLIS: u64 = 5_000;
 /// The longest pause between two checks.
-const LOOK_AFTER_MAX_MILLIS: u64 = 600_000;
+const MAX_ERASURE_CHECK_DELAY_MILLIS: u64 = 600_000;
 
 /// An erasure that is not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -50,11 +50,18 @@ pub struct Erasing {
 impl Erasing {
     pub(super) fn begun(id: ContactId, at: Millis, seq: u64) -> Self {
         let next = Some(1).filter(|next| *next < seq);
-        Self { next, last: seq.saturating_sub(1), look_at: at.plus(LOOK_AFTER_MILLIS), put_off: 0, id, stay: None }
+        Self {
+            next,
+            last: seq.saturating_sub(1),
+            look_at: at.plus(ERASURE_CHECK_DELAY_MILLIS),
+            put_off: 0,
+            id,
+            stay: None,
+        }
     }
 
     fn put_off(self, now: Millis) -> Self {
-        let after = pause(LOOK_AFTER_MILLIS, self.put_off, LOOK_AFTER_MAX_MILLIS);
+        let after = pause(ERASURE_CHECK_DELAY_MILLIS, self.put_off, MAX_ERASURE_CHECK_DELAY_MILLIS);
         Self { look_at: now.plus(after), put_off: self.put_off + 1, ..self }
     }
 }
@@ -76,7 +83,7 @@ pub struct GoOn(pub ContactId, pub Step);
 
 /// The events of the next step. After all others, those from `stay` on.
 fn range(erasing: &Erasing) -> Option<SeqRange> {
-    erasing.next.or(erasing.stay).map(|next| SeqRange::new(next, erasing.last.min(next + STEP - 1)))
+    erasing.next.or(erasing.stay).map(|next| SeqRange::new(next, erasing.last.min(next + EVENTS_PER_STEP - 1)))
 }
 
 impl Step {

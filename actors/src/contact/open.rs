@@ -2,7 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
-use super::EARLIER_MAX;
+use super::MAX_EARLIER;
 use crate::id::ConversationId;
 
 /// The conversation that is open with a contact on a channel.
@@ -58,7 +58,7 @@ impl OpenConversation {
     /// How many generations before a given one may have accepted messages after that one began.
     #[must_use]
     pub fn reach_back(&self) -> usize {
-        if self.goes_back == Some(true) { EARLIER_MAX } else { 0 }
+        if self.goes_back == Some(true) { MAX_EARLIER } else { 0 }
     }
 
     /// Whether it belongs to the present life.

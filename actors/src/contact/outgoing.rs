@@ -14,7 +14,7 @@ use crate::outbox::{Happened, LaneRow, LogOf, LogScope, Sending, Sends};
 use crate::store::{Order, SeqRange, StoreError};
 
 /// Events looked at together, backwards, for the beginning of a life.
-const PAGE: usize = 64;
+const EVENTS_PER_PAGE: usize = 64;
 
 /// Adds to a change the mark that has its events sent, if any endpoint subscribes to them; as a conversation does.
 pub(super) fn marked(
@@ -41,7 +41,7 @@ async fn whose(node: &Node, entity: EntityKey, record: &Record<Event>) -> Result
     }
     let mut upto = record.seq.saturating_sub(1);
     while upto > 0 {
-        let before = node.events::<Contact>(entity, SeqRange::upto(upto), Order::Desc, PAGE).await?;
+        let before = node.events::<Contact>(entity, SeqRange::upto(upto), Order::Desc, EVENTS_PER_PAGE).await?;
         let created = before.iter().find_map(|record| match record.event {
             Event::ContactCreated { id, .. } => Some(id),
             _ => None,

@@ -1,6 +1,6 @@
 //! Resolving the conversation of a person's next message on a channel.
 
-use super::{Contact, EARLIER_MAX, Event, OpenConversation, Reply, State, conversation_address, living, save};
+use super::{Contact, Event, MAX_EARLIER, OpenConversation, Reply, State, conversation_address, living, save};
 use crate::id::ConversationId;
 use crate::machine::{Change, Decision, DecisionContext, ReadSet, Undecided};
 
@@ -56,7 +56,7 @@ impl Resolve {
             channel: channel.clone(),
             generation,
             id: ConversationId::new(context.place, address),
-            earlier: earlier.take(EARLIER_MAX).collect(),
+            earlier: earlier.take(MAX_EARLIER).collect(),
             first,
             goes_back,
         };

@@ -56,7 +56,7 @@ fn a_closed_conversation_is_followed_by_the_next_generation_once() {
         let command = resolve("shop", Some(open.id));
         let (_, next) = resolved(&mut sim, &command);
         assert_eq!(next.generation, generation);
-        earlier.truncate(EARLIER_MAX);
+        earlier.truncate(MAX_EARLIER);
         assert_eq!(next.earlier, earlier, "newest first, and bounded");
         assert_eq!(resolved(&mut sim, &command).1, next, "who found the same one closed gets the same next one");
         open = next;
@@ -85,7 +85,7 @@ fn a_contact_has_conversations_on_any_number_of_channels() {
         let (identifier, name) = (long.clone(), Some(long.clone()));
         let first = Resolve { identifier, name, channel: channel(n), closed: None, revives: true };
         let (_, mut open) = resolved(&mut sim, &Command::Resolve(first));
-        for _ in 0..EARLIER_MAX + 1 {
+        for _ in 0..MAX_EARLIER + 1 {
             open = resolved(&mut sim, &resolve(&channel(n), Some(open.id))).1;
         }
         last.push(open);
@@ -249,7 +249,7 @@ fn an_erasure_is_not_ended_by_the_one_of_the_life_before() {
 }
 
 #[test]
-fn of_an_erased_contact_nothing_stays_that_says_who_it_was() {
+fn an_erased_contact_leaves_no_personal_data_in_its_log_or_views() {
     let mut sim = nobody();
     resolved(&mut sim, &resolve("shop", None));
     for n in 0..200 {
@@ -336,7 +336,7 @@ fn a_copy_is_known_before_it_is_made_and_only_while_its_contact_lives() {
 }
 
 #[test]
-fn of_an_erased_contact_goes_also_what_cannot_be_read() {
+fn an_erasure_of_a_contact_also_removes_undecodable_records() {
     let mut sim = nobody();
     resolved(&mut sim, &resolve("shop", None));
     of(sim.run(&save(Some(Some("Anna")))));

@@ -47,7 +47,7 @@ mod tests {
     use crate::machine::Record;
 
     #[test]
-    fn so_many_are_known_and_no_more() {
+    fn remembered_beginnings_are_bounded() {
         let beginnings = Beginnings::default();
         let address = |n: usize| {
             let mut id = [0; 10];

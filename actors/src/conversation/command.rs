@@ -12,11 +12,11 @@ use super::{
     Attempt, CallResults, CancelTurn, Details, EndWait, Erasure, Finish, Opening, Post, RetryTurn, StartTurn, State,
     Step, Turn, TurnStatus, Update, remember,
 };
-use crate::claims::{Claim, Claiming};
 use crate::id::{AttachmentId, MessageId};
 use crate::message::{Overlay, ReviewState};
 use crate::outbox::{LaneRow, Sending};
 use crate::store::SeqRange;
+use crate::workflows::claims::{Claim, Claiming};
 
 /// The commands that a conversation accepts.
 #[derive(Debug)]

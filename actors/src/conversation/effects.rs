@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Command, Conversation, Event, Origin, State, Turn, TurnStatus, outgoing, under_way};
+use super::{Command, Conversation, Event, Origin, State, Turn, TurnStatus, due_work, outgoing};
 use crate::clock::Millis;
 use crate::id::EntityKey;
 use crate::machine::{DueWork, Effects, Machine as _, Record};
@@ -16,7 +16,7 @@ impl Effects for Conversation {
     }
 
     fn due_work(node: &Node, entity: EntityKey, state: &State, now: Millis) -> DueWork {
-        under_way::due_work(node, entity, state, now)
+        due_work::due_work(node, entity, state, now)
     }
 
     fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &State) -> Command {
@@ -58,7 +58,7 @@ impl Effects for Conversation {
                 // for an answer that cannot be stored.
                 Event::MemoriesDrawn { left: Some(left) } if left.put_off > 0 => node.drawing.start(node, entity),
                 // The request for a copy makes it; an unfinished copy found here was left by a process that ended.
-                Event::ForkMoved(fork) if fork.put_off > 0 => crate::fork::resume(node, entity),
+                Event::ForkMoved(fork) if fork.put_off > 0 => crate::workflows::fork::resume(node, entity),
                 _ => {}
             }
             if Self::is_event(&record.event) {

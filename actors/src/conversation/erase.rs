@@ -2,8 +2,8 @@
 //!
 //! One event begins it: the conversation is closed for good and its turns end, so no message follows. After that the
 //! log is redacted in steps, each a commit of its own, so that a long conversation never makes a large commit. The
-//! caller (see [`erasure`](crate::erasure)) repeats the command until it is done. Records that cannot be read are
-//! erased too, as far as they can be written: they then say only that a message was deleted.
+//! caller (see [`erasure`](crate::workflows::erasure)) repeats the command until it is done. Records that cannot be
+//! read are erased too, as far as they can be written: they then say only that a message was deleted.
 
 use std::sync::Arc;
 
@@ -17,15 +17,15 @@ use super::{Conversation, Event, Opening, Origin, Rejection, Reply, State, fork,
 use crate::clock::Millis;
 use crate::contact::entity_of;
 use crate::contact::identifier::normalize_identifier;
-use crate::erasure::Unread;
 use crate::id::{ContactId, MessageId};
 use crate::machine::{Decision, DecisionContext, Need, Record, Undecided};
 use crate::message::{Gone, Overlay};
 use crate::store::SeqRange;
 use crate::tables::{DETAILS, OVERLAYS, SHOWN};
+use crate::workflows::erasure::Unread;
 
 /// Events that one step goes through. Their old form is read and a new one is written, with a row for some.
-pub(crate) const STEP: u64 = 64;
+pub(crate) const EVENTS_PER_STEP: u64 = 64;
 
 /// The progress of an erasure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -63,7 +63,7 @@ impl Erasure {
     /// The events of the next step. After all others, those from `stay` on.
     #[must_use]
     pub fn step(&self) -> Option<SeqRange> {
-        self.next.or(self.stay).map(|next| SeqRange::new(next, self.last.min(next + STEP - 1)))
+        self.next.or(self.stay).map(|next| SeqRange::new(next, self.last.min(next + EVENTS_PER_STEP - 1)))
     }
 }
 

@@ -1,5 +1,5 @@
-//! A conversation that begins as a copy of another one: the progress of the copy. [`fork`](crate::fork) does the
-//! copying.
+//! A conversation that begins as a copy of another one: the progress of the copy. [`fork`](crate::workflows::fork) does
+//! the copying.
 //!
 //! The copies are new messages, in the order of the originals, with their threads among the copies. While they are
 //! being made the conversation accepts no other message, so later messages come after all copies.
@@ -13,18 +13,18 @@ use minicbor::{Decode, Encode};
 use super::keys::{id_key, parse_id_key};
 use super::writing::{Decided, Writing};
 use super::{Accepted, Event, Opening, Rejection, Reply, State, attach, number_key, post};
-use crate::backoff::pause;
 use crate::clock::Millis;
 use crate::id::{ContactId, ConversationId, MessageId};
 use crate::machine::{Decision, Need, ReadSet, Undecided};
 use crate::message::{Content, Message, Overlay};
 use crate::store::RowWrite;
 use crate::tables::{BARRED, COPIES};
+use crate::tasks::backoff::pause;
 
 /// How long after its last step a copy is checked, and resumed if its process is gone.
-const LOOK_AFTER_MILLIS: u64 = 10_000;
+const COPY_CHECK_DELAY_MILLIS: u64 = 10_000;
 /// The longest pause between two checks.
-const LOOK_AFTER_MAX_MILLIS: u64 = 600_000;
+const MAX_COPY_CHECK_DELAY_MILLIS: u64 = 600_000;
 
 /// The conversation that is copied, and how much of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -72,7 +72,7 @@ pub struct Fork {
 impl Fork {
     pub(super) fn begun(of: Forked, at: Millis) -> Self {
         let next = Some(1).filter(|_| of.upto > 0);
-        Self { of, next, copied: 0, at, look_at: at.plus(LOOK_AFTER_MILLIS), put_off: 0 }
+        Self { of, next, copied: 0, at, look_at: at.plus(COPY_CHECK_DELAY_MILLIS), put_off: 0 }
     }
 
     /// When the alarm is needed.
@@ -155,7 +155,7 @@ pub(super) fn copy(state: &State, copying: &Copying, mut writing: Writing<'_>) -
             writing.row(RowWrite::put(COPIES, number_key(original.number), id_key(place)));
         }
     }
-    let (at, look_at) = (writing.context.now, writing.context.now.plus(LOOK_AFTER_MILLIS));
+    let (at, look_at) = (writing.context.now, writing.context.now.plus(COPY_CHECK_DELAY_MILLIS));
     writing.event(Event::ForkMoved(Fork { next: copying.next, copied, at, look_at, put_off: 0, ..fork }));
     Ok(writing.done(Reply::Nothing))
 }
@@ -217,7 +217,7 @@ pub(super) fn bar(contact: ContactId, mut writing: Writing<'_>) -> Decided {
 pub(super) fn look_again(state: &State, writing: &mut Writing<'_>) {
     let now = writing.context.now;
     let Some(fork) = state.fork.filter(|fork| fork.next.is_some() && fork.look_at <= now) else { return };
-    let after = pause(LOOK_AFTER_MILLIS, fork.put_off, LOOK_AFTER_MAX_MILLIS);
+    let after = pause(COPY_CHECK_DELAY_MILLIS, fork.put_off, MAX_COPY_CHECK_DELAY_MILLIS);
     writing.event(Event::ForkMoved(match &state.erasure {
         Some(_) => Fork { next: None, ..fork },
         None => Fork { look_at: now.plus(after), put_off: fork.put_off + 1, ..fork },

@@ -241,7 +241,7 @@ fn joinable<'a>(state: &'a State, request: &TurnRequest) -> Option<&'a Turn> {
 }
 
 /// How a requested turn is queued.
-enum Place {
+enum Scheduling {
     /// It begins now.
     Start,
     /// It waits.
@@ -256,17 +256,17 @@ enum Place {
 
 impl Posting<'_> {
     /// The requested turn, and how it is queued.
-    fn request(&self, state: Option<&State>, request: &TurnRequest) -> (Turn, Place) {
+    fn request(&self, state: Option<&State>, request: &TurnRequest) -> (Turn, Scheduling) {
         let waiting = state.and_then(|state| joinable(state, request));
         let place = match (state.is_some_and(|state| state.running.is_some()), request.policy) {
-            (false, _) => Place::Start,
-            (true, BusyPolicy::Merge) if waiting.is_some() => Place::Join,
-            (true, BusyPolicy::Latest) => Place::Replace,
-            (true, BusyPolicy::Interrupt) => Place::Interrupt,
-            (true, _) => Place::Wait,
+            (false, _) => Scheduling::Start,
+            (true, BusyPolicy::Merge) if waiting.is_some() => Scheduling::Join,
+            (true, BusyPolicy::Latest) => Scheduling::Replace,
+            (true, BusyPolicy::Interrupt) => Scheduling::Interrupt,
+            (true, _) => Scheduling::Wait,
         };
         let turn = match (&place, waiting) {
-            (Place::Join, Some(waiting)) => waiting.clone(),
+            (Scheduling::Join, Some(waiting)) => waiting.clone(),
             _ => {
                 let number = state.map_or(0, |state| state.turns) + 1;
                 Turn::requested(self.writing.context.now, self.conversation, number, &request.agent)
@@ -326,19 +326,21 @@ impl Posting<'_> {
     }
 
     /// Queues the requested turn.
-    fn schedule(&mut self, state: Option<&State>, turn: Turn, place: Place) -> Result<Turn, Undecided> {
+    fn schedule(&mut self, state: Option<&State>, turn: Turn, place: Scheduling) -> Result<Turn, Undecided> {
         let trigger = self.messages.last().map(|message| message.id.number);
         let turn = Turn { trigger, ..turn };
         if let Some(state) = state {
-            let running = state.running.iter().filter(|_| matches!(place, Place::Interrupt));
-            let waiting = state.queued.iter().filter(|_| matches!(place, Place::Interrupt | Place::Replace));
+            let running = state.running.iter().filter(|_| matches!(place, Scheduling::Interrupt));
+            let waiting = state.queued.iter().filter(|_| matches!(place, Scheduling::Interrupt | Scheduling::Replace));
             for turn in running.chain(waiting) {
                 turn::end_cancelled(state, turn, &mut self.writing)?;
             }
         }
         Ok(match place {
-            Place::Start | Place::Interrupt => turn::begin(&turn, &mut self.writing),
-            Place::Wait | Place::Join | Place::Replace => turn::write(turn, Event::TurnQueued, &mut self.writing),
+            Scheduling::Start | Scheduling::Interrupt => turn::begin(&turn, &mut self.writing),
+            Scheduling::Wait | Scheduling::Join | Scheduling::Replace => {
+                turn::write(turn, Event::TurnQueued, &mut self.writing)
+            }
         })
     }
 }

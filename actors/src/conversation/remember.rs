@@ -4,18 +4,18 @@ use minicbor::{Decode, Encode};
 
 use super::writing::{Decided, Writing};
 use super::{Event, Rejection, Reply, State};
-use crate::backoff::pause;
 use crate::clock::Millis;
 use crate::id::{MemoryId, MessageId};
 use crate::memories::Subject;
 use crate::message::{Message, role};
 use crate::store::SeqRange;
+use crate::tasks::backoff::pause;
 use crate::usage;
 
 /// After how long an unfinished drawing is checked: its process may have ended.
-const LOOK_AFTER_MILLIS: u64 = 10_000;
+const DRAWING_CHECK_DELAY_MILLIS: u64 = 10_000;
 /// The longest pause between two checks.
-const LOOK_AFTER_MAX_MILLIS: u64 = 3_600_000;
+const MAX_DRAWING_CHECK_DELAY_MILLIS: u64 = 3_600_000;
 
 /// Memories are to be drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -78,13 +78,15 @@ impl Remembering {
     pub(super) fn with(before: Option<Self>, seq: u64, at: Millis) -> Self {
         match before {
             Some(before) => Self { last: seq, ..before },
-            None => Self { next: seq, last: seq, look_at: at.plus(LOOK_AFTER_MILLIS), attempts: 0, put_off: 0 },
+            None => {
+                Self { next: seq, last: seq, look_at: at.plus(DRAWING_CHECK_DELAY_MILLIS), attempts: 0, put_off: 0 }
+            }
         }
     }
 
     /// The pause after this many failures, and beginnings without a report.
     fn pause(self) -> u64 {
-        pause(LOOK_AFTER_MILLIS, self.attempts + self.put_off, LOOK_AFTER_MAX_MILLIS)
+        pause(DRAWING_CHECK_DELAY_MILLIS, self.attempts + self.put_off, MAX_DRAWING_CHECK_DELAY_MILLIS)
     }
 
     /// Begun again, and checked later; that is no attempt yet.
@@ -100,7 +102,7 @@ impl Remembering {
 
     /// The work left once the messages up to `upto` are done; new ones get all attempts.
     fn after(self, upto: u64, now: Millis) -> Option<Self> {
-        let look_at = now.plus(LOOK_AFTER_MILLIS);
+        let look_at = now.plus(DRAWING_CHECK_DELAY_MILLIS);
         (upto < self.last).then_some(Self { next: upto + 1, look_at, attempts: 0, put_off: 0, ..self })
     }
 }
@@ -150,7 +152,7 @@ mod tests {
     use crate::codec;
 
     #[test]
-    fn what_was_stored_before_beginnings_were_counted_is_read() {
+    fn a_state_stored_without_a_count_of_beginnings_is_read() {
         let stored = codec::encode(&(2_u64, 9_u64, Millis(5), 1_u32));
         let read = Remembering { next: 2, last: 9, look_at: Millis(5), attempts: 1, put_off: 0 };
         assert_eq!(codec::decode::<Remembering>(&stored).unwrap(), read);

@@ -10,11 +10,11 @@ use super::{
     CallResults, CancelTurn, Command, Conversation, Details, Finish, Opening, Post, Reply, RetryTurn, StartTurn, State,
     Step, Turn, Update,
 };
-use crate::claims::{Claim, Claiming};
 use crate::id::MessageId;
 use crate::message::{Overlay, ReviewState};
 use crate::outbox::{LaneRow, Sending};
 use crate::requests::requests;
+use crate::workflows::claims::{Claim, Claiming};
 
 requests! { Conversation:
     // Its state now; its former state if it existed already.

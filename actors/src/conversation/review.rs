@@ -89,7 +89,7 @@ fn give_up(at: Millis, seq: u64, error: &StoreError, writing: &mut Writing<'_>) 
 }
 
 /// A review that a message asks for.
-pub(super) struct Asked {
+pub(super) struct RequestedReview {
     /// The message.
     pub(super) message: MessageId,
     /// What it asks.
@@ -98,7 +98,7 @@ pub(super) struct Asked {
     trace: Option<TraceContext>,
 }
 
-impl Asked {
+impl RequestedReview {
     /// Its state at `now`, by the overlay of its message.
     pub(super) fn standing(&self, overlay: &Overlay, now: Millis) -> ReviewState {
         standing(&self.review, overlay.review.as_ref(), now)
@@ -106,10 +106,12 @@ impl Asked {
 }
 
 /// The review that the message with this sequence asks for.
-pub(super) fn asked(seq: u64, reads: &ReadSet) -> Result<Option<Asked>, Undecided> {
+pub(super) fn asked(seq: u64, reads: &ReadSet) -> Result<Option<RequestedReview>, Undecided> {
     let Some(record) = reads.record(seq)? else { return Ok(None) };
     let (trace, message) = (record.trace, message_of(&record));
-    Ok(message.and_then(|message| Some(Asked { message: message.id, review: message.content.review.clone()?, trace })))
+    Ok(message.and_then(|message| {
+        Some(RequestedReview { message: message.id, review: message.content.review.clone()?, trace })
+    }))
 }
 
 /// An accepted message asks for a review.
@@ -125,13 +127,13 @@ pub(super) fn request(message: MessageId, review: &Review, writing: &mut Writing
 /// Ends a review: decided, by its default, expired or cancelled; because of the request of trace `cause`, or if that is
 /// `None`, of this command. The caller writes the message's overlay.
 pub(super) fn end(
-    asked: &Asked,
+    asked: &RequestedReview,
     overlay: &mut Overlay,
     state: ReviewState,
     cause: Option<TraceContext>,
     writing: &mut Writing<'_>,
 ) {
-    let &Asked { message, ref review, .. } = asked;
+    let &RequestedReview { message, ref review, .. } = asked;
     let event = match state.status {
         ReviewStatus::Completed => Event::ReviewCompleted,
         ReviewStatus::Cancelled => Event::ReviewCancelled,
@@ -238,7 +240,7 @@ impl Response {
 
 /// A review that is open, with its state and the overlay of its message.
 struct Pending {
-    asked: Asked,
+    asked: RequestedReview,
     overlay: Overlay,
     standing: ReviewState,
 }
@@ -330,7 +332,12 @@ fn show_text(seq: u64, overlay: &Overlay, writing: &mut Writing<'_>) {
 }
 
 /// A review that a principal ends.
-fn ended(asked: &Asked, mut overlay: Overlay, after: ReviewState, mut writing: Writing<'_>) -> Decision<Conversation> {
+fn ended(
+    asked: &RequestedReview,
+    mut overlay: Overlay,
+    after: ReviewState,
+    mut writing: Writing<'_>,
+) -> Decision<Conversation> {
     let seq = asked.message.number;
     end(asked, &mut overlay, after.clone(), None, &mut writing);
     show_text(seq, &overlay, &mut writing);

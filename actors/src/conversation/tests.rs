@@ -128,7 +128,7 @@ fn failed(number: u64, attempt: u32) -> Command {
 }
 
 #[test]
-fn what_needs_a_conversation_is_not_found_without_one() {
+fn commands_that_need_a_conversation_answer_not_found_without_one() {
     let commands = [
         Command::Post(Post { opening: None, expected: None, messages: vec![say(content("hi"))], turn: None }),
         Command::Update(Update::default()),

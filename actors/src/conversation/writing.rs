@@ -140,7 +140,7 @@ impl<'a> Writing<'a> {
         let mut after = state.clone();
         let mut seq = self.context.next_seq;
         for event in &self.change.events {
-            after.take(&Record { seq, at: self.context.now, trace: None, event: event.clone() });
+            after.apply(&Record { seq, at: self.context.now, trace: None, event: event.clone() });
             seq += u64::from(event.name().is_some());
         }
         after

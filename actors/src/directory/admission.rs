@@ -8,12 +8,12 @@ use crate::limits;
 
 /// Commands that wait or run, and the bytes of their content.
 #[derive(Debug, Default)]
-pub(super) struct Load {
+pub(super) struct PendingCount {
     pub(super) commands: AtomicUsize,
     bytes: AtomicUsize,
 }
 
-impl Load {
+impl PendingCount {
     /// Adds a command unless there are too many, or its bytes and those of the others exceed the bound.
     fn add(&self, bytes: usize, max_commands: usize, max_bytes: usize) -> bool {
         // Ordered with the closing.
@@ -40,7 +40,7 @@ impl Load {
 /// The node's pending work, counted before anything is queued.
 #[derive(Debug, Default)]
 pub struct Admission {
-    load: Load,
+    load: PendingCount,
     closed: AtomicBool,
 }
 
@@ -68,13 +68,13 @@ impl Admission {
 
 /// A position in the entity's queue and in the node's.
 pub(super) struct Permit {
-    entity: Arc<Load>,
+    entity: Arc<PendingCount>,
     node: Arc<Admission>,
     bytes: usize,
 }
 
 impl Permit {
-    pub(super) fn take<R>(entity: &Arc<Load>, node: &Arc<Admission>, bytes: usize) -> Result<Self, Refusal<R>> {
+    pub(super) fn take<R>(entity: &Arc<PendingCount>, node: &Arc<Admission>, bytes: usize) -> Result<Self, Refusal<R>> {
         if !node.load.add(bytes, limits::NODE_COMMANDS, limits::NODE_BYTES) {
             return Err(Refusal::Overloaded);
         }

@@ -22,7 +22,7 @@ pub struct KeyUse {
     /// The request, hashed.
     pub fingerprint: [u8; 16],
     /// The entity at which the key is claimed first, because its scope is wider than the entity with the effect; see
-    /// [`claims`](crate::claims).
+    /// [`claims`](crate::workflows::claims).
     pub home: Option<EntityKey>,
     /// The claim that covers the command; 0 where it needs none.
     pub(crate) claim: u64,

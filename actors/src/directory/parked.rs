@@ -1,5 +1,5 @@
 //! States of entities whose actor has left, so that the next command needs no read. An actor costs about 7 KiB whatever
-//! it runs, its state about three: `docs/decisions/0045-what-an-actor-knows-outlives-it.md`.
+//! it runs, its state about three: `docs/decisions/0045-state-outlives-its-actor.md`.
 
 use dashmap::DashMap;
 

@@ -12,7 +12,7 @@ use crate::machine::Effects;
 use super::Directory;
 
 /// Actors that are asked to leave in one go. Each then runs once, and requests must not wait behind all of them.
-const AT_ONCE: usize = 64;
+const ACTORS_PER_YIELD: usize = 64;
 
 /// The bounds of resident entities of one kind.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +63,7 @@ impl<M: Effects> Directory<M> {
             };
             // An ending actor needs no message.
             let _ = actor.cast(Mail::Passivate(afterwards));
-            if place % AT_ONCE == AT_ONCE - 1 {
+            if place % ACTORS_PER_YIELD == ACTORS_PER_YIELD - 1 {
                 yield_now().await;
             }
         }

@@ -18,7 +18,7 @@ use crate::trace::{Span, TraceContext, names};
 use super::batch::Batch;
 use super::in_flight::{Answers, InFlight};
 use super::replay::Snapshot;
-use super::{Known, Resident, telling};
+use super::{Known, Resident, telemetry};
 
 /// The answer to a request whose key was used before; `None`: it must be decided.
 fn known_to<M: Machine>(key: KeyUse, row: KeyRow) -> Option<Reply<M>> {
@@ -106,7 +106,7 @@ impl<M: Effects> Draft<M> {
             Err(Undecided::Corrupt(error)) => {
                 let (entity, refusal) = (resident.entity, Refusal::of_store(&error));
                 if envelope.is_internal() {
-                    telling::not_done(&resident.node, entity, &refusal);
+                    telemetry::not_done(&resident.node, entity, &refusal);
                 } else {
                     tracing::error!(?entity, %error, "stored data cannot be read; a command is refused");
                 }

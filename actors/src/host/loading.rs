@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Mail, Phase, Resident, reader, telling};
+use super::{Mail, Phase, Resident, reader, telemetry};
 use crate::directory::Envelope;
 use crate::machine::{Effects, Machine};
 use crate::node::Node;
@@ -48,7 +48,7 @@ impl Load {
             began = began.max(admitted);
         }
         let mut span = node.span(names::LOAD, SpanKind::Client, parent);
-        telling::of_store(&mut span, node, names::LOAD);
+        telemetry::of_store(&mut span, node, names::LOAD);
         match self.error {
             Some(error) => span.fail(error),
             None => span.set(names::LOAD_RECORDS, self.records),

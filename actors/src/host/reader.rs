@@ -9,7 +9,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 use ractor::ActorRef;
 
 use crate::id::EntityKey;
-use crate::machine::{Machine, Need, ReadSet, UNDER};
+use crate::machine::{MAX_ROWS_UNDER_PREFIX, Machine, Need, ReadSet};
 use crate::store::{KeyHash, KeyRange, KeyRow, LogScan, Order, Row, Scan, SeqRange, Store, StoreError, Table};
 
 use super::Mail;
@@ -48,7 +48,7 @@ impl<M: Machine, T> Drop for News<M, T> {
 
 /// Concurrent reads for one batch, if each takes a round trip: a burst of deadlines needs only a few rounds, and one
 /// entity's reads do not take the connections of others.
-const AT_ONCE: usize = 32;
+const MAX_CONCURRENT_READS: usize = 32;
 
 /// One thing that was read; the machine decides about what is damaged.
 enum Read {
@@ -72,7 +72,7 @@ pub(crate) fn read(
             let keys = keys.into_iter().map(|key| read_key(&store, entity, key).boxed());
             let needs = needs.into_iter().map(|need| read_need(&store, entity, need).boxed());
             let all: Vec<BoxFuture<'_, _>> = keys.chain(needs).collect();
-            let mut reads = stream::iter(all).buffer_unordered(AT_ONCE);
+            let mut reads = stream::iter(all).buffer_unordered(MAX_CONCURRENT_READS);
             while let Some(read) = reads.next().await {
                 read?.add_to(&mut read_set);
             }
@@ -103,7 +103,8 @@ async fn read_need(store: &Arc<dyn Store>, entity: EntityKey, need: Need) -> Res
             Read::First(table, limit, unless_it_passes(rows)?)
         }
         Need::Under(table, prefix) => {
-            let rows = store.rows(entity, table, Scan::new(KeyRange::under(&prefix), Order::Asc, UNDER)).await;
+            let rows =
+                store.rows(entity, table, Scan::new(KeyRange::under(&prefix), Order::Asc, MAX_ROWS_UNDER_PREFIX)).await;
             Read::Under(table, prefix, unless_it_passes(rows)?)
         }
         Need::Event(seq) => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::telling;
+use super::telemetry;
 use crate::metrics::CommitEnd;
 use crate::node::Node;
 use crate::store::{Commit, CommitWatch, Outcome, StoreError};
@@ -23,7 +23,7 @@ impl Timing {
         let mut span = node.span(names::COMMIT, SpanKind::Client, batch);
         if let Some(context) = span.context() {
             let size = commit.records.len() + commit.rows.len() + commit.keys.len() + commit.views.len();
-            telling::of_store(&mut span, node, names::COMMIT);
+            telemetry::of_store(&mut span, node, names::COMMIT);
             // A single commit is no batch.
             if size > 1 {
                 span.set(names::DB_BATCH_SIZE, size);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Phase, Resident, telling};
+use super::{Phase, Resident, telemetry};
 use crate::clock::Millis;
 use crate::directory::Envelope;
 use crate::machine::{DueWork, Effects};
@@ -10,13 +10,13 @@ use crate::machine::{DueWork, Effects};
 /// An entity whose due work a task of this process is doing is woken again after this time: the task may be lost.
 const UNDER_WAY_MILLIS: u64 = 5_000;
 /// The longest such time, if other processes write too.
-const UNDER_WAY_MOST_MILLIS: u64 = 60_000;
+const MAX_UNDER_WAY_MILLIS: u64 = 60_000;
 
 /// The time until such an entity, due since `due_since` milliseconds, is woken again. If other processes write too,
 /// each look reads the store, so looks become rarer the longer the task takes; its commit also detects the changes of
 /// others.
 fn under_way_millis(is_shared: bool, due_since: u64) -> u64 {
-    if is_shared { due_since.clamp(UNDER_WAY_MILLIS, UNDER_WAY_MOST_MILLIS) } else { UNDER_WAY_MILLIS }
+    if is_shared { due_since.clamp(UNDER_WAY_MILLIS, MAX_UNDER_WAY_MILLIS) } else { UNDER_WAY_MILLIS }
 }
 
 impl<M: Effects> Resident<M> {
@@ -96,7 +96,7 @@ impl<M: Effects> Resident<M> {
             return;
         };
         let command = Arc::new(M::on_alarm(&self.node, self.entity, state));
-        let span = telling::rung(&self.node, self.entity, self.known.alarm, now);
+        let span = telemetry::rung(&self.node, self.entity, self.known.alarm, now);
         self.queue.push_back(Envelope::internal(command, span));
     }
 }

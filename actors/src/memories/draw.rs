@@ -14,32 +14,32 @@ use futures_util::FutureExt as _;
 use tokio::sync::Semaphore;
 
 use super::model::{self, INSTRUCTIONS};
-use super::places::DrawPermits;
+use super::permits::DrawPermits;
 use super::recall::subject_of;
 use super::{Edit, Memory, Outcome, Remember, Subject, extract, recall};
 use crate::agent::chat::Chat;
 use crate::agent::{Agent, ChatMessage, Prompt, Provider};
 use crate::conversation::remember::{Drawn, Note, Remembering};
 use crate::conversation::{self, Conversation, Usage, message_of};
-use crate::deltas::Saying;
+use crate::deltas::DeltaSink;
 use crate::id::{EntityKey, MessageId};
 use crate::limits;
 use crate::message::Message;
 use crate::node::Node;
-use crate::retry_command::{Stopped, retry_command};
-use crate::single_flight::SingleFlight;
 use crate::store::{SeqRange, StoreError};
+use crate::tasks::retry_command::{Stopped, retry_command};
+use crate::tasks::single_flight::SingleFlight;
 use crate::trace::TraceContext;
 use crate::usage;
 
 /// Messages read together.
-const AT_ONCE: u64 = 64;
+const MESSAGES_PER_READ: u64 = 64;
 /// How long a model may take.
-const MODEL: Duration = Duration::from_secs(60);
+const MODEL_TIMEOUT: Duration = Duration::from_secs(60);
 /// Failures after which the fixed phrases are used instead of the model.
-const MODEL_ATTEMPTS: u32 = 3;
+const MAX_MODEL_ATTEMPTS: u32 = 3;
 /// Attempts after which messages are skipped.
-const ATTEMPTS: u32 = 12;
+const MAX_ATTEMPTS: u32 = 12;
 /// Memories that a model is shown.
 const KNOWN_SHOWN: usize = 50;
 /// The longest text, in bytes, that is searched within a fraction of a millisecond.
@@ -122,13 +122,13 @@ async fn go_on(
     state: &conversation::State,
     Remembering { next, last, attempts, .. }: Remembering,
 ) -> Result<bool, Stopped> {
-    let range = SeqRange::new(next, last.min(next + AT_ONCE - 1));
+    let range = SeqRange::new(next, last.min(next + MESSAGES_PER_READ - 1));
     let Some(drawn) = look(node, entity, state, (attempts, range)).await? else { return Ok(false) };
     let report =
         |drawn| retry_command(node, &node.conversations, entity, conversation::Command::Remembered { range, drawn });
     let reported = match report(drawn).await {
         // Such a report will never be stored.
-        Err(error) if attempts >= ATTEMPTS && !error.passes() => {
+        Err(error) if attempts >= MAX_ATTEMPTS && !error.passes() => {
             report(Drawn { failed: true, ..Drawn::default() }).await?
         }
         reported => reported?,
@@ -144,7 +144,7 @@ async fn look(
     (attempts, range): (u32, SeqRange),
 ) -> Result<Option<Drawn>, Stopped> {
     let permits = &node.drawing.permits;
-    let asked = if attempts < MODEL_ATTEMPTS { agent(node, entity, state).await? } else { None };
+    let asked = if attempts < MAX_MODEL_ATTEMPTS { agent(node, entity, state).await? } else { None };
     if asked.is_none() {
         let _permit = permits.for_forms().await;
         return draw(node, entity, state, None, (attempts, range)).await.map(Some);
@@ -183,7 +183,7 @@ async fn draw(
     agent: Option<Arc<Agent>>,
     (attempts, range): (u32, SeqRange),
 ) -> Result<Drawn, Stopped> {
-    let is_last = attempts >= ATTEMPTS;
+    let is_last = attempts >= MAX_ATTEMPTS;
     let Wanted { messages, trace, failed } = match wanted(node, entity, range).await {
         Err(error) if is_last && !error.passes() => return Ok(Drawn { failed: true, ..Drawn::default() }),
         read => read?,
@@ -310,9 +310,9 @@ impl Look<'_> {
         let agent = Agent { tools: None, system_prompt: None, temperature_milli: Some(0), ..agent.clone() };
         let chat = Chat::begin(self.node, &agent, self.state.id, self.trace);
         let (trace, exchange) = (chat.trace, chat.exchange.clone());
-        let (saying, messages) = (Saying::silent(), vec![system, question]);
+        let (saying, messages) = (DeltaSink::silent(), vec![system, question]);
         let prompt = Prompt { agent: Arc::new(agent), messages, trace, saying, exchange };
-        match chat.within(MODEL, self.node.ports.models.complete(prompt)).await {
+        match chat.within(MODEL_TIMEOUT, self.node.ports.models.complete(prompt)).await {
             Ok(said) => Ok((model::edits(&said.replies.join("\n"), &known), said.usage)),
             Err(failure) => Err(Stopped::Refused(format!("the model failed: {}", failure.code).into())),
         }
@@ -381,7 +381,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_short_ones_leave_over_is_for_the_long_ones() {
+    fn long_texts_get_the_room_that_short_ones_leave() {
         for (lengths, room, most) in [
             (vec![], 10, usize::MAX),
             (vec![5, 5], 10, usize::MAX),

@@ -25,7 +25,7 @@ pub struct Fact {
 /// The part of a sentence that is searched, in bytes: more than the longest memory has.
 const SENTENCE_BYTES: usize = 2_048;
 /// Facts of one message; a longer list is no conversation.
-pub(crate) const FACTS_MAX: usize = 32;
+pub(crate) const MAX_FACTS: usize = 32;
 
 /// Words behind an object that say when, or how much.
 const TRAILERS: [&str; 13] = [
@@ -78,7 +78,7 @@ pub fn facts(text: &str) -> Vec<Fact> {
             found.push(fact);
         }
     }
-    let surplus = found.len().saturating_sub(FACTS_MAX);
+    let surplus = found.len().saturating_sub(MAX_FACTS);
     found.drain(..surplus);
     found
 }

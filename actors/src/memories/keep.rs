@@ -13,7 +13,7 @@ use crate::store::{RowWrite, StoreError};
 use crate::tables::{MEMORIES, SLOTS, VECTORS};
 
 /// Memories that one commit forgets: three small rows each.
-pub(super) const AT_ONCE: usize = 256;
+pub(super) const FORGOTTEN_PER_COMMIT: usize = 256;
 
 /// One edit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ impl Outcome {
 
 /// The read of rows to forget.
 pub(super) fn all_need() -> Need {
-    Need::First(MEMORIES, AT_ONCE)
+    Need::First(MEMORIES, FORGOTTEN_PER_COMMIT)
 }
 
 /// The contact of a subject, if it is one.
@@ -339,10 +339,10 @@ pub(super) fn forget_all(
     let mut rows = Vec::new();
     let mut gone = 0;
     if count > 0 {
-        match reads.first(MEMORIES, AT_ONCE) {
+        match reads.first(MEMORIES, FORGOTTEN_PER_COMMIT) {
             // Which one is damaged is unknown; the slots have the numbers of all.
             Err(Undecided::Corrupt(_)) => {
-                for (slot, number) in reads.first(SLOTS, AT_ONCE)? {
+                for (slot, number) in reads.first(SLOTS, FORGOTTEN_PER_COMMIT)? {
                     gone += 1;
                     rows.extend(unkept(number.clone()));
                     rows.push(RowWrite::delete(SLOTS, slot.clone()));

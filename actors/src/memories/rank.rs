@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_shares_rarer_words_comes_first_and_what_shares_none_is_left_out() {
+    fn memories_that_share_rarer_words_rank_first_and_others_are_left_out() {
         let texts = ["I live in Porto", "My dog is called Rex", "I like long walks with my dog", "I hate olives"];
         assert_eq!(best("Where does she live?", &texts), ["I live in Porto"]);
         assert_eq!(best("what is the dog called", &texts), ["My dog is called Rex", "I like long walks with my dog"]);

@@ -24,9 +24,9 @@ use crate::tables::{MEMORIES, VECTORS};
 use crate::trace::current;
 
 /// How long a question waits for its own vector; then it is answered by words alone.
-const ASKED_WITHIN: Duration = Duration::from_secs(2);
+const QUESTION_VECTOR_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the background task waits for missing vectors of memories. The endpoint's own timeout is shorter.
-const LEARNED_WITHIN: Duration = Duration::from_mins(1);
+const MEMORY_VECTORS_TIMEOUT: Duration = Duration::from_mins(1);
 /// Texts whose vectors are requested at once.
 const LEARNED_AT_ONCE: usize = 64;
 
@@ -144,7 +144,7 @@ async fn ranked(
                 missed.into_iter().take(LEARNED_AT_ONCE).map(|memory| (memory.id, memory.at(), memory.text.clone()));
             learn(node, entity, texts.collect());
         }
-        match embed(node, &**embeddings, vec![query.to_owned()], ASKED_WITHIN).await {
+        match embed(node, &**embeddings, vec![query.to_owned()], QUESTION_VECTOR_TIMEOUT).await {
             Ok(asked) => rankings.extend(asked.iter().map(|asked| {
                 let alike = |memory| vector(memory).map_or(0.0, |vector| likeness(&vector.numbers, asked));
                 all.iter().map(alike).collect()
@@ -177,7 +177,7 @@ fn learn(node: &Arc<Node>, entity: EntityKey, texts: Vec<(MemoryId, Millis, Stri
     let learning = async move {
         let _place = place;
         let asked = texts.iter().map(|(_, _, text)| text.clone()).collect();
-        let asked = embed(&node, &*embeddings, asked, LEARNED_WITHIN);
+        let asked = embed(&node, &*embeddings, asked, MEMORY_VECTORS_TIMEOUT);
         let stopping = node.stopping.clone();
         let vectors = match stopping.run_until_cancelled(asked).await {
             Some(Ok(vectors)) => vectors,

@@ -97,7 +97,7 @@ fn a_second_attempt_of_a_message_is_told_what_the_first_made() {
 }
 
 #[test]
-fn what_was_said_earlier_and_comes_later_replaces_nothing() {
+fn a_statement_that_arrives_late_replaces_no_newer_one() {
     let mut sim = nobody();
     said(&mut sim, "I live in Oslo", 7);
     let late = said(&mut sim, "I live in Porto", 6);
@@ -142,7 +142,7 @@ fn the_oldest_make_room_for_new_ones() {
 }
 
 #[test]
-fn what_is_forgotten_leaves_nothing() {
+fn a_forgotten_memory_leaves_no_row_and_no_text_in_the_log() {
     let mut sim = nobody();
     let outcomes = said(&mut sim, "My name is Ana. I live in Porto.", 1);
     let id = outcomes[0].memory().unwrap().id;

@@ -8,7 +8,6 @@ use tokio::time::{sleep, timeout};
 use super::Node;
 use crate::attachment::{Attachment, settle};
 use crate::catalog;
-use crate::claims;
 use crate::contact::Contact;
 use crate::conversation::Conversation;
 use crate::directory::{CommandContext, Reply};
@@ -16,11 +15,12 @@ use crate::id::{Address, AttachmentId, EntityKey, Kind};
 use crate::memories::Memories;
 use crate::registry::{self, Registry};
 use crate::requests::{Request, TypedReply, typed};
+use crate::workflows::claims;
 
 /// How long a command waits for the list of webhook receivers.
-const LISTENERS_WITHIN: Duration = Duration::from_millis(500);
+const LISTENERS_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long the deletion of a message waits for the deletion of its files.
-const SETTLED_WITHIN: Duration = Duration::from_secs(2);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Node {
     /// Sends a command to a conversation.
@@ -129,7 +129,7 @@ impl Node {
     pub async fn known_everywhere(&self) {
         if self.members.has_others() {
             // The cached rows of another process are at most this old.
-            sleep(catalog::STALE_AT_MOST).await;
+            sleep(catalog::MAX_STALENESS).await;
         }
     }
 
@@ -153,12 +153,12 @@ impl Node {
                 settle::look_now(&node, EntityKey::attachment(workspace, id.address)).await;
             }
         });
-        let _ = timeout(SETTLED_WITHIN, looks).await;
+        let _ = timeout(SETTLE_TIMEOUT, looks).await;
     }
 
     /// Reads the receivers of a workspace's events before a decision depends on them. If the store cannot be read at
     /// once, the decision assumes that there are some.
     async fn know_listeners(&self, workspace: Address) {
-        let _ = timeout(LISTENERS_WITHIN, self.outbox.endpoints(self, workspace)).await;
+        let _ = timeout(LISTENERS_TIMEOUT, self.outbox.endpoints(self, workspace)).await;
     }
 }

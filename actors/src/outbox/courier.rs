@@ -24,42 +24,42 @@ use super::port::{LogScope, Sends};
 use super::receivers::{Hooks, receivers, url_of};
 use super::run::Run;
 use super::settings::SKEW_MILLIS;
-use super::state::{LOOK_AFTER_MILLIS, LaneChange, Settlement};
-use super::step::{ATTEMPT, FoundEvent, Route, StepOutcome, hooks_of, step};
+use super::state::{LOST_SEND_CHECK_DELAY_MILLIS, LaneChange, Settlement};
+use super::step::{ATTEMPT_TIMEOUT, FoundEvent, Route, StepOutcome, hooks_of, step};
 use super::{CourierSignal, read_log, settings};
-use crate::backoff::patiently;
 use crate::clock::Millis;
 use crate::id::EntityKey;
 use crate::limits;
-use crate::log_limiter::Line;
 use crate::node::Node;
 use crate::store::{KeyRange, Order, Scan, StoreError};
 use crate::tables::{LANE_TIMES, LANES};
+use crate::tasks::backoff::patiently;
+use crate::tasks::log_limiter::Line;
 
 mod ended;
-mod handing;
+mod hand_over;
 mod loading;
 
 /// Events looked at together.
-const PAGE: usize = 64;
+const EVENTS_PER_PAGE: usize = 64;
 /// Returning lanes that are worked on at once: the rest of the room is for new events, which many returning lanes would
 /// otherwise keep out, and for requested retries.
-const COME_BACK: usize = limits::COURIER_LANES / 4 * 3;
+const MAX_RETURNING_LANES: usize = limits::COURIER_LANES / 4 * 3;
 /// The same with requested retries: they go before lanes that come back by themselves, but not before new events.
-const ASKED_FOR: usize = limits::COURIER_LANES / 8 * 7;
+const MAX_RETRIED_LANES: usize = limits::COURIER_LANES / 8 * 7;
 /// How long finished steps wait to be noted together with more, when nothing is in flight.
-const GATHER: Duration = Duration::from_millis(20);
+const NOTE_DELAY: Duration = Duration::from_millis(20);
 /// The longest such wait, while other lanes are in flight.
-const NOTED_WITHIN: Duration = Duration::from_secs(1);
+const MAX_NOTE_DELAY: Duration = Duration::from_secs(1);
 /// After how long other nodes check running work: not before an attempt has ended, so that no attempt is made twice.
-const LEFT_ALONE_MILLIS: u64 = ATTEMPT.as_millis() as u64 + LOOK_AFTER_MILLIS;
+const LEFT_ALONE_MILLIS: u64 = ATTEMPT_TIMEOUT.as_millis() as u64 + LOST_SEND_CHECK_DELAY_MILLIS;
 /// How often that check is postponed while the work continues.
-const LEFT_ALONE_AGAIN: Duration = Duration::from_millis(LEFT_ALONE_MILLIS / 3);
+const POSTPONE_INTERVAL: Duration = Duration::from_millis(LEFT_ALONE_MILLIS / 3);
 
 /// How long finding the first event is retried.
-const FOUND_WITHIN: Duration = Duration::from_secs(1);
+const FIND_TIMEOUT: Duration = Duration::from_secs(1);
 /// The pause before new events are read again after a failed read.
-const LOOK_AGAIN: Duration = Duration::from_millis(LOOK_AFTER_MILLIS);
+const REREAD_PAUSE: Duration = Duration::from_millis(LOST_SEND_CHECK_DELAY_MILLIS);
 
 /// See the module's text.
 pub(super) struct Courier<M: Sends> {
@@ -108,7 +108,7 @@ pub(super) async fn run_until_idle<M: Sends>(
             return;
         }
         // A notification meanwhile causes an earlier retry.
-        let _ = timeout(LOOK_AGAIN, signal.raised()).await;
+        let _ = timeout(REREAD_PAUSE, signal.raised()).await;
         if is_over() {
             return;
         }
@@ -136,7 +136,7 @@ async fn deliver_until_idle<M: Sends>(
 
 /// The first event to be looked at. While the signal exists only this courier reads events.
 async fn first_event<M: Sends>(node: &Node, entity: EntityKey, signal: &CourierSignal) -> Result<u64, StoreError> {
-    let state = patiently(FOUND_WITHIN, || node.state::<M>(entity)).await?;
+    let state = patiently(FIND_TIMEOUT, || node.state::<M>(entity)).await?;
     let upto = state.as_ref().map_or(signal.upto(), |state| M::log(entity, state).last_seq);
     signal.upto.fetch_max(upto, Ordering::SeqCst);
     let from = state.as_ref().and_then(M::outbox).and_then(|outbox| outbox.from);
@@ -228,11 +228,11 @@ impl<M: Sends> Courier<M> {
                 }
             }
             let noted_at = self.unnoted_since.map(|unnoted_since| match self.steps.is_empty() {
-                true => (Instant::now() + GATHER).min(unnoted_since + NOTED_WITHIN),
-                false => unnoted_since + NOTED_WITHIN,
+                true => (Instant::now() + NOTE_DELAY).min(unnoted_since + MAX_NOTE_DELAY),
+                false => unnoted_since + MAX_NOTE_DELAY,
             });
             let again_at = self.failed_read.as_ref().map(|(_, again)| *again);
-            let put_off_at = self.node.store.is_shared().then_some(self.noted_at + LEFT_ALONE_AGAIN);
+            let put_off_at = self.node.store.is_shared().then_some(self.noted_at + POSTPONE_INTERVAL);
             tokio::select! {
                 Some(outcome) = self.steps.next() => self.apply_outcome(outcome).await,
                 () = self.signal.raised() => {}
@@ -252,12 +252,12 @@ impl<M: Sends> Courier<M> {
         let room = limits::COURIER_LANES.saturating_sub(self.to_resume.len());
         self.to_resume.extend(raised.resume.into_iter().take(room));
         let had_failed = self.failed_read.take().is_some();
-        let has_found_room = !self.to_resume.is_empty() && self.runs.len() < COME_BACK;
+        let has_found_room = !self.to_resume.is_empty() && self.runs.len() < MAX_RETURNING_LANES;
         let is_behind = self.looked <= self.signal.upto() && self.has_room();
         if raised.is_raised || had_failed || has_found_room || is_behind {
             let due = self.take_due_lanes().await;
             let looked = self.take_new_events().await;
-            let again = Instant::now() + LOOK_AGAIN;
+            let again = Instant::now() + REREAD_PAUSE;
             self.failed_read = due.and(looked).err().map(|error| (error, again));
         }
     }
@@ -306,7 +306,7 @@ impl<M: Sends> Courier<M> {
         if !is_known && self.node.store.is_shared() && is_left_alone(&stored, now) {
             return Ok(true);
         }
-        let most = if stored.retries().any() { ASKED_FOR } else { COME_BACK };
+        let most = if stored.retries().any() { MAX_RETRIED_LANES } else { MAX_RETURNING_LANES };
         if !is_known && self.runs.len() >= most {
             return Ok(false);
         }
@@ -342,7 +342,8 @@ impl<M: Sends> Courier<M> {
         let mut known: HashMap<u64, Option<Arc<Hooks>>> = HashMap::new();
         while self.looked <= self.signal.upto() && self.has_room() {
             let range = (self.looked, self.signal.upto());
-            let records = read_log::next_part::<M>(&self.node, self.entity, range, Order::Asc, PAGE).await?.records;
+            let records =
+                read_log::next_part::<M>(&self.node, self.entity, range, Order::Asc, EVENTS_PER_PAGE).await?.records;
             let Some(last) = records.last().map(|record| record.seq) else {
                 return Err(StoreError::Unavailable("the store does not return what was committed".into()));
             };
@@ -409,7 +410,7 @@ impl<M: Sends> Courier<M> {
         let now = self.node.clock.now();
         let (look_after, ahead) = match self.node.store.is_shared() {
             true => (LEFT_ALONE_MILLIS, LEFT_ALONE_MILLIS * 2 / 3 + 1),
-            false => (LOOK_AFTER_MILLIS, 0),
+            false => (LOST_SEND_CHECK_DELAY_MILLIS, 0),
         };
         let moved = |(lane, run): (&Lane, &Run)| {
             let change =

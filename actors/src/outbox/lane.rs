@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_attempts_the_newest_are_kept() {
+    fn only_the_newest_attempts_of_a_delivery_are_kept() {
         let mut attempts = Vec::new();
         for n in 0..30 {
             keep(&mut attempts, Attempt::not_made(Millis(n), "x").with_error(Some(&"é".repeat(300))));

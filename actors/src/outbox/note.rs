@@ -8,7 +8,6 @@ use super::lane::{Attempt, Delivery, End, Receiver, Was, keep};
 use super::port::Sends;
 use super::state::{DeliveryKey, Settlement};
 use super::step::Unsent;
-use crate::backoff::{Backoff, patiently};
 use crate::clock::Millis;
 use crate::directory::{CommandContext, Refusal};
 use crate::id::EntityKey;
@@ -16,9 +15,10 @@ use crate::limits;
 use crate::node::Node;
 use crate::store::{Fresh, StoreError};
 use crate::tables::DELIVERIES;
+use crate::tasks::backoff::{Backoff, patiently};
 
 /// How long a note is offered if other processes share the store: less than the time for which they leave a log alone.
-const SHARED: Duration = Duration::from_secs(4);
+const SHARED_STORE_TIMEOUT: Duration = Duration::from_secs(4);
 /// After so many offers a log line reports that the note is not stored.
 const LOGGED_AFTER: u32 = 9;
 
@@ -89,7 +89,7 @@ pub(super) async fn note<M: Sends>(
     entity: EntityKey,
     settlement: Settlement,
 ) -> Result<(), StoreError> {
-    let mut backoff = Backoff::of_report(node.store.is_shared(), SHARED);
+    let mut backoff = Backoff::of_report(node.store.is_shared(), SHARED_STORE_TIMEOUT);
     for part in parts(settlement) {
         let failed: Vec<_> = part.ended.iter().filter(|(_, delivery)| delivery.end == End::Failed).cloned().collect();
         let noted = offer::<M>(node, entity, part, &mut backoff).await;
@@ -114,8 +114,8 @@ pub(super) async fn note<M: Sends>(
 async fn is_stored(node: &Node, entity: EntityKey, deliveries: &[(DeliveryKey, Delivery)]) -> Result<bool, StoreError> {
     let [(key, delivery), ..] = deliveries else { return Ok(false) };
     // After this read the commit is either stored or never will be.
-    patiently(SHARED, || node.store.head(entity, Fresh::Settled)).await?;
-    let stored = patiently(SHARED, || node.stored::<Delivery>(entity, DELIVERIES, key.row())).await?;
+    patiently(SHARED_STORE_TIMEOUT, || node.store.head(entity, Fresh::Settled)).await?;
+    let stored = patiently(SHARED_STORE_TIMEOUT, || node.stored::<Delivery>(entity, DELIVERIES, key.row())).await?;
     Ok(stored.as_ref() == Some(delivery))
 }
 

@@ -16,16 +16,16 @@ use crate::clock::Millis;
 use crate::contact::Contact;
 use crate::conversation::Conversation;
 use crate::id::{Address, DeliveryId, EntityKey, EventId, Kind};
-use crate::log_limiter::Line;
 use crate::machine::Record;
 use crate::node::Node;
 use crate::store::{KeyHash, Order, SeqRange, StoreError};
 use crate::tables::{DELIVERIES, LANES, RETRIED};
+use crate::tasks::log_limiter::Line;
 
 /// Events looked at together.
-const PAGE: usize = 64;
+const EVENTS_PER_PAGE: usize = 64;
 /// Events looked at for one answer; the next answer continues from there.
-const SCANNED_MAX: usize = 1_024;
+const MAX_SCANNED: usize = 1_024;
 
 /// The status of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -256,7 +256,7 @@ async fn pending_of<M: Sends>(
         }
         range = behind(Some(upto));
         scanned += records.len().max(1);
-        if range.0 <= range.1 && (found.deliveries.len() >= limit || scanned >= SCANNED_MAX) {
+        if range.0 <= range.1 && (found.deliveries.len() >= limit || scanned >= MAX_SCANNED) {
             found.upto = Some(upto);
             break;
         }
@@ -271,7 +271,7 @@ async fn page<M: Sends>(
     (first, last): (u64, u64),
     order: Order,
 ) -> Result<LogPart<M::Event>, StoreError> {
-    match read_log::next_part::<M>(node, entity, (first, last), order, PAGE).await {
+    match read_log::next_part::<M>(node, entity, (first, last), order, EVENTS_PER_PAGE).await {
         Err(error) if !error.passes() => {
             let upto = if order == Order::Asc { first } else { last };
             passed_over(node, entity, upto, &error);

@@ -5,7 +5,7 @@ use crate::clock::Millis;
 use crate::id::EndpointId;
 use crate::message::Callback;
 use crate::url::is_same;
-use crate::webhook::{DisabledReason, Format, SIGNATURES_MAX, WebhookEndpoint};
+use crate::webhook::{DisabledReason, Format, MAX_SIGNATURES, WebhookEndpoint};
 
 use super::lane::Receiver;
 
@@ -312,7 +312,7 @@ fn secrets(
     let replaced = signers.iter().flat_map(|secrets| secrets.iter().skip(1));
     let mut all: Vec<String> = Vec::new();
     for secret in current.chain(replaced) {
-        if all.len() < SIGNATURES_MAX && !all.contains(secret) {
+        if all.len() < MAX_SIGNATURES && !all.contains(secret) {
             all.push(secret.clone());
         }
     }

@@ -14,7 +14,6 @@ use super::circuit_breaker::{BreakerKey, channel_key, endpoint_key};
 use super::port::{LogScope, Sends};
 use super::state::{PendingKey, parse_pending_key, pending_prefix};
 use super::{Lane, Receiver};
-use crate::backoff::{Backoff, patiently};
 use crate::channel::{Channel, ChannelKind};
 use crate::clock::Millis;
 use crate::codec;
@@ -27,20 +26,21 @@ use crate::node::Node;
 use crate::registry::{self, RowChange};
 use crate::store::{KeyRange, Pages, Row, StoreError};
 use crate::tables::{PENDING, WEBHOOK_ENDPOINTS};
+use crate::tasks::backoff::{Backoff, patiently};
 use crate::webhook::{DisabledReason, WebhookEndpoint};
 
 /// Entries of the list read at once.
-const PAGE: usize = 100;
+const ENTRIES_PER_PAGE: usize = 100;
 /// How often it is checked whether there is room for more.
-const LOOK: Duration = Duration::from_millis(20);
+const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 /// The pause before a failed page is read again; each is twice as long as the one before.
-const PAUSE: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest such pause: otherwise lanes wait for their own times, which may be hours away.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// How long reading a log is retried: others wait behind it.
-const READ_WITHIN: Duration = Duration::from_secs(1);
+const READ_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often disabling an endpoint is tried while others change it.
-const ATTEMPTS: usize = 8;
+const MAX_ATTEMPTS: usize = 8;
 
 /// The receiver whose lanes wait.
 enum Whose {
@@ -130,7 +130,7 @@ fn start_resuming(node: &Arc<Node>, workspace: Address, key: BreakerKey, whose: 
 async fn resume_all(node: &Arc<Node>, workspace: Address, whose: &Whose) -> Result<(), StoreError> {
     let prefix = whose.prefix(workspace);
     let range = KeyRange { after: Some(prefix.clone()), before: None };
-    let mut pages = Pages::of_view(node.store.as_ref(), workspace, PENDING, range, PAGE);
+    let mut pages = Pages::of_view(node.store.as_ref(), workspace, PENDING, range, ENTRIES_PER_PAGE);
     while let Some(rows) = next_page(&mut pages, whose).await? {
         for row in &rows {
             if !row.key.starts_with(&prefix) {
@@ -139,7 +139,7 @@ async fn resume_all(node: &Arc<Node>, workspace: Address, whose: &Whose) -> Resu
             let Some(PendingKey { entity, lane }) = parse_pending_key(workspace, &row.key) else { continue };
             let Some(lane) = lane.filter(|lane| whose.may_have(*lane)) else { continue };
             while node.outbox.active() >= limits::COURIERS / 2 {
-                sleep(LOOK).await;
+                sleep(ROOM_CHECK_INTERVAL).await;
             }
             let resumed = match entity.kind {
                 Kind::Conversation => resume_lane::<Conversation>(node, entity, lane, whose).await,
@@ -158,7 +158,7 @@ async fn resume_all(node: &Arc<Node>, workspace: Address, whose: &Whose) -> Resu
 
 /// The next page, however long that takes.
 async fn next_page(pages: &mut Pages<'_>, whose: &Whose) -> Result<Option<Vec<Row>>, StoreError> {
-    let mut backoff = Backoff::endless(PAUSE, LONGEST_PAUSE);
+    let mut backoff = Backoff::endless(FIRST_PAUSE, MAX_PAUSE);
     loop {
         match pages.next().await {
             Err(error) if error.passes() => {
@@ -177,7 +177,7 @@ async fn resume_lane<M: Sends>(
     lane: Lane,
     whose: &Whose,
 ) -> Result<(), StoreError> {
-    let state = patiently(READ_WITHIN, || node.state::<M>(entity)).await?;
+    let state = patiently(READ_TIMEOUT, || node.state::<M>(entity)).await?;
     if let Some(state) = state
         && whose.has(entity, &M::scope(&state))
     {
@@ -191,7 +191,7 @@ async fn resume_lane<M: Sends>(
 pub(super) async fn disable(node: &Arc<Node>, workspace: Address, endpoint: EndpointId, url: &str, asked_at: Millis) {
     let registry = EntityKey::workspace(workspace);
     let key = Bytes::from(endpoint.to_string());
-    for _ in 0..ATTEMPTS {
+    for _ in 0..MAX_ATTEMPTS {
         let Ok(Some(row)) = node.store.row(registry, WEBHOOK_ENDPOINTS, key.clone()).await else { return };
         let Ok(stored) = codec::decode::<WebhookEndpoint>(&row) else { return };
         let now = node.clock.now();

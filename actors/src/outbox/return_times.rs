@@ -10,13 +10,13 @@ pub(super) const APART_MILLIS: u64 = 25;
 /// The same if deliveries arrive, so that returning lanes find room.
 pub(super) const APART_WELL_MILLIS: u64 = 1;
 /// The longest such time; lanes beyond it come back together, which takes 144,000 of them.
-pub(super) const RETURN_MAX_MILLIS: u64 = 3_600_000;
+pub(super) const MAX_RETURN_MILLIS: u64 = 3_600_000;
 
 /// When a lane that finds no room at `now` comes back: after the one that was sent away `last`, not before `soonest`.
 /// `finds_room`: deliveries have arrived.
 pub(super) fn next(last: Millis, soonest: Millis, finds_room: bool, now: Millis) -> Millis {
     let apart = if finds_room { APART_WELL_MILLIS } else { APART_MILLIS };
-    let furthest = now.plus(RETURN_MAX_MILLIS);
+    let furthest = now.plus(MAX_RETURN_MILLIS);
     // No lane was sent that far: the clock was set back since, and this one need not wait as long.
     let last = if last > furthest { Millis(0) } else { last };
     last.max(soonest).plus(apart).min(furthest)
@@ -29,11 +29,11 @@ mod tests {
     #[test]
     fn each_comes_at_a_time_of_its_own_and_nobody_later_than_in_an_hour() {
         let (now, mut last) = (Millis(1_000_000), Millis(0));
-        for n in 1..=RETURN_MAX_MILLIS / APART_MILLIS {
+        for n in 1..=MAX_RETURN_MILLIS / APART_MILLIS {
             last = next(last, now, false, now);
             assert_eq!(last, now.plus(n * APART_MILLIS));
         }
-        assert_eq!(next(last, now, false, now), now.plus(RETURN_MAX_MILLIS));
+        assert_eq!(next(last, now, false, now), now.plus(MAX_RETURN_MILLIS));
         assert_eq!(next(Millis(0), now, true, now), now.plus(APART_WELL_MILLIS));
     }
 

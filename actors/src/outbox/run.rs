@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::circuit_breaker::Want;
 use super::lane::{Attempt, Lane, LaneRow, RetryRequests, keep};
 use super::retry_signal::{RetryOf, RetrySignal};
-use super::step::{FoundEvent, Head, KnownEvent, TriedEvent};
+use super::step::{FoundEvent, KnownEvent, NextEvent, TriedEvent};
 use crate::clock::Millis;
 
 /// The most events of one lane kept by number; the rest are found again in the log.
-const KNOWN: usize = 256;
+const MAX_KNOWN_EVENTS: usize = 256;
 
 /// The position of an event on a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +186,7 @@ impl Run {
         }
         match &mut self.unread {
             Some((_, last)) => *last = seq,
-            None if self.queue.len() >= KNOWN => self.unread = Some((seq, seq)),
+            None if self.queue.len() >= MAX_KNOWN_EVENTS => self.unread = Some((seq, seq)),
             None => self.queue.push_back(event.into()),
         }
     }
@@ -213,7 +213,7 @@ impl Run {
         }
         let place = self.queue.partition_point(|known| known.seq < event.seq);
         self.queue.insert(place, event.into());
-        if self.queue.len() > KNOWN
+        if self.queue.len() > MAX_KNOWN_EVENTS
             && let Some(QueuedEvent { seq: from, .. }) = self.queue.pop_back()
         {
             self.unread = Some((from, self.unread.map_or(from, |(_, last)| last)));
@@ -323,12 +323,12 @@ impl Run {
     }
 
     /// The next step, if one can be made, and the handle that notifies it of a requested retry.
-    pub(super) fn start(&mut self) -> Option<(Head, Arc<RetrySignal>)> {
+    pub(super) fn start(&mut self) -> Option<(NextEvent, Arc<RetrySignal>)> {
         if self.busy || self.parked.is_some() {
             return None;
         }
         let head = match (self.queue.front(), self.unread) {
-            (Some(first), _) => Head::Known {
+            (Some(first), _) => NextEvent::Known {
                 event: KnownEvent {
                     seq: first.seq,
                     attempt: self.row.tries.saturating_add(1),
@@ -344,7 +344,7 @@ impl Run {
             },
             (None, Some((from, to))) => {
                 let tried = TriedEvent { seq: from, is_requested: self.is_head_requested() };
-                Head::Search { from, to, tried: (self.row.tries > 0).then_some(tried) }
+                NextEvent::Search { from, to, tried: (self.row.tries > 0).then_some(tried) }
             }
             (None, None) => return None,
         };

@@ -6,27 +6,27 @@ use crate::store::StoreError;
 const SECOND: u64 = 1_000;
 const HOUR: u64 = 3_600 * SECOND;
 /// The first pauses between attempts.
-const FIRST: [u64; 6] = [5 * SECOND, 30 * SECOND, 120 * SECOND, 600 * SECOND, HOUR, 4 * HOUR];
+const FIRST_PAUSES_MILLIS: [u64; 6] = [5 * SECOND, 30 * SECOND, 120 * SECOND, 600 * SECOND, HOUR, 4 * HOUR];
 /// The pause after those.
-const THEN: u64 = 8 * HOUR;
+const LATER_PAUSE_MILLIS: u64 = 8 * HOUR;
 /// How long attempts continue at a receiver where nothing arrives.
-const FOR: u64 = 72 * HOUR;
+const GIVE_UP_AFTER_MILLIS: u64 = 72 * HOUR;
 /// The shortest pause before the last attempt.
-const LAST_APART: u64 = HOUR;
+const MIN_PAUSE_BEFORE_LAST_MILLIS: u64 = HOUR;
 /// The shortest `Retry-After` that is respected.
-const RETRY_AFTER_MIN: u64 = SECOND;
+const MIN_RETRY_AFTER_MILLIS: u64 = SECOND;
 /// The longest.
-const RETRY_AFTER_MAX: u64 = THEN;
+const MAX_RETRY_AFTER_MILLIS: u64 = LATER_PAUSE_MILLIS;
 /// After so many attempts at an event, `Retry-After` can only lengthen the scheduled pause, so that a receiver that
 /// always says "at once" is not tried all day.
-const SOONER: u32 = FIRST.len() as u32;
+const RETRY_AFTER_SHORTENS_UNTIL_ATTEMPT: u32 = FIRST_PAUSES_MILLIS.len() as u32;
 /// The most that is added to a `Retry-After`.
-const RETRY_AFTER_JITTER: u64 = 10 * SECOND;
+const RETRY_AFTER_JITTER_MILLIS: u64 = 10 * SECOND;
 
 /// The pause of a lane after a failed read of the store.
-const UNREADABLE: u64 = 5 * SECOND;
+const UNREADABLE_PAUSE_MILLIS: u64 = 5 * SECOND;
 /// The same if its data is damaged: that hardly improves soon, and each look costs a commit and a log line.
-const DAMAGED: u64 = 600 * SECOND;
+const DAMAGED_PAUSE_MILLIS: u64 = 600 * SECOND;
 
 /// The data of a failed attempt.
 #[derive(Clone, Copy, Debug)]
@@ -66,23 +66,24 @@ pub(crate) enum Next {
 /// tried at least once, a receiver that comes back within that time misses nothing, and events waiting behind an event
 /// that was given up do not begin their own 72 hours.
 pub(crate) fn next(failed: Failed) -> Next {
-    let planned = FIRST.get(failed.attempts.saturating_sub(1) as usize).copied().unwrap_or(THEN);
-    let wanted = failed.retry_after.map(|millis| millis.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX));
+    let planned =
+        FIRST_PAUSES_MILLIS.get(failed.attempts.saturating_sub(1) as usize).copied().unwrap_or(LATER_PAUSE_MILLIS);
+    let wanted = failed.retry_after.map(|millis| millis.clamp(MIN_RETRY_AFTER_MILLIS, MAX_RETRY_AFTER_MILLIS));
     let deferred_until = wanted.map(|wanted| failed.now.plus(wanted));
     let (pause, jitter) = match wanted {
-        Some(wanted) if failed.attempts <= SOONER || wanted > planned => {
-            (wanted, (wanted / 20).min(RETRY_AFTER_JITTER))
+        Some(wanted) if failed.attempts <= RETRY_AFTER_SHORTENS_UNTIL_ATTEMPT || wanted > planned => {
+            (wanted, (wanted / 20).min(RETRY_AFTER_JITTER_MILLIS))
         }
         _ => (planned, planned / 5),
     };
     let at = failed.now.plus(pause + failed.random % jitter);
-    let end = failed.happened.max(failed.failing_since).plus(FOR);
+    let end = failed.happened.max(failed.failing_since).plus(GIVE_UP_AFTER_MILLIS);
     if at <= end {
         return Next::Again { at, deferred_until };
     }
     // The last attempt is made at the end of that time, unless it would follow this one too soon to show anything new.
     let last = end.max(deferred_until.unwrap_or_default());
-    if failed.now >= end || last.since(failed.now) < LAST_APART {
+    if failed.now >= end || last.since(failed.now) < MIN_PAUSE_BEFORE_LAST_MILLIS {
         return Next::GiveUp;
     }
     Next::Again { at: last, deferred_until }
@@ -92,8 +93,8 @@ pub(crate) fn next(failed: Failed) -> Next {
 /// `random`. It counts as no attempt.
 pub(crate) fn set_aside(error: &StoreError, random: u64) -> u64 {
     let pause = match error {
-        StoreError::Unavailable(_) | StoreError::Indeterminate(_) => UNREADABLE,
-        StoreError::Corrupt(_) | StoreError::TooLarge { .. } => DAMAGED,
+        StoreError::Unavailable(_) | StoreError::Indeterminate(_) => UNREADABLE_PAUSE_MILLIS,
+        StoreError::Corrupt(_) | StoreError::TooLarge { .. } => DAMAGED_PAUSE_MILLIS,
     };
     pause + random % (pause / 5)
 }
@@ -125,13 +126,13 @@ mod tests {
         assert_eq!(pauses[..6], [5, 30, 120, 600, 3_600, 14_400]);
         let (last, eights) = pauses[6..].split_last().unwrap();
         assert!(eights.iter().all(|pause| *pause == 28_800) && *last <= 28_800, "{pauses:?}");
-        assert_eq!(now.since(BEGAN), FOR, "the last one after 72 hours");
+        assert_eq!(now.since(BEGAN), GIVE_UP_AFTER_MILLIS, "the last one after 72 hours");
         assert!(attempts as usize <= super::super::lane::ATTEMPTS_KEPT);
     }
 
     #[test]
     fn jitter_adds_up_to_a_fifth_and_never_makes_an_attempt_early() {
-        for (attempts, pause) in [(1, 5 * SECOND), (3, 120 * SECOND), (9, THEN)] {
+        for (attempts, pause) in [(1, 5 * SECOND), (3, 120 * SECOND), (9, LATER_PAUSE_MILLIS)] {
             for random in [0, 1, 999, 123_456_789, u64::MAX] {
                 let at = again(next(Failed { random, ..failed(attempts, BEGAN) }));
                 assert!((pause..pause + pause / 5).contains(&at.since(BEGAN)), "{attempts} {random}");
@@ -145,7 +146,7 @@ mod tests {
         assert_eq!(again(asked(60 * SECOND)).since(BEGAN), 60 * SECOND);
         assert_eq!(again(asked(2 * SECOND)).since(BEGAN), 2 * SECOND, "sooner than the schedule too");
         let late = next(Failed { retry_after: Some(SECOND), ..failed(9, BEGAN) });
-        assert_eq!(again(late).since(BEGAN), THEN, "but not again and again");
+        assert_eq!(again(late).since(BEGAN), LATER_PAUSE_MILLIS, "but not again and again");
         let later = next(Failed { retry_after: Some(8 * HOUR), ..failed(6, BEGAN) });
         assert_eq!(again(later).since(BEGAN), 8 * HOUR, "more time it may always ask for");
         for (millis, least) in [(0, SECOND), (1, SECOND), (u64::MAX, 8 * HOUR)] {
@@ -163,7 +164,7 @@ mod tests {
     /// It is not tried for another 72 hours.
     #[test]
     fn an_event_behind_a_dead_receiver_is_tried_at_least_once() {
-        let end = BEGAN.plus(FOR);
+        let end = BEGAN.plus(GIVE_UP_AFTER_MILLIS);
         assert_eq!(next(failed(1, end)), Next::GiveUp, "as old as the failing itself");
         let later = Failed { happened: BEGAN.plus(HOUR), ..failed(1, end) };
         assert_eq!(again(next(later)).since(end), 5 * SECOND, "an hour younger");

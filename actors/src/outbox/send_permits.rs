@@ -17,11 +17,11 @@ use crate::id::Address;
 use crate::limits;
 
 /// Permits that any workspace gets, however many it holds.
-const OPEN: usize = limits::DELIVERIES / 2;
-/// Reserved permits, of which a workspace has at most [`FEW`].
-const KEPT: usize = limits::DELIVERIES / 4;
+const OPEN_PERMITS: usize = limits::DELIVERIES / 2;
+/// Reserved permits, of which a workspace has at most [`MAX_RESERVED_PER_WORKSPACE`].
+const RESERVED_PERMITS: usize = limits::DELIVERIES / 4;
 /// Enough for a workspace whose receivers answer at once.
-const FEW: usize = 4;
+const MAX_RESERVED_PER_WORKSPACE: usize = 4;
 
 /// A node's permits, and how they are shared.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Drop for Waiting<'_> {
 
 impl Default for SendPermits {
     fn default() -> Self {
-        let (permits, kept) = (Semaphore::new(limits::DELIVERIES), Semaphore::new(KEPT));
+        let (permits, kept) = (Semaphore::new(limits::DELIVERIES), Semaphore::new(RESERVED_PERMITS));
         Self { permits: Arc::new(permits), kept: Arc::new(kept), of: DashMap::new() }
     }
 }
@@ -73,7 +73,7 @@ impl Default for WorkspacePermits {
     fn default() -> Self {
         Self {
             permits: Arc::new(Semaphore::new(limits::DELIVERIES_OF_WORKSPACE)),
-            few: Arc::new(Semaphore::new(FEW)),
+            few: Arc::new(Semaphore::new(MAX_RESERVED_PER_WORKSPACE)),
             waiting: AtomicUsize::new(0),
             arrived: AtomicUsize::new(0),
             last_return: AtomicU64::new(0),
@@ -84,7 +84,8 @@ impl Default for WorkspacePermits {
 impl SendPermits {
     /// How many permits are taken.
     pub(super) fn taken(&self) -> usize {
-        (limits::DELIVERIES + KEPT).saturating_sub(self.permits.available_permits() + self.kept.available_permits())
+        (limits::DELIVERIES + RESERVED_PERMITS)
+            .saturating_sub(self.permits.available_permits() + self.kept.available_permits())
     }
 
     /// Waits for a permit. `Err`: too many lanes of this workspace wait; come back at this time. An `urgent` lane waits
@@ -92,7 +93,7 @@ impl SendPermits {
     pub(super) async fn enter(&self, workspace: Address, urgent: bool, now: Millis) -> Result<SendPermit, Millis> {
         let of_workspace = Arc::clone(&self.of.entry(workspace).or_default());
         let mut own = Arc::clone(&of_workspace.permits).try_acquire_owned().ok();
-        if own.is_none() && self.permits.available_permits() <= OPEN {
+        if own.is_none() && self.permits.available_permits() <= OPEN_PERMITS {
             let waiting = of_workspace.waiting.fetch_add(1, Ordering::Relaxed);
             let _waiting = Waiting(&of_workspace.waiting);
             if waiting >= limits::SHARE_WAITING && !urgent {
@@ -156,15 +157,15 @@ mod tests {
         let send_permits = SendPermits::default();
         let enter = |n| send_permits.enter(workspace(n), false, NOW).now_or_never();
         let mut held: Vec<_> = std::iter::from_fn(|| enter(1)).take(limits::DELIVERIES).collect();
-        assert_eq!(held.len(), OPEN, "half of the permits were free for whoever came");
+        assert_eq!(held.len(), OPEN_PERMITS, "half of the permits were free for whoever came");
         held.extend(std::iter::from_fn(|| enter(2)).take(limits::DELIVERIES));
-        assert_eq!(send_permits.taken(), OPEN + limits::DELIVERIES_OF_WORKSPACE);
+        assert_eq!(send_permits.taken(), OPEN_PERMITS + limits::DELIVERIES_OF_WORKSPACE);
         held.extend(std::iter::from_fn(|| enter(3)).take(limits::DELIVERIES));
         assert_eq!(send_permits.taken(), limits::DELIVERIES);
         // Three workspaces hold all permits, and others still get some, none of them many.
-        for n in 4..4 + (KEPT / FEW) as u8 {
+        for n in 4..4 + (RESERVED_PERMITS / MAX_RESERVED_PER_WORKSPACE) as u8 {
             let few: Vec<_> = std::iter::from_fn(|| enter(n)).take(limits::DELIVERIES).collect();
-            assert_eq!(few.len(), FEW, "{n}");
+            assert_eq!(few.len(), MAX_RESERVED_PER_WORKSPACE, "{n}");
             held.extend(few);
         }
         assert!(enter(100).is_none());

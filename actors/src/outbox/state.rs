@@ -25,7 +25,7 @@ use retry_requests::once_more;
 
 /// After this time events are searched whose sending was lost with its process. Long enough for the usual receiver to
 /// answer, so that nothing is sent twice without need.
-pub const LOOK_AFTER_MILLIS: u64 = 2_000;
+pub const LOST_SEND_CHECK_DELAY_MILLIS: u64 = 2_000;
 /// After this time lanes are looked for whose resume times cannot be read.
 const DAMAGED_MILLIS: u64 = 600_000;
 /// How long ended deliveries are shown and kept: at least 30 days. A later note of the same log removes older ones.
@@ -176,7 +176,7 @@ pub fn opened(entity: EntityKey, outbox: Option<&Outbox>, first: u64, now: Milli
     if outbox.is_some_and(|outbox| outbox.from.is_some()) {
         return None;
     }
-    let look_at = now.plus(LOOK_AFTER_MILLIS);
+    let look_at = now.plus(LOST_SEND_CHECK_DELAY_MILLIS);
     let look_at = outbox.map_or(look_at, |outbox| outbox.look_at.min(look_at));
     let after = Outbox { from: Some(first), look_at, lanes: outbox.map_or(0, |outbox| outbox.lanes) };
     Some((after, entry(entity, None, true)))
@@ -475,7 +475,7 @@ impl<'a> Change<'a> {
     }
 
     fn done(mut self, before: Option<&Outbox>, from: Option<u64>, now: Millis) -> Result<Written, Undecided> {
-        let mut look_at = from.map(|_| now.plus(LOOK_AFTER_MILLIS));
+        let mut look_at = from.map(|_| now.plus(LOST_SEND_CHECK_DELAY_MILLIS));
         if self.lanes > 0 {
             // Of the earlier times, the first that stays.
             let stays = match self.reads.first(LANE_TIMES, self.gone.len() + 1) {

@@ -31,11 +31,11 @@ use admission::{Admission, Permits, admit};
 use answer::{Judged, health, judge, report_outcome, wants_no_more};
 
 /// The timeout of an attempt, from the first look-up of the receiver's name to its answer.
-pub const ATTEMPT: Duration = Duration::from_secs(15);
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How much longer the port may take to report why there is no answer.
-const LAST_WORD: Duration = Duration::from_millis(200);
+const REPORT_TIMEOUT: Duration = Duration::from_millis(200);
 /// Events of an unread range looked at together.
-const PAGE: usize = 16;
+const EVENTS_PER_PAGE: usize = 16;
 
 /// The log of a lane's step, with the handles that the step needs.
 #[derive(Clone)]
@@ -50,7 +50,7 @@ pub(super) struct Route {
 
 /// The start of a lane's step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Head {
+pub(super) enum NextEvent {
     /// This event is to be sent; the breaker's remaining questions except the URL.
     Known { event: KnownEvent, want: Want },
     /// The next event is in this range of the log, from and to; its first event, if that was tried already.
@@ -187,11 +187,11 @@ pub(super) enum Verdict {
 /// # Errors
 ///
 /// `StoreError` if the store, or the stored data, cannot be read.
-pub(super) async fn step<M: Sends>(route: Route, lane: Lane, head: Head) -> Result<Stepped, StoreError> {
+pub(super) async fn step<M: Sends>(route: Route, lane: Lane, head: NextEvent) -> Result<Stepped, StoreError> {
     let settings = settings::read(&route.node, route.entity, &route.scope).await?;
     match head {
-        Head::Search { from, to, tried } => search::<M>(&route, lane, &settings, (from, to), tried).await,
-        Head::Known { event, want } => send::<M>(&route, lane, &settings, event, want).await,
+        NextEvent::Search { from, to, tried } => search::<M>(&route, lane, &settings, (from, to), tried).await,
+        NextEvent::Known { event, want } => send::<M>(&route, lane, &settings, event, want).await,
     }
 }
 
@@ -220,7 +220,7 @@ async fn search<M: Sends>(
 ) -> Result<Stepped, StoreError> {
     let configured = settings.configured();
     let off = off(lane.receiver, &configured);
-    let read = read_log::next_part::<M>(&route.node, route.entity, (first, last), Order::Asc, PAGE).await;
+    let read = read_log::next_part::<M>(&route.node, route.entity, (first, last), Order::Asc, EVENTS_PER_PAGE).await;
     let LogPart { records, upto } = match read {
         // All events waiting for a deleted endpoint are dropped, this one too.
         Err(error) if !error.passes() && off == Some(Unsendable::Deleted) => {
@@ -404,7 +404,7 @@ async fn attempt(
     request.trace = Some(telemetry.context);
     let began = Instant::now();
     let delivering = current::within(request.trace, node.ports.deliverer.deliver(request));
-    let outcome = timeout(ATTEMPT + LAST_WORD, delivering).await.unwrap_or(Err(Undelivered::Timeout));
+    let outcome = timeout(ATTEMPT_TIMEOUT + REPORT_TIMEOUT, delivering).await.unwrap_or(Err(Undelivered::Timeout));
     let duration = began.elapsed();
     let end = match judge(outcome) {
         Verdict::Arrived => AttemptEnd::Delivered,

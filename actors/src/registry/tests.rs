@@ -53,7 +53,7 @@ fn rows_change_together_if_all_are_as_expected() {
 }
 
 #[test]
-fn of_two_changes_that_expect_the_same_one_happens() {
+fn only_the_first_of_two_changes_that_expect_the_same_value_succeeds() {
     let mut sim = sim();
     let command = change(&[("a", None)], &[("a", Some("1"))]);
     assert_eq!((sim.run(&command), sim.run(&command)), (Ok(()), Err(Unexpected(0))));

@@ -38,8 +38,8 @@ pub async fn run<S: Store, F: AsyncFn() -> S>(make: F, salt: u64) {
     }
     cases![
         an_entity_that_was_never_written_does_not_exist,
-        of_two_writers_on_one_head_exactly_one_wins,
-        of_two_creations_exactly_one_wins,
+        exactly_one_of_two_writers_on_one_head_wins,
+        exactly_one_of_two_creations_wins,
         a_resent_commit_that_was_applied_is_committed,
         a_resent_commit_behind_a_competitor_is_a_conflict,
         a_commit_on_a_head_that_never_was_is_a_conflict,
@@ -52,8 +52,8 @@ pub async fn run<S: Store, F: AsyncFn() -> S>(make: F, salt: u64) {
         a_state_is_replaced_by_a_newer_one,
         the_log_is_read_from_and_to_any_sequence,
         the_log_is_read_in_both_orders_up_to_a_limit,
-        what_is_taken_out_of_the_log_is_gone_and_its_place_stays,
-        what_is_taken_out_is_gone_for_whoever_loads_too,
+        a_redacted_record_is_gone_and_its_place_stays,
+        a_redacted_record_is_gone_for_loads_too,
         keys_are_found_in_their_entity_only,
         rows_are_put_overwritten_and_deleted,
         rows_are_listed_between_two_keys_in_both_orders,

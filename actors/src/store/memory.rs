@@ -318,7 +318,7 @@ mod tests {
     use crate::store::conformance;
 
     #[tokio::test]
-    async fn it_keeps_every_promise_of_the_port() {
+    async fn the_store_keeps_every_promise_of_the_port() {
         conformance::run(async || MemoryStore::default(), 0).await;
         conformance::run_inventory(async || MemoryStore::default(), 0).await;
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{KeyRange, Order, Row, Scan, Store, StoreError, Table, View};
-use crate::backoff::patiently;
 use crate::id::{Address, EntityKey};
+use crate::tasks::backoff::patiently;
 
 /// The unread rest of a list, in ascending order.
 pub struct Pages<'s> {

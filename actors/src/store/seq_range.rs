@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_stored_as_a_pair_of_numbers() {
+    fn a_seq_range_is_stored_as_a_pair_of_numbers() {
         let bytes = minicbor::to_vec((3_u64, 500_u64)).unwrap();
         assert_eq!(minicbor::to_vec(SeqRange::new(3, 500)).unwrap(), bytes);
         assert_eq!(minicbor::decode::<SeqRange>(&bytes).unwrap(), SeqRange::new(3, 500));

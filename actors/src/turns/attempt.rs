@@ -6,19 +6,17 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
 
+use super::attempt_telemetry::{self, AttemptTelemetry};
 use super::context::Context;
-use super::telling::{self, Telling};
 use crate::agent::chat::Chat;
-use crate::agent::{Agent, Completion, Prompt, Provider, Said, builtin};
-use crate::backoff::{Backoff, patiently};
+use crate::agent::{Agent, Completion, ModelOutput, Prompt, Provider, builtin};
 use crate::channel::{Channel, ChannelKind};
 use crate::conversation::{
     Call, CallResults, Conversation, Details, Event, Failure, Finish, Opening, Origin, Post, Step, Turn, TurnStatus,
     Wait, message_of,
 };
-use crate::deltas::Saying;
+use crate::deltas::DeltaSink;
 use crate::directory::{Answer, CommandContext, Refusal};
-use crate::errands::review_key;
 use crate::id::{ConversationId, EntityKey};
 use crate::limits;
 use crate::machine::Record;
@@ -26,16 +24,18 @@ use crate::memories::recall::{Remembered, recall};
 use crate::message::{Content, Message, NewMessage, Sender, SenderKind, role};
 use crate::node::Node;
 use crate::requests::Request;
-use crate::retry_command::{NoAnswer, retry_command_for};
 use crate::store::{Cause, Order, StoreError};
+use crate::tasks::backoff::{Backoff, patiently};
+use crate::tasks::retry_command::{NoAnswer, retry_command_for};
 use crate::tool::{Ask, Asker, Called, Fetched, Invocation, Plan, given_ids};
 use crate::trace::{Span, TraceContext, current, names};
+use crate::workflows::errands::review_key;
 
 /// How long a command is retried on a conversation that cannot accept it, or a read on a store that fails; after that
 /// the alarm has the turn run again. See [`offer`] for the turn's own conversation.
-const OFFERED: Duration = Duration::from_millis(limits::ASKED_FOR_MILLIS);
+const COMMAND_RETRY_TIMEOUT: Duration = Duration::from_millis(limits::ASKED_FOR_MILLIS);
 /// Memories that a model gets without asking.
-const TOLD_MEMORIES: usize = 8;
+const MAX_PROMPT_MEMORIES: usize = 8;
 
 /// Why an attempt has no outcome.
 pub(super) enum Lost {
@@ -66,7 +66,7 @@ struct Attempt<'a> {
     conversation: ConversationId,
     agent: Arc<Agent>,
     turn: Turn,
-    saying: Saying,
+    saying: DeltaSink,
     trace: Option<TraceContext>,
     /// Rounds of calls in this attempt, for the calls' ids.
     round: u32,
@@ -112,13 +112,13 @@ impl Begun {
 /// Runs an attempt.
 pub(super) async fn run(node: &Arc<Node>, entity: EntityKey, begun: Begun) {
     let (id, asked) = (begun.turn.id, begun.asked);
-    let mut telling = Telling::begin(node, begun.conversation, &begun.turn, [asked, begun.goes_on]);
-    let trace = telling.context_or(asked);
-    let lost = current::within(trace, go(node, entity, begun, trace, &mut telling)).await.err();
+    let mut telemetry = AttemptTelemetry::begin(node, begun.conversation, &begun.turn, [asked, begun.goes_on]);
+    let trace = telemetry.context_or(asked);
+    let lost = current::within(trace, go(node, entity, begun, trace, &mut telemetry)).await.err();
     if let Some(lost) = &lost {
-        telling.lost(lost);
+        telemetry.lost(lost);
     }
-    drop(telling);
+    drop(telemetry);
     let _entered = current::enter(trace);
     if let Some(Lost::Unavailable(why)) = lost {
         // A stopping node leaves thousands of them to the next one, as intended.
@@ -135,23 +135,23 @@ async fn go(
     entity: EntityKey,
     Begun { turn, conversation, seq, .. }: Begun,
     trace: Option<TraceContext>,
-    telling: &mut Telling,
+    telemetry: &mut AttemptTelemetry,
 ) -> Result<(), Lost> {
-    let agent = patiently(OFFERED, || node.agent(entity.workspace, &turn.agent)).await?;
+    let agent = patiently(COMMAND_RETRY_TIMEOUT, || node.agent(entity.workspace, &turn.agent)).await?;
     let (number, attempt) = (turn.id.number, turn.attempt);
     let finish = match agent {
         Some(agent) => {
-            telling.knows(&agent);
+            telemetry.knows(&agent);
             let asked = Instant::now();
             let permit = node.turns.permit(entity.workspace, &agent).await;
-            telling.waited(asked.elapsed());
-            let saying = Saying::new(&node.deltas, entity, (turn.id, attempt), seq);
+            telemetry.waited(asked.elapsed());
+            let saying = DeltaSink::new(&node.deltas, entity, (turn.id, attempt), seq);
             let (round, began) = (0, Some(seq));
             let mut attempt = Attempt { node, entity, conversation, agent, turn, saying, trace, round, began };
             let finish = attempt.finish().await?;
             // No model is asked any more, and storing the outcome may take long.
             drop(permit);
-            telling.finished(&finish.outcome);
+            telemetry.finished(&finish.outcome);
             return attempt.offer(finish).await.map(drop);
         }
         None => {
@@ -160,7 +160,7 @@ async fn go(
             Finish { number, attempt, outcome: Err(failure), branch: None }
         }
     };
-    telling.finished(&finish.outcome);
+    telemetry.finished(&finish.outcome);
     offer(node, entity, finish, trace).await.map(drop)
 }
 
@@ -172,7 +172,7 @@ impl Attempt<'_> {
         }
         loop {
             let read = || Context::read(self.node, self.entity, &self.turn, self.began);
-            let context = patiently(OFFERED, read).await?;
+            let context = patiently(COMMAND_RETRY_TIMEOUT, read).await?;
             if self.round > 0 {
                 self.saying.goes_on(context.newest);
             }
@@ -210,18 +210,18 @@ impl Attempt<'_> {
                 Provider::Builtin(builtin) => {
                     let fails = self.turn.rounds() == 0
                         && self.node.turns.counter.fails(self.entity.workspace, agent, builtin.fail_every);
-                    let asked = builtin::Asked {
+                    let asked = builtin::BuiltinInput {
                         agent,
                         builtin,
                         text: &context.asked(),
                         results: &context.results(),
-                        heard: context.tokens(agent),
+                        input_tokens: context.tokens(agent),
                         fails,
                     };
                     builtin::complete(&asked, self.node.ports.tools.as_ref(), &self.saying).await
                 }
                 Provider::OpenAi { .. } => {
-                    let memories = self.recall(&context.asked(), TOLD_MEMORIES).await;
+                    let memories = self.recall(&context.asked(), MAX_PROMPT_MEMORIES).await;
                     let messages = context.prompt(agent, &memories);
                     let saying = self.saying.clone();
                     let prompt = Prompt { agent: Arc::clone(agent), messages, trace, saying, exchange };
@@ -255,7 +255,7 @@ impl Attempt<'_> {
     }
 
     /// Records the calls of a model, makes them, and records their results.
-    async fn call(&mut self, said: Said, branch: Option<crate::id::MessageId>) -> Result<(), Lost> {
+    async fn call(&mut self, said: ModelOutput, branch: Option<crate::id::MessageId>) -> Result<(), Lost> {
         self.round += 1;
         let tools = &self.node.ports.tools;
         let calls: Vec<Called> = said.calls.into_iter().take(limits::ROUND_CALLS).collect();
@@ -302,7 +302,7 @@ impl Attempt<'_> {
     fn invocation(&self, id: String, given: Option<String>, called: Called) -> (Invocation, Span) {
         let (agent, turn, workspace) = (Arc::clone(&self.agent), self.turn.id, self.entity.workspace);
         let mut invocation = Invocation { id, given, called, agent, turn, workspace, trace: None };
-        let span = telling::tool(self.node, &invocation.called.name, invocation.shown_id(), self.trace);
+        let span = attempt_telemetry::tool(self.node, &invocation.called.name, invocation.shown_id(), self.trace);
         invocation.trace = span.context_or(self.trace);
         (invocation, span)
     }
@@ -310,10 +310,10 @@ impl Attempt<'_> {
     /// Questions to people by a lost attempt are asked again, or found asked.
     async fn go_on_with_calls(&mut self) -> Result<(), Lost> {
         let number = self.turn.id.number;
-        let calls = patiently(OFFERED, || self.node.calls(self.entity, number)).await?;
+        let calls = patiently(COMMAND_RETRY_TIMEOUT, || self.node.calls(self.entity, number)).await?;
         let open = calls.calls.into_iter().filter(|call| !call.answered);
         let asks = open.filter_map(|call| {
-            let span = telling::tool(self.node, &call.name, call.shown_id(), self.trace);
+            let span = attempt_telemetry::tool(self.node, &call.name, call.shown_id(), self.trace);
             Some(Due { plan: Plan::Ask(Box::new(call.ask?)), id: call.id, span })
         });
         self.make(asks.collect()).await
@@ -383,7 +383,7 @@ impl Attempt<'_> {
     async fn ask(&self, call: &str, ask: Ask, trace: Option<TraceContext>) -> Result<CallOutcome, Lost> {
         let (node, workspace) = (self.node, self.entity.workspace);
         let failed = |code: &str, detail: &str| Ok(CallOutcome::Result(node.ports.tools.failed(code, detail)));
-        let channel = patiently(OFFERED, || node.channel(workspace, &ask.channel)).await?;
+        let channel = patiently(COMMAND_RETRY_TIMEOUT, || node.channel(workspace, &ask.channel)).await?;
         let Some(channel) = channel else { return failed("channel_not_found", "no such channel") };
         if channel.kind != ChannelKind::Human {
             return failed("channel_kind_mismatch", "the channel is not a human channel");
@@ -395,12 +395,12 @@ impl Attempt<'_> {
         let question = self.question(&channel, entity, call, ask);
         let key = Some(review_key(workspace, self.turn.id, call));
         let context = CommandContext { key, trace };
-        let offered = Backoff::within(OFFERED);
+        let offered = Backoff::within(COMMAND_RETRY_TIMEOUT);
         let message = match retry_command_for(node, &node.conversations, entity, question, context, offered).await? {
             Ok(Answer::Done(posted)) => posted.messages.into_iter().next(),
             Ok(Answer::Repeat(posted)) => {
                 let events = || node.events::<Conversation>(entity, posted, Order::Asc, 4);
-                let events = patiently(OFFERED, events).await?;
+                let events = patiently(COMMAND_RETRY_TIMEOUT, events).await?;
                 events.iter().find_map(message_of)
             }
             Err(_) => None,
@@ -459,7 +459,7 @@ async fn offer(
     trace: Option<TraceContext>,
 ) -> Result<Turn, Lost> {
     let context = CommandContext { key: None, trace };
-    let offered = Backoff::of_report(node.store.is_shared(), OFFERED);
+    let offered = Backoff::of_report(node.store.is_shared(), COMMAND_RETRY_TIMEOUT);
     match retry_command_for(node, &node.conversations, entity, told, context, offered).await? {
         Ok(Answer::Done(Some(turn))) => Ok(*turn),
         Err(refusal @ (Refusal::Corrupt(_) | Refusal::TooLarge(_))) => Err(Lost::Unavailable(refusal.into())),

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use super::prompt_message::PromptMessage;
 use super::recent::{Known, TAIL_BYTES};
-use super::said::Said;
 use crate::agent::builtin;
 use crate::agent::{Agent, ChatMessage};
 use crate::clock::Millis;
@@ -21,9 +21,9 @@ use crate::tool::Tools;
 
 /// Events of one read. An exchange has about five in two commits, so this many are read inline: more would make the
 /// embedded store start over on a thread that may block.
-const PAGE: usize = 128;
+const EVENTS_PER_PAGE: usize = 128;
 /// Events looked at in all. A turn that waited while more than these happened has lost its question.
-const LOOKED_AT: usize = 3_000;
+const MAX_EVENTS_READ: usize = 3_000;
 /// Bytes of events after which no more are read.
 const LOOKED_AT_BYTES: usize = 8 * limits::QUESTION_BYTES;
 
@@ -31,11 +31,11 @@ const LOOKED_AT_BYTES: usize = 8 * limits::QUESTION_BYTES;
 #[derive(Debug, Default)]
 pub(super) struct Context {
     /// Before the question.
-    before: Vec<Arc<Said>>,
+    before: Vec<Arc<PromptMessage>>,
     /// The messages to be answered.
-    question: Vec<Arc<Said>>,
+    question: Vec<Arc<PromptMessage>>,
     /// The turn's steps so far: tool calls and their results.
-    steps: Vec<Arc<Said>>,
+    steps: Vec<Arc<PromptMessage>>,
     /// The sequence of the newest event.
     pub(super) newest: u64,
     /// Whether a message on the branch names its parent.
@@ -60,7 +60,7 @@ struct Reader<'a> {
     asks: bool,
     /// Messages that do not fit but are to be answered if the turn has no question of its own: the newest message of
     /// all, and the newest words of a person.
-    held: (Vec<Arc<Said>>, Option<Arc<Said>>),
+    held: (Vec<Arc<PromptMessage>>, Option<Arc<PromptMessage>>),
     /// Results whose calls have not been read yet, the newest first. Most calls come right before them; a result whose
     /// call never comes is dropped.
     results: Vec<Pending>,
@@ -73,7 +73,7 @@ struct Reader<'a> {
 /// A result that waits for its call.
 struct Pending {
     call: String,
-    said: Arc<Said>,
+    said: Arc<PromptMessage>,
 }
 
 impl Context {
@@ -108,7 +108,7 @@ impl Context {
         self
     }
 
-    fn all(&self) -> impl Iterator<Item = &Said> {
+    fn all(&self) -> impl Iterator<Item = &PromptMessage> {
         self.before.iter().chain(&self.question).chain(&self.steps).map(AsRef::as_ref)
     }
 
@@ -148,8 +148,10 @@ impl Context {
 
     /// About how many tokens the model would read.
     pub(super) fn tokens(&self, agent: &Agent) -> u64 {
-        let calls = self.all().filter_map(Said::calls).map(Json::as_str);
-        builtin::tokens_of(agent.system_prompt.as_deref().into_iter().chain(self.all().map(Said::words)).chain(calls))
+        let calls = self.all().filter_map(PromptMessage::calls).map(Json::as_str);
+        builtin::tokens_of(
+            agent.system_prompt.as_deref().into_iter().chain(self.all().map(PromptMessage::words)).chain(calls),
+        )
     }
 
     /// The model's prompt.
@@ -200,15 +202,15 @@ impl<'a> Reader<'a> {
     /// Reads the log backwards from the event `upto`. Returns the messages read, unless some were dropped since.
     async fn read(&mut self, store: &dyn Store, entity: EntityKey, mut upto: u64) -> Result<Option<Known>, StoreError> {
         let (mut known, mut looked_at, mut bytes, mut is_whole) = (None::<Known>, 0, 0, true);
-        while looked_at < LOOKED_AT && bytes < LOOKED_AT_BYTES {
+        while looked_at < MAX_EVENTS_READ && bytes < LOOKED_AT_BYTES {
             let page = store
-                .read_log(entity, LogScan { range: SeqRange::upto(upto), order: Order::Desc, limit: PAGE })
+                .read_log(entity, LogScan { range: SeqRange::upto(upto), order: Order::Desc, limit: EVENTS_PER_PAGE })
                 .await?;
             let (Some(first), Some(last)) = (page.first(), page.last()) else { break };
             looked_at += page.len();
             self.context.newest = self.context.newest.max(first.seq);
             let range = KeyRange { after: Some(number_key(last.seq - 1)), before: Some(number_key(first.seq + 1)) };
-            let overlays = store.rows(entity, OVERLAYS, Scan::new(range, Order::Asc, PAGE)).await?;
+            let overlays = store.rows(entity, OVERLAYS, Scan::new(range, Order::Asc, EVENTS_PER_PAGE)).await?;
             let known = known.get_or_insert_with(|| Known { messages: Vec::new(), first: 0, last: first.seq });
             // Messages that would be evicted at once are not cached.
             let keeps = bytes <= TAIL_BYTES;
@@ -224,7 +226,7 @@ impl<'a> Reader<'a> {
                 let overlay = overlays.iter().find(|row| row.key == key).map(|row| codec::decode(&row.value));
                 let overlay: Overlay = overlay.transpose()?.unwrap_or_default();
                 if let Some(message) = message_of(&record) {
-                    let said = Arc::new(Said::of(message, &overlay, self.tools));
+                    let said = Arc::new(PromptMessage::of(message, &overlay, self.tools));
                     is_whole &= !said.is_gone || !keeps;
                     known.messages.extend(keeps.then(|| Arc::clone(&said)));
                     self.take(said);
@@ -248,7 +250,7 @@ impl<'a> Reader<'a> {
         self.full || self.context.before.len() >= limits::CONTEXT_MESSAGES
     }
 
-    fn take(&mut self, said: Arc<Said>) {
+    fn take(&mut self, said: Arc<PromptMessage>) {
         let own = said.turn == Some(self.turn.id);
         if !own && said.turn.is_some_and(|of| of.number > self.turn.id.number) {
             return;
@@ -290,7 +292,7 @@ impl<'a> Reader<'a> {
 
     /// Adds a message before the question, with the results of its calls, which are shortened if they do not fit: all
     /// of it or nothing, and then nothing older.
-    fn take_earlier(&mut self, said: Arc<Said>, role: &str) {
+    fn take_earlier(&mut self, said: Arc<PromptMessage>, role: &str) {
         self.context.newest_before.get_or_insert(said.id);
         if role == role::TOOL {
             let call = said.metadata.as_ref().and_then(|metadata| self.tools.answered(metadata));
@@ -339,7 +341,7 @@ impl<'a> Reader<'a> {
 
     /// The results of a message's calls, the newest first: of each call the oldest one read, and if an id occurs twice
     /// among the calls, one after the other. Other results are dropped, since a repeated id means the later call.
-    fn results_of(&mut self, said: &Said) -> Vec<Pending> {
+    fn results_of(&mut self, said: &PromptMessage) -> Vec<Pending> {
         let ids = said.calls().map(|calls| self.tools.ids_of(calls)).unwrap_or_default();
         let mut found = Vec::new();
         if ids.is_empty() {

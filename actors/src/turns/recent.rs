@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 
-use super::said::Said;
+use super::prompt_message::PromptMessage;
 use crate::conversation::{Event, message_of};
 use crate::id::EntityKey;
 use crate::limits;
@@ -21,11 +21,11 @@ use crate::message::Overlay;
 use crate::tool::Tools;
 
 /// Messages of one conversation, some more than a model gets: those that wait for a turn count too.
-const MESSAGES: usize = limits::CONTEXT_MESSAGES + 28;
+const MAX_MESSAGES: usize = limits::CONTEXT_MESSAGES + 28;
 /// The largest weight of one conversation's messages, several times a model's context.
 pub(super) const TAIL_BYTES: usize = 8 * limits::CONTEXT_CHARS;
 /// The weight of a conversation beside its messages.
-const WEIGHT: usize = 250;
+const BASE_WEIGHT: usize = 250;
 
 /// See the module's text.
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ pub(crate) struct Recent {
 #[derive(Debug)]
 struct Tail {
     /// Oldest first.
-    messages: VecDeque<Arc<Said>>,
+    messages: VecDeque<Arc<PromptMessage>>,
     /// The first and the last event that it covers.
     first: u64,
     last: u64,
@@ -53,7 +53,7 @@ struct Tail {
 #[derive(Debug)]
 pub(super) struct Known {
     /// The newest comes first.
-    pub(super) messages: Vec<Arc<Said>>,
+    pub(super) messages: Vec<Arc<PromptMessage>>,
     /// The first event that they cover; every message since is among them.
     pub(super) first: u64,
     /// The last one.
@@ -71,7 +71,7 @@ impl Recent {
 
     /// Caches all messages read between two events.
     pub(super) fn put(&self, conversation: EntityKey, Known { messages, first, last }: Known) {
-        let weight = WEIGHT + messages.iter().map(|said| said.weight()).sum::<usize>();
+        let weight = BASE_WEIGHT + messages.iter().map(|said| said.weight()).sum::<usize>();
         let mut tail = Tail { messages: messages.into_iter().rev().collect(), first, last, weight, used: 0 };
         tail.shorten();
         self.weight.fetch_add(tail.weight, Ordering::Relaxed);
@@ -149,7 +149,7 @@ impl Tail {
         }
         self.last = record.seq;
         if let Some(message) = message_of(record) {
-            let said = Said::of(message, &Overlay::default(), tools);
+            let said = PromptMessage::of(message, &Overlay::default(), tools);
             self.weight += said.weight();
             self.messages.push_back(Arc::new(said));
         }
@@ -158,7 +158,7 @@ impl Tail {
 
     /// Evicts the oldest.
     fn shorten(&mut self) {
-        while self.messages.len() > MESSAGES || self.weight > TAIL_BYTES {
+        while self.messages.len() > MAX_MESSAGES || self.weight > TAIL_BYTES {
             let Some(oldest) = self.messages.pop_front() else { break };
             self.weight -= oldest.weight();
             self.first = oldest.id.number + 1;
@@ -187,8 +187,8 @@ mod tests {
         Arc::new(Record { seq, at: Millis(seq), trace: None, event })
     }
 
-    fn message(seq: u64, text: &str) -> Arc<Said> {
-        Arc::new(Said::of(message_of(&said(seq, text)).unwrap(), &Overlay::default(), &NoTools))
+    fn message(seq: u64, text: &str) -> Arc<PromptMessage> {
+        Arc::new(PromptMessage::of(message_of(&said(seq, text)).unwrap(), &Overlay::default(), &NoTools))
     }
 
     fn follow(recent: &Recent, conversation: EntityKey, records: &[Arc<Record<Event>>]) {
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_on_what_was_read_is_known_too() {
+    fn records_that_follow_a_read_conversation_are_remembered_too() {
         let recent = Recent::default();
         follow(&recent, conversation(1), &[said(1, "a")]);
         assert_eq!(seqs(&recent, 1), None, "nobody has asked for it");
@@ -266,7 +266,7 @@ mod tests {
         let recent = Recent::default();
         recent.put(conversation(1), known(1, 1_000));
         let kept = recent.of(conversation(1), 1_000).unwrap();
-        assert_eq!((kept.messages.len(), kept.first, kept.last), (MESSAGES, 1_001 - MESSAGES as u64, 1_000));
+        assert_eq!((kept.messages.len(), kept.first, kept.last), (MAX_MESSAGES, 1_001 - MAX_MESSAGES as u64, 1_000));
         follow(&recent, conversation(1), &[said(1_001, &"x".repeat(TAIL_BYTES))]);
         let kept = recent.of(conversation(1), 1_001).unwrap();
         assert_eq!((kept.messages.len(), kept.first), (0, 1_002), "then what is older is read");
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_are_too_many_those_go_that_nobody_has_used_since() {
+    fn the_least_recently_used_conversations_are_evicted() {
         let recent = Recent::default();
         let mut n = 0_u16;
         let address = |n: u16| EntityKey { id: Address::derive("recent", &[&n.to_le_bytes()]), ..conversation(1) };

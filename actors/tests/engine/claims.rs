@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::agent::NoModels;
-use actors::claims::home;
 use actors::conversation::{Command, Rejection, Update};
 use actors::directory::{Answer, CommandContext, KeyUse, Refusal};
 use actors::id::EntityKey;
@@ -13,6 +12,7 @@ use actors::node::Node;
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
 use actors::store::{KeyHash, SeqRange};
+use actors::workflows::claims::home;
 use proptest::prelude::*;
 use tokio::time::sleep;
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actors::agent::builtin::Builtin;
-use actors::agent::{Completion, Models, Prompt, Provider, Said};
+use actors::agent::{Completion, ModelOutput, Models, Prompt, Provider};
 use actors::conversation::amend::{Amend, Amendment, Edit, Receipt};
 use actors::conversation::{BusyPolicy, Command, Post, TurnRequest, TurnStatus, Usage};
 use actors::directory::CommandContext;
@@ -28,7 +28,7 @@ impl Models for Listening {
         let reply = format!("answer {}", asked.len());
         self.0.lock().unwrap().push(asked);
         let usage = Usage { input_tokens: 1, output_tokens: 1, millicredits: 1, model: "listening".to_owned() };
-        Box::pin(async move { Ok(Said { replies: vec![reply], calls: Vec::new(), usage }) })
+        Box::pin(async move { Ok(ModelOutput { replies: vec![reply], calls: Vec::new(), usage }) })
     }
 }
 
@@ -94,7 +94,7 @@ async fn a_turn_of_a_conversation_that_is_known_reads_nothing_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_more_than_a_turn_can_answer_at_once_it_is_asked_the_newest() {
+async fn a_turn_with_too_many_questions_is_asked_the_newest() {
     let models = Listening::default();
     let heard = Arc::clone(&models.0);
     let node = Node::start(Arc::new(MemoryStore::default()), TokioClock::start(), entropy(), Arc::new(models));

@@ -7,7 +7,6 @@ use actors::conversation::{
     CancelTurn, Command, Conversation, Event, Forked, Forking, TurnStatus, message_of, number_key,
 };
 use actors::directory::CommandContext;
-use actors::fork;
 use actors::id::EntityKey;
 use actors::memories::recall::all;
 use actors::memories::{self, Edit, Subject};
@@ -17,6 +16,7 @@ use actors::ports::Ports;
 use actors::store::conformance::{commit, on};
 use actors::store::{Commit, Fresh, KeyRange, Order, RowWrite, Scan, Store as _};
 use actors::tables::{DEADLINES, ERRANDS, MEMORIES, OVERLAYS};
+use actors::workflows::fork;
 use bytes::Bytes;
 use tokio::time::sleep;
 use tracing::Level;
@@ -134,7 +134,7 @@ async fn a_turn_whose_question_cannot_be_read_goes_on_without_an_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_has_become_of_a_question_that_cannot_be_read_is_not_told_for_ever() {
+async fn an_errand_for_an_unreadable_question_is_struck_off() {
     let (_lines, _catching) = Lines::catch();
     let gate = Gate::new();
     let node = waiting(&gate).await;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::support::*;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn what_was_acknowledged_before_or_while_a_node_stops_is_stored() {
+async fn messages_acknowledged_before_or_during_a_drain_are_stored() {
     let gate = Gate::new();
     let node = node_on(gate.clone());
     let writers: Vec<_> = (0..16_u64)

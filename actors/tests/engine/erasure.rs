@@ -8,7 +8,6 @@ use actors::contact::{self, Contact, OpenConversation, Resolve, entity_of};
 use actors::conversation::amend::{Amend, Amendment, Edit as Edited};
 use actors::conversation::{Command, Conversation, Details, Opening, Origin, Post, number_key};
 use actors::directory::{Answer, CommandContext, KeyUse};
-use actors::erasure;
 use actors::id::{Address, AttachmentId, ContactId, ConversationId, EntityKey};
 use actors::memories::{self, Edit, Subject};
 use actors::message::{Attachment, Content, NewMessage};
@@ -18,6 +17,7 @@ use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
 use actors::store::{Commit, Fresh, KeyRange, LogScan, Order, RowWrite, Scan, SeqRange, Store as _};
 use actors::tables::{BARRED, CHANNELS_ASIDE, FORKS, OVERLAYS, SHOWN};
+use actors::workflows::erasure;
 use bytes::Bytes;
 use tokio::time::sleep;
 use tracing::Level;
@@ -144,7 +144,7 @@ async fn garble(store: &MemoryStore, entity: EntityKey, damage: impl FnOnce(Comm
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_read_of_a_contact_keeps_nothing_else_of_it() {
+async fn an_unreadable_part_of_a_contact_keeps_no_other_part_from_erasure() {
     let (lines, _catching) = Lines::catch();
     let store = Arc::new(MemoryStore::default());
     let node = node_over(&store);

@@ -12,7 +12,7 @@ use actors::node::Node;
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
 use actors::subscriptions::Missed;
-use actors::{erasure, fork};
+use actors::workflows::{erasure, fork};
 
 use crate::support::*;
 

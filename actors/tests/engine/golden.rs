@@ -8,7 +8,6 @@ use std::sync::Arc;
 use actors::agent::builtin::{Behaviour, Builtin, ScriptEntry};
 use actors::agent::{Agent, Provider};
 use actors::channel::{Channel, ChannelKind};
-use actors::claims::Claim;
 use actors::clock::Millis;
 use actors::codec;
 use actors::conversation::remember::{Note, Remembering};
@@ -34,6 +33,7 @@ use actors::tool::{Ask, Asker};
 use actors::trace::TraceContext;
 use actors::usage;
 use actors::webhook::{DisabledReason, Format, RetiredSecret, WebhookEndpoint};
+use actors::workflows::claims::Claim;
 use actors::workspace::Workspace;
 use actors::{attachment, contact, memories, registry};
 use bytes::Bytes;
@@ -480,7 +480,7 @@ async fn golden_snapshot() {
 }
 
 #[test]
-fn what_is_not_an_encoding_of_ours_is_damaged_and_never_a_value() {
+fn foreign_bytes_are_reported_as_corrupt_and_never_decoded() {
     for bytes in [&[][..], &[0], &[2, 0x80], &[1], &[1, 0xff], &[1, 0x82, 0x01]] {
         assert!(matches!(codec::decode::<Details>(bytes), Err(StoreError::Corrupt(_))), "{bytes:?}");
     }

@@ -202,7 +202,7 @@ async fn a_damaged_row_refuses_no_other_command_of_its_batch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_stored_and_makes_no_sense_refuses_who_needs_it_and_nobody_else() {
+async fn a_corrupt_row_refuses_only_the_commands_that_need_it() {
     let store = Arc::new(MemoryStore::default());
     let e = entity(1);
     let node = node_over(&store);

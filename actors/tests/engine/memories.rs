@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use actors::agent::{Completion, Models, NoModels, Prompt, Said};
+use actors::agent::{Completion, ModelOutput, Models, NoModels, Prompt};
 use actors::clock::Clock as _;
 use actors::conversation::{Command, Conversation, Details, Event, Failure, Opening, Origin, Post, Remembering, Usage};
 use actors::directory::CommandContext;
@@ -22,7 +22,7 @@ use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
 use actors::tables::SLOTS;
 use actors::trace::Traces;
-use actors::trace::kept::Kept;
+use actors::trace::recording_tracer::RecordingTracer;
 use actors::usage::{Day, Sum};
 use futures_util::future::BoxFuture;
 use tokio::time::sleep;
@@ -76,7 +76,7 @@ fn on(store: impl Store, clock: &Arc<TokioClock>, ports: Ports) -> Arc<Node> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_said_is_remembered_after_the_commit_and_told_in_the_log() {
+async fn facts_are_remembered_after_the_commit_and_recorded_in_the_log() {
     let node = on(MemoryStore::default(), &TokioClock::start(), Ports::default());
     let e = entity(1);
     node.conversation(e, said(e, "bot", &["My name is Ana. I live in Porto"]), NONE).await.unwrap();
@@ -90,7 +90,7 @@ async fn what_is_said_is_remembered_after_the_commit_and_told_in_the_log() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_process_that_ended_left_undone_is_done_by_the_next_and_told_once() {
+async fn memories_left_undone_are_made_by_the_next_process_and_told_once() {
     for seed in 0..16 {
         let store = Arc::new(FaultyStore::new(MemoryStore::default(), seed, Rates::default()));
         let clock = TokioClock::start();
@@ -144,7 +144,7 @@ impl Models for Drawer {
         let usage = Usage { input_tokens: 1, output_tokens: 1, millicredits: 1, model: "m".to_owned() };
         let failure = || Failure { code: "upstream_error".to_owned(), detail: String::new() };
         Box::pin(async move {
-            let said = |text| Said { replies: vec![text], calls: Vec::new(), usage };
+            let said = |text| ModelOutput { replies: vec![text], calls: Vec::new(), usage };
             self.answer.clone().map(said).map_err(|()| failure())
         })
     }
@@ -186,7 +186,7 @@ async fn a_model_that_fails_again_and_again_is_done_without() {
 
 #[tokio::test(start_paused = true)]
 async fn a_model_that_draws_memories_is_traced_under_the_message() {
-    let kept = Arc::new(Kept::default());
+    let kept = Arc::new(RecordingTracer::default());
     let drawer = Drawer { answer: Ok("NEW: Is called Ana".to_owned()), asked: Arc::default() };
     let ports = Ports { traces: Traces::to(kept.clone()), ..Ports::from(Arc::new(drawer)) };
     let node = on(MemoryStore::default(), &TokioClock::start(), ports);
@@ -273,7 +273,7 @@ impl Models for Slow {
         let usage = Usage { input_tokens: 1, output_tokens: 1, millicredits: 1, model: "m".to_owned() };
         Box::pin(async move {
             sleep(Duration::from_secs(55)).await;
-            Ok(Said { replies: vec!["NEW: Is called Ana".to_owned()], calls: Vec::new(), usage })
+            Ok(ModelOutput { replies: vec!["NEW: Is called Ana".to_owned()], calls: Vec::new(), usage })
         })
     }
 }
@@ -348,7 +348,7 @@ async fn a_conversation_waiting_for_its_memories_commits_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_somebody_who_was_erased_nothing_is_remembered_late() {
+async fn an_erased_contact_gets_no_late_memories() {
     let node = on(MemoryStore::default(), &TokioClock::start(), Ports::default());
     let entity_of_ana = ana().entity(WORKSPACE);
     let forget = memories::ForgetAll { subject: ana(), for_good: true };

@@ -217,7 +217,7 @@ async fn a_deadline_is_announced_on_time_while_a_turn_runs_in_another_process() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_process_that_died_was_to_ring_is_rung_by_the_next_one() {
+async fn alarms_of_a_dead_process_are_rung_by_the_next_one() {
     let store = MemoryStore::default().shared();
     let clock = TokioClock::start();
     let start = |seed| {

@@ -159,7 +159,7 @@ async fn a_kill_right_after_a_commit_delivers_in_the_next_process() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_under_way_when_a_node_stops_is_noted_and_not_sent_again() {
+async fn deliveries_under_way_at_a_drain_are_noted_and_not_sent_again() {
     let mut fixture = Fixture::on(Gate::new());
     fixture.endpoint(1, |_| {}).await;
     fixture.say(1, "a").await;

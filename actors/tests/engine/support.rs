@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use actors::agent::{Agent, Completion, Models, NoModels, Prompt, Provider, Said};
+use actors::agent::{Agent, Completion, ModelOutput, Models, NoModels, Prompt, Provider};
 use actors::clock::{Clock, Entropy, ManualClock, Millis};
 use actors::codec;
 use actors::conversation::{
@@ -217,7 +217,7 @@ impl Models for Strings {
             let last = prompt.messages.last().map(|message| message.text.clone()).unwrap_or_default();
             assert_ne!(last, "make the model panic");
             let usage = Usage { input_tokens: 1, output_tokens: 1, millicredits: 1, model: "puppet".to_owned() };
-            Ok(Said { replies: vec![format!("re: {last}")], calls: Vec::new(), usage })
+            Ok(ModelOutput { replies: vec![format!("re: {last}")], calls: Vec::new(), usage })
         })
     }
 }

@@ -246,7 +246,7 @@ async fn i4_a_review_whose_outcome_is_half_there_is_not_decided_once_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_asks_again_is_not_refused_for_what_the_same_key_has_done() {
+async fn a_retry_with_the_same_key_repeats_the_first_answer() {
     let (store, [node, other], review) = two().await;
     let e = entity(1);
     store.tear(Shown::Rows, 2);

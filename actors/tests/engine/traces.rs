@@ -12,7 +12,7 @@ use actors::ports::Ports;
 use actors::store::Store;
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
-use actors::trace::kept::Kept;
+use actors::trace::recording_tracer::RecordingTracer;
 use actors::trace::underway::Underway;
 use actors::trace::{Finished, SAMPLED, SpanKind, TraceContext, Traces, Value};
 
@@ -22,8 +22,8 @@ use crate::alarms::ask;
 use crate::support::*;
 
 /// A node that records its spans.
-fn traced(store: impl Store) -> (Arc<Node>, Arc<Kept>) {
-    let kept = Arc::new(Kept::default());
+fn traced(store: impl Store) -> (Arc<Node>, Arc<RecordingTracer>) {
+    let kept = Arc::new(RecordingTracer::default());
     let ports = Ports { traces: Traces::to(kept.clone()), ..Ports::default() };
     (Node::start(Arc::new(store), clock(), entropy(), ports), kept)
 }
@@ -234,7 +234,7 @@ fn containing(spans: &[Finished], whole: &str, part: &str) -> usize {
 async fn spans_of_alarms_and_decisions_contain_what_they_wait_for() {
     let rates = Rates { refused: 100, unanswered: 100, late: 50, competed: 100, unread: 100 };
     for rates in [Rates::default(), rates] {
-        let (kept, clock) = (Arc::new(Kept::default()), TokioClock::start());
+        let (kept, clock) = (Arc::new(RecordingTracer::default()), TokioClock::start());
         let ports = Ports { traces: Traces::to(kept.clone()), ..Ports::default() };
         let store = Arc::new(FaultyStore::new(MemoryStore::default(), 6, rates));
         let node = Node::start(store, clock.clone(), entropy(), ports);
@@ -257,7 +257,7 @@ async fn spans_of_alarms_and_decisions_contain_what_they_wait_for() {
 #[tokio::test(start_paused = true)]
 async fn listed_stages_show_that_a_request_waits_for_a_hanging_store() {
     let (gate, underway) = (Gate::new(), Arc::new(Underway::default()));
-    let (kept, e) = (Arc::new(Kept::default()), entity(1));
+    let (kept, e) = (Arc::new(RecordingTracer::default()), entity(1));
     let traces = Traces::to(kept.clone()).listed(Some(Arc::clone(&underway)));
     let node = Node::start(Arc::new(gate.clone()), clock(), entropy(), Ports { traces, ..Ports::default() });
     gate.rule(Rule::Hold);
@@ -286,7 +286,7 @@ async fn listed_stages_show_that_a_request_waits_for_a_hanging_store() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_goes_wrong_in_the_store_is_seen_and_counted() {
+async fn a_store_error_is_traced_and_counted() {
     let rates = Rates { refused: 0, unanswered: 1_000, late: 0, competed: 0, unread: 0 };
     let (node, kept) = traced(FaultyStore::new(MemoryStore::default(), 5, rates));
     let e = entity(1);
@@ -324,7 +324,7 @@ async fn commands_are_timed_and_counted_without_any_trace() {
 
 #[tokio::test(start_paused = true)]
 async fn a_time_of_what_is_recorded_leads_to_its_span_and_others_lead_nowhere() {
-    let kept = Arc::new(Kept::default());
+    let kept = Arc::new(RecordingTracer::default());
     let traces = Traces::to(kept.clone()).listed(Some(Arc::new(Underway::default())));
     let ports = Ports { traces, ..Ports::default() };
     let node = Node::start(Arc::new(MemoryStore::default()), clock(), entropy(), ports);

@@ -11,7 +11,7 @@ use actors::node::Node;
 use actors::ports::Ports;
 use actors::store::Store;
 use actors::store::memory::MemoryStore;
-use actors::trace::kept::Kept;
+use actors::trace::recording_tracer::RecordingTracer;
 use actors::trace::{Finished, TraceContext, Traces, Value};
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep};
@@ -21,17 +21,21 @@ use crate::tools::{AskPeople, approve, configure, people, questions};
 use crate::traces::in_trace;
 
 /// A node that records its spans, and whose agents ask people unless their models are `puppet`.
-fn traced(store: impl Store, clock: Arc<TokioClock>, puppet: Option<&Arc<Puppet>>) -> (Arc<Node>, Arc<Kept>) {
-    traced_by(Kept::default(), store, clock, puppet)
+fn traced(
+    store: impl Store,
+    clock: Arc<TokioClock>,
+    puppet: Option<&Arc<Puppet>>,
+) -> (Arc<Node>, Arc<RecordingTracer>) {
+    traced_by(RecordingTracer::default(), store, clock, puppet)
 }
 
 /// The same by this tracer.
 fn traced_by(
-    tracer: Kept,
+    tracer: RecordingTracer,
     store: impl Store,
     clock: Arc<TokioClock>,
     puppet: Option<&Arc<Puppet>>,
-) -> (Arc<Node>, Arc<Kept>) {
+) -> (Arc<Node>, Arc<RecordingTracer>) {
     let kept = Arc::new(tracer);
     let ports = Ports { traces: Traces::to(kept.clone()), tools: Arc::new(AskPeople), ..Ports::default() };
     let models = puppet.map(|puppet| -> Arc<dyn Models> { Arc::new(Strings(Arc::clone(puppet))) });
@@ -40,13 +44,13 @@ fn traced_by(
 }
 
 /// The attempts that were traced, in the order of their ends.
-fn attempts(kept: &Kept) -> Vec<Finished> {
+fn attempts(kept: &RecordingTracer) -> Vec<Finished> {
     kept.spans().into_iter().filter(|span| span.name == "invoke_agent bot").collect()
 }
 
 /// Fails unless the attempt and all that is below it are part of the request of trace `n`.
 #[track_caller]
-fn is_part_of(kept: &Kept, attempt: &Finished, n: u8) {
+fn is_part_of(kept: &RecordingTracer, attempt: &Finished, n: u8) {
     assert_eq!((attempt.context.trace_id, attempt.parent), ([n; 16], Some([n; 8])));
     assert_eq!(attempt.links, []);
     let calls = kept.spans().into_iter().filter(|span| span.parent == Some(attempt.context.span_id));
@@ -118,7 +122,7 @@ async fn a_turn_resumed_by_a_review_links_to_who_asked_and_who_answered() {
 #[tokio::test(start_paused = true)]
 async fn a_turn_resumed_without_an_answer_links_to_its_alarm() {
     // However seldom the traces of alarms are sampled.
-    for tracer in [Kept::default(), Kept::declining()] {
+    for tracer in [RecordingTracer::default(), RecordingTracer::declining()] {
         let (node, kept) = traced_by(tracer, MemoryStore::default(), TokioClock::start(), None);
         configure(&node).await;
         let e = entity(1);
@@ -184,7 +188,7 @@ impl Models for Unable {
 
 #[tokio::test(start_paused = true)]
 async fn a_model_asked_twice_in_vain_is_traced_as_asked_twice() {
-    let kept = Arc::new(Kept::default());
+    let kept = Arc::new(RecordingTracer::default());
     let ports = Ports { traces: Traces::to(kept.clone()), ..Ports::from(Arc::new(Unable)) };
     let node = Node::start(Arc::new(MemoryStore::default()), TokioClock::start(), entropy(), ports);
     make_agent(&node, remote()).await;

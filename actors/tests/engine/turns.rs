@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actors::agent::builtin::Builtin;
-use actors::agent::{Agent, Completion, Models, NoModels, Prompt, Provider, Said};
+use actors::agent::{Agent, Completion, ModelOutput, Models, NoModels, Prompt, Provider};
 use actors::conversation::{CancelTurn, Conversation, Event, TurnStatus};
 use actors::directory::{Answer, CommandContext, Refusal};
 use actors::id::EntityKey;
@@ -135,7 +135,7 @@ impl Models for Crowd {
                 millicredits: 0,
                 model: "crowd".to_owned(),
             };
-            Ok(Said { replies: vec!["ok".to_owned()], calls: Vec::new(), usage })
+            Ok(ModelOutput { replies: vec!["ok".to_owned()], calls: Vec::new(), usage })
         })
     }
 }

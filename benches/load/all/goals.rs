@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_run_leaves_out_says_how_it_is_measured() {
+    fn a_goal_that_was_not_measured_names_the_command_that_measures_it() {
         let mut goals = Goals::default();
         goals.cql(None);
         goals.no_ten_minutes(10_000);

@@ -16,7 +16,7 @@ use super::layout::{decode_place, encode_place, encode_records, entity_bytes};
 use super::plan::{CHUNK_BYTES, Plan};
 
 /// The chunk number under which the commit's log position is stored.
-const PLACE: i32 = -1;
+const POSITION_CHUNK: i32 = -1;
 
 impl CqlStore {
     /// Writes a commit's records as chunks, if they are too large for its batch. Its row of the due index must be
@@ -27,7 +27,7 @@ impl CqlStore {
         }
         // Before the records, so that these never exist without it.
         let place = encode_place(plan.after.head);
-        let values = (&entity_bytes(commit.entity)[..], &commit.id.0[..], PLACE, &place[..]);
+        let values = (&entity_bytes(commit.entity)[..], &commit.id.0[..], POSITION_CHUNK, &place[..]);
         self.db().write(&self.db().statements.put_chunk, values).await?;
         self.write_chunks(commit.entity, commit.id, &encode_records(&commit.records)).await
     }
@@ -54,7 +54,7 @@ impl CqlStore {
         id: CommitId,
         newest: Option<Head>,
     ) -> Result<bool, StoreError> {
-        let values = (&entity_bytes(entity)[..], &id.0[..], PLACE);
+        let values = (&entity_bytes(entity)[..], &id.0[..], POSITION_CHUNK);
         let row: Option<(Bytes,)> = self.db().select_one(&self.db().statements.chunk, values).await?;
         let Some((place,)) = row else { return Ok(true) };
         let place = decode_place(&place)?;

@@ -20,17 +20,17 @@ use super::settle::{BucketHead, Observation, PartitionState, Resolution, Settle,
 
 /// How long a commit is tried before its outcome is reported as unknown. Shorter than a command's timeout, so that the
 /// caller still gets the answer.
-const WITHIN: Duration = Duration::from_secs(6);
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(6);
 /// Pause before the second step after a failed one; doubled after each.
-const PAUSE: Duration = Duration::from_millis(20);
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest such pause.
-const PAUSE_MAX: Duration = Duration::from_millis(500);
+const MAX_PAUSE: Duration = Duration::from_millis(500);
 /// How often a commit is planned again because its bucket turned out to be closed.
-const PLANS: usize = 3;
+const MAX_PLANS: usize = 3;
 /// How long the answer to a commit waits for its list entries.
-const LISTS_WITHIN: Duration = Duration::from_secs(1);
+const LISTS_TIMEOUT: Duration = Duration::from_secs(1);
 /// The same for a commit that removes something from the log: its caller should find it removed.
-const REDACTED_WITHIN: Duration = Duration::from_secs(3);
+const REDACTION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How a planned commit ended.
 enum AttemptResult {
@@ -43,8 +43,8 @@ enum AttemptResult {
 impl CqlStore {
     /// See `Store::commit`.
     pub(super) async fn committed(&self, commit: &Commit) -> Result<Outcome, StoreError> {
-        let deadline = Instant::now() + WITHIN;
-        for _ in 0..PLANS {
+        let deadline = Instant::now() + COMMIT_TIMEOUT;
+        for _ in 0..MAX_PLANS {
             let known = match self.expected(commit).await? {
                 Expected::Here(known) => known,
                 Expected::Done(head) => return Ok(Outcome::Committed(head)),
@@ -170,7 +170,7 @@ impl CqlStore {
         let counters = &self.db().counters;
         let mut settle = Settle::new(plan.expected, plan.after.head);
         let mut step = Step::Send;
-        let mut pause = PAUSE;
+        let mut pause = FIRST_PAUSE;
         let mut sent = 0;
         let began = Instant::now();
         let ended = loop {
@@ -194,7 +194,7 @@ impl CqlStore {
             step = settle.observe(observation, Instant::now() + pause < deadline);
             if failed && !matches!(step, Step::End(_)) {
                 sleep(pause).await;
-                pause = (pause * 2).min(PAUSE_MAX);
+                pause = (pause * 2).min(MAX_PAUSE);
             }
         };
         let took = began.elapsed();
@@ -264,7 +264,7 @@ impl CqlStore {
         let mut known = plan.after;
         if known.listed {
             let follows = self.follow(commit.entity, (commit.id, known.stamp), &commit.views, &commit.redactions);
-            let within = if commit.redactions.is_empty() { LISTS_WITHIN } else { REDACTED_WITHIN };
+            let within = if commit.redactions.is_empty() { LISTS_TIMEOUT } else { REDACTION_TIMEOUT };
             match timeout_at(Instant::now() + within, follows).await {
                 Ok(Ok(())) => known.projected = true,
                 Ok(Err(error)) => tracing::warn!(%error, "secondary index update deferred"),

@@ -30,21 +30,21 @@ const OVERDUE_MILLIS: u64 = 60_000;
 /// A slot may be written to for this long after its end: clocks differ, and writes are late.
 const SLOT_OPEN_MILLIS: u64 = 600_000;
 /// Slots of a shard that are read at once.
-const SLOTS: i32 = 1_000;
+const SLOTS_PER_READ: i32 = 1_000;
 /// Rows of one read of a slot.
-const PAGE: i32 = 64;
+const ROWS_PER_PAGE: i32 = 64;
 /// Slots read at the same time.
-const AT_ONCE: usize = 16;
+const MAX_CONCURRENT_READS: usize = 16;
 /// After so many checks of entities that failed with transient errors, no more are made for a page: each may take
 /// seconds.
-const LOOKS_FAILED: usize = AT_ONCE;
+const MAX_FAILED_CHECKS: usize = MAX_CONCURRENT_READS;
 /// Slots known to exist; all are forgotten at once if there are more.
-const SLOTS_KNOWN: usize = 100_000;
+const MAX_KNOWN_SLOTS: usize = 100_000;
 /// How long a row must have been unneeded before it is deleted. It is written before its commit, however long overdue
 /// it is then, and a commit is given up long before this.
-pub(super) const DOUBTED_FOR: Duration = Duration::from_secs(60);
+pub(super) const DOUBT_DELAY: Duration = Duration::from_secs(60);
 /// Doubted rows; all are forgotten at once if there are more, and then doubted anew.
-const DOUBTS: usize = 100_000;
+const MAX_DOUBTS: usize = 100_000;
 
 /// Slots known to exist, so that they need not be written again.
 #[derive(Debug, Default)]
@@ -65,7 +65,7 @@ impl Doubts {
 
     /// Whether a row was unneeded for long enough.
     fn are_over(&self, row: CommitId, is_alarm: bool) -> bool {
-        if self.since.len() >= DOUBTS {
+        if self.since.len() >= MAX_DOUBTS {
             self.since.clear();
         }
         self.since.entry((row, is_alarm)).or_insert_with(Instant::now).elapsed() >= self.lasting
@@ -86,7 +86,7 @@ struct Stored {
 
 /// A row of the index, as read.
 #[derive(Clone, Copy, Debug)]
-struct Found {
+struct IndexRow {
     due: Due,
     is_alarm: bool,
     row: DueRow,
@@ -100,7 +100,7 @@ struct Source {
     upto: Millis,
     /// The row behind which the next read begins; `None`: it was read to its end.
     rest: Option<(i64, Vec<u8>, i8, Vec<u8>)>,
-    read: VecDeque<Found>,
+    read: VecDeque<IndexRow>,
     /// No row was seen in it.
     is_empty: bool,
 }
@@ -127,7 +127,7 @@ struct Looks {
 impl Looks {
     /// The nodes of those entities may be down: the rest of the page must not wait for them.
     fn are_given_up(&self) -> bool {
-        self.passing.load(Ordering::Relaxed) >= LOOKS_FAILED
+        self.passing.load(Ordering::Relaxed) >= MAX_FAILED_CHECKS
     }
 
     /// Counts a failure. Only the first is logged.
@@ -153,7 +153,7 @@ impl CqlStore {
         let known = &self.slots().0;
         if !known.contains(&(shard, row.slot)) {
             self.db().write(&statements.put_slot, (shard, row.slot)).await?;
-            if known.len() >= SLOTS_KNOWN {
+            if known.len() >= MAX_KNOWN_SLOTS {
                 known.clear();
             }
             known.insert((shard, row.slot));
@@ -182,7 +182,7 @@ impl CqlStore {
         // A row that was overdue when written is in the slot of that time.
         let newest = slot(upto.max(now));
         let slots = stream::iter((0..SHARDS).map(|shard| self.slots_of(shard, newest)));
-        let slots = readable(slots.buffer_unordered(AT_ONCE).collect().await, &mut missing);
+        let slots = readable(slots.buffer_unordered(MAX_CONCURRENT_READS).collect().await, &mut missing);
         let reads = slots.into_iter().flatten().map(async |(shard, slot)| {
             let mut source = Source::new(shard, slot, after, upto);
             self.refill(&mut source).await?;
@@ -191,7 +191,8 @@ impl CqlStore {
             }
             Ok::<_, StoreError>(source)
         });
-        let mut sources = readable(stream::iter(reads).buffer_unordered(AT_ONCE).collect().await, &mut missing);
+        let mut sources =
+            readable(stream::iter(reads).buffer_unordered(MAX_CONCURRENT_READS).collect().await, &mut missing);
         let (mut alarms, looks): (Vec<Due>, _) = (Vec::new(), Looks::default());
         while alarms.len() < limit {
             let next = self.take_first(&mut sources, limit - alarms.len(), &mut missing).await;
@@ -199,7 +200,7 @@ impl CqlStore {
                 break;
             }
             let looked = next.clone().into_iter().map(|found| self.is_told(found, now, &looks));
-            let told: Vec<bool> = stream::iter(looked).buffered(AT_ONCE).collect().await;
+            let told: Vec<bool> = stream::iter(looked).buffered(MAX_CONCURRENT_READS).collect().await;
             alarms.extend(next.iter().zip(told).filter(|(_, told)| *told).map(|(found, _)| found.due));
             // Several commits may have written one alarm, of which one was applied.
             alarms.dedup();
@@ -211,12 +212,17 @@ impl CqlStore {
     }
 
     async fn slots_of(&self, shard: i8, newest: i64) -> Result<Vec<(i8, i64)>, StoreError> {
-        let rows: Vec<(i64,)> = self.db().select(&self.db().statements.slots, (shard, newest, SLOTS)).await?;
+        let rows: Vec<(i64,)> = self.db().select(&self.db().statements.slots, (shard, newest, SLOTS_PER_READ)).await?;
         Ok(rows.into_iter().map(|(slot,)| (shard, slot)).collect())
     }
 
     /// Takes up to `count` rows, the earliest of all sources first. A source that cannot be read further ends there.
-    async fn take_first(&self, sources: &mut [Source], count: usize, missing: &mut Option<StoreError>) -> Vec<Found> {
+    async fn take_first(
+        &self,
+        sources: &mut [Source],
+        count: usize,
+        missing: &mut Option<StoreError>,
+    ) -> Vec<IndexRow> {
         let mut taken = Vec::new();
         while taken.len() < count {
             let first = sources.iter_mut().filter(|source| !source.read.is_empty());
@@ -238,10 +244,10 @@ impl CqlStore {
         while source.read.is_empty()
             && let Some((at, entity, kind, id)) = source.rest.take()
         {
-            let values = (shard, slot, at, &entity[..], kind, &id[..], signed(upto.0), PAGE);
+            let values = (shard, slot, at, &entity[..], kind, &id[..], signed(upto.0), ROWS_PER_PAGE);
             let rows: Vec<Stored> = self.db().select(&self.db().statements.due, values).await?;
             source.is_empty &= rows.is_empty();
-            if rows.len() == PAGE as usize
+            if rows.len() == ROWS_PER_PAGE as usize
                 && let Some(last) = rows.last()
             {
                 source.rest = Some((last.at, last.entity.to_vec(), last.kind, last.id.to_vec()));
@@ -275,7 +281,7 @@ impl CqlStore {
     }
 
     /// Whether a row is reported as an alarm. One whose entity cannot be read is reported: it may be a real one.
-    async fn is_told(&self, found: Found, now: Millis, looks: &Looks) -> bool {
+    async fn is_told(&self, found: IndexRow, now: Millis, looks: &Looks) -> bool {
         if looks.are_given_up() {
             return found.is_alarm;
         }
@@ -288,8 +294,8 @@ impl CqlStore {
 
     /// Whether a row is needed. One that is long overdue and unneeded for a while is deleted, with the chunks of a
     /// commit that was never applied; overdue writes that follow from a commit are done.
-    async fn is_needed(&self, found: Found, now: Millis) -> Result<bool, StoreError> {
-        let Found { due: Due { at, entity }, row, is_alarm } = found;
+    async fn is_needed(&self, found: IndexRow, now: Millis) -> Result<bool, StoreError> {
+        let IndexRow { due: Due { at, entity }, row, is_alarm } = found;
         if now.since(at) < OVERDUE_MILLIS && (is_alarm || at > now) {
             return Ok(true);
         }
@@ -326,9 +332,9 @@ impl CqlStore {
 }
 
 impl Stored {
-    fn read(self, slot: i64) -> Result<Found, StoreError> {
+    fn read(self, slot: i64) -> Result<IndexRow, StoreError> {
         let at = Millis(unsigned(self.at));
-        Ok(Found {
+        Ok(IndexRow {
             due: Due { at, entity: entity_of(&self.entity)? },
             is_alarm: self.kind == DueKind::Alarm as i8,
             row: DueRow { at, slot, id: CommitId(sixteen(&self.id)?) },

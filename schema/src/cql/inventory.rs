@@ -14,9 +14,9 @@ use super::layout::{BEYOND, entity_bytes, entity_of, sixteen};
 use super::read::key_row;
 
 /// Partitions of one read.
-const PAGE: i32 = 1_000;
+const PARTITIONS_PER_PAGE: i32 = 1_000;
 /// Concurrent reads, if many are needed.
-const AT_ONCE: usize = 32;
+const MAX_CONCURRENT_READS: usize = 32;
 /// Parts of the keys of closed buckets, see `layout::key_part`.
 const KEY_PARTS: std::ops::Range<i8> = 0..16;
 
@@ -37,15 +37,15 @@ impl CqlStore {
         while found.len() < limit {
             let page: Vec<(Bytes, i32)> = match &behind {
                 Some((entity, bucket)) => {
-                    self.db().select(&statements.partitions_behind, (&entity[..], bucket, PAGE)).await?
+                    self.db().select(&statements.partitions_behind, (&entity[..], bucket, PARTITIONS_PER_PAGE)).await?
                 }
-                None => self.db().select(&statements.partitions, (PAGE,)).await?,
+                None => self.db().select(&statements.partitions, (PARTITIONS_PER_PAGE,)).await?,
             };
             let first = page.iter().filter(|(_, bucket)| *bucket == 0);
             for (entity, _) in first {
                 found.push(entity_of(entity)?);
             }
-            if page.len() < PAGE as usize {
+            if page.len() < PARTITIONS_PER_PAGE as usize {
                 break;
             }
             behind = page.into_iter().next_back();
@@ -127,7 +127,7 @@ impl CqlStore {
             let has = has(number);
             async move { has.await.map(|has| has.then_some(number)) }
         });
-        asked.buffered(AT_ONCE).try_filter_map(|number| async move { Ok(number) }).try_collect().await
+        asked.buffered(MAX_CONCURRENT_READS).try_filter_map(|number| async move { Ok(number) }).try_collect().await
     }
 }
 

@@ -13,7 +13,7 @@ use dashmap::DashMap;
 use super::layout::DueRow;
 
 /// Entities of a generation; as many as may be resident of one kind. About 200 bytes each.
-const REMEMBERED: usize = actors::limits::RESIDENT_ENTITIES;
+const HEADS_PER_GENERATION: usize = actors::limits::RESIDENT_ENTITIES;
 
 /// An entity's newest head row, without its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +112,7 @@ impl KnownHeads {
         }
         drop(place);
         // Of several concurrent writers exactly one sees that the map is full.
-        if is_new && self.count.fetch_add(1, Ordering::Relaxed) + 1 == REMEMBERED {
+        if is_new && self.count.fetch_add(1, Ordering::Relaxed) + 1 == HEADS_PER_GENERATION {
             older.clear();
             self.younger.fetch_xor(1, Ordering::AcqRel);
             self.count.store(0, Ordering::Relaxed);
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_older_does_not_replace_what_is_newer() {
+    fn an_older_head_does_not_replace_a_newer_one() {
         let known_heads = KnownHeads::default();
         let entity = EntityKey::INSTALLATION;
         known_heads.note(entity, known_head(5, 3));
@@ -174,7 +174,7 @@ mod tests {
             EntityKey { id: Address(id), ..EntityKey::INSTALLATION }
         };
         let [used, noted, unused] = [0, 1, 2];
-        let (first, second) = (0..REMEMBERED, REMEMBERED..2 * REMEMBERED);
+        let (first, second) = (0..HEADS_PER_GENERATION, HEADS_PER_GENERATION..2 * HEADS_PER_GENERATION);
         for n in first {
             known_heads.note(entity(n), known_head(5, 3));
         }
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(known_heads.get(entity(used)), Some(known_head(5, 3)));
         assert_eq!(known_heads.get(entity(noted)), Some(known_head(5, 3)));
         assert_eq!(known_heads.get(entity(unused)), None);
-        assert!(known_heads.generations.iter().all(|generation| generation.len() <= REMEMBERED));
+        assert!(known_heads.generations.iter().all(|generation| generation.len() <= HEADS_PER_GENERATION));
         known_heads.forget(entity(used));
         assert_eq!(known_heads.get(entity(used)), None);
     }

@@ -279,7 +279,7 @@ mod tests {
         }
 
         #[test]
-        fn what_follows_is_read_back(
+        fn encoded_views_and_redactions_are_decoded_unchanged(
             redactions in proptest::collection::vec((any::<u64>(), proptest::collection::vec(any::<u8>(), 0..40)), 0..4),
             writes in proptest::collection::vec(
                 (0..REDACTED, proptest::collection::vec(any::<u8>(), 0..130),

@@ -26,9 +26,9 @@ use super::plan::LISTS_AFTER_MILLIS;
 use super::read::Stretch;
 
 /// Parts known to exist; all are forgotten at once if there are more.
-const PARTS_KNOWN: usize = 100_000;
+const MAX_KNOWN_PARTS: usize = 100_000;
 /// Parts read at once.
-const PARTS: i32 = 8;
+const PARTS_PER_READ: i32 = 8;
 
 /// A part of a list of a workspace.
 type Part = (Address, u8, i32);
@@ -94,7 +94,7 @@ impl CqlStore {
             return Ok(());
         }
         self.db().write(&self.db().statements.put_part, (&workspace.0[..], i16::from(list), part)).await?;
-        if known.len() >= PARTS_KNOWN {
+        if known.len() >= MAX_KNOWN_PARTS {
             known.clear();
         }
         known.insert((workspace, list, part));
@@ -143,7 +143,7 @@ impl CqlStore {
                     return Ok(rows);
                 }
             }
-            if parts.len() < PARTS as usize {
+            if parts.len() < PARTS_PER_READ as usize {
                 return Ok(rows);
             }
             // Continues with the parts behind the last one.
@@ -164,7 +164,7 @@ impl CqlStore {
             Order::Desc => &self.db().statements.parts_desc,
         };
         let (from, until) = (list_part(&stretch.from), list_part(&stretch.until));
-        let values = (&workspace.0[..], i16::from(view.0), from, until, PARTS);
+        let values = (&workspace.0[..], i16::from(view.0), from, until, PARTS_PER_READ);
         let parts: Vec<(i32,)> = self.db().select(statement, values).await?;
         Ok(parts.into_iter().map(|(part,)| part).collect())
     }

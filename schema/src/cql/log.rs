@@ -11,9 +11,9 @@ use super::known_heads::KnownHead;
 use super::layout::{commit_k, commit_of, commit_row, decode_records, entity_bytes, signed, sixteen, unsigned};
 
 /// Commits of one read.
-const PAGE: usize = 64;
+const COMMITS_PER_PAGE: usize = 64;
 /// Buckets searched for a commit. More than one is needed only if buckets hold no events.
-const BUCKETS: i32 = 1_000;
+const MAX_SEARCHED_BUCKETS: i32 = 1_000;
 /// The greatest sequence that can be stored.
 const LAST_SEQ: u64 = i64::MAX.unsigned_abs();
 
@@ -116,8 +116,8 @@ impl CqlStore {
         for bucket in first..=known.bucket {
             let mut stretch = Stretch { order: Order::Asc, from: (signed(from.seq), commit_k(from.commit + 1)), until };
             loop {
-                let page = self.commits(entity, bucket, stretch, PAGE).await?;
-                let is_last = page.len() < PAGE;
+                let page = self.commits(entity, bucket, stretch, COMMITS_PER_PAGE).await?;
+                let is_last = page.len() < COMMITS_PER_PAGE;
                 if let Some(last) = page.last() {
                     stretch = stretch.behind(last.head);
                 }
@@ -138,10 +138,10 @@ impl CqlStore {
     /// The bucket of the first commit behind `from`; `None` if so many buckets without an event were begun behind it
     /// that it is not among those read.
     pub(super) async fn known_bucket_behind(&self, entity: EntityKey, from: Head) -> Result<Option<i32>, StoreError> {
-        let values = (&entity_bytes(entity)[..], signed(from.seq.saturating_add(1)), BUCKETS);
+        let values = (&entity_bytes(entity)[..], signed(from.seq.saturating_add(1)), MAX_SEARCHED_BUCKETS);
         let buckets: Vec<(i32, i64)> = self.db().select(&self.db().statements.buckets_before, values).await?;
         let found = buckets.iter().find(|(_, base)| unsigned(*base) <= from.commit).map(|(bucket, _)| *bucket);
-        Ok(found.or((buckets.len() < BUCKETS as usize).then_some(0)))
+        Ok(found.or((buckets.len() < MAX_SEARCHED_BUCKETS as usize).then_some(0)))
     }
 
     /// The bucket of the event `seq`, if it exists.
@@ -270,7 +270,7 @@ impl CqlStore {
             }
         };
         loop {
-            let page = (limit - found.len()).min(PAGE);
+            let page = (limit - found.len()).min(COMMITS_PER_PAGE);
             let commits = self.commits(entity, bucket, stretch, page).await?;
             let is_last = commits.len() < page;
             if let Some(last) = commits.last() {

@@ -56,7 +56,7 @@ const OWN_TABLES: &str = include_str!("../../migrations/0000_migrations.cql");
 /// timeout ([`CHANGE_TIMEOUT`]), and twice the driver's minute for schema agreement.
 const LOCK_SECONDS: i32 = 240;
 /// How long to wait for another process that applies migrations: longer than the lock of a dead one lasts.
-const LOCK_WITHIN: Duration = Duration::from_secs(300);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(300);
 /// Pause between two looks at the lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(500);
 /// How long a change of the schema may take.
@@ -291,7 +291,7 @@ async fn is_done(session: &Session, keyspace: &str, statement: &str) -> Result<b
 async fn lock(session: &Session, keyspace: &str, owner: &str) -> Result<(), MigrateError> {
     let insert =
         format!("INSERT INTO migration_lock (id, owner) VALUES ('schema', ?) IF NOT EXISTS USING TTL {LOCK_SECONDS}");
-    let until = Instant::now() + LOCK_WITHIN;
+    let until = Instant::now() + LOCK_TIMEOUT;
     while Instant::now() < until {
         match conditional(session, &insert, (owner,)).await {
             Ok(true) => return Ok(()),
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_applied_is_pending_in_order() {
+    fn migrations_that_are_not_applied_are_pending_in_order() {
         assert_eq!(names(pending("ks", &Applied::new(), KNOWN)), ["0001_a", "0002_b"]);
         assert_eq!(names(pending("ks", &applied(&KNOWN[..1]), KNOWN)), ["0002_b"]);
         assert_eq!(names(pending("ks", &applied(KNOWN), KNOWN)), [""; 0]);

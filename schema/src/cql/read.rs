@@ -15,7 +15,7 @@ use super::CqlStore;
 use super::layout::{BEYOND, after, entity_bytes, key_part, sixteen, unsigned};
 
 /// Rows of one read of a list.
-const PAGE: usize = 200;
+const ROWS_PER_PAGE: usize = 200;
 
 #[derive(DeserializeRow)]
 struct StoredKey {
@@ -244,7 +244,7 @@ impl CqlStore {
             statement,
             partition,
             order,
-            page: limit.min(PAGE),
+            page: limit.min(ROWS_PER_PAGE),
             rest,
             read: VecDeque::new(),
         };
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_behind_a_key_begins_after_it_or_ends_before_it() {
+    fn the_rest_behind_a_key_excludes_the_key_in_either_order() {
         let all = Stretch::new(&KeyRange::default()).expect("a stretch");
         assert_eq!(all.behind(b"m", Order::Asc).expect("a rest").from, b"m\0");
         assert_eq!(all.behind(b"m", Order::Desc).expect("a rest").until, b"m");

@@ -24,7 +24,7 @@ use super::log::{StoredCommit, Stretch};
 use super::plan::{CHUNK_BYTES, INLINE_BYTES};
 
 /// How often a row is retried, while others change it or outcomes are unknown.
-const ATTEMPTS: usize = 8;
+const MAX_ATTEMPTS: usize = 8;
 
 impl CqlStore {
     /// Replaces the payloads of events, in whatever bucket, for the commit `by`.
@@ -54,7 +54,7 @@ impl CqlStore {
     ) -> Result<Option<u64>, StoreError> {
         let bucket = self.bucket_of(entity, seq).await?;
         let mut why = Cause::from("concurrent changes of the row");
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             let found = self.commits(entity, bucket, Stretch::from_event(seq), 1).await?;
             let Some(commit) = found.into_iter().next() else { return Ok(None) };
             // After the row: this head is at least as new as the row that was read.

@@ -19,7 +19,7 @@ use super::CqlStore;
 use super::layout::{entity_bytes, key_part, signed, sixteen, unsigned};
 
 /// Rows of one read of a bucket.
-const PAGE: i32 = 500;
+const ROWS_PER_PAGE: i32 = 500;
 /// Keys written together; a server warns of batches above 5 KiB.
 const KEYS_TOGETHER: usize = 50;
 /// Keyed rows written together, and their bytes. A bucket of nothing else is some eighty batches, so that it is moved
@@ -27,7 +27,7 @@ const KEYS_TOGETHER: usize = 50;
 const ROWS_TOGETHER: usize = 50;
 const BYTES_TOGETHER: usize = 64 * 1024;
 /// Writes at the same time.
-const AT_ONCE: usize = 8;
+const MAX_CONCURRENT_WRITES: usize = 8;
 
 #[derive(Clone, Debug, DeserializeRow)]
 struct StoredKey {
@@ -67,11 +67,11 @@ impl CqlStore {
         let name = entity_bytes(entity);
         let mut behind = Bytes::new();
         loop {
-            let values = (&name[..], bucket, &behind[..], PAGE);
+            let values = (&name[..], bucket, &behind[..], ROWS_PER_PAGE);
             let page: Vec<StoredKey> = self.db().select(&self.db().statements.bucket_keys, values).await?;
             let Some(last) = page.last() else { return Ok(()) };
             behind = last.k.clone();
-            let is_last = page.len() < PAGE as usize;
+            let is_last = page.len() < ROWS_PER_PAGE as usize;
             let mut parts: BTreeMap<i8, Vec<(StoredKey, i32)>> = BTreeMap::new();
             for key in page {
                 let hash = KeyHash(sixteen(&key.k)?);
@@ -84,7 +84,7 @@ impl CqlStore {
             for (part, keys) in &parts {
                 writes.extend(keys.chunks(KEYS_TOGETHER).map(|keys| self.keep_keys(entity, *part, keys)));
             }
-            stream::iter(writes).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+            stream::iter(writes).buffer_unordered(MAX_CONCURRENT_WRITES).try_collect::<()>().await?;
             if is_last {
                 return Ok(());
             }
@@ -105,11 +105,11 @@ impl CqlStore {
         let stamp = signed(end.commit);
         let (mut table, mut behind) = (-1, Bytes::new());
         loop {
-            let values = (&name[..], bucket, table, &behind[..], PAGE);
+            let values = (&name[..], bucket, table, &behind[..], ROWS_PER_PAGE);
             let page: Vec<StoredRow> = self.db().select(&self.db().statements.bucket_rows, values).await?;
             let Some(last) = page.last() else { return Ok(()) };
             (table, behind) = (last.n, last.k.clone());
-            let is_last = page.len() < PAGE as usize;
+            let is_last = page.len() < ROWS_PER_PAGE as usize;
             let mut lists: BTreeMap<i16, Vec<StoredRow>> = BTreeMap::new();
             for row in page {
                 lists.entry(i16::try_from(row.n).unwrap_or(i16::MAX)).or_default().push(row);
@@ -119,7 +119,7 @@ impl CqlStore {
                 let together = together(rows.iter().map(StoredRow::bytes));
                 writes.extend(together.into_iter().map(|part| self.keep_rows(entity, *list, &rows[part], stamp)));
             }
-            stream::iter(writes).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+            stream::iter(writes).buffer_unordered(MAX_CONCURRENT_WRITES).try_collect::<()>().await?;
             if is_last {
                 return Ok(());
             }

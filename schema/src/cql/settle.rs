@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_surely_did_not_begin_is_unavailable() {
+    fn a_commit_that_did_not_begin_is_unavailable() {
         let step = settle().observe(Observation::NotBegun("no node".into()), true);
         assert_eq!(step, Step::End(Resolution::Unavailable("no node".into())));
     }

@@ -21,14 +21,14 @@ const MIB: u64 = 1024 * 1024;
 const JOURNAL_BYTES: u64 = 64 * MIB;
 /// One thread to flush, two to compact. If a single compacting thread is busy, the flushing thread takes the next
 /// compaction from the engine's queue and puts it back in a busy loop until the running one ends.
-const WORKERS: usize = 3;
+const WORKER_THREADS: usize = 3;
 /// The lower priority of the engine's threads: a tenth of the weight of others. See
-/// `docs/decisions/0044-compactions-give-way.md`.
+/// `docs/decisions/0044-compactions-at-lower-priority.md`.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 /// The most tables that stay open, and the least that the engine takes.
-const TABLES_OPEN: usize = 900;
-const TABLES_OPEN_MIN: usize = 10;
+const MAX_OPEN_TABLES: usize = 900;
+const MIN_OPEN_TABLES: usize = 10;
 /// Room in memory before a keyspace is flushed. The log gets most: most bytes go there.
 const LOG_MEMTABLE: u64 = 32 * MIB;
 const KEYS_MEMTABLE: u64 = 16 * MIB;
@@ -67,7 +67,7 @@ impl Engine {
         let forgetting = Arc::new(Forgetting::new(clock));
         let db = Database::builder(dir)
             .cache_size(cache_bytes)
-            .worker_threads(WORKERS)
+            .worker_threads(WORKER_THREADS)
             .max_cached_files(Some(tables_open()))
             .max_journaling_size(JOURNAL_BYTES)
             .with_compaction_filter_factories(Arc::new(move |name| match name {
@@ -160,8 +160,8 @@ fn tables_open() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     #[cfg(not(unix))]
     let limit = None;
-    limit.map_or(TABLES_OPEN, |limit: u64| {
-        usize::try_from(limit / 4).unwrap_or(TABLES_OPEN).clamp(TABLES_OPEN_MIN, TABLES_OPEN)
+    limit.map_or(MAX_OPEN_TABLES, |limit: u64| {
+        usize::try_from(limit / 4).unwrap_or(MAX_OPEN_TABLES).clamp(MIN_OPEN_TABLES, MAX_OPEN_TABLES)
     })
 }
 
@@ -200,13 +200,13 @@ mod tests {
     }
 
     #[test]
-    fn what_the_engine_does_in_the_background_gives_way_to_those_who_answer() {
+    fn background_threads_of_the_engine_have_a_lower_priority() {
         let dir = tempfile::tempdir().unwrap();
         let before = rustix::process::getpriority_process(None).unwrap();
         let engine = Engine::open(dir.path(), MIB, Arc::new(SystemClock)).unwrap();
         // A thread takes its name only when it runs for the first time.
         let begun = Instant::now();
-        while workers().len() < WORKERS {
+        while workers().len() < WORKER_THREADS {
             assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", workers());
             std::thread::yield_now();
         }

@@ -19,12 +19,12 @@ use super::layout::Fields;
 use super::shared::Shared;
 
 /// Size of the file: one page, so that a slot is never split over two.
-const LEN: u64 = 4096;
-const SLOT_AT: [u64; 2] = [0, LEN / 2];
+const FILE_BYTES: u64 = 4096;
+const SLOT_AT: [u64; 2] = [0, FILE_BYTES / 2];
 const MAGIC: [u8; 8] = *b"TERTHEAD";
-const SLOT_LEN: usize = 8 + 8 + 32 + 4;
+const SLOT_BYTES: usize = 8 + 8 + 32 + 4;
 /// The file is synced at most this often. It bounds what a power cut together with damage could hide.
-const SYNC_EVERY: Duration = Duration::from_millis(50);
+const SYNC_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The newest durable batch and the chain's hash there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,8 +40,8 @@ impl From<&Chain> for Mark {
 }
 
 impl Mark {
-    fn encode(self) -> [u8; SLOT_LEN] {
-        let mut slot = [0; SLOT_LEN];
+    fn encode(self) -> [u8; SLOT_BYTES] {
+        let mut slot = [0; SLOT_BYTES];
         slot[..8].copy_from_slice(&MAGIC);
         slot[8..16].copy_from_slice(&self.batch.to_le_bytes());
         slot[16..48].copy_from_slice(&self.hash);
@@ -66,7 +66,7 @@ pub(super) struct HeadFile {
 
 /// The content of a HEAD file.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum HeadFileContent {
     /// There is none.
     Missing,
     /// Neither slot can be read.
@@ -77,20 +77,20 @@ pub(super) enum Found {
 
 impl HeadFile {
     /// Reads the file at `path`.
-    pub(super) fn read(path: &Path) -> io::Result<Found> {
+    pub(super) fn read(path: &Path) -> io::Result<HeadFileContent> {
         let bytes = match std::fs::read(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Missing),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HeadFileContent::Missing),
             other => other?,
         };
-        let slot = |at: u64| Mark::decode(bytes.get(at as usize..at as usize + SLOT_LEN)?);
+        let slot = |at: u64| Mark::decode(bytes.get(at as usize..at as usize + SLOT_BYTES)?);
         let newest = SLOT_AT.into_iter().filter_map(slot).max_by_key(|mark| mark.batch);
-        Ok(newest.map_or(Found::Damaged, Found::Mark))
+        Ok(newest.map_or(HeadFileContent::Damaged, HeadFileContent::Mark))
     }
 
     /// Writes `mark` into both slots of the file at `path`, durably, and keeps it open.
     pub(super) fn create(path: &Path, mark: Mark) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
-        file.set_len(LEN)?;
+        file.set_len(FILE_BYTES)?;
         let head = Self { file };
         // One after the other, so that a power cut between them leaves a readable slot.
         for at in SLOT_AT {
@@ -120,7 +120,7 @@ pub(super) fn spawn_syncer(head_file: Arc<HeadFile>, shared: Arc<Shared>) -> io:
             if let Err(error) = head_file.sync() {
                 shared.fail(&format!("the HEAD file could not be synced: {error}"));
             }
-            std::thread::sleep(SYNC_EVERY);
+            std::thread::sleep(SYNC_INTERVAL);
         }
     })?;
     Ok(wake)
@@ -138,18 +138,18 @@ mod tests {
     fn the_newer_slot_counts_and_a_damaged_one_does_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("HEAD");
-        assert_eq!(HeadFile::read(&path).unwrap(), Found::Missing);
+        assert_eq!(HeadFile::read(&path).unwrap(), HeadFileContent::Missing);
         let head = HeadFile::create(&path, mark(3)).unwrap();
-        assert_eq!(HeadFile::read(&path).unwrap(), Found::Mark(mark(3)));
+        assert_eq!(HeadFile::read(&path).unwrap(), HeadFileContent::Mark(mark(3)));
         for batch in 4..=7 {
             head.write(mark(batch)).unwrap();
-            assert_eq!(HeadFile::read(&path).unwrap(), Found::Mark(mark(batch)));
+            assert_eq!(HeadFile::read(&path).unwrap(), HeadFileContent::Mark(mark(batch)));
         }
         head.file.write_all_at(b"x", SLOT_AT[1] + 20).unwrap();
-        assert_eq!(HeadFile::read(&path).unwrap(), Found::Mark(mark(6)), "the other slot");
+        assert_eq!(HeadFile::read(&path).unwrap(), HeadFileContent::Mark(mark(6)), "the other slot");
         head.file.write_all_at(b"x", SLOT_AT[0]).unwrap();
-        assert_eq!(HeadFile::read(&path).unwrap(), Found::Damaged);
+        assert_eq!(HeadFile::read(&path).unwrap(), HeadFileContent::Damaged);
         std::fs::write(&path, b"").unwrap();
-        assert_eq!(HeadFile::read(&path).unwrap(), Found::Damaged);
+        assert_eq!(HeadFile::read(&path).unwrap(), HeadFileContent::Damaged);
     }
 }

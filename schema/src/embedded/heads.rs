@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_bounded_and_never_tells_an_outdated_head() {
+    fn the_cache_of_heads_is_bounded_and_never_outdated() {
         let mut heads = Heads::new(10);
         for n in 0..1_000 {
             heads.put(entity(n % 37), known_head(n));

@@ -15,11 +15,9 @@ use super::layout::{self, corrupt, unreadable};
 /// No log row sorts behind this one.
 const LAST_HEAD: Head = Head { seq: u64::MAX, commit: u64::MAX };
 
-type Found<T> = Result<T, StoreError>;
-
 impl Engine {
     /// Entities in the order of their keys: one seek each, however long their logs are.
-    pub(super) fn entities(&self, after: Option<EntityKey>, limit: usize) -> Found<Vec<EntityKey>> {
+    pub(super) fn entities(&self, after: Option<EntityKey>, limit: usize) -> Result<Vec<EntityKey>, StoreError> {
         guarded(EntityKey::INSTALLATION, || {
             let snapshot = self.snapshot();
             let mut found = Vec::new();
@@ -44,7 +42,7 @@ impl Engine {
         entity: EntityKey,
         after: Option<KeyHash>,
         limit: usize,
-    ) -> Found<Vec<(KeyHash, KeyRow)>> {
+    ) -> Result<Vec<(KeyHash, KeyRow)>, StoreError> {
         guarded(entity, || {
             let first = Bound::Included(layout::idempotency_key(entity, KeyHash([0; 16])));
             let from = after.map_or(first, |hash| Bound::Excluded(layout::idempotency_key(entity, hash)));
@@ -60,19 +58,24 @@ impl Engine {
         })
     }
 
-    pub(super) fn tables(&self, entity: EntityKey) -> Found<Vec<Table>> {
+    pub(super) fn tables(&self, entity: EntityKey) -> Result<Vec<Table>, StoreError> {
         let numbers = self.numbers(entity, &self.rows, |table| layout::row_key(entity, Table(table), &[]))?;
         Ok(numbers.into_iter().map(Table).collect())
     }
 
-    pub(super) fn views(&self, workspace: Address) -> Found<Vec<View>> {
+    pub(super) fn views(&self, workspace: Address) -> Result<Vec<View>, StoreError> {
         let entity = EntityKey::workspace(workspace);
         let numbers = self.numbers(entity, &self.index, |view| layout::view_key(workspace, View(view), &[]))?;
         Ok(numbers.into_iter().map(View).collect())
     }
 
     /// The numbers whose prefix has rows.
-    fn numbers(&self, entity: EntityKey, keyspace: &fjall::Keyspace, prefix: impl Fn(u8) -> Vec<u8>) -> Found<Vec<u8>> {
+    fn numbers(
+        &self,
+        entity: EntityKey,
+        keyspace: &fjall::Keyspace,
+        prefix: impl Fn(u8) -> Vec<u8>,
+    ) -> Result<Vec<u8>, StoreError> {
         guarded(entity, || {
             let snapshot = self.snapshot();
             let mut found = Vec::new();

@@ -21,7 +21,7 @@ const ITEM: u8 = 2;
 const END: u8 = 3;
 const TRAILER: [u8; 4] = *b"FJL\x03";
 /// A chain row's value is shorter; longer ones need not be read.
-const SMALL: u32 = 128;
+const MAX_CHAIN_ROW_BYTES: u32 = 128;
 /// A last batch may claim any later engine sequence; one further ahead than this was never assigned.
 const SEQNO_LEAP: u64 = 1 << 40;
 
@@ -174,7 +174,7 @@ impl Input {
         if value != stored {
             return Ok(None);
         }
-        if usize::from(key) != layout::META.len() || value >= SMALL {
+        if usize::from(key) != layout::META.len() || value >= MAX_CHAIN_ROW_BYTES {
             return self.skip(u64::from(key) + u64::from(value)).map(|there| there.then_some(None));
         }
         let (mut key, mut value) = (layout::META, vec![0; value as usize]);

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long a process that has just taken the lock may take to write its id.
-const NAMED_WITHIN: Duration = Duration::from_millis(500);
+const OWNER_ID_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The lock of a directory, held until it is dropped or its process ends. The operating system keeps it; a leftover
 /// file locks no process out.
@@ -31,7 +31,7 @@ impl DirectoryLock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return holder(&mut file, NAMED_WITHIN).map(Attempt::Held);
+                return holder(&mut file, OWNER_ID_TIMEOUT).map(Attempt::Held);
             }
             Err(TryLockError::Error(error)) => return Err(error),
         }

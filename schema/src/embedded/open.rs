@@ -9,7 +9,7 @@ use actors::clock::Clock;
 
 use super::chain::Chain;
 use super::engine::Engine;
-use super::head_file::{Found, HeadFile, Mark};
+use super::head_file::{HeadFile, HeadFileContent, Mark};
 use super::journal;
 use super::lock::{Attempt, DirectoryLock};
 use super::manifest;
@@ -174,12 +174,14 @@ fn acknowledged(dir: &Path, head_path: &Path, engine_dir: &Path, create: bool) -
         return Err(OpenError::DatabaseIncomplete { missing: engine_dir.join(ENGINE_MARKER), data });
     }
     match HeadFile::read(head_path).map_err(|error| OpenError::io(head_path, error))? {
-        Found::Missing if database => Err(OpenError::HeadMissing),
-        Found::Damaged => Err(OpenError::HeadDamaged),
-        Found::Mark(mark) if database => Ok(mark),
-        Found::Mark(mark) if mark.batch > 0 => Err(OpenError::AcknowledgedDataMissing { from: 1, to: mark.batch }),
-        Found::Mark(_) | Found::Missing if !create => Err(OpenError::NoStore(dir.to_owned())),
-        Found::Mark(_) | Found::Missing => {
+        HeadFileContent::Missing if database => Err(OpenError::HeadMissing),
+        HeadFileContent::Damaged => Err(OpenError::HeadDamaged),
+        HeadFileContent::Mark(mark) if database => Ok(mark),
+        HeadFileContent::Mark(mark) if mark.batch > 0 => {
+            Err(OpenError::AcknowledgedDataMissing { from: 1, to: mark.batch })
+        }
+        HeadFileContent::Mark(_) | HeadFileContent::Missing if !create => Err(OpenError::NoStore(dir.to_owned())),
+        HeadFileContent::Mark(_) | HeadFileContent::Missing => {
             begin(dir, head_path, engine_dir)?;
             Ok(Mark::default())
         }

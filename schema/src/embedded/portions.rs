@@ -1,5 +1,5 @@
 //! Spreads fsync and unlink of the engine's large files over time, so that commits do not stall
-//! (`docs/decisions/0046-the-disk-is-given-portions.md`).
+//! (`docs/decisions/0046-sync-and-free-in-portions.md`).
 //!
 //! The engine writes a table of tens of megabytes into the page cache, syncs it once at its end, and deletes several
 //! such tables after a compaction. Either keeps the disk busy for tens of milliseconds, in which every batch's sync
@@ -26,11 +26,11 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
 /// The interval of portions: the disk needs about one millisecond for one.
-const ROUND: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+const ROUND_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 /// Bytes freed at once.
-const PORTION: u64 = 4 * 1024 * 1024;
+const PORTION_BYTES: u64 = 4 * 1024 * 1024;
 /// Files held open, the newest ones: compactions delete young files far more often than old ones.
-const HELD: usize = 128;
+const MAX_HELD_FILES: usize = 128;
 
 /// The thread that does this, until the handle is dropped.
 #[derive(Debug)]
@@ -126,7 +126,7 @@ impl Work {
     /// Works until the pipe's writing end is closed.
     fn run(mut self, ended: &PipeReader) -> Result<(), Fault> {
         loop {
-            let within = self.has_portions().then_some(&ROUND);
+            let within = self.has_portions().then_some(&ROUND_INTERVAL);
             let mut ready = [PollFd::new(&self.notices, PollFlags::IN), PollFd::new(ended, PollFlags::IN)];
             match poll(&mut ready, within) {
                 Ok(_) | Err(Errno::INTR) => {}
@@ -213,7 +213,7 @@ impl Work {
         // A file that is gone already needs nothing.
         let Ok(file) = OpenOptions::new().write(true).open(&path) else { return };
         self.held.push_back(Held { path, file, synced: (is_new && is_table).then_some(0) });
-        if self.held.len() > HELD {
+        if self.held.len() > MAX_HELD_FILES {
             self.held.pop_front();
         }
     }
@@ -223,10 +223,10 @@ impl Work {
 fn shorten(file: &File) -> io::Result<bool> {
     let metadata = file.metadata()?;
     // A file that still has a name may be in use.
-    if metadata.nlink() > 0 || metadata.len() <= PORTION {
+    if metadata.nlink() > 0 || metadata.len() <= PORTION_BYTES {
         return Ok(false);
     }
-    file.set_len(metadata.len() - PORTION)?;
+    file.set_len(metadata.len() - PORTION_BYTES)?;
     Ok(true)
 }
 
@@ -303,14 +303,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_deleted_is_freed_in_portions() {
+    fn a_deleted_file_is_freed_in_portions() {
         let files = Files::new();
         let mut work = files.work();
         for path in [files.table("0"), files.journal()] {
-            std::fs::write(&path, vec![7; 2 * PORTION as usize + 5]).unwrap();
+            std::fs::write(&path, vec![7; 2 * PORTION_BYTES as usize + 5]).unwrap();
             round(&mut work);
             std::fs::remove_file(&path).unwrap();
-            for left in [PORTION + 5, 5] {
+            for left in [PORTION_BYTES + 5, 5] {
                 round(&mut work);
                 assert_eq!(work.doomed[0].metadata().unwrap().len(), left, "{}", path.display());
             }
@@ -320,9 +320,9 @@ mod tests {
     }
 
     #[test]
-    fn what_has_a_name_is_not_shortened() {
+    fn a_file_with_another_name_left_is_not_truncated() {
         let files = Files::new();
-        std::fs::write(files.table("0"), vec![7; 2 * PORTION as usize]).unwrap();
+        std::fs::write(files.table("0"), vec![7; 2 * PORTION_BYTES as usize]).unwrap();
         let mut work = files.work();
         let elsewhere = files.dir.path().join("a copy");
         std::fs::hard_link(files.table("0"), &elsewhere).unwrap();
@@ -330,24 +330,24 @@ mod tests {
         round(&mut work);
         round(&mut work);
         assert!(work.held.is_empty() && work.doomed.is_empty());
-        assert_eq!(std::fs::read(elsewhere).unwrap(), vec![7; 2 * PORTION as usize]);
+        assert_eq!(std::fs::read(elsewhere).unwrap(), vec![7; 2 * PORTION_BYTES as usize]);
     }
 
     #[test]
     fn few_files_are_held_open_and_the_newest_of_them() {
         let files = Files::new();
         let mut work = files.work();
-        for n in 0..HELD + 3 {
+        for n in 0..MAX_HELD_FILES + 3 {
             std::fs::write(files.table(&n.to_string()), b"x").unwrap();
         }
         std::fs::write(files.dir.path().join("manifest"), b"x").unwrap();
         round(&mut work);
-        assert_eq!(work.held.len(), HELD);
+        assert_eq!(work.held.len(), MAX_HELD_FILES);
         assert_eq!(work.held[0].path, files.table("3"));
     }
 
     #[test]
-    fn what_is_there_at_the_start_is_whole_and_the_newest_of_it_is_held() {
+    fn the_newest_files_present_at_the_start_are_held_open() {
         let files = Files::new();
         let begun = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
         let write = |path: PathBuf, age: usize| {
@@ -355,11 +355,11 @@ mod tests {
             let modified = begun - std::time::Duration::from_secs(age as u64);
             OpenOptions::new().write(true).open(path).unwrap().set_modified(modified).unwrap();
         };
-        (0..HELD + 3).for_each(|n| write(files.table(&n.to_string()), n + 1));
+        (0..MAX_HELD_FILES + 3).for_each(|n| write(files.table(&n.to_string()), n + 1));
         write(files.journal(), 0);
         let mut work = files.work();
         assert_eq!(work.held.back().unwrap().path, files.journal());
-        assert_eq!(work.held.len(), HELD);
+        assert_eq!(work.held.len(), MAX_HELD_FILES);
         assert!(!work.has_portions());
         assert_eq!(round(&mut work), 0);
     }
@@ -374,19 +374,19 @@ mod tests {
     }
 
     #[test]
-    fn it_goes_on_by_itself_until_the_store_ends() {
+    fn files_are_freed_in_the_background_until_the_store_ends() {
         let files = Files::new();
         let portions = Portions::start(files.dir.path(), |why| panic!("{why}")).unwrap();
         let path = files.table("0");
         let mut table = File::create_new(&path).unwrap();
-        table.write_all(&vec![7; 3 * PORTION as usize]).unwrap();
+        table.write_all(&vec![7; 3 * PORTION_BYTES as usize]).unwrap();
         let open = || {
             let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
             descriptors.filter(|fd| std::fs::read_link(fd.path()).is_ok_and(|file| file == path)).count()
         };
         until("it is held", || open() == 2);
         std::fs::remove_file(&path).unwrap();
-        until("it is freed", || table.metadata().unwrap().len() <= PORTION);
+        until("it is freed", || table.metadata().unwrap().len() <= PORTION_BYTES);
         drop(portions);
     }
 }

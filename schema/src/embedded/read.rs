@@ -17,8 +17,6 @@ use super::engine::{Engine, guarded};
 use super::layout::{self, StateRow, corrupt, unreadable};
 use super::log_row::{LogRow, RowHash};
 
-type Found<T> = Result<T, StoreError>;
-
 /// Why a read that may visit only some rows found nothing.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
@@ -63,13 +61,13 @@ impl Walk {
     }
 }
 
-fn log_row(entity: EntityKey, guard: Guard) -> Found<LogRow> {
+fn log_row(entity: EntityKey, guard: Guard) -> Result<LogRow, StoreError> {
     let (key, value) = guard.into_inner().map_err(|error| unreadable(entity, error))?;
     LogRow::decode(&key, &value).ok_or_else(|| corrupt(entity, "a log row is damaged"))
 }
 
 /// The value of a row outside the log.
-fn value(entity: EntityKey, key: &[u8], sealed: &[u8]) -> Found<Bytes> {
+fn value(entity: EntityKey, key: &[u8], sealed: &[u8]) -> Result<Bytes, StoreError> {
     let value = layout::unseal(key, sealed).ok_or_else(|| corrupt(entity, "a row is damaged"))?;
     Ok(Bytes::copy_from_slice(value))
 }
@@ -116,14 +114,14 @@ impl Engine {
     }
 
     /// The log row with the event of this sequence.
-    pub(super) fn log_row_of(&self, entity: EntityKey, seq: u64) -> Found<Option<LogRow>> {
+    pub(super) fn log_row_of(&self, entity: EntityKey, seq: u64) -> Result<Option<LogRow>, StoreError> {
         guarded(entity, || {
             let row = self.rows_from(&self.snapshot(), entity, seq).next().map(|guard| log_row(entity, guard));
             Ok(row.transpose()?.filter(|row| row.head.seq - row.events < seq))
         })
     }
 
-    pub(super) fn find_key(&self, entity: EntityKey, name: KeyHash) -> Found<Option<KeyRow>> {
+    pub(super) fn find_key(&self, entity: EntityKey, name: KeyHash) -> Result<Option<KeyRow>, StoreError> {
         guarded(entity, || {
             let key = layout::idempotency_key(entity, name);
             let found = self.snapshot().get(&self.keys, key).map_err(|error| unreadable(entity, error))?;
@@ -220,7 +218,7 @@ impl Engine {
         Ok(found)
     }
 
-    pub(super) fn row(&self, entity: EntityKey, table: Table, key: &[u8]) -> Found<Option<Bytes>> {
+    pub(super) fn row(&self, entity: EntityKey, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         guarded(entity, || {
             let key = layout::row_key(entity, table, key);
             let found = self.snapshot().get(&self.rows, &key).map_err(|error| unreadable(entity, error))?;

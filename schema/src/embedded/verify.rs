@@ -16,7 +16,7 @@ use super::open::{self, May, OpenError};
 use super::read::Walk;
 
 /// Faults that are listed; more are only counted.
-const LISTED: usize = 100;
+const MAX_LISTED_FAULTS: usize = 100;
 /// Blocks are read once, so a small cache suffices.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -57,7 +57,7 @@ impl Report {
 
     fn fault(&mut self, entity: Option<EntityKey>, what: impl Into<String>) {
         self.fault_count += 1;
-        if self.faults.len() < LISTED {
+        if self.faults.len() < MAX_LISTED_FAULTS {
             self.faults.push(Fault { entity, what: what.into() });
         }
     }

@@ -31,9 +31,9 @@ const BATCH_COMMITS: usize = 1_024;
 /// Bytes in one batch, for the same reason; a single larger commit still goes alone.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Entities whose head the writer remembers: as many as may be resident of one kind.
-const HEADS: usize = actors::limits::RESIDENT_ENTITIES;
+const MAX_CACHED_HEADS: usize = actors::limits::RESIDENT_ENTITIES;
 /// Batches between two heartbeats: a keyspace that is never written pins the engine's journals (its issue 288).
-const HEARTBEAT: u64 = 1_024;
+const BATCHES_PER_HEARTBEAT: u64 = 1_024;
 
 /// A hook that is called with a batch's number before it is written; its error counts as a failed write.
 pub(super) type BeforeWrite = Box<dyn Fn(u64) -> io::Result<()> + Send + Sync>;
@@ -87,7 +87,7 @@ impl Writer {
         shared: Arc<Shared>,
         before_write: Option<BeforeWrite>,
     ) -> Self {
-        let heads = Heads::new(HEADS);
+        let heads = Heads::new(MAX_CACHED_HEADS);
         let (scratch, writes) = (Vec::new(), Vec::new());
         Self { engine, chain, heads, head_file, wake_syncer, shared, before_write, scratch, writes }
     }
@@ -305,7 +305,7 @@ impl Writer {
             }
         }
         drop(writes);
-        if number % HEARTBEAT == 1 {
+        if number % BATCHES_PER_HEARTBEAT == 1 {
             for keyspace in [&self.engine.log, &self.engine.rows, &self.engine.keys] {
                 batch.items.insert(keyspace, META, number.to_le_bytes());
             }

@@ -33,7 +33,7 @@ async fn open(keyspace: &str, clock: Arc<dyn Clock>, configure: impl FnOnce(Opti
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_keeps_every_promise_of_the_port() {
+async fn the_store_keeps_every_promise_of_the_port() {
     let salt = SystemClock.now().0;
     let Some(store) = open("cql_conformance", Arc::new(SystemClock), |options| options).await else { return };
     conformance::run(async || store.clone(), salt).await;
@@ -41,7 +41,7 @@ async fn it_keeps_every_promise_of_the_port() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_keeps_every_promise_across_buckets() {
+async fn the_store_keeps_every_promise_across_buckets() {
     let salt = SystemClock.now().0 + 1;
     let clock = Arc::new(ManualClock::at(SUITE_BEGINS));
     let Some(store) = open("cql_conformance_buckets", clock, |options| options.bucket_rows(3)).await else { return };

@@ -54,7 +54,7 @@ fn fatal() -> (schema::embedded::OnFatal, Arc<Mutex<Vec<String>>>) {
 }
 
 #[tokio::test]
-async fn it_keeps_every_promise_of_the_port() {
+async fn the_store_keeps_every_promise_of_the_port() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     conformance::run(async || store.clone(), 1).await;

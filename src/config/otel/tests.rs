@@ -120,7 +120,7 @@ fn a_value_without_sense_is_told_and_the_usual_one_used() {
         Some("http://localhost:4318"),
     );
     assert_eq!(otel.complaints.len(), 3, "{:?}", otel.complaints);
-    assert_eq!((otel.batching.queue, otel.batching.batch), (QUEUE, BATCH));
+    assert_eq!((otel.batching.queue, otel.batching.batch), (MAX_QUEUED_SPANS, SPANS_PER_BATCH));
     assert_eq!(otel.batching.delay, Duration::from_millis(250));
     let ratio = [("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "2")];
     assert_eq!(read(&ratio, None).sampler.root, Root::Ratio(1.0));
@@ -146,14 +146,14 @@ fn words_are_known_however_they_are_written() {
 }
 
 #[test]
-fn the_way_out_is_shut_by_one_word_only_and_another_is_told() {
+fn only_true_disables_the_sdk_and_other_values_are_logged() {
     let otel = read(&[("OTEL_SDK_DISABLED", "1")], Some("http://localhost:4318"));
     assert!(otel.receiver.is_some() && otel.metrics.is_some());
     assert_eq!(otel.complaints, ["OTEL_SDK_DISABLED is \"1\"; only true and false are supported; false is used"]);
 }
 
 #[test]
-fn what_is_said_of_the_process_is_decoded_and_its_name_goes_before() {
+fn resource_attributes_are_decoded_and_the_service_name_overrides_them() {
     let said = |env: &[(&str, &str)]| read(env, None);
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let attributes = ("OTEL_RESOURCE_ATTRIBUTES", "team=a%2Cb%3D%C3%A9, %73ervice.name=one,");

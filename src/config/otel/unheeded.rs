@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_no_effect_is_told_once_where_it_is_set() {
+    fn each_setting_without_effect_is_reported_once() {
         let env: Vec<_> = NAMES.map(|name| (name, "7")).into_iter().collect();
         let complaints = read(&env, Some("http://localhost:4318")).complaints;
         assert_eq!(complaints.len(), NAMES.len(), "{complaints:?}");

@@ -4,8 +4,8 @@
 use actors::attachment::{Attachment, Begin, Event, File, Rejection, State, folder};
 use actors::directory::{Answer, CommandContext, Refusal};
 use actors::id::{AttachmentId, EntityKey};
-use actors::log_limiter::{Line, LogLimiter};
 use actors::store::{Order, SeqRange};
+use actors::tasks::log_limiter::{Line, LogLimiter};
 use actors::trace::{Span, SpanKind, current, names};
 use bytes::Bytes;
 use tokio::time::Instant;

@@ -20,9 +20,9 @@ use crate::json::path::Path;
 use crate::problem::{Fault, Problem};
 
 /// How often binding is retried for a file whose binding has just moved.
-const ATTEMPTS: usize = 4;
+const MAX_ATTEMPTS: usize = 4;
 /// Shares of all files; requests for the same share go one after the other.
-const SHARES: usize = 256;
+const LOCK_STRIPES: usize = 256;
 
 /// Requests of this process for the same files run one after the other, so that of two concurrent ones one succeeds.
 /// Correctness, that no file gets two messages, does not depend on it.
@@ -31,14 +31,15 @@ pub(crate) struct Queues(Arc<[Arc<Mutex<()>>]>);
 
 impl Default for Queues {
     fn default() -> Self {
-        Self((0..SHARES).map(|_| Arc::default()).collect())
+        Self((0..LOCK_STRIPES).map(|_| Arc::default()).collect())
     }
 }
 
 impl Queues {
     /// Waits for earlier requests that link one of these files.
     async fn enter(&self, files: &[State]) -> Vec<OwnedMutexGuard<()>> {
-        let mut shares: Vec<usize> = files.iter().map(|file| usize::from(file.id.address.0[9]) % SHARES).collect();
+        let mut shares: Vec<usize> =
+            files.iter().map(|file| usize::from(file.id.address.0[9]) % LOCK_STRIPES).collect();
         // All requests lock in the same order, so that there is no deadlock.
         shares.sort_unstable();
         shares.dedup();
@@ -152,7 +153,7 @@ impl<'a> Linking<'a> {
     /// Binds the file that the message names at this index; returns the number of the binding.
     async fn bind(&self, (at, file): (usize, &State), mut instead_of: Option<Bound>) -> Result<u32, Problem> {
         let entity = entity_of(self.caller, file.id);
-        for _ in 0..ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             let bind = Bind { conversation: self.conversation, instead_of };
             match self.app.node().attachment(entity, bind, self.command_context).await.and_then(Answer::unkeyed) {
                 Ok(number) => return Ok(number),

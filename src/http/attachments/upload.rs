@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use actors::attachment::State as File;
-use actors::claims::{self, LIVES_MAX};
 use actors::directory::{CommandContext, KeyUse};
 use actors::id::{Address, EntityKey, hash_parts};
 use actors::store::KeyHash;
+use actors::workflows::claims::{self, MAX_LIVES};
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -36,15 +36,15 @@ use self::source::{Part, Source};
 mod source;
 
 /// How long a file may take to arrive: 10 MiB in it is 70 kB/s, as for other bodies.
-const ARRIVES_WITHIN: Duration = Duration::from_secs(150);
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(150);
 /// The longest silence: a stalled upload holds a permit that others need.
-const SILENT_FOR: Duration = Duration::from_secs(15);
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Bytes that must arrive per further second of waiting, so that a trickling upload holds its permit no longer than a
 /// stalled one. A slow mobile network is faster.
-const PER_SECOND: u64 = 16 * 1024;
+const MIN_BYTES_PER_SECOND: u64 = 16 * 1024;
 
 /// The destination of a file, determined before its bytes are read.
-enum Place {
+enum UploadTarget {
     /// A new file, with this record.
     New(Box<Arrival>, EntityKey),
     /// It is stored already, with the same key; this is the hash of that request.
@@ -90,8 +90,8 @@ pub(in crate::http) async fn create(
     let keyed = key.map(|key| Keyed { key, workspace: caller.address, context: &context });
     let coming = receive(&app, &caller, &context, keyed.as_ref(), source, report);
     // Received bytes are stored however long that takes: an answer that nothing was stored would be a guess.
-    let came = Box::pin(timeout(ARRIVES_WITHIN, unless_stopping(&app, coming))).await;
-    let late = |_| late(format!("the file did not arrive within {} s", ARRIVES_WITHIN.as_secs()));
+    let came = Box::pin(timeout(ARRIVAL_TIMEOUT, unless_stopping(&app, coming))).await;
+    let late = |_| late(format!("the file did not arrive within {} s", ARRIVAL_TIMEOUT.as_secs()));
     came.map_err(late)??.keep(&app, &context, keyed.as_ref()).await
 }
 
@@ -109,16 +109,16 @@ struct Pace {
 impl Pace {
     /// The next bytes of a file after `received` bytes, if they arrive in time.
     async fn next(&mut self, part: &mut Part, received: u64) -> Result<Option<Bytes>, Problem> {
-        let earned = SILENT_FOR + Duration::from_millis(received * 1_000 / PER_SECOND);
+        let earned = SILENCE_TIMEOUT + Duration::from_millis(received * 1_000 / MIN_BYTES_PER_SECOND);
         let left = earned.saturating_sub(self.waited);
         let begun = Instant::now();
-        match timeout(left.min(SILENT_FOR), part.chunk()).await {
+        match timeout(left.min(SILENCE_TIMEOUT), part.chunk()).await {
             Ok(next) => {
                 self.waited += begun.elapsed();
                 next
             }
-            Err(_) if left < SILENT_FOR => {
-                Err(late(format!("the file arrives too slowly; send at least {PER_SECOND} bytes per second")))
+            Err(_) if left < SILENCE_TIMEOUT => {
+                Err(late(format!("the file arrives too slowly; send at least {MIN_BYTES_PER_SECOND} bytes per second")))
             }
             Err(_) => Err(silent()),
         }
@@ -126,12 +126,12 @@ impl Pace {
 }
 
 fn silent() -> Problem {
-    late(format!("no bytes of the file arrived for {} s", SILENT_FOR.as_secs()))
+    late(format!("no bytes of the file arrived for {} s", SILENCE_TIMEOUT.as_secs()))
 }
 
 /// A completely received file.
 struct Came {
-    place: Place,
+    place: UploadTarget,
     named: Named,
     digest: [u8; 32],
     ignored: Vec<String>,
@@ -142,11 +142,11 @@ impl Came {
     async fn keep(self, app: &App, context: &RequestContext, keyed: Option<&Keyed<'_>>) -> Result<Response, Problem> {
         let Self { place, named, digest, ignored } = self;
         match place {
-            Place::Known { entity, first, fingerprint } => {
+            UploadTarget::Known { entity, first, fingerprint } => {
                 let same = keyed.is_some_and(|keyed| keyed.used(&named, &digest).fingerprint == fingerprint);
                 if same { again(app, entity, first, &ignored).await } else { Err(key_reused()) }
             }
-            Place::New(arrival, entity) => {
+            UploadTarget::New(arrival, entity) => {
                 let with = |named: &Named, digest: &[u8; 32]| {
                     let key = keyed.map(|keyed| keyed.used(named, digest));
                     CommandContext { key, ..without_key(context) }
@@ -169,7 +169,7 @@ async fn receive(
     mut source: Source,
     mut report: Report,
 ) -> Result<Came, Problem> {
-    let Some(mut part) = timeout(SILENT_FOR, source.file(&mut report)).await.map_err(|_| silent())?? else {
+    let Some(mut part) = timeout(SILENCE_TIMEOUT, source.file(&mut report)).await.map_err(|_| silent())?? else {
         report.fault(&Path::ROOT.name("file"), "required", "a form must have a part with a file");
         return Err(report.check().err().unwrap_or_else(|| broken("a fault refuses an upload")));
     };
@@ -177,12 +177,12 @@ async fn receive(
     let (mut received, mut pace) = (Received::default(), Pace::default());
     while let Some(bytes) = pace.next(&mut part, received.size).await? {
         received.take(&bytes)?;
-        if let Place::New(arrival, _) = &mut place {
+        if let UploadTarget::New(arrival, _) = &mut place {
             arrival.write(bytes).await?;
         }
     }
     let named = name(part, &received.head, &mut report);
-    timeout(SILENT_FOR, source.rest(&mut report)).await.map_err(|_| silent())??;
+    timeout(SILENCE_TIMEOUT, source.rest(&mut report)).await.map_err(|_| silent())??;
     if received.size == 0 {
         report.fault(&Path::ROOT.name("file"), "too_short", "the file is empty; it must have at least one byte");
     }
@@ -247,23 +247,23 @@ async fn find_place(
     caller: &Caller,
     command_context: CommandContext,
     keyed: Option<&Keyed<'_>>,
-) -> Result<Place, Problem> {
+) -> Result<UploadTarget, Problem> {
     let node = app.node();
     let Some(keyed) = keyed else {
         let entity = EntityKey::attachment(caller.address, Address::random(node.random()));
         begin(app, entity, command_context).await?;
-        return Ok(Place::New(Box::new(Arrival::open(app, entity)?), entity));
+        return Ok(UploadTarget::New(Box::new(Arrival::open(app, entity)?), entity));
     };
-    for life in 0..LIVES_MAX {
+    for life in 0..MAX_LIVES {
         let parts = [&keyed.workspace.0[..], keyed.key.as_bytes(), &life.to_be_bytes()];
         let entity = EntityKey::attachment(caller.address, Address::derive("keyed-attachment", &parts));
         let state = begin(app, entity, command_context).await?;
         if state.file.is_none() && !state.erased {
-            return Ok(Place::New(Box::new(Arrival::open(app, entity)?), entity));
+            return Ok(UploadTarget::New(Box::new(Arrival::open(app, entity)?), entity));
         }
         let row = node.key(entity, keyed.hash()).await.map_err(store_problem)?;
         if let Some(row) = row {
-            return Ok(Place::Known { entity, first: row.events.first, fingerprint: row.fingerprint });
+            return Ok(UploadTarget::Known { entity, first: row.events.first, fingerprint: row.fingerprint });
         }
     }
     Err(broken("a key uploads a file in one of its lives"))

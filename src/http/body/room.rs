@@ -11,9 +11,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::problem::Problem;
 
 /// Bytes of all bodies together, without the first unit of each.
-const ROOM: usize = 512 * 1024 * 1024;
+const ROOM_BYTES: usize = 512 * 1024 * 1024;
 /// The unit in which room is taken. Bodies of at most one unit take none, so usual requests do not count.
-const UNIT: usize = 64 * 1024;
+const UNIT_BYTES: usize = 64 * 1024;
 
 /// The room for bodies of a server.
 #[derive(Clone, Debug)]
@@ -21,14 +21,14 @@ pub struct BodyRoom(Arc<Semaphore>);
 
 impl Default for BodyRoom {
     fn default() -> Self {
-        Self::of(ROOM)
+        Self::of(ROOM_BYTES)
     }
 }
 
 impl BodyRoom {
     /// Room for this many bytes.
     fn of(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes / UNIT)))
+        Self(Arc::new(Semaphore::new(bytes / UNIT_BYTES)))
     }
 
     /// A body of which nothing has arrived.
@@ -51,7 +51,7 @@ impl TakenRoom<'_> {
     /// others that wait.
     pub(super) fn grow(&mut self, bytes: usize) -> Result<(), Problem> {
         let taken = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let more = (bytes.div_ceil(UNIT).saturating_sub(1)).saturating_sub(taken);
+        let more = (bytes.div_ceil(UNIT_BYTES).saturating_sub(1)).saturating_sub(taken);
         if more == 0 {
             return Ok(());
         }
@@ -99,21 +99,21 @@ mod tests {
 
     #[test]
     fn large_bodies_share_the_room_and_get_it_back() {
-        let room = BodyRoom::of(4 * UNIT);
-        let first = held(&room, 4 * UNIT).unwrap();
-        assert_eq!(held(&room, 3 * UNIT), Err("overloaded"));
-        let other = held(&room, 2 * UNIT).unwrap();
+        let room = BodyRoom::of(4 * UNIT_BYTES);
+        let first = held(&room, 4 * UNIT_BYTES).unwrap();
+        assert_eq!(held(&room, 3 * UNIT_BYTES), Err("overloaded"));
+        let other = held(&room, 2 * UNIT_BYTES).unwrap();
         let part = first.slice(1..2);
         drop((first, other));
-        assert_eq!(held(&room, 3 * UNIT), Err("overloaded"), "a part of the first is kept");
+        assert_eq!(held(&room, 3 * UNIT_BYTES), Err("overloaded"), "a part of the first is kept");
         drop(part);
-        assert!(held(&room, 5 * UNIT).is_ok());
+        assert!(held(&room, 5 * UNIT_BYTES).is_ok());
     }
 
     #[test]
     fn usual_bodies_need_no_room() {
         let room = BodyRoom::of(0);
-        assert!(held(&room, UNIT).is_ok());
-        assert_eq!(held(&room, UNIT + 1), Err("overloaded"));
+        assert!(held(&room, UNIT_BYTES).is_ok());
+        assert_eq!(held(&room, UNIT_BYTES + 1), Err("overloaded"));
     }
 }

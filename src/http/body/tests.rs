@@ -4,7 +4,7 @@ use futures_util::stream;
 
 use super::*;
 
-const MAX: MaxBodyBytes = MaxBodyBytes(8);
+const MAX_BODY: MaxBodyBytes = MaxBodyBytes(8);
 
 #[derive(Clone)]
 struct State;
@@ -17,7 +17,7 @@ impl FromRef<State> for BodyRoom {
 
 impl FromRef<State> for MaxBodyBytes {
     fn from_ref(_: &State) -> Self {
-        MAX
+        MAX_BODY
     }
 }
 
@@ -53,7 +53,7 @@ async fn json_in_utf8_is_read_whatever_its_spelling() {
 }
 
 #[tokio::test]
-async fn what_is_not_plain_json_is_415() {
+async fn a_content_type_that_is_not_plain_json_is_415() {
     for headers in [
         &[][..],
         &[("content-type", "")],

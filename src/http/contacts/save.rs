@@ -34,7 +34,7 @@ use crate::wire::contact_message::{read_contact_name, read_identifier};
 pub const MAX_CONTACTS: usize = 1_000;
 /// Contacts of one request that are written at the same time: enough to share syncs, and a small part of the node's
 /// capacity.
-const AT_ONCE: usize = 128;
+const MAX_CONCURRENT_SAVES: usize = 128;
 
 /// Events of a contact's log that are read at once, back to its beginning.
 const EVENTS_AT_ONCE: usize = 64;
@@ -121,7 +121,8 @@ pub(in crate::http) async fn bulk(
         async move { save(&app, &caller, wanted, command_context).await }
     });
     // Contacts saved before a failure stay: a retry finds them.
-    let saved = stream::iter(saving).buffered(AT_ONCE).try_collect::<Vec<Saved>>().await.map_err(partly)?;
+    let saved =
+        stream::iter(saving).buffered(MAX_CONCURRENT_SAVES).try_collect::<Vec<Saved>>().await.map_err(partly)?;
     let is_replay = !saved.is_empty() && saved.iter().all(|saved| saved.when == When::Before);
     let data =
         saved.iter().map(|saved| SavedView { contact: contact_view(&saved.state), created: saved.created }).collect();

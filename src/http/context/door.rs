@@ -12,7 +12,7 @@ use http::StatusCode;
 
 use super::RequestContext;
 use crate::metrics::http::{HttpMetrics, OTHER, Route, UNMATCHED, Unanswered, error_type, method_name};
-use crate::telemetry::sampling::{Kept, Sampling};
+use crate::telemetry::sampling::{RecordReason, Sampling};
 
 /// The route whose requests wait on purpose: they are not slow.
 const WAITING: &str = "/api/v1/reviews/{id}/wait";
@@ -113,18 +113,18 @@ impl Door {
         end: Result<End, Unanswered>,
         took: Duration,
         now: Instant,
-    ) -> Option<Kept> {
+    ) -> Option<RecordReason> {
         let (status, code) = (end.map(|end| end.status), end.ok().and_then(|end| end.code));
         let why = match status {
-            Ok(StatusCode::SERVICE_UNAVAILABLE) => Kept::Refused,
+            Ok(StatusCode::SERVICE_UNAVAILABLE) => RecordReason::Refused,
             // A 429 for the key's own rate shows nothing about this server's load.
-            Ok(StatusCode::TOO_MANY_REQUESTS) if code != Some(TOO_FAST) => Kept::Refused,
-            Ok(status) if status.is_server_error() && code == Some(AGENT_FAILED) => Kept::Agent,
-            Ok(status) if status.is_server_error() => Kept::Error,
-            Err(Unanswered::Stopping) => Kept::Error,
+            Ok(StatusCode::TOO_MANY_REQUESTS) if code != Some(TOO_FAST) => RecordReason::Refused,
+            Ok(status) if status.is_server_error() && code == Some(AGENT_FAILED) => RecordReason::Agent,
+            Ok(status) if status.is_server_error() => RecordReason::Error,
+            Err(Unanswered::Stopping) => RecordReason::Error,
             _ if !self.sampling.is_slow(took) || context.is_of(WAITING) => return None,
-            _ if context.has_waited() => Kept::Waited,
-            _ => Kept::Slow,
+            _ if context.has_waited() => RecordReason::Waited,
+            _ => RecordReason::Slow,
         };
         self.sampling.keeps(why, now).then_some(why)
     }

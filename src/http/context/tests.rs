@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use actors::trace::kept::Kept;
+use actors::trace::recording_tracer::RecordingTracer;
 use actors::trace::{Finished, SpanKind, Traces};
 use axum::Router;
 use axum::routing::post;
@@ -290,8 +290,8 @@ async fn every_request_is_one_line_at_debug_and_a_failure_at_any_level() {
 }
 
 /// A door whose spans are kept.
-fn kept(env: &[(&str, &str)]) -> (Arc<Door>, Arc<Kept>) {
-    let kept = Arc::new(Kept::default());
+fn kept(env: &[(&str, &str)]) -> (Arc<Door>, Arc<RecordingTracer>) {
+    let kept = Arc::new(RecordingTracer::default());
     let mut env = env.to_vec();
     env.push(EXPORTED);
     (door(&env, Traces::to(kept.clone())), kept)
@@ -383,7 +383,7 @@ async fn reasons(paths: &[&str]) -> Vec<&'static str> {
     async fn crowded() -> Problem {
         Problem::too_many("conversation_backlog", "too many wait", 1)
     }
-    let kept = Arc::new(Kept::default());
+    let kept = Arc::new(RecordingTracer::default());
     let mut config = config(&[("OTEL_TRACES_SAMPLER", "always_off"), EXPORTED]);
     config.slow_request = Duration::ZERO;
     let door = Arc::new(Door::new(Sampling::new(&config), Traces::to(kept.clone())));

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use actors::claims::LIVES_MAX;
 use actors::contact;
 use actors::conversation::{self, Details, Event, Forked, Forking, Opening, Origin, Rejection, message_of};
 use actors::directory::Answer;
 use actors::id::{ConversationId, EntityKey, MessageId};
 use actors::store::SeqRange;
+use actors::workflows::claims::MAX_LIVES;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
@@ -30,7 +30,7 @@ use crate::problem::Problem;
 use crate::wire::bounds::NAME;
 
 /// The longest wait of a request for the copying; it continues after that.
-const COPYING: Duration = Duration::from_secs(20);
+const COPY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// `POST /conversations/{id}/fork`: a conversation that begins as a copy, up to a message or whole.
 ///
@@ -61,7 +61,7 @@ pub(in crate::http) async fn create(
         None => source.last_seq,
     };
     let of = Forked { source: source.id, upto };
-    for life in 0..LIVES_MAX {
+    for life in 0..MAX_LIVES {
         let id = new_id(&app, &caller, key, life);
         let entity = EntityKey::conversation(caller.address, id.address);
         // If a conversation exists there already none begins, and the contact must not take it for a copy.
@@ -78,7 +78,7 @@ pub(in crate::http) async fn create(
             Answer::Repeat(effect) => (effect.first, When::Before),
         };
         context.waits();
-        let response = ignoring(copied(&app, entity, first, prefer(&headers).patience(COPYING)).await?, &ignored);
+        let response = ignoring(copied(&app, entity, first, prefer(&headers).patience(COPY_TIMEOUT)).await?, &ignored);
         // A 202 is not recorded.
         let is_recorded = response.status() == StatusCode::CREATED;
         return Ok(if is_recorded { when.told(response) } else { response });
@@ -124,7 +124,7 @@ fn opening(id: ConversationId, source: &conversation::State, details: &Details) 
 /// Copies, and answers 201 with the copy as it was right after, or 202 if that takes longer. The answer contains only
 /// unchanging data, so that a retry gets the same.
 async fn copied(app: &App, entity: EntityKey, first: u64, patience: Duration) -> Result<Response, Problem> {
-    ends_within(app, patience, actors::fork::begin(app.node(), entity)).await;
+    ends_within(app, patience, actors::workflows::fork::begin(app.node(), entity)).await;
     let events = log::between(app.node(), entity, SeqRange::one(first)).await.map_err(store_problem).map_err(untold)?;
     let event = events.into_iter().next().ok_or_else(|| broken("an opening has an event"))?;
     let Event::ConversationCreated { details, .. } = &event.event else {

@@ -7,12 +7,12 @@ use super::place::is_behind;
 use super::position::Position;
 
 /// Each delivery once, with its position in the list.
-pub(super) struct Found {
+pub(super) struct PageDeliveries {
     order: Order,
     all: Vec<(Position, DeliveryState)>,
 }
 
-impl Found {
+impl PageDeliveries {
     pub(super) fn of(order: Order) -> Self {
         Self { order, all: Vec::new() }
     }
@@ -82,7 +82,7 @@ mod tests {
             (Order::Asc, [ended(3), ended(5), ended(7)], pending(0)),
             (Order::Desc, [pending(7), pending(9), pending(3)], pending(0)),
         ] {
-            let mut found = Found::of(order);
+            let mut found = PageDeliveries::of(order);
             for (id, position) in [(1, early), (2, was)] {
                 found.add(position, delivery(id, Status::Pending));
             }
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_delivery_that_moves_back_is_shown_once_where_it_was() {
-        let mut found = Found::of(Order::Desc);
+        let mut found = PageDeliveries::of(Order::Desc);
         let (was, is) = (Position::Pending(vec![7], None), Position::Ended(vec![1]));
         found.add(was.clone(), delivery(1, Status::Pending));
         assert!(found.has(&is, &delivery(1, Status::Delivered)));

@@ -11,20 +11,20 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::filter::{Filter, Part};
-use super::found::Found;
+use super::found::PageDeliveries;
 use super::place::{Place, behind, is_behind, tag_of};
 use super::position::Position;
 use crate::app::App;
 use crate::http::caller::Caller;
 use crate::http::listing::range_behind;
-use crate::http::paging::{Enough, PageRequest};
+use crate::http::paging::{PageRequest, ScanBudget};
 use crate::http::refusal::store_problem;
 use crate::problem::Problem;
 
 /// Entries looked at for one page.
-const ENTRIES: Enough = Enough { at_first: 50_000, in_any_case: 1_000 };
+const ENTRIES: ScanBudget = ScanBudget { at_first: 50_000, in_any_case: 1_000 };
 /// Entries read at once, after the first read did not fill the page.
-const CHUNK: usize = 256;
+const ENTRIES_PER_READ: usize = 256;
 
 /// A page under construction.
 pub(super) struct Gathering<'a> {
@@ -32,7 +32,7 @@ pub(super) struct Gathering<'a> {
     caller: &'a Caller,
     request: &'a PageRequest,
     filter: Filter,
-    found: Found,
+    found: PageDeliveries,
     /// How many more fit.
     room: usize,
     scanned: usize,
@@ -44,7 +44,7 @@ type Next = Option<Position>;
 
 impl<'a> Gathering<'a> {
     pub(super) fn of(app: &'a App, caller: &'a Caller, request: &'a PageRequest, filter: Filter) -> Self {
-        let found = Found::of(request.order);
+        let found = PageDeliveries::of(request.order);
         Self { app, caller, request, filter, found, room: 0, scanned: 0, began: Instant::now() }
     }
 
@@ -84,13 +84,13 @@ impl<'a> Gathering<'a> {
     }
 
     fn is_enough(&self) -> bool {
-        ENTRIES.is(self.scanned, self.began.elapsed())
+        ENTRIES.is_spent(self.scanned, self.began.elapsed())
     }
 
     /// How many entries to read next.
     fn chunk(&self) -> usize {
         let page = self.request.limit + 1;
-        if self.scanned == 0 { page } else { page.max(CHUNK) }
+        if self.scanned == 0 { page } else { page.max(ENTRIES_PER_READ) }
     }
 
     /// Takes one, unless the page is full.

@@ -13,8 +13,8 @@ use actors::subscriptions::{Missed, Notice, Subscription};
 use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::standing::{Found, Standing};
-use super::{Asked, CHUNK, Log, frame};
+use super::standing::{Standing, StreamAccess};
+use super::{EVENTS_PER_READ, EventsQuery, Log, frame};
 use crate::app::App;
 use crate::http::log::{FIRST_CHUNK, chunk_of};
 use crate::http::long_requests::LongRequestPermit;
@@ -22,9 +22,9 @@ use crate::http::long_requests::LongRequestPermit;
 /// Bytes of events that a stream keeps before they are sent, or one event; others are read again.
 const READY_BYTES: usize = 512 * 1024;
 /// The pause before an unreadable store is read again.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
+const REREAD_PAUSE: Duration = Duration::from_secs(1);
 /// How often an idle stream sends a comment, so that no proxy takes the connection as dead.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// A reader of a live log.
 pub(super) struct Follower {
@@ -67,7 +67,13 @@ async fn heard_piece(listener: &mut Option<Listener>) -> Arc<Delta> {
 
 impl Follower {
     /// The follower of a stream that was just admitted.
-    pub(super) fn new(app: App, key: Arc<ApiKey>, mut log: Log, asked: &Asked, permit: LongRequestPermit) -> Self {
+    pub(super) fn new(
+        app: App,
+        key: Arc<ApiKey>,
+        mut log: Log,
+        asked: &EventsQuery,
+        permit: LongRequestPermit,
+    ) -> Self {
         let subscription = app.node().subscribe(log.entity);
         let listener = asked.deltas.then(|| app.node().listen(log.entity));
         let next = asked.after.unwrap_or(log.newest).saturating_add(1);
@@ -126,7 +132,7 @@ impl Follower {
                     }
                 };
                 self.behind = !stretch.is_last;
-                self.chunk = stretch.length.map_or(self.chunk, |length| chunk_of(length, READY_BYTES, CHUNK));
+                self.chunk = stretch.length.map_or(self.chunk, |length| chunk_of(length, READY_BYTES, EVENTS_PER_READ));
                 self.ready = stretch.events.into_iter().map(|event| Notice::from(Arc::new(event))).collect();
                 continue;
             }
@@ -136,7 +142,7 @@ impl Follower {
                     self.piece = Some(piece);
                     continue;
                 }
-                () = self.app.left() => return None,
+                () = self.app.stopping() => return None,
             };
             match heard {
                 Ok(event) if event.seq == self.next => self.ready.push_back(event),
@@ -153,8 +159,8 @@ impl Follower {
             return None;
         }
         tokio::select! {
-            () = sleep(ASK_AGAIN) => Some(()),
-            () = self.app.left() => None,
+            () = sleep(REREAD_PAUSE) => Some(()),
+            () = self.app.stopping() => None,
         }
     }
 
@@ -181,16 +187,16 @@ impl Follower {
         if self.has_ended {
             return None;
         }
-        let quiet = Instant::now() + KEEP_ALIVE;
+        let quiet = Instant::now() + KEEP_ALIVE_INTERVAL;
         loop {
             let told = match timeout_at(quiet.min(self.standing.look_at), self.next()).await {
                 Ok(told) => Some(told?),
                 Err(_) => None,
             };
             match self.standing.look(&self.app).await {
-                Found::Same => {}
-                Found::NoKey => return None,
-                Found::NoChannel => {
+                StreamAccess::Same => {}
+                StreamAccess::NoKey => return None,
+                StreamAccess::NoChannel => {
                     self.has_ended = true;
                     return Some(frame::anew());
                 }

@@ -22,11 +22,11 @@ pub(super) fn of_piece(piece: &Delta, now: Millis) -> Bytes {
 
 /// How long a reader waits before it reconnects, in milliseconds. A stopped server has its successor within a second or
 /// two; an earlier connection is refused, and a refused browser gives up.
-const COME_BACK: &str = "2000";
+const RECONNECT_MILLIS: &str = "2000";
 
 /// The beginning of a stream. It is a line of the first event, so that readers see no additional event.
 pub(super) fn opening() -> Bytes {
-    Bytes::from(["retry: ", COME_BACK, "\n"].concat())
+    Bytes::from(["retry: ", RECONNECT_MILLIS, "\n"].concat())
 }
 
 /// A comment, so that no proxy takes the connection as dead.

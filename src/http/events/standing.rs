@@ -14,9 +14,9 @@ use crate::http::caller;
 /// How often a silent stream checks that its key is still valid and its channel still exists; before each event or
 /// piece it checks too. Cached data may be two seconds old if another process made a change, so a stream sends nothing
 /// after two seconds and has ended after fifteen.
-const LOOK_EVERY: Duration = Duration::from_secs(12);
+const CHECK_INTERVAL: Duration = Duration::from_secs(12);
 /// How long a stream continues without a check while the store cannot be read.
-const TRUSTED_FOR: Duration = Duration::from_secs(2);
+const UNCHECKED_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The key and channel with which a stream was opened.
 pub(super) struct Standing {
@@ -30,7 +30,7 @@ pub(super) struct Standing {
 }
 
 /// The result of a check.
-pub(super) enum Found {
+pub(super) enum StreamAccess {
     /// Unchanged, as far as the store answers.
     Same,
     /// The key is no longer valid.
@@ -43,14 +43,14 @@ impl Standing {
     /// The standing of a stream that was just admitted.
     pub(super) fn new(key: Arc<ApiKey>, channel: Option<(Address, Arc<Channel>)>) -> Self {
         let now = Instant::now();
-        Self { key, channel, look_at: now + LOOK_EVERY, trusted_until: now }
+        Self { key, channel, look_at: now + CHECK_INTERVAL, trusted_until: now }
     }
 
     /// Checks now.
-    pub(super) async fn look(&mut self, app: &App) -> Found {
+    pub(super) async fn look(&mut self, app: &App) -> StreamAccess {
         let now = Instant::now();
         if now < self.trusted_until {
-            return Found::Same;
+            return StreamAccess::Same;
         }
         let key = caller::is_known(app, &self.key).await;
         let channel = match &self.channel {
@@ -58,13 +58,13 @@ impl Standing {
             _ => Some(true),
         };
         if key.is_none() || channel.is_none() {
-            self.trusted_until = now + TRUSTED_FOR;
+            self.trusted_until = now + UNCHECKED_TIMEOUT;
         }
-        self.look_at = now + LOOK_EVERY;
+        self.look_at = now + CHECK_INTERVAL;
         match (key, channel) {
-            (Some(false), _) => Found::NoKey,
-            (_, Some(false)) => Found::NoChannel,
-            _ => Found::Same,
+            (Some(false), _) => StreamAccess::NoKey,
+            (_, Some(false)) => StreamAccess::NoChannel,
+            _ => StreamAccess::Same,
         }
     }
 }

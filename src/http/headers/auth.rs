@@ -11,7 +11,7 @@ pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub const X_WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
 
 /// Longest key that is read, in bytes; longer ones would only cost hashing.
-const KEY_MAX: usize = 512;
+const MAX_KEY_BYTES: usize = 512;
 
 /// 401 `unauthenticated` with `WWW-Authenticate`. The detail never says whether a key exists.
 #[must_use]
@@ -34,7 +34,9 @@ pub fn presented_key(headers: &HeaderMap) -> Result<&str, Problem> {
     for given in bearers.chain(plain) {
         let given = given
             .map(str::trim)
-            .filter(|given| (1..=KEY_MAX).contains(&given.len()) && given.bytes().all(|byte| byte.is_ascii_graphic()))
+            .filter(|given| {
+                (1..=MAX_KEY_BYTES).contains(&given.len()) && given.bytes().all(|byte| byte.is_ascii_graphic())
+            })
             .ok_or_else(|| unauthenticated("send a key as Authorization: Bearer <key> or X-API-Key: <key>"))?;
         if key.is_some_and(|first| first != given) {
             return Err(unauthenticated("the request presents two different keys"));
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_workspace_answers_as_a_foreign_one() {
+    fn an_impossible_workspace_id_answers_like_a_foreign_one() {
         let long = "w".repeat(65);
         for pairs in [
             &[(X_WORKSPACE_ID, "a/b")][..],

@@ -10,7 +10,7 @@ pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key
 pub const X_IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("x-idempotency-key");
 
 /// Longest key, in bytes.
-const MAX: usize = 255;
+const MAX_KEY_BYTES: usize = 255;
 
 /// The request's idempotency key, from both headers and, if the body has one, its `clientId`. Surrounding quotes (the
 /// draft's structured string) are no part of it. The same key in several places is one key.
@@ -30,7 +30,7 @@ pub fn idempotency_key<'a>(headers: &'a HeaderMap, client_id: Option<&'a str>) -
             (None, _) => faults.push(Fault::new(
                 pointer,
                 "invalid_idempotency_key",
-                format!("an idempotency key must be 1 to {MAX} visible ASCII characters"),
+                format!("an idempotency key must be 1 to {MAX_KEY_BYTES} visible ASCII characters"),
             )),
             (Some(this), None) => key = Some(this),
             (Some(this), Some(first)) if this == first => {}
@@ -46,7 +46,7 @@ pub fn idempotency_key<'a>(headers: &'a HeaderMap, client_id: Option<&'a str>) -
 
 fn well_formed(given: &str) -> Option<&str> {
     let key = given.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(given);
-    ((1..=MAX).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())).then_some(key)
+    ((1..=MAX_KEY_BYTES).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())).then_some(key)
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use crate::wire::channel_message::ChannelPost;
 use crate::wire::channel_message::view::channel_view;
 
 /// How often a file's binding may be disclaimed while its message is in flight.
-const REBOUND_MAX: usize = 3;
+const MAX_REBINDINGS: usize = 3;
 
 /// Accepts the message.
 pub(super) async fn post(unparsed: UnparsedMessage<'_>, path_channel: Option<&str>) -> Result<Response, Problem> {
@@ -93,7 +93,7 @@ async fn append(
         details: Details::default(),
     };
     let mut linking = Linking::begin(app, caller, without_key(request.context), &opening, files).await?;
-    for _ in 0..REBOUND_MAX {
+    for _ in 0..MAX_REBINDINGS {
         content.attachments = linking.attachments();
         let message = NewMessage { content: Arc::new(content.clone()), parent: None, review_millis };
         let opening = Some(opening.clone());

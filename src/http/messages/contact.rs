@@ -14,9 +14,9 @@ use actors::conversation::{
 use actors::directory::{Answer, Refusal};
 use actors::id::{ContactId, ConversationId, EntityKey};
 use actors::message::{Attachment, Content, NewMessage};
-use actors::shares::OwnPermit;
 use actors::store::{KeyHash, StoreError};
 use actors::subscriptions::Subscription;
+use actors::tasks::shares::OwnPermit;
 use axum::response::Response;
 
 use super::media;
@@ -45,7 +45,7 @@ use room::Place;
 type OwnTurn = Arc<OwnPermit<KeyHash>>;
 
 /// The most conversations that one message tries: it tries another if one is closed.
-const ATTEMPTS_MAX: usize = 4;
+const MAX_ATTEMPTS: usize = 4;
 
 /// Accepts the message, and answers with the agent's reply or with its later location.
 pub(super) async fn post(unparsed: UnparsedMessage<'_>, channel: Option<Arc<Channel>>) -> Result<Response, Problem> {
@@ -98,7 +98,7 @@ struct Exchange<'a> {
 }
 
 /// The result of resolving a request's contact.
-enum Found {
+enum ResolvedContact {
     /// The contact and its open conversation.
     Open(ContactId, OpenConversation),
     /// An earlier request with the same key has stored its message, in an earlier conversation.
@@ -251,7 +251,7 @@ impl Exchange<'_> {
     /// 409 `idempotency_in_progress` after the time in which a command is answered.
     async fn own_storing(&self) -> Result<Option<OwnTurn>, Problem> {
         let Some(keyed) = &self.request.keyed else { return Ok(None) };
-        let own = self.request.app.turn_to_store(keyed.used(&self.scope).hash).await;
+        let own = self.request.app.lock_message_key(keyed.used(&self.scope).hash).await;
         own.map(|own| Some(Arc::new(own))).ok_or_else(in_progress)
     }
 
@@ -282,11 +282,11 @@ impl Exchange<'_> {
         let Sent { identifier, name, .. } = sent;
         let node = self.request.app.node();
         let (mut contact, mut open) = match self.find_or_begin(identifier, name.as_ref()).await? {
-            Found::Open(contact, open) => (contact, open),
-            Found::Stored(before) => return Ok(Stored::Before(before)),
+            ResolvedContact::Open(contact, open) => (contact, open),
+            ResolvedContact::Stored(before) => return Ok(Stored::Before(before)),
         };
         let mut conversation = open.id;
-        for _ in 0..ATTEMPTS_MAX {
+        for _ in 0..MAX_ATTEMPTS {
             let entity = self.conversation(conversation);
             let attachments = self.attachments(file, conversation, bound).await?;
             let post = self.message_with_turn(sent, agent, (contact, conversation), attachments);
@@ -391,21 +391,21 @@ impl Exchange<'_> {
 
     /// The contact and its conversation. The conversation knows the keys of the requests that it accepted, but not
     /// those of earlier conversations.
-    async fn find_or_begin(&self, identifier: &str, name: Option<&String>) -> Result<Found, Problem> {
+    async fn find_or_begin(&self, identifier: &str, name: Option<&String>) -> Result<ResolvedContact, Problem> {
         // A request that may have been answered in a former, erased life of the contact begins no new life.
         let is_new = self.request.keyed.is_none();
         let found = self.resolve(identifier, name, None, is_new).await?;
         if found.as_ref().is_none_or(|(_, open)| open.generation > 1)
             && let Some(before) = self.find_earlier().await?
         {
-            return Ok(Found::Stored(before));
+            return Ok(ResolvedContact::Stored(before));
         }
         let found = match found {
             Some(found) => Some(found),
             None => self.resolve(identifier, name, None, true).await?,
         };
         let (contact, open) = found.ok_or_else(|| broken("a contact that may revive is resolved"))?;
-        Ok(Found::Open(contact, open))
+        Ok(ResolvedContact::Open(contact, open))
     }
 
     /// The contact and its conversation; `None`: the contact was erased, and no other one may begin.

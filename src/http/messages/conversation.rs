@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::claims::{self, LIVES_MAX};
 use actors::conversation::{Details, Opening, Origin, Post, Rejection};
 use actors::directory::{CommandContext, Refusal};
 use actors::id::{Address, AttachmentId, ConversationId, EntityKey};
 use actors::key::PrincipalKind;
 use actors::message::{NewMessage, Overlay, Parent, Sender, SenderKind, role};
+use actors::workflows::claims::{self, MAX_LIVES};
 use axum::response::Response;
 use http::StatusCode;
 
@@ -63,7 +63,7 @@ pub(super) async fn post(unparsed: UnparsedMessage<'_>, path_conversation: Optio
         let command_context = request.command_context(CONVERSATION_SCOPE);
         return append(&request, id, post, &mentions, command_context).await.map_err(|error| refused(error, batch));
     }
-    for life in 0..LIVES_MAX {
+    for life in 0..MAX_LIVES {
         let key = request.keyed.as_ref().map(|keyed| keyed.key.as_str());
         let id = new_id(request.app, request.caller, key, life);
         let post = Post { opening: Some(opening(id)), expected: Some(id), messages: messages.clone(), turn: None };

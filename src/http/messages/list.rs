@@ -19,7 +19,7 @@ use crate::app::App;
 use crate::http::caller::{Allowed, Caller, Read};
 use crate::http::context::RequestContext;
 use crate::http::log::{CHUNK_BYTES, FIRST_CHUNK, FIRST_OF_PAGE, behind, chunk_of};
-use crate::http::paging::{Enough, PAGE_BYTES, Page, PageRequest};
+use crate::http::paging::{PAGE_BYTES, Page, PageRequest, ScanBudget};
 use crate::http::query::Query;
 use crate::http::refusal::conversation::conversation_not_found;
 use crate::http::refusal::store_problem;
@@ -28,16 +28,16 @@ use crate::wire::channel_message::view::channel_view;
 use crate::wire::conversation_message::view::{conversation_view, view_bytes};
 
 /// Events looked at for one page: `docs/decisions/0035-a-search-goes-on.md`.
-const EVENTS: Enough = Enough { at_first: 50_000, in_any_case: 10_000 };
+const EVENTS: ScanBudget = ScanBudget { at_first: 50_000, in_any_case: 10_000 };
 /// Bytes of them; of long messages fewer are looked at.
-const BYTES: Enough = Enough { at_first: 40 * 1024 * 1024, in_any_case: 8 * 1024 * 1024 };
+const BYTES: ScanBudget = ScanBudget { at_first: 40 * 1024 * 1024, in_any_case: 8 * 1024 * 1024 };
 /// Events read at once.
-const CHUNK: usize = 256;
+const EVENTS_PER_READ: usize = 256;
 /// Chunks that are searched at the same time, over all requests: a part of the threads, so that other work continues.
-const SCANS: usize = 2;
+const MAX_SCANS: usize = 2;
 /// How long a request waits for a permit to search, from its beginning. A chunk takes milliseconds, so a longer wait
 /// means a long queue of searches. The number of connections bounds the queue.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The permits of requests that search a log. One is held for a chunk at a time, in turn.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub(crate) struct Scans(Semaphore);
 
 impl Default for Scans {
     fn default() -> Self {
-        Self(Semaphore::new(SCANS))
+        Self(Semaphore::new(MAX_SCANS))
     }
 }
 
@@ -145,7 +145,7 @@ struct Looked {
 
 impl Looked {
     fn is_enough(&self, after: Duration) -> bool {
-        EVENTS.is(self.events, after) || BYTES.is(self.bytes, after)
+        EVENTS.is_spent(self.events, after) || BYTES.is_spent(self.bytes, after)
     }
 
     fn take(&mut self, message: Option<&Message>) {
@@ -156,9 +156,9 @@ impl Looked {
     /// How many events to read next: the first few show how long they are. Without a filter, few are enough.
     fn chunk(&self, filter: &Filter, limit: usize) -> usize {
         let (first, most) = if filter.is_some() {
-            (FIRST_CHUNK, CHUNK)
+            (FIRST_CHUNK, EVENTS_PER_READ)
         } else {
-            (FIRST_OF_PAGE.min(limit + 1), CHUNK.min(limit * 2 + 2))
+            (FIRST_OF_PAGE.min(limit + 1), EVENTS_PER_READ.min(limit * 2 + 2))
         };
         match self.bytes.checked_div(self.events) {
             Some(length) => chunk_of(length, CHUNK_BYTES, most),
@@ -179,7 +179,7 @@ async fn page_of(
     filter: &Filter,
 ) -> Result<Page<(Message, Overlay)>, Problem> {
     let began = Instant::now();
-    let until = began + PATIENCE;
+    let until = began + PERMIT_TIMEOUT;
     let node = app.node();
     let mut data = Vec::new();
     let mut bytes = 0;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use actors::attachment::State as File;
 use actors::directory::{CommandContext, KeyUse};
 use actors::id::{Address, EntityKey};
-use actors::shares::{OwnPermit, Shares};
 use actors::store::KeyHash;
+use actors::tasks::shares::{OwnPermit, Shares};
 use actors::trace::{Span, SpanKind, current, names};
 use bytes::{Bytes, BytesMut};
 use http::header;
@@ -34,7 +34,7 @@ use first::Firsts;
 /// The contract's bounds of a download.
 pub(crate) const LIMITS: Limits = Limits { within: Duration::from_secs(30), bytes: MAX_BYTES, redirects: 3 };
 /// The most files that are fetched at once. Fetching one may idle for 30 seconds, so there are many.
-const FETCHES: usize = 1_024;
+const MAX_FETCHES: usize = 1_024;
 /// One file for this many connections, where that is less: each takes a file descriptor.
 const CONNECTIONS_A_FETCH: usize = 4;
 /// The permits that every workspace has; it gets more only while more than half of all are free. A quarter, so that
@@ -61,7 +61,7 @@ struct FetchPermit {
 impl Fetches {
     /// For a server with at most this many connections.
     pub(crate) fn of(connections: usize) -> Self {
-        let most = (connections / CONNECTIONS_A_FETCH).clamp(1, FETCHES);
+        let most = (connections / CONNECTIONS_A_FETCH).clamp(1, MAX_FETCHES);
         let (permits, shares) = (Arc::new(Semaphore::new(most)), Shares::of(of_workspace(most)));
         Self { most, permits, shares, keyed: Arc::default() }
     }
@@ -238,7 +238,7 @@ mod tests {
         let mut take = |n| {
             let taken = std::iter::repeat_with(|| fetches.permit(Address([n; 10])));
             let (mut count, mut status) = (0, None);
-            for place in taken.take(FETCHES + 1) {
+            for place in taken.take(MAX_FETCHES + 1) {
                 match place {
                     Ok(place) => held.push(place),
                     Err(problem) => {
@@ -250,9 +250,9 @@ mod tests {
             }
             (count, status)
         };
-        assert_eq!(take(1), (FETCHES / 2, Some(429)), "half of the permits were free for whoever came");
-        assert_eq!(take(2), (of_workspace(FETCHES), Some(429)));
-        assert_eq!(take(3), (of_workspace(FETCHES), Some(429)));
+        assert_eq!(take(1), (MAX_FETCHES / 2, Some(429)), "half of the permits were free for whoever came");
+        assert_eq!(take(2), (of_workspace(MAX_FETCHES), Some(429)));
+        assert_eq!(take(3), (of_workspace(MAX_FETCHES), Some(429)));
         assert_eq!(take(4), (0, Some(503)), "now all are taken");
     }
 }

@@ -121,7 +121,7 @@ pub(in crate::http) async fn get(
 
 /// The most revisions followed before a message, and the most after it; of a longer chain the nearest are shown. Each
 /// costs a read: tens of microseconds on the embedded store, a millisecond on a cluster.
-const ITERATIONS_MAX: usize = 1_000;
+const MAX_ITERATIONS: usize = 1_000;
 
 /// `GET /messages/{id}/iterations`: the revision chain that the message is part of, in the order of the channel.
 pub(in crate::http) async fn iterations(
@@ -152,14 +152,14 @@ async fn chain(app: &App, caller: &Caller, id: &str) -> Result<Vec<MessageId>, P
     let asked = find(app, caller, id).await?;
     let mut earlier = Vec::new();
     let mut next = asked.message.content.iteration_of;
-    while let Some(id) = next.filter(|_| earlier.len() < ITERATIONS_MAX) {
+    while let Some(id) = next.filter(|_| earlier.len() < MAX_ITERATIONS) {
         next = find(app, caller, &id.to_string()).await?.message.content.iteration_of;
         earlier.push(id);
     }
     let mut chain: Vec<MessageId> = earlier.into_iter().rev().collect();
     next = asked.overlay.superseded_by;
     chain.push(asked.message.id);
-    let most = chain.len() + ITERATIONS_MAX;
+    let most = chain.len() + MAX_ITERATIONS;
     while let Some(id) = next.filter(|_| chain.len() < most) {
         next = find(app, caller, &id.to_string()).await?.overlay.superseded_by;
         chain.push(id);

@@ -14,10 +14,10 @@ use tokio::time::{Instant, timeout_at};
 use crate::http::turns::read;
 
 /// How often the store is read: the turn may be running in another process.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Received messages that are kept while waiting. More are read from the store.
-const HEARD_MAX: usize = 8;
+const MAX_KEPT_MESSAGES: usize = 8;
 
 /// The newest received messages of a turn.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ impl ObservedReplies {
     fn hear(&mut self, turn: &Turn, notice: Notice) {
         let is_said = matches!(&notice.event, Event::MessageCreated(said) if said.turn == Some(turn.id));
         if is_said {
-            if self.0.len() == HEARD_MAX {
+            if self.0.len() == MAX_KEPT_MESSAGES {
                 self.0.pop_front();
             }
             self.0.push_back(notice);
@@ -58,7 +58,7 @@ pub(super) async fn wait(
     heard: &mut ObservedReplies,
     deadline: Instant,
 ) -> Result<Turn, StoreError> {
-    let mut look_at = Instant::now() + ASK_AGAIN;
+    let mut look_at = Instant::now() + POLL_INTERVAL;
     while !turn.is_over() && Instant::now() < deadline {
         match timeout_at(deadline.min(look_at), events.recv()).await {
             Ok(Ok(notice)) => match end_of(&turn, &notice.event) {
@@ -71,7 +71,7 @@ pub(super) async fn wait(
         if turn.is_over() || Instant::now() < look_at {
             continue;
         }
-        look_at = Instant::now() + ASK_AGAIN;
+        look_at = Instant::now() + POLL_INTERVAL;
         turn = look(node, entity, turn).await?;
     }
     if turn.is_over() {

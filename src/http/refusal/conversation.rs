@@ -8,7 +8,7 @@ use crate::http::attachments::link::already_linked;
 use crate::problem::Problem;
 
 /// Seconds after which an agent with too many turns may be retried: thousands of a model's answers are ahead.
-const AGENT_RETRY: u32 = 5;
+const AGENT_RETRY_SECONDS: u32 = 5;
 
 /// 404 for a conversation that does not exist, here or at all.
 pub(in crate::http) fn conversation_not_found() -> Problem {
@@ -35,7 +35,7 @@ pub(in crate::http) fn agent_backlog() -> Problem {
     Problem::too_many(
         "agent_backlog",
         "too many turns of this agent are waiting or running; nothing was stored",
-        AGENT_RETRY,
+        AGENT_RETRY_SECONDS,
     )
 }
 

@@ -28,7 +28,7 @@ use crate::problem::Problem;
 
 /// How often a change is decided again because its expected rows have changed. In one process changes of a registry go
 /// one after the other, so only another server's can intervene.
-const ATTEMPTS: usize = 16;
+const MAX_ATTEMPTS: usize = 16;
 
 /// A change of one resource.
 pub(in crate::http) struct Change<R> {
@@ -137,10 +137,10 @@ where
     R: Resource,
     F: Future<Output = Result<Change<R>, Problem>>,
 {
-    let Some(turn) = app.turn_to_change(registry).await else { return Err(contended()) };
+    let Some(lock) = app.lock_registry(registry).await else { return Err(contended()) };
     let Ended { result, must_be_known } = decide_and_store(app, registry, command_context, decide).await;
     // Others need not wait until every server uses this change.
-    drop(turn);
+    drop(lock);
     if must_be_known {
         app.node().known_everywhere().await;
     }
@@ -165,7 +165,7 @@ where
     F: Future<Output = Result<Change<R>, Problem>>,
 {
     let at_once = |result| Ended { result, must_be_known: false };
-    for _ in 0..ATTEMPTS {
+    for _ in 0..MAX_ATTEMPTS {
         let Change { command, value, ignored } = match decide().await {
             Ok(change) => change,
             Err(refused) => {

@@ -20,21 +20,21 @@ use crate::http::query::Query;
 use crate::problem::Problem;
 
 /// The longest wait for an outcome, in seconds.
-pub(crate) const WAIT_MAX_SECONDS: u32 = 55;
+pub(crate) const MAX_WAIT_SECONDS: u32 = 55;
 /// The default wait, in seconds.
-pub(crate) const WAIT_DEFAULT_SECONDS: u32 = 30;
+pub(crate) const DEFAULT_WAIT_SECONDS: u32 = 30;
 /// How often the store is read without events, if the review may be decided in another process.
-const ASK_AGAIN: Duration = Duration::from_secs(2);
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How long a wait may last: by the query, but no longer than the client prefers.
 fn wait_seconds(query: &Query, preferred: Option<u32>) -> Result<u32, Problem> {
-    let most = preferred.unwrap_or(WAIT_MAX_SECONDS).min(WAIT_MAX_SECONDS);
-    let Some(text) = query.get("timeout") else { return Ok(preferred.map_or(WAIT_DEFAULT_SECONDS, |_| most)) };
+    let most = preferred.unwrap_or(MAX_WAIT_SECONDS).min(MAX_WAIT_SECONDS);
+    let Some(text) = query.get("timeout") else { return Ok(preferred.map_or(DEFAULT_WAIT_SECONDS, |_| most)) };
     // The contract has one code for every value that is no number of seconds in the range. Signs are not allowed.
     let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let seconds = digits.and_then(|digits| digits.parse().ok()).filter(|seconds| *seconds <= WAIT_MAX_SECONDS);
+    let seconds = digits.and_then(|digits| digits.parse().ok()).filter(|seconds| *seconds <= MAX_WAIT_SECONDS);
     seconds.map(|seconds: u32| seconds.min(most)).ok_or_else(|| {
-        Problem::fault("/timeout", "out_of_range", format!("must be from 0 to {WAIT_MAX_SECONDS} seconds"))
+        Problem::fault("/timeout", "out_of_range", format!("must be from 0 to {MAX_WAIT_SECONDS} seconds"))
     })
 }
 
@@ -55,9 +55,9 @@ pub(in crate::http) async fn wait(
     let mut events = app.node().subscribe(asked.found.entity);
     // From here on nothing can be missed; a read shows what happened before the subscription.
     let mut asked = find(&app, &caller, &id).await?;
-    let mut stopped = pin!(app.left());
+    let mut stopped = pin!(app.stopping());
     // The time of the next read if other processes may decide it, or if a read has failed, whatever events arrive.
-    let look_again = || app.node().shares_its_store().then(|| Instant::now() + ASK_AGAIN);
+    let look_again = || app.node().shares_its_store().then(|| Instant::now() + POLL_INTERVAL);
     let (mut look_at, mut unseen) = (look_again(), false);
     while asked.state.status == ReviewStatus::Pending && Instant::now() < deadline {
         let left = Duration::from_millis(asked.review.expires_at.since(app.now()).max(1));
@@ -83,7 +83,7 @@ pub(in crate::http) async fn wait(
                 Ok(found) => (asked, look_at, unseen) = (found, look_again(), false),
                 // The next read may succeed. The last one reports its error.
                 Err(problem) if problem.status == StatusCode::SERVICE_UNAVAILABLE => {
-                    (look_at, unseen) = (Some(Instant::now() + ASK_AGAIN), true);
+                    (look_at, unseen) = (Some(Instant::now() + POLL_INTERVAL), true);
                 }
                 Err(problem) => return Err(problem),
             }

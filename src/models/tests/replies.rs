@@ -28,7 +28,7 @@ async fn the_prompt_is_posted_with_the_key_the_settings_and_the_trace() {
 }
 
 #[tokio::test]
-async fn what_the_agent_does_not_set_is_not_sent() {
+async fn settings_that_the_agent_lacks_are_not_sent() {
     let stub = Stub::start(vec![good()]).await;
     let mut agent = agent(stub.base_url());
     agent.provider = Provider::OpenAi { base_url: stub.base_url(), api_key: None };
@@ -69,7 +69,7 @@ async fn half_a_character_in_a_reply_costs_no_more_than_itself() {
 }
 
 #[tokio::test]
-async fn of_several_choices_the_first_is_taken() {
+async fn the_first_of_several_choices_is_taken() {
     let mut answer = completion(json!("first"));
     answer["choices"].as_array_mut().unwrap().push(json!({"message": {"content": "second"}}));
     assert_eq!(reply(answer).await.unwrap().0, "first");
@@ -139,7 +139,7 @@ async fn a_reply_longer_than_a_message_may_be_is_too_large() {
 }
 
 #[tokio::test]
-async fn what_is_not_json_by_name_or_by_nature_is_not_json() {
+async fn a_reply_with_another_content_type_or_a_broken_body_is_not_json() {
     let body = completion(json!("hi")).to_string();
     assert_eq!(fault(answer("200 OK", &["content-type: text/html"], &body)).await, "not_json");
     assert_eq!(fault(answer("200 OK", &["content-type: application/jsonl"], &body)).await, "not_json");

@@ -43,7 +43,7 @@ fn good_events() -> Vec<Value> {
 }
 
 /// Asks an endpoint that answers with these pieces of bytes after the head, one after the other.
-async fn asked(pieces: Vec<Vec<u8>>) -> Result<Said, Fault> {
+async fn asked(pieces: Vec<Vec<u8>>) -> Result<ModelOutput, Fault> {
     let mut all = vec![HEAD.as_bytes().to_vec()];
     all.extend(pieces);
     let stub = Stub::start(vec![Act::Pieces(all)]).await;
@@ -98,8 +98,8 @@ impl Heard {
         EntityKey::INSTALLATION
     }
 
-    fn saying(&self) -> Saying {
-        Saying::new(&self.0, Self::entity(), (TurnId::new(Millis(0), Self::entity().id, 1), 1), 0)
+    fn saying(&self) -> DeltaSink {
+        DeltaSink::new(&self.0, Self::entity(), (TurnId::new(Millis(0), Self::entity().id, 1), 1), 0)
     }
 
     fn listen(&self) -> Listener {
@@ -185,7 +185,7 @@ async fn a_stream_that_breaks_off_is_no_reply() {
 }
 
 #[tokio::test]
-async fn what_is_no_piece_of_a_completion_has_its_reason() {
+async fn each_invalid_stream_event_has_its_own_fault_code() {
     for (events, expected) in [
         (vec![words("a"), json!({"error": {"message": "overloaded", "code": 503}})], "reported_error"),
         (vec![json!({"error": "overloaded"})], "reported_error"),

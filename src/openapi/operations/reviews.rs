@@ -6,7 +6,7 @@ use super::super::examples;
 use super::super::operation::Op;
 use super::super::shape::{Detailed as _, integer, named, text, word};
 use super::{READ, WRITE, id};
-use crate::http::reviews::{WAIT_DEFAULT_SECONDS, WAIT_MAX_SECONDS};
+use crate::http::reviews::{DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS};
 
 const RESPOND: &[&str] = &["reviews:respond"];
 
@@ -47,7 +47,7 @@ fn wait() -> Op {
         .query(
             "timeout",
             "How long to wait, in seconds.",
-            integer("", 0, Some(WAIT_MAX_SECONDS.into())).or(WAIT_DEFAULT_SECONDS),
+            integer("", 0, Some(MAX_WAIT_SECONDS.into())).or(DEFAULT_WAIT_SECONDS),
         )
         .shared("Prefer")
         .answers(200, "The outcome, or the review, still pending.", named("InboxReview"), &[])

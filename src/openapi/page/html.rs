@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_a_description_says_no_tag_and_no_foreign_link_comes_of_it() {
+    fn descriptions_yield_no_html_tags_and_no_foreign_links() {
         for (text, html) in [
             ("<script>alert(\"1\")</script>", "&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;"),
             ("`<b>` & 'x'", "<code>&lt;b&gt;</code> &amp; &#39;x&#39;"),

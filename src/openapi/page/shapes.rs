@@ -8,7 +8,7 @@ use super::html::{escape, inline};
 use super::last;
 
 /// How many levels of nested objects one table opens.
-const OPENED: usize = 3;
+const MAX_OPENED_LEVELS: usize = 3;
 
 /// Every component, with its members.
 pub(super) fn section(document: &OpenApi) -> String {
@@ -60,7 +60,7 @@ fn members(schema: &RefOr<Schema>, before: &str, depth: usize, rows: &mut String
                 let path = format!("{before}{name}");
                 let required = object.required.contains(name);
                 *rows += &row(&path, member, required);
-                if depth < OPENED {
+                if depth < MAX_OPENED_LEVELS {
                     members(member, &format!("{path}."), depth + 1, rows);
                 }
             }

@@ -108,7 +108,7 @@ fn the_relative_deadline_wins() {
 }
 
 #[test]
-fn what_is_not_known_is_named_but_not_inside_free_objects() {
+fn unknown_fields_are_named_except_inside_free_objects() {
     let body = r#"{"channelId":"x","text":"t","foo":1,"content":{},"metadata":{"free":1},
         "review":{"type":"approval","bar":2,"payload":{"free":{"x":1}},"callback":{"url":"https://example.com","baz":3},
         "onExpire":{"response":{"free":1},"q":1},"quorum":{"of":1,"r":1}}}"#;

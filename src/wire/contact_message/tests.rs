@@ -44,7 +44,7 @@ fn media(body: &Any) -> Media {
 }
 
 #[test]
-fn what_the_contract_allows_is_accepted() {
+fn every_body_that_the_contract_allows_is_accepted() {
     for body in [
         text(json!({})),
         text(json!({"contactName": "User Name"})),

@@ -42,7 +42,7 @@ fn parent_id() -> String {
 }
 
 #[test]
-fn what_the_contract_allows_is_accepted() {
+fn every_body_that_the_contract_allows_is_accepted() {
     let tags = |n: usize| (0..n).map(|i| format!("t{i}")).collect::<Vec<_>>();
     let deep: Any = serde_json::from_str(&format!("{}1{}", "{\"a\":".repeat(20), "}".repeat(20))).unwrap();
     for body in [
@@ -246,7 +246,7 @@ fn parents_are_messages_or_earlier_items() {
 }
 
 #[test]
-fn what_is_not_known_is_named() {
+fn unknown_and_duplicate_fields_are_named() {
     let body = r#"{"content":[{"content":"a"},{"content":"b","x":1,"meta_data":{"free":1},
         "tool_calls":[{"free":1}]}],"clientId":"k"}"#;
     assert_eq!(read_text(body, false).1.ignored, ["content.1.x", "clientId"]);

@@ -67,7 +67,7 @@ fn public_urls_pass() {
 }
 
 #[test]
-fn what_is_not_an_absolute_http_url_is_invalid() {
+fn a_url_that_is_not_absolute_http_is_invalid() {
     for text in [
         "",
         "example.com",

@@ -119,7 +119,7 @@ async fn a_head_says_what_a_get_would_bring() {
 #[tokio::test]
 async fn the_largest_file_comes_back_whole() {
     let app = TestApp::new().await;
-    let bytes: Vec<u8> = (0..MAX).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    let bytes: Vec<u8> = (0..MAX_BYTES).map(|at| u8::try_from(at % 251).unwrap()).collect();
     let made = app.post("/api/v1/attachments").body("application/pdf", bytes.clone()).await.expect(201);
     let path = format!("/api/v1/attachments/{}/content", made["id"].as_str().unwrap());
     assert!(app.get(&path).await.bytes == bytes);

@@ -76,7 +76,7 @@ async fn a_retry_gets_the_first_answer_also_when_its_files_have_gone() {
 }
 
 #[tokio::test]
-async fn of_many_messages_that_race_for_a_file_one_has_it() {
+async fn only_one_of_the_messages_that_race_for_a_file_gets_it() {
     let app = TestApp::new().await;
     for channel in ["c0", "c1", "c2", "c3"] {
         app.post("/api/v1/channels").json(json!({"id": channel, "name": channel, "kind": "human"})).await.expect(201);

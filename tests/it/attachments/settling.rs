@@ -49,7 +49,7 @@ async fn an_upload_that_never_ended_leaves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_lost_attempt_wrote_goes_and_the_file_stays() {
+async fn bytes_of_a_lost_upload_attempt_are_removed_and_the_file_stays() {
     let app = TestApp::new().await;
     let id = uploaded(&app, "the file").await;
     with_files(&app, "demo", &[&id]).await.expect(201);

@@ -45,17 +45,17 @@ async fn a_file_is_uploaded_as_it_is_or_in_a_form() {
 #[tokio::test]
 async fn the_largest_file_passes_and_one_byte_more_does_not() {
     let app = TestApp::new().await;
-    let made = app.post("/api/v1/attachments").body("application/pdf", streamed(MAX)).await.expect(201);
-    assert_eq!(made["size"], MAX);
+    let made = app.post("/api/v1/attachments").body("application/pdf", streamed(MAX_BYTES)).await.expect(201);
+    assert_eq!(made["size"], MAX_BYTES);
     let head = "name=\"file\"; filename=\"a\"";
-    let made = post_form(&app, "/api/v1/attachments", &[(head, &vec![1; MAX])]).await.expect(201);
-    assert_eq!(made["size"], MAX);
+    let made = post_form(&app, "/api/v1/attachments", &[(head, &vec![1; MAX_BYTES])]).await.expect(201);
+    assert_eq!(made["size"], MAX_BYTES);
     let kept = files_below(app.files.path()).len();
     for too_large in [
-        app.post("/api/v1/attachments").body("application/pdf", streamed(MAX + 1)),
-        app.post("/api/v1/attachments").body("application/pdf", vec![0; MAX + 1]),
-        post_form(&app, "/api/v1/attachments", &[(head, &vec![1; MAX + 1])]),
-        post_form(&app, "/api/v1/attachments", &[(head, &vec![1; MAX + 200_000])]),
+        app.post("/api/v1/attachments").body("application/pdf", streamed(MAX_BYTES + 1)),
+        app.post("/api/v1/attachments").body("application/pdf", vec![0; MAX_BYTES + 1]),
+        post_form(&app, "/api/v1/attachments", &[(head, &vec![1; MAX_BYTES + 1])]),
+        post_form(&app, "/api/v1/attachments", &[(head, &vec![1; MAX_BYTES + 200_000])]),
     ] {
         too_large.await.problem(413, "attachment_too_large");
     }
@@ -89,7 +89,7 @@ async fn a_name_leads_nowhere_and_a_type_is_what_it_says_or_what_the_bytes_say()
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_an_upload_is_named() {
+async fn each_fault_of_an_upload_is_named() {
     let app = TestApp::new().await;
     let path = "/api/v1/attachments";
     let long = format!("{path}?filename={}", "ü".repeat(256));

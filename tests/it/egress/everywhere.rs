@@ -58,7 +58,7 @@ async fn no_place_of_the_api_takes_a_url_of_the_table() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_name_that_leads_inside_is_called_from_nowhere() {
+async fn no_call_follows_a_host_name_that_resolves_to_a_private_address() {
     let canary = Origin::canary(Ipv4Addr::LOCALHOST.into()).await;
     let private = notations::addresses();
     let answers = private.clone();
@@ -143,7 +143,7 @@ async fn ask_a_tool(app: &TestApp, url: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_name_that_changes_its_mind_gets_no_call_of_any_kind_inside() {
+async fn dns_rebinding_reaches_no_private_address() {
     // 127.0.0.2 plays the public internet, 127.0.0.1 the inside. At each lookup a name leads to the other one.
     let (outside, inside): (IpAddr, IpAddr) = (Ipv4Addr::new(127, 0, 0, 2).into(), Ipv4Addr::LOCALHOST.into());
     let canary = Origin::canary(inside).await;

@@ -80,7 +80,7 @@ async fn a_waiting_request_waits_for_the_agent_as_long_as_it_wants() {
 }
 
 #[tokio::test]
-async fn whoever_wants_to_wait_longer_for_the_agent_than_the_first_does() {
+async fn a_duplicate_request_can_wait_longer_than_the_first() {
     let held = Held::with(ok("image/png", PNG)).await;
     held.app.echo(json!({"builtin": {"latencyMs": 30_000}})).await;
     let first = held.first("wait=1").await;

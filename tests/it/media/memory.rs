@@ -6,7 +6,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use super::{MAX, picture};
+use super::{MAX_BYTES, picture};
 use crate::support::ADMIN_KEY;
 use crate::support::client::Client;
 use crate::support::origin::Origin;
@@ -14,18 +14,18 @@ use crate::support::program::Server;
 use crate::support::setting::say;
 
 /// Files at once, in each direction.
-const AT_ONCE: usize = 16;
+const PARALLEL: usize = 16;
 /// Rounds of so many files, in each direction.
 const ROUNDS: usize = 3;
 /// The most memory that the program may add, in KiB, however many files pass. Held whole, the concurrent files of one
 /// direction would be 160 MiB, and all files nine times as much. The rest is pieces in flight, and what the allocator
 /// keeps of them for each of its threads.
-const AT_MOST: u64 = 96 * 1024;
+const MAX_GROWTH_KIB: u64 = 96 * 1024;
 
 /// Runs `work` so many times at once.
 fn at_once<T: Send>(work: impl Fn() -> T + Sync) -> Vec<T> {
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(&work)).collect();
+        let workers: Vec<_> = (0..PARALLEL).map(|_| scope.spawn(&work)).collect();
         workers.into_iter().map(|worker| worker.join().unwrap()).collect()
     })
 }
@@ -35,17 +35,17 @@ fn upload(address: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     let head = format!(
         "POST /api/v1/attachments HTTP/1.1\r\nHost: test\r\nX-API-Key: {ADMIN_KEY}\r\nContent-Type: application/pdf\r\n\
-         Content-Length: {MAX}\r\nConnection: close\r\n\r\n"
+         Content-Length: {MAX_BYTES}\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).unwrap();
-    for _ in 0..MAX / 65_536 {
+    for _ in 0..MAX_BYTES / 65_536 {
         stream.write_all(&[b'x'; 65_536]).unwrap();
     }
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();
     let made: Value = serde_json::from_str(body).unwrap();
-    assert_eq!(made["size"], json!(MAX), "{answer}");
+    assert_eq!(made["size"], json!(MAX_BYTES), "{answer}");
     made["id"].as_str().unwrap().to_owned()
 }
 
@@ -66,7 +66,7 @@ fn download(address: &str, id: &str) -> u64 {
 #[test]
 fn memory_stays_flat_while_the_largest_files_come_and_go() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let origin = runtime.block_on(Origin::serve(|_| picture(MAX)));
+    let origin = runtime.block_on(Origin::serve(|_| picture(MAX_BYTES)));
     let dir = tempfile::tempdir().unwrap();
     let env = [("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY), ("TERTULIA_EGRESS_ALLOW", "127.0.0.0/8")];
     let server = Server::start_on_store(&dir.path().join("data"), &env);
@@ -81,20 +81,20 @@ fn memory_stays_flat_while_the_largest_files_come_and_go() {
     };
     // One of each first, so that one-time allocations are made.
     fetch();
-    assert_eq!(download(address, &upload(address)), MAX);
+    assert_eq!(download(address, &upload(address)), MAX_BYTES);
     let before = server.peak_memory();
     let round = || {
         at_once(fetch);
         let ids = at_once(|| upload(address));
-        assert!(at_once(|| download(address, &ids[0])).iter().all(|size| *size == MAX));
+        assert!(at_once(|| download(address, &ids[0])).iter().all(|size| *size == MAX_BYTES));
         server.peak_memory()
     };
     let first = round();
     let last = (1..ROUNDS).fold(first, |_, _| round());
     say(&format!(
-        "{AT_ONCE} files of {MAX} bytes at once fetched, uploaded and downloaded: at most {before} KiB before, \
+        "{PARALLEL} files of {MAX_BYTES} bytes at once fetched, uploaded and downloaded: at most {before} KiB before, \
          {first} KiB in the first round, {last} KiB in {ROUNDS}"
     ));
-    assert!(last - before < AT_MOST, "{} KiB for files that pass", last - before);
+    assert!(last - before < MAX_GROWTH_KIB, "{} KiB for files that pass", last - before);
     assert_eq!(server.terminate(), Some(0));
 }

@@ -98,7 +98,7 @@ async fn a_fault_of_an_endpoint_is_retried_only_where_that_helps() {
 }
 
 #[tokio::test]
-async fn what_an_endpoint_says_beside_its_status_reaches_nobody() {
+async fn a_model_endpoints_error_body_reaches_no_client() {
     let secret = b"{\"error\":\"key sk-123 of ana@example.com\"}";
     let (app, origin) = asking(json!({"apiKey": "sk-123"}), move |_| {
         let head =

@@ -87,7 +87,7 @@ async fn arguments_that_make_a_long_url_reach_the_tool_whole() {
 }
 
 #[tokio::test]
-async fn whatever_a_tool_does_the_turn_goes_on() {
+async fn a_turn_goes_on_after_every_fault_of_a_tool() {
     let giant = || {
         let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n";
         vec![Part::Bytes(head.into()), Part::Zeros(10 << 20)]

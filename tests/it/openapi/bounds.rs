@@ -70,7 +70,7 @@ async fn bounds_in_the_document_are_those_of_the_checks() {
 }
 
 #[tokio::test]
-async fn what_the_document_refuses_the_service_refuses_too() {
+async fn the_service_refuses_every_body_that_the_document_refuses() {
     let app = TestApp::new().await;
     let document = document(&app).await;
     let long = "x".repeat(MAX_TEXT_BYTES + 1);
@@ -123,7 +123,7 @@ async fn what_the_document_refuses_the_service_refuses_too() {
 }
 
 #[tokio::test]
-async fn what_the_service_accepts_the_document_accepts_too() {
+async fn the_document_accepts_every_body_that_the_service_accepts() {
     let app = TestApp::new().await;
     let document = document(&app).await;
     let long = format!("  {}  ", "é".repeat(MAX_NAME_CHARS));

@@ -78,7 +78,7 @@ fn assert_declared(document: &Value, operation: &Value, answer: &Answer, members
 }
 
 #[tokio::test]
-async fn what_an_error_says_beyond_the_usual_is_declared() {
+async fn extra_members_of_errors_are_declared() {
     let app = TestApp::new().await;
     let document = document(&app).await;
     let of = |path: &str| &document["paths"][path]["post"];
@@ -187,7 +187,7 @@ async fn a_stream_has_the_headers_that_the_document_names() {
 }
 
 #[tokio::test]
-async fn what_an_event_says_beyond_its_ids_reaches_who_reads_it_by_the_document() {
+async fn undeclared_members_of_event_data_are_allowed_by_the_document() {
     let app = TestApp::new().await;
     let document = document(&app).await;
     let data = &document["components"]["schemas"]["Event"]["properties"]["data"];

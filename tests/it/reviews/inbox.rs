@@ -159,7 +159,7 @@ async fn everybody_who_waits_is_told_at_once_however_it_ends() {
 }
 
 #[tokio::test]
-async fn who_waits_with_a_key_that_is_revoked_meanwhile_is_told_no_outcome() {
+async fn a_wait_whose_key_is_revoked_tells_no_outcome() {
     let app = TestApp::new().await;
     let made = app.post("/api/v1/api-keys").json(json!({"name": "waiter", "scopes": ["messages:read"]}));
     let made = made.await.expect(201);

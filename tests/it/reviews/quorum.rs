@@ -108,7 +108,7 @@ async fn retries_of_a_vote_that_race_it_get_the_same_bytes() {
 }
 
 #[tokio::test]
-async fn who_may_answer_is_named_by_id_or_as_an_api_key_names_its_principal() {
+async fn allowed_responders_are_named_by_id_or_as_principals() {
     let app = TestApp::new().await;
     let (ana, bob, eve) = (responder(&app, "ana").await, responder(&app, "bob").await, responder(&app, "eve").await);
     let allowed = json!(["ana", {"type": "user", "id": "bob"}]);

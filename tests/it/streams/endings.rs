@@ -43,7 +43,7 @@ async fn a_stream_ends_soon_after_its_key_was_revoked() {
 }
 
 #[tokio::test]
-async fn what_happens_after_a_key_was_revoked_is_not_told_to_who_followed_with_it() {
+async fn a_stream_of_a_revoked_key_gets_no_later_event() {
     let app = TestApp::new().await;
     let made = app.post("/api/v1/api-keys").json(json!({"name": "reader", "scopes": ["messages:read"]}));
     let made = made.await.expect(201);

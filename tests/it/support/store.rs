@@ -307,7 +307,7 @@ impl Store for TestStore {
             let mut found = Vec::new();
             let mut missing = None;
             while found.len() < limit {
-                let page = store.due(after, upto, PAGE).await?;
+                let page = store.due(after, upto, ROWS_PER_PAGE).await?;
                 missing = missing.or(page.missing);
                 let Some(last) = page.alarms.last() else { break };
                 after = Some(*last);
@@ -368,4 +368,4 @@ impl Store for TestStore {
 }
 
 /// The alarms of all tests that are read at once.
-const PAGE: usize = 1_000;
+const ROWS_PER_PAGE: usize = 1_000;

@@ -1,11 +1,11 @@
-//! Waiting for background work: never longer than [`PATIENCE`], so that a test of a broken promise fails instead of
-//! hanging.
+//! Waiting for background work: never longer than [`UNTIL_TIMEOUT`], so that a test of a broken promise fails instead
+//! of hanging.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// The longest wait, in real time: on a busy machine a store outside this process takes seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+const UNTIL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Waits until it is so; the cause is on this runtime, or elsewhere.
 pub(crate) async fn until(mut is: impl FnMut() -> bool) {
@@ -15,23 +15,23 @@ pub(crate) async fn until(mut is: impl FnMut() -> bool) {
 /// Checks until there is a value. The runtime's clock is left as it is, even if it is paused.
 pub(crate) async fn seen<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
+    while begun.elapsed() < UNTIL_TIMEOUT {
         if let Some(seen) = look().await {
             return seen;
         }
         tokio::task::yield_now().await;
     }
-    panic!("it did not happen within {PATIENCE:?}");
+    panic!("it did not happen within {UNTIL_TIMEOUT:?}");
 }
 
 /// The same on a thread without a runtime.
 pub(crate) fn seen_here<T>(mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
+    while begun.elapsed() < UNTIL_TIMEOUT {
         if let Some(seen) = look() {
             return seen;
         }
         thread::yield_now();
     }
-    panic!("it did not happen within {PATIENCE:?}");
+    panic!("it did not happen within {UNTIL_TIMEOUT:?}");
 }

@@ -329,7 +329,7 @@ fn every_alert_has_a_test_and_a_row_and_names_lines_that_exist() {
 const LOGS: [&str; 9] = [
     "src/models.rs",
     "src/http/forwarding.rs",
-    "actors/src/host/telling.rs",
+    "actors/src/host/telemetry.rs",
     "actors/src/outbox/attempt_telemetry.rs",
     "src/http/context.rs",
     "src/http/refusal.rs",

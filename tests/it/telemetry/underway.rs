@@ -28,7 +28,7 @@ fn named<'a>(listed: &'a Value, name: &str) -> &'a Value {
 }
 
 #[tokio::test]
-async fn what_does_not_go_on_is_listed_down_to_what_it_waits_for_until_it_ends() {
+async fn a_stuck_request_is_listed_with_the_stages_it_waits_for() {
     let model = Origin::serve(|_| vec![Part::Silence]).await;
     let test = TestApp::with_models_and(Traces::default().listed(Some(Default::default()))).await;
     let agent = json!({"provider": "openai", "model": "small", "baseUrl": model.url("/v1")});

@@ -96,7 +96,7 @@ fn every_decision_record_has_its_form_and_its_line_on_the_map() {
 }
 
 #[test]
-fn nothing_lies_about_at_the_top() {
+fn the_top_folder_holds_only_listed_names() {
     let names = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR"))).expect("the project can be read");
     let strangers: Vec<String> = names
         .map(|entry| entry.expect("an entry can be read").file_name().to_string_lossy().into_owned())

@@ -12,7 +12,7 @@ use actors::store::inventory::Inventory;
 use schema::embedded::{EmbeddedStore, Options};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tertulia::transfer::{Exported, Found, Moved, TransferError, export_to_file};
+use tertulia::transfer::{ExistingExport, Exported, Moved, TransferError, export_to_file};
 
 use super::{contents, exported, imported, memory};
 use crate::support::client::Client;
@@ -41,21 +41,21 @@ async fn to_file(store: &Arc<dyn Inventory>, file: &File) -> Result<Exported, Tr
 async fn goes_on(store: &Arc<dyn Inventory>, step: usize) {
     let file = tempfile::tempfile().unwrap();
     let first = to_file(store, &file).await.unwrap();
-    assert_eq!((first.resumed, first.found), (0, Found::Nothing));
+    assert_eq!((first.resumed, first.found), (0, ExistingExport::Nothing));
     let whole = read(&file);
     let header = whole.iter().position(|byte| *byte == b'\n').unwrap();
     let mut most = 0;
     for cut in (header + 1..whole.len()).step_by(step).chain([0, whole.len() - 1]) {
         file.set_len(cut as u64).unwrap();
         let done = to_file(store, &file).await.unwrap();
-        let found = if done.resumed > 0 { Found::Part } else { Found::Nothing };
+        let found = if done.resumed > 0 { ExistingExport::Part } else { ExistingExport::Nothing };
         assert_eq!((done.entities, done.found), (first.entities, found), "cut at {cut}");
         assert!(read(&file) == whole, "cut at {cut}");
         most = most.max(done.resumed);
     }
     assert!(most > first.entities / 2, "only {most} of {} entities were ever kept", first.entities);
     let again = to_file(store, &file).await.unwrap();
-    assert_eq!(again, Exported { resumed: first.entities, found: Found::Whole, ..first });
+    assert_eq!(again, Exported { resumed: first.entities, found: ExistingExport::Whole, ..first });
     assert!(read(&file) == whole);
 }
 
@@ -84,7 +84,7 @@ fn changed(file: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_is_no_export_stays_as_it_is() {
+async fn a_file_that_is_no_valid_export_is_left_unchanged() {
     let store = Days::begin().moved_to(memory()).await;
     let notes = holding(b"my notes\n");
     let refused = to_file(&store, &notes).await;
@@ -203,7 +203,7 @@ async fn a_whole_export_of_an_earlier_moment_is_refused_by_what_moved() {
         let file = tempfile::tempfile().unwrap();
         days.store(async |store| {
             to_file(&store, &file).await.unwrap();
-            assert_eq!(to_file(&store, &file).await.unwrap().found, Found::Whole);
+            assert_eq!(to_file(&store, &file).await.unwrap().found, ExistingExport::Whole);
         })
         .await;
         let whole = read(&file);
@@ -237,10 +237,10 @@ async fn an_export_that_was_broken_off_is_of_the_moment_at_which_it_ends() {
             found
         });
         let found = found.await;
-        let is_named = |found: &Found| matches!(found, Found::Past(moved) if happened.is(*moved));
+        let is_named = |found: &ExistingExport| matches!(found, ExistingExport::Past(moved) if happened.is(*moved));
         assert!(found.iter().any(is_named), "{happened:?}: {found:?}");
         // Workspaces come last, so a change of their configuration moves nothing before them.
-        let keeps = |found: &Found| *found == Found::Part;
+        let keeps = |found: &ExistingExport| *found == ExistingExport::Part;
         assert!(!matches!(happened, Happened::Configured) || found.iter().any(keeps), "{found:?}");
         assert!(!matches!(happened, Happened::KeyMade) || !found.iter().any(keeps), "{found:?}");
     }

@@ -27,7 +27,7 @@ use actors::random::Random;
 /// Messages of one round.
 const MESSAGES: u64 = 60;
 /// How long all events may take to arrive once the receiver is well.
-const PATIENCE: Duration = Duration::from_secs(120);
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A receiver, and its answers.
 struct Sink {
@@ -218,7 +218,7 @@ async fn events_survive_kills_and_a_receiver_that_does_all_wrong() {
             endpoint["events"].as_array().unwrap().iter().chain([&json!("turn.failed")]).cloned().collect();
         send(&mut client, "PATCH", &path, &json!({"events": events}));
     }
-    arrive(&mut client, &sink, Instant::now() + PATIENCE);
+    arrive(&mut client, &sink, Instant::now() + DELIVERY_TIMEOUT);
     let (heard, expected) = (sink.heard(), logs.expected(&mut client));
     let count: usize = expected.values().flatten().map(Vec::len).sum();
     say(&format!("{count} deliveries in {} requests", heard.len()));

@@ -60,7 +60,7 @@ async fn a_contact_is_told_of_from_its_first_message_to_its_erasure() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_gone_when_it_is_sent_is_sent_without_its_words() {
+async fn a_deleted_message_is_delivered_without_its_content() {
     let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(500).await);
     let hook = receiver.origin.url("/");
     endpoint(&app, json!({"url": receiver.origin.url("/e"), "events": ["message.*"], "channelId": "demo-api"})).await;
@@ -123,7 +123,7 @@ async fn files_turns_and_memories_are_told_of_as_the_event_log_shows_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_waits_of_a_contacts_event_is_found_by_the_event() {
+async fn pending_deliveries_of_a_contacts_event_are_found_by_its_id() {
     let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(500).await);
     for path in ["/one", "/two"] {
         endpoint(&app, json!({"url": receiver.origin.url(path), "events": ["contact.*"]})).await;

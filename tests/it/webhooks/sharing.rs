@@ -60,7 +60,7 @@ async fn an_event_for_many_receivers_at_one_url_is_sent_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_many_receivers_with_one_url_as_many_secrets_sign_as_is_documented() {
+async fn receivers_with_one_url_sign_with_at_most_the_documented_secrets() {
     let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
     let mut made = Vec::new();
     for _ in 0..9 {

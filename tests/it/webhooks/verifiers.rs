@@ -105,11 +105,11 @@ async fn verified_by(verifier: Verifier) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_sent_is_verified_by_the_python_library_of_standard_webhooks() {
+async fn the_python_library_of_standard_webhooks_verifies_deliveries() {
     verified_by(Verifier::Python).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_sent_is_verified_by_the_javascript_library_of_standard_webhooks() {
+async fn the_javascript_library_of_standard_webhooks_verifies_deliveries() {
     verified_by(Verifier::Node).await;
 }

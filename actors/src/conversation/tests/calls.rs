@@ -293,7 +293,7 @@ fn a_long_result_is_cut_at_a_character() {
 }
 
 #[test]
-fn what_ends_the_calls_of_an_erased_conversation_names_no_owner() {
+fn records_that_end_calls_in_an_erasure_name_no_owner() {
     let mut sim = waiting();
     assert!(sim.state.as_ref().unwrap().owner.is_some());
     while matches!(sim.run(&Command::Erase(Erase { unused: None })), Ok(Reply::Erasing(erasure)) if erasure.next.is_some())

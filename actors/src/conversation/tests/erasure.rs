@@ -209,7 +209,7 @@ fn an_erased_copy_that_was_noted_and_not_begun_cannot_begin() {
 }
 
 #[test]
-fn what_cannot_be_read_goes_with_all_the_rest() {
+fn an_erasure_of_a_conversation_also_removes_undecodable_rows() {
     let mut sim = opened();
     let (messages, _) = posted(sim.run(&post((0..30).map(|_| say(content("secret"))).collect())));
     for message in [0, 20] {

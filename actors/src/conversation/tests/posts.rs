@@ -105,7 +105,7 @@ fn a_revision_at_the_deadline_leaves_the_review_to_expire() {
 }
 
 #[test]
-fn what_is_revised_must_be_a_message_of_the_conversation() {
+fn an_iteration_of_an_unknown_message_is_refused() {
     let mut sim = opened();
     for number in [0, 1, 2] {
         let reply = sim.run(&post(vec![revise(MessageId::new(NOW, entity().id, number))]));

@@ -143,7 +143,7 @@ fn i4_the_first_decision_wins_and_none_is_taken_at_the_deadline() {
 }
 
 #[test]
-fn where_several_must_agree_votes_are_counted_once_a_principal() {
+fn a_quorum_counts_one_vote_of_each_principal() {
     let mut sim = nothing();
     let quorum = Some(Quorum::new(2, ["a", "b", "c"].map(|id| (id.to_owned(), None)).into()));
     let asks = say(Content { review: Some(Review { quorum, ..review(NOW.plus(1_000), None) }), ..content("?") });
@@ -187,7 +187,7 @@ fn principals_of_two_kinds_with_one_id_are_two() {
 }
 
 #[test]
-fn what_was_stored_without_kinds_compares_ids_alone() {
+fn a_quorum_or_vote_stored_without_kinds_compares_only_ids() {
     let user = user("same");
     let agent = Principal { kind: PrincipalKind::Agent, ..user.clone() };
     let quorum = Quorum { of: 2, allowed: vec!["same".to_owned()], kinds: None };

@@ -108,7 +108,7 @@ fn turns_run_one_after_the_other_in_order() {
 }
 
 #[test]
-fn of_an_attempt_that_is_not_the_current_one_nothing_is_kept() {
+fn an_outcome_of_another_than_the_current_attempt_is_ignored() {
     let mut sim = busy();
     sim.now = NOW.plus(1_000);
     sim.run(&Command::Wake { lost: Some(Attempt { number: 1, attempt: 1 }) }).unwrap();
@@ -244,7 +244,7 @@ fn a_lost_attempt_is_followed_by_the_next_until_they_are_used_up() {
 }
 
 #[test]
-fn what_is_kept_for_a_retry_goes_when_its_key_is_forgotten() {
+fn rows_for_a_retry_are_deleted_once_their_key_has_expired() {
     let mut sim = busy();
     let key = |n: u8| crate::store::KeyHash([n; 16]);
     let ask = |n: u8| Command::StartTurn(StartTurn { agent: AGENT.to_owned(), key: Some(key(n)) });

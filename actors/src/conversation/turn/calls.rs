@@ -30,9 +30,9 @@ const TURN_ENDED: &str = r#"{"error":"turn_ended","detail":"the turn was ended b
 
 /// The shortest time after which a waiting turn itself checks whether its reviews are over. They notify it, so this
 /// covers a lost notification.
-const LOOK_MIN_MILLIS: u64 = 60_000;
+const MIN_REVIEW_CHECK_DELAY_MILLIS: u64 = 60_000;
 /// The longest.
-const LOOK_MAX_MILLIS: u64 = 60 * 60 * 1000;
+const MAX_REVIEW_CHECK_DELAY_MILLIS: u64 = 60 * 60 * 1000;
 
 /// The review that a call waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -166,9 +166,10 @@ impl Calls {
     /// When a turn that waits since `since` checks its reviews by itself.
     fn look_at(&self, since: Millis, now: Millis) -> Millis {
         let waits = self.calls.iter().filter(|call| !call.answered).filter_map(|call| call.wait.as_ref());
-        let regular = now.plus(now.since(since).clamp(LOOK_MIN_MILLIS, LOOK_MAX_MILLIS));
+        let regular = now.plus(now.since(since).clamp(MIN_REVIEW_CHECK_DELAY_MILLIS, MAX_REVIEW_CHECK_DELAY_MILLIS));
         // Once the first deadline has passed by the clock, the turn should have been notified.
-        let expected = waits.map(|wait| wait.expires_at.plus(LOOK_MIN_MILLIS)).filter(|at| *at > now).min();
+        let expected =
+            waits.map(|wait| wait.expires_at.plus(MIN_REVIEW_CHECK_DELAY_MILLIS)).filter(|at| *at > now).min();
         expected.map_or(regular, |expected| expected.min(regular))
     }
 }

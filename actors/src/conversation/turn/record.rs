@@ -13,7 +13,7 @@ use crate::tables::TURNS;
 use crate::trace::TraceContext;
 
 /// The pause after which a running turn is checked: one that was lost with its process is started again then.
-const LOOK_AFTER_MILLIS: u64 = 1_000;
+const TURN_CHECK_DELAY_MILLIS: u64 = 1_000;
 
 /// The status of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -280,7 +280,7 @@ impl Turn {
     /// When to check whether it still runs, or whether its reviews have ended.
     #[must_use]
     pub(crate) fn look_at(&self) -> Millis {
-        let running = self.started_at.unwrap_or(self.id.at).plus(LOOK_AFTER_MILLIS);
+        let running = self.started_at.unwrap_or(self.id.at).plus(TURN_CHECK_DELAY_MILLIS);
         self.look_at.filter(|_| self.status == TurnStatus::AwaitingReview).unwrap_or(running)
     }
 

@@ -6,7 +6,7 @@ use super::phrases::{ASSERTIONS, GREETINGS, INTRODUCTIONS, SELVES};
 use super::{first, folded, straight};
 
 /// The most introductions before one statement.
-const INTRODUCTIONS_MAX: usize = 6;
+const MAX_INTRODUCTIONS: usize = 6;
 /// The most words of the name behind a greeting or `I am`.
 const NAME_WORDS: usize = 2;
 /// The most words behind `for`, `when` and the like, before one statement.
@@ -258,7 +258,7 @@ pub(super) fn begin(folded: &str, from: usize) -> (usize, Option<Opening<'_>>) {
     // A sentence may begin with the sign or the number of a list, and may be quoted as a whole.
     let is_word = |c: char| c.is_alphabetic() || (from > 0 && (c.is_numeric() || c == '\'' || is_quote(c)));
     let mut at = from;
-    for _ in 0..=INTRODUCTIONS_MAX {
+    for _ in 0..=MAX_INTRODUCTIONS {
         at += folded[at..].find(is_word).unwrap_or(folded.len() - at);
         let rest = &folded[at..];
         if let Some(opening) = opening(rest) {

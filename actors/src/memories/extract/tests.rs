@@ -7,7 +7,7 @@ fn said(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_people_say_of_themselves_is_kept_in_their_words() {
+fn statements_about_oneself_are_kept_in_the_speakers_words() {
     for (text, kept) in [
         ("My name is Ana.", vec!["My name is Ana"]),
         ("hello, my name's Zo\u{eb} O'Neill!", vec!["My name's Zo\u{eb} O'Neill"]),
@@ -47,7 +47,7 @@ fn what_people_say_of_themselves_is_kept_in_their_words() {
 }
 
 #[test]
-fn what_is_asked_or_is_about_others_is_not_kept() {
+fn questions_and_statements_about_others_are_not_kept() {
     for text in [
         "What is my name?",
         "Is my name is Ana a sentence?",
@@ -73,7 +73,7 @@ fn what_is_asked_or_is_about_others_is_not_kept() {
 }
 
 #[test]
-fn of_two_statements_about_one_thing_the_later_stands() {
+fn the_later_of_two_statements_about_one_thing_is_kept() {
     assert_eq!(said("My name is Ana. Sorry, my name is Anna."), ["My name is Anna"]);
     assert_eq!(said("I like olives. No, I hate olives."), ["I hate olives"]);
     assert_eq!(said("I prefer tea to coffee. I prefer coffee to tea."), ["I prefer coffee to tea"]);
@@ -85,13 +85,13 @@ fn of_two_statements_about_one_thing_the_later_stands() {
 #[test]
 fn a_flood_of_statements_and_a_statement_without_end_are_bounded() {
     let many: String = (0..500).map(|n| format!("My thing {n} is {n}. ")).collect();
-    assert_eq!(facts(&many).len(), FACTS_MAX);
+    assert_eq!(facts(&many).len(), MAX_FACTS);
     let long = format!("I like {}", "\u{e9}".repeat(10_000));
     assert_eq!(facts(&long)[0].text.chars().count(), TEXT_CHARS);
 }
 
 #[test]
-fn of_a_long_sentence_only_the_beginning_is_looked_at() {
+fn only_the_beginning_of_a_long_sentence_is_searched_for_facts() {
     let said_late = |bytes: usize| said(&format!("{}, my name is Ana", "x ".repeat(bytes / 2)));
     assert_eq!(said_late(SENTENCE_BYTES / 2), ["My name is Ana"]);
     assert_eq!(said_late(SENTENCE_BYTES), [""; 0]);
@@ -121,7 +121,7 @@ fn of_a_long_sentence_only_the_beginning_is_looked_at() {
         "i like a, for a ",
         "\u{2014}",
     ] {
-        assert!(facts(&part.repeat(256 * 1024 / part.len())).len() <= FACTS_MAX);
+        assert!(facts(&part.repeat(256 * 1024 / part.len())).len() <= MAX_FACTS);
     }
 }
 
@@ -334,7 +334,7 @@ fn a_value_keeps_no_half_of_a_pair_of_quotes() {
 }
 
 #[test]
-fn what_others_say_and_what_is_only_supposed_or_denied_is_not_kept() {
+fn quoted_supposed_and_denied_statements_are_not_kept() {
     for text in [
         "I never said my name is Carl",
         "I don't think I like tea",

@@ -22,12 +22,12 @@ pub(super) const FAILURES: u32 = 10;
 /// How long it is tripped the first time; doubled each time a probe finds the receiver still down.
 pub(super) const TRIPPED_MILLIS: u64 = 5_000;
 /// The longest such time.
-pub(super) const TRIPPED_MAX_MILLIS: u64 = 60_000;
+pub(super) const MAX_TRIPPED_MILLIS: u64 = 60_000;
 /// How much later a tripped breaker admits a URL, for each of its unanswered attempts: more than the second in which
 /// alarms ring, so that URLs with fewer unanswered attempts come first.
 pub(super) const BEHIND_MILLIS: u64 = 2_000;
 /// The most attempts that count for this: the next attempt is an hour away by then.
-pub(super) const BEHIND_MOST: u32 = 5;
+pub(super) const MAX_BEHIND_ATTEMPTS: u32 = 5;
 
 /// The kind of permit that a pass holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +151,7 @@ impl State {
     /// How much later than the first lane a tripped breaker admits this one.
     fn behind_millis(&self, want: Want) -> u64 {
         let times = want.url.map_or(0, |_| self.unanswered(want));
-        BEHIND_MILLIS * u64::from(times.min(BEHIND_MOST))
+        BEHIND_MILLIS * u64::from(times.min(MAX_BEHIND_ATTEMPTS))
     }
 
     /// Whether this lane may use a permit for URLs without unanswered attempts. Each URL has at most one.
@@ -291,7 +291,7 @@ impl State {
     pub(super) fn renew(&mut self) {
         (self.failures, self.proven, self.tripped) = (0, false, None);
         self.silent.clear();
-        self.limit = (self.through + limits::BREAKER_FIRST).min(limits::BREAKER_MOST);
+        self.limit = (self.through + limits::BREAKER_FIRST).min(limits::MAX_BREAKER_PERMITS);
     }
 
     /// Learns from an ended attempt.
@@ -301,7 +301,7 @@ impl State {
             Health::Well => {
                 self.failures = 0;
                 self.proven = true;
-                self.limit = (self.limit + 1).min(limits::BREAKER_MOST);
+                self.limit = (self.limit + 1).min(limits::MAX_BREAKER_PERMITS);
                 if self.reset(now) { HealthChange::Recovered } else { HealthChange::Nothing }
             }
             Health::Down | Health::Silent => {
@@ -356,7 +356,7 @@ impl State {
                 Tripped { until, millis, probing, is_silence }
             }
             Some(tripped) => {
-                let millis = (tripped.millis * 2).min(TRIPPED_MAX_MILLIS);
+                let millis = (tripped.millis * 2).min(MAX_TRIPPED_MILLIS);
                 Tripped { until: now.plus(millis), millis, probing: false, is_silence }
             }
             None if self.failures < FAILURES => return,

@@ -1,7 +1,7 @@
 use futures_util::FutureExt;
 
-use super::super::return_times::{CROWDED_MILLIS, RETURN_MAX_MILLIS};
-use super::state::{FAILURES, TRIPPED_MAX_MILLIS, TRIPPED_MILLIS};
+use super::super::return_times::{CROWDED_MILLIS, MAX_RETURN_MILLIS};
+use super::state::{FAILURES, MAX_TRIPPED_MILLIS, TRIPPED_MILLIS};
 use super::*;
 
 const NOW: Millis = Millis(1_000_000);
@@ -44,17 +44,17 @@ fn a_receiver_gets_few_at_once_and_more_with_each_success() {
     let through: Vec<_> = (0..limits::BREAKER_FIRST + 3).map(|_| pass(&breaker, NOW)).collect();
     assert!(enter(&breaker, NOW).is_none(), "the next one waits");
     drop(through);
-    for _ in 0..limits::BREAKER_MOST * 2 {
+    for _ in 0..limits::MAX_BREAKER_PERMITS * 2 {
         pass(&breaker, NOW).end(Health::Well, NOW);
     }
-    let through: Vec<_> = (0..limits::BREAKER_MOST).map(|_| pass(&breaker, NOW)).collect();
+    let through: Vec<_> = (0..limits::MAX_BREAKER_PERMITS).map(|_| pass(&breaker, NOW)).collect();
     assert!(enter(&breaker, NOW).is_none());
     drop(through);
     pass(&breaker, NOW);
 }
 
 #[test]
-fn who_waits_is_let_through_in_turn_and_who_has_left_is_passed_over() {
+fn waiting_senders_are_admitted_in_order_and_departed_ones_are_skipped() {
     let breaker: Arc<CircuitBreaker> = Arc::default();
     let mut through: Vec<_> = (0..limits::BREAKER_FIRST).map(|_| pass(&breaker, NOW)).collect();
     let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(breaker.enter(NOW, ANY))).collect();
@@ -75,7 +75,7 @@ fn more_than_may_wait_are_told_to_come_again() {
 }
 
 #[test]
-fn who_has_left_takes_no_room_of_those_who_may_wait() {
+fn a_departed_waiter_frees_its_place_in_the_queue() {
     let breaker: Arc<CircuitBreaker> = Arc::default();
     let _through: Vec<_> = (0..limits::BREAKER_FIRST).map(|_| pass(&breaker, NOW)).collect();
     let mut waiting: Vec<_> = (0..limits::BREAKER_WAITING).map(|_| Box::pin(breaker.enter(NOW, ANY))).collect();
@@ -98,7 +98,7 @@ fn failures_in_a_row_stop_all_sending_but_rare_probes() {
     }
     pass(&breaker, NOW).end(Health::Down, NOW);
     let mut until = NOW.plus(TRIPPED_MILLIS);
-    for tripped in [2 * TRIPPED_MILLIS, 4 * TRIPPED_MILLIS, 8 * TRIPPED_MILLIS, TRIPPED_MAX_MILLIS, TRIPPED_MAX_MILLIS]
+    for tripped in [2 * TRIPPED_MILLIS, 4 * TRIPPED_MILLIS, 8 * TRIPPED_MILLIS, MAX_TRIPPED_MILLIS, MAX_TRIPPED_MILLIS]
     {
         assert!(return_time(&breaker, Millis(until.0 - 1)) > until);
         let probe = pass(&breaker, until);
@@ -111,19 +111,19 @@ fn failures_in_a_row_stop_all_sending_but_rare_probes() {
 }
 
 #[test]
-fn those_who_find_it_tripped_come_back_one_after_the_other_within_bounds() {
+fn senders_return_to_a_tripped_breaker_one_by_one_within_bounds() {
     let breaker = tripped();
     let mut times: Vec<_> = (0..200_000).map(|_| return_time(&breaker, NOW)).collect();
     assert!(times.is_sorted());
     assert!(times[0] > NOW.plus(TRIPPED_MILLIS));
-    assert_eq!(times.last(), Some(&NOW.plus(RETURN_MAX_MILLIS)));
+    assert_eq!(times.last(), Some(&NOW.plus(MAX_RETURN_MILLIS)));
     times.truncate(100_000);
     times.dedup();
     assert_eq!(times.len(), 100_000, "no two at once");
 }
 
 #[test]
-fn those_who_wait_when_it_trips_are_sent_away() {
+fn a_tripping_breaker_sends_its_waiters_away() {
     let breaker: Arc<CircuitBreaker> = Arc::default();
     let through: Vec<_> = (0..limits::BREAKER_FIRST).map(|_| pass(&breaker, NOW)).collect();
     let mut waiting = Box::pin(breaker.enter(NOW, ANY));
@@ -136,7 +136,7 @@ fn those_who_wait_when_it_trips_are_sent_away() {
 }
 
 #[test]
-fn what_somebody_asked_for_is_sent_although_it_is_tripped_and_may_reset_it() {
+fn a_requested_retry_passes_a_tripped_breaker_and_may_reset_it() {
     let breaker = tripped();
     let Some(Admitted::Now(asked)) = breaker.enter(NOW, ASKED).now_or_never() else { panic!("it was asked for") };
     assert_eq!(asked.end(Health::Well, NOW), HealthChange::Recovered);
@@ -314,7 +314,7 @@ fn a_first_comer_waits_although_new_urls_are_past_their_bound() {
 }
 
 #[test]
-fn of_urls_that_were_not_answered_the_latest_are_remembered() {
+fn the_breaker_remembers_only_the_latest_silent_urls() {
     let breaker: Arc<CircuitBreaker> = Arc::default();
     for url in 0..=limits::BREAKER_SILENT as u64 {
         pass_of(&breaker, NOW, one(url, 0)).end(Health::Silent, NOW);

@@ -4,13 +4,13 @@ use tokio::time::Instant;
 
 use super::Courier;
 use crate::id::EntityKey;
-use crate::log_limiter::Line;
 use crate::node::Node;
 use crate::outbox::lane::{Lane, Receiver};
 use crate::outbox::port::Sends;
 use crate::outbox::run::Run;
 use crate::store::StoreError;
 use crate::tables::LANES;
+use crate::tasks::log_limiter::Line;
 
 impl<M: Sends> Courier<M> {
     /// Loads into memory the lane on which a receiver gets this new event, and returns it. A waiting lane keeps waiting

@@ -167,7 +167,7 @@ mod tests {
     const NOW: Millis = Millis(1_000_000);
 
     #[test]
-    fn of_many_requests_the_last_ones_are_kept_and_the_one_for_the_newest_event() {
+    fn the_last_retry_requests_and_the_one_for_the_newest_event_are_kept() {
         let mut row = LaneRow::fresh(1, 100, NOW);
         for seq in [100, 7].into_iter().chain(1..=30) {
             row = row.with_request(seq, NOW.plus(seq));

@@ -65,7 +65,7 @@ fn a_retry_request_for_an_ended_delivery_is_left_to_the_note() {
 }
 
 #[test]
-fn what_waits_behind_others_is_asked_for_until_it_was_tried_itself() {
+fn a_retry_request_lasts_until_its_own_event_was_tried() {
     let row = LaneRow::fresh(5, 8, NOW).with_request(7, NOW);
     let mut run = Run::of(Lane::to(Receiver::Channel), row);
     run.found((5..=8).map(found).collect(), 8);
@@ -122,7 +122,7 @@ fn a_tried_retry_request_is_not_repeated_by_a_later_one() {
 }
 
 #[test]
-fn what_another_node_puts_behind_events_that_wait_asks_for_nothing() {
+fn an_event_that_another_node_appends_requests_no_retry() {
     let row = LaneRow::fresh(5, 7, NOW).with_request(7, NOW);
     let mut run = Run::of(Lane::to(Receiver::Channel), row.clone());
     run.found((5..=7).map(found).collect(), 7);

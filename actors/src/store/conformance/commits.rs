@@ -15,7 +15,7 @@ pub async fn an_entity_that_was_never_written_does_not_exist<S: Store>(place: &P
 }
 
 /// No update is lost.
-pub async fn of_two_writers_on_one_head_exactly_one_wins<S: Store>(place: &Place<S>) {
+pub async fn exactly_one_of_two_writers_on_one_head_wins<S: Store>(place: &Place<S>) {
     let entity = place.entity(1);
     let head = place.put(events(entity, None, &["base"])).await;
     let (left, right) = futures_util::future::join(
@@ -31,7 +31,7 @@ pub async fn of_two_writers_on_one_head_exactly_one_wins<S: Store>(place: &Place
 }
 
 /// `expected: None` is a condition too.
-pub async fn of_two_creations_exactly_one_wins<S: Store>(place: &Place<S>) {
+pub async fn exactly_one_of_two_creations_wins<S: Store>(place: &Place<S>) {
     let entity = place.entity(1);
     let (left, right) = futures_util::future::join(
         place.commit(events(entity, None, &["left"])),

@@ -5,7 +5,7 @@ use crate::store::inventory::Inventory;
 
 /// The number of commits, each with a key, a row and a list entry: more than any bucket or page in these cases holds.
 const COMMITS: u64 = 11;
-const PAGE: usize = 4;
+const ITEMS_PER_PAGE: usize = 4;
 
 /// Runs the cases of [`Inventory`] against a store, as [`run`] runs those of `Store`.
 pub async fn run_inventory<S: Inventory, F: AsyncFn() -> S>(make: F, salt: u64) {
@@ -23,10 +23,10 @@ async fn every_entity_is_listed_once<S: Inventory>(place: &Place<S>) {
     }
     let (mut found, mut after) = (Vec::new(), None);
     loop {
-        let page = place.store.entities(after, PAGE).await.expect("a read");
+        let page = place.store.entities(after, ITEMS_PER_PAGE).await.expect("a read");
         found.extend(page.iter().copied().filter(|entity| expected.contains(entity)));
         after = page.last().copied();
-        if page.len() < PAGE {
+        if page.len() < ITEMS_PER_PAGE {
             break;
         }
     }
@@ -49,7 +49,7 @@ async fn keys_tables_and_views_are_listed_however_old<S: Inventory>(place: &Plac
     let numbers = || (0..COMMITS).map(|n| u8::try_from(n).expect("a small number"));
     let (mut keys, mut after) = (Vec::new(), None);
     loop {
-        let page = place.store.keys(entity, after, PAGE).await.expect("a read");
+        let page = place.store.keys(entity, after, ITEMS_PER_PAGE).await.expect("a read");
         let Some((last, _)) = page.last() else { break };
         after = Some(*last);
         keys.extend(page);
@@ -62,7 +62,7 @@ async fn keys_tables_and_views_are_listed_however_old<S: Inventory>(place: &Plac
     let views = place.store.views(place.workspace).await.expect("a read");
     assert_eq!(views, numbers().map(|n| View(n * 5)).collect::<Vec<_>>());
     let nobody = place.entity(2);
-    assert!(place.store.keys(nobody, None, PAGE).await.expect("a read").is_empty());
+    assert!(place.store.keys(nobody, None, ITEMS_PER_PAGE).await.expect("a read").is_empty());
     assert!(place.store.tables(nobody).await.expect("a read").is_empty());
     assert!(place.store.views(place.elsewhere()).await.expect("a read").is_empty());
 }

@@ -116,7 +116,7 @@ fn redact(entity: EntityKey, head: Option<Head>, seqs: &[u64]) -> Commit {
 }
 
 /// Neighbours in the same commit and marks keep their content; missing sequences are skipped.
-pub async fn what_is_taken_out_of_the_log_is_gone_and_its_place_stays<S: Store>(place: &Place<S>) {
+pub async fn a_redacted_record_is_gone_and_its_place_stays<S: Store>(place: &Place<S>) {
     let entity = place.entity(1);
     let head = nine_events(place).await;
     let head = place.put(redact(entity, Some(head), &[2, 6, 8, 9, 77])).await;
@@ -140,7 +140,7 @@ pub async fn what_is_taken_out_of_the_log_is_gone_and_its_place_stays<S: Store>(
 }
 
 /// This also holds where a state was stored before the removal, between the events, or with the removal.
-pub async fn what_is_taken_out_is_gone_for_whoever_loads_too<S: Store>(place: &Place<S>) {
+pub async fn a_redacted_record_is_gone_for_loads_too<S: Store>(place: &Place<S>) {
     for state_with in 0..4_u64 {
         let entity = place.entity(state_with);
         let mut commits = vec![events(entity, None, &["one", "two"]), events(entity, None, &["three"])];

@@ -82,13 +82,13 @@ fn read_as(contents: Vec<Content>, own: bool) -> Context {
             turn: (own && seq == last).then_some(TurnId::new(Millis(5_000), conversation().address, 1)),
             content: Arc::new(content),
         };
-        reader.take(Arc::new(Said::of(message, &Overlay::default(), &Ids)));
+        reader.take(Arc::new(PromptMessage::of(message, &Overlay::default(), &Ids)));
     }
     reader.whole()
 }
 
 fn texts(context: &Context) -> Vec<String> {
-    let text = |said: &Said| match said.calls() {
+    let text = |said: &PromptMessage| match said.calls() {
         Some(calls) => format!("calls {}", calls.as_str()),
         None => said.words().chars().take(10).collect(),
     };
@@ -209,7 +209,7 @@ fn a_reply_answers_its_question_also_where_that_says_nothing_to_a_model() {
     {
         let content = Arc::new(content);
         let message = Message { id: id(seq), conversation: conversation(), owner: None, parent, turn, content };
-        reader.take(Arc::new(Said::of(message, &Overlay::default(), &Ids)));
+        reader.take(Arc::new(PromptMessage::of(message, &Overlay::default(), &Ids)));
     }
     assert_eq!(reader.whole().branch(), Some(id(2)));
 }

@@ -49,7 +49,7 @@ async fn with_three_that_wait() -> (Fixture<MemoryStore>, Vec<DeliveryState>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_asked_for_while_it_is_being_sent_again_tells_of_every_attempt() {
+async fn a_delivery_requested_during_its_retries_lists_every_attempt() {
     let fixture = Fixture::on(MemoryStore::default());
     fixture.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
     fixture.say(1, "a").await;

@@ -181,7 +181,7 @@ async fn a_slow_receiver_keeps_no_retry_of_another_one_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_asked_for_while_its_log_is_busy_goes_at_once() {
+async fn a_requested_retry_does_not_wait_for_a_busy_courier() {
     let fixture = Fixture::on(MemoryStore::default());
     fixture.endpoint(1, |_| {}).await;
     fixture.endpoint(2, |_| {}).await;

@@ -7,7 +7,7 @@ use actors::conversation::Event;
 use actors::directory::CommandContext;
 use actors::message::{Content, Json};
 use actors::store::memory::MemoryStore;
-use actors::trace::kept::Kept;
+use actors::trace::recording_tracer::RecordingTracer;
 use actors::trace::{Finished, TraceContext};
 use tokio::time::sleep;
 
@@ -26,7 +26,7 @@ fn unsampled(n: u8) -> CommandContext {
 }
 
 /// The spans of a node by this tracer, whose reviews of these requests expire, and the traces of the deadlines' records.
-async fn expired(tracer: Kept, asking: &[CommandContext]) -> (Vec<Finished>, Vec<Option<TraceContext>>) {
+async fn expired(tracer: RecordingTracer, asking: &[CommandContext]) -> (Vec<Finished>, Vec<Option<TraceContext>>) {
     let (fixture, kept) = Fixture::traced_by(MemoryStore::default(), tracer);
     fixture.endpoint(1, |endpoint| endpoint.events = vec!["review.expired".to_owned()]).await;
     for context in asking {
@@ -47,7 +47,7 @@ fn deliveries(spans: &[Finished]) -> Vec<&Finished> {
 #[tokio::test(start_paused = true)]
 async fn the_end_of_an_unanswered_review_leads_to_who_asked_for_it() {
     let cause = in_trace(1).trace.unwrap();
-    for tracer in [Kept::default(), Kept::declining()] {
+    for tracer in [RecordingTracer::default(), RecordingTracer::declining()] {
         let (spans, ends) = expired(tracer, &[in_trace(1)]).await;
         let linked = spans.iter().filter(|span| span.name == "alarm conversation" && !span.links.is_empty());
         let [alarm] = linked.collect::<Vec<_>>()[..] else { panic!("one alarm ends it: {spans:#?}") };
@@ -68,7 +68,7 @@ async fn the_end_of_an_unanswered_review_leads_to_who_asked_for_it() {
 #[tokio::test(start_paused = true)]
 async fn an_alarm_of_several_reviews_leads_to_each_request_that_is_recorded() {
     let asking = [unsampled(1), in_trace(2), unsampled(3), in_trace(4)];
-    let (spans, ends) = expired(Kept::declining(), &asking).await;
+    let (spans, ends) = expired(RecordingTracer::declining(), &asking).await;
     assert_eq!(ends, asking.map(|context| context.trace));
     let recorded: Vec<TraceContext> = [2, 4].map(|n| in_trace(n).trace.unwrap()).into();
     assert_eq!(one(&spans, "alarm conversation").links, recorded);
@@ -78,7 +78,7 @@ async fn an_alarm_of_several_reviews_leads_to_each_request_that_is_recorded() {
 
 #[tokio::test(start_paused = true)]
 async fn the_end_of_a_review_is_not_recorded_where_the_request_for_it_was_not() {
-    for tracer in [Kept::default(), Kept::declining()] {
+    for tracer in [RecordingTracer::default(), RecordingTracer::declining()] {
         let (spans, ends) = expired(tracer, &[unsampled(1)]).await;
         assert_eq!(ends, [unsampled(1).trace]);
         assert_eq!(deliveries(&spans), Vec::<&Finished>::new());
@@ -89,7 +89,7 @@ async fn the_end_of_a_review_is_not_recorded_where_the_request_for_it_was_not() 
 /// A review that ends by its default is answered by nobody either.
 #[tokio::test(start_paused = true)]
 async fn a_review_that_ends_by_its_default_leads_to_who_asked_too() {
-    let (fixture, kept) = Fixture::traced_by(MemoryStore::default(), Kept::declining());
+    let (fixture, kept) = Fixture::traced_by(MemoryStore::default(), RecordingTracer::declining());
     fixture.endpoint(1, |endpoint| endpoint.events = vec!["review.completed".to_owned()]).await;
     let actors::conversation::Command::Post(mut asks) = ask(entity(1), DEADLINE) else { unreachable!() };
     let asked = &mut asks.messages[0].content;

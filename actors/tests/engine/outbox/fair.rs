@@ -147,12 +147,12 @@ async fn a_requested_delivery_is_sent_though_its_endpoint_was_off() {
     let fixture = Fixture::on(MemoryStore::default());
     let endpoint = fixture.endpoint(1, |endpoint| endpoint.events = vec!["message.*".to_owned()]).await;
     // After these, the endpoint gets as many requests at once as any receiver.
-    for n in 0..limits::BREAKER_MOST as u64 {
+    for n in 0..limits::MAX_BREAKER_PERMITS as u64 {
         fixture.say(n, "a").await;
         settle().await;
     }
     fixture.sink.mood(ONE, Mood::Hang);
-    for n in 0..limits::BREAKER_MOST as u64 + 1 {
+    for n in 0..limits::MAX_BREAKER_PERMITS as u64 + 1 {
         fixture.say(100 + n, "a").await;
         settle().await;
     }
@@ -164,7 +164,7 @@ async fn a_requested_delivery_is_sent_though_its_endpoint_was_off() {
     fixture.store_endpoint(&WebhookEndpoint { since: fixture.clock.now(), ..endpoint }).await;
     sleep(secs(2)).await;
     let (taken, hang) = (fixture.sink.taken(ONE).len(), fixture.node.outbox().in_flight());
-    assert_eq!((taken, hang), (limits::BREAKER_MOST, limits::BREAKER_MOST), "the last one waits");
+    assert_eq!((taken, hang), (limits::MAX_BREAKER_PERMITS, limits::MAX_BREAKER_PERMITS), "the last one waits");
     let last = fixture.pending().await.into_iter().max_by_key(|standing| standing.event).unwrap();
     again(&fixture, &last).await;
     sleep(secs(2)).await;
@@ -174,7 +174,7 @@ async fn a_requested_delivery_is_sent_though_its_endpoint_was_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_somebody_asks_for_is_sent_now_also_where_many_of_its_log_hang() {
+async fn a_requested_retry_is_sent_though_many_lanes_of_its_log_hang() {
     let fixture = Fixture::on(MemoryStore::default());
     fixture.channel("demo", None).await;
     hooked(&fixture, "asked", Mood::AskForTime(8 * 3_600_000)).await;

@@ -19,7 +19,7 @@ use actors::ports::Ports;
 use actors::requests::Request;
 use actors::store::{KeyRange, Order, Scan, Store};
 use actors::tables::{CHANNELS, ENDED, PENDING, WEBHOOK_ENDPOINTS};
-use actors::trace::kept::Kept;
+use actors::trace::recording_tracer::RecordingTracer;
 use actors::trace::{Traces, current};
 use actors::webhook::{Format, WebhookEndpoint};
 use futures_util::future::BoxFuture;
@@ -146,12 +146,12 @@ impl<S: Store> Fixture<S> {
     }
 
     /// The same, with its spans recorded.
-    pub(crate) fn traced(store: S) -> (Self, Arc<Kept>) {
-        Self::traced_by(store, Kept::default())
+    pub(crate) fn traced(store: S) -> (Self, Arc<RecordingTracer>) {
+        Self::traced_by(store, RecordingTracer::default())
     }
 
     /// The same, by this tracer.
-    pub(crate) fn traced_by(store: S, tracer: Kept) -> (Self, Arc<Kept>) {
+    pub(crate) fn traced_by(store: S, tracer: RecordingTracer) -> (Self, Arc<RecordingTracer>) {
         let kept = Arc::new(tracer);
         (Self::by(store, Traces::to(kept.clone())), kept)
     }

@@ -130,7 +130,7 @@ async fn a_delivery_fails_once_its_channel_has_no_url() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_the_url_of_a_channel_that_is_deleted_has_failed() {
+async fn waiting_deliveries_fail_when_their_channel_is_deleted() {
     let fixture = waiting_for_its_channel().await;
     delete_channel(&fixture).await;
     sleep(secs(10)).await;
@@ -206,7 +206,7 @@ async fn a_delivery_that_arrived_stays_so_where_it_cannot_be_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_sent_again_and_does_not_arrive_has_failed_whatever_it_was_before() {
+async fn a_repeated_delivery_that_does_not_arrive_has_failed() {
     let fixture = Fixture::on(MemoryStore::default());
     fixture.channel("demo", Some(HOOK)).await;
     fixture.post_to("demo", content("a")).await;

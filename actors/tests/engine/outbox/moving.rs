@@ -21,7 +21,7 @@ async fn stored<S: Store>(fixture: &Fixture<S>, endpoint: &WebhookEndpoint) -> W
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_old_url_of_an_endpoint_answers_late_says_nothing_of_the_new_one() {
+async fn a_late_answer_of_the_old_url_does_not_affect_the_new_one() {
     for mood in [Mood::Late(10_000, 410, None), Mood::Late(10_000, 503, Some(EIGHT_HOURS)), Mood::Hang] {
         let fixture = Fixture::on(MemoryStore::default());
         let endpoint = fixture.endpoint(1, |_| {}).await;
@@ -130,7 +130,7 @@ async fn a_new_url_is_tried_for_three_days_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_a_channel_s_url_is_sent_to_the_new_one_at_once() {
+async fn waiting_deliveries_go_to_a_channels_new_url_at_once() {
     let fixture = Fixture::on(MemoryStore::default());
     fixture.channel("demo", Some(ONE)).await;
     fixture.channel("other", Some(ONE)).await;

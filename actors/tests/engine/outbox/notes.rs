@@ -220,7 +220,7 @@ async fn a_damaged_lane_keeps_no_receiver_from_new_events() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_arrives_is_noted_although_no_lane_can_be_read() {
+async fn deliveries_are_noted_although_no_lane_can_be_read() {
     let (_lines, _catching) = Lines::catch();
     let gate = Gate::new();
     let fixture = Fixture::on(gate.clone());
@@ -241,7 +241,7 @@ async fn what_arrives_is_noted_although_no_lane_can_be_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_arrives_is_noted_although_no_time_of_a_lane_can_be_read() {
+async fn deliveries_are_noted_although_no_time_of_a_lane_can_be_read() {
     let (_lines, _catching) = Lines::catch();
     let gate = Gate::new();
     let fixture = Fixture::on(gate.clone());

@@ -199,7 +199,7 @@ async fn a_shared_url_gets_what_waits_behind_the_channels_own_events() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_comes_by_a_url_later_gets_nothing_that_waited_for_an_endpoint_before() {
+async fn deliveries_of_a_deleted_endpoint_are_not_sent_to_a_channels_new_url() {
     let fixture = Fixture::on(MemoryStore::default());
     fixture.channel("demo", None).await;
     let endpoint = fixture.endpoint(1, |_| {}).await;

@@ -61,7 +61,7 @@ async fn once_a_channel_has_a_webhook_every_node_goes_by_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_one_node_is_sending_is_left_to_it_however_long_the_receiver_takes() {
+async fn a_slow_delivery_of_one_node_is_not_sent_by_the_other() {
     let [one, other] = two().await;
     one.endpoint(1, |_| {}).await;
     one.sink.mood(ONE, Mood::Slow(12_000));
@@ -97,7 +97,7 @@ async fn posts_of_both_nodes_reach_a_slow_receiver_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_node_was_sending_when_it_was_lost_is_sent_by_the_other() {
+async fn deliveries_of_a_lost_node_are_sent_by_the_other() {
     let [one, other] = two().await;
     one.endpoint(1, |_| {}).await;
     one.sink.mood(ONE, Mood::Hang);

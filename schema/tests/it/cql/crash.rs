@@ -77,7 +77,7 @@ async fn said(store: &CqlStore, entity: EntityKey) -> Bytes {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_process_died_over_is_done_by_the_next_to_come_or_by_the_scan() {
+async fn a_commit_of_a_dead_process_is_finished_by_the_next_load_or_scan() {
     let Some(server) = bed::server() else { return };
     migrated(server.nodes(), KEYSPACE).await;
     let now = actors::clock::Clock::now(&SystemClock);

@@ -37,7 +37,7 @@ pub(super) const OPERATIONS_IN_ALL: u64 = CLIENTS * OPERATIONS;
 const FRAMES: u64 = 200;
 /// How long a client retries before a missing answer counts as a defect: longer than a driver needs for a new
 /// connection on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(90);
+const HISTORY_TIMEOUT: Duration = Duration::from_secs(90);
 /// The pause between two tries. Real servers have no clock that a test could move.
 const AGAIN: Duration = Duration::from_millis(2);
 
@@ -205,7 +205,7 @@ impl World {
         review: Option<&Review>,
         history: &mut History,
     ) -> u64 {
-        let late = Instant::now() + PATIENCE;
+        let late = Instant::now() + HISTORY_TIMEOUT;
         while in_time(late).await {
             let nodes: &[usize] = match random.below(3) {
                 0 => &[0],
@@ -240,7 +240,7 @@ impl World {
         let seq = self.surely(random, conversation, text, Some(&review), history).await;
         let message = self.message(conversation, seq).await;
         let mut told: BTreeSet<String> = BTreeSet::new();
-        let late = Instant::now() + PATIENCE;
+        let late = Instant::now() + HISTORY_TIMEOUT;
         while in_time(late).await {
             let answers = [0, 1].map(|node| self.respond(node, conversation, message, text));
             for answer in join_all(answers).await {
@@ -260,7 +260,7 @@ impl World {
 
     /// The id of a message, from the log.
     async fn message(&self, conversation: u64, seq: u64) -> MessageId {
-        let late = Instant::now() + PATIENCE;
+        let late = Instant::now() + HISTORY_TIMEOUT;
         while in_time(late).await {
             let read = self.nodes[0]
                 .events::<Conversation>(self.entity(conversation), SeqRange::one(seq), Order::Asc, 1)

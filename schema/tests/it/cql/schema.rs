@@ -106,7 +106,7 @@ async fn an_unfit_keyspace_is_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_processes_that_migrate_at_once_one_does_it() {
+async fn only_one_of_several_concurrent_migrations_applies_each_step() {
     let keyspace = "cql_at_once";
     let Some(contact) = contact(keyspace) else { return };
     let session = session(&contact).await;

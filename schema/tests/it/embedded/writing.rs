@@ -232,7 +232,7 @@ async fn keys_past_their_time_are_forgotten_by_compaction_and_no_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_sees_one_row_of_a_commit_sees_all_of_it() {
+async fn a_reader_that_sees_one_row_of_a_commit_sees_all_of_it() {
     use actors::clock::Millis;
     use actors::store::{KeyHash, KeyRow, View, ViewWrite};
     let dir = tempfile::tempdir().unwrap();

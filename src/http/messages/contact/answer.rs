@@ -23,9 +23,9 @@ use crate::wire::contact_message::view::{ContactParts, Usage, contact_view};
 use crate::wire::json_view::turn_status;
 
 /// The longest wait that a client may ask for, in seconds.
-pub(super) const WAIT_MAX: u32 = 120;
+pub(super) const MAX_WAIT_SECONDS: u32 = 120;
 /// After so long a wait for a reply the key is checked again before the answer.
-const LONG: Duration = Duration::from_secs(1);
+const KEY_CHECK_DELAY: Duration = Duration::from_secs(1);
 
 /// A message accepted by this or an earlier request.
 pub(super) struct Delivered {
@@ -73,12 +73,12 @@ impl Exchange<'_> {
                 turn.map_err(store_problem).map_err(untold)?
             }
             // A request that waits when the server stops gets the location of the reply.
-            () = self.request.app.waits_no_longer() => delivered.turn.clone(),
+            () = self.request.app.stop_waiting() => delivered.turn.clone(),
         };
         drop(events);
         let waited = prefer.wait.filter(|_| permit.is_some() && !prefer.respond_async);
-        let applied = waited.map(|wait| format!("wait={}", wait.min(WAIT_MAX)));
-        if before + begun.elapsed() >= LONG {
+        let applied = waited.map(|wait| format!("wait={}", wait.min(MAX_WAIT_SECONDS)));
+        if before + begun.elapsed() >= KEY_CHECK_DELAY {
             still_known(self.request.app, self.request.caller).await?;
         }
         match self.told(&delivered, (&turn, &heard), prefer, key).await {
@@ -157,6 +157,8 @@ impl Exchange<'_> {
         if prefer.respond_async {
             return Duration::ZERO;
         }
-        prefer.wait.map_or(self.request.app.wait_budget(), |wait| Duration::from_secs(wait.min(WAIT_MAX).into()))
+        prefer
+            .wait
+            .map_or(self.request.app.wait_budget(), |wait| Duration::from_secs(wait.min(MAX_WAIT_SECONDS).into()))
     }
 }

@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use http::{HeaderValue, StatusCode};
 use tokio::time::{Instant, timeout};
 
-use super::answer::WAIT_MAX;
+use super::answer::MAX_WAIT_SECONDS;
 use super::{Exchange, Sent};
 use crate::http::caller::still_known;
 use crate::http::headers::prefer::{PREFERENCE_APPLIED, Prefer, prefer};
@@ -132,7 +132,7 @@ fn not_yet(prefer: Prefer) -> Problem {
 
 /// The problem of a request that has waited as long as it wanted to.
 pub(super) fn having_waited(problem: Problem, prefer: Prefer) -> Problem {
-    let waited = prefer.wait.filter(|_| !prefer.respond_async).map(|wait| wait.min(WAIT_MAX));
+    let waited = prefer.wait.filter(|_| !prefer.respond_async).map(|wait| wait.min(MAX_WAIT_SECONDS));
     match waited.map(|wait| HeaderValue::try_from(format!("wait={wait}"))) {
         Some(Ok(applied)) => problem.header(PREFERENCE_APPLIED, applied),
         _ => problem,

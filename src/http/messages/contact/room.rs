@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use actors::conversation::{Event, Rejection};
 use actors::id::EntityKey;
-use actors::shares::OwnPermit;
 use actors::subscriptions::Subscription;
+use actors::tasks::shares::OwnPermit;
 use futures_util::FutureExt as _;
 use tokio::time::{Instant, timeout_at};
 

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn what_the_contract_allows_is_accepted() {
+fn every_body_that_the_contract_allows_is_accepted() {
     let metadata_of = |bytes: usize| json!({"metadata": {"k": "x".repeat(bytes - 8)}});
     let deep =
         |levels: usize| serde_json::from_str::<Any>(&format!("{}1{}", "{\"a\":".repeat(levels), "}".repeat(levels)));

@@ -113,7 +113,7 @@ fn without_a_server_a_test_is_skipped_by_name_with_the_reasons() {
 }
 
 #[test]
-fn where_ci_is_set_a_test_without_a_server_fails() {
+fn a_test_without_a_server_fails_if_ci_is_set() {
     let (well, words) = Place::new(false).run("life::wants_a_server", &[("BED_STANDIN_FAILS", "1"), ("CI", "true")]);
     assert!(!well && words.contains("life::wants_a_server needs a CQL server, and there is none"), "{words}");
 }

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_asks_while_a_task_runs_is_looked_after_by_it() {
+    fn a_request_during_a_task_makes_it_run_once_more() {
         let flights = Arc::new(SingleFlight::default());
         let mut flight = flights.begin(entity()).unwrap();
         assert!(flights.begin(entity()).is_none());
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_asks_before_the_task_looks_is_looked_after_by_that_look() {
+    fn a_request_before_the_task_reads_is_covered_by_that_read() {
         let flights = Arc::new(SingleFlight::default());
         let mut flight = flights.begin(entity()).unwrap();
         assert!(flights.begin(entity()).is_none());
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_asks_after_the_last_look_has_a_task_of_their_own() {
+    fn a_request_after_the_last_read_starts_another_task() {
         let flights = Arc::new(SingleFlight::default());
         let mut flight = flights.begin(entity()).unwrap();
         assert!(!flight.again());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actors::trace::kept::Kept;
+use actors::trace::recording_tracer::RecordingTracer;
 use actors::trace::{Finished, SpanKind, Traces, Value};
 use axum::body::{Body, to_bytes};
 use http::Request;
@@ -14,7 +14,7 @@ use tower::ServiceExt as _;
 use super::receiver::Got;
 use super::tables::describes;
 use super::{CLIENT, SERVER};
-use crate::passing::{KNOWN_AFTER, address, beside_traced, theirs};
+use crate::forwarding::{KNOWN_AFTER, address, beside_traced, theirs};
 use crate::support::origin::{Heard, Origin, Part};
 use crate::support::{TestApp, TestStore};
 
@@ -46,7 +46,7 @@ fn got(span: &Finished) -> Got {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_passed_on_is_one_trace_on_both_servers() {
     let store = TestStore::shared().await;
-    let kept = [Arc::new(Kept::default()), Arc::new(Kept::default())];
+    let kept = [Arc::new(RecordingTracer::default()), Arc::new(RecordingTracer::default())];
     let mut apps = Vec::new();
     for kept in &kept {
         let (listener, address) = address().await;
@@ -63,7 +63,9 @@ async fn a_request_that_is_passed_on_is_one_trace_on_both_servers() {
     let caller = format!("00-{trace}-b7ad6b7169203331-01");
     let answer = apps[0].post("/api/v1/messages").json(body).header("traceparent", &caller).await;
     assert_eq!(answer.status, 200);
-    let of = |kept: &Kept| -> Vec<Got> { kept.spans().iter().map(got).filter(|got| got.trace == trace).collect() };
+    let of = |kept: &RecordingTracer| -> Vec<Got> {
+        kept.spans().iter().map(got).filter(|got| got.trace == trace).collect()
+    };
     let [here, there] = [of(&kept[0]), of(&kept[1])];
     let [passed, request] = &here[..] else { panic!("two spans: {here:#?}") };
     assert_eq!((&*passed.name, passed.kind, &passed.parent), ("pass on", CLIENT, &request.id));
@@ -88,7 +90,7 @@ fn fails(heard: &Heard, status: u16, code: &str) -> Vec<Part> {
 }
 
 /// Another server whose agent fails, and which handles no request that could be done twice.
-async fn failing(kept: &Arc<Kept>) -> (TestApp, Origin, String) {
+async fn failing(kept: &Arc<RecordingTracer>) -> (TestApp, Origin, String) {
     let origin = Origin::serve(|heard: &Heard| match heard.header("idempotency-key") {
         "" => fails(heard, 500, "agent_failed"),
         _ => fails(heard, 503, "stopping"),
@@ -107,7 +109,7 @@ fn message(conversation: &str) -> serde_json::Value {
 
 #[tokio::test(start_paused = true)]
 async fn an_error_that_was_passed_on_has_its_code_on_both_servers() {
-    let kept = Arc::new(Kept::default());
+    let kept = Arc::new(RecordingTracer::default());
     let (app, _origin, conversation) = failing(&kept).await;
     app.post("/api/v1/messages").json(message(&conversation)).await.problem(500, "agent_failed");
     let spans: Vec<Got> = kept.spans().iter().map(got).collect();
@@ -123,7 +125,7 @@ async fn an_error_that_was_passed_on_has_its_code_on_both_servers() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_could_not_do_it_was_reached_and_its_status_is_told() {
-    let kept = Arc::new(Kept::default());
+    let kept = Arc::new(RecordingTracer::default());
     let (app, _origin, conversation) = failing(&kept).await;
     let caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let sent = app.post("/api/v1/messages").json(message(&conversation)).idempotency_key("k");

@@ -7,9 +7,9 @@ use tokio::time::{Instant, sleep};
 use crate::store::StoreError;
 
 /// The first pause between two attempts; each is twice as long as the one before.
-const PAUSE: Duration = Duration::from_millis(20);
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// The longest pause between offers of a report that has no end.
 const LONGEST_PAUSE_OF_REPORTS: Duration = Duration::from_secs(10);
 
@@ -31,7 +31,7 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// For this time from now.
     pub(crate) fn within(within: Duration) -> Self {
-        Self { until: Some(Instant::now() + within), pause: PAUSE, longest: LONGEST_PAUSE }
+        Self { until: Some(Instant::now() + within), pause: FIRST_PAUSE, longest: MAX_PAUSE }
     }
 
     /// Without an end.
@@ -42,7 +42,7 @@ impl Backoff {
     /// For a report of work whose result is known nowhere else. If other processes write too, `within` this time:
     /// another one may take the work over then. Otherwise without an end: the work would only be done again.
     pub(crate) fn of_report(is_shared: bool, within: Duration) -> Self {
-        if is_shared { Self::within(within) } else { Self::endless(PAUSE, LONGEST_PAUSE_OF_REPORTS) }
+        if is_shared { Self::within(within) } else { Self::endless(FIRST_PAUSE, LONGEST_PAUSE_OF_REPORTS) }
     }
 
     /// Waits before the next attempt; `false`: it is too late for one.

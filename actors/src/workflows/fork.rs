@@ -15,15 +15,15 @@ use crate::id::{AttachmentId, EntityKey};
 use crate::limits;
 use crate::message::{Content, Message, Overlay};
 use crate::node::Node;
-use crate::retry_command::{Stopped, retry_command};
-use crate::shared_job::{self, Ended};
 use crate::store::{SeqRange, StoreError};
+use crate::tasks::retry_command::{Stopped, retry_command};
+use crate::tasks::shared_job::{self, JobHandle};
 
 /// Events of the source that one step looks at.
-const STEP: u64 = 128;
+const EVENTS_PER_STEP: u64 = 128;
 
 /// Copies the rest, in a task of its own; a running task checks once more.
-pub fn begin(node: &Arc<Node>, entity: EntityKey) -> Ended {
+pub fn begin(node: &Arc<Node>, entity: EntityKey) -> JobHandle {
     shared_job::begin(node, entity, "a copy of a conversation", run)
 }
 
@@ -69,7 +69,7 @@ async fn piece(
     is_tree: &mut Option<bool>,
 ) -> Result<Copying, Stopped> {
     let source = EntityKey::conversation(entity.workspace, fork.of.source.address);
-    let upto = fork.of.upto.min(from + STEP - 1);
+    let upto = fork.of.upto.min(from + EVENTS_PER_STEP - 1);
     let step = SeqRange::new(from, upto);
     let read = node.readable::<Conversation>(source, step).await?;
     let overlays: HashMap<u64, _> = node.stored_overlays(source, step).await?.into_iter().collect();
@@ -119,7 +119,7 @@ fn left_out(copy: EntityKey, seq: u64, error: &StoreError) {
 /// Whether a message among these events names its parent.
 async fn names_parents(node: &Node, source: EntityKey, mut rest: SeqRange) -> Result<bool, Stopped> {
     while !rest.is_empty() {
-        let step = SeqRange { last: rest.last.min(rest.first + STEP - 1), ..rest };
+        let step = SeqRange { last: rest.last.min(rest.first + EVENTS_PER_STEP - 1), ..rest };
         let read = node.readable::<Conversation>(source, step).await?;
         if read.events.iter().filter_map(message_of).any(|message| message.parent.is_some()) {
             return Ok(true);

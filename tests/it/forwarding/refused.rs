@@ -33,7 +33,7 @@ async fn a_request_that_is_too_late_by_anothers_clock_is_done_here() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_server_that_stops_cannot_do_is_done_here() {
+async fn a_request_that_a_stopping_node_refuses_is_served_locally() {
     let origin = Origin::serve(|heard| cannot(heard, "stopping", "")).await;
     let app = beside(TestStore::shared().await, &[], &origin.url("")).await;
     let conversation = theirs(&app).await;
@@ -48,7 +48,7 @@ async fn what_a_server_that_stops_cannot_do_is_done_here() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_passed_on_and_given_up_is_not_done_any_more() {
+async fn a_forwarded_request_past_its_deadline_is_not_served() {
     let ([one, other], _listening) = servers().await;
     let conversation = theirs(&one).await;
     let until = |millis: u64| {

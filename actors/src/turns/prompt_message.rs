@@ -7,7 +7,7 @@ use crate::tool::Tools;
 /// A message's position and sender, and the part that a model reads. It takes a third of the message's memory, and many
 /// stay in memory.
 #[derive(Clone, Debug)]
-pub(super) struct Said {
+pub(super) struct PromptMessage {
     pub(super) id: MessageId,
     /// The sequence of its parent.
     pub(super) parent: Option<u64>,
@@ -29,7 +29,7 @@ pub(super) struct Said {
     chars: usize,
 }
 
-impl Said {
+impl PromptMessage {
     /// From the message's current content.
     pub(super) fn of(message: Message, overlay: &Overlay, tools: &dyn Tools) -> Self {
         let mut said = Self {
@@ -133,11 +133,11 @@ mod tests {
     use crate::message::{MediaKind, Sender, SenderKind};
     use crate::tool::NoTools;
 
-    fn said(content: Content, overlay: &Overlay) -> Said {
+    fn said(content: Content, overlay: &Overlay) -> PromptMessage {
         let conversation = ConversationId::new(Millis(1), Address([1; 10]));
         let id = MessageId::new(Millis(1), conversation.address, 1);
         let message = Message { id, conversation, owner: None, parent: None, turn: None, content: Arc::new(content) };
-        Said::of(message, overlay, &NoTools)
+        PromptMessage::of(message, overlay, &NoTools)
     }
 
     fn text(role: &str, text: &str) -> Content {
@@ -165,14 +165,14 @@ mod tests {
     }
 
     #[test]
-    fn it_is_what_the_newest_edit_says() {
+    fn an_edited_message_has_the_text_of_its_newest_edit() {
         let edited = Overlay { text: Some("Too large".to_owned()), ..Overlay::default() };
         let said = said(text("user", "Too small"), &edited);
         assert_eq!((said.words(), said.text()), ("Too large", "Too large"));
     }
 
     #[test]
-    fn of_words_that_are_gone_or_of_a_role_of_the_clients_own_nothing_is_kept() {
+    fn deleted_text_and_text_of_unknown_roles_are_left_out() {
         let deleted = Overlay { deleted: true, ..Overlay::default() };
         let gone = said(text("assistant", "secret"), &deleted);
         assert_eq!((gone.role, gone.text(), gone.is_gone), (Some("assistant"), "", true));

@@ -13,7 +13,7 @@ use crate::node::Node;
 use crate::trace::{Span, SpanKind, TraceContext, names};
 
 /// A running attempt at a turn: its span and its duration. Dropping it ends it.
-pub(super) struct Telling {
+pub(super) struct AttemptTelemetry {
     node: Arc<Node>,
     span: Span,
     began: Instant,
@@ -21,7 +21,7 @@ pub(super) struct Telling {
     end: Option<TurnEnd>,
 }
 
-impl Telling {
+impl AttemptTelemetry {
     /// An attempt that begins. The first one is a child of the request that `asked`; a resumed one, after a loss or
     /// after people have answered, comes hours later and is linked to the request and to the cause of its resumption.
     pub(super) fn begin(
@@ -85,7 +85,7 @@ impl Telling {
     }
 }
 
-impl Drop for Telling {
+impl Drop for AttemptTelemetry {
     fn drop(&mut self) {
         if let Some(end) = self.end {
             let now = || self.node.now();

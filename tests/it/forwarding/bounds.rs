@@ -47,7 +47,7 @@ async fn a_stopping_server_passes_on_nothing_and_does_what_it_is_passed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_ten_connections_one_passes_on_and_what_is_beyond_is_done_where_it_is() {
+async fn requests_beyond_the_forwarding_limit_are_served_locally() {
     let origin = Origin::serve(|_| vec![Part::Silence]).await;
     let env = [("TERTULIA_MAX_CONNECTIONS", "29")];
     let app = beside(TestStore::shared().await, &env, &origin.url("")).await;

@@ -9,9 +9,9 @@ use tokio::time::Instant;
 use crate::clock::Millis;
 use crate::directory::Refusal;
 use crate::id::EntityKey;
-use crate::log_limiter::Line;
 use crate::node::Node;
 use crate::store::StoreError;
+use crate::tasks::log_limiter::Line;
 use crate::trace::{Span, SpanKind, names};
 
 /// Reports that an entity could not be loaded or reloaded. Damage needs an operator. An unreachable store recovers, and

@@ -13,7 +13,7 @@ use crate::store::{RowWrite, Table};
 use crate::tables::{ASKED_TURNS, KEPT, SHOWN};
 
 /// Rows that one write removes. More than one, so that a backlog of a busy time shrinks in a quiet one.
-const AT_ONCE: usize = 16;
+const MAX_REMOVED_ROWS: usize = 16;
 
 fn is_kept(row: &RowWrite) -> bool {
     [SHOWN, ASKED_TURNS].contains(&row.table) && row.value.is_some()
@@ -42,7 +42,7 @@ pub(super) fn noted(
     if kept.is_empty() {
         return Ok(change);
     }
-    let oldest = match reads.first(KEPT, AT_ONCE) {
+    let oldest = match reads.first(KEPT, MAX_REMOVED_ROWS) {
         // Damaged ones, and those behind them, stay.
         Err(Undecided::Corrupt(_)) => Vec::new(),
         oldest => oldest?,

@@ -23,9 +23,9 @@ use crate::store::{KeyRange, Pages, Row, StoreError};
 use crate::tables::{DELIVERIES, LANES};
 
 /// Deliveries of an event, or lanes on which it waits, read at once.
-const PAGE: usize = 64;
+const ROWS_PER_PAGE: usize = 64;
 /// The pause before a failed handing over is retried.
-const AGAIN_MILLIS: u64 = 1_000;
+const RETRY_PAUSE_MILLIS: u64 = 1_000;
 
 impl<M: Sends> Courier<M> {
     /// The result of a step, once its events for others are handed over. If they cannot be, the step does not count.
@@ -35,7 +35,7 @@ impl<M: Sends> Courier<M> {
         now: Millis,
     ) -> Result<Step, StoreError> {
         let Stepped { step, handed_over } = stepped?;
-        Ok(if self.hand_over(handed_over).await? { step } else { Step::Later(now.plus(AGAIN_MILLIS)) })
+        Ok(if self.hand_over(handed_over).await? { step } else { Step::Later(now.plus(RETRY_PAUSE_MILLIS)) })
     }
 
     /// Hands over events that a lane leaves to others. `false`: some cannot be handed over now.
@@ -102,13 +102,13 @@ impl Noted {
     async fn read(node: &Node, entity: EntityKey, seq: u64) -> Result<Self, StoreError> {
         let (mut ended, mut beside) = (Vec::new(), HashSet::new());
         let range = KeyRange::under(&DeliveryKey::of_event(seq));
-        let mut pages = Pages::of_rows(node.store.as_ref(), entity, DELIVERIES, range, PAGE);
+        let mut pages = Pages::of_rows(node.store.as_ref(), entity, DELIVERIES, range, ROWS_PER_PAGE);
         while let Some(rows) = pages.next().await? {
             let of_row = |row: &Row| Some((DeliveryKey::parse(&row.key)?.tag, codec::decode(&row.value).ok()));
             ended.extend(rows.iter().filter_map(of_row));
         }
         let range = KeyRange::under(&Lane::prefix_beside(seq));
-        let mut pages = Pages::of_rows(node.store.as_ref(), entity, LANES, range, PAGE);
+        let mut pages = Pages::of_rows(node.store.as_ref(), entity, LANES, range, ROWS_PER_PAGE);
         while let Some(rows) = pages.next().await? {
             beside.extend(rows.iter().filter_map(|row| Lane::parse(&row.key)));
         }

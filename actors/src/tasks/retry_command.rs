@@ -4,16 +4,16 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backoff::Backoff;
 use crate::directory::{Answer, CommandContext, Directory, Refusal};
 use crate::id::EntityKey;
 use crate::machine::Effects;
 use crate::node::Node;
 use crate::requests::{Request, TypedReply, typed};
 use crate::store::{Cause, StoreError};
+use crate::tasks::backoff::Backoff;
 
 /// How long a command is repeated before it is left to a later run.
-pub(crate) const RETRIED_FOR: Duration = Duration::from_secs(5);
+pub(crate) const RETRY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The entity did not answer, or the node is stopping.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +69,7 @@ pub(crate) async fn retry_command<M: Effects, R: Request<M>>(
     entity: EntityKey,
     request: R,
 ) -> Result<Result<R::Reply, M::Rejection>, Stopped> {
-    let within = Backoff::within(RETRIED_FOR);
+    let within = Backoff::within(RETRY_TIMEOUT);
     let heard = retry_command_for(node, entities, entity, request, CommandContext::default(), within).await?;
     match heard.and_then(Answer::unkeyed) {
         Ok(reply) => Ok(Ok(reply)),

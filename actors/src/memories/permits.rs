@@ -8,15 +8,15 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::id::Address;
 use crate::limits;
-use crate::shares::{OwnPermit, Shares};
+use crate::tasks::shares::{OwnPermit, Shares};
 
 /// Permits that any workspace may take beyond its own.
-const OPEN: usize = limits::DRAWING / 4;
+const OPEN_PERMITS: usize = limits::DRAWING / 4;
 /// Permits that every workspace has.
-const OWN: usize = limits::DRAWING / 4;
+const PERMITS_PER_WORKSPACE: usize = limits::DRAWING / 4;
 /// Conversations of a workspace that hold a model's permit or wait for one; further ones come back later. A quarter, so
 /// that one workspace does not take the whole bound of waiting conversations.
-const OWN_WAITING: usize = limits::DRAWING_WAITING / 4;
+const MAX_WAITING_PER_WORKSPACE: usize = limits::DRAWING_WAITING / 4;
 
 /// See the module's text. No semaphore here is ever closed.
 #[derive(Debug)]
@@ -42,8 +42,8 @@ pub(super) struct ModelPermit<'p> {
 impl Default for DrawPermits {
     fn default() -> Self {
         let [forms, models] = [limits::DRAWING; 2].map(Semaphore::new);
-        let [own, waiting] = [OWN, OWN_WAITING].map(Shares::of);
-        Self { forms, models, open: Semaphore::new(OPEN), own, waiting }
+        let [own, waiting] = [PERMITS_PER_WORKSPACE, MAX_WAITING_PER_WORKSPACE].map(Shares::of);
+        Self { forms, models, open: Semaphore::new(OPEN_PERMITS), own, waiting }
     }
 }
 
@@ -86,15 +86,15 @@ mod tests {
         let permits = DrawPermits::default();
         let enter = |n| permits.for_model(workspace(n)).now_or_never();
         let mut held: Vec<_> = std::iter::from_fn(|| enter(1)).take(limits::DRAWING).collect();
-        assert_eq!(held.len(), OWN + OPEN, "its own, and those for whoever comes");
+        assert_eq!(held.len(), PERMITS_PER_WORKSPACE + OPEN_PERMITS, "its own, and those for whoever comes");
         held.extend(std::iter::from_fn(|| enter(2)).take(limits::DRAWING));
-        assert_eq!(held.len(), OPEN + 2 * OWN);
+        assert_eq!(held.len(), OPEN_PERMITS + 2 * PERMITS_PER_WORKSPACE);
         let mut waiting = [1, 1].map(|n| Box::pin(permits.for_model(workspace(n))));
         assert!(waiting.iter_mut().all(|waits| waits.now_or_never().is_none()));
         held.extend(std::iter::from_fn(|| enter(3)).take(limits::DRAWING));
         assert_eq!(held.len(), limits::DRAWING);
         assert!(permits.for_forms().now_or_never().is_some(), "nobody who asks no model waits for one");
-        drop(held.drain(OWN..=OWN).collect::<Vec<_>>());
+        drop(held.drain(PERMITS_PER_WORKSPACE..=PERMITS_PER_WORKSPACE).collect::<Vec<_>>());
         let first = waiting[0].as_mut().now_or_never();
         assert!(first.is_some(), "the first of those that wait, also where a place for whoever comes is free");
         assert!(waiting[1].as_mut().now_or_never().is_none());
@@ -108,7 +108,8 @@ mod tests {
     #[test]
     fn a_workspace_with_too_many_waiting_is_sent_away_and_others_not() {
         let permits = DrawPermits::default();
-        let mut waiting: Vec<_> = (0..OWN_WAITING).map(|_| Box::pin(permits.for_model(workspace(1)))).collect();
+        let mut waiting: Vec<_> =
+            (0..MAX_WAITING_PER_WORKSPACE).map(|_| Box::pin(permits.for_model(workspace(1)))).collect();
         let mut held: Vec<_> = waiting.iter_mut().map(|waits| waits.as_mut().now_or_never()).collect();
         assert!(!permits.has_room(workspace(1)));
         assert!(matches!(permits.for_model(workspace(1)).now_or_never(), Some(None)));

@@ -187,7 +187,7 @@ async fn a_contact_on_a_channel_always_comes_to_one_server_which_answers_as_any(
 }
 
 #[tokio::test(start_paused = true)]
-async fn whatever_changes_a_conversation_is_passed_on() {
+async fn every_request_that_changes_a_conversation_is_forwarded() {
     let ([one, other], _listening) = servers().await;
     let conversation = theirs(&one).await;
     let said = one.post(MESSAGES).json(message(&conversation, "first")).await.expect(200);
@@ -323,7 +323,7 @@ async fn a_passed_on_request_and_its_answer_arrive_as_they_were_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_answer_of_a_server_of_ours_counts_as_none() {
+async fn an_answer_that_no_node_of_ours_gave_counts_as_none() {
     // Answers of a proxy between the two, or of another program at the address.
     for answer in [bare(502, ""), bare(504, ""), ok("application/json", b"[{\"id\": \"msg_1\"}]")] {
         for key in [None, Some("k")] {
@@ -426,7 +426,7 @@ async fn a_client_that_goes_takes_what_was_passed_on_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_passed_on_once_is_done_where_it_came_whoever_looks_after_it() {
+async fn a_forwarded_request_is_never_forwarded_again() {
     // The other nodes are at this server's own address, under another name, so it forwards everything to itself.
     let (listener, own) = address().await;
     let by_name = own.replace("127.0.0.1", "localhost");

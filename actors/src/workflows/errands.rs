@@ -15,9 +15,9 @@ use crate::id::{Address, EntityKey, MessageId, TurnId, hash_parts};
 use crate::limits;
 use crate::message::{ReviewState, ReviewStatus};
 use crate::node::Node;
-use crate::single_flight::SingleFlight;
 use crate::store::{KeyHash, KeyRange, Order, Pages, SeqRange, StoreError};
 use crate::tables::{CALLS, ERRANDS};
+use crate::tasks::single_flight::SingleFlight;
 use crate::trace::TraceContext;
 
 /// The errands that are being run in this process, by conversation.

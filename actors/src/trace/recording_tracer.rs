@@ -6,12 +6,12 @@ use super::{Finished, Tracer};
 
 /// A tracer that keeps everything, and samples every trace unless it is [declining](Self::declining).
 #[derive(Debug, Default)]
-pub struct Kept {
+pub struct RecordingTracer {
     spans: Mutex<Vec<Finished>>,
     declines: bool,
 }
 
-impl Kept {
+impl RecordingTracer {
     /// One that keeps everything, and samples no trace that begins within the node.
     #[must_use]
     pub fn declining() -> Self {
@@ -24,7 +24,7 @@ impl Kept {
     }
 }
 
-impl Tracer for Kept {
+impl Tracer for RecordingTracer {
     fn record(&self, span: Finished) {
         self.spans.lock().unwrap_or_else(PoisonError::into_inner).push(span);
     }

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use minicbor::Decode;
 
 use crate::attachment::settle;
-use crate::backoff::patiently;
 use crate::codec;
 use crate::contact::{self, Aside, Contact, Copied, GoOn};
 use crate::conversation::{self, Erase, EraseCopy, Opening};
@@ -18,16 +17,17 @@ use crate::id::{ContactId, EntityKey};
 use crate::machine::ReadSet;
 use crate::memories::{ForgetAll, Subject};
 use crate::node::Node;
-use crate::retry_command::{RETRIED_FOR, Stopped, retry_command};
-use crate::shared_job::{self, Ended};
 use crate::store::{KeyRange, SeqRange, StoreError, Table};
 use crate::tables::{CHANNELS_ASIDE, FORKS};
+use crate::tasks::backoff::patiently;
+use crate::tasks::retry_command::{RETRY_TIMEOUT, Stopped, retry_command};
+use crate::tasks::shared_job::{self, JobHandle};
 
 /// Rows that are read at once.
 const ROWS_AT_ONCE: usize = 256;
 
 /// Erases all remaining data, in a task of its own; a running task repeats all steps once more.
-pub fn begin(node: &Arc<Node>, entity: EntityKey) -> Ended {
+pub fn begin(node: &Arc<Node>, entity: EntityKey) -> JobHandle {
     shared_job::begin(node, entity, "an erasure", run)
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn resume(node: &Arc<Node>, entity: EntityKey) {
 /// The error of the first failed step. The contact's alarm has all steps repeated.
 pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     let node = &node;
-    let Some(state) = patiently(RETRIED_FOR, || node.state::<Contact>(entity)).await? else { return Ok(()) };
+    let Some(state) = patiently(RETRY_TIMEOUT, || node.state::<Contact>(entity)).await? else { return Ok(()) };
     let Some(erasing) = state.erasing else { return Ok(()) };
     let mut left = Left::default();
     let mut ended = Vec::new();
@@ -69,7 +69,7 @@ pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
 }
 
 /// Log lines about failed steps of one run; one more line has their number.
-const LINES: u64 = 8;
+const MAX_LOG_LINES: u64 = 8;
 
 /// The failures of a run.
 #[derive(Default)]
@@ -86,7 +86,7 @@ impl Left {
             Err(error) => error.into(),
         };
         self.count += 1;
-        if self.count <= LINES {
+        if self.count <= MAX_LOG_LINES {
             tracing::warn!(entity = ?of, %error, "part of a contact could not be erased; retrying");
         }
         self.first.get_or_insert(error);
@@ -95,7 +95,7 @@ impl Left {
 
     /// `Ok` without failures; else the first of them.
     fn into_result(self, contact: EntityKey) -> Result<(), Stopped> {
-        if self.count > LINES {
+        if self.count > MAX_LOG_LINES {
             tracing::warn!(?contact, parts = self.count, "many parts of a contact could not be erased; retrying");
         }
         self.first.map_or(Ok(()), Err)
@@ -188,7 +188,7 @@ async fn conversations(
 async fn copies(node: &Arc<Node>, entity: EntityKey, left: &mut Left) -> Vec<Copied> {
     let mut copies: Vec<Copied> = rows(node, entity, FORKS, left).await;
     // A contact that began since has copies too; it is in the state, which is read after them.
-    let state = patiently(RETRIED_FOR, || node.state::<Contact>(entity)).await;
+    let state = patiently(RETRY_TIMEOUT, || node.state::<Contact>(entity)).await;
     let Some(state) = left.take(entity, state) else { return Vec::new() };
     copies.retain(|copy| state.as_ref().is_none_or(|state| state.erased_at.is_some() || copy.contact != state.id));
     copies
@@ -197,7 +197,7 @@ async fn copies(node: &Arc<Node>, entity: EntityKey, left: &mut Left) -> Vec<Cop
 /// A whole table of the contact's, as far as it can be read.
 async fn rows<T: for<'b> Decode<'b, ()>>(node: &Node, entity: EntityKey, table: Table, left: &mut Left) -> Vec<T> {
     let mut all = Vec::new();
-    let mut pages = node.pages(entity, table, KeyRange::default(), ROWS_AT_ONCE).patient(RETRIED_FOR);
+    let mut pages = node.pages(entity, table, KeyRange::default(), ROWS_AT_ONCE).patient(RETRY_TIMEOUT);
     while let Some(rows) = left.take(entity, pages.next().await).flatten() {
         all.extend(rows.iter().filter_map(|row| left.take(entity, codec::decode(&row.value))));
     }

@@ -40,15 +40,15 @@ use crate::store::{KeyHash, RowWrite};
 use crate::tables::CLAIMS;
 
 /// How often a claim may be lost to another request. Each time that request was as far as this one.
-const ROUNDS: u32 = 8;
+const MAX_ROUNDS: u32 = 8;
 /// How long a request waits for another one with its key to have its effect, doubled each time. A commit takes some
 /// milliseconds; a refused or dead request delays the next one with its key by this much.
-const PATIENCE: Duration = Duration::from_millis(20);
+const FIRST_WAIT_TIMEOUT: Duration = Duration::from_millis(20);
 /// How often that effect is checked meanwhile.
-const LOOKS: u32 = 10;
+const MAX_CHECKS: u32 = 10;
 
 /// Conversations that one key may open in all its lives; each life is 48 hours at least.
-pub const LIVES_MAX: u32 = 1_000;
+pub const MAX_LIVES: u32 = 1_000;
 
 /// The home of a key: the conversation that it opens. A forgotten key that is used again begins another life, with
 /// another conversation.
@@ -133,7 +133,7 @@ pub(crate) async fn ask<M: Effects>(
     let mut claim = 0;
     let mut lost = None;
     let mut round = 0;
-    while round < ROUNDS {
+    while round < MAX_ROUNDS {
         if key.home.is_some() {
             // On the heap, like `overtake` below: nearly no command needs it, and all of them would reserve space.
             claim = Box::pin(claimer.claim(lost, &mut round)).await.map_err(anywhere)?;
@@ -176,7 +176,7 @@ impl Claimer<'_> {
     /// overtaken.
     async fn claim(&self, lost: Option<u64>, round: &mut u32) -> Result<u64, Refusal<Infallible>> {
         let mut over = lost;
-        while *round < ROUNDS {
+        while *round < MAX_ROUNDS {
             let claim = self.standing(over).await?;
             let ours = claim.fingerprint == self.key.fingerprint && claim.target == self.target;
             if ours && lost.is_none_or(|lost| claim.number > lost) {
@@ -193,7 +193,7 @@ impl Claimer<'_> {
     /// The current claim of the key, after this request has asked for it.
     async fn standing(&self, over: Option<u64>) -> Result<Claim, Refusal<Infallible>> {
         let Some(first) = self.key.home else { return Err(Refusal::KeyHeld) };
-        for life in 0..LIVES_MAX {
+        for life in 0..MAX_LIVES {
             let home = EntityKey { id: live_again(first.workspace, first.id, life), ..first };
             match self.claim_at(home, over).await? {
                 AtHome::Claimed(claim) => return Ok(claim),
@@ -236,7 +236,7 @@ impl Claimer<'_> {
 
     /// Ensures that another request has no effect by its claim, unless it has it within a moment.
     async fn end(&self, claim: Claim, round: &mut u32) -> Result<(), Refusal<Infallible>> {
-        let patience = PATIENCE * 2u32.pow(*round);
+        let patience = FIRST_WAIT_TIMEOUT * 2u32.pow(*round);
         *round += 1;
         let until = Instant::now() + patience;
         loop {
@@ -248,7 +248,7 @@ impl Claimer<'_> {
                 Some(None) => return Err(Refusal::KeyReused),
                 Some(Some(number)) if number >= claim.number => return Ok(()),
                 Some(Some(_)) | None if Instant::now() >= until => break,
-                Some(Some(_)) | None => sleep(patience / LOOKS).await,
+                Some(Some(_)) | None => sleep(patience / MAX_CHECKS).await,
             }
         }
         let key = Some(KeyUse { home: None, claim: claim.number, ..self.key });

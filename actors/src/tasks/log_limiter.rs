@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The default shortest time between two lines.
-const PAUSE: Duration = Duration::from_secs(1);
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// See the module's text.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl LogLimiter {
     /// One line per second; nothing was logged yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self::every(PAUSE)
+        Self::every(DEFAULT_INTERVAL)
     }
 
     /// One line per `pause`.

@@ -32,8 +32,8 @@ impl State {
         })
     }
 
-    /// Takes a record other than the first into the state.
-    pub(super) fn take(&mut self, record: &Record<Event>) {
+    /// Applies a record other than the first to the state.
+    pub(super) fn apply(&mut self, record: &Record<Event>) {
         self.last_seq = record.seq;
         match &record.event {
             Event::ConversationCreated { .. } => {}

@@ -8,18 +8,18 @@ use tokio::sync::watch;
 
 use crate::id::EntityKey;
 use crate::node::Node;
-use crate::retry_command::Stopped;
-use crate::single_flight::SingleFlight;
+use crate::tasks::retry_command::Stopped;
+use crate::tasks::single_flight::SingleFlight;
 
 /// The runs of this process, each with its end.
 #[derive(Debug, Default)]
-pub(crate) struct SharedJobs(Arc<SingleFlight<EntityKey, Ended>>);
+pub(crate) struct SharedJobs(Arc<SingleFlight<EntityKey, JobHandle>>);
 
 /// The end of a run.
 #[derive(Clone, Debug)]
-pub struct Ended(watch::Receiver<Option<bool>>);
+pub struct JobHandle(watch::Receiver<Option<bool>>);
 
-impl Ended {
+impl JobHandle {
     /// Waits for it. `true`: all was done; the entity's alarm finds what was not.
     pub async fn is_done(mut self) -> bool {
         // A run that panicked reports nothing.
@@ -34,12 +34,12 @@ pub(crate) fn begin<W>(
     entity: EntityKey,
     what: &'static str,
     work: fn(Arc<Node>, EntityKey) -> W,
-) -> Ended
+) -> JobHandle
 where
     W: Future<Output = Result<(), Stopped>> + Send + 'static,
 {
     let (tell, ended) = watch::channel(None);
-    let ended = Ended(ended);
+    let ended = JobHandle(ended);
     let mut flight = match node.shared_jobs.0.join(entity, ended.clone()) {
         Ok(flight) => flight,
         Err(of_another) => return of_another,
