@@ -21,13 +21,14 @@ use crate::http::context::Door;
 use crate::http::forwarding::Forwarding;
 use crate::http::idempotency::InProgress;
 use crate::http::long_requests::LongRequests;
+use crate::http::messages::Lines;
 use crate::http::messages::list::Scans;
 use crate::http::messages::media::Fetches;
 use crate::http::rate::{Meter, Meters, RateLimiter};
 use crate::secret::Pepper;
 use crate::telemetry::sampling::Sampling;
 
-/// How long a stopping server still waits for the results of requests; well within their own time.
+/// How long requests may still wait for their results once the server stops; well within the time for running requests.
 const STOPPING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a request waits for a lock that others hold: as long as for the answer to a command.
@@ -79,8 +80,8 @@ struct Shared {
     in_progress: InProgress,
     /// A lock for each key of contacts' messages that are being stored.
     key_locks: Shares<KeyHash>,
-    /// One permit for each contact whose messages wait for room among the turns of a conversation.
-    lines: Shares<EntityKey>,
+    /// Contacts' messages that wait for room among the turns of a conversation.
+    lines: Lines,
     /// A lock for each registry that is being changed.
     registry_locks: Shares<EntityKey>,
     egress_allow: CidrList,
@@ -122,7 +123,7 @@ impl App {
             meters: Meters::default(),
             in_progress: InProgress::default(),
             key_locks: Shares::of(1),
-            lines: Shares::of(1),
+            lines: Lines::default(),
             registry_locks: Shares::of(1),
             egress_allow: config.egress_allow.clone(),
             egress,
@@ -186,9 +187,9 @@ impl App {
         timeout(LOCK_TIMEOUT, self.0.key_locks.enter(key)).await.ok()
     }
 
-    /// The turn to ask for room in a conversation, once every earlier one in this line is over.
-    pub async fn turn_for_room(&self, line: EntityKey) -> OwnPermit<EntityKey> {
-        self.0.lines.enter(line).await
+    /// Contacts' messages that wait for room among the turns of a conversation.
+    pub(crate) fn lines(&self) -> &Lines {
+        &self.0.lines
     }
 
     /// Locks a registry for a change. `None`: others held the lock for too long.

@@ -21,7 +21,7 @@ use crate::store::{Due, StoreError};
 /// The length of the near part of the due index.
 const HORIZON_MILLIS: u64 = 120_000;
 /// How often it is read.
-const SCAN_EVERY_MILLIS: u64 = 15_000;
+const SCAN_INTERVAL_MILLIS: u64 = 15_000;
 /// How long an alarm that another process owns may be overdue before any process that finds it rings it.
 const FORGOTTEN_AFTER_MILLIS: u64 = 5_000;
 /// How long a starting process rings alarms that others may own: until it knows the live processes and has read the
@@ -293,14 +293,14 @@ impl<'n> Scans<'n> {
     fn begin(&mut self) {
         let now = self.node.clock.now();
         // A clock that was set back must not delay the next scan by as much.
-        let set_back = self.next.since(now) > SCAN_EVERY_MILLIS;
+        let set_back = self.next.since(now) > SCAN_INTERVAL_MILLIS;
         // A process that has gone leaves alarms that this one has skipped.
         let view = self.node.members.view();
         self.moved |= view != self.others;
         self.others = view;
         if self.running.is_none() && (now >= self.next || set_back || self.moved || self.node.alarms.has_room()) {
             self.moved = false;
-            self.next = now.plus(SCAN_EVERY_MILLIS);
+            self.next = now.plus(SCAN_INTERVAL_MILLIS);
             self.running = Some(Box::pin(scan(self.node, self.is_first)));
         }
     }

@@ -69,6 +69,11 @@ pub(crate) const COMMAND_MILLIS: u64 = 10_000;
 pub(crate) const ASKED_FOR_MILLIS: u64 = 30_000;
 /// Turns of one conversation that may wait behind the running one; they are part of its state.
 pub const QUEUED_TURNS: usize = 64;
+/// Messages of one contact on one channel that wait for room among those turns; a further one is refused at once. Each
+/// holds its connection, its body and a permit of a long request.
+pub const WAITING_FOR_ROOM: usize = 256;
+/// The same for all contacts of a workspace together, so that one workspace leaves long requests for others.
+pub const WAITING_FOR_ROOM_IN_WORKSPACE: usize = 1_024;
 /// Model calls running at once in the node.
 pub const RUNNING_TURNS: usize = 256;
 /// Turns of one agent running at once unless the agent sets it: a quarter of the permits, so that a slow model leaves

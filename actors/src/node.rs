@@ -45,7 +45,7 @@ use residents::Residents;
 /// How often idle entities are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// How often a log line reports due work that needs what is damaged: it is tried every second.
-const DAMAGE_LOGGED_EVERY: Duration = Duration::from_secs(60);
+const DAMAGE_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// How often the numbers of actors and of resident entities of each kind are compared with their bounds. An allocator
 /// hardly returns the memory that many first messages take in that time.
 const COUNT_INTERVAL: Duration = Duration::from_millis(200);
@@ -136,7 +136,7 @@ impl Node {
             outbox: Outboxes::default(),
             not_loaded: LogLimiter::new(),
             not_done: LogLimiter::new(),
-            never_done: LogLimiter::every(DAMAGE_LOGGED_EVERY),
+            never_done: LogLimiter::every(DAMAGE_LOG_INTERVAL),
             conversations: Directory::default(),
             beginnings: Beginnings::default(),
             contacts: Directory::default(),

@@ -40,7 +40,7 @@ use crate::{bounded_body, http_client};
 /// On a forwarded request: the receiving server handles it, whichever server owns the entity by then, and not after the
 /// time in this header (milliseconds since 1970), when the forwarding server has given it up. For a client the header
 /// only means that the receiving server handles its request, so this needs no secret.
-pub(crate) const PASSED_ON: HeaderName = HeaderName::from_static("x-tertulia-passed-on");
+pub(crate) const FORWARDED_UNTIL: HeaderName = HeaderName::from_static("x-tertulia-forwarded-until");
 /// On the answer to a forwarded request that came too late: it had no effect, so the forwarding server, if it still
 /// waits because its clock differs, does it with or without a key.
 const NOT_DONE: HeaderName = HeaderName::from_static("x-tertulia-not-done");
@@ -58,7 +58,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_IDLE: usize = 64;
 /// The connections per concurrently forwarded request: each such request holds one here and one there, so servers that
 /// forward to each other must not use all of them. Further requests are handled where they are.
-const CONNECTIONS_A_PASS: usize = 10;
+const CONNECTIONS_PER_FORWARD: usize = 10;
 /// The bytes of an answer beyond twice the bound of a request: an agent's words, and their surroundings.
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
@@ -91,14 +91,14 @@ pub(crate) struct Forwarding {
     client: OnceLock<Option<Client>>,
     /// Since when servers are spared. Entries are removed after that, so there are no more than servers.
     spared: Mutex<HashMap<Arc<str>, Instant>>,
-    passes: Semaphore,
+    permits: Semaphore,
 }
 
 impl Forwarding {
     /// For a server with at most this many connections.
     pub(crate) fn of(connections: usize) -> Self {
-        let passes = (connections / CONNECTIONS_A_PASS).max(1);
-        Self { client: OnceLock::new(), spared: Mutex::default(), passes: Semaphore::new(passes) }
+        let permits = (connections / CONNECTIONS_PER_FORWARD).max(1);
+        Self { client: OnceLock::new(), spared: Mutex::default(), permits: Semaphore::new(permits) }
     }
 
     fn client(&self) -> Option<&Client> {
@@ -222,7 +222,7 @@ impl<'a> ForwardableRequest<'a> {
         if !self.app.node().shares_its_store() {
             return Ok(None);
         }
-        if let Some(until) = self.headers.get(PASSED_ON) {
+        if let Some(until) = self.headers.get(FORWARDED_UNTIL) {
             let until = until.to_str().ok().and_then(|until| until.parse().ok()).map(Millis);
             if until.is_some_and(|until| until < self.app.now()) {
                 let detail = "the forwarded request arrived after its deadline; nothing was stored";
@@ -247,7 +247,7 @@ impl<'a> ForwardableRequest<'a> {
         let (Some(client), Some(target), Ok(_pass), false) = (
             forwarding.client(),
             self.target(&server),
-            forwarding.passes.try_acquire(),
+            forwarding.permits.try_acquire(),
             is_full || forwarding.is_spared(&server),
         ) else {
             count(ForwardEnd::FellBack);
@@ -257,7 +257,7 @@ impl<'a> ForwardableRequest<'a> {
             self.context.waits();
         }
         let cause = TraceContext::from(&self.context.trace);
-        let mut span = self.app.node().span(names::PASS_ON, SpanKind::Client, Some(cause));
+        let mut span = self.app.node().span(names::FORWARD, SpanKind::Client, Some(cause));
         span.set(names::HTTP_METHOD, self.context.method.to_string());
         span.asks(&server);
         let trace = RequestTrace::from(span.context().unwrap_or(cause));
@@ -351,7 +351,7 @@ impl<'a> ForwardableRequest<'a> {
             headers.insert(REQUEST_ID, id);
         }
         headers.insert(TRACEPARENT, trace.traceparent());
-        headers.insert(PASSED_ON, HeaderValue::from(until.0));
+        headers.insert(FORWARDED_UNTIL, HeaderValue::from(until.0));
         headers
     }
 }

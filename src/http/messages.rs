@@ -28,6 +28,7 @@ mod turn_wait;
 
 pub(super) use amend::shown_to;
 pub(super) use channel::sender;
+pub(crate) use contact::Lines;
 pub(super) use conversation::new_id;
 pub(super) use request::MessageRequest;
 

@@ -31,7 +31,7 @@ const REMOTE: u32 = 0x200;
 /// Bytes of a number's field: one for the key, eight for the number.
 const FIXED64: usize = 9;
 /// Bytes of the longest beginning of a field: one for the key, ten for the length.
-const MAX_HEAD: usize = 11;
+const MAX_FIELD_PREFIX_BYTES: usize = 11;
 
 /// The resource of this process in OTLP's form.
 pub(super) fn resource(resource: &Resource) -> OtlpResource {
@@ -71,7 +71,7 @@ impl Encoder {
     pub(super) fn request(&mut self, ended: Vec<Ended>, now: Moment) -> Bytes {
         let mut request = self.memory();
         // What stands before the spans holds their length: it is written last, right before them.
-        let room = 2 * MAX_HEAD + self.resource.len() + self.scope.len();
+        let room = 2 * MAX_FIELD_PREFIX_BYTES + self.resource.len() + self.scope.len();
         request.resize(room, 0);
         for span in ended {
             self.span.clear();

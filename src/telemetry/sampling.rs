@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_callers_choice_is_passed_on_where_nothing_is_exported() {
+    fn a_callers_decision_is_forwarded_where_nothing_is_exported() {
         let sampling = Sampling::of(&Otel::read(&|_| None, None, &mut Vec::new()), 0, Duration::ZERO);
         let now = Instant::now();
         assert!(sampling.decide(&[1; 16], Some(true), now) && !sampling.decide(&[1; 16], None, now));

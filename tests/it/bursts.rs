@@ -117,21 +117,59 @@ async fn a_message_that_may_wait_no_longer_for_room_is_refused_unstored() {
     assert_each_is_answered(&app, MORE).await;
 }
 
+/// Fills a conversation: one turn runs, and as many wait as may.
+async fn fill(app: &TestApp) {
+    let keys: Vec<_> = (0..=actors::limits::QUEUED_TURNS).map(|n| format!("k{n}")).collect();
+    for answer in join_all(keys.iter().map(|key| send_preferring(app, key, "respond-async"))).await {
+        assert_eq!(answer.status, 202, "{}", answer.json);
+    }
+}
+
+/// Changes the channel after two seconds.
+async fn change_later(app: &TestApp, change: Value) {
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    app.patch("/api/v1/channels/demo-api").json(change).await.expect(200);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_channel_that_takes_nothing_more_refuses_what_waits_for_room() {
     let app = TestApp::new().await;
     app.echo(json!({"builtin": {"latencyMs": 10_000}})).await;
-    let keys: Vec<_> = (0..=actors::limits::QUEUED_TURNS).map(|n| format!("k{n}")).collect();
-    for answer in join_all(keys.iter().map(|key| send_preferring(&app, key, "respond-async"))).await {
-        assert_eq!(answer.status, 202, "{}", answer.json);
-    }
-    let disabled = async {
-        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-        app.patch("/api/v1/channels/demo-api").json(json!({"enabled": false})).await.expect(200)
-    };
-    let (waiting, _) = tokio::join!(send(&app, "c", "waits"), disabled);
+    fill(&app).await;
+    let disabled = change_later(&app, json!({"enabled": false}));
+    let (waiting, ()) = tokio::join!(send(&app, "c", "waits"), disabled);
     waiting.problem(409, "channel_disabled");
     assert!(!history(&app).await.contains(&"user waits".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_for_room_that_is_full_refuses_one_more_message_at_once() {
+    let app = TestApp::new().await;
+    app.echo(json!({"builtin": {"latencyMs": 10_000}})).await;
+    fill(&app).await;
+    let keys: Vec<_> = (0..=actors::limits::WAITING_FOR_ROOM).map(|n| format!("w{n}")).collect();
+    let waiting = join_all(keys.iter().map(|key| send(&app, "c", key)));
+    let (answers, ()) = tokio::join!(waiting, change_later(&app, json!({"enabled": false})));
+    let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 429).collect();
+    assert_eq!(refused.len(), 1, "the others have waited");
+    assert_eq!(refused[0].json["code"], "conversation_backlog");
+    assert!(answers.iter().all(|answer| answer.status == 429 || answer.json["code"] == "channel_disabled"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_waited_for_room_is_answered_by_the_agent_of_the_channel_by_then() {
+    let app = TestApp::new().await;
+    app.echo(json!({"builtin": {"latencyMs": 10_000}})).await;
+    fill(&app).await;
+    let builtin = json!({"behaviour": "scripted", "script": ["from the other"]});
+    let other = json!({"id": "other", "name": "Other", "provider": "builtin", "builtin": builtin});
+    app.post("/api/v1/agents").json(other).await.expect(201);
+    let changed = change_later(&app, json!({"agentId": "other"}));
+    let waiting = message(&app, "c", "waits").header("prefer", "wait=120");
+    let (answer, ()) = tokio::join!(waiting.send(), changed);
+    let turn = answer.json["turn"]["id"].as_str().unwrap_or_default().to_owned();
+    let turn = app.get(format!("/api/v1/turns/{turn}")).await.expect(200);
+    assert_eq!(turn["agentId"], "other", "{}", answer.json);
 }
 
 #[tokio::test(start_paused = true)]

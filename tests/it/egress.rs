@@ -263,7 +263,7 @@ async fn a_stalled_response_times_out_at_every_stage() {
 }
 
 #[tokio::test]
-async fn each_egress_failure_has_its_own_fault() {
+async fn each_kind_of_egress_failure_has_its_fault() {
     let origin = Origin::serve(|heard| match heard.path() {
         "/closes" => vec![Part::Close],
         "/speaks-otherwise" => vec![Part::Bytes(b"220 mail.example ESMTP\r\n".to_vec()), Part::Close],

@@ -229,7 +229,7 @@ async fn a_retry_of_a_delivery_is_requested_at_the_server_that_sends_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn reviews_and_messages_of_a_channel_are_passed_on_with_their_refusals() {
+async fn reviews_and_messages_of_a_channel_are_forwarded_with_their_refusals() {
     let ([one, other], _listening) = servers().await;
     let mut asked = Vec::new();
     for _ in 0..2 {
@@ -254,7 +254,7 @@ async fn reviews_and_messages_of_a_channel_are_passed_on_with_their_refusals() {
 
 /// A key stays in its workspace.
 #[tokio::test(start_paused = true)]
-async fn a_bad_request_is_refused_where_it_comes_and_not_passed_on() {
+async fn a_bad_request_is_refused_where_it_arrives_and_not_forwarded() {
     let ([one, _other], _listening) = servers().await;
     let conversation = theirs(&one).await;
     let stranger = one.workspace("elsewhere").await;
@@ -289,7 +289,7 @@ async fn a_server_that_has_died_costs_one_try() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_passed_on_request_and_its_answer_arrive_as_they_were_sent() {
+async fn a_forwarded_request_and_its_answer_arrive_as_they_were_sent() {
     let busy = |_: &Heard| {
         let problem = br#"{"code": "overloaded"}"#;
         let head = "HTTP/1.1 503 X\r\nContent-Type: application/problem+json\r\nRetry-After: 7\r\nX-Other: 1\r\nX-Request-Id: mine\r\n\
@@ -318,7 +318,7 @@ async fn a_passed_on_request_and_its_answer_arrive_as_they_were_sent() {
     assert_eq!(sent.map(|name| heard.header(name)), expected);
     assert!(heard.header("traceparent").starts_with("00-0af7651916cd43dd8448eb211c80319c-"));
     assert_eq!(["x-own-hop", "connection", "tracestate"].map(|name| heard.header(name)), [""; 3]);
-    assert!(heard.header("x-tertulia-passed-on").parse::<u64>().unwrap() > app.app.now().0, "until when");
+    assert!(heard.header("x-tertulia-forwarded-until").parse::<u64>().unwrap() > app.app.now().0, "until when");
     assert_eq!((passed(&app), texts(&app, &conversation).await.len()), ([1, 0, 0], 0), "it is not done here too");
 }
 
@@ -414,7 +414,7 @@ async fn a_hanging_server_is_waited_for_and_nothing_is_done_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_goes_takes_what_was_passed_on_with_it() {
+async fn a_client_that_hangs_up_ends_its_forwarded_request() {
     let origin = Origin::serve(|_| vec![Part::Silence]).await;
     let app = beside(TestStore::shared().await, &[], &origin.url("")).await;
     let conversation = theirs(&app).await;
@@ -435,13 +435,13 @@ async fn a_forwarded_request_is_never_forwarded_again() {
     let conversation = theirs(&app).await;
     app.post(MESSAGES).json(message(&conversation, "round")).await.expect(200);
     assert_eq!(passed(&app), [1, 0, 0]);
-    let forged = app.post(MESSAGES).json(message(&conversation, "straight")).header("x-tertulia-passed-on", "");
+    let forged = app.post(MESSAGES).json(message(&conversation, "straight")).header("x-tertulia-forwarded-until", "");
     forged.await.expect(200);
     assert_eq!((passed(&app), texts(&app, &conversation).await), ([1, 0, 0], vec!["round".into(), "straight".into()]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_passed_on_that_would_arrive_as_another_request() {
+async fn nothing_is_forwarded_that_would_arrive_as_another_request() {
     let origin = Origin::serve(|_| bare(500, "")).await;
     let app = beside(TestStore::shared().await, &[], &origin.url("")).await;
     let conversation = theirs(&app).await;

@@ -294,7 +294,7 @@ fn of_prepared(path: &str, ids: &BTreeMap<&'static str, String>) -> String {
 }
 
 #[tokio::test]
-async fn every_answer_matches_its_documented_schema() {
+async fn every_answer_to_a_get_matches_its_documented_schema() {
     let app = TestApp::new().await;
     let document = document(&app).await;
     let ids = prepared(&app).await;

@@ -349,7 +349,7 @@ async fn a_cursor_is_good_for_its_own_list_only_and_cannot_be_made_up() {
 }
 
 #[tokio::test]
-async fn rows_added_between_pages_repeat_and_hide_nothing() {
+async fn messages_added_between_pages_repeat_and_hide_nothing() {
     let world = world().await;
     let path = "/api/v1/messages?channelId=demo&limit=3&order=desc";
     let first = world.app.get(path).await.expect(200);

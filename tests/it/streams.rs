@@ -270,7 +270,7 @@ async fn an_event_of_a_message_has_its_id_by_both_names() {
 }
 
 #[tokio::test]
-async fn an_event_of_a_review_shows_all_of_it_but_the_words_of_the_question() {
+async fn an_event_of_a_review_shows_all_of_it_but_payload_and_votes() {
     let app = TestApp::new().await;
     let (asked, decided) = decided(&app).await;
     let told = log(&app, "").await.split_off(2);
@@ -278,7 +278,7 @@ async fn an_event_of_a_review_shows_all_of_it_but_the_words_of_the_question() {
         for member in ["type", "status", "expiresAt", "response", "feedback", "decidedBy", "completedAt"] {
             assert_eq!(event["data"].get(member), shown.get(member), "{member} of {event}");
         }
-        assert_eq!(event["data"].get("payload"), None, "{event}");
+        assert_eq!((event["data"].get("payload"), event["data"].get("votes")), (None, None), "{event}");
     }
     assert_eq!(told.len(), 2);
 }

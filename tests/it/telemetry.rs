@@ -238,7 +238,7 @@ fn a_receiver_of_spans_that_is_busy_gets_each_once_all_the_same() {
 }
 
 #[test]
-fn an_unsampled_request_exports_only_its_failures() {
+fn unsampled_requests_are_exported_only_if_they_fail() {
     let dir = tempfile::tempdir().unwrap();
     let receiver = Receiver::grpc(Manner::Takes);
     let env = [GRPC, ("OTEL_TRACES_SAMPLER", "always_off"), ("TERTULIA_SLOW_MILLIS", "3600000")];

@@ -401,7 +401,7 @@ async fn deliveries_are_listed_in_pages_by_status_endpoint_and_event_both_ways()
     let [one, two] =
         [&good, &bad].map(|receiver| json!({"url": receiver.origin.url("/"), "events": ["message.created"]}));
     let (one, two) = (endpoint(&app, one).await, endpoint(&app, two).await);
-    // Too few failures for the second endpoint's gate to close.
+    // Too few failures to trip the second endpoint's breaker.
     for n in 0..8 {
         app.clock.advance(10);
         let body = json!({"content": [{"content": format!("{n}")}, {"content": "again"}]});

@@ -8,15 +8,19 @@ use crate::directory::Envelope;
 use crate::machine::{DueWork, Effects};
 
 /// An entity whose due work a task of this process is doing is woken again after this time: the task may be lost.
-const UNDER_WAY_MILLIS: u64 = 5_000;
+const DUE_WORK_CHECK_DELAY_MILLIS: u64 = 5_000;
 /// The longest such time, if other processes write too.
-const MAX_UNDER_WAY_MILLIS: u64 = 60_000;
+const MAX_DUE_WORK_CHECK_DELAY_MILLIS: u64 = 60_000;
 
 /// The time until such an entity, due since `due_since` milliseconds, is woken again. If other processes write too,
 /// each look reads the store, so looks become rarer the longer the task takes; its commit also detects the changes of
 /// others.
-fn under_way_millis(is_shared: bool, due_since: u64) -> u64 {
-    if is_shared { due_since.clamp(UNDER_WAY_MILLIS, MAX_UNDER_WAY_MILLIS) } else { UNDER_WAY_MILLIS }
+fn due_work_check_delay_millis(is_shared: bool, due_since: u64) -> u64 {
+    if is_shared {
+        due_since.clamp(DUE_WORK_CHECK_DELAY_MILLIS, MAX_DUE_WORK_CHECK_DELAY_MILLIS)
+    } else {
+        DUE_WORK_CHECK_DELAY_MILLIS
+    }
 }
 
 impl<M: Effects> Resident<M> {
@@ -75,7 +79,7 @@ impl<M: Effects> Resident<M> {
     /// Rings again when the task that does the work may be lost, or earlier for what cannot wait for it.
     fn put_off(&mut self, now: Millis) {
         let due_since = self.known.alarm.map_or(0, |at| now.since(at));
-        let again = now.plus(under_way_millis(self.node.store.is_shared(), due_since));
+        let again = now.plus(due_work_check_delay_millis(self.node.store.is_shared(), due_since));
         self.ring_meanwhile(self.meanwhile(now).map_or(again, |next| next.min(again)));
     }
 

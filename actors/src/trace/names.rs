@@ -31,7 +31,7 @@ pub const WRITE: &str = "write attachment";
 /// The reading of an attachment from the bucket.
 pub const READ: &str = "read attachment";
 /// A request forwarded to the server that owns its conversation, until its answer.
-pub const PASS_ON: &str = "pass on";
+pub const FORWARD: &str = "forward";
 
 /// Commands of an entity that were decided together.
 #[must_use]

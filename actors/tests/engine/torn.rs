@@ -246,7 +246,7 @@ async fn i4_a_review_whose_outcome_is_half_there_is_not_decided_once_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_with_the_same_key_repeats_the_first_answer() {
+async fn a_retry_after_an_unknown_outcome_is_a_repeat_and_not_refused() {
     let (store, [node, other], review) = two().await;
     let e = entity(1);
     store.tear(Shown::Rows, 2);

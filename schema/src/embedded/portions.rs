@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_freed_in_the_background_until_the_store_ends() {
+    fn deleted_files_are_freed_in_the_background() {
         let files = Files::new();
         let portions = Portions::start(files.dir.path(), |why| panic!("{why}")).unwrap();
         let path = files.table("0");

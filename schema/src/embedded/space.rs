@@ -19,7 +19,7 @@ const COMPACTED_BYTES: u64 = 1_536 * MIB;
 /// After how many looks the size of the store is asked for again.
 const SIZED_EVERY: u64 = 256;
 /// How old a look may be that a commit is accepted by: others fill a disk too, while this store writes nothing.
-const FRESH: Duration = Duration::from_millis(100);
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What is known about the space of a directory's disk.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl Space {
     /// batches that follow each other nothing is asked.
     pub(super) fn check(&self, now: Instant) -> Result<(), StoreError> {
         let looked = Duration::from_millis(self.age(now).saturating_sub(self.looked.load(Ordering::Relaxed)));
-        if looked >= FRESH || self.is_short.load(Ordering::Relaxed) {
+        if looked >= CHECK_INTERVAL || self.is_short.load(Ordering::Relaxed) {
             self.look(now);
         }
         if self.is_short.load(Ordering::Relaxed) {
@@ -128,10 +128,10 @@ mod tests {
         let batch = space.opened + Duration::from_secs(60);
         space.look_after_batch(batch, || None);
         space.spare = u64::MAX;
-        assert!(space.check(batch + FRESH / 2).is_ok(), "a batch has just looked");
-        assert!(space.check(batch + FRESH).is_err());
+        assert!(space.check(batch + CHECK_INTERVAL / 2).is_ok(), "a batch has just looked");
+        assert!(space.check(batch + CHECK_INTERVAL).is_err());
         space.spare = 0;
-        assert!(space.check(batch + FRESH).is_ok(), "there is space again");
+        assert!(space.check(batch + CHECK_INTERVAL).is_ok(), "there is space again");
     }
 
     #[test]

@@ -146,7 +146,7 @@ fn words_are_known_however_they_are_written() {
 }
 
 #[test]
-fn only_true_disables_the_sdk_and_other_values_are_logged() {
+fn another_value_than_true_or_false_disables_nothing_and_is_logged() {
     let otel = read(&[("OTEL_SDK_DISABLED", "1")], Some("http://localhost:4318"));
     assert!(otel.receiver.is_some() && otel.metrics.is_some());
     assert_eq!(otel.complaints, ["OTEL_SDK_DISABLED is \"1\"; only true and false are supported; false is used"]);

@@ -83,7 +83,7 @@ impl<'a> Gathering<'a> {
         Ok((parts.len().saturating_sub(1), None))
     }
 
-    fn is_enough(&self) -> bool {
+    fn is_spent(&self) -> bool {
         ENTRIES.is_spent(self.scanned, self.began.elapsed())
     }
 
@@ -151,7 +151,7 @@ impl<'a> Gathering<'a> {
             if rows.len() < limit {
                 return Ok(None);
             }
-            if self.is_enough() {
+            if self.is_spent() {
                 return Ok(behind.map(Position::Ended));
             }
             tokio::task::yield_now().await;
@@ -194,7 +194,7 @@ impl<'a> Gathering<'a> {
             if inside.is_none() && rows.len() < limit {
                 return Ok(None);
             }
-            if self.is_enough() {
+            if self.is_spent() {
                 return Ok(behind.map(|key| Position::Pending(key, None)));
             }
             tokio::task::yield_now().await;
@@ -244,7 +244,7 @@ impl<'a> Gathering<'a> {
             let Some(upto) = found.upto else { return Ok(None) };
             after = Some(upto);
             self.scanned += self.request.limit;
-            if self.is_enough() {
+            if self.is_spent() {
                 let last = if order == Order::Asc { u8::MAX } else { 0 };
                 return Ok(Some(Position::Pending(key.to_vec(), Some((upto, [last; TAG_BYTES])))));
             }

@@ -1,6 +1,7 @@
 //! Contact messages. A message on an api channel goes into a conversation with its contact, and the channel's agent
 //! answers in the same call.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,10 +40,11 @@ mod room;
 
 use answer::Delivered;
 use file::Fetching;
+pub(crate) use room::Lines;
 use room::Place;
 
-/// The turn of a request among those with its idempotency key.
-type OwnTurn = Arc<OwnPermit<KeyHash>>;
+/// The lock of a message's idempotency key, while the message is stored.
+type KeyLock = Arc<OwnPermit<KeyHash>>;
 
 /// The most conversations that one message tries: it tries another if one is closed.
 const MAX_ATTEMPTS: usize = 4;
@@ -222,13 +224,18 @@ impl Exchange<'_> {
             return self.earlier_or(refusal).await;
         }
         let (mut bound, mut place) = (None, None);
+        let mut channel: Option<Arc<Channel>> = None;
         loop {
+            // After a wait for room the channel may have another agent.
+            let later = channel.as_deref().map(|channel| Exchange { channel, scope: self.scope.clone(), ..*self });
+            let exchange = later.as_ref().unwrap_or(self);
+            let agent = if later.is_some() { Cow::Owned(exchange.agent()?) } else { Cow::Borrowed(agent) };
             let stored = {
-                let own = self.own_storing().await?;
-                self.store(sent, agent, file, &mut bound, own.as_ref()).await?
+                let own = self.lock_key().await?;
+                exchange.store(sent, &agent, file, &mut bound, own.as_ref()).await?
             };
             let waited = place.as_ref().map_or(Duration::ZERO, Place::waited);
-            match stored {
+            let (first, now) = match stored {
                 Stored::Now(delivered, events) => {
                     drop(place);
                     return self.answer(Delivered { waited, ..*delivered }, events).await;
@@ -238,8 +245,9 @@ impl Exchange<'_> {
                     return self.repeat(&before, waited).await;
                 }
                 // A request with the same key may be stored meanwhile.
-                Stored::NoRoom(events) => place = Some(Box::pin(self.wait_for_room(place, events)).await?),
-            }
+                Stored::NoRoom(events) => Box::pin(self.wait_for_room(place, events)).await?,
+            };
+            (place, channel) = (Some(first), Some(now));
         }
     }
 
@@ -249,15 +257,15 @@ impl Exchange<'_> {
     ///
     /// # Errors
     /// 409 `idempotency_in_progress` after the time in which a command is answered.
-    async fn own_storing(&self) -> Result<Option<OwnTurn>, Problem> {
+    async fn lock_key(&self) -> Result<Option<KeyLock>, Problem> {
         let Some(keyed) = &self.request.keyed else { return Ok(None) };
         let own = self.request.app.lock_message_key(keyed.used(&self.scope).hash).await;
         own.map(|own| Some(Arc::new(own))).ok_or_else(in_progress)
     }
 
     /// Posts to a conversation. The command is carried out even if the client hangs up meanwhile, so a task of its own
-    /// keeps the turn until it is answered: a retry would look for the message before it is stored.
-    async fn submit(&self, entity: EntityKey, post: Post, own: Option<&OwnTurn>) -> Result<Submitted, SubmitError> {
+    /// keeps the lock until it is answered: a retry would look for the message before it is stored.
+    async fn submit(&self, entity: EntityKey, post: Post, own: Option<&KeyLock>) -> Result<Submitted, SubmitError> {
         let command_context = self.request.command_context(&self.scope);
         let Some(own) = own.cloned() else { return self.request.submit(entity, post, command_context).await };
         let node = Arc::clone(self.request.app.node());
@@ -277,7 +285,7 @@ impl Exchange<'_> {
         agent: &str,
         file: Option<&attachment::State>,
         bound: &mut Option<Bound>,
-        own: Option<&OwnTurn>,
+        own: Option<&KeyLock>,
     ) -> Result<Stored, Problem> {
         let Sent { identifier, name, .. } = sent;
         let node = self.request.app.node();

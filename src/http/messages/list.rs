@@ -144,7 +144,7 @@ struct Looked {
 }
 
 impl Looked {
-    fn is_enough(&self, after: Duration) -> bool {
+    fn is_spent(&self, after: Duration) -> bool {
         EVENTS.is_spent(self.events, after) || BYTES.is_spent(self.bytes, after)
     }
 
@@ -219,7 +219,7 @@ async fn page_of(
         if complete {
             return Ok(Page { data, next: None });
         }
-        if looked.is_enough(began.elapsed()) {
+        if looked.is_spent(began.elapsed()) {
             return Ok(Page { data, next: position(at) });
         }
         drop(place);
@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn a_search_stops_after_its_most_or_a_fifth_of_it_past_a_second() {
         let megabytes = |bytes: usize| bytes * 1024 * 1024;
-        for (events, bytes, seconds, is_enough) in [
+        for (events, bytes, seconds, is_spent) in [
             (49_999, 0, 0, false),
             (50_000, 0, 0, true),
             (1, megabytes(39), 0, false),
@@ -330,7 +330,7 @@ mod tests {
             (1, megabytes(8), 1, true),
         ] {
             let after = Duration::from_secs(seconds);
-            assert_eq!(Looked { events, bytes }.is_enough(after), is_enough, "{events} {bytes} {seconds}");
+            assert_eq!(Looked { events, bytes }.is_spent(after), is_spent, "{events} {bytes} {seconds}");
         }
     }
 }

@@ -36,7 +36,7 @@ pub(crate) const LIMITS: Limits = Limits { within: Duration::from_secs(30), byte
 /// The most files that are fetched at once. Fetching one may idle for 30 seconds, so there are many.
 const MAX_FETCHES: usize = 1_024;
 /// One file for this many connections, where that is less: each takes a file descriptor.
-const CONNECTIONS_A_FETCH: usize = 4;
+const CONNECTIONS_PER_FETCH: usize = 4;
 /// The permits that every workspace has; it gets more only while more than half of all are free. A quarter, so that
 /// slow servers of one workspace leave room for others.
 const fn of_workspace(fetches: usize) -> usize {
@@ -61,7 +61,7 @@ struct FetchPermit {
 impl Fetches {
     /// For a server with at most this many connections.
     pub(crate) fn of(connections: usize) -> Self {
-        let most = (connections / CONNECTIONS_A_FETCH).clamp(1, MAX_FETCHES);
+        let most = (connections / CONNECTIONS_PER_FETCH).clamp(1, MAX_FETCHES);
         let (permits, shares) = (Arc::new(Semaphore::new(most)), Shares::of(of_workspace(most)));
         Self { most, permits, shares, keyed: Arc::default() }
     }

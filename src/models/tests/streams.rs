@@ -185,7 +185,7 @@ async fn a_stream_that_breaks_off_is_no_reply() {
 }
 
 #[tokio::test]
-async fn each_invalid_stream_event_has_its_own_fault_code() {
+async fn an_invalid_stream_has_the_code_of_its_fault() {
     for (events, expected) in [
         (vec![words("a"), json!({"error": {"message": "overloaded", "code": 503}})], "reported_error"),
         (vec![json!({"error": "overloaded"})], "reported_error"),

@@ -41,7 +41,7 @@ async fn a_stopping_server_passes_on_nothing_and_does_what_it_is_passed() {
     app.post(MESSAGES).json(message(&conversation, "its own")).await.expect(200);
     let until = (app.app.now().0 + 1_000).to_string();
     let passed_on = app.post(MESSAGES).json(message(&conversation, "another's"));
-    passed_on.header("x-tertulia-passed-on", &until).await.expect(200);
+    passed_on.header("x-tertulia-forwarded-until", &until).await.expect(200);
     assert_eq!(texts(&app, &conversation).await, ["its own", "another's"]);
     assert_eq!((origin.connections(), passed(&app)), (0, [0; 3]));
 }

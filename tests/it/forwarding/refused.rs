@@ -53,7 +53,7 @@ async fn a_forwarded_request_past_its_deadline_is_not_served() {
     let conversation = theirs(&one).await;
     let until = |millis: u64| {
         let request = other.post(MESSAGES).json(message(&conversation, "late"));
-        request.header("x-tertulia-passed-on", &millis.to_string())
+        request.header("x-tertulia-forwarded-until", &millis.to_string())
     };
     let now = other.app.now().0;
     let late = until(now - 1).await;

@@ -44,7 +44,7 @@ fn got(span: &Finished) -> Got {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_is_passed_on_is_one_trace_on_both_servers() {
+async fn a_forwarded_request_is_one_trace_on_both_servers() {
     let store = TestStore::shared().await;
     let kept = [Arc::new(RecordingTracer::default()), Arc::new(RecordingTracer::default())];
     let mut apps = Vec::new();
@@ -68,7 +68,7 @@ async fn a_request_that_is_passed_on_is_one_trace_on_both_servers() {
     };
     let [here, there] = [of(&kept[0]), of(&kept[1])];
     let [passed, request] = &here[..] else { panic!("two spans: {here:#?}") };
-    assert_eq!((&*passed.name, passed.kind, &passed.parent), ("pass on", CLIENT, &request.id));
+    assert_eq!((&*passed.name, passed.kind, &passed.parent), ("forward", CLIENT, &request.id));
     assert!(!passed.failed && !request.failed);
     let asked = there.iter().find(|span| span.name == "POST /api/v1/messages").unwrap();
     assert_eq!(asked.parent, passed.id, "the other server's request is a part of it");
@@ -108,7 +108,7 @@ fn message(conversation: &str) -> serde_json::Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_that_was_passed_on_has_its_code_on_both_servers() {
+async fn a_forwarded_error_has_its_code_on_both_servers() {
     let kept = Arc::new(RecordingTracer::default());
     let (app, _origin, conversation) = failing(&kept).await;
     app.post("/api/v1/messages").json(message(&conversation)).await.problem(500, "agent_failed");
@@ -131,7 +131,7 @@ async fn a_server_that_could_not_do_it_was_reached_and_its_status_is_told() {
     let sent = app.post("/api/v1/messages").json(message(&conversation)).idempotency_key("k");
     sent.header("traceparent", caller).await.expect(200);
     let spans = kept.spans();
-    let passed = spans.iter().find(|span| span.name == "pass on").expect("it was sampled");
+    let passed = spans.iter().find(|span| span.name == "forward").expect("it was sampled");
     assert_eq!(passed.error.as_deref(), Some("refused"));
     assert!(passed.attributes.contains(&("http.response.status_code", 503_u32.into())), "{passed:?}");
     describes(&[got(passed)]);

@@ -89,7 +89,7 @@ fn kind_of(name: &str) -> &'static str {
         "deliver" => "delivery",
         "embeddings" => "embeddings",
         "fetch" => "fetch",
-        "pass" => "passing",
+        "forward" => "forwarding",
         "read" | "write" => "file",
         "alarm" => "alarm",
         _ => "request",
@@ -183,7 +183,7 @@ fn complete(spans: &[Got]) {
 #[test]
 fn each_row_of_attributes_names_kinds_of_spans_that_there_are() {
     let kinds = [
-        &["request", "process", "commit", "load", "agent", "model", "passing"][..],
+        &["request", "process", "commit", "load", "agent", "model", "forwarding"][..],
         &["tool", "embeddings", "fetch", "file", "delivery", "alarm"],
     ]
     .concat();

@@ -68,7 +68,7 @@ async fn a_url_unanswered_once_is_asked_before_those_unanswered_often() {
     hooked(&fixture, "ok", Mood::Hang).await;
     sleep(secs(16)).await;
     fixture.sink.mood(&url("ok"), Mood::Answer(200));
-    // The gate opens again at most 60 seconds after the current attempt.
+    // The tripped breaker admits a delivery at most 60 seconds after the current attempt.
     sleep(secs(80)).await;
     assert_eq!(fixture.sink.taken(&url("ok")).len(), 1, "{before:?} {:?}", tried().await);
 }

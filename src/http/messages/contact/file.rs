@@ -111,11 +111,13 @@ impl Exchange<'_> {
     }
 
     /// The same problem, which waiting identical requests get too if it is about the request itself. For a problem of
-    /// the server, or of its load, the next of them tries by itself.
+    /// the server, of its load, or of this request's API key, the next of them tries by itself.
     fn refused_alike(&self, problem: Problem) -> Problem {
         let is_of_load = problem.status == StatusCode::TOO_MANY_REQUESTS || problem.code == in_progress().code;
+        let is_of_caller = matches!(problem.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
         if problem.status.is_client_error()
             && !is_of_load
+            && !is_of_caller
             && let Some(first) = self.fetching.and_then(|fetching| fetching.first)
         {
             first.refused(&problem);

@@ -2,15 +2,19 @@
 //!
 //! A bounded number of turns may wait in a conversation. A message that would ask for one more waits here, with nothing
 //! stored, as long as its request may wait for an agent. The requests of one contact on one channel wait in line, and
-//! only the first of them asks again, once a turn has begun. Each of them holds a permit of a long request, so the
-//! connections bound their number; without a permit a request is refused at once.
+//! only the first of them asks again, once a turn has begun. A message that comes in the moment in which there is room
+//! may pass them. Each of them holds a permit of a long request, and each contact and each workspace may have so many
+//! of them; a further request is refused at once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use actors::channel::Channel;
 use actors::conversation::{Event, Rejection};
-use actors::id::EntityKey;
+use actors::id::{Address, EntityKey};
+use actors::limits;
 use actors::subscriptions::Subscription;
-use actors::tasks::shares::OwnPermit;
+use actors::tasks::shares::{OwnPermit, Shares};
 use futures_util::FutureExt as _;
 use tokio::time::{Instant, timeout_at};
 
@@ -20,18 +24,36 @@ use crate::http::caller::still_known;
 use crate::http::headers::prefer::prefer;
 use crate::http::long_requests::{LongRequestPermit, unless_stopping};
 use crate::http::messages::find_channel;
-use crate::http::refusal::channel::{channel_disabled, channel_not_found};
+use crate::http::refusal::channel::channel_not_found;
 use crate::http::refusal::conversation::rejected;
 use crate::problem::Problem;
 
 /// How often the first in line asks again without an event: the turns may be running in another process.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The lines of all contacts, each by the contact's first conversation on its channel.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    /// One permit for each line.
+    first: Shares<EntityKey>,
+    places: Shares<EntityKey>,
+    of_workspaces: Shares,
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        let (places, of_workspaces) = (limits::WAITING_FOR_ROOM, limits::WAITING_FOR_ROOM_IN_WORKSPACE);
+        Self { first: Shares::of(1), places: Shares::of(places), of_workspaces: Shares::of(of_workspaces) }
+    }
+}
 
 /// The first place in line.
 pub(super) struct Place {
     since: Instant,
     deadline: Instant,
     _long: LongRequestPermit,
+    _place: OwnPermit<EntityKey>,
+    _of_workspace: OwnPermit<Address>,
     _first: OwnPermit<EntityKey>,
 }
 
@@ -44,18 +66,22 @@ impl Place {
 
 impl Exchange<'_> {
     /// Waits until it is worth asking again: without a place until nobody is before this request, then until a turn has
-    /// begun. `events`: those since before the conversation was asked.
+    /// begun. `events`: those since before the conversation was asked. Returns the channel as it is then, too.
     ///
     /// # Errors
     /// 429 once the request may not wait any longer; 401, 404 or 409 if it would be refused by now for another reason.
-    pub(super) async fn wait_for_room(&self, place: Option<Place>, mut events: Subscription) -> Result<Place, Problem> {
+    pub(super) async fn wait_for_room(
+        &self,
+        place: Option<Place>,
+        mut events: Subscription,
+    ) -> Result<(Place, Arc<Channel>), Problem> {
         let place = match place {
             None => {
                 drop(events);
                 self.first_in_line().await?
             }
             Some(place) => {
-                let until = place.deadline.min(Instant::now() + ASK_AGAIN);
+                let until = place.deadline.min(Instant::now() + RETRY_INTERVAL);
                 let begun = timeout_at(until, turn_begun(&mut events)).map(Ok);
                 let _ = unless_stopping(self.request.app, begun).await?;
                 place
@@ -64,8 +90,7 @@ impl Exchange<'_> {
         if Instant::now() >= place.deadline {
             return Err(self.no_room_in_time());
         }
-        self.still_taken().await?;
-        Ok(place)
+        Ok((place, self.still_there().await?))
     }
 
     async fn first_in_line(&self) -> Result<Place, Problem> {
@@ -74,23 +99,26 @@ impl Exchange<'_> {
         let budget = self.budget(prefer(self.request.headers)).saturating_sub(before);
         let long = if budget.is_zero() { None } else { app.long_requests().enter() };
         let long = long.ok_or_else(no_room)?;
+        let lines = app.lines();
+        let of_workspace = lines.of_workspaces.try_enter(self.contact.workspace).ok_or_else(no_room)?;
+        // One server gets all messages of one contact on one channel, and knows this id whichever conversation is open.
+        let line = self.generation(1);
+        let place = lines.places.try_enter(line).ok_or_else(no_room)?;
         self.request.context.waits();
         let since = Instant::now();
         let deadline = since + budget;
-        // One server gets all messages of one contact on one channel, and knows this id whichever conversation is open.
-        let first = timeout_at(deadline, app.turn_for_room(self.generation(1)));
+        let first = timeout_at(deadline, lines.first.enter(line));
         let first = first.map(|first| first.map_err(|_| self.no_room_in_time()));
         let first = unless_stopping(app, first).await?;
-        Ok(Place { since, deadline, _long: long, _first: first })
+        Ok(Place { since, deadline, _long: long, _place: place, _of_workspace: of_workspace, _first: first })
     }
 
-    /// Refuses a message that has waited if its key was revoked meanwhile, or if its channel takes none any more.
-    async fn still_taken(&self) -> Result<(), Problem> {
+    /// The channel of a message that has waited, unless the key was revoked meanwhile or the channel is gone.
+    async fn still_there(&self) -> Result<Arc<Channel>, Problem> {
         let (app, caller) = (self.request.app, self.request.caller);
         still_known(app, caller).await?;
         let channel = find_channel(app, caller, &self.channel.id).await?;
-        let channel = channel.filter(|channel| channel.incarnation() == self.channel.incarnation());
-        if channel.ok_or_else(channel_not_found)?.enabled { Ok(()) } else { Err(channel_disabled()) }
+        channel.filter(|channel| channel.incarnation() == self.channel.incarnation()).ok_or_else(channel_not_found)
     }
 
     fn no_room_in_time(&self) -> Problem {
