@@ -1,9 +1,9 @@
 //! Membership: which processes serve the same store, as far as this one knows.
 //!
-//! Each process writes a heartbeat to the store every few seconds; one whose heartbeat has not changed for a while, on
-//! the reader's own clock, counts as gone. Only time in which the store answers counts: while it is away, nobody's
-//! heartbeat can change. No clocks are compared, and nothing here must be exact: ownership of an entity only saves
-//! work, because a commit names the head that it was decided on (invariant I6).
+//! Each process writes a heartbeat to the store every few seconds and reads those of the others; one whose heartbeat is
+//! the same in several answers in a row counts as gone. Answers count and time does not: while the store is away,
+//! nobody's heartbeat can change. No clocks are compared, and nothing here must be exact: ownership of an entity only
+//! saves work, because a commit names the head that it was decided on (invariant I6).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,14 +18,20 @@ use crate::store::{Beat, NodeId, StoreError};
 
 /// The interval of a process's heartbeats.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
-/// After how long without a heartbeat a process counts as gone: four beats, so that it survives a slow store or a pause
-/// of some seconds.
+/// How long the store may take for one.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(12);
-/// How long a process whose heartbeat was never seen to change owns nothing: the heartbeat that a process finds when it
-/// starts may be the last one of its predecessor. Two beats.
-const UNPROVEN_DELAY: Duration = Duration::from_secs(6);
-/// So much time between two answered heartbeats of this process is not counted as anybody's silence: the store was away
-/// or slow for the others too, and they may reach it again later than this one. Two beats.
+/// After so many answers without its new heartbeat a process counts as gone: 12 s where the store is well, so that it
+/// survives a slow store or a pause of some seconds.
+const GONE_AFTER: u32 = 4;
+/// After so many answers it counts as gone though there were gaps among them: a store that is slow for long, or fails
+/// now and then, puts the verdict off and does not prevent it. Enough for a process that was almost gone before a gap
+/// to have all the time of [`GONE_AFTER`] after it.
+const GONE_DESPITE_GAPS: u32 = 2 * GONE_AFTER;
+/// After so many answers a process whose heartbeat was never seen to change owns nothing: the heartbeat that a process
+/// finds when it starts may be the last one of its predecessor.
+const UNPROVEN_AFTER: u32 = 2;
+/// So much time between two answered heartbeats of this process is a gap, after which [`GONE_AFTER`] is counted anew:
+/// the store was away or slow for the others too, and they may reach it again later than this one. Two beats.
 const UNHEARD_FOR: Duration = Duration::from_secs(6);
 /// Failed beats in a row after which the store counts as lost.
 const MAX_FAILED_BEATS: u32 = 3;
@@ -34,13 +40,13 @@ const MAX_FAILED_BEATS: u32 = 3;
 #[derive(Clone, Debug)]
 struct Heard {
     count: u64,
-    /// How long this process has listened without seeing its heartbeat change.
-    silent: Duration,
+    /// Answers of the store since its heartbeat was seen to change.
+    unchanged: u32,
+    /// Those of them after the last gap, without the one that ended it. If they are fewer, there was a gap, and the
+    /// store, which keeps a heartbeat for a minute, may have dropped it; if not, one that is missing has left.
+    since_gap: u32,
     /// Its heartbeat was seen to change.
     moved: bool,
-    /// Its heartbeat has changed since the last time in which this process heard nobody. Such a one is missing only if
-    /// the process has left; an older one also because the store has dropped it after a minute.
-    is_recent: bool,
     /// The address at which it accepts requests.
     address: Option<Arc<str>>,
 }
@@ -153,53 +159,45 @@ fn at_work(others: Option<&Others>) -> impl Iterator<Item = (NodeId, &Heard)> {
 impl Others {
     /// The other processes, by an answer of the store and what was known before it.
     fn by<'a>(before: Option<Self>, beats: impl Iterator<Item = &'a Beat>, now: Instant) -> Self {
-        let gap = before.as_ref().map(|before| now.saturating_duration_since(before.answered));
-        let listened = gap.filter(|gap| *gap < UNHEARD_FOR);
+        let is_gap = before.as_ref().is_some_and(|b| now.saturating_duration_since(b.answered) >= UNHEARD_FOR);
         let mut known = before.map(|before| before.by_node).unwrap_or_default();
         let mut by_node: HashMap<_, _> =
-            beats.map(|beat| (beat.node, Heard::by(beat, known.remove(&beat.node), listened))).collect();
-        by_node.extend(known.into_iter().filter_map(|(node, heard)| Some((node, heard.missing(listened)?))));
+            beats.map(|beat| (beat.node, Heard::by(beat, known.remove(&beat.node), is_gap))).collect();
+        by_node.extend(known.into_iter().filter_map(|(node, heard)| Some((node, heard.missing(is_gap)?))));
         Self { answered: now, by_node }
     }
 }
 
 impl Heard {
-    /// A process by its heartbeat. `listened`: how long this process has listened since the answer before; `None`: it
-    /// could hear nobody.
-    fn by(beat: &Beat, before: Option<Self>, listened: Option<Duration>) -> Self {
+    /// A process by its heartbeat. `is_gap`: the answer ends a gap.
+    fn by(beat: &Beat, before: Option<Self>, is_gap: bool) -> Self {
         let address = beat.address.clone();
         match before {
-            Some(before) if before.count == beat.count => Self { address, ..before.unchanged(listened) },
-            before => {
-                let moved = before.is_some();
-                Self { count: beat.count, silent: Duration::ZERO, moved, is_recent: true, address }
-            }
+            Some(before) if before.count == beat.count => Self { address, ..before.unchanged(is_gap) },
+            before => Self { count: beat.count, unchanged: 0, since_gap: 0, moved: before.is_some(), address },
         }
     }
 
-    /// The same process after another answer in which its heartbeat has not changed. After a time in which nobody was
-    /// heard the silence of the living begins anew.
-    fn unchanged(self, listened: Option<Duration>) -> Self {
-        let silent = match listened {
-            Some(listened) => self.silent.saturating_add(listened),
-            None if self.is_live() => Duration::ZERO,
-            None => self.silent,
-        };
-        Self { silent, is_recent: self.is_recent && listened.is_some(), ..self }
+    /// The same process after another answer in which its heartbeat has not changed. A gap revives none that is gone.
+    fn unchanged(self, is_gap: bool) -> Self {
+        if !self.is_live() {
+            return self;
+        }
+        Self { unchanged: self.unchanged + 1, since_gap: if is_gap { 0 } else { self.since_gap + 1 }, ..self }
     }
 
     /// The same process after an answer without its heartbeat; `None`: it has left, or is gone.
-    fn missing(self, listened: Option<Duration>) -> Option<Self> {
-        let heard = self.unchanged(listened);
-        Some(heard).filter(|heard| !heard.is_recent && heard.is_live())
+    fn missing(self, is_gap: bool) -> Option<Self> {
+        let heard = self.unchanged(is_gap);
+        Some(heard).filter(|heard| heard.since_gap < heard.unchanged && heard.is_live())
     }
 
     fn is_live(&self) -> bool {
-        self.silent < HEARTBEAT_TIMEOUT
+        self.since_gap < GONE_AFTER && self.unchanged < GONE_DESPITE_GAPS
     }
 
     fn is_at_work(&self) -> bool {
-        self.is_live() && (self.moved || self.silent < UNPROVEN_DELAY)
+        self.is_live() && (self.moved || self.unchanged < UNPROVEN_AFTER)
     }
 }
 
@@ -257,10 +255,14 @@ mod tests {
         Beat { address: Some(address.into()), ..beat(node, count) }
     }
 
-    /// The store gives this answer to each heartbeat of so long a time.
-    async fn hears(members: &Members, beats: &[Beat], time: Duration) {
-        for _ in 0..time.as_secs() / HEARTBEAT_INTERVAL.as_secs() {
-            tokio::time::advance(HEARTBEAT_INTERVAL).await;
+    /// The store gives this answer so many times, as soon as it is asked.
+    async fn hears(members: &Members, beats: &[Beat], answers: u32) {
+        hears_every(HEARTBEAT_INTERVAL, members, beats, answers).await;
+    }
+
+    async fn hears_every(interval: Duration, members: &Members, beats: &[Beat], answers: u32) {
+        for _ in 0..answers {
+            tokio::time::advance(interval).await;
             members.heard(beats);
         }
     }
@@ -272,10 +274,12 @@ mod tests {
         members.heard(&[beat(ME, 1)]);
         assert!(!members.is_live(OTHER) && !members.has_others());
         members.heard(&[beat(ME, 2), beat(OTHER, 7)]);
-        hears(&members, &[beat(OTHER, 7)], HEARTBEAT_TIMEOUT - HEARTBEAT_INTERVAL).await;
+        hears(&members, &[beat(OTHER, 7)], GONE_AFTER - 1).await;
         assert!(members.is_live(OTHER));
-        hears(&members, &[beat(OTHER, 7)], HEARTBEAT_INTERVAL).await;
+        hears(&members, &[beat(OTHER, 7)], 1).await;
         assert!(!members.is_live(OTHER));
+        hears_every(UNHEARD_FOR, &members, &[beat(OTHER, 7)], 1).await;
+        assert!(!members.is_live(OTHER), "an outage revives nobody");
         members.heard(&[beat(OTHER, 8)]);
         assert!(members.is_live(OTHER) && members.has_others(), "it was only slow");
         assert!(members.is_live(ME));
@@ -286,22 +290,63 @@ mod tests {
     async fn nobody_is_gone_for_the_silence_of_a_store_that_did_not_answer() {
         let members = Members::new(ME, true);
         members.heard(&[beat(ME, 1), beat(OTHER, 7)]);
-        hears(&members, &[beat(ME, 2), beat(OTHER, 8)], HEARTBEAT_INTERVAL).await;
+        hears(&members, &[beat(ME, 2), beat(OTHER, 8)], 1).await;
         let view = members.view();
         let theirs = (0..100).map(entity).find(|entity| !members.looks_after(*entity)).unwrap();
-        for outage in [UNHEARD_FOR, HEARTBEAT_TIMEOUT, Duration::from_secs(3_600)] {
+        for (outage, count) in [UNHEARD_FOR, HEARTBEAT_TIMEOUT, Duration::from_secs(3_600)].into_iter().zip(9..) {
+            // It lost the store earlier than this process.
+            hears(&members, &[beat(OTHER, count)], GONE_AFTER).await;
             tokio::time::advance(outage).await;
             assert!(members.is_live(OTHER) && members.has_others(), "nothing was heard: {outage:?}");
-            members.heard(&[beat(ME, 3), beat(OTHER, 8)]);
+            members.heard(&[beat(OTHER, count)]);
             assert!(members.is_live(OTHER) && members.has_others(), "it has not tried again yet: {outage:?}");
-            hears(&members, &[beat(ME, 4), beat(OTHER, 8)], HEARTBEAT_TIMEOUT - HEARTBEAT_INTERVAL).await;
+            hears(&members, &[beat(OTHER, count)], GONE_AFTER - 1).await;
             assert!(members.is_live(OTHER) && !members.looks_after(theirs) && members.view() == view, "{outage:?}");
+            hears(&members, &[beat(OTHER, count)], 1).await;
+            assert!(!members.is_live(OTHER) && !members.has_others(), "it died meanwhile: {outage:?}");
         }
-        hears(&members, &[beat(ME, 5), beat(OTHER, 8)], HEARTBEAT_INTERVAL).await;
-        assert!(!members.is_live(OTHER) && !members.has_others(), "it died meanwhile");
-        tokio::time::advance(HEARTBEAT_TIMEOUT).await;
-        members.heard(&[beat(ME, 6), beat(OTHER, 8)]);
-        assert!(!members.is_live(OTHER), "an outage revives nobody");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_soon_after_another_gives_everybody_time_again() {
+        let members = Members::new(ME, true);
+        members.heard(&[beat(OTHER, 7)]);
+        for _ in 0..2 {
+            tokio::time::advance(Duration::from_secs(60)).await;
+            hears(&members, &[beat(OTHER, 7)], 2).await;
+        }
+        hears(&members, &[beat(OTHER, 7)], GONE_AFTER - 2).await;
+        assert!(members.is_live(OTHER), "three beats after the first answer");
+        hears(&members, &[beat(OTHER, 7)], 1).await;
+        assert!(!members.is_live(OTHER));
+    }
+
+    /// A process with such an interval between its answered beats: one that died or left is gone after eight answers,
+    /// and one that is as slow lives.
+    async fn every_answer_ends_a_gap(interval: Duration) {
+        for last in [vec![beat(OTHER, 7)], vec![]] {
+            let members = Members::new(ME, true);
+            members.heard(&[beat(OTHER, 7)]);
+            hears_every(interval, &members, &last, GONE_DESPITE_GAPS - 1).await;
+            assert!(members.is_live(OTHER));
+            hears_every(interval, &members, &last, 1).await;
+            assert!(!members.is_live(OTHER));
+        }
+        let members = Members::new(ME, true);
+        for count in 7..20 {
+            hears_every(interval, &members, &[beat(OTHER, count)], GONE_AFTER).await;
+            assert!(members.is_live(OTHER));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_process_is_gone_after_48_s_if_every_second_beat_fails() {
+        every_answer_ends_a_gap(2 * HEARTBEAT_INTERVAL).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_process_is_gone_after_56_s_if_every_beat_takes_four() {
+        every_answer_ends_a_gap(HEARTBEAT_INTERVAL + Duration::from_secs(4)).await;
     }
 
     #[tokio::test(start_paused = true)]
@@ -309,17 +354,17 @@ mod tests {
         let members = Members::new(ME, true);
         members.heard(&[beat(ME, 1), beat(OTHER, 7)]);
         tokio::time::advance(Duration::from_secs(56)).await;
-        hears(&members, &[beat(ME, 2), beat(OTHER, 7)], HEARTBEAT_INTERVAL).await;
-        hears(&members, &[beat(ME, 3)], HEARTBEAT_INTERVAL).await;
+        hears(&members, &[beat(ME, 2), beat(OTHER, 7)], 1).await;
+        hears(&members, &[beat(ME, 3)], 1).await;
         assert!(members.is_live(OTHER), "it is a minute old now");
         tokio::time::advance(Duration::from_secs(90)).await;
-        hears(&members, &[beat(ME, 2)], HEARTBEAT_TIMEOUT).await;
+        hears(&members, &[beat(ME, 2)], GONE_AFTER).await;
         assert!(members.is_live(OTHER), "three beats after the first answer");
-        hears(&members, &[beat(ME, 3)], HEARTBEAT_INTERVAL).await;
+        hears(&members, &[beat(ME, 3)], 1).await;
         assert!(!members.is_live(OTHER));
-        hears(&members, &[beat(ME, 4), beat(OTHER, 8)], HEARTBEAT_INTERVAL).await;
+        hears(&members, &[beat(ME, 4), beat(OTHER, 8)], 1).await;
         assert!(members.is_live(OTHER));
-        hears(&members, &[beat(ME, 5)], HEARTBEAT_INTERVAL).await;
+        hears(&members, &[beat(ME, 5)], 1).await;
         assert!(!members.is_live(OTHER), "it has left");
     }
 
@@ -333,7 +378,7 @@ mod tests {
         let mine = (0..1_000).filter(|n| views[0].looks_after(entity(*n))).count();
         assert!((400..600).contains(&mine), "{mine}");
         assert!((0..1_000).all(|n| views[0].looks_after(entity(n)) != views[1].looks_after(entity(n))));
-        hears(&views[0], &[beat(ME, 2), beat(OTHER, 1)], HEARTBEAT_TIMEOUT).await;
+        hears(&views[0], &[beat(ME, 2), beat(OTHER, 1)], GONE_AFTER).await;
         assert!((0..1_000).all(|n| views[0].looks_after(entity(n))), "alone");
     }
 
@@ -344,12 +389,12 @@ mod tests {
         members.heard(&[beat(ME, 1), beat(OTHER, 7)]);
         let theirs = (0..100).map(entity).find(|entity| !members.looks_after(*entity)).unwrap();
         let both = members.view();
-        hears(&members, &[beat(ME, 2), beat(OTHER, 7)], UNPROVEN_DELAY).await;
+        hears(&members, &[beat(ME, 2), beat(OTHER, 7)], UNPROVEN_AFTER).await;
         assert!(members.looks_after(theirs) && members.is_live(OTHER), "a turn of its would be left to it still");
         assert!(alone == members.view() && alone != both, "and whoever looks is told of the change");
         members.heard(&[beat(ME, 3), beat(OTHER, 8)]);
         assert!(!members.looks_after(theirs));
-        hears(&members, &[beat(ME, 4), beat(OTHER, 8)], UNPROVEN_DELAY).await;
+        hears(&members, &[beat(ME, 4), beat(OTHER, 8)], UNPROVEN_AFTER).await;
         assert!(!members.looks_after(theirs), "it was seen to live, and may be slow");
     }
 
@@ -377,7 +422,7 @@ mod tests {
         assert!(!asked.is_empty() && asked.iter().all(|address| &**address == "http://moved"));
         members.answers_at(&"http://moved".into());
         assert!((0..100).all(|n| members.server_of(entity(n)).is_none()), "it is this one's own, of its last life");
-        hears(&members, &[beat_at(OTHER, 2, "http://moved"), beat(THIRD, 2)], HEARTBEAT_TIMEOUT).await;
+        hears(&members, &[beat_at(OTHER, 2, "http://moved"), beat(THIRD, 2)], GONE_AFTER).await;
         assert!((0..100).all(|n| members.server_of(entity(n)).is_none()), "alone");
     }
 

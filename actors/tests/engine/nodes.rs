@@ -128,6 +128,27 @@ async fn a_turn_whose_process_died_while_the_store_was_away_is_started_again_her
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_dead_process_has_its_turn_taken_over_if_every_second_beat_fails() {
+    let shared = MemoryStore::default().shared();
+    let store = FaultyStore::new(shared.clone(), 2, Rates::default());
+    let puppet = Puppet::new(true);
+    let (other, here) = (node(&shared, 1, &Puppet::new(false)), node(&store, 2, &puppet));
+    make_agent(&other, remote()).await;
+    sleep(Duration::from_secs(4)).await;
+    let e = entity(1);
+    other.conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
+    sleep(Duration::from_secs(4)).await;
+    other.halt().await;
+    for _ in 0..15 {
+        store.set_rates(Rates { unread: 1_000, ..Rates::default() });
+        sleep(Duration::from_secs(3)).await;
+        store.calm();
+        sleep(Duration::from_secs(3)).await;
+    }
+    assert_eq!((status(&here, e, 1).await, puppet.asked()), ((TurnStatus::Completed, 2), 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_turn_that_takes_long_costs_a_shared_store_a_read_now_and_then() {
     let (gate, puppet) = (Gate::shared(), Puppet::new(false));
     let models = Arc::new(Strings(Arc::clone(&puppet)));
