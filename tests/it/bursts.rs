@@ -157,12 +157,11 @@ async fn a_line_for_room_that_is_full_refuses_one_more_message_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_waited_for_room_is_answered_by_the_agent_of_the_channel_by_then() {
+async fn a_message_that_waited_for_room_goes_to_the_channels_agent_by_then() {
     let app = TestApp::new().await;
     app.echo(json!({"builtin": {"latencyMs": 10_000}})).await;
     fill(&app).await;
-    let builtin = json!({"behaviour": "scripted", "script": ["from the other"]});
-    let other = json!({"id": "other", "name": "Other", "provider": "builtin", "builtin": builtin});
+    let other = json!({"id": "other", "name": "Other", "provider": "builtin", "builtin": {"behaviour": "echo"}});
     app.post("/api/v1/agents").json(other).await.expect(201);
     let changed = change_later(&app, json!({"agentId": "other"}));
     let waiting = message(&app, "c", "waits").header("prefer", "wait=120");
