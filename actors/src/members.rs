@@ -22,17 +22,17 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(12);
 /// After so many answers without its new heartbeat a process counts as gone: 12 s where the store is well, so that it
 /// survives a slow store or a pause of some seconds.
-const GONE_AFTER: u32 = 4;
+const GONE_AFTER_ANSWERS: u32 = 4;
 /// After so many answers it counts as gone though there were gaps among them: a store that is slow for long, or fails
 /// now and then, puts the verdict off and does not prevent it. Enough for a process that was almost gone before a gap
-/// to have all the time of [`GONE_AFTER`] after it.
-const GONE_DESPITE_GAPS: u32 = 2 * GONE_AFTER;
+/// to have all the time of [`GONE_AFTER_ANSWERS`] after it.
+const GONE_AFTER_ANSWERS_WITH_GAPS: u32 = 2 * GONE_AFTER_ANSWERS;
 /// After so many answers a process whose heartbeat was never seen to change owns nothing: the heartbeat that a process
 /// finds when it starts may be the last one of its predecessor.
-const UNPROVEN_AFTER: u32 = 2;
-/// So much time between two answered heartbeats of this process is a gap, after which [`GONE_AFTER`] is counted anew:
+const UNPROVEN_AFTER_ANSWERS: u32 = 2;
+/// So much time between two answered heartbeats of this process is a gap, after which [`GONE_AFTER_ANSWERS`] is counted anew:
 /// the store was away or slow for the others too, and they may reach it again later than this one. Two beats.
-const UNHEARD_FOR: Duration = Duration::from_secs(6);
+const MIN_GAP: Duration = Duration::from_secs(6);
 /// Failed beats in a row after which the store counts as lost.
 const MAX_FAILED_BEATS: u32 = 3;
 
@@ -159,7 +159,7 @@ fn at_work(others: Option<&Others>) -> impl Iterator<Item = (NodeId, &Heard)> {
 impl Others {
     /// The other processes, by an answer of the store and what was known before it.
     fn by<'a>(before: Option<Self>, beats: impl Iterator<Item = &'a Beat>, now: Instant) -> Self {
-        let is_gap = before.as_ref().is_some_and(|b| now.saturating_duration_since(b.answered) >= UNHEARD_FOR);
+        let is_gap = before.as_ref().is_some_and(|b| now.saturating_duration_since(b.answered) >= MIN_GAP);
         let mut known = before.map(|before| before.by_node).unwrap_or_default();
         let mut by_node: HashMap<_, _> =
             beats.map(|beat| (beat.node, Heard::by(beat, known.remove(&beat.node), is_gap))).collect();
@@ -193,11 +193,11 @@ impl Heard {
     }
 
     fn is_live(&self) -> bool {
-        self.since_gap < GONE_AFTER && self.unchanged < GONE_DESPITE_GAPS
+        self.since_gap < GONE_AFTER_ANSWERS && self.unchanged < GONE_AFTER_ANSWERS_WITH_GAPS
     }
 
     fn is_at_work(&self) -> bool {
-        self.is_live() && (self.moved || self.unchanged < UNPROVEN_AFTER)
+        self.is_live() && (self.moved || self.unchanged < UNPROVEN_AFTER_ANSWERS)
     }
 }
 
@@ -274,11 +274,11 @@ mod tests {
         members.heard(&[beat(ME, 1)]);
         assert!(!members.is_live(OTHER) && !members.has_others());
         members.heard(&[beat(ME, 2), beat(OTHER, 7)]);
-        hears(&members, &[beat(OTHER, 7)], GONE_AFTER - 1).await;
+        hears(&members, &[beat(OTHER, 7)], GONE_AFTER_ANSWERS - 1).await;
         assert!(members.is_live(OTHER));
         hears(&members, &[beat(OTHER, 7)], 1).await;
         assert!(!members.is_live(OTHER));
-        hears_every(UNHEARD_FOR, &members, &[beat(OTHER, 7)], 1).await;
+        hears_every(MIN_GAP, &members, &[beat(OTHER, 7)], 1).await;
         assert!(!members.is_live(OTHER), "an outage revives nobody");
         members.heard(&[beat(OTHER, 8)]);
         assert!(members.is_live(OTHER) && members.has_others(), "it was only slow");
@@ -293,14 +293,14 @@ mod tests {
         hears(&members, &[beat(ME, 2), beat(OTHER, 8)], 1).await;
         let view = members.view();
         let theirs = (0..100).map(entity).find(|entity| !members.looks_after(*entity)).unwrap();
-        for (outage, count) in [UNHEARD_FOR, HEARTBEAT_TIMEOUT, Duration::from_secs(3_600)].into_iter().zip(9..) {
+        for (outage, count) in [MIN_GAP, HEARTBEAT_TIMEOUT, Duration::from_secs(3_600)].into_iter().zip(9..) {
             // It lost the store earlier than this process.
-            hears(&members, &[beat(OTHER, count)], GONE_AFTER).await;
+            hears(&members, &[beat(OTHER, count)], GONE_AFTER_ANSWERS).await;
             tokio::time::advance(outage).await;
             assert!(members.is_live(OTHER) && members.has_others(), "nothing was heard: {outage:?}");
             members.heard(&[beat(OTHER, count)]);
             assert!(members.is_live(OTHER) && members.has_others(), "it has not tried again yet: {outage:?}");
-            hears(&members, &[beat(OTHER, count)], GONE_AFTER - 1).await;
+            hears(&members, &[beat(OTHER, count)], GONE_AFTER_ANSWERS - 1).await;
             assert!(members.is_live(OTHER) && !members.looks_after(theirs) && members.view() == view, "{outage:?}");
             hears(&members, &[beat(OTHER, count)], 1).await;
             assert!(!members.is_live(OTHER) && !members.has_others(), "it died meanwhile: {outage:?}");
@@ -315,7 +315,7 @@ mod tests {
             tokio::time::advance(Duration::from_secs(60)).await;
             hears(&members, &[beat(OTHER, 7)], 2).await;
         }
-        hears(&members, &[beat(OTHER, 7)], GONE_AFTER - 2).await;
+        hears(&members, &[beat(OTHER, 7)], GONE_AFTER_ANSWERS - 2).await;
         assert!(members.is_live(OTHER), "three beats after the first answer");
         hears(&members, &[beat(OTHER, 7)], 1).await;
         assert!(!members.is_live(OTHER));
@@ -327,14 +327,14 @@ mod tests {
         for last in [vec![beat(OTHER, 7)], vec![]] {
             let members = Members::new(ME, true);
             members.heard(&[beat(OTHER, 7)]);
-            hears_every(interval, &members, &last, GONE_DESPITE_GAPS - 1).await;
+            hears_every(interval, &members, &last, GONE_AFTER_ANSWERS_WITH_GAPS - 1).await;
             assert!(members.is_live(OTHER));
             hears_every(interval, &members, &last, 1).await;
             assert!(!members.is_live(OTHER));
         }
         let members = Members::new(ME, true);
         for count in 7..20 {
-            hears_every(interval, &members, &[beat(OTHER, count)], GONE_AFTER).await;
+            hears_every(interval, &members, &[beat(OTHER, count)], GONE_AFTER_ANSWERS).await;
             assert!(members.is_live(OTHER));
         }
     }
@@ -358,7 +358,7 @@ mod tests {
         hears(&members, &[beat(ME, 3)], 1).await;
         assert!(members.is_live(OTHER), "it is a minute old now");
         tokio::time::advance(Duration::from_secs(90)).await;
-        hears(&members, &[beat(ME, 2)], GONE_AFTER).await;
+        hears(&members, &[beat(ME, 2)], GONE_AFTER_ANSWERS).await;
         assert!(members.is_live(OTHER), "three beats after the first answer");
         hears(&members, &[beat(ME, 3)], 1).await;
         assert!(!members.is_live(OTHER));
@@ -378,7 +378,7 @@ mod tests {
         let mine = (0..1_000).filter(|n| views[0].looks_after(entity(*n))).count();
         assert!((400..600).contains(&mine), "{mine}");
         assert!((0..1_000).all(|n| views[0].looks_after(entity(n)) != views[1].looks_after(entity(n))));
-        hears(&views[0], &[beat(ME, 2), beat(OTHER, 1)], GONE_AFTER).await;
+        hears(&views[0], &[beat(ME, 2), beat(OTHER, 1)], GONE_AFTER_ANSWERS).await;
         assert!((0..1_000).all(|n| views[0].looks_after(entity(n))), "alone");
     }
 
@@ -389,12 +389,12 @@ mod tests {
         members.heard(&[beat(ME, 1), beat(OTHER, 7)]);
         let theirs = (0..100).map(entity).find(|entity| !members.looks_after(*entity)).unwrap();
         let both = members.view();
-        hears(&members, &[beat(ME, 2), beat(OTHER, 7)], UNPROVEN_AFTER).await;
+        hears(&members, &[beat(ME, 2), beat(OTHER, 7)], UNPROVEN_AFTER_ANSWERS).await;
         assert!(members.looks_after(theirs) && members.is_live(OTHER), "a turn of its would be left to it still");
         assert!(alone == members.view() && alone != both, "and whoever looks is told of the change");
         members.heard(&[beat(ME, 3), beat(OTHER, 8)]);
         assert!(!members.looks_after(theirs));
-        hears(&members, &[beat(ME, 4), beat(OTHER, 8)], UNPROVEN_AFTER).await;
+        hears(&members, &[beat(ME, 4), beat(OTHER, 8)], UNPROVEN_AFTER_ANSWERS).await;
         assert!(!members.looks_after(theirs), "it was seen to live, and may be slow");
     }
 
@@ -422,7 +422,7 @@ mod tests {
         assert!(!asked.is_empty() && asked.iter().all(|address| &**address == "http://moved"));
         members.answers_at(&"http://moved".into());
         assert!((0..100).all(|n| members.server_of(entity(n)).is_none()), "it is this one's own, of its last life");
-        hears(&members, &[beat_at(OTHER, 2, "http://moved"), beat(THIRD, 2)], GONE_AFTER).await;
+        hears(&members, &[beat_at(OTHER, 2, "http://moved"), beat(THIRD, 2)], GONE_AFTER_ANSWERS).await;
         assert!((0..100).all(|n| members.server_of(entity(n)).is_none()), "alone");
     }
 

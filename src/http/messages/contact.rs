@@ -147,6 +147,12 @@ impl Exchange<'_> {
         EntityKey::conversation(self.contact.workspace, id.address)
     }
 
+    /// The same exchange on the channel as it is by now.
+    fn on<'b>(&'b self, channel: &'b Channel) -> Exchange<'b> {
+        let scope = contact_scope(&channel.incarnation(), self.contact.id);
+        Exchange { channel, scope, ..*self }
+    }
+
     /// The channel's agent, if the channel takes messages.
     fn agent(&self) -> Result<String, Problem> {
         if !self.channel.enabled {
@@ -227,7 +233,7 @@ impl Exchange<'_> {
         let mut channel: Option<Arc<Channel>> = None;
         loop {
             // After a wait for room the channel may have another agent.
-            let later = channel.as_deref().map(|channel| Exchange { channel, scope: self.scope.clone(), ..*self });
+            let later = channel.as_deref().map(|channel| self.on(channel));
             let exchange = later.as_ref().unwrap_or(self);
             let agent = if later.is_some() { Cow::Owned(exchange.agent()?) } else { Cow::Borrowed(agent) };
             let stored = {

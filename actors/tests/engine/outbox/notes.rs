@@ -57,10 +57,7 @@ async fn more_ends_than_fit_a_commit_are_noted_and_none_is_sent_twice() {
 #[tokio::test(start_paused = true)]
 async fn a_lane_whose_event_is_unreadable_keeps_no_other_waiting() {
     let gate = Gate::new();
-    let fixture = Fixture::on(gate.clone());
-    fixture.endpoint(1, |_| {}).await;
-    fixture.endpoint(2, |_| {}).await;
-    fixture.sink.mood(ONE, Mood::Answer(500));
+    let fixture = one_of_two_fails(&gate).await;
     fixture.sink.mood(TWO, Mood::Slow(3_000));
     fixture.say(1, "a").await;
     // One is retried after five to six seconds, when Two is in the middle of its second request.
@@ -184,6 +181,15 @@ async fn a_deleted_endpoint_leaves_no_lane_for_a_damaged_event() {
     fixture.assert_settled().await;
 }
 
+/// Two endpoints, of which the first one answers with an error.
+async fn one_of_two_fails(gate: &Gate) -> Fixture<Gate> {
+    let fixture = Fixture::on(gate.clone());
+    fixture.endpoint(1, |_| {}).await;
+    fixture.endpoint(2, |_| {}).await;
+    fixture.sink.mood(ONE, Mood::Answer(500));
+    fixture
+}
+
 fn sorted(mut seqs: Vec<u64>) -> Vec<u64> {
     seqs.sort_unstable();
     seqs
@@ -223,10 +229,7 @@ async fn a_damaged_lane_keeps_no_receiver_from_new_events() {
 async fn deliveries_are_noted_although_no_lane_can_be_read() {
     let (_lines, _catching) = Lines::catch();
     let gate = Gate::new();
-    let fixture = Fixture::on(gate.clone());
-    fixture.endpoint(1, |_| {}).await;
-    fixture.endpoint(2, |_| {}).await;
-    fixture.sink.mood(ONE, Mood::Answer(500));
+    let fixture = one_of_two_fails(&gate).await;
     // So that nothing is to be handed over.
     sleep(secs(3_600)).await;
     gate.damage_rows(LANES);
@@ -244,10 +247,7 @@ async fn deliveries_are_noted_although_no_lane_can_be_read() {
 async fn deliveries_are_noted_although_no_time_of_a_lane_can_be_read() {
     let (_lines, _catching) = Lines::catch();
     let gate = Gate::new();
-    let fixture = Fixture::on(gate.clone());
-    fixture.endpoint(1, |_| {}).await;
-    fixture.endpoint(2, |_| {}).await;
-    fixture.sink.mood(ONE, Mood::Answer(500));
+    let fixture = one_of_two_fails(&gate).await;
     fixture.say(1, "a").await;
     sleep(secs(3)).await;
     gate.damage_rows(LANE_TIMES);

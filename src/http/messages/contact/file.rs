@@ -13,7 +13,7 @@ use super::answer::MAX_WAIT_SECONDS;
 use super::{Exchange, Sent};
 use crate::http::caller::still_known;
 use crate::http::headers::prefer::{PREFERENCE_APPLIED, Prefer, prefer};
-use crate::http::idempotency::{contact_scope, in_progress};
+use crate::http::idempotency::in_progress;
 use crate::http::long_requests::unless_stopping;
 use crate::http::messages::media::{self, First};
 use crate::http::messages::{MessageRequest, find_channel};
@@ -102,8 +102,7 @@ impl Exchange<'_> {
         if channel.kind != ChannelKind::Api {
             return Err(kind_mismatch("", channel.kind));
         }
-        let scope = contact_scope(&channel.incarnation(), self.contact.id);
-        let exchange = Exchange { channel: &channel, scope, ..*self };
+        let exchange = self.on(&channel);
         match exchange.agent() {
             Ok(agent) => exchange.deliver(sent, &agent, Some(file)).await,
             Err(refusal) => exchange.earlier_or(refusal).await,
