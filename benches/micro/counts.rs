@@ -100,8 +100,10 @@ pub(crate) fn write() -> Result<(), Error> {
     for piece in &PIECES {
         let counted = count(piece.name)?;
         say(&format!("{} {counted}", piece.name))?;
-        writeln!(text, "{} = {counted}", piece.name)?;
+        writeln!(text, "{:?} = {counted}", piece.name)?;
     }
+    // A file that `check` cannot read never replaces one that it can.
+    toml::from_str::<Bounds>(&text)?;
     Ok(fs::write(FILE, text)?)
 }
 
