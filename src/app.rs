@@ -17,11 +17,11 @@ use crate::egress::{Egress, EgressError};
 use crate::files::{FileStore, FilesError};
 use crate::http::attachments::link::Queues;
 use crate::http::body::{BodyRoom, MaxBodyBytes};
-use crate::http::context::Door;
+use crate::http::context::RequestTelemetry;
 use crate::http::forwarding::Forwarding;
 use crate::http::idempotency::InProgress;
 use crate::http::long_requests::LongRequests;
-use crate::http::messages::Lines;
+use crate::http::messages::WaitQueues;
 use crate::http::messages::list::Scans;
 use crate::http::messages::media::Fetches;
 use crate::http::rate::{Meter, Meters, RateLimiter};
@@ -36,7 +36,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Clients for the outside of this process.
 #[derive(Clone, Debug)]
-pub struct Outside {
+pub struct ExternalClients {
     /// Users' URLs.
     pub egress: Egress,
     /// The bytes of attachments.
@@ -54,7 +54,7 @@ pub enum OutsideError {
     Files(#[from] FilesError),
 }
 
-impl Outside {
+impl ExternalClients {
     /// Opens it by the configuration.
     ///
     /// # Errors
@@ -81,7 +81,7 @@ struct Shared {
     /// A lock for each key of contacts' messages that are being stored.
     key_locks: Shares<KeyHash>,
     /// Contacts' messages that wait for room among the turns of a conversation.
-    lines: Lines,
+    lines: WaitQueues,
     /// A lock for each registry that is being changed.
     registry_locks: Shares<EntityKey>,
     egress_allow: CidrList,
@@ -95,7 +95,7 @@ struct Shared {
     wait_budget: Duration,
     max_body: MaxBodyBytes,
     body_room: BodyRoom,
-    door: Arc<Door>,
+    request_telemetry: Arc<RequestTelemetry>,
     /// Since when the server stops.
     leaving: watch::Sender<Option<Instant>>,
 }
@@ -104,15 +104,21 @@ impl App {
     /// The handlers' view of a running node, which other servers may forward to from now on if the configuration allows
     /// it.
     #[must_use]
-    pub fn new(node: Arc<Node>, pepper: Pepper, outside: Outside, config: &Config) -> Self {
-        let door = Arc::new(Door::new(Sampling::new(config), node.traces().clone()));
-        Self::behind(door, node, pepper, outside, config)
+    pub fn new(node: Arc<Node>, pepper: Pepper, outside: ExternalClients, config: &Config) -> Self {
+        let request_telemetry = Arc::new(RequestTelemetry::new(Sampling::new(config), node.traces().clone()));
+        Self::with_telemetry(request_telemetry, node, pepper, outside, config)
     }
 
-    /// The same behind a door that has served early requests.
+    /// The app of a process whose front door has answered requests before it was ready.
     #[must_use]
-    pub fn behind(door: Arc<Door>, node: Arc<Node>, pepper: Pepper, outside: Outside, config: &Config) -> Self {
-        let Outside { egress, files } = outside;
+    pub fn with_telemetry(
+        request_telemetry: Arc<RequestTelemetry>,
+        node: Arc<Node>,
+        pepper: Pepper,
+        outside: ExternalClients,
+        config: &Config,
+    ) -> Self {
+        let ExternalClients { egress, files } = outside;
         if let Some(address) = &config.cluster_address {
             node.members().answers_at(address);
         }
@@ -123,7 +129,7 @@ impl App {
             meters: Meters::default(),
             in_progress: InProgress::default(),
             key_locks: Shares::of(1),
-            lines: Lines::default(),
+            lines: WaitQueues::default(),
             registry_locks: Shares::of(1),
             egress_allow: config.egress_allow.clone(),
             egress,
@@ -136,7 +142,7 @@ impl App {
             wait_budget: config.wait_budget,
             max_body: MaxBodyBytes(config.max_body_bytes),
             body_room: BodyRoom::default(),
-            door,
+            request_telemetry,
             leaving: watch::Sender::new(None),
         }))
     }
@@ -188,7 +194,7 @@ impl App {
     }
 
     /// Contacts' messages that wait for room among the turns of a conversation.
-    pub(crate) fn lines(&self) -> &Lines {
+    pub(crate) fn lines(&self) -> &WaitQueues {
         &self.0.lines
     }
 
@@ -253,8 +259,8 @@ impl App {
 
     /// Sampling and telemetry of all requests.
     #[must_use]
-    pub fn door(&self) -> &Arc<Door> {
-        &self.0.door
+    pub fn request_telemetry(&self) -> &Arc<RequestTelemetry> {
+        &self.0.request_telemetry
     }
 
     /// Whether the server is ready for requests.
@@ -282,7 +288,7 @@ impl App {
 
     /// Completes a while after the server has begun to stop. Waiting requests then get an answer without the result,
     /// instead of being cut off.
-    pub(crate) fn stop_waiting(&self) -> impl Future<Output = ()> + Send + use<> {
+    pub(crate) fn wait_cutoff(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut leaving = self.0.leaving.subscribe();
         async move {
             let since = leaving.wait_for(Option::is_some).await.ok().and_then(|since| *since);

@@ -63,7 +63,7 @@ impl BootstrapError {
     /// Whether it may pass by itself.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Self::Store(error) => error.passes(),
+            Self::Store(error) => error.is_transient(),
             Self::Refused(_) | Self::Contended => true,
             Self::NoRandomness(_) | Self::Announce(_) => false,
         }
@@ -145,7 +145,8 @@ async fn submit(node: &Arc<Node>, entity: EntityKey, command: Command) -> Result
 async fn installation(node: &Arc<Node>, configured: Option<&str>) -> Result<(Pepper, String, Step), BootstrapError> {
     let workspace_row =
         node.row(EntityKey::INSTALLATION, WORKSPACES, Bytes::from_static(workspace::DEFAULT.as_bytes())).await?;
-    let (pepper_row, left) = (setting(node, PEPPER).await?, setting(node, FIRST_KEY).await?);
+    let pepper_row = setting(node, PEPPER).await?;
+    let left = setting(node, FIRST_KEY).await?;
     let now = node.now();
     let mut expected = vec![
         Expect::new(SETTINGS, BOOTSTRAPPED, None),
@@ -198,7 +199,8 @@ async fn first_workspace(node: &Arc<Node>) -> Result<Step, BootstrapError> {
         (CHANNELS, "demo", codec::encode(&channel("demo", "Demo", ChannelKind::Human, now)?)),
         (CHANNELS, "demo-api", codec::encode(&channel("demo-api", "Demo API", ChannelKind::Api, now)?)),
     ];
-    let (mut expected, mut changes) = (Vec::new(), Vec::new());
+    let mut expected = Vec::new();
+    let mut changes = Vec::new();
     for (table, id, value) in rows {
         // An unfinished start may have done this already.
         if node.row(entity, table, Bytes::from_static(id.as_bytes())).await?.is_none() {

@@ -24,7 +24,7 @@ pub use attachments::{AttachmentsConfig, AttachmentsPlace, Bucket};
 pub use cidr::{Cidr, CidrList};
 pub use cql::Cql;
 pub use embeddings::EmbeddingsConfig;
-pub use error::{ConfigError, Wrong};
+pub use error::{ConfigError, InvalidSetting};
 use otel::Otel;
 use sources::{Given, Settings};
 
@@ -165,7 +165,11 @@ impl Config {
 const MAX_BODY_BYTES: u64 = (schema::embedded::COMMIT_BYTES - 2 * actors::limits::DRAFT_BYTES) as u64;
 
 /// `None` if `wrong` has the reasons.
-fn build(mut settings: Settings, env: &dyn Fn(&str) -> Option<String>, wrong: &mut Vec<Wrong>) -> Option<Config> {
+fn build(
+    mut settings: Settings,
+    env: &dyn Fn(&str) -> Option<String>,
+    wrong: &mut Vec<InvalidSetting>,
+) -> Option<Config> {
     let mut values = Values { settings: &settings, wrong };
     let listen = values.read("server.listen", parse::address);
     let metrics_listen = values.read("server.metrics_listen", parse::address);
@@ -226,7 +230,7 @@ fn build(mut settings: Settings, env: &dyn Fn(&str) -> Option<String>, wrong: &m
 /// Reads values and collects their errors.
 struct Values<'a> {
     settings: &'a Settings,
-    wrong: &'a mut Vec<Wrong>,
+    wrong: &'a mut Vec<InvalidSetting>,
 }
 
 impl Values<'_> {

@@ -45,8 +45,8 @@ use axum::routing::{MethodRouter, any, get, post};
 use axum::{Extension, Router};
 use http::StatusCode;
 
-use self::caller::{Admin, Look};
-use self::context::{ContextLayer, Door};
+use self::caller::{Admin, ReadConfiguration};
+use self::context::{ContextLayer, RequestTelemetry};
 use crate::app::App;
 use crate::problem::Problem;
 use crate::server::Unreadable;
@@ -55,7 +55,7 @@ use crate::server::Unreadable;
 ///
 /// Paths without a route need no handler here: the outermost layer turns a bare 404 or 405 into a problem.
 pub fn router(app: App) -> Router {
-    let context = context_layer(&app, Arc::clone(app.door()));
+    let context = context_layer(&app, Arc::clone(app.request_telemetry()));
     let authenticated = caller::Authentication(app.clone());
     // Both layers around a route at once: each separate layer is one more boxed service, which is cloned for every
     // request.
@@ -74,12 +74,12 @@ pub fn router(app: App) -> Router {
     api.merge(others).with_state(app)
 }
 
-/// The outermost layer of a listener; `door` observes its requests.
-pub(crate) fn context_layer(app: &App, door: Arc<Door>) -> ContextLayer {
+/// The outermost layer of a listener; `request_telemetry` observes its requests.
+pub(crate) fn context_layer(app: &App, request_telemetry: Arc<RequestTelemetry>) -> ContextLayer {
     let mut seed = [0; 32];
     seed[..16].copy_from_slice(&app.node().random());
     seed[16..].copy_from_slice(&app.node().random());
-    ContextLayer::new(Arc::new(Entropy::seeded(seed)), door)
+    ContextLayer::new(Arc::new(Entropy::seeded(seed)), request_telemetry)
 }
 
 /// The prefix of every path of the API.
@@ -115,14 +115,14 @@ pub(crate) async fn nowhere(unreadable: Option<Extension<Unreadable>>) -> Respon
 }
 
 /// The routes before there is a store: the process lives, and accepts nothing yet.
-pub fn starting(entropy: Entropy, door: Arc<Door>) -> Router {
-    let context = ContextLayer::new(Arc::new(entropy), door);
+pub fn starting(entropy: Entropy, request_telemetry: Arc<RequestTelemetry>) -> Router {
+    let context = ContextLayer::new(Arc::new(entropy), request_telemetry);
     Router::new().route("/healthz", get(probes::healthz)).fallback(probes::starting).layer(context)
 }
 
 /// The routes once the server is stopping: the process lives, and accepts nothing any more.
 pub fn leaving(app: &App) -> Router {
-    let context = context_layer(app, Arc::clone(app.door()));
+    let context = context_layer(app, Arc::clone(app.request_telemetry()));
     Router::new().route("/healthz", get(probes::healthz)).fallback(probes::leaving).layer(context)
 }
 
@@ -172,13 +172,15 @@ fn talking() -> Routes {
 }
 
 /// Routes of the configuration. Routes with a common handler name their resource and the required scope. The others
-/// require [`Admin`], except for `/usage`, which requires [`Look`].
+/// require [`Admin`], except for `/usage`, which requires [`ReadConfiguration`].
 fn configuring() -> Routes {
     Routes::new()
-        .route("/channels", get(resource::list::<Channel, Look>).post(channels::create))
+        .route("/channels", get(resource::list::<Channel, ReadConfiguration>).post(channels::create))
         .route(
             "/channels/{id}",
-            get(resource::get::<Channel, Look>).patch(channels::update).delete(resource::delete::<Channel, Admin>),
+            get(resource::get::<Channel, ReadConfiguration>)
+                .patch(channels::update)
+                .delete(resource::delete::<Channel, Admin>),
         )
         .route("/channels/{id}/rotate-secret", post(resource::rotate_secret::<Channel, Admin>))
         .route("/webhook-endpoints", get(resource::list::<WebhookEndpoint, Admin>).post(webhooks::create))
@@ -192,8 +194,11 @@ fn configuring() -> Routes {
         .route("/webhook-deliveries", get(deliveries::list))
         .route("/webhook-deliveries/{id}", get(deliveries::get))
         .route("/webhook-deliveries/{id}/retry", post(deliveries::retry))
-        .route("/agents", get(resource::list::<Agent, Look>).post(agents::create))
-        .route("/agents/{id}", get(resource::get::<Agent, Look>).patch(agents::update).delete(agents::delete))
+        .route("/agents", get(resource::list::<Agent, ReadConfiguration>).post(agents::create))
+        .route(
+            "/agents/{id}",
+            get(resource::get::<Agent, ReadConfiguration>).patch(agents::update).delete(agents::delete),
+        )
         .route("/api-keys", get(api_keys::list).post(api_keys::create))
         .route("/api-keys/{id}", get(api_keys::get).delete(api_keys::delete))
         .route("/usage", get(usage::get))

@@ -23,10 +23,10 @@ pub mod sink;
 mod tasks;
 
 use crate::app::App;
-use crate::http::context::{ContextLayer, Door};
+use crate::http::context::{ContextLayer, RequestTelemetry};
 use crate::http::headers::prefers_openmetrics;
 use crate::http::{context_layer, nowhere, probes};
-use crate::telemetry::waiting::Waiting;
+use crate::telemetry::span_queue::SpanQueue;
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 use otlp::Collected;
 use page::{Format, Page};
@@ -38,7 +38,7 @@ pub struct Sources {
     /// The handlers' shared state.
     pub app: App,
     /// The queue of spans, if they are sent.
-    pub spans: Option<Arc<Waiting>>,
+    pub spans: Option<Arc<SpanQueue>>,
 }
 
 impl Sources {
@@ -51,7 +51,8 @@ impl Sources {
         let seconds = |millis: u64| usize::try_from(millis / 1_000).unwrap_or(usize::MAX);
         let Standing { commands, turns, outbox, .. } = standing;
         let OutboxStanding { active, in_flight, open_circuits, oldest_millis, untried_millis } = outbox;
-        let (untried, age) = (seconds(untried_millis), seconds(oldest_millis));
+        let untried = seconds(untried_millis);
+        let age = seconds(oldest_millis);
         let gauges = [
             ("tertulia_resident_entities", "Entities in memory.", all(&standing.resident)),
             ("tertulia_actors", "Entities in memory that have an actor.", all(&standing.actors)),
@@ -81,7 +82,7 @@ impl Sources {
         if let Some(store) = node.store_metrics() {
             store.visit(&mut show);
         }
-        write_process(page, self.app.door(), self.spans.as_deref());
+        write_process(page, self.app.request_telemetry(), self.spans.as_deref());
     }
 
     /// The same for a receiver; both times are nanoseconds since 1970, see [`Collected::new`].
@@ -96,32 +97,32 @@ impl Sources {
 /// The sources of the metrics listener while the server waits for its store: the process, and early requests.
 #[derive(Clone, Debug)]
 pub struct Starting {
-    /// The door of all requests, before and after the start.
-    pub door: Arc<Door>,
+    /// The request_telemetry of all requests, before and after the start.
+    pub request_telemetry: Arc<RequestTelemetry>,
     /// The queue of spans, if they are sent.
-    pub spans: Option<Arc<Waiting>>,
+    pub spans: Option<Arc<SpanQueue>>,
 }
 
 impl Starting {
     fn write(&self, page: &mut impl Sink) {
         write_up(page, false);
-        write_process(page, &self.door, self.spans.as_deref());
+        write_process(page, &self.request_telemetry, self.spans.as_deref());
     }
 }
 
 /// The routes of the metrics listener of a server that waits for its store.
 pub fn starting(entropy: Entropy, sources: Starting) -> Router {
-    let context = ContextLayer::new(Arc::new(entropy), Arc::new(Door::silent()));
+    let context = ContextLayer::new(Arc::new(entropy), Arc::new(RequestTelemetry::silent()));
     let metrics = async move |headers: HeaderMap| page(&headers, |page| sources.write(page));
     Router::new().route("/metrics", get(metrics)).fallback(probes::starting).layer(context)
 }
 
 /// The routes of the metrics listener.
 pub fn router(sources: Sources) -> Router {
-    let context = context_layer(&sources.app, Arc::new(Door::silent()));
+    let context = context_layer(&sources.app, Arc::new(RequestTelemetry::silent()));
     let routes = Router::new()
         .route("/metrics", get(metrics))
-        .route("/admin/runtime", get(census::look_in))
+        .route("/admin/runtime", get(census::census))
         .route("/admin/tasks", get(tasks::tasks))
         .route("/admin/heap", get(heap::heap));
     // Around the fallback too: every answer has its request's id.
@@ -148,8 +149,8 @@ fn write_up(page: &mut impl Sink, serves: bool) {
 }
 
 /// The metrics that exist with and without a store.
-fn write_process(page: &mut impl Sink, door: &Door, spans: Option<&Waiting>) {
-    door.metrics().write(page);
+fn write_process(page: &mut impl Sink, request_telemetry: &RequestTelemetry, spans: Option<&SpanQueue>) {
+    request_telemetry.metrics().write(page);
     if let Some(spans) = spans {
         write_spans(page, spans);
     }
@@ -157,7 +158,7 @@ fn write_process(page: &mut impl Sink, door: &Door, spans: Option<&Waiting>) {
     process::write(page);
 }
 
-fn write_spans(page: &mut impl Sink, spans: &Waiting) {
+fn write_spans(page: &mut impl Sink, spans: &SpanQueue) {
     page.metric("tertulia_spans_waiting", "Spans waiting to be exported.", MetricKind::Gauge);
     page.value(&[], spans.len());
     let counts = spans.counts();
@@ -182,7 +183,7 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
-    use crate::app::Outside;
+    use crate::app::ExternalClients;
     use crate::config::{Config, ConfigArgs};
     use crate::egress::Egress;
     use crate::files::FileStore;
@@ -193,8 +194,8 @@ mod tests {
         let clock = Arc::new(ManualClock::default());
         let node = Node::start(Arc::new(MemoryStore::default()), clock, entropy, Arc::new(NoModels));
         let config = Config::load(&ConfigArgs::default(), &|_| None, &|_| Err(ErrorKind::NotFound.into())).unwrap();
-        let spans = Some(Arc::new(Waiting::new(config.otel.batching)));
-        let outside = Outside {
+        let spans = Some(Arc::new(SpanQueue::new(config.otel.batching)));
+        let outside = ExternalClients {
             egress: Egress::new(config.egress_allow.clone(), &config.egress_name_servers).unwrap(),
             files: FileStore::directory(tempfile::tempdir().unwrap().path()).unwrap(),
         };

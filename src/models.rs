@@ -89,7 +89,8 @@ impl OpenAi {
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE_TIMEOUT)
             .build()?;
-        let (retries, answer_bytes) = (Retries::default(), ANSWER_BYTES);
+        let retries = Retries::default();
+        let answer_bytes = ANSWER_BYTES;
         Ok(Self { client, retries, answer_bytes, first_token: FIRST_TOKEN_TIMEOUT, stall: STALL_TIMEOUT })
     }
 

@@ -110,7 +110,8 @@ async fn open(config: &Config) -> Result<(Arc<Node>, Pepper), OperatorError> {
     }
     // A failing store reports that in the answer to the command's one change.
     let store = stores::open(config, Box::new(|_| {})).await?;
-    let (clock, entropy) = (Arc::new(SystemClock), crate::serve::entropy()?);
+    let clock = Arc::new(SystemClock);
+    let entropy = crate::serve::entropy()?;
     let node = Node::without_services(store, clock, entropy, Arc::new(NoModels));
     match bootstrap::pepper(&node).await {
         Ok(Some(pepper)) => Ok((node, pepper)),

@@ -117,7 +117,8 @@ mod tests {
 
     #[test]
     fn a_key_is_known_by_its_hash_under_the_same_pepper_only() {
-        let (one, other) = (Pepper::new([1; 32]), Pepper::new([2; 32]));
+        let one = Pepper::new([1; 32]);
+        let other = Pepper::new([2; 32]);
         assert!(Pepper::same(&one.hash("k"), &one.hash("k")));
         assert!(!Pepper::same(&one.hash("k"), &one.hash("l")));
         assert!(!Pepper::same(&one.hash("k"), &other.hash("k")));

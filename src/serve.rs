@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
-use crate::app::{App, Outside, OutsideError};
+use crate::app::{App, ExternalClients, OutsideError};
 use crate::bootstrap::BootstrapError;
 use crate::config::{Config, Secret};
 use crate::embeddings::{EmbeddingsError, Endpoint};
@@ -84,7 +84,7 @@ pub enum ServeError {
     NoRandomness(#[from] NoRandomness),
     /// Users' URLs cannot be called, or attachments cannot be stored.
     #[error(transparent)]
-    Outside(#[from] OutsideError),
+    ExternalClients(#[from] OutsideError),
     /// The embeddings endpoint cannot be called.
     #[error(transparent)]
     Embeddings(#[from] EmbeddingsError),
@@ -118,7 +118,7 @@ async fn run_traced(config: &Config, telemetry: &Telemetry) -> Result<(), ServeE
     let (failed, failure) = mpsc::channel(1);
     let reached = start::store(config, telemetry, asked.as_mut(), failed).await?;
     let Some(Reached { store, early }) = reached else { return Ok(()) };
-    let outside = Outside::open(config)?;
+    let outside = ExternalClients::open(config)?;
     let node = Node::start(store, Arc::new(SystemClock), entropy()?, ports(config, telemetry, &outside)?);
     let begin = Serving::begin(&node, outside, config, early, telemetry);
     live(&node, begin, asked, failure).await.map(|Stopped| ())
@@ -177,20 +177,20 @@ impl<'a> Serving<'a> {
     /// Begins to serve a node.
     async fn begin(
         node: &'a Arc<Node>,
-        outside: Outside,
+        outside: ExternalClients,
         config: &Config,
         early: Early,
         telemetry: &Telemetry,
     ) -> Result<Self, ServeError> {
         let configured = config.bootstrap_api_key.as_ref().map(Secret::expose);
         let pepper = start::installation(node, configured).await?;
-        let Ready { api, metrics: (scraped, metrics_address), door } = early.end().await;
+        let Ready { api, metrics: (scraped, metrics_address), request_telemetry } = early.end().await;
         let (afterwards, (api, address)) = start::shared(api, "--listen")?;
-        let app = App::behind(door, Arc::clone(node), pepper, outside, config);
+        let app = App::behind(request_telemetry, Arc::clone(node), pepper, outside, config);
         let options =
             ServerOptions { max_connections: config.max_connections, drain: REQUESTS_TIMEOUT, ..Default::default() };
         let of_metrics = ServerOptions { max_connections: METRICS_CONNECTIONS, drain: Duration::ZERO, ..options };
-        let sources = Sources { app: app.clone(), spans: telemetry.waiting().cloned() };
+        let sources = Sources { app: app.clone(), spans: telemetry.span_queue().cloned() };
         // Before any request is answered: its settings may turn out to be invalid.
         let push = telemetry.push(config, sources.clone())?;
         let requests = tokio::spawn(serve(api, http::router(app.clone()), options, app.stopping()));
@@ -277,7 +277,7 @@ fn bind(address: SocketAddr, setting: &'static str) -> Result<(TcpListener, Sock
 }
 
 /// The node's ports.
-fn ports(config: &Config, telemetry: &Telemetry, outside: &Outside) -> Result<Ports, ServeError> {
+fn ports(config: &Config, telemetry: &Telemetry, outside: &ExternalClients) -> Result<Ports, ServeError> {
     let models = Arc::new(OpenAi::new()?);
     let tools = Arc::new(AgentTools::new(Arc::new(SystemClock), outside.egress.clone()));
     let deliverer = Arc::new(Webhooks::new(outside.egress.clone(), Arc::new(SystemClock)));

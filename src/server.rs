@@ -210,7 +210,9 @@ impl Server {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        let (router, ending, turn) = (self.router, self.ending, Arc::new(Turn::default()));
+        let router = self.router;
+        let ending = self.ending;
+        let turn = Arc::new(Turn::default());
         let stream = Explained::new(ReaderTimeout::new(stream, self.reader_timeout), router.clone(), Arc::clone(&turn));
         let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(ending.clone());

@@ -27,21 +27,21 @@ use crate::config::{Config, LogFormat};
 use crate::metrics::Sources;
 use crate::secret::{NoRandomness, random};
 
+mod clock_anchor;
 mod code;
 pub mod export;
+mod failure_log;
 mod log;
-mod moment;
 mod otlp;
 pub mod push;
 pub mod sampling;
 mod sender;
-mod trouble;
-pub mod waiting;
+pub mod span_queue;
 
 use export::Export;
 use push::Push;
 use sampling::Sampling;
-use waiting::{Recorder, Waiting};
+use span_queue::{Recorder, SpanQueue};
 
 /// The target of exported `tracing` spans, as parts of the stage that the code works for; others are not exported.
 pub const SPANS: &str = "tertulia::span";
@@ -89,7 +89,7 @@ pub struct Telemetry {
     /// The resource of this process.
     resource: Resource,
     sampling: Arc<Sampling>,
-    exporting: Option<(Export, Arc<Waiting>)>,
+    exporting: Option<(Export, Arc<SpanQueue>)>,
     /// The list of running stages, if it is kept.
     underway: Option<Arc<Underway>>,
 }
@@ -130,7 +130,7 @@ impl Telemetry {
         let Some(receiver) = &config.otel.receiver else {
             return Ok((Self { resource, sampling, exporting: None, underway }, None));
         };
-        let waiting = Arc::new(Waiting::new(config.otel.batching));
+        let waiting = Arc::new(SpanQueue::new(config.otel.batching));
         let export = Export::start(receiver, &resource, Arc::clone(&waiting))?;
         let provider = code::provider(Arc::clone(&waiting));
         Ok((Self { resource, sampling, exporting: Some((export, waiting)), underway }, Some(provider)))
@@ -151,7 +151,7 @@ impl Telemetry {
 
     /// The queue of spans, if they are sent.
     #[must_use]
-    pub fn waiting(&self) -> Option<&Arc<Waiting>> {
+    pub fn span_queue(&self) -> Option<&Arc<SpanQueue>> {
         self.exporting.as_ref().map(|(_, waiting)| waiting)
     }
 
@@ -283,7 +283,8 @@ pub(crate) mod tests {
         let telemetry = |env: &[_]| Telemetry::start(&config(env)).unwrap().0;
         assert!(telemetry(&[]).traces().underway().is_none());
         let telemetry = telemetry(&[("TERTULIA_TASK_LIST", "true")]);
-        let (front, node) = (telemetry.traces(), telemetry.traces());
+        let front = telemetry.traces();
+        let node = telemetry.traces();
         assert!(Arc::ptr_eq(front.underway().unwrap(), node.underway().unwrap()));
     }
 

@@ -85,7 +85,8 @@ impl Webhooks {
         if let Some(trace) = request.trace {
             headers.insert(TRACEPARENT, RequestTrace::from(trace).traceparent());
         }
-        let (id, seconds) = (request.id.to_string(), now.0 / 1_000);
+        let id = request.id.to_string();
+        let seconds = now.0 / 1_000;
         let signatures: Option<Vec<String>> =
             request.secrets.iter().map(|secret| sign(secret, &id, seconds, body)).collect();
         let signatures = signatures.filter(|signatures| !signatures.is_empty())?.join(" ");

@@ -285,7 +285,8 @@ struct Scans<'n> {
 
 impl<'n> Scans<'n> {
     fn new(node: &'n Arc<Node>) -> Self {
-        let (next, others) = (node.clock.now(), node.members.view());
+        let next = node.clock.now();
+        let others = node.members.view();
         Self { node, next, is_first: true, others, moved: false, running: None }
     }
 

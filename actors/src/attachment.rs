@@ -50,7 +50,7 @@ pub struct File {
 impl File {
     /// The same without its name, and without its hash, which would confirm a guess at its bytes.
     #[must_use]
-    fn without_words(&self) -> Self {
+    fn redacted(&self) -> Self {
         Self { filename: String::new(), digest: [0; 32], ..self.clone() }
     }
 }
@@ -303,7 +303,7 @@ impl Machine for Attachment {
             (Event::CheckMoved(at), Some(state)) => state.check_at = *at,
             (Event::Erased, Some(state)) => {
                 state.erased = true;
-                state.file = state.file.as_ref().map(File::without_words);
+                state.file = state.file.as_ref().map(File::redacted);
             }
             // A log begins with `Begun`; the store's checks ensure that.
             (_, None) => {}

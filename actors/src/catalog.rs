@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::codec;
 use crate::id::{EntityKey, half};
 use crate::limits;
-use crate::store::{Fresh, Head, Store, StoreError, Table};
+use crate::store::{Head, ReadLevel, Store, StoreError, Table};
 
 /// After this time the head of a registry that others may change is read before a cached row is used.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -81,12 +81,12 @@ impl Registry {
     async fn head_in(&self, store: &dyn Store, entity: EntityKey) -> Result<Option<Head>, StoreError> {
         let before = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(before) = before {
-            let found = store.head(entity, Fresh::Acknowledged).await?;
+            let found = store.head(entity, ReadLevel::Acknowledged).await?;
             if found == before.head {
                 return Ok(found);
             }
         }
-        store.head(entity, Fresh::Settled).await
+        store.head(entity, ReadLevel::Settled).await
     }
 
     fn saw(&self, at: Instant, head: Option<Head>) -> u64 {

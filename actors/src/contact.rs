@@ -347,8 +347,8 @@ impl Machine for Contact {
     }
 
     fn alarm(state: &State) -> Option<Millis> {
-        let erasing = state.erasing.map(|erasing| erasing.look_at);
-        [erasing, state.outbox.map(|outbox| outbox.look_at)].into_iter().flatten().min()
+        let erasing = state.erasing.map(|erasing| erasing.check_at);
+        [erasing, state.outbox.map(|outbox| outbox.check_at)].into_iter().flatten().min()
     }
 
     fn weight(command: &Command) -> usize {

@@ -207,8 +207,8 @@ impl Machine for Conversation {
     }
 
     fn alarm(state: &State) -> Option<Millis> {
-        let turn = state.running.as_ref().map(Turn::look_at);
-        let memories = state.remembering.map(|remembering| remembering.look_at);
+        let turn = state.running.as_ref().map(Turn::check_at);
+        let memories = state.remembering.map(|remembering| remembering.check_at);
         [turn, memories, state.next_here()].into_iter().flatten().min()
     }
 
@@ -296,7 +296,7 @@ impl State {
 
     /// When it wants to be woken for work that no task can be doing.
     fn next_here(&self) -> Option<Millis> {
-        let outbox = self.outbox.as_ref().map(|outbox| outbox.look_at);
+        let outbox = self.outbox.as_ref().map(|outbox| outbox.check_at);
         let fork = self.fork.as_ref().and_then(Fork::alarm);
         [self.next_deadline, self.errands_at, outbox, fork].into_iter().flatten().min()
     }

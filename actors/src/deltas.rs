@@ -129,8 +129,10 @@ impl DeltaSink {
     /// For an attempt whose newest event has the sequence `after`.
     #[must_use]
     pub fn new(to: &Arc<Deltas>, entity: EntityKey, (turn, attempt): (TurnId, u32), after: u64) -> Self {
-        let (after, to) = (AtomicU64::new(after), Arc::clone(to));
-        let (messages, number) = (AtomicU32::new(0), AtomicU64::new(0));
+        let after = AtomicU64::new(after);
+        let to = Arc::clone(to);
+        let messages = AtomicU32::new(0);
+        let number = AtomicU64::new(0);
         Self(Arc::new(Attempt { to, entity, turn, attempt, after, messages, number, first: OnceLock::new() }))
     }
 
@@ -215,7 +217,8 @@ mod tests {
     #[test]
     fn i7_a_listener_that_is_too_slow_misses_pieces_and_holds_nothing_up() {
         let deltas = Arc::<Deltas>::default();
-        let (saying, mut listener) = (saying(&deltas), deltas.listen(entity()));
+        let saying = saying(&deltas);
+        let mut listener = deltas.listen(entity());
         let said = limits::SUBSCRIBER_EVENTS as u64 * 3;
         (0..said).for_each(|n| saying.say(0, &n.to_string()));
         let heard: Vec<u64> = std::iter::from_fn(|| listener.try_recv()).map(|delta| delta.number).collect();

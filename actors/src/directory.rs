@@ -26,7 +26,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::alarms::Wake;
 use crate::clock::Millis;
-use crate::host::{Afterwards, Host, Known, Mail, Start};
+use crate::host::{Afterwards, EntityCache, Host, Mail, Start};
 use crate::id::EntityKey;
 use crate::limits;
 use crate::machine::Effects;
@@ -96,12 +96,12 @@ pub(crate) struct Occupancy<M: Effects> {
 
 impl<M: Effects> Occupancy<M> {
     /// The state that the previous incarnation left.
-    pub(crate) fn take_kept(&self) -> Option<Box<Known<M>>> {
+    pub(crate) fn take_kept(&self) -> Option<Box<EntityCache<M>>> {
         self.directory.entities.parked.take(self.entity)
     }
 
     /// Leaves the in-memory state to the next incarnation; this one must not act on the entity afterwards.
-    pub(crate) fn keep(&self, known: Box<Known<M>>) {
+    pub(crate) fn keep(&self, known: Box<EntityCache<M>>) {
         let used_at = self.directory.entities.slots.get(&self.entity).map(|slot| slot.used_at.load(Ordering::Relaxed));
         // Without a slot the state could not be found.
         if let Some(used_at) = used_at {
@@ -274,7 +274,8 @@ impl<M: Effects> Directory<M> {
 
     /// The guard that an incarnation holds while it lives.
     pub(crate) fn occupancy(&self, node: &Arc<Node>, entity: EntityKey, actor: &ActorRef<Mail<M>>) -> Occupancy<M> {
-        let (node, actor) = (Arc::clone(node), actor.get_id());
+        let node = Arc::clone(node);
+        let actor = actor.get_id();
         Occupancy { directory: self.clone(), node, entity, actor, has_left: false }
     }
 

@@ -22,13 +22,13 @@ use crate::directory::{Directory, Envelope, Occupancy, Refusal};
 use crate::id::EntityKey;
 use crate::machine::{Effects, Machine, Need, ReadSet};
 use crate::node::Node;
-use crate::store::{Fresh, Head, KeyHash, Loaded, Outcome, StoreError};
+use crate::store::{Head, KeyHash, Loaded, Outcome, ReadLevel, StoreError};
 
 mod batch;
 mod draft;
+mod entity_cache;
 mod in_flight;
 mod keys;
-mod known;
 mod loading;
 mod reader;
 mod replay;
@@ -38,10 +38,10 @@ mod waking;
 
 use batch::Batch;
 use draft::Draft;
+pub(crate) use entity_cache::EntityCache;
 use in_flight::{Answers, InFlight};
-pub(crate) use known::Known;
 use loading::Load;
-use reader::News;
+use reader::Completion;
 pub(crate) use replay::replay;
 use timing::Timing;
 
@@ -109,7 +109,7 @@ pub(crate) struct Resident<M: Effects> {
     node: Arc<Node>,
     entity: EntityKey,
     myself: ActorRef<Mail<M>>,
-    known: Box<Known<M>>,
+    known: Box<EntityCache<M>>,
     queue: VecDeque<Envelope<M>>,
     phase: Phase<M>,
     conflicts: u32,
@@ -204,7 +204,7 @@ impl<M: Effects> Resident<M> {
     /// Replaces the in-memory state by the stored one.
     fn adopt(&mut self, loaded: Option<Loaded>) -> Result<(), StoreError> {
         self.node.alarms.note(self.entity, loaded.as_ref().and_then(|loaded| loaded.alarm), self.node.clock.now());
-        *self.known = Known::of(loaded.as_ref())?;
+        *self.known = EntityCache::of(loaded.as_ref())?;
         Ok(())
     }
 
@@ -260,7 +260,7 @@ impl<M: Effects> Resident<M> {
         match reads {
             Ok(reads) => self.decide(batch, reads),
             // A damaged idempotency key refuses the command that came with it, and no other one of its batch.
-            Err(error) if !error.passes() && batch.envelopes.len() > 1 => {
+            Err(error) if !error.is_transient() && batch.envelopes.len() > 1 => {
                 batch.give_back(1, &mut self.queue);
                 self.decide(batch, ReadSet::default());
             }
@@ -288,7 +288,7 @@ impl<M: Effects> Resident<M> {
         let timing = Timing::begin(&self.node, in_flight.answers.batch.span.context(), &mut commit);
         self.phase = Phase::Committing(Box::new(in_flight), timing);
         let lost = || StoreError::Indeterminate("the store did not answer".into());
-        let news = News::new(&self.myself, Mail::Ended, lost);
+        let news = Completion::new(&self.myself, Mail::Ended, lost);
         self.node.store.commit(commit, Box::new(move |outcome| news.tell(outcome)));
     }
 
@@ -301,7 +301,7 @@ impl<M: Effects> Resident<M> {
         }
         let store = Arc::clone(&self.node.store);
         let entity = self.entity;
-        let fresh = if answers.refuses() { Fresh::Settled } else { Fresh::Acknowledged };
+        let fresh = if answers.refuses() { ReadLevel::Settled } else { ReadLevel::Acknowledged };
         self.phase = Phase::Comparing(Box::new(answers));
         let reading = Box::pin(async move { store.head(entity, fresh).await });
         if let Some(head) = reader::now_or_later(reading, &self.myself, Mail::Compared) {

@@ -213,7 +213,9 @@ impl fmt::Debug for EntityKey {
 /// Writes the 5-bit groups of `bytes`, most significant first, the last one filled with zero bits.
 fn base32(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let mut text = [0u8; 42];
-    let (mut bits, mut held, mut chars) = (0u32, 0, 0);
+    let mut bits = 0u32;
+    let mut held = 0;
+    let mut chars = 0;
     for byte in bytes {
         // Bits already written leave at the top.
         bits = bits << 8 | u32::from(*byte);
@@ -251,7 +253,9 @@ fn unbase32<const N: usize>(text: &str) -> Option<[u8; N]> {
         return None;
     }
     let mut out = [0u8; N];
-    let (mut bits, mut held, mut read) = (0u32, 0, 0);
+    let mut bits = 0u32;
+    let mut held = 0;
+    let mut read = 0;
     for char in text.bytes() {
         let group = GROUPS[usize::from(char)];
         if group == NO_GROUP {

@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn minted_times_and_ids_keep_their_order_while_the_clock_stands() {
-        let (clock, mut random) = (IdClock::default(), Random(1));
+        let clock = IdClock::default();
+        let mut random = Random(1);
         let mut last = (Millis(0), Address::default());
         for n in 0..300 {
             let now = Millis(1_000 + n / 50);
@@ -106,7 +107,8 @@ mod tests {
 
     #[test]
     fn addresses_that_may_be_any_need_no_time_of_their_own() {
-        let (clock, mut random) = (IdClock::default(), Random(2));
+        let clock = IdClock::default();
+        let mut random = Random(2);
         let times: Vec<_> = (0..1_000).map(|_| clock.any(Millis(7), drawn(&mut random)).0).collect();
         assert_eq!((times[0], times[999]), (Millis(7), Millis(7)));
     }

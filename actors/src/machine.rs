@@ -104,7 +104,9 @@ pub struct Change<M: Machine> {
 impl<M: Machine> Change<M> {
     /// A change that only appends.
     pub fn new(events: Vec<M::Event>, reply: M::Reply) -> Self {
-        let (rows, views, redactions) = (Vec::new(), Vec::new(), Vec::new());
+        let rows = Vec::new();
+        let views = Vec::new();
+        let redactions = Vec::new();
         Self { events, rows, views, redactions, causes: Vec::new(), holds: None, reply }
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::id::EntityKey;
 use crate::node::Node;
-use crate::store::{Beat, NodeId, StoreError};
+use crate::store::{Heartbeat, NodeId, StoreError};
 
 /// The interval of a process's heartbeats.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
@@ -38,7 +38,7 @@ const MAX_FAILED_BEATS: u32 = 3;
 
 /// The known state of another process.
 #[derive(Clone, Debug)]
-struct Heard {
+struct Peer {
     count: u64,
     /// Answers of the store since its heartbeat was seen to change.
     unchanged: u32,
@@ -55,7 +55,7 @@ struct Heard {
 #[derive(Debug)]
 struct Others {
     answered: Instant,
-    by_node: HashMap<NodeId, Heard>,
+    by_node: HashMap<NodeId, Peer>,
 }
 
 /// The processes of this store.
@@ -73,7 +73,8 @@ pub struct Members {
 
 impl Members {
     pub(crate) fn new(me: NodeId, is_shared: bool) -> Self {
-        let (address, others) = (OnceLock::new(), Mutex::default());
+        let address = OnceLock::new();
+        let others = Mutex::default();
         Self { me, is_shared, address, others, failures: AtomicU32::new(0) }
     }
 
@@ -98,13 +99,13 @@ impl Members {
         if node == self.me {
             return true;
         }
-        let is_live = |others: &Others| others.by_node.get(&node).is_some_and(Heard::is_live);
+        let is_live = |others: &Others| others.by_node.get(&node).is_some_and(Peer::is_live);
         self.is_shared && self.with(|others| others.is_none_or(is_live))
     }
 
     /// Whether another process is alive, as far as known: before the first answer of the store, one is.
     pub(crate) fn has_others(&self) -> bool {
-        self.is_shared && self.with(|others| others.is_none_or(|others| others.by_node.values().any(Heard::is_live)))
+        self.is_shared && self.with(|others| others.is_none_or(|others| others.by_node.values().any(Peer::is_live)))
     }
 
     /// Whether this process owns an entity. While views differ, none or two may think so.
@@ -143,7 +144,7 @@ impl Members {
     }
 
     /// Notes the heartbeats in the store.
-    fn heard(&self, beats: &[Beat]) {
+    fn heard(&self, beats: &[Heartbeat]) {
         let beats = beats.iter().filter(|beat| beat.node != self.me);
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
         *others = Some(Others::by(others.take(), beats, Instant::now()));
@@ -151,26 +152,26 @@ impl Members {
 }
 
 /// The other processes that own entities.
-fn at_work(others: Option<&Others>) -> impl Iterator<Item = (NodeId, &Heard)> {
+fn at_work(others: Option<&Others>) -> impl Iterator<Item = (NodeId, &Peer)> {
     let others = others.into_iter().flat_map(|others| &others.by_node);
     others.filter(|(_, heard)| heard.is_at_work()).map(|(node, heard)| (*node, heard))
 }
 
 impl Others {
     /// The other processes, by an answer of the store and what was known before it.
-    fn by<'a>(before: Option<Self>, beats: impl Iterator<Item = &'a Beat>, now: Instant) -> Self {
+    fn by<'a>(before: Option<Self>, beats: impl Iterator<Item = &'a Heartbeat>, now: Instant) -> Self {
         let is_gap = before.as_ref().is_some_and(|b| now.saturating_duration_since(b.answered) >= MIN_GAP);
         let mut known = before.map(|before| before.by_node).unwrap_or_default();
         let mut by_node: HashMap<_, _> =
-            beats.map(|beat| (beat.node, Heard::by(beat, known.remove(&beat.node), is_gap))).collect();
+            beats.map(|beat| (beat.node, Peer::by(beat, known.remove(&beat.node), is_gap))).collect();
         by_node.extend(known.into_iter().filter_map(|(node, heard)| Some((node, heard.missing(is_gap)?))));
         Self { answered: now, by_node }
     }
 }
 
-impl Heard {
+impl Peer {
     /// A process by its heartbeat. `is_gap`: the answer ends a gap.
-    fn by(beat: &Beat, before: Option<Self>, is_gap: bool) -> Self {
+    fn by(beat: &Heartbeat, before: Option<Self>, is_gap: bool) -> Self {
         let address = beat.address.clone();
         match before {
             Some(before) if before.count == beat.count => Self { address, ..before.unchanged(is_gap) },
@@ -216,8 +217,8 @@ pub(crate) async fn run(node: Arc<Node>) {
     let mut count = 0;
     loop {
         count += 1;
-        let beat = Beat { node: node.members.me, count, address: node.members.address.get().cloned() };
-        let answer = tokio::time::timeout(HEARTBEAT_TIMEOUT, node.store.beat(beat)).await;
+        let beat = Heartbeat { node: node.members.me, count, address: node.members.address.get().cloned() };
+        let answer = tokio::time::timeout(HEARTBEAT_TIMEOUT, node.store.heartbeat(beat)).await;
         match answer.unwrap_or_else(|_| Err(StoreError::Unavailable("no answer".into()))) {
             Ok(beats) => {
                 node.members.failures.store(0, Ordering::Relaxed);
@@ -246,21 +247,21 @@ mod tests {
         EntityKey::conversation(Address([1; 10]), Address::derive("test", &[&n.to_le_bytes()]))
     }
 
-    fn beat(node: NodeId, count: u64) -> Beat {
-        Beat { node, count, address: None }
+    fn beat(node: NodeId, count: u64) -> Heartbeat {
+        Heartbeat { node, count, address: None }
     }
 
     /// The heartbeat of a process that takes requests at this address.
-    fn beat_at(node: NodeId, count: u64, address: &str) -> Beat {
-        Beat { address: Some(address.into()), ..beat(node, count) }
+    fn beat_at(node: NodeId, count: u64, address: &str) -> Heartbeat {
+        Heartbeat { address: Some(address.into()), ..heartbeat(node, count) }
     }
 
     /// The store gives this answer so many times, as soon as it is asked.
-    async fn hears(members: &Members, beats: &[Beat], answers: u32) {
+    async fn hears(members: &Members, beats: &[Heartbeat], answers: u32) {
         hears_every(HEARTBEAT_INTERVAL, members, beats, answers).await;
     }
 
-    async fn hears_every(interval: Duration, members: &Members, beats: &[Beat], answers: u32) {
+    async fn hears_every(interval: Duration, members: &Members, beats: &[Heartbeat], answers: u32) {
         for _ in 0..answers {
             tokio::time::advance(interval).await;
             members.heard(beats);
@@ -408,7 +409,8 @@ mod tests {
         let third = Members::new(THIRD, true);
         third.heard(&[beat_at(ME, 1, "http://me"), beat_at(OTHER, 1, "http://other"), beat(THIRD, 1)]);
         for n in 0..1_000 {
-            let (mine, others) = (members.server_of(entity(n)), third.server_of(entity(n)));
+            let mine = members.server_of(entity(n));
+            let others = third.server_of(entity(n));
             match others.as_deref() {
                 // A process without an address gets no requests from others, and keeps its own entities.
                 None => assert!(third.looks_after(entity(n)) && mine.is_none()),

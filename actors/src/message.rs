@@ -111,7 +111,7 @@ pub struct Attachment {
 /// Why a message has no content any more. Its words are in no record then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
-pub enum Gone {
+pub enum Removal {
     /// It was deleted.
     #[n(0)]
     Deleted,
@@ -190,7 +190,7 @@ pub struct Content {
     pub mentions: Option<Vec<AttachmentId>>,
     /// Why its words were removed.
     #[n(18)]
-    pub gone: Option<Gone>,
+    pub gone: Option<Removal>,
 }
 
 impl Content {
@@ -223,7 +223,7 @@ impl Content {
     /// The same without words and files: sender, time and thread stay, and so do the callback and the turn that still
     /// await a review's outcome.
     #[must_use]
-    pub fn without_words(&self, gone: Gone) -> Self {
+    pub fn redacted(&self, gone: Removal) -> Self {
         let review = self.review.as_ref().map(|review| Review {
             kind: review.kind.clone(),
             payload: None,
@@ -320,11 +320,11 @@ pub struct Message {
 impl Message {
     /// Why it has no content any more, if that is so.
     #[must_use]
-    pub fn gone(&self, overlay: &Overlay) -> Option<Gone> {
-        if overlay.erased || self.content.gone == Some(Gone::Erased) {
-            return Some(Gone::Erased);
+    pub fn gone(&self, overlay: &Overlay) -> Option<Removal> {
+        if overlay.erased || self.content.gone == Some(Removal::Erased) {
+            return Some(Removal::Erased);
         }
-        self.content.gone.or(overlay.deleted.then_some(Gone::Deleted))
+        self.content.gone.or(overlay.deleted.then_some(Removal::Deleted))
     }
 
     /// The message with its newest text; `None` if its words are removed.
@@ -382,7 +382,7 @@ pub struct Overlay {
 }
 
 /// About how many bytes an edit's text, metadata and tags have.
-pub(crate) fn words_weight(text: Option<&str>, metadata: Option<&Json>, tags: Option<&[String]>) -> usize {
+pub(crate) fn text_weight(text: Option<&str>, metadata: Option<&Json>, tags: Option<&[String]>) -> usize {
     text.map_or(0, str::len)
         + metadata.map_or(0, |metadata| metadata.as_str().len())
         + tags.iter().copied().flatten().map(String::len).sum::<usize>()
@@ -392,7 +392,7 @@ impl Overlay {
     /// About how many bytes its words and labels have.
     #[must_use]
     pub fn weight(&self) -> usize {
-        words_weight(self.text.as_deref(), self.metadata.as_ref(), self.tags.as_deref())
+        text_weight(self.text.as_deref(), self.metadata.as_ref(), self.tags.as_deref())
     }
 
     /// About how many bytes it adds to a rendered message: its words, and the answers to the message's review.
@@ -416,12 +416,12 @@ impl Overlay {
 
     /// The overlay once the message's words are removed.
     #[must_use]
-    pub fn without_words(&self, gone: Gone) -> Self {
+    pub fn redacted(&self, gone: Removal) -> Self {
         Self {
             updated_at: self.updated_at,
-            deleted: gone == Gone::Deleted || self.deleted,
-            erased: gone == Gone::Erased,
-            review: self.review.as_ref().map(ReviewState::without_words),
+            deleted: gone == Removal::Deleted || self.deleted,
+            erased: gone == Removal::Erased,
+            review: self.review.as_ref().map(ReviewState::redacted),
             delivered_at: self.delivered_at,
             read_at: self.read_at,
             superseded_by: self.superseded_by,

@@ -169,7 +169,8 @@ impl Node {
 
     /// The same for a conversation, whose address may be given: the time in its id may be a little ahead then.
     pub fn new_conversation(&self, home: Option<Address>) -> ConversationId {
-        let (now, id_clock) = (self.clock.now(), &self.id_clocks.entities);
+        let now = self.clock.now();
+        let id_clock = &self.id_clocks.entities;
         let (at, address) = match home {
             Some(home) => (id_clock.time_of(now, home), home),
             None => id_clock.any(now, self.entropy.draw()),

@@ -355,13 +355,15 @@ impl Outboxes {
         if self.workspaces.len() >= limits::ENDPOINT_WORKSPACES {
             self.workspaces.clear();
         }
-        let (entity, range) = (EntityKey::INSTALLATION, KeyRange::default());
+        let entity = EntityKey::INSTALLATION;
+        let range = KeyRange::default();
         let mut pages = Pages::of_rows(store, entity, WORKSPACES, range, WORKSPACES_PER_PAGE);
         // An address leads to its id only by scanning all of them, so all scanned ids are cached.
         while let Some(rows) = pages.next().await? {
             for row in &rows {
                 let Ok(id) = std::str::from_utf8(&row.key) else { continue };
-                let (of, id) = (address_of(id), Arc::from(id));
+                let of = address_of(id);
+                let id = Arc::from(id);
                 self.workspaces.insert(of, Arc::clone(&id));
                 if of == address {
                     return Ok(id);

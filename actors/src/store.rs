@@ -161,14 +161,14 @@ pub struct Loaded {
     pub tail: Vec<LogRecord>,
     /// The durable alarm.
     pub alarm: Option<Millis>,
-    /// Every later read shows all writes up to this head: it was loaded [`Fresh::Settled`], or the store knows that it
+    /// Every later read shows all writes up to this head: it was loaded [`ReadLevel::Settled`], or the store knows that it
     /// is settled.
     pub settled: bool,
 }
 
 /// How settled a read must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fresh {
+pub enum ReadLevel {
     /// Sees every acknowledged commit. A commit whose outcome is unknown to its writer may be seen too, and other reads
     /// may show only part of it: its head without its keys and rows, or these without the head.
     Acknowledged,
@@ -255,7 +255,7 @@ impl fmt::Debug for NodeId {
 
 /// The heartbeat of a process, repeated while it lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Beat {
+pub struct Heartbeat {
     /// The process.
     pub node: NodeId,
     /// How many heartbeats it has sent; a process whose count stays the same is gone, or cannot write.
@@ -298,7 +298,7 @@ pub enum StoreError {
 impl StoreError {
     /// Whether a retry may succeed.
     #[must_use]
-    pub fn passes(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Indeterminate(_))
     }
 }
@@ -306,10 +306,10 @@ impl StoreError {
 /// A durable store of entities. See the module's text for its guarantees.
 pub trait Store: Send + Sync + 'static {
     /// An entity's state and head; `None` if it does not exist.
-    fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>>;
+    fn load(&self, entity: EntityKey, fresh: ReadLevel) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>>;
 
     /// The head of an entity, as [`Store::load`] would return it.
-    fn head(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Head>, StoreError>> {
+    fn head(&self, entity: EntityKey, fresh: ReadLevel) -> BoxFuture<'_, Result<Option<Head>, StoreError>> {
         let loading = self.load(entity, fresh);
         Box::pin(async move { Ok(loading.await?.map(|loaded| loaded.head)) })
     }
@@ -351,7 +351,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Records a process's heartbeat and returns the recent ones of others; `me` is among them. Heartbeats older than a
     /// minute may be left out. Only a shared store needs to read anything.
-    fn beat(&self, me: Beat) -> BoxFuture<'_, Result<Vec<Beat>, StoreError>> {
+    fn heartbeat(&self, me: Heartbeat) -> BoxFuture<'_, Result<Vec<Heartbeat>, StoreError>> {
         Box::pin(async move { Ok(vec![me]) })
     }
 

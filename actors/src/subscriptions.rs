@@ -23,7 +23,7 @@ use crate::id::EntityKey;
 use crate::limits;
 use crate::machine::Record;
 use crate::node::Node;
-use crate::store::Fresh;
+use crate::store::ReadLevel;
 
 /// An event of a conversation, shared by all its subscribers.
 #[derive(Clone, Debug)]
@@ -222,7 +222,7 @@ pub(crate) async fn watch(node: Arc<Node>) {
     while node.stopping.run_until_cancelled(sleep(CHECK_INTERVAL)).await.is_some() {
         let listened = node.subscriptions.listened();
         let looks = stream::iter(listened).map(async |(entity, told)| {
-            let loaded = node.store.load(entity, Fresh::Acknowledged).await;
+            let loaded = node.store.load(entity, ReadLevel::Acknowledged).await;
             (entity, told, loaded.map(|loaded| loaded.map_or(0, |loaded| loaded.head.seq)))
         });
         let looks: Vec<_> = looks.buffer_unordered(MAX_CONCURRENT_CHECKS).collect().await;

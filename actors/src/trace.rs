@@ -171,7 +171,8 @@ pub struct Traces {
 
 impl fmt::Debug for Traces {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (recorded, listed) = (self.tracer.is_some(), self.underway.is_some());
+        let recorded = self.tracer.is_some();
+        let listed = self.underway.is_some();
         f.debug_struct("Traces").field("recorded", &recorded).field("listed", &listed).finish()
     }
 }
@@ -204,7 +205,7 @@ impl Traces {
 
     /// Whether any stage is recorded or listed.
     #[must_use]
-    pub(crate) fn are_told(&self) -> bool {
+    pub(crate) fn is_active(&self) -> bool {
         self.tracer.is_some() || self.underway.is_some()
     }
 
@@ -231,7 +232,7 @@ impl Traces {
     /// The root span of a new trace, linked to `causes`: for the work of a batch or a delivery, now or hours later. It is
     /// recorded if one of them is; if there is none, the tracer decides.
     pub fn root(&self, entropy: &Entropy, name: &'static str, kind: SpanKind, mut causes: Vec<TraceContext>) -> Span {
-        if !self.are_told() {
+        if !self.is_active() {
             return Span::default();
         }
         let cause = causes.first().copied();
@@ -256,7 +257,7 @@ impl Traces {
     /// The root span of a new trace whose causes are found only while it runs: for an alarm. It is recorded if the
     /// tracer decides so, and otherwise as soon as it is [linked](Span::link) to a recorded cause.
     pub fn root_ahead(&self, entropy: &Entropy, name: &'static str, kind: SpanKind) -> Span {
-        if !self.are_told() {
+        if !self.is_active() {
             return Span::default();
         }
         let trace_id = entropy.draw();
@@ -280,7 +281,8 @@ impl Traces {
             underway.begin(Stage { name: name.to_owned(), context, parent, began, attributes: Vec::new() })
         });
         let name = Cow::Borrowed(name);
-        let (attributes, error) = (Vec::new(), None);
+        let attributes = Vec::new();
+        let error = None;
         let finished = Finished { name, kind, context, parent, links, began, ended: began, attributes, error };
         let tracer = self.tracer.as_ref().filter(|_| recorded).map(Arc::clone);
         Span::open(tracer, doing, finished)
@@ -340,7 +342,8 @@ mod tests {
 
     #[test]
     fn a_stage_ahead_of_its_causes_is_recorded_once_one_of_them_is() {
-        let (kept, entropy) = (Arc::new(RecordingTracer::declining()), Entropy::seeded([3; 32]));
+        let kept = Arc::new(RecordingTracer::declining());
+        let entropy = Entropy::seeded([3; 32]);
         let traces = Traces::to(kept.clone());
         let mut span = traces.root_ahead(&entropy, "alarm", SpanKind::Internal);
         let ahead = span.context().unwrap();

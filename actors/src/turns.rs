@@ -270,7 +270,8 @@ mod tests {
     #[tokio::test]
     async fn a_busy_agent_that_gets_fewer_permits_has_no_more_of_them_from_then_on() {
         let turns = Turns::default();
-        let (many, few) = (agent(3), agent(1));
+        let many = agent(3);
+        let few = agent(1);
         let running = join_all((0..3).map(|_| turns.permit(WORKSPACE, &many))).await;
         let mut waiting = Box::pin(turns.permit(WORKSPACE, &many));
         assert!(waiting.as_mut().now_or_never().is_none());
@@ -287,7 +288,8 @@ mod tests {
     #[tokio::test]
     async fn a_raised_number_of_permits_frees_turns_that_wait_already() {
         let turns = Turns::default();
-        let (few, many) = (agent(1), agent(4));
+        let few = agent(1);
+        let many = agent(4);
         let _running = turns.permit(WORKSPACE, &few).await;
         let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(turns.permit(WORKSPACE, &few))).collect();
         assert!(waiting.iter_mut().all(|waits| waits.as_mut().now_or_never().is_none()));

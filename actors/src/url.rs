@@ -40,7 +40,8 @@ pub(crate) fn is_same(one: &str, other: &str) -> bool {
     if target(one) != target(other) {
         return false;
     }
-    let (one, other) = (Server::of(one), Server::of(other));
+    let one = Server::of(one);
+    let other = Server::of(other);
     one.port == other.port && one.scheme.eq_ignore_ascii_case(other.scheme) && one.host.eq_ignore_ascii_case(other.host)
 }
 

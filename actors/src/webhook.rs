@@ -247,7 +247,9 @@ mod tests {
     /// Also where others are replaced within that day.
     #[test]
     fn a_replaced_secret_signs_for_its_whole_day() {
-        let (mut newest, mut earlier, hour) = (None, None, 60 * 60 * 1000);
+        let mut newest = None;
+        let mut earlier = None;
+        let hour = 60 * 60 * 1000;
         for nth in 0..6 {
             let (retired, before) = retire(nth.to_string(), newest, earlier, Millis(nth * hour));
             (newest, earlier) = (Some(retired), before);

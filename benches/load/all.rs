@@ -75,7 +75,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
 /// The figures that differ from one minute of the machine to the next.
 fn round(options: &Options, server: &Option<PathBuf>, goals: &mut Goals) -> Result<(), Error> {
     let Options { seconds, conversations, .. } = *options;
-    let (clients, first) = (options.clients.clone(), options.clients.first().copied().unwrap_or(64));
+    let clients = options.clients.clone();
+    let first = options.clients.first().copied().unwrap_or(64);
     heading("limits")?;
     let limits = limits::measure(&limits::Options { clients: clients.clone(), seconds: seconds.min(5) })?;
     heading("append")?;

@@ -260,9 +260,12 @@ impl Raw {
 
     /// One commit: the head, if it is still this one, a record and a key.
     async fn append(&self, conversation: u32, (seq, commit): (i64, i64)) -> Result<(), Error> {
-        let (name, id) = (name(conversation), id(conversation, commit));
-        let (name, id) = (&name[..], &id[..]);
-        let (next, number) = (seq + 1, commit + 1);
+        let name = name(conversation);
+        let id = id(conversation, commit);
+        let name = &name[..];
+        let id = &id[..];
+        let next = seq + 1;
+        let number = commit + 1;
         let k = number.to_be_bytes();
         let statements = [&self.advance, &self.commit, &self.key];
         let statements = statements.map(|statement| BatchStatement::from(statement.clone())).to_vec();

@@ -158,7 +158,8 @@ async fn case(options: &Options, target: Target, server: &Server, followers: u32
         sleep(Duration::from_millis(10)).await;
     }
     let each = proc_stat::resident(server.pid())?.saturating_sub(empty) / u64::from(followers.max(1));
-    let (mut all, mut last) = (Tally::new()?, Latencies::new(3)?);
+    let mut all = Tally::new()?;
+    let mut last = Latencies::new(3)?;
     let before = Times::now(server)?;
     let mut poster = Connection::new(server.address);
     for _ in 0..options.messages {

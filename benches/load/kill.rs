@@ -83,7 +83,8 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Case>, Error> {
             let acked = runtime.block_on(async {
                 let mut clients = JoinSet::new();
                 for _ in 0..options.clients {
-                    let (connection, dialect) = (Connection::new(server.address), Arc::clone(&server.dialect));
+                    let connection = Connection::new(server.address);
+                    let dialect = Arc::clone(&server.dialect);
                     clients.spawn(client(connection, dialect, Arc::clone(&appends), Arc::clone(&over)));
                 }
                 sleep(Duration::from_secs(options.seconds.into())).await;
@@ -97,7 +98,8 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Case>, Error> {
             })?;
             let server = programs.start_in(*target, &dir)?;
             // The server may listen at another address than before.
-            let (count, appends) = (acked.len(), Appends::said(&*server.dialect, &ids));
+            let count = acked.len();
+            let appends = Appends::said(&*server.dialect, &ids);
             let dialect = Arc::clone(&server.dialect);
             let checked = for_each(server.address, count as u32, async move |connection: &mut Connection, nth| {
                 let (number, kept) = &acked[nth as usize];

@@ -110,7 +110,8 @@ where
     F: Fn(u32) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = Result<(), Error>> + Send + 'static,
 {
-    let (began, before) = (Instant::now(), proc_stat::process(std::process::id())?);
+    let began = Instant::now();
+    let before = proc_stat::process(std::process::id())?;
     let mut tasks = JoinSet::new();
     for client in 0..clients {
         let what = what.clone();

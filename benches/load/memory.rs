@@ -65,11 +65,14 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Case>, Error> {
         let memory = || proc_stat::resident(server.pid());
         let empty = memory()?;
         runtime.block_on(open_conversations(server.address, KEY, *conversations))?;
-        let (actors, full) = (runtime.block_on(resident(&server))?, memory()?);
+        let actors = runtime.block_on(resident(&server))?;
+        let full = memory()?;
         let each = full.saturating_sub(empty) as f64 / 1024.0 / f64::from(*conversations);
-        let (mut kept, mut after) = (None, "not waited for | | |".to_owned());
+        let mut kept = None;
+        let mut after = "not waited for | | |".to_owned();
         if options.passivate {
-            let (left, idle) = (runtime.block_on(passivated(&server))?, memory()?);
+            let left = runtime.block_on(passivated(&server))?;
+            let idle = memory()?;
             runtime.block_on(open_conversations(server.address, KEY, *conversations))?;
             let others = memory()?;
             kept = (left < LEFT).then(|| (others as f64 - full as f64) / f64::from(*conversations));

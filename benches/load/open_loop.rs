@@ -91,7 +91,8 @@ pub(crate) async fn drive<S: Scenario>(server: &Server, scenario: &Arc<S>, load:
     until(schedule.due(schedule.end)).await;
     let after = Times::now(server)?;
     pacer.join().map_err(|_| "the pacer panicked")?;
-    let (mut all, mut late) = (Tally::new()?, Latencies::new(3)?);
+    let mut all = Tally::new()?;
+    let mut late = Latencies::new(3)?;
     while let Some(ended) = clients.join_next().await {
         let (tally, lateness) = ended??;
         all.add(tally)?;
@@ -136,7 +137,8 @@ impl Turn {
 }
 
 async fn client<S: Scenario>(address: SocketAddr, scenario: Arc<S>, turn: Turn) -> Result<(Tally, Latencies), Error> {
-    let (mut tally, mut late) = (Tally::new()?, Latencies::new(3)?);
+    let mut tally = Tally::new()?;
+    let mut late = Latencies::new(3)?;
     let mut connection = Connection::new(address);
     let given_up = tokio::time::Instant::from_std(turn.schedule.due(turn.schedule.end) + TAIL);
     while let Some(nth) = turn.next().await {

@@ -32,11 +32,13 @@ where
     T: 'static,
     F: AsyncFn(&mut Connection, u32) -> Result<T, Error> + 'static,
 {
-    let (next, what) = (Rc::new(Cell::new(0)), Rc::new(what));
+    let next = Rc::new(Cell::new(0));
+    let what = Rc::new(what);
     let local = tokio::task::LocalSet::new();
     let mut preparers = JoinSet::new();
     for _ in 0..PREPARERS.min(count) {
-        let (next, what) = (Rc::clone(&next), Rc::clone(&what));
+        let next = Rc::clone(&next);
+        let what = Rc::clone(&what);
         preparers.spawn_local_on(
             async move {
                 let mut connection = Connection::new(address);

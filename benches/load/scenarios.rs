@@ -143,7 +143,8 @@ impl Round<'_> {
     /// Runs a scenario and, where there is one, its limit.
     fn run(&mut self, kind: Kind, few: &[String]) -> Result<(), Error> {
         let Options { conversations, many, .. } = *self.options;
-        let (address, l0) = (self.own.address, self.l0.address);
+        let address = self.own.address;
+        let l0 = self.l0.address;
         let appends = || Appends::new(address, KEY, few);
         match kind {
             Kind::Keyed => self.drive(kind, appends()),

@@ -258,7 +258,8 @@ pub(crate) fn spawn<T: Send + 'static>(
     let stdout = stdout.ok_or("the server has no standard output")?;
     let (found, what) = mpsc::sync_channel(1);
     std::thread::spawn(move || {
-        let (mut lines, mut ready) = (BufReader::new(stdout).lines().map_while(Result::ok), ready);
+        let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
+        let mut ready = ready;
         if let Some(what) = lines.by_ref().take(LINES).find_map(|line| ready(&line)) {
             // After the timeout the receiver is gone.
             let _ = found.send(what);

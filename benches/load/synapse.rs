@@ -73,7 +73,8 @@ pub(crate) fn start_in(dir: &Path) -> Result<Server, Error> {
     let program = installed::find(PROGRAM, "synapse_homeserver").ok_or(MISSING)?;
     let is_new = !dir.exists();
     fs::create_dir_all(dir)?;
-    let (settings, dir_name) = (dir.join("homeserver.yaml"), dir.to_str().ok_or("the data directory is no text")?);
+    let settings = dir.join("homeserver.yaml");
+    let dir_name = dir.to_str().ok_or("the data directory is no text")?;
     fs::write(&settings, SETTINGS.replace("DIR", dir_name))?;
     fs::write(dir.join("log.yaml"), LOG)?;
     fs::write(dir.join("signing.key"), SIGNING_KEY)?;

@@ -87,7 +87,8 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Case>, Error> {
                     warm_up: Duration::from_secs(2),
                     measured: Duration::from_secs(options.seconds.into()),
                 };
-                let (begun, before) = (Instant::now(), runtime.block_on(completed(address))?);
+                let begun = Instant::now();
+                let before = runtime.block_on(completed(address))?;
                 let measured = runtime.block_on(closed_loop::drive(&server, &appends, load))?;
                 let after = runtime.block_on(completed(address))?;
                 let turns = (after - before) as f64 / begun.elapsed().as_secs_f64();

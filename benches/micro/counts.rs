@@ -41,7 +41,9 @@ struct Bounds {
 pub(crate) fn check() -> Result<(), Error> {
     let bounds: Bounds = toml::from_str(&fs::read_to_string(FILE)?)?;
     say("| piece | instructions | written | off |\n|---|---:|---:|---:|")?;
-    let (mut above, mut below, mut unbound) = (Vec::new(), Vec::new(), Vec::new());
+    let mut above = Vec::new();
+    let mut below = Vec::new();
+    let mut unbound = Vec::new();
     for piece in &PIECES {
         let counted = count(piece.name)?;
         let Some(written) = bounds.instructions.get(piece.name) else {

@@ -160,7 +160,8 @@ impl Peer {
             }
         };
         let message = request.content;
-        let (id, checksum) = (format!("msg_{made:034}"), checksum(&message));
+        let id = format!("msg_{made:034}");
+        let checksum = checksum(&message);
         let Message { content, role, sender_id } = &message;
         let row = line
             .client

@@ -18,8 +18,8 @@ use actors::clock::{Clock, Millis};
 use actors::id::{Address, EntityKey};
 use actors::metrics::StoreMetrics;
 use actors::store::{
-    Beat, Cluster, Commit, Done, Due, DuePage, Fresh, Head, KeyHash, KeyRow, Loaded, LogRecord, LogScan, NodeId, Row,
-    Scan, Store, StoreError, Table, View,
+    Cluster, Commit, Done, Due, DuePage, Head, Heartbeat, KeyHash, KeyRow, Loaded, LogRecord, LogScan, NodeId,
+    ReadLevel, Row, Scan, Store, StoreError, Table, View,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -221,15 +221,16 @@ impl CqlStore {
         self.0.tasks.spawn(work);
     }
 
-    async fn beaten(&self, me: Beat) -> Result<Vec<Beat>, StoreError> {
+    async fn beaten(&self, me: Heartbeat) -> Result<Vec<Heartbeat>, StoreError> {
         let statements = &self.db().statements;
         // An unset value writes nothing, while a null would write a tombstone.
         let address = me.address.as_deref().map_or(MaybeUnset::Unset, MaybeUnset::Set);
         self.db().write(&statements.put_node, (&me.node.0[..], layout::signed(me.count), address)).await?;
         let rows: Vec<(Bytes, i64, Option<String>)> = self.db().select(&statements.nodes, ()).await?;
         let beat = |(id, count, address): (Bytes, i64, Option<String>)| {
-            let (node, address) = (NodeId(layout::sixteen(&id)?), address.map(Arc::from));
-            Ok(Beat { node, count: layout::unsigned(count), address })
+            let node = NodeId(layout::sixteen(&id)?);
+            let address = address.map(Arc::from);
+            Ok(Heartbeat { node, count: layout::unsigned(count), address })
         };
         rows.into_iter().map(beat).collect()
     }
@@ -254,11 +255,11 @@ impl CqlStore {
 }
 
 impl Store for CqlStore {
-    fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+    fn load(&self, entity: EntityKey, fresh: ReadLevel) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
         self.while_open(self.loaded(entity, fresh))
     }
 
-    fn head(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Head>, StoreError>> {
+    fn head(&self, entity: EntityKey, fresh: ReadLevel) -> BoxFuture<'_, Result<Option<Head>, StoreError>> {
         self.while_open(self.current_head(entity, fresh))
     }
 
@@ -311,7 +312,7 @@ impl Store for CqlStore {
         true
     }
 
-    fn beat(&self, me: Beat) -> BoxFuture<'_, Result<Vec<Beat>, StoreError>> {
+    fn heartbeat(&self, me: Heartbeat) -> BoxFuture<'_, Result<Vec<Heartbeat>, StoreError>> {
         self.while_open(self.beaten(me))
     }
 

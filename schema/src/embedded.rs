@@ -17,7 +17,7 @@ use actors::clock::Millis;
 use actors::id::{Address, EntityKey};
 use actors::metrics::StoreMetrics;
 use actors::store::{
-    Cause, Commit, Done, Due, DuePage, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Row, Scan, Store,
+    Cause, Commit, Done, Due, DuePage, KeyHash, KeyRow, Loaded, LogRecord, LogScan, ReadLevel, Row, Scan, Store,
     StoreError, Table, View,
 };
 use bytes::Bytes;
@@ -139,7 +139,7 @@ impl EmbeddedStore {
     /// # Errors
     /// See [`OpenError`]. In doubt it refuses: no acknowledged data goes missing without an error.
     pub fn open(dir: &Path, options: Options) -> Result<Self, OpenError> {
-        let may = open::May { create: true, accept_loss: options.accept_loss };
+        let may = open::OpenMode { create: true, accept_loss: options.accept_loss };
         let opened = open::open(dir, may, options.cache_bytes, Arc::clone(&options.clock))?;
         let shared = Arc::new(Shared::new(
             options.clock,
@@ -245,9 +245,9 @@ fn measure(commit: &Commit) -> Result<usize, StoreError> {
 }
 
 impl Store for EmbeddedStore {
-    fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+    fn load(&self, entity: EntityKey, fresh: ReadLevel) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
         Box::pin(async move {
-            if fresh == Fresh::Settled {
+            if fresh == ReadLevel::Settled {
                 self.inner.settle().await?;
             }
             self.scan(move |engine, budget| engine.load(entity, budget)).await

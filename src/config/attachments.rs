@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::error::Wrong;
+use super::error::InvalidSetting;
 use super::{Secret, Values, parse};
 
 /// The storage of attachments' bytes.
@@ -50,15 +50,20 @@ pub(super) fn read(values: &mut Values<'_>, data_dir: Option<&Path>) -> Option<A
     let endpoint = values.read("attachments.s3_endpoint", parse::endpoint);
     let key_id = values.read("attachments.s3_access_key_id", visible);
     let secret = values.read("attachments.s3_secret_access_key", |text| visible(text).map(|text| text.map(Secret)));
-    let (in_bucket, directory, name, region) = (in_bucket?, directory?, name?, region?);
-    let (endpoint, key_id, secret) = (endpoint?, key_id?, secret?);
+    let in_bucket = in_bucket?;
+    let directory = directory?;
+    let name = name?;
+    let region = region?;
+    let endpoint = endpoint?;
+    let key_id = key_id?;
+    let secret = secret?;
     if !in_bucket {
         let directory = directory.or_else(|| Some(data_dir?.join("attachments")))?;
         return Some(AttachmentsConfig { place: AttachmentsPlace::Directory(directory) });
     }
     let Some(name) = name else {
         let allowed = "the name of a bucket, required when attachments are stored in s3";
-        values.wrong.push(Wrong::missing("TERTULIA_ATTACHMENTS_S3_BUCKET", allowed));
+        values.wrong.push(InvalidSetting::missing("TERTULIA_ATTACHMENTS_S3_BUCKET", allowed));
         return None;
     };
     let credentials = match (key_id, secret) {
@@ -72,7 +77,7 @@ pub(super) fn read(values: &mut Values<'_>, data_dir: Option<&Path>) -> Option<A
 
 /// One half of the credentials is missing.
 fn half(values: &mut Values<'_>, name: &str) -> Option<AttachmentsConfig> {
-    values.wrong.push(Wrong::missing(name, "the other half of the access key"));
+    values.wrong.push(InvalidSetting::missing(name, "the other half of the access key"));
     None
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Secret, Values, Wrong, parse};
+use super::{InvalidSetting, Secret, Values, parse};
 
 /// How many nodes must agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +53,10 @@ pub(super) fn read(values: &mut Values<'_>, is_used: bool) -> Option<Cql> {
     });
     let replication = values.read("cql.replication", replication);
     if is_used && nodes.as_ref().is_some_and(Vec::is_empty) {
-        let missing =
-            Wrong::missing("--cql-nodes or TERTULIA_CQL_NODES", "host:port of a node, required for the store cql");
+        let missing = InvalidSetting::missing(
+            "--cql-nodes or TERTULIA_CQL_NODES",
+            "host:port of a node, required for the store cql",
+        );
         values.wrong.push(missing);
     }
     if user == Some(None) && password.as_ref().is_some_and(|password| !password.expose().is_empty()) {

@@ -18,6 +18,8 @@ pub(super) fn read(values: &mut Values<'_>) -> Option<Option<EmbeddingsConfig>> 
     let url = values.read("embeddings.url", parse::endpoint);
     let model = values.read("embeddings.model", parse::name);
     let api_key = values.read("embeddings.api_key", parse::token);
-    let (url, model, api_key) = (url?, model?, api_key?);
+    let url = url?;
+    let model = model?;
+    let api_key = api_key?;
     Some(url.map(|url| EmbeddingsConfig { url, model, api_key }))
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// One wrong setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wrong {
+pub struct InvalidSetting {
     /// The name as given: a flag, an environment variable, or a key and its file.
     pub name: String,
     /// The given value; `None` if there was none, or it is or might be a secret.
@@ -13,14 +13,14 @@ pub struct Wrong {
     pub allowed: String,
 }
 
-impl Wrong {
+impl InvalidSetting {
     /// A required setting that is missing, or whose value must not be shown.
     pub(super) fn missing(name: impl Into<String>, allowed: impl Into<String>) -> Self {
         Self { name: name.into(), value: None, allowed: allowed.into() }
     }
 }
 
-impl fmt::Display for Wrong {
+impl fmt::Display for InvalidSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.value {
             // Quoted and escaped, so that a value cannot pass for another line.
@@ -32,7 +32,7 @@ impl fmt::Display for Wrong {
 
 /// Every wrong setting; never empty. Displays as one line each.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError(pub Vec<Wrong>);
+pub struct ConfigError(pub Vec<InvalidSetting>);
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,6 +1,6 @@
 //! The `OTEL_` variables, as OpenTelemetry defines them: an invalid value is logged and then counts as absent. Only an
 //! invalid endpoint ends the start, because the operator expects data there. Variables that this program ignores are
-//! logged too (`unheeded`).
+//! logged too (`unsupported`).
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::Wrong;
+use super::InvalidSetting;
 use super::parse;
 use super::print::hidden;
 
-mod unheeded;
+mod unsupported;
 
 /// The protocol of spans and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,7 +165,7 @@ impl Otel {
     /// Reads the variables; `endpoint` is the setting that may also be in a file. An invalid endpoint is added to
     /// `wrong`.
     #[must_use]
-    pub fn read(env: &dyn Fn(&str) -> Option<String>, endpoint: Option<&str>, wrong: &mut Vec<Wrong>) -> Self {
+    pub fn read(env: &dyn Fn(&str) -> Option<String>, endpoint: Option<&str>, wrong: &mut Vec<InvalidSetting>) -> Self {
         let mut reader = Reader { env, complaints: Vec::new() };
         let [of_traces, of_metrics] =
             [&TRACES, &METRICS].map(|signal| SignalEndpoint::of(&reader, signal, endpoint, wrong));
@@ -174,7 +174,7 @@ impl Otel {
         let attributes = reader.attributes();
         let receiver = reader.receiver(&TRACES, of_traces);
         let metrics = reader.pushing(of_metrics);
-        unheeded::tell(&mut reader);
+        unsupported::tell(&mut reader);
         Self { receiver, metrics, sampler, batching, attributes, complaints: reader.complaints }
     }
 }
@@ -188,11 +188,16 @@ struct SignalEndpoint {
 
 impl SignalEndpoint {
     /// `None` if it is not exported. A configured endpoint that is invalid is added to `wrong`.
-    fn of(reader: &Reader<'_>, signal: &Signal, general: Option<&str>, wrong: &mut Vec<Wrong>) -> Option<Self> {
+    fn of(
+        reader: &Reader<'_>,
+        signal: &Signal,
+        general: Option<&str>,
+        wrong: &mut Vec<InvalidSetting>,
+    ) -> Option<Self> {
         let own = reader.get(signal.endpoint);
         if let Some(Err(allowed)) = own.as_deref().map(parse::endpoint) {
             let value = own.as_deref().map(|own| hidden(own).into_owned());
-            wrong.push(Wrong { name: signal.endpoint.to_owned(), value, allowed });
+            wrong.push(InvalidSetting { name: signal.endpoint.to_owned(), value, allowed });
         }
         // The general one was checked before, like other settings.
         let url = url::Url::parse(own.as_deref().or(general)?).ok()?;
@@ -255,7 +260,8 @@ impl Reader<'_> {
             let path = format!("{}{}", url.path().trim_end_matches('/'), signal.path);
             url.set_path(&path);
         }
-        let (headers, gzip) = (self.headers(signal), self.gzip(signal));
+        let headers = self.headers(signal);
+        let gzip = self.gzip(signal);
         let usual = self.timeout("OTEL_EXPORTER_OTLP_TIMEOUT", ANSWER_TIMEOUT);
         let timeout = self.timeout(signal.timeout, usual);
         let certificates = self.get(signal.certificate).or_else(|| self.get("OTEL_EXPORTER_OTLP_CERTIFICATE"));

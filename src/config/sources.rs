@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::args::ConfigArgs;
-use super::error::Wrong;
+use super::error::InvalidSetting;
 use super::print::{MASK, hidden, without_userinfo};
 
 /// The TOML type of a setting.
@@ -133,15 +133,16 @@ impl Settings {
     }
 
     /// The setting's value is wrong.
-    pub(super) fn refused(&self, key: &str, allowed: String) -> Option<Wrong> {
-        let (setting, given) = (find(key)?, self.get(key)?);
+    pub(super) fn refused(&self, key: &str, allowed: String) -> Option<InvalidSetting> {
+        let setting = find(key)?;
+        let given = self.get(key)?;
         let value = (!setting.secret).then(|| hidden(&given.text).into_owned());
         let name = match &given.origin {
             // It is missing.
             Origin::Default => setting.flag.unwrap_or(setting.env).to_owned(),
             origin => origin.to_string(),
         };
-        Some(Wrong { name, value, allowed })
+        Some(InvalidSetting { name, value, allowed })
     }
 
     /// From here on a secret cannot be printed by mistake.
@@ -162,7 +163,7 @@ pub(super) fn collect(
     args: &ConfigArgs,
     env: &dyn Fn(&str) -> Option<String>,
     read: &dyn Fn(&Path) -> io::Result<String>,
-) -> (Settings, Vec<Wrong>) {
+) -> (Settings, Vec<InvalidSetting>) {
     let mut wrong = Vec::new();
     let env = |name: &str| env(name).filter(|value| !value.trim().is_empty());
     let named = match &args.config {
@@ -174,7 +175,7 @@ pub(super) fn collect(
     if let Some((name, path)) = named {
         match read(&path) {
             Ok(text) => parse_file(&text, Some(&path), &mut settings, &mut wrong),
-            Err(error) => wrong.push(Wrong {
+            Err(error) => wrong.push(InvalidSetting {
                 name: name.to_owned(),
                 value: Some(path.display().to_string()),
                 allowed: format!("a readable file ({error})"),
@@ -193,7 +194,12 @@ pub(super) fn collect(
 }
 
 /// Puts a file's values over the existing ones; `path` is `None` for the defaults.
-fn parse_file(text: &str, path: Option<&Path>, settings: &mut BTreeMap<&'static str, Given>, wrong: &mut Vec<Wrong>) {
+fn parse_file(
+    text: &str,
+    path: Option<&Path>,
+    settings: &mut BTreeMap<&'static str, Given>,
+    wrong: &mut Vec<InvalidSetting>,
+) {
     let shown = path.map_or_else(|| "the defaults".to_owned(), |path| path.display().to_string());
     let table: toml::Table = match text.parse() {
         Ok(table) => table,
@@ -201,7 +207,7 @@ fn parse_file(text: &str, path: Option<&Path>, settings: &mut BTreeMap<&'static 
             // The error's own text quotes the line, which may hold a secret.
             let error: toml::de::Error = error;
             let line = error.span().map_or(1, |span| 1 + text.bytes().take(span.start).filter(|b| *b == b'\n').count());
-            wrong.push(Wrong::missing(format!("{shown}, line {line}"), format!("TOML ({})", error.message())));
+            wrong.push(InvalidSetting::missing(format!("{shown}, line {line}"), format!("TOML ({})", error.message())));
             return;
         }
     };
@@ -211,7 +217,7 @@ fn parse_file(text: &str, path: Option<&Path>, settings: &mut BTreeMap<&'static 
         let Some(setting) = find(&key) else {
             let known: Vec<_> = SETTINGS.iter().map(|setting| setting.key).collect();
             // The value is not shown: this may be a secret's misspelt name.
-            wrong.push(Wrong::missing(format!("{key} in {shown} is not a known setting"), known.join(", ")));
+            wrong.push(InvalidSetting::missing(format!("{key} in {shown} is not a known setting"), known.join(", ")));
             continue;
         };
         match as_text(setting.kind, &value) {
@@ -223,7 +229,7 @@ fn parse_file(text: &str, path: Option<&Path>, settings: &mut BTreeMap<&'static 
                 };
                 settings.insert(setting.key, Given { text, origin });
             }
-            None => wrong.push(Wrong {
+            None => wrong.push(InvalidSetting {
                 name: format!("{key} in {shown}"),
                 value: (!setting.secret).then(|| shown_value(&value)),
                 allowed: setting.kind.name().to_owned(),

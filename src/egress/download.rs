@@ -89,7 +89,8 @@ impl Download {
         if body.size_hint().lower() > limits.bytes {
             return Err(Fault::TooLarge(limits.bytes));
         }
-        let (status, headers) = (head.status, head.headers);
+        let status = head.status;
+        let headers = head.headers;
         Ok(Self { body, status, headers, url, received: 0, at_most: limits.bytes, deadline })
     }
 

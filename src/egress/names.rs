@@ -76,7 +76,8 @@ impl Names {
         };
         tune(builder.options_mut());
         let resolver = builder.build().map_err(|error| EgressError::Names(error.to_string()))?;
-        let (lookups, shares) = (Arc::new(Semaphore::new(MAX_LOOKUPS)), Shares::of(MAX_LOOKUPS_OF_WORKSPACE));
+        let lookups = Arc::new(Semaphore::new(MAX_LOOKUPS));
+        let shares = Shares::of(MAX_LOOKUPS_OF_WORKSPACE);
         Ok(Self { resolver, lookups, shares, guard })
     }
 

@@ -14,6 +14,6 @@ pub(super) async fn ends_within(app: &App, wait: Duration, ended: JobHandle) -> 
     }
     tokio::select! {
         ended = tokio::time::timeout(wait, ended.is_done()) => ended.unwrap_or(false),
-        () = app.stop_waiting() => false,
+        () = app.wait_cutoff() => false,
     }
 }

@@ -101,7 +101,8 @@ where
                 Err(refused) => Authenticating::Refused(Some(refused)),
             };
         }
-        let (app, mut inner) = (self.app.clone(), self.inner.clone());
+        let app = self.app.clone();
+        let mut inner = self.inner.clone();
         Authenticating::Asking(Box::pin(async move {
             let identity = identify(&app, request.headers()).await;
             let (mut response, verdict) = match admit(&app, identity, request) {
@@ -244,7 +245,7 @@ async fn workspace_of(app: &App, headers: &HeaderMap, key: &ApiKey) -> Result<Ar
 }
 
 /// The scopes that a route requires of a key.
-pub trait Needs {
+pub trait RequiredScope {
     /// Any one of these scopes suffices.
     const SCOPES: &'static [Scope];
 }
@@ -252,35 +253,35 @@ pub trait Needs {
 /// Sending messages.
 #[derive(Clone, Copy, Debug)]
 pub struct Write;
-impl Needs for Write {
+impl RequiredScope for Write {
     const SCOPES: &'static [Scope] = &[Scope::MessagesWrite];
 }
 
 /// Reading.
 #[derive(Clone, Copy, Debug)]
 pub struct Read;
-impl Needs for Read {
+impl RequiredScope for Read {
     const SCOPES: &'static [Scope] = &[Scope::MessagesRead];
 }
 
 /// Deciding reviews.
 #[derive(Clone, Copy, Debug)]
 pub struct Respond;
-impl Needs for Respond {
+impl RequiredScope for Respond {
     const SCOPES: &'static [Scope] = &[Scope::ReviewsRespond];
 }
 
 /// Configuring.
 #[derive(Clone, Copy, Debug)]
 pub struct Admin;
-impl Needs for Admin {
+impl RequiredScope for Admin {
     const SCOPES: &'static [Scope] = &[Scope::Admin];
 }
 
 /// Reading the configuration.
 #[derive(Clone, Copy, Debug)]
-pub struct Look;
-impl Needs for Look {
+pub struct ReadConfiguration;
+impl RequiredScope for ReadConfiguration {
     const SCOPES: &'static [Scope] = &[Scope::Admin, Scope::MessagesRead];
 }
 
@@ -289,7 +290,7 @@ impl Needs for Look {
 #[derive(Clone, Debug)]
 pub struct Allowed<N>(pub Caller, pub PhantomData<N>);
 
-impl<N: Needs, S: Sync> FromRequestParts<S> for Allowed<N> {
+impl<N: RequiredScope, S: Sync> FromRequestParts<S> for Allowed<N> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {

@@ -33,11 +33,11 @@ use crate::problem::Problem;
 use crate::server::{Ending, Unreadable};
 use crate::trace_context::{RequestTrace, TRACEPARENT, hex_into};
 
-mod door;
 pub mod render;
+mod request_telemetry;
 
-pub use door::Door;
-use door::{End, Known};
+pub use request_telemetry::RequestTelemetry;
+use request_telemetry::{End, RouteMetrics};
 
 /// The header that names a request, in both directions.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -149,14 +149,14 @@ impl<S: Sync> FromRequestParts<S> for RequestContext {
 #[derive(Clone, Debug)]
 pub struct ContextLayer {
     entropy: Arc<Entropy>,
-    door: Arc<Door>,
+    request_telemetry: Arc<RequestTelemetry>,
 }
 
 impl ContextLayer {
-    /// Ids are drawn from `entropy`; `door` decides which requests are recorded, and observes all of them.
+    /// Ids are drawn from `entropy`; `request_telemetry` decides which requests are recorded, and observes all of them.
     #[must_use]
-    pub fn new(entropy: Arc<Entropy>, door: Arc<Door>) -> Self {
-        Self { entropy, door }
+    pub fn new(entropy: Arc<Entropy>, request_telemetry: Arc<RequestTelemetry>) -> Self {
+        Self { entropy, request_telemetry }
     }
 
     fn context<B>(&self, request: &Request<B>, now: Instant) -> RequestContext {
@@ -165,7 +165,7 @@ impl ContextLayer {
         span_id.copy_from_slice(&random[..8]);
         let caller = RequestTrace::continued(request.headers(), span_id);
         let mut trace = caller.unwrap_or(RequestTrace { trace_id, span_id, parent_span_id: None, flags: 0 });
-        trace.flags = self.door.flags(&trace.trace_id, caller.map(|caller| caller.flags), now);
+        trace.flags = self.request_telemetry.flags(&trace.trace_id, caller.map(|caller| caller.flags), now);
         RequestContext(Arc::new(Arrived {
             request_id: RequestId::from_client(request.headers()).unwrap_or_else(|| RequestId::generated(&random)),
             trace,
@@ -189,7 +189,7 @@ impl<S> Layer<S> for ContextLayer {
     type Service = ContextService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        ContextService { inner, layer: self.clone(), known: Known::default() }
+        ContextService { inner, layer: self.clone(), known: RouteMetrics::default() }
     }
 }
 
@@ -198,7 +198,7 @@ impl<S> Layer<S> for ContextLayer {
 pub struct ContextService<S> {
     inner: S,
     layer: ContextLayer,
-    known: Known,
+    known: RouteMetrics,
 }
 
 impl<S> Service<Request<Body>> for ContextService<S>
@@ -218,11 +218,12 @@ where
         let began = Instant::now();
         let context = self.layer.context(&request, began);
         let _entered = current::enter(Some((&context.trace).into()));
-        let doing = self.layer.door.begun(&context, began);
-        let (door, known) = (Arc::clone(&self.layer.door), Arc::clone(&self.known));
+        let doing = self.layer.request_telemetry.begun(&context, began);
+        let request_telemetry = Arc::clone(&self.layer.request_telemetry);
+        let known = Arc::clone(&self.known);
         let ending = request.extensions_mut().remove();
         request.extensions_mut().insert(context.clone());
-        let running = Running { door, known, context, ending, began, ended: false, _doing: doing };
+        let running = Running { request_telemetry, known, context, ending, began, ended: false, _doing: doing };
         let inner = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
         ContextFuture { inner, running }
     }
@@ -231,8 +232,8 @@ where
 /// A request in progress. If it is dropped before its answer, its client has left, or the server ends.
 #[derive(Debug)]
 struct Running {
-    door: Arc<Door>,
-    known: Known,
+    request_telemetry: Arc<RequestTelemetry>,
+    known: RouteMetrics,
     context: RequestContext,
     /// Whether its server, if it has one, has begun to cut requests off.
     ending: Option<Ending>,
@@ -246,7 +247,7 @@ impl Running {
     fn end(&mut self, at: Instant, end: Result<End, Unanswered>) {
         self.ended = true;
         log(&self.context, at.saturating_duration_since(self.began), end);
-        self.door.ended(&self.context, &self.known, (self.began, at), end);
+        self.request_telemetry.ended(&self.context, &self.known, (self.began, at), end);
     }
 }
 
@@ -321,7 +322,8 @@ fn finish(running: &mut Running, response: Response) -> Response {
 /// One log line per request: `debug` for answers and where the client left; `warn` where the node refuses or cuts off,
 /// `error` where it failed. A request without an answer has no status, and its line says why.
 fn log(context: &RequestContext, took: Duration, end: Result<End, Unanswered>) {
-    let (status, code) = (end.map(|end| end.status), end.ok().and_then(|end| end.code));
+    let status = end.map(|end| end.status);
+    let code = end.ok().and_then(|end| end.code);
     macro_rules! line {
         ($level:expr) => {
             tracing::event!(

@@ -22,7 +22,7 @@ use super::forwarding::ForwardableRequest;
 use super::incoming::Incoming;
 use super::paging::{Page, PageRequest};
 use super::query::Query;
-use super::refusal::{problem_of, store_problem, untold};
+use super::refusal::{problem_of, store_problem, unreadable_outcome};
 use super::resource;
 use crate::app::App;
 use crate::problem::Problem;
@@ -126,7 +126,7 @@ pub(super) async fn retry(
     let delivery = match waiting {
         Some(waiting) => delivery.retry_requested(*waiting),
         // It is being sent already, or too many other keys have requested it since.
-        None => find(&app, &caller, &id).await.map_err(untold)?,
+        None => find(&app, &caller, &id).await.map_err(unreadable_outcome)?,
     };
     let response = json(StatusCode::ACCEPTED, &DeliveryView::of(delivery));
     let response = if matches!(asked, Asked::Repeat) { replayed(response) } else { response };

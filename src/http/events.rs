@@ -233,7 +233,10 @@ async fn page_of(
     first: u64,
     page: &PageRequest,
 ) -> Result<(Vec<Record<Event>>, bool), Problem> {
-    let (mut events, mut bytes, mut chunk, mut at) = (Vec::new(), 0, FIRST_OF_PAGE, page.seq());
+    let mut events = Vec::new();
+    let mut bytes = 0;
+    let mut chunk = FIRST_OF_PAGE;
+    let mut at = page.seq();
     loop {
         let wanted = chunk.min(page.limit + 1 - events.len());
         let range = behind(first, at, page.order);

@@ -301,7 +301,7 @@ impl<'a> ForwardableRequest<'a> {
             answered = timeout(ANSWER_TIMEOUT + self.waits, self.exchange(client, target, trace)) => {
                 answered.unwrap_or_else(|_| broken("timed out"))
             }
-            () = self.app.stop_waiting() => Err(Failed::Stopping),
+            () = self.app.wait_cutoff() => Err(Failed::Stopping),
         }
     }
 
@@ -315,7 +315,8 @@ impl<'a> ForwardableRequest<'a> {
             error if error.is_connect() || error.is_builder() => Failed::Unreached(error),
             error => Failed::Broken(error.to_string()),
         })?;
-        let (status, mut headers) = (answer.status(), answer.headers().clone());
+        let status = answer.status();
+        let mut headers = answer.headers().clone();
         // The answer comes from a proxy, or from another program that now has the address.
         if headers.get(REQUEST_ID).is_none_or(|id| id.as_bytes() != self.context.request_id.as_str().as_bytes()) {
             return Err(Failed::Broken(format!("{status}, not from the server")));

@@ -69,9 +69,10 @@ impl Listing<'_> {
         let chunk = request.limit + 1;
         let mut at = request.cursor.clone();
         let mut data = Vec::new();
-        let (mut scanned, mut bytes) = (0, 0);
+        let mut scanned = 0;
+        let mut bytes = 0;
         loop {
-            let range = range_behind(self.prefix, at.as_deref(), request.order);
+            let range = range_after(self.prefix, at.as_deref(), request.order);
             let rows = app.node().view(self.workspace, self.view, Scan::new(range, request.order, chunk)).await;
             let rows = rows.map_err(store_problem)?;
             for row in &rows {
@@ -96,7 +97,7 @@ impl Listing<'_> {
 }
 
 /// The keys that begin with `prefix` and come after the cursor.
-pub(super) fn range_behind(prefix: &[u8], cursor: Option<&[u8]>, order: Order) -> KeyRange {
+pub(super) fn range_after(prefix: &[u8], cursor: Option<&[u8]>, order: Order) -> KeyRange {
     let KeyRange { after, before } = KeyRange::under(prefix);
     let cursor = cursor.map(Bytes::copy_from_slice);
     match order {
@@ -115,17 +116,17 @@ mod tests {
 
     #[test]
     fn a_range_holds_what_begins_with_the_prefix_and_nothing_else() {
-        let range = range_behind(b"a\xff", None, Order::Asc);
+        let range = range_after(b"a\xff", None, Order::Asc);
         assert_eq!((range.after, range.before), (bytes(b"a\xff"), bytes(b"b")));
-        assert_eq!(range_behind(b"", None, Order::Desc), KeyRange::default());
-        assert_eq!(range_behind(b"\xff\xff", None, Order::Asc).before, None);
+        assert_eq!(range_after(b"", None, Order::Desc), KeyRange::default());
+        assert_eq!(range_after(b"\xff\xff", None, Order::Asc).before, None);
     }
 
     #[test]
     fn a_cursor_cuts_off_what_was_shown() {
-        let ascending = range_behind(b"a", Some(b"a3"), Order::Asc);
+        let ascending = range_after(b"a", Some(b"a3"), Order::Asc);
         assert_eq!((ascending.after, ascending.before), (bytes(b"a3"), bytes(b"b")));
-        let descending = range_behind(b"a", Some(b"a3"), Order::Desc);
+        let descending = range_after(b"a", Some(b"a3"), Order::Desc);
         assert_eq!((descending.after, descending.before), (bytes(b"a"), bytes(b"a3")));
     }
 }

@@ -44,7 +44,7 @@ pub(super) async fn unless_stopping<T>(
     tokio::select! {
         biased;
         done = work => done,
-        () = app.stop_waiting() => Err(stopping("the server is stopping; the request was not processed, retry")),
+        () = app.wait_cutoff() => Err(stopping("the server is stopping; the request was not processed, retry")),
     }
 }
 

@@ -150,7 +150,8 @@ mod tests {
 
     #[test]
     fn a_key_has_its_quota_in_each_window_and_is_told_what_is_left() {
-        let (limiter, meter) = (RateLimiter::new(2), Meter::default());
+        let limiter = RateLimiter::new(2);
+        let meter = Meter::default();
         let at = |millis| limiter.count(&meter, Millis(millis));
         assert_eq!(at(120_000), Verdict { allowed: true, remaining: 1, reset: 60 });
         assert_eq!(at(150_999), Verdict { allowed: true, remaining: 0, reset: 30 });
@@ -160,7 +161,8 @@ mod tests {
 
     #[test]
     fn a_clock_that_steps_back_grants_nothing_new() {
-        let (limiter, meter) = (RateLimiter::new(1), Meter::default());
+        let limiter = RateLimiter::new(1);
+        let meter = Meter::default();
         assert!(limiter.count(&meter, Millis(600_000)).allowed);
         assert!(!limiter.count(&meter, Millis(540_000)).allowed);
         assert!(!limiter.count(&meter, Millis(600_001)).allowed);
@@ -169,7 +171,8 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_far_ahead_for_a_moment_shuts_nobody_out() {
-        let (limiter, meter) = (RateLimiter::new(1), Meter::default());
+        let limiter = RateLimiter::new(1);
+        let meter = Meter::default();
         assert!(limiter.count(&meter, Millis(600_000 + 86_400_000)).allowed);
         assert!(limiter.count(&meter, Millis(600_000)).allowed);
         assert!(!limiter.count(&meter, Millis(600_001)).allowed);
@@ -177,7 +180,8 @@ mod tests {
 
     #[test]
     fn idle_meters_are_evicted_when_there_are_too_many() {
-        let (limiter, meters) = (RateLimiter::new(1), Meters::default());
+        let limiter = RateLimiter::new(1);
+        let meters = Meters::default();
         let key = |n: usize| KeyId::new(Millis(n as u64), actors::id::Address([1; 10]));
         let now = Millis(600_000);
         for n in 0..MAX_METERS - 1 {
@@ -195,7 +199,8 @@ mod tests {
 
     #[test]
     fn racing_requests_share_one_quota() {
-        let (limiter, meter) = (RateLimiter::new(100), Meter::default());
+        let limiter = RateLimiter::new(100);
+        let meter = Meter::default();
         let allowed: usize = std::thread::scope(|scope| {
             let count = || (0..50).filter(|_| limiter.count(&meter, Millis(1)).allowed).count();
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(count)).collect();

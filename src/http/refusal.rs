@@ -43,7 +43,7 @@ pub fn broken(invariant: &'static str) -> Problem {
 
 /// The request had its effect, but the store cannot be read to render the answer.
 #[must_use]
-pub fn untold(problem: Problem) -> Problem {
+pub fn unreadable_outcome(problem: Problem) -> Problem {
     if problem.code != "store_unavailable" {
         return problem;
     }

@@ -19,10 +19,10 @@ use minicbor::{Decode, Encode};
 use serde::Serialize;
 
 use super::answer::json;
-use super::caller::{Allowed, Needs};
+use super::caller::{Allowed, RequiredScope};
 use super::context::RequestContext;
 use super::context::render::internal_error;
-use super::listing::range_behind;
+use super::listing::range_after;
 use super::paging::{Page, PageRequest, invalid_cursor};
 use super::query::Query;
 use super::refusal::store_problem;
@@ -190,7 +190,7 @@ pub(super) async fn find<R: Resource>(app: &App, registry: EntityKey, id: &str) 
 ///
 /// # Errors
 /// 404 if there is none; 503 if the store cannot be read, 500 if the stored data cannot.
-pub(super) async fn get<R: Resource, N: Needs>(
+pub(super) async fn get<R: Resource, N: RequiredScope>(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<N>,
     Path(id): Path<String>,
@@ -203,7 +203,7 @@ pub(super) async fn get<R: Resource, N: Needs>(
 ///
 /// # Errors
 /// 400 for a wrong page; 503 if the store cannot be read, 500 if the stored data cannot.
-pub(super) async fn list<R: Resource, N: Needs>(
+pub(super) async fn list<R: Resource, N: RequiredScope>(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<N>,
     context: RequestContext,
@@ -259,7 +259,7 @@ pub(super) async fn page(
     if request.cursor.as_ref().is_some_and(|cursor| !cursor.starts_with(prefix)) {
         return Err(Problem::invalid(vec![invalid_cursor()]));
     }
-    let range = range_behind(prefix, request.cursor.as_deref(), request.order);
+    let range = range_after(prefix, request.cursor.as_deref(), request.order);
     let rows = app.node().rows(entity, table, Scan::new(range, request.order, request.limit + 1)).await;
     let mut rows = rows.map_err(store_problem)?;
     let more = rows.len() > request.limit;

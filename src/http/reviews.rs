@@ -4,7 +4,7 @@ use actors::conversation::Rejection;
 use actors::conversation::keys::parse_review_key;
 use actors::conversation::review::standing;
 use actors::id::MessageId;
-use actors::message::{Gone, Message, Review, ReviewState, ReviewStatus};
+use actors::message::{Message, Removal, Review, ReviewState, ReviewStatus};
 use actors::tables::{PENDING_REVIEWS, REVIEWS};
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -110,7 +110,7 @@ impl Asked {
     /// A decision survives its message: only a reader of the current message, or of an erased one, sees none.
     fn is_gone(&self) -> bool {
         let StoredMessage { message, overlay, .. } = &self.found;
-        overlay.deleted || message.gone(overlay) == Some(Gone::Erased)
+        overlay.deleted || message.gone(overlay) == Some(Removal::Erased)
     }
 }
 

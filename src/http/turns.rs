@@ -22,7 +22,7 @@ use super::conversations;
 use super::forwarding::ForwardableRequest;
 use super::idempotency::{KeyState, key_state};
 use super::incoming::Incoming;
-use super::refusal::{broken, problem_of, store_problem, untold};
+use super::refusal::{broken, problem_of, store_problem, unreadable_outcome};
 use crate::app::App;
 use crate::http::refusal::conversation::{agent_backlog, rejected, turn_not_found};
 use crate::json::fields::Length;
@@ -64,8 +64,11 @@ struct WaitView<'a> {
 
 impl<'a> WaitView<'a> {
     fn of(call: &'a Call) -> Option<Self> {
-        let (wait, ask) = (call.wait.as_ref().filter(|_| !call.answered)?, call.ask.as_ref()?);
-        let (review_id, channel_id, expires_at) = (Shown(wait.review), ask.channel.as_str(), Time(wait.expires_at));
+        let wait = call.wait.as_ref().filter(|_| !call.answered)?;
+        let ask = call.ask.as_ref()?;
+        let review_id = Shown(wait.review);
+        let channel_id = ask.channel.as_str();
+        let expires_at = Time(wait.expires_at);
         Some(Self { call_id: call.shown_id(), review_id, channel_id, expires_at })
     }
 }
@@ -112,11 +115,11 @@ async fn find(app: &App, caller: &Caller, id: &str) -> Result<(ConversationState
 
 /// Which version of a turn's replies is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Words {
+enum ReplyVersion {
     /// The current words.
-    OfNow,
+    Current,
     /// The original words, whatever was edited since: a retry gets the same answer.
-    AsSaid,
+    Original,
 }
 
 /// The current replies of a turn.
@@ -136,13 +139,13 @@ async fn shown(
     app: &App,
     caller: &Caller,
     conversation: ConversationId,
-    (turn, words): (&Turn, Words),
+    (turn, words): (&Turn, ReplyVersion),
     status: StatusCode,
 ) -> Result<Response, Problem> {
     let entity = EntityKey::conversation(caller.address, conversation.address);
     let replies = match words {
-        Words::OfNow => edited(app.node(), entity, turn).await,
-        Words::AsSaid => read::replies(app.node(), entity, turn).await,
+        ReplyVersion::Current => edited(app.node(), entity, turn).await,
+        ReplyVersion::Original => read::replies(app.node(), entity, turn).await,
     };
     let replies = replies.map_err(store_problem)?;
     let trigger = read::trigger(app.node(), entity, turn).await.map_err(store_problem)?;
@@ -160,7 +163,7 @@ pub(super) async fn get(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let (conversation, turn) = find(&app, &caller, &id).await?;
-    shown(&app, &caller, conversation.id, (&turn, Words::OfNow), StatusCode::OK).await
+    shown(&app, &caller, conversation.id, (&turn, ReplyVersion::Current), StatusCode::OK).await
 }
 
 /// `POST /turns/{id}/cancel`.
@@ -181,13 +184,13 @@ pub(super) async fn cancel(
     }
     let answer = app.node().conversation(entity, CancelTurn { number: turn.id.number }, command_context).await;
     let response = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
-        Answer::Done(turn) => {
-            shown(&app, &caller, conversation.id, (&turn, Words::AsSaid), StatusCode::OK).await.map_err(untold)?
-        }
+        Answer::Done(turn) => shown(&app, &caller, conversation.id, (&turn, ReplyVersion::Original), StatusCode::OK)
+            .await
+            .map_err(unreadable_outcome)?,
         // A cancelled turn stays cancelled.
         Answer::Repeat(_) => {
             let (_, turn) = find(&app, &caller, &id).await?;
-            replayed(shown(&app, &caller, conversation.id, (&turn, Words::AsSaid), StatusCode::OK).await?)
+            replayed(shown(&app, &caller, conversation.id, (&turn, ReplyVersion::Original), StatusCode::OK).await?)
         }
     };
     Ok(ignoring(response, &ignored))
@@ -258,7 +261,8 @@ pub(super) async fn start(
         }
     };
     let status = if when == When::Before && turn.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let shown = shown(&app, &caller, state.id, (&turn, Words::AsSaid), status).await.map_err(untold)?;
+    let shown =
+        shown(&app, &caller, state.id, (&turn, ReplyVersion::Original), status).await.map_err(unreadable_outcome)?;
     let response = ignoring(shown, &ignored);
     let response = located(response, &format!("/turns/{}", turn.id));
     Ok(when.told(response))

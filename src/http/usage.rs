@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::answer::json;
-use super::caller::{Allowed, Look};
+use super::caller::{Allowed, ReadConfiguration};
 use super::query::{Query, pointer};
 use super::refusal::store_problem;
 use crate::app::App;
@@ -75,7 +75,7 @@ impl SumView {
 /// 400 for an invalid date or range.
 pub(super) async fn get(
     State(app): State<App>,
-    Allowed(caller, ..): Allowed<Look>,
+    Allowed(caller, ..): Allowed<ReadConfiguration>,
     query: Query,
 ) -> Result<Response, Problem> {
     let ((from, to), ()) = Problem::both(range(&query, Day::of(app.now())), query.check())?;

@@ -121,7 +121,8 @@ pub(super) async fn update(
     let change = || async {
         let mut incoming = Incoming::unkeyed(&context, &body)?;
         let before = resource::find::<WebhookEndpoint>(&app, registry, &id).await?;
-        let (stored, now) = (before.as_ref().map(|before| &before.value), app.now());
+        let stored = before.as_ref().map(|before| &before.value);
+        let now = app.now();
         let allow = |ip| app.egress_allow().contains(ip);
         let mut endpoint = read::changed_endpoint(stored, &mut incoming, &allow, now);
         let changed_channel = endpoint.channel.as_deref().filter(|_| incoming.object.has("channelId"));

@@ -166,7 +166,8 @@ impl<'a> Value<'a> {
         }
         let text = raw::compact(self.raw.get());
         let len = if text.len() > most.bytes { raw::shortest_len(&text) } else { text.len() };
-        let (large, deep) = (len > most.bytes, raw::deeper_than(&text, most.depth));
+        let large = len > most.bytes;
+        let deep = raw::deeper_than(&text, most.depth);
         if large {
             let message = format!("must have at most {} bytes as compact JSON, has {len}", most.bytes);
             report.fault(&self.path, "too_large", message);

@@ -17,11 +17,13 @@ use crate::wire::time;
 const MAX_MAILBOXES: usize = 20;
 
 /// The current state of the process.
-pub(super) async fn look_in(State(sources): State<Sources>) -> Json<Value> {
+pub(super) async fn census(State(sources): State<Sources>) -> Json<Value> {
     let node = sources.app.node();
     let census = node.census(MAX_MAILBOXES).await;
-    let (standing, tasks) = (node.standing(), runtime::tasks());
-    let (now, outbox) = (standing.at, standing.outbox);
+    let standing = node.standing();
+    let tasks = runtime::tasks();
+    let now = standing.at;
+    let outbox = standing.outbox;
     let store = node
         .store_metrics()
         .map(|store| json!({ "queuedCommits": store.queued_commits.get(), "queuedBytes": store.queued_bytes.get() }));

@@ -86,10 +86,10 @@ fn index_of(status: u16) -> usize {
 /// The error type of an answer with this status, on its span as in the metric; `None`: the server has not failed.
 #[must_use]
 pub fn error_type(status: StatusCode) -> Option<&'static str> {
-    told_as_error(STATUSES[index_of(status.as_u16())])
+    error_label(STATUSES[index_of(status.as_u16())])
 }
 
-fn told_as_error((code, digits): (u16, &'static str)) -> Option<&'static str> {
+fn error_label((code, digits): (u16, &'static str)) -> Option<&'static str> {
     (code >= 500).then_some(digits)
 }
 
@@ -189,7 +189,7 @@ impl Route {
         for (place, took) in self.took.iter().enumerate() {
             let Some(took) = took.get() else { continue };
             let (status, error) = match STATUSES.get(place) {
-                Some(status) => (Some((HTTP_STATUS, status.1)), told_as_error(*status)),
+                Some(status) => (Some((HTTP_STATUS, status.1)), error_label(*status)),
                 None => (None, Unanswered::ALL.get(place - STATUSES.len()).map(|why| why.word())),
             };
             let known = [(HTTP_ROUTE, &*self.route), (HTTP_METHOD, self.method)];

@@ -52,7 +52,8 @@ impl Page {
     }
 
     fn stands_for(&mut self, exemplar: &Exemplar) {
-        let (trace, span) = (Hex(&exemplar.trace_id), Hex(&exemplar.span_id));
+        let trace = Hex(&exemplar.trace_id);
+        let span = Hex(&exemplar.span_id);
         let at = exemplar.at.0 as f64 / 1e3;
         let _ = write!(self.out, " # {{trace_id=\"{trace}\",span_id=\"{span}\"}} {} {at}", exemplar.value);
     }

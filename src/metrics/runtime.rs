@@ -22,7 +22,8 @@ pub(super) fn tasks() -> Tasks {
 
 /// Writes the runtime's counters; it always counts, so this costs only the read.
 pub(super) fn write(page: &mut impl Sink) {
-    let (runtime, tasks) = (Handle::current().metrics(), tasks());
+    let runtime = Handle::current().metrics();
+    let tasks = tasks();
     let workers = runtime.num_workers();
     // The counter grows by one with each park and unpark: it is odd while the worker is parked.
     let is_parked = |worker: &usize| runtime.worker_park_unpark_count(*worker) % 2 == 1;

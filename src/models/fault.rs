@@ -75,7 +75,7 @@ impl Fault {
     }
 
     /// Whether a retry a moment later may succeed.
-    pub(super) fn passes(self) -> bool {
+    pub(super) fn is_transient(self) -> bool {
         matches!(self, Self::Connect | Self::RateLimited | Self::Upstream(_))
     }
 }

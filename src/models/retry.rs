@@ -27,7 +27,7 @@ impl Retries {
     /// The pause before the second try; `None` if there is none, with `left` of the call's time remaining.
     pub(super) fn pause(&self, refused: &Refused, left: Duration) -> Option<Duration> {
         let pause = refused.retry_after.unwrap_or(self.usual);
-        (refused.fault.passes() && pause <= self.longest && pause < left).then_some(pause)
+        (refused.fault.is_transient() && pause <= self.longest && pause < left).then_some(pause)
     }
 }
 

@@ -184,7 +184,8 @@ impl Assembly<'_> {
         for choice in chunk.choices.into_iter().filter(|choice| choice.index == 0) {
             let mut goes_on = false;
             if let Some(delta) = choice.delta {
-                let (words, calls) = (words_of(delta.content, delta.refusal), delta.tool_calls.unwrap_or_default());
+                let words = words_of(delta.content, delta.refusal);
+                let calls = delta.tool_calls.unwrap_or_default();
                 goes_on = !words.is_empty() || !calls.is_empty();
                 self.words(words)?;
                 calls.into_iter().try_for_each(|piece| self.call(piece))?;

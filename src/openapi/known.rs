@@ -12,7 +12,7 @@ use crate::http::BASE;
 
 /// The input of a route beside its path and its headers.
 #[derive(Debug)]
-pub(crate) struct Known {
+pub(crate) struct DocumentedQuery {
     /// The names of its query's parameters, including those of every route.
     pub(crate) parameters: Vec<&'static str>,
     /// It has parameters of its own, or a body: its handler reads these, and validates the query with them.
@@ -20,14 +20,14 @@ pub(crate) struct Known {
 }
 
 /// The input of the route with this pattern; `None` for a route outside the API.
-pub(crate) fn known(method: &Method, route: &str) -> Option<&'static Known> {
-    static KNOWN: LazyLock<HashMap<&str, Vec<(Method, Known)>>> = LazyLock::new(|| all(document()));
+pub(crate) fn known(method: &Method, route: &str) -> Option<&'static DocumentedQuery> {
+    static KNOWN: LazyLock<HashMap<&str, Vec<(Method, DocumentedQuery)>>> = LazyLock::new(|| all(document()));
     // `HEAD` is validated like `GET`.
     let method = if *method == Method::HEAD { &Method::GET } else { method };
     KNOWN.get(route)?.iter().find(|(known, _)| known == method).map(|(_, known)| known)
 }
 
-fn all(document: &'static OpenApi) -> HashMap<&'static str, Vec<(Method, Known)>> {
+fn all(document: &'static OpenApi) -> HashMap<&'static str, Vec<(Method, DocumentedQuery)>> {
     let of_api = document.paths.paths.iter().filter(|(path, _)| path.starts_with(BASE));
     let read = |(method, operation)| (method, of(document, operation));
     of_api.map(|(path, item)| (path.as_str(), operations(item).map(read).collect())).collect()
@@ -45,8 +45,8 @@ fn operations(item: &'static PathItem) -> impl Iterator<Item = (Method, &'static
     all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_ref()?)))
 }
 
-fn of(document: &'static OpenApi, operation: &'static Operation) -> Known {
-    let mut known = Known { parameters: Vec::new(), is_read: operation.request_body.is_some() };
+fn of(document: &'static OpenApi, operation: &'static Operation) -> DocumentedQuery {
+    let mut known = DocumentedQuery { parameters: Vec::new(), is_read: operation.request_body.is_some() };
     for given in operation.parameters.iter().flatten() {
         let (parameter, is_shared) = match given {
             RefOr::T(parameter) => (Some(parameter), false),

@@ -45,7 +45,7 @@ const BODY: [(u16, &[&str]); 4] = [
 ];
 
 /// An operation being described.
-pub(super) struct Op {
+pub(super) struct OperationDoc {
     method: HttpMethod,
     path: &'static str,
     building: OperationBuilder,
@@ -65,7 +65,7 @@ struct Answer {
     also: Option<(&'static str, RefOr<Schema>)>,
 }
 
-impl Op {
+impl OperationDoc {
     /// A route under `/api/v1` that needs a key with one of `scopes`.
     pub(super) fn new(
         method: HttpMethod,

@@ -4,7 +4,7 @@ use utoipa::openapi::HttpMethod;
 use utoipa::openapi::Object;
 use utoipa::openapi::path::OperationBuilder;
 
-use super::operation::Op;
+use super::operation::OperationDoc;
 use super::shape::{Bounded as _, text};
 
 mod amendments;
@@ -56,7 +56,7 @@ pub(super) fn all() -> Vec<(&'static str, HttpMethod, OperationBuilder)> {
         webhooks::operations(),
         service::operations(),
     ];
-    operations.into_iter().flatten().map(Op::done).collect()
+    operations.into_iter().flatten().map(OperationDoc::done).collect()
 }
 
 /// An id in the path.

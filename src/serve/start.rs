@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 use super::{METRICS_CONNECTIONS, ServeError, bind, bind_metrics, entropy, say};
 use crate::bootstrap::{self, BootstrapError};
 use crate::config::{Config, StoreKind};
-use crate::http::context::Door;
+use crate::http::context::RequestTelemetry;
 use crate::metrics::Starting;
 use crate::secret::Pepper;
 use crate::server::{Drained, ServerOptions, serve};
@@ -108,14 +108,14 @@ async fn wait(
 pub(super) struct Early {
     api: Listening,
     metrics: Listening,
-    door: Arc<Door>,
+    request_telemetry: Arc<RequestTelemetry>,
 }
 
-/// The result of the wait: both listeners, and the door that has counted early requests.
+/// The result of the wait: both listeners, and the telemetry that has counted early requests.
 pub(super) struct Ready {
     pub(super) api: Bound,
     pub(super) metrics: Bound,
-    pub(super) door: Arc<Door>,
+    pub(super) request_telemetry: Arc<RequestTelemetry>,
 }
 
 /// A listener, and the task that answers early requests on it, if any.
@@ -132,31 +132,33 @@ struct Answers {
 impl Early {
     /// Answers that the process lives, and accepts nothing yet.
     pub(super) async fn begin(config: &Config, telemetry: &Telemetry) -> Result<Self, ServeError> {
-        let Self { api, metrics, door } = Self::silent(config, telemetry).await?;
+        let Self { api, metrics, request_telemetry } = Self::silent(config, telemetry).await?;
         let options = ServerOptions {
             max_connections: config.max_connections,
             drain: EARLY_ANSWERS_TIMEOUT,
             ..Default::default()
         };
         let of_metrics = ServerOptions { max_connections: METRICS_CONNECTIONS, ..options };
-        let sources = Starting { door: Arc::clone(&door), spans: telemetry.waiting().cloned() };
-        let api = api.answering("--listen", http::starting(entropy()?, Arc::clone(&door)), options)?;
+        let sources =
+            Starting { request_telemetry: Arc::clone(&request_telemetry), spans: telemetry.span_queue().cloned() };
+        let api = api.answering("--listen", http::starting(entropy()?, Arc::clone(&request_telemetry)), options)?;
         let metrics = metrics.answering("--metrics-listen", metrics::starting(entropy()?, sources), of_metrics)?;
-        let (address, metrics_address) = (api.bound.1, metrics.bound.1);
+        let address = api.bound.1;
+        let metrics_address = metrics.bound.1;
         tracing::info!(
             %address,
             %metrics_address,
             "listening; requests are refused until the store and the installation are ready"
         );
-        Ok(Self { api, metrics, door })
+        Ok(Self { api, metrics, request_telemetry })
     }
 
     /// No early answers: for a store on this machine, which needs no waiting.
     pub(super) async fn silent(config: &Config, telemetry: &Telemetry) -> Result<Self, ServeError> {
         let api = Listening { bound: bind(config.listen, "--listen")?, answers: None };
         let metrics = Listening { bound: bind_metrics(config.metrics_listen)?, answers: None };
-        let door = Arc::new(Door::new(Sampling::new(config), telemetry.traces()));
-        Ok(Self { api, metrics, door })
+        let request_telemetry = Arc::new(RequestTelemetry::new(Sampling::new(config), telemetry.traces()));
+        Ok(Self { api, metrics, request_telemetry })
     }
 
     /// The addresses of the API and of the metrics.
@@ -168,7 +170,7 @@ impl Early {
     /// Stops answering early requests.
     pub(super) async fn end(self) -> Ready {
         let (api, metrics) = tokio::join!(self.api.end(), self.metrics.end());
-        Ready { api, metrics, door: self.door }
+        Ready { api, metrics, request_telemetry: self.request_telemetry }
     }
 }
 

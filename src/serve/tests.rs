@@ -33,8 +33,8 @@ fn config_with(receiver: &str) -> Config {
 }
 
 /// With a directory of its own for attachments.
-fn outside(directory: &tempfile::TempDir) -> Outside {
-    Outside {
+fn outside(directory: &tempfile::TempDir) -> ExternalClients {
+    ExternalClients {
         egress: Egress::new(CidrList::default(), &[]).unwrap(),
         files: FileStore::directory(directory.path()).unwrap(),
     }
@@ -56,7 +56,8 @@ async fn served(
     asked: impl Future<Output = &'static str>,
     failure: mpsc::Receiver<String>,
 ) -> Result<Stopped, ServeError> {
-    let (config, telemetry) = (config(), telemetry());
+    let config = config();
+    let telemetry = telemetry();
     let early = Early::silent(&config, &telemetry).await?;
     let begin = Serving::begin(node, outside(&tempfile::tempdir().unwrap()), &config, early, &telemetry);
     live(node, begin, std::pin::pin!(asked), failure).await
@@ -87,7 +88,8 @@ async fn the_last_numbers_of_a_server_whose_store_fails_are_sent() {
     let (came, mut exports) = mpsc::channel(1);
     let take = axum::Router::new().fallback(async move || _ = came.try_send(()));
     tokio::spawn(async move { axum::serve(listener, take).await });
-    let (node, telemetry) = (node(&MemoryStore::default()), Telemetry::start(&config).unwrap().0);
+    let node = node(&MemoryStore::default());
+    let telemetry = Telemetry::start(&config).unwrap().0;
     let early = Early::silent(&config, &telemetry).await.unwrap();
     let outside = outside(&tempfile::tempdir().unwrap());
     let serving = Serving::begin(&node, outside, &config, early, &telemetry).await.unwrap();
@@ -129,7 +131,9 @@ async fn asked_for(store: &FaultyStore<MemoryStore>) {
 
 #[tokio::test]
 async fn a_start_that_waits_for_its_installation_says_that_it_lives() {
-    let (store, config, telemetry) = (lost(), config(), telemetry());
+    let store = lost();
+    let config = config();
+    let telemetry = telemetry();
     let node = node_on(&store);
     let early = Early::begin(&config, &telemetry).await.unwrap();
     let [address, metrics] = early.addresses();

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::config::LogFormat;
-use crate::http::context::{ContextLayer, Door};
+use crate::http::context::{ContextLayer, RequestTelemetry};
 use crate::metrics::page::{Format, Page};
 use crate::telemetry::sampling::Sampling;
 use crate::telemetry::tests::{Lines, config};
@@ -36,8 +36,10 @@ async fn start(options: ServerOptions) -> Running {
 async fn start_with(options: ServerOptions, around: impl FnOnce(Router) -> Router) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (entered, answer) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (entered_inside, answer_inside) = (Arc::clone(&entered), Arc::clone(&answer));
+    let entered = Arc::new(Notify::new());
+    let answer = Arc::new(Notify::new());
+    let entered_inside = Arc::clone(&entered);
+    let answer_inside = Arc::clone(&answer);
     let router = Router::new().route("/ok", get(async || "ok")).route("/echo", post(async |body: String| body)).route(
         "/slow",
         get(move || async move {
@@ -250,8 +252,8 @@ async fn a_request_that_is_cut_off_is_not_recorded_as_a_client_that_left() {
     let kept = Arc::new(RecordingTracer::default());
     let config =
         config(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318"), ("OTEL_TRACES_SAMPLER", "always_off")]);
-    let door = Arc::new(Door::new(Sampling::new(&config), Traces::to(kept.clone())));
-    let layer = ContextLayer::new(Arc::new(Entropy::seeded([7; 32])), Arc::clone(&door));
+    let request_telemetry = Arc::new(RequestTelemetry::new(Sampling::new(&config), Traces::to(kept.clone())));
+    let layer = ContextLayer::new(Arc::new(Entropy::seeded([7; 32])), Arc::clone(&request_telemetry));
     let lines = Lines::default();
     let _guard = tracing::subscriber::set_default(lines.subscriber("warn", LogFormat::Json));
     let server =
@@ -269,7 +271,7 @@ async fn a_request_that_is_cut_off_is_not_recorded_as_a_client_that_left() {
     let told = text.lines().find(|line| line.contains("\"message\":\"request\"")).expect("it has a line");
     assert!(told.contains("\"error.type\":\"stopping\"") && told.contains("WARN"), "{told}");
     let mut page = Page::new(Format::Text);
-    door.metrics().write(&mut page);
+    request_telemetry.metrics().write(&mut page);
     let text = page.finish();
     let one = "_count{http_route=\"/slow\",http_request_method=\"GET\",error_type=\"stopping\"} 1\n";
     assert!(text.contains(one) && !text.contains("client_left"), "{text}");

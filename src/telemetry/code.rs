@@ -25,11 +25,11 @@ use tracing_subscriber::registry::{self, LookupSpan};
 
 use super::SPANS;
 use super::otlp::SCOPE;
-use super::waiting::{Ended, Waiting};
+use super::span_queue::{Ended, SpanQueue};
 
 /// Puts ended spans into the queue.
 #[derive(Debug)]
-struct ToWaiting(Arc<Waiting>);
+struct ToWaiting(Arc<SpanQueue>);
 
 impl SpanProcessor for ToWaiting {
     fn on_start(&self, _: &mut Span, _: &Context) {}
@@ -51,7 +51,7 @@ impl SpanProcessor for ToWaiting {
 
 /// Converts spans of `tracing` to those of OpenTelemetry. A span within a recorded stage is recorded, and so are its
 /// children; a span outside of stages is not.
-pub(super) fn provider(waiting: Arc<Waiting>) -> SdkTracerProvider {
+pub(super) fn provider(waiting: Arc<SpanQueue>) -> SdkTracerProvider {
     SdkTracerProvider::builder()
         .with_span_processor(ToWaiting(waiting))
         .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOff)))
@@ -112,7 +112,8 @@ where
 /// The stage that the running code works for, as an OpenTelemetry context; an empty one if there is none.
 fn stage() -> Context {
     let Some(stage) = current::get() else { return Context::new() };
-    let (trace, span) = (TraceId::from_bytes(stage.trace_id), SpanId::from_bytes(stage.span_id));
+    let trace = TraceId::from_bytes(stage.trace_id);
+    let span = SpanId::from_bytes(stage.span_id);
     let flags = TraceFlags::new(stage.flags);
     Context::new().with_remote_span_context(SpanContext::new(trace, span, flags, false, TraceState::default()))
 }
@@ -150,7 +151,7 @@ mod tests {
     /// The spans that `work` exports.
     async fn exported(work: impl Future<Output = ()>) -> Vec<SpanData> {
         let batching = Batching { queue: 8, batch: 8, delay: Duration::ZERO, timeout: Duration::ZERO };
-        let waiting = Arc::new(Waiting::new(batching));
+        let waiting = Arc::new(SpanQueue::new(batching));
         let provider = provider(Arc::clone(&waiting));
         let _all = tracing::subscriber::set_default(registry().with(layer(&provider)));
         work.await;

@@ -12,11 +12,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use super::ExportError;
-use super::moment::Moment;
+use super::clock_anchor::ClockAnchor;
+use super::failure_log::FailureLog;
 use super::otlp::Encoder;
 use super::sender::{Failed, Sender, Signal};
-use super::trouble::Trouble;
-use super::waiting::Waiting;
+use super::span_queue::SpanQueue;
 use crate::config::otel::Receiver;
 
 /// After a refused batch nothing is sent for this long, then for twice as long, and so on.
@@ -41,7 +41,7 @@ impl Export {
     ///
     /// # Errors
     /// If the receiver's settings are invalid, or there is no thread.
-    pub fn start(receiver: &Receiver, resource: &Resource, waiting: Arc<Waiting>) -> Result<Self, ExportError> {
+    pub fn start(receiver: &Receiver, resource: &Resource, waiting: Arc<SpanQueue>) -> Result<Self, ExportError> {
         let (finish, finishing) = mpsc::channel(1);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let sender = {
@@ -49,7 +49,7 @@ impl Export {
             let _entered = runtime.enter();
             Sender::new(receiver, Signal::Traces)?
         };
-        let sending = Sending { sender, encoder: Encoder::new(resource), clocks: Moment::now() };
+        let sending = Sending { sender, encoder: Encoder::new(resource), clocks: ClockAnchor::now() };
         std::thread::Builder::new()
             .name("telemetry".to_owned())
             .spawn(move || runtime.block_on(run(&waiting, sending, finishing)))?;
@@ -75,13 +75,13 @@ impl Export {
 struct Sending {
     sender: Sender,
     encoder: Encoder,
-    clocks: Moment,
+    clocks: ClockAnchor,
 }
 
 impl Sending {
     /// Sends the oldest queued spans. `None` if there are none; else how many they were, and how many of them the
     /// receiver has rejected, or why it accepted none.
-    async fn batch(&mut self, waiting: &Waiting) -> Option<(u64, Result<u64, String>)> {
+    async fn batch(&mut self, waiting: &SpanQueue) -> Option<(u64, Result<u64, String>)> {
         let batch = waiting.take();
         let spans = batch.len() as u64;
         if spans == 0 {
@@ -116,7 +116,7 @@ fn thrown_away(answer: Bytes) -> u64 {
 }
 
 /// Sends batches until it is asked to finish or every sender is dropped.
-async fn run(waiting: &Waiting, mut sending: Sending, mut finishing: mpsc::Receiver<oneshot::Sender<()>>) {
+async fn run(waiting: &SpanQueue, mut sending: Sending, mut finishing: mpsc::Receiver<oneshot::Sender<()>>) {
     let mut health = Health::default();
     loop {
         let finish = tokio::select! {
@@ -151,7 +151,7 @@ async fn run(waiting: &Waiting, mut sending: Sending, mut finishing: mpsc::Recei
 struct Health {
     /// The current pause.
     pause: Duration,
-    trouble: Trouble,
+    trouble: FailureLog,
 }
 
 impl Health {
@@ -162,7 +162,7 @@ impl Health {
         self.pause = Duration::ZERO;
     }
 
-    fn bad(&mut self, error: &str, waiting: &Waiting) {
+    fn bad(&mut self, error: &str, waiting: &SpanQueue) {
         self.pause = (self.pause * 2).clamp(FIRST_PAUSE, MAX_PAUSE);
         if self.trouble.goes_on() {
             let counts = waiting.counts();

@@ -17,8 +17,8 @@ use opentelemetry_sdk::Resource;
 use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
-use super::moment::Moment;
-use super::waiting::Ended;
+use super::clock_anchor::ClockAnchor;
+use super::span_queue::Ended;
 
 /// The name of the instrumentation.
 pub(super) const SCOPE: &str = env!("CARGO_PKG_NAME");
@@ -60,7 +60,8 @@ pub(super) struct Encoder {
 
 impl Encoder {
     pub(super) fn new(of: &Resource) -> Self {
-        let (mut resource_field, mut scope_field) = (Vec::new(), Vec::new());
+        let mut resource_field = Vec::new();
+        let mut scope_field = Vec::new();
         bytes(&mut resource_field, 1, &resource(of).encode_to_vec());
         bytes(&mut scope_field, 1, &scope().encode_to_vec());
         bytes(&mut scope_field, 3, SCHEMA.as_bytes());
@@ -68,7 +69,7 @@ impl Encoder {
     }
 
     /// An `ExportTraceServiceRequest` of these spans; `now` converts their times.
-    pub(super) fn request(&mut self, ended: Vec<Ended>, now: Moment) -> Bytes {
+    pub(super) fn request(&mut self, ended: Vec<Ended>, now: ClockAnchor) -> Bytes {
         let mut request = self.memory();
         // What stands before the spans holds their length: it is written last, right before them.
         let room = 2 * MAX_FIELD_PREFIX_BYTES + self.resource.len() + self.scope.len();
@@ -102,7 +103,7 @@ impl Encoder {
     }
 }
 
-fn write_stage(span: &mut Vec<u8>, stage: &Finished, now: Moment) {
+fn write_stage(span: &mut Vec<u8>, stage: &Finished, now: ClockAnchor) {
     bytes(span, 1, &stage.context.trace_id);
     bytes(span, 2, &stage.context.span_id);
     if let Some(parent) = &stage.parent {
@@ -265,7 +266,7 @@ mod tests {
 
     fn read(spans: Vec<Ended>) -> (OtlpResource, InstrumentationScope, Vec<Span>) {
         let resource = Resource::builder_empty().with_attributes([KeyValue::new("service.name", "t")]).build();
-        let written = Encoder::new(&resource).request(spans, Moment::now());
+        let written = Encoder::new(&resource).request(spans, ClockAnchor::now());
         let request = ExportTraceServiceRequest::decode(written).unwrap();
         let [all] = <[_; 1]>::try_from(request.resource_spans).unwrap();
         let [of_scope] = <[_; 1]>::try_from(all.scope_spans).unwrap();
@@ -320,7 +321,7 @@ mod tests {
     #[test]
     fn many_spans_are_one_request_and_an_encoder_keeps_nothing_of_the_last() {
         let mut encoder = Encoder::new(&Resource::builder_empty().build());
-        let now = Moment::now();
+        let now = ClockAnchor::now();
         let first = encoder.request(vec![Ended::Stage(stage()), Ended::Stage(stage())], now);
         let again = encoder.request(vec![Ended::Stage(stage())], now);
         let spans = |written: &Bytes| {
@@ -333,11 +334,12 @@ mod tests {
     #[test]
     fn a_request_takes_the_memory_of_the_last_one_only_after_its_end() {
         let mut encoder = Encoder::new(&Resource::builder_empty().build());
-        let now = Moment::now();
+        let now = ClockAnchor::now();
         let span = stage();
         let mut next = || encoder.request(vec![Ended::Stage(span.clone())], now);
         let first = next();
-        let (place, written) = (first.as_ptr(), first.to_vec());
+        let place = first.as_ptr();
+        let written = first.to_vec();
         let second = next();
         assert!(second.as_ptr() != place && first == written && second == written, "the first is still read");
         let place = second.as_ptr();

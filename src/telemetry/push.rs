@@ -13,9 +13,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::ExportError;
+use super::failure_log::FailureLog;
 use super::otlp::{self, SCHEMA, scope};
 use super::sender::{Failed, Sender, Signal};
-use super::trouble::Trouble;
 use crate::config::otel::Pushing;
 
 /// The running task.
@@ -38,7 +38,8 @@ impl Push {
         let sender = Sender::new(&pushing.receiver, Signal::Metrics)?;
         let resource = otlp::resource(resource);
         let (finish, finishing) = oneshot::channel();
-        let (every, within) = (pushing.every, pushing.timeout);
+        let every = pushing.every;
+        let within = pushing.timeout;
         let request = move || request(resource.clone(), collect());
         let task = tokio::spawn(run(sender, request, (every, within), finishing));
         Ok(Self { finish, task })
@@ -68,7 +69,7 @@ async fn run(
 ) {
     let mut due = interval_at(Instant::now() + every, every);
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut trouble = Trouble::default();
+    let mut trouble = FailureLog::default();
     loop {
         let is_last = tokio::select! {
             _ = due.tick() => false,

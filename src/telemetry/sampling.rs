@@ -1,4 +1,4 @@
-//! Which traces are recorded. The choice is made once, at the door: an unrecorded trace creates no spans at all.
+//! Which traces are recorded. The choice is made once, at the front door: an unrecorded trace creates no spans at all.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ impl RecordReason {
     }
 }
 
-/// The sampler at the door.
+/// The sampler at the front door.
 #[derive(Debug)]
 pub struct Sampling {
     /// Traces have a receiver.

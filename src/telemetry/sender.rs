@@ -68,13 +68,13 @@ const ANSWER_BYTES: usize = 64 * 1024;
 
 /// See the module's text.
 pub(super) struct Sender {
-    way: Way,
+    way: Transport,
     headers: HeaderMap,
     gzip: bool,
     within: Duration,
 }
 
-enum Way {
+enum Transport {
     Http { client: reqwest::Client, url: String },
     Grpc { client: Grpc<Channel>, method: PathAndQuery },
 }
@@ -92,7 +92,9 @@ impl Sender {
             .map(|path| tls::roots(path).map_err(|why| ExportError::Certificates(path.to_owned(), why)));
         let roots = roots.transpose()?;
         let way = match receiver.protocol {
-            Protocol::Http => Way::Http { client: client(receiver.timeout, roots)?, url: receiver.endpoint.clone() },
+            Protocol::Http => {
+                Transport::Http { client: client(receiver.timeout, roots)?, url: receiver.endpoint.clone() }
+            }
             Protocol::Grpc => {
                 let mut endpoint = Endpoint::from_shared(receiver.endpoint.clone())?;
                 if receiver.endpoint.starts_with("https") {
@@ -106,17 +108,19 @@ impl Sender {
                 if receiver.gzip {
                     client = client.send_compressed(CompressionEncoding::Gzip);
                 }
-                Way::Grpc { client, method: signal.method() }
+                Transport::Grpc { client, method: signal.method() }
             }
         };
-        let (headers, gzip, within) = (receiver.headers.clone(), receiver.gzip, receiver.timeout);
+        let headers = receiver.headers.clone();
+        let gzip = receiver.gzip;
+        let within = receiver.timeout;
         Ok(Self { way, headers, gzip, within })
     }
 
     /// Sends a request and waits for its answer, up to the receiver's timeout.
     pub(super) async fn send(&mut self, request: Bytes) -> Result<Bytes, Failed> {
         match &mut self.way {
-            Way::Http { client, url } => {
+            Transport::Http { client, url } => {
                 let post = client.post(url.as_str()).headers(self.headers.clone());
                 let mut post = post.header(header::CONTENT_TYPE, "application/x-protobuf");
                 let mut body = request;
@@ -126,7 +130,7 @@ impl Sender {
                 }
                 over_http(post.body(body)).await
             }
-            Way::Grpc { client, method } => {
+            Transport::Grpc { client, method } => {
                 let mut request = Request::new(request);
                 *request.metadata_mut() = MetadataMap::from_headers(self.headers.clone());
                 let sent = over_grpc(client, method.clone(), request);

@@ -27,7 +27,8 @@ struct Unsuccessful<'a> {
 
 /// Calls `tool` with these arguments once they fit its schema.
 pub(super) fn plan(egress: Egress, tool: Definition, url: String, arguments: Value, invocation: &Invocation) -> Plan {
-    let (workspace, headers) = (invocation.workspace, headers(&tool, invocation));
+    let workspace = invocation.workspace;
+    let headers = headers(&tool, invocation);
     Plan::Fetch(Box::pin(async move {
         // A client's schema may take a while, so it runs on another thread.
         let parameters = tool.parameters.clone();
@@ -131,7 +132,8 @@ fn result(reply: &Reply) -> Fetched {
         let result = if body.trim().is_empty() { "{}".to_owned() } else { body.into_owned() };
         return Fetched { result, error: None };
     }
-    let (error, detail) = ("unexpected_status", format!("the tool answered {}", reply.status.as_u16()));
+    let error = "unexpected_status";
+    let detail = format!("the tool answered {}", reply.status.as_u16());
     Fetched { result: written(&Unsuccessful { error, detail, body: &body }), error: Some(error) }
 }
 

@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey, Kind};
 use actors::store::inventory::Inventory;
-use actors::store::{Fresh, KeyRange, Loaded, LogRecord, LogScan, Order, Pages, Row, SeqRange, Table, View};
+use actors::store::{KeyRange, Loaded, LogRecord, LogScan, Order, Pages, ReadLevel, Row, SeqRange, Table, View};
 use actors::tables::{IN_ORDER, KEYS_BY_HASH, KEYS_BY_ID, PLACES, SETTINGS, WORKSPACES};
-use actors::tasks::backoff::patiently;
+use actors::tasks::backoff::retry_transient;
 use actors::workspace::address_of;
 use bytes::Bytes;
 
@@ -93,17 +93,17 @@ pub(super) async fn installation<W: Write>(
 ) -> Result<(), TransferError> {
     let all = KeyRange::default;
     let Some(workspace) = workspace else {
-        if patiently(RETRY_TIMEOUT, || store.load(EntityKey::INSTALLATION, Fresh::Settled)).await?.is_none() {
+        if retry_transient(RETRY_TIMEOUT, || store.load(EntityKey::INSTALLATION, ReadLevel::Settled)).await?.is_none() {
             return Err(TransferError::NoInstallation);
         }
-        for table in patiently(RETRY_TIMEOUT, || store.tables(EntityKey::INSTALLATION)).await? {
+        for table in retry_transient(RETRY_TIMEOUT, || store.tables(EntityKey::INSTALLATION)).await? {
             installation_rows(store, table, all(), out).await?;
         }
         return promises::export(store, None, out).await;
     };
     let row = async |table, key: &[u8]| {
         let key = Bytes::copy_from_slice(key);
-        patiently(RETRY_TIMEOUT, || store.row(EntityKey::INSTALLATION, table, key.clone())).await
+        retry_transient(RETRY_TIMEOUT, || store.row(EntityKey::INSTALLATION, table, key.clone())).await
     };
     let Some(itself) = row(WORKSPACES, workspace.as_bytes()).await? else {
         return Err(TransferError::NoWorkspace(workspace.to_owned()));
@@ -269,10 +269,12 @@ fn blank(entity: EntityKey, number: u64) -> Step {
 
 /// Writes an entity; `false`: it does not exist.
 async fn one<W: Write>(store: &dyn Inventory, entity: EntityKey, out: &mut Out<W>) -> Result<bool, TransferError> {
-    let Some(loaded) = patiently(RETRY_TIMEOUT, || store.load(entity, Fresh::Settled)).await? else { return Ok(false) };
+    let Some(loaded) = retry_transient(RETRY_TIMEOUT, || store.load(entity, ReadLevel::Settled)).await? else {
+        return Ok(false);
+    };
     let mut steps = Steps::new(entity, out);
     log(store, entity, &loaded, &mut steps).await?;
-    for table in patiently(RETRY_TIMEOUT, || store.tables(entity)).await? {
+    for table in retry_transient(RETRY_TIMEOUT, || store.tables(entity)).await? {
         let mut pages = Pages::of_rows(store, entity, table, KeyRange::default(), ROWS_PER_PAGE).patient(RETRY_TIMEOUT);
         while let Some(rows) = pages.next().await? {
             for Row { key, value } in rows {
@@ -284,7 +286,7 @@ async fn one<W: Write>(store: &dyn Inventory, entity: EntityKey, out: &mut Out<W
     }
     let mut after = None;
     loop {
-        let keys = patiently(RETRY_TIMEOUT, || store.keys(entity, after, ROWS_PER_PAGE)).await?;
+        let keys = retry_transient(RETRY_TIMEOUT, || store.keys(entity, after, ROWS_PER_PAGE)).await?;
         let Some((last, _)) = keys.last() else { break };
         after = Some(*last);
         for (hash, row) in keys {
@@ -295,7 +297,9 @@ async fn one<W: Write>(store: &dyn Inventory, entity: EntityKey, out: &mut Out<W
     if entity.kind == Kind::Workspace {
         views(store, entity.workspace, &mut steps).await?;
     }
-    if patiently(RETRY_TIMEOUT, || store.load(entity, Fresh::Settled)).await?.map(|now| now.head) != Some(loaded.head) {
+    if retry_transient(RETRY_TIMEOUT, || store.load(entity, ReadLevel::Settled)).await?.map(|now| now.head)
+        != Some(loaded.head)
+    {
         return Err(TransferError::Moved(entity));
     }
     steps.step.alarm = loaded.alarm.map(|at| at.0);
@@ -317,7 +321,7 @@ async fn log<W: Write>(
         let mut from = 1;
         while from <= before {
             let scan = LogScan { range: SeqRange::new(from, before), order: Order::Asc, limit: ROWS_PER_PAGE };
-            let page = patiently(RETRY_TIMEOUT, || store.read_log(entity, scan)).await?;
+            let page = retry_transient(RETRY_TIMEOUT, || store.read_log(entity, scan)).await?;
             from = page.last().map_or(before, |record| record.seq) + 1;
             steps.records(page)?;
         }
@@ -336,7 +340,7 @@ async fn views<W: Write>(
     workspace: Address,
     steps: &mut Steps<'_, W>,
 ) -> Result<(), TransferError> {
-    for View(view) in patiently(RETRY_TIMEOUT, || store.views(workspace)).await? {
+    for View(view) in retry_transient(RETRY_TIMEOUT, || store.views(workspace)).await? {
         let mut pages =
             Pages::of_view(store, workspace, View(view), KeyRange::default(), ROWS_PER_PAGE).patient(RETRY_TIMEOUT);
         while let Some(entries) = pages.next().await? {

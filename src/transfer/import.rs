@@ -10,11 +10,11 @@ use actors::id::{EntityKey, half};
 use actors::machine::Record;
 use actors::registry::{Event, RowChange};
 use actors::store::{
-    AlarmChange, Cause, Commit, CommitId, Fresh, Head, NewRecord, Outcome, RowWrite, Store, StoreError, Table, View,
-    ViewWrite,
+    AlarmChange, Cause, Commit, CommitId, Head, NewRecord, Outcome, ReadLevel, RowWrite, Store, StoreError, Table,
+    View, ViewWrite,
 };
 use actors::tables::{KEYS_BY_HASH, KEYS_BY_ID, SETTINGS, WORKSPACES};
-use actors::tasks::backoff::patiently;
+use actors::tasks::backoff::retry_transient;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -81,7 +81,9 @@ async fn read(
     workers: &mut Workers,
 ) -> Result<Imported, TransferError> {
     let mut hasher = blake3::Hasher::new();
-    let (mut text, mut number, mut began) = (Vec::new(), 0, Millis(0));
+    let mut text = Vec::new();
+    let mut number = 0;
+    let mut began = Millis(0);
     loop {
         text.clear();
         from.by_ref().take(LINE_BYTES).read_until(b'\n', &mut text)?;
@@ -173,7 +175,8 @@ impl Workers {
 
     async fn end(mut self) -> Result<Imported, TransferError> {
         self.hands.clear();
-        let (mut done, mut failed) = (Imported::default(), None);
+        let mut done = Imported::default();
+        let mut failed = None;
         while let Some(ended) = self.tasks.join_next().await {
             match ended {
                 Ok(Ok(part)) => done.add(part),
@@ -208,7 +211,7 @@ async fn write(store: Arc<dyn Store>, mut work: mpsc::Receiver<Work>) -> Result<
             Some(standing) if standing.entity == entity => standing,
             Some(_) => return Err(malformed("an entity ends before its last line")),
             None => {
-                let loaded = patiently(RETRY_TIMEOUT, || store.load(entity, Fresh::Settled)).await?;
+                let loaded = retry_transient(RETRY_TIMEOUT, || store.load(entity, ReadLevel::Settled)).await?;
                 Standing { entity, head: None, found: loaded.map(|loaded| loaded.head) }
             }
         };
@@ -242,7 +245,7 @@ async fn write(store: Arc<dyn Store>, mut work: mpsc::Receiver<Work>) -> Result<
 /// Makes a commit that must be its entity's next one, or already be applied.
 pub(super) async fn send(store: &dyn Store, commit: Commit) -> Result<(), TransferError> {
     let entity = commit.entity;
-    let sent = patiently(RETRY_TIMEOUT, || async {
+    let sent = retry_transient(RETRY_TIMEOUT, || async {
         let (answer, answered) = oneshot::channel();
         store.commit(commit.clone(), Box::new(move |outcome| drop(answer.send(outcome))));
         answered.await.unwrap_or_else(|_| Err(StoreError::Indeterminate("no answer".into())))
@@ -281,7 +284,7 @@ pub(super) async fn change_installation<F: Future<Output = Result<Option<Commit>
     decide: impl Fn(Option<Head>) -> F,
 ) -> Result<(), TransferError> {
     for _ in 0..MAX_ATTEMPTS {
-        let loaded = patiently(RETRY_TIMEOUT, || store.load(EntityKey::INSTALLATION, Fresh::Settled)).await?;
+        let loaded = retry_transient(RETRY_TIMEOUT, || store.load(EntityKey::INSTALLATION, ReadLevel::Settled)).await?;
         let Some(commit) = decide(loaded.map(|loaded| loaded.head)).await? else { return Ok(()) };
         match send(&**store, commit).await {
             Err(TransferError::Occupied(_)) => {}
@@ -300,7 +303,7 @@ async fn installation(
 ) -> Result<Option<Commit>, TransferError> {
     let mut changes = BTreeMap::new();
     // Imported resources have no list positions yet; the next start assigns them.
-    if patiently(RETRY_TIMEOUT, || store.row(EntityKey::INSTALLATION, SETTINGS, PLACED.into())).await?.is_some() {
+    if retry_transient(RETRY_TIMEOUT, || store.row(EntityKey::INSTALLATION, SETTINGS, PLACED.into())).await?.is_some() {
         changes.insert((SETTINGS, Bytes::from_static(PLACED)), None);
     }
     for (table, Blob(key), Blob(value)) in rows {
@@ -313,7 +316,7 @@ async fn installation(
         if options.without_keys && is_key {
             continue;
         }
-        match patiently(RETRY_TIMEOUT, || store.row(EntityKey::INSTALLATION, table, key.clone())).await? {
+        match retry_transient(RETRY_TIMEOUT, || store.row(EntityKey::INSTALLATION, table, key.clone())).await? {
             None => {
                 changes.insert((table, key.clone()), Some(value.clone()));
             }

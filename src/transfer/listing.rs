@@ -7,7 +7,7 @@ use std::io;
 use actors::id::{Address, EntityKey, Kind, hash_parts};
 use actors::store::Loaded;
 use actors::store::inventory::Inventory;
-use actors::tasks::backoff::patiently;
+use actors::tasks::backoff::retry_transient;
 use actors::workspace::address_of;
 use bytes::Bytes;
 use serde::Serialize;
@@ -48,7 +48,8 @@ impl<'a> Listing<'a> {
                 if self.is_last {
                     return Ok(None);
                 }
-                let page = patiently(RETRY_TIMEOUT, || self.store.entities(self.after, ENTITIES_PER_PAGE)).await?;
+                let page =
+                    retry_transient(RETRY_TIMEOUT, || self.store.entities(self.after, ENTITIES_PER_PAGE)).await?;
                 self.is_last = page.len() < ENTITIES_PER_PAGE;
                 self.after = page.last().copied();
                 self.page = page.into_iter();

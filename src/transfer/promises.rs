@@ -13,7 +13,7 @@ use actors::registry::Event;
 use actors::store::inventory::Inventory;
 use actors::store::{Commit, Head, KeyHash, KeyRow, LogScan, NewRecord, Order, SeqRange, Store};
 use actors::tables::{KEYS_BY_ID, WORKSPACES};
-use actors::tasks::backoff::patiently;
+use actors::tasks::backoff::retry_transient;
 use actors::workspace::address_of;
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +47,8 @@ pub(super) struct Promise {
 impl Promise {
     /// The key, and its row for events beginning with the sequence `first`; `None` if a hash has the wrong length.
     fn row(&self, first: u64) -> Option<(KeyHash, KeyRow)> {
-        let (fingerprint, at) = (self.fingerprint.hash()?, Millis(self.at));
+        let fingerprint = self.fingerprint.hash()?;
+        let at = Millis(self.at);
         let row = match self.held {
             Some(claim) => KeyRow::held(fingerprint, claim, at),
             None => KeyRow { fingerprint, events: SeqRange::counted(first, self.events.len()), at },
@@ -64,7 +65,8 @@ pub(super) async fn export<W: Write>(
 ) -> Result<(), TransferError> {
     let mut after = None;
     loop {
-        let page = patiently(RETRY_TIMEOUT, || store.keys(EntityKey::INSTALLATION, after, PROMISES_PER_PAGE)).await?;
+        let page =
+            retry_transient(RETRY_TIMEOUT, || store.keys(EntityKey::INSTALLATION, after, PROMISES_PER_PAGE)).await?;
         after = page.last().map(|(hash, _)| *hash);
         let mut promises = Vec::new();
         for (hash, row) in &page {
@@ -97,7 +99,7 @@ async fn promise(
         return Ok(Some(promise).filter(|_| workspace.is_none()));
     }
     let scan = LogScan { range: row.events, order: Order::Asc, limit: MAX_EVENTS };
-    let records = patiently(RETRY_TIMEOUT, || store.read_log(EntityKey::INSTALLATION, scan)).await?;
+    let records = retry_transient(RETRY_TIMEOUT, || store.read_log(EntityKey::INSTALLATION, scan)).await?;
     let mut is_wanted = workspace.is_none();
     for record in records {
         if let Some(workspace) = workspace {
@@ -135,12 +137,14 @@ async fn commit(
     (at, line): (Millis, u64),
 ) -> Result<Option<Commit>, TransferError> {
     let mut next = expected.map_or(0, |head| head.seq) + 1;
-    let (mut records, mut keys, mut name) = (Vec::new(), Vec::new(), Vec::new());
+    let mut records = Vec::new();
+    let mut keys = Vec::new();
+    let mut name = Vec::new();
     for promise in promises {
         let Some((hash, row)) = promise.row(next) else {
             return Err(TransferError::Malformed { line, what: "a hash has the wrong length".to_owned() });
         };
-        if patiently(RETRY_TIMEOUT, || store.find_key(EntityKey::INSTALLATION, hash)).await?.is_some() {
+        if retry_transient(RETRY_TIMEOUT, || store.find_key(EntityKey::INSTALLATION, hash)).await?.is_some() {
             continue;
         }
         keys.push((hash, row));

@@ -9,9 +9,9 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read as _, Seek as _, SeekFro
 
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey, Kind};
-use actors::store::Fresh;
+use actors::store::ReadLevel;
 use actors::store::inventory::Inventory;
-use actors::tasks::backoff::patiently;
+use actors::tasks::backoff::retry_transient;
 use futures_util::future::try_join_all;
 
 use super::export::{Exported, Out, entities, export, installation};
@@ -40,7 +40,8 @@ pub async fn export_to_file(
     file.seek(SeekFrom::Start(0))?;
     let check = Check::new(store, workspace);
     // Hashers are two kilobytes each.
-    let (all, whole) = (Lines::default(), Lines::default());
+    let all = Lines::default();
+    let whole = Lines::default();
     let mut kept = Box::new(ExportScan { all, whole, of_entity: blake3::Hasher::new(), check });
     let has_ended = kept.read(file).await?;
     match (kept.check.moved.take(), has_ended) {
@@ -213,7 +214,8 @@ struct Check<'a> {
 impl<'a> Check<'a> {
     fn new(store: &'a dyn Inventory, workspace: Option<&'a str>) -> Self {
         let listing = Listing::new(store, workspace);
-        let (said, waiting) = (InstallationDigest::default(), Vec::new());
+        let said = InstallationDigest::default();
+        let waiting = Vec::new();
         Self {
             store,
             workspace,
@@ -297,7 +299,7 @@ impl<'a> Check<'a> {
 
     /// An entity that is listed and not in the file was created since, unless it does not exist.
     async fn lacks(&mut self, listed: EntityKey) -> Result<(), TransferError> {
-        if patiently(RETRY_TIMEOUT, || self.store.load(listed, Fresh::Settled)).await?.is_some() {
+        if retry_transient(RETRY_TIMEOUT, || self.store.load(listed, ReadLevel::Settled)).await?.is_some() {
             self.moved = Some(Moved::Made(listed));
         }
         Ok(())
@@ -310,7 +312,9 @@ impl<'a> Check<'a> {
             return Ok(());
         }
         let store = self.store;
-        let loads = waiting.iter().map(|(entity, _)| patiently(RETRY_TIMEOUT, || store.load(*entity, Fresh::Settled)));
+        let loads = waiting
+            .iter()
+            .map(|(entity, _)| retry_transient(RETRY_TIMEOUT, || store.load(*entity, ReadLevel::Settled)));
         let loaded = try_join_all(loads).await?;
         let both = waiting.iter().zip(loaded);
         let other = both.into_iter().find(|((_, stood), loaded)| loaded.as_ref().map(standing) != *stood);

@@ -143,7 +143,8 @@ fn selection(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<Fa
         faults.push(fault(at("selectedIds"), "must be an array of ids"));
         return faults;
     };
-    let (known, mut seen) = (items.iter().copied().collect::<HashSet<_>>(), HashSet::new());
+    let known = items.iter().copied().collect::<HashSet<_>>();
+    let mut seen = HashSet::new();
     for (i, id) in selected.iter().enumerate() {
         let what = match id.as_str() {
             Some(id) if !known.contains(id) => format!("must be one of {}", listed(&items)),

@@ -31,7 +31,8 @@ pub fn choose(body: &Object<'_>, schema_header: Option<&str>) -> Result<Shape, P
 
 fn by_keys(body: &Object<'_>) -> Result<Shape, Problem> {
     // `null` is present too: the choice is by the keys alone.
-    let (channel, content) = (body.get("channelId"), body.get("content"));
+    let channel = body.get("channelId");
+    let content = body.get("content");
     match (channel, content) {
         (Some(_), Some(_)) => Err(Problem::fault(
             "",

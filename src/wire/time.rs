@@ -23,7 +23,9 @@ pub fn parse(text: &str) -> Option<i64> {
         return None;
     }
     let year = i16::try_from(number(0, 4)?).ok()?;
-    let (hour, minute, second) = (small(11, 23)?, small(14, 59)?, small(17, 60)?);
+    let hour = small(11, 23)?;
+    let minute = small(14, 59)?;
+    let second = small(17, 60)?;
     let fraction = match bytes.get(19)? {
         b'.' => bytes[20..].iter().take_while(|byte| byte.is_ascii_digit()).count(),
         _ => 0,

@@ -211,7 +211,8 @@ async fn the_first_decision_of_a_review_stands_and_everybody_is_told_of_it() {
     let waiting = app.get(format!("{path}/wait?timeout=20"));
     let deciding = app.post(format!("{path}/respond")).json(decision.clone()).idempotency_key("k");
     let (waited, decided) = tokio::join!(async { waiting.await }, async { deciding.await });
-    let (waited, decided) = (waited.expect(200), decided.expect(200));
+    let waited = waited.expect(200);
+    let decided = decided.expect(200);
     for shown in [&waited, &decided] {
         assert_eq!((&shown["status"], &shown["feedback"]), (&json!("completed"), &json!("fine")));
     }

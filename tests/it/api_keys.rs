@@ -12,7 +12,8 @@ async fn a_key_is_shown_once_and_works_until_it_is_revoked() {
     let made = post(&app, json!({"name": "ci", "scopes": ["messages:read"]})).await;
     let location = made.header("location").to_owned();
     let made = made.expect(201);
-    let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+    let id = made["id"].as_str().unwrap();
+    let key = made["key"].as_str().unwrap();
     assert!(id.starts_with("key_") && key.starts_with("tert_"));
     assert_eq!(
         made,

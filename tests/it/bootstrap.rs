@@ -88,7 +88,8 @@ async fn is_listed_as_made(half_way: bool) {
     let app = TestApp::new().await;
     app.clock.advance(1);
     app.post("/api/v1/channels").json(json!({"id": "a", "name": "A", "kind": "human"})).await.expect(201);
-    let (registry, installation) = (EntityKey::workspace(address_of("default")), EntityKey::INSTALLATION);
+    let registry = EntityKey::workspace(address_of("default"));
+    let installation = EntityKey::INSTALLATION;
     for (entity, table) in [(registry, IN_ORDER), (registry, PLACES), (installation, IN_ORDER), (installation, PLACES)]
     {
         let rows = app.store.rows(entity, table, Scan::new(KeyRange::default(), Order::Asc, 100)).await.unwrap();

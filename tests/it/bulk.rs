@@ -49,7 +49,10 @@ async fn import(app: &TestApp, count: u64) -> String {
 
 /// Reads all pages of a list; returns its entries, the number of pages, and the time of the slowest.
 async fn pages(app: &TestApp, list: &str) -> (Vec<Value>, u64, Duration) {
-    let (mut data, mut count, mut path, mut slowest) = (Vec::new(), 0, list.to_owned(), Duration::ZERO);
+    let mut data = Vec::new();
+    let mut count = 0;
+    let mut path = list.to_owned();
+    let mut slowest = Duration::ZERO;
     loop {
         let begun = Instant::now();
         let page = app.get(&path).await.expect(200);
@@ -69,7 +72,8 @@ async fn an_import_keeps_its_order_and_its_search_goes_on_by_pages() {
     let is_cql = Kind::chosen() == Kind::Cql;
     let count = setting_by_store("TERTULIA_BULK_MESSAGES", 12_000, 1_200);
     let commits = || app.app.node().metrics().commit.of(CommitEnd::Committed).snapshot().count();
-    let (begun, before) = (Instant::now(), commits());
+    let begun = Instant::now();
+    let before = commits();
     let conversation = import(&app, count).await;
     let imported = begun.elapsed();
     // On CQL an outcome may be unknown, and the request is retried.
@@ -106,7 +110,8 @@ async fn a_search_that_waits_five_seconds_for_others_says_what_it_has() {
         return;
     }
     let reads = Arc::new(Semaphore::new(1_000));
-    let (held, rates) = (Arc::clone(&reads), Rates::default());
+    let held = Arc::clone(&reads);
+    let rates = Rates::default();
     let app = TestApp::with_store(|store| FaultyStore::new(store, 0, rates).hanging(held)).await;
     let conversation = import(&app, 300).await;
     let list = format!("/api/v1/conversations/{conversation}/messages?limit=200");

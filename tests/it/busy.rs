@@ -238,7 +238,8 @@ async fn a_retry_for_a_turn_that_had_to_wait_is_told_of_that_turn_and_no_other()
     let list = app.get("/api/v1/conversations").await.expect(200);
     let path = format!("/api/v1/conversations/{}/turns", list["data"][0]["id"].as_str().unwrap());
     let start = |key: &str| app.post(&path).idempotency_key(key).json(json!({"agentId": "echo"}));
-    let (first, second) = (start("a").await, start("b").await);
+    let first = start("a").await;
+    let second = start("b").await;
     assert_eq!((first.status, second.status), (202, 202));
     assert_ne!(first.json["id"], second.json["id"]);
     // The message joins the turn that waits last, which now answers more messages.

@@ -68,7 +68,8 @@ async fn a_change_that_gives_no_name_takes_back_none_that_races_it() {
     for name in ["Bea", "Eve"] {
         let (named, bare) = tokio::join!(change(json!({"name": name})), change(json!({})));
         assert_eq!((named.expect(200)["name"].as_str(), bare.status), (Some(name), 200));
-        let (bare, now) = (change(json!({})).await, app.get(format!("{CONTACTS}/{}", text(&ana["id"]))).await);
+        let bare = change(json!({})).await;
+        let now = app.get(format!("{CONTACTS}/{}", text(&ana["id"]))).await;
         assert_eq!((&bare.json["name"], &now.json["name"]), (&json!(name), &json!(name)));
     }
 }
@@ -183,7 +184,8 @@ async fn an_erased_contact_leaves_places_and_nothing_that_was_said() {
     let app = TestApp::new().await;
     let first = say(&app, "secret one").await;
     say(&app, "secret two").await;
-    let (contact, conversation) = (text(&first["contactId"]), text(&first["conversationId"]));
+    let contact = text(&first["contactId"]);
+    let conversation = text(&first["conversationId"]);
     let message = format!("/api/v1/messages/{}", text(&first["messageId"]));
     app.patch(&message).json(json!({"content": "secret, edited"})).await.expect(200);
     let told = json!({"title": "secret", "ownerId": "ana@example.com"});

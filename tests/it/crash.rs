@@ -201,7 +201,8 @@ fn writers(server: &Server) -> Vec<Writer> {
 
 #[test]
 fn acknowledged_messages_survive_every_kill_once_and_in_order() {
-    let (rounds, seed) = (setting_by_store("TERTULIA_CRASH_ROUNDS", 20, 3), setting("TERTULIA_CRASH_SEED", 1));
+    let rounds = setting_by_store("TERTULIA_CRASH_ROUNDS", 20, 3);
+    let seed = setting("TERTULIA_CRASH_SEED", 1);
     let mut random = Random(seed);
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
@@ -215,7 +216,8 @@ fn acknowledged_messages_survive_every_kill_once_and_in_order() {
             let (acknowledged, counted) = mpsc::channel();
             let address = server.address.clone();
             for writer in &mut writers {
-                let (acknowledged, address) = (acknowledged.clone(), address.clone());
+                let acknowledged = acknowledged.clone();
+                let address = address.clone();
                 let mut random = Random(random.below(u64::MAX >> 33));
                 scope.spawn(move || writer.write(&address, &mut random, &acknowledged).unwrap_err());
             }

@@ -53,7 +53,8 @@ impl Tool {
 fn answer(stream: TcpStream, calls: &Mutex<HashMap<String, usize>>) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
-        let (mut length, mut key) = (0, String::new());
+        let mut length = 0;
+        let mut key = String::new();
         loop {
             let mut line = String::new();
             if stream.read_line(&mut line)? == 0 {
@@ -205,7 +206,8 @@ impl History {
 fn since(client: &mut Client, conversation: &str, known: Option<&str>) -> Vec<Value> {
     let path = format!("/api/v1/conversations/{conversation}/messages");
     let Some(known) = known else { return all(client, &path) };
-    let (mut messages, mut cursor) = (Vec::new(), String::new());
+    let mut messages = Vec::new();
+    let mut cursor = String::new();
     loop {
         let page = client.send("GET", &format!("{path}?order=desc&limit=20{cursor}"), None, "").unwrap().json();
         for message in page["data"].as_array().unwrap() {
@@ -284,7 +286,8 @@ fn configure(server: &Server, tool: &Tool) {
 
 #[test]
 fn a_turn_that_is_killed_has_one_reply_in_the_end_and_no_half_call() {
-    let (rounds, seed) = (setting_by_store("TERTULIA_CRASH_TURN_ROUNDS", 20, 3), setting("TERTULIA_CRASH_SEED", 1));
+    let rounds = setting_by_store("TERTULIA_CRASH_TURN_ROUNDS", 20, 3);
+    let seed = setting("TERTULIA_CRASH_SEED", 1);
     let mut random = Random(seed);
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
@@ -325,7 +328,8 @@ fn a_turn_that_is_killed_has_one_reply_in_the_end_and_no_half_call() {
     let client = &mut Client::connect(&server.address).unwrap();
     let asks = check(client, &tool, &mut writers, true);
     check_questions(client, &writers, asks);
-    let (answered, calls) = (writers.iter().map(|writer| writer.answers.len()), tool.calls.lock().unwrap().len());
+    let answered = writers.iter().map(|writer| writer.answers.len());
+    let calls = tool.calls.lock().unwrap().len();
     say(&format!(
         "{rounds} kills, {} turns answered, {calls} calls of the tool, {asks} questions",
         answered.sum::<usize>()

@@ -4,7 +4,7 @@ use actors::attachment;
 use actors::channel::conversation_of;
 use actors::id::{AttachmentId, ContactId, ConversationId, EntityKey};
 use actors::store::conformance::{commit, on};
-use actors::store::{Commit, Fresh, Outcome, Redaction, Store as _};
+use actors::store::{Commit, Outcome, ReadLevel, Redaction, Store as _};
 use actors::workspace::address_of;
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ const GARBLED: &str = "\u{7f}?";
 
 /// Damages an entity's data behind the server's back.
 async fn damage(store: &TestStore, entity: EntityKey, how: impl FnOnce(Commit) -> Commit) {
-    let head = store.load(entity, Fresh::Settled).await.unwrap().unwrap().head;
+    let head = store.load(entity, ReadLevel::Settled).await.unwrap().unwrap().head;
     let outcome = commit(store, how(on(entity, Some(head), "garbled"))).await.unwrap();
     assert!(matches!(outcome, Outcome::Committed(_)));
 }

@@ -91,7 +91,8 @@ async fn a_name_with_a_private_address_is_refused_whatever_its_others_are() {
     let answers = private.clone();
     let dns = Dns::serve(move |name| {
         let mut labels = name.split('.');
-        let (company, index) = (labels.next().unwrap(), labels.next().unwrap());
+        let company = labels.next().unwrap();
+        let index = labels.next().unwrap();
         let private = answers[index.parse::<usize>().unwrap()];
         let public: [IpAddr; 2] = [Ipv4Addr::new(8, 8, 8, 8).into(), "2001:4860:4860::8888".parse().unwrap()];
         match company {
@@ -356,7 +357,8 @@ async fn names_of_one_workspace_that_nobody_answers_for_leave_look_ups_to_others
     let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let egress = egress("", &[silent.local_addr().unwrap()]);
     let begin = |workspace: u8, name: String| {
-        let (egress, url) = (egress.clone(), format!("http://{name}.example.com/"));
+        let egress = egress.clone();
+        let url = format!("http://{name}.example.com/");
         tokio::spawn(async move { egress.send(outgoing(Address([workspace; 10]), &url), PLENTY).await })
     };
     let mut calls: Vec<_> = (0..300).map(|n| begin(1, format!("hangs-{n}"))).collect();

@@ -228,7 +228,8 @@ async fn an_unreadable_store_makes_no_answer_deny_what_was_stored() {
 #[tokio::test(start_paused = true)]
 async fn a_retry_on_an_unreadable_store_is_not_told_that_it_is_too_late() {
     let (app, store) = faulty().await;
-    let (had, mentioned) = (uploaded(&app, "had").await, uploaded(&app, "mentioned").await);
+    let had = uploaded(&app, "had").await;
+    let mentioned = uploaded(&app, "mentioned").await;
     let review = json!({"type": "approval", "expiresAt": "2025-01-01T00:01:00Z"});
     let bodies = [
         json!({"channelId": "demo", "text": "x", "attachmentIds": [had]}),
@@ -247,7 +248,8 @@ async fn a_retry_on_an_unreadable_store_is_not_told_that_it_is_too_late() {
     until(async || files_below(app.files.path()).is_empty().then_some(())).await;
     app.clock.advance(120_000);
     for (at, first) in firsts.iter().enumerate() {
-        let (mut replays, mut outages) = (0, 0);
+        let mut replays = 0;
+        let mut outages = 0;
         for _ in 0..100 {
             store.set_rates(Rates { unread: 300, ..Rates::default() });
             let again = send(at).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use actors::id::{ConversationId, EntityKey};
 use actors::metrics::{CommitEnd, ForwardEnd};
-use actors::store::{Beat, NodeId, Store as _};
+use actors::store::{Heartbeat, NodeId, Store as _};
 use actors::trace::Traces;
 use actors::workspace::{DEFAULT, address_of};
 use serde_json::{Value, json};
@@ -62,7 +62,7 @@ pub(crate) async fn beside_traced(store: TestStore, env: &[(&str, &str)], addres
     let say = async |count| {
         for n in 1..=64 {
             let node = NodeId([n; 16]);
-            store.beat(Beat { node, count, address: Some(address.into()) }).await.unwrap();
+            store.heartbeat(Heartbeat { node, count, address: Some(address.into()) }).await.unwrap();
         }
     };
     say(1).await;
@@ -117,7 +117,8 @@ fn message(conversation: &str, text: &str) -> Value {
 async fn a_message_is_answered_by_the_server_of_its_conversation() {
     let ([one, other], _listening) = servers().await;
     let conversation = theirs(&one).await;
-    let (before, here) = (commits(&other, CommitEnd::Committed), commits(&one, CommitEnd::Committed));
+    let before = commits(&other, CommitEnd::Committed);
+    let here = commits(&one, CommitEnd::Committed);
     let send = |app: &TestApp| {
         let request = app.post(format!("{MESSAGES}?strict=true")).json(message(&conversation, "hello"));
         request.idempotency_key("k").header("x-request-id", "mine").header("x-message-schema", "conversation").send()
@@ -337,7 +338,8 @@ async fn an_answer_that_no_node_of_ours_gave_counts_as_none() {
                 None => drop(request.await.problem(503, "outcome_unknown")),
             }
             let kept = texts(&app, &conversation).await;
-            let (here, unknown) = (u64::from(key.is_some()), u64::from(key.is_none()));
+            let here = u64::from(key.is_some());
+            let unknown = u64::from(key.is_none());
             assert_eq!((kept.len() as u64, passed(&app)), (here, [0, here, unknown]));
             pause();
         }

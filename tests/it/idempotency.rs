@@ -162,7 +162,8 @@ async fn a_key_belongs_to_one_channel_contact_or_conversation() {
         .json(json!({"id": "a2", "name": "a", "kind": "api", "agentId": "echo"}))
         .await
         .expect(201);
-    let (one, two) = (opened(&app).await, opened(&app).await);
+    let one = opened(&app).await;
+    let two = opened(&app).await;
     let mut answers = Vec::new();
     for (path, body) in [
         (MESSAGES, channel("x")),
@@ -355,7 +356,8 @@ async fn asked(app: &TestApp) -> String {
 async fn every_other_post_shares_the_keys_of_the_workspace() {
     let app = TestApp::new().await;
     app.post("/api/v1/channels").json(json!({"id": "h2", "name": "h", "kind": "human"})).await.expect(201);
-    let (one, two) = (opened(&app).await, opened(&app).await);
+    let one = opened(&app).await;
+    let two = opened(&app).await;
     slow_agent(&app).await;
     let approve = json!({"response": {"selectedOption": "approve"}});
     let acknowledged = app.post(MESSAGES).json(channel("x")).await.expect(201);
@@ -414,7 +416,8 @@ async fn a_202_is_not_recorded_and_a_retry_is_told_what_came_of_it() {
 async fn a_refused_request_leaves_its_key_to_another_one_elsewhere() {
     let app = TestApp::new().await;
     let send = |path: &str, body: Value| app.post(path).idempotency_key("k").json(body).send();
-    let (one, two) = (asked(&app).await, asked(&app).await);
+    let one = asked(&app).await;
+    let two = asked(&app).await;
     let approve = json!({"response": {"selectedOption": "approve"}});
     app.post(&one).json(approve.clone()).await.expect(200);
     send(&one, approve.clone()).await.problem(409, "review_already_completed");

@@ -124,7 +124,8 @@ async fn a_foreign_id_answers_exactly_as_an_unknown_one() {
     let mine = app.workspace("mine").await;
     for caller in [&mine, crate::support::ADMIN_KEY] {
         for (foreign, unknown) in naming(&app, &ids).into_iter().zip(naming(&app, &nothing)) {
-            let (foreign, unknown) = (foreign.key(caller).await, unknown.key(caller).await);
+            let foreign = foreign.key(caller).await;
+            let unknown = unknown.key(caller).await;
             assert_eq!(shown(&foreign), shown(&unknown));
             assert!((400..500).contains(&foreign.status), "{:?}", shown(&foreign));
         }

@@ -212,7 +212,9 @@ async fn media_that_cannot_be_fetched_is_refused_and_stores_nothing() {
     .await;
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let app = app().await;
-    let (unreachable, mismatch, blocked) = ("media_unreachable", "media_type_mismatch", "blocked_url");
+    let unreachable = "media_unreachable";
+    let mismatch = "media_type_mismatch";
+    let blocked = "blocked_url";
     for (url, code) in [
         (origin.url("/missing"), unreachable),
         (origin.url("/broken"), unreachable),

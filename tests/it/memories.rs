@@ -196,7 +196,8 @@ async fn memories_go_with_their_contact_and_are_nobody_elses() {
     let app = TestApp::new().await;
     let message = json!({"type": "TEXT", "contactIdentifier": "ana@example.com", "content": {"text": {"body": "hi"}}});
     let first = app.post("/api/v1/channels/demo-api/messages").json(message.clone()).await.expect(200);
-    let (contact, conversation) = (text(&first["contactId"]), &first["conversationId"]);
+    let contact = text(&first["contactId"]);
+    let conversation = &first["conversationId"];
     say(&app, conversation, "ana", "My name is Ana, and I love secret gardens").await;
     settle().await;
     let path = format!("/api/v1/contacts/{contact}/memories");

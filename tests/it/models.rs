@@ -73,7 +73,8 @@ pub(super) async fn asking(
     settings: Value,
     answer: impl Fn(&Heard) -> Vec<Part> + Send + Sync + 'static,
 ) -> (Arc<TestApp>, Origin) {
-    let (app, origin) = (TestApp::with_models().await, Origin::serve(answer).await);
+    let app = TestApp::with_models().await;
+    let origin = Origin::serve(answer).await;
     ask_at(&app, &origin.url("/v1"), settings).await;
     (Arc::new(app), origin)
 }

@@ -213,7 +213,8 @@ async fn a_retry_of_a_change_is_answered_once_the_other_server_goes_by_it_too() 
     let [one, other] = servers(&[]).await;
     let post = |text: &str| other.post(MESSAGES).json(json!({"channelId": "demo", "text": text})).send();
     let made = one.post("/api/v1/api-keys").json(json!({"name": "k", "scopes": ["messages:read"]})).await.expect(201);
-    let (key, path) = (made["key"].as_str().unwrap(), format!("/api/v1/api-keys/{}", made["id"].as_str().unwrap()));
+    let key = made["key"].as_str().unwrap();
+    let path = format!("/api/v1/api-keys/{}", made["id"].as_str().unwrap());
     // The other server has just read the current configuration.
     post("nobody listens").await.expect(201);
     let endpoint = json!({"url": "https://hooks.example/x", "events": ["message.created"]});
@@ -253,7 +254,8 @@ async fn many_changes_of_one_server_are_waited_for_together() {
 
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_gets_a_channel_during_its_deletion_stays() {
-    let (store, searches) = (TestStore::shared().await, Arc::new(Semaphore::new(1_000)));
+    let store = TestStore::shared().await;
+    let searches = Arc::new(Semaphore::new(1_000));
     let one = TestApp::start(store.clone().holding(CHANNELS, Arc::clone(&searches)), &[]).await;
     let other = TestApp::start(store, &[]).await;
     sleep(Duration::from_secs(4)).await;

@@ -68,7 +68,8 @@ async fn a_request_of_every_family_is_judged_in_one_order() {
     let app = TestApp::new().await;
     let app = &app;
     let c = id(&app.post("/api/v1/conversations").json(json!({})).await.expect(201)["id"]);
-    let (had, mentioned) = (uploaded(app, "had").await, uploaded(app, "mentioned").await);
+    let had = uploaded(app, "had").await;
+    let mentioned = uploaded(app, "mentioned").await;
     judged([
         ("a message", send(app, "k", channel("x")), "201 "),
         ("a question", send(app, "q", question("x")), "201 "),

@@ -102,7 +102,8 @@ async fn lists_keep_the_order_of_creation_while_the_clock_stands() {
         ("/api/v1/api-keys", json!({"name": "k", "scopes": ["messages:read"]})),
         ("/api/v1/webhook-endpoints", json!({"url": "https://example.com/{n}"})),
     ] {
-        let (mut made, mut created) = (Vec::new(), HashSet::new());
+        let mut made = Vec::new();
+        let mut created = HashSet::new();
         for n in 0..30 {
             let body: Value = serde_json::from_str(&body.to_string().replace("{n}", &n.to_string())).unwrap();
             let mut request = app.post(list).json(body);
@@ -302,7 +303,8 @@ async fn a_link_leads_to_the_next_page_however_its_cursor_was_written() {
     let cursor = first["nextCursor"].as_str().unwrap();
     let second = world.app.get(format!("{list}&limit=1&%63ursor={cursor}")).await;
     let link = second.header("link").strip_prefix('<').and_then(|link| link.split_once('>')).unwrap().0.to_owned();
-    let (second, third) = (second.expect(200), world.app.get(&link).await.expect(200));
+    let second = second.expect(200);
+    let third = world.app.get(&link).await.expect(200);
     assert_ne!(ids(&second), ids(&third), "{link}");
 }
 

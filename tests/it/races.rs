@@ -97,7 +97,8 @@ impl Sink {
         let hearing = Arc::clone(&told);
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let (stream, told) = (stream.unwrap(), Arc::clone(&hearing));
+                let stream = stream.unwrap();
+                let told = Arc::clone(&hearing);
                 // The connection ends when the program at its other end is killed.
                 thread::spawn(move || {
                     let mut stream = BufReader::new(&stream);
@@ -125,7 +126,8 @@ impl Sink {
 
 /// Receives a delivery and confirms it.
 fn listen(stream: &mut BufReader<&TcpStream>, told: &Mutex<Told>) -> io::Result<()> {
-    let (mut id, mut length) = (String::new(), 0);
+    let mut id = String::new();
+    let mut length = 0;
     loop {
         let mut line = String::new();
         if stream.read_line(&mut line)? == 0 {
@@ -208,7 +210,9 @@ fn race(server: Server, races: &[Race], keys: &Keys, kill_after: usize, random: 
             for half in 0..2 {
                 let mut order: Vec<&Race> = races.iter().skip(half).step_by(2).collect();
                 random.shuffle(&mut order);
-                let (answered, address, server) = (&answered, &address, &server);
+                let answered = &answered;
+                let address = &address;
+                let server = &server;
                 scope.spawn(move || {
                     let Ok(mut client) = Client::connect(address) else { return };
                     for race in order {

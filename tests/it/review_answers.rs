@@ -53,7 +53,9 @@ async fn a_payload_that_no_answer_can_be_compared_with_is_refused() {
 async fn a_repeated_vote_gets_its_first_answer_after_others_have_voted() {
     let app = TestApp::new().await;
     let review = asked(&app, json!({"type": "approval", "quorum": {"of": 2}})).await;
-    let (ana, bob, cid) = (voter(&app, "ana").await, voter(&app, "bob").await, voter(&app, "cid").await);
+    let ana = voter(&app, "ana").await;
+    let bob = voter(&app, "bob").await;
+    let cid = voter(&app, "cid").await;
     let vote = |key: &str, option: &str| {
         let body = json!({"response": {"selectedOption": option}});
         app.post(format!("{review}/respond")).key(key).idempotency_key("vote-1").json(body)
@@ -133,11 +135,11 @@ async fn a_repeated_decision_shows_the_message_as_it_was_then() {
         app.delete(&message).await.expect(204);
         let again = decide().await;
         assert_eq!(again.header("idempotent-replayed"), "true");
-        let mut without_words = first.json;
+        let mut redacted = first.json;
         for words in ["text", "response"] {
-            without_words[words] = json!(null);
+            redacted[words] = json!(null);
         }
-        assert_eq!(again.expect(200), without_words, "what was deleted comes back in no answer");
+        assert_eq!(again.expect(200), redacted, "what was deleted comes back in no answer");
     }
 }
 
@@ -175,7 +177,9 @@ async fn vote_for(app: &TestApp, review: &str, key: &str, number: &str) -> Answe
 async fn votes_for_integers_that_no_double_tells_apart_are_votes_for_two() {
     let app = TestApp::new().await;
     let review = asked(&app, json!({"type": "free", "quorum": {"of": 2}})).await;
-    let (ana, bob, cid) = (voter(&app, "ana").await, voter(&app, "bob").await, voter(&app, "cid").await);
+    let ana = voter(&app, "ana").await;
+    let bob = voter(&app, "bob").await;
+    let cid = voter(&app, "cid").await;
     vote_for(&app, &review, &ana, "9007199254740993").await.expect(200);
     let second = vote_for(&app, &review, &bob, "9007199254740992").await.expect(200);
     assert_eq!(second["status"], "pending");
@@ -193,7 +197,8 @@ async fn votes_for_integers_that_no_double_tells_apart_are_votes_for_two() {
 async fn an_outcome_has_the_text_of_the_vote_that_decided_and_each_vote_its_own() {
     let app = TestApp::new().await;
     let review = asked(&app, json!({"type": "free", "quorum": {"of": 2}})).await;
-    let (ana, bob) = (voter(&app, "ana").await, voter(&app, "bob").await);
+    let ana = voter(&app, "ana").await;
+    let bob = voter(&app, "bob").await;
     vote_for(&app, &review, &ana, "1.0").await.expect(200);
     let decided = vote_for(&app, &review, &bob, "1e0").await;
     let shown = String::from_utf8(decided.bytes.to_vec()).unwrap();

@@ -267,7 +267,8 @@ async fn a_good_answer_to_what_was_deleted_is_too_late_and_not_wrong() {
 #[tokio::test]
 async fn long_questions_make_short_pages_of_reviews_and_of_revisions() {
     let app = TestApp::new().await;
-    let (mut asked, mut before) = (Vec::new(), Value::Null);
+    let mut asked = Vec::new();
+    let mut before = Value::Null;
     for n in 0..11 {
         let payload = json!({"n": n, "about": "x".repeat(1_000_000)});
         let body = json!({"channelId": "demo", "iterationOf": before, "review": {"type": "free", "payload": payload}});
@@ -275,7 +276,9 @@ async fn long_questions_make_short_pages_of_reviews_and_of_revisions() {
         asked.push(before.clone());
     }
     for list in [REVIEWS.to_owned(), format!("{MESSAGES}/{}/iterations", before.as_str().unwrap())] {
-        let (mut seen, mut lengths, mut cursor) = (Vec::new(), Vec::new(), String::new());
+        let mut seen = Vec::new();
+        let mut lengths = Vec::new();
+        let mut cursor = String::new();
         loop {
             let page = app.get(format!("{list}?limit=200&order=asc{cursor}")).await.expect(200);
             let items = page["data"].as_array().unwrap();
@@ -296,7 +299,9 @@ async fn a_review_is_taken_back_by_its_sender_only() {
         let principal = json!({"type": kind, "id": name});
         app.key(json!({"name": name, "scopes": ["messages:write"], "principal": principal}))
     };
-    let (ana, bob, bot) = (writer("ana", "user").await, writer("bob", "user").await, writer("bot", "agent").await);
+    let ana = writer("ana", "user").await;
+    let bob = writer("bob", "user").await;
+    let bot = writer("bot", "agent").await;
     // An agent sends under its channel's name; another principal of that name is not the same sender.
     let namesake = writer("demo", "user").await;
     let ask = |key: &str| {

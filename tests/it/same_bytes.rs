@@ -57,7 +57,8 @@ fn compare(one: &[String], other: &[String]) {
 /// Ids apart.
 #[tokio::test]
 async fn the_embedded_store_answers_the_same_bytes_as_the_one_in_memory() {
-    let (memory, embedded) = (said(Kind::Memory).await, said(Kind::Embedded).await);
+    let memory = said(Kind::Memory).await;
+    let embedded = said(Kind::Embedded).await;
     assert!(memory.len() > 60 && memory.iter().any(|line| line.contains("conv#")), "{memory:#?}");
     compare(&memory, &embedded);
 }

@@ -64,7 +64,8 @@ async fn a_reader_that_comes_back_goes_on_where_it_was_and_misses_nothing() {
     for wrong in ["x", "-1", "+1", "1.5", "99999999999999999999999", "é1"] {
         let live = |query: &str| app.get(format!("{path}{query}")).header("accept", "text/event-stream");
         let query = format!("?after={}", wrong.replace('+', "%2B").replace('é', "%C3%A9"));
-        let (by_header, by_query) = (|| live("").header("last-event-id", wrong), || live(&query));
+        let by_header = || live("").header("last-event-id", wrong);
+        let by_query = || live(&query);
         for media_type in [by_header().media_type().await, by_query().media_type().await] {
             assert_eq!(media_type, "application/problem+json", "{wrong}");
         }
@@ -118,7 +119,9 @@ async fn a_stream_tells_long_messages_although_their_pages_are_short() {
         app.post("/api/v1/messages").json(body).await.expect(200);
     }
     for list in ["messages?order=asc&", "messages?order=desc&", "events?order=asc&", "events?order=desc&"] {
-        let (mut cursor, mut seen, mut pages) = (String::new(), Vec::new(), 0);
+        let mut cursor = String::new();
+        let mut seen = Vec::new();
+        let mut pages = 0;
         loop {
             let path = format!("/api/v1/conversations/{conversation}/{list}limit=100{cursor}");
             let page = app.get(path).await;
@@ -292,7 +295,8 @@ async fn a_conversation_and_its_channel_tell_the_same_events() {
     let mut of_channel = app.get("/api/v1/channels/demo/events?after=0").follow().await;
     let mut of_conversation = app.get(format!("/api/v1/conversations/{conversation}/events?after=0")).follow().await;
     for _ in 0..2 {
-        let (one, other) = (of_channel.next().await, of_conversation.next().await);
+        let one = of_channel.next().await;
+        let other = of_conversation.next().await;
         assert_eq!(one, other);
     }
     app.get("/api/v1/channels/demo-api/events").await.problem(400, "channel_kind_mismatch");

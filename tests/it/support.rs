@@ -13,7 +13,7 @@ use actors::node::Node;
 use actors::outbox::Deliverer;
 use actors::ports::Ports;
 use actors::store::memory::MemoryStore;
-use actors::store::{Fresh, KeyRange, LogScan, Order, Scan, SeqRange, Store, Table};
+use actors::store::{KeyRange, LogScan, Order, ReadLevel, Scan, SeqRange, Store, Table};
 use actors::trace::Traces;
 use axum::Router;
 use axum::body::Body;
@@ -21,7 +21,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tertulia::app::{App, Outside};
+use tertulia::app::{App, ExternalClients};
 use tertulia::config::{Config, ConfigArgs};
 use tertulia::egress::Egress;
 use tertulia::files::FileStore;
@@ -123,7 +123,7 @@ impl TestApp {
         let clock = Arc::new(ManualClock::at(BEGIN));
         let config = config(env);
         let directory = tempfile::tempdir().unwrap();
-        let outside = Outside {
+        let outside = ExternalClients {
             egress: Egress::new(config.egress_allow.clone(), &config.egress_name_servers).unwrap(),
             files: FileStore::directory(directory.path()).unwrap(),
         };
@@ -201,7 +201,7 @@ impl TestApp {
 impl TestApp {
     /// Everything stored of an entity, as far as it is text: its log, its state, its rows.
     pub(crate) async fn stored(&self, entity: EntityKey) -> String {
-        let loaded = self.store.load(entity, Fresh::Settled).await.unwrap().unwrap();
+        let loaded = self.store.load(entity, ReadLevel::Settled).await.unwrap().unwrap();
         let log = self
             .store
             .read_log(entity, LogScan { range: SeqRange::ALL, order: Order::Asc, limit: 10_000 })

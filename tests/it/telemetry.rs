@@ -171,7 +171,8 @@ fn every_acknowledged_request_has_one_complete_trace_under_load() {
     let messages = if Kind::chosen() == Kind::Cql { 10 } else { 40 };
     let writers: Vec<_> = (0..16)
         .map(|writer| {
-            let (address, shared) = (server.address.clone(), shared.clone());
+            let address = server.address.clone();
+            let shared = shared.clone();
             thread::spawn(move || {
                 let mut client = Client::connect(&address).unwrap();
                 let own = conversation(&mut client);

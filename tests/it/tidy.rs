@@ -382,7 +382,9 @@ fn the_one_test_command_is_the_same_everywhere() {
 /// The arguments of a call; `text` begins after its opening parenthesis.
 fn arguments(text: &str) -> Vec<&str> {
     let bytes = text.as_bytes();
-    let (mut depth, mut begin, mut at) = (0, 0, 0);
+    let mut depth = 0;
+    let mut begin = 0;
+    let mut at = 0;
     let mut arguments = Vec::new();
     while at < bytes.len() {
         match bytes[at] {

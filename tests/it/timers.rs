@@ -179,7 +179,9 @@ fn i5_no_deadline_is_early_or_lost_across_kills_and_a_stopped_process() {
     let server = start();
     gaps.push((gone, now()));
     let seen = announced(&server, &timers);
-    let (mut on_time, mut killed_over, mut overdue) = (Vec::new(), Vec::new(), Vec::new());
+    let mut on_time = Vec::new();
+    let mut killed_over = Vec::new();
+    let mut overdue = Vec::new();
     for Timer { review, at, .. } in &timers {
         assert!(seen[review] >= *at, "{review} was announced {} ms early", at - seen[review]);
         // A deadline due before the next server was ready is late from then on; it may be announced a moment earlier.

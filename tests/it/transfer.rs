@@ -108,7 +108,8 @@ async fn a_store_moved_to_cql_and_back_answers_the_same_bytes() {
     let file = exported(&*inventory, None).await;
     let (moved, cql) = TestStore::cql_inventory().await;
     TestStore::within({
-        let (cql, file) = (Arc::clone(&cql), file.clone());
+        let cql = Arc::clone(&cql);
+        let file = file.clone();
         async move { imported(&cql, &file).await.unwrap() }
     })
     .await;
@@ -184,7 +185,8 @@ async fn a_store_moved_to_cql_goes_on_with_its_files_and_deliveries() {
     let records = files.iter().flat_map(|id| ["", "/content"].map(|part| format!("attachments/{id}{part}")));
     let lists = ["messages?channelId=demo", "webhook-endpoints", "conversations"].map(str::to_owned);
     for path in records.chain(lists) {
-        let (was, is) = (before.get(format!("/api/v1/{path}")).await, after.get(format!("/api/v1/{path}")).await);
+        let was = before.get(format!("/api/v1/{path}")).await;
+        let is = after.get(format!("/api/v1/{path}")).await;
         assert_eq!((is.status, &is.bytes), (200, &was.bytes), "{path}");
     }
     // The new server sends the pending events in order; it stands in for two processes, and both may send an event.
@@ -274,7 +276,8 @@ async fn the_program_imports_what_it_was_killed_over_and_exports_it_again() {
     let (before, store, _) = lived_in().await;
     let file = exported(&store, None).await;
     let dir = tempfile::tempdir().unwrap();
-    let (data, path) = (dir.path().join("data"), dir.path().join("export.jsonl"));
+    let data = dir.path().join("data");
+    let path = dir.path().join("export.jsonl");
     std::fs::write(&path, &file).unwrap();
     let lines: Vec<&[u8]> = file.split_inclusive(|byte| *byte == b'\n').collect();
     for half in [lines.len() / 3, 2 * lines.len() / 3] {

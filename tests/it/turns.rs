@@ -77,7 +77,8 @@ async fn a_turn_that_runs_when_its_conversation_is_closed_ends_as_it_began() {
     let app = TestApp::new().await;
     app.echo(json!({"builtin": {"latencyMs": 5_000}})).await;
     let id = conversation(&app, "hello").await;
-    let (first, second) = (start(&app, &id, "echo").await.expect(202), start(&app, &id, "echo").await.expect(202));
+    let first = start(&app, &id, "echo").await.expect(202);
+    let second = start(&app, &id, "echo").await.expect(202);
     assert_eq!((&first["status"], &second["status"]), (&json!("running"), &json!("queued")));
     app.patch(format!("/api/v1/conversations/{id}")).json(json!({"status": "closed"})).await.expect(200);
     sleep(Duration::from_secs(12)).await;
@@ -207,7 +208,8 @@ async fn a_failed_turn_of_an_erased_conversation_is_not_tried_again() {
 
 #[tokio::test]
 async fn an_id_that_is_longer_than_any_names_nobody() {
-    let (app, long) = (TestApp::new().await, "x".repeat(100_000));
+    let app = TestApp::new().await;
+    let long = "x".repeat(100_000);
     let id = conversation(&app, "hello").await;
     assert_eq!(start(&app, &id, &long).await.faults(), ["agent_not_found /agentId"]);
     let channel = json!({"name": "c", "kind": "api", "agentId": long});
@@ -218,7 +220,8 @@ async fn an_id_that_is_longer_than_any_names_nobody() {
 
 #[tokio::test]
 async fn tools_that_cannot_be_are_refused_with_their_places() {
-    let (app, canary) = (TestApp::new().await, Origin::canary("127.0.0.1".parse().unwrap()).await);
+    let app = TestApp::new().await;
+    let canary = Origin::canary("127.0.0.1".parse().unwrap()).await;
     let with = |member: &str, value: Value| {
         let mut tool = json!({"name": "find"});
         tool[member] = value;

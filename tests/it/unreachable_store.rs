@@ -30,8 +30,11 @@ struct Way {
 impl Way {
     fn open(address: &str, to: &str) -> Self {
         let listener = TcpListener::bind(address).unwrap();
-        let (is_open, streams) = (Arc::new(AtomicBool::new(true)), Arc::new(Mutex::new(Vec::new())));
-        let (open, all, to) = (Arc::clone(&is_open), Arc::clone(&streams), to.to_owned());
+        let is_open = Arc::new(AtomicBool::new(true));
+        let streams = Arc::new(Mutex::new(Vec::new()));
+        let open = Arc::clone(&is_open);
+        let all = Arc::clone(&streams);
+        let to = to.to_owned();
         let accepting = thread::spawn(move || {
             while let Ok((near, _)) = listener.accept() {
                 if !open.load(Ordering::SeqCst) {
@@ -76,7 +79,8 @@ struct Running {
 
 impl Running {
     fn start(nodes: &str, keyspace: &str) -> Self {
-        let (address, dir) = (free(), tempfile::tempdir().unwrap());
+        let address = free();
+        let dir = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tertulia"));
         command.env_clear().arg("--data-dir").arg(dir.path().join("data"));
         command.args(["--listen", &address, "--metrics-listen", "127.0.0.1:0"]);

@@ -132,7 +132,8 @@ async fn retry(app: &TestApp, delivery: &Value) -> Value {
 /// With both secrets while one is replaced.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_is_sent_as_the_lists_show_it_and_signed() {
-    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(204).await);
+    let app = TestApp::with_env(LOOPBACK).await;
+    let receiver = Receiver::new(204).await;
     let made = endpoint(&app, json!({"url": receiver.origin.url("/hook?a=1"), "events": ["message.*"]})).await;
     let old = made["secret"].as_str().unwrap();
     let text = json!({"channelId": "demo", "text": "Grüße"});
@@ -178,7 +179,8 @@ async fn an_event_is_sent_as_the_lists_show_it_and_signed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_has_no_more_signatures_than_is_documented() {
-    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(204).await);
+    let app = TestApp::with_env(LOOPBACK).await;
+    let receiver = Receiver::new(204).await;
     let made = endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.*"]})).await;
     let mut secrets = vec![made["secret"].clone()];
     for _ in 0..5 {
@@ -187,7 +189,8 @@ async fn an_event_has_no_more_signatures_than_is_documented() {
     }
     app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "Grüße"})).await.expect(201);
     let heard = receiver.heard(1).await.remove(0);
-    let (id, at) = (heard.header("webhook-id"), heard.header("webhook-timestamp").parse().unwrap());
+    let id = heard.header("webhook-id");
+    let at = heard.header("webhook-timestamp").parse().unwrap();
     let newest = secrets.iter().take(5).map(|secret| sign(secret.as_str().unwrap(), id, at, &heard.body).unwrap());
     assert_eq!(heard.header("webhook-signature").split(' ').collect::<Vec<_>>(), newest.collect::<Vec<_>>());
     assert_documented(&app, &heard, "application/json").await;
@@ -195,7 +198,8 @@ async fn an_event_has_no_more_signatures_than_is_documented() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cloudevents_are_sent_in_structured_mode() {
-    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
+    let app = TestApp::with_env(LOOPBACK).await;
+    let receiver = Receiver::new(200).await;
     endpoint(&app, json!({"url": receiver.origin.url("/"), "format": "cloudevents"})).await;
     let said = app.post("/api/v1/messages").json(json!({"content": {"content": "Hello"}})).await.expect(200);
     let heard = receiver.heard(2).await;
@@ -226,7 +230,8 @@ async fn cloudevents_are_sent_in_structured_mode() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_review_tells_its_callback_its_message_its_channel_and_who_subscribed() {
-    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
+    let app = TestApp::with_env(LOOPBACK).await;
+    let receiver = Receiver::new(200).await;
     let url = |path: &str| receiver.origin.url(path);
     app.patch("/api/v1/channels/demo").json(json!({"webhookUrl": url("/channel")})).await.expect(200);
     endpoint(&app, json!({"url": url("/endpoint"), "events": ["review.completed"], "channelId": "demo"})).await;
@@ -261,7 +266,8 @@ async fn a_review_tells_its_callback_its_message_its_channel_and_who_subscribed(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_2xx_is_success_and_every_attempt_is_told_of() {
-    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(500).await);
+    let app = TestApp::with_env(LOOPBACK).await;
+    let receiver = Receiver::new(500).await;
     let made = endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.created"]})).await;
     app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "a"})).await.expect(201);
     for (tried, answer) in (1..).zip([302, 0, 503, 404, 200]) {
@@ -306,7 +312,8 @@ async fn only_2xx_is_success_and_every_attempt_is_told_of() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_delivery_of_a_deleted_endpoint_stays_as_it_was_on_a_retry() {
-    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
+    let app = TestApp::with_env(LOOPBACK).await;
+    let receiver = Receiver::new(200).await;
     let made = endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.created"]})).await;
     app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "a"})).await.expect(201);
     let done = once(&app, "delivered", 1).await.remove(0);
@@ -322,7 +329,8 @@ async fn a_delivery_of_a_deleted_endpoint_stays_as_it_was_on_a_retry() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_was_used_elsewhere_is_refused_before_an_endpoint_that_is_gone() {
-    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
+    let app = TestApp::with_env(LOOPBACK).await;
+    let receiver = Receiver::new(200).await;
     let made = endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.created"]})).await;
     app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "a"})).await.expect(201);
     let done = once(&app, "delivered", 1).await.remove(0);
@@ -341,7 +349,8 @@ async fn a_key_that_was_used_elsewhere_is_refused_before_an_endpoint_that_is_gon
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retry_request_is_answered_as_before_also_after_others() {
-    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(500).await);
+    let app = TestApp::with_env(LOOPBACK).await;
+    let receiver = Receiver::new(500).await;
     endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.created"]})).await;
     app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "a"})).await.expect(201);
     let mut answers = Vec::new();
@@ -365,7 +374,8 @@ async fn a_retry_request_is_answered_as_before_also_after_others() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_answers_410_is_disabled_until_it_is_enabled() {
-    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(410).await);
+    let app = TestApp::with_env(LOOPBACK).await;
+    let receiver = Receiver::new(410).await;
     let made = endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.created"]})).await;
     let path = format!("{ENDPOINTS}/{}", made["id"].as_str().unwrap());
     let post = async |text: &str| {
@@ -397,10 +407,13 @@ async fn an_endpoint_that_answers_410_is_disabled_until_it_is_enabled() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deliveries_are_listed_in_pages_by_status_endpoint_and_event_both_ways() {
-    let (app, good, bad) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await, Receiver::new(500).await);
+    let app = TestApp::with_env(LOOPBACK).await;
+    let good = Receiver::new(200).await;
+    let bad = Receiver::new(500).await;
     let [one, two] =
         [&good, &bad].map(|receiver| json!({"url": receiver.origin.url("/"), "events": ["message.created"]}));
-    let (one, two) = (endpoint(&app, one).await, endpoint(&app, two).await);
+    let one = endpoint(&app, one).await;
+    let two = endpoint(&app, two).await;
     // Too few failures to trip the second endpoint's breaker.
     for n in 0..8 {
         app.clock.advance(10);

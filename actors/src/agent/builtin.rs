@@ -155,7 +155,8 @@ fn split(text: &str, parts: usize) -> Vec<String> {
 /// one.
 fn units(text: &str, begins: impl Fn(char, char) -> bool) -> Vec<&str> {
     let mut units = Vec::new();
-    let (mut from, mut before) = (0, None);
+    let mut from = 0;
+    let mut before = None;
     for (at, c) in text.char_indices() {
         if let Some(before) = before
             && begins(before, c)
@@ -273,7 +274,8 @@ mod tests {
     fn every_nth_turn_fails_and_the_counters_are_bounded() {
         let counter = TurnCounter::default();
         let agent = |id: String| Agent::new(id, "x", super::super::Provider::Builtin(Builtin::default()), Millis(0));
-        let (bot, workspace) = (agent("bot".to_owned()), Address([1; 10]));
+        let bot = agent("bot".to_owned());
+        let workspace = Address([1; 10]);
         let failed: Vec<bool> = (0..6).map(|_| counter.fails(workspace, &bot, 3)).collect();
         assert_eq!(failed, [false, false, true, false, false, true]);
         assert!(!counter.fails(workspace, &bot, 0));

@@ -27,7 +27,8 @@ pub(crate) struct Chat<'a> {
 impl<'a> Chat<'a> {
     /// A call of the agent's model, for this conversation.
     pub(crate) fn begin(node: &'a Node, agent: &Agent, of: ConversationId, cause: Option<TraceContext>) -> Self {
-        let (began, provider) = (Instant::now(), provider(agent));
+        let began = Instant::now();
+        let provider = provider(agent);
         let mut span = node.span(names::CHAT, SpanKind::Client, cause);
         name(&mut span, names::CHAT, agent.model.as_deref());
         span.set(names::GEN_AI_PROVIDER, provider.value());
@@ -59,9 +60,12 @@ impl<'a> Chat<'a> {
     }
 
     fn tell(&mut self, completion: &Completion) {
-        let (metrics, span) = (&self.node.metrics, &mut self.span);
+        let metrics = &self.node.metrics;
+        let span = &mut self.span;
         let end = ModelError::of(completion.as_ref().err().map(|failure| failure.code.as_str()));
-        let (took, of, now) = (self.began.elapsed(), span.recorded(), || self.node.now());
+        let took = self.began.elapsed();
+        let of = span.recorded();
+        let now = || self.node.now();
         metrics.model_calls.of(ModelOperation::Chat).of(self.provider).of(end).used().observe(took, of, now);
         if self.exchange.was_resent() {
             span.set(names::HTTP_RESENT, 1_u32);

@@ -148,11 +148,11 @@ fn erase(
         && let Some(record) = reads.record::<Event>(seq)?
         && let Event::Completed(file) = &record.event
     {
-        redactions.push(Record { event: Event::Completed(file.without_words()), ..record });
+        redactions.push(Record { event: Event::Completed(file.redacted()), ..record });
     }
     // Checked again until its bytes are known to be deleted.
     let check_at = Some(context.now.plus(limits::SWEEP_AGAIN_MILLIS));
-    let file = state.file.as_ref().map(File::without_words);
+    let file = state.file.as_ref().map(File::redacted);
     let after = State { check_at, erased: true, file, ..state.clone() };
     let events = vec![Event::Erased, Event::CheckMoved(check_at)];
     Ok(Decision::Change(Change { redactions, ..Change::new(events, Reply::Attachment(Box::new(after))) }))

@@ -16,7 +16,7 @@ use crate::id::{Address, EntityKey, MessageId};
 use crate::limits;
 use crate::node::Node;
 use crate::requests::Request;
-use crate::store::{Fresh, KeyRange, Order, SeqRange, StoreError};
+use crate::store::{KeyRange, Order, ReadLevel, SeqRange, StoreError};
 use crate::tables::{ATTACHED, MENTIONED};
 use crate::tasks::retry_command::{RETRY_TIMEOUT, Stopped, retry_command};
 use crate::tasks::single_flight::{Flight, SingleFlight};
@@ -188,7 +188,7 @@ async fn need(node: &Arc<Node>, entity: EntityKey, state: &State) -> Result<Need
 /// read and so is not emptied yet.
 async fn says_something(node: &Node, conversation: EntityKey, seq: u64) -> Result<bool, StoreError> {
     let events = match node.events::<Conversation>(conversation, SeqRange::one(seq), Order::Asc, 1).await {
-        Err(error) if !error.passes() => {
+        Err(error) if !error.is_transient() => {
             let state = node.state::<Conversation>(conversation).await?;
             return if state.is_some_and(|state| state.erasure.is_some()) { Ok(false) } else { Err(error) };
         }
@@ -202,7 +202,7 @@ async fn says_something(node: &Node, conversation: EntityKey, seq: u64) -> Resul
 async fn mentioned(node: &Node, conversation: EntityKey, attachment: Address) -> Result<bool, StoreError> {
     // An unacknowledged message counts too.
     if node.store.is_shared() {
-        node.store.head(conversation, Fresh::Settled).await?;
+        node.store.head(conversation, ReadLevel::Settled).await?;
     }
     let range = KeyRange { after: Some(mention_key(attachment, 0)), before: Some(mention_key(attachment, u64::MAX)) };
     let mut pages = node.pages(conversation, MENTIONED, range, ROWS_PER_PAGE);

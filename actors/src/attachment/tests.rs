@@ -18,7 +18,8 @@ fn id() -> AttachmentId {
 }
 
 fn file() -> File {
-    let (filename, mime_type) = ("a.png".to_owned(), "image/png".to_owned());
+    let filename = "a.png".to_owned();
+    let mime_type = "image/png".to_owned();
     File { filename, mime_type, size: 5, digest: [7; 32], storage_key: "k".to_owned() }
 }
 

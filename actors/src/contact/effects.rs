@@ -16,11 +16,11 @@ impl Effects for Contact {
 
     fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &State) -> Command {
         let now = node.now();
-        if state.outbox.is_some_and(|outbox| outbox.look_at <= now) {
+        if state.outbox.is_some_and(|outbox| outbox.check_at <= now) {
             node.outbox.alarm::<Self>(node, entity, state);
         }
         match state.erasing {
-            Some(erasing) if erasing.look_at <= now => Command::GoOn(GoOn(erasing.id, Step::PutOff)),
+            Some(erasing) if erasing.check_at <= now => Command::GoOn(GoOn(erasing.id, Step::PutOff)),
             _ => Command::Wake,
         }
     }

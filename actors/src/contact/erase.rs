@@ -34,7 +34,7 @@ pub struct Erasing {
     pub last: u64,
     /// When it is checked again.
     #[n(2)]
-    pub look_at: Millis,
+    pub check_at: Millis,
     /// How often it was resumed.
     #[n(3)]
     pub put_off: u32,
@@ -53,7 +53,7 @@ impl Erasing {
         Self {
             next,
             last: seq.saturating_sub(1),
-            look_at: at.plus(ERASURE_CHECK_DELAY_MILLIS),
+            check_at: at.plus(ERASURE_CHECK_DELAY_MILLIS),
             put_off: 0,
             id,
             stay: None,
@@ -62,7 +62,7 @@ impl Erasing {
 
     fn put_off(self, now: Millis) -> Self {
         let after = pause(ERASURE_CHECK_DELAY_MILLIS, self.put_off, MAX_ERASURE_CHECK_DELAY_MILLIS);
-        Self { look_at: now.plus(after), put_off: self.put_off + 1, ..self }
+        Self { check_at: now.plus(after), put_off: self.put_off + 1, ..self }
     }
 }
 
@@ -112,7 +112,7 @@ pub(super) fn erase(state: &State, context: &DecisionContext) -> Change<Contact>
 }
 
 /// The same event without the contact's identity; `None` if it contains none.
-fn without_words(event: &Event) -> Option<Event> {
+fn redacted(event: &Event) -> Option<Event> {
     match event {
         Event::ContactCreated { id, identifier, .. } if !identifier.is_empty() => {
             Some(Event::ContactCreated { id: *id, identifier: String::new(), name: None })
@@ -147,7 +147,7 @@ fn redacted(
             record => {
                 let Some(record) = record? else { continue };
                 at = record.at;
-                redactions.extend(without_words(&record.event).map(|event| Record { event, ..record }));
+                redactions.extend(redacted(&record.event).map(|event| Record { event, ..record }));
             }
         }
     }

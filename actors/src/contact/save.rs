@@ -71,7 +71,8 @@ pub(super) fn create(
     change: &mut Change<Contact>,
 ) {
     let id = id_of(state, context);
-    let (identifier, named) = (identifier.to_owned(), name.map(str::to_owned));
+    let identifier = identifier.to_owned();
+    let named = name.map(str::to_owned);
     change.events.push(Event::ContactCreated { id, identifier, name: named });
     let key = Bytes::copy_from_slice(&id.to_bytes());
     change.views.push(ViewWrite::add(CONTACTS, key));

@@ -14,7 +14,8 @@ fn nobody() -> Sim<Contact> {
 }
 
 fn resolve(channel: &str, closed: Option<ConversationId>) -> Command {
-    let (identifier, name) = ("Ana@example.com".to_owned(), Some("Ana".to_owned()));
+    let identifier = "Ana@example.com".to_owned();
+    let name = Some("Ana".to_owned());
     Command::Resolve(Resolve { identifier, name, channel: channel.to_owned(), closed, revives: true })
 }
 
@@ -82,7 +83,8 @@ fn a_contact_has_conversations_on_any_number_of_channels() {
     let channel = |n: usize| format!("{n:0>64}");
     let mut last = Vec::new();
     for n in 0..3 * limits::CONTACT_CHANNELS {
-        let (identifier, name) = (long.clone(), Some(long.clone()));
+        let identifier = long.clone();
+        let name = Some(long.clone());
         let first = Resolve { identifier, name, channel: channel(n), closed: None, revives: true };
         let (_, mut open) = resolved(&mut sim, &Command::Resolve(first));
         for _ in 0..MAX_EARLIER + 1 {

@@ -12,7 +12,7 @@ use super::{Event, Rejection, Reply, State, number_key};
 use crate::id::MessageId;
 use crate::limits;
 use crate::machine::{Decision, Need, ReadSet, Record, Undecided};
-use crate::message::{Gone, Json, Overlay, ReviewStatus, words_weight};
+use crate::message::{Json, Overlay, Removal, ReviewStatus, text_weight};
 use crate::store::{KeyHash, RowWrite};
 use crate::tables::{OVERLAYS, SHOWN};
 
@@ -96,7 +96,7 @@ impl Amendment {
     pub(super) fn weight(&self) -> usize {
         let Self::Edit(edit) = self else { return limits::COMMAND_BYTES };
         let tags = edit.tags.as_ref().and_then(Option::as_deref);
-        limits::COMMAND_BYTES + words_weight(edit.text.as_deref(), edit.metadata.as_ref(), tags)
+        limits::COMMAND_BYTES + text_weight(edit.text.as_deref(), edit.metadata.as_ref(), tags)
     }
 }
 
@@ -109,7 +109,8 @@ fn same_tag(state: &State, one: &Overlay, other: &Overlay) -> bool {
 /// Changes a message, unless it is gone, or differs from what the client saw.
 pub(super) fn amend(state: &State, amend: &Amend, mut writing: Writing<'_>) -> Decided {
     let &Amend { message, ref amendment } = amend;
-    let (context, reads) = (writing.context, writing.reads);
+    let context = writing.context;
+    let reads = writing.reads;
     if !is_message(Some(state), message, reads)? {
         return Err(Rejection::MessageNotFound.into());
     }
@@ -160,7 +161,7 @@ fn delete(message: MessageId, after: &mut Overlay, writing: &mut Writing<'_>) ->
     let answered = after.review_end;
     end_review(message, after, writing)?;
     let updated_at = Some(writing.context.now);
-    *after = Overlay { updated_at, ..std::mem::take(after).without_words(Gone::Deleted) };
+    *after = Overlay { updated_at, ..std::mem::take(after).redacted(Removal::Deleted) };
     unshow(message.number, writing)?;
     redact(message.number, writing)?;
     if let Some(end) = answered {
@@ -197,7 +198,7 @@ pub(super) fn unshow(seq: u64, writing: &mut Writing<'_>) -> Result<(), Undecide
 /// Removes the words of the event with this sequence, if it has any.
 fn redact(seq: u64, writing: &mut Writing<'_>) -> Result<(), Undecided> {
     if let Some(record) = writing.reads.record::<Event>(seq)?
-        && let Some(event) = record.event.without_words(Gone::Deleted)
+        && let Some(event) = record.event.redacted(Removal::Deleted)
     {
         writing.redact(Record { event, ..record });
     }
@@ -220,7 +221,7 @@ pub(super) fn end_review(message: MessageId, after: &mut Overlay, writing: &mut 
     }
     let now = writing.context.now;
     // Votes so far are words too.
-    let standing = asked.standing(after, now).without_words();
+    let standing = asked.standing(after, now).redacted();
     let state = if standing.status == ReviewStatus::Pending { standing.cancelled(now) } else { standing };
     review::end(&asked, after, state, None, writing);
     Ok(())

@@ -8,7 +8,7 @@ use crate::node::Node;
 
 /// When the alarm must ring even if all due work is running.
 pub(super) fn alarm_meanwhile(state: &State, now: Millis) -> Option<Millis> {
-    let memories = state.remembering.map(|remembering| remembering.look_at).filter(|at| *at > now);
+    let memories = state.remembering.map(|remembering| remembering.check_at).filter(|at| *at > now);
     [memories, state.next_here()].into_iter().flatten().min()
 }
 
@@ -18,7 +18,7 @@ pub(super) fn due_work(node: &Node, entity: EntityKey, state: &State, now: Milli
     if state.next_here().is_some_and(|at| at <= now) {
         return DueWork::Open;
     }
-    let remembers = state.remembering.is_some_and(|remembering| remembering.look_at <= now);
+    let remembers = state.remembering.is_some_and(|remembering| remembering.check_at <= now);
     if !remembers && is_elsewhere(node, state) {
         DueWork::Elsewhere
     } else if is_here(node, entity, state, remembers, now) {
@@ -40,7 +40,7 @@ fn is_elsewhere(node: &Node, state: &State) -> bool {
 
 /// Whether what is due of the running turn and of the memories is running here, or waits for room here.
 fn is_here(node: &Node, entity: EntityKey, state: &State, remembers: bool, now: Millis) -> bool {
-    let turn = state.running.as_ref().filter(|turn| turn.look_at() <= now);
+    let turn = state.running.as_ref().filter(|turn| turn.check_at() <= now);
     (turn.is_some() || remembers)
         && turn.is_none_or(|turn| is_running(turn) && node.turns.is_alive(entity, turn))
         && (!remembers || node.drawing.is_under_way(entity))

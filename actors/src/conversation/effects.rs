@@ -24,10 +24,10 @@ impl Effects for Conversation {
         if state.errands_at.is_some_and(|at| at <= now) {
             node.errands.run(node, entity);
         }
-        if state.outbox.as_ref().is_some_and(|outbox| outbox.look_at <= now) {
+        if state.outbox.as_ref().is_some_and(|outbox| outbox.check_at <= now) {
             node.outbox.alarm::<Self>(node, entity, state);
         }
-        let running = state.running.as_ref().filter(|turn| turn.look_at() <= now);
+        let running = state.running.as_ref().filter(|turn| turn.check_at() <= now);
         let (waiting, running): (Option<&Turn>, Option<&Turn>) = match running {
             Some(turn) if turn.status == TurnStatus::AwaitingReview => (Some(turn), None),
             running => (None, running),

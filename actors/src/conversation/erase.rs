@@ -19,7 +19,7 @@ use crate::contact::entity_of;
 use crate::contact::identifier::normalize_identifier;
 use crate::id::{ContactId, MessageId};
 use crate::machine::{Decision, DecisionContext, Need, Record, Undecided};
-use crate::message::{Gone, Overlay};
+use crate::message::{Overlay, Removal};
 use crate::store::SeqRange;
 use crate::tables::{DETAILS, OVERLAYS, SHOWN};
 use crate::workflows::erasure::Unread;
@@ -152,7 +152,7 @@ fn empty(state: &State, erasure: &Erasure, step: SeqRange, mut writing: Writing<
 
 /// Removes the words and names of one event.
 fn silence(record: Record<Event>, state: &State, writing: &mut Writing<'_>) -> Result<(), Undecided> {
-    let silent = record.event.without_words(Gone::Erased);
+    let silent = record.event.redacted(Removal::Erased);
     let nameless = without_names(silent.as_ref().unwrap_or(&record.event), state, writing.context);
     let Some(event) = nameless.or(silent) else { return Ok(()) };
     let record = Record { event, ..record };
@@ -186,7 +186,7 @@ fn take_overlay(record: &Record<Event>, writing: &mut Writing<'_>) -> Result<(),
     let Some(message) = super::message_of(record) else { return Ok(()) };
     let after = match overlay_of(record.seq, writing.reads) {
         // Whether its review has ended is unknown. If it has not, its deadline ends it.
-        Err(Undecided::Corrupt(_)) => Overlay::default().without_words(Gone::Erased),
+        Err(Undecided::Corrupt(_)) => Overlay::default().redacted(Removal::Erased),
         overlay => {
             let mut after = overlay?;
             end_review(message.id, &mut after, writing)?;
@@ -194,7 +194,7 @@ fn take_overlay(record: &Record<Event>, writing: &mut Writing<'_>) -> Result<(),
         }
     };
     if after != Overlay::default() {
-        writing.overlay(record.seq, &after.without_words(Gone::Erased));
+        writing.overlay(record.seq, &after.redacted(Removal::Erased));
     }
     Ok(())
 }

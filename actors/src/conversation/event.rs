@@ -11,7 +11,7 @@ use super::{Details, Origin};
 use crate::clock::Millis;
 use crate::id::{Address, ConversationId, MessageId, TurnId};
 use crate::machine::Record;
-use crate::message::{Content, Gone, Message, ReviewState};
+use crate::message::{Content, Message, Removal, ReviewState};
 use crate::outbox::Outbox;
 use crate::tool::Asker;
 
@@ -262,15 +262,17 @@ pub enum Event {
 impl Event {
     /// The same without the words of people and agents; `None` if it has none. It leads to the same state.
     #[must_use]
-    pub fn without_words(&self, gone: Gone) -> Option<Self> {
-        let end = |end: &ReviewEnd| ReviewEnd { state: end.state.without_words(), ..end.clone() };
+    pub fn redacted(&self, gone: Removal) -> Option<Self> {
+        let end = |end: &ReviewEnd| ReviewEnd { state: end.state.redacted(), ..end.clone() };
         Some(match self {
             Self::MessageCreated(accepted) if accepted.content.gone != Some(gone) => Self::MessageCreated(Accepted {
-                content: Arc::new(accepted.content.without_words(gone)),
+                content: Arc::new(accepted.content.redacted(gone)),
                 ..accepted.clone()
             }),
             Self::ConversationCreated { id, origin, owner, details, forked } if *details != Details::default() => {
-                let (origin, owner, details) = (origin.clone(), owner.clone(), Details::default());
+                let origin = origin.clone();
+                let owner = owner.clone();
+                let details = Details::default();
                 Self::ConversationCreated { id: *id, origin, owner, details, forked: *forked }
             }
             Self::ConversationUpdated { owner, details, reopened } if *details != Details::default() => {
@@ -355,7 +357,7 @@ impl Event {
 
     /// Whether earlier messages stay as they are for a turn that reads them. After an event that is not named here the
     /// conversation is read again, so a new type of event is safe by default.
-    pub(crate) fn leaves_words(&self) -> bool {
+    pub(crate) fn keeps_content(&self) -> bool {
         matches!(
             self,
             Self::ConversationCreated { .. }

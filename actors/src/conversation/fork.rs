@@ -63,7 +63,7 @@ pub struct Fork {
     pub at: Millis,
     /// When it is checked again.
     #[n(4)]
-    pub look_at: Millis,
+    pub check_at: Millis,
     /// How often it was resumed since its last progress.
     #[n(5)]
     pub put_off: u32,
@@ -72,12 +72,12 @@ pub struct Fork {
 impl Fork {
     pub(super) fn begun(of: Forked, at: Millis) -> Self {
         let next = Some(1).filter(|_| of.upto > 0);
-        Self { of, next, copied: 0, at, look_at: at.plus(COPY_CHECK_DELAY_MILLIS), put_off: 0 }
+        Self { of, next, copied: 0, at, check_at: at.plus(COPY_CHECK_DELAY_MILLIS), put_off: 0 }
     }
 
     /// When the alarm is needed.
     pub(super) fn alarm(&self) -> Option<Millis> {
-        self.next.map(|_| self.look_at)
+        self.next.map(|_| self.check_at)
     }
 }
 
@@ -155,19 +155,22 @@ pub(super) fn copy(state: &State, copying: &Copying, mut writing: Writing<'_>) -
             writing.row(RowWrite::put(COPIES, number_key(original.number), id_key(place)));
         }
     }
-    let (at, look_at) = (writing.context.now, writing.context.now.plus(COPY_CHECK_DELAY_MILLIS));
-    writing.event(Event::ForkMoved(Fork { next: copying.next, copied, at, look_at, put_off: 0, ..fork }));
+    let at = writing.context.now;
+    let check_at = writing.context.now.plus(COPY_CHECK_DELAY_MILLIS);
+    writing.event(Event::ForkMoved(Fork { next: copying.next, copied, at, check_at, put_off: 0, ..fork }));
     Ok(writing.done(Reply::Nothing))
 }
 
 /// Appends a copy.
 fn append(state: &State, parent: Option<MessageId>, content: &Arc<Content>, writing: &mut Writing<'_>) -> MessageId {
     let id = MessageId::new(writing.context.now, state.id.address, writing.next_seq());
-    let (conversation, owner, content) = (state.id, state.owner.clone(), Arc::clone(content));
+    let conversation = state.id;
+    let owner = state.owner.clone();
+    let content = Arc::clone(content);
     let message = Message { id, conversation, owner, parent, turn: None, content };
     writing.extend(attach::mentions(&message));
     if let Some(gone) = message.content.gone {
-        writing.overlay(id.number, &Overlay::default().without_words(gone));
+        writing.overlay(id.number, &Overlay::default().redacted(gone));
     }
     let Message { content, owner, .. } = message;
     writing.event(Event::MessageCreated(Accepted { conversation, content, parent, owner, turn: None }));
@@ -216,10 +219,10 @@ pub(super) fn bar(contact: ContactId, mut writing: Writing<'_>) -> Decided {
 /// A due check: resumes the copying, and checks again later.
 pub(super) fn look_again(state: &State, writing: &mut Writing<'_>) {
     let now = writing.context.now;
-    let Some(fork) = state.fork.filter(|fork| fork.next.is_some() && fork.look_at <= now) else { return };
+    let Some(fork) = state.fork.filter(|fork| fork.next.is_some() && fork.check_at <= now) else { return };
     let after = pause(COPY_CHECK_DELAY_MILLIS, fork.put_off, MAX_COPY_CHECK_DELAY_MILLIS);
     writing.event(Event::ForkMoved(match &state.erasure {
         Some(_) => Fork { next: None, ..fork },
-        None => Fork { look_at: now.plus(after), put_off: fork.put_off + 1, ..fork },
+        None => Fork { check_at: now.plus(after), put_off: fork.put_off + 1, ..fork },
     }));
 }

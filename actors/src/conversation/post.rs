@@ -116,7 +116,8 @@ pub(super) fn open(
         let details = Details::stored(writing.reads)?;
         return Ok(Decision::Elsewhere(Reply::Conversation(Box::new(state.clone()), details)));
     }
-    let (seq, at) = (writing.next_seq(), writing.context.now);
+    let seq = writing.next_seq();
+    let at = writing.context.now;
     let record = Record { seq, at, trace: None, event: created(opening, forked) };
     let state = State::begun(&record);
     let state = state.ok_or_else(|| StoreError::Corrupt("a conversation begins with its creation".into()))?;

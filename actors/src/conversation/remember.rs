@@ -28,7 +28,7 @@ pub struct Remembering {
     pub last: u64,
     /// When it is checked again.
     #[n(2)]
-    pub look_at: Millis,
+    pub check_at: Millis,
     /// How often it has failed.
     #[n(3)]
     pub attempts: u32,
@@ -79,7 +79,7 @@ impl Remembering {
         match before {
             Some(before) => Self { last: seq, ..before },
             None => {
-                Self { next: seq, last: seq, look_at: at.plus(DRAWING_CHECK_DELAY_MILLIS), attempts: 0, put_off: 0 }
+                Self { next: seq, last: seq, check_at: at.plus(DRAWING_CHECK_DELAY_MILLIS), attempts: 0, put_off: 0 }
             }
         }
     }
@@ -91,19 +91,19 @@ impl Remembering {
 
     /// Begun again, and checked later; that is no attempt yet.
     fn put_off(self, now: Millis) -> Self {
-        Self { look_at: now.plus(self.pause()), put_off: self.put_off + 1, ..self }
+        Self { check_at: now.plus(self.pause()), put_off: self.put_off + 1, ..self }
     }
 
     /// An attempt has failed.
     fn failed(self, now: Millis) -> Self {
         let reported = Self { put_off: 0, ..self };
-        Self { look_at: now.plus(reported.pause()), attempts: self.attempts + 1, ..reported }
+        Self { check_at: now.plus(reported.pause()), attempts: self.attempts + 1, ..reported }
     }
 
     /// The work left once the messages up to `upto` are done; new ones get all attempts.
     fn after(self, upto: u64, now: Millis) -> Option<Self> {
-        let look_at = now.plus(DRAWING_CHECK_DELAY_MILLIS);
-        (upto < self.last).then_some(Self { next: upto + 1, look_at, attempts: 0, put_off: 0, ..self })
+        let check_at = now.plus(DRAWING_CHECK_DELAY_MILLIS);
+        (upto < self.last).then_some(Self { next: upto + 1, check_at, attempts: 0, put_off: 0, ..self })
     }
 }
 
@@ -141,7 +141,7 @@ pub(super) fn failed(state: &State, before: Remembering, mut writing: Writing<'_
 /// A due check: begins it again, and checks again later.
 pub(super) fn look_again(state: &State, writing: &mut Writing<'_>) {
     let now = writing.context.now;
-    if let Some(remembering) = state.remembering.filter(|remembering| remembering.look_at <= now) {
+    if let Some(remembering) = state.remembering.filter(|remembering| remembering.check_at <= now) {
         writing.event(Event::MemoriesDrawn { left: Some(remembering.put_off(now)) });
     }
 }
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn a_state_stored_without_a_count_of_beginnings_is_read() {
         let stored = codec::encode(&(2_u64, 9_u64, Millis(5), 1_u32));
-        let read = Remembering { next: 2, last: 9, look_at: Millis(5), attempts: 1, put_off: 0 };
+        let read = Remembering { next: 2, last: 9, check_at: Millis(5), attempts: 1, put_off: 0 };
         assert_eq!(codec::decode::<Remembering>(&stored).unwrap(), read);
     }
 }

@@ -36,7 +36,8 @@ pub(super) fn expiry_needs(state: Option<&State>) -> Vec<Need> {
 
 /// Ends the reviews whose deadline has passed.
 pub(super) fn expire_due(state: &State, writing: &mut Writing<'_>) -> Result<(), Undecided> {
-    let (context, reads) = (writing.context, writing.reads);
+    let context = writing.context;
+    let reads = writing.reads;
     if state.next_deadline.is_none_or(|next| next > context.now) {
         return Ok(());
     }
@@ -108,7 +109,8 @@ impl RequestedReview {
 /// The review that the message with this sequence asks for.
 pub(super) fn asked(seq: u64, reads: &ReadSet) -> Result<Option<RequestedReview>, Undecided> {
     let Some(record) = reads.record(seq)? else { return Ok(None) };
-    let (trace, message) = (record.trace, message_of(&record));
+    let trace = record.trace;
+    let message = message_of(&record);
     Ok(message.and_then(|message| {
         Some(RequestedReview { message: message.id, review: message.content.review.clone()?, trace })
     }))
@@ -140,7 +142,8 @@ pub(super) fn end(
         ReviewStatus::Pending | ReviewStatus::Expired => Event::ReviewExpired,
     };
     overlay.review = Some(state.clone());
-    let (kind, expires_at) = (Some(review.kind.clone()), Some(review.expires_at));
+    let kind = Some(review.kind.clone());
+    let expires_at = Some(review.expires_at);
     let event = event(ReviewEnd { message, state, asker: review.asker.clone(), kind, expires_at });
     overlay.review_end = Some(match cause {
         Some(cause) => writing.event_of(cause, event),

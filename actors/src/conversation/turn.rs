@@ -262,7 +262,7 @@ fn reply(state: &State, turn: &Turn, text: &str, parent: Option<MessageId>) -> E
 pub(super) fn recover(state: &State, lost: Option<Attempt>, writing: &mut Writing<'_>) -> Result<(), Undecided> {
     let now = writing.context.now;
     let running = state.running.as_ref().filter(|turn| lost == Some(turn.current()));
-    let running = running.filter(|turn| turn.status == TurnStatus::Running && now >= turn.look_at());
+    let running = running.filter(|turn| turn.status == TurnStatus::Running && now >= turn.check_at());
     let Some(turn) = running else { return Ok(()) };
     if turn.attempts() < limits::TURN_ATTEMPTS {
         let interrupted = calls::interrupt(state, turn, writing)?;

@@ -4,7 +4,7 @@
 use dashmap::DashMap;
 
 use crate::clock::Millis;
-use crate::host::Known;
+use crate::host::EntityCache;
 use crate::id::EntityKey;
 use crate::machine::Machine;
 
@@ -12,7 +12,7 @@ use crate::machine::Machine;
 /// about the entity, and the next actor, which begins after it has ended, takes the state first.
 pub(super) struct ParkedStates<M: Machine> {
     /// Each with the time when the entity was last used.
-    known: DashMap<EntityKey, (Millis, Box<Known<M>>)>,
+    known: DashMap<EntityKey, (Millis, Box<EntityCache<M>>)>,
 }
 
 impl<M: Machine> Default for ParkedStates<M> {
@@ -27,11 +27,11 @@ impl<M: Machine> ParkedStates<M> {
         self.known.len()
     }
 
-    pub(super) fn put(&self, entity: EntityKey, known: Box<Known<M>>, used_at: Millis) {
+    pub(super) fn put(&self, entity: EntityKey, known: Box<EntityCache<M>>, used_at: Millis) {
         self.known.insert(entity, (used_at, known));
     }
 
-    pub(super) fn take(&self, entity: EntityKey) -> Option<Box<Known<M>>> {
+    pub(super) fn take(&self, entity: EntityKey) -> Option<Box<EntityCache<M>>> {
         self.known.remove(&entity).map(|(_, (_, known))| known)
     }
 

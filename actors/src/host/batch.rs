@@ -32,7 +32,8 @@ impl<M: Machine> Batch<M> {
             }
             envelopes.extend(queue.pop_front());
         }
-        let (span, taken) = (process_span(node, entity, &envelopes), Instant::now());
+        let span = process_span(node, entity, &envelopes);
+        let taken = Instant::now();
         node.metrics.batch_commands.record(envelopes.len() as u64);
         waited(node, entity, &mut envelopes, &span, taken);
         Self { span, envelopes, taken }

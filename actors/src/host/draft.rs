@@ -18,7 +18,7 @@ use crate::trace::{Span, TraceContext, names};
 use super::batch::Batch;
 use super::in_flight::{Answers, InFlight};
 use super::replay::Snapshot;
-use super::{Known, Resident, telemetry};
+use super::{EntityCache, Resident, telemetry};
 
 /// The answer to a request whose key was used before; `None`: it must be decided.
 fn known_to<M: Machine>(key: KeyUse, row: KeyRow) -> Option<Reply<M>> {
@@ -104,7 +104,8 @@ impl<M: Effects> Draft<M> {
             Ok(decision) => Ok(self.follow(decision, envelope, now, reads)),
             Err(Undecided::Missing(needs)) => Err(needs),
             Err(Undecided::Corrupt(error)) => {
-                let (entity, refusal) = (resident.entity, Refusal::of_store(&error));
+                let entity = resident.entity;
+                let refusal = Refusal::of_store(&error);
                 if envelope.is_internal() {
                     telemetry::not_done(&resident.node, entity, &refusal);
                 } else {
@@ -139,7 +140,7 @@ impl<M: Effects> Draft<M> {
 
 impl<M: Machine> Draft<M> {
     /// A draft of up to so many commands that has decided none yet.
-    fn on(known: &Known<M>, commands: usize, [id, first]: [[u8; 16]; 2]) -> Self {
+    fn on(known: &EntityCache<M>, commands: usize, [id, first]: [[u8; 16]; 2]) -> Self {
         Self {
             replies: Vec::with_capacity(commands),
             state: known.state.clone(),
@@ -251,7 +252,7 @@ impl<M: Machine> Draft<M> {
         self,
         entity: EntityKey,
         mut batch: Batch<M>,
-        known: &Known<M>,
+        known: &EntityCache<M>,
         snapshot_every: u64,
     ) -> Result<(Commit, InFlight<M>), Answers<M>> {
         self.describe(&mut batch.span);

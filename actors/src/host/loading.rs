@@ -7,7 +7,7 @@ use super::{Mail, Phase, Resident, reader, telemetry};
 use crate::directory::Envelope;
 use crate::machine::{Effects, Machine};
 use crate::node::Node;
-use crate::store::{Fresh, Loaded, StoreError};
+use crate::store::{Loaded, ReadLevel, StoreError};
 use crate::trace::{SpanKind, names};
 
 /// A successful or failed load of an entity.
@@ -24,7 +24,7 @@ pub(crate) struct Load {
 impl Load {
     /// A load that began then and ends now.
     pub(crate) fn since(began: Instant, records: u64, error: Option<&StoreError>) -> Self {
-        let error = error.map(|error| if error.passes() { "unavailable" } else { "corrupt" });
+        let error = error.map(|error| if error.is_transient() { "unavailable" } else { "corrupt" });
         Self { began, ended: Instant::now(), records, error }
     }
 
@@ -39,7 +39,8 @@ impl Load {
         if !node.traces().records(envelope.trace) {
             return;
         }
-        let (mut began, mut parent) = (self.began, envelope.trace);
+        let mut began = self.began;
+        let mut parent = envelope.trace;
         if let Some(admitted) = envelope.admitted {
             let wait = envelope.wait.get_or_insert_with(|| node.span(names::WAIT, SpanKind::Internal, parent));
             wait.began(admitted);
@@ -77,15 +78,15 @@ impl<M: Effects> Resident<M> {
     /// settled needs no such read. Nor does one that seems missing: its first commit requires that it is.
     async fn load_whole(&self) -> Result<Option<Loaded>, StoreError> {
         let store = &self.node.store;
-        match store.load(self.entity, Fresh::Acknowledged).await? {
-            Some(loaded) if !loaded.settled => store.load(self.entity, Fresh::Settled).await,
+        match store.load(self.entity, ReadLevel::Acknowledged).await? {
+            Some(loaded) if !loaded.settled => store.load(self.entity, ReadLevel::Settled).await,
             loaded => Ok(loaded),
         }
     }
 
     /// A load that began then and ends now, if stages are recorded or listed.
     fn load_since(&self, began: Instant, error: Option<&StoreError>) -> Option<Load> {
-        self.node.traces().are_told().then(|| Load::since(began, self.known.commits_since_snapshot, error))
+        self.node.traces().is_active().then(|| Load::since(began, self.known.commits_since_snapshot, error))
     }
 
     /// Adds the load to the trace of a command that waited for it in the mailbox. After the first command that did not
@@ -105,7 +106,7 @@ impl<M: Effects> Resident<M> {
         self.known.is_stale = false;
         let store = Arc::clone(&self.node.store);
         let entity = self.entity;
-        let loading = Box::pin(async move { store.load(entity, Fresh::Settled).await });
+        let loading = Box::pin(async move { store.load(entity, ReadLevel::Settled).await });
         if let Some(loaded) = reader::now_or_later(loading, &self.myself, Mail::Reloaded) {
             self.reloaded(loaded);
         }

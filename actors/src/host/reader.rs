@@ -16,13 +16,13 @@ use super::Mail;
 
 /// Returns a store's answer as mail. An actor that waits for one waits for nothing else, so the mail must come even if
 /// the store loses the answer: dropping this unused reports the loss.
-pub(crate) struct News<M: Machine, T> {
+pub(crate) struct Completion<M: Machine, T> {
     myself: ActorRef<Mail<M>>,
     mail: fn(Result<T, StoreError>) -> Mail<M>,
     lost: Option<fn() -> StoreError>,
 }
 
-impl<M: Machine, T> News<M, T> {
+impl<M: Machine, T> Completion<M, T> {
     pub(crate) fn new(
         myself: &ActorRef<Mail<M>>,
         mail: fn(Result<T, StoreError>) -> Mail<M>,
@@ -38,7 +38,7 @@ impl<M: Machine, T> News<M, T> {
     }
 }
 
-impl<M: Machine, T> Drop for News<M, T> {
+impl<M: Machine, T> Drop for Completion<M, T> {
     fn drop(&mut self) {
         if let Some(lost) = self.lost {
             let _ = self.myself.cast((self.mail)(Err(lost())));
@@ -96,30 +96,30 @@ async fn read_need(store: &Arc<dyn Store>, entity: EntityKey, need: Need) -> Res
     Ok(match need {
         Need::Row(table, key) => {
             let row = store.row(entity, table, key.clone()).await;
-            Read::Row(table, key, unless_it_passes(row)?)
+            Read::Row(table, key, damage_or_retry(row)?)
         }
         Need::First(table, limit) => {
             let rows = store.rows(entity, table, Scan::new(KeyRange::default(), Order::Asc, limit)).await;
-            Read::First(table, limit, unless_it_passes(rows)?)
+            Read::First(table, limit, damage_or_retry(rows)?)
         }
         Need::Under(table, prefix) => {
             let rows =
                 store.rows(entity, table, Scan::new(KeyRange::under(&prefix), Order::Asc, MAX_ROWS_UNDER_PREFIX)).await;
-            Read::Under(table, prefix, unless_it_passes(rows)?)
+            Read::Under(table, prefix, damage_or_retry(rows)?)
         }
         Need::Event(seq) => {
             let scan = LogScan { range: SeqRange::one(seq), order: Order::Asc, limit: 1 };
             let events = store.read_log(entity, scan).await;
             let event = events.map(|events| events.into_iter().next().map(|event| event.payload));
-            Read::Event(seq, unless_it_passes(event)?)
+            Read::Event(seq, damage_or_retry(event)?)
         }
     })
 }
 
 /// What was read, or how it is damaged. `Err`: the store may be readable later.
-fn unless_it_passes<T>(read: Result<T, StoreError>) -> Result<Result<T, StoreError>, StoreError> {
+fn damage_or_retry<T>(read: Result<T, StoreError>) -> Result<Result<T, StoreError>, StoreError> {
     match read {
-        Err(error) if error.passes() => Err(error),
+        Err(error) if error.is_transient() => Err(error),
         read => Ok(read),
     }
 }
@@ -144,7 +144,7 @@ pub(crate) fn now_or_later<M: Machine, T: Send + 'static>(
 ) -> Option<Result<T, StoreError>> {
     let now = (&mut reading).now_or_never();
     if now.is_none() {
-        let news = News::new(myself, mail, || StoreError::Unavailable("a read was lost".into()));
+        let news = Completion::new(myself, mail, || StoreError::Unavailable("a read was lost".into()));
         tokio::spawn(async move { news.tell(reading.await) });
     }
     now

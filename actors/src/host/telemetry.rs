@@ -18,7 +18,7 @@ use crate::trace::{Span, SpanKind, names};
 /// every request may meet it, so those lines are rate-limited.
 pub(super) fn not_loaded(node: &Node, entity: EntityKey, error: &StoreError) {
     node.metrics.activations_failed.inc();
-    if error.passes() {
+    if error.is_transient() {
         if let Some(Line { left_out }) = node.not_loaded.line(Instant::now()) {
             tracing::warn!(?entity, %error, left_out, "could not load an entity");
         }

@@ -16,14 +16,16 @@ fn an_id_is_read_back_from_its_text() {
 
 #[test]
 fn an_id_has_always_the_same_text() {
-    let (at, address) = (Millis(1_735_689_600_007), Address([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]));
+    let at = Millis(1_735_689_600_007);
+    let address = Address([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
     assert_eq!(ConversationId::new(at, address).to_string(), "conv_06a1yabw0w0g40r40m30e20918");
     assert_eq!(MessageId::new(at, address, 3).to_string(), "msg_06a1yabw0w0g40r40m30e209180000000c");
 }
 
 #[test]
 fn an_address_has_always_the_same_text() {
-    let (workspace, id) = (Address([0, 1, 0x0a, 0x10, 0xff, 5, 6, 7, 8, 9]), Address([0xab; 10]));
+    let workspace = Address([0, 1, 0x0a, 0x10, 0xff, 5, 6, 7, 8, 9]);
+    let id = Address([0xab; 10]);
     assert_eq!(workspace.to_string(), "00010a10ff0506070809");
     // Places of files' bytes begin with it.
     let folder = crate::attachment::folder(EntityKey::attachment(workspace, id));

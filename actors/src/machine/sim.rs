@@ -33,7 +33,8 @@ pub(crate) struct Sim<M: Machine> {
 
 impl<M: ChecksReplies> Sim<M> {
     pub(crate) fn new(entity: EntityKey, now: Millis) -> Self {
-        let (rows, views) = (BTreeMap::new(), BTreeMap::new());
+        let rows = BTreeMap::new();
+        let views = BTreeMap::new();
         Self { entity, now, state: None, log: Vec::new(), rows, views, seq: 0, trace: None, damaged: None }
     }
 
@@ -136,7 +137,8 @@ impl<M: ChecksReplies> Sim<M> {
             };
         }
         for record in change.redactions {
-            let (seq, bytes) = (record.seq, codec::encode_record(&record));
+            let seq = record.seq;
+            let bytes = codec::encode_record(&record);
             let mut events = self.log.iter_mut().filter(|(known, _)| M::is_event(&known.event));
             *events.find(|(known, _)| known.seq == seq).expect("what is redacted is there") = (record, bytes);
         }

@@ -58,8 +58,10 @@ pub(crate) struct Drawing {
 
 impl Default for Drawing {
     fn default() -> Self {
-        let (waiting, learning) = (Semaphore::new(limits::DRAWING_WAITING), Semaphore::new(1));
-        let (waiting, learning) = (Arc::new(waiting), Arc::new(learning));
+        let waiting = Semaphore::new(limits::DRAWING_WAITING);
+        let learning = Semaphore::new(1);
+        let waiting = Arc::new(waiting);
+        let learning = Arc::new(learning);
         Self { flights: Arc::default(), waiting, permits: DrawPermits::default(), learning }
     }
 }
@@ -104,7 +106,7 @@ async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
         match go_on(node, entity, &state, remembering).await {
             Ok(true) => {}
             Ok(false) => return Ok(()),
-            Err(error) if !error.passes() => {
+            Err(error) if !error.is_transient() => {
                 let command = conversation::Command::NotRemembered(remembering);
                 // If not even that can be reported, the alarm still resumes it.
                 let _ = retry_command(node, &node.conversations, entity, command).await?;
@@ -128,7 +130,7 @@ async fn go_on(
         |drawn| retry_command(node, &node.conversations, entity, conversation::Command::Remembered { range, drawn });
     let reported = match report(drawn).await {
         // Such a report will never be stored.
-        Err(error) if attempts >= MAX_ATTEMPTS && !error.passes() => {
+        Err(error) if attempts >= MAX_ATTEMPTS && !error.is_transient() => {
             report(Drawn { failed: true, ..Drawn::default() }).await?
         }
         reported => reported?,
@@ -185,11 +187,11 @@ async fn draw(
 ) -> Result<Drawn, Stopped> {
     let is_last = attempts >= MAX_ATTEMPTS;
     let Wanted { messages, trace, failed } = match wanted(node, entity, range).await {
-        Err(error) if is_last && !error.passes() => return Ok(Drawn { failed: true, ..Drawn::default() }),
+        Err(error) if is_last && !error.is_transient() => return Ok(Drawn { failed: true, ..Drawn::default() }),
         read => read?,
     };
     let mut drawn = Drawn { failed, ..Drawn::default() };
-    let look = Look { node, entity, state, agent, trace };
+    let look = DrawPass { node, entity, state, agent, trace };
     for (subject, messages) in by_subject(state, messages) {
         match look.draw(&subject, &messages, &mut drawn.used).await {
             Err(_) if is_last => drawn.failed = true,
@@ -251,7 +253,7 @@ fn by_subject(state: &conversation::State, messages: Vec<Message>) -> Vec<(Subje
 }
 
 /// One pass over a conversation.
-struct Look<'a> {
+struct DrawPass<'a> {
     node: &'a Arc<Node>,
     entity: EntityKey,
     state: &'a conversation::State,
@@ -261,7 +263,7 @@ struct Look<'a> {
     trace: Option<TraceContext>,
 }
 
-impl Look<'_> {
+impl DrawPass<'_> {
     /// Draws from messages about this subject, and adds the usage to the earlier usage.
     async fn draw(
         &self,
@@ -309,8 +311,10 @@ impl Look<'_> {
         // Notes need neither the agent's character nor its tools.
         let agent = Agent { tools: None, system_prompt: None, temperature_milli: Some(0), ..agent.clone() };
         let chat = Chat::begin(self.node, &agent, self.state.id, self.trace);
-        let (trace, exchange) = (chat.trace, chat.exchange.clone());
-        let (saying, messages) = (DeltaSink::silent(), vec![system, question]);
+        let trace = chat.trace;
+        let exchange = chat.exchange.clone();
+        let saying = DeltaSink::silent();
+        let messages = vec![system, question];
         let prompt = Prompt { agent: Arc::new(agent), messages, trace, saying, exchange };
         match chat.within(MODEL_TIMEOUT, self.node.ports.models.complete(prompt)).await {
             Ok(said) => Ok((model::edits(&said.replies.join("\n"), &known), said.usage)),

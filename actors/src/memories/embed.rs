@@ -42,7 +42,8 @@ pub(super) async fn embed(
     texts: Vec<String>,
     within: Duration,
 ) -> Result<Vec<Vec<f32>>, Unembedded> {
-    let (cause, began) = (current::get(), Instant::now());
+    let cause = current::get();
+    let began = Instant::now();
     let mut span = node.span(names::EMBEDDINGS, SpanKind::Client, cause);
     if span.is_recorded() {
         chat::name(&mut span, names::EMBEDDINGS, Some(embeddings.model()));
@@ -61,8 +62,11 @@ pub(super) async fn embed(
         Err(_) => Err(Unembedded::Late),
     };
     let error = embedded.as_ref().err().map(Unembedded::word);
-    let (operation, provider, end) = (ModelOperation::Embeddings, ModelProvider::OpenAi, ModelError::of(error));
-    let (took, of) = (began.elapsed(), span.recorded());
+    let operation = ModelOperation::Embeddings;
+    let provider = ModelProvider::OpenAi;
+    let end = ModelError::of(error);
+    let took = began.elapsed();
+    let of = span.recorded();
     node.metrics.embeddings.of(operation).of(provider).of(end).used().observe(took, of, || node.now());
     if let Some(error) = error {
         span.fail(error);

@@ -171,7 +171,8 @@ fn of_sentence(sentence: &str) -> Vec<Fact> {
     let folded = folded(&sentence);
     let joins = joins(&folded);
     let mut facts = Vec::new();
-    let (mut from, mut estranged) = (0, None::<Reach>);
+    let mut from = 0;
+    let mut estranged = None::<Reach>;
     loop {
         let (at, opening) = begin(&folded, from);
         let over = match opening.filter(|_| estranged.is_none()) {

@@ -196,7 +196,7 @@ impl ReviewState {
 
     /// Its outcome without the reviewers' words.
     #[must_use]
-    pub fn without_words(&self) -> Self {
+    pub fn redacted(&self) -> Self {
         Self { response: None, feedback: None, votes: Vec::new(), ..self.clone() }
     }
 }

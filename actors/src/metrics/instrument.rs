@@ -405,7 +405,8 @@ mod tests {
     #[test]
     fn minutes_of_a_request_and_an_hour_of_an_alarm_have_buckets() {
         let [ten, minute, hour] = [10, 60, 3_600].map(Duration::from_secs);
-        let (request, alarm) = (Histogram::<Requests>::default(), Histogram::<Lateness>::default());
+        let request = Histogram::<Requests>::default();
+        let alarm = Histogram::<Lateness>::default();
         let limit = |limits: &[u64], bucket: usize| limits[bucket] / SECOND;
         assert_eq!([ten, minute].map(|took| limit(Requests::LIMITS, request.observe(took))), [10, 60]);
         assert_eq!([minute, hour].map(|late| limit(Lateness::LIMITS, alarm.observe(late))), [60, 3_600]);

@@ -72,7 +72,8 @@ pub struct Mailbox {
 impl Node {
     /// The numbers that are available at once.
     pub fn standing(&self) -> Standing {
-        let (at, outbox) = (self.now(), self.outbox());
+        let at = self.now();
+        let outbox = self.outbox();
         let each = || Kind::ALL.into_iter().map(|kind| (kind, self.residents(kind)));
         Standing {
             at,

@@ -17,7 +17,7 @@ use crate::machine::{Machine, Record};
 use crate::memories::Memory;
 use crate::message::Overlay;
 use crate::store::{
-    Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogScan, Order, Pages, Row, Scan, SeqRange, Store, StoreError, Table,
+    KeyHash, KeyRange, KeyRow, Loaded, LogScan, Order, Pages, ReadLevel, Row, Scan, SeqRange, Store, StoreError, Table,
     View,
 };
 use crate::tables::{ASKED_TURNS, ATTACHED, CALLS, DETAILS, MEMORIES, OVERLAYS, SHOWN, TURNS};
@@ -29,7 +29,7 @@ use crate::usage::{Day, Used};
 ///
 /// `StoreError` if the store, or the stored data, cannot be read.
 pub async fn stored_state<M: Machine>(store: &dyn Store, entity: EntityKey) -> Result<Option<M::State>, StoreError> {
-    state_of::<M>(store.load(entity, Fresh::Acknowledged).await?)
+    state_of::<M>(store.load(entity, ReadLevel::Acknowledged).await?)
 }
 
 fn state_of<M: Machine>(loaded: Option<Loaded>) -> Result<Option<M::State>, StoreError> {
@@ -80,7 +80,7 @@ impl Node {
     ///
     /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn settled_state<M: Machine>(&self, entity: EntityKey) -> Result<Option<M::State>, StoreError> {
-        state_of::<M>(self.store.load(entity, Fresh::Settled).await?)
+        state_of::<M>(self.store.load(entity, ReadLevel::Settled).await?)
     }
 
     /// The origin of a conversation; `None`: there is no such conversation.
@@ -177,13 +177,13 @@ impl Node {
         range: SeqRange,
     ) -> Result<Readable<M::Event>, StoreError> {
         match self.events::<M>(entity, range, Order::Asc, range.len()).await {
-            Err(error) if !error.passes() => {}
+            Err(error) if !error.is_transient() => {}
             read => return Ok(Readable { events: read?, damaged: Vec::new() }),
         }
         let mut readable = Readable { events: Vec::new(), damaged: Vec::new() };
         for seq in range.seqs() {
             match self.events::<M>(entity, SeqRange::one(seq), Order::Asc, 1).await {
-                Err(error) if !error.passes() => readable.damaged.push((seq, error)),
+                Err(error) if !error.is_transient() => readable.damaged.push((seq, error)),
                 read => readable.events.extend(read?),
             }
         }

@@ -23,7 +23,7 @@ use crate::limits;
 
 mod state;
 
-use state::{Reception, Spot, State, Waiter};
+use state::{Entry, Slot, State, Waiter};
 
 /// The identity of a receiver.
 pub(crate) type BreakerKey = [u8; 16];
@@ -98,7 +98,7 @@ pub(crate) struct CircuitBreaker {
 
 /// A lane that wants to send something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Want {
+pub(crate) struct SendRequest {
     /// A request wants this event sent now, whatever is known of the receiver.
     pub(crate) retry_requested: bool,
     /// The URL, by its [`mark`](super::lane::mark), if the receiver may have many.
@@ -149,8 +149,8 @@ pub(crate) enum HealthChange {
 #[derive(Debug)]
 pub(crate) struct Pass {
     breaker: Arc<CircuitBreaker>,
-    spot: Spot,
-    /// As in [`Want`].
+    spot: Slot,
+    /// As in [`SendRequest`].
     url: Option<u64>,
     done: bool,
 }
@@ -158,7 +158,7 @@ pub(crate) struct Pass {
 impl Pass {
     /// Whether others wait for its result.
     pub(crate) fn is_probe(&self) -> bool {
-        self.spot == Spot::Probe
+        self.spot == Slot::Probe
     }
 
     /// Reports the attempt's result.
@@ -192,13 +192,13 @@ impl CircuitBreaker {
     }
 
     /// Waits for a permit.
-    pub(crate) async fn enter(self: &Arc<Self>, now: Millis, want: Want) -> Admitted {
+    pub(crate) async fn enter(self: &Arc<Self>, now: Millis, want: SendRequest) -> Admitted {
         let waiting = {
             let mut state = self.lock();
             match state.admit(now, want) {
-                Reception::Through(spot) => return Admitted::Now(self.pass(spot, want.url)),
-                Reception::Later(at) => return Admitted::Later(at),
-                Reception::Waits(queue) => {
+                Entry::Through(spot) => return Admitted::Now(self.pass(spot, want.url)),
+                Entry::Later(at) => return Admitted::Later(at),
+                Entry::Waits(queue) => {
                     let (sender, receiver) = oneshot::channel();
                     state.wait(queue, Waiter { want, sender });
                     receiver
@@ -212,7 +212,7 @@ impl CircuitBreaker {
         }
     }
 
-    fn pass(self: &Arc<Self>, spot: Spot, url: Option<u64>) -> Pass {
+    fn pass(self: &Arc<Self>, spot: Slot, url: Option<u64>) -> Pass {
         Pass { breaker: Arc::clone(self), spot, url, done: false }
     }
 

@@ -33,7 +33,7 @@ use crate::limits;
 use crate::node::Node;
 use crate::store::{KeyRange, Order, Scan, StoreError};
 use crate::tables::{LANE_TIMES, LANES};
-use crate::tasks::backoff::patiently;
+use crate::tasks::backoff::retry_transient;
 use crate::tasks::log_limiter::Line;
 
 mod ended;
@@ -104,7 +104,7 @@ pub(super) async fn run_until_idle<M: Sends>(
         log_failed_read(&node, entity, &error);
         // The log's alarm finds durable work again, but it may be hours away for a lane that is to be resumed now.
         let is_over = || !signal.has_lanes_to_resume() || node.outbox.is_stopping();
-        if !error.passes() || is_over() {
+        if !error.is_transient() || is_over() {
             return;
         }
         // A notification meanwhile causes an earlier retry.
@@ -136,7 +136,7 @@ async fn deliver_until_idle<M: Sends>(
 
 /// The first event to be looked at. While the signal exists only this courier reads events.
 async fn first_event<M: Sends>(node: &Node, entity: EntityKey, signal: &CourierSignal) -> Result<u64, StoreError> {
-    let state = patiently(FIND_TIMEOUT, || node.state::<M>(entity)).await?;
+    let state = retry_transient(FIND_TIMEOUT, || node.state::<M>(entity)).await?;
     let upto = state.as_ref().map_or(signal.upto(), |state| M::log(entity, state).last_seq);
     signal.upto.fetch_max(upto, Ordering::SeqCst);
     let from = state.as_ref().and_then(M::outbox).and_then(|outbox| outbox.from);
@@ -146,7 +146,7 @@ async fn first_event<M: Sends>(node: &Node, entity: EntityKey, signal: &CourierS
 /// Reports that events cannot be sent from a log, each time that is tried.
 fn log_failed_read(node: &Node, entity: EntityKey, error: &StoreError) {
     let now = Instant::now();
-    if error.passes() {
+    if error.is_transient() {
         if let Some(Line { left_out }) = node.outbox.unread.line(now) {
             tracing::warn!(?entity, %error, left_out, "could not send events; retrying");
         }
@@ -253,8 +253,8 @@ impl<M: Sends> Courier<M> {
         self.to_resume.extend(raised.resume.into_iter().take(room));
         let had_failed = self.failed_read.take().is_some();
         let has_found_room = !self.to_resume.is_empty() && self.runs.len() < MAX_RETURNING_LANES;
-        let is_behind = self.looked <= self.signal.upto() && self.has_room();
-        if raised.is_raised || had_failed || has_found_room || is_behind {
+        let is_after = self.looked <= self.signal.upto() && self.has_room();
+        if raised.is_raised || had_failed || has_found_room || is_after {
             let due = self.take_due_lanes().await;
             let looked = self.take_new_events().await;
             let again = Instant::now() + REREAD_PAUSE;
@@ -285,7 +285,7 @@ impl<M: Sends> Courier<M> {
             let is_done = match self.take_lane(lane, self.to_resume.contains(&lane), now).await {
                 Ok(is_done) => is_done,
                 Err(error) => {
-                    let is_damaged = !error.passes();
+                    let is_damaged = !error.is_transient();
                     all = Err(error);
                     is_damaged
                 }
@@ -300,7 +300,8 @@ impl<M: Sends> Courier<M> {
     /// Takes up one of these lanes, if it still waits. `false`: there is no room for it.
     async fn take_lane(&mut self, lane: Lane, is_early: bool, now: Millis) -> Result<bool, StoreError> {
         let known = self.runs.get(&lane);
-        let (is_known, is_moving) = (known.is_some(), known.is_some_and(Run::is_moving));
+        let is_known = known.is_some();
+        let is_moving = known.is_some_and(Run::is_moving);
         let Some(stored) = self.node.stored::<LaneRow>(self.entity, LANES, lane.key()).await? else { return Ok(true) };
         // It belongs to the other server until its time, at which the log's alarm rings.
         if !is_known && self.node.store.is_shared() && is_left_alone(&stored, now) {
@@ -390,7 +391,9 @@ impl<M: Sends> Courier<M> {
         for (lane, run) in &mut self.runs {
             untried_since = untried_since.into_iter().chain(run.untried_since()).min();
             let Some((head, retry_signal)) = run.start() else { continue };
-            let (node, scope, workspace) = (&self.node, &self.scope, &self.workspace);
+            let node = &self.node;
+            let scope = &self.scope;
+            let workspace = &self.workspace;
             let route = Route {
                 node: Arc::clone(node),
                 entity: self.entity,
@@ -451,7 +454,8 @@ impl<M: Sends> Courier<M> {
         &mut self,
         noting: impl Future<Output = Result<(), StoreError>>,
     ) -> Result<Vec<StepOutcome>, StoreError> {
-        let (mut noting, mut steps) = (pin!(noting), Vec::new());
+        let mut noting = pin!(noting);
+        let mut steps = Vec::new();
         loop {
             tokio::select! {
                 noted = &mut noting => return noted.map(|()| steps),

@@ -13,9 +13,9 @@ use crate::directory::{CommandContext, Refusal};
 use crate::id::EntityKey;
 use crate::limits;
 use crate::node::Node;
-use crate::store::{Fresh, StoreError};
+use crate::store::{ReadLevel, StoreError};
 use crate::tables::DELIVERIES;
-use crate::tasks::backoff::{Backoff, patiently};
+use crate::tasks::backoff::{Backoff, retry_transient};
 
 /// How long a note is offered if other processes share the store: less than the time for which they leave a log alone.
 const SHARED_STORE_TIMEOUT: Duration = Duration::from_secs(4);
@@ -114,8 +114,9 @@ pub(super) async fn note<M: Sends>(
 async fn is_stored(node: &Node, entity: EntityKey, deliveries: &[(DeliveryKey, Delivery)]) -> Result<bool, StoreError> {
     let [(key, delivery), ..] = deliveries else { return Ok(false) };
     // After this read the commit is either stored or never will be.
-    patiently(SHARED_STORE_TIMEOUT, || node.store.head(entity, Fresh::Settled)).await?;
-    let stored = patiently(SHARED_STORE_TIMEOUT, || node.stored::<Delivery>(entity, DELIVERIES, key.row())).await?;
+    retry_transient(SHARED_STORE_TIMEOUT, || node.store.head(entity, ReadLevel::Settled)).await?;
+    let stored =
+        retry_transient(SHARED_STORE_TIMEOUT, || node.stored::<Delivery>(entity, DELIVERIES, key.row())).await?;
     Ok(stored.as_ref() == Some(delivery))
 }
 
@@ -201,7 +202,9 @@ mod tests {
     use super::*;
 
     fn ended(seq: u64, url: &str) -> (DeliveryKey, Delivery) {
-        let (event, url, attempts) = ("message.created".to_owned(), url.to_owned(), Vec::new());
+        let event = "message.created".to_owned();
+        let url = url.to_owned();
+        let attempts = Vec::new();
         let receiver = Receiver::Channel;
         let delivery = Delivery { at: Millis(seq), event, receiver, url, end: End::Failed, attempts };
         (DeliveryKey::new(seq, receiver), delivery)

@@ -239,7 +239,8 @@ async fn pending_of<M: Sends>(
         (None, _) => source.from.map(|from| (from, source.last_seq)),
     };
     let Some((first, last)) = waiting else { return Ok(Pending::default()) };
-    let (mut found, mut scanned) = (Pending::default(), 0);
+    let mut found = Pending::default();
+    let mut scanned = 0;
     let behind = |after: Option<u64>| match (order, after) {
         (_, None) => (first, last),
         (Order::Asc, Some(after)) => (first.max(after + 1), last),
@@ -250,7 +251,7 @@ async fn pending_of<M: Sends>(
         let LogPart { records, upto } = page::<M>(node, of.entity, range, order).await?;
         for record in &records {
             match of_event::<M>(node, &source, record, of.lane, row.as_ref()).await {
-                Err(error) if !error.passes() => passed_over(node, of.entity, record.seq, &error),
+                Err(error) if !error.is_transient() => passed_over(node, of.entity, record.seq, &error),
                 of_it => found.deliveries.extend(of_it?.into_iter().map(|delivery| (record.seq, delivery))),
             }
         }
@@ -272,7 +273,7 @@ async fn page<M: Sends>(
     order: Order,
 ) -> Result<LogPart<M::Event>, StoreError> {
     match read_log::next_part::<M>(node, entity, (first, last), order, EVENTS_PER_PAGE).await {
-        Err(error) if !error.passes() => {
+        Err(error) if !error.is_transient() => {
             let upto = if order == Order::Asc { first } else { last };
             passed_over(node, entity, upto, &error);
             Ok(LogPart { records: Vec::new(), upto })

@@ -32,7 +32,7 @@ pub(super) async fn next_part<M: Sends>(
         Ok::<_, StoreError>(LogPart { records, upto })
     };
     match part(far).await {
-        Err(error) if !error.passes() && near != far => part(near).await,
+        Err(error) if !error.is_transient() && near != far => part(near).await,
         read => read,
     }
 }

@@ -26,7 +26,7 @@ use crate::node::Node;
 use crate::registry::{self, RowChange};
 use crate::store::{KeyRange, Pages, Row, StoreError};
 use crate::tables::{PENDING, WEBHOOK_ENDPOINTS};
-use crate::tasks::backoff::{Backoff, patiently};
+use crate::tasks::backoff::{Backoff, retry_transient};
 use crate::webhook::{DisabledReason, WebhookEndpoint};
 
 /// Entries of the list read at once.
@@ -161,7 +161,7 @@ async fn next_page(pages: &mut Pages<'_>, whose: &Whose) -> Result<Option<Vec<Ro
     let mut backoff = Backoff::endless(FIRST_PAUSE, MAX_PAUSE);
     loop {
         match pages.next().await {
-            Err(error) if error.passes() => {
+            Err(error) if error.is_transient() => {
                 let receiver = whose.id();
                 tracing::warn!(receiver, %error, "could not list the logs waiting for a receiver; retrying");
                 backoff.waits().await;
@@ -177,7 +177,7 @@ async fn resume_lane<M: Sends>(
     lane: Lane,
     whose: &Whose,
 ) -> Result<(), StoreError> {
-    let state = patiently(READ_TIMEOUT, || node.state::<M>(entity)).await?;
+    let state = retry_transient(READ_TIMEOUT, || node.state::<M>(entity)).await?;
     if let Some(state) = state
         && whose.has(entity, &M::scope(&state))
     {

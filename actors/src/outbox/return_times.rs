@@ -28,7 +28,8 @@ mod tests {
 
     #[test]
     fn each_comes_at_a_time_of_its_own_and_nobody_later_than_in_an_hour() {
-        let (now, mut last) = (Millis(1_000_000), Millis(0));
+        let now = Millis(1_000_000);
+        let mut last = Millis(0);
         for n in 1..=MAX_RETURN_MILLIS / APART_MILLIS {
             last = next(last, now, false, now);
             assert_eq!(last, now.plus(n * APART_MILLIS));
@@ -39,7 +40,8 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_set_back_sends_nobody_away_for_as_long() {
-        let (before, now) = (Millis(100_000_000), Millis(90_000_000));
+        let before = Millis(100_000_000);
+        let now = Millis(90_000_000);
         let last = next(Millis(0), before, false, before);
         let last = next(last, now.plus(CROWDED_MILLIS), false, now);
         assert_eq!(last, now.plus(CROWDED_MILLIS + APART_MILLIS));

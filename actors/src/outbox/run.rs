@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::circuit_breaker::Want;
+use super::circuit_breaker::SendRequest;
 use super::lane::{Attempt, Lane, LaneRow, RetryRequests, keep};
 use super::retry_signal::{RetryOf, RetrySignal};
 use super::step::{FoundEvent, KnownEvent, NextEvent, TriedEvent};
@@ -180,7 +180,8 @@ impl Run {
 
     /// Adds an event unless the lane already has it.
     pub(super) fn push(&mut self, event: FoundEvent) {
-        let (seq, last) = (event.seq, self.last());
+        let seq = event.seq;
+        let last = self.last();
         if last.is_some_and(|last| seq <= last) {
             return;
         }
@@ -335,7 +336,7 @@ impl Run {
                     is_handed_over: self.is_handed_over,
                     is_requested: self.is_head_requested(),
                 },
-                want: Want {
+                want: SendRequest {
                     retry_requested: self.retries.any(),
                     url: None,
                     unanswered: self.unanswered(),

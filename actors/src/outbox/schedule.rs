@@ -118,7 +118,9 @@ mod tests {
 
     #[test]
     fn an_absent_receiver_is_tried_as_published_for_72_hours() {
-        let (mut now, mut attempts, mut pauses) = (BEGAN, 1, Vec::new());
+        let mut now = BEGAN;
+        let mut attempts = 1;
+        let mut pauses = Vec::new();
         while let Next::Again { at, .. } = next(failed(attempts, now)) {
             pauses.push(at.since(now) / SECOND);
             (now, attempts) = (at, attempts + 1);

@@ -64,7 +64,8 @@ impl Drop for Waiting<'_> {
 
 impl Default for SendPermits {
     fn default() -> Self {
-        let (permits, kept) = (Semaphore::new(limits::DELIVERIES), Semaphore::new(RESERVED_PERMITS));
+        let permits = Semaphore::new(limits::DELIVERIES);
+        let kept = Semaphore::new(RESERVED_PERMITS);
         Self { permits: Arc::new(permits), kept: Arc::new(kept), of: DashMap::new() }
     }
 }

@@ -57,7 +57,9 @@ impl Sending {
                 state::settle(&M::log(context.entity, state), outbox, settlement, context.now, reads)?
             }
             Self::Again { key, receiver } => {
-                let (entity, asked_with, now) = (context.entity, context.key, context.now);
+                let entity = context.entity;
+                let asked_with = context.key;
+                let now = context.now;
                 state::again(entity, outbox, *key, *receiver, asked_with, now, reads)?.unwrap_or_default()
             }
             Self::Nothing => return Ok(Decision::Elsewhere(M::noted(None))),

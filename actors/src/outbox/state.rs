@@ -41,7 +41,7 @@ pub struct Outbox {
     pub from: Option<u64>,
     /// When it must be looked at, at the latest.
     #[n(1)]
-    pub look_at: Millis,
+    pub check_at: Millis,
     /// How many lanes wait.
     #[n(2)]
     pub lanes: u64,
@@ -176,9 +176,9 @@ pub fn opened(entity: EntityKey, outbox: Option<&Outbox>, first: u64, now: Milli
     if outbox.is_some_and(|outbox| outbox.from.is_some()) {
         return None;
     }
-    let look_at = now.plus(LOST_SEND_CHECK_DELAY_MILLIS);
-    let look_at = outbox.map_or(look_at, |outbox| outbox.look_at.min(look_at));
-    let after = Outbox { from: Some(first), look_at, lanes: outbox.map_or(0, |outbox| outbox.lanes) };
+    let check_at = now.plus(LOST_SEND_CHECK_DELAY_MILLIS);
+    let check_at = outbox.map_or(check_at, |outbox| outbox.check_at.min(check_at));
+    let after = Outbox { from: Some(first), check_at, lanes: outbox.map_or(0, |outbox| outbox.lanes) };
     Some((after, entry(entity, None, true)))
 }
 
@@ -475,7 +475,7 @@ impl<'a> Change<'a> {
     }
 
     fn done(mut self, before: Option<&Outbox>, from: Option<u64>, now: Millis) -> Result<Written, Undecided> {
-        let mut look_at = from.map(|_| now.plus(LOST_SEND_CHECK_DELAY_MILLIS));
+        let mut check_at = from.map(|_| now.plus(LOST_SEND_CHECK_DELAY_MILLIS));
         if self.lanes > 0 {
             // Of the earlier times, the first that stays.
             let stays = match self.reads.first(LANE_TIMES, self.gone.len() + 1) {
@@ -485,9 +485,9 @@ impl<'a> Change<'a> {
                     stays.and_then(|key| Lane::parse_time_key(key)).map(|(at, _)| at)
                 }
             };
-            look_at = [look_at, stays, self.earliest].into_iter().flatten().min();
+            check_at = [check_at, stays, self.earliest].into_iter().flatten().min();
         }
-        let after = look_at.map(|look_at| Outbox { from, look_at, lanes: self.lanes });
+        let after = check_at.map(|check_at| Outbox { from, check_at, lanes: self.lanes });
         self.written.outbox = (after.as_ref() != before).then_some(after);
         Ok(self.written)
     }

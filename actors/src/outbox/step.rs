@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::attempt_telemetry::{self, AttemptTelemetry};
-use super::circuit_breaker::Want;
+use super::circuit_breaker::SendRequest;
 use super::lane::{Attempt, Lane, Receiver};
 use super::port::{Answer, DeliveryRequest, LogScope, Sends, Undelivered};
 use super::read_log::{self, LogPart};
@@ -52,7 +52,7 @@ pub(super) struct Route {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NextEvent {
     /// This event is to be sent; the breaker's remaining questions except the URL.
-    Known { event: KnownEvent, want: Want },
+    Known { event: KnownEvent, want: SendRequest },
     /// The next event is in this range of the log, from and to; its first event, if that was tried already.
     Search { from: u64, to: u64, tried: Option<TriedEvent> },
 }
@@ -112,7 +112,7 @@ pub(super) struct HandedOver {
 
 /// An ended step. It counts once the events that it hands over are on their receivers' lanes.
 #[derive(Debug)]
-pub(super) struct Stepped {
+pub(super) struct StepOutcome {
     pub(super) step: Step,
     pub(super) handed_over: Vec<HandedOver>,
 }
@@ -121,10 +121,10 @@ pub(super) struct Stepped {
 #[derive(Debug)]
 pub(super) struct StepOutcome {
     pub(super) lane: Lane,
-    pub(super) stepped: Result<Stepped, StoreError>,
+    pub(super) stepped: Result<StepOutcome, StoreError>,
 }
 
-impl From<Step> for Stepped {
+impl From<Step> for StepOutcome {
     fn from(step: Step) -> Self {
         Self { step, handed_over: Vec::new() }
     }
@@ -187,7 +187,7 @@ pub(super) enum Verdict {
 /// # Errors
 ///
 /// `StoreError` if the store, or the stored data, cannot be read.
-pub(super) async fn step<M: Sends>(route: Route, lane: Lane, head: NextEvent) -> Result<Stepped, StoreError> {
+pub(super) async fn step<M: Sends>(route: Route, lane: Lane, head: NextEvent) -> Result<StepOutcome, StoreError> {
     let settings = settings::read(&route.node, route.entity, &route.scope).await?;
     match head {
         NextEvent::Search { from, to, tried } => search::<M>(&route, lane, &settings, (from, to), tried).await,
@@ -217,21 +217,24 @@ async fn search<M: Sends>(
     settings: &Settings,
     (first, last): (u64, u64),
     tried: Option<TriedEvent>,
-) -> Result<Stepped, StoreError> {
+) -> Result<StepOutcome, StoreError> {
     let configured = settings.configured();
     let off = off(lane.receiver, &configured);
     let read = read_log::next_part::<M>(&route.node, route.entity, (first, last), Order::Asc, EVENTS_PER_PAGE).await;
     let LogPart { records, upto } = match read {
         // All events waiting for a deleted endpoint are dropped, this one too.
-        Err(error) if !error.passes() && off == Some(Unsendable::Deleted) => {
-            let (entity, receiver) = (route.entity, lane.receiver);
+        Err(error) if !error.is_transient() && off == Some(Unsendable::Deleted) => {
+            let entity = route.entity;
+            let receiver = lane.receiver;
             let line = "a damaged event is not sent to a deleted endpoint";
             tracing::error!(?entity, ?receiver, seq = first, %error, "{line}");
             return Ok(Step::Found { events: Vec::new(), upto: first, lost: None }.into());
         }
         read => read?,
     };
-    let (mut events, mut lost, mut handed_over) = (Vec::new(), None, Vec::new());
+    let mut events = Vec::new();
+    let mut lost = None;
+    let mut handed_over = Vec::new();
     for record in &records {
         let Some(subject) = M::subject(record) else { continue };
         let of_message = match (lane.receiver, subject.message) {
@@ -243,7 +246,8 @@ async fn search<M: Sends>(
         let all = receivers(&subject, &configured, of_message.as_deref(), Some(lane.receiver));
         let is_for_it = all.iter().any(|(receiver, _)| *receiver == lane.receiver);
         let tried = tried.filter(|tried| tried.seq == record.seq);
-        let (event, mut goes) = (FoundEvent { seq: record.seq, at: record.at }, false);
+        let event = FoundEvent { seq: record.seq, at: record.at };
+        let mut goes = false;
         match tried {
             _ if off == Some(Unsendable::Deleted) => {}
             Some(TriedEvent { is_requested: false, .. }) if is_unsubscribed(lane.receiver, &subject, &configured) => {
@@ -260,7 +264,7 @@ async fn search<M: Sends>(
         let to = url_of(lane.receiver, &configured, None).filter(|_| goes && off.is_none());
         handed_over.extend(other_receivers(lane, to, event, &subject, &configured, of_message.as_deref()));
     }
-    Ok(Stepped { step: Step::Found { events, upto, lost }, handed_over })
+    Ok(StepOutcome { step: Step::Found { events, upto, lost }, handed_over })
 }
 
 /// Whether the event's destination `to` is unchanged since it happened.
@@ -292,8 +296,8 @@ async fn send<M: Sends>(
     lane: Lane,
     settings: &Settings,
     known: KnownEvent,
-    want: Want,
-) -> Result<Stepped, StoreError> {
+    want: SendRequest,
+) -> Result<StepOutcome, StoreError> {
     let node = &route.node;
     let receiver = lane.receiver;
     let hooks = match receiver {
@@ -330,7 +334,8 @@ async fn send<M: Sends>(
     };
     current::within(trace, reporting).await;
     let is_unscheduled = want.retry_requested || requested.is_some();
-    let (happened, event) = (subject.at, subject.event);
+    let happened = subject.at;
+    let event = subject.event;
     Ok(Step::Tried(Tried { happened, event, url, attempt, verdict, is_unscheduled }).into())
 }
 
@@ -343,8 +348,9 @@ async fn pack<M: Sends>(
     mut hooks: Option<Arc<Hooks>>,
     known: KnownEvent,
     wanted: bool,
-) -> Result<Result<(DeliveryRequest, Subject), Stepped>, StoreError> {
-    let (node, receiver) = (&route.node, lane.receiver);
+) -> Result<Result<(DeliveryRequest, Subject), StepOutcome>, StoreError> {
+    let node = &route.node;
+    let receiver = lane.receiver;
     let Some((record, subject)) = event::<M>(route, known.seq).await? else {
         return Err(StoreError::Corrupt("an event is missing from the log".into()));
     };
@@ -370,12 +376,12 @@ async fn pack<M: Sends>(
         true => Vec::new(),
     };
     let to = match to {
-        Ok(_) if !handed_over.is_empty() => return Ok(Err(Stepped { step: Step::HandsOver, handed_over })),
+        Ok(_) if !handed_over.is_empty() => return Ok(Err(StepOutcome { step: Step::HandsOver, handed_over })),
         Ok(destination) => destination,
         Err(why) => {
             let url = url_of(receiver, &configured, hooks.as_deref()).unwrap_or_default().to_owned();
             let unsent = Unsent { happened: subject.at, event: subject.event, url };
-            return Ok(Err(Stepped { step: Step::NotSent(why, Some(unsent)), handed_over }));
+            return Ok(Err(StepOutcome { step: Step::NotSent(why, Some(unsent)), handed_over }));
         }
     };
     let request = DeliveryRequest {

@@ -49,7 +49,8 @@ pub(super) fn needs(changes: &[RowChange]) -> impl Iterator<Item = Need> {
 pub(super) fn writes(changes: &[RowChange], seq: u64, reads: &ReadSet) -> Result<Vec<RowWrite>, Undecided> {
     let mut rows = Vec::new();
     for change in placed(changes) {
-        let (kind, id) = (change.table(), change.key());
+        let kind = change.table();
+        let id = change.key();
         let place = place_key(kind, id);
         let (at, is_there) = match (reads.row(PLACES, place.clone())?, change.value()) {
             (None, Some(_)) => (Bytes::copy_from_slice(&seq.to_be_bytes()), true),

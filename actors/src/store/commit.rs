@@ -117,7 +117,8 @@ impl Commit {
     /// [`StoreError::TooLarge`] if the key of a row or an entry is longer than any store accepts.
     pub fn measure_rows(&self) -> Result<usize, StoreError> {
         let rows = self.rows.iter().map(|row| (&row.key, &row.value));
-        let (mut longest, mut bytes) = (0, self.keys.len() * 64 + self.state.as_ref().map_or(0, Bytes::len));
+        let mut longest = 0;
+        let mut bytes = self.keys.len() * 64 + self.state.as_ref().map_or(0, Bytes::len);
         for (key, value) in rows.chain(self.views.iter().map(|entry| (&entry.key, &entry.value))) {
             longest = longest.max(key.len());
             bytes += key.len() + value.as_ref().map_or(0, Bytes::len);

@@ -6,8 +6,8 @@
 use bytes::Bytes;
 
 use super::{
-    Commit, CommitId, Fresh, Head, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, LogScan, NewRecord, Order, Outcome,
-    Redaction, RowWrite, SeqRange, Store, StoreError, Table, View, ViewWrite,
+    Commit, CommitId, Head, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, LogScan, NewRecord, Order, Outcome,
+    ReadLevel, Redaction, RowWrite, SeqRange, Store, StoreError, Table, View, ViewWrite,
 };
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};
@@ -118,7 +118,7 @@ impl<S: Store> Place<S> {
     /// # Panics
     /// If it does not.
     pub async fn load(&self, entity: EntityKey) -> Loaded {
-        self.store.load(entity, Fresh::Acknowledged).await.expect("a read").expect("the entity exists")
+        self.store.load(entity, ReadLevel::Acknowledged).await.expect("a read").expect("the entity exists")
     }
 
     /// The whole log of an entity with few events.

@@ -14,8 +14,8 @@ use tokio::time::sleep;
 
 use super::inventory::Inventory;
 use super::{
-    Beat, Cluster, Commit, CommitId, Done, Due, DuePage, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, NodeId,
-    Row, Scan, Store, StoreError, Table, View,
+    Cluster, Commit, CommitId, Done, Due, DuePage, Heartbeat, KeyHash, KeyRow, Loaded, LogRecord, LogScan, NodeId,
+    ReadLevel, Row, Scan, Store, StoreError, Table, View,
 };
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};
@@ -154,10 +154,10 @@ fn unknown() -> StoreError {
 }
 
 impl<S: Store> Store for FaultyStore<S> {
-    fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+    fn load(&self, entity: EntityKey, fresh: ReadLevel) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
         Box::pin(async move {
             self.reading()?;
-            self.carry_out_late(entity, fresh == Fresh::Settled).await;
+            self.carry_out_late(entity, fresh == ReadLevel::Settled).await;
             self.store.load(entity, fresh).await
         })
     }
@@ -256,10 +256,10 @@ impl<S: Store> Store for FaultyStore<S> {
         self.store.is_shared()
     }
 
-    fn beat(&self, me: Beat) -> BoxFuture<'_, Result<Vec<Beat>, StoreError>> {
+    fn heartbeat(&self, me: Heartbeat) -> BoxFuture<'_, Result<Vec<Heartbeat>, StoreError>> {
         Box::pin(async move {
             self.reading()?;
-            self.store.beat(me).await
+            self.store.heartbeat(me).await
         })
     }
 
@@ -337,7 +337,7 @@ mod tests {
         let mut known = Vec::new();
         let mut settled = false;
         while known.len() < writes {
-            let fresh = if settled { Fresh::Settled } else { Fresh::Acknowledged };
+            let fresh = if settled { ReadLevel::Settled } else { ReadLevel::Acknowledged };
             let Ok(loaded) = store.load(ENTITY, fresh).await else { continue };
             let name = format!("event {}", known.len());
             if loaded.as_ref().is_some_and(|l| l.tail.iter().any(|record| record.payload == name)) {
@@ -365,7 +365,7 @@ mod tests {
             let store = faulty(seed, Rates::OFTEN);
             let known = write_through_faults(&store, 40).await;
             store.calm();
-            let loaded = store.load(ENTITY, Fresh::Settled).await.unwrap().unwrap();
+            let loaded = store.load(ENTITY, ReadLevel::Settled).await.unwrap().unwrap();
             let found: Vec<_> = loaded.tail.iter().map(|record| record.payload.clone()).collect();
             assert_eq!(found, known, "seed {seed}, {:?}", store.injected());
             assert_eq!(loaded.head.seq, 40, "seed {seed}");
@@ -390,14 +390,15 @@ mod tests {
 
     #[tokio::test]
     async fn after_a_settled_load_a_late_commit_is_decided_for_good() {
-        let (mut seen, mut unseen) = (0, 0);
+        let mut seen = 0;
+        let mut unseen = 0;
         for seed in 0..40 {
             let store = faulty(seed, Rates { late: 1_000, ..Rates::default() });
             let outcome = commit(&store, events(ENTITY, None, &["late"])).await;
             assert!(matches!(outcome, Err(StoreError::Indeterminate(_))));
-            let first = store.load(ENTITY, Fresh::Settled).await.unwrap();
+            let first = store.load(ENTITY, ReadLevel::Settled).await.unwrap();
             for _ in 0..20 {
-                assert_eq!(store.load(ENTITY, Fresh::Settled).await.unwrap(), first, "seed {seed}");
+                assert_eq!(store.load(ENTITY, ReadLevel::Settled).await.unwrap(), first, "seed {seed}");
             }
             if first.is_some() { seen += 1 } else { unseen += 1 }
         }
@@ -411,7 +412,7 @@ mod tests {
         store.set_rates(Rates { competed: 1_000, ..Rates::default() });
         let head = Head { seq: 1, commit: 1 };
         assert_eq!(commit(&store, events(ENTITY, Some(head), &["b"])).await.unwrap(), Outcome::Conflict);
-        let loaded = store.load(ENTITY, Fresh::Acknowledged).await.unwrap().unwrap();
+        let loaded = store.load(ENTITY, ReadLevel::Acknowledged).await.unwrap().unwrap();
         assert_eq!((loaded.head, loaded.tail.len()), (Head { seq: 1, commit: 2 }, 1));
     }
 }

@@ -12,8 +12,8 @@ use futures_util::future::BoxFuture;
 
 use super::inventory::Inventory;
 use super::{
-    Beat, Commit, CommitId, Done, Due, DuePage, Fresh, Head, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, LogScan,
-    NodeId, Order, Outcome, Redaction, Row, Scan, SeqRange, Store, StoreError, Table, View,
+    Commit, CommitId, Done, Due, DuePage, Head, Heartbeat, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, LogScan,
+    NodeId, Order, Outcome, ReadLevel, Redaction, Row, Scan, SeqRange, Store, StoreError, Table, View,
 };
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};
@@ -34,7 +34,7 @@ struct Content {
     entities: BTreeMap<EntityKey, Entity>,
     views: BTreeMap<(Address, View), BTreeMap<Bytes, Bytes>>,
     due: BTreeSet<Due>,
-    beats: BTreeMap<NodeId, Beat>,
+    beats: BTreeMap<NodeId, Heartbeat>,
     closed: bool,
 }
 
@@ -185,7 +185,7 @@ fn list(rows: &BTreeMap<Bytes, Bytes>, range: KeyRange, order: Order, limit: usi
 }
 
 impl Store for MemoryStore {
-    fn load(&self, entity: EntityKey, _: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+    fn load(&self, entity: EntityKey, _: ReadLevel) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
         Box::pin(async move {
             self.of(entity, |entity| {
                 Some(Loaded {
@@ -252,7 +252,7 @@ impl Store for MemoryStore {
         self.shared
     }
 
-    fn beat(&self, me: Beat) -> BoxFuture<'_, Result<Vec<Beat>, StoreError>> {
+    fn heartbeat(&self, me: Heartbeat) -> BoxFuture<'_, Result<Vec<Heartbeat>, StoreError>> {
         Box::pin(async move {
             let mut content = self.open()?;
             content.beats.insert(me.node, me);
@@ -333,7 +333,10 @@ mod tests {
     async fn a_closed_store_refuses_everything() {
         let store = MemoryStore::default();
         store.close().await;
-        assert!(matches!(store.load(EntityKey::INSTALLATION, Fresh::Settled).await, Err(StoreError::Unavailable(_))));
+        assert!(matches!(
+            store.load(EntityKey::INSTALLATION, ReadLevel::Settled).await,
+            Err(StoreError::Unavailable(_))
+        ));
         assert!(matches!(store.due(None, Millis(1), 1).await, Err(StoreError::Unavailable(_))));
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{KeyRange, Order, Row, Scan, Store, StoreError, Table, View};
 use crate::id::{Address, EntityKey};
-use crate::tasks::backoff::patiently;
+use crate::tasks::backoff::retry_transient;
 
 /// The unread rest of a list, in ascending order.
 pub struct Pages<'s> {
@@ -50,7 +50,7 @@ impl<'s> Pages<'s> {
             return Ok(None);
         }
         let scan = Scan::new(self.range.clone(), Order::Asc, self.limit);
-        let page = patiently(self.within, || match self.list {
+        let page = retry_transient(self.within, || match self.list {
             List::Rows(entity, table) => self.store.rows(entity, table, scan.clone()),
             List::View(workspace, view) => self.store.view(workspace, view, scan.clone()),
         });

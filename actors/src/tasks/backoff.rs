@@ -61,14 +61,14 @@ impl Backoff {
 /// # Errors
 ///
 /// The error of the last attempt.
-pub async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
+pub async fn retry_transient<T, F: Future<Output = Result<T, StoreError>>>(
     within: Duration,
     attempt: impl Fn() -> F,
 ) -> Result<T, StoreError> {
     let mut backoff = Backoff::within(within);
     loop {
         match attempt().await {
-            Err(error) if error.passes() => {
+            Err(error) if error.is_transient() => {
                 if !backoff.waits().await {
                     return Err(error);
                 }

@@ -21,7 +21,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_end_is_waited_for_and_not_beyond_the_deadline() {
         let begun = Instant::now();
-        let (soon, deadline) = (begun + CHECK_INTERVAL * 3, begun + Duration::from_secs(1));
+        let soon = begun + CHECK_INTERVAL * 3;
+        let deadline = begun + Duration::from_secs(1);
         wait(|| Instant::now() >= soon, deadline).await;
         assert!((soon..soon + CHECK_INTERVAL).contains(&Instant::now()), "{:?}", begun.elapsed());
         wait(|| false, deadline).await;

@@ -68,7 +68,8 @@ mod tests {
 
     #[test]
     fn the_first_line_is_said_and_then_one_a_second_that_counts_the_others() {
-        let (limiter, begin) = (LogLimiter::new(), Instant::now());
+        let limiter = LogLimiter::new();
+        let begin = Instant::now();
         let after = |millis| limiter.line(begin + Duration::from_millis(millis)).map(|line| line.left_out);
         assert_eq!(after(0), Some(None));
         assert_eq!([after(0), after(400), after(999)], [None; 3]);

@@ -36,9 +36,9 @@ pub enum Stopped {
 
 impl Stopped {
     /// Whether a retry may succeed later.
-    pub(crate) fn passes(&self) -> bool {
+    pub(crate) fn is_transient(&self) -> bool {
         match self {
-            Self::Store(error) => error.passes(),
+            Self::Store(error) => error.is_transient(),
             Self::NoAnswer(_) => true,
             Self::Refused(_) => false,
         }

@@ -25,7 +25,7 @@ use crate::message::{Content, Message, NewMessage, Sender, SenderKind, role};
 use crate::node::Node;
 use crate::requests::Request;
 use crate::store::{Cause, Order, StoreError};
-use crate::tasks::backoff::{Backoff, patiently};
+use crate::tasks::backoff::{Backoff, retry_transient};
 use crate::tasks::retry_command::{NoAnswer, retry_command_for};
 use crate::tool::{Ask, Asker, Called, Fetched, Invocation, Plan, given_ids};
 use crate::trace::{Span, TraceContext, current, names};
@@ -111,7 +111,8 @@ impl Begun {
 
 /// Runs an attempt.
 pub(super) async fn run(node: &Arc<Node>, entity: EntityKey, begun: Begun) {
-    let (id, asked) = (begun.turn.id, begun.asked);
+    let id = begun.turn.id;
+    let asked = begun.asked;
     let mut telemetry = AttemptTelemetry::begin(node, begun.conversation, &begun.turn, [asked, begun.goes_on]);
     let trace = telemetry.context_or(asked);
     let lost = current::within(trace, go(node, entity, begun, trace, &mut telemetry)).await.err();
@@ -137,8 +138,9 @@ async fn go(
     trace: Option<TraceContext>,
     telemetry: &mut AttemptTelemetry,
 ) -> Result<(), Lost> {
-    let agent = patiently(COMMAND_RETRY_TIMEOUT, || node.agent(entity.workspace, &turn.agent)).await?;
-    let (number, attempt) = (turn.id.number, turn.attempt);
+    let agent = retry_transient(COMMAND_RETRY_TIMEOUT, || node.agent(entity.workspace, &turn.agent)).await?;
+    let number = turn.id.number;
+    let attempt = turn.attempt;
     let finish = match agent {
         Some(agent) => {
             telemetry.knows(&agent);
@@ -146,7 +148,8 @@ async fn go(
             let permit = node.turns.permit(entity.workspace, &agent).await;
             telemetry.waited(asked.elapsed());
             let saying = DeltaSink::new(&node.deltas, entity, (turn.id, attempt), seq);
-            let (round, began) = (0, Some(seq));
+            let round = 0;
+            let began = Some(seq);
             let mut attempt = Attempt { node, entity, conversation, agent, turn, saying, trace, round, began };
             let finish = attempt.finish().await?;
             // No model is asked any more, and storing the outcome may take long.
@@ -172,12 +175,13 @@ impl Attempt<'_> {
         }
         loop {
             let read = || Context::read(self.node, self.entity, &self.turn, self.began);
-            let context = patiently(COMMAND_RETRY_TIMEOUT, read).await?;
+            let context = retry_transient(COMMAND_RETRY_TIMEOUT, read).await?;
             if self.round > 0 {
                 self.saying.goes_on(context.newest);
             }
             let branch = context.branch();
-            let (number, attempt) = (self.turn.id.number, self.turn.attempt);
+            let number = self.turn.id.number;
+            let attempt = self.turn.attempt;
             if context.is_pointless() {
                 let nothing = self.agent.usage(0, 0, self.agent.model.as_deref().unwrap_or("builtin"));
                 return Ok(Finish { number, attempt, outcome: Ok((Vec::new(), nothing)), branch });
@@ -203,7 +207,9 @@ impl Attempt<'_> {
     async fn ask_model(&self, context: &Context) -> Completion {
         let agent = &self.agent;
         let chat = Chat::begin(self.node, agent, self.conversation, self.trace);
-        let (trace, recorded, exchange) = (chat.trace, chat.recorded(), chat.exchange.clone());
+        let trace = chat.trace;
+        let recorded = chat.recorded();
+        let exchange = chat.exchange.clone();
         let allowed = Duration::from_secs(u64::from(agent.timeout_seconds));
         let call = async {
             match &agent.provider {
@@ -259,7 +265,9 @@ impl Attempt<'_> {
         self.round += 1;
         let tools = &self.node.ports.tools;
         let calls: Vec<Called> = said.calls.into_iter().take(limits::ROUND_CALLS).collect();
-        let (number, attempt, round) = (self.turn.id.number, self.turn.attempt, self.round);
+        let number = self.turn.id.number;
+        let attempt = self.turn.attempt;
+        let round = self.round;
         let ids: Vec<String> =
             (0..calls.len()).map(|place| format!("call_{number}_{attempt}_{round}_{place}")).collect();
         let given = given_ids(&calls, &ids);
@@ -278,7 +286,8 @@ impl Attempt<'_> {
                 Plan::Ask(ask) => Some(ask.as_ref().clone()),
                 _ => None,
             };
-            let (id, name) = (invocation.id.clone(), invocation.called.name.clone());
+            let id = invocation.id.clone();
+            let name = invocation.called.name.clone();
             let given = invocation.given.clone();
             recorded.push(Call { id: id.clone(), name, ask, wait: None, answered: false, given });
             plans.push(Due { id, plan, span });
@@ -300,7 +309,9 @@ impl Attempt<'_> {
 
     /// A call, and the span that its work belongs to.
     fn invocation(&self, id: String, given: Option<String>, called: Called) -> (Invocation, Span) {
-        let (agent, turn, workspace) = (Arc::clone(&self.agent), self.turn.id, self.entity.workspace);
+        let agent = Arc::clone(&self.agent);
+        let turn = self.turn.id;
+        let workspace = self.entity.workspace;
         let mut invocation = Invocation { id, given, called, agent, turn, workspace, trace: None };
         let span = attempt_telemetry::tool(self.node, &invocation.called.name, invocation.shown_id(), self.trace);
         invocation.trace = span.context_or(self.trace);
@@ -310,7 +321,7 @@ impl Attempt<'_> {
     /// Questions to people by a lost attempt are asked again, or found asked.
     async fn go_on_with_calls(&mut self) -> Result<(), Lost> {
         let number = self.turn.id.number;
-        let calls = patiently(COMMAND_RETRY_TIMEOUT, || self.node.calls(self.entity, number)).await?;
+        let calls = retry_transient(COMMAND_RETRY_TIMEOUT, || self.node.calls(self.entity, number)).await?;
         let open = calls.calls.into_iter().filter(|call| !call.answered);
         let asks = open.filter_map(|call| {
             let span = attempt_telemetry::tool(self.node, &call.name, call.shown_id(), self.trace);
@@ -322,7 +333,9 @@ impl Attempt<'_> {
     /// Makes recorded calls concurrently, and records their results.
     async fn make(&mut self, due: Vec<Due>) -> Result<(), Lost> {
         let outcomes = join_all(due.into_iter().map(|due| self.one(due))).await;
-        let (mut results, mut waits, mut lost) = (Vec::new(), Vec::new(), None);
+        let mut results = Vec::new();
+        let mut waits = Vec::new();
+        let mut lost = None;
         for (id, outcome) in outcomes {
             match outcome {
                 Ok(CallOutcome::Result(result)) => results.push((id, result)),
@@ -330,7 +343,8 @@ impl Attempt<'_> {
                 Err(loss) => lost = Some(loss),
             }
         }
-        let (number, attempt) = (self.turn.id.number, self.turn.attempt);
+        let number = self.turn.id.number;
+        let attempt = self.turn.attempt;
         // A finished call must not run again because another one failed.
         if lost.is_none() || !results.is_empty() {
             let answers = CallResults { number, attempt, results, waits, is_lost: lost.is_some() };
@@ -381,9 +395,10 @@ impl Attempt<'_> {
 
     /// Asks the people of a channel, once, however often it runs for the same call.
     async fn ask(&self, call: &str, ask: Ask, trace: Option<TraceContext>) -> Result<CallOutcome, Lost> {
-        let (node, workspace) = (self.node, self.entity.workspace);
+        let node = self.node;
+        let workspace = self.entity.workspace;
         let failed = |code: &str, detail: &str| Ok(CallOutcome::Result(node.ports.tools.failed(code, detail)));
-        let channel = patiently(COMMAND_RETRY_TIMEOUT, || node.channel(workspace, &ask.channel)).await?;
+        let channel = retry_transient(COMMAND_RETRY_TIMEOUT, || node.channel(workspace, &ask.channel)).await?;
         let Some(channel) = channel else { return failed("channel_not_found", "no such channel") };
         if channel.kind != ChannelKind::Human {
             return failed("channel_kind_mismatch", "the channel is not a human channel");
@@ -400,7 +415,7 @@ impl Attempt<'_> {
             Ok(Answer::Done(posted)) => posted.messages.into_iter().next(),
             Ok(Answer::Repeat(posted)) => {
                 let events = || node.events::<Conversation>(entity, posted, Order::Asc, 4);
-                let events = patiently(COMMAND_RETRY_TIMEOUT, events).await?;
+                let events = retry_transient(COMMAND_RETRY_TIMEOUT, events).await?;
                 events.iter().find_map(message_of)
             }
             Err(_) => None,
@@ -438,16 +453,16 @@ impl Attempt<'_> {
     }
 
     /// Reports the turn's progress to the conversation; returns the turn after that.
-    async fn offer(&mut self, told: impl Tells) -> Result<Turn, Lost> {
+    async fn offer(&mut self, told: impl ReportsTurn) -> Result<Turn, Lost> {
         self.began = None;
         offer(self.node, self.entity, told, self.trace).await
     }
 }
 
 /// A report to a turn's conversation. The reply is the turn's state then, unless that is another attempt's.
-trait Tells: Request<Conversation, Reply = Option<Box<Turn>>> {}
+trait ReportsTurn: Request<Conversation, Reply = Option<Box<Turn>>> {}
 
-impl<R: Request<Conversation, Reply = Option<Box<Turn>>>> Tells for R {}
+impl<R: Request<Conversation, Reply = Option<Box<Turn>>>> ReportsTurn for R {}
 
 /// Sends the turn's conversation a command; returns the turn after that. Where no other process can take the turn over,
 /// the command is retried until it is stored, or the node stops the attempt: what a model has answered is known nowhere
@@ -455,7 +470,7 @@ impl<R: Request<Conversation, Reply = Option<Box<Turn>>>> Tells for R {}
 async fn offer(
     node: &Arc<Node>,
     entity: EntityKey,
-    told: impl Tells,
+    told: impl ReportsTurn,
     trace: Option<TraceContext>,
 ) -> Result<Turn, Lost> {
     let context = CommandContext { key: None, trace };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::prompt_message::PromptMessage;
-use super::recent::{Known, TAIL_BYTES};
+use super::recent::{RecentMessages, TAIL_BYTES};
 use crate::agent::builtin;
 use crate::agent::{Agent, ChatMessage};
 use crate::clock::Millis;
@@ -188,8 +188,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes the cached end of the conversation; returns whether that is the whole context.
-    fn takes(&mut self, known: Known) -> bool {
-        let Known { messages, first, last } = known;
+    fn takes(&mut self, known: RecentMessages) -> bool {
+        let RecentMessages { messages, first, last } = known;
         self.context.newest = last;
         let mut through = first == 1;
         for said in messages {
@@ -200,8 +200,16 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the log backwards from the event `upto`. Returns the messages read, unless some were dropped since.
-    async fn read(&mut self, store: &dyn Store, entity: EntityKey, mut upto: u64) -> Result<Option<Known>, StoreError> {
-        let (mut known, mut looked_at, mut bytes, mut is_whole) = (None::<Known>, 0, 0, true);
+    async fn read(
+        &mut self,
+        store: &dyn Store,
+        entity: EntityKey,
+        mut upto: u64,
+    ) -> Result<Option<RecentMessages>, StoreError> {
+        let mut known = None::<RecentMessages>;
+        let mut looked_at = 0;
+        let mut bytes = 0;
+        let mut is_whole = true;
         while looked_at < MAX_EVENTS_READ && bytes < LOOKED_AT_BYTES {
             let page = store
                 .read_log(entity, LogScan { range: SeqRange::upto(upto), order: Order::Desc, limit: EVENTS_PER_PAGE })
@@ -211,7 +219,7 @@ impl<'a> Reader<'a> {
             self.context.newest = self.context.newest.max(first.seq);
             let range = KeyRange { after: Some(number_key(last.seq - 1)), before: Some(number_key(first.seq + 1)) };
             let overlays = store.rows(entity, OVERLAYS, Scan::new(range, Order::Asc, EVENTS_PER_PAGE)).await?;
-            let known = known.get_or_insert_with(|| Known { messages: Vec::new(), first: 0, last: first.seq });
+            let known = known.get_or_insert_with(|| RecentMessages { messages: Vec::new(), first: 0, last: first.seq });
             // Messages that would be evicted at once are not cached.
             let keeps = bytes <= TAIL_BYTES;
             if keeps {

@@ -51,7 +51,7 @@ struct Tail {
 
 /// The cached end of one conversation.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct RecentMessages {
     /// The newest comes first.
     pub(super) messages: Vec<Arc<PromptMessage>>,
     /// The first event that they cover; every message since is among them.
@@ -62,15 +62,15 @@ pub(super) struct Known {
 
 impl Recent {
     /// The cached end of a conversation, if it includes the event `upto`.
-    pub(super) fn of(&self, conversation: EntityKey, upto: u64) -> Option<Known> {
+    pub(super) fn of(&self, conversation: EntityKey, upto: u64) -> Option<RecentMessages> {
         let mut tail = self.tails.get_mut(&conversation).filter(|tail| tail.last >= upto)?;
         tail.used = self.added.load(Ordering::Relaxed);
         let messages = tail.messages.iter().rev().cloned().collect();
-        Some(Known { messages, first: tail.first, last: tail.last })
+        Some(RecentMessages { messages, first: tail.first, last: tail.last })
     }
 
     /// Caches all messages read between two events.
-    pub(super) fn put(&self, conversation: EntityKey, Known { messages, first, last }: Known) {
+    pub(super) fn put(&self, conversation: EntityKey, RecentMessages { messages, first, last }: RecentMessages) {
         let weight = BASE_WEIGHT + messages.iter().map(|said| said.weight()).sum::<usize>();
         let mut tail = Tail { messages: messages.into_iter().rev().collect(), first, last, weight, used: 0 };
         tail.shorten();
@@ -86,7 +86,7 @@ impl Recent {
     pub(crate) fn follow(&self, conversation: EntityKey, records: &[Arc<Record<Event>>], tools: &dyn Tools) {
         let begins = records.first().is_some_and(|first| matches!(first.event, Event::ConversationCreated { .. }));
         if begins && records.iter().any(|record| matches!(record.event, Event::TurnStarted(_))) {
-            self.put(conversation, Known { messages: Vec::new(), first: 1, last: 0 });
+            self.put(conversation, RecentMessages { messages: Vec::new(), first: 1, last: 0 });
         }
         let Some(mut tail) = self.tails.get_mut(&conversation) else { return };
         let before = tail.weight;
@@ -137,7 +137,7 @@ impl Recent {
 impl Tail {
     /// Takes the next record; `false` if it is not the next one, or changes an earlier message.
     fn follow(&mut self, record: &Record<Event>, tools: &dyn Tools) -> bool {
-        if !record.event.leaves_words() {
+        if !record.event.keeps_content() {
             return false;
         }
         // A turn that has read the store may have added it already. Marks have no sequence of their own.
@@ -199,8 +199,8 @@ mod tests {
         Arc::new(Record { seq, at: Millis(seq), trace: None, event })
     }
 
-    fn known(first: u64, last: u64) -> Known {
-        Known { messages: (first..=last).rev().map(|seq| message(seq, "a")).collect(), first, last }
+    fn known(first: u64, last: u64) -> RecentMessages {
+        RecentMessages { messages: (first..=last).rev().map(|seq| message(seq, "a")).collect(), first, last }
     }
 
     fn seqs(recent: &Recent, upto: u64) -> Option<Vec<u64>> {
@@ -280,7 +280,10 @@ mod tests {
         let mut n = 0_u16;
         let address = |n: u16| EntityKey { id: Address::derive("recent", &[&n.to_le_bytes()]), ..conversation(1) };
         while recent.added.load(Ordering::Relaxed) < 3 * limits::RECENT_BYTES {
-            recent.put(address(n), Known { messages: vec![message(1, &"x".repeat(100_000))], first: 1, last: 1 });
+            recent.put(
+                address(n),
+                RecentMessages { messages: vec![message(1, &"x".repeat(100_000))], first: 1, last: 1 },
+            );
             assert!(recent.weight.load(Ordering::Relaxed) <= limits::RECENT_BYTES);
             assert!(recent.of(address(0), 1).is_some(), "it is used all the time");
             n += 1;

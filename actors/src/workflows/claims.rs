@@ -252,7 +252,8 @@ impl Claimer<'_> {
             }
         }
         let key = Some(KeyUse { home: None, claim: claim.number, ..self.key });
-        let (node, context) = (self.node, CommandContext { key, ..self.trace });
+        let node = self.node;
+        let context = CommandContext { key, ..self.trace };
         match claim.target.kind {
             Kind::Conversation => held(node.conversations.hold(node, claim.target, context).await),
             Kind::Contact => held(node.contacts.hold(node, claim.target, context).await),

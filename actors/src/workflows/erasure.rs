@@ -19,7 +19,7 @@ use crate::memories::{ForgetAll, Subject};
 use crate::node::Node;
 use crate::store::{KeyRange, SeqRange, StoreError, Table};
 use crate::tables::{CHANNELS_ASIDE, FORKS};
-use crate::tasks::backoff::patiently;
+use crate::tasks::backoff::retry_transient;
 use crate::tasks::retry_command::{RETRY_TIMEOUT, Stopped, retry_command};
 use crate::tasks::shared_job::{self, JobHandle};
 
@@ -44,9 +44,9 @@ pub(crate) fn resume(node: &Arc<Node>, entity: EntityKey) {
 /// The error of the first failed step. The contact's alarm has all steps repeated.
 pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     let node = &node;
-    let Some(state) = patiently(RETRY_TIMEOUT, || node.state::<Contact>(entity)).await? else { return Ok(()) };
+    let Some(state) = retry_transient(RETRY_TIMEOUT, || node.state::<Contact>(entity)).await? else { return Ok(()) };
     let Some(erasing) = state.erasing else { return Ok(()) };
-    let mut left = Left::default();
+    let mut left = Failures::default();
     let mut ended = Vec::new();
     for (conversation, theirs) in conversations(node, &state, entity, &mut left).await {
         let step = erase_step(node, conversation, &theirs).await;
@@ -55,7 +55,7 @@ pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
         }
     }
     for (conversation, theirs) in ended {
-        left.take(conversation, take_words(node, conversation, &theirs).await);
+        left.take(conversation, redact_conversation(node, conversation, &theirs).await);
         left.take(conversation, settle::release(node, conversation).await);
     }
     let subject = Subject::Contact(erasing.id);
@@ -73,12 +73,12 @@ const MAX_LOG_LINES: u64 = 8;
 
 /// The failures of a run.
 #[derive(Default)]
-struct Left {
+struct Failures {
     first: Option<Stopped>,
     count: u64,
 }
 
-impl Left {
+impl Failures {
     /// The result of a step on an entity; `None`: it failed, which is recorded and logged.
     fn take<T>(&mut self, of: EntityKey, done: Result<T, impl Into<Stopped>>) -> Option<T> {
         let error = match done {
@@ -105,14 +105,14 @@ impl Left {
 /// Unreadable events of one step: those that were still emptied, and those that could not be and remain, or have rows
 /// that remain.
 #[derive(Debug, Default)]
-pub(crate) struct Unread {
+pub(crate) struct ErasureProgress {
     first: Option<(u64, StoreError)>,
     emptied: u64,
     stay: u64,
     stays: Option<u64>,
 }
 
-impl Unread {
+impl ErasureProgress {
     /// Notes an unreadable event. Returns whether it can be rewritten: its bytes were read, though they do not decode.
     /// The store rewrites nothing that it cannot read itself.
     pub(crate) fn note(&mut self, seq: u64, error: StoreError, reads: &ReadSet) -> bool {
@@ -155,7 +155,7 @@ impl Unread {
 }
 
 /// How a conversation belongs to a contact.
-enum Theirs {
+enum Ownership {
     /// It was assigned; with its opening, if it may be unused.
     Assigned(Option<Opening>),
     /// This contact noted it as a copy.
@@ -167,35 +167,35 @@ async fn conversations(
     node: &Arc<Node>,
     state: &contact::State,
     entity: EntityKey,
-    left: &mut Left,
-) -> Vec<(EntityKey, Theirs)> {
+    left: &mut Failures,
+) -> Vec<(EntityKey, Ownership)> {
     let mut assigned: Vec<_> = state.erased_conversations(entity).collect();
     for aside in rows::<Aside>(node, entity, CHANNELS_ASIDE, left).await {
         assigned.extend(state.erased_on(entity, &aside.seen_by(state)));
     }
-    let assigned = assigned.into_iter().map(|(conversation, unused)| (conversation, Theirs::Assigned(unused)));
+    let assigned = assigned.into_iter().map(|(conversation, unused)| (conversation, Ownership::Assigned(unused)));
     let mut conversations: Vec<_> = assigned.collect();
     conversations.extend(
         copies(node, entity, left)
             .await
             .iter()
-            .map(|copy| (EntityKey::conversation(entity.workspace, copy.copy.address), Theirs::Copy(copy.contact))),
+            .map(|copy| (EntityKey::conversation(entity.workspace, copy.copy.address), Ownership::Copy(copy.contact))),
     );
     conversations
 }
 
 /// The copies of conversations of the contacts that were erased at this address.
-async fn copies(node: &Arc<Node>, entity: EntityKey, left: &mut Left) -> Vec<Copied> {
+async fn copies(node: &Arc<Node>, entity: EntityKey, left: &mut Failures) -> Vec<Copied> {
     let mut copies: Vec<Copied> = rows(node, entity, FORKS, left).await;
     // A contact that began since has copies too; it is in the state, which is read after them.
-    let state = patiently(RETRY_TIMEOUT, || node.state::<Contact>(entity)).await;
+    let state = retry_transient(RETRY_TIMEOUT, || node.state::<Contact>(entity)).await;
     let Some(state) = left.take(entity, state) else { return Vec::new() };
     copies.retain(|copy| state.as_ref().is_none_or(|state| state.erased_at.is_some() || copy.contact != state.id));
     copies
 }
 
 /// A whole table of the contact's, as far as it can be read.
-async fn rows<T: for<'b> Decode<'b, ()>>(node: &Node, entity: EntityKey, table: Table, left: &mut Left) -> Vec<T> {
+async fn rows<T: for<'b> Decode<'b, ()>>(node: &Node, entity: EntityKey, table: Table, left: &mut Failures) -> Vec<T> {
     let mut all = Vec::new();
     let mut pages = node.pages(entity, table, KeyRange::default(), ROWS_AT_ONCE).patient(RETRY_TIMEOUT);
     while let Some(rows) = left.take(entity, pages.next().await).flatten() {
@@ -205,7 +205,7 @@ async fn rows<T: for<'b> Decode<'b, ()>>(node: &Node, entity: EntityKey, table: 
 }
 
 /// Erases the words of a closed conversation.
-async fn take_words(node: &Arc<Node>, entity: EntityKey, theirs: &Theirs) -> Result<(), Stopped> {
+async fn redact_conversation(node: &Arc<Node>, entity: EntityKey, theirs: &Ownership) -> Result<(), Stopped> {
     loop {
         match erase_step(node, entity, theirs).await? {
             Some(conversation::Erasure { next: Some(_), .. }) => {}
@@ -252,14 +252,14 @@ async fn go_on(
 async fn erase_step(
     node: &Arc<Node>,
     entity: EntityKey,
-    theirs: &Theirs,
+    theirs: &Ownership,
 ) -> Result<Option<conversation::Erasure>, Stopped> {
     let conversations = &node.conversations;
     let heard = match theirs {
-        Theirs::Assigned(unused) => {
+        Ownership::Assigned(unused) => {
             retry_command(node, conversations, entity, Erase { unused: unused.clone() }).await?.map(Some)
         }
-        Theirs::Copy(contact) => retry_command(node, conversations, entity, EraseCopy(*contact)).await?,
+        Ownership::Copy(contact) => retry_command(node, conversations, entity, EraseCopy(*contact)).await?,
     };
     match heard {
         Ok(erasure) => Ok(erasure),

@@ -59,7 +59,8 @@ impl Errands {
     /// notification.
     pub(crate) fn look_after(&self, node: &Arc<Node>, entity: EntityKey, turn: &Turn) {
         let Some(flight) = self.looking.begin(entity) else { return };
-        let (node, number) = (Arc::clone(node), turn.id.number);
+        let node = Arc::clone(node);
+        let number = turn.id.number;
         tokio::spawn(async move {
             let _flight = flight;
             let Ok(_place) = Arc::clone(&node.errands.places).acquire_owned().await else { return };
@@ -136,7 +137,7 @@ async fn look(node: &Arc<Node>, entity: EntityKey, number: u64) -> Result<(), St
 /// A review's current state; `None`: it does not exist, or its state cannot be known any more.
 async fn review_of(node: &Node, entity: EntityKey, message: MessageId) -> Result<Option<ReviewState>, StoreError> {
     match stored_review(node, entity, message).await {
-        Err(error) if !error.passes() => {
+        Err(error) if !error.is_transient() => {
             tracing::error!(?entity, seq = message.number, %error, "a review cannot be read; it is treated as deleted");
             Ok(None)
         }

@@ -99,7 +99,7 @@ async fn piece(
             };
             *is_tree = Some(known);
             // Without it its children would have no parent, and be one branch.
-            content = known.then(|| again(&message, message.content.without_words(gone)));
+            content = known.then(|| again(&message, message.content.redacted(gone)));
         }
         bytes += content.as_ref().map_or(0, Content::weight);
         if bytes > limits::BATCH_BYTES && !originals.is_empty() {

@@ -48,7 +48,8 @@ async fn due(store: &impl Store) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn i5_reviews_expire_on_time_and_never_early_near_and_far() {
-    let (store, clock) = (Arc::new(MemoryStore::default()), TokioClock::start());
+    let store = Arc::new(MemoryStore::default());
+    let clock = TokioClock::start();
     let node = node_by(&store, &clock);
     let mut random = Random(3);
     let mut deadlines = Vec::new();
@@ -87,7 +88,8 @@ async fn i5_reviews_expire_on_time_and_never_early_near_and_far() {
 
 #[tokio::test(start_paused = true)]
 async fn i5_an_alarm_rings_in_the_next_process_overdue_or_not() {
-    let (gate, clock) = (Arc::new(Gate::new()), TokioClock::start());
+    let gate = Arc::new(Gate::new());
+    let clock = TokioClock::start();
     let node = node_by(&gate, &clock);
     let [overdue, ahead] = [clock.now().plus(5_000), clock.now().plus(300_000)];
     for (n, deadline) in [(1, overdue), (2, ahead)] {
@@ -107,7 +109,8 @@ async fn i5_an_alarm_rings_in_the_next_process_overdue_or_not() {
 
 #[tokio::test(start_paused = true)]
 async fn many_overdue_reviews_of_many_entities_are_all_worked_off() {
-    let (gate, clock) = (Arc::new(Gate::new()), TokioClock::start());
+    let gate = Arc::new(Gate::new());
+    let clock = TokioClock::start();
     let node = node_by(&gate, &clock);
     for n in 0..1_500 {
         let deadline = clock.now().plus(10_000 + n);
@@ -148,7 +151,8 @@ async fn scans_wakes_and_commits_that_fail_are_repeated_until_they_succeed() {
 
 #[tokio::test(start_paused = true)]
 async fn wakes_do_not_pile_up_behind_a_slow_commit() {
-    let (gate, clock) = (Arc::new(Gate::new()), TokioClock::start());
+    let gate = Arc::new(Gate::new());
+    let clock = TokioClock::start();
     let node = node_by(&gate, &clock);
     let e = entity(1);
     node.conversation(e, ask(e, clock.now().plus(1_000)), CommandContext::default()).await.unwrap();
@@ -164,7 +168,8 @@ async fn wakes_do_not_pile_up_behind_a_slow_commit() {
 /// Its own alarms are read soon after.
 #[tokio::test(start_paused = true)]
 async fn i5_an_unreadable_part_of_the_index_keeps_no_alarm_back() {
-    let (gate, clock) = (Arc::new(Gate::new()), TokioClock::start());
+    let gate = Arc::new(Gate::new());
+    let clock = TokioClock::start();
     let first = node_by(&gate, &clock);
     for n in 1..=2 {
         first
@@ -186,7 +191,8 @@ async fn i5_an_unreadable_part_of_the_index_keeps_no_alarm_back() {
 
 #[tokio::test(start_paused = true)]
 async fn alarms_ring_on_time_while_the_due_index_is_read() {
-    let (gate, clock) = (Arc::new(Gate::new()), TokioClock::start());
+    let gate = Arc::new(Gate::new());
+    let clock = TokioClock::start();
     let node = node_by(&gate, &clock);
     let deadline = clock.now().plus(60_000);
     node.conversation(entity(1), ask(entity(1), deadline), CommandContext::default()).await.unwrap();
@@ -204,7 +210,8 @@ async fn alarms_ring_on_time_while_the_due_index_is_read() {
 
 #[tokio::test(start_paused = true)]
 async fn wakes_do_not_pile_up_behind_a_slow_load() {
-    let (gate, clock) = (Arc::new(Gate::new()), TokioClock::start());
+    let gate = Arc::new(Gate::new());
+    let clock = TokioClock::start();
     let first = node_by(&gate, &clock);
     let wakes = actors::limits::WAKES as u64;
     let later = clock.now().plus((wakes + 100) * 1_000);
@@ -261,7 +268,8 @@ async fn i5_a_clock_set_forward_announces_due_alarms_within_a_second() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_without_services_does_what_it_is_asked_and_rings_nothing() {
-    let (store, clock) = (MemoryStore::default(), TokioClock::start());
+    let store = MemoryStore::default();
+    let clock = TokioClock::start();
     let node = || Node::without_services(Arc::new(store.clone()), clock.clone(), entropy(), Arc::new(NoModels));
     let asking = node();
     asking.conversation(entity(1), ask(entity(1), clock.now().plus(1_000)), CommandContext::default()).await.unwrap();
@@ -289,7 +297,8 @@ async fn i5_a_clock_that_is_set_back_puts_no_later_alarm_off() {
 
 #[tokio::test(start_paused = true)]
 async fn i5_a_review_is_announced_on_time_though_its_actor_has_left() {
-    let (clock, puppet) = (TokioClock::start(), Puppet::new(false));
+    let clock = TokioClock::start();
+    let puppet = Puppet::new(false);
     let store = Arc::new(MemoryStore::default());
     let node = Node::start(store, clock.clone(), entropy(), Arc::new(Strings(puppet)));
     make_agent(&node, remote()).await;
@@ -318,7 +327,8 @@ fn weight((commit, reads): (actors::store::Commit, usize)) -> (usize, usize, usi
 
 #[tokio::test(start_paused = true)]
 async fn thousands_of_pending_reviews_make_no_commit_of_their_channel_larger() {
-    let (gate, clock) = (Arc::new(Gate::new()), TokioClock::start());
+    let gate = Arc::new(Gate::new());
+    let clock = TokioClock::start();
     let node = node_by(&gate, &clock);
     let e = entity(1);
     let year = 365 * 24 * 3_600_000;
@@ -362,6 +372,6 @@ async fn thousands_of_pending_reviews_make_no_commit_of_their_channel_larger() {
         "{records} {rows} {views} {bytes} {reads}"
     );
     // The current state is the largest that was ever stored: nothing in it has grown with the reviews.
-    let stored = gate.load(e, actors::store::Fresh::Acknowledged).await.unwrap().unwrap().state.unwrap();
+    let stored = gate.load(e, actors::store::ReadLevel::Acknowledged).await.unwrap().unwrap().state.unwrap();
     assert!(stored.len() < 200, "{} bytes", stored.len());
 }

@@ -24,10 +24,13 @@ fn workspace() -> EntityKey {
 async fn a_row_read_after_a_change_was_acknowledged_is_not_older() {
     let node = node_on(MemoryStore::default());
     put(&node, T, b"row", codec::encode(&Millis(0))).await;
-    let (acknowledged, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let over = Arc::new(AtomicBool::new(false));
     let readers: Vec<_> = (0..3)
         .map(|_| {
-            let (node, acknowledged, over) = (Arc::clone(&node), Arc::clone(&acknowledged), Arc::clone(&over));
+            let node = Arc::clone(&node);
+            let acknowledged = Arc::clone(&acknowledged);
+            let over = Arc::clone(&over);
             tokio::spawn(async move {
                 let mut read = 0;
                 while !over.load(Ordering::SeqCst) {

@@ -143,7 +143,8 @@ async fn a_request_that_was_refused_leaves_its_key_to_whoever_comes_next() {
 #[tokio::test(start_paused = true)]
 async fn a_key_is_forgotten_after_two_days_wherever_it_had_its_effect() {
     for (first, next) in [(1, 2), (1, 0), (0, 1), (1, 1)] {
-        let (store, clock) = (MemoryStore::default(), clock());
+        let store = MemoryStore::default();
+        let clock = clock();
         let told: Arc<actors::clock::ManualClock> = Arc::clone(&clock);
         let node = Node::start(Arc::new(store), told, entropy(), Arc::new(NoModels));
         assert_eq!(send(&node, 1, first).await.unwrap(), Answer::Done(()));

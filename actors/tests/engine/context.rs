@@ -66,7 +66,8 @@ async fn prompts(store: impl Store) -> Vec<Vec<String>> {
 
 #[tokio::test(start_paused = true)]
 async fn a_turn_knows_of_its_conversation_what_it_would_read() {
-    let (known, read) = (prompts(MemoryStore::default()).await, prompts(MemoryStore::default().shared()).await);
+    let known = prompts(MemoryStore::default()).await;
+    let read = prompts(MemoryStore::default().shared()).await;
     for (n, (known, read)) in known.iter().zip(&read).enumerate() {
         assert_eq!(known, read, "question {n}");
     }

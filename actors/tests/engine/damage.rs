@@ -14,7 +14,7 @@ use actors::message::Content;
 use actors::node::Node;
 use actors::ports::Ports;
 use actors::store::conformance::{commit, on};
-use actors::store::{Commit, Fresh, KeyRange, Order, RowWrite, Scan, Store as _};
+use actors::store::{Commit, KeyRange, Order, ReadLevel, RowWrite, Scan, Store as _};
 use actors::tables::{DEADLINES, ERRANDS, MEMORIES, OVERLAYS};
 use actors::workflows::fork;
 use bytes::Bytes;
@@ -140,7 +140,8 @@ async fn an_errand_for_an_unreadable_question_is_struck_off() {
     let node = waiting(&gate).await;
     let [question] = questions(&node).await[..] else { panic!("people are asked once") };
     gate.rule(Rule::Hold);
-    let (asked, command) = (Arc::clone(&node), approve(question));
+    let asked = Arc::clone(&node);
+    let command = approve(question);
     let answering = tokio::spawn(async move { asked.conversation(people(), command, NONE).await });
     settle().await;
     gate.damage_in(people(), question.number);
@@ -210,7 +211,7 @@ async fn an_unreadable_memory_keeps_nothing_from_being_remembered() {
     let edits = vec![Edit::text_as_it_is("tea")];
     let command = memories::Remember { subject, edits, source: None };
     node.memories(memories, command, NONE).await.unwrap();
-    let head = gate.load(memories, Fresh::Settled).await.unwrap().unwrap().head;
+    let head = gate.load(memories, ReadLevel::Settled).await.unwrap().unwrap().head;
     let row = RowWrite { table: MEMORIES, key: Bytes::from_static(b"?"), value: Some("\u{7f}?".into()) };
     commit(&gate.inner, Commit { rows: vec![row], ..on(memories, Some(head), "garbled") }).await.unwrap();
     let e = entity(1);
@@ -247,7 +248,8 @@ async fn a_damaged_memory_keeps_none_from_being_forgotten() {
 async fn a_copy_is_complete_without_a_message_that_cannot_be_read() {
     let gate = Gate::new();
     let node = node_by(&Arc::new(gate.clone()), &TokioClock::start());
-    let (source, copy) = (entity(1), entity(2));
+    let source = entity(1);
+    let copy = entity(2);
     for n in 0..5 {
         node.conversation(source, post(source, &format!("message {n}")), NONE).await.unwrap();
     }

@@ -94,7 +94,8 @@ async fn a_store_that_hangs_does_not_keep_a_node_from_stopping_in_time() {
 #[tokio::test(start_paused = true)]
 async fn a_turn_cut_off_by_the_stop_goes_on_in_the_next_process() {
     let gate = Gate::new();
-    let (clock, silent) = (TokioClock::start(), Puppet::new(false));
+    let clock = TokioClock::start();
+    let silent = Puppet::new(false);
     let node = Node::start(Arc::new(gate.clone()), clock.clone(), entropy(), Arc::new(Strings(silent)));
     make_agent(&node, remote()).await;
     let e = entity(1);

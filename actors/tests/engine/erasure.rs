@@ -15,7 +15,7 @@ use actors::node::Node;
 use actors::store::conformance::{commit, on};
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
-use actors::store::{Commit, Fresh, KeyRange, LogScan, Order, RowWrite, Scan, SeqRange, Store as _};
+use actors::store::{Commit, KeyRange, LogScan, Order, ReadLevel, RowWrite, Scan, SeqRange, Store as _};
 use actors::tables::{BARRED, CHANNELS_ASIDE, FORKS, OVERLAYS, SHOWN};
 use actors::workflows::erasure;
 use bytes::Bytes;
@@ -32,7 +32,8 @@ fn ana() -> actors::id::EntityKey {
 }
 
 async fn resolve(node: &Arc<Node>, channel: &str) -> (ContactId, OpenConversation) {
-    let (identifier, name) = ("secret@example.com".to_owned(), Some("secret name".to_owned()));
+    let identifier = "secret@example.com".to_owned();
+    let name = Some("secret name".to_owned());
     let resolve = Resolve { identifier, name, channel: channel.to_owned(), closed: None, revives: true };
     let command = contact::Command::Resolve(resolve);
     match node.contact(ana(), command, NONE).await.unwrap() {
@@ -139,7 +140,7 @@ async fn the_erasure_of_many_files_ends_on_a_store_that_fails_now_and_then() {
 
 /// Stores content that this program does not write.
 async fn garble(store: &MemoryStore, entity: EntityKey, damage: impl FnOnce(Commit) -> Commit) {
-    let head = store.load(entity, Fresh::Settled).await.unwrap().unwrap().head;
+    let head = store.load(entity, ReadLevel::Settled).await.unwrap().unwrap().head;
     commit(store, damage(on(entity, Some(head), "garbled"))).await.unwrap();
 }
 
@@ -177,7 +178,8 @@ async fn an_unreadable_part_of_a_contact_keeps_no_other_part_from_erasure() {
     let barred = node.rows(place, BARRED, Scan::new(KeyRange::default(), Order::Asc, 9)).await.unwrap();
     assert_eq!(barred.len(), 1, "no copy begins there any more");
     let of_shop = store.read_log(shop, LogScan { range: SeqRange::ALL, order: Order::Asc, limit: 1_000 });
-    let (stored, of_shop) = (format!("{store:?}"), format!("{:?}", of_shop.await.unwrap()));
+    let stored = format!("{store:?}");
+    let of_shop = format!("{:?}", of_shop.await.unwrap());
     let count = |text: &str| text.matches("secret").count();
     // The store holds the log whole, and again as the records since the newest state.
     assert!(count(&stored) <= 2 * count(&of_shop), "only one conversation is left");
@@ -203,7 +205,8 @@ async fn an_erasure_is_not_done_before_damaged_events_are_gone() {
     let said = lines.of(Level::ERROR, "events to be erased cannot be read");
     assert!(said.len() == 2 && said.iter().all(|line| line.contains("seq=70 ")), "{said:?}");
     sleep(Duration::from_secs(3_600)).await;
-    let (before, said) = (gate.commits(), lines.of(Level::ERROR, "").len());
+    let before = gate.commits();
+    let said = lines.of(Level::ERROR, "").len();
     sleep(Duration::from_secs(3_600)).await;
     assert!((5..=7).contains(&(gate.commits() - before)), "it is looked at every ten minutes, and only that is noted");
     assert!(lines.of(Level::ERROR, "").len() - said <= 2 * 2 * 7);
@@ -305,7 +308,8 @@ async fn a_repeated_erasure_waits_for_the_one_under_way() {
     gate.hang_loads(Some(Subject::Contact(id).entity(WORKSPACE)));
     let first = erasure::begin(&node, ana());
     settle().await;
-    let (reads, commits) = (gate.reads(), gate.commits());
+    let reads = gate.reads();
+    let commits = gate.commits();
     let others: Vec<_> = (0..10).map(|_| erasure::begin(&node, ana())).collect();
     settle().await;
     assert!(reads > 0 && (gate.reads(), gate.commits()) == (0, commits), "nothing is gone through beside it");

@@ -12,7 +12,7 @@ use actors::ports::Ports;
 use actors::store::conformance::{commit, on};
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
-use actors::store::{Commit, Fresh, SeqRange, Store as _};
+use actors::store::{Commit, ReadLevel, SeqRange, Store as _};
 use actors::subscriptions::Missed;
 use actors::trace::{Finished, Tracer, Traces};
 use futures_util::FutureExt as _;
@@ -178,7 +178,7 @@ async fn an_entity_that_is_damaged_is_an_error_of_the_log() {
     let store = Arc::new(MemoryStore::default());
     let e = entity(1);
     node_over(&store).conversation(e, post(e, "a"), CommandContext::default()).await.unwrap();
-    let head = store.load(e, Fresh::Settled).await.unwrap().unwrap().head;
+    let head = store.load(e, ReadLevel::Settled).await.unwrap().unwrap().head;
     let damage = Commit { state: Some("\u{7f}?".into()), ..on(e, Some(head), "garbled") };
     commit(&*store, damage).await.unwrap();
     let node = node_over(&store);
@@ -230,7 +230,8 @@ async fn a_panic_is_unknown_to_those_who_wait_and_the_next_command_works() {
     let directory = Directory::<Bomb>::default();
     let e = EntityKey { kind: Kind::Contact, ..entity(1) };
     let ask = |command: Option<u64>| {
-        let (node, directory) = (Arc::clone(&node), directory.clone());
+        let node = Arc::clone(&node);
+        let directory = directory.clone();
         tokio::spawn(async move { directory.ask(&node, e, command, CommandContext::default()).await })
     };
     assert_eq!(ask(Some(1)).await.unwrap().unwrap(), Answer::Done(1));

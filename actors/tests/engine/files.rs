@@ -13,7 +13,7 @@ use actors::ports::{Files, Ports};
 use actors::store::conformance::{commit, on};
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
-use actors::store::{Cause, Commit, Fresh, Store as _};
+use actors::store::{Cause, Commit, ReadLevel, Store as _};
 use futures_util::future::BoxFuture;
 use tokio::time::sleep;
 use tracing::Level;
@@ -57,7 +57,8 @@ async fn arrived(node: &Arc<Node>) -> EntityKey {
 
 #[tokio::test(start_paused = true)]
 async fn a_place_of_bytes_that_is_away_is_asked_until_it_is_back() {
-    let (place, clock) = (Arc::new(Place::default()), TokioClock::start());
+    let place = Arc::new(Place::default());
+    let clock = TokioClock::start();
     let ports = Ports { files: Arc::new(Way(Arc::clone(&place))), ..Ports::default() };
     let node = Node::start(Arc::new(MemoryStore::default()), clock, entropy(), ports);
     let e = arrived(&node).await;
@@ -82,7 +83,7 @@ async fn a_file_of_a_damaged_conversation_is_checked_now_and_then_and_stays() {
     node.conversation(conversation, post(conversation, "a"), CommandContext::default()).await.unwrap();
     let bind = Bind { conversation: conversation.id, instead_of: None };
     node.attachment(e, bind, CommandContext::default()).await.unwrap();
-    let head = store.load(conversation, Fresh::Settled).await.unwrap().unwrap().head;
+    let head = store.load(conversation, ReadLevel::Settled).await.unwrap().unwrap().head;
     let damage = Commit { state: Some("\u{7f}?".into()), ..on(conversation, Some(head), "garbled") };
     commit(&*store, damage).await.unwrap();
     node.attachment(e, Command::Doubt, CommandContext::default()).await.unwrap();

@@ -35,7 +35,8 @@ async fn a_copy_is_finished_by_whoever_comes_after_faults_and_crashes() {
         let store = Arc::new(FaultyStore::new(MemoryStore::default(), seed, Rates::default()));
         let clock = TokioClock::start();
         let node = node_by(&store, &clock);
-        let (source, copy) = (entity(1), entity(2));
+        let source = entity(1);
+        let copy = entity(2);
         node.conversation(source, say(opening(source)), NONE).await.unwrap();
         let of = Forked { source: opening(source).id, upto: MESSAGES as u64 + 1 };
         node.conversation(copy, Forking { opening: opening(copy), of }, NONE).await.unwrap();
@@ -64,7 +65,8 @@ async fn a_copy_is_finished_by_whoever_comes_after_faults_and_crashes() {
 
 /// A contact with messages, and their conversation.
 async fn talkative(node: &Arc<Node>, ana: EntityKey) -> (ContactId, ConversationId) {
-    let (identifier, channel) = ("secret@example.com".to_owned(), "shop".to_owned());
+    let identifier = "secret@example.com".to_owned();
+    let channel = "shop".to_owned();
     let resolve = Resolve { identifier, name: None, channel: channel.clone(), closed: None, revives: true };
     let command = contact::Command::Resolve(resolve);
     let (contact, open) = match node.contact(ana, command, NONE).await.unwrap() {

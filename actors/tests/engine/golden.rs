@@ -21,14 +21,14 @@ use actors::id::{
 };
 use actors::key::{ApiKey, Principal, PrincipalKind, Scope};
 use actors::message::{
-    Attachment, Callback, Content, Gone, Json, MediaKind, Overlay, Quorum, Review, ReviewState, ReviewStatus, Sender,
-    SenderKind, Severity, Vote,
+    Attachment, Callback, Content, Json, MediaKind, Overlay, Quorum, Removal, Review, ReviewState, ReviewStatus,
+    Sender, SenderKind, Severity, Vote,
 };
 use actors::outbox::state::Retried;
 use actors::outbox::{Attempt, Delivery, End, LaneRow, Outbox, Receiver, RetryRequest, Was};
 use actors::registry::RowChange;
 use actors::store::memory::MemoryStore;
-use actors::store::{Fresh, KeyHash, NodeId, SeqRange, Store, StoreError, Table};
+use actors::store::{KeyHash, NodeId, ReadLevel, SeqRange, Store, StoreError, Table};
 use actors::tool::{Ask, Asker};
 use actors::trace::TraceContext;
 use actors::usage;
@@ -81,7 +81,7 @@ fn golden_records_of_a_conversation() {
     golden.record("conversation-closed", None, Event::ConversationClosed);
     golden.record("message-created", Some(trace()), Event::MessageCreated(accepted(content())));
     golden.record("message-created-plain", None, Event::MessageCreated(bare));
-    let gone = accepted(content().without_words(Gone::Erased));
+    let gone = accepted(content().redacted(Removal::Erased));
     golden.record("message-created-erased", None, Event::MessageCreated(gone));
     golden.record("conversation-erased", None, Event::ConversationErased);
     golden.record("erasure-moved", None, Event::ErasureMoved { next: Some(65), stay: None });
@@ -118,7 +118,7 @@ fn golden_records_of_a_conversation() {
     golden.record("message-created-claim", None, Event::MessageCreated(accepted(with_file)));
     let disclaimed = Event::AttachmentDisclaimed { attachment: address(), number: 3 };
     golden.record("attachment-disclaimed", None, disclaimed);
-    let outbox = Some(Outbox { from: None, look_at: AT.plus(5), lanes: 300 });
+    let outbox = Some(Outbox { from: None, check_at: AT.plus(5), lanes: 300 });
     golden.record("outbox-moved", None, Event::OutboxMoved { outbox });
     golden.record("outbox-settled", None, Event::OutboxMoved { outbox: None });
     golden.done();
@@ -134,7 +134,7 @@ fn golden_calls_and_errands() {
         rounds: Some(2),
         open_calls: Some(1),
         series_after: Some(1),
-        look_at: Some(AT.plus(60_000)),
+        check_at: Some(AT.plus(60_000)),
         waits_since: Some(AT),
         ..turn(1)
     };
@@ -172,7 +172,8 @@ fn golden_calls_and_errands() {
     let trace = Some(TraceContext { trace_id: [1; 16], span_id: [2; 8], flags: 1 });
     golden.value("errand-tell", &Errand::Tell { asker: asker.clone(), message: message(2), trace: None });
     golden.value("errand-tell-traced", &Errand::Tell { asker, message: message(2), trace });
-    let (channel, call) = (text("demo"), text("c0"));
+    let channel = text("demo");
+    let call = text("c0");
     let review = Some(message(2));
     let withdraw = |trace| Errand::Withdraw {
         channel: channel.clone(),
@@ -189,7 +190,9 @@ fn golden_calls_and_errands() {
     golden.value("usage-entry", &entry(true, None));
     golden.value("usage-entry-of-several-calls", &entry(false, Some(3)));
     let remote = Provider::OpenAi { base_url: text("https://api.example.com/v1"), api_key: None };
-    let (concurrency, input_price, output_price) = (Some(4), Some(500), Some(1_500));
+    let concurrency = Some(4);
+    let input_price = Some(500);
+    let output_price = Some(1_500);
     let agent = Agent::new("bot", "Bot", remote, AT);
     golden.value("agent-priced", &Agent { concurrency, input_price, output_price, whole_answers: Some(true), ..agent });
     golden.done();
@@ -211,7 +214,7 @@ fn golden_records_of_contacts_and_registries() {
     let past = contact::Erasing { next: None, stay: Some(1), ..erasing() };
     golden.record("contact-erasure-past", None, contact::Event::ErasureMoved(Some(past)));
     golden.record("contact-erasure-done", None, contact::Event::ErasureMoved(None));
-    let outbox = Some(Outbox { from: Some(8), look_at: AT.plus(2_000), lanes: 1 });
+    let outbox = Some(Outbox { from: Some(8), check_at: AT.plus(2_000), lanes: 1 });
     golden.record("contact-outbox-moved", None, contact::Event::OutboxMoved { outbox });
     let remembered = memories::Event::Remembered { subject: subject(), number: 3, created: true };
     golden.record("memory-remembered", None, remembered);
@@ -283,7 +286,7 @@ fn golden_states() {
     golden.value("conversation-state", &state);
     let erasure = Some(conversation::Erasure { since: AT, next: Some(65), last: 99, stay: None });
     golden.value("conversation-state-erased", &conversation::State { erasure, ..state.clone() });
-    let outbox = Some(Outbox { from: Some(8), look_at: AT.plus(2_000), lanes: 1 });
+    let outbox = Some(Outbox { from: Some(8), check_at: AT.plus(2_000), lanes: 1 });
     golden.value("conversation-state-sending", &conversation::State { outbox, ..state.clone() });
     let remembering = Some(remembering());
     golden.value("conversation-state-remembering", &conversation::State { remembering, ..state.clone() });
@@ -306,7 +309,7 @@ fn golden_states() {
         began_at: None,
     };
     golden.value("contact-state", &contact);
-    let outbox = Some(Outbox { from: Some(8), look_at: AT.plus(2_000), lanes: 1 });
+    let outbox = Some(Outbox { from: Some(8), check_at: AT.plus(2_000), lanes: 1 });
     golden.value("contact-state-sending", &contact::State { outbox, last_seq: Some(8), ..contact.clone() });
     golden.value("contact-state-placed", &contact::State { began_at: Some(AT), ..contact.clone() });
     let erased = contact::State {
@@ -405,7 +408,8 @@ fn golden_rows() {
     golden.value("delivery-retried-more", &retried(9, Some(retried(8, Some(retried(7, None))))));
     let receivers = [Receiver::Endpoint(EndpointId::new(AT, address())), Receiver::Channel];
     for (name, receiver) in ["delivery-endpoint", "delivery-channel"].into_iter().zip(receivers) {
-        let (url, attempts) = (text("https://example.com/hook"), vec![attempt.clone()]);
+        let url = text("https://example.com/hook");
+        let attempts = vec![attempt.clone()];
         let event = text("review.completed");
         golden.value(name, &Delivery { at: AT, event, receiver, url, end: End::Failed, attempts });
     }
@@ -471,7 +475,7 @@ async fn golden_snapshot() {
     let node = node_on(store.clone());
     let e = entity(1);
     node.conversation(e, post(e, "hi"), CommandContext::default()).await.unwrap();
-    let loaded = store.load(e, Fresh::Acknowledged).await.unwrap().unwrap();
+    let loaded = store.load(e, ReadLevel::Acknowledged).await.unwrap().unwrap();
     assert_eq!(loaded.tail, [], "the state is all there is to load");
     let mut golden = Golden::default();
     golden.check("conversation-snapshot", &loaded.state.unwrap());

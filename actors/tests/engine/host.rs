@@ -9,7 +9,7 @@ use actors::machine::Machine;
 use actors::node::Node;
 use actors::store::conformance::{commit, on};
 use actors::store::memory::MemoryStore;
-use actors::store::{Commit, Fresh, RowWrite, Store};
+use actors::store::{Commit, ReadLevel, RowWrite, Store};
 use actors::tables::OVERLAYS;
 use futures_util::FutureExt as _;
 
@@ -17,7 +17,8 @@ use crate::support::*;
 
 #[tokio::test(start_paused = true)]
 async fn i1_nothing_is_told_before_it_is_durable() {
-    let (gate, puppet) = (Gate::new(), Puppet::new(true));
+    let gate = Gate::new();
+    let puppet = Puppet::new(true);
     let node = Node::start(Arc::new(gate.clone()), clock(), entropy(), Arc::new(Strings(Arc::clone(&puppet))));
     make_agent(&node, remote()).await;
     let e = entity(1);
@@ -77,7 +78,8 @@ async fn a_command_too_heavy_for_a_shared_commit_goes_alone() {
     let text = "x".repeat(actors::limits::BATCH_BYTES + 1);
     gate.rule(Rule::Hold);
     let ask = |text: &str| {
-        let (node, text) = (Arc::clone(&node), text.to_owned());
+        let node = Arc::clone(&node);
+        let text = text.to_owned();
         tokio::spawn(async move { node.conversation(e, post(e, &text), CommandContext::default()).await })
     };
     let mut answers = vec![ask("first")];
@@ -112,7 +114,8 @@ async fn a_state_from_a_snapshot_is_the_state_from_the_whole_log() {
     for snapshot_every in [1, 2, 3, 16, 1_000] {
         let store = MemoryStore::new(snapshot_every);
         let node = node_on(store.clone());
-        let (directory, e) = (Directory::<Conversation>::default(), entity(1));
+        let directory = Directory::<Conversation>::default();
+        let e = entity(1);
         // From now on the node knows that there are no receivers.
         node.conversation(entity(2), post(entity(2), "x"), CommandContext::default()).await.unwrap();
         for i in 0..40 {
@@ -133,7 +136,7 @@ async fn a_state_from_a_snapshot_is_the_state_from_the_whole_log() {
             Conversation::apply(&mut replayed, &record);
         }
         assert_eq!(node.state::<Conversation>(e).await.unwrap(), replayed);
-        let loaded = store.load(e, Fresh::Acknowledged).await.unwrap().unwrap();
+        let loaded = store.load(e, ReadLevel::Acknowledged).await.unwrap().unwrap();
         assert!(loaded.tail.len() as u64 <= 2 * snapshot_every, "a load reads few records");
     }
 }
@@ -150,7 +153,8 @@ fn a_long_queue_of_refusals_is_a_loop_and_not_a_recursion() {
 }
 
 async fn refuse_a_long_queue() {
-    let (gate, e) = (Gate::new(), entity(1));
+    let gate = Gate::new();
+    let e = entity(1);
     node_on(gate.clone()).conversation(e, post(e, "x"), CommandContext::default()).await.unwrap();
     // This node has not seen the conversation begin, so it reads every key from the store; no batch fits two commands.
     let node = node_on(gate.clone());
@@ -164,7 +168,8 @@ async fn refuse_a_long_queue() {
     settle().await;
     let refused: Vec<_> = (0..255)
         .map(|i| {
-            let (node, command) = (Arc::clone(&node), post(e, &text));
+            let node = Arc::clone(&node);
+            let command = post(e, &text);
             tokio::spawn(async move { node.conversation(e, command, key(i, i)).await })
         })
         .collect();
@@ -209,7 +214,7 @@ async fn a_corrupt_row_refuses_only_the_commands_that_need_it() {
     let said = messages(node.conversation(e, post(e, "hi"), CommandContext::default()).await.unwrap());
     let message = said[0].id;
     // As if a newer server had written it, or the disk had corrupted it.
-    let head = store.load(e, Fresh::Settled).await.unwrap().unwrap().head;
+    let head = store.load(e, ReadLevel::Settled).await.unwrap().unwrap().head;
     let garbled = RowWrite { table: OVERLAYS, key: number_key(message.number), value: Some("\u{7f}?".into()) };
     let damage = Commit { rows: vec![garbled], ..on(e, Some(head), "garbled") };
     commit(&*store, damage).await.unwrap();

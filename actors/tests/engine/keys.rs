@@ -36,7 +36,8 @@ async fn i3_racing_commands_with_one_key_have_one_effect_and_one_answer() {
                 tokio::spawn(async move { node.conversation(e, post(e, "once"), key(1, 1)).await })
             })
             .collect();
-        let (mut done, mut ranges) = (0, HashSet::new());
+        let mut done = 0;
+        let mut ranges = HashSet::new();
         for answer in racing {
             let answer = answer.await.unwrap().unwrap();
             done += u32::from(matches!(answer, Answer::Done(_)));
@@ -129,7 +130,8 @@ async fn a_key_is_kept_for_its_time_and_then_forgotten() {
 #[tokio::test(start_paused = true)]
 async fn a_key_is_found_after_passivation_and_behind_many_others() {
     let node = node_on(MemoryStore::default());
-    let (directory, e) = (Directory::<Conversation>::default(), entity(1));
+    let directory = Directory::<Conversation>::default();
+    let e = entity(1);
     let keys = limits::KEYS_CACHED as u64 * 2 + 3;
     let mut first = Vec::new();
     for i in 0..keys {

@@ -81,7 +81,8 @@ async fn i7_bytes_are_bounded_as_commands_are_and_a_single_large_command_is_take
     gate.rule(Rule::Hold);
     let directory = Directory::<Bomb>::default();
     let ask = |n: u64, bytes: usize| {
-        let (node, directory) = (Arc::clone(&node), directory.clone());
+        let node = Arc::clone(&node);
+        let directory = directory.clone();
         tokio::spawn(
             async move { directory.ask(&node, entity(n), Some(bytes as u64), CommandContext::default()).await },
         )

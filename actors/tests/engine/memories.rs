@@ -203,7 +203,8 @@ async fn a_model_that_draws_memories_is_traced_under_the_message() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_refuses_memories_has_a_model_asked_once_until_it_takes_them() {
-    let (store, puppet) = (FaultyStore::new(MemoryStore::default(), 0, Rates::default()), Puppet::new(false));
+    let store = FaultyStore::new(MemoryStore::default(), 0, Rates::default());
+    let puppet = Puppet::new(false);
     let models = Ports::from(Arc::new(Strings(Arc::clone(&puppet))));
     let node = on(store.clone(), &TokioClock::start(), models);
     make_agent(&node, remote()).await;
@@ -316,7 +317,8 @@ async fn a_failure_that_is_told_twice_counts_once() {
 
 /// A node whose agent has a hanging model, and conversations that it is to draw memories from.
 async fn with_a_model_that_hangs(conversations: u64) -> (Gate, Arc<Node>) {
-    let (gate, puppet) = (Gate::new(), Puppet::new(false));
+    let gate = Gate::new();
+    let puppet = Puppet::new(false);
     let node = on(gate.clone(), &TokioClock::start(), Ports::from(Arc::new(Strings(puppet))));
     make_agent(&node, remote()).await;
     for n in 0..conversations {

@@ -57,7 +57,8 @@ async fn a_turn_that_runs_in_another_living_process_is_left_to_it() {
 #[tokio::test(start_paused = true)]
 async fn a_turn_that_was_lost_with_another_process_is_started_again_here() {
     let store = MemoryStore::default().shared();
-    let (lost, puppet) = (Puppet::new(false), Puppet::new(true));
+    let lost = Puppet::new(false);
+    let puppet = Puppet::new(true);
     let other = node(&store, 1, &lost);
     make_agent(&other, remote()).await;
     let here = node(&store, 2, &puppet);
@@ -107,7 +108,8 @@ async fn a_turn_whose_process_died_while_the_store_was_away_is_started_again_her
     let shared = MemoryStore::default().shared();
     let stores = [1, 2].map(|seed| FaultyStore::new(shared.clone(), seed, Rates::default()));
     let puppet = Puppet::new(true);
-    let (other, here) = (node(&stores[0], 1, &Puppet::new(false)), node(&stores[1], 2, &puppet));
+    let other = node(&stores[0], 1, &Puppet::new(false));
+    let here = node(&stores[1], 2, &puppet);
     make_agent(&other, remote()).await;
     sleep(Duration::from_secs(4)).await;
     let e = entity(1);
@@ -132,7 +134,8 @@ async fn a_dead_process_has_its_turn_taken_over_if_every_second_beat_fails() {
     let shared = MemoryStore::default().shared();
     let store = FaultyStore::new(shared.clone(), 2, Rates::default());
     let puppet = Puppet::new(true);
-    let (other, here) = (node(&shared, 1, &Puppet::new(false)), node(&store, 2, &puppet));
+    let other = node(&shared, 1, &Puppet::new(false));
+    let here = node(&store, 2, &puppet);
     make_agent(&other, remote()).await;
     sleep(Duration::from_secs(4)).await;
     let e = entity(1);
@@ -150,7 +153,8 @@ async fn a_dead_process_has_its_turn_taken_over_if_every_second_beat_fails() {
 
 #[tokio::test(start_paused = true)]
 async fn a_turn_that_takes_long_costs_a_shared_store_a_read_now_and_then() {
-    let (gate, puppet) = (Gate::shared(), Puppet::new(false));
+    let gate = Gate::shared();
+    let puppet = Puppet::new(false);
     let models = Arc::new(Strings(Arc::clone(&puppet)));
     let node = Node::start(Arc::new(gate.clone()), TokioClock::start(), entropy(), models);
     let patient = Agent { timeout_seconds: 600, ..Agent::new("bot", "Bot", remote(), NOW) };

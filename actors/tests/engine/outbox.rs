@@ -193,7 +193,9 @@ async fn a_long_turn_leaves_a_stopping_node_time_to_end_its_sending() {
 #[tokio::test(start_paused = true)]
 async fn an_event_reaches_each_receiver_once_and_each_url_once() {
     let fixture = Fixture::on(MemoryStore::default());
-    let (hook, message_hook, callback_url) = ("https://c.example/", "https://m.example/", "https://r.example/");
+    let hook = "https://c.example/";
+    let message_hook = "https://m.example/";
+    let callback_url = "https://r.example/";
     fixture.channel("demo", Some(hook)).await;
     fixture.channel("quiet", None).await;
     fixture.endpoint(1, |endpoint| endpoint.events = vec!["review.*".to_owned()]).await;
@@ -261,7 +263,8 @@ async fn a_receiver_that_is_gone_gets_nothing_until_it_is_enabled() {
     sleep(secs(1)).await;
     fixture.sink.mood(ONE, Mood::Answer(410));
     sleep(secs(10)).await;
-    let (registry, id) = (EntityKey::workspace(WORKSPACE), endpoint.id.to_string());
+    let registry = EntityKey::workspace(WORKSPACE);
+    let id = endpoint.id.to_string();
     let row = fixture.node.configured::<WebhookEndpoint>(registry, WEBHOOK_ENDPOINTS, id.as_bytes());
     let off = row.await.unwrap().unwrap();
     assert_eq!(off.disabled, Some(DisabledReason::Gone));

@@ -22,7 +22,8 @@ async fn commands_that_race_with_passivation_are_neither_lost_nor_doubled() {
     let directory = Directory::<Conversation>::default();
     let tasks: Vec<_> = (0..TASKS)
         .map(|task| {
-            let (node, directory) = (Arc::clone(&node), directory.clone());
+            let node = Arc::clone(&node);
+            let directory = directory.clone();
             tokio::spawn(async move {
                 let mut random = Random(task);
                 let mut acknowledged = Vec::new();
@@ -35,7 +36,8 @@ async fn commands_that_race_with_passivation_are_neither_lost_nor_doubled() {
                         1 => directory.drain(Instant::now() + Duration::from_millis(random.below(3))).await,
                         2 => tokio::task::yield_now().await,
                         _ => {
-                            let (n, text) = (random.below(ENTITIES), format!("{task} {step}"));
+                            let n = random.below(ENTITIES);
+                            let text = format!("{task} {step}");
                             let context =
                                 if random.below(2) == 0 { key(task * STEPS + step, 0) } else { <_>::default() };
                             let answer = directory.ask(&node, entity(n), post(entity(n), &text), context).await;
@@ -78,7 +80,8 @@ async fn an_idle_entity_leaves_after_its_time_and_a_used_one_stays() {
         entropy(),
         Arc::new(actors::agent::NoModels),
     );
-    let (idle, used) = (entity(1), entity(2));
+    let idle = entity(1);
+    let used = entity(2);
     node.conversation(idle, post(idle, "a"), CommandContext::default()).await.unwrap();
     for _ in 0..limits::PASSIVATE_AFTER_MILLIS / 10_000 + 2 {
         assert!(node.resident() >= 1);
@@ -104,7 +107,8 @@ async fn beyond_the_cap_the_longest_idle_entities_leave_first_and_busy_ones_neve
     }
     gate.rule(Rule::Hold);
     let busy = tokio::spawn({
-        let (node, directory) = (Arc::clone(&node), directory.clone());
+        let node = Arc::clone(&node);
+        let directory = directory.clone();
         async move { directory.ask(&node, entity(0), post(entity(0), "b"), CommandContext::default()).await }
     });
     settle().await;
@@ -177,7 +181,8 @@ async fn kept_states_are_forgotten_when_idle_or_beyond_the_bound() {
 #[tokio::test(start_paused = true)]
 async fn a_successor_sees_the_changes_of_others_before_it_commits() {
     let node = node_on(MemoryStore::default());
-    let (here, there) = (Directory::<Conversation>::default(), Directory::<Conversation>::default());
+    let here = Directory::<Conversation>::default();
+    let there = Directory::<Conversation>::default();
     let e = entity(1);
     here.ask(&node, e, post(e, "a"), CommandContext::default()).await.unwrap();
     here.sweep(node.now(), NO_ACTORS).await;
@@ -192,7 +197,8 @@ async fn a_successor_sees_the_changes_of_others_before_it_commits() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_on_a_kept_state_is_told_only_if_it_still_holds() {
     let node = node_on(MemoryStore::default().shared());
-    let (here, there) = (Directory::<Conversation>::default(), Directory::<Conversation>::default());
+    let here = Directory::<Conversation>::default();
+    let there = Directory::<Conversation>::default();
     let e = entity(1);
     let close = |closed| Command::Update(Update { closed: Some(closed), ..Update::default() });
     here.ask(&node, e, post(e, "a"), CommandContext::default()).await.unwrap();

@@ -170,7 +170,8 @@ async fn run(steps: Vec<Step>, seed: u64, rates: Rates) {
                 let mut calls = Vec::new();
                 for ask in asks {
                     number += 1;
-                    let (world, text) = (world.clone(), format!("text {number}"));
+                    let world = world.clone();
+                    let text = format!("text {number}");
                     calls.push(tokio::spawn(async move {
                         let known = world.call(&ask, &text, number).await;
                         (ask.entity, text, known)

@@ -140,7 +140,8 @@ async fn questions_find_their_answer_among_the_first_five() {
     for (name, tallies) in [("BM25 alone", by_words), ("with vectors", with_vectors)] {
         for (how, tally) in ["with a word in common", "in other words"].into_iter().zip(tallies) {
             let rate = |hits: usize| hits as f64 / tally.asked as f64;
-            let (within, first) = (rate(tally.within), rate(tally.first));
+            let within = rate(tally.within);
+            let first = rate(tally.first);
             println!("{name}, {how}: hit rate at 5 {within:.2}, at 1 {first:.2} ({} questions)", tally.asked);
         }
     }

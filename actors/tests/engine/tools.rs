@@ -135,7 +135,8 @@ async fn persist(node: &Arc<Node>, e: EntityKey, command: impl Fn() -> Command, 
 }
 
 pub(crate) fn approve(message: MessageId) -> Command {
-    let (response, principal) = (Json::from_checked("{}"), user("ana"));
+    let response = Json::from_checked("{}");
+    let principal = user("ana");
     Command::Respond(actors::conversation::review::Response {
         message,
         response,

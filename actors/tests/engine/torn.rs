@@ -15,7 +15,7 @@ use actors::node::Node;
 use actors::registry::{self, RowChange};
 use actors::store::memory::MemoryStore;
 use actors::store::{
-    Commit, Done, Due, DuePage, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Row, RowWrite, Scan, Store,
+    Commit, Done, Due, DuePage, KeyHash, KeyRow, Loaded, LogRecord, LogScan, ReadLevel, Row, RowWrite, Scan, Store,
     StoreError, Table, View,
 };
 use bytes::Bytes;
@@ -77,7 +77,7 @@ impl Tearing {
         let mut torn = self.torn.lock().unwrap();
         // A round of consensus settles commits in flight.
         torn.before.remove(&commit.entity);
-        let loaded = self.inner.load(commit.entity, Fresh::Settled).now_or_never().unwrap().unwrap();
+        let loaded = self.inner.load(commit.entity, ReadLevel::Settled).now_or_never().unwrap().unwrap();
         let is_applied = loaded.as_ref().map(|loaded| loaded.head) == commit.expected;
         let Some((shown, failing)) = torn.next.take_if(|_| is_applied) else { return false };
         torn.failing = failing;
@@ -98,8 +98,8 @@ impl Tearing {
 }
 
 impl Store for Tearing {
-    fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
-        if fresh == Fresh::Settled {
+    fn load(&self, entity: EntityKey, fresh: ReadLevel) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+        if fresh == ReadLevel::Settled {
             let mut torn = self.torn.lock().unwrap();
             torn.settling += 1;
             if let Some(left) = torn.failing.checked_sub(1) {
@@ -110,7 +110,8 @@ impl Store for Tearing {
         }
         let hidden = |before: &Before| (before.shown == Shown::Rows).then(|| before.loaded.clone());
         let shown = self.instead(entity, |before| Some(hidden(before)));
-        let (loading, settled) = (self.inner.load(entity, fresh), shown.is_none());
+        let loading = self.inner.load(entity, fresh);
+        let settled = shown.is_none();
         Box::pin(async move {
             let loaded = match shown.flatten() {
                 Some(instead) => instead,
@@ -260,12 +261,14 @@ async fn a_retry_after_an_unknown_outcome_is_a_repeat_and_not_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn a_kept_configuration_follows_a_change_that_is_half_there() {
-    let (store, workspace) = (Tearing::new(), EntityKey::workspace(WORKSPACE));
+    let store = Tearing::new();
+    let workspace = EntityKey::workspace(WORKSPACE);
     let node = |seed: u8| {
         let entropy = actors::clock::Entropy::seeded([seed; 32]);
         Node::start(Arc::new(store.clone()), TokioClock::start(), entropy, Arc::new(actors::agent::NoModels))
     };
-    let (here, elsewhere) = (node(1), node(2));
+    let here = node(1);
+    let elsewhere = node(2);
     let put = async |at: u64| {
         let changes = vec![RowChange::put(Table(99), b"row", &codec::encode(&Millis(at)))];
         let command = registry::Command { expected: Vec::new(), changes };

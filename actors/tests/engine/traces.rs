@@ -57,8 +57,10 @@ async fn a_commands_wait_decision_and_commit_are_parts_of_its_trace() {
     let trace = context.trace.unwrap();
     assert_eq!(spans.len(), 4, "{spans:?}");
     assert!(spans.iter().all(|span| span.context.trace_id == trace.trace_id && span.links.is_empty()));
-    let (wait, process) = (one(&spans, "wait"), one(&spans, "process conversation"));
-    let (commit, load) = (one(&spans, "commit"), one(&spans, "load"));
+    let wait = one(&spans, "wait");
+    let process = one(&spans, "process conversation");
+    let commit = one(&spans, "commit");
+    let load = one(&spans, "load");
     assert_eq!((wait.parent, process.parent), (Some(trace.span_id), Some(trace.span_id)));
     assert_eq!((commit.parent, load.parent), (Some(process.context.span_id), Some(wait.context.span_id)));
     assert!(wait.began <= load.began && load.ended <= wait.ended);
@@ -74,7 +76,8 @@ async fn a_commands_wait_decision_and_commit_are_parts_of_its_trace() {
 
 #[tokio::test(start_paused = true)]
 async fn a_load_is_traced_under_each_command_that_waited_for_it() {
-    let (gate, e) = (Gate::new(), entity(1));
+    let gate = Gate::new();
+    let e = entity(1);
     node_on(gate.clone()).conversation(e, post(e, "hi"), CommandContext::default()).await.unwrap();
     let (node, kept) = traced(gate.clone());
     gate.hang_loads(Some(e));
@@ -234,7 +237,8 @@ fn containing(spans: &[Finished], whole: &str, part: &str) -> usize {
 async fn spans_of_alarms_and_decisions_contain_what_they_wait_for() {
     let rates = Rates { refused: 100, unanswered: 100, late: 50, competed: 100, unread: 100 };
     for rates in [Rates::default(), rates] {
-        let (kept, clock) = (Arc::new(RecordingTracer::default()), TokioClock::start());
+        let kept = Arc::new(RecordingTracer::default());
+        let clock = TokioClock::start();
         let ports = Ports { traces: Traces::to(kept.clone()), ..Ports::default() };
         let store = Arc::new(FaultyStore::new(MemoryStore::default(), 6, rates));
         let node = Node::start(store, clock.clone(), entropy(), ports);
@@ -256,13 +260,16 @@ async fn spans_of_alarms_and_decisions_contain_what_they_wait_for() {
 
 #[tokio::test(start_paused = true)]
 async fn listed_stages_show_that_a_request_waits_for_a_hanging_store() {
-    let (gate, underway) = (Gate::new(), Arc::new(Underway::default()));
-    let (kept, e) = (Arc::new(RecordingTracer::default()), entity(1));
+    let gate = Gate::new();
+    let underway = Arc::new(Underway::default());
+    let kept = Arc::new(RecordingTracer::default());
+    let e = entity(1);
     let traces = Traces::to(kept.clone()).listed(Some(Arc::clone(&underway)));
     let node = Node::start(Arc::new(gate.clone()), clock(), entropy(), Ports { traces, ..Ports::default() });
     gate.rule(Rule::Hold);
     let ask = |n: u8| {
-        let (node, context) = (Arc::clone(&node), in_trace(n));
+        let node = Arc::clone(&node);
+        let context = in_trace(n);
         let context =
             CommandContext { trace: context.trace.map(|trace| TraceContext { flags: 0, ..trace }), ..context };
         tokio::spawn(async move { node.conversation(e, post(e, "hi"), context).await })
@@ -273,7 +280,9 @@ async fn listed_stages_show_that_a_request_waits_for_a_hanging_store() {
     settle().await;
     let (stages, all) = underway.oldest(10);
     let listed = |name: &str| stages.iter().find(|stage| stage.name == name).unwrap_or_else(|| panic!("{stages:#?}"));
-    let (process, commit, wait) = (listed("process conversation"), listed("commit"), listed("wait"));
+    let process = listed("process conversation");
+    let commit = listed("commit");
+    let wait = listed("wait");
     assert_eq!(all, 3, "{stages:#?}");
     assert_eq!((process.context.trace_id, process.parent), ([1; 16], Some([1; 8])));
     assert_eq!(commit.parent, Some(process.context.span_id));
@@ -328,7 +337,8 @@ async fn a_time_of_what_is_recorded_leads_to_its_span_and_others_lead_nowhere() 
     let traces = Traces::to(kept.clone()).listed(Some(Arc::new(Underway::default())));
     let ports = Ports { traces, ..Ports::default() };
     let node = Node::start(Arc::new(MemoryStore::default()), clock(), entropy(), ports);
-    let (e, metrics) = (entity(1), node.metrics());
+    let e = entity(1);
+    let metrics = node.metrics();
     let led = || {
         let times = [&metrics.mailbox_wait.of(e.kind).snapshot(), &metrics.commit.of(CommitEnd::Committed).snapshot()];
         let led = |times: &Snapshot| times.exemplars.iter().flatten().map(|led| (led.trace_id, led.span_id)).collect();
@@ -350,7 +360,8 @@ async fn a_time_of_what_is_recorded_leads_to_its_span_and_others_lead_nowhere() 
 async fn the_deepest_mailboxes_are_told_with_the_ids_that_clients_know() {
     let gate = Gate::new();
     let node = node_on(gate.clone());
-    let (quiet, busy) = (entity(1), entity(2));
+    let quiet = entity(1);
+    let busy = entity(2);
     for e in [quiet, busy] {
         node.conversation(e, post(e, "hi"), CommandContext::default()).await.unwrap();
     }

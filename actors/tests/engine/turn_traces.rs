@@ -130,7 +130,8 @@ async fn a_turn_resumed_without_an_answer_links_to_its_alarm() {
         sleep(Duration::from_secs(61 * 60)).await;
         let [first, second] = &attempts(&kept)[..] else { panic!("one attempt before and one after") };
         is_part_of(&kept, first, 1);
-        let (alarm, spans) = (leads_to(second, 1), kept.spans());
+        let alarm = leads_to(second, 1);
+        let spans = kept.spans();
         let rang = spans.iter().find(|span| span.context == alarm && span.name == "alarm conversation").unwrap();
         // The channel's alarm leads to the call that asked people.
         let asked = spans.iter().find(|span| span.name.starts_with("execute_tool")).unwrap();
@@ -140,7 +141,9 @@ async fn a_turn_resumed_without_an_answer_links_to_its_alarm() {
 
 #[tokio::test(start_paused = true)]
 async fn a_turn_that_a_stop_cut_off_leads_to_its_request_from_the_next_process() {
-    let (store, clock, silent) = (Gate::new(), TokioClock::start(), Puppet::new(false));
+    let store = Gate::new();
+    let clock = TokioClock::start();
+    let silent = Puppet::new(false);
     let (node, before) = traced(store.clone(), Arc::clone(&clock), Some(&silent));
     make_agent(&node, remote()).await;
     let e = entity(1);

@@ -51,7 +51,8 @@ async fn a_long_turn_that_is_alive_is_not_started_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_turn_behind_slow_commits_is_not_taken_for_lost() {
-    let (gate, puppet) = (Gate::new(), Puppet::new(false));
+    let gate = Gate::new();
+    let puppet = Puppet::new(false);
     let models = Arc::new(Strings(Arc::clone(&puppet)));
     let node = Node::start(Arc::new(gate.clone()), TokioClock::start(), entropy(), models);
     make_agent(&node, remote()).await;
@@ -291,7 +292,8 @@ async fn refusing(store: &FaultyStore<MemoryStore>, puppet: &Arc<Puppet>) -> Arc
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_is_kept_until_its_store_takes_it_if_nobody_else_could_answer() {
-    let (store, puppet) = (FaultyStore::new(MemoryStore::default(), 0, Rates::default()), Puppet::new(false));
+    let store = FaultyStore::new(MemoryStore::default(), 0, Rates::default());
+    let puppet = Puppet::new(false);
     let node = refusing(&store, &puppet).await;
     assert_eq!(puppet.asked(), 1);
     puppet.may_answer();

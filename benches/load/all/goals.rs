@@ -50,7 +50,8 @@ impl Goals {
             cases.iter().find(|case| case.target == target && case.clients == clients).map(|case| &case.measured)
         };
         for case in cases.iter().filter(|case| case.target == Target::Tertulia) {
-            let (own, clients) = (&case.measured, case.clients);
+            let own = &case.measured;
+            let clients = case.clients;
             self.failed += own.errors();
             let mut add = |what: &str, aim, value| self.add(format!("{what}, {clients} clients"), aim, value);
             if let Some(l0) = of(Target::L0, clients) {

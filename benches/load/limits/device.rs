@@ -27,7 +27,8 @@ fn write(file: &File, time: Duration) -> Result<Limit, Error> {
         file.write_all_at(&BLOCK, nth * BLOCK.len() as u64)?;
     }
     file.sync_all()?;
-    let (began, before) = (Instant::now(), proc_stat::process(std::process::id())?);
+    let began = Instant::now();
+    let before = proc_stat::process(std::process::id())?;
     let mut latencies = Latencies::new(3)?;
     let mut nth = 0;
     while began.elapsed() < time {

@@ -35,10 +35,12 @@ pub(super) async fn refused(clients: u32, time: Duration) -> Result<Limit, Error
     }
     let sender = Sender { kind: SenderKind::User, id: "customer-17".to_owned() };
     let content = Arc::new(Content::text("user", sender, WORDS));
-    let (asked, next) = (Arc::clone(&node), Arc::new(AtomicU64::new(0)));
+    let asked = Arc::clone(&node);
+    let next = Arc::new(AtomicU64::new(0));
     let limit = repeat(HOP, clients, time, move |_| {
         let nth = next.fetch_add(1, Ordering::Relaxed).wrapping_mul(7_919) % u64::from(ACTORS);
-        let (node, post) = (Arc::clone(&asked), post(now, Arc::clone(&content)));
+        let node = Arc::clone(&asked);
+        let post = post(now, Arc::clone(&content));
         async move {
             match node.conversation(entity(nth as u32), post, CommandContext::default()).await {
                 Err(Refusal::Rejected(_)) => Ok(()),

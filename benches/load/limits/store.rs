@@ -26,7 +26,8 @@ pub(super) async fn commit(clients: u32, time: Duration) -> Result<Limit, Error>
     // After a fatal error commits fail too, which ends the run.
     let fatal = |_: String| {};
     let store = EmbeddedStore::open(&dir, Options::new(Arc::new(SystemClock), Box::new(fatal)))?;
-    let (of_all, numbers) = (store.clone(), (0..clients).map(|_| AtomicU64::new(0)).collect::<Arc<[_]>>());
+    let of_all = store.clone();
+    let numbers = (0..clients).map(|_| AtomicU64::new(0)).collect::<Arc<[_]>>();
     let limit = repeat("L3 embedded store", clients, time, move |client| {
         let store = of_all.clone();
         let nth = numbers[client as usize].fetch_add(1, Ordering::Relaxed);
@@ -48,7 +49,8 @@ pub(super) async fn commit(clients: u32, time: Duration) -> Result<Limit, Error>
 
 /// A client's next commit, on its next entity.
 fn next(client: u32, nth: u64) -> Commit {
-    let (entity, round) = (nth % ENTITIES, nth / ENTITIES);
+    let entity = nth % ENTITIES;
+    let round = nth / ENTITIES;
     let mut address = [0; 10];
     // Addresses are random in their first bytes.
     let mixed = (u64::from(client) * ENTITIES + entity + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);

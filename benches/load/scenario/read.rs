@@ -34,7 +34,8 @@ impl Reads {
         key: &str,
         conversations: &[String],
     ) -> Result<Vec<String>, Error> {
-        let (ids, of_admin) = (conversations.to_vec(), key.to_owned());
+        let ids = conversations.to_vec();
+        let of_admin = key.to_owned();
         let appended = for_each(address, ids.len() as u32, async move |connection: &mut Connection, nth| {
             let body = json!({"content": {"content": WORDS}, "conversation_id": ids[nth as usize]});
             let answer = connection.ask(&of_admin, "POST", "/messages", &body).await?;
@@ -45,7 +46,8 @@ impl Reads {
 
     /// The path of a page of 50 messages in each conversation, after appending that many.
     pub(crate) async fn pages(address: SocketAddr, key: &str, conversations: &[String]) -> Result<Vec<String>, Error> {
-        let (ids, of_admin) = (conversations.to_vec(), key.to_owned());
+        let ids = conversations.to_vec();
+        let of_admin = key.to_owned();
         for_each(address, ids.len() as u32, async move |connection: &mut Connection, nth| {
             let messages = vec![json!({"content": WORDS}); 50];
             let body = json!({"content": messages, "conversation_id": ids[nth as usize]});

@@ -5,7 +5,7 @@ use actors::clock::Millis;
 use actors::id::{Address, EntityKey, Kind};
 use actors::store::memory::MemoryStore;
 use actors::store::{
-    Commit, Done, Due, DuePage, Fresh, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Outcome, Row, Scan, Store,
+    Commit, Done, Due, DuePage, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Outcome, ReadLevel, Row, Scan, Store,
     StoreError, Table, View,
 };
 use bytes::Bytes;
@@ -24,7 +24,7 @@ impl Store for Forgetful {
         }
     }
 
-    fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+    fn load(&self, entity: EntityKey, fresh: ReadLevel) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
         self.0.load(entity, fresh)
     }
 

@@ -11,7 +11,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::BodyExt as _;
-use tertulia::app::{App, Outside};
+use tertulia::app::{App, ExternalClients};
 use tertulia::bootstrap;
 use tertulia::config::{Config, ConfigArgs};
 use tertulia::egress::Egress;
@@ -32,7 +32,7 @@ pub(super) fn request() -> Result<Once, Error> {
     let router = runtime.block_on(async {
         let config = Config::load(&ConfigArgs::default(), &|_| None, &|_| Err(io::ErrorKind::NotFound.into()))?;
         let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let outside = Outside {
+        let outside = ExternalClients {
             egress: Egress::new(config.egress_allow.clone(), &config.egress_name_servers)?,
             files: FileStore::directory(dir)?,
         };

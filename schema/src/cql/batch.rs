@@ -139,8 +139,10 @@ impl<'a> Attempt<'a> {
 
     fn head(&self) -> Values<'_> {
         let KnownHead { bucket, head, stamp, closed, listed, records, bytes, base, state, alarm, .. } = self.plan.after;
-        let (entity, id) = (&self.entity[..], &self.commit.id.0[..]);
-        let (seq, commit) = (signed(head.seq), signed(head.commit));
+        let entity = &self.entity[..];
+        let id = &self.commit.id.0[..];
+        let seq = signed(head.seq);
+        let commit = signed(head.commit);
         // An unchanged alarm keeps the id of its earlier commit.
         let alarm_id = self.plan.after.alarm.as_ref().map(|alarm| &alarm.id.0[..]);
         let alarm_slot = alarm.map(|alarm| alarm.slot);
@@ -197,9 +199,11 @@ impl<'a> Attempt<'a> {
     pub(super) async fn send(&self, db: &Db) -> Result<Option<Option<BucketHead>>, ExecutionError> {
         let statements = &db.statements;
         let known = &self.plan.after;
-        let (entity, bucket) = (&self.entity[..], known.bucket);
+        let entity = &self.entity[..];
+        let bucket = known.bucket;
         let count = 2 + self.commit.keys.len() + self.rows.len();
-        let (mut prepared, mut values) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        let mut prepared = Vec::with_capacity(count);
+        let mut values = Vec::with_capacity(count);
         // The head comes first: its partition key decides which node gets the batch.
         prepared.push(if self.plan.expected.is_none() { &statements.open } else { &statements.advance });
         values.push(self.head());
@@ -219,7 +223,9 @@ impl<'a> Attempt<'a> {
         )));
         for (hash, row) in &self.commit.keys {
             prepared.push(&statements.put_key);
-            let (first, last, at) = (signed(row.events.first), signed(row.events.last), signed(row.at.0));
+            let first = signed(row.events.first);
+            let last = signed(row.events.last);
+            let at = signed(row.at.0);
             values.push(Values::Key((entity, bucket, &hash.0[..], &row.fingerprint[..], first, last, at)));
         }
         for ((table, key), row) in &self.rows {

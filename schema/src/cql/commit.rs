@@ -226,7 +226,8 @@ impl CqlStore {
     /// Settles the batch's partition, and reads its head.
     async fn look(&self, commit: &Commit, plan: &Plan) -> Observation {
         let found = async {
-            let (bucket, next) = (plan.after.bucket, plan.after.head);
+            let bucket = plan.after.bucket;
+            let next = plan.after.head;
             let Some(HeadRow { known, .. }) = self.head_of(commit.entity, bucket, Reading::Settled).await? else {
                 return Ok(PartitionState { head: None, mine: false });
             };
@@ -251,7 +252,8 @@ impl CqlStore {
         bucket: i32,
         next: Head,
     ) -> Result<bool, StoreError> {
-        let (n, k) = (signed(next.seq), commit_k(next.commit));
+        let n = signed(next.seq);
+        let k = commit_k(next.commit);
         let name = entity_bytes(entity);
         let values = (&name[..], bucket, n, &k[..]);
         let row: Option<(Bytes,)> = self.db().select_one(&self.db().statements.commit_id, values).await?;
@@ -284,7 +286,9 @@ impl CqlStore {
             return;
         }
         let store = self.clone();
-        let (entity, id, plan) = (commit.entity, commit.id, plan.clone());
+        let entity = commit.entity;
+        let id = commit.id;
+        let plan = plan.clone();
         self.spawn(async move {
             let place = (plan.after.bucket, plan.after.head);
             // A commit that was applied long ago and is sent again is refused too, and its rows are in use.

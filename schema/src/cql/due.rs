@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use actors::clock::Millis;
 use actors::id::EntityKey;
-use actors::store::{CommitId, Due, DuePage, Fresh, StoreError};
+use actors::store::{CommitId, Due, DuePage, ReadLevel, StoreError};
 use bytes::Bytes;
 use dashmap::{DashMap, DashSet};
 use futures_util::stream::{self, StreamExt as _};
@@ -132,7 +132,7 @@ impl Looks {
 
     /// Counts a failure. Only the first is logged.
     fn failed(&self, entity: EntityKey, error: &StoreError) {
-        self.passing.fetch_add(usize::from(error.passes()), Ordering::Relaxed);
+        self.passing.fetch_add(usize::from(error.is_transient()), Ordering::Relaxed);
         if self.failed.fetch_add(1, Ordering::Relaxed) == 0 {
             tracing::warn!(?entity, %error, "could not check an overdue entity; its alarm stays");
         }
@@ -300,7 +300,7 @@ impl CqlStore {
             return Ok(true);
         }
         let kind = if is_alarm { DueKind::Alarm } else { DueKind::Lists };
-        let mut fresh = Fresh::Acknowledged;
+        let mut fresh = ReadLevel::Acknowledged;
         let known = loop {
             let known = self.newest_head(entity, fresh.into()).await?.map(|head| head.known);
             match known {
@@ -312,10 +312,10 @@ impl CqlStore {
                     }
                     return self.forget_due(entity, kind, row).await.map(|()| false);
                 }
-                _ if fresh == Fresh::Settled => break known,
+                _ if fresh == ReadLevel::Settled => break known,
                 _ if !self.doubts().are_over(row.id, is_alarm) => return Ok(false),
                 // Its commit may be decided but not visible to this read.
-                _ => fresh = Fresh::Settled,
+                _ => fresh = ReadLevel::Settled,
             }
         };
         let newest = known.map(|known| known.head);

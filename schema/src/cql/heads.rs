@@ -2,7 +2,7 @@
 
 use actors::clock::Millis;
 use actors::id::EntityKey;
-use actors::store::{CommitId, Fresh, Head, StoreError};
+use actors::store::{CommitId, Head, ReadLevel, StoreError};
 use bytes::Bytes;
 use scylla::DeserializeRow;
 
@@ -50,11 +50,11 @@ pub(super) enum Reading {
     Whole,
 }
 
-impl From<Fresh> for Reading {
-    fn from(fresh: Fresh) -> Self {
+impl From<ReadLevel> for Reading {
+    fn from(fresh: ReadLevel) -> Self {
         match fresh {
-            Fresh::Acknowledged => Self::Plain,
-            Fresh::Settled => Self::Settled,
+            ReadLevel::Acknowledged => Self::Plain,
+            ReadLevel::Settled => Self::Settled,
         }
     }
 }

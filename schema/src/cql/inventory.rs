@@ -62,7 +62,8 @@ impl CqlStore {
         limit: usize,
     ) -> Result<Vec<(KeyHash, KeyRow)>, StoreError> {
         let Some(bucket) = self.bucket(entity).await? else { return Ok(Vec::new()) };
-        let (name, statements) = (entity_bytes(entity), &self.db().statements);
+        let name = entity_bytes(entity);
+        let statements = &self.db().statements;
         let after = after.map_or_else(Vec::new, |hash| hash.0.to_vec());
         let most = i32::try_from(limit).unwrap_or(i32::MAX);
         let mut rows: Vec<StoredKey> =
@@ -83,7 +84,8 @@ impl CqlStore {
 
     async fn all_tables(&self, entity: EntityKey) -> Result<Vec<Table>, StoreError> {
         let Some(bucket) = self.bucket(entity).await? else { return Ok(Vec::new()) };
-        let (name, statements) = (entity_bytes(entity), &self.db().statements);
+        let name = entity_bytes(entity);
+        let statements = &self.db().statements;
         let mut found = Vec::new();
         let mut next = 0_i64;
         // From the first row of each table to the next table's.

@@ -174,7 +174,8 @@ mod tests {
             EntityKey { id: Address(id), ..EntityKey::INSTALLATION }
         };
         let [used, noted, unused] = [0, 1, 2];
-        let (first, second) = (0..HEADS_PER_GENERATION, HEADS_PER_GENERATION..2 * HEADS_PER_GENERATION);
+        let first = 0..HEADS_PER_GENERATION;
+        let second = HEADS_PER_GENERATION..2 * HEADS_PER_GENERATION;
         for n in first {
             known_heads.note(entity(n), known_head(5, 3));
         }

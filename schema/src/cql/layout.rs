@@ -333,7 +333,8 @@ mod tests {
 
     #[test]
     fn a_part_of_a_list_in_order_of_time_is_some_days() {
-        let (day, begin) = (24 * 60 * 60 * 1000_u64, 6_500_u64 << 28);
+        let day = 24 * 60 * 60 * 1000_u64;
+        let begin = 6_500_u64 << 28;
         let part = |at: u64| list_part(&at.to_be_bytes()[2..]);
         assert_eq!(part(begin + 3 * day), part(begin));
         assert_eq!(part(begin + 4 * day), part(begin) + 1);

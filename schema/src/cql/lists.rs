@@ -70,7 +70,8 @@ impl CqlStore {
             let statements = &self.db().statements;
             let workspace = &entity.workspace.0[..];
             for (key, value) in entries {
-                let (list, key) = (i16::from(list), &key[..]);
+                let list = i16::from(list);
+                let key = &key[..];
                 match value {
                     Some(value) => {
                         let values = (workspace, list, part, key, &value[..], stamp);
@@ -130,7 +131,8 @@ impl CqlStore {
 
     /// See `Store::view`.
     pub(super) async fn list(&self, workspace: Address, view: View, scan: &Scan) -> Result<Vec<Row>, StoreError> {
-        let (order, limit) = (scan.order, scan.limit);
+        let order = scan.order;
+        let limit = scan.limit;
         let Some(mut stretch) = Stretch::new(&scan.range).filter(|_| scan.limit > 0) else { return Ok(Vec::new()) };
         let mut rows = Vec::new();
         loop {
@@ -163,7 +165,8 @@ impl CqlStore {
             Order::Asc => &self.db().statements.parts_asc,
             Order::Desc => &self.db().statements.parts_desc,
         };
-        let (from, until) = (list_part(&stretch.from), list_part(&stretch.until));
+        let from = list_part(&stretch.from);
+        let until = list_part(&stretch.until);
         let values = (&workspace.0[..], i16::from(view.0), from, until, PARTS_PER_READ);
         let parts: Vec<(i32,)> = self.db().select(statement, values).await?;
         Ok(parts.into_iter().map(|(part,)| part).collect())

@@ -1,7 +1,7 @@
 //! Reading commits: for an activation, and ranges of the log.
 
 use actors::id::EntityKey;
-use actors::store::{CommitId, Fresh, Head, Loaded, LogRecord, LogScan, Order, StoreError};
+use actors::store::{CommitId, Head, Loaded, LogRecord, LogScan, Order, ReadLevel, StoreError};
 use bytes::Bytes;
 use scylla::DeserializeRow;
 
@@ -71,10 +71,10 @@ impl Stretch {
 
 impl CqlStore {
     /// See `Store::load`.
-    pub(super) async fn loaded(&self, entity: EntityKey, fresh: Fresh) -> Result<Option<Loaded>, StoreError> {
+    pub(super) async fn loaded(&self, entity: EntityKey, fresh: ReadLevel) -> Result<Option<Loaded>, StoreError> {
         let reading = match fresh {
-            Fresh::Acknowledged => Reading::Plain,
-            Fresh::Settled => Reading::Whole,
+            ReadLevel::Acknowledged => Reading::Plain,
+            ReadLevel::Settled => Reading::Whole,
         };
         let Some(HeadRow { known, state }) = self.listed_head(entity, reading).await? else { return Ok(None) };
         let from = known.state.unwrap_or(Head { seq: 0, commit: 0 });
@@ -85,7 +85,7 @@ impl CqlStore {
     }
 
     /// See `Store::head`.
-    pub(super) async fn current_head(&self, entity: EntityKey, fresh: Fresh) -> Result<Option<Head>, StoreError> {
+    pub(super) async fn current_head(&self, entity: EntityKey, fresh: ReadLevel) -> Result<Option<Head>, StoreError> {
         let Some(HeadRow { known, .. }) = self.listed_head(entity, fresh.into()).await? else { return Ok(None) };
         self.known_heads().note(entity, known);
         Ok(Some(known.head))
@@ -180,7 +180,8 @@ impl CqlStore {
             Order::Desc => &statements.log_desc,
         };
         let name = entity_bytes(entity);
-        let (from, until) = (stretch.from, stretch.until);
+        let from = stretch.from;
+        let until = stretch.until;
         let limit = i32::try_from(limit).unwrap_or(i32::MAX);
         let values = (&name[..], bucket, from.0, &from.1[..], until.0, &until.1[..], limit);
         let rows: Vec<Stored> = self.db().select(statement, values).await?;

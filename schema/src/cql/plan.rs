@@ -83,7 +83,8 @@ pub(super) fn plan(
         Some(known) => (known.bucket, known.base, (known.records, known.bytes)),
         None => (0, before, (0, 0)),
     };
-    let (filled_records, filled_bytes) = (filled.0 + rows, filled.1 + bytes);
+    let filled_records = filled.0 + rows;
+    let filled_bytes = filled.1 + bytes;
     let alarm = match commit.alarm {
         Some(change) => change.next.map(|at| DueRow::new(at, commit.id, now)),
         None => known.and_then(|known| known.alarm),

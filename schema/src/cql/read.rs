@@ -124,7 +124,8 @@ impl CqlStore {
             let name = entity_bytes(entity);
             let newest = self.db().select::<StoredKey>(&self.db().statements.key, (&name[..], bucket, &key.0[..]));
             let (newest, old) = tokio::join!(newest, self.old_key(entity, key, bucket > 0));
-            let (mut found, mut closed) = (None, false);
+            let mut found = None;
+            let mut closed = false;
             for row in newest? {
                 if row.kind == 0 {
                     closed = row.closed.unwrap_or(false);
@@ -174,7 +175,8 @@ impl CqlStore {
             let values = (&name[..], bucket, i64::from(table.0), key);
             let newest = self.db().select::<StoredRow>(&self.db().statements.row, values);
             let (newest, old) = tokio::join!(newest, self.old_row(entity, table, key, bucket > 0));
-            let (mut found, mut closed) = (None, false);
+            let mut found = None;
+            let mut closed = false;
             for row in newest? {
                 if row.kind == 0 {
                     closed = row.closed.unwrap_or(false);
@@ -254,7 +256,8 @@ impl CqlStore {
         let mut rows = Vec::new();
         while rows.len() < limit {
             let (new, old) = tokio::join!(newer.peek(self, entity), older.peek(self, entity));
-            let (new, old) = (new?, old?);
+            let new = new?;
+            let old = old?;
             let first = match (new, old) {
                 (None, None) => break,
                 (Some(_), None) => Ordering::Less,

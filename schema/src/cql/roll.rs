@@ -103,7 +103,8 @@ impl CqlStore {
     async fn move_rows(&self, entity: EntityKey, bucket: i32, end: Head) -> Result<(), StoreError> {
         let name = entity_bytes(entity);
         let stamp = signed(end.commit);
-        let (mut table, mut behind) = (-1, Bytes::new());
+        let mut table = -1;
+        let mut behind = Bytes::new();
         loop {
             let values = (&name[..], bucket, table, &behind[..], ROWS_PER_PAGE);
             let page: Vec<StoredRow> = self.db().select(&self.db().statements.bucket_rows, values).await?;

@@ -105,7 +105,8 @@ mod tests {
             hashes.into_iter().for_each(|hash| link.log_row(hash));
             link.close()
         };
-        let (one, other) = (build([[1; 16], [0xff; 16]]), build([[0xff; 16], [1; 16]]));
+        let one = build([[1; 16], [0xff; 16]]);
+        let other = build([[0xff; 16], [1; 16]]);
         assert_eq!((one.rows, one.sum), (other.rows, other.sum));
         assert_ne!(one.hash, other.hash);
     }

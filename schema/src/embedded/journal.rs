@@ -170,14 +170,17 @@ impl Input {
         let (Some(key), Some(value), Some(stored)) = (self.bytes()?, self.bytes()?, self.bytes()?) else {
             return Ok(None);
         };
-        let (key, value, stored) = (u16::from_le_bytes(key), u32::from_le_bytes(value), u32::from_le_bytes(stored));
+        let key = u16::from_le_bytes(key);
+        let value = u32::from_le_bytes(value);
+        let stored = u32::from_le_bytes(stored);
         if value != stored {
             return Ok(None);
         }
         if usize::from(key) != layout::META.len() || value >= MAX_CHAIN_ROW_BYTES {
             return self.skip(u64::from(key) + u64::from(value)).map(|there| there.then_some(None));
         }
-        let (mut key, mut value) = (layout::META, vec![0; value as usize]);
+        let mut key = layout::META;
+        let mut value = vec![0; value as usize];
         if !(self.fill(&mut key)? && self.fill(&mut value)?) {
             return Ok(None);
         }

@@ -42,7 +42,9 @@ pub(super) fn entity_key(entity: EntityKey) -> [u8; EntityKey::LEN] {
 /// The inverse of [`entity_key`].
 pub(super) fn read_entity_key(key: &[u8]) -> Option<EntityKey> {
     let mut fields = Fields(key);
-    let (id, kind, workspace) = (fields.bytes()?, fields.u8()?, fields.bytes()?);
+    let id = fields.bytes()?;
+    let kind = fields.u8()?;
+    let workspace = fields.bytes()?;
     let entity = EntityKey { workspace: Address(workspace), kind: Kind::from_byte(kind)?, id: Address(id) };
     fields.end().then_some(entity)
 }

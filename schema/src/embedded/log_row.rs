@@ -116,8 +116,10 @@ impl LogRow {
             return None;
         }
         let mut fields = Fields(body);
-        let (version, flags) = (fields.u8()?, fields.u8()?);
-        let (batch, name) = (fields.u64()?, fields.bytes()?);
+        let version = fields.u8()?;
+        let flags = fields.u8()?;
+        let batch = fields.u64()?;
+        let name = fields.bytes()?;
         let (id, hash) = match version {
             VERSION => (CommitId(name), *stored),
             REDACTED => (CommitId([0; 16]), name),

@@ -131,19 +131,21 @@ fn judge<T: Default>(found: Result<T, OpenError>, accept_loss: bool) -> Result<T
 
 /// The actions that opening may take beside reading.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct May {
+pub(super) struct OpenMode {
     /// Create a store if there is none.
     pub(super) create: bool,
     /// Continue without missing acknowledged data.
     pub(super) accept_loss: bool,
 }
 
-pub(super) fn open(dir: &Path, may: May, cache_bytes: u64, clock: Arc<dyn Clock>) -> Result<Opened, OpenError> {
-    let May { create, accept_loss } = may;
+pub(super) fn open(dir: &Path, may: OpenMode, cache_bytes: u64, clock: Arc<dyn Clock>) -> Result<Opened, OpenError> {
+    let OpenMode { create, accept_loss } = may;
     if create {
         private_dir::create(dir).map_err(|error| OpenError::io(dir, error))?;
     }
-    let (lock_path, head_path, engine_dir) = (dir.join(LOCK), dir.join(HEAD), dir.join(ENGINE));
+    let lock_path = dir.join(LOCK);
+    let head_path = dir.join(HEAD);
+    let engine_dir = dir.join(ENGINE);
     let lock = match DirectoryLock::attempt(&lock_path).map_err(|error| OpenError::io(&lock_path, error))? {
         Attempt::Locked(lock) => lock,
         Attempt::Held(holder) => return Err(OpenError::InUse { dir: dir.to_owned(), holder }),

@@ -80,7 +80,8 @@ impl Engine {
                 return Ok(None);
             };
             let newest = log_row(entity, newest)?;
-            let (mut walk, mut state) = (Walk::START, None);
+            let mut walk = Walk::START;
+            let mut state = None;
             if newest.facts.state_commit > 0 {
                 let key = layout::state_key(entity);
                 let found = snapshot.get(&self.rows, key).map_err(|error| unreadable(entity, error))?;
@@ -156,7 +157,8 @@ impl Engine {
         LogScan { range, limit, .. }: LogScan,
         budget: usize,
     ) -> Budgeted<Vec<LogRecord>> {
-        let (mut found, mut walk) = (Vec::new(), None);
+        let mut found = Vec::new();
+        let mut walk = None;
         for (n, guard) in self.rows_from(&self.snapshot(), entity, range.first).enumerate() {
             if n >= budget {
                 return Err(ReadError::OverBudget);
@@ -193,7 +195,8 @@ impl Engine {
             None => Head { seq: u64::MAX, commit: u64::MAX },
         };
         let keys = layout::log_key(entity, Head { seq: range.first, commit: 0 })..=layout::log_key(entity, top);
-        let (mut found, mut later) = (Vec::<LogRecord>::new(), None::<LogRow>);
+        let mut found = Vec::<LogRecord>::new();
+        let mut later = None::<LogRow>;
         for (n, guard) in snapshot.range(&self.log, keys).rev().enumerate() {
             if n >= budget {
                 return Err(ReadError::OverBudget);
@@ -232,7 +235,8 @@ impl Engine {
     }
 
     pub(super) fn view(&self, workspace: Address, view: View, scan: &Scan, budget: usize) -> Budgeted<Vec<Row>> {
-        let (entity, prefix) = (EntityKey::workspace(workspace), layout::view_key(workspace, view, &[]));
+        let entity = EntityKey::workspace(workspace);
+        let prefix = layout::view_key(workspace, view, &[]);
         guarded(entity, || self.list(entity, &self.index, prefix, scan, budget))
     }
 

@@ -39,7 +39,9 @@ impl Space {
     /// Commits leave `spare` bytes free, and what compactions of a store of this size need.
     pub(super) fn new(dir: &Path, spare: u64, size: u64) -> Self {
         let compacted = AtomicU64::new(size.min(COMPACTED_BYTES));
-        let (looks, is_short, looked) = (AtomicU64::new(0), AtomicBool::new(false), AtomicU64::new(0));
+        let looks = AtomicU64::new(0);
+        let is_short = AtomicBool::new(false);
+        let looked = AtomicU64::new(0);
         let opened = Instant::now();
         let space = Self { dir: dir.to_owned(), spare, compacted, looks, is_short, opened, looked };
         space.look(opened);

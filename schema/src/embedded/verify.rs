@@ -12,7 +12,7 @@ use super::chain::Chain;
 use super::engine::{Engine, guarded};
 use super::layout::{self, META, StateRow};
 use super::log_row::{KnownHead, LogRow};
-use super::open::{self, May, OpenError};
+use super::open::{self, OpenError, OpenMode};
 use super::read::Walk;
 
 /// Faults that are listed; more are only counted.
@@ -70,7 +70,7 @@ impl Report {
 /// # Errors
 /// The error that keeps the store from opening, which is a fault of its own (see [`OpenError`]).
 pub fn verify(dir: &Path) -> Result<Report, OpenError> {
-    let opened = open::open(dir, May::default(), CACHE_BYTES, Arc::new(SystemClock))?;
+    let opened = open::open(dir, OpenMode::default(), CACHE_BYTES, Arc::new(SystemClock))?;
     let mut report = Report { batches: opened.chain.batch, ..Report::default() };
     verify_log(&opened.engine, &opened.chain, &mut report);
     verify_rows(&opened.engine, &mut report);

@@ -88,7 +88,8 @@ impl Writer {
         before_write: Option<BeforeWrite>,
     ) -> Self {
         let heads = Heads::new(MAX_CACHED_HEADS);
-        let (scratch, writes) = (Vec::new(), Vec::new());
+        let scratch = Vec::new();
+        let writes = Vec::new();
         Self { engine, chain, heads, head_file, wake_syncer, shared, before_write, scratch, writes }
     }
 
@@ -108,7 +109,8 @@ impl Writer {
         let mut decided = Vec::new();
         while let Ok(first) = jobs.recv() {
             let mut batch = BatchBuilder::new(&self.engine, &self.chain);
-            let (mut barriers, mut close) = (Vec::new(), None);
+            let mut barriers = Vec::new();
+            let mut close = None;
             let mut next = Some(first);
             while let Some(job) = next.take() {
                 match job {

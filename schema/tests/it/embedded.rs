@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use actors::clock::SystemClock;
 use actors::id::{Address, EntityKey};
 use actors::store::conformance::{self, commit, events};
-use actors::store::{Fresh, Head, Outcome, Store};
+use actors::store::{Head, Outcome, ReadLevel, Store};
 use schema::embedded::{EmbeddedStore, OpenError, Options};
 
 mod crash;
@@ -41,7 +41,7 @@ async fn append(store: &EmbeddedStore, entity: EntityKey, head: Option<Head>, pa
 
 /// All payloads in an entity's log, newest last.
 async fn payloads(store: &EmbeddedStore, entity: EntityKey) -> Vec<String> {
-    let loaded = store.load(entity, Fresh::Acknowledged).await.expect("a read");
+    let loaded = store.load(entity, ReadLevel::Acknowledged).await.expect("a read");
     let tail = loaded.map(|loaded| loaded.tail).unwrap_or_default();
     tail.iter().map(|record| String::from_utf8_lossy(&record.payload).into_owned()).collect()
 }

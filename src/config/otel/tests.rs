@@ -69,7 +69,8 @@ fn compression_and_patience_of_a_signal_go_before_those_of_all() {
         ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "700"),
     ];
     let Otel { receiver, metrics, complaints, .. } = read(&env, Some("http://localhost:4318"));
-    let (traces, metrics) = (receiver.unwrap(), metrics.unwrap().receiver);
+    let traces = receiver.unwrap();
+    let metrics = metrics.unwrap().receiver;
     assert_eq!((traces.gzip, traces.timeout), (false, Duration::from_secs(3)));
     assert_eq!((metrics.gzip, metrics.timeout), (true, Duration::from_millis(700)));
     assert!(complaints.is_empty());

@@ -66,7 +66,8 @@ pub(in crate::http) struct NamedFiles {
 /// # Errors
 /// 503 if the store cannot be read, 500 if the stored data cannot.
 pub(in crate::http) async fn named(app: &App, caller: &Caller, ids: &[(Path, String)]) -> Result<NamedFiles, Problem> {
-    let (mut found, mut missing) = (Vec::with_capacity(ids.len()), Vec::new());
+    let mut found = Vec::with_capacity(ids.len());
+    let mut missing = Vec::new();
     for (path, id) in ids {
         match find(app, caller, id).await? {
             Some(file) => found.push(file),
@@ -144,7 +145,8 @@ impl<'a> Linking<'a> {
     pub(in crate::http) async fn again(&mut self, id: AttachmentId) -> Result<(), Problem> {
         let at = self.files.iter().position(|file| file.id == id);
         let at = at.ok_or_else(|| broken("a message loses only files that it has"))?;
-        let (file, number) = (self.files[at].clone(), self.claims[at]);
+        let file = self.files[at].clone();
+        let number = self.claims[at];
         let lost = Bound { conversation: self.conversation, number };
         self.claims[at] = self.bind((at, &file), Some(lost)).await?;
         Ok(())
@@ -188,7 +190,8 @@ pub(in crate::http) async fn bind_new(
     instead_of: Option<Bound>,
 ) -> Result<Bound, Problem> {
     let bind = Bind { conversation, instead_of };
-    let (entity, command_context) = (entity_of(request.caller, file.id), without_key(request.context));
+    let entity = entity_of(request.caller, file.id);
+    let command_context = without_key(request.context);
     let bound = request.app.node().attachment(entity, bind, command_context).await.and_then(Answer::unkeyed);
     let number = bound.map_err(|refusal| problem_of(refusal, |_| broken("a new file can be bound")))?;
     Ok(Bound { conversation, number })

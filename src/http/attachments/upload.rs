@@ -174,7 +174,8 @@ async fn receive(
         return Err(report.check().err().unwrap_or_else(|| broken("a fault refuses an upload")));
     };
     let mut place = find_place(app, caller, without_key(context), keyed).await?;
-    let (mut received, mut pace) = (Received::default(), Pace::default());
+    let mut received = Received::default();
+    let mut pace = Pace::default();
     while let Some(bytes) = pace.next(&mut part, received.size).await? {
         received.take(&bytes)?;
         if let UploadTarget::New(arrival, _) = &mut place {

@@ -117,7 +117,8 @@ pub(in crate::http) async fn bulk(
     let command_context = claim(&app, &caller, command_context).await?;
     let caller = Arc::new(caller);
     let saving = wanted.into_iter().map(|wanted| {
-        let (app, caller) = (app.clone(), Arc::clone(&caller));
+        let app = app.clone();
+        let caller = Arc::clone(&caller);
         async move { save(&app, &caller, wanted, command_context).await }
     });
     // Contacts saved before a failure stay: a retry finds them.
@@ -194,7 +195,8 @@ async fn saved_before(app: &App, entity: EntityKey, effect: SeqRange) -> Result<
     let state = node.state::<Contact>(entity).await.map_err(store_problem)?;
     let mut state = state.ok_or_else(|| broken("a saved contact exists"))?;
     let at = if effect.is_empty() { effect.last } else { effect.first };
-    let (mut told, mut upto) = (None, at);
+    let mut told = None;
+    let mut upto = at;
     loop {
         let events = node.events::<Contact>(entity, SeqRange::upto(upto), Order::Desc, EVENTS_AT_ONCE).await;
         let events = events.map_err(store_problem)?;

@@ -17,21 +17,21 @@ use crate::telemetry::tests::{Lines, config};
 /// Somebody takes the traces.
 const EXPORTED: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4317");
 
-/// A door with these environment variables and nothing else.
-fn door(env: &[(&str, &str)], traces: Traces) -> Arc<Door> {
-    Arc::new(Door::new(Sampling::new(&config(env)), traces))
+/// Request telemetry with these environment variables and nothing else.
+fn request_telemetry(env: &[(&str, &str)], traces: Traces) -> Arc<RequestTelemetry> {
+    Arc::new(RequestTelemetry::new(Sampling::new(&config(env)), traces))
 }
 
-fn layer(door: Arc<Door>) -> ContextLayer {
-    ContextLayer::new(Arc::new(Entropy::seeded([7; 32])), door)
+fn layer(request_telemetry: Arc<RequestTelemetry>) -> ContextLayer {
+    ContextLayer::new(Arc::new(Entropy::seeded([7; 32])), request_telemetry)
 }
 
 /// The layer over routes that end in every way a route can end.
 fn app() -> Router {
-    behind(door(&[EXPORTED], Traces::default()))
+    behind(request_telemetry(&[EXPORTED], Traces::default()))
 }
 
-fn behind(door: Arc<Door>) -> Router {
+fn behind(request_telemetry: Arc<RequestTelemetry>) -> Router {
     async fn faulty() -> Problem {
         Problem::invalid(vec![Fault::new("/text", "too_long", "text is too long")])
     }
@@ -59,7 +59,7 @@ fn behind(door: Arc<Door>) -> Router {
             }),
         )
         .route("/api/v1/channels/{channelId}/messages", post(faulty).get(faulty))
-        .layer(layer(door))
+        .layer(layer(request_telemetry))
 }
 
 async fn ask(request: Request<Body>) -> Response {
@@ -227,7 +227,7 @@ async fn a_panic_before_the_first_poll_is_500_too() {
     let service = tower::service_fn(|_: Request<Body>| -> std::future::Ready<Result<Response, Infallible>> {
         panic!("at once");
     });
-    let layer = layer(door(&[], Traces::default()));
+    let layer = layer(request_telemetry(&[], Traces::default()));
     let response = layer.layer(service).oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), 500);
     assert!(response.headers()[TRACEPARENT].to_str().unwrap().ends_with("-00"), "not sampled unless asked");
@@ -250,7 +250,7 @@ async fn a_broken_invariant_is_named_in_the_log_and_not_in_the_answer() {
     let broken = || broken("an answer has a question");
     let app = Router::new().route("/", axum::routing::get(async move || broken()));
     let request = Request::get("/").header(REQUEST_ID, "mine").body(Body::empty()).unwrap();
-    let response = app.layer(layer(door(&[], Traces::default()))).oneshot(request).await.unwrap();
+    let response = app.layer(layer(request_telemetry(&[], Traces::default()))).oneshot(request).await.unwrap();
     assert_eq!(response.status(), 500);
     assert!(!text(response).await.contains("question"));
     let lines: Vec<Value> = lines.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -289,12 +289,12 @@ async fn every_request_is_one_line_at_debug_and_a_failure_at_any_level() {
     assert!(lines.iter().all(|line| line["duration_ms"].is_f64()));
 }
 
-/// A door whose spans are kept.
-fn kept(env: &[(&str, &str)]) -> (Arc<Door>, Arc<RecordingTracer>) {
+/// Request telemetry whose spans are kept.
+fn kept(env: &[(&str, &str)]) -> (Arc<RequestTelemetry>, Arc<RecordingTracer>) {
     let kept = Arc::new(RecordingTracer::default());
     let mut env = env.to_vec();
     env.push(EXPORTED);
-    (door(&env, Traces::to(kept.clone())), kept)
+    (request_telemetry(&env, Traces::to(kept.clone())), kept)
 }
 
 fn get(path: &str) -> Request<Body> {
@@ -303,11 +303,11 @@ fn get(path: &str) -> Request<Body> {
 
 #[tokio::test]
 async fn a_recorded_request_is_a_span_with_the_names_of_the_conventions() {
-    let (door, kept) = kept(&[]);
+    let (request_telemetry, kept) = kept(&[]);
     let given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let mut request = get("/who/7?search=secret");
     request.headers_mut().insert(TRACEPARENT, HeaderValue::from_static(given));
-    let response = behind(Arc::clone(&door)).oneshot(request).await.unwrap();
+    let response = behind(Arc::clone(&request_telemetry)).oneshot(request).await.unwrap();
     let [span] = &kept.spans()[..] else { panic!("one span") };
     assert_eq!((span.name.as_ref(), span.kind), ("GET /who/{id}", SpanKind::Server));
     assert_eq!(span.parent, Some([0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x31]));
@@ -332,8 +332,8 @@ async fn a_recorded_request_is_a_span_with_the_names_of_the_conventions() {
 
 #[tokio::test]
 async fn unknown_methods_and_paths_name_no_span() {
-    let (door, kept) = kept(&[]);
-    let app = behind(door);
+    let (request_telemetry, kept) = kept(&[]);
+    let app = behind(request_telemetry);
     let brew = "BREW".repeat(20);
     for (method, path) in [(&*brew, "/who/7"), ("GET", "/ana@example.com")] {
         let mut request = get(path);
@@ -352,8 +352,8 @@ async fn unknown_methods_and_paths_name_no_span() {
 
 #[tokio::test]
 async fn a_failure_is_recorded_although_nobody_sampled_it_and_nothing_else_is() {
-    let (door, kept) = kept(&[("OTEL_TRACES_SAMPLER", "always_off")]);
-    let app = behind(Arc::clone(&door));
+    let (request_telemetry, kept) = kept(&[("OTEL_TRACES_SAMPLER", "always_off")]);
+    let app = behind(Arc::clone(&request_telemetry));
     for path in ["/ok", "/plain/404", "/busy", "/nowhere", "/plain/429"] {
         let response = app.clone().oneshot(get(path)).await.unwrap();
         assert!(response.headers()[TRACEPARENT].to_str().unwrap().ends_with("-00"));
@@ -363,7 +363,7 @@ async fn a_failure_is_recorded_although_nobody_sampled_it_and_nothing_else_is() 
     assert!(span.attributes.contains(&("tertulia.kept", "refused".into())) && span.context.is_sampled());
     assert!(span.attributes.contains(&("tertulia.problem.code", "node_full".into())), "{span:?}");
     let mut page = Page::new(Format::OpenMetrics);
-    door.metrics().write(&mut page);
+    request_telemetry.metrics().write(&mut page);
     let text = page.finish();
     let exemplars: Vec<_> = text.lines().filter(|line| line.contains("trace_id=")).collect();
     let [exemplar] = exemplars[..] else { panic!("one exemplar, of what was recorded: {text}") };
@@ -386,14 +386,14 @@ async fn reasons(paths: &[&str]) -> Vec<&'static str> {
     let kept = Arc::new(RecordingTracer::default());
     let mut config = config(&[("OTEL_TRACES_SAMPLER", "always_off"), EXPORTED]);
     config.slow_request = Duration::ZERO;
-    let door = Arc::new(Door::new(Sampling::new(&config), Traces::to(kept.clone())));
+    let request_telemetry = Arc::new(RequestTelemetry::new(Sampling::new(&config), Traces::to(kept.clone())));
     let app = Router::new()
         .route("/waits", axum::routing::get(waits))
         .route("/agent", axum::routing::get(agent_fails))
         .route("/crowded", axum::routing::get(crowded))
         .route("/api/v1/reviews/{id}/wait", axum::routing::get(waits))
-        .layer(layer(Arc::clone(&door)));
-    let app = behind(door).merge(app);
+        .layer(layer(Arc::clone(&request_telemetry)));
+    let app = behind(request_telemetry).merge(app);
     for path in paths {
         app.clone().oneshot(get(path)).await.unwrap();
     }
@@ -420,11 +420,11 @@ async fn however_many_exchanges_wait_for_agents_a_slow_append_is_kept() {
 
 #[tokio::test]
 async fn a_client_that_leaves_is_seen_and_counted() {
-    let (door, kept) = kept(&[]);
+    let (request_telemetry, kept) = kept(&[]);
     let lines = Lines::default();
     let _guard = tracing::subscriber::set_default(lines.subscriber("warn,tertulia::http=debug", LogFormat::Json));
     let never = Router::new().route("/never", axum::routing::get(std::future::pending::<&str>));
-    let app = never.layer(layer(Arc::clone(&door)));
+    let app = never.layer(layer(Arc::clone(&request_telemetry)));
     let mut waiting = std::pin::pin!(app.oneshot(get("/never")));
     assert!(futures_util::poll!(&mut waiting).is_pending());
     assert!(kept.spans().is_empty());
@@ -438,7 +438,7 @@ async fn a_client_that_leaves_is_seen_and_counted() {
     assert_eq!(line["trace_id"], crate::trace_context::Hex(&kept.spans()[0].context.trace_id).to_string());
     assert!(line["duration_ms"].is_f64() && line.get("http.response.status_code").is_none(), "{line}");
     let mut page = Page::new(Format::Text);
-    door.metrics().write(&mut page);
+    request_telemetry.metrics().write(&mut page);
     let text = page.finish();
     assert!(
         text.contains("{http_route=\"/never\",http_request_method=\"GET\",error_type=\"client_left\"} 1\n"),
@@ -462,15 +462,15 @@ async fn a_line_names_no_method_that_a_client_made_up() {
 
 #[tokio::test]
 async fn methods_and_paths_of_clients_make_no_series_of_their_own() {
-    let (door, _) = kept(&[]);
-    let app = behind(Arc::clone(&door));
+    let (request_telemetry, _) = kept(&[]);
+    let app = behind(Arc::clone(&request_telemetry));
     for (method, path) in [("GET", "/who/1"), ("GET", "/who/2"), ("HEAD", "/who/3"), ("BREW", "/a"), ("TEA", "/b")] {
         let mut request = get(path);
         *request.method_mut() = method.parse().unwrap();
         app.clone().oneshot(request).await.unwrap();
     }
     let mut page = Page::new(Format::Text);
-    door.metrics().write(&mut page);
+    request_telemetry.metrics().write(&mut page);
     let text = page.finish();
     let counted = |line: &&str| line.contains("duration_seconds_count") && !line.contains("error_type");
     let counts: Vec<_> = text.lines().filter(counted).collect();

@@ -25,7 +25,7 @@ use crate::http::incoming::Incoming;
 use crate::http::log;
 use crate::http::messages::new_id;
 use crate::http::refusal::conversation::{message_not_found, rejected};
-use crate::http::refusal::{broken, problem_of, store_problem, untold};
+use crate::http::refusal::{broken, problem_of, store_problem, unreadable_outcome};
 use crate::problem::Problem;
 use crate::wire::bounds::NAME;
 
@@ -125,14 +125,20 @@ fn opening(id: ConversationId, source: &conversation::State, details: &Details) 
 /// unchanging data, so that a retry gets the same.
 async fn copied(app: &App, entity: EntityKey, first: u64, patience: Duration) -> Result<Response, Problem> {
     ends_within(app, patience, actors::workflows::fork::begin(app.node(), entity)).await;
-    let events = log::between(app.node(), entity, SeqRange::one(first)).await.map_err(store_problem).map_err(untold)?;
+    let events = log::between(app.node(), entity, SeqRange::one(first))
+        .await
+        .map_err(store_problem)
+        .map_err(unreadable_outcome)?;
     let event = events.into_iter().next().ok_or_else(|| broken("an opening has an event"))?;
     let Event::ConversationCreated { details, .. } = &event.event else {
         return Err(broken("the event of an opening is a creation"));
     };
     let mut begun =
         conversation::State::begun(&event).ok_or_else(|| broken("a conversation begins with its creation"))?;
-    let now = state(app, entity, begun.id).await.map_err(untold)?.ok_or_else(|| broken("a copy that began exists"))?;
+    let now = state(app, entity, begun.id)
+        .await
+        .map_err(unreadable_outcome)?
+        .ok_or_else(|| broken("a copy that began exists"))?;
     let fork = now.fork.ok_or_else(|| broken("a copy knows its progress"))?;
     let status = if fork.next.is_none() { StatusCode::CREATED } else { StatusCode::ACCEPTED };
     begun.messages = fork.copied;

@@ -3,7 +3,7 @@
 use actors::outbox::pending::DeliveryState;
 use actors::store::Order;
 
-use super::place::is_behind;
+use super::place::is_after;
 use super::position::Position;
 
 /// Each delivery once, with its position in the list.
@@ -21,7 +21,7 @@ impl PageDeliveries {
     /// the end of this page the next one would not show it again.
     pub(super) fn has(&mut self, position: &Position, delivery: &DeliveryState) -> bool {
         let Some(known) = self.all.iter_mut().find(|(_, known)| known.id == delivery.id) else { return false };
-        if is_behind(&known.0, position, self.order) {
+        if is_after(&known.0, position, self.order) {
             *known = (position.clone(), delivery.clone());
         }
         true
@@ -93,14 +93,15 @@ mod tests {
             let shown: Vec<_> =
                 found.into_deliveries().into_iter().map(|shown| (shown.id.0[0], shown.status)).collect();
             let is_shown = shown.contains(&(2, Status::Delivered));
-            assert!(is_shown || is_behind(&moved, &next, order), "{order:?} {moved:?}: {shown:?} {next:?}");
+            assert!(is_shown || is_after(&moved, &next, order), "{order:?} {moved:?}: {shown:?} {next:?}");
         }
     }
 
     #[test]
     fn a_delivery_that_moves_back_is_shown_once_where_it_was() {
         let mut found = PageDeliveries::of(Order::Desc);
-        let (was, is) = (Position::Pending(vec![7], None), Position::Ended(vec![1]));
+        let was = Position::Pending(vec![7], None);
+        let is = Position::Ended(vec![1]);
         found.add(was.clone(), delivery(1, Status::Pending));
         assert!(found.has(&is, &delivery(1, Status::Delivered)));
         assert_eq!((found.last(), found.into_deliveries()), (Some(was), vec![delivery(1, Status::Pending)]));

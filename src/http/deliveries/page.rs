@@ -12,11 +12,11 @@ use tokio::time::Instant;
 
 use super::filter::{Filter, Part};
 use super::found::PageDeliveries;
-use super::place::{Place, behind, is_behind, tag_of};
+use super::place::{Place, behind, is_after, tag_of};
 use super::position::Position;
 use crate::app::App;
 use crate::http::caller::Caller;
-use crate::http::listing::range_behind;
+use crate::http::listing::range_after;
 use crate::http::paging::{PageRequest, ScanBudget};
 use crate::http::refusal::store_problem;
 use crate::problem::Problem;
@@ -53,7 +53,8 @@ impl<'a> Gathering<'a> {
     /// A delivery moves from part to part: it waits with all others, then on its receiver's lane, then it has ended. So
     /// it may move from an unread part to one that was read already; therefore the parts are read twice.
     pub(super) async fn page(mut self) -> Result<(Vec<DeliveryState>, Option<Vec<u8>>), Problem> {
-        let (order, limit) = (self.request.order, self.request.limit);
+        let order = self.request.order;
+        let limit = self.request.limit;
         let at = self.request.cursor.as_deref().and_then(Position::parse);
         let mut parts = self.filter.parts(order);
         parts.retain(|part| !at.as_ref().is_some_and(|at| at.has_passed(part, order)));
@@ -125,7 +126,7 @@ impl<'a> Gathering<'a> {
             Some(_) | None => None,
         };
         loop {
-            let mut range = range_behind(&prefix, behind.as_deref(), self.request.order);
+            let mut range = range_after(&prefix, behind.as_deref(), self.request.order);
             if range.after.as_ref().is_none_or(|after| after[..] < oldest[..]) {
                 range.after = Some(oldest.clone().into());
             }
@@ -175,7 +176,7 @@ impl<'a> Gathering<'a> {
                 Some(key) => vec![key.clone()],
                 None => {
                     let range = match prefix {
-                        Some(prefix) => range_behind(prefix, behind.as_deref(), self.request.order),
+                        Some(prefix) => range_after(prefix, behind.as_deref(), self.request.order),
                         None => of_lanes(behind.as_deref(), self.request.order),
                     };
                     let rows =
@@ -215,7 +216,7 @@ impl<'a> Gathering<'a> {
         };
         for delivery in found {
             let tag = tag_of(&delivery);
-            let is_wanted = passed.is_none_or(|passed| is_behind(tag, passed, order));
+            let is_wanted = passed.is_none_or(|passed| is_after(tag, passed, order));
             if is_wanted && !self.take(Position::Pending(Vec::new(), Some((event.number, tag))), delivery) {
                 return Ok(self.found.last());
             }

@@ -8,7 +8,7 @@ use actors::store::Order;
 pub(super) type Place = (u64, [u8; TAG_BYTES]);
 
 /// Whether a list in this order shows one position after another.
-pub(super) fn is_behind<T: Ord>(place: T, other: T, order: Order) -> bool {
+pub(super) fn is_after<T: Ord>(place: T, other: T, order: Order) -> bool {
     match order {
         Order::Asc => place > other,
         Order::Desc => place < other,
@@ -23,7 +23,7 @@ pub(super) fn behind(
     order: Order,
 ) -> Vec<(Place, DeliveryState)> {
     let placed = found.into_iter().map(|(seq, delivery)| ((seq, tag_of(&delivery)), delivery));
-    let is_wanted = |place: Place| left.is_none_or(|left| is_behind(place, left, order));
+    let is_wanted = |place: Place| left.is_none_or(|left| is_after(place, left, order));
     let mut behind: Vec<_> = placed.filter(|(place, _)| is_wanted(*place)).collect();
     behind.sort_by_key(|(place, _)| *place);
     if order == Order::Desc {

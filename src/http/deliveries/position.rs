@@ -5,7 +5,7 @@ use actors::outbox::state::pending_prefix;
 use actors::store::Order;
 
 use super::filter::Part;
-use super::place::{Place, is_behind};
+use super::place::{Place, is_after};
 
 /// The beginning of a page of the list: its part, and the entry there behind which it begins. In the order of the list,
 /// oldest first.
@@ -47,7 +47,7 @@ impl Position {
             (Self::Ended(_), Part::Pending(_) | Part::Lanes | Part::Event(_)) => order == Order::Desc,
             (Self::Pending(key, _), Part::Lanes) => order == Order::Desc && key.starts_with(&pending_prefix(None)),
             (Self::Pending(key, _), Part::Pending(prefix)) => {
-                is_behind(&key[..prefix.len().min(key.len())], &prefix[..], order)
+                is_after(&key[..prefix.len().min(key.len())], &prefix[..], order)
             }
             (Self::Ended(_), Part::Ended) | (Self::Pending(..), Part::Event(_)) => false,
         }

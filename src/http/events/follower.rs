@@ -58,7 +58,7 @@ enum StreamItem {
 }
 
 /// The next piece; never, if the client asked for none.
-async fn heard_piece(listener: &mut Option<Listener>) -> Arc<Delta> {
+async fn next_delta(listener: &mut Option<Listener>) -> Arc<Delta> {
     match listener {
         Some(listener) => listener.recv().await,
         None => std::future::pending().await,
@@ -80,8 +80,10 @@ impl Follower {
         let ready = VecDeque::new();
         let standing = Standing::new(key, log.of_channel.take());
         // Events may have happened between the read of the log and the subscription.
-        let (behind, chunk) = (true, FIRST_CHUNK);
-        let (piece, over) = (None, None);
+        let behind = true;
+        let chunk = FIRST_CHUNK;
+        let piece = None;
+        let over = None;
         Self {
             app,
             standing,
@@ -138,7 +140,7 @@ impl Follower {
             }
             let heard = tokio::select! {
                 heard = self.subscription.recv() => heard,
-                piece = heard_piece(&mut self.listener), if self.piece.is_none() => {
+                piece = next_delta(&mut self.listener), if self.piece.is_none() => {
                     self.piece = Some(piece);
                     continue;
                 }
@@ -154,7 +156,7 @@ impl Follower {
 
     /// Pauses for a failing store; `None` if that does not help, or the node stops.
     async fn outlast(&self, error: &StoreError) -> Option<()> {
-        if !error.passes() {
+        if !error.is_transient() {
             tracing::error!(entity = ?self.log.entity, %error, "an event stream ends because its log cannot be read");
             return None;
         }

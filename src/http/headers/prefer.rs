@@ -41,7 +41,8 @@ pub fn prefer(headers: &HeaderMap) -> Prefer {
             // A semicolon begins parameters; neither preference has any.
             let Some(preference) = split_unquoted(preference, ';').next() else { continue };
             let (name, word) = preference.split_once('=').unwrap_or((preference, ""));
-            let (name, word) = (name.trim(), unquoted(word.trim()));
+            let name = name.trim();
+            let word = unquoted(word.trim());
             if name.eq_ignore_ascii_case("respond-async") {
                 prefer.respond_async = true;
             } else if name.eq_ignore_ascii_case("wait") && !wait_seen {
@@ -74,7 +75,8 @@ fn unquoted(word: &str) -> &str {
 
 /// Splits at separators outside of quotes.
 pub(super) fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
-    let (mut quoted, mut escaped) = (false, false);
+    let mut quoted = false;
+    let mut escaped = false;
     text.split(move |c| {
         match c {
             _ if escaped => escaped = false,

@@ -84,7 +84,8 @@ async fn append(
     review_millis: Option<u64>,
     files: Vec<attachment::State>,
 ) -> Result<Response, Problem> {
-    let (app, caller) = (request.app, request.caller);
+    let app = request.app;
+    let caller = request.caller;
     let entity = channel.conversation(caller.address);
     let opening = Opening {
         id: ConversationId::new(app.now(), entity.id),
@@ -140,7 +141,8 @@ async fn revised(
     text: Option<&str>,
 ) -> Result<Option<MessageId>, Problem> {
     let Some(text) = text else { return Ok(None) };
-    let (app, caller) = (request.app, request.caller);
+    let app = request.app;
+    let caller = request.caller;
     let mut id = MessageId::parse(text);
     if let (Some(wanted), Some(channel)) = (id, channel) {
         let there = channel.conversation(caller.address);

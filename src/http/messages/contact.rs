@@ -36,12 +36,12 @@ use crate::wire::contact_message::{ContactContent, ContactPost};
 
 mod answer;
 mod file;
-mod room;
+mod turn_capacity;
 
 use answer::Delivered;
 use file::Fetching;
-pub(crate) use room::Lines;
-use room::Place;
+use turn_capacity::QueuePosition;
+pub(crate) use turn_capacity::WaitQueues;
 
 /// The lock of a message's idempotency key, while the message is stored.
 type KeyLock = Arc<OwnPermit<KeyHash>>;
@@ -229,7 +229,8 @@ impl Exchange<'_> {
         if let Err(refusal) = self.admit(agent) {
             return self.earlier_or(refusal).await;
         }
-        let (mut bound, mut place) = (None, None);
+        let mut bound = None;
+        let mut place = None;
         let mut channel: Option<Arc<Channel>> = None;
         loop {
             // After a wait for room the channel may have another agent.
@@ -240,7 +241,7 @@ impl Exchange<'_> {
                 let own = self.lock_key().await?;
                 exchange.store(sent, &agent, file, &mut bound, own.as_ref()).await?
             };
-            let waited = place.as_ref().map_or(Duration::ZERO, Place::waited);
+            let waited = place.as_ref().map_or(Duration::ZERO, QueuePosition::waited);
             let (first, now) = match stored {
                 Stored::Now(delivered, events) => {
                     drop(place);
@@ -312,7 +313,9 @@ impl Exchange<'_> {
                 Ok(submitted) => {
                     let message = submitted.message()?.clone();
                     let turn = *submitted.turn.ok_or_else(|| broken("a contact's message has a turn"))?;
-                    let (when, tries_again, waited) = (When::Now, false, Duration::ZERO);
+                    let when = When::Now;
+                    let tries_again = false;
+                    let waited = Duration::ZERO;
                     let delivered =
                         Delivered { entity, contact, conversation, message, turn, when, tries_again, waited };
                     return Ok(Stored::Now(Box::new(delivered), events));
@@ -453,7 +456,8 @@ impl Exchange<'_> {
     /// waited while another one fetched its file, or for room as `waited` says, is no retry, and gets the turn's state
     /// since then.
     async fn repeat(&self, before: &StoredBefore, waited: Duration) -> Result<Response, Problem> {
-        let (node, entity) = (self.request.app.node(), before.entity);
+        let node = self.request.app.node();
+        let entity = before.entity;
         let origin = node.origin(entity).await.map_err(store_problem)?;
         let Some(Origin::Api { contact, .. }) = origin.as_deref() else {
             return Err(broken("a contact's message is in a conversation with a contact"));

@@ -62,7 +62,8 @@ impl Fetches {
     /// For a server with at most this many connections.
     pub(crate) fn of(connections: usize) -> Self {
         let most = (connections / CONNECTIONS_PER_FETCH).clamp(1, MAX_FETCHES);
-        let (permits, shares) = (Arc::new(Semaphore::new(most)), Shares::of(of_workspace(most)));
+        let permits = Arc::new(Semaphore::new(most));
+        let shares = Shares::of(of_workspace(most));
         Self { most, permits, shares, keyed: Arc::default() }
     }
 
@@ -159,7 +160,8 @@ async fn attachment(
 
 /// The first pieces, and enough of their bytes to recognise the file's type.
 async fn beginning(download: &mut Download) -> Result<(Vec<Bytes>, BytesMut), Fault> {
-    let (mut first, mut head) = (Vec::new(), BytesMut::new());
+    let mut first = Vec::new();
+    let mut head = BytesMut::new();
     while head.len() < sniff::HEAD_BYTES {
         let Some(piece) = download.chunk().await? else { break };
         let room = sniff::HEAD_BYTES - head.len();
@@ -237,7 +239,8 @@ mod tests {
         let mut held = Vec::new();
         let mut take = |n| {
             let taken = std::iter::repeat_with(|| fetches.permit(Address([n; 10])));
-            let (mut count, mut status) = (0, None);
+            let mut count = 0;
+            let mut status = None;
             for place in taken.take(MAX_FETCHES + 1) {
                 match place {
                     Ok(place) => held.push(place),

@@ -98,7 +98,7 @@ pub(super) fn tag(found: &StoredMessage) -> String {
 /// Whether the message's tag covers everything shown of it. The tag does not cover later changes, such as an answered
 /// review, nor the labels of a conversation's message. (A conversation's message that was edited back to its first
 /// content has its first tag again, and is the same but for `updated_at`.)
-fn is_told_by_its_tag(found: &StoredMessage) -> bool {
+fn etag_covers(found: &StoredMessage) -> bool {
     let on_channel = found.origin.human_channel().is_some();
     let Overlay { metadata, tags, untagged, deleted, erased, review, delivered_at, read_at, .. } = &found.overlay;
     let is_as_labelled = metadata.is_none() && tags.is_none() && untagged.is_none();
@@ -116,7 +116,7 @@ pub(in crate::http) async fn get(
 ) -> Result<Response, Problem> {
     let found = find(&app, &caller, &id).await?.at(app.now());
     let answer = shown(&caller, &found);
-    Ok(if is_told_by_its_tag(&found) { unless_known(&headers, answer) } else { answer })
+    Ok(if etag_covers(&found) { unless_known(&headers, answer) } else { answer })
 }
 
 /// The most revisions followed before a message, and the most after it; of a longer chain the nearest are shown. Each
@@ -183,7 +183,8 @@ async fn page_of(
             Order::Desc => id.number < seen,
         });
     }
-    let (mut data, mut bytes) = (Vec::new(), 0);
+    let mut data = Vec::new();
+    let mut bytes = 0;
     for id in &chain {
         if data.len() == request.limit || bytes > PAGE_BYTES {
             break;

@@ -85,7 +85,7 @@ pub(super) async fn wait(
 async fn look(node: &Node, entity: EntityKey, turn: Turn) -> Result<Turn, StoreError> {
     match node.turn(entity, turn.id.number).await {
         Ok(stored) => Ok(stored.unwrap_or(turn)),
-        Err(error) if error.passes() => Ok(turn),
+        Err(error) if error.is_transient() => Ok(turn),
         Err(error) => Err(error),
     }
 }
@@ -105,7 +105,7 @@ fn end_of<'a>(turn: &Turn, event: &'a Event) -> Option<&'a Turn> {
 /// # Errors
 ///
 /// `StoreError` if the store, or the stored data, cannot be read.
-pub(super) async fn replies_heard(
+pub(super) async fn observed_replies(
     node: &Node,
     entity: EntityKey,
     turn: &Turn,

@@ -17,7 +17,7 @@ use super::{Found, HasSecret, Resource, decode, find, secret};
 use crate::app::App;
 use crate::http::answer::{self, When, json, located};
 use crate::http::body::OptionalJsonBytes;
-use crate::http::caller::{Allowed, Needs};
+use crate::http::caller::{Allowed, RequiredScope};
 use crate::http::context::RequestContext;
 use crate::http::context::render::internal_error;
 use crate::http::idempotency::without_key;
@@ -175,7 +175,8 @@ where
         if command.changes.is_empty() {
             return Ended { result: Ok(Stored { value, ignored, when: When::Now }), must_be_known: true };
         }
-        let (is_new, room) = (command.expected[0].is_absence(), command.expected.len());
+        let is_new = command.expected[0].is_absence();
+        let room = command.expected.len();
         let must_be_known = command.may_be_known();
         match submitted(app, registry, app.node().registry_stored(registry, command, command_context).await).await {
             Ok(Submitted::Done) => {
@@ -213,7 +214,7 @@ pub(in crate::http) async fn create<R: Resource>(
 ///
 /// # Errors
 /// 404 if there is none; as [`commit`].
-pub(in crate::http) async fn delete<R: Resource, N: Needs>(
+pub(in crate::http) async fn delete<R: Resource, N: RequiredScope>(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<N>,
     context: RequestContext,
@@ -232,7 +233,7 @@ pub(in crate::http) async fn delete<R: Resource, N: Needs>(
 ///
 /// # Errors
 /// 404 if there is none; as [`commit`].
-pub(in crate::http) async fn rotate_secret<R: HasSecret, N: Needs>(
+pub(in crate::http) async fn rotate_secret<R: HasSecret, N: RequiredScope>(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<N>,
     context: RequestContext,

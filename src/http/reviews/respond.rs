@@ -104,7 +104,8 @@ pub(in crate::http) async fn respond(
         }
     }
     let ignored = incoming.report.check()?;
-    let (asked, response) = (asked?, response.ok_or_else(|| broken("a body without faults has a response"))?);
+    let asked = asked?;
+    let response = response.ok_or_else(|| broken("a body without faults has a response"))?;
     let whole = ForwardableRequest::of(&app, &context, &headers, &bytes, command_context.key.is_some());
     if let Some(response) = whole.forward(asked.found.entity).await? {
         return Ok(response);

@@ -58,7 +58,8 @@ pub(in crate::http) async fn wait(
     let mut stopped = pin!(app.stopping());
     // The time of the next read if other processes may decide it, or if a read has failed, whatever events arrive.
     let look_again = || app.node().shares_its_store().then(|| Instant::now() + POLL_INTERVAL);
-    let (mut look_at, mut unseen) = (look_again(), false);
+    let mut look_at = look_again();
+    let mut unseen = false;
     while asked.state.status == ReviewStatus::Pending && Instant::now() < deadline {
         let left = Duration::from_millis(asked.review.expires_at.since(app.now()).max(1));
         // A review past its deadline is read, unless that has just failed.

@@ -3,15 +3,15 @@
 use utoipa::openapi::HttpMethod::{Delete, Get, Patch, Post};
 
 use super::super::examples;
-use super::super::operation::Op;
+use super::super::operation::OperationDoc;
 use super::super::shape::{Bounded as _, any_of, boolean, integer, named, one_of, text};
 use super::{READ, WRITE, id};
 
-pub(super) fn messages() -> Vec<Op> {
+pub(super) fn messages() -> Vec<OperationDoc> {
     vec![edit(), delete(), iterations(), acknowledge()]
 }
 
-pub(super) fn events() -> Vec<Op> {
+pub(super) fn events() -> Vec<OperationDoc> {
     vec![
         log(
             "/api/v1/conversations/{id}/events",
@@ -30,9 +30,9 @@ fn view() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
     )
 }
 
-fn edit() -> Op {
+fn edit() -> OperationDoc {
     let about = "Changes the given members. With `If-Match`, only if the message still has that version.";
-    Op::new(Patch, "/api/v1/messages/{id}", ("changeMessage", "Change a message"), "Messages", WRITE, about)
+    OperationDoc::new(Patch, "/api/v1/messages/{id}", ("changeMessage", "Change a message"), "Messages", WRITE, about)
         .path("id", "The message.", id())
         .shared("IfMatch")
         .body(named("MessageChange"), "The members to change.", &[examples::EDIT])
@@ -58,9 +58,9 @@ fn edit() -> Op {
         .refused(503, &["outcome_unknown"])
 }
 
-fn delete() -> Op {
+fn delete() -> OperationDoc {
     let about = "Deletes the content; the message keeps its position in the conversation.";
-    Op::new(Delete, "/api/v1/messages/{id}", ("deleteMessage", "Delete a message"), "Messages", WRITE, about)
+    OperationDoc::new(Delete, "/api/v1/messages/{id}", ("deleteMessage", "Delete a message"), "Messages", WRITE, about)
         .path("id", "The message.", id())
         .shared("IfMatch")
         .answers_nothing(204, "The content is deleted.")
@@ -71,10 +71,10 @@ fn delete() -> Op {
         .refused(503, &["outcome_unknown"])
 }
 
-fn iterations() -> Op {
+fn iterations() -> OperationDoc {
     let about =
         "The chain of revisions that the message belongs to, oldest first: at most 1,000 before it and 1,000 after it.";
-    Op::new(
+    OperationDoc::new(
         Get,
         "/api/v1/messages/{id}/iterations",
         ("listIterations", "List a message's revisions"),
@@ -97,9 +97,9 @@ fn iterations() -> Op {
     .refused(404, &["message_not_found"])
 }
 
-fn acknowledge() -> Op {
+fn acknowledge() -> OperationDoc {
     let about = "Marks a message as delivered or read.";
-    Op::new(
+    OperationDoc::new(
         Post,
         "/api/v1/messages/{id}/ack",
         ("acknowledgeMessage", "Acknowledge a message"),
@@ -118,7 +118,7 @@ fn acknowledge() -> Op {
     .refused(429, &["conversation_backlog"])
 }
 
-fn log(path: &'static str, named_so: (&'static str, &'static str), unknown: &'static str) -> Op {
+fn log(path: &'static str, named_so: (&'static str, &'static str), unknown: &'static str) -> OperationDoc {
     let about = "A page of events, by sequence. With `Accept: text/event-stream` the same as a live stream, unless \
                  JSON has a higher weight there: each event has its sequence as `id:`, the stream continues after \
                  `Last-Event-ID` or `after`, and without either it begins at the live end. Comments keep the \
@@ -126,7 +126,7 @@ fn log(path: &'static str, named_so: (&'static str, &'static str), unknown: &'st
                  revoked or its channel deleted. With `deltas=true`, `turn.delta` arrives between the events: pieces \
                  of an agent's answer in progress, `{turnId, attempt, message, chunk, text}`. They are not events and \
                  have no `id`; the reply itself arrives as an event.";
-    Op::new(Get, path, named_so, "Events", READ, about)
+    OperationDoc::new(Get, path, named_so, "Events", READ, about)
         .path("id", "The conversation or channel.", id())
         .shared("LastEventId")
         .query("after", "Only events after this sequence.", integer("", 0, None))

@@ -2,7 +2,7 @@
 
 use utoipa::openapi::HttpMethod::{Get, Post};
 
-use super::super::operation::Op;
+use super::super::operation::OperationDoc;
 use super::super::shape::{bytes, named};
 use super::{READ, WRITE, id};
 use crate::wire::filename::MAX_FILENAME_CHARS;
@@ -19,18 +19,18 @@ const WITH_BYTES: &[&str] = &[
     "Cross-Origin-Resource-Policy",
 ];
 
-pub(super) fn operations() -> Vec<Op> {
+pub(super) fn operations() -> Vec<OperationDoc> {
     vec![upload(), get(), content()]
 }
 
-fn upload() -> Op {
+fn upload() -> OperationDoc {
     let about = format!(
         "A file of at most 10 MiB, as a form or as the raw body. Its name is taken from the form, from \
          `Content-Disposition` or from `?filename`: at most {MAX_FILENAME_CHARS} characters, without directories. Its \
          media type is that of its part or of the request; where that is missing or `application/octet-stream`, its \
          first bytes decide. A file that is not linked to a message within 24 hours is deleted."
     );
-    Op::new(Post, "/api/v1/attachments", ("upload", "Upload a file"), "Attachments", WRITE, &about)
+    OperationDoc::new(Post, "/api/v1/attachments", ("upload", "Upload a file"), "Attachments", WRITE, &about)
         .keyed()
         .file("The file, or a form with one part that has a filename.")
         .query("filename", "The file's name, where the body is the file itself.", super::text(""))
@@ -40,19 +40,26 @@ fn upload() -> Op {
         .refused(429, &["conversation_backlog"])
 }
 
-fn get() -> Op {
+fn get() -> OperationDoc {
     let about = "The file's metadata, and the message that it is linked to.";
-    Op::new(Get, "/api/v1/attachments/{id}", ("getAttachment", "Read a file's metadata"), "Attachments", READ, about)
-        .path("id", "The file.", id())
-        .answers(200, "The file.", named("Attachment"), &[])
-        .refused(404, &["attachment_not_found"])
+    OperationDoc::new(
+        Get,
+        "/api/v1/attachments/{id}",
+        ("getAttachment", "Read a file's metadata"),
+        "Attachments",
+        READ,
+        about,
+    )
+    .path("id", "The file.", id())
+    .answers(200, "The file.", named("Attachment"), &[])
+    .refused(404, &["attachment_not_found"])
 }
 
-fn content() -> Op {
+fn content() -> OperationDoc {
     let about = "The bytes as a download: `Content-Disposition` is `attachment`, so browsers save them and run \
                  nothing. With `Range` one range of them; a request for several ranges is answered with the whole \
                  file. They are sent with the media type of the file, whatever it is.";
-    Op::new(
+    OperationDoc::new(
         Get,
         "/api/v1/attachments/{id}/content",
         ("getAttachmentContent", "Download a file"),

@@ -3,7 +3,7 @@
 use utoipa::openapi::HttpMethod::{Delete, Get, Patch, Post};
 
 use super::super::examples;
-use super::super::operation::{Example, Op};
+use super::super::operation::{Example, OperationDoc};
 use super::super::shape::named;
 use super::{ADMIN, LOOK, id};
 
@@ -36,7 +36,7 @@ const AGENT_DATA: &[&str] = &[
     "invalid_schema",
 ];
 
-pub(super) fn operations() -> Vec<Op> {
+pub(super) fn operations() -> Vec<OperationDoc> {
     let mut all = channels();
     all.extend(agents());
     all.extend(keys());
@@ -44,7 +44,7 @@ pub(super) fn operations() -> Vec<Op> {
     all
 }
 
-fn channels() -> Vec<Op> {
+fn channels() -> Vec<OperationDoc> {
     let tag = "Channels";
     let rotate = "A new webhook secret, shown only in this response. For 24 hours, deliveries also carry a signature \
                   of the old one.";
@@ -64,7 +64,7 @@ fn channels() -> Vec<Op> {
             .refused(404, &["channel_not_found"]),
         delete("/api/v1/channels/{id}", ("deleteChannel", "Delete a channel"), tag)
             .refused(404, &["channel_not_found"]),
-        Op::new(
+        OperationDoc::new(
             Post,
             "/api/v1/channels/{id}/rotate-secret",
             ("rotateChannelSecret", "Rotate the webhook secret"),
@@ -83,7 +83,7 @@ fn channels() -> Vec<Op> {
     ]
 }
 
-fn agents() -> Vec<Op> {
+fn agents() -> Vec<OperationDoc> {
     let tag = "Agents";
     vec![
         create("/api/v1/agents", ("createAgent", "Create an agent"), tag, "AgentNew", &examples::AGENTS)
@@ -105,7 +105,7 @@ fn agents() -> Vec<Op> {
     ]
 }
 
-fn keys() -> Vec<Op> {
+fn keys() -> Vec<OperationDoc> {
     let tag = "Keys and workspaces";
     vec![
         create("/api/v1/api-keys", ("createApiKey", "Create a key"), tag, "ApiKeyNew", &[examples::KEY])
@@ -120,7 +120,7 @@ fn keys() -> Vec<Op> {
     ]
 }
 
-fn workspaces() -> Vec<Op> {
+fn workspaces() -> Vec<OperationDoc> {
     let tag = "Keys and workspaces";
     vec![
         create(
@@ -151,8 +151,8 @@ pub(super) fn create(
     tag: &'static str,
     schema: &str,
     bodies: &[Example],
-) -> Op {
-    Op::new(Post, path, named_so, tag, ADMIN, "A retry with the same idempotency key gets the same response.")
+) -> OperationDoc {
+    OperationDoc::new(Post, path, named_so, tag, ADMIN, "A retry with the same idempotency key gets the same response.")
         .keyed()
         .body(named(schema), "The resource to create.", bodies)
         .refused(429, &["conversation_backlog"])
@@ -165,8 +165,8 @@ pub(super) fn list(
     tag: &'static str,
     scopes: &[&'static str],
     schema: &str,
-) -> Op {
-    Op::new(Get, path, named_so, tag, scopes, "All of the workspace, in pages.")
+) -> OperationDoc {
+    OperationDoc::new(Get, path, named_so, tag, scopes, "All of the workspace, in pages.")
         .paged()
         .answers(200, "A page of the list.", named(schema), &[])
         .with_headers(&["Link"])
@@ -178,8 +178,8 @@ pub(super) fn get(
     tag: &'static str,
     scopes: &[&'static str],
     schema: &str,
-) -> Op {
-    Op::new(Get, path, named_so, tag, scopes, "The current state.").path("id", "Its id.", id()).answers(
+) -> OperationDoc {
+    OperationDoc::new(Get, path, named_so, tag, scopes, "The current state.").path("id", "Its id.", id()).answers(
         200,
         "The current state.",
         named(schema),
@@ -193,16 +193,23 @@ pub(super) fn change(
     tag: &'static str,
     schema: &str,
     body: Example,
-) -> Op {
-    Op::new(Patch, path, named_so, tag, ADMIN, "Changes the given members; `null` resets a member to its default.")
-        .path("id", "Its id.", id())
-        .body(named(schema), "The members to change.", &[body])
-        .refused(429, &["conversation_backlog"])
-        .refused(503, &["contended", "outcome_unknown"])
+) -> OperationDoc {
+    OperationDoc::new(
+        Patch,
+        path,
+        named_so,
+        tag,
+        ADMIN,
+        "Changes the given members; `null` resets a member to its default.",
+    )
+    .path("id", "Its id.", id())
+    .body(named(schema), "The members to change.", &[body])
+    .refused(429, &["conversation_backlog"])
+    .refused(503, &["contended", "outcome_unknown"])
 }
 
-pub(super) fn delete(path: &'static str, named_so: (&'static str, &'static str), tag: &'static str) -> Op {
-    Op::new(Delete, path, named_so, tag, ADMIN, "Takes effect at once.")
+pub(super) fn delete(path: &'static str, named_so: (&'static str, &'static str), tag: &'static str) -> OperationDoc {
+    OperationDoc::new(Delete, path, named_so, tag, ADMIN, "Takes effect at once.")
         .path("id", "Its id.", id())
         .answers_nothing(204, "Deleted.")
         .refused(429, &["conversation_backlog"])

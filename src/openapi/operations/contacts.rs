@@ -3,11 +3,11 @@
 use utoipa::openapi::HttpMethod::{Delete, Get, Patch, Post};
 
 use super::super::examples;
-use super::super::operation::Op;
+use super::super::operation::OperationDoc;
 use super::super::shape::{named, text};
 use super::{READ, WRITE, id};
 
-pub(super) fn operations() -> Vec<Op> {
+pub(super) fn operations() -> Vec<OperationDoc> {
     vec![
         save_contact(),
         save_contacts(),
@@ -20,10 +20,10 @@ pub(super) fn operations() -> Vec<Op> {
     ]
 }
 
-fn save_contact() -> Op {
+fn save_contact() -> OperationDoc {
     let about = "Creates the contact, or finds the one with this identifier and sets its name, if one is given. \
                  E-mail addresses are compared without case; two identifiers never become one contact.";
-    Op::new(Post, "/api/v1/contacts", ("saveContact", "Create or find a contact"), "Contacts", WRITE, about)
+    OperationDoc::new(Post, "/api/v1/contacts", ("saveContact", "Create or find a contact"), "Contacts", WRITE, about)
         .keyed()
         .body(named("ContactNew"), "The contact.", &[examples::CONTACT_NEW])
         .answers(201, "The contact was created.", named("Contact"), &[])
@@ -34,10 +34,10 @@ fn save_contact() -> Op {
         .refused(429, &["conversation_backlog"])
 }
 
-fn save_contacts() -> Op {
+fn save_contacts() -> OperationDoc {
     let about = "The same for up to 1000 contacts. A fault in any of them refuses the whole request; otherwise each \
                  contact is saved by itself, so a request that fails halfway can simply be sent again.";
-    Op::new(
+    OperationDoc::new(
         Post,
         "/api/v1/contacts/bulk",
         ("saveContacts", "Create or find contacts in bulk"),
@@ -53,11 +53,11 @@ fn save_contacts() -> Op {
     .refused(429, &["conversation_backlog"])
 }
 
-fn erase_contact() -> Op {
+fn erase_contact() -> OperationDoc {
     let about = "Erases the contact's name and identifier, and the content of its conversations, including the \
                  agent's messages. Messages keep their positions and sequences, marked `erased`. A later message with \
                  the same identifier creates a new contact.";
-    Op::new(Delete, "/api/v1/contacts/{id}", ("eraseContact", "Erase a contact"), "Contacts", WRITE, about)
+    OperationDoc::new(Delete, "/api/v1/contacts/{id}", ("eraseContact", "Erase a contact"), "Contacts", WRITE, about)
         .path("id", "The contact.", id())
         .shared("Prefer")
         .answers_nothing(204, "Everything is erased.")
@@ -68,10 +68,10 @@ fn erase_contact() -> Op {
         .refused(503, &["outcome_unknown"])
 }
 
-fn events_of_contact() -> Op {
+fn events_of_contact() -> OperationDoc {
     let about = "Events of the contact itself, by sequence. Its messages are in the logs of its conversations.";
     let named_so = ("listContactEvents", "List a contact's events");
-    Op::new(Get, "/api/v1/contacts/{id}/events", named_so, "Events", READ, about)
+    OperationDoc::new(Get, "/api/v1/contacts/{id}/events", named_so, "Events", READ, about)
         .path("id", "The contact.", id())
         .paged()
         .answers(200, "A page of events.", named("EventPage"), &[])
@@ -79,9 +79,9 @@ fn events_of_contact() -> Op {
         .refused(404, &["contact_not_found"])
 }
 
-fn list_contacts() -> Op {
+fn list_contacts() -> OperationDoc {
     let named_so = ("listContacts", "List contacts");
-    Op::new(
+    OperationDoc::new(
         Get,
         "/api/v1/contacts",
         named_so,
@@ -96,15 +96,22 @@ fn list_contacts() -> Op {
     .with_headers(&["Link"])
 }
 
-fn get_contact() -> Op {
-    Op::new(Get, "/api/v1/contacts/{id}", ("getContact", "Read a contact"), "Contacts", READ, "The current state.")
-        .path("id", "The contact.", id())
-        .answers(200, "The contact.", named("Contact"), &[])
-        .refused(404, &["contact_not_found"])
+fn get_contact() -> OperationDoc {
+    OperationDoc::new(
+        Get,
+        "/api/v1/contacts/{id}",
+        ("getContact", "Read a contact"),
+        "Contacts",
+        READ,
+        "The current state.",
+    )
+    .path("id", "The contact.", id())
+    .answers(200, "The contact.", named("Contact"), &[])
+    .refused(404, &["contact_not_found"])
 }
 
-fn change_contact() -> Op {
-    Op::new(
+fn change_contact() -> OperationDoc {
+    OperationDoc::new(
         Patch,
         "/api/v1/contacts/{id}",
         ("changeContact", "Change a contact"),
@@ -121,12 +128,19 @@ fn change_contact() -> Op {
     .refused(503, &["outcome_unknown"])
 }
 
-fn conversations_of_contact() -> Op {
+fn conversations_of_contact() -> OperationDoc {
     let named_so = ("listContactConversations", "List a contact's conversations");
-    Op::new(Get, "/api/v1/contacts/{id}/conversations", named_so, "Contacts", READ, "In the order in which they began.")
-        .path("id", "The contact.", id())
-        .paged()
-        .answers(200, "A page of conversations.", named("ConversationPage"), &[])
-        .with_headers(&["Link"])
-        .refused(404, &["contact_not_found"])
+    OperationDoc::new(
+        Get,
+        "/api/v1/contacts/{id}/conversations",
+        named_so,
+        "Contacts",
+        READ,
+        "In the order in which they began.",
+    )
+    .path("id", "The contact.", id())
+    .paged()
+    .answers(200, "A page of conversations.", named("ConversationPage"), &[])
+    .with_headers(&["Link"])
+    .refused(404, &["contact_not_found"])
 }

@@ -3,33 +3,40 @@
 use utoipa::openapi::HttpMethod::{Get, Patch, Post};
 
 use super::super::examples;
-use super::super::operation::Op;
+use super::super::operation::OperationDoc;
 use super::super::shape::{date, named, text, word};
 use super::{LOOK, READ, WRITE, id};
 
 const DATA: &[&str] = &["too_short", "too_long", "too_large", "too_deep"];
 
-pub(super) fn operations() -> Vec<Op> {
+pub(super) fn operations() -> Vec<OperationDoc> {
     vec![open(), list(), get(), change(), fork(), start_turn(), get_turn(), cancel_turn(), get_usage()]
 }
 
-fn open() -> Op {
+fn open() -> OperationDoc {
     let named_so = ("openConversation", "Open a conversation");
-    Op::new(Post, "/api/v1/conversations", named_so, "Conversations", WRITE, "Opens a conversation without messages.")
-        .keyed()
-        .optional_body(named("ConversationNew"), "The conversation's members; optional.", &[examples::CONVERSATION])
-        .answers(201, "The new conversation.", named("Conversation"), &[])
-        .with_headers(&["ETag", "Location", "Idempotent-Replayed"])
-        .refused(400, DATA)
-        .refused(400, &["invalid_enum"])
-        .refused(429, &["conversation_backlog"])
+    OperationDoc::new(
+        Post,
+        "/api/v1/conversations",
+        named_so,
+        "Conversations",
+        WRITE,
+        "Opens a conversation without messages.",
+    )
+    .keyed()
+    .optional_body(named("ConversationNew"), "The conversation's members; optional.", &[examples::CONVERSATION])
+    .answers(201, "The new conversation.", named("Conversation"), &[])
+    .with_headers(&["ETag", "Location", "Idempotent-Replayed"])
+    .refused(400, DATA)
+    .refused(400, &["invalid_enum"])
+    .refused(429, &["conversation_backlog"])
 }
 
-fn list() -> Op {
+fn list() -> OperationDoc {
     let about = "The conversations of the workspace, in the order in which they began. Filters can be combined; an \
                  unknown id matches none.";
     let named_so = ("listConversations", "List conversations");
-    Op::new(Get, "/api/v1/conversations", named_so, "Conversations", READ, about)
+    OperationDoc::new(Get, "/api/v1/conversations", named_so, "Conversations", READ, about)
         .query("status", "Only open or only closed conversations.", word("", &["open", "closed"]))
         .query("ownerId", "Only conversations of this owner.", text(""))
         .query("channelId", "Only conversations on this api channel.", text(""))
@@ -39,9 +46,9 @@ fn list() -> Op {
         .with_headers(&["Link"])
 }
 
-fn get() -> Op {
+fn get() -> OperationDoc {
     let named_so = ("getConversation", "Read a conversation");
-    Op::new(Get, "/api/v1/conversations/{id}", named_so, "Conversations", READ, "The current state.")
+    OperationDoc::new(Get, "/api/v1/conversations/{id}", named_so, "Conversations", READ, "The current state.")
         .path("id", "The conversation.", id())
         .answers(200, "The conversation.", named("Conversation"), &[])
         .with_headers(&["ETag"])
@@ -49,11 +56,11 @@ fn get() -> Op {
         .refused(404, &["conversation_not_found"])
 }
 
-fn change() -> Op {
+fn change() -> OperationDoc {
     let about = "Changes the given members. A closed conversation accepts no messages; a human channel's own \
                  conversation stays open. With `If-Match`, only if the conversation still has that version; messages \
                  do not change its tag.";
-    Op::new(
+    OperationDoc::new(
         Patch,
         "/api/v1/conversations/{id}",
         ("changeConversation", "Change a conversation"),
@@ -75,13 +82,13 @@ fn change() -> Op {
     .refused(503, &["outcome_unknown"])
 }
 
-fn fork() -> Op {
+fn fork() -> OperationDoc {
     let about = "Creates an open conversation that begins with copies of the messages of this one, up to and \
                  including `atMessageId`, or of all of them: in their order and current state, with their times, and \
                  with their parents among the copies. Deleted messages are left out. Reviews and webhooks stay with \
                  the originals.";
     let named_so = ("forkConversation", "Copy a conversation");
-    Op::new(Post, "/api/v1/conversations/{id}/fork", named_so, "Conversations", WRITE, about)
+    OperationDoc::new(Post, "/api/v1/conversations/{id}/fork", named_so, "Conversations", WRITE, about)
         .path("id", "The conversation.", id())
         .keyed()
         .shared("Prefer")
@@ -97,33 +104,47 @@ fn fork() -> Op {
         .refused(503, &["contended"])
 }
 
-fn start_turn() -> Op {
+fn start_turn() -> OperationDoc {
     let about = "Starts an agent's turn in the conversation. The reply comes later: as messages of the conversation, \
                  and in the turn that `Location` names.";
-    Op::new(Post, "/api/v1/conversations/{id}/turns", ("startTurn", "Let an agent answer"), "Turns", WRITE, about)
-        .path("id", "The conversation.", id())
-        .keyed()
-        .body(named("TurnNew"), "The agent.", &[examples::TURN])
-        .answers(202, "The turn is waiting or running.", named("Turn"), &[])
-        .with_headers(&["Location", "Idempotent-Replayed"])
-        .answers(200, "An earlier request with the same key started this turn, which has ended.", named("Turn"), &[])
-        .with_headers(&["Location", "Idempotent-Replayed"])
-        .refused(400, &["agent_not_found", "too_short"])
-        .refused(404, &["conversation_not_found"])
-        .refused(409, &["conversation_closed"])
-        .refused(429, &["agent_backlog", "conversation_backlog"])
+    OperationDoc::new(
+        Post,
+        "/api/v1/conversations/{id}/turns",
+        ("startTurn", "Let an agent answer"),
+        "Turns",
+        WRITE,
+        about,
+    )
+    .path("id", "The conversation.", id())
+    .keyed()
+    .body(named("TurnNew"), "The agent.", &[examples::TURN])
+    .answers(202, "The turn is waiting or running.", named("Turn"), &[])
+    .with_headers(&["Location", "Idempotent-Replayed"])
+    .answers(200, "An earlier request with the same key started this turn, which has ended.", named("Turn"), &[])
+    .with_headers(&["Location", "Idempotent-Replayed"])
+    .refused(400, &["agent_not_found", "too_short"])
+    .refused(404, &["conversation_not_found"])
+    .refused(409, &["conversation_closed"])
+    .refused(429, &["agent_backlog", "conversation_backlog"])
 }
 
-fn get_turn() -> Op {
-    Op::new(Get, "/api/v1/turns/{id}", ("getTurn", "Read a turn"), "Turns", READ, "The turn's status and messages.")
-        .path("id", "The turn.", id())
-        .answers(200, "The turn.", named("Turn"), &[])
-        .refused(404, &["turn_not_found"])
+fn get_turn() -> OperationDoc {
+    OperationDoc::new(
+        Get,
+        "/api/v1/turns/{id}",
+        ("getTurn", "Read a turn"),
+        "Turns",
+        READ,
+        "The turn's status and messages.",
+    )
+    .path("id", "The turn.", id())
+    .answers(200, "The turn.", named("Turn"), &[])
+    .refused(404, &["turn_not_found"])
 }
 
-fn cancel_turn() -> Op {
+fn cancel_turn() -> OperationDoc {
     let about = "Cancels a turn that has not ended; a running model call is abandoned.";
-    Op::new(Post, "/api/v1/turns/{id}/cancel", ("cancelTurn", "Cancel a turn"), "Turns", WRITE, about)
+    OperationDoc::new(Post, "/api/v1/turns/{id}/cancel", ("cancelTurn", "Cancel a turn"), "Turns", WRITE, about)
         .path("id", "The turn.", id())
         .keyed()
         .empty_body()
@@ -134,10 +155,10 @@ fn cancel_turn() -> Op {
         .refused(429, &["conversation_backlog"])
 }
 
-fn get_usage() -> Op {
+fn get_usage() -> OperationDoc {
     let about = "Turns by day and agent, and tokens and credits of all model calls. A call counts on the day on which \
                  its response was stored; calls that extract memories are included and belong to no turn.";
-    Op::new(Get, "/api/v1/usage", ("getUsage", "Read model usage"), "Turns", LOOK, about)
+    OperationDoc::new(Get, "/api/v1/usage", ("getUsage", "Read model usage"), "Turns", LOOK, about)
         .query("from", "The first day, as `2025-01-31`, in UTC; default 29 days before `to`.", date(""))
         .query("to", "The last day, at most 365 after `from`; default today.", date(""))
         .answers(200, "The days with usage, and the total.", named("UsageOfDays"), &[])

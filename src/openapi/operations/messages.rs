@@ -3,7 +3,7 @@
 use utoipa::openapi::HttpMethod::{Get, Post};
 
 use super::super::examples;
-use super::super::operation::Op;
+use super::super::operation::OperationDoc;
 use super::super::shape::{Detailed as _, any_of, boolean, named, one_of, text};
 use super::{READ, WRITE, id};
 
@@ -58,11 +58,11 @@ const CONTACT_DATA: &[&str] = &[
     "media_type_mismatch",
 ];
 
-pub(super) fn operations() -> Vec<Op> {
+pub(super) fn operations() -> Vec<OperationDoc> {
     vec![send(), list(), get(), send_to_channel(), send_to_conversation(), list_of_conversation()]
 }
 
-fn send() -> Op {
+fn send() -> OperationDoc {
     let about = "One path, two shapes. A body with `channelId` and no `content` is a message to a human channel; the \
                  response is 201 with one object. A body whose `content` is an object or an array, without \
                  `channelId`, is one or more messages of a conversation; the response is 200 with an array. The \
@@ -71,7 +71,7 @@ fn send() -> Op {
     let body =
         one_of("A channel message or conversation messages.", [named("ChannelMessage"), named("ConversationMessage")]);
     let bodies = [examples::NOTICE, examples::REVIEW, examples::SAID, examples::SAID_BATCH];
-    Op::new(Post, "/api/v1/messages", ("sendMessage", "Send a message"), "Messages", WRITE, about)
+    OperationDoc::new(Post, "/api/v1/messages", ("sendMessage", "Send a message"), "Messages", WRITE, about)
         .shared("XMessageSchema")
         .keyed()
         .body(body, "The members that are present decide the shape.", &bodies)
@@ -92,7 +92,7 @@ fn send() -> Op {
         .refused(429, &["conversation_backlog"])
 }
 
-fn send_to_channel() -> Op {
+fn send_to_channel() -> OperationDoc {
     let about = "On a channel of kind `api`, a contact's message: the contact is created or found, the message is \
                  appended to the open conversation of contact and channel, the channel's agent takes its turn, and \
                  the same call returns the reply. If the agent takes longer than the wait budget, or `Prefer` asks \
@@ -106,7 +106,7 @@ fn send_to_channel() -> Op {
         [named("ContactMessage"), named("ChannelMessageOnChannel")],
     );
     let bodies: Vec<_> = examples::CONTACT.into_iter().chain([examples::NOTICE]).collect();
-    Op::new(
+    OperationDoc::new(
         Post,
         "/api/v1/channels/{channelId}/messages",
         ("sendChannelMessage", "Send a message to a channel and get the agent's reply"),
@@ -149,8 +149,8 @@ fn send_to_channel() -> Op {
     .refused(500, &["agent_failed"])
 }
 
-fn send_to_conversation() -> Op {
-    Op::new(
+fn send_to_conversation() -> OperationDoc {
+    OperationDoc::new(
         Post,
         "/api/v1/conversations/{id}/messages",
         ("appendMessages", "Append messages to a conversation"),
@@ -171,7 +171,7 @@ fn send_to_conversation() -> Op {
 }
 
 /// The filters of a list of messages.
-fn filtered(op: Op) -> Op {
+fn filtered(op: OperationDoc) -> OperationDoc {
     op.query(
         "search",
         "Only messages whose text has each of these words, and each phrase in quotation marks, in any case.",
@@ -185,8 +185,8 @@ fn filtered(op: Op) -> Op {
     .paged()
 }
 
-fn list() -> Op {
-    let op = Op::new(
+fn list() -> OperationDoc {
+    let op = OperationDoc::new(
         Get,
         "/api/v1/messages",
         ("listMessages", "List messages"),
@@ -213,8 +213,8 @@ fn list() -> Op {
         .refused(404, &["channel_not_found", "conversation_not_found"])
 }
 
-fn list_of_conversation() -> Op {
-    let op = Op::new(
+fn list_of_conversation() -> OperationDoc {
+    let op = OperationDoc::new(
         Get,
         "/api/v1/conversations/{id}/messages",
         ("listConversationMessages", "List a conversation's messages"),
@@ -229,8 +229,8 @@ fn list_of_conversation() -> Op {
         .refused(404, &["conversation_not_found"])
 }
 
-fn get() -> Op {
-    Op::new(
+fn get() -> OperationDoc {
+    OperationDoc::new(
         Get,
         "/api/v1/messages/{id}",
         ("getMessage", "Read a message"),

@@ -3,7 +3,7 @@
 use utoipa::openapi::HttpMethod::{Get, Post};
 
 use super::super::examples;
-use super::super::operation::Op;
+use super::super::operation::OperationDoc;
 use super::super::shape::{named, text, word};
 use super::configuration::{change, create, delete, get, list};
 use super::{ADMIN, id};
@@ -11,11 +11,12 @@ use super::{ADMIN, id};
 const DATA: &[&str] = &["too_short", "too_long", "too_few", "too_many", "invalid_enum", "duplicate_value"];
 const URL: &[&str] = &["invalid_url", "blocked_url"];
 
-pub(super) fn operations() -> Vec<Op> {
+pub(super) fn operations() -> Vec<OperationDoc> {
     let tag = "Webhooks";
     let rotate =
         "A new secret, shown only in this response. For 24 hours, deliveries also carry a signature of the old one.";
-    let (all, one) = ("/api/v1/webhook-endpoints", "/api/v1/webhook-endpoints/{id}");
+    let all = "/api/v1/webhook-endpoints";
+    let one = "/api/v1/webhook-endpoints/{id}";
     vec![
         create(all, ("createWebhookEndpoint", "Create an endpoint"), tag, "WebhookEndpointNew", &[examples::ENDPOINT])
             .answers(201, "The new endpoint.", named("WebhookEndpointWithSecret"), &[])
@@ -40,7 +41,7 @@ pub(super) fn operations() -> Vec<Op> {
         .refused(400, &["immutable_field"])
         .refused(404, &["endpoint_not_found", "channel_not_found"]),
         delete(one, ("deleteWebhookEndpoint", "Delete an endpoint"), tag).refused(404, &["endpoint_not_found"]),
-        Op::new(
+        OperationDoc::new(
             Post,
             "/api/v1/webhook-endpoints/{id}/rotate-secret",
             ("rotateWebhookEndpointSecret", "Rotate the secret"),
@@ -69,24 +70,31 @@ pub(super) fn operations() -> Vec<Op> {
     ]
 }
 
-fn deliveries(tag: &'static str) -> Op {
+fn deliveries(tag: &'static str) -> OperationDoc {
     let about = "The state of each delivery: first those that have ended, by the time of their event, kept for 30 \
                  days; then pending ones, by endpoint and log.";
-    Op::new(Get, "/api/v1/webhook-deliveries", ("listWebhookDeliveries", "List deliveries"), tag, ADMIN, about)
-        .paged()
-        .query("status", "Only deliveries with this status.", word("", &["pending", "delivered", "failed"]))
-        .query("endpointId", "Only deliveries to this endpoint.", text(""))
-        .query("eventId", "Only deliveries of this event: the `webhook-id` that a receiver got.", text(""))
-        .refused(400, &["invalid_enum"])
-        .answers(200, "A page of deliveries.", named("WebhookDeliveryPage"), &[])
-        .with_headers(&["Link"])
+    OperationDoc::new(
+        Get,
+        "/api/v1/webhook-deliveries",
+        ("listWebhookDeliveries", "List deliveries"),
+        tag,
+        ADMIN,
+        about,
+    )
+    .paged()
+    .query("status", "Only deliveries with this status.", word("", &["pending", "delivered", "failed"]))
+    .query("endpointId", "Only deliveries to this endpoint.", text(""))
+    .query("eventId", "Only deliveries of this event: the `webhook-id` that a receiver got.", text(""))
+    .refused(400, &["invalid_enum"])
+    .answers(200, "A page of deliveries.", named("WebhookDeliveryPage"), &[])
+    .with_headers(&["Link"])
 }
 
-fn retry(tag: &'static str) -> Op {
+fn retry(tag: &'static str) -> OperationDoc {
     let about = "A delivery that has ended is sent once more, beside the others and with the same `webhook-id`; a \
                  pending delivery is attempted now. Repeating the request is harmless.";
     let path = "/api/v1/webhook-deliveries/{id}/retry";
-    Op::new(Post, path, ("retryWebhookDelivery", "Retry a delivery"), tag, ADMIN, about)
+    OperationDoc::new(Post, path, ("retryWebhookDelivery", "Retry a delivery"), tag, ADMIN, about)
         .path("id", "The delivery.", id())
         .keyed()
         .empty_body()

@@ -93,7 +93,8 @@ fn text_input(fields: &mut Fields<'_>, report: &mut Report) {
     let mut length = |fields: &mut Fields<'_>, name| {
         fields.optional(name).and_then(|value| Some((value.path, value.integer(report, 0..=MAX_SAFE)?)))
     };
-    let (min, max) = (length(fields, "minLength"), length(fields, "maxLength"));
+    let min = length(fields, "minLength");
+    let max = length(fields, "maxLength");
     if let (Some((path, min)), Some((_, max))) = (min, max)
         && min > max
     {

@@ -269,14 +269,14 @@ fn quorum(value: &Value<'_>, report: &mut Report) -> Option<Quorum> {
     let of = u32::try_from(of?).ok()?;
     let (Some(items), Some(named)) = (allowed, named) else { return Some(Quorum::new(of, Vec::new())) };
     let named: Vec<_> = named.into_iter().map(|(_, Named { id, kind })| (id, kind)).collect();
-    if items.len() - told_already(&named) < of as usize {
+    if items.len() - duplicates(&named) < of as usize {
         report.fault(items.path(), "too_few", format!("must name at least {of} principals, as many as must agree"));
     }
     Some(Quorum::new(of, named))
 }
 
 /// How many ids are named alone and with each type too.
-fn told_already(named: &[(String, Option<PrincipalKind>)]) -> usize {
+fn duplicates(named: &[(String, Option<PrincipalKind>)]) -> usize {
     let mut typed = HashMap::new();
     for (id, _) in named.iter().filter(|(_, kind)| kind.is_some()) {
         *typed.entry(id).or_insert(0) += 1;

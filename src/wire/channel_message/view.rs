@@ -1,6 +1,6 @@
 //! A message in the channel API's form.
 
-use actors::message::{Attachment, Gone, Message, Overlay, Review, ReviewState, ReviewStatus, Vote};
+use actors::message::{Attachment, Message, Overlay, Removal, Review, ReviewState, ReviewStatus, Vote};
 use serde::Serialize;
 
 use crate::wire::json_view::{Raw, Shown, review_status, sender_type, severity};
@@ -103,7 +103,7 @@ pub fn channel_view<'a>(channel_id: &'a str, message: &'a Message, overlay: &'a 
         delivered_at: overlay.delivered_at.map(Time),
         read_at: overlay.read_at.map(Time),
         deleted: gone,
-        erased: why == Some(Gone::Erased),
+        erased: why == Some(Removal::Erased),
     }
 }
 

@@ -239,8 +239,10 @@ fn the_samples_of_the_documentation_are_accepted() {
 #[test]
 fn the_answer_has_the_members_of_the_contract_in_their_order() {
     let address = Address([1; 10]);
-    let (contact, conversation) = (ContactId::new(NOW, address), ConversationId::new(NOW, address));
-    let (inbound, turn) = (MessageId::new(NOW, address, 1), TurnId::new(NOW, address, 1));
+    let contact = ContactId::new(NOW, address);
+    let conversation = ConversationId::new(NOW, address);
+    let inbound = MessageId::new(NOW, address, 1);
+    let turn = TurnId::new(NOW, address, 1);
     let reply = |number, content| Message {
         id: MessageId::new(NOW.plus(number), address, number),
         conversation,

@@ -3,7 +3,7 @@
 use actors::clock::Millis;
 use actors::conversation;
 use actors::id::{ContactId, ConversationId, MessageId, TurnId};
-use actors::message::{Content, Gone, MediaKind, Message};
+use actors::message::{Content, MediaKind, Message, Removal};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -174,7 +174,7 @@ pub fn reply_view(message: &Message) -> ReplyView<'_> {
         content: ContentView(&message.content),
         created_at: Time(message.id.at),
         deleted: message.content.gone.is_some(),
-        erased: message.content.gone == Some(Gone::Erased),
+        erased: message.content.gone == Some(Removal::Erased),
     }
 }
 

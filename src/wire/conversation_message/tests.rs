@@ -316,7 +316,8 @@ fn recomputed(view: &Any) -> String {
 #[test]
 fn the_answer_has_the_seventeen_members_in_their_order() {
     let message = message(item(json!({})));
-    let (id, conversation) = (message.id, message.conversation);
+    let id = message.id;
+    let conversation = message.conversation;
     let checksum = checksum(&message, &Overlay::default());
     let expected = format!(
         "{{\"conversation_id\":\"{conversation}\",\"sender_id\":\"me\",\"content\":\"hello\",\

@@ -1,6 +1,6 @@
 //! A message in the conversation API's form, and its checksum.
 
-use actors::message::{Attachment, Gone, Json, Message, Overlay};
+use actors::message::{Attachment, Json, Message, Overlay, Removal};
 use serde::ser::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -64,7 +64,7 @@ impl ConversationView<'_> {
         if is_gone {
             members.json("deleted", "true");
         }
-        if current.gone == Some(Gone::Erased) {
+        if current.gone == Some(Removal::Erased) {
             members.json("erased", "true");
         }
         members.end();
@@ -103,7 +103,7 @@ fn file(out: &mut Vec<u8>, file: &Attachment) {
 /// The members that an edit or a deletion may change, with their current values.
 #[derive(Debug)]
 struct Current<'a> {
-    gone: Option<Gone>,
+    gone: Option<Removal>,
     text: &'a str,
     tool_calls: Option<&'a Json>,
     references: Option<References<'a>>,

@@ -42,7 +42,8 @@ impl Model {
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|error| format!("node: {error}"))?;
-        let (held, output) = (server.stdin.take(), server.stdout.take());
+        let held = server.stdin.take();
+        let output = server.stdout.take();
         // From here on dropping this ends the server.
         let mut model = Self { server, held, base_url: String::new() };
         model.base_url = first_line(output.ok_or("node: it has no output")?)?;

@@ -123,7 +123,8 @@ async fn the_largest_file_comes_back_whole() {
     let made = app.post("/api/v1/attachments").body("application/pdf", bytes.clone()).await.expect(201);
     let path = format!("/api/v1/attachments/{}/content", made["id"].as_str().unwrap());
     assert!(app.get(&path).await.bytes == bytes);
-    let (from, to) = (262_143, 9_000_001);
+    let from = 262_143;
+    let to = 9_000_001;
     let part = app.get(&path).header("range", &format!("bytes={from}-{to}")).await;
     assert!(part.bytes == bytes[from..=to]);
 }

@@ -5,7 +5,8 @@ use super::*;
 #[tokio::test]
 async fn a_message_shows_its_files_in_their_order_and_they_show_their_message() {
     let app = TestApp::new().await;
-    let (a, b) = (uploaded(&app, "a").await, uploaded(&app, "b").await);
+    let a = uploaded(&app, "a").await;
+    let b = uploaded(&app, "b").await;
     let sent = with_files(&app, "demo", &[&b, &a]).await.expect(201);
     let shown: Vec<&Value> = sent["attachments"].as_array().unwrap().iter().collect();
     assert_eq!([&shown[0]["id"], &shown[1]["id"]], [&json!(b), &json!(a)]);
@@ -30,7 +31,8 @@ async fn a_message_shows_its_files_in_their_order_and_they_show_their_message() 
 #[tokio::test]
 async fn one_file_that_cannot_be_had_refuses_the_message_and_the_others_stay_free() {
     let app = TestApp::new().await;
-    let (a, b) = (uploaded(&app, "a").await, uploaded(&app, "b").await);
+    let a = uploaded(&app, "a").await;
+    let b = uploaded(&app, "b").await;
     let faults = with_files(&app, "demo", &[&a, "att_nobody", &b, "x"]).await.faults();
     assert_eq!(faults, ["attachment_not_found /attachmentIds/1", "attachment_not_found /attachmentIds/3"]);
     let both = json!({"channelId": "demo", "status": "loud", "attachmentIds": [a, "att_nobody"]});

@@ -68,7 +68,8 @@ async fn bytes_of_a_lost_upload_attempt_are_removed_and_the_file_stays() {
 #[tokio::test]
 async fn the_files_of_a_deleted_message_go_with_it() {
     let app = TestApp::new().await;
-    let (a, b) = (uploaded(&app, "a").await, uploaded(&app, "b").await);
+    let a = uploaded(&app, "a").await;
+    let b = uploaded(&app, "b").await;
     let sent = with_files(&app, "demo", &[&a]).await.expect(201);
     let kept = with_files(&app, "demo", &[&b]).await.expect(201);
     let path = format!("/api/v1/messages/{}", sent["id"].as_str().unwrap());
@@ -110,14 +111,16 @@ async fn the_files_of_an_erased_contact_go_with_its_words() {
         let body = json!({"type": "IMAGE", "contactIdentifier": contact, "content": content});
         app.post("/api/v1/channels/demo-api/messages").json(body).send()
     };
-    let (erased, other) = (send("ana").await.expect(200), send("bob").await.expect(200));
+    let erased = send("ana").await.expect(200);
+    let other = send("bob").await.expect(200);
     send("ana").await.expect(200);
     assert_eq!(files_below(app.files.path()).len(), 3);
     let file = async |sent: &Value| {
         let message = app.get(format!("/api/v1/messages/{}", sent["messageId"].as_str().unwrap())).await.expect(200);
         message["attachments"][0]["id"].as_str().unwrap_or_default().to_owned()
     };
-    let (gone, kept) = (file(&erased).await, file(&other).await);
+    let gone = file(&erased).await;
+    let kept = file(&other).await;
     app.delete(format!("/api/v1/contacts/{}", erased["contactId"].as_str().unwrap())).await.expect(204);
     until(async || (files_below(app.files.path()).len() == 1).then_some(())).await;
     for path in [format!("/api/v1/attachments/{gone}"), format!("/api/v1/attachments/{gone}/content")] {

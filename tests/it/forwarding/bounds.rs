@@ -21,7 +21,8 @@ async fn a_server_that_stops_waits_no_longer_for_another_one() {
             None => request.send(),
         })
     };
-    let (unkeyed, keyed) = (send("x", None), send("y", Some("k")));
+    let unkeyed = send("x", None);
+    let keyed = send("y", Some("k"));
     until(|| origin.requests().len() >= 2).await;
     app.app.leave();
     pause();

@@ -8,7 +8,8 @@ use crate::support::origin::{Heard, Origin, Part};
 
 /// A server's answer that it cannot do this now.
 fn cannot(heard: &Heard, code: &str, headers: &str) -> Vec<Part> {
-    let (id, problem) = (heard.header("x-request-id"), format!("{{\"code\": \"{code}\"}}"));
+    let id = heard.header("x-request-id");
+    let problem = format!("{{\"code\": \"{code}\"}}");
     let head = format!(
         "HTTP/1.1 503 X\r\nContent-Type: application/problem+json\r\nRetry-After: 1\r\nX-Request-Id: {id}\r\n\
          {headers}Content-Length: {}\r\n\r\n{problem}",

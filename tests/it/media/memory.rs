@@ -54,7 +54,8 @@ fn download(address: &str, id: &str) -> u64 {
     let mut stream = TcpStream::connect(address).unwrap();
     let path = format!("/api/v1/attachments/{id}/content");
     write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nX-API-Key: {ADMIN_KEY}\r\nConnection: close\r\n\r\n").unwrap();
-    let (mut head, mut byte) = (Vec::new(), [0]);
+    let mut head = Vec::new();
+    let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte).unwrap();
         head.extend(byte);

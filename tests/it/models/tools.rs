@@ -153,7 +153,8 @@ async fn a_tool_on_a_blocked_address_is_neither_declared_nor_called() {
         assert_eq!(answer.faults(), ["blocked_url /tools/0/url"], "{url}");
     }
     // Declared where the address was allowed, and called where it no longer is.
-    let (app, origin) = (TestApp::with_models().await, Origin::canary("127.0.0.1".parse().unwrap()).await);
+    let app = TestApp::with_models().await;
+    let origin = Origin::canary("127.0.0.1".parse().unwrap()).await;
     let script = json!([{"match": "go", "reply": [], "toolCall": {"name": "find", "arguments": {"q": "x"}}}]);
     let tools = json!([tool(&origin.url("/x"))]);
     let body = json!({"tools": tools, "builtin": {"behaviour": "scripted", "script": script}});

@@ -140,7 +140,8 @@ async fn a_file_is_bytes_on_its_way_up_and_down_and_its_headers_are_documented()
     let path = format!("/api/v1/attachments/{}/content?skip=1", file["id"].as_str().unwrap());
     let operation = &document["paths"]["/api/v1/attachments/{id}/content"]["get"];
     let mut answers = vec![app.get(&path).await];
-    let (etag, modified) = (answers[0].header("etag").to_owned(), answers[0].header("last-modified").to_owned());
+    let etag = answers[0].header("etag").to_owned();
+    let modified = answers[0].header("last-modified").to_owned();
     for (name, value) in [
         ("range", "bytes=0-1"),
         ("if-none-match", etag.as_str()),

@@ -10,7 +10,11 @@ use crate::support::{Answer, BEGIN};
 async fn the_inbox_is_filtered_and_comes_in_pages() {
     let app = TestApp::new().await;
     app.post("/api/v1/channels").json(json!({"id": "second", "name": "s", "kind": "human"})).await.expect(201);
-    let (mut pending, mut elsewhere, mut done, mut expired, mut cancelled) = (vec![], vec![], vec![], vec![], vec![]);
+    let mut pending = vec![];
+    let mut elsewhere = vec![];
+    let mut done = vec![];
+    let mut expired = vec![];
+    let mut cancelled = vec![];
     for n in 0..25 {
         let channel = if n % 5 == 4 { "second" } else { "demo" };
         let seconds = if n % 5 == 3 { 1 } else { 60 };
@@ -196,11 +200,13 @@ async fn thousands_of_pending_reviews_grow_no_head_and_slow_no_message() {
     let channel = actors::channel::conversation_of(actors::workspace::address_of("default"), "demo", 0);
     let head = async || codec::encode(&app.app.node().state::<Conversation>(channel).await.unwrap().unwrap()).len();
     let mut reviews = vec![asked(&app, json!({"type": "approval"})).await];
-    let (head_before, before) = (head().await, pace(&app).await);
+    let head_before = head().await;
+    let before = pace(&app).await;
     for n in 0..3_000 {
         reviews.push(asked(&app, json!({"type": "approval", "expiresInSeconds": 3_600 + n})).await);
     }
-    let (head_after, after) = (head().await, pace(&app).await);
+    let head_after = head().await;
+    let after = pace(&app).await;
     crate::support::setting::say(&format!(
         "a hundred messages beside 1 pending review {before:?}, beside 3001 {after:?}; head {head_before} and {head_after} bytes"
     ));

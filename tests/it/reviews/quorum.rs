@@ -5,12 +5,10 @@ use super::*;
 #[tokio::test]
 async fn a_quorum_is_so_many_different_principals_with_one_answer() {
     let app = TestApp::new().await;
-    let (ana, bob, cid, eve) = (
-        responder(&app, "ana").await,
-        responder(&app, "bob").await,
-        responder(&app, "cid").await,
-        responder(&app, "eve").await,
-    );
+    let ana = responder(&app, "ana").await;
+    let bob = responder(&app, "bob").await;
+    let cid = responder(&app, "cid").await;
+    let eve = responder(&app, "eve").await;
     let quorum = json!({"of": 2, "allowed": ["ana", "bob", "cid"]});
     let review = asked(&app, json!({"type": "approval", "quorum": quorum})).await;
     assert_eq!(app.get(&review).await.expect(200)["votes"], json!([]));
@@ -61,7 +59,8 @@ async fn a_quorum_is_so_many_different_principals_with_one_answer() {
 #[tokio::test]
 async fn votes_for_one_decision_count_together_whatever_their_comments() {
     let app = TestApp::new().await;
-    let (ana, bob) = (responder(&app, "ana").await, responder(&app, "bob").await);
+    let ana = responder(&app, "ana").await;
+    let bob = responder(&app, "bob").await;
     let quorum = json!({"of": 2});
     let items = json!({"mode": "multi", "items": [{"id": "x", "label": "X"}, {"id": "y", "label": "Y"}]});
     for (review, first, second) in [
@@ -93,7 +92,8 @@ async fn votes_for_one_decision_count_together_whatever_their_comments() {
 #[tokio::test]
 async fn retries_of_a_vote_that_race_it_get_the_same_bytes() {
     let app = TestApp::new().await;
-    let (ana, bob) = (responder(&app, "ana").await, responder(&app, "bob").await);
+    let ana = responder(&app, "ana").await;
+    let bob = responder(&app, "bob").await;
     for round in 0..20 {
         let review = asked(&app, json!({"type": "approval", "quorum": {"of": 3}})).await;
         respond(&app, &review, json!({"selectedOption": "approve"})).key(&bob).await.expect(200);
@@ -110,7 +110,9 @@ async fn retries_of_a_vote_that_race_it_get_the_same_bytes() {
 #[tokio::test]
 async fn allowed_responders_are_named_by_id_or_as_principals() {
     let app = TestApp::new().await;
-    let (ana, bob, eve) = (responder(&app, "ana").await, responder(&app, "bob").await, responder(&app, "eve").await);
+    let ana = responder(&app, "ana").await;
+    let bob = responder(&app, "bob").await;
+    let eve = responder(&app, "eve").await;
     let allowed = json!(["ana", {"type": "user", "id": "bob"}]);
     let review = asked(&app, json!({"type": "approval", "quorum": {"of": 2, "allowed": allowed}})).await;
     let answer = || respond(&app, &review, json!({"selectedOption": "approve"}));
@@ -136,7 +138,8 @@ async fn namesakes(app: &TestApp) -> (String, String) {
 async fn a_named_type_of_principal_alone_may_answer() {
     let app = TestApp::new().await;
     let (agent, user) = namesakes(&app).await;
-    let (an_agent, a_user) = (json!({"type": "agent", "id": "same"}), json!({"type": "user", "id": "same"}));
+    let an_agent = json!({"type": "agent", "id": "same"});
+    let a_user = json!({"type": "user", "id": "same"});
     for (allowed, agent_may, user_may) in [
         (json!([a_user]), false, true),
         (json!([an_agent]), true, false),

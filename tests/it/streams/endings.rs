@@ -142,7 +142,8 @@ async fn a_place_in_a_former_channels_log_hides_nothing_of_the_new_one() {
     let whole = log(&app, "").await;
     assert_eq!(log(&app, "&after=7").await, whole, "a page does not hide it either");
     for order in ["asc", "desc"] {
-        let (mut cursor, mut seen) = (String::new(), Vec::new());
+        let mut cursor = String::new();
+        let mut seen = Vec::new();
         loop {
             let page = app.get(format!("{path}?after=7&limit=1&order={order}{cursor}")).await.expect(200);
             seen.extend(page["data"].as_array().unwrap().clone());

@@ -64,7 +64,9 @@ impl Client {
         let broken = || io::Error::from(io::ErrorKind::UnexpectedEof);
         let first = self.line()?;
         let status = first.get(9..12).and_then(|status| status.parse().ok()).ok_or_else(broken)?;
-        let (mut length, mut replayed, mut traceparent) = (None, false, String::new());
+        let mut length = None;
+        let mut replayed = false;
+        let mut traceparent = String::new();
         loop {
             let line = self.line()?.to_ascii_lowercase();
             match line.split_once(": ") {
@@ -92,7 +94,8 @@ impl Client {
 
 /// All entries of a list, page by page.
 pub(crate) fn all(client: &mut Client, path: &str) -> Vec<Value> {
-    let (mut data, mut cursor) = (Vec::new(), String::new());
+    let mut data = Vec::new();
+    let mut cursor = String::new();
     loop {
         let joint = if path.contains('?') { '&' } else { '?' };
         let page = client.send("GET", &format!("{path}{joint}limit=200{cursor}"), None, "").unwrap();

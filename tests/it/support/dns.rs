@@ -45,7 +45,8 @@ impl Dns {
 
 /// The name in the only question, and the end of the question.
 fn name(query: &[u8]) -> (String, usize) {
-    let (mut at, mut labels) = (12, Vec::new());
+    let mut at = 12;
+    let mut labels = Vec::new();
     while query[at] != 0 {
         let end = at + 1 + usize::from(query[at]);
         labels.push(String::from_utf8_lossy(&query[at + 1..end]).to_ascii_lowercase());

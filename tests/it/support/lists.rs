@@ -23,7 +23,8 @@ pub(crate) fn without(mut value: Value, name: &str) -> Value {
 impl TestApp {
     /// The pages of a list, by following their links.
     pub(crate) async fn pages(&self, list: impl Into<String>) -> Vec<Value> {
-        let (mut pages, mut path) = (Vec::new(), list.into());
+        let mut pages = Vec::new();
+        let mut path = list.into();
         while !path.is_empty() {
             let answer = self.get(&path).await;
             path = answer.header("link").split(['<', '>']).nth(1).unwrap_or_default().to_owned();

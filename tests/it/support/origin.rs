@@ -83,13 +83,16 @@ impl Origin {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let origin = Self::at(address);
-        let (connections, ended) = (Arc::clone(&origin.connections), Arc::clone(&origin.ended));
+        let connections = Arc::clone(&origin.connections);
+        let ended = Arc::clone(&origin.ended);
         let requests = Arc::clone(&origin.requests);
         let answer = Arc::new(answer);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 connections.fetch_add(1, Ordering::SeqCst);
-                let (answer, requests, ended) = (Arc::clone(&answer), Arc::clone(&requests), Arc::clone(&ended));
+                let answer = Arc::clone(&answer);
+                let requests = Arc::clone(&requests);
+                let ended = Arc::clone(&ended);
                 tokio::spawn(async move {
                     let mut stream = BufReader::new(stream);
                     while let Some(heard) = hear(&mut stream).await {

@@ -65,7 +65,8 @@ impl<'a> Script<'a> {
 
     /// Sends a request; returns the answer's body.
     async fn step(&mut self, method: Method, path: impl Into<String>, key: Option<&str>, body: Value) -> Value {
-        let (path, key) = (path.into(), key.map(str::to_owned));
+        let path = path.into();
+        let key = key.map(str::to_owned);
         // Before the request, so that its background work cannot be overtaken by the clock.
         self.app.clock.advance(1_001);
         let answer = send(self.app, &method, &path, key.as_deref(), &body).await;

@@ -15,8 +15,8 @@ use actors::metrics::StoreMetrics;
 use actors::store::inventory::Inventory;
 use actors::store::memory::MemoryStore;
 use actors::store::{
-    Beat, Cause, Commit, Done, Due, DuePage, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, LogScan, NodeId,
-    Order, Row, Scan, Store, StoreError, Table, View,
+    Cause, Commit, Done, Due, DuePage, Heartbeat, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, LogScan, NodeId, Order,
+    ReadLevel, Row, Scan, Store, StoreError, Table, View,
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -72,7 +72,7 @@ struct Apart {
     /// The entities of this test: the due index contains the alarms of all tests.
     known: Arc<Mutex<HashSet<EntityKey>>>,
     /// The heartbeats of this test's servers; `None`: each server sees only itself.
-    beats: Option<Arc<Mutex<BTreeMap<NodeId, Beat>>>>,
+    beats: Option<Arc<Mutex<BTreeMap<NodeId, Heartbeat>>>>,
 }
 
 impl Apart {
@@ -175,7 +175,7 @@ impl TestStore {
     pub(crate) async fn configuration(&self) -> String {
         let mut text = String::new();
         for entity in [EntityKey::INSTALLATION, EntityKey::workspace(actors::workspace::address_of("default"))] {
-            text += &format!("{:?}\n", self.load(entity, Fresh::Acknowledged).await.unwrap());
+            text += &format!("{:?}\n", self.load(entity, ReadLevel::Acknowledged).await.unwrap());
             for table in 0..=u8::MAX {
                 let rows =
                     self.rows(entity, Table(table), Scan::new(KeyRange::default(), Order::Asc, 1_000)).await.unwrap();
@@ -238,7 +238,7 @@ impl fmt::Debug for TestStore {
 }
 
 impl Store for TestStore {
-    fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+    fn load(&self, entity: EntityKey, fresh: ReadLevel) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
         let entity = self.entity(entity);
         self.with(move |store| async move { store.load(entity, fresh).await })
     }
@@ -332,8 +332,8 @@ impl Store for TestStore {
         self.inner.metrics()
     }
 
-    fn beat(&self, me: Beat) -> BoxFuture<'_, Result<Vec<Beat>, StoreError>> {
-        let Some(apart) = &self.apart else { return self.with(move |store| async move { store.beat(me).await }) };
+    fn heartbeat(&self, me: Heartbeat) -> BoxFuture<'_, Result<Vec<Heartbeat>, StoreError>> {
+        let Some(apart) = &self.apart else { return self.with(move |store| async move { store.heartbeat(me).await }) };
         let beats = match &apart.beats {
             None => vec![me],
             Some(beats) => {

@@ -80,7 +80,9 @@ fn one<'a>(spans: &'a [Got], name: &str) -> Vec<&'a Got> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_turn_is_traced_from_its_request_to_its_delivery() {
-    let (dir, receiver, origin) = (tempfile::tempdir().unwrap(), Receiver::grpc(Manner::Takes), outside().await);
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::grpc(Manner::Takes);
+    let origin = outside().await;
     let env = [GRPC, ("TERTULIA_EGRESS_ALLOW", "127.0.0.0/8")];
     let server = traced_on_store(&dir.path().join("data"), &receiver, &env);
     let mut client = Client::connect(&server.address).unwrap();

@@ -48,7 +48,9 @@ fn killed_while_written_to(data: &std::path::Path, receiver: &Receiver) -> (Vec<
     let (told, acknowledged) = mpsc::channel();
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {
-            let (address, shared, told) = (server.address.clone(), shared.clone(), told.clone());
+            let address = server.address.clone();
+            let shared = shared.clone();
+            let told = told.clone();
             thread::spawn(move || write(&address, &shared, writer, &told))
         })
         .collect();
@@ -73,7 +75,10 @@ fn traces_that_had_the_time_are_whole_though_the_server_is_killed() {
     let receiver = Receiver::grpc(Manner::Takes);
     let (acknowledged, killed) = killed_while_written_to(&data, &receiver);
     let spans = receiver.spans();
-    let (mut in_time, mut whole, mut cut, mut lost) = (0, 0, 0, 0);
+    let mut in_time = 0;
+    let mut whole = 0;
+    let mut cut = 0;
+    let mut lost = 0;
     for Acknowledged { reply, at } in &acknowledged {
         let parts = Tree::of(&spans, reply).parts();
         assert!(parts.iter().all(|part| *part <= 1), "nothing comes twice: {parts:?}");

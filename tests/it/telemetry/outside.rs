@@ -69,8 +69,11 @@ fn part<'a>(spans: &'a [Got], reply: &Reply, name: &str, parent: Option<&Got>) -
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn waits_for_files_and_embeddings_are_spans_that_name_the_server() {
-    let (dir, receiver, origin) = (tempfile::tempdir().unwrap(), Receiver::grpc(Manner::Takes), outside().await);
-    let (bucket, models) = (origin.url(""), origin.url("/v1"));
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::grpc(Manner::Takes);
+    let origin = outside().await;
+    let bucket = origin.url("");
+    let models = origin.url("/v1");
     let env = [
         GRPC,
         ("TERTULIA_EGRESS_ALLOW", "127.0.0.0/8"),

@@ -282,7 +282,8 @@ const NAMES_OF_ALL: [&str; 4] = ["http_server_", "gen_ai_", "tokio_", "process_"
 
 #[test]
 fn rules_select_the_job_wherever_others_use_the_same_name() {
-    let (rules, mut selected) = (file("docs/telemetry/alerts.yml"), 0);
+    let rules = file("docs/telemetry/alerts.yml");
+    let mut selected = 0;
     let is_text = |line: &str| ["#", "summary:", "look:", "runbook:"].iter().any(|key| line.trim().starts_with(key));
     for line in rules.lines().filter(|line| !is_text(line)) {
         for at in NAMES_OF_ALL.iter().flat_map(|prefix| line.match_indices(prefix)).map(|(at, _)| at) {
@@ -312,7 +313,8 @@ fn every_panel_of_times_leads_to_traces() {
 
 #[test]
 fn every_alert_has_a_test_and_a_row_and_names_lines_that_exist() {
-    let (rules, tests) = (file("docs/telemetry/alerts.yml"), file("docs/telemetry/alerts.test.yml"));
+    let rules = file("docs/telemetry/alerts.yml");
+    let tests = file("docs/telemetry/alerts.test.yml");
     let names = |text: &str, word: &str| -> BTreeSet<String> {
         text.lines().filter_map(|line| line.split_once(word)).map(|(_, name)| name.trim().to_owned()).collect()
     };
@@ -340,7 +342,8 @@ const LOGS: [&str; 9] = [
 
 #[test]
 fn every_row_of_an_alert_leads_to_panels_and_lines_that_there_are() {
-    let (panels, logged) = (titles(), LOGS.map(file).concat());
+    let panels = titles();
+    let logged = LOGS.map(file).concat();
     for (alert, row) in rows("## Alerts") {
         let asked: Vec<&str> = row.split('“').skip(1).filter_map(|rest| rest.split('”').next()).collect();
         assert!(!asked.is_empty(), "{alert} leads to no panel");

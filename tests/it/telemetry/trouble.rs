@@ -35,7 +35,8 @@ impl Burdened {
         command.arg("serve").env("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY).envs(env.iter().copied());
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
-        let (mut ready, mut lines) = (Value::Null, 0);
+        let mut ready = Value::Null;
+        let mut lines = 0;
         while ready["message"] != "ready" {
             let mut line = String::new();
             log.read_line(&mut line).unwrap();
@@ -51,7 +52,8 @@ impl Burdened {
     fn scrape(&self) -> BTreeMap<String, u64> {
         let mut stream = TcpStream::connect(&self.metrics).unwrap();
         write!(stream, "GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
-        let (mut page, mut sums) = (String::new(), BTreeMap::new());
+        let mut page = String::new();
+        let mut sums = BTreeMap::new();
         stream.read_to_string(&mut page).unwrap();
         for line in page.lines().filter(|line| line.starts_with("tertulia_") || line.starts_with("http_")) {
             let (sample, value) = line.rsplit_once(' ').unwrap();
@@ -162,7 +164,8 @@ fn burdened(endpoint: &str, protocol: &str, receiver: Option<(&Receiver, Manner)
     // The receiver is busy with the first spans when the others come.
     seen_here(|| receiver.is_none_or(|(receiver, _)| receiver.asked() > 0).then_some(()));
     let took = written(&server.address);
-    let (median, slowest) = (took[took.len() / 2], took[took.len() - 1]);
+    let median = took[took.len() / 2];
+    let slowest = took[took.len() - 1];
     assert!(median < Duration::from_millis(500) && slowest < Duration::from_secs(5), "{median:?}, {slowest:?}");
 
     // Each span is counted once, whatever has become of it. A batch that is sent again is in no count meanwhile.

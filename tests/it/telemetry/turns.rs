@@ -42,7 +42,9 @@ async fn answered(client: &mut Client, conversation: &str, replies: usize) {
 /// One that waited behind it is a part of its own request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_turn_links_to_its_request_when_it_goes_on() {
-    let (dir, receiver, model) = (tempfile::tempdir().unwrap(), Receiver::grpc(Manner::Takes), model().await);
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::grpc(Manner::Takes);
+    let model = model().await;
     let data = dir.path().join("data");
     let server = traced_on_store(&data, &receiver, &[GRPC]);
     let mut client = Client::connect(&server.address).unwrap();

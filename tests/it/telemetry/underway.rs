@@ -41,7 +41,8 @@ async fn a_stuck_request_is_listed_with_the_stages_it_waits_for() {
     assert_eq!(status, 200);
     assert_eq!(listed["underway"], listed["tasks"].as_array().unwrap().len());
     let request = named(&listed, "POST /api/v1/channels/{channelId}/messages");
-    let (turn, chat) = (named(&listed, "invoke_agent echo"), named(&listed, "chat small"));
+    let turn = named(&listed, "invoke_agent echo");
+    let chat = named(&listed, "chat small");
     assert_eq!(request["attributes"]["tertulia.request.id"], "mine");
     assert_eq!(chat["parentSpanId"], turn["spanId"]);
     assert!(chat["attributes"]["gen_ai.request.model"] == "small" && chat["millis"].is_u64(), "{chat:#}");

@@ -26,7 +26,8 @@ fn the_table_of_ratios_is_what_the_newest_run_printed() {
     let [page] = &files(&[PAGE], &[".md"])[..] else { panic!("{PAGE} is not there") };
     let results = files(&[RESULTS], &[".txt"]);
     let Some(result) = newest(&page.text, &results) else { panic!("{PAGE} names no file of {RESULTS}") };
-    let (shown, printed) = (rows(&page.text), rows(&result.text));
+    let shown = rows(&page.text);
+    let printed = rows(&result.text);
     assert!(shown.len() > 20, "{PAGE} shows only {} ratios", shown.len());
     let invented = shown.iter().filter(|row| !printed.contains(row)).map(|row| format!("{PAGE} has {row}"));
     let left_out = printed.iter().filter(|row| !shown.contains(row)).map(|row| format!("{} has {row}", result.path));

@@ -33,7 +33,8 @@ fn holding(bytes: &[u8]) -> File {
 }
 
 async fn to_file(store: &Arc<dyn Inventory>, file: &File) -> Result<Exported, TransferError> {
-    let (store, file) = (Arc::clone(store), file.try_clone().unwrap());
+    let store = Arc::clone(store);
+    let file = file.try_clone().unwrap();
     TestStore::within(async move { export_to_file(&*store, None, BEGIN, &file).await }).await
 }
 

@@ -42,8 +42,11 @@ struct Sink {
 
 impl Sink {
     async fn new(seed: u64) -> Self {
-        let (is_well, heard) = (Arc::new(AtomicBool::new(false)), Arc::<Mutex<Vec<(Heard, bool)>>>::default());
-        let (well, all, random) = (Arc::clone(&is_well), Arc::clone(&heard), Mutex::new(Random(seed)));
+        let is_well = Arc::new(AtomicBool::new(false));
+        let heard = Arc::<Mutex<Vec<(Heard, bool)>>>::default();
+        let well = Arc::clone(&is_well);
+        let all = Arc::clone(&heard);
+        let random = Mutex::new(Random(seed));
         let (comes, came) = mpsc::channel();
         let origin = Origin::serve(move |heard| {
             let mood = if well.load(Ordering::SeqCst) { 0 } else { random.lock().unwrap().below(16) };
@@ -154,7 +157,8 @@ fn check(heard: &[(Heard, bool)], expected: &BTreeMap<&'static str, Vec<Vec<Stri
     let secret =
         |heard: &Heard| secrets.iter().find(|(path, _)| *path == heard.path()).map(|(_, secret)| secret).unwrap();
     for (heard, _) in heard {
-        let (id, seconds) = (heard.header("webhook-id"), heard.header("webhook-timestamp").parse().unwrap());
+        let id = heard.header("webhook-id");
+        let seconds = heard.header("webhook-timestamp").parse().unwrap();
         let signature = sign(secret(heard), id, seconds, &heard.body).unwrap();
         assert_eq!(heard.header("webhook-signature"), signature, "{}", heard.sent);
     }
@@ -178,8 +182,10 @@ fn check(heard: &[(Heard, bool)], expected: &BTreeMap<&'static str, Vec<Vec<Stri
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_survive_kills_and_a_receiver_that_does_all_wrong() {
-    let (rounds, seed) = (setting_by_store("TERTULIA_WEBHOOK_ROUNDS", 4, 2), setting("TERTULIA_WEBHOOK_SEED", 1));
-    let (sink, mut random) = (Sink::new(seed).await, Random(seed));
+    let rounds = setting_by_store("TERTULIA_WEBHOOK_ROUNDS", 4, 2);
+    let seed = setting("TERTULIA_WEBHOOK_SEED", 1);
+    let sink = Sink::new(seed).await;
+    let mut random = Random(seed);
     let dir = tempfile::tempdir().unwrap();
     let start = || {
         let env = [LOOPBACK[0], ("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY)];
@@ -198,7 +204,8 @@ async fn events_survive_kills_and_a_receiver_that_does_all_wrong() {
     for round in 0..rounds {
         let kill_at = sink.heard().len() as u64 + 5 + random.below(60);
         say(&format!("seed {seed}, round {round}: killed after {kill_at} requests"));
-        let (address, mut own) = (server.address.clone(), Random(random.below(u64::MAX >> 33)));
+        let address = server.address.clone();
+        let mut own = Random(random.below(u64::MAX >> 33));
         thread::scope(|scope| {
             let writing = scope.spawn(|| logs.write(&address, &mut own));
             while (sink.heard().len() as u64) < kill_at && !writing.is_finished() {
@@ -219,7 +226,8 @@ async fn events_survive_kills_and_a_receiver_that_does_all_wrong() {
         send(&mut client, "PATCH", &path, &json!({"events": events}));
     }
     arrive(&mut client, &sink, Instant::now() + DELIVERY_TIMEOUT);
-    let (heard, expected) = (sink.heard(), logs.expected(&mut client));
+    let heard = sink.heard();
+    let expected = logs.expected(&mut client);
     let count: usize = expected.values().flatten().map(Vec::len).sum();
     say(&format!("{count} deliveries in {} requests", heard.len()));
     assert!(heard.iter().all(|(heard, _)| EventId::parse(heard.header("webhook-id")).is_some()));

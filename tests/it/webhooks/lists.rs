@@ -14,7 +14,8 @@ async fn listing() -> TestApp {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoints_delivery_is_on_its_first_page_however_many_wait() {
-    let (app, receiver) = (listing().await, Receiver::new(500).await);
+    let app = listing().await;
+    let receiver = Receiver::new(500).await;
     let hangs = Origin::serve(|_| vec![Part::Silence]).await;
     endpoint(&app, json!({"url": hangs.url("/"), "events": ["message.created"]})).await;
     app.clock.advance(10);
@@ -33,7 +34,8 @@ async fn an_endpoints_delivery_is_on_its_first_page_however_many_wait() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_delivery_is_listed_and_found_at_every_moment_of_its_way() {
-    let (app, receiver) = (listing().await, Receiver::new(200).await);
+    let app = listing().await;
+    let receiver = Receiver::new(200).await;
     let to = endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.created"]})).await;
     let of_endpoint = format!("{DELIVERIES}?endpointId={}&limit=200", to["id"].as_str().unwrap());
     for sent in 1..=60 {

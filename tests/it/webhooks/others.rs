@@ -13,7 +13,8 @@ fn kinds(heard: &[Heard]) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_contact_is_told_of_from_its_first_message_to_its_erasure() {
-    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
+    let app = TestApp::with_env(LOOPBACK).await;
+    let receiver = Receiver::new(200).await;
     let cloud = json!({"url": receiver.origin.url("/cloud"), "events": ["contact.erased"], "format": "cloudevents"});
     endpoint(&app, cloud).await;
     endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["contact.*"]})).await;
@@ -61,7 +62,8 @@ async fn a_contact_is_told_of_from_its_first_message_to_its_erasure() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_message_is_delivered_without_its_content() {
-    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(500).await);
+    let app = TestApp::with_env(LOOPBACK).await;
+    let receiver = Receiver::new(500).await;
     let hook = receiver.origin.url("/");
     endpoint(&app, json!({"url": receiver.origin.url("/e"), "events": ["message.*"], "channelId": "demo-api"})).await;
     let posted =
@@ -92,7 +94,8 @@ async fn a_deleted_message_is_delivered_without_its_content() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn files_turns_and_memories_are_told_of_as_the_event_log_shows_them() {
-    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
+    let app = TestApp::with_env(LOOPBACK).await;
+    let receiver = Receiver::new(200).await;
     let all = ["message.created", "turn.*", "memory.*"];
     endpoint(&app, json!({"url": receiver.origin.url("/"), "events": all})).await;
     let file = uploaded(&app, "a text").await;
@@ -124,7 +127,8 @@ async fn files_turns_and_memories_are_told_of_as_the_event_log_shows_them() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pending_deliveries_of_a_contacts_event_are_found_by_its_id() {
-    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(500).await);
+    let app = TestApp::with_env(LOOPBACK).await;
+    let receiver = Receiver::new(500).await;
     for path in ["/one", "/two"] {
         endpoint(&app, json!({"url": receiver.origin.url(path), "events": ["contact.*"]})).await;
     }

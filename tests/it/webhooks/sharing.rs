@@ -9,7 +9,8 @@ use crate::support::origin::Heard;
 
 /// The signature header that these secrets produce for a request.
 fn signed(heard: &Heard, secrets: &[&Value]) -> String {
-    let (id, at) = (heard.header("webhook-id"), heard.header("webhook-timestamp").parse().unwrap());
+    let id = heard.header("webhook-id");
+    let at = heard.header("webhook-timestamp").parse().unwrap();
     let one = |secret: &&Value| sign(secret.as_str().unwrap(), id, at, &heard.body).unwrap();
     secrets.iter().map(one).collect::<Vec<_>>().join(" ")
 }
@@ -21,10 +22,12 @@ async fn rotated(app: &TestApp, path: &str, member: &str) -> Value {
 /// It is signed for each of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_for_many_receivers_at_one_url_is_sent_once() {
-    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
+    let app = TestApp::with_env(LOOPBACK).await;
+    let receiver = Receiver::new(200).await;
     let url = receiver.origin.url("/");
     let channel = "/api/v1/channels/demo";
-    let (old, new) = (rotated(&app, channel, "webhookSecret").await, rotated(&app, channel, "webhookSecret").await);
+    let old = rotated(&app, channel, "webhookSecret").await;
+    let new = rotated(&app, channel, "webhookSecret").await;
     let made = endpoint(&app, json!({"url": url, "events": ["message.*", "review.*"], "format": "cloudevents"})).await;
     let own = &made["secret"];
     // Only this message names the URL; the channel does not.
@@ -61,14 +64,16 @@ async fn an_event_for_many_receivers_at_one_url_is_sent_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn receivers_with_one_url_sign_with_at_most_the_documented_secrets() {
-    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
+    let app = TestApp::with_env(LOOPBACK).await;
+    let receiver = Receiver::new(200).await;
     let mut made = Vec::new();
     for _ in 0..9 {
         app.clock.advance(1);
         made.push(endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.created"]})).await);
     }
     let [first, second] = [&made[0], &made[1]].map(|made| format!("{ENDPOINTS}/{}", made["id"].as_str().unwrap()));
-    let (of_first, of_second) = (rotated(&app, &first, "secret").await, rotated(&app, &second, "secret").await);
+    let of_first = rotated(&app, &first, "secret").await;
+    let of_second = rotated(&app, &second, "secret").await;
     app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": "a"})).await.expect(201);
     let heard = receiver.heard(1).await.remove(0);
     // The current ones of eight receivers leave no room for replaced ones.

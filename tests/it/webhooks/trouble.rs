@@ -122,7 +122,8 @@ async fn a_name_that_leads_inside_at_the_second_attempt_leads_nowhere() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_is_deleted_takes_all_that_waits_with_it() {
-    let (app, well) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
+    let app = TestApp::with_env(LOOPBACK).await;
+    let well = Receiver::new(200).await;
     let hangs = Origin::serve(|_| vec![Part::Silence]).await;
     let made = endpoint(&app, json!({"url": hangs.url("/"), "events": ["message.created"]})).await;
     for text in ["a", "b", "c"] {
@@ -154,7 +155,8 @@ async fn an_endpoint_that_is_deleted_takes_all_that_waits_with_it() {
 /// It can be retried.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tried_delivery_is_kept_though_its_receiver_wants_it_no_more() {
-    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(500).await);
+    let app = TestApp::with_env(LOOPBACK).await;
+    let receiver = Receiver::new(500).await;
     let made = endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.created"]})).await;
     post(&app, "a").await;
     let waits = tried(&app, 1).await;
@@ -183,7 +185,8 @@ async fn a_tried_delivery_is_kept_though_its_receiver_wants_it_no_more() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retry_with_an_idempotency_key_happens_once_and_is_answered_the_same() {
-    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(500).await);
+    let app = TestApp::with_env(LOOPBACK).await;
+    let receiver = Receiver::new(500).await;
     endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.created"]})).await;
     post(&app, "a").await;
     let path = format!("{DELIVERIES}/{}/retry", tried(&app, 1).await["id"].as_str().unwrap());
@@ -210,7 +213,8 @@ async fn a_retry_with_an_idempotency_key_happens_once_and_is_answered_the_same()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_channel_that_is_made_again_is_told_nothing_of_the_one_before_it() {
-    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
+    let app = TestApp::with_env(LOOPBACK).await;
+    let receiver = Receiver::new(200).await;
     let channel =
         |path: &str| json!({"id": "room", "name": "room", "kind": "human", "webhookUrl": receiver.origin.url(path)});
     app.post("/api/v1/channels").json(channel("/old")).await.expect(201);
@@ -232,7 +236,8 @@ async fn a_channel_that_is_made_again_is_told_nothing_of_the_one_before_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_remade_api_channel_hears_only_of_its_own_conversations() {
-    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
+    let app = TestApp::with_env(LOOPBACK).await;
+    let receiver = Receiver::new(200).await;
     let channel = |path: &str| {
         let url = receiver.origin.url(path);
         json!({"id": "shop", "name": "shop", "kind": "api", "agentId": "echo", "webhookUrl": url})

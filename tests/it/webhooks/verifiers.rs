@@ -75,7 +75,8 @@ impl Verifier {
 
 /// Checks both forms, while a secret rotates, with text beyond ASCII.
 async fn verified_by(verifier: Verifier) {
-    let (app, receiver) = (TestApp::with_env(LOOPBACK).await, Receiver::new(200).await);
+    let app = TestApp::with_env(LOOPBACK).await;
+    let receiver = Receiver::new(200).await;
     // The verifiers refuse requests that are older than five minutes.
     app.clock.set(actors::clock::Millis(now()));
     let events = json!(["message.created"]);

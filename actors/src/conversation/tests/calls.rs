@@ -172,7 +172,8 @@ fn the_end_of_a_turn_answers_its_calls_and_withdraws_its_questions() {
         assert_eq!(steps.iter().filter(|step| step.starts_with("tool")).count(), 2, "{how}: {steps:?}");
         assert!(!sim.rows.keys().any(|(table, _)| *table == CALLS), "{how}");
         let since = turn(&sim).ended_at.unwrap();
-        let (channel, call) = ("demo".to_owned(), "b".to_owned());
+        let channel = "demo".to_owned();
+        let call = "b".to_owned();
         assert_eq!(
             errands(&sim),
             [Errand::Withdraw { channel, turn: turn(&sim).id, call, review: None, since, trace: None }],

@@ -3,7 +3,7 @@
 use super::*;
 use crate::conversation::amend::{Amendment, Edit};
 use crate::conversation::review::Response;
-use crate::message::{Gone, Json, Overlay};
+use crate::message::{Json, Overlay, Removal};
 use crate::store::KeyHash;
 use crate::tables::{CONVERSATIONS, OVERLAYS, PENDING_REVIEWS, SHOWN};
 
@@ -55,7 +55,7 @@ fn the_words_of_a_deleted_message_are_in_no_record() {
     assert_eq!(found(&sim, "kept").len(), 1);
     let record = sim.log.iter().map(|(record, _)| record).find(|record| record.seq == messages[0].id.number);
     let shown = message_of(record.unwrap()).unwrap();
-    assert_eq!((shown.id, shown.gone(&Overlay::default())), (messages[0].id, Some(Gone::Deleted)));
+    assert_eq!((shown.id, shown.gone(&Overlay::default())), (messages[0].id, Some(Removal::Deleted)));
 }
 
 #[test]

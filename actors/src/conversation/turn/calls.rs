@@ -164,7 +164,7 @@ impl Calls {
     }
 
     /// When a turn that waits since `since` checks its reviews by itself.
-    fn look_at(&self, since: Millis, now: Millis) -> Millis {
+    fn check_at(&self, since: Millis, now: Millis) -> Millis {
         let waits = self.calls.iter().filter(|call| !call.answered).filter_map(|call| call.wait.as_ref());
         let regular = now.plus(now.since(since).clamp(MIN_REVIEW_CHECK_DELAY_MILLIS, MAX_REVIEW_CHECK_DELAY_MILLIS));
         // Once the first deadline has passed by the clock, the turn should have been notified.
@@ -310,7 +310,7 @@ pub(in crate::conversation) fn answer(state: &State, answers: &CallResults, mut 
     let mut turn = if answers.is_lost { turn } else { turn.with_new_series() };
     if turn.open_calls.is_some() && !answers.is_lost {
         turn.status = TurnStatus::AwaitingReview;
-        turn.look_at = Some(calls.look_at(now, now));
+        turn.check_at = Some(calls.check_at(now, now));
         turn.waits_since = Some(now);
     }
     Ok(moved(turn, writing))
@@ -339,10 +339,10 @@ pub(in crate::conversation) fn end_wait(state: &State, end: &EndWait, mut writin
 pub(in crate::conversation) fn keep_waiting(state: &State, number: u64, mut writing: Writing<'_>) -> Decided {
     let now = writing.context.now;
     let running = state.running.as_ref().filter(|turn| turn.id.number == number);
-    let waiting = running.filter(|turn| turn.status == TurnStatus::AwaitingReview && turn.look_at() <= now);
+    let waiting = running.filter(|turn| turn.status == TurnStatus::AwaitingReview && turn.check_at() <= now);
     let Some(turn) = waiting else { return Ok(Decision::Answer(Reply::Nothing)) };
     let calls = Calls::stored(number, writing.reads)?;
-    let turn = Turn { look_at: Some(calls.look_at(turn.waits_since.unwrap_or(now), now)), ..turn.clone() };
+    let turn = Turn { check_at: Some(calls.check_at(turn.waits_since.unwrap_or(now), now)), ..turn.clone() };
     super::write(turn, Event::TurnMoved, &mut writing);
     Ok(writing.done(Reply::Nothing))
 }

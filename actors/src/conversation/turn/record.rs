@@ -126,7 +126,7 @@ pub struct Turn {
     pub series_after: Option<u32>,
     /// While it waits: when to check its reviews.
     #[n(13)]
-    pub look_at: Option<Millis>,
+    pub check_at: Option<Millis>,
     /// While it waits: since when.
     #[n(14)]
     pub waits_since: Option<Millis>,
@@ -160,7 +160,7 @@ impl Turn {
             rounds: None,
             open_calls: None,
             series_after: None,
-            look_at: None,
+            check_at: None,
             waits_since: None,
             runner: None,
             in_closed: None,
@@ -177,8 +177,15 @@ impl Turn {
 
     /// The same without its results.
     pub(super) fn bare(&self) -> Self {
-        let (started_at, ended_at, replies, usage, failure) = (None, None, None, None, None);
-        let (rounds, open_calls, look_at, waits_since) = (None, None, None, None);
+        let started_at = None;
+        let ended_at = None;
+        let replies = None;
+        let usage = None;
+        let failure = None;
+        let rounds = None;
+        let open_calls = None;
+        let check_at = None;
+        let waits_since = None;
         let agent = self.agent.clone();
         let Self { id, trigger, status, attempt, series_after, .. } = *self;
         Self {
@@ -195,7 +202,7 @@ impl Turn {
             rounds,
             open_calls,
             series_after,
-            look_at,
+            check_at,
             waits_since,
             runner: None,
             in_closed: None,
@@ -213,7 +220,7 @@ impl Turn {
             runner: Some(context.node),
             ended_at: None,
             failure: None,
-            look_at: None,
+            check_at: None,
             waits_since: None,
             ..self.clone()
         }
@@ -257,7 +264,7 @@ impl Turn {
     /// The same, ended with this status.
     #[must_use]
     pub(super) fn ended(&self, status: TurnStatus, at: Millis) -> Self {
-        Self { status, ended_at: Some(at), look_at: None, waits_since: None, trace: None, ..self.clone() }
+        Self { status, ended_at: Some(at), check_at: None, waits_since: None, trace: None, ..self.clone() }
     }
 
     /// The same, cancelled by a request.
@@ -279,9 +286,9 @@ impl Turn {
 
     /// When to check whether it still runs, or whether its reviews have ended.
     #[must_use]
-    pub(crate) fn look_at(&self) -> Millis {
+    pub(crate) fn check_at(&self) -> Millis {
         let running = self.started_at.unwrap_or(self.id.at).plus(TURN_CHECK_DELAY_MILLIS);
-        self.look_at.filter(|_| self.status == TurnStatus::AwaitingReview).unwrap_or(running)
+        self.check_at.filter(|_| self.status == TurnStatus::AwaitingReview).unwrap_or(running)
     }
 
     /// Its row.

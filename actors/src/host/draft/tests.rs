@@ -23,12 +23,13 @@ fn envelope() -> Envelope<Attachment> {
 
 /// The commit of one decision.
 fn made(
-    known: &Known<Attachment>,
+    known: &EntityCache<Attachment>,
     decision: Decision<Attachment>,
     snapshot_every: u64,
 ) -> Result<(Commit, InFlight<Attachment>), Answers<Attachment>> {
     let mut draft = Draft::on(known, 1, [[1; 16], [2; 16]]);
-    let (envelope, mut reads) = (envelope(), ReadSet::default());
+    let envelope = envelope();
+    let mut reads = ReadSet::default();
     let reply = draft.follow(decision, &envelope, NOW, &mut reads);
     draft.replies.push(reply);
     let batch = Batch { span: Span::default(), envelopes: vec![envelope], taken: std::time::Instant::now() };
@@ -45,15 +46,15 @@ fn change(events: Vec<Event>) -> Decision<Attachment> {
 }
 
 /// What is known after the first commit of a file.
-fn begun() -> Known<Attachment> {
-    let (_, in_flight) = made(&Known::default(), change(vec![Event::Begun(id())]), SELDOM).ok().unwrap();
-    Known {
+fn begun() -> EntityCache<Attachment> {
+    let (_, in_flight) = made(&EntityCache::default(), change(vec![Event::Begun(id())]), SELDOM).ok().unwrap();
+    EntityCache {
         head: Some(Head { seq: 1, commit: 1 }),
         state: in_flight.state,
         last_at: in_flight.last_at,
         alarm: in_flight.alarm,
         commits_since_snapshot: 1,
-        ..Known::default()
+        ..EntityCache::default()
     }
 }
 
@@ -89,7 +90,7 @@ fn only_a_commit_that_moves_the_alarm_writes_it() {
 #[test]
 fn a_changed_alarm_is_written_even_if_nothing_else_changes() {
     let stored = Some(NOW.plus(7));
-    let known = Known { alarm: stored, ..begun() };
+    let known = EntityCache { alarm: stored, ..begun() };
     let (commit, in_flight) = made(&known, Decision::Answer(reply()), SELDOM).ok().unwrap();
     assert_eq!(commit.alarm.unwrap().previous, stored);
     assert_eq!(commit.alarm.unwrap().next, in_flight.alarm);

@@ -121,7 +121,8 @@ fn of_author(rest: &str) -> Option<Opening<'_>> {
     let (subject, predicates) = [("i am ", &IS[..]), ("i'm ", &IS), ("i ", &DOES)]
         .into_iter()
         .find(|(subject, _)| rest.starts_with(subject))?;
-    let (mut len, mut denies) = (subject.len(), false);
+    let mut len = subject.len();
+    let mut denies = false;
     loop {
         let rest = &rest[len..];
         let begins = |words: &&&str| rest.starts_with(**words);

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use tokio::sync::oneshot;
 
 use super::super::return_times;
-use super::{Health, HealthChange, Pass, Want};
+use super::{Health, HealthChange, Pass, SendRequest};
 use crate::clock::Millis;
 use crate::limits;
 
@@ -31,7 +31,7 @@ pub(super) const MAX_BEHIND_ATTEMPTS: u32 = 5;
 
 /// The kind of permit that a pass holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Spot {
+pub(super) enum Slot {
     Usual,
     /// A usual one, given to find out whether the receiver is back.
     Probe,
@@ -49,8 +49,8 @@ pub(super) enum Queue {
 
 /// The breaker's answer to a lane.
 #[derive(Debug)]
-pub(super) enum Reception {
-    Through(Spot),
+pub(super) enum Entry {
+    Through(Slot),
     Waits(Queue),
     /// It comes back at this time.
     Later(Millis),
@@ -59,7 +59,7 @@ pub(super) enum Reception {
 /// A waiting lane.
 #[derive(Debug)]
 pub(super) struct Waiter {
-    pub(super) want: Want,
+    pub(super) want: SendRequest,
     /// Notifies the lane.
     pub(super) sender: oneshot::Sender<Pass>,
 }
@@ -143,19 +143,19 @@ impl State {
     }
 
     /// How many attempts in a row the URL left unanswered, as far as the breaker or the lane knows.
-    fn unanswered(&self, want: Want) -> u32 {
+    fn unanswered(&self, want: SendRequest) -> u32 {
         let known = self.silent.iter().find(|(url, _)| Some(*url) == want.url).map_or(0, |(_, times)| *times);
         known.max(want.unanswered)
     }
 
     /// How much later than the first lane a tripped breaker admits this one.
-    fn behind_millis(&self, want: Want) -> u64 {
+    fn behind_millis(&self, want: SendRequest) -> u64 {
         let times = want.url.map_or(0, |_| self.unanswered(want));
         BEHIND_MILLIS * u64::from(times.min(MAX_BEHIND_ATTEMPTS))
     }
 
     /// Whether this lane may use a permit for URLs without unanswered attempts. Each URL has at most one.
-    fn is_fresh(&self, want: Want) -> bool {
+    fn is_fresh(&self, want: SendRequest) -> bool {
         let Some(url) = want.url.filter(|_| self.takes_fresh() && self.unanswered(want) == 0) else { return false };
         !self.fresh.contains(&url) && self.waiting_fresh.iter().all(|waiter| waiter.want.url != Some(url))
     }
@@ -165,37 +165,38 @@ impl State {
     }
 
     /// Admits a lane, queues it or sends it away. An admitted lane holds the permit.
-    pub(super) fn admit(&mut self, now: Millis, want: Want) -> Reception {
+    pub(super) fn admit(&mut self, now: Millis, want: SendRequest) -> Entry {
         if want.retry_requested {
             return match self.spot_for_asked() {
-                Some(spot) => Reception::Through(self.take(spot, want.url)),
+                Some(spot) => Entry::Through(self.take(spot, want.url)),
                 None => self.line_up(Queue::Asked, now, want),
             };
         }
-        let (is_fresh, behind_millis) = (self.is_fresh(want), self.behind_millis(want));
+        let is_fresh = self.is_fresh(want);
+        let behind_millis = self.behind_millis(want);
         if is_fresh && self.fresh.len() < limits::BREAKER_FRESH {
-            return Reception::Through(self.take(Spot::Fresh, want.url));
+            return Entry::Through(self.take(Slot::Fresh, want.url));
         }
         match &self.tripped {
-            None if self.through < self.limit => return Reception::Through(self.take(Spot::Usual, want.url)),
+            None if self.through < self.limit => return Entry::Through(self.take(Slot::Usual, want.url)),
             Some(tripped) if !tripped.probing && tripped.is_over(now, behind_millis) => {
-                return Reception::Through(self.take(Spot::Probe, want.url));
+                return Entry::Through(self.take(Slot::Probe, want.url));
             }
-            Some(_) if !is_fresh => return Reception::Later(self.return_time(now, want)),
+            Some(_) if !is_fresh => return Entry::Later(self.return_time(now, want)),
             _ => {}
         }
         self.line_up(if is_fresh { Queue::Fresh } else { Queue::Usual }, now, want)
     }
 
-    fn spot_for_asked(&self) -> Option<Spot> {
+    fn spot_for_asked(&self) -> Option<Slot> {
         match self.through < self.limit {
-            true => Some(Spot::Usual),
-            false => (self.asked < limits::BREAKER_ASKED).then_some(Spot::Asked),
+            true => Some(Slot::Usual),
+            false => (self.asked < limits::BREAKER_ASKED).then_some(Slot::Asked),
         }
     }
 
     /// Queues a lane if there is room; a lane that comes for the first time may replace another one.
-    fn line_up(&mut self, queue: Queue, now: Millis, want: Want) -> Reception {
+    fn line_up(&mut self, queue: Queue, now: Millis, want: SendRequest) -> Entry {
         let is_silent = want.url.is_some() && self.unanswered(want) > 0;
         let most = match queue {
             Queue::Fresh => limits::BREAKER_FEW_WAITING,
@@ -204,12 +205,12 @@ impl State {
         };
         if self.crowd(queue, most) >= most {
             if queue != Queue::Fresh || want.returns {
-                return Reception::Later(self.return_time(now, want));
+                return Entry::Later(self.return_time(now, want));
             }
             // A first-time lane replaces the last one in the queue. Dropping that one notifies it.
             self.waiting_fresh.pop_back();
         }
-        Reception::Waits(queue)
+        Entry::Waits(queue)
     }
 
     /// How many lanes wait in a queue; at `most` or more, those that have left it are removed first.
@@ -237,37 +238,37 @@ impl State {
         queue.insert(place, waiter);
     }
 
-    fn take(&mut self, spot: Spot, url: Option<u64>) -> Spot {
+    fn take(&mut self, spot: Slot, url: Option<u64>) -> Slot {
         match spot {
-            Spot::Usual => self.through += 1,
-            Spot::Probe => {
+            Slot::Usual => self.through += 1,
+            Slot::Probe => {
                 self.through += 1;
                 if let Some(tripped) = &mut self.tripped {
                     tripped.probing = true;
                 }
             }
-            Spot::Fresh => self.fresh.extend(url),
-            Spot::Asked => self.asked += 1,
+            Slot::Fresh => self.fresh.extend(url),
+            Slot::Asked => self.asked += 1,
         }
         spot
     }
 
     /// A permit was returned.
-    pub(super) fn free(&mut self, spot: Spot, url: Option<u64>) {
+    pub(super) fn free(&mut self, spot: Slot, url: Option<u64>) {
         match spot {
-            Spot::Usual | Spot::Probe => self.through -= 1,
-            Spot::Fresh => self.fresh.retain(|held| Some(*held) != url),
-            Spot::Asked => self.asked -= 1,
+            Slot::Usual | Slot::Probe => self.through -= 1,
+            Slot::Fresh => self.fresh.retain(|held| Some(*held) != url),
+            Slot::Asked => self.asked -= 1,
         }
     }
 
     /// The next waiting lane for which there is a permit; it holds the permit from now on.
-    pub(super) fn next(&mut self) -> Option<(Spot, Waiter)> {
+    pub(super) fn next(&mut self) -> Option<(Slot, Waiter)> {
         let (spot, next) = self.next_waiting()?;
         Some((self.take(spot, next.want.url), next))
     }
 
-    fn next_waiting(&mut self) -> Option<(Spot, Waiter)> {
+    fn next_waiting(&mut self) -> Option<(Slot, Waiter)> {
         if let Some(spot) = self.spot_for_asked()
             && let Some(next) = self.waiting_asked.pop_front()
         {
@@ -276,10 +277,10 @@ impl State {
         let is_free = self.tripped.is_none() && self.through < self.limit;
         // While the breaker is tripped this queue is empty.
         if let Some(next) = is_free.then(|| self.waiting.pop_front()).flatten() {
-            return Some((Spot::Usual, next));
+            return Some((Slot::Usual, next));
         }
-        let spot = if self.fresh.len() < limits::BREAKER_FRESH { Spot::Fresh } else { Spot::Usual };
-        if spot == Spot::Usual && !is_free {
+        let spot = if self.fresh.len() < limits::BREAKER_FRESH { Slot::Fresh } else { Slot::Usual };
+        if spot == Slot::Usual && !is_free {
             return None;
         }
         let next = if self.newest { self.waiting_fresh.pop_back() } else { self.waiting_fresh.pop_front() }?;
@@ -295,7 +296,7 @@ impl State {
     }
 
     /// Learns from an ended attempt.
-    pub(super) fn learn(&mut self, spot: Spot, url: Option<u64>, health: Health, now: Millis) -> HealthChange {
+    pub(super) fn learn(&mut self, spot: Slot, url: Option<u64>, health: Health, now: Millis) -> HealthChange {
         self.remember(url, health);
         match health {
             Health::Well => {
@@ -314,7 +315,7 @@ impl State {
                 if self.reset(now) { HealthChange::AnswersAgain } else { HealthChange::Nothing }
             }
             Health::Unknown => {
-                if let Some(tripped) = self.tripped.as_mut().filter(|_| spot == Spot::Probe) {
+                if let Some(tripped) = self.tripped.as_mut().filter(|_| spot == Slot::Probe) {
                     tripped.probing = false;
                 }
                 HealthChange::Nothing
@@ -346,12 +347,12 @@ impl State {
         was_tripped
     }
 
-    fn failed(&mut self, spot: Spot, is_silence: bool, now: Millis) {
+    fn failed(&mut self, spot: Slot, is_silence: bool, now: Millis) {
         self.failures = self.failures.saturating_add(1);
         self.limit = (self.limit / 2).max(limits::BREAKER_FIRST);
         let tripped = match &self.tripped {
             // Other attempts that were in flight do not change when to try again.
-            Some(tripped) if spot != Spot::Probe || !tripped.probing => {
+            Some(tripped) if spot != Slot::Probe || !tripped.probing => {
                 let Tripped { until, millis, probing, .. } = *tripped;
                 Tripped { until, millis, probing, is_silence }
             }
@@ -372,7 +373,7 @@ impl State {
     }
 
     /// When a lane that comes at `now` is to come back.
-    pub(super) fn return_time(&mut self, now: Millis, want: Want) -> Millis {
+    pub(super) fn return_time(&mut self, now: Millis, want: SendRequest) -> Millis {
         let is_fresh = self.is_fresh(want);
         let soonest = match &self.tripped {
             Some(tripped) if !is_fresh => match tripped.probing {

@@ -5,8 +5,8 @@ use super::state::{FAILURES, MAX_TRIPPED_MILLIS, TRIPPED_MILLIS};
 use super::*;
 
 const NOW: Millis = Millis(1_000_000);
-const ANY: Want = Want { retry_requested: false, url: None, unanswered: 0, returns: false };
-const ASKED: Want = Want { retry_requested: true, ..ANY };
+const ANY: SendRequest = SendRequest { retry_requested: false, url: None, unanswered: 0, returns: false };
+const ASKED: SendRequest = SendRequest { retry_requested: true, ..ANY };
 
 fn enter(breaker: &Arc<CircuitBreaker>, now: Millis) -> Option<Admitted> {
     breaker.enter(now, ANY).now_or_never()
@@ -167,18 +167,18 @@ fn a_requested_delivery_waits_only_for_another_requested_one() {
 }
 
 /// One of a host's URLs, which was not answered so often in a row.
-fn one(url: u64, unanswered: u32) -> Want {
-    Want { url: Some(url), unanswered, ..ANY }
+fn one(url: u64, unanswered: u32) -> SendRequest {
+    SendRequest { url: Some(url), unanswered, ..ANY }
 }
 
-fn pass_of(breaker: &Arc<CircuitBreaker>, now: Millis, want: Want) -> Pass {
+fn pass_of(breaker: &Arc<CircuitBreaker>, now: Millis, want: SendRequest) -> Pass {
     match breaker.enter(now, want).now_or_never() {
         Some(Admitted::Now(pass)) => pass,
         other => panic!("{other:?}"),
     }
 }
 
-fn return_time_of(breaker: &Arc<CircuitBreaker>, now: Millis, want: Want) -> Millis {
+fn return_time_of(breaker: &Arc<CircuitBreaker>, now: Millis, want: SendRequest) -> Millis {
     match breaker.enter(now, want).now_or_never() {
         Some(Admitted::Later(at)) => at,
         other => panic!("{other:?}"),
@@ -261,7 +261,8 @@ fn a_tripped_breaker_lets_the_url_with_fewest_failures_go_first() {
     // A URL that has hung for one message is not new for another.
     let breaker = tripped_by_silence();
     for _ in 0..2 {
-        let Some(Admitted::Now(asked)) = breaker.enter(NOW, Want { retry_requested: true, ..one(7, 0) }).now_or_never()
+        let Some(Admitted::Now(asked)) =
+            breaker.enter(NOW, SendRequest { retry_requested: true, ..one(7, 0) }).now_or_never()
         else {
             panic!("it was asked for")
         };
@@ -282,7 +283,8 @@ fn new_urls_wait_like_others_while_nobody_is_there() {
     return_time_of(&breaker, until, one(101, 0));
     // Somebody is there, and only this URL hangs.
     probe.end(Health::Silent, until);
-    let (mut through, mut waiting) = (Vec::new(), Vec::new());
+    let mut through = Vec::new();
+    let mut waiting = Vec::new();
     for url in 200..200 + PLACES {
         let mut one = Box::pin(breaker.enter(until, one(url, 0)));
         match (&mut one).now_or_never() {
@@ -306,7 +308,7 @@ fn a_first_comer_waits_although_new_urls_are_past_their_bound() {
     let mut waiting: Vec<_> = (200..most).map(|url| Box::pin(breaker.enter(NOW, one(url, 0)))).collect();
     assert!(waiting.iter_mut().all(|waiting| waiting.now_or_never().is_none()));
     let soon = |at: Millis| (CROWDED_MILLIS..TRIPPED_MILLIS).contains(&at.since(NOW));
-    assert!(soon(return_time_of(&breaker, NOW, Want { returns: true, ..one(most, 0) })));
+    assert!(soon(return_time_of(&breaker, NOW, SendRequest { returns: true, ..one(most, 0) })));
     let mut newest = Box::pin(breaker.enter(NOW, one(most, 0)));
     assert!((&mut newest).now_or_never().is_none());
     assert!(matches!(waiting.pop().unwrap().now_or_never(), Some(Admitted::Later(at)) if soon(at)));
@@ -321,7 +323,7 @@ fn the_breaker_remembers_only_the_latest_silent_urls() {
     }
     let known = |url| breaker.lock().silent.iter().any(|(known, _)| *known == url);
     assert!(!known(0) && known(1) && known(limits::BREAKER_SILENT as u64));
-    let asked = Want { retry_requested: true, ..one(1, 0) };
+    let asked = SendRequest { retry_requested: true, ..one(1, 0) };
     let Some(Admitted::Now(asked)) = breaker.enter(NOW, asked).now_or_never() else { panic!("it was asked for") };
     asked.end(Health::Answers, NOW);
     assert!(!known(1));

@@ -43,7 +43,8 @@ impl<M: Sends> Courier<M> {
                 let tried_at = run.row.url.take();
                 if let (Some(seq), Some(unsent)) = (run.pop(), about) {
                     let unsent = unsent.or_at(tried_at);
-                    let (attempts, was) = (std::mem::take(&mut run.row.attempts), run.row.was.take());
+                    let attempts = std::mem::take(&mut run.row.attempts);
+                    let was = run.row.was.take();
                     let event = NotSent { receiver: lane.receiver, seq, attempts, was };
                     self.ended.not_sent(event, why, unsent, now);
                 }
@@ -54,8 +55,9 @@ impl<M: Sends> Courier<M> {
             }
             Err(error) => {
                 // The event may be damaged for good, so its lane is set aside and delays no other lane.
-                let (entity, receiver) = (self.entity, lane.receiver);
-                if error.passes() {
+                let entity = self.entity;
+                let receiver = lane.receiver;
+                if error.is_transient() {
                     tracing::warn!(?entity, ?receiver, %error, "could not send an event; retrying later");
                 } else {
                     tracing::error!(?entity, ?receiver, %error, "a damaged event cannot be sent; retrying later");
@@ -84,7 +86,8 @@ impl<M: Sends> Courier<M> {
             }
             Verdict::Refused { retry_after } => {
                 let failing_since = *run.row.failing_since.get_or_insert(at);
-                let (attempts, happened) = (run.row.tries, tried.happened);
+                let attempts = run.row.tries;
+                let happened = tried.happened;
                 if run.retries.any() {
                     return;
                 }
@@ -100,7 +103,10 @@ impl<M: Sends> Courier<M> {
         };
         let Some(seq) = run.pop() else { return };
         let attempts = std::mem::take(&mut run.row.attempts);
-        let (at, event, receiver, url) = (tried.happened, tried.event.to_owned(), lane.receiver, tried.url);
+        let at = tried.happened;
+        let event = tried.event.to_owned();
+        let receiver = lane.receiver;
+        let url = tried.url;
         self.ended.push(DeliveryKey::new(seq, receiver), Delivery { at, event, receiver, url, end, attempts });
     }
 }

@@ -18,7 +18,7 @@ use crate::outbox::lane::{Delivery, Lane, TAG_BYTES};
 use crate::outbox::port::Sends;
 use crate::outbox::run::Place;
 use crate::outbox::state::DeliveryKey;
-use crate::outbox::step::{HandedOver, Step, Stepped};
+use crate::outbox::step::{HandedOver, Step, StepOutcome};
 use crate::store::{KeyRange, Pages, Row, StoreError};
 use crate::tables::{DELIVERIES, LANES};
 
@@ -31,10 +31,10 @@ impl<M: Sends> Courier<M> {
     /// The result of a step, once its events for others are handed over. If they cannot be, the step does not count.
     pub(super) async fn hand_over_first(
         &mut self,
-        stepped: Result<Stepped, StoreError>,
+        stepped: Result<StepOutcome, StoreError>,
         now: Millis,
     ) -> Result<Step, StoreError> {
-        let Stepped { step, handed_over } = stepped?;
+        let StepOutcome { step, handed_over } = stepped?;
         Ok(if self.hand_over(handed_over).await? { step } else { Step::Later(now.plus(RETRY_PAUSE_MILLIS)) })
     }
 
@@ -44,7 +44,8 @@ impl<M: Sends> Courier<M> {
     ///
     /// `StoreError` if the store, or the stored data, cannot be read. The handing over is then repeated.
     async fn hand_over(&mut self, all: Vec<HandedOver>) -> Result<bool, StoreError> {
-        let (mut at_rest, mut has_begun) = (HashMap::new(), false);
+        let mut at_rest = HashMap::new();
+        let mut has_begun = false;
         for of_event in all.chunk_by(|one, next| one.event.seq == next.event.seq) {
             // Each event may have many receivers. The first is always handed over, so that this makes progress.
             if has_begun && !self.has_room() {
@@ -63,7 +64,7 @@ impl<M: Sends> Courier<M> {
                 let usual = Lane::to(handed_over.receiver);
                 if !self.runs.contains_key(&usual) && !at_rest.contains_key(&usual) {
                     let run = match load_run(&self.node, self.entity, usual).await {
-                        Err(error) if !error.passes() => {
+                        Err(error) if !error.is_transient() => {
                             log_damaged_lane(&self.node, self.entity, usual.receiver, &error);
                             None
                         }
@@ -100,7 +101,8 @@ struct Noted {
 
 impl Noted {
     async fn read(node: &Node, entity: EntityKey, seq: u64) -> Result<Self, StoreError> {
-        let (mut ended, mut beside) = (Vec::new(), HashSet::new());
+        let mut ended = Vec::new();
+        let mut beside = HashSet::new();
         let range = KeyRange::under(&DeliveryKey::of_event(seq));
         let mut pages = Pages::of_rows(node.store.as_ref(), entity, DELIVERIES, range, ROWS_PER_PAGE);
         while let Some(rows) = pages.next().await? {

@@ -21,7 +21,7 @@ impl<M: Sends> Courier<M> {
             return Ok(usual);
         }
         let (lane, run) = match load_run(&self.node, self.entity, usual).await {
-            Err(error) if !error.passes() => {
+            Err(error) if !error.is_transient() => {
                 log_damaged_lane(&self.node, self.entity, receiver, &error);
                 load_beside(&self.node, self.entity, receiver, seq).await?
             }
@@ -43,7 +43,7 @@ async fn load_beside(node: &Node, entity: EntityKey, receiver: Receiver, seq: u6
     let lane = Lane { receiver, again: Some(seq) };
     let run = match node.stored(entity, LANES, lane.key()).await {
         // It is damaged too, and is replaced.
-        Err(error) if !error.passes() => Run::beside(),
+        Err(error) if !error.is_transient() => Run::beside(),
         stored => stored?.map_or_else(Run::beside, |stored| Run::waiting(lane, stored)),
     };
     Ok((lane, run))

@@ -90,8 +90,10 @@ mod tests {
     const NOW: Millis = Millis(1_000_000);
 
     fn gave_up(seq: u64) -> (DeliveryKey, Delivery) {
-        let (event, url) = ("message.created".to_owned(), "https://example.com/".to_owned());
-        let (receiver, attempts) = (Receiver::Channel, Vec::new());
+        let event = "message.created".to_owned();
+        let url = "https://example.com/".to_owned();
+        let receiver = Receiver::Channel;
+        let attempts = Vec::new();
         let delivery = Delivery { at: NOW, event, receiver, url, end: End::Failed, attempts };
         (DeliveryKey::new(seq, receiver), delivery)
     }
@@ -99,7 +101,8 @@ mod tests {
     /// The writes when the lane has moved from 5 to `next` and 5 has been given up, and these were requested before
     /// that was noted.
     fn settled(next: u64, asked: &[u64]) -> Written {
-        let (lane, before) = (Lane::to(Receiver::Channel), LaneRow::fresh(5, 8, NOW));
+        let lane = Lane::to(Receiver::Channel);
+        let before = LaneRow::fresh(5, 8, NOW);
         let stored = asked.iter().fold(before.clone(), |row, seq| row.with_request(*seq, NOW.plus(1)));
         let mut reads = ReadSet::default();
         reads.add_row(LANES, lane.key(), Ok(Some(codec::encode(&stored))));

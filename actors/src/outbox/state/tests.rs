@@ -5,8 +5,10 @@ use crate::store::{StoreError, Table};
 
 /// A note about a lane, with what it reads of these tables damaged.
 fn noted(damaged: &[Table]) -> Result<Written, Undecided> {
-    let (lane, now) = (Lane::to(Receiver::Channel), Millis(2 * KEPT_MILLIS));
-    let (before, after) = (LaneRow::fresh(1, 3, now), LaneRow::fresh(2, 3, now));
+    let lane = Lane::to(Receiver::Channel);
+    let now = Millis(2 * KEPT_MILLIS);
+    let before = LaneRow::fresh(1, 3, now);
+    let after = LaneRow::fresh(2, 3, now);
     let damage = |table| match damaged.contains(&table) {
         true => Err(StoreError::Corrupt("told to be".into())),
         false => Ok(()),
@@ -17,7 +19,7 @@ fn noted(damaged: &[Table]) -> Result<Written, Undecided> {
         reads.add_first(table, limit, damage(table).map(|()| Vec::new()));
     }
     let entity = EntityKey { workspace: Address([1; 10]), kind: Kind::Conversation, id: Address([2; 10]) };
-    let outbox = Outbox { from: None, look_at: now, lanes: 2 };
+    let outbox = Outbox { from: None, check_at: now, lanes: 2 };
     let lanes = vec![LaneChange { lane, before: Some(before), after: Some(after) }];
     let settlement = Settlement { looked: 4, lanes, ended: Vec::new() };
     settle(&Log { entity, began: Millis(0), last_seq: 3 }, Some(&outbox), &settlement, now, &reads)

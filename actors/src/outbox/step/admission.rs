@@ -2,7 +2,7 @@
 
 use super::Route;
 use crate::clock::Millis;
-use crate::outbox::circuit_breaker::{Admitted, BreakerKey, Pass, Want, breaker_key, channel_key, endpoint_key};
+use crate::outbox::circuit_breaker::{Admitted, BreakerKey, Pass, SendRequest, breaker_key, channel_key, endpoint_key};
 use crate::outbox::lane::{Receiver, mark};
 use crate::outbox::port::LogChannel;
 use crate::outbox::receivers::{Hooks, off};
@@ -33,10 +33,11 @@ pub(super) async fn admit(
     receiver: Receiver,
     settings: &Settings,
     hooks: Option<&Hooks>,
-    mut want: Want,
+    mut want: SendRequest,
 ) -> Result<Admission, Millis> {
     let node = &route.node;
-    let (mut permits, mut requested) = (None, None);
+    let mut permits = None;
+    let mut requested = None;
     if off(receiver, &settings.configured()).is_none() {
         let breaker = node.outbox.breakers.of(key_of(route, receiver, hooks));
         want.url = hooks.and_then(|hooks| hooks.url_of(receiver)).map(mark);

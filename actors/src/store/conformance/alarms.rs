@@ -11,7 +11,8 @@ fn whole(page: DuePage) -> Vec<Due> {
 
 /// Every due alarm of this workspace, read in pages of two.
 pub(super) async fn all_due<S: Store>(place: &Place<S>, upto: Millis) -> Vec<(u64, EntityKey)> {
-    let (mut after, mut found) = (None, Vec::new());
+    let mut after = None;
+    let mut found = Vec::new();
     loop {
         let page = whole(place.store.due(after, upto, 2).await.expect("a read"));
         assert!(page.len() <= 2);
@@ -47,7 +48,8 @@ async fn set<S: Store>(place: &Place<S>, n: u64, at: u64) -> Head {
 /// An entity has one alarm: moving it leaves none at its old time.
 pub async fn an_alarm_is_set_moved_and_cleared<S: Store>(place: &Place<S>) {
     let entity = place.entity(1);
-    let (mut head, mut previous) = (None, None);
+    let mut head = None;
+    let mut previous = None;
     for next in [Some(500), Some(300), Some(700), Some(700), None, Some(200), None] {
         let mut commit = events(entity, head, &["move"]);
         let next = next.map(Millis);

@@ -1,12 +1,12 @@
 //! Cases about the chain of commits: conditional, repeatable, all or nothing.
 
 use super::*;
-use crate::store::{AlarmChange, Beat, NodeId};
+use crate::store::{AlarmChange, Heartbeat, NodeId};
 
 /// Reads of an unwritten entity find nothing.
 pub async fn an_entity_that_was_never_written_does_not_exist<S: Store>(place: &Place<S>) {
     let entity = place.entity(1);
-    for fresh in [Fresh::Acknowledged, Fresh::Settled] {
+    for fresh in [ReadLevel::Acknowledged, ReadLevel::Settled] {
         assert_eq!(place.store.load(entity, fresh).await.expect("a read"), None);
     }
     assert_eq!(place.log(entity, Order::Asc).await, []);
@@ -122,7 +122,8 @@ pub async fn many_writers_that_retry_lose_no_record<S: Store>(place: &Place<S>) 
     let names: Vec<String> = (0..8).map(|n| format!("writer {n}")).collect();
     let writers = names.iter().map(|name| async {
         loop {
-            let head = place.store.load(entity, Fresh::Acknowledged).await.expect("a read").map(|loaded| loaded.head);
+            let head =
+                place.store.load(entity, ReadLevel::Acknowledged).await.expect("a read").map(|loaded| loaded.head);
             if place.commit(events(entity, head, &[name])).await.expect("a commit") != Outcome::Conflict {
                 return;
             }
@@ -143,17 +144,17 @@ pub async fn every_process_of_a_shared_store_is_seen_until_it_leaves<S: Store>(p
         id[..10].copy_from_slice(&place.entity(n).id.0);
         // One of the two can be asked, the other one cannot.
         let address = (n == 2).then(|| format!("http://[2001:db8::{n}]:8080").into());
-        Beat { node: NodeId(id), count, address }
+        Heartbeat { node: NodeId(id), count, address }
     };
     let store = &place.store;
-    assert!(store.beat(beat(1, 1)).await.expect("a beat").contains(&beat(1, 1)));
-    let seen = store.beat(beat(2, 7)).await.expect("a beat");
+    assert!(store.heartbeat(beat(1, 1)).await.expect("a beat").contains(&beat(1, 1)));
+    let seen = store.heartbeat(beat(2, 7)).await.expect("a beat");
     assert!(seen.contains(&beat(2, 7)));
     assert!(!store.is_shared() || seen.contains(&beat(1, 1)));
-    let seen = store.beat(beat(1, 2)).await.expect("a beat");
+    let seen = store.heartbeat(beat(1, 2)).await.expect("a beat");
     assert_eq!((seen.contains(&beat(1, 2)), seen.contains(&beat(1, 1))), (true, false));
     store.leave(beat(1, 2).node).await.expect("a farewell");
-    let seen = store.beat(beat(2, 8)).await.expect("a beat");
+    let seen = store.heartbeat(beat(2, 8)).await.expect("a beat");
     assert!(seen.contains(&beat(2, 8)) && seen.iter().all(|seen| seen.node != beat(1, 0).node));
     store.leave(beat(2, 8).node).await.expect("a farewell");
 }

@@ -21,7 +21,8 @@ async fn every_entity_is_listed_once<S: Inventory>(place: &Place<S>) {
         let head = place.put(events(*entity, None, &["one"])).await;
         place.put(events(*entity, Some(head), &["two"])).await;
     }
-    let (mut found, mut after) = (Vec::new(), None);
+    let mut found = Vec::new();
+    let mut after = None;
     loop {
         let page = place.store.entities(after, ITEMS_PER_PAGE).await.expect("a read");
         found.extend(page.iter().copied().filter(|entity| expected.contains(entity)));
@@ -37,7 +38,8 @@ async fn every_entity_is_listed_once<S: Inventory>(place: &Place<S>) {
 
 /// The listing covers the first commits as well as the last.
 async fn keys_tables_and_views_are_listed_however_old<S: Inventory>(place: &Place<S>) {
-    let (entity, mut head) = (place.entity(1), None);
+    let entity = place.entity(1);
+    let mut head = None;
     for n in 0..COMMITS {
         let mut commit = events(entity, head, &[&format!("event {n}")]);
         let number = u8::try_from(n).expect("a small number");
@@ -47,7 +49,8 @@ async fn keys_tables_and_views_are_listed_however_old<S: Inventory>(place: &Plac
         head = Some(place.put(commit).await);
     }
     let numbers = || (0..COMMITS).map(|n| u8::try_from(n).expect("a small number"));
-    let (mut keys, mut after) = (Vec::new(), None);
+    let mut keys = Vec::new();
+    let mut after = None;
     loop {
         let page = place.store.keys(entity, after, ITEMS_PER_PAGE).await.expect("a read");
         let Some((last, _)) = page.last() else { break };

@@ -34,7 +34,8 @@ fn stretches() -> Vec<(KeyRange, Vec<&'static str>)> {
 
 /// A key is found after its commit, in its entity and nowhere else.
 pub async fn keys_are_found_in_their_entity_only<S: Store>(place: &Place<S>) {
-    let (here, there) = (place.entity(1), place.entity(2));
+    let here = place.entity(1);
+    let there = place.entity(2);
     let mut commit = events(here, None, &["a", "b", "c"]);
     commit.keys = vec![(key(1), key_row(1, 1)), (key(2), key_row(2, 3))];
     let head = place.put(commit).await;

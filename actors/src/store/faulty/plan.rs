@@ -115,7 +115,8 @@ impl Plan {
     /// dropped for good; otherwise chance decides whether the oldest one is.
     pub(super) fn due_now(&mut self, entity: EntityKey, all: bool) -> Vec<Commit> {
         let Some(mut waiting) = self.late.remove(&entity) else { return Vec::new() };
-        let (mut apply, mut dropped) = (Vec::new(), 0_u64);
+        let mut apply = Vec::new();
+        let mut dropped = 0_u64;
         let now = if all { waiting.len() } else { usize::from(self.draw().is_multiple_of(4)).min(waiting.len()) };
         for commit in waiting.drain(..now) {
             if all && self.draw().is_multiple_of(2) {

@@ -55,7 +55,7 @@ pub(super) fn turn(number: u64) -> Turn {
         rounds: None,
         open_calls: None,
         series_after: None,
-        look_at: None,
+        check_at: None,
         waits_since: None,
         runner: None,
         in_closed: None,
@@ -68,7 +68,7 @@ pub(super) fn forked() -> Forked {
 }
 
 pub(super) fn fork() -> Fork {
-    Fork { of: forked(), next: Some(129), copied: 70, at: AT, look_at: AT.plus(10_000), put_off: 2 }
+    Fork { of: forked(), next: Some(129), copied: 70, at: AT, check_at: AT.plus(10_000), put_off: 2 }
 }
 
 pub(super) fn details() -> Details {
@@ -167,7 +167,7 @@ pub(super) fn open_conversation() -> contact::OpenConversation {
 }
 
 pub(super) fn erasing() -> contact::Erasing {
-    contact::Erasing { next: Some(2), last: 9, look_at: AT, put_off: 1, id: contact_id(), stay: None }
+    contact::Erasing { next: Some(2), last: 9, check_at: AT, put_off: 1, id: contact_id(), stay: None }
 }
 
 pub(super) fn subject() -> memories::Subject {
@@ -176,10 +176,11 @@ pub(super) fn subject() -> memories::Subject {
 
 pub(super) fn memory() -> memories::Memory {
     let id = MemoryId::new(AT, address(), 3);
-    let (source, first) = (Some(message(2)), Some(message(1)));
+    let source = Some(message(2));
+    let first = Some(message(1));
     memories::Memory { id, text: text("I like tea"), source, updated_at: Some(AT), slot: [5; 16], first }
 }
 
 pub(super) fn remembering() -> Remembering {
-    Remembering { next: 2, last: 9, look_at: AT, attempts: 1, put_off: 3 }
+    Remembering { next: 2, last: 9, check_at: AT, attempts: 1, put_off: 3 }
 }

@@ -8,7 +8,7 @@ use actors::outbox::pending::DeliveryState;
 use actors::outbox::state::parse_ended_key;
 use actors::store::conformance::{commit, on};
 use actors::store::memory::MemoryStore;
-use actors::store::{Commit, Fresh, RowWrite, Store};
+use actors::store::{Commit, ReadLevel, RowWrite, Store};
 use actors::tables::RETRIED;
 use actors::webhook::{DisabledReason, WebhookEndpoint};
 use tokio::time::sleep;
@@ -105,7 +105,8 @@ async fn a_retry_request_while_its_lane_catches_up_tells_every_attempt() {
 /// Also where more of its lane is under way.
 #[tokio::test(start_paused = true)]
 async fn a_delivery_just_given_up_is_sent_once_more_on_request() {
-    let (fixture, hook) = (Fixture::on(MemoryStore::default()), "https://c.example/");
+    let fixture = Fixture::on(MemoryStore::default());
+    let hook = "https://c.example/";
     fixture.channel("demo", Some(hook)).await;
     fixture.sink.mood(hook, Mood::Refuse);
     for text in ["a", "b"] {
@@ -264,7 +265,7 @@ async fn a_delivery_is_sent_again_though_earlier_answers_are_damaged() {
     let sent = fixture.sink.at(ONE).len();
     let ended = fixture.ended().await.remove(0);
     let (_, entity, key) = parse_ended_key(WORKSPACE, &ended.id.0).unwrap();
-    let head = fixture.store.load(entity, Fresh::Settled).await.unwrap().unwrap().head;
+    let head = fixture.store.load(entity, ReadLevel::Settled).await.unwrap().unwrap().head;
     let row = RowWrite { table: RETRIED, key: key.row(), value: Some("\u{7f}?".into()) };
     commit(fixture.store.as_ref(), Commit { rows: vec![row], ..on(entity, Some(head), "garbled") }).await.unwrap();
     let again = Sending::Again { key, receiver: ended.receiver };

@@ -100,7 +100,8 @@ async fn a_review_that_ends_by_its_default_leads_to_who_asked_too() {
     *asked = Arc::new(Content { review, ..Content::clone(asked) });
     fixture.node.conversation(entity(1), asks, in_trace(1)).await.unwrap();
     sleep(secs(3_700)).await;
-    let (spans, cause) = (kept.spans(), in_trace(1).trace.unwrap());
+    let spans = kept.spans();
+    let cause = in_trace(1).trace.unwrap();
     for name in ["alarm conversation", "deliver review.completed"] {
         assert_eq!(one(&spans, name).links, [cause], "{name}");
     }

@@ -163,7 +163,8 @@ async fn a_requested_delivery_is_sent_though_its_endpoint_was_off() {
     sleep(secs(2)).await;
     fixture.store_endpoint(&WebhookEndpoint { since: fixture.clock.now(), ..endpoint }).await;
     sleep(secs(2)).await;
-    let (taken, hang) = (fixture.sink.taken(ONE).len(), fixture.node.outbox().in_flight());
+    let taken = fixture.sink.taken(ONE).len();
+    let hang = fixture.node.outbox().in_flight();
     assert_eq!((taken, hang), (limits::MAX_BREAKER_PERMITS, limits::MAX_BREAKER_PERMITS), "the last one waits");
     let last = fixture.pending().await.into_iter().max_by_key(|standing| standing.event).unwrap();
     again(&fixture, &last).await;

@@ -117,7 +117,8 @@ impl Deliverer for Way {
                 Mood::Hang => std::future::pending().await,
                 Mood::Refuse => Err(Undelivered::Other("refused")),
             };
-            let (at, status) = (self.0.clock.now(), outcome.ok().map(|answer| answer.status));
+            let at = self.0.clock.now();
+            let status = outcome.ok().map(|answer| answer.status);
             self.0.arrived.lock().unwrap().push(Arrived { at, request, status });
             outcome
         })
@@ -138,7 +139,8 @@ impl<S: Store> Fixture<S> {
     }
 
     fn by(store: S, traces: Traces) -> Self {
-        let (store, clock) = (Arc::new(store), TokioClock::start());
+        let store = Arc::new(store);
+        let clock = TokioClock::start();
         let sink = Arc::new(Sink { clock: Arc::clone(&clock), moods: Mutex::default(), arrived: Mutex::default() });
         let ports = Ports { traces, ..ways(&sink) };
         let node = Node::start(store.clone(), clock.clone(), entropy(), ports);
@@ -158,7 +160,9 @@ impl<S: Store> Fixture<S> {
 
     /// Another process on the same store, beside this one.
     pub(crate) fn beside(&self) -> Self {
-        let (sink, store, clock) = (Arc::clone(&self.sink), Arc::clone(&self.store), Arc::clone(&self.clock));
+        let sink = Arc::clone(&self.sink);
+        let store = Arc::clone(&self.store);
+        let clock = Arc::clone(&self.clock);
         Self { node: start(&store, &clock, &sink), sink, store, clock }
     }
 

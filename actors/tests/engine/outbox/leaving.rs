@@ -235,7 +235,8 @@ async fn an_endpoint_that_is_gone_is_disabled_by_a_requested_delivery() {
     sleep(secs(1)).await;
     fixture.sink.mood(ONE, Mood::Answer(410));
     again(&fixture, &fixture.pending().await[0]).await;
-    let (registry, id) = (EntityKey::workspace(WORKSPACE), endpoint.id.to_string());
+    let registry = EntityKey::workspace(WORKSPACE);
+    let id = endpoint.id.to_string();
     let row = fixture.node.configured::<WebhookEndpoint>(registry, WEBHOOK_ENDPOINTS, id.as_bytes());
     assert_eq!(row.await.unwrap().unwrap().disabled, Some(DisabledReason::Gone));
     assert_eq!(fixture.sink.at(ONE).len(), 2);

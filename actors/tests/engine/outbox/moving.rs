@@ -15,7 +15,8 @@ use crate::support::*;
 const EIGHT_HOURS: u64 = 8 * 60 * 60 * 1000;
 
 async fn stored<S: Store>(fixture: &Fixture<S>, endpoint: &WebhookEndpoint) -> WebhookEndpoint {
-    let (registry, id) = (EntityKey::workspace(WORKSPACE), endpoint.id.to_string());
+    let registry = EntityKey::workspace(WORKSPACE);
+    let id = endpoint.id.to_string();
     let row = fixture.node.configured::<WebhookEndpoint>(registry, WEBHOOK_ENDPOINTS, id.as_bytes());
     WebhookEndpoint::clone(&row.await.unwrap().unwrap())
 }

@@ -6,7 +6,7 @@ use actors::clock::Millis;
 use actors::id::{Address, EntityKey};
 use actors::store::memory::MemoryStore;
 use actors::store::{
-    Cluster, Commit, Done, Due, DuePage, Fresh, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, LogScan, Row, Scan,
+    Cluster, Commit, Done, Due, DuePage, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, LogScan, ReadLevel, Row, Scan,
     SeqRange, Store, StoreError, Table, View,
 };
 use bytes::Bytes;
@@ -197,8 +197,9 @@ impl Gate {
 }
 
 impl Store for Gate {
-    fn load(&self, entity: EntityKey, fresh: Fresh) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
-        let (store, mut hanging) = (self.read().clone(), self.hanging.load.subscribe());
+    fn load(&self, entity: EntityKey, fresh: ReadLevel) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+        let store = self.read().clone();
+        let mut hanging = self.hanging.load.subscribe();
         let mut held = self.hanging.loaded.subscribe();
         Box::pin(async move {
             let _ = hanging.wait_for(|hanging| *hanging != Some(entity)).await;
@@ -251,7 +252,8 @@ impl Store for Gate {
         if damaged.is_some_and(is_here) {
             return Box::pin(async { Err(StoreError::Corrupt("told to be".into())) });
         }
-        let (store, mut hanging) = (self.read().clone(), self.hanging.event.subscribe());
+        let store = self.read().clone();
+        let mut hanging = self.hanging.event.subscribe();
         Box::pin(async move {
             let is_alone = |seq: u64| scan.range == SeqRange::one(seq);
             let _ = hanging.wait_for(|hanging| !hanging.is_some_and(is_alone)).await;

@@ -10,8 +10,8 @@ use actors::random::Random;
 use actors::store::conformance::commit;
 use actors::store::inventory::Inventory as _;
 use actors::store::{
-    AlarmChange, Commit, CommitId, Fresh, Head, KeyHash, KeyRange, KeyRow, Loaded, NewRecord, Order, Outcome, Pages,
-    RowWrite, SeqRange, Store as _, Table,
+    AlarmChange, Commit, CommitId, Head, KeyHash, KeyRange, KeyRow, Loaded, NewRecord, Order, Outcome, Pages,
+    ReadLevel, RowWrite, SeqRange, Store as _, Table,
 };
 use bytes::Bytes;
 
@@ -91,7 +91,8 @@ async fn a_bucket_full_of_rows_is_left_in_few_statements() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_was_used_again_is_listed_as_it_is_now() {
     let Some(store) = store_of(3).await else { return };
-    let (entity, hash) = (entity(), KeyHash([7; 16]));
+    let entity = entity();
+    let hash = KeyHash([7; 16]);
     let key = |seq| (hash, KeyRow { fingerprint: [1; 16], events: SeqRange::one(seq), at: SystemClock.now() });
     for n in 1..=3 {
         applied(&store, Commit { keys: vec![key(u64::from(n))], ..nth(entity, n) }).await;
@@ -113,7 +114,8 @@ async fn settling<T>(store: &CqlStore, what: impl Future<Output = T>) -> (u64, T
 async fn an_entity_is_settled_once_unless_this_process_saw_it_applied() {
     let Some(store) = store_of(1_000).await else { return };
     let Some(server) = bed::server() else { return };
-    let (entity, key) = (entity(), KeyHash([7; 16]));
+    let entity = entity();
+    let key = KeyHash([7; 16]);
     let keys = vec![(key, KeyRow { fingerprint: [1; 16], events: SeqRange::one(1), at: Millis(1) })];
     let state = Some(Bytes::from_static(b"state"));
     let first = Commit { keys, state: state.clone(), ..nth(entity, 1) };
@@ -123,26 +125,27 @@ async fn an_entity_is_settled_once_unless_this_process_saw_it_applied() {
     }
     // A process that has seen nothing of the entity.
     let other = another(server.nodes(), 1_000).await;
-    let (settled, plain) = settling(&other, other.load(entity, Fresh::Acknowledged)).await;
+    let (settled, plain) = settling(&other, other.load(entity, ReadLevel::Acknowledged)).await;
     assert_eq!(settled, 0);
-    let (settled, whole) = settling(&other, other.load(entity, Fresh::Settled)).await;
-    let (plain, whole) = (plain.unwrap().unwrap(), whole.unwrap().unwrap());
+    let (settled, whole) = settling(&other, other.load(entity, ReadLevel::Settled)).await;
+    let plain = plain.unwrap().unwrap();
+    let whole = whole.unwrap().unwrap();
     assert!(!plain.settled && whole.settled);
     assert_eq!((settled, &whole), (1, &Loaded { settled: true, ..plain }));
-    let (settled, again) = settling(&other, other.load(entity, Fresh::Acknowledged)).await;
+    let (settled, again) = settling(&other, other.load(entity, ReadLevel::Acknowledged)).await;
     assert_eq!((settled, again.unwrap()), (0, Some(whole.clone())));
     assert_eq!((whole.head, whole.state, whole.tail.len()), (Head { seq: 3, commit: 3 }, state, 2));
     assert_eq!(settling(&other, applied(&other, nth(entity, 4))).await.0, 0);
     // The third process commits after a plain read, and the fourth looks up a key.
     let third = another(server.nodes(), 1_000).await;
-    third.load(entity, Fresh::Acknowledged).await.unwrap();
+    third.load(entity, ReadLevel::Acknowledged).await.unwrap();
     assert_eq!(settling(&third, applied(&third, nth(entity, 5))).await.0, 1);
     let fourth = another(server.nodes(), 1_000).await;
     for settled in [1, 0] {
         let (counted, found) = settling(&fourth, fourth.find_key(entity, key)).await;
         assert_eq!((counted, found.unwrap().map(|row| row.events.last)), (settled, Some(1)));
     }
-    let (settled, head) = settling(&third, third.head(entity, Fresh::Settled)).await;
+    let (settled, head) = settling(&third, third.head(entity, ReadLevel::Settled)).await;
     assert_eq!((settled, head.unwrap()), (1, Some(Head { seq: 5, commit: 5 })));
     let (settled, unknown) = settling(&fourth, fourth.find_key(entity, KeyHash([8; 16]))).await;
     assert_eq!((settled, unknown.unwrap()), (0, None));
@@ -153,11 +156,13 @@ async fn an_entity_is_settled_once_unless_this_process_saw_it_applied() {
 async fn a_key_without_events_is_settled_until_the_next_event_is() {
     let Some(store) = store_of(1_000).await else { return };
     let Some(server) = bed::server() else { return };
-    let (entity, marked, held) = (entity(), KeyHash([7; 16]), KeyHash([8; 16]));
+    let entity = entity();
+    let marked = KeyHash([7; 16]);
+    let held = KeyHash([8; 16]);
     let row = |first, last| KeyRow { fingerprint: [1; 16], events: SeqRange::new(first, last), at: SystemClock.now() };
     applied(&store, nth(entity, 1)).await;
     let other = another(server.nodes(), 1_000).await;
-    other.load(entity, Fresh::Settled).await.unwrap();
+    other.load(entity, ReadLevel::Settled).await.unwrap();
     let mark = vec![NewRecord { event: false, payload: Bytes::from_static(b"a mark") }];
     applied(&store, Commit { keys: vec![(marked, row(2, 1)), (held, row(0, 9))], records: mark, ..nth(entity, 2) })
         .await;
@@ -177,12 +182,12 @@ async fn a_bucket_is_settled_before_it_is_left_by_whoever_did_not_close_it() {
     applied(&store, nth(entity, 1)).await;
     applied(&store, nth(entity, 2)).await;
     let other = another(server.nodes(), 4).await;
-    other.load(entity, Fresh::Acknowledged).await.unwrap();
+    other.load(entity, ReadLevel::Acknowledged).await.unwrap();
     // The closed bucket, and the next one, which does not exist.
     assert_eq!(settling(&other, applied(&other, nth(entity, 3))).await.0, 2);
     let nobody = EntityKey { id: Address([9; 10]), ..entity };
-    assert!(other.load(nobody, Fresh::Settled).await.unwrap().is_none());
-    assert!(other.load(nobody, Fresh::Acknowledged).await.unwrap().is_none());
+    assert!(other.load(nobody, ReadLevel::Settled).await.unwrap().is_none());
+    assert!(other.load(nobody, ReadLevel::Acknowledged).await.unwrap().is_none());
     let order = Order::Asc;
     let log =
         other.read_log(entity, actors::store::LogScan { range: SeqRange::upto(9), order, limit: 9 }).await.unwrap();
@@ -193,13 +198,14 @@ async fn a_bucket_is_settled_before_it_is_left_by_whoever_did_not_close_it() {
 async fn an_alarm_is_taken_for_one_of_nothing_only_once_its_entity_is_settled() {
     let Some(store) = store_of(1_000).await else { return };
     let Some(server) = bed::server() else { return };
-    let (entity, now) = (entity(), SystemClock.now());
+    let entity = entity();
+    let now = SystemClock.now();
     let [stands, lost] = [120_000, 90_000].map(|overdue| Some(Millis(now.0 - overdue)));
     let alarm = Some(AlarmChange { previous: None, next: stands });
     applied(&store, Commit { alarm, ..nth(entity, 1) }).await;
     let mut way = FaultyWay::to(&server.nodes()[0]).await;
     let dying = another(std::slice::from_ref(&way.address), 1_000).await;
-    dying.load(entity, Fresh::Settled).await.unwrap();
+    dying.load(entity, ReadLevel::Settled).await.unwrap();
     way.lose_commits(false);
     let alarm = Some(AlarmChange { previous: stands, next: lost });
     assert!(commit(&dying, Commit { alarm, ..nth(entity, 2) }).await.is_err());

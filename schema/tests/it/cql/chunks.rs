@@ -8,7 +8,7 @@ use actors::clock::{Clock as _, ManualClock, Millis, SystemClock};
 use actors::id::{Address, EntityKey};
 use actors::random::Random;
 use actors::store::{
-    Commit, CommitId, Fresh, Head, LogScan, NewRecord, Order, Outcome, SeqRange, Store as _, StoreError,
+    Commit, CommitId, Head, LogScan, NewRecord, Order, Outcome, ReadLevel, SeqRange, Store as _, StoreError,
 };
 use bytes::Bytes;
 use scylla::client::session::Session;
@@ -110,7 +110,8 @@ impl Place {
     /// How many chunks with content a commit has.
     async fn chunks(&self, id: CommitId) -> i64 {
         let Self { keyspace, entity, .. } = self;
-        let (entity, id) = (hex(&entity.to_bytes()), hex(&id.0));
+        let entity = hex(&entity.to_bytes());
+        let id = hex(&id.0);
         let of = format!("entity = {entity} AND id = {id} AND n >= 0");
         self.count(format!("SELECT count(*) FROM {keyspace}.chunk WHERE {of}")).await
     }
@@ -149,7 +150,7 @@ async fn chunks_of_a_failed_commit_go_once_the_conversation_goes_on() {
         let mut way = FaultyWay::to(&place.nodes[0]).await;
         let store = place.behind(&way).await;
         // Loads the conversation, so that only the commit is sent later.
-        store.load(place.entity, Fresh::Settled).await.unwrap().unwrap();
+        store.load(place.entity, ReadLevel::Settled).await.unwrap().unwrap();
         trouble(&mut way);
         let (id, outcome) = place.commit(&store, FIRST, LARGE).await;
         assert!(outcome.is_err(), "{what}: {outcome:?}");
@@ -166,7 +167,7 @@ async fn chunks_of_a_failed_commit_go_once_the_conversation_goes_on() {
 async fn words_of_a_message_that_another_one_was_before_go_at_once() {
     let Some(place) = Place::new("cql_chunks_conflict").await else { return };
     let store = place.store(&place.nodes, 0).await;
-    store.load(place.entity, Fresh::Settled).await.unwrap().unwrap();
+    store.load(place.entity, ReadLevel::Settled).await.unwrap().unwrap();
     place.goes_on(1).await;
     let (id, outcome) = place.commit(&store, FIRST, LARGE).await;
     assert!(matches!(outcome, Ok(Outcome::Conflict)), "{outcome:?}");
@@ -206,7 +207,7 @@ async fn chunks_of_a_commit_whose_process_died_stay_and_are_unwatched() {
         place.goes_on(1).await;
         let mut way = FaultyWay::to(&place.nodes[0]).await;
         let dying = place.behind(&way).await;
-        dying.load(place.entity, Fresh::Settled).await.unwrap().unwrap();
+        dying.load(place.entity, ReadLevel::Settled).await.unwrap().unwrap();
         // The slot, its row of the due index, the place, and three chunks arrive.
         way.die_after_a_commit(6);
         let (id, outcome) = place.commit(&dying, Some(Head { seq: 7, commit: 7 }), LARGE).await;

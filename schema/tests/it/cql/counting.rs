@@ -59,7 +59,8 @@ async fn a_message_is_one_round_of_consensus_and_an_exchange_with_an_agent_two()
         while completed_turns(&node, entity).await <= n as usize {}
     }
     let exchanged = store.counts();
-    let (append, exchange) = (appended.conditional - before.conditional, exchanged.conditional - appended.conditional);
+    let append = appended.conditional - before.conditional;
+    let exchange = exchanged.conditional - appended.conditional;
     say(&format!(
         "counting: {MESSAGES} messages took {append} conditional batches, {MESSAGES} exchanges with an agent {exchange}"
     ));
@@ -98,7 +99,8 @@ async fn an_entity_coming_back_is_settled_only_by_a_process_new_to_it() {
         say_and_leave(at).await;
         assert!(stores[at].counts().settling - unsettled[at] >= first, "{at}");
         // A process that has just started settles much else.
-        let (mut least, mut said) = ((u64::MAX, u64::MAX), 0);
+        let mut least = (u64::MAX, u64::MAX);
+        let mut said = 0;
         while least > (1, 0) && said < 50 * MESSAGES {
             unsettled[1 - at] = stores[1 - at].counts().settling;
             least = least.min(say_and_leave(at).await);

@@ -7,7 +7,7 @@ use actors::clock::{ManualClock, Millis, SystemClock};
 use actors::id::{Address, EntityKey};
 use actors::random::Random;
 use actors::store::{
-    AlarmChange, Commit, CommitId, Fresh, Head, KeyRange, LogScan, NewRecord, Order, Outcome, Redaction, Scan,
+    AlarmChange, Commit, CommitId, Head, KeyRange, LogScan, NewRecord, Order, Outcome, ReadLevel, Redaction, Scan,
     SeqRange, Store, StoreError, View, ViewWrite,
 };
 use bytes::Bytes;
@@ -100,7 +100,7 @@ async fn a_commit_of_a_dead_process_is_finished_by_the_next_load_or_scan() {
         if by_scan {
             heir.due(None, now.plus(130_000), 1_000).await.unwrap();
         } else {
-            heir.load(listed.entity, Fresh::Acknowledged).await.unwrap().unwrap();
+            heir.load(listed.entity, ReadLevel::Acknowledged).await.unwrap().unwrap();
         }
         let done = (list(&heir, &listed).await, said(&heir, listed.entity).await);
         assert_eq!(done, (1, Bytes::from_static(b"-")), "by the scan: {by_scan}");
@@ -115,7 +115,7 @@ async fn a_commit_that_is_refused_takes_nothing_out_of_the_log() {
     let first = listed(Random::unforeseen(), 1, actors::clock::Clock::now(&SystemClock));
     assert!(matches!(commit(&stores[0], first.clone()).await, Ok(Outcome::Committed(_))));
     // Both processes know the head, and only the server knows whose commit was first.
-    stores[1].load(first.entity, Fresh::Settled).await.unwrap().unwrap();
+    stores[1].load(first.entity, ReadLevel::Settled).await.unwrap().unwrap();
     let other = Commit { redactions: Vec::new(), ..next(&first, 2) };
     assert!(matches!(commit(&stores[0], other).await, Ok(Outcome::Committed(_))));
     assert!(matches!(commit(&stores[1], next(&first, 3)).await, Ok(Outcome::Conflict)));
@@ -157,7 +157,8 @@ async fn an_overdue_alarm_stays_in_the_index_while_its_commit_is_on_its_way() {
 async fn a_large_record_can_be_read_at_any_moment_while_words_are_taken_out_of_it() {
     let Some(server) = bed::server() else { return };
     migrated(server.nodes(), KEYSPACE).await;
-    let (store, other) = (store_at(server.nodes(), KEYSPACE).await, store_at(server.nodes(), KEYSPACE).await);
+    let store = store_at(server.nodes(), KEYSPACE).await;
+    let other = store_at(server.nodes(), KEYSPACE).await;
     let now = actors::clock::Clock::now(&SystemClock);
     let mut first = listed(Random::unforeseen(), 1, now);
     // A hundred records, together eight megabytes.
@@ -199,7 +200,8 @@ async fn a_large_record_can_be_read_at_any_moment_while_words_are_taken_out_of_i
 async fn a_very_late_redaction_does_not_overlay_a_later_one() {
     let Some(server) = bed::server() else { return };
     migrated(server.nodes(), KEYSPACE).await;
-    let (store, late) = (store_at(server.nodes(), KEYSPACE).await, store_at(server.nodes(), KEYSPACE).await);
+    let store = store_at(server.nodes(), KEYSPACE).await;
+    let late = store_at(server.nodes(), KEYSPACE).await;
     let now = actors::clock::Clock::now(&SystemClock);
     for (n, size) in [(1, 10), (2, 200_000)] {
         let payload = |byte: u8| Bytes::from(vec![byte; size]);

@@ -72,7 +72,8 @@ impl Place {
 async fn an_unreadable_entity_or_row_keeps_no_later_alarm_back() {
     let Some(place) = Place::new("cql_due_damage").await else { return };
     let [damaged, healthy] = place.entities.map(|entity| hex(&entity.to_bytes()));
-    let (keyspace, now) = (place.keyspace, place.began.plus(OVERDUE));
+    let keyspace = place.keyspace;
+    let now = place.began.plus(OVERDUE);
     let head = format!("entity = {damaged} AND bucket = 0 AND kind = 0 AND n = 0 AND k = 0x00");
     place.run(&format!("UPDATE {keyspace}.entity SET id = 0x00 WHERE {head}")).await;
     let of = format!("SELECT shard, slot FROM {keyspace}.due WHERE entity = {healthy} ALLOW FILTERING");
@@ -100,13 +101,13 @@ async fn an_unreadable_shard_is_told_and_keeps_no_other_back() {
         way.unreadable(&[0, 0, 0, 1, shard, 0, 0, 0, 8]);
         match store.due(None, now, 1_000).await {
             Ok(page) => {
-                assert!(page.missing.as_ref().is_some_and(|error| error.passes()), "{shard}: {page:?}");
+                assert!(page.missing.as_ref().is_some_and(|error| error.is_transient()), "{shard}: {page:?}");
                 let told = place.told(&page);
                 (0..2).filter(|n| !told.contains(n)).for_each(|n| lost[n] += 1);
             }
             // Both entities are in this shard.
             Err(error) => {
-                assert!(error.passes(), "{error}");
+                assert!(error.is_transient(), "{error}");
                 lost = lost.map(|lost| lost + 1);
             }
         }

@@ -111,7 +111,8 @@ impl Fault {
 }
 
 fn cas_timeout() -> DbError {
-    let (consistency, write_type) = (Consistency::LocalSerial, WriteType::Cas);
+    let consistency = Consistency::LocalSerial;
+    let write_type = WriteType::Cas;
     DbError::WriteTimeout { consistency, received: 1, required: 2, write_type }
 }
 
@@ -155,7 +156,8 @@ impl FaultyWay {
             plan.extend((0..times).map(|_| (random.below(frames), fault)));
         }
         plan.sort();
-        let (mut requests, mut answers) = (Vec::new(), Vec::new());
+        let mut requests = Vec::new();
+        let mut answers = Vec::new();
         for (at, fault) in plan {
             let at = usize::try_from(at).unwrap();
             if let Some(reaction) = fault.of_request() {
@@ -192,7 +194,9 @@ impl FaultyWay {
 
     /// From now on no commit arrives. Its outcome is unknown (`is_doubtful`), or it is refused for lack of nodes.
     pub(super) fn lose_commits(&mut self, is_doubtful: bool) {
-        let (consistency, required, alive) = (Consistency::LocalSerial, 2, 1);
+        let consistency = Consistency::LocalSerial;
+        let required = 2;
+        let alive = 1;
         let unavailable = DbError::Unavailable { consistency, required, alive };
         let lost = RequestReaction::forge_with_error(if is_doubtful { cas_timeout() } else { unavailable });
         let commits = Condition::RequestOpcode(RequestOpcode::Batch);

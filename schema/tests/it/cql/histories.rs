@@ -311,7 +311,8 @@ impl World {
     async fn client(self: Arc<Self>, number: u64, mut random: Random) -> History {
         let mut history = History::default();
         for operation in 0..OPERATIONS {
-            let (conversation, text) = (random.below(CONVERSATIONS), format!("client {number}, message {operation}"));
+            let conversation = random.below(CONVERSATIONS);
+            let text = format!("client {number}, message {operation}");
             let began = Instant::now();
             let known = match random.below(8) {
                 0 => self.once(random.below(2) as usize, conversation, &text, None, CommandContext::default()).await,
@@ -370,7 +371,8 @@ fn check(conversation: u64, read: &Final, histories: &[History]) {
     by_end.sort();
     let mut by_begin = done.clone();
     by_begin.sort_by_key(|done| done.began);
-    let (mut ended, mut newest) = (by_end.into_iter().peekable(), 0);
+    let mut ended = by_end.into_iter().peekable();
+    let mut newest = 0;
     for done in by_begin {
         while let Some((_, seq)) = ended.next_if(|(end, _)| *end < done.began) {
             newest = newest.max(seq);
@@ -427,7 +429,8 @@ pub(super) fn summary(histories: &[History], messages: usize) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_records_are_there_once_and_in_order_after_faults() {
     let Some(server) = bed::server() else { return };
-    let (rounds, seed) = (setting("TERTULIA_HISTORY_ROUNDS", 1), setting("TERTULIA_HISTORY_SEED", 1));
+    let rounds = setting("TERTULIA_HISTORY_ROUNDS", 1);
+    let seed = setting("TERTULIA_HISTORY_SEED", 1);
     migrated(server.nodes(), KEYSPACE).await;
     for seed in seed..seed + rounds {
         say(&history(&server.nodes()[0], KEYSPACE, seed).await);

@@ -42,7 +42,8 @@ async fn described(session: &Session, keyspace: &str) -> BTreeSet<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_current_schema_is_the_sum_of_the_migrations() {
-    let (sum, current) = ("cql_sum", "cql_current");
+    let sum = "cql_sum";
+    let current = "cql_current";
     let Some(contact) = contact(sum) else { return };
     let session = session(&contact).await;
     for keyspace in [sum, current] {

@@ -26,7 +26,7 @@ async fn child_that_writes_until_it_is_killed() {
         .map(|n| {
             let store = store.clone();
             tokio::spawn(async move {
-                let mut head = store.load(entity(n), Fresh::Settled).await.unwrap().map(|loaded| loaded.head);
+                let mut head = store.load(entity(n), ReadLevel::Settled).await.unwrap().map(|loaded| loaded.head);
                 // More commits than any round waits for.
                 for _ in 0..1_000_000 {
                     let payload = format!("{n}/{}", head.map_or(0, |head| head.seq) + 1);
@@ -58,7 +58,8 @@ fn acknowledged_until_killed(dir: &Path, lines: u64, newest: &mut BTreeMap<u64, 
         // The harness's own first line has no line end, so an acknowledgement may follow on it.
         let Some(ack) = line.split_once("ack ").map(|(_, ack)| ack) else { continue };
         let Some((entity, seq)) = ack.split_once(' ') else { continue };
-        let (entity, seq) = (entity.parse().unwrap(), seq.parse().unwrap());
+        let entity = entity.parse().unwrap();
+        let seq = seq.parse().unwrap();
         let before = newest.insert(entity, seq);
         assert!(before.is_none_or(|before| before < seq), "acknowledged in order");
         seen += 1;

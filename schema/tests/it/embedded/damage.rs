@@ -92,7 +92,7 @@ async fn read(store: &EmbeddedStore, n: u64) -> Result<Seen, StoreError> {
         keys.push(store.find_key(entity(n), name(n, number)).await?);
     }
     Ok(Seen {
-        loaded: store.load(entity(n), Fresh::Settled).await?,
+        loaded: store.load(entity(n), ReadLevel::Settled).await?,
         log: store.read_log(entity(n), LogScan { range: SeqRange::ALL, order: Order::Asc, limit: 1_000 }).await?,
         back: store.read_log(entity(n), LogScan { range: SeqRange::ALL, order: Order::Desc, limit: 1_000 }).await?,
         keys,
@@ -201,7 +201,8 @@ async fn judge(dir: &Path, expected: &Everything, what: &str) -> Ending {
 #[test]
 fn no_damage_goes_unnoticed() {
     let variable = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
-    let (flips, first) = (variable("TERTULIA_FLIPS").unwrap_or(300), variable("TERTULIA_SEED").unwrap_or(1));
+    let flips = variable("TERTULIA_FLIPS").unwrap_or(300);
+    let first = variable("TERTULIA_SEED").unwrap_or(1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let original = dir.path().join("original");

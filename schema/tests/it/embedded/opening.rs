@@ -77,7 +77,8 @@ async fn a_second_opener_is_told_who_has_the_directory() {
 #[tokio::test]
 async fn a_store_that_is_behind_its_head_file_names_the_missing_batches() {
     let dir = tempfile::tempdir().unwrap();
-    let (live, old) = (dir.path().join("live"), dir.path().join("old"));
+    let live = dir.path().join("live");
+    let old = dir.path().join("old");
     fill(&live).await;
     copy(&live, &old);
     let store = open(&live);
@@ -150,7 +151,8 @@ async fn a_head_file_without_a_database_is_refused() {
 #[tokio::test]
 async fn another_history_of_the_same_length_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let (one, other) = (dir.path().join("one"), dir.path().join("other"));
+    let one = dir.path().join("one");
+    let other = dir.path().join("other");
     for (path, payload) in [(&one, "one"), (&other, "other")] {
         append(&open(path), entity(1), None, payload).await;
     }

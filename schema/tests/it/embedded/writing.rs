@@ -79,7 +79,7 @@ async fn after_a_failed_write_nothing_is_acknowledged_and_the_process_is_told_wh
         let refused = commit(&store, events(entity(n), None, &["later"])).await;
         assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
     }
-    let read = store.load(entity(1), Fresh::Settled).await;
+    let read = store.load(entity(1), ReadLevel::Settled).await;
     assert!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
     assert_eq!(reasons.lock().unwrap().len(), 1);
     assert!(reasons.lock().unwrap()[0].contains("the disk is gone"));
@@ -162,7 +162,7 @@ async fn a_commit_over_the_limit_is_refused_before_anything_happens() {
     let mut long = on(entity(1), None, "long");
     long.rows = vec![RowWrite { table: Table(1), key: vec![1; 129].into(), value: None }];
     assert!(matches!(commit(&store, long).await, Err(StoreError::TooLarge { bytes: 129, max: 128 })));
-    assert_eq!(store.load(entity(1), Fresh::Settled).await.unwrap(), None);
+    assert_eq!(store.load(entity(1), ReadLevel::Settled).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -174,7 +174,7 @@ async fn a_closed_store_has_written_everything_and_takes_nothing() {
     store.close().await;
     let late = commit(&store, events(entity(1), Some(head), &["late"])).await;
     assert!(matches!(late, Err(StoreError::Unavailable(_))), "{late:?}");
-    assert!(store.load(entity(1), Fresh::Acknowledged).await.is_err());
+    assert!(store.load(entity(1), ReadLevel::Acknowledged).await.is_err());
     drop(store);
     assert_eq!(payloads(&open(dir.path()), entity(1)).await, ["kept"]);
 }
@@ -192,7 +192,7 @@ async fn small_reads_are_ready_at_once_and_long_ones_are_complete() {
         .read_log(entity(1), LogScan { range: SeqRange::ALL, order: actors::store::Order::Desc, limit: 50 })
         .now_or_never();
     assert_eq!(page.expect("ready").unwrap().len(), 50);
-    assert!(store.load(entity(2), Fresh::Acknowledged).now_or_never().is_some());
+    assert!(store.load(entity(2), ReadLevel::Acknowledged).now_or_never().is_some());
     for order in [actors::store::Order::Asc, actors::store::Order::Desc] {
         assert_eq!(
             store.read_log(entity(1), LogScan { range: SeqRange::ALL, order, limit: 1_000 }).await.unwrap().len(),
@@ -220,7 +220,7 @@ async fn keys_past_their_time_are_forgotten_by_compaction_and_no_others() {
     store.compact().unwrap();
     assert!(store.find_key(entity(1), KeyHash([1; 16])).await.unwrap().is_some());
     clock.set(Millis(4_000 + actors::limits::KEY_KEPT_MILLIS));
-    let head = store.load(entity(1), Fresh::Acknowledged).await.unwrap().map(|loaded| loaded.head);
+    let head = store.load(entity(1), ReadLevel::Acknowledged).await.unwrap().map(|loaded| loaded.head);
     let mut more = events(entity(1), head, &["y"]);
     more.keys = vec![(KeyHash([3; 16]), row(5_000))];
     assert!(commit(&store, more).await.is_ok());
@@ -253,7 +253,7 @@ async fn a_reader_that_sees_one_row_of_a_commit_sees_all_of_it() {
         let looking = store.clone();
         let looker = tokio::spawn(async move {
             while looking.row(entity(n), Table(1), row_key()).await.unwrap().is_none() {}
-            assert!(looking.load(entity(n), Fresh::Acknowledged).await.unwrap().is_some(), "a row without its log");
+            assert!(looking.load(entity(n), ReadLevel::Acknowledged).await.unwrap().is_some(), "a row without its log");
             assert!(looking.find_key(entity(n), key).await.unwrap().is_some(), "a row without its key");
         });
         let listing = store.clone();

@@ -63,7 +63,8 @@ pub(super) fn of_program(head: &[u8]) -> Option<Found> {
 fn first_entry(head: &[u8]) -> Option<(&[u8], &[u8])> {
     let header = head.strip_prefix(b"PK\x03\x04")?;
     let number = |at: usize| Some(usize::from(u16::from_le_bytes(*header.get(at..)?.first_chunk()?)));
-    let (name, extra) = (number(22)?, number(24)?);
+    let name = number(22)?;
+    let extra = number(24)?;
     Some((header.get(26..26 + name)?, header.get(26 + name + extra..)?))
 }
 

@@ -17,7 +17,7 @@ use crate::http::caller::still_known;
 use crate::http::headers::prefer::{Prefer, applying, prefer};
 use crate::http::idempotency::in_progress as in_progress_problem;
 use crate::http::messages::turn_wait::{self, ObservedReplies};
-use crate::http::refusal::{broken, store_problem, untold};
+use crate::http::refusal::{broken, store_problem, unreadable_outcome};
 use crate::problem::Problem;
 use crate::wire::contact_message::view::{ContactParts, Usage, contact_view};
 use crate::wire::json_view::turn_status;
@@ -70,10 +70,10 @@ impl Exchange<'_> {
             // The turn as it was accepted, even if the agent was faster than this answer.
             () = std::future::ready(()), if at_once => delivered.turn.clone(),
             turn = turn_wait::wait(node, delivered.entity, &mut events, delivered.turn.clone(), &mut heard, deadline) => {
-                turn.map_err(store_problem).map_err(untold)?
+                turn.map_err(store_problem).map_err(unreadable_outcome)?
             }
             // A request that waits when the server stops gets the location of the reply.
-            () = self.request.app.stop_waiting() => delivered.turn.clone(),
+            () = self.request.app.wait_cutoff() => delivered.turn.clone(),
         };
         drop(events);
         let waited = prefer.wait.filter(|_| permit.is_some() && !prefer.respond_async);
@@ -86,7 +86,7 @@ impl Exchange<'_> {
                 let in_background = prefer.respond_async && response.status() == StatusCode::ACCEPTED;
                 Ok(applying(response, applied.or_else(|| in_background.then(|| "respond-async".to_owned()))))
             }
-            Err(problem) => Ok(applying(untold(problem).into_response(), applied)),
+            Err(problem) => Ok(applying(unreadable_outcome(problem).into_response(), applied)),
         }
     }
 
@@ -116,7 +116,7 @@ impl Exchange<'_> {
         if waits && key.is_some_and(|key| self.request.app.in_progress().has(delivered.entity, key)) {
             return Err(in_progress_problem());
         }
-        let replies = turn_wait::replies_heard(self.request.app.node(), delivered.entity, turn, heard).await;
+        let replies = turn_wait::observed_replies(self.request.app.node(), delivered.entity, turn, heard).await;
         let replies = replies.map_err(store_problem)?;
         let changed_at = turn.ended_at.filter(|_| !replies.is_empty()).unwrap_or(delivered.message.id.at);
         let created_at = self.request.app.node().created_at(delivered.entity).await.map_err(store_problem)?;

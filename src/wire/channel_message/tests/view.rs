@@ -33,7 +33,8 @@ fn the_answer_has_the_members_of_the_contract_in_their_order() {
         "review":{"type":"approval","payload":{ "q": [1e5] },"callback":{"url":"https://example.com"}},
             "iterationOf":"msg_1"}"#;
     let message = message(read_text(body, true).0, SenderKind::Agent);
-    let (id, file) = (message.id, message.content.attachments[0].id);
+    let id = message.id;
+    let file = message.content.attachments[0].id;
     let expected = format!(
         "{{\"id\":\"{id}\",\"channelId\":\"demo\",\"senderType\":\"agent\",\"senderId\":\"demo\",\
          \"createdAt\":\"2025-01-01T00:00:00.000Z\",\"attachments\":[{{\"id\":\"{file}\",\"messageId\":\"{id}\",\

@@ -6,7 +6,8 @@ use crate::standin::{Place, answers, soon};
 #[test]
 fn a_server_is_shared_and_ends_with_its_last_user() {
     let place = Place::new(false);
-    let (one, two) = (place.holder(), place.holder());
+    let one = place.holder();
+    let two = place.holder();
     assert_eq!(one.address, two.address);
     let address = one.address.clone();
     one.let_go();
@@ -137,13 +138,15 @@ fn takes_what_is_named() {
 #[test]
 fn a_model_is_fetched_once_and_ends_although_its_user_was_killed() {
     let place = Place::new(false);
-    let (one, two) = (place.holder_of(&["model"]), place.holder_of(&["model"]));
+    let one = place.holder_of(&["model"]);
+    let two = place.holder_of(&["model"]);
     let fetched = fs::read_to_string(place.path().join("fetched")).unwrap();
     assert_eq!(fetched.lines().count(), 1, "it was there the second time");
     let kept: Vec<_> = fs::read_dir(place.path().join("cache/tertulia-bed")).unwrap().flatten().collect();
     assert_eq!(kept.len(), 2, "nothing is left of fetching: {kept:?}");
     let runs = |process: &str| Command::new("kill").args(["-0", process]).output().unwrap().status.success();
-    let (first, second) = (one.address.clone(), two.address.clone());
+    let first = one.address.clone();
+    let second = two.address.clone();
     assert!(first != second && runs(&first) && runs(&second), "each has its own: {first}, {second}");
     one.kill();
     soon("the first model is gone", || !runs(&first));

@@ -14,7 +14,7 @@ use crate::config::otel::Batching;
 /// A span that has ended.
 #[derive(Debug)]
 pub enum Ended {
-    /// A stage of a message's life, from the actors or the door.
+    /// A stage of a message's life, from the actors or the front door.
     Stage(Finished),
     /// A piece of code, from `tracing`.
     Code(Box<SpanData>),
@@ -33,7 +33,7 @@ pub struct Counts {
 
 /// See the module's text.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct SpanQueue {
     spans: Mutex<VecDeque<Ended>>,
     batching: Batching,
     /// The queue is no longer empty.
@@ -43,7 +43,7 @@ pub struct Waiting {
     counts: Counts,
 }
 
-impl Waiting {
+impl SpanQueue {
     /// An empty queue.
     #[must_use]
     pub fn new(batching: Batching) -> Self {
@@ -123,7 +123,7 @@ impl Waiting {
 #[derive(Debug)]
 pub struct Recorder {
     /// The queue.
-    pub waiting: std::sync::Arc<Waiting>,
+    pub waiting: std::sync::Arc<SpanQueue>,
     /// Which traces that begin within the node are recorded.
     pub sampling: std::sync::Arc<Sampling>,
 }

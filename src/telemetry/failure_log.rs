@@ -9,11 +9,11 @@ const REMINDER_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Whether there is trouble, and when it was last logged.
 #[derive(Debug, Default)]
-pub(super) struct Trouble {
+pub(super) struct FailureLog {
     told: Option<Instant>,
 }
 
-impl Trouble {
+impl FailureLog {
     /// A batch was not accepted. Returns whether a line is due.
     pub(super) fn goes_on(&mut self) -> bool {
         let is_due = self.told.is_none_or(|told| told.elapsed() > REMINDER_INTERVAL);

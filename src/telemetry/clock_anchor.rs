@@ -7,13 +7,13 @@ const MAX_CLOCK_SKEW_NANOS: u64 = 100_000_000;
 
 /// The same moment on both clocks.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Moment {
+pub(super) struct ClockAnchor {
     steady: Instant,
     /// In nanoseconds since 1970.
     wall: u64,
 }
 
-impl Moment {
+impl ClockAnchor {
     /// Now.
     #[expect(clippy::disallowed_methods, reason = "what is shown to people is not decided on")]
     pub(super) fn now() -> Self {
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn instants_before_and_after_a_moment_convert_to_the_nanosecond() {
-        let moment = Moment { steady: Instant::now(), wall: 1_735_689_600_000_000_000 };
+        let moment = ClockAnchor { steady: Instant::now(), wall: 1_735_689_600_000_000_000 };
         let apart = Duration::new(3, 7);
         assert_eq!(moment.nanos(moment.steady + apart), 1_735_689_603_000_000_007);
         assert_eq!(moment.nanos(moment.steady.checked_sub(apart).unwrap()), 1_735_689_596_999_999_993);
@@ -57,8 +57,8 @@ mod tests {
 
     #[test]
     fn a_clock_that_somebody_has_set_is_believed() {
-        let now = Moment::now();
-        let set = Moment { wall: now.wall - 2 * MAX_CLOCK_SKEW_NANOS, ..now };
+        let now = ClockAnchor::now();
+        let set = ClockAnchor { wall: now.wall - 2 * MAX_CLOCK_SKEW_NANOS, ..now };
         assert_eq!((now.still().wall, set.still().wall >= now.wall), (now.wall, true));
     }
 }

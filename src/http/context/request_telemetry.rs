@@ -27,7 +27,7 @@ const METHOD_CHARS: usize = 32;
 
 /// See the module's text.
 #[derive(Debug)]
-pub struct Door {
+pub struct RequestTelemetry {
     sampling: Sampling,
     traces: Traces,
     metrics: HttpMetrics,
@@ -36,9 +36,9 @@ pub struct Door {
 }
 
 /// The instruments of the route that a service was made for, found at its first request.
-pub(super) type Known = Arc<OnceLock<Arc<Route>>>;
+pub(super) type RouteMetrics = Arc<OnceLock<Arc<Route>>>;
 
-impl Door {
+impl RequestTelemetry {
     /// Spans chosen by `sampling` go to `traces`.
     #[must_use]
     pub fn new(sampling: Sampling, traces: Traces) -> Self {
@@ -81,7 +81,7 @@ impl Door {
     pub(super) fn ended(
         &self,
         context: &RequestContext,
-        known: &Known,
+        known: &RouteMetrics,
         (began, ended): (Instant, Instant),
         end: Result<End, Unanswered>,
     ) {
@@ -114,7 +114,8 @@ impl Door {
         took: Duration,
         now: Instant,
     ) -> Option<RecordReason> {
-        let (status, code) = (end.map(|end| end.status), end.ok().and_then(|end| end.code));
+        let status = end.map(|end| end.status);
+        let code = end.ok().and_then(|end| end.code);
         let why = match status {
             Ok(StatusCode::SERVICE_UNAVAILABLE) => RecordReason::Refused,
             // A 429 for the key's own rate shows nothing about this server's load.
@@ -130,7 +131,7 @@ impl Door {
     }
 
     /// One service answers one route, and nearly always one method: `HEAD` goes where `GET` goes.
-    fn instruments(&self, context: &RequestContext, known: &Known) -> Arc<Route> {
+    fn instruments(&self, context: &RequestContext, known: &RouteMetrics) -> Arc<Route> {
         let method = method_name(&context.method);
         let find = || self.metrics.of(context.route.as_ref().map_or(UNMATCHED, MatchedPath::as_str), method);
         let route = known.get_or_init(find);

@@ -8,7 +8,7 @@ use super::keys::KeyCache;
 use super::replay::replay;
 
 /// The stored data of an entity, as far as this process knows.
-pub(crate) struct Known<M: Machine> {
+pub(crate) struct EntityCache<M: Machine> {
     /// Its head; `None` for an entity that does not exist yet.
     pub(super) head: Option<Head>,
     pub(super) state: Option<M::State>,
@@ -24,7 +24,7 @@ pub(crate) struct Known<M: Machine> {
     pub(super) is_stale: bool,
 }
 
-impl<M: Machine> Default for Known<M> {
+impl<M: Machine> Default for EntityCache<M> {
     /// Nothing is known before the first read, not even that there is no key.
     fn default() -> Self {
         Self {
@@ -40,7 +40,7 @@ impl<M: Machine> Default for Known<M> {
     }
 }
 
-impl<M: Machine> Known<M> {
+impl<M: Machine> EntityCache<M> {
     /// The state from loaded data.
     ///
     /// # Errors

@@ -33,22 +33,23 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The lines of all contacts, each by the contact's first conversation on its channel.
 #[derive(Debug)]
-pub(crate) struct Lines {
+pub(crate) struct WaitQueues {
     /// One permit for each line.
     first: Shares<EntityKey>,
     places: Shares<EntityKey>,
     of_workspaces: Shares,
 }
 
-impl Default for Lines {
+impl Default for WaitQueues {
     fn default() -> Self {
-        let (places, of_workspaces) = (limits::WAITING_FOR_ROOM, limits::WAITING_FOR_ROOM_IN_WORKSPACE);
+        let places = limits::WAITING_FOR_ROOM;
+        let of_workspaces = limits::WAITING_FOR_ROOM_IN_WORKSPACE;
         Self { first: Shares::of(1), places: Shares::of(places), of_workspaces: Shares::of(of_workspaces) }
     }
 }
 
 /// The first place in line.
-pub(super) struct Place {
+pub(super) struct QueuePosition {
     since: Instant,
     deadline: Instant,
     _long: LongRequestPermit,
@@ -57,7 +58,7 @@ pub(super) struct Place {
     _first: OwnPermit<EntityKey>,
 }
 
-impl Place {
+impl QueuePosition {
     /// How long the request has waited.
     pub(super) fn waited(&self) -> Duration {
         self.since.elapsed()
@@ -72,9 +73,9 @@ impl Exchange<'_> {
     /// 429 once the request may not wait any longer; 401, 404 or 409 if it would be refused by now for another reason.
     pub(super) async fn wait_for_room(
         &self,
-        place: Option<Place>,
+        place: Option<QueuePosition>,
         mut events: Subscription,
-    ) -> Result<(Place, Arc<Channel>), Problem> {
+    ) -> Result<(QueuePosition, Arc<Channel>), Problem> {
         let place = match place {
             None => {
                 drop(events);
@@ -93,7 +94,7 @@ impl Exchange<'_> {
         Ok((place, self.still_there().await?))
     }
 
-    async fn first_in_line(&self) -> Result<Place, Problem> {
+    async fn first_in_line(&self) -> Result<QueuePosition, Problem> {
         let app = self.request.app;
         let before = self.fetching.map_or(Duration::ZERO, |fetching| fetching.waited);
         let budget = self.budget(prefer(self.request.headers)).saturating_sub(before);
@@ -110,12 +111,13 @@ impl Exchange<'_> {
         let first = timeout_at(deadline, lines.first.enter(line));
         let first = first.map(|first| first.map_err(|_| self.no_room_in_time()));
         let first = unless_stopping(app, first).await?;
-        Ok(Place { since, deadline, _long: long, _place: place, _of_workspace: of_workspace, _first: first })
+        Ok(QueuePosition { since, deadline, _long: long, _place: place, _of_workspace: of_workspace, _first: first })
     }
 
     /// The channel of a message that has waited, unless the key was revoked meanwhile or the channel is gone.
     async fn still_there(&self) -> Result<Arc<Channel>, Problem> {
-        let (app, caller) = (self.request.app, self.request.caller);
+        let app = self.request.app;
+        let caller = self.request.caller;
         still_known(app, caller).await?;
         let channel = find_channel(app, caller, &self.channel.id).await?;
         channel.filter(|channel| channel.incarnation() == self.channel.incarnation()).ok_or_else(channel_not_found)
