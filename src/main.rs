@@ -25,7 +25,14 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// A durable, actor-based runtime for conversations between people, contacts and AI agents.
 #[derive(Parser)]
-#[command(name = "tertulia", version, about, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "tertulia",
+    version,
+    about,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "Most settings have no flag: `tertulia config` prints all of them, with their environment names."
+)]
 struct Cli {
     #[command(flatten)]
     settings: ConfigArgs,

@@ -57,7 +57,7 @@ impl Sources {
             ("tertulia_resident_entities", "Entities in memory.", all(&standing.resident)),
             ("tertulia_actors", "Entities in memory that have an actor.", all(&standing.actors)),
             ("tertulia_commands_in_flight", "Commands that are admitted and unanswered.", commands),
-            ("tertulia_running_turns", "Running turns of agents.", turns),
+            ("tertulia_running_turns", "Attempts at agents' turns that run or wait for a permit.", turns),
             ("tertulia_outbox_active", "Logs with events being sent.", active),
             ("tertulia_outbox_in_flight", "Events being sent.", in_flight),
             (

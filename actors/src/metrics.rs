@@ -257,7 +257,7 @@ table! {
         pub forwarded: By<ForwardEnd, Counter> = "tertulia_requests_forwarded_total",
         /// Entities loaded into memory.
         pub activations: By<Kind, Counter> = "tertulia_activations_total",
-        /// Entities that could not be loaded.
+        /// Failed loads of entities.
         pub activations_failed: Counter = "tertulia_activations_failed_total",
         /// Delay between an entity's alarm and its wake-up.
         pub alarm_lateness: Times<Lateness> = "tertulia_alarm_lateness_seconds",

@@ -341,6 +341,8 @@ fn log(context: &RequestContext, took: Duration, end: Result<End, Unanswered>) {
         };
     }
     match status {
+        // A customer's model is no matter for the operator; its cause has a line of its own.
+        Ok(_) if code == Some("agent_failed") => line!(tracing::Level::WARN),
         Ok(StatusCode::INTERNAL_SERVER_ERROR) => line!(tracing::Level::ERROR),
         Ok(status) if status.is_server_error() => line!(tracing::Level::WARN),
         Err(Unanswered::Stopping) => line!(tracing::Level::WARN),

@@ -127,7 +127,7 @@ pub(super) const SAID_VIEW: Example = (
     "tool_calls": [{}],
     "message_type": "text",
     "tags": ["travel"],
-    "checksum": "sha256:7d793037a0760186574b0282f2f435e7d793037a0760186574b0282f2f435e70",
+    "checksum": "sha256:8622c79e395442faded9c434f9d008355f1a740839e31312cadb1da112f850bf",
     "attachments": [{}],
     "parent_message_id": null,
     "meta_data": {"client": "web"},
@@ -214,7 +214,7 @@ pub(super) const CONTACT_ANSWER: Example = (
       "createdAt": "2025-01-01T00:00:01.000Z"
     }
   ],
-  "usage": {"credits": 0.001, "inputTokens": 7, "outputTokens": 7, "model": "builtin"},
+  "usage": {"credits": 0.014, "inputTokens": 7, "outputTokens": 7, "model": "builtin"},
   "turn": {"id": "turn_06a1yabw0359f08js8dvvjqtr80000000c", "status": "completed"}
 }"#,
 );

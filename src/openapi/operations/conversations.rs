@@ -85,8 +85,9 @@ fn change() -> OperationDoc {
 fn fork() -> OperationDoc {
     let about = "Creates an open conversation that begins with copies of the messages of this one, up to and \
                  including `atMessageId`, or of all of them: in their order and current state, with their times, and \
-                 with their parents among the copies. Deleted messages are left out. Reviews and webhooks stay with \
-                 the originals.";
+                 with their parents among the copies. Deleted messages are left out, except that where messages \
+                 name parents a deleted one without a parent stays, marked deleted. Reviews and webhooks stay with the \
+                 originals.";
     let named_so = ("forkConversation", "Copy a conversation");
     OperationDoc::new(Post, "/api/v1/conversations/{id}/fork", named_so, "Conversations", WRITE, about)
         .path("id", "The conversation.", id())

@@ -43,7 +43,10 @@ pub(super) fn schemas() -> Vec<Component> {
         (
             "ContactsNew",
             Members::new("Contacts to create or find.")
-                .must("contacts", list("They.", named("ContactNew")).least(1).longest(MAX_CONTACTS))
+                .must(
+                    "contacts",
+                    list("The contacts to create or find.", named("ContactNew")).least(1).longest(MAX_CONTACTS),
+                )
                 .done(),
         ),
         ("ContactSaved", contact_members().must("created", boolean("Whether the contact is new.")).done()),
