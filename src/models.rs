@@ -151,7 +151,7 @@ impl Models for OpenAi {
             match self.ask(&prompt, within).await {
                 Ok(said) => Ok(said),
                 Err(fault) => {
-                    let turn = prompt.saying.turn().map(tracing::field::display);
+                    let turn = prompt.deltas.turn().map(tracing::field::display);
                     let agent = prompt.agent.id.as_str();
                     tracing::warn!(agent, turn, code = fault.code(), detail = %fault, "a model call failed");
                     Err(fault.into())

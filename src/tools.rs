@@ -154,7 +154,7 @@ impl Tools for AgentTools {
         let calls: Vec<Recorded<'_>> = calls
             .iter()
             .map(|call| Recorded {
-                id: call.shown_id(),
+                id: call.public_id(),
                 r#type: "function",
                 function: Function { name: &call.called.name, arguments: &call.called.arguments },
             })

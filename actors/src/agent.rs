@@ -32,13 +32,13 @@ pub enum Provider {
         /// Its base URL, for example `https://api.example.com/v1`.
         #[n(0)]
         base_url: String,
-        /// Sent as a bearer token; never shown.
+        /// Sent as a bearer token; never returned to clients.
         #[n(1)]
         api_key: Option<String>,
     },
 }
 
-/// A log line that shows an agent does not show its key.
+/// The output omits the key, so no log line contains it.
 impl fmt::Debug for Provider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -54,7 +54,7 @@ impl fmt::Debug for Provider {
 /// An agent.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Agent {
-    /// Its id, chosen by the client or made here.
+    /// Its id, chosen by the client or generated.
     #[n(0)]
     pub id: String,
     /// Its display name.
@@ -96,9 +96,9 @@ pub struct Agent {
     /// The price of a thousand output tokens, in thousandths of a credit; `None`: a credit.
     #[n(13)]
     pub output_price: Option<u32>,
-    /// Its endpoint is asked for whole answers, not for streams.
+    /// Whether its endpoint is asked for complete answers instead of streams.
     #[n(14)]
-    pub whole_answers: Option<bool>,
+    pub without_streaming: Option<bool>,
 }
 
 /// The price of a thousand tokens if the agent sets none, in thousandths of a credit.
@@ -123,7 +123,7 @@ impl Agent {
             concurrency: None,
             input_price: None,
             output_price: None,
-            whole_answers: None,
+            without_streaming: None,
         }
     }
 
@@ -156,7 +156,7 @@ pub struct ChatMessage {
 impl ChatMessage {
     /// A message with only text.
     #[must_use]
-    pub fn words(role: &str, text: impl Into<String>) -> Self {
+    pub fn text(role: &str, text: impl Into<String>) -> Self {
         Self { role: role.to_owned(), text: text.into(), tool_calls: None, metadata: None }
     }
 }
@@ -171,7 +171,7 @@ pub struct Prompt {
     /// The call's trace context, or if it is not recorded, that of its parent.
     pub trace: Option<TraceContext>,
     /// The sink for pieces of the reply.
-    pub saying: DeltaSink,
+    pub deltas: DeltaSink,
     /// What happens at its endpoint, for the call's span.
     pub exchange: Exchange,
 }
@@ -188,7 +188,7 @@ struct Exchanged {
     finish_reason: OnceLock<&'static str>,
 }
 
-/// The protocol's words for why a model ended its answer.
+/// The protocol's reasons why a model ended its answer.
 const FINISH_REASONS: [&str; 5] = ["stop", "length", "tool_calls", "function_call", "content_filter"];
 
 impl Exchange {
@@ -214,13 +214,13 @@ impl Exchange {
         self.0.first_chunk.get().copied()
     }
 
-    /// The endpoint says why the model ended its answer. Only the protocol's words are kept.
+    /// The endpoint says why the model ended its answer. Only the protocol's own reasons are kept.
     pub fn finished(&self, reason: &str) {
-        let word = FINISH_REASONS.into_iter().find(|known| *known == reason).unwrap_or("_OTHER");
-        self.0.finish_reason.get_or_init(|| word);
+        let reason = FINISH_REASONS.into_iter().find(|known| *known == reason).unwrap_or("_OTHER");
+        self.0.finish_reason.get_or_init(|| reason);
     }
 
-    /// Why the model ended its answer, if its endpoint said so.
+    /// Why the model ended its answer, if its endpoint has sent a reason.
     #[must_use]
     pub fn finish_reason(&self) -> Option<&'static str> {
         self.0.finish_reason.get().copied()
@@ -230,9 +230,9 @@ impl Exchange {
 /// The output of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelOutput {
-    /// Its texts: the replies, or the text beside its calls.
+    /// Its texts: the replies, or the text that accompanies its calls.
     pub replies: Vec<String>,
-    /// The tools that it calls. If it calls any, it is asked again with their results.
+    /// The tool calls that it makes. If it calls any, it is called again with their results.
     pub calls: Vec<Called>,
     /// Its usage.
     pub usage: Usage,

@@ -36,7 +36,7 @@ pub struct File {
     /// Its media type.
     #[n(1)]
     pub mime_type: String,
-    /// Bytes.
+    /// Its size in bytes.
     #[n(2)]
     pub size: u64,
     /// A hash of the bytes.
@@ -48,7 +48,7 @@ pub struct File {
 }
 
 impl File {
-    /// The same without its name, and without its hash, which would confirm a guess at its bytes.
+    /// The file without its name, and without its hash, which would confirm a guess at its bytes.
     #[must_use]
     fn redacted(&self) -> Self {
         Self { filename: String::new(), digest: [0; 32], ..self.clone() }
@@ -331,10 +331,10 @@ impl Machine for Attachment {
 }
 
 impl Effects for Attachment {
-    /// A check involves other entities and the file store, so it is a task of its own. The alarm stays until that task
-    /// has begun, and rings for it again.
+    /// A check involves other entities and the file store, so it is a task of its own. The alarm is kept until that
+    /// task has begun, and rings for it again.
     fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &State) -> Command {
-        node.settling.wanted(entity);
+        node.settling.request(entity);
         Command::Begin(Begin(state.id))
     }
 

@@ -25,7 +25,7 @@ pub enum ChannelKind {
 /// A channel.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Channel {
-    /// Its id, chosen by the client or made here.
+    /// Its id, chosen by the client or generated.
     #[n(0)]
     pub id: String,
     /// Its display name.
@@ -46,13 +46,13 @@ pub struct Channel {
     /// The URL that gets all its events.
     #[n(6)]
     pub webhook_url: Option<String>,
-    /// Signs its webhook requests; shown once.
+    /// The secret that signs its webhook requests; returned to clients only once.
     #[n(7)]
     pub webhook_secret: String,
     /// Defaults of the reviews on it, as given.
     #[n(8)]
     pub review_defaults: Option<Json>,
-    /// How long its reviews stay open if their message sets nothing, in seconds.
+    /// How long its reviews remain open if their message sets nothing, in seconds.
     #[n(9)]
     pub review_seconds: Option<u64>,
     /// When it was made.
@@ -75,18 +75,18 @@ pub struct Channel {
     pub retired_earlier: Option<Vec<RetiredSecret>>,
 }
 
-/// A log line that shows a channel does not show its secret.
+/// The output omits the secret, so no log line contains it.
 impl std::fmt::Debug for Channel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Channel").field("id", &self.id).field("kind", &self.kind).finish_non_exhaustive()
     }
 }
 
-/// How long a review stays open if neither its message nor its channel sets it: 24 hours, as docs/API.md promises.
+/// How long a review remains open if neither its message nor its channel sets it: 24 hours, as docs/API.md promises.
 const REVIEW_MILLIS: u64 = 24 * 60 * 60 * 1000;
 
 impl Channel {
-    /// How long its reviews stay open if their message sets nothing, in milliseconds.
+    /// How long its reviews remain open if their message sets nothing, in milliseconds.
     #[must_use]
     pub fn review_millis(&self) -> u64 {
         self.review_seconds.map_or(REVIEW_MILLIS, |seconds| seconds.saturating_mul(1000))

@@ -27,10 +27,10 @@ mod requests;
 mod resolve;
 mod save;
 
-pub use erase::{Erasing, GoOn, Step};
+pub use erase::{AdvanceErasure, Erasing, ErasureStep};
 pub use open::OpenConversation;
-pub use overflow::{Aside, last_on};
-pub use resolve::{GoBack, Resolve};
+pub use overflow::{OverflowRow, last_on};
+pub use resolve::{Resolve, ReturnToEarlier};
 pub use save::{Save, Saved, Update};
 
 /// How many earlier conversations of a channel are remembered, for keys that were used there.
@@ -97,7 +97,7 @@ pub struct State {
     /// Sequence of the event with which this life began, if it is not the first.
     #[n(7)]
     pub first_seq: Option<u64>,
-    /// Its outbox.
+    /// The state of its outbox; `None` if no event had a receiver yet.
     #[n(8)]
     pub outbox: Option<Outbox>,
     /// Sequence of the newest event.
@@ -115,7 +115,7 @@ impl State {
         self.began_at.unwrap_or(self.id.at)
     }
 
-    /// The same contact as it was right after its creation with this id at `at`.
+    /// This contact as it was right after its creation with this id at `at`.
     #[must_use]
     pub fn created(self, id: ContactId, at: Millis) -> Self {
         Self { id, began_at: id_clock::earlier(at, id.at), ..self }
@@ -182,14 +182,14 @@ pub enum Command {
     /// Resolve the conversation of this person's next message on this channel.
     Resolve(Resolve),
     /// A message is about to go to an earlier conversation.
-    GoBack(GoBack),
+    ReturnToEarlier(ReturnToEarlier),
     /// Create the contact if it does not exist, and change the name if one is given.
     Save(Save),
     /// Change the name.
     Update(Update),
     /// Erase the contact's identity.
     Erase {
-        /// Which contact.
+        /// The contact.
         id: ContactId,
     },
     /// A conversation of this contact is about to be copied; the copy is erased with the contact too.
@@ -199,8 +199,8 @@ pub enum Command {
         /// The copy.
         copy: ConversationId,
     },
-    /// One step of this contact's erasure.
-    GoOn(GoOn),
+    /// Do the next step of this contact's erasure.
+    AdvanceErasure(AdvanceErasure),
     /// Change the outbox of its events.
     Outbox(Sending),
     /// Its alarm rang for work outside of its decisions.
@@ -223,7 +223,7 @@ pub enum Reply {
     Contact(Saved),
     /// A delivery is retried; the state of its lane now.
     Again(Box<LaneRow>),
-    /// There was nothing to do.
+    /// Nothing had to be done.
     Nothing,
 }
 
@@ -268,10 +268,10 @@ impl Machine for Contact {
 
     fn needs(state: Option<&State>, command: &Command) -> Vec<Need> {
         match command {
-            Command::Resolve(Resolve { channel, .. }) | Command::GoBack(GoBack { channel }) => {
+            Command::Resolve(Resolve { channel, .. }) | Command::ReturnToEarlier(ReturnToEarlier { channel }) => {
                 state.and_then(|state| state.needs_of(channel)).into_iter().collect()
             }
-            Command::GoOn(GoOn(_, step)) => step.needs(state),
+            Command::AdvanceErasure(AdvanceErasure(_, step)) => step.needs(state),
             Command::Outbox(sending) => sending.needs(),
             _ => Vec::new(),
         }
@@ -293,7 +293,7 @@ impl Machine for Contact {
     ) -> Result<Decision<Self>, Undecided> {
         let decided = match (command, state) {
             (Command::Resolve(resolve), state) => resolve.decide(state, context, reads)?,
-            (Command::GoBack(back), Some(state)) => back.decide(state, reads)?,
+            (Command::ReturnToEarlier(back), Some(state)) => back.decide(state, reads)?,
             (Command::Save(Save { identifier, name }), state) => save::save(state, identifier, name.as_ref(), context),
             (Command::Update(Update { id, name }), Some(state)) if state.id == *id && state.erased_at.is_none() => {
                 save::update(state, name.as_ref(), context)
@@ -304,11 +304,13 @@ impl Machine for Contact {
             (Command::Fork { id, copy }, Some(state)) if state.id == *id && state.erased_at.is_none() => {
                 Decision::Change(fork(state, *copy))
             }
-            (Command::GoOn(GoOn(id, step)), Some(state)) => return erase::go_on(state, (*id, *step), context, reads),
+            (Command::AdvanceErasure(AdvanceErasure(id, step)), Some(state)) => {
+                return erase::advance(state, (*id, *step), context, reads);
+            }
             (Command::Outbox(sending), Some(state)) => return sending.decide(state, context, reads),
             (Command::Wake, Some(_)) => Decision::Answer(Reply::Nothing),
             (Command::Update(_) | Command::Erase { .. } | Command::Fork { .. }, _)
-            | (Command::GoBack(_) | Command::GoOn(_) | Command::Outbox(_) | Command::Wake, None) => {
+            | (Command::ReturnToEarlier(_) | Command::AdvanceErasure(_) | Command::Outbox(_) | Command::Wake, None) => {
                 Decision::Reject(Rejection::NotFound)
             }
         };
@@ -338,7 +340,7 @@ impl Machine for Contact {
             });
         } else if let Some(state) = state {
             state.last_seq = Some(record.seq);
-            state.take(record);
+            state.apply_later(record);
         }
     }
 
@@ -353,7 +355,7 @@ impl Machine for Contact {
 
     fn weight(command: &Command) -> usize {
         match command {
-            Command::GoOn(_) => limits::BATCH_BYTES,
+            Command::AdvanceErasure(_) => limits::BATCH_BYTES,
             Command::Outbox(sending) => sending.weight(),
             _ => 300,
         }
@@ -365,8 +367,8 @@ impl Machine for Contact {
 }
 
 impl State {
-    /// Takes a record other than a creation into the state.
-    fn take(&mut self, record: &Record<Event>) {
+    /// Applies a record other than a creation to the state.
+    fn apply_later(&mut self, record: &Record<Event>) {
         match &record.event {
             Event::ContactCreated { .. } => {}
             Event::ConversationAssigned(conversation) => self.assign(conversation),
@@ -379,7 +381,7 @@ impl State {
                 self.name = None;
                 self.updated_at = record.at;
                 self.erased_at = Some(record.at);
-                self.open.iter_mut().for_each(OpenConversation::give_up);
+                self.open.iter_mut().for_each(OpenConversation::mark_erased);
                 self.erasing = Some(Erasing::begun(self.id, record.at, record.seq));
             }
             Event::ErasureMoved(erasing) => self.erasing = *erasing,

@@ -1,9 +1,8 @@
 //! A conversation: messages in one order, turns of an agent one after the other, reviews decided once.
 //!
-//! A human channel's messages are a conversation too, the channel's own. Events are defined in [`event`], each
-//! operation in its own file: [`post`], [`turn`], [`update`], [`review`], [`amend`]. An instruction from one
-//! conversation to another is an [`errand`]. The state stays small; growing data (reviews, turns, edits) is stored as
-//! rows.
+//! A human channel's messages are a conversation too. Events are defined in [`event`], each operation in its own file:
+//! [`post`], [`turn`], [`update`], [`review`], [`amend`]. An instruction from one conversation to another is an
+//! [`errand`]. The state stays small; growing data (reviews, turns, edits) is stored as rows.
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
@@ -40,7 +39,7 @@ mod wake;
 mod writing;
 
 pub use amend::Amend;
-pub(crate) use amend::shown_key;
+pub(crate) use amend::replay_key;
 pub use attach::Disclaim;
 pub(crate) use attach::file_key;
 pub(crate) use beginnings::{Beginning, Beginnings};
@@ -60,16 +59,16 @@ pub use turn::{Attempt, CancelTurn, Failure, Finish, RetryTurn, StartTurn, Turn,
 pub use update::{Details, Update};
 use writing::{Decided, Halt, Writing};
 
-/// The beginning of a conversation.
+/// The values with which a conversation begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
-    /// Its id.
+    /// The id of the new conversation.
     pub id: ConversationId,
-    /// Its origin.
+    /// The channel, contact or request that it belongs to.
     pub origin: Origin,
-    /// Its owner.
+    /// The owner that its client has named.
     pub owner: Option<String>,
-    /// Title and the like.
+    /// Title, summary and metadata.
     pub details: Details,
 }
 
@@ -79,10 +78,10 @@ pub struct State {
     /// Its id; the time in it is that of its creation, or slightly later, for its position in lists.
     #[n(0)]
     pub id: ConversationId,
-    /// Its origin.
+    /// The channel, contact or request that it belongs to.
     #[n(1)]
     pub origin: Origin,
-    /// Its owner.
+    /// The owner that its client has named; `None` also after an erasure.
     #[n(2)]
     pub owner: Option<String>,
     /// It is closed: clients can append nothing.
@@ -118,7 +117,7 @@ pub struct State {
     /// The progress of its erasure.
     #[n(18)]
     pub erasure: Option<Erasure>,
-    /// Its outbox.
+    /// The state of its outbox; `None` if no event had a receiver yet.
     #[n(12)]
     pub outbox: Option<Outbox>,
     /// The memories to be drawn.
@@ -174,7 +173,7 @@ impl Machine for Conversation {
     }
 
     fn needs_place(_: Option<&State>, command: &Command) -> bool {
-        matches!(command, Command::Post(post) if post::asks(post))
+        matches!(command, Command::Post(post) if post::requests_review(post))
     }
 
     fn decide(
@@ -183,10 +182,10 @@ impl Machine for Conversation {
         context: &DecisionContext,
         reads: &ReadSet,
     ) -> Result<Decision<Self>, Undecided> {
-        match decided(state, command, Writing::new(context, reads)) {
+        match dispatch(state, command, Writing::new(context, reads)) {
             Ok(Decision::Change(change)) => {
                 let change = outgoing::marked(state, change, context, reads)?;
-                retry_rows::noted(change, context, reads).map(Decision::Change)
+                retry_rows::tracked(change, context, reads).map(Decision::Change)
             }
             Ok(decision) => Ok(decision),
             Err(Halt::Rejected(rejection)) => Ok(Decision::Reject(rejection)),
@@ -255,8 +254,8 @@ impl Machine for Conversation {
     }
 }
 
-/// Each command's own decision.
-fn decided(state: Option<&State>, command: &Command, writing: Writing<'_>) -> Decided {
+/// Decides a command by the function of its operation.
+fn dispatch(state: Option<&State>, command: &Command, writing: Writing<'_>) -> Decided {
     match (command, state) {
         (Command::Open(opening), _) => post::open(state, opening, None, writing),
         (Command::Fork(forking), _) => fork::begin(state, forking, writing),

@@ -24,7 +24,7 @@ pub struct Delta {
     pub turn: TurnId,
     /// Its attempt.
     pub attempt: u32,
-    /// The sequence of the newest event before it: a reader that merges events and pieces puts it behind that one, and
+    /// The sequence of the newest event before it: a reader that merges events and pieces puts it after that one, and
     /// before any later one.
     pub after: u64,
     /// Which of the attempt's messages it belongs to, from 0.
@@ -46,16 +46,17 @@ pub struct Deltas {
 pub struct Listener {
     receiver: broadcast::Receiver<Arc<Delta>>,
     /// Dropped after the receiver, so that the last one sees that no listener is left.
-    _leave: Leave,
+    _guard: ChannelGuard,
 }
 
+/// Removes the channel of an entity when its last listener is dropped.
 #[derive(Debug)]
-struct Leave {
+struct ChannelGuard {
     entity: EntityKey,
     all: Arc<Deltas>,
 }
 
-impl Drop for Leave {
+impl Drop for ChannelGuard {
     fn drop(&mut self) {
         self.all.channels.remove_if(&self.entity, |_, sender| sender.receiver_count() == 0);
     }
@@ -97,7 +98,7 @@ impl Deltas {
                 receiver
             }
         };
-        Listener { receiver, _leave: Leave { entity, all: Arc::clone(self) } }
+        Listener { receiver, _guard: ChannelGuard { entity, all: Arc::clone(self) } }
     }
 
     fn publish(&self, entity: EntityKey, delta: Delta) {
@@ -110,10 +111,10 @@ impl Deltas {
 
 /// The sink for the pieces of an attempt. Clones share the attempt.
 #[derive(Clone, Debug)]
-pub struct DeltaSink(Arc<Attempt>);
+pub struct DeltaSink(Arc<SinkState>);
 
 #[derive(Debug)]
-struct Attempt {
+struct SinkState {
     to: Arc<Deltas>,
     entity: EntityKey,
     turn: TurnId,
@@ -133,7 +134,7 @@ impl DeltaSink {
         let to = Arc::clone(to);
         let messages = AtomicU32::new(0);
         let number = AtomicU64::new(0);
-        Self(Arc::new(Attempt { to, entity, turn, attempt, after, messages, number, first: OnceLock::new() }))
+        Self(Arc::new(SinkState { to, entity, turn, attempt, after, messages, number, first: OnceLock::new() }))
     }
 
     /// For no turn.
@@ -150,19 +151,19 @@ impl DeltaSink {
         (self.0.entity.kind == Kind::Conversation).then_some(self.0.turn)
     }
 
-    /// The pieces so far have become a message; later ones come after the event with this sequence.
-    pub(crate) fn goes_on(&self, after: u64) {
+    /// The pieces so far have become a message; later ones belong to the next one, after the event with this sequence.
+    pub(crate) fn begin_message(&self, after: u64) {
         self.0.after.fetch_max(after, Ordering::Relaxed);
         self.0.messages.fetch_add(1, Ordering::Relaxed);
     }
 
     /// When the attempt sent its first piece.
-    pub(crate) fn first_said(&self) -> Option<Instant> {
+    pub(crate) fn first_sent_at(&self) -> Option<Instant> {
         self.0.first.get().copied()
     }
 
-    /// Sends a piece of a message; `message` counts those that are still to come.
-    pub fn say(&self, message: u32, text: &str) {
+    /// Sends a piece of a message; `message` is its index among the messages not yet committed, from 0.
+    pub fn send(&self, message: u32, text: &str) {
         let of = &self.0;
         if text.is_empty() {
             return;
@@ -192,20 +193,20 @@ mod tests {
         EntityKey::conversation(Address([1; 10]), Address([2; 10]))
     }
 
-    fn saying(deltas: &Arc<Deltas>) -> DeltaSink {
+    fn sink(deltas: &Arc<Deltas>) -> DeltaSink {
         DeltaSink::new(deltas, entity(), (TurnId::new(Millis(1), entity().id, 1), 1), 5)
     }
 
     #[tokio::test]
     async fn a_listener_hears_pieces_in_order_with_their_place() {
         let deltas = Arc::<Deltas>::default();
-        let saying = saying(&deltas);
-        saying.say(0, "nobody hears this");
+        let sink = sink(&deltas);
+        sink.send(0, "nobody receives this");
         let mut listener = deltas.listen(entity());
-        saying.say(0, "one");
-        saying.say(0, "");
-        saying.goes_on(9);
-        saying.say(1, "two");
+        sink.send(0, "one");
+        sink.send(0, "");
+        sink.begin_message(9);
+        sink.send(1, "two");
         let place = |delta: Arc<Delta>| (delta.text.clone(), delta.number, delta.message, delta.after);
         assert_eq!(place(listener.recv().await), ("one".to_owned(), 0, 0, 5));
         assert_eq!(listener.try_recv().map(place), Some(("two".to_owned(), 1, 2, 9)));
@@ -217,11 +218,11 @@ mod tests {
     #[test]
     fn i7_a_listener_that_is_too_slow_misses_pieces_and_holds_nothing_up() {
         let deltas = Arc::<Deltas>::default();
-        let saying = saying(&deltas);
+        let sink = sink(&deltas);
         let mut listener = deltas.listen(entity());
-        let said = limits::SUBSCRIBER_EVENTS as u64 * 3;
-        (0..said).for_each(|n| saying.say(0, &n.to_string()));
-        let heard: Vec<u64> = std::iter::from_fn(|| listener.try_recv()).map(|delta| delta.number).collect();
-        assert!(heard.len() <= limits::SUBSCRIBER_EVENTS && heard.last() == Some(&(said - 1)), "{heard:?}");
+        let sent = limits::SUBSCRIBER_EVENTS as u64 * 3;
+        (0..sent).for_each(|n| sink.send(0, &n.to_string()));
+        let received: Vec<u64> = std::iter::from_fn(|| listener.try_recv()).map(|delta| delta.number).collect();
+        assert!(received.len() <= limits::SUBSCRIBER_EVENTS && received.last() == Some(&(sent - 1)), "{received:?}");
     }
 }

@@ -1,8 +1,8 @@
 //! Memories: facts about a subject, which is a contact or the owner of conversations.
 //!
-//! One entity holds a subject's memories as keyed rows. Its log records which ones changed but not their words, so a
-//! forgotten memory is gone with its row. [`extract`] and [`model`] find facts in messages, [`draw`] runs that after
-//! the messages are committed, and [`recall`] searches memories.
+//! One entity holds a subject's memories as keyed rows. Its log records which ones changed but not their text, so that
+//! a forgotten memory is deleted with its row. [`extract`] and [`model`] find facts in messages, [`draw`] runs that
+//! after the messages are committed, and [`recall`] searches memories.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub use keep::{Edit, ForgetAll, Outcome, Remember};
 /// The subject of memories.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Subject {
-    /// A contact's.
+    /// A contact.
     #[n(0)]
     Contact(#[n(0)] ContactId),
     /// An owner of conversations, or a sender in conversations without an owner.
@@ -124,10 +124,10 @@ pub enum Event {
     /// A memory was created, or got another text.
     #[n(0)]
     Remembered {
-        /// Whose.
+        /// The subject.
         #[n(0)]
         subject: Subject,
-        /// Which.
+        /// The memory's number.
         #[n(1)]
         number: u64,
         /// It was created.
@@ -137,14 +137,14 @@ pub enum Event {
     /// A memory was forgotten.
     #[n(1)]
     Forgotten {
-        /// Which.
+        /// The memory's number.
         #[n(0)]
         number: u64,
     },
     /// Many memories were forgotten.
     #[n(2)]
     ManyForgotten {
-        /// Whose.
+        /// The subject.
         #[n(0)]
         subject: Subject,
         /// How many are left.
@@ -163,7 +163,7 @@ pub enum Command {
     Remember(Remember),
     /// Forget one.
     Forget {
-        /// Which.
+        /// The memory.
         id: MemoryId,
     },
     /// Forget all, some at a time; repeat until none is left.

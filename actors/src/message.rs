@@ -17,7 +17,7 @@ mod review;
 pub mod role;
 
 pub use json::Json;
-pub use review::{Alike, Callback, Quorum, Review, ReviewState, ReviewStatus, Vote};
+pub use review::{Callback, ComparableResponse, Quorum, Review, ReviewState, ReviewStatus, Vote};
 
 /// The kind of a message's sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -46,7 +46,8 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// The id that a human channel shows: for an agent its channel, even if it has posted through the conversation API.
+    /// The sender's id on a human channel: for an agent its channel, even if it has posted through the conversation
+    /// API.
     #[must_use]
     pub fn id_on<'a>(&'a self, channel: &'a str) -> &'a str {
         if self.kind == SenderKind::Agent { channel } else { &self.id }
@@ -68,7 +69,7 @@ pub enum Severity {
     Error,
 }
 
-/// The media that a message from an api channel carries beside text.
+/// The media that a message from an api channel carries besides text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
 #[expect(missing_docs, reason = "the names are the API's own")]
@@ -97,7 +98,7 @@ pub struct Attachment {
     /// Its media type.
     #[n(2)]
     pub mime_type: String,
-    /// Bytes.
+    /// Its size in bytes.
     #[n(3)]
     pub size: u64,
     /// The key of the bytes in the file store; opaque to clients.
@@ -108,7 +109,7 @@ pub struct Attachment {
     pub claim: Option<u32>,
 }
 
-/// Why a message has no content any more. Its words are in no record then.
+/// Why a message has no content any more. Then no record contains what it said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
 pub enum Removal {
@@ -131,10 +132,10 @@ impl From<Millis> for SentAt {
     }
 }
 
-/// The content of a message; immutable once accepted, until its words are removed.
+/// The content of a message; immutable once accepted, until it is removed.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Content {
-    /// `user`, `assistant`, `system`, `tool`, `developer` or a word of the client's own.
+    /// `user`, `assistant`, `system`, `tool`, `developer` or a role of the client's own.
     #[n(0)]
     pub role: String,
     /// Its sender.
@@ -176,7 +177,7 @@ pub struct Content {
     /// When an imported message was sent, by its client; never used for order.
     #[n(13)]
     pub sent_at: Option<SentAt>,
-    /// Its kind of content; `Text` unless it came through an api channel with media.
+    /// The kind of its content; `Text` unless it came through an api channel with media.
     #[n(14)]
     pub media: MediaKind,
     /// The api channel's `content` object of a media message: stored by earlier builds, and no longer read.
@@ -188,9 +189,9 @@ pub struct Content {
     /// Files that its `references` name, for the conversation's own use.
     #[n(17)]
     pub mentions: Option<Vec<AttachmentId>>,
-    /// Why its words were removed.
+    /// Why its content was removed; `None`: it was not.
     #[n(18)]
-    pub gone: Option<Removal>,
+    pub removal: Option<Removal>,
 }
 
 impl Content {
@@ -216,14 +217,14 @@ impl Content {
             media_content: None,
             memories: false,
             mentions: None,
-            gone: None,
+            removal: None,
         }
     }
 
-    /// The same without words and files: sender, time and thread stay, and so do the callback and the turn that still
-    /// await a review's outcome.
+    /// The content without text and files: sender, time and thread are kept, and so are the callback and the turn that
+    /// still await a review's outcome.
     #[must_use]
-    pub fn redacted(&self, gone: Removal) -> Self {
+    pub fn redacted(&self, removal: Removal) -> Self {
         let review = self.review.as_ref().map(|review| Review {
             kind: review.kind.clone(),
             payload: None,
@@ -253,15 +254,15 @@ impl Content {
             media_content: None,
             memories: false,
             mentions: None,
-            gone: Some(gone),
+            removal: Some(removal),
         }
     }
 
-    /// Its words; those of a file without a caption are the file's name.
+    /// Its text; for a file without a caption, the file's name.
     #[must_use]
-    pub fn words(&self) -> &str {
-        let said = self.text.as_deref().filter(|text| !text.trim().is_empty());
-        said.or_else(|| self.attachments.first().map(|file| file.filename.as_str())).unwrap_or_default()
+    pub fn text_or_filename(&self) -> &str {
+        let text = self.text.as_deref().filter(|text| !text.trim().is_empty());
+        text.or_else(|| self.attachments.first().map(|file| file.filename.as_str())).unwrap_or_default()
     }
 
     /// About how many bytes it takes in a commit.
@@ -296,7 +297,7 @@ pub struct NewMessage {
     pub content: Arc<Content>,
     /// Its parent.
     pub parent: Option<Parent>,
-    /// How long its review stays open, in milliseconds from its acceptance; `None`: until the time in `content`.
+    /// How long its review remains open, in milliseconds from its acceptance; `None`: until the time in `content`.
     pub review_millis: Option<u64>,
 }
 
@@ -311,7 +312,7 @@ pub struct Message {
     pub owner: Option<String>,
     /// Its parent.
     pub parent: Option<MessageId>,
-    /// The turn that it asked for or resulted from.
+    /// The turn that it requested or resulted from.
     pub turn: Option<TurnId>,
     /// Its content.
     pub content: Arc<Content>,
@@ -320,17 +321,17 @@ pub struct Message {
 impl Message {
     /// Why it has no content any more, if that is so.
     #[must_use]
-    pub fn gone(&self, overlay: &Overlay) -> Option<Removal> {
-        if overlay.erased || self.content.gone == Some(Removal::Erased) {
+    pub fn removal(&self, overlay: &Overlay) -> Option<Removal> {
+        if overlay.erased || self.content.removal == Some(Removal::Erased) {
             return Some(Removal::Erased);
         }
-        self.content.gone.or(overlay.deleted.then_some(Removal::Deleted))
+        self.content.removal.or(overlay.deleted.then_some(Removal::Deleted))
     }
 
-    /// The message with its newest text; `None` if its words are removed.
+    /// The message with its newest text; `None` if its content was removed.
     #[must_use]
     pub fn as_edited(mut self, overlay: &Overlay) -> Option<Self> {
-        if self.gone(overlay).is_some() {
+        if self.removal(overlay).is_some() {
             return None;
         }
         if let Some(text) = &overlay.text {
@@ -355,7 +356,7 @@ pub struct Overlay {
     /// When it was last edited.
     #[n(3)]
     pub updated_at: Option<Millis>,
-    /// Its content was deleted on request; its sequence stays.
+    /// Its content was deleted on request; its sequence is kept.
     #[n(4)]
     pub deleted: bool,
     /// Its content was removed because its contact was erased.
@@ -373,7 +374,7 @@ pub struct Overlay {
     /// The newest message that revises it.
     #[n(9)]
     pub superseded_by: Option<MessageId>,
-    /// The event that ended its review, which has the outcome and the words.
+    /// The sequence of the event that ended its review, which has the outcome and the answers.
     #[n(10)]
     pub review_end: Option<u64>,
     /// An edit has removed its tags.
@@ -389,15 +390,16 @@ pub(crate) fn text_weight(text: Option<&str>, metadata: Option<&Json>, tags: Opt
 }
 
 impl Overlay {
-    /// About how many bytes its words and labels have.
+    /// About how many bytes its text, metadata and tags have.
     #[must_use]
     pub fn weight(&self) -> usize {
         text_weight(self.text.as_deref(), self.metadata.as_ref(), self.tags.as_deref())
     }
 
-    /// About how many bytes it adds to a rendered message: its words, and the answers to the message's review.
+    /// About how many bytes it adds to a rendered message: its text, metadata and tags, and the answers to the
+    /// message's review.
     #[must_use]
-    pub fn shown_weight(&self) -> usize {
+    pub fn rendered_weight(&self) -> usize {
         self.weight() + self.review.as_ref().map_or(0, ReviewState::weight)
     }
 
@@ -407,20 +409,20 @@ impl Overlay {
         if self.untagged == Some(true) { None } else { self.tags.as_deref().or(content.tags.as_deref()) }
     }
 
-    /// The part of a human channel's message that its `ETag` covers beside the content: when it was edited, and the
-    /// metadata and tags that the edit gave.
+    /// The part of a human channel's message that its `ETag` covers in addition to the content: when it was edited, and
+    /// the metadata and tags that the edit gave.
     #[must_use]
     pub fn labels(&self) -> (Option<u64>, Option<&str>, Option<&[String]>) {
         (self.updated_at.map(|at| at.0), self.metadata.as_ref().map(Json::as_str), self.tags.as_deref())
     }
 
-    /// The overlay once the message's words are removed.
+    /// The overlay once the message's content is removed.
     #[must_use]
-    pub fn redacted(&self, gone: Removal) -> Self {
+    pub fn redacted(&self, removal: Removal) -> Self {
         Self {
             updated_at: self.updated_at,
-            deleted: gone == Removal::Deleted || self.deleted,
-            erased: gone == Removal::Erased,
+            deleted: removal == Removal::Deleted || self.deleted,
+            erased: removal == Removal::Erased,
             review: self.review.as_ref().map(ReviewState::redacted),
             delivered_at: self.delivered_at,
             read_at: self.read_at,

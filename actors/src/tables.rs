@@ -28,7 +28,7 @@ numbers! {
         DETAILS = 4,
         /// Numbers of turns that had to wait, by the idempotency key of their request: such a turn is no event that the
         /// key could name.
-        ASKED_TURNS = 5,
+        REQUESTED_TURNS = 5,
         /// Calls of tools by the number of their turn, while one of them has no result.
         CALLS = 10,
         /// Errands to other conversations.
@@ -42,13 +42,13 @@ numbers! {
         /// The stored answers to keyed requests about a message, by its sequence and the idempotency key: an
         /// [`Overlay`](crate::message::Overlay) as it was then. The log does not have it, because edited text is never
         /// in the log.
-        SHOWN = 20,
+        REPLAYS = 20,
         /// Claims of workspace-wide idempotency keys, by key; see [`claims`](crate::workflows::claims).
         CLAIMS = 21,
         /// Erased contacts with whom copies are barred here, by address: the time of the last one's id.
         BARRED = 22,
         /// Since when rows kept for retries exist, by time, table and key.
-        KEPT = 40,
+        RETRY_ROWS = 40,
     }
 }
 
@@ -71,7 +71,7 @@ numbers! {
         /// Copies of the contact's conversations, by their addresses: a [`Copied`](crate::contact::Copied) each.
         FORKS = 53,
         /// The contact's last conversations on channels for which its state has no room, by the channel's incarnation:
-        /// an [`Aside`](crate::contact::Aside) each.
+        /// an [`OverflowRow`](crate::contact::OverflowRow) each.
         CHANNELS_ASIDE = 54,
     }
 }

@@ -37,7 +37,8 @@ pub const GIVEN_ID_BYTES: usize = 128;
 /// A call with the id that links its result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invocation {
-    /// The id: visible ASCII, unique in the conversation. Models may give an id twice in one, so this is never theirs.
+    /// The id: visible ASCII, unique in the conversation. Models may give an id twice in a conversation, so it is
+    /// generated.
     pub id: String,
     /// The model's own id, if it can be used: 1 to [`GIVEN_ID_BYTES`] of visible ASCII, unique in its answer.
     pub given: Option<String>,
@@ -56,7 +57,7 @@ pub struct Invocation {
 impl Invocation {
     /// The id that models and clients see.
     #[must_use]
-    pub fn shown_id(&self) -> &str {
+    pub fn public_id(&self) -> &str {
         self.given.as_deref().unwrap_or(&self.id)
     }
 }
@@ -79,10 +80,10 @@ pub struct Ask {
     /// The channel.
     #[n(0)]
     pub channel: String,
-    /// The message that asks.
+    /// The message with the question.
     #[n(1)]
     pub content: Content,
-    /// How long the review stays open, in milliseconds from its acceptance; `None`: the channel's default.
+    /// How long the review remains open, in milliseconds from its acceptance; `None`: the channel's default.
     #[n(2)]
     pub review_millis: Option<u64>,
 }
@@ -123,7 +124,7 @@ pub enum Plan {
 pub struct Fetched {
     /// The text for the model.
     pub result: String,
-    /// Why the tool did not answer, in one of a few words.
+    /// Why the tool did not answer: one of a few codes, for spans.
     pub error: Option<&'static str>,
 }
 
@@ -148,7 +149,7 @@ pub trait Tools: Send + Sync + 'static {
     /// The calls as the `tool_calls` of a message.
     fn recorded(&self, calls: &[Invocation]) -> Json;
 
-    /// The ids of the calls that the `tool_calls` of a message make, as far as a model can be shown them.
+    /// The ids of the calls that the `tool_calls` of a message make, as far as a model can be given them.
     fn ids_of(&self, tool_calls: &Json) -> Vec<String>;
 
     /// Which call a tool's message with this metadata answers.

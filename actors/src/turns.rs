@@ -47,7 +47,7 @@ pub struct Turns {
     permits: Arc<Semaphore>,
     /// Permits of each agent that has turns.
     agents: DashMap<(Address, String), Arc<AgentPermits>>,
-    /// The node stops: unfinished attempts are left to the next process.
+    /// Whether the node stops: unfinished attempts are left to the next process.
     closing: AtomicBool,
     pub(crate) counter: TurnCounter,
     pub(crate) recent: Recent,

@@ -72,7 +72,7 @@ impl Entry {
     #[must_use]
     pub(crate) fn and_call(before: Option<Self>, agent: &str, used: Usage) -> Self {
         let calls = before.as_ref().map(|before| before.calls.unwrap_or(1) + 1);
-        let usage = used.on_top_of(before.as_ref().map(|before| &before.usage));
+        let usage = used.added_to(before.as_ref().map(|before| &before.usage));
         Self { agent: agent.to_owned(), usage, last: false, calls }
     }
 
@@ -83,7 +83,7 @@ impl Entry {
     }
 }
 
-/// A sum.
+/// A sum of usage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
     /// Turns that were completed.

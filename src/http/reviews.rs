@@ -110,7 +110,7 @@ impl Asked {
     /// A decision survives its message: only a reader of the current message, or of an erased one, sees none.
     fn is_gone(&self) -> bool {
         let StoredMessage { message, overlay, .. } = &self.found;
-        overlay.deleted || message.gone(overlay) == Some(Removal::Erased)
+        overlay.deleted || message.removal(overlay) == Some(Removal::Erased)
     }
 }
 

@@ -69,7 +69,7 @@ impl<'a> WaitView<'a> {
         let review_id = Shown(wait.review);
         let channel_id = ask.channel.as_str();
         let expires_at = Time(wait.expires_at);
-        Some(Self { call_id: call.shown_id(), review_id, channel_id, expires_at })
+        Some(Self { call_id: call.public_id(), review_id, channel_id, expires_at })
     }
 }
 

@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     fn said(role: &str, text: &str) -> ChatMessage {
-        ChatMessage::words(role, text)
+        ChatMessage::text(role, text)
     }
 
     fn calling(text: &str, ids: &[&str]) -> ChatMessage {

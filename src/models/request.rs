@@ -84,7 +84,7 @@ impl From<Definition> for Tool {
 impl<'a> Body<'a> {
     fn of(prompt: &'a Prompt) -> Self {
         let agent = &prompt.agent;
-        let stream = agent.whole_answers != Some(true);
+        let stream = agent.without_streaming != Some(true);
         let tools = agent.tools.as_ref().map(Definition::of_agent).unwrap_or_default();
         Self {
             model: agent.model.as_deref(),

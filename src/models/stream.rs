@@ -212,7 +212,7 @@ impl Assembly<'_> {
         }
         self.begun = true;
         self.answered.text.push_str(&words);
-        self.prompt.saying.say(0, &words);
+        self.prompt.deltas.send(0, &words);
         Ok(())
     }
 

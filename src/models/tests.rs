@@ -40,7 +40,7 @@ fn agent(base_url: String) -> Agent {
 }
 
 fn said(role: &str, text: &str) -> ChatMessage {
-    ChatMessage::words(role, text)
+    ChatMessage::text(role, text)
 }
 
 fn prompt_of(agent: Agent) -> Prompt {
@@ -50,7 +50,7 @@ fn prompt_of(agent: Agent) -> Prompt {
         agent: Arc::new(agent),
         messages,
         trace: Some(trace),
-        saying: DeltaSink::silent(),
+        deltas: DeltaSink::silent(),
         exchange: Exchange::default(),
     }
 }

@@ -1,4 +1,4 @@
-//! The builtin agent: deterministic, for tests, load runs and first steps.
+//! The builtin agent: deterministic, for tests, load runs and evaluation.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::message::Json;
 use crate::tool::Tools;
 use crate::usage::estimate;
 
-/// How it answers.
+/// How a builtin agent answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
 pub enum Behaviour {
@@ -41,7 +41,7 @@ pub struct ScriptEntry {
     pub tool_call: Option<Json>,
 }
 
-/// How it behaves.
+/// The configuration of a builtin agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Builtin {
     /// Its behaviour.
@@ -50,7 +50,7 @@ pub struct Builtin {
     /// Its script.
     #[n(1)]
     pub script: Vec<ScriptEntry>,
-    /// How long it takes.
+    /// How long an answer takes, in milliseconds.
     #[n(2)]
     pub latency_ms: u64,
     /// How many messages a single reply is split into; 0 and 1: one.
@@ -102,20 +102,20 @@ pub enum Next {
 /// message: so a script can branch on people's decisions.
 #[must_use]
 pub fn next(builtin: &Builtin, text: &str, results: &[&str]) -> Next {
-    let mut heard = text;
+    let mut input = text;
     let mut results = results.iter();
     loop {
         let entry = match builtin.behaviour {
             Behaviour::Echo => None,
-            Behaviour::Scripted => find(&builtin.script, heard),
+            Behaviour::Scripted => find(&builtin.script, input),
         };
         let called = entry.and_then(|entry| Some((entry, entry.tool_call.as_ref()?)));
         match (called, results.next()) {
             (Some((_, call)), None) => return Next::Call(call.clone()),
-            (Some((entry, _)), Some(result)) if entry.reply.is_empty() => heard = result,
+            (Some((entry, _)), Some(result)) if entry.reply.is_empty() => input = result,
             (Some((entry, _)), Some(_)) => return Next::Reply(in_parts(builtin, entry.reply.clone())),
             (None, _) => {
-                let replies = entry.map_or_else(|| vec![heard.to_owned()], |entry| entry.reply.clone());
+                let replies = entry.map_or_else(|| vec![input.to_owned()], |entry| entry.reply.clone());
                 return Next::Reply(in_parts(builtin, replies));
             }
         }
@@ -124,8 +124,8 @@ pub fn next(builtin: &Builtin, text: &str, results: &[&str]) -> Next {
 
 /// The first entry that matches.
 fn find<'a>(script: &'a [ScriptEntry], text: &str) -> Option<&'a ScriptEntry> {
-    let heard = text.to_lowercase();
-    script.iter().find(|entry| heard.contains(&entry.on.to_lowercase()))
+    let input = text.to_lowercase();
+    script.iter().find(|entry| input.contains(&entry.on.to_lowercase()))
 }
 
 /// A single reply, split into the configured number of messages. An empty reply is no message.
@@ -176,7 +176,7 @@ fn units(text: &str, begins: impl Fn(char, char) -> bool) -> Vec<&str> {
 pub(crate) struct BuiltinInput<'a> {
     /// The agent.
     pub(crate) agent: &'a Agent,
-    /// How it behaves.
+    /// Its configuration.
     pub(crate) builtin: &'a Builtin,
     /// The text to be answered.
     pub(crate) text: &'a str,
@@ -189,8 +189,8 @@ pub(crate) struct BuiltinInput<'a> {
 }
 
 /// The output of a builtin agent.
-pub(crate) async fn complete(asked: &BuiltinInput<'_>, tools: &dyn Tools, saying: &DeltaSink) -> Completion {
-    let BuiltinInput { agent, builtin, text, results, input_tokens, fails } = asked;
+pub(crate) async fn complete(input: &BuiltinInput<'_>, tools: &dyn Tools, deltas: &DeltaSink) -> Completion {
+    let BuiltinInput { agent, builtin, text, results, input_tokens, fails } = input;
     if builtin.latency_ms > 0 {
         tokio::time::sleep(Duration::from_millis(builtin.latency_ms)).await;
     }
@@ -204,11 +204,11 @@ pub(crate) async fn complete(asked: &BuiltinInput<'_>, tools: &dyn Tools, saying
     };
     for (message, reply) in (0..).zip(&replies) {
         // Like a model: a word at a time.
-        reply.split_inclusive(char::is_whitespace).for_each(|word| saying.say(message, word));
+        reply.split_inclusive(char::is_whitespace).for_each(|word| deltas.send(message, word));
     }
-    let said = replies.iter().map(|reply| estimate(reply)).sum::<u64>();
+    let replied = replies.iter().map(|reply| estimate(reply)).sum::<u64>();
     let called = calls.iter().map(|call| estimate(&call.arguments)).sum::<u64>();
-    let usage = agent.usage(*input_tokens, said + called, agent.model.as_deref().unwrap_or("builtin"));
+    let usage = agent.usage(*input_tokens, replied + called, agent.model.as_deref().unwrap_or("builtin"));
     Ok(ModelOutput { replies, calls, usage })
 }
 

@@ -55,11 +55,12 @@ impl<'a> Chat<'a> {
             let detail = format!("the agent did not answer within {} s", allowed.as_secs());
             Err(Failure { code: "timeout".to_owned(), detail })
         });
-        self.tell(&completion);
+        self.record(&completion);
         completion
     }
 
-    fn tell(&mut self, completion: &Completion) {
+    /// Writes the outcome to the span and the metrics.
+    fn record(&mut self, completion: &Completion) {
         let metrics = &self.node.metrics;
         let span = &mut self.span;
         let end = ModelError::of(completion.as_ref().err().map(|failure| failure.code.as_str()));
@@ -77,8 +78,8 @@ impl<'a> Chat<'a> {
             span.set(names::GEN_AI_FINISHED, Value::Words(vec![reason]));
         }
         match completion {
-            Ok(said) => {
-                let Usage { input_tokens, output_tokens, model, .. } = &said.usage;
+            Ok(output) => {
+                let Usage { input_tokens, output_tokens, model, .. } = &output.usage;
                 span.set(names::GEN_AI_INPUT, *input_tokens);
                 span.set(names::GEN_AI_OUTPUT, *output_tokens);
                 metrics.tokens.of(TokenType::Input).add(*input_tokens);

@@ -36,7 +36,7 @@ pub(super) fn decide(
         Command::Mention(conversation) => mention(state, *conversation, context),
         Command::Doubt => doubt(state, context),
         Command::Keep { seen, message } => keep(state, seen, *message),
-        Command::Erase(look) => return erase(state, &look.seen, context, reads),
+        Command::Erase(check) => return erase(state, &check.seen, context, reads),
         Command::Swept if state.erased && state.check_at.is_some() => {
             change(vec![Event::CheckMoved(None)], State { check_at: None, ..state.clone() })
         }
@@ -158,8 +158,8 @@ fn erase(
     Ok(Decision::Change(Change { redactions, ..Change::new(events, Reply::Attachment(Box::new(after))) }))
 }
 
-/// Moves the next check to when the deletion is complete, even from an earlier time: an earlier check would find the
-/// message still there and stop, and a running check finds the file changed.
+/// Moves the next check to when the deletion is complete, even from an earlier time: an earlier check would find that
+/// the message still exists, and stop, and a running check finds the file changed.
 fn doubt(state: &State, context: &DecisionContext) -> Decision<Attachment> {
     let check_at = context.now.plus(limits::DOUBT_MILLIS);
     if state.erased || state.check_at == Some(check_at) {

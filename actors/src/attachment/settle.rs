@@ -30,7 +30,7 @@ pub(crate) struct Settling {
     flights: Arc<SingleFlight>,
     queue: mpsc::Sender<Flight>,
     /// Permits for concurrent checks.
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     /// Taken by the worker.
     waiting: Mutex<Option<mpsc::Receiver<Flight>>>,
 }
@@ -38,14 +38,14 @@ pub(crate) struct Settling {
 impl Default for Settling {
     fn default() -> Self {
         let (queue, receiver) = mpsc::channel(limits::SETTLING_WAITING);
-        let places = Arc::new(Semaphore::new(limits::SETTLING));
-        Self { flights: Arc::default(), queue, places, waiting: Mutex::new(Some(receiver)) }
+        let permits = Arc::new(Semaphore::new(limits::SETTLING));
+        Self { flights: Arc::default(), queue, permits, waiting: Mutex::new(Some(receiver)) }
     }
 }
 
 impl Settling {
-    /// Has a file checked, by a check that begins after this.
-    pub(crate) fn wanted(&self, entity: EntityKey) {
+    /// Requests a check of a file, which begins after this.
+    pub(crate) fn request(&self, entity: EntityKey) {
         if let Some(flight) = self.flights.begin(entity) {
             // Without room the flight ends here.
             _ = self.queue.try_send(flight);
@@ -63,14 +63,14 @@ pub(crate) async fn run(node: Arc<Node>) {
     let Some(mut queue) = node.settling.take_queue() else { return };
     while let Some(Some(mut flight)) = node.stopping.run_until_cancelled(queue.recv()).await {
         // The semaphore is never closed.
-        let Ok(place) = Arc::clone(&node.settling.places).acquire_owned().await else { return };
+        let Ok(permit) = Arc::clone(&node.settling.permits).acquire_owned().await else { return };
         let node = Arc::clone(&node);
         tokio::spawn(async move {
-            let _place = place;
+            let _permit = permit;
             let entity = flight.key();
             loop {
-                flight.looks();
-                look(&node, entity).await;
+                flight.start_run();
+                check(&node, entity).await;
                 if !flight.again() {
                     return;
                 }
@@ -81,27 +81,28 @@ pub(crate) async fn run(node: Arc<Node>) {
 
 /// Checks a file now, or if too many are being checked, in its turn. Other checks may run at the same time: the result
 /// applies only if the file is unchanged.
-pub(crate) async fn look_now(node: &Arc<Node>, entity: EntityKey) {
-    match node.settling.places.try_acquire() {
-        Ok(_place) => look(node, entity).await,
-        Err(_) => node.settling.wanted(entity),
+pub(crate) async fn check_now(node: &Arc<Node>, entity: EntityKey) {
+    match node.settling.permits.try_acquire() {
+        Ok(_permit) => check(node, entity).await,
+        Err(_) => node.settling.request(entity),
     }
 }
 
-async fn look(node: &Arc<Node>, entity: EntityKey) {
+/// Checks a file; a failure is logged, and the file's alarm repeats the check.
+async fn check(node: &Arc<Node>, entity: EntityKey) {
     if let Err(error) = settle(node, entity).await {
         tracing::warn!(?entity, %error, "could not check an attachment; it will be checked again");
     }
 }
 
 /// The use of a file.
-enum Need {
+enum FileUse {
     /// The message that has it.
     Message(MessageId),
     /// Messages that mention it.
     Mention,
-    /// None.
-    Nobody,
+    /// No message uses it.
+    Unused,
 }
 
 async fn settle(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
@@ -110,10 +111,10 @@ async fn settle(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
         return sweep(node, entity).await;
     }
     let seen = Box::new(state.clone());
-    let message = match need(node, entity, &state).await? {
-        Need::Message(message) => Some(message),
-        Need::Mention => None,
-        Need::Nobody => {
+    let message = match find_use(node, entity, &state).await? {
+        FileUse::Message(message) => Some(message),
+        FileUse::Mention => None,
+        FileUse::Unused => {
             return match ask(node, entity, Erase { seen }).await? {
                 Some(state) if state.erased => sweep(node, entity).await,
                 // It is held, or was changed; either has postponed the next check.
@@ -156,9 +157,10 @@ async fn clear(node: &Arc<Node>, entity: EntityKey, except: Option<String>) -> R
     Ok(node.ports.files.clear(super::folder(entity), except).await?)
 }
 
-async fn need(node: &Arc<Node>, entity: EntityKey, state: &State) -> Result<Need, Stopped> {
+/// How messages use a file, by asking the conversations that may have or mention it.
+async fn find_use(node: &Arc<Node>, entity: EntityKey, state: &State) -> Result<FileUse, Stopped> {
     if state.file.is_none() {
-        return Ok(Need::Nobody);
+        return Ok(FileUse::Unused);
     }
     let owner = match (state.message, state.bound) {
         (Some(message), _) => Some(message),
@@ -167,26 +169,25 @@ async fn need(node: &Arc<Node>, entity: EntityKey, state: &State) -> Result<Need
     };
     if let Some(message) = owner {
         let conversation = EntityKey::conversation(entity.workspace, message.entity);
-        let here = says_something(node, conversation, message.number).await?;
-        if here {
-            return Ok(Need::Message(message));
+        if has_content(node, conversation, message.number).await? {
+            return Ok(FileUse::Message(message));
         }
     }
     if state.is_mentioned_widely() {
-        return Ok(Need::Mention);
+        return Ok(FileUse::Mention);
     }
     for conversation in &state.mentioned {
         let conversation = EntityKey::conversation(entity.workspace, *conversation);
         if mentioned(node, conversation, entity.id).await? {
-            return Ok(Need::Mention);
+            return Ok(FileUse::Mention);
         }
     }
-    Ok(Need::Nobody)
+    Ok(FileUse::Unused)
 }
 
 /// Whether a message exists and has its content. No message of an erased conversation does, even one that cannot be
 /// read and so is not emptied yet.
-async fn says_something(node: &Node, conversation: EntityKey, seq: u64) -> Result<bool, StoreError> {
+async fn has_content(node: &Node, conversation: EntityKey, seq: u64) -> Result<bool, StoreError> {
     let events = match node.events::<Conversation>(conversation, SeqRange::one(seq), Order::Asc, 1).await {
         Err(error) if !error.is_transient() => {
             let state = node.state::<Conversation>(conversation).await?;
@@ -195,7 +196,7 @@ async fn says_something(node: &Node, conversation: EntityKey, seq: u64) -> Resul
         events => events?,
     };
     let message = events.first().and_then(message_of);
-    Ok(message.is_some_and(|message| message.content.gone.is_none()))
+    Ok(message.is_some_and(|message| message.content.removal.is_none()))
 }
 
 /// Whether a message of a conversation mentions a file.
@@ -209,7 +210,7 @@ async fn mentioned(node: &Node, conversation: EntityKey, attachment: Address) ->
     while let Some(rows) = pages.next().await? {
         for row in &rows {
             let seq = row.key.last_chunk().map(|seq| u64::from_be_bytes(*seq)).unwrap_or_default();
-            if says_something(node, conversation, seq).await? {
+            if has_content(node, conversation, seq).await? {
                 return Ok(true);
             }
         }
@@ -238,11 +239,11 @@ pub async fn release(node: &Arc<Node>, conversation: EntityKey) -> Result<(), St
             for attachment in rows.iter().filter_map(|row| file_of(&row.key)) {
                 let entity = EntityKey::attachment(conversation.workspace, attachment);
                 // A missing file needs nothing.
-                let told = retry_command(node, &node.attachments, entity, Command::Doubt).await;
-                if told.is_ok() {
-                    node.settling.wanted(entity);
+                let notified = retry_command(node, &node.attachments, entity, Command::Doubt).await;
+                if notified.is_ok() {
+                    node.settling.request(entity);
                 }
-                first = first.and(told.map(|_| ()));
+                first = first.and(notified.map(|_| ()));
             }
         }
     }
@@ -288,37 +289,37 @@ mod tests {
     fn a_look_asked_for_during_another_follows_it_once() {
         let settling = Settling::default();
         let mut queue = settling.take_queue().unwrap();
-        settling.wanted(entity(1));
-        settling.wanted(entity(1));
-        let mut look = queue.try_recv().unwrap();
-        assert!(queue.try_recv().is_err(), "one that waits will do");
-        look.looks();
-        settling.wanted(entity(1));
-        settling.wanted(entity(1));
-        settling.wanted(entity(2));
+        settling.request(entity(1));
+        settling.request(entity(1));
+        let mut flight = queue.try_recv().unwrap();
+        assert!(queue.try_recv().is_err(), "one waiting check is enough");
+        flight.start_run();
+        settling.request(entity(1));
+        settling.request(entity(1));
+        settling.request(entity(2));
         assert_eq!(queue.try_recv().unwrap().key(), entity(2));
-        assert!(queue.try_recv().is_err(), "it is not looked at twice at a time");
-        assert!(look.again(), "what it saw may be old");
-        look.looks();
-        assert!(!look.again(), "and that was all");
-        settling.wanted(entity(1));
-        assert_eq!(queue.try_recv().unwrap().key(), entity(1), "the next one is a look of its own");
+        assert!(queue.try_recv().is_err(), "it is not checked twice at a time");
+        assert!(flight.again(), "what it read may be old");
+        flight.start_run();
+        assert!(!flight.again(), "and that was all");
+        settling.request(entity(1));
+        assert_eq!(queue.try_recv().unwrap().key(), entity(1), "the next one is a check of its own");
     }
 
     #[test]
     fn a_look_that_breaks_down_keeps_nobody_from_the_next() {
         let settling = Settling::default();
         let mut queue = settling.take_queue().unwrap();
-        settling.wanted(entity(1));
-        let look = queue.try_recv().unwrap();
-        look.looks();
-        settling.wanted(entity(1));
+        settling.request(entity(1));
+        let flight = queue.try_recv().unwrap();
+        flight.start_run();
+        settling.request(entity(1));
         let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
-            let _look = look;
-            std::panic::resume_unwind(Box::new("the look"));
+            let _flight = flight;
+            std::panic::resume_unwind(Box::new("the check"));
         }));
         assert!(broken.is_err());
-        settling.wanted(entity(1));
+        settling.request(entity(1));
         assert_eq!(queue.try_recv().unwrap().key(), entity(1));
     }
 
@@ -328,11 +329,11 @@ mod tests {
         let mut queue = settling.take_queue().unwrap();
         let far = |n: usize| EntityKey::attachment(Address([9; 10]), Address::derive("test", &[&n.to_le_bytes()]));
         for n in 0..limits::SETTLING_WAITING {
-            settling.wanted(far(n));
+            settling.request(far(n));
         }
-        settling.wanted(entity(1));
+        settling.request(entity(1));
         assert_eq!(queue.try_recv().unwrap().key(), far(0));
-        settling.wanted(entity(1));
+        settling.request(entity(1));
         let last = std::iter::from_fn(|| queue.try_recv().ok()).last().unwrap();
         assert_eq!(last.key(), entity(1));
     }

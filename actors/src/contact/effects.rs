@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Command, Contact, Event, GoOn, State, Step};
+use super::{AdvanceErasure, Command, Contact, ErasureStep, Event, State};
 use crate::id::EntityKey;
 use crate::machine::{Effects, Record};
 use crate::node::Node;
@@ -20,7 +20,9 @@ impl Effects for Contact {
             node.outbox.alarm::<Self>(node, entity, state);
         }
         match state.erasing {
-            Some(erasing) if erasing.check_at <= now => Command::GoOn(GoOn(erasing.id, Step::PutOff)),
+            Some(erasing) if erasing.check_at <= now => {
+                Command::AdvanceErasure(AdvanceErasure(erasing.id, ErasureStep::PutOff))
+            }
             _ => Command::Wake,
         }
     }

@@ -14,11 +14,11 @@ use crate::id::{ContactId, EntityKey};
 use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Record, Undecided};
 use crate::store::SeqRange;
 use crate::tasks::backoff::pause;
-use crate::workflows::erasure::Unread;
+use crate::workflows::erasure::ErasureProgress;
 
 /// Events of one step.
 const EVENTS_PER_STEP: u64 = 64;
-/// How long after its last step an erasure is checked, and resumed if its process is gone.
+/// How long after its last step an erasure is checked, and resumed if its process has ended.
 const ERASURE_CHECK_DELAY_MILLIS: u64 = 5_000;
 /// The longest pause between two checks.
 const MAX_ERASURE_CHECK_DELAY_MILLIS: u64 = 600_000;
@@ -66,11 +66,11 @@ impl Erasing {
     }
 }
 
-/// The steps of an erasure in the contact itself.
+/// The steps of an erasure in the contact's own entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Redact some more of the contact's own log.
-    OwnLog,
+pub enum ErasureStep {
+    /// Redact some more of the contact's log.
+    Log,
     /// Everything else is done.
     Done,
     /// Check it again later.
@@ -79,18 +79,18 @@ pub enum Step {
 
 /// The next step of an erasure. The reply is the contact's state then.
 #[derive(Clone, Copy, Debug)]
-pub struct GoOn(pub ContactId, pub Step);
+pub struct AdvanceErasure(pub ContactId, pub ErasureStep);
 
 /// The events of the next step. After all others, those from `stay` on.
 fn range(erasing: &Erasing) -> Option<SeqRange> {
     erasing.next.or(erasing.stay).map(|next| SeqRange::new(next, erasing.last.min(next + EVENTS_PER_STEP - 1)))
 }
 
-impl Step {
+impl ErasureStep {
     pub(super) fn needs(self, state: Option<&State>) -> Vec<Need> {
         let range = state.and_then(|state| state.erasing).as_ref().and_then(range);
         match (self, range) {
-            (Self::OwnLog, Some(range)) => range.seqs().map(Need::Event).collect(),
+            (Self::Log, Some(range)) => range.seqs().map(Need::Event).collect(),
             _ => Vec::new(),
         }
     }
@@ -111,7 +111,7 @@ pub(super) fn erase(state: &State, context: &DecisionContext) -> Change<Contact>
     Change { views, ..Change::new(vec![Event::ContactErased], reply) }
 }
 
-/// The same event without the contact's identity; `None` if it contains none.
+/// This event without the contact's identity; `None` if it contains none.
 fn redacted(event: &Event) -> Option<Event> {
     match event {
         Event::ContactCreated { id, identifier, .. } if !identifier.is_empty() => {
@@ -127,15 +127,15 @@ fn redacted(event: &Event) -> Option<Event> {
     }
 }
 
-/// The redacted forms of these events that contain words; and which cannot be read.
-fn redacted(
+/// The redacted forms of these events, as far as they contain the identity; and which cannot be read.
+fn redact_step(
     erasing: &Erasing,
     range: SeqRange,
     context: &DecisionContext,
     reads: &ReadSet,
-) -> Result<(Vec<Record<Event>>, Unread), Undecided> {
+) -> Result<(Vec<Record<Event>>, ErasureProgress), Undecided> {
     let mut redactions = Vec::new();
-    let mut unread = Unread::default();
+    let mut unread = ErasureProgress::default();
     let mut at = erasing.id.at;
     for seq in range.seqs() {
         match reads.record::<Event>(seq) {
@@ -151,13 +151,14 @@ fn redacted(
             }
         }
     }
-    unread.tell(context.entity);
+    unread.log(context.entity);
     Ok((redactions, unread))
 }
 
-pub(super) fn go_on(
+/// Does one step, if this erasure is still in progress.
+pub(super) fn advance(
     state: &State,
-    (id, step): (ContactId, Step),
+    (id, step): (ContactId, ErasureStep),
     context: &DecisionContext,
     reads: &ReadSet,
 ) -> Result<Decision<Contact>, Undecided> {
@@ -170,16 +171,16 @@ pub(super) fn go_on(
     }
     let mut redactions = Vec::new();
     let after = match (step, range(&erasing)) {
-        (Step::OwnLog, Some(range)) => {
-            let unread;
-            (redactions, unread) = redacted(&erasing, range, context, reads)?;
+        (ErasureStep::Log, Some(range)) => {
+            let (found, unread) = redact_step(&erasing, range, context, reads)?;
+            redactions = found;
             let moved = unread.moved(range, erasing.last, (erasing.next, erasing.stay));
             Some(moved.map_or(erasing, |(next, stay)| Erasing { next, stay, put_off: 0, ..erasing }))
         }
-        (Step::PutOff, _) => Some(erasing.put_off(context.now)),
-        (Step::Done, None) => None,
+        (ErasureStep::PutOff, _) => Some(erasing.put_off(context.now)),
+        (ErasureStep::Done, None) => None,
         // Its own log is redacted already, or not yet.
-        (Step::OwnLog, None) | (Step::Done, Some(_)) => Some(erasing),
+        (ErasureStep::Log, None) | (ErasureStep::Done, Some(_)) => Some(erasing),
     };
     let reply = Reply::Contact(Saved { state: Box::new(State { erasing: after, ..state.clone() }), created: false });
     if after == Some(erasing) {
@@ -198,8 +199,8 @@ impl State {
         self.open.iter().flat_map(move |open| self.erased_on(contact, open))
     }
 
-    /// Those on one channel, each with its opening if it may be assigned and unused; only the last one of a life can
-    /// be.
+    /// The conversations on one channel that belong to an erased contact, each with its opening if it may be assigned
+    /// and unused; only the last one of a life can be.
     pub(crate) fn erased_on(
         &self,
         contact: EntityKey,

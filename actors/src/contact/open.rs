@@ -17,7 +17,7 @@ pub struct OpenConversation {
     /// Its id.
     #[n(2)]
     pub id: ConversationId,
-    /// The previous ones, newest first.
+    /// The ids of the previous ones, newest first.
     #[n(3)]
     pub earlier: Vec<ConversationId>,
     /// The generation with which the present life began, if it was not the first. Earlier ones belong to an erased
@@ -27,7 +27,7 @@ pub struct OpenConversation {
     /// `Some(true)`: a client reopened an earlier conversation, which may have accepted messages since, so recent keys
     /// may be there.
     #[n(5)]
-    pub goes_back: Option<bool>,
+    pub returned_to_earlier: Option<bool>,
 }
 
 impl OpenConversation {
@@ -45,7 +45,7 @@ impl OpenConversation {
     }
 
     /// Marks it as an erased contact's.
-    pub(super) fn give_up(&mut self) {
+    pub(super) fn mark_erased(&mut self) {
         self.first = Some(self.generation + 1);
     }
 
@@ -58,7 +58,7 @@ impl OpenConversation {
     /// How many generations before a given one may have accepted messages after that one began.
     #[must_use]
     pub fn reach_back(&self) -> usize {
-        if self.goes_back == Some(true) { MAX_EARLIER } else { 0 }
+        if self.returned_to_earlier == Some(true) { MAX_EARLIER } else { 0 }
     }
 
     /// Whether it belongs to the present life.

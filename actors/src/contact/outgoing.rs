@@ -13,7 +13,7 @@ use crate::outbox::state::{self, Log, Outbox, Settlement};
 use crate::outbox::{Happened, LaneRow, LogOf, LogScope, Sending, Sends};
 use crate::store::{Order, SeqRange, StoreError};
 
-/// Events looked at together, backwards, for the beginning of a life.
+/// Events read together, backwards, for the beginning of a life.
 const EVENTS_PER_PAGE: usize = 64;
 
 /// Adds to a change the mark that has its events sent, if any endpoint subscribes to them; as a conversation does.
@@ -35,7 +35,7 @@ pub(super) fn marked(
 }
 
 /// The contact that an event is about: several may have lived at one address, one after the other.
-async fn whose(node: &Node, entity: EntityKey, record: &Record<Event>) -> Result<ContactId, StoreError> {
+async fn contact_of(node: &Node, entity: EntityKey, record: &Record<Event>) -> Result<ContactId, StoreError> {
     if let Event::ContactCreated { id, .. } = record.event {
         return Ok(id);
     }
@@ -81,7 +81,7 @@ impl Sends for Contact {
     }
 
     async fn happened(node: &Node, entity: EntityKey, record: Arc<Record<Event>>) -> Result<Happened, StoreError> {
-        let contact = whose(node, entity, &record).await?;
+        let contact = contact_of(node, entity, &record).await?;
         Ok(Happened::Contact { record, contact })
     }
 

@@ -20,7 +20,7 @@ use crate::tables::CHANNELS_ASIDE;
 
 /// A conversation that has left the state.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Aside {
+pub struct OverflowRow {
     /// The conversation.
     #[n(0)]
     pub conversation: OpenConversation,
@@ -33,12 +33,12 @@ fn key(channel: &str) -> Bytes {
     Bytes::copy_from_slice(channel.as_bytes())
 }
 
-impl Aside {
-    /// The row as seen from this state of the contact. In a life that began after this state nothing of it is over.
+impl OverflowRow {
+    /// The conversation as this state of the contact has it: marked as erased if the life of the row has ended by then.
     pub(crate) fn seen_by(self, state: &State) -> OpenConversation {
         let Self { mut conversation, life } = self;
         if life < state.life() || (life == state.life() && state.erased_at.is_some()) {
-            conversation.give_up();
+            conversation.mark_erased();
         }
         conversation
     }
@@ -50,11 +50,11 @@ impl Aside {
 /// [`StoreError`] if it cannot be read.
 pub async fn last_on(node: &Node, contact: EntityKey, channel: &str) -> Result<Option<OpenConversation>, StoreError> {
     let Some(state) = node.state::<Contact>(contact).await? else { return Ok(None) };
-    if !state.may_be_aside(channel) {
+    if !state.may_be_in_overflow(channel) {
         return Ok(state.in_state(channel).cloned());
     }
-    let aside = node.stored::<Aside>(contact, CHANNELS_ASIDE, key(channel)).await?;
-    Ok(aside.map(|aside| aside.seen_by(&state)))
+    let row = node.stored::<OverflowRow>(contact, CHANNELS_ASIDE, key(channel)).await?;
+    Ok(row.map(|row| row.seen_by(&state)))
 }
 
 impl State {
@@ -67,34 +67,34 @@ impl State {
         self.open.iter().find(|open| open.channel == channel)
     }
 
-    /// Whether a channel's conversation may be in a row: the state is full.
-    fn may_be_aside(&self, channel: &str) -> bool {
+    /// Whether a channel's conversation may be in a row: the state is full, and does not have it.
+    fn may_be_in_overflow(&self, channel: &str) -> bool {
         self.open.len() >= limits::CONTACT_CHANNELS && self.in_state(channel).is_none()
     }
 
     /// The read that a channel needs.
     pub(super) fn needs_of(&self, channel: &str) -> Option<Need> {
-        self.may_be_aside(channel).then(|| Need::Row(CHANNELS_ASIDE, key(channel)))
+        self.may_be_in_overflow(channel).then(|| Need::Row(CHANNELS_ASIDE, key(channel)))
     }
 
     /// The last conversation on a channel, in this life or an earlier one.
     pub(super) fn last_on(&self, channel: &str, reads: &ReadSet) -> Result<Option<OpenConversation>, Undecided> {
-        if !self.may_be_aside(channel) {
+        if !self.may_be_in_overflow(channel) {
             return Ok(self.in_state(channel).cloned());
         }
-        let aside = reads.stored::<Aside>(CHANNELS_ASIDE, key(channel))?;
-        Ok(aside.map(|aside| aside.seen_by(self)))
+        let row = reads.stored::<OverflowRow>(CHANNELS_ASIDE, key(channel))?;
+        Ok(row.map(|row| row.seen_by(self)))
     }
 
     /// The row of the conversation that leaves the state for a new channel.
-    pub(super) fn sets_aside(&self, channel: &str) -> Option<RowWrite> {
-        let first = self.open.first().filter(|_| self.may_be_aside(channel))?;
-        let aside = Aside { conversation: first.clone(), life: self.life() };
-        let key = key(&aside.conversation.channel);
-        Some(RowWrite::put(CHANNELS_ASIDE, key, codec::encode(&aside)))
+    pub(super) fn overflow_row(&self, channel: &str) -> Option<RowWrite> {
+        let first = self.open.first().filter(|_| self.may_be_in_overflow(channel))?;
+        let row = OverflowRow { conversation: first.clone(), life: self.life() };
+        let key = key(&row.conversation.channel);
+        Some(RowWrite::put(CHANNELS_ASIDE, key, codec::encode(&row)))
     }
 
-    /// Puts a conversation behind all others; the first one leaves if there is no room.
+    /// Appends a conversation after all others; if there is no room, the first one leaves the state.
     pub(super) fn assign(&mut self, conversation: &OpenConversation) {
         self.open.retain(|open| open.channel != conversation.channel);
         self.open.push(conversation.clone());

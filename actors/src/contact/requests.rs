@@ -1,6 +1,8 @@
 //! The requests to a contact, with the replies that answer them.
 
-use super::{Command, Contact, GoBack, GoOn, OpenConversation, Reply, Resolve, Save, Saved, State, Update};
+use super::{
+    AdvanceErasure, Command, Contact, OpenConversation, Reply, Resolve, ReturnToEarlier, Save, Saved, State, Update,
+};
 use crate::id::ContactId;
 use crate::outbox::{LaneRow, Sending};
 use crate::requests::requests;
@@ -11,11 +13,11 @@ requests! { Contact:
         Reply::Resolved { contact, conversation } => Some((contact, conversation)),
         Reply::Erased => None
     }
-    GoBack as GoBack, () { Reply::Nothing => () }
+    ReturnToEarlier as ReturnToEarlier, () { Reply::Nothing => () }
     Save as Save, Saved { Reply::Contact(saved) => saved }
     // The contact's state now.
     Update as Update, Box<State> { Reply::Contact(saved) => saved.state }
-    GoOn as GoOn, Box<State> { Reply::Contact(saved) => saved.state }
-    // The state of the delivery's lane now; `None`: there was nothing to do.
+    AdvanceErasure as AdvanceErasure, Box<State> { Reply::Contact(saved) => saved.state }
+    // The state of the delivery's lane now; `None`: nothing had to be done.
     Sending as Outbox, Option<Box<LaneRow>> { Reply::Again(lane) => Some(lane), Reply::Nothing => None }
 }

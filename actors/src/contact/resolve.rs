@@ -20,13 +20,13 @@ pub struct Resolve {
 }
 
 impl Resolve {
-    /// Whether another conversation may have to begin, as far as the state shows.
+    /// Whether another conversation may have to begin, by the state alone.
     pub(super) fn may_begin(&self, state: Option<&State>) -> bool {
         let open = living(state).and_then(|state| state.in_state(&self.channel));
-        !open.is_some_and(|open| self.goes_on(open))
+        !open.is_some_and(|open| self.continues(open))
     }
 
-    fn goes_on(&self, open: &OpenConversation) -> bool {
+    fn continues(&self, open: &OpenConversation) -> bool {
         open.is_open() && self.closed != Some(open.id)
     }
 
@@ -42,7 +42,7 @@ impl Resolve {
         let channel = &self.channel;
         let last = state.map(|state| state.last_on(channel, reads)).transpose()?.flatten();
         let last = match (living(state), last) {
-            (Some(state), Some(open)) if self.goes_on(&open) => {
+            (Some(state), Some(open)) if self.continues(&open) => {
                 return Ok(Decision::Answer(Reply::Resolved { contact: state.id, conversation: open }));
             }
             (_, last) => last,
@@ -50,7 +50,7 @@ impl Resolve {
         let generation = last.as_ref().map_or(1, |last| last.generation + 1);
         let address = conversation_address(context.entity, channel, generation);
         let first = last.as_ref().and_then(|last| last.first);
-        let goes_back = last.as_ref().and_then(|last| last.goes_back);
+        let returned_to_earlier = last.as_ref().and_then(|last| last.returned_to_earlier);
         let earlier = last.into_iter().flat_map(|last| std::iter::once(last.id).chain(last.earlier));
         let conversation = OpenConversation {
             channel: channel.clone(),
@@ -58,11 +58,11 @@ impl Resolve {
             id: ConversationId::new(context.place, address),
             earlier: earlier.take(MAX_EARLIER).collect(),
             first,
-            goes_back,
+            returned_to_earlier,
         };
         let contact = save::id_of(state, context);
         let mut change = Change::new(Vec::new(), Reply::Resolved { contact, conversation: conversation.clone() });
-        change.rows.extend(state.and_then(|state| state.sets_aside(channel)));
+        change.rows.extend(state.and_then(|state| state.overflow_row(channel)));
         if living(state).is_none() {
             save::create(state, &self.identifier, self.name.as_deref(), context, &mut change);
         }
@@ -73,20 +73,20 @@ impl Resolve {
 
 /// Notes that a message is about to go to an earlier conversation on the channel, which a client has reopened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GoBack {
+pub struct ReturnToEarlier {
     /// The channel.
     pub channel: String,
 }
 
-impl GoBack {
+impl ReturnToEarlier {
     pub(super) fn decide(&self, state: &State, reads: &ReadSet) -> Result<Decision<Contact>, Undecided> {
         let last = state.last_on(&self.channel, reads)?;
-        let Some(last) = last.filter(|last| last.goes_back.is_none()) else {
+        let Some(last) = last.filter(|last| last.returned_to_earlier.is_none()) else {
             return Ok(Decision::Answer(Reply::Nothing));
         };
-        let marked = Event::ConversationAssigned(OpenConversation { goes_back: Some(true), ..last });
+        let marked = Event::ConversationAssigned(OpenConversation { returned_to_earlier: Some(true), ..last });
         let mut change = Change::new(vec![marked], Reply::Nothing);
-        change.rows.extend(state.sets_aside(&self.channel));
+        change.rows.extend(state.overflow_row(&self.channel));
         Ok(Decision::Change(change))
     }
 }

@@ -33,7 +33,7 @@ pub struct Update {
 pub struct Saved {
     /// The contact.
     pub state: Box<State>,
-    /// It is new.
+    /// Whether this command has created it.
     pub created: bool,
 }
 
@@ -49,13 +49,13 @@ pub(super) fn id_of(state: Option<&State>, context: &DecisionContext) -> Contact
     }
 }
 
-/// The entry of a contact among the names.
-fn by_name(id: ContactId, name: &str, there: bool) -> ViewWrite {
+/// The entry of a contact among the names, to be added if `is_listed`, else removed.
+fn by_name(id: ContactId, name: &str, is_listed: bool) -> ViewWrite {
     let key = [&name_key(name)[..], &[0], &id.to_bytes()].concat();
-    ViewWrite { view: CONTACTS_BY_NAME, key: key.into(), value: there.then(Bytes::new) }
+    ViewWrite { view: CONTACTS_BY_NAME, key: key.into(), value: is_listed.then(Bytes::new) }
 }
 
-/// Takes the contact out of the lists.
+/// Removes the contact from the lists.
 pub(super) fn unlist(state: &State) -> Vec<ViewWrite> {
     let key = Bytes::copy_from_slice(&state.id.to_bytes());
     let listed = ViewWrite::remove(CONTACTS, key);

@@ -114,7 +114,7 @@ fn a_conversation_kept_outside_the_state_can_have_a_next_one() {
 fn gone(sim: &Sim<Contact>) -> HashSet<Address> {
     let state = sim.state.as_ref().unwrap();
     let rows = sim.rows.iter().filter(|((table, _), _)| *table == CHANNELS_ASIDE);
-    let aside = rows.map(|(_, row)| codec::decode::<Aside>(row).unwrap().seen_by(state));
+    let aside = rows.map(|(_, row)| codec::decode::<OverflowRow>(row).unwrap().seen_by(state));
     let aside: Vec<_> = aside.flat_map(|open| state.erased_on(sim.entity, &open)).collect();
     state.erased_conversations(sim.entity).chain(aside).map(|(conversation, _)| conversation.id).collect()
 }
@@ -142,7 +142,7 @@ fn an_erasure_takes_conversations_kept_outside_the_state_too() {
     assert!(gone.contains(&aside.id.address) && !gone.contains(&next.id.address));
     // Nor to an erasure that has looked at the contact before.
     let row = sim.rows[&(CHANNELS_ASIDE, Bytes::from_static(b"0"))].clone();
-    let seen = codec::decode::<Aside>(&row).unwrap().seen_by(&while_gone);
+    let seen = codec::decode::<OverflowRow>(&row).unwrap().seen_by(&while_gone);
     assert!(while_gone.erased_on(sim.entity, &seen).all(|(conversation, _)| conversation.id != next.id.address));
 }
 
@@ -228,9 +228,9 @@ fn id_of_erased(sim: &Sim<Contact>) -> ContactId {
 fn finish(sim: &mut Sim<Contact>) {
     let id = id_of_erased(sim);
     while sim.state.as_ref().unwrap().erasing.unwrap().next.is_some() {
-        of(sim.run(&Command::GoOn(GoOn(id, Step::OwnLog))));
+        of(sim.run(&Command::AdvanceErasure(AdvanceErasure(id, ErasureStep::Log))));
     }
-    of(sim.run(&Command::GoOn(GoOn(id, Step::Done))));
+    of(sim.run(&Command::AdvanceErasure(AdvanceErasure(id, ErasureStep::Done))));
 }
 
 #[test]
@@ -240,9 +240,9 @@ fn an_erasure_is_not_ended_by_the_one_of_the_life_before() {
     let first = erased(&mut sim);
     let (second, _) = resolved(&mut sim, &resolve("shop", None));
     assert_eq!(erased(&mut sim), second);
-    for step in [Step::OwnLog, Step::Done, Step::PutOff] {
+    for step in [ErasureStep::Log, ErasureStep::Done, ErasureStep::PutOff] {
         let before = sim.state.clone();
-        let (told, _) = of(sim.run(&Command::GoOn(GoOn(first, step))));
+        let (told, _) = of(sim.run(&Command::AdvanceErasure(AdvanceErasure(first, step))));
         assert!(told.erasing.is_some_and(|erasing| erasing.id != first), "another one is under way");
         assert_eq!(sim.state, before, "and is not this one's to go on with");
     }
@@ -261,11 +261,11 @@ fn an_erased_contact_leaves_no_personal_data_in_its_log_or_views() {
     assert!(sim.views.is_empty());
     let mut steps = 0;
     while sim.state.as_ref().unwrap().erasing.unwrap().next.is_some() {
-        of(sim.run(&Command::GoOn(GoOn(id_of_erased(&sim), Step::OwnLog))));
+        of(sim.run(&Command::AdvanceErasure(AdvanceErasure(id_of_erased(&sim), ErasureStep::Log))));
         steps += 1;
     }
     assert_eq!(steps, 4);
-    of(sim.run(&Command::GoOn(GoOn(id_of_erased(&sim), Step::Done))));
+    of(sim.run(&Command::AdvanceErasure(AdvanceErasure(id_of_erased(&sim), ErasureStep::Done))));
     assert_eq!(sim.state.as_ref().unwrap().erasing, None);
     for (_, bytes) in &sim.log {
         assert!(!String::from_utf8_lossy(bytes).to_lowercase().contains("ana"), "{bytes:?}");
@@ -278,14 +278,14 @@ fn an_erasure_is_looked_after_until_it_is_done() {
     let mut sim = nobody();
     resolved(&mut sim, &resolve("shop", None));
     erased(&mut sim);
-    of(sim.run(&Command::GoOn(GoOn(id_of_erased(&sim), Step::Done))));
+    of(sim.run(&Command::AdvanceErasure(AdvanceErasure(id_of_erased(&sim), ErasureStep::Done))));
     assert!(sim.state.as_ref().unwrap().erasing.is_some(), "its own log is not gone through yet");
     let mut last = Millis(0);
     for _ in 0..40 {
         let at = Contact::alarm(sim.state.as_ref().unwrap()).unwrap();
         assert!(at > last && at.since(sim.now) <= 600_000);
         (last, sim.now) = (at, at);
-        of(sim.run(&Command::GoOn(GoOn(id_of_erased(&sim), Step::PutOff))));
+        of(sim.run(&Command::AdvanceErasure(AdvanceErasure(id_of_erased(&sim), ErasureStep::PutOff))));
     }
 }
 

@@ -1,12 +1,12 @@
 //! Changes of an accepted message: edited, deleted, delivered, read.
 //!
 //! An edit keeps the record of the message's acceptance: an overlay row holds the changed values. A deletion also
-//! removes the message's words from that record.
+//! removes the content from that record.
 
 use bytes::Bytes;
 
 use super::post::is_message;
-use super::review::{self, asked, at_present};
+use super::review::{self, at_present, requested_review};
 use super::writing::{Decided, Writing};
 use super::{Event, Rejection, Reply, State, number_key};
 use crate::id::MessageId;
@@ -14,11 +14,12 @@ use crate::limits;
 use crate::machine::{Decision, Need, ReadSet, Record, Undecided};
 use crate::message::{Json, Overlay, Removal, ReviewStatus, text_weight};
 use crate::store::{KeyHash, RowWrite};
-use crate::tables::{OVERLAYS, SHOWN};
+use crate::tables::{OVERLAYS, REPLAYS};
 
-/// The key of what an answer showed of the message with this sequence.
+/// The row key of the overlay that the answer to a request with this idempotency key contained, of the message with
+/// this sequence.
 #[must_use]
-pub(crate) fn shown_key(seq: u64, key: KeyHash) -> Bytes {
+pub(crate) fn replay_key(seq: u64, key: KeyHash) -> Bytes {
     [&seq.to_be_bytes()[..], &key.0].concat().into()
 }
 
@@ -38,14 +39,14 @@ pub(super) fn overlay_of(seq: u64, reads: &ReadSet) -> Result<Overlay, Undecided
     Ok(reads.stored(OVERLAYS, number_key(seq))?.unwrap_or_default())
 }
 
-/// New values. Outer `None`: stays as it is.
+/// New values; `None`: unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edit {
     /// The text.
     pub text: Option<String>,
     /// The client's own object.
     pub metadata: Option<Json>,
-    /// The tags; inner `None`: it has none any more.
+    /// The tags; inner `None`: they are removed.
     pub tags: Option<Option<Vec<String>>>,
     /// The overlay that the client saw; the edit is refused if it has changed.
     pub seen: Option<Box<Overlay>>,
@@ -65,7 +66,7 @@ pub enum Receipt {
 pub enum Amendment {
     /// Give it new content.
     Edit(Edit),
-    /// Remove its content; its sequence stays.
+    /// Remove its content; its sequence is kept.
     Delete {
         /// The overlay that the client saw; the message is kept if it has changed.
         seen: Option<Box<Overlay>>,
@@ -77,7 +78,7 @@ pub enum Amendment {
 /// A message is to be edited or deleted, or its receipt noted.
 #[derive(Clone, Debug)]
 pub struct Amend {
-    /// Which.
+    /// The message.
     pub message: MessageId,
     /// The change.
     pub amendment: Amendment,
@@ -106,7 +107,7 @@ fn same_tag(state: &State, one: &Overlay, other: &Overlay) -> bool {
     one.text == other.text && (state.origin.human_channel().is_none() || one.labels() == other.labels())
 }
 
-/// Changes a message, unless it is gone, or differs from what the client saw.
+/// Changes a message, unless it is deleted, or differs from what the client saw.
 pub(super) fn amend(state: &State, amend: &Amend, mut writing: Writing<'_>) -> Decided {
     let &Amend { message, ref amendment } = amend;
     let context = writing.context;
@@ -130,15 +131,15 @@ pub(super) fn amend(state: &State, amend: &Amend, mut writing: Writing<'_>) -> D
         Amendment::Delete { .. } => delete(message, &mut after, &mut writing)?,
         Amendment::Acknowledge(receipt) => acknowledge(*receipt, message, &mut after, &mut writing),
     }
-    // If nothing changes, an idempotency key remembers even that, but the overlay stays as it is.
+    // If nothing changes, the answer is still stored for the idempotency key, but no overlay is written.
     if !writing.events().is_empty() {
         writing.overlay(message.number, &after);
     }
-    // A retry must not show an end of the review that came later.
-    let asked = asked(message.number, reads)?;
-    let told = at_present(asked.as_ref().map(|asked| &asked.review), after, context.now);
-    show(message.number, &told, &mut writing);
-    Ok(writing.done(Reply::Amended(Box::new(told))))
+    // The answer to a retry must not contain a later end of the review.
+    let requested = requested_review(message.number, reads)?;
+    let answered = at_present(requested.as_ref().map(|requested| &requested.review), after, context.now);
+    store_replay(message.number, &answered, &mut writing);
+    Ok(writing.done(Reply::Amended(Box::new(answered))))
 }
 
 /// Applies the new values. If it has them already, nothing changes.
@@ -156,13 +157,13 @@ fn edit(edit: &Edit, message: MessageId, after: &mut Overlay, writing: &mut Writ
     }
 }
 
-/// Its words leave the log, and so does the answer to its review.
+/// Removes its content from the log, and the answer to its review.
 fn delete(message: MessageId, after: &mut Overlay, writing: &mut Writing<'_>) -> Result<(), Undecided> {
     let answered = after.review_end;
     end_review(message, after, writing)?;
     let updated_at = Some(writing.context.now);
     *after = Overlay { updated_at, ..std::mem::take(after).redacted(Removal::Deleted) };
-    unshow(message.number, writing)?;
+    drop_replays(message.number, writing)?;
     redact(message.number, writing)?;
     if let Some(end) = answered {
         redact(end, writing)?;
@@ -188,14 +189,14 @@ fn acknowledge(receipt: Receipt, message: MessageId, after: &mut Overlay, writin
     }
 }
 
-/// Drops the stored answers about the message: a retry is then answered with the current message.
-pub(super) fn unshow(seq: u64, writing: &mut Writing<'_>) -> Result<(), Undecided> {
-    let keys = writing.reads.under(SHOWN, &number_key(seq))?;
-    writing.extend(keys.into_iter().map(|key| RowWrite::delete(SHOWN, key.clone())));
+/// Deletes the stored answers about the message: a retry is then answered with the current message.
+pub(super) fn drop_replays(seq: u64, writing: &mut Writing<'_>) -> Result<(), Undecided> {
+    let keys = writing.reads.under(REPLAYS, &number_key(seq))?;
+    writing.extend(keys.into_iter().map(|key| RowWrite::delete(REPLAYS, key.clone())));
     Ok(())
 }
 
-/// Removes the words of the event with this sequence, if it has any.
+/// Removes the content of the event with this sequence, if it has any.
 fn redact(seq: u64, writing: &mut Writing<'_>) -> Result<(), Undecided> {
     if let Some(record) = writing.reads.record::<Event>(seq)?
         && let Some(event) = record.event.redacted(Removal::Deleted)
@@ -206,23 +207,23 @@ fn redact(seq: u64, writing: &mut Writing<'_>) -> Result<(), Undecided> {
 }
 
 /// Stores the answer for a retry of a request that came with an idempotency key.
-pub(super) fn show(seq: u64, overlay: &Overlay, writing: &mut Writing<'_>) {
+pub(super) fn store_replay(seq: u64, overlay: &Overlay, writing: &mut Writing<'_>) {
     if let Some(key) = writing.context.key {
-        writing.put(SHOWN, shown_key(seq, key), overlay);
+        writing.put(REPLAYS, replay_key(seq, key), overlay);
     }
 }
 
 /// Ends the review of a deleted message. If its deadline has passed unannounced, it is announced as expired now,
 /// because the message that the announcement needs is about to be removed.
 pub(super) fn end_review(message: MessageId, after: &mut Overlay, writing: &mut Writing<'_>) -> Result<(), Undecided> {
-    let Some(asked) = asked(message.number, writing.reads)? else { return Ok(()) };
+    let Some(requested) = requested_review(message.number, writing.reads)? else { return Ok(()) };
     if after.review.as_ref().is_some_and(|stored| stored.status != ReviewStatus::Pending) {
         return Ok(());
     }
     let now = writing.context.now;
-    // Votes so far are words too.
-    let standing = asked.standing(after, now).redacted();
+    // The votes so far contain what people wrote.
+    let standing = requested.standing(after, now).redacted();
     let state = if standing.status == ReviewStatus::Pending { standing.cancelled(now) } else { standing };
-    review::end(&asked, after, state, None, writing);
+    review::end(&requested, after, state, None, writing);
     Ok(())
 }

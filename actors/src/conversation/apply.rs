@@ -64,7 +64,7 @@ impl State {
                 self.newest_message = Some(record.seq);
                 self.last_message_at = Some(record.at);
                 self.updated_at = record.at;
-                if message_of(record).as_ref().is_some_and(remember::wants_memories) {
+                if message_of(record).as_ref().is_some_and(remember::requests_memories) {
                     self.remembering = Some(Remembering::with(self.remembering, record.seq, record.at));
                 }
             }

@@ -1,5 +1,4 @@
-//! A cache of how conversations began. The beginning never changes, and reading it from the store loads the whole
-//! state.
+//! A cache of how conversations began. The beginning never changes, and reading it from the store loads the full state.
 
 use std::sync::Arc;
 

@@ -29,7 +29,7 @@ pub enum Command {
     Copy(Copying),
     /// Append messages, and perhaps let an agent answer.
     Post(Post),
-    /// Change title, owner, status and the like.
+    /// Change title, summary, metadata, owner or status.
     Update(Update),
     /// Let an agent take a turn.
     StartTurn(StartTurn),
@@ -67,16 +67,16 @@ pub enum Command {
     Outbox(Sending),
     /// Hold an idempotency key for a request that has its effect in another entity.
     Claim(Claiming),
-    /// Remove all words, a step at a time; repeat until it is done.
+    /// Remove all content, a step at a time; repeat until it is done.
     Erase(Erase),
-    /// The same for a copy noted by this contact, of a conversation with them. Refused if another conversation has this
-    /// address; if none has, nothing begins, and no such copy can begin from then on.
+    /// Remove all content of a copy that this contact has noted, of a conversation with them. Refused if another
+    /// conversation has this address; if none has, nothing begins, and no such copy can begin from then on.
     EraseCopy(EraseCopy),
     /// Memories were drawn from some messages.
     Remembered {
         /// Their sequences.
         range: SeqRange,
-        /// The result.
+        /// The memories, and what could not be drawn.
         drawn: remember::Drawn,
     },
     /// Drawing memories has failed, and will be retried. The value is the state at the attempt, which a repeated report
@@ -103,7 +103,7 @@ pub enum Reply {
     Amended(Box<Overlay>),
     /// The review's state now.
     Review(Box<ReviewState>),
-    /// This message has the file; `None`: none has it by the binding that was named, and none ever will.
+    /// This message has the file; `None`: no message has it by the named binding, and none ever will.
     Attached(Option<MessageId>),
     /// The current claim of the key.
     Claimed(Claim),
@@ -111,7 +111,7 @@ pub enum Reply {
     Erasing(Erasure),
     /// A delivery is retried; the state of its lane now.
     Again(Box<LaneRow>),
-    /// There was nothing to do.
+    /// Nothing had to be done.
     Nothing,
 }
 
@@ -122,7 +122,7 @@ pub enum Rejection {
     NotFound,
     /// It is closed.
     Closed,
-    /// It is a human channel's own, and stays open.
+    /// It belongs to a human channel, and cannot be closed.
     NotClosable,
     /// Its contact was erased, and it with them.
     Erased,
@@ -147,7 +147,7 @@ pub enum Rejection {
     TooManyTurns,
     /// There is no such message.
     MessageNotFound,
-    /// Its content is gone.
+    /// Its content was deleted.
     MessageDeleted,
     /// The message differs from what the client saw.
     MessageChanged,
@@ -155,7 +155,7 @@ pub enum Rejection {
     ReviewNotFound,
     /// It was decided, or taken back, before.
     ReviewOver(Box<ReviewState>),
-    /// Its time is over.
+    /// Its deadline has passed.
     ReviewExpired(Box<ReviewState>),
     /// This principal has already voted.
     AlreadyVoted,

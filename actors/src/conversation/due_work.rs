@@ -38,7 +38,7 @@ fn is_elsewhere(node: &Node, state: &State) -> bool {
     running.is_some_and(|turn| node.is_at_work_elsewhere(turn))
 }
 
-/// Whether what is due of the running turn and of the memories is running here, or waits for room here.
+/// Whether what is due of the running turn and of the memories is running here, or waits for a permit here.
 fn is_here(node: &Node, entity: EntityKey, state: &State, remembers: bool, now: Millis) -> bool {
     let turn = state.running.as_ref().filter(|turn| turn.check_at() <= now);
     (turn.is_some() || remembers)

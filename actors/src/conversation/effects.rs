@@ -1,4 +1,4 @@
-//! What a conversation starts in its process: turns, errands, memories, copies, deliveries; and what it tells whom.
+//! What a conversation starts in its process: turns, errands, memories, copies, deliveries and notifications.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ impl Effects for Conversation {
             running => (None, running),
         };
         if let Some(turn) = waiting {
-            node.errands.look_after(node, entity, turn);
+            node.errands.check_reviews(node, entity, turn);
         }
         let lost = running.filter(|turn| !node.is_at_work(entity, turn)).map(Turn::current);
         Command::Wake { lost }
@@ -54,7 +54,7 @@ impl Effects for Conversation {
                 Event::TurnCancelled(turn) => node.turns.stop(entity, turn),
                 event if event.makes_errands() => node.errands.run(node, entity),
                 Event::MessageCreated(accepted) if accepted.content.memories => node.drawing.start(node, entity),
-                // Not by the alarm itself: while the store refuses commits, a model would be asked each time it rings,
+                // Not by the alarm itself: while the store refuses commits, a model would be called each time it rings,
                 // for an answer that cannot be stored.
                 Event::MemoriesDrawn { left: Some(left) } if left.put_off > 0 => node.drawing.start(node, entity),
                 // The request for a copy makes it; an unfinished copy found here was left by a process that ended.

@@ -1,4 +1,4 @@
-//! Erasing the words of a whole conversation, because its contact is erased.
+//! Erasing the content of a conversation, because its contact is erased.
 //!
 //! One event begins it: the conversation is closed for good and its turns end, so no message follows. After that the
 //! log is redacted in steps, each a commit of its own, so that a long conversation never makes a large commit. The
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 
-use super::amend::{end_review, overlay_of, unshow};
+use super::amend::{drop_replays, end_review, overlay_of};
 use super::post;
 use super::writing::{Decided, Writing};
 use super::{Conversation, Event, Opening, Origin, Rejection, Reply, State, fork, number_key, turn};
@@ -21,8 +21,8 @@ use crate::id::{ContactId, MessageId};
 use crate::machine::{Decision, DecisionContext, Need, Record, Undecided};
 use crate::message::{Overlay, Removal};
 use crate::store::SeqRange;
-use crate::tables::{DETAILS, OVERLAYS, SHOWN};
-use crate::workflows::erasure::Unread;
+use crate::tables::{DETAILS, OVERLAYS, REPLAYS};
+use crate::workflows::erasure::ErasureProgress;
 
 /// Events that one step goes through. Their old form is read and a new one is written, with a row for some.
 pub(crate) const EVENTS_PER_STEP: u64 = 64;
@@ -33,7 +33,7 @@ pub struct Erasure {
     /// When it began.
     #[n(0)]
     pub since: Millis,
-    /// The first event that may still contain words; `None`: none does.
+    /// The first event that may still have content; `None`: none has.
     #[n(1)]
     pub next: Option<u64>,
     /// The last one that might.
@@ -44,14 +44,14 @@ pub struct Erasure {
     pub stay: Option<u64>,
 }
 
-/// All words are to be removed, a step at a time.
+/// A request to remove all content, a step at a time.
 #[derive(Clone, Debug)]
 pub struct Erase {
     /// The opening of a conversation that was not used yet: so that a message in flight finds it closed.
     pub unused: Option<Opening>,
 }
 
-/// The same for a copy that this contact has noted, of a conversation with them.
+/// A request to remove all content of a copy that this contact has noted, of a conversation with them.
 #[derive(Clone, Copy, Debug)]
 pub struct EraseCopy(pub ContactId);
 
@@ -69,7 +69,7 @@ impl Erasure {
 
 /// Whether a conversation belongs to the erased contact, or to one erased at its address before. A copy is noted before
 /// it begins, at the home of its request's key, where another conversation may have begun instead.
-fn is_theirs(state: &State, erased: ContactId) -> bool {
+fn belongs_to(state: &State, erased: ContactId) -> bool {
     state.origin.contact().is_some_and(|contact| contact.address == erased.address && contact.at <= erased.at)
 }
 
@@ -78,7 +78,7 @@ pub(super) fn erase_copy(state: Option<&State>, erase: EraseCopy, writing: Writi
     let EraseCopy(erased) = erase;
     match state {
         None => fork::bar(erased, writing),
-        Some(state) if is_theirs(state, erased) => next(state, writing),
+        Some(state) if belongs_to(state, erased) => next(state, writing),
         Some(_) => Err(Rejection::NotFound.into()),
     }
 }
@@ -95,7 +95,7 @@ pub(super) fn erase(state: Option<&State>, erase: &Erase, writing: Writing<'_>) 
 fn next(state: &State, writing: Writing<'_>) -> Decided {
     let Some(erasure) = &state.erasure else { return begin(state, writing) };
     match erasure.step() {
-        Some(step) => empty(state, erasure, step, writing),
+        Some(step) => redact_step(state, erasure, step, writing),
         None => Ok(Decision::Answer(Reply::Erasing(*erasure))),
     }
 }
@@ -104,20 +104,20 @@ fn next(state: &State, writing: Writing<'_>) -> Decided {
 fn step_needs(step: SeqRange) -> impl Iterator<Item = Need> {
     let needs = step.seqs().flat_map(|seq| {
         let key = number_key(seq);
-        [Need::Event(seq), Need::Row(OVERLAYS, key.clone()), Need::Under(SHOWN, key)]
+        [Need::Event(seq), Need::Row(OVERLAYS, key.clone()), Need::Under(REPLAYS, key)]
     });
     // An unreadable event happened no earlier than the one before it.
     needs.chain((step.first > 1).then(|| Need::Event(step.first - 1)))
 }
 
-/// Empties the events of a step.
-fn empty(state: &State, erasure: &Erasure, step: SeqRange, mut writing: Writing<'_>) -> Decided {
+/// Redacts the events of a step.
+fn redact_step(state: &State, erasure: &Erasure, step: SeqRange, mut writing: Writing<'_>) -> Decided {
     let reads = writing.reads;
     let missing: Vec<Need> = step_needs(step).filter(|need| !reads.has(need)).collect();
     if !missing.is_empty() {
         return Err(Undecided::Missing(missing).into());
     }
-    let mut unread = Unread::default();
+    let mut unread = ErasureProgress::default();
     let before = reads.record::<Event>(step.first - 1).ok().flatten();
     let mut at = before.map_or(state.created_at(), |record| record.at);
     for seq in step.seqs() {
@@ -133,16 +133,16 @@ fn empty(state: &State, erasure: &Erasure, step: SeqRange, mut writing: Writing<
             record => {
                 let Some(record) = record? else { continue };
                 at = record.at;
-                silence(record, state, &mut writing)?;
+                redact_event(record, state, &mut writing)?;
             }
         }
-        match unshow(seq, &mut writing) {
-            // Which answers there are is unknown, so none can be removed.
+        match drop_replays(seq, &mut writing) {
+            // Which answers are stored is unknown, so none can be deleted.
             Err(Undecided::Corrupt(error)) => unread.keep(seq, error),
-            unshown => unshown?,
+            deleted => deleted?,
         }
     }
-    unread.tell(writing.context.entity);
+    unread.log(writing.context.entity);
     let Some((next, stay)) = unread.moved(step, erasure.last, (erasure.next, erasure.stay)) else {
         return Ok(Decision::Answer(Reply::Erasing(*erasure)));
     };
@@ -150,18 +150,18 @@ fn empty(state: &State, erasure: &Erasure, step: SeqRange, mut writing: Writing<
     Ok(writing.done(Reply::Erasing(Erasure { next, stay, ..*erasure })))
 }
 
-/// Removes the words and names of one event.
-fn silence(record: Record<Event>, state: &State, writing: &mut Writing<'_>) -> Result<(), Undecided> {
-    let silent = record.event.redacted(Removal::Erased);
-    let nameless = without_names(silent.as_ref().unwrap_or(&record.event), state, writing.context);
-    let Some(event) = nameless.or(silent) else { return Ok(()) };
+/// Removes the content and the names of one event.
+fn redact_event(record: Record<Event>, state: &State, writing: &mut Writing<'_>) -> Result<(), Undecided> {
+    let redacted = record.event.redacted(Removal::Erased);
+    let nameless = without_names(redacted.as_ref().unwrap_or(&record.event), state, writing.context);
+    let Some(event) = nameless.or(redacted) else { return Ok(()) };
     let record = Record { event, ..record };
-    take_overlay(&record, writing)?;
+    redact_overlay(&record, writing)?;
     writing.redact(record);
     Ok(())
 }
 
-/// The same without the owner, and with the contact's id where a sender was named by the contact's identifier. `None`
+/// The event without the owner, and with the contact's id where a sender was named by the contact's identifier. `None`
 /// if it has neither.
 fn without_names(event: &Event, state: &State, context: &DecisionContext) -> Option<Event> {
     let mut nameless = event.clone();
@@ -181,8 +181,8 @@ fn without_names(event: &Event, state: &State, context: &DecisionContext) -> Opt
     (nameless != *event).then_some(nameless)
 }
 
-/// Erases the words of a message's edits and answers, which are in a row of their own. One that is damaged is replaced.
-fn take_overlay(record: &Record<Event>, writing: &mut Writing<'_>) -> Result<(), Undecided> {
+/// Erases the content of a message's edits and answers, which are in a row of their own. A damaged row is replaced.
+fn redact_overlay(record: &Record<Event>, writing: &mut Writing<'_>) -> Result<(), Undecided> {
     let Some(message) = super::message_of(record) else { return Ok(()) };
     let after = match overlay_of(record.seq, writing.reads) {
         // Whether its review has ended is unknown. If it has not, its deadline ends it.

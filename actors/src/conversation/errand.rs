@@ -21,30 +21,30 @@ use crate::trace::TraceContext;
 
 /// The pause after which remaining errands are run again.
 const AGAIN_MILLIS: u64 = 1_000;
-/// How long a review that was not found is searched: by then the request for it has given up, and its last command was
-/// answered or is gone with its process.
-const LOOKED_FOR_MILLIS: u64 = limits::ASKED_FOR_MILLIS + 2 * limits::COMMAND_MILLIS;
+/// How long a review that was not found is searched for: by then the request for it has given up, and its last command
+/// was answered or has ended with its process.
+const REVIEW_SEARCH_TIMEOUT_MILLIS: u64 = limits::ASKED_FOR_MILLIS + 2 * limits::COMMAND_MILLIS;
 
 /// An errand.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Errand {
-    /// Notify the asking turn that a review of this conversation is over.
+    /// Notify the waiting turn that a review of this conversation is over.
     #[n(0)]
-    Tell {
-        /// The turn and call that asked.
+    NotifyAsker {
+        /// The turn and call that wait for it.
         #[n(0)]
         asker: Asker,
-        /// The message that asked.
+        /// The message that requested the review.
         #[n(1)]
         message: MessageId,
         /// The trace of the review's end.
         #[n(2)]
         trace: Option<TraceContext>,
     },
-    /// Cancel the review that a call of this conversation's turn has asked for, or was about to.
+    /// Cancel the review that a call of this conversation's turn has requested, or was about to request.
     #[n(1)]
     Withdraw {
-        /// On which channel.
+        /// The id of the channel.
         #[n(0)]
         channel: String,
         /// The turn.
@@ -69,7 +69,7 @@ impl Errand {
     /// Its key: one for each review, one for each call.
     fn key(&self) -> Bytes {
         match self {
-            Self::Tell { message, .. } => [b"t".as_slice(), &message.number.to_be_bytes()].concat().into(),
+            Self::NotifyAsker { message, .. } => [b"t".as_slice(), &message.number.to_be_bytes()].concat().into(),
             Self::Withdraw { call, .. } => [b"w", call.as_bytes()].concat().into(),
         }
     }
@@ -82,15 +82,15 @@ impl Errand {
     /// The trace that caused it.
     pub(crate) fn trace(&self) -> Option<TraceContext> {
         match self {
-            Self::Tell { trace, .. } | Self::Withdraw { trace, .. } => *trace,
+            Self::NotifyAsker { trace, .. } | Self::Withdraw { trace, .. } => *trace,
         }
     }
 
     /// Whether a review that is not found at `now` will never exist.
     pub(crate) fn is_hopeless(&self, now: Millis) -> bool {
         match self {
-            Self::Tell { .. } => true,
-            Self::Withdraw { since, .. } => now.since(*since) > LOOKED_FOR_MILLIS,
+            Self::NotifyAsker { .. } => true,
+            Self::Withdraw { since, .. } => now.since(*since) > REVIEW_SEARCH_TIMEOUT_MILLIS,
         }
     }
 }
@@ -107,12 +107,12 @@ pub(super) fn needs() -> Vec<Need> {
 
 /// Removes these errands, which have been run.
 pub(super) fn done(state: &State, keys: &[Bytes], mut writing: Writing<'_>) -> Decided {
-    let there = writing.reads.first(ERRANDS, limits::ERRANDS + 1)?;
-    // Of errands behind the first ones, only those that the caller has read are known.
-    let last = there.last().filter(|_| there.len() > limits::ERRANDS).map(|(key, _)| (*key).clone());
-    let behind = keys.iter().filter(|key| last.as_ref().is_some_and(|last| *key > last));
-    let (done, left): (Vec<_>, Vec<_>) = there.into_iter().partition(|(key, _)| keys.contains(key));
-    let done: Vec<&Bytes> = done.into_iter().map(|(key, _)| key).chain(behind).collect();
+    let first = writing.reads.first(ERRANDS, limits::ERRANDS + 1)?;
+    // Of errands after the first ones, only those that the caller has read are known.
+    let last = first.last().filter(|_| first.len() > limits::ERRANDS).map(|(key, _)| (*key).clone());
+    let later = keys.iter().filter(|key| last.as_ref().is_some_and(|last| *key > last));
+    let (done, left): (Vec<_>, Vec<_>) = first.into_iter().partition(|(key, _)| keys.contains(key));
+    let done: Vec<&Bytes> = done.into_iter().map(|(key, _)| key).chain(later).collect();
     if done.is_empty() && (state.errands_at.is_none() || !left.is_empty()) {
         return Ok(Decision::Answer(Reply::Nothing));
     }

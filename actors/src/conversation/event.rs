@@ -30,7 +30,7 @@ pub struct Accepted {
     /// The conversation's owner at the time.
     #[n(3)]
     pub owner: Option<String>,
-    /// The turn that it asked for or resulted from.
+    /// The turn that it requested or resulted from.
     #[n(4)]
     pub turn: Option<TurnId>,
 }
@@ -60,7 +60,7 @@ mod shared {
 /// How a review ended, as it is logged.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct ReviewEnd {
-    /// The message that asked.
+    /// The message that requested the review.
     #[n(0)]
     pub message: MessageId,
     /// Its state now.
@@ -72,15 +72,15 @@ pub struct ReviewEnd {
     /// The review's type. `None` where an earlier version logged its end.
     #[n(3)]
     pub kind: Option<String>,
-    /// Its deadline. `None` likewise.
+    /// Its deadline. `None` where an earlier version logged its end.
     #[n(4)]
     pub expires_at: Option<Millis>,
 }
 
-/// About how many bytes an event takes beside the words of people and agents.
+/// About how many bytes an event takes, apart from what people and agents wrote.
 const PLAIN_BYTES: usize = 400;
 
-/// An event or mark of a conversation. Words of people and agents are only in events, never in marks, because a mark
+/// An event or mark of a conversation. What people and agents wrote is only in events, never in marks, because a mark
 /// cannot be redacted.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum Event {
@@ -96,14 +96,14 @@ pub enum Event {
         /// Its owner.
         #[n(2)]
         owner: Option<String>,
-        /// Title and the like.
+        /// Title, summary and metadata.
         #[n(3)]
         details: Details,
         /// It is a copy.
         #[n(4)]
         forked: Option<Forked>,
     },
-    /// Title, owner or the like changed.
+    /// Title, summary, metadata, owner or status changed.
     #[n(1)]
     ConversationUpdated {
         /// Its owner now.
@@ -153,7 +153,7 @@ pub enum Event {
     /// A turn ended with its replies.
     #[n(10)]
     TurnCompleted(#[n(0)] Turn),
-    /// A turn ended without.
+    /// A turn failed.
     #[n(11)]
     TurnFailed(#[n(0)] Turn),
     /// A turn was cancelled.
@@ -162,45 +162,45 @@ pub enum Event {
     /// A message was edited.
     #[n(14)]
     MessageUpdated {
-        /// Which.
+        /// The message.
         #[n(0)]
         message: MessageId,
     },
     /// A message's content was removed.
     #[n(15)]
     MessageDeleted {
-        /// Which.
+        /// The message.
         #[n(0)]
         message: MessageId,
     },
     /// A message has arrived.
     #[n(16)]
     MessageDelivered {
-        /// Which.
+        /// The message.
         #[n(0)]
         message: MessageId,
     },
     /// A message was read.
     #[n(17)]
     MessageRead {
-        /// Which.
+        /// The message.
         #[n(0)]
         message: MessageId,
     },
-    /// Its contact is erased: the conversation is closed for good, and its words are removed.
+    /// Its contact is erased: the conversation is closed for good, and its content is being removed.
     #[n(26)]
     ConversationErased,
-    /// The words of some more events are gone; a mark.
+    /// The content of some more events was removed; a mark.
     #[n(27)]
     ErasureMoved {
-        /// The first event that may still have some.
+        /// The first event that may still have content; `None`: none has.
         #[n(0)]
         next: Option<u64>,
-        /// The first one before it that could not be emptied.
+        /// The first event before it that could not be redacted; `None`: all were.
         #[n(1)]
         stay: Option<u64>,
     },
-    /// A memory was made or changed because of what was said here.
+    /// A memory was created or changed because of a message of this conversation.
     #[n(28)]
     MemoryNoted(#[n(0)] Note),
     /// Memories could not be drawn from some messages, and will not be.
@@ -230,10 +230,10 @@ pub enum Event {
         #[n(0)]
         next: Option<Millis>,
     },
-    /// The turn that runs has called tools, has results of them, or waits; a mark.
+    /// The running turn has called tools, has results of them, or waits for people; a mark.
     #[n(21)]
     TurnMoved(#[n(0)] Turn),
-    /// There are errands to other conversations, or none any more; a mark.
+    /// Errands to other conversations were added or have been run; a mark.
     #[n(22)]
     ErrandsDue {
         /// When they are run again, if necessary.
@@ -260,15 +260,18 @@ pub enum Event {
 }
 
 impl Event {
-    /// The same without the words of people and agents; `None` if it has none. It leads to the same state.
+    /// This event without what people and agents wrote; `None` if it contains nothing of the kind. Both lead to the
+    /// same state.
     #[must_use]
-    pub fn redacted(&self, gone: Removal) -> Option<Self> {
+    pub fn redacted(&self, removal: Removal) -> Option<Self> {
         let end = |end: &ReviewEnd| ReviewEnd { state: end.state.redacted(), ..end.clone() };
         Some(match self {
-            Self::MessageCreated(accepted) if accepted.content.gone != Some(gone) => Self::MessageCreated(Accepted {
-                content: Arc::new(accepted.content.redacted(gone)),
-                ..accepted.clone()
-            }),
+            Self::MessageCreated(accepted) if accepted.content.removal != Some(removal) => {
+                Self::MessageCreated(Accepted {
+                    content: Arc::new(accepted.content.redacted(removal)),
+                    ..accepted.clone()
+                })
+            }
             Self::ConversationCreated { id, origin, owner, details, forked } if *details != Details::default() => {
                 let origin = origin.clone();
                 let owner = owner.clone();
@@ -346,16 +349,16 @@ impl Event {
 
     /// About how many bytes it takes in memory.
     pub(crate) fn weight(&self) -> usize {
-        let said = match self {
+        let content = match self {
             Self::MessageCreated(accepted) => accepted.content.weight(),
             Self::ConversationCreated { details, .. } | Self::ConversationUpdated { details, .. } => details.bytes(),
             Self::ReviewCompleted(end) | Self::ReviewExpired(end) | Self::ReviewCancelled(end) => end.state.weight(),
             _ => 0,
         };
-        PLAIN_BYTES + said
+        PLAIN_BYTES + content
     }
 
-    /// Whether earlier messages stay as they are for a turn that reads them. After an event that is not named here the
+    /// Whether earlier messages remain unchanged for a turn that reads them. After an event that is not named here the
     /// conversation is read again, so a new type of event is safe by default.
     pub(crate) fn keeps_content(&self) -> bool {
         matches!(

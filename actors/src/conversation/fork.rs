@@ -21,7 +21,7 @@ use crate::store::RowWrite;
 use crate::tables::{BARRED, COPIES};
 use crate::tasks::backoff::pause;
 
-/// How long after its last step a copy is checked, and resumed if its process is gone.
+/// How long after its last step a copy is checked, and resumed if its process has ended.
 const COPY_CHECK_DELAY_MILLIS: u64 = 10_000;
 /// The longest pause between two checks.
 const MAX_COPY_CHECK_DELAY_MILLIS: u64 = 600_000;
@@ -52,7 +52,7 @@ pub struct Fork {
     /// The source, and how much of it is copied.
     #[n(0)]
     pub of: Forked,
-    /// The first event of the source that was not looked at; `None`: all were.
+    /// The first event of the source that was not read yet; `None`: all were.
     #[n(1)]
     pub next: Option<u64>,
     /// How many messages were copied.
@@ -84,12 +84,12 @@ impl Fork {
 /// A message of the source, to be copied.
 #[derive(Clone, Debug)]
 pub struct Original {
-    /// Its sequence there.
+    /// Its sequence in the source.
     pub number: u64,
-    /// That of its parent.
+    /// The sequence of its parent in the source.
     pub parent: Option<u64>,
     /// The copy's content. `None`: the original has no content any more and is skipped; in a tree, one without a parent
-    /// is kept without words.
+    /// is kept without text.
     pub content: Option<Arc<Content>>,
 }
 
@@ -98,7 +98,7 @@ pub struct Original {
 pub struct Copying {
     /// The first event of the source in this part.
     pub from: u64,
-    /// The first event behind it; `None`: there is none.
+    /// The first event after this part; `None`: it is the last one.
     pub next: Option<u64>,
     /// The messages among them.
     pub originals: Vec<Original>,
@@ -169,8 +169,8 @@ fn append(state: &State, parent: Option<MessageId>, content: &Arc<Content>, writ
     let content = Arc::clone(content);
     let message = Message { id, conversation, owner, parent, turn: None, content };
     writing.extend(attach::mentions(&message));
-    if let Some(gone) = message.content.gone {
-        writing.overlay(id.number, &Overlay::default().redacted(gone));
+    if let Some(removal) = message.content.removal {
+        writing.overlay(id.number, &Overlay::default().redacted(removal));
     }
     let Message { content, owner, .. } = message;
     writing.event(Event::MessageCreated(Accepted { conversation, content, parent, owner, turn: None }));
@@ -181,7 +181,7 @@ fn barred_key(contact: ContactId) -> Bytes {
     Bytes::copy_from_slice(&contact.address.0)
 }
 
-/// The read that shows whether copies with a contact may begin here.
+/// The read that decides whether copies with a contact may begin here.
 pub(super) fn barred_need(contact: ContactId) -> Need {
     Need::Row(BARRED, barred_key(contact))
 }
@@ -207,7 +207,7 @@ pub(super) fn begin(state: Option<&State>, forking: &Forking, writing: Writing<'
 }
 
 /// Bars copies with this contact here. Nothing else begins either: this is the home of an idempotency key, and a
-/// conversation here would show that the key has had its effect.
+/// conversation here would mean that the key has had its effect.
 pub(super) fn bar(contact: ContactId, mut writing: Writing<'_>) -> Decided {
     if is_barred(contact, writing.reads)? {
         return Ok(Decision::Answer(Reply::Nothing));
@@ -217,7 +217,7 @@ pub(super) fn bar(contact: ContactId, mut writing: Writing<'_>) -> Decided {
 }
 
 /// A due check: resumes the copying, and checks again later.
-pub(super) fn look_again(state: &State, writing: &mut Writing<'_>) {
+pub(super) fn recheck(state: &State, writing: &mut Writing<'_>) {
     let now = writing.context.now;
     let Some(fork) = state.fork.filter(|fork| fork.next.is_some() && fork.check_at <= now) else { return };
     let after = pause(COPY_CHECK_DELAY_MILLIS, fork.put_off, MAX_COPY_CHECK_DELAY_MILLIS);

@@ -38,10 +38,10 @@ pub enum BusyPolicy {
     Interrupt,
 }
 
-/// An agent shall answer.
+/// A request that an agent answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TurnRequest {
-    /// Which.
+    /// The id of the agent.
     pub agent: String,
     /// The policy while a turn runs.
     pub policy: BusyPolicy,
@@ -56,7 +56,7 @@ pub struct Post {
     pub expected: Option<ConversationId>,
     /// The messages, in order.
     pub messages: Vec<NewMessage>,
-    /// The turn that the last of them asks for.
+    /// The turn that the last of them requests.
     pub turn: Option<TurnRequest>,
 }
 
@@ -65,7 +65,7 @@ pub struct Post {
 pub struct Posted {
     /// The messages, in order.
     pub messages: Vec<Message>,
-    /// The turn that was asked for.
+    /// The requested turn.
     pub turn: Option<Box<Turn>>,
 }
 
@@ -315,11 +315,11 @@ impl Posting<'_> {
         }
         let superseded_by = self.messages.last().map(|message| message.id);
         let mut overlay = Overlay { superseded_by, ..overlay_of(id.number, self.writing.reads)? };
-        if let Some(asked) = review::asked(id.number, self.writing.reads)? {
-            let standing = asked.standing(&overlay, self.writing.context.now);
+        if let Some(requested) = review::requested_review(id.number, self.writing.reads)? {
+            let standing = requested.standing(&overlay, self.writing.context.now);
             if standing.status == ReviewStatus::Pending {
                 let cancelled = standing.cancelled(self.writing.context.now);
-                review::end(&asked, &mut overlay, cancelled, None, &mut self.writing);
+                review::end(&requested, &mut overlay, cancelled, None, &mut self.writing);
             }
         }
         self.writing.overlay(id.number, &overlay);
@@ -360,7 +360,7 @@ fn content_at(message: &NewMessage, context: &DecisionContext) -> Arc<Content> {
     content
 }
 
-/// Whether it asks for a review.
-pub(super) fn asks(post: &Post) -> bool {
+/// Whether one of its messages requests a review.
+pub(super) fn requests_review(post: &Post) -> bool {
     post.messages.iter().any(|message| message.content.review.is_some())
 }

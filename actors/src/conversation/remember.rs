@@ -38,10 +38,10 @@ pub struct Remembering {
     pub put_off: u32,
 }
 
-/// A memory that was made or changed because of what was said here.
+/// A memory that was created or changed because of a message of this conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Note {
-    /// Which.
+    /// The memory.
     #[n(0)]
     pub memory: MemoryId,
     /// The subject of the memory.
@@ -50,7 +50,7 @@ pub struct Note {
     /// The message that it comes from.
     #[n(2)]
     pub source: Option<MessageId>,
-    /// It was made, not changed.
+    /// It was created, not changed.
     #[n(3)]
     pub created: bool,
 }
@@ -58,7 +58,7 @@ pub struct Note {
 /// The result of drawing memories from some messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Drawn {
-    /// The memories made or changed.
+    /// The memories created or changed.
     pub notes: Vec<Note>,
     /// Some could not be drawn, and will not be.
     pub failed: bool,
@@ -66,9 +66,9 @@ pub struct Drawn {
     pub used: Option<usage::Entry>,
 }
 
-/// Whether memories are to be drawn from a message: its client asks for it, and a person wrote it.
+/// Whether memories are to be drawn from a message: its client requests it, and a person wrote it.
 #[must_use]
-pub(crate) fn wants_memories(message: &Message) -> bool {
+pub(crate) fn requests_memories(message: &Message) -> bool {
     let content = &message.content;
     content.memories && content.role == role::USER && content.text.as_ref().is_some_and(|text| !text.is_empty())
 }
@@ -139,7 +139,7 @@ pub(super) fn failed(state: &State, before: Remembering, mut writing: Writing<'_
 }
 
 /// A due check: begins it again, and checks again later.
-pub(super) fn look_again(state: &State, writing: &mut Writing<'_>) {
+pub(super) fn recheck(state: &State, writing: &mut Writing<'_>) {
     let now = writing.context.now;
     if let Some(remembering) = state.remembering.filter(|remembering| remembering.check_at <= now) {
         writing.event(Event::MemoriesDrawn { left: Some(remembering.put_off(now)) });

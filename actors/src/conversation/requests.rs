@@ -26,7 +26,7 @@ requests! { Conversation:
     StartTurn as StartTurn, Box<Turn> { Reply::Turn(turn) => turn }
     RetryTurn as RetryTurn, Box<Turn> { Reply::Turn(turn) => turn }
     CancelTurn as CancelTurn, Box<Turn> { Reply::Turn(turn) => turn }
-    // The same; `None`: another attempt is under way, or none.
+    // The turn's state now; `None`: another attempt is under way, or none.
     Finish as FinishTurn, Option<Box<Turn>> { Reply::Turn(turn) => Some(turn), Reply::Nothing => None }
     Step as StepTurn, Option<Box<Turn>> { Reply::Turn(turn) => Some(turn), Reply::Nothing => None }
     CallResults as AnswerCalls, Option<Box<Turn>> { Reply::Turn(turn) => Some(turn), Reply::Nothing => None }
@@ -40,7 +40,7 @@ requests! { Conversation:
     // The progress of the erasure; `None`: the copy was not begun, and never will be.
     Erase as Erase, Erasure { Reply::Erasing(erasure) => erasure }
     EraseCopy as EraseCopy, Option<Erasure> { Reply::Erasing(erasure) => Some(erasure), Reply::Nothing => None }
-    // The state of the delivery's lane now; `None`: there was nothing to do.
+    // The state of the delivery's lane now; `None`: nothing had to be done.
     Sending as Outbox, Option<Box<LaneRow>> { Reply::Again(lane) => Some(lane), Reply::Nothing => None }
     // The current claim; `None`: this is no home of the key any more.
     Claiming as Claim, Option<Claim> { Reply::Claimed(claim) => Some(claim), Reply::Nothing => None }

@@ -1,5 +1,5 @@
-//! Rows kept to answer retries: they stay as long as idempotency keys do, and are then removed by a write of another
-//! such row.
+//! Rows kept to answer retries: they are kept as long as idempotency keys are, and are then removed by the write of
+//! another such row.
 //!
 //! The store drops a key's own row when it expires; these rows belong to the entity, so the entity must remove them.
 
@@ -10,19 +10,19 @@ use crate::clock::Millis;
 use crate::limits;
 use crate::machine::{Change, DecisionContext, ReadSet, Undecided};
 use crate::store::{RowWrite, Table};
-use crate::tables::{ASKED_TURNS, KEPT, SHOWN};
+use crate::tables::{REPLAYS, REQUESTED_TURNS, RETRY_ROWS};
 
 /// Rows that one write removes. More than one, so that a backlog of a busy time shrinks in a quiet one.
 const MAX_REMOVED_ROWS: usize = 16;
 
 fn is_kept(row: &RowWrite) -> bool {
-    [SHOWN, ASKED_TURNS].contains(&row.table) && row.value.is_some()
+    [REPLAYS, REQUESTED_TURNS].contains(&row.table) && row.value.is_some()
 }
 
 /// The row that records since when another row exists.
 fn since(now: Millis, row: &RowWrite) -> RowWrite {
     let key = [&now.0.to_be_bytes()[..], &[row.table.0], &row.key].concat();
-    RowWrite::put(KEPT, key, Bytes::new())
+    RowWrite::put(RETRY_ROWS, key, Bytes::new())
 }
 
 fn parse(key: &[u8]) -> Option<(Millis, Table, Bytes)> {
@@ -32,7 +32,7 @@ fn parse(key: &[u8]) -> Option<(Millis, Table, Bytes)> {
 }
 
 /// Records the temporary rows of a change, and removes expired ones.
-pub(super) fn noted(
+pub(super) fn tracked(
     change: Change<Conversation>,
     context: &DecisionContext,
     reads: &ReadSet,
@@ -42,8 +42,8 @@ pub(super) fn noted(
     if kept.is_empty() {
         return Ok(change);
     }
-    let oldest = match reads.first(KEPT, MAX_REMOVED_ROWS) {
-        // Damaged ones, and those behind them, stay.
+    let oldest = match reads.first(RETRY_ROWS, MAX_REMOVED_ROWS) {
+        // Damaged rows, and the rows after them, are kept.
         Err(Undecided::Corrupt(_)) => Vec::new(),
         oldest => oldest?,
     };
@@ -53,9 +53,9 @@ pub(super) fn noted(
         if context.now.since(at) < limits::KEY_KEPT_MILLIS {
             break;
         }
-        rows.extend([RowWrite::delete(table, row), RowWrite::delete(KEPT, key.clone())]);
+        rows.extend([RowWrite::delete(table, row), RowWrite::delete(RETRY_ROWS, key.clone())]);
     }
-    // Behind these, so that an expired key that is used again has its new row.
+    // After these, so that an expired key that is used again has its new row.
     rows.extend(change.rows);
     rows.extend(kept);
     Ok(Change { rows, ..change })

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::amend::{message_needs, overlay_of, show};
+use super::amend::{message_needs, overlay_of, store_replay};
 use super::errand::Errand;
 use super::keys::{deadline_key, parse_deadline, review_key};
 use super::writing::{Decided, Halt, Writing};
@@ -15,7 +15,7 @@ use crate::id::MessageId;
 use crate::key::Principal;
 use crate::limits;
 use crate::machine::{Decision, Need, ReadSet, Undecided};
-use crate::message::{Alike, Json, Overlay, Quorum, Review, ReviewState, ReviewStatus, Vote};
+use crate::message::{ComparableResponse, Json, Overlay, Quorum, Review, ReviewState, ReviewStatus, Vote};
 use crate::store::{RowWrite, StoreError};
 use crate::tables::{DEADLINES, PENDING_REVIEWS, REVIEWS};
 use crate::trace::TraceContext;
@@ -73,11 +73,11 @@ fn weight(rows: &[RowWrite]) -> usize {
 
 /// Ends one review whose time is over.
 fn expire(seq: u64, writing: &mut Writing<'_>) -> Result<(), Undecided> {
-    let Some(asked) = asked(seq, writing.reads)? else { return Ok(()) };
+    let Some(requested) = requested_review(seq, writing.reads)? else { return Ok(()) };
     let mut overlay = overlay_of(seq, writing.reads)?;
-    let state = asked.standing(&overlay, writing.context.now);
-    // Hours after it was asked for, and nobody has ended it: whatever follows goes back to who asked.
-    end(&asked, &mut overlay, state, asked.trace, writing);
+    let state = requested.standing(&overlay, writing.context.now);
+    // It was requested hours ago, and nobody has ended it: its effects belong to the trace of its request.
+    end(&requested, &mut overlay, state, requested.trace, writing);
     writing.overlay(seq, &overlay);
     Ok(())
 }
@@ -89,11 +89,11 @@ fn give_up(at: Millis, seq: u64, error: &StoreError, writing: &mut Writing<'_>) 
     writing.delete(DEADLINES, deadline_key(at, seq));
 }
 
-/// A review that a message asks for.
+/// A review that a message requests.
 pub(super) struct RequestedReview {
     /// The message.
     pub(super) message: MessageId,
-    /// What it asks.
+    /// The question, its deadline, and who may answer.
     pub(super) review: Review,
     /// The request that it came with.
     trace: Option<TraceContext>,
@@ -106,8 +106,8 @@ impl RequestedReview {
     }
 }
 
-/// The review that the message with this sequence asks for.
-pub(super) fn asked(seq: u64, reads: &ReadSet) -> Result<Option<RequestedReview>, Undecided> {
+/// The review that the message with this sequence requests.
+pub(super) fn requested_review(seq: u64, reads: &ReadSet) -> Result<Option<RequestedReview>, Undecided> {
     let Some(record) = reads.record(seq)? else { return Ok(None) };
     let trace = record.trace;
     let message = message_of(&record);
@@ -116,7 +116,7 @@ pub(super) fn asked(seq: u64, reads: &ReadSet) -> Result<Option<RequestedReview>
     }))
 }
 
-/// An accepted message asks for a review.
+/// Writes the request of a review by an accepted message.
 pub(super) fn request(message: MessageId, review: &Review, writing: &mut Writing<'_>) {
     let expires_at = review.expires_at;
     writing.event(Event::ReviewRequested { message, expires_at, kind: Some(review.kind.clone()) });
@@ -129,13 +129,13 @@ pub(super) fn request(message: MessageId, review: &Review, writing: &mut Writing
 /// Ends a review: decided, by its default, expired or cancelled; because of the request of trace `cause`, or if that is
 /// `None`, of this command. The caller writes the message's overlay.
 pub(super) fn end(
-    asked: &RequestedReview,
+    requested: &RequestedReview,
     overlay: &mut Overlay,
     state: ReviewState,
     cause: Option<TraceContext>,
     writing: &mut Writing<'_>,
 ) {
-    let &RequestedReview { message, ref review, .. } = asked;
+    let &RequestedReview { message, ref review, .. } = requested;
     let event = match state.status {
         ReviewStatus::Completed => Event::ReviewCompleted,
         ReviewStatus::Cancelled => Event::ReviewCancelled,
@@ -154,7 +154,7 @@ pub(super) fn end(
     if let Some(asker) = review.asker.clone() {
         let context = writing.context;
         let trace = cause.map_or(context.trace, |cause| Some(context.trace_of_work_for(cause)));
-        writing.row(Errand::Tell { asker, message, trace }.row());
+        writing.row(Errand::NotifyAsker { asker, message, trace }.row());
     }
 }
 
@@ -194,19 +194,19 @@ pub fn at_present(review: Option<&Review>, overlay: Overlay, now: Millis) -> Ove
 /// A review is to be cancelled.
 #[derive(Clone, Copy, Debug)]
 pub struct CancelReview {
-    /// The message that asked.
+    /// The message that requested the review.
     pub message: MessageId,
 }
 
 /// A principal answers a review.
 #[derive(Clone, Debug)]
 pub struct Response {
-    /// The message that asked.
+    /// The message that requested the review.
     pub message: MessageId,
     /// The answer as it was sent, checked for the review's type.
     pub response: Json,
     /// The form that is compared with other votes' answers; without it, the text is compared.
-    pub alike: Option<Alike>,
+    pub alike: Option<ComparableResponse>,
     /// Feedback on it.
     pub feedback: Option<String>,
     /// The principal.
@@ -242,28 +242,28 @@ impl Response {
 }
 
 /// A review that is open, with its state and the overlay of its message.
-struct Pending {
-    asked: RequestedReview,
+struct OpenReview {
+    requested: RequestedReview,
     overlay: Overlay,
     standing: ReviewState,
 }
 
 /// The review of `message`, if anything can still be decided about it.
-fn pending(state: &State, message: MessageId, writing: &Writing<'_>) -> Result<Pending, Halt> {
+fn open_review(state: &State, message: MessageId, writing: &Writing<'_>) -> Result<OpenReview, Halt> {
     if state.erasure.is_some() {
         return Err(Rejection::Erased.into());
     }
     if !state.reaches(message) {
         return Err(Rejection::ReviewNotFound.into());
     }
-    let asked = asked(message.number, writing.reads)?.filter(|asked| asked.message == message);
-    let asked = asked.ok_or(Rejection::ReviewNotFound)?;
+    let requested = requested_review(message.number, writing.reads)?.filter(|requested| requested.message == message);
+    let requested = requested.ok_or(Rejection::ReviewNotFound)?;
     let overlay = overlay_of(message.number, writing.reads)?;
-    let standing = asked.standing(&overlay, writing.context.now);
+    let standing = requested.standing(&overlay, writing.context.now);
     match standing.status {
-        ReviewStatus::Pending => Ok(Pending { asked, overlay, standing }),
+        ReviewStatus::Pending => Ok(OpenReview { requested, overlay, standing }),
         // An answer after the deadline is too late, whatever the default is.
-        ReviewStatus::Completed if standing.completed_at >= Some(asked.review.expires_at) => {
+        ReviewStatus::Completed if standing.completed_at >= Some(requested.review.expires_at) => {
             Err(Rejection::ReviewExpired(Box::new(standing)).into())
         }
         ReviewStatus::Expired => Err(Rejection::ReviewExpired(Box::new(standing)).into()),
@@ -273,10 +273,10 @@ fn pending(state: &State, message: MessageId, writing: &Writing<'_>) -> Result<P
 
 /// The first decision wins; where several must agree, it is a vote.
 pub(super) fn respond(state: &State, given: &Response, writing: Writing<'_>) -> Decided {
-    let Pending { asked, overlay, standing: mut after } = pending(state, given.message, &writing)?;
+    let OpenReview { requested, overlay, standing: mut after } = open_review(state, given.message, &writing)?;
     let now = writing.context.now;
     let mut needed = 1;
-    if let Some(quorum) = &asked.review.quorum {
+    if let Some(quorum) = &requested.review.quorum {
         check_vote(given, quorum, &after.votes)?;
         after.votes.push(given.vote(now));
         needed = quorum.of as usize;
@@ -286,12 +286,12 @@ pub(super) fn respond(state: &State, given: &Response, writing: Writing<'_>) -> 
         return Ok(voted(given.message, overlay, after, writing));
     }
     after.status = ReviewStatus::Completed;
-    // Of equal answers with different texts the deciding one is shown, and each vote keeps its own.
+    // Of equal answers with different texts the deciding one is reported, and each vote keeps its own.
     after.response = Some(given.response.clone());
     after.feedback.clone_from(&given.feedback);
     after.decided_by = Some(given.principal.id.clone());
     after.completed_at = Some(now);
-    Ok(ended(&asked, overlay, after, writing))
+    Ok(ended(&requested, overlay, after, writing))
 }
 
 /// Checks that a vote counts.
@@ -314,36 +314,36 @@ fn check_vote(given: &Response, quorum: &Quorum, votes: &[Vote]) -> Result<(), R
 
 /// A review is taken back.
 pub(super) fn cancel(state: &State, cancel: CancelReview, writing: Writing<'_>) -> Decided {
-    let Pending { asked, overlay, standing } = pending(state, cancel.message, &writing)?;
+    let OpenReview { requested, overlay, standing } = open_review(state, cancel.message, &writing)?;
     let after = standing.cancelled(writing.context.now);
-    Ok(ended(&asked, overlay, after, writing))
+    Ok(ended(&requested, overlay, after, writing))
 }
 
 /// A vote that decides nothing yet.
 fn voted(message: MessageId, overlay: Overlay, after: ReviewState, mut writing: Writing<'_>) -> Decision<Conversation> {
-    show_text(message.number, &overlay, &mut writing);
+    store_replay_text(message.number, &overlay, &mut writing);
     writing.overlay(message.number, &Overlay { review: Some(after.clone()), ..overlay });
     writing.done(Reply::Review(Box::new(after)))
 }
 
-/// Stores the text that the answer shows if it differs from the accepted one. The review's earlier state follows from
-/// its events and votes.
-fn show_text(seq: u64, overlay: &Overlay, writing: &mut Writing<'_>) {
+/// Stores, for retries, the text that the answer contains if it differs from the accepted one. The review's earlier
+/// state follows from its events and votes.
+fn store_replay_text(seq: u64, overlay: &Overlay, writing: &mut Writing<'_>) {
     if let Some(text) = overlay.text.clone() {
-        show(seq, &Overlay { text: Some(text), ..Overlay::default() }, writing);
+        store_replay(seq, &Overlay { text: Some(text), ..Overlay::default() }, writing);
     }
 }
 
 /// A review that a principal ends.
 fn ended(
-    asked: &RequestedReview,
+    requested: &RequestedReview,
     mut overlay: Overlay,
     after: ReviewState,
     mut writing: Writing<'_>,
 ) -> Decision<Conversation> {
-    let seq = asked.message.number;
-    end(asked, &mut overlay, after.clone(), None, &mut writing);
-    show_text(seq, &overlay, &mut writing);
+    let seq = requested.message.number;
+    end(requested, &mut overlay, after.clone(), None, &mut writing);
+    store_replay_text(seq, &overlay, &mut writing);
     writing.overlay(seq, &overlay);
     writing.done(Reply::Review(Box::new(after)))
 }

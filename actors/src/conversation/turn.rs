@@ -16,7 +16,7 @@ use crate::limits;
 use crate::machine::{Decision, DecisionContext, ReadSet, Undecided};
 use crate::message::{Content, Sender, SenderKind, role};
 use crate::store::{KeyHash, RowWrite, SeqRange, ViewWrite};
-use crate::tables::{ASKED_TURNS, TURNS};
+use crate::tables::{REQUESTED_TURNS, TURNS};
 use crate::usage;
 
 pub mod calls;
@@ -27,9 +27,9 @@ pub use record::{Failure, Turn, TurnStatus, Usage};
 /// One attempt at one turn of a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// The turn.
+    /// The number of the turn in its conversation, from 1.
     pub number: u64,
-    /// The attempt.
+    /// Which attempt at it, from 1.
     pub attempt: u32,
 }
 
@@ -111,14 +111,15 @@ pub(super) fn start(state: &State, start: &StartTurn, mut writing: Writing<'_>) 
     let turn = enqueue(state, Turn { trigger: Some(newest), ..requested }, &mut writing);
     if let (Some(key), Some(_)) = (start.key, &state.running) {
         let value = [number_key(state.turns + 1), number_key(newest)].concat();
-        writing.row(RowWrite::put(ASKED_TURNS, Bytes::copy_from_slice(&key.0), value));
+        writing.row(RowWrite::put(REQUESTED_TURNS, Bytes::copy_from_slice(&key.0), value));
     }
     Ok(writing.done(Reply::Turn(Box::new(turn))))
 }
 
-/// The number of the turn that a key asked for, by its row, and the newest message at that time, if it was recorded.
+/// Parses the row of a turn that was requested with a key: the number of the turn, and the newest message at that time,
+/// if it was recorded.
 #[must_use]
-pub(crate) fn asked(row: &[u8]) -> Option<(u64, Option<u64>)> {
+pub(crate) fn parse_requested_turn(row: &[u8]) -> Option<(u64, Option<u64>)> {
     let (number, newest) = row.split_first_chunk()?;
     Some((u64::from_be_bytes(*number), newest.first_chunk().map(|newest| u64::from_be_bytes(*newest))))
 }
@@ -141,7 +142,7 @@ fn stored(number: u64, reads: &ReadSet) -> Result<Turn, Halt> {
 pub(super) fn retry(state: &State, retry: &RetryTurn, writing: Writing<'_>) -> Decided {
     let turn = stored(retry.number, writing.reads)?;
     match turn.status {
-        // The question is erased, and a reply would be new words.
+        // The question is erased, and a reply would be new content.
         TurnStatus::Failed if state.erasure.is_some() => Err(Rejection::Erased.into()),
         TurnStatus::Failed => again(state, &turn, retry.agent.as_deref(), writing),
         TurnStatus::Queued | TurnStatus::Running | TurnStatus::AwaitingReview => {
@@ -236,7 +237,7 @@ fn complete(
         parent = branch.map(|_| MessageId::new(writing.context.now, state.id.address, seq));
     }
     let replies = Some(SeqRange::counted(first, replies.len())).filter(|replies| !replies.is_empty());
-    let ended = Turn { replies, usage: Some(usage.on_top_of(turn.usage.as_ref())), ..ended };
+    let ended = Turn { replies, usage: Some(usage.added_to(turn.usage.as_ref())), ..ended };
     writing.entry(usage_entry(&ended, usage, true, writing.context));
     Ok(write(ended, Event::TurnCompleted, writing))
 }

@@ -31,7 +31,7 @@ impl Details {
         len(self.title.as_deref()) + len(self.summary.as_deref()) + len(self.metadata.as_ref().map(Json::as_str))
     }
 
-    /// The same in a commit, where they are in an event and in a row.
+    /// About how many bytes they take in a commit, where they are in an event and in a row.
     pub(super) fn weight(&self) -> usize {
         2 * self.bytes()
     }
@@ -49,7 +49,7 @@ pub struct Update {
     pub title: Option<Option<String>>,
     /// The summary.
     pub summary: Option<Option<String>>,
-    /// The metadata, as a whole.
+    /// The metadata, replaced as one value.
     pub metadata: Option<Option<Json>>,
     /// The owner.
     pub owner: Option<Option<String>>,
@@ -62,7 +62,7 @@ pub struct Update {
 /// The changeable values, as a client saw them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// Title and the like.
+    /// Title, summary and metadata.
     pub details: Details,
     /// The owner.
     pub owner: Option<String>,
@@ -96,7 +96,7 @@ impl Update {
     }
 }
 
-/// Changes title, owner, status and the like, unless they differ from what the client saw.
+/// Changes title, summary, metadata, owner or status, unless they differ from what the client saw.
 pub(super) fn update(state: &State, update: &Update, mut writing: Writing<'_>) -> Decided {
     if state.erasure.is_some() {
         return Err(Rejection::Erased.into());
@@ -107,7 +107,7 @@ pub(super) fn update(state: &State, update: &Update, mut writing: Writing<'_>) -
         return Err(Rejection::Changed.into());
     }
     let closes = !state.closed && update.closed == Some(true);
-    // The conversation is the human channel's own, which is open as long as it exists.
+    // A human channel's conversation is open as long as the channel exists.
     if closes && state.origin.human_channel().is_some() {
         return Err(Rejection::NotClosable.into());
     }

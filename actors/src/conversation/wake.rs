@@ -16,8 +16,8 @@ pub(super) fn needs(state: Option<&State>, lost: Option<Attempt>) -> Vec<Need> {
 /// be done.
 pub(super) fn decide(state: &State, lost: Option<Attempt>, mut writing: Writing<'_>) -> Decided {
     let recovered = turn::recover(state, lost, &mut writing);
-    remember::look_again(state, &mut writing);
-    fork::look_again(state, &mut writing);
+    remember::recheck(state, &mut writing);
+    fork::recheck(state, &mut writing);
     let expired = review::expire_due(state, &mut writing);
     let mut damage = None;
     for part in [recovered, expired] {

@@ -84,7 +84,7 @@ impl<'a> Writing<'a> {
         seq
     }
 
-    /// Appends an event that goes back to the request of this trace, and not to the command.
+    /// Appends an event that was caused by the request of this trace, and not by the command.
     pub(super) fn event_of(&mut self, cause: TraceContext, event: Event) -> u64 {
         self.change.causes.push((self.change.events.len(), cause));
         self.event(event)

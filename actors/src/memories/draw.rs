@@ -40,8 +40,8 @@ const MODEL_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_MODEL_ATTEMPTS: u32 = 3;
 /// Attempts after which messages are skipped.
 const MAX_ATTEMPTS: u32 = 12;
-/// Memories that a model is shown.
-const KNOWN_SHOWN: usize = 50;
+/// Known memories in a model's prompt.
+const MAX_KNOWN_MEMORIES: usize = 50;
 /// The longest text, in bytes, that is searched within a fraction of a millisecond.
 const QUICK_BYTES: usize = 4 * 1024;
 
@@ -103,7 +103,7 @@ async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     loop {
         let Some(state) = node.state::<Conversation>(entity).await? else { return Ok(()) };
         let Some(remembering) = state.remembering else { return Ok(()) };
-        match go_on(node, entity, &state, remembering).await {
+        match draw_next(node, entity, &state, remembering).await {
             Ok(true) => {}
             Ok(false) => return Ok(()),
             Err(error) if !error.is_transient() => {
@@ -117,15 +117,15 @@ async fn run(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     }
 }
 
-/// Draws from the next messages and reports it; returns whether to go on behind them.
-async fn go_on(
+/// Draws from the next messages and reports it; returns whether to continue after them.
+async fn draw_next(
     node: &Arc<Node>,
     entity: EntityKey,
     state: &conversation::State,
     Remembering { next, last, attempts, .. }: Remembering,
 ) -> Result<bool, Stopped> {
     let range = SeqRange::new(next, last.min(next + MESSAGES_PER_READ - 1));
-    let Some(drawn) = look(node, entity, state, (attempts, range)).await? else { return Ok(false) };
+    let Some(drawn) = draw_with_permit(node, entity, state, (attempts, range)).await? else { return Ok(false) };
     let report =
         |drawn| retry_command(node, &node.conversations, entity, conversation::Command::Remembered { range, drawn });
     let reported = match report(drawn).await {
@@ -139,21 +139,21 @@ async fn go_on(
 }
 
 /// Draws from the messages of a range once there is a permit; `None`: too many wait for one.
-async fn look(
+async fn draw_with_permit(
     node: &Arc<Node>,
     entity: EntityKey,
     state: &conversation::State,
     (attempts, range): (u32, SeqRange),
 ) -> Result<Option<Drawn>, Stopped> {
     let permits = &node.drawing.permits;
-    let asked = if attempts < MAX_MODEL_ATTEMPTS { agent(node, entity, state).await? } else { None };
-    if asked.is_none() {
+    let model = if attempts < MAX_MODEL_ATTEMPTS { agent(node, entity, state).await? } else { None };
+    if model.is_none() {
         let _permit = permits.for_forms().await;
         return draw(node, entity, state, None, (attempts, range)).await.map(Some);
     }
     let mut permit = pin!(permits.for_model(entity.workspace));
     let (permit, agent) = match permit.as_mut().now_or_never() {
-        Some(permit) => (permit, asked),
+        Some(permit) => (permit, model),
         // Waiting may take minutes, in which another agent may take over.
         None => (permit.await, agent(node, entity, state).await?),
     };
@@ -186,14 +186,14 @@ async fn draw(
     (attempts, range): (u32, SeqRange),
 ) -> Result<Drawn, Stopped> {
     let is_last = attempts >= MAX_ATTEMPTS;
-    let Wanted { messages, trace, failed } = match wanted(node, entity, range).await {
+    let MessagesToDraw { messages, trace, failed } = match messages_to_draw(node, entity, range).await {
         Err(error) if is_last && !error.is_transient() => return Ok(Drawn { failed: true, ..Drawn::default() }),
         read => read?,
     };
     let mut drawn = Drawn { failed, ..Drawn::default() };
-    let look = DrawPass { node, entity, state, agent, trace };
+    let pass = DrawPass { node, entity, state, agent, trace };
     for (subject, messages) in by_subject(state, messages) {
-        match look.draw(&subject, &messages, &mut drawn.used).await {
+        match pass.draw(&subject, &messages, &mut drawn.used).await {
             Err(_) if is_last => drawn.failed = true,
             notes => drawn.notes.extend(notes?),
         }
@@ -201,8 +201,8 @@ async fn draw(
     Ok(drawn)
 }
 
-/// Messages that ask for memories.
-struct Wanted {
+/// The messages of a range that request memories.
+struct MessagesToDraw {
     /// Their current form.
     messages: Vec<Message>,
     /// The trace of the newest one's request.
@@ -211,32 +211,32 @@ struct Wanted {
     failed: bool,
 }
 
-/// The messages of this range that ask for memories.
-async fn wanted(node: &Node, entity: EntityKey, range: SeqRange) -> Result<Wanted, StoreError> {
+/// Reads the messages of a range that request memories.
+async fn messages_to_draw(node: &Node, entity: EntityKey, range: SeqRange) -> Result<MessagesToDraw, StoreError> {
     let read = node.readable::<Conversation>(entity, range).await?;
     let overlays: HashMap<_, _> = node.stored_overlays(entity, range).await?.into_iter().collect();
-    let mut wanted = Wanted { messages: Vec::new(), trace: None, failed: !read.damaged.is_empty() };
+    let mut found = MessagesToDraw { messages: Vec::new(), trace: None, failed: !read.damaged.is_empty() };
     let mut damage = read.damaged.first().map(|(seq, error)| (*seq, error));
     for event in &read.events {
-        let Some(message) = message_of(event).filter(conversation::remember::wants_memories) else { continue };
+        let Some(message) = message_of(event).filter(conversation::remember::requests_memories) else { continue };
         let message = match overlays.get(&event.seq) {
             None => Some(message),
             Some(Ok(overlay)) => message.as_edited(overlay),
             Some(Err(error)) => {
-                wanted.failed = true;
+                found.failed = true;
                 damage.get_or_insert((event.seq, error));
                 None
             }
         };
         if let Some(message) = message {
-            wanted.messages.push(message);
-            wanted.trace = event.trace;
+            found.messages.push(message);
+            found.trace = event.trace;
         }
     }
     if let Some((seq, error)) = damage {
         tracing::error!(?entity, seq, %error, "a message cannot be read; no memories are extracted from it");
     }
-    Ok(wanted)
+    Ok(found)
 }
 
 /// The messages by subject: the conversation's contact or owner; if it has neither, their senders.
@@ -257,7 +257,7 @@ struct DrawPass<'a> {
     node: &'a Arc<Node>,
     entity: EntityKey,
     state: &'a conversation::State,
-    /// The model that is asked, if any.
+    /// The agent whose model is called, if any.
     agent: Option<Arc<Agent>>,
     /// The trace of the newest message's request.
     trace: Option<TraceContext>,
@@ -283,8 +283,8 @@ impl DrawPass<'_> {
             // The answer is about all of them; the last one counts as the source.
             let source = messages.last().map(|message| message.id);
             notes.extend(self.remember(subject, edits, source).await?);
-            let mut told = HashSet::new();
-            notes.retain(|note| !note.created || told.insert(note.memory));
+            let mut noted = HashSet::new();
+            notes.retain(|note| !note.created || noted.insert(note.memory));
         } else {
             for message in messages {
                 let edits = facts(message.content.text.as_deref().unwrap_or_default()).await;
@@ -302,22 +302,22 @@ impl DrawPass<'_> {
         messages: &[Message],
     ) -> Result<(Vec<Edit>, Usage), Stopped> {
         known.sort_by_key(|memory| std::cmp::Reverse(memory.at()));
-        known.truncate(KNOWN_SHOWN);
+        known.truncate(MAX_KNOWN_MEMORIES);
         let texts: Vec<&str> = messages.iter().filter_map(|message| message.content.text.as_deref()).collect();
         let most = share(texts.iter().map(|text| text.chars().count()).collect(), limits::CONTEXT_CHARS);
-        let said: Vec<String> = texts.into_iter().map(|text| text.chars().take(most).collect()).collect();
-        let system = ChatMessage::words("system", INSTRUCTIONS);
-        let question = ChatMessage::words("user", model::question(&known, &said));
+        let texts: Vec<String> = texts.into_iter().map(|text| text.chars().take(most).collect()).collect();
+        let system = ChatMessage::text("system", INSTRUCTIONS);
+        let question = ChatMessage::text("user", model::question(&known, &texts));
         // Notes need neither the agent's character nor its tools.
         let agent = Agent { tools: None, system_prompt: None, temperature_milli: Some(0), ..agent.clone() };
         let chat = Chat::begin(self.node, &agent, self.state.id, self.trace);
         let trace = chat.trace;
         let exchange = chat.exchange.clone();
-        let saying = DeltaSink::silent();
+        let deltas = DeltaSink::silent();
         let messages = vec![system, question];
-        let prompt = Prompt { agent: Arc::new(agent), messages, trace, saying, exchange };
+        let prompt = Prompt { agent: Arc::new(agent), messages, trace, deltas, exchange };
         match chat.within(MODEL_TIMEOUT, self.node.ports.models.complete(prompt)).await {
-            Ok(said) => Ok((model::edits(&said.replies.join("\n"), &known), said.usage)),
+            Ok(output) => Ok((model::edits(&output.replies.join("\n"), &known), output.usage)),
             Err(failure) => Err(Stopped::Refused(format!("the model failed: {}", failure.code).into())),
         }
     }
@@ -336,12 +336,12 @@ impl DrawPass<'_> {
         let memories = subject.entity(self.entity.workspace);
         match retry_command(self.node, &self.node.memories, memories, remember).await? {
             Ok(outcomes) => {
-                let noted = |outcome: &Outcome| match outcome {
+                let note_of = |outcome: &Outcome| match outcome {
                     Outcome::Created(memory) => Some(note(memory, subject, source, true)),
                     Outcome::Updated(memory) => Some(note(memory, subject, source, false)),
-                    Outcome::Known(_) | Outcome::Gone(_) => None,
+                    Outcome::Known(_) | Outcome::Forgotten(_) => None,
                 };
-                Ok(outcomes.iter().filter_map(noted).collect())
+                Ok(outcomes.iter().filter_map(note_of).collect())
             }
             // The subject was erased.
             Err(super::Rejection::NotFound) => Ok(Vec::new()),

@@ -12,7 +12,7 @@ use crate::trace::{SpanKind, current, names};
 
 /// Why there are no vectors.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unembedded {
+pub(super) enum EmbedError {
     /// The timeout has passed.
     #[error("no answer in time")]
     Late,
@@ -24,9 +24,9 @@ pub(super) enum Unembedded {
     Failed(String),
 }
 
-impl Unembedded {
-    /// One of a few words.
-    fn word(&self) -> &'static str {
+impl EmbedError {
+    /// The code for spans and metrics, one of a few.
+    fn code(&self) -> &'static str {
         match self {
             Self::Late => "timeout",
             Self::Miscounted => "invalid_answer",
@@ -41,7 +41,7 @@ pub(super) async fn embed(
     embeddings: &dyn Embeddings,
     texts: Vec<String>,
     within: Duration,
-) -> Result<Vec<Vec<f32>>, Unembedded> {
+) -> Result<Vec<Vec<f32>>, EmbedError> {
     let cause = current::get();
     let began = Instant::now();
     let mut span = node.span(names::EMBEDDINGS, SpanKind::Client, cause);
@@ -57,11 +57,11 @@ pub(super) async fn embed(
     let call = current::within(span.context_or(cause), embeddings.embed(texts));
     let embedded = match timeout(within, call).await {
         Ok(Ok(vectors)) if vectors.len() == count => Ok(vectors),
-        Ok(Ok(_)) => Err(Unembedded::Miscounted),
-        Ok(Err(error)) => Err(Unembedded::Failed(error)),
-        Err(_) => Err(Unembedded::Late),
+        Ok(Ok(_)) => Err(EmbedError::Miscounted),
+        Ok(Err(error)) => Err(EmbedError::Failed(error)),
+        Err(_) => Err(EmbedError::Late),
     };
-    let error = embedded.as_ref().err().map(Unembedded::word);
+    let error = embedded.as_ref().err().map(EmbedError::code);
     let operation = ModelOperation::Embeddings;
     let provider = ModelProvider::OpenAi;
     let end = ModelError::of(error);

@@ -16,7 +16,7 @@ use super::model::TEXT_CHARS;
 /// A fact worth remembering.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fact {
-    /// The words.
+    /// The statement, in its author's words.
     pub text: String,
     /// Its topic; a newer fact about the same topic replaces it.
     pub slot: String,
@@ -27,7 +27,7 @@ const SENTENCE_BYTES: usize = 2_048;
 /// Facts of one message; a longer list is no conversation.
 pub(crate) const MAX_FACTS: usize = 32;
 
-/// Words behind an object that say when, or how much.
+/// Words after an object that say when, or how much.
 const TRAILERS: [&str; 13] = [
     " anymore",
     " any more",
@@ -47,13 +47,13 @@ const TRAILERS: [&str; 13] = [
 /// Words whose dot ends no sentence.
 const ABBREVIATIONS: [&str; 8] = ["st", "dr", "mr", "mrs", "ms", "prof", "mt", "ft"];
 
-/// The beginnings of questions, or of their part behind a comma.
+/// The beginnings of questions, or of their part after a comma.
 const QUESTIONS: [&str; 23] = [
     "do", "does", "don't", "did", "didn't", "what", "how", "and", "is", "isn't", "are", "aren't", "can", "could",
     "would", "will", "where", "why", "when", "which", "right", "ok", "okay",
 ];
 
-/// Beginnings of a question behind a comma alone: `Dr. Who` is a name.
+/// Beginnings of a question only after a comma: `Dr. Who` is a name.
 const RETURNS: [&str; 3] = ["who", "you", "yours"];
 
 /// Pairs of signs around a value.
@@ -127,7 +127,7 @@ fn question_begins(text: &str) -> bool {
     QUESTIONS.contains(&first_word(text).as_str())
 }
 
-/// Whether this is a question, when it stands behind a statement and a comma.
+/// Whether this is a question, when it stands after a statement and a comma.
 fn is_asked(text: &str) -> bool {
     question_begins(text) || RETURNS.contains(&first_word(text).as_str())
 }
@@ -179,9 +179,9 @@ fn of_sentence(sentence: &str) -> Vec<Fact> {
             Some(opening) => {
                 let value_at = at + opening.len;
                 let end = value_end(&folded, value_at, &joins);
-                let said = fact(&sentence[at..end.max(value_at)], &opening);
-                // The rest of a statement that goes on behind the cut is unknown.
-                facts.extend(said.filter(|fact| !is_cut || end < folded.len() || is_long(&fact.text)));
+                let found = fact(&sentence[at..end.max(value_at)], &opening);
+                // The rest of a statement that continues after the cut is unknown.
+                facts.extend(found.filter(|fact| !is_cut || end < folded.len() || is_long(&fact.text)));
                 end
             }
             None => {
@@ -197,14 +197,14 @@ fn of_sentence(sentence: &str) -> Vec<Fact> {
     facts.into_iter().map(|fact| Fact { text: shortened(fact.text), ..fact }).collect()
 }
 
-/// The joins at or behind this byte.
+/// The joins at or after this byte.
 fn joins_from(joins: &[Join], at: usize) -> &[Join] {
     &joins[joins.partition_point(|join| join.at < at)..]
 }
 
 /// The end of a value: the end of the sentence, or the beginning of something else.
 fn value_end(folded: &str, value_at: usize, joins: &[Join]) -> usize {
-    // The blank behind the opening may belong to a join.
+    // The blank after the opening may belong to a join.
     let joins = joins_from(joins, value_at.saturating_sub(1));
     joins.iter().find(|join| join.ends_value(folded)).map_or(folded.len(), |join| join.at)
 }
@@ -255,8 +255,8 @@ fn is_long(text: &str) -> bool {
     text.chars().nth(TEXT_CHARS).is_some()
 }
 
-/// A text of at most the length of a memory; a longer one ends with an ellipsis, behind a whole word unless that would
-/// take half of it away.
+/// A text of at most the length of a memory; a longer one ends with an ellipsis, after a complete word unless that
+/// would take half of it away.
 fn shortened(text: String) -> String {
     if !is_long(&text) {
         return text;

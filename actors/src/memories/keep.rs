@@ -42,7 +42,7 @@ pub struct Remember {
 pub struct ForgetAll {
     /// The subject.
     pub subject: Subject,
-    /// Bar new memories as well.
+    /// Whether new memories are barred from then on.
     pub for_good: bool,
 }
 
@@ -79,8 +79,8 @@ pub enum Outcome {
     Updated(Memory),
     /// This memory existed.
     Known(Memory),
-    /// It is forgotten, or did not exist.
-    Gone(u64),
+    /// The memory with this number is forgotten, or did not exist.
+    Forgotten(u64),
 }
 
 impl Outcome {
@@ -89,7 +89,7 @@ impl Outcome {
     pub fn memory(&self) -> Option<&Memory> {
         match self {
             Self::Created(memory) | Self::Updated(memory) | Self::Known(memory) => Some(memory),
-            Self::Gone(_) => None,
+            Self::Forgotten(_) => None,
         }
     }
 
@@ -97,7 +97,7 @@ impl Outcome {
     fn number(&self) -> u64 {
         match self {
             Self::Created(memory) | Self::Updated(memory) | Self::Known(memory) => memory.id.number,
-            Self::Gone(number) => *number,
+            Self::Forgotten(number) => *number,
         }
     }
 }
@@ -134,30 +134,30 @@ fn stored(number: u64, reads: &ReadSet) -> Result<Option<Memory>, Undecided> {
 }
 
 /// The number of the memory with this slot.
-fn about(slot: [u8; 16], reads: &ReadSet) -> Result<Option<u64>, Undecided> {
+fn number_in_slot(slot: [u8; 16], reads: &ReadSet) -> Result<Option<u64>, Undecided> {
     let Some(row) = reads.row(SLOTS, slot_row(slot))? else { return Ok(None) };
     let number = row.as_ref().try_into().map_err(|_| StoreError::Corrupt("a slot names no memory".into()))?;
     Ok(Some(u64::from_be_bytes(number)))
 }
 
 /// The writes that remove a memory.
-fn removed(memory: &Memory) -> [RowWrite; 3] {
-    let [itself, vector] = unkept(number_key(memory.id.number));
+fn deletes(memory: &Memory) -> [RowWrite; 3] {
+    let [itself, vector] = deletes_by_number(number_key(memory.id.number));
     [itself, vector, RowWrite::delete(SLOTS, slot_row(memory.slot))]
 }
 
 /// The writes that remove the rows with a memory's number.
-fn unkept(number: Bytes) -> [RowWrite; 2] {
+fn deletes_by_number(number: Bytes) -> [RowWrite; 2] {
     [RowWrite::delete(MEMORIES, number.clone()), RowWrite::delete(VECTORS, number)]
 }
 
 /// Removes a row that cannot be read. Elsewhere such a row is an error; but forgetting all memories, by request or by
-/// an erasure, must remove it, because it would keep the subject's words. The slots say which slot it has.
-fn removed_unread(number: &Bytes, reads: &ReadSet) -> Result<Vec<RowWrite>, Undecided> {
+/// an erasure, must remove it, because it would keep the subject's text. The slots say which slot it has.
+fn deletes_of_unreadable(number: &Bytes, reads: &ReadSet) -> Result<Vec<RowWrite>, Undecided> {
     let slots = reads.first(SLOTS, limits::MEMORIES)?;
     let slots = slots.into_iter().filter(|(_, of)| *of == number);
     let slots = slots.map(|(slot, _)| RowWrite::delete(SLOTS, slot.clone()));
-    Ok(unkept(number.clone()).into_iter().chain(slots).collect())
+    Ok(deletes_by_number(number.clone()).into_iter().chain(slots).collect())
 }
 
 fn put(memory: &Memory) -> [RowWrite; 2] {
@@ -174,8 +174,8 @@ fn is_earlier(one: Option<MessageId>, other: Option<MessageId>) -> bool {
 /// Whether a memory was created from this message, and this command has not reported that yet. A second attempt, after
 /// an unknown outcome, finds its own work this way, even if later messages have changed it since.
 fn is_maker(memory: &Memory, source: Option<MessageId>, outcomes: &[Outcome]) -> bool {
-    let said = |outcome: &Outcome| matches!(outcome, Outcome::Created(made) if made.id == memory.id);
-    source.is_some() && memory.first == source && !outcomes.iter().any(said)
+    let is_reported = |outcome: &Outcome| matches!(outcome, Outcome::Created(made) if made.id == memory.id);
+    source.is_some() && memory.first == source && !outcomes.iter().any(is_reported)
 }
 
 /// The memory of an edit, if there is one, and its slot. Rows do not show the changes by earlier edits of the same
@@ -184,8 +184,8 @@ fn known(edit: &Edit, outcomes: &[Outcome], reads: &ReadSet) -> Result<(Option<M
     let slot = match edit {
         Edit::Keep(fact) => slot_key(&fact.slot),
         Edit::Change(number, _) | Edit::Drop(number) => {
-            let gone = outcomes.contains(&Outcome::Gone(*number));
-            let known = if gone { None } else { stored(*number, reads)? };
+            let is_forgotten = outcomes.contains(&Outcome::Forgotten(*number));
+            let known = if is_forgotten { None } else { stored(*number, reads)? };
             let slot = known.as_ref().map(|memory| memory.slot).unwrap_or_default();
             return Ok((known, slot));
         }
@@ -193,16 +193,16 @@ fn known(edit: &Edit, outcomes: &[Outcome], reads: &ReadSet) -> Result<(Option<M
     if let Some(made) = outcomes.iter().rev().filter_map(Outcome::memory).find(|memory| memory.slot == slot) {
         return Ok((Some(made.clone()), slot));
     }
-    let number = about(slot, reads)?.filter(|number| !outcomes.contains(&Outcome::Gone(*number)));
+    let number = number_in_slot(slot, reads)?.filter(|number| !outcomes.contains(&Outcome::Forgotten(*number)));
     Ok((number.map(|number| stored(number, reads)).transpose()?.flatten(), slot))
 }
 
 /// The result of an edit.
 enum Judged {
     /// Nothing changes.
-    Stays(Outcome),
+    Unchanged(Outcome),
     /// This is forgotten.
-    Goes(Memory),
+    Forgotten(Memory),
     /// This has another text.
     Changed(Memory),
     /// There is no memory on this topic.
@@ -217,12 +217,12 @@ fn judge(
     context: &DecisionContext,
 ) -> Judged {
     match (edit, known) {
-        (Edit::Drop(_), Some(memory)) => Judged::Goes(memory),
+        (Edit::Drop(_), Some(memory)) => Judged::Forgotten(memory),
         // It was forgotten meanwhile.
-        (Edit::Drop(number) | Edit::Change(number, _), None) => Judged::Stays(Outcome::Gone(*number)),
+        (Edit::Drop(number) | Edit::Change(number, _), None) => Judged::Unchanged(Outcome::Forgotten(*number)),
         (edit, Some(memory)) if memory.text == edit.text() => {
-            let own = source.is_some() && memory.source == source;
-            Judged::Stays(match (is_maker(&memory, source, outcomes), own) {
+            let is_source = source.is_some() && memory.source == source;
+            Judged::Unchanged(match (is_maker(&memory, source, outcomes), is_source) {
                 (true, _) => Outcome::Created(memory),
                 (false, true) => Outcome::Updated(memory),
                 (false, false) => Outcome::Known(memory),
@@ -231,7 +231,7 @@ fn judge(
         // It is older than the stored memory, and arrives late; or it does not contradict it.
         (Edit::Keep(fact), Some(memory)) if is_earlier(source, memory.source) || leaves(&fact.text, &memory.text) => {
             let made = is_maker(&memory, source, outcomes);
-            Judged::Stays(if made { Outcome::Created(memory) } else { Outcome::Known(memory) })
+            Judged::Unchanged(if made { Outcome::Created(memory) } else { Outcome::Known(memory) })
         }
         (edit, Some(memory)) => {
             let text = edit.text().to_owned();
@@ -257,16 +257,16 @@ pub(super) fn remember(
     for edit in edits {
         let (known, slot) = known(edit, &outcomes, reads)?;
         let memory = match judge(edit, known, source, &outcomes, context) {
-            Judged::Stays(outcome) => {
+            Judged::Unchanged(outcome) => {
                 outcomes.push(outcome);
                 continue;
             }
-            Judged::Goes(memory) => {
+            Judged::Forgotten(memory) => {
                 let number = memory.id.number;
-                change.rows.extend(removed(&memory));
+                change.rows.extend(deletes(&memory));
                 change.events.push(Event::Forgotten { number });
                 count = count.saturating_sub(1);
-                outcomes.push(Outcome::Gone(number));
+                outcomes.push(Outcome::Forgotten(number));
                 continue;
             }
             Judged::Changed(memory) => memory,
@@ -303,7 +303,7 @@ fn make_room(
     let memories =
         oldest.into_iter().map(|(_, bytes)| codec::decode::<Memory>(bytes)).collect::<Result<Vec<_>, _>>()?;
     for memory in memories.iter().filter(|memory| !touched.contains(&memory.id.number)).take(surplus) {
-        change.rows.extend(removed(memory));
+        change.rows.extend(deletes(memory));
         change.events.push(Event::Forgotten { number: memory.id.number });
     }
     Ok(())
@@ -314,7 +314,7 @@ pub(super) fn forget(id: MemoryId, reads: &ReadSet) -> Result<Decision<Memories>
         return Ok(Decision::Reject(Rejection::NotFound));
     };
     let event = Event::Forgotten { number: id.number };
-    let rows = removed(&memory).into();
+    let rows = deletes(&memory).into();
     Ok(Decision::Change(Change { rows, ..Change::new(vec![event], Reply::Left(0)) }))
 }
 
@@ -337,30 +337,30 @@ pub(super) fn forget_all(
         return Ok(Decision::Answer(Reply::Left(0)));
     }
     let mut rows = Vec::new();
-    let mut gone = 0;
+    let mut forgotten = 0;
     if count > 0 {
         match reads.first(MEMORIES, FORGOTTEN_PER_COMMIT) {
             // Which one is damaged is unknown; the slots have the numbers of all.
             Err(Undecided::Corrupt(_)) => {
                 for (slot, number) in reads.first(SLOTS, FORGOTTEN_PER_COMMIT)? {
-                    gone += 1;
-                    rows.extend(unkept(number.clone()));
+                    forgotten += 1;
+                    rows.extend(deletes_by_number(number.clone()));
                     rows.push(RowWrite::delete(SLOTS, slot.clone()));
                 }
             }
             memories => {
                 for (number, bytes) in memories? {
-                    gone += 1;
+                    forgotten += 1;
                     match codec::decode::<Memory>(bytes) {
-                        Ok(memory) => rows.extend(removed(&memory)),
-                        Err(_) => rows.extend(removed_unread(number, reads)?),
+                        Ok(memory) => rows.extend(deletes(&memory)),
+                        Err(_) => rows.extend(deletes_of_unreadable(number, reads)?),
                     }
                 }
             }
         }
     }
     // If there are no rows, there are no memories, whatever the count.
-    let left = if gone == 0 { 0 } else { count.saturating_sub(gone) };
+    let left = if forgotten == 0 { 0 } else { count.saturating_sub(forgotten) };
     let event = Event::ManyForgotten { subject: whose.clone(), left, for_good };
     let reply = Reply::Left(if former.is_some() { left.max(1) } else { left });
     Ok(Decision::Change(Change { rows, ..Change::new(vec![event], reply) }))

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use super::{Edit, Memory};
 
-/// The most edits of one answer; more would be a malfunction.
+/// The most edits of one answer; more would be a malfunction of the model.
 const MAX_EDITS: usize = 32;
 /// The longest memory, in characters.
 pub const TEXT_CHARS: usize = 500;
@@ -26,7 +26,7 @@ If nothing is worth remembering, answer NONE.";
 
 /// The question: the existing notes, and the messages.
 #[must_use]
-pub fn question(known: &[Memory], said: &[String]) -> String {
+pub fn question(known: &[Memory], texts: &[String]) -> String {
     let mut question = String::from("Notes:\n");
     for memory in known {
         question += &format!("{}. {}\n", memory.id.number, one_line(&memory.text));
@@ -35,7 +35,7 @@ pub fn question(known: &[Memory], said: &[String]) -> String {
         question += "(none)\n";
     }
     question += "\nThe person said:\n";
-    for text in said {
+    for text in texts {
         question += &format!("- {}\n", one_line(text));
     }
     question
@@ -46,7 +46,7 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// The edits in an answer. Only notes that were shown can be changed or dropped, each once.
+/// The edits in an answer. Only notes in the question can be changed or dropped, each once.
 #[must_use]
 pub fn edits(answer: &str, known: &[Memory]) -> Vec<Edit> {
     let mut touched = HashSet::new();

@@ -47,12 +47,12 @@ pub fn by_words<'a>(query: &str, texts: impl Iterator<Item = &'a str>) -> Vec<f3
     let documents: Vec<HashMap<String, u32>> = texts.map(counted).collect();
     let lengths: Vec<f32> = documents.iter().map(|document| document.values().sum::<u32>() as f32).collect();
     let average = lengths.iter().sum::<f32>() / documents.len().max(1) as f32;
-    let mut asked = words(query);
-    asked.sort_unstable();
-    asked.dedup();
+    let mut terms = words(query);
+    terms.sort_unstable();
+    terms.dedup();
     let total = documents.len() as f32;
     let mut scores = vec![0.0; documents.len()];
-    for word in &asked {
+    for word in &terms {
         let having = documents.iter().filter(|document| document.contains_key(word)).count() as f32;
         let rarity = (1.0 + (total - having + 0.5) / (having + 0.5)).ln();
         for ((document, length), score) in documents.iter().zip(&lengths).zip(&mut scores) {

@@ -145,8 +145,8 @@ async fn ranked(
             learn(node, entity, texts.collect());
         }
         match embed(node, &**embeddings, vec![query.to_owned()], QUESTION_VECTOR_TIMEOUT).await {
-            Ok(asked) => rankings.extend(asked.iter().map(|asked| {
-                let alike = |memory| vector(memory).map_or(0.0, |vector| likeness(&vector.numbers, asked));
+            Ok(vectors) => rankings.extend(vectors.iter().map(|question| {
+                let alike = |memory| vector(memory).map_or(0.0, |vector| likeness(&vector.numbers, question));
                 all.iter().map(alike).collect()
             })),
             Err(error) => tracing::warn!(%error, "could not embed a question; it is answered by words"),
@@ -172,14 +172,14 @@ async fn vectors(node: &Node, entity: EntityKey, model: &str) -> Result<HashMap<
 fn learn(node: &Arc<Node>, entity: EntityKey, texts: Vec<(MemoryId, Millis, String)>) {
     let Some(embeddings) = node.ports.embeddings.clone() else { return };
     // One at a time in the node: it is never urgent.
-    let Ok(place) = Arc::clone(&node.drawing.learning).try_acquire_owned() else { return };
+    let Ok(permit) = Arc::clone(&node.drawing.learning).try_acquire_owned() else { return };
     let node = Arc::clone(node);
     let learning = async move {
-        let _place = place;
-        let asked = texts.iter().map(|(_, _, text)| text.clone()).collect();
-        let asked = embed(&node, &*embeddings, asked, MEMORY_VECTORS_TIMEOUT);
+        let _permit = permit;
+        let batch = texts.iter().map(|(_, _, text)| text.clone()).collect();
+        let embedding = embed(&node, &*embeddings, batch, MEMORY_VECTORS_TIMEOUT);
         let stopping = node.stopping.clone();
-        let vectors = match stopping.run_until_cancelled(asked).await {
+        let vectors = match stopping.run_until_cancelled(embedding).await {
             Some(Ok(vectors)) => vectors,
             Some(Err(error)) => {
                 return tracing::warn!(%error, "could not embed memories; retried when needed");

@@ -115,7 +115,7 @@ fn a_model_changes_and_drops_what_there_is() {
     let edits =
         vec![Edit::Change(1, "Likes coffee".to_owned()), Edit::Drop(2), Edit::Drop(9), Edit::Change(2, "x".to_owned())];
     let outcomes = remember(&mut sim, contact(0), edits, 2).unwrap();
-    assert!(matches!(outcomes[..], [Outcome::Updated(_), Outcome::Gone(2), Outcome::Gone(9), ..]));
+    assert!(matches!(outcomes[..], [Outcome::Updated(_), Outcome::Forgotten(2), Outcome::Forgotten(9), ..]));
     assert!(texts(&sim).contains(&"Likes coffee".to_owned()));
     // What was dropped may be said again, and is another memory.
     let again = remember(&mut sim, contact(0), vec![keep("Lives in Porto")], 3).unwrap();

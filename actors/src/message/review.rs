@@ -16,12 +16,12 @@ pub struct Callback {
     /// `POST`, `PUT` or `PATCH`.
     #[n(1)]
     pub method: String,
-    /// Headers to send: secrets, never shown again.
+    /// Headers to send: secrets, never returned to clients.
     #[n(2)]
     pub headers: Vec<(String, String)>,
 }
 
-/// A log line that shows a callback does not show its headers.
+/// The output omits the headers, so no log line contains these secrets.
 impl std::fmt::Debug for Callback {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Callback").field("url", &self.url).field("method", &self.method).finish_non_exhaustive()
@@ -31,7 +31,7 @@ impl std::fmt::Debug for Callback {
 /// How many must agree before a review is completed.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Quorum {
-    /// This many different principals with the same response.
+    /// How many different principals must give the same response.
     #[n(0)]
     pub of: u32,
     /// Only those with these ids may answer; empty: anyone with the scope.
@@ -44,7 +44,7 @@ pub struct Quorum {
 }
 
 impl Quorum {
-    /// This many of these, each named by its id alone or by its kind too.
+    /// A quorum of `of` principals among these, each named by its id alone or by its kind too.
     #[must_use]
     pub fn new(of: u32, allowed: Vec<(String, Option<PrincipalKind>)>) -> Self {
         let (allowed, kinds): (_, Vec<_>) = allowed.into_iter().unzip();
@@ -64,7 +64,7 @@ impl Quorum {
 /// A question to people that a message asks.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Review {
-    /// `approval`, `selection`, `form`, `text-input`, or a word of the client's own.
+    /// `approval`, `selection`, `form`, `text-input`, or a type of the client's own.
     #[n(0)]
     pub kind: String,
     /// The payload of the question; the reader, not this type, fills in the defaults of its kind.
@@ -98,7 +98,7 @@ pub enum ReviewStatus {
     /// It is undecided, and its deadline has not passed.
     #[n(0)]
     Pending,
-    /// Decided.
+    /// It was decided, by an answer or by its default.
     #[n(1)]
     Completed,
     /// Its deadline passed without a decision.
@@ -121,11 +121,11 @@ pub struct Vote {
     /// The feedback.
     #[n(2)]
     pub feedback: Option<String>,
-    /// When.
+    /// When it was given.
     #[n(3)]
     pub at: Millis,
     /// The hash that equal responses share, however they are written. `None` where an earlier version stored the
-    /// response in the form of [`Alike::canonical`].
+    /// response in the form of [`ComparableResponse::canonical`].
     #[n(4)]
     #[cbor(with = "minicbor::bytes")]
     pub print: Option<[u8; 16]>,
@@ -144,14 +144,14 @@ impl Vote {
 
 /// The forms by which responses are compared, however they are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Alike {
+pub struct ComparableResponse {
     /// A hash of its meaning.
     pub print: [u8; 16],
     /// The form in which responses were stored before votes had a hash. It has numbers as doubles.
     pub canonical: Json,
 }
 
-/// About how many bytes a rendered vote has beside the principal's words.
+/// About how many bytes a rendered vote has, apart from the principal's id, response and feedback.
 const VOTE_BYTES: usize = 100;
 
 /// The state of a review, pending or ended.
@@ -181,20 +181,21 @@ impl ReviewState {
     /// About how many bytes its answers have.
     #[must_use]
     pub fn weight(&self) -> usize {
-        let said = |response: Option<&Json>, feedback: Option<&String>| {
+        let bytes = |response: Option<&Json>, feedback: Option<&String>| {
             response.map_or(0, |response| response.as_str().len()) + feedback.map_or(0, String::len)
         };
-        let vote = |vote: &Vote| VOTE_BYTES + vote.principal.len() + said(Some(&vote.response), vote.feedback.as_ref());
-        said(self.response.as_ref(), self.feedback.as_ref()) + self.votes.iter().map(vote).sum::<usize>()
+        let vote =
+            |vote: &Vote| VOTE_BYTES + vote.principal.len() + bytes(Some(&vote.response), vote.feedback.as_ref());
+        bytes(self.response.as_ref(), self.feedback.as_ref()) + self.votes.iter().map(vote).sum::<usize>()
     }
 
-    /// The same, cancelled.
+    /// The state once the review is cancelled at `at`.
     #[must_use]
     pub fn cancelled(self, at: Millis) -> Self {
         Self { status: ReviewStatus::Cancelled, completed_at: Some(at), ..self }
     }
 
-    /// Its outcome without the reviewers' words.
+    /// Its outcome without what the reviewers wrote.
     #[must_use]
     pub fn redacted(&self) -> Self {
         Self { response: None, feedback: None, votes: Vec::new(), ..self.clone() }

@@ -1,12 +1,12 @@
 //! The roles of messages that the runtime knows. Clients of the conversation store may use others.
 
-/// A person, or a program that asks as one.
+/// A person, or a program that writes as one.
 pub const USER: &str = "user";
 /// An agent.
 pub const ASSISTANT: &str = "assistant";
 /// Instructions to agents.
 pub const SYSTEM: &str = "system";
-/// The same, by its newer name.
+/// Instructions to agents, by the newer name of this role.
 pub(crate) const DEVELOPER: &str = "developer";
 /// The result of an agent's tool call.
 pub const TOOL: &str = "tool";

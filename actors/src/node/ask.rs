@@ -137,7 +137,7 @@ impl Node {
     /// [`Doubt`](crate::attachment::Command::Doubt), so that a process that dies in between leaves none behind.
     pub fn settle(&self, workspace: Address, attachments: &[AttachmentId]) {
         for id in attachments {
-            self.settling.wanted(EntityKey::attachment(workspace, id.address));
+            self.settling.request(EntityKey::attachment(workspace, id.address));
         }
     }
 
@@ -150,7 +150,7 @@ impl Node {
         let node = Arc::clone(self);
         let looks = tokio::spawn(async move {
             for id in attachments {
-                settle::look_now(&node, EntityKey::attachment(workspace, id.address)).await;
+                settle::check_now(&node, EntityKey::attachment(workspace, id.address)).await;
             }
         });
         let _ = timeout(SETTLE_TIMEOUT, looks).await;

@@ -8,8 +8,8 @@ use super::Node;
 use crate::clock::Millis;
 use crate::codec;
 use crate::conversation::attach::Claim;
-use crate::conversation::turn::asked;
-use crate::conversation::{Beginning, Calls, Conversation, Details, Origin, Turn, file_key, number_key, shown_key};
+use crate::conversation::turn::parse_requested_turn;
+use crate::conversation::{Beginning, Calls, Conversation, Details, Origin, Turn, file_key, number_key, replay_key};
 use crate::host;
 use crate::id::{Address, ConversationId, EntityKey, MessageId};
 use crate::limits;
@@ -20,7 +20,7 @@ use crate::store::{
     KeyHash, KeyRange, KeyRow, Loaded, LogScan, Order, Pages, ReadLevel, Row, Scan, SeqRange, Store, StoreError, Table,
     View,
 };
-use crate::tables::{ASKED_TURNS, ATTACHED, CALLS, DETAILS, MEMORIES, OVERLAYS, SHOWN, TURNS};
+use crate::tables::{ATTACHED, CALLS, DETAILS, MEMORIES, OVERLAYS, REPLAYS, REQUESTED_TURNS, TURNS};
 use crate::usage::{Day, Used};
 
 /// The state of an entity in `store`: for tools that read a store without a running [`Node`].
@@ -237,7 +237,7 @@ impl Node {
     ///
     /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn shown(&self, entity: EntityKey, seq: u64, key: KeyHash) -> Result<Option<Overlay>, StoreError> {
-        self.stored(entity, SHOWN, shown_key(seq, key)).await
+        self.stored(entity, REPLAYS, replay_key(seq, key)).await
     }
 
     /// The details of a conversation; none if there is no such conversation.
@@ -284,8 +284,8 @@ impl Node {
     ///
     /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn asked_turn(&self, entity: EntityKey, key: KeyHash) -> Result<Option<(u64, Option<u64>)>, StoreError> {
-        let row = self.store.row(entity, ASKED_TURNS, Bytes::copy_from_slice(&key.0)).await?;
-        Ok(row.as_deref().and_then(asked))
+        let row = self.store.row(entity, REQUESTED_TURNS, Bytes::copy_from_slice(&key.0)).await?;
+        Ok(row.as_deref().and_then(parse_requested_turn))
     }
 
     /// The calls of a turn, while some have no result.

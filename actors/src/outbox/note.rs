@@ -188,7 +188,7 @@ async fn offer<M: Sends>(
                 }
             }
         }
-        if node.stopping.run_until_cancelled(backoff.waits()).await != Some(true) {
+        if node.stopping.run_until_cancelled(backoff.wait()).await != Some(true) {
             break;
         }
     }

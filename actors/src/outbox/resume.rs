@@ -164,7 +164,7 @@ async fn next_page(pages: &mut Pages<'_>, whose: &Whose) -> Result<Option<Vec<Ro
             Err(error) if error.is_transient() => {
                 let receiver = whose.id();
                 tracing::warn!(receiver, %error, "could not list the logs waiting for a receiver; retrying");
-                backoff.waits().await;
+                backoff.wait().await;
             }
             other => return other,
         }

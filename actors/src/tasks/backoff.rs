@@ -46,7 +46,7 @@ impl Backoff {
     }
 
     /// Waits before the next attempt; `false`: it is too late for one.
-    pub(crate) async fn waits(&mut self) -> bool {
+    pub(crate) async fn wait(&mut self) -> bool {
         if self.until.is_some_and(|until| Instant::now() >= until) {
             return false;
         }
@@ -69,7 +69,7 @@ pub async fn retry_transient<T, F: Future<Output = Result<T, StoreError>>>(
     loop {
         match attempt().await {
             Err(error) if error.is_transient() => {
-                if !backoff.waits().await {
+                if !backoff.wait().await {
                     return Err(error);
                 }
             }

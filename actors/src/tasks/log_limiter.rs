@@ -13,11 +13,12 @@ const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct LogLimiter {
     pause: Duration,
-    said: Mutex<Said>,
+    state: Mutex<LimiterState>,
 }
 
 #[derive(Debug)]
-struct Said {
+struct LimiterState {
+    /// When the newest line was logged.
     at: Option<Instant>,
     /// How many were left out since.
     left_out: u64,
@@ -46,18 +47,18 @@ impl LogLimiter {
     /// One line per `pause`.
     #[must_use]
     pub const fn every(pause: Duration) -> Self {
-        Self { pause, said: Mutex::new(Said { at: None, left_out: 0 }) }
+        Self { pause, state: Mutex::new(LimiterState { at: None, left_out: 0 }) }
     }
 
     /// Returns the line if it is to be logged now; otherwise counts it.
     pub fn line(&self, now: Instant) -> Option<Line> {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.at.is_some_and(|at| now.saturating_duration_since(at) < self.pause) {
-            said.left_out += 1;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.at.is_some_and(|at| now.saturating_duration_since(at) < self.pause) {
+            state.left_out += 1;
             return None;
         }
-        said.at = Some(now);
-        let left_out = std::mem::take(&mut said.left_out);
+        state.at = Some(now);
+        let left_out = std::mem::take(&mut state.left_out);
         Some(Line { left_out: Some(left_out).filter(|left_out| *left_out > 0) })
     }
 }

@@ -70,8 +70,8 @@ pub(crate) async fn retry_command<M: Effects, R: Request<M>>(
     request: R,
 ) -> Result<Result<R::Reply, M::Rejection>, Stopped> {
     let within = Backoff::within(RETRY_TIMEOUT);
-    let heard = retry_command_for(node, entities, entity, request, CommandContext::default(), within).await?;
-    match heard.and_then(Answer::unkeyed) {
+    let answer = retry_command_for(node, entities, entity, request, CommandContext::default(), within).await?;
+    match answer.and_then(Answer::unkeyed) {
         Ok(reply) => Ok(Ok(reply)),
         Err(Refusal::Rejected(rejection)) => Ok(Err(rejection)),
         Err(refusal @ (Refusal::Corrupt(_) | Refusal::TooLarge(_))) => Err(Stopped::by_refusal(refusal)),
@@ -100,17 +100,17 @@ pub(crate) async fn retry_command_for<M: Effects, R: Request<M>>(
         let reply = entities.ask(node, entity, Arc::clone(&command), context).await;
         let why = match typed::<_, R>(reply) {
             Err(refusal @ Refusal::Draining) => return Err(NoAnswer(refusal.into())),
-            heard @ (Ok(_)
+            answer @ (Ok(_)
             | Err(
                 Refusal::Rejected(_)
                 | Refusal::KeyReused
                 | Refusal::Misanswered(_)
                 | Refusal::Corrupt(_)
                 | Refusal::TooLarge(_),
-            )) => return Ok(heard),
+            )) => return Ok(answer),
             Err(other) => other.into(),
         };
-        if !backoff.waits().await {
+        if !backoff.wait().await {
             return Err(NoAnswer(why));
         }
     }

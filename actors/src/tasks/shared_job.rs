@@ -11,11 +11,11 @@ use crate::node::Node;
 use crate::tasks::retry_command::Stopped;
 use crate::tasks::single_flight::SingleFlight;
 
-/// The runs of this process, each with its end.
+/// The runs of this process, each with its handle.
 #[derive(Debug, Default)]
 pub(crate) struct SharedJobs(Arc<SingleFlight<EntityKey, JobHandle>>);
 
-/// The end of a run.
+/// A handle that waits for the end of a run.
 #[derive(Clone, Debug)]
 pub struct JobHandle(watch::Receiver<Option<bool>>);
 
@@ -38,9 +38,9 @@ pub(crate) fn begin<W>(
 where
     W: Future<Output = Result<(), Stopped>> + Send + 'static,
 {
-    let (tell, ended) = watch::channel(None);
-    let ended = JobHandle(ended);
-    let mut flight = match node.shared_jobs.0.join(entity, ended.clone()) {
+    let (sender, receiver) = watch::channel(None);
+    let handle = JobHandle(receiver);
+    let mut flight = match node.shared_jobs.0.join(entity, handle.clone()) {
         Ok(flight) => flight,
         Err(of_another) => return of_another,
     };
@@ -52,14 +52,14 @@ where
                 tracing::warn!(?entity, %error, "{what} did not complete; retrying");
             }
             if done.is_none() || !flight.again() {
-                return tell.send_replace(Some(matches!(done, Some(Ok(())))));
+                return sender.send_replace(Some(matches!(done, Some(Ok(())))));
             }
         }
     });
-    ended
+    handle
 }
 
-/// The same if no run is in progress; a running one does everything anyway.
+/// Runs `work` for an entity if no run is in progress; a running one does everything anyway.
 pub(crate) fn resume<W>(node: &Arc<Node>, entity: EntityKey, what: &'static str, work: fn(Arc<Node>, EntityKey) -> W)
 where
     W: Future<Output = Result<(), Stopped>> + Send + 'static,

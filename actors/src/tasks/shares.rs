@@ -45,7 +45,7 @@ impl<K: Copy + Eq + Hash> Shares<K> {
         permit
     }
 
-    /// The same, if one is free.
+    /// A permit of this key's, if one is free.
     pub fn try_enter(&self, key: K) -> Option<OwnPermit<K>> {
         let (mut permit, share) = self.begin(key);
         permit.permit = Some(share.try_acquire_owned().ok()?);

@@ -16,9 +16,9 @@ pub(crate) struct SingleFlight<K: Eq + Hash = EntityKey, P = ()> {
 
 #[derive(Debug)]
 struct Flying<P> {
-    /// It was requested again since the task last looked.
+    /// It was requested again since the newest run began.
     again: bool,
-    left: P,
+    value: P,
 }
 
 impl<K: Eq + Hash, P> Default for SingleFlight<K, P> {
@@ -28,7 +28,7 @@ impl<K: Eq + Hash, P> Default for SingleFlight<K, P> {
 }
 
 impl<K: Copy + Eq + Hash> SingleFlight<K> {
-    /// The right to run the task of `key`. `None`: another task runs, and will look once more.
+    /// The right to run the task of `key`. `None`: another task runs, and will run once more.
     pub(crate) fn begin(self: &Arc<Self>, key: K) -> Option<Flight<K>> {
         self.join(key, ()).ok()
     }
@@ -39,15 +39,15 @@ impl<K: Copy + Eq + Hash, P: Clone> SingleFlight<K, P> {
     ///
     /// # Errors
     ///
-    /// The value of the running task, which will look once more.
-    pub(crate) fn join(self: &Arc<Self>, key: K, left: P) -> Result<Flight<K, P>, P> {
+    /// The value of the running task, which will run once more.
+    pub(crate) fn join(self: &Arc<Self>, key: K, value: P) -> Result<Flight<K, P>, P> {
         match self.flying.entry(key) {
             Entry::Occupied(mut flying) => {
                 flying.get_mut().again = true;
-                Err(flying.get().left.clone())
+                Err(flying.get().value.clone())
             }
             Entry::Vacant(place) => {
-                place.insert(Flying { again: false, left });
+                place.insert(Flying { again: false, value });
                 Ok(Flight { flights: Arc::clone(self), key, has_landed: false })
             }
         }
@@ -60,8 +60,8 @@ impl<K: Copy + Eq + Hash, P: Clone> SingleFlight<K, P> {
 }
 
 impl<K: Eq + Hash, P> SingleFlight<K, P> {
-    /// All requests until now are served by this run.
-    fn looked(&self, key: &K) {
+    /// All requests until now are served by the run that begins.
+    fn cover_requests(&self, key: &K) {
         if let Some(mut flying) = self.flying.get_mut(key) {
             flying.again = false;
         }
@@ -84,13 +84,13 @@ impl<K: Copy + Eq + Hash, P> Flight<K, P> {
     }
 
     /// Called when the task begins a run some time after the flight began: this run serves all requests until now.
-    pub(crate) fn looks(&self) {
+    pub(crate) fn start_run(&self) {
         if !self.has_landed {
-            self.flights.looked(&self.key);
+            self.flights.cover_requests(&self.key);
         }
     }
 
-    /// Whether it was requested again since the task last looked. If not, the flight ends with this answer: a later
+    /// Whether it was requested again since the newest run began. If not, the flight ends with this answer: a later
     /// request begins another one, so that no request is lost between the two.
     pub(crate) fn again(&mut self) -> bool {
         if self.has_landed {
@@ -98,7 +98,7 @@ impl<K: Copy + Eq + Hash, P> Flight<K, P> {
         }
         self.has_landed = self.flights.flying.remove_if(&self.key, |_, flying| !flying.again).is_some();
         if !self.has_landed {
-            self.flights.looked(&self.key);
+            self.flights.cover_requests(&self.key);
         }
         !self.has_landed
     }
@@ -136,10 +136,10 @@ mod tests {
         let flights = Arc::new(SingleFlight::default());
         let mut flight = flights.begin(entity()).unwrap();
         assert!(flights.begin(entity()).is_none());
-        flight.looks();
+        flight.start_run();
         assert!(!flight.again(), "nobody has asked since");
         let next = flights.begin(entity()).unwrap();
-        flight.looks();
+        flight.start_run();
         assert!(flights.begin(entity()).is_none(), "a flight that is over looked for the second");
         drop(next);
     }

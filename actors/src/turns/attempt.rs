@@ -42,7 +42,7 @@ pub(super) enum Lost {
     /// Another attempt is the current one, or the turn is over.
     Stale,
     /// The turn waits for people.
-    Waits,
+    AwaitingPeople,
     /// The store or a conversation failed; the alarm has the turn run again.
     Unavailable(Cause),
 }
@@ -66,7 +66,7 @@ struct Attempt<'a> {
     conversation: ConversationId,
     agent: Arc<Agent>,
     turn: Turn,
-    saying: DeltaSink,
+    deltas: DeltaSink,
     trace: Option<TraceContext>,
     /// Rounds of calls in this attempt, for the calls' ids.
     round: u32,
@@ -75,7 +75,7 @@ struct Attempt<'a> {
 }
 
 /// A recorded call that is to be made.
-struct Due {
+struct DueCall {
     id: String,
     plan: Plan,
     span: Span,
@@ -96,26 +96,27 @@ pub(crate) struct Begun {
     /// The sequence of the event with which it began.
     pub(super) seq: u64,
     /// The trace of its turn's request.
-    pub(super) asked: Option<TraceContext>,
+    pub(super) requested_by: Option<TraceContext>,
     /// The trace that resumed it, if it is not the request: the answer to a review, or the alarm after a stop.
-    pub(super) goes_on: Option<TraceContext>,
+    pub(super) resumed_by: Option<TraceContext>,
 }
 
 impl Begun {
     /// The attempt at `turn` that `record` has begun.
     pub(crate) fn by(record: &Record<Event>, turn: &Turn, conversation: ConversationId) -> Self {
-        let goes_on = record.trace.filter(|_| !turn.is_fresh());
-        Self { turn: turn.clone(), conversation, seq: record.seq, asked: turn.asked_by(record), goes_on }
+        let resumed_by = record.trace.filter(|_| !turn.is_fresh());
+        Self { turn: turn.clone(), conversation, seq: record.seq, requested_by: turn.request_trace(record), resumed_by }
     }
 }
 
 /// Runs an attempt.
 pub(super) async fn run(node: &Arc<Node>, entity: EntityKey, begun: Begun) {
     let id = begun.turn.id;
-    let asked = begun.asked;
-    let mut telemetry = AttemptTelemetry::begin(node, begun.conversation, &begun.turn, [asked, begun.goes_on]);
-    let trace = telemetry.context_or(asked);
-    let lost = current::within(trace, go(node, entity, begun, trace, &mut telemetry)).await.err();
+    let requested_by = begun.requested_by;
+    let mut telemetry =
+        AttemptTelemetry::begin(node, begun.conversation, &begun.turn, [requested_by, begun.resumed_by]);
+    let trace = telemetry.context_or(requested_by);
+    let lost = current::within(trace, run_to_outcome(node, entity, begun, trace, &mut telemetry)).await.err();
     if let Some(lost) = &lost {
         telemetry.lost(lost);
     }
@@ -131,7 +132,8 @@ pub(super) async fn run(node: &Arc<Node>, entity: EntityKey, begun: Begun) {
     }
 }
 
-async fn go(
+/// Runs an attempt and stores its outcome.
+async fn run_to_outcome(
     node: &Arc<Node>,
     entity: EntityKey,
     Begun { turn, conversation, seq, .. }: Begun,
@@ -143,16 +145,16 @@ async fn go(
     let attempt = turn.attempt;
     let finish = match agent {
         Some(agent) => {
-            telemetry.knows(&agent);
-            let asked = Instant::now();
+            telemetry.set_agent(&agent);
+            let requested_at = Instant::now();
             let permit = node.turns.permit(entity.workspace, &agent).await;
-            telemetry.waited(asked.elapsed());
-            let saying = DeltaSink::new(&node.deltas, entity, (turn.id, attempt), seq);
+            telemetry.waited(requested_at.elapsed());
+            let deltas = DeltaSink::new(&node.deltas, entity, (turn.id, attempt), seq);
             let round = 0;
             let began = Some(seq);
-            let mut attempt = Attempt { node, entity, conversation, agent, turn, saying, trace, round, began };
+            let mut attempt = Attempt { node, entity, conversation, agent, turn, deltas, trace, round, began };
             let finish = attempt.finish().await?;
-            // No model is asked any more, and storing the outcome may take long.
+            // No model is called any more, and storing the outcome may take long.
             drop(permit);
             telemetry.finished(&finish.outcome);
             return attempt.offer(finish).await.map(drop);
@@ -171,13 +173,13 @@ impl Attempt<'_> {
     /// Rounds of a model and its tools, up to the outcome.
     async fn finish(&mut self) -> Result<Finish, Lost> {
         if self.turn.open_calls.is_some() {
-            self.go_on_with_calls().await?;
+            self.resume_calls().await?;
         }
         loop {
             let read = || Context::read(self.node, self.entity, &self.turn, self.began);
             let context = retry_transient(COMMAND_RETRY_TIMEOUT, read).await?;
             if self.round > 0 {
-                self.saying.goes_on(context.newest);
+                self.deltas.begin_message(context.newest);
             }
             let branch = context.branch();
             let number = self.turn.id.number;
@@ -186,25 +188,26 @@ impl Attempt<'_> {
                 let nothing = self.agent.usage(0, 0, self.agent.model.as_deref().unwrap_or("builtin"));
                 return Ok(Finish { number, attempt, outcome: Ok((Vec::new(), nothing)), branch });
             }
-            let said = match self.ask_model(&context).await {
-                Ok(said) if said.calls.is_empty() => {
-                    return Ok(Finish { number, attempt, outcome: Ok((said.replies, said.usage)), branch });
+            let output = match self.call_model(&context).await {
+                Ok(output) if output.calls.is_empty() => {
+                    return Ok(Finish { number, attempt, outcome: Ok((output.replies, output.usage)), branch });
                 }
-                Ok(said) if self.turn.rounds() >= limits::TOOL_ROUNDS => {
+                Ok(output) if self.turn.rounds() >= limits::TOOL_ROUNDS => {
                     let detail = format!("the agent still calls tools after {} rounds", limits::TOOL_ROUNDS);
-                    tracing::debug!(turn = %self.turn.id, calls = said.calls.len(), "too many rounds");
+                    tracing::debug!(turn = %self.turn.id, calls = output.calls.len(), "too many rounds");
                     Err(Failure { code: "too_many_tool_rounds".to_owned(), detail })
                 }
-                said => said,
+                output => output,
             };
-            match said {
-                Ok(said) => self.call(said, branch).await?,
+            match output {
+                Ok(output) => self.call_tools(output, branch).await?,
                 Err(failure) => return Ok(Finish { number, attempt, outcome: Err(failure), branch }),
             }
         }
     }
 
-    async fn ask_model(&self, context: &Context) -> Completion {
+    /// Calls the agent's model once.
+    async fn call_model(&self, context: &Context) -> Completion {
         let agent = &self.agent;
         let chat = Chat::begin(self.node, agent, self.conversation, self.trace);
         let trace = chat.trace;
@@ -216,31 +219,31 @@ impl Attempt<'_> {
                 Provider::Builtin(builtin) => {
                     let fails = self.turn.rounds() == 0
                         && self.node.turns.counter.fails(self.entity.workspace, agent, builtin.fail_every);
-                    let asked = builtin::BuiltinInput {
+                    let input = builtin::BuiltinInput {
                         agent,
                         builtin,
-                        text: &context.asked(),
+                        text: &context.question_text(),
                         results: &context.results(),
                         input_tokens: context.tokens(agent),
                         fails,
                     };
-                    builtin::complete(&asked, self.node.ports.tools.as_ref(), &self.saying).await
+                    builtin::complete(&input, self.node.ports.tools.as_ref(), &self.deltas).await
                 }
                 Provider::OpenAi { .. } => {
-                    let memories = self.recall(&context.asked(), MAX_PROMPT_MEMORIES).await;
+                    let memories = self.recall(&context.question_text(), MAX_PROMPT_MEMORIES).await;
                     let messages = context.prompt(agent, &memories);
-                    let saying = self.saying.clone();
-                    let prompt = Prompt { agent: Arc::clone(agent), messages, trace, saying, exchange };
+                    let deltas = self.deltas.clone();
+                    let prompt = Prompt { agent: Arc::clone(agent), messages, trace, deltas, exchange };
                     self.node.ports.models.complete(prompt).await
                 }
             }
         };
-        let asked = std::time::Instant::now();
+        let called_at = std::time::Instant::now();
         let completion = chat.within(allowed, call).await;
         // A model that does not stream sends everything at once.
-        let first = self.saying.first_said().or_else(|| completion.is_ok().then(std::time::Instant::now));
+        let first = self.deltas.first_sent_at().or_else(|| completion.is_ok().then(std::time::Instant::now));
         if let Some(first) = first.filter(|_| self.round == 0) {
-            let took = first.saturating_duration_since(asked);
+            let took = first.saturating_duration_since(called_at);
             self.node.metrics.first_token.observe(took, recorded, || self.node.now());
         }
         completion
@@ -261,10 +264,10 @@ impl Attempt<'_> {
     }
 
     /// Records the calls of a model, makes them, and records their results.
-    async fn call(&mut self, said: ModelOutput, branch: Option<crate::id::MessageId>) -> Result<(), Lost> {
+    async fn call_tools(&mut self, output: ModelOutput, branch: Option<crate::id::MessageId>) -> Result<(), Lost> {
         self.round += 1;
         let tools = &self.node.ports.tools;
-        let calls: Vec<Called> = said.calls.into_iter().take(limits::ROUND_CALLS).collect();
+        let calls: Vec<Called> = output.calls.into_iter().take(limits::ROUND_CALLS).collect();
         let number = self.turn.id.number;
         let attempt = self.turn.attempt;
         let round = self.round;
@@ -290,10 +293,10 @@ impl Attempt<'_> {
             let name = invocation.called.name.clone();
             let given = invocation.given.clone();
             recorded.push(Call { id: id.clone(), name, ask, wait: None, answered: false, given });
-            plans.push(Due { id, plan, span });
+            plans.push(DueCall { id, plan, span });
         }
         let sender = Sender { kind: SenderKind::Agent, id: self.turn.agent.clone() };
-        let text = said.replies.join("\n");
+        let text = output.replies.join("\n");
         let tool_calls = Some(tools.recorded(&invocations));
         let step = Step {
             number: self.turn.id.number,
@@ -301,10 +304,10 @@ impl Attempt<'_> {
             message: Arc::new(Content { tool_calls, ..Content::text(role::ASSISTANT, sender, text) }),
             calls: recorded,
             branch,
-            usage: said.usage,
+            usage: output.usage,
         };
         self.turn = self.offer(step).await?;
-        self.make(plans).await
+        self.make_calls(plans).await
     }
 
     /// A call, and the span that its work belongs to.
@@ -313,26 +316,26 @@ impl Attempt<'_> {
         let turn = self.turn.id;
         let workspace = self.entity.workspace;
         let mut invocation = Invocation { id, given, called, agent, turn, workspace, trace: None };
-        let span = attempt_telemetry::tool(self.node, &invocation.called.name, invocation.shown_id(), self.trace);
+        let span = attempt_telemetry::tool(self.node, &invocation.called.name, invocation.public_id(), self.trace);
         invocation.trace = span.context_or(self.trace);
         (invocation, span)
     }
 
-    /// Questions to people by a lost attempt are asked again, or found asked.
-    async fn go_on_with_calls(&mut self) -> Result<(), Lost> {
+    /// Resumes the questions to people of a lost attempt: those that were not raised yet are raised now.
+    async fn resume_calls(&mut self) -> Result<(), Lost> {
         let number = self.turn.id.number;
         let calls = retry_transient(COMMAND_RETRY_TIMEOUT, || self.node.calls(self.entity, number)).await?;
         let open = calls.calls.into_iter().filter(|call| !call.answered);
         let asks = open.filter_map(|call| {
-            let span = attempt_telemetry::tool(self.node, &call.name, call.shown_id(), self.trace);
-            Some(Due { plan: Plan::Ask(Box::new(call.ask?)), id: call.id, span })
+            let span = attempt_telemetry::tool(self.node, &call.name, call.public_id(), self.trace);
+            Some(DueCall { plan: Plan::Ask(Box::new(call.ask?)), id: call.id, span })
         });
-        self.make(asks.collect()).await
+        self.make_calls(asks.collect()).await
     }
 
     /// Makes recorded calls concurrently, and records their results.
-    async fn make(&mut self, due: Vec<Due>) -> Result<(), Lost> {
-        let outcomes = join_all(due.into_iter().map(|due| self.one(due))).await;
+    async fn make_calls(&mut self, due: Vec<DueCall>) -> Result<(), Lost> {
+        let outcomes = join_all(due.into_iter().map(|due| self.make_call(due))).await;
         let mut results = Vec::new();
         let mut waits = Vec::new();
         let mut lost = None;
@@ -353,11 +356,11 @@ impl Attempt<'_> {
         if let Some(lost) = lost {
             return Err(lost);
         }
-        if self.turn.status == TurnStatus::AwaitingReview { Err(Lost::Waits) } else { Ok(()) }
+        if self.turn.status == TurnStatus::AwaitingReview { Err(Lost::AwaitingPeople) } else { Ok(()) }
     }
 
     /// Makes one call.
-    async fn one(&self, Due { id, plan, mut span }: Due) -> (String, Result<CallOutcome, Lost>) {
+    async fn make_call(&self, DueCall { id, plan, mut span }: DueCall) -> (String, Result<CallOutcome, Lost>) {
         let tools = &self.node.ports.tools;
         // The span was opened when the call arrived, and the call is recorded before it is made.
         span.began(Instant::now().into_std());
@@ -393,7 +396,7 @@ impl Attempt<'_> {
         (id, outcome)
     }
 
-    /// Asks the people of a channel, once, however often it runs for the same call.
+    /// Asks the people of a channel a question, once, however often this runs for the same call.
     async fn ask(&self, call: &str, ask: Ask, trace: Option<TraceContext>) -> Result<CallOutcome, Lost> {
         let node = self.node;
         let workspace = self.entity.workspace;
@@ -433,7 +436,7 @@ impl Attempt<'_> {
     fn question(&self, channel: &Channel, entity: EntityKey, call: &str, ask: Ask) -> Post {
         let mut content = ask.content;
         let asker = Asker { conversation: self.entity.id, turn: self.turn.id.number, call: call.to_owned() };
-        // An agent is its channel, as everywhere on a human channel.
+        // On a human channel an agent has its channel's id.
         content.sender = Sender { kind: SenderKind::Agent, id: channel.id.clone() };
         if let Some(review) = &mut content.review {
             review.asker = Some(asker);
@@ -453,9 +456,9 @@ impl Attempt<'_> {
     }
 
     /// Reports the turn's progress to the conversation; returns the turn after that.
-    async fn offer(&mut self, told: impl ReportsTurn) -> Result<Turn, Lost> {
+    async fn offer(&mut self, report: impl ReportsTurn) -> Result<Turn, Lost> {
         self.began = None;
-        offer(self.node, self.entity, told, self.trace).await
+        offer(self.node, self.entity, report, self.trace).await
     }
 }
 
@@ -465,17 +468,17 @@ trait ReportsTurn: Request<Conversation, Reply = Option<Box<Turn>>> {}
 impl<R: Request<Conversation, Reply = Option<Box<Turn>>>> ReportsTurn for R {}
 
 /// Sends the turn's conversation a command; returns the turn after that. Where no other process can take the turn over,
-/// the command is retried until it is stored, or the node stops the attempt: what a model has answered is known nowhere
-/// else, and the model would be asked again.
+/// the command is retried until it is stored, or the node stops the attempt: what a model has answered is stored
+/// nowhere else, and the model would be called again.
 async fn offer(
     node: &Arc<Node>,
     entity: EntityKey,
-    told: impl ReportsTurn,
+    report: impl ReportsTurn,
     trace: Option<TraceContext>,
 ) -> Result<Turn, Lost> {
     let context = CommandContext { key: None, trace };
     let offered = Backoff::of_report(node.store.is_shared(), COMMAND_RETRY_TIMEOUT);
-    match retry_command_for(node, &node.conversations, entity, told, context, offered).await? {
+    match retry_command_for(node, &node.conversations, entity, report, context, offered).await? {
         Ok(Answer::Done(Some(turn))) => Ok(*turn),
         Err(refusal @ (Refusal::Corrupt(_) | Refusal::TooLarge(_))) => Err(Lost::Unavailable(refusal.into())),
         Ok(_) | Err(_) => Err(Lost::Stale),

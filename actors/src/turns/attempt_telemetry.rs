@@ -1,5 +1,5 @@
 //! Metrics and spans of an attempt at a turn and of its tools, named by the semantic conventions for generative AI.
-//! They never contain words of messages.
+//! They never contain the text of messages.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,17 +22,22 @@ pub(super) struct AttemptTelemetry {
 }
 
 impl AttemptTelemetry {
-    /// An attempt that begins. The first one is a child of the request that `asked`; a resumed one, after a loss or
-    /// after people have answered, comes hours later and is linked to the request and to the cause of its resumption.
+    /// An attempt that begins. The first one is a child of its turn's request, `requested_by`; a resumed one, after a
+    /// loss or after people have answered, comes hours later and is linked to the request and to the cause of its
+    /// resumption.
     pub(super) fn begin(
         node: &Arc<Node>,
         of: ConversationId,
         turn: &Turn,
-        [asked, goes_on]: [Option<TraceContext>; 2],
+        [requested_by, resumed_by]: [Option<TraceContext>; 2],
     ) -> Self {
-        let mut span = match asked {
-            Some(_) if turn.is_fresh() => node.span(names::INVOKE_AGENT, SpanKind::Internal, asked),
-            _ => node.root_span(names::INVOKE_AGENT, SpanKind::Internal, asked.into_iter().chain(goes_on).collect()),
+        let mut span = match requested_by {
+            Some(_) if turn.is_fresh() => node.span(names::INVOKE_AGENT, SpanKind::Internal, requested_by),
+            _ => node.root_span(
+                names::INVOKE_AGENT,
+                SpanKind::Internal,
+                requested_by.into_iter().chain(resumed_by).collect(),
+            ),
         };
         chat::name(&mut span, names::INVOKE_AGENT, Some(&turn.agent));
         if span.is_recorded() {
@@ -50,7 +55,7 @@ impl AttemptTelemetry {
     }
 
     /// Sets its agent.
-    pub(super) fn knows(&mut self, agent: &Agent) {
+    pub(super) fn set_agent(&mut self, agent: &Agent) {
         self.span.set(names::GEN_AI_PROVIDER, chat::provider(agent).value());
         if self.span.is_recorded() {
             self.span.set(names::GEN_AI_AGENT_NAME, agent.name.clone());
@@ -76,7 +81,7 @@ impl AttemptTelemetry {
         self.end = Some(TurnEnd::Dropped);
         match lost {
             Lost::Stale => self.span.set(names::OUTCOME, "stale"),
-            Lost::Waits => {
+            Lost::AwaitingPeople => {
                 self.end = None;
                 self.span.set(names::OUTCOME, "awaiting_review");
             }

@@ -22,12 +22,12 @@ use crate::tool::Tools;
 /// Events of one read. An exchange has about five in two commits, so this many are read inline: more would make the
 /// embedded store start over on a thread that may block.
 const EVENTS_PER_PAGE: usize = 128;
-/// Events looked at in all. A turn that waited while more than these happened has lost its question.
+/// The most events read for one context. A turn that waited while more than these happened has lost its question.
 const MAX_EVENTS_READ: usize = 3_000;
 /// Bytes of events after which no more are read.
-const LOOKED_AT_BYTES: usize = 8 * limits::QUESTION_BYTES;
+const MAX_BYTES_READ: usize = 8 * limits::QUESTION_BYTES;
 
-/// See the module's text. Every list is oldest first.
+/// A turn's context. Every list is oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Context {
     /// Before the question.
@@ -41,9 +41,9 @@ pub(super) struct Context {
     /// Whether a message on the branch names its parent.
     is_tree: bool,
     /// Whether a message to be answered was removed.
-    taken_back: bool,
+    question_removed: bool,
     /// The newest message of the question, and of those before it, whether or not the model gets it.
-    newest_asked: Option<MessageId>,
+    newest_in_question: Option<MessageId>,
     newest_before: Option<MessageId>,
 }
 
@@ -56,24 +56,25 @@ struct Reader<'a> {
     chars: usize,
     /// A message did not fit.
     full: bool,
-    /// There is a message to answer: the turn's own question, or earlier words of a person.
-    asks: bool,
+    /// There is a message to answer: the turn's own question, or an earlier message of a person.
+    has_question: bool,
     /// Messages that do not fit but are to be answered if the turn has no question of its own: the newest message of
-    /// all, and the newest words of a person.
+    /// all, and the newest message of a person.
     held: (Vec<Arc<PromptMessage>>, Option<Arc<PromptMessage>>),
     /// Results whose calls have not been read yet, the newest first. Most calls come right before them; a result whose
     /// call never comes is dropped.
-    results: Vec<Pending>,
+    results: Vec<PendingResult>,
     /// Bytes of the question so far.
-    asked: usize,
+    question_bytes: usize,
     /// Only this message, or an older one, belongs to the branch: the parent of the one before.
     wanted: Option<u64>,
 }
 
-/// A result that waits for its call.
-struct Pending {
+/// A tool's result whose call was not read yet.
+struct PendingResult {
+    /// The id of the call.
     call: String,
-    said: Arc<PromptMessage>,
+    message: Arc<PromptMessage>,
 }
 
 impl Context {
@@ -91,17 +92,18 @@ impl Context {
         let known = began.and_then(|began| node.turns.recent.of(entity, began));
         let upto = known.as_ref().map_or(u64::MAX, |known| known.first - 1);
         let is_known = known.is_some();
-        if known.is_some_and(|known| reader.takes(known)) {
-            return Ok(reader.whole());
+        if known.is_some_and(|known| reader.take_cached(known)) {
+            return Ok(reader.finish());
         }
         let read = reader.read(node.store.as_ref(), entity, upto).await?;
         if let Some(read) = read.filter(|_| began.is_some() && !is_known) {
             node.turns.recent.put(entity, read);
         }
-        Ok(reader.whole())
+        Ok(reader.finish())
     }
 
-    fn turned_round(mut self) -> Self {
+    /// The lists, which were read newest first, with the oldest first.
+    fn reversed(mut self) -> Self {
         for list in [&mut self.before, &mut self.question, &mut self.steps] {
             list.reverse();
         }
@@ -114,19 +116,19 @@ impl Context {
 
     /// The parent of the next message, if the conversation is a tree.
     pub(super) fn branch(&self) -> Option<MessageId> {
-        let own = self.steps.last().map(|step| step.id);
-        own.or(self.newest_asked).or(self.newest_before).filter(|_| self.is_tree)
+        let step = self.steps.last().map(|step| step.id);
+        step.or(self.newest_in_question).or(self.newest_before).filter(|_| self.is_tree)
     }
 
-    /// The text to be answered; for a message without text, the model's description of its files.
-    pub(super) fn asked(&self) -> String {
+    /// The text to be answered; for a message without text, the lines of its files.
+    pub(super) fn question_text(&self) -> String {
         let messages = if self.question.is_empty() {
-            let last = self.before.iter().rposition(|said| said.role == Some(role::USER));
+            let last = self.before.iter().rposition(|message| message.role == Some(role::USER));
             last.map(|last| &self.before[last..=last]).unwrap_or_default()
         } else {
             &self.question
         };
-        let texts: Vec<&str> = messages.iter().map(|said| said.asks()).collect();
+        let texts: Vec<&str> = messages.iter().map(|message| message.question_text()).collect();
         texts.join("\n")
     }
 
@@ -134,37 +136,38 @@ impl Context {
     /// their answer.
     pub(super) fn is_pointless(&self) -> bool {
         let mut newest_first = self.before.iter().rev();
-        let asked = newest_first.find(|said| said.role == Some(role::USER)).and_then(|said| said.turn);
-        let replied =
-            |turn| self.before.iter().any(|said| said.role == Some(role::ASSISTANT) && said.turn == Some(turn));
-        let waits = asked.is_some_and(|turn| !replied(turn));
-        self.taken_back && self.question.is_empty() && self.steps.is_empty() && !waits
+        let question = newest_first.find(|message| message.role == Some(role::USER)).and_then(|message| message.turn);
+        let replied = |turn| {
+            self.before.iter().any(|message| message.role == Some(role::ASSISTANT) && message.turn == Some(turn))
+        };
+        let is_unanswered = question.is_some_and(|turn| !replied(turn));
+        self.question_removed && self.question.is_empty() && self.steps.is_empty() && !is_unanswered
     }
 
     /// Results of the tools that the turn has called, in order.
     pub(super) fn results(&self) -> Vec<&str> {
-        self.steps.iter().filter(|step| step.role == Some(role::TOOL)).map(|step| step.words()).collect()
+        self.steps.iter().filter(|step| step.role == Some(role::TOOL)).map(|step| step.text()).collect()
     }
 
     /// About how many tokens the model would read.
     pub(super) fn tokens(&self, agent: &Agent) -> u64 {
         let calls = self.all().filter_map(PromptMessage::calls).map(Json::as_str);
         builtin::tokens_of(
-            agent.system_prompt.as_deref().into_iter().chain(self.all().map(PromptMessage::words)).chain(calls),
+            agent.system_prompt.as_deref().into_iter().chain(self.all().map(PromptMessage::text)).chain(calls),
         )
     }
 
     /// The model's prompt.
     pub(super) fn prompt(&self, agent: &Agent, memories: &[Remembered]) -> Vec<ChatMessage> {
-        let prompt = agent.system_prompt.iter().map(|text| ChatMessage::words(role::SYSTEM, text.clone()));
+        let prompt = agent.system_prompt.iter().map(|text| ChatMessage::text(role::SYSTEM, text.clone()));
         let known: Vec<String> = memories.iter().map(|memory| format!("- {}", memory.text)).collect();
         let known = (!known.is_empty()).then(|| format!("What is known about the user:\n{}", known.join("\n")));
-        let known = known.into_iter().map(|text| ChatMessage::words(role::SYSTEM, text));
-        let messages = self.all().map(|said| ChatMessage {
-            role: said.role.unwrap_or_default().to_owned(),
-            text: said.text().to_owned(),
-            tool_calls: said.tool_calls.clone(),
-            metadata: said.metadata.clone(),
+        let known = known.into_iter().map(|text| ChatMessage::text(role::SYSTEM, text));
+        let messages = self.all().map(|message| ChatMessage {
+            role: message.role.unwrap_or_default().to_owned(),
+            text: message.rendered().to_owned(),
+            tool_calls: message.tool_calls.clone(),
+            metadata: message.metadata.clone(),
         });
         prompt.chain(known).chain(messages).collect()
     }
@@ -179,22 +182,22 @@ impl<'a> Reader<'a> {
             context: Context::default(),
             chars: 0,
             full: false,
-            asks: false,
+            has_question: false,
             held: (Vec::new(), None),
             results: Vec::new(),
-            asked: 0,
+            question_bytes: 0,
             wanted: None,
         }
     }
 
-    /// Takes the cached end of the conversation; returns whether that is the whole context.
-    fn takes(&mut self, known: RecentMessages) -> bool {
+    /// Takes the cached end of the conversation; returns whether that is the full context.
+    fn take_cached(&mut self, known: RecentMessages) -> bool {
         let RecentMessages { messages, first, last } = known;
         self.context.newest = last;
         let mut through = first == 1;
-        for said in messages {
-            through |= self.is_through(said.id.at);
-            self.take(said);
+        for message in messages {
+            through |= self.is_through(message.id.at);
+            self.take(message);
         }
         through
     }
@@ -207,15 +210,15 @@ impl<'a> Reader<'a> {
         mut upto: u64,
     ) -> Result<Option<RecentMessages>, StoreError> {
         let mut known = None::<RecentMessages>;
-        let mut looked_at = 0;
+        let mut events_read = 0;
         let mut bytes = 0;
-        let mut is_whole = true;
-        while looked_at < MAX_EVENTS_READ && bytes < LOOKED_AT_BYTES {
+        let mut is_complete = true;
+        while events_read < MAX_EVENTS_READ && bytes < MAX_BYTES_READ {
             let page = store
                 .read_log(entity, LogScan { range: SeqRange::upto(upto), order: Order::Desc, limit: EVENTS_PER_PAGE })
                 .await?;
             let (Some(first), Some(last)) = (page.first(), page.last()) else { break };
-            looked_at += page.len();
+            events_read += page.len();
             self.context.newest = self.context.newest.max(first.seq);
             let range = KeyRange { after: Some(number_key(last.seq - 1)), before: Some(number_key(first.seq + 1)) };
             let overlays = store.rows(entity, OVERLAYS, Scan::new(range, Order::Asc, EVENTS_PER_PAGE)).await?;
@@ -234,10 +237,10 @@ impl<'a> Reader<'a> {
                 let overlay = overlays.iter().find(|row| row.key == key).map(|row| codec::decode(&row.value));
                 let overlay: Overlay = overlay.transpose()?.unwrap_or_default();
                 if let Some(message) = message_of(&record) {
-                    let said = Arc::new(PromptMessage::of(message, &overlay, self.tools));
-                    is_whole &= !said.is_gone || !keeps;
-                    known.messages.extend(keeps.then(|| Arc::clone(&said)));
-                    self.take(said);
+                    let message = Arc::new(PromptMessage::of(message, &overlay, self.tools));
+                    is_complete &= !message.is_removed || !keeps;
+                    known.messages.extend(keeps.then(|| Arc::clone(&message)));
+                    self.take(message);
                 }
             }
             if through {
@@ -245,12 +248,12 @@ impl<'a> Reader<'a> {
             }
             upto = last.seq - 1;
         }
-        Ok(known.filter(|_| is_whole))
+        Ok(known.filter(|_| is_complete))
     }
 
     /// Whether nothing older than an event `at` this time can belong to the context.
     fn is_through(&self, at: Millis) -> bool {
-        self.is_full() && self.asks && at < self.turn.id.at
+        self.is_full() && self.has_question && at < self.turn.id.at
     }
 
     /// Whether the model gets no older messages.
@@ -258,74 +261,74 @@ impl<'a> Reader<'a> {
         self.full || self.context.before.len() >= limits::CONTEXT_MESSAGES
     }
 
-    fn take(&mut self, said: Arc<PromptMessage>) {
-        let own = said.turn == Some(self.turn.id);
-        if !own && said.turn.is_some_and(|of| of.number > self.turn.id.number) {
+    fn take(&mut self, message: Arc<PromptMessage>) {
+        let own = message.turn == Some(self.turn.id);
+        if !own && message.turn.is_some_and(|of| of.number > self.turn.id.number) {
             return;
         }
-        let is_step = own && matches!(said.role, Some(role::ASSISTANT | role::TOOL));
-        if !own && self.wanted.is_some_and(|wanted| said.id.number > wanted) {
+        let is_step = own && matches!(message.role, Some(role::ASSISTANT | role::TOOL));
+        if !own && self.wanted.is_some_and(|wanted| message.id.number > wanted) {
             return;
         }
         if !is_step {
-            self.wanted = said.parent;
+            self.wanted = message.parent;
         }
         let full = self.is_full();
-        self.context.is_tree |= said.parent.is_some() && (own || !full);
-        if said.is_gone {
-            self.context.taken_back |= own && !is_step;
+        self.context.is_tree |= message.parent.is_some() && (own || !full);
+        if message.is_removed {
+            self.context.question_removed |= own && !is_step;
             return;
         }
-        if own && !is_step && said.role.is_some() {
-            self.context.newest_asked.get_or_insert(said.id);
+        if own && !is_step && message.role.is_some() {
+            self.context.newest_in_question.get_or_insert(message.id);
         }
         // Custom roles of clients are not for models, nor are messages without content.
-        let Some(role) = said.role.filter(|role| *role == role::TOOL || said.chars() > 0) else { return };
+        let Some(role) = message.role.filter(|role| *role == role::TOOL || message.chars() > 0) else { return };
         match (is_step, own, full) {
             (true, ..) => {
-                self.chars += said.chars();
-                self.context.steps.push(said);
+                self.chars += message.chars();
+                self.context.steps.push(message);
             }
-            (false, true, _) if self.asked > limits::QUESTION_BYTES => {}
+            (false, true, _) if self.question_bytes > limits::QUESTION_BYTES => {}
             (false, true, _) => {
-                self.asks = true;
-                self.asked += said.words().len();
-                self.chars += said.chars();
-                self.context.question.push(said);
+                self.has_question = true;
+                self.question_bytes += message.text().len();
+                self.chars += message.chars();
+                self.context.question.push(message);
             }
-            (false, false, true) if self.asks => {}
-            (false, false, _) => self.take_earlier(said, role),
+            (false, false, true) if self.has_question => {}
+            (false, false, _) => self.take_earlier(message, role),
         }
     }
 
     /// Adds a message before the question, with the results of its calls, which are shortened if they do not fit: all
     /// of it or nothing, and then nothing older.
-    fn take_earlier(&mut self, said: Arc<PromptMessage>, role: &str) {
-        self.context.newest_before.get_or_insert(said.id);
+    fn take_earlier(&mut self, message: Arc<PromptMessage>, role: &str) {
+        self.context.newest_before.get_or_insert(message.id);
         if role == role::TOOL {
-            let call = said.metadata.as_ref().and_then(|metadata| self.tools.answered(metadata));
-            let is_kept_whole = chars_of(&self.results) + said.chars() <= limits::QUESTION_BYTES;
-            let result = call.map(|call| Pending { call, said });
-            self.results.extend(result.map(|result| if is_kept_whole { result } else { result.shortened() }));
+            let call = message.metadata.as_ref().and_then(|metadata| self.tools.answered(metadata));
+            let is_unshortened = chars_of(&self.results) + message.chars() <= limits::QUESTION_BYTES;
+            let result = call.map(|call| PendingResult { call, message });
+            self.results.extend(result.map(|result| if is_unshortened { result } else { result.shortened() }));
             return;
         }
-        let own = said.chars();
+        let own = message.chars();
         let is_newest = self.context.before.is_empty() && !self.full;
-        let is_asked = role == role::USER && !self.asks;
-        self.asks |= is_asked;
+        let is_question = role == role::USER && !self.has_question;
+        self.has_question |= is_question;
         let fits = |chars: usize| chars <= limits::CONTEXT_CHARS;
         if !is_newest && (self.full || !fits(self.chars + own)) {
             self.full = true;
-            self.held.1 = Some(said).filter(|_| is_asked).or(self.held.1.take());
+            self.held.1 = Some(message).filter(|_| is_question).or(self.held.1.take());
             return;
         }
-        let mut results = self.results_of(&said);
-        let is_read_whole = is_newest && self.context.question.is_empty();
-        if !is_read_whole && !fits(self.chars + own + chars_of(&results)) {
-            results = results.into_iter().map(Pending::shortened).collect();
+        let mut results = self.results_of(&message);
+        let is_sole_question = is_newest && self.context.question.is_empty();
+        if !is_sole_question && !fits(self.chars + own + chars_of(&results)) {
+            results = results.into_iter().map(PendingResult::shortened).collect();
         }
         let more = own + chars_of(&results);
-        let group = results.into_iter().map(|result| result.said).chain([said]);
+        let group = results.into_iter().map(|result| result.message).chain([message]);
         if fits(self.chars + more) {
             self.chars += more;
             self.context.before.extend(group);
@@ -337,20 +340,20 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The whole context, oldest first. The question of a turn without one of its own is included however long it is.
-    fn whole(self) -> Context {
-        let Self { mut context, held: (newest, words), .. } = self;
+    /// The context, oldest first. The question of a turn without one of its own is included however long it is.
+    fn finish(self) -> Context {
+        let Self { mut context, held: (newest, question), .. } = self;
         if context.question.is_empty() {
             context.before.splice(..0, newest);
-            context.before.extend(words);
+            context.before.extend(question);
         }
-        context.turned_round()
+        context.reversed()
     }
 
     /// The results of a message's calls, the newest first: of each call the oldest one read, and if an id occurs twice
     /// among the calls, one after the other. Other results are dropped, since a repeated id means the later call.
-    fn results_of(&mut self, said: &PromptMessage) -> Vec<Pending> {
-        let ids = said.calls().map(|calls| self.tools.ids_of(calls)).unwrap_or_default();
+    fn results_of(&mut self, message: &PromptMessage) -> Vec<PendingResult> {
+        let ids = message.calls().map(|calls| self.tools.ids_of(calls)).unwrap_or_default();
         let mut found = Vec::new();
         if ids.is_empty() {
             return found;
@@ -366,17 +369,17 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl Pending {
-    /// The same with only the beginning of its words, if it is long.
+impl PendingResult {
+    /// The result with only its beginning, if it is long.
     fn shortened(self) -> Self {
-        let said = self.said.shortened(limits::SHORTENED_CHARS).map(Arc::new).unwrap_or(self.said);
-        Self { call: self.call, said }
+        let message = self.message.shortened(limits::SHORTENED_CHARS).map(Arc::new).unwrap_or(self.message);
+        Self { call: self.call, message }
     }
 }
 
 /// How many characters a model reads of these results.
-fn chars_of(results: &[Pending]) -> usize {
-    results.iter().map(|result| result.said.chars()).sum()
+fn chars_of(results: &[PendingResult]) -> usize {
+    results.iter().map(|result| result.message.chars()).sum()
 }
 
 #[cfg(test)]

@@ -24,10 +24,12 @@ pub(super) struct Counted {
 }
 
 impl Counts {
+    /// How many attempts of this agent are alive.
     pub(super) fn of(&self, workspace: Address, agent: &str) -> usize {
         self.of.get(&(workspace, agent.to_owned())).map_or(0, |count| *count)
     }
 
+    /// Counts an attempt until the returned value is dropped.
     pub(super) fn count(self: &Arc<Self>, workspace: Address, agent: &str) -> Counted {
         let agent = (workspace, agent.to_owned());
         *self.of.entry(agent.clone()).or_default() += 1;

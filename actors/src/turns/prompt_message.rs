@@ -11,16 +11,16 @@ pub(super) struct PromptMessage {
     pub(super) id: MessageId,
     /// The sequence of its parent.
     pub(super) parent: Option<u64>,
-    /// The turn that it asked for or resulted from.
+    /// The turn that it requested or resulted from.
     pub(super) turn: Option<TurnId>,
-    /// A role that models know; `None`: a client's custom role, whose words are for no model and not here.
+    /// A role that models know; `None`: a client's custom role, whose text no model gets and this does not have.
     pub(super) role: Option<&'static str>,
-    /// Its words were removed.
-    pub(super) is_gone: bool,
-    /// The model's view: the words, and a line for each file, which it cannot see.
-    text: Box<str>,
-    /// Its words if they differ.
-    words: Option<Box<str>>,
+    /// Its content was removed.
+    pub(super) is_removed: bool,
+    /// What a model reads: the text, and a line for each file, which it cannot see.
+    rendered: Box<str>,
+    /// The text, or a file's name without any, if that differs.
+    text: Option<Box<str>>,
     /// Its tool calls.
     pub(super) tool_calls: Option<Json>,
     /// Its metadata.
@@ -32,50 +32,50 @@ pub(super) struct PromptMessage {
 impl PromptMessage {
     /// From the message's current content.
     pub(super) fn of(message: Message, overlay: &Overlay, tools: &dyn Tools) -> Self {
-        let mut said = Self {
+        let mut prompt = Self {
             id: message.id,
             parent: message.parent.map(|parent| parent.number),
             turn: message.turn,
             role: role::known(&message.content.role),
-            is_gone: false,
-            text: Box::default(),
-            words: None,
+            is_removed: false,
+            rendered: Box::default(),
+            text: None,
             tool_calls: None,
             metadata: None,
             chars: 0,
         };
         let Some(message) = message.as_edited(overlay) else {
-            said.is_gone = true;
-            return said;
+            prompt.is_removed = true;
+            return prompt;
         };
-        if said.role.is_some() {
+        if prompt.role.is_some() {
             let content = &message.content;
-            said.text = shown(content, tools);
-            said.words = Some(content.words()).filter(|words| **words != *said.text).map(Box::from);
-            said.tool_calls.clone_from(&content.tool_calls);
-            said.metadata.clone_from(&content.metadata);
-            said.count();
+            prompt.rendered = render(content, tools);
+            prompt.text = Some(content.text_or_filename()).filter(|text| **text != *prompt.rendered).map(Box::from);
+            prompt.tool_calls.clone_from(&content.tool_calls);
+            prompt.metadata.clone_from(&content.metadata);
+            prompt.count();
         }
-        said
+        prompt
     }
 
     fn count(&mut self) {
-        self.chars = self.text.chars().count() + self.calls().map_or(0, |calls| calls.as_str().chars().count());
+        self.chars = self.rendered.chars().count() + self.calls().map_or(0, |calls| calls.as_str().chars().count());
     }
 
-    /// The model's view beside the calls.
+    /// What a model reads, apart from the calls.
+    pub(super) fn rendered(&self) -> &str {
+        &self.rendered
+    }
+
+    /// Its text; for a file without a caption, the file's name.
     pub(super) fn text(&self) -> &str {
-        &self.text
+        self.text.as_deref().unwrap_or(&self.rendered)
     }
 
-    /// Its words; those of a file without a caption are its name.
-    pub(super) fn words(&self) -> &str {
-        self.words.as_deref().unwrap_or(&self.text)
-    }
-
-    /// The text to be answered: the words, or without any, the model's view of its files.
-    pub(super) fn asks(&self) -> &str {
-        if self.words().is_empty() { &self.text } else { self.words() }
+    /// The text to be answered; for a message without text, the lines of its files.
+    pub(super) fn question_text(&self) -> &str {
+        if self.text().is_empty() { &self.rendered } else { self.text() }
     }
 
     /// The calls of an agent's message. Other messages have none.
@@ -88,12 +88,13 @@ impl PromptMessage {
         self.chars
     }
 
-    /// The same with the first `most` characters of its words, and a note of how much is left out.
+    /// The message with only the first `most` characters, and a note of how many are omitted; `None` if it is not
+    /// longer.
     pub(super) fn shortened(&self, most: usize) -> Option<Self> {
-        let (end, _) = self.text.char_indices().nth(most)?;
-        let (beginning, rest) = self.text.split_at(end);
+        let (end, _) = self.rendered.char_indices().nth(most)?;
+        let (beginning, rest) = self.rendered.split_at(end);
         let note = format!("\n[{} more characters of this result are omitted]", rest.chars().count());
-        let mut short = Self { text: format!("{beginning}{note}").into(), words: None, ..self.clone() };
+        let mut short = Self { rendered: format!("{beginning}{note}").into(), text: None, ..self.clone() };
         short.count();
         Some(short)
     }
@@ -101,14 +102,14 @@ impl PromptMessage {
     /// About how many bytes it takes in memory.
     pub(super) fn weight(&self) -> usize {
         let json = |json: &Option<Json>| json.as_ref().map_or(0, |json| json.as_str().len());
-        let words = self.words.as_ref().map_or(0, |words| words.len());
-        // Beside it are the reference counts, and the allocator's overhead for each piece.
-        size_of::<Self>() + 48 + self.text.len() + words + json(&self.tool_calls) + json(&self.metadata)
+        let text = self.text.as_ref().map_or(0, |text| text.len());
+        // In addition there are the reference counts, and the allocator's overhead for each piece.
+        size_of::<Self>() + 48 + self.rendered.len() + text + json(&self.tool_calls) + json(&self.metadata)
     }
 }
 
-/// The words, and a line for each file.
-fn shown(content: &Content, tools: &dyn Tools) -> Box<str> {
+/// The text, and a line for each file.
+fn render(content: &Content, tools: &dyn Tools) -> Box<str> {
     let text = content.text.as_deref().unwrap_or_default();
     let line =
         |file: &Attachment| format!("[attached file: {}, {}, {} bytes]", file.filename, file.mime_type, file.size);
@@ -160,7 +161,7 @@ mod tests {
             let files = vec![file.clone()];
             let content = Content { attachments: files, media: MediaKind::Image, ..text("user", caption) };
             let said = said(content, &Overlay::default());
-            assert_eq!((said.words(), said.text(), said.chars()), (words, &*shown, shown.len()));
+            assert_eq!((said.text(), said.rendered(), said.chars()), (words, &*shown, shown.len()));
         }
     }
 
@@ -168,15 +169,15 @@ mod tests {
     fn an_edited_message_has_the_text_of_its_newest_edit() {
         let edited = Overlay { text: Some("Too large".to_owned()), ..Overlay::default() };
         let said = said(text("user", "Too small"), &edited);
-        assert_eq!((said.words(), said.text()), ("Too large", "Too large"));
+        assert_eq!((said.text(), said.rendered()), ("Too large", "Too large"));
     }
 
     #[test]
     fn deleted_text_and_text_of_unknown_roles_are_left_out() {
         let deleted = Overlay { deleted: true, ..Overlay::default() };
         let gone = said(text("assistant", "secret"), &deleted);
-        assert_eq!((gone.role, gone.text(), gone.is_gone), (Some("assistant"), "", true));
+        assert_eq!((gone.role, gone.rendered(), gone.is_removed), (Some("assistant"), "", true));
         let own = said(text("narrator", "secret"), &Overlay::default());
-        assert_eq!((own.role, own.text(), own.is_gone), (None, "", false));
+        assert_eq!((own.role, own.rendered(), own.is_removed), (None, "", false));
     }
 }

@@ -24,7 +24,7 @@ use crate::tool::Tools;
 const MAX_MESSAGES: usize = limits::CONTEXT_MESSAGES + 28;
 /// The largest weight of one conversation's messages, several times a model's context.
 pub(super) const TAIL_BYTES: usize = 8 * limits::CONTEXT_CHARS;
-/// The weight of a conversation beside its messages.
+/// The weight of a conversation apart from its messages.
 const BASE_WEIGHT: usize = 250;
 
 /// See the module's text.
@@ -71,7 +71,7 @@ impl Recent {
 
     /// Caches all messages read between two events.
     pub(super) fn put(&self, conversation: EntityKey, RecentMessages { messages, first, last }: RecentMessages) {
-        let weight = BASE_WEIGHT + messages.iter().map(|said| said.weight()).sum::<usize>();
+        let weight = BASE_WEIGHT + messages.iter().map(|message| message.weight()).sum::<usize>();
         let mut tail = Tail { messages: messages.into_iter().rev().collect(), first, last, weight, used: 0 };
         tail.shorten();
         self.weight.fetch_add(tail.weight, Ordering::Relaxed);
@@ -119,13 +119,13 @@ impl Recent {
             return;
         }
         let since = self.added.load(Ordering::Relaxed).saturating_sub(limits::RECENT_BYTES / 2);
-        for may_stay in [true, false] {
+        for may_keep in [true, false] {
             self.tails.retain(|_, tail| {
-                let stays = may_stay && tail.used > since;
-                if !stays {
+                let is_kept = may_keep && tail.used > since;
+                if !is_kept {
                     self.weight.fetch_sub(tail.weight, Ordering::Relaxed);
                 }
-                stays
+                is_kept
             });
             if self.weight.load(Ordering::Relaxed) <= limits::RECENT_BYTES / 4 * 3 {
                 break;
@@ -149,9 +149,9 @@ impl Tail {
         }
         self.last = record.seq;
         if let Some(message) = message_of(record) {
-            let said = PromptMessage::of(message, &Overlay::default(), tools);
-            self.weight += said.weight();
-            self.messages.push_back(Arc::new(said));
+            let message = PromptMessage::of(message, &Overlay::default(), tools);
+            self.weight += message.weight();
+            self.messages.push_back(Arc::new(message));
         }
         true
     }
@@ -212,14 +212,14 @@ mod tests {
     fn records_that_follow_a_read_conversation_are_remembered_too() {
         let recent = Recent::default();
         follow(&recent, conversation(1), &[said(1, "a")]);
-        assert_eq!(seqs(&recent, 1), None, "nobody has asked for it");
+        assert_eq!(seqs(&recent, 1), None, "nobody has requested it");
         recent.put(conversation(1), known(1, 2));
         let message = message(1, "a").id;
         let delivered = other(4, Event::MessageDelivered { message });
         follow(&recent, conversation(1), &[said(2, "a"), said(3, "a"), delivered, said(5, "a")]);
         follow(&recent, conversation(2), &[said(6, "a")]);
         assert_eq!(seqs(&recent, 5), Some(vec![5, 3, 2, 1]));
-        assert_eq!(seqs(&recent, 6), None, "what was asked for is not there yet");
+        assert_eq!(seqs(&recent, 6), None, "the requested event is not there yet");
     }
 
     #[test]

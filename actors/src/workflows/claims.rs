@@ -190,7 +190,7 @@ impl Claimer<'_> {
         Err(Refusal::KeyHeld)
     }
 
-    /// The current claim of the key, after this request has asked for it.
+    /// The current claim of the key, after this request has tried to claim it.
     async fn standing(&self, over: Option<u64>) -> Result<Claim, Refusal<Infallible>> {
         let Some(first) = self.key.home else { return Err(Refusal::KeyHeld) };
         for life in 0..MAX_LIVES {
@@ -272,7 +272,7 @@ fn held<R: Debug>(refusal: Refusal<R>) -> Result<(), Refusal<Infallible>> {
     }
 }
 
-/// The same refusal, as one of any kind of entity.
+/// Converts a refusal to that of any kind of entity.
 fn anywhere<R>(refusal: Refusal<Infallible>) -> Refusal<R> {
     refusal.map(|never| match never {})
 }

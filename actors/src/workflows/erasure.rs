@@ -1,7 +1,7 @@
 //! Erasing a contact: the steps outside of the contact's own entity.
 //!
 //! The order is: the contact itself (after that it cannot be found), the end of all its conversations (after that they
-//! accept no message), their words, its memories, the contact's own log, and then the note that it is done. Each step
+//! accept no message), their content, its memories, the contact's own log, and then the note that it is done. Each step
 //! may be repeated, so a process that takes over from one that ended begins at the start, and two processes that do it
 //! at once do no harm. An entity that cannot be read or does not answer only prevents the final note.
 
@@ -11,7 +11,7 @@ use minicbor::Decode;
 
 use crate::attachment::settle;
 use crate::codec;
-use crate::contact::{self, Aside, Contact, Copied, GoOn};
+use crate::contact::{self, AdvanceErasure, Contact, Copied, OverflowRow};
 use crate::conversation::{self, Erase, EraseCopy, Opening};
 use crate::id::{ContactId, EntityKey};
 use crate::machine::ReadSet;
@@ -31,7 +31,7 @@ pub fn begin(node: &Arc<Node>, entity: EntityKey) -> JobHandle {
     shared_job::begin(node, entity, "an erasure", run)
 }
 
-/// The same, unless a task runs already.
+/// Erases all remaining data, unless a task does so already.
 pub(crate) fn resume(node: &Arc<Node>, entity: EntityKey) {
     shared_job::resume(node, entity, "an erasure", run);
 }
@@ -46,25 +46,25 @@ pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     let node = &node;
     let Some(state) = retry_transient(RETRY_TIMEOUT, || node.state::<Contact>(entity)).await? else { return Ok(()) };
     let Some(erasing) = state.erasing else { return Ok(()) };
-    let mut left = Failures::default();
+    let mut failures = Failures::default();
     let mut ended = Vec::new();
-    for (conversation, theirs) in conversations(node, &state, entity, &mut left).await {
-        let step = erase_step(node, conversation, &theirs).await;
-        if left.take(conversation, step).flatten().is_some() {
-            ended.push((conversation, theirs));
+    for (conversation, ownership) in conversations(node, &state, entity, &mut failures).await {
+        let step = erase_step(node, conversation, &ownership).await;
+        if failures.take(conversation, step).flatten().is_some() {
+            ended.push((conversation, ownership));
         }
     }
-    for (conversation, theirs) in ended {
-        left.take(conversation, redact_conversation(node, conversation, &theirs).await);
-        left.take(conversation, settle::release(node, conversation).await);
+    for (conversation, ownership) in ended {
+        failures.take(conversation, redact_conversation(node, conversation, &ownership).await);
+        failures.take(conversation, settle::release(node, conversation).await);
     }
     let subject = Subject::Contact(erasing.id);
-    left.take(subject.entity(entity.workspace), forget(node, subject, entity).await);
-    left.take(entity, own_log(node, entity, erasing.id).await);
-    left.into_result(entity)?;
-    match go_on(node, entity, erasing.id, contact::Step::Done).await? {
+    failures.take(subject.entity(entity.workspace), forget(node, subject, entity).await);
+    failures.take(entity, redact_contact_log(node, entity, erasing.id).await);
+    failures.into_result(entity)?;
+    match contact_step(node, entity, erasing.id, contact::ErasureStep::Done).await? {
         None => Ok(()),
-        Some(left) => Err(Stopped::by_answer(left)),
+        Some(erasing) => Err(Stopped::by_answer(erasing)),
     }
 }
 
@@ -102,32 +102,34 @@ impl Failures {
     }
 }
 
-/// Unreadable events of one step: those that were still emptied, and those that could not be and remain, or have rows
-/// that remain.
+/// Unreadable events of one step: those that were still redacted, and those that could not be, or have rows that could
+/// not be deleted.
 #[derive(Debug, Default)]
 pub(crate) struct ErasureProgress {
+    /// The first of them, with its error.
     first: Option<(u64, StoreError)>,
-    emptied: u64,
-    stay: u64,
-    stays: Option<u64>,
+    redacted: u64,
+    kept: u64,
+    /// The first that was not redacted.
+    first_unread: Option<u64>,
 }
 
 impl ErasureProgress {
-    /// Notes an unreadable event. Returns whether it can be rewritten: its bytes were read, though they do not decode.
-    /// The store rewrites nothing that it cannot read itself.
+    /// Notes an unreadable event. Returns whether it can be rewritten: its bytes were read, although they do not
+    /// decode. The store rewrites nothing that it cannot read itself.
     pub(crate) fn note(&mut self, seq: u64, error: StoreError, reads: &ReadSet) -> bool {
-        let is_there = reads.event(seq).is_ok();
-        self.emptied += u64::from(is_there);
-        self.stay += u64::from(!is_there);
-        self.stays = self.stays.or(Some(seq).filter(|_| !is_there));
+        let is_readable = reads.event(seq).is_ok();
+        self.redacted += u64::from(is_readable);
+        self.kept += u64::from(!is_readable);
+        self.first_unread = self.first_unread.or(Some(seq).filter(|_| !is_readable));
         self.first.get_or_insert((seq, error));
-        is_there
+        is_readable
     }
 
-    /// Notes an event some of whose rows cannot be read, and remain with it.
+    /// Notes an event with rows that cannot be read, and so cannot be deleted.
     pub(crate) fn keep(&mut self, seq: u64, error: StoreError) {
-        self.stay += u64::from(self.stays != Some(seq));
-        self.stays = self.stays.or(Some(seq));
+        self.kept += u64::from(self.first_unread != Some(seq));
+        self.first_unread = self.first_unread.or(Some(seq));
         self.first.get_or_insert((seq, error));
     }
 
@@ -141,16 +143,16 @@ impl ErasureProgress {
     ) -> Option<(Option<u64>, Option<u64>)> {
         let next = Some(step.last + 1).filter(|next| *next <= end);
         match before {
-            (Some(_), stay) => Some((next, stay.or(self.stays))),
-            (None, _) if self.stays == Some(step.first) => None,
-            (None, _) => Some((next, self.stays)),
+            (Some(_), stay) => Some((next, stay.or(self.first_unread))),
+            (None, _) if self.first_unread == Some(step.first) => None,
+            (None, _) => Some((next, self.first_unread)),
         }
     }
 
     /// Logs them, in one line.
-    pub(crate) fn tell(&self, entity: EntityKey) {
-        let Self { first: Some((seq, error)), emptied, stay, .. } = self else { return };
-        tracing::error!(?entity, seq, %error, emptied, stay, "events to be erased cannot be read");
+    pub(crate) fn log(&self, entity: EntityKey) {
+        let Self { first: Some((seq, error)), redacted, kept, .. } = self else { return };
+        tracing::error!(?entity, seq, %error, redacted, kept, "events to be erased cannot be read");
     }
 }
 
@@ -167,16 +169,16 @@ async fn conversations(
     node: &Arc<Node>,
     state: &contact::State,
     entity: EntityKey,
-    left: &mut Failures,
+    failures: &mut Failures,
 ) -> Vec<(EntityKey, Ownership)> {
     let mut assigned: Vec<_> = state.erased_conversations(entity).collect();
-    for aside in rows::<Aside>(node, entity, CHANNELS_ASIDE, left).await {
-        assigned.extend(state.erased_on(entity, &aside.seen_by(state)));
+    for row in rows::<OverflowRow>(node, entity, CHANNELS_ASIDE, failures).await {
+        assigned.extend(state.erased_on(entity, &row.seen_by(state)));
     }
     let assigned = assigned.into_iter().map(|(conversation, unused)| (conversation, Ownership::Assigned(unused)));
     let mut conversations: Vec<_> = assigned.collect();
     conversations.extend(
-        copies(node, entity, left)
+        copies(node, entity, failures)
             .await
             .iter()
             .map(|copy| (EntityKey::conversation(entity.workspace, copy.copy.address), Ownership::Copy(copy.contact))),
@@ -185,59 +187,64 @@ async fn conversations(
 }
 
 /// The copies of conversations of the contacts that were erased at this address.
-async fn copies(node: &Arc<Node>, entity: EntityKey, left: &mut Failures) -> Vec<Copied> {
-    let mut copies: Vec<Copied> = rows(node, entity, FORKS, left).await;
+async fn copies(node: &Arc<Node>, entity: EntityKey, failures: &mut Failures) -> Vec<Copied> {
+    let mut copies: Vec<Copied> = rows(node, entity, FORKS, failures).await;
     // A contact that began since has copies too; it is in the state, which is read after them.
     let state = retry_transient(RETRY_TIMEOUT, || node.state::<Contact>(entity)).await;
-    let Some(state) = left.take(entity, state) else { return Vec::new() };
+    let Some(state) = failures.take(entity, state) else { return Vec::new() };
     copies.retain(|copy| state.as_ref().is_none_or(|state| state.erased_at.is_some() || copy.contact != state.id));
     copies
 }
 
-/// A whole table of the contact's, as far as it can be read.
-async fn rows<T: for<'b> Decode<'b, ()>>(node: &Node, entity: EntityKey, table: Table, left: &mut Failures) -> Vec<T> {
+/// The rows of one of the contact's tables, as far as they can be read.
+async fn rows<T: for<'b> Decode<'b, ()>>(
+    node: &Node,
+    entity: EntityKey,
+    table: Table,
+    failures: &mut Failures,
+) -> Vec<T> {
     let mut all = Vec::new();
     let mut pages = node.pages(entity, table, KeyRange::default(), ROWS_AT_ONCE).patient(RETRY_TIMEOUT);
-    while let Some(rows) = left.take(entity, pages.next().await).flatten() {
-        all.extend(rows.iter().filter_map(|row| left.take(entity, codec::decode(&row.value))));
+    while let Some(rows) = failures.take(entity, pages.next().await).flatten() {
+        all.extend(rows.iter().filter_map(|row| failures.take(entity, codec::decode(&row.value))));
     }
     all
 }
 
-/// Erases the words of a closed conversation.
-async fn redact_conversation(node: &Arc<Node>, entity: EntityKey, theirs: &Ownership) -> Result<(), Stopped> {
+/// Erases the content of a closed conversation.
+async fn redact_conversation(node: &Arc<Node>, entity: EntityKey, ownership: &Ownership) -> Result<(), Stopped> {
     loop {
-        match erase_step(node, entity, theirs).await? {
+        match erase_step(node, entity, ownership).await? {
             Some(conversation::Erasure { next: Some(_), .. }) => {}
-            left => return nothing_stays(left.and_then(|erasure| erasure.stay)),
+            left => return none_unread(left.and_then(|erasure| erasure.stay)),
         }
     }
 }
 
-/// Fails with the first event that remains, if one does.
-fn nothing_stays(seq: Option<u64>) -> Result<(), Stopped> {
+/// Fails with the first event that was not redacted, if there is one.
+fn none_unread(seq: Option<u64>) -> Result<(), Stopped> {
     seq.map_or(Ok(()), |seq| Err(Stopped::Refused(format!("event {seq} cannot be read and is kept").into())))
 }
 
-/// Removes the contact's identity from its own log.
-async fn own_log(node: &Arc<Node>, entity: EntityKey, id: ContactId) -> Result<(), Stopped> {
+/// Removes the contact's identity from its log.
+async fn redact_contact_log(node: &Arc<Node>, entity: EntityKey, id: ContactId) -> Result<(), Stopped> {
     loop {
-        match go_on(node, entity, id, contact::Step::OwnLog).await? {
+        match contact_step(node, entity, id, contact::ErasureStep::Log).await? {
             Some(contact::Erasing { next: Some(_), .. }) => {}
-            left => return nothing_stays(left.and_then(|erasing| erasing.stay)),
+            left => return none_unread(left.and_then(|erasing| erasing.stay)),
         }
     }
 }
 
-/// One step in the contact itself; returns the rest. If another erasure has taken over, this one stops: the other one
-/// includes its rest, and reports when it is done.
-async fn go_on(
+/// Does one step in the contact's own entity; returns the remaining work. If another erasure has taken over, this one
+/// stops: the other one includes the remaining work, and reports when it is done.
+async fn contact_step(
     node: &Arc<Node>,
     entity: EntityKey,
     id: ContactId,
-    step: contact::Step,
+    step: contact::ErasureStep,
 ) -> Result<Option<contact::Erasing>, Stopped> {
-    match retry_command(node, &node.contacts, entity, GoOn(id, step)).await? {
+    match retry_command(node, &node.contacts, entity, AdvanceErasure(id, step)).await? {
         Ok(state) => match state.erasing {
             Some(other) if other.id != id => Err(Stopped::Refused("another erasure is in progress".into())),
             erasing => Ok(erasing),
@@ -247,21 +254,21 @@ async fn go_on(
     }
 }
 
-/// Erases some of a conversation's words; the first step closes it. Returns the progress; `None`: it does not exist, or
-/// belongs to another contact.
+/// Erases some of a conversation's content; the first step closes it. Returns the progress; `None`: it does not exist,
+/// or belongs to another contact.
 async fn erase_step(
     node: &Arc<Node>,
     entity: EntityKey,
-    theirs: &Ownership,
+    ownership: &Ownership,
 ) -> Result<Option<conversation::Erasure>, Stopped> {
     let conversations = &node.conversations;
-    let heard = match theirs {
+    let reply = match ownership {
         Ownership::Assigned(unused) => {
             retry_command(node, conversations, entity, Erase { unused: unused.clone() }).await?.map(Some)
         }
         Ownership::Copy(contact) => retry_command(node, conversations, entity, EraseCopy(*contact)).await?,
     };
-    match heard {
+    match reply {
         Ok(erasure) => Ok(erasure),
         Err(conversation::Rejection::NotFound) => Ok(None),
         Err(other) => Err(Stopped::by_answer(other)),

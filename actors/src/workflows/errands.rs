@@ -25,14 +25,14 @@ use crate::trace::TraceContext;
 pub(crate) struct Errands {
     running: Arc<SingleFlight>,
     /// Conversations whose turn is checking its reviews.
-    looking: Arc<SingleFlight>,
-    places: Arc<Semaphore>,
+    checking: Arc<SingleFlight>,
+    permits: Arc<Semaphore>,
 }
 
 impl Default for Errands {
     fn default() -> Self {
-        let places = Arc::new(Semaphore::new(limits::RUNNING_ERRANDS));
-        Self { running: Arc::default(), looking: Arc::default(), places }
+        let permits = Arc::new(Semaphore::new(limits::RUNNING_ERRANDS));
+        Self { running: Arc::default(), checking: Arc::default(), permits }
     }
 }
 
@@ -44,7 +44,7 @@ impl Errands {
         tokio::spawn(async move {
             loop {
                 // The semaphore is never closed.
-                let Ok(_place) = Arc::clone(&node.errands.places).acquire_owned().await else { return };
+                let Ok(_permit) = Arc::clone(&node.errands.permits).acquire_owned().await else { return };
                 if let Err(error) = run_all(&node, entity).await {
                     tracing::warn!(?entity, %error, "could not run errands; retrying");
                 }
@@ -57,14 +57,14 @@ impl Errands {
 
     /// Checks whether the reviews that a turn waits for are over. They notify the turn; this covers a lost
     /// notification.
-    pub(crate) fn look_after(&self, node: &Arc<Node>, entity: EntityKey, turn: &Turn) {
-        let Some(flight) = self.looking.begin(entity) else { return };
+    pub(crate) fn check_reviews(&self, node: &Arc<Node>, entity: EntityKey, turn: &Turn) {
+        let Some(flight) = self.checking.begin(entity) else { return };
         let node = Arc::clone(node);
         let number = turn.id.number;
         tokio::spawn(async move {
             let _flight = flight;
-            let Ok(_place) = Arc::clone(&node.errands.places).acquire_owned().await else { return };
-            if let Err(error) = look(&node, entity, number).await {
+            let Ok(_permit) = Arc::clone(&node.errands.permits).acquire_owned().await else { return };
+            if let Err(error) = check_reviews(&node, entity, number).await {
                 tracing::warn!(?entity, %error, "could not check pending reviews; retrying");
             }
         });
@@ -98,7 +98,7 @@ async fn run_all(node: &Arc<Node>, entity: EntityKey) -> Result<(), StoreError> 
 async fn run(node: &Arc<Node>, entity: EntityKey, errand: &Errand) -> Result<bool, StoreError> {
     let trace = errand.trace();
     match errand {
-        Errand::Tell { asker, message, .. } => {
+        Errand::NotifyAsker { asker, message, .. } => {
             let Some(state) = review_of(node, entity, *message).await? else { return Ok(true) };
             let result = node.ports.tools.reviewed(&state);
             let end = EndWait { number: asker.turn, call: asker.call.clone(), result };
@@ -108,7 +108,9 @@ async fn run(node: &Arc<Node>, entity: EntityKey, errand: &Errand) -> Result<boo
         Errand::Withdraw { channel, turn, call, review, .. } => {
             let message = match review {
                 Some(review) => Some(*review),
-                None => asked(node, entity.workspace, channel, review_key(entity.workspace, *turn, call)).await?,
+                None => {
+                    review_message(node, entity.workspace, channel, review_key(entity.workspace, *turn, call)).await?
+                }
             };
             let Some(message) = message else { return Ok(errand.is_hopeless(node.now())) };
             let from = EntityKey::conversation(entity.workspace, message.entity);
@@ -118,7 +120,8 @@ async fn run(node: &Arc<Node>, entity: EntityKey, errand: &Errand) -> Result<boo
     }
 }
 
-async fn look(node: &Arc<Node>, entity: EntityKey, number: u64) -> Result<(), StoreError> {
+/// Ends the waits for reviews that are over, and sets when to check the others again.
+async fn check_reviews(node: &Arc<Node>, entity: EntityKey, number: u64) -> Result<(), StoreError> {
     let Some(calls) = node.stored::<Calls>(entity, CALLS, number_key(number)).await? else { return Ok(()) };
     for call in calls.calls.iter().filter(|call| !call.answered) {
         let Some(wait) = &call.wait else { continue };
@@ -147,8 +150,8 @@ async fn review_of(node: &Node, entity: EntityKey, message: MessageId) -> Result
 
 async fn stored_review(node: &Node, entity: EntityKey, message: MessageId) -> Result<Option<ReviewState>, StoreError> {
     let events = node.events::<Conversation>(entity, SeqRange::one(message.number), Order::Asc, 1).await?;
-    let asked = events.iter().find_map(message_of).filter(|found| found.id == message);
-    let Some(review) = asked.and_then(|asked| asked.content.review.clone()) else { return Ok(None) };
+    let found = events.iter().find_map(message_of).filter(|found| found.id == message);
+    let Some(review) = found.and_then(|message| message.content.review.clone()) else { return Ok(None) };
     let overlay = node.overlay(entity, message.number).await?;
     let stored = overlay.as_ref().and_then(|overlay| overlay.review.as_ref());
     Ok(Some(standing(&review, stored, node.now())))
@@ -163,7 +166,12 @@ pub(crate) fn review_key(workspace: Address, turn: TurnId, call: &str) -> KeyUse
 }
 
 /// The message that was posted to a channel with this key, if it was.
-async fn asked(node: &Node, workspace: Address, channel: &str, key: KeyUse) -> Result<Option<MessageId>, StoreError> {
+async fn review_message(
+    node: &Node,
+    workspace: Address,
+    channel: &str,
+    key: KeyUse,
+) -> Result<Option<MessageId>, StoreError> {
     let channel = node.channel(workspace, channel).await?;
     let Some(entity) = channel.map(|channel| channel.conversation(workspace)) else { return Ok(None) };
     let Some(row) = node.key(entity, key.hash).await? else { return Ok(None) };
@@ -174,6 +182,6 @@ async fn asked(node: &Node, workspace: Address, channel: &str, key: KeyUse) -> R
 /// Sends a command to the conversation, in the trace of its cause. Returns whether it was decided; a rejection counts
 /// too.
 async fn ask(node: &Arc<Node>, entity: EntityKey, command: Command, trace: Option<TraceContext>) -> bool {
-    let heard = node.conversations.ask(node, entity, command, CommandContext { key: None, trace }).await;
-    matches!(heard, Ok(_) | Err(Refusal::Rejected(_)))
+    let reply = node.conversations.ask(node, entity, command, CommandContext { key: None, trace }).await;
+    matches!(reply, Ok(_) | Err(Refusal::Rejected(_)))
 }

@@ -19,7 +19,7 @@ use crate::store::{SeqRange, StoreError};
 use crate::tasks::retry_command::{Stopped, retry_command};
 use crate::tasks::shared_job::{self, JobHandle};
 
-/// Events of the source that one step looks at.
+/// Events of the source that one step reads.
 const EVENTS_PER_STEP: u64 = 128;
 
 /// Copies the rest, in a task of its own; a running task checks once more.
@@ -27,7 +27,7 @@ pub fn begin(node: &Arc<Node>, entity: EntityKey) -> JobHandle {
     shared_job::begin(node, entity, "a copy of a conversation", run)
 }
 
-/// The same, unless a task runs already.
+/// Copies the rest, unless a task does so already.
 pub(crate) fn resume(node: &Arc<Node>, entity: EntityKey) {
     shared_job::resume(node, entity, "a copy of a conversation", run);
 }
@@ -44,7 +44,7 @@ pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
         let Some(state) = node.state::<Conversation>(entity).await? else { return Ok(()) };
         let Some(fork) = state.fork.filter(|_| state.erasure.is_none()) else { return Ok(()) };
         let Some(from) = fork.next else { return Ok(()) };
-        let copying = piece(node, entity, &fork, from, &mut is_tree).await?;
+        let copying = next_part(node, entity, &fork, from, &mut is_tree).await?;
         let files = copying.originals.iter().filter_map(|original| original.content.as_ref());
         let files: Vec<AttachmentId> = files.flat_map(|content| content.mentions.iter().flatten().copied()).collect();
         for file in files {
@@ -61,7 +61,7 @@ pub async fn run(node: Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
 
 /// The next messages of the source, in their current state. `is_tree`: whether messages name parents, once that is
 /// known.
-async fn piece(
+async fn next_part(
     node: &Node,
     entity: EntityKey,
     fork: &Fork,
@@ -77,7 +77,7 @@ async fn piece(
     let mut bytes = 0;
     let mut next = Some(upto + 1).filter(|next| *next <= fork.of.upto);
     for (seq, error) in &read.damaged {
-        left_out(entity, *seq, error);
+        log_omitted(entity, *seq, error);
     }
     for event in &read.events {
         let Some(message) = message_of(event) else { continue };
@@ -86,20 +86,20 @@ async fn piece(
             None => Overlay::default(),
             Some(Ok(overlay)) => overlay.clone(),
             Some(Err(error)) => {
-                left_out(entity, event.seq, error);
+                log_omitted(entity, event.seq, error);
                 originals.push(Original { number: event.seq, parent, content: None });
                 continue;
             }
         };
         let mut content = copy(&message, &overlay);
-        if let Some(gone) = message.gone(&overlay).filter(|_| message.parent.is_none()) {
+        if let Some(removal) = message.removal(&overlay).filter(|_| message.parent.is_none()) {
             let known = match *is_tree {
                 Some(known) => known,
                 None => names_parents(node, source, SeqRange::new(event.seq + 1, fork.of.upto)).await?,
             };
             *is_tree = Some(known);
             // Without it its children would have no parent, and be one branch.
-            content = known.then(|| again(&message, message.content.redacted(gone)));
+            content = known.then(|| as_copy(&message, message.content.redacted(removal)));
         }
         bytes += content.as_ref().map_or(0, Content::weight);
         if bytes > limits::BATCH_BYTES && !originals.is_empty() {
@@ -112,7 +112,7 @@ async fn piece(
 }
 
 /// Logs that a message's current content cannot be read: it is skipped, like a deleted one.
-fn left_out(copy: EntityKey, seq: u64, error: &StoreError) {
+fn log_omitted(copy: EntityKey, seq: u64, error: &StoreError) {
     tracing::error!(?copy, seq, %error, "a message cannot be read and is omitted from a copy of its conversation");
 }
 
@@ -129,20 +129,20 @@ async fn names_parents(node: &Node, source: EntityKey, mut rest: SeqRange) -> Re
     Ok(false)
 }
 
-/// The content of a message's copy: the message's current content, with its time; `None` if its words are removed.
+/// The content of a message's copy: the message's current content, with its time; `None` if its content was removed.
 fn copy(message: &Message, overlay: &Overlay) -> Option<Content> {
-    if message.gone(overlay).is_some() {
+    if message.removal(overlay).is_some() {
         return None;
     }
     let content = message.content.as_ref().clone();
     let text = overlay.text.clone().or(content.text);
     let metadata = overlay.metadata.clone().or(content.metadata);
     let tags = overlay.tags_of(&message.content).map(<[String]>::to_vec);
-    Some(again(message, Content { text, metadata, tags, ..content }))
+    Some(as_copy(message, Content { text, metadata, tags, ..content }))
 }
 
 /// `content` as a copy of `message`. Requests of a message are not copied: reviews, webhooks, memories.
-fn again(message: &Message, content: Content) -> Content {
+fn as_copy(message: &Message, content: Content) -> Content {
     Content {
         sent_at: Some(content.sent_at.unwrap_or(message.id.at.into())),
         review: None,

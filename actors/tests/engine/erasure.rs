@@ -16,7 +16,7 @@ use actors::store::conformance::{commit, on};
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
 use actors::store::{Commit, KeyRange, LogScan, Order, ReadLevel, RowWrite, Scan, SeqRange, Store as _};
-use actors::tables::{BARRED, CHANNELS_ASIDE, FORKS, OVERLAYS, SHOWN};
+use actors::tables::{BARRED, CHANNELS_ASIDE, FORKS, OVERLAYS, REPLAYS};
 use actors::workflows::erasure;
 use bytes::Bytes;
 use tokio::time::sleep;
@@ -245,7 +245,7 @@ async fn an_erasure_is_not_done_before_damaged_answers_are_gone() {
     let gate = Gate::new();
     let node = node_by(&Arc::new(gate.clone()), &TokioClock::start());
     let (id, e, CommandContext { key: Some(KeyUse { hash, .. }), .. }) = edited(&node).await else { unreachable!() };
-    gate.damage_row(SHOWN, [&number_key(2)[..], &hash.0].concat());
+    gate.damage_row(REPLAYS, [&number_key(2)[..], &hash.0].concat());
     erase(&node, id).await;
     for _ in 0..2 {
         erasure::run(Arc::clone(&node), ana()).await.expect_err("an answer stays");
@@ -253,7 +253,7 @@ async fn an_erasure_is_not_done_before_damaged_answers_are_gone() {
         assert!(stored.contains("secret edit") && !stored.replace("secret edit", "").contains("secret"));
     }
     assert!(lines.of(Level::ERROR, "events to be erased cannot be read").iter().all(|line| line.contains("seq=2 ")));
-    let shown = || node.rows(e, SHOWN, Scan::new(KeyRange::default(), Order::Asc, 9));
+    let shown = || node.rows(e, REPLAYS, Scan::new(KeyRange::default(), Order::Asc, 9));
     assert!(shown().await.is_err());
     gate.mend_rows();
     erasure::run(Arc::clone(&node), ana()).await.expect("now it is gone");

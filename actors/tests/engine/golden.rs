@@ -135,7 +135,7 @@ fn golden_calls_and_errands() {
         open_calls: Some(1),
         series_after: Some(1),
         check_at: Some(AT.plus(60_000)),
-        waits_since: Some(AT),
+        waiting_since: Some(AT),
         ..turn(1)
     };
     let review = content().review.map(|review| Review { asker: Some(asker.clone()), ..review });
@@ -170,8 +170,8 @@ fn golden_calls_and_errands() {
     golden.value("calls", &Calls { calls: vec![open, answered], branch: Some(message(5)) });
     golden.value("calls-given", &Calls { calls: vec![named], branch: None });
     let trace = Some(TraceContext { trace_id: [1; 16], span_id: [2; 8], flags: 1 });
-    golden.value("errand-tell", &Errand::Tell { asker: asker.clone(), message: message(2), trace: None });
-    golden.value("errand-tell-traced", &Errand::Tell { asker, message: message(2), trace });
+    golden.value("errand-tell", &Errand::NotifyAsker { asker: asker.clone(), message: message(2), trace: None });
+    golden.value("errand-tell-traced", &Errand::NotifyAsker { asker, message: message(2), trace });
     let channel = text("demo");
     let call = text("c0");
     let review = Some(message(2));
@@ -194,7 +194,10 @@ fn golden_calls_and_errands() {
     let input_price = Some(500);
     let output_price = Some(1_500);
     let agent = Agent::new("bot", "Bot", remote, AT);
-    golden.value("agent-priced", &Agent { concurrency, input_price, output_price, whole_answers: Some(true), ..agent });
+    golden.value(
+        "agent-priced",
+        &Agent { concurrency, input_price, output_price, without_streaming: Some(true), ..agent },
+    );
     golden.done();
 }
 
@@ -320,9 +323,9 @@ fn golden_states() {
         ..contact
     };
     golden.value("contact-state-erased", &erased);
-    golden.value("contact-aside", &contact::Aside { conversation: open_conversation(), life: 7 });
-    let back = contact::OpenConversation { goes_back: Some(true), ..open_conversation() };
-    golden.value("contact-aside-back", &contact::Aside { conversation: back, life: 7 });
+    golden.value("contact-aside", &contact::OverflowRow { conversation: open_conversation(), life: 7 });
+    let back = contact::OpenConversation { returned_to_earlier: Some(true), ..open_conversation() };
+    golden.value("contact-aside-back", &contact::OverflowRow { conversation: back, life: 7 });
     golden.value("registry-state", &registry::State { updated_at: AT, channels_at: None });
     golden.value("registry-state-channels", &registry::State { updated_at: AT, channels_at: Some(300) });
     golden.done();

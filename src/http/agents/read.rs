@@ -113,7 +113,7 @@ fn running(agent: &mut Agent, fields: &mut Fields<'_>, report: &mut Report) {
     if matches!(agent.provider, Provider::OpenAi { .. })
         && let Some(value) = given(fields, "stream")
     {
-        agent.whole_answers = value.and_then(|value| value.boolean(report)).map(|streams| !streams);
+        agent.without_streaming = value.and_then(|value| value.boolean(report)).map(|streams| !streams);
     }
 }
 

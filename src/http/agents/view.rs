@@ -75,7 +75,7 @@ impl<'a> AgentView<'a> {
             max_concurrent_turns: agent.concurrency.unwrap_or(limits::AGENT_TURNS as u32),
             input_price: credits(agent.input_price),
             output_price: credits(agent.output_price),
-            stream: builtin.is_none().then(|| agent.whole_answers != Some(true)),
+            stream: builtin.is_none().then(|| agent.without_streaming != Some(true)),
             builtin,
             created_at: Time(agent.created_at),
             updated_at: agent.updated_at.map(Time),

@@ -99,7 +99,7 @@ pub(in crate::http) async fn edit(
     if edit.text.as_deref() == Some("")
         && let Some(name) = text_name
         && let Ok(found) = &known
-        && found.message.gone(&found.overlay).is_none()
+        && found.message.removal(&found.overlay).is_none()
     {
         needs_text(&found.message.content, channel, name, &mut incoming.report);
     }
@@ -192,7 +192,7 @@ async fn amend(
         Answer::Repeat(_) => {
             let now = find(app, caller, &found.message.id.to_string()).await?;
             let shown = shown_to(app, entity, now.message.id.number, key).await?;
-            let shown = shown.filter(|_| now.message.gone(&now.overlay).is_none());
+            let shown = shown.filter(|_| now.message.removal(&now.overlay).is_none());
             let found = match shown {
                 Some(overlay) => StoredMessage { overlay, ..now },
                 None => now.at(app.now()),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use actors::attachment::{self, Bound};
 use actors::channel::{Channel, ChannelKind};
 use actors::clock::Millis;
-use actors::contact::{self, GoBack, OpenConversation, Resolve, entity_of};
+use actors::contact::{self, OpenConversation, Resolve, ReturnToEarlier, entity_of};
 use actors::conversation::{
     Conversation, Details, Opening, Origin, Post, Rejection, RetryTurn, TurnRequest, TurnStatus,
 };
@@ -398,10 +398,10 @@ impl Exchange<'_> {
     }
 
     async fn go_back(&self, last: &OpenConversation) -> Result<(), Problem> {
-        if last.goes_back.is_some() {
+        if last.returned_to_earlier.is_some() {
             return Ok(());
         }
-        let back = GoBack { channel: last.channel.clone() };
+        let back = ReturnToEarlier { channel: last.channel.clone() };
         let noted = self.request.app.node().contact(self.contact, back, without_key(self.request.context)).await;
         noted.and_then(Answer::unkeyed).map_err(|refusal| problem_of(refusal, |_| contact_not_found()))
     }

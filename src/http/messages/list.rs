@@ -103,7 +103,7 @@ impl Filter {
 
     fn wants(&self, message: &Message, overlay: &Overlay) -> bool {
         let content = &message.content;
-        let gone = message.gone(overlay).is_some();
+        let gone = message.removal(overlay).is_some();
         let sent = &content.sender;
         let sender = self.channel.as_ref().map_or(sent.id.as_str(), |channel| sent.id_on(channel));
         let found = |terms: &[String]| {
@@ -207,7 +207,7 @@ async fn page_of(
             if let Some(message) = message {
                 let overlay = overlays.remove(&event.seq).unwrap_or_default();
                 if filter.wants(&message, &overlay) {
-                    bytes += message.content.weight() + overlay.shown_weight();
+                    bytes += message.content.weight() + overlay.rendered_weight();
                     if data.len() == request.limit || (!data.is_empty() && bytes > PAGE_BYTES) {
                         return Ok(Page { data, next: position(at) });
                     }

@@ -39,7 +39,7 @@ pub(crate) struct StoredMessage {
 impl StoredMessage {
     /// About how many bytes it has in a list.
     pub(crate) fn weight(&self) -> usize {
-        self.message.content.weight() + self.overlay.shown_weight()
+        self.message.content.weight() + self.overlay.rendered_weight()
     }
 
     /// The same message with its review's state at `now`.

@@ -4,7 +4,7 @@ use actors::conversation::review::Response as Given;
 use actors::conversation::{CancelReview, Conversation, Event, Rejection};
 use actors::directory::{Answer, CommandContext, Refusal};
 use actors::key::Principal;
-use actors::message::{Alike, Json, Overlay, Review, ReviewState, ReviewStatus};
+use actors::message::{ComparableResponse, Json, Overlay, Review, ReviewState, ReviewStatus};
 use actors::requests::Request;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -99,7 +99,7 @@ pub(in crate::http) async fn respond(
     fields.finish(&mut incoming.report);
     if let Ok(asked) = &asked {
         // The question of a deleted message is gone. Its review has ended, and the decision reports that.
-        if let Some(given) = response.clone().filter(|_| asked.message().gone(&asked.found.overlay).is_none()) {
+        if let Some(given) = response.clone().filter(|_| asked.message().removal(&asked.found.overlay).is_none()) {
             incoming.report.faults.extend(judge(&asked.review, given).await?);
         }
     }
@@ -112,7 +112,10 @@ pub(in crate::http) async fn respond(
     }
     let alike = asked.review.quorum.as_ref().map(|_| {
         let decision = decision(&asked.review, &response);
-        Alike { print: fingerprint::of_value(&decision), canonical: Json::from_checked(canonical(&decision)) }
+        ComparableResponse {
+            print: fingerprint::of_value(&decision),
+            canonical: Json::from_checked(canonical(&decision)),
+        }
     });
     let principal = caller.key.principal.clone();
     let given = Given { message: asked.message().id, response, alike, feedback, principal };

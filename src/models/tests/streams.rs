@@ -70,7 +70,7 @@ async fn a_streamed_reply_is_the_sum_of_its_pieces_with_its_usage() {
 async fn pieces_are_said_as_they_come() {
     let stub = Stub::start(vec![Act::Pieces(vec![HEAD.into(), stream(&good_events()).into()])]).await;
     let heard = Heard::default();
-    let prompt = Prompt { saying: heard.saying(), ..prompt(stub.base_url()) };
+    let prompt = Prompt { deltas: heard.saying(), ..prompt(stub.base_url()) };
     let mut listener = heard.listen();
     client().ask(&prompt, AMPLE).await.unwrap();
     assert!(prompt.exchange.first_chunk().is_some() && prompt.exchange.finish_reason() == Some("stop"));
@@ -142,7 +142,7 @@ async fn a_stream_that_has_said_why_it_ends_and_then_says_nothing_is_a_reply() {
     let mut stub = Stub::start(vec![Act::Hold(open)]).await;
     let heard = Heard::default();
     let mut listener = heard.listen();
-    let prompt = Prompt { saying: heard.saying(), ..prompt(stub.base_url()) };
+    let prompt = Prompt { deltas: heard.saying(), ..prompt(stub.base_url()) };
     let asked = tokio::spawn(async move { client().ask(&prompt, AMPLE).await });
     assert_eq!(stub.seen.recv().await, Some(Seen::Request));
     listener.recv().await;
@@ -234,7 +234,7 @@ async fn silence_before_and_between_words_has_a_reason_each() {
         let mut stub = Stub::start(vec![Act::Hold(held.clone())]).await;
         let heard = Heard::default();
         let mut listener = heard.listen();
-        let prompt = Prompt { saying: heard.saying(), ..prompt(stub.base_url()) };
+        let prompt = Prompt { deltas: heard.saying(), ..prompt(stub.base_url()) };
         let asked = tokio::spawn(async move { client().ask(&prompt, 20 * AMPLE).await });
         assert_eq!(stub.seen.recv().await, Some(Seen::Request));
         if expected == "stalled" {
@@ -342,7 +342,7 @@ async fn a_cancelled_stream_closes_its_socket() {
 #[tokio::test]
 async fn an_agent_that_wants_whole_answers_asks_for_them() {
     let stub = Stub::start(vec![good()]).await;
-    let agent = Agent { whole_answers: Some(true), ..agent(stub.base_url()) };
+    let agent = Agent { without_streaming: Some(true), ..agent(stub.base_url()) };
     client().ask(&prompt_of(agent), AMPLE).await.unwrap();
     let request = stub.requests().remove(0);
     assert!(request.contains("\"stream\":false") && !request.contains("stream_options"), "{request}");

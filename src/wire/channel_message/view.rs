@@ -83,7 +83,7 @@ struct VoteView<'a> {
 #[must_use]
 pub fn channel_view<'a>(channel_id: &'a str, message: &'a Message, overlay: &'a Overlay) -> ChannelView<'a> {
     let content = &message.content;
-    let why = message.gone(overlay);
+    let why = message.removal(overlay);
     let gone = why.is_some();
     let attachments = if gone { &[][..] } else { &content.attachments };
     ChannelView {

@@ -173,8 +173,8 @@ pub fn reply_view(message: &Message) -> ReplyView<'_> {
         kind: word(message.content.media),
         content: ContentView(&message.content),
         created_at: Time(message.id.at),
-        deleted: message.content.gone.is_some(),
-        erased: message.content.gone == Some(Removal::Erased),
+        deleted: message.content.removal.is_some(),
+        erased: message.content.removal == Some(Removal::Erased),
     }
 }
 

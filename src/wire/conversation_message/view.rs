@@ -112,7 +112,7 @@ struct Current<'a> {
 impl<'a> Current<'a> {
     fn of(message: &'a Message, overlay: &'a Overlay) -> Self {
         let content = &message.content;
-        if let Some(gone) = message.gone(overlay) {
+        if let Some(gone) = message.removal(overlay) {
             return Self { gone: Some(gone), text: "", tool_calls: None, references: None };
         }
         let files = Some(References::Files(&content.attachments)).filter(|_| !content.attachments.is_empty());

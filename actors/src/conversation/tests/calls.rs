@@ -243,7 +243,7 @@ fn a_review_that_a_turn_asked_for_leaves_an_errand_however_it_ends() {
     for (how, end) in ends {
         let (mut sim, message) = asked();
         end(&mut sim, message);
-        assert_eq!(errands(&sim), [Errand::Tell { asker: asker.clone(), message, trace: None }], "{how}");
+        assert_eq!(errands(&sim), [Errand::NotifyAsker { asker: asker.clone(), message, trace: None }], "{how}");
         let due = sim.state.as_ref().unwrap().errands_at;
         assert_eq!(due, Some(sim.now.plus(1_000)), "{how}");
         let ends = sim.log.iter().filter_map(|(record, _)| match &record.event {

@@ -5,7 +5,7 @@ use crate::conversation::amend::{Amendment, Edit};
 use crate::conversation::review::Response;
 use crate::message::{Json, Overlay, Removal};
 use crate::store::KeyHash;
-use crate::tables::{CONVERSATIONS, OVERLAYS, PENDING_REVIEWS, SHOWN};
+use crate::tables::{CONVERSATIONS, OVERLAYS, PENDING_REVIEWS, REPLAYS};
 
 fn has(bytes: &[u8], words: &str) -> bool {
     bytes.windows(words.len()).any(|part| part == words.as_bytes())
@@ -55,7 +55,7 @@ fn the_words_of_a_deleted_message_are_in_no_record() {
     assert_eq!(found(&sim, "kept").len(), 1);
     let record = sim.log.iter().map(|(record, _)| record).find(|record| record.seq == messages[0].id.number);
     let shown = message_of(record.unwrap()).unwrap();
-    assert_eq!((shown.id, shown.gone(&Overlay::default())), (messages[0].id, Some(Removal::Deleted)));
+    assert_eq!((shown.id, shown.removal(&Overlay::default())), (messages[0].id, Some(Removal::Deleted)));
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn a_conversation_that_nobody_used_cannot_be_begun_once_it_is_erased() {
 fn an_erasure_takes_only_copies_of_its_contact_or_an_earlier_life() {
     let of = |at: u64, address: u8| ContactId::new(Millis(at), Address([address; 10]));
     let with = |contact| Origin::Api { channel: "shop".to_owned(), contact, agent: "bot".to_owned() };
-    for (origin, is_theirs) in [
+    for (origin, belongs_to) in [
         (with(of(5, 1)), true),
         (with(of(4, 1)), true),
         (with(of(6, 1)), false),
@@ -168,8 +168,8 @@ fn an_erasure_takes_only_copies_of_its_contact_or_an_earlier_life() {
         sim.run(&Command::Open(Opening { origin: origin.clone(), ..opening() })).unwrap();
         let before = sim.state.clone();
         let erased = sim.run(&Command::EraseCopy(EraseCopy(of(5, 1))));
-        assert_eq!(erased.is_ok(), is_theirs, "{origin:?}");
-        if !is_theirs {
+        assert_eq!(erased.is_ok(), belongs_to, "{origin:?}");
+        if !belongs_to {
             assert_eq!((erased, sim.state), (Err(Rejection::NotFound), before), "{origin:?}");
         }
     }
@@ -222,7 +222,7 @@ fn an_erasure_of_a_conversation_also_removes_undecodable_rows() {
     sim.log[edited].1 = garbled.clone();
     let seq = sim.log[edited].0.seq;
     sim.rows.insert((OVERLAYS, number_key(seq)), garbled.clone());
-    sim.rows.insert((SHOWN, shown_key(seq, KeyHash([1; 16]))), garbled);
+    sim.rows.insert((REPLAYS, replay_key(seq, KeyHash([1; 16]))), garbled);
     erase(&mut sim);
     assert_eq!(found(&sim, "secret"), [""; 0]);
     let message = MessageId::new(NOW, entity().id, seq);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::machine::{DecisionContext, ReadSet, Undecided};
-use crate::message::{Alike, Json, Overlay, Quorum, ReviewStatus, Vote};
+use crate::message::{ComparableResponse, Json, Overlay, Quorum, ReviewStatus, Vote};
 use crate::store::NodeId;
 use crate::tables::{DEADLINES, OVERLAYS};
 
@@ -232,7 +232,7 @@ fn a_vote_that_was_kept_in_canonical_form_agrees_with_the_same_answer() {
         print,
         kind: Some(PrincipalKind::User),
     };
-    let alike = Alike { print: [1; 16], canonical: json("{\"n\":1}") };
+    let alike = ComparableResponse { print: [1; 16], canonical: json("{\"n\":1}") };
     let given = review::Response {
         message: MessageId::new(NOW, entity().id, 1),
         response: json("{\"n\":1.0}"),

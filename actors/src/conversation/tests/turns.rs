@@ -3,7 +3,7 @@
 use super::*;
 use crate::limits;
 use crate::store::SeqRange;
-use crate::tables::{ASKED_TURNS, KEPT};
+use crate::tables::{REQUESTED_TURNS, RETRY_ROWS};
 
 /// A conversation with a running turn 1.
 fn busy() -> Sim<Conversation> {
@@ -251,8 +251,8 @@ fn rows_for_a_retry_are_deleted_once_their_key_has_expired() {
     let kept = |sim: &Sim<Conversation>| {
         let known =
             |table| sim.rows.keys().filter(|(of, _)| *of == table).map(|(_, key)| key.clone()).collect::<Vec<_>>();
-        assert_eq!(known(ASKED_TURNS).len(), known(KEPT).len());
-        known(ASKED_TURNS).iter().map(|key| key[0]).collect::<Vec<_>>()
+        assert_eq!(known(REQUESTED_TURNS).len(), known(RETRY_ROWS).len());
+        known(REQUESTED_TURNS).iter().map(|key| key[0]).collect::<Vec<_>>()
     };
     let begun = sim.now;
     for n in 1..=3 {
@@ -273,7 +273,7 @@ fn rows_for_a_retry_are_deleted_once_their_key_has_expired() {
 #[test]
 fn damage_among_what_is_kept_for_retries_refuses_no_request() {
     let mut sim = busy();
-    sim.damaged = Some(KEPT);
+    sim.damaged = Some(RETRY_ROWS);
     turned(
         sim.run(&Command::StartTurn(StartTurn { agent: AGENT.to_owned(), key: Some(crate::store::KeyHash([1; 16])) })),
     );

@@ -1,7 +1,7 @@
 //! A turn's tool calls: recorded before they run, each with exactly one result.
 //!
 //! The log holds the assistant's message with its calls, then a tool message for each result, in the order that a model
-//! expects. While calls have no result the turn has a row of them. A call that asks people may stay open for a year:
+//! expects. While calls have no result the turn has a row of them. A call that asks people may remain open for a year:
 //! the turn waits, and no task runs for it. If the turn ends first, every open call gets a result that says so.
 
 use std::sync::Arc;
@@ -31,13 +31,13 @@ const TURN_ENDED: &str = r#"{"error":"turn_ended","detail":"the turn was ended b
 /// The shortest time after which a waiting turn itself checks whether its reviews are over. They notify it, so this
 /// covers a lost notification.
 const MIN_REVIEW_CHECK_DELAY_MILLIS: u64 = 60_000;
-/// The longest.
+/// The longest time between two such checks.
 const MAX_REVIEW_CHECK_DELAY_MILLIS: u64 = 60 * 60 * 1000;
 
 /// The review that a call waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Wait {
-    /// The message that asks, in its channel's conversation.
+    /// The message with the review, in its channel's conversation.
     #[n(0)]
     pub review: MessageId,
     /// When answers are no longer accepted.
@@ -71,7 +71,7 @@ pub struct Call {
 impl Call {
     /// The id that models and clients see.
     #[must_use]
-    pub fn shown_id(&self) -> &str {
+    pub fn public_id(&self) -> &str {
         self.given.as_deref().unwrap_or(&self.id)
     }
 }
@@ -153,7 +153,7 @@ impl Calls {
         self.calls.iter().filter(|call| !call.answered).count() as u32
     }
 
-    /// As they are stored for the turn with this number.
+    /// The stored calls of the turn with this number.
     fn stored(number: u64, reads: &ReadSet) -> Result<Self, Undecided> {
         Ok(reads.stored(CALLS, number_key(number))?.unwrap_or_default())
     }
@@ -174,7 +174,7 @@ impl Calls {
     }
 }
 
-/// The row of the open calls of the turn that runs, if it has any.
+/// The read of the running turn's open calls, if it has any.
 pub(in crate::conversation) fn needs(state: Option<&State>) -> Vec<Need> {
     let running = state.and_then(|state| state.running.as_ref()).filter(|turn| turn.open_calls.is_some());
     running.map(|turn| Need::Row(CALLS, number_key(turn.id.number))).into_iter().collect()
@@ -200,8 +200,8 @@ impl<'w, 'a> Answering<'w, 'a> {
         call.answered = true;
         let sender = Sender { kind: SenderKind::Agent, id: call.name.clone() };
         // Ids are visible ASCII, of which JSON escapes these two.
-        let shown = call.shown_id().replace('\\', r"\\").replace('"', r#"\""#);
-        let metadata = Json::from_checked(format!(r#"{{"tool_call_id":"{shown}"}}"#));
+        let public_id = call.public_id().replace('\\', r"\\").replace('"', r#"\""#);
+        let metadata = Json::from_checked(format!(r#"{{"tool_call_id":"{public_id}"}}"#));
         let content = Content { metadata: Some(metadata), ..Content::text(role::TOOL, sender, cut(result)) };
         let parent = self.calls.branch;
         let seq = self.writing.event(Event::MessageCreated(Accepted {
@@ -238,7 +238,7 @@ fn cut(result: &str) -> String {
     format!("{}…", &result[..result.floor_char_boundary(limits::RESULT_BYTES)])
 }
 
-/// The turn that runs, if it is this attempt of this turn.
+/// The running turn, if it is this attempt of this turn.
 fn current(state: &State, number: u64, attempt: u32) -> Option<&Turn> {
     let running = state.running.as_ref().filter(|turn| turn.status == TurnStatus::Running);
     running.filter(|turn| turn.id.number == number && turn.attempt == attempt)
@@ -269,7 +269,7 @@ pub(in crate::conversation) fn step(state: &State, step: &Step, mut writing: Wri
     let turn = Turn {
         rounds: Some(turn.rounds() + 1),
         open_calls: Some(calls.open()),
-        usage: Some(step.usage.on_top_of(turn.usage.as_ref())),
+        usage: Some(step.usage.added_to(turn.usage.as_ref())),
         ..turn.clone()
     };
     writing.row(calls.row(step.number));
@@ -311,7 +311,7 @@ pub(in crate::conversation) fn answer(state: &State, answers: &CallResults, mut 
     if turn.open_calls.is_some() && !answers.is_lost {
         turn.status = TurnStatus::AwaitingReview;
         turn.check_at = Some(calls.check_at(now, now));
-        turn.waits_since = Some(now);
+        turn.waiting_since = Some(now);
     }
     Ok(moved(turn, writing))
 }
@@ -327,7 +327,7 @@ pub(in crate::conversation) fn end_wait(state: &State, end: &EndWait, mut writin
     }
     answering.settle();
     let turn = answering.turn;
-    // If the attempt that asked is still running, it finds the result by itself.
+    // If the attempt that raised the review is still running, it finds the result by itself.
     if turn.status != TurnStatus::AwaitingReview || turn.open_calls.is_some() {
         return Ok(moved(turn, writing));
     }
@@ -342,7 +342,7 @@ pub(in crate::conversation) fn keep_waiting(state: &State, number: u64, mut writ
     let waiting = running.filter(|turn| turn.status == TurnStatus::AwaitingReview && turn.check_at() <= now);
     let Some(turn) = waiting else { return Ok(Decision::Answer(Reply::Nothing)) };
     let calls = Calls::stored(number, writing.reads)?;
-    let turn = Turn { check_at: Some(calls.check_at(turn.waits_since.unwrap_or(now), now)), ..turn.clone() };
+    let turn = Turn { check_at: Some(calls.check_at(turn.waiting_since.unwrap_or(now), now)), ..turn.clone() };
     super::write(turn, Event::TurnMoved, &mut writing);
     Ok(writing.done(Reply::Nothing))
 }
@@ -350,8 +350,8 @@ pub(in crate::conversation) fn keep_waiting(state: &State, number: u64, mut writ
 /// The turn ends: every open call gets a result that says so, and its reviews are cancelled. Returns the turn.
 pub(super) fn close(state: &State, turn: &Turn, writing: &mut Writing<'_>) -> Result<Turn, Undecided> {
     let mut answering = Answering::of(state, turn, writing)?;
-    let asked = answering.calls.calls.iter().filter(|call| !call.answered);
-    let withdrawals: Vec<Errand> = asked.filter_map(|call| withdrawal(turn, call, answering.writing.context)).collect();
+    let open = answering.calls.calls.iter().filter(|call| !call.answered);
+    let withdrawals: Vec<Errand> = open.filter_map(|call| withdrawal(turn, call, answering.writing.context)).collect();
     answering.answer_all(TURN_ENDED, |_| true);
     answering.settle();
     let turn = answering.turn;
@@ -373,7 +373,7 @@ fn withdrawal(turn: &Turn, call: &Call, context: &DecisionContext) -> Option<Err
     })
 }
 
-/// The attempt was lost: its running calls get the result that they were interrupted; calls that ask people are asked
+/// The attempt was lost: its running calls get the result that they were interrupted; questions to people are raised
 /// again. Returns the turn.
 pub(super) fn interrupt(state: &State, turn: &Turn, writing: &mut Writing<'_>) -> Result<Turn, Undecided> {
     let mut answering = Answering::of(state, turn, writing)?;

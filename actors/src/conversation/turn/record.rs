@@ -57,9 +57,9 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// This and what was used before; the model is the newest one.
+    /// The sum of this usage and an earlier one; the model is this one's.
     #[must_use]
-    pub(crate) fn on_top_of(&self, before: Option<&Self>) -> Self {
+    pub(crate) fn added_to(&self, before: Option<&Self>) -> Self {
         let (input, output, credits) =
             before.map_or((0, 0, 0), |before| (before.input_tokens, before.output_tokens, before.millicredits));
         Self {
@@ -74,10 +74,10 @@ impl Usage {
 /// Why a turn failed.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Failure {
-    /// For programs.
+    /// The error code, for programs.
     #[n(0)]
     pub code: String,
-    /// For people; never the text of the model's endpoint.
+    /// An explanation for people; never text of the model's endpoint.
     #[n(1)]
     pub detail: String,
 }
@@ -85,10 +85,10 @@ pub struct Failure {
 /// A turn.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Turn {
-    /// Its id: the time it was asked for, its conversation, its number there from 1.
+    /// Its id: the time of its request, its conversation, and its number in it, from 1.
     #[n(0)]
     pub id: TurnId,
-    /// Which agent.
+    /// The id of the agent that answers.
     #[n(1)]
     pub agent: String,
     /// Sequence of the newest message that it answers.
@@ -109,13 +109,13 @@ pub struct Turn {
     /// The sequences of its replies.
     #[n(7)]
     pub replies: Option<SeqRange>,
-    /// Its usage.
+    /// The usage of all its model calls.
     #[n(8)]
     pub usage: Option<Usage>,
     /// Why it failed.
     #[n(9)]
     pub failure: Option<Failure>,
-    /// How many times it has called tools since it was asked for, or tried again.
+    /// How many rounds of tool calls it has had since it was requested, or retried.
     #[n(10)]
     pub rounds: Option<u32>,
     /// How many of its calls have no result; a row holds them.
@@ -129,8 +129,8 @@ pub struct Turn {
     pub check_at: Option<Millis>,
     /// While it waits: since when.
     #[n(14)]
-    pub waits_since: Option<Millis>,
-    /// The process of its newest attempt. The turn is started again only when that process is gone.
+    pub waiting_since: Option<Millis>,
+    /// The process of its newest attempt. The turn is started again only when that process has ended.
     #[n(15)]
     pub runner: Option<NodeId>,
     /// Whether its conversation was closed when it ended; `None`: no, or it has not ended.
@@ -143,7 +143,7 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// A turn that was asked for.
+    /// A turn as it is requested.
     #[must_use]
     pub fn requested(at: Millis, conversation: ConversationId, number: u64, agent: &str) -> Self {
         Self {
@@ -161,21 +161,21 @@ impl Turn {
             open_calls: None,
             series_after: None,
             check_at: None,
-            waits_since: None,
+            waiting_since: None,
             runner: None,
             in_closed: None,
             trace: None,
         }
     }
 
-    /// The turn as it was when it was asked for and had to wait.
+    /// The turn as it was when it was requested and had to wait.
     #[must_use]
     pub fn requested_again(turn: &Self) -> Self {
         let requested = Self { id: turn.id, agent: turn.agent.clone(), trigger: turn.trigger, ..turn.bare() };
         Self { status: TurnStatus::Queued, attempt: 0, series_after: None, ..requested }
     }
 
-    /// The same without its results.
+    /// The turn without its results.
     pub(super) fn bare(&self) -> Self {
         let started_at = None;
         let ended_at = None;
@@ -185,7 +185,7 @@ impl Turn {
         let rounds = None;
         let open_calls = None;
         let check_at = None;
-        let waits_since = None;
+        let waiting_since = None;
         let agent = self.agent.clone();
         let Self { id, trigger, status, attempt, series_after, .. } = *self;
         Self {
@@ -203,14 +203,14 @@ impl Turn {
             open_calls,
             series_after,
             check_at,
-            waits_since,
+            waiting_since,
             runner: None,
             in_closed: None,
             trace: None,
         }
     }
 
-    /// The same with its next attempt begun.
+    /// The turn with its next attempt begun.
     #[must_use]
     pub(in crate::conversation) fn started(&self, context: &DecisionContext) -> Self {
         Self {
@@ -221,17 +221,18 @@ impl Turn {
             ended_at: None,
             failure: None,
             check_at: None,
-            waits_since: None,
+            waiting_since: None,
             ..self.clone()
         }
     }
 
-    /// The same as the first attempt of a new series: the turn has progressed, so earlier losses do not count.
+    /// The turn with its current attempt as the first of a new series: it has progressed, so earlier losses do not
+    /// count.
     pub(super) fn with_new_series(self) -> Self {
         Self { series_after: Some(self.attempt.saturating_sub(1)), ..self }
     }
 
-    /// How many attempts of its series there are.
+    /// How many attempts its current series has had.
     pub(super) fn attempts(&self) -> u32 {
         self.attempt - self.series_after.unwrap_or(0)
     }
@@ -243,15 +244,15 @@ impl Turn {
 
     /// The trace of its request, where `record` is that of its start. A turn that waited before holds the trace itself:
     /// its start is in the record of another turn's end.
-    pub(crate) fn asked_by(&self, record: &Record<Event>) -> Option<TraceContext> {
+    pub(crate) fn request_trace(&self, record: &Record<Event>) -> Option<TraceContext> {
         let known = self.trace.as_deref().copied();
         known.or_else(|| record.trace.filter(|_| self.is_fresh()))
     }
 
-    /// The same, as the state keeps it: with the trace of its request.
+    /// The turn as the state keeps it: with the trace of its request.
     pub(in crate::conversation) fn kept(&self, record: &Record<Event>) -> Self {
         let mut turn = self.clone();
-        turn.trace = self.asked_by(record).map(Box::new);
+        turn.trace = self.request_trace(record).map(Box::new);
         turn
     }
 
@@ -261,13 +262,13 @@ impl Turn {
         self.rounds.unwrap_or(0)
     }
 
-    /// The same, ended with this status.
+    /// The turn, ended with this status.
     #[must_use]
     pub(super) fn ended(&self, status: TurnStatus, at: Millis) -> Self {
-        Self { status, ended_at: Some(at), check_at: None, waits_since: None, trace: None, ..self.clone() }
+        Self { status, ended_at: Some(at), check_at: None, waiting_since: None, trace: None, ..self.clone() }
     }
 
-    /// The same, cancelled by a request.
+    /// The turn, cancelled by a request.
     #[must_use]
     pub(in crate::conversation) fn cancelled(&self, at: Millis) -> Self {
         self.ended(TurnStatus::Cancelled, at)

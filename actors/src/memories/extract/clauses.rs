@@ -1,4 +1,4 @@
-//! Where a statement may begin: at the beginning of a sentence or of a clause, behind a greeting or the like at most.
+//! Where a statement may begin: at the beginning of a sentence or of a clause, after a greeting or the like at most.
 //! Elsewhere the same words are somebody else's, or only supposed: `she said I like tea`.
 
 use super::openings::{Form, Opening, THING_BYTES, opening};
@@ -7,11 +7,11 @@ use super::{first, folded, straight};
 
 /// The most introductions before one statement.
 const MAX_INTRODUCTIONS: usize = 6;
-/// The most words of the name behind a greeting or `I am`.
+/// The most words of the name after a greeting or `I am`.
 const NAME_WORDS: usize = 2;
-/// The most words behind `for`, `when` and the like, before one statement.
+/// The most words after `for`, `when` and the like, before one statement.
 const ADVERBIAL_WORDS: usize = 3;
-/// The words behind `said` in which the opening of a statement is looked for.
+/// The words after `said` in which the opening of a statement is looked for.
 const REPORTED_WORDS: usize = 8;
 
 /// Words that join two clauses; some signs do so too.
@@ -23,7 +23,7 @@ const JOINS: [&str; 17] = [
 /// Signs that join two clauses without a blank around them.
 const SIGNS: [&str; 2] = ["\u{2014}", "\u{2026}"];
 
-/// Joins behind which somebody goes on with what was begun.
+/// Joins after which somebody goes on with what was begun.
 const ADDITIONS: [&str; 4] = ["and", "&", "+", "plus"];
 
 /// Words before `as` that make it compare.
@@ -32,10 +32,10 @@ const COMPARED: [&str; 4] = ["same", "such", "just", "even"];
 /// Joins that end a value even if no statement follows.
 const ENDS: [&str; 3] = ["but", "because", "though"];
 
-/// What ends a value behind a comma.
+/// What ends a value after a comma.
 const TAILS: [&str; 5] = ["so ", "which ", "please", "thanks", "thank you"];
 
-/// Other beginnings of clauses about the author; they end a value behind a comma or `and`.
+/// Other beginnings of clauses about the author; they end a value after a comma or `and`.
 const AUTHORS: [&str; 3] = ["i ", "i'", "my "];
 
 /// Verbs by which somebody reports words or thoughts.
@@ -82,7 +82,7 @@ const HEARERS: [&str; 9] = ["that", "me", "us", "him", "her", "them", "people", 
 /// Words that make a clause about the author a condition.
 const CONDITIONS: [&str; 3] = ["if", "unless", "whether"];
 
-/// Words behind which a condition is a question: `tell me if`.
+/// Words after which a condition is a question: `tell me if`.
 const ASKS: [&str; 17] = [
     "ask",
     "asked",
@@ -103,7 +103,7 @@ const ASKS: [&str; 17] = [
     "wondering",
 ];
 
-/// Words behind which `sure` asserts nothing: `make sure`.
+/// Words after which `sure` asserts nothing: `make sure`.
 const MAKES: [&str; 2] = ["make", "making"];
 
 /// The beginnings of an adverbial: `for breakfast`, `when flying`.
@@ -175,7 +175,7 @@ pub(super) enum Reach {
 pub(super) struct Join {
     /// Its first byte.
     pub(super) at: usize,
-    /// The first byte behind it.
+    /// The first byte after it.
     pub(super) end: usize,
     /// Its word or sign.
     word: &'static str,
@@ -218,9 +218,9 @@ pub(super) fn joins(folded: &str) -> Vec<Join> {
 
 /// The join at the beginning of a text, and its bytes.
 fn join(rest: &str) -> Option<(&'static str, usize)> {
-    if let Some(behind) = rest.strip_prefix(',') {
+    if let Some(after) = rest.strip_prefix(',') {
         let both =
-            behind.starts_with(' ').then(|| join(behind)).flatten().filter(|(word, _)| ["and", "but"].contains(word));
+            after.starts_with(' ').then(|| join(after)).flatten().filter(|(word, _)| ["and", "but"].contains(word));
         return Some(both.map_or((",", 1), |(word, len)| (word, 1 + len)));
     }
     if rest.starts_with(": ") {
@@ -229,11 +229,11 @@ fn join(rest: &str) -> Option<(&'static str, usize)> {
     if let Some(sign) = SIGNS.into_iter().find(|sign| rest.starts_with(sign)) {
         return Some((sign, sign.len()));
     }
-    let behind = rest.strip_prefix(' ')?;
-    if behind.starts_with('(') {
+    let after = rest.strip_prefix(' ')?;
+    if after.starts_with('(') {
         return Some(("(", 2));
     }
-    let (word, _) = behind.split_once(' ')?;
+    let (word, _) = after.split_once(' ')?;
     JOINS.into_iter().find(|join| *join == word).map(|join| (join, 1 + join.len()))
 }
 
@@ -253,7 +253,7 @@ fn is_quote(c: char) -> bool {
     matches!(c, '"' | '\u{201c}' | '\u{201d}' | '\u{ab}' | '\u{bb}')
 }
 
-/// The first word of a clause behind its introductions, and the statement that begins there.
+/// The first word of a clause after its introductions, and the statement that begins there.
 pub(super) fn begin(folded: &str, from: usize) -> (usize, Option<Opening<'_>>) {
     // A sentence may begin with the sign or the number of a list, and may be quoted as a whole.
     let is_word = |c: char| c.is_alphabetic() || (from > 0 && (c.is_numeric() || c == '\'' || is_quote(c)));
@@ -305,8 +305,8 @@ fn adverbial(rest: &str) -> Option<usize> {
     let is_named = |opening: &Opening| matches!(opening.form, Form::One("name" | "called"));
     let is_begun = |_, after: &str| opening(after).is_some_and(|opening| !is_named(&opening));
     // What is a statement itself is no adverbial: `since I like tea I like cake`.
-    let behind = rest[len..].trim_start();
-    let words = words_before(&rest[len..], ADVERBIAL_WORDS, is_begun).filter(|_| opening(behind).is_none());
+    let after = rest[len..].trim_start();
+    let words = words_before(&rest[len..], ADVERBIAL_WORDS, is_begun).filter(|_| opening(after).is_none());
     words.map(|words| len + words)
 }
 
@@ -318,7 +318,7 @@ fn aside(rest: &str) -> Option<usize> {
     (words.any(|word| REPORTS.contains(&word)) && words.all(|word| HEARERS.contains(&word))).then_some(end)
 }
 
-/// The bytes of the few words behind which a statement begins, with the blanks before them. The words may not say that
+/// The bytes of the few words after which a statement begins, with the blanks before them. The words may not say that
 /// it is no statement.
 fn words_before(rest: &str, most: usize, is_begun: impl Fn(usize, &str) -> bool) -> Option<usize> {
     let mut len = 0;
@@ -351,24 +351,24 @@ pub(super) fn reports(thing: &str) -> bool {
     words(thing).any(|word| REPORTS.contains(&word))
 }
 
-/// How far a clause makes statements behind it in the same sentence somebody else's, or a supposition.
+/// How far a clause makes statements after it in the same sentence somebody else's, or a supposition.
 pub(super) fn estranges(clause: &str) -> Option<Reach> {
     let words: Vec<&str> = words(clause).collect();
     let reach = |n: usize| estrangement(words[..n].last().copied().unwrap_or_default(), words[n], &words[n + 1..]);
     (0..words.len()).filter_map(reach).max()
 }
 
-/// How far a word does so, between the word before it and the words behind it.
-fn estrangement(before: &str, word: &str, behind: &[&str]) -> Option<Reach> {
-    let stated = || reported(behind).and_then(|said| statement_reach(&said));
-    if SUPPOSITIONS.contains(&word) || (word == "if" && behind.starts_with(&["i", "were"])) {
+/// How far a word does so, between the word before it and the words after it.
+fn estrangement(before: &str, word: &str, after: &[&str]) -> Option<Reach> {
+    let stated = || reported(after).and_then(|said| statement_reach(&said));
+    if SUPPOSITIONS.contains(&word) || (word == "if" && after.starts_with(&["i", "were"])) {
         return Some(Reach::Sentence);
     }
     if CONDITIONS.contains(&word) {
         return stated().map(|_| if ASKS.contains(&before) { Reach::Clause } else { Reach::Sentence });
     }
     // The words may come only in the next clause: `she said, I like tea`.
-    if REPORTS.contains(&word) && reported(behind).is_none() {
+    if REPORTS.contains(&word) && reported(after).is_none() {
         return Some(Reach::Sentence);
     }
     let is_made = word == "sure" && MAKES.contains(&before);
@@ -377,8 +377,8 @@ fn estrangement(before: &str, word: &str, behind: &[&str]) -> Option<Reach> {
 }
 
 /// The first words that are reported, if there are any.
-fn reported<'a>(behind: &[&'a str]) -> Option<Vec<&'a str>> {
-    let said = behind.iter().skip_while(|word| HEARERS.contains(word));
+fn reported<'a>(after: &[&'a str]) -> Option<Vec<&'a str>> {
+    let said = after.iter().skip_while(|word| HEARERS.contains(word));
     let said: Vec<&str> = said.take(REPORTED_WORDS).copied().collect();
     (!said.is_empty()).then_some(said)
 }

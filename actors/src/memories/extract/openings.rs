@@ -4,7 +4,7 @@ use super::first;
 
 /// The most words of the thing in `my … is`.
 const THING_WORDS: usize = 4;
-/// The furthest end of the thing behind `my`, in bytes.
+/// The furthest end of the thing after `my`, in bytes.
 pub(super) const THING_BYTES: usize = 128;
 
 /// What a statement is about.
@@ -137,10 +137,10 @@ fn of_author(rest: &str) -> Option<Opening<'_>> {
 
 /// `my <thing> is `.
 fn of_thing(rest: &str) -> Option<Opening<'_>> {
-    let behind = first(rest.strip_prefix("my ")?, THING_BYTES);
+    let after = first(rest.strip_prefix("my ")?, THING_BYTES);
     let verbs = [" is ", " are ", " isn't ", " aren't "];
-    let (end, verb) = verbs.into_iter().filter_map(|verb| Some((behind.find(verb)?, verb))).min()?;
-    let thing = &behind[..end];
+    let (end, verb) = verbs.into_iter().filter_map(|verb| Some((after.find(verb)?, verb))).min()?;
+    let thing = &after[..end];
     let named = thing.split(' ').count() <= THING_WORDS
         && thing.chars().all(|c| c.is_alphanumeric() || matches!(c, ' ' | '\'' | '-'))
         && thing.chars().any(char::is_alphanumeric)

@@ -90,7 +90,7 @@ fn read_as(contents: Vec<Content>, own: bool) -> Context {
 fn texts(context: &Context) -> Vec<String> {
     let text = |said: &PromptMessage| match said.calls() {
         Some(calls) => format!("calls {}", calls.as_str()),
-        None => said.words().chars().take(10).collect(),
+        None => said.text().chars().take(10).collect(),
     };
     context.all().map(text).collect()
 }
@@ -145,12 +145,12 @@ fn a_result_that_does_not_fit_is_shortened_and_hides_nothing() {
     let last = |text| vec![said("user", "old"), calling("1"), result("1", text), said("user", "a"), said("user", "?")];
     let context = read(last(&long));
     assert_eq!(texts(&context), ["old", "calls 1", "éééééééééé", "a", "?"]);
-    let (beginning, note) = context.before[2].words().split_once('\n').unwrap();
+    let (beginning, note) = context.before[2].text().split_once('\n').unwrap();
     assert_eq!(beginning.chars().count(), limits::SHORTENED_CHARS);
     assert_eq!(note, "[31000 more characters of this result are omitted]");
     // `old`, `1`, `a` and the question have six.
     let context = read(last(&long[..2 * (limits::CONTEXT_CHARS - 6)]));
-    assert_eq!(context.before[2].words().chars().count(), limits::CONTEXT_CHARS - 6, "it fits just so");
+    assert_eq!(context.before[2].text().chars().count(), limits::CONTEXT_CHARS - 6, "it fits just so");
     assert_eq!(context.before.len(), 4);
     // More than is kept of what waits for its call.
     let mut many = vec![said("user", "old"), calling("1,2,3"), result("1", "one")];
@@ -181,8 +181,8 @@ fn files_that_a_message_names_are_shown_and_what_says_nothing_is_left_out() {
     let agent = Agent::new("bot", "Bot", crate::agent::Provider::Builtin(builtin::Builtin::default()), Millis(1));
     let prompt: Vec<String> = context.prompt(&agent, &[]).into_iter().map(|message| message.text).collect();
     assert_eq!(prompt, ["[a]\n[b]", "see\n[c]", "?"]);
-    assert_eq!(read(contents[..1].to_vec()).asked(), "[a]\n[b]", "there is nothing else to be answered");
-    assert_eq!(read(contents[..2].to_vec()).asked(), "see");
+    assert_eq!(read(contents[..1].to_vec()).question_text(), "[a]\n[b]", "there is nothing else to be answered");
+    assert_eq!(read(contents[..2].to_vec()).question_text(), "see");
     let long = "x".repeat(limits::CONTEXT_CHARS);
     assert_eq!(read(vec![naming("", &long), said("user", "?")]).before.len(), 0, "what is shown counts");
 }

@@ -56,7 +56,7 @@ pub(super) fn turn(number: u64) -> Turn {
         open_calls: None,
         series_after: None,
         check_at: None,
-        waits_since: None,
+        waiting_since: None,
         runner: None,
         in_closed: None,
         trace: None,
@@ -137,7 +137,7 @@ pub(super) fn content() -> Content {
         media_content: Some(json("{}")),
         memories: true,
         mentions: None,
-        gone: None,
+        removal: None,
     }
 }
 
@@ -162,7 +162,7 @@ pub(super) fn open_conversation() -> contact::OpenConversation {
         id: conversation(),
         earlier: vec![conversation()],
         first: None,
-        goes_back: None,
+        returned_to_earlier: None,
     }
 }
 
