@@ -1,8 +1,8 @@
 //! Alarms: one durable alarm per entity, rung on time.
 //!
 //! The store's due index is authoritative (invariant I5). This service keeps its near part in memory and wakes
-//! entities; it decides nothing. A spurious wake costs one look at the state, a lost one is found by the next scan, and
-//! the first scan after a restart finds all overdue alarms.
+//! entities; it decides nothing. A spurious wake costs one check of the state, a lost one is found by the next scan,
+//! and the first scan after a restart finds all overdue alarms.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,7 +68,7 @@ impl Default for Alarms {
 
 /// The near alarm of an entity.
 #[derive(Clone, Copy, Debug)]
-struct Noted {
+struct NearAlarm {
     at: Millis,
     /// The stored alarm that it replaces, while a task of this process does what is due.
     put_off: Option<Millis>,
@@ -77,17 +77,17 @@ struct Noted {
 #[derive(Debug, Default)]
 struct Near {
     ordered: BTreeSet<(Millis, EntityKey)>,
-    by_entity: HashMap<EntityKey, Noted>,
+    by_entity: HashMap<EntityKey, NearAlarm>,
     /// Some alarms had no room here and are only in the store's index.
     left_out: bool,
 }
 
 impl Near {
     fn set(&mut self, entity: EntityKey, at: Option<Millis>) {
-        self.put(entity, at.map(|at| Noted { at, put_off: None }));
+        self.put(entity, at.map(|at| NearAlarm { at, put_off: None }));
     }
 
-    fn put(&mut self, entity: EntityKey, noted: Option<Noted>) {
+    fn put(&mut self, entity: EntityKey, noted: Option<NearAlarm>) {
         if let Some(before) = self.by_entity.remove(&entity) {
             self.ordered.remove(&(before.at, entity));
         }
@@ -115,9 +115,9 @@ impl Near {
 
 impl Near {
     /// Notes a row of the index, which may be outdated: it can only make an entity ring earlier. The alarm of work that
-    /// is under way here stays in the index, and is put off.
+    /// is in flight here is kept in the index, and is put off.
     fn listed(&mut self, entity: EntityKey, at: Millis, now: Millis) {
-        let tells_more = |noted: &Noted| at < noted.at && noted.put_off != Some(at);
+        let tells_more = |noted: &NearAlarm| at < noted.at && noted.put_off != Some(at);
         if self.by_entity.get(&entity).is_none_or(tells_more) {
             self.found(entity, at, now);
         }
@@ -134,7 +134,7 @@ impl Alarms {
     /// Notes that an entity rings at `at` instead of at its durable alarm, because a task of this process does what is
     /// due.
     pub(crate) fn put_off(&self, entity: EntityKey, alarm: Option<Millis>, at: Millis) {
-        self.change(|near| near.put(entity, Some(Noted { at, put_off: alarm })));
+        self.change(|near| near.put(entity, Some(NearAlarm { at, put_off: alarm })));
     }
 
     /// Notes an entity's alarm as it was loaded.
@@ -184,7 +184,7 @@ impl Alarms {
             if at > now || due.len() == limits::WAKES {
                 return (due, Some(at));
             }
-            // It stays noted, a little later, until the entity reports that it is done: a wake that is lost between
+            // It is kept, a little later, until the entity reports that it is done: a wake that is lost between
             // here and a decision is repeated.
             near.set(entity, Some(now.plus(RETRY_PAUSE_MILLIS)));
             due.push(entity);
@@ -221,7 +221,7 @@ async fn scan(node: &Arc<Node>, is_first: bool) -> Result<Option<StoreError>, St
                 true => due.at <= now.plus(BEGINNING_MILLIS),
                 false => due.at <= now && now.since(due.at) >= FORGOTTEN_AFTER_MILLIS,
             };
-            if is_anybodys || node.members.looks_after(due.entity) {
+            if is_anybodys || node.members.owns(due.entity) {
                 near.listed(due.entity, due.at, now);
             }
         }
@@ -263,7 +263,7 @@ async fn ring(node: &Arc<Node>) -> Option<Millis> {
     let (due, next) = node.alarms.take_due(node.clock.now());
     for entity in due {
         if let Some(wake) = node.alarms.wake_for(entity).await {
-            // A wake that fails is repeated: the alarm stays noted.
+            // A wake that fails is repeated: the alarm is kept.
             let _told = node.residents(entity.kind).wake(node, entity, wake);
         }
     }
@@ -295,7 +295,7 @@ impl<'n> Scans<'n> {
         let now = self.node.clock.now();
         // A clock that was set back must not delay the next scan by as much.
         let set_back = self.next.since(now) > SCAN_INTERVAL_MILLIS;
-        // A process that has gone leaves alarms that this one has skipped.
+        // A process that has ended leaves alarms that this one has skipped.
         let view = self.node.members.view();
         self.moved |= view != self.others;
         self.others = view;
@@ -368,7 +368,11 @@ mod tests {
         let (rest, next) = alarms.take_due(NOW);
         assert_eq!((rest.len(), next), (5, Some(NOW.plus(1))), "one that is not due is not taken");
         assert_eq!(alarms.take_due(NOW).0, []);
-        assert_eq!(alarms.take_due(NOW.plus(RETRY_PAUSE_MILLIS)).0.len(), limits::WAKES, "nobody has said to be done");
+        assert_eq!(
+            alarms.take_due(NOW.plus(RETRY_PAUSE_MILLIS)).0.len(),
+            limits::WAKES,
+            "no entity has reported that it is done"
+        );
     }
 
     #[test]

@@ -44,7 +44,7 @@ struct Registry {
     /// When the last read of the head failed, and why.
     failed: std::sync::Mutex<Option<(Instant, StoreError)>>,
     /// Held by the task that reads the head.
-    looking: Mutex<()>,
+    reading: Mutex<()>,
 }
 
 /// The last seen state of a registry.
@@ -157,12 +157,12 @@ impl Catalog {
         if let Some(seen) = registry.seen_within(CHECK_INTERVAL) {
             return Ok(seen.moves);
         }
-        let asked = Instant::now();
-        let looking = match registry.looking.try_lock() {
-            Ok(looking) => looking,
+        let began = Instant::now();
+        let reading = match registry.reading.try_lock() {
+            Ok(reading) => reading,
             Err(_) => match registry.seen_within(MAX_STALENESS) {
                 Some(seen) => return Ok(seen.moves),
-                None => registry.looking.lock().await,
+                None => registry.reading.lock().await,
             },
         };
         // Another task may have read the head while this one waited.
@@ -170,8 +170,8 @@ impl Catalog {
             return Ok(seen.moves);
         }
         // A task that waited for a failed read takes its error: otherwise tasks would ask an unresponsive store one
-        // after the other, each behind the timeouts of all before it.
-        if let Some(error) = registry.failed_since(asked) {
+        // after the other, each after the timeouts of all before it.
+        if let Some(error) = registry.failed_since(began) {
             return Err(error);
         }
         // The time before the read, which does not see later changes.
@@ -181,11 +181,11 @@ impl Catalog {
             *registry.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
         })?;
         let moves = registry.saw(at, head);
-        drop(looking);
+        drop(reading);
         Ok(moves)
     }
 
-    /// The same, if it is known without waiting.
+    /// The row, if it is known without waiting.
     pub(crate) fn moves_seen(&self, store: &dyn Store, entity: EntityKey) -> Option<u64> {
         if !store.is_shared() {
             return Some(0);

@@ -1,4 +1,4 @@
-//! The encoding of records and states: CBOR arrays of numbered fields behind a version byte. A field added at the end
+//! The encoding of records and states: CBOR arrays of numbered fields after a version byte. A field added at the end
 //! as an `Option` leaves old bytes readable, since a missing field is `None`. `tests/engine/golden.rs` keeps an example
 //! of every type.
 

@@ -9,7 +9,7 @@
 //! | a command right after | the mailbox refuses it; wait for the old incarnation to end, then activate anew |
 //! | a new incarnation while the old one commits | an actor drains only when nothing is in flight |
 //! | a new incarnation before the old one has left its state | it leaves that first, then drains, then its slot |
-//! | an actor that panicked | its guard removes the slot; callers get an unknown outcome, listeners look again |
+//! | an actor that panicked | its guard removes the slot; callers get an unknown outcome, subscribers read again |
 //! | loading fails | all waiting commands are refused; the next command activates the entity again |
 //! | idle actor, due alarm | the alarm activates it again |
 
@@ -305,7 +305,7 @@ impl<M: Effects> Directory<M> {
         deepest
     }
 
-    /// Lets every entity finish its commands and leave; returns when all are gone or at `deadline`.
+    /// Lets every entity finish its commands and leave; returns when all have ended or at `deadline`.
     pub async fn drain(&self, deadline: Instant) {
         loop {
             let actors: Vec<_> = self.entities.slots.iter().map(|slot| slot.actor.clone()).collect();
@@ -317,7 +317,7 @@ impl<M: Effects> Directory<M> {
             }
             for actor in &actors {
                 let left = deadline.saturating_duration_since(Instant::now());
-                // A busy entity stays; the next round asks it again.
+                // A busy entity remains; the next round asks it again.
                 let _ = actor.get_cell().wait(Some(left.min(Duration::from_millis(100)))).await;
             }
             self.entities.slots.retain(|_, slot| slot.actor.get_status() < ActorStatus::Stopped);

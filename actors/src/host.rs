@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! queue ──► take a batch ──► read what it needs ──► decide on a copy ──► store.commit
-//!   ▲                                                                        │ the mailbox stays live
+//!   ▲                                                                        │ the mailbox is served
 //!   └── Conflict: adopt what the store holds, decide again ◄─────────────────┤
-//!            Committed: swap the state, answer all, tell subscribers, next batch
-//!            Indeterminate: tell all, forget the state, reload it settled
+//!            Committed: swap the state, answer all, notify subscribers, next batch
+//!            Indeterminate: answer all, forget the state, reload it settled
 //! ```
 //!
 //! A batch grows while a commit is in flight, so group commit needs no timer. No handler awaits I/O: reads and
@@ -66,7 +66,7 @@ pub(crate) enum Mail<M: Machine> {
 /// Whether an actor's in-memory state outlives the actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Afterwards {
-    /// It stays in memory for the next incarnation.
+    /// Its state is kept in memory for the next incarnation.
     Kept,
     /// It is dropped; the next incarnation loads it from the store.
     Forgotten,
@@ -119,7 +119,7 @@ pub(crate) struct Resident<M: Effects> {
     rang: bool,
     /// Why it cannot serve.
     failed: Option<StoreError>,
-    /// Removes the directory's slot when the actor is gone, however it went.
+    /// Removes the directory's slot when the actor ends, normally or by a panic.
     occupancy: Occupancy<M>,
 }
 
@@ -279,31 +279,31 @@ impl<M: Effects> Resident<M> {
     /// Sends a draft to the store, or answers at once where nothing changes.
     fn commit(&mut self, draft: Draft<M>, mut batch: Batch<M>) {
         batch.give_back(draft.decided(), &mut self.queue);
-        batch.goes_back_to(&self.node, self.entity, draft.causes());
+        batch.link_to_causes(&self.node, self.entity, draft.causes());
         let snapshot_every = self.node.store.snapshot_every();
         let (mut commit, in_flight) = match draft.into_commit(self.entity, batch, &self.known, snapshot_every) {
             Ok(both) => both,
-            Err(answers) => return self.tell(answers),
+            Err(answers) => return self.answer(answers),
         };
         let timing = Timing::begin(&self.node, in_flight.answers.batch.span.context(), &mut commit);
         self.phase = Phase::Committing(Box::new(in_flight), timing);
         let lost = || StoreError::Indeterminate("the store did not answer".into());
-        let news = Completion::new(&self.myself, Mail::Ended, lost);
-        self.node.store.commit(commit, Box::new(move |outcome| news.tell(outcome)));
+        let completion = Completion::new(&self.myself, Mail::Ended, lost);
+        self.node.store.commit(commit, Box::new(move |outcome| completion.send(outcome)));
     }
 
     /// Answers a batch that changes nothing. A commit proves the state that it was decided on; here nothing does. So if
     /// other processes write too, the answer is sent only if the store's head is unchanged. A refusal compares with a
     /// settled head: it may have read part of an unacknowledged commit, such as an effect's row without its key.
-    fn tell(&mut self, answers: Answers<M>) {
+    fn answer(&mut self, answers: Answers<M>) {
         if !self.node.store.is_shared() || !answers.decides() {
             return answers.answer();
         }
         let store = Arc::clone(&self.node.store);
         let entity = self.entity;
-        let fresh = if answers.refuses() { ReadLevel::Settled } else { ReadLevel::Acknowledged };
+        let read_level = if answers.refuses() { ReadLevel::Settled } else { ReadLevel::Acknowledged };
         self.phase = Phase::Comparing(Box::new(answers));
-        let reading = Box::pin(async move { store.head(entity, fresh).await });
+        let reading = Box::pin(async move { store.head(entity, read_level).await });
         if let Some(head) = reader::now_or_later(reading, &self.myself, Mail::Compared) {
             self.compared(head);
         }
@@ -358,9 +358,9 @@ impl<M: Effects> Resident<M> {
             self.known.keys.insert(key, row);
         }
         // A wake that did only part of the due work leaves the alarm unchanged, and continues at once.
-        let goes_on =
+        let continues =
             answers.batch.envelopes.iter().any(Envelope::is_internal) && alarm.is_some_and(|at| at <= last_at);
-        if alarm != self.known.alarm || goes_on {
+        if alarm != self.known.alarm || continues {
             self.known.alarm = alarm;
             self.known.put_off = None;
             self.node.alarms.set(self.entity, alarm, last_at);

@@ -17,8 +17,8 @@ pub(crate) const BATCH_COMMANDS: usize = 64;
 /// Bytes of content decided into one commit, after which the next command waits for the next one. ScyllaDB warns
 /// about batches above this size. A single larger command still goes alone.
 pub const BATCH_BYTES: usize = 128 * 1024;
-/// About how many bytes a command, a message or a part of them adds to a commit beside its words: ids, times and the
-/// store's overhead per record. It also bounds a commit of many small commands.
+/// About how many bytes a command, a message or a part of them adds to a commit in addition to its text: ids, times and
+/// the store's overhead per record. It also bounds a commit of many small commands.
 pub(crate) const COMMAND_BYTES: usize = 200;
 /// Bytes of one commit that are known only once its commands are decided: past it the next command waits for the next
 /// commit. An acknowledgement is short, but its writes may not be. Together with the largest single command this is
@@ -51,7 +51,7 @@ pub const KEY_KEPT_MILLIS: u64 = 48 * 60 * 60 * 1000;
 pub const KEYS_CACHED: usize = 128;
 /// An entity is passivated after this long without a command.
 pub const PASSIVATE_AFTER_MILLIS: u64 = 120_000;
-/// Actors of one kind of entities, some 7 KiB each; past it the longest idle ones leave, and their states stay. It is
+/// Actors of one kind of entities, some 7 KiB each; past it the longest idle ones end, and their states are kept. It is
 /// three times the commands that can wait in a node.
 pub const ACTORS: usize = 25_000;
 /// Resident entities of one kind, with an actor or without, about 3 KiB of state each; past it the longest idle ones
@@ -67,12 +67,12 @@ pub const WAKES: usize = 1_024;
 pub(crate) const COMMAND_MILLIS: u64 = 10_000;
 /// How long a turn retries a command that an entity cannot accept now, in milliseconds.
 pub(crate) const ASKED_FOR_MILLIS: u64 = 30_000;
-/// Turns of one conversation that may wait behind the running one; they are part of its state.
+/// Turns of one conversation that may wait for the running one; they are part of its state.
 pub const QUEUED_TURNS: usize = 64;
 /// Messages of one contact on one channel that wait for room among those turns; a further one is refused at once. Each
 /// holds its connection, its body and a permit of a long request.
 pub const WAITING_FOR_ROOM: usize = 256;
-/// The same for all contacts of a workspace together, so that one workspace leaves long requests for others.
+/// The bound of those for all contacts of a workspace together, so that one workspace leaves long requests for others.
 pub const WAITING_FOR_ROOM_IN_WORKSPACE: usize = 1_024;
 /// Model calls running at once in the node.
 pub const RUNNING_TURNS: usize = 256;
@@ -111,10 +111,10 @@ pub const SUBSCRIBER_BYTES: usize = 1024 * 1024;
 pub(crate) const CONTEXT_MESSAGES: usize = 100;
 /// Characters of those messages; about 8,000 tokens at four characters each.
 pub(crate) const CONTEXT_CHARS: usize = 32_000;
-/// Characters of a tool's result in a later turn's prompt, if the whole does not fit: enough to recognise it, and a
-/// small part of the bound of all messages, so that there is room for earlier ones.
+/// Characters of a tool's result in a later turn's prompt, if the full result does not fit: enough to recognise it, and
+/// a small part of the bound of all messages, so that there is room for earlier ones.
 pub(crate) const SHORTENED_CHARS: usize = 1_000;
-/// About how many bytes of the newest messages stay in memory for the next turns, of all conversations together.
+/// About how many bytes of the newest messages are kept in memory for the next turns, of all conversations together.
 pub(crate) const RECENT_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes of the messages that one turn answers, if a channel collects messages for it; of more, the newest. It is far
 /// above what a model reads.
@@ -130,7 +130,7 @@ pub const TURN_ATTEMPTS: u32 = 5;
 /// Attempts at turns that are alive in the node, running or waiting for a permit. Each is a task and a pending commit;
 /// past it messages that ask for another turn are refused.
 pub(crate) const ALIVE_TURNS: usize = 10_000;
-/// The same of one agent: a quarter, so that a slow model leaves room for other agents.
+/// The bound for one agent: a quarter, so that a slow model leaves room for other agents.
 pub const ALIVE_TURNS_OF_AGENT: usize = ALIVE_TURNS / 4;
 /// Workspaces whose endpoints are kept in memory; past it all are read again.
 pub(crate) const ENDPOINT_WORKSPACES: usize = 10_000;
@@ -153,19 +153,19 @@ pub(crate) const SHARE_WAITING: usize = 1_024;
 /// Events sent to one receiver at once before it has answered, so that a hanging one holds few sockets: all endpoints
 /// of a workspace together leave room for others among [`DELIVERIES`].
 pub const BREAKER_FIRST: usize = 2;
-/// The same once it answers well.
+/// The bound once the receiver answers well.
 pub const MAX_BREAKER_PERMITS: usize = 32;
 /// Deliveries that wait for a permit at one receiver; past it they come back later. An eighth of the couriers.
 pub const BREAKER_WAITING: usize = 1_024;
-/// Beside these, URLs of messages at one host that are tried at once and have left nothing unanswered: enough that a
-/// few hanging ones delay none, and so few that several such hosts leave room among [`DELIVERIES_OF_WORKSPACE`].
+/// In addition to these, URLs of messages at one host that are tried at once and have left nothing unanswered: enough
+/// that a few hanging ones delay none, and so few that several such hosts leave room among [`DELIVERIES_OF_WORKSPACE`].
 pub(crate) const BREAKER_FRESH: usize = 8;
 /// Lanes waiting for such a permit, and those of URLs with unanswered attempts waiting for a usual one; past it they
 /// come back later. Together with those that hold one they are fewer than [`COURIER_LANES`], so that other events of
-/// their conversation are looked at while they wait.
+/// their conversation are checked while they wait.
 pub(crate) const BREAKER_FEW_WAITING: usize = 16;
 /// Beside all those, deliveries that were requested.
-pub(crate) const BREAKER_ASKED: usize = 1;
+pub(crate) const BREAKER_REQUESTED: usize = 1;
 /// URLs of one host remembered for unanswered attempts, 16 bytes each; past it the one tried longest ago is forgotten.
 pub(crate) const BREAKER_SILENT: usize = 256;
 /// Receivers whose health is remembered, about 200 bytes each.

@@ -3,8 +3,8 @@
 //! [`Machine::decide`] maps a state and a command to a decision; [`Machine::apply`] takes a record into the state.
 //! Neither awaits, reads a clock, draws randomness or does I/O, so a decision is tested as a value and can be repeated:
 //! after a conflict the same command is decided again on the stored state. No method of the trait is given the node.
-//! What an entity starts and tells in its process is in a second trait, [`Effects`]. Everything else (batching, storing,
-//! answering, alarms) belongs to the host and is the same for all machines.
+//! What an entity starts and announces in its process is in a second trait, [`Effects`]. Everything else (batching,
+//! storing, answering, alarms) belongs to the host and is the same for all machines.
 
 use std::fmt::Debug;
 
@@ -34,7 +34,7 @@ pub struct Record<E> {
     pub event: E,
 }
 
-/// The input of a decision beside state and command: time, ids, key, trace.
+/// The input of a decision besides state and command: time, ids, key, trace.
 #[derive(Clone, Copy, Debug)]
 pub struct DecisionContext {
     /// The deciding entity.
@@ -60,11 +60,11 @@ pub struct DecisionContext {
 }
 
 impl DecisionContext {
-    /// The trace for work that the command leaves for later because of the request that `asked` for it long ago: it
+    /// The trace for work that the command leaves for later because of the earlier `request`: it
     /// belongs to the alarm, and is recorded if that request is.
     #[must_use]
-    pub fn trace_of_work_for(&self, asked: TraceContext) -> TraceContext {
-        self.alarm.filter(|_| asked.is_sampled()).map_or(asked, TraceContext::sampled)
+    pub fn trace_of_work_for(&self, request: TraceContext) -> TraceContext {
+        self.alarm.filter(|_| request.is_sampled()).map_or(request, TraceContext::sampled)
     }
 }
 

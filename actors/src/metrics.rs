@@ -126,7 +126,7 @@ label! {
 }
 
 label! {
-    /// What a model is asked for.
+    /// What a model is called for.
     pub enum ModelOperation = "gen_ai.operation.name" {
         /// The next message.
         Chat = "chat",
@@ -136,7 +136,7 @@ label! {
 }
 
 label! {
-    /// Whose protocol a model is asked by.
+    /// Whose protocol a model is called by.
     pub enum ModelProvider = "gen_ai.provider.name" {
         /// This program's own agents.
         Builtin = "tertulia",
@@ -191,7 +191,7 @@ impl Label for ModelError {
     }
 }
 
-/// Model calls, by what was asked for, of whom, and why it failed.
+/// Model calls, by purpose, provider and error.
 pub type ModelCalls = By<ModelOperation, By<ModelProvider, By<ModelError, Rare<Times<Long>>>>>;
 
 label! {
@@ -326,13 +326,13 @@ mod tests {
             let calls = metrics.model_calls.of(ModelOperation::Chat).of(ModelProvider::OpenAi);
             calls.of(ModelError::of(code)).used().observe(Duration::from_secs(2), None, || unreachable!());
         }
-        let mut shown = Vec::new();
+        let mut samples = Vec::new();
         metrics.model_calls.read(&mut |labels, sample| {
             let Sample::Histogram(took) = sample else { panic!("a histogram") };
-            shown.push((labels, took.count()));
+            samples.push((labels, took.count()));
         });
         let known = [("gen_ai.operation.name", "chat"), ("gen_ai.provider.name", "openai")];
         let failed = |error| [&known[..], &[("error.type", error)]].concat();
-        assert_eq!(shown, [(known.to_vec(), 1), (failed("rate_limited"), 1), (failed("_OTHER"), 2)]);
+        assert_eq!(samples, [(known.to_vec(), 1), (failed("rate_limited"), 1), (failed("_OTHER"), 2)]);
     }
 }

@@ -42,7 +42,7 @@ mod residents;
 pub use read::{Readable, Stretch, stored_state};
 use residents::Residents;
 
-/// How often idle entities are looked for.
+/// How often idle entities are searched.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// How often a log line reports due work that needs what is damaged: it is tried every second.
 const DAMAGE_LOG_INTERVAL: Duration = Duration::from_secs(60);
@@ -50,7 +50,7 @@ const DAMAGE_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// hardly returns the memory that many first messages take in that time.
 const COUNT_INTERVAL: Duration = Duration::from_millis(200);
 
-/// One running process, in tests one of many: its entities, what they share, and the services that look after them.
+/// One running process, in tests one of many: its entities, what they share, and the services that run for them.
 pub struct Node {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -161,13 +161,13 @@ impl Node {
         self.entropy.draw()
     }
 
-    /// Time and address of a new configured resource or key; its id sorts behind those of all that this process made
+    /// Time and address of a new configured resource or key; its id sorts after those of all that this process made
     /// before.
     pub fn new_id(&self) -> (Millis, Address) {
         self.id_clocks.things.any(self.clock.now(), self.entropy.draw())
     }
 
-    /// The same for a conversation, whose address may be given: the time in its id may be a little ahead then.
+    /// Time and address of a new conversation. The address may be given: the time in its id may be a little ahead then.
     pub fn new_conversation(&self, home: Option<Address>) -> ConversationId {
         let now = self.clock.now();
         let id_clock = &self.id_clocks.entities;
@@ -342,7 +342,7 @@ impl Node {
             self.residents(kind).drain(deadline).await;
         }
         if !matches!(timeout_at(deadline, self.store.leave(self.members.me())).await, Ok(Ok(()))) {
-            tracing::debug!("could not deregister this process; others notice that it is gone only later");
+            tracing::debug!("could not deregister this process; others notice its end only later");
         }
         self.store.close().await;
     }

@@ -5,7 +5,7 @@
 //! a decision makes events ──► any receivers? ──► a mark in the same commit: send from here, check again at that time
 //!                                                        │ (durable, with the entity's alarm)
 //!                 committed ──► the log's courier ◄──────┘
-//!                                 │ looks at each event once, puts it on the lanes of its receivers
+//!                                 │ reads each event once, puts it on the lanes of its receivers
 //!                                 ├── lane ► circuit breaker ► POST ► 2xx ─┐
 //!                                 └── lane ► circuit breaker ► POST ► 500 ─┤ one note for as much as was done
 //!                                                                          ▼ meanwhile: what arrived, which lanes
@@ -60,7 +60,7 @@ mod settings;
 pub mod state;
 mod step;
 
-pub use lane::{Attempt, Delivery, End, Lane, LaneRow, Receiver, RetryRequest, Was};
+pub use lane::{Attempt, Delivery, EarlierEnd, End, Lane, LaneRow, Receiver, RetryRequest};
 pub use listeners::Listeners;
 pub(crate) use port::Sends;
 pub use port::{Answer, Deliverer, DeliveryRequest, Happened, LogChannel, LogOf, LogScope, NoDeliverer, Undelivered};
@@ -109,7 +109,7 @@ impl Default for Outboxes {
 /// How a courier is notified of more work.
 #[derive(Debug)]
 struct CourierSignal {
-    /// The first event that its courier has to look at; `None`: the courier finds it.
+    /// The first event that its courier has to read; `None`: the courier finds it.
     from: Option<u64>,
     /// The newest event.
     upto: AtomicU64,

@@ -156,7 +156,7 @@ impl Command {
     }
 }
 
-/// The index of the failed expectation, from 0. The index behind the last: there is no room for one row more.
+/// The index of the failed expectation, from 0. The number of expectations: there is no room for one row more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unexpected(pub usize);
 

@@ -11,7 +11,7 @@ pub trait Request<M: Machine>: Sized + Send {
     /// The reply on success.
     type Reply;
 
-    /// The same as a command.
+    /// The command that makes this request.
     fn command(self) -> M::Command;
 
     /// A machine's reply as this request's; `None`: this request cannot have it.
@@ -38,10 +38,10 @@ pub(crate) trait ChecksReplies: Machine {
     fn answers(command: &Self::Command, reply: &Self::Reply) -> bool;
 }
 
-/// Maps each request of a machine to its command, and to its replies. A command itself can be asked too, and is
+/// Maps each request of a machine to its command, and to its replies. A command itself is a request too, and is
 /// answered by any reply.
 macro_rules! requests {
-    ($machine:ty: $($request:ty as $command:ident, $reply:ty { $($given:pat => $told:expr),+ })*) => {
+    ($machine:ty: $($request:ty as $command:ident, $reply:ty { $($given:pat => $value:expr),+ })*) => {
         $(impl $crate::requests::Request<$machine> for $request {
             type Reply = $reply;
 
@@ -51,7 +51,7 @@ macro_rules! requests {
 
             fn reply(reply: Reply) -> Option<Self::Reply> {
                 match reply {
-                    $($given => Some($told),)+
+                    $($given => Some($value),)+
                     _ => None,
                 }
             }

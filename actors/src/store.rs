@@ -1,7 +1,7 @@
 //! The port to the database of the actors' state.
 //!
 //! The contract is the weaker of two designs, one machine's log-structured store and a CQL cluster: atomicity only
-//! inside one entity, outcomes that may be unknown, lists that may lag behind, alarms that may be spurious. Code above
+//! inside one entity, outcomes that may be unknown, lists that may lag, alarms that may be spurious. Code above
 //! this port must be correct with exactly that; a store may always guarantee more.
 //!
 //! An entity is a chain of commits. Each commit names the [`Head`] it was decided on and succeeds only if that is still
@@ -108,7 +108,7 @@ pub struct Row {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct View(pub u8);
 
-/// An entry of a workspace's list to put or delete. Lists are projections: they may lag behind the entity.
+/// An entry of a workspace's list to put or delete. Lists are projections, which may be older than the entity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ViewWrite {
     /// The list, in the workspace of the committing entity.
@@ -161,8 +161,8 @@ pub struct Loaded {
     pub tail: Vec<LogRecord>,
     /// The durable alarm.
     pub alarm: Option<Millis>,
-    /// Every later read shows all writes up to this head: it was loaded [`ReadLevel::Settled`], or the store knows that it
-    /// is settled.
+    /// Every later read shows all writes up to this head: it was loaded [`ReadLevel::Settled`], or the store knows that
+    /// it is settled.
     pub settled: bool,
 }
 
@@ -258,7 +258,7 @@ impl fmt::Debug for NodeId {
 pub struct Heartbeat {
     /// The process.
     pub node: NodeId,
-    /// How many heartbeats it has sent; a process whose count stays the same is gone, or cannot write.
+    /// How many heartbeats it has sent; a process whose count does not change has ended, or cannot write.
     pub count: u64,
     /// Where other processes reach it, as a URL without a path; `None`: nowhere.
     pub address: Option<Arc<str>>,
@@ -269,7 +269,7 @@ pub struct Heartbeat {
 pub struct Cluster<'a> {
     /// The name of the data in it, as `db.namespace` of a span.
     pub namespace: &'a str,
-    /// How many servers must agree, in CQL's words.
+    /// How many servers must agree, by CQL's name of it.
     pub consistency: &'static str,
 }
 
@@ -306,11 +306,11 @@ impl StoreError {
 /// A durable store of entities. See the module's text for its guarantees.
 pub trait Store: Send + Sync + 'static {
     /// An entity's state and head; `None` if it does not exist.
-    fn load(&self, entity: EntityKey, fresh: ReadLevel) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>>;
+    fn load(&self, entity: EntityKey, read_level: ReadLevel) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>>;
 
     /// The head of an entity, as [`Store::load`] would return it.
-    fn head(&self, entity: EntityKey, fresh: ReadLevel) -> BoxFuture<'_, Result<Option<Head>, StoreError>> {
-        let loading = self.load(entity, fresh);
+    fn head(&self, entity: EntityKey, read_level: ReadLevel) -> BoxFuture<'_, Result<Option<Head>, StoreError>> {
+        let loading = self.load(entity, read_level);
         Box::pin(async move { Ok(loading.await?.map(|loaded| loaded.head)) })
     }
 
@@ -334,7 +334,7 @@ pub trait Store: Send + Sync + 'static {
     /// Entries of a workspace's list; likewise.
     fn view(&self, workspace: Address, view: View, scan: Scan) -> BoxFuture<'_, Result<Vec<Row>, StoreError>>;
 
-    /// Up to `limit` alarms due at or before `upto`, earliest first, behind `after`. They may include an alarm that was
+    /// Up to `limit` alarms due at or before `upto`, earliest first, after `after`. They may include an alarm that was
     /// just moved or cleared: a woken entity checks whether it is time. They may also include that of an unreadable
     /// entity. An unreadable part of the index delays none of the others (see [`DuePage::missing`]); it fails only if
     /// nothing can be read.

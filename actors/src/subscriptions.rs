@@ -27,10 +27,10 @@ use crate::store::ReadLevel;
 
 /// An event of a conversation, shared by all its subscribers.
 #[derive(Clone, Debug)]
-pub struct Notice(Arc<Shown>);
+pub struct Notice(Arc<SharedNotice>);
 
 #[derive(Debug)]
-struct Shown {
+struct SharedNotice {
     record: Arc<Record<Event>>,
     form: OnceLock<Bytes>,
     weight: Weight,
@@ -38,19 +38,19 @@ struct Shown {
 
 impl Notice {
     fn new(record: Arc<Record<Event>>, weight: Weight) -> Self {
-        Self(Arc::new(Shown { record, form: OnceLock::new(), weight }))
+        Self(Arc::new(SharedNotice { record, form: OnceLock::new(), weight }))
     }
 
     /// The rendered form for subscribers: made by the first of them, the same bytes for all. So `write` must depend
     /// only on the record and its conversation.
     pub fn form(&self, write: impl FnOnce(&Record<Event>) -> Bytes) -> Bytes {
-        let shown = &self.0;
+        let shared = &self.0;
         let write = || {
-            let form = write(&shown.record);
-            shown.weight.add(form.len());
+            let form = write(&shared.record);
+            shared.weight.add(form.len());
             form
         };
-        shown.form.get_or_init(write).clone()
+        shared.form.get_or_init(write).clone()
     }
 }
 
@@ -115,20 +115,20 @@ pub(crate) struct Subscriptions {
 struct Channel {
     sender: broadcast::Sender<Notice>,
     /// Sequence of the newest event that was announced to them.
-    told: AtomicU64,
+    announced: AtomicU64,
     /// Bytes of announced events that a subscriber has not read yet, or still holds.
     held: Arc<AtomicUsize>,
 }
 
 impl Channel {
     fn new(sender: broadcast::Sender<Notice>) -> Self {
-        Self { sender, told: AtomicU64::new(0), held: Arc::default() }
+        Self { sender, announced: AtomicU64::new(0), held: Arc::default() }
     }
 
     /// Announces an event. `false`: the unread events take too many bytes, and nothing more may be announced on this
     /// channel.
-    fn tell(&self, record: &Arc<Record<Event>>) -> bool {
-        self.told.fetch_max(record.seq, Ordering::Relaxed);
+    fn announce(&self, record: &Arc<Record<Event>>) -> bool {
+        self.announced.fetch_max(record.seq, Ordering::Relaxed);
         // Having no listener left is no error.
         let _ = self.sender.send(Notice::new(Arc::clone(record), Weight::of(record, &self.held)));
         self.held.load(Ordering::Relaxed) <= limits::SUBSCRIBER_BYTES
@@ -152,7 +152,7 @@ impl Subscription {
     ///
     /// # Errors
     ///
-    /// [`Missed`] some. Later events are behind what the store shows then.
+    /// [`Missed`] some. Events received later come after those that the store has then.
     pub async fn recv(&mut self) -> Result<Notice, Missed> {
         self.receiver.recv().await.map_err(|error| match error {
             RecvError::Lagged(missed) => Missed(missed),
@@ -203,15 +203,15 @@ impl Subscriptions {
     /// Announces an event to all subscribers. If one of them has too much unread, all continue from the store: the next
     /// events are kept only for those that have caught up.
     pub(crate) fn publish(&self, entity: EntityKey, record: &Arc<Record<Event>>) {
-        let is_too_much = self.channels.get(&entity).is_some_and(|channel| !channel.tell(record));
+        let is_too_much = self.channels.get(&entity).is_some_and(|channel| !channel.announce(record));
         if is_too_much {
             self.interrupt(entity);
         }
     }
 
     /// Conversations with subscribers, with the newest event announced of each.
-    fn listened(&self) -> Vec<(EntityKey, u64)> {
-        self.channels.iter().map(|channel| (*channel.key(), channel.told.load(Ordering::Relaxed))).collect()
+    fn with_subscribers(&self) -> Vec<(EntityKey, u64)> {
+        self.channels.iter().map(|channel| (*channel.key(), channel.announced.load(Ordering::Relaxed))).collect()
     }
 }
 
@@ -220,18 +220,18 @@ impl Subscriptions {
 pub(crate) async fn watch(node: Arc<Node>) {
     let mut seen: HashMap<EntityKey, u64> = HashMap::new();
     while node.stopping.run_until_cancelled(sleep(CHECK_INTERVAL)).await.is_some() {
-        let listened = node.subscriptions.listened();
-        let looks = stream::iter(listened).map(async |(entity, told)| {
+        let with_subscribers = node.subscriptions.with_subscribers();
+        let checks = stream::iter(with_subscribers).map(async |(entity, announced)| {
             let loaded = node.store.load(entity, ReadLevel::Acknowledged).await;
-            (entity, told, loaded.map(|loaded| loaded.map_or(0, |loaded| loaded.head.seq)))
+            (entity, announced, loaded.map(|loaded| loaded.map_or(0, |loaded| loaded.head.seq)))
         });
-        let looks: Vec<_> = looks.buffer_unordered(MAX_CONCURRENT_CHECKS).collect().await;
+        let checks: Vec<_> = checks.buffer_unordered(MAX_CONCURRENT_CHECKS).collect().await;
         let before = std::mem::take(&mut seen);
-        for (entity, told, look) in looks {
+        for (entity, announced, newest) in checks {
             // While the store fails nothing new is known, so that not all are notified at once when it is back.
-            let Some(seq) = look.ok().or(before.get(&entity).copied()) else { continue };
+            let Some(seq) = newest.ok().or(before.get(&entity).copied()) else { continue };
             // At the first check it is unknown whether the subscriber has read the newest events.
-            if seq > told && before.get(&entity) != Some(&seq) {
+            if seq > announced && before.get(&entity) != Some(&seq) {
                 node.subscriptions.interrupt(entity);
             }
             seen.insert(entity, seq);
@@ -256,12 +256,12 @@ mod tests {
         all.publish(entity, &record);
         let weight = held.load(Ordering::Relaxed);
         assert!(weight > 0);
-        let heard = subscriptions[0].recv().await.unwrap();
+        let notice = subscriptions[0].recv().await.unwrap();
         for _ in 0..2 {
-            heard.form(|_| Bytes::from_static(b"form"));
+            notice.form(|_| Bytes::from_static(b"form"));
             assert_eq!(held.load(Ordering::Relaxed), weight + 4);
         }
-        drop(heard);
+        drop(notice);
         assert_eq!(held.load(Ordering::Relaxed), weight + 4, "the other one has not come to it");
         drop(subscriptions[1].recv().await.unwrap());
         assert_eq!(held.load(Ordering::Relaxed), 0);

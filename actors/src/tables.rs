@@ -1,4 +1,4 @@
-//! Stored data beside the log: every table of keyed rows and every list (view) of a workspace, with its number.
+//! Stored data besides the log: every table of keyed rows and every list (view) of a workspace, with its number.
 //!
 //! An entity's own rows are in a [`Table`], which only entities of its kind have; entries that are looked up without
 //! knowing the entity are in a [`View`], which is shared by all entities of a workspace. Numbers are stored: a new one
@@ -140,9 +140,9 @@ numbers! {
         PENDING = 10,
         /// Deliveries that have ended, by id.
         ENDED = 11,
-        /// The same by endpoint and id.
+        /// Deliveries that have ended, by endpoint and id.
         ENDED_BY_ENDPOINT = 12,
-        /// Those that failed, by id.
+        /// Deliveries that have failed, by id.
         FAILED = 13,
         /// Calls of models by day, conversation and sequence.
         USED = 15,

@@ -53,7 +53,7 @@ impl TraceContext {
         self.flags & SAMPLED != 0
     }
 
-    /// The same, recorded.
+    /// This context with the sampled flag.
     #[must_use]
     pub fn sampled(self) -> Self {
         Self { flags: self.flags | SAMPLED, ..self }
@@ -184,7 +184,7 @@ impl Traces {
         Self { tracer: Some(tracer), underway: None }
     }
 
-    /// The same, which also list every stage until it has ended.
+    /// Lists every stage in `underway` too, until it has ended.
     #[must_use]
     pub fn listed(self, underway: Option<Arc<Underway>>) -> Self {
         Self { underway, ..self }
@@ -229,8 +229,8 @@ impl Traces {
         self.open(name, kind, recorded, context, parent.map(|parent| parent.span_id), Vec::new())
     }
 
-    /// The root span of a new trace, linked to `causes`: for the work of a batch or a delivery, now or hours later. It is
-    /// recorded if one of them is; if there is none, the tracer decides.
+    /// The root span of a new trace, linked to `causes`: for the work of a batch or a delivery, now or hours later. It
+    /// is recorded if one of them is; if there is none, the tracer decides.
     pub fn root(&self, entropy: &Entropy, name: &'static str, kind: SpanKind, mut causes: Vec<TraceContext>) -> Span {
         if !self.is_active() {
             return Span::default();
@@ -368,10 +368,10 @@ mod tests {
         let (traces, kept, entropy) = traces();
         let underway = Arc::new(Underway::default());
         let traces = traces.listed(Some(Arc::clone(&underway)));
-        let whole = traces.child(&entropy, "turn", SpanKind::Internal, Some(UNASKED));
-        let mut part = traces.child(&entropy, "call", SpanKind::Client, whole.context());
-        part.set("size", 3_usize);
-        part.name(|| "call it".to_owned());
+        let turn = traces.child(&entropy, "turn", SpanKind::Internal, Some(UNASKED));
+        let mut call = traces.child(&entropy, "call", SpanKind::Client, turn.context());
+        call.set("size", 3_usize);
+        call.name(|| "call it".to_owned());
         let alone = traces.root(&entropy, "deliver", SpanKind::Client, vec![UNASKED]);
         let nameless = traces.child(&entropy, "load", SpanKind::Internal, None);
         let (stages, all) = underway.oldest(3);
@@ -381,8 +381,8 @@ mod tests {
         assert_eq!((turn.parent, call.parent), (Some(UNASKED.span_id), Some(turn.context.span_id)));
         assert_eq!(&call.attributes[..], &[("size", Value::Integer(3))][..]);
         assert!(!call.context.is_sampled() && !deliver.context.is_sampled() && deliver.parent.is_none());
-        assert_eq!(deliver.context.trace_id, UNASKED.trace_id, "who is told of it still hears of the trace");
-        drop((whole, part, alone));
+        assert_eq!(deliver.context.trace_id, UNASKED.trace_id, "the receiver still gets the trace");
+        drop((turn, call, alone));
         nameless.forget();
         assert_eq!(underway.oldest(3).1, 0);
         assert!(kept.spans().is_empty(), "nobody asked for spans of these");

@@ -47,8 +47,8 @@ pub(crate) fn is_same(one: &str, other: &str) -> bool {
 
 /// The request target as written: path and query.
 fn target(url: &str) -> (&str, &str) {
-    let behind = &url[origin(url).len()..];
-    let sent = behind.split_once('#').map_or(behind, |(sent, _)| sent);
+    let after_origin = &url[origin(url).len()..];
+    let sent = after_origin.split_once('#').map_or(after_origin, |(sent, _)| sent);
     let path_len = sent.find('?').unwrap_or(sent.len());
     let (path, query) = sent.split_at(path_len);
     (if path.is_empty() { "/" } else { path }, query)

@@ -34,7 +34,8 @@ pub const EVENT_TYPES: [&str; 22] = [
 /// The pattern that every type matches.
 pub const EVERYTHING: &str = "*";
 
-/// How long a replaced secret signs beside the new one, so that receivers can be changed without losing anything.
+/// How long a replaced secret signs together with the new one, so that receivers can be changed without losing
+/// anything.
 pub(crate) const ROTATION_MILLIS: u64 = 24 * 60 * 60 * 1000;
 
 /// The form of an event for its receiver.

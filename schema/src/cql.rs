@@ -61,7 +61,7 @@ use plan::BucketSize;
 use statements::Statements;
 
 /// After how many commits of an entity its state is stored: with each, so that an activation is one read. That is a few
-/// hundred bytes beside rounds of consensus.
+/// hundred bytes, little compared with rounds of consensus.
 const SNAPSHOT_EVERY: u64 = 1;
 /// Rows after which a bucket is closed. With a key for each that is 2,000 records; a server warns above 100,000 rows.
 const BUCKET_ROWS: i32 = 4_000;
@@ -255,12 +255,12 @@ impl CqlStore {
 }
 
 impl Store for CqlStore {
-    fn load(&self, entity: EntityKey, fresh: ReadLevel) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
-        self.while_open(self.loaded(entity, fresh))
+    fn load(&self, entity: EntityKey, read_level: ReadLevel) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+        self.while_open(self.loaded(entity, read_level))
     }
 
-    fn head(&self, entity: EntityKey, fresh: ReadLevel) -> BoxFuture<'_, Result<Option<Head>, StoreError>> {
-        self.while_open(self.current_head(entity, fresh))
+    fn head(&self, entity: EntityKey, read_level: ReadLevel) -> BoxFuture<'_, Result<Option<Head>, StoreError>> {
+        self.while_open(self.current_head(entity, read_level))
     }
 
     fn commit(&self, commit: Commit, done: Done) {

@@ -223,15 +223,15 @@ impl EmbeddedStore {
             Err(ReadError::OverBudget) => {}
         }
         let store = self.clone();
-        let whole = move || {
+        let read_all = move || {
             read(&store.inner.engine, usize::MAX).map_err(|error| match error {
                 ReadError::Store(error) => error,
                 ReadError::OverBudget => StoreError::Unavailable("a read did not complete".into()),
             })
         };
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return whole() };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return read_all() };
         runtime
-            .spawn_blocking(whole)
+            .spawn_blocking(read_all)
             .await
             .unwrap_or_else(|e| Err(StoreError::Unavailable(Cause::of("a read failed", e))))
     }
@@ -245,9 +245,9 @@ fn measure(commit: &Commit) -> Result<usize, StoreError> {
 }
 
 impl Store for EmbeddedStore {
-    fn load(&self, entity: EntityKey, fresh: ReadLevel) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+    fn load(&self, entity: EntityKey, read_level: ReadLevel) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
         Box::pin(async move {
-            if fresh == ReadLevel::Settled {
+            if read_level == ReadLevel::Settled {
                 self.inner.settle().await?;
             }
             self.scan(move |engine, budget| engine.load(entity, budget)).await
@@ -292,7 +292,7 @@ impl Store for EmbeddedStore {
 
     fn due(&self, after: Option<Due>, upto: Millis, limit: usize) -> BoxFuture<'_, Result<DuePage, StoreError>> {
         let due = self.scan(move |engine, budget| engine.due(after, upto, limit, budget));
-        Box::pin(async move { due.await.map(DuePage::whole) })
+        Box::pin(async move { due.await.map(DuePage::complete) })
     }
 
     fn snapshot_every(&self) -> u64 {
@@ -307,7 +307,7 @@ impl Store for EmbeddedStore {
         Some(&self.inner.shared.metrics)
     }
 
-    /// Ends the writer and syncs. The directory stays locked until the last clone is dropped.
+    /// Ends the writer and syncs. The directory is locked until the last clone is dropped.
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let (closed, wait) = oneshot::channel();

@@ -52,8 +52,8 @@ pub struct CommandContext {
 }
 
 impl CommandContext {
-    /// The same for a command that needs no claim: its entity is the home of its key, or the request that it belongs to
-    /// was claimed before.
+    /// The context of a command that needs no claim: its entity is the home of its key, or the request that it belongs
+    /// to was claimed before.
     #[must_use]
     pub fn without_claim(self) -> Self {
         Self { key: self.key.map(|key| KeyUse { home: None, ..key }), ..self }

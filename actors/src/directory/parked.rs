@@ -8,8 +8,8 @@ use crate::host::EntityCache;
 use crate::id::EntityKey;
 use crate::machine::Machine;
 
-/// See the module's text. There is never a second writer: storing the state here is the last thing that an actor does
-/// about the entity, and the next actor, which begins after it has ended, takes the state first.
+/// The states of entities without an actor. There is never a second writer: storing the state here is the last thing
+/// that an actor does about the entity, and the next actor, which begins after it has ended, takes the state first.
 pub(super) struct ParkedStates<M: Machine> {
     /// Each with the time when the entity was last used.
     known: DashMap<EntityKey, (Millis, Box<EntityCache<M>>)>,

@@ -48,7 +48,7 @@ pub enum Refusal<R> {
 }
 
 impl<R> Refusal<R> {
-    /// The same refusal for another kind of entity; `rejected` converts this kind's rejection.
+    /// Converts the refusal to one of another kind of entity; `rejected` converts this kind's rejection.
     #[must_use]
     pub(crate) fn map<S>(self, rejected: impl FnOnce(R) -> Refusal<S>) -> Refusal<S> {
         match self {

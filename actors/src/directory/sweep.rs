@@ -11,13 +11,13 @@ use crate::machine::Effects;
 
 use super::Directory;
 
-/// Actors that are asked to leave in one go. Each then runs once, and requests must not wait behind all of them.
+/// Actors that are requested to end at once. Each then runs once, and requests must not wait for all of them.
 const ACTORS_PER_YIELD: usize = 64;
 
 /// The bounds of resident entities of one kind.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// How long an unused entity stays.
+    /// How long an unused entity is kept.
     pub idle_millis: u64,
     /// Actors.
     pub actors: usize,
@@ -43,7 +43,7 @@ impl<M: Effects> Directory<M> {
     }
 
     /// Asks idle actors to leave: those unused for too long, and the least recently used ones beyond the bound. The
-    /// states of the latter stay within their own bound, until the entity was unused for too long.
+    /// states of the latter are kept within their own bound, until the entity was unused for too long.
     pub async fn sweep(&self, now: Millis, bounds: Bounds) {
         let slots = &self.entities.slots;
         let mut idle: Vec<_> = slots

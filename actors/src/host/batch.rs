@@ -41,7 +41,7 @@ impl<M: Machine> Batch<M> {
 
     /// The work of its alarm goes back to these earlier requests: the alarm's span is linked to them. If that decides
     /// that the alarm is recorded, so is the batch.
-    pub(crate) fn goes_back_to(&mut self, node: &Node, entity: EntityKey, causes: &[TraceContext]) {
+    pub(crate) fn link_to_causes(&mut self, node: &Node, entity: EntityKey, causes: &[TraceContext]) {
         let alarm = self.envelopes.iter_mut().find(|envelope| envelope.is_internal());
         let Some(alarm) = alarm.filter(|_| !causes.is_empty()) else { return };
         let before = alarm.span.recorded();
@@ -55,7 +55,7 @@ impl<M: Machine> Batch<M> {
         }
     }
 
-    /// Returns the commands behind the first `decided` to the front of the queue.
+    /// Returns the commands after the first `decided` to the front of the queue.
     pub(crate) fn give_back(&mut self, decided: usize, queue: &mut VecDeque<Envelope<M>>) {
         for envelope in self.envelopes.drain(decided..).rev() {
             queue.push_front(envelope);
@@ -113,8 +113,8 @@ fn waited<M: Machine>(node: &Node, entity: EntityKey, envelopes: &mut [Envelope<
         node.metrics.mailbox_wait.of(entity.kind).observe(took, wait.recorded(), || node.now());
         wait.began(admitted);
         // If the batch is not a part of this command's trace, this link leads to it.
-        if let (Some(batch), Some(own)) = (together, envelope.trace)
-            && batch.trace_id != own.trace_id
+        if let (Some(batch), Some(of_command)) = (together, envelope.trace)
+            && batch.trace_id != of_command.trace_id
         {
             wait.link(batch);
         }

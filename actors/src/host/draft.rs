@@ -30,7 +30,7 @@ fn known_to<M: Machine>(key: KeyUse, row: KeyRow) -> Option<Reply<M>> {
     }
 }
 
-/// See the module's text.
+/// The decisions of a batch, and the commit that they make.
 pub(crate) struct Draft<M: Machine> {
     /// One for each command decided.
     replies: Vec<Reply<M>>,
@@ -165,7 +165,7 @@ impl<M: Machine> Draft<M> {
         self.replies.len()
     }
 
-    /// The earlier requests that its events go back to, beside the ones that its commands belong to.
+    /// The earlier requests that caused its events, in addition to those that its commands belong to.
     pub(crate) fn causes(&self) -> &[TraceContext] {
         &self.causes
     }
@@ -247,7 +247,8 @@ impl<M: Machine> Draft<M> {
     }
 
     /// The commit of the draft, and what is done with it once its outcome is known. `batch` has the decided commands
-    /// and no others; a snapshot is due every `snapshot_every` commits. `Err`: nothing changes, so there are only answers.
+    /// and no others; a snapshot is due every `snapshot_every` commits. `Err`: nothing changes, so there are only
+    /// answers.
     pub(crate) fn into_commit(
         self,
         entity: EntityKey,

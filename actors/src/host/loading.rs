@@ -15,7 +15,7 @@ use crate::trace::{SpanKind, names};
 pub(crate) struct Load {
     began: Instant,
     ended: Instant,
-    /// Records that were read behind the newest snapshot.
+    /// How many records after the newest snapshot were read.
     records: u64,
     /// Why it failed.
     error: Option<&'static str>,
@@ -28,14 +28,14 @@ impl Load {
         Self { began, ended: Instant::now(), records, error }
     }
 
-    /// Whether this command has waited for it.
+    /// Whether this command has waited for the load.
     pub(crate) fn delayed<M: Machine>(&self, envelope: &Envelope<M>) -> bool {
         envelope.admitted.is_none_or(|admitted| admitted < self.ended)
     }
 
     /// Adds a span to the command's trace: below its wait, or if the wait is over since the command is decided again,
     /// below its parent.
-    pub(crate) fn tell<M: Machine>(&self, node: &Node, envelope: &mut Envelope<M>) {
+    pub(crate) fn record_span<M: Machine>(&self, node: &Node, envelope: &mut Envelope<M>) {
         if !node.traces().records(envelope.trace) {
             return;
         }
@@ -94,7 +94,7 @@ impl<M: Effects> Resident<M> {
     pub(super) fn came_after_load(&mut self, envelope: &mut Envelope<M>) {
         let Some(load) = &self.load else { return };
         if load.delayed(envelope) {
-            load.tell(&self.node, envelope);
+            load.record_span(&self.node, envelope);
         } else {
             self.load = None;
         }
@@ -119,7 +119,7 @@ impl<M: Effects> Resident<M> {
         let adopted = loaded.and_then(|loaded| self.adopt(loaded));
         if let Some(load) = self.load_since(began, adopted.as_ref().err()) {
             // All of them waited for it, as mail is accepted meanwhile.
-            self.queue.iter_mut().for_each(|envelope| load.tell(&self.node, envelope));
+            self.queue.iter_mut().for_each(|envelope| load.record_span(&self.node, envelope));
         }
         if adopted.is_err() || self.known.head != before {
             M::adopted(&self.node, self.entity, self.known.state.as_ref().filter(|_| adopted.is_ok()));

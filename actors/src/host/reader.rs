@@ -14,7 +14,7 @@ use crate::store::{KeyHash, KeyRange, KeyRow, LogScan, Order, Row, Scan, SeqRang
 
 use super::Mail;
 
-/// Returns a store's answer as mail. An actor that waits for one waits for nothing else, so the mail must come even if
+/// Returns a store's answer as mail. An actor that awaits one awaits nothing else, so the mail must come even if
 /// the store loses the answer: dropping this unused reports the loss.
 pub(crate) struct Completion<M: Machine, T> {
     myself: ActorRef<Mail<M>>,
@@ -31,8 +31,9 @@ impl<M: Machine, T> Completion<M, T> {
         Self { myself: myself.clone(), mail, lost: Some(lost) }
     }
 
-    /// A refusing mailbox belongs to an actor that is gone, and so are its callers.
-    pub(crate) fn tell(mut self, answer: Result<T, StoreError>) {
+    /// Sends the answer to the actor. A mailbox that refuses it belongs to an actor that has ended, as have its
+    /// callers.
+    pub(crate) fn send(mut self, answer: Result<T, StoreError>) {
         self.lost = None;
         let _ = self.myself.cast((self.mail)(answer));
     }
@@ -144,8 +145,8 @@ pub(crate) fn now_or_later<M: Machine, T: Send + 'static>(
 ) -> Option<Result<T, StoreError>> {
     let now = (&mut reading).now_or_never();
     if now.is_none() {
-        let news = Completion::new(myself, mail, || StoreError::Unavailable("a read was lost".into()));
-        tokio::spawn(async move { news.tell(reading.await) });
+        let completion = Completion::new(myself, mail, || StoreError::Unavailable("a read was lost".into()));
+        tokio::spawn(async move { completion.send(reading.await) });
     }
     now
 }

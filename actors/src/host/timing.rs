@@ -33,7 +33,7 @@ impl Timing {
         Self { began: Instant::now(), span, watch: commit.watch.clone() }
     }
 
-    /// Its outcome is known.
+    /// Ends the span with the commit's outcome.
     pub(crate) fn end(mut self, node: &Node, outcome: &Result<Outcome, StoreError>) {
         let (end, word) = match outcome {
             Ok(Outcome::Committed(_)) => (CommitEnd::Committed, "committed"),
@@ -47,15 +47,15 @@ impl Timing {
         if outcome.is_err() {
             self.span.fail(word);
         }
-        let told =
+        let known =
             |value: &std::sync::atomic::AtomicU64| Some(value.load(Ordering::Relaxed)).filter(|value| *value > 0);
-        if let Some(commits) = told(&watch.batch_commits) {
+        if let Some(commits) = known(&watch.batch_commits) {
             self.span.set(names::STORE_BATCH, commits);
         }
-        if let Some(nanos) = told(&watch.sync_nanos) {
+        if let Some(nanos) = known(&watch.sync_nanos) {
             self.span.set(names::STORE_SYNC_MS, nanos as f64 / 1e6);
         }
-        if let Some(attempts) = told(&watch.attempts) {
+        if let Some(attempts) = known(&watch.attempts) {
             self.span.set(names::STORE_ATTEMPTS, attempts);
         }
     }

@@ -13,8 +13,8 @@ const DUE_WORK_CHECK_DELAY_MILLIS: u64 = 5_000;
 const MAX_DUE_WORK_CHECK_DELAY_MILLIS: u64 = 60_000;
 
 /// The time until such an entity, due since `due_since` milliseconds, is woken again. If other processes write too,
-/// each look reads the store, so looks become rarer the longer the task takes; its commit also detects the changes of
-/// others.
+/// each check reads the store, so checks become rarer the longer the task takes; the task's commit also detects the
+/// changes of others.
 fn due_work_check_delay_millis(is_shared: bool, due_since: u64) -> u64 {
     if is_shared {
         due_since.clamp(DUE_WORK_CHECK_DELAY_MILLIS, MAX_DUE_WORK_CHECK_DELAY_MILLIS)
@@ -31,11 +31,11 @@ impl<M: Effects> Resident<M> {
         }
         let now = self.node.clock.now().max(self.known.last_at);
         match self.due_work(now) {
-            None => self.look_again(),
+            None => self.reload_and_check(),
             Some(DueWork::Elsewhere) => self.leave_to_others(now),
             Some(DueWork::Here) => {
                 self.put_off(now);
-                // If other processes write too, this look also finds their changes.
+                // If other processes write too, this check also finds their changes.
                 if self.node.store.is_shared() {
                     self.begin_work(now);
                 }
@@ -62,7 +62,7 @@ impl<M: Effects> Resident<M> {
 
     /// Loads the entity to find what is due. If anything is in flight, that finds out, and the alarm service rings
     /// again.
-    fn look_again(&mut self) {
+    fn reload_and_check(&mut self) {
         if matches!(self.phase, Phase::Idle) {
             self.rang = true;
             self.reload();
@@ -93,8 +93,8 @@ impl<M: Effects> Resident<M> {
         self.known.state.as_ref().and_then(|state| M::alarm_meanwhile(state, now))
     }
 
-    /// Sends the machine's command for the due work. One that waits suffices, and none must accumulate while a slow
-    /// commit is in flight.
+    /// Sends the machine's command for the due work. One waiting command suffices, and none must accumulate while a
+    /// slow commit is in flight.
     fn begin_work(&mut self, now: Millis) {
         let Some(state) = self.known.state.as_ref().filter(|_| !self.queue.iter().any(Envelope::is_internal)) else {
             return;

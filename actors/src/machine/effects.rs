@@ -1,4 +1,4 @@
-//! What an entity starts and tells in its process: the half of a machine that is given the node.
+//! What an entity starts and announces in its process: the half of a machine that is given the node.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub trait Effects: Machine {
     /// The command to send when the [alarm](Machine::alarm) is due. Lookups elsewhere that it needs are started here.
     fn on_alarm(node: &Arc<Node>, entity: EntityKey, state: &Self::State) -> Self::Command;
 
-    /// Called in order, after the records are durable and before their commands are answered: beside the answers, the
+    /// Called in order, after the records are durable and before their commands are answered: besides the answers, the
     /// only place from which anything leaves an actor (invariant I1).
     fn committed(node: &Arc<Node>, entity: EntityKey, state: &Self::State, records: &[Arc<Record<Self::Event>>]);
 
@@ -45,6 +45,7 @@ pub trait Effects: Machine {
     fn adopted(_: &Arc<Node>, _: EntityKey, _: Option<&Self::State>) {}
 
     /// Called when a new actor has loaded the entity. The one before may have ended without its state after a commit
-    /// whose outcome was unknown: then tasks of this process may still do what is over. Subscribers were told of it.
+    /// whose outcome was unknown: then tasks of this process may still do what is over. Subscribers were notified of
+    /// it.
     fn activated(_: &Arc<Node>, _: EntityKey, _: &Self::State) {}
 }

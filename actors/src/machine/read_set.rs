@@ -40,7 +40,7 @@ pub struct ReadSet {
 /// The read part of a list, from its start.
 #[derive(Debug)]
 struct First {
-    /// How many rows were asked for.
+    /// How many rows were requested.
     limit: usize,
     /// Beyond this row the list is unknown; `None`: it was read to its end.
     upto: Option<Bytes>,

@@ -43,7 +43,7 @@ impl<M: ChecksReplies> Sim<M> {
         self.try_decide(command).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The same, for stored data that may be damaged.
+    /// Decides a command on stored data that may be damaged.
     pub(crate) fn try_decide(&self, command: &M::Command) -> Result<Decision<M>, StoreError> {
         let mut reads = ReadSet::default();
         // There are no receivers here; the tests of the outbox cover them.
@@ -108,7 +108,7 @@ impl<M: ChecksReplies> Sim<M> {
     }
 
     fn unless_damaged<T>(&self, table: Table, read: T) -> Result<T, StoreError> {
-        if self.damaged == Some(table) { Err(StoreError::Corrupt("told to be".into())) } else { Ok(read) }
+        if self.damaged == Some(table) { Err(StoreError::Corrupt("damaged by the test".into())) } else { Ok(read) }
     }
 
     /// Applies a change, as the host does, and checks the invariants of every change.

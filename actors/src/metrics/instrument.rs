@@ -199,7 +199,7 @@ impl<B: Buckets> Histogram<B> {
         self.record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX))
     }
 
-    /// The values so far. While others record, its sum may be slightly behind its counts.
+    /// The values so far. While others record, its sum may be slightly older than its counts.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             limits: B::LIMITS,
@@ -238,7 +238,7 @@ impl Snapshot {
 pub trait Label: Copy + Send + Sync + 'static {
     /// The label's name.
     const NAME: &'static str;
-    /// All values. An empty one is shown as none: the sample lacks the label.
+    /// All values. An empty one means that the sample lacks the label.
     const VALUES: &'static [&'static str];
 
     /// Which of them this is.
@@ -275,7 +275,7 @@ impl<L: Label, I> By<L, I> {
     }
 }
 
-/// An instrument that is shown from its first use on: for a label with many values of which few ever occur.
+/// An instrument that is exported from its first use on: for a label with many values of which few ever occur.
 #[derive(Debug)]
 pub struct Rare<I>(OnceLock<Box<I>>);
 

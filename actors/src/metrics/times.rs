@@ -84,7 +84,7 @@ mod tests {
     fn the_newest_recorded_one_stands_for_its_bucket_and_no_other_does() {
         let times = Times::<Short>::default();
         let place = |n: u8| TraceContext { trace_id: [n; 16], span_id: [n; 8], flags: 1 };
-        let unasked = || -> Millis { unreachable!("nobody is told when") };
+        let unasked = || -> Millis { unreachable!("no exemplar is recorded") };
         times.observe(Duration::from_micros(60), None, unasked);
         assert!(times.snapshot().exemplars.is_empty());
         for n in [1, 2] {

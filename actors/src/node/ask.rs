@@ -105,8 +105,8 @@ impl Node {
         reply
     }
 
-    /// The same, but a change is answered once it is stored. Whoever answers a client waits with
-    /// [`known_everywhere`](Self::known_everywhere) before.
+    /// Changes or reads configuration, like [`registry`](Self::registry), but returns as soon as the change is stored.
+    /// A caller that answers a client awaits [`known_everywhere`](Self::known_everywhere) first.
     ///
     /// # Errors
     ///
@@ -134,26 +134,26 @@ impl Node {
     }
 
     /// Has files checked whose message was deleted or erased a moment ago. Before that, each of them was notified with
-    /// [`Doubt`](crate::attachment::Command::Doubt), so that a process that dies in between leaves none behind.
+    /// [`Doubt`](crate::attachment::Command::Doubt), so that no file remains if the process dies in between.
     pub fn settle(&self, workspace: Address, attachments: &[AttachmentId]) {
         for id in attachments {
             self.settling.request(EntityKey::attachment(workspace, id.address));
         }
     }
 
-    /// The same, and waits for the checks, so that after a deletion the message's files are deleted. If that takes
-    /// long, or the caller stops waiting, it continues in the background.
+    /// Has files checked, like [`settle`](Self::settle), and waits for the checks, so that after a deletion the
+    /// message's files are deleted. If that takes long, or the caller stops waiting, it continues in the background.
     pub async fn settled(self: &Arc<Self>, workspace: Address, attachments: Vec<AttachmentId>) {
         if attachments.is_empty() {
             return;
         }
         let node = Arc::clone(self);
-        let looks = tokio::spawn(async move {
+        let checks = tokio::spawn(async move {
             for id in attachments {
                 settle::check_now(&node, EntityKey::attachment(workspace, id.address)).await;
             }
         });
-        let _ = timeout(SETTLE_TIMEOUT, looks).await;
+        let _ = timeout(SETTLE_TIMEOUT, checks).await;
     }
 
     /// Reads the receivers of a workspace's events before a decision depends on them. If the store cannot be read at

@@ -74,7 +74,7 @@ impl Node {
         stored_state::<M>(self.store.as_ref(), entity).await
     }
 
-    /// The same, but settled: every later read shows all writes that led to it.
+    /// The state of an entity, settled: every later read shows all writes that led to it.
     ///
     /// # Errors
     ///
@@ -209,7 +209,7 @@ impl Node {
         overlays.into_iter().map(|(seq, overlay)| Ok((seq, overlay?))).collect()
     }
 
-    /// The same, even if some are unreadable.
+    /// The changes of the messages in a range, each with an error if it is unreadable.
     ///
     /// # Errors
     ///

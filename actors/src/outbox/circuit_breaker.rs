@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
-use dashmap::mapref::entry::Entry as Slot;
+use dashmap::mapref::entry::Entry as MapEntry;
 use tokio::sync::oneshot;
 
 use crate::clock::Millis;
@@ -23,7 +23,7 @@ use crate::limits;
 
 mod state;
 
-use state::{Entry, Slot, State, Waiter};
+use state::{AdmitDecision, PermitKind, State, Waiter};
 
 /// The identity of a receiver.
 pub(crate) type BreakerKey = [u8; 16];
@@ -65,8 +65,8 @@ impl CircuitBreakers {
             self.breakers.retain(|_, breaker| !breaker.is_idle());
         }
         match self.breakers.entry(key) {
-            Slot::Occupied(breaker) => Arc::clone(breaker.get()),
-            Slot::Vacant(place) => Arc::clone(&place.insert(Arc::default())),
+            MapEntry::Occupied(breaker) => Arc::clone(breaker.get()),
+            MapEntry::Vacant(place) => Arc::clone(&place.insert(Arc::default())),
         }
     }
 
@@ -96,10 +96,10 @@ pub(crate) struct CircuitBreaker {
     state: Mutex<State>,
 }
 
-/// A lane that wants to send something.
+/// A lane's request for a permit to send an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SendRequest {
-    /// A request wants this event sent now, whatever is known of the receiver.
+    /// The retry of this event was requested: it is sent now, whatever is known of the receiver.
     pub(crate) retry_requested: bool,
     /// The URL, by its [`mark`](super::lane::mark), if the receiver may have many.
     pub(crate) url: Option<u64>,
@@ -109,7 +109,7 @@ pub(crate) struct SendRequest {
     pub(crate) returns: bool,
 }
 
-/// The answer to a lane that wants to send.
+/// The breaker's answer to a lane that requests a permit.
 #[derive(Debug)]
 pub(crate) enum Admitted {
     /// It may send now.
@@ -118,7 +118,7 @@ pub(crate) enum Admitted {
     Later(Millis),
 }
 
-/// What an attempt shows of the receiver's health.
+/// What an attempt says about the receiver's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Health {
     /// It accepts events.
@@ -145,12 +145,12 @@ pub(crate) enum HealthChange {
     Recovered,
 }
 
-/// The permission to send one thing.
+/// The permission to send one event. It is returned when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Pass {
     breaker: Arc<CircuitBreaker>,
-    spot: Slot,
-    /// As in [`SendRequest`].
+    kind: PermitKind,
+    /// The URL, as in [`SendRequest::url`].
     url: Option<u64>,
     done: bool,
 }
@@ -158,13 +158,13 @@ pub(crate) struct Pass {
 impl Pass {
     /// Whether others wait for its result.
     pub(crate) fn is_probe(&self) -> bool {
-        self.spot == Slot::Probe
+        self.kind == PermitKind::Probe
     }
 
     /// Reports the attempt's result.
     pub(crate) fn end(mut self, health: Health, now: Millis) -> HealthChange {
         self.done = true;
-        self.breaker.leave(&self, health, now)
+        self.breaker.release(&self, health, now)
     }
 }
 
@@ -172,7 +172,7 @@ impl Drop for Pass {
     fn drop(&mut self) {
         // An attempt that was cut off has learned nothing.
         if !self.done {
-            self.breaker.leave(self, Health::Unknown, Millis(0));
+            self.breaker.release(self, Health::Unknown, Millis(0));
         }
     }
 }
@@ -192,15 +192,15 @@ impl CircuitBreaker {
     }
 
     /// Waits for a permit.
-    pub(crate) async fn enter(self: &Arc<Self>, now: Millis, want: SendRequest) -> Admitted {
+    pub(crate) async fn enter(self: &Arc<Self>, now: Millis, request: SendRequest) -> Admitted {
         let waiting = {
             let mut state = self.lock();
-            match state.admit(now, want) {
-                Entry::Through(spot) => return Admitted::Now(self.pass(spot, want.url)),
-                Entry::Later(at) => return Admitted::Later(at),
-                Entry::Waits(queue) => {
+            match state.admit(now, request) {
+                AdmitDecision::Admitted(kind) => return Admitted::Now(self.pass(kind, request.url)),
+                AdmitDecision::Later(at) => return Admitted::Later(at),
+                AdmitDecision::Queued(queue) => {
                     let (sender, receiver) = oneshot::channel();
-                    state.wait(queue, Waiter { want, sender });
+                    state.wait(queue, Waiter { request, sender });
                     receiver
                 }
             }
@@ -208,37 +208,37 @@ impl CircuitBreaker {
         match waiting.await {
             Ok(pass) => Admitted::Now(pass),
             // It was tripped meanwhile.
-            Err(_) => Admitted::Later(self.lock().return_time(now, want)),
+            Err(_) => Admitted::Later(self.lock().return_time(now, request)),
         }
     }
 
-    fn pass(self: &Arc<Self>, spot: Slot, url: Option<u64>) -> Pass {
-        Pass { breaker: Arc::clone(self), spot, url, done: false }
+    fn pass(self: &Arc<Self>, kind: PermitKind, url: Option<u64>) -> Pass {
+        Pass { breaker: Arc::clone(self), kind, url, done: false }
     }
 
-    /// Admits as many as a new breaker, beside the attempts in flight.
+    /// Admits as many attempts as a new breaker does, in addition to those in flight.
     fn renew(self: &Arc<Self>) {
         let mut state = self.lock();
         state.renew();
-        self.let_through(&mut state);
+        self.admit_waiting(&mut state);
     }
 
-    fn let_through(self: &Arc<Self>, state: &mut State) {
-        while let Some((spot, Waiter { want, sender })) = state.next() {
-            if let Err(mut pass) = sender.send(self.pass(spot, want.url)) {
-                // The waiter has left.
+    fn admit_waiting(self: &Arc<Self>, state: &mut State) {
+        while let Some((kind, Waiter { request, sender })) = state.next() {
+            if let Err(mut pass) = sender.send(self.pass(kind, request.url)) {
+                // The waiter has given up.
                 pass.done = true;
-                state.free(spot, want.url);
+                state.free(kind, request.url);
             }
         }
     }
 
-    fn leave(self: &Arc<Self>, pass: &Pass, health: Health, now: Millis) -> HealthChange {
+    fn release(self: &Arc<Self>, pass: &Pass, health: Health, now: Millis) -> HealthChange {
         let mut state = self.lock();
-        state.free(pass.spot, pass.url);
-        let turned = state.learn(pass.spot, pass.url, health, now);
-        self.let_through(&mut state);
-        turned
+        state.free(pass.kind, pass.url);
+        let change = state.record_result(pass.kind, pass.url, health, now);
+        self.admit_waiting(&mut state);
+        change
     }
 }
 

@@ -1,10 +1,10 @@
 //! A courier: sends the events of one log, and notes its progress.
 //!
-//! There is at most one per log in a process, and only while there is something to send. It looks at each new event
+//! There is at most one per log in a process, and only while there is something to send. It reads each new event
 //! once, puts it on the lanes of its receivers, works on all lanes concurrently, each in order, and notes the results
 //! in one commit for everything done since the last. A lane whose receiver fails gets a row and an alarm, and leaves
 //! memory; so does one whose event cannot be read. A lane whose row is damaged is left as it is, and new events for its
-//! receiver go to separate lanes beside it.
+//! receiver go to separate lanes.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -25,7 +25,7 @@ use super::receivers::{Hooks, receivers, url_of};
 use super::run::Run;
 use super::settings::SKEW_MILLIS;
 use super::state::{LOST_SEND_CHECK_DELAY_MILLIS, LaneChange, Settlement};
-use super::step::{ATTEMPT_TIMEOUT, FoundEvent, Route, StepOutcome, hooks_of, step};
+use super::step::{ATTEMPT_TIMEOUT, EndedStep, FoundEvent, Route, hooks_of, step};
 use super::{CourierSignal, read_log, settings};
 use crate::clock::Millis;
 use crate::id::EntityKey;
@@ -40,12 +40,13 @@ mod ended;
 mod hand_over;
 mod loading;
 
-/// Events looked at together.
+/// Events read at once.
 const EVENTS_PER_PAGE: usize = 64;
 /// Returning lanes that are worked on at once: the rest of the room is for new events, which many returning lanes would
 /// otherwise keep out, and for requested retries.
 const MAX_RETURNING_LANES: usize = limits::COURIER_LANES / 4 * 3;
-/// The same with requested retries: they go before lanes that come back by themselves, but not before new events.
+/// The same bound for lanes with requested retries: they go before lanes that come back by themselves, but not before
+/// new events.
 const MAX_RETRIED_LANES: usize = limits::COURIER_LANES / 8 * 7;
 /// How long finished steps wait to be noted together with more, when nothing is in flight.
 const NOTE_DELAY: Duration = Duration::from_millis(20);
@@ -61,23 +62,23 @@ const FIND_TIMEOUT: Duration = Duration::from_secs(1);
 /// The pause before new events are read again after a failed read.
 const REREAD_PAUSE: Duration = Duration::from_millis(LOST_SEND_CHECK_DELAY_MILLIS);
 
-/// See the module's text.
+/// The courier of one log.
 pub(super) struct Courier<M: Sends> {
     node: Arc<Node>,
     entity: EntityKey,
     signal: Arc<CourierSignal>,
     scope: Arc<LogScope>,
     workspace: Arc<str>,
-    /// The first event that was not looked at.
-    looked: u64,
-    /// The same when the last note was made.
-    noted: u64,
+    /// The first event that was not read.
+    unread_from: u64,
+    /// The value of `unread_from` that was noted last.
+    noted_from: u64,
     runs: HashMap<Lane, Run>,
     /// Lanes to resume before their time that have found no room so far, or could not be read.
     to_resume: HashSet<Lane>,
-    /// Those of them that were resumed, while their stored rows say that they wait.
+    /// Lanes of `to_resume` that were resumed, and whose stored rows still say that they wait.
     resumed: HashSet<Lane>,
-    steps: FuturesUnordered<BoxFuture<'static, StepOutcome>>,
+    steps: FuturesUnordered<BoxFuture<'static, EndedStep>>,
     ended: Ended,
     /// When the first step that is not noted yet ended.
     unnoted_since: Option<Instant>,
@@ -122,19 +123,19 @@ async fn deliver_until_idle<M: Sends>(
     scope: &LogScope,
     from: Option<u64>,
 ) -> Result<(), StoreError> {
-    let mut looked = match from {
+    let mut unread_from = match from {
         Some(from) => from,
         None => first_event::<M>(node, entity, signal).await?,
     };
     loop {
-        looked = deliver_pending::<M>(node, entity, signal, scope, looked).await?;
+        unread_from = deliver_pending::<M>(node, entity, signal, scope, unread_from).await?;
         if node.outbox.remove_idle(entity, signal) {
             return Ok(());
         }
     }
 }
 
-/// The first event to be looked at. While the signal exists only this courier reads events.
+/// The first event to be read. While the signal exists only this courier reads events.
 async fn first_event<M: Sends>(node: &Node, entity: EntityKey, signal: &CourierSignal) -> Result<u64, StoreError> {
     let state = retry_transient(FIND_TIMEOUT, || node.state::<M>(entity)).await?;
     let upto = state.as_ref().map_or(signal.upto(), |state| M::log(entity, state).last_seq);
@@ -172,7 +173,7 @@ async fn deliver_pending<M: Sends>(
     entity: EntityKey,
     signal: &Arc<CourierSignal>,
     scope: &LogScope,
-    looked: u64,
+    unread_from: u64,
 ) -> Result<u64, StoreError> {
     let mut courier = Courier::<M> {
         node: Arc::clone(node),
@@ -180,8 +181,8 @@ async fn deliver_pending<M: Sends>(
         signal: Arc::clone(signal),
         scope: Arc::new(scope.clone()),
         workspace: node.outbox.workspace_id(node.store.as_ref(), entity.workspace).await?,
-        looked,
-        noted: looked,
+        unread_from,
+        noted_from: unread_from,
         runs: HashMap::new(),
         to_resume: HashSet::new(),
         resumed: HashSet::new(),
@@ -197,7 +198,7 @@ async fn deliver_pending<M: Sends>(
     if done.is_err() {
         signal.resume_again(courier.to_resume.iter().chain(&courier.resumed));
     }
-    done.map(|()| courier.looked)
+    done.map(|()| courier.unread_from)
 }
 
 impl<M: Sends> Courier<M> {
@@ -234,7 +235,7 @@ impl<M: Sends> Courier<M> {
             let again_at = self.failed_read.as_ref().map(|(_, again)| *again);
             let put_off_at = self.node.store.is_shared().then_some(self.noted_at + POSTPONE_INTERVAL);
             tokio::select! {
-                Some(outcome) = self.steps.next() => self.apply_outcome(outcome).await,
+                Some(ended) = self.steps.next() => self.apply_step(ended).await,
                 () = self.signal.raised() => {}
                 () = sleep_until(again_at.unwrap_or_else(Instant::now)), if again_at.is_some() => {}
                 () = sleep_until(put_off_at.unwrap_or_else(Instant::now)), if put_off_at.is_some() => self.note().await?,
@@ -253,21 +254,21 @@ impl<M: Sends> Courier<M> {
         self.to_resume.extend(raised.resume.into_iter().take(room));
         let had_failed = self.failed_read.take().is_some();
         let has_found_room = !self.to_resume.is_empty() && self.runs.len() < MAX_RETURNING_LANES;
-        let is_after = self.looked <= self.signal.upto() && self.has_room();
-        if raised.is_raised || had_failed || has_found_room || is_after {
+        let has_room_for_unread = self.unread_from <= self.signal.upto() && self.has_room();
+        if raised.is_raised || had_failed || has_found_room || has_room_for_unread {
             let due = self.take_due_lanes().await;
-            let looked = self.take_new_events().await;
+            let new_events = self.take_new_events().await;
             let again = Instant::now() + REREAD_PAUSE;
-            self.failed_read = due.and(looked).err().map(|error| (error, again));
+            self.failed_read = due.and(new_events).err().map(|error| (error, again));
         }
     }
 
-    /// Whether there are events or notifications that the courier has not looked at.
+    /// Whether there are unread events or notifications.
     fn has_news(&self) -> bool {
-        self.signal.is_raised() || self.looked <= self.signal.upto()
+        self.signal.is_raised() || self.unread_from <= self.signal.upto()
     }
 
-    /// Whether there is room to look at more events before earlier ones have been sent.
+    /// Whether there is room to read more events before earlier ones have been sent.
     fn has_room(&self) -> bool {
         self.runs.len() < limits::COURIER_LANES
     }
@@ -290,7 +291,7 @@ impl<M: Sends> Courier<M> {
                     is_damaged
                 }
             };
-            if is_done && self.to_resume.remove(&lane) && self.runs.get(&lane).is_some_and(Run::is_moving) {
+            if is_done && self.to_resume.remove(&lane) && self.runs.get(&lane).is_some_and(Run::is_active) {
                 self.resumed.insert(lane);
             }
         }
@@ -301,7 +302,7 @@ impl<M: Sends> Courier<M> {
     async fn take_lane(&mut self, lane: Lane, is_early: bool, now: Millis) -> Result<bool, StoreError> {
         let known = self.runs.get(&lane);
         let is_known = known.is_some();
-        let is_moving = known.is_some_and(Run::is_moving);
+        let is_active = known.is_some_and(Run::is_active);
         let Some(stored) = self.node.stored::<LaneRow>(self.entity, LANES, lane.key()).await? else { return Ok(true) };
         // It belongs to the other server until its time, at which the log's alarm rings.
         if !is_known && self.node.store.is_shared() && is_left_alone(&stored, now) {
@@ -313,7 +314,7 @@ impl<M: Sends> Courier<M> {
         }
         // A running lane is not disturbed, unless a retry is requested, and a lane whose receiver sent `Retry-After` is
         // not resumed early.
-        if let Some(run) = self.runs.get_mut(&lane).filter(|_| is_moving) {
+        if let Some(run) = self.runs.get_mut(&lane).filter(|_| is_active) {
             run.retry_now(stored);
             return Ok(true);
         }
@@ -332,25 +333,25 @@ impl<M: Sends> Courier<M> {
                 if is_released {
                     run.drop_retry_after();
                 }
-                self.runs.extend(Some(run).filter(|run| run.may_go(now)).map(|run| (lane, run)));
+                self.runs.extend(Some(run).filter(|run| run.may_send(now)).map(|run| (lane, run)));
             }
         }
         Ok(true)
     }
 
-    /// Looks at new events, and puts them on the lanes of their receivers.
+    /// Reads new events, and puts them on the lanes of their receivers.
     async fn take_new_events(&mut self) -> Result<(), StoreError> {
         let mut known: HashMap<u64, Option<Arc<Hooks>>> = HashMap::new();
-        while self.looked <= self.signal.upto() && self.has_room() {
-            let range = (self.looked, self.signal.upto());
+        while self.unread_from <= self.signal.upto() && self.has_room() {
+            let range = (self.unread_from, self.signal.upto());
             let records =
                 read_log::next_part::<M>(&self.node, self.entity, range, Order::Asc, EVENTS_PER_PAGE).await?.records;
             let Some(last) = records.last().map(|record| record.seq) else {
                 return Err(StoreError::Unavailable("the store does not return what was committed".into()));
             };
             let settings = settings::read(&self.node, self.entity, &self.scope).await?;
-            // All are read before any is put on a lane: otherwise a failed read would have events looked at again that
-            // were already sent.
+            // All are read before any is put on a lane: otherwise events that were already sent would be read again
+            // after a failed read.
             let mut wanted = Vec::new();
             for record in &records {
                 let Some(subject) = M::subject(record) else { continue };
@@ -374,7 +375,7 @@ impl<M: Sends> Courier<M> {
             for (lane, record) in wanted {
                 self.runs.entry(lane).or_default().push(FoundEvent { seq: record.seq, at: record.at });
             }
-            self.looked = last + 1;
+            self.unread_from = last + 1;
             self.note_later();
         }
         Ok(())
@@ -387,7 +388,7 @@ impl<M: Sends> Courier<M> {
 
     /// Starts the next step of every lane that can make one.
     fn start_steps(&mut self) {
-        let mut untried_since = (self.looked <= self.signal.upto()).then_some(self.signal.since);
+        let mut untried_since = (self.unread_from <= self.signal.upto()).then_some(self.signal.since);
         for (lane, run) in &mut self.runs {
             untried_since = untried_since.into_iter().chain(run.untried_since()).min();
             let Some((head, retry_signal)) = run.start() else { continue };
@@ -401,8 +402,10 @@ impl<M: Sends> Courier<M> {
                 workspace: Arc::clone(workspace),
                 retry_signal,
             };
-            let (lane, like) = (*lane, run.like(*lane));
-            self.steps.push(Box::pin(async move { StepOutcome { lane, stepped: step::<M>(route, like, head).await } }));
+            let (lane, effective_lane) = (*lane, run.effective_lane(*lane));
+            self.steps.push(Box::pin(async move {
+                EndedStep { lane, outcome: step::<M>(route, effective_lane, head).await }
+            }));
         }
         self.signal.untried_since.store(untried_since.map_or(u64::MAX, |at| at.0), Ordering::Relaxed);
     }
@@ -411,13 +414,16 @@ impl<M: Sends> Courier<M> {
     /// ends.
     async fn note(&mut self) -> Result<(), StoreError> {
         let now = self.node.clock.now();
-        let (look_after, ahead) = match self.node.store.is_shared() {
+        let (check_after, ahead) = match self.node.store.is_shared() {
             true => (LEFT_ALONE_MILLIS, LEFT_ALONE_MILLIS * 2 / 3 + 1),
             false => (LOST_SEND_CHECK_DELAY_MILLIS, 0),
         };
         let moved = |(lane, run): (&Lane, &Run)| {
-            let change =
-                LaneChange { lane: *lane, before: run.stored.clone(), after: run.row_to_store(now, look_after, ahead) };
+            let change = LaneChange {
+                lane: *lane,
+                before: run.stored.clone(),
+                after: run.row_to_store(now, check_after, ahead),
+            };
             (change.before != change.after).then_some(change)
         };
         let mut lanes: Vec<LaneChange> = self.runs.iter().filter_map(moved).collect();
@@ -425,16 +431,17 @@ impl<M: Sends> Courier<M> {
         // of the two.
         lanes.sort_unstable_by_key(|change| Reverse(change.lane));
         let ended = self.ended.take();
-        let nothing = lanes.is_empty() && ended.is_empty() && self.looked == self.noted && !self.check;
+        let nothing = lanes.is_empty() && ended.is_empty() && self.unread_from == self.noted_from && !self.check;
         (self.check, self.unnoted_since) = (false, None);
         let afters: Vec<_> = lanes.iter().map(|change| (change.lane, change.after.clone())).collect();
         let mut steps = Vec::new();
         if !nothing {
-            let settlement = Settlement { looked: self.looked, lanes, ended };
+            let settlement = Settlement { unread_from: self.unread_from, lanes, ended };
             let node = Arc::clone(&self.node);
             steps = self.outcomes_during(note::<M>(&node, self.entity, settlement)).await?;
         }
-        (self.noted, self.noted_at) = (self.looked, Instant::now());
+        self.noted_from = self.unread_from;
+        self.noted_at = Instant::now();
         self.resumed.clear();
         for (lane, after) in afters {
             if let Some(run) = self.runs.get_mut(&lane) {
@@ -442,8 +449,8 @@ impl<M: Sends> Courier<M> {
             }
         }
         self.runs.retain(|_, run| !run.is_at_rest());
-        for outcome in steps {
-            self.apply_outcome(outcome).await;
+        for ended in steps {
+            self.apply_step(ended).await;
         }
         Ok(())
     }
@@ -453,7 +460,7 @@ impl<M: Sends> Courier<M> {
     async fn outcomes_during(
         &mut self,
         noting: impl Future<Output = Result<(), StoreError>>,
-    ) -> Result<Vec<StepOutcome>, StoreError> {
+    ) -> Result<Vec<EndedStep>, StoreError> {
         let mut noting = pin!(noting);
         let mut steps = Vec::new();
         loop {

@@ -143,14 +143,14 @@ impl Lane {
     pub fn key(self) -> Bytes {
         let mut out = Vec::with_capacity(26);
         if let Some(seq) = self.again {
-            out.extend_from_slice(&Self::prefix_beside(seq));
+            out.extend_from_slice(&Self::separate_prefix(seq));
         }
         self.receiver.put(&mut out);
         out.into()
     }
 
     /// The key prefix of all separate lanes of this event.
-    pub(crate) fn prefix_beside(seq: u64) -> [u8; 9] {
+    pub(crate) fn separate_prefix(seq: u64) -> [u8; 9] {
         let mut out = [5; 9];
         out[1..].copy_from_slice(&seq.to_be_bytes());
         out
@@ -222,7 +222,7 @@ pub fn keep(attempts: &mut Vec<Attempt>, attempt: Attempt) {
     attempts.push(attempt);
 }
 
-/// A lane with events to send later: its cursor, as stored.
+/// A lane with events to send later: its cursor as it is stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct LaneRow {
     /// The event that comes next.
@@ -244,7 +244,8 @@ pub struct LaneRow {
     #[n(5)]
     pub deferred_until: Option<Millis>,
     /// A request asked for the next attempt, or for a later event: the attempt is made even if the circuit breaker is
-    /// tripped. See `RetryRequests`, as which this and [`retry_requests`](LaneRow::retry_requests) are read and written.
+    /// tripped. See `RetryRequests`, as which this and [`retry_requests`](LaneRow::retry_requests) are read and
+    /// written.
     #[n(6)]
     pub retry_requested: bool,
     /// How often `next` was tried by the schedule. A requested attempt counts if it was the first one.
@@ -258,7 +259,7 @@ pub struct LaneRow {
     pub tried_at: Option<u64>,
     /// How `next` had ended before a retry of it was requested; `None`: it had not, or was tried since.
     #[n(10)]
-    pub was: Option<Was>,
+    pub was: Option<EarlierEnd>,
     /// Another receiver's lane handed this one event over, and its retry was not requested: it is sent only if it is
     /// still for the receiver.
     #[n(11)]
@@ -280,13 +281,13 @@ pub struct LaneRow {
     pub scheduled_at: Option<Millis>,
 }
 
-/// The earlier end of a delivery that is sent again.
+/// How a delivery that is sent again had ended before.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Was {
-    /// How.
+pub struct EarlierEnd {
+    /// How it ended.
     #[n(0)]
     pub end: End,
-    /// Where, as [`Delivery::url`].
+    /// The URL, as in [`Delivery::url`].
     #[n(1)]
     pub url: String,
 }
@@ -302,7 +303,7 @@ pub fn mark(url: &str) -> u64 {
 impl LaneRow {
     /// A lane with these events to send, from now on.
     #[must_use]
-    pub fn fresh(next: u64, until: u64, next_at: Millis) -> Self {
+    pub fn new(next: u64, until: u64, next_at: Millis) -> Self {
         Self { next, until, next_at, ..Self::default() }
     }
 
@@ -312,7 +313,7 @@ impl LaneRow {
         lane.again.is_some() && self.handed != Some(true)
     }
 
-    /// Whether `later` equals this, except for newer events behind it.
+    /// Whether `later` equals this, except for newer events after it.
     #[must_use]
     pub fn has_grown_to(&self, later: &Self) -> bool {
         self.until < later.until && *self == Self { until: self.until, ..later.clone() }

@@ -29,12 +29,12 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// As they are known now.
+    /// The receivers as they are known now.
     pub(crate) fn new(endpoints: Option<Endpoints>, channel: bool) -> Self {
         Self { endpoints, channel }
     }
 
-    /// None.
+    /// No receivers.
     #[must_use]
     pub fn none() -> Self {
         // An empty slice is shared, so that this costs nothing.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attempt_telemetry;
-use super::lane::{Attempt, Delivery, End, Receiver, Was, keep};
+use super::lane::{Attempt, Delivery, EarlierEnd, End, Receiver, keep};
 use super::port::Sends;
 use super::state::{DeliveryKey, Settlement};
 use super::step::Unsent;
@@ -31,7 +31,7 @@ pub(super) struct NotSent {
     /// The attempts so far.
     pub(super) attempts: Vec<Attempt>,
     /// How it had ended before its retry was requested, if it was not tried since.
-    pub(super) was: Option<Was>,
+    pub(super) was: Option<EarlierEnd>,
 }
 
 /// Deliveries that have ended and are not noted yet.
@@ -54,9 +54,9 @@ impl Ended {
         let NotSent { receiver, seq, mut attempts, was } = event;
         keep(&mut attempts, Attempt::not_made(now, why));
         let Unsent { happened: at, event, url } = unsent;
-        let Was { end, url } = match was {
+        let EarlierEnd { end, url } = match was {
             Some(was) if !was.url.is_empty() => was,
-            was => Was { end: was.map_or(End::Failed, |was| was.end), url },
+            was => EarlierEnd { end: was.map_or(End::Failed, |was| was.end), url },
         };
         let delivery = Delivery { at, event: event.to_owned(), receiver, url, end, attempts };
         self.push(DeliveryKey::new(seq, receiver), delivery);
@@ -130,7 +130,7 @@ fn parts(settlement: Settlement) -> Vec<Settlement> {
     for lane in settlement.lanes {
         parts.with_room_for(lane.weight()).lanes.push(lane);
     }
-    parts.last.looked = settlement.looked;
+    parts.last.unread_from = settlement.unread_from;
     parts.full.push(parts.last);
     parts.full
 }
@@ -211,7 +211,7 @@ mod tests {
     }
 
     fn lane(seq: u64) -> LaneChange {
-        let mut waiting = LaneRow::fresh(seq, seq, Millis(0));
+        let mut waiting = LaneRow::new(seq, seq, Millis(0));
         for _ in 0..20 {
             keep(&mut waiting.attempts, Attempt::not_made(Millis(0), "timeout"));
         }
@@ -224,16 +224,19 @@ mod tests {
         for (deliveries, lanes, url) in [(0, 0, ""), (3, 2, ""), (3_000, 300, url.as_str()), (5_000, 1, "")] {
             let ended: Vec<_> = (0..deliveries).map(|seq| ended(seq, url)).collect();
             let lanes: Vec<_> = (0..lanes).map(lane).collect();
-            let whole = Settlement { looked: 7, lanes, ended };
-            let divided = parts(whole.clone());
-            assert_eq!(divided.len() == 1, whole.weight() <= limits::NOTE_BYTES, "{deliveries} {}", divided.len());
+            let settlement = Settlement { unread_from: 7, lanes, ended };
+            let divided = parts(settlement.clone());
+            assert_eq!(divided.len() == 1, settlement.weight() <= limits::NOTE_BYTES, "{deliveries} {}", divided.len());
             for part in &divided {
                 assert!(part.weight() <= limits::NOTE_BYTES + 1_000, "{}", part.weight());
             }
             let (last, others) = divided.split_last().unwrap();
-            assert!(last.looked == 7 && others.iter().all(|part| part.looked == 0), "all has its row by then");
-            assert!(divided.iter().flat_map(|part| &part.ended).eq(&whole.ended));
-            assert!(divided.iter().flat_map(|part| &part.lanes).eq(&whole.lanes));
+            assert!(
+                last.unread_from == 7 && others.iter().all(|part| part.unread_from == 0),
+                "all has its row by then"
+            );
+            assert!(divided.iter().flat_map(|part| &part.ended).eq(&settlement.ended));
+            assert!(divided.iter().flat_map(|part| &part.lanes).eq(&settlement.lanes));
         }
     }
 

@@ -22,9 +22,9 @@ use crate::store::{KeyHash, Order, SeqRange, StoreError};
 use crate::tables::{DELIVERIES, LANES, RETRIED};
 use crate::tasks::log_limiter::Line;
 
-/// Events looked at together.
+/// Events read at once.
 const EVENTS_PER_PAGE: usize = 64;
-/// Events looked at for one answer; the next answer continues from there.
+/// Events read for one answer; the next answer continues from there.
 const MAX_SCANNED: usize = 1_024;
 
 /// The status of a delivery.
@@ -77,7 +77,7 @@ impl DeliveryState {
         }
     }
 
-    /// A delivery of an event that waits on a lane, or was not looked at yet.
+    /// A delivery of an event that waits on a lane, or was not read yet.
     fn pending(
         entity: EntityKey,
         seq: u64,
@@ -86,9 +86,9 @@ impl DeliveryState {
         url: &str,
         row: Option<&LaneRow>,
     ) -> Self {
-        let of_it = row.filter(|row| row.next == seq);
-        let attempts = of_it.map(|row| row.attempts.clone());
-        let last = of_it.and_then(|row| row.url.as_ref().or(row.was.as_ref().map(|was| &was.url)));
+        let head_row = row.filter(|row| row.next == seq);
+        let attempts = head_row.map(|row| row.attempts.clone());
+        let last = head_row.and_then(|row| row.url.as_ref().or(row.was.as_ref().map(|was| &was.url)));
         Self {
             id: DeliveryId(ended_key(subject.at, entity, DeliveryKey::new(seq, receiver))),
             receiver,
@@ -107,7 +107,7 @@ impl DeliveryState {
 pub struct Pending {
     /// The deliveries, by event and, within one, by receiver.
     pub deliveries: Vec<(u64, DeliveryState)>,
-    /// Events behind this one were not looked at; `None`: all were.
+    /// Events after this one were not read; `None`: all were.
     pub upto: Option<u64>,
 }
 
@@ -121,8 +121,8 @@ pub async fn ended(node: &Node, entity: EntityKey, key: DeliveryKey) -> Result<O
     Ok(delivery.map(|delivery| DeliveryState::ended(entity, key, delivery)))
 }
 
-/// The pending deliveries of one entry of the workspace's list, by event in this order, from behind the event `after`
-/// on; at least `limit` of them if there are so many. Damaged events are skipped.
+/// The pending deliveries of one entry of the workspace's list, by event in this order, after the event `after`; at
+/// least `limit` of them if there are so many. Damaged events are skipped.
 ///
 /// # Errors
 ///
@@ -152,8 +152,8 @@ pub async fn pending_of_event(
     event: EventId,
 ) -> Result<Vec<DeliveryState>, StoreError> {
     let entity = |kind| EntityKey { workspace, kind, id: event.entity };
-    let mut found = to_all::<Conversation>(node, entity(Kind::Conversation), event).await?;
-    found.extend(to_all::<Contact>(node, entity(Kind::Contact), event).await?);
+    let mut found = pending_to_all::<Conversation>(node, entity(Kind::Conversation), event).await?;
+    found.extend(pending_to_all::<Contact>(node, entity(Kind::Contact), event).await?);
     found.sort_by_key(|delivery| delivery.id.0);
     found.dedup_by_key(|delivery| delivery.id);
     Ok(found)
@@ -199,7 +199,7 @@ pub async fn retried(
 }
 
 impl DeliveryState {
-    /// The same as it was when its retry was requested.
+    /// The delivery as it was when its retry was requested.
     #[must_use]
     pub fn retry_requested(self, waiting: LaneRow) -> Self {
         Self { status: Status::Pending, attempts: waiting.attempts, next_at: Some(waiting.next_at), ..self }
@@ -251,8 +251,8 @@ async fn pending_of<M: Sends>(
         let LogPart { records, upto } = page::<M>(node, of.entity, range, order).await?;
         for record in &records {
             match of_event::<M>(node, &source, record, of.lane, row.as_ref()).await {
-                Err(error) if !error.is_transient() => passed_over(node, of.entity, record.seq, &error),
-                of_it => found.deliveries.extend(of_it?.into_iter().map(|delivery| (record.seq, delivery))),
+                Err(error) if !error.is_transient() => log_skipped(node, of.entity, record.seq, &error),
+                deliveries => found.deliveries.extend(deliveries?.into_iter().map(|delivery| (record.seq, delivery))),
             }
         }
         range = behind(Some(upto));
@@ -275,7 +275,7 @@ async fn page<M: Sends>(
     match read_log::next_part::<M>(node, entity, (first, last), order, EVENTS_PER_PAGE).await {
         Err(error) if !error.is_transient() => {
             let upto = if order == Order::Asc { first } else { last };
-            passed_over(node, entity, upto, &error);
+            log_skipped(node, entity, upto, &error);
             Ok(LogPart { records: Vec::new(), upto })
         }
         read => read,
@@ -283,7 +283,7 @@ async fn page<M: Sends>(
 }
 
 /// Logs that the deliveries of a damaged event are not shown.
-fn passed_over(node: &Node, entity: EntityKey, seq: u64, error: &StoreError) {
+fn log_skipped(node: &Node, entity: EntityKey, seq: u64, error: &StoreError) {
     if let Some(Line { left_out }) = node.outbox.damaged.line(Instant::now()) {
         tracing::error!(?entity, seq, %error, left_out, "the pending deliveries of a damaged event are not shown");
     }
@@ -368,7 +368,11 @@ async fn on_its_lane<M: Sends>(
     Ok(None)
 }
 
-async fn to_all<M: Sends>(node: &Node, entity: EntityKey, event: EventId) -> Result<Vec<DeliveryState>, StoreError> {
+async fn pending_to_all<M: Sends>(
+    node: &Node,
+    entity: EntityKey,
+    event: EventId,
+) -> Result<Vec<DeliveryState>, StoreError> {
     let records = node.events::<M>(entity, SeqRange::one(event.number), Order::Asc, 1).await?;
     let (Some(record), Some(source)) = (records.first(), source::<M>(node, entity).await?) else {
         return Ok(Vec::new());

@@ -111,7 +111,7 @@ pub trait Deliverer: Send + Sync + 'static {
     fn deliver(&self, request: DeliveryRequest) -> BoxFuture<'_, Result<Answer, Undelivered>>;
 }
 
-/// Delivers nothing: every event stays pending.
+/// Delivers nothing: every event remains pending.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoDeliverer;
 

@@ -74,7 +74,8 @@ impl<'a> Configured<'a> {
         self.is_changed_within(receiver, since, self.skew_millis)
     }
 
-    /// The same, but also for events that happened while the change was being stored, and were sent as before it.
+    /// Whether a receiver's subscription or URL may have changed since this time, or was being changed then: events
+    /// that happened while a change was being stored were sent as before it.
     pub(crate) fn may_have_changed(&self, receiver: Receiver, since: Millis) -> bool {
         self.is_changed_within(receiver, since, self.skew_millis.max(STORED_MILLIS))
     }
@@ -100,7 +101,7 @@ pub(crate) const DISABLED: Unsendable = Unsendable::Off("endpoint_disabled");
 const CHANNEL_DELETED: Unsendable = Unsendable::Off("channel_deleted");
 /// Why an event has failed whose receiver was deleted, in one word.
 pub(crate) const RECEIVER_DELETED: &str = "receiver_deleted";
-/// The same if the endpoint no longer subscribes to it.
+/// Why an event has failed to which its endpoint no longer subscribes, in one word.
 pub(crate) const UNSUBSCRIBED: &str = "unsubscribed";
 
 /// How an event is sent.
@@ -126,7 +127,7 @@ pub(crate) fn receivers<'a>(
     spare: Option<Receiver>,
 ) -> Vec<(Receiver, &'a str)> {
     let mut all: Vec<(Receiver, &str)> = Vec::new();
-    for (receiver, url) in wanting(subject, configured, hooks, spare) {
+    for (receiver, url) in all_receivers(subject, configured, hooks, spare) {
         let sends = |(general, known): &(Receiver, &str)| {
             is_same(known, url) && (spare != Some(receiver) || !configured.was_changed(*general, subject.at))
         };
@@ -140,27 +141,27 @@ pub(crate) fn receivers<'a>(
 /// The receivers of an event other than `from`, whose lane now sends it to `to`, if anywhere, that do not have that
 /// URL; each URL once. That lane may have carried the event for them too, while they had one URL. A receiver that got
 /// its subscription or URL later never waited for it.
-pub(crate) fn beside<'a>(
+pub(crate) fn other_receivers<'a>(
     from: Receiver,
     to: Option<&str>,
     subject: &Subject,
     configured: &Configured<'a>,
     hooks: Option<&'a Hooks>,
 ) -> Vec<(Receiver, &'a str)> {
-    let mut left: Vec<(Receiver, &str)> = Vec::new();
-    for (receiver, url) in wanting(subject, configured, hooks, None) {
+    let mut others: Vec<(Receiver, &str)> = Vec::new();
+    for (receiver, url) in all_receivers(subject, configured, hooks, None) {
         let routed_at = configured.routed_at(receiver);
-        let was_there = receiver != from && (routed_at <= subject.at || configured.is_ahead(routed_at));
-        let has_it = to.is_some_and(|to| is_same(to, url)) || left.iter().any(|(_, known)| is_same(known, url));
-        if was_there && !has_it {
-            left.push((receiver, url));
+        let had_this_lane = receiver != from && (routed_at <= subject.at || configured.is_ahead(routed_at));
+        let has_url = to.is_some_and(|to| is_same(to, url)) || others.iter().any(|(_, known)| is_same(known, url));
+        if had_this_lane && !has_url {
+            others.push((receiver, url));
         }
     }
-    left
+    others
 }
 
 /// All receivers of an event, as in [`receivers`], including several with one URL.
-fn wanting<'a>(
+fn all_receivers<'a>(
     subject: &Subject,
     configured: &Configured<'a>,
     hooks: Option<&'a Hooks>,
@@ -169,7 +170,7 @@ fn wanting<'a>(
     let mut all = Vec::new();
     let mut add = |receiver, url: &'a str| all.push((receiver, url));
     for endpoint in configured.endpoints {
-        let on = endpoint.disabled.is_none() && hears(endpoint, subject, configured);
+        let on = endpoint.disabled.is_none() && gets_events_of(endpoint, subject, configured);
         let receiver = Receiver::Endpoint(endpoint.id);
         if (on || spare == Some(receiver)) && endpoint.subscribes(subject.event, configured.channel_id) {
             add(receiver, &endpoint.url);
@@ -192,7 +193,7 @@ fn wanting<'a>(
 
 /// Whether an enabled endpoint gets an event of that time: from its creation on, or since it was enabled again. If that
 /// time is in the future by the clock, it gets everything, since it must miss nothing until then.
-fn hears(endpoint: &WebhookEndpoint, subject: &Subject, configured: &Configured<'_>) -> bool {
+fn gets_events_of(endpoint: &WebhookEndpoint, subject: &Subject, configured: &Configured<'_>) -> bool {
     endpoint.since <= subject.at.plus(configured.skew_millis) || configured.is_ahead(endpoint.since)
 }
 
@@ -201,7 +202,7 @@ fn hears(endpoint: &WebhookEndpoint, subject: &Subject, configured: &Configured<
 /// disabled.
 pub(crate) fn is_still_due(receiver: Receiver, subject: &Subject, configured: &Configured<'_>) -> bool {
     let endpoint = configured.endpoints.iter().find(|endpoint| receiver == Receiver::Endpoint(endpoint.id));
-    endpoint.is_none_or(|endpoint| endpoint.since <= endpoint.id.at || hears(endpoint, subject, configured))
+    endpoint.is_none_or(|endpoint| endpoint.since <= endpoint.id.at || gets_events_of(endpoint, subject, configured))
 }
 
 /// Whether a receiver is an endpoint that does not, or no longer, subscribe to such an event.
@@ -277,7 +278,7 @@ pub(crate) fn destination(
     }
     let url = url_of(receiver, configured, hooks).ok_or(Unsendable::Deleted)?;
     let endpoint = receiver.endpoint().and_then(|id| configured.endpoint(id));
-    let sharing = wanting(subject, configured, hooks, None).into_iter().filter(|(_, other)| is_same(other, url));
+    let sharing = all_receivers(subject, configured, hooks, None).into_iter().filter(|(_, other)| is_same(other, url));
     let mut destination = Destination {
         url: url.to_owned(),
         method: "POST".to_owned(),

@@ -37,19 +37,19 @@ const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest such pause: otherwise lanes wait for their own times, which may be hours away.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
-/// How long reading a log is retried: others wait behind it.
+/// How long reading a log is retried: others wait for it.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often disabling an endpoint is tried while others change it.
 const MAX_ATTEMPTS: usize = 8;
 
 /// The receiver whose lanes wait.
-enum Whose {
+enum WaitingReceiver {
     Endpoint(EndpointId),
     /// At its `webhookUrl`.
     Channel(Box<Channel>),
 }
 
-impl Whose {
+impl WaitingReceiver {
     /// Its id.
     fn id(&self) -> String {
         match self {
@@ -84,7 +84,7 @@ impl Whose {
         }
     }
 
-    /// Whether such a lane is, if its log has this scope.
+    /// Whether such a lane waits for it, if the lane's log has this scope.
     fn has(&self, log: EntityKey, scope: &LogScope) -> bool {
         match self {
             Self::Endpoint(_) => true,
@@ -98,27 +98,27 @@ impl Whose {
 
 /// Resumes all lanes waiting for an endpoint, in a task of its own.
 pub(crate) fn resume_endpoint(node: &Arc<Node>, workspace: Address, endpoint: EndpointId) {
-    start_resuming(node, workspace, endpoint_key(workspace, endpoint), Whose::Endpoint(endpoint));
+    start_resuming(node, workspace, endpoint_key(workspace, endpoint), WaitingReceiver::Endpoint(endpoint));
 }
 
-/// The same for all lanes waiting for the `webhookUrl` of a channel.
+/// Resumes all lanes waiting for the `webhookUrl` of a channel, in a task of its own.
 pub(super) fn resume_channel(node: &Arc<Node>, workspace: Address, channel: Channel) {
     // A channel made again with the id of a deleted one has other waiting logs.
     let key = channel_key(workspace, &channel.incarnation());
-    start_resuming(node, workspace, key, Whose::Channel(Box::new(channel)));
+    start_resuming(node, workspace, key, WaitingReceiver::Channel(Box::new(channel)));
 }
 
 /// Runs one task per receiver, which starts over if the receiver changes meanwhile: lanes already resumed may wait for
 /// its former settings.
-fn start_resuming(node: &Arc<Node>, workspace: Address, key: BreakerKey, whose: Whose) {
+fn start_resuming(node: &Arc<Node>, workspace: Address, key: BreakerKey, waiting: WaitingReceiver) {
     let Some(mut flight) = node.outbox.resuming.begin(key) else { return };
     let node = Arc::clone(node);
     tokio::spawn(async move {
         loop {
-            let resumed = node.stopping.run_until_cancelled(resume_all(&node, workspace, &whose)).await;
+            let resumed = node.stopping.run_until_cancelled(resume_all(&node, workspace, &waiting)).await;
             if let Some(Err(error)) = &resumed {
                 // Each lane still resumes at its own time.
-                tracing::warn!(receiver = whose.id(), %error, "could not list the logs waiting for a receiver");
+                tracing::warn!(receiver = waiting.id(), %error, "could not list the logs waiting for a receiver");
             }
             if resumed.is_none() || !flight.again() {
                 return;
@@ -127,28 +127,28 @@ fn start_resuming(node: &Arc<Node>, workspace: Address, key: BreakerKey, whose: 
     });
 }
 
-async fn resume_all(node: &Arc<Node>, workspace: Address, whose: &Whose) -> Result<(), StoreError> {
-    let prefix = whose.prefix(workspace);
+async fn resume_all(node: &Arc<Node>, workspace: Address, waiting: &WaitingReceiver) -> Result<(), StoreError> {
+    let prefix = waiting.prefix(workspace);
     let range = KeyRange { after: Some(prefix.clone()), before: None };
     let mut pages = Pages::of_view(node.store.as_ref(), workspace, PENDING, range, ENTRIES_PER_PAGE);
-    while let Some(rows) = next_page(&mut pages, whose).await? {
+    while let Some(rows) = next_page(&mut pages, waiting).await? {
         for row in &rows {
             if !row.key.starts_with(&prefix) {
                 return Ok(());
             }
             let Some(PendingKey { entity, lane }) = parse_pending_key(workspace, &row.key) else { continue };
-            let Some(lane) = lane.filter(|lane| whose.may_have(*lane)) else { continue };
+            let Some(lane) = lane.filter(|lane| waiting.may_have(*lane)) else { continue };
             while node.outbox.active() >= limits::COURIERS / 2 {
                 sleep(ROOM_CHECK_INTERVAL).await;
             }
             let resumed = match entity.kind {
-                Kind::Conversation => resume_lane::<Conversation>(node, entity, lane, whose).await,
-                Kind::Contact => resume_lane::<Contact>(node, entity, lane, whose).await,
+                Kind::Conversation => resume_lane::<Conversation>(node, entity, lane, waiting).await,
+                Kind::Contact => resume_lane::<Contact>(node, entity, lane, waiting).await,
                 Kind::Attachment | Kind::Memories | Kind::Workspace | Kind::Installation => Ok(()),
             };
             if let Err(error) = resumed {
                 // It resumes at its own time, and delays no other.
-                let receiver = whose.id();
+                let receiver = waiting.id();
                 tracing::warn!(?entity, receiver, %error, "could not read a log waiting for a receiver");
             }
         }
@@ -157,12 +157,12 @@ async fn resume_all(node: &Arc<Node>, workspace: Address, whose: &Whose) -> Resu
 }
 
 /// The next page, however long that takes.
-async fn next_page(pages: &mut Pages<'_>, whose: &Whose) -> Result<Option<Vec<Row>>, StoreError> {
+async fn next_page(pages: &mut Pages<'_>, waiting: &WaitingReceiver) -> Result<Option<Vec<Row>>, StoreError> {
     let mut backoff = Backoff::endless(FIRST_PAUSE, MAX_PAUSE);
     loop {
         match pages.next().await {
             Err(error) if error.is_transient() => {
-                let receiver = whose.id();
+                let receiver = waiting.id();
                 tracing::warn!(receiver, %error, "could not list the logs waiting for a receiver; retrying");
                 backoff.wait().await;
             }
@@ -175,11 +175,11 @@ async fn resume_lane<M: Sends>(
     node: &Arc<Node>,
     entity: EntityKey,
     lane: Lane,
-    whose: &Whose,
+    waiting: &WaitingReceiver,
 ) -> Result<(), StoreError> {
     let state = retry_transient(READ_TIMEOUT, || node.state::<M>(entity)).await?;
     if let Some(state) = state
-        && whose.has(entity, &M::scope(&state))
+        && waiting.has(entity, &M::scope(&state))
     {
         node.outbox.resume_lane::<M>(node, entity, &state, lane);
     }

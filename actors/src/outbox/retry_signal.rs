@@ -8,13 +8,14 @@ use tokio::sync::Notify;
 /// Which event a retry was requested for. Of two requests the greater one decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum RetryOf {
-    /// One behind the lane's first one, which goes now too, but only if its receiver still wants it.
+    /// One after the lane's first one, which goes now too, but only if its receiver still wants it.
     LaterEvent,
     /// The lane's first one, which the step is about.
     Head,
 }
 
-/// See the module's text. Several requests before one is taken count as one, for the first event if any of them is.
+/// Requested retries, from the courier to the step. Several requests before one is taken count as one, for the first
+/// event if any of them is.
 #[derive(Debug, Default)]
 pub(super) struct RetrySignal {
     of_head: AtomicBool,

@@ -7,7 +7,7 @@ use crate::clock::Millis;
 pub(super) const CROWDED_MILLIS: u64 = 2_000;
 /// The time between two such returns: 40 a second, since each costs a commit for nothing.
 pub(super) const APART_MILLIS: u64 = 25;
-/// The same if deliveries arrive, so that returning lanes find room.
+/// The time between two returns if deliveries arrive, so that returning lanes find room.
 pub(super) const APART_WELL_MILLIS: u64 = 1;
 /// The longest such time; lanes beyond it come back together, which takes 144,000 of them.
 pub(super) const MAX_RETURN_MILLIS: u64 = 3_600_000;
@@ -45,6 +45,6 @@ mod tests {
         let last = next(Millis(0), before, false, before);
         let last = next(last, now.plus(CROWDED_MILLIS), false, now);
         assert_eq!(last, now.plus(CROWDED_MILLIS + APART_MILLIS));
-        assert_eq!(next(last, now, false, now), last.plus(APART_MILLIS), "and the others come behind that one");
+        assert_eq!(next(last, now, false, now), last.plus(APART_MILLIS), "and the others come after that one");
     }
 }

@@ -14,7 +14,7 @@ const MAX_KNOWN_EVENTS: usize = 256;
 
 /// The position of an event on a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum LanePosition {
     /// It is already on the lane.
     Has,
     /// The lane's events are just being searched in a range that includes this one.
@@ -23,8 +23,8 @@ pub(super) enum Place {
     Before,
     /// Between its events.
     Within,
-    /// Behind all of them.
-    Behind,
+    /// After all of them.
+    After,
 }
 
 /// An event to send.
@@ -56,12 +56,12 @@ pub(super) struct LostEvent {
     pub(super) attempts: Vec<Attempt>,
 }
 
-/// See the module's text.
+/// The state of a lane that is in memory.
 #[derive(Debug, Default)]
 pub(super) struct Run {
     /// Events to send, ascending.
     queue: VecDeque<QueuedEvent>,
-    /// A range of the log behind those, from and to, which contains more.
+    /// A range of the log after those, which contains more.
     unread: Option<(u64, u64)>,
     /// Its row as it is now, except for which events it has, when it resumes and which retries were requested.
     pub(super) row: LaneRow,
@@ -73,7 +73,7 @@ pub(super) struct Run {
     /// The first event was handed to the other receivers that it was on this lane for.
     pub(super) is_handed_over: bool,
     /// A step is under way.
-    busy: bool,
+    has_step: bool,
     /// Notifies that step of a request.
     retry_signal: Arc<RetrySignal>,
 }
@@ -92,7 +92,7 @@ impl Run {
             parked: None,
             stored: Some(stored),
             is_handed_over: false,
-            busy: false,
+            has_step: false,
             retry_signal: Arc::default(),
         }
     }
@@ -103,17 +103,17 @@ impl Run {
     }
 
     /// A separate lane for an event that is treated like those on the usual one.
-    pub(super) fn beside() -> Self {
+    pub(super) fn separate() -> Self {
         Self { row: LaneRow { handed: Some(true), ..LaneRow::default() }, ..Self::default() }
     }
 
     /// The lane whose rules apply: a handed-over event is on a separate lane, but treated like those on the usual one.
-    pub(super) fn like(&self, lane: Lane) -> Lane {
+    pub(super) fn effective_lane(&self, lane: Lane) -> Lane {
         if self.row.handed == Some(true) { Lane::to(lane.receiver) } else { lane }
     }
 
     /// Whether an attempt at its receiver may be made now.
-    pub(super) fn may_go(&self, now: Millis) -> bool {
+    pub(super) fn may_send(&self, now: Millis) -> bool {
         self.retries.any() || self.row.deferred_until.is_none_or(|deferred_until| deferred_until <= now)
     }
 
@@ -123,15 +123,15 @@ impl Run {
     }
 
     /// Whether it is running, and does not wait for its time.
-    pub(super) fn is_moving(&self) -> bool {
-        self.busy || self.parked.is_none()
+    pub(super) fn is_active(&self) -> bool {
+        self.has_step || self.parked.is_none()
     }
 
     /// Resumes a waiting lane if it is due, if it is to resume `early`, or if its row shows a newly requested retry.
     pub(super) fn resume(&mut self, stored: LaneRow, early: bool, now: Millis) {
         self.take_requests(stored);
         let is_due = self.parked.is_some_and(|at| at <= now);
-        if self.retries.any() || (is_due || early) && self.may_go(now) {
+        if self.retries.any() || (is_due || early) && self.may_send(now) {
             self.parked = None;
         }
     }
@@ -146,16 +146,16 @@ impl Run {
     /// The retry that was requested since its row was last read, if any. Such a row replaces the known one, so this
     /// courier also sends the events that another node has put on the lane meanwhile.
     fn take_requests(&mut self, stored: LaneRow) -> Option<RetryOf> {
-        // If all events here have ended and are not noted yet, the row stays, and is due.
+        // If all events here have ended and are not noted yet, the row is kept, and is due.
         let first = self.first().filter(|_| stored.retries().any() && self.stored.as_ref() != Some(&stored))?;
-        let news = stored.requests_since(self.stored.as_ref());
-        let (here, ended): (Vec<_>, Vec<_>) = news.into_iter().partition(|asked| first <= asked.seq);
+        let new_requests = stored.requests_since(self.stored.as_ref());
+        let (here, ended): (Vec<_>, Vec<_>) = new_requests.into_iter().partition(|request| first <= request.seq);
         match self.stored.as_mut().filter(|known| !ended.is_empty() && known.has_requests_in(&stored)) {
-            // The same for requested events that have ended: the step that notes them finds the request and has them
-            // sent once more. The lane continues with the others.
+            // Requested events may have ended: the step that notes them finds the request and has them sent once more.
+            // The lane continues with the others.
             Some(known) => known.know_requests(&here),
             None => {
-                self.reach(stored.next, stored.until);
+                self.extend_to(stored.next, stored.until);
                 self.stored = Some(stored);
             }
         }
@@ -163,14 +163,14 @@ impl Run {
         if here.is_empty() {
             return None;
         }
-        let is_of_head = here.iter().any(|asked| asked.seq == first);
-        here.into_iter().for_each(|asked| self.retries.add(asked));
+        let is_of_head = here.iter().any(|request| request.seq == first);
+        here.into_iter().for_each(|request| self.retries.add(request));
         self.row.deferred_until = None;
         Some(if is_of_head { RetryOf::Head } else { RetryOf::LaterEvent })
     }
 
     /// The log has events for it in this range. Those that it has or had already are not added again.
-    fn reach(&mut self, next: u64, until: u64) {
+    fn extend_to(&mut self, next: u64, until: u64) {
         let known = self.last().max(self.stored.as_ref().map(|stored| stored.until));
         let from = known.map_or(next, |known| next.max(known + 1));
         if from <= until {
@@ -193,23 +193,23 @@ impl Run {
     }
 
     /// The position of an event on it.
-    pub(super) fn place_of(&self, seq: u64) -> Place {
+    pub(super) fn position_of(&self, seq: u64) -> LanePosition {
         let first = self.first();
         let is_unread = self.unread.is_some_and(|(from, upto)| (from..=upto).contains(&seq));
         match (first, self.last()) {
-            (Some(_), Some(last)) if seq > last => Place::Behind,
+            (Some(_), Some(last)) if seq > last => LanePosition::After,
             // The running search may have passed the event before it was for this receiver.
-            _ if is_unread && self.busy && self.queue.is_empty() => Place::Searched,
-            _ if is_unread || self.queue.iter().any(|known| known.seq == seq) => Place::Has,
-            (Some(first), _) if seq < first => Place::Before,
-            (Some(_), _) => Place::Within,
-            (None, _) => Place::Behind,
+            _ if is_unread && self.has_step && self.queue.is_empty() => LanePosition::Searched,
+            _ if is_unread || self.queue.iter().any(|known| known.seq == seq) => LanePosition::Has,
+            (Some(first), _) if seq < first => LanePosition::Before,
+            (Some(_), _) => LanePosition::Within,
+            (None, _) => LanePosition::After,
         }
     }
 
-    /// Adds an event that is handed over, at [`Within`](Place::Within) or [`Behind`](Place::Behind).
+    /// Adds an event that is handed over, at [`Within`](LanePosition::Within) or [`After`](LanePosition::After).
     pub(super) fn insert(&mut self, event: FoundEvent) {
-        if self.place_of(event.seq) != Place::Within {
+        if self.position_of(event.seq) != LanePosition::Within {
             return self.push(event);
         }
         let place = self.queue.partition_point(|known| known.seq < event.seq);
@@ -222,7 +222,7 @@ impl Run {
     }
 
     /// Searches its receiver's events again, from the first one on.
-    pub(super) fn search_anew(&mut self) {
+    pub(super) fn search_again(&mut self) {
         self.unread = self.first().zip(self.last());
         self.queue.clear();
         // It referred to the first event, which may be dropped.
@@ -325,7 +325,7 @@ impl Run {
 
     /// The next step, if one can be made, and the handle that notifies it of a requested retry.
     pub(super) fn start(&mut self) -> Option<(NextEvent, Arc<RetrySignal>)> {
-        if self.busy || self.parked.is_some() {
+        if self.has_step || self.parked.is_some() {
             return None;
         }
         let head = match (self.queue.front(), self.unread) {
@@ -336,7 +336,7 @@ impl Run {
                     is_handed_over: self.is_handed_over,
                     is_requested: self.is_head_requested(),
                 },
-                want: SendRequest {
+                send_request: SendRequest {
                     retry_requested: self.retries.any(),
                     url: None,
                     unanswered: self.unanswered(),
@@ -349,7 +349,7 @@ impl Run {
             }
             (None, None) => return None,
         };
-        self.busy = true;
+        self.has_step = true;
         // A notification that the previous step missed is not for this one.
         self.retry_signal = Arc::default();
         Some((head, Arc::clone(&self.retry_signal)))
@@ -357,25 +357,25 @@ impl Run {
 
     /// Its step has ended. Returns the requested retry of which the step was not notified, if any.
     pub(super) fn end_step(&mut self) -> Option<RetryOf> {
-        self.busy = false;
+        self.has_step = false;
         self.retry_signal.take()
     }
 
     /// Whether it can be dropped from memory.
     pub(super) fn is_at_rest(&self) -> bool {
-        !self.busy && (self.parked.is_some() || self.queue.is_empty() && self.unread.is_none())
+        !self.has_step && (self.parked.is_some() || self.queue.is_empty() && self.unread.is_none())
     }
 
-    /// Its row; `None` where nothing waits. A lane in flight is to be checked `look_after` milliseconds later, and
+    /// Its row; `None` where nothing waits. A lane in flight is to be checked `check_after` milliseconds later, and
     /// keeps its noted time while that is at least `ahead` milliseconds ahead.
-    pub(super) fn row_to_store(&self, now: Millis, look_after: u64, ahead: u64) -> Option<LaneRow> {
+    pub(super) fn row_to_store(&self, now: Millis, check_after: u64, ahead: u64) -> Option<LaneRow> {
         let next = self.first()?;
         let until = self.last()?;
         // It keeps its time so that it causes no repeated writes.
         let under_way = || {
             let stored = self.stored.as_ref().filter(|stored| stored.next == next).map(|stored| stored.next_at);
-            let kept = stored.filter(|at| *at > now.plus(ahead) && *at <= now.plus(look_after));
-            kept.unwrap_or_else(|| now.plus(look_after))
+            let kept = stored.filter(|at| *at > now.plus(ahead) && *at <= now.plus(check_after));
+            kept.unwrap_or_else(|| now.plus(check_after))
         };
         let next_at = self.parked.unwrap_or_else(under_way);
         let in_flight = self.parked.is_none().then_some(true);

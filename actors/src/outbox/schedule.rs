@@ -15,7 +15,7 @@ const GIVE_UP_AFTER_MILLIS: u64 = 72 * HOUR;
 const MIN_PAUSE_BEFORE_LAST_MILLIS: u64 = HOUR;
 /// The shortest `Retry-After` that is respected.
 const MIN_RETRY_AFTER_MILLIS: u64 = SECOND;
-/// The longest.
+/// The longest `Retry-After` that is respected.
 const MAX_RETRY_AFTER_MILLIS: u64 = LATER_PAUSE_MILLIS;
 /// After so many attempts at an event, `Retry-After` can only lengthen the scheduled pause, so that a receiver that
 /// always says "at once" is not tried all day.
@@ -25,7 +25,7 @@ const RETRY_AFTER_JITTER_MILLIS: u64 = 10 * SECOND;
 
 /// The pause of a lane after a failed read of the store.
 const UNREADABLE_PAUSE_MILLIS: u64 = 5 * SECOND;
-/// The same if its data is damaged: that hardly improves soon, and each look costs a commit and a log line.
+/// The pause of a lane whose data is damaged: that hardly improves soon, and each read costs a commit and a log line.
 const DAMAGED_PAUSE_MILLIS: u64 = 600 * SECOND;
 
 /// The data of a failed attempt.
@@ -50,7 +50,7 @@ pub(crate) struct Failed {
 pub(crate) enum Next {
     /// The next attempt, and how long the receiver's `Retry-After` forbids one.
     Again {
-        /// When.
+        /// When the next attempt is made.
         at: Millis,
         /// Not before this, whatever happens.
         deferred_until: Option<Millis>,
@@ -63,7 +63,7 @@ pub(crate) enum Next {
 /// after the first few attempts, the pause is the scheduled one plus up to a fifth.
 ///
 /// An event is given up 72 hours after it happened or after its receiver began to fail, whichever is later: so each is
-/// tried at least once, a receiver that comes back within that time misses nothing, and events waiting behind an event
+/// tried at least once, a receiver that comes back within that time misses nothing, and events waiting for an event
 /// that was given up do not begin their own 72 hours.
 pub(crate) fn next(failed: Failed) -> Next {
     let planned =
@@ -144,22 +144,22 @@ mod tests {
 
     #[test]
     fn a_receiver_that_says_when_to_come_again_is_asked_then_within_bounds() {
-        let asked = |millis| next(Failed { retry_after: Some(millis), ..failed(1, BEGAN) });
-        assert_eq!(again(asked(60 * SECOND)).since(BEGAN), 60 * SECOND);
-        assert_eq!(again(asked(2 * SECOND)).since(BEGAN), 2 * SECOND, "sooner than the schedule too");
+        let requested = |millis| next(Failed { retry_after: Some(millis), ..failed(1, BEGAN) });
+        assert_eq!(again(requested(60 * SECOND)).since(BEGAN), 60 * SECOND);
+        assert_eq!(again(requested(2 * SECOND)).since(BEGAN), 2 * SECOND, "sooner than the schedule too");
         let late = next(Failed { retry_after: Some(SECOND), ..failed(9, BEGAN) });
         assert_eq!(again(late).since(BEGAN), LATER_PAUSE_MILLIS, "but not again and again");
         let later = next(Failed { retry_after: Some(8 * HOUR), ..failed(6, BEGAN) });
         assert_eq!(again(later).since(BEGAN), 8 * HOUR, "more time it may always ask for");
         for (millis, least) in [(0, SECOND), (1, SECOND), (u64::MAX, 8 * HOUR)] {
-            assert_eq!(again(asked(millis)).since(BEGAN), least);
+            assert_eq!(again(requested(millis)).since(BEGAN), least);
         }
         for wanted in [SECOND, 60 * SECOND, HOUR, 8 * HOUR] {
             let failed = Failed { retry_after: Some(wanted), random: u64::MAX, ..failed(1, BEGAN) };
             let more = again(next(failed)).since(BEGAN) - wanted;
             assert!(more < (wanted / 20).min(10 * SECOND), "{wanted} {more}");
         }
-        let Next::Again { deferred_until, .. } = asked(60 * SECOND) else { panic!("given up") };
+        let Next::Again { deferred_until, .. } = requested(60 * SECOND) else { panic!("given up") };
         assert_eq!(deferred_until, Some(BEGAN.plus(60 * SECOND)));
     }
 

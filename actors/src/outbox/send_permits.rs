@@ -27,7 +27,7 @@ const MAX_RESERVED_PER_WORKSPACE: usize = 4;
 #[derive(Debug)]
 pub(super) struct SendPermits {
     permits: Arc<Semaphore>,
-    kept: Arc<Semaphore>,
+    reserved_permits: Arc<Semaphore>,
     of: DashMap<Address, Arc<WorkspacePermits>>,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct SendPermits {
 struct WorkspacePermits {
     permits: Arc<Semaphore>,
     /// Its permits among the reserved ones.
-    few: Arc<Semaphore>,
+    reserved: Arc<Semaphore>,
     waiting: AtomicUsize,
     /// Arrived deliveries, each of which lets one rejected lane come back soon.
     arrived: AtomicUsize,
@@ -48,8 +48,8 @@ struct WorkspacePermits {
 #[derive(Debug)]
 pub(super) struct SendPermit {
     of_workspace: Arc<WorkspacePermits>,
-    _own: Option<OwnedSemaphorePermit>,
-    _few: Option<OwnedSemaphorePermit>,
+    _of_share: Option<OwnedSemaphorePermit>,
+    _reserved: Option<OwnedSemaphorePermit>,
     _of_node: Option<OwnedSemaphorePermit>,
 }
 
@@ -65,8 +65,8 @@ impl Drop for Waiting<'_> {
 impl Default for SendPermits {
     fn default() -> Self {
         let permits = Semaphore::new(limits::DELIVERIES);
-        let kept = Semaphore::new(RESERVED_PERMITS);
-        Self { permits: Arc::new(permits), kept: Arc::new(kept), of: DashMap::new() }
+        let reserved_permits = Semaphore::new(RESERVED_PERMITS);
+        Self { permits: Arc::new(permits), reserved_permits: Arc::new(reserved_permits), of: DashMap::new() }
     }
 }
 
@@ -74,7 +74,7 @@ impl Default for WorkspacePermits {
     fn default() -> Self {
         Self {
             permits: Arc::new(Semaphore::new(limits::DELIVERIES_OF_WORKSPACE)),
-            few: Arc::new(Semaphore::new(MAX_RESERVED_PER_WORKSPACE)),
+            reserved: Arc::new(Semaphore::new(MAX_RESERVED_PER_WORKSPACE)),
             waiting: AtomicUsize::new(0),
             arrived: AtomicUsize::new(0),
             last_return: AtomicU64::new(0),
@@ -86,33 +86,33 @@ impl SendPermits {
     /// How many permits are taken.
     pub(super) fn taken(&self) -> usize {
         (limits::DELIVERIES + RESERVED_PERMITS)
-            .saturating_sub(self.permits.available_permits() + self.kept.available_permits())
+            .saturating_sub(self.permits.available_permits() + self.reserved_permits.available_permits())
     }
 
     /// Waits for a permit. `Err`: too many lanes of this workspace wait; come back at this time. An `urgent` lane waits
     /// in any case: its retry was requested, or others wait for its result.
     pub(super) async fn enter(&self, workspace: Address, urgent: bool, now: Millis) -> Result<SendPermit, Millis> {
         let of_workspace = Arc::clone(&self.of.entry(workspace).or_default());
-        let mut own = Arc::clone(&of_workspace.permits).try_acquire_owned().ok();
-        if own.is_none() && self.permits.available_permits() <= OPEN_PERMITS {
+        let mut of_share = Arc::clone(&of_workspace.permits).try_acquire_owned().ok();
+        if of_share.is_none() && self.permits.available_permits() <= OPEN_PERMITS {
             let waiting = of_workspace.waiting.fetch_add(1, Ordering::Relaxed);
             let _waiting = Waiting(&of_workspace.waiting);
             if waiting >= limits::SHARE_WAITING && !urgent {
                 return Err(of_workspace.return_time(now));
             }
-            own = Arc::clone(&of_workspace.permits).acquire_owned().await.ok();
+            of_share = Arc::clone(&of_workspace.permits).acquire_owned().await.ok();
         }
-        let kept = async {
-            let few = Arc::clone(&of_workspace.few).acquire_owned().await;
-            (few.ok(), Arc::clone(&self.kept).acquire_owned().await.ok())
+        let reserved_permits = async {
+            let reserved = Arc::clone(&of_workspace.reserved).acquire_owned().await;
+            (reserved.ok(), Arc::clone(&self.reserved_permits).acquire_owned().await.ok())
         };
         // No semaphore here is ever closed.
-        let (few, of_node) = tokio::select! {
+        let (reserved, of_node) = tokio::select! {
             biased;
             open = Arc::clone(&self.permits).acquire_owned() => (None, open.ok()),
-            kept = kept => kept,
+            reserved_permits = reserved_permits => reserved_permits,
         };
-        Ok(SendPermit { of_workspace, _own: own, _few: few, _of_node: of_node })
+        Ok(SendPermit { of_workspace, _of_share: of_share, _reserved: reserved, _of_node: of_node })
     }
 
     /// Forgets workspaces that send nothing.
@@ -122,7 +122,7 @@ impl SendPermits {
 }
 
 impl SendPermit {
-    /// Its delivery has arrived.
+    /// The delivery has arrived.
     pub(super) fn arrived(&self) {
         self.of_workspace.arrived.fetch_add(1, Ordering::Relaxed);
     }
@@ -165,9 +165,9 @@ mod tests {
         assert_eq!(send_permits.taken(), limits::DELIVERIES);
         // Three workspaces hold all permits, and others still get some, none of them many.
         for n in 4..4 + (RESERVED_PERMITS / MAX_RESERVED_PER_WORKSPACE) as u8 {
-            let few: Vec<_> = std::iter::from_fn(|| enter(n)).take(limits::DELIVERIES).collect();
-            assert_eq!(few.len(), MAX_RESERVED_PER_WORKSPACE, "{n}");
-            held.extend(few);
+            let reserved: Vec<_> = std::iter::from_fn(|| enter(n)).take(limits::DELIVERIES).collect();
+            assert_eq!(reserved.len(), MAX_RESERVED_PER_WORKSPACE, "{n}");
+            held.extend(reserved);
         }
         assert!(enter(100).is_none());
         let mut fifth = Box::pin(send_permits.enter(workspace(4), false, NOW));

@@ -6,7 +6,7 @@ use super::state::{self, DeliveryKey, RETRIES_KEPT, Settlement};
 use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Undecided};
 use crate::tables::{DELIVERIES, RETRIED};
 
-/// See the module's text.
+/// A command about the sending of an entity's events.
 #[derive(Debug)]
 pub enum Sending {
     /// Note the progress.
@@ -18,7 +18,7 @@ pub enum Sending {
         /// The receiver.
         receiver: Receiver,
     },
-    /// Nothing: the requested delivery has no destination. Its idempotency key is compared anyway, and stays free.
+    /// Nothing: the requested delivery has no destination. Its idempotency key is compared anyway, and is not used up.
     Nothing,
 }
 

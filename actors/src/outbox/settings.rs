@@ -12,10 +12,10 @@ use crate::node::Node;
 use crate::store::StoreError;
 
 /// How much the clocks of nodes that share a store may differ: an endpoint just created by one node also gets the
-/// events of another node whose clock is behind.
+/// events of another node whose clock is slow.
 pub(super) const SKEW_MILLIS: u64 = 5_000;
 
-/// See the module's text.
+/// The configuration by which a log's events are sent, as of one moment.
 #[derive(Debug)]
 pub(super) struct Settings {
     channel_id: Option<Arc<str>>,

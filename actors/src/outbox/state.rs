@@ -1,7 +1,7 @@
 //! The outbox of one log as data: its cursor, its waiting lanes, and how they change.
 //!
 //! The log itself is the queue. A receiver that keeps up has no row at all: one number in the entity's state is the
-//! first event that was not looked at. Only a lane that falls behind gets a row with its own cursor, and an entry in
+//! first event that was not read. Only a lane that falls behind gets a row with its own cursor, and an entry in
 //! the list of resume times.
 
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ use retry_requests::once_more;
 /// After this time events are searched whose sending was lost with its process. Long enough for the usual receiver to
 /// answer, so that nothing is sent twice without need.
 pub const LOST_SEND_CHECK_DELAY_MILLIS: u64 = 2_000;
-/// After this time lanes are looked for whose resume times cannot be read.
+/// After this time the lanes are read again whose resume times cannot be read.
 const DAMAGED_MILLIS: u64 = 600_000;
 /// How long ended deliveries are shown and kept: at least 30 days. A later note of the same log removes older ones.
 pub const KEPT_MILLIS: u64 = 30 * 24 * 60 * 60 * 1000;
@@ -36,10 +36,10 @@ const TRIMMED_AT_ONCE: usize = 16;
 /// The outbox in an entity's state; `None` if everything is settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Outbox {
-    /// The first event that was not looked at; `None`: all were.
+    /// The first event that was not read; `None`: all were read.
     #[n(0)]
     pub from: Option<u64>,
-    /// When it must be looked at, at the latest.
+    /// When the outbox must be checked, at the latest.
     #[n(1)]
     pub check_at: Millis,
     /// How many lanes wait.
@@ -126,16 +126,16 @@ pub fn parse_ended_key(workspace: Address, key: &[u8]) -> Option<(Millis, Entity
     Some((Millis(number(&key[..6])), entity, DeliveryKey { seq: number(&key[16..21]), tag }))
 }
 
-/// A pending part of one entity's log: events not looked at yet, or those of a waiting lane.
+/// A pending part of one entity's log: events that were not read yet, or those of a waiting lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PendingKey {
     /// The entity.
     pub entity: EntityKey,
-    /// The lane; `None`: events that were not looked at yet.
+    /// The lane; `None`: events that were not read yet.
     pub lane: Option<Lane>,
 }
 
-/// The prefix of a [`pending_key`]: zeros for events that were not looked at, an endpoint's id for its lanes, ones for
+/// The prefix of a [`pending_key`]: zeros for events that were not read, an endpoint's id for its lanes, ones for
 /// the lanes of others.
 #[must_use]
 pub fn pending_prefix(lane: Option<Lane>) -> [u8; 16] {
@@ -190,20 +190,20 @@ fn entry(entity: EntityKey, lane: Option<Lane>, there: bool) -> ViewWrite {
 /// The progress of a lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaneChange {
-    /// Which.
+    /// The lane.
     pub lane: Lane,
-    /// Its row as read; `None`: it had none.
+    /// Its row as it was read; `None`: it had none.
     pub before: Option<LaneRow>,
     /// Its new row; `None`: nothing waits any more.
     pub after: Option<LaneRow>,
 }
 
 impl LaneChange {
-    /// Its new row if another writer has added newer events behind it meanwhile.
+    /// Its new row if another writer has added newer events to it meanwhile.
     fn with_newer(&self, stored: &LaneRow, now: Millis) -> Option<LaneRow> {
         let Some(after) = &self.after else {
             let next = self.before.as_ref().map_or(stored.next, |before| before.until + 1);
-            return (next <= stored.until).then(|| LaneRow::fresh(next, stored.until, now));
+            return (next <= stored.until).then(|| LaneRow::new(next, stored.until, now));
         };
         Some(LaneRow { until: stored.until.max(after.until), ..after.clone() })
     }
@@ -233,8 +233,8 @@ pub struct Log {
 /// A note of progress: which events were sent, and which are to be sent later.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settlement {
-    /// Events before this one were looked at; those of them that could not be sent are in `lanes`.
-    pub looked: u64,
+    /// Events before this one were read; those of them that could not be sent are in `lanes`.
+    pub unread_from: u64,
     /// Lanes that have moved.
     pub lanes: Vec<LaneChange>,
     /// Deliveries that have ended.
@@ -261,7 +261,7 @@ struct Change<'a> {
     written: Written,
     lanes: u64,
     /// Resume times that are removed, and those that are added.
-    gone: Vec<Bytes>,
+    removed_times: Vec<Bytes>,
     earliest: Option<Millis>,
 }
 
@@ -307,7 +307,7 @@ pub fn settle(
         change.trim(now)?;
     }
     let before = outbox.and_then(|outbox| outbox.from);
-    let from = before.map(|from| from.max(settlement.looked)).filter(|from| *from <= log.last_seq);
+    let from = before.map(|from| from.max(settlement.unread_from)).filter(|from| *from <= log.last_seq);
     if before.is_some() && from.is_none() {
         change.written.views.push(entry(entity, None, false));
     }
@@ -369,7 +369,7 @@ pub fn again(
 impl<'a> Change<'a> {
     fn of(entity: EntityKey, outbox: Option<&Outbox>, reads: &'a ReadSet) -> Self {
         let lanes = outbox.map_or(0, |outbox| outbox.lanes);
-        Self { entity, reads, written: Written::default(), lanes, gone: Vec::new(), earliest: None }
+        Self { entity, reads, written: Written::default(), lanes, removed_times: Vec::new(), earliest: None }
     }
 
     fn lane(&self, lane: Lane) -> Result<Option<LaneRow>, Undecided> {
@@ -405,7 +405,7 @@ impl<'a> Change<'a> {
         let rows = &mut self.written.rows;
         if let Some(stored) = stored {
             let key = lane.time_key(stored.next_at);
-            self.gone.push(key.clone());
+            self.removed_times.push(key.clone());
             rows.push(RowWrite { table: LANE_TIMES, key, value: None });
         }
         if let Some(after) = after {
@@ -453,7 +453,7 @@ impl<'a> Change<'a> {
     fn trim(&mut self, now: Millis) -> Result<(), Undecided> {
         let old = Millis(now.0.saturating_sub(KEPT_MILLIS));
         let oldest = match self.reads.first(DELIVERIES, TRIMMED_AT_ONCE) {
-            // Damaged ones, and those behind them, stay.
+            // Damaged ones, and those after them, are kept.
             Err(Undecided::Corrupt(_)) => return Ok(()),
             oldest => oldest?,
         };
@@ -477,15 +477,15 @@ impl<'a> Change<'a> {
     fn done(mut self, before: Option<&Outbox>, from: Option<u64>, now: Millis) -> Result<Written, Undecided> {
         let mut check_at = from.map(|_| now.plus(LOST_SEND_CHECK_DELAY_MILLIS));
         if self.lanes > 0 {
-            // Of the earlier times, the first that stays.
-            let stays = match self.reads.first(LANE_TIMES, self.gone.len() + 1) {
+            // Of the earlier times, the first that is kept.
+            let kept = match self.reads.first(LANE_TIMES, self.removed_times.len() + 1) {
                 Err(Undecided::Corrupt(_)) => Some(now.plus(DAMAGED_MILLIS)),
                 times => {
-                    let stays = times?.into_iter().map(|(key, _)| key).find(|key| !self.gone.contains(key));
-                    stays.and_then(|key| Lane::parse_time_key(key)).map(|(at, _)| at)
+                    let kept = times?.into_iter().map(|(key, _)| key).find(|key| !self.removed_times.contains(key));
+                    kept.and_then(|key| Lane::parse_time_key(key)).map(|(at, _)| at)
                 }
             };
-            check_at = [check_at, stays, self.earliest].into_iter().flatten().min();
+            check_at = [check_at, kept, self.earliest].into_iter().flatten().min();
         }
         let after = check_at.map(|check_at| Outbox { from, check_at, lanes: self.lanes });
         self.written.outbox = (after.as_ref() != before).then_some(after);

@@ -11,8 +11,8 @@ use super::lane::{Attempt, Lane, Receiver};
 use super::port::{Answer, DeliveryRequest, LogScope, Sends, Undelivered};
 use super::read_log::{self, LogPart};
 use super::receivers::{
-    Configured, DISABLED, Hooks, Subject, UNSUBSCRIBED, Unsendable, beside, destination, is_still_due, is_unsubscribed,
-    off, receivers, url_of,
+    Configured, DISABLED, Hooks, Subject, UNSUBSCRIBED, Unsendable, destination, is_still_due, is_unsubscribed, off,
+    other_receivers, receivers, url_of,
 };
 use super::retry_signal::{RetryOf, RetrySignal};
 use super::settings::{self, Settings};
@@ -34,7 +34,7 @@ use answer::{Judged, health, judge, report_outcome, wants_no_more};
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How much longer the port may take to report why there is no answer.
 const REPORT_TIMEOUT: Duration = Duration::from_millis(200);
-/// Events of an unread range looked at together.
+/// Events of an unread range read at once.
 const EVENTS_PER_PAGE: usize = 16;
 
 /// The log of a lane's step, with the handles that the step needs.
@@ -52,7 +52,7 @@ pub(super) struct Route {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NextEvent {
     /// This event is to be sent; the breaker's remaining questions except the URL.
-    Known { event: KnownEvent, want: SendRequest },
+    Known { event: KnownEvent, send_request: SendRequest },
     /// The next event is in this range of the log, from and to; its first event, if that was tried already.
     Search { from: u64, to: u64, tried: Option<TriedEvent> },
 }
@@ -117,11 +117,11 @@ pub(super) struct StepOutcome {
     pub(super) handed_over: Vec<HandedOver>,
 }
 
-/// The end of a lane's step.
+/// The end of a step of this lane.
 #[derive(Debug)]
-pub(super) struct StepOutcome {
+pub(super) struct EndedStep {
     pub(super) lane: Lane,
-    pub(super) stepped: Result<StepOutcome, StoreError>,
+    pub(super) outcome: Result<StepOutcome, StoreError>,
 }
 
 impl From<Step> for StepOutcome {
@@ -165,7 +165,7 @@ pub(super) struct Tried {
     pub(super) url: String,
     pub(super) attempt: Attempt,
     pub(super) verdict: Verdict,
-    /// A retry on the lane was requested, so the attempt is beside the schedule.
+    /// A retry on the lane was requested, so the attempt is not one of the schedule.
     pub(super) is_unscheduled: bool,
 }
 
@@ -191,7 +191,7 @@ pub(super) async fn step<M: Sends>(route: Route, lane: Lane, head: NextEvent) ->
     let settings = settings::read(&route.node, route.entity, &route.scope).await?;
     match head {
         NextEvent::Search { from, to, tried } => search::<M>(&route, lane, &settings, (from, to), tried).await,
-        NextEvent::Known { event, want } => send::<M>(&route, lane, &settings, event, want).await,
+        NextEvent::Known { event, send_request } => send::<M>(&route, lane, &settings, event, send_request).await,
     }
 }
 
@@ -262,7 +262,7 @@ async fn search<M: Sends>(
             _ => {}
         }
         let to = url_of(lane.receiver, &configured, None).filter(|_| goes && off.is_none());
-        handed_over.extend(other_receivers(lane, to, event, &subject, &configured, of_message.as_deref()));
+        handed_over.extend(to_hand_over(lane, to, event, &subject, &configured, of_message.as_deref()));
     }
     Ok(StepOutcome { step: Step::Found { events, upto, lost }, handed_over })
 }
@@ -274,7 +274,7 @@ fn is_as_before(receiver: Receiver, to: Option<&str>, subject: &Subject, configu
 
 /// The other receivers of an event that a lane now sends to `to`, if anywhere. There are none if nothing has changed
 /// since the event, if it is sent again, or if it is for the URL of a message.
-fn other_receivers(
+fn to_hand_over(
     lane: Lane,
     to: Option<&str>,
     event: FoundEvent,
@@ -286,7 +286,7 @@ fn other_receivers(
     if lane.again.is_some() || is_as_before || matches!(lane.receiver, Receiver::Message(_) | Receiver::Callback(_)) {
         return Vec::new();
     }
-    let handed_over = beside(lane.receiver, to, subject, configured, hooks);
+    let handed_over = other_receivers(lane.receiver, to, subject, configured, hooks);
     handed_over.into_iter().map(|(receiver, url)| HandedOver { receiver, url: url.to_owned(), event }).collect()
 }
 
@@ -296,7 +296,7 @@ async fn send<M: Sends>(
     lane: Lane,
     settings: &Settings,
     known: KnownEvent,
-    want: SendRequest,
+    send_request: SendRequest,
 ) -> Result<StepOutcome, StoreError> {
     let node = &route.node;
     let receiver = lane.receiver;
@@ -304,7 +304,8 @@ async fn send<M: Sends>(
         Receiver::Message(message) | Receiver::Callback(message) => hooks_of::<M>(node, route.entity, message).await?,
         Receiver::Endpoint(_) | Receiver::Channel => None,
     };
-    let Admission { permits, requested } = match admit(route, receiver, settings, hooks.as_deref(), want).await {
+    let Admission { permits, requested } = match admit(route, receiver, settings, hooks.as_deref(), send_request).await
+    {
         Ok(admission) => admission,
         Err(at) => return Ok(Step::Later(at).into()),
     };
@@ -333,7 +334,7 @@ async fn send<M: Sends>(
         attempt_telemetry::log_health_change(route.entity, receiver, &url, change);
     };
     current::within(trace, reporting).await;
-    let is_unscheduled = want.retry_requested || requested.is_some();
+    let is_unscheduled = send_request.retry_requested || requested.is_some();
     let happened = subject.at;
     let event = subject.event;
     Ok(Step::Tried(Tried { happened, event, url, attempt, verdict, is_unscheduled }).into())
@@ -372,7 +373,7 @@ async fn pack<M: Sends>(
     let url = to.as_ref().ok().map(|to| to.url.as_str());
     let event = FoundEvent { seq: known.seq, at: record.at };
     let handed_over = match known.is_handed_over {
-        false => other_receivers(lane, url, event, &subject, &configured, hooks.as_deref()),
+        false => to_hand_over(lane, url, event, &subject, &configured, hooks.as_deref()),
         true => Vec::new(),
     };
     let to = match to {

@@ -1,4 +1,4 @@
-//! What a change of configuration tells in its process: what was read before is read again.
+//! What a change of configuration causes in its process: rows that were read before are read again.
 
 use std::sync::Arc;
 

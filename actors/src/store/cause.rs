@@ -23,7 +23,7 @@ impl Cause {
         Self { what: what.into(), error: Some(error.into().into()) }
     }
 
-    /// The same errors, under another message.
+    /// Replaces the message, and keeps the errors below it.
     pub(crate) fn under(self, what: String) -> Self {
         Self { what: what.into(), ..self }
     }
@@ -45,12 +45,12 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
         // Many errors already contain the text of the errors below them.
-        let mut said = self.what.clone().into_owned();
+        let mut written = self.what.clone().into_owned();
         for below in std::iter::successors(self.source(), |&error| error.source()) {
             let text = below.to_string();
-            if !said.contains(&text) {
+            if !written.contains(&text) {
                 write!(f, ": {text}")?;
-                said = text;
+                written = text;
             }
         }
         Ok(())

@@ -26,7 +26,7 @@ impl RowWrite {
 }
 
 impl ViewWrite {
-    /// Adds an entry without a value: its key says all.
+    /// Adds an entry without a value: all its data is in the key.
     #[must_use]
     pub fn add(view: View, key: impl Into<Bytes>) -> Self {
         Self { view, key: key.into(), value: Some(Bytes::new()) }

@@ -26,7 +26,7 @@ pub struct DuePage {
 impl DuePage {
     /// A page of which nothing is missing.
     #[must_use]
-    pub fn whole(alarms: Vec<Due>) -> Self {
+    pub fn complete(alarms: Vec<Due>) -> Self {
         Self { alarms, missing: None }
     }
 }

@@ -1,8 +1,8 @@
 //! A store that fails on purpose, as the port allows stores to fail.
 //!
-//! Code above the port must be right on a store that says `Unavailable`, loses its answers, applies a commit later than
-//! it said, and has other writers. This wrapper turns any store into one, by a seed: the same calls in the same order
-//! meet the same faults. "Later" means with a later call; nothing here sleeps, unless a delay is set.
+//! Code above the port must be right on a store that returns `Unavailable`, loses its answers, applies a commit later
+//! than it answers, and has other writers. This wrapper turns any store into one, by a seed: the same calls in the same
+//! order meet the same faults. "Later" means with a later call; nothing here sleeps, unless a delay is set.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -60,19 +60,19 @@ impl<S: Store> FaultyStore<S> {
         Self { store, plan, reads: None, lists: None, delay: None, held: Arc::default() }
     }
 
-    /// The same, where each read of a log uses up one of these permits, and hangs while there is none.
+    /// Makes each read of a log use up one of these permits, and hang while there is none.
     #[must_use]
     pub fn hanging(self, reads: Arc<Semaphore>) -> Self {
         Self { reads: Some(reads), ..self }
     }
 
-    /// The same for reads of workspaces' lists.
+    /// Makes each read of a workspace's list use up one of these permits, and hang while there is none.
     #[must_use]
     pub fn hanging_lists(self, lists: Arc<Semaphore>) -> Self {
         Self { lists: Some(lists), ..self }
     }
 
-    /// The same, where each commit's outcome is reported after this delay.
+    /// Makes each commit's outcome be reported after this delay.
     #[must_use]
     pub fn slow(self, delay: Duration) -> Self {
         Self { delay: Some(delay), ..self }
@@ -154,11 +154,11 @@ fn unknown() -> StoreError {
 }
 
 impl<S: Store> Store for FaultyStore<S> {
-    fn load(&self, entity: EntityKey, fresh: ReadLevel) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+    fn load(&self, entity: EntityKey, read_level: ReadLevel) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
         Box::pin(async move {
             self.reading()?;
-            self.carry_out_late(entity, fresh == ReadLevel::Settled).await;
-            self.store.load(entity, fresh).await
+            self.carry_out_late(entity, read_level == ReadLevel::Settled).await;
+            self.store.load(entity, read_level).await
         })
     }
 
@@ -172,15 +172,15 @@ impl<S: Store> Store for FaultyStore<S> {
         let done = match self.delay {
             None => done,
             Some(delay) => {
-                let (tell, told) = oneshot::channel();
+                let (sender, receiver) = oneshot::channel();
                 tokio::spawn(async move {
                     // The store, and with it the receiver, may have been dropped.
-                    if let Ok(outcome) = told.await {
+                    if let Ok(outcome) = receiver.await {
                         sleep(delay).await;
                         done(outcome);
                     }
                 });
-                Box::new(move |outcome| _ = tell.send(outcome))
+                Box::new(move |outcome| _ = sender.send(outcome))
             }
         };
         let (late, fate) = {
@@ -337,8 +337,8 @@ mod tests {
         let mut known = Vec::new();
         let mut settled = false;
         while known.len() < writes {
-            let fresh = if settled { ReadLevel::Settled } else { ReadLevel::Acknowledged };
-            let Ok(loaded) = store.load(ENTITY, fresh).await else { continue };
+            let read_level = if settled { ReadLevel::Settled } else { ReadLevel::Acknowledged };
+            let Ok(loaded) = store.load(ENTITY, read_level).await else { continue };
             let name = format!("event {}", known.len());
             if loaded.as_ref().is_some_and(|l| l.tail.iter().any(|record| record.payload == name)) {
                 known.push(name);

@@ -8,11 +8,11 @@ use crate::id::{Address, EntityKey};
 /// A [`Store`] that can list its content. Each list is complete for entries acknowledged before it was begun and not
 /// written meanwhile.
 pub trait Inventory: Store {
-    /// Up to `limit` entities behind `after`, in the store's own order; a page that is not full is the last. An entity
+    /// Up to `limit` entities after `after`, in the store's own order; a page that is not full is the last. An entity
     /// that was created meanwhile may be missing.
     fn entities(&self, after: Option<EntityKey>, limit: usize) -> BoxFuture<'_, Result<Vec<EntityKey>, StoreError>>;
 
-    /// Up to `limit` idempotency keys of an entity behind `after`, ascending. An expired one may be missing.
+    /// Up to `limit` idempotency keys of an entity after `after`, ascending. An expired one may be missing.
     fn keys(
         &self,
         entity: EntityKey,

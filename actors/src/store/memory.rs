@@ -34,7 +34,7 @@ struct Content {
     entities: BTreeMap<EntityKey, Entity>,
     views: BTreeMap<(Address, View), BTreeMap<Bytes, Bytes>>,
     due: BTreeSet<Due>,
-    beats: BTreeMap<NodeId, Heartbeat>,
+    heartbeats: BTreeMap<NodeId, Heartbeat>,
     closed: bool,
 }
 
@@ -65,7 +65,7 @@ impl MemoryStore {
         Self { content: Arc::default(), snapshot_every: snapshot_every.max(1), shared: false }
     }
 
-    /// The same content for several nodes (see [`Store::is_shared`]).
+    /// A store whose content several nodes share (see [`Store::is_shared`]).
     #[must_use]
     pub fn shared(self) -> Self {
         Self { shared: true, ..self }
@@ -240,7 +240,7 @@ impl Store for MemoryStore {
             let content = self.open()?;
             let from = after.map_or(Bound::Unbounded, Bound::Excluded);
             let due = content.due.range((from, Bound::Unbounded)).take_while(|due| due.at <= upto);
-            Ok(DuePage::whole(due.take(limit).copied().collect()))
+            Ok(DuePage::complete(due.take(limit).copied().collect()))
         })
     }
 
@@ -255,14 +255,14 @@ impl Store for MemoryStore {
     fn heartbeat(&self, me: Heartbeat) -> BoxFuture<'_, Result<Vec<Heartbeat>, StoreError>> {
         Box::pin(async move {
             let mut content = self.open()?;
-            content.beats.insert(me.node, me);
-            Ok(content.beats.values().cloned().collect())
+            content.heartbeats.insert(me.node, me);
+            Ok(content.heartbeats.values().cloned().collect())
         })
     }
 
     fn leave(&self, node: NodeId) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            self.open()?.beats.remove(&node);
+            self.open()?.heartbeats.remove(&node);
             Ok(())
         })
     }

@@ -34,7 +34,7 @@ impl<'s> Pages<'s> {
         Self { store, list: List::View(workspace, view), range, limit, within: Duration::ZERO, is_over: false }
     }
 
-    /// The same, but a failed page is retried `within` this time.
+    /// Retries a failed page for up to `within`.
     #[must_use]
     pub fn patient(self, within: Duration) -> Self {
         Self { within, ..self }

@@ -72,11 +72,11 @@ mod tests {
             assert_eq!(within(None, async { get() }).await, None, "one inside for its own");
             get()
         });
-        let beside = async {
+        let concurrent = async {
             tokio::task::yield_now().await;
             get()
         };
-        assert_eq!(tokio::join!(inside, beside), (Some(ONE), None));
+        assert_eq!(tokio::join!(inside, concurrent), (Some(ONE), None));
         assert_eq!(get(), None);
     }
 }

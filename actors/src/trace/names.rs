@@ -18,7 +18,7 @@ pub(crate) const COMMIT: &str = "commit";
 pub(crate) const INVOKE_AGENT: &str = "invoke_agent";
 /// A call of a model; the model's name follows.
 pub(crate) const CHAT: &str = "chat";
-/// A call of a tool that a model asked for; the tool's name follows.
+/// A call of a tool that a model requested; the tool's name follows.
 pub(crate) const EXECUTE_TOOL: &str = "execute_tool";
 /// An attempt to send an event to a receiver; the event's type follows.
 pub(crate) const DELIVER: &str = "deliver";
@@ -162,7 +162,7 @@ pub(crate) const OUTCOME: &str = "tertulia.outcome";
 pub(crate) const STORE_BATCH: &str = "tertulia.store.batch_commits";
 /// Milliseconds that making them durable took.
 pub(crate) const STORE_SYNC_MS: &str = "tertulia.store.sync_ms";
-/// Records that were read behind the newest snapshot when an entity was loaded.
+/// Records after the newest snapshot that were read when an entity was loaded.
 pub(crate) const LOAD_RECORDS: &str = "tertulia.load.records";
 /// Times a commit was sent to the store.
 pub(crate) const STORE_ATTEMPTS: &str = "tertulia.store.attempts";
@@ -172,7 +172,7 @@ pub(crate) const LATE_MS: &str = "tertulia.alarm.late_ms";
 /// The value of [`MESSAGING_SYSTEM`].
 pub const SYSTEM: &str = "tertulia";
 
-// Metrics named by the conventions; all others have their Prometheus names, beside the entity that they count.
+// Metrics named by the conventions; all others have their Prometheus names, next to the entity that they count.
 
 /// The prefix of the names of metrics about answered requests.
 pub const HTTP_SERVER: &str = "http.server.";

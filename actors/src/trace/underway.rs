@@ -41,7 +41,7 @@ impl Underway {
     /// The `most` oldest stages, the oldest first, and how many there are in all.
     #[must_use]
     pub fn oldest(&self, most: usize) -> (Vec<Stage>, usize) {
-        // An overloaded node has far more than are shown, so only the shown ones are copied.
+        // An overloaded node has far more than are listed, so only the listed ones are copied.
         let mut all: Vec<_> = self.0.iter().map(|stage| (stage.began, *stage.key())).collect();
         all.sort_unstable();
         let oldest = all.iter().take(most).filter_map(|(_, id)| self.0.get(id));

@@ -25,7 +25,7 @@ use actors::message::{
     Sender, SenderKind, Severity, Vote,
 };
 use actors::outbox::state::Retried;
-use actors::outbox::{Attempt, Delivery, End, LaneRow, Outbox, Receiver, RetryRequest, Was};
+use actors::outbox::{Attempt, Delivery, EarlierEnd, End, LaneRow, Outbox, Receiver, RetryRequest};
 use actors::registry::RowChange;
 use actors::store::memory::MemoryStore;
 use actors::store::{KeyHash, NodeId, ReadLevel, SeqRange, Store, StoreError, Table};
@@ -396,7 +396,7 @@ fn golden_rows() {
     golden.value("waiting-lane", &waiting);
     golden.value("waiting-lane-asked", &LaneRow { deferred_by: Some(7), ..waiting.clone() });
     golden.value("waiting-lane-tried", &LaneRow { tried_at: Some(7), ..waiting.clone() });
-    let was = Some(Was { end: End::Delivered, url: text("https://example.com/hook") });
+    let was = Some(EarlierEnd { end: End::Delivered, url: text("https://example.com/hook") });
     golden.value("waiting-lane-handed", &LaneRow { handed: Some(true), ..waiting.clone() });
     golden.value("waiting-lane-again", &LaneRow { was, ..waiting.clone() });
     let url = Some(text("https://example.com/hook"));
@@ -405,8 +405,8 @@ fn golden_rows() {
     golden.value("waiting-lane-asked-for", &LaneRow { retry_requests, ..waiting.clone() });
     golden.value("waiting-lane-in-flight", &LaneRow { in_flight: Some(true), ..waiting.clone() });
     golden.value("waiting-lane-scheduled", &LaneRow { scheduled_at: Some(AT.plus(30_000)), ..waiting.clone() });
-    golden.value("waiting-lane-fresh", &LaneRow::fresh(1, 2, AT));
-    let retried = |key: u8, before| Retried::with(KeyHash([key; 16]), LaneRow::fresh(1, 1, AT), before);
+    golden.value("waiting-lane-fresh", &LaneRow::new(1, 2, AT));
+    let retried = |key: u8, before| Retried::with(KeyHash([key; 16]), LaneRow::new(1, 1, AT), before);
     golden.value("delivery-retried", &retried(7, None));
     golden.value("delivery-retried-more", &retried(9, Some(retried(8, Some(retried(7, None))))));
     let receivers = [Receiver::Endpoint(EndpointId::new(AT, address())), Receiver::Channel];

@@ -98,8 +98,8 @@ impl Tearing {
 }
 
 impl Store for Tearing {
-    fn load(&self, entity: EntityKey, fresh: ReadLevel) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
-        if fresh == ReadLevel::Settled {
+    fn load(&self, entity: EntityKey, read_level: ReadLevel) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+        if read_level == ReadLevel::Settled {
             let mut torn = self.torn.lock().unwrap();
             torn.settling += 1;
             if let Some(left) = torn.failing.checked_sub(1) {
@@ -110,7 +110,7 @@ impl Store for Tearing {
         }
         let hidden = |before: &Before| (before.shown == Shown::Rows).then(|| before.loaded.clone());
         let shown = self.instead(entity, |before| Some(hidden(before)));
-        let loading = self.inner.load(entity, fresh);
+        let loading = self.inner.load(entity, read_level);
         let settled = shown.is_none();
         Box::pin(async move {
             let loaded = match shown.flatten() {

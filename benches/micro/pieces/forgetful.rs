@@ -24,8 +24,8 @@ impl Store for Forgetful {
         }
     }
 
-    fn load(&self, entity: EntityKey, fresh: ReadLevel) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
-        self.0.load(entity, fresh)
+    fn load(&self, entity: EntityKey, read_level: ReadLevel) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+        self.0.load(entity, read_level)
     }
 
     fn find_key(&self, entity: EntityKey, key: KeyHash) -> BoxFuture<'_, Result<Option<KeyRow>, StoreError>> {

@@ -43,7 +43,7 @@ struct Open<'a> {
     alarm_id: Option<&'a [u8]>,
 }
 
-/// Moves a head. Unset values stay.
+/// Moves a head. Unset values do not change.
 #[derive(SerializeRow)]
 struct Advance<'a> {
     entity: &'a [u8],

@@ -1,11 +1,11 @@
-//! Large records: stored beside a commit's row, in chunks that are written before it.
+//! Large records: stored apart from a commit's row, in chunks that are written before it.
 //!
 //! So chunks may exist without their commit: it was refused, its outcome is unknown, or the process ended in between.
 //! Such chunks must be deleted, because nothing refers to them and an erasure would not find them. Therefore a row of
-//! the due index is written before the chunks. When the scan reads that row and the commit is not the newest, it looks
-//! at the log position of the commit (stored with the chunks). If this commit is there, the chunks are in use; if
+//! the due index is written before the chunks. When the scan reads that row and the commit is not the newest, it reads
+//! the log position of the commit (stored with the chunks). If this commit is there, the chunks are in use; if
 //! another one is, they are deleted. If the position is still empty, the commit may yet be applied, however late, and
-//! the scan looks again later: the entity's next commit, for example an erasure, decides it.
+//! the scan checks again later: the entity's next commit, for example an erasure, decides it.
 
 use actors::id::EntityKey;
 use actors::store::{Commit, CommitId, Head, StoreError};
@@ -62,7 +62,7 @@ impl CqlStore {
             return Ok(false);
         }
         let before = Head { commit: place.commit.saturating_sub(1), ..place };
-        let Some(bucket) = self.known_bucket_behind(entity, before).await? else { return Ok(false) };
+        let Some(bucket) = self.known_bucket_after(entity, before).await? else { return Ok(false) };
         if !self.is_in_log(entity, id, bucket, place).await? {
             self.delete_chunks(entity, id).await?;
         }

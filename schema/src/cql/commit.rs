@@ -29,7 +29,8 @@ const MAX_PAUSE: Duration = Duration::from_millis(500);
 const MAX_PLANS: usize = 3;
 /// How long the answer to a commit waits for its list entries.
 const LISTS_TIMEOUT: Duration = Duration::from_secs(1);
-/// The same for a commit that removes something from the log: its caller should find it removed.
+/// How long the answer waits for the list entries of a commit that removes something from the log: its caller should
+/// find it removed.
 const REDACTION_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How a planned commit ended.
@@ -183,7 +184,7 @@ impl CqlStore {
                     }
                     self.send(attempt).await
                 }
-                Step::Read => self.look(commit, plan).await,
+                Step::Read => self.read_partition(commit, plan).await,
                 Step::End(ended) => break ended,
             };
             if matches!(observation, Observation::Unknown(_)) && !settle.in_doubt() {
@@ -224,7 +225,7 @@ impl CqlStore {
     }
 
     /// Settles the batch's partition, and reads its head.
-    async fn look(&self, commit: &Commit, plan: &Plan) -> Observation {
+    async fn read_partition(&self, commit: &Commit, plan: &Plan) -> Observation {
         let found = async {
             let bucket = plan.after.bucket;
             let next = plan.after.head;
@@ -298,7 +299,7 @@ impl CqlStore {
                 Err(error) => Err(error),
             };
             if let Err(error) = took {
-                tracing::debug!(%error, "could not remove data of a commit that was not applied; it stays until found");
+                tracing::debug!(%error, "could not remove data of a commit that was not applied; it is kept until found");
             }
         });
     }
@@ -327,7 +328,7 @@ impl CqlStore {
                 if let Some(row) = row
                     && let Err(error) = store.forget_due(entity, kind, row).await
                 {
-                    tracing::debug!(%error, "could not delete a row of the due index; it stays until it is found");
+                    tracing::debug!(%error, "could not delete a row of the due index; it is kept until it is found");
                 }
             }
         });

@@ -43,7 +43,7 @@ const MAX_KNOWN_SLOTS: usize = 100_000;
 /// How long a row must have been unneeded before it is deleted. It is written before its commit, however long overdue
 /// it is then, and a commit is given up long before this.
 pub(super) const DOUBT_DELAY: Duration = Duration::from_secs(60);
-/// Doubted rows; all are forgotten at once if there are more, and then doubted anew.
+/// Rows whose need is doubted; all are forgotten at once if there are more, and then doubted anew.
 const MAX_DOUBTS: usize = 100_000;
 
 /// Slots known to exist, so that they need not be written again.
@@ -98,7 +98,7 @@ struct Source {
     shard: i8,
     slot: i64,
     upto: Millis,
-    /// The row behind which the next read begins; `None`: it was read to its end.
+    /// The row after which the next read begins; `None`: it was read to its end.
     rest: Option<(i64, Vec<u8>, i8, Vec<u8>)>,
     read: VecDeque<IndexRow>,
     /// No row was seen in it.
@@ -117,24 +117,24 @@ impl Source {
 
 /// The checks of entities for one page, and their failures.
 #[derive(Debug, Default)]
-struct Looks {
+struct EntityChecks {
     /// Failed with a transient error.
-    passing: AtomicUsize,
+    failed_transiently: AtomicUsize,
     /// Failed with any error.
     failed: AtomicUsize,
 }
 
-impl Looks {
+impl EntityChecks {
     /// The nodes of those entities may be down: the rest of the page must not wait for them.
     fn are_given_up(&self) -> bool {
-        self.passing.load(Ordering::Relaxed) >= MAX_FAILED_CHECKS
+        self.failed_transiently.load(Ordering::Relaxed) >= MAX_FAILED_CHECKS
     }
 
     /// Counts a failure. Only the first is logged.
     fn failed(&self, entity: EntityKey, error: &StoreError) {
-        self.passing.fetch_add(usize::from(error.is_transient()), Ordering::Relaxed);
+        self.failed_transiently.fetch_add(usize::from(error.is_transient()), Ordering::Relaxed);
         if self.failed.fetch_add(1, Ordering::Relaxed) == 0 {
-            tracing::warn!(?entity, %error, "could not check an overdue entity; its alarm stays");
+            tracing::warn!(?entity, %error, "could not check an overdue entity; its alarm is kept");
         }
     }
 }
@@ -193,15 +193,17 @@ impl CqlStore {
         });
         let mut sources =
             readable(stream::iter(reads).buffer_unordered(MAX_CONCURRENT_READS).collect().await, &mut missing);
-        let (mut alarms, looks): (Vec<Due>, _) = (Vec::new(), Looks::default());
+        let mut alarms: Vec<Due> = Vec::new();
+        let checks = EntityChecks::default();
         while alarms.len() < limit {
             let next = self.take_first(&mut sources, limit - alarms.len(), &mut missing).await;
             if next.is_empty() {
                 break;
             }
-            let looked = next.clone().into_iter().map(|found| self.is_told(found, now, &looks));
-            let told: Vec<bool> = stream::iter(looked).buffered(MAX_CONCURRENT_READS).collect().await;
-            alarms.extend(next.iter().zip(told).filter(|(_, told)| *told).map(|(found, _)| found.due));
+            let reporting = next.clone().into_iter().map(|found| self.is_reported(found, now, &checks));
+            let reported: Vec<bool> = stream::iter(reporting).buffered(MAX_CONCURRENT_READS).collect().await;
+            alarms
+                .extend(next.iter().zip(reported).filter(|(_, is_reported)| *is_reported).map(|(found, _)| found.due));
             // Several commits may have written one alarm, of which one was applied.
             alarms.dedup();
         }
@@ -256,7 +258,7 @@ impl CqlStore {
             source.read.extend(readable(rows, &mut damaged));
         }
         if let Some(error) = damaged {
-            // No later read could tell to which entities they belong.
+            // No later read could find to which entities they belong.
             tracing::warn!(shard, slot, %error, "damaged rows of the due index are skipped");
         }
         Ok(())
@@ -281,12 +283,12 @@ impl CqlStore {
     }
 
     /// Whether a row is reported as an alarm. One whose entity cannot be read is reported: it may be a real one.
-    async fn is_told(&self, found: IndexRow, now: Millis, looks: &Looks) -> bool {
-        if looks.are_given_up() {
+    async fn is_reported(&self, found: IndexRow, now: Millis, checks: &EntityChecks) -> bool {
+        if checks.are_given_up() {
             return found.is_alarm;
         }
         let needed = self.is_needed(found, now).await.unwrap_or_else(|error| {
-            looks.failed(found.due.entity, &error);
+            checks.failed(found.due.entity, &error);
             true
         });
         needed && found.is_alarm
@@ -300,9 +302,9 @@ impl CqlStore {
             return Ok(true);
         }
         let kind = if is_alarm { DueKind::Alarm } else { DueKind::Lists };
-        let mut fresh = ReadLevel::Acknowledged;
+        let mut read_level = ReadLevel::Acknowledged;
         let known = loop {
-            let known = self.newest_head(entity, fresh.into()).await?.map(|head| head.known);
+            let known = self.newest_head(entity, read_level.into()).await?.map(|head| head.known);
             match known {
                 Some(known) if is_alarm && known.alarm == Some(row) => return Ok(true),
                 // Nothing before the newest commit is missing: each commit completes the one before.
@@ -312,10 +314,10 @@ impl CqlStore {
                     }
                     return self.forget_due(entity, kind, row).await.map(|()| false);
                 }
-                _ if fresh == ReadLevel::Settled => break known,
+                _ if read_level == ReadLevel::Settled => break known,
                 _ if !self.doubts().are_over(row.id, is_alarm) => return Ok(false),
                 // Its commit may be decided but not visible to this read.
-                _ => fresh = ReadLevel::Settled,
+                _ => read_level = ReadLevel::Settled,
             }
         };
         let newest = known.map(|known| known.head);

@@ -51,8 +51,8 @@ pub(super) enum Reading {
 }
 
 impl From<ReadLevel> for Reading {
-    fn from(fresh: ReadLevel) -> Self {
-        match fresh {
+    fn from(read_level: ReadLevel) -> Self {
+        match read_level {
             ReadLevel::Acknowledged => Self::Plain,
             ReadLevel::Settled => Self::Settled,
         }

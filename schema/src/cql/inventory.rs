@@ -21,7 +21,7 @@ const MAX_CONCURRENT_READS: usize = 32;
 const KEY_PARTS: std::ops::Range<i8> = 0..16;
 
 /// The kind that follows that of keyed rows.
-const BEHIND_ROWS: i8 = 4;
+const AFTER_ROWS: i8 = 4;
 /// The least key.
 const NOTHING: &[u8] = &[];
 
@@ -32,12 +32,12 @@ impl CqlStore {
     /// In the order of the partitions' tokens; every entity has a first bucket.
     async fn first_buckets(&self, after: Option<EntityKey>, limit: usize) -> Result<Vec<EntityKey>, StoreError> {
         let statements = &self.db().statements;
-        let mut behind = after.map(|entity| (Bytes::copy_from_slice(&entity_bytes(entity)), 0));
+        let mut cursor = after.map(|entity| (Bytes::copy_from_slice(&entity_bytes(entity)), 0));
         let mut found = Vec::new();
         while found.len() < limit {
-            let page: Vec<(Bytes, i32)> = match &behind {
+            let page: Vec<(Bytes, i32)> = match &cursor {
                 Some((entity, bucket)) => {
-                    self.db().select(&statements.partitions_behind, (&entity[..], bucket, PARTITIONS_PER_PAGE)).await?
+                    self.db().select(&statements.partitions_after, (&entity[..], bucket, PARTITIONS_PER_PAGE)).await?
                 }
                 None => self.db().select(&statements.partitions, (PARTITIONS_PER_PAGE,)).await?,
             };
@@ -48,7 +48,7 @@ impl CqlStore {
             if page.len() < PARTITIONS_PER_PAGE as usize {
                 break;
             }
-            behind = page.into_iter().next_back();
+            cursor = page.into_iter().next_back();
         }
         found.truncate(limit);
         Ok(found)
@@ -90,7 +90,7 @@ impl CqlStore {
         let mut next = 0_i64;
         // From the first row of each table to the next table's.
         loop {
-            let values = (&name[..], bucket, next, NOTHING, BEHIND_ROWS, NOTHING, 1_i32);
+            let values = (&name[..], bucket, next, NOTHING, AFTER_ROWS, NOTHING, 1_i32);
             let row: Option<(i64,)> = self.db().select_one(&statements.row_table, values).await?;
             let Some(table) = row.and_then(|(table,)| u8::try_from(table).ok()) else { break };
             found.push(Table(table));
@@ -125,11 +125,11 @@ impl CqlStore {
     where
         F: Future<Output = Result<bool, StoreError>>,
     {
-        let asked = stream::iter(0..=u8::MAX).map(|number| {
+        let checks = stream::iter(0..=u8::MAX).map(|number| {
             let has = has(number);
             async move { has.await.map(|has| has.then_some(number)) }
         });
-        asked.buffered(MAX_CONCURRENT_READS).try_filter_map(|number| async move { Ok(number) }).try_collect().await
+        checks.buffered(MAX_CONCURRENT_READS).try_filter_map(|number| async move { Ok(number) }).try_collect().await
     }
 }
 

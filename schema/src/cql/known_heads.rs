@@ -58,8 +58,8 @@ impl KnownHead {
     }
 }
 
-/// See the module's text. There are two generations: when the younger one is full the older one is dropped and the
-/// younger one takes its place, so that recently used heads stay cached without an order of use.
+/// The known heads. There are two generations: when the younger one is full the older one is dropped and the
+/// younger one takes its place, so that recently used heads are kept without an order of use.
 #[derive(Debug, Default)]
 pub(super) struct KnownHeads {
     generations: [DashMap<EntityKey, KnownHead>; 2],

@@ -38,7 +38,7 @@ pub(super) fn sixteen(bytes: &[u8]) -> Result<[u8; 16], StoreError> {
     bytes.try_into().map_err(|_| StoreError::Corrupt("an id or a hash has the wrong length".into()))
 }
 
-/// A commit's position in its bucket, beside its sequence.
+/// The second part of a commit's position in its bucket; the first is its sequence.
 pub(super) fn commit_k(number: u64) -> [u8; 8] {
     number.to_be_bytes()
 }
@@ -249,8 +249,8 @@ pub(super) fn encode_place(head: Head) -> [u8; 16] {
 
 /// The inverse of [`encode_place`].
 pub(super) fn decode_place(bytes: &[u8]) -> Result<Head, StoreError> {
-    let whole = u128::from_be_bytes(sixteen(bytes)?);
-    Ok(Head { seq: (whole >> 64) as u64, commit: whole as u64 })
+    let number = u128::from_be_bytes(sixteen(bytes)?);
+    Ok(Head { seq: (number >> 64) as u64, commit: number as u64 })
 }
 
 #[cfg(test)]

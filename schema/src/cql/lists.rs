@@ -6,8 +6,8 @@
 //! before the commit. Writing them again changes nothing: each has the commit's write time, which ascends within an
 //! entity.
 //!
-//! A commit's redactions of the log follow the same way (see `redact`): the words must not be removed before the commit
-//! is known to be applied, and must not remain after it.
+//! A commit's redactions of the log follow the same way (see `redact`): the content must not be removed before the
+//! commit is known to be applied, and must not remain after it.
 
 use std::collections::BTreeMap;
 
@@ -148,7 +148,7 @@ impl CqlStore {
             if parts.len() < PARTS_PER_READ as usize {
                 return Ok(rows);
             }
-            // Continues with the parts behind the last one.
+            // Continues with the parts after the last one.
             let Some(rest) = behind_part(&stretch, last, order) else { return Ok(rows) };
             stretch = rest;
         }
@@ -192,7 +192,7 @@ impl CqlStore {
     }
 }
 
-/// The rest of a range of keys behind a part.
+/// The rest of a range of keys after a part.
 fn behind_part(stretch: &Stretch, part: i32, order: Order) -> Option<Stretch> {
     let mut rest = stretch.clone();
     match order {

@@ -51,7 +51,7 @@ pub(super) struct Stretch {
     until: (i64, [u8; 8]),
 }
 
-/// Behind every commit.
+/// After every commit.
 const END: (i64, [u8; 8]) = (i64::MAX, [0xff; 8]);
 
 impl Stretch {
@@ -60,7 +60,7 @@ impl Stretch {
         Self { order: Order::Asc, from: (signed(seq), [0; 8]), until: END }
     }
 
-    fn behind(self, head: Head) -> Self {
+    fn after(self, head: Head) -> Self {
         let (n, k) = commit_row(head);
         match self.order {
             Order::Asc => Self { from: (n, commit_k(head.commit + 1)), ..self },
@@ -71,8 +71,8 @@ impl Stretch {
 
 impl CqlStore {
     /// See `Store::load`.
-    pub(super) async fn loaded(&self, entity: EntityKey, fresh: ReadLevel) -> Result<Option<Loaded>, StoreError> {
-        let reading = match fresh {
+    pub(super) async fn loaded(&self, entity: EntityKey, read_level: ReadLevel) -> Result<Option<Loaded>, StoreError> {
+        let reading = match read_level {
             ReadLevel::Acknowledged => Reading::Plain,
             ReadLevel::Settled => Reading::Whole,
         };
@@ -85,14 +85,18 @@ impl CqlStore {
     }
 
     /// See `Store::head`.
-    pub(super) async fn current_head(&self, entity: EntityKey, fresh: ReadLevel) -> Result<Option<Head>, StoreError> {
-        let Some(HeadRow { known, .. }) = self.listed_head(entity, fresh.into()).await? else { return Ok(None) };
+    pub(super) async fn current_head(
+        &self,
+        entity: EntityKey,
+        read_level: ReadLevel,
+    ) -> Result<Option<Head>, StoreError> {
+        let Some(HeadRow { known, .. }) = self.listed_head(entity, read_level.into()).await? else { return Ok(None) };
         self.known_heads().note(entity, known);
         Ok(Some(known.head))
     }
 
     /// The entity's newest head, with this process's knowledge of its commit. Decisions may follow, so the lists are
-    /// brought up to date with it: they must not lag behind it if its process is gone.
+    /// brought up to date with it: they must not be older than it if its process has ended.
     async fn listed_head(&self, entity: EntityKey, reading: Reading) -> Result<Option<HeadRow>, StoreError> {
         let Some(mut head) = self.newest_head(entity, reading).await? else { return Ok(None) };
         let known = &mut head.known;
@@ -110,7 +114,7 @@ impl CqlStore {
     /// Every record after `from`, up to the entity's head.
     async fn tail(&self, entity: EntityKey, from: Head, known: &KnownHead) -> Result<Vec<LogRecord>, StoreError> {
         let is_near = known.base.commit <= from.commit;
-        let first = if is_near { known.bucket } else { self.bucket_behind(entity, from).await? };
+        let first = if is_near { known.bucket } else { self.bucket_after(entity, from).await? };
         let until = (signed(known.head.seq), commit_k(known.head.commit + 1));
         let mut tail = Vec::new();
         for bucket in first..=known.bucket {
@@ -119,7 +123,7 @@ impl CqlStore {
                 let page = self.commits(entity, bucket, stretch, COMMITS_PER_PAGE).await?;
                 let is_last = page.len() < COMMITS_PER_PAGE;
                 if let Some(last) = page.last() {
-                    stretch = stretch.behind(last.head);
+                    stretch = stretch.after(last.head);
                 }
                 tail.extend(page.into_iter().flat_map(|commit| commit.records));
                 if is_last {
@@ -130,14 +134,14 @@ impl CqlStore {
         Ok(tail)
     }
 
-    /// The bucket of the first commit behind `from`, or an earlier one.
-    async fn bucket_behind(&self, entity: EntityKey, from: Head) -> Result<i32, StoreError> {
-        Ok(self.known_bucket_behind(entity, from).await?.unwrap_or(0))
+    /// The bucket of the first commit after `from`, or an earlier one.
+    async fn bucket_after(&self, entity: EntityKey, from: Head) -> Result<i32, StoreError> {
+        Ok(self.known_bucket_after(entity, from).await?.unwrap_or(0))
     }
 
-    /// The bucket of the first commit behind `from`; `None` if so many buckets without an event were begun behind it
+    /// The bucket of the first commit after `from`; `None` if so many buckets without an event were begun after it
     /// that it is not among those read.
-    pub(super) async fn known_bucket_behind(&self, entity: EntityKey, from: Head) -> Result<Option<i32>, StoreError> {
+    pub(super) async fn known_bucket_after(&self, entity: EntityKey, from: Head) -> Result<Option<i32>, StoreError> {
         let values = (&entity_bytes(entity)[..], signed(from.seq.saturating_add(1)), MAX_SEARCHED_BUCKETS);
         let buckets: Vec<(i32, i64)> = self.db().select(&self.db().statements.buckets_before, values).await?;
         let found = buckets.iter().find(|(_, base)| unsigned(*base) <= from.commit).map(|(bucket, _)| *bucket);
@@ -151,7 +155,7 @@ impl CqlStore {
         Ok(buckets.first().map_or(0, |(bucket, _)| *bucket))
     }
 
-    /// Commits of a bucket, whole.
+    /// Commits of a bucket, with all their records.
     pub(super) async fn commits(
         &self,
         entity: EntityKey,
@@ -202,14 +206,14 @@ impl CqlStore {
     }
 
     async fn chunks(&self, entity: EntityKey, id: CommitId, chunks: i32) -> Result<Bytes, StoreError> {
-        let mut whole = Vec::new();
+        let mut record = Vec::new();
         for n in 0..chunks {
             let values = (&entity_bytes(entity)[..], &id.0[..], n);
             let chunk: Option<(Bytes,)> = self.db().select_one(&self.db().statements.chunk, values).await?;
             let (data,) = chunk.ok_or_else(|| StoreError::Corrupt("a part of a large record is missing".into()))?;
-            whole.extend_from_slice(&data);
+            record.extend_from_slice(&data);
         }
-        Ok(whole.into())
+        Ok(record.into())
     }
 
     /// See `Store::read_log`.
@@ -266,7 +270,7 @@ impl CqlStore {
         let mut stretch = match order {
             Order::Asc => Stretch::from_event(range.first),
             Order::Desc => {
-                let until = self.behind_event(entity, bucket, range.last).await?;
+                let until = self.after_event(entity, bucket, range.last).await?;
                 Stretch { order, from: (signed(range.first), [0; 8]), until }
             }
         };
@@ -275,7 +279,7 @@ impl CqlStore {
             let commits = self.commits(entity, bucket, stretch, page).await?;
             let is_last = commits.len() < page;
             if let Some(last) = commits.last() {
-                stretch = stretch.behind(last.head);
+                stretch = stretch.after(last.head);
             }
             for commit in commits {
                 let mut events: Vec<_> = commit.records.into_iter().filter(|record| record.event).collect();
@@ -304,8 +308,8 @@ impl CqlStore {
         }
     }
 
-    /// The position right behind the commit with the event `seq`.
-    async fn behind_event(&self, entity: EntityKey, bucket: i32, seq: u64) -> Result<(i64, [u8; 8]), StoreError> {
+    /// The position right after the commit with the event `seq`.
+    async fn after_event(&self, entity: EntityKey, bucket: i32, seq: u64) -> Result<(i64, [u8; 8]), StoreError> {
         if seq >= LAST_SEQ {
             return Ok(END);
         }

@@ -57,7 +57,7 @@ const OWN_TABLES: &str = include_str!("../../migrations/0000_migrations.cql");
 const LOCK_SECONDS: i32 = 240;
 /// How long to wait for another process that applies migrations: longer than the lock of a dead one lasts.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(300);
-/// Pause between two looks at the lock.
+/// Pause between two reads of the lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(500);
 /// How long a change of the schema may take.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -101,8 +101,8 @@ pub enum MigrateError {
     /// Another process has been applying migrations for too long.
     #[error("another process is applying migrations to the keyspace {0}")]
     Locked(String),
-    /// The lock was lost between two statements: another process may be applying migrations. Applied ones stay; a
-    /// repetition continues from there.
+    /// The lock was lost between two statements: another process may be applying migrations. Applied ones are
+    /// kept; a repetition continues from there.
     #[error(
         "the lock on migrations of the keyspace {keyspace} was lost during {migration}: another process may be \
          applying them; run it again"
@@ -220,8 +220,8 @@ pub async fn migrate(
         change(&session, "creating the keyspace", &create_keyspace(&session, keyspace, replication)).await?;
     }
     enter(&session, keyspace).await?;
-    let there = tables(&session, keyspace).await?.unwrap_or_default();
-    if !["migration", "migration_lock"].iter().all(|table| there.contains(*table)) {
+    let existing = tables(&session, keyspace).await?.unwrap_or_default();
+    if !["migration", "migration_lock"].iter().all(|table| existing.contains(*table)) {
         for statement in statements(OWN_TABLES) {
             change(&session, "0000_migrations", &statement).await?;
         }
@@ -280,8 +280,8 @@ async fn apply(session: &Session, keyspace: &str, owner: &str) -> Result<Vec<&'s
 /// Whether a column that a statement adds exists already, from a process that died after adding it. Statements that
 /// create something say `IF NOT EXISTS`, which not every server supports for a column.
 async fn is_done(session: &Session, keyspace: &str, statement: &str) -> Result<bool, MigrateError> {
-    let words: Vec<&str> = statement.split_whitespace().collect();
-    let ["ALTER", "TABLE", table, "ADD", column, ..] = words[..] else { return Ok(false) };
+    let tokens: Vec<&str> = statement.split_whitespace().collect();
+    let ["ALTER", "TABLE", table, "ADD", column, ..] = tokens[..] else { return Ok(false) };
     let columns = "SELECT table_name, column_name FROM system_schema.columns WHERE keyspace_name = ?";
     let columns = rows(session, "reading the existing columns", columns, keyspace).await?;
     let is_it = |row: &Row| text(row, 0).as_deref() == Some(table) && text(row, 1).as_deref() == Some(column);
@@ -405,8 +405,8 @@ mod tests {
     #[test]
     fn a_newer_keyspace_is_refused_by_name() {
         let error = pending("ks", &applied(KNOWN), &KNOWN[..1]).expect_err("it is newer");
-        let words = error.to_string();
-        assert!(words.contains("0002_b") && words.contains("0001_a") && words.contains("ks"), "{words}");
+        let text = error.to_string();
+        assert!(text.contains("0002_b") && text.contains("0001_a") && text.contains("ks"), "{text}");
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(super) fn key_row(fingerprint: &[u8], first: i64, last: i64, at: i64) -> Res
     })
 }
 
-/// A range of keys: the first one in it and the first one behind it.
+/// A range of keys: the first one in it and the first one after it.
 #[derive(Clone, Debug)]
 pub(super) struct Stretch {
     pub(super) from: Vec<u8>,
@@ -57,8 +57,8 @@ impl Stretch {
         (from < until).then_some(Self { from, until })
     }
 
-    /// The rest of it behind `key`.
-    pub(super) fn behind(&self, key: &[u8], order: Order) -> Option<Self> {
+    /// The rest of it after `key`.
+    pub(super) fn rest_after(&self, key: &[u8], order: Order) -> Option<Self> {
         let rest = match order {
             Order::Asc => Self { from: after(key), until: self.until.clone() },
             Order::Desc => Self { from: self.from.clone(), until: key.to_vec() },
@@ -108,7 +108,7 @@ impl Source<'_> {
                 }
             };
             if rows.len() == self.page {
-                self.rest = rows.last().and_then(|(key, _)| stretch.behind(key, self.order));
+                self.rest = rows.last().and_then(|(key, _)| stretch.rest_after(key, self.order));
             }
             self.read = rows.into();
         }
@@ -306,8 +306,8 @@ mod tests {
     #[test]
     fn the_rest_behind_a_key_excludes_the_key_in_either_order() {
         let all = Stretch::new(&KeyRange::default()).expect("a stretch");
-        assert_eq!(all.behind(b"m", Order::Asc).expect("a rest").from, b"m\0");
-        assert_eq!(all.behind(b"m", Order::Desc).expect("a rest").until, b"m");
-        assert!(all.behind(b"", Order::Desc).is_none());
+        assert_eq!(all.rest_after(b"m", Order::Asc).expect("a rest").from, b"m\0");
+        assert_eq!(all.rest_after(b"m", Order::Desc).expect("a rest").until, b"m");
+        assert!(all.rest_after(b"", Order::Desc).is_none());
     }
 }

@@ -1,9 +1,9 @@
-//! Removing words from the log (redaction).
+//! Removing content from the log (redaction).
 //!
 //! The row to change may be in a bucket that was closed long ago, so a redaction cannot be part of the conditional
 //! batch in the open one. It is a conditional write of its own, done after that batch as list entries are (see
 //! `lists`): a refused commit must redact nothing. The condition is the row's revision, so that of two redactions of
-//! different words neither restores the other's. Repeating it changes nothing.
+//! different content neither restores the other's. Repeating it changes nothing.
 //!
 //! A process may be so late that others have committed and redacted more meanwhile. No commit follows another before
 //! that one's redactions are done (see `commit`). So a process that reads the row and then finds a newer commit has
@@ -117,7 +117,7 @@ impl CqlStore {
         Ok(is_done)
     }
 
-    /// Words in chunks must be removed there too. A row that was changed before may be the work of an attempt that
+    /// Content in chunks must be removed there too. A row that was changed before may be the work of an attempt that
     /// ended between the two.
     async fn forget_chunks(&self, entity: EntityKey, commit: &StoredCommit, revision: i32) -> Result<(), StoreError> {
         if commit.chunks.is_none() && commit.revision == 0 {

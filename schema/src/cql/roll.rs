@@ -65,12 +65,12 @@ impl CqlStore {
 
     async fn move_keys(&self, entity: EntityKey, bucket: i32) -> Result<(), StoreError> {
         let name = entity_bytes(entity);
-        let mut behind = Bytes::new();
+        let mut cursor = Bytes::new();
         loop {
-            let values = (&name[..], bucket, &behind[..], ROWS_PER_PAGE);
+            let values = (&name[..], bucket, &cursor[..], ROWS_PER_PAGE);
             let page: Vec<StoredKey> = self.db().select(&self.db().statements.bucket_keys, values).await?;
             let Some(last) = page.last() else { return Ok(()) };
-            behind = last.k.clone();
+            cursor = last.k.clone();
             let is_last = page.len() < ROWS_PER_PAGE as usize;
             let mut parts: BTreeMap<i8, Vec<(StoredKey, i32)>> = BTreeMap::new();
             for key in page {
@@ -104,12 +104,13 @@ impl CqlStore {
         let name = entity_bytes(entity);
         let stamp = signed(end.commit);
         let mut table = -1;
-        let mut behind = Bytes::new();
+        let mut cursor = Bytes::new();
         loop {
-            let values = (&name[..], bucket, table, &behind[..], ROWS_PER_PAGE);
+            let values = (&name[..], bucket, table, &cursor[..], ROWS_PER_PAGE);
             let page: Vec<StoredRow> = self.db().select(&self.db().statements.bucket_rows, values).await?;
             let Some(last) = page.last() else { return Ok(()) };
-            (table, behind) = (last.n, last.k.clone());
+            table = last.n;
+            cursor = last.k.clone();
             let is_last = page.len() < ROWS_PER_PAGE as usize;
             let mut lists: BTreeMap<i16, Vec<StoredRow>> = BTreeMap::new();
             for row in page {
@@ -142,8 +143,8 @@ impl CqlStore {
         if deleted.is_empty() {
             return Ok(());
         }
-        let there: Vec<(Bytes,)> = self.db().select(&statements.old_rows_among, (&name[..], list, &deleted)).await?;
-        let deletions: Vec<_> = there.iter().map(|(key,)| (stamp, &name[..], list, &key[..])).collect();
+        let existing: Vec<(Bytes,)> = self.db().select(&statements.old_rows_among, (&name[..], list, &deleted)).await?;
+        let deletions: Vec<_> = existing.iter().map(|(key,)| (stamp, &name[..], list, &key[..])).collect();
         if deletions.is_empty() {
             return Ok(());
         }

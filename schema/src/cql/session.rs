@@ -178,20 +178,20 @@ pub(super) async fn connect(contact: &Contact) -> Result<(Session, Profiles), Co
     let session = builder.build().await.map_err(|error| classify(&error))?;
     let state = session.get_cluster_state();
     let nodes = state.get_nodes_info().iter();
-    let asked = asked(contact, nodes.filter_map(|node| node.datacenter.clone()).collect())?;
-    if asked == contact.datacenter {
+    let datacenter = used_datacenter(contact, nodes.filter_map(|node| node.datacenter.clone()).collect())?;
+    if datacenter == contact.datacenter {
         return Ok((session, profiles));
     }
-    let profiles = Profiles::new(contact, asked);
+    let profiles = Profiles::new(contact, datacenter);
     otherwise.map_to_another_profile(profiles.plain.clone());
     Ok((session, profiles))
 }
 
 /// The data centre whose nodes are used; `None`: any. Two servers must not use different majorities: those of two data
 /// centres need not share a node, so each would miss what the other has acknowledged, and each would decide the same
-/// condition. So without a name, a majority of one data centre means the only one, and that stays when others are
-/// added.
-fn asked(contact: &Contact, mut seen: BTreeSet<String>) -> Result<Option<String>, ConnectError> {
+/// condition. So without a name, a majority of one data centre means the only one, and that does not change when others
+/// are added.
+fn used_datacenter(contact: &Contact, mut seen: BTreeSet<String>) -> Result<Option<String>, ConnectError> {
     match contact {
         Contact { quorum: Quorum::Local, datacenter: None, .. } if seen.len() > 1 => {
             Err(ConnectError::Datacenters(seen.into_iter().collect()))
@@ -255,9 +255,9 @@ mod tests {
         };
         let seen = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
         let two = seen(&["us-east", "eu-west"]);
-        let refused = asked(&contact(Quorum::Local, None), two.clone()).expect_err("nobody says which");
-        let words = refused.to_string();
-        assert!(matches!(refused, ConnectError::Datacenters(_)) && words.contains("eu-west, us-east"), "{words}");
+        let refused = used_datacenter(&contact(Quorum::Local, None), two.clone()).expect_err("nobody says which");
+        let text = refused.to_string();
+        assert!(matches!(refused, ConnectError::Datacenters(_)) && text.contains("eu-west, us-east"), "{text}");
         for (quorum, datacenter, seen, expected) in [
             (Quorum::Local, None, seen(&["eu-west"]), Some("eu-west")),
             (Quorum::Local, None, seen(&[]), None),
@@ -265,8 +265,8 @@ mod tests {
             (Quorum::Global, None, seen(&["eu-west"]), None),
             (Quorum::Global, None, two, None),
         ] {
-            let asked = asked(&contact(quorum, datacenter), seen).expect("one majority");
-            assert_eq!(asked.as_deref(), expected, "{quorum:?} {datacenter:?}");
+            let used = used_datacenter(&contact(quorum, datacenter), seen).expect("one majority");
+            assert_eq!(used.as_deref(), expected, "{quorum:?} {datacenter:?}");
         }
     }
 }

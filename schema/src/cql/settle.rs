@@ -97,24 +97,25 @@ impl Settle {
             // The refusal does not name the commit at this position. If an earlier attempt is in doubt, it may be the
             // reason for the refusal.
             Observation::NotApplied(found) if self.in_doubt() || found.is_some_and(|found| found.head == self.next) => {
-                self.look(in_time, "another commit or an earlier attempt has its position".into())
+                self.read_or_give_up(in_time, "another commit or an earlier attempt has its position".into())
             }
             Observation::NotApplied(Some(found)) if self.expected == Some(found.head) && found.closed => {
                 Step::End(Resolution::Closed)
             }
             Observation::NotApplied(_) => Step::End(Resolution::Conflict),
-            Observation::NotBegun(why) if self.in_doubt() => self.look(in_time, why),
+            Observation::NotBegun(why) if self.in_doubt() => self.read_or_give_up(in_time, why),
             Observation::NotBegun(why) => Step::End(Resolution::Unavailable(why)),
             Observation::Unknown(why) => {
                 self.doubt = Some(why.clone());
-                self.look(in_time, why)
+                self.read_or_give_up(in_time, why)
             }
-            Observation::Unreadable(why) => self.look(in_time, why),
+            Observation::Unreadable(why) => self.read_or_give_up(in_time, why),
             Observation::Read(partition) => self.partition_read(partition, in_time),
         }
     }
 
-    fn look(&self, in_time: bool, why: Cause) -> Step {
+    /// Reads the partition, if there is time for it.
+    fn read_or_give_up(&self, in_time: bool, why: Cause) -> Step {
         if in_time { Step::Read } else { Step::End(Resolution::Indeterminate(why)) }
     }
 
@@ -159,7 +160,7 @@ mod tests {
         Some(BucketHead { head, closed: true })
     }
 
-    fn looked(head: Option<BucketHead>, mine: bool) -> Observation {
+    fn partition(head: Option<BucketHead>, mine: bool) -> Observation {
         Observation::Read(PartitionState { head, mine })
     }
 
@@ -182,41 +183,41 @@ mod tests {
     fn a_head_where_this_commit_would_stand_is_looked_at() {
         let mut settle = settle();
         assert_eq!(settle.observe(Observation::NotApplied(at(MINE)), true), Step::Read);
-        assert_eq!(settle.clone().observe(looked(at(MINE), true), true), Step::End(Resolution::Committed));
-        assert_eq!(settle.observe(looked(at(MINE), false), true), Step::End(Resolution::Conflict));
+        assert_eq!(settle.clone().observe(partition(at(MINE), true), true), Step::End(Resolution::Committed));
+        assert_eq!(settle.observe(partition(at(MINE), false), true), Step::End(Resolution::Conflict));
     }
 
     #[test]
     fn an_unknown_outcome_is_looked_at_and_the_same_batch_sent_again() {
         let mut settle = doubtful();
-        assert_eq!(settle.observe(looked(at(BEFORE), false), true), Step::Send);
+        assert_eq!(settle.observe(partition(at(BEFORE), false), true), Step::Send);
         assert_eq!(settle.observe(Observation::Applied, true), Step::End(Resolution::Committed));
     }
 
     #[test]
     fn an_unknown_outcome_behind_which_others_went_on_is_still_known_by_its_row() {
         let on = at(Head { seq: 8, commit: 5 });
-        assert_eq!(doubtful().observe(looked(on, true), true), Step::End(Resolution::Committed));
-        assert_eq!(doubtful().observe(looked(on, false), true), Step::End(Resolution::Conflict));
+        assert_eq!(doubtful().observe(partition(on, true), true), Step::End(Resolution::Committed));
+        assert_eq!(doubtful().observe(partition(on, false), true), Step::End(Resolution::Conflict));
     }
 
     #[test]
     fn in_doubt_a_refusal_is_not_believed() {
         let mut settle = doubtful();
-        assert_eq!(settle.observe(looked(at(BEFORE), false), true), Step::Send);
+        assert_eq!(settle.observe(partition(at(BEFORE), false), true), Step::Send);
         let on = at(Head { seq: 8, commit: 5 });
         assert_eq!(settle.observe(Observation::NotApplied(on), true), Step::Read, "the first attempt may be below it");
-        assert_eq!(settle.observe(looked(on, true), true), Step::End(Resolution::Committed));
+        assert_eq!(settle.observe(partition(on, true), true), Step::End(Resolution::Committed));
     }
 
     #[test]
     fn without_time_a_doubt_is_told_and_never_turned_into_a_refusal() {
         let unknown = || Observation::Unknown("timeout".into());
-        let told = |step| matches!(step, Step::End(Resolution::Indeterminate(_)));
-        assert!(told(settle().observe(unknown(), false)));
-        assert!(told(doubtful().observe(Observation::Unreadable("no quorum".into()), false)));
-        assert!(told(doubtful().observe(Observation::NotBegun("no node".into()), false)));
-        assert!(told(doubtful().observe(looked(at(BEFORE), false), false)));
+        let is_indeterminate = |step| matches!(step, Step::End(Resolution::Indeterminate(_)));
+        assert!(is_indeterminate(settle().observe(unknown(), false)));
+        assert!(is_indeterminate(doubtful().observe(Observation::Unreadable("no quorum".into()), false)));
+        assert!(is_indeterminate(doubtful().observe(Observation::NotBegun("no node".into()), false)));
+        assert!(is_indeterminate(doubtful().observe(partition(at(BEFORE), false), false)));
     }
 
     #[test]
@@ -229,15 +230,15 @@ mod tests {
     fn a_creation_is_settled_by_the_absence_of_the_row() {
         let mut settle = Settle::new(None, Head { seq: 1, commit: 1 });
         assert_eq!(settle.observe(Observation::Unknown("timeout".into()), true), Step::Read);
-        assert_eq!(settle.clone().observe(looked(None, false), true), Step::Send);
+        assert_eq!(settle.clone().observe(partition(None, false), true), Step::Send);
         assert_eq!(
-            settle.observe(looked(at(Head { seq: 1, commit: 1 }), false), true),
+            settle.observe(partition(at(Head { seq: 1, commit: 1 }), false), true),
             Step::End(Resolution::Conflict)
         );
     }
 
     #[test]
     fn a_closed_bucket_is_known_by_looking_too() {
-        assert_eq!(doubtful().observe(looked(closed(BEFORE), false), true), Step::End(Resolution::Closed));
+        assert_eq!(doubtful().observe(partition(closed(BEFORE), false), true), Step::End(Resolution::Closed));
     }
 }

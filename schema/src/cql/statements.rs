@@ -27,7 +27,7 @@ enum Run {
 
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident: $run:ident, $text:expr;)*) => {
-        /// See the module's text.
+        /// The prepared statements of a session.
         #[derive(Debug)]
         pub(super) struct Statements {
             $($(#[$doc])* pub(super) $name: PreparedStatement,)*
@@ -92,15 +92,15 @@ statements! {
     head: Plain, "SELECT seq, commit, id, stamp, closed, listed, records, bytes, base_seq, base_commit, state, \
         state_seq, state_commit, alarm, alarm_slot, alarm_id FROM KS.entity \
         WHERE entity = ? AND bucket = ? AND kind = 0 AND n = 0 AND k = 0x00";
-    /// The same, and settles proposals in flight: a majority then has all of them. No row has a negative sequence, so
-    /// this is never applied, and returns the values that its condition names. A read at serial consistency would not
-    /// suffice: on Apache Cassandra it returns as soon as one replica shows a commit, while others have not received it
-    /// yet.
+    /// A bucket's head, after proposals in flight were settled: a majority then has all of them. No row has a negative
+    /// sequence, so this is never applied, and returns the values that its condition names. A read at serial
+    /// consistency would not suffice: on Apache Cassandra it returns as soon as one replica shows a commit, while
+    /// others have not received it yet.
     settled_whole: Settled, "UPDATE KS.entity SET revision = 0 WHERE entity = ? AND bucket = ? AND kind = 0 AND n = 0 \
         AND k = 0x00 IF seq = -1 AND commit = -1 AND id = 0x00 AND stamp = -1 AND closed = true AND listed = true \
         AND records = -1 AND bytes = -1 AND base_seq = -1 AND base_commit = -1 AND state = 0x00 AND state_seq = -1 \
         AND state_commit = -1 AND alarm = -1 AND alarm_slot = -1 AND alarm_id = 0x00";
-    /// The same without the state.
+    /// A bucket's head without the state, after proposals in flight were settled, as `settled_whole`.
     settled: Settled, "UPDATE KS.entity SET revision = 0 WHERE entity = ? AND bucket = ? AND kind = 0 AND n = 0 \
         AND k = 0x00 IF seq = -1 AND commit = -1 AND id = 0x00 AND stamp = -1 AND closed = true AND listed = true \
         AND records = -1 AND bytes = -1 AND base_seq = -1 AND base_commit = -1 AND state_seq = -1 \
@@ -124,7 +124,7 @@ statements! {
     /// Keyed rows of a bucket.
     rows_asc: Plain, "SELECT k, value FROM KS.entity WHERE entity = ? AND bucket = ? AND (kind, n, k) >= (3, ?, ?) \
         AND (kind, n, k) < (3, ?, ?) ORDER BY kind ASC, n ASC, k ASC LIMIT ?";
-    /// The same, greatest first.
+    /// Keyed rows of a bucket, greatest first.
     rows_desc: Plain, "SELECT k, value FROM KS.entity WHERE entity = ? AND bucket = ? AND (kind, n, k) >= (3, ?, ?) \
         AND (kind, n, k) < (3, ?, ?) ORDER BY kind DESC, n DESC, k DESC LIMIT ?";
     /// Commits of a bucket.
@@ -147,8 +147,8 @@ statements! {
         AND (kind, n, k) < (?, 0, ?) ORDER BY kind ASC, n ASC, k ASC LIMIT ?";
     /// The first buckets of all.
     partitions: Plain, "SELECT DISTINCT entity, bucket FROM KS.entity LIMIT ?";
-    /// Buckets behind one, in the order of the ring.
-    partitions_behind: Plain, "SELECT DISTINCT entity, bucket FROM KS.entity \
+    /// Buckets after one, in the order of the ring.
+    partitions_after: Plain, "SELECT DISTINCT entity, bucket FROM KS.entity \
         WHERE token(entity, bucket) > token(?, ?) LIMIT ?";
     /// All keyed rows of a bucket.
     bucket_rows: Plain, "SELECT n, k, value FROM KS.entity WHERE entity = ? AND bucket = ? \
@@ -174,7 +174,7 @@ statements! {
     /// Keyed rows of closed buckets.
     old_rows_asc: Plain, "SELECT key, value FROM KS.entity_row WHERE entity = ? AND list = ? AND key >= ? AND key < ? \
         ORDER BY key ASC LIMIT ?";
-    /// The same, greatest first.
+    /// Keyed rows of closed buckets, greatest first.
     old_rows_desc: Plain, "SELECT key, value FROM KS.entity_row WHERE entity = ? AND list = ? AND key >= ? AND key < ? \
         ORDER BY key DESC LIMIT ?";
     /// Keeps a keyed row of a closed bucket.
@@ -198,7 +198,7 @@ statements! {
     /// Entries of a part of a list.
     entries_asc: Plain, "SELECT key, value FROM KS.list_entry WHERE workspace = ? AND list = ? AND part = ? \
         AND key >= ? AND key < ? ORDER BY key ASC LIMIT ?";
-    /// The same, greatest first.
+    /// Entries of a part of a list, greatest first.
     entries_desc: Plain, "SELECT key, value FROM KS.list_entry WHERE workspace = ? AND list = ? AND part = ? \
         AND key >= ? AND key < ? ORDER BY key DESC LIMIT ?";
     /// Records a part of a list.
@@ -206,7 +206,7 @@ statements! {
     /// Parts of a list.
     parts_asc: Plain, "SELECT part FROM KS.list_part WHERE workspace = ? AND list = ? AND part >= ? AND part <= ? \
         ORDER BY part ASC LIMIT ?";
-    /// The same, latest first.
+    /// Parts of a list, latest first.
     parts_desc: Plain, "SELECT part FROM KS.list_part WHERE workspace = ? AND list = ? AND part >= ? AND part <= ? \
         ORDER BY part DESC LIMIT ?";
 

@@ -26,7 +26,7 @@ const WORKER_THREADS: usize = 3;
 /// `docs/decisions/0044-compactions-at-lower-priority.md`.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
-/// The most tables that stay open, and the least that the engine takes.
+/// The most tables that are kept open, and the least that the engine takes.
 const MAX_OPEN_TABLES: usize = 900;
 const MIN_OPEN_TABLES: usize = 10;
 /// Room in memory before a keyspace is flushed. The log gets most: most bytes go there.
@@ -153,8 +153,8 @@ where
         .unwrap_or_else(|_| Err(corrupt(entity, "the engine panicked on the data that it read").into()))
 }
 
-/// How many tables stay open for reads. At most a quarter of the descriptors that the process may have, so that there
-/// is one for a new table and a new journal; without it the engine would fail for good.
+/// How many tables are kept open for reads. At most a quarter of the descriptors that the process may have, so that
+/// there is one for a new table and a new journal; without it the engine would fail for good.
 fn tables_open() -> usize {
     #[cfg(unix)]
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
@@ -191,7 +191,7 @@ mod tests {
         let stats = threads.filter_map(|thread| std::fs::read_to_string(thread.join("stat")).ok());
         stats
             .filter_map(|stat| {
-                // The name, in parentheses, may hold blanks; the priority is the seventeenth field behind it.
+                // The name, in parentheses, may hold blanks; the priority is the seventeenth field after it.
                 let (name, fields) = stat.rsplit_once(") ")?;
                 let nice = fields.split(' ').nth(16)?.parse().ok()?;
                 name.ends_with("(fjall:worker").then_some(nice)

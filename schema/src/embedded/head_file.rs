@@ -4,7 +4,7 @@
 //! silent data loss after damage. This file distinguishes the two: it is written after a batch is durable and before it
 //! is acknowledged, so an engine that reopens with fewer batches than the file records has lost acknowledged data. Two
 //! slots are written in turn, so a torn write leaves the other one. Its sync is off the critical path (see `writer`):
-//! it may lag behind the engine after a power cut, never run ahead.
+//! it may be older than the engine after a power cut, never newer.
 
 use std::fs::{File, OpenOptions};
 use std::io;

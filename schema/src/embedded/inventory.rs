@@ -12,7 +12,7 @@ use super::EmbeddedStore;
 use super::engine::{Engine, guarded};
 use super::layout::{self, corrupt, unreadable};
 
-/// No log row sorts behind this one.
+/// No log row sorts after this one.
 const LAST_HEAD: Head = Head { seq: u64::MAX, commit: u64::MAX };
 
 impl Engine {
@@ -21,8 +21,8 @@ impl Engine {
         guarded(EntityKey::INSTALLATION, || {
             let snapshot = self.snapshot();
             let mut found = Vec::new();
-            let behind = |entity| Bound::Excluded(layout::log_key(entity, LAST_HEAD).to_vec());
-            let mut from = after.map_or(Bound::Excluded(layout::META.to_vec()), behind);
+            let after_entity = |entity| Bound::Excluded(layout::log_key(entity, LAST_HEAD).to_vec());
+            let mut from = after.map_or(Bound::Excluded(layout::META.to_vec()), after_entity);
             while found.len() < limit {
                 let Some(next) = snapshot.range::<Vec<u8>, _>(&self.log, (from, Bound::Unbounded)).next() else {
                     break;
@@ -31,7 +31,7 @@ impl Engine {
                 let (entity, _) = layout::read_log_key(&key)
                     .ok_or_else(|| StoreError::Corrupt("the key of a log row is damaged".into()))?;
                 found.push(entity);
-                from = behind(entity);
+                from = after_entity(entity);
             }
             Ok(found)
         })

@@ -177,7 +177,7 @@ impl Input {
             return Ok(None);
         }
         if usize::from(key) != layout::META.len() || value >= MAX_CHAIN_ROW_BYTES {
-            return self.skip(u64::from(key) + u64::from(value)).map(|there| there.then_some(None));
+            return self.skip(u64::from(key) + u64::from(value)).map(|is_complete| is_complete.then_some(None));
         }
         let mut key = layout::META;
         let mut value = vec![0; value as usize];

@@ -112,7 +112,7 @@ pub(super) const DUE_FIRST: [u8; DUE_KEY] = {
     key[0] = DUE;
     key
 };
-/// No entity sorts behind this one.
+/// No entity sorts after this one.
 pub(super) const LAST_ENTITY: EntityKey =
     EntityKey { workspace: Address([u8::MAX; 10]), kind: Kind::Memories, id: Address([u8::MAX; 10]) };
 

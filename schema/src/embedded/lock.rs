@@ -67,7 +67,7 @@ fn holder(file: &mut File, within: Duration) -> io::Result<Option<u32>> {
     }
 }
 
-/// Whether such a process exists; assumed if the system does not tell.
+/// Whether such a process exists; assumed if the system does not say.
 fn is_alive(process: u32) -> bool {
     let processes = Path::new("/proc");
     !processes.join("self").exists() || processes.join(process.to_string()).exists()
@@ -104,8 +104,8 @@ mod tests {
         let me = std::process::id();
         write!(writing, "{me}").unwrap();
         assert_eq!(holder(&mut reading, Duration::ZERO).unwrap(), None, "a part of a number is another number");
-        let told = std::thread::spawn(move || holder(&mut reading, Duration::from_secs(60)));
+        let reading_holder = std::thread::spawn(move || holder(&mut reading, Duration::from_secs(60)));
         writeln!(writing).unwrap();
-        assert_eq!(told.join().unwrap().unwrap(), Some(me));
+        assert_eq!(reading_holder.join().unwrap().unwrap(), Some(me));
     }
 }

@@ -8,8 +8,8 @@
 //! store's sum in one. The newest row of an entity is its head; there is no other.
 //!
 //! Version 2 is a redacted row. It has its former hash in the place of the commit id: to its neighbours and to the
-//! store's sum it is still the same row. The last hash is its checksum alone. The commit id was random and is gone, so
-//! the old hash confirms no guess at the redacted words.
+//! store's sum it is still the same row. The last hash is its checksum alone. The commit id was random and is removed,
+//! so the old hash confirms no guess at the redacted content.
 
 use actors::clock::Millis;
 use actors::id::{EntityKey, half};
@@ -144,7 +144,7 @@ impl LogRow {
         Some(Self { entity, head, facts, hash, events, records: Bytes::copy_from_slice(records) })
     }
 
-    /// The same row with other payloads for some of its events, to be stored under its key.
+    /// The row with other payloads for some of its events, to be stored under its key.
     pub(super) fn redacted(&self, key: &[u8], payload: impl Fn(u64) -> Option<Bytes>) -> Vec<u8> {
         let mut out = Vec::with_capacity(FIXED + 8 + self.records.len());
         write(REDACTED, &self.facts, self.hash, &mut out);
@@ -217,14 +217,14 @@ mod tests {
             let sequences: Vec<_> = row.records().filter(|r| r.event).map(|r| r.seq).collect();
             prop_assert_eq!(sequences, (101..=100 + events).collect::<Vec<_>>());
 
-            // Redacted words are gone, and to its neighbours the row is the same.
+            // Redacted content is removed, and to its neighbours the row is unchanged.
             let redacted = row.redacted(&key, |seq| seq.is_multiple_of(2).then(|| Bytes::from_static(b"-")));
             let again = LogRow::decode(&key, &redacted).expect("a row");
             prop_assert_eq!((again.head, again.hash, again.events), (row.head, hash, events));
             prop_assert_eq!(again.facts, Facts { id: CommitId([0; 16]), ..facts });
             for (before, after) in row.records().zip(again.records()) {
-                let gone = before.event && before.seq.is_multiple_of(2);
-                let payload = if gone { Bytes::from_static(b"-") } else { before.payload };
+                let is_redacted = before.event && before.seq.is_multiple_of(2);
+                let payload = if is_redacted { Bytes::from_static(b"-") } else { before.payload };
                 prop_assert_eq!(after, LogRecord { payload, ..before });
             }
             prop_assert_eq!(&again.redacted(&key, |_| None), &redacted);

@@ -129,7 +129,7 @@ fn judge<T: Default>(found: Result<T, OpenError>, accept_loss: bool) -> Result<T
     }
 }
 
-/// The actions that opening may take beside reading.
+/// The actions that opening may take besides reading.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct OpenMode {
     /// Create a store if there is none.

@@ -52,7 +52,7 @@ impl Options {
         self
     }
 
-    /// How many bytes of the disk commits leave free, beside what compactions need; 128 MiB by default.
+    /// How many bytes of the disk commits leave free, in addition to what compactions need; 128 MiB by default.
     #[cfg(any(test, feature = "test-support"))]
     #[must_use]
     pub fn spare_bytes(mut self, bytes: u64) -> Self {

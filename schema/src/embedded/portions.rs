@@ -51,7 +51,7 @@ impl Portions {
         let thread = std::thread::Builder::new().name(name).spawn(move || match work.run(&ended) {
             Ok(()) => {}
             Err(Fault::Unsynced(error)) => failed(&format!("a table could not be synced: {error}")),
-            Err(Fault::Unheard(error)) => tracing::warn!(%error, "incremental fsync disabled"),
+            Err(Fault::Unwatched(error)) => tracing::warn!(%error, "incremental fsync disabled"),
         })?;
         Ok(Self { thread: Some(thread), end: Some(end) })
     }
@@ -72,7 +72,7 @@ enum Fault {
     /// The disk did not accept the engine's writes.
     Unsynced(io::Error),
     /// The system sends no notifications any more.
-    Unheard(io::Error),
+    Unwatched(io::Error),
 }
 
 /// A file of the engine, held open.
@@ -91,7 +91,7 @@ struct Work {
     /// Oldest first.
     held: VecDeque<Held>,
     /// Deleted files that are not freed yet.
-    doomed: VecDeque<File>,
+    deleted: VecDeque<File>,
 }
 
 impl Work {
@@ -101,8 +101,8 @@ impl Work {
             dirs.extend(Some(keyspace?.path().join("tables")).filter(|tables| tables.is_dir()));
         }
         let notices = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        let mut work = Self { notices, watched: HashMap::new(), held: VecDeque::new(), doomed: VecDeque::new() };
-        let mut there = Vec::new();
+        let mut work = Self { notices, watched: HashMap::new(), held: VecDeque::new(), deleted: VecDeque::new() };
+        let mut existing = Vec::new();
         for dir in dirs {
             let wanted = WatchFlags::CREATE | WatchFlags::CLOSE_WRITE | WatchFlags::DELETE | WatchFlags::ONLYDIR;
             let watch = inotify::add_watch(&work.notices, &dir, wanted)?;
@@ -111,13 +111,13 @@ impl Work {
                 // The engine is running already: files that it deleted meanwhile no longer exist, and files that it
                 // makes meanwhile may be taken as complete.
                 if let Ok(modified) = file.metadata().and_then(|metadata| metadata.modified()) {
-                    there.push((modified, file.path()));
+                    existing.push((modified, file.path()));
                 }
             }
             work.watched.insert(watch, dir);
         }
-        there.sort();
-        for (_, path) in there {
+        existing.sort();
+        for (_, path) in existing {
             work.hold(path, false);
         }
         Ok(work)
@@ -130,19 +130,19 @@ impl Work {
             let mut ready = [PollFd::new(&self.notices, PollFlags::IN), PollFd::new(ended, PollFlags::IN)];
             match poll(&mut ready, within) {
                 Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(Fault::Unheard(error.into())),
+                Err(error) => return Err(Fault::Unwatched(error.into())),
             }
             if !ready[1].revents().is_empty() {
                 return Ok(());
             }
-            self.hear().map_err(Fault::Unheard)?;
+            self.read_notices().map_err(Fault::Unwatched)?;
             self.sync(File::sync_data).map_err(Fault::Unsynced)?;
             self.free();
         }
     }
 
     fn has_portions(&self) -> bool {
-        !self.doomed.is_empty() || self.held.iter().any(|held| held.synced.is_some())
+        !self.deleted.is_empty() || self.held.iter().any(|held| held.synced.is_some())
     }
 
     /// Syncs the bytes appended to growing tables since the last time.
@@ -160,16 +160,16 @@ impl Work {
 
     /// Frees a portion of the file that was deleted first.
     fn free(&mut self) {
-        let Some(file) = self.doomed.pop_front() else { return };
+        let Some(file) = self.deleted.pop_front() else { return };
         match shorten(&file) {
-            Ok(true) => self.doomed.push_front(file),
+            Ok(true) => self.deleted.push_front(file),
             Ok(false) => {}
-            // Closing its last descriptor frees it as a whole.
+            // Closing its last descriptor frees all of it.
             Err(error) => tracing::debug!(%error, "could not free a deleted file incrementally"),
         }
     }
 
-    fn hear(&mut self) -> io::Result<()> {
+    fn read_notices(&mut self) -> io::Result<()> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut news = Vec::new();
         let mut reader = Reader::new(&self.notices, &mut buffer);
@@ -194,7 +194,7 @@ impl Work {
             let place = self.held.iter().position(|held| held.path == path);
             match place {
                 Some(place) if events.contains(ReadFlags::DELETE) => {
-                    self.doomed.extend(self.held.remove(place).map(|held| held.file));
+                    self.deleted.extend(self.held.remove(place).map(|held| held.file));
                 }
                 Some(place) if events.contains(ReadFlags::CLOSE_WRITE) => self.held[place].synced = None,
                 None if events.contains(ReadFlags::CREATE) => self.hold(path, true),
@@ -210,7 +210,7 @@ impl Work {
         if !is_table && path.extension().is_none_or(|extension| extension != "jnl") {
             return;
         }
-        // A file that is gone already needs nothing.
+        // A file that was deleted meanwhile needs nothing.
         let Ok(file) = OpenOptions::new().write(true).open(&path) else { return };
         self.held.push_back(Held { path, file, synced: (is_new && is_table).then_some(0) });
         if self.held.len() > MAX_HELD_FILES {
@@ -263,7 +263,7 @@ mod tests {
     /// Reads notifications and does one portion; returns how many syncs were made.
     fn round(work: &mut Work) -> u32 {
         let syncs = std::cell::Cell::new(0);
-        work.hear().unwrap();
+        work.read_notices().unwrap();
         work.sync(|file| {
             syncs.set(syncs.get() + 1);
             file.sync_data()
@@ -297,7 +297,7 @@ mod tests {
         let mut work = files.work();
         let mut table = File::create_new(files.table("0")).unwrap();
         table.write_all(b"x").unwrap();
-        work.hear().unwrap();
+        work.read_notices().unwrap();
         let error = work.sync(|_| Err(io::Error::other("the disk is broken"))).unwrap_err();
         assert_eq!(error.to_string(), "the disk is broken");
     }
@@ -312,10 +312,10 @@ mod tests {
             std::fs::remove_file(&path).unwrap();
             for left in [PORTION_BYTES + 5, 5] {
                 round(&mut work);
-                assert_eq!(work.doomed[0].metadata().unwrap().len(), left, "{}", path.display());
+                assert_eq!(work.deleted[0].metadata().unwrap().len(), left, "{}", path.display());
             }
             round(&mut work);
-            assert!(work.doomed.is_empty() && work.held.is_empty());
+            assert!(work.deleted.is_empty() && work.held.is_empty());
         }
     }
 
@@ -329,7 +329,7 @@ mod tests {
         std::fs::remove_file(files.table("0")).unwrap();
         round(&mut work);
         round(&mut work);
-        assert!(work.held.is_empty() && work.doomed.is_empty());
+        assert!(work.held.is_empty() && work.deleted.is_empty());
         assert_eq!(std::fs::read(elsewhere).unwrap(), vec![7; 2 * PORTION_BYTES as usize]);
     }
 

@@ -29,7 +29,7 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    /// Answers the caller of a commit. Whoever waits for another job is told by the end of its channel.
+    /// Answers the caller of a commit. Whoever waits for another job is notified by the end of its channel.
     pub(super) fn answer(self) {
         match self.job {
             Job::Commit(QueuedCommit { permit, caller, .. }) => {
@@ -62,18 +62,18 @@ impl Caller {
         Self { done: Some(done), is_decided: false }
     }
 
-    /// The same, once the commit may be in a batch.
+    /// Notes that the commit may be in a batch.
     pub(super) fn decided(mut self) -> Self {
         self.is_decided = true;
         self
     }
 
-    /// Tells how the commit ended.
+    /// Sends the commit's outcome to the caller.
     pub(super) fn answer(mut self, outcome: Result<Outcome, StoreError>) {
-        self.tell(outcome);
+        self.send(outcome);
     }
 
-    fn tell(&mut self, outcome: Result<Outcome, StoreError>) {
+    fn send(&mut self, outcome: Result<Outcome, StoreError>) {
         if let Some(done) = self.done.take() {
             done(outcome);
         }
@@ -82,7 +82,7 @@ impl Caller {
 
 impl Drop for Caller {
     fn drop(&mut self) {
-        self.tell(Err(if self.is_decided {
+        self.send(Err(if self.is_decided {
             StoreError::Indeterminate("the writer has ended".into())
         } else {
             StoreError::Unavailable("the store is closed".into())

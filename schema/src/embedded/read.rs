@@ -187,7 +187,7 @@ impl Engine {
         budget: usize,
     ) -> Budgeted<Vec<LogRecord>> {
         let snapshot = self.snapshot();
-        // The row with the last one ends at or behind it; without such a row the log ends before.
+        // The row with the last one ends at or after it; without such a row the log ends before.
         let last = range.last;
         let holds_last = (last < u64::MAX).then(|| self.rows_from(&snapshot, entity, last).next()).flatten();
         let top = match holds_last {
@@ -258,7 +258,7 @@ impl Engine {
         let full = |key: &Bytes| [&prefix, &key[..]].concat();
         let from =
             range.after.as_ref().map_or_else(|| Bound::Included(prefix.clone()), |key| Bound::Excluded(full(key)));
-        let to = Bound::Excluded(range.before.as_ref().map_or_else(|| behind(&prefix), full));
+        let to = Bound::Excluded(range.before.as_ref().map_or_else(|| end_of_prefix(&prefix), full));
         let mut found = Vec::new();
         let mut iter = self.snapshot().range(keyspace, (from, to));
         while found.len() < *limit {
@@ -296,8 +296,8 @@ impl Engine {
     }
 }
 
-/// The first key behind all that begin with `prefix`.
-fn behind(prefix: &[u8]) -> Vec<u8> {
+/// The first key after all that begin with `prefix`.
+fn end_of_prefix(prefix: &[u8]) -> Vec<u8> {
     let mut next = prefix.to_vec();
     while let Some(last) = next.pop() {
         if last < u8::MAX {
@@ -314,8 +314,8 @@ mod tests {
 
     #[test]
     fn behind_a_prefix_come_only_keys_that_do_not_begin_with_it() {
-        assert_eq!(behind(&[1, 2]), [1, 3]);
-        assert_eq!(behind(&[1, 255, 255]), [2]);
-        assert!(behind(&[1, 255]) > vec![1, 255, 255, 255]);
+        assert_eq!(end_of_prefix(&[1, 2]), [1, 3]);
+        assert_eq!(end_of_prefix(&[1, 255, 255]), [2]);
+        assert!(end_of_prefix(&[1, 255]) > vec![1, 255, 255, 255]);
     }
 }

@@ -1,8 +1,8 @@
 //! The free space of the disk.
 //!
-//! An engine that cannot write a table or a journal fails for good, and the server with it. So commits are refused while
-//! there is still enough for what the engine has begun, reads go on, and nothing has to be restarted once there is
-//! space.
+//! An engine that cannot write a table or a journal fails for good, and the server with it. So commits are refused
+//! while there is still enough for what the engine has begun, reads go on, and nothing has to be restarted once there
+//! is space.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,12 +13,13 @@ use actors::store::StoreError;
 const MIB: u64 = 1024 * 1024;
 /// Bytes that commits leave free on an empty store: for the memory that is written as tables, and the journals.
 pub(super) const SPARE_BYTES: u64 = 128 * MIB;
-/// The most that they leave free beside for compactions, which keep old and new tables at a time: as much as the store
-/// has, and at most what two of the largest need.
+/// The most that they leave free in addition, for compactions, which keep old and new tables at a time: as much as the
+/// store has, and at most what two of the largest need.
 const COMPACTED_BYTES: u64 = 1_536 * MIB;
-/// After how many looks the size of the store is asked for again.
+/// After how many measurements of the disk the size of the store is read again.
 const SIZED_EVERY: u64 = 256;
-/// How old a look may be that a commit is accepted by: others fill a disk too, while this store writes nothing.
+/// How old the measurement may be by which a commit is accepted: others fill a disk too, while this store writes
+/// nothing.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What is known about the space of a directory's disk.
@@ -28,35 +29,35 @@ pub(super) struct Space {
     spare: u64,
     /// What compactions may need.
     compacted: AtomicU64,
-    looks: AtomicU64,
+    measurements: AtomicU64,
     is_short: AtomicBool,
     opened: Instant,
-    /// When the last look was, in milliseconds since then.
-    looked: AtomicU64,
+    /// When the disk was last measured, in milliseconds since `opened`.
+    measured_at: AtomicU64,
 }
 
 impl Space {
     /// Commits leave `spare` bytes free, and what compactions of a store of this size need.
     pub(super) fn new(dir: &Path, spare: u64, size: u64) -> Self {
         let compacted = AtomicU64::new(size.min(COMPACTED_BYTES));
-        let looks = AtomicU64::new(0);
+        let measurements = AtomicU64::new(0);
         let is_short = AtomicBool::new(false);
-        let looked = AtomicU64::new(0);
+        let measured_at = AtomicU64::new(0);
         let opened = Instant::now();
-        let space = Self { dir: dir.to_owned(), spare, compacted, looks, is_short, opened, looked };
-        space.look(opened);
+        let space = Self { dir: dir.to_owned(), spare, compacted, measurements, is_short, opened, measured_at };
+        space.measure(opened);
         space
     }
 
-    /// Looks after a batch, so that between two looks no more is written than one has. `size`: of the store, which is
-    /// asked for now and then.
-    pub(super) fn look_after_batch(&self, now: Instant, size: impl FnOnce() -> Option<u64>) {
-        if self.looks.fetch_add(1, Ordering::Relaxed).is_multiple_of(SIZED_EVERY)
+    /// Measures the disk after a batch, so that no more than one batch is written between two measurements. `size`
+    /// reads the store's size; it is called for one in [`SIZED_EVERY`] batches.
+    pub(super) fn measure_after_batch(&self, now: Instant, size: impl FnOnce() -> Option<u64>) {
+        if self.measurements.fetch_add(1, Ordering::Relaxed).is_multiple_of(SIZED_EVERY)
             && let Some(size) = size()
         {
             self.compacted.store(size.min(COMPACTED_BYTES), Ordering::Relaxed);
         }
-        self.look(now);
+        self.measure(now);
     }
 
     /// How long it has been open, in milliseconds.
@@ -64,10 +65,10 @@ impl Space {
         u64::try_from(now.saturating_duration_since(self.opened).as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn look(&self, now: Instant) {
-        self.looked.store(self.age(now), Ordering::Relaxed);
+    fn measure(&self, now: Instant) {
+        self.measured_at.store(self.age(now), Ordering::Relaxed);
         let spare = self.spare.saturating_add(self.compacted.load(Ordering::Relaxed));
-        // What cannot be asked is no reason to refuse commits.
+        // A disk that cannot be measured is no reason to refuse commits.
         let is_short = free(&self.dir).is_ok_and(|free| free < spare);
         if self.is_short.swap(is_short, Ordering::Relaxed) == is_short {
             return;
@@ -79,12 +80,12 @@ impl Space {
         }
     }
 
-    /// Refuses a commit while too little is left. Looks only if that was so before, or after a pause: between two
-    /// batches that follow each other nothing is asked.
+    /// Refuses a commit while too little space is left. Measures the disk only if that was so before, or if the last
+    /// measurement is old: not between two batches that follow each other.
     pub(super) fn check(&self, now: Instant) -> Result<(), StoreError> {
-        let looked = Duration::from_millis(self.age(now).saturating_sub(self.looked.load(Ordering::Relaxed)));
-        if looked >= CHECK_INTERVAL || self.is_short.load(Ordering::Relaxed) {
-            self.look(now);
+        let age = Duration::from_millis(self.age(now).saturating_sub(self.measured_at.load(Ordering::Relaxed)));
+        if age >= CHECK_INTERVAL || self.is_short.load(Ordering::Relaxed) {
+            self.measure(now);
         }
         if self.is_short.load(Ordering::Relaxed) {
             return Err(StoreError::Unavailable("the disk is almost full".into()));
@@ -116,8 +117,8 @@ mod tests {
         let now = space.opened;
         assert!(space.check(now).is_ok());
         space.spare = u64::MAX;
-        assert!(space.check(now).is_ok(), "nobody has looked since");
-        space.look(now);
+        assert!(space.check(now).is_ok(), "the disk was not measured since");
+        space.measure(now);
         assert!(space.check(now).is_err());
         space.spare = 0;
         assert!(space.check(now).is_ok(), "there is space again");
@@ -128,9 +129,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut space = Space::new(dir.path(), 0, 0);
         let batch = space.opened + Duration::from_secs(60);
-        space.look_after_batch(batch, || None);
+        space.measure_after_batch(batch, || None);
         space.spare = u64::MAX;
-        assert!(space.check(batch + CHECK_INTERVAL / 2).is_ok(), "a batch has just looked");
+        assert!(space.check(batch + CHECK_INTERVAL / 2).is_ok(), "a batch has just measured the disk");
         assert!(space.check(batch + CHECK_INTERVAL).is_err());
         space.spare = 0;
         assert!(space.check(batch + CHECK_INTERVAL).is_ok(), "there is space again");
@@ -142,11 +143,11 @@ mod tests {
         let space = Space::new(dir.path(), 0, MIB);
         let compacted = || space.compacted.load(Ordering::Relaxed);
         assert_eq!(compacted(), MIB);
-        space.look_after_batch(space.opened, || Some(2 * MIB));
+        space.measure_after_batch(space.opened, || Some(2 * MIB));
         assert_eq!(compacted(), 2 * MIB);
-        space.look_after_batch(space.opened, || panic!("it was asked for a moment ago"));
-        (2..SIZED_EVERY).for_each(|_| space.look_after_batch(space.opened, || None));
-        space.look_after_batch(space.opened, || Some(u64::MAX));
+        space.measure_after_batch(space.opened, || panic!("the size was read a moment ago"));
+        (2..SIZED_EVERY).for_each(|_| space.measure_after_batch(space.opened, || None));
+        space.measure_after_batch(space.opened, || Some(u64::MAX));
         assert_eq!(compacted(), COMPACTED_BYTES);
     }
 }

@@ -122,8 +122,9 @@ fn finish(engine: &Engine, ended: Option<(EntityKey, Walk, KnownHead)>, report: 
     }
     if let Some(at) = known.alarm {
         let key = layout::due_key(Due { at, entity });
-        let there = guarded(entity, || engine.index.contains_key(key).map_err(|error| layout::corrupt(entity, error)));
-        match there {
+        let contained =
+            guarded(entity, || engine.index.contains_key(key).map_err(|error| layout::corrupt(entity, error)));
+        match contained {
             Ok(true) => {}
             Ok(false) => report.fault(Some(entity), "its alarm is not in the index"),
             Err(error) => report.fault(Some(entity), error.to_string()),

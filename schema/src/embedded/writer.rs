@@ -141,7 +141,7 @@ impl Writer {
                 }
             }
             self.conclude(batch, &mut decided);
-            // The receiver may be gone; that is fine.
+            // The receiver may have been dropped; that is no fault.
             barriers.into_iter().for_each(|reached| _ = reached.send(()));
             if let Some(closed) = close {
                 self.end();
@@ -254,8 +254,8 @@ impl Writer {
             Ok(()) => {
                 let ended = Instant::now();
                 self.shared.counted(commits);
-                self.shared.space.look_after_batch(ended, || self.engine.disk_bytes());
-                tell(decided, ended.saturating_duration_since(begun));
+                self.shared.space.measure_after_batch(ended, || self.engine.disk_bytes());
+                report_batch(decided, ended.saturating_duration_since(begun));
                 decided.drain(..).for_each(|decided| decided.caller.answer(decided.outcome));
             }
             // Conflicts too: they may be conflicts with a commit of this batch.
@@ -336,7 +336,7 @@ impl Writer {
 }
 
 /// Reports the batch's size and sync time to its traced commits.
-fn tell(decided: &[PendingAnswer], took: Duration) {
+fn report_batch(decided: &[PendingAnswer], took: Duration) {
     for watch in decided.iter().filter_map(|decided| decided.watch.as_ref()) {
         watch.batch_commits.store(decided.len() as u64, Ordering::Relaxed);
         watch.sync_nanos.store(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);

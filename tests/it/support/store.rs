@@ -238,9 +238,9 @@ impl fmt::Debug for TestStore {
 }
 
 impl Store for TestStore {
-    fn load(&self, entity: EntityKey, fresh: ReadLevel) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+    fn load(&self, entity: EntityKey, read_level: ReadLevel) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
         let entity = self.entity(entity);
-        self.with(move |store| async move { store.load(entity, fresh).await })
+        self.with(move |store| async move { store.load(entity, read_level).await })
     }
 
     fn commit(&self, mut commit: Commit, done: Done) {

@@ -6,7 +6,7 @@ use super::*;
 
 const NOW: Millis = Millis(1_000_000);
 const ANY: SendRequest = SendRequest { retry_requested: false, url: None, unanswered: 0, returns: false };
-const ASKED: SendRequest = SendRequest { retry_requested: true, ..ANY };
+const REQUESTED: SendRequest = SendRequest { retry_requested: true, ..ANY };
 
 fn enter(breaker: &Arc<CircuitBreaker>, now: Millis) -> Option<Admitted> {
     breaker.enter(now, ANY).now_or_never()
@@ -29,8 +29,8 @@ fn return_time(breaker: &Arc<CircuitBreaker>, now: Millis) -> Millis {
 fn tripped() -> Arc<CircuitBreaker> {
     let breaker = Arc::default();
     for failures in 1..=FAILURES {
-        let turned = if failures == FAILURES { HealthChange::Paused } else { HealthChange::Nothing };
-        assert_eq!(pass(&breaker, NOW).end(Health::Down, NOW), turned);
+        let change = if failures == FAILURES { HealthChange::Paused } else { HealthChange::Nothing };
+        assert_eq!(pass(&breaker, NOW).end(Health::Down, NOW), change);
     }
     breaker
 }
@@ -138,8 +138,10 @@ fn a_tripping_breaker_sends_its_waiters_away() {
 #[test]
 fn a_requested_retry_passes_a_tripped_breaker_and_may_reset_it() {
     let breaker = tripped();
-    let Some(Admitted::Now(asked)) = breaker.enter(NOW, ASKED).now_or_never() else { panic!("it was asked for") };
-    assert_eq!(asked.end(Health::Well, NOW), HealthChange::Recovered);
+    let Some(Admitted::Now(requested)) = breaker.enter(NOW, REQUESTED).now_or_never() else {
+        panic!("it was asked for")
+    };
+    assert_eq!(requested.end(Health::Well, NOW), HealthChange::Recovered);
     pass(&breaker, NOW);
 }
 
@@ -149,21 +151,23 @@ fn a_requested_delivery_waits_only_for_another_requested_one() {
     let mut through: Vec<_> = (0..limits::BREAKER_FIRST).map(|_| pass(&breaker, NOW)).collect();
     let mut waiting = Box::pin(breaker.enter(NOW, ANY));
     assert!((&mut waiting).now_or_never().is_none());
-    let Some(Admitted::Now(asked)) = breaker.enter(NOW, ASKED).now_or_never() else { panic!("it was asked for") };
-    let mut next = Box::pin(breaker.enter(NOW, ASKED));
+    let Some(Admitted::Now(requested)) = breaker.enter(NOW, REQUESTED).now_or_never() else {
+        panic!("it was asked for")
+    };
+    let mut next = Box::pin(breaker.enter(NOW, REQUESTED));
     assert!((&mut next).now_or_never().is_none(), "one at a time");
     through.pop();
     let Some(Admitted::Now(next)) = next.now_or_never() else { panic!("whatever permit is free is for it") };
     assert!((&mut waiting).now_or_never().is_none());
     breaker.lock().failures = FAILURES - 1;
     assert_eq!(next.end(Health::Down, NOW), HealthChange::Paused);
-    let mut last = Box::pin(breaker.enter(NOW, ASKED));
+    let mut last = Box::pin(breaker.enter(NOW, REQUESTED));
     let taken = last.as_mut().now_or_never();
     assert!(matches!(taken, Some(Admitted::Now(_))), "one permit is free, although it is tripped");
-    let mut behind = Box::pin(breaker.enter(NOW, ASKED));
-    assert!((&mut behind).now_or_never().is_none());
-    asked.end(Health::Down, NOW);
-    assert!(matches!(behind.now_or_never(), Some(Admitted::Now(_))));
+    let mut after_it = Box::pin(breaker.enter(NOW, REQUESTED));
+    assert!((&mut after_it).now_or_never().is_none());
+    requested.end(Health::Down, NOW);
+    assert!(matches!(after_it.now_or_never(), Some(Admitted::Now(_))));
 }
 
 /// One of a host's URLs, which was not answered so often in a row.
@@ -171,15 +175,15 @@ fn one(url: u64, unanswered: u32) -> SendRequest {
     SendRequest { url: Some(url), unanswered, ..ANY }
 }
 
-fn pass_of(breaker: &Arc<CircuitBreaker>, now: Millis, want: SendRequest) -> Pass {
-    match breaker.enter(now, want).now_or_never() {
+fn pass_of(breaker: &Arc<CircuitBreaker>, now: Millis, request: SendRequest) -> Pass {
+    match breaker.enter(now, request).now_or_never() {
         Some(Admitted::Now(pass)) => pass,
         other => panic!("{other:?}"),
     }
 }
 
-fn return_time_of(breaker: &Arc<CircuitBreaker>, now: Millis, want: SendRequest) -> Millis {
-    match breaker.enter(now, want).now_or_never() {
+fn return_time_of(breaker: &Arc<CircuitBreaker>, now: Millis, request: SendRequest) -> Millis {
+    match breaker.enter(now, request).now_or_never() {
         Some(Admitted::Later(at)) => at,
         other => panic!("{other:?}"),
     }
@@ -261,12 +265,12 @@ fn a_tripped_breaker_lets_the_url_with_fewest_failures_go_first() {
     // A URL that has hung for one message is not new for another.
     let breaker = tripped_by_silence();
     for _ in 0..2 {
-        let Some(Admitted::Now(asked)) =
+        let Some(Admitted::Now(requested)) =
             breaker.enter(NOW, SendRequest { retry_requested: true, ..one(7, 0) }).now_or_never()
         else {
             panic!("it was asked for")
         };
-        asked.end(Health::Silent, NOW);
+        requested.end(Health::Silent, NOW);
     }
     assert!(return_time_of(&breaker, NOW, one(7, 0)) > return_time_of(&breaker, NOW, one(101, 1)).plus(2_000));
 }
@@ -323,9 +327,11 @@ fn the_breaker_remembers_only_the_latest_silent_urls() {
     }
     let known = |url| breaker.lock().silent.iter().any(|(known, _)| *known == url);
     assert!(!known(0) && known(1) && known(limits::BREAKER_SILENT as u64));
-    let asked = SendRequest { retry_requested: true, ..one(1, 0) };
-    let Some(Admitted::Now(asked)) = breaker.enter(NOW, asked).now_or_never() else { panic!("it was asked for") };
-    asked.end(Health::Answers, NOW);
+    let requested = SendRequest { retry_requested: true, ..one(1, 0) };
+    let Some(Admitted::Now(requested)) = breaker.enter(NOW, requested).now_or_never() else {
+        panic!("it was asked for")
+    };
+    requested.end(Health::Answers, NOW);
     assert!(!known(1));
 }
 

@@ -10,13 +10,13 @@ use crate::outbox::retry_signal::RetryOf;
 use crate::outbox::run::LostEvent;
 use crate::outbox::schedule::{Failed, Next, next, set_aside};
 use crate::outbox::state::DeliveryKey;
-use crate::outbox::step::{Lost, Step, StepOutcome, Tried, Verdict};
+use crate::outbox::step::{EndedStep, Lost, Step, Tried, Verdict};
 
 impl<M: Sends> Courier<M> {
     /// Applies the result of a lane's step.
-    pub(super) async fn apply_outcome(&mut self, StepOutcome { lane, stepped }: StepOutcome) {
+    pub(super) async fn apply_step(&mut self, EndedStep { lane, outcome }: EndedStep) {
         let now = self.node.clock.now();
-        let step = self.hand_over_first(stepped, now).await;
+        let step = self.hand_over_first(outcome, now).await;
         let random = u64::from_le_bytes(self.node.entropy.draw()[..8].try_into().unwrap_or_default());
         let Some(run) = self.runs.get_mut(&lane) else { return };
         let since = run.end_step();
@@ -34,10 +34,12 @@ impl<M: Sends> Courier<M> {
             Ok(Step::Later(at)) => run.park(at),
             Ok(Step::HandsOver) => run.is_handed_over = true,
             // The delivery is dropped, but the lane is searched again for events that other receivers want.
-            Ok(Step::NotSent(Unsendable::Deleted, _)) if run.like(lane).again.is_none() => match lane.receiver {
-                Receiver::Endpoint(_) | Receiver::Channel => run.search_anew(),
-                Receiver::Message(_) | Receiver::Callback(_) => run.clear(),
-            },
+            Ok(Step::NotSent(Unsendable::Deleted, _)) if run.effective_lane(lane).again.is_none() => {
+                match lane.receiver {
+                    Receiver::Endpoint(_) | Receiver::Channel => run.search_again(),
+                    Receiver::Message(_) | Receiver::Callback(_) => run.clear(),
+                }
+            }
             Ok(Step::NotSent(why, about)) => {
                 let why = if let Unsendable::Off(why) = why { why } else { RECEIVER_DELETED };
                 let tried_at = run.row.url.take();

@@ -16,7 +16,7 @@ use crate::id::EntityKey;
 use crate::node::Node;
 use crate::outbox::lane::{Delivery, Lane, TAG_BYTES};
 use crate::outbox::port::Sends;
-use crate::outbox::run::Place;
+use crate::outbox::run::LanePosition;
 use crate::outbox::state::DeliveryKey;
 use crate::outbox::step::{HandedOver, Step, StepOutcome};
 use crate::store::{KeyRange, Pages, Row, StoreError};
@@ -31,10 +31,10 @@ impl<M: Sends> Courier<M> {
     /// The result of a step, once its events for others are handed over. If they cannot be, the step does not count.
     pub(super) async fn hand_over_first(
         &mut self,
-        stepped: Result<StepOutcome, StoreError>,
+        outcome: Result<StepOutcome, StoreError>,
         now: Millis,
     ) -> Result<Step, StoreError> {
-        let StepOutcome { step, handed_over } = stepped?;
+        let StepOutcome { step, handed_over } = outcome?;
         Ok(if self.hand_over(handed_over).await? { step } else { Step::Later(now.plus(RETRY_PAUSE_MILLIS)) })
     }
 
@@ -52,13 +52,16 @@ impl<M: Sends> Courier<M> {
                 return Ok(false);
             }
             let Some(seq) = of_event.first().map(|handed_over| handed_over.event.seq) else { continue };
-            let noted = Noted::read(&self.node, self.entity, seq).await?;
+            let noted = NotedDeliveries::read(&self.node, self.entity, seq).await?;
             for handed_over in of_event {
-                let beside = Lane { receiver: handed_over.receiver, again: Some(seq) };
+                let separate = Lane { receiver: handed_over.receiver, again: Some(seq) };
                 let had = |delivery: &Delivery| {
                     delivery.receiver == handed_over.receiver || delivery.was_tried_at(&handed_over.url)
                 };
-                if self.ended.of(seq).any(had) || self.runs.contains_key(&beside) || noted.is_had(handed_over, beside) {
+                if self.ended.of(seq).any(had)
+                    || self.runs.contains_key(&separate)
+                    || noted.contains(handed_over, separate)
+                {
                     continue;
                 }
                 let usual = Lane::to(handed_over.receiver);
@@ -73,17 +76,17 @@ impl<M: Sends> Courier<M> {
                     at_rest.insert(usual, run);
                 }
                 let run = self.runs.get(&usual).or(at_rest.get(&usual).and_then(Option::as_ref));
-                let lane = match run.map_or(Place::Before, |run| run.place_of(seq)) {
-                    Place::Has => continue,
-                    Place::Searched => return Ok(false),
-                    // Its own lane is past this event, or damaged. The event goes to a separate lane beside it, and
-                    // nothing waiting there delays it.
-                    Place::Before => beside,
-                    Place::Within | Place::Behind => usual,
+                let lane = match run.map_or(LanePosition::Before, |run| run.position_of(seq)) {
+                    LanePosition::Has => continue,
+                    LanePosition::Searched => return Ok(false),
+                    // Its own lane is past this event, or damaged. The event goes to a separate lane, where no other
+                    // event delays it.
+                    LanePosition::Before => separate,
+                    LanePosition::Within | LanePosition::After => usual,
                 };
                 let run = self.runs.entry(lane).or_insert_with(|| at_rest.remove(&lane).flatten().unwrap_or_default());
                 run.insert(handed_over.event);
-                run.row.handed = (lane == beside).then_some(true);
+                run.row.handed = (lane == separate).then_some(true);
                 has_begun = true;
             }
         }
@@ -92,38 +95,38 @@ impl<M: Sends> Courier<M> {
 }
 
 /// The noted deliveries and lanes of an event that may be handed over.
-struct Noted {
+struct NotedDeliveries {
     /// Its ended deliveries, by receiver; `None`: that one cannot be read.
     ended: Vec<([u8; TAG_BYTES], Option<Delivery>)>,
     /// The separate lanes on which it waits.
-    beside: HashSet<Lane>,
+    separate_lanes: HashSet<Lane>,
 }
 
-impl Noted {
+impl NotedDeliveries {
     async fn read(node: &Node, entity: EntityKey, seq: u64) -> Result<Self, StoreError> {
         let mut ended = Vec::new();
-        let mut beside = HashSet::new();
+        let mut separate_lanes = HashSet::new();
         let range = KeyRange::under(&DeliveryKey::of_event(seq));
         let mut pages = Pages::of_rows(node.store.as_ref(), entity, DELIVERIES, range, ROWS_PER_PAGE);
         while let Some(rows) = pages.next().await? {
             let of_row = |row: &Row| Some((DeliveryKey::parse(&row.key)?.tag, codec::decode(&row.value).ok()));
             ended.extend(rows.iter().filter_map(of_row));
         }
-        let range = KeyRange::under(&Lane::prefix_beside(seq));
+        let range = KeyRange::under(&Lane::separate_prefix(seq));
         let mut pages = Pages::of_rows(node.store.as_ref(), entity, LANES, range, ROWS_PER_PAGE);
         while let Some(rows) = pages.next().await? {
-            beside.extend(rows.iter().filter_map(|row| Lane::parse(&row.key)));
+            separate_lanes.extend(rows.iter().filter_map(|row| Lane::parse(&row.key)));
         }
-        Ok(Self { ended, beside })
+        Ok(Self { ended, separate_lanes })
     }
 
     /// Whether it waits for its receiver on a separate lane, or its delivery has ended there or at its URL.
-    fn is_had(&self, handed_over: &HandedOver, beside: Lane) -> bool {
+    fn contains(&self, handed_over: &HandedOver, separate: Lane) -> bool {
         let tag = handed_over.receiver.tag();
         let is_it = |(of, delivery): &([u8; TAG_BYTES], Option<Delivery>)| {
             *of == tag || delivery.as_ref().is_some_and(|delivery| delivery.was_tried_at(&handed_over.url))
         };
-        self.beside.contains(&beside) || self.ended.iter().any(is_it)
+        self.separate_lanes.contains(&separate) || self.ended.iter().any(is_it)
     }
 }
 
@@ -137,10 +140,10 @@ mod tests {
     fn an_unreadable_delivery_keeps_only_its_own_receiver_waiting() {
         let event = FoundEvent { seq: 7, at: Millis(0) };
         let handed_over = |receiver| HandedOver { receiver, url: "https://example.com/".to_owned(), event };
-        let noted = Noted { ended: vec![(Receiver::Channel.tag(), None)], beside: HashSet::new() };
-        for (receiver, is_had) in [(Receiver::Channel, true), (Receiver::Message(7), false)] {
-            let beside = Lane { receiver, again: Some(7) };
-            assert_eq!(noted.is_had(&handed_over(receiver), beside), is_had, "{receiver:?}");
+        let noted = NotedDeliveries { ended: vec![(Receiver::Channel.tag(), None)], separate_lanes: HashSet::new() };
+        for (receiver, expected) in [(Receiver::Channel, true), (Receiver::Message(7), false)] {
+            let separate = Lane { receiver, again: Some(7) };
+            assert_eq!(noted.contains(&handed_over(receiver), separate), expected, "{receiver:?}");
         }
     }
 }

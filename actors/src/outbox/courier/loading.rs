@@ -23,7 +23,7 @@ impl<M: Sends> Courier<M> {
         let (lane, run) = match load_run(&self.node, self.entity, usual).await {
             Err(error) if !error.is_transient() => {
                 log_damaged_lane(&self.node, self.entity, receiver, &error);
-                load_beside(&self.node, self.entity, receiver, seq).await?
+                load_separate(&self.node, self.entity, receiver, seq).await?
             }
             run => (usual, run?),
         };
@@ -38,13 +38,18 @@ pub(super) async fn load_run(node: &Node, entity: EntityKey, lane: Lane) -> Resu
     Ok(stored.map_or_else(Run::default, |stored| Run::waiting(lane, stored)))
 }
 
-/// Loads the separate lane on which a receiver gets an event beside its usual lane, which is damaged.
-async fn load_beside(node: &Node, entity: EntityKey, receiver: Receiver, seq: u64) -> Result<(Lane, Run), StoreError> {
+/// Loads the separate lane on which a receiver gets an event while its usual lane is damaged.
+async fn load_separate(
+    node: &Node,
+    entity: EntityKey,
+    receiver: Receiver,
+    seq: u64,
+) -> Result<(Lane, Run), StoreError> {
     let lane = Lane { receiver, again: Some(seq) };
     let run = match node.stored(entity, LANES, lane.key()).await {
         // It is damaged too, and is replaced.
-        Err(error) if !error.is_transient() => Run::beside(),
-        stored => stored?.map_or_else(Run::beside, |stored| Run::waiting(lane, stored)),
+        Err(error) if !error.is_transient() => Run::separate(),
+        stored => stored?.map_or_else(Run::separate, |stored| Run::waiting(lane, stored)),
     };
     Ok((lane, run))
 }
@@ -52,7 +57,7 @@ async fn load_beside(node: &Node, entity: EntityKey, receiver: Receiver, seq: u6
 /// Reports that a lane is set aside, which is found out with each new event for its receiver.
 pub(super) fn log_damaged_lane(node: &Node, entity: EntityKey, receiver: Receiver, error: &StoreError) {
     if let Some(Line { left_out }) = node.outbox.set_aside.line(Instant::now()) {
-        let line = "a lane is damaged; new events for its receiver are sent beside it";
+        let line = "a lane is damaged; new events for its receiver are sent separately";
         tracing::error!(?entity, ?receiver, %error, left_out, "{line}");
     }
 }

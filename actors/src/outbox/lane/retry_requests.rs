@@ -100,7 +100,7 @@ impl LaneRow {
         RetryRequests { is_due: self.retry_requested, by_event: self.retry_requests.clone().unwrap_or_default() }
     }
 
-    /// The same row with these requested retries.
+    /// Replaces the row's requested retries.
     #[must_use]
     pub(in crate::outbox) fn with_retries(self, RetryRequests { is_due, by_event }: RetryRequests) -> Self {
         let retry_requests = Some(by_event).filter(|all| !all.is_empty());
@@ -118,7 +118,7 @@ impl LaneRow {
         self.with_earlier_request(RetryRequest { seq, at }, at)
     }
 
-    /// The same for earlier requests.
+    /// Requests an event as of an earlier time: the lane's first event is tried at `next_at`.
     pub(in crate::outbox) fn with_earlier_request(self, request: RetryRequest, next_at: Millis) -> Self {
         let mut retries = self.retries();
         retries.add(request);
@@ -141,7 +141,7 @@ impl LaneRow {
         }
     }
 
-    /// Whether `later` equals this, except for newer events behind it and retries requested since.
+    /// Whether `later` equals this, except for newer events after it and retries requested since.
     #[must_use]
     pub fn has_requests_in(&self, later: &Self) -> bool {
         let Self { until, next_at, retry_requested, deferred_until, .. } = *self;
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn the_last_retry_requests_and_the_one_for_the_newest_event_are_kept() {
-        let mut row = LaneRow::fresh(1, 100, NOW);
+        let mut row = LaneRow::new(1, 100, NOW);
         for seq in [100, 7].into_iter().chain(1..=30) {
             row = row.with_request(seq, NOW.plus(seq));
         }
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_known_retry_request_hides_no_later_one_for_the_same_event() {
-        let known = LaneRow::fresh(5, 7, NOW).with_request(6, NOW);
+        let known = LaneRow::new(5, 7, NOW).with_request(6, NOW);
         let later = known.clone().with_request(5, NOW.plus(1)).with_request(6, NOW.plus(2));
         let news: Vec<_> = later.requests_since(Some(&known)).iter().map(|request| (request.seq, request.at)).collect();
         assert_eq!(news, [(5, NOW.plus(1)), (6, NOW.plus(2))]);

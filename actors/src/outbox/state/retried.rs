@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn the_newest_requests_are_kept_each_key_once() {
         let key = |n: u8| KeyHash([n; 16]);
-        let waiting = |n: u8| LaneRow::fresh(1, 1, Millis(u64::from(n)));
+        let waiting = |n: u8| LaneRow::new(1, 1, Millis(u64::from(n)));
         let add = |before, n| Some(Retried::with(key(n % 20), waiting(n), before));
         let retried = (0..20).chain([39]).fold(None, add).unwrap();
         let answered = |n: u8| retried.clone().answered(key(n)).map(|waiting| waiting.next_at.0);

@@ -7,10 +7,10 @@ use crate::store::{StoreError, Table};
 fn noted(damaged: &[Table]) -> Result<Written, Undecided> {
     let lane = Lane::to(Receiver::Channel);
     let now = Millis(2 * KEPT_MILLIS);
-    let before = LaneRow::fresh(1, 3, now);
-    let after = LaneRow::fresh(2, 3, now);
+    let before = LaneRow::new(1, 3, now);
+    let after = LaneRow::new(2, 3, now);
     let damage = |table| match damaged.contains(&table) {
-        true => Err(StoreError::Corrupt("told to be".into())),
+        true => Err(StoreError::Corrupt("damaged by the test".into())),
         false => Ok(()),
     };
     let mut reads = ReadSet::default();
@@ -21,7 +21,7 @@ fn noted(damaged: &[Table]) -> Result<Written, Undecided> {
     let entity = EntityKey { workspace: Address([1; 10]), kind: Kind::Conversation, id: Address([2; 10]) };
     let outbox = Outbox { from: None, check_at: now, lanes: 2 };
     let lanes = vec![LaneChange { lane, before: Some(before), after: Some(after) }];
-    let settlement = Settlement { looked: 4, lanes, ended: Vec::new() };
+    let settlement = Settlement { unread_from: 4, lanes, ended: Vec::new() };
     settle(&Log { entity, began: Millis(0), last_seq: 3 }, Some(&outbox), &settlement, now, &reads)
 }
 

@@ -33,33 +33,33 @@ pub(super) async fn admit(
     receiver: Receiver,
     settings: &Settings,
     hooks: Option<&Hooks>,
-    mut want: SendRequest,
+    mut send_request: SendRequest,
 ) -> Result<Admission, Millis> {
     let node = &route.node;
     let mut permits = None;
     let mut requested = None;
     if off(receiver, &settings.configured()).is_none() {
         let breaker = node.outbox.breakers.of(key_of(route, receiver, hooks));
-        want.url = hooks.and_then(|hooks| hooks.url_of(receiver)).map(mark);
+        send_request.url = hooks.and_then(|hooks| hooks.url_of(receiver)).map(mark);
         let entered = tokio::select! {
             biased;
             retry = route.retry_signal.received() => {
                 requested = Some(retry);
                 None
             }
-            entered = breaker.enter(node.clock.now(), want) => Some(entered),
+            entered = breaker.enter(node.clock.now(), send_request) => Some(entered),
         };
         let entered = match entered {
             Some(entered) => entered,
             None => {
-                want.retry_requested = true;
-                breaker.enter(node.clock.now(), want).await
+                send_request.retry_requested = true;
+                breaker.enter(node.clock.now(), send_request).await
             }
         };
         permits = match entered {
             Admitted::Later(at) => return Err(at),
             Admitted::Now(pass) => {
-                let urgent = want.retry_requested || pass.is_probe();
+                let urgent = send_request.retry_requested || pass.is_probe();
                 let permit = node.outbox.send_permits.enter(route.entity.workspace, urgent, node.clock.now()).await?;
                 Some(Permits { pass, permit })
             }

@@ -4,7 +4,7 @@ use super::*;
 use crate::store::{AlarmChange, Due, DuePage};
 
 /// The alarms of a page that lacks nothing: a store that can be read reads all.
-fn whole(page: DuePage) -> Vec<Due> {
+fn alarms_of(page: DuePage) -> Vec<Due> {
     assert!(page.missing.is_none(), "{page:?}");
     page.alarms
 }
@@ -14,10 +14,10 @@ pub(super) async fn all_due<S: Store>(place: &Place<S>, upto: Millis) -> Vec<(u6
     let mut after = None;
     let mut found = Vec::new();
     loop {
-        let page = whole(place.store.due(after, upto, 2).await.expect("a read"));
+        let page = alarms_of(place.store.due(after, upto, 2).await.expect("a read"));
         assert!(page.len() <= 2);
         let all = after.iter().chain(&page).copied().collect::<Vec<Due>>();
-        assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "ascending and behind the cursor: {all:?}");
+        assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "ascending and after the cursor: {all:?}");
         let Some(last) = page.last() else { return found };
         after = Some(*last);
         found.extend(
@@ -93,7 +93,7 @@ pub async fn reading_on_behind_a_due_alarm_skips_none<S: Store>(place: &Place<S>
     clear.alarm = Some(AlarmChange { previous: Some(Millis(at)), next: None });
     place.put(clear).await;
     let cursor = Due { at: Millis(at), entity: fired };
-    let rest = whole(place.store.due(Some(cursor), Millis(1_000), 1_000).await.expect("a read"));
+    let rest = alarms_of(place.store.due(Some(cursor), Millis(1_000), 1_000).await.expect("a read"));
     let rest: Vec<_> = rest.iter().filter(|due| due.entity.workspace == place.workspace).collect();
     assert_eq!(rest.iter().map(|due| (due.at.0, due.entity)).collect::<Vec<_>>(), &all[4..]);
 }

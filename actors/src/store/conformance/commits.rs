@@ -6,8 +6,8 @@ use crate::store::{AlarmChange, Heartbeat, NodeId};
 /// Reads of an unwritten entity find nothing.
 pub async fn an_entity_that_was_never_written_does_not_exist<S: Store>(place: &Place<S>) {
     let entity = place.entity(1);
-    for fresh in [ReadLevel::Acknowledged, ReadLevel::Settled] {
-        assert_eq!(place.store.load(entity, fresh).await.expect("a read"), None);
+    for read_level in [ReadLevel::Acknowledged, ReadLevel::Settled] {
+        assert_eq!(place.store.load(entity, read_level).await.expect("a read"), None);
     }
     assert_eq!(place.log(entity, Order::Asc).await, []);
     assert_eq!(place.store.find_key(entity, key(1)).await.expect("a read"), None);
@@ -137,9 +137,9 @@ pub async fn many_writers_that_retry_lose_no_record<S: Store>(place: &Place<S>) 
     assert_eq!(found, names);
 }
 
-/// Each process is seen with its last beat. A store of a single process has no others to report.
+/// Each process is seen with its last heartbeat. A store of a single process has no others to report.
 pub async fn every_process_of_a_shared_store_is_seen_until_it_leaves<S: Store>(place: &Place<S>) {
-    let beat = |n: u64, count| {
+    let heartbeat = |n: u64, count| {
         let mut id = [0; 16];
         id[..10].copy_from_slice(&place.entity(n).id.0);
         // One of the two can be asked, the other one cannot.
@@ -147,14 +147,14 @@ pub async fn every_process_of_a_shared_store_is_seen_until_it_leaves<S: Store>(p
         Heartbeat { node: NodeId(id), count, address }
     };
     let store = &place.store;
-    assert!(store.heartbeat(beat(1, 1)).await.expect("a beat").contains(&beat(1, 1)));
-    let seen = store.heartbeat(beat(2, 7)).await.expect("a beat");
-    assert!(seen.contains(&beat(2, 7)));
-    assert!(!store.is_shared() || seen.contains(&beat(1, 1)));
-    let seen = store.heartbeat(beat(1, 2)).await.expect("a beat");
-    assert_eq!((seen.contains(&beat(1, 2)), seen.contains(&beat(1, 1))), (true, false));
-    store.leave(beat(1, 2).node).await.expect("a farewell");
-    let seen = store.heartbeat(beat(2, 8)).await.expect("a beat");
-    assert!(seen.contains(&beat(2, 8)) && seen.iter().all(|seen| seen.node != beat(1, 0).node));
-    store.leave(beat(2, 8).node).await.expect("a farewell");
+    assert!(store.heartbeat(heartbeat(1, 1)).await.expect("a heartbeat").contains(&heartbeat(1, 1)));
+    let seen = store.heartbeat(heartbeat(2, 7)).await.expect("a heartbeat");
+    assert!(seen.contains(&heartbeat(2, 7)));
+    assert!(!store.is_shared() || seen.contains(&heartbeat(1, 1)));
+    let seen = store.heartbeat(heartbeat(1, 2)).await.expect("a heartbeat");
+    assert_eq!((seen.contains(&heartbeat(1, 2)), seen.contains(&heartbeat(1, 1))), (true, false));
+    store.leave(heartbeat(1, 2).node).await.expect("a farewell");
+    let seen = store.heartbeat(heartbeat(2, 8)).await.expect("a heartbeat");
+    assert!(seen.contains(&heartbeat(2, 8)) && seen.iter().all(|seen| seen.node != heartbeat(1, 0).node));
+    store.leave(heartbeat(2, 8).node).await.expect("a farewell");
 }

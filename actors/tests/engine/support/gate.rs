@@ -197,13 +197,13 @@ impl Gate {
 }
 
 impl Store for Gate {
-    fn load(&self, entity: EntityKey, fresh: ReadLevel) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
+    fn load(&self, entity: EntityKey, read_level: ReadLevel) -> BoxFuture<'_, Result<Option<Loaded>, StoreError>> {
         let store = self.read().clone();
         let mut hanging = self.hanging.load.subscribe();
         let mut held = self.hanging.loaded.subscribe();
         Box::pin(async move {
             let _ = hanging.wait_for(|hanging| *hanging != Some(entity)).await;
-            let loaded = store.load(entity, fresh).await;
+            let loaded = store.load(entity, read_level).await;
             let _ = held.wait_for(|held| *held != Some(entity)).await;
             loaded
         })
