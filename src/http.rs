@@ -59,7 +59,7 @@ pub fn router(app: App) -> Router {
     let authenticated = caller::Authentication(app.clone());
     // Both layers around a route at once: each separate layer is one more boxed service, which is cloned for every
     // request.
-    let api = talking().merge(configuring()).0.route_layer((context.clone(), authenticated.clone()));
+    let api = messaging_routes().merge(configuration_routes()).0.route_layer((context.clone(), authenticated.clone()));
     // Around the fallback too: without a key a client cannot find out which paths exist.
     let unknown = || async { StatusCode::NOT_FOUND };
     let base = any(unknown).layer(authenticated.clone());
@@ -69,7 +69,7 @@ pub fn router(app: App) -> Router {
         .route("/healthz", get(probes::healthz))
         .route("/readyz", get(probes::readyz))
         .merge(crate::openapi::routes())
-        .fallback(nowhere)
+        .fallback(not_found)
         .layer(context);
     api.merge(others).with_state(app)
 }
@@ -103,8 +103,9 @@ impl Routes {
     }
 }
 
-/// No route has this path; or there was no readable request, and the server's connection says why.
-pub(crate) async fn nowhere(unreadable: Option<Extension<Unreadable>>) -> Response {
+/// Answers a path without a route with 404, and a request that could not be read with the status that the server's
+/// connection has noted.
+pub(crate) async fn not_found(unreadable: Option<Extension<Unreadable>>) -> Response {
     match unreadable {
         None => StatusCode::NOT_FOUND.into_response(),
         Some(Extension(Unreadable { status, why: None, .. })) => status.into_response(),
@@ -114,20 +115,20 @@ pub(crate) async fn nowhere(unreadable: Option<Extension<Unreadable>>) -> Respon
     }
 }
 
-/// The routes before there is a store: the process lives, and accepts nothing yet.
-pub fn starting(entropy: Entropy, request_telemetry: Arc<RequestTelemetry>) -> Router {
+/// The router of a process that has not reached its store yet: `/healthz` answers, and every other request gets 503.
+pub fn starting_router(entropy: Entropy, request_telemetry: Arc<RequestTelemetry>) -> Router {
     let context = ContextLayer::new(Arc::new(entropy), request_telemetry);
-    Router::new().route("/healthz", get(probes::healthz)).fallback(probes::starting).layer(context)
+    Router::new().route("/healthz", get(probes::healthz)).fallback(probes::refuse_while_starting).layer(context)
 }
 
-/// The routes once the server is stopping: the process lives, and accepts nothing any more.
-pub fn leaving(app: &App) -> Router {
+/// The router of a stopping process: `/healthz` answers, and every other request gets 503.
+pub fn stopping_router(app: &App) -> Router {
     let context = context_layer(app, Arc::clone(app.request_telemetry()));
-    Router::new().route("/healthz", get(probes::healthz)).fallback(probes::leaving).layer(context)
+    Router::new().route("/healthz", get(probes::healthz)).fallback(probes::refuse_while_stopping).layer(context)
 }
 
 /// Routes of messages, conversations, reviews and events.
-fn talking() -> Routes {
+fn messaging_routes() -> Routes {
     Routes::new()
         .route("/messages", get(messages::list::get).post(messages::post_message))
         .route(
@@ -173,7 +174,7 @@ fn talking() -> Routes {
 
 /// Routes of the configuration. Routes with a common handler name their resource and the required scope. The others
 /// require [`Admin`], except for `/usage`, which requires [`ReadConfiguration`].
-fn configuring() -> Routes {
+fn configuration_routes() -> Routes {
     Routes::new()
         .route("/channels", get(resource::list::<Channel, ReadConfiguration>).post(channels::create))
         .route(

@@ -51,8 +51,8 @@ impl<'a> Object<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Problem> {
         let text = std::str::from_utf8(bytes)
             .map_err(|error| malformed_at(bytes, error.valid_up_to(), "the text is not valid UTF-8"))?;
-        let whole: Result<Self, _> = serde_json::from_str(text);
-        let object = match whole {
+        let parsed: Result<Self, _> = serde_json::from_str(text);
+        let object = match parsed {
             Ok(object) => Some(object),
             // A value of another type ends the split early, so only a second parse shows whether the text is JSON.
             Err(error) => match serde_json::from_str::<&RawValue>(text) {

@@ -25,7 +25,7 @@ mod tasks;
 use crate::app::App;
 use crate::http::context::{ContextLayer, RequestTelemetry};
 use crate::http::headers::prefers_openmetrics;
-use crate::http::{context_layer, nowhere, probes};
+use crate::http::{context_layer, not_found, probes};
 use crate::telemetry::span_queue::SpanQueue;
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 use otlp::Collected;
@@ -114,7 +114,7 @@ impl Starting {
 pub fn starting(entropy: Entropy, sources: Starting) -> Router {
     let context = ContextLayer::new(Arc::new(entropy), Arc::new(RequestTelemetry::silent()));
     let metrics = async move |headers: HeaderMap| page(&headers, |page| sources.write(page));
-    Router::new().route("/metrics", get(metrics)).fallback(probes::starting).layer(context)
+    Router::new().route("/metrics", get(metrics)).fallback(probes::refuse_while_starting).layer(context)
 }
 
 /// The routes of the metrics listener.
@@ -126,7 +126,7 @@ pub fn router(sources: Sources) -> Router {
         .route("/admin/tasks", get(tasks::tasks))
         .route("/admin/heap", get(heap::heap));
     // Around the fallback too: every answer has its request's id.
-    routes.fallback(nowhere).layer(context).with_state(sources)
+    routes.fallback(not_found).layer(context).with_state(sources)
 }
 
 /// A page and its type.

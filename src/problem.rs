@@ -34,7 +34,7 @@ impl Fault {
 /// An error answer.
 #[derive(Clone, Debug)]
 pub struct Problem {
-    /// The HTTP status.
+    /// The HTTP status of the answer.
     pub status: StatusCode,
     /// The error's code, for programs; stable, with a page in `docs/errors/`.
     pub code: &'static str,
@@ -44,7 +44,7 @@ pub struct Problem {
     pub faults: Vec<Fault>,
     /// Headers that belong to this error.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Members beside the standard ones, for example the state that a conflict is about.
+    /// Members besides the standard ones, for example the state that a conflict is about.
     pub extra: Vec<(&'static str, Box<RawValue>)>,
 }
 
@@ -108,20 +108,20 @@ impl Problem {
         Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail).retry_after(retry_after)
     }
 
-    /// The same with a `Retry-After` in seconds.
+    /// Adds a `Retry-After` in seconds.
     #[must_use]
     pub fn retry_after(self, seconds: u32) -> Self {
         self.header(header::RETRY_AFTER, HeaderValue::from(seconds))
     }
 
-    /// The same with one more header.
+    /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    /// The same with one more member in the body.
+    /// Adds a member to the body.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Serialize) -> Self {
         match to_raw_value(&value) {

@@ -244,7 +244,7 @@ impl<'a> Serving<'a> {
         // A client with that answer tries another server; one whose connection is refused has to guess.
         let mut refused = JoinSet::new();
         let (listener, options) = self.afterwards;
-        refused.spawn(serve(listener, http::leaving(&self.app), options, std::future::pending()));
+        refused.spawn(serve(listener, http::stopping_router(&self.app), options, std::future::pending()));
         // An error here is a panic that was logged already.
         let cut_off = self.requests.await.map_or(0, |drained| drained.cut_off);
         self.node.drain(begun + DRAIN_BY).await;

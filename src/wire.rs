@@ -30,7 +30,7 @@ pub const PRINCIPAL_TYPES: [(&str, PrincipalKind); 2] = {
     [(first.name(), first), (second.name(), second)]
 };
 
-/// The input of a check beside the body.
+/// What a check needs besides the body.
 #[derive(Clone, Copy)]
 pub struct Rules<'f> {
     /// The time of the request.

@@ -124,7 +124,7 @@ pub(super) async fn delete(
         let before = resource::find::<Agent>(&app, registry, &id).await?.ok_or_else(agent_not_found)?;
         match user_of(&app, registry, &id).await? {
             Some(channel) => Err(in_use(&channel)),
-            None => Ok(Change::delete(before).seeing([Expect::Channels(seen.and_then(|seen| seen.channels_at))])),
+            None => Ok(Change::delete(before).expecting([Expect::Channels(seen.and_then(|seen| seen.channels_at))])),
         }
     };
     resource::commit(&app, registry, without_key(&context), forget).await?;

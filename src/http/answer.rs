@@ -7,7 +7,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Serialize;
 
 use super::BASE;
-use super::context::Arrived;
+use super::context::RequestInfo;
 use super::context::render::internal_error;
 use super::query::Query;
 use crate::json::report::MAX_IGNORED;
@@ -20,7 +20,7 @@ pub const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-
 /// Headers that an answer usually has; length and date are not among them.
 const USUAL_HEADERS: usize = 6;
 
-/// `value` as JSON.
+/// An answer whose body is `value` as JSON; 500 if that cannot be written.
 pub fn json<T: Serialize>(status: StatusCode, value: &T) -> Response {
     match serde_json::to_vec(value) {
         Ok(text) => json_text(status, text),
@@ -51,53 +51,53 @@ const PARAMETER: &str = "?";
 /// Replaces the names that do not fit.
 const AND_OTHERS: &str = "...";
 /// Separates two names.
-const BETWEEN: &str = ", ";
+const SEPARATOR: &str = ", ";
 
-/// The same, naming the ignored members of the request's body, as far as there is room.
+/// Names the ignored members of the request's body in a header, as far as there is room.
 #[must_use]
-pub fn ignoring(mut response: Response, ignored: &[String]) -> Response {
-    name_ignored(&mut response, ignored.iter().map(|name| Named::As("", name)));
+pub fn with_ignored_fields(mut response: Response, ignored: &[String]) -> Response {
+    name_ignored(&mut response, ignored.iter().map(|name| IgnoredName::Raw("", name)));
     response
 }
 
 /// Names the ignored parameters of the query too, before the names already there, as far as there is room.
-pub(super) fn name_ignored_parameters(response: &mut Response, arrived: &Arrived) {
+pub(super) fn name_ignored_parameters(response: &mut Response, request: &RequestInfo) {
     // An unreadable query was refused, unless no handler reads it.
-    let Ok(query) = Query::of(arrived) else { return };
+    let Ok(query) = Query::of(request) else { return };
     let before = response.headers_mut().remove(X_IGNORED_FIELDS);
     let before = before.as_ref().and_then(|before| before.to_str().ok());
-    let parameters = query.unknown().map(|name| Named::As(PARAMETER, name));
-    let members = before.into_iter().flat_map(|before| before.split(BETWEEN)).map(Named::Safe);
+    let parameters = query.unknown().map(|name| IgnoredName::Raw(PARAMETER, name));
+    let members = before.into_iter().flat_map(|before| before.split(SEPARATOR)).map(IgnoredName::Escaped);
     name_ignored(response, parameters.chain(members));
 }
 
-/// A name for a header.
-enum Named<'a> {
-    /// The client's own name, and the mark before it.
-    As(&'static str, &'a str),
+/// A name of an ignored member or parameter, for the header.
+enum IgnoredName<'a> {
+    /// The name as the client wrote it, and the mark that precedes it.
+    Raw(&'static str, &'a str),
     /// A name that is already escaped.
-    Safe(&'a str),
+    Escaped(&'a str),
 }
 
-impl Named<'_> {
+impl IgnoredName<'_> {
     /// Its form in a header; `None` if that is longer than `room`.
     fn within(&self, room: usize) -> Option<String> {
         let text = match self {
             // Escaping never shortens a name, so one that is too long as it is need not be escaped.
-            Self::As(_, name) if name.len() > room => return None,
-            Self::As(mark, name) => format!("{mark}{}", utf8_percent_encode(name, ESCAPED)),
-            Self::Safe(text) => (*text).to_owned(),
+            Self::Raw(_, name) if name.len() > room => return None,
+            Self::Raw(mark, name) => format!("{mark}{}", utf8_percent_encode(name, ESCAPED)),
+            Self::Escaped(text) => (*text).to_owned(),
         };
         Some(text).filter(|text| text.len() <= room)
     }
 }
 
-fn name_ignored<'a>(response: &mut Response, ignored: impl Iterator<Item = Named<'a>>) {
+fn name_ignored<'a>(response: &mut Response, ignored: impl Iterator<Item = IgnoredName<'a>>) {
     let mut names = String::new();
-    for (place, name) in ignored.enumerate() {
+    for (nth, name) in ignored.enumerate() {
         let room = IGNORED_BYTES.saturating_sub(names.len());
-        let name = if place < MAX_IGNORED { name.within(room) } else { None };
-        names.push_str(if place == 0 { "" } else { BETWEEN });
+        let name = if nth < MAX_IGNORED { name.within(room) } else { None };
+        names.push_str(if nth == 0 { "" } else { SEPARATOR });
         let Some(name) = name else {
             names.push_str(AND_OTHERS);
             break;
@@ -112,36 +112,36 @@ fn name_ignored<'a>(response: &mut Response, ignored: impl Iterator<Item = Named
     }
 }
 
-/// The same, marked as a replay.
+/// Marks an answer as that of an earlier request with the same idempotency key.
 #[must_use]
-pub fn replayed(mut response: Response) -> Response {
+pub fn mark_replayed(mut response: Response) -> Response {
     response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
     response
 }
 
-/// When a request had its effect.
+/// Which request with an idempotency key had the effect that is being answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
-    /// By this request.
-    Now,
-    /// By an earlier one with the same idempotency key.
-    Before,
+pub enum Replay {
+    /// This request, or one without a key.
+    First,
+    /// An earlier request with the same key.
+    Repeated,
 }
 
-impl When {
-    /// The same answer, marked if it is a replay.
+impl Replay {
+    /// Marks the answer if it repeats that of an earlier request.
     #[must_use]
-    pub fn told(self, response: Response) -> Response {
+    pub fn mark(self, response: Response) -> Response {
         match self {
-            Self::Now => response,
-            Self::Before => replayed(response),
+            Self::First => response,
+            Self::Repeated => mark_replayed(response),
         }
     }
 }
 
-/// The same, with the `Location` of the created resource: a path behind `/api/v1`.
+/// Adds the `Location` of the created resource; `path` follows `/api/v1`.
 #[must_use]
-pub fn located(mut response: Response, path: &str) -> Response {
+pub fn with_location(mut response: Response, path: &str) -> Response {
     if let Ok(location) = HeaderValue::try_from(format!("{BASE}{path}")) {
         response.headers_mut().insert(header::LOCATION, location);
     }

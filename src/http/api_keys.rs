@@ -23,7 +23,7 @@ use super::incoming::Incoming;
 use super::paging::{Page, PageRequest};
 use super::query::Query;
 use super::refusal::store_problem;
-use super::resource::{self, Change, Found, Resource, Stored};
+use super::resource::{self, Change, Changed, Found, Resource};
 use super::workspaces::{find, workspace_not_found};
 use crate::app::App;
 use crate::json::fields::{Fields, Length, Value};
@@ -32,7 +32,7 @@ use crate::keys;
 use crate::problem::Problem;
 use crate::wire::PRINCIPAL_TYPES;
 use crate::wire::bounds::PRINCIPAL_ID;
-use crate::wire::json_view::Shown;
+use crate::wire::json_view::AsText;
 use crate::wire::time::Time;
 
 /// 404: no such key in the workspace.
@@ -72,7 +72,7 @@ impl Resource for ApiKey {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct KeyView<'a> {
-    id: Shown<KeyId>,
+    id: AsText<KeyId>,
     name: &'a str,
     scopes: Vec<&'static str>,
     workspace_id: &'a str,
@@ -91,7 +91,7 @@ struct PrincipalView<'a> {
 impl<'a> KeyView<'a> {
     fn new(key: &'a ApiKey) -> Self {
         Self {
-            id: Shown(key.id),
+            id: AsText(key.id),
             name: &key.name,
             scopes: key.scopes.iter().map(|scope| scope.name()).collect(),
             workspace_id: &key.workspace,
@@ -131,10 +131,10 @@ fn scopes(value: &Value<'_>, report: &mut Report) -> Option<Vec<Scope>> {
     if items.is_empty() {
         report.fault(&value.path, "too_few", "must name at least 1 scope");
     }
-    let words = Scope::ALL.map(|scope| (scope.name(), scope));
-    let mut scopes = Vec::with_capacity(items.len().min(words.len()));
+    let choices = Scope::ALL.map(|scope| (scope.name(), scope));
+    let mut scopes = Vec::with_capacity(items.len().min(choices.len()));
     for item in items.iter() {
-        match item.choice(report, &words) {
+        match item.choice(report, &choices) {
             Some(scope) if scopes.contains(&scope) => {
                 report.fault(&item.path, "duplicate_value", format!("duplicate scope {}", scope.name()));
             }
@@ -181,7 +181,7 @@ pub(super) async fn create(
     let ignored = incoming.report.check()?;
     if let Some(first) = resource::repeated::<ApiKey>(&app, EntityKey::INSTALLATION, &command_context, &ignored).await?
     {
-        return replayed(&app, &first, incoming.key);
+        return replayed_key(&app, &first, incoming.key);
     }
     if let Some(other) = &other {
         find(&app, other).await?.ok_or_else(workspace_not_found)?;
@@ -202,7 +202,7 @@ pub(super) async fn create(
     if stored.value.id == id {
         return Ok(stored.created_as(&KeyView::with_key(&stored.value, &text)));
     }
-    replayed(&app, &stored, incoming.key)
+    replayed_key(&app, &stored, incoming.key)
 }
 
 /// The key itself, which is not stored: the same for a retry with the same idempotency key, else always another.
@@ -214,7 +214,7 @@ fn text_of(app: &App, id: KeyId, idempotency_key: Option<&str>) -> Result<String
 }
 
 /// The answer that shows the key, rendered again for a retry.
-fn replayed(app: &App, stored: &Stored<ApiKey>, idempotency_key: Option<&str>) -> Result<Response, Problem> {
+fn replayed_key(app: &App, stored: &Changed<ApiKey>, idempotency_key: Option<&str>) -> Result<Response, Problem> {
     let text = text_of(app, stored.value.id, idempotency_key)?;
     Ok(stored.created_as(&KeyView::with_key(&stored.value, &text)))
 }
@@ -278,7 +278,7 @@ pub(super) async fn delete(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let forget = || async { Ok(Change::delete(find_key(&app, &caller, &id).await?)) };
-    let gone = resource::commit(&app, EntityKey::INSTALLATION, without_key(&context), forget).await?;
-    app.forget_meter(gone.value.id);
+    let deleted = resource::commit(&app, EntityKey::INSTALLATION, without_key(&context), forget).await?;
+    app.forget_meter(deleted.value.id);
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -30,9 +30,9 @@ use crate::problem::Problem;
 /// An authenticated caller.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// The key.
+    /// The API key.
     pub key: Arc<ApiKey>,
-    /// The workspace of the request.
+    /// The id of the workspace that the request works in.
     pub workspace: Arc<str>,
     /// The workspace's address.
     pub address: Address,
@@ -103,7 +103,7 @@ where
         }
         let app = self.app.clone();
         let mut inner = self.inner.clone();
-        Authenticating::Asking(Box::pin(async move {
+        Authenticating::Reading(Box::pin(async move {
             let identity = identify(&app, request.headers()).await;
             let (mut response, verdict) = match admit(&app, identity, request) {
                 Ok((request, verdict)) => (inner.call(request).await?, verdict),
@@ -126,10 +126,10 @@ pub enum Authenticating<F> {
         /// The remaining quota.
         verdict: Verdict,
     },
-    /// It is refused.
+    /// The request is refused, with this answer.
     Refused(Option<Response>),
     /// The store is being read.
-    Asking(Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>),
+    Reading(Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>),
 }
 
 impl<F> std::fmt::Debug for Authenticating<F> {
@@ -137,7 +137,7 @@ impl<F> std::fmt::Debug for Authenticating<F> {
         f.write_str(match self {
             Self::Admitted { .. } => "Admitted",
             Self::Refused(_) => "Refused",
-            Self::Asking(_) => "Asking",
+            Self::Reading(_) => "Reading",
         })
     }
 }
@@ -153,7 +153,7 @@ impl<F: Future<Output = Result<Response, Infallible>> + Unpin> Future for Authen
             }),
             // A future that is polled again after its end never completes.
             Self::Refused(refused) => refused.take().map_or(Poll::Pending, |refused| Poll::Ready(Ok(refused))),
-            Self::Asking(asking) => asking.as_mut().poll(cx),
+            Self::Reading(reading) => reading.as_mut().poll(cx),
         }
     }
 }
@@ -207,8 +207,8 @@ async fn key_of(app: &App, headers: &HeaderMap) -> Result<Arc<ApiKey>, Problem> 
 ///
 /// # Errors
 /// 401 `unauthenticated`.
-pub(super) async fn still_known(app: &App, caller: &Caller) -> Result<(), Problem> {
-    match is_known(app, &caller.key).await {
+pub(super) async fn recheck_key(app: &App, caller: &Caller) -> Result<(), Problem> {
+    match is_valid(app, &caller.key).await {
         Some(false) => Err(unauthenticated("the key is no longer valid")),
         Some(true) | None => Ok(()),
     }
@@ -217,19 +217,21 @@ pub(super) async fn still_known(app: &App, caller: &Caller) -> Result<(), Proble
 /// How long such a check may delay its caller.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The result of a read of the configuration; `None`: the store does not answer.
-pub(super) async fn look<T, F: Future<Output = Result<T, StoreError>>>(look: impl Fn() -> F) -> Option<T> {
+/// Reads the configuration; `None` if the store does not answer in time.
+pub(super) async fn read_configuration<T, F: Future<Output = Result<T, StoreError>>>(
+    read: impl Fn() -> F,
+) -> Option<T> {
     // Nearly always it is cached; on the heap if not.
-    let found = match look().now_or_never() {
+    let found = match read().now_or_never() {
         Some(found) => found,
-        None => Box::pin(timeout(CHECK_TIMEOUT, look())).await.ok()?,
+        None => Box::pin(timeout(CHECK_TIMEOUT, read())).await.ok()?,
     };
     found.ok()
 }
 
-/// Whether a key that was valid before still is; `None`: the store does not answer.
-pub(super) async fn is_known(app: &App, key: &ApiKey) -> Option<bool> {
-    let found = look(|| keys::by_hash(app.node(), &key.hash)).await?;
+/// Whether a key that was valid before still is; `None` if the store does not answer in time.
+pub(super) async fn is_valid(app: &App, key: &ApiKey) -> Option<bool> {
+    let found = read_configuration(|| keys::by_hash(app.node(), &key.hash)).await?;
     Some(found.is_some_and(|found| found.id == key.id))
 }
 

@@ -106,7 +106,7 @@ pub(super) async fn create(
         let lives: Option<u32> = deleted.as_ref().map(|row| resource::decode(row)).transpose()?;
         let channel = Channel { life: lives.map(|before| before.saturating_add(1)), ..channel.clone() };
         let deleted = Expect::new(DELETED_CHANNELS, &channel.key(), deleted);
-        Ok(Change::create(channel).seeing([deleted]).seeing(agent).ignoring(ignored))
+        Ok(Change::create(channel).expecting([deleted]).expecting(agent).ignoring(ignored))
     };
     Ok(resource::commit(&app, registry, command_context, make).await?.created())
 }
@@ -150,7 +150,7 @@ pub(super) async fn update(
         if channel != before.value {
             channel = channel.changed(&before.value, app.now());
         }
-        Ok(Change::update(before, channel).seeing(agent).ignoring(ignored))
+        Ok(Change::update(before, channel).expecting(agent).ignoring(ignored))
     };
     Ok(resource::commit(&app, registry, without_key(&context), change).await?.updated())
 }

@@ -1,4 +1,4 @@
-//! Contacts: the people behind api channels.
+//! Contacts: the people who write on api channels.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use super::answer::{ignoring, json, located};
+use super::answer::{json, with_ignored_fields, with_location};
 use super::background::ends_within;
 use super::body::JsonBytes;
 use super::caller::{Allowed, Caller, Read, Write};
@@ -22,7 +22,7 @@ use super::headers::prefer;
 use super::idempotency::without_key;
 use super::incoming::Incoming;
 use super::listing::Listing;
-use super::log::behind;
+use super::log::seqs_after;
 use super::paging::{Page, PageRequest};
 use super::query::Query;
 use super::refusal::{broken, problem_of, store_problem};
@@ -86,7 +86,7 @@ pub(super) async fn update(
     let update = contact::Update { id: state.id, name: given.then_some(name) };
     let updated = app.node().contact(entity, update, without_key(&context)).await.and_then(Answer::unkeyed);
     let state = updated.map_err(|refusal| problem_of(refusal, |_| contact_not_found()))?;
-    Ok(ignoring(json(StatusCode::OK, &contact_view(&state)), &ignored))
+    Ok(with_ignored_fields(json(StatusCode::OK, &contact_view(&state)), &ignored))
 }
 
 /// `GET /contacts`.
@@ -159,7 +159,7 @@ pub(super) async fn events(
     let state = find(&app, &caller, &id).await?;
     let contact = state.id;
     let entity = EntityKey::contact(caller.address, contact.address);
-    let range = behind(state.first_seq.unwrap_or(1), request.seq(), request.order);
+    let range = seqs_after(state.first_seq.unwrap_or(1), request.seq(), request.order);
     let events = app.node().events::<Contact>(entity, range, request.order, request.limit + 1).await;
     let events = events.map_err(store_problem)?;
     let next = (events.len() > request.limit).then(|| events[request.limit - 1].seq.to_be_bytes().to_vec());
@@ -174,8 +174,8 @@ async fn is_being_erased(app: &App, entity: EntityKey, id: ContactId) -> Result<
     Ok(state.and_then(|state| state.erasing).is_some_and(|erasing| erasing.id == id))
 }
 
-/// `DELETE /contacts/{id}`: erases the contact and its conversations' words. Until the erasure is complete a retry
-/// waits too.
+/// `DELETE /contacts/{id}`: erases the contact and the content of its conversations. Until the erasure is complete a
+/// retry waits too.
 pub(super) async fn erase(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
@@ -190,11 +190,11 @@ pub(super) async fn erase(
         Err(Refusal::Rejected(_)) if is_being_erased(&app, entity, id).await? => {}
         erased => _ = erased.map_err(|refusal| problem_of(refusal, |_| contact_not_found()))?,
     }
-    context.waits();
+    context.begin_wait();
     let ended = actors::workflows::erasure::begin(app.node(), entity);
-    let is_gone = ends_within(&app, prefer(&headers).patience(ERASURE_TIMEOUT), ended).await;
-    if is_gone {
+    let is_erased = ends_within(&app, prefer(&headers).max_wait(ERASURE_TIMEOUT), ended).await;
+    if is_erased {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    Ok(located(StatusCode::ACCEPTED.into_response(), &format!("/contacts/{id}")))
+    Ok(with_location(StatusCode::ACCEPTED.into_response(), &format!("/contacts/{id}")))
 }

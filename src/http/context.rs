@@ -80,19 +80,19 @@ impl RequestId {
 /// The data of a request before any route sees it. An extractor, and an extension of the request; clones share one
 /// value.
 #[derive(Clone, Debug)]
-pub struct RequestContext(Arc<Arrived>);
+pub struct RequestContext(Arc<RequestInfo>);
 
 impl Deref for RequestContext {
-    type Target = Arrived;
+    type Target = RequestInfo;
 
-    fn deref(&self) -> &Arrived {
+    fn deref(&self) -> &RequestInfo {
         &self.0
     }
 }
 
-/// How a request arrived; see [`RequestContext`].
+/// What is known of a request before any route sees it; see [`RequestContext`].
 #[derive(Debug)]
-pub struct Arrived {
+pub struct RequestInfo {
     /// The request's id.
     pub request_id: RequestId,
     /// The request's place in its trace.
@@ -109,7 +109,7 @@ pub struct Arrived {
     waited: AtomicBool,
 }
 
-impl Arrived {
+impl RequestInfo {
     /// The path of the target, without the query.
     #[must_use]
     pub fn path(&self) -> &str {
@@ -117,12 +117,12 @@ impl Arrived {
     }
 
     /// The first message of the request is accepted, now or by an earlier request with its key. Its span records it.
-    pub fn accepted(&self, message: MessageId) {
+    pub fn record_message(&self, message: MessageId) {
         self.message.get_or_init(|| message);
     }
 
     /// From here on it waits for an agent, a copy or an erasure: its duration is not the server's fault.
-    pub fn waits(&self) {
+    pub fn begin_wait(&self) {
         self.waited.store(true, Ordering::Relaxed);
     }
 
@@ -166,7 +166,7 @@ impl ContextLayer {
         let caller = RequestTrace::continued(request.headers(), span_id);
         let mut trace = caller.unwrap_or(RequestTrace { trace_id, span_id, parent_span_id: None, flags: 0 });
         trace.flags = self.request_telemetry.flags(&trace.trace_id, caller.map(|caller| caller.flags), now);
-        RequestContext(Arc::new(Arrived {
+        RequestContext(Arc::new(RequestInfo {
             request_id: RequestId::from_client(request.headers()).unwrap_or_else(|| RequestId::generated(&random)),
             trace,
             method: request.method().clone(),
@@ -223,7 +223,7 @@ where
         let known = Arc::clone(&self.known);
         let ending = request.extensions_mut().remove();
         request.extensions_mut().insert(context.clone());
-        let running = Running { request_telemetry, known, context, ending, began, ended: false, _doing: doing };
+        let running = RunningRequest { request_telemetry, known, context, ending, began, ended: false, _doing: doing };
         let inner = catch_unwind(AssertUnwindSafe(|| self.inner.call(request)));
         ContextFuture { inner, running }
     }
@@ -231,7 +231,7 @@ where
 
 /// A request in progress. If it is dropped before its answer, its client has left, or the server ends.
 #[derive(Debug)]
-struct Running {
+struct RunningRequest {
     request_telemetry: Arc<RequestTelemetry>,
     known: RouteMetrics,
     context: RequestContext,
@@ -243,7 +243,7 @@ struct Running {
     _doing: Option<Doing>,
 }
 
-impl Running {
+impl RunningRequest {
     fn end(&mut self, at: Instant, end: Result<End, Unanswered>) {
         self.ended = true;
         log(&self.context, at.saturating_duration_since(self.began), end);
@@ -251,7 +251,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningRequest {
     fn drop(&mut self) {
         if !self.ended {
             let _entered = current::enter(Some((&self.context.trace).into()));
@@ -267,7 +267,7 @@ impl Drop for Running {
 pub struct ContextFuture<F> {
     /// The running handler, or what it panicked with before it ran.
     inner: Result<F, Box<dyn Any + Send>>,
-    running: Running,
+    running: RunningRequest,
 }
 
 impl<F: Future<Output = Result<Response, Infallible>> + Unpin> Future for ContextFuture<F> {
@@ -292,20 +292,20 @@ impl<F: Future<Output = Result<Response, Infallible>> + Unpin> Future for Contex
 
 /// The panic's message goes to the log; the client learns only that the server is at fault.
 fn after_panic(context: &RequestContext, panic: &(dyn Any + Send)) -> Response {
-    let words = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let message = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     tracing::error!(
-        panic = words.unwrap_or("not text"),
+        panic = message.unwrap_or("not text"),
         request.id = context.request_id.as_str(),
         "a request handler panicked"
     );
     render::internal_error().into_response()
 }
 
-fn finish(running: &mut Running, response: Response) -> Response {
+fn finish(running: &mut RunningRequest, response: Response) -> Response {
     let context = &running.context;
     let (mut response, code) = render::render(context, response);
-    let is_named = || response.extensions().get::<Forwarded>().is_some();
-    if context.uri.query().is_some() && !render::is_error(response.status()) && !is_named() {
+    let is_forwarded = || response.extensions().get::<Forwarded>().is_some();
+    if context.uri.query().is_some() && !render::is_error(response.status()) && !is_forwarded() {
         name_ignored_parameters(&mut response, context);
     }
     let headers = response.headers_mut();

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
-use super::answer::{ignoring, json, located, replayed};
+use super::answer::{json, mark_replayed, with_ignored_fields, with_location};
 use super::body::{JsonBytes, OptionalJsonBytes};
 use super::caller::{Allowed, Caller, Read, Write};
 use super::context::RequestContext;
@@ -35,7 +35,7 @@ use crate::json::fields::{Fields, Length};
 use crate::json::report::Report;
 use crate::problem::Problem;
 use crate::wire::bounds::{METADATA, NAME_OR_EMPTY, PRINCIPAL_ID};
-use crate::wire::json_view::{Raw, Shown};
+use crate::wire::json_view::{AsText, Raw};
 use crate::wire::time::Time;
 
 pub mod fork;
@@ -51,38 +51,38 @@ const OPEN: (&str, bool) = ("open", false);
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConversationView<'a> {
-    id: Shown<ConversationId>,
+    id: AsText<ConversationId>,
     title: Option<&'a str>,
     status: &'static str,
     summary: Option<&'a str>,
     metadata: Option<Raw<'a>>,
     owner_id: Option<&'a str>,
     channel_id: Option<&'a str>,
-    contact_id: Option<Shown<ContactId>>,
+    contact_id: Option<AsText<ContactId>>,
     created_at: Time,
     updated_at: Time,
     last_message_at: Option<Time>,
     message_count: u64,
-    forked_from: Option<Shown<ConversationId>>,
+    forked_from: Option<AsText<ConversationId>>,
 }
 
 /// See [`ConversationView`].
 #[must_use]
 pub fn view<'a>(state: &'a conversation::State, details: &'a Details) -> ConversationView<'a> {
     ConversationView {
-        id: Shown(state.id),
+        id: AsText(state.id),
         title: details.title.as_deref(),
         status: if state.closed { "closed" } else { "open" },
         summary: details.summary.as_deref(),
         metadata: details.metadata.as_ref().map(Raw),
         owner_id: state.owner.as_deref(),
         channel_id: state.origin.channel(),
-        contact_id: state.origin.contact().map(Shown),
+        contact_id: state.origin.contact().map(AsText),
         created_at: Time(state.created_at()),
         updated_at: Time(state.updated_at),
         last_message_at: state.last_message_at.map(Time),
         message_count: state.messages,
-        forked_from: state.fork.map(|fork| Shown(fork.of.source)),
+        forked_from: state.fork.map(|fork| AsText(fork.of.source)),
     }
 }
 
@@ -107,7 +107,7 @@ fn without_messages(wanted: IfMatch) -> IfMatch {
 }
 
 /// A conversation as an answer.
-fn shown(status: StatusCode, state: &conversation::State, details: &Details) -> Response {
+fn conversation_response(status: StatusCode, state: &conversation::State, details: &Details) -> Response {
     let mut response = json(status, &view(state, details));
     if let Ok(etag) = HeaderValue::try_from(etag(state, details)) {
         response.headers_mut().insert(header::ETAG, etag);
@@ -180,14 +180,17 @@ pub(super) async fn create(
     // The conversation that the key opens is its home, so it needs no claim there.
     let command_context = incoming.command_context(&context, &caller).without_claim();
     let mut fields = incoming.fields();
-    let asked = read_update(&mut fields, &mut incoming.report);
+    let requested = read_update(&mut fields, &mut incoming.report);
     let _ = fields.optional("status").and_then(|value| value.choice(&mut incoming.report, &[OPEN]));
     fields.finish(&mut incoming.report);
     let ignored = incoming.report.check()?;
     let node = app.node();
-    let details =
-        Details { title: asked.title.flatten(), summary: asked.summary.flatten(), metadata: asked.metadata.flatten() };
-    let owner = asked.owner.flatten();
+    let details = Details {
+        title: requested.title.flatten(),
+        summary: requested.summary.flatten(),
+        metadata: requested.metadata.flatten(),
+    };
+    let owner = requested.owner.flatten();
     for life in 0..MAX_LIVES {
         let id = new_id(&app, &caller, key, life);
         let opening = Opening { id, origin: Origin::Direct, owner: owner.clone(), details: details.clone() };
@@ -205,8 +208,8 @@ pub(super) async fn create(
 
 /// 201 with a conversation as it was opened.
 fn created(state: &conversation::State, details: &Details, ignored: &[String]) -> Response {
-    let response = ignoring(shown(StatusCode::CREATED, state, details), ignored);
-    located(response, &format!("/conversations/{}", state.id))
+    let response = with_ignored_fields(conversation_response(StatusCode::CREATED, state, details), ignored);
+    with_location(response, &format!("/conversations/{}", state.id))
 }
 
 /// The same for a retry, from the event that opened it.
@@ -217,7 +220,7 @@ async fn opened_before(app: &App, entity: EntityKey, first: u64, ignored: &[Stri
         return Err(broken("the event of an opening is a creation"));
     };
     let state = conversation::State::begun(&event).ok_or_else(|| broken("a conversation begins with its creation"))?;
-    Ok(replayed(created(&state, details, ignored)))
+    Ok(mark_replayed(created(&state, details, ignored)))
 }
 
 /// `GET /conversations/{id}`, or 304 if the client's copy is current.
@@ -231,7 +234,7 @@ pub(super) async fn get(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (state, details) = find(&app, &caller, &id).await?;
-    Ok(unless_known(&headers, shown(StatusCode::OK, &state, &details)))
+    Ok(unless_known(&headers, conversation_response(StatusCode::OK, &state, &details)))
 }
 
 /// `PATCH /conversations/{id}`: changes the given members.
@@ -250,8 +253,8 @@ pub(super) async fn update(
     let wanted = incoming.report.take(if_match(&headers))?.flatten();
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
-    let mut asked = read_update(&mut fields, report);
-    asked.closed = fields.optional("status").and_then(|value| value.choice(report, &STATUSES));
+    let mut update = read_update(&mut fields, report);
+    update.closed = fields.optional("status").and_then(|value| value.choice(report, &STATUSES));
     fields.finish(report);
     let ignored = incoming.report.check()?;
     let (state, details) = find(&app, &caller, &id).await?;
@@ -263,12 +266,12 @@ pub(super) async fn update(
         let wanted = without_messages(wanted);
         wanted.check(&tag(&state, &details))?;
         let seen = || Box::new(Seen { details, owner: state.owner.clone(), closed: state.closed });
-        asked.seen = wanted.is_of_versions().then(seen);
+        update.seen = wanted.is_of_versions().then(seen);
     }
-    let answer = app.node().conversation(entity, asked, without_key(&context)).await;
+    let answer = app.node().conversation(entity, update, without_key(&context)).await;
     let updated = answer.and_then(Answer::unkeyed).map_err(|refusal| problem_of(refusal, rejected));
     let (state, details) = updated?;
-    Ok(ignoring(shown(StatusCode::OK, &state, &details), &ignored))
+    Ok(with_ignored_fields(conversation_response(StatusCode::OK, &state, &details), &ignored))
 }
 
 /// The filter of a list of conversations.
@@ -293,7 +296,7 @@ impl Filter {
         })
     }
 
-    fn shows(&self, state: &conversation::State) -> bool {
+    fn matches(&self, state: &conversation::State) -> bool {
         self.closed.is_none_or(|closed| state.closed == closed)
             && self.owner.as_ref().is_none_or(|owner| state.owner.as_ref() == Some(owner))
             && self.channel.as_ref().is_none_or(|channel| state.origin.channel() == Some(channel))
@@ -340,7 +343,7 @@ pub(super) async fn page(
             key.as_ref().try_into().map_err(|_| broken("an entry of a list of conversations is an id"))?,
         );
         let entity = EntityKey::conversation(listing.workspace, id.address);
-        let found = state(app, entity, id).await?.filter(|state| filter.shows(state));
+        let found = state(app, entity, id).await?.filter(|state| filter.matches(state));
         let Some(state) = found else { return Ok(None) };
         let details = details(app, entity).await?;
         let weight = details.bytes();

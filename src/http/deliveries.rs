@@ -4,7 +4,7 @@
 //! those logs are listed. So a page of both shows first the ended ones, by the time of their event, and then the
 //! pending ones, by endpoint and log.
 
-use actors::directory::{Answer, CommandContext, Refusal};
+use actors::directory::{Answer, CommandContext};
 use actors::id::{DeliveryId, EntityKey, Kind};
 use actors::outbox::pending::{self, DeliveryState};
 use actors::outbox::state::parse_ended_key;
@@ -14,7 +14,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 
-use super::answer::{ignoring, json, located, replayed};
+use super::answer::{json, mark_replayed, with_ignored_fields, with_location};
 use super::body::OptionalJsonBytes;
 use super::caller::{Admin, Allowed, Caller};
 use super::context::RequestContext;
@@ -35,7 +35,7 @@ mod position;
 mod view;
 
 use filter::Filter;
-use page::Gathering;
+use page::PageBuilder;
 use view::DeliveryView;
 
 /// 404: no such delivery in the workspace.
@@ -59,11 +59,11 @@ pub(super) async fn list(
     context: RequestContext,
     query: Query,
 ) -> Result<Response, Problem> {
-    let asked = |name: &str| query.get(name).unwrap_or_default().to_owned();
-    let filters = ["status", "endpointId", "eventId"].map(asked).join("/");
+    let value_of = |name: &str| query.get(name).unwrap_or_default().to_owned();
+    let filters = ["status", "endpointId", "eventId"].map(value_of).join("/");
     let list = format!("deliveries/{}/{filters}", caller.workspace);
     let (filter, request) = Problem::both(Filter::of(&query), PageRequest::from_query(&query, &list))?;
-    let (deliveries, next) = Gathering::of(&app, &caller, &request, filter).page().await?;
+    let (deliveries, next) = PageBuilder::of(&app, &caller, &request, filter).page().await?;
     let data = deliveries.into_iter().map(DeliveryView::of).collect();
     Ok(Page { data, next }.into_response(&list, &context.uri))
 }
@@ -107,21 +107,21 @@ pub(super) async fn retry(
         return Ok(response);
     }
     // The retry would replace the known delivery, and could go nowhere.
-    let is_gone = match delivery.receiver.endpoint() {
+    let is_deleted = match delivery.receiver.endpoint() {
         Some(id) => resource::row(&app, caller.registry(), WEBHOOK_ENDPOINTS, &id.to_string()).await?.is_none(),
         None => false,
     };
-    let sending = if is_gone { Sending::Nothing } else { Sending::Again { key, receiver: delivery.receiver } };
-    let asked = again(&app, entity, sending, command_context).await?;
-    if is_gone && matches!(asked, Asked::Now(_)) {
+    let sending = if is_deleted { Sending::Nothing } else { Sending::Again { key, receiver: delivery.receiver } };
+    let answer = request_delivery(&app, entity, sending, command_context).await?;
+    if is_deleted && matches!(answer, Answer::Done(_)) {
         return Err(endpoint_deleted());
     }
-    let waiting = match (&asked, command_context.key) {
-        (Asked::Repeat, Some(with)) => {
+    let waiting = match (&answer, command_context.key) {
+        (Answer::Repeat(_), Some(with)) => {
             pending::retried(app.node(), entity, key, with.hash).await.map_err(store_problem)?.map(Box::new)
         }
-        (Asked::Repeat, None) => None,
-        (Asked::Now(waiting), _) => waiting.clone(),
+        (Answer::Repeat(_), None) => None,
+        (Answer::Done(waiting), _) => waiting.clone(),
     };
     let delivery = match waiting {
         Some(waiting) => delivery.retry_requested(*waiting),
@@ -129,35 +129,22 @@ pub(super) async fn retry(
         None => find(&app, &caller, &id).await.map_err(unreadable_outcome)?,
     };
     let response = json(StatusCode::ACCEPTED, &DeliveryView::of(delivery));
-    let response = if matches!(asked, Asked::Repeat) { replayed(response) } else { response };
-    Ok(ignoring(located(response, &format!("/webhook-deliveries/{id}")), &ignored))
+    let response = if matches!(answer, Answer::Repeat(_)) { mark_replayed(response) } else { response };
+    Ok(with_ignored_fields(with_location(response, &format!("/webhook-deliveries/{id}")), &ignored))
 }
 
-/// The result of requesting a delivery.
-enum Asked {
-    /// The state of its lane now, if there was anything to do.
-    Now(Option<Box<LaneRow>>),
-    /// It was requested before with the same idempotency key.
-    Repeat,
-}
-
-async fn again(
+/// Sends the command to the log's entity. Returns the state of the delivery's lane, if there was anything to do.
+async fn request_delivery(
     app: &App,
     entity: EntityKey,
     sending: Sending,
     command_context: CommandContext,
-) -> Result<Asked, Problem> {
+) -> Result<Answer<Option<Box<LaneRow>>>, Problem> {
     if entity.kind == Kind::Contact {
-        asked(app.node().contact(entity, sending, command_context).await)
+        let answer = app.node().contact(entity, sending, command_context).await;
+        answer.map_err(|refusal| problem_of(refusal, |_| delivery_not_found()))
     } else {
-        asked(app.node().conversation(entity, sending, command_context).await)
-    }
-}
-
-/// The same for either kind of entity.
-fn asked<R>(answer: Result<Answer<Option<Box<LaneRow>>>, Refusal<R>>) -> Result<Asked, Problem> {
-    match answer.map_err(|refusal| problem_of(refusal, |_| delivery_not_found()))? {
-        Answer::Done(waiting) => Ok(Asked::Now(waiting)),
-        Answer::Repeat(_) => Ok(Asked::Repeat),
+        let answer = app.node().conversation(entity, sending, command_context).await;
+        answer.map_err(|refusal| problem_of(refusal, |_| delivery_not_found()))
     }
 }

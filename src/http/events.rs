@@ -27,7 +27,7 @@ use super::caller::{Allowed, Read};
 use super::context::RequestContext;
 use super::conversations;
 use super::headers::prefers_event_stream;
-use super::log::{CHUNK_BYTES, FIRST_OF_PAGE, behind, chunk_of};
+use super::log::{CHUNK_BYTES, FIRST_OF_PAGE, chunk_of, seqs_after};
 use super::messages::human_channel;
 use super::paging::{PAGE_BYTES, Page, PageRequest};
 use super::query::Query;
@@ -37,9 +37,9 @@ use crate::problem::Problem;
 use crate::wire::event::{Source, event_value};
 use crate::wire::json_view::RawOwned;
 
+mod access;
 mod follower;
 mod frame;
-mod standing;
 
 use follower::Follower;
 
@@ -56,7 +56,8 @@ pub(super) async fn of_conversation(
     query: Query,
 ) -> Result<Response, Problem> {
     let list = format!("conversations/{}/{id}/events", caller.workspace);
-    let (asked, page) = Problem::both(EventsQuery::of(&headers, &query), PageRequest::from_query(&query, &list))?;
+    let (events_query, page) =
+        Problem::both(EventsQuery::of(&headers, &query), PageRequest::from_query(&query, &list))?;
     let (state, _) = conversations::find(&app, &caller, &id).await?;
     let log = Log {
         entity: state.entity(caller.address),
@@ -67,7 +68,7 @@ pub(super) async fn of_conversation(
         conversation: Some(state.id),
         newest: state.last_seq,
     };
-    answer(&app, &context, (caller.key, log), asked, page, &list).await
+    answer(&app, &context, (caller.key, log), events_query, page, &list).await
 }
 
 /// `GET /channels/{id}/events`.
@@ -79,12 +80,13 @@ pub(super) async fn of_channel(
     headers: HeaderMap,
     query: Query,
 ) -> Result<Response, Problem> {
-    let asked = |name: &str| {
+    let read_query = |name: &str| {
         let list = format!("channels/{}/{name}/events", caller.workspace);
-        let (asked, page) = Problem::both(EventsQuery::of(&headers, &query), PageRequest::from_query(&query, &list))?;
-        Ok((asked, page, list))
+        let (events_query, page) =
+            Problem::both(EventsQuery::of(&headers, &query), PageRequest::from_query(&query, &list))?;
+        Ok((events_query, page, list))
     };
-    let (channel, (mut asked, page, list)) = human_channel(&app, &caller, (&id, ""), asked).await?;
+    let (channel, (mut events_query, page, list)) = human_channel(&app, &caller, (&id, ""), read_query).await?;
     let entity = channel.conversation(caller.address);
     let state = app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
     let log = Log {
@@ -96,10 +98,10 @@ pub(super) async fn of_channel(
         newest: state.map_or(0, |state| state.last_seq),
         of_channel: Some((caller.address, channel)),
     };
-    if log.is_beyond(&asked, &page) {
-        asked.after = Some(0);
+    if log.is_beyond(&events_query, &page) {
+        events_query.after = Some(0);
     }
-    answer(&app, &context, (caller.key, log), asked, page, &list).await
+    answer(&app, &context, (caller.key, log), events_query, page, &list).await
 }
 
 /// A log to read.
@@ -119,10 +121,10 @@ struct Log {
 impl Log {
     /// Whether the requested position belongs to an earlier channel with the same id. A page whose position is below
     /// the list's beginning continues a list that was begun there.
-    fn is_beyond(&self, asked: &EventsQuery, page: &PageRequest) -> bool {
+    fn is_beyond(&self, query: &EventsQuery, page: &PageRequest) -> bool {
         let is_another = self.of_channel.as_ref().is_some_and(|(_, channel)| channel.life.unwrap_or_default() > 0);
         let is_beyond = |after| after > self.newest || page.seq().is_some_and(|at| at <= after);
-        is_another && asked.after.is_some_and(is_beyond)
+        is_another && query.after.is_some_and(is_beyond)
     }
 
     /// Looks up the log's conversation, once there is one.
@@ -181,11 +183,11 @@ async fn answer(
     app: &App,
     context: &RequestContext,
     (key, mut log): (Arc<ApiKey>, Log),
-    asked: EventsQuery,
+    query: EventsQuery,
     page: PageRequest,
     list: &str,
 ) -> Result<Response, Problem> {
-    if asked.live {
+    if query.live {
         let Some(permit) = app.long_requests().enter() else {
             return Err(Problem::unavailable(
                 "overloaded",
@@ -193,9 +195,9 @@ async fn answer(
                 1,
             ));
         };
-        return Ok(follow(Follower::new(app.clone(), key, log, &asked, permit)));
+        return Ok(stream_response(Follower::new(app.clone(), key, log, &query, permit)));
     }
-    let first = asked.after.map_or(1, |after| after.saturating_add(1));
+    let first = query.after.map_or(1, |after| after.saturating_add(1));
     let (events, more) = page_of(app, log.entity, first, &page).await?;
     let next = events.last().filter(|_| more).map(|event| event.seq.to_be_bytes().to_vec());
     let mut data = Vec::with_capacity(events.len());
@@ -205,11 +207,11 @@ async fn answer(
         let value = event_value(event, &source).map_err(|_| broken("an event can be written as JSON"))?;
         data.extend(value.map(RawOwned));
     }
-    Ok(by_accept(Page { data, next }.into_response(list, &context.uri)))
+    Ok(varying_by_accept(Page { data, next }.into_response(list, &context.uri)))
 }
 
 /// The streaming answer, which lasts as long as its reader follows.
-fn follow(follower: Follower) -> Response {
+fn stream_response(follower: Follower) -> Response {
     let frames = stream::unfold(follower, |mut follower| async move {
         let written = follower.write().await?;
         Some((Ok(written), follower))
@@ -217,11 +219,11 @@ fn follow(follower: Follower) -> Response {
     let frames = stream::once(std::future::ready(Ok::<_, Infallible>(frame::opening()))).chain(frames);
     let headers =
         [("content-type", "text/event-stream"), ("cache-control", "private, no-cache"), ("x-accel-buffering", "no")];
-    by_accept((headers, Body::from_stream(frames)).into_response())
+    varying_by_accept((headers, Body::from_stream(frames)).into_response())
 }
 
-/// The same answer, marked for caches as varying by `Accept`.
-fn by_accept(mut response: Response) -> Response {
+/// Marks an answer for caches as varying by `Accept`.
+fn varying_by_accept(mut response: Response) -> Response {
     response.headers_mut().insert(header::VARY, HeaderValue::from_name(header::ACCEPT));
     response
 }
@@ -239,7 +241,7 @@ async fn page_of(
     let mut at = page.seq();
     loop {
         let wanted = chunk.min(page.limit + 1 - events.len());
-        let range = behind(first, at, page.order);
+        let range = seqs_after(first, at, page.order);
         let room = PAGE_BYTES.saturating_sub(bytes);
         let stretch = app.node().stretch::<Conversation>(entity, range, page.order, wanted, room).await;
         let stretch = stretch.map_err(store_problem)?;

@@ -1,7 +1,7 @@
-//! Forwarding requests, whole, to the server that owns the entity that they write to.
+//! Forwarding whole requests to the server that owns the entity that they write to.
 //!
 //! Any server of a store accepts any request, but two servers that write to one conversation cause each other
-//! conflicts. So a handler that knows its request's entity asks here once, before the request has any effect.
+//! conflicts. So a handler that knows its request's entity comes here once, before the request has any effect.
 //! Correctness does not depend on it: ownership is advice, and a commit names the head that it was decided on
 //! (invariant I6). The request is forwarded as received, with its caller's key, and its answer is returned unchanged; a
 //! request that cannot be forwarded is handled here. `docs/decisions/0050-requests-forwarded-unchanged.md` says why.
@@ -59,7 +59,7 @@ const MAX_IDLE: usize = 64;
 /// The connections per concurrently forwarded request: each such request holds one here and one there, so servers that
 /// forward to each other must not use all of them. Further requests are handled where they are.
 const CONNECTIONS_PER_FORWARD: usize = 10;
-/// The bytes of an answer beyond twice the bound of a request: an agent's words, and their surroundings.
+/// The bytes of an answer beyond twice the bound of a request: an agent's text, and what surrounds it.
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
 /// Headers that belong to one connection, not to the request.
@@ -74,7 +74,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 /// Headers of a request that are replaced or not forwarded.
-const MADE_ANEW: [HeaderName; 4] =
+const REPLACED_HEADERS: [HeaderName; 4] =
     [header::HOST, header::CONTENT_LENGTH, header::EXPECT, HeaderName::from_static("tracestate")];
 
 /// Marks an answer of another server, which already names the ignored members.
@@ -89,8 +89,8 @@ pub(super) struct Forwarded {
 pub(crate) struct Forwarding {
     /// Made at first use. `None`: it cannot be made, which is logged.
     client: OnceLock<Option<Client>>,
-    /// Since when servers are spared. Entries are removed after that, so there are no more than servers.
-    spared: Mutex<HashMap<Arc<str>, Instant>>,
+    /// Since when nothing is forwarded to a server. Entries are removed after that, so there are no more than servers.
+    paused: Mutex<HashMap<Arc<str>, Instant>>,
     permits: Semaphore,
 }
 
@@ -98,24 +98,24 @@ impl Forwarding {
     /// For a server with at most this many connections.
     pub(crate) fn of(connections: usize) -> Self {
         let permits = (connections / CONNECTIONS_PER_FORWARD).max(1);
-        Self { client: OnceLock::new(), spared: Mutex::default(), permits: Semaphore::new(permits) }
+        Self { client: OnceLock::new(), paused: Mutex::default(), permits: Semaphore::new(permits) }
     }
 
     fn client(&self) -> Option<&Client> {
         self.client.get_or_init(client).as_ref()
     }
 
-    fn is_spared(&self, server: &str) -> bool {
+    fn is_paused(&self, server: &str) -> bool {
         // Nothing panics while it is held.
-        let spared = self.spared.lock().unwrap_or_else(PoisonError::into_inner);
-        spared.get(server).is_some_and(|since| since.elapsed() < FAILED_SERVER_PAUSE)
+        let paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        paused.get(server).is_some_and(|since| since.elapsed() < FAILED_SERVER_PAUSE)
     }
 
     /// Forwards nothing to this server for a while; returns whether it got requests before.
-    fn spare(&self, server: &Arc<str>) -> bool {
-        let mut spared = self.spared.lock().unwrap_or_else(PoisonError::into_inner);
-        spared.retain(|_, since| since.elapsed() < FAILED_SERVER_PAUSE);
-        spared.insert(Arc::clone(server), Instant::now()).is_none()
+    fn pause(&self, server: &Arc<str>) -> bool {
+        let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        paused.retain(|_, since| since.elapsed() < FAILED_SERVER_PAUSE);
+        paused.insert(Arc::clone(server), Instant::now()).is_none()
     }
 }
 
@@ -135,7 +135,7 @@ fn client() -> Option<Client> {
 
 /// Why there is no answer of the other server.
 #[derive(Debug, thiserror::Error)]
-enum Failed {
+enum ForwardError {
     /// The request did not reach it.
     #[error("no connection: {0}")]
     Unreached(reqwest::Error),
@@ -145,19 +145,19 @@ enum Failed {
     /// It got the request, and may have done it.
     #[error("incomplete response: {0}")]
     Broken(String),
-    /// The same, but this server stopped waiting.
+    /// The other server got the request, and this server stopped waiting for its answer.
     #[error("this server is stopping")]
     Stopping,
 }
 
-impl Failed {
-    /// The other server may have done it.
-    fn was_asked(&self) -> bool {
+impl ForwardError {
+    /// Whether the other server may have carried the request out.
+    fn may_have_taken_effect(&self) -> bool {
         matches!(self, Self::Broken(_) | Self::Stopping)
     }
 
     /// The span's error type.
-    fn word(&self) -> &'static str {
+    fn error_type(&self) -> &'static str {
         match self {
             Self::Unreached(_) => "unreachable",
             Self::Refused(..) => "refused",
@@ -169,7 +169,7 @@ impl Failed {
 /// The codes of a server that starts, stops or has lost its store: nothing was stored.
 const CANNOT: [&str; 2] = ["store_unavailable", "stopping"];
 
-/// The read part of a problem.
+/// The member of a problem that is read here.
 #[derive(Deserialize)]
 struct ProblemCode<'a> {
     #[serde(borrow)]
@@ -181,8 +181,8 @@ fn code_of(answer: &Response, body: &[u8]) -> Option<&'static str> {
     if !is_error(answer.status()) || answer.headers().get(header::CONTENT_TYPE) != Some(&PROBLEM_JSON) {
         return None;
     }
-    let said: ProblemCode<'_> = serde_json::from_slice(body).ok()?;
-    ERRORS.iter().map(|page| page.code).find(|code| *code == said.code)
+    let problem: ProblemCode<'_> = serde_json::from_slice(body).ok()?;
+    ERRORS.iter().map(|page| page.code).find(|code| *code == problem.code)
 }
 
 /// A request as received, with what forwarding needs to know: whether a repetition has no second effect, and how long
@@ -233,12 +233,12 @@ impl<'a> ForwardableRequest<'a> {
         }
         match self.app.node().members().server_of(entity) {
             // A stopping server forwards nothing.
-            Some(server) if self.app.stopping().now_or_never().is_none() => Box::pin(self.pass_to(server)).await,
+            Some(server) if self.app.stopping().now_or_never().is_none() => Box::pin(self.forward_to(server)).await,
             _ => Ok(None),
         }
     }
 
-    async fn pass_to(self, server: Arc<str>) -> Result<Option<Response>, Problem> {
+    async fn forward_to(self, server: Arc<str>) -> Result<Option<Response>, Problem> {
         let forwarding = self.app.forwarding();
         let count = |outcome| self.app.node().metrics().forwarded.of(outcome).inc();
         let permit = (!self.waits.is_zero()).then(|| self.app.long_requests().enter());
@@ -248,13 +248,13 @@ impl<'a> ForwardableRequest<'a> {
             forwarding.client(),
             self.target(&server),
             forwarding.permits.try_acquire(),
-            is_full || forwarding.is_spared(&server),
+            is_full || forwarding.is_paused(&server),
         ) else {
             count(ForwardEnd::FellBack);
             return Ok(None);
         };
         if permit.is_some() {
-            self.context.waits();
+            self.context.begin_wait();
         }
         let cause = TraceContext::from(&self.context.trace);
         let mut span = self.app.node().span(names::FORWARD, SpanKind::Client, Some(cause));
@@ -269,14 +269,14 @@ impl<'a> ForwardableRequest<'a> {
             }
             Err(failed) => failed,
         };
-        if !matches!(failed, Failed::Stopping) && forwarding.spare(&server) {
+        if !matches!(failed, ForwardError::Stopping) && forwarding.pause(&server) {
             tracing::warn!(%server, error = %failed, "another server does not answer; its requests are processed here");
         }
-        if let Failed::Refused(status, _) = failed {
+        if let ForwardError::Refused(status, _) = failed {
             span.set(names::HTTP_STATUS, u32::from(status.as_u16()));
         }
-        span.fail(failed.word());
-        if failed.was_asked() && !self.is_keyed {
+        span.fail(failed.error_type());
+        if failed.may_have_taken_effect() && !self.is_keyed {
             count(ForwardEnd::Unknown);
             let detail = "the request was forwarded to another server, which did not answer; it may have taken \
                           effect, and without an Idempotency-Key a retry may apply it twice";
@@ -288,53 +288,54 @@ impl<'a> ForwardableRequest<'a> {
 
     /// The target URL; `None`: the request would not arrive unchanged.
     fn target(&self, server: &str) -> Option<Url> {
-        let asked = self.context.uri.path_and_query()?.as_str();
-        let target = Url::parse(&[server, asked].concat()).ok()?;
-        (target[Position::BeforePath..] == *asked).then_some(target)
+        let path = self.context.uri.path_and_query()?.as_str();
+        let target = Url::parse(&[server, path].concat()).ok()?;
+        (target[Position::BeforePath..] == *path).then_some(target)
     }
 
     /// The answer, unless this server stops.
-    async fn answered(self, client: &Client, target: Url, trace: RequestTrace) -> Result<Response, Failed> {
-        let broken = |why: &str| Err(Failed::Broken(why.to_owned()));
+    async fn answered(self, client: &Client, target: Url, trace: RequestTrace) -> Result<Response, ForwardError> {
+        let broken = |why: &str| Err(ForwardError::Broken(why.to_owned()));
         tokio::select! {
             biased;
             answered = timeout(ANSWER_TIMEOUT + self.waits, self.exchange(client, target, trace)) => {
                 answered.unwrap_or_else(|_| broken("timed out"))
             }
-            () = self.app.wait_cutoff() => Err(Failed::Stopping),
+            () = self.app.wait_cutoff() => Err(ForwardError::Stopping),
         }
     }
 
-    async fn exchange(self, client: &Client, target: Url, trace: RequestTrace) -> Result<Response, Failed> {
-        let headers = self.passed(trace, self.app.now().plus(millis(ANSWER_TIMEOUT + self.waits)));
+    async fn exchange(self, client: &Client, target: Url, trace: RequestTrace) -> Result<Response, ForwardError> {
+        let headers = self.forwarded_headers(trace, self.app.now().plus(millis(ANSWER_TIMEOUT + self.waits)));
         let mut request = client.request(self.context.method.clone(), target).headers(headers);
         if let Some(body) = self.body {
             request = request.body(body.clone());
         }
         let answer = request.send().await.map_err(|error| match error.without_url() {
-            error if error.is_connect() || error.is_builder() => Failed::Unreached(error),
-            error => Failed::Broken(error.to_string()),
+            error if error.is_connect() || error.is_builder() => ForwardError::Unreached(error),
+            error => ForwardError::Broken(error.to_string()),
         })?;
         let status = answer.status();
         let mut headers = answer.headers().clone();
         // The answer comes from a proxy, or from another program that now has the address.
         if headers.get(REQUEST_ID).is_none_or(|id| id.as_bytes() != self.context.request_id.as_str().as_bytes()) {
-            return Err(Failed::Broken(format!("{status}, not from the server")));
+            return Err(ForwardError::Broken(format!("{status}, not from the server")));
         }
         let at_most = ANSWER_BYTES + 2 * MaxBodyBytes::from_ref(self.app).0;
-        let body = bounded_body::body(answer, at_most).await.map_err(|unread| Failed::Broken(format!("{unread:?}")))?;
+        let body =
+            bounded_body::body(answer, at_most).await.map_err(|unread| ForwardError::Broken(format!("{unread:?}")))?;
         remove_hop_by_hop(&mut headers);
         headers.remove(header::CONTENT_LENGTH);
         let mut answer = Response::new(Body::empty());
         (*answer.status_mut(), *answer.headers_mut()) = (status, headers);
         if answer.headers().contains_key(NOT_DONE) {
-            return Err(Failed::Refused(status, "that the request is late by its clock"));
+            return Err(ForwardError::Refused(status, "that the request is late by its clock"));
         }
         let code = code_of(&answer, &body);
         let cannot = code.filter(|code| status == StatusCode::SERVICE_UNAVAILABLE && CANNOT.contains(code));
         // A stopping server has stored nothing, so the request is handled here even without a key.
         if let Some(code) = cannot.filter(|code| self.is_keyed || *code == "stopping") {
-            return Err(Failed::Refused(status, code));
+            return Err(ForwardError::Refused(status, code));
         }
         answer.extensions_mut().insert(Forwarded { code });
         *answer.body_mut() = Body::from(body);
@@ -342,10 +343,10 @@ impl<'a> ForwardableRequest<'a> {
     }
 
     /// Its headers for forwarding, with the deadline `until`.
-    fn passed(&self, trace: RequestTrace, until: Millis) -> HeaderMap {
+    fn forwarded_headers(&self, trace: RequestTrace, until: Millis) -> HeaderMap {
         let mut headers = self.headers.clone();
         remove_hop_by_hop(&mut headers);
-        for name in MADE_ANEW {
+        for name in REPLACED_HEADERS {
             headers.remove(name);
         }
         if let Ok(id) = HeaderValue::from_str(self.context.request_id.as_str()) {
@@ -402,11 +403,11 @@ mod tests {
     async fn a_server_that_did_not_answer_is_spared_for_a_while() {
         let forwarding = Forwarding::of(100);
         let [one, other] = ["http://one", "http://other"].map(Arc::<str>::from);
-        assert!(!forwarding.is_spared(&one) && forwarding.spare(&one) && forwarding.is_spared(&one));
-        assert!(!forwarding.spare(&one) && !forwarding.is_spared(&other), "it is told once");
+        assert!(!forwarding.is_paused(&one) && forwarding.pause(&one) && forwarding.is_paused(&one));
+        assert!(!forwarding.pause(&one) && !forwarding.is_paused(&other), "it is told once");
         tokio::time::advance(FAILED_SERVER_PAUSE).await;
-        assert!(!forwarding.is_spared(&one) && forwarding.spare(&other));
-        assert_eq!(forwarding.spared.lock().unwrap().len(), 1, "what is over is forgotten");
-        assert!(forwarding.spare(&one));
+        assert!(!forwarding.is_paused(&one) && forwarding.pause(&other));
+        assert_eq!(forwarding.paused.lock().unwrap().len(), 1, "what is over is forgotten");
+        assert!(forwarding.pause(&one));
     }
 }

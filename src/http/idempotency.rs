@@ -20,9 +20,9 @@ pub const KEY_HOURS: u64 = KEY_KEPT_MILLIS / (60 * 60 * 1000);
 
 /// The scope of keys that belong to the workspace, which the API uses unless it names a smaller one.
 const WORKSPACE: &str = "workspace";
-/// The scope of keys of channel messages, beside their channel.
+/// The scope of keys of channel messages, together with the channel.
 pub const CHANNEL_SCOPE: &str = "channel";
-/// The scope of keys of messages to a known conversation, beside that.
+/// The scope of keys of messages to a known conversation, together with the conversation.
 pub const CONVERSATION_SCOPE: &str = "conversation";
 
 /// The scope of keys of a contact's messages: the channel and the contact, whichever conversation they lead to.

@@ -44,7 +44,7 @@ impl<'a> Incoming<'a> {
         Ok(Self { object, report, key })
     }
 
-    /// The same for an idempotent request, which needs no key.
+    /// Splits the body of an idempotent request, which needs no key, and reads its query.
     ///
     /// # Errors
     /// 400 if the body is no JSON object, with the other faults so far.
@@ -86,7 +86,7 @@ pub(super) fn report(context: &RequestContext) -> Report {
     let query = Query::of(context);
     let mut report = Report::new(query.as_ref().is_ok_and(Query::is_strict));
     match query {
-        Ok(query) => report.faults.extend(query.strays()),
+        Ok(query) => report.faults.extend(query.unknown_faults()),
         Err(problem) => report.faults.extend(problem.faults),
     }
     report

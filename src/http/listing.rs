@@ -13,7 +13,7 @@ use super::refusal::store_problem;
 use crate::app::App;
 use crate::problem::Problem;
 
-/// Entries looked at for one page. A filter with few matches gives a short page with a cursor behind it instead of an
+/// Entries scanned for one page. A filter with few matches gives a short page with a cursor after it instead of an
 /// unbounded request.
 const MAX_SCANNED: usize = 2_000;
 /// Milliseconds after which an entry with an early position is in its list, even under load. If that takes longer, the

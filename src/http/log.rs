@@ -8,7 +8,7 @@ use actors::store::{Order, SeqRange, StoreError};
 
 /// Events of the first read, while their size is unknown.
 pub(super) const FIRST_CHUNK: usize = 8;
-/// The same for an unfiltered page: as many as a page has, of the usual length.
+/// Events of the first read for an unfiltered page: as many as a page has, of the usual length.
 pub(super) const FIRST_OF_PAGE: usize = 64;
 /// Bytes that are read at once, as estimated by the length of earlier reads.
 pub(super) const CHUNK_BYTES: usize = 1024 * 1024;
@@ -27,7 +27,7 @@ pub(super) async fn between(node: &Node, entity: EntityKey, range: SeqRange) -> 
 }
 
 /// The sequences from `first` on that come after `at` in this order.
-pub(super) fn behind(first: u64, at: Option<u64>, order: Order) -> SeqRange {
+pub(super) fn seqs_after(first: u64, at: Option<u64>, order: Order) -> SeqRange {
     match (order, at) {
         (_, None) => SeqRange::from(first),
         (Order::Asc, Some(at)) => SeqRange::from(first.max(at.saturating_add(1))),
@@ -48,10 +48,10 @@ mod tests {
 
     #[test]
     fn the_events_behind_a_place_depend_on_the_order() {
-        assert_eq!(behind(3, None, Order::Desc), SeqRange::from(3));
-        assert_eq!(behind(3, Some(7), Order::Asc), SeqRange::from(8));
-        assert_eq!(behind(3, Some(1), Order::Asc), SeqRange::from(3));
-        assert_eq!(behind(3, Some(7), Order::Desc), SeqRange::new(3, 6));
-        assert_eq!(behind(1, Some(u64::MAX), Order::Asc), SeqRange::one(u64::MAX));
+        assert_eq!(seqs_after(3, None, Order::Desc), SeqRange::from(3));
+        assert_eq!(seqs_after(3, Some(7), Order::Asc), SeqRange::from(8));
+        assert_eq!(seqs_after(3, Some(1), Order::Asc), SeqRange::from(3));
+        assert_eq!(seqs_after(3, Some(7), Order::Desc), SeqRange::new(3, 6));
+        assert_eq!(seqs_after(1, Some(u64::MAX), Order::Asc), SeqRange::one(u64::MAX));
     }
 }

@@ -11,7 +11,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 
-use super::answer::{When, ignoring, json, located};
+use super::answer::{Replay, json, with_ignored_fields, with_location};
 use super::body::JsonBytes;
 use super::caller::{Allowed, Caller, Read, Write};
 use super::contacts::contact_not_found;
@@ -45,8 +45,8 @@ async fn contact(app: &App, caller: &Caller, id: &str) -> Result<Subject, Proble
     let id = ContactId::parse(id).ok_or_else(contact_not_found)?;
     let entity = EntityKey::contact(caller.address, id.address);
     let state: Option<contact::State> = app.node().state::<Contact>(entity).await.map_err(store_problem)?;
-    let there = state.is_some_and(|state| state.id == id && state.erased_at.is_none());
-    if there { Ok(Subject::Contact(id)) } else { Err(contact_not_found()) }
+    let exists = state.is_some_and(|state| state.id == id && state.erased_at.is_none());
+    if exists { Ok(Subject::Contact(id)) } else { Err(contact_not_found()) }
 }
 
 /// `GET /contacts/{id}/memories`.
@@ -60,7 +60,7 @@ pub(super) async fn of_contact(
     let list = format!("contacts/{}/{id}/memories", caller.workspace);
     let request = PageRequest::from_query(&query, &list)?;
     let subject = contact(&app, &caller, &id).await?;
-    page(&app, &caller, &subject, &request).await.map(|page| shown(&page, &subject, &list, &context))
+    page(&app, &caller, &subject, &request).await.map(|page| page_response(&page, &subject, &list, &context))
 }
 
 /// `GET /memories?contactId=` or `?ownerId=`.
@@ -70,14 +70,14 @@ pub(super) async fn list(
     context: RequestContext,
     query: Query,
 ) -> Result<Response, Problem> {
-    let whose = Whose::of(query.given("contactId"), query.given("ownerId"), ["/contactId", "/ownerId"]);
-    let list = Whose::list(whose.as_ref().ok(), &caller.workspace);
-    let (whose, request) = Problem::both(whose, PageRequest::from_query(&query, &list))?;
-    let subject = whose.subject(&app, &caller).await?;
-    page(&app, &caller, &subject, &request).await.map(|page| shown(&page, &subject, &list, &context))
+    let subject_ref = SubjectRef::of(query.given("contactId"), query.given("ownerId"), ["/contactId", "/ownerId"]);
+    let list = SubjectRef::list(subject_ref.as_ref().ok(), &caller.workspace);
+    let (subject_ref, request) = Problem::both(subject_ref, PageRequest::from_query(&query, &list))?;
+    let subject = subject_ref.subject(&app, &caller).await?;
+    page(&app, &caller, &subject, &request).await.map(|page| page_response(&page, &subject, &list, &context))
 }
 
-fn shown(page: &Page<Memory>, subject: &Subject, list: &str, context: &RequestContext) -> Response {
+fn page_response(page: &Page<Memory>, subject: &Subject, list: &str, context: &RequestContext) -> Response {
     let data = page.data.iter().map(|memory| memory_view(memory, subject, None)).collect();
     Page { data, next: page.next.clone() }.into_response(list, &context.uri)
 }
@@ -88,12 +88,12 @@ async fn page(app: &App, caller: &Caller, subject: &Subject, request: &PageReque
     if request.order == Order::Desc {
         all.reverse();
     }
-    let behind = |memory: &Memory| match (request.seq(), request.order) {
+    let is_after = |memory: &Memory| match (request.seq(), request.order) {
         (None, _) => true,
         (Some(at), Order::Asc) => memory.id.number > at,
         (Some(at), Order::Desc) => memory.id.number < at,
     };
-    let mut data: Vec<Memory> = all.into_iter().filter(behind).take(request.limit + 1).collect();
+    let mut data: Vec<Memory> = all.into_iter().filter(is_after).take(request.limit + 1).collect();
     let more = data.len() > request.limit;
     data.truncate(request.limit);
     let next = data.last().filter(|_| more).map(|memory| memory.id.number.to_be_bytes().to_vec());
@@ -101,12 +101,12 @@ async fn page(app: &App, caller: &Caller, subject: &Subject, request: &PageReque
 }
 
 /// The subject that a request names, before it is looked up.
-enum Whose {
+enum SubjectRef {
     Contact(String),
     Owner(String),
 }
 
-impl Whose {
+impl SubjectRef {
     fn of(contact: Option<&str>, owner: Option<&str>, pointers: [&'static str; 2]) -> Result<Self, Problem> {
         match (contact, owner) {
             (Some(contact), None) => Ok(Self::Contact(contact.to_owned())),
@@ -122,8 +122,8 @@ impl Whose {
     }
 
     /// The list's name in cursors.
-    fn list(whose: Option<&Self>, workspace: &str) -> String {
-        match whose {
+    fn list(subject_ref: Option<&Self>, workspace: &str) -> String {
+        match subject_ref {
             None => format!("memories/{workspace}"),
             Some(Self::Contact(id)) => format!("memories/{workspace}/contact/{id}"),
             Some(Self::Owner(id)) => format!("memories/{workspace}/owner/{id:?}"),
@@ -157,22 +157,22 @@ pub(super) async fn add(
     let entity = subject.entity(caller.address);
     let edits = vec![Edit::text_as_it_is(&text)];
     let remember = Remember { subject: subject.clone(), edits, source: None };
-    let (memory, created, when) = match app.node().memories(entity, remember, command_context).await {
+    let (memory, created, replay) = match app.node().memories(entity, remember, command_context).await {
         Ok(Answer::Done(outcomes)) => {
             let outcome = outcomes.into_iter().next().ok_or_else(|| broken("an edit of memories has an outcome"))?;
             let created = matches!(outcome, memories::Outcome::Created(_));
-            (outcome.memory().cloned().ok_or_else(|| broken("a memory that was added is there"))?, created, When::Now)
+            (outcome.memory().cloned().ok_or_else(|| broken("a memory that was added exists"))?, created, Replay::First)
         }
         Ok(Answer::Repeat(effect)) => {
-            let (memory, created) = answered_before(&app, entity, effect, text).await?;
-            (memory, created, When::Before)
+            let (memory, created) = replayed_memory(&app, entity, effect, text).await?;
+            (memory, created, Replay::Repeated)
         }
         Err(refusal) => return Err(problem_of(refusal, rejected)),
     };
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-    let response = ignoring(json(status, &memory_view(&memory, &subject, None)), &ignored);
-    let response = located(response, &format!("/contacts/{id}/memories/{}", memory.id));
-    Ok(when.told(response))
+    let response = with_ignored_fields(json(status, &memory_view(&memory, &subject, None)), &ignored);
+    let response = with_location(response, &format!("/contacts/{id}/memories/{}", memory.id));
+    Ok(replay.mark(response))
 }
 
 fn required_text(fields: &mut Fields<'_>, name: &'static str, longest: usize, report: &mut Report) -> String {
@@ -198,7 +198,7 @@ fn rejected(rejection: memories::Rejection) -> Problem {
 
 /// The memory as in the answer to the key's first request, and whether that request created it. Its text is not in the
 /// log, but a retry repeats it; a forgotten memory stays forgotten.
-async fn answered_before(
+async fn replayed_memory(
     app: &App,
     entity: EntityKey,
     effect: SeqRange,
@@ -206,16 +206,16 @@ async fn answered_before(
 ) -> Result<(Memory, bool), Problem> {
     let had_effect = !effect.is_empty();
     // If it was known already, it was created or changed before.
-    let of = if had_effect { None } else { Some(known(app, entity, &text).await?) };
+    let of = if had_effect { None } else { Some(number_of(app, entity, &text).await?) };
     let Remembering { number, at, created } =
-        said_last(app, entity, of, if had_effect { effect.first } else { effect.last }).await?;
+        last_remembered(app, entity, of, if had_effect { effect.first } else { effect.last }).await?;
     let memory = find(app, entity, number).await?.ok_or_else(memory_not_found)?;
     let source = if created { memory.first } else { memory.source };
     Ok((Memory { text, source, updated_at: (!created).then_some(at), ..memory }, created && had_effect))
 }
 
 /// The number of the memory with this text.
-async fn known(app: &App, entity: EntityKey, text: &str) -> Result<u64, Problem> {
+async fn number_of(app: &App, entity: EntityKey, text: &str) -> Result<u64, Problem> {
     let number = memories::number_of(app.node(), entity, text).await.map_err(store_problem)?;
     number.ok_or_else(memory_not_found)
 }
@@ -230,18 +230,18 @@ struct Remembering {
 
 /// The last such event up to an event, of the memory with this number or of any. A memory that got its text only later
 /// replaced the known one, which is forgotten.
-async fn said_last(app: &App, entity: EntityKey, of: Option<u64>, mut upto: u64) -> Result<Remembering, Problem> {
+async fn last_remembered(app: &App, entity: EntityKey, of: Option<u64>, mut upto: u64) -> Result<Remembering, Problem> {
     while upto > 0 {
         let events =
             app.node().events::<memories::Memories>(entity, SeqRange::upto(upto), Order::Desc, EVENTS_AT_ONCE).await;
         let events = events.map_err(store_problem)?;
         upto = events.last().map_or(0, |event| event.seq - 1);
-        let mut said = events.into_iter().filter_map(|event| match event.event {
+        let mut remembered = events.into_iter().filter_map(|event| match event.event {
             memories::Event::Remembered { number, created, .. } => Some(Remembering { number, at: event.at, created }),
             memories::Event::Forgotten { .. } | memories::Event::ManyForgotten { .. } => None,
         });
-        if let Some(said) = said.find(|said| of.is_none_or(|of| of == said.number)) {
-            return Ok(said);
+        if let Some(found) = remembered.find(|found| of.is_none_or(|of| of == found.number)) {
+            return Ok(found);
         }
     }
     Err(memory_not_found())
@@ -303,9 +303,9 @@ pub(super) async fn forget_all_named(
     context: RequestContext,
     query: Query,
 ) -> Result<StatusCode, Problem> {
-    let whose = Whose::of(query.given("contactId"), query.given("ownerId"), ["/contactId", "/ownerId"]);
-    let (whose, ()) = Problem::both(whose, query.check())?;
-    let subject = whose.subject(&app, &caller).await?;
+    let subject_ref = SubjectRef::of(query.given("contactId"), query.given("ownerId"), ["/contactId", "/ownerId"]);
+    let (subject_ref, ()) = Problem::both(subject_ref, query.check())?;
+    let subject = subject_ref.subject(&app, &caller).await?;
     forget_all(&app, &caller, &context, subject).await
 }
 
@@ -337,15 +337,15 @@ pub(super) async fn search(
     let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
-    let asked = required_text(&mut fields, "query", MAX_QUERY_CHARS, report);
+    let question = required_text(&mut fields, "query", MAX_QUERY_CHARS, report);
     let contact = fields.string(report, "contactId", PRINCIPAL_ID);
     let owner = fields.string(report, "ownerId", PRINCIPAL_ID);
     let most = i64::try_from(MAX_LIMIT).unwrap_or(i64::MAX);
     let limit = fields.optional("limit").and_then(|value| value.integer(report, 1..=most));
     let wrong = |name| report.faults.iter().any(|fault| fault.pointer == name);
-    let whose = Whose::of(contact.as_deref(), owner.as_deref(), ["/contactId", "/ownerId"]);
-    let whose = match whose {
-        Ok(whose) => Some(whose),
+    let subject_ref = SubjectRef::of(contact.as_deref(), owner.as_deref(), ["/contactId", "/ownerId"]);
+    let subject_ref = match subject_ref {
+        Ok(subject_ref) => Some(subject_ref),
         // A malformed id has its own fault.
         Err(_) if wrong("/contactId") || wrong("/ownerId") => None,
         Err(problem) => {
@@ -356,13 +356,13 @@ pub(super) async fn search(
     fields.finish(report);
     let ignored = incoming.report.check()?;
     let subject =
-        whose.ok_or_else(|| broken("a search without faults says whose memories"))?.subject(&app, &caller).await?;
+        subject_ref.ok_or_else(|| broken("a search without faults names a subject"))?.subject(&app, &caller).await?;
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(DEFAULT_LIMIT);
     let entity = subject.entity(caller.address);
-    let found = search_memories(app.node(), entity, &subject, &asked, limit).await.map_err(store_problem)?;
+    let found = search_memories(app.node(), entity, &subject, &question, limit).await.map_err(store_problem)?;
     let data = found.iter().map(|(memory, score)| memory_view(memory, &subject, Some(*score))).collect();
     let page = Page { data, next: None };
-    Ok(ignoring(page.into_response("memories/search", &context.uri), &ignored))
+    Ok(with_ignored_fields(page.into_response("memories/search", &context.uri), &ignored))
 }
 
 #[cfg(test)]
@@ -371,9 +371,9 @@ mod tests {
 
     #[test]
     fn a_cursor_belongs_to_the_list_of_one_subject() {
-        let list = |whose| Whose::list(Some(&whose), "main");
-        let contact = Whose::Contact("cont_06a1yabw0w0g40r40m30e20918".to_owned());
+        let list = |subject_ref| SubjectRef::list(Some(&subject_ref), "main");
+        let contact = SubjectRef::Contact("cont_06a1yabw0w0g40r40m30e20918".to_owned());
         assert_eq!(list(contact), "memories/main/contact/cont_06a1yabw0w0g40r40m30e20918");
-        assert_eq!(list(Whose::Owner("ana".to_owned())), "memories/main/owner/\"ana\"");
+        assert_eq!(list(SubjectRef::Owner("ana".to_owned())), "memories/main/owner/\"ana\"");
     }
 }

@@ -26,7 +26,7 @@ mod request;
 pub(super) mod stored;
 mod turn_wait;
 
-pub(super) use amend::shown_to;
+pub(super) use amend::answered_overlay;
 pub(super) use channel::sender;
 pub(crate) use contact::Lines;
 pub(super) use conversation::new_id;
@@ -97,26 +97,26 @@ pub(in crate::http) async fn find_channel(
     app.node().channel(caller.address, channel).await.map_err(store_problem)
 }
 
-/// A human channel of the caller's workspace, which has one log, and the result of `asked` for that log. A channel of
-/// the other kind has many logs, which is a fault at `pointer`, reported with all faults of `asked`. Cursors are bound
-/// to the channel's incarnation, not its id: a deleted channel's cursor never fits its successor.
+/// A human channel of the caller's workspace, which has one log, and the result of `read_query` for that log. A channel
+/// of the other kind has many logs, which is a fault at `pointer`, reported with all faults of `read_query`. Cursors
+/// are bound to the channel's incarnation, not its id: a deleted channel's cursor never fits its successor.
 pub(super) async fn human_channel<T>(
     app: &App,
     caller: &Caller,
     (id, pointer): (&str, &str),
-    asked: impl FnOnce(&str) -> Result<T, Problem>,
+    read_query: impl FnOnce(&str) -> Result<T, Problem>,
 ) -> Result<(Arc<Channel>, T), Problem> {
     let channel = find_channel(app, caller, id).await;
-    let asked = match &channel {
-        Ok(Some(channel)) => asked(&channel.incarnation()),
-        _ => asked(id),
+    let query = match &channel {
+        Ok(Some(channel)) => read_query(&channel.incarnation()),
+        _ => read_query(id),
     };
     let one_log = match &channel {
         Ok(Some(channel)) if channel.kind != ChannelKind::Human => Err(has_many_logs(pointer)),
         _ => Ok(()),
     };
-    let (asked, ()) = Problem::both(asked, one_log)?;
-    Ok((channel?.ok_or_else(channel_not_found)?, asked))
+    let (query, ()) = Problem::both(query, one_log)?;
+    Ok((channel?.ok_or_else(channel_not_found)?, query))
 }
 
 #[cfg(test)]
@@ -127,15 +127,15 @@ mod tests {
 
     #[test]
     fn two_different_schema_headers_match_neither_and_an_empty_one_is_none() {
-        let said = |values: &[&'static str]| {
+        let chosen = |values: &[&'static str]| {
             let name = HeaderName::from_static("x-message-schema");
             let headers: HeaderMap =
                 values.iter().map(|value| (name.clone(), HeaderValue::from_static(value))).collect();
             schema(&headers).map(str::to_owned)
         };
-        assert_eq!(said(&["channel", " channel"]).as_deref(), Some("channel"));
-        assert_eq!(said(&["channel", "conversation"]).as_deref(), Some("?"));
-        assert_eq!(said(&["", " ", "conversation"]).as_deref(), Some("conversation"));
-        assert_eq!(said(&[""]), None);
+        assert_eq!(chosen(&["channel", " channel"]).as_deref(), Some("channel"));
+        assert_eq!(chosen(&["channel", "conversation"]).as_deref(), Some("?"));
+        assert_eq!(chosen(&["", " ", "conversation"]).as_deref(), Some("conversation"));
+        assert_eq!(chosen(&[""]), None);
     }
 }

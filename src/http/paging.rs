@@ -39,7 +39,7 @@ const CHECKSUM_BYTES: usize = 8;
 /// The characters escaped in a link: targets may contain raw UTF-8; a header may not. `<` and `>` would end the
 /// reference early.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'<').add(b'>').add(b'"');
-/// About how many bytes a page has beside its items.
+/// About how many bytes a page has besides its items.
 const ENVELOPE_BYTES: usize = 128;
 
 /// The requested page.
@@ -61,11 +61,13 @@ impl PageRequest {
     /// 400 with every fault: `unknown_field` for names that the route does not read, if the query is strict;
     /// `invalid_type` or `out_of_range` at `/limit`, `invalid_cursor` at `/cursor`, `invalid_enum` at `/order`.
     pub fn from_query(query: &Query, list: &str) -> Result<Self, Problem> {
-        let mut faults = query.strays();
+        let mut faults = query.unknown_faults();
         let limit = query.get("limit").map_or(Ok(DEFAULT_LIMIT), limit).map_err(|fault| faults.push(fault));
         let cursor = match query.get("cursor") {
             None => Ok(None),
-            Some(text) => decode(text, &way(list, query)).map(Some).ok_or_else(|| faults.push(invalid_cursor())),
+            Some(text) => {
+                decode(text, &cursor_scope(list, query)).map(Some).ok_or_else(|| faults.push(invalid_cursor()))
+            }
         };
         let order = match query.get("order") {
             None | Some("asc") => Ok(Order::Asc),
@@ -121,7 +123,7 @@ impl<T: Serialize> Page<T> {
     #[must_use]
     pub fn into_response(self, list: &str, uri: &Uri) -> Response {
         let mut failed = None;
-        let response = self.written(list, uri, 0, |out, item| {
+        let response = self.render_with(list, uri, 0, |out, item| {
             failed = failed.take().or(serde_json::to_writer(out, item).err());
         });
         match failed {
@@ -135,12 +137,13 @@ impl<T: Serialize> Page<T> {
 }
 
 impl<T> Page<T> {
-    /// The same, where `write` writes an item as JSON; `bytes`: about the size of all items.
+    /// The answer as of [`Page::into_response`], where `write` writes an item as JSON; `bytes`: about the size of all
+    /// items.
     #[must_use]
-    pub fn written(&self, list: &str, uri: &Uri, bytes: usize, write: impl FnMut(&mut Vec<u8>, &T)) -> Response {
+    pub fn render_with(&self, list: &str, uri: &Uri, bytes: usize, write: impl FnMut(&mut Vec<u8>, &T)) -> Response {
         let cursor = self.next.as_deref().map(|position| {
             let query = Query::parse(uri.query()).unwrap_or_default();
-            encode(position, &way(list, &query))
+            encode(position, &cursor_scope(list, &query))
         });
         let mut body = Vec::with_capacity(ENVELOPE_BYTES + bytes);
         let mut members = Members::begin(&mut body);
@@ -181,12 +184,12 @@ fn link(uri: &Uri, cursor: &str) -> Option<HeaderValue> {
 
 /// The fault of a cursor that is not of this list.
 pub(super) fn invalid_cursor() -> Fault {
-    let words = "cursor must be the nextCursor of a page of this list in this order";
-    Fault::new("/cursor", "invalid_cursor", words)
+    let message = "cursor must be the nextCursor of a page of this list in this order";
+    Fault::new("/cursor", "invalid_cursor", message)
 }
 
 /// The list, and its order: a position means another page in the other order.
-fn way<'l>(list: &'l str, query: &Query) -> Cow<'l, str> {
+fn cursor_scope<'l>(list: &'l str, query: &Query) -> Cow<'l, str> {
     if query.get("order") == Some("desc") { Cow::Owned(format!("{list}/desc")) } else { Cow::Borrowed(list) }
 }
 

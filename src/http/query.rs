@@ -6,7 +6,7 @@
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 
-use super::context::{Arrived, RequestContext};
+use super::context::{RequestContext, RequestInfo};
 use crate::json::path::Path;
 use crate::openapi::known;
 use crate::problem::{Fault, Problem};
@@ -25,7 +25,7 @@ pub struct Query {
 const MAX_PARAMETERS: usize = 1_000;
 
 impl Query {
-    /// Reads the part of a target behind `?`.
+    /// Reads the part of a target after `?`.
     ///
     /// # Errors
     /// 400 `invalid_query` with one fault per unreadable parameter.
@@ -45,13 +45,13 @@ impl Query {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (Some(decoded), Some(value)) = (decode(name), decode(value)) else {
                 let name = decode(name).unwrap_or_else(|| name.to_owned());
-                let words = format!("{name} is not percent-encoded UTF-8");
-                faults.push(Fault::new(pointer(&name), "invalid_query", words));
+                let message = format!("{name} is not percent-encoded UTF-8");
+                faults.push(Fault::new(pointer(&name), "invalid_query", message));
                 continue;
             };
             if pairs.iter().any(|(known, _)| *known == decoded) {
-                let words = format!("duplicate parameter {decoded}");
-                faults.push(Fault::new(pointer(&decoded), "invalid_query", words));
+                let message = format!("duplicate parameter {decoded}");
+                faults.push(Fault::new(pointer(&decoded), "invalid_query", message));
             } else {
                 pairs.push((decoded, value));
             }
@@ -63,9 +63,9 @@ impl Query {
     ///
     /// # Errors
     /// As [`Query::parse`].
-    pub fn of(arrived: &Arrived) -> Result<Self, Problem> {
-        let Some(raw) = arrived.uri.query() else { return Ok(Self::default()) };
-        let route = arrived.route.as_ref().and_then(|route| known(&arrived.method, route.as_str()));
+    pub fn of(request: &RequestInfo) -> Result<Self, Problem> {
+        let Some(raw) = request.uri.query() else { return Ok(Self::default()) };
+        let route = request.route.as_ref().and_then(|route| known(&request.method, route.as_str()));
         Ok(Self { known: route.map(|route| route.parameters.as_slice()), ..Self::parse(Some(raw))? })
     }
 
@@ -83,18 +83,18 @@ impl Query {
 
     /// The faults of names unknown to its route; none, unless it is strict.
     #[must_use]
-    pub fn strays(&self) -> Vec<Fault> {
+    pub fn unknown_faults(&self) -> Vec<Fault> {
         let fault = |name| Fault::new(pointer(name), "unknown_field", format!("unknown parameter {name:?}"));
         if self.is_strict() { self.unknown().map(fault).collect() } else { Vec::new() }
     }
 
-    /// The same for routes without other faults of the query.
+    /// Checks the query of a route without other faults of the query.
     ///
     /// # Errors
     /// 400 `unknown_field`.
     pub fn check(&self) -> Result<(), Problem> {
-        let strays = self.strays();
-        if strays.is_empty() { Ok(()) } else { Err(Problem::invalid(strays)) }
+        let unknown_faults = self.unknown_faults();
+        if unknown_faults.is_empty() { Ok(()) } else { Err(Problem::invalid(unknown_faults)) }
     }
 
     /// The value of `name`; empty if it came without one.

@@ -94,8 +94,8 @@ impl RateLimiter {
         loop {
             // A clock that steps back slightly continues in the later window, or every step would grant a new quota. A
             // clock that was far ahead for a moment must not lock a key out until the time catches up.
-            let goes_on = known >> 32 == window || known >> 32 == window + 1;
-            let (current, used) = if goes_on { (known >> 32, known as u32) } else { (window, 0) };
+            let continues = known >> 32 == window || known >> 32 == window + 1;
+            let (current, used) = if continues { (known >> 32, known as u32) } else { (window, 0) };
             if used >= self.quota {
                 return Verdict { allowed: false, remaining: 0, reset };
             }

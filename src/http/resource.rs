@@ -36,7 +36,9 @@ use crate::wire::bounds::NAME;
 
 mod change;
 
-pub(super) use self::change::{Change, Stored, Submitted, commit, create, delete, repeated, rotate_secret, submit};
+pub(super) use self::change::{
+    Change, ChangeOutcome, Changed, commit, create, delete, repeated, rotate_secret, submit,
+};
 
 /// Resources of a page that are read at the same time.
 const MAX_CONCURRENT_READS: usize = 16;
@@ -59,7 +61,7 @@ pub(super) trait Resource: Encode<()> + for<'b> Decode<'b, ()> + Clone + Partial
     }
 
     /// Refuses a new resource when the limit of its kind is reached. Most kinds have no limit.
-    fn no_room() -> Problem {
+    fn limit_reached() -> Problem {
         contended()
     }
 
@@ -84,7 +86,7 @@ pub(super) trait Resource: Encode<()> + for<'b> Decode<'b, ()> + Clone + Partial
     /// Its view for clients.
     fn view(&self) -> impl Serialize;
 
-    /// The same in the answers that show its secret, if it has one.
+    /// Its view in the answers that show its secret, if it has one.
     fn view_with_secret(&self) -> impl Serialize {
         self.view()
     }
@@ -92,7 +94,7 @@ pub(super) trait Resource: Encode<()> + for<'b> Decode<'b, ()> + Clone + Partial
 
 /// A resource whose deliveries are signed.
 pub(super) trait HasSecret: Resource {
-    /// The same with another secret. The previous one signs beside it for a while.
+    /// Replaces its secret. The previous one also signs for a while.
     fn renewed(self, secret: String, now: Millis) -> Self;
 }
 
@@ -107,7 +109,7 @@ pub(super) fn secret() -> Result<String, Problem> {
     })
 }
 
-/// A new id of this kind, behind all existing ones.
+/// A new id of this kind, after all existing ones.
 pub(super) fn new_id<I: Display>(app: &App, id: impl FnOnce(Millis, Address) -> I) -> String {
     let (at, address) = app.node().new_id();
     id(at, address).to_string()
@@ -211,7 +213,7 @@ pub(super) async fn list<R: Resource, N: RequiredScope>(
 ) -> Result<Response, Problem> {
     let list = format!("workspaces/{}/{}", caller.workspace, R::LIST);
     let request = PageRequest::from_query(&query, &list)?;
-    let (things, next) = made::<R>(&app, caller.registry(), &request).await?;
+    let (things, next) = list_in_order::<R>(&app, caller.registry(), &request).await?;
     Ok(Page { data: things.iter().map(R::view).collect(), next }.into_response(&list, &context.uri))
 }
 
@@ -219,7 +221,7 @@ pub(super) async fn list<R: Resource, N: RequiredScope>(
 ///
 /// # Errors
 /// As [`page`].
-pub(super) async fn made<R: Resource>(
+pub(super) async fn list_in_order<R: Resource>(
     app: &App,
     registry: EntityKey,
     request: &PageRequest,

@@ -26,7 +26,7 @@ use crate::http::refusal::channel::channel_not_found;
 use crate::http::refusal::conversation::{rejected, review_not_found};
 use crate::problem::Problem;
 use crate::wire::channel_message::view::{ReviewView, review_view};
-use crate::wire::json_view::{Shown, sender_type};
+use crate::wire::json_view::{AsText, sender_type};
 use crate::wire::time::Time;
 
 mod respond;
@@ -48,8 +48,8 @@ const STATUSES: [(&str, ReviewStatus); 4] = [
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct InboxView<'a> {
-    id: Shown<MessageId>,
-    message_id: Shown<MessageId>,
+    id: AsText<MessageId>,
+    message_id: AsText<MessageId>,
     channel_id: Option<&'a str>,
     sender_type: &'static str,
     sender_id: &'a str,
@@ -60,13 +60,13 @@ struct InboxView<'a> {
 }
 
 /// A review with its message.
-struct Asked {
+struct StoredReview {
     found: StoredMessage,
     review: Review,
     state: ReviewState,
 }
 
-impl Asked {
+impl StoredReview {
     fn of(found: StoredMessage, app: &App) -> Option<Self> {
         let review = found.message.content.review.clone()?;
         let state = standing(&review, found.overlay.review.as_ref(), app.now());
@@ -78,7 +78,7 @@ impl Asked {
     }
 
     /// 403 if the caller may not answer. The decision checks it again.
-    fn refuse_strangers(&self, caller: &Caller) -> Result<(), Problem> {
+    fn check_responder(&self, caller: &Caller) -> Result<(), Problem> {
         match &self.review.quorum {
             Some(quorum) if !quorum.allows(&caller.key.principal) => Err(rejected(Rejection::NotAllowed)),
             Some(_) | None => Ok(()),
@@ -88,8 +88,8 @@ impl Asked {
     fn view(&self) -> InboxView<'_> {
         let StoredMessage { message, overlay, origin, .. } = &self.found;
         InboxView {
-            id: Shown(message.id),
-            message_id: Shown(message.id),
+            id: AsText(message.id),
+            message_id: AsText(message.id),
             channel_id: origin.channel(),
             sender_type: sender_type(message.content.sender.kind),
             sender_id: match origin.human_channel() {
@@ -97,27 +97,27 @@ impl Asked {
                 None => &message.content.sender.id,
             },
             created_at: Time(message.id.at),
-            text: overlay.text.as_deref().or(message.content.text.as_deref()).filter(|_| !self.is_gone()),
+            text: overlay.text.as_deref().or(message.content.text.as_deref()).filter(|_| !self.is_removed()),
             review: self.review(),
         }
     }
 
     /// The review alone, as in its message.
     fn review(&self) -> ReviewView<'_> {
-        review_view(&self.review, Some(&self.state), self.is_gone())
+        review_view(&self.review, Some(&self.state), self.is_removed())
     }
 
     /// A decision survives its message: only a reader of the current message, or of an erased one, sees none.
-    fn is_gone(&self) -> bool {
+    fn is_removed(&self) -> bool {
         let StoredMessage { message, overlay, .. } = &self.found;
         overlay.deleted || message.removal(overlay) == Some(Removal::Erased)
     }
 }
 
-async fn find(app: &App, caller: &Caller, id: &str) -> Result<Asked, Problem> {
+async fn find(app: &App, caller: &Caller, id: &str) -> Result<StoredReview, Problem> {
     let id = MessageId::parse(id).ok_or_else(review_not_found)?;
     let found = look_up(app, caller, id).await?.ok_or_else(review_not_found)?;
-    Asked::of(found, app).ok_or_else(review_not_found)
+    StoredReview::of(found, app).ok_or_else(review_not_found)
 }
 
 /// `GET /reviews/{id}`.
@@ -153,10 +153,10 @@ pub(super) async fn list(
             return Ok(None);
         }
         match find(&app, &caller, &id.to_string()).await {
-            Ok(asked) if status.is_some_and(|status| asked.state.status != status) => Ok(None),
-            Ok(asked) => {
-                let weight = asked.found.weight();
-                Ok(Some((asked, weight)))
+            Ok(stored) if status.is_some_and(|status| stored.state.status != status) => Ok(None),
+            Ok(stored) => {
+                let weight = stored.found.weight();
+                Ok(Some((stored, weight)))
             }
             Err(problem) if problem.status == StatusCode::NOT_FOUND => Ok(None),
             Err(problem) => Err(problem),
@@ -165,6 +165,6 @@ pub(super) async fn list(
     let page = Listing { workspace: caller.address, view, prefix: b"", placed_early: false }
         .page(&app, &request, load)
         .await?;
-    let data = page.data.iter().map(Asked::view).collect();
+    let data = page.data.iter().map(StoredReview::view).collect();
     Ok(Page { data, next: page.next }.into_response(&list, &context.uri))
 }

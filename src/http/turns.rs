@@ -14,7 +14,7 @@ use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
-use super::answer::{When, ignoring, json, located, replayed};
+use super::answer::{Replay, json, mark_replayed, with_ignored_fields, with_location};
 use super::body::{JsonBytes, OptionalJsonBytes};
 use super::caller::{Allowed, Caller, Read, Write};
 use super::context::RequestContext;
@@ -28,7 +28,7 @@ use crate::http::refusal::conversation::{agent_backlog, rejected, turn_not_found
 use crate::json::fields::Length;
 use crate::problem::Problem;
 use crate::wire::contact_message::view::{ReplyView, Usage, reply_view};
-use crate::wire::json_view::{Shown, turn_status};
+use crate::wire::json_view::{AsText, turn_status};
 use crate::wire::time::Time;
 
 pub(super) mod read;
@@ -37,12 +37,12 @@ pub(super) mod read;
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct TurnView<'a> {
-    id: Shown<TurnId>,
-    conversation_id: Shown<ConversationId>,
+    id: AsText<TurnId>,
+    conversation_id: AsText<ConversationId>,
     agent_id: &'a str,
     status: &'static str,
     attempt: u32,
-    trigger_message_id: Option<Shown<MessageId>>,
+    trigger_message_id: Option<AsText<MessageId>>,
     created_at: Time,
     started_at: Option<Time>,
     ended_at: Option<Time>,
@@ -57,7 +57,7 @@ struct TurnView<'a> {
 #[serde(rename_all = "camelCase")]
 struct WaitView<'a> {
     call_id: &'a str,
-    review_id: Shown<MessageId>,
+    review_id: AsText<MessageId>,
     channel_id: &'a str,
     expires_at: Time,
 }
@@ -66,7 +66,7 @@ impl<'a> WaitView<'a> {
     fn of(call: &'a Call) -> Option<Self> {
         let wait = call.wait.as_ref().filter(|_| !call.answered)?;
         let ask = call.ask.as_ref()?;
-        let review_id = Shown(wait.review);
+        let review_id = AsText(wait.review);
         let channel_id = ask.channel.as_str();
         let expires_at = Time(wait.expires_at);
         Some(Self { call_id: call.public_id(), review_id, channel_id, expires_at })
@@ -87,12 +87,12 @@ fn view<'a>(
     calls: &'a Calls,
 ) -> TurnView<'a> {
     TurnView {
-        id: Shown(turn.id),
-        conversation_id: Shown(conversation),
+        id: AsText(turn.id),
+        conversation_id: AsText(conversation),
         agent_id: &turn.agent,
         status: turn_status(turn.status),
         attempt: turn.attempt,
-        trigger_message_id: trigger.map(Shown),
+        trigger_message_id: trigger.map(AsText),
         created_at: Time(turn.id.at),
         started_at: turn.started_at.map(Time),
         ended_at: turn.ended_at.map(Time),
@@ -116,14 +116,14 @@ async fn find(app: &App, caller: &Caller, id: &str) -> Result<(ConversationState
 /// Which version of a turn's replies is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ReplyVersion {
-    /// The current words.
+    /// The replies as they are now, edited or erased.
     Current,
-    /// The original words, whatever was edited since: a retry gets the same answer.
+    /// The replies as the agent made them, whatever was edited since: a retry gets the same answer.
     Original,
 }
 
 /// The current replies of a turn.
-async fn edited(node: &Node, entity: EntityKey, turn: &Turn) -> Result<Vec<Message>, StoreError> {
+async fn current_replies(node: &Node, entity: EntityKey, turn: &Turn) -> Result<Vec<Message>, StoreError> {
     let mut replies = read::replies(node, entity, turn).await?;
     for reply in &mut replies {
         let overlay = node.overlay(entity, reply.id.number).await?.unwrap_or_default();
@@ -134,17 +134,17 @@ async fn edited(node: &Node, entity: EntityKey, turn: &Turn) -> Result<Vec<Messa
     Ok(replies)
 }
 
-/// The whole view of a turn.
-async fn shown(
+/// An answer with a turn, its replies and the reviews that it waits for.
+async fn turn_response(
     app: &App,
     caller: &Caller,
     conversation: ConversationId,
-    (turn, words): (&Turn, ReplyVersion),
+    (turn, version): (&Turn, ReplyVersion),
     status: StatusCode,
 ) -> Result<Response, Problem> {
     let entity = EntityKey::conversation(caller.address, conversation.address);
-    let replies = match words {
-        ReplyVersion::Current => edited(app.node(), entity, turn).await,
+    let replies = match version {
+        ReplyVersion::Current => current_replies(app.node(), entity, turn).await,
         ReplyVersion::Original => read::replies(app.node(), entity, turn).await,
     };
     let replies = replies.map_err(store_problem)?;
@@ -163,7 +163,7 @@ pub(super) async fn get(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let (conversation, turn) = find(&app, &caller, &id).await?;
-    shown(&app, &caller, conversation.id, (&turn, ReplyVersion::Current), StatusCode::OK).await
+    turn_response(&app, &caller, conversation.id, (&turn, ReplyVersion::Current), StatusCode::OK).await
 }
 
 /// `POST /turns/{id}/cancel`.
@@ -184,16 +184,20 @@ pub(super) async fn cancel(
     }
     let answer = app.node().conversation(entity, CancelTurn { number: turn.id.number }, command_context).await;
     let response = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
-        Answer::Done(turn) => shown(&app, &caller, conversation.id, (&turn, ReplyVersion::Original), StatusCode::OK)
-            .await
-            .map_err(unreadable_outcome)?,
+        Answer::Done(turn) => {
+            turn_response(&app, &caller, conversation.id, (&turn, ReplyVersion::Original), StatusCode::OK)
+                .await
+                .map_err(unreadable_outcome)?
+        }
         // A cancelled turn stays cancelled.
         Answer::Repeat(_) => {
             let (_, turn) = find(&app, &caller, &id).await?;
-            replayed(shown(&app, &caller, conversation.id, (&turn, ReplyVersion::Original), StatusCode::OK).await?)
+            mark_replayed(
+                turn_response(&app, &caller, conversation.id, (&turn, ReplyVersion::Original), StatusCode::OK).await?,
+            )
         }
     };
-    Ok(ignoring(response, &ignored))
+    Ok(with_ignored_fields(response, &ignored))
 }
 
 /// Refuses a turn that could not run soon because this agent or the node is busy, for every way of requesting a turn.
@@ -222,15 +226,15 @@ pub(super) async fn start(
     fields.finish(report);
     let found = conversations::find(&app, &caller, &conversation).await;
     if let Some(agent) = &agent {
-        let is_there = app.node().agent(caller.address, agent).await.map_err(store_problem)?.is_some();
+        let agent_exists = app.node().agent(caller.address, agent).await.map_err(store_problem)?.is_some();
         // A retry gets its turn's current state, even if the agent was deleted meanwhile.
         let is_retry = match &found {
-            Ok((state, _)) if !is_there => {
+            Ok((state, _)) if !agent_exists => {
                 key_state(&app, state.entity(caller.address), command_context).await? == KeyState::Repeat
             }
             _ => false,
         };
-        if !is_there && !is_retry {
+        if !agent_exists && !is_retry {
             let path = crate::json::path::Path::ROOT.name("agentId");
             report.fault(&path, "agent_not_found", "names no agent of this workspace");
         }
@@ -250,20 +254,21 @@ pub(super) async fn start(
         return Err(refusal);
     }
     let answer = app.node().conversation(entity, StartTurn { agent, key }, command_context).await;
-    let (turn, when) = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
-        Answer::Done(turn) => (*turn, When::Now),
+    let (turn, replay) = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
+        Answer::Done(turn) => (*turn, Replay::First),
         Answer::Repeat(effect) => {
             let key = key.ok_or_else(|| broken("only a request with a key is a repeat"))?;
             let turn = read::turn_of(app.node(), entity, effect, key).await;
             let then = turn.map_err(store_problem)?.ok_or_else(|| broken("the effect of a start is a turn"))?;
             let now = app.node().turn(entity, then.id.number).await.map_err(store_problem)?;
-            (now.filter(Turn::is_over).unwrap_or(then), When::Before)
+            (now.filter(Turn::is_over).unwrap_or(then), Replay::Repeated)
         }
     };
-    let status = if when == When::Before && turn.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let shown =
-        shown(&app, &caller, state.id, (&turn, ReplyVersion::Original), status).await.map_err(unreadable_outcome)?;
-    let response = ignoring(shown, &ignored);
-    let response = located(response, &format!("/turns/{}", turn.id));
-    Ok(when.told(response))
+    let status = if replay == Replay::Repeated && turn.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let response = turn_response(&app, &caller, state.id, (&turn, ReplyVersion::Original), status)
+        .await
+        .map_err(unreadable_outcome)?;
+    let response = with_ignored_fields(response, &ignored);
+    let response = with_location(response, &format!("/turns/{}", turn.id));
+    Ok(replay.mark(response))
 }

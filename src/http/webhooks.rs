@@ -41,7 +41,7 @@ impl Resource for WebhookEndpoint {
         endpoint_not_found()
     }
 
-    fn no_room() -> Problem {
+    fn limit_reached() -> Problem {
         let detail = format!("a workspace has at most {} webhook endpoints", limits::WEBHOOK_ENDPOINTS);
         Problem::conflict("too_many_endpoints", detail)
     }
@@ -60,7 +60,7 @@ impl Resource for WebhookEndpoint {
 }
 
 impl HasSecret for WebhookEndpoint {
-    /// The previous secret signs beside the new one for 24 hours.
+    /// The previous secret also signs for 24 hours.
     fn renewed(self, secret: String, now: Millis) -> Self {
         let before = self.clone();
         let (retired, retired_earlier) = retire(self.secret, self.retired_secret, self.retired_earlier, now);
@@ -93,7 +93,7 @@ pub(super) async fn create(
     let endpoint = WebhookEndpoint { id, secret: resource::secret()?, since: now, ..new };
     let make = || async {
         let channel = expect_channel(&app, &caller, endpoint.channel.as_deref()).await?;
-        Ok(Change::create(endpoint.clone()).seeing(channel).ignoring(ignored.clone()))
+        Ok(Change::create(endpoint.clone()).expecting(channel).ignoring(ignored.clone()))
     };
     Ok(resource::commit(&app, registry, command_context, make).await?.created())
 }
@@ -132,7 +132,7 @@ pub(super) async fn update(
         if endpoint != before.value {
             endpoint = endpoint.changed(&before.value, now);
         }
-        Ok(Change::update(before, endpoint).seeing(channel).ignoring(ignored))
+        Ok(Change::update(before, endpoint).expecting(channel).ignoring(ignored))
     };
     Ok(resource::commit(&app, registry, without_key(&context), change).await?.updated())
 }

@@ -122,7 +122,7 @@ pub(super) async fn list(
     let list = if caller.is_operator() { "workspaces".to_owned() } else { format!("workspaces/{}", caller.workspace) };
     let request = PageRequest::from_query(&query, &list)?;
     let (workspaces, next): (Vec<Workspace>, _) = if caller.is_operator() {
-        resource::made(&app, EntityKey::INSTALLATION, &request).await?
+        resource::list_in_order(&app, EntityKey::INSTALLATION, &request).await?
     } else {
         (find(&app, &caller.workspace).await?.into_iter().collect(), None)
     };

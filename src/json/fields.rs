@@ -133,8 +133,8 @@ impl<'a> Value<'a> {
         let text = self.string(report, Length::ANY)?;
         let found = choices.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
         if found.is_none() {
-            let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
-            report.fault(&self.path, "invalid_enum", format!("must be one of {}", words.join(", ")));
+            let names: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
+            report.fault(&self.path, "invalid_enum", format!("must be one of {}", names.join(", ")));
         }
         found
     }

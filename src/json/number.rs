@@ -38,7 +38,7 @@ pub fn integer(text: &str) -> Integer {
 
 /// A number read as an integer from 0 to [`MAX_SAFE`]; `2.0` and `1e1` are integers too.
 #[must_use]
-pub fn whole(value: &Value) -> Option<u64> {
+pub fn whole_number(value: &Value) -> Option<u64> {
     match integer(&value.as_number()?.to_string()) {
         Integer::Exact(number) => u64::try_from(number).ok(),
         Integer::Beyond | Integer::Fraction | Integer::Other => None,

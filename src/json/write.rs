@@ -53,9 +53,9 @@ impl<'a> Members<'a> {
     }
 
     /// A member that is a string without characters to escape: an id, a time, a hash.
-    pub fn plain(&mut self, name: &'static str, shown: impl Display) {
+    pub fn plain(&mut self, name: &'static str, value: impl Display) {
         // Writing into memory does not fail.
-        let _ = write!(self.member(name), "\"{shown}\"");
+        let _ = write!(self.member(name), "\"{value}\"");
     }
 
     /// A member whose value is JSON already.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::fault::Fault;
 use super::lone_surrogates;
-use crate::json::number::whole;
+use crate::json::number::whole_number;
 
 /// The bound of a reply, as of a conversation's message.
 pub(super) const REPLY_BYTES: usize = 256 * 1024;
@@ -160,7 +160,7 @@ pub(super) fn said(answered: Answered, prompt: &Prompt) -> Result<ModelOutput, F
     if calls.iter().any(|call| call.arguments.len() > limits::CALL_BYTES) {
         return Err(Fault::TooLarge(limits::CALL_BYTES));
     }
-    let counted = |name: &str| usage.get(name).and_then(whole).filter(|count| *count <= MAX_TOKENS);
+    let counted = |name: &str| usage.get(name).and_then(whole_number).filter(|count| *count <= MAX_TOKENS);
     let count = |name: &str, estimated: u64| counted(name).unwrap_or(estimated);
     let written =
         estimate(&text) + calls.iter().map(|call| estimate(&call.name) + estimate(&call.arguments)).sum::<u64>();

@@ -141,7 +141,8 @@ impl Early {
         let of_metrics = ServerOptions { max_connections: METRICS_CONNECTIONS, ..options };
         let sources =
             Starting { request_telemetry: Arc::clone(&request_telemetry), spans: telemetry.span_queue().cloned() };
-        let api = api.answering("--listen", http::starting(entropy()?, Arc::clone(&request_telemetry)), options)?;
+        let api =
+            api.answering("--listen", http::starting_router(entropy()?, Arc::clone(&request_telemetry)), options)?;
         let metrics = metrics.answering("--metrics-listen", metrics::starting(entropy()?, sources), of_metrics)?;
         let address = api.bound.1;
         let metrics_address = metrics.bound.1;

@@ -8,7 +8,7 @@ pub const MAX_NAME_CHARS: usize = 255;
 pub const PRINCIPAL_ID: Length = Length::chars(1, MAX_NAME_CHARS);
 /// A display name; required.
 pub const NAME: Length = Length::chars(1, MAX_NAME_CHARS);
-/// The same, possibly empty.
+/// A display name that may be empty.
 pub const NAME_OR_EMPTY: Length = Length::chars(0, MAX_NAME_CHARS);
 /// A response to a review, also the default one; in its body it is at least one level below the top.
 pub const ANSWER: ObjectBounds = ObjectBounds { bytes: 64 * 1024, depth: crate::json::MAX_DEPTH - 1 };

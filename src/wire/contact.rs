@@ -5,14 +5,14 @@ use actors::id::{Address, ContactId, EventId};
 use actors::machine::Record;
 use serde::Serialize;
 
-use crate::wire::json_view::Shown;
+use crate::wire::json_view::AsText;
 use crate::wire::time::Time;
 
 /// See [`contact_view`].
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ContactView<'a> {
-    id: Shown<ContactId>,
+    id: AsText<ContactId>,
     identifier: &'a str,
     name: Option<&'a str>,
     created_at: Time,
@@ -23,7 +23,7 @@ pub struct ContactView<'a> {
 #[must_use]
 pub fn contact_view(state: &State) -> ContactView<'_> {
     ContactView {
-        id: Shown(state.id),
+        id: AsText(state.id),
         identifier: &state.identifier,
         name: state.name.as_deref(),
         created_at: Time(state.created_at()),
@@ -34,7 +34,7 @@ pub fn contact_view(state: &State) -> ContactView<'_> {
 /// See [`contact_event`].
 #[derive(Debug, Serialize)]
 pub struct ContactEvent<'a> {
-    id: Shown<EventId>,
+    id: AsText<EventId>,
     sequence: u64,
     #[serde(rename = "type")]
     kind: &'static str,
@@ -45,7 +45,7 @@ pub struct ContactEvent<'a> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Data<'a> {
-    contact_id: Shown<ContactId>,
+    contact_id: AsText<ContactId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     identifier: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,10 +62,10 @@ pub fn contact_event(record: &Record<Event>, (address, contact): (Address, Conta
         _ => (contact, None, None),
     };
     Some(ContactEvent {
-        id: Shown(EventId::new(record.at, address, record.seq)),
+        id: AsText(EventId::new(record.at, address, record.seq)),
         sequence: record.seq,
         kind: record.event.name()?,
         timestamp: Time(record.at),
-        data: Data { contact_id: Shown(contact), identifier: identifier.filter(|text| !text.is_empty()), name },
+        data: Data { contact_id: AsText(contact), identifier: identifier.filter(|text| !text.is_empty()), name },
     })
 }

@@ -1,4 +1,4 @@
-//! Events for clients: the same in lists, in streams and in webhooks.
+//! Events as clients see them, in lists, in streams and in webhooks alike.
 
 use actors::clock::Millis;
 use actors::conversation::remember::Note;
@@ -14,7 +14,7 @@ use crate::json::write::Members;
 use crate::wire::channel_message::view::channel_view;
 use crate::wire::contact_message::view::Usage;
 use crate::wire::conversation_message::view::conversation_view;
-use crate::wire::json_view::{Raw, Shown, review_status, turn_status};
+use crate::wire::json_view::{AsText, Raw, review_status, turn_status};
 use crate::wire::time::{self, Time};
 
 /// The source of an event.
@@ -33,15 +33,15 @@ pub struct Source<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct OfMessage {
-    id: Shown<MessageId>,
-    message_id: Shown<MessageId>,
+    id: AsText<MessageId>,
+    message_id: AsText<MessageId>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct OfReview<'a> {
-    id: Shown<MessageId>,
-    message_id: Shown<MessageId>,
+    id: AsText<MessageId>,
+    message_id: AsText<MessageId>,
     #[serde(rename = "type")]
     kind: Option<&'a str>,
     status: &'static str,
@@ -55,7 +55,7 @@ struct OfReview<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct OfTurn<'a> {
-    turn_id: Shown<TurnId>,
+    turn_id: AsText<TurnId>,
     agent_id: &'a str,
     status: &'static str,
     attempt: u32,
@@ -69,7 +69,7 @@ struct OfTurn<'a> {
 #[serde(rename_all = "camelCase")]
 struct OfConversation<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    forked_from: Option<Shown<ConversationId>>,
+    forked_from: Option<AsText<ConversationId>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     owner_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,12 +88,12 @@ struct OfErasure {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct OfMemory<'a> {
-    memory_id: Shown<MemoryId>,
+    memory_id: AsText<MemoryId>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    contact_id: Option<Shown<ContactId>>,
+    contact_id: Option<AsText<ContactId>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     owner_id: Option<&'a str>,
-    source_message_id: Option<Shown<MessageId>>,
+    source_message_id: Option<AsText<MessageId>>,
 }
 
 #[derive(Serialize)]
@@ -105,7 +105,7 @@ struct OfFailure {
 
 fn of_conversation<'a>(owner: Option<&'a str>, details: &'a Details, forked: Option<Forked>) -> OfConversation<'a> {
     OfConversation {
-        forked_from: forked.map(|forked| Shown(forked.source)),
+        forked_from: forked.map(|forked| AsText(forked.source)),
         owner_id: owner,
         title: details.title.as_deref(),
         summary: details.summary.as_deref(),
@@ -115,21 +115,21 @@ fn of_conversation<'a>(owner: Option<&'a str>, details: &'a Details, forked: Opt
 
 fn of_memory(note: &Note) -> OfMemory<'_> {
     let (contact_id, owner_id) = match &note.subject {
-        Subject::Contact(contact) => (Some(Shown(*contact)), None),
+        Subject::Contact(contact) => (Some(AsText(*contact)), None),
         Subject::Owner(owner) => (None, Some(owner.as_str())),
     };
-    OfMemory { memory_id: Shown(note.memory), contact_id, owner_id, source_message_id: note.source.map(Shown) }
+    OfMemory { memory_id: AsText(note.memory), contact_id, owner_id, source_message_id: note.source.map(AsText) }
 }
 
 fn about(message: MessageId) -> OfMessage {
-    OfMessage { id: Shown(message), message_id: Shown(message) }
+    OfMessage { id: AsText(message), message_id: AsText(message) }
 }
 
 /// A requested, unanswered review.
 fn of_question(message: MessageId, expires_at: Millis, kind: Option<&str>) -> OfReview<'_> {
     OfReview {
-        id: Shown(message),
-        message_id: Shown(message),
+        id: AsText(message),
+        message_id: AsText(message),
         kind,
         status: "pending",
         expires_at: Some(Time(expires_at)),
@@ -144,8 +144,8 @@ fn of_question(message: MessageId, expires_at: Millis, kind: Option<&str>) -> Of
 fn of_review(end: &ReviewEnd) -> OfReview<'_> {
     let state = &end.state;
     OfReview {
-        id: Shown(end.message),
-        message_id: Shown(end.message),
+        id: AsText(end.message),
+        message_id: AsText(end.message),
         kind: end.kind.as_deref(),
         status: review_status(state.status),
         expires_at: end.expires_at.map(Time),
@@ -158,7 +158,7 @@ fn of_review(end: &ReviewEnd) -> OfReview<'_> {
 
 fn of_turn(turn: &Turn) -> OfTurn<'_> {
     OfTurn {
-        turn_id: Shown(turn.id),
+        turn_id: AsText(turn.id),
         agent_id: &turn.agent,
         status: turn_status(turn.status),
         attempt: turn.attempt,
@@ -174,44 +174,46 @@ fn of_turn(turn: &Turn) -> OfTurn<'_> {
 /// The error of serialization, which stored data never causes.
 pub fn event_json(record: &Record<Event>, source: &Source<'_>) -> Result<Option<Vec<u8>>, serde_json::Error> {
     let Some(kind) = record.event.name() else { return Ok(None) };
-    let show = Shower { kind, record, source };
+    let envelope = Envelope { kind, record, source };
     let written = match &record.event {
         Event::MessageCreated(_) => {
             let Some(message) = message_of(record) else { return Ok(None) };
             let overlay = Overlay::default();
             match source.channel.filter(|_| source.is_human) {
-                Some(channel) => show.with(channel_view(channel, &message, &overlay)),
+                Some(channel) => envelope.with(channel_view(channel, &message, &overlay)),
                 None => {
-                    let mut own = Vec::new();
-                    conversation_view(source.workspace, &message, &overlay).write(&mut own);
-                    Ok(show.around(&own))
+                    let mut members = Vec::new();
+                    conversation_view(source.workspace, &message, &overlay).write(&mut members);
+                    Ok(envelope.around(&members))
                 }
             }
         }
         Event::MessageUpdated { message }
         | Event::MessageDeleted { message }
         | Event::MessageDelivered { message }
-        | Event::MessageRead { message } => show.with(about(*message)),
+        | Event::MessageRead { message } => envelope.with(about(*message)),
         Event::ReviewRequested { message, expires_at, kind } => {
-            show.with(of_question(*message, *expires_at, kind.as_deref()))
+            envelope.with(of_question(*message, *expires_at, kind.as_deref()))
         }
         Event::ReviewCompleted(end) | Event::ReviewExpired(end) | Event::ReviewCancelled(end) => {
-            show.with(of_review(end))
+            envelope.with(of_review(end))
         }
         Event::TurnStarted(turn)
         | Event::TurnCompleted(turn)
         | Event::TurnFailed(turn)
-        | Event::TurnCancelled(turn) => show.with(of_turn(turn)),
+        | Event::TurnCancelled(turn) => envelope.with(of_turn(turn)),
         Event::ConversationCreated { owner, details, forked, .. } => {
-            show.with(of_conversation(owner.as_deref(), details, *forked))
+            envelope.with(of_conversation(owner.as_deref(), details, *forked))
         }
         Event::ConversationUpdated { owner, details, .. } => {
-            show.with(of_conversation(owner.as_deref(), details, None))
+            envelope.with(of_conversation(owner.as_deref(), details, None))
         }
-        Event::ConversationErased => show.with(OfErasure { erased: true }),
-        Event::ConversationClosed => Ok(show.around(b"{}")),
-        Event::MemoryNoted(note) => show.with(of_memory(note)),
-        Event::MemoryFailed { first, last } => show.with(OfFailure { first_sequence: *first, last_sequence: *last }),
+        Event::ConversationErased => envelope.with(OfErasure { erased: true }),
+        Event::ConversationClosed => Ok(envelope.around(b"{}")),
+        Event::MemoryNoted(note) => envelope.with(of_memory(note)),
+        Event::MemoryFailed { first, last } => {
+            envelope.with(OfFailure { first_sequence: *first, last_sequence: *last })
+        }
         Event::TurnQueued(_)
         | Event::TurnMoved(_)
         | Event::DeadlineMoved { .. }
@@ -239,7 +241,7 @@ struct DeltaView<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct OfDelta<'a> {
-    turn_id: Shown<TurnId>,
+    turn_id: AsText<TurnId>,
     attempt: u32,
     message: u32,
     chunk: u64,
@@ -254,7 +256,7 @@ struct OfDelta<'a> {
 /// As [`event_json`].
 pub fn delta_json(delta: &Delta, at: Millis) -> Result<Vec<u8>, serde_json::Error> {
     let data = OfDelta {
-        turn_id: Shown(delta.turn),
+        turn_id: AsText(delta.turn),
         attempt: delta.attempt,
         message: delta.message,
         chunk: delta.number,
@@ -264,21 +266,21 @@ pub fn delta_json(delta: &Delta, at: Millis) -> Result<Vec<u8>, serde_json::Erro
 }
 
 /// The members common to all events: id, sequence, type, time, conversation and channel.
-struct Shower<'a> {
+struct Envelope<'a> {
     kind: &'static str,
     record: &'a Record<Event>,
     source: &'a Source<'a>,
 }
 
-impl Shower<'_> {
-    fn with<T: Serialize>(&self, own: T) -> Result<Vec<u8>, serde_json::Error> {
-        Ok(self.around(&serde_json::to_vec(&own)?))
+impl Envelope<'_> {
+    fn with<T: Serialize>(&self, data: T) -> Result<Vec<u8>, serde_json::Error> {
+        Ok(self.around(&serde_json::to_vec(&data)?))
     }
 
-    /// `own`: the members of the type of event, a JSON object.
-    fn around(&self, own: &[u8]) -> Vec<u8> {
+    /// `type_members`: the members that only events of this type have, a JSON object.
+    fn around(&self, type_members: &[u8]) -> Vec<u8> {
         let Self { kind, record, source } = self;
-        let mut out = Vec::with_capacity(own.len() + 256);
+        let mut out = Vec::with_capacity(type_members.len() + 256);
         let mut members = Members::begin(&mut out);
         members.plain("id", EventId::new(record.at, source.conversation.address, record.seq));
         members.json("sequence", &record.seq.to_string());
@@ -286,16 +288,16 @@ impl Shower<'_> {
         members.plain("timestamp", time::format(record.at).as_str());
         members.object("data", |data| {
             data.plain("conversationId", source.conversation);
-            let is_said = matches!(record.event, Event::MessageCreated(_));
+            let is_message = matches!(record.event, Event::MessageCreated(_));
             // A message of a human channel contains its channel itself.
-            if let Some(channel) = source.channel.filter(|_| !(is_said && source.is_human)) {
+            if let Some(channel) = source.channel.filter(|_| !(is_message && source.is_human)) {
                 data.string("channelId", channel);
             }
             // A message contains its id itself, but not by the name that every other event has for it.
-            if is_said {
+            if is_message {
                 data.plain("messageId", MessageId::new(record.at, source.conversation.address, record.seq));
             }
-            data.members_of(own);
+            data.members_of(type_members);
         });
         members.end();
         out

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use actors::message::{Json, Review};
 use serde_json::{Map, Value};
 
-use crate::json::number::whole;
+use crate::json::number::whole_number;
 use crate::json::path::escape;
 use crate::json::raw;
 use crate::problem::Fault;
@@ -56,8 +56,8 @@ pub fn faults(review: &Review, response: &Value, text: &Json) -> Vec<Fault> {
 /// a selection's ids in any order, otherwise the whole response.
 #[must_use]
 pub fn decision<'a>(review: &Review, response: &'a Json) -> Cow<'a, str> {
-    let whole = Cow::Borrowed(response.as_str());
-    let Ok(Value::Object(mut given)) = serde_json::from_str(&whole) else { return whole };
+    let text = Cow::Borrowed(response.as_str());
+    let Ok(Value::Object(mut given)) = serde_json::from_str(&text) else { return text };
     match review.kind.as_str() {
         "approval" => given.retain(|name, _| name == "selectedOption"),
         "selection" => {
@@ -65,7 +65,7 @@ pub fn decision<'a>(review: &Review, response: &'a Json) -> Cow<'a, str> {
                 ids.sort_by(|one, other| one.as_str().cmp(&other.as_str()));
             }
         }
-        _ => return whole,
+        _ => return text,
     }
     Cow::Owned(Value::Object(given).to_string())
 }
@@ -215,7 +215,7 @@ fn text_input(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<F
         return faults;
     };
     let chars = text.chars().count() as u64;
-    let bound = |name| payload.get(name).and_then(whole);
+    let bound = |name| payload.get(name).and_then(whole_number);
     if let Some(min) = bound("minLength").filter(|min| chars < *min) {
         faults.push(fault(at("text"), format!("must have at least {min} characters")));
     }
@@ -232,8 +232,8 @@ fn by_schema(schema: &Value, response: &Value) -> Vec<Fault> {
         return vec![fault("/response", "the review's responseSchema is not usable, so no response can be validated")];
     };
     let faults = validator.iter_errors(response).take(MAX_FAULTS);
-    let said = |words: String| words.chars().take(MESSAGE_CHARS).collect::<String>();
-    faults.map(|error| fault(format!("/response{}", error.instance_path()), said(error.to_string()))).collect()
+    let shorten = |message: String| message.chars().take(MESSAGE_CHARS).collect::<String>();
+    faults.map(|error| fault(format!("/response{}", error.instance_path()), shorten(error.to_string()))).collect()
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ pub fn format(at: Millis) -> Text {
     format_signed(i64::try_from(at.0).unwrap_or(i64::MAX))
 }
 
-/// The same for possibly negative milliseconds since 1970; a time before the year 0 is written as its beginning.
+/// Writes possibly negative milliseconds since 1970 as RFC 3339; a time before the year 0 is written as its beginning.
 #[must_use]
 pub fn format_signed(millis: i64) -> Text {
     let earliest = DateTime::constant(0, 1, 1, 0, 0, 0, 0);

@@ -66,8 +66,7 @@ fn check_within(most: usize, text: &str, allow: Allow<'_>) -> Result<Url, UrlFau
     check_place(text, allow)
 }
 
-/// The same for a URL whose length is checked elsewhere: one from a redirect, or a given one with a query appended. The
-/// caller bounds its length.
+/// Checks a URL but for its length, which the caller bounds: one from a redirect, or a given one with a query appended.
 ///
 /// # Errors
 /// `invalid_url` or `blocked_url`.
@@ -99,7 +98,8 @@ pub fn read(value: &Value<'_>, report: &mut Report, allow: Allow<'_>) -> Option<
     read_within(MAX_CHARS, value, report, allow)
 }
 
-/// The same for the URL of a file, which may be [`MAX_FILE_CHARS`] long.
+/// Checks the URL of a file, which may be [`MAX_FILE_CHARS`] long, and reports its fault; returns the given text if
+/// there is none.
 pub fn read_of_file(value: &Value<'_>, report: &mut Report, allow: Allow<'_>) -> Option<String> {
     read_within(MAX_FILE_CHARS, value, report, allow)
 }

@@ -28,13 +28,13 @@ pub(in crate::http) struct Arrival {
 
 /// The name and type of a file.
 #[derive(Clone, Debug)]
-pub(in crate::http) struct Named {
+pub(in crate::http) struct FileInfo {
     pub(in crate::http) filename: String,
     pub(in crate::http) mime_type: String,
 }
 
-/// The result of its arrival.
-pub(in crate::http) enum Arrived {
+/// What became of an arriving file.
+pub(in crate::http) enum ArrivalOutcome {
     /// It is stored now.
     Done(Box<State>),
     /// It was stored before, with the same idempotency key: the sequence of its event.
@@ -79,7 +79,7 @@ impl Arrival {
     pub(in crate::http) fn open(app: &App, entity: EntityKey) -> Result<Self, Problem> {
         let storage_key = format!("{}/{}", folder(entity), Hex(&app.node().random()[..8]));
         let writer = app.files().writer(&storage_key).map_err(files_problem)?;
-        Ok(Self { span: way(app, names::WRITE), entity, storage_key, writer })
+        Ok(Self { span: transfer_span(app, names::WRITE), entity, storage_key, writer })
     }
 
     /// The next bytes.
@@ -87,7 +87,7 @@ impl Arrival {
     /// # Errors
     /// 503 if they cannot be stored.
     pub(in crate::http) async fn write(&mut self, bytes: Bytes) -> Result<(), Problem> {
-        came_of(&mut self.span, self.writer.write(bytes).await)
+        transfer_result(&mut self.span, self.writer.write(bytes).await)
     }
 
     /// All bytes have arrived: makes them durable and records the file. `with` may depend on their hash.
@@ -97,10 +97,10 @@ impl Arrival {
     pub(in crate::http) async fn complete(
         mut self,
         app: &App,
-        named: Named,
-        with: impl FnOnce(&Named, &[u8; 32]) -> CommandContext,
-    ) -> Result<Arrived, Problem> {
-        let written = came_of(&mut self.span, self.writer.finish().await)?;
+        named: FileInfo,
+        with: impl FnOnce(&FileInfo, &[u8; 32]) -> CommandContext,
+    ) -> Result<ArrivalOutcome, Problem> {
+        let written = transfer_result(&mut self.span, self.writer.finish().await)?;
         drop(self.span);
         let with = with(&named, &written.digest);
         let file = File {
@@ -112,12 +112,12 @@ impl Arrival {
         };
         let answer = app.node().attachment(self.entity, file, with).await;
         let not_needed = match answer {
-            Ok(Answer::Done(state)) => return Ok(Arrived::Done(state)),
+            Ok(Answer::Done(state)) => return Ok(ArrivalOutcome::Done(state)),
             // These bytes may belong to the file now.
             Err(refusal @ (Refusal::Unknown(_) | Refusal::Misanswered(_))) => {
                 return Err(not_recorded(refusal));
             }
-            Ok(Answer::Repeat(effect)) => Ok(Arrived::Repeat(effect.first)),
+            Ok(Answer::Repeat(effect)) => Ok(ArrivalOutcome::Repeat(effect.first)),
             Err(refusal) => Err(not_recorded(refusal)),
         };
         if let Err(error) = app.files().delete(&self.storage_key).await {
@@ -130,13 +130,13 @@ impl Arrival {
 fn not_recorded(refusal: Refusal<Rejection>) -> Problem {
     problem_of(refusal, |rejection| match rejection {
         Rejection::Exists | Rejection::NotFound => contended(),
-        _ => broken("a file that arrives is refused only if it exists or is gone"),
+        _ => broken("a file that arrives is refused only if it exists or was deleted"),
     })
 }
 
 /// The span of a file's writing to the bucket or reading from it, as a child of the current trace; none if files are in
 /// a directory of this machine.
-pub(super) fn way(app: &App, name: &'static str) -> Span {
+pub(super) fn transfer_span(app: &App, name: &'static str) -> Span {
     let Some(server) = app.files().server() else { return Span::default() };
     let mut span = app.node().span(name, SpanKind::Client, current::get());
     span.asks(server);
@@ -144,7 +144,7 @@ pub(super) fn way(app: &App, name: &'static str) -> Span {
 }
 
 /// The outcome of that transfer; the span of a failed one records the failure.
-pub(super) fn came_of<T>(span: &mut Span, outcome: Result<T, FilesError>) -> Result<T, Problem> {
+pub(super) fn transfer_result<T>(span: &mut Span, outcome: Result<T, FilesError>) -> Result<T, Problem> {
     outcome.map_err(files_problem).inspect_err(|problem| span.fail(problem.code))
 }
 
@@ -179,10 +179,10 @@ mod tests {
     use crate::telemetry::tests::Lines;
 
     /// A bucket that gives this answer to everything.
-    async fn bucket(status: StatusCode, words: &'static str) -> FileStore {
+    async fn bucket(status: StatusCode, body: &'static str) -> FileStore {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let files = bucket_at(listener.local_addr().unwrap());
-        let router = Router::new().fallback(async move || (status, words));
+        let router = Router::new().fallback(async move || (status, body));
         tokio::spawn(async move { axum::serve(listener, router).await });
         files
     }

@@ -1,4 +1,4 @@
-//! `GET /attachments/{id}/content`: the bytes, whole or a range of them.
+//! `GET /attachments/{id}/content`: all bytes or a range of them.
 
 use actors::attachment::File;
 use actors::clock::Millis;
@@ -9,8 +9,8 @@ use axum::response::Response;
 use futures_util::TryStreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
-use super::arrival::{came_of, way};
-use super::range::{Wanted, wanted};
+use super::arrival::{transfer_result, transfer_span};
+use super::range::{RequestedRange, requested_range};
 use super::{attachment_not_found, disposition, find};
 use crate::app::App;
 use crate::files::Written;
@@ -90,10 +90,10 @@ pub(in crate::http) async fn get(
     // A range is only useful to a client that has the rest of this same file; ranges are for GET only (RFC 9110, 14.2).
     let same = given(header::IF_RANGE).is_none_or(|tag| tag == validators.etag || tag == validators.modified);
     let counts = same && method == Method::GET;
-    let part = match wanted(given(header::RANGE).as_deref().filter(|_| counts), file.size) {
-        Wanted::Whole => None,
-        Wanted::Part(range) => Some(range),
-        Wanted::Nothing => {
+    let part = match requested_range(given(header::RANGE).as_deref().filter(|_| counts), file.size) {
+        RequestedRange::Full => None,
+        RequestedRange::Part(range) => Some(range),
+        RequestedRange::Nothing => {
             let detail = format!("the attachment has {} bytes", file.size);
             let all = header_value(&format!("bytes */{}", file.size))?;
             return Err(Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "range_not_satisfiable", detail)
@@ -105,8 +105,8 @@ pub(in crate::http) async fn get(
         Some(range) => (StatusCode::PARTIAL_CONTENT, range.end - range.start),
     };
     let content_range = part.as_ref().map(|range| format!("bytes {}-{}/{}", range.start, range.end - 1, file.size));
-    let mut span = way(&app, names::READ);
-    let bytes = came_of(&mut span, app.files().read(&file.storage_key, Written::of(file), part).await)?;
+    let mut span = transfer_span(&app, names::READ);
+    let bytes = transfer_result(&mut span, app.files().read(&file.storage_key, Written::of(file), part).await)?;
     drop(span);
     let attachment = state.id;
     let bytes = bytes.inspect_err(move |error| tracing::error!(%attachment, %error, "a download was interrupted"));

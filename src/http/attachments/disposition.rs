@@ -39,20 +39,20 @@ pub(super) fn filename(value: &str) -> Option<String> {
     plain
 }
 
-/// The parameters behind the type; a quoted value may contain semicolons.
+/// The parameters after the type; a quoted value may contain semicolons.
 fn parameters(value: &str) -> Vec<(&str, String)> {
     let mut parameters = Vec::new();
     let mut rest = value.split_once(';').map_or("", |(_, rest)| rest);
     while let Some((name, after)) = rest.split_once('=') {
-        let (value, behind) = match after.trim_start().strip_prefix('"') {
+        let (value, after_value) = match after.trim_start().strip_prefix('"') {
             Some(quoted) => unquote(quoted),
             None => {
-                let (token, behind) = after.split_once(';').unwrap_or((after, ""));
-                (token.trim().to_owned(), behind)
+                let (token, after_value) = after.split_once(';').unwrap_or((after, ""));
+                (token.trim().to_owned(), after_value)
             }
         };
         parameters.push((name.trim().trim_start_matches(';').trim(), value));
-        rest = behind;
+        rest = after_value;
     }
     parameters
 }
@@ -84,11 +84,11 @@ fn decode(value: &str) -> Option<String> {
     }
     let mut bytes = Vec::with_capacity(encoded.len());
     let mut rest = encoded.as_bytes();
-    while let [first, behind @ ..] = rest {
-        let escaped = behind.first_chunk::<2>().filter(|_| *first == b'%');
+    while let [first, tail @ ..] = rest {
+        let escaped = tail.first_chunk::<2>().filter(|_| *first == b'%');
         let byte = escaped.and_then(|hex| u8::from_str_radix(str::from_utf8(hex).ok()?, 16).ok());
         bytes.push(byte.unwrap_or(*first));
-        rest = if byte.is_some() { &behind[2..] } else { behind };
+        rest = if byte.is_some() { &tail[2..] } else { tail };
     }
     String::from_utf8(bytes).ok()
 }

@@ -160,8 +160,8 @@ impl<'a> Linking<'a> {
             match self.app.node().attachment(entity, bind, self.command_context).await.and_then(Answer::unkeyed) {
                 Ok(number) => return Ok(number),
                 Err(Refusal::Rejected(Rejection::Elsewhere(bound))) => {
-                    let asked = settle::disclaim(self.app.node(), entity, bound).await;
-                    if asked.map_err(|refusal| problem_of(refusal, rejected))?.is_some() {
+                    let message = settle::disclaim(self.app.node(), entity, bound).await;
+                    if message.map_err(|refusal| problem_of(refusal, rejected))?.is_some() {
                         return Err(already_linked(file.id));
                     }
                     instead_of = Some(bound);
@@ -169,7 +169,7 @@ impl<'a> Linking<'a> {
                 Err(refusal) => {
                     return Err(problem_of(refusal, |rejection| match rejection {
                         Rejection::Linked(_) => already_linked(file.id),
-                        Rejection::NotFound => gone(file.id, format!("/attachmentIds/{at}")),
+                        Rejection::NotFound => deleted_meanwhile(file.id, format!("/attachmentIds/{at}")),
                         _ => broken("a binding is refused because of another one, or for want of the file"),
                     }));
                 }
@@ -213,7 +213,7 @@ pub(in crate::http) async fn mention(
         let answer =
             Box::pin(app.node().attachment(entity_of(caller, *id), Command::Mention(conversation), command_context))
                 .await;
-        answer.map_err(|refusal| problem_of(refusal, |_| gone(*id, path.pointer())))?;
+        answer.map_err(|refusal| problem_of(refusal, |_| deleted_meanwhile(*id, path.pointer())))?;
     }
     Ok(())
 }
@@ -246,6 +246,6 @@ pub(in crate::http) fn already_linked(id: AttachmentId) -> Problem {
 }
 
 /// 400: it was deleted since the request was read.
-fn gone(id: AttachmentId, pointer: String) -> Problem {
+fn deleted_meanwhile(id: AttachmentId, pointer: String) -> Problem {
     Problem::fault(pointer, "attachment_not_found", format!("{id} is no longer an attachment of this workspace"))
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use actors::message::MediaKind;
 use infer::MatcherType;
 
-use self::containers::Found;
+use self::containers::DetectedType;
 
 mod containers;
 
@@ -14,7 +14,7 @@ pub(in crate::http) const HEAD_BYTES: usize = 8 * 1024;
 
 /// The media type of an upload whose sender declares none.
 pub(super) fn of_upload(head: &[u8]) -> &'static str {
-    match look(head) {
+    match detect(head) {
         Some((_, "application/zip")) => containers::of_package(head).unwrap_or("application/zip"),
         Some((_, mime_type)) => mime_type,
         None if is_text(head) => "text/plain",
@@ -23,7 +23,7 @@ pub(super) fn of_upload(head: &[u8]) -> &'static str {
 }
 
 /// The type by the first bytes alone.
-fn look(head: &[u8]) -> Option<Found> {
+fn detect(head: &[u8]) -> Option<DetectedType> {
     containers::of_ebml(head)
         .or_else(|| infer::get(head).map(|kind| (kind.matcher_type(), kind.mime_type())))
         .or_else(|| containers::of_iso(head))
@@ -76,7 +76,7 @@ const TEXTS: [&str; 4] = ["application/json", "application/xml", "application/ya
 /// The media type of a file that must be of this kind; `None` if it is of another. The sender's declaration decides
 /// only where the bytes leave it open.
 pub(in crate::http) fn of_media(kind: MediaKind, head: &[u8], declared: Option<&str>) -> Option<String> {
-    let found = look(head);
+    let found = detect(head);
     let mime_type = found.map(|(_, mime_type)| mime_type).unwrap_or_default();
     let is = |wanted| found.is_some_and(|(kind, _)| kind == wanted);
     let declared = declared.unwrap_or_default();
@@ -99,7 +99,7 @@ pub(in crate::http) fn of_media(kind: MediaKind, head: &[u8], declared: Option<&
             return containers::of_archive(head).map(str::to_owned);
         }
         MediaKind::Document if found.is_none() || mime_type == "image/bmp" => {
-            let of_unknown = || found.is_none() && !head.is_empty() && says_nothing(declared);
+            let of_unknown = || found.is_none() && !head.is_empty() && is_uninformative(declared);
             return of_text(head, declared).or_else(|| of_unknown().then(|| UNKNOWN.to_owned()));
         }
         MediaKind::Document => DOCUMENTS.contains(&mime_type),
@@ -109,7 +109,7 @@ pub(in crate::http) fn of_media(kind: MediaKind, head: &[u8], declared: Option<&
 }
 
 /// Whether a declared type says nothing of the first bytes: there is none, or its files have none that are known here.
-fn says_nothing(declared: &str) -> bool {
+fn is_uninformative(declared: &str) -> bool {
     let is_known = || {
         let lists: [&[&str]; 3] = [&DOCUMENTS, &TEXTS, &PACKAGES];
         infer::is_mime_supported(declared) || lists.iter().any(|list| list.contains(&declared))
@@ -122,7 +122,7 @@ fn is_utf16(head: &[u8]) -> bool {
 }
 
 /// Whether a text, by its beginning, is one that a browser would run or show as a page. `infer` knows pages too, but
-/// not behind a byte order mark or an XML declaration.
+/// not after a byte order mark or an XML declaration.
 fn is_page(head: &[u8]) -> bool {
     let narrow: Cow<'_, [u8]> = if is_utf16(head) {
         // In ASCII characters every other byte is zero.

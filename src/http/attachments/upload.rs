@@ -14,10 +14,10 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use tokio::time::{Instant, timeout};
 
-use super::arrival::{Arrival, Arrived, Named, arrived_before, begin};
+use super::arrival::{Arrival, ArrivalOutcome, FileInfo, arrived_before, begin};
 use super::{MAX_BYTES, disposition, sniff};
 use crate::app::App;
-use crate::http::answer::{ignoring, json, located, replayed};
+use crate::http::answer::{json, mark_replayed, with_ignored_fields, with_location};
 use crate::http::caller::{Allowed, Caller, Write};
 use crate::http::context::RequestContext;
 use crate::http::headers::{essence, idempotency_key};
@@ -64,7 +64,7 @@ impl Keyed<'_> {
     }
 
     /// The hash of the request: the file and its names, whatever the form of the upload.
-    fn used(&self, named: &Named, digest: &[u8; 32]) -> KeyUse {
+    fn used(&self, named: &FileInfo, digest: &[u8; 32]) -> KeyUse {
         let parts = [self.context.method.as_str(), self.context.path(), &named.filename, &named.mime_type];
         let parts = parts.iter().map(|part| part.as_bytes()).chain([&digest[..]]);
         let fingerprint = hash_parts(&mut blake3::Hasher::new(), parts);
@@ -88,21 +88,21 @@ pub(in crate::http) async fn create(
     });
     report.refuse()?;
     let keyed = key.map(|key| Keyed { key, workspace: caller.address, context: &context });
-    let coming = receive(&app, &caller, &context, keyed.as_ref(), source, report);
+    let receiving = receive(&app, &caller, &context, keyed.as_ref(), source, report);
     // Received bytes are stored however long that takes: an answer that nothing was stored would be a guess.
-    let came = Box::pin(timeout(ARRIVAL_TIMEOUT, unless_stopping(&app, coming))).await;
-    let late = |_| late(format!("the file did not arrive within {} s", ARRIVAL_TIMEOUT.as_secs()));
-    came.map_err(late)??.keep(&app, &context, keyed.as_ref()).await
+    let received_file = Box::pin(timeout(ARRIVAL_TIMEOUT, unless_stopping(&app, receiving))).await;
+    let timed_out = |_| timed_out(format!("the file did not arrive within {} s", ARRIVAL_TIMEOUT.as_secs()));
+    received_file.map_err(timed_out)??.keep(&app, &context, keyed.as_ref()).await
 }
 
-fn late(detail: String) -> Problem {
+fn timed_out(detail: String) -> Problem {
     Problem::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", detail)
 }
 
 /// The pace of an upload.
 #[derive(Default)]
 struct Pace {
-    /// How long the server has waited for its bytes; the time of storing them is not the client's fault.
+    /// How long the server has waited for its bytes; the time of storing them does not count.
     waited: Duration,
 }
 
@@ -117,43 +117,43 @@ impl Pace {
                 self.waited += begun.elapsed();
                 next
             }
-            Err(_) if left < SILENCE_TIMEOUT => {
-                Err(late(format!("the file arrives too slowly; send at least {MIN_BYTES_PER_SECOND} bytes per second")))
-            }
-            Err(_) => Err(silent()),
+            Err(_) if left < SILENCE_TIMEOUT => Err(timed_out(format!(
+                "the file arrives too slowly; send at least {MIN_BYTES_PER_SECOND} bytes per second"
+            ))),
+            Err(_) => Err(stalled()),
         }
     }
 }
 
-fn silent() -> Problem {
-    late(format!("no bytes of the file arrived for {} s", SILENCE_TIMEOUT.as_secs()))
+fn stalled() -> Problem {
+    timed_out(format!("no bytes of the file arrived for {} s", SILENCE_TIMEOUT.as_secs()))
 }
 
 /// A completely received file.
-struct Came {
-    place: UploadTarget,
-    named: Named,
+struct ReceivedFile {
+    target: UploadTarget,
+    named: FileInfo,
     digest: [u8; 32],
     ignored: Vec<String>,
 }
 
-impl Came {
+impl ReceivedFile {
     /// Makes it an attachment, or repeats the answer if its key has made one.
     async fn keep(self, app: &App, context: &RequestContext, keyed: Option<&Keyed<'_>>) -> Result<Response, Problem> {
-        let Self { place, named, digest, ignored } = self;
-        match place {
+        let Self { target, named, digest, ignored } = self;
+        match target {
             UploadTarget::Known { entity, first, fingerprint } => {
                 let same = keyed.is_some_and(|keyed| keyed.used(&named, &digest).fingerprint == fingerprint);
-                if same { again(app, entity, first, &ignored).await } else { Err(key_reused()) }
+                if same { repeated(app, entity, first, &ignored).await } else { Err(key_reused()) }
             }
             UploadTarget::New(arrival, entity) => {
-                let with = |named: &Named, digest: &[u8; 32]| {
+                let with = |named: &FileInfo, digest: &[u8; 32]| {
                     let key = keyed.map(|keyed| keyed.used(named, digest));
                     CommandContext { key, ..without_key(context) }
                 };
                 match arrival.complete(app, named, with).await? {
-                    Arrived::Done(state) => created(&state, &ignored),
-                    Arrived::Repeat(first) => again(app, entity, first, &ignored).await,
+                    ArrivalOutcome::Done(state) => created(&state, &ignored),
+                    ArrivalOutcome::Repeat(first) => repeated(app, entity, first, &ignored).await,
                 }
             }
         }
@@ -168,28 +168,28 @@ async fn receive(
     keyed: Option<&Keyed<'_>>,
     mut source: Source,
     mut report: Report,
-) -> Result<Came, Problem> {
-    let Some(mut part) = timeout(SILENCE_TIMEOUT, source.file(&mut report)).await.map_err(|_| silent())?? else {
+) -> Result<ReceivedFile, Problem> {
+    let Some(mut part) = timeout(SILENCE_TIMEOUT, source.file(&mut report)).await.map_err(|_| stalled())?? else {
         report.fault(&Path::ROOT.name("file"), "required", "a form must have a part with a file");
         return Err(report.check().err().unwrap_or_else(|| broken("a fault refuses an upload")));
     };
-    let mut place = find_place(app, caller, without_key(context), keyed).await?;
+    let mut target = find_target(app, caller, without_key(context), keyed).await?;
     let mut received = Received::default();
     let mut pace = Pace::default();
     while let Some(bytes) = pace.next(&mut part, received.size).await? {
         received.take(&bytes)?;
-        if let UploadTarget::New(arrival, _) = &mut place {
+        if let UploadTarget::New(arrival, _) = &mut target {
             arrival.write(bytes).await?;
         }
     }
     let named = name(part, &received.head, &mut report);
-    timeout(SILENCE_TIMEOUT, source.rest(&mut report)).await.map_err(|_| silent())??;
+    timeout(SILENCE_TIMEOUT, source.rest(&mut report)).await.map_err(|_| stalled())??;
     if received.size == 0 {
         report.fault(&Path::ROOT.name("file"), "too_short", "the file is empty; it must have at least one byte");
     }
     let ignored = report.check()?;
     let named = named.ok_or_else(|| broken("a file without faults has a name"))?;
-    Ok(Came { place, named, digest: *received.hasher.finalize().as_bytes(), ignored })
+    Ok(ReceivedFile { target, named, digest: *received.hasher.finalize().as_bytes(), ignored })
 }
 
 /// The received part of a file.
@@ -219,7 +219,7 @@ fn too_large() -> Problem {
 }
 
 /// The name and type of the file; `None` if the report has faults about them.
-fn name(part: Part, head: &[u8], report: &mut Report) -> Option<Named> {
+fn name(part: Part, head: &[u8], report: &mut Report) -> Option<FileInfo> {
     let mime_type = match part.mime_type {
         Some(given) => match essence(&given) {
             Some(essence) if essence == "application/octet-stream" => sniff::of_upload(head).to_owned(),
@@ -239,11 +239,11 @@ fn name(part: Part, head: &[u8], report: &mut Report) -> Option<Named> {
         report.faults.push(Fault::new(part.name_pointer, "too_long", message));
         return None;
     }
-    Some(Named { filename, mime_type })
+    Some(FileInfo { filename, mime_type })
 }
 
 /// A keyed file has an address that a retry finds again; a forgotten key begins another life.
-async fn find_place(
+async fn find_target(
     app: &App,
     caller: &Caller,
     command_context: CommandContext,
@@ -273,11 +273,11 @@ async fn find_place(
 /// 201 with the file as it was on arrival.
 fn created(state: &File, ignored: &[String]) -> Result<Response, Problem> {
     let attachment = state.attachment(None).ok_or_else(|| broken("a file whose bytes were stored has arrived"))?;
-    let response = ignoring(json(StatusCode::CREATED, &attachment_view(&attachment, None)), ignored);
-    Ok(located(response, &format!("/attachments/{}", attachment.id)))
+    let response = with_ignored_fields(json(StatusCode::CREATED, &attachment_view(&attachment, None)), ignored);
+    Ok(with_location(response, &format!("/attachments/{}", attachment.id)))
 }
 
-/// The same for a retry.
-async fn again(app: &App, entity: EntityKey, first: u64, ignored: &[String]) -> Result<Response, Problem> {
-    created(&arrived_before(app, entity, first).await?, ignored).map(replayed)
+/// The answer to a retry.
+async fn repeated(app: &App, entity: EntityKey, first: u64, ignored: &[String]) -> Result<Response, Problem> {
+    created(&arrived_before(app, entity, first).await?, ignored).map(mark_replayed)
 }

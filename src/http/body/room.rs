@@ -71,17 +71,17 @@ impl TakenRoom<'_> {
     pub(super) fn hold(self, body: Bytes) -> Bytes {
         match self.permit {
             None => body,
-            Some(permit) => Bytes::from_owner(Held { body, _permit: permit }),
+            Some(permit) => Bytes::from_owner(HeldBody { body, _permit: permit }),
         }
     }
 }
 
-struct Held {
+struct HeldBody {
     body: Bytes,
     _permit: OwnedSemaphorePermit,
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for HeldBody {
     fn as_ref(&self) -> &[u8] {
         &self.body
     }

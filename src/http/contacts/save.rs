@@ -17,13 +17,13 @@ use serde::Serialize;
 
 use super::contact_not_found;
 use crate::app::App;
-use crate::http::answer::{When, ignoring, json, located, replayed};
+use crate::http::answer::{Replay, json, mark_replayed, with_ignored_fields, with_location};
 use crate::http::body::JsonBytes;
 use crate::http::caller::{Allowed, Caller, Write};
 use crate::http::context::RequestContext;
 use crate::http::incoming::Incoming;
 use crate::http::refusal::{broken, outcome_unknown, problem_of, store_problem};
-use crate::http::resource::{Submitted, submit};
+use crate::http::resource::{ChangeOutcome, submit};
 use crate::json::fields::Fields;
 use crate::json::report::Report;
 use crate::problem::Problem;
@@ -41,13 +41,13 @@ const EVENTS_AT_ONCE: usize = 64;
 
 /// A contact to be saved.
 #[derive(Debug)]
-struct Wanted {
+struct ContactInput {
     identifier: String,
     /// Outer `None`: unchanged.
     name: Option<Option<String>>,
 }
 
-impl Wanted {
+impl ContactInput {
     fn read(mut fields: Fields<'_>, report: &mut Report) -> Self {
         let identifier = read_identifier(&mut fields, "identifier", report);
         let given = fields.object().has("name");
@@ -65,7 +65,7 @@ impl Wanted {
 struct Saved {
     state: contact::State,
     created: bool,
-    when: When,
+    replay: Replay,
 }
 
 /// `POST /contacts`.
@@ -79,14 +79,14 @@ pub(in crate::http) async fn create(
     let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
     let command_context = incoming.command_context(&context, &caller);
     let fields = incoming.fields();
-    let wanted = Wanted::read(fields, &mut incoming.report);
+    let wanted = ContactInput::read(fields, &mut incoming.report);
     let ignored = incoming.report.check()?;
     let command_context = claim(&app, &caller, command_context).await?;
-    let Saved { state, created, when } = save(&app, &caller, wanted, command_context).await?;
+    let Saved { state, created, replay } = save(&app, &caller, wanted, command_context).await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-    let response = ignoring(json(status, &contact_view(&state)), &ignored);
-    let response = located(response, &format!("/contacts/{}", state.id));
-    Ok(when.told(response))
+    let response = with_ignored_fields(json(status, &contact_view(&state)), &ignored);
+    let response = with_location(response, &format!("/contacts/{}", state.id));
+    Ok(replay.mark(response))
 }
 
 #[derive(Serialize)]
@@ -123,23 +123,23 @@ pub(in crate::http) async fn bulk(
     });
     // Contacts saved before a failure stay: a retry finds them.
     let saved =
-        stream::iter(saving).buffered(MAX_CONCURRENT_SAVES).try_collect::<Vec<Saved>>().await.map_err(partly)?;
-    let is_replay = !saved.is_empty() && saved.iter().all(|saved| saved.when == When::Before);
+        stream::iter(saving).buffered(MAX_CONCURRENT_SAVES).try_collect::<Vec<Saved>>().await.map_err(partly_saved)?;
+    let is_replay = !saved.is_empty() && saved.iter().all(|saved| saved.replay == Replay::Repeated);
     let data =
         saved.iter().map(|saved| SavedView { contact: contact_view(&saved.state), created: saved.created }).collect();
-    let response = ignoring(json(StatusCode::OK, &Many { data }), &ignored);
-    Ok(if is_replay { replayed(response) } else { response })
+    let response = with_ignored_fields(json(StatusCode::OK, &Many { data }), &ignored);
+    Ok(if is_replay { mark_replayed(response) } else { response })
 }
 
 /// The failure of one says nothing about the others.
-fn partly(problem: Problem) -> Problem {
+fn partly_saved(problem: Problem) -> Problem {
     if problem.status != StatusCode::SERVICE_UNAVAILABLE {
         return problem;
     }
     outcome_unknown("some contacts may have been saved; a retry saves the rest")
 }
 
-fn read_many(fields: &mut Fields<'_>, report: &mut Report) -> Vec<Wanted> {
+fn read_many(fields: &mut Fields<'_>, report: &mut Report) -> Vec<ContactInput> {
     let Some(value) = fields.required(report, "contacts") else { return Vec::new() };
     let Some(items) = value.array(report) else { return Vec::new() };
     if items.is_empty() {
@@ -153,7 +153,7 @@ fn read_many(fields: &mut Fields<'_>, report: &mut Report) -> Vec<Wanted> {
     let mut wanted = Vec::with_capacity(items.len());
     for (i, item) in items.iter().enumerate() {
         let Some(fields) = item.object(report) else { continue };
-        let one = Wanted::read(fields, report);
+        let one = ContactInput::read(fields, report);
         // Two spellings of one identifier are one contact; choosing one of its two names would be a guess.
         let first = *seen.entry(normalize_identifier(&one.identifier)).or_insert(i);
         if first != i && !one.identifier.is_empty() {
@@ -173,16 +173,21 @@ async fn claim(app: &App, caller: &Caller, command_context: CommandContext) -> R
     }
     let command = registry::Command { expected: Vec::new(), changes: Vec::new() };
     match submit(app, caller.registry(), command, command_context).await? {
-        Submitted::Done | Submitted::Repeat(_) => Ok(command_context.without_claim()),
-        Submitted::Unexpected(_) => Err(broken("a claim expects nothing of the workspace")),
+        ChangeOutcome::Done | ChangeOutcome::Repeat(_) => Ok(command_context.without_claim()),
+        ChangeOutcome::Unexpected(_) => Err(broken("a claim expects nothing of the workspace")),
     }
 }
 
-async fn save(app: &App, caller: &Caller, wanted: Wanted, command_context: CommandContext) -> Result<Saved, Problem> {
+async fn save(
+    app: &App,
+    caller: &Caller,
+    wanted: ContactInput,
+    command_context: CommandContext,
+) -> Result<Saved, Problem> {
     let entity = wanted.entity(caller);
     let save = contact::Save { identifier: wanted.identifier, name: wanted.name };
     match app.node().contact(entity, save, command_context).await {
-        Ok(Answer::Done(saved)) => Ok(Saved { state: *saved.state, created: saved.created, when: When::Now }),
+        Ok(Answer::Done(saved)) => Ok(Saved { state: *saved.state, created: saved.created, replay: Replay::First }),
         Ok(Answer::Repeat(effect)) => saved_before(app, entity, effect).await,
         Err(refusal) => Err(problem_of(refusal, |_| contact_not_found())),
     }
@@ -195,7 +200,7 @@ async fn saved_before(app: &App, entity: EntityKey, effect: SeqRange) -> Result<
     let state = node.state::<Contact>(entity).await.map_err(store_problem)?;
     let mut state = state.ok_or_else(|| broken("a saved contact exists"))?;
     let at = if effect.is_empty() { effect.last } else { effect.first };
-    let mut told = None;
+    let mut last_update = None;
     let mut upto = at;
     loop {
         let events = node.events::<Contact>(entity, SeqRange::upto(upto), Order::Desc, EVENTS_AT_ONCE).await;
@@ -206,14 +211,14 @@ async fn saved_before(app: &App, entity: EntityKey, effect: SeqRange) -> Result<
                 // The contact's identity at that time is in the event that began that life.
                 Event::ContactCreated { id, identifier, name } => {
                     state = contact::State { identifier, ..state.created(id, event.at) };
-                    (state.name, state.updated_at) = told.unwrap_or((name, event.at));
+                    (state.name, state.updated_at) = last_update.unwrap_or((name, event.at));
                     let created = !effect.is_empty() && event.seq == at;
-                    return Ok(Saved { state, created, when: When::Before });
+                    return Ok(Saved { state, created, replay: Replay::Repeated });
                 }
                 Event::ContactUpdated { name } => name,
                 _ => return Err(broken("a contact is saved by creations and updates")),
             };
-            told.get_or_insert((name, event.at));
+            last_update.get_or_insert((name, event.at));
         }
         if upto == 0 {
             return Err(broken("a contact's log begins with its creation"));

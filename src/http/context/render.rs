@@ -31,9 +31,9 @@ pub(super) fn render(context: &RequestContext, mut response: Response) -> (Respo
         }
         None => by_status(response.status()),
     };
-    let shown = Shown { problem: &problem, context, type_uri: format!("/docs/errors/{}", problem.code) };
+    let document = ProblemBody { problem: &problem, context, type_uri: format!("/docs/errors/{}", problem.code) };
     // Only numbers, text and JSON values go in; an empty body would still carry the right status.
-    let body = serde_json::to_vec(&shown).unwrap_or_default();
+    let body = serde_json::to_vec(&document).unwrap_or_default();
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     response.headers_mut().insert(header::CONTENT_TYPE, PROBLEM_JSON);
     if matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
@@ -85,24 +85,24 @@ fn title(code: &str) -> String {
 }
 
 /// Whether the request goes to the path whose answers all contain `success`, whatever the method.
-fn says_success(context: &RequestContext) -> bool {
+fn has_success_member(context: &RequestContext) -> bool {
     let channel = context.path().strip_prefix("/api/v1/channels/").and_then(|rest| rest.strip_suffix("/messages"));
     channel.is_some_and(|id| !id.contains('/'))
 }
 
-/// Members that an error has anyway, so none beside them may use the name.
+/// Members that an error has anyway, so no other member may use the name.
 const STANDARD: [&str; 9] = ["type", "title", "status", "detail", "instance", "code", "requestId", "errors", "success"];
 
-struct Shown<'a> {
+struct ProblemBody<'a> {
     problem: &'a Problem,
     context: &'a RequestContext,
     type_uri: String,
 }
 
-impl Serialize for Shown<'_> {
+impl Serialize for ProblemBody<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        if says_success(self.context) {
+        if has_success_member(self.context) {
             map.serialize_entry("success", &false)?;
         }
         map.serialize_entry("type", &self.type_uri)?;

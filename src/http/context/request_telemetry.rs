@@ -20,12 +20,12 @@ const WAITING: &str = "/api/v1/reviews/{id}/wait";
 /// The code of an agent's failure: mostly its model's, which this program cannot fix.
 const AGENT_FAILED: &str = "agent_failed";
 /// The code of a request that exceeds the key's rate.
-const TOO_FAST: &str = "rate_limited";
+const RATE_LIMITED: &str = "rate_limited";
 
 /// The length to which an unknown method is cut in a span.
 const METHOD_CHARS: usize = 32;
 
-/// See the module's text.
+/// Chooses which requests are recorded, and observes all of them.
 #[derive(Debug)]
 pub struct RequestTelemetry {
     sampling: Sampling,
@@ -90,7 +90,7 @@ impl RequestTelemetry {
         let mut own = TraceContext::from(&context.trace);
         let status = end.map(|end| end.status);
         // Before its duration is observed: a request that is kept becomes an exemplar too.
-        let kept = if self.traces.records(Some(own)) { None } else { self.keep(context, end, took, ended) };
+        let kept = if self.traces.records(Some(own)) { None } else { self.keep_reason(context, end, took, ended) };
         if kept.is_some() {
             own.flags |= SAMPLED;
         }
@@ -107,7 +107,7 @@ impl RequestTelemetry {
     }
 
     /// Whether a request that was not sampled is recorded after all, and why.
-    fn keep(
+    fn keep_reason(
         &self,
         context: &RequestContext,
         end: Result<End, Unanswered>,
@@ -119,7 +119,7 @@ impl RequestTelemetry {
         let why = match status {
             Ok(StatusCode::SERVICE_UNAVAILABLE) => RecordReason::Refused,
             // A 429 for the key's own rate shows nothing about this server's load.
-            Ok(StatusCode::TOO_MANY_REQUESTS) if code != Some(TOO_FAST) => RecordReason::Refused,
+            Ok(StatusCode::TOO_MANY_REQUESTS) if code != Some(RATE_LIMITED) => RecordReason::Refused,
             Ok(status) if status.is_server_error() && code == Some(AGENT_FAILED) => RecordReason::Agent,
             Ok(status) if status.is_server_error() => RecordReason::Error,
             Err(Unanswered::Stopping) => RecordReason::Error,

@@ -374,10 +374,10 @@ async fn a_failure_is_recorded_although_nobody_sampled_it_and_nothing_else_is() 
 /// Why each of these requests was kept that nobody had sampled; all of them took longer than is slow.
 async fn reasons(paths: &[&str]) -> Vec<&'static str> {
     async fn waits(context: RequestContext) {
-        context.waits();
+        context.begin_wait();
     }
     async fn agent_fails(context: RequestContext) -> Problem {
-        context.waits();
+        context.begin_wait();
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "agent_failed", "the agent failed")
     }
     async fn crowded() -> Problem {

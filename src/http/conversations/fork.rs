@@ -12,9 +12,9 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 
-use super::{find, shown, state};
+use super::{conversation_response, find, state};
 use crate::app::App;
-use crate::http::answer::{When, ignoring, located};
+use crate::http::answer::{Replay, with_ignored_fields, with_location};
 use crate::http::background::ends_within;
 use crate::http::body::OptionalJsonBytes;
 use crate::http::caller::{Allowed, Caller, Write};
@@ -32,11 +32,11 @@ use crate::wire::bounds::NAME;
 /// The longest wait of a request for the copying; it continues after that.
 const COPY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// `POST /conversations/{id}/fork`: a conversation that begins as a copy, up to a message or whole.
+/// `POST /conversations/{id}/fork`: a conversation that begins as a copy, up to a message or completely.
 ///
 /// # Errors
 /// 400, 404 `conversation_not_found` and `message_not_found`, 409 `conversation_erased`, 422, 503 `contended` if the
-/// source is to be copied whole and is itself still being copied.
+/// source is to be copied completely and is itself still being copied.
 pub(in crate::http) async fn create(
     State(app): State<App>,
     Allowed(caller, ..): Allowed<Write>,
@@ -56,7 +56,7 @@ pub(in crate::http) async fn create(
     let (source, details) = find(&app, &caller, &id).await?;
     let upto = match at {
         Some(at) => message(&app, &caller, &source, &at).await?,
-        // A copy of the messages so far would lack the rest, and claim to be whole.
+        // A copy of the messages so far would lack the rest, and claim to be complete.
         None if source.is_being_copied() && source.erasure.is_none() => return Err(rejected(Rejection::BeingCopied)),
         None => source.last_seq,
     };
@@ -70,18 +70,19 @@ pub(in crate::http) async fn create(
         }
         let forking = Forking { opening: opening(id, &source, &details), of };
         let answer = app.node().conversation(entity, forking, command_context).await;
-        let (first, when) = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
+        let (first, replay) = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
             // The key that opened this conversation is so old that it was forgotten.
             Answer::Done((state, _)) if state.id != id => continue,
             Answer::Done((state, _)) if state.erasure.is_some() => return Err(rejected(Rejection::Erased)),
-            Answer::Done(_) => (1, When::Now),
-            Answer::Repeat(effect) => (effect.first, When::Before),
+            Answer::Done(_) => (1, Replay::First),
+            Answer::Repeat(effect) => (effect.first, Replay::Repeated),
         };
-        context.waits();
-        let response = ignoring(copied(&app, entity, first, prefer(&headers).patience(COPY_TIMEOUT)).await?, &ignored);
+        context.begin_wait();
+        let response =
+            with_ignored_fields(copied(&app, entity, first, prefer(&headers).max_wait(COPY_TIMEOUT)).await?, &ignored);
         // A 202 is not recorded.
         let is_recorded = response.status() == StatusCode::CREATED;
-        return Ok(if is_recorded { when.told(response) } else { response });
+        return Ok(if is_recorded { replay.mark(response) } else { response });
     }
     Err(broken("a key opens a copy in one of its lives"))
 }
@@ -91,8 +92,8 @@ async fn message(app: &App, caller: &Caller, source: &conversation::State, id: &
     let id = MessageId::parse(id).filter(|id| id.entity == source.id.address).ok_or_else(message_not_found)?;
     let entity = source.entity(caller.address);
     let events = log::between(app.node(), entity, SeqRange::one(id.number)).await.map_err(store_problem)?;
-    let there = events.iter().filter_map(message_of).any(|message| message.id == id);
-    if there { Ok(id.number) } else { Err(message_not_found()) }
+    let exists = events.iter().filter_map(message_of).any(|message| message.id == id);
+    if exists { Ok(id.number) } else { Err(message_not_found()) }
 }
 
 /// A contact's messages belong to the contact in every copy: the contact must note the copy before it is made.
@@ -144,5 +145,5 @@ async fn copied(app: &App, entity: EntityKey, first: u64, patience: Duration) ->
     begun.messages = fork.copied;
     begun.last_message_at = Some(fork.at).filter(|_| fork.copied > 0);
     begun.updated_at = fork.at;
-    Ok(located(shown(status, &begun, details), &format!("/conversations/{}", begun.id)))
+    Ok(with_location(conversation_response(status, &begun, details), &format!("/conversations/{}", begun.id)))
 }

@@ -54,14 +54,14 @@ impl Filter {
         self.event.flatten()
     }
 
-    pub(super) fn shows(&self, delivery: &DeliveryState) -> bool {
+    pub(super) fn matches(&self, delivery: &DeliveryState) -> bool {
         self.status.is_none_or(|status| status == delivery.status)
             && self.endpoint.is_none_or(|endpoint| endpoint.is_some() && endpoint == delivery.receiver.endpoint())
             && self.event.is_none_or(|event| event == Some(delivery.event))
     }
 
     /// Whether a delivery may be to the wanted endpoint, by its key.
-    pub(super) fn may_show(&self, key: DeliveryKey) -> bool {
+    pub(super) fn may_match(&self, key: DeliveryKey) -> bool {
         let is_to = |endpoint| key.tag == Receiver::Endpoint(endpoint).tag();
         self.endpoint.is_none_or(|endpoint| endpoint.is_some_and(is_to))
     }

@@ -17,7 +17,7 @@ impl PageDeliveries {
         Self { order, all: Vec::new() }
     }
 
-    /// Whether it is found already. If it has moved since to where the list shows it earlier, it is found there: behind
+    /// Whether it is found already. If it has moved since to where the list shows it earlier, it is found there: after
     /// the end of this page the next one would not show it again.
     pub(super) fn has(&mut self, position: &Position, delivery: &DeliveryState) -> bool {
         let Some(known) = self.all.iter_mut().find(|(_, known)| known.id == delivery.id) else { return false };

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::filter::{Filter, Part};
 use super::found::PageDeliveries;
-use super::place::{Place, behind, is_after, tag_of};
+use super::place::{EntryPosition, deliveries_after, is_after, tag_of};
 use super::position::Position;
 use crate::app::App;
 use crate::http::caller::Caller;
@@ -21,13 +21,13 @@ use crate::http::paging::{PageRequest, ScanBudget};
 use crate::http::refusal::store_problem;
 use crate::problem::Problem;
 
-/// Entries looked at for one page.
+/// Entries scanned for one page.
 const ENTRIES: ScanBudget = ScanBudget { at_first: 50_000, in_any_case: 1_000 };
 /// Entries read at once, after the first read did not fill the page.
 const ENTRIES_PER_READ: usize = 256;
 
 /// A page under construction.
-pub(super) struct Gathering<'a> {
+pub(super) struct PageBuilder<'a> {
     app: &'a App,
     caller: &'a Caller,
     request: &'a PageRequest,
@@ -42,7 +42,7 @@ pub(super) struct Gathering<'a> {
 /// The position of the next page; `None`: all was read.
 type Next = Option<Position>;
 
-impl<'a> Gathering<'a> {
+impl<'a> PageBuilder<'a> {
     pub(super) fn of(app: &'a App, caller: &'a Caller, request: &'a PageRequest, filter: Filter) -> Self {
         let found = PageDeliveries::of(request.order);
         Self { app, caller, request, filter, found, room: 0, scanned: 0, began: Instant::now() }
@@ -58,17 +58,17 @@ impl<'a> Gathering<'a> {
         let at = self.request.cursor.as_deref().and_then(Position::parse);
         let mut parts = self.filter.parts(order);
         parts.retain(|part| !at.as_ref().is_some_and(|at| at.has_passed(part, order)));
-        let (read, next) = self.look(&parts, at.as_ref()).await?;
+        let (read, next) = self.search(&parts, at.as_ref()).await?;
         // In descending order deliveries move to parts that are read later, and further while those are read.
         let is_last_too = order == Order::Desc && parts.len() > 1;
         let again = if is_last_too { read + 1 } else { read };
-        let (_, more) = self.look(&parts[..again], at.as_ref()).await?;
+        let (_, more) = self.search(&parts[..again], at.as_ref()).await?;
         let next = self.found.cut(limit, more.is_some()).or(next);
         Ok((self.found.into_deliveries(), next.map(|next| next.cursor())))
     }
 
     /// Searches for as many as fit a page. Returns how many parts were read before the last one, and the next position.
-    async fn look(&mut self, parts: &[Part], at: Option<&Position>) -> Result<(usize, Next), Problem> {
+    async fn search(&mut self, parts: &[Part], at: Option<&Position>) -> Result<(usize, Next), Problem> {
         self.room = self.request.limit;
         for (read, part) in parts.iter().enumerate() {
             let next = match part {
@@ -96,7 +96,7 @@ impl<'a> Gathering<'a> {
 
     /// Takes one, unless the page is full.
     fn take(&mut self, position: Position, delivery: DeliveryState) -> bool {
-        if !self.filter.shows(&delivery) || self.found.has(&position, &delivery) {
+        if !self.filter.matches(&delivery) || self.found.has(&position, &delivery) {
             return true;
         }
         let Some(room) = self.room.checked_sub(1) else { return false };
@@ -120,13 +120,13 @@ impl<'a> Gathering<'a> {
         };
         // Expired ones are not shown, whether or not they are removed already.
         let oldest = [&prefix[..before], &ended_from(kept_from)].concat();
-        let mut behind = match at {
+        let mut after_key = match at {
             // An empty key is of an earlier build, and means the beginning.
             Some(Position::Ended(key)) if !key.is_empty() => Some(key.clone()),
             Some(_) | None => None,
         };
         loop {
-            let mut range = range_after(&prefix, behind.as_deref(), self.request.order);
+            let mut range = range_after(&prefix, after_key.as_deref(), self.request.order);
             if range.after.as_ref().is_none_or(|after| after[..] < oldest[..]) {
                 range.after = Some(oldest.clone().into());
             }
@@ -137,7 +137,7 @@ impl<'a> Gathering<'a> {
             for row in &rows {
                 let key = parse_ended_key(self.caller.address, &row.key[before.min(row.key.len())..]);
                 let Some((_, entity, key)) = key else { continue };
-                let delivery = match self.filter.may_show(key) {
+                let delivery = match self.filter.may_match(key) {
                     true => pending::ended(self.app.node(), entity, key).await.map_err(store_problem)?,
                     false => None,
                 };
@@ -146,14 +146,14 @@ impl<'a> Gathering<'a> {
                 {
                     return Ok(self.found.last());
                 }
-                behind = Some(row.key.to_vec());
+                after_key = Some(row.key.to_vec());
             }
             self.scanned += rows.len();
             if rows.len() < limit {
                 return Ok(None);
             }
             if self.is_spent() {
-                return Ok(behind.map(Position::Ended));
+                return Ok(after_key.map(Position::Ended));
             }
             tokio::task::yield_now().await;
         }
@@ -164,20 +164,20 @@ impl<'a> Gathering<'a> {
         let is_of_it =
             |key: &[u8]| prefix.map_or(!key.starts_with(&pending_prefix(None)), |prefix| key.starts_with(prefix));
         // The previous page may have ended in a part that comes before this one.
-        let (mut behind, mut within) = match at {
+        let (mut after_key, mut within) = match at {
             Some(Position::Pending(key, within)) if !key.is_empty() && is_of_it(key) => (Some(key.clone()), *within),
             Some(_) | None => (None, None),
         };
         loop {
             // A partly shown entry is read again, from where the page ended.
-            let inside = behind.clone().filter(|_| within.is_some());
+            let inside = after_key.clone().filter(|_| within.is_some());
             let limit = self.chunk();
             let rows = match &inside {
                 Some(key) => vec![key.clone()],
                 None => {
                     let range = match prefix {
-                        Some(prefix) => range_after(prefix, behind.as_deref(), self.request.order),
-                        None => of_lanes(behind.as_deref(), self.request.order),
+                        Some(prefix) => range_after(prefix, after_key.as_deref(), self.request.order),
+                        None => of_lanes(after_key.as_deref(), self.request.order),
                     };
                     let rows =
                         self.app.node().view(self.caller.address, PENDING, Scan::new(range, self.request.order, limit));
@@ -189,14 +189,14 @@ impl<'a> Gathering<'a> {
                 if next.is_some() {
                     return Ok(next);
                 }
-                behind = Some(key.clone());
+                after_key = Some(key.clone());
             }
             self.scanned += rows.len();
             if inside.is_none() && rows.len() < limit {
                 return Ok(None);
             }
             if self.is_spent() {
-                return Ok(behind.map(|key| Position::Pending(key, None)));
+                return Ok(after_key.map(|key| Position::Pending(key, None)));
             }
             tokio::task::yield_now().await;
         }
@@ -224,8 +224,8 @@ impl<'a> Gathering<'a> {
         Ok(None)
     }
 
-    /// Takes the pending deliveries of one entry, behind the delivery `within`.
-    async fn entry(&mut self, key: &[u8], within: Option<Place>) -> Result<Next, Problem> {
+    /// Takes the pending deliveries of one entry, after the delivery `within`.
+    async fn entry(&mut self, key: &[u8], within: Option<EntryPosition>) -> Result<Next, Problem> {
         let Some(of) = parse_pending_key(self.caller.address, key) else { return Ok(None) };
         let other = |endpoint| of.lane.is_some_and(|lane| lane.receiver.endpoint() != Some(endpoint));
         if self.filter.endpoint().is_some_and(other) {
@@ -237,8 +237,8 @@ impl<'a> Gathering<'a> {
         loop {
             let found = pending::pending(self.app.node(), of, order, after, self.request.limit + 1).await;
             let found = found.map_err(store_problem)?;
-            for (place, delivery) in behind(found.deliveries, within, order) {
-                if !self.take(Position::Pending(key.to_vec(), Some(place)), delivery) {
+            for (position, delivery) in deliveries_after(found.deliveries, within, order) {
+                if !self.take(Position::Pending(key.to_vec(), Some(position)), delivery) {
                     return Ok(self.found.last());
                 }
             }
@@ -253,7 +253,7 @@ impl<'a> Gathering<'a> {
     }
 }
 
-/// The keys of all lanes behind the cursor. They come after those of events that were not looked at yet.
+/// The keys of all lanes after the cursor. They come after those of events that were not examined yet.
 fn of_lanes(cursor: Option<&[u8]>, order: Order) -> KeyRange {
     let first = KeyRange::under(&pending_prefix(None)).before;
     let cursor = cursor.map(Bytes::copy_from_slice);

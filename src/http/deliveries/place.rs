@@ -5,7 +5,7 @@ use actors::outbox::pending::DeliveryState;
 use actors::store::Order;
 
 /// A pending delivery in one entry of the list: its event and its receiver.
-pub(super) type Place = (u64, [u8; TAG_BYTES]);
+pub(super) type EntryPosition = (u64, [u8; TAG_BYTES]);
 
 /// Whether a list in this order shows one position after another.
 pub(super) fn is_after<T: Ord>(place: T, other: T, order: Order) -> bool {
@@ -15,21 +15,21 @@ pub(super) fn is_after<T: Ord>(place: T, other: T, order: Order) -> bool {
     }
 }
 
-/// The deliveries of an entry that a list in this order shows behind the end of the previous page, even if the last one
-/// there is gone.
-pub(super) fn behind(
+/// The deliveries of an entry that a list in this order shows after the end of the previous page, even if the last one
+/// there is no longer pending.
+pub(super) fn deliveries_after(
     found: Vec<(u64, DeliveryState)>,
-    left: Option<Place>,
+    last: Option<EntryPosition>,
     order: Order,
-) -> Vec<(Place, DeliveryState)> {
+) -> Vec<(EntryPosition, DeliveryState)> {
     let placed = found.into_iter().map(|(seq, delivery)| ((seq, tag_of(&delivery)), delivery));
-    let is_wanted = |place: Place| left.is_none_or(|left| is_after(place, left, order));
-    let mut behind: Vec<_> = placed.filter(|(place, _)| is_wanted(*place)).collect();
-    behind.sort_by_key(|(place, _)| *place);
+    let is_wanted = |position: EntryPosition| last.is_none_or(|last| is_after(position, last, order));
+    let mut wanted: Vec<_> = placed.filter(|(place, _)| is_wanted(*place)).collect();
+    wanted.sort_by_key(|(place, _)| *place);
     if order == Order::Desc {
-        behind.reverse();
+        wanted.reverse();
     }
-    behind
+    wanted
 }
 
 /// The receiver's tag in a delivery's id.
@@ -74,8 +74,8 @@ mod tests {
         ] {
             let other = if order == Order::Asc { 8 } else { 6 };
             let found = [pending(7, &tags), pending(other, &[1])].concat();
-            let behind = behind(found, left, order).into_iter().map(|((seq, tag), _)| (seq, tag[0]));
-            assert_eq!(behind.collect::<Vec<_>>(), shown, "{tags:?} {order:?}");
+            let after = deliveries_after(found, left, order).into_iter().map(|((seq, tag), _)| (seq, tag[0]));
+            assert_eq!(after.collect::<Vec<_>>(), shown, "{tags:?} {order:?}");
         }
     }
 }

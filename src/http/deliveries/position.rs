@@ -5,16 +5,16 @@ use actors::outbox::state::pending_prefix;
 use actors::store::Order;
 
 use super::filter::Part;
-use super::place::{Place, is_after};
+use super::place::{EntryPosition, is_after};
 
-/// The beginning of a page of the list: its part, and the entry there behind which it begins. In the order of the list,
+/// The beginning of a page of the list: its part, and the entry there after which it begins. In the order of the list,
 /// oldest first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Position {
-    /// Behind this ended entry.
+    /// After this ended entry.
     Ended(Vec<u8>),
-    /// Behind this pending entry; or within it, behind that delivery. A single event has no entries.
-    Pending(Vec<u8>, Option<Place>),
+    /// After this pending entry; or within it, after that delivery. A single event has no entries.
+    Pending(Vec<u8>, Option<EntryPosition>),
 }
 
 impl Position {

@@ -5,7 +5,7 @@ use actors::outbox::Attempt;
 use actors::outbox::pending::{DeliveryState, Status};
 use serde::Serialize;
 
-use crate::wire::json_view::Shown;
+use crate::wire::json_view::AsText;
 use crate::wire::time::Time;
 
 /// The statuses of deliveries, by name.
@@ -15,11 +15,11 @@ pub(super) const STATUSES: [(&str, Status); 3] =
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct DeliveryView {
-    id: Shown<DeliveryId>,
-    endpoint_id: Option<Shown<EndpointId>>,
+    id: AsText<DeliveryId>,
+    endpoint_id: Option<AsText<EndpointId>>,
     /// The kind of receiver.
     receiver: &'static str,
-    event_id: Shown<EventId>,
+    event_id: AsText<EventId>,
     event_type: String,
     url: String,
     status: &'static str,
@@ -46,10 +46,10 @@ impl DeliveryView {
             duration_ms: attempt.duration_millis,
         };
         Self {
-            id: Shown(delivery.id),
-            endpoint_id: delivery.receiver.endpoint().map(Shown),
+            id: AsText(delivery.id),
+            endpoint_id: delivery.receiver.endpoint().map(AsText),
             receiver: delivery.receiver.word(),
-            event_id: Shown(delivery.event),
+            event_id: AsText(delivery.event),
             event_type: delivery.event_type,
             url: delivery.url,
             status: status.map_or("pending", |(word, _)| word),

@@ -13,7 +13,7 @@ use actors::subscriptions::{Missed, Notice, Subscription};
 use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::standing::{Standing, StreamAccess};
+use super::access::{AccessCheck, StreamAccess};
 use super::{EVENTS_PER_READ, EventsQuery, Log, frame};
 use crate::app::App;
 use crate::http::log::{FIRST_CHUNK, chunk_of};
@@ -29,7 +29,7 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// A reader of a live log.
 pub(super) struct Follower {
     app: App,
-    standing: Standing,
+    access: AccessCheck,
     /// Its channel is deleted, and its reader has got the position to begin at.
     has_ended: bool,
     log: Log,
@@ -39,25 +39,25 @@ pub(super) struct Follower {
     /// Events read and not sent yet.
     ready: VecDeque<Notice>,
     /// The store has more events than were read.
-    behind: bool,
+    is_behind: bool,
     /// How many events to read next, by the length of those before.
     chunk: usize,
-    /// Pieces of agents' replies, if the client asked for them.
+    /// Pieces of agents' replies, if the client requested them.
     listener: Option<Listener>,
     /// A piece that must wait for earlier events.
-    piece: Option<Arc<Delta>>,
+    delta: Option<Arc<Delta>>,
     /// The attempt whose end was sent last: later pieces of it are dropped.
-    over: Option<(TurnId, u32)>,
+    ended_attempt: Option<(TurnId, u32)>,
     _permit: LongRequestPermit,
 }
 
 /// An item of a stream.
 enum StreamItem {
     Event(Notice),
-    Piece(Arc<Delta>),
+    Delta(Arc<Delta>),
 }
 
-/// The next piece; never, if the client asked for none.
+/// The next piece; never, if the client requested none.
 async fn next_delta(listener: &mut Option<Listener>) -> Arc<Delta> {
     match listener {
         Some(listener) => listener.recv().await,
@@ -71,32 +71,32 @@ impl Follower {
         app: App,
         key: Arc<ApiKey>,
         mut log: Log,
-        asked: &EventsQuery,
+        query: &EventsQuery,
         permit: LongRequestPermit,
     ) -> Self {
         let subscription = app.node().subscribe(log.entity);
-        let listener = asked.deltas.then(|| app.node().listen(log.entity));
-        let next = asked.after.unwrap_or(log.newest).saturating_add(1);
+        let listener = query.deltas.then(|| app.node().listen(log.entity));
+        let next = query.after.unwrap_or(log.newest).saturating_add(1);
         let ready = VecDeque::new();
-        let standing = Standing::new(key, log.of_channel.take());
+        let access = AccessCheck::new(key, log.of_channel.take());
         // Events may have happened between the read of the log and the subscription.
-        let behind = true;
+        let is_behind = true;
         let chunk = FIRST_CHUNK;
-        let piece = None;
-        let over = None;
+        let delta = None;
+        let ended_attempt = None;
         Self {
             app,
-            standing,
+            access,
             has_ended: false,
             log,
             subscription,
             next,
             ready,
-            behind,
+            is_behind,
             chunk,
             listener,
-            piece,
-            over,
+            delta,
+            ended_attempt,
             _permit: permit,
         }
     }
@@ -104,24 +104,24 @@ impl Follower {
     /// The next item; `None` when the stream ends: the node stops, or the log is damaged. The reader reconnects.
     async fn next(&mut self) -> Option<StreamItem> {
         loop {
-            if let Some(piece) = self.due_piece() {
-                return Some(StreamItem::Piece(piece));
+            if let Some(delta) = self.due_delta() {
+                return Some(StreamItem::Delta(delta));
             }
             if !self.ready.is_empty()
                 && let Err(error) = self.log.look_up(&self.app).await
             {
-                self.outlast(&error).await?;
+                self.wait_for_store(&error).await?;
                 continue;
             }
             if let Some(event) = self.ready.pop_front() {
                 if event.seq >= self.next {
                     self.next = event.seq + 1;
-                    self.over = ended(&event.event).or(self.over);
+                    self.ended_attempt = ended(&event.event).or(self.ended_attempt);
                     return Some(StreamItem::Event(event));
                 }
                 continue;
             }
-            if self.behind {
+            if self.is_behind {
                 let range = SeqRange::from(self.next);
                 // On the heap while it lasts: a reader that is up to date does not need it.
                 let node = self.app.node();
@@ -129,33 +129,33 @@ impl Follower {
                 let stretch = match Box::pin(reading).await {
                     Ok(stretch) => stretch,
                     Err(error) => {
-                        self.outlast(&error).await?;
+                        self.wait_for_store(&error).await?;
                         continue;
                     }
                 };
-                self.behind = !stretch.is_last;
+                self.is_behind = !stretch.is_last;
                 self.chunk = stretch.length.map_or(self.chunk, |length| chunk_of(length, READY_BYTES, EVENTS_PER_READ));
                 self.ready = stretch.events.into_iter().map(|event| Notice::from(Arc::new(event))).collect();
                 continue;
             }
-            let heard = tokio::select! {
-                heard = self.subscription.recv() => heard,
-                piece = next_delta(&mut self.listener), if self.piece.is_none() => {
-                    self.piece = Some(piece);
+            let received = tokio::select! {
+                received = self.subscription.recv() => received,
+                delta = next_delta(&mut self.listener), if self.delta.is_none() => {
+                    self.delta = Some(delta);
                     continue;
                 }
                 () = self.app.stopping() => return None,
             };
-            match heard {
+            match received {
                 Ok(event) if event.seq == self.next => self.ready.push_back(event),
-                Ok(event) => self.behind = event.seq > self.next,
-                Err(Missed(_)) => self.behind = true,
+                Ok(event) => self.is_behind = event.seq > self.next,
+                Err(Missed(_)) => self.is_behind = true,
             }
         }
     }
 
     /// Pauses for a failing store; `None` if that does not help, or the node stops.
-    async fn outlast(&self, error: &StoreError) -> Option<()> {
+    async fn wait_for_store(&self, error: &StoreError) -> Option<()> {
         if !error.is_transient() {
             tracing::error!(entity = ?self.log.entity, %error, "an event stream ends because its log cannot be read");
             return None;
@@ -168,17 +168,18 @@ impl Follower {
 
     /// The next piece that may be sent: all events before it have been. Pieces older than the next event are sent
     /// first.
-    fn due_piece(&mut self) -> Option<Arc<Delta>> {
+    fn due_delta(&mut self) -> Option<Arc<Delta>> {
         loop {
-            let piece = self.piece.take().or_else(|| self.listener.as_mut()?.try_recv())?;
-            let is_over = self.over.is_some_and(|(turn, attempt)| turn == piece.turn && piece.attempt <= attempt);
+            let delta = self.delta.take().or_else(|| self.listener.as_mut()?.try_recv())?;
+            let is_over =
+                self.ended_attempt.is_some_and(|(turn, attempt)| turn == delta.turn && delta.attempt <= attempt);
             if is_over {
                 continue;
             }
-            if piece.after < self.next {
-                return Some(piece);
+            if delta.after < self.next {
+                return Some(delta);
             }
-            self.piece = Some(piece);
+            self.delta = Some(delta);
             return None;
         }
     }
@@ -191,30 +192,30 @@ impl Follower {
         }
         let quiet = Instant::now() + KEEP_ALIVE_INTERVAL;
         loop {
-            let told = match timeout_at(quiet.min(self.standing.look_at), self.next()).await {
-                Ok(told) => Some(told?),
+            let item = match timeout_at(quiet.min(self.access.check_at), self.next()).await {
+                Ok(item) => Some(item?),
                 Err(_) => None,
             };
-            match self.standing.look(&self.app).await {
-                StreamAccess::Same => {}
-                StreamAccess::NoKey => return None,
-                StreamAccess::NoChannel => {
+            match self.access.check(&self.app).await {
+                StreamAccess::Granted => {}
+                StreamAccess::KeyRevoked => return None,
+                StreamAccess::ChannelDeleted => {
                     self.has_ended = true;
-                    return Some(frame::anew());
+                    return Some(frame::restart());
                 }
             }
-            let Some(told) = told else {
+            let Some(item) = item else {
                 if Instant::now() >= quiet {
                     return Some(frame::comment());
                 }
                 continue;
             };
-            let written = match told {
+            let written = match item {
                 StreamItem::Event(event) => {
                     let source = self.log.source()?;
                     event.form(|record| frame::of_event(record, &source))
                 }
-                StreamItem::Piece(piece) => frame::of_piece(&piece, self.app.now()),
+                StreamItem::Delta(delta) => frame::of_delta(&delta, self.app.now()),
             };
             if !written.is_empty() {
                 return Some(written);

@@ -16,8 +16,8 @@ pub(super) fn of_event(record: &Record<Event>, source: &Source<'_>) -> Bytes {
 }
 
 /// A piece of an agent's reply, which has no id.
-pub(super) fn of_piece(piece: &Delta, now: Millis) -> Bytes {
-    delta_json(piece, now).map(|data| frame(&format!("event: {DELTA}\ndata: "), &data)).unwrap_or_default()
+pub(super) fn of_delta(delta: &Delta, now: Millis) -> Bytes {
+    delta_json(delta, now).map(|data| frame(&format!("event: {DELTA}\ndata: "), &data)).unwrap_or_default()
 }
 
 /// How long a reader waits before it reconnects, in milliseconds. A stopped server has its successor within a second or
@@ -36,7 +36,7 @@ pub(super) const fn comment() -> Bytes {
 
 /// The last frame of a stream whose channel is deleted: no event, but the position for reconnecting. If another channel
 /// has the id by then, its stream begins with its first event.
-pub(super) const fn anew() -> Bytes {
+pub(super) const fn restart() -> Bytes {
     Bytes::from_static(b"id: 0\n\n")
 }
 

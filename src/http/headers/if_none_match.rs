@@ -4,19 +4,19 @@ use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, header};
 
-/// Whether a client has the version named by `etag`, which is written as in an answer; `None` if it does not ask.
+/// Whether a client has the version named by `etag`, which is written as in an answer; `None` without such a header.
 ///
 /// Tags are compared weakly, `*` is any existing version, and all such headers count as one list. A tag without quotes
 /// counts as one with them, because clients copy a message's `checksum` as it is. A malformed tag matches nothing.
 #[must_use]
-pub fn is_known(asked: &HeaderMap, etag: &str) -> Option<bool> {
+pub fn is_known(headers: &HeaderMap, etag: &str) -> Option<bool> {
     let bare = |tag: &str| {
         let tag = tag.trim();
         let tag = tag.strip_prefix("W/").unwrap_or(tag);
         tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag).to_owned()
     };
     let known = bare(etag);
-    let mut lists = asked.get_all(header::IF_NONE_MATCH).iter().peekable();
+    let mut lists = headers.get_all(header::IF_NONE_MATCH).iter().peekable();
     lists.peek()?;
     // This server's tags contain no comma, so a part of a foreign tag never matches.
     let mut tags = lists.filter_map(|list| list.to_str().ok()).flat_map(|list| list.split(','));
@@ -25,9 +25,9 @@ pub fn is_known(asked: &HeaderMap, etag: &str) -> Option<bool> {
 
 /// The answer, or 304 with its headers and without its body if the client has the version of its `ETag`.
 #[must_use]
-pub fn unless_known(asked: &HeaderMap, mut answer: Response) -> Response {
+pub fn unless_known(headers: &HeaderMap, mut answer: Response) -> Response {
     let etag = answer.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok());
-    if answer.status() != StatusCode::OK || etag.and_then(|etag| is_known(asked, etag)) != Some(true) {
+    if answer.status() != StatusCode::OK || etag.and_then(|etag| is_known(headers, etag)) != Some(true) {
         return answer;
     }
     *answer.status_mut() = StatusCode::NOT_MODIFIED;
@@ -59,8 +59,8 @@ mod tests {
             (&[""], Some(false)),
         ] {
             let given = values.iter().map(|value| (header::IF_NONE_MATCH, HeaderValue::from_static(value)));
-            let asked = HeaderMap::from_iter(given);
-            assert_eq!(is_known(&asked, "\"a\""), known, "{values:?}");
+            let headers = HeaderMap::from_iter(given);
+            assert_eq!(is_known(&headers, "\"a\""), known, "{values:?}");
         }
     }
 }

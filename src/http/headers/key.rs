@@ -6,7 +6,7 @@ use crate::problem::Fault;
 
 /// The header of the IETF draft.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// The same under the name used by callers of channel messages.
+/// The header by the name that senders of contacts' messages use.
 pub const X_IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("x-idempotency-key");
 
 /// Longest key, in bytes.

@@ -22,7 +22,7 @@ pub struct Prefer {
 impl Prefer {
     /// How long to wait for background work: as preferred, at most `most`.
     #[must_use]
-    pub fn patience(self, most: Duration) -> Duration {
+    pub fn max_wait(self, most: Duration) -> Duration {
         match self.wait {
             _ if self.respond_async => Duration::ZERO,
             Some(wait) => most.min(Duration::from_secs(wait.into())),
@@ -54,7 +54,7 @@ pub fn prefer(headers: &HeaderMap) -> Prefer {
     prefer
 }
 
-/// The same answer, naming the applied preference.
+/// Names the applied preference in an answer.
 #[must_use]
 pub fn applying(mut response: Response, preference: Option<String>) -> Response {
     if let Some(value) = preference.and_then(|preference| HeaderValue::try_from(preference).ok()) {

@@ -11,9 +11,9 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, StatusCode};
 
-use super::stored::{StoredMessage, find, shown, tag};
+use super::stored::{StoredMessage, find, message_response, tag};
 use crate::app::App;
-use crate::http::answer::{When, ignoring};
+use crate::http::answer::{Replay, with_ignored_fields};
 use crate::http::attachments::link;
 use crate::http::body::JsonBytes;
 use crate::http::caller::{Allowed, Caller, Write};
@@ -39,10 +39,10 @@ use crate::wire::conversation_message::item::{MAX_CONTENT_BYTES, read_tags};
 fn read_edit(fields: &mut Fields<'_>, channel: bool, report: &mut Report) -> (Edit, Option<&'static str>) {
     let length = Length::bytes(0, if channel { MAX_TEXT_BYTES } else { MAX_CONTENT_BYTES });
     let bounds = if channel { METADATA } else { META_DATA };
-    let own_first = |[a, b]: [&'static str; 2]| if channel { [a, b] } else { [b, a] };
-    let (name, text) = either(fields, own_first(["text", "content"])).unzip();
+    let own_names_first = |[a, b]: [&'static str; 2]| if channel { [a, b] } else { [b, a] };
+    let (name, text) = either(fields, own_names_first(["text", "content"])).unzip();
     let text = read_or(text, String::new, |value| value.string(report, length).map(Cow::into_owned));
-    let metadata = either(fields, own_first(["metadata", "meta_data"])).map(|(_, value)| value);
+    let metadata = either(fields, own_names_first(["metadata", "meta_data"])).map(|(_, value)| value);
     let metadata = read_or(metadata, || Json::from_checked("{}"), |value| value.free_object(report, bounds));
     let tags = read_or(given(fields, "tags"), || None, |value| read_tags(value, report).map(Some));
     (Edit { text, metadata, tags, seen: None }, name)
@@ -51,12 +51,12 @@ fn read_edit(fields: &mut Fields<'_>, channel: bool, report: &mut Report) -> (Ed
 /// The value of a given member; `null` gives the empty value.
 fn read_or<T>(
     member: Option<Option<Value<'_>>>,
-    nothing: impl FnOnce() -> T,
+    empty: impl FnOnce() -> T,
     read: impl FnOnce(&Value<'_>) -> Option<T>,
 ) -> Option<T> {
     match member? {
         Some(value) => read(&value),
-        None => Some(nothing()),
+        None => Some(empty()),
     }
 }
 
@@ -115,7 +115,7 @@ pub(in crate::http) async fn edit(
         edit.seen = wanted.is_of_versions().then(|| Box::new(found.overlay.clone()));
     }
     let found = amend(&app, &caller, found, Amendment::Edit(edit), without_key(&context)).await?.0;
-    Ok(ignoring(shown(&caller, &found), &ignored))
+    Ok(with_ignored_fields(message_response(&caller, &found), &ignored))
 }
 
 /// `DELETE /messages/{id}`: removes the content and keeps the sequence.
@@ -166,8 +166,8 @@ pub(in crate::http) async fn acknowledge(
     if let Some(response) = whole.forward(found.entity).await? {
         return Ok(response);
     }
-    let (found, when) = amend(&app, &caller, found, Amendment::Acknowledge(receipt), command_context).await?;
-    Ok(when.told(ignoring(shown(&caller, &found), &ignored)))
+    let (found, replay) = amend(&app, &caller, found, Amendment::Acknowledge(receipt), command_context).await?;
+    Ok(replay.mark(with_ignored_fields(message_response(&caller, &found), &ignored)))
 }
 
 /// Sends the command to the conversation. Returns the message as this request, or the first one with its idempotency
@@ -178,7 +178,7 @@ async fn amend(
     found: StoredMessage,
     amendment: Amendment,
     command_context: CommandContext,
-) -> Result<(StoredMessage, When), Problem> {
+) -> Result<(StoredMessage, Replay), Problem> {
     let entity = found.entity;
     let key = command_context.key.map(|key| key.hash);
     let amend = Amend { message: found.message.id, amendment };
@@ -188,22 +188,22 @@ async fn amend(
         .await
         .map_err(|refusal| problem_of(refusal, rejected))?
     {
-        Answer::Done(overlay) => Ok((StoredMessage { overlay: *overlay, ..found }, When::Now)),
+        Answer::Done(overlay) => Ok((StoredMessage { overlay: *overlay, ..found }, Replay::First)),
         Answer::Repeat(_) => {
             let now = find(app, caller, &found.message.id.to_string()).await?;
-            let shown = shown_to(app, entity, now.message.id.number, key).await?;
-            let shown = shown.filter(|_| now.message.removal(&now.overlay).is_none());
-            let found = match shown {
+            let overlay = answered_overlay(app, entity, now.message.id.number, key).await?;
+            let overlay = overlay.filter(|_| now.message.removal(&now.overlay).is_none());
+            let found = match overlay {
                 Some(overlay) => StoredMessage { overlay, ..now },
                 None => now.at(app.now()),
             };
-            Ok((found, When::Before))
+            Ok((found, Replay::Repeated))
         }
     }
 }
 
 /// The message as in the answer to the request with this idempotency key, if that was stored.
-pub(in crate::http) async fn shown_to(
+pub(in crate::http) async fn answered_overlay(
     app: &App,
     entity: EntityKey,
     seq: u64,

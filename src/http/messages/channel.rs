@@ -14,7 +14,7 @@ use axum::response::Response;
 use http::StatusCode;
 
 use super::{MessageRequest, SubmitError, Submitted, UnparsedMessage, find_channel, stored};
-use crate::http::answer::{When, located};
+use crate::http::answer::{Replay, with_location};
 use crate::http::attachments::link::{self, Linking};
 use crate::http::caller::Caller;
 use crate::http::idempotency::{CHANNEL_SCOPE, without_key};
@@ -101,7 +101,7 @@ async fn append(
         let post = Post { opening, expected: None, messages: vec![message], turn: None };
         match request.submit(entity, post, request.command_context(CHANNEL_SCOPE)).await {
             Ok(submitted) => {
-                if submitted.when == When::Now {
+                if submitted.replay == Replay::First {
                     // The files' records get their message now, not at the check in a day.
                     let files: Vec<_> = content.attachments.iter().map(|file| file.id).collect();
                     app.node().settle(caller.address, &files);
@@ -118,10 +118,10 @@ async fn append(
 /// 201 with the message as it was accepted, even if it has changed since.
 fn accepted(request: &MessageRequest<'_>, channel: &str, submitted: &Submitted) -> Result<Response, Problem> {
     let message = submitted.message()?;
-    request.context.accepted(message.id);
+    request.context.record_message(message.id);
     let overlay = Overlay::default();
-    let response = request.answer(StatusCode::CREATED, &channel_view(channel, message, &overlay), submitted.when);
-    Ok(located(response, &format!("/messages/{}", message.id)))
+    let response = request.answer(StatusCode::CREATED, &channel_view(channel, message, &overlay), submitted.replay);
+    Ok(with_location(response, &format!("/messages/{}", message.id)))
 }
 
 /// The sender: for an agent its channel, for a person the key's principal.
@@ -145,9 +145,9 @@ async fn revised(
     let caller = request.caller;
     let mut id = MessageId::parse(text);
     if let (Some(wanted), Some(channel)) = (id, channel) {
-        let there = channel.conversation(caller.address);
+        let entity = channel.conversation(caller.address);
         let known = stored::look_up(app, caller, wanted).await?;
-        id = known.filter(|known| known.entity == there).map(|known| known.message.id);
+        id = known.filter(|known| known.entity == entity).map(|known| known.message.id);
     }
     if id.is_none() {
         let message = "names no earlier message of this channel";

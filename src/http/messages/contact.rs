@@ -22,7 +22,7 @@ use axum::response::Response;
 
 use super::media;
 use super::{MessageRequest, SubmitError, Submitted, UnparsedMessage};
-use crate::http::answer::When;
+use crate::http::answer::Replay;
 use crate::http::attachments::link;
 use crate::http::contacts::contact_not_found;
 use crate::http::headers::prefer;
@@ -58,7 +58,7 @@ pub(super) async fn post(unparsed: UnparsedMessage<'_>, channel: Option<Arc<Chan
     request.report.refuse()?;
     let channel = channel.ok_or_else(channel_not_found)?;
     let contact = entity_of(request.caller.address, &post.normalized_identifier);
-    let exchange = Exchange {
+    let exchange = ContactExchange {
         request: &request,
         channel: &channel,
         contact,
@@ -74,15 +74,15 @@ pub(super) async fn post(unparsed: UnparsedMessage<'_>, channel: Option<Arc<Chan
         return Ok(response);
     }
     let ContactPost { identifier, contact_name: name, memories, .. } = post;
-    let sent = Sent { identifier, name, memories, content };
-    match &sent.content {
-        ContactContent::Media(media) => exchange.with_file(&sent, &agent, media).await,
-        ContactContent::Text(_) => exchange.without_file(&sent, &agent).await,
+    let incoming = IncomingMessage { identifier, name, memories, content };
+    match &incoming.content {
+        ContactContent::Media(media) => exchange.with_file(&incoming, &agent, media).await,
+        ContactContent::Text(_) => exchange.without_file(&incoming, &agent).await,
     }
 }
 
-/// The data that a contact sends.
-struct Sent {
+/// The message as the contact sent it.
+struct IncomingMessage {
     identifier: String,
     name: Option<String>,
     memories: bool,
@@ -90,7 +90,7 @@ struct Sent {
 }
 
 /// One message of a contact, and its answer.
-struct Exchange<'a> {
+struct ContactExchange<'a> {
     request: &'a MessageRequest<'a>,
     channel: &'a Channel,
     contact: EntityKey,
@@ -104,26 +104,26 @@ enum ResolvedContact {
     /// The contact and its open conversation.
     Open(ContactId, OpenConversation),
     /// An earlier request with the same key has stored its message, in an earlier conversation.
-    Stored(StoredBefore),
+    Earlier(EarlierMessage),
 }
 
 /// What an earlier request with the same key stored, and where.
-struct StoredBefore {
+struct EarlierMessage {
     entity: EntityKey,
     submitted: Submitted,
 }
 
-/// The request's message.
-enum Stored {
+/// What became of the request's message.
+enum StoreOutcome {
     /// Stored by this request; with the events that follow.
-    Now(Box<Delivered>, Subscription),
-    /// Stored by an earlier request.
-    Before(StoredBefore),
-    /// Not stored: as many turns wait as may. With the events that follow.
-    NoRoom(Subscription),
+    New(Box<Delivered>, Subscription),
+    /// Stored by an earlier request with the same key.
+    Earlier(EarlierMessage),
+    /// Not stored, because as many turns wait as may. With the events that follow.
+    AtCapacity(Subscription),
 }
 
-impl Exchange<'_> {
+impl ContactExchange<'_> {
     /// Forwards the request to the server that owns the contact's first conversation here, whichever is open now: so
     /// one server gets all messages of one contact on one channel, without a read of the store.
     async fn forwarded(&self, content: &ContactContent) -> Result<Option<Response>, Problem> {
@@ -147,10 +147,10 @@ impl Exchange<'_> {
         EntityKey::conversation(self.contact.workspace, id.address)
     }
 
-    /// The same exchange on the channel as it is by now.
-    fn on<'b>(&'b self, channel: &'b Channel) -> Exchange<'b> {
+    /// This exchange on the channel as it is now.
+    fn with_channel<'b>(&'b self, channel: &'b Channel) -> ContactExchange<'b> {
         let scope = contact_scope(&channel.incarnation(), self.contact.id);
-        Exchange { channel, scope, ..*self }
+        ContactExchange { channel, scope, ..*self }
     }
 
     /// The channel's agent, if the channel takes messages.
@@ -181,7 +181,7 @@ impl Exchange<'_> {
     }
 
     /// The effect of an earlier request with the same key, in any of the contact's conversations.
-    async fn find_earlier(&self) -> Result<Option<StoredBefore>, Problem> {
+    async fn find_earlier(&self) -> Result<Option<EarlierMessage>, Problem> {
         if self.request.keyed.is_none() {
             return Ok(None);
         }
@@ -196,7 +196,7 @@ impl Exchange<'_> {
             let entity = self.generation(generation);
             let command_context = self.request.command_context(&self.scope);
             if let Some(submitted) = self.request.earlier(entity, command_context).await?.submitted()? {
-                return Ok(Some(StoredBefore { entity, submitted }));
+                return Ok(Some(EarlierMessage { entity, submitted }));
             }
             left = match left {
                 Some(left) => Some(left - 1),
@@ -224,37 +224,43 @@ impl Exchange<'_> {
         Ok(node.created_at(entity).await.map_err(store_problem)?.unwrap_or_else(|| node.now()))
     }
 
-    /// Stores the message once there is room for its turn, unless an earlier request did, and waits for the turn.
-    async fn deliver(&self, sent: &Sent, agent: &str, file: Option<&attachment::State>) -> Result<Response, Problem> {
+    /// Stores the message once there is capacity for its turn, unless an earlier request did, and waits for the turn.
+    async fn deliver(
+        &self,
+        incoming: &IncomingMessage,
+        agent: &str,
+        file: Option<&attachment::State>,
+    ) -> Result<Response, Problem> {
         if let Err(refusal) = self.admit(agent) {
             return self.earlier_or(refusal).await;
         }
         let mut bound = None;
-        let mut place = None;
+        let mut position = None;
         let mut channel: Option<Arc<Channel>> = None;
         loop {
-            // After a wait for room the channel may have another agent.
-            let later = channel.as_deref().map(|channel| self.on(channel));
+            // After a wait for capacity the channel may have another agent.
+            let later = channel.as_deref().map(|channel| self.with_channel(channel));
             let exchange = later.as_ref().unwrap_or(self);
             let agent = if later.is_some() { Cow::Owned(exchange.agent()?) } else { Cow::Borrowed(agent) };
             let stored = {
-                let own = self.lock_key().await?;
-                exchange.store(sent, &agent, file, &mut bound, own.as_ref()).await?
+                let lock = self.lock_key().await?;
+                exchange.store(incoming, &agent, file, &mut bound, lock.as_ref()).await?
             };
-            let waited = place.as_ref().map_or(Duration::ZERO, QueuePosition::waited);
+            let waited = position.as_ref().map_or(Duration::ZERO, QueuePosition::waited);
             let (first, now) = match stored {
-                Stored::Now(delivered, events) => {
-                    drop(place);
+                StoreOutcome::New(delivered, events) => {
+                    drop(position);
                     return self.answer(Delivered { waited, ..*delivered }, events).await;
                 }
-                Stored::Before(before) => {
-                    drop(place);
+                StoreOutcome::Earlier(before) => {
+                    drop(position);
                     return self.repeat(&before, waited).await;
                 }
                 // A request with the same key may be stored meanwhile.
-                Stored::NoRoom(events) => Box::pin(self.wait_for_room(place, events)).await?,
+                StoreOutcome::AtCapacity(events) => Box::pin(self.wait_for_capacity(position, events)).await?,
             };
-            (place, channel) = (Some(first), Some(now));
+            position = Some(first);
+            channel = Some(now);
         }
     }
 
@@ -266,18 +272,18 @@ impl Exchange<'_> {
     /// 409 `idempotency_in_progress` after the time in which a command is answered.
     async fn lock_key(&self) -> Result<Option<KeyLock>, Problem> {
         let Some(keyed) = &self.request.keyed else { return Ok(None) };
-        let own = self.request.app.lock_message_key(keyed.used(&self.scope).hash).await;
-        own.map(|own| Some(Arc::new(own))).ok_or_else(in_progress)
+        let lock = self.request.app.lock_message_key(keyed.used(&self.scope).hash).await;
+        lock.map(|lock| Some(Arc::new(lock))).ok_or_else(in_progress)
     }
 
     /// Posts to a conversation. The command is carried out even if the client hangs up meanwhile, so a task of its own
     /// keeps the lock until it is answered: a retry would look for the message before it is stored.
-    async fn submit(&self, entity: EntityKey, post: Post, own: Option<&KeyLock>) -> Result<Submitted, SubmitError> {
+    async fn submit(&self, entity: EntityKey, post: Post, lock: Option<&KeyLock>) -> Result<Submitted, SubmitError> {
         let command_context = self.request.command_context(&self.scope);
-        let Some(own) = own.cloned() else { return self.request.submit(entity, post, command_context).await };
+        let Some(lock) = lock.cloned() else { return self.request.submit(entity, post, command_context).await };
         let node = Arc::clone(self.request.app.node());
         let posting = tokio::spawn(async move {
-            let _own = own;
+            let _lock = lock;
             node.conversation(entity, post, command_context).await
         });
         let answer = posting.await.map_err(|_| broken("a post that has begun is answered"))?;
@@ -288,40 +294,40 @@ impl Exchange<'_> {
     /// attempt that was refused.
     async fn store(
         &self,
-        sent: &Sent,
+        incoming: &IncomingMessage,
         agent: &str,
         file: Option<&attachment::State>,
         bound: &mut Option<Bound>,
-        own: Option<&KeyLock>,
-    ) -> Result<Stored, Problem> {
-        let Sent { identifier, name, .. } = sent;
+        lock: Option<&KeyLock>,
+    ) -> Result<StoreOutcome, Problem> {
+        let IncomingMessage { identifier, name, .. } = incoming;
         let node = self.request.app.node();
         let (mut contact, mut open) = match self.find_or_begin(identifier, name.as_ref()).await? {
             ResolvedContact::Open(contact, open) => (contact, open),
-            ResolvedContact::Stored(before) => return Ok(Stored::Before(before)),
+            ResolvedContact::Earlier(before) => return Ok(StoreOutcome::Earlier(before)),
         };
         let mut conversation = open.id;
         for _ in 0..MAX_ATTEMPTS {
             let entity = self.conversation(conversation);
             let attachments = self.attachments(file, conversation, bound).await?;
-            let post = self.message_with_turn(sent, agent, (contact, conversation), attachments);
+            let post = self.message_with_turn(incoming, agent, (contact, conversation), attachments);
             let events = node.subscribe(entity);
-            match self.submit(entity, post, own).await {
-                Ok(submitted) if submitted.when == When::Before => {
-                    return Ok(Stored::Before(StoredBefore { entity, submitted }));
+            match self.submit(entity, post, lock).await {
+                Ok(submitted) if submitted.replay == Replay::Repeated => {
+                    return Ok(StoreOutcome::Earlier(EarlierMessage { entity, submitted }));
                 }
                 Ok(submitted) => {
                     let message = submitted.message()?.clone();
                     let turn = *submitted.turn.ok_or_else(|| broken("a contact's message has a turn"))?;
-                    let when = When::Now;
-                    let tries_again = false;
+                    let replay = Replay::First;
+                    let retries_turn = false;
                     let waited = Duration::ZERO;
                     let delivered =
-                        Delivered { entity, contact, conversation, message, turn, when, tries_again, waited };
-                    return Ok(Stored::Now(Box::new(delivered), events));
+                        Delivered { entity, contact, conversation, message, turn, replay, retries_turn, waited };
+                    return Ok(StoreOutcome::New(Box::new(delivered), events));
                 }
                 Err(SubmitError::Refused(Refusal::Rejected(Rejection::TooManyTurns))) => {
-                    return Ok(Stored::NoRoom(events));
+                    return Ok(StoreOutcome::AtCapacity(events));
                 }
                 Err(SubmitError::Refused(Refusal::Rejected(Rejection::Closed))) => {
                     let reopened = if conversation == open.id { self.reopened(&open).await? } else { None };
@@ -333,7 +339,7 @@ impl Exchange<'_> {
                     // An earlier attempt of the same request may have been accepted in the closed conversation, or in a
                     // later one.
                     if let Some(before) = self.find_earlier().await? {
-                        return Ok(Stored::Before(before));
+                        return Ok(StoreOutcome::Earlier(before));
                     }
                 }
                 Err(error) => return Err(error.into_problem(rejected)),
@@ -365,13 +371,13 @@ impl Exchange<'_> {
     /// The message for a conversation of the contact, which the message may open, with the turn that answers it.
     fn message_with_turn(
         &self,
-        sent: &Sent,
+        incoming: &IncomingMessage,
         agent: &str,
         (contact, conversation): (ContactId, ConversationId),
         attachments: Vec<Attachment>,
     ) -> Post {
-        let content = sent.content.clone().into_content(contact.to_string(), attachments);
-        let content = Arc::new(Content { memories: sent.memories, ..content });
+        let content = incoming.content.clone().into_content(contact.to_string(), attachments);
+        let content = Arc::new(Content { memories: incoming.memories, ..content });
         Post {
             opening: Some(self.opening(conversation, contact, agent)),
             expected: Some(conversation),
@@ -386,7 +392,7 @@ impl Exchange<'_> {
         for id in last.earlier_of_this_life() {
             match self.request.app.node().state::<Conversation>(self.conversation(id)).await {
                 Ok(state) if state.as_ref().is_some_and(|state| !state.closed) => {
-                    self.go_back(last).await?;
+                    self.record_reopening(last).await?;
                     return Ok(Some(id));
                 }
                 // A conversation that cannot be read cannot accept the message either.
@@ -397,7 +403,7 @@ impl Exchange<'_> {
         Ok(None)
     }
 
-    async fn go_back(&self, last: &OpenConversation) -> Result<(), Problem> {
+    async fn record_reopening(&self, last: &OpenConversation) -> Result<(), Problem> {
         if last.returned_to_earlier.is_some() {
             return Ok(());
         }
@@ -415,7 +421,7 @@ impl Exchange<'_> {
         if found.as_ref().is_none_or(|(_, open)| open.generation > 1)
             && let Some(before) = self.find_earlier().await?
         {
-            return Ok(ResolvedContact::Stored(before));
+            return Ok(ResolvedContact::Earlier(before));
         }
         let found = match found {
             Some(found) => Some(found),
@@ -453,9 +459,9 @@ impl Exchange<'_> {
     }
 
     /// Answers a retry: joins the turn, or retries a failed one. The message is not appended again. A request that
-    /// waited while another one fetched its file, or for room as `waited` says, is no retry, and gets the turn's state
-    /// since then.
-    async fn repeat(&self, before: &StoredBefore, waited: Duration) -> Result<Response, Problem> {
+    /// waited while another one fetched its file, or for capacity as `waited` says, is no retry, and gets the turn's
+    /// state since then.
+    async fn repeat(&self, before: &EarlierMessage, waited: Duration) -> Result<Response, Problem> {
         let node = self.request.app.node();
         let entity = before.entity;
         let origin = node.origin(entity).await.map_err(store_problem)?;
@@ -468,14 +474,14 @@ impl Exchange<'_> {
         let events = node.subscribe(entity);
         let turn = node.turn(entity, number).await.map_err(store_problem)?;
         let mut turn = turn.ok_or_else(|| broken("the turn of a message exists"))?;
-        let mut tries_again = false;
+        let mut retries_turn = false;
         if turn.status == TurnStatus::Failed && self.fetching.is_none() && waited.is_zero() {
             self.admit(self.channel.agent.as_ref().unwrap_or(&turn.agent))?;
             let command_context = without_key(self.request.context);
             let again = RetryTurn { number, agent: self.channel.agent.clone() };
             turn = match node.conversation(entity, again, command_context).await.and_then(Answer::unkeyed) {
                 Ok(turn) => {
-                    tries_again = true;
+                    retries_turn = true;
                     *turn
                 }
                 // Another retry has ended the turn meanwhile.
@@ -487,8 +493,8 @@ impl Exchange<'_> {
             };
         }
         let conversation = message.conversation;
-        let when = When::Before;
-        let delivered = Delivered { entity, contact, conversation, message, turn, when, tries_again, waited };
+        let replay = Replay::Repeated;
+        let delivered = Delivered { entity, contact, conversation, message, turn, replay, retries_turn, waited };
         self.answer(delivered, events).await
     }
 }

@@ -37,7 +37,7 @@ pub(super) async fn post(unparsed: UnparsedMessage<'_>, path_conversation: Optio
     if let Some(submitted) = request.replay_before_refusal(files.missing, place).await? {
         return Ok(accepted(&request, &submitted));
     }
-    strangers(&post, &mut request.report);
+    report_foreign_parents(&post, &mut request.report);
     request.report.refuse()?;
     let mut mentions: Vec<_> = files.found.iter().zip(&references).map(|(file, (path, _))| (file.id, *path)).collect();
     mentions.sort_by_key(|(id, _)| *id);
@@ -77,7 +77,7 @@ pub(super) async fn post(unparsed: UnparsedMessage<'_>, path_conversation: Optio
 }
 
 /// Parents that cannot be messages of this conversation, whatever it contains, are faults among the others.
-fn strangers(post: &ConversationPost, report: &mut Report) {
+fn report_foreign_parents(post: &ConversationPost, report: &mut Report) {
     let here = match post.conversation_id.as_deref().map(ConversationId::parse) {
         Some(None) => return,
         Some(Some(id)) => Some(id.address),
@@ -151,8 +151,8 @@ async fn agent_of(request: &MessageRequest<'_>, id: ConversationId) -> Result<Op
 fn new_message(caller: &Caller, agent: Option<&str>, mut item: ConversationItem, memories: bool) -> NewMessage {
     let principal = &caller.key.principal;
     // A `senderId` with the role of a user means that the sender is no agent.
-    let is_told = item.sender_id.is_some() && item.role == role::USER;
-    let is_agent = item.role == role::ASSISTANT || (principal.kind == PrincipalKind::Agent && !is_told);
+    let names_user = item.sender_id.is_some() && item.role == role::USER;
+    let is_agent = item.role == role::ASSISTANT || (principal.kind == PrincipalKind::Agent && !names_user);
     let kind = if is_agent { SenderKind::Agent } else { SenderKind::User };
     let default = agent.filter(|_| speaks_for_an_agent(&item)).unwrap_or(&principal.id);
     let sender = Sender { kind, id: item.sender_id.take().unwrap_or_else(|| default.to_owned()) };
@@ -162,15 +162,15 @@ fn new_message(caller: &Caller, agent: Option<&str>, mut item: ConversationItem,
 
 /// 200 with the messages as they were accepted, always an array.
 fn accepted(request: &MessageRequest<'_>, submitted: &Submitted) -> Response {
-    let Submitted { messages, when, .. } = submitted;
+    let Submitted { messages, replay, .. } = submitted;
     if let Some(first) = messages.first() {
-        request.context.accepted(first.id);
+        request.context.record_message(first.id);
     }
     let overlay = Overlay::default();
     let workspace = &request.caller.workspace;
     let mut text = Vec::with_capacity(messages.iter().map(|message| view_bytes(message, &overlay)).sum());
     array(&mut text, messages, |out, message| conversation_view(workspace, message, &overlay).write(out));
-    request.finish(answer::json_text(StatusCode::OK, text), *when)
+    request.finish(answer::json_text(StatusCode::OK, text), *replay)
 }
 
 /// The error as clients see it. `batch`: the request carries a list of messages.

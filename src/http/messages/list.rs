@@ -18,7 +18,7 @@ use super::human_channel;
 use crate::app::App;
 use crate::http::caller::{Allowed, Caller, Read};
 use crate::http::context::RequestContext;
-use crate::http::log::{CHUNK_BYTES, FIRST_CHUNK, FIRST_OF_PAGE, behind, chunk_of};
+use crate::http::log::{CHUNK_BYTES, FIRST_CHUNK, FIRST_OF_PAGE, chunk_of, seqs_after};
 use crate::http::paging::{PAGE_BYTES, Page, PageRequest, ScanBudget};
 use crate::http::query::Query;
 use crate::http::refusal::conversation::conversation_not_found;
@@ -27,9 +27,9 @@ use crate::problem::{Fault, Problem};
 use crate::wire::channel_message::view::channel_view;
 use crate::wire::conversation_message::view::{conversation_view, view_bytes};
 
-/// Events looked at for one page: `docs/decisions/0035-a-search-goes-on.md`.
+/// Events scanned for one page: `docs/decisions/0035-a-search-goes-on.md`.
 const EVENTS: ScanBudget = ScanBudget { at_first: 50_000, in_any_case: 10_000 };
-/// Bytes of them; of long messages fewer are looked at.
+/// Bytes of them; of long messages fewer are scanned.
 const BYTES: ScanBudget = ScanBudget { at_first: 40 * 1024 * 1024, in_any_case: 8 * 1024 * 1024 };
 /// Events read at once.
 const EVENTS_PER_READ: usize = 256;
@@ -101,19 +101,19 @@ impl Filter {
         *self != Self::default()
     }
 
-    fn wants(&self, message: &Message, overlay: &Overlay) -> bool {
+    fn matches(&self, message: &Message, overlay: &Overlay) -> bool {
         let content = &message.content;
-        let gone = message.removal(overlay).is_some();
+        let removed = message.removal(overlay).is_some();
         let sent = &content.sender;
         let sender = self.channel.as_ref().map_or(sent.id.as_str(), |channel| sent.id_on(channel));
         let found = |terms: &[String]| {
-            let text = overlay.text.as_ref().or(content.text.as_ref()).filter(|_| !gone);
+            let text = overlay.text.as_ref().or(content.text.as_ref()).filter(|_| !removed);
             let text = text.map(|text| text.to_lowercase()).unwrap_or_default();
             terms.iter().all(|term| text.contains(term))
         };
         let tags = overlay.tags_of(content);
-        let tagged = |tag: &String| !gone && tags.is_some_and(|tags| tags.contains(tag));
-        let attached = !gone
+        let tagged = |tag: &String| !removed && tags.is_some_and(|tags| tags.contains(tag));
+        let attached = !removed
             && (!content.attachments.is_empty()
                 || content.references.as_ref().is_some_and(|references| references.as_str() != "[]"));
         (self.search.is_empty() || found(&self.search))
@@ -136,14 +136,14 @@ fn terms(search: &str) -> Vec<String> {
     terms.filter(|term| !term.is_empty()).collect()
 }
 
-/// The events that a request has looked at.
+/// The events that a request has scanned.
 #[derive(Debug, Default)]
-struct Looked {
+struct Scanned {
     events: usize,
     bytes: usize,
 }
 
-impl Looked {
+impl Scanned {
     fn is_spent(&self, after: Duration) -> bool {
         EVENTS.is_spent(self.events, after) || BYTES.is_spent(self.bytes, after)
     }
@@ -183,16 +183,16 @@ async fn page_of(
     let node = app.node();
     let mut data = Vec::new();
     let mut bytes = 0;
-    let mut looked = Looked::default();
+    let mut scanned = Scanned::default();
     let mut at = request.seq();
     loop {
-        let place = if filter.is_some() { app.scans().enter(until).await } else { None };
-        if filter.is_some() && place.is_none() {
-            // The events looked at are a page, if a short one.
-            return if looked.events > 0 { Ok(Page { data, next: position(at) }) } else { Err(too_many_searches()) };
+        let permit = if filter.is_some() { app.scans().enter(until).await } else { None };
+        if filter.is_some() && permit.is_none() {
+            // The scanned events are a page, if a short one.
+            return if scanned.events > 0 { Ok(Page { data, next: position(at) }) } else { Err(too_many_searches()) };
         }
-        let range = behind(1, at, request.order);
-        let chunk = looked.chunk(filter, request.limit);
+        let range = seqs_after(1, at, request.order);
+        let chunk = scanned.chunk(filter, request.limit);
         let events = node.events::<Conversation>(entity, range, request.order, chunk).await.map_err(store_problem)?;
         let (Some(first), Some(last)) = (events.first(), events.last()) else {
             return Ok(Page { data, next: None });
@@ -203,10 +203,10 @@ async fn page_of(
         let complete = events.len() < chunk;
         for event in &events {
             let message = message_of(event);
-            looked.take(message.as_ref());
+            scanned.take(message.as_ref());
             if let Some(message) = message {
                 let overlay = overlays.remove(&event.seq).unwrap_or_default();
-                if filter.wants(&message, &overlay) {
+                if filter.matches(&message, &overlay) {
                     bytes += message.content.weight() + overlay.rendered_weight();
                     if data.len() == request.limit || (!data.is_empty() && bytes > PAGE_BYTES) {
                         return Ok(Page { data, next: position(at) });
@@ -219,15 +219,15 @@ async fn page_of(
         if complete {
             return Ok(Page { data, next: None });
         }
-        if looked.is_spent(began.elapsed()) {
+        if scanned.is_spent(began.elapsed()) {
             return Ok(Page { data, next: position(at) });
         }
-        drop(place);
+        drop(permit);
         tokio::task::yield_now().await;
     }
 }
 
-/// 503, before any event was looked at.
+/// 503, before any event was scanned.
 fn too_many_searches() -> Problem {
     Problem::unavailable("overloaded", "too many searches are in progress; retry later", 1)
 }
@@ -275,12 +275,12 @@ pub(in crate::http) async fn of_conversation(
 }
 
 async fn of_channel(app: &App, caller: &Caller, uri: &Uri, query: &Query, channel: &str) -> Result<Response, Problem> {
-    let asked = |name: &str| {
+    let read_query = |name: &str| {
         let list = format!("channels/{}/{name}/messages", caller.workspace);
         let (request, filter) = Problem::both(PageRequest::from_query(query, &list), Filter::from_query(query))?;
         Ok((request, filter, list))
     };
-    let (channel, (request, filter, list)) = human_channel(app, caller, (channel, "/channelId"), asked).await?;
+    let (channel, (request, filter, list)) = human_channel(app, caller, (channel, "/channelId"), read_query).await?;
     let entity = channel.conversation(caller.address);
     let page = page_of(app, entity, &request, &filter.of_channel(&channel.id)).await?;
     let now = app.now();
@@ -308,7 +308,7 @@ async fn conversation_page(
     found.filter(|found| *found == id).ok_or_else(conversation_not_found)?;
     let page = page_of(app, entity, &request, &filter).await?;
     let bytes = page.data.iter().map(|(message, overlay)| view_bytes(message, overlay)).sum();
-    Ok(page.written(&list, uri, bytes, |out, (message, overlay)| {
+    Ok(page.render_with(&list, uri, bytes, |out, (message, overlay)| {
         conversation_view(&caller.workspace, message, overlay).write(out);
     }))
 }
@@ -330,7 +330,7 @@ mod tests {
             (1, megabytes(8), 1, true),
         ] {
             let after = Duration::from_secs(seconds);
-            assert_eq!(Looked { events, bytes }.is_spent(after), is_spent, "{events} {bytes} {seconds}");
+            assert_eq!(Scanned { events, bytes }.is_spent(after), is_spent, "{events} {bytes} {seconds}");
         }
     }
 }

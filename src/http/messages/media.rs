@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::MessageRequest;
 use crate::app::App;
 use crate::egress::{Download, Fault, Limits};
-use crate::http::attachments::arrival::{Arrival, Arrived, Named, begin};
+use crate::http::attachments::arrival::{Arrival, ArrivalOutcome, FileInfo, begin};
 use crate::http::attachments::{MAX_BYTES, sniff};
 use crate::http::headers::essence;
 use crate::http::idempotency::without_key;
@@ -25,11 +25,11 @@ use crate::problem::Problem;
 use crate::wire::contact_message::content::Media;
 use crate::wire::filename;
 
-mod first;
+mod single_flight;
 
-pub(super) use first::First;
+pub(super) use single_flight::FlightLeader;
 
-use first::Firsts;
+use single_flight::SingleFlight;
 
 /// The contract's bounds of a download.
 pub(crate) const LIMITS: Limits = Limits { within: Duration::from_secs(30), bytes: MAX_BYTES, redirects: 3 };
@@ -49,7 +49,7 @@ pub(crate) struct Fetches {
     most: usize,
     permits: Arc<Semaphore>,
     shares: Shares,
-    keyed: Arc<Firsts>,
+    keyed: Arc<SingleFlight>,
 }
 
 /// Permission to fetch one file, until it is dropped.
@@ -72,11 +72,11 @@ impl Fetches {
         self.keyed.has(key)
     }
 
-    /// Waits for an earlier identical request: its file need not be fetched twice. See [`Firsts::enter`].
+    /// Waits for an earlier identical request: its file need not be fetched twice. See [`SingleFlight::enter`].
     ///
     /// # Errors
     /// The problem of that request.
-    pub(super) async fn enter(&self, used: KeyUse) -> Result<Option<First>, Problem> {
+    pub(super) async fn enter(&self, used: KeyUse) -> Result<Option<FlightLeader>, Problem> {
         self.keyed.enter(used).await
     }
 
@@ -149,7 +149,7 @@ async fn attachment(
     let begun = begin(app, entity, command_context).await?;
     let from_url = || filename::from_url(download.url().as_str());
     let name = media.filename.clone().or_else(from_url).unwrap_or_else(|| "attachment".to_owned());
-    let named = Named { filename: name, mime_type };
+    let named = FileInfo { filename: name, mime_type };
     let kept = keep(app, media, (entity, command_context), named, first, download).await;
     if kept.is_err() {
         // The unfinished attachment is removed now, not in a day.
@@ -176,7 +176,7 @@ async fn keep(
     app: &App,
     media: &Media,
     (entity, command_context): (EntityKey, CommandContext),
-    named: Named,
+    named: FileInfo,
     first: Vec<Bytes>,
     mut download: Download,
 ) -> Result<File, Problem> {
@@ -188,8 +188,8 @@ async fn keep(
         arrival.write(piece).await?;
     }
     match arrival.complete(app, named, |_, _| command_context).await? {
-        Arrived::Done(state) => Ok(*state),
-        Arrived::Repeat(_) => Err(broken("a file is fetched without a key of its own")),
+        ArrivalOutcome::Done(state) => Ok(*state),
+        ArrivalOutcome::Repeat(_) => Err(broken("a file is fetched without a key of its own")),
     }
 }
 

@@ -31,7 +31,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use crate::app::App;
-use crate::http::answer::{self, When};
+use crate::http::answer::{self, Replay};
 use crate::http::caller::Caller;
 use crate::http::context::RequestContext;
 use crate::http::forwarding::ForwardableRequest;
@@ -67,13 +67,13 @@ impl<'a> UnparsedMessage<'a> {
         bytes: &'a Bytes,
     ) -> Result<Self, Problem> {
         let report = report(context);
-        let body = Object::parse(bytes).map_err(|problem| beside(&report, headers, problem))?;
+        let body = Object::parse(bytes).map_err(|problem| with_head_faults(&report, headers, problem))?;
         Ok(Self { app, caller, context, headers, bytes, body, report })
     }
 
-    /// The same refusal, with the faults outside the body: those are reported whatever shape the body has.
+    /// Adds the faults outside the body to a refusal: those are reported whatever shape the body has.
     pub(super) fn refused(&self, problem: Problem) -> Problem {
-        beside(&self.report, self.headers, problem)
+        with_head_faults(&self.report, self.headers, problem)
     }
 
     /// Reads the body as one shape; returns it and the rest of the request.
@@ -103,7 +103,7 @@ impl<'a> UnparsedMessage<'a> {
 }
 
 /// A refusal of the body, with the faults of the query and the idempotency key.
-fn beside(report: &Report, headers: &HeaderMap, problem: Problem) -> Problem {
+fn with_head_faults(report: &Report, headers: &HeaderMap, problem: Problem) -> Problem {
     let problem = report.joined(problem);
     match idempotency_key(headers, None) {
         Err(faults) if !problem.faults.is_empty() => Problem::invalid([problem.faults, faults].concat()),
@@ -132,9 +132,9 @@ impl Keyed {
 /// The messages of a request.
 pub(super) struct Submitted {
     pub(super) messages: Vec<Message>,
-    /// The turn that was asked for, as it was requested now.
+    /// The requested turn, as this request has left it.
     pub(super) turn: Option<Box<Turn>>,
-    pub(super) when: When,
+    pub(super) replay: Replay,
 }
 
 impl Submitted {
@@ -148,7 +148,7 @@ impl Submitted {
 pub(super) enum SubmitError {
     /// The conversation refused them.
     Refused(Refusal<Rejection>),
-    /// Another failure, such as a file that is gone.
+    /// Another failure, such as a file that was deleted.
     Problem(Problem),
 }
 
@@ -222,7 +222,7 @@ impl MessageRequest<'_> {
         CommandContext { key, ..idempotency::without_key(self.context) }
     }
 
-    /// What the key did in an entity; for cases in which that must be known before the entity is asked.
+    /// What the key did in an entity; for cases in which that must be known before the command is sent.
     pub(super) async fn earlier(&self, entity: EntityKey, command_context: CommandContext) -> Result<Earlier, Problem> {
         let Some(used) = command_context.key else { return Ok(Earlier::Nothing) };
         let row = self.app.node().key(entity, used.hash).await.map_err(store_problem)?;
@@ -281,7 +281,7 @@ impl MessageRequest<'_> {
     /// What a conversation has answered to a post.
     pub(super) async fn submitted(&self, entity: EntityKey, answer: Answer<Posted>) -> Result<Submitted, SubmitError> {
         match answer {
-            Answer::Done(Posted { messages, turn }) => Ok(Submitted { messages, turn, when: When::Now }),
+            Answer::Done(Posted { messages, turn }) => Ok(Submitted { messages, turn, replay: Replay::First }),
             Answer::Repeat(effect) => Ok(self.submitted_before(entity, effect).await?),
         }
     }
@@ -289,16 +289,16 @@ impl MessageRequest<'_> {
     /// The messages among the events with these sequences.
     async fn submitted_before(&self, entity: EntityKey, range: SeqRange) -> Result<Submitted, Problem> {
         let events = log::between(self.app.node(), entity, range).await.map_err(store_problem)?;
-        Ok(Submitted { messages: events.iter().filter_map(message_of).collect(), turn: None, when: When::Before })
+        Ok(Submitted { messages: events.iter().filter_map(message_of).collect(), turn: None, replay: Replay::Repeated })
     }
 
     /// Renders an answer and finishes it.
-    pub(super) fn answer<T: serde::Serialize>(&self, status: StatusCode, value: &T, when: When) -> Response {
-        self.finish(answer::json(status, value), when)
+    pub(super) fn answer<T: serde::Serialize>(&self, status: StatusCode, value: &T, replay: Replay) -> Response {
+        self.finish(answer::json(status, value), replay)
     }
 
     /// Finishes an answer.
-    pub(super) fn finish(&self, response: Response, when: When) -> Response {
-        when.told(answer::ignoring(response, &self.report.ignored))
+    pub(super) fn finish(&self, response: Response, replay: Replay) -> Response {
+        replay.mark(answer::with_ignored_fields(response, &self.report.ignored))
     }
 }

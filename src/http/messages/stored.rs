@@ -42,7 +42,7 @@ impl StoredMessage {
         self.message.content.weight() + self.overlay.rendered_weight()
     }
 
-    /// The same message with its review's state at `now`.
+    /// Brings its review to its state at `now`.
     pub(super) fn at(self, now: Millis) -> Self {
         let overlay = at_present(self.message.content.review.as_ref(), self.overlay, now);
         Self { overlay, ..self }
@@ -55,7 +55,7 @@ pub(crate) async fn find(app: &App, caller: &Caller, id: &str) -> Result<StoredM
     look_up(app, caller, id).await?.ok_or_else(message_not_found)
 }
 
-/// The same, but a missing message is not an error.
+/// A message of the caller's workspace, or `None` if there is none.
 pub(crate) async fn look_up(app: &App, caller: &Caller, id: MessageId) -> Result<Option<StoredMessage>, Problem> {
     let entity = EntityKey::conversation(caller.address, id.entity);
     let events = log::between(app.node(), entity, SeqRange::one(id.number)).await;
@@ -68,7 +68,7 @@ pub(crate) async fn look_up(app: &App, caller: &Caller, id: MessageId) -> Result
 }
 
 /// The message in the form of the API that it belongs to.
-pub(super) fn shown(caller: &Caller, found: &StoredMessage) -> Response {
+pub(super) fn message_response(caller: &Caller, found: &StoredMessage) -> Response {
     let StoredMessage { message, overlay, origin, .. } = found;
     let mut response = match origin.human_channel() {
         Some(channel) => json(StatusCode::OK, &channel_view(channel, message, overlay)),
@@ -88,11 +88,11 @@ pub(super) fn shown(caller: &Caller, found: &StoredMessage) -> Response {
 /// show no checksum, the tag of an edited message also covers its labels.
 pub(super) fn tag(found: &StoredMessage) -> String {
     let StoredMessage { message, overlay, origin, .. } = found;
-    let said = checksum(message, overlay);
+    let checksum = checksum(message, overlay);
     if origin.human_channel().is_none() || overlay.updated_at.is_none() {
-        return said;
+        return checksum;
     }
-    tag_of(&(said, overlay.labels()))
+    tag_of(&(checksum, overlay.labels()))
 }
 
 /// Whether the message's tag covers everything shown of it. The tag does not cover later changes, such as an answered
@@ -102,9 +102,9 @@ fn etag_covers(found: &StoredMessage) -> bool {
     let on_channel = found.origin.human_channel().is_some();
     let Overlay { metadata, tags, untagged, deleted, erased, review, delivered_at, read_at, .. } = &found.overlay;
     let is_as_labelled = metadata.is_none() && tags.is_none() && untagged.is_none();
-    let is_whole = !(*deleted || *erased || review.is_some());
+    let is_unchanged = !(*deleted || *erased || review.is_some());
     // A channel's message shows its receipts, and its tag also covers its labels.
-    is_whole && if on_channel { delivered_at.is_none() && read_at.is_none() } else { is_as_labelled }
+    is_unchanged && if on_channel { delivered_at.is_none() && read_at.is_none() } else { is_as_labelled }
 }
 
 /// `GET /messages/{id}`, or 304 if the client's copy is current.
@@ -115,7 +115,7 @@ pub(in crate::http) async fn get(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let found = find(&app, &caller, &id).await?.at(app.now());
-    let answer = shown(&caller, &found);
+    let answer = message_response(&caller, &found);
     Ok(if etag_covers(&found) { unless_known(&headers, answer) } else { answer })
 }
 
@@ -149,16 +149,16 @@ pub(in crate::http) async fn iterations(
 
 /// The chain of revisions around a message, oldest first.
 async fn chain(app: &App, caller: &Caller, id: &str) -> Result<Vec<MessageId>, Problem> {
-    let asked = find(app, caller, id).await?;
+    let start = find(app, caller, id).await?;
     let mut earlier = Vec::new();
-    let mut next = asked.message.content.iteration_of;
+    let mut next = start.message.content.iteration_of;
     while let Some(id) = next.filter(|_| earlier.len() < MAX_ITERATIONS) {
         next = find(app, caller, &id.to_string()).await?.message.content.iteration_of;
         earlier.push(id);
     }
     let mut chain: Vec<MessageId> = earlier.into_iter().rev().collect();
-    next = asked.overlay.superseded_by;
-    chain.push(asked.message.id);
+    next = start.overlay.superseded_by;
+    chain.push(start.message.id);
     let most = chain.len() + MAX_ITERATIONS;
     while let Some(id) = next.filter(|_| chain.len() < most) {
         next = find(app, caller, &id.to_string()).await?.overlay.superseded_by;
@@ -177,10 +177,10 @@ async fn page_of(
     if request.order == Order::Desc {
         chain.reverse();
     }
-    if let Some(seen) = request.seq() {
+    if let Some(cursor) = request.seq() {
         chain.retain(|id| match request.order {
-            Order::Asc => id.number > seen,
-            Order::Desc => id.number < seen,
+            Order::Asc => id.number > cursor,
+            Order::Desc => id.number < cursor,
         });
     }
     let mut data = Vec::new();

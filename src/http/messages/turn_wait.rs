@@ -24,9 +24,9 @@ const MAX_KEPT_MESSAGES: usize = 8;
 pub(super) struct ObservedReplies(VecDeque<Notice>);
 
 impl ObservedReplies {
-    fn hear(&mut self, turn: &Turn, notice: Notice) {
-        let is_said = matches!(&notice.event, Event::MessageCreated(said) if said.turn == Some(turn.id));
-        if is_said {
+    fn observe(&mut self, turn: &Turn, notice: Notice) {
+        let is_reply = matches!(&notice.event, Event::MessageCreated(message) if message.turn == Some(turn.id));
+        if is_reply {
             if self.0.len() == MAX_KEPT_MESSAGES {
                 self.0.pop_front();
             }
@@ -37,15 +37,15 @@ impl ObservedReplies {
     /// The messages with these sequences, if all were received.
     fn between(&self, range: SeqRange) -> Option<Vec<Message>> {
         let inside = self.0.iter().filter(|notice| range.contains(notice.seq));
-        let is_whole = inside.clone().map(|notice| notice.seq).eq(range.seqs());
-        is_whole.then(|| inside.filter_map(|notice| message_of(notice)).collect())
+        let is_complete = inside.clone().map(|notice| notice.seq).eq(range.seqs());
+        is_complete.then(|| inside.filter_map(|notice| message_of(notice)).collect())
     }
 }
 
 /// Waits until a turn has ended or the time is over, and returns its state then.
 ///
 /// `turn` is its state after `events` was subscribed to, so nothing can be missed. Messages received meanwhile are kept
-/// in `heard`.
+/// in `observed`.
 ///
 /// # Errors
 ///
@@ -55,34 +55,34 @@ pub(super) async fn wait(
     entity: EntityKey,
     events: &mut Subscription,
     mut turn: Turn,
-    heard: &mut ObservedReplies,
+    observed: &mut ObservedReplies,
     deadline: Instant,
 ) -> Result<Turn, StoreError> {
-    let mut look_at = Instant::now() + POLL_INTERVAL;
+    let mut poll_at = Instant::now() + POLL_INTERVAL;
     while !turn.is_over() && Instant::now() < deadline {
-        match timeout_at(deadline.min(look_at), events.recv()).await {
+        match timeout_at(deadline.min(poll_at), events.recv()).await {
             Ok(Ok(notice)) => match end_of(&turn, &notice.event) {
                 Some(ended) => turn = ended.clone(),
-                None => heard.hear(&turn, notice),
+                None => observed.observe(&turn, notice),
             },
-            Ok(Err(Missed(_))) => look_at = Instant::now(),
+            Ok(Err(Missed(_))) => poll_at = Instant::now(),
             Err(_) => {}
         }
-        if turn.is_over() || Instant::now() < look_at {
+        if turn.is_over() || Instant::now() < poll_at {
             continue;
         }
-        look_at = Instant::now() + POLL_INTERVAL;
-        turn = look(node, entity, turn).await?;
+        poll_at = Instant::now() + POLL_INTERVAL;
+        turn = poll(node, entity, turn).await?;
     }
     if turn.is_over() {
         return Ok(turn);
     }
     // Waiting for people is no event.
-    look(node, entity, turn).await
+    poll(node, entity, turn).await
 }
 
 /// The turn's current state, or its last known one while the store cannot be read.
-async fn look(node: &Node, entity: EntityKey, turn: Turn) -> Result<Turn, StoreError> {
+async fn poll(node: &Node, entity: EntityKey, turn: Turn) -> Result<Turn, StoreError> {
     match node.turn(entity, turn.id.number).await {
         Ok(stored) => Ok(stored.unwrap_or(turn)),
         Err(error) if error.is_transient() => Ok(turn),
@@ -100,7 +100,7 @@ fn end_of<'a>(turn: &Turn, event: &'a Event) -> Option<&'a Turn> {
     }
 }
 
-/// The replies of an ended turn, in order: from `heard` if it has them all, else from the log.
+/// The replies of an ended turn, in order: from `observed` if it has them all, else from the log.
 ///
 /// # Errors
 ///
@@ -109,9 +109,9 @@ pub(super) async fn observed_replies(
     node: &Node,
     entity: EntityKey,
     turn: &Turn,
-    heard: &ObservedReplies,
+    observed: &ObservedReplies,
 ) -> Result<Vec<Message>, StoreError> {
-    match turn.replies.and_then(|range| heard.between(range)) {
+    match turn.replies.and_then(|range| observed.between(range)) {
         Some(replies) => Ok(replies),
         None => read::replies(node, entity, turn).await,
     }

@@ -1,4 +1,4 @@
-//! How much is read for one page: a filter with few matches gives a short page with a cursor behind it instead of an
+//! How much is read for one page: a filter with few matches gives a short page with a cursor after it instead of an
 //! unbounded request.
 
 use std::time::Duration;

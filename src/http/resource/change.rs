@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::{Found, HasSecret, Resource, decode, find, secret};
 use crate::app::App;
-use crate::http::answer::{self, When, json, located};
+use crate::http::answer::{self, Replay, json, with_location};
 use crate::http::body::OptionalJsonBytes;
 use crate::http::caller::{Allowed, RequiredScope};
 use crate::http::context::RequestContext;
@@ -62,13 +62,13 @@ impl<R: Resource> Change<R> {
         Self { command: Command { expected, changes }, value, ignored: Vec::new() }
     }
 
-    /// The same, also expecting other rows.
-    pub(in crate::http) fn seeing(mut self, others: impl IntoIterator<Item = Expect>) -> Self {
+    /// Also expects other rows to be unchanged.
+    pub(in crate::http) fn expecting(mut self, others: impl IntoIterator<Item = Expect>) -> Self {
         self.command.expected.extend(others);
         self
     }
 
-    /// The same, for a request that had ignored members.
+    /// Notes the ignored members of the request.
     pub(in crate::http) fn ignoring(mut self, ignored: Vec<String>) -> Self {
         self.ignored = ignored;
         self
@@ -76,14 +76,14 @@ impl<R: Resource> Change<R> {
 }
 
 /// A resource as this request, or an earlier one with its idempotency key, has left it.
-pub(in crate::http) struct Stored<R> {
+pub(in crate::http) struct Changed<R> {
     /// The resource; a deleted one as it was.
     pub(in crate::http) value: R,
     ignored: Vec<String>,
-    when: When,
+    replay: Replay,
 }
 
-impl<R: Resource> Stored<R> {
+impl<R: Resource> Changed<R> {
     /// 201 with its secret and its `Location`.
     pub(in crate::http) fn created(&self) -> Response {
         self.created_as(&self.value.view_with_secret())
@@ -91,7 +91,7 @@ impl<R: Resource> Stored<R> {
 
     /// 201 with `view` and the resource's `Location`.
     pub(in crate::http) fn created_as(&self, view: &impl Serialize) -> Response {
-        located(self.answer(StatusCode::CREATED, view), &format!("/{}/{}", R::LIST, self.value.id()))
+        with_location(self.answer(StatusCode::CREATED, view), &format!("/{}/{}", R::LIST, self.value.id()))
     }
 
     /// 200, without its secret.
@@ -105,7 +105,7 @@ impl<R: Resource> Stored<R> {
     }
 
     fn answer(&self, status: StatusCode, view: &impl Serialize) -> Response {
-        self.when.told(answer::ignoring(json(status, view), &self.ignored))
+        self.replay.mark(answer::with_ignored_fields(json(status, view), &self.ignored))
     }
 
     /// The answer for changes stored before. The secret was shown only in the first answer.
@@ -114,7 +114,7 @@ impl<R: Resource> Stored<R> {
         Ok(Self {
             value: decode(put.ok_or_else(|| broken("what creates a resource puts its row"))?)?,
             ignored,
-            when: When::Before,
+            replay: Replay::Repeated,
         })
     }
 }
@@ -132,13 +132,13 @@ pub(in crate::http) async fn commit<R, F>(
     registry: EntityKey,
     command_context: CommandContext,
     decide: impl FnMut() -> F,
-) -> Result<Stored<R>, Problem>
+) -> Result<Changed<R>, Problem>
 where
     R: Resource,
     F: Future<Output = Result<Change<R>, Problem>>,
 {
     let Some(lock) = app.lock_registry(registry).await else { return Err(contended()) };
-    let Ended { result, must_be_known } = decide_and_store(app, registry, command_context, decide).await;
+    let CommitEnd { result, must_be_known } = decide_and_store(app, registry, command_context, decide).await;
     // Others need not wait until every server uses this change.
     drop(lock);
     if must_be_known {
@@ -147,9 +147,9 @@ where
     result
 }
 
-/// The end of a change.
-struct Ended<R> {
-    result: Result<Stored<R>, Problem>,
+/// How a change ended.
+struct CommitEnd<R> {
+    result: Result<Changed<R>, Problem>,
     /// The answer is only true once every server uses the rows as stored now.
     must_be_known: bool,
 }
@@ -159,36 +159,38 @@ async fn decide_and_store<R, F>(
     registry: EntityKey,
     command_context: CommandContext,
     mut decide: impl FnMut() -> F,
-) -> Ended<R>
+) -> CommitEnd<R>
 where
     R: Resource,
     F: Future<Output = Result<Change<R>, Problem>>,
 {
-    let at_once = |result| Ended { result, must_be_known: false };
+    let at_once = |result| CommitEnd { result, must_be_known: false };
     for _ in 0..MAX_ATTEMPTS {
         let Change { command, value, ignored } = match decide().await {
             Ok(change) => change,
             Err(refused) => {
-                return Ended { must_be_known: refused.status == StatusCode::NOT_FOUND, result: Err(refused) };
+                return CommitEnd { must_be_known: refused.status == StatusCode::NOT_FOUND, result: Err(refused) };
             }
         };
         if command.changes.is_empty() {
-            return Ended { result: Ok(Stored { value, ignored, when: When::Now }), must_be_known: true };
+            return CommitEnd { result: Ok(Changed { value, ignored, replay: Replay::First }), must_be_known: true };
         }
         let is_new = command.expected[0].is_absence();
-        let room = command.expected.len();
+        let limit_index = command.expected.len();
         let must_be_known = command.may_be_known();
         match submitted(app, registry, app.node().registry_stored(registry, command, command_context).await).await {
-            Ok(Submitted::Done) => {
-                return Ended { result: Ok(Stored { value, ignored, when: When::Now }), must_be_known };
+            Ok(ChangeOutcome::Done) => {
+                return CommitEnd { result: Ok(Changed { value, ignored, replay: Replay::First }), must_be_known };
             }
-            Ok(Submitted::Repeat(changes)) => {
-                return Ended { result: Stored::replay(&changes, ignored), must_be_known };
+            Ok(ChangeOutcome::Repeat(changes)) => {
+                return CommitEnd { result: Changed::replay(&changes, ignored), must_be_known };
             }
-            Ok(Submitted::Unexpected(0)) if is_new => return at_once(Err(value.taken())),
-            Ok(Submitted::Unexpected(missing)) if missing == room => return at_once(Err(R::no_room())),
+            Ok(ChangeOutcome::Unexpected(0)) if is_new => return at_once(Err(value.taken())),
+            Ok(ChangeOutcome::Unexpected(missing)) if missing == limit_index => {
+                return at_once(Err(R::limit_reached()));
+            }
             // A row has changed: decide again.
-            Ok(Submitted::Unexpected(_)) => {}
+            Ok(ChangeOutcome::Unexpected(_)) => {}
             Err(problem) => return at_once(Err(problem)),
         }
     }
@@ -205,7 +207,7 @@ pub(in crate::http) async fn create<R: Resource>(
     command_context: CommandContext,
     value: R,
     ignored: Vec<String>,
-) -> Result<Stored<R>, Problem> {
+) -> Result<Changed<R>, Problem> {
     let make = || async { Ok(Change::create(value.clone()).ignoring(ignored.clone())) };
     commit(app, registry, command_context, make).await
 }
@@ -264,17 +266,17 @@ pub(in crate::http) async fn repeated<R: Resource>(
     registry: EntityKey,
     command_context: &CommandContext,
     ignored: &[String],
-) -> Result<Option<Stored<R>>, Problem> {
+) -> Result<Option<Changed<R>>, Problem> {
     let Some(used) = command_context.key else { return Ok(None) };
     let row = app.node().key(registry, used.hash).await.map_err(store_problem)?;
     let Some(row) = row.filter(|row| row.fingerprint == used.fingerprint) else { return Ok(None) };
-    let first = Stored::replay(&changes(app, registry, row.events.first).await?, ignored.to_vec())?;
+    let first = Changed::replay(&changes(app, registry, row.events.first).await?, ignored.to_vec())?;
     app.node().known_everywhere().await;
     Ok(Some(first))
 }
 
 /// The result of a change.
-pub(in crate::http) enum Submitted {
+pub(in crate::http) enum ChangeOutcome {
     /// It is done.
     Done,
     /// It was done before, with this idempotency key.
@@ -292,16 +294,16 @@ pub(in crate::http) async fn submit(
     registry: EntityKey,
     command: Command,
     command_context: CommandContext,
-) -> Result<Submitted, Problem> {
+) -> Result<ChangeOutcome, Problem> {
     submitted(app, registry, app.node().registry(registry, command, command_context).await).await
 }
 
 /// The result of a change that was sent.
-async fn submitted(app: &App, registry: EntityKey, reply: Reply<Registry>) -> Result<Submitted, Problem> {
+async fn submitted(app: &App, registry: EntityKey, reply: Reply<Registry>) -> Result<ChangeOutcome, Problem> {
     match reply {
-        Ok(Answer::Done(())) => Ok(Submitted::Done),
-        Ok(Answer::Repeat(effect)) => Ok(Submitted::Repeat(changes(app, registry, effect.first).await?)),
-        Err(Refusal::Rejected(unexpected)) => Ok(Submitted::Unexpected(unexpected.0)),
+        Ok(Answer::Done(())) => Ok(ChangeOutcome::Done),
+        Ok(Answer::Repeat(effect)) => Ok(ChangeOutcome::Repeat(changes(app, registry, effect.first).await?)),
+        Err(Refusal::Rejected(unexpected)) => Ok(ChangeOutcome::Unexpected(unexpected.0)),
         Err(refusal) => Err(problem_of(refusal, |_| contended())),
     }
 }

@@ -10,9 +10,9 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 
-use super::{Asked, find};
+use super::{StoredReview, find};
 use crate::app::App;
-use crate::http::answer::{ignoring, json, replayed};
+use crate::http::answer::{json, mark_replayed, with_ignored_fields};
 use crate::http::body::{JsonBytes, OptionalJsonBytes};
 use crate::http::caller::{Allowed, Caller, Respond, Write};
 use crate::http::context::RequestContext;
@@ -20,7 +20,7 @@ use crate::http::forwarding::ForwardableRequest;
 use crate::http::incoming::Incoming;
 use crate::http::log;
 use crate::http::messages::stored::StoredMessage;
-use crate::http::messages::{sender, shown_to};
+use crate::http::messages::{answered_overlay, sender};
 use crate::http::refusal::conversation::rejected;
 use crate::http::refusal::{broken, problem_of, store_problem};
 use crate::json::canonical::canonical;
@@ -62,8 +62,9 @@ fn faults_of(review: &Review, response: &Json) -> Vec<Fault> {
     }
 }
 
-/// The same for any answer: a client's own schema or a long answer may take a while, so it runs on another thread.
-async fn judge(review: &Review, response: Json) -> Result<Vec<Fault>, Problem> {
+/// Every fault of an answer. A client's own schema or a long answer may take a while to check, so that runs on another
+/// thread.
+async fn check_response(review: &Review, response: Json) -> Result<Vec<Fault>, Problem> {
     let is_short = |json: &Json| json.as_str().len() <= QUICK_BYTES;
     // A name may be written with escapes.
     let has_no_schema = |json: &Json| !json.as_str().contains(RESPONSE_SCHEMA) && !json.as_str().contains('\\');
@@ -74,7 +75,7 @@ async fn judge(review: &Review, response: Json) -> Result<Vec<Fault>, Problem> {
     let review = review.clone();
     tokio::task::spawn_blocking(move || faults_of(&review, &response))
         .await
-        .map_err(|_| broken("judging a response does not panic"))
+        .map_err(|_| broken("checking a response does not panic"))
 }
 
 /// `POST /reviews/{id}/respond`.
@@ -87,9 +88,9 @@ pub(in crate::http) async fn respond(
     body: Result<JsonBytes, Problem>,
 ) -> Result<Response, Problem> {
     // A caller who may not answer gets 403 whatever the answer is.
-    let asked = find(&app, &caller, &id).await;
-    if let Ok(asked) = &asked {
-        asked.refuse_strangers(&caller)?;
+    let stored = find(&app, &caller, &id).await;
+    if let Ok(stored) = &stored {
+        stored.check_responder(&caller)?;
     }
     let JsonBytes(bytes) = body?;
     let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
@@ -97,30 +98,27 @@ pub(in crate::http) async fn respond(
     let mut fields = incoming.fields();
     let (response, feedback) = read_answer(&mut fields, &mut incoming.report);
     fields.finish(&mut incoming.report);
-    if let Ok(asked) = &asked {
+    if let Ok(stored) = &stored {
         // The question of a deleted message is gone. Its review has ended, and the decision reports that.
-        if let Some(given) = response.clone().filter(|_| asked.message().removal(&asked.found.overlay).is_none()) {
-            incoming.report.faults.extend(judge(&asked.review, given).await?);
+        if let Some(given) = response.clone().filter(|_| stored.message().removal(&stored.found.overlay).is_none()) {
+            incoming.report.faults.extend(check_response(&stored.review, given).await?);
         }
     }
     let ignored = incoming.report.check()?;
-    let asked = asked?;
+    let stored = stored?;
     let response = response.ok_or_else(|| broken("a body without faults has a response"))?;
     let whole = ForwardableRequest::of(&app, &context, &headers, &bytes, command_context.key.is_some());
-    if let Some(response) = whole.forward(asked.found.entity).await? {
+    if let Some(response) = whole.forward(stored.found.entity).await? {
         return Ok(response);
     }
-    let alike = asked.review.quorum.as_ref().map(|_| {
-        let decision = decision(&asked.review, &response);
-        ComparableResponse {
-            print: fingerprint::of_value(&decision),
-            canonical: Json::from_checked(canonical(&decision)),
-        }
+    let alike = stored.review.quorum.as_ref().map(|_| {
+        let decision = decision(&stored.review, &response);
+        ComparableResponse { print: fingerprint::of_value(&decision), canonical: Json::from_checked(canonical(&decision)) }
     });
     let principal = caller.key.principal.clone();
-    let given = Given { message: asked.message().id, response, alike, feedback, principal };
-    let answered = decide(&app, &caller, asked, given, command_context).await?;
-    Ok(ignoring(answered, &ignored))
+    let given = Given { message: stored.message().id, response, alike, feedback, principal };
+    let answered = decide(&app, &caller, stored, given, command_context).await?;
+    Ok(with_ignored_fields(answered, &ignored))
 }
 
 /// `POST /reviews/{id}/cancel`.
@@ -132,23 +130,23 @@ pub(in crate::http) async fn cancel(
     headers: HeaderMap,
     body: Result<OptionalJsonBytes, Problem>,
 ) -> Result<Response, Problem> {
-    let asked = find(&app, &caller, &id).await;
-    if let Ok(asked) = &asked {
-        let channel = asked.found.origin.human_channel().unwrap_or_default();
-        if sender(&caller, channel) != asked.message().content.sender {
+    let stored = find(&app, &caller, &id).await;
+    if let Ok(stored) = &stored {
+        let channel = stored.found.origin.human_channel().unwrap_or_default();
+        if sender(&caller, channel) != stored.message().content.sender {
             let detail = "only the sender of a review may cancel it";
             return Err(Problem::new(StatusCode::FORBIDDEN, "not_the_sender", detail));
         }
     }
     let OptionalJsonBytes(body) = body?;
     let (command_context, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
-    let asked = asked?;
+    let stored = stored?;
     let whole = ForwardableRequest::of(&app, &context, &headers, body.as_ref(), command_context.key.is_some());
-    if let Some(response) = whole.forward(asked.found.entity).await? {
+    if let Some(response) = whole.forward(stored.found.entity).await? {
         return Ok(response);
     }
-    let cancel = CancelReview { message: asked.message().id };
-    Ok(ignoring(decide(&app, &caller, asked, cancel, command_context).await?, &ignored))
+    let cancel = CancelReview { message: stored.message().id };
+    Ok(with_ignored_fields(decide(&app, &caller, stored, cancel, command_context).await?, &ignored))
 }
 
 /// The review right after this principal's vote, which did not decide it; as it is now if there is no such vote.
@@ -170,11 +168,11 @@ fn after_vote(now: &ReviewState, principal: &Principal) -> ReviewState {
 async fn decide(
     app: &App,
     caller: &Caller,
-    asked: Asked,
+    stored: StoredReview,
     request: impl Request<Conversation, Reply = Box<ReviewState>>,
     command_context: CommandContext,
 ) -> Result<Response, Problem> {
-    let entity = asked.found.entity;
+    let entity = stored.found.entity;
     let key = command_context.key.map(|key| key.hash);
     let answer = match app.node().conversation(entity, request, command_context).await {
         Ok(answer) => answer,
@@ -187,13 +185,13 @@ async fn decide(
             };
             let problem = problem_of(refusal, rejected);
             return Err(match over {
-                Some(state) => problem.with("review", Asked { state: *state, ..asked }.review()),
+                Some(state) => problem.with("review", StoredReview { state: *state, ..stored }.review()),
                 None => problem,
             });
         }
     };
     match answer {
-        Answer::Done(state) => Ok(json(StatusCode::OK, &Asked { state: *state, ..asked }.view())),
+        Answer::Done(state) => Ok(json(StatusCode::OK, &StoredReview { state: *state, ..stored }.view())),
         Answer::Repeat(effect) => {
             let events = log::between(app.node(), entity, effect).await.map_err(store_problem)?;
             let ended = events.into_iter().find_map(|record| match record.event {
@@ -205,15 +203,15 @@ async fn decide(
                 // A vote that decided nothing is no event: it is among the votes. The earlier read may be from before
                 // it.
                 None => {
-                    let id = asked.message().id.to_string();
+                    let id = stored.message().id.to_string();
                     after_vote(&find(app, caller, &id).await?.state, &caller.key.principal)
                 }
             };
-            // The words at that time: edited, or as accepted. Only erased words stay gone.
-            let overlay = shown_to(app, entity, asked.message().id.number, key).await?.unwrap_or_default();
-            let overlay = Overlay { erased: asked.found.overlay.erased, ..overlay };
-            let found = StoredMessage { overlay, ..asked.found };
-            Ok(replayed(json(StatusCode::OK, &Asked { state, found, ..asked }.view())))
+            // The content at that time: edited, or as accepted. Only erased content stays removed.
+            let overlay = answered_overlay(app, entity, stored.message().id.number, key).await?.unwrap_or_default();
+            let overlay = Overlay { erased: stored.found.overlay.erased, ..overlay };
+            let found = StoredMessage { overlay, ..stored.found };
+            Ok(mark_replayed(json(StatusCode::OK, &StoredReview { state, found, ..stored }.view())))
         }
     }
 }

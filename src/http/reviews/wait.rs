@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::find;
 use crate::app::App;
 use crate::http::answer::json;
-use crate::http::caller::{Allowed, Read, still_known};
+use crate::http::caller::{Allowed, Read, recheck_key};
 use crate::http::headers::prefer;
 use crate::http::headers::prefer::applying;
 use crate::http::query::Query;
@@ -51,49 +51,49 @@ pub(in crate::http) async fn wait(
     // If too many requests wait already, it is answered at once.
     let permit = app.long_requests().enter();
     let deadline = Instant::now() + Duration::from_secs(if permit.is_some() { seconds.into() } else { 0 });
-    let asked = find(&app, &caller, &id).await?;
-    let mut events = app.node().subscribe(asked.found.entity);
+    let stored = find(&app, &caller, &id).await?;
+    let mut events = app.node().subscribe(stored.found.entity);
     // From here on nothing can be missed; a read shows what happened before the subscription.
-    let mut asked = find(&app, &caller, &id).await?;
+    let mut stored = find(&app, &caller, &id).await?;
     let mut stopped = pin!(app.stopping());
     // The time of the next read if other processes may decide it, or if a read has failed, whatever events arrive.
-    let look_again = || app.node().shares_its_store().then(|| Instant::now() + POLL_INTERVAL);
-    let mut look_at = look_again();
-    let mut unseen = false;
-    while asked.state.status == ReviewStatus::Pending && Instant::now() < deadline {
-        let left = Duration::from_millis(asked.review.expires_at.since(app.now()).max(1));
+    let next_poll = || app.node().shares_its_store().then(|| Instant::now() + POLL_INTERVAL);
+    let mut poll_at = next_poll();
+    let mut read_failed = false;
+    while stored.state.status == ReviewStatus::Pending && Instant::now() < deadline {
+        let left = Duration::from_millis(stored.review.expires_at.since(app.now()).max(1));
         // A review past its deadline is read, unless that has just failed.
-        let until = if unseen { deadline } else { deadline.min(Instant::now() + left) };
-        let until = look_at.map_or(until, |look_at| until.min(look_at));
-        let heard = tokio::select! {
-            heard = timeout_at(until, events.recv()) => heard,
+        let until = if read_failed { deadline } else { deadline.min(Instant::now() + left) };
+        let until = poll_at.map_or(until, |poll_at| until.min(poll_at));
+        let received = tokio::select! {
+            received = timeout_at(until, events.recv()) => received,
             // A request that waits when the server stops gets the current state, and can be repeated at another server.
             () = &mut stopped => break,
         };
-        let about_this = match &heard {
+        let about_this = match &received {
             Ok(Ok(record)) => match &record.event {
                 Event::ReviewCompleted(end) | Event::ReviewExpired(end) | Event::ReviewCancelled(end) => {
-                    end.message == asked.message().id
+                    end.message == stored.message().id
                 }
                 _ => false,
             },
             Ok(Err(_)) | Err(_) => true,
         };
-        if about_this || look_at.is_some_and(|at| at <= Instant::now()) {
+        if about_this || poll_at.is_some_and(|at| at <= Instant::now()) {
             match find(&app, &caller, &id).await {
-                Ok(found) => (asked, look_at, unseen) = (found, look_again(), false),
+                Ok(found) => (stored, poll_at, read_failed) = (found, next_poll(), false),
                 // The next read may succeed. The last one reports its error.
                 Err(problem) if problem.status == StatusCode::SERVICE_UNAVAILABLE => {
-                    (look_at, unseen) = (Some(Instant::now() + POLL_INTERVAL), true);
+                    (poll_at, read_failed) = (Some(Instant::now() + POLL_INTERVAL), true);
                 }
                 Err(problem) => return Err(problem),
             }
         }
     }
-    if unseen {
-        asked = find(&app, &caller, &id).await?;
+    if read_failed {
+        stored = find(&app, &caller, &id).await?;
     }
-    still_known(&app, &caller).await?;
+    recheck_key(&app, &caller).await?;
     let applied = preferred.filter(|_| permit.is_some()).map(|_| format!("wait={seconds}"));
-    Ok(applying(json(StatusCode::OK, &asked.view()), applied))
+    Ok(applying(json(StatusCode::OK, &stored.view()), applied))
 }

@@ -5,14 +5,14 @@ use actors::webhook::{DisabledReason, WebhookEndpoint};
 use serde::Serialize;
 
 use super::read::FORMATS;
-use crate::wire::json_view::Shown;
+use crate::wire::json_view::AsText;
 use crate::wire::time::Time;
 
 /// An endpoint's answer.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct EndpointView<'a> {
-    id: Shown<EndpointId>,
+    id: AsText<EndpointId>,
     url: &'a str,
     events: &'a [String],
     channel_id: Option<&'a str>,
@@ -30,7 +30,7 @@ impl<'a> EndpointView<'a> {
     pub(super) fn new(endpoint: &'a WebhookEndpoint) -> Self {
         let format = FORMATS.iter().find(|(_, format)| *format == endpoint.format);
         Self {
-            id: Shown(endpoint.id),
+            id: AsText(endpoint.id),
             url: &endpoint.url,
             events: &endpoint.events,
             channel_id: endpoint.channel.as_deref(),

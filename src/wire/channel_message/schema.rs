@@ -121,8 +121,8 @@ fn check_steps(root: &Value, anchors: &HashMap<&str, Vec<&Value>>) -> Result<(),
         let again = members.keys().any(|name| name.starts_with("unevaluated"));
         let named = targets(root, schema, anchors)?;
         for _ in 0..=usize::from(again) {
-            let beside = for_same_value(schema).chain(named.iter().copied());
-            ahead.extend(beside.map(|beside| (beside, depth)));
+            let parallel = for_same_value(schema).chain(named.iter().copied());
+            ahead.extend(parallel.map(|schema| (schema, depth)));
         }
         if let Some(depth) = depth.checked_sub(1) {
             let inner = subschemas(schema, &INNER, &INNER_LISTS, &INNER_MAPS);

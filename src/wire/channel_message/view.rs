@@ -3,14 +3,14 @@
 use actors::message::{Attachment, Message, Overlay, Removal, Review, ReviewState, ReviewStatus, Vote};
 use serde::Serialize;
 
-use crate::wire::json_view::{Raw, Shown, review_status, sender_type, severity};
+use crate::wire::json_view::{AsText, Raw, review_status, sender_type, severity};
 use crate::wire::time::Time;
 
 /// A message in the channel API's form; see [`channel_view`].
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ChannelView<'a> {
-    id: Shown<actors::id::MessageId>,
+    id: AsText<actors::id::MessageId>,
     channel_id: &'a str,
     sender_type: &'static str,
     sender_id: &'a str,
@@ -26,7 +26,7 @@ pub struct ChannelView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     tags: Option<&'a [String]>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    iteration_of: Option<Shown<actors::id::MessageId>>,
+    iteration_of: Option<AsText<actors::id::MessageId>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     updated_at: Option<Time>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,8 +43,8 @@ pub struct ChannelView<'a> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AttachmentView<'a> {
-    id: Shown<actors::id::AttachmentId>,
-    message_id: Option<Shown<actors::id::MessageId>>,
+    id: AsText<actors::id::AttachmentId>,
+    message_id: Option<AsText<actors::id::MessageId>>,
     plugin_type: &'static str,
     filename: &'a str,
     mime_type: &'a str,
@@ -83,27 +83,27 @@ struct VoteView<'a> {
 #[must_use]
 pub fn channel_view<'a>(channel_id: &'a str, message: &'a Message, overlay: &'a Overlay) -> ChannelView<'a> {
     let content = &message.content;
-    let why = message.removal(overlay);
-    let gone = why.is_some();
-    let attachments = if gone { &[][..] } else { &content.attachments };
+    let removal = message.removal(overlay);
+    let removed = removal.is_some();
+    let attachments = if removed { &[][..] } else { &content.attachments };
     ChannelView {
-        id: Shown(message.id),
+        id: AsText(message.id),
         channel_id,
         sender_type: sender_type(content.sender.kind),
         sender_id: content.sender.id_on(channel_id),
         created_at: Time(message.id.at),
         attachments: attachments.iter().map(|file| attachment_view(file, Some(message.id))).collect(),
-        text: overlay.text.as_deref().or(content.text.as_deref()).filter(|_| !gone),
+        text: overlay.text.as_deref().or(content.text.as_deref()).filter(|_| !removed),
         status: content.severity.map(severity),
-        review: content.review.as_ref().map(|review| review_view(review, overlay.review.as_ref(), gone)),
-        metadata: overlay.metadata.as_ref().or(content.metadata.as_ref()).filter(|_| !gone).map(Raw),
-        tags: overlay.tags_of(content).filter(|_| !gone),
-        iteration_of: content.iteration_of.map(Shown),
+        review: content.review.as_ref().map(|review| review_view(review, overlay.review.as_ref(), removed)),
+        metadata: overlay.metadata.as_ref().or(content.metadata.as_ref()).filter(|_| !removed).map(Raw),
+        tags: overlay.tags_of(content).filter(|_| !removed),
+        iteration_of: content.iteration_of.map(AsText),
         updated_at: overlay.updated_at.map(Time),
         delivered_at: overlay.delivered_at.map(Time),
         read_at: overlay.read_at.map(Time),
-        deleted: gone,
-        erased: why == Some(Removal::Erased),
+        deleted: removed,
+        erased: removal == Some(Removal::Erased),
     }
 }
 
@@ -111,8 +111,8 @@ pub fn channel_view<'a>(channel_id: &'a str, message: &'a Message, overlay: &'a 
 #[must_use]
 pub fn attachment_view(file: &Attachment, message: Option<actors::id::MessageId>) -> AttachmentView<'_> {
     AttachmentView {
-        id: Shown(file.id),
-        message_id: message.map(Shown),
+        id: AsText(file.id),
+        message_id: message.map(AsText),
         plugin_type: "file",
         filename: &file.filename,
         mime_type: &file.mime_type,
@@ -123,18 +123,18 @@ pub fn attachment_view(file: &Attachment, message: Option<actors::id::MessageId>
 }
 
 /// A review in the channel API's form; `state` is absent while nothing has happened to it. The callback is never shown.
-/// With `gone` (the message was deleted) neither the question nor the words of the answers are.
+/// With `removed` (the message was deleted) neither the question nor the content of the answers is.
 #[must_use]
-pub fn review_view<'a>(review: &'a Review, state: Option<&'a ReviewState>, gone: bool) -> ReviewView<'a> {
-    let said = state.filter(|_| !gone);
-    let votes = review.quorum.as_ref().map(|_| said.map_or(&[][..], |state| &state.votes));
+pub fn review_view<'a>(review: &'a Review, state: Option<&'a ReviewState>, removed: bool) -> ReviewView<'a> {
+    let visible = state.filter(|_| !removed);
+    let votes = review.quorum.as_ref().map(|_| visible.map_or(&[][..], |state| &state.votes));
     ReviewView {
         kind: &review.kind,
         status: review_status(state.map_or(ReviewStatus::Pending, |state| state.status)),
-        payload: review.payload.as_ref().filter(|_| !gone).map(Raw),
+        payload: review.payload.as_ref().filter(|_| !removed).map(Raw),
         expires_at: Time(review.expires_at),
-        response: said.and_then(|state| state.response.as_ref()).map(Raw),
-        feedback: said.and_then(|state| state.feedback.as_deref()),
+        response: visible.and_then(|state| state.response.as_ref()).map(Raw),
+        feedback: visible.and_then(|state| state.feedback.as_deref()),
         decided_by: state.and_then(|state| state.decided_by.as_deref()),
         completed_at: state.and_then(|state| state.completed_at).map(Time),
         votes: votes.map(|votes| votes.iter().map(vote_view).collect()),

@@ -8,7 +8,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::KINDS;
-use crate::wire::json_view::Shown;
+use crate::wire::json_view::AsText;
 use crate::wire::time::Time;
 
 /// The parts of an answer.
@@ -74,9 +74,9 @@ impl<'a> Usage<'a> {
 #[serde(rename_all = "camelCase")]
 pub struct ContactView<'a> {
     success: bool,
-    contact_id: Shown<ContactId>,
-    conversation_id: Shown<ConversationId>,
-    message_id: Shown<MessageId>,
+    contact_id: AsText<ContactId>,
+    conversation_id: AsText<ConversationId>,
+    message_id: AsText<MessageId>,
     conversation: ConversationSummary<'a>,
     ai_messages: Vec<ReplyView<'a>>,
     usage: Usage<'a>,
@@ -86,10 +86,10 @@ pub struct ContactView<'a> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ConversationSummary<'a> {
-    id: Shown<ConversationId>,
+    id: AsText<ConversationId>,
     status: &'a str,
     channel_id: &'a str,
-    contact_id: Shown<ContactId>,
+    contact_id: AsText<ContactId>,
     assignment: Assignment<'a>,
     created_at: Time,
     updated_at: Time,
@@ -106,7 +106,7 @@ struct Assignment<'a> {
 
 #[derive(Debug, Serialize)]
 struct TurnSummary<'a> {
-    id: Shown<TurnId>,
+    id: AsText<TurnId>,
     status: &'a str,
 }
 
@@ -114,7 +114,7 @@ struct TurnSummary<'a> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplyView<'a> {
-    id: Shown<MessageId>,
+    id: AsText<MessageId>,
     #[serde(rename = "type")]
     kind: &'static str,
     content: ContentView<'a>,
@@ -146,14 +146,14 @@ impl Serialize for ContentView<'_> {
 pub fn contact_view<'a>(parts: &'a ContactParts<'a>) -> ContactView<'a> {
     ContactView {
         success: true,
-        contact_id: Shown(parts.contact),
-        conversation_id: Shown(parts.conversation),
-        message_id: Shown(parts.message),
+        contact_id: AsText(parts.contact),
+        conversation_id: AsText(parts.conversation),
+        message_id: AsText(parts.message),
         conversation: ConversationSummary {
-            id: Shown(parts.conversation),
+            id: AsText(parts.conversation),
             status: parts.conversation_status,
             channel_id: parts.channel_id,
-            contact_id: Shown(parts.contact),
+            contact_id: AsText(parts.contact),
             assignment: Assignment { kind: "AI_AGENT", agent_id: parts.agent_id },
             created_at: Time(parts.created_at),
             updated_at: Time(parts.updated_at),
@@ -161,7 +161,7 @@ pub fn contact_view<'a>(parts: &'a ContactParts<'a>) -> ContactView<'a> {
         },
         ai_messages: parts.replies.iter().map(reply_view).collect(),
         usage: parts.usage,
-        turn: TurnSummary { id: Shown(parts.turn), status: parts.turn_status },
+        turn: TurnSummary { id: AsText(parts.turn), status: parts.turn_status },
     }
 }
 
@@ -169,7 +169,7 @@ pub fn contact_view<'a>(parts: &'a ContactParts<'a>) -> ContactView<'a> {
 #[must_use]
 pub fn reply_view(message: &Message) -> ReplyView<'_> {
     ReplyView {
-        id: Shown(message.id),
+        id: AsText(message.id),
         kind: word(message.content.media),
         content: ContentView(&message.content),
         created_at: Time(message.id.at),

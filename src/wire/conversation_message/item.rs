@@ -18,7 +18,7 @@ pub const MAX_CONTENT_BYTES: usize = 256 * 1024;
 pub const META_DATA: ObjectBounds = ObjectBounds { bytes: 16 * 1024, depth: crate::json::MAX_DEPTH };
 /// Tags of one message; equal ones are one.
 pub const MAX_TAGS: usize = 32;
-/// The same as received, equal ones too.
+/// Tags of one message as received, equal ones counted too.
 pub const MAX_TAGS_RECEIVED: usize = 4 * MAX_TAGS;
 /// The longest tag, in characters, once it is trimmed.
 pub const MAX_TAG_CHARS: usize = 64;

@@ -24,7 +24,7 @@ impl ConversationView<'_> {
     pub fn write(&self, out: &mut Vec<u8>) {
         let Self { workspace_id, message, overlay, current } = self;
         let content = &message.content;
-        let is_gone = current.gone.is_some();
+        let is_removed = current.removal.is_some();
         let sent_at = time::format_signed(content.sent_at.unwrap_or(message.id.at.into()).0);
         let mut members = Members::begin(out);
         members.plain("conversation_id", message.conversation);
@@ -40,7 +40,7 @@ impl ConversationView<'_> {
         members.string("role", &content.role);
         members.json("tool_calls", current.tool_calls.map_or(NULL, Json::as_str));
         members.string("message_type", &content.message_type);
-        match overlay.tags_of(content).filter(|_| !is_gone) {
+        match overlay.tags_of(content).filter(|_| !is_removed) {
             Some(tags) => members.array("tags", tags, |out, tag| string(out, tag)),
             None => members.json("tags", NULL),
         }
@@ -54,17 +54,17 @@ impl ConversationView<'_> {
             Some(parent) => members.plain("parent_message_id", parent),
             None => members.json("parent_message_id", NULL),
         }
-        let metadata = overlay.metadata.as_ref().or(content.metadata.as_ref()).filter(|_| !is_gone);
+        let metadata = overlay.metadata.as_ref().or(content.metadata.as_ref()).filter(|_| !is_removed);
         members.json("meta_data", metadata.map_or("{}", Json::as_str));
         members.plain("sent_at", sent_at.as_str());
         match &message.owner {
             Some(owner) => members.string("owner_id", owner),
             None => members.json("owner_id", NULL),
         }
-        if is_gone {
+        if is_removed {
             members.json("deleted", "true");
         }
-        if current.gone == Some(Removal::Erased) {
+        if current.removal == Some(Removal::Erased) {
             members.json("erased", "true");
         }
         members.end();
@@ -103,7 +103,7 @@ fn file(out: &mut Vec<u8>, file: &Attachment) {
 /// The members that an edit or a deletion may change, with their current values.
 #[derive(Debug)]
 struct Current<'a> {
-    gone: Option<Removal>,
+    removal: Option<Removal>,
     text: &'a str,
     tool_calls: Option<&'a Json>,
     references: Option<References<'a>>,
@@ -112,12 +112,12 @@ struct Current<'a> {
 impl<'a> Current<'a> {
     fn of(message: &'a Message, overlay: &'a Overlay) -> Self {
         let content = &message.content;
-        if let Some(gone) = message.removal(overlay) {
-            return Self { gone: Some(gone), text: "", tool_calls: None, references: None };
+        if let Some(removal) = message.removal(overlay) {
+            return Self { removal: Some(removal), text: "", tool_calls: None, references: None };
         }
         let files = Some(References::Files(&content.attachments)).filter(|_| !content.attachments.is_empty());
         Self {
-            gone: None,
+            removal: None,
             text: overlay.text.as_deref().or(content.text.as_deref()).unwrap_or_default(),
             tool_calls: content.tool_calls.as_ref(),
             references: content.references.as_ref().map(References::Given).or(files),

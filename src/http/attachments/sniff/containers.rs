@@ -3,11 +3,11 @@
 use infer::MatcherType;
 
 /// A kind of file, and its media type.
-pub(super) type Found = (MatcherType, &'static str);
+pub(super) type DetectedType = (MatcherType, &'static str);
 
 /// A file in the ISO base media format, by its major brand (ISO/IEC 14496-12, 4.3): brands other than known audio and
 /// images are video. The first byte is part of the box's size; no text begins with it.
-pub(super) fn of_iso(head: &[u8]) -> Option<Found> {
+pub(super) fn of_iso(head: &[u8]) -> Option<DetectedType> {
     let [0, _, _, _, b'f', b't', b'y', b'p', brand @ ..] = head else { return None };
     Some(match brand.first_chunk::<4>()? {
         b"M4A " | b"M4P " => (MatcherType::Audio, "audio/m4a"),
@@ -25,7 +25,7 @@ pub(super) fn of_iso(head: &[u8]) -> Option<Found> {
 
 /// MPEG audio of layer III without a tag before it (ISO/IEC 11172-3, 2.4.1.3), by the header of its first frame.
 /// `infer` knows neither frames with a checksum nor those of the lowest sampling rates (MPEG 2.5).
-pub(super) fn of_mpeg(head: &[u8]) -> Option<Found> {
+pub(super) fn of_mpeg(head: &[u8]) -> Option<DetectedType> {
     let [0xff, version, rates, ..] = *head else { return None };
     let is_layer_three = version & 0b1110_0110 == 0b1110_0010 && version & 0b0001_1000 != 0b0000_1000;
     let has_rates = rates & 0b1111_0000 != 0b1111_0000 && rates & 0b0000_1100 != 0b0000_1100;
@@ -33,7 +33,7 @@ pub(super) fn of_mpeg(head: &[u8]) -> Option<Found> {
 }
 
 /// A video in WebM or Matroska (RFC 8794 and RFC 9559), however short it is.
-pub(super) fn of_ebml(head: &[u8]) -> Option<Found> {
+pub(super) fn of_ebml(head: &[u8]) -> Option<DetectedType> {
     let rest = head.strip_prefix(b"\x1a\x45\xdf\xa3")?;
     // The element DocType: its id, its length in one to eight bytes, its text.
     let doc_type = rest.windows(2).position(|id| id == b"\x42\x82").and_then(|at| {
@@ -48,7 +48,7 @@ pub(super) fn of_ebml(head: &[u8]) -> Option<Found> {
 }
 
 /// A program by its first four bytes, however short it is.
-pub(super) fn of_program(head: &[u8]) -> Option<Found> {
+pub(super) fn of_program(head: &[u8]) -> Option<DetectedType> {
     let mime_type = match head.first_chunk::<4>()? {
         b"\x7fELF" => "application/x-executable",
         b"\0asm" => "application/wasm",

@@ -14,7 +14,7 @@ use crate::json::path::Path;
 use crate::json::report::Report;
 use crate::problem::Problem;
 
-/// The bytes of a form beside its file: headers and boundaries of its parts, and a few small fields.
+/// The bytes of a form besides its file: headers and boundaries of its parts, and a few small fields.
 const FORM_BYTES: u64 = 64 * 1024;
 
 /// A body.

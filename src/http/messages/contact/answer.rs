@@ -11,9 +11,9 @@ use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use tokio::time::Instant;
 
-use super::Exchange;
-use crate::http::answer::{When, located};
-use crate::http::caller::still_known;
+use super::ContactExchange;
+use crate::http::answer::{Replay, with_location};
+use crate::http::caller::recheck_key;
 use crate::http::headers::prefer::{Prefer, applying, prefer};
 use crate::http::idempotency::in_progress as in_progress_problem;
 use crate::http::messages::turn_wait::{self, ObservedReplies};
@@ -34,24 +34,25 @@ pub(super) struct Delivered {
     pub(super) conversation: ConversationId,
     pub(super) message: Message,
     pub(super) turn: Turn,
-    pub(super) when: When,
+    pub(super) replay: Replay,
     /// The turn had failed, and this request retries it: no earlier request got its new outcome.
-    pub(super) tries_again: bool,
+    pub(super) retries_turn: bool,
     /// How long the request waited for room among the turns. Its wait for the agent is shorter by this.
     pub(super) waited: Duration,
 }
 
-impl Exchange<'_> {
+impl ContactExchange<'_> {
     /// Waits for the turn as long as the client and the server allow.
     pub(super) async fn answer(&self, delivered: Delivered, mut events: Subscription) -> Result<Response, Problem> {
-        self.request.context.accepted(delivered.message.id);
+        self.request.context.record_message(delivered.message.id);
         let node = self.request.app.node();
         let key = self.request.keyed.as_ref().map(|keyed| keyed.used(&self.scope).hash);
         let in_progress = self.request.app.in_progress();
-        let _first = key.filter(|_| delivered.when == When::Now).map(|key| in_progress.begin(delivered.entity, key));
-        if let Some(first) = self.fetching.and_then(|fetching| fetching.first) {
-            // A request that waited for the file joins this turn, and waits as long as it asked to.
-            first.accepted();
+        let _first =
+            key.filter(|_| delivered.replay == Replay::First).map(|key| in_progress.begin(delivered.entity, key));
+        if let Some(leader) = self.fetching.and_then(|fetching| fetching.leader) {
+            // A request that waited for the file joins this turn, and waits as long as it may.
+            leader.accepted();
         }
         // If too many requests wait already, the client fetches the reply later.
         let permit = self.request.app.long_requests().enter();
@@ -60,16 +61,16 @@ impl Exchange<'_> {
         let before = self.fetching.map_or(Duration::ZERO, |fetching| fetching.waited) + delivered.waited;
         let deadline = begun + permit.as_ref().map_or(Duration::ZERO, |_| self.budget(prefer).saturating_sub(before));
         let waits = deadline > begun;
-        let at_once = delivered.when == When::Now && !waits;
+        let at_once = delivered.replay == Replay::First && !waits;
         if waits {
-            self.request.context.waits();
+            self.request.context.begin_wait();
         }
-        let mut heard = ObservedReplies::default();
+        let mut observed = ObservedReplies::default();
         let turn = tokio::select! {
             biased;
             // The turn as it was accepted, even if the agent was faster than this answer.
             () = std::future::ready(()), if at_once => delivered.turn.clone(),
-            turn = turn_wait::wait(node, delivered.entity, &mut events, delivered.turn.clone(), &mut heard, deadline) => {
+            turn = turn_wait::wait(node, delivered.entity, &mut events, delivered.turn.clone(), &mut observed, deadline) => {
                 turn.map_err(store_problem).map_err(unreadable_outcome)?
             }
             // A request that waits when the server stops gets the location of the reply.
@@ -79,9 +80,9 @@ impl Exchange<'_> {
         let waited = prefer.wait.filter(|_| permit.is_some() && !prefer.respond_async);
         let applied = waited.map(|wait| format!("wait={}", wait.min(MAX_WAIT_SECONDS)));
         if before + begun.elapsed() >= KEY_CHECK_DELAY {
-            still_known(self.request.app, self.request.caller).await?;
+            recheck_key(self.request.app, self.request.caller).await?;
         }
-        match self.told(&delivered, (&turn, &heard), prefer, key).await {
+        match self.render(&delivered, (&turn, &observed), prefer, key).await {
             Ok(response) => {
                 let in_background = prefer.respond_async && response.status() == StatusCode::ACCEPTED;
                 Ok(applying(response, applied.or_else(|| in_background.then(|| "respond-async".to_owned()))))
@@ -91,10 +92,10 @@ impl Exchange<'_> {
     }
 
     /// The answer to a request that waited for a turn with this status.
-    async fn told(
+    async fn render(
         &self,
         delivered: &Delivered,
-        (turn, heard): (&Turn, &ObservedReplies),
+        (turn, observed): (&Turn, &ObservedReplies),
         prefer: Prefer,
         key: Option<KeyHash>,
     ) -> Result<Response, Problem> {
@@ -110,13 +111,13 @@ impl Exchange<'_> {
                 .with("turnId", turn.id.to_string());
             return Err(problem);
         }
-        // A request that asked for 202 gets it; otherwise a retry gets the first request's answer, or 409 while there
+        // A request that prefers 202 gets it; otherwise a retry gets the first request's answer, or 409 while there
         // is none.
-        let waits = delivered.when == When::Before && !turn.is_over() && !prefer.respond_async;
+        let waits = delivered.replay == Replay::Repeated && !turn.is_over() && !prefer.respond_async;
         if waits && key.is_some_and(|key| self.request.app.in_progress().has(delivered.entity, key)) {
             return Err(in_progress_problem());
         }
-        let replies = turn_wait::observed_replies(self.request.app.node(), delivered.entity, turn, heard).await;
+        let replies = turn_wait::observed_replies(self.request.app.node(), delivered.entity, turn, observed).await;
         let replies = replies.map_err(store_problem)?;
         let changed_at = turn.ended_at.filter(|_| !replies.is_empty()).unwrap_or(delivered.message.id.at);
         let created_at = self.request.app.node().created_at(delivered.entity).await.map_err(store_problem)?;
@@ -136,10 +137,10 @@ impl Exchange<'_> {
             turn_status: turn_status(turn.status),
         };
         let status = if turn.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };
-        let is_news = delivered.tries_again || !turn.is_over();
+        let is_new = delivered.retries_turn || !turn.is_over();
         let response =
-            self.request.answer(status, &contact_view(&parts), if is_news { When::Now } else { delivered.when });
-        Ok(if turn.is_over() { response } else { located(response, &format!("/turns/{}", turn.id)) })
+            self.request.answer(status, &contact_view(&parts), if is_new { Replay::First } else { delivered.replay });
+        Ok(if turn.is_over() { response } else { with_location(response, &format!("/turns/{}", turn.id)) })
     }
 
     /// Whether the conversation was closed when the turn ended, so that a retry gets the same answer; until then,

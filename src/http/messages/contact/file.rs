@@ -10,12 +10,12 @@ use http::{HeaderValue, StatusCode};
 use tokio::time::{Instant, timeout};
 
 use super::answer::MAX_WAIT_SECONDS;
-use super::{Exchange, Sent};
-use crate::http::caller::still_known;
+use super::{ContactExchange, IncomingMessage};
+use crate::http::caller::recheck_key;
 use crate::http::headers::prefer::{PREFERENCE_APPLIED, Prefer, prefer};
 use crate::http::idempotency::in_progress;
 use crate::http::long_requests::unless_stopping;
-use crate::http::messages::media::{self, First};
+use crate::http::messages::media::{self, FlightLeader};
 use crate::http::messages::{MessageRequest, find_channel};
 use crate::http::refusal::channel::{channel_not_found, kind_mismatch};
 use crate::problem::Problem;
@@ -27,38 +27,43 @@ pub(super) struct Fetching<'a> {
     /// How long it waited for an identical request. Its wait for the agent is shorter by this.
     pub(super) waited: Duration,
     /// The handle on which later identical requests wait.
-    pub(super) first: Option<&'a First>,
+    pub(super) leader: Option<&'a FlightLeader>,
 }
 
-impl Exchange<'_> {
+impl ContactExchange<'_> {
     /// Fetches the file and delivers the message with it. Of identical requests one fetches; the others get its
     /// outcome, and wait for that no longer than for an agent.
-    pub(super) async fn with_file(&self, sent: &Sent, agent: &str, media: &Media) -> Result<Response, Problem> {
+    pub(super) async fn with_file(
+        &self,
+        incoming: &IncomingMessage,
+        agent: &str,
+        media: &Media,
+    ) -> Result<Response, Problem> {
         if let Some(response) = self.earlier().await? {
             return Ok(response);
         }
         self.admit(agent)?;
         let begun = Instant::now();
-        let first = self.first().await?;
-        let fetching = Some(Fetching { waited: begun.elapsed(), first: first.as_ref() });
-        let exchange = Exchange { scope: self.scope.clone(), fetching, ..*self };
+        let leader = self.lead().await?;
+        let fetching = Some(Fetching { waited: begun.elapsed(), leader: leader.as_ref() });
+        let exchange = ContactExchange { scope: self.scope.clone(), fetching, ..*self };
         if let Some(response) = exchange.earlier().await? {
             return Ok(response);
         }
-        exchange.fetch_and_deliver(sent, media).await
+        exchange.fetch_and_deliver(incoming, media).await
     }
 
     /// Delivers a message without a file. If a request with its key fetches one, that request came first.
-    pub(super) async fn without_file(&self, sent: &Sent, agent: &str) -> Result<Response, Problem> {
+    pub(super) async fn without_file(&self, incoming: &IncomingMessage, agent: &str) -> Result<Response, Problem> {
         let key = self.request.keyed.as_ref().map(|keyed| keyed.used(&self.scope).hash);
         if key.is_some_and(|key| self.request.app.fetches().has(key)) {
-            drop(self.first().await?);
+            drop(self.lead().await?);
         }
-        self.deliver(sent, agent, None).await
+        self.deliver(incoming, agent, None).await
     }
 
     /// Waits until no other request with the key fetches. `None`: there is a message to look for, or no key.
-    async fn first(&self) -> Result<Option<First>, Problem> {
+    async fn lead(&self) -> Result<Option<FlightLeader>, Problem> {
         let Some(keyed) = &self.request.keyed else { return Ok(None) };
         let MessageRequest { app, context, headers, .. } = self.request;
         let mut entered = Box::pin(app.fetches().enter(keyed.used(&self.scope)));
@@ -68,20 +73,21 @@ impl Exchange<'_> {
         let prefer = prefer(headers);
         let budget = self.budget(prefer);
         if budget.is_zero() {
-            return Err(not_yet(prefer));
+            return Err(still_in_progress(prefer));
         }
         // If too many requests wait already, the client must ask again.
         let Some(_permit) = app.long_requests().enter() else { return Err(in_progress()) };
-        context.waits();
-        let in_time = timeout(budget, entered).map(|entered| entered.unwrap_or_else(|_| Err(not_yet(prefer))));
+        context.begin_wait();
+        let in_time =
+            timeout(budget, entered).map(|entered| entered.unwrap_or_else(|_| Err(still_in_progress(prefer))));
         unless_stopping(app, in_time).await
     }
 
-    async fn fetch_and_deliver(&self, sent: &Sent, media: &Media) -> Result<Response, Problem> {
+    async fn fetch_and_deliver(&self, incoming: &IncomingMessage, media: &Media) -> Result<Response, Problem> {
         let app = self.request.app;
         let fetched = Box::pin(unless_stopping(app, media::fetch(self.request, media))).await;
-        let file = fetched.map_err(|problem| self.refused_alike(problem))?;
-        let delivered = Box::pin(self.deliver_with(sent, &file)).await;
+        let file = fetched.map_err(|problem| self.share_refusal(problem))?;
+        let delivered = Box::pin(self.deliver_with(incoming, &file)).await;
         // The file has its message now, or never will.
         app.node().settle(self.contact.workspace, &[file.id]);
         delivered
@@ -89,37 +95,43 @@ impl Exchange<'_> {
 
     /// Delivers the message with its file, which may have taken long: only if the caller's key is still valid, and to
     /// the channel as it is now.
-    async fn deliver_with(&self, sent: &Sent, file: &attachment::State) -> Result<Response, Problem> {
+    async fn deliver_with(&self, incoming: &IncomingMessage, file: &attachment::State) -> Result<Response, Problem> {
         let MessageRequest { app, caller, .. } = self.request;
         // A waiting request may use another API key.
-        still_known(app, caller).await?;
-        self.deliver_on_channel(sent, file).await.map_err(|problem| self.refused_alike(problem))
+        recheck_key(app, caller).await?;
+        self.deliver_on_channel(incoming, file).await.map_err(|problem| self.share_refusal(problem))
     }
 
-    async fn deliver_on_channel(&self, sent: &Sent, file: &attachment::State) -> Result<Response, Problem> {
+    async fn deliver_on_channel(
+        &self,
+        incoming: &IncomingMessage,
+        file: &attachment::State,
+    ) -> Result<Response, Problem> {
         let MessageRequest { app, caller, .. } = self.request;
         let channel = find_channel(app, caller, &self.channel.id).await?.ok_or_else(channel_not_found)?;
         if channel.kind != ChannelKind::Api {
             return Err(kind_mismatch("", channel.kind));
         }
-        let exchange = self.on(&channel);
+        let exchange = self.with_channel(&channel);
         match exchange.agent() {
-            Ok(agent) => exchange.deliver(sent, &agent, Some(file)).await,
+            Ok(agent) => exchange.deliver(incoming, &agent, Some(file)).await,
             Err(refusal) => exchange.earlier_or(refusal).await,
         }
     }
 
-    /// The same problem, which waiting identical requests get too if it is about the request itself. For a problem of
+    /// Passes a problem on to the identical requests that wait, if it is about the request itself. After a problem of
     /// the server, of its load, or of this request's API key, the next of them tries by itself.
-    fn refused_alike(&self, problem: Problem) -> Problem {
+    ///
+    /// Returns the problem.
+    fn share_refusal(&self, problem: Problem) -> Problem {
         let is_of_load = problem.status == StatusCode::TOO_MANY_REQUESTS || problem.code == in_progress().code;
         let is_of_caller = matches!(problem.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
         if problem.status.is_client_error()
             && !is_of_load
             && !is_of_caller
-            && let Some(first) = self.fetching.and_then(|fetching| fetching.first)
+            && let Some(leader) = self.fetching.and_then(|fetching| fetching.leader)
         {
-            first.refused(&problem);
+            leader.refused(&problem);
         }
         problem
     }
@@ -127,12 +139,12 @@ impl Exchange<'_> {
 
 /// The identical request has no answer yet, and this one has waited as long as it wanted to. There is no turn yet that
 /// a 202 could name.
-fn not_yet(prefer: Prefer) -> Problem {
-    having_waited(in_progress(), prefer)
+fn still_in_progress(prefer: Prefer) -> Problem {
+    with_applied_wait(in_progress(), prefer)
 }
 
 /// The problem of a request that has waited as long as it wanted to.
-pub(super) fn having_waited(problem: Problem, prefer: Prefer) -> Problem {
+pub(super) fn with_applied_wait(problem: Problem, prefer: Prefer) -> Problem {
     let waited = prefer.wait.filter(|_| !prefer.respond_async).map(|wait| wait.min(MAX_WAIT_SECONDS));
     match waited.map(|wait| HeaderValue::try_from(format!("wait={wait}"))) {
         Some(Ok(applied)) => problem.header(PREFERENCE_APPLIED, applied),

@@ -1,10 +1,10 @@
-//! Waiting for room among the turns of a conversation.
+//! Waiting until a conversation has capacity for one more turn.
 //!
-//! A bounded number of turns may wait in a conversation. A message that would ask for one more waits here, with nothing
-//! stored, as long as its request may wait for an agent. The requests of one contact on one channel wait in line, and
-//! only the first of them asks again, once a turn has begun. A message that comes in the moment in which there is room
-//! may pass them. Each of them holds a permit of a long request, and each contact and each workspace may have so many
-//! of them; a further request is refused at once.
+//! A bounded number of turns may wait in a conversation. A message that would request one more waits here, with nothing
+//! stored, as long as its request may wait for an agent. The requests of one contact on one channel wait in a queue,
+//! and only the first of them tries again, once a turn has begun. A message that comes in the moment in which there is
+//! capacity may overtake them. Each of them holds a permit of a long request, and each contact and each workspace may
+//! have so many of them; a further request is refused at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +18,9 @@ use actors::tasks::shares::{OwnPermit, Shares};
 use futures_util::FutureExt as _;
 use tokio::time::{Instant, timeout_at};
 
-use super::Exchange;
-use super::file::having_waited;
-use crate::http::caller::still_known;
+use super::ContactExchange;
+use super::file::with_applied_wait;
+use crate::http::caller::recheck_key;
 use crate::http::headers::prefer::prefer;
 use crate::http::long_requests::{LongRequestPermit, unless_stopping};
 use crate::http::messages::find_channel;
@@ -28,32 +28,32 @@ use crate::http::refusal::channel::channel_not_found;
 use crate::http::refusal::conversation::rejected;
 use crate::problem::Problem;
 
-/// How often the first in line asks again without an event: the turns may be running in another process.
+/// How often the first in the queue tries again without an event: the turns may be running in another process.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The lines of all contacts, each by the contact's first conversation on its channel.
+/// The queues of all contacts, each by the contact's first conversation on its channel.
 #[derive(Debug)]
 pub(crate) struct WaitQueues {
-    /// One permit for each line.
+    /// One permit for each queue.
     first: Shares<EntityKey>,
-    places: Shares<EntityKey>,
+    positions: Shares<EntityKey>,
     of_workspaces: Shares,
 }
 
 impl Default for WaitQueues {
     fn default() -> Self {
-        let places = limits::WAITING_FOR_ROOM;
+        let positions = limits::WAITING_FOR_ROOM;
         let of_workspaces = limits::WAITING_FOR_ROOM_IN_WORKSPACE;
-        Self { first: Shares::of(1), places: Shares::of(places), of_workspaces: Shares::of(of_workspaces) }
+        Self { first: Shares::of(1), positions: Shares::of(positions), of_workspaces: Shares::of(of_workspaces) }
     }
 }
 
-/// The first place in line.
+/// The first position in a queue.
 pub(super) struct QueuePosition {
     since: Instant,
     deadline: Instant,
     _long: LongRequestPermit,
-    _place: OwnPermit<EntityKey>,
+    _position: OwnPermit<EntityKey>,
     _of_workspace: OwnPermit<Address>,
     _first: OwnPermit<EntityKey>,
 }
@@ -65,70 +65,78 @@ impl QueuePosition {
     }
 }
 
-impl Exchange<'_> {
-    /// Waits until it is worth asking again: without a place until nobody is before this request, then until a turn has
-    /// begun. `events`: those since before the conversation was asked. Returns the channel as it is then, too.
+impl ContactExchange<'_> {
+    /// Waits until it is worth trying again: without a position until no other request is ahead of this one, then until
+    /// a turn has begun. `events` was subscribed to before the message was refused. Returns the channel as it is then,
+    /// too.
     ///
     /// # Errors
     /// 429 once the request may not wait any longer; 401, 404 or 409 if it would be refused by now for another reason.
-    pub(super) async fn wait_for_room(
+    pub(super) async fn wait_for_capacity(
         &self,
-        place: Option<QueuePosition>,
+        position: Option<QueuePosition>,
         mut events: Subscription,
     ) -> Result<(QueuePosition, Arc<Channel>), Problem> {
-        let place = match place {
+        let position = match position {
             None => {
                 drop(events);
-                self.first_in_line().await?
+                self.enter_queue().await?
             }
-            Some(place) => {
-                let until = place.deadline.min(Instant::now() + RETRY_INTERVAL);
+            Some(position) => {
+                let until = position.deadline.min(Instant::now() + RETRY_INTERVAL);
                 let begun = timeout_at(until, turn_begun(&mut events)).map(Ok);
                 let _ = unless_stopping(self.request.app, begun).await?;
-                place
+                position
             }
         };
-        if Instant::now() >= place.deadline {
-            return Err(self.no_room_in_time());
+        if Instant::now() >= position.deadline {
+            return Err(self.at_capacity_after_wait());
         }
-        Ok((place, self.still_there().await?))
+        Ok((position, self.recheck_channel().await?))
     }
 
-    async fn first_in_line(&self) -> Result<QueuePosition, Problem> {
+    async fn enter_queue(&self) -> Result<QueuePosition, Problem> {
         let app = self.request.app;
         let before = self.fetching.map_or(Duration::ZERO, |fetching| fetching.waited);
         let budget = self.budget(prefer(self.request.headers)).saturating_sub(before);
         let long = if budget.is_zero() { None } else { app.long_requests().enter() };
-        let long = long.ok_or_else(no_room)?;
-        let lines = app.lines();
-        let of_workspace = lines.of_workspaces.try_enter(self.contact.workspace).ok_or_else(no_room)?;
+        let long = long.ok_or_else(at_capacity)?;
+        let queues = app.lines();
+        let of_workspace = queues.of_workspaces.try_enter(self.contact.workspace).ok_or_else(at_capacity)?;
         // One server gets all messages of one contact on one channel, and knows this id whichever conversation is open.
-        let line = self.generation(1);
-        let place = lines.places.try_enter(line).ok_or_else(no_room)?;
-        self.request.context.waits();
+        let queue = self.generation(1);
+        let position = queues.positions.try_enter(queue).ok_or_else(at_capacity)?;
+        self.request.context.begin_wait();
         let since = Instant::now();
         let deadline = since + budget;
-        let first = timeout_at(deadline, lines.first.enter(line));
-        let first = first.map(|first| first.map_err(|_| self.no_room_in_time()));
+        let first = timeout_at(deadline, queues.first.enter(queue));
+        let first = first.map(|first| first.map_err(|_| self.at_capacity_after_wait()));
         let first = unless_stopping(app, first).await?;
-        Ok(QueuePosition { since, deadline, _long: long, _place: place, _of_workspace: of_workspace, _first: first })
+        Ok(QueuePosition {
+            since,
+            deadline,
+            _long: long,
+            _position: position,
+            _of_workspace: of_workspace,
+            _first: first,
+        })
     }
 
-    /// The channel of a message that has waited, unless the key was revoked meanwhile or the channel is gone.
-    async fn still_there(&self) -> Result<Arc<Channel>, Problem> {
+    /// The channel of a message that has waited, unless the key was revoked or the channel deleted meanwhile.
+    async fn recheck_channel(&self) -> Result<Arc<Channel>, Problem> {
         let app = self.request.app;
         let caller = self.request.caller;
-        still_known(app, caller).await?;
+        recheck_key(app, caller).await?;
         let channel = find_channel(app, caller, &self.channel.id).await?;
         channel.filter(|channel| channel.incarnation() == self.channel.incarnation()).ok_or_else(channel_not_found)
     }
 
-    fn no_room_in_time(&self) -> Problem {
-        having_waited(no_room(), prefer(self.request.headers))
+    fn at_capacity_after_wait(&self) -> Problem {
+        with_applied_wait(at_capacity(), prefer(self.request.headers))
     }
 }
 
-fn no_room() -> Problem {
+fn at_capacity() -> Problem {
     rejected(Rejection::TooManyTurns)
 }
 

@@ -15,7 +15,7 @@ type Outcome = Result<(), Problem>;
 
 /// The requests that fetch now, by their keys; bounded by the number of requests.
 #[derive(Debug, Default)]
-pub(super) struct Firsts(DashMap<KeyHash, InFlight>);
+pub(super) struct SingleFlight(DashMap<KeyHash, InFlight>);
 
 /// A request that fetches.
 #[derive(Clone, Debug)]
@@ -27,13 +27,13 @@ struct InFlight {
 
 /// The request that fetches. If it is dropped without an outcome, one of the others takes over.
 #[derive(Debug)]
-pub(in crate::http::messages) struct First {
-    firsts: Arc<Firsts>,
+pub(in crate::http::messages) struct FlightLeader {
+    flights: Arc<SingleFlight>,
     key: KeyHash,
-    tell: watch::Sender<Option<Outcome>>,
+    sender: watch::Sender<Option<Outcome>>,
 }
 
-impl Firsts {
+impl SingleFlight {
     /// Whether a request with this key fetches.
     pub(super) fn has(&self, key: KeyHash) -> bool {
         self.0.contains_key(&key)
@@ -44,13 +44,13 @@ impl Firsts {
     ///
     /// # Errors
     /// The problem of the identical request.
-    pub(super) async fn enter(self: &Arc<Self>, used: KeyUse) -> Result<Option<First>, Problem> {
+    pub(super) async fn enter(self: &Arc<Self>, used: KeyUse) -> Result<Option<FlightLeader>, Problem> {
         loop {
-            let InFlight { fingerprint, outcome: mut told } = match self.begin(used) {
+            let InFlight { fingerprint, outcome: mut receiver } = match self.begin(used) {
                 Ok(first) => return Ok(Some(first)),
                 Err(in_flight) => in_flight,
             };
-            let outcome = told.wait_for(Option::is_some).await.map_or(None, |outcome| outcome.clone());
+            let outcome = receiver.wait_for(Option::is_some).await.map_or(None, |outcome| outcome.clone());
             // Without one, the first request has ended without an outcome.
             if let Some(outcome) = outcome.filter(|_| fingerprint == used.fingerprint) {
                 return outcome.map(|()| None);
@@ -59,49 +59,49 @@ impl Firsts {
     }
 
     /// Becomes the first, or returns the request that is.
-    fn begin(self: &Arc<Self>, used: KeyUse) -> Result<First, InFlight> {
+    fn begin(self: &Arc<Self>, used: KeyUse) -> Result<FlightLeader, InFlight> {
         match self.0.entry(used.hash) {
             Entry::Occupied(first) => Err(first.get().clone()),
             Entry::Vacant(place) => {
-                let (tell, outcome) = watch::channel(None);
+                let (sender, outcome) = watch::channel(None);
                 place.insert(InFlight { fingerprint: used.fingerprint, outcome });
-                Ok(First { firsts: Arc::clone(self), key: used.hash, tell })
+                Ok(FlightLeader { flights: Arc::clone(self), key: used.hash, sender })
             }
         }
     }
 }
 
-impl First {
+impl FlightLeader {
     /// It has a message.
     pub(in crate::http::messages) fn accepted(&self) {
-        self.over(Ok(()));
+        self.finish(Ok(()));
     }
 
     /// It has none and will have none.
     pub(in crate::http::messages) fn refused(&self, problem: &Problem) {
-        self.over(Err(problem.clone()));
+        self.finish(Err(problem.clone()));
     }
 
     /// Only the first outcome counts.
-    fn over(&self, outcome: Outcome) {
+    fn finish(&self, outcome: Outcome) {
         if self.is_over() {
             return;
         }
         // Later requests look for the message, or fetch again.
-        self.firsts.0.remove(&self.key);
-        self.tell.send_replace(Some(outcome));
+        self.flights.0.remove(&self.key);
+        self.sender.send_replace(Some(outcome));
     }
 
     fn is_over(&self) -> bool {
-        self.tell.borrow().is_some()
+        self.sender.borrow().is_some()
     }
 }
 
-impl Drop for First {
+impl Drop for FlightLeader {
     fn drop(&mut self) {
         // Before the others see that this one is gone, so that one of them can become the first.
         if !self.is_over() {
-            self.firsts.0.remove(&self.key);
+            self.flights.0.remove(&self.key);
         }
     }
 }
@@ -116,19 +116,19 @@ mod tests {
         KeyUse::within(KeyHash([1; 16]), [body; 16])
     }
 
-    fn first(firsts: &Arc<Firsts>) -> First {
-        firsts.enter(used(1)).now_or_never().unwrap().unwrap().unwrap()
+    fn first(flights: &Arc<SingleFlight>) -> FlightLeader {
+        flights.enter(used(1)).now_or_never().unwrap().unwrap().unwrap()
     }
 
     /// Who comes later begins anew.
     #[test]
     fn all_who_wait_for_the_first_hear_what_it_came_to() {
-        let firsts = Arc::new(Firsts::default());
-        let fetching = first(&firsts);
-        let waiting = [0, 1].map(|_| Box::pin(firsts.enter(used(1))));
+        let flights = Arc::new(SingleFlight::default());
+        let fetching = first(&flights);
+        let waiting = [0, 1].map(|_| Box::pin(flights.enter(used(1))));
         let waiting = waiting.map(|mut one| ((&mut one).now_or_never().is_none(), one));
         fetching.refused(&Problem::fault("/url", "media_unreachable", "nothing came"));
-        let next = first(&firsts);
+        let next = first(&flights);
         // Neither a second outcome nor its end affects the next one.
         fetching.accepted();
         drop(fetching);
@@ -136,20 +136,20 @@ mod tests {
             assert!(waited);
             assert_eq!(one.now_or_never().unwrap().unwrap_err().code, "media_unreachable");
         }
-        let mut waiting = Box::pin(firsts.enter(used(1)));
+        let mut waiting = Box::pin(flights.enter(used(1)));
         assert!((&mut waiting).now_or_never().is_none());
         next.accepted();
         assert!(waiting.now_or_never().unwrap().unwrap().is_none(), "there is a message to look for");
-        assert!(firsts.0.is_empty());
+        assert!(flights.0.is_empty());
     }
 
     #[test]
     fn another_takes_the_place_of_the_first_that_has_ended_and_told_nothing() {
-        let firsts = Arc::new(Firsts::default());
-        let fetching = first(&firsts);
-        let mut waiting = [0, 1].map(|_| Box::pin(firsts.enter(used(1))));
+        let flights = Arc::new(SingleFlight::default());
+        let fetching = first(&flights);
+        let mut waiting = [0, 1].map(|_| Box::pin(flights.enter(used(1))));
         assert!(waiting.iter_mut().all(|one| one.now_or_never().is_none()));
-        let mut other_body = Box::pin(firsts.enter(used(2)));
+        let mut other_body = Box::pin(flights.enter(used(2)));
         assert!((&mut other_body).now_or_never().is_none(), "the key is the first one's until it has ended");
         drop(fetching);
         let [one, mut other] = waiting;
@@ -157,6 +157,6 @@ mod tests {
         assert!((&mut other).now_or_never().is_none());
         drop(other);
         drop(next);
-        assert!(firsts.0.is_empty(), "who stops waiting leaves nothing behind");
+        assert!(flights.0.is_empty(), "who stops waiting leaves nothing behind");
     }
 }
