@@ -16,7 +16,6 @@ use super::caller::{Admin, Allowed};
 use super::context::RequestContext;
 use super::idempotency::without_key;
 use super::incoming::Incoming;
-use super::refusal::store_problem;
 use super::resource::{self, Change, Resource};
 use crate::app::App;
 use crate::problem::Problem;
@@ -120,7 +119,7 @@ pub(super) async fn delete(
     let registry = caller.registry();
     let forget = || async {
         // First of all: a change during the search leads to another search.
-        let seen = app.node().settled_state::<Registry>(registry).await.map_err(store_problem)?;
+        let seen = app.node().settled_state::<Registry>(registry).await?;
         let before = resource::find::<Agent>(&app, registry, &id).await?.ok_or_else(agent_not_found)?;
         match user_of(&app, registry, &id).await? {
             Some(channel) => Err(in_use(&channel)),
@@ -138,7 +137,7 @@ fn in_use(channel: &str) -> Problem {
 /// A channel that uses the agent.
 async fn user_of(app: &App, entity: EntityKey, agent: &str) -> Result<Option<String>, Problem> {
     let mut pages = app.node().pages(entity, CHANNELS, KeyRange::default(), CHANNELS_AT_ONCE);
-    while let Some(rows) = pages.next().await.map_err(store_problem)? {
+    while let Some(rows) = pages.next().await? {
         for row in &rows {
             let channel: Channel = resource::decode(&row.value)?;
             if channel.agent.as_deref() == Some(agent) {

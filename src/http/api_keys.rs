@@ -22,7 +22,6 @@ use super::idempotency::without_key;
 use super::incoming::Incoming;
 use super::paging::{Page, PageRequest};
 use super::query::Query;
-use super::refusal::store_problem;
 use super::resource::{self, Change, Changed, Found, Resource};
 use super::workspaces::{find, workspace_not_found};
 use crate::app::App;
@@ -234,7 +233,7 @@ pub(super) async fn list(
     let (rows, next) = resource::page(&app, EntityKey::INSTALLATION, KEYS_BY_ID, &caller.address.0, &request).await?;
     let mut keys = Vec::with_capacity(rows.len());
     for row in rows {
-        let key = keys::of_row(app.node(), &row.value).await.map_err(store_problem)?;
+        let key = keys::of_row(app.node(), &row.value).await?;
         keys.extend(key.map(|(_, key)| key));
     }
     Ok(Page { data: keys.iter().map(KeyView::new).collect(), next }.into_response(&list, &context.uri))
@@ -244,13 +243,13 @@ pub(super) async fn list(
 async fn find_key(app: &App, caller: &Caller, id: &str) -> Result<Found<ApiKey>, Problem> {
     let id = KeyId::parse(id).ok_or_else(key_not_found)?;
     let by_id = keys::id_key(&caller.workspace, id);
-    let hash = app.node().row(EntityKey::INSTALLATION, KEYS_BY_ID, by_id).await.map_err(store_problem)?;
+    let hash = app.node().row(EntityKey::INSTALLATION, KEYS_BY_ID, by_id).await?;
     let found = match hash {
         Some(hash) => keys::of_row(app.node(), &hash).await,
         None if caller.is_operator() => keys::of_any_workspace(app.node(), id).await,
         None => Ok(None),
     };
-    let (row, value) = found.map_err(store_problem)?.ok_or_else(key_not_found)?;
+    let (row, value) = found?.ok_or_else(key_not_found)?;
     Ok(Found { row, value })
 }
 

@@ -8,7 +8,7 @@ use http::StatusCode;
 
 use super::answer::json;
 use super::caller::{Allowed, Caller, Read};
-use super::refusal::{broken, store_problem};
+use super::refusal::broken;
 use crate::app::App;
 use crate::problem::Problem;
 use crate::wire::channel_message::view::{AttachmentView, attachment_view};
@@ -35,7 +35,7 @@ pub(super) fn entity_of(caller: &Caller, id: AttachmentId) -> EntityKey {
 /// 503 if the store cannot be read, 500 if the stored data cannot.
 pub(super) async fn find(app: &App, caller: &Caller, id: &str) -> Result<Option<File>, Problem> {
     let Some(id) = AttachmentId::parse(id) else { return Ok(None) };
-    let state = app.node().state::<Attachment>(entity_of(caller, id)).await.map_err(store_problem)?;
+    let state = app.node().state::<Attachment>(entity_of(caller, id)).await?;
     Ok(state.filter(|state| state.id == id && state.ready().is_some()))
 }
 

@@ -22,7 +22,7 @@ use tower::{Layer, Service};
 use super::headers::auth::{presented_key, unauthenticated, workspace_forbidden, workspace_id};
 use super::query::{decode, without_parameters};
 use super::rate::Verdict;
-use super::refusal::{broken, store_problem};
+use super::refusal::broken;
 use crate::app::App;
 use crate::keys;
 use crate::problem::Problem;
@@ -199,7 +199,7 @@ fn has_text(request: &Request) -> Result<(), Problem> {
 
 async fn key_of(app: &App, headers: &HeaderMap) -> Result<Arc<ApiKey>, Problem> {
     let hash = app.pepper().hash(presented_key(headers)?);
-    let key = keys::by_hash(app.node(), &hash).await.map_err(store_problem)?;
+    let key = keys::by_hash(app.node(), &hash).await?;
     key.ok_or_else(|| unauthenticated("unknown key"))
 }
 
@@ -242,7 +242,7 @@ async fn workspace_of(app: &App, headers: &HeaderMap, key: &ApiKey) -> Result<Ar
     if !is_operator(key) {
         return Err(workspace_forbidden());
     }
-    let known = app.node().workspace(chosen).await.map_err(store_problem)?;
+    let known = app.node().workspace(chosen).await?;
     known.map(|workspace| workspace.id.as_str().into()).ok_or_else(workspace_forbidden)
 }
 

@@ -25,7 +25,7 @@ use super::listing::Listing;
 use super::log::seqs_after;
 use super::paging::{Page, PageRequest};
 use super::query::Query;
-use super::refusal::{broken, problem_of, store_problem};
+use super::refusal::{broken, problem_of};
 use super::resource::immutable;
 use crate::app::App;
 use crate::problem::Problem;
@@ -43,7 +43,7 @@ pub(super) fn contact_not_found() -> Problem {
 }
 
 async fn load(app: &App, entity: EntityKey) -> Result<Option<contact::State>, Problem> {
-    let state = app.node().state::<Contact>(entity).await.map_err(store_problem)?;
+    let state = app.node().state::<Contact>(entity).await?;
     Ok(state.filter(|state| state.erased_at.is_none()))
 }
 
@@ -160,8 +160,7 @@ pub(super) async fn events(
     let contact = state.id;
     let entity = EntityKey::contact(caller.address, contact.address);
     let range = seqs_after(state.first_seq.unwrap_or(1), request.seq(), request.order);
-    let events = app.node().events::<Contact>(entity, range, request.order, request.limit + 1).await;
-    let events = events.map_err(store_problem)?;
+    let events = app.node().events::<Contact>(entity, range, request.order, request.limit + 1).await?;
     let next = (events.len() > request.limit).then(|| events[request.limit - 1].seq.to_be_bytes().to_vec());
     let page = events.iter().take(request.limit);
     let data = page.filter_map(|event| contact_event(event, (entity.id, contact))).collect();
@@ -170,7 +169,7 @@ pub(super) async fn events(
 
 /// Whether data of an erased contact remains.
 async fn is_being_erased(app: &App, entity: EntityKey, id: ContactId) -> Result<bool, Problem> {
-    let state = app.node().state::<Contact>(entity).await.map_err(store_problem)?;
+    let state = app.node().state::<Contact>(entity).await?;
     Ok(state.and_then(|state| state.erasing).is_some_and(|erasing| erasing.id == id))
 }
 

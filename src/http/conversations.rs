@@ -28,7 +28,7 @@ use super::log;
 use super::messages::new_id;
 use super::paging::{Page, PageRequest};
 use super::query::Query;
-use super::refusal::{broken, problem_of, store_problem};
+use super::refusal::{broken, problem_of};
 use crate::app::App;
 use crate::http::refusal::conversation::{conversation_not_found, rejected};
 use crate::json::fields::{Fields, Length};
@@ -134,7 +134,7 @@ async fn load(
 
 /// The details of an existing conversation.
 async fn details(app: &App, entity: EntityKey) -> Result<Details, Problem> {
-    app.node().details(entity).await.map_err(store_problem)
+    Ok(app.node().details(entity).await?)
 }
 
 /// A conversation without its details.
@@ -143,7 +143,7 @@ pub(super) async fn state(
     entity: EntityKey,
     id: ConversationId,
 ) -> Result<Option<conversation::State>, Problem> {
-    let state = app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
+    let state = app.node().state::<Conversation>(entity).await?;
     Ok(state.filter(|state| state.id == id))
 }
 
@@ -215,7 +215,7 @@ fn created(state: &conversation::State, details: &Details, ignored: &[String]) -
 /// The same for a retry, from the event that opened it.
 async fn opened_before(app: &App, entity: EntityKey, first: u64, ignored: &[String]) -> Result<Response, Problem> {
     let events = log::between(app.node(), entity, SeqRange::one(first)).await;
-    let event = events.map_err(store_problem)?.into_iter().next().ok_or_else(|| broken("an opening has an event"))?;
+    let event = events?.into_iter().next().ok_or_else(|| broken("an opening has an event"))?;
     let Event::ConversationCreated { details, .. } = &event.event else {
         return Err(broken("the event of an opening is a creation"));
     };

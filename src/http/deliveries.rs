@@ -22,7 +22,7 @@ use super::forwarding::ForwardableRequest;
 use super::incoming::Incoming;
 use super::paging::{Page, PageRequest};
 use super::query::Query;
-use super::refusal::{problem_of, store_problem, unreadable_outcome};
+use super::refusal::{problem_of, unreadable_outcome};
 use super::resource;
 use crate::app::App;
 use crate::problem::Problem;
@@ -70,7 +70,7 @@ pub(super) async fn list(
 
 async fn find(app: &App, caller: &Caller, id: &str) -> Result<DeliveryState, Problem> {
     let id = DeliveryId::parse(id).ok_or_else(delivery_not_found)?;
-    let found = pending::find(app.node(), caller.address, id).await.map_err(store_problem)?;
+    let found = pending::find(app.node(), caller.address, id).await?;
     found.ok_or_else(delivery_not_found)
 }
 
@@ -117,9 +117,7 @@ pub(super) async fn retry(
         return Err(endpoint_deleted());
     }
     let waiting = match (&answer, command_context.key) {
-        (Answer::Repeat(_), Some(with)) => {
-            pending::retried(app.node(), entity, key, with.hash).await.map_err(store_problem)?.map(Box::new)
-        }
+        (Answer::Repeat(_), Some(with)) => pending::retried(app.node(), entity, key, with.hash).await?.map(Box::new),
         (Answer::Repeat(_), None) => None,
         (Answer::Done(waiting), _) => waiting.clone(),
     };

@@ -31,7 +31,7 @@ use super::log::{CHUNK_BYTES, FIRST_OF_PAGE, chunk_of, seqs_after};
 use super::messages::human_channel;
 use super::paging::{PAGE_BYTES, Page, PageRequest};
 use super::query::Query;
-use super::refusal::{broken, store_problem};
+use super::refusal::broken;
 use crate::app::App;
 use crate::problem::Problem;
 use crate::wire::event::{Source, event_value};
@@ -88,7 +88,7 @@ pub(super) async fn of_channel(
     };
     let (channel, (mut events_query, page, list)) = human_channel(&app, &caller, (&id, ""), read_query).await?;
     let entity = channel.conversation(caller.address);
-    let state = app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
+    let state = app.node().state::<Conversation>(entity).await?;
     let log = Log {
         entity,
         workspace: Arc::clone(&caller.workspace),
@@ -202,7 +202,7 @@ async fn answer(
     let next = events.last().filter(|_| more).map(|event| event.seq.to_be_bytes().to_vec());
     let mut data = Vec::with_capacity(events.len());
     for event in &events {
-        log.look_up(app).await.map_err(store_problem)?;
+        log.look_up(app).await?;
         let source = log.source().ok_or_else(|| broken("a log with events has an owner"))?;
         let value = event_value(event, &source).map_err(|_| broken("an event can be written as JSON"))?;
         data.extend(value.map(RawOwned));
@@ -243,8 +243,7 @@ async fn page_of(
         let wanted = chunk.min(page.limit + 1 - events.len());
         let range = seqs_after(first, at, page.order);
         let room = PAGE_BYTES.saturating_sub(bytes);
-        let stretch = app.node().stretch::<Conversation>(entity, range, page.order, wanted, room).await;
-        let stretch = stretch.map_err(store_problem)?;
+        let stretch = app.node().stretch::<Conversation>(entity, range, page.order, wanted, room).await?;
         at = stretch.events.last().map(|event| event.seq).or(at);
         chunk = stretch.length.map_or(chunk, |length| chunk_of(length, CHUNK_BYTES, EVENTS_PER_READ));
         bytes += stretch.bytes;

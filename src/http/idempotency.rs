@@ -9,7 +9,6 @@ use dashmap::DashMap;
 
 use super::caller::Caller;
 use super::context::RequestContext;
-use super::refusal::store_problem;
 use crate::app::App;
 use crate::json::Object;
 use crate::problem::Problem;
@@ -84,7 +83,7 @@ pub(super) async fn key_state(
     command_context: CommandContext,
 ) -> Result<KeyState, Problem> {
     let Some(used) = command_context.key else { return Ok(KeyState::Unused) };
-    Ok(match app.node().key(entity, used.hash).await.map_err(store_problem)? {
+    Ok(match app.node().key(entity, used.hash).await? {
         None => KeyState::Unused,
         Some(row) if row.fingerprint == used.fingerprint => KeyState::Repeat,
         Some(_) => KeyState::Reused,

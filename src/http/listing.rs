@@ -9,7 +9,6 @@ use bytes::Bytes;
 use tokio::time::sleep;
 
 use super::paging::{PAGE_BYTES, Page, PageRequest};
-use super::refusal::store_problem;
 use crate::app::App;
 use crate::problem::Problem;
 
@@ -73,8 +72,7 @@ impl Listing<'_> {
         let mut bytes = 0;
         loop {
             let range = range_after(self.prefix, at.as_deref(), request.order);
-            let rows = app.node().view(self.workspace, self.view, Scan::new(range, request.order, chunk)).await;
-            let rows = rows.map_err(store_problem)?;
+            let rows = app.node().view(self.workspace, self.view, Scan::new(range, request.order, chunk)).await?;
             for row in &rows {
                 if let Some((found, weight)) = load(row.key.slice(self.prefix.len().min(row.key.len())..)).await? {
                     bytes += weight;

@@ -20,7 +20,7 @@ use super::idempotency::without_key;
 use super::incoming::Incoming;
 use super::paging::{DEFAULT_LIMIT, MAX_LIMIT, Page, PageRequest};
 use super::query::Query;
-use super::refusal::{broken, problem_of, store_problem};
+use super::refusal::{broken, problem_of};
 use crate::app::App;
 use crate::json::fields::{Fields, Length};
 use crate::json::report::Report;
@@ -44,7 +44,7 @@ fn memory_not_found() -> Problem {
 async fn contact(app: &App, caller: &Caller, id: &str) -> Result<Subject, Problem> {
     let id = ContactId::parse(id).ok_or_else(contact_not_found)?;
     let entity = EntityKey::contact(caller.address, id.address);
-    let state: Option<contact::State> = app.node().state::<Contact>(entity).await.map_err(store_problem)?;
+    let state: Option<contact::State> = app.node().state::<Contact>(entity).await?;
     let exists = state.is_some_and(|state| state.id == id && state.erased_at.is_none());
     if exists { Ok(Subject::Contact(id)) } else { Err(contact_not_found()) }
 }
@@ -84,7 +84,7 @@ fn page_response(page: &Page<Memory>, subject: &Subject, list: &str, context: &R
 
 /// One page of a subject's memories, oldest first.
 async fn page(app: &App, caller: &Caller, subject: &Subject, request: &PageRequest) -> Result<Page<Memory>, Problem> {
-    let mut all = all(app.node(), subject.entity(caller.address), subject).await.map_err(store_problem)?;
+    let mut all = all(app.node(), subject.entity(caller.address), subject).await?;
     if request.order == Order::Desc {
         all.reverse();
     }
@@ -216,7 +216,7 @@ async fn replayed_memory(
 
 /// The number of the memory with this text.
 async fn number_of(app: &App, entity: EntityKey, text: &str) -> Result<u64, Problem> {
-    let number = memories::number_of(app.node(), entity, text).await.map_err(store_problem)?;
+    let number = memories::number_of(app.node(), entity, text).await?;
     number.ok_or_else(memory_not_found)
 }
 
@@ -233,8 +233,7 @@ struct Remembering {
 async fn last_remembered(app: &App, entity: EntityKey, of: Option<u64>, mut upto: u64) -> Result<Remembering, Problem> {
     while upto > 0 {
         let events =
-            app.node().events::<memories::Memories>(entity, SeqRange::upto(upto), Order::Desc, EVENTS_AT_ONCE).await;
-        let events = events.map_err(store_problem)?;
+            app.node().events::<memories::Memories>(entity, SeqRange::upto(upto), Order::Desc, EVENTS_AT_ONCE).await?;
         upto = events.last().map_or(0, |event| event.seq - 1);
         let mut remembered = events.into_iter().filter_map(|event| match event.event {
             memories::Event::Remembered { number, created, .. } => Some(Remembering { number, at: event.at, created }),
@@ -248,7 +247,7 @@ async fn last_remembered(app: &App, entity: EntityKey, of: Option<u64>, mut upto
 }
 
 async fn find(app: &App, entity: EntityKey, number: u64) -> Result<Option<Memory>, Problem> {
-    app.node().memory(entity, number).await.map_err(store_problem)
+    Ok(app.node().memory(entity, number).await?)
 }
 
 /// A memory of a contact, by both ids.
@@ -359,7 +358,7 @@ pub(super) async fn search(
         subject_ref.ok_or_else(|| broken("a search without faults names a subject"))?.subject(&app, &caller).await?;
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(DEFAULT_LIMIT);
     let entity = subject.entity(caller.address);
-    let found = search_memories(app.node(), entity, &subject, &question, limit).await.map_err(store_problem)?;
+    let found = search_memories(app.node(), entity, &subject, &question, limit).await?;
     let data = found.iter().map(|(memory, score)| memory_view(memory, &subject, Some(*score))).collect();
     let page = Page { data, next: None };
     Ok(with_ignored_fields(page.into_response("memories/search", &context.uri), &ignored))

@@ -11,7 +11,6 @@ use super::body::JsonRequest;
 use super::caller::{Allowed, Caller, Write};
 use super::context::RequestContext;
 use super::refusal::channel::{channel_not_found, has_many_logs};
-use super::refusal::store_problem;
 use crate::app::App;
 use crate::problem::Problem;
 use crate::wire::shape::{self, Shape};
@@ -94,7 +93,7 @@ pub(in crate::http) async fn find_channel(
     caller: &Caller,
     channel: &str,
 ) -> Result<Option<Arc<Channel>>, Problem> {
-    app.node().channel(caller.address, channel).await.map_err(store_problem)
+    Ok(app.node().channel(caller.address, channel).await?)
 }
 
 /// A human channel of the caller's workspace, which has one log, and the result of `read_query` for that log. A channel

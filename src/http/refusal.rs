@@ -16,20 +16,22 @@ pub(super) mod conversation;
 /// Seconds after which an overloaded node may be retried.
 const RETRY_SOON_SECONDS: u32 = 1;
 
-/// The problem of a failed read of the store. Only damage is the server's fault; other failures pass.
-#[must_use]
-pub fn store_problem(error: StoreError) -> Problem {
-    match error {
-        StoreError::Corrupt(_) | StoreError::TooLarge { .. } => {
-            tracing::error!(%error, "the store failed");
-            internal_error()
-        }
-        StoreError::Indeterminate(_) | StoreError::Unavailable(_) => {
-            static LINES: LogLimiter = LogLimiter::new();
-            if let Some(Line { left_out }) = LINES.line(Instant::now()) {
-                tracing::warn!(%error, left_out, "the store is unavailable");
+/// Seen by a client, a failed read of the store is 503, or 500 if the stored data is damaged, which no retry helps. The
+/// conversion also logs the error: a client learns nothing of its cause.
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Corrupt(_) | StoreError::TooLarge { .. } => {
+                tracing::error!(%error, "the store failed");
+                internal_error()
             }
-            Problem::unavailable("store_unavailable", "the store is unavailable; retry later", RETRY_SOON_SECONDS)
+            StoreError::Indeterminate(_) | StoreError::Unavailable(_) => {
+                static LINES: LogLimiter = LogLimiter::new();
+                if let Some(Line { left_out }) = LINES.line(Instant::now()) {
+                    tracing::warn!(%error, left_out, "the store is unavailable");
+                }
+                Self::unavailable("store_unavailable", "the store is unavailable; retry later", RETRY_SOON_SECONDS)
+            }
         }
     }
 }
@@ -43,7 +45,8 @@ pub fn broken(invariant: &'static str) -> Problem {
 
 /// The request had its effect, but the store cannot be read to render the answer.
 #[must_use]
-pub fn unreadable_outcome(problem: Problem) -> Problem {
+pub fn unreadable_outcome(error: impl Into<Problem>) -> Problem {
+    let problem = error.into();
     if problem.code != "store_unavailable" {
         return problem;
     }

@@ -25,7 +25,6 @@ use super::context::render::internal_error;
 use super::listing::range_after;
 use super::paging::{Page, PageRequest, invalid_cursor};
 use super::query::Query;
-use super::refusal::store_problem;
 use crate::app::App;
 use crate::http::refusal::contended;
 use crate::json::fields::{Fields, Length, Value};
@@ -167,7 +166,7 @@ pub(super) fn immutable(fields: &mut Fields<'_>, report: &mut Report, name: &'st
 /// # Errors
 /// 500 if it is damaged.
 pub(super) fn decode<T: for<'b> minicbor::Decode<'b, ()>>(value: &[u8]) -> Result<T, Problem> {
-    codec::decode(value).map_err(store_problem)
+    Ok(codec::decode(value)?)
 }
 
 /// A resource as stored now.
@@ -228,7 +227,7 @@ pub(super) async fn list_in_order<R: Resource>(
 ) -> Result<(Vec<R>, Option<Vec<u8>>), Problem> {
     let (places, next) = page(app, registry, IN_ORDER, &places::in_order(R::TABLE), request).await?;
     let reads = places.into_iter().map(|place| app.node().row(registry, R::TABLE, place.value));
-    let rows: Vec<_> = stream::iter(reads).buffered(MAX_CONCURRENT_READS).try_collect().await.map_err(store_problem)?;
+    let rows: Vec<_> = stream::iter(reads).buffered(MAX_CONCURRENT_READS).try_collect().await?;
     // A resource deleted meanwhile is skipped.
     let things = rows.into_iter().flatten().map(|row| decode(&row)).collect::<Result<_, _>>()?;
     Ok((things, next))
@@ -242,8 +241,7 @@ pub(super) async fn row(app: &App, entity: EntityKey, table: Table, key: &str) -
     if !is_id(key) {
         return Ok(None);
     }
-    let row = app.node().row(entity, table, Bytes::copy_from_slice(key.as_bytes())).await;
-    row.map_err(store_problem)
+    Ok(app.node().row(entity, table, Bytes::copy_from_slice(key.as_bytes())).await?)
 }
 
 /// A page of the rows whose keys begin with `prefix`, and the position after it.
@@ -262,8 +260,7 @@ pub(super) async fn page(
         return Err(Problem::invalid(vec![invalid_cursor()]));
     }
     let range = range_after(prefix, request.cursor.as_deref(), request.order);
-    let rows = app.node().rows(entity, table, Scan::new(range, request.order, request.limit + 1)).await;
-    let mut rows = rows.map_err(store_problem)?;
+    let mut rows = app.node().rows(entity, table, Scan::new(range, request.order, request.limit + 1)).await?;
     let more = rows.len() > request.limit;
     rows.truncate(request.limit);
     let next = rows.last().filter(|_| more).map(|row| row.key.to_vec());

@@ -22,7 +22,7 @@ use super::conversations;
 use super::forwarding::ForwardableRequest;
 use super::idempotency::{KeyState, key_state};
 use super::incoming::Incoming;
-use super::refusal::{broken, problem_of, store_problem, unreadable_outcome};
+use super::refusal::{broken, problem_of, unreadable_outcome};
 use crate::app::App;
 use crate::http::refusal::conversation::{agent_backlog, rejected, turn_not_found};
 use crate::json::fields::Length;
@@ -107,9 +107,9 @@ fn view<'a>(
 async fn find(app: &App, caller: &Caller, id: &str) -> Result<(ConversationState, Turn), Problem> {
     let id = TurnId::parse(id).ok_or_else(turn_not_found)?;
     let entity = EntityKey::conversation(caller.address, id.entity);
-    let turn = app.node().turn(entity, id.number).await.map_err(store_problem)?;
+    let turn = app.node().turn(entity, id.number).await?;
     let turn = turn.filter(|turn| turn.id == id).ok_or_else(turn_not_found)?;
-    let state = app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
+    let state = app.node().state::<Conversation>(entity).await?;
     Ok((state.ok_or_else(turn_not_found)?, turn))
 }
 
@@ -146,11 +146,10 @@ async fn turn_response(
     let replies = match version {
         ReplyVersion::Current => current_replies(app.node(), entity, turn).await,
         ReplyVersion::Original => read::replies(app.node(), entity, turn).await,
-    };
-    let replies = replies.map_err(store_problem)?;
-    let trigger = read::trigger(app.node(), entity, turn).await.map_err(store_problem)?;
+    }?;
+    let trigger = read::trigger(app.node(), entity, turn).await?;
     let calls = match turn.status {
-        TurnStatus::AwaitingReview => app.node().calls(entity, turn.id.number).await.map_err(store_problem)?,
+        TurnStatus::AwaitingReview => app.node().calls(entity, turn.id.number).await?,
         _ => Calls::default(),
     };
     Ok(json(status, &view(conversation, turn, &replies, trigger, &calls)))
@@ -226,7 +225,7 @@ pub(super) async fn start(
     fields.finish(report);
     let found = conversations::find(&app, &caller, &conversation).await;
     if let Some(agent) = &agent {
-        let agent_exists = app.node().agent(caller.address, agent).await.map_err(store_problem)?.is_some();
+        let agent_exists = app.node().agent(caller.address, agent).await?.is_some();
         // A retry gets its turn's current state, even if the agent was deleted meanwhile.
         let is_retry = match &found {
             Ok((state, _)) if !agent_exists => {
@@ -259,8 +258,8 @@ pub(super) async fn start(
         Answer::Repeat(effect) => {
             let key = key.ok_or_else(|| broken("only a request with a key is a repeat"))?;
             let turn = read::turn_of(app.node(), entity, effect, key).await;
-            let then = turn.map_err(store_problem)?.ok_or_else(|| broken("the effect of a start is a turn"))?;
-            let now = app.node().turn(entity, then.id.number).await.map_err(store_problem)?;
+            let then = turn?.ok_or_else(|| broken("the effect of a start is a turn"))?;
+            let now = app.node().turn(entity, then.id.number).await?;
             (now.filter(Turn::is_over).unwrap_or(then), Replay::Repeated)
         }
     };

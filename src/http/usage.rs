@@ -10,7 +10,6 @@ use serde::Serialize;
 use super::answer::json;
 use super::caller::{Allowed, ReadConfiguration};
 use super::query::{Query, pointer};
-use super::refusal::store_problem;
 use crate::app::App;
 use crate::problem::{Fault, Problem};
 use crate::wire::time;
@@ -82,7 +81,7 @@ pub(super) async fn get(
     let mut data = Vec::new();
     let mut total = Sum::default();
     for day in (from.0..=to.0).map(Day) {
-        let used = app.node().used(caller.address, day).await.map_err(store_problem)?;
+        let used = app.node().used(caller.address, day).await?;
         if used.is_empty() {
             continue;
         }

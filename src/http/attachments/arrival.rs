@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::app::App;
 use crate::files::{FilesError, Writer};
 use crate::http::context::render::internal_error;
-use crate::http::refusal::{broken, contended, problem_of, store_problem};
+use crate::http::refusal::{broken, contended, problem_of};
 use crate::problem::Problem;
 use crate::trace_context::Hex;
 
@@ -60,9 +60,8 @@ pub(in crate::http) async fn begin(
 /// # Errors
 /// 503 if the store cannot be read, 500 if the stored data cannot.
 pub(in crate::http) async fn arrived_before(app: &App, entity: EntityKey, seq: u64) -> Result<State, Problem> {
-    let events =
-        app.node().events::<Attachment>(entity, SeqRange::one(seq), Order::Asc, 1).await.map_err(store_problem)?;
-    let state = app.node().state::<Attachment>(entity).await.map_err(store_problem)?;
+    let events = app.node().events::<Attachment>(entity, SeqRange::one(seq), Order::Asc, 1).await?;
+    let state = app.node().state::<Attachment>(entity).await?;
     match (events.into_iter().next().map(|record| record.event), state) {
         (Some(Event::Completed(file)), Some(state)) => {
             Ok(State { file: Some(file), message: None, erased: false, ..state })

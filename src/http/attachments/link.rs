@@ -15,7 +15,7 @@ use crate::http::caller::Caller;
 use crate::http::idempotency::without_key;
 use crate::http::messages::MessageRequest;
 use crate::http::refusal::conversation::rejected;
-use crate::http::refusal::{broken, problem_of, store_problem};
+use crate::http::refusal::{broken, problem_of};
 use crate::json::path::Path;
 use crate::problem::{Fault, Problem};
 
@@ -88,7 +88,7 @@ pub(in crate::http) async fn named(app: &App, caller: &Caller, ids: &[(Path, Str
 pub(super) async fn message_of(app: &App, caller: &Caller, file: &State) -> Result<Option<MessageId>, Problem> {
     let (None, Some(bound)) = (file.message, file.bound) else { return Ok(file.message) };
     let conversation = EntityKey::conversation(caller.address, bound.conversation);
-    app.node().attached_by(conversation, file.id.address).await.map_err(store_problem)
+    Ok(app.node().attached_by(conversation, file.id.address).await?)
 }
 
 /// Files being linked to a message, in the order of the message.

@@ -24,7 +24,7 @@ use crate::http::headers::{essence, idempotency_key};
 use crate::http::idempotency::{without_key, workspace_key_hash};
 use crate::http::incoming::report;
 use crate::http::long_requests::unless_stopping;
-use crate::http::refusal::{broken, key_reused, store_problem};
+use crate::http::refusal::{broken, key_reused};
 use crate::json::path::Path;
 use crate::json::report::Report;
 use crate::problem::{Fault, Problem};
@@ -262,7 +262,7 @@ async fn find_target(
         if state.file.is_none() && !state.erased {
             return Ok(UploadTarget::New(Box::new(Arrival::open(app, entity)?), entity));
         }
-        let row = node.key(entity, keyed.hash()).await.map_err(store_problem)?;
+        let row = node.key(entity, keyed.hash()).await?;
         if let Some(row) = row {
             return Ok(UploadTarget::Known { entity, first: row.events.first, fingerprint: row.fingerprint });
         }

@@ -22,7 +22,7 @@ use crate::http::body::JsonBytes;
 use crate::http::caller::{Allowed, Caller, Write};
 use crate::http::context::RequestContext;
 use crate::http::incoming::Incoming;
-use crate::http::refusal::{broken, outcome_unknown, problem_of, store_problem};
+use crate::http::refusal::{broken, outcome_unknown, problem_of};
 use crate::http::resource::{ChangeOutcome, submit};
 use crate::json::fields::Fields;
 use crate::json::report::Report;
@@ -197,14 +197,13 @@ async fn save(
 /// before it has the contact's state.
 async fn saved_before(app: &App, entity: EntityKey, effect: SeqRange) -> Result<Saved, Problem> {
     let node = app.node();
-    let state = node.state::<Contact>(entity).await.map_err(store_problem)?;
+    let state = node.state::<Contact>(entity).await?;
     let mut state = state.ok_or_else(|| broken("a saved contact exists"))?;
     let at = if effect.is_empty() { effect.last } else { effect.first };
     let mut last_update = None;
     let mut upto = at;
     loop {
-        let events = node.events::<Contact>(entity, SeqRange::upto(upto), Order::Desc, EVENTS_AT_ONCE).await;
-        let events = events.map_err(store_problem)?;
+        let events = node.events::<Contact>(entity, SeqRange::upto(upto), Order::Desc, EVENTS_AT_ONCE).await?;
         for event in events {
             upto = event.seq - 1;
             let name = match event.event {

@@ -25,7 +25,7 @@ use crate::http::incoming::Incoming;
 use crate::http::log;
 use crate::http::messages::new_id;
 use crate::http::refusal::conversation::{message_not_found, rejected};
-use crate::http::refusal::{broken, problem_of, store_problem, unreadable_outcome};
+use crate::http::refusal::{broken, problem_of, unreadable_outcome};
 use crate::problem::Problem;
 use crate::wire::bounds::NAME;
 
@@ -65,7 +65,7 @@ pub(in crate::http) async fn create(
         let id = new_id(&app, &caller, key, life);
         let entity = EntityKey::conversation(caller.address, id.address);
         // If a conversation exists there already none begins, and the contact must not take it for a copy.
-        if app.node().conversation_id(entity).await.map_err(store_problem)?.is_none() {
+        if app.node().conversation_id(entity).await?.is_none() {
             admit(&app, &caller, &context, &source, id).await?;
         }
         let forking = Forking { opening: opening(id, &source, &details), of };
@@ -91,7 +91,7 @@ pub(in crate::http) async fn create(
 async fn message(app: &App, caller: &Caller, source: &conversation::State, id: &str) -> Result<u64, Problem> {
     let id = MessageId::parse(id).filter(|id| id.entity == source.id.address).ok_or_else(message_not_found)?;
     let entity = source.entity(caller.address);
-    let events = log::between(app.node(), entity, SeqRange::one(id.number)).await.map_err(store_problem)?;
+    let events = log::between(app.node(), entity, SeqRange::one(id.number)).await?;
     let exists = events.iter().filter_map(message_of).any(|message| message.id == id);
     if exists { Ok(id.number) } else { Err(message_not_found()) }
 }
@@ -126,10 +126,7 @@ fn opening(id: ConversationId, source: &conversation::State, details: &Details) 
 /// unchanging data, so that a retry gets the same.
 async fn copied(app: &App, entity: EntityKey, first: u64, patience: Duration) -> Result<Response, Problem> {
     ends_within(app, patience, actors::workflows::fork::begin(app.node(), entity)).await;
-    let events = log::between(app.node(), entity, SeqRange::one(first))
-        .await
-        .map_err(store_problem)
-        .map_err(unreadable_outcome)?;
+    let events = log::between(app.node(), entity, SeqRange::one(first)).await.map_err(unreadable_outcome)?;
     let event = events.into_iter().next().ok_or_else(|| broken("an opening has an event"))?;
     let Event::ConversationCreated { details, .. } = &event.event else {
         return Err(broken("the event of an opening is a creation"));

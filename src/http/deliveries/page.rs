@@ -18,7 +18,6 @@ use crate::app::App;
 use crate::http::caller::Caller;
 use crate::http::listing::range_after;
 use crate::http::paging::{PageRequest, ScanBudget};
-use crate::http::refusal::store_problem;
 use crate::problem::Problem;
 
 /// Entries scanned for one page.
@@ -132,13 +131,12 @@ impl<'a> PageBuilder<'a> {
             }
             let limit = self.chunk();
             let rows =
-                self.app.node().view(self.caller.address, view, Scan::new(range, self.request.order, limit)).await;
-            let rows = rows.map_err(store_problem)?;
+                self.app.node().view(self.caller.address, view, Scan::new(range, self.request.order, limit)).await?;
             for row in &rows {
                 let key = parse_ended_key(self.caller.address, &row.key[before.min(row.key.len())..]);
                 let Some((_, entity, key)) = key else { continue };
                 let delivery = match self.filter.may_match(key) {
-                    true => pending::ended(self.app.node(), entity, key).await.map_err(store_problem)?,
+                    true => pending::ended(self.app.node(), entity, key).await?,
                     false => None,
                 };
                 if let Some(delivery) = delivery
@@ -181,7 +179,7 @@ impl<'a> PageBuilder<'a> {
                     };
                     let rows =
                         self.app.node().view(self.caller.address, PENDING, Scan::new(range, self.request.order, limit));
-                    rows.await.map_err(store_problem)?.into_iter().map(|row| row.key.to_vec()).collect()
+                    rows.await?.into_iter().map(|row| row.key.to_vec()).collect()
                 }
             };
             for key in &rows {
@@ -205,8 +203,7 @@ impl<'a> PageBuilder<'a> {
     /// Takes the pending deliveries of one event.
     async fn pending_of(&mut self, event: EventId, at: Option<&Position>) -> Result<Next, Problem> {
         let order = self.request.order;
-        let found = pending::pending_of_event(self.app.node(), self.caller.address, event).await;
-        let mut found = found.map_err(store_problem)?;
+        let mut found = pending::pending_of_event(self.app.node(), self.caller.address, event).await?;
         if order == Order::Desc {
             found.reverse();
         }
@@ -235,8 +232,7 @@ impl<'a> PageBuilder<'a> {
         let before = |seq: u64| if order == Order::Asc { seq.saturating_sub(1) } else { seq.saturating_add(1) };
         let mut after = within.map(|(seq, _)| before(seq));
         loop {
-            let found = pending::pending(self.app.node(), of, order, after, self.request.limit + 1).await;
-            let found = found.map_err(store_problem)?;
+            let found = pending::pending(self.app.node(), of, order, after, self.request.limit + 1).await?;
             for (position, delivery) in deliveries_after(found.deliveries, within, order) {
                 if !self.take(Position::Pending(key.to_vec(), Some(position)), delivery) {
                     return Ok(self.found.last());

@@ -23,7 +23,7 @@ use crate::http::headers::if_match;
 use crate::http::idempotency::without_key;
 use crate::http::incoming::Incoming;
 use crate::http::refusal::conversation::rejected;
-use crate::http::refusal::{broken, problem_of, store_problem};
+use crate::http::refusal::{broken, problem_of};
 use crate::http::resource::given;
 use crate::json::fields::{Fields, Length, Value};
 use crate::json::path::Path as JsonPath;
@@ -210,5 +210,5 @@ pub(in crate::http) async fn answered_overlay(
     key: Option<KeyHash>,
 ) -> Result<Option<Overlay>, Problem> {
     let Some(key) = key else { return Ok(None) };
-    app.node().shown(entity, seq, key).await.map_err(store_problem)
+    Ok(app.node().shown(entity, seq, key).await?)
 }

@@ -29,7 +29,7 @@ use crate::http::headers::prefer;
 use crate::http::idempotency::{contact_scope, in_progress, without_key};
 use crate::http::refusal::channel::{channel_disabled, channel_not_found, kind_mismatch};
 use crate::http::refusal::conversation::rejected;
-use crate::http::refusal::{broken, problem_of, store_problem};
+use crate::http::refusal::{broken, problem_of};
 use crate::http::turns;
 use crate::problem::Problem;
 use crate::wire::contact_message::{ContactContent, ContactPost};
@@ -186,7 +186,7 @@ impl ContactExchange<'_> {
             return Ok(None);
         }
         let node = self.request.app.node();
-        let last = contact::last_on(node, self.contact, &self.channel.incarnation()).await.map_err(store_problem)?;
+        let last = contact::last_on(node, self.contact, &self.channel.incarnation()).await?;
         let Some(open) = last else { return Ok(None) };
         let mut earlier = open.earlier.iter();
         let mut began = open.id.at;
@@ -221,7 +221,7 @@ impl ContactExchange<'_> {
     /// When a conversation began; now, where it was assigned and never used.
     async fn began(&self, entity: EntityKey) -> Result<Millis, Problem> {
         let node = self.request.app.node();
-        Ok(node.created_at(entity).await.map_err(store_problem)?.unwrap_or_else(|| node.now()))
+        Ok(node.created_at(entity).await?.unwrap_or_else(|| node.now()))
     }
 
     /// Stores the message once there is capacity for its turn, unless an earlier request did, and waits for the turn.
@@ -397,7 +397,7 @@ impl ContactExchange<'_> {
                 }
                 // A conversation that cannot be read cannot accept the message either.
                 Ok(_) | Err(StoreError::Corrupt(_)) => {}
-                Err(error) => return Err(store_problem(error)),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(None)
@@ -464,7 +464,7 @@ impl ContactExchange<'_> {
     async fn repeat(&self, before: &EarlierMessage, waited: Duration) -> Result<Response, Problem> {
         let node = self.request.app.node();
         let entity = before.entity;
-        let origin = node.origin(entity).await.map_err(store_problem)?;
+        let origin = node.origin(entity).await?;
         let Some(Origin::Api { contact, .. }) = origin.as_deref() else {
             return Err(broken("a contact's message is in a conversation with a contact"));
         };
@@ -472,7 +472,7 @@ impl ContactExchange<'_> {
         let message = before.submitted.message()?.clone();
         let number = message.turn.ok_or_else(|| broken("a contact's message has a turn"))?.number;
         let events = node.subscribe(entity);
-        let turn = node.turn(entity, number).await.map_err(store_problem)?;
+        let turn = node.turn(entity, number).await?;
         let mut turn = turn.ok_or_else(|| broken("the turn of a message exists"))?;
         let mut retries_turn = false;
         if turn.status == TurnStatus::Failed && self.fetching.is_none() && waited.is_zero() {
@@ -486,7 +486,7 @@ impl ContactExchange<'_> {
                 }
                 // Another retry has ended the turn meanwhile.
                 Err(Refusal::Rejected(Rejection::TurnNotPossible(_))) => {
-                    let turn = node.turn(entity, number).await.map_err(store_problem)?;
+                    let turn = node.turn(entity, number).await?;
                     turn.ok_or_else(|| broken("the turn of a message exists"))?
                 }
                 Err(refusal) => return Err(problem_of(refusal, rejected)),

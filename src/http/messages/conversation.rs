@@ -18,8 +18,8 @@ use crate::http::answer;
 use crate::http::attachments::link;
 use crate::http::caller::Caller;
 use crate::http::idempotency::{CONVERSATION_SCOPE, without_key};
+use crate::http::refusal::broken;
 use crate::http::refusal::conversation::{conversation_not_found, rejected};
-use crate::http::refusal::{broken, store_problem};
 use crate::json::path::Path;
 use crate::json::report::Report;
 use crate::json::write::array;
@@ -142,9 +142,9 @@ fn speaks_for_an_agent(item: &ConversationItem) -> bool {
 async fn agent_of(request: &MessageRequest<'_>, id: ConversationId) -> Result<Option<String>, Problem> {
     let entity = EntityKey::conversation(request.caller.address, id.address);
     let node = request.app.node();
-    let Some(origin) = node.origin(entity).await.map_err(store_problem)? else { return Ok(None) };
+    let Some(origin) = node.origin(entity).await? else { return Ok(None) };
     let Origin::Api { agent, .. } = &*origin else { return Ok(None) };
-    let channel = node.api_channel(entity, &origin).await.map_err(store_problem)?;
+    let channel = node.api_channel(entity, &origin).await?;
     Ok(channel.map_or_else(|| Some(agent.clone()), |channel| channel.agent.clone()))
 }
 

@@ -22,7 +22,6 @@ use crate::http::log::{CHUNK_BYTES, FIRST_CHUNK, FIRST_OF_PAGE, chunk_of, seqs_a
 use crate::http::paging::{PAGE_BYTES, Page, PageRequest, ScanBudget};
 use crate::http::query::Query;
 use crate::http::refusal::conversation::conversation_not_found;
-use crate::http::refusal::store_problem;
 use crate::problem::{Fault, Problem};
 use crate::wire::channel_message::view::channel_view;
 use crate::wire::conversation_message::view::{conversation_view, view_bytes};
@@ -193,12 +192,12 @@ async fn page_of(
         }
         let range = seqs_after(1, at, request.order);
         let chunk = scanned.chunk(filter, request.limit);
-        let events = node.events::<Conversation>(entity, range, request.order, chunk).await.map_err(store_problem)?;
+        let events = node.events::<Conversation>(entity, range, request.order, chunk).await?;
         let (Some(first), Some(last)) = (events.first(), events.last()) else {
             return Ok(Page { data, next: None });
         };
         let span = SeqRange::new(first.seq.min(last.seq), first.seq.max(last.seq));
-        let overlays = node.overlays(entity, span).await.map_err(store_problem)?;
+        let overlays = node.overlays(entity, span).await?;
         let mut overlays: HashMap<u64, Overlay> = overlays.into_iter().collect();
         let complete = events.len() < chunk;
         for event in &events {
@@ -304,7 +303,7 @@ async fn conversation_page(
     let (request, filter) = Problem::both(PageRequest::from_query(query, &list), Filter::from_query(query))?;
     let id = ConversationId::parse(conversation).ok_or_else(conversation_not_found)?;
     let entity = EntityKey::conversation(caller.address, id.address);
-    let found = app.node().conversation_id(entity).await.map_err(store_problem)?;
+    let found = app.node().conversation_id(entity).await?;
     found.filter(|found| *found == id).ok_or_else(conversation_not_found)?;
     let page = page_of(app, entity, &request, &filter).await?;
     let bytes = page.data.iter().map(|(message, overlay)| view_bytes(message, overlay)).sum();

@@ -40,7 +40,7 @@ use crate::http::headers::key::{IDEMPOTENCY_KEY, X_IDEMPOTENCY_KEY};
 use crate::http::idempotency;
 use crate::http::incoming::report;
 use crate::http::log;
-use crate::http::refusal::{broken, key_reused, problem_of, store_problem};
+use crate::http::refusal::{broken, key_reused, problem_of};
 use crate::json::Object;
 use crate::json::report::Report;
 use crate::problem::{Fault, Problem};
@@ -225,7 +225,7 @@ impl MessageRequest<'_> {
     /// What the key did in an entity; for cases in which that must be known before the command is sent.
     pub(super) async fn earlier(&self, entity: EntityKey, command_context: CommandContext) -> Result<Earlier, Problem> {
         let Some(used) = command_context.key else { return Ok(Earlier::Nothing) };
-        let row = self.app.node().key(entity, used.hash).await.map_err(store_problem)?;
+        let row = self.app.node().key(entity, used.hash).await?;
         match row {
             None => Ok(Earlier::Nothing),
             Some(row) if row.fingerprint != used.fingerprint => Ok(Earlier::AnotherRequest),
@@ -288,7 +288,7 @@ impl MessageRequest<'_> {
 
     /// The messages among the events with these sequences.
     async fn submitted_before(&self, entity: EntityKey, range: SeqRange) -> Result<Submitted, Problem> {
-        let events = log::between(self.app.node(), entity, range).await.map_err(store_problem)?;
+        let events = log::between(self.app.node(), entity, range).await?;
         Ok(Submitted { messages: events.iter().filter_map(message_of).collect(), turn: None, replay: Replay::Repeated })
     }
 

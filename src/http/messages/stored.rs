@@ -21,7 +21,6 @@ use crate::http::log;
 use crate::http::paging::{PAGE_BYTES, Page, PageRequest};
 use crate::http::query::Query;
 use crate::http::refusal::conversation::message_not_found;
-use crate::http::refusal::store_problem;
 use crate::problem::Problem;
 use crate::wire::channel_message::view::channel_view;
 use crate::wire::conversation_message::view::{checksum, conversation_view, view_bytes};
@@ -58,12 +57,11 @@ pub(crate) async fn find(app: &App, caller: &Caller, id: &str) -> Result<StoredM
 /// A message of the caller's workspace, or `None` if there is none.
 pub(crate) async fn look_up(app: &App, caller: &Caller, id: MessageId) -> Result<Option<StoredMessage>, Problem> {
     let entity = EntityKey::conversation(caller.address, id.entity);
-    let events = log::between(app.node(), entity, SeqRange::one(id.number)).await;
-    let events = events.map_err(store_problem)?;
+    let events = log::between(app.node(), entity, SeqRange::one(id.number)).await?;
     let message = events.iter().find_map(message_of).filter(|message| message.id == id);
     let Some(message) = message else { return Ok(None) };
-    let overlay = app.node().overlay(entity, id.number).await.map_err(store_problem)?.unwrap_or_default();
-    let origin = app.node().origin(entity).await.map_err(store_problem)?;
+    let overlay = app.node().overlay(entity, id.number).await?.unwrap_or_default();
+    let origin = app.node().origin(entity).await?;
     Ok(origin.map(|origin| StoredMessage { message, overlay, entity, origin }))
 }
 

@@ -23,7 +23,7 @@ use crate::http::context::render::internal_error;
 use crate::http::idempotency::without_key;
 use crate::http::incoming::Incoming;
 use crate::http::refusal::contended;
-use crate::http::refusal::{broken, problem_of, store_problem};
+use crate::http::refusal::{broken, problem_of};
 use crate::problem::Problem;
 
 /// How often a change is decided again because its expected rows have changed. In one process changes of a registry go
@@ -268,7 +268,7 @@ pub(in crate::http) async fn repeated<R: Resource>(
     ignored: &[String],
 ) -> Result<Option<Changed<R>>, Problem> {
     let Some(used) = command_context.key else { return Ok(None) };
-    let row = app.node().key(registry, used.hash).await.map_err(store_problem)?;
+    let row = app.node().key(registry, used.hash).await?;
     let Some(row) = row.filter(|row| row.fingerprint == used.fingerprint) else { return Ok(None) };
     let first = Changed::replay(&changes(app, registry, row.events.first).await?, ignored.to_vec())?;
     app.node().known_everywhere().await;
@@ -309,8 +309,7 @@ async fn submitted(app: &App, registry: EntityKey, reply: Reply<Registry>) -> Re
 }
 
 async fn changes(app: &App, registry: EntityKey, seq: u64) -> Result<Vec<RowChange>, Problem> {
-    let events = app.node().events::<Registry>(registry, SeqRange::one(seq), Order::Asc, 1).await;
-    let events = events.map_err(store_problem)?;
+    let events = app.node().events::<Registry>(registry, SeqRange::one(seq), Order::Asc, 1).await?;
     events.into_iter().next().map(|record| record.event.changes).ok_or_else(|| {
         tracing::error!(?registry, seq, "an idempotency key refers to an event that does not exist");
         internal_error()

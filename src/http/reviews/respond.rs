@@ -22,7 +22,7 @@ use crate::http::log;
 use crate::http::messages::stored::StoredMessage;
 use crate::http::messages::{answered_overlay, sender};
 use crate::http::refusal::conversation::rejected;
-use crate::http::refusal::{broken, problem_of, store_problem};
+use crate::http::refusal::{broken, problem_of};
 use crate::json::canonical::canonical;
 use crate::json::fields::{Fields, Length};
 use crate::json::report::Report;
@@ -193,7 +193,7 @@ async fn decide(
     match answer {
         Answer::Done(state) => Ok(json(StatusCode::OK, &StoredReview { state: *state, ..stored }.view())),
         Answer::Repeat(effect) => {
-            let events = log::between(app.node(), entity, effect).await.map_err(store_problem)?;
+            let events = log::between(app.node(), entity, effect).await?;
             let ended = events.into_iter().find_map(|record| match record.event {
                 Event::ReviewCompleted(end) | Event::ReviewCancelled(end) => Some(end.state),
                 _ => None,

@@ -17,7 +17,7 @@ use crate::http::caller::recheck_key;
 use crate::http::headers::prefer::{Prefer, applying, prefer};
 use crate::http::idempotency::in_progress as in_progress_problem;
 use crate::http::messages::turn_wait::{self, ObservedReplies};
-use crate::http::refusal::{broken, store_problem, unreadable_outcome};
+use crate::http::refusal::{broken, unreadable_outcome};
 use crate::problem::Problem;
 use crate::wire::contact_message::view::{ContactParts, Usage, contact_view};
 use crate::wire::json_view::turn_status;
@@ -66,13 +66,13 @@ impl ContactExchange<'_> {
             self.request.context.begin_wait();
         }
         let mut observed = ObservedReplies::default();
+        let accepted = delivered.turn.clone();
+        let waiting = turn_wait::wait(node, delivered.entity, &mut events, accepted, &mut observed, deadline);
         let turn = tokio::select! {
             biased;
             // The turn as it was accepted, even if the agent was faster than this answer.
             () = std::future::ready(()), if at_once => delivered.turn.clone(),
-            turn = turn_wait::wait(node, delivered.entity, &mut events, delivered.turn.clone(), &mut observed, deadline) => {
-                turn.map_err(store_problem).map_err(unreadable_outcome)?
-            }
+            turn = waiting => turn.map_err(unreadable_outcome)?,
             // A request that waits when the server stops gets the location of the reply.
             () = self.request.app.wait_cutoff() => delivered.turn.clone(),
         };
@@ -117,10 +117,9 @@ impl ContactExchange<'_> {
         if waits && key.is_some_and(|key| self.request.app.in_progress().has(delivered.entity, key)) {
             return Err(in_progress_problem());
         }
-        let replies = turn_wait::observed_replies(self.request.app.node(), delivered.entity, turn, observed).await;
-        let replies = replies.map_err(store_problem)?;
+        let replies = turn_wait::observed_replies(self.request.app.node(), delivered.entity, turn, observed).await?;
         let changed_at = turn.ended_at.filter(|_| !replies.is_empty()).unwrap_or(delivered.message.id.at);
-        let created_at = self.request.app.node().created_at(delivered.entity).await.map_err(store_problem)?;
+        let created_at = self.request.app.node().created_at(delivered.entity).await?;
         let parts = ContactParts {
             contact: delivered.contact,
             conversation: delivered.conversation,
@@ -149,7 +148,7 @@ impl ContactExchange<'_> {
         if turn.is_over() {
             return Ok(turn.in_closed == Some(true));
         }
-        let state = self.request.app.node().state::<Conversation>(entity).await.map_err(store_problem)?;
+        let state = self.request.app.node().state::<Conversation>(entity).await?;
         Ok(state.is_some_and(|state| state.closed))
     }
 
