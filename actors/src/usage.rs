@@ -76,9 +76,11 @@ impl Entry {
         Self { agent: agent.to_owned(), usage, last: false, calls }
     }
 
-    /// The entry's write, at its position in the list.
+    /// The entry's write, at its position in the list. Commits that append no event have the same next sequence, hence
+    /// the random bytes.
     pub(crate) fn write(&self, context: &DecisionContext) -> ViewWrite {
-        let key = [&begin(Day::of(context.now).0)[..], &context.entity.id.0, &context.next_seq.to_be_bytes()].concat();
+        let DecisionContext { now, entity, next_seq, random, .. } = context;
+        let key = [&begin(Day::of(*now).0)[..], &entity.id.0, &next_seq.to_be_bytes(), &random[..4]].concat();
         ViewWrite { view: USED, key: key.into(), value: Some(codec::encode(self)) }
     }
 }

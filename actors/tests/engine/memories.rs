@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use actors::agent::{Completion, ModelOutput, Models, NoModels, Prompt};
 use actors::clock::Clock as _;
-use actors::conversation::{Command, Conversation, Details, Event, Failure, Opening, Origin, Post, Remembering, Usage};
+use actors::conversation::{
+    BusyPolicy, Command, Conversation, Details, Event, Failure, Opening, Origin, Post, Remembering, TurnRequest,
+    TurnStatus, Usage,
+};
 use actors::directory::CommandContext;
 use actors::id::{ContactId, ConversationId, EntityKey};
 use actors::limits;
@@ -302,6 +305,39 @@ async fn tokens_for_drawing_memories_count_for_the_agent_and_no_turn() {
     let used = node.used(WORKSPACE, Day::of(clock.now())).await.unwrap();
     let of_one_call = Sum { turns: 0, calls: 1, input_tokens: 1, output_tokens: 1, millicredits: 1 };
     assert_eq!(*used, BTreeMap::from([("bot".to_owned(), of_one_call)]));
+}
+
+/// A model that finds nothing to remember, at once, and answers turns later.
+struct Forgetful;
+
+impl Models for Forgetful {
+    fn complete(&self, prompt: Prompt) -> BoxFuture<'_, Completion> {
+        let usage = Usage { input_tokens: 1, output_tokens: 1, millicredits: 1, model: "m".to_owned() };
+        Box::pin(async move {
+            if !prompt.messages.iter().any(|message| message.text.contains("The person said")) {
+                sleep(Duration::from_secs(10)).await;
+            }
+            Ok(ModelOutput { replies: vec!["NOTHING".to_owned()], calls: Vec::new(), usage })
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drawing_that_finds_nothing_is_counted_beside_the_turn_that_ends_next() {
+    let clock = TokioClock::start();
+    let node = on(MemoryStore::default(), &clock, Ports::from(Arc::new(Forgetful)));
+    make_agent(&node, remote()).await;
+    let e = entity(1);
+    let Command::Post(post) = said(e, "bot", &["hm"]) else { unreachable!() };
+    let turn = Some(TurnRequest { agent: "bot".to_owned(), policy: BusyPolicy::Queue });
+    node.conversation(e, Command::Post(Post { turn, ..post }), NONE).await.unwrap();
+    settle().await;
+    assert_eq!((left(&node, e).await, status(&node, e, 1).await.0), (None, TurnStatus::Running));
+    sleep(Duration::from_secs(11)).await;
+    assert_eq!(status(&node, e, 1).await.0, TurnStatus::Completed);
+    let used = node.used(WORKSPACE, Day::of(clock.now())).await.unwrap();
+    let of_both = Sum { turns: 1, calls: 2, input_tokens: 2, output_tokens: 2, millicredits: 2 };
+    assert_eq!(*used, BTreeMap::from([("bot".to_owned(), of_both)]));
 }
 
 #[tokio::test(start_paused = true)]
