@@ -64,10 +64,10 @@ impl<M: Effects> Draft<M> {
         reads: &mut ReadSet,
     ) -> Result<Self, Vec<Need>> {
         let mut draft = Self::on(&resident.known, batch.len(), resident.node.entropy.draw_two());
-        let now = resident.node.clock.now().max(resident.known.last_at);
+        let clock = resident.node.clock.now();
         for (place, envelope) in batch.iter().enumerate() {
             draft.has_more = place + 1 < batch.len();
-            let reply = draft.decide_one(resident, envelope, now, reads)?;
+            let reply = draft.decide_one(resident, envelope, clock, reads)?;
             draft.replies.push(reply);
             if draft.bytes > limits::DRAFT_BYTES {
                 break;
@@ -81,13 +81,15 @@ impl<M: Effects> Draft<M> {
         &mut self,
         resident: &Resident<M>,
         envelope: &Envelope<M>,
-        now: Millis,
+        clock: Millis,
         reads: &mut ReadSet,
     ) -> Result<Reply<M>, Vec<Need>> {
         let known = envelope.key.and_then(|key| {
             let row = reads.key(key.hash).or_else(|| resident.known.keys.get(key.hash)).flatten();
-            row.filter(|row| now.since(row.at) < limits::KEY_KEPT_MILLIS).and_then(|row| known_to::<M>(key, row))
+            // By the clock, as the newest record may be from a time when the clock was ahead.
+            row.filter(|row| clock.since(row.at) < limits::KEY_KEPT_MILLIS).and_then(|row| known_to::<M>(key, row))
         });
+        let now = clock.max(resident.known.last_at);
         if let Some(reply) = known {
             return Ok(reply);
         }
