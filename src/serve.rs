@@ -186,7 +186,7 @@ impl<'a> Serving<'a> {
         let pepper = start::installation(node, configured).await?;
         let Ready { api, metrics: (scraped, metrics_address), request_telemetry } = early.end().await;
         let (afterwards, (api, address)) = start::shared(api, "--listen")?;
-        let app = App::behind(request_telemetry, Arc::clone(node), pepper, outside, config);
+        let app = App::with_telemetry(request_telemetry, Arc::clone(node), pepper, outside, config);
         let options =
             ServerOptions { max_connections: config.max_connections, drain: REQUESTS_TIMEOUT, ..Default::default() };
         let of_metrics = ServerOptions { max_connections: METRICS_CONNECTIONS, drain: Duration::ZERO, ..options };

@@ -27,7 +27,7 @@ mod turn_wait;
 
 pub(super) use amend::answered_overlay;
 pub(super) use channel::sender;
-pub(crate) use contact::Lines;
+pub(crate) use contact::WaitQueues;
 pub(super) use conversation::new_id;
 pub(super) use request::MessageRequest;
 

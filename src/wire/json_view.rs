@@ -21,9 +21,9 @@ impl Serialize for Raw<'_> {
 
 /// A displayable value as a JSON string: ids.
 #[derive(Clone, Copy, Debug)]
-pub struct Shown<T>(pub T);
+pub struct AsText<T>(pub T);
 
-impl<T: Display> Serialize for Shown<T> {
+impl<T: Display> Serialize for AsText<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
     }

@@ -130,7 +130,8 @@ async fn a_key_is_kept_for_its_time_and_then_forgotten() {
 #[tokio::test(start_paused = true)]
 async fn a_key_outlives_records_of_a_clock_that_was_ahead() {
     let clock = clock();
-    let node = Node::start(Arc::new(MemoryStore::default()), clock.clone(), entropy(), Arc::new(actors::agent::NoModels));
+    let node =
+        Node::start(Arc::new(MemoryStore::default()), clock.clone(), entropy(), Arc::new(actors::agent::NoModels));
     let e = entity(1);
     node.conversation(e, post(e, "a"), key(1, 1)).await.unwrap();
     clock.set(NOW.plus(limits::KEY_KEPT_MILLIS + 1));

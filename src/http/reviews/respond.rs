@@ -113,7 +113,10 @@ pub(in crate::http) async fn respond(
     }
     let alike = stored.review.quorum.as_ref().map(|_| {
         let decision = decision(&stored.review, &response);
-        ComparableResponse { print: fingerprint::of_value(&decision), canonical: Json::from_checked(canonical(&decision)) }
+        ComparableResponse {
+            print: fingerprint::of_value(&decision),
+            canonical: Json::from_checked(canonical(&decision)),
+        }
     });
     let principal = caller.key.principal.clone();
     let given = Given { message: stored.message().id, response, alike, feedback, principal };
