@@ -34,6 +34,7 @@ mod chunks;
 mod commit;
 mod db;
 mod due;
+mod emptying;
 mod heads;
 mod inventory;
 mod known_heads;

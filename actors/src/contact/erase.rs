@@ -29,7 +29,7 @@ pub struct Erasing {
     /// The first event of the contact's own log that may still name it; `None`: none does.
     #[n(0)]
     pub next: Option<u64>,
-    /// The last one that might.
+    /// The last one that might: that of the erasure, whose commit took the name off the list.
     #[n(1)]
     pub last: u64,
     /// When it is checked again.
@@ -49,15 +49,7 @@ pub struct Erasing {
 
 impl Erasing {
     pub(super) fn begun(id: ContactId, at: Millis, seq: u64) -> Self {
-        let next = Some(1).filter(|next| *next < seq);
-        Self {
-            next,
-            last: seq.saturating_sub(1),
-            check_at: at.plus(ERASURE_CHECK_DELAY_MILLIS),
-            put_off: 0,
-            id,
-            stay: None,
-        }
+        Self { next: Some(1), last: seq, check_at: at.plus(ERASURE_CHECK_DELAY_MILLIS), put_off: 0, id, stay: None }
     }
 
     fn put_off(self, now: Millis) -> Self {
@@ -111,17 +103,17 @@ pub(super) fn erase(state: &State, context: &DecisionContext) -> Change<Contact>
     Change { views, ..Change::new(vec![Event::ContactErased], reply) }
 }
 
-/// This event without the contact's identity; `None` if it contains none.
+/// This event without the contact's identity; `None` if neither it nor the list entries of its commit contain any. Those
+/// are removed with a redaction, even if that changes nothing of the event.
 fn redacted(event: &Event) -> Option<Event> {
     match event {
         Event::ContactCreated { id, identifier, .. } if !identifier.is_empty() => {
             Some(Event::ContactCreated { id: *id, identifier: String::new(), name: None })
         }
-        Event::ContactUpdated { name: Some(_) } => Some(Event::ContactUpdated { name: None }),
+        Event::ContactUpdated { .. } => Some(Event::ContactUpdated { name: None }),
+        Event::ContactErased => Some(Event::ContactErased),
         Event::ContactCreated { .. }
-        | Event::ContactUpdated { name: None }
         | Event::ConversationAssigned(_)
-        | Event::ContactErased
         | Event::ErasureMoved(_)
         | Event::OutboxMoved { .. } => None,
     }

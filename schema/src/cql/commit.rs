@@ -275,7 +275,8 @@ impl CqlStore {
             }
         }
         self.known_heads().note(commit.entity, known);
-        let lists = plan.lists.filter(|_| known.projected);
+        // The row of a commit that opens a bucket stays until the bucket before is emptied.
+        let lists = plan.lists.filter(|_| known.projected && plan.follows.is_none());
         let alarm = before.and_then(|before| before.alarm).filter(|_| commit.alarm.is_some());
         self.forget_later(commit.entity, [(DueKind::Lists, lists), (DueKind::Alarm, alarm)]);
     }

@@ -312,6 +312,7 @@ impl CqlStore {
                     if known.listed {
                         self.project_again(entity, &known).await?;
                     }
+                    self.empty_closed_buckets(entity, known.bucket, now).await?;
                     return self.forget_due(entity, kind, row).await.map(|()| false);
                 }
                 _ if read_level == ReadLevel::Settled => break known,
@@ -321,6 +322,9 @@ impl CqlStore {
             }
         };
         let newest = known.map(|known| known.head);
+        if !is_alarm && let Some(known) = known {
+            self.empty_closed_buckets(entity, known.bucket, now).await?;
+        }
         if !is_alarm && !self.sweep_chunks(entity, row.id, newest).await? {
             // Not with every scan: the entity may never commit again. All processes write the same time, so that the
             // rows do not multiply.

@@ -115,6 +115,10 @@ impl CqlStore {
             return Err(StoreError::Corrupt("a commit that changes lists has no entries".into()));
         };
         self.follow(entity, (known.id, stamp), &follows.views, &follows.redactions).await?;
+        if known.bucket > 0 && known.head.commit == known.base.commit + 1 {
+            // It opened its bucket: the row stays until the bucket before is emptied.
+            return Ok(());
+        }
         let at = at.plus(LISTS_AFTER_MILLIS);
         // The slot is that of its time unless it was written very late; the scan finds such a row.
         self.forget_due(entity, DueKind::Lists, DueRow { at, slot: slot(at), id: known.id }).await

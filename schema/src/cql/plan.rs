@@ -40,7 +40,8 @@ pub(super) struct Plan {
     pub(super) chunks: Option<i32>,
     /// The row of the due index that must be durable before.
     pub(super) alarm: Option<DueRow>,
-    /// As `alarm`: has the scan check the commit's follow-up writes, and its chunks if it is never applied.
+    /// As `alarm`: has the scan check the commit's follow-up writes, and its chunks if it is never applied, and empty the
+    /// bucket that it follows.
     pub(super) lists: Option<DueRow>,
 }
 
@@ -111,7 +112,8 @@ pub(super) fn plan(
         follows: known.filter(|_| opens).map(|known| known.bucket),
         chunks: (!inline).then(|| i32::try_from(records.div_ceil(CHUNK_BYTES)).unwrap_or(i32::MAX)),
         alarm: commit.alarm.and(alarm),
-        lists: (listed || !inline).then(|| DueRow::new(commit.at.plus(LISTS_AFTER_MILLIS), commit.id, now)),
+        lists: (listed || !inline || (opens && known.is_some()))
+            .then(|| DueRow::new(commit.at.plus(LISTS_AFTER_MILLIS), commit.id, now)),
     })
 }
 

@@ -8,13 +8,18 @@
 //! A process may be so late that others have committed and redacted more meanwhile. No commit follows another before
 //! that one's redactions are done (see `commit`). So a process that reads the row and then finds a newer commit has
 //! nothing left to do; and if a newer commit comes after that check, its redaction changes the row's revision.
+//!
+//! A commit's row also holds the list entries that it wrote, with keys and values that may contain what is redacted, such
+//! as a contact's name. They are read only while it is the newest commit, so a redaction removes them too.
 
 use std::collections::BTreeMap;
 
 use actors::id::{EntityKey, half};
 use actors::store::{Cause, CommitId, NewRecord, Redaction, StoreError};
 use bytes::Bytes;
-use scylla::value::{CqlValue, Row};
+use scylla::serialize::row::SerializeRow;
+use scylla::statement::prepared::PreparedStatement;
+use scylla::value::{CqlValue, MaybeUnset, Row};
 
 use super::CqlStore;
 use super::db::count;
@@ -64,7 +69,7 @@ impl CqlStore {
                 self.forget_chunks(entity, &commit, commit.revision).await?;
                 return Ok(None);
             }
-            match self.replace(entity, bucket, &commit, payloads).await {
+            match self.replace(entity, bucket, &commit, by, payloads).await {
                 Ok(true) => return Ok(Some(commit.head.seq)),
                 Ok(false) => {}
                 // It may or may not have been done; repeating it is harmless.
@@ -80,8 +85,11 @@ impl CqlStore {
         entity: EntityKey,
         bucket: i32,
         commit: &StoredCommit,
+        by: CommitId,
         payloads: &BTreeMap<u64, &Bytes>,
     ) -> Result<bool, StoreError> {
+        // The newest commit's own list entries may have to be written again.
+        let keeps_lists = commit.id == by;
         let records: Vec<NewRecord> = commit
             .records
             .iter()
@@ -93,7 +101,7 @@ impl CqlStore {
         let are_out = records.iter().zip(&commit.records).all(|(new, old)| new.payload == old.payload);
         if are_out {
             self.forget_chunks(entity, commit, commit.revision).await?;
-            return Ok(true);
+            return if keeps_lists { Ok(true) } else { self.forget_lists(entity, bucket, commit).await };
         }
         let encoded = encode_records(&records);
         let revision = commit.revision + 1;
@@ -107,14 +115,33 @@ impl CqlStore {
         }
         let payload = place.is_none().then_some(&encoded[..]);
         let id = place.as_ref().map(|id| &id.0[..]);
-        let values = (payload, chunks, id, revision, &name[..], bucket, n, &k[..], commit.revision);
-        count(&self.db().counters.conditional);
-        let rows: Vec<Row> = self.db().select(&self.db().statements.redact, values).await?;
-        let is_done = rows.first().is_some_and(|row| row.columns.first() == Some(&Some(CqlValue::Boolean(true))));
+        let lists = if keeps_lists { MaybeUnset::Unset } else { MaybeUnset::Set(None::<&[u8]>) };
+        let values = (payload, chunks, id, lists, revision, &name[..], bucket, n, &k[..], commit.revision);
+        let is_done = self.is_applied(&self.db().statements.redact, values).await?;
         if is_done {
             self.forget_chunks(entity, commit, revision).await?;
         }
         Ok(is_done)
+    }
+
+    /// Removes the list entries from a commit's row, unless another process has changed it since it was read.
+    async fn forget_lists(&self, entity: EntityKey, bucket: i32, commit: &StoredCommit) -> Result<bool, StoreError> {
+        let name = entity_bytes(entity);
+        let (n, k) = commit_row(commit.head);
+        let values = (&name[..], bucket, n, &k[..]);
+        let row: Option<(i64, i64, Option<Bytes>)> = self.db().select_one(&self.db().statements.lists, values).await?;
+        if row.is_none_or(|(_, _, lists)| lists.is_none()) {
+            return Ok(true);
+        }
+        let values = (&name[..], bucket, n, &k[..], commit.revision);
+        self.is_applied(&self.db().statements.forget_lists, values).await
+    }
+
+    /// Executes a conditional statement; whether its condition held.
+    async fn is_applied(&self, statement: &PreparedStatement, values: impl SerializeRow) -> Result<bool, StoreError> {
+        count(&self.db().counters.conditional);
+        let rows: Vec<Row> = self.db().select(statement, values).await?;
+        Ok(rows.first().is_some_and(|row| row.columns.first() == Some(&Some(CqlValue::Boolean(true)))))
     }
 
     /// Content in chunks must be removed there too. A row that was changed before may be the work of an attempt that

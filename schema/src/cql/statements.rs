@@ -80,8 +80,11 @@ statements! {
     put_commit: Conditional, "INSERT INTO KS.entity (entity, bucket, kind, n, k, id, stamp, at, payload, chunks, \
         chunk_id, lists, revision) VALUES (?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)";
     /// Redacts a commit's records.
-    redact: Conditional, "UPDATE KS.entity SET payload = ?, chunks = ?, chunk_id = ?, revision = ? WHERE entity = ? \
-        AND bucket = ? AND kind = 1 AND n = ? AND k = ? IF revision = ?";
+    redact: Conditional, "UPDATE KS.entity SET payload = ?, chunks = ?, chunk_id = ?, lists = ?, revision = ? \
+        WHERE entity = ? AND bucket = ? AND kind = 1 AND n = ? AND k = ? IF revision = ?";
+    /// Removes the lists that a commit changed long ago.
+    forget_lists: Conditional, "UPDATE KS.entity SET lists = null WHERE entity = ? AND bucket = ? AND kind = 1 \
+        AND n = ? AND k = ? IF revision = ?";
     /// An idempotency key.
     put_key: Conditional, format!("INSERT INTO KS.entity (entity, bucket, kind, n, k, fingerprint, first, last, at) \
         VALUES (?, ?, 2, 0, ?, ?, ?, ?, ?) USING TTL {KEY_TTL}");
@@ -107,6 +110,14 @@ statements! {
         AND state_commit = -1 AND alarm = -1 AND alarm_slot = -1 AND alarm_id = 0x00";
     /// Whether a bucket is closed, and nothing else of its head.
     closed: Plain, "SELECT closed FROM KS.entity WHERE entity = ? AND bucket = ? AND kind = 0 AND n = 0 AND k = 0x00";
+    /// When a bucket got its last commit, whether that closed it, and the mark of an emptied one.
+    closing: Plain, "SELECT stamp, closed, revision FROM KS.entity WHERE entity = ? AND bucket = ? AND kind = 0 \
+        AND n = 0 AND k = 0x00";
+    /// Deletes all keyed rows of a bucket.
+    empty_rows: Plain, "DELETE FROM KS.entity USING TIMESTAMP ? WHERE entity = ? AND bucket = ? AND kind = 3";
+    /// Removes the state in a bucket's head, and marks the bucket as emptied.
+    empty_head: Plain, "UPDATE KS.entity USING TIMESTAMP ? SET state = null, revision = 1 WHERE entity = ? \
+        AND bucket = ? AND kind = 0 AND n = 0 AND k = 0x00";
     /// The state in a bucket's head.
     state: Plain, "SELECT state FROM KS.entity WHERE entity = ? AND bucket = ? AND kind = 0 AND n = 0 AND k = 0x00";
     /// The id of a commit; also decides proposals in flight.

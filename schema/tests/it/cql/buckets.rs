@@ -4,16 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::schema::cql::{Counts, CqlStore, Options};
-use actors::clock::{Clock as _, Millis, SystemClock};
+use actors::clock::{Clock, ManualClock, Millis, SystemClock};
 use actors::id::{Address, EntityKey};
 use actors::random::Random;
 use actors::store::conformance::commit;
 use actors::store::inventory::Inventory as _;
 use actors::store::{
     AlarmChange, Commit, CommitId, Head, KeyHash, KeyRange, KeyRow, Loaded, NewRecord, Order, Outcome, Pages,
-    ReadLevel, RowWrite, SeqRange, Store as _, Table,
+    ReadLevel, Redaction, RowWrite, SeqRange, Store as _, Table, View, ViewWrite,
 };
 use bytes::Bytes;
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use scylla::value::{CqlValue, Row};
 
 use super::faults::FaultyWay;
 use super::support::{contact_at, migrated};
@@ -216,4 +219,72 @@ async fn an_alarm_is_taken_for_one_of_nothing_only_once_its_entity_is_settled() 
         let due = page.unwrap().alarms.into_iter().filter(|due| due.entity == entity);
         assert_eq!((counted, due.map(|due| Some(due.at)).collect()), (settled, vec![stands]));
     }
+}
+
+/// The cells of the tables of an entity's log and rows that contain `text`.
+async fn cells_with(session: &Session, entity: EntityKey, text: &str) -> usize {
+    let mut found = 0;
+    for table in ["entity", "entity_row"] {
+        let rows = session.query_unpaged(format!("SELECT * FROM {KEYSPACE}.{table}"), ()).await.unwrap();
+        let rows = rows.into_rows_result().unwrap();
+        let of_entity = rows.rows::<Row>().unwrap().map(Result::unwrap).filter(|row| {
+            row.columns
+                .first()
+                .and_then(Option::as_ref)
+                .and_then(CqlValue::as_blob)
+                .is_some_and(|name| name.windows(entity.id.0.len()).any(|part| part == entity.id.0))
+        });
+        for row in of_entity {
+            let blobs = row.columns.iter().flatten().filter_map(CqlValue::as_blob);
+            found += blobs.filter(|blob| blob.windows(text.len()).any(|part| part == text.as_bytes())).count();
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_was_left_keeps_no_rows_and_no_state() {
+    let Some(server) = bed::server() else { return };
+    migrated(server.nodes(), KEYSPACE).await;
+    let session = SessionBuilder::new().known_nodes(server.nodes()).build().await.unwrap();
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let options = Options::new(contact_at(server.nodes(), KEYSPACE), Arc::clone(&clock) as Arc<dyn Clock>);
+    let store = CqlStore::open(options.bucket_rows(3).doubted_for(Duration::ZERO)).await.unwrap();
+    let entity = entity();
+    let state = Some(Bytes::from_static(b"the secret state"));
+    applied(&store, Commit { rows: vec![row(T, 1, Some("a secret row"))], state, ..nth(entity, 1) }).await;
+    let state = Some(Bytes::from_static(b"another state"));
+    applied(&store, Commit { rows: vec![row(T, 1, None), row(T, 2, Some("kept"))], state, ..nth(entity, 2) }).await;
+    applied(&store, nth(entity, 3)).await;
+    assert!(cells_with(&session, entity, "secret").await > 0, "the first bucket has them");
+    clock.advance(30_000);
+    store.due(None, clock.now(), 100).await.unwrap();
+    assert!(cells_with(&session, entity, "secret").await > 0, "slow readers may still read them");
+    clock.advance(200_000);
+    store.due(None, clock.now(), 100).await.unwrap();
+    assert_eq!(cells_with(&session, entity, "secret").await, 0);
+    assert_eq!(all(&store, entity, T).await, [(2, Bytes::from("kept"))]);
+    let loaded = another(server.nodes(), 3).await.load(entity, ReadLevel::Settled).await.unwrap().unwrap();
+    assert_eq!(loaded.state, Some(Bytes::from_static(b"another state")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redaction_removes_list_entries_from_the_commits_row() {
+    let Some(store) = store_of(1_000).await else { return };
+    let Some(server) = bed::server() else { return };
+    let session = SessionBuilder::new().known_nodes(server.nodes()).build().await.unwrap();
+    let entity = entity();
+    let entry = |value: Option<&'static str>| ViewWrite {
+        view: View(97),
+        key: Bytes::from_static(b"a secret name"),
+        value: value.map(Bytes::from),
+    };
+    applied(&store, Commit { views: vec![entry(Some("x"))], ..nth(entity, 1) }).await;
+    applied(&store, Commit { views: vec![entry(None)], ..nth(entity, 2) }).await;
+    assert_eq!(cells_with(&session, entity, "secret").await, 2);
+    // The first with another payload, the second with the same.
+    let payloads = [Bytes::from_static(b"redacted"), Bytes::from_static(b"a record")];
+    let redactions = (1..).zip(payloads).map(|(seq, payload)| Redaction { seq, payload }).collect();
+    applied(&store, Commit { redactions, ..nth(entity, 3) }).await;
+    assert_eq!(cells_with(&session, entity, "secret").await, 0);
 }
