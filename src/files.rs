@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::id::Address;
 use actors::ports;
 use actors::store::Cause;
+use actors::tasks::shares::Shares;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
@@ -152,7 +154,9 @@ pub struct FileStore {
     /// The URL of the bucket's store, if it is one.
     server: Option<Arc<str>>,
     manners: Manners,
-    places: Arc<Semaphore>,
+    writing: Arc<Semaphore>,
+    /// How many of these each workspace may hold once half of them are taken.
+    shares: Shares,
 }
 
 impl FileStore {
@@ -183,7 +187,8 @@ impl FileStore {
     }
 
     fn new(objects: Arc<dyn ObjectStore>, root: Option<Arc<Path>>, manners: Manners) -> Self {
-        Self { objects, root, server: None, manners, places: Arc::new(Semaphore::new(manners.writers)) }
+        let writing = Arc::new(Semaphore::new(manners.writers));
+        Self { objects, root, server: None, manners, writing, shares: Shares::of(manners.writers / 4) }
     }
 
     /// The URL of the store that the bucket is in; `None`: it is a directory of this machine.
@@ -192,13 +197,17 @@ impl FileStore {
         self.server.as_deref()
     }
 
-    /// Begins an object. It is not visible before [`Writer::finish`].
+    /// Begins an object of this workspace. It is not visible before [`Writer::finish`].
     ///
     /// # Errors
     /// [`FilesError::Busy`].
-    pub fn writer(&self, key: &str) -> Result<Writer, FilesError> {
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| FilesError::Busy)?;
-        Ok(Writer::new(Arc::clone(&self.objects), key.into(), self.manners.part, place))
+    pub fn writer(&self, workspace: Address, key: &str) -> Result<Writer, FilesError> {
+        let own = self.shares.try_enter(workspace);
+        if own.is_none() && self.writing.available_permits() <= self.manners.writers / 2 {
+            return Err(FilesError::Busy);
+        }
+        let permit = Arc::clone(&self.writing).try_acquire_owned().map_err(|_| FilesError::Busy)?;
+        Ok(Writer::new(Arc::clone(&self.objects), key.into(), self.manners.part, (permit, own)))
     }
 
     /// The bytes of an object, or those of a range of it, which must not be empty. An object that is read whole is

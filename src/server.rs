@@ -30,7 +30,9 @@ mod slow_reader;
 mod unreadable;
 
 /// Bytes of a request's head; the largest usual cookies and tokens fit, and a connection cannot cost more.
-const HEADER_BYTES: usize = 32 * 1024;
+pub(crate) const HEADER_BYTES: usize = 32 * 1024;
+/// The most headers of a request, which is hyper's default.
+pub(crate) const MAX_HEADERS: usize = 100;
 
 /// Connections that may wait to be accepted, if the system allows as many (`net.core.somaxconn`). The usual 128 are fewer
 /// than clients that reconnect together after a restart, and the system tells one that finds no place to come again

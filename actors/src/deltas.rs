@@ -109,6 +109,9 @@ impl Deltas {
     }
 }
 
+/// The bytes of a piece: a channel keeps [`limits::SUBSCRIBER_EVENTS`] of them for its slowest listener, 1 MiB.
+const PIECE_BYTES: usize = 4 * 1024;
+
 /// The sink for the pieces of an attempt. Clones share the attempt.
 #[derive(Clone, Debug)]
 pub struct DeltaSink(Arc<SinkState>);
@@ -172,16 +175,27 @@ impl DeltaSink {
         if !of.to.channels.contains_key(&of.entity) {
             return;
         }
-        let delta = Delta {
-            turn: of.turn,
-            attempt: of.attempt,
-            after: of.after.load(Ordering::Relaxed),
-            message: of.messages.load(Ordering::Relaxed) + message,
-            number: of.number.fetch_add(1, Ordering::Relaxed),
-            text: text.to_owned(),
-        };
-        of.to.publish(of.entity, delta);
+        for text in pieces(text) {
+            let delta = Delta {
+                turn: of.turn,
+                attempt: of.attempt,
+                after: of.after.load(Ordering::Relaxed),
+                message: of.messages.load(Ordering::Relaxed) + message,
+                number: of.number.fetch_add(1, Ordering::Relaxed),
+                text: text.to_owned(),
+            };
+            of.to.publish(of.entity, delta);
+        }
     }
+}
+
+/// A text in parts of at most [`PIECE_BYTES`].
+fn pieces(mut rest: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        let (piece, behind) = rest.split_at(rest.floor_char_boundary(PIECE_BYTES));
+        rest = behind;
+        Some(piece).filter(|piece| !piece.is_empty())
+    })
 }
 
 #[cfg(test)]
@@ -191,6 +205,15 @@ mod tests {
 
     fn entity() -> EntityKey {
         EntityKey::conversation(Address([1; 10]), Address([2; 10]))
+    }
+
+    #[test]
+    fn a_long_piece_is_cut_between_characters() {
+        let long = format!("{}é{}", "x".repeat(PIECE_BYTES - 1), "y".repeat(PIECE_BYTES));
+        let cut: Vec<&str> = pieces(&long).collect();
+        assert_eq!(cut.iter().map(|piece| piece.len()).collect::<Vec<_>>(), [PIECE_BYTES - 1, PIECE_BYTES, 2]);
+        assert_eq!(cut.concat(), long);
+        assert_eq!(pieces("").count(), 0);
     }
 
     fn sink(deltas: &Arc<Deltas>) -> DeltaSink {

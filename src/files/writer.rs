@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::attachment::File;
+use actors::tasks::shares::OwnPermit;
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt as _, PutPayload};
@@ -20,6 +21,9 @@ pub struct Written {
     pub digest: [u8; 32],
 }
 
+/// The permission to write an object: one of all, and one of its workspace, if that holds no more than its share.
+pub(super) type WritePermit = (OwnedSemaphorePermit, Option<OwnPermit>);
+
 /// An object that is being written. Dropped before its end it leaves nothing.
 #[derive(Debug)]
 pub struct Writer {
@@ -35,7 +39,7 @@ pub struct Writer {
     size: u64,
     /// The remaining time for the store.
     left: Duration,
-    _place: OwnedSemaphorePermit,
+    _permit: WritePermit,
 }
 
 impl Written {
@@ -47,7 +51,7 @@ impl Written {
 }
 
 impl Writer {
-    pub(super) fn new(objects: Arc<dyn ObjectStore>, key: Path, part: usize, place: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(objects: Arc<dyn ObjectStore>, key: Path, part: usize, permit: WritePermit) -> Self {
         Self {
             objects,
             key,
@@ -58,7 +62,7 @@ impl Writer {
             hasher: blake3::Hasher::new(),
             size: 0,
             left: STORAGE_TIMEOUT,
-            _place: place,
+            _permit: permit,
         }
     }
 

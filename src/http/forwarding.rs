@@ -34,6 +34,7 @@ use super::refusal::outcome_unknown;
 use crate::app::App;
 use crate::openapi::ERRORS;
 use crate::problem::Problem;
+use crate::server::{HEADER_BYTES, MAX_HEADERS};
 use crate::trace_context::{RequestTrace, TRACEPARENT};
 use crate::{bounded_body, http_client};
 
@@ -61,6 +62,11 @@ const MAX_IDLE: usize = 64;
 const CONNECTIONS_PER_FORWARD: usize = 10;
 /// The bytes of an answer beyond twice the bound of a request: an agent's text, and what surrounds it.
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
+
+/// The headers that forwarding and the client that sends the request may add.
+const ADDED_HEADERS: usize = 8;
+/// Their bytes, with the request's first line.
+const ADDED_BYTES: usize = 1024;
 
 /// Headers that belong to one connection, not to the request.
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -231,6 +237,9 @@ impl<'a> ForwardableRequest<'a> {
             }
             return Ok(None);
         }
+        if !arrives_as_it_is(self.headers) {
+            return Ok(None);
+        }
         match self.app.node().members().server_of(entity) {
             // A stopping server forwards nothing.
             Some(server) if self.app.stopping().now_or_never().is_none() => Box::pin(self.forward_to(server)).await,
@@ -362,11 +371,26 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Whether another server would act on the same headers: it must accept as many and as large ones, and none that this
+/// server has acted on may belong to the connection, as a client's `Connection` could say of any.
+fn arrives_as_it_is(headers: &HeaderMap) -> bool {
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
+    headers.len() + ADDED_HEADERS <= MAX_HEADERS
+        && bytes + ADDED_BYTES <= HEADER_BYTES
+        && of_connection(headers).all(|name| name == "close" || HOP_BY_HOP.iter().any(|hop| name == hop.as_str()))
+}
+
+/// The names in `Connection`, in lower case.
+fn of_connection(headers: &HeaderMap) -> impl Iterator<Item = String> {
+    let named = headers.get_all(header::CONNECTION).iter();
+    let named = named.flat_map(|names| names.as_bytes().split(|byte| *byte == b','));
+    let named = named.map(|name| String::from_utf8_lossy(name.trim_ascii()).to_ascii_lowercase());
+    named.filter(|name| !name.is_empty())
+}
+
 /// Removes the headers of a single connection.
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let named = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let named = named.flat_map(|names| names.split(',')).filter_map(|name| name.trim().parse().ok());
-    let named: Vec<HeaderName> = named.collect();
+    let named: Vec<HeaderName> = of_connection(headers).filter_map(|name| name.parse().ok()).collect();
     for name in HOP_BY_HOP.iter().chain(&named) {
         headers.remove(name);
     }
@@ -375,6 +399,23 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_is_forwarded_only_with_headers_that_another_server_acts_on_too() {
+        let with = |name: &'static str, value: &str, times: usize| {
+            let mut headers = HeaderMap::new();
+            for _ in 0..times {
+                headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+            }
+            headers
+        };
+        assert!(arrives_as_it_is(&with("connection", "close, Keep-Alive,, TE", 2)));
+        assert!(!arrives_as_it_is(&with("connection", "keep-alive, X-Workspace-Id", 1)));
+        assert!(arrives_as_it_is(&with("x", "1", MAX_HEADERS - ADDED_HEADERS)));
+        assert!(!arrives_as_it_is(&with("x", "1", MAX_HEADERS - ADDED_HEADERS + 1)));
+        assert!(arrives_as_it_is(&with("x", &"1".repeat(HEADER_BYTES - ADDED_BYTES - 5), 1)));
+        assert!(!arrives_as_it_is(&with("x", &"1".repeat(HEADER_BYTES - ADDED_BYTES - 4), 1)));
+    }
 
     #[test]
     fn only_hop_by_hop_headers_and_their_names_are_not_forwarded() {

@@ -303,7 +303,7 @@ async fn a_forwarded_request_and_its_answer_arrive_as_they_were_sent() {
     let path = format!("/api/v1/conversations/{conversation}/messages?strict=true");
     let body = "{\"content\" :\t{\"content\": \"as it came\"}}";
     let request = app.post(&path).body("application/json; charset=utf-8", body).idempotency_key("k");
-    let request = request.header("prefer", "wait=3").header("connection", "x-own-hop").header("x-own-hop", "1");
+    let request = request.header("prefer", "wait=3").header("connection", "keep-alive").header("te", "trailers");
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let request = request.header("traceparent", trace).header("tracestate", "a=b").header("host", "tertulia.example");
     let answer = request.header("x-request-id", "mine").await;
@@ -318,9 +318,24 @@ async fn a_forwarded_request_and_its_answer_arrive_as_they_were_sent() {
     let expected = [crate::support::ADMIN_KEY, "k", "wait=3", "application/json; charset=utf-8", "mine", &origin_host];
     assert_eq!(sent.map(|name| heard.header(name)), expected);
     assert!(heard.header("traceparent").starts_with("00-0af7651916cd43dd8448eb211c80319c-"));
-    assert_eq!(["x-own-hop", "connection", "tracestate"].map(|name| heard.header(name)), [""; 3]);
+    assert_eq!(["te", "connection", "tracestate"].map(|name| heard.header(name)), [""; 3]);
     assert!(heard.header("x-tertulia-forwarded-until").parse::<u64>().unwrap() > app.app.now().0, "until when");
     assert_eq!((passed(&app), texts(&app, &conversation).await.len()), ([1, 0, 0], 0), "it is not done here too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_another_server_would_read_otherwise_is_handled_here() {
+    let origin = Origin::serve(|_| bare(431, "")).await;
+    let app = beside(TestStore::shared().await, &[], &origin.url("")).await;
+    let conversation = theirs(&app).await;
+    let request = app.post(MESSAGES).json(message(&conversation, "0"));
+    request.header("connection", "x-workspace-id").await.expect(200);
+    let mut request = app.post(MESSAGES).json(message(&conversation, "1"));
+    for _ in 0..95 {
+        request = request.header("x-many", "1");
+    }
+    request.await.expect(200);
+    assert_eq!((origin.connections(), texts(&app, &conversation).await), (0, vec!["0".to_owned(), "1".to_owned()]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -77,7 +77,7 @@ impl Arrival {
     /// 503 where too many files are being written.
     pub(in crate::http) fn open(app: &App, entity: EntityKey) -> Result<Self, Problem> {
         let storage_key = format!("{}/{}", folder(entity), Hex(&app.node().random()[..8]));
-        let writer = app.files().writer(&storage_key).map_err(files_problem)?;
+        let writer = app.files().writer(entity.workspace, &storage_key).map_err(files_problem)?;
         Ok(Self { span: transfer_span(app, names::WRITE), entity, storage_key, writer })
     }
 
@@ -167,6 +167,7 @@ pub(in crate::http) fn files_problem(error: FilesError) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use actors::id::Address;
     use axum::Router;
     use http::StatusCode;
     use tokio::net::TcpListener;
@@ -194,7 +195,7 @@ mod tests {
         let _guard = tracing::subscriber::set_default(lines.subscriber("warn", LogFormat::Json));
         let mut refusals = Vec::new();
         for _ in 0..3 {
-            refusals.push(files.writer("a/b").unwrap().finish().await.unwrap_err());
+            refusals.push(files.writer(Address::default(), "a/b").unwrap().finish().await.unwrap_err());
         }
         for refused in refusals {
             assert_eq!(files_problem(refused).code, "store_unavailable");

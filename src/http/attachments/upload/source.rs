@@ -1,8 +1,11 @@
 //! The body of an upload: a form with a file in it, or the file itself.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use axum::body::{Body, BodyDataStream, HttpBody as _};
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use http::{HeaderMap, StatusCode, header};
 use multer::{Constraints, Field, Multipart, SizeLimit};
 
@@ -19,8 +22,8 @@ const FORM_BYTES: u64 = 64 * 1024;
 
 /// A body.
 pub(super) enum Source {
-    /// A form.
-    Form(Box<Multipart<'static>>),
+    /// A form, and the bytes that may come before its file.
+    Form(Box<Multipart<'static>>, Preamble),
     /// The file.
     Raw(Option<Box<Part>>),
 }
@@ -68,8 +71,9 @@ impl Source {
             let boundary = multer::parse_boundary(content_type.unwrap_or_default()).map_err(form_problem)?;
             let limit = SizeLimit::new().whole_stream(MAX_BYTES + FORM_BYTES);
             let constraints = Constraints::new().size_limit(limit);
-            let form = Multipart::with_constraints(body.into_data_stream(), boundary, constraints);
-            return Ok(Self::Form(Box::new(form)));
+            let preamble = Preamble::default();
+            let form = Multipart::with_constraints(preamble.bounded(body), boundary, constraints);
+            return Ok(Self::Form(Box::new(form), preamble));
         }
         if announced > MAX_BYTES {
             return Err(too_large());
@@ -92,15 +96,16 @@ impl Source {
     /// # Errors
     /// 400 where the form is broken, 413 where it is too large.
     pub(super) async fn file(&mut self, report: &mut Report) -> Result<Option<Part>, Problem> {
-        let form = match self {
+        let (form, preamble) = match self {
             Self::Raw(part) => return Ok(part.take().map(|part| *part)),
-            Self::Form(form) => form,
+            Self::Form(form, preamble) => (form, preamble),
         };
-        while let Some(field) = form.next_field().await.map_err(form_problem)? {
+        while let Some(field) = form.next_field().await.map_err(|error| preamble.problem(error))? {
             if field.file_name().is_none() && field.name() != Some("file") {
                 report.unknown(&Path::ROOT, field.name().unwrap_or_default());
                 continue;
             }
+            preamble.ends();
             // The form's own header parser knows no encoded names.
             let head = field.headers().get(header::CONTENT_DISPOSITION);
             let head = head.map(|value| String::from_utf8_lossy(value.as_bytes()));
@@ -121,7 +126,7 @@ impl Source {
     /// # Errors
     /// 400 where the form is broken, 413 where it is too large.
     pub(super) async fn rest(&mut self, report: &mut Report) -> Result<(), Problem> {
-        let Self::Form(form) = self else { return Ok(()) };
+        let Self::Form(form, _) = self else { return Ok(()) };
         while let Some(field) = form.next_field().await.map_err(form_problem)? {
             if field.file_name().is_some() || field.name() == Some("file") {
                 report.fault(
@@ -134,6 +139,47 @@ impl Source {
             }
         }
         Ok(())
+    }
+}
+
+/// What comes before the file of a form. The form's parser keeps all of it in memory, and looks through all of it again
+/// with each part that arrives, so it is bounded.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Preamble(Arc<PreambleState>);
+
+#[derive(Debug, Default)]
+struct PreambleState {
+    has_ended: AtomicBool,
+    is_too_long: AtomicBool,
+}
+
+impl Preamble {
+    /// The body, which ends with an error once more than [`FORM_BYTES`] have come before the file.
+    fn bounded(&self, body: Body) -> impl Stream<Item = Result<Bytes, axum::Error>> + Send + use<> {
+        let state = Arc::clone(&self.0);
+        let mut bytes = 0;
+        body.into_data_stream().map(move |chunk| {
+            if !state.has_ended.load(Ordering::Relaxed) && bytes > FORM_BYTES {
+                state.is_too_long.store(true, Ordering::Relaxed);
+                return Err(axum::Error::new("too much before the file"));
+            }
+            let chunk = chunk?;
+            bytes += chunk.len() as u64;
+            Ok(chunk)
+        })
+    }
+
+    /// The file has been found.
+    fn ends(&self) {
+        self.0.has_ended.store(true, Ordering::Relaxed);
+    }
+
+    fn problem(&self, error: multer::Error) -> Problem {
+        if self.0.is_too_long.load(Ordering::Relaxed) {
+            let detail = format!("the form has more than {FORM_BYTES} bytes before its file");
+            return Problem::new(StatusCode::BAD_REQUEST, "malformed_form", detail);
+        }
+        form_problem(error)
     }
 }
 
@@ -162,5 +208,51 @@ fn form_problem(error: multer::Error) -> Problem {
         | multer::Error::IncompleteHeaders
         | multer::Error::IncompleteFieldData { .. } => incomplete(),
         error => Problem::new(StatusCode::BAD_REQUEST, "malformed_form", format!("the form cannot be read: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use futures_util::stream;
+
+    use super::*;
+
+    /// A form of these parts, and how many of them were read until its file was found.
+    async fn found_after(parts: Vec<Bytes>) -> (Result<Option<Part>, Problem>, usize) {
+        let read = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = Arc::clone(&read);
+        let parts = stream::iter(parts).map(move |part| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Ok::<_, io::Error>(part)
+        });
+        let preamble = Preamble::default();
+        let form = Multipart::new(preamble.bounded(Body::from_stream(parts)), "bound");
+        let mut source = Source::Form(Box::new(form), preamble);
+        let found = source.file(&mut Report::default()).await;
+        (found, read.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test]
+    async fn a_form_that_begins_with_much_else_is_refused_before_it_is_read() {
+        let (found, read) = found_after(vec![Bytes::from(vec![b'x'; 8 * 1024]); 1_000]).await;
+        let problem = found.err().expect("a problem");
+        assert_eq!(problem.code, "malformed_form");
+        assert!(read <= 11, "{read} parts of 8 KiB were read");
+    }
+
+    #[tokio::test]
+    async fn only_what_comes_before_the_file_is_bounded() {
+        let head = "--bound\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n";
+        let mut parts = vec![Bytes::from(head)];
+        parts.extend(vec![Bytes::from(vec![b'x'; 8 * 1024]); 100]);
+        parts.push(Bytes::from("\r\n--bound--\r\n"));
+        let mut file = found_after(parts).await.0.expect("a form").expect("a file");
+        let mut bytes = 0;
+        while let Some(chunk) = file.chunk().await.expect("bytes") {
+            bytes += chunk.len();
+        }
+        assert_eq!(bytes, 800 * 1024);
     }
 }
