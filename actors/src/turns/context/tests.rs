@@ -84,7 +84,7 @@ fn read_as(contents: Vec<Content>, own: bool) -> Context {
         };
         reader.take(Arc::new(PromptMessage::of(message, &Overlay::default(), &Ids)));
     }
-    reader.whole()
+    reader.finish()
 }
 
 fn texts(context: &Context) -> Vec<String> {
@@ -211,5 +211,5 @@ fn a_reply_answers_its_question_also_where_that_says_nothing_to_a_model() {
         let message = Message { id: id(seq), conversation: conversation(), owner: None, parent, turn, content };
         reader.take(Arc::new(PromptMessage::of(message, &Overlay::default(), &Ids)));
     }
-    assert_eq!(reader.whole().branch(), Some(id(2)));
+    assert_eq!(reader.finish().branch(), Some(id(2)));
 }
