@@ -294,9 +294,9 @@ impl Machine for Contact {
         let decided = match (command, state) {
             (Command::Resolve(resolve), state) => resolve.decide(state, context, reads)?,
             (Command::ReturnToEarlier(back), Some(state)) => back.decide(state, reads)?,
-            (Command::Save(Save { identifier, name }), state) => save::save(state, identifier, name.as_ref(), context),
+            (Command::Save(Save { identifier, name }), state) => save::save(state, identifier, name, context),
             (Command::Update(Update { id, name }), Some(state)) if state.id == *id && state.erased_at.is_none() => {
-                save::update(state, name.as_ref(), context)
+                save::update(state, name, context)
             }
             (Command::Erase { id }, Some(state)) if state.id == *id && state.erased_at.is_none() => {
                 Decision::Change(erase::erase(state, context))

@@ -36,6 +36,7 @@ pub mod message;
 pub mod metrics;
 pub mod node;
 pub mod outbox;
+pub mod patch;
 pub mod ports;
 #[cfg(any(test, feature = "test-support"))]
 pub mod random;

@@ -6,6 +6,7 @@ use actors::contact::identifier::normalize_identifier;
 use actors::contact::{self, Contact, entity_of, name_key};
 use actors::directory::{Answer, Refusal};
 use actors::id::{ContactId, EntityKey};
+use actors::patch::Patch;
 use actors::tables::{CONTACT_CONVERSATIONS, CONTACTS, CONTACTS_BY_NAME};
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
@@ -83,7 +84,7 @@ pub(super) async fn update(
     let ignored = incoming.report.check()?;
     let state = known?;
     let entity = EntityKey::contact(caller.address, state.id.address);
-    let update = contact::Update { id: state.id, name: given.then_some(name) };
+    let update = contact::Update { id: state.id, name: Patch::if_given(given, name) };
     let updated = app.node().contact(entity, update, without_key(&context)).await.and_then(Answer::unkeyed);
     let state = updated.map_err(|refusal| problem_of(refusal, |_| contact_not_found()))?;
     Ok(with_ignored_fields(json(StatusCode::OK, &contact_view(&state)), &ignored))

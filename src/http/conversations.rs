@@ -5,6 +5,7 @@ use actors::conversation::{self, Conversation, Details, Event, Opening, Origin, 
 use actors::directory::Answer;
 use actors::id::{Address, ContactId, ConversationId, EntityKey};
 use actors::message::Json;
+use actors::patch::Patch;
 use actors::store::SeqRange;
 use actors::tables::{CONTACT_CONVERSATIONS, CONVERSATIONS};
 use actors::workflows::claims::MAX_LIVES;
@@ -147,20 +148,19 @@ pub(super) async fn state(
     Ok(state.filter(|state| state.id == id))
 }
 
-/// Reads a body's members about a conversation. Outer `None`: not given.
+/// Reads a body's members about a conversation.
 fn read_update(fields: &mut Fields<'_>, report: &mut Report) -> Update {
     let text = |fields: &mut Fields<'_>, report: &mut Report, name, length| {
         let given = fields.object().has(name);
         let value = fields.string(report, name, length).map(std::borrow::Cow::into_owned);
-        given.then_some(value)
+        Patch::if_given(given, value)
     };
     let title = text(fields, report, "title", NAME_OR_EMPTY);
     let summary = text(fields, report, "summary", Length::bytes(0, SUMMARY_BYTES));
     let owner = text(fields, report, "ownerId", PRINCIPAL_ID);
-    let metadata = fields
-        .object()
-        .has("metadata")
-        .then(|| fields.optional("metadata").and_then(|value| value.free_object(report, METADATA)));
+    let has_metadata = fields.object().has("metadata");
+    let metadata = fields.optional("metadata").and_then(|value| value.free_object(report, METADATA));
+    let metadata = Patch::if_given(has_metadata, metadata);
     Update { title, summary, metadata, owner, closed: None, seen: None }
 }
 
@@ -186,11 +186,11 @@ pub(super) async fn create(
     let ignored = incoming.report.check()?;
     let node = app.node();
     let details = Details {
-        title: requested.title.flatten(),
-        summary: requested.summary.flatten(),
-        metadata: requested.metadata.flatten(),
+        title: requested.title.new_value(),
+        summary: requested.summary.new_value(),
+        metadata: requested.metadata.new_value(),
     };
-    let owner = requested.owner.flatten();
+    let owner = requested.owner.new_value();
     for life in 0..MAX_LIVES {
         let id = new_id(&app, &caller, key, life);
         let opening = Opening { id, origin: Origin::Direct, owner: owner.clone(), details: details.clone() };

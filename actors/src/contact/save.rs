@@ -7,6 +7,7 @@ use crate::clock::Millis;
 use crate::id::ContactId;
 use crate::id_clock;
 use crate::machine::{Change, Decision, DecisionContext};
+use crate::patch::Patch;
 use crate::store::ViewWrite;
 use crate::tables::{CONTACTS, CONTACTS_BY_NAME};
 
@@ -15,8 +16,8 @@ use crate::tables::{CONTACTS, CONTACTS_BY_NAME};
 pub struct Save {
     /// The identifier, trimmed.
     pub identifier: String,
-    /// The name; `None`: unchanged.
-    pub name: Option<Option<String>>,
+    /// The name.
+    pub name: Patch<String>,
 }
 
 /// A name is to be changed.
@@ -24,8 +25,8 @@ pub struct Save {
 pub struct Update {
     /// The contact.
     pub id: ContactId,
-    /// The new name; `None`: unchanged.
-    pub name: Option<Option<String>>,
+    /// The name.
+    pub name: Patch<String>,
 }
 
 /// A contact's state.
@@ -83,13 +84,13 @@ pub(super) fn create(
 pub(super) fn save(
     state: Option<&State>,
     identifier: &str,
-    name: Option<&Option<String>>,
+    name: &Patch<String>,
     context: &DecisionContext,
 ) -> Decision<Contact> {
-    match (living(state), name) {
-        (Some(state), name) => update(state, name, context),
-        (None, name) => {
-            let name = name.and_then(Option::as_deref);
+    match living(state) {
+        Some(state) => update(state, name, context),
+        None => {
+            let name = name.as_ref().new_value().map(String::as_str);
             let id = id_of(state, context);
             let mut after = State {
                 id,
@@ -121,12 +122,14 @@ fn unchanged(state: &State) -> Decision<Contact> {
 }
 
 /// Changes the name, if a different one is given.
-pub(super) fn update(state: &State, name: Option<&Option<String>>, context: &DecisionContext) -> Decision<Contact> {
-    let Some(name) = name.filter(|name| **name != state.name) else { return unchanged(state) };
-    let named = name.clone();
-    let after = State { name: named.clone(), updated_at: context.now, ..state.clone() };
+pub(super) fn update(state: &State, name: &Patch<String>, context: &DecisionContext) -> Decision<Contact> {
+    let name = name.applied_to(state.name.as_ref());
+    if name == state.name {
+        return unchanged(state);
+    }
+    let after = State { name: name.clone(), updated_at: context.now, ..state.clone() };
     let reply = Reply::Contact(Saved { state: Box::new(after), created: false });
-    let mut change = Change::new(vec![Event::ContactUpdated { name: named }], reply);
+    let mut change = Change::new(vec![Event::ContactUpdated { name: name.clone() }], reply);
     change.views.extend(state.name.iter().map(|name| by_name(state.id, name, false)));
     change.views.extend(name.iter().map(|name| by_name(state.id, name, true)));
     Decision::Change(change)

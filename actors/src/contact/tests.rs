@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::*;
 use crate::conversation::Origin;
 use crate::machine::sim::Sim;
+use crate::patch::Patch;
 use crate::tables::{CHANNELS_ASIDE, CONTACTS_BY_NAME};
 
 const NOW: Millis = Millis(1_763_000_000_000);
@@ -153,8 +154,12 @@ fn of(reply: Result<Reply, Rejection>) -> (State, bool) {
     }
 }
 
-fn save(name: Option<Option<&str>>) -> Command {
-    let name = name.map(|name| name.map(str::to_owned));
+fn save(name: Patch<&str>) -> Command {
+    let name = match name {
+        Patch::Keep => Patch::Keep,
+        Patch::Clear => Patch::Clear,
+        Patch::Set(name) => Patch::Set(name.to_owned()),
+    };
     Command::Save(Save { identifier: "ana@example.com".to_owned(), name })
 }
 
@@ -166,7 +171,7 @@ fn names(sim: &Sim<Contact>) -> Vec<String> {
 #[test]
 fn a_name_changes_when_it_is_another_and_only_a_contacts() {
     let mut sim = nobody();
-    let update = |id, name: Option<&str>| Command::Update(Update { id, name: Some(name.map(str::to_owned)) });
+    let update = |id, name: Option<&str>| Command::Update(Update { id, name: Patch::to(name.map(str::to_owned)) });
     assert_eq!(sim.run(&update(ContactId::new(NOW, Address([0; 10])), None)), Err(Rejection::NotFound));
     let (id, _) = resolved(&mut sim, &resolve("shop", None));
     let before = sim.seq;
@@ -185,23 +190,23 @@ fn a_name_changes_when_it_is_another_and_only_a_contacts() {
 fn a_change_that_gives_no_name_leaves_the_one_that_was_given_last() {
     let mut sim = nobody();
     let (id, _) = resolved(&mut sim, &resolve("shop", None));
-    of(sim.run(&Command::Update(Update { id, name: Some(Some("Eve".to_owned())) })));
+    of(sim.run(&Command::Update(Update { id, name: Patch::Set("Eve".to_owned()) })));
     let before = sim.seq;
-    let (same, _) = of(sim.run(&Command::Update(Update { id, name: None })));
+    let (same, _) = of(sim.run(&Command::Update(Update { id, name: Patch::Keep })));
     assert_eq!((sim.seq, same.name.as_deref()), (before, Some("Eve")));
 }
 
 #[test]
 fn a_contact_is_written_down_once_and_its_name_is_what_was_given_last() {
     let mut sim = nobody();
-    let (first, created) = of(sim.run(&save(Some(Some("Ana")))));
+    let (first, created) = of(sim.run(&save(Patch::Set("Ana"))));
     assert!(created);
     assert_eq!(first, *sim.state.as_ref().unwrap());
-    assert_eq!(of(sim.run(&save(None))), (first.clone(), false));
-    let (renamed, created) = of(sim.run(&save(Some(Some("\u{c4}nne")))));
+    assert_eq!(of(sim.run(&save(Patch::Keep))), (first.clone(), false));
+    let (renamed, created) = of(sim.run(&save(Patch::Set("\u{c4}nne"))));
     assert_eq!((renamed.id, renamed.name.as_deref(), created), (first.id, Some("\u{c4}nne"), false));
     assert_eq!(names(&sim), ["\u{e4}nne"]);
-    of(sim.run(&save(Some(None))));
+    of(sim.run(&save(Patch::Clear)));
     assert_eq!((names(&sim).len(), sim.views.len()), (0, 1));
 }
 
@@ -255,7 +260,7 @@ fn an_erased_contact_leaves_no_personal_data_in_its_log_or_views() {
     let mut sim = nobody();
     resolved(&mut sim, &resolve("shop", None));
     for n in 0..200 {
-        of(sim.run(&save(Some(Some(&format!("Ana the {n}th"))))));
+        of(sim.run(&save(Patch::Set(&format!("Ana the {n}th")))));
     }
     erased(&mut sim);
     assert!(sim.views.is_empty());
@@ -302,7 +307,7 @@ fn a_contact_after_an_erasure_is_new_with_new_conversations() {
     let state = sim.state.clone().unwrap();
     let gone: Vec<_> = state.erased_conversations(sim.entity).map(|(conversation, _)| conversation.id).collect();
     assert_eq!(gone, [help.id.address, shop.id.address]);
-    assert_eq!(sim.run(&Command::Update(Update { id: old, name: Some(None) })), Err(Rejection::NotFound));
+    assert_eq!(sim.run(&Command::Update(Update { id: old, name: Patch::Clear })), Err(Rejection::NotFound));
     // The second life ends too.
     erased(&mut sim);
     let state = sim.state.clone().unwrap();
@@ -341,7 +346,7 @@ fn a_copy_is_known_before_it_is_made_and_only_while_its_contact_lives() {
 fn an_erasure_of_a_contact_also_removes_undecodable_records() {
     let mut sim = nobody();
     resolved(&mut sim, &resolve("shop", None));
-    of(sim.run(&save(Some(Some("Anna")))));
+    of(sim.run(&save(Patch::Set("Anna"))));
     erased(&mut sim);
     let renamed = sim.log.iter_mut().find(|(record, _)| matches!(record.event, Event::ContactUpdated { .. })).unwrap();
     renamed.1 = Bytes::from_static(b"Anna, as a newer server writes it");

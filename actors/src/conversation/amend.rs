@@ -13,6 +13,7 @@ use crate::id::MessageId;
 use crate::limits;
 use crate::machine::{Decision, Need, ReadSet, Record, Undecided};
 use crate::message::{Json, Overlay, Removal, ReviewStatus, text_weight};
+use crate::patch::Patch;
 use crate::store::{KeyHash, RowWrite};
 use crate::tables::{OVERLAYS, REPLAYS};
 
@@ -39,15 +40,15 @@ pub(super) fn overlay_of(seq: u64, reads: &ReadSet) -> Result<Overlay, Undecided
     Ok(reads.stored(OVERLAYS, number_key(seq))?.unwrap_or_default())
 }
 
-/// New values; `None`: unchanged.
+/// New values of a message; `None`: unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edit {
     /// The text.
     pub text: Option<String>,
     /// The client's own object.
     pub metadata: Option<Json>,
-    /// The tags; inner `None`: they are removed.
-    pub tags: Option<Option<Vec<String>>>,
+    /// The tags.
+    pub tags: Patch<Vec<String>>,
     /// The overlay that the client saw; the edit is refused if it has changed.
     pub seen: Option<Box<Overlay>>,
 }
@@ -96,7 +97,7 @@ impl Amendment {
     /// About how many bytes it adds to a commit.
     pub(super) fn weight(&self) -> usize {
         let Self::Edit(edit) = self else { return limits::COMMAND_BYTES };
-        let tags = edit.tags.as_ref().and_then(Option::as_deref);
+        let tags = edit.tags.as_ref().new_value().map(Vec::as_slice);
         limits::COMMAND_BYTES + text_weight(edit.text.as_deref(), edit.metadata.as_ref(), tags)
     }
 }
@@ -147,9 +148,9 @@ fn edit(edit: &Edit, message: MessageId, after: &mut Overlay, writing: &mut Writ
     let before = after.clone();
     after.text = edit.text.clone().or(after.text.take());
     after.metadata = edit.metadata.clone().or(after.metadata.take());
-    if let Some(tags) = &edit.tags {
-        after.untagged = tags.is_none().then_some(true);
-        after.tags.clone_from(tags);
+    if edit.tags != Patch::Keep {
+        after.untagged = (edit.tags == Patch::Clear).then_some(true);
+        after.tags = edit.tags.clone().new_value();
     }
     if *after != before {
         after.updated_at = Some(writing.context.now);

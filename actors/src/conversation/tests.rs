@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::*;
 use crate::machine::sim::Sim;
 use crate::message::{NewMessage, Parent, Review, SenderKind};
+use crate::patch::Patch;
 use crate::tables::{CONTACT_CONVERSATIONS, CONVERSATIONS};
 
 mod calls;
@@ -193,14 +194,14 @@ fn a_turn_that_runs_when_its_conversation_is_closed_may_end() {
 #[test]
 fn an_update_changes_what_it_names_and_an_empty_one_nothing() {
     let mut sim = opened();
-    let title = Update { title: Some(Some("t".to_owned())), ..Update::default() };
+    let title = Update { title: Patch::Set("t".to_owned()), ..Update::default() };
     sim.run(&Command::Update(title.clone())).unwrap();
     assert_eq!(sim.seq, 2);
     for same in [title, Update::default(), Update { closed: Some(false), ..Update::default() }] {
         sim.run(&Command::Update(same)).unwrap();
         assert_eq!(sim.seq, 2, "nothing changed");
     }
-    let both = Update { owner: Some(None), title: Some(None), closed: Some(true), ..Update::default() };
+    let both = Update { owner: Patch::Clear, title: Patch::Clear, closed: Some(true), ..Update::default() };
     let known = sim.log.len();
     let Ok(Reply::Conversation(state, details)) = sim.run(&Command::Update(both)) else { panic!() };
     assert_eq!(names(&sim.since(known)), ["conversation.updated", "conversation.closed"]);
@@ -217,8 +218,8 @@ fn i7_every_command_weighs_at_least_what_its_words_take() {
     let commands = [
         Command::Open(Opening { details, ..opening() }),
         Command::Post(Post { opening: None, expected: None, messages: vec![say(content(&words))], turn: None }),
-        Command::Update(Update { summary: Some(Some(words.clone())), ..Update::default() }),
-        Command::Update(Update { metadata: Some(Some(json.clone())), ..Update::default() }),
+        Command::Update(Update { summary: Patch::Set(words.clone()), ..Update::default() }),
+        Command::Update(Update { metadata: Patch::Set(json.clone()), ..Update::default() }),
         Command::Amend(Amend {
             message,
             amendment: amend::Amendment::Edit(amend::Edit { text: Some(words), ..amend::Edit::default() }),

@@ -8,6 +8,7 @@ use super::{Event, Rejection, Reply, State};
 use crate::limits;
 use crate::machine::{ReadSet, Undecided};
 use crate::message::Json;
+use crate::patch::Patch;
 use crate::tables::DETAILS;
 
 /// Texts about a conversation; a row of its own, so that they do not burden every decision.
@@ -42,18 +43,18 @@ impl Details {
     }
 }
 
-/// A change. Outer `None`: unchanged; inner `None`: removed.
+/// A change of a conversation's texts, owner and status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Update {
     /// The title.
-    pub title: Option<Option<String>>,
+    pub title: Patch<String>,
     /// The summary.
-    pub summary: Option<Option<String>>,
+    pub summary: Patch<String>,
     /// The metadata, replaced as one value.
-    pub metadata: Option<Option<Json>>,
+    pub metadata: Patch<Json>,
     /// The owner.
-    pub owner: Option<Option<String>>,
-    /// `true`: closed, `false`: open.
+    pub owner: Patch<String>,
+    /// The status: `true` closes it, `false` opens it; `None`: unchanged.
     pub closed: Option<bool>,
     /// What the client saw; nothing changes if it is outdated.
     pub seen: Option<Box<Seen>>,
@@ -79,19 +80,19 @@ impl Update {
     /// About how many bytes it adds to a commit.
     pub(super) fn weight(&self) -> usize {
         let details = Details {
-            title: self.title.clone().flatten(),
-            summary: self.summary.clone().flatten(),
-            metadata: self.metadata.clone().flatten(),
+            title: self.title.clone().new_value(),
+            summary: self.summary.clone().new_value(),
+            metadata: self.metadata.clone().new_value(),
         };
-        limits::COMMAND_BYTES + details.weight() + len(self.owner.as_ref().and_then(Option::as_deref))
+        limits::COMMAND_BYTES + details.weight() + len(self.owner.as_ref().new_value().map(String::as_str))
     }
 
     /// The details after it.
     fn details(&self, before: &Details) -> Details {
         Details {
-            title: self.title.clone().unwrap_or_else(|| before.title.clone()),
-            summary: self.summary.clone().unwrap_or_else(|| before.summary.clone()),
-            metadata: self.metadata.clone().unwrap_or_else(|| before.metadata.clone()),
+            title: self.title.applied_to(before.title.as_ref()),
+            summary: self.summary.applied_to(before.summary.as_ref()),
+            metadata: self.metadata.applied_to(before.metadata.as_ref()),
         }
     }
 }
@@ -112,7 +113,7 @@ pub(super) fn update(state: &State, update: &Update, mut writing: Writing<'_>) -
         return Err(Rejection::NotClosable.into());
     }
     let details = update.details(&before);
-    let owner = update.owner.clone().unwrap_or_else(|| state.owner.clone());
+    let owner = update.owner.applied_to(state.owner.as_ref());
     let reopened = state.closed && update.closed == Some(false);
     if details != before || owner != state.owner || reopened {
         writing.event(Event::ConversationUpdated { owner, details: details.clone(), reopened });

@@ -7,6 +7,7 @@ use actors::contact::identifier::normalize_identifier;
 use actors::contact::{self, Contact, Event, entity_of};
 use actors::directory::{Answer, CommandContext};
 use actors::id::EntityKey;
+use actors::patch::Patch;
 use actors::registry;
 use actors::store::{Order, SeqRange};
 use axum::extract::State;
@@ -43,8 +44,7 @@ const EVENTS_AT_ONCE: usize = 64;
 #[derive(Debug)]
 struct ContactInput {
     identifier: String,
-    /// Outer `None`: unchanged.
-    name: Option<Option<String>>,
+    name: Patch<String>,
 }
 
 impl ContactInput {
@@ -53,7 +53,7 @@ impl ContactInput {
         let given = fields.object().has("name");
         let name = read_contact_name(&mut fields, "name", report);
         fields.finish(report);
-        Self { identifier, name: given.then_some(name) }
+        Self { identifier, name: Patch::if_given(given, name) }
     }
 
     fn entity(&self, caller: &Caller) -> EntityKey {

@@ -6,6 +6,7 @@ use actors::conversation::amend::{Amend, Amendment, Edit, Receipt};
 use actors::directory::{Answer, CommandContext};
 use actors::id::EntityKey;
 use actors::message::{Content, Json, Overlay};
+use actors::patch::Patch;
 use actors::store::KeyHash;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
@@ -44,7 +45,11 @@ fn read_edit(fields: &mut Fields<'_>, channel: bool, report: &mut Report) -> (Ed
     let text = read_or(text, String::new, |value| value.string(report, length).map(Cow::into_owned));
     let metadata = either(fields, own_names_first(["metadata", "meta_data"])).map(|(_, value)| value);
     let metadata = read_or(metadata, || Json::from_checked("{}"), |value| value.free_object(report, bounds));
-    let tags = read_or(given(fields, "tags"), || None, |value| read_tags(value, report).map(Some));
+    let tags = match given(fields, "tags") {
+        None => Patch::Keep,
+        Some(None) => Patch::Clear,
+        Some(Some(value)) => read_tags(&value, report).map_or(Patch::Keep, Patch::Set),
+    };
     (Edit { text, metadata, tags, seen: None }, name)
 }
 

@@ -91,7 +91,7 @@ fn an_expired_review_is_said_to_end_before_its_message_is_deleted() {
 #[test]
 fn an_erased_conversation_keeps_its_places_and_says_nothing() {
     let mut sim = opened();
-    let told = Update { title: Some(Some("secret".to_owned())), ..Update::default() };
+    let told = Update { title: Patch::Set("secret".to_owned()), ..Update::default() };
     sim.run(&Command::Update(told)).unwrap();
     let far = NOW.plus(1_000_000);
     for n in 0..150 {
