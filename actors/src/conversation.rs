@@ -55,7 +55,9 @@ pub use post::{BusyPolicy, Post, Posted, TurnRequest};
 pub use remember::Remembering;
 pub use review::CancelReview;
 pub use turn::calls::{Call, CallResults, Calls, EndWait, Step, Wait};
-pub use turn::{Attempt, CancelTurn, Failure, Finish, RetryTurn, StartTurn, Turn, TurnStatus, Usage};
+pub use turn::{
+    Attempt, AttemptId, CancelTurn, Completed, Failure, Finish, RetryTurn, StartTurn, Turn, TurnStatus, Usage,
+};
 pub use update::{Details, Update};
 use writing::{Decided, Halt, Writing};
 

@@ -14,16 +14,15 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use crate::clock::Millis;
+use crate::conversation::AttemptId;
 use crate::id::{EntityKey, Kind, TurnId};
 use crate::limits;
 
 /// A piece of an agent's reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delta {
-    /// The turn.
-    pub turn: TurnId,
-    /// Its attempt.
-    pub attempt: u32,
+    /// The attempt that makes the reply.
+    pub attempt: AttemptId,
     /// The sequence of the newest event before it: a reader that merges events and pieces puts it after that one, and
     /// before any later one.
     pub after: u64,
@@ -120,8 +119,7 @@ pub struct DeltaSink(Arc<SinkState>);
 struct SinkState {
     to: Arc<Deltas>,
     entity: EntityKey,
-    turn: TurnId,
-    attempt: u32,
+    attempt: AttemptId,
     after: AtomicU64,
     messages: AtomicU32,
     number: AtomicU64,
@@ -132,26 +130,27 @@ struct SinkState {
 impl DeltaSink {
     /// For an attempt whose newest event has the sequence `after`.
     #[must_use]
-    pub fn new(to: &Arc<Deltas>, entity: EntityKey, (turn, attempt): (TurnId, u32), after: u64) -> Self {
+    pub fn new(to: &Arc<Deltas>, entity: EntityKey, attempt: AttemptId, after: u64) -> Self {
         let after = AtomicU64::new(after);
         let to = Arc::clone(to);
         let messages = AtomicU32::new(0);
         let number = AtomicU64::new(0);
-        Self(Arc::new(SinkState { to, entity, turn, attempt, after, messages, number, first: OnceLock::new() }))
+        Self(Arc::new(SinkState { to, entity, attempt, after, messages, number, first: OnceLock::new() }))
     }
 
     /// For no turn.
     #[must_use]
     pub fn silent() -> Self {
         let nowhere = EntityKey::INSTALLATION;
-        Self::new(&Arc::default(), nowhere, (TurnId::new(Millis(0), nowhere.id, 0), 0), 0)
+        let attempt = AttemptId { turn: TurnId::new(Millis(0), nowhere.id, 0), attempt: 0 };
+        Self::new(&Arc::default(), nowhere, attempt, 0)
     }
 
     /// The turn that it belongs to; `None`: none.
     #[must_use]
     pub fn turn(&self) -> Option<TurnId> {
         // Only conversations have turns.
-        (self.0.entity.kind == Kind::Conversation).then_some(self.0.turn)
+        (self.0.entity.kind == Kind::Conversation).then_some(self.0.attempt.turn)
     }
 
     /// The pieces so far have become a message; later ones belong to the next one, after the event with this sequence.
@@ -177,7 +176,6 @@ impl DeltaSink {
         }
         for text in pieces(text) {
             let delta = Delta {
-                turn: of.turn,
                 attempt: of.attempt,
                 after: of.after.load(Ordering::Relaxed),
                 message: of.messages.load(Ordering::Relaxed) + message,
@@ -217,7 +215,8 @@ mod tests {
     }
 
     fn sink(deltas: &Arc<Deltas>) -> DeltaSink {
-        DeltaSink::new(deltas, entity(), (TurnId::new(Millis(1), entity().id, 1), 1), 5)
+        let attempt = AttemptId { turn: TurnId::new(Millis(1), entity().id, 1), attempt: 1 };
+        DeltaSink::new(deltas, entity(), attempt, 5)
     }
 
     #[tokio::test]

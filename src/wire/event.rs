@@ -256,8 +256,8 @@ struct OfDelta<'a> {
 /// As [`event_json`].
 pub fn delta_json(delta: &Delta, at: Millis) -> Result<Vec<u8>, serde_json::Error> {
     let data = OfDelta {
-        turn_id: AsText(delta.turn),
-        attempt: delta.attempt,
+        turn_id: AsText(delta.attempt.turn),
+        attempt: delta.attempt.attempt,
         message: delta.message,
         chunk: delta.number,
         text: &delta.text,

@@ -120,12 +120,16 @@ fn usage() -> Usage {
 
 fn done(number: u64, attempt: u32, replies: &[&str]) -> Command {
     let replies = replies.iter().map(|&reply| reply.to_owned()).collect();
-    Command::FinishTurn(Finish { number, attempt, outcome: Ok((replies, usage())), branch: None })
+    Command::FinishTurn(Finish {
+        attempt: Attempt { number, attempt },
+        outcome: Ok(Completed { replies, usage: usage() }),
+        branch: None,
+    })
 }
 
 fn failed(number: u64, attempt: u32) -> Command {
     let failure = Failure { code: "x".to_owned(), detail: "y".to_owned() };
-    Command::FinishTurn(Finish { number, attempt, outcome: Err(failure), branch: None })
+    Command::FinishTurn(Finish { attempt: Attempt { number, attempt }, outcome: Err(failure), branch: None })
 }
 
 #[test]

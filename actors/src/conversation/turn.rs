@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::writing::{Decided, Halt, Writing};
 use super::{Accepted, Event, Rejection, Reply, State, number_key};
 use crate::clock::Millis;
-use crate::id::MessageId;
+use crate::id::{MessageId, TurnId};
 use crate::limits;
 use crate::machine::{Decision, DecisionContext, ReadSet, Undecided};
 use crate::message::{Content, Sender, SenderKind, role};
@@ -29,6 +29,15 @@ pub use record::{Failure, Turn, TurnStatus, Usage};
 pub struct Attempt {
     /// The number of the turn in its conversation, from 1.
     pub number: u64,
+    /// Which attempt at it, from 1.
+    pub attempt: u32,
+}
+
+/// An attempt at a turn of any conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttemptId {
+    /// The turn.
+    pub turn: TurnId,
     /// Which attempt at it, from 1.
     pub attempt: u32,
 }
@@ -61,19 +70,26 @@ pub struct CancelTurn {
 /// How an attempt ended.
 #[derive(Clone, Debug)]
 pub struct Finish {
-    /// The turn.
-    pub number: u64,
     /// The attempt.
-    pub attempt: u32,
-    /// Replies and cost, or why there are none.
-    pub outcome: Result<(Vec<String>, Usage), Failure>,
+    pub attempt: Attempt,
+    /// The replies and their usage, or why there are none.
+    pub outcome: Result<Completed, Failure>,
     /// The parent of the first reply, if the conversation is a tree.
     pub branch: Option<MessageId>,
 }
 
+/// What a completed attempt has made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completed {
+    /// The texts of the replies, in order; none if nothing is left to be answered.
+    pub replies: Vec<String>,
+    /// The usage of the model call that made them.
+    pub usage: Usage,
+}
+
 impl Finish {
     pub(super) fn weight(&self) -> usize {
-        let replies = self.outcome.iter().flat_map(|(replies, _)| replies);
+        let replies = self.outcome.iter().flat_map(|completed| &completed.replies);
         limits::COMMAND_BYTES + replies.map(String::len).sum::<usize>()
     }
 }
@@ -206,14 +222,16 @@ fn end_as(
     Ok(Turn { in_closed: state.closed.then_some(true), ..how(&turn, writing.context.now) })
 }
 
+/// The running turn, if this is its current attempt.
+fn running(state: &State, attempt: Attempt) -> Option<&Turn> {
+    state.running.as_ref().filter(|turn| turn.status == TurnStatus::Running && turn.current() == attempt)
+}
+
 /// An attempt has ended. The result of an attempt that is not the current one is dropped.
 pub(super) fn finish(state: &State, finish: &Finish, mut writing: Writing<'_>) -> Decided {
-    let running = state.running.as_ref().filter(|turn| turn.status == TurnStatus::Running);
-    let Some(turn) = running.filter(|turn| turn.id.number == finish.number && turn.attempt == finish.attempt) else {
-        return Ok(Decision::Answer(Reply::Nothing));
-    };
+    let Some(turn) = running(state, finish.attempt) else { return Ok(Decision::Answer(Reply::Nothing)) };
     let ended = match &finish.outcome {
-        Ok((replies, usage)) => complete(state, turn, (replies, finish.branch), usage, &mut writing)?,
+        Ok(completed) => complete(state, turn, completed, finish.branch, &mut writing)?,
         Err(failure) => end_failed(state, turn, failure.clone(), &mut writing)?,
     };
     start_next(state, &mut writing);
@@ -224,8 +242,8 @@ pub(super) fn finish(state: &State, finish: &Finish, mut writing: Writing<'_>) -
 fn complete(
     state: &State,
     turn: &Turn,
-    (replies, branch): (&[String], Option<MessageId>),
-    usage: &Usage,
+    Completed { replies, usage }: &Completed,
+    branch: Option<MessageId>,
     writing: &mut Writing<'_>,
 ) -> Result<Turn, Undecided> {
     let completed = |turn: &Turn, at| turn.ended(TurnStatus::Completed, at);

@@ -12,8 +12,8 @@ use crate::agent::chat::Chat;
 use crate::agent::{Agent, Completion, ModelOutput, Prompt, Provider, builtin};
 use crate::channel::{Channel, ChannelKind};
 use crate::conversation::{
-    Call, CallResults, Conversation, Details, Event, Failure, Finish, Opening, Origin, Post, Step, Turn, TurnStatus,
-    Wait, message_of,
+    Call, CallResults, Completed, Conversation, Details, Event, Failure, Finish, Opening, Origin, Post, Step, Turn,
+    TurnStatus, Wait, message_of,
 };
 use crate::deltas::DeltaSink;
 use crate::directory::{Answer, CommandContext, Refusal};
@@ -141,15 +141,14 @@ async fn run_to_outcome(
     telemetry: &mut AttemptTelemetry,
 ) -> Result<(), Lost> {
     let agent = retry_transient(COMMAND_RETRY_TIMEOUT, || node.agent(entity.workspace, &turn.agent)).await?;
-    let number = turn.id.number;
-    let attempt = turn.attempt;
+    let current = turn.current();
     let finish = match agent {
         Some(agent) => {
             telemetry.set_agent(&agent);
             let requested_at = Instant::now();
             let permit = node.turns.permit(entity.workspace, &agent).await;
             telemetry.waited(requested_at.elapsed());
-            let deltas = DeltaSink::new(&node.deltas, entity, (turn.id, attempt), seq);
+            let deltas = DeltaSink::new(&node.deltas, entity, turn.attempt_id(), seq);
             let round = 0;
             let began = Some(seq);
             let mut attempt = Attempt { node, entity, conversation, agent, turn, deltas, trace, round, began };
@@ -162,7 +161,7 @@ async fn run_to_outcome(
         None => {
             let failure =
                 Failure { code: "agent_not_found".to_owned(), detail: format!("agent {} does not exist", turn.agent) };
-            Finish { number, attempt, outcome: Err(failure), branch: None }
+            Finish { attempt: current, outcome: Err(failure), branch: None }
         }
     };
     telemetry.finished(&finish.outcome);
@@ -182,15 +181,14 @@ impl Attempt<'_> {
                 self.deltas.begin_message(context.newest);
             }
             let branch = context.branch();
-            let number = self.turn.id.number;
-            let attempt = self.turn.attempt;
+            let attempt = self.turn.current();
             if context.is_pointless() {
-                let nothing = self.agent.usage(0, 0, self.agent.model.as_deref().unwrap_or("builtin"));
-                return Ok(Finish { number, attempt, outcome: Ok((Vec::new(), nothing)), branch });
+                let usage = self.agent.usage(0, 0, self.agent.model.as_deref().unwrap_or("builtin"));
+                return Ok(Finish { attempt, outcome: Ok(Completed { replies: Vec::new(), usage }), branch });
             }
             let output = match self.call_model(&context).await {
-                Ok(output) if output.calls.is_empty() => {
-                    return Ok(Finish { number, attempt, outcome: Ok((output.replies, output.usage)), branch });
+                Ok(ModelOutput { replies, calls, usage }) if calls.is_empty() => {
+                    return Ok(Finish { attempt, outcome: Ok(Completed { replies, usage }), branch });
                 }
                 Ok(output) if self.turn.rounds() >= limits::TOOL_ROUNDS => {
                     let detail = format!("the agent still calls tools after {} rounds", limits::TOOL_ROUNDS);
@@ -201,7 +199,7 @@ impl Attempt<'_> {
             };
             match output {
                 Ok(output) => self.call_tools(output, branch).await?,
-                Err(failure) => return Ok(Finish { number, attempt, outcome: Err(failure), branch }),
+                Err(failure) => return Ok(Finish { attempt, outcome: Err(failure), branch }),
             }
         }
     }
@@ -299,8 +297,7 @@ impl Attempt<'_> {
         let text = output.replies.join("\n");
         let tool_calls = Some(tools.recorded(&invocations));
         let step = Step {
-            number: self.turn.id.number,
-            attempt: self.turn.attempt,
+            attempt: self.turn.current(),
             message: Arc::new(Content { tool_calls, ..Content::text(role::ASSISTANT, sender, text) }),
             calls: recorded,
             branch,
@@ -346,11 +343,9 @@ impl Attempt<'_> {
                 Err(loss) => lost = Some(loss),
             }
         }
-        let number = self.turn.id.number;
-        let attempt = self.turn.attempt;
         // A finished call must not run again because another one failed.
         if lost.is_none() || !results.is_empty() {
-            let answers = CallResults { number, attempt, results, waits, is_lost: lost.is_some() };
+            let answers = CallResults { attempt: self.turn.current(), results, waits, is_lost: lost.is_some() };
             self.turn = self.offer(answers).await?;
         }
         if let Some(lost) = lost {

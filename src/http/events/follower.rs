@@ -4,9 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::conversation::{Conversation, Event};
+use actors::conversation::{AttemptId, Conversation, Event};
 use actors::deltas::{Delta, Listener};
-use actors::id::TurnId;
 use actors::key::ApiKey;
 use actors::store::{Order, SeqRange, StoreError};
 use actors::subscriptions::{Missed, Notice, Subscription};
@@ -47,7 +46,7 @@ pub(super) struct Follower {
     /// A piece that must wait for earlier events.
     delta: Option<Arc<Delta>>,
     /// The attempt whose end was sent last: later pieces of it are dropped.
-    ended_attempt: Option<(TurnId, u32)>,
+    ended_attempt: Option<AttemptId>,
     _permit: LongRequestPermit,
 }
 
@@ -171,8 +170,9 @@ impl Follower {
     fn due_delta(&mut self) -> Option<Arc<Delta>> {
         loop {
             let delta = self.delta.take().or_else(|| self.listener.as_mut()?.try_recv())?;
-            let is_over =
-                self.ended_attempt.is_some_and(|(turn, attempt)| turn == delta.turn && delta.attempt <= attempt);
+            let is_over = self
+                .ended_attempt
+                .is_some_and(|ended| ended.turn == delta.attempt.turn && delta.attempt.attempt <= ended.attempt);
             if is_over {
                 continue;
             }
@@ -225,11 +225,9 @@ impl Follower {
 }
 
 /// The attempt that an event ends.
-fn ended(event: &Event) -> Option<(TurnId, u32)> {
+fn ended(event: &Event) -> Option<AttemptId> {
     match event {
-        Event::TurnCompleted(turn) | Event::TurnFailed(turn) | Event::TurnCancelled(turn) => {
-            Some((turn.id, turn.attempt))
-        }
+        Event::TurnCompleted(turn) | Event::TurnFailed(turn) | Event::TurnCancelled(turn) => Some(turn.attempt_id()),
         _ => None,
     }
 }

@@ -1,6 +1,7 @@
 //! What must not leave: the key, and the endpoint's own words.
 
 use actors::clock::Millis;
+use actors::conversation::AttemptId;
 use actors::id::{Address, EntityKey, TurnId};
 
 use super::*;
@@ -44,7 +45,7 @@ async fn the_line_of_a_failure_names_the_turn_that_asked() {
     let _logging = tracing::subscriber::set_default(lines.subscriber("info", LogFormat::Text));
     let entity = EntityKey::conversation(Address([1; 10]), Address([2; 10]));
     let turn = TurnId::new(Millis(7), entity.id, 3);
-    let deltas = DeltaSink::new(&Arc::default(), entity, (turn, 1), 0);
+    let deltas = DeltaSink::new(&Arc::default(), entity, AttemptId { turn, attempt: 1 }, 0);
     let stub = Stub::start(vec![Act::Say(answer("401 Unauthorized", &[], ""))]).await;
     client().complete(Prompt { deltas, ..prompt(stub.base_url()) }).await.unwrap_err();
     let log = lines.text();

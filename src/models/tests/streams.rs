@@ -1,5 +1,6 @@
 //! Answers that come in pieces, and everything that can be wrong with them.
 
+use actors::conversation::AttemptId;
 use actors::deltas::Listener;
 use actors::id::{EntityKey, TurnId};
 use actors::tool::Called;
@@ -99,7 +100,8 @@ impl Heard {
     }
 
     fn saying(&self) -> DeltaSink {
-        DeltaSink::new(&self.0, Self::entity(), (TurnId::new(Millis(0), Self::entity().id, 1), 1), 0)
+        let turn = TurnId::new(Millis(0), Self::entity().id, 1);
+        DeltaSink::new(&self.0, Self::entity(), AttemptId { turn, attempt: 1 }, 0)
     }
 
     fn listen(&self) -> Listener {

@@ -21,13 +21,13 @@ fn call(id: &str, ask: Option<Ask>) -> Call {
 fn step(attempt: u32, calls: Vec<Call>) -> Command {
     let tool_calls = Some(Json::from_checked("[{}]"));
     let message = Arc::new(Content { tool_calls, ..Content::text("assistant", message_sender(), "") });
-    Command::StepTurn(Step { number: 1, attempt, message, calls, branch: None, usage: usage() })
+    Command::StepTurn(Step { attempt: Attempt { number: 1, attempt }, message, calls, branch: None, usage: usage() })
 }
 
 fn answers(attempt: u32, results: &[&str], waits: &[&str]) -> Command {
     let results = results.iter().map(|id| ((*id).to_owned(), format!("result of {id}"))).collect();
     let waits = waits.iter().map(|id| ((*id).to_owned(), wait())).collect();
-    Command::AnswerCalls(CallResults { number: 1, attempt, results, waits, is_lost: false })
+    Command::AnswerCalls(CallResults { attempt: Attempt { number: 1, attempt }, results, waits, is_lost: false })
 }
 
 fn wait() -> Wait {
@@ -267,7 +267,7 @@ fn a_review_that_a_turn_asked_for_leaves_an_errand_however_it_ends() {
 fn a_lost_attempt_keeps_its_results_and_asks_only_for_the_others() {
     let mut sim = called();
     let results = vec![("a".to_owned(), "done".to_owned())];
-    let said = CallResults { number: 1, attempt: 1, results, waits: Vec::new(), is_lost: true };
+    let said = CallResults { attempt: Attempt { number: 1, attempt: 1 }, results, waits: Vec::new(), is_lost: true };
     let after = turned(sim.run(&Command::AnswerCalls(said)));
     assert_eq!((after.open_calls, after.status, after.attempt), (Some(1), TurnStatus::Running, 1));
     sim.now = NOW.plus(LATER);
@@ -282,8 +282,7 @@ fn a_long_result_is_cut_at_a_character() {
     let long = "é".repeat(limits::RESULT_BYTES);
     let results = vec![("a".to_owned(), long), ("b".to_owned(), "x".repeat(limits::RESULT_BYTES))];
     turned(sim.run(&Command::AnswerCalls(CallResults {
-        number: 1,
-        attempt: 1,
+        attempt: Attempt { number: 1, attempt: 1 },
         results,
         waits: Vec::new(),
         is_lost: false,

@@ -132,14 +132,20 @@ fn tools(sim: &Sim<Conversation>, step: &Step) -> Command {
             };
             let message = Arc::new(Content::text("assistant", message_sender(), ""));
             let calls = asks.iter().enumerate().map(call).collect();
-            Command::StepTurn(super::Step { number, attempt, message, calls, branch: None, usage: usage() })
+            Command::StepTurn(super::Step {
+                attempt: Attempt { number, attempt },
+                message,
+                calls,
+                branch: None,
+                usage: usage(),
+            })
         }
         Step::Answer { waits } => {
             let (asking, other): (Vec<&Call>, Vec<&Call>) = open().partition(|call| call.ask.is_some() && *waits);
             let wait = Wait { review: MessageId::new(NOW, Address([9; 10]), 2), expires_at: NOW.plus(9_000) };
             let waits = asking.iter().map(|call| (call.id.clone(), wait.clone())).collect();
             let results = other.iter().map(|call| (call.id.clone(), "ok".to_owned())).collect();
-            Command::AnswerCalls(CallResults { number, attempt, results, waits, is_lost: false })
+            Command::AnswerCalls(CallResults { attempt: Attempt { number, attempt }, results, waits, is_lost: false })
         }
         Step::EndWait => {
             let call = open().find(|call| call.ask.is_some()).map_or_else(String::new, |call| call.id.clone());
@@ -247,7 +253,11 @@ fn the_largest_state_is_within_its_bound() {
     for number in 1..=crate::limits::QUEUED_TURNS as u64 {
         turned(sim.run(&Command::StartTurn(StartTurn { agent: agent.clone(), key: None })));
         let failure = Failure { code: "c".repeat(64), detail: "d".repeat(2_000) };
-        turned(sim.run(&Command::FinishTurn(Finish { number, attempt: 1, outcome: Err(failure), branch: None })));
+        turned(sim.run(&Command::FinishTurn(Finish {
+            attempt: Attempt { number, attempt: 1 },
+            outcome: Err(failure),
+            branch: None,
+        })));
     }
     turned(sim.run(&Command::StartTurn(StartTurn { agent, key: None })));
     for number in 1..=crate::limits::QUEUED_TURNS as u64 {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
 
-use super::{Turn, TurnStatus};
+use super::{Attempt, Turn, TurnStatus};
 use crate::clock::Millis;
 use crate::codec;
 use crate::conversation::errand::{self, Errand};
@@ -90,10 +90,8 @@ pub struct Calls {
 /// A model has called tools.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// The turn.
-    pub number: u64,
     /// The attempt.
-    pub attempt: u32,
+    pub attempt: Attempt,
     /// The assistant's message with its calls.
     pub message: Arc<Content>,
     /// The calls.
@@ -107,10 +105,8 @@ pub struct Step {
 /// Results of calls, and reviews that other calls have become.
 #[derive(Clone, Debug)]
 pub struct CallResults {
-    /// The turn.
-    pub number: u64,
     /// The attempt.
-    pub attempt: u32,
+    pub attempt: Attempt,
     /// Results by call.
     pub results: Vec<(String, String)>,
     /// Reviews by call.
@@ -238,18 +234,12 @@ fn cut(result: &str) -> String {
     format!("{}…", &result[..result.floor_char_boundary(limits::RESULT_BYTES)])
 }
 
-/// The running turn, if it is this attempt of this turn.
-fn current(state: &State, number: u64, attempt: u32) -> Option<&Turn> {
-    let running = state.running.as_ref().filter(|turn| turn.status == TurnStatus::Running);
-    running.filter(|turn| turn.id.number == number && turn.attempt == attempt)
-}
-
 /// A model has called tools: the calls are recorded, once.
 pub(in crate::conversation) fn step(state: &State, step: &Step, mut writing: Writing<'_>) -> Decided {
-    let Some(turn) = current(state, step.number, step.attempt) else { return Ok(Decision::Answer(Reply::Nothing)) };
+    let Some(turn) = super::running(state, step.attempt) else { return Ok(Decision::Answer(Reply::Nothing)) };
     if turn.open_calls.is_some() {
         // The attempt repeats the command if it got no answer.
-        let known = Calls::stored(step.number, writing.reads)?;
+        let known = Calls::stored(step.attempt.number, writing.reads)?;
         let again = known.calls.first().map(|call| &call.id) == step.calls.first().map(|call| &call.id);
         let reply = if again { Reply::Turn(Box::new(turn.clone())) } else { Reply::Nothing };
         return Ok(Decision::Answer(reply));
@@ -272,7 +262,7 @@ pub(in crate::conversation) fn step(state: &State, step: &Step, mut writing: Wri
         usage: Some(step.usage.added_to(turn.usage.as_ref())),
         ..turn.clone()
     };
-    writing.row(calls.row(step.number));
+    writing.row(calls.row(step.attempt.number));
     writing.entry(super::usage_entry(&turn, &step.usage, false, writing.context));
     Ok(moved(turn, writing))
 }
@@ -285,8 +275,7 @@ fn moved(turn: Turn, mut writing: Writing<'_>) -> Decision<Conversation> {
 
 /// Takes results; if a review is still open, the turn waits from now on.
 pub(in crate::conversation) fn answer(state: &State, answers: &CallResults, mut writing: Writing<'_>) -> Decided {
-    let turn = current(state, answers.number, answers.attempt);
-    let Some(turn) = turn else { return Ok(Decision::Answer(Reply::Nothing)) };
+    let Some(turn) = super::running(state, answers.attempt) else { return Ok(Decision::Answer(Reply::Nothing)) };
     if turn.open_calls.is_none() {
         // A repeated command, or every review was over before its attempt knew that it had been requested.
         return Ok(Decision::Answer(Reply::Turn(Box::new(turn.clone()))));

@@ -2,7 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
-use super::Attempt;
+use super::{Attempt, AttemptId};
 use crate::clock::Millis;
 use crate::codec;
 use crate::conversation::{Event, number_key};
@@ -281,8 +281,14 @@ impl Turn {
     }
 
     /// Its newest attempt.
-    pub(in crate::conversation) fn current(&self) -> Attempt {
+    pub(crate) fn current(&self) -> Attempt {
         Attempt { number: self.id.number, attempt: self.attempt }
+    }
+
+    /// The id of its newest attempt.
+    #[must_use]
+    pub fn attempt_id(&self) -> AttemptId {
+        AttemptId { turn: self.id, attempt: self.attempt }
     }
 
     /// When to check whether it still runs, or whether its reviews have ended.
