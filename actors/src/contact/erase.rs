@@ -14,10 +14,8 @@ use crate::id::{ContactId, EntityKey};
 use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Record, Undecided};
 use crate::store::SeqRange;
 use crate::tasks::backoff::pause;
-use crate::workflows::erasure::ErasureProgress;
+use crate::workflows::erasure::progress::{Progress, UnreadEvents};
 
-/// Events of one step.
-const EVENTS_PER_STEP: u64 = 64;
 /// How long after its last step an erasure is checked, and resumed if its process has ended.
 const ERASURE_CHECK_DELAY_MILLIS: u64 = 5_000;
 /// The longest pause between two checks.
@@ -44,12 +42,34 @@ pub struct Erasing {
     /// The first event of the contact's own log that was skipped because it could not be emptied: the erasure is not
     /// done before that event is.
     #[n(5)]
-    pub stay: Option<u64>,
+    pub first_unread: Option<u64>,
 }
 
 impl Erasing {
     pub(super) fn begun(id: ContactId, at: Millis, seq: u64) -> Self {
-        Self { next: Some(1), last: seq, check_at: at.plus(ERASURE_CHECK_DELAY_MILLIS), put_off: 0, id, stay: None }
+        Self {
+            next: Some(1),
+            last: seq,
+            check_at: at.plus(ERASURE_CHECK_DELAY_MILLIS),
+            put_off: 0,
+            id,
+            first_unread: None,
+        }
+    }
+
+    /// How far the redaction of the contact's log has come.
+    fn progress(&self) -> Progress {
+        Progress { next: self.next, first_unread: self.first_unread }
+    }
+
+    /// The events of the next step.
+    fn step(&self) -> Option<SeqRange> {
+        self.progress().step(self.last)
+    }
+
+    /// The erasure after a step.
+    fn advanced(self, Progress { next, first_unread }: Progress) -> Self {
+        Self { next, first_unread, put_off: 0, ..self }
     }
 
     fn put_off(self, now: Millis) -> Self {
@@ -73,14 +93,9 @@ pub enum ErasureStep {
 #[derive(Clone, Copy, Debug)]
 pub struct AdvanceErasure(pub ContactId, pub ErasureStep);
 
-/// The events of the next step. After all others, those from `stay` on.
-fn range(erasing: &Erasing) -> Option<SeqRange> {
-    erasing.next.or(erasing.stay).map(|next| SeqRange::new(next, erasing.last.min(next + EVENTS_PER_STEP - 1)))
-}
-
 impl ErasureStep {
     pub(super) fn needs(self, state: Option<&State>) -> Vec<Need> {
-        let range = state.and_then(|state| state.erasing).as_ref().and_then(range);
+        let range = state.and_then(|state| state.erasing).and_then(|erasing| erasing.step());
         match (self, range) {
             (Self::Log, Some(range)) => range.seqs().map(Need::Event).collect(),
             _ => Vec::new(),
@@ -125,9 +140,9 @@ fn redact_step(
     range: SeqRange,
     context: &DecisionContext,
     reads: &ReadSet,
-) -> Result<(Vec<Record<Event>>, ErasureProgress), Undecided> {
+) -> Result<(Vec<Record<Event>>, UnreadEvents), Undecided> {
     let mut redactions = Vec::new();
-    let mut unread = ErasureProgress::default();
+    let mut unread = UnreadEvents::default();
     let mut at = erasing.id.at;
     for seq in range.seqs() {
         match reads.record::<Event>(seq) {
@@ -162,12 +177,12 @@ pub(super) fn advance(
         return Ok(Decision::Answer(reply));
     }
     let mut redactions = Vec::new();
-    let after = match (step, range(&erasing)) {
+    let after = match (step, erasing.step()) {
         (ErasureStep::Log, Some(range)) => {
             let (found, unread) = redact_step(&erasing, range, context, reads)?;
             redactions = found;
-            let moved = unread.moved(range, erasing.last, (erasing.next, erasing.stay));
-            Some(moved.map_or(erasing, |(next, stay)| Erasing { next, stay, put_off: 0, ..erasing }))
+            let progress = unread.advanced(range, erasing.last, erasing.progress());
+            Some(progress.map_or(erasing, |progress| erasing.advanced(progress)))
         }
         (ErasureStep::PutOff, _) => Some(erasing.put_off(context.now)),
         (ErasureStep::Done, None) => None,

@@ -3,6 +3,7 @@
 use super::{Erasure, Event, Fork, Remembering, State, errand, message_of, remember};
 use crate::id_clock;
 use crate::machine::Record;
+use crate::workflows::erasure::progress::Progress;
 
 impl State {
     /// The state right after it began, by the record of its beginning; `None` for any other record.
@@ -72,10 +73,9 @@ impl State {
             Event::MemoriesDrawn { left } => self.remembering = *left,
             Event::ForkMoved(fork) => self.fork = Some(*fork),
             Event::ConversationErased => self.begin_erasure(record),
-            Event::ErasureMoved { next, stay } => {
-                if let Some(erasure) = &mut self.erasure {
-                    (erasure.next, erasure.stay) = (*next, *stay);
-                }
+            Event::ErasureMoved { next, first_unread } => {
+                let progress = Progress { next: *next, first_unread: *first_unread };
+                self.erasure = self.erasure.map(|erasure| erasure.advanced(progress));
             }
             Event::ReviewRequested { expires_at, .. } => {
                 self.next_deadline = Some(self.next_deadline.map_or(*expires_at, |next| next.min(*expires_at)));

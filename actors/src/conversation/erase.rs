@@ -22,10 +22,7 @@ use crate::machine::{Decision, DecisionContext, Need, Record, Undecided};
 use crate::message::{Overlay, Removal};
 use crate::store::SeqRange;
 use crate::tables::{DETAILS, OVERLAYS, REPLAYS};
-use crate::workflows::erasure::ErasureProgress;
-
-/// Events that one step goes through. Their old form is read and a new one is written, with a row for some.
-pub(crate) const EVENTS_PER_STEP: u64 = 64;
+use crate::workflows::erasure::progress::{Progress, UnreadEvents};
 
 /// The progress of an erasure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -41,7 +38,7 @@ pub struct Erasure {
     pub last: u64,
     /// The first event that was skipped because it could not be emptied: the erasure is not done before that event is.
     #[n(3)]
-    pub stay: Option<u64>,
+    pub first_unread: Option<u64>,
 }
 
 /// A request to remove all content, a step at a time.
@@ -57,13 +54,17 @@ pub struct EraseCopy(pub ContactId);
 
 impl Erasure {
     pub(super) fn begun(since: Millis, last: u64) -> Self {
-        Self { since, next: Some(1), last, stay: None }
+        Self { since, next: Some(1), last, first_unread: None }
     }
 
-    /// The events of the next step. After all others, those from `stay` on.
-    #[must_use]
-    pub fn step(&self) -> Option<SeqRange> {
-        self.next.or(self.stay).map(|next| SeqRange::new(next, self.last.min(next + EVENTS_PER_STEP - 1)))
+    /// How far its steps have come.
+    fn progress(&self) -> Progress {
+        Progress { next: self.next, first_unread: self.first_unread }
+    }
+
+    /// The erasure after a step.
+    pub(super) fn advanced(self, Progress { next, first_unread }: Progress) -> Self {
+        Self { next, first_unread, ..self }
     }
 }
 
@@ -94,7 +95,7 @@ pub(super) fn erase(state: Option<&State>, erase: &Erase, writing: Writing<'_>) 
 
 fn next(state: &State, writing: Writing<'_>) -> Decided {
     let Some(erasure) = &state.erasure else { return begin(state, writing) };
-    match erasure.step() {
+    match erasure.progress().step(erasure.last) {
         Some(step) => redact_step(state, erasure, step, writing),
         None => Ok(Decision::Answer(Reply::Erasing(*erasure))),
     }
@@ -117,7 +118,7 @@ fn redact_step(state: &State, erasure: &Erasure, step: SeqRange, mut writing: Wr
     if !missing.is_empty() {
         return Err(Undecided::Missing(missing).into());
     }
-    let mut unread = ErasureProgress::default();
+    let mut unread = UnreadEvents::default();
     let before = reads.record::<Event>(step.first - 1).ok().flatten();
     let mut at = before.map_or(state.created_at(), |record| record.at);
     for seq in step.seqs() {
@@ -143,11 +144,12 @@ fn redact_step(state: &State, erasure: &Erasure, step: SeqRange, mut writing: Wr
         }
     }
     unread.log(writing.context.entity);
-    let Some((next, stay)) = unread.moved(step, erasure.last, (erasure.next, erasure.stay)) else {
+    let Some(progress) = unread.advanced(step, erasure.last, erasure.progress()) else {
         return Ok(Decision::Answer(Reply::Erasing(*erasure)));
     };
-    writing.event(Event::ErasureMoved { next, stay });
-    Ok(writing.done(Reply::Erasing(Erasure { next, stay, ..*erasure })))
+    let Progress { next, first_unread } = progress;
+    writing.event(Event::ErasureMoved { next, first_unread });
+    Ok(writing.done(Reply::Erasing(erasure.advanced(progress))))
 }
 
 /// Removes the content and the names of one event.

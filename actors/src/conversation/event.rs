@@ -198,7 +198,7 @@ pub enum Event {
         next: Option<u64>,
         /// The first event before it that could not be redacted; `None`: all were.
         #[n(1)]
-        stay: Option<u64>,
+        first_unread: Option<u64>,
     },
     /// A memory was created or changed because of a message of this conversation.
     #[n(28)]

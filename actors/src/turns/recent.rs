@@ -251,7 +251,7 @@ mod tests {
             other(3, Event::MessageDeleted { message }),
             other(3, Event::ConversationErased),
             // A mark.
-            other(0, Event::ErasureMoved { next: None, stay: None }),
+            other(0, Event::ErasureMoved { next: None, first_unread: None }),
         ] {
             let recent = Recent::default();
             recent.put(conversation(1), known(1, 2));

@@ -14,14 +14,15 @@ use crate::codec;
 use crate::contact::{self, AdvanceErasure, Contact, Copied, OverflowRow};
 use crate::conversation::{self, Erase, EraseCopy, Opening};
 use crate::id::{ContactId, EntityKey};
-use crate::machine::ReadSet;
 use crate::memories::{ForgetAll, Subject};
 use crate::node::Node;
-use crate::store::{KeyRange, SeqRange, StoreError, Table};
+use crate::store::{KeyRange, Table};
 use crate::tables::{CHANNELS_ASIDE, FORKS};
 use crate::tasks::backoff::retry_transient;
 use crate::tasks::retry_command::{RETRY_TIMEOUT, Stopped, retry_command};
 use crate::tasks::shared_job::{self, JobHandle};
+
+pub(crate) mod progress;
 
 /// Rows that are read at once.
 const ROWS_AT_ONCE: usize = 256;
@@ -102,60 +103,6 @@ impl Failures {
     }
 }
 
-/// Unreadable events of one step: those that were still redacted, and those that could not be, or have rows that could
-/// not be deleted.
-#[derive(Debug, Default)]
-pub(crate) struct ErasureProgress {
-    /// The first of them, with its error.
-    first: Option<(u64, StoreError)>,
-    redacted: u64,
-    kept: u64,
-    /// The first that was not redacted.
-    first_unread: Option<u64>,
-}
-
-impl ErasureProgress {
-    /// Notes an unreadable event. Returns whether it can be rewritten: its bytes were read, although they do not
-    /// decode. The store rewrites nothing that it cannot read itself.
-    pub(crate) fn note(&mut self, seq: u64, error: StoreError, reads: &ReadSet) -> bool {
-        let is_readable = reads.event(seq).is_ok();
-        self.redacted += u64::from(is_readable);
-        self.kept += u64::from(!is_readable);
-        self.first_unread = self.first_unread.or(Some(seq).filter(|_| !is_readable));
-        self.first.get_or_insert((seq, error));
-        is_readable
-    }
-
-    /// Notes an event with rows that cannot be read, and so cannot be deleted.
-    pub(crate) fn keep(&mut self, seq: u64, error: StoreError) {
-        self.kept += u64::from(self.first_unread != Some(seq));
-        self.first_unread = self.first_unread.or(Some(seq));
-        self.first.get_or_insert((seq, error));
-    }
-
-    /// The progress of an erasure of the events up to `end` after this step, over the events of `step`: its next event
-    /// and the first that remains, which were `before`. `None`: all were handled, and the remaining ones still remain.
-    pub(crate) fn moved(
-        &self,
-        step: SeqRange,
-        end: u64,
-        before: (Option<u64>, Option<u64>),
-    ) -> Option<(Option<u64>, Option<u64>)> {
-        let next = Some(step.last + 1).filter(|next| *next <= end);
-        match before {
-            (Some(_), stay) => Some((next, stay.or(self.first_unread))),
-            (None, _) if self.first_unread == Some(step.first) => None,
-            (None, _) => Some((next, self.first_unread)),
-        }
-    }
-
-    /// Logs them, in one line.
-    pub(crate) fn log(&self, entity: EntityKey) {
-        let Self { first: Some((seq, error)), redacted, kept, .. } = self else { return };
-        tracing::error!(?entity, seq, %error, redacted, kept, "events to be erased cannot be read");
-    }
-}
-
 /// How a conversation belongs to a contact.
 enum Ownership {
     /// It was assigned; with its opening, if it may be unused.
@@ -216,7 +163,7 @@ async fn redact_conversation(node: &Arc<Node>, entity: EntityKey, ownership: &Ow
     loop {
         match erase_step(node, entity, ownership).await? {
             Some(conversation::Erasure { next: Some(_), .. }) => {}
-            left => return none_unread(left.and_then(|erasure| erasure.stay)),
+            left => return none_unread(left.and_then(|erasure| erasure.first_unread)),
         }
     }
 }
@@ -231,7 +178,7 @@ async fn redact_contact_log(node: &Arc<Node>, entity: EntityKey, id: ContactId) 
     loop {
         match contact_step(node, entity, id, contact::ErasureStep::Log).await? {
             Some(contact::Erasing { next: Some(_), .. }) => {}
-            left => return none_unread(left.and_then(|erasing| erasing.stay)),
+            left => return none_unread(left.and_then(|erasing| erasing.first_unread)),
         }
     }
 }

@@ -84,8 +84,8 @@ fn golden_records_of_a_conversation() {
     let gone = accepted(content().redacted(Removal::Erased));
     golden.record("message-created-erased", None, Event::MessageCreated(gone));
     golden.record("conversation-erased", None, Event::ConversationErased);
-    golden.record("erasure-moved", None, Event::ErasureMoved { next: Some(65), stay: None });
-    golden.record("erasure-moved-past", None, Event::ErasureMoved { next: None, stay: Some(7) });
+    golden.record("erasure-moved", None, Event::ErasureMoved { next: Some(65), first_unread: None });
+    golden.record("erasure-moved-past", None, Event::ErasureMoved { next: None, first_unread: Some(7) });
     let note = Note { memory: memory().id, subject: subject(), source: Some(message(2)), created: true };
     golden.record("memory-noted", None, Event::MemoryNoted(note));
     golden.record("memory-failed", None, Event::MemoryFailed { first: 2, last: 3 });
@@ -214,7 +214,7 @@ fn golden_records_of_contacts_and_registries() {
     golden.record("contact-updated", None, contact::Event::ContactUpdated { name: None });
     golden.record("contact-erased", None, contact::Event::ContactErased);
     golden.record("contact-erasure-moved", None, contact::Event::ErasureMoved(Some(erasing())));
-    let past = contact::Erasing { next: None, stay: Some(1), ..erasing() };
+    let past = contact::Erasing { next: None, first_unread: Some(1), ..erasing() };
     golden.record("contact-erasure-past", None, contact::Event::ErasureMoved(Some(past)));
     golden.record("contact-erasure-done", None, contact::Event::ErasureMoved(None));
     let outbox = Some(Outbox { from: Some(8), check_at: AT.plus(2_000), lanes: 1 });
@@ -287,7 +287,7 @@ fn golden_states() {
         newest_message: None,
     };
     golden.value("conversation-state", &state);
-    let erasure = Some(conversation::Erasure { since: AT, next: Some(65), last: 99, stay: None });
+    let erasure = Some(conversation::Erasure { since: AT, next: Some(65), last: 99, first_unread: None });
     golden.value("conversation-state-erased", &conversation::State { erasure, ..state.clone() });
     let outbox = Some(Outbox { from: Some(8), check_at: AT.plus(2_000), lanes: 1 });
     golden.value("conversation-state-sending", &conversation::State { outbox, ..state.clone() });

@@ -167,7 +167,7 @@ pub(super) fn open_conversation() -> contact::OpenConversation {
 }
 
 pub(super) fn erasing() -> contact::Erasing {
-    contact::Erasing { next: Some(2), last: 9, check_at: AT, put_off: 1, id: contact_id(), stay: None }
+    contact::Erasing { next: Some(2), last: 9, check_at: AT, put_off: 1, id: contact_id(), first_unread: None }
 }
 
 pub(super) fn subject() -> memories::Subject {
