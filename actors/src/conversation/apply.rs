@@ -37,51 +37,41 @@ impl State {
     pub(super) fn apply(&mut self, record: &Record<Event>) {
         self.last_seq = record.seq;
         match &record.event {
-            Event::ConversationCreated { .. } => {}
-            Event::ReviewCompleted(end) | Event::ReviewExpired(end) | Event::ReviewCancelled(end) => {
-                if end.asker.is_some()
-                    && let Event::ErrandsDue { at } = errand::due(record.at)
-                {
-                    self.errands_at = at;
-                }
+            Event::TurnQueued(_)
+            | Event::TurnStarted(_)
+            | Event::TurnMoved(_)
+            | Event::TurnCompleted(_)
+            | Event::TurnFailed(_)
+            | Event::TurnCancelled(_) => self.apply_turn(record),
+            Event::MessageCreated(_)
+            | Event::ReviewRequested { .. }
+            | Event::ReviewCompleted(_)
+            | Event::ReviewExpired(_)
+            | Event::ReviewCancelled(_) => self.apply_message(record),
+            Event::ConversationUpdated { .. } | Event::ConversationClosed | Event::ConversationErased => {
+                self.apply_lifecycle(record);
             }
-            Event::ErrandsDue { at } => self.errands_at = *at,
-            Event::MessageUpdated { .. }
+            Event::ErasureMoved { .. }
+            | Event::ErrandsDue { .. }
+            | Event::MemoriesDrawn { .. }
+            | Event::ForkMoved(_)
+            | Event::OutboxMoved { .. }
+            | Event::DeadlineMoved { .. } => self.apply_progress(&record.event),
+            // They change rows, and nothing that the state holds.
+            Event::ConversationCreated { .. }
+            | Event::MessageUpdated { .. }
             | Event::MessageDeleted { .. }
             | Event::MessageDelivered { .. }
             | Event::MessageRead { .. }
-            | Event::AttachmentDisclaimed { .. } => {}
-            Event::ConversationUpdated { owner, reopened, .. } => {
-                self.owner.clone_from(owner);
-                self.closed &= !reopened;
-                self.updated_at = record.at;
-            }
-            Event::ConversationClosed => {
-                self.closed = true;
-                self.updated_at = record.at;
-            }
-            Event::MessageCreated(_) => {
-                self.messages += 1;
-                self.newest_message = Some(record.seq);
-                self.last_message_at = Some(record.at);
-                self.updated_at = record.at;
-                if message_of(record).as_ref().is_some_and(remember::requests_memories) {
-                    self.remembering = Some(Remembering::with(self.remembering, record.seq, record.at));
-                }
-            }
-            Event::MemoryNoted(_) | Event::MemoryFailed { .. } => {}
-            Event::MemoriesDrawn { left } => self.remembering = *left,
-            Event::ForkMoved(fork) => self.fork = Some(*fork),
-            Event::ConversationErased => self.begin_erasure(record),
-            Event::ErasureMoved { next, first_unread } => {
-                let progress = Progress { next: *next, first_unread: *first_unread };
-                self.erasure = self.erasure.map(|erasure| erasure.advanced(progress));
-            }
-            Event::ReviewRequested { expires_at, .. } => {
-                self.next_deadline = Some(self.next_deadline.map_or(*expires_at, |next| next.min(*expires_at)));
-            }
-            Event::OutboxMoved { outbox } => self.outbox = *outbox,
-            Event::DeadlineMoved { next } => self.next_deadline = *next,
+            | Event::AttachmentDisclaimed { .. }
+            | Event::MemoryNoted(_)
+            | Event::MemoryFailed { .. } => {}
+        }
+    }
+
+    /// Applies a change of a turn.
+    fn apply_turn(&mut self, record: &Record<Event>) {
+        match &record.event {
             Event::TurnQueued(turn) => {
                 self.turns = self.turns.max(turn.id.number);
                 self.queued.retain(|queued| queued.id != turn.id);
@@ -99,14 +89,67 @@ impl State {
                     self.running = None;
                 }
             }
+            _ => {}
         }
     }
 
-    /// Closes the conversation and removes its owner.
-    fn begin_erasure(&mut self, record: &Record<Event>) {
-        self.closed = true;
-        self.owner = None;
+    /// Applies the acceptance of a message, or a change of its review.
+    fn apply_message(&mut self, record: &Record<Event>) {
+        match &record.event {
+            Event::MessageCreated(_) => {
+                self.messages += 1;
+                self.newest_message = Some(record.seq);
+                self.last_message_at = Some(record.at);
+                self.updated_at = record.at;
+                if message_of(record).as_ref().is_some_and(remember::requests_memories) {
+                    self.remembering = Some(Remembering::with(self.remembering, record.seq, record.at));
+                }
+            }
+            Event::ReviewRequested { expires_at, .. } => {
+                self.next_deadline = Some(self.next_deadline.map_or(*expires_at, |next| next.min(*expires_at)));
+            }
+            Event::ReviewCompleted(end) | Event::ReviewExpired(end) | Event::ReviewCancelled(end) => {
+                if end.asker.is_some()
+                    && let Event::ErrandsDue { at } = errand::due(record.at)
+                {
+                    self.errands_at = at;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Applies a change of the conversation's owner or status.
+    fn apply_lifecycle(&mut self, record: &Record<Event>) {
         self.updated_at = record.at;
-        self.erasure = Some(Erasure::begun(record.at, record.seq - 1));
+        match &record.event {
+            Event::ConversationUpdated { owner, reopened, .. } => {
+                self.owner.clone_from(owner);
+                self.closed &= !reopened;
+            }
+            Event::ConversationClosed => self.closed = true,
+            Event::ConversationErased => {
+                self.closed = true;
+                self.owner = None;
+                self.erasure = Some(Erasure::begun(record.at, record.seq - 1));
+            }
+            _ => {}
+        }
+    }
+
+    /// Applies a mark: the progress of work that goes on in several commits, or its next check.
+    fn apply_progress(&mut self, mark: &Event) {
+        match mark {
+            Event::ErasureMoved { next, first_unread } => {
+                let progress = Progress { next: *next, first_unread: *first_unread };
+                self.erasure = self.erasure.map(|erasure| erasure.advanced(progress));
+            }
+            Event::ErrandsDue { at } => self.errands_at = *at,
+            Event::MemoriesDrawn { left } => self.remembering = *left,
+            Event::ForkMoved(fork) => self.fork = Some(*fork),
+            Event::OutboxMoved { outbox } => self.outbox = *outbox,
+            Event::DeadlineMoved { next } => self.next_deadline = *next,
+            _ => {}
+        }
     }
 }
