@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use minicbor::{Decode, Encode};
 
 use crate::clock::Millis;
-use crate::conversation::BusyPolicy;
-use crate::id::{Address, EntityKey};
+use crate::conversation::{BusyPolicy, Details, Opening, Origin};
+use crate::id::{Address, ConversationId, EntityKey};
 use crate::message::Json;
 use crate::webhook::{RetiredSecret, signing};
 
@@ -126,6 +126,17 @@ impl Channel {
     #[must_use]
     pub fn conversation(&self, workspace: Address) -> EntityKey {
         conversation_of(workspace, &self.id, self.life.unwrap_or_default())
+    }
+
+    /// How its conversation begins at `now`, with its first message, if it is a human channel.
+    #[must_use]
+    pub fn opening(&self, workspace: Address, now: Millis) -> Opening {
+        Opening {
+            id: ConversationId::new(now, self.conversation(workspace).id),
+            origin: Origin::Human { channel: self.id.clone() },
+            owner: None,
+            details: Details::default(),
+        }
     }
 }
 

@@ -12,8 +12,7 @@ use crate::agent::chat::Chat;
 use crate::agent::{Agent, Completion, ModelOutput, Prompt, Provider, builtin};
 use crate::channel::{Channel, ChannelKind};
 use crate::conversation::{
-    Call, CallResults, Completed, Conversation, Details, Event, Failure, Finish, Opening, Origin, Post, Step, Turn,
-    TurnStatus, Wait, message_of,
+    Call, CallResults, Completed, Conversation, Event, Failure, Finish, Post, Step, Turn, TurnStatus, Wait, message_of,
 };
 use crate::deltas::DeltaSink;
 use crate::directory::{Answer, CommandContext, Refusal};
@@ -405,7 +404,7 @@ impl Attempt<'_> {
             return failed("channel_disabled", "the channel is disabled");
         }
         let entity = channel.conversation(workspace);
-        let question = self.question(&channel, entity, call, ask);
+        let question = self.question(&channel, call, ask);
         let key = Some(review_key(workspace, self.turn.id, call));
         let context = CommandContext { key, trace };
         let offered = Backoff::within(COMMAND_RETRY_TIMEOUT);
@@ -428,7 +427,7 @@ impl Attempt<'_> {
         }
     }
 
-    fn question(&self, channel: &Channel, entity: EntityKey, call: &str, ask: Ask) -> Post {
+    fn question(&self, channel: &Channel, call: &str, ask: Ask) -> Post {
         let mut content = ask.content;
         let asker = Asker { conversation: self.entity.id, turn: self.turn.id.number, call: call.to_owned() };
         // On a human channel an agent has its channel's id.
@@ -438,12 +437,7 @@ impl Attempt<'_> {
         }
         let review_millis = ask.review_millis.or(Some(channel.review_millis()));
         Post {
-            opening: Some(Opening {
-                id: ConversationId::new(self.node.now(), entity.id),
-                origin: Origin::Human { channel: channel.id.clone() },
-                owner: None,
-                details: Details::default(),
-            }),
+            opening: Some(channel.opening(self.entity.workspace, self.node.now())),
             expected: None,
             messages: vec![NewMessage { content: Arc::new(content), parent: None, review_millis }],
             turn: None,

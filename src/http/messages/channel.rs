@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use actors::attachment;
 use actors::channel::{Channel, ChannelKind};
-use actors::conversation::{Details, Opening, Origin, Post, Rejection};
+use actors::conversation::{Post, Rejection};
 use actors::directory::Refusal;
-use actors::id::{ConversationId, MessageId};
+use actors::id::MessageId;
 use actors::key::PrincipalKind;
 use actors::message::{Content, NewMessage, Overlay, Sender, SenderKind};
 use axum::response::Response;
@@ -87,12 +87,7 @@ async fn append(
     let app = request.app;
     let caller = request.caller;
     let entity = channel.conversation(caller.address);
-    let opening = Opening {
-        id: ConversationId::new(app.now(), entity.id),
-        origin: Origin::Human { channel: channel.id.clone() },
-        owner: None,
-        details: Details::default(),
-    };
+    let opening = channel.opening(caller.address, app.now());
     let mut linking = Linking::begin(app, caller, without_key(request.context), &opening, files).await?;
     for _ in 0..MAX_REBINDINGS {
         content.attachments = linking.attachments();
