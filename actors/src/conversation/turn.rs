@@ -283,16 +283,22 @@ pub(super) fn recover(state: &State, lost: Option<Attempt>, writing: &mut Writin
     let running = state.running.as_ref().filter(|turn| lost == Some(turn.current()));
     let running = running.filter(|turn| turn.status == TurnStatus::Running && now >= turn.check_at());
     let Some(turn) = running else { return Ok(()) };
-    if turn.attempts() < limits::TURN_ATTEMPTS {
-        let interrupted = calls::interrupt(state, turn, writing)?;
-        begin(&interrupted, writing);
-    } else {
-        let failure = Failure {
-            code: "attempts_exhausted".to_owned(),
-            detail: format!("the turn was interrupted {} times", turn.attempts()),
-        };
-        end_failed(state, turn, failure, writing)?;
-        start_next(state, writing);
+    if turn.attempts() >= limits::TURN_ATTEMPTS {
+        let detail = format!("the turn was interrupted {} times", turn.attempts());
+        return fail_running(state, turn, Failure { code: "attempts_exhausted".to_owned(), detail }, writing);
     }
+    match calls::interrupt(state, turn, writing)? {
+        Some(interrupted) => {
+            begin(&interrupted, writing);
+            Ok(())
+        }
+        None => fail_running(state, turn, calls::unreadable_failure(), writing),
+    }
+}
+
+/// The running turn ends as failed, whatever its attempt does; the next one begins.
+fn fail_running(state: &State, turn: &Turn, failure: Failure, writing: &mut Writing<'_>) -> Result<(), Undecided> {
+    end_failed(state, turn, failure, writing)?;
+    start_next(state, writing);
     Ok(())
 }

@@ -122,7 +122,13 @@ async fn run(node: &Arc<Node>, entity: EntityKey, errand: &Errand) -> Result<boo
 
 /// Ends the waits for reviews that are over, and sets when to check the others again.
 async fn check_reviews(node: &Arc<Node>, entity: EntityKey, number: u64) -> Result<(), StoreError> {
-    let Some(calls) = node.stored::<Calls>(entity, CALLS, number_key(number)).await? else { return Ok(()) };
+    let calls = match node.stored::<Calls>(entity, CALLS, number_key(number)).await {
+        Ok(Some(calls)) => calls,
+        Ok(None) => return Ok(()),
+        // The command below ends the turn.
+        Err(error) if !error.is_transient() => Calls::default(),
+        Err(error) => return Err(error),
+    };
     for call in calls.calls.iter().filter(|call| !call.answered) {
         let Some(wait) = &call.wait else { continue };
         let channel = EntityKey::conversation(entity.workspace, wait.review.entity);

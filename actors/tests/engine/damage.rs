@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::conversation::{
-    CancelTurn, Command, Conversation, Event, Forked, Forking, TurnStatus, message_of, number_key,
+    CancelTurn, Command, Conversation, Erase, Event, Forked, Forking, TurnStatus, message_of, number_key,
 };
-use actors::directory::CommandContext;
+use actors::directory::{Answer, CommandContext};
 use actors::id::EntityKey;
 use actors::memories::recall::all;
 use actors::memories::{self, Edit, Subject};
@@ -14,8 +14,8 @@ use actors::message::Content;
 use actors::node::Node;
 use actors::ports::Ports;
 use actors::store::conformance::{commit, on};
-use actors::store::{Commit, KeyRange, Order, ReadLevel, RowWrite, Scan, Store as _};
-use actors::tables::{DEADLINES, ERRANDS, MEMORIES, OVERLAYS};
+use actors::store::{Commit, KeyRange, Order, ReadLevel, Row, RowWrite, Scan, Store as _};
+use actors::tables::{CALLS, DEADLINES, ERRANDS, MEMORIES, OVERLAYS};
 use actors::workflows::fork;
 use bytes::Bytes;
 use tokio::time::sleep;
@@ -164,6 +164,44 @@ async fn a_question_that_cannot_be_read_is_not_taken_back_for_ever() {
     settle().await;
     let errands = node.rows(entity(1), ERRANDS, Scan::new(KeyRange::default(), Order::Asc, 9)).await.unwrap();
     assert_eq!(errands, [], "it is struck off");
+}
+
+/// The rows of open calls.
+async fn open_calls(node: &Node) -> Vec<Row> {
+    node.rows(entity(1), CALLS, Scan::new(KeyRange::default(), Order::Asc, 9)).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_whose_calls_cannot_be_read_fails_and_the_next_one_runs() {
+    let (lines, _catching) = Lines::catch();
+    let gate = Gate::new();
+    let node = waiting(&gate).await;
+    node.conversation(entity(1), post_with_turn(entity(1), "hi"), NONE).await.unwrap();
+    gate.damage_row(CALLS, number_key(1));
+    sleep(2 * HOUR).await;
+    let failed = node.turn(entity(1), 1).await.unwrap().unwrap();
+    assert_eq!((failed.status, failed.failure.unwrap().code), (TurnStatus::Failed, "calls_unreadable".to_owned()));
+    assert_eq!(status(&node, entity(1), 2).await.0, TurnStatus::Completed);
+    gate.mend_rows();
+    assert_eq!(open_calls(&node).await, [], "the damaged row is deleted");
+    assert_eq!(lines.of(Level::ERROR, "the tool calls of a turn cannot be read").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conversation_whose_open_calls_cannot_be_read_is_erased() {
+    let (_lines, _catching) = Lines::catch();
+    let gate = Gate::new();
+    let node = waiting(&gate).await;
+    gate.damage_row(CALLS, number_key(1));
+    let erase = || node.conversation(entity(1), Erase { unused: None }, NONE);
+    let mut erasure = erase().await.and_then(Answer::unkeyed).unwrap();
+    while erasure.next.is_some() {
+        erasure = erase().await.and_then(Answer::unkeyed).unwrap();
+    }
+    assert_eq!(erasure.first_unread, None);
+    assert_eq!(status(&node, entity(1), 1).await.0, TurnStatus::Cancelled);
+    gate.mend_rows();
+    assert_eq!(open_calls(&node).await, [], "the damaged row is deleted");
 }
 
 fn to_remember(e: EntityKey, text: &str) -> Command {

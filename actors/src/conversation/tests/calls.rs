@@ -317,3 +317,39 @@ fn a_lost_turn_whose_calls_are_damaged_keeps_no_review_from_expiring() {
     assert_eq!(names(&sim.since(known)), ["review.expired", "mark"]);
     assert!(sim.try_decide(&wake).is_err());
 }
+
+#[test]
+fn a_turn_whose_calls_cannot_be_read_fails_at_any_command_that_needs_them() {
+    let lost = Some(Attempt { number: 1, attempt: 1 });
+    let commands: [(fn() -> Sim<Conversation>, Command); 5] = [
+        (called, step(1, vec![call("a", None)])),
+        (called, answers(1, &["a"], &["b"])),
+        (called, end_wait("b")),
+        (called, Command::Wake { lost }),
+        (waiting, Command::KeepWaiting { number: 1 }),
+    ];
+    for (begun, command) in commands {
+        let mut sim = begun();
+        posted(sim.run(&post_with_turn("more", BusyPolicy::Queue)));
+        sim.now = NOW.plus(100_000);
+        sim.damaged = Some(CALLS);
+        assert_eq!(sim.run(&command), Ok(Reply::Nothing), "{command:?}");
+        let failed = turn(&sim);
+        assert_eq!((failed.status, failed.open_calls), (TurnStatus::Failed, None), "{command:?}");
+        assert_eq!(failed.failure.unwrap().code, "calls_unreadable");
+        assert!(!sim.rows.keys().any(|(table, _)| *table == CALLS), "the row is deleted");
+        let running = sim.state.as_ref().unwrap().running.as_ref().unwrap();
+        assert_eq!((running.id.number, running.status), (2, TurnStatus::Running), "{command:?}");
+    }
+}
+
+#[test]
+fn a_turn_whose_calls_cannot_be_read_is_cancelled_and_erased_like_any_other() {
+    for command in [Command::CancelTurn(CancelTurn { number: 1 }), Command::Erase(Erase { unused: None })] {
+        let mut sim = waiting();
+        sim.damaged = Some(CALLS);
+        sim.run(&command).unwrap();
+        assert_eq!(turn(&sim).status, TurnStatus::Cancelled, "{command:?}");
+        assert!(!sim.rows.keys().any(|(table, _)| *table == CALLS), "the row is deleted");
+    }
+}

@@ -3,12 +3,15 @@
 //! The log holds the assistant's message with its calls, then a tool message for each result, in the order that a model
 //! expects. While calls have no result the turn has a row of them. A call that asks people may remain open for a year:
 //! the turn waits, and no task runs for it. If the turn ends first, every open call gets a result that says so.
+//!
+//! If the row is damaged, it is unknown what the turn waits for: the turn ends as failed, and the row is deleted. So
+//! neither later turns nor an erasure of the conversation depend on it.
 
 use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
 
-use super::{Attempt, Turn, TurnStatus};
+use super::{Attempt, Failure, Turn, TurnStatus};
 use crate::clock::Millis;
 use crate::codec;
 use crate::conversation::errand::{self, Errand};
@@ -18,7 +21,7 @@ use crate::id::MessageId;
 use crate::limits;
 use crate::machine::{Decision, DecisionContext, Need, ReadSet, Undecided};
 use crate::message::{Content, Json, Sender, SenderKind, role};
-use crate::store::RowWrite;
+use crate::store::{RowWrite, StoreError};
 use crate::tables::CALLS;
 use crate::tool::Ask;
 
@@ -149,9 +152,15 @@ impl Calls {
         self.calls.iter().filter(|call| !call.answered).count() as u32
     }
 
-    /// The stored calls of the turn with this number.
-    fn stored(number: u64, reads: &ReadSet) -> Result<Self, Undecided> {
-        Ok(reads.stored(CALLS, number_key(number))?.unwrap_or_default())
+    /// The open calls of a turn; none if it has none. A damaged row is a value: it must not keep the turn from ending.
+    fn open_of(turn: &Turn, reads: &ReadSet) -> Result<Result<Self, StoreError>, Undecided> {
+        if turn.open_calls.is_none() {
+            return Ok(Ok(Self::default()));
+        }
+        match reads.stored(CALLS, number_key(turn.id.number)) {
+            Err(Undecided::Corrupt(damage)) => Ok(Err(damage)),
+            calls => Ok(Ok(calls?.unwrap_or_default())),
+        }
     }
 
     fn row(&self, number: u64) -> RowWrite {
@@ -185,9 +194,8 @@ struct Answering<'w, 'a> {
 }
 
 impl<'w, 'a> Answering<'w, 'a> {
-    fn of(state: &'w State, turn: &Turn, writing: &'w mut Writing<'a>) -> Result<Self, Undecided> {
-        let stored = turn.open_calls.map(|_| Calls::stored(turn.id.number, writing.reads)).transpose()?;
-        Ok(Self { state, turn: turn.clone(), calls: stored.unwrap_or_default(), writing })
+    fn of(state: &'w State, turn: &Turn, calls: Calls, writing: &'w mut Writing<'a>) -> Self {
+        Self { state, turn: turn.clone(), calls, writing }
     }
 
     /// Gives the call its result, unless it has one.
@@ -239,7 +247,7 @@ pub(in crate::conversation) fn step(state: &State, step: &Step, mut writing: Wri
     let Some(turn) = super::running(state, step.attempt) else { return Ok(Decision::Answer(Reply::Nothing)) };
     if turn.open_calls.is_some() {
         // The attempt repeats the command if it got no answer.
-        let known = Calls::stored(step.attempt.number, writing.reads)?;
+        let Ok(known) = Calls::open_of(turn, writing.reads)? else { return unreadable(state, turn, writing) };
         let again = known.calls.first().map(|call| &call.id) == step.calls.first().map(|call| &call.id);
         let reply = if again { Reply::Turn(Box::new(turn.clone())) } else { Reply::Nothing };
         return Ok(Decision::Answer(reply));
@@ -280,7 +288,8 @@ pub(in crate::conversation) fn answer(state: &State, answers: &CallResults, mut 
         // A repeated command, or every review was over before its attempt knew that it had been requested.
         return Ok(Decision::Answer(Reply::Turn(Box::new(turn.clone()))));
     }
-    let mut answering = Answering::of(state, turn, &mut writing)?;
+    let Ok(calls) = Calls::open_of(turn, writing.reads)? else { return unreadable(state, turn, writing) };
+    let mut answering = Answering::of(state, turn, calls, &mut writing);
     for (id, result) in &answers.results {
         answering.answer(id, result);
     }
@@ -309,7 +318,8 @@ pub(in crate::conversation) fn answer(state: &State, answers: &CallResults, mut 
 pub(in crate::conversation) fn end_wait(state: &State, end: &EndWait, mut writing: Writing<'_>) -> Decided {
     let running = state.running.as_ref().filter(|turn| turn.id.number == end.number && turn.open_calls.is_some());
     let Some(turn) = running else { return Ok(Decision::Answer(Reply::Nothing)) };
-    let mut answering = Answering::of(state, turn, &mut writing)?;
+    let Ok(calls) = Calls::open_of(turn, writing.reads)? else { return unreadable(state, turn, writing) };
+    let mut answering = Answering::of(state, turn, calls, &mut writing);
     answering.answer(&end.call, &end.result);
     if answering.writing.events().is_empty() {
         return Ok(Decision::Answer(Reply::Nothing));
@@ -330,15 +340,38 @@ pub(in crate::conversation) fn keep_waiting(state: &State, number: u64, mut writ
     let running = state.running.as_ref().filter(|turn| turn.id.number == number);
     let waiting = running.filter(|turn| turn.status == TurnStatus::AwaitingReview && turn.check_at() <= now);
     let Some(turn) = waiting else { return Ok(Decision::Answer(Reply::Nothing)) };
-    let calls = Calls::stored(number, writing.reads)?;
+    let Ok(calls) = Calls::open_of(turn, writing.reads)? else { return unreadable(state, turn, writing) };
     let turn = Turn { check_at: Some(calls.check_at(turn.waiting_since.unwrap_or(now), now)), ..turn.clone() };
     super::write(turn, Event::TurnMoved, &mut writing);
     Ok(writing.done(Reply::Nothing))
 }
 
-/// The turn ends: every open call gets a result that says so, and its reviews are cancelled. Returns the turn.
+/// The failure of a turn whose calls cannot be read.
+pub(crate) fn unreadable_failure() -> Failure {
+    let detail = "the turn's tool calls are damaged and cannot be read".to_owned();
+    Failure { code: "calls_unreadable".to_owned(), detail }
+}
+
+/// Ends the running turn, whose calls cannot be read, as failed; the next one begins. Its attempt, if one runs, gets no
+/// further.
+fn unreadable(state: &State, turn: &Turn, mut writing: Writing<'_>) -> Decided {
+    super::fail_running(state, turn, unreadable_failure(), &mut writing)?;
+    Ok(writing.done(Reply::Nothing))
+}
+
+/// The turn ends: every open call gets a result that says so, and its reviews are cancelled. Unreadable calls are only
+/// deleted: their reviews are unknown, and end by themselves. Returns the turn.
 pub(super) fn close(state: &State, turn: &Turn, writing: &mut Writing<'_>) -> Result<Turn, Undecided> {
-    let mut answering = Answering::of(state, turn, writing)?;
+    let calls = match Calls::open_of(turn, writing.reads)? {
+        Ok(calls) => calls,
+        Err(error) => {
+            let entity = writing.context.entity;
+            tracing::error!(?entity, turn = %turn.id, %error, "the tool calls of a turn cannot be read; they are deleted");
+            writing.delete(CALLS, number_key(turn.id.number));
+            return Ok(Turn { open_calls: None, ..turn.clone() });
+        }
+    };
+    let mut answering = Answering::of(state, turn, calls, writing);
     let open = answering.calls.calls.iter().filter(|call| !call.answered);
     let withdrawals: Vec<Errand> = open.filter_map(|call| withdrawal(turn, call, answering.writing.context)).collect();
     answering.answer_all(TURN_ENDED, |_| true);
@@ -363,10 +396,11 @@ fn withdrawal(turn: &Turn, call: &Call, context: &DecisionContext) -> Option<Err
 }
 
 /// The attempt was lost: its running calls get the result that they were interrupted; questions to people are raised
-/// again. Returns the turn.
-pub(super) fn interrupt(state: &State, turn: &Turn, writing: &mut Writing<'_>) -> Result<Turn, Undecided> {
-    let mut answering = Answering::of(state, turn, writing)?;
+/// again. Returns the turn; `None`: its calls cannot be read.
+pub(super) fn interrupt(state: &State, turn: &Turn, writing: &mut Writing<'_>) -> Result<Option<Turn>, Undecided> {
+    let Ok(calls) = Calls::open_of(turn, writing.reads)? else { return Ok(None) };
+    let mut answering = Answering::of(state, turn, calls, writing);
     answering.answer_all(INTERRUPTED, |call| call.ask.is_none());
     answering.settle();
-    Ok(answering.turn)
+    Ok(Some(answering.turn))
 }
