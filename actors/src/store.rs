@@ -186,6 +186,17 @@ pub enum Order {
     Desc,
 }
 
+impl Order {
+    /// Whether a list in this order has `key` after `other`.
+    #[must_use]
+    pub fn is_after<K: Ord>(self, key: K, other: K) -> bool {
+        match self {
+            Self::Asc => key > other,
+            Self::Desc => key < other,
+        }
+    }
+}
+
 /// A stretch of keys, both ends exclusive; `None` is open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyRange {

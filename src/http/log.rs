@@ -28,11 +28,7 @@ pub(super) async fn between(node: &Node, entity: EntityKey, range: SeqRange) -> 
 
 /// The sequences from `first` on that come after `at` in this order.
 pub(super) fn seqs_after(first: u64, at: Option<u64>, order: Order) -> SeqRange {
-    match (order, at) {
-        (_, None) => SeqRange::from(first),
-        (Order::Asc, Some(at)) => SeqRange::from(first.max(at.saturating_add(1))),
-        (Order::Desc, Some(at)) => SeqRange::new(first, at.saturating_sub(1)),
-    }
+    SeqRange::from(first).after(at, order)
 }
 
 #[cfg(test)]

@@ -88,11 +88,7 @@ async fn page(app: &App, caller: &Caller, subject: &Subject, request: &PageReque
     if request.order == Order::Desc {
         all.reverse();
     }
-    let is_after = |memory: &Memory| match (request.seq(), request.order) {
-        (None, _) => true,
-        (Some(at), Order::Asc) => memory.id.number > at,
-        (Some(at), Order::Desc) => memory.id.number < at,
-    };
+    let is_after = |memory: &Memory| request.seq().is_none_or(|at| request.order.is_after(memory.id.number, at));
     let mut data: Vec<Memory> = all.into_iter().filter(is_after).take(request.limit + 1).collect();
     let more = data.len() > request.limit;
     data.truncate(request.limit);

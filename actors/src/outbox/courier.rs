@@ -31,7 +31,7 @@ use crate::clock::Millis;
 use crate::id::EntityKey;
 use crate::limits;
 use crate::node::Node;
-use crate::store::{KeyRange, Order, Scan, StoreError};
+use crate::store::{KeyRange, Order, Scan, SeqRange, StoreError};
 use crate::tables::{LANE_TIMES, LANES};
 use crate::tasks::backoff::retry_transient;
 use crate::tasks::log_limiter::Line;
@@ -343,7 +343,7 @@ impl<M: Sends> Courier<M> {
     async fn take_new_events(&mut self) -> Result<(), StoreError> {
         let mut known: HashMap<u64, Option<Arc<Hooks>>> = HashMap::new();
         while self.unread_from <= self.signal.upto() && self.has_room() {
-            let range = (self.unread_from, self.signal.upto());
+            let range = SeqRange::new(self.unread_from, self.signal.upto());
             let records =
                 read_log::next_part::<M>(&self.node, self.entity, range, Order::Asc, EVENTS_PER_PAGE).await?.records;
             let Some(last) = records.last().map(|record| record.seq) else {

@@ -234,30 +234,25 @@ async fn pending_of<M: Sends>(
         None => None,
     };
     let waiting = match (of.lane, &row) {
-        (Some(_), Some(row)) => Some((row.next, row.until)),
+        (Some(_), Some(row)) => Some(SeqRange::new(row.next, row.until)),
         (Some(_), None) => None,
-        (None, _) => source.from.map(|from| (from, source.last_seq)),
+        (None, _) => source.from.map(|from| SeqRange::new(from, source.last_seq)),
     };
-    let Some((first, last)) = waiting else { return Ok(Pending::default()) };
+    let Some(waiting) = waiting else { return Ok(Pending::default()) };
     let mut found = Pending::default();
     let mut scanned = 0;
-    let behind = |after: Option<u64>| match (order, after) {
-        (_, None) => (first, last),
-        (Order::Asc, Some(after)) => (first.max(after + 1), last),
-        (Order::Desc, Some(after)) => (first, last.min(after.saturating_sub(1))),
-    };
-    let mut range = behind(after);
-    while range.0 <= range.1 {
-        let LogPart { records, upto } = page::<M>(node, of.entity, range, order).await?;
+    let mut unread = waiting.after(after, order);
+    while !unread.is_empty() {
+        let LogPart { records, upto } = page::<M>(node, of.entity, unread, order).await?;
         for record in &records {
             match of_event::<M>(node, &source, record, of.lane, row.as_ref()).await {
                 Err(error) if !error.is_transient() => log_skipped(node, of.entity, record.seq, &error),
                 deliveries => found.deliveries.extend(deliveries?.into_iter().map(|delivery| (record.seq, delivery))),
             }
         }
-        range = behind(Some(upto));
+        unread = unread.after(Some(upto), order);
         scanned += records.len().max(1);
-        if range.0 <= range.1 && (found.deliveries.len() >= limit || scanned >= MAX_SCANNED) {
+        if !unread.is_empty() && (found.deliveries.len() >= limit || scanned >= MAX_SCANNED) {
             found.upto = Some(upto);
             break;
         }
@@ -269,12 +264,12 @@ async fn pending_of<M: Sends>(
 async fn page<M: Sends>(
     node: &Node,
     entity: EntityKey,
-    (first, last): (u64, u64),
+    range: SeqRange,
     order: Order,
 ) -> Result<LogPart<M::Event>, StoreError> {
-    match read_log::next_part::<M>(node, entity, (first, last), order, EVENTS_PER_PAGE).await {
+    match read_log::next_part::<M>(node, entity, range, order, EVENTS_PER_PAGE).await {
         Err(error) if !error.is_transient() => {
-            let upto = if order == Order::Asc { first } else { last };
+            let upto = if order == Order::Asc { range.first } else { range.last };
             log_skipped(node, entity, upto, &error);
             Ok(LogPart { records: Vec::new(), upto })
         }

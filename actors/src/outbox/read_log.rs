@@ -21,11 +21,11 @@ pub(super) struct LogPart<E> {
 pub(super) async fn next_part<M: Sends>(
     node: &Node,
     entity: EntityKey,
-    (first, last): (u64, u64),
+    range: SeqRange,
     order: Order,
     limit: usize,
 ) -> Result<LogPart<M::Event>, StoreError> {
-    let (near, far) = if order == Order::Asc { (first, last) } else { (last, first) };
+    let (near, far) = if order == Order::Asc { (range.first, range.last) } else { (range.last, range.first) };
     let part = async |upto: u64| {
         let records = node.events::<M>(entity, SeqRange::new(near.min(upto), near.max(upto)), order, limit).await?;
         let upto = records.last().map_or(upto, |record| record.seq);

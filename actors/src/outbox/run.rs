@@ -8,6 +8,7 @@ use super::lane::{Attempt, Lane, LaneRow, RetryRequests, keep};
 use super::retry_signal::{RetryOf, RetrySignal};
 use super::step::{FoundEvent, KnownEvent, NextEvent, TriedEvent};
 use crate::clock::Millis;
+use crate::store::{Order, SeqRange};
 
 /// The most events of one lane kept by number; the rest are found again in the log.
 const MAX_KNOWN_EVENTS: usize = 256;
@@ -62,7 +63,7 @@ pub(super) struct Run {
     /// Events to send, ascending.
     queue: VecDeque<QueuedEvent>,
     /// A range of the log after those, which contains more.
-    unread: Option<(u64, u64)>,
+    unread: Option<SeqRange>,
     /// Its row as it is now, except for which events it has, when it resumes and which retries were requested.
     pub(super) row: LaneRow,
     pub(super) retries: RetryRequests,
@@ -86,7 +87,7 @@ impl Run {
         let requested = QueuedEvent { seq: stored.next, why: Queued::RetryRequested };
         Self {
             queue: again.then_some(requested).into_iter().collect(),
-            unread: (!again).then_some((stored.next, stored.until)),
+            unread: (!again).then_some(SeqRange::new(stored.next, stored.until)),
             row: stored.clone(),
             retries: stored.retries(),
             parked: None,
@@ -174,7 +175,7 @@ impl Run {
         let known = self.last().max(self.stored.as_ref().map(|stored| stored.until));
         let from = known.map_or(next, |known| next.max(known + 1));
         if from <= until {
-            self.unread = Some((self.unread.map_or(from, |(first, _)| first), until));
+            self.unread = Some(SeqRange::new(self.unread.map_or(from, |unread| unread.first), until));
         }
     }
 
@@ -186,8 +187,8 @@ impl Run {
             return;
         }
         match &mut self.unread {
-            Some((_, last)) => *last = seq,
-            None if self.queue.len() >= MAX_KNOWN_EVENTS => self.unread = Some((seq, seq)),
+            Some(unread) => unread.last = seq,
+            None if self.queue.len() >= MAX_KNOWN_EVENTS => self.unread = Some(SeqRange::one(seq)),
             None => self.queue.push_back(event.into()),
         }
     }
@@ -195,7 +196,7 @@ impl Run {
     /// The position of an event on it.
     pub(super) fn position_of(&self, seq: u64) -> LanePosition {
         let first = self.first();
-        let is_unread = self.unread.is_some_and(|(from, upto)| (from..=upto).contains(&seq));
+        let is_unread = self.unread.is_some_and(|unread| unread.contains(seq));
         match (first, self.last()) {
             (Some(_), Some(last)) if seq > last => LanePosition::After,
             // The running search may have passed the event before it was for this receiver.
@@ -217,13 +218,13 @@ impl Run {
         if self.queue.len() > MAX_KNOWN_EVENTS
             && let Some(QueuedEvent { seq: from, .. }) = self.queue.pop_back()
         {
-            self.unread = Some((from, self.unread.map_or(from, |(_, last)| last)));
+            self.unread = Some(SeqRange::new(from, self.unread.map_or(from, |unread| unread.last)));
         }
     }
 
     /// Searches its receiver's events again, from the first one on.
     pub(super) fn search_again(&mut self) {
-        self.unread = self.first().zip(self.last());
+        self.unread = self.first().zip(self.last()).map(|(first, last)| SeqRange::new(first, last));
         self.queue.clear();
         // It referred to the first event, which may be dropped.
         self.is_handed_over = false;
@@ -231,12 +232,12 @@ impl Run {
 
     /// The next event, as far as it is known.
     fn first(&self) -> Option<u64> {
-        self.queue.front().map(|event| event.seq).or(self.unread.map(|(from, _)| from))
+        self.queue.front().map(|event| event.seq).or(self.unread.map(|unread| unread.first))
     }
 
     /// The newest event that is known to be for it.
     fn last(&self) -> Option<u64> {
-        self.unread.map(|(_, last)| last).or(self.queue.back().map(|event| event.seq))
+        self.unread.map(|unread| unread.last).or(self.queue.back().map(|event| event.seq))
     }
 
     /// When the first event happened, if it need not wait for its time and no attempt at it has ended.
@@ -251,14 +252,14 @@ impl Run {
     /// Adds the events found in the unread range, which was read up to `upto`. Returns the event that was tried and is
     /// no longer for this receiver.
     pub(super) fn found(&mut self, events: Vec<FoundEvent>, upto: u64) -> Option<LostEvent> {
-        let tried = self.unread.map(|(from, _)| from).filter(|_| self.row.tries > 0 && self.queue.is_empty());
+        let tried = self.unread.map(|unread| unread.first).filter(|_| self.row.tries > 0 && self.queue.is_empty());
         let first = events.first().map(|event| event.seq);
         let lost = tried.filter(|tried| first != Some(*tried)).map(|seq| {
             (self.row.tries, self.row.scheduled_at, self.row.url) = (0, None, None);
             LostEvent { seq, attempts: std::mem::take(&mut self.row.attempts) }
         });
         self.queue.extend(events.into_iter().map(QueuedEvent::from));
-        self.unread = self.unread.filter(|(_, last)| *last > upto).map(|(_, last)| (upto + 1, last));
+        self.unread = self.unread.map(|unread| unread.after(Some(upto), Order::Asc)).filter(|rest| !rest.is_empty());
         self.retries.found(self.first(), lost.is_some());
         lost
     }
@@ -343,9 +344,9 @@ impl Run {
                     returns: self.stored.is_some(),
                 },
             },
-            (None, Some((from, to))) => {
-                let tried = TriedEvent { seq: from, is_requested: self.is_head_requested() };
-                NextEvent::Search { from, to, tried: (self.row.tries > 0).then_some(tried) }
+            (None, Some(range)) => {
+                let tried = TriedEvent { seq: range.first, is_requested: self.is_head_requested() };
+                NextEvent::Search { range, tried: (self.row.tries > 0).then_some(tried) }
             }
             (None, None) => return None,
         };

@@ -53,8 +53,8 @@ pub(super) struct Route {
 pub(super) enum NextEvent {
     /// This event is to be sent; the breaker's remaining questions except the URL.
     Known { event: KnownEvent, send_request: SendRequest },
-    /// The next event is in this range of the log, from and to; its first event, if that was tried already.
-    Search { from: u64, to: u64, tried: Option<TriedEvent> },
+    /// The next event is in this range of the log. `tried`: its first event, if that was tried already.
+    Search { range: SeqRange, tried: Option<TriedEvent> },
 }
 
 /// An event that is to be sent.
@@ -190,7 +190,7 @@ pub(super) enum Verdict {
 pub(super) async fn step<M: Sends>(route: Route, lane: Lane, head: NextEvent) -> Result<StepOutcome, StoreError> {
     let settings = settings::read(&route.node, route.entity, &route.scope).await?;
     match head {
-        NextEvent::Search { from, to, tried } => search::<M>(&route, lane, &settings, (from, to), tried).await,
+        NextEvent::Search { range, tried } => search::<M>(&route, lane, &settings, range, tried).await,
         NextEvent::Known { event, send_request } => send::<M>(&route, lane, &settings, event, send_request).await,
     }
 }
@@ -215,20 +215,20 @@ async fn search<M: Sends>(
     route: &Route,
     lane: Lane,
     settings: &Settings,
-    (first, last): (u64, u64),
+    range: SeqRange,
     tried: Option<TriedEvent>,
 ) -> Result<StepOutcome, StoreError> {
     let configured = settings.configured();
     let off = off(lane.receiver, &configured);
-    let read = read_log::next_part::<M>(&route.node, route.entity, (first, last), Order::Asc, EVENTS_PER_PAGE).await;
+    let read = read_log::next_part::<M>(&route.node, route.entity, range, Order::Asc, EVENTS_PER_PAGE).await;
     let LogPart { records, upto } = match read {
         // All events waiting for a deleted endpoint are dropped, this one too.
         Err(error) if !error.is_transient() && off == Some(Unsendable::Deleted) => {
             let entity = route.entity;
             let receiver = lane.receiver;
             let line = "a damaged event is not sent to a deleted endpoint";
-            tracing::error!(?entity, ?receiver, seq = first, %error, "{line}");
-            return Ok(Step::Found { events: Vec::new(), upto: first, lost: None }.into());
+            tracing::error!(?entity, ?receiver, seq = range.first, %error, "{line}");
+            return Ok(Step::Found { events: Vec::new(), upto: range.first, lost: None }.into());
         }
         read => read?,
     };

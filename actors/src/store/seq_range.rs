@@ -4,6 +4,8 @@ use std::ops::RangeInclusive;
 
 use minicbor::{Decode, Encode};
 
+use super::Order;
+
 /// The sequences from `first` to `last`, both included. It is empty if `last` comes before `first`: the effect of a
 /// request that added no event is the empty range before the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
@@ -74,6 +76,16 @@ impl SeqRange {
         self.first <= seq && seq <= self.last
     }
 
+    /// The part of the range that comes after `seq` in this order; all of it if `seq` is `None`.
+    #[must_use]
+    pub fn after(self, seq: Option<u64>, order: Order) -> Self {
+        match (order, seq) {
+            (_, None) => self,
+            (Order::Asc, Some(seq)) => Self { first: self.first.max(seq.saturating_add(1)), ..self },
+            (Order::Desc, Some(seq)) => Self { last: self.last.min(seq.saturating_sub(1)), ..self },
+        }
+    }
+
     /// Its sequences in ascending order.
     #[must_use]
     pub const fn seqs(self) -> RangeInclusive<u64> {
@@ -101,6 +113,19 @@ mod tests {
             assert_eq!((0..20).filter(|seq| range.contains(*seq)).count(), len, "{range:?}");
             assert_eq!(range.is_empty(), len == 0, "{range:?}");
         }
+    }
+
+    #[test]
+    fn the_part_of_a_range_after_a_sequence_depends_on_the_order() {
+        let range = SeqRange::new(3, 9);
+        for order in [Order::Asc, Order::Desc] {
+            assert_eq!(range.after(None, order), range);
+            for seq in 0..12 {
+                let after: Vec<_> = range.seqs().filter(|other| order.is_after(*other, seq)).collect();
+                assert!(range.after(Some(seq), order).seqs().eq(after), "{order:?} {seq}");
+            }
+        }
+        assert_eq!(SeqRange::ALL.after(Some(u64::MAX), Order::Asc), SeqRange::one(u64::MAX));
     }
 
     #[test]

@@ -9,10 +9,7 @@ pub(super) type EntryPosition = (u64, [u8; TAG_BYTES]);
 
 /// Whether a list in this order shows one position after another.
 pub(super) fn is_after<T: Ord>(place: T, other: T, order: Order) -> bool {
-    match order {
-        Order::Asc => place > other,
-        Order::Desc => place < other,
-    }
+    order.is_after(place, other)
 }
 
 /// The deliveries of an entry that a list in this order shows after the end of the previous page, even if the last one

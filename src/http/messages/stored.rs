@@ -175,11 +175,8 @@ async fn page_of(
     if request.order == Order::Desc {
         chain.reverse();
     }
-    if let Some(cursor) = request.seq() {
-        chain.retain(|id| match request.order {
-            Order::Asc => id.number > cursor,
-            Order::Desc => id.number < cursor,
-        });
+    if let Some(seen) = request.seq() {
+        chain.retain(|id| request.order.is_after(id.number, seen));
     }
     let mut data = Vec::new();
     let mut bytes = 0;
