@@ -60,6 +60,15 @@ impl RowChange {
     pub fn value(&self) -> Option<&[u8]> {
         self.value.as_deref()
     }
+
+    /// The write that makes this change.
+    fn write(&self) -> RowWrite {
+        let key = Bytes::copy_from_slice(&self.key);
+        match self.value() {
+            Some(value) => RowWrite::put(self.table(), key, Bytes::copy_from_slice(value)),
+            None => RowWrite::delete(self.table(), key),
+        }
+    }
 }
 
 /// The state: everything else is rows.
@@ -145,20 +154,28 @@ impl Command {
     /// Whether a cache may hold the changed rows: a row that existed, or the rows of a list.
     #[must_use]
     pub fn may_be_known(&self) -> bool {
-        let was_there = |change: &RowChange| {
+        let had_row = |change: &RowChange| {
             let of = |row: &&Expect| match row {
                 Expect::Row { table, key, .. } => *table == change.table() && key[..] == *change.key(),
                 Expect::Channels(_) => false,
             };
             self.expected.iter().find(of).is_none_or(|row| !row.is_absence())
         };
-        self.changes.iter().any(|change| change.table() == WEBHOOK_ENDPOINTS || was_there(change))
+        self.changes.iter().any(|change| change.table() == WEBHOOK_ENDPOINTS || had_row(change))
     }
 }
 
-/// The index of the failed expectation, from 0. The number of expectations: there is no room for one row more.
+/// Why a change is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unexpected(pub usize);
+pub enum Rejection {
+    /// An expectation does not hold.
+    Mismatch {
+        /// Its index in [`Command::expected`], from 0.
+        index: usize,
+    },
+    /// The workspace already has [`limits::WEBHOOK_ENDPOINTS`] endpoints.
+    TooManyEndpoints,
+}
 
 /// The state machine.
 #[derive(Debug)]
@@ -169,7 +186,7 @@ impl Machine for Registry {
     type Event = Event;
     type Command = Command;
     type Reply = ();
-    type Rejection = Unexpected;
+    type Rejection = Rejection;
 
     fn needs(_: Option<&State>, command: &Command) -> Vec<Need> {
         let expected = command.expected.iter().filter_map(Expect::need);
@@ -183,22 +200,18 @@ impl Machine for Registry {
         context: &DecisionContext,
         reads: &ReadSet,
     ) -> Result<Decision<Self>, Undecided> {
-        for (i, expected) in command.expected.iter().enumerate() {
+        for (index, expected) in command.expected.iter().enumerate() {
             if !expected.holds(state, reads)? {
-                return Ok(Decision::Reject(Unexpected(i)));
+                return Ok(Decision::Reject(Rejection::Mismatch { index }));
             }
         }
         if command.makes_endpoint() {
             let most = limits::WEBHOOK_ENDPOINTS;
             if reads.first(WEBHOOK_ENDPOINTS, most)?.len() == most {
-                return Ok(Decision::Reject(Unexpected(command.expected.len())));
+                return Ok(Decision::Reject(Rejection::TooManyEndpoints));
             }
         }
-        let rows = command.changes.iter().map(|change| RowWrite {
-            table: change.table(),
-            key: Bytes::copy_from_slice(&change.key),
-            value: change.value().map(Bytes::copy_from_slice),
-        });
+        let rows = command.changes.iter().map(RowChange::write);
         let rows = rows.chain(places::writes(&command.changes, context.next_seq, reads)?).collect();
         let event = Event { changes: command.changes.clone() };
         Ok(Decision::Change(Change { rows, ..Change::new(vec![event], ()) }))

@@ -52,15 +52,18 @@ pub(super) fn writes(changes: &[RowChange], seq: u64, reads: &ReadSet) -> Result
         let kind = change.table();
         let id = change.key();
         let place = place_key(kind, id);
-        let (at, is_there) = match (reads.row(PLACES, place.clone())?, change.value()) {
-            (None, Some(_)) => (Bytes::copy_from_slice(&seq.to_be_bytes()), true),
-            (Some(at), None) => (at.clone(), false),
-            (Some(_), Some(_)) | (None, None) => continue,
-        };
-        let value = |value: Bytes| is_there.then_some(value);
-        let name = Bytes::copy_from_slice(id);
-        rows.push(RowWrite { table: IN_ORDER, key: order_key(kind, &at, id), value: value(name) });
-        rows.push(RowWrite { table: PLACES, key: place, value: value(at) });
+        match (reads.row(PLACES, place.clone())?, change.value()) {
+            (None, Some(_)) => {
+                let at = Bytes::copy_from_slice(&seq.to_be_bytes());
+                rows.push(RowWrite::put(IN_ORDER, order_key(kind, &at, id), Bytes::copy_from_slice(id)));
+                rows.push(RowWrite::put(PLACES, place, at));
+            }
+            (Some(at), None) => {
+                rows.push(RowWrite::delete(IN_ORDER, order_key(kind, at, id)));
+                rows.push(RowWrite::delete(PLACES, place));
+            }
+            (Some(_), Some(_)) | (None, None) => {}
+        }
     }
     Ok(rows)
 }

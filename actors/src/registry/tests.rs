@@ -44,8 +44,8 @@ fn rows_change_together_if_all_are_as_expected() {
         (change(&[("a", Some("1")), ("b", Some("1"))], &[("a", Some("x")), ("b", Some("x"))]), 1),
         (change(&[("c", Some("1"))], &[("c", None)]), 0),
     ];
-    for (command, unexpected) in table {
-        assert_eq!(sim.run(&command), Err(Unexpected(unexpected)));
+    for (command, index) in table {
+        assert_eq!(sim.run(&command), Err(Rejection::Mismatch { index }));
         assert_eq!(sim.seq, 1, "nothing changed");
     }
     sim.run(&change(&[("a", Some("1"))], &[("a", None), ("b", Some("3"))])).unwrap();
@@ -56,7 +56,7 @@ fn rows_change_together_if_all_are_as_expected() {
 fn only_the_first_of_two_changes_that_expect_the_same_value_succeeds() {
     let mut sim = sim();
     let command = change(&[("a", None)], &[("a", Some("1"))]);
-    assert_eq!((sim.run(&command), sim.run(&command)), (Ok(()), Err(Unexpected(0))));
+    assert_eq!((sim.run(&command), sim.run(&command)), (Ok(()), Err(Rejection::Mismatch { index: 0 })));
 }
 
 /// Stores a channel of this id, or deletes it.
@@ -80,7 +80,7 @@ fn a_search_through_the_channels_is_stale_once_one_has_changed() {
     for (before, after, seq) in [(None, Some("1"), 2), (Some("1"), Some("2"), 3), (Some("2"), None, 4)] {
         let seen = sim.state.as_ref().unwrap().channels_at;
         sim.run(&channel("c", before, after)).unwrap();
-        assert_eq!(sim.run(&searched(seen)), Err(Unexpected(1)));
+        assert_eq!(sim.run(&searched(seen)), Err(Rejection::Mismatch { index: 1 }));
         assert_eq!(sim.seq, seq, "nothing changed");
     }
     let seen = sim.state.as_ref().unwrap().channels_at;

@@ -174,7 +174,7 @@ async fn claim(app: &App, caller: &Caller, command_context: CommandContext) -> R
     let command = registry::Command { expected: Vec::new(), changes: Vec::new() };
     match submit(app, caller.registry(), command, command_context).await? {
         ChangeOutcome::Done | ChangeOutcome::Repeat(_) => Ok(command_context.without_claim()),
-        ChangeOutcome::Unexpected(_) => Err(broken("a claim expects nothing of the workspace")),
+        ChangeOutcome::Rejected(_) => Err(broken("a claim expects nothing of the workspace")),
     }
 }
 

@@ -5,7 +5,7 @@ use std::future::Future;
 
 use actors::directory::{Answer, CommandContext, Refusal, Reply};
 use actors::id::EntityKey;
-use actors::registry::{Command, Expect, Registry, RowChange};
+use actors::registry::{Command, Expect, Registry, Rejection, RowChange};
 use actors::store::{Order, SeqRange};
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
@@ -176,7 +176,6 @@ where
             return CommitEnd { result: Ok(Changed { value, ignored, replay: Replay::First }), must_be_known: true };
         }
         let is_new = command.expected[0].is_absence();
-        let limit_index = command.expected.len();
         let must_be_known = command.may_be_known();
         match submitted(app, registry, app.node().registry_stored(registry, command, command_context).await).await {
             Ok(ChangeOutcome::Done) => {
@@ -185,12 +184,10 @@ where
             Ok(ChangeOutcome::Repeat(changes)) => {
                 return CommitEnd { result: Changed::replay(&changes, ignored), must_be_known };
             }
-            Ok(ChangeOutcome::Unexpected(0)) if is_new => return at_once(Err(value.taken())),
-            Ok(ChangeOutcome::Unexpected(missing)) if missing == limit_index => {
-                return at_once(Err(R::limit_reached()));
-            }
+            Ok(ChangeOutcome::Rejected(Rejection::Mismatch { index: 0 })) if is_new => return at_once(Err(value.taken())),
+            Ok(ChangeOutcome::Rejected(Rejection::TooManyEndpoints)) => return at_once(Err(R::limit_reached())),
             // A row has changed: decide again.
-            Ok(ChangeOutcome::Unexpected(_)) => {}
+            Ok(ChangeOutcome::Rejected(Rejection::Mismatch { .. })) => {}
             Err(problem) => return at_once(Err(problem)),
         }
     }
@@ -281,8 +278,8 @@ pub(in crate::http) enum ChangeOutcome {
     Done,
     /// It was done before, with this idempotency key.
     Repeat(Vec<RowChange>),
-    /// The expectation with this index did not hold; the index after the last one means that a limit was reached.
-    Unexpected(usize),
+    /// It was refused.
+    Rejected(Rejection),
 }
 
 /// Sends a change to a registry, once.
@@ -303,7 +300,7 @@ async fn submitted(app: &App, registry: EntityKey, reply: Reply<Registry>) -> Re
     match reply {
         Ok(Answer::Done(())) => Ok(ChangeOutcome::Done),
         Ok(Answer::Repeat(effect)) => Ok(ChangeOutcome::Repeat(changes(app, registry, effect.first).await?)),
-        Err(Refusal::Rejected(unexpected)) => Ok(ChangeOutcome::Unexpected(unexpected.0)),
+        Err(Refusal::Rejected(rejection)) => Ok(ChangeOutcome::Rejected(rejection)),
         Err(refusal) => Err(problem_of(refusal, |_| contended())),
     }
 }
