@@ -39,7 +39,7 @@ mod configured;
 mod read;
 mod residents;
 
-pub use read::{Readable, Stretch, stored_state};
+pub use read::{KeyedEffect, Readable, Stretch, stored_state};
 use residents::Residents;
 
 /// How often idle entities are searched.

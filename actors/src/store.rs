@@ -27,6 +27,7 @@ mod due;
 #[cfg(any(test, feature = "test-support"))]
 pub mod faulty;
 pub mod inventory;
+mod key_row;
 pub mod memory;
 mod pages;
 mod seq_range;
@@ -34,6 +35,7 @@ mod seq_range;
 pub use cause::Cause;
 pub use commit::{AlarmChange, Commit, CommitWatch, Done, Outcome};
 pub use due::{Due, DuePage};
+pub use key_row::{KeyEffect, KeyHash, KeyRow};
 pub use pages::Pages;
 pub use seq_range::SeqRange;
 
@@ -117,37 +119,6 @@ pub struct ViewWrite {
     pub key: Bytes,
     /// The new value.
     pub value: Option<Bytes>,
-}
-
-/// The hash of an idempotency key, scoped to an entity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyHash(pub [u8; 16]);
-
-/// The stored effect of an idempotency key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyRow {
-    /// The request it came with.
-    pub fingerprint: [u8; 16],
-    /// The events of its effect.
-    pub events: SeqRange,
-    /// When; it is forgotten [`crate::limits::KEY_KEPT_MILLIS`] later.
-    pub at: Millis,
-}
-
-impl KeyRow {
-    /// A held key: it had no effect, and requests up to this claim can have none with it; see
-    /// [`claims`](crate::workflows::claims).
-    #[must_use]
-    pub fn held(fingerprint: [u8; 16], claim: u64, at: Millis) -> Self {
-        // No event has the sequence 0, so this is no effect.
-        Self { fingerprint, events: SeqRange::new(0, claim), at }
-    }
-
-    /// Up to which claim the key is held; `None`: it has had its effect.
-    #[must_use]
-    pub fn held_upto(&self) -> Option<u64> {
-        (self.events.first == 0).then_some(self.events.last)
-    }
 }
 
 /// The stored data from which an entity is activated.

@@ -2,7 +2,7 @@
 
 use actors::clock::Millis;
 use actors::id::{EntityKey, half};
-use actors::store::{KeyHash, KeyRow, SeqRange};
+use actors::store::{KeyEffect, KeyHash, KeyRow, SeqRange};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -57,19 +57,21 @@ impl<'de> Deserialize<'de> for Name {
     }
 }
 
-/// The effect of an idempotency key: its hash, the fingerprint, first and last event, when.
+/// An idempotency key: its hash, the fingerprint, the first and the last event of its stored effect, when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Key(Blob, Blob, u64, u64, u64);
 
 impl Key {
     pub(super) fn new(hash: KeyHash, row: KeyRow) -> Self {
         let blob = |bytes: &[u8]| Blob(Bytes::copy_from_slice(bytes));
-        Self(blob(&hash.0), blob(&row.fingerprint), row.events.first, row.events.last, row.at.0)
+        let stored = row.effect.to_stored();
+        Self(blob(&hash.0), blob(&row.fingerprint), stored.first, stored.last, row.at.0)
     }
 
     /// `None` if a hash has the wrong length.
     pub(super) fn read(&self) -> Option<(KeyHash, KeyRow)> {
-        let row = KeyRow { fingerprint: self.1.hash()?, events: SeqRange::new(self.2, self.3), at: Millis(self.4) };
+        let effect = KeyEffect::from_stored(SeqRange::new(self.2, self.3));
+        let row = KeyRow { fingerprint: self.1.hash()?, effect, at: Millis(self.4) };
         Some((KeyHash(self.0.hash()?), row))
     }
 }
@@ -165,10 +167,7 @@ mod tests {
             number: 3,
             records: vec![(true, Blob(Bytes::from_static(b"\xff")))],
             state: None,
-            keys: vec![Key::new(
-                KeyHash([1; 16]),
-                KeyRow { fingerprint: [2; 16], events: SeqRange::upto(2), at: Millis(9) },
-            )],
+            keys: vec![Key::new(KeyHash([1; 16]), KeyRow::new([2; 16], SeqRange::upto(2), Millis(9)))],
             rows: Vec::new(),
             views: Vec::new(),
             alarm: None,

@@ -51,7 +51,7 @@ impl Promise {
         let at = Millis(self.at);
         let row = match self.held {
             Some(claim) => KeyRow::held(fingerprint, claim, at),
-            None => KeyRow { fingerprint, events: SeqRange::counted(first, self.events.len()), at },
+            None => KeyRow::new(fingerprint, SeqRange::counted(first, self.events.len()), at),
         };
         Some((KeyHash(self.hash.hash()?), row))
     }
@@ -95,10 +95,10 @@ async fn promise(
         held: row.held_upto(),
         events: Vec::new(),
     };
-    if promise.held.is_some() {
+    let Some(events) = row.events() else {
         return Ok(Some(promise).filter(|_| workspace.is_none()));
-    }
-    let scan = LogScan { range: row.events, order: Order::Asc, limit: MAX_EVENTS };
+    };
+    let scan = LogScan { range: events, order: Order::Asc, limit: MAX_EVENTS };
     let records = retry_transient(RETRY_TIMEOUT, || store.read_log(EntityKey::INSTALLATION, scan)).await?;
     let mut is_wanted = workspace.is_none();
     for record in records {

@@ -1,5 +1,6 @@
 //! A command in flight: its key, trace and permit, and its answer.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -24,15 +25,15 @@ pub struct KeyUse {
     /// The entity at which the key is claimed first, because its scope is wider than the entity with the effect; see
     /// [`claims`](crate::workflows::claims).
     pub home: Option<EntityKey>,
-    /// The claim that covers the command; 0 where it needs none.
-    pub(crate) claim: u64,
+    /// The number of the claim that covers the command, if it needs one.
+    pub(crate) claim: Option<NonZeroU64>,
 }
 
 impl KeyUse {
     /// A key whose scope lies within the entity that has the effect.
     #[must_use]
     pub fn within(hash: KeyHash, fingerprint: [u8; 16]) -> Self {
-        Self { hash, fingerprint, home: None, claim: 0 }
+        Self { hash, fingerprint, home: None, claim: None }
     }
 
     /// A key with a wider scope, which is claimed at `home` first.

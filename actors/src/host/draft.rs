@@ -1,5 +1,6 @@
 //! A draft: what commands of a batch do to a copy of the state, before it is committed.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use crate::id::EntityKey;
 use crate::limits;
 use crate::machine::{Change, Decision, DecisionContext, Effects, Machine, Need, ReadSet, Record, Undecided};
 use crate::store::{
-    AlarmChange, Commit, CommitId, KeyHash, KeyRow, NewRecord, Redaction, RowWrite, SeqRange, ViewWrite,
+    AlarmChange, Commit, CommitId, KeyEffect, KeyHash, KeyRow, NewRecord, Redaction, RowWrite, SeqRange, ViewWrite,
 };
 use crate::trace::{Span, TraceContext, names};
 
@@ -22,11 +23,11 @@ use super::{EntityCache, Resident, telemetry};
 
 /// The answer to a request whose key was used before; `None`: it must be decided.
 fn known_to<M: Machine>(key: KeyUse, row: KeyRow) -> Option<Reply<M>> {
-    match row.held_upto() {
-        Some(claim) if key.claim > claim => None,
-        Some(_) => Some(Err(Refusal::KeyHeld)),
-        None if key.fingerprint == row.fingerprint => Some(Ok(Answer::Repeat(row.events))),
-        None => Some(Err(Refusal::KeyReused)),
+    match row.effect {
+        KeyEffect::Held { claim } if key.claim.is_some_and(|own| own.get() > claim) => None,
+        KeyEffect::Held { .. } => Some(Err(Refusal::KeyHeld)),
+        KeyEffect::Events(events) if key.fingerprint == row.fingerprint => Some(Ok(Answer::Repeat(events))),
+        KeyEffect::Events(_) => Some(Err(Refusal::KeyReused)),
     }
 }
 
@@ -95,8 +96,8 @@ impl<M: Effects> Draft<M> {
         }
         let Some(command) = &envelope.command else {
             // Held, so that a request whose claim was overtaken has no effect with the key.
-            let claim = envelope.key.map(|key| key.claim);
-            self.remember(envelope, self.next_seq, claim, now, reads);
+            let claim = envelope.key.and_then(|key| key.claim).map_or(0, NonZeroU64::get);
+            self.remember(envelope, self.next_seq, Some(claim), now, reads);
             return Ok(Err(Refusal::KeyHeld));
         };
         let context = self.context_of(resident, envelope, command, now);
@@ -224,7 +225,7 @@ impl<M: Machine> Draft<M> {
     fn remember(&mut self, envelope: &Envelope<M>, first: u64, holds: Option<u64>, now: Millis, reads: &mut ReadSet) {
         let Some(KeyUse { hash, fingerprint, .. }) = envelope.key else { return };
         self.last_at = now;
-        let effect = KeyRow { fingerprint, events: SeqRange::new(first, self.next_seq - 1), at: now };
+        let effect = KeyRow::new(fingerprint, SeqRange::new(first, self.next_seq - 1), now);
         let row = holds.map_or(effect, |claim| KeyRow::held(fingerprint, claim, now));
         if self.has_more {
             reads.write_key(hash, row);

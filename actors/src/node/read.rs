@@ -17,8 +17,7 @@ use crate::machine::{Machine, Record};
 use crate::memories::Memory;
 use crate::message::Overlay;
 use crate::store::{
-    KeyHash, KeyRange, KeyRow, Loaded, LogScan, Order, Pages, ReadLevel, Row, Scan, SeqRange, Store, StoreError, Table,
-    View,
+    KeyHash, KeyRange, Loaded, LogScan, Order, Pages, ReadLevel, Row, Scan, SeqRange, Store, StoreError, Table, View,
 };
 use crate::tables::{ATTACHED, CALLS, DETAILS, MEMORIES, OVERLAYS, REPLAYS, REQUESTED_TURNS, TURNS};
 use crate::usage::{Day, Used};
@@ -59,6 +58,15 @@ pub struct Readable<E> {
     pub events: Vec<Record<E>>,
     /// The unreadable ones, by sequence, and why.
     pub damaged: Vec<(u64, StoreError)>,
+}
+
+/// The effect that an idempotency key has had in an entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyedEffect {
+    /// The request that the key came with, hashed.
+    pub fingerprint: [u8; 16],
+    /// The events that the request added; the range is empty if it added none.
+    pub events: SeqRange,
 }
 
 /// The changes of one message, by its sequence, or why they cannot be read.
@@ -347,10 +355,10 @@ impl Node {
     /// # Errors
     ///
     /// `StoreError` if the store, or the stored data, cannot be read.
-    pub async fn key(&self, entity: EntityKey, key: KeyHash) -> Result<Option<KeyRow>, StoreError> {
+    pub async fn key(&self, entity: EntityKey, key: KeyHash) -> Result<Option<KeyedEffect>, StoreError> {
         let row = self.store.find_key(entity, key).await?;
-        let row = row.filter(|row| row.held_upto().is_none());
-        Ok(row.filter(|row| self.now().since(row.at) < limits::KEY_KEPT_MILLIS))
+        let row = row.filter(|row| self.now().since(row.at) < limits::KEY_KEPT_MILLIS);
+        Ok(row.and_then(|row| Some(KeyedEffect { fingerprint: row.fingerprint, events: row.events()? })))
     }
 
     /// The usage of models in a workspace on a day, by agent.

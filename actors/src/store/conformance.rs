@@ -186,7 +186,7 @@ fn range(after: Option<&str>, before: Option<&str>) -> KeyRange {
 }
 
 fn key_row(first: u64, last: u64) -> KeyRow {
-    KeyRow { fingerprint: [7; 16], events: SeqRange::new(first, last), at: Millis(1_000) }
+    KeyRow::new([7; 16], SeqRange::new(first, last), Millis(1_000))
 }
 
 fn key(byte: u8) -> KeyHash {

@@ -22,6 +22,7 @@
 
 use std::convert::Infallible;
 use std::fmt::Debug;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,20 +131,20 @@ pub(crate) async fn ask<M: Effects>(
 ) -> Reply<M> {
     let Some(key) = context.key else { return directory.ask(node, entity, command, context).await };
     let claimer = Claimer { node, key, target: entity, trace: context };
-    let mut claim = 0;
+    let mut claim = None;
     let mut lost = None;
     let mut round = 0;
     while round < MAX_ROUNDS {
         if key.home.is_some() {
             // On the heap, like `overtake` below: nearly no command needs it, and all of them would reserve space.
-            claim = Box::pin(claimer.claim(lost, &mut round)).await.map_err(anywhere)?;
+            claim = NonZeroU64::new(Box::pin(claimer.claim(lost, &mut round)).await.map_err(anywhere)?);
         } else if let Some(number) = lost {
             // At its home a request needs no claim, only a higher number than those that it finds there.
-            claim = number;
+            claim = NonZeroU64::new(number);
         }
         let context = CommandContext { key: Some(KeyUse { claim, ..key }), ..context };
         match directory.ask(node, entity, Arc::clone(&command), context).await {
-            Err(Refusal::KeyHeld) if key.home.is_some() => lost = Some(claim),
+            Err(Refusal::KeyHeld) if key.home.is_some() => lost = claim.map(NonZeroU64::get),
             Err(Refusal::KeyHeld) => {
                 lost = Some(Box::pin(claimer.overtake(entity, &mut round)).await.map_err(anywhere)?);
             }
@@ -209,7 +210,7 @@ impl Claimer<'_> {
         let KeyUse { hash, fingerprint, .. } = self.key;
         let claiming = Claiming { key: hash, fingerprint, target: self.target, over };
         // A hold of the key does not refuse a claim, which is about just that.
-        let key = Some(KeyUse { home: None, claim: u64::MAX, ..self.key });
+        let key = Some(KeyUse { home: None, claim: Some(NonZeroU64::MAX), ..self.key });
         let context = CommandContext { key, ..self.trace };
         let answer = self.node.conversations.ask(self.node, home, claiming.command(), context).await;
         match typed::<_, Claiming>(answer) {
@@ -251,7 +252,7 @@ impl Claimer<'_> {
                 Some(Some(_)) | None => sleep(patience / MAX_CHECKS).await,
             }
         }
-        let key = Some(KeyUse { home: None, claim: claim.number, ..self.key });
+        let key = Some(KeyUse { home: None, claim: NonZeroU64::new(claim.number), ..self.key });
         let node = self.node;
         let context = CommandContext { key, ..self.trace };
         match claim.target.kind {

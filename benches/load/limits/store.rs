@@ -63,7 +63,7 @@ fn next(client: u32, nth: u64) -> Commit {
     let expected = (round > 0).then_some(Head { seq: round, commit: round });
     Commit {
         records: vec![NewRecord { event: true, payload: Bytes::from_static(&RECORD) }],
-        keys: vec![(KeyHash(id), KeyRow { fingerprint: [9; 16], events: SeqRange::one(round + 1), at })],
+        keys: vec![(KeyHash(id), KeyRow::new([9; 16], SeqRange::one(round + 1), at))],
         ..Commit::on(entity, expected, CommitId(id), at)
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn commit() -> Result<Once, Error> {
         id[8..].copy_from_slice(&nth.to_be_bytes());
         let commit = Commit {
             records: vec![NewRecord { event: true, payload: payload.clone() }],
-            keys: vec![(KeyHash(id), KeyRow { fingerprint: [9; 16], events: SeqRange::one(nth), at: NOW })],
+            keys: vec![(KeyHash(id), KeyRow::new([9; 16], SeqRange::one(nth), NOW))],
             ..Commit::on(entity(), head, CommitId(id), NOW)
         };
         let (done, outcome) = mpsc::sync_channel(1);

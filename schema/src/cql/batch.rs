@@ -223,8 +223,9 @@ impl<'a> Attempt<'a> {
         )));
         for (hash, row) in &self.commit.keys {
             prepared.push(&statements.put_key);
-            let first = signed(row.events.first);
-            let last = signed(row.events.last);
+            let stored = row.effect.to_stored();
+            let first = signed(stored.first);
+            let last = signed(stored.last);
             let at = signed(row.at.0);
             values.push(Values::Key((entity, bucket, &hash.0[..], &row.fingerprint[..], first, last, at)));
         }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use actors::clock::Millis;
 use actors::id::EntityKey;
-use actors::store::{KeyHash, KeyRange, KeyRow, Order, Row, Scan, SeqRange, StoreError, Table};
+use actors::store::{KeyEffect, KeyHash, KeyRange, KeyRow, Order, Row, Scan, SeqRange, StoreError, Table};
 use bytes::Bytes;
 use scylla::DeserializeRow;
 use scylla::statement::prepared::PreparedStatement;
@@ -37,7 +37,7 @@ struct StoredRow {
 pub(super) fn key_row(fingerprint: &[u8], first: i64, last: i64, at: i64) -> Result<KeyRow, StoreError> {
     Ok(KeyRow {
         fingerprint: sixteen(fingerprint)?,
-        events: SeqRange::new(unsigned(first), unsigned(last)),
+        effect: KeyEffect::from_stored(SeqRange::new(unsigned(first), unsigned(last))),
         at: Millis(unsigned(at)),
     })
 }
@@ -139,8 +139,9 @@ impl CqlStore {
                 // The caller takes the effect as acknowledged and reads it, so it must be settled first. An effect
                 // without events is certainly settled only once the next event is. A row that only holds the key has no
                 // effect: its commit is decided, which suffices, and a refusal because of it is settled separately.
-                let is_effect = found.held_upto().is_none();
-                if is_effect && !self.known_heads().has_settled(entity, found.events.last.max(found.events.first)) {
+                if let Some(events) = found.events()
+                    && !self.known_heads().has_settled(entity, events.last.max(events.first))
+                {
                     self.settle_bucket(entity, bucket).await?;
                 }
                 return Ok(Some(found));

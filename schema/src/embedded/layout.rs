@@ -21,7 +21,7 @@
 
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey, Kind};
-use actors::store::{Cause, Due, Head, KeyHash, KeyRow, SeqRange, StoreError, Table, View};
+use actors::store::{Cause, Due, Head, KeyEffect, KeyHash, KeyRow, SeqRange, StoreError, Table, View};
 
 /// The key of the heartbeat row in `log`, `rows` and `keys`, and of the chain in `index`.
 pub(super) const META: [u8; 1] = [0];
@@ -144,9 +144,8 @@ pub(super) fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Option<&'a [u8]> {
 pub(super) fn key_row(row: KeyRow) -> Vec<u8> {
     let mut value = Vec::with_capacity(16 + 24 + 4);
     value.extend_from_slice(&row.fingerprint);
-    [row.events.first, row.events.last, row.at.0]
-        .iter()
-        .for_each(|number| value.extend_from_slice(&number.to_le_bytes()));
+    let stored = row.effect.to_stored();
+    [stored.first, stored.last, row.at.0].iter().for_each(|number| value.extend_from_slice(&number.to_le_bytes()));
     value
 }
 
@@ -156,7 +155,7 @@ pub(super) fn read_key_row(value: &[u8]) -> Option<KeyRow> {
     let mut fields = Fields(rest);
     let row = KeyRow {
         fingerprint: *fingerprint,
-        events: SeqRange::new(fields.u64()?, fields.u64()?),
+        effect: KeyEffect::from_stored(SeqRange::new(fields.u64()?, fields.u64()?)),
         at: Millis(fields.u64()?),
     };
     fields.end().then_some(row)
@@ -275,8 +274,9 @@ mod tests {
 
     #[test]
     fn an_idempotency_row_is_read_back() {
-        let row = KeyRow { fingerprint: [3; 16], events: SeqRange::upto(1 << 50), at: Millis(99) };
-        assert_eq!(read_key_row(&key_row(row)), Some(row));
+        for row in [KeyRow::new([3; 16], SeqRange::upto(1 << 50), Millis(99)), KeyRow::held([3; 16], 2, Millis(99))] {
+            assert_eq!(read_key_row(&key_row(row)), Some(row));
+        }
         assert_eq!(read_key_row(&[]), None);
     }
 }

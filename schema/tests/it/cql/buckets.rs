@@ -96,13 +96,13 @@ async fn a_key_that_was_used_again_is_listed_as_it_is_now() {
     let Some(store) = store_of(3).await else { return };
     let entity = entity();
     let hash = KeyHash([7; 16]);
-    let key = |seq| (hash, KeyRow { fingerprint: [1; 16], events: SeqRange::one(seq), at: SystemClock.now() });
+    let key = |seq| (hash, KeyRow::new([1; 16], SeqRange::one(seq), SystemClock.now()));
     for n in 1..=3 {
         applied(&store, Commit { keys: vec![key(u64::from(n))], ..nth(entity, n) }).await;
-        let found = store.find_key(entity, hash).await.unwrap().map(|row| row.events.last);
+        let found = store.find_key(entity, hash).await.unwrap().and_then(|row| row.events()).map(|events| events.last);
         let listed: Vec<_> =
-            store.keys(entity, None, 10).await.unwrap().into_iter().map(|(_, row)| row.events.last).collect();
-        assert_eq!((found, listed), (Some(u64::from(n)), vec![u64::from(n)]));
+            store.keys(entity, None, 10).await.unwrap().iter().filter_map(|(_, row)| row.events()).collect();
+        assert_eq!((found, listed), (Some(u64::from(n)), vec![SeqRange::one(u64::from(n))]));
     }
 }
 
@@ -119,7 +119,7 @@ async fn an_entity_is_settled_once_unless_this_process_saw_it_applied() {
     let Some(server) = bed::server() else { return };
     let entity = entity();
     let key = KeyHash([7; 16]);
-    let keys = vec![(key, KeyRow { fingerprint: [1; 16], events: SeqRange::one(1), at: Millis(1) })];
+    let keys = vec![(key, KeyRow::new([1; 16], SeqRange::one(1), Millis(1)))];
     let state = Some(Bytes::from_static(b"state"));
     let first = Commit { keys, state: state.clone(), ..nth(entity, 1) };
     for n in 1..=3 {
@@ -146,7 +146,10 @@ async fn an_entity_is_settled_once_unless_this_process_saw_it_applied() {
     let fourth = another(server.nodes(), 1_000).await;
     for settled in [1, 0] {
         let (counted, found) = settling(&fourth, fourth.find_key(entity, key)).await;
-        assert_eq!((counted, found.unwrap().map(|row| row.events.last)), (settled, Some(1)));
+        assert_eq!(
+            (counted, found.unwrap().and_then(|row| row.events()).map(|events| events.last)),
+            (settled, Some(1))
+        );
     }
     let (settled, head) = settling(&third, third.head(entity, ReadLevel::Settled)).await;
     assert_eq!((settled, head.unwrap()), (1, Some(Head { seq: 5, commit: 5 })));
@@ -162,13 +165,20 @@ async fn a_key_without_events_is_settled_until_the_next_event_is() {
     let entity = entity();
     let marked = KeyHash([7; 16]);
     let held = KeyHash([8; 16]);
-    let row = |first, last| KeyRow { fingerprint: [1; 16], events: SeqRange::new(first, last), at: SystemClock.now() };
+    let row = |first, last| KeyRow::new([1; 16], SeqRange::new(first, last), SystemClock.now());
     applied(&store, nth(entity, 1)).await;
     let other = another(server.nodes(), 1_000).await;
     other.load(entity, ReadLevel::Settled).await.unwrap();
     let mark = vec![NewRecord { event: false, payload: Bytes::from_static(b"a mark") }];
-    applied(&store, Commit { keys: vec![(marked, row(2, 1)), (held, row(0, 9))], records: mark, ..nth(entity, 2) })
-        .await;
+    applied(
+        &store,
+        Commit {
+            keys: vec![(marked, row(2, 1)), (held, KeyRow::held([1; 16], 9, SystemClock.now()))],
+            records: mark,
+            ..nth(entity, 2)
+        },
+    )
+    .await;
     for (key, settled) in [(held, 0), (marked, 1), (held, 0)] {
         assert_eq!(settling(&other, other.find_key(entity, key)).await.0, settled, "{key:?}");
     }

@@ -58,7 +58,7 @@ fn content(n: u64, number: u64, head: Option<Head>) -> actors::store::Commit {
     let mut next = events(entity(n), head, &[&format!("{n}/{number}/a"), &format!("{n}/{number}/b")]);
     let text = Bytes::from(format!("{n}/{number}"));
     let seq = head.map_or(0, |head| head.seq);
-    let row = KeyRow { fingerprint: [n as u8; 16], events: SeqRange::new(seq + 1, seq + 2), at: Millis(u64::MAX / 2) };
+    let row = KeyRow::new([n as u8; 16], SeqRange::new(seq + 1, seq + 2), Millis(u64::MAX / 2));
     next.keys = vec![(name(n, number), row)];
     next.rows = vec![
         RowWrite { table: Table(1), key: text.clone(), value: Some(text.clone()) },
