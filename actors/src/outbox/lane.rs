@@ -287,9 +287,33 @@ pub struct EarlierEnd {
     /// How it ended.
     #[n(0)]
     pub end: End,
-    /// The URL, as in [`Delivery::url`].
-    #[n(1)]
-    pub url: String,
+    /// The URL, if it was ever known.
+    #[cbor(n(1), with = "known_url")]
+    pub url: Option<String>,
+}
+
+impl EarlierEnd {
+    pub(super) fn of(ended: &Delivery) -> Self {
+        Self { end: ended.end, url: Some(ended.url.clone()).filter(|url| !url.is_empty()) }
+    }
+}
+
+/// An unknown URL is stored as an empty one.
+mod known_url {
+    use minicbor::encode::Write;
+    use minicbor::{Decoder, Encoder};
+
+    pub(super) fn encode<C, W: Write>(
+        url: &Option<String>,
+        e: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.str(url.as_deref().unwrap_or_default())?.ok()
+    }
+
+    pub(super) fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Option<String>, minicbor::decode::Error> {
+        Ok(Some(d.str()?).filter(|url| !url.is_empty()).map(str::to_owned))
+    }
 }
 
 /// Distinguishes URLs in a lane's row.
@@ -408,6 +432,16 @@ mod tests {
         assert!(!ended(End::Delivered, &[None]).was_tried_at("https://example.com/other"));
         assert!(ended(End::Failed, &[Some("timeout")]).was_tried_at(url));
         assert!(!ended(End::Failed, &[Some("timeout"), no_more]).was_tried_at(url));
+    }
+
+    #[test]
+    fn an_unknown_url_of_an_earlier_end_is_stored_as_an_empty_one() {
+        for (url, stored) in [(None, ""), (Some("https://example.com/".to_owned()), "https://example.com/")] {
+            let was = EarlierEnd { end: End::Failed, url };
+            let bytes = minicbor::to_vec(&was).unwrap();
+            assert_eq!(bytes, minicbor::to_vec((End::Failed, stored)).unwrap());
+            assert_eq!(minicbor::decode::<EarlierEnd>(&bytes).unwrap(), was);
+        }
     }
 
     #[test]

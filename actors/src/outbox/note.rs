@@ -55,9 +55,10 @@ impl Ended {
         keep(&mut attempts, Attempt::not_made(now, why));
         let Unsent { happened: at, event, url } = unsent;
         let EarlierEnd { end, url } = match was {
-            Some(was) if !was.url.is_empty() => was,
+            Some(was) if was.url.is_some() => was,
             was => EarlierEnd { end: was.map_or(End::Failed, |was| was.end), url },
         };
+        let url = url.unwrap_or_default();
         let delivery = Delivery { at, event: event.to_owned(), receiver, url, end, attempts };
         self.push(DeliveryKey::new(seq, receiver), delivery);
     }

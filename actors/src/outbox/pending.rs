@@ -88,7 +88,7 @@ impl DeliveryState {
     ) -> Self {
         let head_row = row.filter(|row| row.next == seq);
         let attempts = head_row.map(|row| row.attempts.clone());
-        let last = head_row.and_then(|row| row.url.as_ref().or(row.was.as_ref().map(|was| &was.url)));
+        let last = head_row.and_then(|row| row.url.as_ref().or(row.was.as_ref().and_then(|was| was.url.as_ref())));
         Self {
             id: DeliveryId(ended_key(subject.at, entity, DeliveryKey::new(seq, receiver))),
             receiver,

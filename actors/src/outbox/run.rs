@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::circuit_breaker::SendRequest;
 use super::lane::{Attempt, Lane, LaneRow, RetryRequests, keep};
 use super::retry_signal::{RetryOf, RetrySignal};
-use super::step::{FoundEvent, KnownEvent, NextEvent, TriedEvent};
+use super::step::{FoundEvent, Intent, KnownEvent, NextEvent, TriedEvent};
 use crate::clock::Millis;
 use crate::store::{Order, SeqRange};
 
@@ -267,11 +267,14 @@ impl Run {
     /// The first event was tried at the URL with this [`mark`](super::lane::mark). Attempts at another URL do not count
     /// for it, since each URL has its own schedule. A requested attempt counts only if it is the first one, so
     /// that requests during an outage do not put off the scheduled attempts.
-    pub(super) fn tried(&mut self, attempt: Attempt, at: u64, is_unscheduled: bool) {
+    pub(super) fn tried(&mut self, attempt: Attempt, at: u64, lane_intent: Intent) {
         if self.row.tried_at.is_some_and(|before| before != at) {
             (self.row.tries, self.row.scheduled_at, self.row.failing_since) = (0, None, None);
         }
-        self.row.tries = if is_unscheduled { self.row.tries.max(1) } else { self.row.tries + 1 };
+        self.row.tries = match lane_intent {
+            Intent::Requested => self.row.tries.max(1),
+            Intent::Scheduled => self.row.tries + 1,
+        };
         (self.row.tried_at, self.is_handed_over, self.row.was) = (Some(at), false, None);
         keep(&mut self.row.attempts, attempt);
     }
@@ -305,8 +308,8 @@ impl Run {
 
     /// An attempt at the first event has failed, after which the schedule makes the next one at `at`. One that was not
     /// of the schedule moves its next one only if the receiver's `Retry-After` says so.
-    pub(super) fn wait_for_schedule(&mut self, at: Millis, is_unscheduled: bool, now: Millis) {
-        let scheduled = self.row.scheduled_at.filter(|scheduled| is_unscheduled && *scheduled > now);
+    pub(super) fn wait_for_schedule(&mut self, at: Millis, lane_intent: Intent, now: Millis) {
+        let scheduled = self.row.scheduled_at.filter(|scheduled| lane_intent == Intent::Requested && *scheduled > now);
         let deferred_until = self.row.deferred_until.unwrap_or_default();
         let at = scheduled.map_or(at, |scheduled| scheduled.min(at).max(deferred_until));
         self.row.scheduled_at = Some(at);

@@ -211,7 +211,7 @@ impl LaneChange {
     /// About how many bytes it adds to a commit.
     pub(crate) fn weight(&self) -> usize {
         let of_row = |after: &LaneRow| {
-            let urls = [after.was.as_ref().map(|was| &was.url), after.url.as_ref()];
+            let urls = [after.was.as_ref().and_then(|was| was.url.as_ref()), after.url.as_ref()];
             let urls: usize = urls.into_iter().flatten().map(String::len).sum();
             after.retries_weight() + ATTEMPT_BYTES * after.attempts.len() + urls
         };

@@ -10,15 +10,11 @@ use super::circuit_breaker::SendRequest;
 use super::lane::{Attempt, Lane, Receiver};
 use super::port::{Answer, DeliveryRequest, LogScope, Sends, Undelivered};
 use super::read_log::{self, LogPart};
-use super::receivers::{
-    Configured, DISABLED, Hooks, Subject, UNSUBSCRIBED, Unsendable, destination, is_still_due, is_unsubscribed, off,
-    other_receivers, receivers, url_of,
-};
+use super::receivers::{Hooks, UNSUBSCRIBED, Unsendable, is_unsubscribed, off, receivers, url_of};
 use super::retry_signal::{RetryOf, RetrySignal};
 use super::settings::{self, Settings};
 use crate::clock::Millis;
-use crate::id::{EntityKey, EventId};
-use crate::machine::Record;
+use crate::id::EntityKey;
 use crate::metrics::AttemptEnd;
 use crate::node::Node;
 use crate::store::{Order, SeqRange, StoreError};
@@ -26,9 +22,11 @@ use crate::trace::current;
 
 mod admission;
 mod answer;
+mod pack;
 
 use admission::{Admission, Permits, admit};
 use answer::{Judged, health, judge, report_outcome, wants_no_more};
+use pack::{Packed, Parcel, pack, to_hand_over};
 
 /// The timeout of an attempt, from the first look-up of the receiver's name to its answer.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -69,6 +67,21 @@ pub(super) struct KnownEvent {
     pub(super) is_requested: bool,
 }
 
+/// Why an attempt is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Intent {
+    /// The schedule makes it.
+    Scheduled,
+    /// A retry was requested.
+    Requested,
+}
+
+impl Intent {
+    fn of(is_requested: bool) -> Self {
+        if is_requested { Self::Requested } else { Self::Scheduled }
+    }
+}
+
 /// An event that was tried, and may be for the receiver no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TriedEvent {
@@ -91,15 +104,8 @@ pub(super) struct Unsent {
     pub(super) happened: Millis,
     /// Its type.
     pub(super) event: &'static str,
-    /// Its URL; empty if it is no longer known.
-    pub(super) url: String,
-}
-
-impl Unsent {
-    /// With its last URL, if the current one is unknown.
-    pub(super) fn or_at(self, last: Option<String>) -> Self {
-        if self.url.is_empty() { Self { url: last.unwrap_or_default(), ..self } } else { self }
-    }
+    /// The URL of its receiver, if that still has one.
+    pub(super) url: Option<String>,
 }
 
 /// An event that the lane also carried for this receiver, and does not send there.
@@ -165,8 +171,8 @@ pub(super) struct Tried {
     pub(super) url: String,
     pub(super) attempt: Attempt,
     pub(super) verdict: Verdict,
-    /// A retry on the lane was requested, so the attempt is not one of the schedule.
-    pub(super) is_unscheduled: bool,
+    /// `Requested` if a retry of any event on the lane was requested: then the attempt is not one of the schedule.
+    pub(super) lane_intent: Intent,
 }
 
 /// The verdict of an attempt on the delivery.
@@ -247,47 +253,24 @@ async fn search<M: Sends>(
         let is_for_it = all.iter().any(|(receiver, _)| *receiver == lane.receiver);
         let tried = tried.filter(|tried| tried.seq == record.seq);
         let event = FoundEvent { seq: record.seq, at: record.at };
-        let mut goes = false;
+        let mut is_sent = false;
         match tried {
             _ if off == Some(Unsendable::Deleted) => {}
             Some(TriedEvent { is_requested: false, .. }) if is_unsubscribed(lane.receiver, &subject, &configured) => {
-                let url = url_of(lane.receiver, &configured, None).unwrap_or_default().to_owned();
+                let url = url_of(lane.receiver, &configured, None).map(str::to_owned);
                 let unsent = Unsent { happened: subject.at, event: subject.event, url };
                 lost = Some(Lost { why: UNSUBSCRIBED, unsent });
             }
             _ if is_for_it || tried.is_some() => {
-                goes = true;
+                is_sent = true;
                 events.push(event);
             }
             _ => {}
         }
-        let to = url_of(lane.receiver, &configured, None).filter(|_| goes && off.is_none());
+        let to = url_of(lane.receiver, &configured, None).filter(|_| is_sent && off.is_none());
         handed_over.extend(to_hand_over(lane, to, event, &subject, &configured, of_message.as_deref()));
     }
     Ok(StepOutcome { step: Step::Found { events, upto, lost }, handed_over })
-}
-
-/// Whether the event's destination `to` is unchanged since it happened.
-fn is_as_before(receiver: Receiver, to: Option<&str>, subject: &Subject, configured: &Configured<'_>) -> bool {
-    to.is_some() && !configured.may_have_changed(receiver, subject.at)
-}
-
-/// The other receivers of an event that a lane now sends to `to`, if anywhere. There are none if nothing has changed
-/// since the event, if it is sent again, or if it is for the URL of a message.
-fn to_hand_over(
-    lane: Lane,
-    to: Option<&str>,
-    event: FoundEvent,
-    subject: &Subject,
-    configured: &Configured<'_>,
-    hooks: Option<&Hooks>,
-) -> Vec<HandedOver> {
-    let is_as_before = is_as_before(lane.receiver, to, subject, configured);
-    if lane.again.is_some() || is_as_before || matches!(lane.receiver, Receiver::Message(_) | Receiver::Callback(_)) {
-        return Vec::new();
-    }
-    let handed_over = other_receivers(lane.receiver, to, subject, configured, hooks);
-    handed_over.into_iter().map(|(receiver, url)| HandedOver { receiver, url: url.to_owned(), event }).collect()
 }
 
 /// Sends one event to one receiver, unless the receiver is paused or the event has no destination.
@@ -309,10 +292,11 @@ async fn send<M: Sends>(
         Ok(admission) => admission,
         Err(at) => return Ok(Step::Later(at).into()),
     };
-    let wanted = known.is_requested || requested == Some(RetryOf::Head) || lane.again.is_some();
-    let (request, subject) = match pack::<M>(route, lane, hooks, known, wanted).await? {
-        Ok(packed) => packed,
-        Err(not_sent) => return Ok(not_sent),
+    let is_requested = known.is_requested || requested == Some(RetryOf::Head) || lane.again.is_some();
+    let intent = Intent::of(is_requested);
+    let Parcel { request, subject } = match pack::<M>(route, lane, hooks, known, intent).await? {
+        Packed::Ready(parcel) => *parcel,
+        Packed::NotSent(outcome) => return Ok(outcome),
     };
     let url = request.url.clone();
     let telemetry = AttemptTelemetry::begin(node, &request, &subject, receiver, known.attempt);
@@ -323,8 +307,10 @@ async fn send<M: Sends>(
     // on the way to it is not, but its result still counts for the endpoint.
     let wants_no_more = match verdict {
         Verdict::Arrived | Verdict::Moved => false,
-        Verdict::Refused { .. } => wants_no_more(route, receiver, &subject, &url, lane.again.is_some()).await,
-        Verdict::Gone => wants_no_more(route, receiver, &subject, &url, wanted).await,
+        Verdict::Refused { .. } => {
+            wants_no_more(route, receiver, &subject, &url, Intent::of(lane.again.is_some())).await
+        }
+        Verdict::Gone => wants_no_more(route, receiver, &subject, &url, intent).await,
     };
     let verdict = if wants_no_more { Verdict::Moved } else { verdict };
     let health = health(receiver, verdict, outcome);
@@ -334,71 +320,10 @@ async fn send<M: Sends>(
         attempt_telemetry::log_health_change(route.entity, receiver, &url, change);
     };
     current::within(trace, reporting).await;
-    let is_unscheduled = send_request.retry_requested || requested.is_some();
+    let lane_intent = Intent::of(send_request.retry_requested || requested.is_some());
     let happened = subject.at;
     let event = subject.event;
-    Ok(Step::Tried(Tried { happened, event, url, attempt, verdict, is_unscheduled }).into())
-}
-
-/// Reads the event and its destination now: settings may have changed while it waited for a permit. Only an event that
-/// is about to be sent is held in memory. `Err`: it has no destination. An event `wanted` by a request of its own goes
-/// to its endpoint whatever that subscribes to.
-async fn pack<M: Sends>(
-    route: &Route,
-    lane: Lane,
-    mut hooks: Option<Arc<Hooks>>,
-    known: KnownEvent,
-    wanted: bool,
-) -> Result<Result<(DeliveryRequest, Subject), StepOutcome>, StoreError> {
-    let node = &route.node;
-    let receiver = lane.receiver;
-    let Some((record, subject)) = event::<M>(route, known.seq).await? else {
-        return Err(StoreError::Corrupt("an event is missing from the log".into()));
-    };
-    // The message itself may name the receiver's URL; then its channel's secret signs too.
-    if let (None, Some(message)) = (&hooks, subject.message) {
-        hooks = match M::hooks(&record) {
-            Some(own) => Some(Arc::new(own)),
-            None => hooks_of::<M>(node, route.entity, message).await?,
-        };
-    }
-    let settings = settings::read(node, route.entity, &route.scope).await?;
-    let configured = settings.configured();
-    let to = match destination(receiver, &subject, &configured, hooks.as_deref(), node.clock.now()) {
-        // It is dropped, unless it was tried: the search for events finds that out.
-        Ok(_) if !wanted && is_unsubscribed(receiver, &subject, &configured) => Err(Unsendable::Deleted),
-        Ok(_) if !wanted && !is_still_due(receiver, &subject, &configured) => Err(DISABLED),
-        destination => destination,
-    };
-    let url = to.as_ref().ok().map(|to| to.url.as_str());
-    let event = FoundEvent { seq: known.seq, at: record.at };
-    let handed_over = match known.is_handed_over {
-        false => to_hand_over(lane, url, event, &subject, &configured, hooks.as_deref()),
-        true => Vec::new(),
-    };
-    let to = match to {
-        Ok(_) if !handed_over.is_empty() => return Ok(Err(StepOutcome { step: Step::HandsOver, handed_over })),
-        Ok(destination) => destination,
-        Err(why) => {
-            let url = url_of(receiver, &configured, hooks.as_deref()).unwrap_or_default().to_owned();
-            let unsent = Unsent { happened: subject.at, event: subject.event, url };
-            return Ok(Err(StepOutcome { step: Step::NotSent(why, Some(unsent)), handed_over }));
-        }
-    };
-    let request = DeliveryRequest {
-        workspace: Arc::clone(&route.workspace),
-        entity: route.entity,
-        scope: Arc::clone(&route.scope),
-        id: EventId::new(record.at, route.entity.id, record.seq),
-        trace: record.trace,
-        event: M::happened(node, route.entity, record).await?,
-        url: to.url,
-        method: to.method,
-        headers: to.headers,
-        secrets: to.secrets,
-        format: to.format,
-    };
-    Ok(Ok((request, subject)))
+    Ok(Step::Tried(Tried { happened, event, url, attempt, verdict, lane_intent }).into())
 }
 
 /// Makes one attempt; returns it with its outcome.
@@ -427,10 +352,4 @@ async fn attempt(
     };
     let attempt = Attempt { at, status, error: None, duration_millis: duration.as_millis() as u64 };
     (attempt.with_error(error), outcome)
-}
-
-async fn event<M: Sends>(route: &Route, seq: u64) -> Result<Option<(Arc<Record<M::Event>>, Subject)>, StoreError> {
-    let records = route.node.events::<M>(route.entity, SeqRange::one(seq), Order::Asc, 1).await?;
-    let record = records.into_iter().next();
-    Ok(record.and_then(|record| M::subject(&record).map(|subject| (Arc::new(record), subject))))
 }

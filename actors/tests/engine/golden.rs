@@ -396,7 +396,7 @@ fn golden_rows() {
     golden.value("waiting-lane", &waiting);
     golden.value("waiting-lane-asked", &LaneRow { deferred_by: Some(7), ..waiting.clone() });
     golden.value("waiting-lane-tried", &LaneRow { tried_at: Some(7), ..waiting.clone() });
-    let was = Some(EarlierEnd { end: End::Delivered, url: text("https://example.com/hook") });
+    let was = Some(EarlierEnd { end: End::Delivered, url: Some(text("https://example.com/hook")) });
     golden.value("waiting-lane-handed", &LaneRow { handed: Some(true), ..waiting.clone() });
     golden.value("waiting-lane-again", &LaneRow { was, ..waiting.clone() });
     let url = Some(text("https://example.com/hook"));

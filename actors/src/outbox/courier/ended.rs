@@ -10,7 +10,7 @@ use crate::outbox::retry_signal::RetryOf;
 use crate::outbox::run::LostEvent;
 use crate::outbox::schedule::{Failed, Next, next, set_aside};
 use crate::outbox::state::DeliveryKey;
-use crate::outbox::step::{EndedStep, Lost, Step, Tried, Verdict};
+use crate::outbox::step::{EndedStep, Lost, Step, Tried, Unsent, Verdict};
 
 impl<M: Sends> Courier<M> {
     /// Applies the result of a lane's step.
@@ -44,7 +44,7 @@ impl<M: Sends> Courier<M> {
                 let why = if let Unsendable::Off(why) = why { why } else { RECEIVER_DELETED };
                 let tried_at = run.row.url.take();
                 if let (Some(seq), Some(unsent)) = (run.pop(), about) {
-                    let unsent = unsent.or_at(tried_at);
+                    let unsent = Unsent { url: unsent.url.or(tried_at), ..unsent };
                     let attempts = std::mem::take(&mut run.row.attempts);
                     let was = run.row.was.take();
                     let event = NotSent { receiver: lane.receiver, seq, attempts, was };
@@ -73,7 +73,7 @@ impl<M: Sends> Courier<M> {
     fn apply_attempt(&mut self, lane: Lane, tried: Tried, now: Millis, random: u64) {
         let Some(run) = self.runs.get_mut(&lane) else { return };
         let at = tried.attempt.at;
-        run.tried(tried.attempt, mark(&tried.url), tried.is_unscheduled);
+        run.tried(tried.attempt, mark(&tried.url), tried.lane_intent);
         run.row.url = lane.receiver.endpoint().is_none().then(|| tried.url.clone());
         let end = match tried.verdict {
             Verdict::Arrived => {
@@ -97,7 +97,7 @@ impl<M: Sends> Courier<M> {
                     Next::Again { at, deferred_until } => {
                         (run.row.deferred_until, run.row.deferred_by) =
                             (deferred_until, deferred_until.map(|_| mark(&tried.url)));
-                        return run.wait_for_schedule(at, tried.is_unscheduled, now);
+                        return run.wait_for_schedule(at, tried.lane_intent, now);
                     }
                     Next::GiveUp => End::Failed,
                 }

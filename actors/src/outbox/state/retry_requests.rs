@@ -11,7 +11,7 @@ use crate::tables::DELIVERIES;
 /// The lane on which an ended delivery is sent once more, and its row.
 pub(super) fn once_more(seq: u64, ended: &Delivery, now: Millis) -> (Lane, LaneRow) {
     let lane = Lane { receiver: ended.receiver, again: Some(seq) };
-    let was = Some(EarlierEnd { end: ended.end, url: ended.url.clone() });
+    let was = Some(EarlierEnd::of(ended));
     let fresh = LaneRow::new(seq, seq, now).with_request(seq, now);
     (lane, LaneRow { attempts: ended.attempts.clone(), was, ..fresh })
 }

@@ -1,6 +1,6 @@
 //! Evaluates an attempt's result: the receiver's health, and which lanes are notified.
 
-use super::{Permits, Route, Verdict};
+use super::{Intent, Permits, Route, Verdict};
 use crate::clock::Millis;
 use crate::outbox::circuit_breaker::{Health, HealthChange};
 use crate::outbox::lane::Receiver;
@@ -19,20 +19,20 @@ pub(super) fn judge(outcome: Result<Answer, Undelivered>) -> Verdict {
 }
 
 /// Whether the receiver no longer wants the event at the tried URL: it has another URL or, as an endpoint, was deleted,
-/// disabled or, unless the event is `wanted` anyway, given another subscription. `false` if the settings cannot be
+/// disabled or, unless the retry of the event was requested, given another subscription. `false` if the settings cannot be
 /// read.
 pub(super) async fn wants_no_more(
     route: &Route,
     receiver: Receiver,
     subject: &Subject,
     tried: &str,
-    wanted: bool,
+    intent: Intent,
 ) -> bool {
     let Ok(settings) = settings::read(&route.node, route.entity, &route.scope).await else { return false };
     let configured = settings.configured();
     let is_off = || receiver.endpoint().is_some() && off(receiver, &configured).is_some();
     let is_meant = || is_still_due(receiver, subject, &configured) && !is_unsubscribed(receiver, subject, &configured);
-    let is_unwanted = is_off() || !wanted && !is_meant();
+    let is_unwanted = is_off() || intent == Intent::Scheduled && !is_meant();
     is_unwanted || url_of(receiver, &configured, None).is_some_and(|url| url != tried)
 }
 
