@@ -368,10 +368,10 @@ mod tests {
         let (traces, kept, entropy) = traces();
         let underway = Arc::new(Underway::default());
         let traces = traces.listed(Some(Arc::clone(&underway)));
-        let turn = traces.child(&entropy, "turn", SpanKind::Internal, Some(UNASKED));
-        let mut call = traces.child(&entropy, "call", SpanKind::Client, turn.context());
-        call.set("size", 3_usize);
-        call.name(|| "call it".to_owned());
+        let turn_span = traces.child(&entropy, "turn", SpanKind::Internal, Some(UNASKED));
+        let mut call_span = traces.child(&entropy, "call", SpanKind::Client, turn_span.context());
+        call_span.set("size", 3_usize);
+        call_span.name(|| "call it".to_owned());
         let alone = traces.root(&entropy, "deliver", SpanKind::Client, vec![UNASKED]);
         let nameless = traces.child(&entropy, "load", SpanKind::Internal, None);
         let (stages, all) = underway.oldest(3);
@@ -382,7 +382,7 @@ mod tests {
         assert_eq!(&call.attributes[..], &[("size", Value::Integer(3))][..]);
         assert!(!call.context.is_sampled() && !deliver.context.is_sampled() && deliver.parent.is_none());
         assert_eq!(deliver.context.trace_id, UNASKED.trace_id, "the receiver still gets the trace");
-        drop((turn, call, alone));
+        drop((turn_span, call_span, alone));
         nameless.forget();
         assert_eq!(underway.oldest(3).1, 0);
         assert!(kept.spans().is_empty(), "nobody asked for spans of these");

@@ -289,8 +289,11 @@ pub struct EarlierEnd {
     pub end: End,
     /// The URL, if it was ever known.
     #[cbor(n(1), with = "known_url")]
-    pub url: Option<String>,
+    pub url: KnownUrl,
 }
+
+/// A URL, if it is known. The derived encoding would leave out an unknown one if it knew that this is an `Option`.
+pub type KnownUrl = Option<String>;
 
 impl EarlierEnd {
     pub(super) fn of(ended: &Delivery) -> Self {
