@@ -420,7 +420,7 @@ item_id!(/// A memory: whose it is, and which of theirs.
     MemoryId, "mem_");
 
 /// The id of an event's delivery to a receiver: the parts of its key, in the order of
-/// [`ended_key`](crate::outbox::state).
+/// [`ended_key`](crate::outbox::keys::ended_key).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryId(pub [u8; 26]);
 

@@ -42,6 +42,7 @@ use crate::workspace::address_of;
 mod attempt_telemetry;
 mod circuit_breaker;
 mod courier;
+pub mod keys;
 pub mod lane;
 mod listeners;
 mod note;
@@ -60,12 +61,13 @@ mod settings;
 pub mod state;
 mod step;
 
+pub use keys::DeliveryKey;
 pub use lane::{Attempt, Delivery, EarlierEnd, End, Lane, LaneRow, Receiver, RetryRequest};
 pub use listeners::Listeners;
 pub(crate) use port::Sends;
 pub use port::{Answer, Deliverer, DeliveryRequest, Happened, LogChannel, LogOf, LogScope, NoDeliverer, Undelivered};
 pub use sending::Sending;
-pub use state::{DeliveryKey, Outbox, Settlement};
+pub use state::{Outbox, Settlement};
 pub use step::ATTEMPT_TIMEOUT;
 
 /// How often a log line reports damaged events: a damaged log is read every second.

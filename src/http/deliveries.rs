@@ -6,8 +6,8 @@
 
 use actors::directory::{Answer, CommandContext};
 use actors::id::{DeliveryId, EntityKey, Kind};
+use actors::outbox::keys::parse_ended_key;
 use actors::outbox::pending::{self, DeliveryState};
-use actors::outbox::state::parse_ended_key;
 use actors::outbox::{LaneRow, Sending};
 use actors::tables::WEBHOOK_ENDPOINTS;
 use axum::extract::{Path, State};

@@ -2,10 +2,10 @@
 //! deliveries that are given up, and receivers that fail and recover.
 
 use super::circuit_breaker::HealthChange;
+use super::keys::{DeliveryKey, ended_key};
 use super::lane::{Delivery, Receiver};
 use super::port::{Answer, DeliveryRequest, Undelivered};
 use super::receivers::Subject;
-use super::state::{DeliveryKey, ended_key};
 use crate::id::{DeliveryId, EntityKey, EventId};
 use crate::node::Node;
 use crate::trace::{Span, SpanKind, TraceContext, names};

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attempt_telemetry;
+use super::keys::DeliveryKey;
 use super::lane::{Attempt, Delivery, EarlierEnd, End, Receiver, keep};
 use super::port::Sends;
-use super::state::{DeliveryKey, Settlement};
+use super::state::Settlement;
 use super::step::Unsent;
 use crate::clock::Millis;
 use crate::directory::{CommandContext, Refusal};

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::keys::{DeliveryKey, PendingKey, ended_key, parse_ended_key};
 use super::lane::{Attempt, Delivery, End, Lane, LaneRow, Receiver};
 use super::port::Sends;
 use super::read_log::{self, LogPart};
 use super::receivers::{Hooks, Subject, Unsendable, off, receivers, url_of};
 use super::settings::{self, Settings};
-use super::state::{DeliveryKey, PendingKey, Retried, ended_key, parse_ended_key};
+use super::state::Retried;
 use super::step::hooks_of;
 use crate::clock::Millis;
 use crate::contact::Contact;

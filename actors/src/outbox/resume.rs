@@ -11,8 +11,8 @@ use bytes::Bytes;
 use tokio::time::sleep;
 
 use super::circuit_breaker::{BreakerKey, channel_key, endpoint_key};
+use super::keys::{PendingKey, parse_pending_key, pending_prefix};
 use super::port::{LogScope, Sends};
-use super::state::{PendingKey, parse_pending_key, pending_prefix};
 use super::{Lane, Receiver};
 use crate::channel::{Channel, ChannelKind};
 use crate::clock::Millis;

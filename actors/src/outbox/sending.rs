@@ -1,8 +1,9 @@
 //! An entity's commands about the sending of its events.
 
+use super::keys::DeliveryKey;
 use super::lane::{ATTEMPT_BYTES, ATTEMPTS_KEPT, Receiver};
 use super::port::Sends;
-use super::state::{self, DeliveryKey, RETRIES_KEPT, Settlement};
+use super::state::{self, RETRIES_KEPT, Retry, Settlement};
 use crate::machine::{Change, Decision, DecisionContext, Need, ReadSet, Undecided};
 use crate::tables::{DELIVERIES, RETRIED};
 
@@ -57,10 +58,8 @@ impl Sending {
                 state::settle(&M::log(context.entity, state), outbox, settlement, context.now, reads)?
             }
             Self::Again { key, receiver } => {
-                let entity = context.entity;
-                let asked_with = context.key;
-                let now = context.now;
-                state::again(entity, outbox, *key, *receiver, asked_with, now, reads)?.unwrap_or_default()
+                let retry = Retry { key: *key, receiver: *receiver, requested_with: context.key, now: context.now };
+                state::retry(context.entity, outbox, retry, reads)?.unwrap_or_default()
             }
             Self::Nothing => return Ok(Decision::Elsewhere(M::noted(None))),
         };

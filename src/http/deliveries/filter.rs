@@ -2,9 +2,9 @@
 
 use actors::id::{EndpointId, EventId};
 use actors::outbox::DeliveryKey;
+use actors::outbox::keys::pending_prefix;
 use actors::outbox::lane::{Lane, Receiver};
 use actors::outbox::pending::{DeliveryState, Status};
-use actors::outbox::state::pending_prefix;
 use actors::store::Order;
 
 use super::view::STATUSES;

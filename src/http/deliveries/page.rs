@@ -2,9 +2,10 @@
 
 use actors::clock::Millis;
 use actors::id::EventId;
+use actors::outbox::keys::{ended_from, ended_of, parse_ended_key, parse_pending_key, pending_prefix};
 use actors::outbox::lane::TAG_BYTES;
 use actors::outbox::pending::{self, DeliveryState, Status};
-use actors::outbox::state::{KEPT_MILLIS, ended_from, ended_of, parse_ended_key, parse_pending_key, pending_prefix};
+use actors::outbox::state::KEPT_MILLIS;
 use actors::store::{KeyRange, Order, Scan, View};
 use actors::tables::{ENDED, ENDED_BY_ENDPOINT, FAILED, PENDING};
 use bytes::Bytes;

@@ -1,7 +1,7 @@
 //! Positions in the list of deliveries, for cursors.
 
+use actors::outbox::keys::pending_prefix;
 use actors::outbox::lane::TAG_BYTES;
-use actors::outbox::state::pending_prefix;
 use actors::store::Order;
 
 use super::filter::Part;

@@ -2,6 +2,7 @@
 
 use super::Courier;
 use crate::clock::Millis;
+use crate::outbox::keys::DeliveryKey;
 use crate::outbox::lane::{Delivery, End, Lane, Receiver, mark};
 use crate::outbox::note::NotSent;
 use crate::outbox::port::Sends;
@@ -9,7 +10,6 @@ use crate::outbox::receivers::{RECEIVER_DELETED, Unsendable};
 use crate::outbox::retry_signal::RetryOf;
 use crate::outbox::run::LostEvent;
 use crate::outbox::schedule::{Failed, Next, next, set_aside};
-use crate::outbox::state::DeliveryKey;
 use crate::outbox::step::{EndedStep, Lost, Step, Tried, Unsent, Verdict};
 
 impl<M: Sends> Courier<M> {

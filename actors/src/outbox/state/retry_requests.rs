@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Change, DeliveryKey, LaneChange};
+use super::{Change, LaneChange};
 use crate::clock::Millis;
 use crate::machine::Undecided;
+use crate::outbox::keys::DeliveryKey;
 use crate::outbox::lane::{Delivery, EarlierEnd, Lane, LaneRow, RetryRequest};
 use crate::tables::DELIVERIES;
 

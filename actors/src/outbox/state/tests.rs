@@ -1,6 +1,9 @@
 //! What a note does where its data is damaged.
 
+use super::settle::TRIMMED_AT_ONCE;
 use super::*;
+use crate::id::{Address, Kind};
+use crate::outbox::lane::Receiver;
 use crate::store::{StoreError, Table};
 
 /// A note about a lane, with what it reads of these tables damaged.

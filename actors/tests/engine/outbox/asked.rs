@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use actors::clock::Clock;
 use actors::outbox::Sending;
+use actors::outbox::keys::parse_ended_key;
 use actors::outbox::pending::DeliveryState;
-use actors::outbox::state::parse_ended_key;
 use actors::store::conformance::{commit, on};
 use actors::store::memory::MemoryStore;
 use actors::store::{Commit, ReadLevel, RowWrite, Store};

@@ -8,7 +8,7 @@ use actors::directory::CommandContext;
 use actors::limits;
 use actors::message::Content;
 use actors::outbox::Sending;
-use actors::outbox::state::parse_ended_key;
+use actors::outbox::keys::parse_ended_key;
 use actors::random::Random;
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
