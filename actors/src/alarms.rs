@@ -5,7 +5,7 @@
 //! and the first scan after a restart finds all overdue alarms.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dashmap::DashSet;
@@ -17,6 +17,7 @@ use crate::id::EntityKey;
 use crate::limits;
 use crate::node::Node;
 use crate::store::{Due, StoreError};
+use crate::sync::LockUnpoisoned;
 
 /// The length of the near part of the due index.
 const HORIZON_MILLIS: u64 = 120_000;
@@ -165,7 +166,7 @@ impl Alarms {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Near> {
         // Nothing panics while it is held, and a half-done change would only cost a spurious wake.
-        self.near.lock().unwrap_or_else(PoisonError::into_inner)
+        self.near.lock_unpoisoned()
     }
 
     /// Whether there is room again for the alarms that were left out.

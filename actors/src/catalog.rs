@@ -7,8 +7,8 @@
 //! is read every `CHECK_INTERVAL`, so a key that was revoked anywhere is refused everywhere within `MAX_STALENESS`.
 
 use std::any::Any;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use crate::codec;
 use crate::id::{EntityKey, half};
 use crate::limits;
 use crate::store::{Head, ReadLevel, Store, StoreError, Table};
+use crate::sync::LockUnpoisoned;
 
 /// After this time the head of a registry that others may change is read before a cached row is used.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -65,21 +66,20 @@ fn name(entity: EntityKey, table: Table, key: &[u8]) -> [u8; 16] {
 
 impl Registry {
     fn seen_within(&self, age: Duration) -> Option<Seen> {
-        // Nothing panics while it is held.
-        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = *self.seen.lock_unpoisoned();
         seen.filter(|seen| seen.at.elapsed() < age)
     }
 
     /// The error of a read of the head since then, if one failed.
     fn failed_since(&self, then: Instant) -> Option<StoreError> {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = self.failed.lock_unpoisoned();
         failed.as_ref().filter(|failed| failed.0 >= then).map(|failed| failed.1.clone())
     }
 
     /// The head of a registry. A changed one is settled before its rows are read: a row missed then would stay missed
     /// until the next change.
     async fn head_in(&self, store: &dyn Store, entity: EntityKey) -> Result<Option<Head>, StoreError> {
-        let before = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = *self.seen.lock_unpoisoned();
         if let Some(before) = before {
             let found = store.head(entity, ReadLevel::Acknowledged).await?;
             if found == before.head {
@@ -90,7 +90,7 @@ impl Registry {
     }
 
     fn saw(&self, at: Instant, head: Option<Head>) -> u64 {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock_unpoisoned();
         let moves = seen.map_or(0, |before| before.moves + u64::from(before.head != head));
         *seen = Some(Seen { at, head, moves });
         moves
@@ -178,7 +178,7 @@ impl Catalog {
         let at = Instant::now();
         let head = registry.head_in(store, entity).await.inspect_err(|error| {
             let failed = (Instant::now(), error.clone());
-            *registry.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
+            *registry.failed.lock_unpoisoned() = Some(failed);
         })?;
         let moves = registry.saw(at, head);
         drop(reading);

@@ -3,10 +3,11 @@
 //! An id is a time followed by an address, and lists are in the order of ids. So of two ids made within one
 //! millisecond, the later one needs the higher address or, if its address is given, a later time.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::clock::Millis;
 use crate::id::Address;
+use crate::sync::LockUnpoisoned;
 
 /// How far the time of an id may be ahead of the clock, in milliseconds. Ids made at that limit have no order; nor
 /// have, within this time, ids of two processes.
@@ -50,7 +51,7 @@ impl IdClock {
 
     /// The successor of the last one. A last one further ahead than the limit means that the clock was set back.
     fn next(&self, now: Millis, after: impl FnOnce((Millis, Address)) -> (Millis, Address)) -> (Millis, Address) {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.0.lock_unpoisoned();
         if last.0 > now.plus(2 * MAX_LEAD_MILLIS) {
             *last = Default::default();
         }

@@ -44,6 +44,7 @@ pub mod registry;
 pub mod requests;
 pub mod store;
 pub mod subscriptions;
+pub mod sync;
 pub mod tables;
 pub mod tasks;
 pub mod tool;

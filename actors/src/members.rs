@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::id::EntityKey;
 use crate::node::Node;
 use crate::store::{Heartbeat, NodeId, StoreError};
+use crate::sync::LockUnpoisoned;
 
 /// The interval of a process's heartbeats.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
@@ -142,14 +143,13 @@ impl Members {
     }
 
     fn with<T>(&self, read: impl FnOnce(Option<&Others>) -> T) -> T {
-        // Nothing panics while it is held.
-        read(self.others.lock().unwrap_or_else(PoisonError::into_inner).as_ref())
+        read(self.others.lock_unpoisoned().as_ref())
     }
 
     /// Notes the heartbeats that the store has returned.
     fn heartbeats_read(&self, heartbeats: &[Heartbeat]) {
         let heartbeats = heartbeats.iter().filter(|heartbeat| heartbeat.node != self.me);
-        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut others = self.others.lock_unpoisoned();
         *others = Some(Others::by(others.take(), heartbeats, Instant::now()));
     }
 }

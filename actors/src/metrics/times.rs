@@ -1,11 +1,12 @@
 //! Latency histograms with exemplars: a recorded trace for each bucket.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use super::instrument::{Buckets, Histogram, LabelPair, Metric, MetricKind, Sample, Snapshot};
 use crate::clock::Millis;
+use crate::sync::LockUnpoisoned;
 use crate::trace::TraceContext;
 
 /// A recorded span whose duration fell into a bucket.
@@ -62,7 +63,7 @@ impl<B: Buckets> Times<B> {
 
     /// The values so far.
     pub fn snapshot(&self) -> Snapshot {
-        let exemplars = self.exemplars.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let exemplars = self.exemplars.lock_unpoisoned().clone();
         Snapshot { exemplars, ..self.took.snapshot() }
     }
 }

@@ -11,7 +11,7 @@
 //! unanswered attempts goes first.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as MapEntry;
@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use crate::clock::Millis;
 use crate::id::{Address, EndpointId};
 use crate::limits;
+use crate::sync::LockUnpoisoned;
 
 mod state;
 
@@ -179,8 +180,7 @@ impl Drop for Pass {
 
 impl CircuitBreaker {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is held.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock_unpoisoned()
     }
 
     fn is_idle(&self) -> bool {

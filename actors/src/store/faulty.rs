@@ -4,7 +4,7 @@
 //! than it answers, and has other writers. This wrapper turns any store into one, by a seed: the same calls in the same
 //! order meet the same faults. "Later" means with a later call; nothing here sleeps, unless a delay is set.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use super::{
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};
 use crate::metrics::StoreMetrics;
+use crate::sync::LockUnpoisoned;
 
 mod plan;
 
@@ -91,7 +92,7 @@ impl<S: Store> FaultyStore<S> {
     /// From now on commits of this entity wait, without any effect; `None`: none does, and those that did go on.
     pub fn hold(&self, entity: Option<EntityKey>) {
         let commits = {
-            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut held = self.held.lock_unpoisoned();
             held.entity = entity;
             std::mem::take(&mut held.commits)
         };
@@ -111,7 +112,7 @@ impl<S: Store> FaultyStore<S> {
     }
 
     fn plan(&self) -> MutexGuard<'_, Plan> {
-        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+        self.plan.lock_unpoisoned()
     }
 
     /// Fails some reads.
@@ -164,7 +165,7 @@ impl<S: Store> Store for FaultyStore<S> {
 
     fn commit(&self, commit: Commit, done: Done) {
         {
-            let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut held = self.held.lock_unpoisoned();
             if held.entity == Some(commit.entity) {
                 return held.commits.push((commit, done));
             }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};
+use crate::sync::LockUnpoisoned;
 
 /// The default interval of snapshots.
 const SNAPSHOT_EVERY: u64 = 16;
@@ -74,7 +75,7 @@ impl MemoryStore {
     /// The content, unless the store was closed.
     fn open(&self) -> Result<MutexGuard<'_, Content>, StoreError> {
         // A panic cannot leave the maps half changed in a way that matters to a test that continues after it.
-        let content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
+        let content = self.content.lock_unpoisoned();
         if content.closed { Err(StoreError::Unavailable("the store is closed".into())) } else { Ok(content) }
     }
 
@@ -268,7 +269,7 @@ impl Store for MemoryStore {
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async move { self.content.lock().unwrap_or_else(PoisonError::into_inner).closed = true })
+        Box::pin(async move { self.content.lock_unpoisoned().closed = true })
     }
 }
 

@@ -1,8 +1,9 @@
 //! Spans kept for tests.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use super::{Finished, Tracer};
+use crate::sync::LockUnpoisoned;
 
 /// A tracer that keeps everything, and samples every trace unless it is [declining](Self::declining).
 #[derive(Debug, Default)]
@@ -20,13 +21,13 @@ impl RecordingTracer {
 
     /// The spans that have ended so far, in the order of their ends.
     pub fn spans(&self) -> Vec<Finished> {
-        self.spans.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.spans.lock_unpoisoned().clone()
     }
 }
 
 impl Tracer for RecordingTracer {
     fn record(&self, span: Finished) {
-        self.spans.lock().unwrap_or_else(PoisonError::into_inner).push(span);
+        self.spans.lock_unpoisoned().push(span);
     }
 
     fn samples(&self, _: [u8; 16]) -> bool {
