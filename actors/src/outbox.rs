@@ -17,7 +17,7 @@
 //! ends, the alarm finds unfinished deliveries; an event may then be sent twice, with the same id, but is not lost.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -33,6 +33,7 @@ use crate::limits;
 use crate::machine::Record;
 use crate::node::Node;
 use crate::store::{KeyRange, Pages, Store, StoreError};
+use crate::sync::LockUnpoisoned;
 use crate::tables::{CHANNELS, WORKSPACES};
 use crate::tasks::drain;
 use crate::tasks::log_limiter::LogLimiter;
@@ -127,6 +128,17 @@ struct CourierSignal {
     untried_since: AtomicU64,
 }
 
+/// Why a courier is notified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signal {
+    /// Events were committed.
+    NewEvents,
+    /// The lane is to be resumed now, before its time.
+    Resume(Lane),
+    /// The log's alarm rang.
+    AlarmRang,
+}
+
 /// What a courier was notified of.
 struct Raised {
     is_raised: bool,
@@ -135,17 +147,20 @@ struct Raised {
 }
 
 impl CourierSignal {
-    fn raise(&self, upto: u64, why: Option<Lane>, check: bool) {
+    fn raise(&self, upto: u64, signal: Signal) {
         self.upto.fetch_max(upto, Ordering::SeqCst);
-        self.resume_again(why.iter());
-        self.check.fetch_or(check, Ordering::SeqCst);
+        match signal {
+            Signal::NewEvents => {}
+            Signal::Resume(lane) => self.resume_again(std::iter::once(&lane)),
+            Signal::AlarmRang => self.check.store(true, Ordering::SeqCst),
+        }
         self.is_raised.store(true, Ordering::SeqCst);
         self.notify.notify_one();
     }
 
     /// Lanes to resume before their time, again: their courier has achieved nothing with them.
     fn resume_again<'a>(&self, lanes: impl Iterator<Item = &'a Lane>) {
-        let mut resume = self.resume.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut resume = self.resume.lock_unpoisoned();
         // A lane without room resumes at its own time.
         let room = limits::COURIER_LANES.saturating_sub(resume.len());
         resume.extend(lanes.take(room));
@@ -154,7 +169,7 @@ impl CourierSignal {
     fn take(&self) -> Raised {
         let is_raised = self.is_raised.swap(false, Ordering::SeqCst);
         let check = self.check.swap(false, Ordering::SeqCst);
-        let resume = std::mem::take(&mut *self.resume.lock().unwrap_or_else(PoisonError::into_inner));
+        let resume = std::mem::take(&mut *self.resume.lock_unpoisoned());
         Raised { is_raised, check, resume }
     }
 
@@ -164,7 +179,7 @@ impl CourierSignal {
 
     /// Whether a lane is to be resumed now, and the courier has not taken it up yet.
     fn has_lanes_to_resume(&self) -> bool {
-        !self.resume.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        !self.resume.lock_unpoisoned().is_empty()
     }
 
     fn upto(&self) -> u64 {
@@ -257,7 +272,7 @@ impl Outboxes {
     /// Resumes a lane before its time: notifies the log's courier, or starts one. Past the bound of couriers nothing is
     /// started; the log's alarm resumes the lane later.
     pub(crate) fn resume_lane<M: Sends>(&self, node: &Arc<Node>, entity: EntityKey, state: &M::State, lane: Lane) {
-        self.signal_courier::<M>(node, entity, state, Some(lane), false);
+        self.signal_courier::<M>(node, entity, state, Signal::Resume(lane));
     }
 
     /// Records are durable: notifies the log's courier if there is something new to send.
@@ -270,32 +285,28 @@ impl Outboxes {
     ) {
         let is_open = M::outbox(state).is_some_and(|outbox| outbox.from.is_some());
         if is_open && records.iter().any(|record| M::is_event(&record.event)) {
-            self.signal_courier::<M>(node, entity, state, None, false);
+            self.signal_courier::<M>(node, entity, state, Signal::NewEvents);
         }
     }
 
     /// A log's alarm rang for its outbox.
     pub(crate) fn alarm<M: Sends>(&self, node: &Arc<Node>, entity: EntityKey, state: &M::State) {
-        self.signal_courier::<M>(node, entity, state, None, true);
+        self.signal_courier::<M>(node, entity, state, Signal::AlarmRang);
     }
 
-    fn signal_courier<M: Sends>(
-        &self,
-        node: &Arc<Node>,
-        entity: EntityKey,
-        state: &M::State,
-        resume: Option<Lane>,
-        check: bool,
-    ) {
+    fn signal_courier<M: Sends>(&self, node: &Arc<Node>, entity: EntityKey, state: &M::State, signal: Signal) {
         let Some(outbox) = M::outbox(state) else { return };
         let upto = M::log(entity, state).last_seq;
         match self.couriers.entry(entity) {
-            Entry::Occupied(signal) => signal.get().raise(upto, resume, check),
+            Entry::Occupied(known) => known.get().raise(upto, signal),
             Entry::Vacant(_) if self.active() >= limits::COURIERS || self.is_stopping() => {}
             Entry::Vacant(place) => {
                 // The caller that resumes a lane has read the state before; a courier may have come and gone since.
-                let from = resume.is_none().then(|| outbox.from.unwrap_or(upto + 1));
-                let signal = Arc::new(CourierSignal {
+                let from = match signal {
+                    Signal::Resume(_) => None,
+                    Signal::NewEvents | Signal::AlarmRang => Some(outbox.from.unwrap_or(upto + 1)),
+                };
+                let courier = Arc::new(CourierSignal {
                     from,
                     upto: AtomicU64::new(upto),
                     is_raised: AtomicBool::new(false),
@@ -305,10 +316,10 @@ impl Outboxes {
                     since: node.clock.now(),
                     untried_since: AtomicU64::new(u64::MAX),
                 });
-                signal.raise(upto, resume, check);
-                place.insert(Arc::clone(&signal));
+                courier.raise(upto, signal);
+                place.insert(Arc::clone(&courier));
                 self.active.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(courier::run_until_idle::<M>(Arc::clone(node), entity, signal, M::scope(state)));
+                tokio::spawn(courier::run_until_idle::<M>(Arc::clone(node), entity, courier, M::scope(state)));
             }
         }
     }

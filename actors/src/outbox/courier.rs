@@ -22,7 +22,7 @@ use super::lane::{Lane, LaneRow, mark};
 use super::note::{Ended, note};
 use super::port::{LogScope, Sends};
 use super::receivers::{Hooks, receivers, url_of};
-use super::run::Run;
+use super::run::{Resume, Run};
 use super::settings::SKEW_MILLIS;
 use super::state::{LOST_SEND_CHECK_DELAY_MILLIS, LaneChange, Settlement};
 use super::step::{ATTEMPT_TIMEOUT, EndedStep, FoundEvent, Route, hooks_of, step};
@@ -283,7 +283,8 @@ impl<M: Sends> Courier<M> {
         let due = rows.iter().filter_map(|row| Lane::parse_time_key(&row.key)).map(|(_, lane)| lane);
         let mut all = Ok(());
         for lane in due.chain(self.to_resume.iter().copied()).collect::<HashSet<_>>() {
-            let is_done = match self.take_lane(lane, self.to_resume.contains(&lane), now).await {
+            let resume = if self.to_resume.contains(&lane) { Resume::Early } else { Resume::WhenDue };
+            let is_done = match self.take_lane(lane, resume, now).await {
                 Ok(is_done) => is_done,
                 Err(error) => {
                     let is_damaged = !error.is_transient();
@@ -299,7 +300,7 @@ impl<M: Sends> Courier<M> {
     }
 
     /// Takes up one of these lanes, if it still waits. `false`: there is no room for it.
-    async fn take_lane(&mut self, lane: Lane, is_early: bool, now: Millis) -> Result<bool, StoreError> {
+    async fn take_lane(&mut self, lane: Lane, resume: Resume, now: Millis) -> Result<bool, StoreError> {
         let known = self.runs.get(&lane);
         let is_known = known.is_some();
         let is_active = known.is_some_and(Run::is_active);
@@ -320,13 +321,14 @@ impl<M: Sends> Courier<M> {
         }
         // The in-memory state may be newer than the stored row.
         let deferred_by = self.runs.get(&lane).map_or(stored.deferred_by, |run| run.row.deferred_by);
-        let is_released = is_early && has_other_url(&self.node, self.entity, &self.scope, lane, deferred_by).await;
+        let is_released =
+            resume == Resume::Early && has_other_url(&self.node, self.entity, &self.scope, lane, deferred_by).await;
         match self.runs.get_mut(&lane) {
             Some(run) => {
                 if is_released {
                     run.drop_retry_after();
                 }
-                run.resume(stored, is_early, now);
+                run.resume(stored, resume, now);
             }
             None => {
                 let mut run = Run::of(lane, stored);

@@ -28,6 +28,15 @@ pub(super) enum LanePosition {
     After,
 }
 
+/// When a waiting lane resumes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Resume {
+    /// At its time.
+    WhenDue,
+    /// Now, though its time may not have come.
+    Early,
+}
+
 /// An event to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct QueuedEvent {
@@ -128,11 +137,11 @@ impl Run {
         self.has_step || self.parked.is_none()
     }
 
-    /// Resumes a waiting lane if it is due, if it is to resume `early`, or if its row shows a newly requested retry.
-    pub(super) fn resume(&mut self, stored: LaneRow, early: bool, now: Millis) {
+    /// Resumes a waiting lane if it is due, if it is to resume early, or if its row shows a newly requested retry.
+    pub(super) fn resume(&mut self, stored: LaneRow, resume: Resume, now: Millis) {
         self.take_requests(stored);
         let is_due = self.parked.is_some_and(|at| at <= now);
-        if self.retries.any() || (is_due || early) && self.may_send(now) {
+        if self.retries.any() || (is_due || resume == Resume::Early) && self.may_send(now) {
             self.parked = None;
         }
     }

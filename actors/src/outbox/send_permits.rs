@@ -44,6 +44,15 @@ struct WorkspacePermits {
     last_return: AtomicU64,
 }
 
+/// Whether a lane may be sent away when many wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// It may.
+    Normal,
+    /// It waits in any case: its retry was requested, or others wait for its result.
+    Urgent,
+}
+
 /// Permission to send one delivery, until it is dropped.
 #[derive(Debug)]
 pub(super) struct SendPermit {
@@ -89,15 +98,15 @@ impl SendPermits {
             .saturating_sub(self.permits.available_permits() + self.reserved_permits.available_permits())
     }
 
-    /// Waits for a permit. `Err`: too many lanes of this workspace wait; come back at this time. An `urgent` lane waits
-    /// in any case: its retry was requested, or others wait for its result.
-    pub(super) async fn enter(&self, workspace: Address, urgent: bool, now: Millis) -> Result<SendPermit, Millis> {
+    /// Waits for a permit. `Err`: too many lanes of this workspace wait; come back at this time. An urgent lane waits
+    /// in any case.
+    pub(super) async fn enter(&self, workspace: Address, urgency: Urgency, now: Millis) -> Result<SendPermit, Millis> {
         let of_workspace = Arc::clone(&self.of.entry(workspace).or_default());
         let mut of_share = Arc::clone(&of_workspace.permits).try_acquire_owned().ok();
         if of_share.is_none() && self.permits.available_permits() <= OPEN_PERMITS {
             let waiting = of_workspace.waiting.fetch_add(1, Ordering::Relaxed);
             let _waiting = Waiting(&of_workspace.waiting);
-            if waiting >= limits::SHARE_WAITING && !urgent {
+            if waiting >= limits::SHARE_WAITING && urgency == Urgency::Normal {
                 return Err(of_workspace.return_time(now));
             }
             of_share = Arc::clone(&of_workspace.permits).acquire_owned().await.ok();
@@ -156,7 +165,7 @@ mod tests {
     #[test]
     fn hanging_receivers_of_a_workspace_leave_permits_to_others() {
         let send_permits = SendPermits::default();
-        let enter = |n| send_permits.enter(workspace(n), false, NOW).now_or_never();
+        let enter = |n| send_permits.enter(workspace(n), Urgency::Normal, NOW).now_or_never();
         let mut held: Vec<_> = std::iter::from_fn(|| enter(1)).take(limits::DELIVERIES).collect();
         assert_eq!(held.len(), OPEN_PERMITS, "half of the permits were free for whoever came");
         held.extend(std::iter::from_fn(|| enter(2)).take(limits::DELIVERIES));
@@ -170,7 +179,7 @@ mod tests {
             held.extend(reserved);
         }
         assert!(enter(100).is_none());
-        let mut fifth = Box::pin(send_permits.enter(workspace(4), false, NOW));
+        let mut fifth = Box::pin(send_permits.enter(workspace(4), Urgency::Normal, NOW));
         assert!((&mut fifth).now_or_never().is_none());
         let fourth = held.iter().position(|permit| {
             Arc::ptr_eq(&permit.as_ref().unwrap().of_workspace, &send_permits.of.get(&workspace(4)).unwrap())
@@ -186,20 +195,22 @@ mod tests {
     #[test]
     fn a_crowded_workspace_sends_deliveries_back_at_spread_times() {
         let send_permits = SendPermits::default();
-        let held = std::iter::from_fn(|| send_permits.enter(workspace(1), false, NOW).now_or_never());
+        let held = std::iter::from_fn(|| send_permits.enter(workspace(1), Urgency::Normal, NOW).now_or_never());
         let held: Vec<_> = held.map(Result::unwrap).collect();
-        let mut waiting: Vec<_> =
-            (0..limits::SHARE_WAITING).map(|_| Box::pin(send_permits.enter(workspace(1), false, NOW))).collect();
+        let mut waiting: Vec<_> = (0..limits::SHARE_WAITING)
+            .map(|_| Box::pin(send_permits.enter(workspace(1), Urgency::Normal, NOW)))
+            .collect();
         for one in &mut waiting {
             assert!(one.as_mut().now_or_never().is_none());
         }
-        let return_time =
-            || send_permits.enter(workspace(1), false, NOW).now_or_never().map(|entered| entered.unwrap_err());
+        let return_time = || {
+            send_permits.enter(workspace(1), Urgency::Normal, NOW).now_or_never().map(|entered| entered.unwrap_err())
+        };
         assert_eq!(return_time(), Some(NOW.plus(CROWDED_MILLIS + APART_MILLIS)));
         held[0].arrived();
         assert_eq!(return_time(), Some(NOW.plus(CROWDED_MILLIS + APART_MILLIS + APART_WELL_MILLIS)));
         assert_eq!(return_time(), Some(NOW.plus(CROWDED_MILLIS + 2 * APART_MILLIS + APART_WELL_MILLIS)));
-        let urgent = send_permits.enter(workspace(1), true, NOW);
+        let urgent = send_permits.enter(workspace(1), Urgency::Urgent, NOW);
         assert!(urgent.now_or_never().is_none(), "it waits with the others");
         drop(waiting);
         assert!(return_time().is_none(), "there is room to wait again");

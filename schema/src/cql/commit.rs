@@ -16,7 +16,7 @@ use super::known_heads::KnownHead;
 use super::layout::{DueKind, DueRow, commit_k, entity_bytes, signed};
 use super::plan::{Plan, plan};
 use super::session::was_not_begun;
-use super::settle::{BucketHead, Observation, PartitionState, Resolution, Settle, Step};
+use super::settle::{BucketHead, Observation, PartitionState, Resolution, Settle, Step, Time};
 
 /// How long a commit is tried before its outcome is reported as unknown. Shorter than a command's timeout, so that the
 /// caller still gets the answer.
@@ -192,7 +192,8 @@ impl CqlStore {
             }
             let failed =
                 matches!(observation, Observation::Unknown(_) | Observation::Unreadable(_) | Observation::NotBegun(_));
-            step = settle.observe(observation, Instant::now() + pause < deadline);
+            let time = if Instant::now() + pause < deadline { Time::Left } else { Time::Up };
+            step = settle.observe(observation, time);
             if failed && !matches!(step, Step::End(_)) {
                 sleep(pause).await;
                 pause = (pause * 2).min(MAX_PAUSE);

@@ -53,7 +53,7 @@ pub(super) struct Slots(DashSet<(i8, i64)>);
 /// Rows that were unneeded when first checked, and when that was.
 #[derive(Debug)]
 pub(super) struct Doubts {
-    since: DashMap<(CommitId, bool), Instant>,
+    since: DashMap<(CommitId, DueKind), Instant>,
     lasting: Duration,
 }
 
@@ -64,15 +64,15 @@ impl Doubts {
     }
 
     /// Whether a row was unneeded for long enough.
-    fn are_over(&self, row: CommitId, is_alarm: bool) -> bool {
+    fn are_over(&self, row: CommitId, kind: DueKind) -> bool {
         if self.since.len() >= MAX_DOUBTS {
             self.since.clear();
         }
-        self.since.entry((row, is_alarm)).or_insert_with(Instant::now).elapsed() >= self.lasting
+        self.since.entry((row, kind)).or_insert_with(Instant::now).elapsed() >= self.lasting
     }
 
-    fn end(&self, row: CommitId, is_alarm: bool) {
-        self.since.remove(&(row, is_alarm));
+    fn end(&self, row: CommitId, kind: DueKind) {
+        self.since.remove(&(row, kind));
     }
 }
 
@@ -88,7 +88,7 @@ struct Stored {
 #[derive(Clone, Copy, Debug)]
 struct IndexRow {
     due: Due,
-    is_alarm: bool,
+    kind: DueKind,
     row: DueRow,
 }
 
@@ -285,23 +285,23 @@ impl CqlStore {
     /// Whether a row is reported as an alarm. One whose entity cannot be read is reported: it may be a real one.
     async fn is_reported(&self, found: IndexRow, now: Millis, checks: &EntityChecks) -> bool {
         if checks.are_given_up() {
-            return found.is_alarm;
+            return found.kind == DueKind::Alarm;
         }
         let needed = self.is_needed(found, now).await.unwrap_or_else(|error| {
             checks.failed(found.due.entity, &error);
             true
         });
-        needed && found.is_alarm
+        needed && found.kind == DueKind::Alarm
     }
 
     /// Whether a row is needed. One that is long overdue and unneeded for a while is deleted, with the chunks of a
     /// commit that was never applied; overdue writes that follow from a commit are done.
     async fn is_needed(&self, found: IndexRow, now: Millis) -> Result<bool, StoreError> {
-        let IndexRow { due: Due { at, entity }, row, is_alarm } = found;
+        let IndexRow { due: Due { at, entity }, row, kind } = found;
+        let is_alarm = kind == DueKind::Alarm;
         if now.since(at) < OVERDUE_MILLIS && (is_alarm || at > now) {
             return Ok(true);
         }
-        let kind = if is_alarm { DueKind::Alarm } else { DueKind::Lists };
         let mut read_level = ReadLevel::Acknowledged;
         let known = loop {
             let known = self.newest_head(entity, read_level.into()).await?.map(|head| head.known);
@@ -316,7 +316,7 @@ impl CqlStore {
                     return self.forget_due(entity, kind, row).await.map(|()| false);
                 }
                 _ if read_level == ReadLevel::Settled => break known,
-                _ if !self.doubts().are_over(row.id, is_alarm) => return Ok(false),
+                _ if !self.doubts().are_over(row.id, kind) => return Ok(false),
                 // Its commit may be decided but not visible to this read.
                 _ => read_level = ReadLevel::Settled,
             }
@@ -332,7 +332,7 @@ impl CqlStore {
             self.put_due(entity, kind, again).await?;
         }
         self.forget_due(entity, kind, row).await?;
-        self.doubts().end(row.id, is_alarm);
+        self.doubts().end(row.id, kind);
         Ok(false)
     }
 }
@@ -342,7 +342,7 @@ impl Stored {
         let at = Millis(unsigned(self.at));
         Ok(IndexRow {
             due: Due { at, entity: entity_of(&self.entity)? },
-            is_alarm: self.kind == DueKind::Alarm as i8,
+            kind: if self.kind == DueKind::Alarm as i8 { DueKind::Alarm } else { DueKind::Lists },
             row: DueRow { at, slot, id: CommitId(sixteen(&self.id)?) },
         })
     }

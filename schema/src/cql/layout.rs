@@ -224,7 +224,7 @@ impl DueRow {
 }
 
 /// The purpose of a row of the due index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(i8)]
 pub(super) enum DueKind {
     /// The entity wants to be woken.

@@ -69,6 +69,13 @@ pub(super) enum Resolution {
     Indeterminate(Cause),
 }
 
+/// Whether there is time for another step before the commit's deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Time {
+    Left,
+    Up,
+}
+
 /// The state of one commit's attempts.
 #[derive(Clone, Debug)]
 pub(super) struct Settle {
@@ -90,36 +97,36 @@ impl Settle {
         self.doubt.is_some()
     }
 
-    /// The next step after `observation`. `in_time`: there is time for another step.
-    pub(super) fn observe(&mut self, observation: Observation, in_time: bool) -> Step {
+    /// The next step after `observation`.
+    pub(super) fn observe(&mut self, observation: Observation, time: Time) -> Step {
         match observation {
             Observation::Applied => Step::End(Resolution::Committed),
             // The refusal does not name the commit at this position. If an earlier attempt is in doubt, it may be the
             // reason for the refusal.
             Observation::NotApplied(found) if self.in_doubt() || found.is_some_and(|found| found.head == self.next) => {
-                self.read_or_give_up(in_time, "another commit or an earlier attempt has its position".into())
+                self.read_or_give_up(time, "another commit or an earlier attempt has its position".into())
             }
             Observation::NotApplied(Some(found)) if self.expected == Some(found.head) && found.closed => {
                 Step::End(Resolution::Closed)
             }
             Observation::NotApplied(_) => Step::End(Resolution::Conflict),
-            Observation::NotBegun(why) if self.in_doubt() => self.read_or_give_up(in_time, why),
+            Observation::NotBegun(why) if self.in_doubt() => self.read_or_give_up(time, why),
             Observation::NotBegun(why) => Step::End(Resolution::Unavailable(why)),
             Observation::Unknown(why) => {
                 self.doubt = Some(why.clone());
-                self.read_or_give_up(in_time, why)
+                self.read_or_give_up(time, why)
             }
-            Observation::Unreadable(why) => self.read_or_give_up(in_time, why),
-            Observation::Read(partition) => self.partition_read(partition, in_time),
+            Observation::Unreadable(why) => self.read_or_give_up(time, why),
+            Observation::Read(partition) => self.partition_read(partition, time),
         }
     }
 
     /// Reads the partition, if there is time for it.
-    fn read_or_give_up(&self, in_time: bool, why: Cause) -> Step {
-        if in_time { Step::Read } else { Step::End(Resolution::Indeterminate(why)) }
+    fn read_or_give_up(&self, time: Time, why: Cause) -> Step {
+        if time == Time::Left { Step::Read } else { Step::End(Resolution::Indeterminate(why)) }
     }
 
-    fn partition_read(&mut self, partition: PartitionState, in_time: bool) -> Step {
+    fn partition_read(&mut self, partition: PartitionState, time: Time) -> Step {
         if partition.mine {
             return Step::End(Resolution::Committed);
         }
@@ -131,7 +138,7 @@ impl Settle {
         }
         // Settling aborted proposals in flight. An attempt whose coordinator was delayed beyond all its timeouts may
         // still arrive; so the doubt remains, and a refusal is checked.
-        if in_time {
+        if time == Time::Left {
             return Step::Send;
         }
         Step::End(match self.doubt.take() {
@@ -166,79 +173,86 @@ mod tests {
 
     fn doubtful() -> Settle {
         let mut settle = settle();
-        assert_eq!(settle.observe(Observation::Unknown("timeout".into()), true), Step::Read);
+        assert_eq!(settle.observe(Observation::Unknown("timeout".into()), Time::Left), Step::Read);
         settle
     }
 
     #[test]
     fn an_attempt_that_was_applied_or_refused_is_over() {
-        assert_eq!(settle().observe(Observation::Applied, false), Step::End(Resolution::Committed));
+        assert_eq!(settle().observe(Observation::Applied, Time::Up), Step::End(Resolution::Committed));
         let elsewhere = at(Head { seq: 9, commit: 7 });
-        assert_eq!(settle().observe(Observation::NotApplied(elsewhere), true), Step::End(Resolution::Conflict));
-        assert_eq!(settle().observe(Observation::NotApplied(None), true), Step::End(Resolution::Conflict));
-        assert_eq!(settle().observe(Observation::NotApplied(closed(BEFORE)), true), Step::End(Resolution::Closed));
+        assert_eq!(settle().observe(Observation::NotApplied(elsewhere), Time::Left), Step::End(Resolution::Conflict));
+        assert_eq!(settle().observe(Observation::NotApplied(None), Time::Left), Step::End(Resolution::Conflict));
+        assert_eq!(
+            settle().observe(Observation::NotApplied(closed(BEFORE)), Time::Left),
+            Step::End(Resolution::Closed)
+        );
     }
 
     #[test]
     fn a_head_where_this_commit_would_stand_is_looked_at() {
         let mut settle = settle();
-        assert_eq!(settle.observe(Observation::NotApplied(at(MINE)), true), Step::Read);
-        assert_eq!(settle.clone().observe(partition(at(MINE), true), true), Step::End(Resolution::Committed));
-        assert_eq!(settle.observe(partition(at(MINE), false), true), Step::End(Resolution::Conflict));
+        assert_eq!(settle.observe(Observation::NotApplied(at(MINE)), Time::Left), Step::Read);
+        assert_eq!(settle.clone().observe(partition(at(MINE), true), Time::Left), Step::End(Resolution::Committed));
+        assert_eq!(settle.observe(partition(at(MINE), false), Time::Left), Step::End(Resolution::Conflict));
     }
 
     #[test]
     fn an_unknown_outcome_is_looked_at_and_the_same_batch_sent_again() {
         let mut settle = doubtful();
-        assert_eq!(settle.observe(partition(at(BEFORE), false), true), Step::Send);
-        assert_eq!(settle.observe(Observation::Applied, true), Step::End(Resolution::Committed));
+        assert_eq!(settle.observe(partition(at(BEFORE), false), Time::Left), Step::Send);
+        assert_eq!(settle.observe(Observation::Applied, Time::Left), Step::End(Resolution::Committed));
     }
 
     #[test]
     fn an_unknown_outcome_behind_which_others_went_on_is_still_known_by_its_row() {
         let on = at(Head { seq: 8, commit: 5 });
-        assert_eq!(doubtful().observe(partition(on, true), true), Step::End(Resolution::Committed));
-        assert_eq!(doubtful().observe(partition(on, false), true), Step::End(Resolution::Conflict));
+        assert_eq!(doubtful().observe(partition(on, true), Time::Left), Step::End(Resolution::Committed));
+        assert_eq!(doubtful().observe(partition(on, false), Time::Left), Step::End(Resolution::Conflict));
     }
 
     #[test]
     fn in_doubt_a_refusal_is_not_believed() {
         let mut settle = doubtful();
-        assert_eq!(settle.observe(partition(at(BEFORE), false), true), Step::Send);
+        assert_eq!(settle.observe(partition(at(BEFORE), false), Time::Left), Step::Send);
         let on = at(Head { seq: 8, commit: 5 });
-        assert_eq!(settle.observe(Observation::NotApplied(on), true), Step::Read, "the first attempt may be below it");
-        assert_eq!(settle.observe(partition(on, true), true), Step::End(Resolution::Committed));
+        assert_eq!(
+            settle.observe(Observation::NotApplied(on), Time::Left),
+            Step::Read,
+            "the first attempt may be below it"
+        );
+        assert_eq!(settle.observe(partition(on, true), Time::Left), Step::End(Resolution::Committed));
     }
 
     #[test]
     fn without_time_a_doubt_is_told_and_never_turned_into_a_refusal() {
         let unknown = || Observation::Unknown("timeout".into());
         let is_indeterminate = |step| matches!(step, Step::End(Resolution::Indeterminate(_)));
-        assert!(is_indeterminate(settle().observe(unknown(), false)));
-        assert!(is_indeterminate(doubtful().observe(Observation::Unreadable("no quorum".into()), false)));
-        assert!(is_indeterminate(doubtful().observe(Observation::NotBegun("no node".into()), false)));
-        assert!(is_indeterminate(doubtful().observe(partition(at(BEFORE), false), false)));
+        assert!(is_indeterminate(settle().observe(unknown(), Time::Up)));
+        assert!(is_indeterminate(doubtful().observe(Observation::Unreadable("no quorum".into()), Time::Up)));
+        assert!(is_indeterminate(doubtful().observe(Observation::NotBegun("no node".into()), Time::Up)));
+        assert!(is_indeterminate(doubtful().observe(partition(at(BEFORE), false), Time::Up)));
     }
 
     #[test]
     fn a_commit_that_did_not_begin_is_unavailable() {
-        let step = settle().observe(Observation::NotBegun("no node".into()), true);
+        let step = settle().observe(Observation::NotBegun("no node".into()), Time::Left);
         assert_eq!(step, Step::End(Resolution::Unavailable("no node".into())));
     }
 
     #[test]
     fn a_creation_is_settled_by_the_absence_of_the_row() {
         let mut settle = Settle::new(None, Head { seq: 1, commit: 1 });
-        assert_eq!(settle.observe(Observation::Unknown("timeout".into()), true), Step::Read);
-        assert_eq!(settle.clone().observe(partition(None, false), true), Step::Send);
+        assert_eq!(settle.observe(Observation::Unknown("timeout".into()), Time::Left), Step::Read);
+        assert_eq!(settle.clone().observe(partition(None, false), Time::Left), Step::Send);
         assert_eq!(
-            settle.observe(partition(at(Head { seq: 1, commit: 1 }), false), true),
+            settle.observe(partition(at(Head { seq: 1, commit: 1 }), false), Time::Left),
             Step::End(Resolution::Conflict)
         );
     }
 
     #[test]
     fn a_closed_bucket_is_known_by_looking_too() {
-        assert_eq!(doubtful().observe(partition(closed(BEFORE), false), true), Step::End(Resolution::Closed));
+        assert_eq!(doubtful().observe(partition(closed(BEFORE), false), Time::Left), Step::End(Resolution::Closed));
     }
 }

@@ -7,7 +7,7 @@ use crate::outbox::lane::{Receiver, mark};
 use crate::outbox::port::LogChannel;
 use crate::outbox::receivers::{Hooks, off};
 use crate::outbox::retry_signal::RetryOf;
-use crate::outbox::send_permits::SendPermit;
+use crate::outbox::send_permits::{SendPermit, Urgency};
 use crate::outbox::settings::Settings;
 use crate::url::origin;
 
@@ -59,8 +59,9 @@ pub(super) async fn admit(
         permits = match entered {
             Admitted::Later(at) => return Err(at),
             Admitted::Now(pass) => {
-                let urgent = send_request.retry_requested || pass.is_probe();
-                let permit = node.outbox.send_permits.enter(route.entity.workspace, urgent, node.clock.now()).await?;
+                let is_urgent = send_request.retry_requested || pass.is_probe();
+                let urgency = if is_urgent { Urgency::Urgent } else { Urgency::Normal };
+                let permit = node.outbox.send_permits.enter(route.entity.workspace, urgency, node.clock.now()).await?;
                 Some(Permits { pass, permit })
             }
         };
