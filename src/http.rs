@@ -6,6 +6,7 @@ pub mod api_keys;
 pub(crate) mod attachments;
 mod background;
 pub mod body;
+pub mod call;
 pub mod caller;
 pub mod channels;
 pub mod contacts;

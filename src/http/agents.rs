@@ -6,16 +6,14 @@ use actors::id::{AgentId, EntityKey};
 use actors::registry::{Expect, Registry};
 use actors::store::{KeyRange, Table};
 use actors::tables::{AGENTS, CHANNELS};
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Serialize;
 
 use super::body::JsonBytes;
-use super::caller::{Admin, Allowed};
-use super::context::RequestContext;
-use super::idempotency::without_key;
-use super::incoming::Incoming;
+use super::call::Allowed;
+use super::caller::Admin;
 use super::resource::{self, Change, Resource};
 use crate::app::App;
 use crate::problem::Problem;
@@ -59,21 +57,15 @@ impl Resource for Agent {
 ///
 /// # Errors
 /// 400, 409 `agent_exists`, 422.
-pub(super) async fn create(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Admin>,
-    context: RequestContext,
-    headers: HeaderMap,
-    JsonBytes(body): JsonBytes,
-) -> Result<Response, Problem> {
-    let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
-    let command_context = incoming.command_context(&context, &caller);
-    let (id, agent) = read::new_agent(&mut incoming, &|ip| app.egress_allow().contains(ip));
+pub(super) async fn create(Allowed { call, body, .. }: Allowed<Admin, JsonBytes>) -> Result<Response, Problem> {
+    let mut incoming = call.read(&body)?;
+    let command_context = incoming.command_context();
+    let (id, agent) = read::new_agent(&mut incoming, &|ip| call.app.egress_allow().contains(ip));
     let ignored = incoming.report.check()?;
-    let now = app.now();
-    let id = id.unwrap_or_else(|| resource::new_id(&app, AgentId::new));
+    let now = call.app.now();
+    let id = id.unwrap_or_else(|| resource::new_id(&call.app, AgentId::new));
     let agent = Agent { id, created_at: now, ..agent };
-    Ok(resource::create(&app, caller.registry(), command_context, agent, ignored).await?.created())
+    Ok(resource::create(&call.app, call.caller.registry(), command_context, agent, ignored).await?.created())
 }
 
 /// `PATCH /agents/{id}`: changes the given members. A running turn continues with the former agent.
@@ -81,26 +73,23 @@ pub(super) async fn create(
 /// # Errors
 /// 400, 404 `agent_not_found`.
 pub(super) async fn update(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Admin>,
-    context: RequestContext,
     Path(id): Path<String>,
-    JsonBytes(body): JsonBytes,
+    Allowed { call, body, .. }: Allowed<Admin, JsonBytes>,
 ) -> Result<Response, Problem> {
-    let registry = caller.registry();
+    let registry = call.caller.registry();
     let change = || async {
-        let mut incoming = Incoming::unkeyed(&context, &body)?;
-        let before = resource::find::<Agent>(&app, registry, &id).await?;
+        let mut incoming = call.read_unkeyed(&body)?;
+        let before = resource::find::<Agent>(&call.app, registry, &id).await?;
         let stored = before.as_ref().map(|before| &before.value);
-        let mut agent = read::changed_agent(stored, &mut incoming, &|ip| app.egress_allow().contains(ip));
+        let mut agent = read::changed_agent(stored, &mut incoming, &|ip| call.app.egress_allow().contains(ip));
         let ignored = incoming.report.check()?;
         let before = before.ok_or_else(agent_not_found)?;
         if agent != before.value {
-            agent.updated_at = Some(app.now());
+            agent.updated_at = Some(call.app.now());
         }
         Ok(Change::update(before, agent).ignoring(ignored))
     };
-    Ok(resource::commit(&app, registry, without_key(&context), change).await?.updated())
+    Ok(resource::commit(&call.app, registry, call.without_key(), change).await?.updated())
 }
 
 /// `DELETE /agents/{id}`.
@@ -110,23 +99,18 @@ pub(super) async fn update(
 ///
 /// # Errors
 /// 404 `agent_not_found`, 409 `agent_in_use`.
-pub(super) async fn delete(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Admin>,
-    context: RequestContext,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    let registry = caller.registry();
+pub(super) async fn delete(Allowed { call, .. }: Allowed<Admin>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let registry = call.caller.registry();
     let forget = || async {
         // First of all: a change during the search leads to another search.
-        let seen = app.node().settled_state::<Registry>(registry).await?;
-        let before = resource::find::<Agent>(&app, registry, &id).await?.ok_or_else(agent_not_found)?;
-        match user_of(&app, registry, &id).await? {
+        let seen = call.node().settled_state::<Registry>(registry).await?;
+        let before = resource::find::<Agent>(&call.app, registry, &id).await?.ok_or_else(agent_not_found)?;
+        match user_of(&call.app, registry, &id).await? {
             Some(channel) => Err(in_use(&channel)),
             None => Ok(Change::delete(before).expecting([Expect::Channels(seen.and_then(|seen| seen.channels_at))])),
         }
     };
-    resource::commit(&app, registry, without_key(&context), forget).await?;
+    resource::commit(&call.app, registry, call.without_key(), forget).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -6,19 +6,18 @@ use actors::key::{ApiKey, Principal, PrincipalKind, Scope};
 use actors::registry::RowChange;
 use actors::store::Table;
 use actors::tables::{KEYS_BY_HASH, KEYS_BY_ID};
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Serialize;
 
 use super::answer::json;
 use super::body::JsonBytes;
-use super::caller::{Admin, Allowed, Caller};
-use super::context::RequestContext;
+use super::call::{Allowed, Call};
+use super::caller::Admin;
 use super::context::render::internal_error;
 use super::headers::auth::workspace_forbidden;
-use super::idempotency::without_key;
 use super::incoming::Incoming;
 use super::paging::{Page, PageRequest};
 use super::query::Query;
@@ -163,45 +162,40 @@ fn principal(value: &Value<'_>, report: &mut Report) -> Option<Principal> {
 ///
 /// # Errors
 /// 400, 403 `workspace_forbidden`, 404 `workspace_not_found`, 422.
-pub(super) async fn create(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Admin>,
-    context: RequestContext,
-    headers: HeaderMap,
-    JsonBytes(body): JsonBytes,
-) -> Result<Response, Problem> {
-    let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
-    let command_context = incoming.command_context(&context, &caller);
+pub(super) async fn create(Allowed { call, body, .. }: Allowed<Admin, JsonBytes>) -> Result<Response, Problem> {
+    let mut incoming = call.read(&body)?;
+    let command_context = incoming.command_context();
     let new = read(&mut incoming);
-    let other = new.workspace.filter(|workspace| **workspace != *caller.workspace);
-    if other.is_some() && !caller.is_operator() {
+    let other = new.workspace.filter(|workspace| **workspace != *call.caller.workspace);
+    if other.is_some() && !call.caller.is_operator() {
         return Err(workspace_forbidden());
     }
     let ignored = incoming.report.check()?;
-    if let Some(first) = resource::repeated::<ApiKey>(&app, EntityKey::INSTALLATION, &command_context, &ignored).await?
+    if let Some(first) =
+        resource::repeated::<ApiKey>(&call.app, EntityKey::INSTALLATION, &command_context, &ignored).await?
     {
-        return replayed_key(&app, &first, incoming.key);
+        return replayed_key(&call.app, &first, incoming.key);
     }
     if let Some(other) = &other {
-        find(&app, other).await?.ok_or_else(workspace_not_found)?;
+        find(&call.app, other).await?.ok_or_else(workspace_not_found)?;
     }
-    let now = app.now();
-    let id = keys::new_id(app.node());
-    let text = text_of(&app, id, incoming.key)?;
+    let now = call.app.now();
+    let id = keys::new_id(call.node());
+    let text = text_of(&call.app, id, incoming.key)?;
     let key = ApiKey {
         id,
         name: new.name,
         scopes: new.scopes,
-        workspace: other.unwrap_or_else(|| caller.workspace.to_string()),
+        workspace: other.unwrap_or_else(|| call.caller.workspace.to_string()),
         principal: new.principal.unwrap_or_else(|| Principal { kind: PrincipalKind::Agent, id: id.to_string() }),
-        hash: app.pepper().hash(&text),
+        hash: call.app.pepper().hash(&text),
         created_at: now,
     };
-    let stored = resource::create(&app, EntityKey::INSTALLATION, command_context, key, ignored).await?;
+    let stored = resource::create(&call.app, EntityKey::INSTALLATION, command_context, key, ignored).await?;
     if stored.value.id == id {
         return Ok(stored.created_as(&KeyView::with_key(&stored.value, &text)));
     }
-    replayed_key(&app, &stored, incoming.key)
+    replayed_key(&call.app, &stored, incoming.key)
 }
 
 /// The key itself, which is not stored: the same for a retry with the same idempotency key, else always another.
@@ -222,31 +216,27 @@ fn replayed_key(app: &App, stored: &Changed<ApiKey>, idempotency_key: Option<&st
 ///
 /// # Errors
 /// 400 for a wrong page.
-pub(super) async fn list(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Admin>,
-    context: RequestContext,
-    query: Query,
-) -> Result<Response, Problem> {
-    let list = format!("workspaces/{}/api-keys", caller.workspace);
+pub(super) async fn list(Allowed { call, .. }: Allowed<Admin>, query: Query) -> Result<Response, Problem> {
+    let list = format!("workspaces/{}/api-keys", call.caller.workspace);
     let request = PageRequest::from_query(&query, &list)?;
-    let (rows, next) = resource::page(&app, EntityKey::INSTALLATION, KEYS_BY_ID, &caller.address.0, &request).await?;
+    let (rows, next) =
+        resource::page(&call.app, EntityKey::INSTALLATION, KEYS_BY_ID, &call.caller.address.0, &request).await?;
     let mut keys = Vec::with_capacity(rows.len());
     for row in rows {
-        let key = keys::of_row(app.node(), &row.value).await?;
+        let key = keys::of_row(call.node(), &row.value).await?;
         keys.extend(key.map(|(_, key)| key));
     }
-    Ok(Page { data: keys.iter().map(KeyView::new).collect(), next }.into_response(&list, &context.uri))
+    Ok(Page { data: keys.iter().map(KeyView::new).collect(), next }.into_response(&list, &call.context.uri))
 }
 
 /// A key of the caller's workspace by its id, as text. An operator, who makes keys of all workspaces, finds any key.
-async fn find_key(app: &App, caller: &Caller, id: &str) -> Result<Found<ApiKey>, Problem> {
+async fn find_key(call: &Call, id: &str) -> Result<Found<ApiKey>, Problem> {
     let id = KeyId::parse(id).ok_or_else(key_not_found)?;
-    let by_id = keys::id_key(&caller.workspace, id);
-    let hash = app.node().row(EntityKey::INSTALLATION, KEYS_BY_ID, by_id).await?;
+    let by_id = keys::id_key(&call.caller.workspace, id);
+    let hash = call.node().row(EntityKey::INSTALLATION, KEYS_BY_ID, by_id).await?;
     let found = match hash {
-        Some(hash) => keys::of_row(app.node(), &hash).await,
-        None if caller.is_operator() => keys::of_any_workspace(app.node(), id).await,
+        Some(hash) => keys::of_row(call.node(), &hash).await,
+        None if call.caller.is_operator() => keys::of_any_workspace(call.node(), id).await,
         None => Ok(None),
     };
     let (row, value) = found?.ok_or_else(key_not_found)?;
@@ -257,12 +247,8 @@ async fn find_key(app: &App, caller: &Caller, id: &str) -> Result<Found<ApiKey>,
 ///
 /// # Errors
 /// 404 `key_not_found`.
-pub(super) async fn get(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Admin>,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    let found = find_key(&app, &caller, &id).await?;
+pub(super) async fn get(Allowed { call, .. }: Allowed<Admin>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let found = find_key(&call, &id).await?;
     Ok(json(StatusCode::OK, &KeyView::new(&found.value)))
 }
 
@@ -270,14 +256,9 @@ pub(super) async fn get(
 ///
 /// # Errors
 /// 404 `key_not_found`.
-pub(super) async fn delete(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Admin>,
-    context: RequestContext,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    let forget = || async { Ok(Change::delete(find_key(&app, &caller, &id).await?)) };
-    let deleted = resource::commit(&app, EntityKey::INSTALLATION, without_key(&context), forget).await?;
-    app.forget_meter(deleted.value.id);
+pub(super) async fn delete(Allowed { call, .. }: Allowed<Admin>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let forget = || async { Ok(Change::delete(find_key(&call, &id).await?)) };
+    let deleted = resource::commit(&call.app, EntityKey::INSTALLATION, call.without_key(), forget).await?;
+    call.app.forget_meter(deleted.value.id);
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -1,15 +1,15 @@
 //! Attachments: files that are uploaded, linked to a message, and read back.
 
 use actors::attachment::{Attachment, State as File};
-use actors::id::{AttachmentId, EntityKey};
-use axum::extract::{Path, State};
+use actors::id::AttachmentId;
+use axum::extract::Path;
 use axum::response::Response;
 use http::StatusCode;
 
 use super::answer::json;
-use super::caller::{Allowed, Caller, Read};
+use super::call::{Allowed, Call};
+use super::caller::Read;
 use super::refusal::broken;
-use crate::app::App;
 use crate::problem::Problem;
 use crate::wire::channel_message::view::{AttachmentView, attachment_view};
 
@@ -24,18 +24,13 @@ pub(super) mod upload;
 /// The largest file, in bytes.
 pub(super) const MAX_BYTES: u64 = 10 * 1024 * 1024;
 
-/// A file's record in the caller's workspace.
-pub(super) fn entity_of(caller: &Caller, id: AttachmentId) -> EntityKey {
-    EntityKey::attachment(caller.address, id.address)
-}
-
 /// A usable file of the caller's workspace; `None` if there is none, here or at all.
 ///
 /// # Errors
 /// 503 if the store cannot be read, 500 if the stored data cannot.
-pub(super) async fn find(app: &App, caller: &Caller, id: &str) -> Result<Option<File>, Problem> {
+pub(super) async fn find(call: &Call, id: &str) -> Result<Option<File>, Problem> {
     let Some(id) = AttachmentId::parse(id) else { return Ok(None) };
-    let state = app.node().state::<Attachment>(entity_of(caller, id)).await?;
+    let state = call.node().state::<Attachment>(call.caller.attachment(id.address)).await?;
     Ok(state.filter(|state| state.id == id && state.ready().is_some()))
 }
 
@@ -44,13 +39,9 @@ fn attachment_not_found() -> Problem {
 }
 
 /// `GET /attachments/{id}`.
-pub(super) async fn get(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Read>,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    let file = find(&app, &caller, &id).await?.ok_or_else(attachment_not_found)?;
-    let message = link::message_of(&app, &caller, &file).await?;
+pub(super) async fn get(Allowed { call, .. }: Allowed<Read>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let file = find(&call, &id).await?.ok_or_else(attachment_not_found)?;
+    let message = link::message_of(&call, &file).await?;
     let attachment = file.attachment(None).ok_or_else(|| broken("a file that is found has arrived"))?;
     let view: AttachmentView<'_> = attachment_view(&attachment, message);
     Ok(json(StatusCode::OK, &view))

@@ -7,10 +7,10 @@ use std::pin::pin;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
-use axum::extract::{FromRef, FromRequest};
+use axum::extract::FromRef;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
-use http::{HeaderMap, Request, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 
 pub use self::room::BodyRoom;
@@ -32,72 +32,82 @@ pub struct MaxBodyBytes(pub usize);
 
 /// The bytes of a body that claims to be JSON; not parsed, perhaps empty.
 ///
-/// Rejected with 415 `unsupported_media_type` where the content type is not `application/json` or
+/// Refused with 415 `unsupported_media_type` where the content type is not `application/json` or
 /// `application/…+json` in UTF-8, or the body is compressed; with 413 `body_too_large` above [`MaxBodyBytes`]; with
 /// 408 `request_timeout` where the body does not arrive in a minute; with 400 `incomplete_body` where it breaks off; with
 /// 503 `overloaded` where other large bodies have taken the [`BodyRoom`].
-#[derive(Clone, Debug)]
-pub struct JsonBytes(pub Bytes);
-
-/// As [`JsonBytes`], with the request's headers, which need no copy if the body is taken too.
-#[derive(Clone, Debug)]
-pub struct JsonRequest {
-    /// The headers.
-    pub headers: HeaderMap,
-    /// The body.
-    pub body: Bytes,
-}
+pub type JsonBytes = Bytes;
 
 /// As [`JsonBytes`], but `None` where the request has neither a body nor a content type.
-#[derive(Clone, Debug)]
-pub struct OptionalJsonBytes(pub Option<Bytes>);
+pub type OptionalJsonBytes = Option<Bytes>;
 
-impl<S> FromRequest<S> for JsonBytes
-where
-    S: Send + Sync,
-    MaxBodyBytes: FromRef<S>,
-    BodyRoom: FromRef<S>,
-{
-    type Rejection = Problem;
+/// A body in the form that a handler reads.
+pub trait RequestBody: Sized {
+    /// Reads the body of a request with these headers; `state` has the bounds.
+    ///
+    /// # Errors
+    /// Why there is no such body: see [`JsonBytes`].
+    fn read<S>(headers: &HeaderMap, body: Body, state: &S) -> impl Future<Output = Result<Self, Problem>> + Send
+    where
+        S: Sync,
+        MaxBodyBytes: FromRef<S>,
+        BodyRoom: FromRef<S>;
+}
 
-    async fn from_request(request: Request<Body>, state: &S) -> Result<Self, Problem> {
-        JsonRequest::from_request(request, state).await.map(|request| Self(request.body))
+impl RequestBody for JsonBytes {
+    async fn read<S>(headers: &HeaderMap, body: Body, state: &S) -> Result<Self, Problem>
+    where
+        S: Sync,
+        MaxBodyBytes: FromRef<S>,
+        BodyRoom: FromRef<S>,
+    {
+        check_media_type(headers)?;
+        read(body, MaxBodyBytes::from_ref(state), &BodyRoom::from_ref(state)).await
     }
 }
 
-impl<S> FromRequest<S> for JsonRequest
-where
-    S: Send + Sync,
-    MaxBodyBytes: FromRef<S>,
-    BodyRoom: FromRef<S>,
-{
-    type Rejection = Problem;
-
-    async fn from_request(request: Request<Body>, state: &S) -> Result<Self, Problem> {
-        check_media_type(request.headers())?;
-        let (parts, body) = request.into_parts();
-        let body = read(body, MaxBodyBytes::from_ref(state), &BodyRoom::from_ref(state)).await?;
-        Ok(Self { headers: parts.headers, body })
-    }
-}
-
-impl<S> FromRequest<S> for OptionalJsonBytes
-where
-    S: Send + Sync,
-    MaxBodyBytes: FromRef<S>,
-    BodyRoom: FromRef<S>,
-{
-    type Rejection = Problem;
-
-    async fn from_request(request: Request<Body>, state: &S) -> Result<Self, Problem> {
-        if request.headers().contains_key(header::CONTENT_TYPE) {
-            check_media_type(request.headers())?;
-            let bytes = read(request.into_body(), MaxBodyBytes::from_ref(state), &BodyRoom::from_ref(state)).await?;
-            return Ok(Self(Some(bytes).filter(|bytes| !bytes.is_empty())));
+impl RequestBody for OptionalJsonBytes {
+    async fn read<S>(headers: &HeaderMap, body: Body, state: &S) -> Result<Self, Problem>
+    where
+        S: Sync,
+        MaxBodyBytes: FromRef<S>,
+        BodyRoom: FromRef<S>,
+    {
+        let has_type = headers.contains_key(header::CONTENT_TYPE);
+        if has_type {
+            check_media_type(headers)?;
         }
         // The length of a chunked body is known only at its end, so an empty one has to be read to be recognised.
-        let bytes = read(request.into_body(), MaxBodyBytes::from_ref(state), &BodyRoom::from_ref(state)).await?;
-        if bytes.is_empty() { Ok(Self(None)) } else { Err(not_json("the body has no Content-Type")) }
+        let bytes = read(body, MaxBodyBytes::from_ref(state), &BodyRoom::from_ref(state)).await?;
+        match bytes.is_empty() {
+            true => Ok(None),
+            false if has_type => Ok(Some(bytes)),
+            false => Err(not_json("the body has no Content-Type")),
+        }
+    }
+}
+
+/// The body as it comes, for a handler that streams it.
+impl RequestBody for Body {
+    async fn read<S>(_: &HeaderMap, body: Body, _: &S) -> Result<Self, Problem>
+    where
+        S: Sync,
+        MaxBodyBytes: FromRef<S>,
+        BodyRoom: FromRef<S>,
+    {
+        Ok(body)
+    }
+}
+
+/// For a handler that judges something else before a wrong body.
+impl<B: RequestBody> RequestBody for Result<B, Problem> {
+    async fn read<S>(headers: &HeaderMap, body: Body, state: &S) -> Result<Self, Problem>
+    where
+        S: Sync,
+        MaxBodyBytes: FromRef<S>,
+        BodyRoom: FromRef<S>,
+    {
+        Ok(B::read(headers, body, state).await)
     }
 }
 

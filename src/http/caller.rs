@@ -1,7 +1,7 @@
-//! The caller: authentication, workspace, scope and rate limit, checked before a handler runs or a body is read.
+//! The caller: authentication, workspace and rate limit, checked before a handler runs or a body is read; and the
+//! scopes, which `call` checks.
 
 use std::convert::Infallible;
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,18 +11,17 @@ use actors::id::{Address, EntityKey};
 use actors::key::{ApiKey, Scope};
 use actors::store::StoreError;
 use actors::workspace::{self, address_of};
-use axum::extract::{FromRequestParts, Request};
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
-use http::request::Parts;
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use tokio::time::timeout;
 use tower::{Layer, Service};
 
+use super::call::Call;
 use super::headers::auth::{presented_key, unauthenticated, workspace_forbidden, workspace_id};
-use super::query::{decode, without_parameters};
+use super::query::decode;
 use super::rate::Verdict;
-use super::refusal::broken;
 use crate::app::App;
 use crate::keys;
 use crate::problem::Problem;
@@ -43,6 +42,24 @@ impl Caller {
     #[must_use]
     pub fn registry(&self) -> EntityKey {
         EntityKey::workspace(self.address)
+    }
+
+    /// The conversation with this address in the workspace.
+    #[must_use]
+    pub fn conversation(&self, address: Address) -> EntityKey {
+        EntityKey::conversation(self.address, address)
+    }
+
+    /// The contact with this address in the workspace.
+    #[must_use]
+    pub fn contact(&self, address: Address) -> EntityKey {
+        EntityKey::contact(self.address, address)
+    }
+
+    /// The attachment with this address in the workspace.
+    #[must_use]
+    pub fn attachment(&self, address: Address) -> EntityKey {
+        EntityKey::attachment(self.address, address)
     }
 
     /// Whether the key is for the whole installation.
@@ -207,8 +224,8 @@ async fn key_of(app: &App, headers: &HeaderMap) -> Result<Arc<ApiKey>, Problem> 
 ///
 /// # Errors
 /// 401 `unauthenticated`.
-pub(super) async fn recheck_key(app: &App, caller: &Caller) -> Result<(), Problem> {
-    match is_valid(app, &caller.key).await {
+pub(super) async fn recheck_key(call: &Call) -> Result<(), Problem> {
+    match is_valid(&call.app, &call.caller.key).await {
         Some(false) => Err(unauthenticated("the key is no longer valid")),
         Some(true) | None => Ok(()),
     }
@@ -250,6 +267,14 @@ async fn workspace_of(app: &App, headers: &HeaderMap, key: &ApiKey) -> Result<Ar
 pub trait RequiredScope {
     /// Any one of these scopes suffices.
     const SCOPES: &'static [Scope];
+
+    /// What the route requires of a caller besides a scope.
+    ///
+    /// # Errors
+    /// 403 `insufficient_scope`.
+    fn check(_: &Caller) -> Result<(), Problem> {
+        Ok(())
+    }
 }
 
 /// Sending messages.
@@ -285,26 +310,4 @@ impl RequiredScope for Admin {
 pub struct ReadConfiguration;
 impl RequiredScope for ReadConfiguration {
     const SCOPES: &'static [Scope] = &[Scope::Admin, Scope::MessagesRead];
-}
-
-/// A caller whose key has the route's scope. It comes before the body among a handler's arguments, so that the body of
-/// an unauthorised request is not read. Routes whose handler reads no query have it validated here.
-#[derive(Clone, Debug)]
-pub struct Allowed<N>(pub Caller, pub PhantomData<N>);
-
-impl<N: RequiredScope, S: Sync> FromRequestParts<S> for Allowed<N> {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        // Missing only in a router that was built without the middleware.
-        let caller =
-            parts.extensions.get::<Caller>().cloned().ok_or_else(|| broken("a route with a scope has a caller"))?;
-        if N::SCOPES.iter().any(|scope| caller.key.scopes.contains(scope)) {
-            without_parameters(parts)?;
-            return Ok(Self(caller, PhantomData));
-        }
-        let names: Vec<_> = N::SCOPES.iter().map(|scope| scope.name()).collect();
-        let detail = format!("the key lacks the scope {}", names.join(" or "));
-        Err(Problem::new(StatusCode::FORBIDDEN, "insufficient_scope", detail))
-    }
 }

@@ -8,18 +8,14 @@ use actors::registry::{Expect, RowChange};
 use actors::store::Table;
 use actors::tables::{AGENTS, CHANNELS, DELETED_CHANNELS};
 use actors::webhook::retire;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
-use http::HeaderMap;
 use serde::Serialize;
 
 use super::body::JsonBytes;
-use super::caller::{Admin, Allowed, Caller};
-use super::context::RequestContext;
-use super::idempotency::without_key;
-use super::incoming::Incoming;
+use super::call::{Allowed, Call};
+use super::caller::Admin;
 use super::resource::{self, Change, HasSecret, Resource};
-use crate::app::App;
 use crate::http::refusal::channel::channel_not_found;
 use crate::json::path::Path as JsonPath;
 use crate::json::report::Report;
@@ -74,52 +70,42 @@ impl HasSecret for Channel {
 ///
 /// # Errors
 /// 400, 409 `channel_exists`, 422.
-pub(super) async fn create(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Admin>,
-    context: RequestContext,
-    headers: HeaderMap,
-    JsonBytes(body): JsonBytes,
-) -> Result<Response, Problem> {
-    let registry = caller.registry();
-    let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
-    let command_context = incoming.command_context(&context, &caller);
-    let new = read::new_channel(&mut incoming, &|ip| app.egress_allow().contains(ip));
+pub(super) async fn create(Allowed { call, body, .. }: Allowed<Admin, JsonBytes>) -> Result<Response, Problem> {
+    let registry = call.caller.registry();
+    let mut incoming = call.read(&body)?;
+    let command_context = incoming.command_context();
+    let new = read::new_channel(&mut incoming, &|ip| call.app.egress_allow().contains(ip));
     let report = incoming.report;
     if report.faults.is_empty()
-        && let Some(first) = resource::repeated::<Channel>(&app, registry, &command_context, &report.ignored).await?
+        && let Some(first) =
+            resource::repeated::<Channel>(&call.app, registry, &command_context, &report.ignored).await?
     {
         return Ok(first.created());
     }
-    let now = app.now();
+    let now = call.app.now();
     let channel = Channel {
-        id: new.id.unwrap_or_else(|| resource::new_id(&app, ChannelId::new)),
+        id: new.id.unwrap_or_else(|| resource::new_id(&call.app, ChannelId::new)),
         webhook_secret: resource::secret()?,
         created_at: now,
         ..new.channel
     };
     let make = || async {
         let mut report = report.clone();
-        let agent = expect_agent(&app, &caller, channel.agent.as_deref(), &mut report).await?;
+        let agent = expect_agent(&call, channel.agent.as_deref(), &mut report).await?;
         let ignored = report.check()?;
-        let deleted = resource::row(&app, registry, DELETED_CHANNELS, &channel.id).await?;
+        let deleted = resource::row(&call.app, registry, DELETED_CHANNELS, &channel.id).await?;
         let lives: Option<u32> = deleted.as_ref().map(|row| resource::decode(row)).transpose()?;
         let channel = Channel { life: lives.map(|before| before.saturating_add(1)), ..channel.clone() };
         let deleted = Expect::new(DELETED_CHANNELS, &channel.key(), deleted);
         Ok(Change::create(channel).expecting([deleted]).expecting(agent).ignoring(ignored))
     };
-    Ok(resource::commit(&app, registry, command_context, make).await?.created())
+    Ok(resource::commit(&call.app, registry, command_context, make).await?.created())
 }
 
 /// The agent's row, which must still exist when the channel is stored; a fault if it does not exist now.
-async fn expect_agent(
-    app: &App,
-    caller: &Caller,
-    agent: Option<&str>,
-    report: &mut Report,
-) -> Result<Option<Expect>, Problem> {
+async fn expect_agent(call: &Call, agent: Option<&str>, report: &mut Report) -> Result<Option<Expect>, Problem> {
     let Some(agent) = agent else { return Ok(None) };
-    let row = resource::row(app, caller.registry(), AGENTS, agent).await?;
+    let row = resource::row(&call.app, call.caller.registry(), AGENTS, agent).await?;
     if row.is_none() {
         report.fault(&JsonPath::ROOT.name("agentId"), "agent_not_found", "names no agent of this workspace");
     }
@@ -131,28 +117,25 @@ async fn expect_agent(
 /// # Errors
 /// 400, 404 `channel_not_found`.
 pub(super) async fn update(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Admin>,
-    context: RequestContext,
     Path(id): Path<String>,
-    JsonBytes(body): JsonBytes,
+    Allowed { call, body, .. }: Allowed<Admin, JsonBytes>,
 ) -> Result<Response, Problem> {
-    let registry = caller.registry();
+    let registry = call.caller.registry();
     let change = || async {
-        let mut incoming = Incoming::unkeyed(&context, &body)?;
-        let before = resource::find::<Channel>(&app, registry, &id).await?;
+        let mut incoming = call.read_unkeyed(&body)?;
+        let before = resource::find::<Channel>(&call.app, registry, &id).await?;
         let stored = before.as_ref().map(|before| &before.value);
-        let mut channel = read::changed_channel(stored, &mut incoming, &|ip| app.egress_allow().contains(ip));
+        let mut channel = read::changed_channel(stored, &mut incoming, &|ip| call.app.egress_allow().contains(ip));
         let changed_agent = channel.agent.as_deref().filter(|_| incoming.object.has("agentId"));
-        let agent = expect_agent(&app, &caller, changed_agent, &mut incoming.report).await?;
+        let agent = expect_agent(&call, changed_agent, &mut incoming.report).await?;
         let ignored = incoming.report.check()?;
         let before = before.ok_or_else(channel_not_found)?;
         if channel != before.value {
-            channel = channel.changed(&before.value, app.now());
+            channel = channel.changed(&before.value, call.app.now());
         }
         Ok(Change::update(before, channel).expecting(agent).ignoring(ignored))
     };
-    Ok(resource::commit(&app, registry, without_key(&context), change).await?.updated())
+    Ok(resource::commit(&call.app, registry, call.without_key(), change).await?.updated())
 }
 
 /// The word for a kind.

@@ -9,21 +9,18 @@ use actors::patch::Patch;
 use actors::store::SeqRange;
 use actors::tables::{CONTACT_CONVERSATIONS, CONVERSATIONS};
 use actors::workflows::claims::MAX_LIVES;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 use super::answer::{json, mark_replayed, with_ignored_fields, with_location};
 use super::body::{JsonBytes, OptionalJsonBytes};
-use super::caller::{Allowed, Caller, Read, Write};
-use super::context::RequestContext;
-use super::forwarding::ForwardableRequest;
+use super::call::{Allowed, Call};
+use super::caller::{Read, Write};
 use super::headers::if_match::IfMatch;
 use super::headers::{if_match, tag_of, unless_known};
-use super::idempotency::without_key;
-use super::incoming::Incoming;
 use super::listing::Listing;
 use super::log;
 use super::messages::new_id;
@@ -117,9 +114,9 @@ fn conversation_response(status: StatusCode, state: &conversation::State, detail
 }
 
 /// A conversation of the caller's workspace with its details.
-pub(super) async fn find(app: &App, caller: &Caller, id: &str) -> Result<(conversation::State, Details), Problem> {
+pub(super) async fn find(call: &Call, id: &str) -> Result<(conversation::State, Details), Problem> {
     let id = ConversationId::parse(id).ok_or_else(conversation_not_found)?;
-    load(app, caller.address, id).await?.ok_or_else(conversation_not_found)
+    load(&call.app, call.caller.address, id).await?.ok_or_else(conversation_not_found)
 }
 
 /// The same by its id.
@@ -168,23 +165,17 @@ fn read_update(fields: &mut Fields<'_>, report: &mut Report) -> Update {
 ///
 /// # Errors
 /// 400, 422.
-pub(super) async fn create(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Write>,
-    context: RequestContext,
-    headers: HeaderMap,
-    OptionalJsonBytes(body): OptionalJsonBytes,
-) -> Result<Response, Problem> {
-    let mut incoming = Incoming::read(&context, &headers, body.as_ref())?;
+pub(super) async fn create(Allowed { call, body, .. }: Allowed<Write, OptionalJsonBytes>) -> Result<Response, Problem> {
+    let mut incoming = call.read(body.as_ref())?;
     let key = incoming.key;
     // The conversation that the key opens is its home, so it needs no claim there.
-    let command_context = incoming.command_context(&context, &caller).without_claim();
+    let command_context = incoming.command_context().without_claim();
     let mut fields = incoming.fields();
     let requested = read_update(&mut fields, &mut incoming.report);
     let _ = fields.optional("status").and_then(|value| value.choice(&mut incoming.report, &[OPEN]));
     fields.finish(&mut incoming.report);
     let ignored = incoming.report.check()?;
-    let node = app.node();
+    let node = call.node();
     let details = Details {
         title: requested.title.new_value(),
         summary: requested.summary.new_value(),
@@ -192,15 +183,15 @@ pub(super) async fn create(
     };
     let owner = requested.owner.new_value();
     for life in 0..MAX_LIVES {
-        let id = new_id(&app, &caller, key, life);
+        let id = new_id(&call, key, life);
         let opening = Opening { id, origin: Origin::Direct, owner: owner.clone(), details: details.clone() };
-        let entity = EntityKey::conversation(caller.address, id.address);
+        let entity = call.caller.conversation(id.address);
         let answer = node.conversation(entity, opening, command_context).await;
         match answer.map_err(|refusal| problem_of(refusal, rejected))? {
             // The key that opened this conversation is so old that it was forgotten.
             Answer::Done((state, _)) if state.id != id => {}
             Answer::Done((state, details)) => return Ok(created(&state, &details, &ignored)),
-            Answer::Repeat(effect) => return opened_before(&app, entity, effect.first, &ignored).await,
+            Answer::Repeat(effect) => return opened_before(&call.app, entity, effect.first, &ignored).await,
         }
     }
     Err(broken("a key opens a conversation in one of its lives"))
@@ -227,14 +218,9 @@ async fn opened_before(app: &App, entity: EntityKey, first: u64, ignored: &[Stri
 ///
 /// # Errors
 /// 404 `conversation_not_found`.
-pub(super) async fn get(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Read>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let (state, details) = find(&app, &caller, &id).await?;
-    Ok(unless_known(&headers, conversation_response(StatusCode::OK, &state, &details)))
+pub(super) async fn get(Allowed { call, .. }: Allowed<Read>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let (state, details) = find(&call, &id).await?;
+    Ok(unless_known(&call.headers, conversation_response(StatusCode::OK, &state, &details)))
 }
 
 /// `PATCH /conversations/{id}`: changes the given members.
@@ -242,24 +228,21 @@ pub(super) async fn get(
 /// # Errors
 /// 400, 404 `conversation_not_found`, 409 `conversation_erased`, 412 `precondition_failed`.
 pub(super) async fn update(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Write>,
-    context: RequestContext,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    JsonBytes(body): JsonBytes,
+    Allowed { call, body, .. }: Allowed<Write, JsonBytes>,
 ) -> Result<Response, Problem> {
-    let mut incoming = Incoming::unkeyed(&context, &body)?;
-    let wanted = incoming.report.take(if_match(&headers))?.flatten();
+    let mut incoming = call.read_unkeyed(&body)?;
+    let wanted = incoming.report.take(if_match(&call.headers))?.flatten();
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
     let mut update = read_update(&mut fields, report);
     update.closed = fields.optional("status").and_then(|value| value.choice(report, &STATUSES));
     fields.finish(report);
     let ignored = incoming.report.check()?;
-    let (state, details) = find(&app, &caller, &id).await?;
-    let entity = state.entity(caller.address);
-    if let Some(response) = ForwardableRequest::of(&app, &context, &headers, &body, false).forward(entity).await? {
+    let (state, details) = find(&call, &id).await?;
+    let entity = state.entity(call.caller.address);
+    let command_context = call.without_key();
+    if let Some(response) = call.forward(entity, &body, &command_context).await? {
         return Ok(response);
     }
     if let Some(wanted) = wanted {
@@ -268,7 +251,7 @@ pub(super) async fn update(
         let seen = || Box::new(Seen { details, owner: state.owner.clone(), closed: state.closed });
         update.seen = wanted.is_of_versions().then(seen);
     }
-    let answer = app.node().conversation(entity, update, without_key(&context)).await;
+    let answer = call.node().conversation(entity, update, command_context).await;
     let updated = answer.and_then(Answer::unkeyed).map_err(|refusal| problem_of(refusal, rejected));
     let (state, details) = updated?;
     Ok(with_ignored_fields(conversation_response(StatusCode::OK, &state, &details), &ignored))
@@ -308,27 +291,22 @@ impl Filter {
 ///
 /// # Errors
 /// 400 for a wrong page or filter.
-pub(super) async fn list(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Read>,
-    context: RequestContext,
-    query: Query,
-) -> Result<Response, Problem> {
+pub(super) async fn list(Allowed { call, .. }: Allowed<Read>, query: Query) -> Result<Response, Problem> {
     // A contact's conversations are a separate list, with positions of its own.
     let list = match query.given("contactId") {
-        Some(contact) => format!("conversations/{}?contactId={contact}", caller.workspace),
-        None => format!("conversations/{}", caller.workspace),
+        Some(contact) => format!("conversations/{}?contactId={contact}", call.caller.workspace),
+        None => format!("conversations/{}", call.caller.workspace),
     };
     let (request, filter) = Problem::both(PageRequest::from_query(&query, &list), Filter::of(&query))?;
     let (view, prefix) = match filter.contact {
         None => (CONVERSATIONS, Vec::new()),
         Some(Some(contact)) => (CONTACT_CONVERSATIONS, contact.to_bytes().to_vec()),
-        Some(None) => return Ok(Page::<()>::empty().into_response(&list, &context.uri)),
+        Some(None) => return Ok(Page::<()>::empty().into_response(&list, &call.context.uri)),
     };
-    let listing = Listing { workspace: caller.address, view, prefix: &prefix, placed_early: true };
-    let page = page(&app, listing, &request, &filter).await?;
+    let listing = Listing { workspace: call.caller.address, view, prefix: &prefix, placed_early: true };
+    let page = page(&call.app, listing, &request, &filter).await?;
     let data = page.data.iter().map(|(state, details)| self::view(state, details)).collect();
-    Ok(Page { data, next: page.next }.into_response(&list, &context.uri))
+    Ok(Page { data, next: page.next }.into_response(&list, &call.context.uri))
 }
 
 /// One page of the conversations in a list of ids that match the filter.

@@ -10,16 +10,14 @@ use actors::outbox::keys::parse_ended_key;
 use actors::outbox::pending::{self, DeliveryState};
 use actors::outbox::{LaneRow, Sending};
 use actors::tables::WEBHOOK_ENDPOINTS;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
 use super::answer::{json, mark_replayed, with_ignored_fields, with_location};
 use super::body::OptionalJsonBytes;
-use super::caller::{Admin, Allowed, Caller};
-use super::context::RequestContext;
-use super::forwarding::ForwardableRequest;
-use super::incoming::Incoming;
+use super::call::{Allowed, Call};
+use super::caller::Admin;
 use super::paging::{Page, PageRequest};
 use super::query::Query;
 use super::refusal::{problem_of, unreadable_outcome};
@@ -53,24 +51,19 @@ fn endpoint_deleted() -> Problem {
 ///
 /// # Errors
 /// 400 for a wrong page or filter.
-pub(super) async fn list(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Admin>,
-    context: RequestContext,
-    query: Query,
-) -> Result<Response, Problem> {
+pub(super) async fn list(Allowed { call, .. }: Allowed<Admin>, query: Query) -> Result<Response, Problem> {
     let value_of = |name: &str| query.get(name).unwrap_or_default().to_owned();
     let filters = ["status", "endpointId", "eventId"].map(value_of).join("/");
-    let list = format!("deliveries/{}/{filters}", caller.workspace);
+    let list = format!("deliveries/{}/{filters}", call.caller.workspace);
     let (filter, request) = Problem::both(Filter::of(&query), PageRequest::from_query(&query, &list))?;
-    let (deliveries, next) = PageBuilder::of(&app, &caller, &request, filter).page().await?;
+    let (deliveries, next) = PageBuilder::of(&call, &request, filter).page().await?;
     let data = deliveries.into_iter().map(DeliveryView::of).collect();
-    Ok(Page { data, next }.into_response(&list, &context.uri))
+    Ok(Page { data, next }.into_response(&list, &call.context.uri))
 }
 
-async fn find(app: &App, caller: &Caller, id: &str) -> Result<DeliveryState, Problem> {
+async fn find(call: &Call, id: &str) -> Result<DeliveryState, Problem> {
     let id = DeliveryId::parse(id).ok_or_else(delivery_not_found)?;
-    let found = pending::find(app.node(), caller.address, id).await?;
+    let found = pending::find(call.node(), call.caller.address, id).await?;
     found.ok_or_else(delivery_not_found)
 }
 
@@ -78,12 +71,8 @@ async fn find(app: &App, caller: &Caller, id: &str) -> Result<DeliveryState, Pro
 ///
 /// # Errors
 /// 404 `delivery_not_found`.
-pub(super) async fn get(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Admin>,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    Ok(json(StatusCode::OK, &DeliveryView::of(find(&app, &caller, &id).await?)))
+pub(super) async fn get(Allowed { call, .. }: Allowed<Admin>, Path(id): Path<String>) -> Result<Response, Problem> {
+    Ok(json(StatusCode::OK, &DeliveryView::of(find(&call, &id).await?)))
 }
 
 /// `POST /webhook-deliveries/{id}/retry`: sends an ended delivery once more, and tries a waiting one now.
@@ -91,40 +80,37 @@ pub(super) async fn get(
 /// # Errors
 /// 400, 404 `delivery_not_found`, 409 `endpoint_deleted`, 422.
 pub(super) async fn retry(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Admin>,
-    context: RequestContext,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    OptionalJsonBytes(body): OptionalJsonBytes,
+    Allowed { call, body, .. }: Allowed<Admin, OptionalJsonBytes>,
 ) -> Result<Response, Problem> {
-    let (command_context, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
-    let delivery = find(&app, &caller, &id).await?;
-    let key = parse_ended_key(caller.address, &delivery.id.0).ok_or_else(delivery_not_found)?;
+    let (command_context, ignored) = call.read_without_members(body.as_ref())?;
+    let delivery = find(&call, &id).await?;
+    let key = parse_ended_key(call.caller.address, &delivery.id.0).ok_or_else(delivery_not_found)?;
     let (_, entity, key) = key;
-    let whole = ForwardableRequest::of(&app, &context, &headers, body.as_ref(), command_context.key.is_some());
-    if let Some(response) = whole.forward(entity).await? {
+    if let Some(response) = call.forward(entity, body.as_ref(), &command_context).await? {
         return Ok(response);
     }
     // The retry would replace the known delivery, and could go nowhere.
     let is_deleted = match delivery.receiver.endpoint() {
-        Some(id) => resource::row(&app, caller.registry(), WEBHOOK_ENDPOINTS, &id.to_string()).await?.is_none(),
+        Some(id) => {
+            resource::row(&call.app, call.caller.registry(), WEBHOOK_ENDPOINTS, &id.to_string()).await?.is_none()
+        }
         None => false,
     };
     let sending = if is_deleted { Sending::Nothing } else { Sending::Again { key, receiver: delivery.receiver } };
-    let answer = request_delivery(&app, entity, sending, command_context).await?;
+    let answer = request_delivery(&call.app, entity, sending, command_context).await?;
     if is_deleted && matches!(answer, Answer::Done(_)) {
         return Err(endpoint_deleted());
     }
     let waiting = match (&answer, command_context.key) {
-        (Answer::Repeat(_), Some(with)) => pending::retried(app.node(), entity, key, with.hash).await?.map(Box::new),
+        (Answer::Repeat(_), Some(with)) => pending::retried(call.node(), entity, key, with.hash).await?.map(Box::new),
         (Answer::Repeat(_), None) => None,
         (Answer::Done(waiting), _) => waiting.clone(),
     };
     let delivery = match waiting {
         Some(waiting) => delivery.retry_requested(*waiting),
         // It is being sent already, or too many other keys have requested it since.
-        None => find(&app, &caller, &id).await.map_err(unreadable_outcome)?,
+        None => find(&call, &id).await.map_err(unreadable_outcome)?,
     };
     let response = json(StatusCode::ACCEPTED, &DeliveryView::of(delivery));
     let response = if matches!(answer, Answer::Repeat(_)) { mark_replayed(response) } else { response };

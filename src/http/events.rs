@@ -14,17 +14,16 @@ use std::sync::Arc;
 use actors::channel::Channel;
 use actors::conversation::{Conversation, Event};
 use actors::id::{Address, ConversationId, EntityKey};
-use actors::key::ApiKey;
 use actors::machine::Record;
 use actors::store::StoreError;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, header};
 
-use super::caller::{Allowed, Read};
-use super::context::RequestContext;
+use super::call::{Allowed, Call};
+use super::caller::Read;
 use super::conversations;
 use super::headers::prefers_event_stream;
 use super::log::{CHUNK_BYTES, FIRST_OF_PAGE, chunk_of, seqs_after};
@@ -48,60 +47,54 @@ const EVENTS_PER_READ: usize = 128;
 
 /// `GET /conversations/{id}/events`.
 pub(super) async fn of_conversation(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Read>,
-    context: RequestContext,
+    Allowed { call, .. }: Allowed<Read>,
     Path(id): Path<String>,
-    headers: HeaderMap,
     query: Query,
 ) -> Result<Response, Problem> {
-    let list = format!("conversations/{}/{id}/events", caller.workspace);
+    let list = format!("conversations/{}/{id}/events", call.caller.workspace);
     let (events_query, page) =
-        Problem::both(EventsQuery::of(&headers, &query), PageRequest::from_query(&query, &list))?;
-    let (state, _) = conversations::find(&app, &caller, &id).await?;
+        Problem::both(EventsQuery::of(&call.headers, &query), PageRequest::from_query(&query, &list))?;
+    let (state, _) = conversations::find(&call, &id).await?;
     let log = Log {
-        entity: state.entity(caller.address),
-        workspace: Arc::clone(&caller.workspace),
+        entity: state.entity(call.caller.address),
+        workspace: Arc::clone(&call.caller.workspace),
         channel: state.origin.channel().map(Into::into),
         of_channel: None,
         is_human: state.origin.human_channel().is_some(),
         conversation: Some(state.id),
         newest: state.last_seq,
     };
-    answer(&app, &context, (caller.key, log), events_query, page, &list).await
+    answer(&call, log, events_query, page, &list).await
 }
 
 /// `GET /channels/{id}/events`.
 pub(super) async fn of_channel(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Read>,
-    context: RequestContext,
+    Allowed { call, .. }: Allowed<Read>,
     Path(id): Path<String>,
-    headers: HeaderMap,
     query: Query,
 ) -> Result<Response, Problem> {
     let read_query = |name: &str| {
-        let list = format!("channels/{}/{name}/events", caller.workspace);
+        let list = format!("channels/{}/{name}/events", call.caller.workspace);
         let (events_query, page) =
-            Problem::both(EventsQuery::of(&headers, &query), PageRequest::from_query(&query, &list))?;
+            Problem::both(EventsQuery::of(&call.headers, &query), PageRequest::from_query(&query, &list))?;
         Ok((events_query, page, list))
     };
-    let (channel, (mut events_query, page, list)) = human_channel(&app, &caller, (&id, ""), read_query).await?;
-    let entity = channel.conversation(caller.address);
-    let state = app.node().state::<Conversation>(entity).await?;
+    let (channel, (mut events_query, page, list)) = human_channel(&call, (&id, ""), read_query).await?;
+    let entity = channel.conversation(call.caller.address);
+    let state = call.node().state::<Conversation>(entity).await?;
     let log = Log {
         entity,
-        workspace: Arc::clone(&caller.workspace),
+        workspace: Arc::clone(&call.caller.workspace),
         channel: Some(channel.id.as_str().into()),
         is_human: true,
         conversation: state.as_ref().map(|state| state.id),
         newest: state.map_or(0, |state| state.last_seq),
-        of_channel: Some((caller.address, channel)),
+        of_channel: Some((call.caller.address, channel)),
     };
     if log.is_beyond(&events_query, &page) {
         events_query.after = Some(0);
     }
-    answer(&app, &context, (caller.key, log), events_query, page, &list).await
+    answer(&call, log, events_query, page, &list).await
 }
 
 /// A log to read.
@@ -180,34 +173,33 @@ impl EventsQuery {
 }
 
 async fn answer(
-    app: &App,
-    context: &RequestContext,
-    (key, mut log): (Arc<ApiKey>, Log),
+    call: &Call,
+    mut log: Log,
     query: EventsQuery,
     page: PageRequest,
     list: &str,
 ) -> Result<Response, Problem> {
     if query.live {
-        let Some(permit) = app.long_requests().enter() else {
+        let Some(permit) = call.app.long_requests().enter() else {
             return Err(Problem::unavailable(
                 "overloaded",
                 "too many requests are waiting or streaming; retry later",
                 1,
             ));
         };
-        return Ok(stream_response(Follower::new(app.clone(), key, log, &query, permit)));
+        return Ok(stream_response(Follower::new(call, log, &query, permit)));
     }
     let first = query.after.map_or(1, |after| after.saturating_add(1));
-    let (events, more) = page_of(app, log.entity, first, &page).await?;
+    let (events, more) = page_of(&call.app, log.entity, first, &page).await?;
     let next = events.last().filter(|_| more).map(|event| event.seq.to_be_bytes().to_vec());
     let mut data = Vec::with_capacity(events.len());
     for event in &events {
-        log.look_up(app).await?;
+        log.look_up(&call.app).await?;
         let source = log.source().ok_or_else(|| broken("a log with events has an owner"))?;
         let value = event_value(event, &source).map_err(|_| broken("an event can be written as JSON"))?;
         data.extend(value.map(RawOwned));
     }
-    Ok(varying_by_accept(Page { data, next }.into_response(list, &context.uri)))
+    Ok(varying_by_accept(Page { data, next }.into_response(list, &call.context.uri)))
 }
 
 /// The streaming answer, which lasts as long as its reader follows.

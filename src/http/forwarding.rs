@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use actors::clock::Millis;
+use actors::directory::CommandContext;
 use actors::id::EntityKey;
 use actors::metrics::ForwardEnd;
 use actors::trace::{SpanKind, TraceContext, names};
@@ -28,10 +29,10 @@ use tokio::time::{Instant, timeout};
 use url::{Position, Url};
 
 use super::body::MaxBodyBytes;
+use super::call::Call;
+use super::context::REQUEST_ID;
 use super::context::render::{PROBLEM_JSON, is_error};
-use super::context::{REQUEST_ID, RequestContext};
 use super::refusal::outcome_unknown;
-use crate::app::App;
 use crate::openapi::ERRORS;
 use crate::problem::Problem;
 use crate::server::{HEADER_BYTES, MAX_HEADERS};
@@ -195,9 +196,7 @@ fn code_of(answer: &Response, body: &[u8]) -> Option<&'static str> {
 /// its answer may wait.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ForwardableRequest<'a> {
-    pub(super) app: &'a App,
-    pub(super) context: &'a RequestContext,
-    pub(super) headers: &'a HeaderMap,
+    pub(super) call: &'a Call,
     /// `None`: it has none.
     pub(super) body: Option<&'a Bytes>,
     /// A repetition has no second effect.
@@ -206,18 +205,24 @@ pub(super) struct ForwardableRequest<'a> {
     pub(super) waits: Duration,
 }
 
-impl<'a> ForwardableRequest<'a> {
-    /// A request that waits neither for an agent nor for people.
-    pub(super) fn of(
-        app: &'a App,
-        context: &'a RequestContext,
-        headers: &'a HeaderMap,
-        body: impl Into<Option<&'a Bytes>>,
-        is_keyed: bool,
-    ) -> Self {
-        Self { app, context, headers, body: body.into(), is_keyed, waits: Duration::ZERO }
+impl Call {
+    /// Forwards a request that waits neither for an agent nor for people; see [`ForwardableRequest::forward`].
+    ///
+    /// # Errors
+    /// As [`ForwardableRequest::forward`].
+    pub(super) async fn forward(
+        &self,
+        entity: EntityKey,
+        body: impl Into<Option<&Bytes>>,
+        command_context: &CommandContext,
+    ) -> Result<Option<Response>, Problem> {
+        let is_keyed = command_context.key.is_some();
+        let request = ForwardableRequest { call: self, body: body.into(), is_keyed, waits: Duration::ZERO };
+        request.forward(entity).await
     }
+}
 
+impl ForwardableRequest<'_> {
     /// The answer of the server that owns `entity`; `None`: handle it here. To be called once the request is known to
     /// be allowed, and before it has any effect.
     ///
@@ -225,32 +230,34 @@ impl<'a> ForwardableRequest<'a> {
     /// 503 `outcome_unknown` if the other server got the request, gave no complete answer, and may not get it again;
     /// `store_unavailable` if this request was forwarded and the forwarding server has given it up.
     pub(super) async fn forward(self, entity: EntityKey) -> Result<Option<Response>, Problem> {
-        if !self.app.node().shares_its_store() {
+        if !self.call.node().shares_its_store() {
             return Ok(None);
         }
-        if let Some(until) = self.headers.get(FORWARDED_UNTIL) {
+        if let Some(until) = self.call.headers.get(FORWARDED_UNTIL) {
             let until = until.to_str().ok().and_then(|until| until.parse().ok()).map(Millis);
-            if until.is_some_and(|until| until < self.app.now()) {
+            if until.is_some_and(|until| until < self.call.app.now()) {
                 let detail = "the forwarded request arrived after its deadline; nothing was stored";
                 let late = Problem::unavailable("store_unavailable", detail, 1);
                 return Err(late.header(NOT_DONE, HeaderValue::from_static("late")));
             }
             return Ok(None);
         }
-        if !arrives_as_it_is(self.headers) {
+        if !arrives_as_it_is(&self.call.headers) {
             return Ok(None);
         }
-        match self.app.node().members().server_of(entity) {
+        match self.call.node().members().server_of(entity) {
             // A stopping server forwards nothing.
-            Some(server) if self.app.stopping().now_or_never().is_none() => Box::pin(self.forward_to(server)).await,
+            Some(server) if self.call.app.stopping().now_or_never().is_none() => {
+                Box::pin(self.forward_to(server)).await
+            }
             _ => Ok(None),
         }
     }
 
     async fn forward_to(self, server: Arc<str>) -> Result<Option<Response>, Problem> {
-        let forwarding = self.app.forwarding();
-        let count = |outcome| self.app.node().metrics().forwarded.of(outcome).inc();
-        let permit = (!self.waits.is_zero()).then(|| self.app.long_requests().enter());
+        let forwarding = self.call.app.forwarding();
+        let count = |outcome| self.call.node().metrics().forwarded.of(outcome).inc();
+        let permit = (!self.waits.is_zero()).then(|| self.call.app.long_requests().enter());
         // If too many requests wait already, this one does not wait, and its answer says so.
         let is_full = permit.as_ref().is_some_and(Option::is_none);
         let (Some(client), Some(target), Ok(_pass), false) = (
@@ -263,11 +270,11 @@ impl<'a> ForwardableRequest<'a> {
             return Ok(None);
         };
         if permit.is_some() {
-            self.context.begin_wait();
+            self.call.context.begin_wait();
         }
-        let cause = TraceContext::from(&self.context.trace);
-        let mut span = self.app.node().span(names::FORWARD, SpanKind::Client, Some(cause));
-        span.set(names::HTTP_METHOD, self.context.method.to_string());
+        let cause = TraceContext::from(&self.call.context.trace);
+        let mut span = self.call.node().span(names::FORWARD, SpanKind::Client, Some(cause));
+        span.set(names::HTTP_METHOD, self.call.context.method.to_string());
         span.asks(&server);
         let trace = RequestTrace::from(span.context().unwrap_or(cause));
         let failed = match self.answered(client, target, trace).await {
@@ -297,7 +304,7 @@ impl<'a> ForwardableRequest<'a> {
 
     /// The target URL; `None`: the request would not arrive unchanged.
     fn target(&self, server: &str) -> Option<Url> {
-        let path = self.context.uri.path_and_query()?.as_str();
+        let path = self.call.context.uri.path_and_query()?.as_str();
         let target = Url::parse(&[server, path].concat()).ok()?;
         (target[Position::BeforePath..] == *path).then_some(target)
     }
@@ -310,13 +317,13 @@ impl<'a> ForwardableRequest<'a> {
             answered = timeout(ANSWER_TIMEOUT + self.waits, self.exchange(client, target, trace)) => {
                 answered.unwrap_or_else(|_| broken("timed out"))
             }
-            () = self.app.wait_cutoff() => Err(ForwardError::Stopping),
+            () = self.call.app.wait_cutoff() => Err(ForwardError::Stopping),
         }
     }
 
     async fn exchange(self, client: &Client, target: Url, trace: RequestTrace) -> Result<Response, ForwardError> {
-        let headers = self.forwarded_headers(trace, self.app.now().plus(millis(ANSWER_TIMEOUT + self.waits)));
-        let mut request = client.request(self.context.method.clone(), target).headers(headers);
+        let headers = self.forwarded_headers(trace, self.call.app.now().plus(millis(ANSWER_TIMEOUT + self.waits)));
+        let mut request = client.request(self.call.context.method.clone(), target).headers(headers);
         if let Some(body) = self.body {
             request = request.body(body.clone());
         }
@@ -327,10 +334,10 @@ impl<'a> ForwardableRequest<'a> {
         let status = answer.status();
         let mut headers = answer.headers().clone();
         // The answer comes from a proxy, or from another program that now has the address.
-        if headers.get(REQUEST_ID).is_none_or(|id| id.as_bytes() != self.context.request_id.as_str().as_bytes()) {
+        if headers.get(REQUEST_ID).is_none_or(|id| id.as_bytes() != self.call.context.request_id.as_str().as_bytes()) {
             return Err(ForwardError::Broken(format!("{status}, not from the server")));
         }
-        let at_most = ANSWER_BYTES + 2 * MaxBodyBytes::from_ref(self.app).0;
+        let at_most = ANSWER_BYTES + 2 * MaxBodyBytes::from_ref(&self.call.app).0;
         let body =
             bounded_body::body(answer, at_most).await.map_err(|unread| ForwardError::Broken(format!("{unread:?}")))?;
         remove_hop_by_hop(&mut headers);
@@ -353,12 +360,12 @@ impl<'a> ForwardableRequest<'a> {
 
     /// Its headers for forwarding, with the deadline `until`.
     fn forwarded_headers(&self, trace: RequestTrace, until: Millis) -> HeaderMap {
-        let mut headers = self.headers.clone();
+        let mut headers = self.call.headers.clone();
         remove_hop_by_hop(&mut headers);
         for name in REPLACED_HEADERS {
             headers.remove(name);
         }
-        if let Ok(id) = HeaderValue::from_str(self.context.request_id.as_str()) {
+        if let Ok(id) = HeaderValue::from_str(self.call.context.request_id.as_str()) {
             headers.insert(REQUEST_ID, id);
         }
         headers.insert(TRACEPARENT, trace.traceparent());

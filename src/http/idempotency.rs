@@ -7,7 +7,7 @@ use actors::store::KeyHash;
 use actors::workflows::claims;
 use dashmap::DashMap;
 
-use super::caller::Caller;
+use super::call::Call;
 use super::context::RequestContext;
 use crate::app::App;
 use crate::json::Object;
@@ -48,18 +48,14 @@ fn hash(parts: &[&[u8]]) -> KeyHash {
 
 /// The context of a command: the request's trace and its idempotency key, if it has one, in the scope of the workspace.
 #[must_use]
-pub fn command_context(
-    context: &RequestContext,
-    caller: &Caller,
-    key: Option<&str>,
-    body: &Object<'_>,
-) -> CommandContext {
+pub fn command_context(call: &Call, key: Option<&str>, body: &Object<'_>) -> CommandContext {
+    let Call { caller, context, .. } = call;
     let key = key.map(|key| {
         let print = fingerprint(context.method.as_str(), context.path(), body);
         let home = claims::home(caller.address, key.as_bytes(), 0);
         KeyUse::across(workspace_key_hash(caller.address, key), print, home)
     });
-    CommandContext { key, trace: Some((&context.trace).into()) }
+    CommandContext { key, ..without_key(context) }
 }
 
 /// What an entity knows of a request's idempotency key.

@@ -2,9 +2,8 @@
 
 use actors::directory::CommandContext;
 use bytes::Bytes;
-use http::HeaderMap;
 
-use super::caller::Caller;
+use super::call::Call;
 use super::context::RequestContext;
 use super::headers::idempotency_key;
 use super::idempotency::command_context;
@@ -16,6 +15,7 @@ use crate::problem::Problem;
 
 /// A body, and the part of the request's head that belongs to the command.
 pub(super) struct Incoming<'a> {
+    call: &'a Call,
     /// The body.
     pub(super) object: Object<'a>,
     /// The faults so far: those of the query and the idempotency key.
@@ -24,60 +24,54 @@ pub(super) struct Incoming<'a> {
     pub(super) key: Option<&'a str>,
 }
 
-impl<'a> Incoming<'a> {
-    /// Splits the body and reads the head. `None`: the request has no body and needs none.
+impl Call {
+    /// Splits the body and reads the query and the idempotency key. `None`: the request has no body and needs none.
     ///
     /// # Errors
     /// 400 if the body is no JSON object, with the other faults so far.
-    pub(super) fn read(
-        context: &RequestContext,
-        headers: &'a HeaderMap,
-        body: Option<&'a Bytes>,
-    ) -> Result<Self, Problem> {
-        let object = body.map_or_else(|| Ok(Object::default()), |body| Object::parse(body));
-        let mut report = report(context);
-        let key = idempotency_key(headers, None).unwrap_or_else(|faults| {
+    pub(super) fn read<'a>(&'a self, body: impl Into<Option<&'a Bytes>>) -> Result<Incoming<'a>, Problem> {
+        let object = body.into().map_or_else(|| Ok(Object::default()), |body| Object::parse(body));
+        let mut report = report(&self.context);
+        let key = idempotency_key(&self.headers, None).unwrap_or_else(|faults| {
             report.faults.extend(faults);
             None
         });
         let object = object.map_err(|problem| report.joined(problem))?;
-        Ok(Self { object, report, key })
+        Ok(Incoming { call: self, object, report, key })
     }
 
-    /// Splits the body of an idempotent request, which needs no key, and reads its query.
+    /// Splits the body and reads the query of a request that is idempotent by itself: it needs no key.
     ///
     /// # Errors
     /// 400 if the body is no JSON object, with the other faults so far.
-    pub(super) fn unkeyed(context: &RequestContext, body: &'a Bytes) -> Result<Self, Problem> {
-        let report = report(context);
+    pub(super) fn read_unkeyed<'a>(&'a self, body: &'a Bytes) -> Result<Incoming<'a>, Problem> {
+        let report = report(&self.context);
         let object = Object::parse(body).map_err(|problem| report.joined(problem))?;
-        Ok(Self { object, report, key: None })
+        Ok(Incoming { call: self, object, report, key: None })
     }
 
-    /// A request without body members: its command's context, and the unknown members of its body.
+    /// Reads a request whose body has no members that the handler knows. Returns the command's context, and the members
+    /// that the body has nevertheless.
     ///
     /// # Errors
     /// 400 if the body is no JSON object, or the query or the key is wrong.
-    pub(super) fn bare(
-        context: &RequestContext,
-        caller: &Caller,
-        headers: &HeaderMap,
-        body: Option<&Bytes>,
-    ) -> Result<(CommandContext, Vec<String>), Problem> {
-        let mut incoming = Incoming::read(context, headers, body)?;
-        let command_context = incoming.command_context(context, caller);
+    pub(super) fn read_without_members(&self, body: Option<&Bytes>) -> Result<(CommandContext, Vec<String>), Problem> {
+        let mut incoming = self.read(body)?;
+        let command_context = incoming.command_context();
         incoming.fields().finish(&mut incoming.report);
         Ok((command_context, incoming.report.check()?))
     }
+}
 
+impl<'a> Incoming<'a> {
     /// The body's members.
     pub(super) fn fields(&mut self) -> Fields<'a> {
         Fields::root(self.object.clone(), &mut self.report)
     }
 
     /// The command's context.
-    pub(super) fn command_context(&self, context: &RequestContext, caller: &Caller) -> CommandContext {
-        command_context(context, caller, self.key, &self.object)
+    pub(super) fn command_context(&self) -> CommandContext {
+        command_context(self.call, self.key, &self.object)
     }
 }
 

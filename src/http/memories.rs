@@ -1,23 +1,21 @@
 //! Memories of contacts and owners.
 
 use actors::clock::Millis;
-use actors::contact::{self, Contact};
 use actors::directory::Answer;
-use actors::id::{ContactId, EntityKey, MemoryId};
+use actors::id::{EntityKey, MemoryId};
 use actors::memories::recall::{all, search as search_memories};
 use actors::memories::{self, Command, Edit, ForgetAll, Memory, Remember, Subject};
 use actors::store::{Order, SeqRange};
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
 use super::answer::{Replay, json, with_ignored_fields, with_location};
 use super::body::JsonBytes;
-use super::caller::{Allowed, Caller, Read, Write};
-use super::contacts::contact_not_found;
+use super::call::{Allowed, Call};
+use super::caller::{Read, Write};
+use super::contacts::{self, contact_not_found};
 use super::context::RequestContext;
-use super::idempotency::without_key;
-use super::incoming::Incoming;
 use super::paging::{DEFAULT_LIMIT, MAX_LIMIT, Page, PageRequest};
 use super::query::Query;
 use super::refusal::{broken, problem_of};
@@ -41,40 +39,29 @@ fn memory_not_found() -> Problem {
 }
 
 /// A contact of the caller's workspace, as a subject of memories.
-async fn contact(app: &App, caller: &Caller, id: &str) -> Result<Subject, Problem> {
-    let id = ContactId::parse(id).ok_or_else(contact_not_found)?;
-    let entity = EntityKey::contact(caller.address, id.address);
-    let state: Option<contact::State> = app.node().state::<Contact>(entity).await?;
-    let exists = state.is_some_and(|state| state.id == id && state.erased_at.is_none());
-    if exists { Ok(Subject::Contact(id)) } else { Err(contact_not_found()) }
+async fn contact(call: &Call, id: &str) -> Result<Subject, Problem> {
+    Ok(Subject::Contact(contacts::find(call, id).await?.id))
 }
 
 /// `GET /contacts/{id}/memories`.
 pub(super) async fn of_contact(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Read>,
-    context: RequestContext,
+    Allowed { call, .. }: Allowed<Read>,
     Path(id): Path<String>,
     query: Query,
 ) -> Result<Response, Problem> {
-    let list = format!("contacts/{}/{id}/memories", caller.workspace);
+    let list = format!("contacts/{}/{id}/memories", call.caller.workspace);
     let request = PageRequest::from_query(&query, &list)?;
-    let subject = contact(&app, &caller, &id).await?;
-    page(&app, &caller, &subject, &request).await.map(|page| page_response(&page, &subject, &list, &context))
+    let subject = contact(&call, &id).await?;
+    page(&call, &subject, &request).await.map(|page| page_response(&page, &subject, &list, &call.context))
 }
 
 /// `GET /memories?contactId=` or `?ownerId=`.
-pub(super) async fn list(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Read>,
-    context: RequestContext,
-    query: Query,
-) -> Result<Response, Problem> {
+pub(super) async fn list(Allowed { call, .. }: Allowed<Read>, query: Query) -> Result<Response, Problem> {
     let subject_ref = SubjectRef::of(query.given("contactId"), query.given("ownerId"), ["/contactId", "/ownerId"]);
-    let list = SubjectRef::list(subject_ref.as_ref().ok(), &caller.workspace);
+    let list = SubjectRef::list(subject_ref.as_ref().ok(), &call.caller.workspace);
     let (subject_ref, request) = Problem::both(subject_ref, PageRequest::from_query(&query, &list))?;
-    let subject = subject_ref.subject(&app, &caller).await?;
-    page(&app, &caller, &subject, &request).await.map(|page| page_response(&page, &subject, &list, &context))
+    let subject = subject_ref.subject(&call).await?;
+    page(&call, &subject, &request).await.map(|page| page_response(&page, &subject, &list, &call.context))
 }
 
 fn page_response(page: &Page<Memory>, subject: &Subject, list: &str, context: &RequestContext) -> Response {
@@ -83,8 +70,8 @@ fn page_response(page: &Page<Memory>, subject: &Subject, list: &str, context: &R
 }
 
 /// One page of a subject's memories, oldest first.
-async fn page(app: &App, caller: &Caller, subject: &Subject, request: &PageRequest) -> Result<Page<Memory>, Problem> {
-    let mut all = all(app.node(), subject.entity(caller.address), subject).await?;
+async fn page(call: &Call, subject: &Subject, request: &PageRequest) -> Result<Page<Memory>, Problem> {
+    let mut all = all(call.node(), subject.entity(call.caller.address), subject).await?;
     if request.order == Order::Desc {
         all.reverse();
     }
@@ -126,9 +113,9 @@ impl SubjectRef {
         }
     }
 
-    async fn subject(&self, app: &App, caller: &Caller) -> Result<Subject, Problem> {
+    async fn subject(&self, call: &Call) -> Result<Subject, Problem> {
         match self {
-            Self::Contact(id) => contact(app, caller, id).await,
+            Self::Contact(id) => contact(call, id).await,
             Self::Owner(owner) => Ok(Subject::Owner(owner.clone())),
         }
     }
@@ -136,31 +123,27 @@ impl SubjectRef {
 
 /// `POST /contacts/{id}/memories`.
 pub(super) async fn add(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Write>,
-    context: RequestContext,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    JsonBytes(bytes): JsonBytes,
+    Allowed { call, body, .. }: Allowed<Write, JsonBytes>,
 ) -> Result<Response, Problem> {
-    let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
-    let command_context = incoming.command_context(&context, &caller);
+    let mut incoming = call.read(&body)?;
+    let command_context = incoming.command_context();
     let mut fields = incoming.fields();
     let text = required_text(&mut fields, "text", MAX_TEXT_CHARS, &mut incoming.report);
     fields.finish(&mut incoming.report);
     let ignored = incoming.report.check()?;
-    let subject = contact(&app, &caller, &id).await?;
-    let entity = subject.entity(caller.address);
+    let subject = contact(&call, &id).await?;
+    let entity = subject.entity(call.caller.address);
     let edits = vec![Edit::text_as_it_is(&text)];
     let remember = Remember { subject: subject.clone(), edits, source: None };
-    let (memory, created, replay) = match app.node().memories(entity, remember, command_context).await {
+    let (memory, created, replay) = match call.node().memories(entity, remember, command_context).await {
         Ok(Answer::Done(outcomes)) => {
             let outcome = outcomes.into_iter().next().ok_or_else(|| broken("an edit of memories has an outcome"))?;
             let created = matches!(outcome, memories::Outcome::Created(_));
             (outcome.memory().cloned().ok_or_else(|| broken("a memory that was added exists"))?, created, Replay::First)
         }
         Ok(Answer::Repeat(effect)) => {
-            let (memory, created) = replayed_memory(&app, entity, effect, text).await?;
+            let (memory, created) = replayed_memory(&call.app, entity, effect, text).await?;
             (memory, created, Replay::Repeated)
         }
         Err(refusal) => return Err(problem_of(refusal, rejected)),
@@ -247,73 +230,61 @@ async fn find(app: &App, entity: EntityKey, number: u64) -> Result<Option<Memory
 }
 
 /// A memory of a contact, by both ids.
-async fn find_of_contact(app: &App, caller: &Caller, id: &str, memory: &str) -> Result<(Subject, Memory), Problem> {
-    let subject = contact(app, caller, id).await?;
+async fn find_of_contact(call: &Call, id: &str, memory: &str) -> Result<(Subject, Memory), Problem> {
+    let subject = contact(call, id).await?;
     let memory = MemoryId::parse(memory).ok_or_else(memory_not_found)?;
-    let entity = subject.entity(caller.address);
+    let entity = subject.entity(call.caller.address);
     let found =
-        find(app, entity, memory.number).await?.filter(|found| found.id == memory && memory.entity == entity.id);
+        find(&call.app, entity, memory.number).await?.filter(|found| found.id == memory && memory.entity == entity.id);
     Ok((subject, found.ok_or_else(memory_not_found)?))
 }
 
 /// `GET /contacts/{id}/memories/{memoryId}`.
 pub(super) async fn get(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Read>,
+    Allowed { call, .. }: Allowed<Read>,
     Path((id, memory)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
-    let (subject, memory) = find_of_contact(&app, &caller, &id, &memory).await?;
+    let (subject, memory) = find_of_contact(&call, &id, &memory).await?;
     Ok(json(StatusCode::OK, &memory_view(&memory, &subject, None)))
 }
 
 /// `DELETE /contacts/{id}/memories/{memoryId}`.
 pub(super) async fn forget(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Write>,
-    context: RequestContext,
+    Allowed { call, .. }: Allowed<Write>,
     Path((id, memory)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    let (subject, memory) = find_of_contact(&app, &caller, &id, &memory).await?;
+    let (subject, memory) = find_of_contact(&call, &id, &memory).await?;
     let command = Command::Forget { id: memory.id };
-    let forgotten = app.node().memories(subject.entity(caller.address), command, without_key(&context)).await;
+    let forgotten = call.node().memories(subject.entity(call.caller.address), command, call.without_key()).await;
     forgotten.map_err(|refusal| problem_of(refusal, |_| memory_not_found()))?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// `DELETE /contacts/{id}/memories`.
 pub(super) async fn forget_all_of_contact(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Write>,
-    context: RequestContext,
+    Allowed { call, .. }: Allowed<Write>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let subject = contact(&app, &caller, &id).await?;
-    forget_all(&app, &caller, &context, subject).await
+    let subject = contact(&call, &id).await?;
+    forget_all(&call, subject).await
 }
 
 /// `DELETE /memories?contactId=` or `?ownerId=`.
 pub(super) async fn forget_all_named(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Write>,
-    context: RequestContext,
+    Allowed { call, .. }: Allowed<Write>,
     query: Query,
 ) -> Result<StatusCode, Problem> {
     let subject_ref = SubjectRef::of(query.given("contactId"), query.given("ownerId"), ["/contactId", "/ownerId"]);
     let (subject_ref, ()) = Problem::both(subject_ref, query.check())?;
-    let subject = subject_ref.subject(&app, &caller).await?;
-    forget_all(&app, &caller, &context, subject).await
+    let subject = subject_ref.subject(&call).await?;
+    forget_all(&call, subject).await
 }
 
-async fn forget_all(
-    app: &App,
-    caller: &Caller,
-    context: &RequestContext,
-    subject: Subject,
-) -> Result<StatusCode, Problem> {
-    let entity = subject.entity(caller.address);
+async fn forget_all(call: &Call, subject: Subject) -> Result<StatusCode, Problem> {
+    let entity = subject.entity(call.caller.address);
     loop {
         let forget = ForgetAll { subject: subject.clone(), for_good: false };
-        let left = app.node().memories(entity, forget, without_key(context)).await.and_then(Answer::unkeyed);
+        let left = call.node().memories(entity, forget, call.without_key()).await.and_then(Answer::unkeyed);
         if left.map_err(|refusal| problem_of(refusal, rejected))? == 0 {
             return Ok(StatusCode::NO_CONTENT);
         }
@@ -321,15 +292,9 @@ async fn forget_all(
 }
 
 /// `POST /memories/search`.
-pub(super) async fn search(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Read>,
-    context: RequestContext,
-    headers: HeaderMap,
-    JsonBytes(bytes): JsonBytes,
-) -> Result<Response, Problem> {
+pub(super) async fn search(Allowed { call, body, .. }: Allowed<Read, JsonBytes>) -> Result<Response, Problem> {
     // It changes nothing, so a key has no effect; a wrong one is still a fault, as everywhere.
-    let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
+    let mut incoming = call.read(&body)?;
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
     let question = required_text(&mut fields, "query", MAX_QUERY_CHARS, report);
@@ -350,14 +315,13 @@ pub(super) async fn search(
     };
     fields.finish(report);
     let ignored = incoming.report.check()?;
-    let subject =
-        subject_ref.ok_or_else(|| broken("a search without faults names a subject"))?.subject(&app, &caller).await?;
+    let subject = subject_ref.ok_or_else(|| broken("a search without faults names a subject"))?.subject(&call).await?;
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(DEFAULT_LIMIT);
-    let entity = subject.entity(caller.address);
-    let found = search_memories(app.node(), entity, &subject, &question, limit).await?;
+    let entity = subject.entity(call.caller.address);
+    let found = search_memories(call.node(), entity, &subject, &question, limit).await?;
     let data = found.iter().map(|(memory, score)| memory_view(memory, &subject, Some(*score))).collect();
     let page = Page { data, next: None };
-    Ok(with_ignored_fields(page.into_response("memories/search", &context.uri), &ignored))
+    Ok(with_ignored_fields(page.into_response("memories/search", &call.context.uri), &ignored))
 }
 
 #[cfg(test)]

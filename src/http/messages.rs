@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use actors::channel::{Channel, ChannelKind};
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
 use http::HeaderMap;
 
-use super::body::JsonRequest;
-use super::caller::{Allowed, Caller, Write};
-use super::context::RequestContext;
+use super::body::JsonBytes;
+use super::call::{Allowed, Call};
+use super::caller::Write;
 use super::refusal::channel::{channel_not_found, has_many_logs};
-use crate::app::App;
 use crate::problem::Problem;
 use crate::wire::shape::{self, Shape};
 
@@ -34,14 +33,9 @@ pub(super) use request::MessageRequest;
 use request::{SubmitError, Submitted, UnparsedMessage};
 
 /// `POST /messages`.
-pub(super) async fn post_message(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Write>,
-    context: RequestContext,
-    JsonRequest { headers, body }: JsonRequest,
-) -> Result<Response, Problem> {
-    let unparsed = UnparsedMessage::new(&app, &caller, &context, &headers, &body)?;
-    let shape = shape::choose(&unparsed.body, schema(&headers));
+pub(super) async fn post_message(Allowed { call, body, .. }: Allowed<Write, JsonBytes>) -> Result<Response, Problem> {
+    let unparsed = UnparsedMessage::new(&call, &body)?;
+    let shape = shape::choose(&unparsed.body, schema(&call.headers));
     match shape.map_err(|problem| unparsed.refused(problem))? {
         // On the heap, so that the far more frequent other future is not moved around with room for it.
         Shape::Channel => Box::pin(channel::post(unparsed, None)).await,
@@ -57,26 +51,20 @@ fn schema(headers: &HeaderMap) -> Option<&str> {
 
 /// `POST /conversations/{id}/messages`.
 pub(super) async fn post_to_conversation(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Write>,
-    context: RequestContext,
     Path(conversation): Path<String>,
-    JsonRequest { headers, body }: JsonRequest,
+    Allowed { call, body, .. }: Allowed<Write, JsonBytes>,
 ) -> Result<Response, Problem> {
-    let unparsed = UnparsedMessage::new(&app, &caller, &context, &headers, &body)?;
+    let unparsed = UnparsedMessage::new(&call, &body)?;
     conversation::post(unparsed, Some(&conversation)).await
 }
 
 /// The channel's kind decides the handler; if the channel is unknown, the body does.
 pub(super) async fn post_to_channel(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Write>,
-    context: RequestContext,
     Path(channel): Path<String>,
-    JsonRequest { headers, body }: JsonRequest,
+    Allowed { call, body, .. }: Allowed<Write, JsonBytes>,
 ) -> Result<Response, Problem> {
-    let unparsed = UnparsedMessage::new(&app, &caller, &context, &headers, &body)?;
-    let known = find_channel(&app, &caller, &channel).await?;
+    let unparsed = UnparsedMessage::new(&call, &body)?;
+    let known = find_channel(&call, &channel).await?;
     let of_contact = ["type", "contactIdentifier", "content"].iter().any(|name| unparsed.body.has(name));
     let of_channel =
         ["channelId", "text", "status", "review", "attachmentIds"].iter().any(|name| unparsed.body.has(name));
@@ -88,24 +76,19 @@ pub(super) async fn post_to_channel(
 }
 
 /// A channel of the caller's workspace.
-pub(in crate::http) async fn find_channel(
-    app: &App,
-    caller: &Caller,
-    channel: &str,
-) -> Result<Option<Arc<Channel>>, Problem> {
-    Ok(app.node().channel(caller.address, channel).await?)
+pub(in crate::http) async fn find_channel(call: &Call, channel: &str) -> Result<Option<Arc<Channel>>, Problem> {
+    Ok(call.node().channel(call.caller.address, channel).await?)
 }
 
 /// A human channel of the caller's workspace, which has one log, and the result of `read_query` for that log. A channel
 /// of the other kind has many logs, which is a fault at `pointer`, reported with all faults of `read_query`. Cursors
 /// are bound to the channel's incarnation, not its id: a deleted channel's cursor never fits its successor.
 pub(super) async fn human_channel<T>(
-    app: &App,
-    caller: &Caller,
+    call: &Call,
     (id, pointer): (&str, &str),
     read_query: impl FnOnce(&str) -> Result<T, Problem>,
 ) -> Result<(Arc<Channel>, T), Problem> {
-    let channel = find_channel(app, caller, id).await;
+    let channel = find_channel(call, id).await;
     let query = match &channel {
         Ok(Some(channel)) => read_query(&channel.incarnation()),
         _ => read_query(id),

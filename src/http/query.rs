@@ -156,20 +156,19 @@ impl<S: Sync> FromRequestParts<S> for Query {
     }
 }
 
-/// Checks the query of a route without parameters and body. The handler of a route with either checks its own, and
-/// reports all faults at once.
+/// Checks the query of a route whose handler reads neither query nor body. The handler of another route checks its own
+/// query, and reports all faults at once.
 ///
 /// # Errors
 /// 400 `invalid_query` or `unknown_field`.
-pub(super) fn without_parameters(parts: &Parts) -> Result<(), Problem> {
+pub(super) fn check_unread_query(request: &RequestInfo) -> Result<(), Problem> {
     // Almost no such request has a query.
-    if parts.uri.query().is_none() {
+    if request.uri.query().is_none() {
         return Ok(());
     }
-    let Some(context) = parts.extensions.get::<RequestContext>() else { return Ok(()) };
-    let route = context.route.as_ref().and_then(|route| known(&context.method, route.as_str()));
+    let route = request.route.as_ref().and_then(|route| known(&request.method, route.as_str()));
     match route {
-        Some(route) if !route.is_read => Query::of(context)?.check(),
+        Some(route) if !route.is_read => Query::of(request)?.check(),
         Some(_) | None => Ok(()),
     }
 }

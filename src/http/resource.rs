@@ -10,7 +10,7 @@ use actors::id::{Address, EntityKey};
 use actors::registry::{RowChange, places};
 use actors::store::{Row, Scan, Table};
 use actors::tables::IN_ORDER;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -19,8 +19,8 @@ use minicbor::{Decode, Encode};
 use serde::Serialize;
 
 use super::answer::json;
-use super::caller::{Allowed, RequiredScope};
-use super::context::RequestContext;
+use super::call::Allowed;
+use super::caller::RequiredScope;
 use super::context::render::internal_error;
 use super::listing::range_after;
 use super::paging::{Page, PageRequest, invalid_cursor};
@@ -192,11 +192,10 @@ pub(super) async fn find<R: Resource>(app: &App, registry: EntityKey, id: &str) 
 /// # Errors
 /// 404 if there is none; 503 if the store cannot be read, 500 if the stored data cannot.
 pub(super) async fn get<R: Resource, N: RequiredScope>(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<N>,
+    Allowed { call, .. }: Allowed<N>,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let found: Found<R> = find(&app, caller.registry(), &id).await?.ok_or_else(R::not_found)?;
+    let found: Found<R> = find(&call.app, call.caller.registry(), &id).await?.ok_or_else(R::not_found)?;
     Ok(json(StatusCode::OK, &found.value.view()))
 }
 
@@ -205,15 +204,13 @@ pub(super) async fn get<R: Resource, N: RequiredScope>(
 /// # Errors
 /// 400 for a wrong page; 503 if the store cannot be read, 500 if the stored data cannot.
 pub(super) async fn list<R: Resource, N: RequiredScope>(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<N>,
-    context: RequestContext,
+    Allowed { call, .. }: Allowed<N>,
     query: Query,
 ) -> Result<Response, Problem> {
-    let list = format!("workspaces/{}/{}", caller.workspace, R::LIST);
+    let list = format!("workspaces/{}/{}", call.caller.workspace, R::LIST);
     let request = PageRequest::from_query(&query, &list)?;
-    let (things, next) = list_in_order::<R>(&app, caller.registry(), &request).await?;
-    Ok(Page { data: things.iter().map(R::view).collect(), next }.into_response(&list, &context.uri))
+    let (things, next) = list_in_order::<R>(&call.app, call.caller.registry(), &request).await?;
+    Ok(Page { data: things.iter().map(R::view).collect(), next }.into_response(&list, &call.context.uri))
 }
 
 /// A page of a registry's resources of a kind, in creation order, and the position after it.

@@ -6,15 +6,15 @@ use actors::conversation::review::standing;
 use actors::id::MessageId;
 use actors::message::{Message, Removal, Review, ReviewState, ReviewStatus};
 use actors::tables::{PENDING_REVIEWS, REVIEWS};
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
 
 use super::answer::json;
-use super::caller::{Allowed, Caller, Read};
-use super::context::RequestContext;
+use super::call::{Allowed, Call};
+use super::caller::{Caller, Read};
 use super::listing::Listing;
 use super::messages::find_channel;
 use super::messages::stored::{StoredMessage, look_up};
@@ -114,35 +114,31 @@ impl StoredReview {
     }
 }
 
-async fn find(app: &App, caller: &Caller, id: &str) -> Result<StoredReview, Problem> {
-    let id = MessageId::parse(id).ok_or_else(review_not_found)?;
-    let found = look_up(app, caller, id).await?.ok_or_else(review_not_found)?;
-    StoredReview::of(found, app).ok_or_else(review_not_found)
+/// A review's id, which is its message's.
+fn parse_id(id: &str) -> Result<MessageId, Problem> {
+    MessageId::parse(id).ok_or_else(review_not_found)
+}
+
+/// A review of the caller's workspace.
+async fn find(call: &Call, id: MessageId) -> Result<StoredReview, Problem> {
+    let found = look_up(call, id).await?.ok_or_else(review_not_found)?;
+    StoredReview::of(found, &call.app).ok_or_else(review_not_found)
 }
 
 /// `GET /reviews/{id}`.
-pub(super) async fn get(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Read>,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    Ok(json(StatusCode::OK, &find(&app, &caller, &id).await?.view()))
+pub(super) async fn get(Allowed { call, .. }: Allowed<Read>, Path(id): Path<String>) -> Result<Response, Problem> {
+    Ok(json(StatusCode::OK, &find(&call, parse_id(&id)?).await?.view()))
 }
 
 /// `GET /reviews`.
-pub(super) async fn list(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Read>,
-    context: RequestContext,
-    query: Query,
-) -> Result<Response, Problem> {
-    let list = format!("reviews/{}", caller.workspace);
+pub(super) async fn list(Allowed { call, .. }: Allowed<Read>, query: Query) -> Result<Response, Problem> {
+    let list = format!("reviews/{}", call.caller.workspace);
     let (request, status) = Problem::both(PageRequest::from_query(&query, &list), query.choice("status", &STATUSES))?;
     let channel = query.given("channelId");
     let channel = match channel {
         Some(id) => {
-            let channel = find_channel(&app, &caller, id).await?.ok_or_else(channel_not_found)?;
-            Some(channel.conversation(caller.address).id)
+            let channel = find_channel(&call, id).await?.ok_or_else(channel_not_found)?;
+            Some(channel.conversation(call.caller.address).id)
         }
         None => None,
     };
@@ -152,7 +148,7 @@ pub(super) async fn list(
         if channel.is_some_and(|channel| id.entity != channel) {
             return Ok(None);
         }
-        match find(&app, &caller, &id.to_string()).await {
+        match find(&call, id).await {
             Ok(stored) if status.is_some_and(|status| stored.state.status != status) => Ok(None),
             Ok(stored) => {
                 let weight = stored.found.weight();
@@ -162,9 +158,9 @@ pub(super) async fn list(
             Err(problem) => Err(problem),
         }
     };
-    let page = Listing { workspace: caller.address, view, prefix: b"", placed_early: false }
-        .page(&app, &request, load)
+    let page = Listing { workspace: call.caller.address, view, prefix: b"", placed_early: false }
+        .page(&call.app, &request, load)
         .await?;
     let data = page.data.iter().map(StoredReview::view).collect();
-    Ok(Page { data, next: page.next }.into_response(&list, &context.uri))
+    Ok(Page { data, next: page.next }.into_response(&list, &call.context.uri))
 }

@@ -1,7 +1,7 @@
 //! Turns: asking an agent to answer, and the status of its answer.
 
 use actors::conversation::{
-    Call, Calls, CancelTurn, Conversation, StartTurn, State as ConversationState, Turn, TurnStatus,
+    Call as ToolCall, Calls, CancelTurn, Conversation, StartTurn, State as ConversationState, Turn, TurnStatus,
 };
 use actors::directory::{Answer, Refusal};
 use actors::id::{ConversationId, EntityKey, MessageId, TurnId};
@@ -9,21 +9,18 @@ use actors::message::Message;
 use actors::node::Node;
 use actors::store::StoreError;
 use actors::turns::Crowded;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Serialize;
 
 use super::answer::{Replay, json, mark_replayed, with_ignored_fields, with_location};
 use super::body::{JsonBytes, OptionalJsonBytes};
-use super::caller::{Allowed, Caller, Read, Write};
-use super::context::RequestContext;
+use super::call::{Allowed, Call};
+use super::caller::{Read, Write};
 use super::conversations;
-use super::forwarding::ForwardableRequest;
 use super::idempotency::{KeyState, key_state};
-use super::incoming::Incoming;
 use super::refusal::{broken, problem_of, unreadable_outcome};
-use crate::app::App;
 use crate::http::refusal::conversation::{agent_backlog, rejected, turn_not_found};
 use crate::json::fields::Length;
 use crate::problem::Problem;
@@ -63,7 +60,7 @@ struct WaitView<'a> {
 }
 
 impl<'a> WaitView<'a> {
-    fn of(call: &'a Call) -> Option<Self> {
+    fn of(call: &'a ToolCall) -> Option<Self> {
         let wait = call.wait.as_ref().filter(|_| !call.answered)?;
         let ask = call.ask.as_ref()?;
         let review_id = AsText(wait.review);
@@ -104,12 +101,12 @@ fn view<'a>(
 }
 
 /// A turn of the caller's workspace, and its conversation.
-async fn find(app: &App, caller: &Caller, id: &str) -> Result<(ConversationState, Turn), Problem> {
+async fn find(call: &Call, id: &str) -> Result<(ConversationState, Turn), Problem> {
     let id = TurnId::parse(id).ok_or_else(turn_not_found)?;
-    let entity = EntityKey::conversation(caller.address, id.entity);
-    let turn = app.node().turn(entity, id.number).await?;
+    let entity = call.caller.conversation(id.entity);
+    let turn = call.node().turn(entity, id.number).await?;
     let turn = turn.filter(|turn| turn.id == id).ok_or_else(turn_not_found)?;
-    let state = app.node().state::<Conversation>(entity).await?;
+    let state = call.node().state::<Conversation>(entity).await?;
     Ok((state.ok_or_else(turn_not_found)?, turn))
 }
 
@@ -136,72 +133,58 @@ async fn current_replies(node: &Node, entity: EntityKey, turn: &Turn) -> Result<
 
 /// An answer with a turn, its replies and the reviews that it waits for.
 async fn turn_response(
-    app: &App,
-    caller: &Caller,
+    call: &Call,
     conversation: ConversationId,
     (turn, version): (&Turn, ReplyVersion),
     status: StatusCode,
 ) -> Result<Response, Problem> {
-    let entity = EntityKey::conversation(caller.address, conversation.address);
+    let entity = call.caller.conversation(conversation.address);
     let replies = match version {
-        ReplyVersion::Current => current_replies(app.node(), entity, turn).await,
-        ReplyVersion::Original => read::replies(app.node(), entity, turn).await,
+        ReplyVersion::Current => current_replies(call.node(), entity, turn).await,
+        ReplyVersion::Original => read::replies(call.node(), entity, turn).await,
     }?;
-    let trigger = read::trigger(app.node(), entity, turn).await?;
+    let trigger = read::trigger(call.node(), entity, turn).await?;
     let calls = match turn.status {
-        TurnStatus::AwaitingReview => app.node().calls(entity, turn.id.number).await?,
+        TurnStatus::AwaitingReview => call.node().calls(entity, turn.id.number).await?,
         _ => Calls::default(),
     };
     Ok(json(status, &view(conversation, turn, &replies, trigger, &calls)))
 }
 
 /// `GET /turns/{id}`.
-pub(super) async fn get(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Read>,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    let (conversation, turn) = find(&app, &caller, &id).await?;
-    turn_response(&app, &caller, conversation.id, (&turn, ReplyVersion::Current), StatusCode::OK).await
+pub(super) async fn get(Allowed { call, .. }: Allowed<Read>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let (conversation, turn) = find(&call, &id).await?;
+    turn_response(&call, conversation.id, (&turn, ReplyVersion::Current), StatusCode::OK).await
 }
 
 /// `POST /turns/{id}/cancel`.
 pub(super) async fn cancel(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Write>,
-    context: RequestContext,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    OptionalJsonBytes(body): OptionalJsonBytes,
+    Allowed { call, body, .. }: Allowed<Write, OptionalJsonBytes>,
 ) -> Result<Response, Problem> {
-    let (command_context, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
-    let (conversation, turn) = find(&app, &caller, &id).await?;
-    let entity = conversation.entity(caller.address);
-    let whole = ForwardableRequest::of(&app, &context, &headers, body.as_ref(), command_context.key.is_some());
-    if let Some(response) = whole.forward(entity).await? {
+    let (command_context, ignored) = call.read_without_members(body.as_ref())?;
+    let (conversation, turn) = find(&call, &id).await?;
+    let entity = conversation.entity(call.caller.address);
+    if let Some(response) = call.forward(entity, body.as_ref(), &command_context).await? {
         return Ok(response);
     }
-    let answer = app.node().conversation(entity, CancelTurn { number: turn.id.number }, command_context).await;
+    let answer = call.node().conversation(entity, CancelTurn { number: turn.id.number }, command_context).await;
     let response = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
-        Answer::Done(turn) => {
-            turn_response(&app, &caller, conversation.id, (&turn, ReplyVersion::Original), StatusCode::OK)
-                .await
-                .map_err(unreadable_outcome)?
-        }
+        Answer::Done(turn) => turn_response(&call, conversation.id, (&turn, ReplyVersion::Original), StatusCode::OK)
+            .await
+            .map_err(unreadable_outcome)?,
         // A cancelled turn stays cancelled.
         Answer::Repeat(_) => {
-            let (_, turn) = find(&app, &caller, &id).await?;
-            mark_replayed(
-                turn_response(&app, &caller, conversation.id, (&turn, ReplyVersion::Original), StatusCode::OK).await?,
-            )
+            let (_, turn) = find(&call, &id).await?;
+            mark_replayed(turn_response(&call, conversation.id, (&turn, ReplyVersion::Original), StatusCode::OK).await?)
         }
     };
     Ok(with_ignored_fields(response, &ignored))
 }
 
 /// Refuses a turn that could not run soon because this agent or the node is busy, for every way of requesting a turn.
-pub(super) fn admit(app: &App, caller: &Caller, agent: &str) -> Result<(), Problem> {
-    app.node().admits_turn(caller.address, agent).map_err(|crowded| match crowded {
+pub(super) fn admit(call: &Call, agent: &str) -> Result<(), Problem> {
+    call.node().admits_turn(call.caller.address, agent).map_err(|crowded| match crowded {
         Crowded::Agent => agent_backlog(),
         Crowded::Node => problem_of(Refusal::Overloaded, rejected),
     })
@@ -210,26 +193,22 @@ pub(super) fn admit(app: &App, caller: &Caller, agent: &str) -> Result<(), Probl
 /// Lets an agent answer a conversation: 202, the reply comes later. A retry gets the same, and 200 with the outcome
 /// once the turn is over.
 pub(super) async fn start(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Write>,
-    context: RequestContext,
     Path(conversation): Path<String>,
-    headers: HeaderMap,
-    JsonBytes(bytes): JsonBytes,
+    Allowed { call, body, .. }: Allowed<Write, JsonBytes>,
 ) -> Result<Response, Problem> {
-    let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
-    let command_context = incoming.command_context(&context, &caller);
+    let mut incoming = call.read(&body)?;
+    let command_context = incoming.command_context();
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
     let agent = fields.required_string(report, "agentId", Length::chars(1, usize::MAX));
     fields.finish(report);
-    let found = conversations::find(&app, &caller, &conversation).await;
+    let found = conversations::find(&call, &conversation).await;
     if let Some(agent) = &agent {
-        let agent_exists = app.node().agent(caller.address, agent).await?.is_some();
+        let agent_exists = call.node().agent(call.caller.address, agent).await?.is_some();
         // A retry gets its turn's current state, even if the agent was deleted meanwhile.
         let is_retry = match &found {
             Ok((state, _)) if !agent_exists => {
-                key_state(&app, state.entity(caller.address), command_context).await? == KeyState::Repeat
+                key_state(&call.app, state.entity(call.caller.address), command_context).await? == KeyState::Repeat
             }
             _ => false,
         };
@@ -241,32 +220,30 @@ pub(super) async fn start(
     let ignored = incoming.report.check()?;
     let agent = agent.map(std::borrow::Cow::into_owned).unwrap_or_default();
     let (state, _) = found?;
-    let entity = state.entity(caller.address);
-    let whole = ForwardableRequest::of(&app, &context, &headers, &bytes, command_context.key.is_some());
-    if let Some(response) = whole.forward(entity).await? {
+    let entity = state.entity(call.caller.address);
+    if let Some(response) = call.forward(entity, &body, &command_context).await? {
         return Ok(response);
     }
     let key = command_context.key.map(|key| key.hash);
-    if let Err(refusal) = admit(&app, &caller, &agent)
-        && key_state(&app, entity, command_context).await? == KeyState::Unused
+    if let Err(refusal) = admit(&call, &agent)
+        && key_state(&call.app, entity, command_context).await? == KeyState::Unused
     {
         return Err(refusal);
     }
-    let answer = app.node().conversation(entity, StartTurn { agent, key }, command_context).await;
+    let answer = call.node().conversation(entity, StartTurn { agent, key }, command_context).await;
     let (turn, replay) = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
         Answer::Done(turn) => (*turn, Replay::First),
         Answer::Repeat(effect) => {
             let key = key.ok_or_else(|| broken("only a request with a key is a repeat"))?;
-            let turn = read::turn_of(app.node(), entity, effect, key).await;
+            let turn = read::turn_of(call.node(), entity, effect, key).await;
             let then = turn?.ok_or_else(|| broken("the effect of a start is a turn"))?;
-            let now = app.node().turn(entity, then.id.number).await?;
+            let now = call.node().turn(entity, then.id.number).await?;
             (now.filter(Turn::is_over).unwrap_or(then), Replay::Repeated)
         }
     };
     let status = if replay == Replay::Repeated && turn.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let response = turn_response(&app, &caller, state.id, (&turn, ReplyVersion::Original), status)
-        .await
-        .map_err(unreadable_outcome)?;
+    let response =
+        turn_response(&call, state.id, (&turn, ReplyVersion::Original), status).await.map_err(unreadable_outcome)?;
     let response = with_ignored_fields(response, &ignored);
     let response = with_location(response, &format!("/turns/{}", turn.id));
     Ok(replay.mark(response))

@@ -2,15 +2,14 @@
 
 use actors::clock::Millis;
 use actors::usage::{Day, Sum};
-use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
 
 use super::answer::json;
-use super::caller::{Allowed, ReadConfiguration};
+use super::call::Allowed;
+use super::caller::ReadConfiguration;
 use super::query::{Query, pointer};
-use crate::app::App;
 use crate::problem::{Fault, Problem};
 use crate::wire::time;
 
@@ -72,16 +71,12 @@ impl SumView {
 ///
 /// # Errors
 /// 400 for an invalid date or range.
-pub(super) async fn get(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<ReadConfiguration>,
-    query: Query,
-) -> Result<Response, Problem> {
-    let ((from, to), ()) = Problem::both(range(&query, Day::of(app.now())), query.check())?;
+pub(super) async fn get(Allowed { call, .. }: Allowed<ReadConfiguration>, query: Query) -> Result<Response, Problem> {
+    let ((from, to), ()) = Problem::both(range(&query, Day::of(call.app.now())), query.check())?;
     let mut data = Vec::new();
     let mut total = Sum::default();
     for day in (from.0..=to.0).map(Day) {
-        let used = app.node().used(caller.address, day).await?;
+        let used = call.node().used(call.caller.address, day).await?;
         if used.is_empty() {
             continue;
         }

@@ -7,18 +7,14 @@ use actors::registry::Expect;
 use actors::store::Table;
 use actors::tables::{CHANNELS, WEBHOOK_ENDPOINTS};
 use actors::webhook::{WebhookEndpoint, retire};
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
-use http::HeaderMap;
 use serde::Serialize;
 
 use super::body::JsonBytes;
-use super::caller::{Admin, Allowed, Caller};
-use super::context::RequestContext;
-use super::idempotency::without_key;
-use super::incoming::Incoming;
+use super::call::{Allowed, Call};
+use super::caller::Admin;
 use super::resource::{self, Change, HasSecret, Resource};
-use crate::app::App;
 use crate::http::refusal::channel::channel_not_found;
 use crate::problem::Problem;
 
@@ -72,36 +68,30 @@ impl HasSecret for WebhookEndpoint {
 ///
 /// # Errors
 /// 400, 404 `channel_not_found`, 409 `too_many_endpoints`, 422.
-pub(super) async fn create(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Admin>,
-    context: RequestContext,
-    headers: HeaderMap,
-    JsonBytes(body): JsonBytes,
-) -> Result<Response, Problem> {
-    let registry = caller.registry();
-    let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
-    let command_context = incoming.command_context(&context, &caller);
-    let new = read::new_endpoint(&mut incoming, &|ip| app.egress_allow().contains(ip));
+pub(super) async fn create(Allowed { call, body, .. }: Allowed<Admin, JsonBytes>) -> Result<Response, Problem> {
+    let registry = call.caller.registry();
+    let mut incoming = call.read(&body)?;
+    let command_context = incoming.command_context();
+    let new = read::new_endpoint(&mut incoming, &|ip| call.app.egress_allow().contains(ip));
     let ignored = incoming.report.check()?;
-    if let Some(first) = resource::repeated::<WebhookEndpoint>(&app, registry, &command_context, &ignored).await? {
+    if let Some(first) = resource::repeated::<WebhookEndpoint>(&call.app, registry, &command_context, &ignored).await? {
         return Ok(first.created());
     }
-    let now = app.now();
-    let (at, address) = app.node().new_id();
+    let now = call.app.now();
+    let (at, address) = call.node().new_id();
     let id = EndpointId::new(at, address);
     let endpoint = WebhookEndpoint { id, secret: resource::secret()?, since: now, ..new };
     let make = || async {
-        let channel = expect_channel(&app, &caller, endpoint.channel.as_deref()).await?;
+        let channel = expect_channel(&call, endpoint.channel.as_deref()).await?;
         Ok(Change::create(endpoint.clone()).expecting(channel).ignoring(ignored.clone()))
     };
-    Ok(resource::commit(&app, registry, command_context, make).await?.created())
+    Ok(resource::commit(&call.app, registry, command_context, make).await?.created())
 }
 
 /// The row of the subscribed channel, which must still exist when the endpoint is stored.
-async fn expect_channel(app: &App, caller: &Caller, channel: Option<&str>) -> Result<Option<Expect>, Problem> {
+async fn expect_channel(call: &Call, channel: Option<&str>) -> Result<Option<Expect>, Problem> {
     let Some(id) = channel else { return Ok(None) };
-    let row = resource::row(app, caller.registry(), CHANNELS, id).await?.ok_or_else(channel_not_found)?;
+    let row = resource::row(&call.app, call.caller.registry(), CHANNELS, id).await?.ok_or_else(channel_not_found)?;
     Ok(Some(Expect::new(CHANNELS, id.as_bytes(), Some(row))))
 }
 
@@ -111,28 +101,25 @@ async fn expect_channel(app: &App, caller: &Caller, channel: Option<&str>) -> Re
 /// # Errors
 /// 400, 404 `endpoint_not_found` or `channel_not_found`.
 pub(super) async fn update(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Admin>,
-    context: RequestContext,
     Path(id): Path<String>,
-    JsonBytes(body): JsonBytes,
+    Allowed { call, body, .. }: Allowed<Admin, JsonBytes>,
 ) -> Result<Response, Problem> {
-    let registry = caller.registry();
+    let registry = call.caller.registry();
     let change = || async {
-        let mut incoming = Incoming::unkeyed(&context, &body)?;
-        let before = resource::find::<WebhookEndpoint>(&app, registry, &id).await?;
+        let mut incoming = call.read_unkeyed(&body)?;
+        let before = resource::find::<WebhookEndpoint>(&call.app, registry, &id).await?;
         let stored = before.as_ref().map(|before| &before.value);
-        let now = app.now();
-        let allow = |ip| app.egress_allow().contains(ip);
+        let now = call.app.now();
+        let allow = |ip| call.app.egress_allow().contains(ip);
         let mut endpoint = read::changed_endpoint(stored, &mut incoming, &allow, now);
         let changed_channel = endpoint.channel.as_deref().filter(|_| incoming.object.has("channelId"));
         let ignored = incoming.report.check()?;
         let before = before.ok_or_else(endpoint_not_found)?;
-        let channel = expect_channel(&app, &caller, changed_channel).await?;
+        let channel = expect_channel(&call, changed_channel).await?;
         if endpoint != before.value {
             endpoint = endpoint.changed(&before.value, now);
         }
         Ok(Change::update(before, endpoint).expecting(channel).ignoring(ignored))
     };
-    Ok(resource::commit(&app, registry, without_key(&context), change).await?.updated())
+    Ok(resource::commit(&call.app, registry, call.without_key(), change).await?.updated())
 }

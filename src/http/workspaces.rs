@@ -1,21 +1,20 @@
 //! `/workspaces`: isolated parts of the installation, made by its operators.
 
 use actors::id::{EntityKey, WorkspaceId};
+use actors::key::Scope;
 use actors::store::Table;
 use actors::tables::WORKSPACES;
 use actors::workspace::Workspace;
-use axum::extract::{FromRequestParts, Path, State};
+use axum::extract::Path;
 use axum::response::Response;
-use http::request::Parts;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Serialize;
 
 use super::answer::json;
 use super::body::JsonBytes;
-use super::caller::{Admin, Allowed, Caller};
-use super::context::RequestContext;
+use super::call::Allowed;
+use super::caller::{Admin, Caller, RequiredScope};
 use super::headers::auth::NO_WORKSPACE;
-use super::incoming::Incoming;
 use super::paging::{Page, PageRequest};
 use super::query::Query;
 use super::resource::{self, Resource};
@@ -23,17 +22,16 @@ use crate::app::App;
 use crate::problem::Problem;
 use crate::wire::time::Time;
 
-/// A caller with a key of the whole installation.
-#[derive(Clone, Debug)]
-pub(super) struct Operator(Caller);
+/// Managing the installation: a key with the scope `admin` of the first workspace.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Operator;
 
-impl<S: Sync> FromRequestParts<S> for Operator {
-    type Rejection = Problem;
+impl RequiredScope for Operator {
+    const SCOPES: &'static [Scope] = Admin::SCOPES;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let caller = Allowed::<Admin>::from_request_parts(parts, state).await?.0;
+    fn check(caller: &Caller) -> Result<(), Problem> {
         if caller.is_operator() {
-            return Ok(Self(caller));
+            return Ok(());
         }
         let detail = "a key of the workspace default with the scope admin is required";
         Err(Problem::new(StatusCode::FORBIDDEN, "insufficient_scope", detail))
@@ -84,15 +82,9 @@ impl<'a> WorkspaceView<'a> {
 ///
 /// # Errors
 /// 400, 403, 409 `workspace_exists`, 422.
-pub(super) async fn create(
-    State(app): State<App>,
-    Operator(caller): Operator,
-    context: RequestContext,
-    headers: HeaderMap,
-    JsonBytes(body): JsonBytes,
-) -> Result<Response, Problem> {
-    let mut incoming = Incoming::read(&context, &headers, Some(&body))?;
-    let command_context = incoming.command_context(&context, &caller);
+pub(super) async fn create(Allowed { call, body, .. }: Allowed<Operator, JsonBytes>) -> Result<Response, Problem> {
+    let mut incoming = call.read(&body)?;
+    let command_context = incoming.command_context();
     let mut fields = incoming.fields();
     let id = fields.optional("id").and_then(|value| resource::chosen_id(&value, &mut incoming.report));
     if id.as_deref() == Some(NO_WORKSPACE) {
@@ -103,45 +95,40 @@ pub(super) async fn create(
     resource::read_name(&mut name, &mut fields, &mut incoming.report);
     fields.finish(&mut incoming.report);
     let ignored = incoming.report.check()?;
-    let now = app.now();
-    let id = id.unwrap_or_else(|| resource::new_id(&app, WorkspaceId::new));
+    let now = call.app.now();
+    let id = id.unwrap_or_else(|| resource::new_id(&call.app, WorkspaceId::new));
     let workspace = Workspace { id, name, created_at: now };
-    Ok(resource::create(&app, EntityKey::INSTALLATION, command_context, workspace, ignored).await?.created())
+    Ok(resource::create(&call.app, EntityKey::INSTALLATION, command_context, workspace, ignored).await?.created())
 }
 
 /// `GET /workspaces`: all of them for an operator, only their own for others.
 ///
 /// # Errors
 /// 400 for a wrong page.
-pub(super) async fn list(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Admin>,
-    context: RequestContext,
-    query: Query,
-) -> Result<Response, Problem> {
-    let list = if caller.is_operator() { "workspaces".to_owned() } else { format!("workspaces/{}", caller.workspace) };
-    let request = PageRequest::from_query(&query, &list)?;
-    let (workspaces, next): (Vec<Workspace>, _) = if caller.is_operator() {
-        resource::list_in_order(&app, EntityKey::INSTALLATION, &request).await?
+pub(super) async fn list(Allowed { call, .. }: Allowed<Admin>, query: Query) -> Result<Response, Problem> {
+    let list = if call.caller.is_operator() {
+        "workspaces".to_owned()
     } else {
-        (find(&app, &caller.workspace).await?.into_iter().collect(), None)
+        format!("workspaces/{}", call.caller.workspace)
     };
-    Ok(Page { data: workspaces.iter().map(WorkspaceView::new).collect(), next }.into_response(&list, &context.uri))
+    let request = PageRequest::from_query(&query, &list)?;
+    let (workspaces, next): (Vec<Workspace>, _) = if call.caller.is_operator() {
+        resource::list_in_order(&call.app, EntityKey::INSTALLATION, &request).await?
+    } else {
+        (find(&call.app, &call.caller.workspace).await?.into_iter().collect(), None)
+    };
+    Ok(Page { data: workspaces.iter().map(WorkspaceView::new).collect(), next }.into_response(&list, &call.context.uri))
 }
 
 /// `GET /workspaces/{id}`.
 ///
 /// # Errors
 /// 404 `workspace_not_found`.
-pub(super) async fn get(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Admin>,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
-    if !caller.is_operator() && *id != *caller.workspace {
+pub(super) async fn get(Allowed { call, .. }: Allowed<Admin>, Path(id): Path<String>) -> Result<Response, Problem> {
+    if !call.caller.is_operator() && *id != *call.caller.workspace {
         return Err(workspace_not_found());
     }
-    let workspace = find(&app, &id).await?.ok_or_else(workspace_not_found)?;
+    let workspace = find(&call.app, &id).await?.ok_or_else(workspace_not_found)?;
     Ok(json(StatusCode::OK, &WorkspaceView::new(&workspace)))
 }
 

@@ -4,17 +4,17 @@ use actors::attachment::File;
 use actors::clock::Millis;
 use actors::trace::names;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
 use futures_util::TryStreamExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::arrival::{transfer_result, transfer_span};
 use super::range::{RequestedRange, requested_range};
 use super::{attachment_not_found, disposition, find};
-use crate::app::App;
 use crate::files::Written;
-use crate::http::caller::{Allowed, Read};
+use crate::http::call::Allowed;
+use crate::http::caller::Read;
 use crate::http::headers::if_match;
 use crate::http::headers::if_none_match::is_known;
 use crate::http::refusal::{broken, precondition_failed};
@@ -62,17 +62,15 @@ fn http_date(at: Millis) -> String {
 
 /// `GET /attachments/{id}/content`.
 pub(in crate::http) async fn get(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Read>,
+    Allowed { call, .. }: Allowed<Read>,
     Path(id): Path<String>,
     method: Method,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let wanted_tags = if_match(&headers)?;
-    let state = find(&app, &caller, &id).await?.ok_or_else(attachment_not_found)?;
+    let wanted_tags = if_match(&call.headers)?;
+    let state = find(&call, &id).await?.ok_or_else(attachment_not_found)?;
     let file = state.ready().ok_or_else(|| broken("a file that is found has arrived"))?;
     let validators = Validators::of(file, state.id.at);
-    let given = |name: HeaderName| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let given = |name: HeaderName| call.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let is_meant = match wanted_tags {
         Some(tags) => tags.holds(validators.etag.trim_matches('"')),
         None => given(header::IF_UNMODIFIED_SINCE).and_then(|date| validators.newer_than(&date)) != Some(true),
@@ -80,7 +78,7 @@ pub(in crate::http) async fn get(
     if !is_meant {
         return Err(precondition_failed());
     }
-    let is_known = match is_known(&headers, &validators.etag) {
+    let is_known = match is_known(&call.headers, &validators.etag) {
         Some(is_known) => is_known,
         None => given(header::IF_MODIFIED_SINCE).and_then(|date| validators.newer_than(&date)) == Some(false),
     };
@@ -105,8 +103,8 @@ pub(in crate::http) async fn get(
         Some(range) => (StatusCode::PARTIAL_CONTENT, range.end - range.start),
     };
     let content_range = part.as_ref().map(|range| format!("bytes {}-{}/{}", range.start, range.end - 1, file.size));
-    let mut span = transfer_span(&app, names::READ);
-    let bytes = transfer_result(&mut span, app.files().read(&file.storage_key, Written::of(file), part).await)?;
+    let mut span = transfer_span(&call.app, names::READ);
+    let bytes = transfer_result(&mut span, call.app.files().read(&file.storage_key, Written::of(file), part).await)?;
     drop(span);
     let attachment = state.id;
     let bytes = bytes.inspect_err(move |error| tracing::error!(%attachment, %error, "a download was interrupted"));

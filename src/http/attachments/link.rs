@@ -4,15 +4,13 @@ use std::sync::Arc;
 
 use actors::attachment::{Bind, Bound, Command, Rejection, State, settle};
 use actors::conversation::Opening;
-use actors::directory::{Answer, CommandContext, Refusal};
-use actors::id::{Address, AttachmentId, EntityKey, MessageId};
+use actors::directory::{Answer, Refusal};
+use actors::id::{Address, AttachmentId, MessageId};
 use actors::message;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::{entity_of, find};
-use crate::app::App;
-use crate::http::caller::Caller;
-use crate::http::idempotency::without_key;
+use super::find;
+use crate::http::call::Call;
 use crate::http::messages::MessageRequest;
 use crate::http::refusal::conversation::rejected;
 use crate::http::refusal::{broken, problem_of};
@@ -65,11 +63,11 @@ pub(in crate::http) struct NamedFiles {
 ///
 /// # Errors
 /// 503 if the store cannot be read, 500 if the stored data cannot.
-pub(in crate::http) async fn named(app: &App, caller: &Caller, ids: &[(Path, String)]) -> Result<NamedFiles, Problem> {
+pub(in crate::http) async fn named(call: &Call, ids: &[(Path, String)]) -> Result<NamedFiles, Problem> {
     let mut found = Vec::with_capacity(ids.len());
     let mut missing = Vec::new();
     for (path, id) in ids {
-        match find(app, caller, id).await? {
+        match find(call, id).await? {
             Some(file) => found.push(file),
             None => missing.push(Fault::new(
                 path.pointer(),
@@ -85,17 +83,15 @@ pub(in crate::http) async fn named(app: &App, caller: &Caller, ids: &[(Path, Str
 ///
 /// # Errors
 /// 503 if the store cannot be read, 500 if the stored data cannot.
-pub(super) async fn message_of(app: &App, caller: &Caller, file: &State) -> Result<Option<MessageId>, Problem> {
+pub(super) async fn message_of(call: &Call, file: &State) -> Result<Option<MessageId>, Problem> {
     let (None, Some(bound)) = (file.message, file.bound) else { return Ok(file.message) };
-    let conversation = EntityKey::conversation(caller.address, bound.conversation);
-    Ok(app.node().attached_by(conversation, file.id.address).await?)
+    let conversation = call.caller.conversation(bound.conversation);
+    Ok(call.node().attached_by(conversation, file.id.address).await?)
 }
 
 /// Files being linked to a message, in the order of the message.
 pub(in crate::http) struct Linking<'a> {
-    app: &'a App,
-    caller: &'a Caller,
-    command_context: CommandContext,
+    call: &'a Call,
     conversation: Address,
     files: Vec<State>,
     claims: Vec<u32>,
@@ -103,27 +99,20 @@ pub(in crate::http) struct Linking<'a> {
 }
 
 impl<'a> Linking<'a> {
-    /// Binds the files to the conversation of the new message. `command_context` is without an idempotency key: binding
-    /// does not use up the message's own.
+    /// Binds the files to the conversation of the new message, without its idempotency key: binding does not use that up.
     ///
     /// # Errors
     /// 409 if a message of another conversation has one of them, 429 and 503 if nothing was stored.
-    pub(in crate::http) async fn begin(
-        app: &'a App,
-        caller: &'a Caller,
-        command_context: CommandContext,
-        opening: &Opening,
-        files: Vec<State>,
-    ) -> Result<Self, Problem> {
-        let turn = app.link_queues().enter(&files).await;
+    pub(in crate::http) async fn begin(call: &'a Call, opening: &Opening, files: Vec<State>) -> Result<Self, Problem> {
+        let turn = call.app.link_queues().enter(&files).await;
         if !files.is_empty() {
             // Only an existing conversation can disclaim a binding.
-            let entity = EntityKey::conversation(caller.address, opening.id.address);
-            let opened = app.node().conversation(entity, opening.clone(), command_context).await;
+            let entity = call.caller.conversation(opening.id.address);
+            let opened = call.node().conversation(entity, opening.clone(), call.without_key()).await;
             opened.map_err(|refusal| problem_of(refusal, rejected))?;
         }
         let conversation = opening.id.address;
-        let mut linking = Self { app, caller, command_context, conversation, files, claims: Vec::new(), _turn: turn };
+        let mut linking = Self { call, conversation, files, claims: Vec::new(), _turn: turn };
         for (at, file) in linking.files.clone().iter().enumerate() {
             let claim = linking.bind((at, file), None).await?;
             linking.claims.push(claim);
@@ -154,13 +143,14 @@ impl<'a> Linking<'a> {
 
     /// Binds the file that the message names at this index; returns the number of the binding.
     async fn bind(&self, (at, file): (usize, &State), mut instead_of: Option<Bound>) -> Result<u32, Problem> {
-        let entity = entity_of(self.caller, file.id);
+        let entity = self.call.caller.attachment(file.id.address);
         for _ in 0..MAX_ATTEMPTS {
             let bind = Bind { conversation: self.conversation, instead_of };
-            match self.app.node().attachment(entity, bind, self.command_context).await.and_then(Answer::unkeyed) {
+            let bound = self.call.node().attachment(entity, bind, self.call.without_key()).await;
+            match bound.and_then(Answer::unkeyed) {
                 Ok(number) => return Ok(number),
                 Err(Refusal::Rejected(Rejection::Elsewhere(bound))) => {
-                    let message = settle::disclaim(self.app.node(), entity, bound).await;
+                    let message = settle::disclaim(self.call.node(), entity, bound).await;
                     if message.map_err(|refusal| problem_of(refusal, rejected))?.is_some() {
                         return Err(already_linked(file.id));
                     }
@@ -190,9 +180,9 @@ pub(in crate::http) async fn bind_new(
     instead_of: Option<Bound>,
 ) -> Result<Bound, Problem> {
     let bind = Bind { conversation, instead_of };
-    let entity = entity_of(request.caller, file.id);
-    let command_context = without_key(request.context);
-    let bound = request.app.node().attachment(entity, bind, command_context).await.and_then(Answer::unkeyed);
+    let entity = request.call.caller.attachment(file.id.address);
+    let command_context = request.call.without_key();
+    let bound = request.call.node().attachment(entity, bind, command_context).await.and_then(Answer::unkeyed);
     let number = bound.map_err(|refusal| problem_of(refusal, |_| broken("a new file can be bound")))?;
     Ok(Bound { conversation, number })
 }
@@ -202,17 +192,18 @@ pub(in crate::http) async fn bind_new(
 /// # Errors
 /// 400 if one of them was deleted meanwhile, 429 and 503 if nothing was stored.
 pub(in crate::http) async fn mention(
-    app: &App,
-    caller: &Caller,
-    command_context: CommandContext,
+    call: &Call,
     conversation: Address,
     files: &[(AttachmentId, Path)],
 ) -> Result<(), Problem> {
     for (id, path) in files {
         // On the heap: nearly no message mentions a file, and all of them would reserve space.
-        let answer =
-            Box::pin(app.node().attachment(entity_of(caller, *id), Command::Mention(conversation), command_context))
-                .await;
+        let answer = Box::pin(call.node().attachment(
+            call.caller.attachment(id.address),
+            Command::Mention(conversation),
+            call.without_key(),
+        ))
+        .await;
         answer.map_err(|refusal| problem_of(refusal, |_| deleted_meanwhile(*id, path.pointer())))?;
     }
     Ok(())
@@ -222,16 +213,11 @@ pub(in crate::http) async fn mention(
 ///
 /// # Errors
 /// 429 and 503 if nothing was stored.
-pub(in crate::http) async fn doubt(
-    app: &App,
-    caller: &Caller,
-    command_context: CommandContext,
-    content: &message::Content,
-) -> Result<Vec<AttachmentId>, Problem> {
+pub(in crate::http) async fn doubt(call: &Call, content: &message::Content) -> Result<Vec<AttachmentId>, Problem> {
     let had = content.attachments.iter().map(|file| file.id);
     let files: Vec<_> = had.chain(content.mentions.iter().flatten().copied()).collect();
     for id in &files {
-        match app.node().attachment(entity_of(caller, *id), Command::Doubt, command_context).await {
+        match call.node().attachment(call.caller.attachment(id.address), Command::Doubt, call.without_key()).await {
             Ok(_) | Err(Refusal::Rejected(_)) => {}
             Err(refusal) => return Err(problem_of(refusal, |_| broken("a rejected doubt is passed over"))),
         }

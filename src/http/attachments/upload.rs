@@ -8,20 +8,19 @@ use actors::id::{Address, EntityKey, hash_parts};
 use actors::store::KeyHash;
 use actors::workflows::claims::{self, MAX_LIVES};
 use axum::body::Body;
-use axum::extract::State;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use tokio::time::{Instant, timeout};
 
 use super::arrival::{Arrival, ArrivalOutcome, FileInfo, arrived_before, begin};
 use super::{MAX_BYTES, disposition, sniff};
 use crate::app::App;
 use crate::http::answer::{json, mark_replayed, with_ignored_fields, with_location};
-use crate::http::caller::{Allowed, Caller, Write};
-use crate::http::context::RequestContext;
+use crate::http::call::{Allowed, Call};
+use crate::http::caller::Write;
 use crate::http::headers::{essence, idempotency_key};
-use crate::http::idempotency::{without_key, workspace_key_hash};
+use crate::http::idempotency::workspace_key_hash;
 use crate::http::incoming::report;
 use crate::http::long_requests::unless_stopping;
 use crate::http::refusal::{broken, key_reused};
@@ -54,45 +53,39 @@ enum UploadTarget {
 /// An idempotency key of the workspace, and its request, as far as it is known before the body.
 struct Keyed<'a> {
     key: &'a str,
-    workspace: Address,
-    context: &'a RequestContext,
+    call: &'a Call,
 }
 
 impl Keyed<'_> {
     fn hash(&self) -> KeyHash {
-        workspace_key_hash(self.workspace, self.key)
+        workspace_key_hash(self.call.caller.address, self.key)
     }
 
     /// The hash of the request: the file and its names, whatever the form of the upload.
     fn used(&self, named: &FileInfo, digest: &[u8; 32]) -> KeyUse {
-        let parts = [self.context.method.as_str(), self.context.path(), &named.filename, &named.mime_type];
+        let Call { caller, context, .. } = self.call;
+        let parts = [context.method.as_str(), context.path(), &named.filename, &named.mime_type];
         let parts = parts.iter().map(|part| part.as_bytes()).chain([&digest[..]]);
         let fingerprint = hash_parts(&mut blake3::Hasher::new(), parts);
-        KeyUse::across(self.hash(), fingerprint, claims::home(self.workspace, self.key.as_bytes(), 0))
+        KeyUse::across(self.hash(), fingerprint, claims::home(caller.address, self.key.as_bytes(), 0))
     }
 }
 
 /// `POST /attachments`.
-pub(in crate::http) async fn create(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Write>,
-    context: RequestContext,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
-    let source = Source::of(&context, &headers, body)?;
-    let mut report = report(&context);
-    let key = idempotency_key(&headers, None).unwrap_or_else(|faults| {
+pub(in crate::http) async fn create(Allowed { call, body, .. }: Allowed<Write, Body>) -> Result<Response, Problem> {
+    let source = Source::of(&call.context, &call.headers, body)?;
+    let mut report = report(&call.context);
+    let key = idempotency_key(&call.headers, None).unwrap_or_else(|faults| {
         report.faults.extend(faults);
         None
     });
     report.refuse()?;
-    let keyed = key.map(|key| Keyed { key, workspace: caller.address, context: &context });
-    let receiving = receive(&app, &caller, &context, keyed.as_ref(), source, report);
+    let keyed = key.map(|key| Keyed { key, call: &call });
+    let receiving = receive(&call, keyed.as_ref(), source, report);
     // Received bytes are stored however long that takes: an answer that nothing was stored would be a guess.
-    let received_file = Box::pin(timeout(ARRIVAL_TIMEOUT, unless_stopping(&app, receiving))).await;
+    let received_file = Box::pin(timeout(ARRIVAL_TIMEOUT, unless_stopping(&call.app, receiving))).await;
     let timed_out = |_| timed_out(format!("the file did not arrive within {} s", ARRIVAL_TIMEOUT.as_secs()));
-    received_file.map_err(timed_out)??.keep(&app, &context, keyed.as_ref()).await
+    received_file.map_err(timed_out)??.store(&call, keyed.as_ref()).await
 }
 
 fn timed_out(detail: String) -> Problem {
@@ -139,21 +132,21 @@ struct ReceivedFile {
 
 impl ReceivedFile {
     /// Makes it an attachment, or repeats the answer if its key has made one.
-    async fn keep(self, app: &App, context: &RequestContext, keyed: Option<&Keyed<'_>>) -> Result<Response, Problem> {
+    async fn store(self, call: &Call, keyed: Option<&Keyed<'_>>) -> Result<Response, Problem> {
         let Self { target, named, digest, ignored } = self;
         match target {
             UploadTarget::Known { entity, first, fingerprint } => {
                 let same = keyed.is_some_and(|keyed| keyed.used(&named, &digest).fingerprint == fingerprint);
-                if same { repeated(app, entity, first, &ignored).await } else { Err(key_reused()) }
+                if same { repeated(&call.app, entity, first, &ignored).await } else { Err(key_reused()) }
             }
             UploadTarget::New(arrival, entity) => {
                 let with = |named: &FileInfo, digest: &[u8; 32]| {
                     let key = keyed.map(|keyed| keyed.used(named, digest));
-                    CommandContext { key, ..without_key(context) }
+                    CommandContext { key, ..call.without_key() }
                 };
-                match arrival.complete(app, named, with).await? {
+                match arrival.complete(&call.app, named, with).await? {
                     ArrivalOutcome::Done(state) => created(&state, &ignored),
-                    ArrivalOutcome::Repeat(first) => repeated(app, entity, first, &ignored).await,
+                    ArrivalOutcome::Repeat(first) => repeated(&call.app, entity, first, &ignored).await,
                 }
             }
         }
@@ -162,9 +155,7 @@ impl ReceivedFile {
 
 /// Receives a file and streams it to its destination.
 async fn receive(
-    app: &App,
-    caller: &Caller,
-    context: &RequestContext,
+    call: &Call,
     keyed: Option<&Keyed<'_>>,
     mut source: Source,
     mut report: Report,
@@ -173,7 +164,7 @@ async fn receive(
         report.fault(&Path::ROOT.name("file"), "required", "a form must have a part with a file");
         return Err(report.check().err().unwrap_or_else(|| broken("a fault refuses an upload")));
     };
-    let mut target = find_target(app, caller, without_key(context), keyed).await?;
+    let mut target = find_target(call, keyed).await?;
     let mut received = Received::default();
     let mut pace = Pace::default();
     while let Some(bytes) = pace.next(&mut part, received.size).await? {
@@ -243,24 +234,19 @@ fn name(part: Part, head: &[u8], report: &mut Report) -> Option<FileInfo> {
 }
 
 /// A keyed file has an address that a retry finds again; a forgotten key begins another life.
-async fn find_target(
-    app: &App,
-    caller: &Caller,
-    command_context: CommandContext,
-    keyed: Option<&Keyed<'_>>,
-) -> Result<UploadTarget, Problem> {
-    let node = app.node();
+async fn find_target(call: &Call, keyed: Option<&Keyed<'_>>) -> Result<UploadTarget, Problem> {
+    let node = call.node();
     let Some(keyed) = keyed else {
-        let entity = EntityKey::attachment(caller.address, Address::random(node.random()));
-        begin(app, entity, command_context).await?;
-        return Ok(UploadTarget::New(Box::new(Arrival::open(app, entity)?), entity));
+        let entity = call.caller.attachment(Address::random(node.random()));
+        begin(&call.app, entity, call.without_key()).await?;
+        return Ok(UploadTarget::New(Box::new(Arrival::open(&call.app, entity)?), entity));
     };
     for life in 0..MAX_LIVES {
-        let parts = [&keyed.workspace.0[..], keyed.key.as_bytes(), &life.to_be_bytes()];
-        let entity = EntityKey::attachment(caller.address, Address::derive("keyed-attachment", &parts));
-        let state = begin(app, entity, command_context).await?;
+        let parts = [&call.caller.address.0[..], keyed.key.as_bytes(), &life.to_be_bytes()];
+        let entity = call.caller.attachment(Address::derive("keyed-attachment", &parts));
+        let state = begin(&call.app, entity, call.without_key()).await?;
         if state.file.is_none() && !state.erased {
-            return Ok(UploadTarget::New(Box::new(Arrival::open(app, entity)?), entity));
+            return Ok(UploadTarget::New(Box::new(Arrival::open(&call.app, entity)?), entity));
         }
         let row = node.key(entity, keyed.hash()).await?;
         if let Some(row) = row {

@@ -10,19 +10,17 @@ use actors::id::EntityKey;
 use actors::patch::Patch;
 use actors::registry;
 use actors::store::{Order, SeqRange};
-use axum::extract::State;
 use axum::response::Response;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Serialize;
 
 use super::contact_not_found;
 use crate::app::App;
 use crate::http::answer::{Replay, json, mark_replayed, with_ignored_fields, with_location};
 use crate::http::body::JsonBytes;
-use crate::http::caller::{Allowed, Caller, Write};
-use crate::http::context::RequestContext;
-use crate::http::incoming::Incoming;
+use crate::http::call::{Allowed, Call};
+use crate::http::caller::{Caller, Write};
 use crate::http::refusal::{broken, outcome_unknown, problem_of};
 use crate::http::resource::{ChangeOutcome, submit};
 use crate::json::fields::Fields;
@@ -70,19 +68,15 @@ struct Saved {
 
 /// `POST /contacts`.
 pub(in crate::http) async fn create(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Write>,
-    context: RequestContext,
-    headers: HeaderMap,
-    JsonBytes(bytes): JsonBytes,
+    Allowed { call, body, .. }: Allowed<Write, JsonBytes>,
 ) -> Result<Response, Problem> {
-    let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
-    let command_context = incoming.command_context(&context, &caller);
+    let mut incoming = call.read(&body)?;
+    let command_context = incoming.command_context();
     let fields = incoming.fields();
     let wanted = ContactInput::read(fields, &mut incoming.report);
     let ignored = incoming.report.check()?;
-    let command_context = claim(&app, &caller, command_context).await?;
-    let Saved { state, created, replay } = save(&app, &caller, wanted, command_context).await?;
+    let command_context = claim(&call, command_context).await?;
+    let Saved { state, created, replay } = save(&call, wanted, command_context).await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     let response = with_ignored_fields(json(status, &contact_view(&state)), &ignored);
     let response = with_location(response, &format!("/contacts/{}", state.id));
@@ -97,29 +91,22 @@ struct SavedView<'a> {
 }
 
 /// `POST /contacts/bulk`.
-pub(in crate::http) async fn bulk(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Write>,
-    context: RequestContext,
-    headers: HeaderMap,
-    JsonBytes(bytes): JsonBytes,
-) -> Result<Response, Problem> {
+pub(in crate::http) async fn bulk(Allowed { call, body, .. }: Allowed<Write, JsonBytes>) -> Result<Response, Problem> {
     #[derive(Serialize)]
     struct Many<'a> {
         data: Vec<SavedView<'a>>,
     }
-    let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
-    let command_context = incoming.command_context(&context, &caller);
+    let mut incoming = call.read(&body)?;
+    let command_context = incoming.command_context();
     let mut fields = incoming.fields();
     let wanted = read_many(&mut fields, &mut incoming.report);
     fields.finish(&mut incoming.report);
     let ignored = incoming.report.check()?;
-    let command_context = claim(&app, &caller, command_context).await?;
-    let caller = Arc::new(caller);
+    let command_context = claim(&call, command_context).await?;
+    let shared = Arc::new(call);
     let saving = wanted.into_iter().map(|wanted| {
-        let app = app.clone();
-        let caller = Arc::clone(&caller);
-        async move { save(&app, &caller, wanted, command_context).await }
+        let call = Arc::clone(&shared);
+        async move { save(&call, wanted, command_context).await }
     });
     // Contacts saved before a failure stay: a retry finds them.
     let saved =
@@ -167,28 +154,23 @@ fn read_many(fields: &mut Fields<'_>, report: &mut Report) -> Vec<ContactInput> 
 
 /// A request may contain many contacts, and each is an entity of its own: so the key first has an effect in the
 /// workspace, and then another one in each contact.
-async fn claim(app: &App, caller: &Caller, command_context: CommandContext) -> Result<CommandContext, Problem> {
+async fn claim(call: &Call, command_context: CommandContext) -> Result<CommandContext, Problem> {
     if command_context.key.is_none() {
         return Ok(command_context);
     }
     let command = registry::Command { expected: Vec::new(), changes: Vec::new() };
-    match submit(app, caller.registry(), command, command_context).await? {
+    match submit(&call.app, call.caller.registry(), command, command_context).await? {
         ChangeOutcome::Done | ChangeOutcome::Repeat(_) => Ok(command_context.without_claim()),
         ChangeOutcome::Rejected(_) => Err(broken("a claim expects nothing of the workspace")),
     }
 }
 
-async fn save(
-    app: &App,
-    caller: &Caller,
-    wanted: ContactInput,
-    command_context: CommandContext,
-) -> Result<Saved, Problem> {
-    let entity = wanted.entity(caller);
+async fn save(call: &Call, wanted: ContactInput, command_context: CommandContext) -> Result<Saved, Problem> {
+    let entity = wanted.entity(&call.caller);
     let save = contact::Save { identifier: wanted.identifier, name: wanted.name };
-    match app.node().contact(entity, save, command_context).await {
+    match call.node().contact(entity, save, command_context).await {
         Ok(Answer::Done(saved)) => Ok(Saved { state: *saved.state, created: saved.created, replay: Replay::First }),
-        Ok(Answer::Repeat(effect)) => saved_before(app, entity, effect).await,
+        Ok(Answer::Repeat(effect)) => saved_before(&call.app, entity, effect).await,
         Err(refusal) => Err(problem_of(refusal, |_| contact_not_found())),
     }
 }

@@ -8,20 +8,18 @@ use actors::directory::Answer;
 use actors::id::{ConversationId, EntityKey, MessageId};
 use actors::store::SeqRange;
 use actors::workflows::claims::MAX_LIVES;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
 use super::{conversation_response, find, state};
 use crate::app::App;
 use crate::http::answer::{Replay, with_ignored_fields, with_location};
 use crate::http::background::ends_within;
 use crate::http::body::OptionalJsonBytes;
-use crate::http::caller::{Allowed, Caller, Write};
-use crate::http::context::RequestContext;
+use crate::http::call::{Allowed, Call};
+use crate::http::caller::Write;
 use crate::http::headers::prefer;
-use crate::http::idempotency::without_key;
-use crate::http::incoming::Incoming;
 use crate::http::log;
 use crate::http::messages::new_id;
 use crate::http::refusal::conversation::{message_not_found, rejected};
@@ -38,38 +36,34 @@ const COPY_TIMEOUT: Duration = Duration::from_secs(20);
 /// 400, 404 `conversation_not_found` and `message_not_found`, 409 `conversation_erased`, 422, 503 `contended` if the
 /// source is to be copied completely and is itself still being copied.
 pub(in crate::http) async fn create(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Write>,
-    context: RequestContext,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    OptionalJsonBytes(body): OptionalJsonBytes,
+    Allowed { call, body, .. }: Allowed<Write, OptionalJsonBytes>,
 ) -> Result<Response, Problem> {
-    let mut incoming = Incoming::read(&context, &headers, body.as_ref())?;
+    let mut incoming = call.read(body.as_ref())?;
     let key = incoming.key;
     // The conversation that the key opens is its home, so it needs no claim there.
-    let command_context = incoming.command_context(&context, &caller).without_claim();
+    let command_context = incoming.command_context().without_claim();
     let mut fields = incoming.fields();
     let at = fields.string(&mut incoming.report, "atMessageId", NAME);
     fields.finish(&mut incoming.report);
     let ignored = incoming.report.check()?;
-    let (source, details) = find(&app, &caller, &id).await?;
+    let (source, details) = find(&call, &id).await?;
     let upto = match at {
-        Some(at) => message(&app, &caller, &source, &at).await?,
+        Some(at) => message(&call, &source, &at).await?,
         // A copy of the messages so far would lack the rest, and claim to be complete.
         None if source.is_being_copied() && source.erasure.is_none() => return Err(rejected(Rejection::BeingCopied)),
         None => source.last_seq,
     };
     let of = Forked { source: source.id, upto };
     for life in 0..MAX_LIVES {
-        let id = new_id(&app, &caller, key, life);
-        let entity = EntityKey::conversation(caller.address, id.address);
+        let id = new_id(&call, key, life);
+        let entity = call.caller.conversation(id.address);
         // If a conversation exists there already none begins, and the contact must not take it for a copy.
-        if app.node().conversation_id(entity).await?.is_none() {
-            admit(&app, &caller, &context, &source, id).await?;
+        if call.node().conversation_id(entity).await?.is_none() {
+            admit(&call, &source, id).await?;
         }
         let forking = Forking { opening: opening(id, &source, &details), of };
-        let answer = app.node().conversation(entity, forking, command_context).await;
+        let answer = call.node().conversation(entity, forking, command_context).await;
         let (first, replay) = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
             // The key that opened this conversation is so old that it was forgotten.
             Answer::Done((state, _)) if state.id != id => continue,
@@ -77,9 +71,11 @@ pub(in crate::http) async fn create(
             Answer::Done(_) => (1, Replay::First),
             Answer::Repeat(effect) => (effect.first, Replay::Repeated),
         };
-        context.begin_wait();
-        let response =
-            with_ignored_fields(copied(&app, entity, first, prefer(&headers).max_wait(COPY_TIMEOUT)).await?, &ignored);
+        call.context.begin_wait();
+        let response = with_ignored_fields(
+            copied(&call.app, entity, first, prefer(&call.headers).max_wait(COPY_TIMEOUT)).await?,
+            &ignored,
+        );
         // A 202 is not recorded.
         let is_recorded = response.status() == StatusCode::CREATED;
         return Ok(if is_recorded { replay.mark(response) } else { response });
@@ -88,28 +84,22 @@ pub(in crate::http) async fn create(
 }
 
 /// The sequence of a message of the source that a body names.
-async fn message(app: &App, caller: &Caller, source: &conversation::State, id: &str) -> Result<u64, Problem> {
+async fn message(call: &Call, source: &conversation::State, id: &str) -> Result<u64, Problem> {
     let id = MessageId::parse(id).filter(|id| id.entity == source.id.address).ok_or_else(message_not_found)?;
-    let entity = source.entity(caller.address);
-    let events = log::between(app.node(), entity, SeqRange::one(id.number)).await?;
+    let entity = source.entity(call.caller.address);
+    let events = log::between(call.node(), entity, SeqRange::one(id.number)).await?;
     let exists = events.iter().filter_map(message_of).any(|message| message.id == id);
     if exists { Ok(id.number) } else { Err(message_not_found()) }
 }
 
 /// A contact's messages belong to the contact in every copy: the contact must note the copy before it is made.
-async fn admit(
-    app: &App,
-    caller: &Caller,
-    context: &RequestContext,
-    source: &conversation::State,
-    copy: ConversationId,
-) -> Result<(), Problem> {
+async fn admit(call: &Call, source: &conversation::State, copy: ConversationId) -> Result<(), Problem> {
     if source.erasure.is_some() {
         return Err(rejected(Rejection::Erased));
     }
     let Origin::Api { contact: id, .. } = source.origin else { return Ok(()) };
-    let entity = EntityKey::contact(caller.address, id.address);
-    let noted = app.node().contact(entity, contact::Command::Fork { id, copy }, without_key(context)).await;
+    let entity = call.caller.contact(id.address);
+    let noted = call.node().contact(entity, contact::Command::Fork { id, copy }, call.without_key()).await;
     noted.map(|_| ()).map_err(|refusal| problem_of(refusal, |_| rejected(Rejection::Erased)))
 }
 

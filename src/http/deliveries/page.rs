@@ -15,8 +15,7 @@ use super::filter::{Filter, Part};
 use super::found::PageDeliveries;
 use super::place::{EntryPosition, deliveries_after, is_after, tag_of};
 use super::position::Position;
-use crate::app::App;
-use crate::http::caller::Caller;
+use crate::http::call::Call;
 use crate::http::listing::range_after;
 use crate::http::paging::{PageRequest, ScanBudget};
 use crate::problem::Problem;
@@ -28,8 +27,7 @@ const ENTRIES_PER_READ: usize = 256;
 
 /// A page under construction.
 pub(super) struct PageBuilder<'a> {
-    app: &'a App,
-    caller: &'a Caller,
+    call: &'a Call,
     request: &'a PageRequest,
     filter: Filter,
     found: PageDeliveries,
@@ -43,9 +41,9 @@ pub(super) struct PageBuilder<'a> {
 type Next = Option<Position>;
 
 impl<'a> PageBuilder<'a> {
-    pub(super) fn of(app: &'a App, caller: &'a Caller, request: &'a PageRequest, filter: Filter) -> Self {
+    pub(super) fn of(call: &'a Call, request: &'a PageRequest, filter: Filter) -> Self {
         let found = PageDeliveries::of(request.order);
-        Self { app, caller, request, filter, found, room: 0, scanned: 0, began: Instant::now() }
+        Self { call, request, filter, found, room: 0, scanned: 0, began: Instant::now() }
     }
 
     /// The page, and the position of the next one.
@@ -107,7 +105,7 @@ impl<'a> PageBuilder<'a> {
 
     async fn ended(&mut self, at: Option<&Position>) -> Result<Next, Problem> {
         let all = if self.filter.status() == Some(Status::Failed) { FAILED } else { ENDED };
-        let kept_from = Millis(self.app.now().0.saturating_sub(KEPT_MILLIS));
+        let kept_from = Millis(self.call.app.now().0.saturating_sub(KEPT_MILLIS));
         // In an endpoint's list its id precedes an entry's own key.
         let (view, before, prefix): (View, usize, Vec<u8>) = match (self.filter.event(), self.filter.endpoint()) {
             (Some(event), _) if event.at < kept_from => return Ok(None),
@@ -131,13 +129,16 @@ impl<'a> PageBuilder<'a> {
                 range.after = Some(oldest.clone().into());
             }
             let limit = self.chunk();
-            let rows =
-                self.app.node().view(self.caller.address, view, Scan::new(range, self.request.order, limit)).await?;
+            let rows = self
+                .call
+                .node()
+                .view(self.call.caller.address, view, Scan::new(range, self.request.order, limit))
+                .await?;
             for row in &rows {
-                let key = parse_ended_key(self.caller.address, &row.key[before.min(row.key.len())..]);
+                let key = parse_ended_key(self.call.caller.address, &row.key[before.min(row.key.len())..]);
                 let Some((_, entity, key)) = key else { continue };
                 let delivery = match self.filter.may_match(key) {
-                    true => pending::ended(self.app.node(), entity, key).await?,
+                    true => pending::ended(self.call.node(), entity, key).await?,
                     false => None,
                 };
                 if let Some(delivery) = delivery
@@ -178,8 +179,11 @@ impl<'a> PageBuilder<'a> {
                         Some(prefix) => range_after(prefix, after_key.as_deref(), self.request.order),
                         None => of_lanes(after_key.as_deref(), self.request.order),
                     };
-                    let rows =
-                        self.app.node().view(self.caller.address, PENDING, Scan::new(range, self.request.order, limit));
+                    let rows = self.call.node().view(
+                        self.call.caller.address,
+                        PENDING,
+                        Scan::new(range, self.request.order, limit),
+                    );
                     rows.await?.into_iter().map(|row| row.key.to_vec()).collect()
                 }
             };
@@ -204,7 +208,7 @@ impl<'a> PageBuilder<'a> {
     /// Takes the pending deliveries of one event.
     async fn pending_of(&mut self, event: EventId, at: Option<&Position>) -> Result<Next, Problem> {
         let order = self.request.order;
-        let mut found = pending::pending_of_event(self.app.node(), self.caller.address, event).await?;
+        let mut found = pending::pending_of_event(self.call.node(), self.call.caller.address, event).await?;
         if order == Order::Desc {
             found.reverse();
         }
@@ -224,7 +228,7 @@ impl<'a> PageBuilder<'a> {
 
     /// Takes the pending deliveries of one entry, after the delivery `within`.
     async fn entry(&mut self, key: &[u8], within: Option<EntryPosition>) -> Result<Next, Problem> {
-        let Some(of) = parse_pending_key(self.caller.address, key) else { return Ok(None) };
+        let Some(of) = parse_pending_key(self.call.caller.address, key) else { return Ok(None) };
         let other = |endpoint| of.lane.is_some_and(|lane| lane.receiver.endpoint() != Some(endpoint));
         if self.filter.endpoint().is_some_and(other) {
             return Ok(None);
@@ -233,7 +237,7 @@ impl<'a> PageBuilder<'a> {
         let before = |seq: u64| if order == Order::Asc { seq.saturating_sub(1) } else { seq.saturating_add(1) };
         let mut after = within.map(|(seq, _)| before(seq));
         loop {
-            let found = pending::pending(self.app.node(), of, order, after, self.request.limit + 1).await?;
+            let found = pending::pending(self.call.node(), of, order, after, self.request.limit + 1).await?;
             for (position, delivery) in deliveries_after(found.deliveries, within, order) {
                 if !self.take(Position::Pending(key.to_vec(), Some(position)), delivery) {
                     return Ok(self.found.last());

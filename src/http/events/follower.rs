@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use actors::conversation::{AttemptId, Conversation, Event};
 use actors::deltas::{Delta, Listener};
-use actors::key::ApiKey;
 use actors::store::{Order, SeqRange, StoreError};
 use actors::subscriptions::{Missed, Notice, Subscription};
 use bytes::Bytes;
@@ -15,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::access::{AccessCheck, StreamAccess};
 use super::{EVENTS_PER_READ, EventsQuery, Log, frame};
 use crate::app::App;
+use crate::http::call::Call;
 use crate::http::log::{FIRST_CHUNK, chunk_of};
 use crate::http::long_requests::LongRequestPermit;
 
@@ -66,18 +66,13 @@ async fn next_delta(listener: &mut Option<Listener>) -> Arc<Delta> {
 
 impl Follower {
     /// The follower of a stream that was just admitted.
-    pub(super) fn new(
-        app: App,
-        key: Arc<ApiKey>,
-        mut log: Log,
-        query: &EventsQuery,
-        permit: LongRequestPermit,
-    ) -> Self {
+    pub(super) fn new(call: &Call, mut log: Log, query: &EventsQuery, permit: LongRequestPermit) -> Self {
+        let app = call.app.clone();
         let subscription = app.node().subscribe(log.entity);
         let listener = query.deltas.then(|| app.node().listen(log.entity));
         let next = query.after.unwrap_or(log.newest).saturating_add(1);
         let ready = VecDeque::new();
-        let access = AccessCheck::new(key, log.of_channel.take());
+        let access = AccessCheck::new(Arc::clone(&call.caller.key), log.of_channel.take());
         // Events may have happened between the read of the log and the subscription.
         let is_behind = true;
         let chunk = FIRST_CHUNK;

@@ -8,21 +8,18 @@ use actors::id::EntityKey;
 use actors::message::{Content, Json, Overlay};
 use actors::patch::Patch;
 use actors::store::KeyHash;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
-use super::stored::{StoredMessage, find, message_response, tag};
+use super::stored::{StoredMessage, find, find_by_text, message_response, tag};
 use crate::app::App;
 use crate::http::answer::{Replay, with_ignored_fields};
 use crate::http::attachments::link;
 use crate::http::body::JsonBytes;
-use crate::http::caller::{Allowed, Caller, Write};
-use crate::http::context::RequestContext;
-use crate::http::forwarding::ForwardableRequest;
+use crate::http::call::{Allowed, Call};
+use crate::http::caller::Write;
 use crate::http::headers::if_match;
-use crate::http::idempotency::without_key;
-use crate::http::incoming::Incoming;
 use crate::http::refusal::conversation::rejected;
 use crate::http::refusal::{broken, problem_of};
 use crate::http::resource::given;
@@ -87,17 +84,13 @@ fn needs_text(content: &Content, channel: bool, name: &'static str, report: &mut
 
 /// `PATCH /messages/{id}`.
 pub(in crate::http) async fn edit(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Write>,
-    context: RequestContext,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    JsonBytes(bytes): JsonBytes,
+    Allowed { call, body, .. }: Allowed<Write, JsonBytes>,
 ) -> Result<Response, Problem> {
-    let mut incoming = Incoming::unkeyed(&context, &bytes)?;
+    let mut incoming = call.read_unkeyed(&body)?;
     let mut fields = incoming.fields();
-    let wanted = incoming.report.take(if_match(&headers))?.flatten();
-    let known = find(&app, &caller, &id).await;
+    let wanted = incoming.report.take(if_match(&call.headers))?.flatten();
+    let known = find_by_text(&call, &id).await;
     let channel = known.as_ref().is_ok_and(|found| found.origin.human_channel().is_some());
     let (mut edit, text_name) = read_edit(&mut fields, channel, &mut incoming.report);
     fields.finish(&mut incoming.report);
@@ -110,30 +103,27 @@ pub(in crate::http) async fn edit(
     }
     let ignored = incoming.report.check()?;
     let found = known?;
-    if let Some(response) =
-        ForwardableRequest::of(&app, &context, &headers, &bytes, false).forward(found.entity).await?
-    {
+    let command_context = call.without_key();
+    if let Some(response) = call.forward(found.entity, &body, &command_context).await? {
         return Ok(response);
     }
     if let Some(wanted) = wanted {
         wanted.check(&tag(&found))?;
         edit.seen = wanted.is_of_versions().then(|| Box::new(found.overlay.clone()));
     }
-    let found = amend(&app, &caller, found, Amendment::Edit(edit), without_key(&context)).await?.0;
-    Ok(with_ignored_fields(message_response(&caller, &found), &ignored))
+    let found = amend(&call, found, Amendment::Edit(edit), command_context).await?.0;
+    Ok(with_ignored_fields(message_response(&call.caller, &found), &ignored))
 }
 
 /// `DELETE /messages/{id}`: removes the content and keeps the sequence.
 pub(in crate::http) async fn delete(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Write>,
-    context: RequestContext,
+    Allowed { call, .. }: Allowed<Write>,
     Path(id): Path<String>,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let wanted = if_match(&headers)?;
-    let found = find(&app, &caller, &id).await?;
-    if let Some(response) = ForwardableRequest::of(&app, &context, &headers, None, false).forward(found.entity).await? {
+    let wanted = if_match(&call.headers)?;
+    let found = find_by_text(&call, &id).await?;
+    let command_context = call.without_key();
+    if let Some(response) = call.forward(found.entity, None, &command_context).await? {
         return Ok(response);
     }
     let mut seen = None;
@@ -141,24 +131,19 @@ pub(in crate::http) async fn delete(
         wanted.check(&tag(&found))?;
         seen = wanted.is_of_versions().then(|| Box::new(found.overlay.clone()));
     }
-    let command_context = without_key(&context);
-    let files = link::doubt(&app, &caller, command_context, &found.message.content).await?;
-    amend(&app, &caller, found, Amendment::Delete { seen }, command_context).await?;
-    app.node().settled(caller.address, files).await;
+    let files = link::doubt(&call, &found.message.content).await?;
+    amend(&call, found, Amendment::Delete { seen }, command_context).await?;
+    call.node().settled(call.caller.address, files).await;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// `POST /messages/{id}/ack`.
 pub(in crate::http) async fn acknowledge(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Write>,
-    context: RequestContext,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    JsonBytes(bytes): JsonBytes,
+    Allowed { call, body, .. }: Allowed<Write, JsonBytes>,
 ) -> Result<Response, Problem> {
-    let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
-    let command_context = incoming.command_context(&context, &caller);
+    let mut incoming = call.read(&body)?;
+    let command_context = incoming.command_context();
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
     let choices = [("delivered", Receipt::Delivered), ("read", Receipt::Read)];
@@ -166,20 +151,18 @@ pub(in crate::http) async fn acknowledge(
     fields.finish(report);
     let ignored = incoming.report.check()?;
     let receipt = receipt.ok_or_else(|| broken("a body without faults has a receipt"))?;
-    let found = find(&app, &caller, &id).await?;
-    let whole = ForwardableRequest::of(&app, &context, &headers, &bytes, command_context.key.is_some());
-    if let Some(response) = whole.forward(found.entity).await? {
+    let found = find_by_text(&call, &id).await?;
+    if let Some(response) = call.forward(found.entity, &body, &command_context).await? {
         return Ok(response);
     }
-    let (found, replay) = amend(&app, &caller, found, Amendment::Acknowledge(receipt), command_context).await?;
-    Ok(replay.mark(with_ignored_fields(message_response(&caller, &found), &ignored)))
+    let (found, replay) = amend(&call, found, Amendment::Acknowledge(receipt), command_context).await?;
+    Ok(replay.mark(with_ignored_fields(message_response(&call.caller, &found), &ignored)))
 }
 
 /// Sends the command to the conversation. Returns the message as this request, or the first one with its idempotency
 /// key, left it.
 async fn amend(
-    app: &App,
-    caller: &Caller,
+    call: &Call,
     found: StoredMessage,
     amendment: Amendment,
     command_context: CommandContext,
@@ -187,20 +170,16 @@ async fn amend(
     let entity = found.entity;
     let key = command_context.key.map(|key| key.hash);
     let amend = Amend { message: found.message.id, amendment };
-    match app
-        .node()
-        .conversation(entity, amend, command_context)
-        .await
-        .map_err(|refusal| problem_of(refusal, rejected))?
-    {
+    let answer = call.node().conversation(entity, amend, command_context).await;
+    match answer.map_err(|refusal| problem_of(refusal, rejected))? {
         Answer::Done(overlay) => Ok((StoredMessage { overlay: *overlay, ..found }, Replay::First)),
         Answer::Repeat(_) => {
-            let now = find(app, caller, &found.message.id.to_string()).await?;
-            let overlay = answered_overlay(app, entity, now.message.id.number, key).await?;
+            let now = find(call, found.message.id).await?;
+            let overlay = answered_overlay(&call.app, entity, now.message.id.number, key).await?;
             let overlay = overlay.filter(|_| now.message.removal(&now.overlay).is_none());
             let found = match overlay {
                 Some(overlay) => StoredMessage { overlay, ..now },
-                None => now.at(app.now()),
+                None => now.at(call.app.now()),
             };
             Ok((found, Replay::Repeated))
         }

@@ -16,8 +16,9 @@ use http::StatusCode;
 use super::{MessageRequest, SubmitError, Submitted, UnparsedMessage, find_channel, stored};
 use crate::http::answer::{Replay, with_location};
 use crate::http::attachments::link::{self, Linking};
+use crate::http::call::Call;
 use crate::http::caller::Caller;
-use crate::http::idempotency::{CHANNEL_SCOPE, without_key};
+use crate::http::idempotency::CHANNEL_SCOPE;
 use crate::http::refusal::channel::{channel_disabled, channel_not_found, kind_mismatch};
 use crate::http::refusal::contended;
 use crate::http::refusal::conversation::rejected;
@@ -35,10 +36,10 @@ pub(super) async fn post(unparsed: UnparsedMessage<'_>, path_channel: Option<&st
         |body, rules, report| ChannelPost::read(body, path_channel, rules, report),
         |post| post.client_id.as_deref(),
     );
-    let files = link::named(request.app, request.caller, &post.attachment_ids).await?;
-    let known = find_channel(request.app, request.caller, &post.channel_id).await?;
+    let files = link::named(request.call, &post.attachment_ids).await?;
+    let known = find_channel(request.call, &post.channel_id).await?;
     let place = |request: &MessageRequest<'_>| {
-        let entity = known.as_deref()?.conversation(request.caller.address);
+        let entity = known.as_deref()?.conversation(request.call.caller.address);
         Some((entity, request.command_context(CHANNEL_SCOPE)))
     };
     if let Some(submitted) = request.replay_before_refusal(files.missing, place).await? {
@@ -54,7 +55,7 @@ pub(super) async fn post(unparsed: UnparsedMessage<'_>, path_channel: Option<&st
         request.report.refuse_late()?;
         return Err(channel_not_found());
     };
-    let entity = channel.conversation(request.caller.address);
+    let entity = channel.conversation(request.call.caller.address);
     if let Some(response) = request.forwarded(entity, Duration::ZERO).await? {
         return Ok(response);
     }
@@ -71,8 +72,8 @@ pub(super) async fn post(unparsed: UnparsedMessage<'_>, path_channel: Option<&st
     }
     let review_millis = channel.review_millis();
     let expires_in = post.review.as_ref().and_then(|review| review.expires_in(review_millis));
-    let sender = sender(request.caller, &channel.id);
-    let content = post.into_content(sender, Vec::new(), iteration_of, request.app.now(), review_millis);
+    let sender = sender(&request.call.caller, &channel.id);
+    let content = post.into_content(sender, Vec::new(), iteration_of, request.call.app.now(), review_millis);
     append(&request, &channel, content, expires_in, files).await
 }
 
@@ -84,11 +85,10 @@ async fn append(
     review_millis: Option<u64>,
     files: Vec<attachment::State>,
 ) -> Result<Response, Problem> {
-    let app = request.app;
-    let caller = request.caller;
+    let Call { app, caller, .. } = request.call;
     let entity = channel.conversation(caller.address);
     let opening = channel.opening(caller.address, app.now());
-    let mut linking = Linking::begin(app, caller, without_key(request.context), &opening, files).await?;
+    let mut linking = Linking::begin(request.call, &opening, files).await?;
     for _ in 0..MAX_REBINDINGS {
         content.attachments = linking.attachments();
         let message = NewMessage { content: Arc::new(content.clone()), parent: None, review_millis };
@@ -113,7 +113,7 @@ async fn append(
 /// 201 with the message as it was accepted, even if it has changed since.
 fn accepted(request: &MessageRequest<'_>, channel: &str, submitted: &Submitted) -> Result<Response, Problem> {
     let message = submitted.message()?;
-    request.context.record_message(message.id);
+    request.call.context.record_message(message.id);
     let overlay = Overlay::default();
     let response = request.answer(StatusCode::CREATED, &channel_view(channel, message, &overlay), submitted.replay);
     Ok(with_location(response, &format!("/messages/{}", message.id)))
@@ -136,12 +136,11 @@ async fn revised(
     text: Option<&str>,
 ) -> Result<Option<MessageId>, Problem> {
     let Some(text) = text else { return Ok(None) };
-    let app = request.app;
-    let caller = request.caller;
+    let call = request.call;
     let mut id = MessageId::parse(text);
     if let (Some(wanted), Some(channel)) = (id, channel) {
-        let entity = channel.conversation(caller.address);
-        let known = stored::look_up(app, caller, wanted).await?;
+        let entity = channel.conversation(call.caller.address);
+        let known = stored::look_up(call, wanted).await?;
         id = known.filter(|known| known.entity == entity).map(|known| known.message.id);
     }
     if id.is_none() {

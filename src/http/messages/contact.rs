@@ -26,7 +26,7 @@ use crate::http::answer::Replay;
 use crate::http::attachments::link;
 use crate::http::contacts::contact_not_found;
 use crate::http::headers::prefer;
-use crate::http::idempotency::{contact_scope, in_progress, without_key};
+use crate::http::idempotency::{contact_scope, in_progress};
 use crate::http::refusal::channel::{channel_disabled, channel_not_found, kind_mismatch};
 use crate::http::refusal::conversation::rejected;
 use crate::http::refusal::{broken, problem_of};
@@ -57,7 +57,7 @@ pub(super) async fn post(unparsed: UnparsedMessage<'_>, channel: Option<Arc<Chan
     }
     request.report.refuse()?;
     let channel = channel.ok_or_else(channel_not_found)?;
-    let contact = entity_of(request.caller.address, &post.normalized_identifier);
+    let contact = entity_of(request.call.caller.address, &post.normalized_identifier);
     let exchange = ContactExchange {
         request: &request,
         channel: &channel,
@@ -135,7 +135,7 @@ impl ContactExchange<'_> {
             ContactContent::Media(_) => media::LIMITS.within,
             ContactContent::Text(_) => Duration::ZERO,
         };
-        self.request.forwarded(self.generation(1), self.budget(prefer(self.request.headers)) + fetches).await
+        self.request.forwarded(self.generation(1), self.budget(prefer(&self.request.call.headers)) + fetches).await
     }
 
     /// The contact's conversation of this generation on the channel, used or not.
@@ -164,7 +164,7 @@ impl ContactExchange<'_> {
 
     /// Refuses a turn that this agent could not run soon.
     fn admit(&self, agent: &str) -> Result<(), Problem> {
-        turns::admit(self.request.app, self.request.caller, agent)
+        turns::admit(self.request.call, agent)
     }
 
     /// A refused request may have been accepted before: returns that answer, else `refusal`.
@@ -185,7 +185,7 @@ impl ContactExchange<'_> {
         if self.request.keyed.is_none() {
             return Ok(None);
         }
-        let node = self.request.app.node();
+        let node = self.request.call.node();
         let last = contact::last_on(node, self.contact, &self.channel.incarnation()).await?;
         let Some(open) = last else { return Ok(None) };
         let mut earlier = open.earlier.iter();
@@ -220,7 +220,7 @@ impl ContactExchange<'_> {
 
     /// When a conversation began; now, where it was assigned and never used.
     async fn began(&self, entity: EntityKey) -> Result<Millis, Problem> {
-        let node = self.request.app.node();
+        let node = self.request.call.node();
         Ok(node.created_at(entity).await?.unwrap_or_else(|| node.now()))
     }
 
@@ -272,7 +272,7 @@ impl ContactExchange<'_> {
     /// 409 `idempotency_in_progress` after the time in which a command is answered.
     async fn lock_key(&self) -> Result<Option<KeyLock>, Problem> {
         let Some(keyed) = &self.request.keyed else { return Ok(None) };
-        let lock = self.request.app.lock_message_key(keyed.used(&self.scope).hash).await;
+        let lock = self.request.call.app.lock_message_key(keyed.used(&self.scope).hash).await;
         lock.map(|lock| Some(Arc::new(lock))).ok_or_else(in_progress)
     }
 
@@ -281,7 +281,7 @@ impl ContactExchange<'_> {
     async fn submit(&self, entity: EntityKey, post: Post, lock: Option<&KeyLock>) -> Result<Submitted, SubmitError> {
         let command_context = self.request.command_context(&self.scope);
         let Some(lock) = lock.cloned() else { return self.request.submit(entity, post, command_context).await };
-        let node = Arc::clone(self.request.app.node());
+        let node = Arc::clone(self.request.call.node());
         let posting = tokio::spawn(async move {
             let _lock = lock;
             node.conversation(entity, post, command_context).await
@@ -301,7 +301,7 @@ impl ContactExchange<'_> {
         lock: Option<&KeyLock>,
     ) -> Result<StoreOutcome, Problem> {
         let IncomingMessage { identifier, name, .. } = incoming;
-        let node = self.request.app.node();
+        let node = self.request.call.node();
         let (mut contact, mut open) = match self.find_or_begin(identifier, name.as_ref()).await? {
             ResolvedContact::Open(contact, open) => (contact, open),
             ResolvedContact::Earlier(before) => return Ok(StoreOutcome::Earlier(before)),
@@ -390,7 +390,7 @@ impl ContactExchange<'_> {
     /// it, so that later requests look up their keys there too.
     async fn reopened(&self, last: &OpenConversation) -> Result<Option<ConversationId>, Problem> {
         for id in last.earlier_of_this_life() {
-            match self.request.app.node().state::<Conversation>(self.conversation(id)).await {
+            match self.request.call.node().state::<Conversation>(self.conversation(id)).await {
                 Ok(state) if state.as_ref().is_some_and(|state| !state.closed) => {
                     self.record_reopening(last).await?;
                     return Ok(Some(id));
@@ -408,7 +408,7 @@ impl ContactExchange<'_> {
             return Ok(());
         }
         let back = ReturnToEarlier { channel: last.channel.clone() };
-        let noted = self.request.app.node().contact(self.contact, back, without_key(self.request.context)).await;
+        let noted = self.request.call.node().contact(self.contact, back, self.request.call.without_key()).await;
         noted.and_then(Answer::unkeyed).map_err(|refusal| problem_of(refusal, |_| contact_not_found()))
     }
 
@@ -447,8 +447,8 @@ impl ContactExchange<'_> {
             revives,
         };
         // No key: the same person always resolves to the same contact.
-        let command_context = without_key(self.request.context);
-        let resolved = self.request.app.node().contact(self.contact, resolve, command_context).await;
+        let command_context = self.request.call.without_key();
+        let resolved = self.request.call.node().contact(self.contact, resolve, command_context).await;
         resolved.and_then(Answer::unkeyed).map_err(|refusal| problem_of(refusal, |_| contact_not_found()))
     }
 
@@ -462,7 +462,7 @@ impl ContactExchange<'_> {
     /// waited while another one fetched its file, or for capacity as `waited` says, is no retry, and gets the turn's
     /// state since then.
     async fn repeat(&self, before: &EarlierMessage, waited: Duration) -> Result<Response, Problem> {
-        let node = self.request.app.node();
+        let node = self.request.call.node();
         let entity = before.entity;
         let origin = node.origin(entity).await?;
         let Some(Origin::Api { contact, .. }) = origin.as_deref() else {
@@ -477,7 +477,7 @@ impl ContactExchange<'_> {
         let mut retries_turn = false;
         if turn.status == TurnStatus::Failed && self.fetching.is_none() && waited.is_zero() {
             self.admit(self.channel.agent.as_ref().unwrap_or(&turn.agent))?;
-            let command_context = without_key(self.request.context);
+            let command_context = self.request.call.without_key();
             let again = RetryTurn { number, agent: self.channel.agent.clone() };
             turn = match node.conversation(entity, again, command_context).await.and_then(Answer::unkeyed) {
                 Ok(turn) => {

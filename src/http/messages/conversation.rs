@@ -13,11 +13,11 @@ use axum::response::Response;
 use http::StatusCode;
 
 use super::{MessageRequest, SubmitError, Submitted, UnparsedMessage};
-use crate::app::App;
 use crate::http::answer;
 use crate::http::attachments::link;
+use crate::http::call::Call;
 use crate::http::caller::Caller;
-use crate::http::idempotency::{CONVERSATION_SCOPE, without_key};
+use crate::http::idempotency::CONVERSATION_SCOPE;
 use crate::http::refusal::broken;
 use crate::http::refusal::conversation::{conversation_not_found, rejected};
 use crate::json::path::Path;
@@ -32,7 +32,7 @@ pub(super) async fn post(unparsed: UnparsedMessage<'_>, path_conversation: Optio
     let (post, mut request) =
         unparsed.read(|body, rules, report| ConversationPost::read(body, path_conversation, rules, report), |_| None);
     let references: Vec<_> = post.messages.iter().flat_map(|item| item.reference_ids.clone()).collect();
-    let files = link::named(request.app, request.caller, &references).await?;
+    let files = link::named(request.call, &references).await?;
     let place = |request: &MessageRequest<'_>| place_of_retry(request, post.conversation_id.as_deref());
     if let Some(submitted) = request.replay_before_refusal(files.missing, place).await? {
         return Ok(accepted(&request, &submitted));
@@ -47,7 +47,7 @@ pub(super) async fn post(unparsed: UnparsedMessage<'_>, path_conversation: Optio
     let named = post.conversation_id.as_deref().map(ConversationId::parse);
     let named = named.map(|id| id.ok_or_else(conversation_not_found)).transpose()?;
     if let Some(id) = named {
-        let entity = EntityKey::conversation(request.caller.address, id.address);
+        let entity = request.call.caller.conversation(id.address);
         if let Some(response) = request.forwarded(entity, Duration::ZERO).await? {
             return Ok(response);
         }
@@ -56,7 +56,7 @@ pub(super) async fn post(unparsed: UnparsedMessage<'_>, path_conversation: Optio
         Some(id) if post.messages.iter().any(speaks_for_an_agent) => agent_of(&request, id).await?,
         _ => None,
     };
-    let new_message = |item| new_message(request.caller, agent.as_deref(), item, memories);
+    let new_message = |item| new_message(&request.call.caller, agent.as_deref(), item, memories);
     let messages: Vec<_> = post.messages.into_iter().map(new_message).collect();
     if let Some(id) = named {
         let post = Post { opening: None, expected: Some(id), messages, turn: None };
@@ -65,7 +65,7 @@ pub(super) async fn post(unparsed: UnparsedMessage<'_>, path_conversation: Optio
     }
     for life in 0..MAX_LIVES {
         let key = request.keyed.as_ref().map(|keyed| keyed.key.as_str());
-        let id = new_id(request.app, request.caller, key, life);
+        let id = new_id(request.call, key, life);
         let post = Post { opening: Some(opening(id)), expected: Some(id), messages: messages.clone(), turn: None };
         match append(&request, id, post, &mentions, request.context_in_workspace()).await {
             // The key that opened this conversation is so old that it was forgotten.
@@ -99,9 +99,9 @@ fn place_of_retry(request: &MessageRequest<'_>, named: Option<&str>) -> Option<(
     let key = request.keyed.as_ref()?.key.as_str();
     let (address, command_context) = match named {
         Some(named) => (ConversationId::parse(named)?.address, request.command_context(CONVERSATION_SCOPE)),
-        None => (home_of(request.caller, key, 0), request.context_in_workspace()),
+        None => (home_of(&request.call.caller, key, 0), request.context_in_workspace()),
     };
-    Some((EntityKey::conversation(request.caller.address, address), command_context))
+    Some((request.call.caller.conversation(address), command_context))
 }
 
 /// Appends the messages, and answers with those appended now or earlier by this key.
@@ -112,15 +112,14 @@ async fn append(
     mentions: &[(AttachmentId, Path)],
     command_context: CommandContext,
 ) -> Result<Response, SubmitError> {
-    let entity = EntityKey::conversation(request.caller.address, id.address);
-    let without_key = without_key(request.context);
-    link::mention(request.app, request.caller, without_key, id.address, mentions).await?;
+    let entity = request.call.caller.conversation(id.address);
+    link::mention(request.call, id.address, mentions).await?;
     Ok(accepted(request, &request.submit(entity, post, command_context).await?))
 }
 
 /// The id of a new conversation at the home of the request's key, so that a retry finds it.
-pub(in crate::http) fn new_id(app: &App, caller: &Caller, key: Option<&str>, life: u32) -> ConversationId {
-    app.node().new_conversation(key.map(|key| home_of(caller, key, life)))
+pub(in crate::http) fn new_id(call: &Call, key: Option<&str>, life: u32) -> ConversationId {
+    call.node().new_conversation(key.map(|key| home_of(&call.caller, key, life)))
 }
 
 /// The address of the conversation that a key opens.
@@ -140,8 +139,8 @@ fn speaks_for_an_agent(item: &ConversationItem) -> bool {
 /// The agent of a conversation, if it has one of its own: its channel's current agent or, if the channel is gone, the
 /// agent when the conversation began.
 async fn agent_of(request: &MessageRequest<'_>, id: ConversationId) -> Result<Option<String>, Problem> {
-    let entity = EntityKey::conversation(request.caller.address, id.address);
-    let node = request.app.node();
+    let entity = request.call.caller.conversation(id.address);
+    let node = request.call.node();
     let Some(origin) = node.origin(entity).await? else { return Ok(None) };
     let Origin::Api { agent, .. } = &*origin else { return Ok(None) };
     let channel = node.api_channel(entity, &origin).await?;
@@ -164,10 +163,10 @@ fn new_message(caller: &Caller, agent: Option<&str>, mut item: ConversationItem,
 fn accepted(request: &MessageRequest<'_>, submitted: &Submitted) -> Response {
     let Submitted { messages, replay, .. } = submitted;
     if let Some(first) = messages.first() {
-        request.context.record_message(first.id);
+        request.call.context.record_message(first.id);
     }
     let overlay = Overlay::default();
-    let workspace = &request.caller.workspace;
+    let workspace = &request.call.caller.workspace;
     let mut text = Vec::with_capacity(messages.iter().map(|message| view_bytes(message, &overlay)).sum());
     array(&mut text, messages, |out, message| conversation_view(workspace, message, &overlay).write(out));
     request.finish(answer::json_text(StatusCode::OK, text), *replay)

@@ -8,16 +8,15 @@ use actors::conversation::{Conversation, message_of};
 use actors::id::{ConversationId, EntityKey};
 use actors::message::{Message, Overlay};
 use actors::store::SeqRange;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
-use http::Uri;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use super::human_channel;
 use crate::app::App;
-use crate::http::caller::{Allowed, Caller, Read};
-use crate::http::context::RequestContext;
+use crate::http::call::{Allowed, Call};
+use crate::http::caller::Read;
 use crate::http::log::{CHUNK_BYTES, FIRST_CHUNK, FIRST_OF_PAGE, chunk_of, seqs_after};
 use crate::http::paging::{PAGE_BYTES, Page, PageRequest, ScanBudget};
 use crate::http::query::Query;
@@ -237,16 +236,11 @@ fn position(at: Option<u64>) -> Option<Vec<u8>> {
 }
 
 /// `GET /messages`: of a channel in its shape, of a conversation in its own.
-pub(in crate::http) async fn get(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Read>,
-    context: RequestContext,
-    query: Query,
-) -> Result<Response, Problem> {
+pub(in crate::http) async fn get(Allowed { call, .. }: Allowed<Read>, query: Query) -> Result<Response, Problem> {
     let mut faults = match (query.given("channelId"), query.given("conversationId")) {
-        (Some(channel), None) => return of_channel(&app, &caller, &context.uri, &query, channel).await,
+        (Some(channel), None) => return of_channel(&call, &query, channel).await,
         (None, Some(conversation)) => {
-            return conversation_page(&app, &caller, &context.uri, &query, conversation).await;
+            return conversation_page(&call, &query, conversation).await;
         }
         (Some(_), Some(_)) => {
             vec![Fault::new("/conversationId", "invalid_query", "give channelId or conversationId, not both")]
@@ -264,51 +258,43 @@ pub(in crate::http) async fn get(
 
 /// `GET /conversations/{id}/messages`.
 pub(in crate::http) async fn of_conversation(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Read>,
-    context: RequestContext,
+    Allowed { call, .. }: Allowed<Read>,
     Path(conversation): Path<String>,
     query: Query,
 ) -> Result<Response, Problem> {
-    conversation_page(&app, &caller, &context.uri, &query, &conversation).await
+    conversation_page(&call, &query, &conversation).await
 }
 
-async fn of_channel(app: &App, caller: &Caller, uri: &Uri, query: &Query, channel: &str) -> Result<Response, Problem> {
+async fn of_channel(call: &Call, query: &Query, channel: &str) -> Result<Response, Problem> {
     let read_query = |name: &str| {
-        let list = format!("channels/{}/{name}/messages", caller.workspace);
+        let list = format!("channels/{}/{name}/messages", call.caller.workspace);
         let (request, filter) = Problem::both(PageRequest::from_query(query, &list), Filter::from_query(query))?;
         Ok((request, filter, list))
     };
-    let (channel, (request, filter, list)) = human_channel(app, caller, (channel, "/channelId"), read_query).await?;
-    let entity = channel.conversation(caller.address);
-    let page = page_of(app, entity, &request, &filter.of_channel(&channel.id)).await?;
-    let now = app.now();
+    let (channel, (request, filter, list)) = human_channel(call, (channel, "/channelId"), read_query).await?;
+    let entity = channel.conversation(call.caller.address);
+    let page = page_of(&call.app, entity, &request, &filter.of_channel(&channel.id)).await?;
+    let now = call.app.now();
     let present = |(message, overlay): (Message, Overlay)| {
         let overlay = at_present(message.content.review.as_ref(), overlay, now);
         (message, overlay)
     };
     let data: Vec<_> = page.data.into_iter().map(present).collect();
     let data = data.iter().map(|(message, overlay)| channel_view(&channel.id, message, overlay)).collect();
-    Ok(Page { data, next: page.next }.into_response(&list, uri))
+    Ok(Page { data, next: page.next }.into_response(&list, &call.context.uri))
 }
 
-async fn conversation_page(
-    app: &App,
-    caller: &Caller,
-    uri: &Uri,
-    query: &Query,
-    conversation: &str,
-) -> Result<Response, Problem> {
-    let list = format!("conversations/{}/{conversation}/messages", caller.workspace);
+async fn conversation_page(call: &Call, query: &Query, conversation: &str) -> Result<Response, Problem> {
+    let list = format!("conversations/{}/{conversation}/messages", call.caller.workspace);
     let (request, filter) = Problem::both(PageRequest::from_query(query, &list), Filter::from_query(query))?;
     let id = ConversationId::parse(conversation).ok_or_else(conversation_not_found)?;
-    let entity = EntityKey::conversation(caller.address, id.address);
-    let found = app.node().conversation_id(entity).await?;
+    let entity = call.caller.conversation(id.address);
+    let found = call.node().conversation_id(entity).await?;
     found.filter(|found| *found == id).ok_or_else(conversation_not_found)?;
-    let page = page_of(app, entity, &request, &filter).await?;
+    let page = page_of(&call.app, entity, &request, &filter).await?;
     let bytes = page.data.iter().map(|(message, overlay)| view_bytes(message, overlay)).sum();
-    Ok(page.render_with(&list, uri, bytes, |out, (message, overlay)| {
-        conversation_view(&caller.workspace, message, overlay).write(out);
+    Ok(page.render_with(&list, &call.context.uri, bytes, |out, (message, overlay)| {
+        conversation_view(&call.caller.workspace, message, overlay).write(out);
     }))
 }
 

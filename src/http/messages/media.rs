@@ -19,7 +19,6 @@ use crate::egress::{Download, Fault, Limits};
 use crate::http::attachments::arrival::{Arrival, ArrivalOutcome, FileInfo, begin};
 use crate::http::attachments::{MAX_BYTES, sniff};
 use crate::http::headers::essence;
-use crate::http::idempotency::without_key;
 use crate::http::refusal::broken;
 use crate::problem::Problem;
 use crate::wire::contact_message::content::Media;
@@ -103,8 +102,8 @@ impl Fetches {
 /// # Errors
 /// 400 with the reason why it cannot be fetched, 429 and 503 if nothing more can be fetched or stored now.
 pub(super) async fn fetch(request: &MessageRequest<'_>, media: &Media) -> Result<File, Problem> {
-    let cause = without_key(request.context).trace;
-    let mut span = request.app.node().span(names::FETCH, SpanKind::Client, cause);
+    let cause = request.call.without_key().trace;
+    let mut span = request.call.node().span(names::FETCH, SpanKind::Client, cause);
     span.set(names::HTTP_METHOD, "GET");
     span.asks(&media.url);
     let command_context = CommandContext { key: None, trace: span.context_or(cause) };
@@ -122,8 +121,8 @@ async fn attachment(
     command_context: CommandContext,
     span: &mut Span,
 ) -> Result<File, Problem> {
-    let app = request.app;
-    let workspace = request.caller.address;
+    let app = &request.call.app;
+    let workspace = request.call.caller.address;
     let _permit = app.fetches().permit(workspace)?;
     let problem = |fault: Fault| problem(media, &fault);
     let answered = app.egress().get(workspace, &media.url, LIMITS).await;

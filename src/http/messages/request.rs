@@ -30,10 +30,8 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use crate::app::App;
 use crate::http::answer::{self, Replay};
-use crate::http::caller::Caller;
-use crate::http::context::RequestContext;
+use crate::http::call::Call;
 use crate::http::forwarding::ForwardableRequest;
 use crate::http::headers::idempotency_key;
 use crate::http::headers::key::{IDEMPOTENCY_KEY, X_IDEMPOTENCY_KEY};
@@ -49,31 +47,22 @@ use crate::wire::fingerprint::fingerprint;
 
 /// A request that carries a message, before its body's shape is known.
 pub(super) struct UnparsedMessage<'a> {
-    app: &'a App,
-    caller: &'a Caller,
-    context: &'a RequestContext,
-    headers: &'a HeaderMap,
+    call: &'a Call,
     bytes: &'a Bytes,
     pub(super) body: Object<'a>,
     report: Report,
 }
 
 impl<'a> UnparsedMessage<'a> {
-    pub(super) fn new(
-        app: &'a App,
-        caller: &'a Caller,
-        context: &'a RequestContext,
-        headers: &'a HeaderMap,
-        bytes: &'a Bytes,
-    ) -> Result<Self, Problem> {
-        let report = report(context);
-        let body = Object::parse(bytes).map_err(|problem| with_head_faults(&report, headers, problem))?;
-        Ok(Self { app, caller, context, headers, bytes, body, report })
+    pub(super) fn new(call: &'a Call, bytes: &'a Bytes) -> Result<Self, Problem> {
+        let report = report(&call.context);
+        let body = Object::parse(bytes).map_err(|problem| with_head_faults(&report, &call.headers, problem))?;
+        Ok(Self { call, bytes, body, report })
     }
 
     /// Adds the faults outside the body to a refusal: those are reported whatever shape the body has.
     pub(super) fn refused(&self, problem: Problem) -> Problem {
-        with_head_faults(&self.report, self.headers, problem)
+        with_head_faults(&self.report, &self.call.headers, problem)
     }
 
     /// Reads the body as one shape; returns it and the rest of the request.
@@ -83,22 +72,22 @@ impl<'a> UnparsedMessage<'a> {
         client_id: impl FnOnce(&T) -> Option<&str>,
     ) -> (T, MessageRequest<'a>) {
         // A body is only hashed if the request may be retried.
+        let Call { app, context, headers, .. } = self.call;
         let may_be_keyed = self.body.has("clientId")
-            || self.headers.contains_key(IDEMPOTENCY_KEY)
-            || self.headers.contains_key(X_IDEMPOTENCY_KEY);
-        let print = may_be_keyed.then(|| fingerprint(self.context.method.as_str(), self.context.path(), &self.body));
-        let app = self.app;
+            || headers.contains_key(IDEMPOTENCY_KEY)
+            || headers.contains_key(X_IDEMPOTENCY_KEY);
+        let print = may_be_keyed.then(|| fingerprint(context.method.as_str(), context.path(), &self.body));
         let allow = |address| app.egress_allow().contains(address);
         let rules = Rules { now: app.now(), allow: &allow };
         let post = read(self.body, rules, &mut self.report);
         let mut key = None;
-        match idempotency_key(self.headers, client_id(&post)) {
+        match idempotency_key(headers, client_id(&post)) {
             Ok(found) => key = found.map(str::to_owned),
             Err(faults) => self.report.faults.extend(faults),
         }
         let keyed = key.zip(print).map(|(key, fingerprint)| Keyed { key, fingerprint });
-        let Self { caller, context, headers, bytes, report, .. } = self;
-        (post, MessageRequest { app, caller, context, headers, bytes, report, keyed })
+        let Self { call, bytes, report, .. } = self;
+        (post, MessageRequest { call, bytes, report, keyed })
     }
 }
 
@@ -194,10 +183,7 @@ impl Earlier {
 
 /// A request that carries a message, once its body was read; it may still be refused.
 pub(in crate::http) struct MessageRequest<'a> {
-    pub(in crate::http) app: &'a App,
-    pub(in crate::http) caller: &'a Caller,
-    pub(in crate::http) context: &'a RequestContext,
-    pub(super) headers: &'a HeaderMap,
+    pub(in crate::http) call: &'a Call,
     bytes: &'a Bytes,
     pub(super) report: Report,
     pub(super) keyed: Option<Keyed>,
@@ -207,25 +193,24 @@ impl MessageRequest<'_> {
     /// Forwards the request to the server that owns the message's entity, if that is another one. Its answer may wait
     /// `waits` for an agent, or for a file.
     pub(super) async fn forwarded(&self, entity: EntityKey, waits: Duration) -> Result<Option<Response>, Problem> {
-        let Self { app, context, headers, bytes, .. } = self;
-        let whole = ForwardableRequest::of(app, context, headers, *bytes, self.keyed.is_some());
-        ForwardableRequest { waits, ..whole }.forward(entity).await
+        let is_keyed = self.keyed.is_some();
+        ForwardableRequest { call: self.call, body: Some(self.bytes), is_keyed, waits }.forward(entity).await
     }
 
     pub(super) fn command_context(&self, scope: &str) -> CommandContext {
         let key = self.keyed.as_ref().map(|keyed| keyed.used(scope));
-        CommandContext { key, ..idempotency::without_key(self.context) }
+        CommandContext { key, ..self.call.without_key() }
     }
 
     pub(super) fn context_in_workspace(&self) -> CommandContext {
-        let key = self.keyed.as_ref().map(|keyed| keyed.used_in(self.caller.address));
-        CommandContext { key, ..idempotency::without_key(self.context) }
+        let key = self.keyed.as_ref().map(|keyed| keyed.used_in(self.call.caller.address));
+        CommandContext { key, ..self.call.without_key() }
     }
 
     /// What the key did in an entity; for cases in which that must be known before the command is sent.
     pub(super) async fn earlier(&self, entity: EntityKey, command_context: CommandContext) -> Result<Earlier, Problem> {
         let Some(used) = command_context.key else { return Ok(Earlier::Nothing) };
-        let row = self.app.node().key(entity, used.hash).await?;
+        let row = self.call.node().key(entity, used.hash).await?;
         match row {
             None => Ok(Earlier::Nothing),
             Some(row) if row.fingerprint != used.fingerprint => Ok(Earlier::AnotherRequest),
@@ -274,7 +259,7 @@ impl MessageRequest<'_> {
         post: Post,
         command_context: CommandContext,
     ) -> Result<Submitted, SubmitError> {
-        let answer = self.app.node().conversation(entity, post, command_context).await;
+        let answer = self.call.node().conversation(entity, post, command_context).await;
         self.submitted(entity, answer.map_err(SubmitError::Refused)?).await
     }
 
@@ -288,7 +273,7 @@ impl MessageRequest<'_> {
 
     /// The messages among the events with these sequences.
     async fn submitted_before(&self, entity: EntityKey, range: SeqRange) -> Result<Submitted, Problem> {
-        let events = log::between(self.app.node(), entity, range).await?;
+        let events = log::between(self.call.node(), entity, range).await?;
         Ok(Submitted { messages: events.iter().filter_map(message_of).collect(), turn: None, replay: Replay::Repeated })
     }
 

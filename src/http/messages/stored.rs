@@ -8,14 +8,13 @@ use actors::conversation::{Origin, message_of};
 use actors::id::{EntityKey, MessageId};
 use actors::message::{Message, Overlay};
 use actors::store::{Order, SeqRange};
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 
-use crate::app::App;
 use crate::http::answer::{json, json_text};
-use crate::http::caller::{Allowed, Caller, Read};
-use crate::http::context::RequestContext;
+use crate::http::call::{Allowed, Call};
+use crate::http::caller::{Caller, Read};
 use crate::http::headers::{tag_of, unless_known};
 use crate::http::log;
 use crate::http::paging::{PAGE_BYTES, Page, PageRequest};
@@ -49,19 +48,23 @@ impl StoredMessage {
 }
 
 /// A message of the caller's workspace by its id, as text.
-pub(crate) async fn find(app: &App, caller: &Caller, id: &str) -> Result<StoredMessage, Problem> {
-    let id = MessageId::parse(id).ok_or_else(message_not_found)?;
-    look_up(app, caller, id).await?.ok_or_else(message_not_found)
+pub(super) async fn find_by_text(call: &Call, id: &str) -> Result<StoredMessage, Problem> {
+    find(call, MessageId::parse(id).ok_or_else(message_not_found)?).await
+}
+
+/// A message of the caller's workspace; 404 if there is none.
+pub(super) async fn find(call: &Call, id: MessageId) -> Result<StoredMessage, Problem> {
+    look_up(call, id).await?.ok_or_else(message_not_found)
 }
 
 /// A message of the caller's workspace, or `None` if there is none.
-pub(crate) async fn look_up(app: &App, caller: &Caller, id: MessageId) -> Result<Option<StoredMessage>, Problem> {
-    let entity = EntityKey::conversation(caller.address, id.entity);
-    let events = log::between(app.node(), entity, SeqRange::one(id.number)).await?;
+pub(crate) async fn look_up(call: &Call, id: MessageId) -> Result<Option<StoredMessage>, Problem> {
+    let entity = call.caller.conversation(id.entity);
+    let events = log::between(call.node(), entity, SeqRange::one(id.number)).await?;
     let message = events.iter().find_map(message_of).filter(|message| message.id == id);
     let Some(message) = message else { return Ok(None) };
-    let overlay = app.node().overlay(entity, id.number).await?.unwrap_or_default();
-    let origin = app.node().origin(entity).await?;
+    let overlay = call.node().overlay(entity, id.number).await?.unwrap_or_default();
+    let origin = call.node().origin(entity).await?;
     Ok(origin.map(|origin| StoredMessage { message, overlay, entity, origin }))
 }
 
@@ -107,14 +110,12 @@ fn etag_covers(found: &StoredMessage) -> bool {
 
 /// `GET /messages/{id}`, or 304 if the client's copy is current.
 pub(in crate::http) async fn get(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Read>,
+    Allowed { call, .. }: Allowed<Read>,
     Path(id): Path<String>,
-    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let found = find(&app, &caller, &id).await?.at(app.now());
-    let answer = message_response(&caller, &found);
-    Ok(if etag_covers(&found) { unless_known(&headers, answer) } else { answer })
+    let found = find_by_text(&call, &id).await?.at(call.app.now());
+    let answer = message_response(&call.caller, &found);
+    Ok(if etag_covers(&found) { unless_known(&call.headers, answer) } else { answer })
 }
 
 /// The most revisions followed before a message, and the most after it; of a longer chain the nearest are shown. Each
@@ -123,35 +124,33 @@ const MAX_ITERATIONS: usize = 1_000;
 
 /// `GET /messages/{id}/iterations`: the revision chain that the message is part of, in the order of the channel.
 pub(in crate::http) async fn iterations(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Read>,
-    context: RequestContext,
+    Allowed { call, .. }: Allowed<Read>,
     Path(id): Path<String>,
     query: Query,
 ) -> Result<Response, Problem> {
-    let list = format!("iterations/{}/{id}", caller.workspace);
+    let list = format!("iterations/{}/{id}", call.caller.workspace);
     let request = PageRequest::from_query(&query, &list)?;
-    let chain = chain(&app, &caller, &id).await?;
-    let Page { data, next } = page_of(&app, &caller, chain, &request).await?;
+    let chain = chain(&call, &id).await?;
+    let Page { data, next } = page_of(&call, chain, &request).await?;
     let channel = data.first().and_then(|found| found.origin.human_channel()).map(str::to_owned);
     if let Some(channel) = channel {
-        let now = app.now();
+        let now = call.app.now();
         let data: Vec<_> = data.into_iter().map(|found| found.at(now)).collect();
         let data = data.iter().map(|found| channel_view(&channel, &found.message, &found.overlay)).collect();
-        return Ok(Page { data, next }.into_response(&list, &context.uri));
+        return Ok(Page { data, next }.into_response(&list, &call.context.uri));
     }
-    let workspace = &caller.workspace;
+    let workspace = &call.caller.workspace;
     let data = data.iter().map(|found| conversation_view(workspace, &found.message, &found.overlay)).collect();
-    Ok(Page { data, next }.into_response(&list, &context.uri))
+    Ok(Page { data, next }.into_response(&list, &call.context.uri))
 }
 
 /// The chain of revisions around a message, oldest first.
-async fn chain(app: &App, caller: &Caller, id: &str) -> Result<Vec<MessageId>, Problem> {
-    let start = find(app, caller, id).await?;
+async fn chain(call: &Call, id: &str) -> Result<Vec<MessageId>, Problem> {
+    let start = find_by_text(call, id).await?;
     let mut earlier = Vec::new();
     let mut next = start.message.content.iteration_of;
     while let Some(id) = next.filter(|_| earlier.len() < MAX_ITERATIONS) {
-        next = find(app, caller, &id.to_string()).await?.message.content.iteration_of;
+        next = find(call, id).await?.message.content.iteration_of;
         earlier.push(id);
     }
     let mut chain: Vec<MessageId> = earlier.into_iter().rev().collect();
@@ -159,7 +158,7 @@ async fn chain(app: &App, caller: &Caller, id: &str) -> Result<Vec<MessageId>, P
     chain.push(start.message.id);
     let most = chain.len() + MAX_ITERATIONS;
     while let Some(id) = next.filter(|_| chain.len() < most) {
-        next = find(app, caller, &id.to_string()).await?.overlay.superseded_by;
+        next = find(call, id).await?.overlay.superseded_by;
         chain.push(id);
     }
     Ok(chain)
@@ -167,8 +166,7 @@ async fn chain(app: &App, caller: &Caller, id: &str) -> Result<Vec<MessageId>, P
 
 /// The requested page of a chain; a position is the number of the message before it.
 async fn page_of(
-    app: &App,
-    caller: &Caller,
+    call: &Call,
     mut chain: Vec<MessageId>,
     request: &PageRequest,
 ) -> Result<Page<StoredMessage>, Problem> {
@@ -184,7 +182,7 @@ async fn page_of(
         if data.len() == request.limit || bytes > PAGE_BYTES {
             break;
         }
-        let found = find(app, caller, &id.to_string()).await?;
+        let found = find(call, *id).await?;
         bytes += found.weight();
         data.push(found);
     }

@@ -7,21 +7,19 @@ use actors::directory::{Answer, CommandContext, Refusal, Reply};
 use actors::id::EntityKey;
 use actors::registry::{Command, Expect, Registry, Rejection, RowChange};
 use actors::store::{Order, SeqRange};
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Serialize;
 
 use super::{Found, HasSecret, Resource, decode, find, secret};
 use crate::app::App;
 use crate::http::answer::{self, Replay, json, with_location};
 use crate::http::body::OptionalJsonBytes;
-use crate::http::caller::{Allowed, RequiredScope};
-use crate::http::context::RequestContext;
+use crate::http::call::Allowed;
+use crate::http::caller::RequiredScope;
 use crate::http::context::render::internal_error;
-use crate::http::idempotency::without_key;
-use crate::http::incoming::Incoming;
 use crate::http::refusal::contended;
 use crate::http::refusal::{broken, problem_of};
 use crate::problem::Problem;
@@ -214,17 +212,15 @@ pub(in crate::http) async fn create<R: Resource>(
 /// # Errors
 /// 404 if there is none; as [`commit`].
 pub(in crate::http) async fn delete<R: Resource, N: RequiredScope>(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<N>,
-    context: RequestContext,
+    Allowed { call, .. }: Allowed<N>,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let registry = caller.registry();
+    let registry = call.caller.registry();
     let forget = || async {
-        let before: Option<Found<R>> = find(&app, registry, &id).await?;
+        let before: Option<Found<R>> = find(&call.app, registry, &id).await?;
         before.map(Change::delete).ok_or_else(R::not_found)
     };
-    commit(&app, registry, without_key(&context), forget).await?;
+    commit(&call.app, registry, call.without_key(), forget).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -233,24 +229,20 @@ pub(in crate::http) async fn delete<R: Resource, N: RequiredScope>(
 /// # Errors
 /// 404 if there is none; as [`commit`].
 pub(in crate::http) async fn rotate_secret<R: HasSecret, N: RequiredScope>(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<N>,
-    context: RequestContext,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    OptionalJsonBytes(body): OptionalJsonBytes,
+    Allowed { call, body, .. }: Allowed<N, OptionalJsonBytes>,
 ) -> Result<Response, Problem> {
-    let (command_context, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
-    let registry = caller.registry();
-    if let Some(first) = repeated::<R>(&app, registry, &command_context, &ignored).await? {
+    let (command_context, ignored) = call.read_without_members(body.as_ref())?;
+    let registry = call.caller.registry();
+    if let Some(first) = repeated::<R>(&call.app, registry, &command_context, &ignored).await? {
         return Ok(first.rotated());
     }
     let rotate = || async {
-        let before: Found<R> = find(&app, registry, &id).await?.ok_or_else(R::not_found)?;
-        let after = before.value.clone().renewed(secret()?, app.now());
+        let before: Found<R> = find(&call.app, registry, &id).await?.ok_or_else(R::not_found)?;
+        let after = before.value.clone().renewed(secret()?, call.app.now());
         Ok(Change::update(before, after).ignoring(ignored.clone()))
     };
-    Ok(commit(&app, registry, command_context, rotate).await?.rotated())
+    Ok(commit(&call.app, registry, command_context, rotate).await?.rotated())
 }
 
 /// The change that this request has stored before, so that a retry gets the same answer whatever has changed since;

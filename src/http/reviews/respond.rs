@@ -6,18 +6,15 @@ use actors::directory::{Answer, CommandContext, Refusal};
 use actors::key::Principal;
 use actors::message::{ComparableResponse, Json, Overlay, Review, ReviewState, ReviewStatus};
 use actors::requests::Request;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
-use super::{StoredReview, find};
-use crate::app::App;
+use super::{StoredReview, find, parse_id};
 use crate::http::answer::{json, mark_replayed, with_ignored_fields};
 use crate::http::body::{JsonBytes, OptionalJsonBytes};
-use crate::http::caller::{Allowed, Caller, Respond, Write};
-use crate::http::context::RequestContext;
-use crate::http::forwarding::ForwardableRequest;
-use crate::http::incoming::Incoming;
+use crate::http::call::{Allowed, Call};
+use crate::http::caller::{Respond, Write};
 use crate::http::log;
 use crate::http::messages::stored::StoredMessage;
 use crate::http::messages::{answered_overlay, sender};
@@ -78,23 +75,24 @@ async fn check_response(review: &Review, response: Json) -> Result<Vec<Fault>, P
         .map_err(|_| broken("checking a response does not panic"))
 }
 
+/// The review that a path names; its absence is judged after the body.
+async fn find_by_text(call: &Call, id: &str) -> Result<StoredReview, Problem> {
+    find(call, parse_id(id)?).await
+}
+
 /// `POST /reviews/{id}/respond`.
 pub(in crate::http) async fn respond(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Respond>,
-    context: RequestContext,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Result<JsonBytes, Problem>,
+    Allowed { call, body, .. }: Allowed<Respond, Result<JsonBytes, Problem>>,
 ) -> Result<Response, Problem> {
     // A caller who may not answer gets 403 whatever the answer is.
-    let stored = find(&app, &caller, &id).await;
+    let stored = find_by_text(&call, &id).await;
     if let Ok(stored) = &stored {
-        stored.check_responder(&caller)?;
+        stored.check_responder(&call.caller)?;
     }
-    let JsonBytes(bytes) = body?;
-    let mut incoming = Incoming::read(&context, &headers, Some(&bytes))?;
-    let command_context = incoming.command_context(&context, &caller);
+    let bytes = body?;
+    let mut incoming = call.read(&bytes)?;
+    let command_context = incoming.command_context();
     let mut fields = incoming.fields();
     let (response, feedback) = read_answer(&mut fields, &mut incoming.report);
     fields.finish(&mut incoming.report);
@@ -107,8 +105,7 @@ pub(in crate::http) async fn respond(
     let ignored = incoming.report.check()?;
     let stored = stored?;
     let response = response.ok_or_else(|| broken("a body without faults has a response"))?;
-    let whole = ForwardableRequest::of(&app, &context, &headers, &bytes, command_context.key.is_some());
-    if let Some(response) = whole.forward(stored.found.entity).await? {
+    if let Some(response) = call.forward(stored.found.entity, &bytes, &command_context).await? {
         return Ok(response);
     }
     let alike = stored.review.quorum.as_ref().map(|_| {
@@ -118,38 +115,33 @@ pub(in crate::http) async fn respond(
             canonical: Json::from_checked(canonical(&decision)),
         }
     });
-    let principal = caller.key.principal.clone();
+    let principal = call.caller.key.principal.clone();
     let given = Given { message: stored.message().id, response, alike, feedback, principal };
-    let answered = decide(&app, &caller, stored, given, command_context).await?;
+    let answered = decide(&call, stored, given, command_context).await?;
     Ok(with_ignored_fields(answered, &ignored))
 }
 
 /// `POST /reviews/{id}/cancel`.
 pub(in crate::http) async fn cancel(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Write>,
-    context: RequestContext,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Result<OptionalJsonBytes, Problem>,
+    Allowed { call, body, .. }: Allowed<Write, Result<OptionalJsonBytes, Problem>>,
 ) -> Result<Response, Problem> {
-    let stored = find(&app, &caller, &id).await;
+    let stored = find_by_text(&call, &id).await;
     if let Ok(stored) = &stored {
         let channel = stored.found.origin.human_channel().unwrap_or_default();
-        if sender(&caller, channel) != stored.message().content.sender {
+        if sender(&call.caller, channel) != stored.message().content.sender {
             let detail = "only the sender of a review may cancel it";
             return Err(Problem::new(StatusCode::FORBIDDEN, "not_the_sender", detail));
         }
     }
-    let OptionalJsonBytes(body) = body?;
-    let (command_context, ignored) = Incoming::bare(&context, &caller, &headers, body.as_ref())?;
+    let body = body?;
+    let (command_context, ignored) = call.read_without_members(body.as_ref())?;
     let stored = stored?;
-    let whole = ForwardableRequest::of(&app, &context, &headers, body.as_ref(), command_context.key.is_some());
-    if let Some(response) = whole.forward(stored.found.entity).await? {
+    if let Some(response) = call.forward(stored.found.entity, body.as_ref(), &command_context).await? {
         return Ok(response);
     }
     let cancel = CancelReview { message: stored.message().id };
-    Ok(with_ignored_fields(decide(&app, &caller, stored, cancel, command_context).await?, &ignored))
+    Ok(with_ignored_fields(decide(&call, stored, cancel, command_context).await?, &ignored))
 }
 
 /// The review right after this principal's vote, which did not decide it; as it is now if there is no such vote.
@@ -169,15 +161,14 @@ fn after_vote(now: &ReviewState, principal: &Principal) -> ReviewState {
 
 /// Sends the command to the conversation, and renders the review's state then.
 async fn decide(
-    app: &App,
-    caller: &Caller,
+    call: &Call,
     stored: StoredReview,
     request: impl Request<Conversation, Reply = Box<ReviewState>>,
     command_context: CommandContext,
 ) -> Result<Response, Problem> {
     let entity = stored.found.entity;
     let key = command_context.key.map(|key| key.hash);
-    let answer = match app.node().conversation(entity, request, command_context).await {
+    let answer = match call.node().conversation(entity, request, command_context).await {
         Ok(answer) => answer,
         Err(refusal) => {
             let over = match &refusal {
@@ -196,7 +187,7 @@ async fn decide(
     match answer {
         Answer::Done(state) => Ok(json(StatusCode::OK, &StoredReview { state: *state, ..stored }.view())),
         Answer::Repeat(effect) => {
-            let events = log::between(app.node(), entity, effect).await?;
+            let events = log::between(call.node(), entity, effect).await?;
             let ended = events.into_iter().find_map(|record| match record.event {
                 Event::ReviewCompleted(end) | Event::ReviewCancelled(end) => Some(end.state),
                 _ => None,
@@ -205,13 +196,11 @@ async fn decide(
                 Some(state) => state,
                 // A vote that decided nothing is no event: it is among the votes. The earlier read may be from before
                 // it.
-                None => {
-                    let id = stored.message().id.to_string();
-                    after_vote(&find(app, caller, &id).await?.state, &caller.key.principal)
-                }
+                None => after_vote(&find(call, stored.message().id).await?.state, &call.caller.key.principal),
             };
             // The content at that time: edited, or as accepted. Only erased content stays removed.
-            let overlay = answered_overlay(app, entity, stored.message().id.number, key).await?.unwrap_or_default();
+            let overlay =
+                answered_overlay(&call.app, entity, stored.message().id.number, key).await?.unwrap_or_default();
             let overlay = Overlay { erased: stored.found.overlay.erased, ..overlay };
             let found = StoredMessage { overlay, ..stored.found };
             Ok(mark_replayed(json(StatusCode::OK, &StoredReview { state, found, ..stored }.view())))

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use actors::conversation::Event;
 use actors::message::ReviewStatus;
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use tokio::time::{Instant, timeout_at};
 
-use super::find;
-use crate::app::App;
+use super::{find, parse_id};
 use crate::http::answer::json;
-use crate::http::caller::{Allowed, Read, recheck_key};
+use crate::http::call::Allowed;
+use crate::http::caller::{Read, recheck_key};
 use crate::http::headers::prefer;
 use crate::http::headers::prefer::applying;
 use crate::http::query::Query;
@@ -40,28 +40,27 @@ fn wait_seconds(query: &Query, preferred: Option<u32>) -> Result<u32, Problem> {
 
 /// Answers with the outcome as soon as there is one, or with the pending review when the time is over.
 pub(in crate::http) async fn wait(
-    State(app): State<App>,
-    Allowed(caller, ..): Allowed<Read>,
+    Allowed { call, .. }: Allowed<Read>,
     Path(id): Path<String>,
-    headers: HeaderMap,
     query: Query,
 ) -> Result<Response, Problem> {
-    let preferred = prefer(&headers).wait;
+    let preferred = prefer(&call.headers).wait;
     let (seconds, ()) = Problem::both(wait_seconds(&query, preferred), query.check())?;
     // If too many requests wait already, it is answered at once.
-    let permit = app.long_requests().enter();
+    let permit = call.app.long_requests().enter();
     let deadline = Instant::now() + Duration::from_secs(if permit.is_some() { seconds.into() } else { 0 });
-    let stored = find(&app, &caller, &id).await?;
-    let mut events = app.node().subscribe(stored.found.entity);
+    let id = parse_id(&id)?;
+    let stored = find(&call, id).await?;
+    let mut events = call.node().subscribe(stored.found.entity);
     // From here on nothing can be missed; a read shows what happened before the subscription.
-    let mut stored = find(&app, &caller, &id).await?;
-    let mut stopped = pin!(app.stopping());
+    let mut stored = find(&call, id).await?;
+    let mut stopped = pin!(call.app.stopping());
     // The time of the next read if other processes may decide it, or if a read has failed, whatever events arrive.
-    let next_poll = || app.node().shares_its_store().then(|| Instant::now() + POLL_INTERVAL);
+    let next_poll = || call.node().shares_its_store().then(|| Instant::now() + POLL_INTERVAL);
     let mut poll_at = next_poll();
     let mut read_failed = false;
     while stored.state.status == ReviewStatus::Pending && Instant::now() < deadline {
-        let left = Duration::from_millis(stored.review.expires_at.since(app.now()).max(1));
+        let left = Duration::from_millis(stored.review.expires_at.since(call.app.now()).max(1));
         // A review past its deadline is read, unless that has just failed.
         let until = if read_failed { deadline } else { deadline.min(Instant::now() + left) };
         let until = poll_at.map_or(until, |poll_at| until.min(poll_at));
@@ -80,7 +79,7 @@ pub(in crate::http) async fn wait(
             Ok(Err(_)) | Err(_) => true,
         };
         if about_this || poll_at.is_some_and(|at| at <= Instant::now()) {
-            match find(&app, &caller, &id).await {
+            match find(&call, id).await {
                 Ok(found) => (stored, poll_at, read_failed) = (found, next_poll(), false),
                 // The next read may succeed. The last one reports its error.
                 Err(problem) if problem.status == StatusCode::SERVICE_UNAVAILABLE => {
@@ -91,9 +90,9 @@ pub(in crate::http) async fn wait(
         }
     }
     if read_failed {
-        stored = find(&app, &caller, &id).await?;
+        stored = find(&call, id).await?;
     }
-    recheck_key(&app, &caller).await?;
+    recheck_key(&call).await?;
     let applied = preferred.filter(|_| permit.is_some()).map(|_| format!("wait={seconds}"));
     Ok(applying(json(StatusCode::OK, &stored.view()), applied))
 }

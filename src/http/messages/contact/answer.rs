@@ -44,10 +44,10 @@ pub(super) struct Delivered {
 impl ContactExchange<'_> {
     /// Waits for the turn as long as the client and the server allow.
     pub(super) async fn answer(&self, delivered: Delivered, mut events: Subscription) -> Result<Response, Problem> {
-        self.request.context.record_message(delivered.message.id);
-        let node = self.request.app.node();
+        self.request.call.context.record_message(delivered.message.id);
+        let node = self.request.call.node();
         let key = self.request.keyed.as_ref().map(|keyed| keyed.used(&self.scope).hash);
-        let in_progress = self.request.app.in_progress();
+        let in_progress = self.request.call.app.in_progress();
         let _first =
             key.filter(|_| delivered.replay == Replay::First).map(|key| in_progress.begin(delivered.entity, key));
         if let Some(leader) = self.fetching.and_then(|fetching| fetching.leader) {
@@ -55,15 +55,15 @@ impl ContactExchange<'_> {
             leader.accepted();
         }
         // If too many requests wait already, the client fetches the reply later.
-        let permit = self.request.app.long_requests().enter();
-        let prefer = prefer(self.request.headers);
+        let permit = self.request.call.app.long_requests().enter();
+        let prefer = prefer(&self.request.call.headers);
         let begun = Instant::now();
         let before = self.fetching.map_or(Duration::ZERO, |fetching| fetching.waited) + delivered.waited;
         let deadline = begun + permit.as_ref().map_or(Duration::ZERO, |_| self.budget(prefer).saturating_sub(before));
         let waits = deadline > begun;
         let at_once = delivered.replay == Replay::First && !waits;
         if waits {
-            self.request.context.begin_wait();
+            self.request.call.context.begin_wait();
         }
         let mut observed = ObservedReplies::default();
         let accepted = delivered.turn.clone();
@@ -74,13 +74,13 @@ impl ContactExchange<'_> {
             () = std::future::ready(()), if at_once => delivered.turn.clone(),
             turn = waiting => turn.map_err(unreadable_outcome)?,
             // A request that waits when the server stops gets the location of the reply.
-            () = self.request.app.wait_cutoff() => delivered.turn.clone(),
+            () = self.request.call.app.wait_cutoff() => delivered.turn.clone(),
         };
         drop(events);
         let waited = prefer.wait.filter(|_| permit.is_some() && !prefer.respond_async);
         let applied = waited.map(|wait| format!("wait={}", wait.min(MAX_WAIT_SECONDS)));
         if before + begun.elapsed() >= KEY_CHECK_DELAY {
-            recheck_key(self.request.app, self.request.caller).await?;
+            recheck_key(self.request.call).await?;
         }
         match self.render(&delivered, (&turn, &observed), prefer, key).await {
             Ok(response) => {
@@ -114,12 +114,12 @@ impl ContactExchange<'_> {
         // A request that prefers 202 gets it; otherwise a retry gets the first request's answer, or 409 while there
         // is none.
         let waits = delivered.replay == Replay::Repeated && !turn.is_over() && !prefer.respond_async;
-        if waits && key.is_some_and(|key| self.request.app.in_progress().has(delivered.entity, key)) {
+        if waits && key.is_some_and(|key| self.request.call.app.in_progress().has(delivered.entity, key)) {
             return Err(in_progress_problem());
         }
-        let replies = turn_wait::observed_replies(self.request.app.node(), delivered.entity, turn, observed).await?;
+        let replies = turn_wait::observed_replies(self.request.call.node(), delivered.entity, turn, observed).await?;
         let changed_at = turn.ended_at.filter(|_| !replies.is_empty()).unwrap_or(delivered.message.id.at);
-        let created_at = self.request.app.node().created_at(delivered.entity).await?;
+        let created_at = self.request.call.node().created_at(delivered.entity).await?;
         let parts = ContactParts {
             contact: delivered.contact,
             conversation: delivered.conversation,
@@ -148,7 +148,7 @@ impl ContactExchange<'_> {
         if turn.is_over() {
             return Ok(turn.in_closed == Some(true));
         }
-        let state = self.request.app.node().state::<Conversation>(entity).await?;
+        let state = self.request.call.node().state::<Conversation>(entity).await?;
         Ok(state.is_some_and(|state| state.closed))
     }
 
@@ -159,6 +159,6 @@ impl ContactExchange<'_> {
         }
         prefer
             .wait
-            .map_or(self.request.app.wait_budget(), |wait| Duration::from_secs(wait.min(MAX_WAIT_SECONDS).into()))
+            .map_or(self.request.call.app.wait_budget(), |wait| Duration::from_secs(wait.min(MAX_WAIT_SECONDS).into()))
     }
 }

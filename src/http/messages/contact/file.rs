@@ -11,12 +11,13 @@ use tokio::time::{Instant, timeout};
 
 use super::answer::MAX_WAIT_SECONDS;
 use super::{ContactExchange, IncomingMessage};
+use crate::http::call::Call;
 use crate::http::caller::recheck_key;
 use crate::http::headers::prefer::{PREFERENCE_APPLIED, Prefer, prefer};
 use crate::http::idempotency::in_progress;
 use crate::http::long_requests::unless_stopping;
+use crate::http::messages::find_channel;
 use crate::http::messages::media::{self, FlightLeader};
-use crate::http::messages::{MessageRequest, find_channel};
 use crate::http::refusal::channel::{channel_not_found, kind_mismatch};
 use crate::problem::Problem;
 use crate::wire::contact_message::content::Media;
@@ -56,7 +57,7 @@ impl ContactExchange<'_> {
     /// Delivers a message without a file. If a request with its key fetches one, that request came first.
     pub(super) async fn without_file(&self, incoming: &IncomingMessage, agent: &str) -> Result<Response, Problem> {
         let key = self.request.keyed.as_ref().map(|keyed| keyed.used(&self.scope).hash);
-        if key.is_some_and(|key| self.request.app.fetches().has(key)) {
+        if key.is_some_and(|key| self.request.call.app.fetches().has(key)) {
             drop(self.lead().await?);
         }
         self.deliver(incoming, agent, None).await
@@ -65,7 +66,7 @@ impl ContactExchange<'_> {
     /// Waits until no other request with the key fetches. `None`: there is a message to look for, or no key.
     async fn lead(&self) -> Result<Option<FlightLeader>, Problem> {
         let Some(keyed) = &self.request.keyed else { return Ok(None) };
-        let MessageRequest { app, context, headers, .. } = self.request;
+        let Call { app, context, headers, .. } = self.request.call;
         let mut entered = Box::pin(app.fetches().enter(keyed.used(&self.scope)));
         if let Some(entered) = (&mut entered).now_or_never() {
             return entered;
@@ -84,7 +85,7 @@ impl ContactExchange<'_> {
     }
 
     async fn fetch_and_deliver(&self, incoming: &IncomingMessage, media: &Media) -> Result<Response, Problem> {
-        let app = self.request.app;
+        let app = &self.request.call.app;
         let fetched = Box::pin(unless_stopping(app, media::fetch(self.request, media))).await;
         let file = fetched.map_err(|problem| self.share_refusal(problem))?;
         let delivered = Box::pin(self.deliver_with(incoming, &file)).await;
@@ -96,9 +97,8 @@ impl ContactExchange<'_> {
     /// Delivers the message with its file, which may have taken long: only if the caller's key is still valid, and to
     /// the channel as it is now.
     async fn deliver_with(&self, incoming: &IncomingMessage, file: &attachment::State) -> Result<Response, Problem> {
-        let MessageRequest { app, caller, .. } = self.request;
         // A waiting request may use another API key.
-        recheck_key(app, caller).await?;
+        recheck_key(self.request.call).await?;
         self.deliver_on_channel(incoming, file).await.map_err(|problem| self.share_refusal(problem))
     }
 
@@ -107,8 +107,7 @@ impl ContactExchange<'_> {
         incoming: &IncomingMessage,
         file: &attachment::State,
     ) -> Result<Response, Problem> {
-        let MessageRequest { app, caller, .. } = self.request;
-        let channel = find_channel(app, caller, &self.channel.id).await?.ok_or_else(channel_not_found)?;
+        let channel = find_channel(self.request.call, &self.channel.id).await?.ok_or_else(channel_not_found)?;
         if channel.kind != ChannelKind::Api {
             return Err(kind_mismatch("", channel.kind));
         }

@@ -85,7 +85,7 @@ impl ContactExchange<'_> {
             Some(position) => {
                 let until = position.deadline.min(Instant::now() + RETRY_INTERVAL);
                 let begun = timeout_at(until, turn_begun(&mut events)).map(Ok);
-                let _ = unless_stopping(self.request.app, begun).await?;
+                let _ = unless_stopping(&self.request.call.app, begun).await?;
                 position
             }
         };
@@ -96,9 +96,9 @@ impl ContactExchange<'_> {
     }
 
     async fn enter_queue(&self) -> Result<QueuePosition, Problem> {
-        let app = self.request.app;
+        let app = &self.request.call.app;
         let before = self.fetching.map_or(Duration::ZERO, |fetching| fetching.waited);
-        let budget = self.budget(prefer(self.request.headers)).saturating_sub(before);
+        let budget = self.budget(prefer(&self.request.call.headers)).saturating_sub(before);
         let long = if budget.is_zero() { None } else { app.long_requests().enter() };
         let long = long.ok_or_else(at_capacity)?;
         let queues = app.lines();
@@ -106,7 +106,7 @@ impl ContactExchange<'_> {
         // One server gets all messages of one contact on one channel, and knows this id whichever conversation is open.
         let queue = self.generation(1);
         let position = queues.positions.try_enter(queue).ok_or_else(at_capacity)?;
-        self.request.context.begin_wait();
+        self.request.call.context.begin_wait();
         let since = Instant::now();
         let deadline = since + budget;
         let first = timeout_at(deadline, queues.first.enter(queue));
@@ -124,15 +124,13 @@ impl ContactExchange<'_> {
 
     /// The channel of a message that has waited, unless the key was revoked or the channel deleted meanwhile.
     async fn recheck_channel(&self) -> Result<Arc<Channel>, Problem> {
-        let app = self.request.app;
-        let caller = self.request.caller;
-        recheck_key(app, caller).await?;
-        let channel = find_channel(app, caller, &self.channel.id).await?;
+        recheck_key(self.request.call).await?;
+        let channel = find_channel(self.request.call, &self.channel.id).await?;
         channel.filter(|channel| channel.incarnation() == self.channel.incarnation()).ok_or_else(channel_not_found)
     }
 
     fn at_capacity_after_wait(&self) -> Problem {
-        with_applied_wait(at_capacity(), prefer(self.request.headers))
+        with_applied_wait(at_capacity(), prefer(&self.request.call.headers))
     }
 }
 
