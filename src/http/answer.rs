@@ -139,6 +139,15 @@ impl Replay {
     }
 }
 
+/// What a request did, or an earlier one with its idempotency key.
+#[derive(Clone, Copy, Debug)]
+pub struct Replayed<T> {
+    /// The result.
+    pub value: T,
+    /// Whose result it is.
+    pub replay: Replay,
+}
+
 /// Adds the `Location` of the created resource; `path` follows `/api/v1`.
 #[must_use]
 pub fn with_location(mut response: Response, path: &str) -> Response {

@@ -219,7 +219,7 @@ fn replayed_key(app: &App, stored: &Changed<ApiKey>, idempotency_key: Option<&st
 pub(super) async fn list(Allowed { call, .. }: Allowed<Admin>, query: Query) -> Result<Response, Problem> {
     let list = format!("workspaces/{}/api-keys", call.caller.workspace);
     let request = PageRequest::from_query(&query, &list)?;
-    let (rows, next) =
+    let Page { data: rows, next } =
         resource::page(&call.app, EntityKey::INSTALLATION, KEYS_BY_ID, &call.caller.address.0, &request).await?;
     let mut keys = Vec::with_capacity(rows.len());
     for row in rows {

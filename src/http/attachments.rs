@@ -25,9 +25,6 @@ pub(super) mod upload;
 pub(super) const MAX_BYTES: u64 = 10 * 1024 * 1024;
 
 /// A usable file of the caller's workspace; `None` if there is none, here or at all.
-///
-/// # Errors
-/// 503 if the store cannot be read, 500 if the stored data cannot.
 pub(super) async fn find(call: &Call, id: &str) -> Result<Option<File>, Problem> {
     let Some(id) = AttachmentId::parse(id) else { return Ok(None) };
     let state = call.node().state::<Attachment>(call.caller.attachment(id.address)).await?;

@@ -18,11 +18,11 @@ use super::background::ends_within;
 use super::body::JsonBytes;
 use super::call::{Allowed, Call};
 use super::caller::{Read, Write};
-use super::conversations;
+use super::conversations::{self, StoredConversation};
 use super::headers::prefer;
 use super::listing::Listing;
 use super::log::seqs_after;
-use super::paging::{Page, PageRequest};
+use super::paging::{Page, PageRequest, position_of};
 use super::query::Query;
 use super::refusal::{broken, problem_of};
 use super::resource::immutable;
@@ -128,7 +128,7 @@ pub(super) async fn conversations_of(
     let listing =
         Listing { workspace: call.caller.address, view: CONTACT_CONVERSATIONS, prefix: &prefix, placed_early: true };
     let page = conversations::page(&call.app, listing, &request, &conversations::Filter::default()).await?;
-    let data = page.data.iter().map(|(state, details)| conversations::view(state, details)).collect();
+    let data = page.data.iter().map(StoredConversation::view).collect();
     Ok(Page { data, next: page.next }.into_response(&list, &call.context.uri))
 }
 
@@ -145,10 +145,9 @@ pub(super) async fn events(
     let entity = call.caller.contact(contact.address);
     let range = seqs_after(state.first_seq.unwrap_or(1), request.seq(), request.order);
     let events = call.node().events::<Contact>(entity, range, request.order, request.limit + 1).await?;
-    let next = (events.len() > request.limit).then(|| events[request.limit - 1].seq.to_be_bytes().to_vec());
-    let page = events.iter().take(request.limit);
-    let data = page.filter_map(|event| contact_event(event, (entity.id, contact))).collect();
-    Ok(Page { data, next }.into_response(&list, &call.context.uri))
+    let page = Page::cut(events, request.limit, |event| position_of(event.seq));
+    let data = page.data.iter().filter_map(|event| contact_event(event, (entity.id, contact))).collect();
+    Ok(Page { data, next: page.next }.into_response(&list, &call.context.uri))
 }
 
 /// Whether data of an erased contact remains.

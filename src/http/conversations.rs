@@ -3,8 +3,10 @@
 use actors::conversation::update::Seen;
 use actors::conversation::{self, Conversation, Details, Event, Opening, Origin, Update};
 use actors::directory::Answer;
-use actors::id::{Address, ContactId, ConversationId, EntityKey};
+use actors::id::{ContactId, ConversationId, EntityKey};
+use actors::machine::Record;
 use actors::message::Json;
+use actors::node::Node;
 use actors::patch::Patch;
 use actors::store::SeqRange;
 use actors::tables::{CONTACT_CONVERSATIONS, CONVERSATIONS};
@@ -64,35 +66,68 @@ pub struct ConversationView<'a> {
     forked_from: Option<AsText<ConversationId>>,
 }
 
-/// See [`ConversationView`].
-#[must_use]
-pub fn view<'a>(state: &'a conversation::State, details: &'a Details) -> ConversationView<'a> {
-    ConversationView {
-        id: AsText(state.id),
-        title: details.title.as_deref(),
-        status: if state.closed { "closed" } else { "open" },
-        summary: details.summary.as_deref(),
-        metadata: details.metadata.as_ref().map(Raw),
-        owner_id: state.owner.as_deref(),
-        channel_id: state.origin.channel(),
-        contact_id: state.origin.contact().map(AsText),
-        created_at: Time(state.created_at()),
-        updated_at: Time(state.updated_at),
-        last_message_at: state.last_message_at.map(Time),
-        message_count: state.messages,
-        forked_from: state.fork.map(|fork| AsText(fork.of.source)),
+/// A conversation with its details.
+#[derive(Debug)]
+pub(super) struct StoredConversation {
+    pub(super) state: conversation::State,
+    pub(super) details: Details,
+}
+
+impl StoredConversation {
+    /// The conversation as it was opened, by the event that began it.
+    fn opened(event: &Record<Event>) -> Result<Self, Problem> {
+        let Event::ConversationCreated { details, .. } = &event.event else {
+            return Err(broken("the event of an opening is a creation"));
+        };
+        let state = conversation::State::begun(event);
+        let state = state.ok_or_else(|| broken("a conversation begins with its creation"))?;
+        Ok(Self { state, details: details.clone() })
     }
-}
 
-/// A tag of the changeable members, which `If-Match` compares. Messages do not change it.
-fn tag(state: &conversation::State, details: &Details) -> String {
-    let metadata = details.metadata.as_ref().map(Json::as_str);
-    tag_of(&(&details.title, &details.summary, metadata, &state.owner, state.closed))
-}
+    pub(super) fn view(&self) -> ConversationView<'_> {
+        let Self { state, details } = self;
+        ConversationView {
+            id: AsText(state.id),
+            title: details.title.as_deref(),
+            status: if state.closed { "closed" } else { "open" },
+            summary: details.summary.as_deref(),
+            metadata: details.metadata.as_ref().map(Raw),
+            owner_id: state.owner.as_deref(),
+            channel_id: state.origin.channel(),
+            contact_id: state.origin.contact().map(AsText),
+            created_at: Time(state.created_at()),
+            updated_at: Time(state.updated_at),
+            last_message_at: state.last_message_at.map(Time),
+            message_count: state.messages,
+            forked_from: state.fork.map(|fork| AsText(fork.of.source)),
+        }
+    }
 
-/// The `ETag`: the tag of the changeable members, then the newest sequence.
-fn etag(state: &conversation::State, details: &Details) -> String {
-    format!("\"{}-{:x}-{:x}\"", tag(state, details), state.messages, state.updated_at.0)
+    /// A tag of the changeable members, which `If-Match` compares. Messages do not change it.
+    fn tag(&self) -> String {
+        let Self { state, details } = self;
+        let metadata = details.metadata.as_ref().map(Json::as_str);
+        tag_of(&(&details.title, &details.summary, metadata, &state.owner, state.closed))
+    }
+
+    /// The `ETag`: the tag of the changeable members, then the number of messages and the time of the last change.
+    fn etag(&self) -> String {
+        format!("\"{}-{:x}-{:x}\"", self.tag(), self.state.messages, self.state.updated_at.0)
+    }
+
+    /// An answer with the conversation and its `ETag`.
+    fn response(&self, status: StatusCode) -> Response {
+        let mut response = json(status, &self.view());
+        if let Ok(etag) = HeaderValue::try_from(self.etag()) {
+            response.headers_mut().insert(header::ETAG, etag);
+        }
+        response
+    }
+
+    /// An answer to the request that opened the conversation, with its `Location`.
+    fn created(&self, status: StatusCode) -> Response {
+        with_location(self.response(status), &format!("/conversations/{}", self.state.id))
+    }
 }
 
 /// The condition of a change: of each `ETag` the part about the changeable members.
@@ -104,38 +139,16 @@ fn without_messages(wanted: IfMatch) -> IfMatch {
     }
 }
 
-/// A conversation as an answer.
-fn conversation_response(status: StatusCode, state: &conversation::State, details: &Details) -> Response {
-    let mut response = json(status, &view(state, details));
-    if let Ok(etag) = HeaderValue::try_from(etag(state, details)) {
-        response.headers_mut().insert(header::ETAG, etag);
-    }
-    response
-}
-
-/// A conversation of the caller's workspace with its details.
-pub(super) async fn find(call: &Call, id: &str) -> Result<(conversation::State, Details), Problem> {
+/// A conversation of the caller's workspace; 404 if there is none.
+pub(super) async fn find(call: &Call, id: &str) -> Result<StoredConversation, Problem> {
     let id = ConversationId::parse(id).ok_or_else(conversation_not_found)?;
-    load(&call.app, call.caller.address, id).await?.ok_or_else(conversation_not_found)
+    let entity = call.caller.conversation(id.address);
+    let state = state(&call.app, entity, id).await?.ok_or_else(conversation_not_found)?;
+    let details = call.node().details(entity).await?;
+    Ok(StoredConversation { state, details })
 }
 
-/// The same by its id.
-async fn load(
-    app: &App,
-    workspace: Address,
-    id: ConversationId,
-) -> Result<Option<(conversation::State, Details)>, Problem> {
-    let entity = EntityKey::conversation(workspace, id.address);
-    let Some(state) = state(app, entity, id).await? else { return Ok(None) };
-    Ok(Some((state, details(app, entity).await?)))
-}
-
-/// The details of an existing conversation.
-async fn details(app: &App, entity: EntityKey) -> Result<Details, Problem> {
-    Ok(app.node().details(entity).await?)
-}
-
-/// A conversation without its details.
+/// A conversation without its details; `None` if there is none with this id.
 pub(super) async fn state(
     app: &App,
     entity: EntityKey,
@@ -190,28 +203,24 @@ pub(super) async fn create(Allowed { call, body, .. }: Allowed<Write, OptionalJs
         match answer.map_err(|refusal| problem_of(refusal, rejected))? {
             // The key that opened this conversation is so old that it was forgotten.
             Answer::Done((state, _)) if state.id != id => {}
-            Answer::Done((state, details)) => return Ok(created(&state, &details, &ignored)),
-            Answer::Repeat(effect) => return opened_before(&call.app, entity, effect.first, &ignored).await,
+            Answer::Done((state, details)) => {
+                let created = StoredConversation { state: *state, details }.created(StatusCode::CREATED);
+                return Ok(with_ignored_fields(created, &ignored));
+            }
+            Answer::Repeat(effect) => {
+                let opening = opening_event(node, entity, effect.first).await?;
+                let created = StoredConversation::opened(&opening)?.created(StatusCode::CREATED);
+                return Ok(mark_replayed(with_ignored_fields(created, &ignored)));
+            }
         }
     }
     Err(broken("a key opens a conversation in one of its lives"))
 }
 
-/// 201 with a conversation as it was opened.
-fn created(state: &conversation::State, details: &Details, ignored: &[String]) -> Response {
-    let response = with_ignored_fields(conversation_response(StatusCode::CREATED, state, details), ignored);
-    with_location(response, &format!("/conversations/{}", state.id))
-}
-
-/// The same for a retry, from the event that opened it.
-async fn opened_before(app: &App, entity: EntityKey, first: u64, ignored: &[String]) -> Result<Response, Problem> {
-    let events = log::between(app.node(), entity, SeqRange::one(first)).await;
-    let event = events?.into_iter().next().ok_or_else(|| broken("an opening has an event"))?;
-    let Event::ConversationCreated { details, .. } = &event.event else {
-        return Err(broken("the event of an opening is a creation"));
-    };
-    let state = conversation::State::begun(&event).ok_or_else(|| broken("a conversation begins with its creation"))?;
-    Ok(mark_replayed(created(&state, details, ignored)))
+/// The event that opened a conversation.
+async fn opening_event(node: &Node, entity: EntityKey, seq: u64) -> Result<Record<Event>, Problem> {
+    let events = log::between(node, entity, SeqRange::one(seq)).await?;
+    events.into_iter().next().ok_or_else(|| broken("an opening has an event"))
 }
 
 /// `GET /conversations/{id}`, or 304 if the client's copy is current.
@@ -219,8 +228,8 @@ async fn opened_before(app: &App, entity: EntityKey, first: u64, ignored: &[Stri
 /// # Errors
 /// 404 `conversation_not_found`.
 pub(super) async fn get(Allowed { call, .. }: Allowed<Read>, Path(id): Path<String>) -> Result<Response, Problem> {
-    let (state, details) = find(&call, &id).await?;
-    Ok(unless_known(&call.headers, conversation_response(StatusCode::OK, &state, &details)))
+    let found = find(&call, &id).await?;
+    Ok(unless_known(&call.headers, found.response(StatusCode::OK)))
 }
 
 /// `PATCH /conversations/{id}`: changes the given members.
@@ -239,22 +248,24 @@ pub(super) async fn update(
     update.closed = fields.optional("status").and_then(|value| value.choice(report, &STATUSES));
     fields.finish(report);
     let ignored = incoming.report.check()?;
-    let (state, details) = find(&call, &id).await?;
-    let entity = state.entity(call.caller.address);
+    let found = find(&call, &id).await?;
+    let entity = found.state.entity(call.caller.address);
     let command_context = call.without_key();
     if let Some(response) = call.forward(entity, &body, &command_context).await? {
         return Ok(response);
     }
     if let Some(wanted) = wanted {
         let wanted = without_messages(wanted);
-        wanted.check(&tag(&state, &details))?;
+        wanted.check(&found.tag())?;
+        let StoredConversation { state, details } = found;
         let seen = || Box::new(Seen { details, owner: state.owner.clone(), closed: state.closed });
         update.seen = wanted.is_of_versions().then(seen);
     }
     let answer = call.node().conversation(entity, update, command_context).await;
     let updated = answer.and_then(Answer::unkeyed).map_err(|refusal| problem_of(refusal, rejected));
     let (state, details) = updated?;
-    Ok(with_ignored_fields(conversation_response(StatusCode::OK, &state, &details), &ignored))
+    let response = StoredConversation { state: *state, details }.response(StatusCode::OK);
+    Ok(with_ignored_fields(response, &ignored))
 }
 
 /// The filter of a list of conversations.
@@ -305,7 +316,7 @@ pub(super) async fn list(Allowed { call, .. }: Allowed<Read>, query: Query) -> R
     };
     let listing = Listing { workspace: call.caller.address, view, prefix: &prefix, placed_early: true };
     let page = page(&call.app, listing, &request, &filter).await?;
-    let data = page.data.iter().map(|(state, details)| self::view(state, details)).collect();
+    let data = page.data.iter().map(StoredConversation::view).collect();
     Ok(Page { data, next: page.next }.into_response(&list, &call.context.uri))
 }
 
@@ -315,7 +326,7 @@ pub(super) async fn page(
     listing: Listing<'_>,
     request: &PageRequest,
     filter: &Filter,
-) -> Result<Page<(conversation::State, Details)>, Problem> {
+) -> Result<Page<StoredConversation>, Problem> {
     let load = async |key: Bytes| {
         let id = ConversationId::from_bytes(
             key.as_ref().try_into().map_err(|_| broken("an entry of a list of conversations is an id"))?,
@@ -323,9 +334,9 @@ pub(super) async fn page(
         let entity = EntityKey::conversation(listing.workspace, id.address);
         let found = state(app, entity, id).await?.filter(|state| filter.matches(state));
         let Some(state) = found else { return Ok(None) };
-        let details = details(app, entity).await?;
+        let details = app.node().details(entity).await?;
         let weight = details.bytes();
-        Ok(Some(((state, details), weight)))
+        Ok(Some((StoredConversation { state, details }, weight)))
     };
     listing.page(app, request, load).await
 }

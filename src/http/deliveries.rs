@@ -56,8 +56,8 @@ pub(super) async fn list(Allowed { call, .. }: Allowed<Admin>, query: Query) -> 
     let filters = ["status", "endpointId", "eventId"].map(value_of).join("/");
     let list = format!("deliveries/{}/{filters}", call.caller.workspace);
     let (filter, request) = Problem::both(Filter::of(&query), PageRequest::from_query(&query, &list))?;
-    let (deliveries, next) = PageBuilder::of(&call, &request, filter).page().await?;
-    let data = deliveries.into_iter().map(DeliveryView::of).collect();
+    let Page { data, next } = PageBuilder::of(&call, &request, filter).page().await?;
+    let data = data.into_iter().map(DeliveryView::of).collect();
     Ok(Page { data, next }.into_response(&list, &call.context.uri))
 }
 

@@ -28,7 +28,7 @@ use super::conversations;
 use super::headers::prefers_event_stream;
 use super::log::{CHUNK_BYTES, FIRST_OF_PAGE, chunk_of, seqs_after};
 use super::messages::human_channel;
-use super::paging::{PAGE_BYTES, Page, PageRequest};
+use super::paging::{PAGE_BYTES, Page, PageRequest, position_of};
 use super::query::Query;
 use super::refusal::broken;
 use crate::app::App;
@@ -54,7 +54,7 @@ pub(super) async fn of_conversation(
     let list = format!("conversations/{}/{id}/events", call.caller.workspace);
     let (events_query, page) =
         Problem::both(EventsQuery::of(&call.headers, &query), PageRequest::from_query(&query, &list))?;
-    let (state, _) = conversations::find(&call, &id).await?;
+    let conversations::StoredConversation { state, .. } = conversations::find(&call, &id).await?;
     let log = Log {
         entity: state.entity(call.caller.address),
         workspace: Arc::clone(&call.caller.workspace),
@@ -190,8 +190,7 @@ async fn answer(
         return Ok(stream_response(Follower::new(call, log, &query, permit)));
     }
     let first = query.after.map_or(1, |after| after.saturating_add(1));
-    let (events, more) = page_of(&call.app, log.entity, first, &page).await?;
-    let next = events.last().filter(|_| more).map(|event| event.seq.to_be_bytes().to_vec());
+    let Page { data: events, next } = page_of(&call.app, log.entity, first, &page).await?;
     let mut data = Vec::with_capacity(events.len());
     for event in &events {
         log.look_up(&call.app).await?;
@@ -220,13 +219,8 @@ fn varying_by_accept(mut response: Response) -> Response {
     response
 }
 
-/// A page of a log: its events, and whether more follow.
-async fn page_of(
-    app: &App,
-    entity: EntityKey,
-    first: u64,
-    page: &PageRequest,
-) -> Result<(Vec<Record<Event>>, bool), Problem> {
+/// A page of a log.
+async fn page_of(app: &App, entity: EntityKey, first: u64, page: &PageRequest) -> Result<Page<Record<Event>>, Problem> {
     let mut events = Vec::new();
     let mut bytes = 0;
     let mut chunk = FIRST_OF_PAGE;
@@ -241,9 +235,9 @@ async fn page_of(
         bytes += stretch.bytes;
         events.extend(stretch.events);
         if events.len() > page.limit || stretch.is_last || bytes >= PAGE_BYTES {
-            let more = events.len() > page.limit || !stretch.is_last;
+            let continues = events.len() > page.limit || !stretch.is_last;
             events.truncate(page.limit);
-            return Ok((events, more));
+            return Ok(Page::of(events, continues, |event: &Record<Event>| position_of(event.seq)));
         }
     }
 }

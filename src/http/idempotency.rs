@@ -70,9 +70,6 @@ pub(super) enum KeyState {
 }
 
 /// Looks the request's key up without any effect.
-///
-/// # Errors
-/// 503 if the store cannot be read, 500 if the stored data cannot.
 pub(super) async fn key_state(
     app: &App,
     entity: EntityKey,

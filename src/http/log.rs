@@ -19,9 +19,6 @@ pub(super) fn chunk_of(length: usize, bytes: usize, most: usize) -> usize {
 }
 
 /// The events of a range.
-///
-/// # Errors
-/// `StoreError` if the store, or the stored data, cannot be read.
 pub(super) async fn between(node: &Node, entity: EntityKey, range: SeqRange) -> Result<Vec<Record<Event>>, StoreError> {
     node.events::<Conversation>(entity, range, Order::Asc, range.len()).await
 }

@@ -10,13 +10,13 @@ use axum::extract::Path;
 use axum::response::Response;
 use http::StatusCode;
 
-use super::answer::{Replay, json, with_ignored_fields, with_location};
+use super::answer::{Replay, Replayed, json, with_ignored_fields, with_location};
 use super::body::JsonBytes;
 use super::call::{Allowed, Call};
 use super::caller::{Read, Write};
 use super::contacts::{self, contact_not_found};
 use super::context::RequestContext;
-use super::paging::{DEFAULT_LIMIT, MAX_LIMIT, Page, PageRequest};
+use super::paging::{DEFAULT_LIMIT, MAX_LIMIT, Page, PageRequest, position_of};
 use super::query::Query;
 use super::refusal::{broken, problem_of};
 use crate::app::App;
@@ -76,11 +76,8 @@ async fn page(call: &Call, subject: &Subject, request: &PageRequest) -> Result<P
         all.reverse();
     }
     let is_after = |memory: &Memory| request.seq().is_none_or(|at| request.order.is_after(memory.id.number, at));
-    let mut data: Vec<Memory> = all.into_iter().filter(is_after).take(request.limit + 1).collect();
-    let more = data.len() > request.limit;
-    data.truncate(request.limit);
-    let next = data.last().filter(|_| more).map(|memory| memory.id.number.to_be_bytes().to_vec());
-    Ok(Page { data, next })
+    let data = all.into_iter().filter(is_after).take(request.limit + 1).collect();
+    Ok(Page::cut(data, request.limit, |memory: &Memory| position_of(memory.id.number)))
 }
 
 /// The subject that a request names, before it is looked up.
@@ -136,22 +133,34 @@ pub(super) async fn add(
     let entity = subject.entity(call.caller.address);
     let edits = vec![Edit::text_as_it_is(&text)];
     let remember = Remember { subject: subject.clone(), edits, source: None };
-    let (memory, created, replay) = match call.node().memories(entity, remember, command_context).await {
-        Ok(Answer::Done(outcomes)) => {
-            let outcome = outcomes.into_iter().next().ok_or_else(|| broken("an edit of memories has an outcome"))?;
-            let created = matches!(outcome, memories::Outcome::Created(_));
-            (outcome.memory().cloned().ok_or_else(|| broken("a memory that was added exists"))?, created, Replay::First)
-        }
-        Ok(Answer::Repeat(effect)) => {
-            let (memory, created) = replayed_memory(&call.app, entity, effect, text).await?;
-            (memory, created, Replay::Repeated)
-        }
-        Err(refusal) => return Err(problem_of(refusal, rejected)),
-    };
+    let Replayed { value: Added { memory, created }, replay } =
+        match call.node().memories(entity, remember, command_context).await {
+            Ok(Answer::Done(outcomes)) => Replayed { value: Added::of(outcomes)?, replay: Replay::First },
+            Ok(Answer::Repeat(effect)) => {
+                Replayed { value: added_before(&call.app, entity, effect, text).await?, replay: Replay::Repeated }
+            }
+            Err(refusal) => return Err(problem_of(refusal, rejected)),
+        };
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     let response = with_ignored_fields(json(status, &memory_view(&memory, &subject, None)), &ignored);
     let response = with_location(response, &format!("/contacts/{id}/memories/{}", memory.id));
     Ok(replay.mark(response))
+}
+
+/// A memory that a client has added.
+struct Added {
+    memory: Memory,
+    /// It is new: the subject had no memory with this text.
+    created: bool,
+}
+
+impl Added {
+    fn of(outcomes: Vec<memories::Outcome>) -> Result<Self, Problem> {
+        let outcome = outcomes.into_iter().next().ok_or_else(|| broken("an edit of memories has an outcome"))?;
+        let created = matches!(outcome, memories::Outcome::Created(_));
+        let memory = outcome.memory().cloned().ok_or_else(|| broken("a memory that was added exists"))?;
+        Ok(Self { memory, created })
+    }
 }
 
 fn required_text(fields: &mut Fields<'_>, name: &'static str, longest: usize, report: &mut Report) -> String {
@@ -177,12 +186,7 @@ fn rejected(rejection: memories::Rejection) -> Problem {
 
 /// The memory as in the answer to the key's first request, and whether that request created it. Its text is not in the
 /// log, but a retry repeats it; a forgotten memory stays forgotten.
-async fn replayed_memory(
-    app: &App,
-    entity: EntityKey,
-    effect: SeqRange,
-    text: String,
-) -> Result<(Memory, bool), Problem> {
+async fn added_before(app: &App, entity: EntityKey, effect: SeqRange, text: String) -> Result<Added, Problem> {
     let had_effect = !effect.is_empty();
     // If it was known already, it was created or changed before.
     let of = if had_effect { None } else { Some(number_of(app, entity, &text).await?) };
@@ -190,7 +194,8 @@ async fn replayed_memory(
         last_remembered(app, entity, of, if had_effect { effect.first } else { effect.last }).await?;
     let memory = find(app, entity, number).await?.ok_or_else(memory_not_found)?;
     let source = if created { memory.first } else { memory.source };
-    Ok((Memory { text, source, updated_at: (!created).then_some(at), ..memory }, created && had_effect))
+    let memory = Memory { text, source, updated_at: (!created).then_some(at), ..memory };
+    Ok(Added { memory, created: created && had_effect })
 }
 
 /// The number of the memory with this text.

@@ -90,6 +90,12 @@ impl PageRequest {
     }
 }
 
+/// The position of an item in a list whose positions are sequences; see [`PageRequest::seq`].
+#[must_use]
+pub fn position_of(seq: u64) -> Vec<u8> {
+    seq.to_be_bytes().to_vec()
+}
+
 fn limit(text: &str) -> Result<usize, Fault> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -137,6 +143,20 @@ impl<T: Serialize> Page<T> {
 }
 
 impl<T> Page<T> {
+    /// A page of at most `limit` of the items that were read, which are one more than that unless the list ends with
+    /// them; `position` is that of an item.
+    pub fn cut(mut items: Vec<T>, limit: usize, position: impl FnOnce(&T) -> Vec<u8>) -> Self {
+        let continues = items.len() > limit;
+        items.truncate(limit);
+        Self::of(items, continues, position)
+    }
+
+    /// A page with these items; `continues`: the list has more of them.
+    pub fn of(data: Vec<T>, continues: bool, position: impl FnOnce(&T) -> Vec<u8>) -> Self {
+        let next = data.last().filter(|_| continues).map(position);
+        Self { data, next }
+    }
+
     /// The answer as of [`Page::into_response`], where `write` writes an item as JSON; `bytes`: about the size of all
     /// items.
     #[must_use]

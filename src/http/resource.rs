@@ -178,9 +178,6 @@ pub(super) struct Found<R> {
 }
 
 /// The resource with this id.
-///
-/// # Errors
-/// 503 if the store cannot be read, 500 if the stored data cannot.
 pub(super) async fn find<R: Resource>(app: &App, registry: EntityKey, id: &str) -> Result<Option<Found<R>>, Problem> {
     let Some(row) = row(app, registry, R::TABLE, id).await? else { return Ok(None) };
     let value = decode(&row)?;
@@ -209,11 +206,12 @@ pub(super) async fn list<R: Resource, N: RequiredScope>(
 ) -> Result<Response, Problem> {
     let list = format!("workspaces/{}/{}", call.caller.workspace, R::LIST);
     let request = PageRequest::from_query(&query, &list)?;
-    let (things, next) = list_in_order::<R>(&call.app, call.caller.registry(), &request).await?;
-    Ok(Page { data: things.iter().map(R::view).collect(), next }.into_response(&list, &call.context.uri))
+    let page = list_in_order::<R>(&call.app, call.caller.registry(), &request).await?;
+    let data = page.data.iter().map(R::view).collect();
+    Ok(Page { data, next: page.next }.into_response(&list, &call.context.uri))
 }
 
-/// A page of a registry's resources of a kind, in creation order, and the position after it.
+/// A page of a registry's resources of a kind, in creation order.
 ///
 /// # Errors
 /// As [`page`].
@@ -221,19 +219,16 @@ pub(super) async fn list_in_order<R: Resource>(
     app: &App,
     registry: EntityKey,
     request: &PageRequest,
-) -> Result<(Vec<R>, Option<Vec<u8>>), Problem> {
-    let (places, next) = page(app, registry, IN_ORDER, &places::in_order(R::TABLE), request).await?;
+) -> Result<Page<R>, Problem> {
+    let Page { data: places, next } = page(app, registry, IN_ORDER, &places::in_order(R::TABLE), request).await?;
     let reads = places.into_iter().map(|place| app.node().row(registry, R::TABLE, place.value));
     let rows: Vec<_> = stream::iter(reads).buffered(MAX_CONCURRENT_READS).try_collect().await?;
     // A resource deleted meanwhile is skipped.
-    let things = rows.into_iter().flatten().map(|row| decode(&row)).collect::<Result<_, _>>()?;
-    Ok((things, next))
+    let data = rows.into_iter().flatten().map(|row| decode(&row)).collect::<Result<_, _>>()?;
+    Ok(Page { data, next })
 }
 
 /// A row as stored now.
-///
-/// # Errors
-/// 503 if the store cannot be read, 500 if the stored data cannot.
 pub(super) async fn row(app: &App, entity: EntityKey, table: Table, key: &str) -> Result<Option<Bytes>, Problem> {
     if !is_id(key) {
         return Ok(None);
@@ -241,7 +236,7 @@ pub(super) async fn row(app: &App, entity: EntityKey, table: Table, key: &str) -
     Ok(app.node().row(entity, table, Bytes::copy_from_slice(key.as_bytes())).await?)
 }
 
-/// A page of the rows whose keys begin with `prefix`, and the position after it.
+/// A page of the rows whose keys begin with `prefix`.
 ///
 /// # Errors
 /// 400 `invalid_cursor` where the position is not one of these rows; 503 if the store cannot be read, 500 if the stored
@@ -252,14 +247,11 @@ pub(super) async fn page(
     table: Table,
     prefix: &[u8],
     request: &PageRequest,
-) -> Result<(Vec<Row>, Option<Vec<u8>>), Problem> {
+) -> Result<Page<Row>, Problem> {
     if request.cursor.as_ref().is_some_and(|cursor| !cursor.starts_with(prefix)) {
         return Err(Problem::invalid(vec![invalid_cursor()]));
     }
     let range = range_after(prefix, request.cursor.as_deref(), request.order);
-    let mut rows = app.node().rows(entity, table, Scan::new(range, request.order, request.limit + 1)).await?;
-    let more = rows.len() > request.limit;
-    rows.truncate(request.limit);
-    let next = rows.last().filter(|_| more).map(|row| row.key.to_vec());
-    Ok((rows, next))
+    let rows = app.node().rows(entity, table, Scan::new(range, request.order, request.limit + 1)).await?;
+    Ok(Page::cut(rows, request.limit, |row: &Row| row.key.to_vec()))
 }

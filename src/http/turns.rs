@@ -1,8 +1,6 @@
 //! Turns: asking an agent to answer, and the status of its answer.
 
-use actors::conversation::{
-    Call as ToolCall, Calls, CancelTurn, Conversation, StartTurn, State as ConversationState, Turn, TurnStatus,
-};
+use actors::conversation::{Call as ToolCall, Calls, CancelTurn, StartTurn, Turn, TurnStatus};
 use actors::directory::{Answer, Refusal};
 use actors::id::{ConversationId, EntityKey, MessageId, TurnId};
 use actors::message::Message;
@@ -14,11 +12,11 @@ use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
 
-use super::answer::{Replay, json, mark_replayed, with_ignored_fields, with_location};
+use super::answer::{Replay, Replayed, json, mark_replayed, with_ignored_fields, with_location};
 use super::body::{JsonBytes, OptionalJsonBytes};
 use super::call::{Allowed, Call};
 use super::caller::{Read, Write};
-use super::conversations;
+use super::conversations::{self, StoredConversation};
 use super::idempotency::{KeyState, key_state};
 use super::refusal::{broken, problem_of, unreadable_outcome};
 use crate::http::refusal::conversation::{agent_backlog, rejected, turn_not_found};
@@ -100,14 +98,21 @@ fn view<'a>(
     }
 }
 
-/// A turn of the caller's workspace, and its conversation.
-async fn find(call: &Call, id: &str) -> Result<(ConversationState, Turn), Problem> {
+/// A turn with its conversation.
+struct StoredTurn {
+    entity: EntityKey,
+    conversation: ConversationId,
+    turn: Turn,
+}
+
+/// A turn of the caller's workspace; 404 if there is none.
+async fn find(call: &Call, id: &str) -> Result<StoredTurn, Problem> {
     let id = TurnId::parse(id).ok_or_else(turn_not_found)?;
     let entity = call.caller.conversation(id.entity);
     let turn = call.node().turn(entity, id.number).await?;
     let turn = turn.filter(|turn| turn.id == id).ok_or_else(turn_not_found)?;
-    let state = call.node().state::<Conversation>(entity).await?;
-    Ok((state.ok_or_else(turn_not_found)?, turn))
+    let conversation = call.node().conversation_id(entity).await?.ok_or_else(turn_not_found)?;
+    Ok(StoredTurn { entity, conversation, turn })
 }
 
 /// Which version of a turn's replies is shown.
@@ -131,30 +136,27 @@ async fn current_replies(node: &Node, entity: EntityKey, turn: &Turn) -> Result<
     Ok(replies)
 }
 
-/// An answer with a turn, its replies and the reviews that it waits for.
-async fn turn_response(
-    call: &Call,
-    conversation: ConversationId,
-    (turn, version): (&Turn, ReplyVersion),
-    status: StatusCode,
-) -> Result<Response, Problem> {
-    let entity = call.caller.conversation(conversation.address);
-    let replies = match version {
-        ReplyVersion::Current => current_replies(call.node(), entity, turn).await,
-        ReplyVersion::Original => read::replies(call.node(), entity, turn).await,
-    }?;
-    let trigger = read::trigger(call.node(), entity, turn).await?;
-    let calls = match turn.status {
-        TurnStatus::AwaitingReview => call.node().calls(entity, turn.id.number).await?,
-        _ => Calls::default(),
-    };
-    Ok(json(status, &view(conversation, turn, &replies, trigger, &calls)))
+impl StoredTurn {
+    /// An answer with the turn, its replies and the reviews that it waits for.
+    async fn response(&self, call: &Call, version: ReplyVersion, status: StatusCode) -> Result<Response, Problem> {
+        let Self { entity, conversation, turn } = self;
+        let node = call.node();
+        let replies = match version {
+            ReplyVersion::Current => current_replies(node, *entity, turn).await,
+            ReplyVersion::Original => read::replies(node, *entity, turn).await,
+        }?;
+        let trigger = read::trigger(node, *entity, turn).await?;
+        let calls = match turn.status {
+            TurnStatus::AwaitingReview => node.calls(*entity, turn.id.number).await?,
+            _ => Calls::default(),
+        };
+        Ok(json(status, &view(*conversation, turn, &replies, trigger, &calls)))
+    }
 }
 
 /// `GET /turns/{id}`.
 pub(super) async fn get(Allowed { call, .. }: Allowed<Read>, Path(id): Path<String>) -> Result<Response, Problem> {
-    let (conversation, turn) = find(&call, &id).await?;
-    turn_response(&call, conversation.id, (&turn, ReplyVersion::Current), StatusCode::OK).await
+    find(&call, &id).await?.response(&call, ReplyVersion::Current, StatusCode::OK).await
 }
 
 /// `POST /turns/{id}/cancel`.
@@ -163,20 +165,23 @@ pub(super) async fn cancel(
     Allowed { call, body, .. }: Allowed<Write, OptionalJsonBytes>,
 ) -> Result<Response, Problem> {
     let (command_context, ignored) = call.read_without_members(body.as_ref())?;
-    let (conversation, turn) = find(&call, &id).await?;
-    let entity = conversation.entity(call.caller.address);
+    let found = find(&call, &id).await?;
+    let entity = found.entity;
     if let Some(response) = call.forward(entity, body.as_ref(), &command_context).await? {
         return Ok(response);
     }
-    let answer = call.node().conversation(entity, CancelTurn { number: turn.id.number }, command_context).await;
+    let cancel = CancelTurn { number: found.turn.id.number };
+    let answer = call.node().conversation(entity, cancel, command_context).await;
     let response = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
-        Answer::Done(turn) => turn_response(&call, conversation.id, (&turn, ReplyVersion::Original), StatusCode::OK)
-            .await
-            .map_err(unreadable_outcome)?,
+        Answer::Done(turn) => {
+            let cancelled = StoredTurn { turn: *turn, ..found };
+            let response = cancelled.response(&call, ReplyVersion::Original, StatusCode::OK).await;
+            response.map_err(unreadable_outcome)?
+        }
         // A cancelled turn stays cancelled.
         Answer::Repeat(_) => {
-            let (_, turn) = find(&call, &id).await?;
-            mark_replayed(turn_response(&call, conversation.id, (&turn, ReplyVersion::Original), StatusCode::OK).await?)
+            let cancelled = find(&call, &id).await?;
+            mark_replayed(cancelled.response(&call, ReplyVersion::Original, StatusCode::OK).await?)
         }
     };
     Ok(with_ignored_fields(response, &ignored))
@@ -207,7 +212,7 @@ pub(super) async fn start(
         let agent_exists = call.node().agent(call.caller.address, agent).await?.is_some();
         // A retry gets its turn's current state, even if the agent was deleted meanwhile.
         let is_retry = match &found {
-            Ok((state, _)) if !agent_exists => {
+            Ok(StoredConversation { state, .. }) if !agent_exists => {
                 key_state(&call.app, state.entity(call.caller.address), command_context).await? == KeyState::Repeat
             }
             _ => false,
@@ -219,7 +224,7 @@ pub(super) async fn start(
     }
     let ignored = incoming.report.check()?;
     let agent = agent.map(std::borrow::Cow::into_owned).unwrap_or_default();
-    let (state, _) = found?;
+    let StoredConversation { state, .. } = found?;
     let entity = state.entity(call.caller.address);
     if let Some(response) = call.forward(entity, &body, &command_context).await? {
         return Ok(response);
@@ -231,20 +236,20 @@ pub(super) async fn start(
         return Err(refusal);
     }
     let answer = call.node().conversation(entity, StartTurn { agent, key }, command_context).await;
-    let (turn, replay) = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
-        Answer::Done(turn) => (*turn, Replay::First),
+    let Replayed { value: turn, replay } = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
+        Answer::Done(turn) => Replayed { value: *turn, replay: Replay::First },
         Answer::Repeat(effect) => {
             let key = key.ok_or_else(|| broken("only a request with a key is a repeat"))?;
-            let turn = read::turn_of(call.node(), entity, effect, key).await;
-            let then = turn?.ok_or_else(|| broken("the effect of a start is a turn"))?;
+            let turn = read::turn_of(call.node(), entity, effect, key).await?;
+            let then = turn.ok_or_else(|| broken("the effect of a start is a turn"))?;
             let now = call.node().turn(entity, then.id.number).await?;
-            (now.filter(Turn::is_over).unwrap_or(then), Replay::Repeated)
+            Replayed { value: now.filter(Turn::is_over).unwrap_or(then), replay: Replay::Repeated }
         }
     };
     let status = if replay == Replay::Repeated && turn.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let response =
-        turn_response(&call, state.id, (&turn, ReplyVersion::Original), status).await.map_err(unreadable_outcome)?;
-    let response = with_ignored_fields(response, &ignored);
-    let response = with_location(response, &format!("/turns/{}", turn.id));
+    let location = format!("/turns/{}", turn.id);
+    let started = StoredTurn { entity, conversation: state.id, turn };
+    let response = started.response(&call, ReplyVersion::Original, status).await.map_err(unreadable_outcome)?;
+    let response = with_location(with_ignored_fields(response, &ignored), &location);
     Ok(replay.mark(response))
 }

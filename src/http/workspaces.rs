@@ -112,12 +112,13 @@ pub(super) async fn list(Allowed { call, .. }: Allowed<Admin>, query: Query) -> 
         format!("workspaces/{}", call.caller.workspace)
     };
     let request = PageRequest::from_query(&query, &list)?;
-    let (workspaces, next): (Vec<Workspace>, _) = if call.caller.is_operator() {
+    let page: Page<Workspace> = if call.caller.is_operator() {
         resource::list_in_order(&call.app, EntityKey::INSTALLATION, &request).await?
     } else {
-        (find(&call.app, &call.caller.workspace).await?.into_iter().collect(), None)
+        Page { data: find(&call.app, &call.caller.workspace).await?.into_iter().collect(), next: None }
     };
-    Ok(Page { data: workspaces.iter().map(WorkspaceView::new).collect(), next }.into_response(&list, &call.context.uri))
+    let data = page.data.iter().map(WorkspaceView::new).collect();
+    Ok(Page { data, next: page.next }.into_response(&list, &call.context.uri))
 }
 
 /// `GET /workspaces/{id}`.

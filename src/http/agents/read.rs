@@ -40,12 +40,21 @@ enum Which {
 
 const PROVIDERS: [(&str, Which); 2] = [("builtin", Which::Builtin), ("openai", Which::OpenAi)];
 
+/// What a body is read over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Basis {
+    /// Nothing: the agent is to be created.
+    New,
+    /// A stored agent, which is to be changed.
+    Stored,
+}
+
 /// Reads the body of `POST /agents`: the id, if the client chose one, and everything but the id and the time.
 pub(super) fn new_agent(incoming: &mut Incoming<'_>, allow: Allow<'_>) -> (Option<String>, Agent) {
     let mut fields = incoming.fields();
     let report = &mut incoming.report;
     let id = fields.optional("id").and_then(|value| resource::chosen_id(&value, report));
-    let agent = read(nothing(), true, &mut fields, allow, report);
+    let agent = read(nothing(), Basis::New, &mut fields, allow, report);
     fields.finish(report);
     (id, agent)
 }
@@ -56,7 +65,7 @@ pub(super) fn changed_agent(stored: Option<&Agent>, incoming: &mut Incoming<'_>,
     let report = &mut incoming.report;
     resource::immutable(&mut fields, report, "id", stored.map(|agent| agent.id.as_str()));
     let before = stored.cloned().unwrap_or_else(|| Agent { name: "unknown".to_owned(), ..nothing() });
-    let agent = read(before, false, &mut fields, allow, report);
+    let agent = read(before, Basis::Stored, &mut fields, allow, report);
     fields.finish(report);
     agent
 }
@@ -67,12 +76,12 @@ fn nothing() -> Agent {
 
 /// Reads the changeable members over `agent`; `null` resets a member to its default. Members of another provider are
 /// left unread, so that they are reported as having no effect.
-fn read(mut agent: Agent, new: bool, fields: &mut Fields<'_>, allow: Allow<'_>, report: &mut Report) -> Agent {
+fn read(mut agent: Agent, basis: Basis, fields: &mut Fields<'_>, allow: Allow<'_>, report: &mut Report) -> Agent {
     resource::read_name(&mut agent.name, fields, report);
     if let Some(value) = given(fields, "model") {
         agent.model = value.and_then(|value| value.string(report, NAME)).map(Into::into);
     }
-    agent.provider = provider(agent.provider, new, fields, report);
+    agent.provider = provider(agent.provider, basis, fields, report);
     let model_is_wrong = fields.object().get("model").is_some_and(|model| model.get() != "null");
     if matches!(agent.provider, Provider::OpenAi { .. }) && agent.model.is_none() && !model_is_wrong {
         fields.missing(report, "model");
@@ -118,10 +127,10 @@ fn running(agent: &mut Agent, fields: &mut Fields<'_>, report: &mut Report) {
 }
 
 /// Reads the provider and its members, over the existing ones if the provider is unchanged.
-fn provider(before: Provider, new: bool, fields: &mut Fields<'_>, report: &mut Report) -> Provider {
+fn provider(before: Provider, basis: Basis, fields: &mut Fields<'_>, report: &mut Report) -> Provider {
     let which = match given(fields, "provider") {
         Some(Some(value)) => value.choice(report, &PROVIDERS),
-        None if !new => Some(which(&before)),
+        None if basis == Basis::Stored => Some(which(&before)),
         None | Some(None) => {
             fields.missing(report, "provider");
             None

@@ -56,9 +56,6 @@ pub(in crate::http) async fn begin(
 }
 
 /// A file as it was when its bytes had arrived, by the event of this sequence.
-///
-/// # Errors
-/// 503 if the store cannot be read, 500 if the stored data cannot.
 pub(in crate::http) async fn arrived_before(app: &App, entity: EntityKey, seq: u64) -> Result<State, Problem> {
     let events = app.node().events::<Attachment>(entity, SeqRange::one(seq), Order::Asc, 1).await?;
     let state = app.node().state::<Attachment>(entity).await?;

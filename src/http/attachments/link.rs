@@ -60,9 +60,6 @@ pub(in crate::http) struct NamedFiles {
 }
 
 /// The files that a body names.
-///
-/// # Errors
-/// 503 if the store cannot be read, 500 if the stored data cannot.
 pub(in crate::http) async fn named(call: &Call, ids: &[(Path, String)]) -> Result<NamedFiles, Problem> {
     let mut found = Vec::with_capacity(ids.len());
     let mut missing = Vec::new();
@@ -80,9 +77,6 @@ pub(in crate::http) async fn named(call: &Call, ids: &[(Path, String)]) -> Resul
 }
 
 /// The message that has a file, even if the file's record does not name it yet.
-///
-/// # Errors
-/// 503 if the store cannot be read, 500 if the stored data cannot.
 pub(super) async fn message_of(call: &Call, file: &State) -> Result<Option<MessageId>, Problem> {
     let (None, Some(bound)) = (file.message, file.bound) else { return Ok(file.message) };
     let conversation = call.caller.conversation(bound.conversation);
@@ -99,7 +93,8 @@ pub(in crate::http) struct Linking<'a> {
 }
 
 impl<'a> Linking<'a> {
-    /// Binds the files to the conversation of the new message, without its idempotency key: binding does not use that up.
+    /// Binds the files to the conversation of the new message, without its idempotency key: binding does not use that
+    /// up.
     ///
     /// # Errors
     /// 409 if a message of another conversation has one of them, 429 and 503 if nothing was stored.

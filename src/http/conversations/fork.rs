@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use actors::contact;
-use actors::conversation::{self, Details, Event, Forked, Forking, Opening, Origin, Rejection, message_of};
+use actors::conversation::{self, Details, Forked, Forking, Opening, Origin, Rejection, message_of};
 use actors::directory::Answer;
 use actors::id::{ConversationId, EntityKey, MessageId};
 use actors::store::SeqRange;
@@ -12,9 +12,9 @@ use axum::extract::Path;
 use axum::response::Response;
 use http::StatusCode;
 
-use super::{conversation_response, find, state};
+use super::{StoredConversation, find, opening_event, state};
 use crate::app::App;
-use crate::http::answer::{Replay, with_ignored_fields, with_location};
+use crate::http::answer::{Replay, with_ignored_fields};
 use crate::http::background::ends_within;
 use crate::http::body::OptionalJsonBytes;
 use crate::http::call::{Allowed, Call};
@@ -47,7 +47,7 @@ pub(in crate::http) async fn create(
     let at = fields.string(&mut incoming.report, "atMessageId", NAME);
     fields.finish(&mut incoming.report);
     let ignored = incoming.report.check()?;
-    let (source, details) = find(&call, &id).await?;
+    let StoredConversation { state: source, details } = find(&call, &id).await?;
     let upto = match at {
         Some(at) => message(&call, &source, &at).await?,
         // A copy of the messages so far would lack the rest, and claim to be complete.
@@ -116,21 +116,16 @@ fn opening(id: ConversationId, source: &conversation::State, details: &Details) 
 /// unchanging data, so that a retry gets the same.
 async fn copied(app: &App, entity: EntityKey, first: u64, patience: Duration) -> Result<Response, Problem> {
     ends_within(app, patience, actors::workflows::fork::begin(app.node(), entity)).await;
-    let events = log::between(app.node(), entity, SeqRange::one(first)).await.map_err(unreadable_outcome)?;
-    let event = events.into_iter().next().ok_or_else(|| broken("an opening has an event"))?;
-    let Event::ConversationCreated { details, .. } = &event.event else {
-        return Err(broken("the event of an opening is a creation"));
-    };
-    let mut begun =
-        conversation::State::begun(&event).ok_or_else(|| broken("a conversation begins with its creation"))?;
-    let now = state(app, entity, begun.id)
+    let mut copy =
+        StoredConversation::opened(&opening_event(app.node(), entity, first).await.map_err(unreadable_outcome)?)?;
+    let now = state(app, entity, copy.state.id)
         .await
         .map_err(unreadable_outcome)?
         .ok_or_else(|| broken("a copy that began exists"))?;
     let fork = now.fork.ok_or_else(|| broken("a copy knows its progress"))?;
     let status = if fork.next.is_none() { StatusCode::CREATED } else { StatusCode::ACCEPTED };
-    begun.messages = fork.copied;
-    begun.last_message_at = Some(fork.at).filter(|_| fork.copied > 0);
-    begun.updated_at = fork.at;
-    Ok(with_location(conversation_response(status, &begun, details), &format!("/conversations/{}", begun.id)))
+    copy.state.messages = fork.copied;
+    copy.state.last_message_at = Some(fork.at).filter(|_| fork.copied > 0);
+    copy.state.updated_at = fork.at;
+    Ok(copy.created(status))
 }

@@ -17,7 +17,7 @@ use super::place::{EntryPosition, deliveries_after, is_after, tag_of};
 use super::position::Position;
 use crate::http::call::Call;
 use crate::http::listing::range_after;
-use crate::http::paging::{PageRequest, ScanBudget};
+use crate::http::paging::{Page, PageRequest, ScanBudget};
 use crate::problem::Problem;
 
 /// Entries scanned for one page.
@@ -46,11 +46,11 @@ impl<'a> PageBuilder<'a> {
         Self { call, request, filter, found, room: 0, scanned: 0, began: Instant::now() }
     }
 
-    /// The page, and the position of the next one.
+    /// The page.
     ///
     /// A delivery moves from part to part: it waits with all others, then on its receiver's lane, then it has ended. So
     /// it may move from an unread part to one that was read already; therefore the parts are read twice.
-    pub(super) async fn page(mut self) -> Result<(Vec<DeliveryState>, Option<Vec<u8>>), Problem> {
+    pub(super) async fn page(mut self) -> Result<Page<DeliveryState>, Problem> {
         let order = self.request.order;
         let limit = self.request.limit;
         let at = self.request.cursor.as_deref().and_then(Position::parse);
@@ -62,7 +62,7 @@ impl<'a> PageBuilder<'a> {
         let again = if is_last_too { read + 1 } else { read };
         let (_, more) = self.search(&parts[..again], at.as_ref()).await?;
         let next = self.found.cut(limit, more.is_some()).or(next);
-        Ok((self.found.into_deliveries(), next.map(|next| next.cursor())))
+        Ok(Page { data: self.found.into_deliveries(), next: next.map(|next| next.cursor()) })
     }
 
     /// Searches for as many as fit a page. Returns how many parts were read before the last one, and the next position.

@@ -12,9 +12,9 @@ use axum::extract::Path;
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 
-use super::stored::{StoredMessage, find, find_by_text, message_response, tag};
+use super::stored::{Family, StoredMessage, find, find_by_text, message_response, tag};
 use crate::app::App;
-use crate::http::answer::{Replay, with_ignored_fields};
+use crate::http::answer::{Replay, Replayed, with_ignored_fields};
 use crate::http::attachments::link;
 use crate::http::body::JsonBytes;
 use crate::http::call::{Allowed, Call};
@@ -34,13 +34,15 @@ use crate::wire::conversation_message::item::{MAX_CONTENT_BYTES, read_tags};
 
 /// New content, by the names of either API, first those of the message's own, and the member that the text came from.
 /// `null` removes a member's value.
-fn read_edit(fields: &mut Fields<'_>, channel: bool, report: &mut Report) -> (Edit, Option<&'static str>) {
-    let length = Length::bytes(0, if channel { MAX_TEXT_BYTES } else { MAX_CONTENT_BYTES });
-    let bounds = if channel { METADATA } else { META_DATA };
-    let own_names_first = |[a, b]: [&'static str; 2]| if channel { [a, b] } else { [b, a] };
-    let (name, text) = either(fields, own_names_first(["text", "content"])).unzip();
-    let text = read_or(text, String::new, |value| value.string(report, length).map(Cow::into_owned));
-    let metadata = either(fields, own_names_first(["metadata", "meta_data"])).map(|(_, value)| value);
+fn read_edit(fields: &mut Fields<'_>, family: Family, report: &mut Report) -> (Edit, Option<&'static str>) {
+    let (max_text, bounds, text_names, metadata_names) = match family {
+        Family::Channel => (MAX_TEXT_BYTES, METADATA, ["text", "content"], ["metadata", "meta_data"]),
+        Family::Conversation => (MAX_CONTENT_BYTES, META_DATA, ["content", "text"], ["meta_data", "metadata"]),
+    };
+    let (name, text) = either(fields, text_names).unzip();
+    let read_text = |value: &Value<'_>| value.string(report, Length::bytes(0, max_text)).map(Cow::into_owned);
+    let text = read_or(text, String::new, read_text);
+    let metadata = either(fields, metadata_names).map(|(_, value)| value);
     let metadata = read_or(metadata, || Json::from_checked("{}"), |value| value.free_object(report, bounds));
     let tags = match given(fields, "tags") {
         None => Patch::Keep,
@@ -68,17 +70,21 @@ fn either<'a>(fields: &mut Fields<'a>, names: [&'static str; 2]) -> Option<(&'st
 }
 
 /// A message that would be empty without its text keeps one, as on creation. `name`: of the member without text.
-fn needs_text(content: &Content, channel: bool, name: &'static str, report: &mut Report) {
+fn needs_text(content: &Content, family: Family, name: &'static str, report: &mut Report) {
     let has_files = !content.attachments.is_empty();
     let filled = |list: Option<&Json>| list.is_some_and(|list| list.as_str() != "[]");
-    if channel {
-        if !has_files && content.review.is_none() && content.severity.is_none() {
+    match family {
+        Family::Channel if !has_files && content.review.is_none() && content.severity.is_none() => {
             let message = "the message has no review, status or attachments, so its text must not be empty";
             report.faults.push(Fault::new("", "empty_message", message));
         }
-    } else if !has_files && !filled(content.tool_calls.as_ref()) && !filled(content.references.as_ref()) {
-        let message = "must not be empty: the message has neither tool_calls nor attachments";
-        report.fault(&JsonPath::ROOT.name(name), "required", message);
+        Family::Conversation
+            if !has_files && !filled(content.tool_calls.as_ref()) && !filled(content.references.as_ref()) =>
+        {
+            let message = "must not be empty: the message has neither tool_calls nor attachments";
+            report.fault(&JsonPath::ROOT.name(name), "required", message);
+        }
+        Family::Channel | Family::Conversation => {}
     }
 }
 
@@ -91,15 +97,15 @@ pub(in crate::http) async fn edit(
     let mut fields = incoming.fields();
     let wanted = incoming.report.take(if_match(&call.headers))?.flatten();
     let known = find_by_text(&call, &id).await;
-    let channel = known.as_ref().is_ok_and(|found| found.origin.human_channel().is_some());
-    let (mut edit, text_name) = read_edit(&mut fields, channel, &mut incoming.report);
+    let family = known.as_ref().map_or(Family::Conversation, StoredMessage::family);
+    let (mut edit, text_name) = read_edit(&mut fields, family, &mut incoming.report);
     fields.finish(&mut incoming.report);
     if edit.text.as_deref() == Some("")
         && let Some(name) = text_name
         && let Ok(found) = &known
         && found.message.removal(&found.overlay).is_none()
     {
-        needs_text(&found.message.content, channel, name, &mut incoming.report);
+        needs_text(&found.message.content, family, name, &mut incoming.report);
     }
     let ignored = incoming.report.check()?;
     let found = known?;
@@ -111,7 +117,7 @@ pub(in crate::http) async fn edit(
         wanted.check(&tag(&found))?;
         edit.seen = wanted.is_of_versions().then(|| Box::new(found.overlay.clone()));
     }
-    let found = amend(&call, found, Amendment::Edit(edit), command_context).await?.0;
+    let found = amend(&call, found, Amendment::Edit(edit), command_context).await?.value;
     Ok(with_ignored_fields(message_response(&call.caller, &found), &ignored))
 }
 
@@ -155,7 +161,8 @@ pub(in crate::http) async fn acknowledge(
     if let Some(response) = call.forward(found.entity, &body, &command_context).await? {
         return Ok(response);
     }
-    let (found, replay) = amend(&call, found, Amendment::Acknowledge(receipt), command_context).await?;
+    let Replayed { value: found, replay } =
+        amend(&call, found, Amendment::Acknowledge(receipt), command_context).await?;
     Ok(replay.mark(with_ignored_fields(message_response(&call.caller, &found), &ignored)))
 }
 
@@ -166,22 +173,24 @@ async fn amend(
     found: StoredMessage,
     amendment: Amendment,
     command_context: CommandContext,
-) -> Result<(StoredMessage, Replay), Problem> {
+) -> Result<Replayed<StoredMessage>, Problem> {
     let entity = found.entity;
     let key = command_context.key.map(|key| key.hash);
     let amend = Amend { message: found.message.id, amendment };
     let answer = call.node().conversation(entity, amend, command_context).await;
     match answer.map_err(|refusal| problem_of(refusal, rejected))? {
-        Answer::Done(overlay) => Ok((StoredMessage { overlay: *overlay, ..found }, Replay::First)),
+        Answer::Done(overlay) => {
+            Ok(Replayed { value: StoredMessage { overlay: *overlay, ..found }, replay: Replay::First })
+        }
         Answer::Repeat(_) => {
             let now = find(call, found.message.id).await?;
             let overlay = answered_overlay(&call.app, entity, now.message.id.number, key).await?;
             let overlay = overlay.filter(|_| now.message.removal(&now.overlay).is_none());
-            let found = match overlay {
+            let value = match overlay {
                 Some(overlay) => StoredMessage { overlay, ..now },
                 None => now.at(call.app.now()),
             };
-            Ok((found, Replay::Repeated))
+            Ok(Replayed { value, replay: Replay::Repeated })
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::http::call::{Allowed, Call};
 use crate::http::caller::Read;
 use crate::http::log::{CHUNK_BYTES, FIRST_CHUNK, FIRST_OF_PAGE, chunk_of, seqs_after};
-use crate::http::paging::{PAGE_BYTES, Page, PageRequest, ScanBudget};
+use crate::http::paging::{PAGE_BYTES, Page, PageRequest, ScanBudget, position_of};
 use crate::http::query::Query;
 use crate::http::refusal::conversation::conversation_not_found;
 use crate::problem::{Fault, Problem};
@@ -187,7 +187,11 @@ async fn page_of(
         let permit = if filter.is_some() { app.scans().enter(until).await } else { None };
         if filter.is_some() && permit.is_none() {
             // The scanned events are a page, if a short one.
-            return if scanned.events > 0 { Ok(Page { data, next: position(at) }) } else { Err(too_many_searches()) };
+            return if scanned.events > 0 {
+                Ok(Page { data, next: at.map(position_of) })
+            } else {
+                Err(too_many_searches())
+            };
         }
         let range = seqs_after(1, at, request.order);
         let chunk = scanned.chunk(filter, request.limit);
@@ -207,7 +211,7 @@ async fn page_of(
                 if filter.matches(&message, &overlay) {
                     bytes += message.content.weight() + overlay.rendered_weight();
                     if data.len() == request.limit || (!data.is_empty() && bytes > PAGE_BYTES) {
-                        return Ok(Page { data, next: position(at) });
+                        return Ok(Page { data, next: at.map(position_of) });
                     }
                     data.push((message, overlay));
                 }
@@ -218,7 +222,7 @@ async fn page_of(
             return Ok(Page { data, next: None });
         }
         if scanned.is_spent(began.elapsed()) {
-            return Ok(Page { data, next: position(at) });
+            return Ok(Page { data, next: at.map(position_of) });
         }
         drop(permit);
         tokio::task::yield_now().await;
@@ -228,11 +232,6 @@ async fn page_of(
 /// 503, before any event was scanned.
 fn too_many_searches() -> Problem {
     Problem::unavailable("overloaded", "too many searches are in progress; retry later", 1)
-}
-
-/// The position of the next page.
-fn position(at: Option<u64>) -> Option<Vec<u8>> {
-    at.map(|at| at.to_be_bytes().to_vec())
 }
 
 /// `GET /messages`: of a channel in its shape, of a conversation in its own.

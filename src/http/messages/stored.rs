@@ -17,7 +17,7 @@ use crate::http::call::{Allowed, Call};
 use crate::http::caller::{Caller, Read};
 use crate::http::headers::{tag_of, unless_known};
 use crate::http::log;
-use crate::http::paging::{PAGE_BYTES, Page, PageRequest};
+use crate::http::paging::{PAGE_BYTES, Page, PageRequest, position_of};
 use crate::http::query::Query;
 use crate::http::refusal::conversation::message_not_found;
 use crate::problem::Problem;
@@ -34,7 +34,24 @@ pub(crate) struct StoredMessage {
     pub(crate) origin: Arc<Origin>,
 }
 
+/// The API that a message belongs to, which decides its form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    /// A message of a human channel.
+    Channel,
+    /// A message of any other conversation.
+    Conversation,
+}
+
 impl StoredMessage {
+    /// The API that the message belongs to.
+    pub(super) fn family(&self) -> Family {
+        match self.origin.human_channel() {
+            Some(_) => Family::Channel,
+            None => Family::Conversation,
+        }
+    }
+
     /// About how many bytes it has in a list.
     pub(crate) fn weight(&self) -> usize {
         self.message.content.weight() + self.overlay.rendered_weight()
@@ -88,9 +105,9 @@ pub(super) fn message_response(caller: &Caller, found: &StoredMessage) -> Respon
 /// The message's `ETag`, without quotes: its checksum, which covers its content. On a human channel, whose messages
 /// show no checksum, the tag of an edited message also covers its labels.
 pub(super) fn tag(found: &StoredMessage) -> String {
-    let StoredMessage { message, overlay, origin, .. } = found;
+    let StoredMessage { message, overlay, .. } = found;
     let checksum = checksum(message, overlay);
-    if origin.human_channel().is_none() || overlay.updated_at.is_none() {
+    if found.family() == Family::Conversation || overlay.updated_at.is_none() {
         return checksum;
     }
     tag_of(&(checksum, overlay.labels()))
@@ -100,12 +117,15 @@ pub(super) fn tag(found: &StoredMessage) -> String {
 /// review, nor the labels of a conversation's message. (A conversation's message that was edited back to its first
 /// content has its first tag again, and is the same but for `updated_at`.)
 fn etag_covers(found: &StoredMessage) -> bool {
-    let on_channel = found.origin.human_channel().is_some();
     let Overlay { metadata, tags, untagged, deleted, erased, review, delivered_at, read_at, .. } = &found.overlay;
     let is_as_labelled = metadata.is_none() && tags.is_none() && untagged.is_none();
     let is_unchanged = !(*deleted || *erased || review.is_some());
     // A channel's message shows its receipts, and its tag also covers its labels.
-    is_unchanged && if on_channel { delivered_at.is_none() && read_at.is_none() } else { is_as_labelled }
+    is_unchanged
+        && match found.family() {
+            Family::Channel => delivered_at.is_none() && read_at.is_none(),
+            Family::Conversation => is_as_labelled,
+        }
 }
 
 /// `GET /messages/{id}`, or 304 if the client's copy is current.
@@ -186,7 +206,6 @@ async fn page_of(
         bytes += found.weight();
         data.push(found);
     }
-    let more = data.len() < chain.len();
-    let next = data.last().filter(|_| more).map(|found| found.message.id.number.to_be_bytes().to_vec());
-    Ok(Page { data, next })
+    let continues = data.len() < chain.len();
+    Ok(Page::of(data, continues, |found: &StoredMessage| position_of(found.message.id.number)))
 }

@@ -46,10 +46,6 @@ impl ObservedReplies {
 ///
 /// `turn` is its state after `events` was subscribed to, so nothing can be missed. Messages received meanwhile are kept
 /// in `observed`.
-///
-/// # Errors
-///
-/// `StoreError` if the store, or the stored data, cannot be read.
 pub(super) async fn wait(
     node: &Node,
     entity: EntityKey,
@@ -101,10 +97,6 @@ fn end_of<'a>(turn: &Turn, event: &'a Event) -> Option<&'a Turn> {
 }
 
 /// The replies of an ended turn, in order: from `observed` if it has them all, else from the log.
-///
-/// # Errors
-///
-/// `StoreError` if the store, or the stored data, cannot be read.
 pub(super) async fn observed_replies(
     node: &Node,
     entity: EntityKey,

@@ -247,9 +247,6 @@ pub(in crate::http) async fn rotate_secret<R: HasSecret, N: RequiredScope>(
 
 /// The change that this request has stored before, so that a retry gets the same answer whatever has changed since;
 /// once every server uses the change, as for the first request.
-///
-/// # Errors
-/// 503 if the store cannot be read, 500 if the stored data cannot.
 pub(in crate::http) async fn repeated<R: Resource>(
     app: &App,
     registry: EntityKey,

@@ -9,10 +9,6 @@ use actors::store::{KeyHash, Order, SeqRange, StoreError};
 use crate::http::log;
 
 /// The replies of a turn that is over, in order.
-///
-/// # Errors
-///
-/// `StoreError` if the store, or the stored data, cannot be read.
 pub(in crate::http) async fn replies(node: &Node, entity: EntityKey, turn: &Turn) -> Result<Vec<Message>, StoreError> {
     let Some(range) = turn.replies else { return Ok(Vec::new()) };
     let events = log::between(node, entity, range).await?;
@@ -20,10 +16,6 @@ pub(in crate::http) async fn replies(node: &Node, entity: EntityKey, turn: &Turn
 }
 
 /// The newest message that a turn answers.
-///
-/// # Errors
-///
-/// `StoreError` if the store, or the stored data, cannot be read.
 pub(in crate::http) async fn trigger(
     node: &Node,
     entity: EntityKey,
@@ -35,10 +27,6 @@ pub(in crate::http) async fn trigger(
 }
 
 /// The turn that an idempotency key requested, as first answered, by the key's effect.
-///
-/// # Errors
-///
-/// `StoreError` if the store, or the stored data, cannot be read.
 pub(in crate::http) async fn turn_of(
     node: &Node,
     entity: EntityKey,
