@@ -111,17 +111,17 @@ impl Query {
         self.get(name).filter(|value| !value.is_empty())
     }
 
-    /// The meaning of the word given as `name`; `None` if there is none, or an empty one.
+    /// The meaning of the value given as `name`, by `choices`; `None` if there is none, or an empty one.
     ///
     /// # Errors
-    /// 400 `invalid_enum` for a word that is not among `words`.
-    pub fn choice<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<Option<T>, Problem> {
+    /// 400 `invalid_enum` for a value that is not among `choices`.
+    pub fn choice<T: Copy>(&self, name: &str, choices: &[(&str, T)]) -> Result<Option<T>, Problem> {
         let Some(given) = self.given(name) else { return Ok(None) };
-        if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == given) {
+        if let Some((_, meaning)) = choices.iter().find(|(choice, _)| *choice == given) {
             return Ok(Some(*meaning));
         }
-        let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-        let message = format!("must be one of {}", words.join(", "));
+        let names: Vec<_> = choices.iter().map(|(choice, _)| *choice).collect();
+        let message = format!("must be one of {}", names.join(", "));
         Err(Problem::fault(pointer(name), "invalid_enum", message))
     }
 

@@ -136,7 +136,7 @@ fn speaks_for_an_agent(item: &ConversationItem) -> bool {
     item.role == role::ASSISTANT && item.sender_id.is_none()
 }
 
-/// The agent of a conversation, if it has one of its own: its channel's current agent or, if the channel is gone, the
+/// The agent of a conversation, if it has one of its own: its channel's current agent or, if the channel was deleted, the
 /// agent when the conversation began.
 async fn agent_of(request: &MessageRequest<'_>, id: ConversationId) -> Result<Option<String>, Problem> {
     let entity = request.call.caller.conversation(id.address);

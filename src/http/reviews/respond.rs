@@ -97,7 +97,7 @@ pub(in crate::http) async fn respond(
     let (response, feedback) = read_answer(&mut fields, &mut incoming.report);
     fields.finish(&mut incoming.report);
     if let Ok(stored) = &stored {
-        // The question of a deleted message is gone. Its review has ended, and the decision reports that.
+        // A deleted message has no question any more. Its review has ended, and the decision reports that.
         if let Some(given) = response.clone().filter(|_| stored.message().removal(&stored.found.overlay).is_none()) {
             incoming.report.faults.extend(check_response(&stored.review, given).await?);
         }

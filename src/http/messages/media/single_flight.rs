@@ -99,7 +99,7 @@ impl FlightLeader {
 
 impl Drop for FlightLeader {
     fn drop(&mut self) {
-        // Before the others see that this one is gone, so that one of them can become the first.
+        // Before the others see that this one has ended, so that one of them can become the first.
         if !self.is_over() {
             self.flights.0.remove(&self.key);
         }
