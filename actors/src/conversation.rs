@@ -26,6 +26,7 @@ pub mod errand;
 pub mod event;
 pub mod fork;
 pub mod keys;
+mod lost_turn;
 mod origin;
 mod outgoing;
 pub mod post;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Command, Conversation, Event, Origin, State, Turn, TurnStatus, due_work, outgoing};
+use super::{Command, Conversation, Event, Origin, State, Turn, TurnStatus, due_work, lost_turn, outgoing};
 use crate::clock::Millis;
 use crate::id::EntityKey;
 use crate::machine::{DueWork, Effects, Machine as _, Record};
@@ -27,7 +27,7 @@ impl Effects for Conversation {
         if state.outbox.as_ref().is_some_and(|outbox| outbox.check_at <= now) {
             node.outbox.alarm::<Self>(node, entity, state);
         }
-        let running = state.running.as_ref().filter(|turn| turn.check_at() <= now);
+        let running = state.running.as_ref().filter(|turn| turn.check_at() <= now || turn.is_ahead_of(now));
         let (waiting, running): (Option<&Turn>, Option<&Turn>) = match running {
             Some(turn) if turn.status == TurnStatus::AwaitingReview => (Some(turn), None),
             running => (None, running),
@@ -73,6 +73,7 @@ impl Effects for Conversation {
         node.turns.recent.forget(entity);
         if let Some(state) = state {
             node.turns.stop_others(entity, state.running.as_ref());
+            lost_turn::look_after(node, entity, state);
         }
     }
 
@@ -81,5 +82,6 @@ impl Effects for Conversation {
         if node.store.is_shared() {
             node.turns.stop_others(entity, state.running.as_ref());
         }
+        lost_turn::look_after(node, entity, state);
     }
 }

@@ -277,11 +277,11 @@ fn reply(state: &State, turn: &Turn, text: &str, parent: Option<MessageId>) -> E
     })
 }
 
-/// Recovers the running turn at a due alarm: the next attempt or the end if its attempt was lost.
+/// Recovers the running turn at a due alarm: the next attempt or the end if its attempt was lost. Who named it has
+/// judged by the clock that it is due, which a decision cannot: its time is never earlier than the attempt's start.
 pub(super) fn recover(state: &State, lost: Option<Attempt>, writing: &mut Writing<'_>) -> Result<(), Undecided> {
-    let now = writing.context.now;
     let running = state.running.as_ref().filter(|turn| lost == Some(turn.current()));
-    let running = running.filter(|turn| turn.status == TurnStatus::Running && now >= turn.check_at());
+    let running = running.filter(|turn| turn.status == TurnStatus::Running);
     let Some(turn) = running else { return Ok(()) };
     if turn.attempts() >= limits::TURN_ATTEMPTS {
         let detail = format!("the turn was interrupted {} times", turn.attempts());

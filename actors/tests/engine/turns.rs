@@ -15,7 +15,7 @@ use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
 use actors::turns::Crowded;
 use futures_util::future::BoxFuture;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::support::*;
 
@@ -73,6 +73,28 @@ async fn a_turn_behind_slow_commits_is_not_taken_for_lost() {
         (status(&node, e, 1).await, status(&node, e, 2).await),
         ((TurnStatus::Completed, 1), (TurnStatus::Completed, 1))
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_lost_while_the_clock_was_ahead_does_not_wait_for_that_time() {
+    let store = Gate::new();
+    let clock = TokioClock::start();
+    let start = |puppet| {
+        let clock: Arc<TokioClock> = Arc::clone(&clock);
+        Node::start(Arc::new(store.clone()), clock, entropy(), Arc::new(Strings(puppet)))
+    };
+    let node = start(Puppet::new(false));
+    make_agent(&node, remote()).await;
+    let e = entity(1);
+    node.conversation(e, post_with_turn(e, "hi"), CommandContext::default()).await.unwrap();
+    settle().await;
+    node.drain(Instant::now()).await;
+    clock.set_back(3_600_000);
+    let next = start(Puppet::new(true));
+    next.conversation(e, post(e, "are you there?"), CommandContext::default()).await.unwrap();
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(status(&next, e, 1).await, (TurnStatus::Completed, 2));
+    assert_eq!(outcomes(&next, e).await, (1, 1));
 }
 
 #[tokio::test(start_paused = true)]

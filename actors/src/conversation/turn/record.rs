@@ -298,6 +298,12 @@ impl Turn {
         self.check_at.filter(|_| self.status == TurnStatus::AwaitingReview).unwrap_or(running)
     }
 
+    /// Whether it runs, or ran when its process ended, since a time that the clock has not reached: the clock was ahead
+    /// then.
+    pub(in crate::conversation) fn is_ahead_of(&self, now: Millis) -> bool {
+        self.status == TurnStatus::Running && self.started_at.is_some_and(|at| at > now)
+    }
+
     /// Its row.
     pub(in crate::conversation) fn row(&self) -> RowWrite {
         RowWrite::put(TURNS, number_key(self.id.number), codec::encode(self))
