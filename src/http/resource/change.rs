@@ -182,7 +182,9 @@ where
             Ok(ChangeOutcome::Repeat(changes)) => {
                 return CommitEnd { result: Changed::replay(&changes, ignored), must_be_known };
             }
-            Ok(ChangeOutcome::Rejected(Rejection::Mismatch { index: 0 })) if is_new => return at_once(Err(value.taken())),
+            Ok(ChangeOutcome::Rejected(Rejection::Mismatch { index: 0 })) if is_new => {
+                return at_once(Err(value.taken()));
+            }
             Ok(ChangeOutcome::Rejected(Rejection::TooManyEndpoints)) => return at_once(Err(R::limit_reached())),
             // A row has changed: decide again.
             Ok(ChangeOutcome::Rejected(Rejection::Mismatch { .. })) => {}
