@@ -12,7 +12,7 @@ use axum::body::Body;
 use http::Request;
 use http_body_util::BodyExt as _;
 use tertulia::metrics::{self, Sources};
-use tertulia::telemetry::waiting::Waiting;
+use tertulia::telemetry::span_queue::SpanQueue;
 use tower::ServiceExt as _;
 
 use super::receiver::Got;
@@ -201,7 +201,7 @@ async fn scraped() -> String {
     let test = TestApp::new().await;
     test.get("/api/v1/channels/demo").await.expect(200);
     test.get("/api/v1/channels/nowhere").await.expect(404);
-    let spans = Some(Arc::new(Waiting::new(config(&[]).otel.batching)));
+    let spans = Some(Arc::new(SpanQueue::new(config(&[]).otel.batching)));
     let router = metrics::router(Sources { app: test.app.clone(), spans });
     let response = router.oneshot(Request::get("/metrics").body(Body::empty()).unwrap()).await.unwrap();
     String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
