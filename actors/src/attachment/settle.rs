@@ -152,7 +152,7 @@ async fn sweep(node: &Arc<Node>, entity: EntityKey) -> Result<(), Stopped> {
     ask(node, entity, Command::Swept).await.map(|_| ())
 }
 
-/// Deletes bytes.
+/// Deletes the bytes of all attempts to store a file, except those under one storage key.
 async fn clear(node: &Arc<Node>, entity: EntityKey, except: Option<String>) -> Result<(), Stopped> {
     Ok(node.ports.files.clear(super::folder(entity), except).await?)
 }

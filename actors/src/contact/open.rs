@@ -14,7 +14,7 @@ pub struct OpenConversation {
     /// Which of the contact's conversations on the channel it is, from 1.
     #[n(1)]
     pub generation: u32,
-    /// Its id.
+    /// The id of the conversation.
     #[n(2)]
     pub id: ConversationId,
     /// The ids of the previous ones, newest first.

@@ -11,7 +11,7 @@ pub struct Resolve {
     pub identifier: String,
     /// The name, used only when the contact is created.
     pub name: Option<String>,
-    /// The channel.
+    /// The [incarnation](crate::channel::Channel::incarnation) of the channel.
     pub channel: String,
     /// The conversation that turned out to be closed.
     pub closed: Option<ConversationId>,
@@ -74,7 +74,7 @@ impl Resolve {
 /// Notes that a message is about to go to an earlier conversation on the channel, which a client has reopened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReturnToEarlier {
-    /// The channel.
+    /// The [incarnation](crate::channel::Channel::incarnation) of the channel.
     pub channel: String,
 }
 

@@ -16,7 +16,7 @@ use crate::tables::{CONTACTS, CONTACTS_BY_NAME};
 pub struct Save {
     /// The identifier, trimmed.
     pub identifier: String,
-    /// The name.
+    /// The change of the name.
     pub name: Patch<String>,
 }
 
@@ -25,14 +25,14 @@ pub struct Save {
 pub struct Update {
     /// The contact.
     pub id: ContactId,
-    /// The name.
+    /// The change of the name.
     pub name: Patch<String>,
 }
 
 /// A contact's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {
-    /// The contact.
+    /// The contact's state after the command.
     pub state: Box<State>,
     /// Whether this command has created it.
     pub created: bool,
@@ -63,7 +63,7 @@ pub(super) fn unlist(state: &State) -> Vec<ViewWrite> {
     state.name.iter().map(|name| by_name(state.id, name, false)).chain([listed]).collect()
 }
 
-/// A contact begins.
+/// Adds the event and the list entries of a contact's beginning to a change.
 pub(super) fn create(
     state: Option<&State>,
     identifier: &str,
@@ -116,7 +116,7 @@ pub(super) fn save(
     }
 }
 
-/// Nothing changes.
+/// The answer to a command that changes nothing.
 fn unchanged(state: &State) -> Decision<Contact> {
     Decision::Answer(Reply::Contact(Saved { state: Box::new(state.clone()), created: false }))
 }

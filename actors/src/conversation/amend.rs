@@ -43,11 +43,11 @@ pub(super) fn overlay_of(seq: u64, reads: &ReadSet) -> Result<Overlay, Undecided
 /// New values of a message; `None`: unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edit {
-    /// The text.
+    /// The new text.
     pub text: Option<String>,
-    /// The client's own object.
+    /// The new metadata, an object of the client's own.
     pub metadata: Option<Json>,
-    /// The tags.
+    /// The change of the tags.
     pub tags: Patch<Vec<String>>,
     /// The overlay that the client saw; the edit is refused if it has changed.
     pub seen: Option<Box<Overlay>>,

@@ -45,12 +45,12 @@ pub enum Command {
     EndWait(EndWait),
     /// A waiting turn has checked its reviews: they are still open.
     KeepWaiting {
-        /// Its number.
+        /// The number of the turn.
         number: u64,
     },
     /// Errands have been run.
     ErrandsRun {
-        /// Their keys.
+        /// The row keys of the errands.
         keys: Vec<Bytes>,
     },
     /// Stop a turn.
@@ -74,7 +74,7 @@ pub enum Command {
     EraseCopy(EraseCopy),
     /// Memories were drawn from some messages.
     Remembered {
-        /// Their sequences.
+        /// The sequences of the messages.
         range: SeqRange,
         /// The memories, and what could not be drawn.
         drawn: remember::Drawn,
@@ -93,7 +93,7 @@ pub enum Command {
 /// The replies of a conversation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
-    /// Its state now.
+    /// The conversation's state after the command, and its details.
     Conversation(Box<State>, Details),
     /// The messages are accepted.
     Posted(Posted),
@@ -120,7 +120,7 @@ pub enum Reply {
 pub enum Rejection {
     /// There is no such conversation.
     NotFound,
-    /// It is closed.
+    /// The conversation is closed, and takes no messages or turns.
     Closed,
     /// It belongs to a human channel, and cannot be closed.
     NotClosable,

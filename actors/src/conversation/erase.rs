@@ -27,7 +27,7 @@ use crate::workflows::erasure::progress::{Progress, UnreadEvents};
 /// The progress of an erasure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Erasure {
-    /// When it began.
+    /// When the erasure began.
     #[n(0)]
     pub since: Millis,
     /// The first event that may still have content; `None`: none has.

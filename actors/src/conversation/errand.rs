@@ -47,10 +47,10 @@ pub enum Errand {
         /// The id of the channel.
         #[n(0)]
         channel: String,
-        /// The turn.
+        /// The turn that has ended.
         #[n(1)]
         turn: TurnId,
-        /// The call.
+        /// The id of its call.
         #[n(2)]
         call: String,
         /// The review, where it is known.
@@ -74,7 +74,7 @@ impl Errand {
         }
     }
 
-    /// Its row.
+    /// The write of its row.
     pub(super) fn row(&self) -> RowWrite {
         RowWrite::put(ERRANDS, self.key(), codec::encode(self))
     }

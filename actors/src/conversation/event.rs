@@ -18,13 +18,13 @@ use crate::tool::Asker;
 /// A message's acceptance, as it is logged.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Accepted {
-    /// Its conversation.
+    /// The conversation that the message belongs to.
     #[n(0)]
     pub conversation: ConversationId,
-    /// Its content.
+    /// The content as it was accepted.
     #[cbor(n(1), with = "shared")]
     pub content: Arc<Content>,
-    /// Its parent message.
+    /// The message that it replies to, where the client has named one.
     #[n(2)]
     pub parent: Option<MessageId>,
     /// The conversation's owner at the time.
@@ -63,7 +63,7 @@ pub struct ReviewEnd {
     /// The message that requested the review.
     #[n(0)]
     pub message: MessageId,
-    /// Its state now.
+    /// The review's state once it has ended.
     #[n(1)]
     pub state: ReviewState,
     /// The turn that waits for it.
@@ -84,16 +84,16 @@ const PLAIN_BYTES: usize = 400;
 /// cannot be redacted.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
 pub enum Event {
-    /// It began.
+    /// The conversation began.
     #[n(0)]
     ConversationCreated {
-        /// Its id.
+        /// The id of the conversation.
         #[n(0)]
         id: ConversationId,
-        /// Its origin.
+        /// The channel, contact or request that it belongs to.
         #[n(1)]
         origin: Origin,
-        /// Its owner.
+        /// The owner that its client has named.
         #[n(2)]
         owner: Option<String>,
         /// Title, summary and metadata.
@@ -106,17 +106,17 @@ pub enum Event {
     /// Title, summary, metadata, owner or status changed.
     #[n(1)]
     ConversationUpdated {
-        /// Its owner now.
+        /// The owner after the change.
         #[n(0)]
         owner: Option<String>,
-        /// The details now.
+        /// Title, summary and metadata after the change.
         #[n(1)]
         details: Details,
         /// It was opened again.
         #[n(2)]
         reopened: bool,
     },
-    /// It was closed.
+    /// The conversation was closed.
     #[n(2)]
     ConversationClosed,
     /// A message was accepted.
@@ -128,7 +128,7 @@ pub enum Event {
         /// The message.
         #[n(0)]
         message: MessageId,
-        /// Its deadline.
+        /// From this time on no answer is accepted.
         #[n(1)]
         expires_at: Millis,
         /// Its type. `None` where an earlier version logged the request.
@@ -226,7 +226,7 @@ pub enum Event {
     /// The earliest deadline was handled; a mark.
     #[n(13)]
     DeadlineMoved {
-        /// The next one.
+        /// The next deadline; `None`: no review is pending.
         #[n(0)]
         next: Option<Millis>,
     },
@@ -253,7 +253,7 @@ pub enum Event {
     /// The outbox changed; a mark.
     #[n(18)]
     OutboxMoved {
-        /// The outbox now.
+        /// The outbox after the change.
         #[n(0)]
         outbox: Option<Outbox>,
     },

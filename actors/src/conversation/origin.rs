@@ -11,7 +11,7 @@ pub enum Origin {
     /// It is a human channel's.
     #[n(0)]
     Human {
-        /// The channel.
+        /// The id of the channel.
         #[n(0)]
         channel: String,
     },

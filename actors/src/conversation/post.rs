@@ -65,7 +65,7 @@ pub struct Post {
 pub struct Posted {
     /// The messages, in order.
     pub messages: Vec<Message>,
-    /// The requested turn.
+    /// The turn that the request asked for, in its state after the commit; `None`: it asked for none.
     pub turn: Option<Box<Turn>>,
 }
 
@@ -245,7 +245,7 @@ fn joinable<'a>(state: &'a State, request: &TurnRequest) -> Option<&'a Turn> {
 enum Scheduling {
     /// It begins now.
     Start,
-    /// It waits.
+    /// It is queued after the other waiting turns.
     Wait,
     /// A waiting turn takes the message.
     Join,

@@ -91,7 +91,7 @@ fn give_up(at: Millis, seq: u64, error: &StoreError, writing: &mut Writing<'_>) 
 
 /// A review that a message requests.
 pub(super) struct RequestedReview {
-    /// The message.
+    /// The message that requests it.
     pub(super) message: MessageId,
     /// The question, its deadline, and who may answer.
     pub(super) review: Review,
@@ -207,9 +207,9 @@ pub struct Response {
     pub response: Json,
     /// The form that is compared with other votes' answers; without it, the text is compared.
     pub alike: Option<ComparableResponse>,
-    /// Feedback on it.
+    /// What the principal writes about the answer.
     pub feedback: Option<String>,
-    /// The principal.
+    /// The principal that answers.
     pub principal: Principal,
 }
 

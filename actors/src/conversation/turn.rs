@@ -45,7 +45,7 @@ pub struct AttemptId {
 /// An agent is to take a turn.
 #[derive(Clone, Debug)]
 pub struct StartTurn {
-    /// The agent.
+    /// The id of the agent.
     pub agent: String,
     /// The idempotency key of the request.
     pub key: Option<KeyHash>,
@@ -54,7 +54,7 @@ pub struct StartTurn {
 /// A failed turn is to be tried again.
 #[derive(Clone, Debug)]
 pub struct RetryTurn {
-    /// Its number.
+    /// The number of the turn.
     pub number: u64,
     /// The agent that answers from now on; `None`: unchanged.
     pub agent: Option<String>,
@@ -63,14 +63,14 @@ pub struct RetryTurn {
 /// A turn is to be stopped.
 #[derive(Clone, Copy, Debug)]
 pub struct CancelTurn {
-    /// Its number.
+    /// The number of the turn.
     pub number: u64,
 }
 
 /// How an attempt ended.
 #[derive(Clone, Debug)]
 pub struct Finish {
-    /// The attempt.
+    /// The attempt that has ended.
     pub attempt: Attempt,
     /// The replies and their usage, or why there are none.
     pub outcome: Result<Completed, Failure>,
@@ -148,7 +148,7 @@ fn enqueue(state: &State, turn: Turn, writing: &mut Writing<'_>) -> Turn {
     }
 }
 
-/// A stored turn.
+/// The stored turn with this number, running or not.
 fn stored(number: u64, reads: &ReadSet) -> Result<Turn, Halt> {
     Ok(reads.stored(TURNS, number_key(number))?.ok_or(Rejection::TurnNotFound)?)
 }

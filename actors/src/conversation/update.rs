@@ -14,13 +14,13 @@ use crate::tables::DETAILS;
 /// Texts about a conversation; a row of its own, so that they do not burden every decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Details {
-    /// Its title.
+    /// The title that its client has given it.
     #[n(0)]
     pub title: Option<String>,
-    /// Its summary.
+    /// The summary that its client has given it.
     #[n(1)]
     pub summary: Option<String>,
-    /// The client's own object.
+    /// The metadata, an object of the client's own.
     #[n(2)]
     pub metadata: Option<Json>,
 }
@@ -46,13 +46,13 @@ impl Details {
 /// A change of a conversation's texts, owner and status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Update {
-    /// The title.
+    /// The change of the title.
     pub title: Patch<String>,
-    /// The summary.
+    /// The change of the summary.
     pub summary: Patch<String>,
-    /// The metadata, replaced as one value.
+    /// The change of the metadata, which is replaced as one value.
     pub metadata: Patch<Json>,
-    /// The owner.
+    /// The change of the owner.
     pub owner: Patch<String>,
     /// The status: `true` closes it, `false` opens it; `None`: unchanged.
     pub closed: Option<bool>,

@@ -32,7 +32,7 @@ use crate::tasks::single_flight::SingleFlight;
 use crate::trace::TraceContext;
 use crate::usage;
 
-/// Messages read together.
+/// Messages that one read and one report cover.
 const MESSAGES_PER_READ: u64 = 64;
 /// How long a model may take.
 const MODEL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -203,7 +203,7 @@ async fn draw(
 
 /// The messages of a range that request memories.
 struct MessagesToDraw {
-    /// Their current form.
+    /// The messages with their newest text.
     messages: Vec<Message>,
     /// The trace of the newest one's request.
     trace: Option<TraceContext>,

@@ -29,9 +29,9 @@ pub enum Edit {
 /// Memories are to be created, changed and forgotten.
 #[derive(Clone, Debug)]
 pub struct Remember {
-    /// The subject.
+    /// The contact or owner that the memories are about.
     pub subject: Subject,
-    /// The edits.
+    /// The edits, in the order in which they apply.
     pub edits: Vec<Edit>,
     /// The message that they come from.
     pub source: Option<MessageId>,
@@ -40,7 +40,7 @@ pub struct Remember {
 /// All memories are to be forgotten, some at a time; repeat until none is left.
 #[derive(Clone, Debug)]
 pub struct ForgetAll {
-    /// The subject.
+    /// The contact or owner that the memories are about.
     pub subject: Subject,
     /// Whether new memories are barred from then on.
     pub for_good: bool,
@@ -77,7 +77,7 @@ pub enum Outcome {
     Created(Memory),
     /// This memory has another text now.
     Updated(Memory),
-    /// This memory existed.
+    /// This memory existed, and is not changed.
     Known(Memory),
     /// The memory with this number is forgotten, or did not exist.
     Forgotten(u64),

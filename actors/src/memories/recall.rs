@@ -47,7 +47,7 @@ pub trait Embeddings: Send + Sync + 'static {
 /// A memory, for an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remembered {
-    /// Its text.
+    /// The fact, in words.
     pub text: String,
     /// When it got this text.
     pub at: Millis,

@@ -8,7 +8,6 @@ use tokio::time::Instant;
 use super::attempt_telemetry::AttemptTelemetry;
 use super::context::Context;
 use crate::agent::{Agent, ModelOutput};
-use crate::conversation::turn::calls;
 use crate::conversation::{Completed, Conversation, Event, Failure, Finish, Turn};
 use crate::deltas::DeltaSink;
 use crate::directory::{Answer, CommandContext, Refusal};
@@ -148,9 +147,8 @@ async fn run_to_outcome(
 impl Attempt<'_> {
     /// Rounds of a model and its tools, up to the outcome.
     async fn finish(&mut self) -> Result<Finish, Lost> {
-        if self.turn.open_calls.is_some() && !self.resume_calls().await? {
-            let outcome = Err(calls::unreadable_failure());
-            return Ok(Finish { attempt: self.turn.current(), outcome, branch: None });
+        if self.turn.open_calls.is_some() {
+            self.resume_calls().await?;
         }
         loop {
             let read = || Context::read(self.node, self.entity, &self.turn, self.began);

@@ -72,7 +72,7 @@ pub struct Claim {
     /// Which claim of this key it is, from 1.
     #[n(0)]
     pub number: u64,
-    /// The request.
+    /// The fingerprint of the request.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub fingerprint: [u8; 16],
     /// The entity of its effect.
@@ -83,9 +83,9 @@ pub struct Claim {
 /// A request that wants to hold a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claiming {
-    /// The key.
+    /// The hash of the key.
     pub key: KeyHash,
-    /// The request.
+    /// The fingerprint of the request.
     pub fingerprint: [u8; 16],
     /// The entity of its effect.
     pub target: EntityKey,

@@ -54,7 +54,7 @@ pub struct Call {
     /// Its id: visible ASCII, unique in the conversation.
     #[n(0)]
     pub id: String,
-    /// The tool.
+    /// The name of the tool.
     #[n(1)]
     pub name: String,
     /// The question, if it asks people.
@@ -93,11 +93,11 @@ pub struct Calls {
 /// A model has called tools.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// The attempt.
+    /// The attempt whose model has called them.
     pub attempt: Attempt,
     /// The assistant's message with its calls.
     pub message: Arc<Content>,
-    /// The calls.
+    /// The calls, in the model's order.
     pub calls: Vec<Call>,
     /// The parent of the message, if the conversation is a tree.
     pub branch: Option<MessageId>,
@@ -108,11 +108,11 @@ pub struct Step {
 /// Results of calls, and reviews that other calls have become.
 #[derive(Clone, Debug)]
 pub struct CallResults {
-    /// The attempt.
+    /// The attempt that has made the calls.
     pub attempt: Attempt,
-    /// Results by call.
+    /// The results, each with the id of its call.
     pub results: Vec<(String, String)>,
-    /// Reviews by call.
+    /// The reviews, each with the id of the call that waits for it.
     pub waits: Vec<(String, Wait)>,
     /// The attempt is lost before every call had a result or a review. The calls reported here must not be run again.
     pub is_lost: bool,
@@ -121,9 +121,9 @@ pub struct CallResults {
 /// The outcome of a review that a call waits for.
 #[derive(Clone, Debug)]
 pub struct EndWait {
-    /// The turn.
+    /// The number of the turn.
     pub number: u64,
-    /// The call.
+    /// The id of the call.
     pub call: String,
     /// The outcome as the call's result.
     pub result: String,
@@ -347,7 +347,7 @@ pub(in crate::conversation) fn keep_waiting(state: &State, number: u64, mut writ
 }
 
 /// The failure of a turn whose calls cannot be read.
-pub(crate) fn unreadable_failure() -> Failure {
+pub(super) fn unreadable_failure() -> Failure {
     let detail = "the turn's tool calls are damaged and cannot be read".to_owned();
     Failure { code: "calls_unreadable".to_owned(), detail }
 }

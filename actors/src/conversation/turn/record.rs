@@ -51,7 +51,7 @@ pub struct Usage {
     /// Thousandths of a credit.
     #[n(2)]
     pub millicredits: u64,
-    /// The model.
+    /// The name of the model.
     #[n(3)]
     pub model: String,
 }
@@ -94,7 +94,7 @@ pub struct Turn {
     /// Sequence of the newest message that it answers.
     #[n(2)]
     pub trigger: Option<u64>,
-    /// Its status.
+    /// Where it is between its request and its end.
     #[n(3)]
     pub status: TurnStatus,
     /// Which attempt, from 1; 0 before the first.
@@ -103,7 +103,7 @@ pub struct Turn {
     /// When the attempt began.
     #[n(5)]
     pub started_at: Option<Millis>,
-    /// When it ended.
+    /// When it was completed, failed or was cancelled.
     #[n(6)]
     pub ended_at: Option<Millis>,
     /// The sequences of its replies.
@@ -112,7 +112,7 @@ pub struct Turn {
     /// The usage of all its model calls.
     #[n(8)]
     pub usage: Option<Usage>,
-    /// Why it failed.
+    /// Why it failed; `None` if it has not.
     #[n(9)]
     pub failure: Option<Failure>,
     /// How many rounds of tool calls it has had since it was requested, or retried.
@@ -280,7 +280,7 @@ impl Turn {
         matches!(self.status, TurnStatus::Completed | TurnStatus::Failed | TurnStatus::Cancelled)
     }
 
-    /// Its newest attempt.
+    /// Its newest attempt, by the turn's number.
     pub(crate) fn current(&self) -> Attempt {
         Attempt { number: self.id.number, attempt: self.attempt }
     }
@@ -304,7 +304,7 @@ impl Turn {
         self.status == TurnStatus::Running && self.started_at.is_some_and(|at| at > now)
     }
 
-    /// Its row.
+    /// The write of its row.
     pub(in crate::conversation) fn row(&self) -> RowWrite {
         RowWrite::put(TURNS, number_key(self.id.number), codec::encode(self))
     }

@@ -90,21 +90,17 @@ impl Attempt<'_> {
         (invocation, span)
     }
 
-    /// Resumes the questions to people of a lost attempt: those that were not raised yet are raised now. Returns
-    /// whether the calls can be read.
-    pub(super) async fn resume_calls(&mut self) -> Result<bool, Lost> {
+    /// Resumes the questions to people of a lost attempt: those that were not raised yet are raised now.
+    pub(super) async fn resume_calls(&mut self) -> Result<(), Lost> {
         let number = self.turn.id.number;
-        let calls = match retry_transient(COMMAND_RETRY_TIMEOUT, || self.node.calls(self.entity, number)).await {
-            Err(error) if !error.is_transient() => return Ok(false),
-            calls => calls?,
-        };
+        // Damaged ones are an error here: the alarm ends their turn.
+        let calls = retry_transient(COMMAND_RETRY_TIMEOUT, || self.node.calls(self.entity, number)).await?;
         let open = calls.calls.into_iter().filter(|call| !call.answered);
         let asks = open.filter_map(|call| {
             let span = attempt_telemetry::tool(self.node, &call.name, call.public_id(), self.trace);
             Some(DueCall { plan: Plan::Ask(Box::new(call.ask?)), id: call.id, span })
         });
-        self.make_calls(asks.collect()).await?;
-        Ok(true)
+        self.make_calls(asks.collect()).await
     }
 
     /// Makes recorded calls concurrently, and records their results.
