@@ -20,10 +20,14 @@ use crate::conversation::{Accepted, Conversation, Event, Reply, State, Usage, nu
 use crate::id::MessageId;
 use crate::limits;
 use crate::machine::{Decision, DecisionContext, Need, ReadSet, Undecided};
-use crate::message::{Content, Json, Sender, SenderKind, role};
+use crate::message::Content;
 use crate::store::{RowWrite, StoreError};
 use crate::tables::CALLS;
 use crate::tool::Ask;
+
+mod answering;
+
+use answering::Answering;
 
 /// The result of a call that was lost with its process: whether it had an effect is unknown.
 const INTERRUPTED: &str =
@@ -183,63 +187,6 @@ impl Calls {
 pub(in crate::conversation) fn needs(state: Option<&State>) -> Vec<Need> {
     let running = state.and_then(|state| state.running.as_ref()).filter(|turn| turn.open_calls.is_some());
     running.map(|turn| Need::Row(CALLS, number_key(turn.id.number))).into_iter().collect()
-}
-
-/// Writes the effects of results: tool messages, and the new row and turn.
-struct Answering<'w, 'a> {
-    state: &'w State,
-    turn: Turn,
-    calls: Calls,
-    writing: &'w mut Writing<'a>,
-}
-
-impl<'w, 'a> Answering<'w, 'a> {
-    fn of(state: &'w State, turn: &Turn, calls: Calls, writing: &'w mut Writing<'a>) -> Self {
-        Self { state, turn: turn.clone(), calls, writing }
-    }
-
-    /// Gives the call its result, unless it has one.
-    fn answer(&mut self, id: &str, result: &str) {
-        let Some(call) = self.calls.calls.iter_mut().find(|call| call.id == id && !call.answered) else { return };
-        call.answered = true;
-        let sender = Sender { kind: SenderKind::Agent, id: call.name.clone() };
-        // Ids are visible ASCII, of which JSON escapes these two.
-        let public_id = call.public_id().replace('\\', r"\\").replace('"', r#"\""#);
-        let metadata = Json::from_checked(format!(r#"{{"tool_call_id":"{public_id}"}}"#));
-        let content = Content { metadata: Some(metadata), ..Content::text(role::TOOL, sender, cut(result)) };
-        let parent = self.calls.branch;
-        let seq = self.writing.event(Event::MessageCreated(Accepted {
-            conversation: self.state.id,
-            content: Arc::new(content),
-            parent,
-            owner: self.state.owner.clone(),
-            turn: Some(self.turn.id),
-        }));
-        self.calls.branch = parent.map(|_| MessageId::new(self.writing.context.now, self.state.id.address, seq));
-    }
-
-    /// Gives this result to every call that has none and matches `which`.
-    fn answer_all(&mut self, result: &str, which: impl Fn(&Call) -> bool) {
-        let open: Vec<String> =
-            self.calls.calls.iter().filter(|call| !call.answered && which(call)).map(|call| call.id.clone()).collect();
-        open.iter().for_each(|id| self.answer(id, result));
-    }
-
-    /// Updates the row of the calls, and the turn's number of open ones.
-    fn settle(&mut self) {
-        if self.turn.open_calls.is_some() {
-            self.turn.open_calls = Some(self.calls.open()).filter(|open| *open > 0);
-            self.writing.row(self.calls.row(self.turn.id.number));
-        }
-    }
-}
-
-/// At most [`limits::RESULT_BYTES`] of a result.
-fn cut(result: &str) -> String {
-    if result.len() <= limits::RESULT_BYTES {
-        return result.to_owned();
-    }
-    format!("{}…", &result[..result.floor_char_boundary(limits::RESULT_BYTES)])
 }
 
 /// A model has called tools: the calls are recorded, once.
