@@ -73,7 +73,7 @@ impl Effects for Conversation {
         node.turns.recent.forget(entity);
         if let Some(state) = state {
             node.turns.stop_others(entity, state.running.as_ref());
-            lost_turn::look_after(node, entity, state);
+            lost_turn::check(node, entity, state);
         }
     }
 
@@ -82,6 +82,6 @@ impl Effects for Conversation {
         if node.store.is_shared() {
             node.turns.stop_others(entity, state.running.as_ref());
         }
-        lost_turn::look_after(node, entity, state);
+        lost_turn::check(node, entity, state);
     }
 }

@@ -1,5 +1,5 @@
 //! A turn that was lost with its process while the clock was ahead: its alarm follows the time of its start, which the
-//! clock may reach again only in hours. So whoever loads the conversation looks after it.
+//! clock may reach again only in hours. So the process that loads the conversation checks it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,20 +11,20 @@ use crate::id::EntityKey;
 use crate::node::Node;
 use crate::tasks::retry_command::retry_command;
 
-/// The pause before each look.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// The number of looks: until a process that is gone is known to be gone.
-const MAX_LOOKS: u32 = 20;
+/// The pause before each check.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The number of checks: by the last one it is known whether the turn's process has ended.
+const MAX_CHECKS: u32 = 20;
 
 /// Starts the running turn again if it began later than the clock shows, and is at work nowhere.
-pub(super) fn look_after(node: &Arc<Node>, entity: EntityKey, state: &State) {
+pub(super) fn check(node: &Arc<Node>, entity: EntityKey, state: &State) {
     let now = node.now();
     let ahead = state.running.as_ref().filter(|turn| turn.is_ahead_of(now) && !node.turns.is_alive(entity, turn));
     let Some(turn) = ahead.cloned() else { return };
     let node = Arc::clone(node);
     tokio::spawn(async move {
-        for _ in 0..MAX_LOOKS {
-            if node.stopping.run_until_cancelled(sleep(LOOK_INTERVAL)).await.is_none() {
+        for _ in 0..MAX_CHECKS {
+            if node.stopping.run_until_cancelled(sleep(CHECK_INTERVAL)).await.is_none() {
                 return;
             }
             if !node.is_at_work(entity, &turn) {
