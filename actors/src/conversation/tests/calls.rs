@@ -319,8 +319,9 @@ fn a_lost_turn_whose_calls_are_damaged_keeps_no_review_from_expiring() {
 
 #[test]
 fn a_turn_whose_calls_cannot_be_read_fails_at_any_command_that_needs_them() {
+    type Begun = fn() -> Sim<Conversation>;
     let lost = Some(Attempt { number: 1, attempt: 1 });
-    let commands: [(fn() -> Sim<Conversation>, Command); 5] = [
+    let commands: [(Begun, Command); 5] = [
         (called, step(1, vec![call("a", None)])),
         (called, answers(1, &["a"], &["b"])),
         (called, end_wait("b")),
