@@ -27,6 +27,7 @@ pub mod tls;
 pub mod tools;
 pub mod trace_context;
 pub mod transfer;
+pub mod validation;
 pub mod webhooks;
 pub mod wire;
 

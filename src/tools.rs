@@ -18,6 +18,7 @@ use crate::json::Object;
 use crate::json::report::Report;
 use crate::models::{attached, pairing};
 use crate::problem::Fault;
+use crate::validation;
 use crate::wire::json_view::{Raw, review_status};
 use crate::wire::time::Time;
 
@@ -144,6 +145,9 @@ impl Tools for AgentTools {
             SEARCH_MEMORIES => memories::plan(arguments, &mut report),
             _ => return self.declared(invocation),
         };
+        if let Err(problem) = validation::run_deferred_here(&mut report) {
+            return Plan::Answer(refusal(problem.code, &problem.detail, &[]));
+        }
         report.faults.append(&mut report.late);
         let refused =
             || refusal("invalid_arguments", "the arguments do not match the tool's parameters", &report.faults);

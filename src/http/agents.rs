@@ -17,6 +17,7 @@ use super::caller::Admin;
 use super::resource::{self, Change, Resource};
 use crate::app::App;
 use crate::problem::Problem;
+use crate::validation;
 
 mod builtin;
 mod read;
@@ -61,6 +62,7 @@ pub(super) async fn create(Allowed { call, body, .. }: Allowed<Admin, JsonBytes>
     let mut incoming = call.read(&body)?;
     let command_context = incoming.command_context();
     let (id, agent) = read::new_agent(&mut incoming, &|ip| call.app.egress_allow().contains(ip));
+    validation::run_deferred(&mut incoming.report, call.caller.address).await?;
     let ignored = incoming.report.check()?;
     let now = call.app.now();
     let id = id.unwrap_or_else(|| resource::new_id(&call.app, AgentId::new));
@@ -82,6 +84,7 @@ pub(super) async fn update(
         let before = resource::find::<Agent>(&call.app, registry, &id).await?;
         let stored = before.as_ref().map(|before| &before.value);
         let mut agent = read::changed_agent(stored, &mut incoming, &|ip| call.app.egress_allow().contains(ip));
+        validation::run_deferred(&mut incoming.report, call.caller.address).await?;
         let ignored = incoming.report.check()?;
         let before = before.ok_or_else(agent_not_found)?;
         if agent != before.value {

@@ -1,7 +1,11 @@
 //! The result of reading a body: faults, and unknown members.
 
+use std::fmt;
+use std::sync::Arc;
+
 use crate::json::path::Path;
 use crate::problem::{Fault, MAX_FAULTS, Problem};
+use crate::validation;
 
 /// Unknown members named at once.
 pub const MAX_IGNORED: usize = 64;
@@ -16,7 +20,26 @@ pub struct Report {
     pub late: Vec<Fault>,
     /// Unknown members, as `foo` or `review.bar`.
     pub ignored: Vec<String>,
+    deferred: Vec<DeferredCheck>,
     strict: bool,
+}
+
+/// A check that takes too long where bodies are read.
+#[derive(Clone)]
+pub struct DeferredCheck(Arc<dyn Fn() -> Option<Fault> + Send + Sync>);
+
+impl DeferredCheck {
+    /// The fault that it finds.
+    #[must_use]
+    pub fn fault(&self) -> Option<Fault> {
+        self.0()
+    }
+}
+
+impl fmt::Debug for DeferredCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeferredCheck").finish_non_exhaustive()
+    }
 }
 
 impl Report {
@@ -31,6 +54,25 @@ impl Report {
         if self.faults.len() < MAX_FAULTS {
             self.faults.push(Fault::new(path.pointer(), code, message));
         }
+    }
+
+    /// Adds a fault that was found elsewhere.
+    pub fn push(&mut self, fault: Fault) {
+        if self.faults.len() < MAX_FAULTS {
+            self.faults.push(fault);
+        }
+    }
+
+    /// Adds a check that takes too long where bodies are read. [`validation::run_deferred`] makes it, else
+    /// [`Report::refuse`].
+    pub fn defer(&mut self, check: impl Fn() -> Option<Fault> + Send + Sync + 'static) {
+        self.deferred.push(DeferredCheck(Arc::new(check)));
+    }
+
+    /// The deferred checks, which the caller makes.
+    #[must_use]
+    pub fn take_deferred(&mut self) -> Vec<DeferredCheck> {
+        std::mem::take(&mut self.deferred)
     }
 
     /// Adds a fault at a member whose name the client chose.
@@ -87,7 +129,7 @@ impl Report {
     /// The ignored members, if the data has no faults: for requests whose data does not depend on time.
     ///
     /// # Errors
-    /// 400 with all faults.
+    /// 400 with all faults; 503 if it cannot be checked now.
     pub fn check(mut self) -> Result<Vec<String>, Problem> {
         self.refuse()?;
         self.refuse_late()?;
@@ -97,8 +139,10 @@ impl Report {
     /// Refuses data that was wrong from the start: checked before the idempotency key is looked up.
     ///
     /// # Errors
-    /// 400 with all faults, including those that depend on time, if there is one that does not.
+    /// 400 with all faults, including those that depend on time, if there is one that does not; 503 if it cannot be
+    /// checked now.
     pub fn refuse(&mut self) -> Result<(), Problem> {
+        validation::run_deferred_here(self)?;
         if self.faults.is_empty() {
             return Ok(());
         }

@@ -12,8 +12,8 @@ use serde_json::value::RawValue;
 use crate::json::fields::{Fields, Length, Value};
 use crate::json::report::Report;
 use crate::json::{self, Member, Object};
+use crate::wire::channel_message::payload::usable_schema;
 use crate::wire::channel_message::review::{Headers, headers};
-use crate::wire::channel_message::schema;
 use crate::wire::url::{self, Allow};
 
 /// The longest description, in characters; it is part of every prompt.
@@ -166,9 +166,7 @@ fn parameters(value: &Value<'_>, report: &mut Report) {
     if !value.is_object() {
         return value.wrong_type(report, "an object");
     }
-    if let Err(why) = schema::check(value.raw.get()) {
-        report.fault(&value.path, "invalid_schema", format!("is not a usable JSON Schema (2020-12): {why}"));
-    }
+    usable_schema(value, report);
 }
 
 /// The tools as clients see them: without the values of headers, which are secrets, and without members that

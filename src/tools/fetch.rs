@@ -15,7 +15,8 @@ use super::{MAX_FAULTS, refusal, written};
 use crate::egress::{Egress, Fault, Outgoing, Reply};
 use crate::problem::Fault as DataFault;
 use crate::trace_context::{RequestTrace, TRACEPARENT};
-use crate::wire::channel_message::schema;
+use crate::validation::{self, Progress};
+use crate::wire::channel_message::schema::{PlannedValidation, Schema, ValidationResult, Violation};
 
 /// A call that was answered without success.
 #[derive(Serialize)]
@@ -32,12 +33,9 @@ pub(super) fn plan(egress: Egress, tool: Definition, url: String, arguments: Val
     Plan::Fetch(Box::pin(async move {
         // A client's schema may take a while, so it runs on another thread.
         let parameters = tool.parameters.clone();
-        let checking = tokio::task::spawn_blocking(move || {
-            let faults = parameters.map(|schema| faults(&schema, &arguments)).unwrap_or_default();
-            (faults, arguments)
-        });
-        let Ok((faults, arguments)) = checking.await else {
-            return refused("invalid_arguments", "the arguments cannot be checked", &[]);
+        let (faults, arguments) = match validation::run(workspace, move || validate(parameters, arguments)).await {
+            Ok(validated) => validated,
+            Err(problem) => return refused(problem.code, &problem.detail, &[]),
         };
         if !faults.is_empty() {
             return refused("invalid_arguments", "the arguments do not match the tool's parameters", &faults);
@@ -46,15 +44,28 @@ pub(super) fn plan(egress: Egress, tool: Definition, url: String, arguments: Val
     }))
 }
 
-/// The faults of the arguments.
-fn faults(schema: &Value, arguments: &Value) -> Vec<DataFault> {
-    let Ok(validator) = schema::compile(schema) else {
-        return vec![DataFault::new("", "invalid_schema", "the tool's parameters cannot be read")];
+/// The faults of the arguments, and the arguments. Validation is deferred if it is not quick.
+fn validate(parameters: Option<Value>, arguments: Value) -> Progress<(Vec<DataFault>, Value)> {
+    let Some(schema) = parameters else { return Progress::Done((Vec::new(), arguments)) };
+    let Ok(schema) = Schema::stored(schema) else {
+        return Progress::Done((faults(ValidationResult::UnusableSchema), arguments));
     };
-    let fault = |error: jsonschema::ValidationError<'_>| {
-        DataFault::new(error.instance_path().to_string(), "invalid_request", error.to_string())
+    let validation = PlannedValidation::new(schema, &arguments);
+    let is_quick = validation.is_quick();
+    let validate = move || (faults(validation.run(&arguments, MAX_FAULTS)), arguments);
+    if is_quick { Progress::Done(validate()) } else { Progress::Deferred(Box::new(validate)) }
+}
+
+fn faults(run: ValidationResult) -> Vec<DataFault> {
+    let to_fault = |found: Violation| DataFault::new(found.pointer, "invalid_request", found.message);
+    let (code, message) = match run {
+        ValidationResult::Valid => return Vec::new(),
+        ValidationResult::Invalid(found) => return found.into_iter().map(to_fault).collect(),
+        ValidationResult::InvalidUnlisted => ("invalid_request", "they are too long for the differences to be listed"),
+        ValidationResult::TooExpensive => ("too_large", "they are too long to be validated"),
+        ValidationResult::UnusableSchema => ("invalid_schema", "the tool's parameters cannot be read"),
     };
-    validator.iter_errors(arguments).take(MAX_FAULTS).map(fault).collect()
+    vec![DataFault::new("", code, message)]
 }
 
 /// The tool's own headers, and those by which a repetition of the same call is recognised.
@@ -161,7 +172,10 @@ mod tests {
     #[test]
     fn arguments_that_violate_the_schema_are_named_with_their_pointers() {
         let schema = json!({"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}, "n": {"maximum": 3}}});
-        let of = |arguments: Value| faults(&schema, &arguments).into_iter().map(|f| f.pointer).collect::<Vec<_>>();
+        let of = |arguments: Value| {
+            let Progress::Done((faults, _)) = validate(Some(schema.clone()), arguments) else { panic!("it is quick") };
+            faults.into_iter().map(|fault| fault.pointer).collect::<Vec<_>>()
+        };
         assert_eq!(of(json!({"id": "a", "n": 3})), Vec::<String>::new());
         assert_eq!(of(json!({"id": 1, "n": 4})), ["/id", "/n"]);
         assert_eq!(of(json!({})), [""]);

@@ -14,30 +14,35 @@ use crate::json::path::escape;
 use crate::json::raw;
 use crate::problem::Fault;
 use crate::problem::MAX_FAULTS;
-use crate::wire::channel_message::schema;
+use crate::validation::Progress;
+use crate::wire::channel_message::schema::{PlannedValidation, Schema, ValidationResult, Violation};
 
 /// The member of a payload with a client's own schema for answers.
 pub const RESPONSE_SCHEMA: &str = "responseSchema";
-/// About how many characters of a client's own text a fault quotes: the allowed answers, or a message of its schema.
+/// About how many characters of a client's own text a fault quotes: the allowed answers.
 const MESSAGE_CHARS: usize = 500;
 
 /// The options of an approval whose payload names none.
 const APPROVAL_OPTIONS: [&str; 2] = ["approve", "reject"];
 
-/// Every fault of `response` as an answer to `review`; none if it fits. `text` is its JSON text.
+/// Every fault of `response` as an answer to `review`; none if it fits. `text` is its JSON text. Validation against the
+/// client's own schema is deferred if it is not quick.
 #[must_use]
-pub fn faults(review: &Review, response: &Value, text: &Json) -> Vec<Fault> {
+pub fn faults(review: &Review, response: Value, text: &Json) -> Progress<Vec<Fault>> {
     // Parsers read either one of duplicate members, so two readers of the response could disagree.
-    if raw::members(text.as_str()) != members(response) {
-        return vec![fault("/response", "contains a JSON object with a duplicate member")];
+    if raw::members(text.as_str()) != members(&response) {
+        return Progress::Done(vec![fault("/response", "contains a JSON object with a duplicate member")]);
     }
     let payload = review.payload.as_ref().map(|json| serde_json::from_str::<Map<String, Value>>(json.as_str()));
     // No answer can be compared with an unreadable payload.
     let Ok(payload) = payload.transpose() else {
-        return vec![fault("/response", "the review's payload is malformed, so no response can be validated")];
+        let message = "the review's payload is malformed, so no response can be validated";
+        return Progress::Done(vec![fault("/response", message)]);
     };
-    let payload = payload.unwrap_or_default();
-    let Some(given) = response.as_object() else { return vec![fault("/response", "must be an object")] };
+    let mut payload = payload.unwrap_or_default();
+    let Some(given) = response.as_object() else {
+        return Progress::Done(vec![fault("/response", "must be an object")]);
+    };
     let mut faults = match review.kind.as_str() {
         "approval" => approval(&payload, given),
         "selection" => selection(&payload, given),
@@ -46,10 +51,22 @@ pub fn faults(review: &Review, response: &Value, text: &Json) -> Vec<Fault> {
         _ => Vec::new(),
     };
     // As everywhere, `null` counts as absent.
-    if let Some(schema) = payload.get(RESPONSE_SCHEMA).filter(|schema| !schema.is_null()) {
-        faults.extend(by_schema(schema, response));
-    }
-    faults
+    let Some(schema) = payload.remove(RESPONSE_SCHEMA).filter(|schema| !schema.is_null()) else {
+        return Progress::Done(faults);
+    };
+    // It was compiled when the review was requested, so it compiles again; an answer that could not be compared with it
+    // must not count.
+    let Ok(schema) = Schema::stored(schema) else {
+        faults.push(unusable_schema());
+        return Progress::Done(faults);
+    };
+    let validation = PlannedValidation::new(schema, &response);
+    let is_quick = validation.is_quick();
+    let validate = move || {
+        faults.extend(by_schema(&validation, &response));
+        faults
+    };
+    if is_quick { Progress::Done(validate()) } else { Progress::Deferred(Box::new(validate)) }
 }
 
 /// The decision in a valid response, by which votes of a quorum are compared: an approval's option without its comment,
@@ -226,15 +243,23 @@ fn text_input(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<F
     faults
 }
 
-/// Faults by the client's own schema. It was compiled when the review was requested, so it compiles again; an answer
-/// that could not be compared with it must not count.
-fn by_schema(schema: &Value, response: &Value) -> Vec<Fault> {
-    let Ok(validator) = schema::compile(schema) else {
-        return vec![fault("/response", "the review's responseSchema is not usable, so no response can be validated")];
+/// Faults by the client's own schema.
+fn by_schema(validation: &PlannedValidation, response: &Value) -> Vec<Fault> {
+    let to_fault = |found: Violation| fault(format!("/response{}", found.pointer), found.message);
+    let message = match validation.run(response, MAX_FAULTS) {
+        ValidationResult::Valid => return Vec::new(),
+        ValidationResult::Invalid(found) => return found.into_iter().map(to_fault).collect(),
+        ValidationResult::UnusableSchema => return vec![unusable_schema()],
+        ValidationResult::InvalidUnlisted => {
+            "does not match the review's responseSchema; it is too long for the differences to be listed"
+        }
+        ValidationResult::TooExpensive => "is too long to be validated against the review's responseSchema",
     };
-    let faults = validator.iter_errors(response).take(MAX_FAULTS);
-    let shorten = |message: String| message.chars().take(MESSAGE_CHARS).collect::<String>();
-    faults.map(|error| fault(format!("/response{}", error.instance_path()), shorten(error.to_string()))).collect()
+    vec![fault("/response", message)]
+}
+
+fn unusable_schema() -> Fault {
+    fault("/response", "the review's responseSchema is not usable, so no response can be validated")
 }
 
 #[cfg(test)]
@@ -252,10 +277,22 @@ mod tests {
         let answers: Vec<_> = (0..5_000).map(|n| json!(format!("wrong-{n}"))).collect();
         let review = review("selection", Some(json!({"items": items})));
         let answer = json!({"selectedIds": answers});
-        let faults = faults(&review, &answer, &Json::from_checked(answer.to_string()));
+        let faults = all(&review, answer);
         assert_eq!(faults.len(), MAX_FAULTS);
         assert!(faults[0].message.starts_with("must be one of item-0, item-1, "), "{}", faults[0].message);
         assert!(faults[0].message.ends_with(" more") && faults[0].message.len() < MESSAGE_CHARS + 50);
+    }
+
+    fn finished(progress: Progress<Vec<Fault>>) -> Vec<Fault> {
+        match progress {
+            Progress::Done(faults) => faults,
+            Progress::Deferred(rest) => rest(),
+        }
+    }
+
+    fn all(review: &Review, response: Value) -> Vec<Fault> {
+        let text = Json::from_checked(response.to_string());
+        finished(faults(review, response, &text))
     }
 
     fn review(kind: &str, payload: Option<Value>) -> Review {
@@ -273,7 +310,7 @@ mod tests {
 
     fn pointers(kind: &str, payload: Value, response: Value) -> Vec<String> {
         let review = review(kind, Some(payload));
-        let faults = faults(&review, &response, &Json::from_checked(response.to_string()));
+        let faults = all(&review, response);
         assert!(faults.iter().all(|fault| fault.code == "invalid_response"));
         faults.into_iter().map(|fault| fault.pointer).collect()
     }
@@ -284,7 +321,8 @@ mod tests {
             ("approval", r#"{"selectedOption":"no","selectedOption":"approve"}"#),
             ("own", r#"{"a":{"b":[{"c":1,"\u0063":1}]}}"#),
         ] {
-            let faults = faults(&review(kind, None), &serde_json::from_str(text).unwrap(), &Json::from_checked(text));
+            let response = serde_json::from_str(text).unwrap();
+            let faults = finished(faults(&review(kind, None), response, &Json::from_checked(text)));
             assert_eq!(faults.len(), 1, "{text}");
             assert_eq!((faults[0].pointer.as_str(), faults[0].code), ("/response", "invalid_response"));
         }
@@ -377,6 +415,28 @@ mod tests {
         let payload = json!({"responseSchema": {"type": "object", "properties": {"score": {"maximum": 5}}}});
         assert!(pointers("rating", payload.clone(), json!({"score": 5})).is_empty());
         assert_eq!(pointers("rating", payload, json!({"score": 6})), ["/response/score"]);
+    }
+
+    /// Sixty types for each of 32,000 numbers would be so many differences that they fill the memory.
+    #[test]
+    fn an_answer_too_long_for_its_schema_is_refused_with_one_fault() {
+        let types = json!({"allOf": vec![json!({"type": "string"}); 60]});
+        let items = json!({"allOf": vec![json!({"$ref": "#/$defs/f"}); 60]});
+        let schema = json!({"$defs": {"f": types}, "properties": {"a": {"items": items}}});
+        let review = review("rating", Some(json!({"responseSchema": schema})));
+        for (zeros, message) in [(32_000, "is too long to be validated"), (200, "does not match")] {
+            let response = json!({"a": vec![0; zeros]});
+            let text = Json::from_checked(response.to_string());
+            let progress = faults(&review, response, &text);
+            assert!(matches!(progress, Progress::Deferred(_)), "{zeros}");
+            let faults = finished(progress);
+            assert_eq!((faults.len(), faults[0].pointer.as_str()), (1, "/response"));
+            assert!(faults[0].message.starts_with(message), "{}", faults[0].message);
+        }
+        let small = json!({"responseSchema": {"properties": {"score": {"maximum": 5}}}});
+        let response = json!({"score": 6});
+        let text = Json::from_checked(response.to_string());
+        assert!(matches!(faults(&self::review("rating", Some(small)), response, &text), Progress::Done(_)));
     }
 
     /// As many comparisons as one for each option and value would be seconds.

@@ -32,6 +32,59 @@ async fn a_schema_that_fans_out_by_references_is_refused() {
     assert_eq!(refused, ["invalid_schema /review/payload/responseSchema"]);
 }
 
+/// 8^14 compiled schemas: only the compiler would decode these references.
+#[tokio::test]
+async fn a_schema_whose_references_are_encoded_is_refused() {
+    let app = TestApp::new().await;
+    let level = |n: usize| json!({"allOf": vec![json!({"$ref": format!("#/%24defs/d{}", n + 1)}); 8]});
+    let mut defs: serde_json::Map<_, _> = (0..14).map(|n| (format!("d{n}"), level(n))).collect();
+    defs.insert("d14".to_owned(), json!({}));
+    let schema = json!({"$defs": defs, "$ref": "#/%24defs/d0", "unevaluatedProperties": false});
+    let refused = app.post(MESSAGES).json(with_schema(&schema)).await;
+    assert_eq!(refused.faults(), ["invalid_schema /review/payload/responseSchema"]);
+    let tools = json!({"tools": [{"name": "a", "parameters": schema}]});
+    let refused = app.patch("/api/v1/agents/echo").json(tools).await;
+    assert_eq!(refused.faults(), ["invalid_schema /tools/0/parameters"]);
+}
+
+/// It has more than is compiled where its request is read.
+#[tokio::test]
+async fn a_large_schema_is_checked_like_a_small_one() {
+    let app = TestApp::new().await;
+    let field = |kind: &str| json!({"type": kind, "pattern": "^[a-z]+$"});
+    let fields: serde_json::Map<_, _> = (0..60).map(|n| (format!("field{n}"), field("string"))).collect();
+    let schema = json!({"type": "object", "properties": fields, "additionalProperties": false});
+    let mut wrong = schema.clone();
+    wrong["properties"]["field7"] = field("text");
+    let refused = app.post(MESSAGES).json(with_schema(&wrong)).await;
+    assert_eq!(refused.faults(), ["invalid_schema /review/payload/responseSchema"]);
+    let tools = |parameters: &Value| json!({"tools": [{"name": "a", "parameters": parameters}]});
+    let refused = app.patch("/api/v1/agents/echo").json(tools(&wrong)).await;
+    assert_eq!(refused.faults(), ["invalid_schema /tools/0/parameters"]);
+    app.patch("/api/v1/agents/echo").json(tools(&schema)).await.expect(200);
+    let review = asked(&app, with_schema(&schema)["review"].clone()).await;
+    let answer = |response: Value| app.post(format!("{review}/respond")).json(json!({"response": response}));
+    let refused = answer(json!({"field1": "A", "field2": "b", "field3": 3})).await;
+    assert_eq!(refused.faults(), ["invalid_response /response/field1", "invalid_response /response/field3"]);
+    answer(json!({"field1": "a", "field59": "b"})).await.expect(200);
+}
+
+/// They would be 118 million differences, which the library lists before it shows the first.
+#[tokio::test]
+async fn an_answer_with_too_many_differences_is_refused_with_one_fault() {
+    let app = TestApp::new().await;
+    let types = json!({"allOf": vec![json!({"type": "string"}); 60]});
+    let items = json!({"allOf": vec![json!({"$ref": "#/$defs/f"}); 60]});
+    let schema = json!({"$defs": {"f": types}, "properties": {"a": {"items": items}}});
+    let review = asked(&app, with_schema(&schema)["review"].clone()).await;
+    for zeros in [200, 32_000] {
+        let refused = app.post(format!("{review}/respond")).json(json!({"response": {"a": vec![0; zeros]}})).await;
+        assert_eq!(refused.faults(), ["invalid_response /response"], "{zeros}");
+    }
+    let response = json!({"response": {"a": ["x"]}});
+    app.post(format!("{review}/respond")).json(response).await.expect(200);
+}
+
 #[tokio::test]
 async fn a_number_beyond_the_doubles_is_a_fault_of_the_answer() {
     let app = TestApp::new().await;

@@ -24,6 +24,7 @@ use crate::http::refusal::contended;
 use crate::http::refusal::conversation::rejected;
 use crate::json::path::Path;
 use crate::problem::Problem;
+use crate::validation;
 use crate::wire::channel_message::ChannelPost;
 use crate::wire::channel_message::view::channel_view;
 
@@ -36,6 +37,7 @@ pub(super) async fn post(unparsed: UnparsedMessage<'_>, path_channel: Option<&st
         |body, rules, report| ChannelPost::read(body, path_channel, rules, report),
         |post| post.client_id.as_deref(),
     );
+    validation::run_deferred(&mut request.report, request.call.caller.address).await?;
     let files = link::named(request.call, &post.attachment_ids).await?;
     let known = find_channel(request.call, &post.channel_id).await?;
     let place = |request: &MessageRequest<'_>| {

@@ -3,6 +3,7 @@
 use actors::conversation::review::Response as Given;
 use actors::conversation::{CancelReview, Conversation, Event, Rejection};
 use actors::directory::{Answer, CommandContext, Refusal};
+use actors::id::Address;
 use actors::key::Principal;
 use actors::message::{ComparableResponse, Json, Overlay, Review, ReviewState, ReviewStatus};
 use actors::requests::Request;
@@ -24,6 +25,7 @@ use crate::json::canonical::canonical;
 use crate::json::fields::{Fields, Length};
 use crate::json::report::Report;
 use crate::problem::{Fault, Problem};
+use crate::validation::{self, Progress};
 use crate::wire::bounds::ANSWER;
 use crate::wire::fingerprint;
 use crate::wire::review_response::{self, RESPONSE_SCHEMA, decision};
@@ -51,28 +53,31 @@ fn read_answer(fields: &mut Fields<'_>, report: &mut Report) -> (Option<Json>, O
 }
 
 /// Every fault of an answer to this review.
-fn faults_of(review: &Review, response: &Json) -> Vec<Fault> {
+fn faults_of(review: &Review, response: &Json) -> Progress<Vec<Fault>> {
     match serde_json::from_str(response.as_str()) {
-        Ok(value) => review_response::faults(review, &value, response),
+        Ok(value) => review_response::faults(review, value, response),
         // It is valid JSON, so only a number beyond the doubles is unreadable.
-        Err(error) => vec![Fault::new("/response", "invalid_response", format!("cannot be read: {error}"))],
+        Err(error) => {
+            let message = format!("cannot be read: {error}");
+            Progress::Done(vec![Fault::new("/response", "invalid_response", message)])
+        }
     }
 }
 
 /// Every fault of an answer. A client's own schema or a long answer may take a while to check, so that runs on another
 /// thread.
-async fn check_response(review: &Review, response: Json) -> Result<Vec<Fault>, Problem> {
+async fn check_response(workspace: Address, review: &Review, response: Json) -> Result<Vec<Fault>, Problem> {
     let is_short = |json: &Json| json.as_str().len() <= QUICK_BYTES;
     // A name may be written with escapes.
     let has_no_schema = |json: &Json| !json.as_str().contains(RESPONSE_SCHEMA) && !json.as_str().contains('\\');
-    if is_short(&response) && review.payload.as_ref().is_none_or(|payload| is_short(payload) && has_no_schema(payload))
+    if is_short(&response)
+        && review.payload.as_ref().is_none_or(|payload| is_short(payload) && has_no_schema(payload))
+        && let Progress::Done(faults) = faults_of(review, &response)
     {
-        return Ok(faults_of(review, &response));
+        return Ok(faults);
     }
     let review = review.clone();
-    tokio::task::spawn_blocking(move || faults_of(&review, &response))
-        .await
-        .map_err(|_| broken("checking a response does not panic"))
+    validation::run(workspace, move || faults_of(&review, &response)).await
 }
 
 /// The review that a path names; its absence is judged after the body.
@@ -99,7 +104,7 @@ pub(in crate::http) async fn respond(
     if let Ok(stored) = &stored {
         // A deleted message has no question any more. Its review has ended, and the decision reports that.
         if let Some(given) = response.clone().filter(|_| stored.message().removal(&stored.found.overlay).is_none()) {
-            incoming.report.faults.extend(check_response(&stored.review, given).await?);
+            incoming.report.faults.extend(check_response(caller.address, &stored.review, given).await?);
         }
     }
     let ignored = incoming.report.check()?;

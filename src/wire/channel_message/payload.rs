@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use actors::message::Json;
 
-use super::schema;
+use super::schema::Schema;
 use crate::json::fields::{Fields, Items, Length, Value};
 use crate::json::number::MAX_SAFE;
 use crate::json::report::Report;
+use crate::problem::Fault;
 
 const NAME: Length = Length::chars(1, usize::MAX);
 
@@ -135,7 +136,24 @@ fn unique(fields: &mut Fields<'_>, name: &'static str, known: &mut HashSet<Strin
 fn response_schema(value: &Value<'_>, report: &mut Report) {
     if !value.is_object() && !matches!(value.raw.get(), "true" | "false") {
         value.wrong_type(report, "a JSON Schema, which is an object or a boolean");
-    } else if let Err(why) = schema::check(value.raw.get()) {
-        report.fault(&value.path, "invalid_schema", format!("is not a usable JSON Schema (2020-12): {why}"));
+    } else {
+        usable_schema(value, report);
+    }
+}
+
+/// Reports why a value is not a usable schema, or defers that check.
+pub fn usable_schema(value: &Value<'_>, report: &mut Report) {
+    let fault = |pointer: String, why: &str| {
+        Fault::new(pointer, "invalid_schema", format!("is not a usable JSON Schema (2020-12): {why}"))
+    };
+    let pointer = value.path.pointer();
+    match Schema::new(value.raw.get()) {
+        Err(why) => report.push(fault(pointer, &why)),
+        Ok(schema) if schema.is_quick() => {
+            if let Err(why) = schema.compile() {
+                report.push(fault(pointer, &why));
+            }
+        }
+        Ok(schema) => report.defer(move || Some(fault(pointer.clone(), &schema.compile().err()?))),
     }
 }
