@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_pointer_has_one_form() {
-        let root = json!({"$defs": {"a": {}, "a/b": {}, "~/": {}, "~~1": {}, "é": {}}, "allOf": [{}, {}]});
+        let root = json!({"$defs": {"a": {}, "a/b": {}, "~/": {}, "~~1": {}, "é": {}}, "allOf": [{}, {}], "%24defs": {"a": {}}});
         for right in ["#", "#/$defs/a", "#/$defs/a~1b", "#/$defs/~0~1", "#/$defs/~0~01", "#/$defs/é", "#/allOf/1"] {
             assert!(follows(&root, right), "{right}");
         }
