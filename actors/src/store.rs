@@ -35,7 +35,7 @@ mod seq_range;
 pub use cause::Cause;
 pub use commit::{AlarmChange, Commit, CommitWatch, Done, Outcome};
 pub use due::{Due, DuePage};
-pub use key_row::{KeyEffect, KeyHash, KeyRow};
+pub use key_row::{Fingerprint, KeyEffect, KeyHash, KeyRow};
 pub use pages::Pages;
 pub use seq_range::SeqRange;
 

@@ -2,7 +2,7 @@
 
 use actors::clock::Millis;
 use actors::id::{EntityKey, half};
-use actors::store::{KeyEffect, KeyHash, KeyRow, SeqRange};
+use actors::store::{Fingerprint, KeyEffect, KeyHash, KeyRow, SeqRange};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -65,13 +65,13 @@ impl Key {
     pub(super) fn new(hash: KeyHash, row: KeyRow) -> Self {
         let blob = |bytes: &[u8]| Blob(Bytes::copy_from_slice(bytes));
         let stored = row.effect.to_stored();
-        Self(blob(&hash.0), blob(&row.fingerprint), stored.first, stored.last, row.at.0)
+        Self(blob(&hash.0), blob(&row.fingerprint.0), stored.first, stored.last, row.at.0)
     }
 
     /// `None` if a hash has the wrong length.
     pub(super) fn read(&self) -> Option<(KeyHash, KeyRow)> {
         let effect = KeyEffect::from_stored(SeqRange::new(self.2, self.3));
-        let row = KeyRow { fingerprint: self.1.hash()?, effect, at: Millis(self.4) };
+        let row = KeyRow { fingerprint: Fingerprint(self.1.hash()?), effect, at: Millis(self.4) };
         Some((KeyHash(self.0.hash()?), row))
     }
 }
@@ -167,7 +167,7 @@ mod tests {
             number: 3,
             records: vec![(true, Blob(Bytes::from_static(b"\xff")))],
             state: None,
-            keys: vec![Key::new(KeyHash([1; 16]), KeyRow::new([2; 16], SeqRange::upto(2), Millis(9)))],
+            keys: vec![Key::new(KeyHash([1; 16]), KeyRow::new(Fingerprint([2; 16]), SeqRange::upto(2), Millis(9)))],
             rows: Vec::new(),
             views: Vec::new(),
             alarm: None,

@@ -11,7 +11,7 @@ use actors::id::{Address, EntityKey};
 use actors::machine::Record;
 use actors::registry::Event;
 use actors::store::inventory::Inventory;
-use actors::store::{Commit, Head, KeyHash, KeyRow, LogScan, NewRecord, Order, SeqRange, Store};
+use actors::store::{Commit, Fingerprint, Head, KeyHash, KeyRow, LogScan, NewRecord, Order, SeqRange, Store};
 use actors::tables::{KEYS_BY_ID, WORKSPACES};
 use actors::tasks::backoff::retry_transient;
 use actors::workspace::address_of;
@@ -47,7 +47,7 @@ pub(super) struct Promise {
 impl Promise {
     /// The key, and its row for events beginning with the sequence `first`; `None` if a hash has the wrong length.
     fn row(&self, first: u64) -> Option<(KeyHash, KeyRow)> {
-        let fingerprint = self.fingerprint.hash()?;
+        let fingerprint = Fingerprint(self.fingerprint.hash()?);
         let at = Millis(self.at);
         let row = match self.held {
             Some(claim) => KeyRow::held(fingerprint, claim, at),
@@ -90,7 +90,7 @@ async fn promise(
     let blob = |bytes: &[u8; 16]| Blob(bytes.to_vec().into());
     let mut promise = Promise {
         hash: blob(&hash.0),
-        fingerprint: blob(&row.fingerprint),
+        fingerprint: blob(&row.fingerprint.0),
         at: row.at.0,
         held: row.held_upto(),
         events: Vec::new(),

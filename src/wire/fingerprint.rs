@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::io::{BufWriter, Write as _};
 
 use actors::id::half;
+use actors::store::Fingerprint;
 use percent_encoding::percent_decode_str;
 use serde_json::value::RawValue;
 
@@ -15,7 +16,7 @@ use crate::json::{self, MAX_DEPTH, Member, Object, raw};
 ///
 /// The value is hashed during the walk; a canonical text would be built only to be dropped.
 #[must_use]
-pub fn fingerprint(method: &str, path: &str, body: &Object<'_>) -> [u8; 16] {
+pub fn fingerprint(method: &str, path: &str, body: &Object<'_>) -> Fingerprint {
     let mut hasher = blake3::Hasher::new();
     let mut print = Print::new(&mut hasher, MAX_WALKED_LEVELS);
     print.part(b'm', method.as_bytes());
@@ -23,7 +24,7 @@ pub fn fingerprint(method: &str, path: &str, body: &Object<'_>) -> [u8; 16] {
     print.members(body.members().iter().filter(|member| member.name != "clientId").collect(), 0);
     // Buffered bytes are hashed on drop; a hasher never fails.
     drop(print);
-    half(&hasher.finalize())
+    Fingerprint(half(&hasher.finalize()))
 }
 
 /// The hash that equal values share, however they are written: as for [`fingerprint`], at every depth. `text` is valid
@@ -121,7 +122,7 @@ fn loses_digits(text: &str, number: f64) -> bool {
 mod tests {
     use super::*;
 
-    fn of(path: &str, body: &str) -> [u8; 16] {
+    fn of(path: &str, body: &str) -> Fingerprint {
         fingerprint("POST", path, &Object::parse(body.as_bytes()).unwrap())
     }
 
@@ -153,7 +154,7 @@ mod tests {
     #[test]
     fn a_fingerprint_is_the_same_in_every_version() {
         let body = format!(r#"{{"a":"é","b":[1,null,{{}}],"c":"{}"}}"#, "x".repeat(2_000));
-        let hex: String = of("/m", &body).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = of("/m", &body).0.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, "7a41c5c5a83e6fdc0375e0469ac0ab69");
     }
 

@@ -9,7 +9,7 @@ use super::Refusal;
 use super::admission::Permit;
 use crate::id::EntityKey;
 use crate::machine::Machine;
-use crate::store::{KeyHash, SeqRange};
+use crate::store::{Fingerprint, KeyHash, SeqRange};
 use crate::trace::{Span, TraceContext};
 
 /// About how many bytes holding a key takes.
@@ -20,8 +20,8 @@ const HOLD_BYTES: usize = 100;
 pub struct KeyUse {
     /// The key, hashed with its scope.
     pub hash: KeyHash,
-    /// The request, hashed.
-    pub fingerprint: [u8; 16],
+    /// The request that it came with.
+    pub fingerprint: Fingerprint,
     /// The entity at which the key is claimed first, because its scope is wider than the entity with the effect; see
     /// [`claims`](crate::workflows::claims).
     pub home: Option<EntityKey>,
@@ -32,13 +32,13 @@ pub struct KeyUse {
 impl KeyUse {
     /// A key whose scope lies within the entity that has the effect.
     #[must_use]
-    pub fn within(hash: KeyHash, fingerprint: [u8; 16]) -> Self {
+    pub fn within(hash: KeyHash, fingerprint: Fingerprint) -> Self {
         Self { hash, fingerprint, home: None, claim: None }
     }
 
     /// A key with a wider scope, which is claimed at `home` first.
     #[must_use]
-    pub fn across(hash: KeyHash, fingerprint: [u8; 16], home: EntityKey) -> Self {
+    pub fn across(hash: KeyHash, fingerprint: Fingerprint, home: EntityKey) -> Self {
         Self { home: Some(home), ..Self::within(hash, fingerprint) }
     }
 }

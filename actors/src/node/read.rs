@@ -17,7 +17,8 @@ use crate::machine::{Machine, Record};
 use crate::memories::Memory;
 use crate::message::Overlay;
 use crate::store::{
-    KeyHash, KeyRange, Loaded, LogScan, Order, Pages, ReadLevel, Row, Scan, SeqRange, Store, StoreError, Table, View,
+    Fingerprint, KeyHash, KeyRange, Loaded, LogScan, Order, Pages, ReadLevel, Row, Scan, SeqRange, Store, StoreError,
+    Table, View,
 };
 use crate::tables::{ATTACHED, CALLS, DETAILS, MEMORIES, OVERLAYS, REPLAYS, REQUESTED_TURNS, TURNS};
 use crate::usage::{Day, Used};
@@ -63,8 +64,8 @@ pub struct Readable<E> {
 /// The effect that an idempotency key has had in an entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyedEffect {
-    /// The request that the key came with, hashed.
-    pub fingerprint: [u8; 16],
+    /// The request that the key came with.
+    pub fingerprint: Fingerprint,
     /// The events that the request added; the range is empty if it added none.
     pub events: SeqRange,
 }

@@ -6,8 +6,8 @@
 use bytes::Bytes;
 
 use super::{
-    Commit, CommitId, Head, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, LogScan, NewRecord, Order, Outcome,
-    ReadLevel, Redaction, RowWrite, SeqRange, Store, StoreError, Table, View, ViewWrite,
+    Commit, CommitId, Fingerprint, Head, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, LogScan, NewRecord, Order,
+    Outcome, ReadLevel, Redaction, RowWrite, SeqRange, Store, StoreError, Table, View, ViewWrite,
 };
 use crate::clock::Millis;
 use crate::id::{Address, EntityKey};
@@ -186,7 +186,7 @@ fn range(after: Option<&str>, before: Option<&str>) -> KeyRange {
 }
 
 fn key_row(first: u64, last: u64) -> KeyRow {
-    KeyRow::new([7; 16], SeqRange::new(first, last), Millis(1_000))
+    KeyRow::new(Fingerprint([7; 16]), SeqRange::new(first, last), Millis(1_000))
 }
 
 fn key(byte: u8) -> KeyHash {

@@ -1,11 +1,18 @@
 //! Idempotency keys as they are stored.
 
+use minicbor::{Decode, Encode};
+
 use super::SeqRange;
 use crate::clock::Millis;
 
 /// The hash of an idempotency key, scoped to an entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyHash(pub [u8; 16]);
+
+/// The hash of a request with an idempotency key, by which a retry is recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(transparent)]
+pub struct Fingerprint(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 16]);
 
 /// What became of an idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +28,8 @@ pub enum KeyEffect {
 }
 
 impl KeyEffect {
-    /// The stored form: a range of events. No event has the sequence 0, so a range from 0 on is the claim of a held key.
+    /// The stored form: a range of events. No event has the sequence 0, so a range from 0 on is the claim of a held
+    /// key.
     #[must_use]
     pub const fn to_stored(self) -> SeqRange {
         match self {
@@ -44,7 +52,7 @@ impl KeyEffect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyRow {
     /// The request it came with.
-    pub fingerprint: [u8; 16],
+    pub fingerprint: Fingerprint,
     /// What became of it.
     pub effect: KeyEffect,
     /// When; it is forgotten [`crate::limits::KEY_KEPT_MILLIS`] later.
@@ -54,13 +62,13 @@ pub struct KeyRow {
 impl KeyRow {
     /// A key whose request added these events.
     #[must_use]
-    pub const fn new(fingerprint: [u8; 16], events: SeqRange, at: Millis) -> Self {
+    pub const fn new(fingerprint: Fingerprint, events: SeqRange, at: Millis) -> Self {
         Self { fingerprint, effect: KeyEffect::Events(events), at }
     }
 
     /// A key that is [held](KeyEffect::Held) up to this claim.
     #[must_use]
-    pub const fn held(fingerprint: [u8; 16], claim: u64, at: Millis) -> Self {
+    pub const fn held(fingerprint: Fingerprint, claim: u64, at: Millis) -> Self {
         Self { fingerprint, effect: KeyEffect::Held { claim }, at }
     }
 

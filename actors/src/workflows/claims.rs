@@ -37,7 +37,7 @@ use crate::limits;
 use crate::machine::{Change, Decision, Effects, Need, ReadSet, Undecided};
 use crate::node::Node;
 use crate::requests::{Request, typed};
-use crate::store::{KeyHash, RowWrite};
+use crate::store::{Fingerprint, KeyHash, RowWrite};
 use crate::tables::CLAIMS;
 
 /// How often a claim may be lost to another request. Each time that request was as far as this one.
@@ -73,8 +73,8 @@ pub struct Claim {
     #[n(0)]
     pub number: u64,
     /// The fingerprint of the request.
-    #[cbor(n(1), with = "minicbor::bytes")]
-    pub fingerprint: [u8; 16],
+    #[n(1)]
+    pub fingerprint: Fingerprint,
     /// The entity of its effect.
     #[n(2)]
     pub target: EntityKey,
@@ -86,7 +86,7 @@ pub struct Claiming {
     /// The hash of the key.
     pub key: KeyHash,
     /// The fingerprint of the request.
-    pub fingerprint: [u8; 16],
+    pub fingerprint: Fingerprint,
     /// The entity of its effect.
     pub target: EntityKey,
     /// The claim that this one may replace.

@@ -15,7 +15,7 @@ use crate::id::{Address, EntityKey, MessageId, TurnId, hash_parts};
 use crate::limits;
 use crate::message::{ReviewState, ReviewStatus};
 use crate::node::Node;
-use crate::store::{KeyHash, KeyRange, Order, Pages, SeqRange, StoreError};
+use crate::store::{Fingerprint, KeyHash, KeyRange, Order, Pages, SeqRange, StoreError};
 use crate::tables::{CALLS, ERRANDS};
 use crate::tasks::single_flight::SingleFlight;
 use crate::trace::TraceContext;
@@ -168,7 +168,7 @@ pub(crate) fn review_key(workspace: Address, turn: TurnId, call: &str) -> KeyUse
     let parts: [&[u8]; 4] = [&workspace.0, &turn.entity.0, &turn.number.to_be_bytes(), call.as_bytes()];
     let mut hasher = blake3::Hasher::new_derive_key("tertulia: the review that a turn's call asks for");
     let hash = hash_parts(&mut hasher, parts);
-    KeyUse::within(KeyHash(hash), hash)
+    KeyUse::within(KeyHash(hash), Fingerprint(hash))
 }
 
 /// The message that was posted to a channel with this key, if it was.

@@ -11,7 +11,7 @@ use actors::limits;
 use actors::node::Node;
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
-use actors::store::{KeyHash, SeqRange};
+use actors::store::{Fingerprint, KeyHash, SeqRange};
 use actors::workflows::claims::home;
 use proptest::prelude::*;
 use tokio::time::sleep;
@@ -27,7 +27,7 @@ fn bytes(n: u64) -> [u8; 16] {
 /// A workspace-wide key, for a request that has its effect at any entity.
 fn across(key: u64, request: u64) -> CommandContext {
     let home = home(WORKSPACE, &key.to_le_bytes(), 0);
-    CommandContext { key: Some(KeyUse::across(KeyHash(bytes(key)), bytes(request), home)), trace: None }
+    CommandContext { key: Some(KeyUse::across(KeyHash(bytes(key)), Fingerprint(bytes(request)), home)), trace: None }
 }
 
 /// The entity on which request `n` has its effect: a conversation of its own, or the one that the key opens.

@@ -28,7 +28,7 @@ use actors::outbox::state::Retried;
 use actors::outbox::{Attempt, Delivery, EarlierEnd, End, LaneRow, Outbox, Receiver, RetryRequest};
 use actors::registry::RowChange;
 use actors::store::memory::MemoryStore;
-use actors::store::{KeyHash, NodeId, ReadLevel, SeqRange, Store, StoreError, Table};
+use actors::store::{Fingerprint, KeyHash, NodeId, ReadLevel, SeqRange, Store, StoreError, Table};
 use actors::tool::{Ask, Asker};
 use actors::trace::TraceContext;
 use actors::usage;
@@ -468,7 +468,7 @@ fn golden_rows() {
     golden.value("details", &details());
     golden.value("trace-context", &trace());
     let target = EntityKey::workspace(Address([1; 10]));
-    golden.value("claim", &Claim { number: 2, fingerprint: [3; 16], target });
+    golden.value("claim", &Claim { number: 2, fingerprint: Fingerprint([3; 16]), target });
     golden.done();
 }
 

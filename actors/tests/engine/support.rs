@@ -17,7 +17,7 @@ use actors::machine::{Change, Decision, DecisionContext, Effects, Machine, Need,
 use actors::message::{Content, Message, NewMessage, Sender, SenderKind};
 use actors::node::Node;
 use actors::registry::{self, RowChange};
-use actors::store::{KeyHash, Order, SeqRange, Store, Table};
+use actors::store::{Fingerprint, KeyHash, Order, SeqRange, Store, Table};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
@@ -134,7 +134,7 @@ pub(crate) fn key(key: u64, request: u64) -> CommandContext {
         bytes[..8].copy_from_slice(&n.to_le_bytes());
         bytes
     };
-    CommandContext { key: Some(KeyUse::within(KeyHash(bytes(key)), bytes(request))), trace: None }
+    CommandContext { key: Some(KeyUse::within(KeyHash(bytes(key)), Fingerprint(bytes(request)))), trace: None }
 }
 
 /// The messages in an answer.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actors::clock::{Millis, SystemClock};
 use actors::id::{Address, EntityKey};
-use actors::store::{Commit, CommitId, Head, KeyHash, KeyRow, NewRecord, Outcome, SeqRange, Store as _};
+use actors::store::{Commit, CommitId, Fingerprint, Head, KeyHash, KeyRow, NewRecord, Outcome, SeqRange, Store as _};
 use bytes::Bytes;
 use schema::embedded::{EmbeddedStore, Options};
 use tokio::sync::oneshot;
@@ -63,7 +63,7 @@ fn next(client: u32, nth: u64) -> Commit {
     let expected = (round > 0).then_some(Head { seq: round, commit: round });
     Commit {
         records: vec![NewRecord { event: true, payload: Bytes::from_static(&RECORD) }],
-        keys: vec![(KeyHash(id), KeyRow::new([9; 16], SeqRange::one(round + 1), at))],
+        keys: vec![(KeyHash(id), KeyRow::new(Fingerprint([9; 16]), SeqRange::one(round + 1), at))],
         ..Commit::on(entity, expected, CommitId(id), at)
     }
 }

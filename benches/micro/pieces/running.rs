@@ -8,7 +8,7 @@ use actors::directory::{Answer, CommandContext, KeyUse, Refusal};
 use actors::id::{Address, ConversationId};
 use actors::node::Node;
 use actors::ports::Ports;
-use actors::store::KeyHash;
+use actors::store::{Fingerprint, KeyHash};
 use actors::trace::{Finished, SAMPLED, TraceContext, Tracer, Traces};
 use tokio::runtime::{Builder, Runtime};
 
@@ -70,7 +70,7 @@ fn appending(ports: Ports, trace: Option<TraceContext>) -> Result<Once, Error> {
     let mut nth = 0_u128;
     Ok(Box::new(move || {
         nth += 1;
-        let key = KeyUse::within(KeyHash(nth.to_be_bytes()), [9; 16]);
+        let key = KeyUse::within(KeyHash(nth.to_be_bytes()), Fingerprint([9; 16]));
         let context = CommandContext { key: Some(key), trace };
         let answer = runtime.block_on(node.conversation(entity(), post(conversation()), context));
         assert!(matches!(answer, Ok(Answer::Done(_))), "an open conversation takes a message");

@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 
 use actors::clock::SystemClock;
 use actors::codec;
-use actors::store::{Commit, CommitId, Head, KeyHash, KeyRow, NewRecord, Outcome, SeqRange, Store as _};
+use actors::store::{Commit, CommitId, Fingerprint, Head, KeyHash, KeyRow, NewRecord, Outcome, SeqRange, Store as _};
 use schema::embedded::{EmbeddedStore, Options};
 use tempfile::TempDir;
 
@@ -32,7 +32,7 @@ pub(super) fn commit() -> Result<Once, Error> {
         id[8..].copy_from_slice(&nth.to_be_bytes());
         let commit = Commit {
             records: vec![NewRecord { event: true, payload: payload.clone() }],
-            keys: vec![(KeyHash(id), KeyRow::new([9; 16], SeqRange::one(nth), NOW))],
+            keys: vec![(KeyHash(id), KeyRow::new(Fingerprint([9; 16]), SeqRange::one(nth), NOW))],
             ..Commit::on(entity(), head, CommitId(id), NOW)
         };
         let (done, outcome) = mpsc::sync_channel(1);

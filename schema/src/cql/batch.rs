@@ -16,7 +16,7 @@ use scylla::value::MaybeUnset;
 use super::answer;
 use super::db::Db;
 use super::known_heads::KnownHead;
-use super::layout::{commit_row, encode_follows, encode_records, entity_bytes, signed, unsigned};
+use super::layout::{commit_row, encode_follow_ups, encode_records, entity_bytes, signed, unsigned};
 use super::plan::Plan;
 use super::settle::BucketHead;
 
@@ -132,7 +132,7 @@ impl<'a> Attempt<'a> {
             k: commit_row(plan.after.head).1,
             state: commit.state.as_ref().or(carried),
             payload: plan.chunks.is_none().then(|| encode_records(&commit.records)),
-            lists: plan.after.listed.then(|| encode_follows(&commit.views, &commit.redactions)),
+            lists: plan.after.listed.then(|| encode_follow_ups(&commit.views, &commit.redactions)),
             rows: commit.rows.iter().map(|row| ((i64::from(row.table.0), &row.key), row)).collect(),
         }
     }
@@ -227,7 +227,7 @@ impl<'a> Attempt<'a> {
             let first = signed(stored.first);
             let last = signed(stored.last);
             let at = signed(row.at.0);
-            values.push(Values::Key((entity, bucket, &hash.0[..], &row.fingerprint[..], first, last, at)));
+            values.push(Values::Key((entity, bucket, &hash.0[..], &row.fingerprint.0[..], first, last, at)));
         }
         for ((table, key), row) in &self.rows {
             prepared.push(&statements.put_row);

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use actors::clock::Millis;
 use actors::id::EntityKey;
-use actors::store::{KeyEffect, KeyHash, KeyRange, KeyRow, Order, Row, Scan, SeqRange, StoreError, Table};
+use actors::store::{Fingerprint, KeyEffect, KeyHash, KeyRange, KeyRow, Order, Row, Scan, SeqRange, StoreError, Table};
 use bytes::Bytes;
 use scylla::DeserializeRow;
 use scylla::statement::prepared::PreparedStatement;
@@ -36,7 +36,7 @@ struct StoredRow {
 
 pub(super) fn key_row(fingerprint: &[u8], first: i64, last: i64, at: i64) -> Result<KeyRow, StoreError> {
     Ok(KeyRow {
-        fingerprint: sixteen(fingerprint)?,
+        fingerprint: Fingerprint(sixteen(fingerprint)?),
         effect: KeyEffect::from_stored(SeqRange::new(unsigned(first), unsigned(last))),
         at: Millis(unsigned(at)),
     })

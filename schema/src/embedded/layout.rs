@@ -21,7 +21,7 @@
 
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey, Kind};
-use actors::store::{Cause, Due, Head, KeyEffect, KeyHash, KeyRow, SeqRange, StoreError, Table, View};
+use actors::store::{Cause, Due, Fingerprint, Head, KeyEffect, KeyHash, KeyRow, SeqRange, StoreError, Table, View};
 
 /// The key of the heartbeat row in `log`, `rows` and `keys`, and of the chain in `index`.
 pub(super) const META: [u8; 1] = [0];
@@ -143,7 +143,7 @@ pub(super) fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Option<&'a [u8]> {
 /// The value of an idempotency key's row.
 pub(super) fn key_row(row: KeyRow) -> Vec<u8> {
     let mut value = Vec::with_capacity(16 + 24 + 4);
-    value.extend_from_slice(&row.fingerprint);
+    value.extend_from_slice(&row.fingerprint.0);
     let stored = row.effect.to_stored();
     [stored.first, stored.last, row.at.0].iter().for_each(|number| value.extend_from_slice(&number.to_le_bytes()));
     value
@@ -154,7 +154,7 @@ pub(super) fn read_key_row(value: &[u8]) -> Option<KeyRow> {
     let (fingerprint, rest) = value.split_first_chunk::<16>()?;
     let mut fields = Fields(rest);
     let row = KeyRow {
-        fingerprint: *fingerprint,
+        fingerprint: Fingerprint(*fingerprint),
         effect: KeyEffect::from_stored(SeqRange::new(fields.u64()?, fields.u64()?)),
         at: Millis(fields.u64()?),
     };
@@ -274,7 +274,10 @@ mod tests {
 
     #[test]
     fn an_idempotency_row_is_read_back() {
-        for row in [KeyRow::new([3; 16], SeqRange::upto(1 << 50), Millis(99)), KeyRow::held([3; 16], 2, Millis(99))] {
+        for row in [
+            KeyRow::new(Fingerprint([3; 16]), SeqRange::upto(1 << 50), Millis(99)),
+            KeyRow::held(Fingerprint([3; 16]), 2, Millis(99)),
+        ] {
             assert_eq!(read_key_row(&key_row(row)), Some(row));
         }
         assert_eq!(read_key_row(&[]), None);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use actors::attachment::State as File;
 use actors::directory::{CommandContext, KeyUse};
 use actors::id::{Address, EntityKey, hash_parts};
-use actors::store::KeyHash;
+use actors::store::{Fingerprint, KeyHash};
 use actors::workflows::claims::{self, MAX_LIVES};
 use axum::body::Body;
 use axum::response::Response;
@@ -47,7 +47,7 @@ enum UploadTarget {
     /// A new file, with this record.
     New(Box<Arrival>, EntityKey),
     /// It is stored already, with the same key; this is the hash of that request.
-    Known { entity: EntityKey, first: u64, fingerprint: [u8; 16] },
+    Known { entity: EntityKey, first: u64, fingerprint: Fingerprint },
 }
 
 /// An idempotency key of the workspace, and its request, as far as it is known before the body.
@@ -66,7 +66,7 @@ impl Keyed<'_> {
         let Call { caller, context, .. } = self.call;
         let parts = [context.method.as_str(), context.path(), &named.filename, &named.mime_type];
         let parts = parts.iter().map(|part| part.as_bytes()).chain([&digest[..]]);
-        let fingerprint = hash_parts(&mut blake3::Hasher::new(), parts);
+        let fingerprint = Fingerprint(hash_parts(&mut blake3::Hasher::new(), parts));
         KeyUse::across(self.hash(), fingerprint, claims::home(caller.address, self.key.as_bytes(), 0))
     }
 }

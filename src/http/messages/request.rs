@@ -25,7 +25,7 @@ use actors::conversation::{Post, Posted, Rejection, Turn, message_of};
 use actors::directory::{Answer, CommandContext, KeyUse, Refusal};
 use actors::id::{Address, EntityKey};
 use actors::message::Message;
-use actors::store::SeqRange;
+use actors::store::{Fingerprint, SeqRange};
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -103,7 +103,7 @@ fn with_head_faults(report: &Report, headers: &HeaderMap, problem: Problem) -> P
 /// An idempotency key and the request that it came with.
 pub(super) struct Keyed {
     pub(super) key: String,
-    fingerprint: [u8; 16],
+    fingerprint: Fingerprint,
 }
 
 impl Keyed {

@@ -10,8 +10,8 @@ use actors::random::Random;
 use actors::store::conformance::commit;
 use actors::store::inventory::Inventory as _;
 use actors::store::{
-    AlarmChange, Commit, CommitId, Head, KeyHash, KeyRange, KeyRow, Loaded, NewRecord, Order, Outcome, Pages,
-    ReadLevel, Redaction, RowWrite, SeqRange, Store as _, Table, View, ViewWrite,
+    AlarmChange, Commit, CommitId, Fingerprint, Head, KeyHash, KeyRange, KeyRow, Loaded, NewRecord, Order, Outcome,
+    Pages, ReadLevel, Redaction, RowWrite, SeqRange, Store as _, Table, View, ViewWrite,
 };
 use bytes::Bytes;
 use scylla::client::session::Session;
@@ -96,7 +96,7 @@ async fn a_key_that_was_used_again_is_listed_as_it_is_now() {
     let Some(store) = store_of(3).await else { return };
     let entity = entity();
     let hash = KeyHash([7; 16]);
-    let key = |seq| (hash, KeyRow::new([1; 16], SeqRange::one(seq), SystemClock.now()));
+    let key = |seq| (hash, KeyRow::new(Fingerprint([1; 16]), SeqRange::one(seq), SystemClock.now()));
     for n in 1..=3 {
         applied(&store, Commit { keys: vec![key(u64::from(n))], ..nth(entity, n) }).await;
         let found = store.find_key(entity, hash).await.unwrap().and_then(|row| row.events()).map(|events| events.last);
@@ -119,7 +119,7 @@ async fn an_entity_is_settled_once_unless_this_process_saw_it_applied() {
     let Some(server) = bed::server() else { return };
     let entity = entity();
     let key = KeyHash([7; 16]);
-    let keys = vec![(key, KeyRow::new([1; 16], SeqRange::one(1), Millis(1)))];
+    let keys = vec![(key, KeyRow::new(Fingerprint([1; 16]), SeqRange::one(1), Millis(1)))];
     let state = Some(Bytes::from_static(b"state"));
     let first = Commit { keys, state: state.clone(), ..nth(entity, 1) };
     for n in 1..=3 {
@@ -165,7 +165,7 @@ async fn a_key_without_events_is_settled_until_the_next_event_is() {
     let entity = entity();
     let marked = KeyHash([7; 16]);
     let held = KeyHash([8; 16]);
-    let row = |first, last| KeyRow::new([1; 16], SeqRange::new(first, last), SystemClock.now());
+    let row = |first, last| KeyRow::new(Fingerprint([1; 16]), SeqRange::new(first, last), SystemClock.now());
     applied(&store, nth(entity, 1)).await;
     let other = another(server.nodes(), 1_000).await;
     other.load(entity, ReadLevel::Settled).await.unwrap();
@@ -173,7 +173,7 @@ async fn a_key_without_events_is_settled_until_the_next_event_is() {
     applied(
         &store,
         Commit {
-            keys: vec![(marked, row(2, 1)), (held, KeyRow::held([1; 16], 9, SystemClock.now()))],
+            keys: vec![(marked, row(2, 1)), (held, KeyRow::held(Fingerprint([1; 16]), 9, SystemClock.now()))],
             records: mark,
             ..nth(entity, 2)
         },

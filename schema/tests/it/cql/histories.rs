@@ -19,7 +19,7 @@ use actors::key::{Principal, PrincipalKind};
 use actors::message::{Content, Json, NewMessage, Review, Sender, SenderKind};
 use actors::node::Node;
 use actors::random::Random;
-use actors::store::{KeyHash, Order, SeqRange};
+use actors::store::{Fingerprint, KeyHash, Order, SeqRange};
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
@@ -173,7 +173,7 @@ impl World {
         let hash = Address::derive("key", &[&self.salt.to_le_bytes(), text.as_bytes()]);
         let mut bytes = [0; 16];
         bytes[..10].copy_from_slice(&hash.0);
-        CommandContext { key: Some(KeyUse::within(KeyHash(bytes), bytes)), trace: None }
+        CommandContext { key: Some(KeyUse::within(KeyHash(bytes), Fingerprint(bytes))), trace: None }
     }
 
     /// Sends once; returns the message's sequence, or what the error says about the message.

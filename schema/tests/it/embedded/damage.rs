@@ -9,7 +9,8 @@ use std::path::PathBuf;
 
 use actors::clock::Millis;
 use actors::store::{
-    AlarmChange, KeyHash, KeyRow, LogScan, Order, RowWrite, Scan, SeqRange, StoreError, Table, View, ViewWrite,
+    AlarmChange, Fingerprint, KeyHash, KeyRow, LogScan, Order, RowWrite, Scan, SeqRange, StoreError, Table, View,
+    ViewWrite,
 };
 use bytes::Bytes;
 use schema::embedded::verify;
@@ -58,7 +59,7 @@ fn content(n: u64, number: u64, head: Option<Head>) -> actors::store::Commit {
     let mut next = events(entity(n), head, &[&format!("{n}/{number}/a"), &format!("{n}/{number}/b")]);
     let text = Bytes::from(format!("{n}/{number}"));
     let seq = head.map_or(0, |head| head.seq);
-    let row = KeyRow::new([n as u8; 16], SeqRange::new(seq + 1, seq + 2), Millis(u64::MAX / 2));
+    let row = KeyRow::new(Fingerprint([n as u8; 16]), SeqRange::new(seq + 1, seq + 2), Millis(u64::MAX / 2));
     next.keys = vec![(name(n, number), row)];
     next.rows = vec![
         RowWrite { table: Table(1), key: text.clone(), value: Some(text.clone()) },

@@ -205,7 +205,7 @@ async fn small_reads_are_ready_at_once_and_long_ones_are_complete() {
 #[tokio::test]
 async fn keys_past_their_time_are_forgotten_by_compaction_and_no_others() {
     use actors::clock::{ManualClock, Millis};
-    use actors::store::{KeyHash, KeyRow};
+    use actors::store::{Fingerprint, KeyHash, KeyRow};
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::at(Millis(1_000)));
     let open = || {
@@ -213,7 +213,7 @@ async fn keys_past_their_time_are_forgotten_by_compaction_and_no_others() {
         EmbeddedStore::open(dir.path(), options).unwrap()
     };
     let store = open();
-    let row = |at| KeyRow::new([1; 16], SeqRange::one(1), Millis(at));
+    let row = |at| KeyRow::new(Fingerprint([1; 16]), SeqRange::one(1), Millis(at));
     let mut next = events(entity(1), None, &["x"]);
     next.keys = vec![(KeyHash([1; 16]), row(1_000)), (KeyHash([2; 16]), row(5_000))];
     assert!(commit(&store, next).await.is_ok());
@@ -234,14 +234,14 @@ async fn keys_past_their_time_are_forgotten_by_compaction_and_no_others() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_sees_one_row_of_a_commit_sees_all_of_it() {
     use actors::clock::Millis;
-    use actors::store::{KeyHash, KeyRow, View, ViewWrite};
+    use actors::store::{Fingerprint, KeyHash, KeyRow, View, ViewWrite};
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let key = KeyHash([1; 16]);
     for n in 0..10 {
         let row_key = || Bytes::from_static(b"k");
         let mut next = events(entity(n), None, &["x"]);
-        next.keys = vec![(key, KeyRow::new([1; 16], SeqRange::one(1), Millis(1_000)))];
+        next.keys = vec![(key, KeyRow::new(Fingerprint([1; 16]), SeqRange::one(1), Millis(1_000)))];
         next.rows = vec![RowWrite { table: Table(1), key: row_key(), value: Some(Bytes::from_static(b"v")) }];
         // Many entries take a while to become visible, one after the other.
         let entry = |i: u32| ViewWrite {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use actors::directory::KeyUse;
-use actors::store::KeyHash;
+use actors::store::{Fingerprint, KeyHash};
 use dashmap::{DashMap, Entry};
 use tokio::sync::watch;
 
@@ -21,7 +21,7 @@ pub(super) struct SingleFlight(DashMap<KeyHash, InFlight>);
 #[derive(Clone, Debug)]
 struct InFlight {
     /// A request with another body is not identical.
-    fingerprint: [u8; 16],
+    fingerprint: Fingerprint,
     outcome: watch::Receiver<Option<Outcome>>,
 }
 
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     fn used(body: u8) -> KeyUse {
-        KeyUse::within(KeyHash([1; 16]), [body; 16])
+        KeyUse::within(KeyHash([1; 16]), Fingerprint([body; 16]))
     }
 
     fn first(flights: &Arc<SingleFlight>) -> FlightLeader {
