@@ -104,7 +104,7 @@ pub(in crate::http) async fn respond(
     if let Ok(stored) = &stored {
         // A deleted message has no question any more. Its review has ended, and the decision reports that.
         if let Some(given) = response.clone().filter(|_| stored.message().removal(&stored.found.overlay).is_none()) {
-            incoming.report.faults.extend(check_response(caller.address, &stored.review, given).await?);
+            incoming.report.faults.extend(check_response(call.caller.address, &stored.review, given).await?);
         }
     }
     let ignored = incoming.report.check()?;
