@@ -7,7 +7,7 @@ use ::http::{HeaderMap, header};
 use actors::clock::Entropy;
 use actors::id::Kind;
 use actors::metrics::{Described, LabelPair, MetricKind, Sample};
-use actors::node::census::{OutboxStanding, Standing};
+use actors::node::census::{NodeStatus, OutboxStatus};
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
@@ -49,8 +49,8 @@ impl Sources {
         let standing = node.standing();
         let all = |each: &[(Kind, usize)]| each.iter().map(|(_, count)| count).sum::<usize>();
         let seconds = |millis: u64| usize::try_from(millis / 1_000).unwrap_or(usize::MAX);
-        let Standing { commands, turns, outbox, .. } = standing;
-        let OutboxStanding { active, in_flight, open_circuits, oldest_millis, untried_millis } = outbox;
+        let NodeStatus { commands, turns, outbox, .. } = standing;
+        let OutboxStatus { active, in_flight, open_circuits, oldest_millis, untried_millis } = outbox;
         let untried = seconds(untried_millis);
         let age = seconds(oldest_millis);
         let gauges = [

@@ -53,7 +53,7 @@ impl Drop for Wake {
 /// The near alarms of this node.
 #[derive(Debug)]
 pub struct Alarms {
-    near: Mutex<Near>,
+    near: Mutex<NearAlarms>,
     earlier: Notify,
     wakes: Arc<Semaphore>,
     /// Entities with an unread wake. Each holds one permit.
@@ -76,14 +76,14 @@ struct NearAlarm {
 }
 
 #[derive(Debug, Default)]
-struct Near {
+struct NearAlarms {
     ordered: BTreeSet<(Millis, EntityKey)>,
     by_entity: HashMap<EntityKey, NearAlarm>,
     /// Some alarms had no room here and are only in the store's index.
     left_out: bool,
 }
 
-impl Near {
+impl NearAlarms {
     fn set(&mut self, entity: EntityKey, at: Option<Millis>) {
         self.put(entity, at.map(|at| NearAlarm { at, put_off: None }));
     }
@@ -114,7 +114,7 @@ impl Near {
     }
 }
 
-impl Near {
+impl NearAlarms {
     /// Notes a row of the index, which may be outdated: it can only make an entity ring earlier. The alarm of work that
     /// is in flight here is kept in the index, and is put off.
     fn listed(&mut self, entity: EntityKey, at: Millis, now: Millis) {
@@ -153,7 +153,7 @@ impl Alarms {
     }
 
     /// Changes the near alarms, and notifies the service if one is now earlier than all were before.
-    fn change(&self, change: impl FnOnce(&mut Near)) {
+    fn change(&self, change: impl FnOnce(&mut NearAlarms)) {
         let mut near = self.lock();
         let first_before = near.ordered.first().copied();
         change(&mut near);
@@ -164,7 +164,7 @@ impl Alarms {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Near> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, NearAlarms> {
         // Nothing panics while it is held, and a half-done change would only cost a spurious wake.
         self.near.lock_unpoisoned()
     }

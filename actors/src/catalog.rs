@@ -28,12 +28,12 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) const MAX_STALENESS: Duration = Duration::from_secs(2);
 
 /// A decoded row, and how many changes of its registry had been seen when it was read.
-type Kept = (u64, Arc<dyn Any + Send + Sync>);
+type CachedRow = (u64, Arc<dyn Any + Send + Sync>);
 
 /// Decoded rows of this node.
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
-    rows: DashMap<[u8; 16], Kept>,
+    rows: DashMap<[u8; 16], CachedRow>,
     version: AtomicU64,
     registries: DashMap<EntityKey, Arc<Registry>>,
 }
@@ -41,7 +41,7 @@ pub(crate) struct Catalog {
 /// A registry that others may change.
 #[derive(Debug, Default)]
 struct Registry {
-    seen: std::sync::Mutex<Option<Seen>>,
+    seen: std::sync::Mutex<Option<SeenHead>>,
     /// When the last read of the head failed, and why.
     failed: std::sync::Mutex<Option<(Instant, StoreError)>>,
     /// Held by the task that reads the head.
@@ -50,7 +50,7 @@ struct Registry {
 
 /// The last seen state of a registry.
 #[derive(Clone, Copy, Debug)]
-struct Seen {
+struct SeenHead {
     at: Instant,
     head: Option<Head>,
     /// How many changes were seen.
@@ -65,7 +65,7 @@ fn name(entity: EntityKey, table: Table, key: &[u8]) -> [u8; 16] {
 }
 
 impl Registry {
-    fn seen_within(&self, age: Duration) -> Option<Seen> {
+    fn seen_within(&self, age: Duration) -> Option<SeenHead> {
         let seen = *self.seen.lock_unpoisoned();
         seen.filter(|seen| seen.at.elapsed() < age)
     }
@@ -92,7 +92,7 @@ impl Registry {
     fn saw(&self, at: Instant, head: Option<Head>) -> u64 {
         let mut seen = self.seen.lock_unpoisoned();
         let moves = seen.map_or(0, |before| before.moves + u64::from(before.head != head));
-        *seen = Some(Seen { at, head, moves });
+        *seen = Some(SeenHead { at, head, moves });
         moves
     }
 }

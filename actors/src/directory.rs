@@ -127,7 +127,7 @@ impl<M: Effects> Drop for Occupancy<M> {
 }
 
 /// The result of an attempt to hand over a command.
-enum Handed<M: Effects> {
+enum HandOff<M: Effects> {
     Waiting(oneshot::Receiver<Reply<M>>),
     /// The incarnation is ending; wait for it.
     Ending(ractor::ActorCell),
@@ -180,13 +180,13 @@ impl<M: Effects> Directory<M> {
                 return Err(Refusal::Draining);
             }
             match self.hand_over(node, entity, command.as_ref(), context)? {
-                Handed::Waiting(reply) => match timeout_at(deadline, reply).await {
+                HandOff::Waiting(reply) => match timeout_at(deadline, reply).await {
                     Ok(Ok(Err(Refusal::Moved))) => {}
                     Ok(Ok(reply)) => return reply,
                     Ok(Err(_)) => return Err(Refusal::Unknown("the actor failed".into())),
                     Err(_) => return Err(Refusal::Unknown("no answer in time".into())),
                 },
-                Handed::Ending(cell) => {
+                HandOff::Ending(cell) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if cell.wait(Some(left)).await.is_err() {
                         return Err(Refusal::Unavailable("the entity is still being passivated".into()));
@@ -207,7 +207,7 @@ impl<M: Effects> Directory<M> {
         entity: EntityKey,
         command: Option<&Arc<M::Command>>,
         context: CommandContext,
-    ) -> Result<Handed<M>, Refusal<M::Rejection>> {
+    ) -> Result<HandOff<M>, Refusal<M::Rejection>> {
         let now = node.clock.now().0;
         let weight = weight::<M>(command.map(Arc::as_ref));
         let admit = |pending: &Arc<PendingCount>| Permit::take(pending, &node.admission, weight);
@@ -216,7 +216,7 @@ impl<M: Effects> Directory<M> {
                 let slot = slot.get();
                 slot.used_at.store(now, Ordering::Relaxed);
                 if slot.actor.get_status() >= ActorStatus::Draining {
-                    return Ok(Handed::Ending(slot.actor.get_cell()));
+                    return Ok(HandOff::Ending(slot.actor.get_cell()));
                 }
                 (slot.actor.clone(), admit(&slot.pending)?)
             }
@@ -241,8 +241,8 @@ impl<M: Effects> Directory<M> {
             permit: Some(permit),
         };
         match actor.cast(Mail::Do(envelope)) {
-            Ok(()) => Ok(Handed::Waiting(receiver)),
-            Err(_) => Ok(Handed::Ending(actor.get_cell())),
+            Ok(()) => Ok(HandOff::Waiting(receiver)),
+            Err(_) => Ok(HandOff::Ending(actor.get_cell())),
         }
     }
 

@@ -3,7 +3,7 @@
 //! [`Metrics`] is the table of instruments. A new one is a line there, `node.metrics.<name>.inc()` (or `add`, `set`,
 //! `observe`) where it happens, and a line in `docs/TELEMETRY.md`; the front door exports the table without knowing its
 //! lines. A store's counters are in [`StoreMetrics`], which the store keeps and the node exports. Current values need
-//! no counter: they are read on demand as [`Standing`](crate::node::census::Standing), for `/metrics` and `GET
+//! no counter: they are read on demand as [`NodeStatus`](crate::node::census::NodeStatus), for `/metrics` and `GET
 //! /admin/runtime`.
 //!
 //! Labels are enums, or one of a list of words, so there can be no series for each conversation, key or URL.
@@ -101,7 +101,7 @@ impl Label for Kind {
 
 label! {
     /// Why a command was refused before anything was stored.
-    pub enum TurnedAway = "reason" {
+    pub enum RefusalReason = "reason" {
         /// Too many commands wait for the entity.
         Backlog = "backlog",
         /// The node has too many pending commands.
@@ -252,7 +252,7 @@ table! {
         /// Time from handing a commit to the store until its outcome is known.
         pub commit: By<CommitEnd, Times<Short>> = "tertulia_commit_seconds",
         /// Commands refused before anything was stored.
-        pub turned_away: By<TurnedAway, Counter> = "tertulia_commands_turned_away_total",
+        pub turned_away: By<RefusalReason, Counter> = "tertulia_commands_turned_away_total",
         /// Requests whose conversation another server owns.
         pub forwarded: By<ForwardEnd, Counter> = "tertulia_requests_forwarded_total",
         /// Entities loaded into memory.
@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn every_metric_is_shown_with_its_help_and_every_value_of_its_label() {
         let metrics = Metrics::default();
-        metrics.turned_away.of(TurnedAway::Overloaded).add(2);
+        metrics.turned_away.of(RefusalReason::Overloaded).add(2);
         metrics.turn.of(TurnEnd::Failed).observe(Duration::from_secs(2), None, || unreachable!());
         let mut seen = Vec::new();
         metrics.visit(&mut |described, samples| {

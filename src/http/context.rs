@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use actors::clock::Entropy;
 use actors::id::MessageId;
 use actors::trace::current;
-use actors::trace::underway::Doing;
+use actors::trace::underway::StageEntry;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, MatchedPath};
 use axum::response::{IntoResponse, Response};
@@ -240,7 +240,7 @@ struct RunningRequest {
     began: Instant,
     ended: bool,
     /// Its entry in the task list.
-    _doing: Option<Doing>,
+    _doing: Option<StageEntry>,
 }
 
 impl RunningRequest {

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use crate::metrics::TurnedAway;
+use crate::metrics::RefusalReason;
 use crate::store::{Cause, StoreError};
 
 /// Why a command was not done; `R` is the rejection of its entity.
@@ -77,12 +77,12 @@ impl<R> Refusal<R> {
     }
 
     /// Why nothing was stored, unless the entity itself rejected the command.
-    pub(super) fn turned_away(&self) -> Option<TurnedAway> {
+    pub(super) fn turned_away(&self) -> Option<RefusalReason> {
         match self {
-            Self::Backlog => Some(TurnedAway::Backlog),
-            Self::Overloaded => Some(TurnedAway::Overloaded),
-            Self::Draining => Some(TurnedAway::Draining),
-            Self::Unavailable(_) | Self::Corrupt(_) | Self::Moved => Some(TurnedAway::Unavailable),
+            Self::Backlog => Some(RefusalReason::Backlog),
+            Self::Overloaded => Some(RefusalReason::Overloaded),
+            Self::Draining => Some(RefusalReason::Draining),
+            Self::Unavailable(_) | Self::Corrupt(_) | Self::Moved => Some(RefusalReason::Unavailable),
             Self::Rejected(_)
             | Self::KeyReused
             | Self::KeyHeld

@@ -13,8 +13,8 @@ use super::Node;
 /// A node's current numbers; taken while it runs, so its parts may be of slightly different moments. Every output of
 /// these numbers reads them here.
 #[derive(Clone, Debug)]
-pub struct Standing {
-    /// When.
+pub struct NodeStatus {
+    /// When they were taken.
     pub at: Millis,
     /// Entities in memory, by kind.
     pub resident: Vec<(Kind, usize)>,
@@ -27,12 +27,12 @@ pub struct Standing {
     /// Attempts at turns that are alive.
     pub turns: usize,
     /// Pending and running deliveries of events.
-    pub outbox: OutboxStanding,
+    pub outbox: OutboxStatus,
 }
 
 /// Pending and running deliveries; see [`Outboxes`](crate::outbox::Outboxes) for the meaning of each.
 #[derive(Clone, Copy, Debug)]
-pub struct OutboxStanding {
+pub struct OutboxStatus {
     /// Logs that are being sent from.
     pub active: usize,
     /// Events that are being sent.
@@ -71,18 +71,18 @@ pub struct Mailbox {
 
 impl Node {
     /// The numbers that are available at once.
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self) -> NodeStatus {
         let at = self.now();
         let outbox = self.outbox();
         let each = || Kind::ALL.into_iter().map(|kind| (kind, self.residents(kind)));
-        Standing {
+        NodeStatus {
             at,
             resident: each().map(|(kind, entities)| (kind, entities.resident())).collect(),
             actors: each().map(|(kind, entities)| (kind, entities.actors())).collect(),
             commands: self.admission().in_flight(),
             command_bytes: self.admission().bytes_in_flight(),
             turns: self.running_turns(),
-            outbox: OutboxStanding {
+            outbox: OutboxStatus {
                 active: outbox.active(),
                 in_flight: outbox.in_flight(),
                 open_circuits: outbox.paused_receivers(),

@@ -20,18 +20,18 @@ pub fn get() -> Option<TraceContext> {
 /// Keeps `trace` current until it is dropped, on this thread and not across an await.
 #[derive(Debug)]
 #[must_use = "dropped at once it does nothing"]
-pub struct Entered {
+pub struct CurrentGuard {
     before: Option<TraceContext>,
     /// It belongs to the thread that it was made on.
     _here: std::marker::PhantomData<*const ()>,
 }
 
 /// Makes `trace` current from now on.
-pub fn enter(trace: Option<TraceContext>) -> Entered {
-    Entered { before: CURRENT.replace(trace), _here: std::marker::PhantomData }
+pub fn enter(trace: Option<TraceContext>) -> CurrentGuard {
+    CurrentGuard { before: CURRENT.replace(trace), _here: std::marker::PhantomData }
 }
 
-impl Drop for Entered {
+impl Drop for CurrentGuard {
     fn drop(&mut self) {
         CURRENT.set(self.before);
     }
@@ -39,17 +39,17 @@ impl Drop for Entered {
 
 /// A future that works for a trace whenever it is polled.
 #[derive(Debug)]
-pub struct Within<F> {
+pub struct WithTrace<F> {
     trace: Option<TraceContext>,
     inner: Pin<Box<F>>,
 }
 
 /// Runs `work` for `trace`.
-pub fn within<F: Future>(trace: Option<TraceContext>, work: F) -> Within<F> {
-    Within { trace, inner: Box::pin(work) }
+pub fn within<F: Future>(trace: Option<TraceContext>, work: F) -> WithTrace<F> {
+    WithTrace { trace, inner: Box::pin(work) }
 }
 
-impl<F: Future> Future for Within<F> {
+impl<F: Future> Future for WithTrace<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::underway::Doing;
+use super::underway::StageEntry;
 use super::{Finished, TraceContext, Tracer, Value, names};
 use crate::url::Server;
 
@@ -19,7 +19,7 @@ struct Open {
     /// The tracer that gets it when it has ended, if its trace is sampled by then; `None` if it is only listed.
     tracer: Option<Arc<dyn Tracer>>,
     /// Its entry in the list of running stages.
-    doing: Option<Doing>,
+    doing: Option<StageEntry>,
     finished: Finished,
 }
 
@@ -37,7 +37,7 @@ impl fmt::Debug for Span {
 
 impl Span {
     /// A span that begins.
-    pub(super) fn open(tracer: Option<Arc<dyn Tracer>>, doing: Option<Doing>, finished: Finished) -> Self {
+    pub(super) fn open(tracer: Option<Arc<dyn Tracer>>, doing: Option<StageEntry>, finished: Finished) -> Self {
         Self(Some(Box::new(Open { tracer, doing, finished })))
     }
 

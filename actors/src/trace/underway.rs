@@ -32,10 +32,10 @@ pub struct Underway(DashMap<[u8; 8], Stage>);
 
 impl Underway {
     /// Lists a stage until the returned value is dropped.
-    pub fn begin(self: &Arc<Self>, stage: Stage) -> Doing {
+    pub fn begin(self: &Arc<Self>, stage: Stage) -> StageEntry {
         let id = stage.context.span_id;
         self.0.insert(id, stage);
-        Doing { list: Arc::clone(self), id }
+        StageEntry { list: Arc::clone(self), id }
     }
 
     /// The `most` oldest stages, the oldest first, and how many there are in all.
@@ -52,12 +52,12 @@ impl Underway {
 /// A stage's entry in the list, removed when this is dropped.
 #[derive(Debug)]
 #[must_use = "a stage whose place is dropped has ended"]
-pub struct Doing {
+pub struct StageEntry {
     list: Arc<Underway>,
     id: [u8; 8],
 }
 
-impl Doing {
+impl StageEntry {
     /// Changes the listed stage.
     pub fn change(&self, change: impl FnOnce(&mut Stage)) {
         if let Some(mut stage) = self.list.0.get_mut(&self.id) {
@@ -66,7 +66,7 @@ impl Doing {
     }
 }
 
-impl Drop for Doing {
+impl Drop for StageEntry {
     fn drop(&mut self) {
         self.list.0.remove(&self.id);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use actors::clock::Clock as _;
 use actors::conversation::{Command, Update};
 use actors::directory::CommandContext;
-use actors::metrics::{CommitEnd, Sample, Snapshot, TurnedAway};
+use actors::metrics::{CommitEnd, RefusalReason, Sample, Snapshot};
 use actors::node::Node;
 use actors::ports::Ports;
 use actors::store::Store;
@@ -328,7 +328,7 @@ async fn commands_are_timed_and_counted_without_any_trace() {
     assert_eq!(metrics.mailbox_wait.of(e.kind).snapshot().count(), 3);
     assert_eq!((metrics.batch_commands.snapshot().count(), metrics.batch_commands.snapshot().sum), (3, 3));
     assert_eq!(metrics.commit.of(CommitEnd::Committed).snapshot().count(), 3);
-    assert_eq!(metrics.turned_away.of(TurnedAway::Draining).get(), 1);
+    assert_eq!(metrics.turned_away.of(RefusalReason::Draining).get(), 1);
 }
 
 #[tokio::test(start_paused = true)]

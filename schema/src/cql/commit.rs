@@ -47,9 +47,9 @@ impl CqlStore {
         let deadline = Instant::now() + COMMIT_TIMEOUT;
         for _ in 0..MAX_PLANS {
             let known = match self.expected(commit).await? {
-                Expected::Here(known) => known,
-                Expected::Done(head) => return Ok(Outcome::Committed(head)),
-                Expected::Elsewhere => {
+                HeadComparison::Here(known) => known,
+                HeadComparison::Done(head) => return Ok(Outcome::Committed(head)),
+                HeadComparison::Elsewhere => {
                     count(&self.db().counters.conflicts);
                     return Ok(Outcome::Conflict);
                 }
@@ -74,10 +74,10 @@ impl CqlStore {
     }
 
     /// The entity as the commit expects it, from memory or read.
-    async fn expected(&self, commit: &Commit) -> Result<Expected, StoreError> {
+    async fn expected(&self, commit: &Commit) -> Result<HeadComparison, StoreError> {
         if commit.expected.is_none() {
             // The condition checks whether it exists; a read would only check one round trip earlier.
-            return Ok(Expected::Here(None));
+            return Ok(HeadComparison::Here(None));
         }
         // A commit on a head copies and relies on everything beneath it, so the head must be settled.
         let known = self.known_heads().get(commit.entity);
@@ -86,23 +86,23 @@ impl CqlStore {
             Some(known) => known,
             None => match self.newest_head(commit.entity, Reading::Settled).await? {
                 Some(HeadRow { known, .. }) => known,
-                None => return Ok(Expected::Elsewhere),
+                None => return Ok(HeadComparison::Elsewhere),
             },
         };
         if known.id == commit.id {
             if !known.projected {
                 self.project_again(commit.entity, &known).await?;
             }
-            return Ok(Expected::Done(known.head));
+            return Ok(HeadComparison::Done(known.head));
         }
         if Some(known.head) != commit.expected {
-            return Ok(Expected::Elsewhere);
+            return Ok(HeadComparison::Elsewhere);
         }
         // No commit builds on one whose list entries may be missing.
         if !known.projected {
             self.project_again(commit.entity, &known).await?;
         }
-        Ok(Expected::Here(Some(known)))
+        Ok(HeadComparison::Here(Some(known)))
     }
 
     async fn attempt(
@@ -338,7 +338,7 @@ impl CqlStore {
 }
 
 /// The head of an entity, compared with the commit's expectation.
-enum Expected {
+enum HeadComparison {
     /// The head is the expected one (`None`: the entity must not exist, which the condition checks).
     Here(Option<KnownHead>),
     /// This very commit is its newest.

@@ -77,7 +77,7 @@ impl Doubts {
 }
 
 #[derive(Debug, DeserializeRow)]
-struct Stored {
+struct StoredDueRow {
     at: i64,
     entity: Bytes,
     kind: i8,
@@ -247,7 +247,7 @@ impl CqlStore {
             && let Some((at, entity, kind, id)) = source.rest.take()
         {
             let values = (shard, slot, at, &entity[..], kind, &id[..], signed(upto.0), ROWS_PER_PAGE);
-            let rows: Vec<Stored> = self.db().select(&self.db().statements.due, values).await?;
+            let rows: Vec<StoredDueRow> = self.db().select(&self.db().statements.due, values).await?;
             source.is_empty &= rows.is_empty();
             if rows.len() == ROWS_PER_PAGE as usize
                 && let Some(last) = rows.last()
@@ -337,7 +337,7 @@ impl CqlStore {
     }
 }
 
-impl Stored {
+impl StoredDueRow {
     fn read(self, slot: i64) -> Result<IndexRow, StoreError> {
         let at = Millis(unsigned(self.at));
         Ok(IndexRow {

@@ -13,7 +13,7 @@ use super::layout::{DueRow, entity_bytes, sixteen, unsigned};
 
 /// A stored head row.
 #[derive(Debug, DeserializeRow)]
-struct Stored {
+struct StoredHead {
     seq: i64,
     commit: i64,
     id: Bytes,
@@ -59,7 +59,7 @@ impl From<ReadLevel> for Reading {
     }
 }
 
-impl Stored {
+impl StoredHead {
     /// From the answer of a condition; `None`: there is no head.
     fn answered(row: &Answer<'_>) -> Option<Result<Self, StoreError>> {
         let seq = row.long("seq")?;
@@ -126,14 +126,14 @@ impl CqlStore {
         let name = entity_bytes(entity);
         let statement = match reading {
             Reading::Plain => {
-                let stored: Option<Stored> = self.db().select_one(&statements.head, (&name[..], bucket)).await?;
+                let stored: Option<StoredHead> = self.db().select_one(&statements.head, (&name[..], bucket)).await?;
                 return stored.map(|stored| stored.read(bucket, false)).transpose();
             }
             Reading::Settled => &statements.settled,
             Reading::Whole => &statements.settled_whole,
         };
         let answer = self.db().settle(statement, (&name[..], bucket)).await?;
-        let stored = answer::find(answer, Stored::answered).transpose()?;
+        let stored = answer::find(answer, StoredHead::answered).transpose()?;
         stored.map(|stored| stored.read(bucket, true)).transpose()
     }
 

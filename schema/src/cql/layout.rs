@@ -144,7 +144,7 @@ pub(super) fn decode_records(payload: &Bytes, last: u64) -> Result<Vec<LogRecord
 
 /// The writes that follow from an applied commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Follows {
+pub(super) struct FollowUps {
     /// List entries.
     pub(super) views: Vec<ViewWrite>,
     /// Redactions of the log.
@@ -155,7 +155,7 @@ pub(super) struct Follows {
 const REDACTED: u8 = u8::MAX;
 
 /// The writes that follow from a commit: `list 1 ‖ key length 2 ‖ key ‖ (0 | 1 ‖ value length 4 ‖ value)` each.
-pub(super) fn encode_follows(views: &[ViewWrite], redactions: &[Redaction]) -> Vec<u8> {
+pub(super) fn encode_follow_ups(views: &[ViewWrite], redactions: &[Redaction]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut put = |list: u8, key: &[u8], value: Option<&Bytes>| {
         out.push(list);
@@ -180,12 +180,12 @@ pub(super) fn encode_follows(views: &[ViewWrite], redactions: &[Redaction]) -> V
     out
 }
 
-/// The inverse of [`encode_follows`].
-pub(super) fn decode_follows(bytes: &Bytes) -> Result<Follows, StoreError> {
+/// The inverse of [`encode_follow_ups`].
+pub(super) fn decode_follow_ups(bytes: &Bytes) -> Result<FollowUps, StoreError> {
     let damaged = || StoreError::Corrupt("a commit's list entries are damaged".into());
     let mut rest = bytes.clone();
     let take = |rest: &mut Bytes, len: usize| if rest.len() < len { Err(damaged()) } else { Ok(rest.split_to(len)) };
-    let mut follows = Follows::default();
+    let mut follows = FollowUps::default();
     while !rest.is_empty() {
         let fixed = take(&mut rest, 3)?;
         let key = take(&mut rest, usize::from(u16::from_le_bytes([fixed[1], fixed[2]])))?;
@@ -291,15 +291,16 @@ mod tests {
                 .collect();
             let redactions: Vec<_> =
                 redactions.into_iter().map(|(seq, payload)| Redaction { seq, payload: payload.into() }).collect();
-            let encoded = Bytes::from(encode_follows(&writes, &redactions));
-            prop_assert_eq!(decode_follows(&encoded).expect("what follows"), Follows { views: writes, redactions });
+            let encoded = Bytes::from(encode_follow_ups(&writes, &redactions));
+            let decoded = decode_follow_ups(&encoded).expect("what follows");
+            prop_assert_eq!(decoded, FollowUps { views: writes, redactions });
         }
 
         #[test]
         fn no_bytes_are_too_strange_to_be_decoded_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
             // Neither panics on any input.
             let bytes = Bytes::from(bytes);
-            let _ = decode_follows(&bytes);
+            let _ = decode_follow_ups(&bytes);
             let _ = decode_records(&bytes, 3);
             let _ = decode_place(&bytes);
         }

@@ -20,7 +20,7 @@ use dashmap::DashSet;
 use super::CqlStore;
 use super::known_heads::KnownHead;
 use super::layout::{
-    DueKind, DueRow, Follows, commit_row, decode_follows, entity_bytes, list_part, part_begin, slot, unsigned,
+    DueKind, DueRow, FollowUps, commit_row, decode_follow_ups, entity_bytes, list_part, part_begin, slot, unsigned,
 };
 use super::plan::LISTS_AFTER_MILLIS;
 use super::read::Stretch;
@@ -38,10 +38,10 @@ type Part = (Address, u8, i32);
 pub(super) struct Parts(DashSet<Part>);
 
 /// The writes that follow from a commit, by its row.
-struct Listed {
+struct RowWithFollowUps {
     stamp: i64,
     at: Millis,
-    follows: Follows,
+    follows: FollowUps,
 }
 
 impl CqlStore {
@@ -111,7 +111,7 @@ impl CqlStore {
             self.settle_bucket(entity, known.bucket).await?;
             listed = self.listed(entity, known).await?;
         }
-        let Some(Listed { stamp, at, follows }) = listed else {
+        let Some(RowWithFollowUps { stamp, at, follows }) = listed else {
             return Err(StoreError::Corrupt("a commit that changes lists has no entries".into()));
         };
         self.follow(entity, (known.id, stamp), &follows.views, &follows.redactions).await?;
@@ -125,12 +125,12 @@ impl CqlStore {
     }
 
     /// The writes that follow from the newest commit, by its row.
-    async fn listed(&self, entity: EntityKey, known: &KnownHead) -> Result<Option<Listed>, StoreError> {
+    async fn listed(&self, entity: EntityKey, known: &KnownHead) -> Result<Option<RowWithFollowUps>, StoreError> {
         let (n, k) = commit_row(known.head);
         let values = (&entity_bytes(entity)[..], known.bucket, n, &k[..]);
         let row: Option<(i64, i64, Option<Bytes>)> = self.db().select_one(&self.db().statements.lists, values).await?;
         let Some((stamp, at, Some(lists))) = row else { return Ok(None) };
-        Ok(Some(Listed { stamp, at: Millis(unsigned(at)), follows: decode_follows(&lists)? }))
+        Ok(Some(RowWithFollowUps { stamp, at: Millis(unsigned(at)), follows: decode_follow_ups(&lists)? }))
     }
 
     /// See `Store::view`.

@@ -18,7 +18,7 @@ const MAX_SEARCHED_BUCKETS: i32 = 1_000;
 const LAST_SEQ: u64 = i64::MAX.unsigned_abs();
 
 #[derive(Debug, DeserializeRow)]
-struct Stored {
+struct StoredLogRow {
     n: i64,
     k: Bytes,
     id: Bytes,
@@ -188,7 +188,7 @@ impl CqlStore {
         let until = stretch.until;
         let limit = i32::try_from(limit).unwrap_or(i32::MAX);
         let values = (&name[..], bucket, from.0, &from.1[..], until.0, &until.1[..], limit);
-        let rows: Vec<Stored> = self.db().select(statement, values).await?;
+        let rows: Vec<StoredLogRow> = self.db().select(statement, values).await?;
         let mut commits = Vec::with_capacity(rows.len());
         for row in rows {
             let head = Head { seq: unsigned(row.n), commit: commit_of(&row.k)? };

@@ -11,7 +11,7 @@ use fjall::config::{BlockSizePolicy, FilterPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch};
 
 use super::chain::Chain;
-use super::filter::Forgetting;
+use super::filter::ExpiredKeyFilters;
 use super::layout::{self, corrupt, unreadable};
 use super::log_row::{KnownHead, LogRow};
 
@@ -64,7 +64,7 @@ impl Engine {
     }
 
     fn open_unguarded(dir: &Path, cache_bytes: u64, clock: Arc<dyn Clock>) -> Result<Self, String> {
-        let forgetting = Arc::new(Forgetting::new(clock));
+        let forgetting = Arc::new(ExpiredKeyFilters::new(clock));
         let db = Database::builder(dir)
             .cache_size(cache_bytes)
             .worker_threads(WORKER_THREADS)

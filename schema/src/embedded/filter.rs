@@ -10,32 +10,32 @@ use fjall::compaction::filter::{CompactionFilter, CompactionFilterResult, Contex
 use super::layout;
 
 /// Makes the filters of the `keys` keyspace, which drop expired rows whenever they are compacted.
-pub(super) struct Forgetting {
+pub(super) struct ExpiredKeyFilters {
     clock: AssertUnwindSafe<Arc<dyn Clock>>,
 }
 
-impl Forgetting {
+impl ExpiredKeyFilters {
     pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         // The engine requires unwind safety; reading a clock leaves nothing half done.
         Self { clock: AssertUnwindSafe(clock) }
     }
 }
 
-impl Factory for Forgetting {
+impl Factory for ExpiredKeyFilters {
     fn name(&self) -> &str {
         "forgetting"
     }
 
     fn make_filter(&self, _: &Context) -> Box<dyn CompactionFilter> {
-        Box::new(Forget { before: self.clock.now().0.saturating_sub(limits::KEY_KEPT_MILLIS) })
+        Box::new(ExpiredKeyFilter { before: self.clock.now().0.saturating_sub(limits::KEY_KEPT_MILLIS) })
     }
 }
 
-struct Forget {
+struct ExpiredKeyFilter {
     before: u64,
 }
 
-impl CompactionFilter for Forget {
+impl CompactionFilter for ExpiredKeyFilter {
     fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
         let value = item.value()?;
         let row = layout::unseal(item.key(), &value).and_then(layout::read_key_row);

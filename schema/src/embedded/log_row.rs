@@ -40,7 +40,7 @@ pub(super) struct KnownHead {
 
 /// The parts of a log row besides its key, its records and its hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(super) struct RowFields {
     pub(super) batch: u64,
     pub(super) id: CommitId,
     pub(super) previous: RowHash,
@@ -55,7 +55,7 @@ pub(super) fn encoded_len(records: &[NewRecord]) -> usize {
 }
 
 /// Writes a row into `out`, which is cleared first; returns its hash.
-pub(super) fn encode(key: &[u8; LOG_KEY], facts: &Facts, records: &[NewRecord], out: &mut Vec<u8>) -> RowHash {
+pub(super) fn encode(key: &[u8; LOG_KEY], facts: &RowFields, records: &[NewRecord], out: &mut Vec<u8>) -> RowHash {
     out.clear();
     out.reserve(encoded_len(records));
     write(VERSION, facts, facts.id.0, out);
@@ -68,7 +68,7 @@ pub(super) fn encode(key: &[u8; LOG_KEY], facts: &Facts, records: &[NewRecord], 
 }
 
 /// Everything in front of the records.
-fn write(version: u8, facts: &Facts, name: [u8; 16], out: &mut Vec<u8>) {
+fn write(version: u8, facts: &RowFields, name: [u8; 16], out: &mut Vec<u8>) {
     out.extend_from_slice(&[version, if facts.alarm.is_some() { HAS_ALARM } else { 0 }]);
     out.extend_from_slice(&facts.batch.to_le_bytes());
     out.extend_from_slice(&name);
@@ -99,7 +99,7 @@ fn hash(key: &[u8], value: &[u8]) -> RowHash {
 pub(super) struct LogRow {
     pub(super) entity: EntityKey,
     pub(super) head: Head,
-    pub(super) facts: Facts,
+    pub(super) facts: RowFields,
     /// Its hash in the chain.
     pub(super) hash: RowHash,
     /// How many of the records are events.
@@ -125,7 +125,7 @@ impl LogRow {
             REDACTED => (CommitId([0; 16]), name),
             _ => return None,
         };
-        let facts = Facts {
+        let facts = RowFields {
             batch,
             id,
             previous: fields.bytes()?,
@@ -203,7 +203,7 @@ mod tests {
             flip in any::<prop::sample::Index>(),
         ) {
             let events = records.iter().filter(|record| record.event).count() as u64;
-            let facts = Facts {
+            let facts = RowFields {
                 batch: 9, id: CommitId([1; 16]), previous: [2; 16], state_commit: 3, at: Millis(4),
                 alarm: alarm.map(Millis),
             };
@@ -221,7 +221,7 @@ mod tests {
             let redacted = row.redacted(&key, |seq| seq.is_multiple_of(2).then(|| Bytes::from_static(b"-")));
             let again = LogRow::decode(&key, &redacted).expect("a row");
             prop_assert_eq!((again.head, again.hash, again.events), (row.head, hash, events));
-            prop_assert_eq!(again.facts, Facts { id: CommitId([0; 16]), ..facts });
+            prop_assert_eq!(again.facts, RowFields { id: CommitId([0; 16]), ..facts });
             for (before, after) in row.records().zip(again.records()) {
                 let is_redacted = before.event && before.seq.is_multiple_of(2);
                 let payload = if is_redacted { Bytes::from_static(b"-") } else { before.payload };

@@ -77,7 +77,7 @@ enum Fault {
 
 /// A file of the engine, held open.
 #[derive(Debug)]
-struct Held {
+struct HeldFile {
     path: PathBuf,
     file: File,
     /// It was synced up to here; `None` for complete files, and for journals, which are synced with each batch.
@@ -89,7 +89,7 @@ struct Work {
     notices: OwnedFd,
     watched: HashMap<i32, PathBuf>,
     /// Oldest first.
-    held: VecDeque<Held>,
+    held: VecDeque<HeldFile>,
     /// Deleted files that are not freed yet.
     deleted: VecDeque<File>,
 }
@@ -212,7 +212,7 @@ impl Work {
         }
         // A file that was deleted meanwhile needs nothing.
         let Ok(file) = OpenOptions::new().write(true).open(&path) else { return };
-        self.held.push_back(Held { path, file, synced: (is_new && is_table).then_some(0) });
+        self.held.push_back(HeldFile { path, file, synced: (is_new && is_table).then_some(0) });
         if self.held.len() > MAX_HELD_FILES {
             self.held.pop_front();
         }

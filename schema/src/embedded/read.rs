@@ -33,12 +33,12 @@ type Budgeted<T> = Result<T, ReadError>;
 
 /// The position of a walk along an entity's log; each row must follow the one before.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Walk {
+pub(super) struct ChainPosition {
     pub(super) head: Head,
     pub(super) hash: RowHash,
 }
 
-impl Walk {
+impl ChainPosition {
     /// Before the first row.
     pub(super) const START: Self = Self { head: Head { seq: 0, commit: 0 }, hash: [0; 16] };
 
@@ -80,7 +80,7 @@ impl Engine {
                 return Ok(None);
             };
             let newest = log_row(entity, newest)?;
-            let mut walk = Walk::START;
+            let mut walk = ChainPosition::START;
             let mut state = None;
             if newest.facts.state_commit > 0 {
                 let key = layout::state_key(entity);
@@ -89,7 +89,7 @@ impl Engine {
                 let row = StateRow::decode(&value)
                     .filter(|row| row.head.commit == newest.facts.state_commit)
                     .ok_or_else(|| corrupt(entity, "its state is not the newest one"))?;
-                walk = Walk { head: row.head, hash: row.hash };
+                walk = ChainPosition { head: row.head, hash: row.hash };
                 state = Some(value.slice_ref(row.state));
             }
             let mut tail = Vec::new();
@@ -168,7 +168,7 @@ impl Engine {
                 None if row.head.seq - row.events >= range.first => {
                     return Err(corrupt(entity, "a log row is missing").into());
                 }
-                None => walk = Some(Walk::at(&row)),
+                None => walk = Some(ChainPosition::at(&row)),
                 Some(walk) => walk.step(&row).map_err(|what| corrupt(entity, what))?,
             }
             let inside = row.records().filter(|record| record.event && range.contains(record.seq));
@@ -203,7 +203,7 @@ impl Engine {
             }
             let row = log_row(entity, guard)?;
             if let Some(later) = &later {
-                Walk::at(&row).step(later).map_err(|what| corrupt(entity, what))?;
+                ChainPosition::at(&row).step(later).map_err(|what| corrupt(entity, what))?;
             }
             let inside = |record: &LogRecord| record.event && range.contains(record.seq);
             let mut records: Vec<_> = row.records().filter(inside).collect();

@@ -13,7 +13,7 @@ use super::engine::{Engine, guarded};
 use super::layout::{self, META, StateRow};
 use super::log_row::{KnownHead, LogRow};
 use super::open::{self, OpenError, OpenMode};
-use super::read::Walk;
+use super::read::ChainPosition;
 
 /// Faults that are listed; more are only counted.
 const MAX_LISTED_FAULTS: usize = 100;
@@ -80,7 +80,7 @@ pub fn verify(dir: &Path) -> Result<Report, OpenError> {
 
 fn verify_log(engine: &Engine, chain: &Chain, report: &mut Report) {
     let mut counted = Chain { batch: chain.batch, hash: chain.hash, ..Chain::default() };
-    let mut current: Option<(EntityKey, Walk, KnownHead)> = None;
+    let mut current: Option<(EntityKey, ChainPosition, KnownHead)> = None;
     scan(&engine.log, report, |key, value, report| {
         let Some(row) = LogRow::decode(key, value) else {
             let entity = layout::read_log_key(key).map(|(entity, _)| entity);
@@ -97,12 +97,12 @@ fn verify_log(engine: &Engine, chain: &Chain, report: &mut Report) {
             ended => {
                 finish(engine, ended, report);
                 report.entities += 1;
-                Walk::START
+                ChainPosition::START
             }
         };
         if let Err(what) = walk.step(&row) {
             report.fault(Some(row.entity), what);
-            walk = Walk::at(&row);
+            walk = ChainPosition::at(&row);
         }
         current = Some((row.entity, walk, row.known_head()));
     });
@@ -114,7 +114,7 @@ fn verify_log(engine: &Engine, chain: &Chain, report: &mut Report) {
 }
 
 /// Checks an entity's state and alarm against its newest log row.
-fn finish(engine: &Engine, ended: Option<(EntityKey, Walk, KnownHead)>, report: &mut Report) {
+fn finish(engine: &Engine, ended: Option<(EntityKey, ChainPosition, KnownHead)>, report: &mut Report) {
     let Some((entity, _, known)) = ended else { return };
     // Loading checks the state and the rows since.
     if let Err(error) = engine.load(entity, usize::MAX) {

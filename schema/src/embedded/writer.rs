@@ -23,7 +23,7 @@ use super::engine::Engine;
 use super::head_file::HeadFile;
 use super::heads::Heads;
 use super::layout::{self, META, StateRow};
-use super::log_row::{self, Facts, KnownHead};
+use super::log_row::{self, KnownHead, RowFields};
 use super::queue::{Caller, Job, QueuedCommit};
 
 /// Commits in one batch. By then the sync is a small part of the cost, and more only delays the first one's answer.
@@ -55,7 +55,7 @@ pub(super) struct Writer {
 
 /// The keyspace of a write other than a new log row.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Space {
+enum WriteTarget {
     /// An existing log row; it has a checksum of its own.
     Log,
     Rows,
@@ -64,7 +64,7 @@ enum Space {
 }
 
 struct Write {
-    space: Space,
+    space: WriteTarget,
     /// In the engine's own type, so that it is copied once.
     key: Slice,
     /// Without its checksum; `None` deletes.
@@ -180,7 +180,7 @@ impl Writer {
             let Some(row) = self.engine.log_row_of(commit.entity, seq)? else { break };
             let key = layout::log_key(commit.entity, row.head);
             let value = row.redacted(&key, |seq| seqs.get(&seq).copied().cloned());
-            rewritten.push(Write { space: Space::Log, key: key.into(), value: Some(value) });
+            rewritten.push(Write { space: WriteTarget::Log, key: key.into(), value: Some(value) });
             seqs = seqs.split_off(&row.head.seq.max(seq).saturating_add(1));
         }
         self.writes.append(&mut rewritten);
@@ -190,7 +190,7 @@ impl Writer {
     fn stage(&mut self, commit: Commit, before: Option<KnownHead>, batch: &mut BatchBuilder) {
         let head = commit.next_head();
         let alarm_before = before.and_then(|known| known.alarm);
-        let facts = Facts {
+        let facts = RowFields {
             batch: batch.link.batch(),
             id: commit.id,
             previous: before.map_or([0; 16], |known| known.hash),
@@ -203,17 +203,17 @@ impl Writer {
         batch.items.insert(&self.engine.log, key, self.scratch.as_slice());
         batch.link.log_row(hash);
         batch.commits += 1;
-        let Facts { id, alarm, state_commit, .. } = facts;
+        let RowFields { id, alarm, state_commit, .. } = facts;
         self.heads.put(commit.entity, KnownHead { head, id, hash, alarm, state_commit });
 
         for (name, row) in &commit.keys {
             let key = layout::idempotency_key(commit.entity, *name).into();
-            self.writes.push(Write { space: Space::Keys, key, value: Some(layout::key_row(*row)) });
+            self.writes.push(Write { space: WriteTarget::Keys, key, value: Some(layout::key_row(*row)) });
         }
         if let Some(state) = &commit.state {
             let value = StateRow { head, hash, state }.encode();
             self.writes.push(Write {
-                space: Space::Rows,
+                space: WriteTarget::Rows,
                 key: layout::state_key(commit.entity).into(),
                 value: Some(value),
             });
@@ -221,7 +221,7 @@ impl Writer {
         for write in &commit.rows {
             let key = layout::row_key(commit.entity, write.table, &write.key).into();
             self.writes.push(Write {
-                space: Space::Rows,
+                space: WriteTarget::Rows,
                 key,
                 value: write.value.as_ref().map(|value| value.to_vec()),
             });
@@ -229,15 +229,19 @@ impl Writer {
         for write in &commit.views {
             let key = layout::view_key(commit.entity.workspace, write.view, &write.key).into();
             self.writes.push(Write {
-                space: Space::Index,
+                space: WriteTarget::Index,
                 key,
                 value: write.value.as_ref().map(|value| value.to_vec()),
             });
         }
         if alarm != alarm_before {
             let due = |at| Slice::from(layout::due_key(Due { at, entity: commit.entity }));
-            self.writes.extend(alarm_before.map(|at| Write { space: Space::Index, key: due(at), value: None }));
-            self.writes.extend(alarm.map(|at| Write { space: Space::Index, key: due(at), value: Some(Vec::new()) }));
+            self.writes.extend(alarm_before.map(|at| Write { space: WriteTarget::Index, key: due(at), value: None }));
+            self.writes.extend(alarm.map(|at| Write {
+                space: WriteTarget::Index,
+                key: due(at),
+                value: Some(Vec::new()),
+            }));
         }
     }
 
@@ -285,13 +289,13 @@ impl Writer {
                 continue;
             }
             let keyspace = match space {
-                Space::Log => &self.engine.log,
-                Space::Rows => &self.engine.rows,
-                Space::Keys => &self.engine.keys,
-                Space::Index => &self.engine.index,
+                WriteTarget::Log => &self.engine.log,
+                WriteTarget::Rows => &self.engine.rows,
+                WriteTarget::Keys => &self.engine.keys,
+                WriteTarget::Index => &self.engine.index,
             };
             match value {
-                Some(value) if space == Space::Log => {
+                Some(value) if space == WriteTarget::Log => {
                     batch.link.other(layout::checksum(&key, &value));
                     batch.items.insert(keyspace, key, value);
                 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use actors::clock::Millis;
-use actors::trace::underway::{Doing, Stage};
+use actors::trace::underway::{Stage, StageEntry};
 use actors::trace::{Finished, SAMPLED, SpanKind, TraceContext, Traces, Value, names};
 use axum::extract::MatchedPath;
 use http::StatusCode;
@@ -64,7 +64,7 @@ impl RequestTelemetry {
     }
 
     /// A request has begun; it is in the task list, if there is one, until the returned value is dropped.
-    pub(super) fn begun(&self, context: &RequestContext, began: Instant) -> Option<Doing> {
+    pub(super) fn begun(&self, context: &RequestContext, began: Instant) -> Option<StageEntry> {
         self.metrics.begun(&context.method);
         self.traces.underway().map(|underway| {
             underway.begin(Stage {

@@ -19,8 +19,8 @@ pub(super) fn judge(outcome: Result<Answer, Undelivered>) -> Verdict {
 }
 
 /// Whether the receiver no longer wants the event at the tried URL: it has another URL or, as an endpoint, was deleted,
-/// disabled or, unless the retry of the event was requested, given another subscription. `false` if the settings cannot be
-/// read.
+/// disabled or, unless the retry of the event was requested, given another subscription. `false` if the settings cannot
+/// be read.
 pub(super) async fn wants_no_more(
     route: &Route,
     receiver: Receiver,
