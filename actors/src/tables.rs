@@ -26,8 +26,8 @@ numbers! {
         TURNS = 3,
         /// Title, summary and metadata, under the empty key.
         DETAILS = 4,
-        /// Numbers of turns that had to wait, by the idempotency key of their request: such a turn is no event that the
-        /// key could name.
+        /// Numbers of turns that had to wait, by the idempotency key of their request and its time: such a turn is no
+        /// event that the key could name.
         REQUESTED_TURNS = 5,
         /// Calls of tools by the number of their turn, while one of them has no result.
         CALLS = 10,
@@ -39,8 +39,8 @@ numbers! {
         ATTACHED = 17,
         /// Files that messages mention without having them, by the file's address and the message's sequence.
         MENTIONED = 18,
-        /// The stored answers to keyed requests about a message, by its sequence and the idempotency key: an
-        /// [`Overlay`](crate::message::Overlay) as it was then. The log does not have it, because edited text is never
+        /// The stored answers to keyed requests about a message, by its sequence, the idempotency key and the time:
+        /// an [`Overlay`](crate::message::Overlay) as it was then. The log does not have it, because edited text is never
         /// in the log.
         REPLAYS = 20,
         /// Claims of workspace-wide idempotency keys, by key; see [`claims`](crate::workflows::claims).

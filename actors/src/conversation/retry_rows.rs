@@ -1,7 +1,9 @@
 //! Rows kept to answer retries: they are kept as long as idempotency keys are, and are then removed by the write of
 //! another such row.
 //!
-//! The store drops a key's own row when it expires; these rows belong to the entity, so the entity must remove them.
+//! The store drops a key's own row when it expires; these rows belong to the entity, so the entity must remove them. A
+//! key may be used again once it is forgotten, while its old row still waits to be removed. So the time of a row is
+//! the end of its key, and a retry gets the last row of its key; a row of the first release has no time.
 
 use bytes::Bytes;
 
@@ -17,6 +19,12 @@ const MAX_REMOVED_ROWS: usize = 16;
 
 fn is_kept(row: &RowWrite) -> bool {
     [REPLAYS, REQUESTED_TURNS].contains(&row.table) && row.value.is_some()
+}
+
+/// The row with its time.
+fn dated(now: Millis, row: RowWrite) -> RowWrite {
+    let key = [&row.key[..], &now.0.to_be_bytes()].concat();
+    RowWrite { key: key.into(), ..row }
 }
 
 /// The row that records since when another row exists.
@@ -37,9 +45,7 @@ pub(super) fn tracked(
     context: &DecisionContext,
     reads: &ReadSet,
 ) -> Result<Change<Conversation>, Undecided> {
-    let kept: Vec<RowWrite> =
-        change.rows.iter().filter(|row| is_kept(row)).map(|row| since(context.now, row)).collect();
-    if kept.is_empty() {
+    if !change.rows.iter().any(is_kept) {
         return Ok(change);
     }
     let oldest = match reads.first(RETRY_ROWS, MAX_REMOVED_ROWS) {
@@ -55,8 +61,13 @@ pub(super) fn tracked(
         }
         rows.extend([RowWrite::delete(table, row), RowWrite::delete(RETRY_ROWS, key.clone())]);
     }
-    // After these, so that an expired key that is used again has its new row.
-    rows.extend(change.rows);
-    rows.extend(kept);
+    for row in change.rows {
+        if is_kept(&row) {
+            let row = dated(context.now, row);
+            rows.extend([since(context.now, &row), row]);
+        } else {
+            rows.push(row);
+        }
+    }
     Ok(Change { rows, ..change })
 }

@@ -246,7 +246,8 @@ impl Node {
     ///
     /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn shown(&self, entity: EntityKey, seq: u64, key: KeyHash) -> Result<Option<Overlay>, StoreError> {
-        self.stored(entity, REPLAYS, replay_key(seq, key)).await
+        let row = self.newest_under(entity, REPLAYS, replay_key(seq, key)).await?;
+        row.map(|bytes| codec::decode(&bytes)).transpose()
     }
 
     /// The details of a conversation; none if there is no such conversation.
@@ -293,8 +294,18 @@ impl Node {
     ///
     /// `StoreError` if the store, or the stored data, cannot be read.
     pub async fn asked_turn(&self, entity: EntityKey, key: KeyHash) -> Result<Option<(u64, Option<u64>)>, StoreError> {
-        let row = self.store.row(entity, REQUESTED_TURNS, Bytes::copy_from_slice(&key.0)).await?;
+        let row = self.newest_under(entity, REQUESTED_TURNS, Bytes::copy_from_slice(&key.0)).await?;
         Ok(row.as_deref().and_then(parse_requested_turn))
+    }
+
+    /// The newest row kept for a retry under `key`, which the row's time follows; see
+    /// [`retry_rows`](crate::conversation::retry_rows).
+    async fn newest_under(&self, entity: EntityKey, table: Table, key: Bytes) -> Result<Option<Bytes>, StoreError> {
+        let newest = Scan::new(KeyRange::under(&key), Order::Desc, 1);
+        match self.store.rows(entity, table, newest).await?.pop() {
+            Some(row) => Ok(Some(row.value)),
+            None => self.store.row(entity, table, key).await,
+        }
     }
 
     /// The calls of a turn, while some have no result.

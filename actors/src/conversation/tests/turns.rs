@@ -267,6 +267,30 @@ fn rows_for_a_retry_are_deleted_once_their_key_has_expired() {
 }
 
 #[test]
+fn a_key_that_is_used_again_keeps_its_new_row_while_its_old_one_is_deleted() {
+    let mut sim = busy();
+    let key = |n: u8| crate::store::KeyHash([n; 16]);
+    let ask = |n: u8| Command::StartTurn(StartTurn { agent: AGENT.to_owned(), key: Some(key(n)) });
+    // More than are deleted at once.
+    (1..=20).for_each(|n| drop(turned(sim.run(&ask(n)))));
+    // One of the first release has no time.
+    let old = sim.rows.keys().find(|(table, key)| *table == REQUESTED_TURNS && key[0] == 19).unwrap().clone();
+    let value = sim.rows.remove(&old).unwrap();
+    sim.rows.insert((REQUESTED_TURNS, Bytes::copy_from_slice(&key(19).0)), value);
+    sim.rows.retain(|(table, key), _| *table != RETRY_ROWS || key[9] != 19);
+    sim.rows.insert(
+        (RETRY_ROWS, [&sim.now.0.to_be_bytes()[..], &[REQUESTED_TURNS.0], &[19; 16]].concat().into()),
+        Bytes::new(),
+    );
+    sim.now = sim.now.plus(limits::KEY_KEPT_MILLIS);
+    let again = turned(sim.run(&ask(20))).id.number;
+    turned(sim.run(&ask(21)));
+    let rows: Vec<_> = sim.rows.iter().filter(|((table, _), _)| *table == REQUESTED_TURNS).collect();
+    assert_eq!(rows.iter().map(|((_, key), _)| key[0]).collect::<Vec<_>>(), [20, 21]);
+    assert_eq!(super::super::turn::parse_requested_turn(rows[0].1).unwrap().0, again);
+}
+
+#[test]
 fn damage_among_what_is_kept_for_retries_refuses_no_request() {
     let mut sim = busy();
     sim.damaged = Some(RETRY_ROWS);
