@@ -1,9 +1,11 @@
 //! Contacts: created, found, changed and erased, through HTTP.
 
+use actors::contact::entity_of;
 use actors::id::{ContactId, ConversationId, EntityKey};
 use actors::limits;
 use actors::memories::Subject;
-use actors::workspace::address_of;
+use actors::store::faulty::{FaultyStore, Rates};
+use actors::workspace::{DEFAULT, address_of};
 use serde_json::{Value, json};
 
 use crate::support::{TestApp, text};
@@ -141,6 +143,22 @@ async fn a_key_belongs_to_one_contact_and_its_retry_shows_what_it_made() {
     retry.expect(201);
     let other = app.post(CONTACTS).json(json!({"identifier": "eve"})).idempotency_key("k").await;
     other.problem(422, "idempotency_key_reused");
+}
+
+#[tokio::test]
+async fn a_key_whose_contact_could_not_be_saved_is_free_for_another_request() {
+    let mut handle = None;
+    let app = TestApp::with_store(|store| handle.insert(FaultyStore::new(store, 0, Rates::default())).clone()).await;
+    let store = handle.unwrap();
+    let make = |name: &str| app.post(CONTACTS).json(json!({"identifier": name, "name": name})).idempotency_key("k");
+    store.refuse(Some(entity_of(address_of(DEFAULT), "ana")));
+    make("ana").await.problem(503, "store_unavailable");
+    store.refuse(None);
+    let eve = make("eve").await.expect(201);
+    let retry = make("eve").await;
+    assert_eq!((retry.header("idempotent-replayed"), retry.status, &retry.json), ("true", 201, &eve));
+    make("ana").await.problem(422, "idempotency_key_reused");
+    assert_eq!(names(&app.get(CONTACTS).await.expect(200)), ["eve"]);
 }
 
 #[tokio::test]

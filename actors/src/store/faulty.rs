@@ -41,11 +41,12 @@ pub struct FaultyStore<S> {
     held: Arc<Mutex<Held>>,
 }
 
-/// The entity whose commits wait, and those that do.
+/// The entity whose commits wait, and those that do; and the entity whose commits are refused.
 #[derive(Default)]
 struct Held {
     entity: Option<EntityKey>,
     commits: Vec<(Commit, Done)>,
+    refused: Option<EntityKey>,
 }
 
 impl std::fmt::Debug for Held {
@@ -99,6 +100,11 @@ impl<S: Store> FaultyStore<S> {
         for (commit, done) in commits {
             self.commit(commit, done);
         }
+    }
+
+    /// From now on commits of this entity are refused; `None`: none is for that reason.
+    pub fn refuse(&self, entity: Option<EntityKey>) {
+        self.held.lock_unpoisoned().refused = entity;
     }
 
     /// The faults injected so far.
@@ -168,6 +174,10 @@ impl<S: Store> Store for FaultyStore<S> {
             let mut held = self.held.lock_unpoisoned();
             if held.entity == Some(commit.entity) {
                 return held.commits.push((commit, done));
+            }
+            if held.refused == Some(commit.entity) {
+                drop(held);
+                return done(Err(StoreError::Unavailable("injected: the entity's commits are refused".into())));
             }
         }
         let done = match self.delay {

@@ -21,6 +21,7 @@ use crate::http::answer::{Replay, json, mark_replayed, with_ignored_fields, with
 use crate::http::body::JsonBytes;
 use crate::http::call::{Allowed, Call};
 use crate::http::caller::{Caller, Write};
+use crate::http::idempotency::{KeyState, key_state};
 use crate::http::refusal::{broken, outcome_unknown, problem_of};
 use crate::http::resource::{ChangeOutcome, submit};
 use crate::json::fields::Fields;
@@ -75,8 +76,7 @@ pub(in crate::http) async fn create(
     let fields = incoming.fields();
     let wanted = ContactInput::read(fields, &mut incoming.report);
     let ignored = incoming.report.check()?;
-    let command_context = claim(&call, command_context).await?;
-    let Saved { state, created, replay } = save(&call, wanted, command_context).await?;
+    let Saved { state, created, replay } = save_one(&call, wanted, command_context).await?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     let response = with_ignored_fields(json(status, &contact_view(&state)), &ignored);
     let response = with_location(response, &format!("/contacts/{}", state.id));
@@ -163,6 +163,13 @@ async fn claim(call: &Call, command_context: CommandContext) -> Result<CommandCo
         ChangeOutcome::Done | ChangeOutcome::Repeat(_) => Ok(command_context.without_claim()),
         ChangeOutcome::Rejected(_) => Err(broken("a claim expects nothing of the workspace")),
     }
+}
+
+/// The key belongs to the save itself: one that fails leaves the key to any request.
+async fn save_one(call: &Call, wanted: ContactInput, command_context: CommandContext) -> Result<Saved, Problem> {
+    // The first release claimed the key in the workspace.
+    let claimed = key_state(&call.app, call.caller.registry(), command_context).await? == KeyState::Repeat;
+    save(call, wanted, if claimed { command_context.without_claim() } else { command_context }).await
 }
 
 async fn save(call: &Call, wanted: ContactInput, command_context: CommandContext) -> Result<Saved, Problem> {
