@@ -40,10 +40,10 @@ pub(super) async fn post(unparsed: UnparsedMessage<'_>, path_channel: Option<&st
     validation::run_deferred(&mut request.report, request.call.caller.address).await?;
     let files = link::named(request.call, &post.attachment_ids).await?;
     let known = find_channel(request.call, &post.channel_id).await?;
-    let place = |request: &MessageRequest<'_>| {
-        let entity = known.as_deref()?.conversation(request.call.caller.address);
-        Some((entity, request.command_context(CHANNEL_SCOPE)))
-    };
+    let place = known
+        .as_deref()
+        .filter(|_| request.lacks_only(&files.missing))
+        .map(|channel| (channel.conversation(request.call.caller.address), request.command_context(CHANNEL_SCOPE)));
     if let Some(submitted) = request.replay_before_refusal(files.missing, place).await? {
         return accepted(&request, &post.channel_id, &submitted);
     }

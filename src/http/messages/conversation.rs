@@ -17,7 +17,7 @@ use crate::http::answer;
 use crate::http::attachments::link;
 use crate::http::call::Call;
 use crate::http::caller::Caller;
-use crate::http::idempotency::CONVERSATION_SCOPE;
+use crate::http::idempotency::{CONVERSATION_SCOPE, KeyState, key_state};
 use crate::http::refusal::broken;
 use crate::http::refusal::conversation::{conversation_not_found, rejected};
 use crate::json::path::Path;
@@ -33,7 +33,10 @@ pub(super) async fn post(unparsed: UnparsedMessage<'_>, path_conversation: Optio
         unparsed.read(|body, rules, report| ConversationPost::read(body, path_conversation, rules, report), |_| None);
     let references: Vec<_> = post.messages.iter().flat_map(|item| item.reference_ids.clone()).collect();
     let files = link::named(request.call, &references).await?;
-    let place = |request: &MessageRequest<'_>| place_of_retry(request, post.conversation_id.as_deref());
+    let place = match request.lacks_only(&files.missing) {
+        true => place_of_retry(&request, post.conversation_id.as_deref()).await?,
+        false => None,
+    };
     if let Some(submitted) = request.replay_before_refusal(files.missing, place).await? {
         return Ok(accepted(&request, &submitted));
     }
@@ -95,13 +98,26 @@ fn report_foreign_parents(post: &ConversationPost, report: &mut Report) {
 }
 
 /// The entity in which the key of a retry is looked up: the named conversation, or the one that the key opens.
-fn place_of_retry(request: &MessageRequest<'_>, named: Option<&str>) -> Option<(EntityKey, CommandContext)> {
-    let key = request.keyed.as_ref()?.key.as_str();
-    let (address, command_context) = match named {
-        Some(named) => (ConversationId::parse(named)?.address, request.command_context(CONVERSATION_SCOPE)),
-        None => (home_of(&request.call.caller, key, 0), request.context_in_workspace()),
-    };
-    Some((request.call.caller.conversation(address), command_context))
+async fn place_of_retry(
+    request: &MessageRequest<'_>,
+    named: Option<&str>,
+) -> Result<Option<(EntityKey, CommandContext)>, Problem> {
+    let Some(keyed) = &request.keyed else { return Ok(None) };
+    let Call { app, caller, .. } = request.call;
+    if let Some(named) = named {
+        let id = ConversationId::parse(named);
+        return Ok(id.map(|id| (caller.conversation(id.address), request.command_context(CONVERSATION_SCOPE))));
+    }
+    let command_context = request.context_in_workspace();
+    for life in 0..MAX_LIVES {
+        let home = caller.conversation(home_of(caller, &keyed.key, life));
+        let is_known = key_state(app, home, command_context).await? != KeyState::Unused;
+        // A conversation whose key was forgotten is of an earlier life.
+        if is_known || app.node().origin(home).await?.is_none() {
+            return Ok(Some((home, command_context)));
+        }
+    }
+    Ok(None)
 }
 
 /// Appends the messages, and answers with those appended now or earlier by this key.

@@ -218,18 +218,20 @@ impl MessageRequest<'_> {
         }
     }
 
+    /// Whether missing files are all that is wrong with the request, so that it may be a retry whose files have gone.
+    pub(super) fn lacks_only(&self, missing: &[Fault]) -> bool {
+        !missing.is_empty() && self.report.faults.is_empty()
+    }
+
     /// Step 2: what the key's first request submitted, if missing files are all that is wrong with this one. Otherwise
     /// they become faults. `place`: the entity in which the key is looked up.
     pub(super) async fn replay_before_refusal(
         &mut self,
         missing: Vec<Fault>,
-        place: impl FnOnce(&Self) -> Option<(EntityKey, CommandContext)>,
+        place: Option<(EntityKey, CommandContext)>,
     ) -> Result<Option<Submitted>, Problem> {
-        if missing.is_empty() {
-            return Ok(None);
-        }
-        if self.report.faults.is_empty()
-            && let Some((entity, with)) = place(self)
+        if self.lacks_only(&missing)
+            && let Some((entity, with)) = place
             && let Earlier::Submitted(submitted) = self.earlier(entity, with).await?
         {
             return Ok(Some(submitted));

@@ -166,6 +166,24 @@ async fn a_file_stays_for_a_message_that_mentions_it_long_after_the_first() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_in_its_second_life_answers_a_retry_whose_file_has_gone() {
+    let app = TestApp::new().await;
+    let say = |content: Value| app.post("/api/v1/messages").json(json!({"content": content})).idempotency_key("k");
+    say(json!({"content": "long ago"})).await.expect(200);
+    app.clock.advance(actors::limits::KEY_KEPT_MILLIS);
+    let id = uploaded(&app, "a").await;
+    let mention = json!({"content": "see", "attachments": [{"id": id}]});
+    let first = say(mention.clone()).await.expect(200)[0]["id"].clone();
+    app.clock.advance(DAY + 3_600_000);
+    until(async || recorded(&app, &id).await.check_at.is_none().then_some(())).await;
+    app.delete(format!("/api/v1/messages/{}", first.as_str().unwrap())).await.expect(204);
+    arrived(&app);
+    until(async || files_below(app.files.path()).is_empty().then_some(())).await;
+    let retry = say(mention).await;
+    assert_eq!((retry.header("idempotent-replayed"), &retry.json[0]["id"]), ("true", &first), "{}", retry.json);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_file_outlives_its_message_while_another_mentions_it() {
     let app = TestApp::new().await;
     let id = uploaded(&app, "both").await;
