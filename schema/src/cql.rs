@@ -90,6 +90,7 @@ pub struct Options {
     clock: Arc<dyn Clock>,
     size: BucketSize,
     doubted_for: Duration,
+    sends: Option<Arc<Semaphore>>,
 }
 
 impl Options {
@@ -97,7 +98,7 @@ impl Options {
     #[must_use]
     pub fn new(contact: Contact, clock: Arc<dyn Clock>) -> Self {
         let size = BucketSize { records: BUCKET_ROWS, bytes: BUCKET_BYTES };
-        Self { contact, clock, size, doubted_for: DOUBT_DELAY }
+        Self { contact, clock, size, doubted_for: DOUBT_DELAY, sends: None }
     }
 
     /// Closes buckets after this many rows.
@@ -113,6 +114,14 @@ impl Options {
     #[must_use]
     pub fn doubted_for(mut self, lasting: Duration) -> Self {
         self.doubted_for = lasting;
+        self
+    }
+
+    /// Makes each commit, once it is prepared, use up one of these permits before it is sent.
+    #[cfg(any(test, feature = "test-support"))]
+    #[must_use]
+    pub fn sending_by(mut self, permits: Arc<Semaphore>) -> Self {
+        self.sends = Some(permits);
         self
     }
 }
@@ -138,6 +147,8 @@ struct Inner {
     slots: Slots,
     doubts: Doubts,
     in_flight: Semaphore,
+    /// Permits to send a commit, if a test counts them.
+    sends: Option<Arc<Semaphore>>,
     tasks: TaskTracker,
     closed: AtomicBool,
     metrics: StoreMetrics,
@@ -155,7 +166,7 @@ impl CqlStore {
     /// # Errors
     /// See [`OpenError`].
     pub async fn open(options: Options) -> Result<Self, OpenError> {
-        let Options { contact, clock, size, doubted_for } = options;
+        let Options { contact, clock, size, doubted_for, sends } = options;
         let (session, profiles) = session::connect(&contact).await?;
         migrate::check(&session, &contact.keyspace).await?;
         let statements = Statements::prepare(&session, &contact.keyspace, &profiles, contact.quorum)
@@ -173,6 +184,7 @@ impl CqlStore {
             slots: Slots::default(),
             doubts: Doubts::lasting(doubted_for),
             in_flight: Semaphore::new(MAX_IN_FLIGHT),
+            sends,
             tasks: TaskTracker::new(),
             closed: AtomicBool::new(false),
             metrics: StoreMetrics::default(),

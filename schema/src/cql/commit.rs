@@ -6,6 +6,7 @@ use std::time::Duration;
 use actors::id::EntityKey;
 use actors::store::{Cause, Commit, CommitId, Head, Outcome, StoreError};
 use bytes::Bytes;
+use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::CqlStore;
@@ -122,6 +123,9 @@ impl CqlStore {
         let carried = timeout_at(deadline, before)
             .await
             .map_err(|_| StoreError::Unavailable("preparing a commit took too long".into()))??;
+        if let Some(sends) = &self.0.sends {
+            _ = sends.acquire().await.map(SemaphorePermit::forget);
+        }
         let attempt = Attempt::new(commit, plan, carried.as_ref());
         match self.settle(commit, plan, &attempt, deadline).await {
             Resolution::Committed => {}
@@ -176,6 +180,8 @@ impl CqlStore {
         let began = Instant::now();
         let ended = loop {
             let observation = match step {
+                // By the rows written before this, the scan takes a commit that is so late for one that never was.
+                Step::Send if Instant::now() >= deadline => break settle.out_of_time(),
                 Step::Send => {
                     count(&counters.conditional);
                     sent += 1;

@@ -1,8 +1,9 @@
 //! Opening the next bucket: the closed one's keys and rows move to the tables of all closed buckets.
 //!
 //! The move is complete before the next bucket is opened, so a read asks only the open bucket and the closed ones'
-//! tables, however old the entity is. Two processes may do it at once and any number of times: the write time of a row
-//! is the number of the commit that closed the bucket.
+//! tables, however old the entity is. Two processes may do it at once and any number of times, one of them however late:
+//! the write time of a row is the number of the commit that closed the bucket, and that of a key its own time. The first
+//! release wrote keys with the time of the write, which is earlier than that of the same key in its next life.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -63,6 +64,15 @@ impl CqlStore {
         keys.and(rows).and(named)
     }
 
+    /// The same, like a process that was delayed for however long.
+    ///
+    /// # Errors
+    /// The server's error.
+    #[cfg(any(test, feature = "test-support"))]
+    pub async fn leave_bucket_late(&self, entity: EntityKey, bucket: i32, end: Head) -> Result<(), StoreError> {
+        self.leave_bucket(entity, bucket, end).await
+    }
+
     async fn move_keys(&self, entity: EntityKey, bucket: i32) -> Result<(), StoreError> {
         let name = entity_bytes(entity);
         let mut cursor = Bytes::new();
@@ -82,7 +92,7 @@ impl CqlStore {
             }
             let mut writes = Vec::new();
             for (part, keys) in &parts {
-                writes.extend(keys.chunks(KEYS_TOGETHER).map(|keys| self.keep_keys(entity, *part, keys)));
+                writes.extend(keys.chunks(KEYS_TOGETHER).map(|keys| self.keep_keys(entity, (bucket, *part), keys)));
             }
             stream::iter(writes).buffer_unordered(MAX_CONCURRENT_WRITES).try_collect::<()>().await?;
             if is_last {
@@ -91,11 +101,17 @@ impl CqlStore {
         }
     }
 
-    async fn keep_keys(&self, entity: EntityKey, part: i8, keys: &[(StoredKey, i32)]) -> Result<(), StoreError> {
+    async fn keep_keys(
+        &self,
+        entity: EntityKey,
+        (bucket, part): (i32, i8),
+        keys: &[(StoredKey, i32)],
+    ) -> Result<(), StoreError> {
         let name = entity_bytes(entity);
-        let values = keys
-            .iter()
-            .map(|(key, ttl)| (&name[..], part, &key.k[..], &key.fingerprint[..], key.first, key.last, key.at, *ttl));
+        let values = keys.iter().map(|(key, ttl)| {
+            let StoredKey { k, fingerprint, first, last, at } = key;
+            (&name[..], part, &k[..], &fingerprint[..], *first, *last, *at, *ttl, key_stamp(*at, bucket))
+        });
         let statements = vec![&self.db().statements.put_old_key; keys.len()];
         self.db().write_together(statements, values.collect()).await
     }
@@ -172,6 +188,12 @@ fn together(lengths: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
     parts
 }
 
+/// The write time of a key of the time `at`, in microseconds: later for what the key did later, in however close a
+/// bucket.
+fn key_stamp(at: i64, bucket: i32) -> i64 {
+    at.saturating_mul(1_000).saturating_add(i64::from(bucket.rem_euclid(1_000)))
+}
+
 /// How long a key of the time `at` must still be kept; `None`: no longer.
 fn seconds_left(at: Millis, now: Millis) -> Option<i32> {
     let left = KEY_KEPT_MILLIS.checked_sub(now.since(at))?.div_ceil(1000);
@@ -189,6 +211,13 @@ mod tests {
         assert_eq!(parts(&[10; 2 * ROWS_TOGETHER + 1]), [0..50, 50..100, 100..101]);
         assert_eq!(parts(&[BYTES_TOGETHER - 1, 1, 1, 5]), [0..2, 2..4]);
         assert_eq!(parts(&[3 * BYTES_TOGETHER, 1, 3 * BYTES_TOGETHER]), [0..1, 1..2, 2..3], "one is written anyway");
+    }
+
+    #[test]
+    fn a_later_effect_of_a_key_has_a_later_write_time() {
+        let at = 1_735_689_600_000;
+        assert!(key_stamp(at, 7) < key_stamp(at, 8), "in the next bucket at the same time");
+        assert!(key_stamp(at, 999) < key_stamp(at + 1, 1_000));
     }
 
     #[test]

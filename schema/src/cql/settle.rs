@@ -138,13 +138,15 @@ impl Settle {
         }
         // Settling aborted proposals in flight. An attempt whose coordinator was delayed beyond all its timeouts may
         // still arrive; so the doubt remains, and a refusal is checked.
-        if time == Time::Left {
-            return Step::Send;
-        }
-        Step::End(match self.doubt.take() {
+        if time == Time::Left { Step::Send } else { Step::End(self.out_of_time()) }
+    }
+
+    /// The end where no time is left to send the batch.
+    pub(super) fn out_of_time(&mut self) -> Resolution {
+        match self.doubt.take() {
             Some(why) => Resolution::Indeterminate(why),
             None => Resolution::Unavailable("no time left to send it".into()),
-        })
+        }
     }
 }
 
@@ -238,6 +240,12 @@ mod tests {
     fn a_commit_that_did_not_begin_is_unavailable() {
         let step = settle().observe(Observation::NotBegun("no node".into()), Time::Left);
         assert_eq!(step, Step::End(Resolution::Unavailable("no node".into())));
+    }
+
+    #[test]
+    fn a_batch_without_time_to_be_sent_is_unavailable_unless_it_was_sent_before() {
+        assert!(matches!(settle().out_of_time(), Resolution::Unavailable(_)));
+        assert_eq!(doubtful().out_of_time(), Resolution::Indeterminate("timeout".into()));
     }
 
     #[test]

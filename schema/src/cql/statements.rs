@@ -177,7 +177,7 @@ statements! {
     old_key: Plain, "SELECT fingerprint, first, last, at FROM KS.entity_key WHERE entity = ? AND part = ? AND hash = ?";
     /// Keeps a key of a closed bucket.
     put_old_key: Plain, "INSERT INTO KS.entity_key (entity, part, hash, fingerprint, first, last, at) \
-        VALUES (?, ?, ?, ?, ?, ?, ?) USING TTL ?";
+        VALUES (?, ?, ?, ?, ?, ?, ?) USING TTL ? AND TIMESTAMP ?";
     /// A keyed row of closed buckets.
     old_row: Plain, "SELECT value FROM KS.entity_row WHERE entity = ? AND list = ? AND key = ?";
     /// Which of these keys have a row of closed buckets.

@@ -11,12 +11,13 @@ use actors::store::conformance::commit;
 use actors::store::inventory::Inventory as _;
 use actors::store::{
     AlarmChange, Commit, CommitId, Fingerprint, Head, KeyHash, KeyRange, KeyRow, Loaded, NewRecord, Order, Outcome,
-    Pages, ReadLevel, Redaction, RowWrite, SeqRange, Store as _, Table, View, ViewWrite,
+    Pages, ReadLevel, Redaction, RowWrite, SeqRange, Store as _, StoreError, Table, View, ViewWrite,
 };
 use bytes::Bytes;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::value::{CqlValue, Row};
+use tokio::sync::Semaphore;
 
 use super::faults::FaultyWay;
 use super::support::{contact_at, migrated};
@@ -104,6 +105,54 @@ async fn a_key_that_was_used_again_is_listed_as_it_is_now() {
             store.keys(entity, None, 10).await.unwrap().iter().filter_map(|(_, row)| row.events()).collect();
         assert_eq!((found, listed), (Some(u64::from(n)), vec![SeqRange::one(u64::from(n))]));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_copy_of_a_bucket_that_was_left_undoes_no_effect_of_a_key() {
+    let Some(store) = store_of(3).await else { return };
+    let entity = entity();
+    let hash = KeyHash([7; 16]);
+    let now = SystemClock.now();
+    let key = |seq| (hash, KeyRow::new([1; 16], SeqRange::one(seq), now));
+    for n in 1..=3 {
+        applied(&store, Commit { keys: vec![key(u64::from(n))], ..nth(entity, n) }).await;
+    }
+    applied(&store, nth(entity, 4)).await;
+    for (bucket, seq) in [(1, 2), (0, 1)] {
+        store.leave_bucket_late(entity, bucket, Head { seq, commit: seq }).await.unwrap();
+        let found = store.find_key(entity, hash).await.unwrap().and_then(|row| row.events()).map(|events| events.last);
+        assert_eq!(found, Some(3), "after bucket {bucket}");
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_is_late_before_it_is_sent_is_not_sent_any_more() {
+    let Some(store) = store_of(1_000).await else { return };
+    let Some(server) = bed::server() else { return };
+    let sends = Arc::new(Semaphore::new(0));
+    let options = Options::new(contact_at(server.nodes(), KEYSPACE), Arc::new(SystemClock));
+    let late = CqlStore::open(options.sending_by(Arc::clone(&sends))).await.unwrap();
+    let entity = entity();
+    let at = SystemClock.now().plus(60_000);
+    let first = Commit { alarm: Some(AlarmChange { previous: None, next: Some(at) }), ..nth(entity, 1) };
+    let stalled = tokio::spawn(async move { commit(&late, first).await });
+    // Its alarm's row is there, so it is prepared.
+    let mut is_prepared = false;
+    for _ in 0..1_000 {
+        let page = store.due(None, at, 100_000).await.unwrap();
+        is_prepared = page.alarms.iter().any(|due| due.entity == entity);
+        if is_prepared {
+            break;
+        }
+    }
+    assert!(is_prepared);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(7)).await;
+    tokio::time::resume();
+    sends.add_permits(1);
+    let outcome = stalled.await.unwrap();
+    assert!(matches!(outcome, Err(StoreError::Unavailable(_))), "{outcome:?}");
+    assert_eq!(store.head(entity, ReadLevel::Settled).await.unwrap(), None);
 }
 
 /// How often the store settled something for this, and the result.
