@@ -7,6 +7,9 @@
 //! each redirect.
 //!
 //! Proxy variables are not read. Compressed answers are neither requested nor unpacked, so every received byte counts.
+//! A connection is kept only for calls that may be repeated ([`Egress::send`]), since the receiver may close it just as
+//! the next request is on its way. All others open a new one.
+//!
 //! Everything is bounded: a call by its deadline, an answer's head and body by their sizes, look-ups and idle
 //! connections by their number, look-ups also per workspace.
 
@@ -14,6 +17,7 @@ mod connect;
 mod download;
 mod fault;
 mod names;
+mod progress;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -85,10 +89,15 @@ fn fault_of((code, message): url::UrlFault) -> Fault {
     if code == "blocked_url" { Fault::Blocked(message) } else { Fault::InvalidUrl(message) }
 }
 
+type HttpClient = Client<Connector, Full<Bytes>>;
+
 /// The client. Cheap to clone; the clones share their connections.
 #[derive(Clone)]
 pub struct Egress {
-    client: Client<Connector, Full<Bytes>>,
+    /// Keeps connections for the next call.
+    kept: HttpClient,
+    /// Opens a connection for each call.
+    fresh: HttpClient,
     guard: Guard,
 }
 
@@ -134,31 +143,43 @@ impl Egress {
         let guard = Guard(Arc::new(allow));
         let names = Names::new(guard.clone(), name_servers)?;
         let connector = Connector::new(guard.clone(), names, crate::tls::client()?);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
-            .http1_max_buf_size(HEAD_BYTES)
-            .http1_max_headers(MAX_HEADERS)
-            .build(connector);
-        Ok(Self { client, guard })
+        let client = |idle_connections| {
+            Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(IDLE_TIMEOUT)
+                .pool_max_idle_per_host(idle_connections)
+                .http1_max_buf_size(HEAD_BYTES)
+                .http1_max_headers(MAX_HEADERS)
+                .build(connector.clone())
+        };
+        Ok(Self { kept: client(MAX_IDLE_PER_HOST), fresh: client(0), guard })
     }
 
-    /// Sends a request and returns the answer within `within`. Redirects are answers like any other. Nothing is
-    /// retried, except on a new connection if a kept one was closed before the request was sent.
+    /// Sends a request that may arrive twice, and returns the answer within `within`. Redirects are answers like any
+    /// other. Nothing is retried, except, once and at once, on a new connection if a kept one ended before any byte of
+    /// an answer.
     ///
     /// # Errors
     /// If no answer came; see [`Fault`].
     pub async fn send(&self, outgoing: Outgoing<'_>, within: Duration) -> Result<Reply, Fault> {
         let deadline = Instant::now() + within;
         let url = self.guard.check(outgoing.url)?;
-        let (head, body) = self.begin(&url, outgoing, deadline).await?.into_parts();
+        let workspace = outgoing.workspace;
+        let request = request(&url, outgoing)?;
+        let (head, body) = match exchange(&self.kept, workspace, request.clone(), deadline).await {
+            Err(Unanswered { ended_unanswered: true, fault }) => {
+                tracing::debug!(%fault, "a kept connection was closed; the request is repeated on a new one");
+                exchange(&self.fresh, workspace, request, deadline).await
+            }
+            answered => answered,
+        }?
+        .into_parts();
         let patience = deadline.min(Instant::now() + EXCERPT_TIMEOUT);
         Ok(Reply { status: head.status, headers: head.headers, excerpt: excerpt(body, patience).await })
     }
 
-    /// Sends a request and reads its whole answer within `within`, of at most `at_most` bytes. Its URL may be of any
-    /// length that can be sent. Otherwise as [`send`](Self::send).
+    /// Sends a request at most once, on a new connection, and reads its whole answer within `within`, of at most
+    /// `at_most` bytes. Its URL may be of any length that can be sent. Redirects are answers like any other.
     ///
     /// # Errors
     /// If no complete answer came; see [`Fault`].
@@ -166,7 +187,8 @@ impl Egress {
         let deadline = Instant::now() + within;
         // It contains arguments in its query, so it may be longer than a URL that a user may give.
         let url = self.guard.check_place(outgoing.url)?;
-        let (head, body) = self.begin(&url, outgoing, deadline).await?.into_parts();
+        let workspace = outgoing.workspace;
+        let (head, body) = exchange(&self.fresh, workspace, request(&url, outgoing)?, deadline).await?.into_parts();
         let reading = timeout_at(deadline, Limited::new(body, at_most).collect()).await;
         let read =
             reading.map_err(|_| Fault::Timeout)?.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
@@ -175,35 +197,45 @@ impl Egress {
             });
         Ok(Reply { status: head.status, headers: head.headers, excerpt: read?.to_bytes() })
     }
+}
 
-    /// Sends a request and returns the head of its answer.
-    async fn begin(
-        &self,
-        url: &::url::Url,
-        outgoing: Outgoing<'_>,
-        deadline: Instant,
-    ) -> Result<Response<Incoming>, Fault> {
-        let mut request = Request::new(Full::new(outgoing.body));
-        *request.method_mut() = outgoing.method;
-        *request.headers_mut() = outgoing.headers;
-        self.exchange(outgoing.workspace, url, request, deadline).await
+/// Why there is no answer to a request.
+struct Unanswered {
+    fault: Fault,
+    /// A kept connection ended before any byte of the answer.
+    ended_unanswered: bool,
+}
+
+impl From<Unanswered> for Fault {
+    fn from(unanswered: Unanswered) -> Self {
+        unanswered.fault
     }
+}
 
-    /// One request and the head of its answer.
-    async fn exchange(
-        &self,
-        workspace: Address,
-        url: &::url::Url,
-        mut request: Request<Full<Bytes>>,
-        deadline: Instant,
-    ) -> Result<Response<Incoming>, Fault> {
-        *request.uri_mut() = uri(url)?;
-        let headers = request.headers_mut();
-        headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(crate::USER_AGENT));
-        match timeout_at(deadline, names::within(workspace, self.client.request(request))).await {
-            Ok(answered) => answered.map_err(|error| Fault::of(&error)),
-            Err(_) => Err(Fault::Timeout),
+/// The request for `url`.
+fn request(url: &::url::Url, outgoing: Outgoing<'_>) -> Result<Request<Full<Bytes>>, Fault> {
+    let mut request = Request::new(Full::new(outgoing.body));
+    *request.method_mut() = outgoing.method;
+    *request.uri_mut() = uri(url)?;
+    *request.headers_mut() = outgoing.headers;
+    Ok(request)
+}
+
+/// One request and the head of its answer.
+async fn exchange(
+    client: &HttpClient,
+    workspace: Address,
+    mut request: Request<Full<Bytes>>,
+    deadline: Instant,
+) -> Result<Response<Incoming>, Unanswered> {
+    let headers = request.headers_mut();
+    headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static(crate::USER_AGENT));
+    match timeout_at(deadline, names::within(workspace, client.request(request))).await {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(error)) => {
+            Err(Unanswered { fault: Fault::of(&error), ended_unanswered: progress::ended_unanswered(&error) })
         }
+        Err(_) => Err(Unanswered { fault: Fault::Timeout, ended_unanswered: false }),
     }
 }
 

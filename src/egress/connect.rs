@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::Uri;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower::Service;
 
 use super::names::{self, Names};
+use super::progress::Observed;
 use super::{Fault, Guard};
 
 /// Looking up, connecting and the TLS handshake together; a slower receiver counts as unreachable.
@@ -41,7 +41,7 @@ impl Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Response = TokioIo<Observed>;
     type Error = Fault;
     type Future = BoxFuture<'static, Result<Self::Response, Fault>>;
 
@@ -62,7 +62,8 @@ impl Service<Uri> for Connector {
         let connecting = names::within(names::caller(), self.https.call(uri));
         Box::pin(async move {
             match timeout(CONNECT_TIMEOUT, connecting).await {
-                Ok(connected) => connected.map_err(|error| Fault::of_connecting(&*error)),
+                Ok(Ok(stream)) => Ok(TokioIo::new(Observed::new(stream))),
+                Ok(Err(error)) => Err(Fault::of_connecting(&*error)),
                 Err(_) => Err(Fault::Connect("no connection within the time limit".to_owned())),
             }
         })

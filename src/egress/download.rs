@@ -10,7 +10,7 @@ use hyper::body::{Body as _, Incoming};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use super::{Egress, Fault};
+use super::{Egress, Fault, exchange, uri};
 
 /// The bounds of a download.
 #[derive(Clone, Copy, Debug)]
@@ -46,9 +46,10 @@ impl Egress {
         let mut left = limits.redirects;
         loop {
             let mut request = Request::new(Full::default());
+            *request.uri_mut() = uri(&url)?;
             request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("*/*"));
             request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-            let response = self.exchange(workspace, &url, request, deadline).await?;
+            let response = exchange(&self.fresh, workspace, request, deadline).await?;
             let Some(target) = redirect(&response) else { return Download::begin(response, url, limits, deadline) };
             left = left.checked_sub(1).ok_or(Fault::Redirect("too many redirects"))?;
             // A forbidden URL counts as an attempt to reach the inside.

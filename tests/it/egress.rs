@@ -15,6 +15,7 @@ use crate::support::dns::Dns;
 use crate::support::origin::{Origin, Part, bare, ok};
 
 mod everywhere;
+mod kept;
 pub(crate) mod notations;
 
 /// Enough time for anything on one machine.
