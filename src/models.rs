@@ -7,9 +7,11 @@
 
 use std::error::Error as _;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actors::agent::{Completion, ModelOutput, Models, Prompt};
+use actors::clock::{Clock, Millis};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{StatusCode, header};
@@ -62,6 +64,7 @@ pub enum OpenAiError {
 /// Calls of chat-completions endpoints, over connections that are kept for the next call.
 pub struct OpenAi {
     client: Client,
+    clock: Arc<dyn Clock>,
     retries: Retries,
     answer_bytes: usize,
     first_token: Duration,
@@ -75,13 +78,14 @@ impl fmt::Debug for OpenAi {
 }
 
 impl OpenAi {
-    /// A client that trusts the platform's root certificates.
+    /// A client that trusts the platform's root certificates. A date in `Retry-After` is compared with `clock`, unless
+    /// the answer has a `Date`.
     ///
     /// If the platform has no root certificates, `https` endpoints fail as `connect_failed` and `http` ones work.
     ///
     /// # Errors
     /// If TLS or the client cannot be configured.
-    pub fn new() -> Result<Self, OpenAiError> {
+    pub fn new(clock: Arc<dyn Clock>) -> Result<Self, OpenAiError> {
         let client = http_client::client()?
             // With one call per connection, dropping a call closes its socket, and the endpoint stops working on an
             // answer that is no longer wanted.
@@ -91,7 +95,7 @@ impl OpenAi {
             .build()?;
         let retries = Retries::default();
         let answer_bytes = ANSWER_BYTES;
-        Ok(Self { client, retries, answer_bytes, first_token: FIRST_TOKEN_TIMEOUT, stall: STALL_TIMEOUT })
+        Ok(Self { client, clock, retries, answer_bytes, first_token: FIRST_TOKEN_TIMEOUT, stall: STALL_TIMEOUT })
     }
 
     /// Asks within `within`, and retries once if [`Retries`] allows it.
@@ -136,7 +140,7 @@ impl OpenAi {
             false => sent.await,
         };
         let response = response.map_err(unsent)?;
-        match accept_head(&response)? {
+        match accept_head(&response, self.clock.now())? {
             // A server without streams answers whole.
             Form::Whole => Ok(answer::read(&read(response, self.answer_bytes).await?)?),
             Form::Stream => Ok(stream::read(response, prompt, SilenceLimits { first, stall: self.stall }).await?),
@@ -178,7 +182,7 @@ enum Form {
 }
 
 /// The form announced by the answer's head.
-fn accept_head(response: &Response) -> Result<Form, Refused> {
+fn accept_head(response: &Response, now: Millis) -> Result<Form, Refused> {
     let status = response.status();
     let fault = match status {
         _ if status.is_success() => return form(response).ok_or(Fault::NotJson.into()),
@@ -189,7 +193,7 @@ fn accept_head(response: &Response) -> Result<Form, Refused> {
         _ if status.is_server_error() => Fault::Upstream(status),
         _ => Fault::InvalidReply("has an unknown status"),
     };
-    Err(Refused { fault, retry_after: retry::retry_after(response.headers(), None) })
+    Err(Refused { fault, retry_after: retry::retry_after(response.headers(), Some(now)) })
 }
 
 fn form(response: &Response) -> Option<Form> {

@@ -278,7 +278,7 @@ fn bind(address: SocketAddr, setting: &'static str) -> Result<(TcpListener, Sock
 
 /// The node's ports.
 fn ports(config: &Config, telemetry: &Telemetry, outside: &ExternalClients) -> Result<Ports, ServeError> {
-    let models = Arc::new(OpenAi::new()?);
+    let models = Arc::new(OpenAi::new(Arc::new(SystemClock))?);
     let tools = Arc::new(AgentTools::new(Arc::new(SystemClock), outside.egress.clone()));
     let deliverer = Arc::new(Webhooks::new(outside.egress.clone(), Arc::new(SystemClock)));
     let files = Arc::new(outside.files.clone());

@@ -8,7 +8,6 @@ use actors::webhook::Format;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use jiff::Timestamp;
 
 use crate::egress::{Egress, Fault, Outgoing};
 use crate::models::retry::retry_after;
@@ -59,8 +58,7 @@ impl Webhooks {
             300..=399 => Some("unexpected_redirect"),
             _ => Some("unexpected_status"),
         };
-        let now = i64::try_from(self.clock.now().0).ok().and_then(|now| Timestamp::from_millisecond(now).ok());
-        let wanted = retry_after(&reply.headers, now).filter(|_| error.is_some());
+        let wanted = retry_after(&reply.headers, Some(self.clock.now())).filter(|_| error.is_some());
         Ok(Answer {
             status: reply.status.as_u16(),
             error,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use actors::clock::Millis;
 use http::{HeaderMap, header};
-use jiff::Timestamp;
 
 use super::fault::Refused;
 use crate::wire::time::http_date;
@@ -33,16 +33,16 @@ impl Retries {
 
 /// The pause in `Retry-After`, in either of its forms. A date is compared with the answer's own `Date`, so the two
 /// machines' clocks need not agree; without one, with `now`, if given.
-pub(crate) fn retry_after(headers: &HeaderMap, now: Option<Timestamp>) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap, now: Option<Millis>) -> Option<Duration> {
     let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         // An overflowing number of seconds is longer than any wait.
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
     }
-    let until = http_date(value)?;
+    let until = http_date(value)?.as_second();
     let told = headers.get(header::DATE).and_then(|told| http_date(told.to_str().ok()?));
-    let now = told.or(now)?;
-    Some(Duration::from_secs(u64::try_from(until.as_second() - now.as_second()).unwrap_or(0)))
+    let now = told.map(|told| told.as_second()).or_else(|| i64::try_from(now?.0 / 1_000).ok())?;
+    Some(Duration::from_secs(u64::try_from(until - now).unwrap_or(0)))
 }
 
 #[cfg(test)]
@@ -109,8 +109,8 @@ mod tests {
         assert_eq!(asked("Wed, 21 Oct 2015 07:28:05 GMT", None), None);
         let headers =
             HeaderMap::from_iter([(header::RETRY_AFTER, HeaderValue::from_static("Wed, 21 Oct 2015 07:28:05 GMT"))]);
-        let own = Timestamp::from_second(1_445_412_480).ok();
-        assert_eq!(retry_after(&headers, own), Some(Duration::from_secs(5)), "by one's own clock");
+        let own = Millis(1_445_412_480_999);
+        assert_eq!(retry_after(&headers, Some(own)), Some(Duration::from_secs(5)), "by one's own clock");
         for unreadable in ["", "-1", "1.5", "soon"] {
             assert_eq!(asked(unreadable, now), None, "{unreadable:?}");
         }

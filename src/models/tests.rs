@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::agent::{Agent, ChatMessage, Exchange, Models as _, Prompt, Provider};
-use actors::clock::Millis;
+use actors::clock::{ManualClock, Millis};
 use actors::conversation::{Failure, Usage};
 use actors::deltas::DeltaSink;
 use serde_json::{Value, json};
@@ -20,10 +20,12 @@ mod stub;
 
 /// More than any exchange on the loopback address takes.
 const AMPLE: Duration = Duration::from_secs(30);
+/// Wednesday, 21 October 2015, 07:28:00 UTC.
+const NOW: Millis = Millis(1_445_412_480_000);
 const SECRET: &str = "sk-7f3a-never-shown";
 
 fn client() -> OpenAi {
-    let mut client = OpenAi::new().unwrap();
+    let mut client = OpenAi::new(Arc::new(ManualClock::at(NOW))).unwrap();
     client.retries.usual = Duration::ZERO;
     client
 }

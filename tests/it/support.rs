@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use actors::clock::{Entropy, ManualClock, Millis};
+use actors::clock::{Entropy, ManualClock, Millis, SystemClock};
 use actors::id::EntityKey;
 use actors::node::Node;
 use actors::outbox::Deliverer;
@@ -88,7 +88,7 @@ impl TestApp {
 
     /// The same, with these traces.
     pub(crate) async fn with_models_and(traces: Traces) -> Self {
-        let models = Ports::from(Arc::new(OpenAi::new().unwrap()));
+        let models = Ports::from(Arc::new(OpenAi::new(Arc::new(SystemClock)).unwrap()));
         let env = [("TERTULIA_EGRESS_ALLOW", "127.0.0.0/8")];
         Self::behind(TestStore::new().await, |store| store, &env, Ports { traces, ..models }).await
     }

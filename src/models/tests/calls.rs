@@ -25,6 +25,17 @@ async fn an_endpoint_that_asks_for_more_time_than_there_is_is_not_asked_again() 
 }
 
 #[tokio::test]
+async fn a_date_in_retry_after_counts_as_its_seconds_do() {
+    let busy = |date| status("429 Too Many Requests", &[date]);
+    let now = busy("retry-after: Wed, 21 Oct 2015 07:28:00 GMT");
+    let (outcome, requests) = ask(vec![now, good()]).await;
+    assert_eq!((outcome.unwrap().0.as_str(), requests.len()), ("Good morning!", 2));
+    let in_an_hour = busy("retry-after: Wed, 21 Oct 2015 08:28:00 GMT");
+    let (outcome, requests) = ask(vec![in_an_hour, good()]).await;
+    assert_eq!((outcome, requests.len()), (Err(Fault::RateLimited), 1));
+}
+
+#[tokio::test]
 async fn a_second_failure_is_the_answer() {
     let first = status("500 Internal Server Error", &[]);
     let (outcome, requests) = ask(vec![first, status("503 Service Unavailable", &[]), good()]).await;
