@@ -22,7 +22,7 @@ pub(crate) mod list;
 pub(crate) mod media;
 mod request;
 pub(super) mod stored;
-mod turn_wait;
+pub(super) mod turn_wait;
 
 pub(super) use amend::answered_overlay;
 pub(super) use channel::sender;

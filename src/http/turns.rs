@@ -5,18 +5,21 @@ use actors::directory::{Answer, Refusal};
 use actors::id::{ConversationId, EntityKey, MessageId, TurnId};
 use actors::message::Message;
 use actors::node::Node;
-use actors::store::StoreError;
+use actors::store::{KeyHash, StoreError};
 use actors::turns::Crowded;
 use axum::extract::Path;
 use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
 
+use self::wait::TurnWait;
 use super::answer::{Replay, Replayed, json, mark_replayed, with_ignored_fields, with_location};
 use super::body::{JsonBytes, OptionalJsonBytes};
 use super::call::{Allowed, Call};
 use super::caller::{Read, Write};
 use super::conversations::{self, StoredConversation};
+use super::forwarding::ForwardableRequest;
+use super::headers::prefer;
 use super::idempotency::{KeyState, key_state};
 use super::refusal::{broken, problem_of, unreadable_outcome};
 use crate::http::refusal::conversation::{agent_backlog, rejected, turn_not_found};
@@ -27,6 +30,7 @@ use crate::wire::json_view::{AsText, turn_status};
 use crate::wire::time::Time;
 
 pub(super) mod read;
+mod wait;
 
 /// A turn as clients see it.
 #[derive(Debug, Serialize)]
@@ -195,8 +199,27 @@ pub(super) fn admit(call: &Call, agent: &str) -> Result<(), Problem> {
     })
 }
 
+/// The turn that a request with this key started, now or before.
+async fn requested(
+    node: &Node,
+    entity: EntityKey,
+    answer: Answer<Box<Turn>>,
+    key: Option<KeyHash>,
+) -> Result<Replayed<Turn>, Problem> {
+    match answer {
+        Answer::Done(turn) => Ok(Replayed { value: *turn, replay: Replay::First }),
+        Answer::Repeat(effect) => {
+            let key = key.ok_or_else(|| broken("only a request with a key is a repeat"))?;
+            let turn = read::turn_of(node, entity, effect, key).await;
+            let then = turn?.ok_or_else(|| broken("the effect of a start is a turn"))?;
+            let now = node.turn(entity, then.id.number).await?;
+            Ok(Replayed { value: now.filter(Turn::is_over).unwrap_or(then), replay: Replay::Repeated })
+        }
+    }
+}
+
 /// Lets an agent answer a conversation: 202, the reply comes later. A retry gets the same, and 200 with the outcome
-/// once the turn is over.
+/// once the turn is over. A client that prefers to wait gets 200 if the turn ends within that time.
 pub(super) async fn start(
     Path(conversation): Path<String>,
     Allowed { call, body, .. }: Allowed<Write, JsonBytes>,
@@ -226,7 +249,10 @@ pub(super) async fn start(
     let agent = agent.map(std::borrow::Cow::into_owned).unwrap_or_default();
     let StoredConversation { state, .. } = found?;
     let entity = state.entity(call.caller.address);
-    if let Some(response) = call.forward(entity, &body, &command_context).await? {
+    let waits = wait::budget(prefer(&call.headers));
+    let is_keyed = command_context.key.is_some();
+    let forwarding = ForwardableRequest { call: &call, body: Some(&body), is_keyed, waits };
+    if let Some(response) = forwarding.forward(entity).await? {
         return Ok(response);
     }
     let key = command_context.key.map(|key| key.hash);
@@ -235,21 +261,20 @@ pub(super) async fn start(
     {
         return Err(refusal);
     }
+    let mut wait = TurnWait::begin(&call.app, entity, waits);
     let answer = call.node().conversation(entity, StartTurn { agent, key }, command_context).await;
-    let Replayed { value: turn, replay } = match answer.map_err(|refusal| problem_of(refusal, rejected))? {
-        Answer::Done(turn) => Replayed { value: *turn, replay: Replay::First },
-        Answer::Repeat(effect) => {
-            let key = key.ok_or_else(|| broken("only a request with a key is a repeat"))?;
-            let turn = read::turn_of(call.node(), entity, effect, key).await?;
-            let then = turn.ok_or_else(|| broken("the effect of a start is a turn"))?;
-            let now = call.node().turn(entity, then.id.number).await?;
-            Replayed { value: now.filter(Turn::is_over).unwrap_or(then), replay: Replay::Repeated }
-        }
-    };
-    let status = if replay == Replay::Repeated && turn.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let answer = answer.map_err(|refusal| problem_of(refusal, rejected))?;
+    let Replayed { value: mut turn, replay } = requested(call.node(), entity, answer, key).await?;
+    if let Some(wait) = &mut wait {
+        turn = wait.ended(&call, entity, turn).await?;
+    }
+    let status = if turn.is_over() { StatusCode::OK } else { StatusCode::ACCEPTED };
     let location = format!("/turns/{}", turn.id);
     let started = StoredTurn { entity, conversation: state.id, turn };
     let response = started.response(&call, ReplyVersion::Original, status).await.map_err(unreadable_outcome)?;
     let response = with_location(with_ignored_fields(response, &ignored), &location);
-    Ok(replay.mark(response))
+    Ok(replay.mark(match &wait {
+        Some(wait) => wait.applied(response),
+        None => response,
+    }))
 }

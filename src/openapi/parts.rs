@@ -62,7 +62,7 @@ fn of_head() -> Vec<(&'static str, Parameter)> {
             "Prefer",
             "Prefer",
             "`wait=N` limits the wait, in seconds; `respond-async` responds with 202 at once (RFC 7240). At most \
-             120 seconds for a reply, 55 for a review, 20 for a copy or an erasure.",
+             120 seconds for a reply or a turn, 55 for a review, 20 for a copy or an erasure.",
         ),
         ("IfMatch", "If-Match", "The `ETag`, or a message's `checksum`, that the resource must still have."),
         ("IfNoneMatch", "If-None-Match", "The `ETag`s that the client has; 304 if the current one is among them."),

@@ -156,6 +156,39 @@ async fn a_retry_is_told_the_end_of_its_turn_though_the_agent_has_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_for_a_turn_waits_for_its_end_if_the_client_prefers_that() {
+    let app = TestApp::new().await;
+    app.echo(json!({"builtin": {"latencyMs": 10_000}})).await;
+    let ask = |id: &str, prefer: &str, key: &str| {
+        let request = app.post(format!("/api/v1/conversations/{id}/turns")).idempotency_key(key);
+        request.header("prefer", prefer).json(json!({"agentId": "echo"}))
+    };
+    for (prefer, status, applied, waited) in [
+        ("wait=60", 200, "wait=60", 10),
+        ("wait=999", 200, "wait=120", 10),
+        ("wait=3", 202, "wait=3", 3),
+        ("wait=0", 202, "", 0),
+        ("respond-async, wait=60", 202, "", 0),
+        ("handling=lenient", 202, "", 0),
+    ] {
+        let id = conversation(&app, "hello").await;
+        let begun = Instant::now();
+        let answer = ask(&id, prefer, "k").await;
+        assert_eq!((answer.status, answer.header("preference-applied")), (status, applied), "{prefer}");
+        assert_eq!(begun.elapsed().as_secs(), waited, "{prefer}");
+        let turn = &answer.json;
+        assert_eq!(answer.header("location"), format!("/api/v1/turns/{}", turn["id"].as_str().unwrap()));
+        let replies = turn["aiMessages"].as_array().unwrap().len();
+        assert_eq!((turn["status"] == "completed", replies), (status == 200, usize::from(status == 200)), "{turn}");
+        // A retry waits too, and gets the same answer.
+        let again = ask(&id, "wait=60", "k").await;
+        assert_eq!((again.status, again.header("idempotent-replayed")), (200, "true"), "{prefer}");
+        assert_eq!(again.json["id"], turn["id"]);
+        assert!(status == 202 || again.json == *turn, "{prefer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_turn_whose_agent_is_gone_fails_with_that_reason() {
     let app = TestApp::new().await;
     let agent = json!({"id": "gone", "name": "g", "provider": "builtin", "builtin": {"latencyMs": 1_000}});

@@ -20,6 +20,12 @@ pub struct Prefer {
 }
 
 impl Prefer {
+    /// The wait that the client asks for, in seconds, at most `most`; `None` if it names none, or wants 202 at once.
+    #[must_use]
+    pub fn explicit_wait(self, most: u32) -> Option<u32> {
+        self.wait.filter(|_| !self.respond_async).map(|wait| wait.min(most))
+    }
+
     /// How long to wait for background work: as preferred, at most `most`.
     #[must_use]
     pub fn max_wait(self, most: Duration) -> Duration {

@@ -13,6 +13,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::http::turns::read;
 
+/// The longest wait that a client may ask for, in seconds.
+pub(in crate::http) const MAX_WAIT_SECONDS: u32 = 120;
+/// After so long a wait for a reply the key is checked again before the answer.
+pub(in crate::http) const KEY_CHECK_DELAY: Duration = Duration::from_secs(1);
 /// How often the store is read: the turn may be running in another process.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -21,7 +25,7 @@ const MAX_KEPT_MESSAGES: usize = 8;
 
 /// The newest received messages of a turn.
 #[derive(Debug, Default)]
-pub(super) struct ObservedReplies(VecDeque<Notice>);
+pub(in crate::http) struct ObservedReplies(VecDeque<Notice>);
 
 impl ObservedReplies {
     fn observe(&mut self, turn: &Turn, notice: Notice) {
@@ -46,7 +50,7 @@ impl ObservedReplies {
 ///
 /// `turn` is its state after `events` was subscribed to, so nothing can be missed. Messages received meanwhile are kept
 /// in `observed`.
-pub(super) async fn wait(
+pub(in crate::http) async fn wait(
     node: &Node,
     entity: EntityKey,
     events: &mut Subscription,

@@ -107,7 +107,8 @@ fn fork() -> OperationDoc {
 
 fn start_turn() -> OperationDoc {
     let about = "Starts an agent's turn in the conversation. The reply comes later: as messages of the conversation, \
-                 and in the turn that `Location` names.";
+                 and in the turn that `Location` names. With `Prefer: wait=N` the same call returns the turn once it \
+                 has ended, if that takes no longer than N seconds.";
     OperationDoc::new(
         Post,
         "/api/v1/conversations/{id}/turns",
@@ -117,12 +118,18 @@ fn start_turn() -> OperationDoc {
         about,
     )
     .path("id", "The conversation.", id())
+    .shared("Prefer")
     .keyed()
     .body(named("TurnNew"), "The agent.", &[examples::TURN])
     .answers(202, "The turn is waiting or running.", named("Turn"), &[])
-    .with_headers(&["Location", "Idempotent-Replayed"])
-    .answers(200, "An earlier request with the same key started this turn, which has ended.", named("Turn"), &[])
-    .with_headers(&["Location", "Idempotent-Replayed"])
+    .with_headers(&["Location", "Idempotent-Replayed", "Preference-Applied"])
+    .answers(
+        200,
+        "The turn has ended, while the request waited or since an earlier request with the same key started it.",
+        named("Turn"),
+        &[],
+    )
+    .with_headers(&["Location", "Idempotent-Replayed", "Preference-Applied"])
     .refused(400, &["agent_not_found", "too_short"])
     .refused(404, &["conversation_not_found"])
     .refused(409, &["conversation_closed"])

@@ -16,16 +16,11 @@ use crate::http::answer::{Replay, with_location};
 use crate::http::caller::recheck_key;
 use crate::http::headers::prefer::{Prefer, applying, prefer};
 use crate::http::idempotency::in_progress as in_progress_problem;
-use crate::http::messages::turn_wait::{self, ObservedReplies};
+use crate::http::messages::turn_wait::{self, KEY_CHECK_DELAY, MAX_WAIT_SECONDS, ObservedReplies};
 use crate::http::refusal::{broken, unreadable_outcome};
 use crate::problem::Problem;
 use crate::wire::contact_message::view::{ContactParts, Usage, contact_view};
 use crate::wire::json_view::turn_status;
-
-/// The longest wait that a client may ask for, in seconds.
-pub(super) const MAX_WAIT_SECONDS: u32 = 120;
-/// After so long a wait for a reply the key is checked again before the answer.
-const KEY_CHECK_DELAY: Duration = Duration::from_secs(1);
 
 /// A message accepted by this or an earlier request.
 pub(super) struct Delivered {
@@ -77,8 +72,8 @@ impl ContactExchange<'_> {
             () = self.request.call.app.wait_cutoff() => delivered.turn.clone(),
         };
         drop(events);
-        let waited = prefer.wait.filter(|_| permit.is_some() && !prefer.respond_async);
-        let applied = waited.map(|wait| format!("wait={}", wait.min(MAX_WAIT_SECONDS)));
+        let waited = prefer.explicit_wait(MAX_WAIT_SECONDS).filter(|_| permit.is_some());
+        let applied = waited.map(|wait| format!("wait={wait}"));
         if before + begun.elapsed() >= KEY_CHECK_DELAY {
             recheck_key(self.request.call).await?;
         }

@@ -9,7 +9,6 @@ use futures_util::FutureExt as _;
 use http::{HeaderValue, StatusCode};
 use tokio::time::{Instant, timeout};
 
-use super::answer::MAX_WAIT_SECONDS;
 use super::{ContactExchange, IncomingMessage};
 use crate::http::call::Call;
 use crate::http::caller::recheck_key;
@@ -18,6 +17,7 @@ use crate::http::idempotency::in_progress;
 use crate::http::long_requests::unless_stopping;
 use crate::http::messages::find_channel;
 use crate::http::messages::media::{self, FlightLeader};
+use crate::http::messages::turn_wait::MAX_WAIT_SECONDS;
 use crate::http::refusal::channel::{channel_not_found, kind_mismatch};
 use crate::problem::Problem;
 use crate::wire::contact_message::content::Media;
@@ -144,7 +144,7 @@ fn still_in_progress(prefer: Prefer) -> Problem {
 
 /// The problem of a request that has waited as long as it wanted to.
 pub(super) fn with_applied_wait(problem: Problem, prefer: Prefer) -> Problem {
-    let waited = prefer.wait.filter(|_| !prefer.respond_async).map(|wait| wait.min(MAX_WAIT_SECONDS));
+    let waited = prefer.explicit_wait(MAX_WAIT_SECONDS);
     match waited.map(|wait| HeaderValue::try_from(format!("wait={wait}"))) {
         Some(Ok(applied)) => problem.header(PREFERENCE_APPLIED, applied),
         _ => problem,
