@@ -44,12 +44,7 @@ impl TurnWait {
     ///
     /// # Errors
     /// 401 if the key was revoked meanwhile, 503 if the outcome cannot be read.
-    pub(super) async fn ended(
-        &mut self,
-        call: &Call,
-        entity: EntityKey,
-        turn: Turn,
-    ) -> Result<Turn, Problem> {
+    pub(super) async fn ended(&mut self, call: &Call, entity: EntityKey, turn: Turn) -> Result<Turn, Problem> {
         if turn.is_over() {
             return Ok(turn);
         }
