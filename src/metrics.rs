@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_profile_that_there_is_not_says_how_to_get_it() {
+    async fn a_missing_heap_profile_explains_how_to_enable_it() {
         let request = Request::get("/admin/heap").body(Body::empty()).unwrap();
         let response = router(sources()).oneshot(request).await.unwrap();
         assert_eq!(response.status().as_u16(), 501);
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn somebody_who_looks_in_sees_what_waits_and_where() {
+    async fn the_runtime_page_shows_what_waits_and_where() {
         let request = Request::get("/admin/runtime").body(Body::empty()).unwrap();
         let response = router(sources()).oneshot(request).await.unwrap();
         let body = response.into_body().collect().await.unwrap().to_bytes();

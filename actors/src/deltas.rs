@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_listener_hears_pieces_in_order_with_their_place() {
+    async fn a_listener_receives_deltas_in_order_with_their_positions() {
         let deltas = Arc::<Deltas>::default();
         let sink = sink(&deltas);
         sink.send(0, "nobody receives this");

@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_process_whose_word_does_not_change_is_gone_after_a_while() {
+    async fn a_process_whose_heartbeat_does_not_change_counts_as_gone() {
         let members = Members::new(ME, true);
         assert!(members.is_live(OTHER) && members.has_others(), "no answer yet");
         members.heartbeats_read(&[heartbeat(ME, 1)]);
@@ -294,7 +294,7 @@ mod tests {
 
     /// Its own heartbeat may be the last one to reach the store again.
     #[tokio::test(start_paused = true)]
-    async fn nobody_is_gone_for_the_silence_of_a_store_that_did_not_answer() {
+    async fn an_outage_of_the_store_counts_no_member_as_gone() {
         let members = Members::new(ME, true);
         members.heartbeats_read(&[heartbeat(ME, 1), heartbeat(OTHER, 7)]);
         advance_and_read(&members, &[heartbeat(ME, 2), heartbeat(OTHER, 8)], 1).await;
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_outage_soon_after_another_gives_everybody_time_again() {
+    async fn a_second_outage_restarts_the_count_for_every_member() {
         let members = Members::new(ME, true);
         members.heartbeats_read(&[heartbeat(OTHER, 7)]);
         for _ in 0..2 {
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_dead_process_is_gone_after_48_s_if_every_second_beat_fails() {
+    async fn a_dead_process_counts_as_gone_after_48_s_if_every_second_beat_fails() {
         every_answer_ends_a_gap(2 * HEARTBEAT_INTERVAL).await;
     }
 
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_last_word_of_a_process_that_is_gone_keeps_nobody_from_its_work() {
+    async fn a_stale_heartbeat_does_not_block_takeover() {
         let members = Members::new(ME, true);
         let alone = members.view();
         members.heartbeats_read(&[heartbeat(ME, 1), heartbeat(OTHER, 7)]);
@@ -407,7 +407,7 @@ mod tests {
 
     /// A process asks nobody for its own entities.
     #[tokio::test(start_paused = true)]
-    async fn an_entity_is_asked_of_the_process_that_looks_after_it() {
+    async fn an_entity_is_requested_from_the_process_that_owns_it() {
         const THIRD: NodeId = NodeId([3; 16]);
         let members = Members::new(ME, true);
         assert!((0..100).all(|n| members.server_of(entity(n)).is_none()), "no answer yet");

@@ -247,7 +247,7 @@ mod tests {
     use crate::random::Random;
 
     #[tokio::test]
-    async fn an_event_weighs_as_it_is_and_as_it_is_passed_on_until_nobody_has_it() {
+    async fn an_events_bytes_count_until_all_subscribers_drop_it() {
         let all = Arc::new(Subscriptions::default());
         let entity = EntityKey::conversation(Address([1; 10]), Address([2; 10]));
         let mut subscriptions = [all.subscribe(entity), all.subscribe(entity)];

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_scheme_host_and_port_of_a_url_are_told() {
+    fn only_scheme_host_and_port_of_a_url_are_logged() {
         let of = |url| {
             let Server { scheme, host, port } = Server::of(url);
             (scheme, host, port)

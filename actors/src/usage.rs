@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_for_the_same_are_one_entry_that_says_how_many_it_is() {
+    fn equal_calls_are_one_entry_with_a_count() {
         let used = |tokens| Usage { input_tokens: tokens, output_tokens: 1, millicredits: 2, model: "m".to_owned() };
         let one = Entry::and_call(None, "bot", used(5));
         assert_eq!((one.calls, one.usage.input_tokens), (None, 5));

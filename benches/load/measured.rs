@@ -240,7 +240,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_run_says_nothing_where_requests_failed_or_others_worked() {
+    fn a_run_with_failures_or_other_load_yields_no_ratio() {
         let whole = || Measured { tally: Tally::new().unwrap(), machine: Duration::from_millis(1_090), ..measured() };
         assert!(whole().tells());
         assert!(!Measured { tally: measured().tally, ..whole() }.tells());

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_case_that_says_more_of_the_generator_has_no_figures() {
+    fn a_case_limited_by_the_generator_has_no_figures() {
         let busy = Measured { generator: Duration::from_millis(1_850), ..measured() };
         let line = closed("l0", "append", 64, &busy);
         assert!(line.contains("cores): the server can do more"), "{line}");

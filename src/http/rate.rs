@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_has_its_quota_in_each_window_and_is_told_what_is_left() {
+    fn a_key_has_a_quota_per_window_and_sees_what_remains() {
         let limiter = RateLimiter::new(2);
         let meter = Meter::default();
         let at = |millis| limiter.count(&meter, Millis(millis));
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_far_ahead_for_a_moment_shuts_nobody_out() {
+    fn a_clock_far_ahead_for_a_moment_locks_out_no_client() {
         let limiter = RateLimiter::new(1);
         let meter = Meter::default();
         assert!(limiter.count(&meter, Millis(600_000 + 86_400_000)).allowed);
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_key_is_told_when_to_come_again() {
+    fn a_rate_limited_key_gets_retry_after() {
         let problem = Verdict { allowed: false, remaining: 0, reset: 17 }.admit().unwrap_err();
         assert_eq!((problem.status.as_u16(), problem.code), (429, "rate_limited"));
         assert_eq!(problem.headers, [(header::RETRY_AFTER, HeaderValue::from(17))]);

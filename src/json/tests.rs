@@ -199,7 +199,7 @@ fn free_objects_are_measured_compact_and_keep_their_digits() {
 }
 
 #[test]
-fn members_nobody_asked_for_are_ignored_or_with_strict_refused() {
+fn unknown_members_are_ignored_or_in_strict_mode_refused() {
     let body = r#"{"a":1,"x/y":2,"o":{"p":1,"q":null}}"#;
     let read = |strict| {
         let mut report = Report::new(strict);

@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_told_of_by_the_members_that_clients_usually_give_them() {
+    fn files_of_messages_are_named_by_their_usual_members() {
         for (file, line) in [
             (
                 json!({"filename": "a b.pdf", "mime_type": "application/pdf", "size": 12}),
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn however_much_is_attached_a_model_is_told_a_bounded_part() {
+    fn a_model_reads_a_bounded_part_of_many_attachments() {
         let lines = told(&Value::from(vec![json!({"name": "é".repeat(1_000)}); 25]));
         assert_eq!((lines.len(), lines[20].as_str()), (21, "[5 more attached files]"));
         assert_eq!(lines[0].chars().count(), "[attached file: ]".len() + MAX_CHARS);

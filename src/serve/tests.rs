@@ -130,7 +130,7 @@ async fn asked_for(store: &FaultyStore<MemoryStore>) {
 }
 
 #[tokio::test]
-async fn a_start_that_waits_for_its_installation_says_that_it_lives() {
+async fn a_start_that_waits_for_its_installation_reports_itself_alive() {
     let store = lost();
     let config = config();
     let telemetry = telemetry();

@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_somebody_has_set_is_believed() {
+    fn a_clock_that_was_set_is_trusted() {
         let now = ClockAnchor::now();
         let set = ClockAnchor { wall: now.wall - 2 * MAX_CLOCK_SKEW_NANOS, ..now };
         assert_eq!((now.still().wall, set.still().wall >= now.wall), (now.wall, true));

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_for_now_is_told_from_one_for_good() {
+    fn a_transient_refusal_is_distinguished_from_a_permanent_one() {
         assert_eq!(
             refused(&Status::unavailable("x")),
             Failed::Later("The service is currently unavailable".to_owned(), None)

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_nobody_reads_takes_no_tool_away() {
+    fn an_unknown_member_removes_no_tool() {
         let tools = r#"[{"name":"a"},{"type":"function","function":{"name":"b","strict":1e400},"name":5,
             "description":[],"parameters":"x","more":1e400},
             {"name":"c","function":null,"headers":null,"url":null,"method":null},7]"#;

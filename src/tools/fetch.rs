@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_become_a_query_behind_the_one_that_is_there() {
+    fn arguments_are_appended_to_an_existing_query() {
         let with = |url: &str, arguments: Value| with_query(url, arguments.as_object());
         assert_eq!(with("https://a.example/x", json!({})), "https://a.example/x");
         assert_eq!(

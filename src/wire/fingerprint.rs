@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_told_by_what_it_says_at_every_depth() {
+    fn values_are_compared_by_content_at_every_depth() {
         let deep = |inner: &str| of_value(&format!("{}{inner}{}", "[".repeat(100), "]".repeat(100)));
         let first = deep(r#"{"x":1,"y":"é"}"#);
         assert_eq!(deep(r#"{ "y": "\u00e9", "x": 1.0 }"#), first);

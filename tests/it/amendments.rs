@@ -201,7 +201,7 @@ async fn a_read_message_counts_as_delivered() {
 }
 
 #[tokio::test]
-async fn the_first_decision_of_a_review_stands_and_everybody_is_told_of_it() {
+async fn the_first_decision_of_a_review_stands_and_is_announced() {
     let app = TestApp::new().await;
     let id = message(&app, json!({"channelId": "demo", "text": "?", "review": {"type": "approval"}})).await;
     let path = format!("/api/v1/reviews/{id}");

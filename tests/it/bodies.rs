@@ -249,7 +249,7 @@ async fn the_header_of_ignored_fields_stays_short_enough_for_clients() {
 }
 
 #[tokio::test]
-async fn an_object_is_as_long_as_what_it_says_however_it_was_escaped() {
+async fn an_objects_length_does_not_depend_on_its_escapes() {
     let app = TestApp::new().await;
     let post = |metadata: String| {
         let body = format!(r#"{{"channelId": "demo", "text": "x", "metadata": {metadata}}}"#);

@@ -104,7 +104,7 @@ async fn an_import_keeps_its_order_and_its_search_goes_on_by_pages() {
 
 /// Or that they are too many.
 #[tokio::test(start_paused = true)]
-async fn a_search_that_waits_five_seconds_for_others_says_what_it_has() {
+async fn a_search_returns_what_it_has_after_waiting_five_seconds() {
     if Kind::chosen() != Kind::Memory {
         // The order is certain only where nothing has to be waited for.
         return;

@@ -82,7 +82,7 @@ async fn a_superseded_message_is_answered_once_its_successor_is_deleted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_in_a_closed_conversation_is_told_so_on_every_retry() {
+async fn a_turn_that_ended_in_a_closed_conversation_shows_so_on_every_retry() {
     let app = busy("queue").await;
     let early = send(&app, "one", "wait=0").await.expect(202);
     assert_eq!(early["conversation"]["status"], "open");
@@ -144,7 +144,7 @@ async fn a_message_refused_while_a_turn_runs_does_not_burn_its_key() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_turn_ends_at_once_and_its_waiting_client_is_told() {
+async fn a_cancelled_turn_ends_at_once_and_its_waiting_client_is_answered() {
     let app = busy("queue").await;
     let early = send(&app, "one", "wait=0").await.expect(202);
     let path = format!("/api/v1/turns/{}", early["turn"]["id"].as_str().unwrap());
@@ -232,7 +232,7 @@ async fn an_agent_of_which_too_many_turns_are_alive_takes_no_more_and_others_do(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_for_a_turn_that_had_to_wait_is_told_of_that_turn_and_no_other() {
+async fn a_retry_for_a_queued_turn_returns_that_turn() {
     let app = busy("merge").await;
     assert_eq!(send(&app, "one", "wait=0").await.status, 202);
     let list = app.get("/api/v1/conversations").await.expect(200);
@@ -251,7 +251,7 @@ async fn a_retry_for_a_turn_that_had_to_wait_is_told_of_that_turn_and_no_other()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_waits_when_the_server_stops_is_told_where_to_look() {
+async fn a_client_that_waits_at_shutdown_gets_the_location_of_its_turn() {
     let app = busy("queue").await;
     app.app.leave();
     let begun = tokio::time::Instant::now();

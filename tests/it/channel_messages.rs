@@ -253,7 +253,7 @@ async fn unknown_members_are_named_and_with_strict_refused() {
 }
 
 #[tokio::test]
-async fn the_keys_of_a_body_or_a_header_say_which_shape_is_meant() {
+async fn members_of_the_body_or_a_header_choose_the_shape() {
     let app = TestApp::new().await;
     let content = json!({"content": "x"});
     for (body, schema, status, code) in [

@@ -173,7 +173,7 @@ async fn an_unknown_channel_is_not_found_but_faults_come_first() {
 }
 
 #[tokio::test]
-async fn a_deleted_channel_is_gone() {
+async fn a_deleted_channel_is_unknown() {
     let app = TestApp::new().await;
     let answer = app.delete("/api/v1/channels/demo").await;
     assert_eq!((answer.status, answer.bytes.len()), (204, 0));
@@ -199,7 +199,7 @@ async fn a_secret_is_shown_when_it_is_made_and_never_again() {
 }
 
 #[tokio::test]
-async fn a_repeated_key_gets_the_first_answer_whatever_has_changed() {
+async fn a_repeated_key_gets_the_first_answer_after_later_changes() {
     let app = TestApp::new().await;
     let agent = json!({"id": "a", "name": "A", "provider": "builtin"});
     app.post("/api/v1/agents").json(agent).await.expect(201);

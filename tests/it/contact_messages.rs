@@ -68,7 +68,7 @@ async fn a_conversation_began_when_it_did_in_every_answer() {
 }
 
 #[tokio::test]
-async fn every_fault_has_its_code_and_its_place_and_says_that_it_failed() {
+async fn every_fault_has_its_code_pointer_and_success_false() {
     let app = TestApp::new().await;
     let url = |url: &str| media("IMAGE", "image", json!({"url": url}));
     for (body, faults) in [
@@ -153,7 +153,7 @@ async fn unknown_members_are_named_and_with_strict_refused() {
 }
 
 #[tokio::test]
-async fn faults_are_judged_in_their_order_and_every_error_says_success_false() {
+async fn faults_are_judged_in_order_and_every_problem_has_success_false() {
     let app = TestApp::new().await;
     let reader = app.key_with(&["messages:read"]).await;
     let unknown = "/api/v1/channels/nowhere/messages";
@@ -365,7 +365,7 @@ async fn a_message_after_a_conversation_was_closed_opens_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_impatient_retry_is_told_that_its_request_is_in_progress() {
+async fn a_retry_without_patience_gets_idempotency_in_progress() {
     let app = TestApp::new().await;
     app.echo(json!({"builtin": {"latencyMs": 30_000}})).await;
     let send = |prefer: &str| app.post(PATH).idempotency_key("k").header("prefer", prefer).json(text("x")).send();
@@ -385,7 +385,7 @@ async fn an_impatient_retry_is_told_that_its_request_is_in_progress() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_says_which_preference_it_went_by() {
+async fn an_answer_names_the_applied_preference() {
     let app = TestApp::new().await;
     let slow = json!({"builtin": {"behaviour": "echo", "latencyMs": 5_000}});
     app.echo(slow).await;

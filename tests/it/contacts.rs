@@ -198,7 +198,7 @@ async fn stored(app: &TestApp, answer: &Value) -> String {
 }
 
 #[tokio::test]
-async fn an_erased_contact_leaves_places_and_nothing_that_was_said() {
+async fn an_erased_contact_leaves_sequences_and_no_content() {
     let app = TestApp::new().await;
     let first = say(&app, "secret one").await;
     say(&app, "secret two").await;
@@ -359,7 +359,7 @@ async fn an_erasure_takes_what_the_one_of_the_life_before_has_left() {
 }
 
 #[tokio::test]
-async fn a_retry_after_the_erasure_says_nothing_new_and_brings_nothing_back() {
+async fn a_retry_after_the_erasure_reveals_and_restores_nothing() {
     let app = TestApp::new().await;
     let send = || app.post("/api/v1/channels/demo-api/messages").json(said("ana", "secret")).idempotency_key("k");
     let first = send().await.expect(200);

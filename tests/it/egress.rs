@@ -212,7 +212,7 @@ async fn three_redirects_are_followed_and_a_fourth_is_not() {
 }
 
 #[tokio::test]
-async fn bytes_are_counted_as_they_come_whatever_was_said_of_their_number() {
+async fn bytes_are_counted_whatever_content_length_promised() {
     let chunked = |count| {
         vec![Part::Bytes(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec()), Part::Zeros(count)]
     };
@@ -354,7 +354,7 @@ async fn a_host_with_an_underscore_in_its_name_is_found() {
 }
 
 #[tokio::test]
-async fn names_of_one_workspace_that_nobody_answers_for_leave_look_ups_to_others() {
+async fn unresolvable_names_of_one_workspace_leave_look_ups_to_others() {
     let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let egress = egress("", &[silent.local_addr().unwrap()]);
     let begin = |workspace: u8, name: String| {

@@ -152,7 +152,7 @@ async fn faulty() -> (TestApp, FaultyStore<TestStore>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn on_a_store_that_cannot_be_read_for_a_while_whoever_waits_goes_on_waiting() {
+async fn a_request_keeps_waiting_while_the_store_cannot_be_read() {
     let (app, store) = faulty().await;
     app.echo(json!({"builtin": {"latencyMs": 20_000}})).await;
     let review = json!({"type": "approval", "expiresInSeconds": 10});
@@ -226,7 +226,7 @@ async fn an_unreadable_store_makes_no_answer_deny_what_was_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_on_an_unreadable_store_is_not_told_that_it_is_too_late() {
+async fn a_retry_on_an_unreadable_store_is_not_refused_as_too_late() {
     let (app, store) = faulty().await;
     let had = uploaded(&app, "had").await;
     let mentioned = uploaded(&app, "mentioned").await;

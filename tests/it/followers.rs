@@ -51,7 +51,7 @@ fn resident(pid: u32) -> u64 {
 }
 
 #[tokio::test]
-async fn each_of_many_followers_hears_every_event_and_costs_little() {
+async fn each_of_many_followers_receives_every_event_at_little_cost() {
     let count = setting("TERTULIA_FOLLOWERS", 200);
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start_on_store(&dir.path().join("data"), &[("TERTULIA_BOOTSTRAP_API_KEY", ADMIN_KEY)]);

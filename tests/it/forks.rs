@@ -41,7 +41,7 @@ fn fork(app: &TestApp, message: &Value) -> crate::support::Request {
 }
 
 #[tokio::test]
-async fn a_copy_says_the_same_in_messages_of_its_own() {
+async fn a_copy_has_the_same_content_in_messages_of_its_own() {
     let app = TestApp::new().await;
     let originals = said(
         &app,
@@ -131,7 +131,7 @@ async fn branches_stay_apart_in_a_copy_although_what_they_answer_was_deleted() {
 }
 
 #[tokio::test]
-async fn a_deleted_message_that_nobody_can_have_answered_is_in_no_copy() {
+async fn a_deleted_message_without_children_is_in_no_copy() {
     let app = TestApp::new().await;
     let originals = said(&app, json!([{"content": "gone"}, {"content": "one"}, {"content": "two"}])).await;
     app.delete(format!("/api/v1/messages/{}", text(&originals[0]["id"]))).await.expect(204);

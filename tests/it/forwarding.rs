@@ -386,7 +386,7 @@ async fn a_broken_off_answer_without_a_key_leaves_the_outcome_unknown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_keyed_request_done_elsewhere_and_not_told_is_told_here() {
+async fn a_keyed_request_whose_forwarded_answer_is_lost_is_answered_here() {
     let store = TestStore::shared().await;
     let done = TestApp::start(store.clone(), &[]).await;
     let (listener, real) = address().await;

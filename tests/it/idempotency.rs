@@ -249,7 +249,7 @@ async fn a_retry_is_answered_although_its_deadline_has_passed_since() {
 }
 
 #[tokio::test]
-async fn a_retry_is_answered_as_at_first_whatever_has_become_of_the_world() {
+async fn a_retry_gets_the_first_answer_after_any_later_change() {
     let app = TestApp::new().await;
     let mut firsts = Vec::new();
     for request in each(&app, "x") {
@@ -395,7 +395,7 @@ async fn slow_agent(app: &TestApp) {
 }
 
 #[tokio::test]
-async fn a_202_is_not_recorded_and_a_retry_is_told_what_came_of_it() {
+async fn a_retry_of_a_202_returns_the_outcome() {
     let app = TestApp::new().await;
     slow_agent(&app).await;
     let conversation = opened(&app).await;
@@ -430,7 +430,7 @@ async fn a_refused_request_leaves_its_key_to_another_one_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_cancelled_turn_is_cancelled_once_and_a_retry_hears_of_it() {
+async fn a_turn_is_cancelled_once_and_a_retry_returns_the_cancellation() {
     let app = TestApp::new().await;
     app.echo(json!({"builtin": {"latencyMs": 60_000}})).await;
     let path = format!("/api/v1/conversations/{}/turns", opened(&app).await);

@@ -192,7 +192,7 @@ async fn every_fault_of_a_question_is_named() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn memories_go_with_their_contact_and_are_nobody_elses() {
+async fn memories_belong_to_one_contact_and_are_erased_with_it() {
     let app = TestApp::new().await;
     let message = json!({"type": "TEXT", "contactIdentifier": "ana@example.com", "content": {"text": {"body": "hi"}}});
     let first = app.post("/api/v1/channels/demo-api/messages").json(message.clone()).await.expect(200);
@@ -218,7 +218,7 @@ async fn memories_go_with_their_contact_and_are_nobody_elses() {
 }
 
 #[tokio::test]
-async fn a_retry_is_told_of_a_memory_what_was_told_first_whatever_it_says_now() {
+async fn a_retry_returns_the_memory_of_the_first_answer() {
     let app = TestApp::new().await;
     let path = contact(&app).await;
     let add = async |text: &str, key: Option<&str>| {

@@ -209,7 +209,7 @@ async fn insisted(request: impl Fn() -> Request) -> Answer {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_of_a_change_is_answered_once_the_other_server_goes_by_it_too() {
+async fn a_retry_of_a_change_is_answered_once_the_other_server_applies_it() {
     let [one, other] = servers(&[]).await;
     let post = |text: &str| other.post(MESSAGES).json(json!({"channelId": "demo", "text": text})).send();
     let made = one.post("/api/v1/api-keys").json(json!({"name": "k", "scopes": ["messages:read"]})).await.expect(201);

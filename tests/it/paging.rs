@@ -148,7 +148,7 @@ async fn reviews_of_all_channels_are_listed_as_they_were_asked_for() {
 }
 
 #[tokio::test]
-async fn everything_that_is_wrong_with_what_is_asked_of_messages_is_told_at_once() {
+async fn all_faults_of_a_list_query_are_reported_together() {
     let app = TestApp::new().await;
     let wrong = "limit=0&order=x&hasAttachments=maybe";
     let rest = ["out_of_range /limit", "invalid_enum /order", "invalid_type /hasAttachments"];
@@ -260,7 +260,7 @@ async fn a_reader_of_a_list_misses_nothing_that_is_stored_late() {
 }
 
 #[tokio::test]
-async fn messages_stand_in_the_order_of_their_acceptance_whatever_the_clock_says() {
+async fn messages_are_in_order_of_acceptance_whatever_the_clock() {
     let world = world().await;
     for (path, name) in [
         ("/api/v1/messages?channelId=demo".to_owned(), "text"),
@@ -273,7 +273,7 @@ async fn messages_stand_in_the_order_of_their_acceptance_whatever_the_clock_says
 }
 
 #[tokio::test]
-async fn wrong_limits_orders_and_cursors_are_told_at_once() {
+async fn faults_of_limit_order_and_cursor_are_reported_together() {
     let world = world().await;
     for (list, _) in world.lists() {
         for (query, faults) in [

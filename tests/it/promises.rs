@@ -109,7 +109,7 @@ async fn a_body_that_is_not_needed_is_read_all_the_same() {
 }
 
 #[tokio::test]
-async fn an_import_may_be_older_than_clocks_and_who_names_nobody_is_the_sender() {
+async fn an_import_may_predate_clocks_and_defaults_to_the_keys_principal() {
     let app = TestApp::new().await;
     let old = json!({"content": "x", "created_at": "1969-07-20T20:17:40.5Z", "sender_id": "", "message_type": ""});
     let said = app.post(MESSAGES).json(json!({"content": old})).await.expect(200);

@@ -108,7 +108,7 @@ async fn a_strict_request_that_is_refused_for_its_query_has_no_effect() {
 }
 
 #[tokio::test]
-async fn ignored_parameters_are_told_apart_from_members_of_the_body() {
+async fn ignored_parameters_are_named_apart_from_members_of_the_body() {
     let app = TestApp::new().await;
     let post = async |query: &str, body: &Value| {
         let answer = app.post(format!("/api/v1/messages{query}")).json(body.clone()).await;

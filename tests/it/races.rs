@@ -284,7 +284,7 @@ fn check(client: &mut Client, keys: &Keys, race: &Race, ends: &BTreeMap<String, 
 }
 
 #[test]
-fn i4_a_review_has_one_outcome_and_everybody_is_told_the_same() {
+fn i4_a_review_has_one_outcome_for_every_reader() {
     let count = setting_by_store("TERTULIA_RACES_REVIEWS", 2_000, 200) as usize;
     let seed = setting("TERTULIA_RACES_SEED", 1);
     say(&format!("{count} reviews, seed {seed}"));

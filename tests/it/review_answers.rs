@@ -128,7 +128,7 @@ async fn a_repeated_vote_gets_its_first_answer_after_others_have_voted() {
 }
 
 #[tokio::test]
-async fn an_edit_cannot_leave_a_message_that_says_nothing() {
+async fn an_edit_cannot_empty_a_message() {
     let app = TestApp::new().await;
     let plain = app.post(MESSAGES).json(json!({"channelId": "demo", "text": "x"})).await.expect(201);
     let plain = format!("{MESSAGES}/{}", plain["id"].as_str().unwrap());
@@ -207,7 +207,7 @@ async fn an_answer_that_a_form_needs_is_not_empty() {
 }
 
 #[tokio::test]
-async fn a_review_whose_payload_says_null_can_be_answered() {
+async fn a_review_whose_payload_is_null_can_be_answered() {
     let app = TestApp::new().await;
     for (kind, payload, response) in [
         ("free", json!({"responseSchema": null}), json!({"stars": 5})),

@@ -171,7 +171,7 @@ async fn each_fault_of_a_review_response_is_named() {
 }
 
 #[tokio::test]
-async fn a_review_says_who_decided_when_and_with_which_words() {
+async fn a_review_shows_who_decided_when_and_with_which_feedback() {
     let app = TestApp::new().await;
     let review = asked(&app, json!({"type": "approval", "expiresInSeconds": 60})).await;
     let pending = app.get(&review).await.expect(200);
@@ -205,7 +205,7 @@ async fn a_review_says_who_decided_when_and_with_which_words() {
 }
 
 #[tokio::test]
-async fn at_the_deadline_an_answer_is_too_late_although_nobody_has_announced_it() {
+async fn at_the_deadline_an_answer_is_too_late_even_before_the_announcement() {
     let app = TestApp::new().await;
     for (on_expire, status, decided_by, response) in [
         (Value::Null, "expired", Value::Null, Value::Null),

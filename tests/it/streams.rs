@@ -92,7 +92,7 @@ async fn a_stream_in_which_nothing_happens_is_kept_alive_by_comments() {
 }
 
 #[tokio::test]
-async fn a_log_is_sent_in_the_form_that_its_reader_likes_best() {
+async fn a_log_is_sent_in_the_media_type_with_the_highest_weight() {
     let app = TestApp::new().await;
     let path = "/api/v1/channels/demo/events";
     for (accept, form) in [
@@ -160,7 +160,7 @@ async fn of(app: &TestApp, conversation: &Value, channel: &Value) -> Vec<Value> 
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_event_says_of_which_conversation_it_is_and_of_which_channel() {
+async fn every_event_names_its_conversation_and_channel() {
     let app = TestApp::new().await;
     // A human channel, with a reader that was connected before any message.
     let mut early = app.get("/api/v1/channels/demo/events").follow().await;
@@ -218,7 +218,7 @@ async fn a_reader_that_reads_late_gets_everything_in_order() {
 }
 
 #[tokio::test]
-async fn receipts_reviews_and_changes_are_told_as_they_happen() {
+async fn receipts_reviews_and_changes_are_published_as_they_happen() {
     let app = TestApp::new().await;
     let review = json!({"channelId": "demo", "text": "?", "review": {"type": "approval", "payload": {}}});
     let asked = app.post("/api/v1/messages").json(review).await.expect(201);

@@ -267,7 +267,7 @@ fn intentions_are_not_left_in_the_code() {
 }
 
 #[test]
-fn nothing_names_a_place_of_somebodys_machine() {
+fn no_document_names_a_local_path() {
     let places = [concat!("/ro", "ot/"), concat!("/wo", "rk/"), concat!("/ho", "me/"), concat!("/Us", "ers/")];
     let everything =
         ["src", "actors", "schema", "benches", "tests", "docs", ".ci", "README.md", "Cargo.toml", ".deny.toml"];

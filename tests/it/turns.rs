@@ -138,7 +138,7 @@ async fn a_turn_that_waits_for_a_place_can_be_cancelled_and_takes_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_is_told_the_end_of_its_turn_though_the_agent_has_gone() {
+async fn a_retry_returns_the_end_of_its_turn_after_the_agent_was_deleted() {
     let app = TestApp::new().await;
     app.post("/api/v1/agents").json(json!({"id": "brief", "name": "b", "provider": "builtin"})).await.expect(201);
     let id = conversation(&app, "hello").await;
@@ -240,7 +240,7 @@ async fn a_failed_turn_of_an_erased_conversation_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn an_id_that_is_longer_than_any_names_nobody() {
+async fn an_id_that_is_too_long_is_unknown() {
     let app = TestApp::new().await;
     let long = "x".repeat(100_000);
     let id = conversation(&app, "hello").await;
@@ -358,7 +358,7 @@ async fn text_outside_the_models_context_costs_nothing() {
 }
 
 #[tokio::test]
-async fn a_model_is_told_of_the_files_of_a_message_without_words() {
+async fn a_model_reads_the_file_names_of_a_message_without_text() {
     let (app, origin) = asking(json!({}), |_| whole(&completion("seen"))).await;
     let plan = json!({"filename": "plan.pdf", "mime_type": "application/pdf", "size": 3});
     let content = json!([
@@ -389,7 +389,7 @@ async fn tools_are_as_long_as_they_are_with_the_fewest_escapes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_of_a_turn_says_what_was_said_whatever_was_edited_since() {
+async fn a_retry_of_a_turn_returns_the_original_replies() {
     let app = TestApp::new().await;
     let id = conversation(&app, "hello").await;
     let path = format!("/api/v1/conversations/{id}/turns");
@@ -406,7 +406,7 @@ async fn a_retry_of_a_turn_says_what_was_said_whatever_was_edited_since() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_turn_answers_the_newest_message_whatever_has_happened_behind_it() {
+async fn a_turn_answers_the_newest_message_despite_later_events() {
     let app = TestApp::new().await;
     app.echo(json!({"builtin": {"latencyMs": 1_000}})).await;
     let id = conversation(&app, "hello").await;

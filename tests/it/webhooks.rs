@@ -265,7 +265,7 @@ async fn a_review_tells_its_callback_its_message_its_channel_and_who_subscribed(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_2xx_is_success_and_every_attempt_is_told_of() {
+async fn only_2xx_is_success_and_every_attempt_is_listed() {
     let app = TestApp::with_env(LOOPBACK).await;
     let receiver = Receiver::new(500).await;
     let made = endpoint(&app, json!({"url": receiver.origin.url("/"), "events": ["message.created"]})).await;

@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_that_breaks_down_keeps_nobody_from_the_next() {
+    fn a_check_that_panics_does_not_stop_the_next() {
         let settling = Settling::default();
         let mut queue = settling.take_queue().unwrap();
         settling.request(entity(1));

@@ -106,7 +106,7 @@ fn an_erasure_or_keep_based_on_outdated_state_is_refused() {
 }
 
 #[test]
-fn an_erased_file_is_looked_at_until_its_bytes_are_gone() {
+fn an_erased_file_is_checked_until_its_bytes_are_deleted() {
     let mut sim = complete();
     sim.run(&Command::Erase(Erase { seen: seen(&sim) })).unwrap();
     let log = format!("{:?}", sim.log);
@@ -178,7 +178,7 @@ fn a_file_that_many_conversations_mention_is_kept_for_ever() {
 }
 
 #[test]
-fn a_file_about_to_be_mentioned_stays_though_nobody_needs_it_yet() {
+fn a_file_about_to_be_mentioned_is_kept() {
     let mut sim = complete();
     sim.run(&bind(2, None)).unwrap();
     let keep = Command::Keep { seen: seen(&sim), message: Some(message(2)) };

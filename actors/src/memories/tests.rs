@@ -82,7 +82,7 @@ fn a_known_fact_is_not_remembered_twice() {
 }
 
 #[test]
-fn a_second_attempt_of_a_message_is_told_what_the_first_made() {
+fn a_second_attempt_of_a_message_reads_what_the_first_made() {
     let mut sim = nobody();
     let edits = |texts: &[&str]| texts.iter().flat_map(|text| facts(text)).map(Edit::Keep).collect::<Vec<_>>();
     let both = ["I live in Porto", "I live in Faro"];

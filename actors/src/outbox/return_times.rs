@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_comes_at_a_time_of_its_own_and_nobody_later_than_in_an_hour() {
+    fn retries_are_spread_over_at_most_an_hour() {
         let now = Millis(1_000_000);
         let mut last = Millis(0);
         for n in 1..=MAX_RETURN_MILLIS / APART_MILLIS {
@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_sends_nobody_away_for_as_long() {
+    fn a_clock_that_is_set_back_does_not_extend_a_refusal() {
         let before = Millis(100_000_000);
         let now = Millis(90_000_000);
         let last = next(Millis(0), before, false, before);

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_that_says_when_to_come_again_is_asked_then_within_bounds() {
+    fn retry_after_of_a_receiver_is_honoured_within_bounds() {
         let requested = |millis| next(Failed { retry_after: Some(millis), ..failed(1, BEGAN) });
         assert_eq!(again(requested(60 * SECOND)).since(BEGAN), 60 * SECOND);
         assert_eq!(again(requested(2 * SECOND)).since(BEGAN), 2 * SECOND, "sooner than the schedule too");

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_line_is_said_and_then_one_a_second_that_counts_the_others() {
+    fn the_first_line_is_logged_and_then_one_a_second_with_a_count() {
         let limiter = LogLimiter::new();
         let begin = Instant::now();
         let after = |millis| limiter.line(begin + Duration::from_millis(millis)).map(|line| line.left_out);

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_breaks_down_keeps_nobody_from_the_next() {
+    fn a_task_that_panics_does_not_block_the_next() {
         let flights = Arc::new(SingleFlight::default());
         drop(flights.begin(entity()));
         assert!(flights.begin(entity()).is_some());

@@ -65,7 +65,7 @@ mod tests {
     const ONE: TraceContext = TraceContext { trace_id: [1; 16], span_id: [1; 8], flags: 0 };
 
     #[tokio::test]
-    async fn a_future_works_for_its_trace_and_nobody_else_does() {
+    async fn a_trace_is_current_only_inside_its_future() {
         let inside = within(Some(ONE), async {
             assert_eq!(get(), Some(ONE));
             tokio::task::yield_now().await;

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_reads_of_files_and_words_are_what_was_said_or_a_name() {
+    fn a_prompt_names_files_and_quotes_text_as_it_was_sent() {
         let file = Attachment {
             id: AttachmentId::new(Millis(1), Address([2; 10])),
             filename: "shoe.png".to_owned(),

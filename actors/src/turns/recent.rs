@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_or_a_change_of_what_was_said_has_it_forgotten() {
+    fn a_gap_or_an_edit_invalidates_the_recent_messages() {
         let message = message(1, "a").id;
         for record in [
             said(4, "a"),

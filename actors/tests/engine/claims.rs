@@ -119,7 +119,7 @@ async fn a_retry_is_answered_and_another_request_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_was_refused_leaves_its_key_to_whoever_comes_next() {
+async fn a_refused_first_request_lets_the_next_one_with_its_key_run() {
     let node = node_on(MemoryStore::default());
     for next in [0, 1] {
         let key = 10 + next;

@@ -75,7 +75,7 @@ async fn erase(node: &Arc<Node>, id: ContactId) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_erasure_is_finished_by_whoever_comes_after_faults_and_crashes() {
+async fn an_erasure_is_finished_by_the_next_process_after_crashes() {
     for seed in 0..12 {
         let store = Arc::new(FaultyStore::new(MemoryStore::default(), seed, Rates::default()));
         let clock = TokioClock::start();

@@ -71,7 +71,7 @@ async fn i6_two_owners_of_one_entity_lose_and_double_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn i6_a_refusal_is_told_only_if_no_other_owner_has_made_it_untrue() {
+async fn i6_a_refusal_is_sent_only_if_no_other_owner_changed_the_state() {
     let store = Arc::new(MemoryStore::default().shared());
     let nodes = [node_over(&store), node_over(&store)];
     let e = entity(1);
@@ -207,7 +207,7 @@ async fn an_entity_that_cannot_be_reloaded_leaves_and_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_the_store_never_gives_is_unknown_and_stalls_nobody() {
+async fn a_missing_answer_of_the_store_is_unknown_and_stalls_no_command() {
     let gate = Gate::new();
     let node = node_on(gate.clone());
     let e = entity(1);
@@ -264,7 +264,7 @@ impl Tracer for Clumsy {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscriber_is_told_to_look_though_the_actor_broke_down() {
+async fn a_subscriber_is_notified_after_the_actor_panicked() {
     let ports = Ports { traces: Traces::to(Arc::new(Clumsy)), ..Ports::from(Arc::new(NoModels)) };
     let node = Node::start(Arc::new(MemoryStore::default()), clock(), entropy(), ports);
     let e = entity(1);
@@ -278,7 +278,7 @@ async fn a_subscriber_is_told_to_look_though_the_actor_broke_down() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_commit_that_is_too_large_is_told_apart_from_an_outage() {
+async fn a_commit_that_is_too_large_is_distinguished_from_an_outage() {
     let gate = Gate::new();
     let node = node_on(gate.clone());
     let e = entity(1);

@@ -95,7 +95,7 @@ async fn a_file_of_a_damaged_conversation_is_checked_now_and_then_and_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusing_store_has_no_bytes_deleted_that_it_cannot_be_told_of() {
+async fn bytes_are_not_deleted_while_the_store_refuses_to_record_it() {
     let place = Arc::new(Place::default());
     let ports = Ports { files: Arc::new(Way(Arc::clone(&place))), ..Ports::default() };
     let store = FaultyStore::new(MemoryStore::default(), 0, Rates::default());

@@ -28,7 +28,7 @@ fn say(opening: Opening) -> Command {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_copy_is_finished_by_whoever_comes_after_faults_and_crashes() {
+async fn a_copy_is_finished_by_the_next_process_after_faults_and_crashes() {
     let said: Vec<String> = (0..MESSAGES).map(|n| format!("secret {n}")).collect();
     let mut unfinished = 0;
     for seed in 0..12 {
@@ -137,7 +137,7 @@ async fn an_erasure_that_races_with_a_copy_leaves_no_word_in_it() {
 }
 
 #[tokio::test]
-async fn a_conversation_that_began_where_a_copy_was_noted_is_nobodys_to_erase() {
+async fn a_conversation_begun_at_a_copys_address_is_not_erased_with_it() {
     let store = MemoryStore::default();
     let node = node_on(store.clone());
     let ana = entity_of(WORKSPACE, "secret@example.com");

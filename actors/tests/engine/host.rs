@@ -16,7 +16,7 @@ use futures_util::FutureExt as _;
 use crate::support::*;
 
 #[tokio::test(start_paused = true)]
-async fn i1_nothing_is_told_before_it_is_durable() {
+async fn i1_nothing_is_published_before_it_is_durable() {
     let gate = Gate::new();
     let puppet = Puppet::new(true);
     let node = Node::start(Arc::new(gate.clone()), clock(), entropy(), Arc::new(Strings(Arc::clone(&puppet))));
@@ -71,7 +71,7 @@ async fn commands_that_come_while_a_commit_is_in_flight_share_the_next_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_command_too_heavy_for_a_shared_commit_goes_alone() {
+async fn a_command_too_large_for_a_shared_commit_is_committed_alone() {
     let gate = Gate::new();
     let node = node_on(gate.clone());
     let e = entity(1);

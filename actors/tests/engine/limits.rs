@@ -104,7 +104,7 @@ async fn i7_bytes_are_bounded_as_commands_are_and_a_single_large_command_is_take
 
 /// A short command may cause a large write: here each acknowledgement writes the whole edited message.
 #[tokio::test(start_paused = true)]
-async fn i7_a_commit_is_bounded_by_what_it_writes_and_everybody_gets_their_answer() {
+async fn i7_a_commit_is_bounded_by_bytes_and_every_command_is_answered() {
     let gate = Gate::new();
     let node = node_on(gate.clone());
     let e = entity(1);

@@ -93,7 +93,7 @@ async fn facts_are_remembered_after_the_commit_and_recorded_in_the_log() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn memories_left_undone_are_made_by_the_next_process_and_told_once() {
+async fn memories_left_undone_are_made_once_by_the_next_process() {
     for seed in 0..16 {
         let store = Arc::new(FaultyStore::new(MemoryStore::default(), seed, Rates::default()));
         let clock = TokioClock::start();
@@ -341,7 +341,7 @@ async fn a_drawing_that_finds_nothing_is_counted_beside_the_turn_that_ends_next(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_that_is_told_twice_counts_once() {
+async fn a_failure_reported_twice_counts_once() {
     let (_gate, node) = with_a_model_that_hangs(1).await;
     let e = entity(0);
     let before = left(&node, e).await.unwrap();

@@ -288,7 +288,7 @@ async fn a_change_of_configuration_elsewhere_is_seen_within_two_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscriber_hears_of_what_was_posted_elsewhere() {
+async fn a_subscriber_receives_events_of_other_processes() {
     let (nodes, _) = two().await;
     let e = entity(1);
     nodes[0].conversation(e, post(e, "first"), CommandContext::default()).await.unwrap();

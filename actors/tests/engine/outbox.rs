@@ -41,7 +41,7 @@ fn secs(secs: u64) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_conversation_that_nobody_listens_to_pays_nothing() {
+async fn a_conversation_without_receivers_pays_nothing() {
     let gate = Gate::new();
     let fixture = Fixture::on(gate.clone());
     fixture.endpoint(1, |endpoint| endpoint.events = vec!["review.*".to_owned()]).await;
@@ -360,7 +360,7 @@ async fn a_receiver_that_asks_for_time_gets_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_span_of_an_attempt_says_of_which_delivery_it_is_and_which_attempt() {
+async fn the_span_of_an_attempt_names_its_delivery_and_number() {
     let (fixture, kept) = Fixture::traced(MemoryStore::default());
     let endpoint = fixture.endpoint(1, |endpoint| endpoint.url = format!("{ONE}/secret?token=secret")).await;
     fixture.sink.mood(&endpoint.url, Mood::Answer(503));

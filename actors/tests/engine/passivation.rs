@@ -195,7 +195,7 @@ async fn a_successor_sees_the_changes_of_others_before_it_commits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_on_a_kept_state_is_told_only_if_it_still_holds() {
+async fn a_refusal_on_a_kept_state_is_sent_only_if_it_still_holds() {
     let node = node_on(MemoryStore::default().shared());
     let here = Directory::<Conversation>::default();
     let there = Directory::<Conversation>::default();

@@ -151,7 +151,7 @@ async fn questions_find_their_answer_among_the_first_five() {
 }
 
 #[test]
-fn the_vectors_are_those_of_what_is_said_and_asked() {
+fn the_vectors_belong_to_the_dialogues_and_questions() {
     let recorded = Recorded::read();
     for person in people() {
         let memories = person.said.iter().flat_map(|text| extract::facts(text)).map(|fact| fact.text);

@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use crate::support::*;
 
 #[tokio::test(start_paused = true)]
-async fn every_subscriber_hears_every_event_in_order() {
+async fn every_subscriber_receives_every_event_in_order() {
     let node = node_on(MemoryStore::default());
     let e = entity(1);
     let mut subscriptions = [node.subscribe(e), node.subscribe(e)];
@@ -26,7 +26,7 @@ async fn every_subscriber_hears_every_event_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscriber_that_reads_too_slowly_is_told_how_many_it_has_missed() {
+async fn a_slow_subscriber_learns_how_many_events_it_missed() {
     let node = node_on(MemoryStore::default());
     let e = entity(1);
     let mut subscription = node.subscribe(e);
@@ -42,7 +42,7 @@ async fn a_subscriber_that_reads_too_slowly_is_told_how_many_it_has_missed() {
 const EIGHTH: usize = SUBSCRIBER_BYTES / 8;
 
 #[tokio::test(start_paused = true)]
-async fn i7_a_slow_subscriber_is_bounded_by_bytes_and_told_to_read_on() {
+async fn i7_a_slow_subscriber_is_bounded_by_bytes_and_resumes_by_reading() {
     let node = node_on(MemoryStore::default());
     let e = entity(1);
     let mut subscription = node.subscribe(e);
@@ -64,7 +64,7 @@ async fn i7_a_slow_subscriber_is_bounded_by_bytes_and_told_to_read_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscriber_that_keeps_up_hears_every_event_however_large() {
+async fn a_subscriber_that_keeps_up_receives_every_event() {
     let node = node_on(MemoryStore::default());
     let e = entity(1);
     let mut subscription = node.subscribe(e);

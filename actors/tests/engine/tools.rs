@@ -151,7 +151,7 @@ async fn turn_status(node: &Node, e: EntityKey, number: u64) -> TurnStatus {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_turn_that_waits_holds_no_task_and_wakes_nobody() {
+async fn a_turn_that_waits_holds_no_task() {
     let store = Arc::new(MemoryStore::default());
     let node = asking(store).await;
     configure(&node).await;
@@ -174,7 +174,7 @@ async fn a_turn_that_waits_holds_no_task_and_wakes_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_review_whose_answer_could_not_be_told_is_found_by_the_turn_that_waits() {
+async fn a_waiting_turn_finds_a_review_whose_outcome_was_not_announced() {
     let node = asking(Arc::new(MemoryStore::default())).await;
     configure(&node).await;
     let e = entity(1);
@@ -195,7 +195,7 @@ async fn a_review_whose_answer_could_not_be_told_is_found_by_the_turn_that_waits
 }
 
 #[tokio::test(start_paused = true)]
-async fn through_every_fault_a_question_is_asked_once_and_its_answer_heard_once() {
+async fn a_review_is_raised_and_answered_once_through_every_fault() {
     for seed in 0..12 {
         let store = Arc::new(FaultyStore::new(MemoryStore::default(), seed, Rates::default()));
         let node = asking(Arc::clone(&store) as Arc<dyn Store>).await;

@@ -357,7 +357,7 @@ async fn a_time_of_what_is_recorded_leads_to_its_span_and_others_lead_nowhere() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_deepest_mailboxes_are_told_with_the_ids_that_clients_know() {
+async fn the_deepest_mailboxes_are_listed_with_public_ids() {
     let gate = Gate::new();
     let node = node_on(gate.clone());
     let quiet = entity(1);

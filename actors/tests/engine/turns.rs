@@ -50,7 +50,7 @@ async fn a_long_turn_that_is_alive_is_not_started_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_turn_behind_slow_commits_is_not_taken_for_lost() {
+async fn a_turn_that_waits_for_slow_commits_is_not_taken_for_lost() {
     let gate = Gate::new();
     let puppet = Puppet::new(false);
     let models = Arc::new(Strings(Arc::clone(&puppet)));
@@ -313,7 +313,7 @@ async fn refusing(store: &FaultyStore<MemoryStore>, puppet: &Arc<Puppet>) -> Arc
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_is_kept_until_its_store_takes_it_if_nobody_else_could_answer() {
+async fn an_answer_is_kept_until_its_store_takes_it() {
     let store = FaultyStore::new(MemoryStore::default(), 0, Rates::default());
     let puppet = Puppet::new(false);
     let node = refusing(&store, &puppet).await;

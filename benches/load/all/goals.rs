@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kill_before_anything_was_acknowledged_says_nothing() {
+    fn a_kill_before_any_acknowledgement_has_no_result() {
         let mut goals = Goals::default();
         let kill = |target, acknowledged, missing| kill::Case { target, acknowledged, missing };
         goals.kills(&[kill(Target::Tertulia, 0, 0), kill(Target::Postgres, 10, 2)]);

@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn without_time_a_doubt_is_told_and_never_turned_into_a_refusal() {
+    fn without_time_left_an_unknown_outcome_stays_unknown() {
         let unknown = || Observation::Unknown("timeout".into());
         let is_indeterminate = |step| matches!(step, Step::End(Resolution::Indeterminate(_)));
         assert!(is_indeterminate(settle().observe(unknown(), Time::Up)));

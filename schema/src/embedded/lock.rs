@@ -91,7 +91,7 @@ mod tests {
 
     /// Also where that one was only about to say so.
     #[test]
-    fn a_process_that_is_shut_out_is_told_by_whom() {
+    fn a_refused_process_learns_which_process_holds_the_store() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("LOCK");
         let mut writing = File::create(&path).unwrap();

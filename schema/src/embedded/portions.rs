@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sync_that_fails_is_told_since_the_engines_own_may_not() {
+    fn a_sync_that_fails_is_reported() {
         let files = Files::new();
         let mut work = files.work();
         let mut table = File::create_new(files.table("0")).unwrap();

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn metrics_go_where_traces_go_unless_told_otherwise() {
+fn metrics_go_where_traces_go_by_default() {
     let endpoint = Some("http://localhost:4318");
     let env = [
         ("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=seven, authorization=Bearer%20a"),
@@ -110,7 +110,7 @@ fn samplers_are_those_of_opentelemetry() {
 }
 
 #[test]
-fn a_value_without_sense_is_told_and_the_usual_one_used() {
+fn an_invalid_value_is_reported_and_the_default_used() {
     let otel = read(
         &[
             ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
@@ -168,7 +168,7 @@ fn resource_attributes_are_decoded_and_the_service_name_overrides_them() {
 }
 
 #[test]
-fn a_timeout_of_nothing_is_none_and_a_huge_one_can_be_reckoned_with() {
+fn a_timeout_of_zero_is_none_and_a_huge_one_does_not_overflow() {
     let names = ["OTEL_EXPORTER_OTLP_TIMEOUT", "OTEL_BSP_EXPORT_TIMEOUT", "OTEL_METRIC_EXPORT_TIMEOUT"];
     for value in ["0", "18446744073709551615"] {
         let otel = read(&names.map(|name| (name, value)), Some("http://localhost:4318"));

@@ -186,7 +186,7 @@ mod tests {
 
     /// In one line a second.
     #[tokio::test]
-    async fn a_buckets_refusal_is_told_by_kind_and_status_alone() {
+    async fn a_refusal_of_the_bucket_shows_only_its_kind_and_status() {
         let files = bucket(StatusCode::FORBIDDEN, "<Secret>hunter2</Secret>").await;
         let lines = Lines::default();
         let _guard = tracing::subscriber::set_default(lines.subscriber("warn", LogFormat::Json));

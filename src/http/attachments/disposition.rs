@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_goes_out_so_that_old_and_new_clients_can_read_it() {
+    fn a_file_name_is_sent_in_both_forms_of_content_disposition() {
         for (name, expected) in [
             ("a.png", "attachment; filename=\"a.png\""),
             ("a b (1).txt", "attachment; filename=\"a b (1).txt\""),

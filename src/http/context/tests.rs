@@ -169,7 +169,7 @@ async fn extra_members_and_headers_come_along_but_replace_nothing() {
 }
 
 #[tokio::test]
-async fn a_refusal_at_a_channels_messages_alone_says_success_false() {
+async fn only_problems_of_contact_messages_carry_success_false() {
     let path = "/api/v1/channels/demo-api/messages";
     let posted = ask(Request::post(path).body(Body::empty()).unwrap()).await;
     assert_eq!(body(posted).await["success"], json!(false));
@@ -351,7 +351,7 @@ async fn unknown_methods_and_paths_name_no_span() {
 }
 
 #[tokio::test]
-async fn a_failure_is_recorded_although_nobody_sampled_it_and_nothing_else_is() {
+async fn only_failures_are_recorded_of_unsampled_requests() {
     let (request_telemetry, kept) = kept(&[("OTEL_TRACES_SAMPLER", "always_off")]);
     let app = behind(Arc::clone(&request_telemetry));
     for path in ["/ok", "/plain/404", "/busy", "/nowhere", "/plain/429"] {
@@ -406,7 +406,7 @@ async fn reasons(paths: &[&str]) -> Vec<&'static str> {
 }
 
 #[tokio::test]
-async fn kept_requests_are_told_apart_by_their_reason() {
+async fn kept_requests_carry_their_reason() {
     let paths = ["/ok", "/waits", "/plain/500", "/agent", "/busy", "/crowded", "/api/v1/reviews/7/wait"];
     assert_eq!(reasons(&paths).await, ["slow", "waited", "error", "agent", "refused", "refused"]);
 }

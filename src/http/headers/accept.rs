@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_goes_to_whoever_names_it_and_likes_it_no_less_than_json() {
+    fn a_stream_needs_an_accept_weight_no_lower_than_that_of_json() {
         for (values, streams) in [
             (&[][..], false),
             (&["*/*"], false),
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn openmetrics_is_for_who_names_it_and_likes_it_no_less_than_text() {
+    fn openmetrics_needs_an_accept_weight_no_lower_than_that_of_text() {
         let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
         let old = "text/plain;version=0.0.4;q=0.5,application/openmetrics-text;version=1.0.0;q=0.3";
         let refused = "application/openmetrics-text;q=0, */*";

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_keys_own_workspace_is_meant_where_the_header_says_nothing() {
+    fn an_empty_workspace_header_means_the_keys_own_workspace() {
         for pairs in [&[][..], &[(X_WORKSPACE_ID, "")], &[(X_WORKSPACE_ID, "null")], &[(X_WORKSPACE_ID, " ")]] {
             assert_eq!(workspace_id(&headers(pairs)).unwrap(), None, "{pairs:?}");
         }

@@ -16,7 +16,7 @@ async fn body(response: Response) -> serde_json::Value {
 }
 
 #[test]
-fn a_request_that_says_nothing_gets_the_first_fifty_oldest_first() {
+fn a_list_defaults_to_the_oldest_fifty() {
     assert_eq!(request("").unwrap(), PageRequest { limit: 50, cursor: None, order: Order::Asc });
     assert_eq!(request("limit=200&order=desc").unwrap(), PageRequest { limit: 200, cursor: None, order: Order::Desc });
 }
@@ -81,7 +81,7 @@ async fn a_page_links_to_the_next_one_with_the_same_query() {
 }
 
 #[tokio::test]
-async fn the_last_page_says_that_it_is_the_last() {
+async fn the_last_page_has_no_next_cursor() {
     let page = Page::<u8> { data: vec![], next: None };
     let response = page.into_response("messages", &Uri::from_static("/api/v1/messages"));
     assert!(!response.headers().contains_key(header::LINK));

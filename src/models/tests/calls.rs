@@ -43,7 +43,7 @@ async fn a_second_failure_is_the_answer() {
 }
 
 #[tokio::test]
-async fn that_an_endpoint_was_asked_again_is_known_whatever_comes_of_it() {
+async fn a_requested_retry_is_recorded_whatever_its_outcome() {
     let busy = || status("503 Service Unavailable", &[]);
     for (acts, asked_again) in [(vec![good()], false), (vec![busy(), good()], true), (vec![busy(), busy()], true)] {
         let stub = Stub::start(acts).await;
@@ -94,7 +94,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn an_endpoint_where_nobody_listens_is_a_failed_connection() {
+async fn an_endpoint_without_listener_is_a_failed_connection() {
     // Bound but not listening: the port refuses, and no other test can get it meanwhile.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -131,7 +131,7 @@ async fn an_answer_that_breaks_off_is_invalid() {
 }
 
 #[tokio::test]
-async fn an_answer_over_the_limit_is_refused_whether_or_not_it_says_its_length() {
+async fn an_answer_over_the_limit_is_refused_with_or_without_a_length() {
     let whole = json_answer(&completion(json!("Good morning!")));
     let body = completion(json!("Good morning!")).to_string();
     let chunked = format!(

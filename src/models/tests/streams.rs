@@ -68,7 +68,7 @@ async fn a_streamed_reply_is_the_sum_of_its_pieces_with_its_usage() {
 }
 
 #[tokio::test]
-async fn pieces_are_said_as_they_come() {
+async fn deltas_are_sent_as_they_arrive() {
     let stub = Stub::start(vec![Act::Pieces(vec![HEAD.into(), stream(&good_events()).into()])]).await;
     let heard = Heard::default();
     let prompt = Prompt { deltas: heard.saying(), ..prompt(stub.base_url()) };
@@ -131,7 +131,7 @@ async fn lines_may_end_with_returns_alone_behind_a_byte_order_mark() {
 }
 
 #[tokio::test]
-async fn members_that_are_null_say_what_missing_ones_do() {
+async fn null_members_are_the_same_as_missing_ones() {
     let null = json!({"choices": null, "usage": null, "model": null});
     let unnumbered = json!({"choices": [{"index": null, "delta": {"content": "b"}, "finish_reason": null}]});
     let said = asked(vec![stream(&[words("a"), null, unnumbered, end("stop")]).into()]).await.unwrap();
@@ -139,7 +139,7 @@ async fn members_that_are_null_say_what_missing_ones_do() {
 }
 
 #[tokio::test]
-async fn a_stream_that_has_said_why_it_ends_and_then_says_nothing_is_a_reply() {
+async fn a_stream_with_a_finish_reason_and_no_end_is_a_reply() {
     let open = format!("{HEAD}{}", stream(&good_events()).replace("data: [DONE]\n\n", ""));
     let mut stub = Stub::start(vec![Act::Hold(open)]).await;
     let heard = Heard::default();
@@ -165,7 +165,7 @@ async fn an_event_stream_is_read_as_the_standard_says() {
 }
 
 #[tokio::test]
-async fn the_end_may_be_told_twice_or_not_at_all() {
+async fn ending_twice_or_never_is_harmless() {
     let twice = format!("{}data: [DONE]\n\ndata: [DONE]\n\ndata: nonsense\n\n", stream(&good_events()));
     assert_eq!(asked(vec![twice.into()]).await.unwrap().replies, ["Güte – nä!"]);
     let never = stream(&good_events()).replace("data: [DONE]\n\n", "");

@@ -198,7 +198,7 @@ fn a_document_has_its_own_name_or_that_of_its_url_and_never_a_directory() {
 }
 
 #[test]
-fn media_have_their_caption_as_text_and_say_where_their_url_stands() {
+fn media_have_their_caption_as_text_and_point_to_their_url() {
     let body = r#"{"type":"IMAGE","contactIdentifier":"u",
         "content":{ "image": {"url":"https://example.com/i.png", "caption":"c"} }}"#;
     let Some(ContactContent::Media(media)) = read_text(body, true).0.content else { panic!() };

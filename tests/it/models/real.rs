@@ -16,7 +16,7 @@ async fn model() -> (String, String, Option<bed::Model>) {
 
 #[tokio::test]
 #[ignore = "fetches a model the first time"]
-async fn a_real_model_answers_a_contact_and_is_heard_while_it_does() {
+async fn a_real_model_answers_a_contact_and_streams_its_reply() {
     let (url, model, _held) = model().await;
     let app = TestApp::with_models().await;
     let settings = json!({"model": model, "systemPrompt": "Answer in one short sentence.", "maxOutputTokens": 48,

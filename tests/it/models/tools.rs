@@ -120,7 +120,7 @@ async fn a_turn_goes_on_after_every_fault_of_a_tool() {
 }
 
 #[tokio::test]
-async fn a_tool_that_is_silent_is_given_up_and_the_model_is_told() {
+async fn a_silent_tool_times_out_and_the_model_reads_so() {
     let (app, origin) = with_tool(json!({"q": "x"}), || vec![Part::Silence]).await;
     let sender = Arc::clone(&app);
     let answer = tokio::spawn(async move { say(&sender, "hello", "wait=110").await });

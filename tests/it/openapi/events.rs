@@ -139,7 +139,7 @@ async fn every_type_of_event_is_a_webhook_with_all_members_documented() {
 }
 
 #[tokio::test]
-async fn a_webhook_says_what_it_is_signed_with_and_which_answers_count() {
+async fn the_document_describes_signatures_and_answers_of_webhooks() {
     let app = TestApp::new().await;
     let document = document(&app).await;
     let mut ids = BTreeSet::new();

@@ -131,7 +131,7 @@ async fn a_wait_is_no_longer_than_the_client_prefers() {
 }
 
 #[tokio::test]
-async fn everybody_who_waits_is_told_at_once_however_it_ends() {
+async fn all_waiters_are_notified_when_a_review_ends() {
     let app = TestApp::new().await;
     for end in ["respond", "cancel", "revise"] {
         let review = asked(&app, json!({"type": "approval"})).await;

@@ -101,7 +101,7 @@ async fn a_stream_ends_soon_after_its_channel_was_deleted() {
 }
 
 #[tokio::test]
-async fn a_deleted_channels_conversation_is_not_told_to_its_followers() {
+async fn followers_of_a_deleted_channel_receive_no_further_events() {
     let app = TestApp::new().await;
     let said = post(&app, "one").await;
     let mut live = app.get("/api/v1/channels/demo/events").follow().await;

@@ -124,7 +124,7 @@ async fn a_forwarded_error_has_its_code_on_both_servers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_could_not_do_it_was_reached_and_its_status_is_told() {
+async fn a_server_that_failed_was_reached_and_its_status_is_passed_on() {
     let kept = Arc::new(RecordingTracer::default());
     let (app, _origin, conversation) = failing(&kept).await;
     let caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";

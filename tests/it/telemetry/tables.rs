@@ -263,7 +263,7 @@ const ON_NO_PANEL: [&str; 6] = [
 ];
 
 #[test]
-fn every_metric_is_on_a_panel_or_said_to_need_none() {
+fn every_metric_is_on_a_panel_or_declared_to_need_none() {
     let dashboard: serde_json::Value = serde_json::from_str(&file("docs/telemetry/dashboard.json")).unwrap();
     let panels = dashboard["panels"].as_array().unwrap().iter();
     let queries = panels.flat_map(|panel| panel["targets"].as_array().into_iter().flatten());

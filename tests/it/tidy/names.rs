@@ -44,7 +44,7 @@ fn constants(text: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn no_bound_says_max_at_its_end_or_most() {
+fn names_of_bounds_begin_with_max() {
     let mut faults = Vec::new();
     let mut seen = 0;
     for file in sources() {

@@ -12,7 +12,7 @@ fn kinds(heard: &[Heard]) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_contact_is_told_of_from_its_first_message_to_its_erasure() {
+async fn a_contacts_events_run_from_its_first_message_to_its_erasure() {
     let app = TestApp::with_env(LOOPBACK).await;
     let receiver = Receiver::new(200).await;
     let cloud = json!({"url": receiver.origin.url("/cloud"), "events": ["contact.erased"], "format": "cloudevents"});
@@ -93,7 +93,7 @@ async fn a_deleted_message_is_delivered_without_its_content() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn files_turns_and_memories_are_told_of_as_the_event_log_shows_them() {
+async fn files_turns_and_memories_look_as_in_the_event_log() {
     let app = TestApp::with_env(LOOPBACK).await;
     let receiver = Receiver::new(200).await;
     let all = ["message.created", "turn.*", "memory.*"];

@@ -212,7 +212,7 @@ async fn a_retry_with_an_idempotency_key_happens_once_and_is_answered_the_same()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_channel_that_is_made_again_is_told_nothing_of_the_one_before_it() {
+async fn a_recreated_channel_receives_no_events_of_the_deleted_one() {
     let app = TestApp::with_env(LOOPBACK).await;
     let receiver = Receiver::new(200).await;
     let channel =
@@ -235,7 +235,7 @@ async fn a_channel_that_is_made_again_is_told_nothing_of_the_one_before_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_remade_api_channel_hears_only_of_its_own_conversations() {
+async fn a_recreated_api_channel_receives_only_events_of_its_own() {
     let app = TestApp::with_env(LOOPBACK).await;
     let receiver = Receiver::new(200).await;
     let channel = |path: &str| {

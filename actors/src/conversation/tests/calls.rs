@@ -195,7 +195,7 @@ fn the_end_of_a_turn_answers_its_calls_and_withdraws_its_questions() {
 }
 
 #[test]
-fn a_waiting_turn_looks_ever_more_rarely_and_after_its_deadline() {
+fn a_waiting_turn_polls_ever_more_rarely_and_after_its_deadline() {
     let mut sim = waiting();
     let mut looks = Vec::new();
     for _ in 0..12 {

@@ -73,7 +73,7 @@ fn a_commit_that_removes_an_open_question_writes_its_words_nowhere() {
 }
 
 #[test]
-fn an_expired_review_is_said_to_end_before_its_message_is_deleted() {
+fn an_expired_review_is_announced_before_its_message_is_deleted() {
     for (on_expire, event) in [(Some("{\"secret\":1}"), "review.completed"), (None, "review.expired")] {
         let mut sim = opened();
         let asked = posted(sim.run(&post(vec![ask(NOW.plus(1_000), on_expire)]))).0[0].id;
@@ -89,7 +89,7 @@ fn an_expired_review_is_said_to_end_before_its_message_is_deleted() {
 }
 
 #[test]
-fn an_erased_conversation_keeps_its_places_and_says_nothing() {
+fn an_erased_conversation_keeps_its_sequences_and_no_content() {
     let mut sim = opened();
     let told = Update { title: Patch::Set("secret".to_owned()), ..Update::default() };
     sim.run(&Command::Update(told)).unwrap();
@@ -130,7 +130,7 @@ fn an_erased_conversation_keeps_its_places_and_says_nothing() {
 }
 
 #[test]
-fn between_two_steps_nothing_new_is_said() {
+fn between_two_steps_nothing_is_logged() {
     let mut sim = opened();
     posted(sim.run(&post((0..100).map(|_| say(content("secret"))).collect())));
     let begun = erasing(sim.run(&Command::Erase(Erase { unused: None })));
@@ -143,7 +143,7 @@ fn between_two_steps_nothing_new_is_said() {
 }
 
 #[test]
-fn a_conversation_that_nobody_used_cannot_be_begun_once_it_is_erased() {
+fn an_unused_conversation_cannot_begin_after_its_erasure() {
     let mut sim = nothing();
     assert_eq!(sim.run(&Command::Erase(Erase { unused: None })), Err(Rejection::NotFound));
     erasing(sim.run(&Command::Erase(Erase { unused: Some(opening()) })));

@@ -44,7 +44,7 @@ fn a_message_starts_a_turn_where_none_runs_whatever_the_policy() {
 }
 
 #[test]
-fn every_policy_does_what_it_says_while_a_turn_runs() {
+fn every_busy_policy_is_applied_while_a_turn_runs() {
     let message_queued = ["message.created", "mark"];
     let table: [Case<'_>; 4] = [
         (BusyPolicy::Queue, &message_queued, &message_queued, 1, &[2, 3]),

@@ -66,7 +66,7 @@ fn waiting_senders_are_admitted_in_order_and_departed_ones_are_skipped() {
 }
 
 #[test]
-fn more_than_may_wait_are_told_to_come_again() {
+fn more_than_may_wait_are_refused_with_retry_after() {
     let breaker: Arc<CircuitBreaker> = Arc::default();
     let _through: Vec<_> = (0..limits::BREAKER_FIRST).map(|_| pass(&breaker, NOW)).collect();
     let mut waiting: Vec<_> = (0..limits::BREAKER_WAITING).map(|_| Box::pin(breaker.enter(NOW, ANY))).collect();
@@ -276,7 +276,7 @@ fn a_tripped_breaker_lets_the_url_with_fewest_failures_go_first() {
 }
 
 #[test]
-fn new_urls_wait_like_others_while_nobody_is_there() {
+fn new_urls_wait_while_a_receiver_is_down() {
     let breaker: Arc<CircuitBreaker> = Arc::default();
     for url in 0..u64::from(FAILURES) {
         pass_of(&breaker, NOW, one(url, 0)).end(Health::Down, NOW);

@@ -93,7 +93,7 @@ fn a_retry_request_lasts_until_its_own_event_was_tried() {
 }
 
 #[test]
-fn a_retry_request_is_heard_by_the_current_step_or_else_the_next() {
+fn a_retry_request_reaches_the_current_step_or_the_next() {
     let mut run = under_way(5);
     run.retry_now(requested_row(5, 5));
     assert_eq!(run.retry_signal.take(), Some(RetryOf::Head), "the step hears of it");

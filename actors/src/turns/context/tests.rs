@@ -165,7 +165,7 @@ fn a_result_that_does_not_fit_is_shortened_and_hides_nothing() {
 }
 
 #[test]
-fn files_that_a_message_names_are_shown_and_what_says_nothing_is_left_out() {
+fn a_prompt_lists_named_files_and_omits_empty_parts() {
     let naming =
         |text: &str, names: &str| Content { references: Some(Json::from_checked(names)), ..said("user", text) };
     let user_calls = Content { role: "user".to_owned(), ..calling("1") };
@@ -200,7 +200,7 @@ fn a_turn_without_a_question_reads_what_it_answers_at_any_length() {
 }
 
 #[test]
-fn a_reply_answers_its_question_also_where_that_says_nothing_to_a_model() {
+fn a_reply_answers_its_message_even_if_the_model_cannot_read_that() {
     let turn = Turn::requested(Millis(5_000), conversation(), 1, "bot");
     let mut reader = Reader::of(&turn, &Ids);
     let id = |seq| MessageId::new(Millis(seq), conversation().address, seq);

@@ -216,7 +216,7 @@ async fn a_tried_retry_request_is_not_repeated_for_a_later_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_request_is_sent_though_nobody_is_found_to_subscribe() {
+async fn a_retry_request_is_sent_even_if_no_endpoint_subscribes() {
     let gate = Gate::new();
     let (fixture, endpoint, waiting) = with_some_that_wait(gate.clone(), &[1]).await;
     fixture.sink.mood(ONE, Mood::Answer(200));

@@ -73,7 +73,7 @@ async fn review<S: Store>(fixture: &Fixture<S>, channel: &str, url: &str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channels_url_gets_what_waits_whatever_an_endpoint_there_does() {
+async fn a_channels_url_receives_pending_events_despite_an_endpoint_there() {
     for fate in FATES {
         let fixture = Fixture::on(MemoryStore::default());
         fixture.channel("demo", Some(ONE)).await;
@@ -117,7 +117,7 @@ async fn a_receiver_whose_lane_is_damaged_gets_what_an_endpoint_at_its_url_leave
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_callback_hears_of_its_review_whatever_an_endpoint_there_does() {
+async fn a_callback_receives_its_review_despite_an_endpoint_at_the_same_url() {
     for fate in FATES {
         let fixture = Fixture::on(MemoryStore::default());
         fixture.channel("demo", None).await;

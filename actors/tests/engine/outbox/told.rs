@@ -7,7 +7,7 @@ use super::*;
 use crate::lines::Lines;
 
 #[tokio::test(start_paused = true)]
-async fn deliveries_given_up_are_counted_and_told_without_their_url() {
+async fn deliveries_given_up_are_counted_and_logged_without_their_url() {
     let (lines, _catching) = Lines::catch();
     let fixture = Fixture::on(MemoryStore::default());
     let url = "https://example.com/hook?token=confidential";
@@ -37,7 +37,7 @@ async fn deliveries_given_up_are_counted_and_told_without_their_url() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn deliveries_given_up_are_told_once_though_their_note_is_in_doubt() {
+async fn deliveries_given_up_are_logged_once_after_an_unknown_outcome() {
     let unanswered = Rates { unanswered: 1_000, ..Rates::default() };
     let late = Rates { late: 1_000, ..Rates::default() };
     let mut noted_late = 0;
@@ -65,7 +65,7 @@ async fn deliveries_given_up_are_told_once_though_their_note_is_in_doubt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_is_disabled_with_much_that_waits_is_told_of_in_a_line() {
+async fn an_endpoint_disabled_with_pending_events_has_one_log_line() {
     let (lines, _catching) = Lines::catch();
     let fixture = Fixture::on(MemoryStore::default());
     let endpoint = fixture.endpoint(1, |_| {}).await;
@@ -82,7 +82,7 @@ async fn an_endpoint_that_is_disabled_with_much_that_waits_is_told_of_in_a_line(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_paused_receiver_and_a_resumed_one_are_told_in_a_line_each() {
+async fn a_paused_and_a_resumed_receiver_have_a_log_line_each() {
     let (lines, _catching) = Lines::catch();
     let fixture = Fixture::on(MemoryStore::default());
     let endpoint = fixture.endpoint(1, |endpoint| endpoint.url = format!("{ONE}?token=confidential")).await;
@@ -128,7 +128,7 @@ async fn the_oldest_untried_age_leaves_out_events_that_were_tried() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_endpoint_that_is_gone_is_told_of_once_it_is_disabled() {
+async fn an_endpoint_that_is_gone_is_reported_once_it_is_disabled() {
     let (lines, _catching) = Lines::catch();
     let fixture = Fixture::on(MemoryStore::default());
     let endpoint = fixture.endpoint(1, |_| {}).await;

@@ -31,7 +31,7 @@ fn firsts(taken: &[u64]) -> Vec<u64> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn once_an_endpoint_is_made_or_disabled_every_node_goes_by_it() {
+async fn a_new_or_disabled_endpoint_is_respected_by_every_node() {
     let [one, other] = two().await;
     for fixture in [&one, &other] {
         fixture.say(1, "nobody listens").await;
@@ -48,7 +48,7 @@ async fn once_an_endpoint_is_made_or_disabled_every_node_goes_by_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn once_a_channel_has_a_webhook_every_node_goes_by_it() {
+async fn a_new_webhook_of_a_channel_is_used_by_every_node() {
     let [one, other] = two().await;
     one.channel("desk", None).await;
     other.post_to("desk", content("nobody listens")).await;

@@ -113,7 +113,7 @@ async fn a_late_copy_of_a_bucket_that_was_left_undoes_no_effect_of_a_key() {
     let entity = entity();
     let hash = KeyHash([7; 16]);
     let now = SystemClock.now();
-    let key = |seq| (hash, KeyRow::new([1; 16], SeqRange::one(seq), now));
+    let key = |seq| (hash, KeyRow::new(Fingerprint([1; 16]), SeqRange::one(seq), now));
     for n in 1..=3 {
         applied(&store, Commit { keys: vec![key(u64::from(n))], ..nth(entity, n) }).await;
     }
@@ -237,7 +237,7 @@ async fn a_key_without_events_is_settled_until_the_next_event_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bucket_is_settled_before_it_is_left_by_whoever_did_not_close_it() {
+async fn a_bucket_is_settled_before_another_process_leaves_it() {
     let Some(store) = store_of(4).await else { return };
     let Some(server) = bed::server() else { return };
     let entity = entity();

@@ -90,7 +90,7 @@ async fn an_unreadable_entity_or_row_keeps_no_later_alarm_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unreadable_shard_is_told_and_keeps_no_other_back() {
+async fn an_unreadable_shard_is_reported_and_delays_no_other() {
     let Some(place) = Place::new("cql_due_shard").await else { return };
     let now = place.began.plus(OVERDUE);
     let mut way = FaultyWay::to(&place.nodes[0]).await;

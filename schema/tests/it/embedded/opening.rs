@@ -63,7 +63,7 @@ async fn a_restart_keeps_everything() {
 }
 
 #[tokio::test]
-async fn a_second_opener_is_told_who_has_the_directory() {
+async fn a_second_opener_learns_who_holds_the_directory() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let error = refused(dir.path());

@@ -65,7 +65,7 @@ async fn commits_of_one_entity_in_one_batch_follow_each_other() {
 }
 
 #[tokio::test]
-async fn after_a_failed_write_nothing_is_acknowledged_and_the_process_is_told_why() {
+async fn after_a_failed_write_nothing_is_acknowledged_and_the_process_ends() {
     let dir = tempfile::tempdir().unwrap();
     let (on_fatal, reasons) = fatal();
     let fail_third = |batch| if batch == 3 { Err(io::Error::other("the disk is gone")) } else { Ok(()) };
@@ -106,7 +106,7 @@ async fn a_failed_batch_leaves_its_commits_unknown_and_refuses_later_ones() {
 }
 
 #[tokio::test]
-async fn a_writer_that_panics_ends_the_store_and_the_process_is_told() {
+async fn a_writer_that_panics_ends_the_store_and_notifies_the_process() {
     let dir = tempfile::tempdir().unwrap();
     let (on_fatal, reasons) = fatal();
     let store = EmbeddedStore::open(dir.path(), Options::new(Arc::new(SystemClock), on_fatal)).unwrap();

@@ -122,7 +122,7 @@ mod tests {
 
     /// Who comes later begins anew.
     #[test]
-    fn all_who_wait_for_the_first_hear_what_it_came_to() {
+    fn identical_requests_get_the_outcome_of_the_first() {
         let flights = Arc::new(SingleFlight::default());
         let fetching = first(&flights);
         let waiting = [0, 1].map(|_| Box::pin(flights.enter(used(1))));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn another_takes_the_place_of_the_first_that_has_ended_and_told_nothing() {
+    fn the_next_identical_request_takes_over_from_one_that_was_dropped() {
         let flights = Arc::new(SingleFlight::default());
         let fetching = first(&flights);
         let mut waiting = [0, 1].map(|_| Box::pin(flights.enter(used(1))));

@@ -120,7 +120,7 @@ fn a_test_without_a_server_fails_if_ci_is_set() {
 }
 
 #[test]
-fn nodes_that_somebody_names_are_used_and_nothing_is_started() {
+fn named_nodes_are_used_and_none_is_started() {
     let place = Place::new(false);
     let (well, words) =
         place.run("life::takes_what_is_named", &[("TERTULIA_TEST_CQL_NODES", "127.0.0.1:1, 127.0.0.2:2")]);
@@ -130,7 +130,7 @@ fn nodes_that_somebody_names_are_used_and_nothing_is_started() {
 
 /// Not a test by itself: the test above names the nodes.
 #[test]
-#[ignore = "nodes_that_somebody_names_are_used_and_nothing_is_started starts it"]
+#[ignore = "named_nodes_are_used_and_none_is_started starts it"]
 fn takes_what_is_named() {
     assert_eq!(bed::server().expect("it is named").nodes(), ["127.0.0.1:1", "127.0.0.2:2"]);
 }
