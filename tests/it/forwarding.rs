@@ -331,8 +331,8 @@ async fn a_request_that_another_server_would_read_otherwise_is_handled_here() {
     let request = app.post(MESSAGES).json(message(&conversation, "0"));
     request.header("connection", "x-workspace-id").await.expect(200);
     let mut request = app.post(MESSAGES).json(message(&conversation, "1"));
-    for _ in 0..95 {
-        request = request.header("x-many", "1");
+    for n in 0..95 {
+        request = request.header(&format!("x-many-{n}"), "1");
     }
     request.await.expect(200);
     assert_eq!((origin.connections(), texts(&app, &conversation).await), (0, vec!["0".to_owned(), "1".to_owned()]));

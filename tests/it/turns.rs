@@ -173,7 +173,7 @@ async fn a_request_for_a_turn_waits_for_its_end_if_the_client_prefers_that() {
     ] {
         let id = conversation(&app, "hello").await;
         let begun = Instant::now();
-        let answer = ask(&id, prefer, "k").await;
+        let answer = ask(&id, prefer, &id).await;
         assert_eq!((answer.status, answer.header("preference-applied")), (status, applied), "{prefer}");
         assert_eq!(begun.elapsed().as_secs(), waited, "{prefer}");
         let turn = &answer.json;
@@ -181,7 +181,7 @@ async fn a_request_for_a_turn_waits_for_its_end_if_the_client_prefers_that() {
         let replies = turn["aiMessages"].as_array().unwrap().len();
         assert_eq!((turn["status"] == "completed", replies), (status == 200, usize::from(status == 200)), "{turn}");
         // A retry waits too, and gets the same answer.
-        let again = ask(&id, "wait=60", "k").await;
+        let again = ask(&id, "wait=60", &id).await;
         assert_eq!((again.status, again.header("idempotent-replayed")), (200, "true"), "{prefer}");
         assert_eq!(again.json["id"], turn["id"]);
         assert!(status == 202 || again.json == *turn, "{prefer}");

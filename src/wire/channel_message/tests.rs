@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde_json::{Value as Any, json};
 
 use super::*;
+use crate::validation;
 use crate::wire::channel_message::review::{Expiry, MAX_EXPIRY_SECONDS};
 
 const NOW: Millis = Millis(1_735_689_600_000);
@@ -30,7 +31,9 @@ fn named(faults: &[crate::problem::Fault]) -> Vec<String> {
 }
 
 fn faults(body: &Any) -> Vec<String> {
-    named(&read(body).1.faults)
+    let mut report = read(body).1;
+    validation::run_deferred_here(&mut report).unwrap();
+    named(&report.faults)
 }
 
 /// A body with `members` beside what is required.

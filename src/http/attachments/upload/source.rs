@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, ready};
 
 use axum::body::{Body, BodyDataStream, HttpBody as _};
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, stream};
 use http::{HeaderMap, StatusCode, header};
 use multer::{Constraints, Field, Multipart, SizeLimit};
 
@@ -154,18 +155,28 @@ struct PreambleState {
 }
 
 impl Preamble {
-    /// The body, which ends with an error once more than [`FORM_BYTES`] have come before the file.
+    /// The body, which ends with an error once more than [`FORM_BYTES`] have come before the file. The form's parser
+    /// takes what is ready before it looks for the file, so until that is found it gets one chunk at a time.
     fn bounded(&self, body: Body) -> impl Stream<Item = Result<Bytes, axum::Error>> + Send + use<> {
         let state = Arc::clone(&self.0);
+        let mut body = body.into_data_stream();
         let mut bytes = 0;
-        body.into_data_stream().map(move |chunk| {
-            if !state.has_ended.load(Ordering::Relaxed) && bytes > FORM_BYTES {
-                state.is_too_long.store(true, Ordering::Relaxed);
-                return Err(axum::Error::new("too much before the file"));
+        let mut is_to_be_parsed = false;
+        stream::poll_fn(move |cx| {
+            if !state.has_ended.load(Ordering::Relaxed) {
+                if std::mem::take(&mut is_to_be_parsed) {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                if bytes > FORM_BYTES {
+                    state.is_too_long.store(true, Ordering::Relaxed);
+                    return Poll::Ready(Some(Err(axum::Error::new("too much before the file"))));
+                }
             }
-            let chunk = chunk?;
-            bytes += chunk.len() as u64;
-            Ok(chunk)
+            let chunk = ready!(body.poll_next_unpin(cx));
+            is_to_be_parsed = true;
+            bytes += chunk.as_ref().and_then(|chunk| chunk.as_ref().ok()).map_or(0, |chunk| chunk.len() as u64);
+            Poll::Ready(chunk)
         })
     }
 
@@ -214,8 +225,6 @@ fn form_problem(error: multer::Error) -> Problem {
 #[cfg(test)]
 mod tests {
     use std::io;
-
-    use futures_util::stream;
 
     use super::*;
 
