@@ -1,9 +1,9 @@
 //! Telemetry: log lines on standard error, and traces and metrics by OTLP if a receiver is configured.
 //!
 //! Spans come in two kinds. A *stage* of a message's life crosses mailboxes, batches and processes; the actors and the
-//! door report it when it has ended (`actors::trace`), including calls of models, tools and receivers. A *piece of
+//! front door report it when it has ended (`actors::trace`), including calls of models, tools and receivers. A *piece of
 //! code* within a stage is a span of `tracing` and comes through `tracing-opentelemetry`; the program opens none unless
-//! it is built with them for measuring ([`SPANS`]). Both wait in the same bounded queue ([`waiting`]) and are sent by
+//! it is built with them for measuring ([`SPANS`]). Both wait in the same bounded queue ([`span_queue`]) and are sent by
 //! the same thread ([`export`]). See `docs/TELEMETRY.md`.
 
 use std::io;
