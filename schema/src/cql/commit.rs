@@ -47,7 +47,8 @@ impl CqlStore {
     pub(super) async fn committed(&self, commit: &Commit) -> Result<Outcome, StoreError> {
         let deadline = Instant::now() + COMMIT_TIMEOUT;
         for _ in 0..MAX_PLANS {
-            let known = match self.expected(commit).await? {
+            let expected = self.expected(commit).await.inspect_err(|_| self.known_heads().forget(commit.entity));
+            let known = match expected? {
                 HeadComparison::Here(known) => known,
                 HeadComparison::Done(head) => return Ok(Outcome::Committed(head)),
                 HeadComparison::Elsewhere => {
@@ -282,8 +283,9 @@ impl CqlStore {
             }
         }
         self.known_heads().note(commit.entity, known);
-        // The row of a commit that opens a bucket stays until the bucket before is emptied.
-        let lists = plan.lists.filter(|_| known.projected && plan.follows.is_none());
+        // The row of a commit after which closed buckets are to be emptied stays until they are.
+        let empties = plan.follows.is_some() || (known.bucket > 0 && !commit.redactions.is_empty());
+        let lists = plan.lists.filter(|_| known.projected && !empties);
         let alarm = before.and_then(|before| before.alarm).filter(|_| commit.alarm.is_some());
         self.forget_later(commit.entity, [(DueKind::Lists, lists), (DueKind::Alarm, alarm)]);
     }

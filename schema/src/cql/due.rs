@@ -312,7 +312,9 @@ impl CqlStore {
                     if known.listed {
                         self.project_again(entity, &known).await?;
                     }
-                    self.empty_closed_buckets(entity, known.bucket, now).await?;
+                    if !self.empty_closed_buckets(entity, &known, now).await? {
+                        return Ok(true);
+                    }
                     return self.forget_due(entity, kind, row).await.map(|()| false);
                 }
                 _ if read_level == ReadLevel::Settled => break known,
@@ -322,10 +324,11 @@ impl CqlStore {
             }
         };
         let newest = known.map(|known| known.head);
-        if !is_alarm && let Some(known) = known {
-            self.empty_closed_buckets(entity, known.bucket, now).await?;
-        }
-        if !is_alarm && !self.sweep_chunks(entity, row.id, newest).await? {
+        let is_emptied = match known.filter(|_| !is_alarm) {
+            Some(known) => self.empty_closed_buckets(entity, &known, now).await?,
+            None => true,
+        };
+        if !is_alarm && !(self.sweep_chunks(entity, row.id, newest).await? && is_emptied) {
             // Not with every scan: the entity may never commit again. All processes write the same time, so that the
             // rows do not multiply.
             let again = DueRow::new(slot_end(slot(now)), row.id, now);

@@ -12,6 +12,7 @@ use actors::id::EntityKey;
 use actors::store::StoreError;
 
 use super::CqlStore;
+use super::known_heads::KnownHead;
 use super::layout::{entity_bytes, signed, unsigned};
 use super::plan::LISTS_AFTER_MILLIS;
 
@@ -22,19 +23,26 @@ const MAX_BUCKETS: i32 = 64;
 const AHEAD_MILLIS: u64 = 3_600_000;
 
 impl CqlStore {
-    /// Removes keyed rows and states of buckets before `newest` that were closed a while ago.
+    /// Removes keyed rows and states of buckets that were closed a while ago, and rows of closed buckets that the open
+    /// one has changed. `false`: the entity's `newest` commit is too young for the latter.
     pub(super) async fn empty_closed_buckets(
         &self,
         entity: EntityKey,
-        newest: i32,
+        newest: &KnownHead,
         now: Millis,
-    ) -> Result<(), StoreError> {
-        for bucket in (newest - MAX_BUCKETS).max(0)..newest {
+    ) -> Result<bool, StoreError> {
+        for bucket in (newest.bucket - MAX_BUCKETS).max(0)..newest.bucket {
             if self.is_to_be_emptied(entity, bucket, now).await? {
                 self.empty_bucket(entity, bucket, now).await?;
             }
         }
-        Ok(())
+        if newest.bucket == 0 {
+            return Ok(true);
+        }
+        if !is_long_ago(newest.stamp, now) {
+            return Ok(false);
+        }
+        self.delete_changed_rows(entity, newest.bucket, newest.base).await.map(|()| true)
     }
 
     async fn is_to_be_emptied(&self, entity: EntityKey, bucket: i32, now: Millis) -> Result<bool, StoreError> {
@@ -42,7 +50,7 @@ impl CqlStore {
         let head: Option<(Option<i64>, Option<bool>, Option<i32>)> =
             self.db().select_one(&self.db().statements.closing, values).await?;
         let Some((Some(stamp), Some(true), None)) = head else { return Ok(false) };
-        Ok(now.since(Millis(unsigned(stamp) / 1000)) >= LISTS_AFTER_MILLIS)
+        Ok(is_long_ago(stamp, now))
     }
 
     async fn empty_bucket(&self, entity: EntityKey, bucket: i32, now: Millis) -> Result<(), StoreError> {
@@ -53,4 +61,9 @@ impl CqlStore {
         // Last, because it marks the bucket as empty.
         self.db().write(&self.db().statements.empty_head, values).await
     }
+}
+
+/// Whether nobody reads any more who began before the commit of this write time, in microseconds.
+fn is_long_ago(stamp: i64, now: Millis) -> bool {
+    now.since(Millis(unsigned(stamp) / 1000)) >= LISTS_AFTER_MILLIS
 }

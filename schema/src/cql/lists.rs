@@ -18,6 +18,7 @@ use bytes::Bytes;
 use dashmap::DashSet;
 
 use super::CqlStore;
+use super::heads::Reading;
 use super::known_heads::KnownHead;
 use super::layout::{
     DueKind, DueRow, FollowUps, commit_row, decode_follow_ups, entity_bytes, list_part, part_begin, slot, unsigned,
@@ -112,11 +113,17 @@ impl CqlStore {
             listed = self.listed(entity, known).await?;
         }
         let Some(RowWithFollowUps { stamp, at, follows }) = listed else {
+            // A later commit, which completed this one first, may have redacted them.
+            let newest = self.newest_head(entity, Reading::Settled).await?;
+            if newest.is_some_and(|newest| newest.known.head.commit > known.head.commit) {
+                return Ok(());
+            }
             return Err(StoreError::Corrupt("a commit that changes lists has no entries".into()));
         };
         self.follow(entity, (known.id, stamp), &follows.views, &follows.redactions).await?;
-        if known.bucket > 0 && known.head.commit == known.base.commit + 1 {
-            // It opened its bucket: the row stays until the bucket before is emptied.
+        let opens = known.head.commit == known.base.commit + 1;
+        if known.bucket > 0 && (opens || !follows.redactions.is_empty()) {
+            // The row stays until closed buckets are emptied.
             return Ok(());
         }
         let at = at.plus(LISTS_AFTER_MILLIS);

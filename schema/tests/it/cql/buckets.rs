@@ -20,7 +20,7 @@ use scylla::value::{CqlValue, Row};
 use tokio::sync::Semaphore;
 
 use super::faults::FaultyWay;
-use super::support::{contact_at, migrated};
+use super::support::{contact_at, hex, migrated};
 
 const KEYSPACE: &str = "cql_buckets";
 const T: Table = Table(99);
@@ -346,4 +346,42 @@ async fn a_redaction_removes_list_entries_from_the_commits_row() {
     let redactions = (1..).zip(payloads).map(|(seq, payload)| Redaction { seq, payload }).collect();
     applied(&store, Commit { redactions, ..nth(entity, 3) }).await;
     assert_eq!(cells_with(&session, entity, "secret").await, 0);
+}
+
+/// Removes the rows of the due index that lead to an entity.
+async fn forget_due(session: &Session, entity: EntityKey) {
+    let name = hex(&entity.to_bytes());
+    let found = format!("SELECT shard, slot, at, kind, id FROM {KEYSPACE}.due WHERE entity = {name} ALLOW FILTERING");
+    let found = session.query_unpaged(found, ()).await.unwrap().into_rows_result().unwrap();
+    for row in found.rows::<(i8, i64, i64, i8, Vec<u8>)>().unwrap() {
+        let (shard, slot, at, kind, id) = row.unwrap();
+        let place = format!("shard = {shard} AND slot = {slot} AND at = {at} AND entity = {name} AND kind = {kind}");
+        let text = format!("DELETE FROM {KEYSPACE}.due WHERE {place} AND id = {}", hex(&id));
+        session.query_unpaged(text, ()).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redaction_empties_buckets_that_an_earlier_build_left() {
+    let Some(server) = bed::server() else { return };
+    migrated(server.nodes(), KEYSPACE).await;
+    let session = SessionBuilder::new().known_nodes(server.nodes()).build().await.unwrap();
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let options = Options::new(contact_at(server.nodes(), KEYSPACE), Arc::clone(&clock) as Arc<dyn Clock>);
+    let store = CqlStore::open(options.bucket_rows(4).doubted_for(Duration::ZERO)).await.unwrap();
+    let entity = entity();
+    let first = vec![row(T, 1, Some("a secret row")), row(T, 2, Some("another"))];
+    applied(&store, Commit { rows: first, ..nth(entity, 1) }).await;
+    applied(&store, Commit { rows: vec![row(T, 1, None)], ..nth(entity, 2) }).await;
+    // Its builds had no such row.
+    forget_due(&session, entity).await;
+    clock.advance(200_000);
+    store.due(None, clock.now(), 100).await.unwrap();
+    assert!(cells_with(&session, entity, "secret").await > 0);
+    let redactions = vec![Redaction { seq: 1, payload: Bytes::from_static(b"redacted") }];
+    applied(&store, Commit { redactions, ..nth(entity, 3) }).await;
+    clock.advance(200_000);
+    store.due(None, clock.now(), 100).await.unwrap();
+    assert_eq!(cells_with(&session, entity, "secret").await, 0);
+    assert_eq!(all(&store, entity, T).await, [(2, Bytes::from("another"))]);
 }

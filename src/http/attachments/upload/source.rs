@@ -104,6 +104,8 @@ impl Source {
         while let Some(field) = form.next_field().await.map_err(|error| preamble.problem(error))? {
             if field.file_name().is_none() && field.name() != Some("file") {
                 report.unknown(&Path::ROOT, field.name().unwrap_or_default());
+                // The file may follow in what has arrived.
+                preamble.goes_on();
                 continue;
             }
             preamble.ends();
@@ -151,6 +153,8 @@ pub(super) struct Preamble(Arc<PreambleState>);
 #[derive(Debug, Default)]
 struct PreambleState {
     has_ended: AtomicBool,
+    /// The parser has data that it has not looked through.
+    is_to_be_parsed: AtomicBool,
     is_too_long: AtomicBool,
 }
 
@@ -161,10 +165,9 @@ impl Preamble {
         let state = Arc::clone(&self.0);
         let mut body = body.into_data_stream();
         let mut bytes = 0;
-        let mut is_to_be_parsed = false;
         stream::poll_fn(move |cx| {
             if !state.has_ended.load(Ordering::Relaxed) {
-                if std::mem::take(&mut is_to_be_parsed) {
+                if state.is_to_be_parsed.swap(false, Ordering::Relaxed) {
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -174,10 +177,15 @@ impl Preamble {
                 }
             }
             let chunk = ready!(body.poll_next_unpin(cx));
-            is_to_be_parsed = true;
+            state.is_to_be_parsed.store(true, Ordering::Relaxed);
             bytes += chunk.as_ref().and_then(|chunk| chunk.as_ref().ok()).map_or(0, |chunk| chunk.len() as u64);
             Poll::Ready(chunk)
         })
+    }
+
+    /// A part has been found that is not the file.
+    fn goes_on(&self) {
+        self.0.is_to_be_parsed.store(true, Ordering::Relaxed);
     }
 
     /// The file has been found.
@@ -263,5 +271,14 @@ mod tests {
             bytes += chunk.len();
         }
         assert_eq!(bytes, 800 * 1024);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_arrives_with_the_field_before_it_is_found() {
+        let fields = "--bound\r\nContent-Disposition: form-data; name=\"note\"\r\n\r\nx\r\n\
+                      --bound\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n";
+        let arrived = [fields.as_bytes(), &vec![b'x'; 100 * 1024]].concat();
+        let parts = vec![Bytes::from(arrived), Bytes::from("\r\n--bound--\r\n")];
+        assert!(found_after(parts).await.0.expect("a form").is_some());
     }
 }
