@@ -92,6 +92,9 @@ pub struct Change<M: Machine> {
     pub views: Vec<ViewWrite>,
     /// Earlier events with reduced content; each must lead to the same state as before.
     pub redactions: Vec<Record<M::Event>>,
+    /// Whether the rows hold content that must be removed for good (see [`Commit::erases`](crate::store::Commit::erases));
+    /// redactions imply it.
+    pub erases: bool,
     /// The traces of earlier requests that are the cause of events: the event's place in `events`, in ascending order,
     /// and the trace that its record gets instead of the command's.
     pub causes: Vec<(usize, TraceContext)>,
@@ -107,7 +110,7 @@ impl<M: Machine> Change<M> {
         let rows = Vec::new();
         let views = Vec::new();
         let redactions = Vec::new();
-        Self { events, rows, views, redactions, causes: Vec::new(), holds: None, reply }
+        Self { events, rows, views, redactions, erases: false, causes: Vec::new(), holds: None, reply }
     }
 }
 

@@ -273,6 +273,7 @@ fn commit(step: Step, id: CommitId, at: Millis, expected: Option<Head>) -> Optio
         state: step.state.map(|Blob(state)| state),
         alarm: step.alarm.map(|at| AlarmChange { previous: None, next: Some(Millis(at)) }),
         redactions: Vec::new(),
+        erases: false,
         watch: None,
     })
 }
@@ -357,6 +358,7 @@ fn registry(expected: Option<Head>, rows: BTreeMap<(Table, Bytes), Option<Bytes>
         state: None,
         alarm: None,
         redactions: Vec::new(),
+        erases: false,
         watch: None,
     }
 }

@@ -41,6 +41,8 @@ pub(crate) struct Draft<M: Machine> {
     rows: Vec<RowWrite>,
     views: Vec<ViewWrite>,
     redactions: Vec<Redaction>,
+    /// Whether one of its changes erases content.
+    erases: bool,
     /// The traces of earlier requests that its events go back to.
     causes: Vec<TraceContext>,
     keys: Vec<(KeyHash, KeyRow)>,
@@ -152,6 +154,7 @@ impl<M: Machine> Draft<M> {
             rows: Vec::new(),
             views: Vec::new(),
             redactions: Vec::new(),
+            erases: false,
             causes: Vec::new(),
             keys: Vec::new(),
             last_at: known.last_at,
@@ -212,6 +215,7 @@ impl<M: Machine> Draft<M> {
         self.bytes += change.rows.iter().filter_map(|row| row.value.as_ref()).map(Bytes::len).sum::<usize>();
         self.rows.extend(change.rows);
         self.views.extend(change.views);
+        self.erases |= change.erases || !change.redactions.is_empty();
         for record in change.redactions {
             self.redact(record, reads);
         }
@@ -290,6 +294,7 @@ impl<M: Machine> Draft<M> {
             state: snapshot,
             alarm: moved.then_some(AlarmChange { previous: known.alarm, next: alarm }),
             redactions: self.redactions,
+            erases: self.erases,
             watch: None,
         };
         Ok((commit, in_flight))

@@ -315,7 +315,7 @@ pub(super) fn forget(id: MemoryId, reads: &ReadSet) -> Result<Decision<Memories>
     };
     let event = Event::Forgotten { number: id.number };
     let rows = deletes(&memory).into();
-    Ok(Decision::Change(Change { rows, ..Change::new(vec![event], Reply::Left(0)) }))
+    Ok(Decision::Change(Change { rows, erases: true, ..Change::new(vec![event], Reply::Left(0)) }))
 }
 
 pub(super) fn forget_all(
@@ -363,7 +363,7 @@ pub(super) fn forget_all(
     let left = if forgotten == 0 { 0 } else { count.saturating_sub(forgotten) };
     let event = Event::ManyForgotten { subject: whose.clone(), left, for_good };
     let reply = Reply::Left(if former.is_some() { left.max(1) } else { left });
-    Ok(Decision::Change(Change { rows, ..Change::new(vec![event], reply) }))
+    Ok(Decision::Change(Change { rows, erases: true, ..Change::new(vec![event], reply) }))
 }
 
 pub(super) fn learn(learned: &[(MemoryId, Vector)], reads: &ReadSet) -> Result<Decision<Memories>, Undecided> {

@@ -167,8 +167,9 @@ impl CqlStore {
             // After the due row by which the scan finds them if the commit is never applied.
             self.put_chunks(commit, plan).await
         };
-        let (alarm, watched) = tokio::join!(put(DueKind::Alarm, plan.alarm), watched);
-        alarm.and(watched)
+        let (alarm, erasure, watched) =
+            tokio::join!(put(DueKind::Alarm, plan.alarm), put(DueKind::Erasure, plan.erasure), watched);
+        alarm.and(erasure).and(watched)
     }
 
     /// Sends the batch until its outcome is known.
@@ -283,9 +284,8 @@ impl CqlStore {
             }
         }
         self.known_heads().note(commit.entity, known);
-        // The row of a commit after which closed buckets are to be emptied stays until they are.
-        let empties = plan.follows.is_some() || (known.bucket > 0 && !commit.redactions.is_empty());
-        let lists = plan.lists.filter(|_| known.projected && !empties);
+        // The row of a commit that opens a bucket stays until the bucket before is emptied.
+        let lists = plan.lists.filter(|_| known.projected && plan.follows.is_none());
         let alarm = before.and_then(|before| before.alarm).filter(|_| commit.alarm.is_some());
         self.forget_later(commit.entity, [(DueKind::Lists, lists), (DueKind::Alarm, alarm)]);
     }

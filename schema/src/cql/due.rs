@@ -302,6 +302,9 @@ impl CqlStore {
         if now.since(at) < OVERDUE_MILLIS && (is_alarm || at > now) {
             return Ok(true);
         }
+        if kind == DueKind::Erasure {
+            return self.erase_now_or_later(entity, row, now).await.map(|()| false);
+        }
         let mut read_level = ReadLevel::Acknowledged;
         let known = loop {
             let known = self.newest_head(entity, read_level.into()).await?.map(|head| head.known);
@@ -312,9 +315,7 @@ impl CqlStore {
                     if known.listed {
                         self.project_again(entity, &known).await?;
                     }
-                    if !self.empty_closed_buckets(entity, &known, now).await? {
-                        return Ok(true);
-                    }
+                    self.empty_closed_buckets(entity, known.bucket, now).await?;
                     return self.forget_due(entity, kind, row).await.map(|()| false);
                 }
                 _ if read_level == ReadLevel::Settled => break known,
@@ -324,11 +325,10 @@ impl CqlStore {
             }
         };
         let newest = known.map(|known| known.head);
-        let is_emptied = match known.filter(|_| !is_alarm) {
-            Some(known) => self.empty_closed_buckets(entity, &known, now).await?,
-            None => true,
-        };
-        if !is_alarm && !(self.sweep_chunks(entity, row.id, newest).await? && is_emptied) {
+        if !is_alarm && let Some(known) = known {
+            self.empty_closed_buckets(entity, known.bucket, now).await?;
+        }
+        if !is_alarm && !self.sweep_chunks(entity, row.id, newest).await? {
             // Not with every scan: the entity may never commit again. All processes write the same time, so that the
             // rows do not multiply.
             let again = DueRow::new(slot_end(slot(now)), row.id, now);
@@ -338,6 +338,14 @@ impl CqlStore {
         self.doubts().end(row.id, kind);
         Ok(false)
     }
+
+    async fn erase_now_or_later(&self, entity: EntityKey, row: DueRow, now: Millis) -> Result<(), StoreError> {
+        if !self.finish_erasure(entity, now).await? {
+            let again = DueRow::new(slot_end(slot(now)), row.id, now);
+            self.put_due(entity, DueKind::Erasure, again).await?;
+        }
+        self.forget_due(entity, DueKind::Erasure, row).await
+    }
 }
 
 impl StoredDueRow {
@@ -345,7 +353,7 @@ impl StoredDueRow {
         let at = Millis(unsigned(self.at));
         Ok(IndexRow {
             due: Due { at, entity: entity_of(&self.entity)? },
-            kind: if self.kind == DueKind::Alarm as i8 { DueKind::Alarm } else { DueKind::Lists },
+            kind: DueKind::of(self.kind),
             row: DueRow { at, slot, id: CommitId(sixteen(&self.id)?) },
         })
     }

@@ -1,20 +1,27 @@
-//! Emptying closed buckets.
+//! Emptying closed buckets, and the tables of all closed buckets.
 //!
 //! What a closed bucket held is in the tables of all closed buckets once the next one is open (see `roll`), and there
 //! it is changed and deleted. Its own rows would keep erased text for ever, and so would the state in its head. They
-//! are removed a minute later: by then nobody reads them who still took the bucket for the open one.
+//! are removed a minute later: by then nobody reads them who still took the bucket for the open one. Each opening of a
+//! bucket leaves a row of the due index for it.
 //!
-//! Each opening of a bucket leaves a row of the due index for it, and whoever finds that does the work. Repeating it
-//! changes nothing.
+//! The tables of all closed buckets learn of changes when the open bucket is left, which may be never. So a commit that
+//! erases content leaves a row of the due index too, by which former values of all rows that the open bucket has changed
+//! are removed there, once the entity has rested for a minute.
+//!
+//! Whoever finds such a row does the work. Repeating it changes nothing.
 
 use actors::clock::Millis;
 use actors::id::EntityKey;
 use actors::store::StoreError;
+use bytes::Bytes;
 
 use super::CqlStore;
+use super::heads::Reading;
 use super::known_heads::KnownHead;
 use super::layout::{entity_bytes, signed, unsigned};
 use super::plan::LISTS_AFTER_MILLIS;
+use super::roll::ROWS_TOGETHER;
 
 /// How many of the newest closed buckets are looked at: more than an entity can fill in a minute.
 const MAX_BUCKETS: i32 = 64;
@@ -23,26 +30,19 @@ const MAX_BUCKETS: i32 = 64;
 const AHEAD_MILLIS: u64 = 3_600_000;
 
 impl CqlStore {
-    /// Removes keyed rows and states of buckets that were closed a while ago, and rows of closed buckets that the open
-    /// one has changed. `false`: the entity's `newest` commit is too young for the latter.
+    /// Removes keyed rows and states of buckets before `newest` that were closed a while ago.
     pub(super) async fn empty_closed_buckets(
         &self,
         entity: EntityKey,
-        newest: &KnownHead,
+        newest: i32,
         now: Millis,
-    ) -> Result<bool, StoreError> {
-        for bucket in (newest.bucket - MAX_BUCKETS).max(0)..newest.bucket {
+    ) -> Result<(), StoreError> {
+        for bucket in (newest - MAX_BUCKETS).max(0)..newest {
             if self.is_to_be_emptied(entity, bucket, now).await? {
                 self.empty_bucket(entity, bucket, now).await?;
             }
         }
-        if newest.bucket == 0 {
-            return Ok(true);
-        }
-        if !is_long_ago(newest.stamp, now) {
-            return Ok(false);
-        }
-        self.delete_changed_rows(entity, newest.bucket, newest.base).await.map(|()| true)
+        Ok(())
     }
 
     async fn is_to_be_emptied(&self, entity: EntityKey, bucket: i32, now: Millis) -> Result<bool, StoreError> {
@@ -60,6 +60,48 @@ impl CqlStore {
         self.db().write(&self.db().statements.empty_rows, values).await?;
         // Last, because it marks the bucket as empty.
         self.db().write(&self.db().statements.empty_head, values).await
+    }
+
+    /// Removes what closed buckets keep of erased content. `false`: the entity has changed only just, so a reader may
+    /// still need it.
+    pub(super) async fn finish_erasure(&self, entity: EntityKey, now: Millis) -> Result<bool, StoreError> {
+        let Some(known) = self.newest_head(entity, Reading::Settled).await?.map(|newest| newest.known) else {
+            return Ok(true);
+        };
+        self.empty_closed_buckets(entity, known.bucket, now).await?;
+        if known.bucket == 0 {
+            return Ok(true);
+        }
+        let values = (&entity_bytes(entity)[..], known.bucket);
+        let changed: Vec<(i64, Bytes)> = self.db().select(&self.db().statements.bucket_row_names, values).await?;
+        // Read again, because the rows may be of a later commit than the first one read.
+        let newest = self.newest_head(entity, Reading::Settled).await?;
+        let has_rested =
+            is_long_ago(known.stamp, now) && newest.is_some_and(|newest| newest.known.head.commit == known.head.commit);
+        if has_rested {
+            self.delete_former_rows(entity, &known, &changed).await?;
+        }
+        Ok(has_rested)
+    }
+
+    /// Deletes rows from the tables of closed buckets that the open one has changed, so that every read takes them from
+    /// there. Their time is that of the newest closed bucket: a process that moves its rows late does not bring them
+    /// back, and the open bucket's rows get a later one.
+    async fn delete_former_rows(
+        &self,
+        entity: EntityKey,
+        known: &KnownHead,
+        changed: &[(i64, Bytes)],
+    ) -> Result<(), StoreError> {
+        let stamp = signed(known.base.commit);
+        for rows in changed.chunk_by(|(list, _), (next, _)| list == next) {
+            let Some(list) = rows.first().and_then(|(list, _)| i16::try_from(*list).ok()) else { continue };
+            for rows in rows.chunks(ROWS_TOGETHER) {
+                let keys = rows.iter().map(|(_, key)| &key[..]).collect();
+                self.delete_old_rows(entity, list, keys, stamp).await?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -230,9 +230,26 @@ pub(super) enum DueKind {
     /// The entity wants to be woken.
     Alarm = 0,
     /// The writes that follow from the commit must exist by then, or are repeated; the chunks of a commit that was
-    /// never applied are deleted.
+    /// never applied are deleted; a bucket that the commit left is emptied.
     Lists = 1,
+    /// What closed buckets keep of erased content is removed then. Its id is [`ERASURE_ID`], so that an entity has one
+    /// such row for each slot, however many commits erase something.
+    Erasure = 2,
 }
+
+impl DueKind {
+    /// The kind that is stored as this number.
+    pub(super) fn of(number: i8) -> Self {
+        match number {
+            0 => Self::Alarm,
+            2 => Self::Erasure,
+            _ => Self::Lists,
+        }
+    }
+}
+
+/// The id in the row of [`DueKind::Erasure`].
+pub(super) const ERASURE_ID: CommitId = CommitId([0; 16]);
 
 /// The head of a commit, as the sequence and number that name its row.
 pub(super) fn commit_row(head: Head) -> (i64, [u8; 8]) {

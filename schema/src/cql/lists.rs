@@ -121,9 +121,8 @@ impl CqlStore {
             return Err(StoreError::Corrupt("a commit that changes lists has no entries".into()));
         };
         self.follow(entity, (known.id, stamp), &follows.views, &follows.redactions).await?;
-        let opens = known.head.commit == known.base.commit + 1;
-        if known.bucket > 0 && (opens || !follows.redactions.is_empty()) {
-            // The row stays until closed buckets are emptied.
+        if known.bucket > 0 && known.head.commit == known.base.commit + 1 {
+            // It opened its bucket: the row stays until the bucket before is emptied.
             return Ok(());
         }
         let at = at.plus(LISTS_AFTER_MILLIS);

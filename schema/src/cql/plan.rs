@@ -43,6 +43,8 @@ pub(super) struct Plan {
     /// As `alarm`: has the scan check the commit's follow-up writes, and its chunks if it is never applied, and empty the
     /// bucket that it follows.
     pub(super) lists: Option<DueRow>,
+    /// As `alarm`: has the scan remove what closed buckets keep of content that the commit erases.
+    pub(super) erasure: Option<DueRow>,
 }
 
 /// Bytes of a commit in the batch.
@@ -114,6 +116,10 @@ pub(super) fn plan(
         alarm: commit.alarm.and(alarm),
         lists: (listed || !inline || (opens && known.is_some()))
             .then(|| DueRow::new(commit.at.plus(LISTS_AFTER_MILLIS), commit.id, now)),
+        erasure: (bucket > 0 && (commit.erases || !commit.redactions.is_empty())).then(|| {
+            let at = layout::slot_end(layout::slot(commit.at.plus(LISTS_AFTER_MILLIS)));
+            DueRow::new(at, layout::ERASURE_ID, now)
+        }),
     })
 }
 

@@ -25,7 +25,7 @@ const ROWS_PER_PAGE: i32 = 500;
 const KEYS_TOGETHER: usize = 50;
 /// Keyed rows written together, and their bytes. A bucket of nothing else is some eighty batches, so that it is moved
 /// within the time of one commit even if statements are slow.
-const ROWS_TOGETHER: usize = 50;
+pub(super) const ROWS_TOGETHER: usize = 50;
 const BYTES_TOGETHER: usize = 64 * 1024;
 /// Writes at the same time.
 const MAX_CONCURRENT_WRITES: usize = 8;
@@ -44,21 +44,6 @@ struct StoredRow {
     n: i64,
     k: Bytes,
     value: Option<Bytes>,
-}
-
-/// The last row that was read of a bucket.
-#[derive(Debug)]
-struct RowCursor {
-    table: i64,
-    key: Bytes,
-    is_at_end: bool,
-}
-
-impl Default for RowCursor {
-    /// Before the first row.
-    fn default() -> Self {
-        Self { table: -1, key: Bytes::new(), is_at_end: false }
-    }
 }
 
 impl StoredRow {
@@ -132,55 +117,31 @@ impl CqlStore {
     }
 
     async fn move_rows(&self, entity: EntityKey, bucket: i32, end: Head) -> Result<(), StoreError> {
+        let name = entity_bytes(entity);
         let stamp = signed(end.commit);
-        let mut cursor = RowCursor::default();
-        while let Some(lists) = self.next_rows(entity, bucket, &mut cursor).await? {
+        let mut table = -1;
+        let mut cursor = Bytes::new();
+        loop {
+            let values = (&name[..], bucket, table, &cursor[..], ROWS_PER_PAGE);
+            let page: Vec<StoredRow> = self.db().select(&self.db().statements.bucket_rows, values).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            table = last.n;
+            cursor = last.k.clone();
+            let is_last = page.len() < ROWS_PER_PAGE as usize;
+            let mut lists: BTreeMap<i16, Vec<StoredRow>> = BTreeMap::new();
+            for row in page {
+                lists.entry(i16::try_from(row.n).unwrap_or(i16::MAX)).or_default().push(row);
+            }
             let mut writes = Vec::new();
             for (list, rows) in &lists {
                 let together = together(rows.iter().map(StoredRow::bytes));
                 writes.extend(together.into_iter().map(|part| self.keep_rows(entity, *list, &rows[part], stamp)));
             }
             stream::iter(writes).buffer_unordered(MAX_CONCURRENT_WRITES).try_collect::<()>().await?;
-        }
-        Ok(())
-    }
-
-    /// Deletes from the tables of closed buckets the rows that the open one has changed or deleted, which every read
-    /// takes from there. `base`: the head before the open bucket. A process that moves rows of closed buckets late does
-    /// not bring them back.
-    pub(super) async fn delete_changed_rows(&self, entity: EntityKey, open: i32, base: Head) -> Result<(), StoreError> {
-        let mut cursor = RowCursor::default();
-        while let Some(lists) = self.next_rows(entity, open, &mut cursor).await? {
-            for (list, rows) in &lists {
-                for rows in rows.chunks(ROWS_TOGETHER) {
-                    let keys = rows.iter().map(|row| &row.k[..]).collect();
-                    self.delete_old_rows(entity, *list, keys, signed(base.commit)).await?;
-                }
+            if is_last {
+                return Ok(());
             }
         }
-        Ok(())
-    }
-
-    /// The next page of a bucket's rows, by their lists; `None`: there are no more.
-    async fn next_rows(
-        &self,
-        entity: EntityKey,
-        bucket: i32,
-        cursor: &mut RowCursor,
-    ) -> Result<Option<BTreeMap<i16, Vec<StoredRow>>>, StoreError> {
-        if cursor.is_at_end {
-            return Ok(None);
-        }
-        let values = (&entity_bytes(entity)[..], bucket, cursor.table, &cursor.key[..], ROWS_PER_PAGE);
-        let page: Vec<StoredRow> = self.db().select(&self.db().statements.bucket_rows, values).await?;
-        cursor.is_at_end = page.len() < ROWS_PER_PAGE as usize;
-        let mut lists: BTreeMap<i16, Vec<StoredRow>> = BTreeMap::new();
-        for row in page {
-            cursor.table = row.n;
-            cursor.key = row.k.clone();
-            lists.entry(i16::try_from(row.n).unwrap_or(i16::MAX)).or_default().push(row);
-        }
-        Ok(Some(lists))
     }
 
     /// Puts rows into the tables of closed buckets, and deletes there the rows deleted in this one. A row that was
@@ -199,7 +160,7 @@ impl CqlStore {
     }
 
     /// Deletes those of a list's rows that the tables of closed buckets have.
-    async fn delete_old_rows(
+    pub(super) async fn delete_old_rows(
         &self,
         entity: EntityKey,
         list: i16,

@@ -164,6 +164,9 @@ statements! {
     /// All keyed rows of a bucket.
     bucket_rows: Plain, "SELECT n, k, value FROM KS.entity WHERE entity = ? AND bucket = ? \
         AND (kind, n, k) > (3, ?, ?) LIMIT ?";
+    /// The names of all keyed rows of a bucket.
+    bucket_row_names: Plain, "SELECT n, k FROM KS.entity WHERE entity = ? AND bucket = ? \
+        AND (kind, n, k) > (3, -1, 0x)";
 
     /// The newest bucket that may exist.
     newest_bucket: Plain, "SELECT bucket FROM KS.entity_bucket WHERE entity = ? \

@@ -348,21 +348,29 @@ async fn a_redaction_removes_list_entries_from_the_commits_row() {
     assert_eq!(cells_with(&session, entity, "secret").await, 0);
 }
 
-/// Removes the rows of the due index that lead to an entity.
-async fn forget_due(session: &Session, entity: EntityKey) {
+/// The rows of the due index that lead to an entity.
+async fn due_rows(session: &Session, entity: EntityKey) -> Vec<(i8, i64, i64, i8, Vec<u8>)> {
     let name = hex(&entity.to_bytes());
     let found = format!("SELECT shard, slot, at, kind, id FROM {KEYSPACE}.due WHERE entity = {name} ALLOW FILTERING");
     let found = session.query_unpaged(found, ()).await.unwrap().into_rows_result().unwrap();
-    for row in found.rows::<(i8, i64, i64, i8, Vec<u8>)>().unwrap() {
-        let (shard, slot, at, kind, id) = row.unwrap();
+    found.rows().unwrap().map(Result::unwrap).collect()
+}
+
+/// Removes them, as if an earlier build had written none.
+async fn delete_due_rows(session: &Session, entity: EntityKey) {
+    let name = hex(&entity.to_bytes());
+    for (shard, slot, at, kind, id) in due_rows(session, entity).await {
         let place = format!("shard = {shard} AND slot = {slot} AND at = {at} AND entity = {name} AND kind = {kind}");
         let text = format!("DELETE FROM {KEYSPACE}.due WHERE {place} AND id = {}", hex(&id));
         session.query_unpaged(text, ()).await.unwrap();
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_redaction_empties_buckets_that_an_earlier_build_left() {
+/// More than a slot of the due index, and the minute before it.
+const LONG: u64 = 17 * 60_000;
+
+/// Applies a commit to a new entity whose first bucket, with a secret row and another one, has been left.
+async fn assert_erased(erasing: impl FnOnce(EntityKey) -> Commit, was_left: bool) {
     let Some(server) = bed::server() else { return };
     migrated(server.nodes(), KEYSPACE).await;
     let session = SessionBuilder::new().known_nodes(server.nodes()).build().await.unwrap();
@@ -372,16 +380,61 @@ async fn a_redaction_empties_buckets_that_an_earlier_build_left() {
     let entity = entity();
     let first = vec![row(T, 1, Some("a secret row")), row(T, 2, Some("another"))];
     applied(&store, Commit { rows: first, ..nth(entity, 1) }).await;
-    applied(&store, Commit { rows: vec![row(T, 1, None)], ..nth(entity, 2) }).await;
-    // Its builds had no such row.
-    forget_due(&session, entity).await;
-    clock.advance(200_000);
+    applied(&store, nth(entity, 2)).await;
+    if was_left {
+        delete_due_rows(&session, entity).await;
+    }
+    clock.advance(LONG);
     store.due(None, clock.now(), 100).await.unwrap();
     assert!(cells_with(&session, entity, "secret").await > 0);
-    let redactions = vec![Redaction { seq: 1, payload: Bytes::from_static(b"redacted") }];
-    applied(&store, Commit { redactions, ..nth(entity, 3) }).await;
-    clock.advance(200_000);
+    applied(&store, erasing(entity)).await;
+    clock.advance(LONG);
     store.due(None, clock.now(), 100).await.unwrap();
     assert_eq!(cells_with(&session, entity, "secret").await, 0);
     assert_eq!(all(&store, entity, T).await, [(2, Bytes::from("another"))]);
+    assert_eq!(due_rows(&session, entity).await.len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redaction_empties_buckets_that_an_earlier_build_left() {
+    let redactions = vec![Redaction { seq: 1, payload: Bytes::from_static(b"redacted") }];
+    assert_erased(|entity| Commit { redactions, rows: vec![row(T, 1, None)], ..nth(entity, 3) }, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_erased_goes_from_the_tables_of_closed_buckets() {
+    assert_erased(|entity| Commit { rows: vec![row(T, 1, None)], erases: true, ..nth(entity, 3) }, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_an_entity_that_has_just_changed_stay_until_it_has_rested() {
+    let Some(server) = bed::server() else { return };
+    migrated(server.nodes(), KEYSPACE).await;
+    let session = SessionBuilder::new().known_nodes(server.nodes()).build().await.unwrap();
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let options = Options::new(contact_at(server.nodes(), KEYSPACE), Arc::clone(&clock) as Arc<dyn Clock>);
+    let store = CqlStore::open(options.bucket_rows(20).doubted_for(Duration::ZERO)).await.unwrap();
+    let entity = entity();
+    let first = (1..20).map(|n| row(T, n, Some("a secret row"))).collect();
+    applied(&store, Commit { rows: first, ..nth(entity, 1) }).await;
+    let at = |n: u8, clock: &ManualClock| Commit { at: clock.now(), ..nth(entity, n) };
+    applied(&store, Commit { rows: vec![row(T, 1, None)], erases: true, ..at(2, &clock) }).await;
+    applied(&store, Commit { rows: vec![row(T, 2, None)], erases: true, ..at(3, &clock) }).await;
+    let secrets = || cells_with(&session, entity, "secret");
+    for n in 4..7 {
+        clock.advance(LONG);
+        applied(&store, at(n, &clock)).await;
+        store.due(None, clock.now(), 100).await.unwrap();
+        assert_eq!(secrets().await, 19, "a reader may need them");
+        assert_eq!(due_rows(&session, entity).await.len(), 1, "whatever the number of commits");
+    }
+    clock.advance(LONG);
+    store.due(None, clock.now(), 100).await.unwrap();
+    assert_eq!(secrets().await, 17);
+    assert_eq!(due_rows(&session, entity).await.len(), 0);
+    // A process that was late, and a row that is put again.
+    store.leave_bucket_late(entity, 0, Head { seq: 1, commit: 1 }).await.unwrap();
+    assert_eq!(secrets().await, 17);
+    applied(&store, Commit { rows: vec![row(T, 1, Some("new"))], ..at(7, &clock) }).await;
+    assert_eq!(all(&store, entity, T).await.len(), 18);
 }

@@ -51,6 +51,7 @@ fn listed(salt: u64, n: u64, at: Millis) -> Commit {
         state: None,
         alarm: None,
         redactions: Vec::new(),
+        erases: false,
         watch: None,
     }
 }
