@@ -1,7 +1,7 @@
 //! The body of an upload: a form with a file in it, or the file itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Poll, ready};
 
 use axum::body::{Body, BodyDataStream, HttpBody as _};
@@ -153,21 +153,24 @@ pub(super) struct Preamble(Arc<PreambleState>);
 #[derive(Debug, Default)]
 struct PreambleState {
     has_ended: AtomicBool,
-    /// The parser has data that it has not looked through.
-    is_to_be_parsed: AtomicBool,
+    /// How often the body still seems to wait, so that the parser searches what it has.
+    pauses: AtomicU8,
     is_too_long: AtomicBool,
 }
 
 impl Preamble {
     /// The body, which ends with an error once more than [`FORM_BYTES`] have come before the file. The form's parser
-    /// takes what is ready before it looks for the file, so until that is found it gets one chunk at a time.
+    /// takes what is ready before it looks for the file, and may take again after it has looked for the first boundary.
+    /// So until the file is found, there are two pauses after each chunk.
     fn bounded(&self, body: Body) -> impl Stream<Item = Result<Bytes, axum::Error>> + Send + use<> {
         let state = Arc::clone(&self.0);
         let mut body = body.into_data_stream();
         let mut bytes = 0;
         stream::poll_fn(move |cx| {
             if !state.has_ended.load(Ordering::Relaxed) {
-                if state.is_to_be_parsed.swap(false, Ordering::Relaxed) {
+                let pauses = state.pauses.load(Ordering::Relaxed);
+                if pauses > 0 {
+                    state.pauses.store(pauses - 1, Ordering::Relaxed);
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -177,7 +180,7 @@ impl Preamble {
                 }
             }
             let chunk = ready!(body.poll_next_unpin(cx));
-            state.is_to_be_parsed.store(true, Ordering::Relaxed);
+            state.pauses.store(2, Ordering::Relaxed);
             bytes += chunk.as_ref().and_then(|chunk| chunk.as_ref().ok()).map_or(0, |chunk| chunk.len() as u64);
             Poll::Ready(chunk)
         })
@@ -185,7 +188,7 @@ impl Preamble {
 
     /// A part has been found that is not the file.
     fn goes_on(&self) {
-        self.0.is_to_be_parsed.store(true, Ordering::Relaxed);
+        self.0.pauses.store(1, Ordering::Relaxed);
     }
 
     /// The file has been found.
@@ -279,6 +282,14 @@ mod tests {
                       --bound\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n";
         let arrived = [fields.as_bytes(), &vec![b'x'; 100 * 1024]].concat();
         let parts = vec![Bytes::from(arrived), Bytes::from("\r\n--bound--\r\n")];
+        assert!(found_after(parts).await.0.expect("a form").is_some());
+    }
+
+    #[tokio::test]
+    async fn a_file_is_found_though_the_first_boundary_arrives_in_two_parts() {
+        let rest = b"und\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n";
+        let arrived = [&rest[..], &vec![b'x'; 100 * 1024]].concat();
+        let parts = vec![Bytes::from("--bo"), Bytes::from(arrived), Bytes::from("\r\n--bound--\r\n")];
         assert!(found_after(parts).await.0.expect("a form").is_some());
     }
 }
