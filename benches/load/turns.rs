@@ -32,7 +32,7 @@ pub(crate) struct Options {
     /// How long the model takes, in milliseconds
     #[arg(long, default_value_t = 2_000)]
     pub(crate) latency: u32,
-    /// Turns that run at once
+    /// Turns that run at once, of all agents
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) running: u32,
     /// Seconds measured in each case
@@ -45,6 +45,9 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) server: Option<PathBuf>,
 }
+
+/// Turns requested of one agent: a server refuses more than 2,500 that run or wait.
+const TURNS_PER_AGENT: u32 = 2_000;
 
 /// The turns completed so far. A connection kept from one look to the next would be closed in between.
 async fn completed(address: SocketAddr) -> Result<u64, Error> {
@@ -101,13 +104,20 @@ pub(crate) fn measure(options: &Options) -> Result<Vec<Case>, Error> {
     Ok(cases)
 }
 
-/// Creates a slow agent, and requests a turn of it in every conversation.
+/// Creates slow agents, and requests a turn of one of them in every conversation.
 async fn begin_turns(options: &Options, address: SocketAddr, ids: Vec<String>) -> Result<(), Error> {
-    let agent = json!({"builtin": {"latencyMs": options.latency}, "maxConcurrentTurns": options.running});
-    Connection::new(address).ask(KEY, "PATCH", "/agents/echo", &agent).await?;
+    let agents = options.conversations.div_ceil(TURNS_PER_AGENT);
+    let running = options.running.div_ceil(agents);
+    let agent = json!({"name": "Slow", "provider": "builtin", "builtin": {"latencyMs": options.latency},
+                       "maxConcurrentTurns": running});
+    let mut slow = Vec::new();
+    for _ in 0..agents {
+        let made = Connection::new(address).ask(KEY, "POST", "/agents", &agent).await?;
+        slow.push(made["id"].as_str().ok_or("an agent without an id")?.to_owned());
+    }
     for_each(address, ids.len() as u32, async move |connection: &mut Connection, nth| {
         let path = format!("/conversations/{}/turns", ids[nth as usize]);
-        connection.ask(KEY, "POST", &path, &json!({"agentId": "echo"})).await
+        connection.ask(KEY, "POST", &path, &json!({"agentId": slow[nth as usize % slow.len()]})).await
     })
     .await?;
     Ok(())
