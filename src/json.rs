@@ -22,7 +22,7 @@ use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::json::path::escape;
-use crate::problem::{Fault, MAX_FAULTS, Problem};
+use crate::problem::{Fault, MAX_KEPT_FAULTS, Problem};
 
 /// The deepest nesting that a body may have; the body's own object is depth 1.
 pub const MAX_DEPTH: usize = 128;
@@ -111,7 +111,7 @@ impl<'a> Object<'a> {
             if known && named.insert(name) {
                 repeated.push(name);
             }
-            if repeated.len() == MAX_FAULTS {
+            if repeated.len() == MAX_KEPT_FAULTS {
                 break;
             }
         }
@@ -210,7 +210,7 @@ fn too_deep(object: Option<&Object<'_>>) -> Problem {
     let faults: Vec<_> = members
         .iter()
         .filter(|member| raw::deeper_than(member.value.get(), MAX_DEPTH - 1))
-        .take(MAX_FAULTS)
+        .take(MAX_KEPT_FAULTS)
         .map(|member| Fault::new(format!("/{}", escape(&member.name)), "too_deep", message.clone()))
         .collect();
     if faults.is_empty() { Problem::fault("", "too_deep", message) } else { Problem::invalid(faults) }

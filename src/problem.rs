@@ -9,9 +9,11 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-/// Faults reported at once: more than a full batch can reasonably have, and far fewer than a body could be made to
+/// Faults that an answer lists: more than a full batch can reasonably have, and far fewer than a body could be made to
 /// have.
 pub const MAX_FAULTS: usize = 1_000;
+/// Faults that are kept until the answer: one more than it lists, so that it can say that there are others.
+pub const MAX_KEPT_FAULTS: usize = MAX_FAULTS + 1;
 
 /// One fault in the request's data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -40,7 +42,7 @@ pub struct Problem {
     pub code: &'static str,
     /// What happened, for people.
     pub detail: String,
-    /// Every fault of the request's data; empty for other errors.
+    /// Every fault of the request's data, of very many the first [`MAX_KEPT_FAULTS`]; empty for other errors.
     pub faults: Vec<Fault>,
     /// Headers that belong to this error.
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -55,18 +57,28 @@ impl Problem {
     }
 
     /// 400 with every fault in the request's data. If all faults have one code it is the problem's code too, otherwise
-    /// that is `invalid_request`. Of very many faults the first [`MAX_FAULTS`] are reported.
+    /// that is `invalid_request`. Of very many faults the first [`MAX_FAULTS`] are listed, and the detail says that there
+    /// are more.
     pub fn invalid(mut faults: Vec<Fault>) -> Self {
-        faults.truncate(MAX_FAULTS);
+        faults.truncate(MAX_KEPT_FAULTS);
         let code = match faults.as_slice() {
             [first, rest @ ..] if rest.iter().all(|fault| fault.code == first.code) => first.code,
             _ => "invalid_request",
         };
         let detail = match faults.as_slice() {
             [only] => only.message.clone(),
+            many if many.len() > MAX_FAULTS => {
+                format!("the request has more than {MAX_FAULTS} faults; errors lists the first {MAX_FAULTS}")
+            }
             several => format!("the request has {} faults; see errors", several.len()),
         };
         Self { faults, ..Self::new(StatusCode::BAD_REQUEST, code, detail) }
+    }
+
+    /// The faults that the answer lists.
+    #[must_use]
+    pub fn listed_faults(&self) -> &[Fault] {
+        &self.faults[..self.faults.len().min(MAX_FAULTS)]
     }
 
     /// 400 with one fault.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::json::path::Path;
-use crate::problem::{Fault, MAX_FAULTS, Problem};
+use crate::problem::{Fault, MAX_KEPT_FAULTS, Problem};
 use crate::validation;
 
 /// Unknown members named at once.
@@ -49,16 +49,16 @@ impl Report {
         Self { strict, ..Self::default() }
     }
 
-    /// Adds a fault; dropped past [`MAX_FAULTS`].
+    /// Adds a fault; dropped past [`MAX_KEPT_FAULTS`].
     pub fn fault(&mut self, path: &Path, code: &'static str, message: impl Into<String>) {
-        if self.faults.len() < MAX_FAULTS {
+        if self.faults.len() < MAX_KEPT_FAULTS {
             self.faults.push(Fault::new(path.pointer(), code, message));
         }
     }
 
     /// Adds a fault that was found elsewhere.
     pub fn push(&mut self, fault: Fault) {
-        if self.faults.len() < MAX_FAULTS {
+        if self.faults.len() < MAX_KEPT_FAULTS {
             self.faults.push(fault);
         }
     }
@@ -77,14 +77,14 @@ impl Report {
 
     /// Adds a fault at a member whose name the client chose.
     pub fn fault_at(&mut self, pointer: String, code: &'static str, message: impl Into<String>) {
-        if self.faults.len() < MAX_FAULTS {
+        if self.faults.len() < MAX_KEPT_FAULTS {
             self.faults.push(Fault::new(pointer, code, message));
         }
     }
 
     /// Adds a fault that a retry of an accepted request may have.
     pub fn late(&mut self, path: &Path, code: &'static str, message: impl Into<String>) {
-        if self.late.len() < MAX_FAULTS {
+        if self.late.len() < MAX_KEPT_FAULTS {
             self.late.push(Fault::new(path.pointer(), code, message));
         }
     }

@@ -234,10 +234,16 @@ fn one_value_has_one_canonical_text() {
 }
 
 #[test]
-fn the_faults_that_are_named_have_a_bound() {
-    let mut report = Report::new(false);
-    for i in 0..5_000 {
-        report.fault(&path::Path::ROOT.index(i), "x", "y");
+fn a_refusal_with_more_faults_than_it_lists_says_that_there_are_more() {
+    let more = "the request has more than 1000 faults; errors lists the first 1000";
+    for (count, detail) in [(1_000, "the request has 1000 faults; see errors"), (1_001, more), (5_000, more)] {
+        let mut report = Report::new(false);
+        for i in 0..count {
+            report.fault(&path::Path::ROOT.index(i), "x", "y");
+        }
+        // A reader whose faults are added to those of another reader says so too.
+        let problem = Report::new(false).joined(report.check().unwrap_err());
+        assert_eq!((problem.listed_faults().len(), problem.detail.as_str()), (1_000, detail), "{count}");
+        assert!(problem.faults.len() <= MAX_KEPT_FAULTS);
     }
-    assert_eq!(report.faults.len(), MAX_FAULTS);
 }

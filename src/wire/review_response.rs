@@ -13,7 +13,7 @@ use crate::json::number::whole_number;
 use crate::json::path::escape;
 use crate::json::raw;
 use crate::problem::Fault;
-use crate::problem::MAX_FAULTS;
+use crate::problem::MAX_KEPT_FAULTS;
 use crate::validation::Progress;
 use crate::wire::channel_message::schema::{PlannedValidation, Schema, ValidationResult, Violation};
 
@@ -127,7 +127,7 @@ fn listed(known: &[&str]) -> String {
 
 fn only(given: &Map<String, Value>, known: &[&str], faults: &mut Vec<Fault>) {
     let known_names: HashSet<_> = known.iter().copied().collect();
-    let unknown = given.keys().filter(|name| !known_names.contains(name.as_str())).take(MAX_FAULTS);
+    let unknown = given.keys().filter(|name| !known_names.contains(name.as_str())).take(MAX_KEPT_FAULTS);
     let has = listed(known);
     faults.extend(unknown.map(|name| fault(at(name), format!("unknown member; allowed are {has}"))));
 }
@@ -170,7 +170,7 @@ fn selection(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<Fa
             None => "must be a string".to_owned(),
         };
         faults.push(fault(format!("/response/selectedIds/{i}"), what));
-        if faults.len() >= MAX_FAULTS {
+        if faults.len() >= MAX_KEPT_FAULTS {
             break;
         }
     }
@@ -246,7 +246,7 @@ fn text_input(payload: &Map<String, Value>, given: &Map<String, Value>) -> Vec<F
 /// Faults by the client's own schema.
 fn by_schema(validation: &PlannedValidation, response: &Value) -> Vec<Fault> {
     let to_fault = |found: Violation| fault(format!("/response{}", found.pointer), found.message);
-    let message = match validation.run(response, MAX_FAULTS) {
+    let message = match validation.run(response, MAX_KEPT_FAULTS) {
         ValidationResult::Valid => return Vec::new(),
         ValidationResult::Invalid(found) => return found.into_iter().map(to_fault).collect(),
         ValidationResult::UnusableSchema => return vec![unusable_schema()],
@@ -278,7 +278,7 @@ mod tests {
         let review = review("selection", Some(json!({"items": items})));
         let answer = json!({"selectedIds": answers});
         let faults = all(&review, answer);
-        assert_eq!(faults.len(), MAX_FAULTS);
+        assert_eq!(faults.len(), MAX_KEPT_FAULTS);
         assert!(faults[0].message.starts_with("must be one of item-0, item-1, "), "{}", faults[0].message);
         assert!(faults[0].message.ends_with(" more") && faults[0].message.len() < MESSAGE_CHARS + 50);
     }

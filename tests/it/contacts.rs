@@ -133,6 +133,20 @@ async fn a_thousand_contacts_are_made_at_once_or_refused_with_every_fault() {
 }
 
 #[tokio::test]
+async fn a_request_with_more_faults_than_are_listed_is_told_so() {
+    let app = TestApp::new().await;
+    for (contacts, detail) in [
+        (500, "the request has 1000 faults; see errors"),
+        (501, "the request has more than 1000 faults; errors lists the first 1000"),
+    ] {
+        let faulty = json!({"contacts": vec![json!({"identifier": 1, "name": 1}); contacts]});
+        let refused = app.post(format!("{CONTACTS}/bulk")).json(faulty).await.problem(400, "invalid_type");
+        let listed = refused["errors"].as_array().unwrap();
+        assert_eq!((text(&refused["detail"]), listed.len()), (detail, 1_000), "{contacts}");
+    }
+}
+
+#[tokio::test]
 async fn a_key_belongs_to_one_contact_and_its_retry_shows_what_it_made() {
     let app = TestApp::new().await;
     let body = json!({"identifier": "ana", "name": "Ana"});

@@ -113,7 +113,7 @@ impl Serialize for ProblemBody<'_> {
         map.serialize_entry("code", self.problem.code)?;
         map.serialize_entry("requestId", self.context.request_id.as_str())?;
         if !self.problem.faults.is_empty() {
-            map.serialize_entry("errors", &self.problem.faults)?;
+            map.serialize_entry("errors", self.problem.listed_faults())?;
         }
         for (name, value) in self.problem.extra.iter().filter(|(name, _)| !STANDARD.contains(name)) {
             map.serialize_entry(name, value)?;

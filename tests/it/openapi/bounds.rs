@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use tertulia::http::paging::MAX_LIMIT;
 use tertulia::openapi::KEY_HOURS;
+use tertulia::problem::MAX_FAULTS;
 use tertulia::wire::bounds::MAX_NAME_CHARS;
 use tertulia::wire::channel_message::review::{MAX_ALLOWED, MAX_CALLBACK_HEADERS, MAX_QUORUM};
 use tertulia::wire::channel_message::{MAX_ATTACHMENTS, MAX_KEY_CHARS, MAX_TEXT_BYTES};
@@ -47,6 +48,7 @@ async fn bounds_in_the_document_are_those_of_the_checks() {
             "schemas/ContactDocument/properties/content/properties/document/properties/filename/maxLength",
             MAX_FILENAME_CHARS,
         ),
+        ("schemas/Problem/properties/errors/maxItems", MAX_FAULTS),
         ("parameters/Limit/schema/maximum", MAX_LIMIT),
         ("parameters/IdempotencyKey/schema/maxLength", MAX_KEY_CHARS),
     ] {
