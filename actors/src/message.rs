@@ -334,8 +334,9 @@ impl Message {
         if self.removal(overlay).is_some() {
             return None;
         }
-        if let Some(text) = &overlay.text {
-            Arc::make_mut(&mut self.content).text = Some(text.clone());
+        if overlay.text.is_some() {
+            let text = overlay.text_of(&self.content).map(str::to_owned);
+            Arc::make_mut(&mut self.content).text = text;
         }
         Some(self)
     }
@@ -380,6 +381,9 @@ pub struct Overlay {
     /// An edit has removed its tags.
     #[n(11)]
     pub untagged: Option<bool>,
+    /// An edit has removed its text. `text` is empty then, for servers that do not know this member.
+    #[n(12)]
+    pub textless: Option<bool>,
 }
 
 /// About how many bytes an edit's text, metadata and tags have.
@@ -401,6 +405,12 @@ impl Overlay {
     #[must_use]
     pub fn rendered_weight(&self) -> usize {
         self.weight() + self.review.as_ref().map_or(0, ReviewState::weight)
+    }
+
+    /// The text of a message with this content: the newest edit's, else its own.
+    #[must_use]
+    pub fn text_of<'a>(&'a self, content: &'a Content) -> Option<&'a str> {
+        if self.textless == Some(true) { None } else { self.text.as_deref().or(content.text.as_deref()) }
     }
 
     /// The tags of a message with this content: the newest edit's, else its own.

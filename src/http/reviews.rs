@@ -97,7 +97,7 @@ impl StoredReview {
                 None => &message.content.sender.id,
             },
             created_at: Time(message.id.at),
-            text: overlay.text.as_deref().or(message.content.text.as_deref()).filter(|_| !self.is_removed()),
+            text: overlay.text_of(&message.content).filter(|_| !self.is_removed()),
             review: self.review(),
         }
     }

@@ -139,7 +139,11 @@ async fn null_in_an_edit_takes_away_what_a_member_holds() {
     let sent = app.post(MESSAGES).json(sent).await.expect(201);
     let path = format!("{MESSAGES}/{}", sent["id"].as_str().unwrap());
     let edited = app.patch(&path).json(json!({"text": null, "metadata": null})).await.expect(200);
-    assert_eq!((&edited["text"], &edited["metadata"]), (&json!(""), &json!({})));
+    assert_eq!((edited.get("text"), &edited["metadata"]), (None, &json!({})), "as of a message sent without a text");
+    assert_eq!(app.get(&path).await.expect(200), edited);
+    for text in ["", "y"] {
+        assert_eq!(app.patch(&path).json(json!({"text": text})).await.expect(200)["text"], text);
+    }
 }
 
 #[tokio::test]

@@ -40,12 +40,12 @@ pub(super) fn overlay_of(seq: u64, reads: &ReadSet) -> Result<Overlay, Undecided
     Ok(reads.stored(OVERLAYS, number_key(seq))?.unwrap_or_default())
 }
 
-/// New values of a message; `None`: unchanged.
+/// New values of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Edit {
-    /// The new text.
-    pub text: Option<String>,
-    /// The new metadata, an object of the client's own.
+    /// The change of the text.
+    pub text: Patch<String>,
+    /// The new metadata, an object of the client's own; `None`: unchanged.
     pub metadata: Option<Json>,
     /// The change of the tags.
     pub tags: Patch<Vec<String>>,
@@ -98,7 +98,8 @@ impl Amendment {
     pub(super) fn weight(&self) -> usize {
         let Self::Edit(edit) = self else { return limits::COMMAND_BYTES };
         let tags = edit.tags.as_ref().new_value().map(Vec::as_slice);
-        limits::COMMAND_BYTES + text_weight(edit.text.as_deref(), edit.metadata.as_ref(), tags)
+        let text = edit.text.as_ref().new_value().map(String::as_str);
+        limits::COMMAND_BYTES + text_weight(text, edit.metadata.as_ref(), tags)
     }
 }
 
@@ -146,7 +147,10 @@ pub(super) fn amend(state: &State, amend: &Amend, mut writing: Writing<'_>) -> D
 /// Applies the new values. If it has them already, nothing changes.
 fn edit(edit: &Edit, message: MessageId, after: &mut Overlay, writing: &mut Writing<'_>) {
     let before = after.clone();
-    after.text = edit.text.clone().or(after.text.take());
+    if edit.text != Patch::Keep {
+        after.textless = (edit.text == Patch::Clear).then_some(true);
+        after.text = Some(edit.text.clone().new_value().unwrap_or_default());
+    }
     after.metadata = edit.metadata.clone().or(after.metadata.take());
     if edit.tags != Patch::Keep {
         after.untagged = (edit.tags == Patch::Clear).then_some(true);

@@ -330,7 +330,7 @@ fn voted(message: MessageId, overlay: Overlay, after: ReviewState, mut writing: 
 /// state follows from its events and votes.
 fn store_replay_text(seq: u64, overlay: &Overlay, writing: &mut Writing<'_>) {
     if let Some(text) = overlay.text.clone() {
-        store_replay(seq, &Overlay { text: Some(text), ..Overlay::default() }, writing);
+        store_replay(seq, &Overlay { text: Some(text), textless: overlay.textless, ..Overlay::default() }, writing);
     }
 }
 

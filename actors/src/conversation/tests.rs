@@ -226,7 +226,7 @@ fn i7_every_command_weighs_at_least_what_its_words_take() {
         Command::Update(Update { metadata: Patch::Set(json.clone()), ..Update::default() }),
         Command::Amend(Amend {
             message,
-            amendment: amend::Amendment::Edit(amend::Edit { text: Some(words), ..amend::Edit::default() }),
+            amendment: amend::Amendment::Edit(amend::Edit { text: Patch::Set(words), ..amend::Edit::default() }),
         }),
         Command::Respond(review::Response {
             message,

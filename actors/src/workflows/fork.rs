@@ -135,7 +135,7 @@ fn copy(message: &Message, overlay: &Overlay) -> Option<Content> {
         return None;
     }
     let content = message.content.as_ref().clone();
-    let text = overlay.text.clone().or(content.text);
+    let text = overlay.text_of(&message.content).map(str::to_owned);
     let metadata = overlay.metadata.clone().or(content.metadata);
     let tags = overlay.tags_of(&message.content).map(<[String]>::to_vec);
     Some(as_copy(message, Content { text, metadata, tags, ..content }))

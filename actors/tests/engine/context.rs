@@ -11,6 +11,7 @@ use actors::directory::CommandContext;
 use actors::id::MessageId;
 use actors::limits;
 use actors::node::Node;
+use actors::patch::Patch;
 use actors::store::Store;
 use actors::store::memory::MemoryStore;
 use futures_util::future::BoxFuture;
@@ -43,7 +44,7 @@ async fn prompts(store: impl Store) -> Vec<Vec<String>> {
     let mut said: Vec<MessageId> = Vec::new();
     for n in 0..140_usize {
         let amended = match n {
-            20 => Some((3, Amendment::Edit(Edit { text: Some("edited".to_owned()), ..Edit::default() }))),
+            20 => Some((3, Amendment::Edit(Edit { text: Patch::Set("edited".to_owned()), ..Edit::default() }))),
             // From here on turns read the conversation, as long as the deleted message might be given to the model.
             110 => Some((100, Amendment::Delete { seen: None })),
             91..105 => Some((n - 5, Amendment::Acknowledge(Receipt::Read))),

@@ -12,6 +12,7 @@ use actors::id::{Address, AttachmentId, ContactId, ConversationId, EntityKey};
 use actors::memories::{self, Edit, Subject};
 use actors::message::{Attachment, Content, NewMessage};
 use actors::node::Node;
+use actors::patch::Patch;
 use actors::store::conformance::{commit, on};
 use actors::store::faulty::{FaultyStore, Rates};
 use actors::store::memory::MemoryStore;
@@ -222,7 +223,7 @@ async fn edited(node: &Arc<Node>) -> (ContactId, EntityKey, CommandContext) {
     let (contact, conversation) = resolve(node, "shop").await;
     let e = contact::conversation_of(ana(), "shop", conversation.generation);
     let said = messages(node.conversation(e, say(contact, &conversation, 3), NONE).await.unwrap());
-    let edit = Amendment::Edit(Edited { text: Some("secret edit".to_owned()), ..Edited::default() });
+    let edit = Amendment::Edit(Edited { text: Patch::Set("secret edit".to_owned()), ..Edited::default() });
     node.conversation(e, Amend { message: said[0].id, amendment: edit }, key(1, 1)).await.unwrap();
     (contact, e, key(1, 1))
 }

@@ -455,9 +455,11 @@ fn golden_rows() {
         superseded_by: None,
         review_end: None,
         untagged: None,
+        textless: None,
     };
     golden.value("overlay", &overlay);
     golden.value("overlay-untagged", &Overlay { untagged: Some(true), ..overlay.clone() });
+    golden.value("overlay-textless", &Overlay { textless: Some(true), ..overlay.clone() });
     golden.value("overlay-answered", &Overlay { review_end: Some(7), ..overlay });
     golden.value("overlay-empty", &Overlay::default());
     golden.value("memory", &memory());

@@ -6,6 +6,7 @@ use actors::conversation::amend::{Amend, Amendment, Edit, Receipt};
 use actors::directory::{CommandContext, Directory, Refusal};
 use actors::limits::{ENTITY_BYTES, ENTITY_COMMANDS, NODE_BYTES, NODE_COMMANDS};
 use actors::node::Node;
+use actors::patch::Patch;
 use actors::store::SeqRange;
 use tokio::task::JoinHandle;
 
@@ -116,7 +117,7 @@ async fn i7_a_commit_is_bounded_by_bytes_and_every_command_is_answered() {
     let mut posted = Vec::new();
     for n in 0..24 {
         let message = messages(node.conversation(e, post(e, "a"), key(n, n)).await.unwrap())[0].id;
-        let edit = Edit { text: Some("x".repeat(256 * 1024)), ..Edit::default() };
+        let edit = Edit { text: Patch::Set("x".repeat(256 * 1024)), ..Edit::default() };
         amend(message, Amendment::Edit(edit)).await.unwrap().unwrap();
         posted.push(message);
     }

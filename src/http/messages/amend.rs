@@ -33,34 +33,28 @@ use crate::wire::conversation_message::item::META_DATA;
 use crate::wire::conversation_message::item::{MAX_CONTENT_BYTES, read_tags};
 
 /// New content, by the names of either API, first those of the message's own, and the member that the text came from.
-/// `null` removes a member's value.
+/// `null` removes a member's value; metadata is `{}` then.
 fn read_edit(fields: &mut Fields<'_>, family: Family, report: &mut Report) -> (Edit, Option<&'static str>) {
     let (max_text, bounds, text_names, metadata_names) = match family {
         Family::Channel => (MAX_TEXT_BYTES, METADATA, ["text", "content"], ["metadata", "meta_data"]),
         Family::Conversation => (MAX_CONTENT_BYTES, META_DATA, ["content", "text"], ["meta_data", "metadata"]),
     };
     let (name, text) = either(fields, text_names).unzip();
-    let read_text = |value: &Value<'_>| value.string(report, Length::bytes(0, max_text)).map(Cow::into_owned);
-    let text = read_or(text, String::new, read_text);
-    let metadata = either(fields, metadata_names).map(|(_, value)| value);
-    let metadata = read_or(metadata, || Json::from_checked("{}"), |value| value.free_object(report, bounds));
-    let tags = match given(fields, "tags") {
-        None => Patch::Keep,
-        Some(None) => Patch::Clear,
-        Some(Some(value)) => read_tags(&value, report).map_or(Patch::Keep, Patch::Set),
-    };
+    let text = read_patch(text, |value| value.string(report, Length::bytes(0, max_text)).map(Cow::into_owned));
+    let metadata = either(fields, metadata_names).and_then(|(_, value)| match value {
+        Some(value) => value.free_object(report, bounds),
+        None => Some(Json::from_checked("{}")),
+    });
+    let tags = read_patch(given(fields, "tags"), |value| read_tags(value, report));
     (Edit { text, metadata, tags, seen: None }, name)
 }
 
-/// The value of a given member; `null` gives the empty value.
-fn read_or<T>(
-    member: Option<Option<Value<'_>>>,
-    empty: impl FnOnce() -> T,
-    read: impl FnOnce(&Value<'_>) -> Option<T>,
-) -> Option<T> {
-    match member? {
-        Some(value) => read(&value),
-        None => Some(empty()),
+/// The change by a member, if it was given; `null` removes the value.
+fn read_patch<T>(member: Option<Option<Value<'_>>>, read: impl FnOnce(&Value<'_>) -> Option<T>) -> Patch<T> {
+    match member {
+        None => Patch::Keep,
+        Some(None) => Patch::Clear,
+        Some(Some(value)) => read(&value).map_or(Patch::Keep, Patch::Set),
     }
 }
 
@@ -100,7 +94,12 @@ pub(in crate::http) async fn edit(
     let family = known.as_ref().map_or(Family::Conversation, StoredMessage::family);
     let (mut edit, text_name) = read_edit(&mut fields, family, &mut incoming.report);
     fields.finish(&mut incoming.report);
-    if edit.text.as_deref() == Some("")
+    let leaves_no_text = match &edit.text {
+        Patch::Keep => false,
+        Patch::Clear => true,
+        Patch::Set(text) => text.is_empty(),
+    };
+    if leaves_no_text
         && let Some(name) = text_name
         && let Ok(found) = &known
         && found.message.removal(&found.overlay).is_none()

@@ -105,8 +105,8 @@ impl Filter {
         let sent = &content.sender;
         let sender = self.channel.as_ref().map_or(sent.id.as_str(), |channel| sent.id_on(channel));
         let found = |terms: &[String]| {
-            let text = overlay.text.as_ref().or(content.text.as_ref()).filter(|_| !removed);
-            let text = text.map(|text| text.to_lowercase()).unwrap_or_default();
+            let text = overlay.text_of(content).filter(|_| !removed);
+            let text = text.map(str::to_lowercase).unwrap_or_default();
             terms.iter().all(|term| text.contains(term))
         };
         let tags = overlay.tags_of(content);

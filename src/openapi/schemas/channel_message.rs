@@ -195,7 +195,7 @@ pub(super) fn view(about: &str) -> Members {
         .must("senderId", text("The sender: an agent is its channel, a person is the key's principal."))
         .must("createdAt", time("When it was accepted."))
         .must("attachments", list("Its files.", named("Attachment")))
-        .may("text", text("As sent."))
+        .may("text", text("As sent or last set; absent from a message without one."))
         .may("status", word("As sent.", &SEVERITIES))
         .must("review", nullable("Review", "Its review; `null` for a message without a question."))
         .may("metadata", free("As sent."))

@@ -56,8 +56,11 @@ fn change() -> RefOr<Schema> {
     let own = format!("A free object: at most {} bytes as compact JSON and {} levels.", METADATA.bytes, METADATA.depth);
     let words = |about: &str| text(about).longest(MAX_CONTENT_BYTES).nullable();
     Members::new("The members to change; absent ones stay as they are.")
-        .may("text", words("The new text of a channel message; at most 65536 bytes of UTF-8."))
-        .may("content", words("The new text of a conversation message; at most 262144 bytes of UTF-8."))
+        .may("text", words("The new text of a channel message, at most 65536 bytes of UTF-8; `null` removes it."))
+        .may(
+            "content",
+            words("The new text of a conversation message, at most 262144 bytes of UTF-8; `null` empties it."),
+        )
         .may("metadata", free(&own).nullable())
         .may("meta_data", free("`metadata` of a conversation message.").nullable())
         .may("tags", list(&tags_about(), text("").least(1)).longest(MAX_TAGS_RECEIVED).nullable())

@@ -93,7 +93,7 @@ pub fn channel_view<'a>(channel_id: &'a str, message: &'a Message, overlay: &'a 
         sender_id: content.sender.id_on(channel_id),
         created_at: Time(message.id.at),
         attachments: attachments.iter().map(|file| attachment_view(file, Some(message.id))).collect(),
-        text: overlay.text.as_deref().or(content.text.as_deref()).filter(|_| !removed),
+        text: overlay.text_of(content).filter(|_| !removed),
         status: content.severity.map(severity),
         review: content.review.as_ref().map(|review| review_view(review, overlay.review.as_ref(), removed)),
         metadata: overlay.metadata.as_ref().or(content.metadata.as_ref()).filter(|_| !removed).map(Raw),

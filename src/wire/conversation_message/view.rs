@@ -118,7 +118,7 @@ impl<'a> Current<'a> {
         let files = Some(References::Files(&content.attachments)).filter(|_| !content.attachments.is_empty());
         Self {
             removal: None,
-            text: overlay.text.as_deref().or(content.text.as_deref()).unwrap_or_default(),
+            text: overlay.text_of(content).unwrap_or_default(),
             tool_calls: content.tool_calls.as_ref(),
             references: content.references.as_ref().map(References::Given).or(files),
         }

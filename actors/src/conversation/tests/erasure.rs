@@ -23,7 +23,7 @@ fn amend(message: MessageId, amendment: Amendment) -> Command {
 }
 
 fn edit(text: &str) -> Amendment {
-    Amendment::Edit(Edit { text: Some(text.to_owned()), ..Edit::default() })
+    Amendment::Edit(Edit { text: Patch::Set(text.to_owned()), ..Edit::default() })
 }
 
 fn erasing(reply: Result<Reply, Rejection>) -> Erasure {
