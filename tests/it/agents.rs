@@ -255,6 +255,30 @@ async fn a_patch_changes_what_is_given_down_to_the_members_of_builtin() {
 }
 
 #[tokio::test]
+async fn a_stored_key_does_not_follow_a_base_url_to_another_origin() {
+    let app = TestApp::new().await;
+    let path = "/api/v1/agents/m";
+    let url = "https://models.example/v1";
+    let agent = json!({"id": "m", "name": "M", "provider": "openai", "model": "m", "baseUrl": url, "apiKey": "secret"});
+    post(&app, agent).await.expect(201);
+    let patch = |body: Value| app.patch(path).json(body).send();
+    for other in ["http://models.example/v1", "https://models.example:8443/v1", "https://models.example.org/v1"] {
+        assert_eq!(patch(json!({"baseUrl": other})).await.faults(), ["required /apiKey"], "{other}");
+    }
+    assert_eq!(app.get(path).await.expect(200)["baseUrl"], url);
+    for same in ["https://models.example/v2", "https://MODELS.example:443/v1"] {
+        let moved = patch(json!({"baseUrl": same})).await.expect(200);
+        assert_eq!((&moved["baseUrl"], &moved["apiKeySet"]), (&json!(same), &json!(true)));
+    }
+    for (other, key) in [("https://a.example/", json!("other")), ("https://b.example/", Value::Null)] {
+        let moved = patch(json!({"baseUrl": other, "apiKey": key})).await.expect(200);
+        assert_eq!((&moved["baseUrl"], &moved["apiKeySet"]), (&json!(other), &json!(!key.is_null())));
+    }
+    // Without a key there is nothing to be sent.
+    patch(json!({"baseUrl": "https://c.example/"})).await.expect(200);
+}
+
+#[tokio::test]
 async fn an_agent_that_a_channel_has_cannot_be_deleted() {
     let app = TestApp::new().await;
     app.delete("/api/v1/agents/echo").await.problem(409, "agent_in_use");

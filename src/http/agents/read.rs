@@ -170,15 +170,30 @@ fn openai(before: Provider, fields: &mut Fields<'_>, report: &mut Report) -> Pro
         Provider::OpenAi { base_url, api_key } => (Some(base_url), api_key),
         Provider::Builtin(_) => (None, None),
     };
+    let former_url = base_url.clone();
     match given(fields, "baseUrl") {
         None if base_url.is_some() => {}
         None | Some(None) => fields.missing(report, "baseUrl"),
         Some(Some(value)) => base_url = model_url(&value, report),
     }
-    if let Some(value) = given(fields, "apiKey") {
-        api_key = value.and_then(|value| secret(&value, report));
+    let is_moved = former_url.zip(base_url.as_ref()).is_some_and(|(former, new)| !same_origin(&former, new));
+    match given(fields, "apiKey") {
+        Some(value) => api_key = value.and_then(|value| secret(&value, report)),
+        // Whoever may change the agent could read the key at a server of their own.
+        None if is_moved && api_key.is_some() => {
+            let message = "apiKey is required with a baseUrl of another scheme, host or port, which must not get the \
+                           stored key; null removes that";
+            report.fault(&fields.path().name("apiKey"), "required", message);
+        }
+        None => {}
     }
     Provider::OpenAi { base_url: base_url.unwrap_or_default(), api_key }
+}
+
+/// Whether two URLs have one scheme, host and port.
+fn same_origin(one: &str, other: &str) -> bool {
+    let origin = |text: &str| ::url::Url::parse(text).ok().map(|url| url.origin());
+    origin(one).is_some_and(|one| Some(one) == origin(other))
 }
 
 /// An absolute http(s) URL without userinfo. Unlike other users' URLs it may name a private host: only an admin sets

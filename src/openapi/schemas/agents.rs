@@ -44,12 +44,16 @@ fn settings(body: Body) -> RefOr<Schema> {
         .may("baseUrl", url("`openai`: the model's base URL; required there. May be a private host.").nullable())
         .may(
             "apiKey",
-            text("`openai`: the key for the model's endpoint. Only sent, never shown.")
-                .least(1)
-                .longest(4096)
-                .pattern("^[!-~]+$")
-                .nullable()
-                .write_only(),
+            text(body.pick(
+                "`openai`: the key for the model's endpoint. Only sent, never shown.",
+                "`openai`: the key for the model's endpoint. Only sent, never shown. Required, be it `null`, with a \
+                 `baseUrl` of another scheme, host or port if a key is stored.",
+            ))
+            .least(1)
+            .longest(4096)
+            .pattern("^[!-~]+$")
+            .nullable()
+            .write_only(),
         )
         .may("systemPrompt", text("The system prompt; at most 65536 bytes of UTF-8.").longest(64 * 1024).nullable())
         .may("temperature", number("The sampling temperature.", 0, Some(2)).nullable())
