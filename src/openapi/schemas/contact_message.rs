@@ -105,7 +105,11 @@ fn answer() -> RefOr<Schema> {
         .must("conversation", component("ConversationSummary", "The conversation and its agent."))
         .must(
             "aiMessages",
-            list("The agent's reply, earliest first; empty until it has answered.", named("AgentMessage")),
+            list(
+                "The agent's reply, earliest first; empty until it has answered. Text beside tool calls is only in the \
+                 conversation.",
+                named("AgentMessage"),
+            ),
         )
         .must("usage", component("Usage", "The usage of the turn."))
         .must("turn", turn)

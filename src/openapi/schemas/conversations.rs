@@ -135,7 +135,7 @@ fn turn() -> RefOr<Schema> {
         .must("createdAt", time("When it was requested."))
         .must("startedAt", time("When it began.").nullable())
         .must("endedAt", time("When it ended.").nullable())
-        .must("aiMessages", list("The agent's messages, earliest first.", named("AgentMessage")))
+        .must("aiMessages", list("The agent's reply, as in the answer to a contact's message.", named("AgentMessage")))
         .must("usage", nullable_usage())
         .must("error", one_of("Why it failed.", [error, Object::with_type(Type::Null).into()]))
         .must("waitsFor", list("The reviews that it waits for, while it is `awaiting_review`.", wait()))

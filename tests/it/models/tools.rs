@@ -208,6 +208,24 @@ async fn a_models_own_id_of_a_call_is_what_it_reads_again_and_what_clients_see()
 }
 
 #[tokio::test]
+async fn text_beside_calls_is_in_the_conversation_and_not_in_the_reply() {
+    let mut speaking = calling("nothing", &json!({}));
+    speaking["choices"][0]["message"]["content"] = json!("One moment.");
+    let (app, origin) = asking(json!({}), in_turn(vec![whole(&speaking), whole(&completion("done"))])).await;
+    let answer = say(&app, "hello", "wait=100").await.expect(200);
+    assert_eq!((said(&answer), answer["aiMessages"].as_array().unwrap().len()), ("done", 1));
+    let turn = app.get(format!("/api/v1/turns/{}", answer["turn"]["id"].as_str().unwrap())).await.expect(200);
+    assert_eq!(turn["aiMessages"], answer["aiMessages"]);
+    let path = format!("/api/v1/conversations/{}/messages", answer["conversationId"].as_str().unwrap());
+    let messages = app.get(path).await.expect(200)["data"].clone();
+    assert_eq!(
+        (&messages[1]["content"], &messages[1]["tool_calls"][0]["id"]),
+        (&json!("One moment."), &json!("call_1"))
+    );
+    assert_eq!(asked(&origin)[1]["messages"][1]["content"], "One moment.", "the model reads it again");
+}
+
+#[tokio::test]
 async fn a_model_that_gives_an_id_twice_still_asks_people_twice() {
     let review = json!({"channelId": "demo", "text": "Ship it?", "type": "approval"});
     let answers = in_turn(vec![
