@@ -33,7 +33,7 @@ pub struct File {
     /// The name it was given, without directories.
     #[n(0)]
     pub filename: String,
-    /// Its media type.
+    /// Its media type, with parameters such as its charset.
     #[n(1)]
     pub mime_type: String,
     /// Its size in bytes.

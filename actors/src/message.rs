@@ -95,7 +95,7 @@ pub struct Attachment {
     /// The name it was given, without directories.
     #[n(1)]
     pub filename: String,
-    /// Its media type.
+    /// Its media type, with parameters such as its charset.
     #[n(2)]
     pub mime_type: String,
     /// Its size in bytes.

@@ -78,7 +78,7 @@ async fn every_kind_of_file_becomes_an_attachment_of_its_message() {
             "DOCUMENT",
             json!({"document": {"url": origin.url("/report"), "filename": "../r.csv", "caption": "numbers"}}),
             "r.csv",
-            "text/csv",
+            "text/csv; charset=utf-8",
             "numbers",
         ),
     ] {

@@ -19,6 +19,7 @@ use crate::app::App;
 use crate::http::answer::{json, mark_replayed, with_ignored_fields, with_location};
 use crate::http::call::{Allowed, Call};
 use crate::http::caller::Write;
+use crate::http::headers::media_type::with_parameters;
 use crate::http::headers::{essence, idempotency_key};
 use crate::http::idempotency::workspace_key_hash;
 use crate::http::incoming::report;
@@ -214,7 +215,7 @@ fn name(part: Part, head: &[u8], report: &mut Report) -> Option<FileInfo> {
     let mime_type = match part.mime_type {
         Some(given) => match essence(&given) {
             Some(essence) if essence == "application/octet-stream" => sniff::of_upload(head).to_owned(),
-            Some(essence) => essence,
+            Some(essence) => with_parameters(essence, &given),
             None => {
                 let message = "must be a media type such as image/png";
                 report.faults.push(Fault::new(part.type_pointer, "invalid_header", message));

@@ -19,6 +19,7 @@ use crate::egress::{Download, Fault, Limits};
 use crate::http::attachments::arrival::{Arrival, ArrivalOutcome, FileInfo, begin};
 use crate::http::attachments::{MAX_BYTES, sniff};
 use crate::http::headers::essence;
+use crate::http::headers::media_type::with_parameters;
 use crate::http::refusal::broken;
 use crate::problem::Problem;
 use crate::wire::contact_message::content::Media;
@@ -136,14 +137,17 @@ async fn attachment(
     }
     let mut download = answered.map_err(problem)?;
     let (first, head) = beginning(&mut download).await.map_err(problem)?;
-    let declared = download.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let declared = declared.and_then(essence);
-    let Some(mime_type) = sniff::of_media(media.kind, &head, declared.as_deref()) else {
+    let content_type = download.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let content_type = content_type.unwrap_or_default().to_owned();
+    let declared = essence(&content_type);
+    let Some(found) = sniff::of_media(media.kind, &head, declared.as_deref()) else {
         // The size limit is checked whatever the type is.
         while download.chunk().await.map_err(problem)?.is_some() {}
         let message = "the file at this URL is not of the declared type";
         return Err(Problem::fault(media.url_pointer(), "media_type_mismatch", message));
     };
+    // Parameters describe the declared type only.
+    let mime_type = if declared.as_ref() == Some(&found) { with_parameters(found, &content_type) } else { found };
     let entity = EntityKey::attachment(workspace, Address::random(app.node().random()));
     let begun = begin(app, entity, command_context).await?;
     let from_url = || filename::from_url(download.url().as_str());

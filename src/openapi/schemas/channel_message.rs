@@ -241,7 +241,7 @@ fn attachment() -> RefOr<Schema> {
         .must("messageId", made_id("The message that it is linked to; `null` if none.", "msg_", 34).nullable())
         .must("pluginType", word("", &["file"]))
         .must("filename", text("Its name."))
-        .must("mimeType", text("Its media type."))
+        .must("mimeType", text("Its media type, with its parameters: `text/plain; charset=utf-8`."))
         .must("size", integer("Its size in bytes.", 0, None))
         .must("storageKey", text("The storage key; opaque."))
         .must("createdAt", time("When it was uploaded."))

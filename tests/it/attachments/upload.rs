@@ -68,7 +68,7 @@ async fn a_name_leads_nowhere_and_a_type_is_what_it_says_or_what_the_bytes_say()
     let app = TestApp::new().await;
     for (disposition, content_type, filename, mime_type) in [
         ("attachment; filename=\"../../etc/passwd\"", "text/plain", "passwd", "text/plain"),
-        ("attachment; filename=\"C:\\\\\\\\x\\\\\\\\y.txt\"", "text/plain; charset=utf-8", "y.txt", "text/plain"),
+        ("attachment; filename=\"C:\\\\\\\\x\\\\\\\\y.txt\"", "TEXT/Plain; x", "y.txt", "text/plain"),
         ("attachment; filename*=UTF-8''gr%C3%B6%C3%9Fe.txt", "TEXT/Plain", "größe.txt", "text/plain"),
         ("attachment; filename*=UTF-8''a%0D%0Ab%E2%80%AEgpj.exe", "a/b", "abgpj.exe", "a/b"),
         ("attachment; filename=\"..\"", "text/plain", "attachment", "text/plain"),
@@ -86,6 +86,24 @@ async fn a_name_leads_nowhere_and_a_type_is_what_it_says_or_what_the_bytes_say()
     let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".as_slice();
     let made = post_form(&app, "/api/v1/attachments", &[("name=\"x\"; filename=\"p\"", png)]).await.expect(201);
     assert_eq!(made["mimeType"], "image/png");
+}
+
+#[tokio::test]
+async fn a_file_is_served_with_the_charset_that_it_was_sent_with() {
+    let app = TestApp::new().await;
+    let path = "/api/v1/attachments";
+    let part = "name=\"file\"; filename=\"a.txt\"\r\nContent-Type: text/plain; charset=ISO-8859-1";
+    for (upload, mime_type) in [
+        (app.post(path).body("Text/Plain;charset=utf-8", "ü"), "text/plain; charset=utf-8"),
+        (post_form(&app, path, &[(part, b"\xfc")]), "text/plain; charset=ISO-8859-1"),
+        // Not well-formed.
+        (app.post(path).body("text/plain; charset=utf-8, text/html", "x"), "text/plain"),
+    ] {
+        let made = upload.await.expect(201);
+        assert_eq!(made["mimeType"], mime_type);
+        let content = app.get(format!("{path}/{}/content", made["id"].as_str().unwrap())).await;
+        assert_eq!(content.header("content-type"), mime_type);
+    }
 }
 
 #[tokio::test]
