@@ -148,7 +148,9 @@ const METRICS: Signal = Signal {
 /// The default interval of metrics.
 const METRICS_INTERVAL: Duration = Duration::from_secs(60);
 /// A node at full speed makes this many spans in half a second; about 400 bytes each.
-const MAX_QUEUED_SPANS: usize = 32_768;
+const QUEUED_SPANS: usize = 32_768;
+/// A longer queue would take gigabytes.
+const MAX_QUEUED_SPANS: usize = 1 << 24;
 /// With 64 links each, this many spans stay below the 4 MiB that receivers accept at once.
 const SPANS_PER_BATCH: usize = 1_024;
 /// Shorter than OpenTelemetry's 5 s, so that a trace is there when an operator looks for it.
@@ -231,14 +233,14 @@ impl Reader<'_> {
             return false;
         }
         let Some(exporters) = self.get(signal.exporter) else { return true };
-        for exporter in exporters.split(',').map(str::trim) {
-            match &*exporter.to_ascii_lowercase() {
-                "otlp" => return true,
-                "none" => {}
-                _ => self.complain(signal.exporter, exporter, "only otlp and none are supported"),
-            }
+        let is = |exporter: &str, word: &str| exporter.eq_ignore_ascii_case(word);
+        let names = || exporters.split(',').map(str::trim).filter(|exporter| !exporter.is_empty());
+        let exports = names().any(|exporter| is(exporter, "otlp"));
+        let used = if exports { "otlp" } else { "none" };
+        for exporter in names().filter(|exporter| !is(exporter, "otlp") && !is(exporter, "none")) {
+            self.complain(signal.exporter, exporter, &format!("only otlp and none are supported; {used} is used"));
         }
-        false
+        exports
     }
 
     /// By OpenTelemetry's rules, true is one word only.
@@ -325,25 +327,33 @@ impl Reader<'_> {
 
     fn gzip(&mut self, signal: &Signal) -> bool {
         let known = [("gzip", true), ("none", false)];
-        self.choice([signal.compression, "OTEL_EXPORTER_OTLP_COMPRESSION"], known).unwrap_or(false)
+        self.choice([signal.compression, "OTEL_EXPORTER_OTLP_COMPRESSION"], known, false)
     }
 
     fn protocol(&mut self, signal: &Signal, url: &url::Url) -> Protocol {
         let usual = if url.port() == Some(GRPC_PORT) { Protocol::Grpc } else { Protocol::Http };
         let known = [("grpc", Protocol::Grpc), ("http/protobuf", Protocol::Http)];
-        self.choice([signal.protocol, "OTEL_EXPORTER_OTLP_PROTOCOL"], known).unwrap_or(usual)
+        self.choice([signal.protocol, "OTEL_EXPORTER_OTLP_PROTOCOL"], known, usual)
     }
 
-    /// The value of the first of these variables that has one of two known values.
-    fn choice<T: Copy>(&mut self, names: [&str; 2], known: [(&str, T); 2]) -> Option<T> {
+    /// The value of the first of these variables that has one of two known values, else the usual one.
+    fn choice<T: Copy + PartialEq>(&mut self, names: [&str; 2], known: [(&str, T); 2], usual: T) -> T {
+        let mut choice = usual;
+        let mut unknown = Vec::new();
         for name in names {
             let Some(value) = self.get(name) else { continue };
-            if let Some((_, choice)) = known.iter().find(|(word, _)| word.eq_ignore_ascii_case(&value)) {
-                return Some(*choice);
+            if let Some((_, found)) = known.iter().find(|(word, _)| word.eq_ignore_ascii_case(&value)) {
+                choice = *found;
+                break;
             }
-            self.complain(name, &value, &format!("only {} and {} are supported", known[0].0, known[1].0));
+            unknown.push((name, value));
         }
-        None
+        let [one, other] = known;
+        let used = if choice == one.1 { one.0 } else { other.0 };
+        for (name, value) in unknown {
+            self.complain(name, &value, &format!("only {} and {} are supported; {used} is used", one.0, other.0));
+        }
+        choice
     }
 
     fn sampler(&mut self) -> Sampler {
@@ -378,11 +388,20 @@ impl Reader<'_> {
     }
 
     fn batching(&mut self) -> Batching {
-        let queue = self.number("OTEL_BSP_MAX_QUEUE_SIZE", MAX_QUEUED_SPANS as u64, 1) as usize;
-        let batch = self.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", SPANS_PER_BATCH as u64, 1) as usize;
+        let queue = self.number_within("OTEL_BSP_MAX_QUEUE_SIZE", QUEUED_SPANS, MAX_QUEUED_SPANS);
+        let batch = self.number_within("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", SPANS_PER_BATCH.min(queue), queue);
         let delay = self.duration("OTEL_BSP_SCHEDULE_DELAY", BATCH_DELAY, 0);
         let timeout = self.timeout("OTEL_BSP_EXPORT_TIMEOUT", TIMEOUT);
-        Batching { queue: queue.min(1 << 24), batch: batch.min(queue), delay, timeout }
+        Batching { queue, batch, delay, timeout }
+    }
+
+    /// A number from 1; a larger one than `most` counts as that.
+    fn number_within(&mut self, name: &str, usual: usize, most: usize) -> usize {
+        let number = self.number(name, usual as u64, 1);
+        if number > most as u64 {
+            self.complain(name, &number.to_string(), &format!("{most} is the maximum here and is used"));
+        }
+        number.min(most as u64) as usize
     }
 
     /// A number of milliseconds; 0 is no limit.
@@ -399,7 +418,7 @@ impl Reader<'_> {
         match text.parse::<u64>() {
             Ok(number) if number >= least => number,
             _ => {
-                self.complain(name, &text, &format!("a number is needed; {usual} is used"));
+                self.complain(name, &text, &format!("a whole number from {least} is needed; {usual} is used"));
                 usual
             }
         }

@@ -120,11 +120,45 @@ fn an_invalid_value_is_reported_and_the_default_used() {
         ],
         Some("http://localhost:4318"),
     );
-    assert_eq!(otel.complaints.len(), 3, "{:?}", otel.complaints);
-    assert_eq!((otel.batching.queue, otel.batching.batch), (MAX_QUEUED_SPANS, SPANS_PER_BATCH));
+    let told = [
+        "OTEL_TRACES_SAMPLER is \"jaeger_remote\"; parentbased_always_on is used",
+        "OTEL_BSP_MAX_QUEUE_SIZE is \"many\"; a whole number from 1 is needed; 32768 is used",
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE is \"0\"; a whole number from 1 is needed; 1024 is used",
+    ];
+    assert_eq!(otel.complaints, told);
+    assert_eq!((otel.batching.queue, otel.batching.batch), (QUEUED_SPANS, SPANS_PER_BATCH));
     assert_eq!(otel.batching.delay, Duration::from_millis(250));
     let ratio = [("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "2")];
     assert_eq!(read(&ratio, None).sampler.root, Root::Ratio(1.0));
+}
+
+#[test]
+fn a_report_of_an_invalid_value_says_what_is_used_instead() {
+    for (name, value, told) in [
+        ("OTEL_TRACES_EXPORTER", "console", "only otlp and none are supported; none is used"),
+        (
+            "OTEL_EXPORTER_OTLP_PROTOCOL",
+            "http/json",
+            "only grpc and http/protobuf are supported; http/protobuf is used",
+        ),
+        ("OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "zstd", "only gzip and none are supported; none is used"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s", "a whole number from 0 is needed; 10000 is used"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "-5", "a whole number from 1 is needed; 60000 is used"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "99999999", "16777216 is the maximum here and is used"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "40000", "32768 is the maximum here and is used"),
+    ] {
+        let complaints = read(&[(name, value)], Some("http://localhost:4318")).complaints;
+        assert_eq!(complaints, [format!("{name} is {value:?}; {told}")]);
+    }
+    let both = [("OTEL_METRICS_EXPORTER", "prometheus,otlp")];
+    let told = "OTEL_METRICS_EXPORTER is \"prometheus\"; only otlp and none are supported; otlp is used";
+    assert_eq!(read(&both, Some("http://localhost:4318")).complaints, [told]);
+    let own = [("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"), ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "zstd")];
+    let told = "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION is \"zstd\"; only gzip and none are supported; gzip is used";
+    assert_eq!(read(&own, Some("http://localhost:4318")).complaints, [told]);
+    // Only the queue is small, so nobody has asked for larger batches.
+    let small = read(&[("OTEL_BSP_MAX_QUEUE_SIZE", "100")], None);
+    assert_eq!((small.batching.batch, small.complaints.len()), (100, 0));
 }
 
 #[test]
