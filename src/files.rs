@@ -13,7 +13,7 @@ use std::time::Duration;
 use actors::id::Address;
 use actors::ports;
 use actors::store::Cause;
-use actors::tasks::shares::Shares;
+use actors::tasks::shares::SharedPermits;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
@@ -21,7 +21,6 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use object_store::client::HttpError;
 use object_store::local::LocalFileSystem;
 use object_store::{GetOptions, GetResultPayload, ObjectStore, ObjectStoreExt as _};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 mod s3;
@@ -154,9 +153,8 @@ pub struct FileStore {
     /// The URL of the bucket's store, if it is one.
     server: Option<Arc<str>>,
     manners: Manners,
-    writing: Arc<Semaphore>,
-    /// How many of these each workspace may hold once half of them are taken.
-    shares: Shares,
+    /// Permits of writers, of which one workspace may hold half.
+    writing: SharedPermits,
 }
 
 impl FileStore {
@@ -187,8 +185,7 @@ impl FileStore {
     }
 
     fn new(objects: Arc<dyn ObjectStore>, root: Option<Arc<Path>>, manners: Manners) -> Self {
-        let writing = Arc::new(Semaphore::new(manners.writers));
-        Self { objects, root, server: None, manners, writing, shares: Shares::of(manners.writers / 4) }
+        Self { objects, root, server: None, manners, writing: SharedPermits::halved(manners.writers) }
     }
 
     /// The URL of the store that the bucket is in; `None`: it is a directory of this machine.
@@ -202,12 +199,8 @@ impl FileStore {
     /// # Errors
     /// [`FilesError::Busy`].
     pub fn writer(&self, workspace: Address, key: &str) -> Result<Writer, FilesError> {
-        let own = self.shares.try_enter(workspace);
-        if own.is_none() && self.writing.available_permits() <= self.manners.writers / 2 {
-            return Err(FilesError::Busy);
-        }
-        let permit = Arc::clone(&self.writing).try_acquire_owned().map_err(|_| FilesError::Busy)?;
-        Ok(Writer::new(Arc::clone(&self.objects), key.into(), self.manners.part, (permit, own)))
+        let permit = self.writing.try_enter(workspace).map_err(|_| FilesError::Busy)?;
+        Ok(Writer::new(Arc::clone(&self.objects), key.into(), self.manners.part, permit))
     }
 
     /// The bytes of an object, or those of a range of it, which must not be empty. An object that is read whole is

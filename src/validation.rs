@@ -5,14 +5,13 @@
 //! needs a permit. There are permits for half of the cores, so that the others keep serving; one workspace gets at most
 //! half of the permits.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::thread;
 use std::time::Duration;
 
 use actors::id::Address;
-use actors::tasks::shares::{OwnPermit, Shares};
+use actors::tasks::shares::{OwnPermit, SharedPermit, SharedPermits, Shares};
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{block_in_place, spawn_blocking};
 use tokio::time::timeout;
 
@@ -42,16 +41,14 @@ pub enum Progress<T> {
 /// Permits for work that is not quick.
 #[derive(Debug)]
 struct ValidationPermits {
-    all: Arc<Semaphore>,
-    per_workspace: Shares,
+    permits: SharedPermits,
     waiting: Shares,
 }
 
 /// A permit, until it is dropped.
 #[derive(Debug)]
 struct ValidationPermit {
-    _of_all: OwnedSemaphorePermit,
-    _of_workspace: OwnPermit,
+    _permit: SharedPermit,
     _waiting: OwnPermit,
 }
 

@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::attachment::File;
-use actors::tasks::shares::OwnPermit;
+use actors::tasks::shares::SharedPermit;
 use bytes::Bytes;
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt as _, PutPayload};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{FilesError, STORAGE_TIMEOUT, in_time};
 
@@ -20,9 +19,6 @@ pub struct Written {
     /// Their BLAKE3 hash.
     pub digest: [u8; 32],
 }
-
-/// The permission to write an object: one of all, and one of its workspace, if that holds no more than its share.
-pub(super) type WritePermit = (OwnedSemaphorePermit, Option<OwnPermit>);
 
 /// An object that is being written. Dropped before its end it leaves nothing.
 #[derive(Debug)]
@@ -39,7 +35,7 @@ pub struct Writer {
     size: u64,
     /// The remaining time for the store.
     left: Duration,
-    _permit: WritePermit,
+    _permit: SharedPermit,
 }
 
 impl Written {
@@ -51,7 +47,7 @@ impl Written {
 }
 
 impl Writer {
-    pub(super) fn new(objects: Arc<dyn ObjectStore>, key: Path, part: usize, permit: WritePermit) -> Self {
+    pub(super) fn new(objects: Arc<dyn ObjectStore>, key: Path, part: usize, permit: SharedPermit) -> Self {
         Self {
             objects,
             key,

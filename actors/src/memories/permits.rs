@@ -8,12 +8,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::id::Address;
 use crate::limits;
-use crate::tasks::shares::{OwnPermit, Shares};
+use crate::tasks::shares::{OwnPermit, SharedPermit, SharedPermits, Shares};
 
-/// Permits that any workspace may take beyond its own.
-const OPEN_PERMITS: usize = limits::DRAWING / 4;
-/// Permits that every workspace has.
-const PERMITS_PER_WORKSPACE: usize = limits::DRAWING / 4;
 /// Conversations of a workspace that hold a model's permit or wait for one; further ones come back later. A quarter, so
 /// that one workspace does not take the whole bound of waiting conversations.
 const MAX_WAITING_PER_WORKSPACE: usize = limits::DRAWING_WAITING / 4;
@@ -22,28 +18,25 @@ const MAX_WAITING_PER_WORKSPACE: usize = limits::DRAWING_WAITING / 4;
 #[derive(Debug)]
 pub(super) struct DrawPermits {
     forms: Semaphore,
-    models: Semaphore,
-    open: Semaphore,
-    own: Shares,
+    models: SharedPermits,
     waiting: Shares,
 }
 
 /// A permit for asking a model, until it is dropped.
 #[derive(Debug)]
-pub(super) struct ModelPermit<'p> {
-    _model: SemaphorePermit<'p>,
-    /// One of the two.
-    _own: Option<OwnPermit>,
-    _open: Option<SemaphorePermit<'p>>,
+pub(super) struct ModelPermit {
+    _model: SharedPermit,
     /// Held by all of a workspace that hold a permit or wait for one.
     _waiting: OwnPermit,
 }
 
 impl Default for DrawPermits {
     fn default() -> Self {
-        let [forms, models] = [limits::DRAWING; 2].map(Semaphore::new);
-        let [own, waiting] = [PERMITS_PER_WORKSPACE, MAX_WAITING_PER_WORKSPACE].map(Shares::of);
-        Self { forms, models, open: Semaphore::new(OPEN_PERMITS), own, waiting }
+        Self {
+            forms: Semaphore::new(limits::DRAWING),
+            models: SharedPermits::halved(limits::DRAWING),
+            waiting: Shares::of(MAX_WAITING_PER_WORKSPACE),
+        }
     }
 }
 
@@ -54,15 +47,9 @@ impl DrawPermits {
     }
 
     /// A permit for asking a model, once there is one; `None`: too many of this workspace wait.
-    pub(super) async fn for_model(&self, workspace: Address) -> Option<ModelPermit<'_>> {
+    pub(super) async fn for_model(&self, workspace: Address) -> Option<ModelPermit> {
         let waiting = self.waiting.try_enter(workspace)?;
-        let (own, open) = tokio::select! {
-            biased;
-            own = self.own.enter(workspace) => (Some(own), None),
-            open = self.open.acquire() => (None, Some(open.ok()?)),
-        };
-        let model = self.models.acquire().await.ok()?;
-        Some(ModelPermit { _model: model, _own: own, _open: open, _waiting: waiting })
+        Some(ModelPermit { _model: self.models.enter(workspace).await, _waiting: waiting })
     }
 
     /// Whether one more conversation of this workspace may wait for a model's permit.
@@ -77,6 +64,9 @@ mod tests {
 
     use super::*;
 
+    /// Permits that a workspace has for itself, and as many are for whoever comes.
+    const QUARTER: usize = limits::DRAWING / 4;
+
     fn workspace(n: u8) -> Address {
         Address([n; 10])
     }
@@ -86,15 +76,15 @@ mod tests {
         let permits = DrawPermits::default();
         let enter = |n| permits.for_model(workspace(n)).now_or_never();
         let mut held: Vec<_> = std::iter::from_fn(|| enter(1)).take(limits::DRAWING).collect();
-        assert_eq!(held.len(), PERMITS_PER_WORKSPACE + OPEN_PERMITS, "its own, and those for whoever comes");
+        assert_eq!(held.len(), 2 * QUARTER, "its own, and those for whoever comes");
         held.extend(std::iter::from_fn(|| enter(2)).take(limits::DRAWING));
-        assert_eq!(held.len(), OPEN_PERMITS + 2 * PERMITS_PER_WORKSPACE);
+        assert_eq!(held.len(), 3 * QUARTER);
         let mut waiting = [1, 1].map(|n| Box::pin(permits.for_model(workspace(n))));
         assert!(waiting.iter_mut().all(|waits| waits.now_or_never().is_none()));
         held.extend(std::iter::from_fn(|| enter(3)).take(limits::DRAWING));
         assert_eq!(held.len(), limits::DRAWING);
         assert!(permits.for_forms().now_or_never().is_some(), "nobody who asks no model waits for one");
-        drop(held.drain(PERMITS_PER_WORKSPACE..=PERMITS_PER_WORKSPACE).collect::<Vec<_>>());
+        drop(held.drain(QUARTER..=QUARTER).collect::<Vec<_>>());
         let first = waiting[0].as_mut().now_or_never();
         assert!(first.is_some(), "the first of those that wait, also where a place for whoever comes is free");
         assert!(waiting[1].as_mut().now_or_never().is_none());
@@ -102,7 +92,7 @@ mod tests {
         assert!(waiting[1].as_mut().now_or_never().is_some(), "the next one, where one of its own is free");
         drop(first);
         drop((waiting, held));
-        assert!(permits.own.is_empty() && permits.waiting.is_empty());
+        assert!(permits.models.is_unused() && permits.waiting.is_empty());
     }
 
     #[test]

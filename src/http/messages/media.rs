@@ -7,11 +7,10 @@ use actors::attachment::State as File;
 use actors::directory::{CommandContext, KeyUse};
 use actors::id::{Address, EntityKey};
 use actors::store::KeyHash;
-use actors::tasks::shares::{OwnPermit, Shares};
+use actors::tasks::shares::{NoPermit, SharedPermit, SharedPermits};
 use actors::trace::{Span, SpanKind, current, names};
 use bytes::{Bytes, BytesMut};
 use http::header;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::MessageRequest;
 use crate::app::App;
@@ -37,34 +36,20 @@ pub(crate) const LIMITS: Limits = Limits { within: Duration::from_secs(30), byte
 const MAX_FETCHES: usize = 1_024;
 /// One file for this many connections, where that is less: each takes a file descriptor.
 const CONNECTIONS_PER_FETCH: usize = 4;
-/// The permits that every workspace has; it gets more only while more than half of all are free. A quarter, so that
-/// slow servers of one workspace leave room for others.
-const fn of_workspace(fetches: usize) -> usize {
-    fetches.div_ceil(4)
-}
 
 /// Files being fetched by this process.
 #[derive(Clone, Debug)]
 pub(crate) struct Fetches {
-    most: usize,
-    permits: Arc<Semaphore>,
-    shares: Shares,
+    /// One workspace may hold half of them, so that its slow servers leave room for others.
+    permits: SharedPermits,
     keyed: Arc<SingleFlight>,
-}
-
-/// Permission to fetch one file, until it is dropped.
-struct FetchPermit {
-    _own: Option<OwnPermit>,
-    _of_all: OwnedSemaphorePermit,
 }
 
 impl Fetches {
     /// For a server with at most this many connections.
     pub(crate) fn of(connections: usize) -> Self {
         let most = (connections / CONNECTIONS_PER_FETCH).clamp(1, MAX_FETCHES);
-        let permits = Arc::new(Semaphore::new(most));
-        let shares = Shares::of(of_workspace(most));
-        Self { most, permits, shares, keyed: Arc::default() }
+        Self { permits: SharedPermits::halved(most), keyed: Arc::default() }
     }
 
     /// Whether a request with this key fetches a file.
@@ -84,16 +69,16 @@ impl Fetches {
     ///
     /// # Errors
     /// 429 if the workspace already holds its share, 503 if there is no permit.
-    fn permit(&self, workspace: Address) -> Result<FetchPermit, Problem> {
-        let own = self.shares.try_enter(workspace);
-        if own.is_none() && self.permits.available_permits() <= self.most / 2 {
-            let detail = "too many files of this workspace are being downloaded; retry later";
-            return Err(Problem::too_many("rate_limited", detail, 1));
-        }
-        match Arc::clone(&self.permits).try_acquire_owned() {
-            Ok(of_all) => Ok(FetchPermit { _own: own, _of_all: of_all }),
-            Err(_) => Err(Problem::unavailable("overloaded", "too many files are being downloaded; retry later", 1)),
-        }
+    fn permit(&self, workspace: Address) -> Result<SharedPermit, Problem> {
+        self.permits.try_enter(workspace).map_err(|why| match why {
+            NoPermit::OfShare => {
+                let detail = "too many files of this workspace are being downloaded; retry later";
+                Problem::too_many("rate_limited", detail, 1)
+            }
+            NoPermit::OfAll => {
+                Problem::unavailable("overloaded", "too many files are being downloaded; retry later", 1)
+            }
+        })
     }
 }
 
@@ -257,8 +242,8 @@ mod tests {
             (count, status)
         };
         assert_eq!(take(1), (MAX_FETCHES / 2, Some(429)), "half of the permits were free for whoever came");
-        assert_eq!(take(2), (of_workspace(MAX_FETCHES), Some(429)));
-        assert_eq!(take(3), (of_workspace(MAX_FETCHES), Some(429)));
+        assert_eq!(take(2), (MAX_FETCHES / 4, Some(429)));
+        assert_eq!(take(3), (MAX_FETCHES / 4, Some(429)));
         assert_eq!(take(4), (0, Some(503)), "now all are taken");
     }
 }
