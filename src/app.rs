@@ -19,6 +19,7 @@ use crate::http::attachments::link::Queues;
 use crate::http::body::{BodyRoom, MaxBodyBytes};
 use crate::http::context::RequestTelemetry;
 use crate::http::forwarding::Forwarding;
+use crate::http::history::HistoryPermits;
 use crate::http::idempotency::InProgress;
 use crate::http::long_requests::LongRequests;
 use crate::http::messages::WaitQueues;
@@ -90,6 +91,7 @@ struct Shared {
     link_queues: Queues,
     fetches: Fetches,
     scans: Scans,
+    history: HistoryPermits,
     long_requests: LongRequests,
     forwarding: Forwarding,
     wait_budget: Duration,
@@ -122,6 +124,7 @@ impl App {
         if let Some(address) = &config.cluster_address {
             node.members().answers_at(address);
         }
+        let history = HistoryPermits::of_process(&node);
         Self(Arc::new(Shared {
             node,
             pepper,
@@ -137,6 +140,7 @@ impl App {
             link_queues: Queues::default(),
             fetches: Fetches::of(config.max_connections),
             scans: Scans::default(),
+            history,
             long_requests: LongRequests::of(config.max_connections),
             forwarding: Forwarding::of(config.max_connections),
             wait_budget: config.wait_budget,
@@ -249,6 +253,12 @@ impl App {
     #[must_use]
     pub(crate) fn scans(&self) -> &Scans {
         &self.0.scans
+    }
+
+    /// The permits of requests that read and render logs.
+    #[must_use]
+    pub(crate) fn history(&self) -> &HistoryPermits {
+        &self.0.history
     }
 
     /// The longest a request waits for an agent's reply.

@@ -16,6 +16,7 @@ pub mod deliveries;
 pub mod events;
 pub(crate) mod forwarding;
 pub mod headers;
+pub(crate) mod history;
 pub mod idempotency;
 mod incoming;
 mod listing;

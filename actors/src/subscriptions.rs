@@ -54,12 +54,6 @@ impl Notice {
     }
 }
 
-impl From<Arc<Record<Event>>> for Notice {
-    fn from(record: Arc<Record<Event>>) -> Self {
-        Self::new(record, Weight::default())
-    }
-}
-
 impl Deref for Notice {
     type Target = Record<Event>;
 
@@ -69,33 +63,28 @@ impl Deref for Notice {
 }
 
 /// The bytes of an event, counted as unread of its conversation until every subscriber has dropped it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Weight {
     bytes: AtomicUsize,
-    /// `None`: it was read, and is not announced.
-    held: Option<Arc<AtomicUsize>>,
+    held: Arc<AtomicUsize>,
 }
 
 impl Weight {
     fn of(record: &Record<Event>, held: &Arc<AtomicUsize>) -> Self {
-        let weight = Self { bytes: AtomicUsize::new(0), held: Some(Arc::clone(held)) };
+        let weight = Self { bytes: AtomicUsize::new(0), held: Arc::clone(held) };
         weight.add(record.event.weight());
         weight
     }
 
     fn add(&self, bytes: usize) {
-        if let Some(held) = &self.held {
-            self.bytes.fetch_add(bytes, Ordering::Relaxed);
-            held.fetch_add(bytes, Ordering::Relaxed);
-        }
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.held.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
 impl Drop for Weight {
     fn drop(&mut self) {
-        if let Some(held) = &self.held {
-            held.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
-        }
+        self.held.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
     }
 }
 

@@ -139,6 +139,11 @@ impl Log {
             is_human: self.is_human,
         })
     }
+
+    /// The source of its events, after [`Log::look_up`]; an error if there are events without a conversation.
+    fn found_source(&self) -> Result<Source<'_>, StoreError> {
+        self.source().ok_or_else(|| StoreError::Corrupt("a log with events has no owner".into()))
+    }
 }
 
 /// The parameters of a request for a log.
@@ -189,6 +194,7 @@ async fn answer(
         };
         return Ok(stream_response(Follower::new(call, log, &query, permit)));
     }
+    let _permit = call.app.history().for_page(log.entity.workspace).await?;
     let first = query.after.map_or(1, |after| after.saturating_add(1));
     let Page { data: events, next } = page_of(&call.app, log.entity, first, &page).await?;
     let mut data = Vec::with_capacity(events.len());

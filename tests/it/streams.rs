@@ -8,6 +8,7 @@ use crate::support::live::OPENING;
 use crate::support::{TestApp, ids};
 
 mod endings;
+mod history;
 
 async fn post(app: &TestApp, text: &str) -> Value {
     app.post("/api/v1/messages").json(json!({"channelId": "demo", "text": text})).await.expect(201)

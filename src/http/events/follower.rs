@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use actors::conversation::{AttemptId, Conversation, Event};
 use actors::deltas::{Delta, Listener};
+use actors::machine::Record;
 use actors::store::{Order, SeqRange, StoreError};
 use actors::subscriptions::{Missed, Notice, Subscription};
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use crate::http::call::Call;
 use crate::http::log::{FIRST_CHUNK, chunk_of};
 use crate::http::long_requests::LongRequestPermit;
 
-/// Bytes of events that a stream keeps before they are sent, or one event; others are read again.
+/// Bytes of rendered events that a stream keeps before they are sent, or one event; others are read again.
 const READY_BYTES: usize = 512 * 1024;
 /// The pause before an unreadable store is read again.
 const REREAD_PAUSE: Duration = Duration::from_secs(1);
@@ -35,8 +36,8 @@ pub(super) struct Follower {
     subscription: Subscription,
     /// The next sequence.
     next: u64,
-    /// Events read and not sent yet.
-    ready: VecDeque<Notice>,
+    /// Events rendered and not sent yet.
+    ready: VecDeque<ReadyEvent>,
     /// The store has more events than were read.
     is_behind: bool,
     /// How many events to read next, by the length of those before.
@@ -50,9 +51,24 @@ pub(super) struct Follower {
     _permit: LongRequestPermit,
 }
 
+/// An event as it is sent.
+struct ReadyEvent {
+    seq: u64,
+    /// The attempt that it ends.
+    ended: Option<AttemptId>,
+    /// Empty: clients do not see this record.
+    frame: Bytes,
+}
+
+impl ReadyEvent {
+    fn new(record: &Record<Event>, frame: Bytes) -> Self {
+        Self { seq: record.seq, ended: ended(&record.event), frame }
+    }
+}
+
 /// An item of a stream.
 enum StreamItem {
-    Event(Notice),
+    Event(Bytes),
     Delta(Arc<Delta>),
 }
 
@@ -101,35 +117,19 @@ impl Follower {
             if let Some(delta) = self.due_delta() {
                 return Some(StreamItem::Delta(delta));
             }
-            if !self.ready.is_empty()
-                && let Err(error) = self.log.look_up(&self.app).await
-            {
-                self.wait_for_store(&error).await?;
-                continue;
-            }
             if let Some(event) = self.ready.pop_front() {
                 if event.seq >= self.next {
                     self.next = event.seq + 1;
-                    self.ended_attempt = ended(&event.event).or(self.ended_attempt);
-                    return Some(StreamItem::Event(event));
+                    self.ended_attempt = event.ended.or(self.ended_attempt);
+                    return Some(StreamItem::Event(event.frame));
                 }
                 continue;
             }
             if self.is_behind {
-                let range = SeqRange::from(self.next);
                 // On the heap while it lasts: a reader that is up to date does not need it.
-                let node = self.app.node();
-                let reading = node.stretch::<Conversation>(self.log.entity, range, Order::Asc, self.chunk, READY_BYTES);
-                let stretch = match Box::pin(reading).await {
-                    Ok(stretch) => stretch,
-                    Err(error) => {
-                        self.wait_for_store(&error).await?;
-                        continue;
-                    }
-                };
-                self.is_behind = !stretch.is_last;
-                self.chunk = stretch.length.map_or(self.chunk, |length| chunk_of(length, READY_BYTES, EVENTS_PER_READ));
-                self.ready = stretch.events.into_iter().map(|event| Notice::from(Arc::new(event))).collect();
+                if let Err(error) = Box::pin(self.read_next()).await {
+                    self.wait_for_store(&error).await?;
+                }
                 continue;
             }
             let received = tokio::select! {
@@ -141,11 +141,53 @@ impl Follower {
                 () = self.app.stopping() => return None,
             };
             match received {
-                Ok(event) if event.seq == self.next => self.ready.push_back(event),
+                Ok(event) if event.seq == self.next => {
+                    if let Err(error) = self.render(&event).await {
+                        self.wait_for_store(&error).await?;
+                    }
+                }
                 Ok(event) => self.is_behind = event.seq > self.next,
                 Err(Missed(_)) => self.is_behind = true,
             }
         }
+    }
+
+    /// Reads the next events and renders them, with a permit, which is returned before the client receives them.
+    /// Cancelling loses no event.
+    async fn read_next(&mut self) -> Result<(), StoreError> {
+        let _permit = self.app.history().for_stream(self.log.entity.workspace).await;
+        let range = SeqRange::from(self.next);
+        let node = self.app.node();
+        let stretch = node.stretch::<Conversation>(self.log.entity, range, Order::Asc, self.chunk, READY_BYTES).await?;
+        if !stretch.events.is_empty() {
+            self.log.look_up(&self.app).await?;
+        }
+        self.is_behind = !stretch.is_last;
+        self.chunk = stretch.length.map_or(self.chunk, |length| chunk_of(length, READY_BYTES, EVENTS_PER_READ));
+        let mut bytes = 0;
+        for record in &stretch.events {
+            // JSON may be longer than what is stored.
+            if bytes >= READY_BYTES {
+                self.is_behind = true;
+                break;
+            }
+            let frame = frame::of_event(record, &self.log.found_source()?);
+            bytes += frame.len();
+            self.ready.push_back(ReadyEvent::new(record, frame));
+        }
+        Ok(())
+    }
+
+    /// Renders an announced event, which is the next one. The first of all followers does it for the others.
+    async fn render(&mut self, event: &Notice) -> Result<(), StoreError> {
+        // If this fails or is cancelled, the event is read from the store.
+        self.is_behind = true;
+        self.log.look_up(&self.app).await?;
+        let source = self.log.found_source()?;
+        let frame = event.form(|record| frame::of_event(record, &source));
+        self.ready.push_back(ReadyEvent::new(event, frame));
+        self.is_behind = false;
+        Ok(())
     }
 
     /// Pauses for a failing store; `None` if that does not help, or the node stops.
@@ -206,10 +248,7 @@ impl Follower {
                 continue;
             };
             let written = match item {
-                StreamItem::Event(event) => {
-                    let source = self.log.source()?;
-                    event.form(|record| frame::of_event(record, &source))
-                }
+                StreamItem::Event(frame) => frame,
                 StreamItem::Delta(delta) => frame::of_delta(&delta, self.app.now()),
             };
             if !written.is_empty() {

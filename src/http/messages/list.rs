@@ -8,6 +8,7 @@ use actors::conversation::{Conversation, message_of};
 use actors::id::{ConversationId, EntityKey};
 use actors::message::{Message, Overlay};
 use actors::store::SeqRange;
+use actors::tasks::shares::SharedPermit;
 use axum::extract::Path;
 use axum::response::Response;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -229,6 +230,18 @@ async fn page_of(
     }
 }
 
+/// The permit of a page without a filter, until it is rendered. One with a filter takes one of [`Scans`] for each chunk,
+/// so its rendering is bounded too.
+///
+/// # Errors
+/// 503 if there is none in time.
+async fn page_permit(call: &Call, filter: &Filter) -> Result<Option<SharedPermit>, Problem> {
+    if filter.is_some() {
+        return Ok(None);
+    }
+    call.app.history().for_page(call.caller.address).await.map(Some)
+}
+
 /// 503, before any event was scanned.
 fn too_many_searches() -> Problem {
     Problem::unavailable("overloaded", "too many searches are in progress; retry later", 1)
@@ -272,6 +285,7 @@ async fn of_channel(call: &Call, query: &Query, channel: &str) -> Result<Respons
     };
     let (channel, (request, filter, list)) = human_channel(call, (channel, "/channelId"), read_query).await?;
     let entity = channel.conversation(call.caller.address);
+    let _permit = page_permit(call, &filter).await?;
     let page = page_of(&call.app, entity, &request, &filter.of_channel(&channel.id)).await?;
     let now = call.app.now();
     let present = |(message, overlay): (Message, Overlay)| {
@@ -290,6 +304,7 @@ async fn conversation_page(call: &Call, query: &Query, conversation: &str) -> Re
     let entity = call.caller.conversation(id.address);
     let found = call.node().conversation_id(entity).await?;
     found.filter(|found| *found == id).ok_or_else(conversation_not_found)?;
+    let _permit = page_permit(call, &filter).await?;
     let page = page_of(&call.app, entity, &request, &filter).await?;
     let bytes = page.data.iter().map(|(message, overlay)| view_bytes(message, overlay)).sum();
     Ok(page.render_with(&list, &call.context.uri, bytes, |out, (message, overlay)| {
