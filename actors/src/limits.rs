@@ -74,10 +74,13 @@ pub const QUEUED_TURNS: usize = 64;
 pub const WAITING_FOR_ROOM: usize = 256;
 /// The bound of those for all contacts of a workspace together, so that one workspace leaves long requests for others.
 pub const WAITING_FOR_ROOM_IN_WORKSPACE: usize = 1_024;
-/// Model calls running at once in the node.
-pub const RUNNING_TURNS: usize = 256;
-/// Turns of one agent running at once unless the agent sets it: a quarter of the permits, so that a slow model leaves
-/// permits for others.
+/// Model calls running at once in the node: twice those of a workspace, so that the slow models of one leave half to
+/// others.
+pub const RUNNING_TURNS: usize = 2 * RUNNING_TURNS_OF_WORKSPACE;
+/// Model calls of one workspace running at once; each has a socket and its prompt in memory.
+pub const RUNNING_TURNS_OF_WORKSPACE: usize = 256;
+/// Turns of one agent running at once unless the agent sets it: a quarter of those of its workspace, so that a slow model
+/// leaves permits for others.
 pub const AGENT_TURNS: usize = 64;
 /// Rounds of tool calls in one turn, after which it fails: a model that never ends costs its owner money.
 pub(crate) const TOOL_ROUNDS: u32 = 16;
@@ -130,6 +133,8 @@ pub const TURN_ATTEMPTS: u32 = 5;
 /// Attempts at turns that are alive in the node, running or waiting for a permit. Each is a task and a pending commit;
 /// past it messages that ask for another turn are refused.
 pub(crate) const ALIVE_TURNS: usize = 10_000;
+/// The bound for one workspace: half, so that its slow models leave room for others.
+pub const ALIVE_TURNS_OF_WORKSPACE: usize = ALIVE_TURNS / 2;
 /// The bound for one agent: a quarter, so that a slow model leaves room for other agents.
 pub const ALIVE_TURNS_OF_AGENT: usize = ALIVE_TURNS / 4;
 /// Workspaces whose endpoints are kept in memory; past it all are read again.

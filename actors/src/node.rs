@@ -291,6 +291,12 @@ impl Node {
         self.turns.crowd_agent(workspace, agent);
     }
 
+    /// As many turns of this workspace seem to be alive as may be of one.
+    #[cfg(any(test, feature = "test-support"))]
+    pub fn crowd_workspace(&self, workspace: Address) {
+        self.turns.crowd_workspace(workspace);
+    }
+
     /// The couriers that send events to receivers.
     pub fn outbox(&self) -> &Outboxes {
         &self.outbox

@@ -18,6 +18,7 @@ use crate::id::{Address, EntityKey};
 use crate::limits;
 use crate::node::Node;
 use crate::tasks::drain;
+use crate::tasks::shares::{SharedPermit, SharedPermits};
 
 mod attempt;
 mod attempt_telemetry;
@@ -35,18 +36,25 @@ pub(crate) use recent::Recent;
 pub enum Crowded {
     /// The agent has as many live attempts as one agent may.
     Agent,
+    /// The workspace has as many as one workspace may.
+    Workspace,
     /// The node has as many live attempts as it may.
     Node,
 }
+
+/// An agent of a workspace.
+type AgentKey = (Address, String);
 
 /// The attempts that are alive in this process.
 #[derive(Debug)]
 pub struct Turns {
     alive: DashMap<(EntityKey, u64), (u32, AbortHandle)>,
-    of_agents: Arc<Counts>,
-    permits: Arc<Semaphore>,
+    of_agents: Arc<Counts<AgentKey>>,
+    of_workspaces: Arc<Counts<Address>>,
+    /// One workspace may hold half of them.
+    permits: SharedPermits,
     /// Permits of each agent that has turns.
-    agents: DashMap<(Address, String), Arc<AgentPermits>>,
+    agents: DashMap<AgentKey, Arc<AgentPermits>>,
     /// Whether the node stops: unfinished attempts are left to the next process.
     closing: AtomicBool,
     pub(crate) counter: TurnCounter,
@@ -58,7 +66,8 @@ impl Default for Turns {
         Self {
             alive: DashMap::new(),
             of_agents: Arc::default(),
-            permits: Arc::new(Semaphore::new(limits::RUNNING_TURNS)),
+            of_workspaces: Arc::default(),
+            permits: SharedPermits::halved(limits::RUNNING_TURNS),
             agents: DashMap::new(),
             closing: AtomicBool::new(false),
             counter: TurnCounter::default(),
@@ -77,10 +86,13 @@ impl Turns {
     ///
     /// # Errors
     ///
-    /// Why not; the agent is the reason if it has too many itself.
+    /// Why not; the agent is the reason if it has too many itself, otherwise its workspace if that has.
     pub(crate) fn admit(&self, workspace: Address, agent: &str) -> Result<(), Crowded> {
-        if self.of_agents.of(workspace, agent) >= limits::ALIVE_TURNS_OF_AGENT {
+        if self.of_agents.of(&(workspace, agent.to_owned())) >= limits::ALIVE_TURNS_OF_AGENT {
             return Err(Crowded::Agent);
+        }
+        if self.of_workspaces.of(&workspace) >= limits::ALIVE_TURNS_OF_WORKSPACE {
+            return Err(Crowded::Workspace);
         }
         if self.running() < limits::ALIVE_TURNS { Ok(()) } else { Err(Crowded::Node) }
     }
@@ -99,7 +111,15 @@ impl Turns {
     #[cfg(any(test, feature = "test-support"))]
     pub(crate) fn crowd_agent(&self, workspace: Address, agent: &str) {
         for _ in 0..limits::ALIVE_TURNS_OF_AGENT {
-            std::mem::forget(self.of_agents.count(workspace, agent));
+            std::mem::forget(self.of_agents.count((workspace, agent.to_owned())));
+        }
+    }
+
+    /// Takes all room that this workspace has.
+    #[cfg(any(test, feature = "test-support"))]
+    pub(crate) fn crowd_workspace(&self, workspace: Address) {
+        for _ in 0..limits::ALIVE_TURNS_OF_WORKSPACE {
+            std::mem::forget(self.of_workspaces.count(workspace));
         }
     }
 
@@ -117,7 +137,8 @@ impl Turns {
         let key = (entity, begun.turn.id.number);
         let attempt = begun.turn.attempt;
         let task_node = Arc::clone(node);
-        let counted = self.of_agents.count(entity.workspace, &begun.turn.agent);
+        let of_agent = self.of_agents.count((entity.workspace, begun.turn.agent.clone()));
+        let counted = (of_agent, self.of_workspaces.count(entity.workspace));
         let (registered, go) = tokio::sync::oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             // The attempt must be known to be alive before it can end.
@@ -163,7 +184,7 @@ impl Turns {
     }
 
     /// A permit for a turn of this agent, once there is one: first one of the agent's own permits, so that turns
-    /// waiting for a slow agent hold none of the node's.
+    /// waiting for a slow agent hold none of the node's, then one of those that its workspace may hold.
     async fn permit(&self, workspace: Address, agent: &Agent) -> TurnPermit<'_> {
         let key = (workspace, agent.id.clone());
         let most = agent.concurrency.map_or(limits::AGENT_TURNS, |most| most as usize);
@@ -178,8 +199,7 @@ impl Turns {
                 Err(_) => own = self.permits_of(&permit.key, |_| false, most),
             }
         }
-        // It is never closed.
-        permit.of_node = Arc::clone(&self.permits).acquire_owned().await.ok();
+        permit.of_node = Some(self.permits.enter(workspace).await);
         permit
     }
 
@@ -187,7 +207,7 @@ impl Turns {
     /// keep it, and all others share the new ones.
     fn permits_of(
         &self,
-        key: &(Address, String),
+        key: &AgentKey,
         replaced: impl FnOnce(&AgentPermits) -> bool,
         most: usize,
     ) -> Arc<AgentPermits> {
@@ -222,11 +242,11 @@ struct AgentPermits {
 /// A turn's permit to run.
 struct TurnPermit<'a> {
     turns: &'a Turns,
-    key: (Address, String),
+    key: AgentKey,
     /// Shared by all tasks that hold a permit or wait for one.
     own: Option<Arc<AgentPermits>>,
     of_agent: Option<OwnedSemaphorePermit>,
-    of_node: Option<OwnedSemaphorePermit>,
+    of_node: Option<SharedPermit>,
 }
 
 impl Drop for TurnPermit<'_> {
@@ -297,10 +317,25 @@ mod tests {
         assert!(waiting.iter_mut().all(|waits| waits.as_mut().now_or_never().is_some()));
     }
 
+    #[test]
+    fn slow_models_of_a_workspace_leave_permits_to_the_turns_of_others() {
+        let turns = &Turns::default();
+        let slow: Vec<_> = (0..9).map(|n| Agent { id: format!("slow{n}"), ..agent(64) }).collect();
+        let begun = |workspace, agent| turns.permit(workspace, agent).now_or_never();
+        let held: Vec<_> = slow.iter().flat_map(|agent| (0..64).map_while(move |_| begun(WORKSPACE, agent))).collect();
+        assert_eq!(held.len(), limits::RUNNING_TURNS_OF_WORKSPACE);
+        let mut waiting = Box::pin(turns.permit(WORKSPACE, &slow[8]));
+        assert!((&mut waiting).now_or_never().is_none());
+        assert!(begun(Address([2; 10]), &slow[0]).is_some());
+        drop(held);
+        assert!(waiting.now_or_never().is_some());
+    }
+
     #[tokio::test]
     async fn an_abandoned_wait_for_a_permit_leaves_nothing_behind() {
-        let turns = Turns::default();
-        let all = Arc::clone(&turns.permits).acquire_many_owned(limits::RUNNING_TURNS as u32).await;
+        let turns = &Turns::default();
+        let others = |n| std::iter::from_fn(move || turns.permits.try_enter(Address([n; 10])).ok());
+        let all: Vec<_> = (2..9).flat_map(others).collect();
         assert!(turns.permit(WORKSPACE, &agent(2)).now_or_never().is_none());
         assert!(turns.agents.is_empty());
         drop(all);

@@ -22,7 +22,7 @@ use super::forwarding::ForwardableRequest;
 use super::headers::prefer;
 use super::idempotency::{KeyState, key_state};
 use super::refusal::{broken, problem_of, unreadable_outcome};
-use crate::http::refusal::conversation::{agent_backlog, rejected, turn_not_found};
+use crate::http::refusal::conversation::{agent_backlog, rejected, turn_not_found, workspace_backlog};
 use crate::json::fields::Length;
 use crate::problem::Problem;
 use crate::wire::contact_message::view::{ReplyView, Usage, reply_view};
@@ -191,10 +191,11 @@ pub(super) async fn cancel(
     Ok(with_ignored_fields(response, &ignored))
 }
 
-/// Refuses a turn that could not run soon because this agent or the node is busy, for every way of requesting a turn.
+/// Refuses a turn that could not run soon because this agent, the workspace or the node is busy, for every way of requesting a turn.
 pub(super) fn admit(call: &Call, agent: &str) -> Result<(), Problem> {
     call.node().admits_turn(call.caller.address, agent).map_err(|crowded| match crowded {
         Crowded::Agent => agent_backlog(),
+        Crowded::Workspace => workspace_backlog(),
         Crowded::Node => problem_of(Refusal::Overloaded, rejected),
     })
 }

@@ -232,6 +232,26 @@ async fn an_agent_of_which_too_many_turns_are_alive_takes_no_more_and_others_do(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_workspace_with_too_many_turns_gets_429_and_others_go_on() {
+    let app = busy("queue").await;
+    app.post("/api/v1/workspaces").json(json!({"id": "other", "name": "o"})).await.expect(201);
+    let open = |workspace: &'static str| app.post("/api/v1/messages").header("x-workspace-id", workspace);
+    let start = async |workspace: &'static str| {
+        let made = open(workspace).json(json!({"content": {"content": "hello"}})).await.expect(200);
+        let path = format!("/api/v1/conversations/{}/turns", made[0]["conversation_id"].as_str().unwrap());
+        app.post(path).header("x-workspace-id", workspace).json(json!({"agentId": "echo"})).await
+    };
+    let agent = json!({"id": "echo", "name": "e", "provider": "builtin", "builtin": {"behaviour": "echo"}});
+    app.post("/api/v1/agents").header("x-workspace-id", "other").json(agent).await.expect(201);
+    app.app.node().crowd_workspace(actors::workspace::address_of("default"));
+    let refused = start("default").await;
+    assert_eq!(refused.header("retry-after"), "5");
+    refused.problem(429, "rate_limited");
+    send(&app, "one", "wait=0").await.problem(429, "rate_limited");
+    start("other").await.expect(202);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_retry_for_a_queued_turn_returns_that_turn() {
     let app = busy("merge").await;
     assert_eq!(send(&app, "one", "wait=0").await.status, 202);

@@ -8,7 +8,7 @@ use actors::agent::builtin::Builtin;
 use actors::agent::{Agent, Completion, ModelOutput, Models, NoModels, Prompt, Provider};
 use actors::conversation::{CancelTurn, Conversation, Event, TurnStatus};
 use actors::directory::{Answer, CommandContext, Refusal};
-use actors::id::EntityKey;
+use actors::id::{Address, EntityKey};
 use actors::limits;
 use actors::node::Node;
 use actors::store::faulty::{FaultyStore, Rates};
@@ -187,7 +187,7 @@ async fn crowd(agents: usize, turns: u64, concurrency: Option<u32>) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn i7_only_so_many_models_are_called_at_once_and_the_others_wait() {
-    assert_eq!(crowd(8, limits::AGENT_TURNS as u64, None).await, limits::RUNNING_TURNS);
+    assert_eq!(crowd(8, limits::AGENT_TURNS as u64, None).await, limits::RUNNING_TURNS_OF_WORKSPACE);
 }
 
 #[tokio::test(start_paused = true)]
@@ -213,6 +213,28 @@ async fn i7_a_slow_agent_gets_no_more_than_its_share_of_turns() {
     assert_eq!(node.admits_turn(WORKSPACE, "bot"), Ok(()), "one has ended");
     node.crowd();
     assert_eq!(node.admits_turn(WORKSPACE, "another"), Err(Crowded::Node));
+}
+
+#[tokio::test(start_paused = true)]
+async fn i7_slow_agents_of_a_workspace_leave_half_of_the_turns_to_others() {
+    let puppet = Puppet::new(false);
+    let node = with_puppet(&puppet).await;
+    let agents = ["bot", "second", "third"];
+    for agent in &agents[1..] {
+        let bot = Agent::new(*agent, "Bot", remote(), NOW);
+        put(&node, actors::tables::AGENTS, agent.as_bytes(), actors::codec::encode(&bot)).await;
+    }
+    for n in 0..limits::ALIVE_TURNS_OF_WORKSPACE as u64 {
+        let (e, agent) = (entity(n), agents[n as usize % 3]);
+        assert_eq!(node.admits_turn(WORKSPACE, agent), Ok(()));
+        node.conversation(e, post_with_turn_of(e, "hi", agent), CommandContext::default()).await.unwrap();
+    }
+    assert_eq!(node.admits_turn(WORKSPACE, "bot"), Err(Crowded::Workspace));
+    assert_eq!(node.admits_turn(Address([9; 10]), "bot"), Ok(()));
+    let cancelled = node.conversation(entity(0), CancelTurn { number: 1 }, CommandContext::default()).await;
+    cancelled.unwrap();
+    settle().await;
+    assert_eq!(node.admits_turn(WORKSPACE, "bot"), Ok(()), "one has ended");
 }
 
 #[tokio::test(start_paused = true)]

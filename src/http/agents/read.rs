@@ -111,7 +111,7 @@ fn read(mut agent: Agent, basis: Basis, fields: &mut Fields<'_>, allow: Allow<'_
 /// Reads its concurrency, its prices, and whether its endpoint streams.
 fn running(agent: &mut Agent, fields: &mut Fields<'_>, report: &mut Report) {
     if let Some(value) = given(fields, "maxConcurrentTurns") {
-        let turns = value.and_then(|value| value.integer(report, 1..=limits::RUNNING_TURNS as i64));
+        let turns = value.and_then(|value| value.integer(report, 1..=limits::RUNNING_TURNS_OF_WORKSPACE as i64));
         agent.concurrency = turns.and_then(|turns| u32::try_from(turns).ok());
     }
     for (name, price) in [("inputPrice", &mut agent.input_price), ("outputPrice", &mut agent.output_price)] {

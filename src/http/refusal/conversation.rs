@@ -7,8 +7,9 @@ use super::precondition_failed;
 use crate::http::attachments::link::already_linked;
 use crate::problem::Problem;
 
-/// Seconds after which an agent with too many turns may be retried: thousands of a model's answers are ahead.
-const AGENT_RETRY_SECONDS: u32 = 5;
+/// Seconds after which an agent or a workspace with too many turns may be retried: thousands of answers of models are
+/// ahead.
+const TURN_RETRY_SECONDS: u32 = 5;
 
 /// 404 for a conversation that does not exist, here or at all.
 pub(in crate::http) fn conversation_not_found() -> Problem {
@@ -35,7 +36,16 @@ pub(in crate::http) fn agent_backlog() -> Problem {
     Problem::too_many(
         "agent_backlog",
         "too many turns of this agent are waiting or running; nothing was stored",
-        AGENT_RETRY_SECONDS,
+        TURN_RETRY_SECONDS,
+    )
+}
+
+/// 429: the workspace has as many waiting or running turns as one workspace may.
+pub(in crate::http) fn workspace_backlog() -> Problem {
+    Problem::too_many(
+        "rate_limited",
+        "too many turns of this workspace are waiting or running; nothing was stored",
+        TURN_RETRY_SECONDS,
     )
 }
 

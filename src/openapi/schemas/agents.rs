@@ -8,7 +8,7 @@ use super::{Component, page};
 use crate::wire::bounds::MAX_NAME_CHARS;
 use crate::wire::channel_message::review::MAX_CALLBACK_HEADERS;
 use actors::agent::TIMEOUT_SECONDS;
-use actors::limits::{AGENT_TURNS, RUNNING_TURNS};
+use actors::limits::{AGENT_TURNS, RUNNING_TURNS_OF_WORKSPACE};
 use utoipa::openapi::schema::Type;
 use utoipa::openapi::{Object, RefOr, Schema};
 
@@ -34,8 +34,11 @@ fn settings(body: Body) -> RefOr<Schema> {
     let provider =
         word("The deterministic built-in agent, or a model behind the OpenAI chat-completions protocol.", &PROVIDERS);
     let price = |about: &str| number(about, 0, Some(1_000)).by_default(body, 1.into()).nullable();
-    let turns =
-        integer("The maximum number of turns that run at once; further ones wait.", 1, Some(RUNNING_TURNS as i64));
+    let turns = integer(
+        "The maximum number of turns that run at once; further ones wait.",
+        1,
+        Some(RUNNING_TURNS_OF_WORKSPACE as i64),
+    );
     body.members("The agent to create.")
         .may("id", body.id())
         .of_all(body, "name", name)
@@ -202,7 +205,7 @@ fn agent() -> RefOr<Schema> {
         .must("tools", list("Its tools; the values of their headers are hidden.", named("Tool")).nullable())
         .must(
             "maxConcurrentTurns",
-            integer("The maximum number of turns that run at once.", 1, Some(RUNNING_TURNS as i64)),
+            integer("The maximum number of turns that run at once.", 1, Some(RUNNING_TURNS_OF_WORKSPACE as i64)),
         )
         .must("inputPrice", number("Credits per thousand tokens that the model reads.", 0, Some(1_000)))
         .must("outputPrice", number("Credits per thousand tokens that the model writes.", 0, Some(1_000)))
