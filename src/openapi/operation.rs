@@ -155,8 +155,12 @@ impl OperationDoc {
 
     /// It takes a JSON body.
     pub(super) fn body(self, schema: RefOr<Schema>, about: &str, examples: &[Example]) -> Self {
-        let with_body = self.request(schema, about, examples, Required::True);
-        BODY.iter().fold(with_body, |op, (status, codes)| op.refused(*status, codes))
+        self.request(schema, about, examples, Required::True).refused_as_body(&[])
+    }
+
+    /// It takes a JSON body, and has a code of its own if a required member is absent.
+    pub(super) fn body_with_own_code(self, schema: RefOr<Schema>, about: &str, examples: &[Example]) -> Self {
+        self.request(schema, about, examples, Required::True).refused_as_body(&["required"])
     }
 
     /// It takes an empty JSON object, or nothing.
@@ -166,10 +170,13 @@ impl OperationDoc {
 
     /// It takes a JSON body that has no required members and may be left out.
     pub(super) fn optional_body(self, schema: RefOr<Schema>, about: &str, examples: &[Example]) -> Self {
-        let with_body = self.request(schema, about, examples, Required::False);
-        BODY.iter().fold(with_body, |op, (status, codes)| {
-            // No member of it is required.
-            let codes: Vec<_> = codes.iter().copied().filter(|code| *code != "required").collect();
+        self.request(schema, about, examples, Required::False).refused_as_body(&["required"])
+    }
+
+    /// It may refuse with the codes of reading a body, except these.
+    fn refused_as_body(self, except: &[&str]) -> Self {
+        BODY.iter().fold(self, |op, (status, codes)| {
+            let codes: Vec<_> = codes.iter().copied().filter(|code| !except.contains(code)).collect();
             op.refused(*status, &codes)
         })
     }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::openapi::document;
 use crate::support::{Answer, TestApp};
 
 const MESSAGES: &str = "/api/v1/messages";
@@ -19,6 +20,18 @@ fn with_schema(schema: &Value) -> Value {
 async fn voter(app: &TestApp, name: &str) -> String {
     let principal = json!({"type": "user", "id": name});
     app.key(json!({"name": name, "scopes": ["reviews:respond"], "principal": principal})).await
+}
+
+#[tokio::test]
+async fn an_absent_response_is_refused_with_the_code_of_the_document() {
+    let app = TestApp::new().await;
+    let review = asked(&app, json!({"type": "approval"})).await;
+    let refused = app.post(format!("{review}/respond")).json(json!({})).await;
+    assert_eq!(refused.faults(), ["invalid_response /response"]);
+    let document = document(&app).await;
+    let operation = &document["paths"]["/api/v1/reviews/{id}/respond"]["post"];
+    let codes = operation["responses"]["400"]["description"].as_str().unwrap();
+    assert!(codes.contains("`invalid_response`") && !codes.contains("`required`"), "{codes}");
 }
 
 #[tokio::test]

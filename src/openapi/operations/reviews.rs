@@ -83,7 +83,7 @@ fn respond() -> OperationDoc {
     )
     .path("id", "The review.", id())
     .keyed()
-    .body(named("ReviewAnswer"), "The answer.", &[examples::ANSWER])
+    .body_with_own_code(named("ReviewAnswer"), "The answer.", &[examples::ANSWER])
     .answers(200, "The review after this response.", named("InboxReview"), &[])
     .with_headers(&["Idempotent-Replayed"])
     .refused(400, &["invalid_response", "too_long", "too_large", "too_deep"])
