@@ -55,11 +55,7 @@ struct ValidationPermit {
 impl ValidationPermits {
     fn of(cores: usize) -> Self {
         let all = (cores / 2).max(1);
-        Self {
-            all: Arc::new(Semaphore::new(all)),
-            per_workspace: Shares::of(all.div_ceil(2)),
-            waiting: Shares::of(MAX_WAITING_PER_WORKSPACE),
-        }
+        Self { permits: SharedPermits::of(all, all.div_ceil(2)), waiting: Shares::of(MAX_WAITING_PER_WORKSPACE) }
     }
 
     /// Waits for a permit; a workspace's requests get theirs in order.
@@ -71,17 +67,9 @@ impl ValidationPermits {
             let detail = "too many values of this workspace are being validated; retry later";
             return Err(Problem::too_many("rate_limited", detail, 1));
         };
-        let both = async {
-            let of_workspace = self.per_workspace.enter(workspace).await;
-            (of_workspace, Arc::clone(&self.all).acquire_owned().await)
-        };
-        match timeout(PERMIT_TIMEOUT, both).await {
-            Ok((of_workspace, Ok(of_all))) => {
-                Ok(ValidationPermit { _of_all: of_all, _of_workspace: of_workspace, _waiting: waiting })
-            }
-            // The semaphore is never closed.
-            _ => Err(overloaded("too many values are being validated; retry later")),
-        }
+        let permit = timeout(PERMIT_TIMEOUT, self.permits.enter(workspace)).await;
+        let permit = permit.map_err(|_| overloaded("too many values are being validated; retry later"))?;
+        Ok(ValidationPermit { _permit: permit, _waiting: waiting })
     }
 }
 
@@ -134,7 +122,7 @@ pub fn run_deferred_here(report: &mut Report) -> Result<(), Problem> {
 }
 
 fn faults(checks: &[DeferredCheck]) -> Vec<Fault> {
-    checks.iter().filter_map(DeferredCheck::fault).collect()
+    checks.iter().flat_map(DeferredCheck::faults).collect()
 }
 
 /// Runs `work` with a permit, which is held to its end even if nobody waits for the result any longer.
@@ -222,8 +210,8 @@ mod tests {
     async fn deferred_checks_are_made_however_a_body_is_judged() {
         let report = || {
             let mut report = Report::new(false);
-            report.defer(|| Some(Fault::new("/a", "invalid_schema", "is wrong")));
-            report.defer(|| None);
+            report.defer(|| vec![Fault::new("/a", "invalid_schema", "is wrong")]);
+            report.defer(Vec::new);
             report
         };
         let mut permitted = report();

@@ -26,12 +26,12 @@ pub struct Report {
 
 /// A check that takes too long where bodies are read.
 #[derive(Clone)]
-pub struct DeferredCheck(Arc<dyn Fn() -> Option<Fault> + Send + Sync>);
+pub struct DeferredCheck(Arc<dyn Fn() -> Vec<Fault> + Send + Sync>);
 
 impl DeferredCheck {
-    /// The fault that it finds.
+    /// The faults that it finds.
     #[must_use]
-    pub fn fault(&self) -> Option<Fault> {
+    pub fn faults(&self) -> Vec<Fault> {
         self.0()
     }
 }
@@ -65,7 +65,7 @@ impl Report {
 
     /// Adds a check that takes too long where bodies are read. [`validation::run_deferred`] makes it, else
     /// [`Report::refuse`].
-    pub fn defer(&mut self, check: impl Fn() -> Option<Fault> + Send + Sync + 'static) {
+    pub fn defer(&mut self, check: impl Fn() -> Vec<Fault> + Send + Sync + 'static) {
         self.deferred.push(DeferredCheck(Arc::new(check)));
     }
 

@@ -142,7 +142,7 @@ async fn every_fault_of_a_tool_is_named() {
         [
             "required /tools/0/name",
             "invalid_characters /tools/1/name",
-            "invalid_schema /tools/2/parameters",
+            "invalid_schema /tools/2/parameters/type",
             "invalid_type /tools/3/description",
             "duplicate_value /tools/3",
             "invalid_enum /tools/4/type",

@@ -123,7 +123,7 @@ async fn every_fault_has_its_code_and_its_place() {
         (asked("text-input", json!({"minLength": -1})), "out_of_range /review/payload/minLength"),
         (
             asked("free", json!({"responseSchema": {"type": "nonsense"}})),
-            "invalid_schema /review/payload/responseSchema",
+            "invalid_schema /review/payload/responseSchema/type",
         ),
         (review(json!({"type": "approval", "callback": {}})), "required /review/callback/url"),
         (url("ftp://example.com/"), "invalid_url /review/callback/url"),

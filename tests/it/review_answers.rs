@@ -54,10 +54,10 @@ async fn a_schema_whose_references_are_encoded_is_refused() {
     defs.insert("d14".to_owned(), json!({}));
     let schema = json!({"$defs": defs, "$ref": "#/%24defs/d0", "unevaluatedProperties": false});
     let refused = app.post(MESSAGES).json(with_schema(&schema)).await;
-    assert_eq!(refused.faults(), ["invalid_schema /review/payload/responseSchema"]);
+    assert_eq!(refused.faults(), ["invalid_schema /review/payload/responseSchema/$ref"]);
     let tools = json!({"tools": [{"name": "a", "parameters": schema}]});
     let refused = app.patch("/api/v1/agents/echo").json(tools).await;
-    assert_eq!(refused.faults(), ["invalid_schema /tools/0/parameters"]);
+    assert_eq!(refused.faults(), ["invalid_schema /tools/0/parameters/$ref"]);
 }
 
 /// It has more than is compiled where its request is read.
@@ -70,10 +70,10 @@ async fn a_large_schema_is_checked_like_a_small_one() {
     let mut wrong = schema.clone();
     wrong["properties"]["field7"] = field("text");
     let refused = app.post(MESSAGES).json(with_schema(&wrong)).await;
-    assert_eq!(refused.faults(), ["invalid_schema /review/payload/responseSchema"]);
+    assert_eq!(refused.faults(), ["invalid_schema /review/payload/responseSchema/properties/field7/type"]);
     let tools = |parameters: &Value| json!({"tools": [{"name": "a", "parameters": parameters}]});
     let refused = app.patch("/api/v1/agents/echo").json(tools(&wrong)).await;
-    assert_eq!(refused.faults(), ["invalid_schema /tools/0/parameters"]);
+    assert_eq!(refused.faults(), ["invalid_schema /tools/0/parameters/properties/field7/type"]);
     app.patch("/api/v1/agents/echo").json(tools(&schema)).await.expect(200);
     let review = asked(&app, with_schema(&schema)["review"].clone()).await;
     let answer = |response: Value| app.post(format!("{review}/respond")).json(json!({"response": response}));

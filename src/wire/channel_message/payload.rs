@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use actors::message::Json;
 
-use super::schema::Schema;
+use super::schema::{NewSchema, SchemaFault};
 use crate::json::fields::{Fields, Items, Length, Value};
 use crate::json::number::MAX_SAFE;
 use crate::json::report::Report;
@@ -143,17 +143,21 @@ fn response_schema(value: &Value<'_>, report: &mut Report) {
 
 /// Reports why a value is not a usable schema, or defers that check.
 pub fn usable_schema(value: &Value<'_>, report: &mut Report) {
-    let fault = |pointer: String, why: &str| {
-        Fault::new(pointer, "invalid_schema", format!("is not a usable JSON Schema (2020-12): {why}"))
-    };
     let pointer = value.path.pointer();
-    match Schema::new(value.raw.get()) {
-        Err(why) => report.push(fault(pointer, &why)),
+    match NewSchema::read(value.raw.get()) {
+        Err(fault) => report.push(schema_fault(&pointer, &fault)),
         Ok(schema) if schema.is_quick() => {
-            if let Err(why) = schema.compile() {
-                report.push(fault(pointer, &why));
-            }
+            schema.faults().iter().for_each(|fault| report.push(schema_fault(&pointer, fault)));
         }
-        Ok(schema) => report.defer(move || Some(fault(pointer.clone(), &schema.compile().err()?))),
+        Ok(schema) => {
+            report.defer(move || schema.faults().iter().map(|fault| schema_fault(&pointer, fault)).collect());
+        }
     }
+}
+
+/// The fault of a schema at this pointer.
+fn schema_fault(schema: &str, fault: &SchemaFault) -> Fault {
+    let is = if fault.pointer.is_empty() { "is not a usable" } else { "is not usable in a" };
+    let message = format!("{is} JSON Schema (2020-12): {}", fault.message);
+    Fault::new(format!("{schema}{}", fault.pointer), "invalid_schema", message)
 }

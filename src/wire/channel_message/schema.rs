@@ -5,14 +5,17 @@
 //! own, so every path through a schema is walked before it is compiled, and the cost of a validation is calculated before
 //! it begins.
 
+use jsonschema::{ValidationError, Validator};
 use serde_json::Value;
 
 use crate::json::raw;
 
+mod faults;
 mod references;
 mod validate;
 mod walk;
 
+pub use faults::SchemaFault;
 pub use validate::{PlannedValidation, ValidationResult, Violation};
 
 use references::References;
@@ -45,7 +48,15 @@ pub struct Schema {
     walk: Walk,
     bytes: usize,
     extent: Extent,
-    is_new: bool,
+}
+
+/// A client's new schema, which may have faults.
+#[derive(Debug)]
+pub struct NewSchema {
+    value: Value,
+    walk: Result<Walk, Vec<SchemaFault>>,
+    bytes: usize,
+    extent: Extent,
 }
 
 /// Counts of a schema as a JSON value, whatever is ever applied.
@@ -55,71 +66,95 @@ struct Extent {
     depth: usize,
 }
 
-impl Schema {
-    /// A client's new schema. `text` is valid JSON.
+impl NewSchema {
+    /// Reads one. `text` is valid JSON.
     ///
     /// # Errors
-    /// A sentence about the schema's fault.
-    pub fn new(text: &str) -> Result<Self, String> {
+    /// That it is too large to be checked.
+    pub fn read(text: &str) -> Result<Self, SchemaFault> {
         let bytes = raw::shortest_len(&raw::compact(text));
         if bytes > MAX_BYTES {
-            return Err(format!("it has more than {MAX_BYTES} bytes"));
+            return Err(SchemaFault::at_root(format!("it has more than {MAX_BYTES} bytes")));
         }
-        let value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let value = serde_json::from_str(text).map_err(|error| SchemaFault::at_root(error.to_string()))?;
         let extent = Extent::of(&value);
         if extent.patterns > MAX_PATTERNS {
-            return Err(format!("it has more than {MAX_PATTERNS} patterns"));
+            return Err(SchemaFault::at_root(format!("it has more than {MAX_PATTERNS} patterns")));
         }
-        let walk = walk(&value)?;
-        Ok(Self { value, walk, bytes, extent, is_new: true })
+        let walk = Walk::through(&value, References::of(&value));
+        Ok(Self { value, walk, bytes, extent })
     }
 
+    /// Whether [`NewSchema::faults`] takes some milliseconds at most, and any thread has the stack for it.
+    #[must_use]
+    pub fn is_quick(&self) -> bool {
+        self.extent.is_quick(self.bytes) && self.walk.as_ref().map_or(true, Walk::is_quick)
+    }
+
+    /// Its faults, up to a hundred of those that can be found at once; none if it is usable. Unless this
+    /// [is quick](NewSchema::is_quick), the thread needs [`STACK_BYTES`].
+    #[must_use]
+    pub fn faults(&self) -> Vec<SchemaFault> {
+        let (found, error) = match &self.walk {
+            Err(found) => (found.as_slice(), None),
+            Ok(_) => match compile(&self.value, true) {
+                Ok(_) => return Vec::new(),
+                Err(error) => (&[][..], Some(error)),
+            },
+        };
+        let mut faults = faults::by_draft(&self.value);
+        faults.extend_from_slice(found);
+        if self.extent.patterns > 0 {
+            faults.extend(faults::by_patterns(&self.value));
+        }
+        if faults.is_empty() {
+            faults.extend(error.map(|error| faults::by_compiler(&self.value, &error)));
+        }
+        faults.truncate(faults::MAX_FAULTS);
+        faults
+    }
+}
+
+impl Schema {
     /// A schema that was accepted once, by this build or an earlier one.
     ///
     /// # Errors
-    /// A sentence about the schema's fault.
-    pub fn stored(value: Value) -> Result<Self, String> {
-        let walk = walk(&value)?;
+    /// Its faults.
+    pub fn stored(value: Value) -> Result<Self, Vec<SchemaFault>> {
+        let walk = Walk::through(&value, References::of(&value))?;
         let bytes = value.to_string().len();
         let extent = Extent::of(&value);
-        Ok(Self { value, walk, bytes, extent, is_new: false })
+        Ok(Self { value, walk, bytes, extent })
     }
 
-    /// Whether [`Schema::compile`] takes at most a millisecond, and any thread has the stack for it.
+    /// Whether compiling it takes at most a millisecond, and any thread has the stack for it.
     #[must_use]
     pub fn is_quick(&self) -> bool {
-        self.walk.steps <= QUICK_STEPS
-            && self.bytes <= QUICK_BYTES
-            && self.extent.depth <= QUICK_DEPTH
-            && self.extent.patterns == 0
-            && !self.walk.meta_schemas
+        self.extent.is_quick(self.bytes) && self.walk.is_quick()
     }
 
-    /// Compiles it. Unless it [is quick](Schema::is_quick), the thread needs [`STACK_BYTES`]. Patterns are matched in
-    /// linear time; other patterns are refused.
+    /// Compiles it. Unless it [is quick](Schema::is_quick), the thread needs [`STACK_BYTES`].
     ///
     /// # Errors
-    /// A sentence about the schema's fault.
-    pub fn compile(&self) -> Result<jsonschema::Validator, String> {
-        let patterns = jsonschema::PatternOptions::regex().dfa_size_limit(MATCH_BYTES);
-        let patterns = if self.is_new { patterns.size_limit(PATTERN_BYTES) } else { patterns };
-        let options = jsonschema::draft202012::options().offline().with_pattern_options(patterns);
-        options.build(&self.value).map_err(|error| {
-            let mut why = error.to_string();
-            // A message may quote the whole schema.
-            if let Some((at, _)) = why.char_indices().nth(300) {
-                why.truncate(at);
-            }
-            why
-        })
+    /// The compiler's error.
+    fn compile(&self) -> Result<Validator, ValidationError<'static>> {
+        compile(&self.value, false)
     }
 }
 
-fn walk(schema: &Value) -> Result<Walk, String> {
-    Walk::through(schema, &References::of(schema)?)
+/// Compiles a schema. Patterns are matched in linear time; other patterns are refused, and those of a new schema also
+/// if they need much memory.
+fn compile(schema: &Value, is_new: bool) -> Result<Validator, ValidationError<'static>> {
+    let patterns = jsonschema::PatternOptions::regex().dfa_size_limit(MATCH_BYTES);
+    let patterns = if is_new { patterns.size_limit(PATTERN_BYTES) } else { patterns };
+    jsonschema::draft202012::options().offline().with_pattern_options(patterns).build(schema)
 }
 
 impl Extent {
+    fn is_quick(&self, bytes: usize) -> bool {
+        bytes <= QUICK_BYTES && self.depth <= QUICK_DEPTH && self.patterns == 0
+    }
+
     fn of(value: &Value) -> Self {
         let mut extent = Self::default();
         extent.add(value, 0);

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
+use super::faults::{MAX_FAULTS, SchemaFault, each_part};
+
 /// The host of JSON Schema's own schemas.
 const DRAFTS_HOST: &str = "json-schema.org";
 /// The schemas that are known without being part of the client's: those of the draft. They evaluate a value and each of
@@ -33,6 +35,8 @@ pub(super) struct References<'a> {
     root: &'a Value,
     anchors: HashMap<&'a str, Vec<&'a Value>>,
     replaces_meta_schemas: bool,
+    /// Parts that give references a meaning which is not followed here.
+    pub(super) faults: Vec<SchemaFault>,
 }
 
 /// What the references of one schema lead to.
@@ -42,23 +46,27 @@ pub(super) struct Targets<'a> {
     pub(super) subschemas: Vec<(&'a Value, usize)>,
     /// How many refer to the draft's own schemas.
     pub(super) meta_schemas: usize,
+    /// The keywords of those that lead nowhere, or whose meaning is not followed here, and why.
+    pub(super) unusable: Vec<(&'static str, String)>,
 }
 
 impl<'a> References<'a> {
     /// Those of `root`.
-    ///
-    /// # Errors
-    /// A sentence about a part that gives references a meaning which is not followed here.
-    pub(super) fn of(root: &'a Value) -> Result<Self, String> {
-        let mut references = Self { root, anchors: HashMap::new(), replaces_meta_schemas: false };
-        if let Some(members) = root.as_object() {
-            if members.get("$id").and_then(Value::as_str).is_some_and(may_name_meta_schema) {
-                return Err(format!("its $id must not be one of {DRAFTS_HOST}"));
-            }
-            members.values().try_for_each(check_below_root)?;
+    pub(super) fn of(root: &'a Value) -> Self {
+        let mut faults = Vec::new();
+        if root.get("$id").and_then(Value::as_str).is_some_and(may_name_meta_schema) {
+            faults.push(SchemaFault::at("/$id", format!("it must not be one of {DRAFTS_HOST}")));
         }
+        each_part(root, &mut |pointer, part| {
+            if !pointer.is_empty() && faults.len() < MAX_FAULTS {
+                faults.extend(
+                    below_root(part).map(|(keyword, why)| SchemaFault::at(format!("{pointer}/{keyword}"), why)),
+                );
+            }
+        });
+        let mut references = Self { root, anchors: HashMap::new(), replaces_meta_schemas: false, faults };
         references.add(root);
-        Ok(references)
+        references
     }
 
     fn add(&mut self, value: &'a Value) {
@@ -77,27 +85,24 @@ impl<'a> References<'a> {
     }
 
     /// The targets of one schema's references.
-    ///
-    /// # Errors
-    /// A sentence with a reference that leads nowhere, or whose meaning is not followed here.
-    pub(super) fn targets(&self, members: &Map<String, Value>) -> Result<Targets<'a>, String> {
+    pub(super) fn targets(&self, members: &Map<String, Value>) -> Targets<'a> {
         let mut targets = Targets::default();
         for keyword in ["$ref", "$dynamicRef"] {
             let Some(reference) = members.get(keyword).and_then(Value::as_str) else { continue };
             match reference.strip_prefix('#') {
-                Some(place) => {
-                    let found = self.part(place).ok_or_else(|| unresolvable(reference))?;
-                    targets.subschemas.extend(found.map(|part| (part, keyword.len() + 1)));
-                }
+                Some(place) => match self.part(place) {
+                    Some(found) => targets.subschemas.extend(found.map(|part| (part, keyword.len() + 1))),
+                    None => targets.unusable.push((keyword, unresolvable(reference))),
+                },
                 None if META_SCHEMAS.contains(&reference) && !self.replaces_meta_schemas => targets.meta_schemas += 1,
-                None => return Err(unsupported(reference)),
+                None => targets.unusable.push((keyword, unsupported(reference))),
             }
         }
         // The draft has no such keyword, but `unevaluated…` follows it, whatever its value is.
         if members.contains_key("$recursiveRef") {
             targets.subschemas.push((self.root, "/$recursiveRef".len()));
         }
-        Ok(targets)
+        targets
     }
 
     /// The parts that a fragment may refer to, at least one: the one at a pointer, or those with an anchor.
@@ -120,24 +125,16 @@ fn at_pointer<'a>(root: &'a Value, pointer: &str) -> Option<&'a Value> {
     root.pointer(pointer)
 }
 
-/// Refuses what would make a part of a schema another resource, or one of another draft.
-fn check_below_root(value: &Value) -> Result<(), String> {
-    match value {
-        Value::Object(members) => {
-            // A second base URI would give references a meaning that is not followed here.
-            if members.get("$id").is_some_and(Value::is_string) {
-                return Err("an $id below the top level is not supported".to_owned());
-            }
-            // Another draft has other keywords.
-            let draft = members.get("$schema").and_then(Value::as_str);
-            if draft.is_some_and(|draft| !SAME_DRAFT.contains(&draft.trim_end_matches('#'))) {
-                return Err("a $schema below the top level is not supported".to_owned());
-            }
-            members.values().try_for_each(check_below_root)
-        }
-        Value::Array(items) => items.iter().try_for_each(check_below_root),
-        _ => Ok(()),
-    }
+/// The keywords that would make a part of a schema another resource, or one of another draft, and why that is a fault.
+fn below_root(part: &Value) -> impl Iterator<Item = (&'static str, &'static str)> {
+    // A second base URI would give references a meaning that is not followed here.
+    let is_resource = part.get("$id").is_some_and(Value::is_string);
+    // Another draft has other keywords.
+    let draft = part.get("$schema").and_then(Value::as_str);
+    let is_of_another = draft.is_some_and(|draft| !SAME_DRAFT.contains(&draft.trim_end_matches('#')));
+    let id = is_resource.then_some(("$id", "an $id below the top level is not supported"));
+    let schema = is_of_another.then_some(("$schema", "a $schema below the top level is not supported"));
+    id.into_iter().chain(schema)
 }
 
 /// Whether this URI may, once normalized, be one of the drafts' own: then a reference to one of those would be a
@@ -172,7 +169,8 @@ mod tests {
 
     fn follows(root: &Value, reference: &str) -> bool {
         let members = json!({"$ref": reference});
-        References::of(root).is_ok_and(|references| references.targets(members.as_object().unwrap()).is_ok())
+        let references = References::of(root);
+        references.faults.is_empty() && references.targets(members.as_object().unwrap()).unusable.is_empty()
     }
 
     #[test]

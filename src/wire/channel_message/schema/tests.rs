@@ -2,8 +2,12 @@ use serde_json::{Map, json};
 
 use super::*;
 
+fn faults(schema: &Value) -> Vec<SchemaFault> {
+    NewSchema::read(&schema.to_string()).map_or_else(|fault| vec![fault], |schema| schema.faults())
+}
+
 fn refused(schema: &Value) -> Option<String> {
-    Schema::new(&schema.to_string()).and_then(|schema| schema.compile()).err()
+    faults(schema).into_iter().next().map(|fault| fault.message)
 }
 
 fn is_taken(schema: &Value) -> bool {
@@ -79,7 +83,7 @@ fn no_reference_leads_past_the_bounds() {
         ("extended", extended),
     ] {
         schema["unevaluatedProperties"] = json!(false);
-        assert!(Schema::new(&schema.to_string()).is_err(), "{what}");
+        assert!(Schema::stored(schema).is_err(), "{what}");
     }
 }
 
@@ -88,8 +92,8 @@ fn a_chain_of_references_that_would_need_too_much_stack_is_refused() {
     for keyword in ["unevaluatedProperties", "unevaluatedItems"] {
         let mut schema = fan_by(1_990, &|n| json!({"$ref": format!("#/$defs/d{n}")}));
         schema[keyword] = json!(false);
-        let why = Schema::new(&schema.to_string()).unwrap_err();
-        assert!(why.contains("apply to one value"), "{why}");
+        let why = Schema::stored(schema).unwrap_err();
+        assert!(why[0].message.contains("apply to one value"), "{why:?}");
     }
 }
 
@@ -110,9 +114,9 @@ fn the_longest_chains_are_compiled_and_validated_on_their_stack() {
     let schema = json!({"$defs": defs, "$ref": "#/$defs/l0n0", "unevaluatedProperties": false});
     let fits = (0..3).fold(json!(1), |inner, _| json!({"a": inner}));
     let validate = move || {
-        let schema = Schema::new(&schema.to_string())?;
+        let schema = Schema::stored(schema)?;
         assert!(!schema.is_quick());
-        Ok::<_, String>(PlannedValidation::new(schema, &fits).run(&fits, 1))
+        Ok::<_, Vec<SchemaFault>>(PlannedValidation::new(schema, &fits).run(&fits, 1))
     };
     let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(validate).unwrap();
     assert_eq!(thread.join().unwrap(), Ok(ValidationResult::Valid));
@@ -122,9 +126,9 @@ fn the_longest_chains_are_compiled_and_validated_on_their_stack() {
 #[test]
 fn the_most_deeply_nested_schema_is_compiled_on_its_stack() {
     let nested = (0..120).fold(json!({"type": "string"}), |inner, _| json!({"not": inner}));
-    let compile = move || Schema::new(&nested.to_string()).and_then(|schema| schema.compile().map(drop));
+    let compile = move || faults(&nested);
     let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(compile).unwrap();
-    assert_eq!(thread.join().unwrap(), Ok(()));
+    assert_eq!(thread.join().unwrap(), []);
 }
 
 #[test]
@@ -145,7 +149,7 @@ fn a_schema_may_refer_to_its_own_parts() {
 }
 
 fn violations(schema: &Value, value: &Value) -> Vec<String> {
-    let validation = PlannedValidation::new(Schema::new(&schema.to_string()).unwrap(), value);
+    let validation = PlannedValidation::new(Schema::stored(schema.clone()).unwrap(), value);
     match validation.run(value, 9) {
         ValidationResult::Valid => Vec::new(),
         ValidationResult::Invalid(found) => found.into_iter().map(|found| found.pointer).collect(),
@@ -198,6 +202,32 @@ fn a_refused_reference_is_named() {
 }
 
 #[test]
+fn each_fault_of_a_schema_is_found_at_its_keyword() {
+    for (schema, expected) in [
+        (
+            json!({"type": "nope", "required": "a", "properties": {"a/b": {"minLength": -1}, "c": 5}}),
+            &["/properties/a~1b/minLength", "/properties/c", "/required", "/type"][..],
+        ),
+        (
+            json!({"minimum": "1", "allOf": [{"$ref": "#/$defs/a"}, {"$ref": "https://example.com/a"},
+                {"$id": "x", "type": 1}]}),
+            &["/allOf/0/$ref", "/allOf/1/$ref", "/allOf/2/$id", "/allOf/2/type", "/minimum"][..],
+        ),
+        (
+            json!({"properties": {"a": {"pattern": "("}, "b": {"patternProperties": {"[": {}, "x": {}}}},
+                "default": {"pattern": "("}}),
+            &["/properties/a/pattern", "/properties/b/patternProperties/["][..],
+        ),
+        (json!({"$defs": {"a": {"pattern": "("}}, "$ref": "#/$defs/a", "type": 1}), &["/$defs/a/pattern", "/type"][..]),
+        (json!({"$ref": "#"}), &[""][..]),
+    ] {
+        let mut found: Vec<_> = faults(&schema).into_iter().map(|fault| fault.pointer).collect();
+        found.sort();
+        assert_eq!(found, expected, "{schema}");
+    }
+}
+
+#[test]
 fn a_pattern_is_matched_in_linear_time_or_refused() {
     let slow = format!("{}b", "a".repeat(50_000));
     let nested = Schema::stored(json!({"pattern": "^(a+)+$"})).unwrap();
@@ -211,7 +241,7 @@ fn only_a_small_schema_is_compiled_where_bodies_are_read() {
         let all: Map<_, _> = (0..n).map(|n| (format!("f{n}"), json!({"type": "string"}))).collect();
         json!({"type": "object", "properties": all})
     };
-    let is_quick = |schema: Value| Schema::new(&schema.to_string()).unwrap().is_quick();
+    let is_quick = |schema: Value| NewSchema::read(&schema.to_string()).unwrap().is_quick();
     assert!(is_quick(fields(50)));
     assert!(is_quick(json!({"properties": {"children": {"items": {"$ref": "#"}}}})));
     assert!(!is_quick(fields(500)));

@@ -1,11 +1,13 @@
 //! Every path that a validation can take through a schema, followed until it ends or exceeds a bound. A path is a chain
 //! of subschemas, from the whole schema to a keyword or reference below it, and so on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::references::References;
+use super::QUICK_STEPS;
+use super::faults::{SchemaFault, Unusable, located};
+use super::references::{References, Targets};
 use crate::json::MAX_DEPTH;
 
 /// Subschemas on all paths, each counted once for every path. A few lines of fanning references may have more than there
@@ -63,6 +65,20 @@ pub(super) struct Walk {
     pub(super) levels: Vec<LevelCost>,
 }
 
+impl Default for Walk {
+    fn default() -> Self {
+        Self { steps: 0, path_bytes: 0, meta_schemas: false, levels: vec![LevelCost::default()] }
+    }
+}
+
+/// The subschemas of `root` on all paths, up to the bound.
+pub(super) fn reachable(root: &Value) -> HashSet<*const Value> {
+    let mut read = HashMap::new();
+    // The bound is no fault here.
+    _ = Walk::default().follow(root, &References::of(root), &mut read, &mut Unusable::new());
+    read.into_keys().collect()
+}
+
 /// A subschema on a path.
 struct Visit<'a> {
     schema: &'a Value,
@@ -79,23 +95,47 @@ impl Walk {
     /// Follows every path through `root`.
     ///
     /// # Errors
-    /// A sentence about the bound that it exceeds, or about a reference that cannot be followed.
-    pub(super) fn through(root: &Value, references: &References<'_>) -> Result<Self, String> {
-        let mut walk = Self { steps: 0, path_bytes: 0, meta_schemas: false, levels: vec![LevelCost::default()] };
+    /// The bound that it exceeds, and the references that cannot be followed.
+    pub(super) fn through(root: &Value, references: References<'_>) -> Result<Self, Vec<SchemaFault>> {
+        let mut walk = Self::default();
+        let mut unusable = Unusable::new();
+        let exceeded = walk.follow(root, &references, &mut HashMap::new(), &mut unusable).err();
+        let mut faults = references.faults;
+        faults.extend(located(root, &unusable));
+        faults.extend(exceeded.map(SchemaFault::at_root));
+        if faults.is_empty() { Ok(walk) } else { Err(faults) }
+    }
+
+    /// Whether compiling takes at most a millisecond.
+    pub(super) const fn is_quick(&self) -> bool {
+        self.steps <= QUICK_STEPS && !self.meta_schemas
+    }
+
+    /// Follows every path and remembers each subschema in `read`. A reference that cannot be followed ends its path.
+    /// `Err`: the bound that is exceeded.
+    fn follow<'a>(
+        &mut self,
+        root: &'a Value,
+        references: &References<'a>,
+        read: &mut HashMap<*const Value, Keywords>,
+        unusable: &mut Unusable,
+    ) -> Result<(), String> {
         let mut ahead = vec![Visit { schema: root, depth: 0, same_value_depth: 0, path_steps: 0, path_bytes: 0 }];
-        // A schema may have very many members, and be visited very often.
-        let mut read = HashMap::new();
         while let Some(visit) = ahead.pop() {
+            // A schema may have very many members, and be visited very often.
             let keywords = *read.entry(std::ptr::from_ref(visit.schema)).or_insert_with(|| Keywords::of(visit.schema));
-            walk.add(&visit, keywords)?;
+            self.add(&visit, keywords)?;
             let Some(members) = visit.schema.as_object() else { continue };
-            let targets = references.targets(members)?;
-            walk.add_meta_schemas(&visit, targets.meta_schemas);
+            let Targets { subschemas: targets, meta_schemas, unusable: wrong } = references.targets(members);
+            if !wrong.is_empty() {
+                unusable.entry(std::ptr::from_ref(visit.schema)).or_insert(wrong);
+            }
+            self.add_meta_schemas(&visit, meta_schemas);
             let same_value = subschemas(members, &SAME_VALUE, &SAME_VALUE_LISTS, &SAME_VALUE_MAPS);
             let times = if keywords.unevaluated { TIMES_BESIDE_UNEVALUATED } else { 1 };
-            for (schema, bytes) in same_value.chain(targets.subschemas) {
+            for (schema, bytes) in same_value.chain(targets) {
                 ahead.extend((0..times).map(|_| visit.for_same_value(schema, bytes)));
-                walk.refuse_more(ahead.len())?;
+                self.refuse_more(ahead.len())?;
             }
             // No answer is nested deeper, so a self-referring schema is followed no further.
             if visit.depth < MAX_DEPTH {
@@ -106,9 +146,9 @@ impl Walk {
                     ahead.extend((0..times).map(|_| visit.for_parts(schema, bytes)));
                 }
             }
-            walk.refuse_more(ahead.len())?;
+            self.refuse_more(ahead.len())?;
         }
-        Ok(walk)
+        Ok(())
     }
 
     fn add(&mut self, visit: &Visit<'_>, keywords: Keywords) -> Result<(), String> {
@@ -265,7 +305,7 @@ mod tests {
     use super::*;
 
     fn walk(schema: &Value) -> Result<Walk, String> {
-        Walk::through(schema, &References::of(schema)?)
+        Walk::through(schema, References::of(schema)).map_err(|faults| faults[0].message.clone())
     }
 
     /// Definitions of which each refers to the next one.

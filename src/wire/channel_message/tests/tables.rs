@@ -206,20 +206,29 @@ fn each_fault_has_its_code_and_pointer() {
         (payload("text-input", json!({"minLength": 5, "maxLength": 4})), "out_of_range /review/payload/minLength"),
         (payload("text-input", json!({"placeholder": 1})), "invalid_type /review/payload/placeholder"),
         (payload("text-input", json!({"prefill": {}})), "invalid_type /review/payload/prefill"),
-        (payload("x", json!({"responseSchema": {"type": "nope"}})), "invalid_schema /review/payload/responseSchema"),
-        (payload("x", json!({"responseSchema": {"required": "a"}})), "invalid_schema /review/payload/responseSchema"),
-        (payload("x", json!({"responseSchema": {"pattern": "("}})), "invalid_schema /review/payload/responseSchema"),
+        (
+            payload("x", json!({"responseSchema": {"type": "nope"}})),
+            "invalid_schema /review/payload/responseSchema/type",
+        ),
+        (
+            payload("x", json!({"responseSchema": {"required": "a"}})),
+            "invalid_schema /review/payload/responseSchema/required",
+        ),
+        (
+            payload("x", json!({"responseSchema": {"pattern": "("}})),
+            "invalid_schema /review/payload/responseSchema/pattern",
+        ),
         (
             payload("x", json!({"responseSchema": {"$ref": "#/$defs/none"}})),
-            "invalid_schema /review/payload/responseSchema",
+            "invalid_schema /review/payload/responseSchema/$ref",
         ),
         (
             payload("x", json!({"responseSchema": {"$ref": "https://example.com/schema.json"}})),
-            "invalid_schema /review/payload/responseSchema",
+            "invalid_schema /review/payload/responseSchema/$ref",
         ),
         (
             payload("x", json!({"responseSchema": {"$ref": "file:///etc/passwd"}})),
-            "invalid_schema /review/payload/responseSchema",
+            "invalid_schema /review/payload/responseSchema/$ref",
         ),
         (review(json!({"callback": "x"})), "invalid_type /review/callback"),
         (review(json!({"callback": {}})), "required /review/callback/url"),
