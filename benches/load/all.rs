@@ -127,7 +127,7 @@ fn once(options: &Options, server: &Option<PathBuf>, goals: &mut Goals) -> Resul
     heading("turns")?;
     goals.turns(&turns::measure(&turns::Options {
         clients: vec![options.clients.first().copied().unwrap_or(64)],
-        conversations: conversations.min(10_000),
+        conversations: conversations.min(5_000),
         latency: 2_000,
         running: 64,
         seconds,

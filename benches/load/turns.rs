@@ -26,8 +26,8 @@ pub(crate) struct Options {
     /// Clients in each case; every one keeps one connection and one request in flight
     #[arg(long, value_delimiter = ',', default_values_t = [8, 64])]
     pub(crate) clients: Vec<u32>,
-    /// Conversations; in the second half of the run, each has one turn that runs or waits
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    /// Conversations; in the second half of the run, each has one turn that runs or waits. A workspace may have 5,000
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=5_000))]
     pub(crate) conversations: u32,
     /// How long the model takes, in milliseconds
     #[arg(long, default_value_t = 2_000)]

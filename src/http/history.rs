@@ -17,9 +17,11 @@ use crate::problem::Problem;
 /// How long a page waits for a permit: as long as a command for its answer. The number of connections bounds how many
 /// wait.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many permits a store of several servers has for each one of an embedded store: there a reader mostly waits for
-/// the store's answer.
-const PERMITS_WHILE_WAITING: usize = 16;
+/// Permits for each core. Another request waits for so many pages or parts at most, each some milliseconds; with fewer, a
+/// read that waits for the disk would hold up too many others.
+const PERMITS_PER_CORE: usize = 4;
+/// Permits for each core with a store of several servers: there a reader mostly waits for the store's answer.
+const PERMITS_PER_CORE_OF_SHARED_STORE: usize = 16;
 
 /// The permits of the process. One workspace may hold all of them while no other one reads.
 #[derive(Clone, Debug)]
@@ -32,10 +34,9 @@ impl HistoryPermits {
         Self::of(cores, node.shares_its_store())
     }
 
-    /// As many as keep half of the cores busy, so that the other half is there for everything else.
     fn of(cores: usize, is_shared_store: bool) -> Self {
-        let busy = (cores / 2).max(1);
-        let many = if is_shared_store { busy * PERMITS_WHILE_WAITING } else { busy };
+        let per_core = if is_shared_store { PERMITS_PER_CORE_OF_SHARED_STORE } else { PERMITS_PER_CORE };
+        let many = cores * per_core;
         Self(SharedPermits::of(many, many))
     }
 
@@ -63,9 +64,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn readers_of_histories_leave_half_of_the_cores_to_others() {
-        for (cores, most) in [(1, 1), (2, 1), (3, 1), (8, 4)] {
-            let permits = HistoryPermits::of(cores, false);
+    fn readers_of_histories_are_a_few_for_each_core() {
+        for (cores, is_shared_store, most) in [(1, false, 4), (2, false, 8), (2, true, 32)] {
+            let permits = HistoryPermits::of(cores, is_shared_store);
             let enter = || permits.for_stream(Address([1; 10])).now_or_never();
             let held: Vec<_> = std::iter::from_fn(enter).take(99).collect();
             assert_eq!(held.len(), most, "{cores}");
@@ -74,14 +75,14 @@ mod tests {
 
     #[test]
     fn a_page_waits_for_one_part_of_a_crowded_workspace_at_most() {
-        let permits = HistoryPermits::of(2, false);
+        let permits = HistoryPermits::of(1, false);
         let [crowded, quiet] = [1, 2].map(|n| Address([n; 10]));
-        let held = permits.for_stream(crowded).now_or_never().unwrap();
+        let mut held: Vec<_> = (0..4).map(|_| permits.for_stream(crowded).now_or_never().unwrap()).collect();
         let mut streams: Vec<_> = (0..300).map(|_| Box::pin(permits.for_stream(crowded))).collect();
         assert!(streams.iter_mut().all(|waits| waits.now_or_never().is_none()));
         let mut page = Box::pin(permits.for_stream(quiet));
         assert!((&mut page).now_or_never().is_none());
-        drop(held);
+        held.pop();
         assert!(streams.iter_mut().all(|waits| waits.now_or_never().is_none()));
         assert!(page.now_or_never().is_some());
     }

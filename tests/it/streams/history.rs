@@ -15,7 +15,7 @@ const MESSAGES: &str = "/api/v1/messages?channelId=demo";
 
 /// How many pages and parts of streams are read at once.
 fn readers() -> usize {
-    thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
+    4 * thread::available_parallelism().map_or(1, |cores| cores.get())
 }
 
 /// A stream waits.
