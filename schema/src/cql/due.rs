@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::CqlStore;
 use super::layout::{
-    DueKind, DueRow, SHARDS, entity_bytes, entity_of, shard, signed, sixteen, slot, slot_end, unsigned,
+    DueKind, DueRow, SHARDS, entity_bytes, entity_of, erasure_row, shard, signed, sixteen, slot, slot_end, unsigned,
 };
 
 /// A row that is overdue for this long is checked: its commit may never have been applied.
@@ -134,7 +134,7 @@ impl EntityChecks {
     fn failed(&self, entity: EntityKey, error: &StoreError) {
         self.failed_transiently.fetch_add(usize::from(error.is_transient()), Ordering::Relaxed);
         if self.failed.fetch_add(1, Ordering::Relaxed) == 0 {
-            tracing::warn!(?entity, %error, "could not check an overdue entity; its alarm is kept");
+            tracing::warn!(?entity, %error, "could not check an overdue entity; its row is kept");
         }
     }
 }
@@ -340,11 +340,21 @@ impl CqlStore {
     }
 
     async fn erase_now_or_later(&self, entity: EntityKey, row: DueRow, now: Millis) -> Result<(), StoreError> {
-        if !self.finish_erasure(entity, now).await? {
-            let again = DueRow::new(slot_end(slot(now)), row.id, now);
-            self.put_due(entity, DueKind::Erasure, again).await?;
+        let kind = DueKind::Erasure;
+        if !self.doubts().are_over(row.id, kind) {
+            // Its commit may be on its way, from a process whose clock is behind.
+            return Ok(());
         }
-        self.forget_due(entity, DueKind::Erasure, row).await
+        if let Some(newest) = self.finish_erasure(entity, now).await? {
+            let again = erasure_row(entity, newest, now);
+            if again == row {
+                return Ok(());
+            }
+            self.put_due(entity, kind, again).await?;
+        }
+        self.forget_due(entity, kind, row).await?;
+        self.doubts().end(row.id, kind);
+        Ok(())
     }
 }
 

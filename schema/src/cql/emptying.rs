@@ -19,8 +19,7 @@ use bytes::Bytes;
 use super::CqlStore;
 use super::heads::Reading;
 use super::known_heads::KnownHead;
-use super::layout::{entity_bytes, signed, unsigned};
-use super::plan::LISTS_AFTER_MILLIS;
+use super::layout::{RESTED_AFTER_MILLIS, entity_bytes, signed, unsigned};
 use super::roll::ROWS_TOGETHER;
 
 /// How many of the newest closed buckets are looked at: more than an entity can fill in a minute.
@@ -62,26 +61,25 @@ impl CqlStore {
         self.db().write(&self.db().statements.empty_head, values).await
     }
 
-    /// Removes what closed buckets keep of erased content. `false`: the entity has changed only just, so a reader may
-    /// still need it.
-    pub(super) async fn finish_erasure(&self, entity: EntityKey, now: Millis) -> Result<bool, StoreError> {
+    /// Removes what closed buckets keep of erased content. `Some`: a reader may still need it, because the entity's
+    /// newest commit is of this time.
+    pub(super) async fn finish_erasure(&self, entity: EntityKey, now: Millis) -> Result<Option<Millis>, StoreError> {
         let Some(known) = self.newest_head(entity, Reading::Settled).await?.map(|newest| newest.known) else {
-            return Ok(true);
+            return Ok(None);
         };
         self.empty_closed_buckets(entity, known.bucket, now).await?;
         if known.bucket == 0 {
-            return Ok(true);
+            return Ok(None);
         }
         let values = (&entity_bytes(entity)[..], known.bucket);
         let changed: Vec<(i64, Bytes)> = self.db().select(&self.db().statements.bucket_row_names, values).await?;
         // Read again, because the rows may be of a later commit than the first one read.
         let newest = self.newest_head(entity, Reading::Settled).await?;
-        let has_rested =
-            is_long_ago(known.stamp, now) && newest.is_some_and(|newest| newest.known.head.commit == known.head.commit);
-        if has_rested {
-            self.delete_former_rows(entity, &known, &changed).await?;
+        let newest = newest.map_or(known, |newest| newest.known);
+        if newest.head.commit != known.head.commit || !is_long_ago(known.stamp, now) {
+            return Ok(Some(Millis(unsigned(newest.stamp) / 1000)));
         }
-        Ok(has_rested)
+        self.delete_former_rows(entity, &known, &changed).await.map(|()| None)
     }
 
     /// Deletes rows from the tables of closed buckets that the open one has changed, so that every read takes them from
@@ -107,5 +105,5 @@ impl CqlStore {
 
 /// Whether nobody reads any more who began before the commit of this write time, in microseconds.
 fn is_long_ago(stamp: i64, now: Millis) -> bool {
-    now.since(Millis(unsigned(stamp) / 1000)) >= LISTS_AFTER_MILLIS
+    now.since(Millis(unsigned(stamp) / 1000)) >= RESTED_AFTER_MILLIS
 }

@@ -9,6 +9,9 @@ use bytes::Bytes;
 pub(super) const SHARDS: i8 = 64;
 /// A slot of the due index: a quarter of an hour, so that a slot is a partition of some thousand rows.
 const SLOT_MILLIS: u64 = 15 * 60 * 1000;
+const MINUTE_MILLIS: u64 = 60 * 1000;
+/// After how long nobody reads any more who began before a commit.
+pub(super) const RESTED_AFTER_MILLIS: u64 = MINUTE_MILLIS;
 /// Bits of a list entry's key that select its part. Keys begin with a time of 48 bits in milliseconds, so a part is
 /// three days.
 const PART_BITS: u32 = 20;
@@ -232,8 +235,7 @@ pub(super) enum DueKind {
     /// The writes that follow from the commit must exist by then, or are repeated; the chunks of a commit that was
     /// never applied are deleted; a bucket that the commit left is emptied.
     Lists = 1,
-    /// What closed buckets keep of erased content is removed then. Its id is [`ERASURE_ID`], so that an entity has one
-    /// such row for each slot, however many commits erase something.
+    /// What closed buckets keep of erased content is removed then (see [`erasure_row`]).
     Erasure = 2,
 }
 
@@ -248,8 +250,18 @@ impl DueKind {
     }
 }
 
-/// The id in the row of [`DueKind::Erasure`].
-pub(super) const ERASURE_ID: CommitId = CommitId([0; 16]);
+/// The row that has erased content removed once the entity has rested after a commit of this time. An entity has one for
+/// each minute, however many commits erase something, and whichever process writes it: the id is the entity's own.
+pub(super) fn erasure_row(entity: EntityKey, commit: Millis, now: Millis) -> DueRow {
+    let mut id = [0; 16];
+    let (address, workspace) = id.split_at_mut(entity.id.0.len());
+    address.copy_from_slice(&entity.id.0);
+    workspace.copy_from_slice(&entity.workspace.0[..workspace.len()]);
+    let minute = commit.plus(RESTED_AFTER_MILLIS).0.div_ceil(MINUTE_MILLIS);
+    // Not all entities at once.
+    let spread = u64::from(entity.id.0[0]) * MINUTE_MILLIS / 256;
+    DueRow::new(Millis(minute * MINUTE_MILLIS + spread), CommitId(id), now)
+}
 
 /// The head of a commit, as the sequence and number that name its row.
 pub(super) fn commit_row(head: Head) -> (i64, [u8; 8]) {

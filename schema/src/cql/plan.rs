@@ -116,10 +116,8 @@ pub(super) fn plan(
         alarm: commit.alarm.and(alarm),
         lists: (listed || !inline || (opens && known.is_some()))
             .then(|| DueRow::new(commit.at.plus(LISTS_AFTER_MILLIS), commit.id, now)),
-        erasure: (bucket > 0 && (commit.erases || !commit.redactions.is_empty())).then(|| {
-            let at = layout::slot_end(layout::slot(commit.at.plus(LISTS_AFTER_MILLIS)));
-            DueRow::new(at, layout::ERASURE_ID, now)
-        }),
+        erasure: (bucket > 0 && (commit.erases || !commit.redactions.is_empty()))
+            .then(|| layout::erasure_row(commit.entity, commit.at, now)),
     })
 }
 

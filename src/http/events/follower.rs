@@ -165,6 +165,8 @@ impl Follower {
         self.is_behind = !stretch.is_last;
         self.chunk = stretch.length.map_or(self.chunk, |length| chunk_of(length, READY_BYTES, EVENTS_PER_READ));
         let mut bytes = 0;
+        // A new queue, because the former one keeps its memory after it is empty.
+        let mut ready = VecDeque::new();
         for record in &stretch.events {
             // JSON may be longer than what is stored.
             if bytes >= READY_BYTES {
@@ -173,8 +175,9 @@ impl Follower {
             }
             let frame = frame::of_event(record, &self.log.found_source()?);
             bytes += frame.len();
-            self.ready.push_back(ReadyEvent::new(record, frame));
+            ready.push_back(ReadyEvent::new(record, frame));
         }
+        self.ready = ready;
         Ok(())
     }
 

@@ -366,8 +366,8 @@ async fn delete_due_rows(session: &Session, entity: EntityKey) {
     }
 }
 
-/// More than a slot of the due index, and the minute before it.
-const LONG: u64 = 17 * 60_000;
+/// More than the time after which erased content is removed.
+const LONG: u64 = 4 * 60_000;
 
 /// Applies a commit to a new entity whose first bucket, with a secret row and another one, has been left.
 async fn assert_erased(erasing: impl FnOnce(EntityKey) -> Commit, was_left: bool) {
