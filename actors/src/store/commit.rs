@@ -75,8 +75,8 @@ pub struct Commit {
     /// that need not be atomic with the rest: a store may apply them slightly later, but before it accepts another
     /// commit of the entity, and never those of a commit that conflicts.
     pub redactions: Vec<Redaction>,
-    /// Whether content is removed for good: soon after, a store must not keep what the deleted and changed rows held,
-    /// not even where nobody reads it.
+    /// Whether content is removed for good, as by redactions: soon after, a store must not keep what the deleted and
+    /// changed rows held, not even where nobody reads it.
     pub erases: bool,
     /// The store's report on a commit whose span is recorded or listed; `None`: it is neither.
     pub watch: Option<Arc<CommitWatch>>,

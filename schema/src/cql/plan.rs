@@ -116,8 +116,7 @@ pub(super) fn plan(
         alarm: commit.alarm.and(alarm),
         lists: (listed || !inline || (opens && known.is_some()))
             .then(|| DueRow::new(commit.at.plus(LISTS_AFTER_MILLIS), commit.id, now)),
-        erasure: (bucket > 0 && (commit.erases || !commit.redactions.is_empty()))
-            .then(|| layout::erasure_row(commit.entity, commit.at, now)),
+        erasure: (bucket > 0 && commit.erases).then(|| layout::erasure_row(commit.entity, commit.at, now)),
     })
 }
 

@@ -301,14 +301,22 @@ async fn cells_with(session: &Session, entity: EntityKey, text: &str) -> usize {
     found
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_bucket_that_was_left_keeps_no_rows_and_no_state() {
-    let Some(server) = bed::server() else { return };
+/// A store by a clock of its own that doubts nothing, with so many rows in a bucket, and a session beside it; `None`:
+/// there is no server.
+async fn store_by_clock(rows: i32) -> Option<(CqlStore, Arc<ManualClock>, Session)> {
+    let server = bed::server()?;
     migrated(server.nodes(), KEYSPACE).await;
     let session = SessionBuilder::new().known_nodes(server.nodes()).build().await.unwrap();
     let clock = Arc::new(ManualClock::at(SystemClock.now()));
     let options = Options::new(contact_at(server.nodes(), KEYSPACE), Arc::clone(&clock) as Arc<dyn Clock>);
-    let store = CqlStore::open(options.bucket_rows(3).doubted_for(Duration::ZERO)).await.unwrap();
+    let store = CqlStore::open(options.bucket_rows(rows).doubted_for(Duration::ZERO)).await.unwrap();
+    Some((store, clock, session))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_was_left_keeps_no_rows_and_no_state() {
+    let Some(server) = bed::server() else { return };
+    let Some((store, clock, session)) = store_by_clock(3).await else { return };
     let entity = entity();
     let state = Some(Bytes::from_static(b"the secret state"));
     applied(&store, Commit { rows: vec![row(T, 1, Some("a secret row"))], state, ..nth(entity, 1) }).await;
@@ -371,12 +379,7 @@ const LONG: u64 = 4 * 60_000;
 
 /// Applies a commit to a new entity whose first bucket, with a secret row and another one, has been left.
 async fn assert_erased(erasing: impl FnOnce(EntityKey) -> Commit, was_left: bool) {
-    let Some(server) = bed::server() else { return };
-    migrated(server.nodes(), KEYSPACE).await;
-    let session = SessionBuilder::new().known_nodes(server.nodes()).build().await.unwrap();
-    let clock = Arc::new(ManualClock::at(SystemClock.now()));
-    let options = Options::new(contact_at(server.nodes(), KEYSPACE), Arc::clone(&clock) as Arc<dyn Clock>);
-    let store = CqlStore::open(options.bucket_rows(4).doubted_for(Duration::ZERO)).await.unwrap();
+    let Some((store, clock, session)) = store_by_clock(4).await else { return };
     let entity = entity();
     let first = vec![row(T, 1, Some("a secret row")), row(T, 2, Some("another"))];
     applied(&store, Commit { rows: first, ..nth(entity, 1) }).await;
@@ -398,7 +401,8 @@ async fn assert_erased(erasing: impl FnOnce(EntityKey) -> Commit, was_left: bool
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redaction_empties_buckets_that_an_earlier_build_left() {
     let redactions = vec![Redaction { seq: 1, payload: Bytes::from_static(b"redacted") }];
-    assert_erased(|entity| Commit { redactions, rows: vec![row(T, 1, None)], ..nth(entity, 3) }, true).await;
+    assert_erased(|entity| Commit { redactions, rows: vec![row(T, 1, None)], erases: true, ..nth(entity, 3) }, true)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -408,12 +412,7 @@ async fn a_row_that_is_erased_goes_from_the_tables_of_closed_buckets() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_of_an_entity_that_has_just_changed_stay_until_it_has_rested() {
-    let Some(server) = bed::server() else { return };
-    migrated(server.nodes(), KEYSPACE).await;
-    let session = SessionBuilder::new().known_nodes(server.nodes()).build().await.unwrap();
-    let clock = Arc::new(ManualClock::at(SystemClock.now()));
-    let options = Options::new(contact_at(server.nodes(), KEYSPACE), Arc::clone(&clock) as Arc<dyn Clock>);
-    let store = CqlStore::open(options.bucket_rows(20).doubted_for(Duration::ZERO)).await.unwrap();
+    let Some((store, clock, session)) = store_by_clock(20).await else { return };
     let entity = entity();
     let first = (1..20).map(|n| row(T, n, Some("a secret row"))).collect();
     applied(&store, Commit { rows: first, ..nth(entity, 1) }).await;
