@@ -65,8 +65,8 @@ impl Keyed<'_> {
     /// The hash of the request: the file, its name and its type without parameters, whatever the form of the upload.
     fn used(&self, named: &FileInfo, digest: &[u8; 32]) -> KeyUse {
         let Call { caller, context, .. } = self.call;
-        let (essence, _) = named.mime_type.split_once(';').unwrap_or((&named.mime_type, ""));
-        let parts = [context.method.as_str(), context.path(), &named.filename, essence];
+        let essence = essence(&named.mime_type).unwrap_or_default();
+        let parts = [context.method.as_str(), context.path(), &named.filename, &essence];
         let parts = parts.iter().map(|part| part.as_bytes()).chain([&digest[..]]);
         let fingerprint = Fingerprint(hash_parts(&mut blake3::Hasher::new(), parts));
         KeyUse::across(self.hash(), fingerprint, claims::home(caller.address, self.key.as_bytes(), 0))
