@@ -186,10 +186,16 @@ impl App {
         self.0.meters.forget(key);
     }
 
-    /// Requests with idempotency keys that wait for their answers.
+    /// The requests with idempotency keys whose turns are waited for. Duplicates get the answers of these.
     #[must_use]
     pub fn in_progress(&self) -> &InProgress {
         &self.0.in_progress
+    }
+
+    /// The lock of the idempotency key of a contact's message, if no other request holds it or waits for it.
+    #[must_use]
+    pub fn try_lock_message_key(&self, key: KeyHash) -> Option<OwnPermit<KeyHash>> {
+        self.0.key_locks.try_enter(key)
     }
 
     /// Locks the idempotency key of a contact's message while it is stored. `None`: others held the lock for too long.

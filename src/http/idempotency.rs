@@ -83,34 +83,39 @@ pub(super) async fn key_state(
     })
 }
 
-/// Requests with idempotency keys that wait for their answers in this process, by entity and key; bounded by the number
-/// of requests.
+/// Requests with idempotency keys that wait in this process, by key: the scope that is part of it is enough to tell all
+/// entities apart. Bounded by the number of requests.
 #[derive(Debug, Default)]
-pub struct InProgress(DashMap<(EntityKey, KeyHash), ()>);
+pub struct InProgress(DashMap<KeyHash, usize>);
 
-impl InProgress {
-    /// Whether the first request with this key still waits.
-    #[must_use]
-    pub fn has(&self, entity: EntityKey, key: KeyHash) -> bool {
-        self.0.contains_key(&(entity, key))
-    }
-
-    /// Marks the first request with this key as waiting, until the returned value is dropped.
-    #[must_use]
-    pub fn begin(&self, entity: EntityKey, key: KeyHash) -> impl Drop + use<'_> {
-        self.0.insert((entity, key), ());
-        Waiting { all: self, request: (entity, key) }
-    }
+/// One of the requests that wait, until this is dropped.
+#[derive(Debug)]
+pub struct Waiting<'a> {
+    all: &'a InProgress,
+    key: KeyHash,
 }
 
-struct Waiting<'a> {
-    all: &'a InProgress,
-    request: (EntityKey, KeyHash),
+impl InProgress {
+    /// Whether a request with this key waits.
+    #[must_use]
+    pub fn has(&self, key: KeyHash) -> bool {
+        self.0.contains_key(&key)
+    }
+
+    /// Marks a request with this key as waiting, until the returned value is dropped.
+    #[must_use]
+    pub fn begin(&self, key: KeyHash) -> Waiting<'_> {
+        *self.0.entry(key).or_default() += 1;
+        Waiting { all: self, key }
+    }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.all.0.remove(&self.request);
+        self.all.0.remove_if_mut(&self.key, |_, waiting| {
+            *waiting = waiting.saturating_sub(1);
+            *waiting == 0
+        });
     }
 }
 

@@ -189,6 +189,36 @@ async fn an_agent_that_keeps_failing_may_be_tried_again_until_it_does_not() {
     assert_eq!(history(&app).await, ["user k", "assistant k"]);
 }
 
+/// Sends one message many times at once; each answer says that its turn failed. Returns how often the turn was tried.
+async fn attempts_of_failing_race(app: &TestApp) -> Value {
+    let mut turns = Vec::new();
+    for answer in join_all((0..16).map(|_| send(app, "c", "k"))).await {
+        turns.push(answer.problem(500, "agent_failed")["turnId"].as_str().unwrap().to_owned());
+    }
+    turns.dedup();
+    assert_eq!(turns.len(), 1, "{turns:?}");
+    app.get(format!("/api/v1/turns/{}", turns[0])).await.expect(200)["attempt"].clone()
+}
+
+/// The agent would not fail if it were asked again.
+#[tokio::test(start_paused = true)]
+async fn duplicates_get_the_failure_of_the_first_and_try_its_turn_not_again() {
+    let app = TestApp::new().await;
+    app.echo(json!({"builtin": {"failEvery": 2}})).await;
+    assert_eq!(send(&app, "c", "first").await.status, 200);
+    assert_eq!(attempts_of_failing_race(&app).await, 1);
+    assert_eq!(history(&app).await, ["user first", "assistant first", "user k"]);
+    assert_eq!(send(&app, "c", "k").await.status, 200, "whoever comes later has it tried again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn retries_that_race_run_a_turn_that_fails_again_once() {
+    let app = TestApp::new().await;
+    app.echo(json!({"builtin": {"failEvery": 1}})).await;
+    send(&app, "c", "k").await.problem(500, "agent_failed");
+    assert_eq!(attempts_of_failing_race(&app).await, 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn retries_of_a_failed_turn_that_race_have_one_reply() {
     let app = TestApp::new().await;

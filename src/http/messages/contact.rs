@@ -9,6 +9,7 @@ use actors::attachment;
 use actors::channel::{Channel, ChannelKind};
 use actors::contact::{self, entity_of};
 use actors::id::{ConversationId, EntityKey};
+use actors::store::KeyHash;
 use axum::response::Response;
 
 use super::media;
@@ -104,6 +105,11 @@ impl ContactExchange<'_> {
         contact::conversation_of(self.contact, &self.channel.incarnation(), n)
     }
 
+    /// The request's idempotency key in its scope.
+    fn key(&self) -> Option<KeyHash> {
+        self.request.keyed.as_ref().map(|keyed| keyed.used(&self.scope).hash)
+    }
+
     fn conversation(&self, id: ConversationId) -> EntityKey {
         EntityKey::conversation(self.contact.workspace, id.address)
     }
@@ -146,22 +152,25 @@ impl ContactExchange<'_> {
             let later = channel.as_deref().map(|channel| self.with_channel(channel));
             let exchange = later.as_ref().unwrap_or(self);
             let agent = if later.is_some() { Cow::Owned(exchange.agent()?) } else { Cow::Borrowed(agent) };
-            let stored = {
-                let lock = self.lock_key().await?;
-                exchange.store(incoming, &agent, file, &mut bound, lock.as_ref()).await?
-            };
+            let lock = self.lock_key().await?;
+            let stored = exchange.store(incoming, &agent, file, &mut bound, lock.as_ref()).await?;
             let waited = position.as_ref().map_or(Duration::ZERO, QueuePosition::waited);
             let (first, now) = match stored {
                 StoreOutcome::New(delivered, events) => {
                     drop(position);
-                    return self.answer(Delivered { waited, ..*delivered }, events).await;
+                    return self.answer(Delivered { waited, ..*delivered }, events, lock).await;
                 }
                 StoreOutcome::Earlier(before) => {
+                    // A request that has waited came before that message was stored, so it is no retry.
+                    let lock = lock.filter(|_| position.is_none());
                     drop(position);
-                    return self.repeat(&before, waited).await;
+                    return self.repeat(&before, lock, waited).await;
                 }
-                // A request with the same key may be stored meanwhile.
-                StoreOutcome::AtCapacity(events) => Box::pin(self.wait_for_capacity(position, events)).await?,
+                StoreOutcome::AtCapacity(events) => {
+                    // A request with the same key may be stored meanwhile.
+                    drop(lock);
+                    Box::pin(self.wait_for_capacity(position, events)).await?
+                }
             };
             position = Some(first);
             channel = Some(now);

@@ -12,6 +12,7 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use super::ContactExchange;
+use super::store::KeyLock;
 use crate::http::answer::{Replay, with_location};
 use crate::http::caller::recheck_key;
 use crate::http::headers::prefer::{Prefer, applying, prefer};
@@ -36,15 +37,28 @@ pub(super) struct Delivered {
     pub(super) waited: Duration,
 }
 
+impl Delivered {
+    /// Whether this is the first request to get the outcome of the turn as it runs now.
+    fn begins_turn(&self) -> bool {
+        self.replay == Replay::First || self.retries_turn
+    }
+}
+
 impl ContactExchange<'_> {
     /// Waits for the turn as long as the client and the server allow.
-    pub(super) async fn answer(&self, delivered: Delivered, mut events: Subscription) -> Result<Response, Problem> {
+    /// `lock`: that of its key, held until later requests can see that this one waits.
+    pub(super) async fn answer(
+        &self,
+        delivered: Delivered,
+        mut events: Subscription,
+        lock: Option<KeyLock>,
+    ) -> Result<Response, Problem> {
         self.request.call.context.record_message(delivered.message.id);
         let node = self.request.call.node();
-        let key = self.request.keyed.as_ref().map(|keyed| keyed.used(&self.scope).hash);
+        let key = self.key();
         let in_progress = self.request.call.app.in_progress();
-        let _first =
-            key.filter(|_| delivered.replay == Replay::First).map(|key| in_progress.begin(delivered.entity, key));
+        let _first = key.filter(|_| delivered.begins_turn()).map(|key| in_progress.begin(key));
+        drop(lock);
         if let Some(leader) = self.fetching.and_then(|fetching| fetching.leader) {
             // A request that waited for the file joins this turn, and waits as long as it may.
             leader.accepted();
@@ -108,8 +122,8 @@ impl ContactExchange<'_> {
         }
         // A request that prefers 202 gets it; otherwise a retry gets the first request's answer, or 409 while there
         // is none.
-        let waits = delivered.replay == Replay::Repeated && !turn.is_over() && !prefer.respond_async;
-        if waits && key.is_some_and(|key| self.request.call.app.in_progress().has(delivered.entity, key)) {
+        let waits = !delivered.begins_turn() && !turn.is_over() && !prefer.respond_async;
+        if waits && key.is_some_and(|key| self.request.call.app.in_progress().has(key)) {
             return Err(in_progress_problem());
         }
         let replies = turn_wait::observed_replies(self.request.call.node(), delivered.entity, turn, observed).await?;

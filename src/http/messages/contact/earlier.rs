@@ -11,6 +11,7 @@ use axum::response::Response;
 
 use super::ContactExchange;
 use super::answer::Delivered;
+use super::store::{KeyLock, Repetition};
 use crate::http::answer::Replay;
 use crate::http::messages::Submitted;
 use crate::http::refusal::conversation::rejected;
@@ -31,8 +32,9 @@ impl ContactExchange<'_> {
 
     /// The answer of an earlier request with the same key.
     pub(super) async fn earlier(&self) -> Result<Option<Response>, Problem> {
+        let lock = self.lock_key().await?;
         match self.find_earlier().await? {
-            Some(before) => self.repeat(&before, Duration::ZERO).await.map(Some),
+            Some(before) => self.repeat(&before, lock, Duration::ZERO).await.map(Some),
             None => Ok(None),
         }
     }
@@ -81,10 +83,18 @@ impl ContactExchange<'_> {
         Ok(node.created_at(entity).await?.unwrap_or_else(|| node.now()))
     }
 
-    /// Answers a retry: joins the turn, or retries a failed one. The message is not appended again. A request that
-    /// waited while another one fetched its file, or for capacity as `waited` says, is no retry, and gets the turn's
-    /// state since then.
-    pub(super) async fn repeat(&self, before: &EarlierMessage, waited: Duration) -> Result<Response, Problem> {
+    /// Answers a request whose message is stored: joins the turn, and a retry begins a failed one again. The message is
+    /// not appended again. `lock`: that of the key, unless the request has waited `waited` for capacity and so is no
+    /// retry; neither is one that waited while another one fetched its file. They get the outcome of the turn.
+    pub(super) async fn repeat(
+        &self,
+        before: &EarlierMessage,
+        lock: Option<KeyLock>,
+        waited: Duration,
+    ) -> Result<Response, Problem> {
+        let is_retry = |lock: &KeyLock| lock.repetition == Repetition::Retry && self.fetching.is_none();
+        // Only a retry keeps the lock, so that another one finds the turn running again.
+        let lock = lock.filter(is_retry);
         let node = self.request.call.node();
         let entity = before.entity;
         let origin = node.origin(entity).await?;
@@ -98,7 +108,7 @@ impl ContactExchange<'_> {
         let turn = node.turn(entity, number).await?;
         let mut turn = turn.ok_or_else(|| broken("the turn of a message exists"))?;
         let mut retries_turn = false;
-        if turn.status == TurnStatus::Failed && self.fetching.is_none() && waited.is_zero() {
+        if turn.status == TurnStatus::Failed && lock.is_some() {
             self.admit(self.channel.agent.as_ref().unwrap_or(&turn.agent))?;
             let command_context = self.request.call.without_key();
             let again = RetryTurn { number, agent: self.channel.agent.clone() };
@@ -118,6 +128,6 @@ impl ContactExchange<'_> {
         let conversation = message.conversation;
         let replay = Replay::Repeated;
         let delivered = Delivered { entity, contact, conversation, message, turn, replay, retries_turn, waited };
-        self.answer(delivered, events).await
+        self.answer(delivered, events, lock).await
     }
 }

@@ -56,8 +56,7 @@ impl ContactExchange<'_> {
 
     /// Delivers a message without a file. If a request with its key fetches one, that request came first.
     pub(super) async fn without_file(&self, incoming: &IncomingMessage, agent: &str) -> Result<Response, Problem> {
-        let key = self.request.keyed.as_ref().map(|keyed| keyed.used(&self.scope).hash);
-        if key.is_some_and(|key| self.request.call.app.fetches().has(key)) {
+        if self.key().is_some_and(|key| self.request.call.app.fetches().has(key)) {
             drop(self.lead().await?);
         }
         self.deliver(incoming, agent, None).await

@@ -24,8 +24,22 @@ use crate::http::refusal::broken;
 use crate::http::refusal::conversation::rejected;
 use crate::problem::Problem;
 
-/// The lock of a message's idempotency key, while the message is stored.
-pub(super) type KeyLock = Arc<OwnPermit<KeyHash>>;
+/// The lock of a message's idempotency key, while the message is looked for, stored, or its failed turn retried.
+#[derive(Clone)]
+pub(super) struct KeyLock {
+    _permit: Arc<OwnPermit<KeyHash>>,
+    /// What the request is if its message is stored already.
+    pub(super) repetition: Repetition,
+}
+
+/// A request that finds the message of another one with its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Repetition {
+    /// That one had been answered when this one came.
+    Retry,
+    /// It had not. This one gets its answer.
+    Duplicate,
+}
 
 /// The most conversations that one message tries: it tries another if one is closed.
 const MAX_ATTEMPTS: usize = 4;
@@ -48,9 +62,16 @@ impl ContactExchange<'_> {
     /// # Errors
     /// 409 `idempotency_in_progress` after the time in which a command is answered.
     pub(super) async fn lock_key(&self) -> Result<Option<KeyLock>, Problem> {
-        let Some(keyed) = &self.request.keyed else { return Ok(None) };
-        let lock = self.request.call.app.lock_message_key(keyed.used(&self.scope).hash).await;
-        lock.map(|lock| Some(Arc::new(lock))).ok_or_else(in_progress)
+        let Some(key) = self.key() else { return Ok(None) };
+        let app = &self.request.call.app;
+        let (permit, repetition) = match app.try_lock_message_key(key) {
+            // A request that waits for its turn was marked under the lock.
+            Some(permit) if !app.in_progress().has(key) => (Some(permit), Repetition::Retry),
+            Some(permit) => (Some(permit), Repetition::Duplicate),
+            None => (app.lock_message_key(key).await, Repetition::Duplicate),
+        };
+        let permit = permit.ok_or_else(in_progress)?;
+        Ok(Some(KeyLock { _permit: Arc::new(permit), repetition }))
     }
 
     /// Resolves contact and conversation, and appends the message. `bound`: the previous binding of its file, by an
