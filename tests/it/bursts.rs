@@ -142,6 +142,47 @@ async fn a_channel_that_takes_nothing_more_refuses_what_waits_for_room() {
     assert!(!history(&app).await.contains(&"user waits".to_owned()));
 }
 
+/// The first request waits for room, so there is no turn yet that both could have.
+#[tokio::test(start_paused = true)]
+async fn a_duplicate_that_waits_less_long_for_room_is_told_that_the_first_waits() {
+    let app = TestApp::new().await;
+    app.echo(json!({"builtin": {"latencyMs": 10_000}})).await;
+    fill(&app).await;
+    let duplicates = async {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        for prefer in ["wait=1", "wait=0", "respond-async"] {
+            let told = send_preferring(&app, "w", prefer).await;
+            assert_eq!(told.header("retry-after"), "1", "{prefer}");
+            told.problem(409, "idempotency_in_progress");
+        }
+        send_preferring(&app, "another", "wait=1").await.problem(429, "conversation_backlog");
+    };
+    let (first, ()) = tokio::join!(send_preferring(&app, "w", "wait=60"), duplicates);
+    let first = first.expect(202);
+    assert_eq!(send_preferring(&app, "w", "respond-async").await.expect(202)["messageId"], first["messageId"]);
+}
+
+/// The message is stored after ten seconds. Another one is ahead of the duplicate in the queue, so that this one cannot
+/// try again meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_duplicate_refused_while_it_waits_for_room_gets_the_answer_of_the_first() {
+    for change in [json!({}), json!({"enabled": false})] {
+        let app = TestApp::new().await;
+        app.echo(json!({"builtin": {"latencyMs": 10_000}})).await;
+        fill(&app).await;
+        let first = send_preferring(&app, "w", "wait=11");
+        let ahead = send_preferring(&app, "x", "wait=60");
+        let duplicate = send_preferring(&app, "w", "wait=14");
+        let changed = async {
+            tokio::time::sleep(std::time::Duration::from_secs(12)).await;
+            app.patch("/api/v1/channels/demo-api").json(change).await.expect(200);
+        };
+        let (first, _, duplicate, ()) = tokio::join!(first, ahead, duplicate, changed);
+        let [first, duplicate] = [first, duplicate].map(|answer| answer.expect(202));
+        assert_eq!(duplicate["messageId"], first["messageId"]);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_line_for_room_that_is_full_refuses_one_more_message_at_once() {
     let app = TestApp::new().await;

@@ -32,8 +32,8 @@ mod turn_capacity;
 use answer::Delivered;
 use file::Fetching;
 use store::StoreOutcome;
-use turn_capacity::QueuePosition;
 pub(crate) use turn_capacity::WaitQueues;
+use turn_capacity::{CapacityWait, QueuePosition};
 
 /// Accepts the message, and answers with the agent's reply or with its later location.
 pub(super) async fn post(unparsed: UnparsedMessage<'_>, channel: Option<Arc<Channel>>) -> Result<Response, Problem> {
@@ -145,13 +145,20 @@ impl ContactExchange<'_> {
             return self.earlier_or(refusal).await;
         }
         let mut bound = None;
-        let mut position = None;
+        let mut position: Option<QueuePosition<'_>> = None;
         let mut channel: Option<Arc<Channel>> = None;
         loop {
             // After a wait for capacity the channel may have another agent.
             let later = channel.as_deref().map(|channel| self.with_channel(channel));
             let exchange = later.as_ref().unwrap_or(self);
-            let agent = if later.is_some() { Cow::Owned(exchange.agent()?) } else { Cow::Borrowed(agent) };
+            let agent = match later.as_ref().map(ContactExchange::agent) {
+                Some(Err(refusal)) => {
+                    let waited = position.map_or(Duration::ZERO, |first| first.waited());
+                    return self.joined_or(refusal, waited).await;
+                }
+                Some(Ok(agent)) => Cow::Owned(agent),
+                None => Cow::Borrowed(agent),
+            };
             let lock = self.lock_key().await?;
             let stored = exchange.store(incoming, &agent, file, &mut bound, lock.as_ref()).await?;
             let waited = position.as_ref().map_or(Duration::ZERO, QueuePosition::waited);
@@ -169,7 +176,10 @@ impl ContactExchange<'_> {
                 StoreOutcome::AtCapacity(events) => {
                     // A request with the same key may be stored meanwhile.
                     drop(lock);
-                    Box::pin(self.wait_for_capacity(position, events)).await?
+                    match Box::pin(self.wait_for_capacity(position, events)).await? {
+                        CapacityWait::TryAgain(first, now) => (first, now),
+                        CapacityWait::Over(refusal, waited) => return self.refuse_at_capacity(refusal, waited).await,
+                    }
                 }
             };
             position = Some(first);

@@ -39,6 +39,15 @@ impl ContactExchange<'_> {
         }
     }
 
+    /// A request that has waited for capacity and is refused: returns the answer of another one with its key that was
+    /// accepted meanwhile, else `refusal`.
+    pub(super) async fn joined_or(&self, refusal: Problem, waited: Duration) -> Result<Response, Problem> {
+        match self.find_earlier().await? {
+            Some(before) => self.repeat(&before, None, waited).await,
+            None => Err(refusal),
+        }
+    }
+
     /// The effect of an earlier request with the same key, in any of the contact's conversations.
     pub(super) async fn find_earlier(&self) -> Result<Option<EarlierMessage>, Problem> {
         if self.request.keyed.is_none() {

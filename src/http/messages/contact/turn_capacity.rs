@@ -15,6 +15,7 @@ use actors::id::{Address, EntityKey};
 use actors::limits;
 use actors::subscriptions::Subscription;
 use actors::tasks::shares::{OwnPermit, Shares};
+use axum::response::Response;
 use futures_util::FutureExt as _;
 use tokio::time::{Instant, timeout_at};
 
@@ -22,6 +23,7 @@ use super::ContactExchange;
 use super::file::with_applied_wait;
 use crate::http::caller::recheck_key;
 use crate::http::headers::prefer::prefer;
+use crate::http::idempotency::{InProgress, Waiting, in_progress};
 use crate::http::long_requests::{LongRequestPermit, unless_stopping};
 use crate::http::messages::find_channel;
 use crate::http::refusal::channel::channel_not_found;
@@ -34,6 +36,8 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// The queues of all contacts, each by the contact's first conversation on its channel.
 #[derive(Debug)]
 pub(crate) struct WaitQueues {
+    /// The idempotency keys of those that wait.
+    keys: InProgress,
     /// One permit for each queue.
     first: Shares<EntityKey>,
     positions: Shares<EntityKey>,
@@ -44,21 +48,44 @@ impl Default for WaitQueues {
     fn default() -> Self {
         let positions = limits::WAITING_FOR_ROOM;
         let of_workspaces = limits::WAITING_FOR_ROOM_IN_WORKSPACE;
-        Self { first: Shares::of(1), positions: Shares::of(positions), of_workspaces: Shares::of(of_workspaces) }
+        Self {
+            keys: InProgress::default(),
+            first: Shares::of(1),
+            positions: Shares::of(positions),
+            of_workspaces: Shares::of(of_workspaces),
+        }
     }
 }
 
 /// The first position in a queue.
-pub(super) struct QueuePosition {
+pub(super) struct QueuePosition<'a> {
     since: Instant,
     deadline: Instant,
+    _key: Option<Waiting<'a>>,
     _long: LongRequestPermit,
     _position: OwnPermit<EntityKey>,
     _of_workspace: OwnPermit<Address>,
     _first: OwnPermit<EntityKey>,
 }
 
-impl QueuePosition {
+/// How a wait for capacity went on.
+pub(super) enum CapacityWait<'a> {
+    /// It is worth trying again: in this position, on the channel as it is now.
+    TryAgain(QueuePosition<'a>, Arc<Channel>),
+    /// The request waits no longer, and has waited so long.
+    Over(CapacityRefusal, Duration),
+}
+
+/// Why a request does not wait for capacity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CapacityRefusal {
+    /// Too many wait already.
+    Crowded,
+    /// It has waited as long as it may, which may be not at all.
+    TimeOver,
+}
+
+impl QueuePosition<'_> {
     /// How long the request has waited.
     pub(super) fn waited(&self) -> Duration {
         self.since.elapsed()
@@ -71,16 +98,19 @@ impl ContactExchange<'_> {
     /// too.
     ///
     /// # Errors
-    /// 429 once the request may not wait any longer; 401, 404 or 409 if it would be refused by now for another reason.
-    pub(super) async fn wait_for_capacity(
-        &self,
-        position: Option<QueuePosition>,
+    /// 401 or 404 if the request would be refused by now for another reason; 503 `stopping`.
+    pub(super) async fn wait_for_capacity<'s>(
+        &'s self,
+        position: Option<QueuePosition<'s>>,
         mut events: Subscription,
-    ) -> Result<(QueuePosition, Arc<Channel>), Problem> {
+    ) -> Result<CapacityWait<'s>, Problem> {
         let position = match position {
             None => {
                 drop(events);
-                self.enter_queue().await?
+                match self.enter_queue().await? {
+                    Ok(position) => position,
+                    Err((refusal, waited)) => return Ok(CapacityWait::Over(refusal, waited)),
+                }
             }
             Some(position) => {
                 let until = position.deadline.min(Instant::now() + RETRY_INTERVAL);
@@ -90,36 +120,65 @@ impl ContactExchange<'_> {
             }
         };
         if Instant::now() >= position.deadline {
-            return Err(self.at_capacity_after_wait());
+            return Ok(CapacityWait::Over(CapacityRefusal::TimeOver, position.waited()));
         }
-        Ok((position, self.recheck_channel().await?))
+        Ok(CapacityWait::TryAgain(position, self.recheck_channel().await?))
     }
 
-    async fn enter_queue(&self) -> Result<QueuePosition, Problem> {
+    /// The first position, once this request has it; else why it does not wait, and how long it has.
+    async fn enter_queue(&self) -> Result<Result<QueuePosition<'_>, (CapacityRefusal, Duration)>, Problem> {
         let app = &self.request.call.app;
         let before = self.fetching.map_or(Duration::ZERO, |fetching| fetching.waited);
         let budget = self.budget(prefer(&self.request.call.headers)).saturating_sub(before);
-        let long = if budget.is_zero() { None } else { app.long_requests().enter() };
-        let long = long.ok_or_else(at_capacity)?;
+        if budget.is_zero() {
+            return Ok(Err((CapacityRefusal::TimeOver, Duration::ZERO)));
+        }
         let queues = app.lines();
-        let of_workspace = queues.of_workspaces.try_enter(self.contact.workspace).ok_or_else(at_capacity)?;
         // One server gets all messages of one contact on one channel, and knows this id whichever conversation is open.
         let queue = self.generation(1);
-        let position = queues.positions.try_enter(queue).ok_or_else(at_capacity)?;
+        let permits = || {
+            let long = app.long_requests().enter()?;
+            let of_workspace = queues.of_workspaces.try_enter(self.contact.workspace)?;
+            Some((long, of_workspace, queues.positions.try_enter(queue)?))
+        };
+        let Some((long, of_workspace, position)) = permits() else {
+            return Ok(Err((CapacityRefusal::Crowded, Duration::ZERO)));
+        };
+        let key = self.key().map(|key| queues.keys.begin(key));
         self.request.call.context.begin_wait();
         let since = Instant::now();
         let deadline = since + budget;
-        let first = timeout_at(deadline, queues.first.enter(queue));
-        let first = first.map(|first| first.map_err(|_| self.at_capacity_after_wait()));
-        let first = unless_stopping(app, first).await?;
-        Ok(QueuePosition {
+        let first = timeout_at(deadline, queues.first.enter(queue)).map(Ok);
+        let Ok(first) = unless_stopping(app, first).await? else {
+            return Ok(Err((CapacityRefusal::TimeOver, since.elapsed())));
+        };
+        Ok(Ok(QueuePosition {
             since,
             deadline,
+            _key: key,
             _long: long,
             _position: position,
             _of_workspace: of_workspace,
             _first: first,
-        })
+        }))
+    }
+
+    /// The answer to a message for which there is no capacity, once its request waits no longer and has left the queue:
+    /// that of another request with its key which was accepted meanwhile, or which still waits.
+    pub(super) async fn refuse_at_capacity(
+        &self,
+        refusal: CapacityRefusal,
+        waited: Duration,
+    ) -> Result<Response, Problem> {
+        let queues = self.request.call.app.lines();
+        let another_waits = self.key().is_some_and(|key| queues.keys.has(key));
+        let problem = if another_waits { in_progress() } else { rejected(Rejection::TooManyTurns) };
+        let problem = match refusal {
+            CapacityRefusal::TimeOver => with_applied_wait(problem, prefer(&self.request.call.headers)),
+            CapacityRefusal::Crowded => problem,
+        };
+        // Looked for last, since a request leaves the queue only once its message is stored.
+        self.joined_or(problem, waited).await
     }
 
     /// The channel of a message that has waited, unless the key was revoked or the channel deleted meanwhile.
@@ -128,14 +187,6 @@ impl ContactExchange<'_> {
         let channel = find_channel(self.request.call, &self.channel.id).await?;
         channel.filter(|channel| channel.incarnation() == self.channel.incarnation()).ok_or_else(channel_not_found)
     }
-
-    fn at_capacity_after_wait(&self) -> Problem {
-        with_applied_wait(at_capacity(), prefer(&self.request.call.headers))
-    }
-}
-
-fn at_capacity() -> Problem {
-    rejected(Rejection::TooManyTurns)
 }
 
 /// Waits for an event after which fewer turns wait, or one after which the conversation refuses the message.
