@@ -12,6 +12,7 @@ use super::InvalidSetting;
 use super::parse;
 use super::print::hidden;
 
+mod given;
 mod unsupported;
 
 /// The protocol of spans and metrics.
@@ -111,6 +112,8 @@ pub struct Otel {
     pub attributes: Vec<(String, String)>,
     /// The variables that were not understood, a sentence each.
     pub complaints: Vec<String>,
+    /// The variables that are set and have an effect here, with their values as they may be shown.
+    pub given: Vec<(&'static str, String)>,
 }
 
 /// The names of one OpenTelemetry signal.
@@ -177,7 +180,8 @@ impl Otel {
         let receiver = reader.receiver(&TRACES, of_traces);
         let metrics = reader.pushing(of_metrics);
         unsupported::tell(&mut reader);
-        Self { receiver, metrics, sampler, batching, attributes, complaints: reader.complaints }
+        let given = given::shown(&reader);
+        Self { receiver, metrics, sampler, batching, attributes, complaints: reader.complaints, given }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::otel::Otel;
 use super::sources::{Given, Kind, Origin, SETTINGS, Settings};
 
 /// Printed instead of a secret.
@@ -46,6 +47,26 @@ pub(super) fn effective(settings: &Settings) -> String {
             None => out.push_str(line),
         }
         out.push('\n');
+    }
+    out
+}
+
+/// OpenTelemetry's variables that are set and no settings, as comments; empty if there are none.
+pub(super) fn variables(otel: &Otel) -> String {
+    let mut out = String::new();
+    if !otel.given.is_empty() {
+        out.push_str("\n# Other variables of the environment that are set:\n");
+    }
+    for (name, value) in &otel.given {
+        out.extend(["# ", *name, " = "]);
+        push_string(&mut out, value);
+        out.push('\n');
+    }
+    if !otel.complaints.is_empty() {
+        out.push_str("\n# Variables that are not understood, or have no effect:\n");
+    }
+    for complaint in &otel.complaints {
+        out.extend(["# ", complaint.as_str(), "\n"]);
     }
     out
 }

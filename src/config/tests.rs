@@ -256,6 +256,38 @@ fn printed_settings_load_to_the_same_settings() {
 }
 
 #[test]
+fn the_printed_configuration_has_the_telemetry_of_the_environment() {
+    let env = [
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://user:hunter2@10.0.0.7:4318/v1/traces"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20hunter2"),
+        ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "hunter2=="),
+        ("OTEL_TRACES_SAMPLER", "always_off"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "soon\n"),
+        ("OTEL_LOG_LEVEL", "debug"),
+    ];
+    let config = load(&[], &env, None).unwrap();
+    let printed = config.effective();
+    let behind = printed.strip_prefix(DEFAULTS).unwrap();
+    assert_eq!(
+        behind.lines().filter(|line| !line.is_empty()).collect::<Vec<_>>(),
+        [
+            "# Other variables of the environment that are set:",
+            "# OTEL_EXPORTER_OTLP_TRACES_ENDPOINT = \"http://***@10.0.0.7:4318/v1/traces\"",
+            "# OTEL_EXPORTER_OTLP_HEADERS = \"***\"",
+            "# OTEL_EXPORTER_OTLP_METRICS_HEADERS = \"***\"",
+            "# OTEL_TRACES_SAMPLER = \"always_off\"",
+            "# OTEL_BSP_SCHEDULE_DELAY = \"soon\"",
+            "# OTEL_RESOURCE_ATTRIBUTES = \"deployment.environment.name=test\"",
+            "# Variables that are not understood, or have no effect:",
+            "# OTEL_BSP_SCHEDULE_DELAY is \"soon\"; a whole number from 0 is needed; 1000 is used",
+            "# OTEL_LOG_LEVEL is set; it has no effect here",
+        ]
+    );
+    assert!(load(&[], &[], Some(&printed)).is_ok(), "it is a configuration file still");
+}
+
+#[test]
 fn the_defaults_explain_exactly_the_settings_there_are() {
     for setting in SETTINGS {
         let (section, name) = setting.key.split_once('.').unwrap();

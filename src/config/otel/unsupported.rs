@@ -34,6 +34,12 @@ const CHOICES: [(&str, &str); 4] = [
     ("OTEL_METRICS_EXEMPLAR_FILTER", "trace_based"),
 ];
 
+/// Those of both.
+#[cfg(test)]
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.into_iter().chain(CHOICES.map(|(name, _)| name))
+}
+
 /// Reports each one that is set, without its value, which may be secret.
 pub(super) fn tell(reader: &mut Reader<'_>) {
     for name in NAMES.into_iter().filter(|name| reader.get(name).is_some()).collect::<Vec<_>>() {
@@ -67,7 +73,7 @@ mod tests {
     #[test]
     fn the_page_names_what_has_no_effect() {
         let page = include_str!("../../../docs/TELEMETRY.md");
-        for name in NAMES.into_iter().chain(CHOICES.map(|(name, _)| name)) {
+        for name in names() {
             let of_all = name.replace("_TRACES_", "_").replace("OTLP_METRICS_CLIENT", "OTLP_CLIENT");
             let of_all = of_all.replace("OTLP_METRICS_INSECURE", "OTLP_INSECURE");
             assert!(page.contains(&format!("`{of_all}`")), "{of_all}");
