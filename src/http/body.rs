@@ -38,7 +38,8 @@ pub struct MaxBodyBytes(pub usize);
 /// 503 `overloaded` where other large bodies have taken the [`BodyRoom`].
 pub type JsonBytes = Bytes;
 
-/// As [`JsonBytes`], but `None` where the request has neither a body nor a content type.
+/// As [`JsonBytes`], but `None` where the body is empty, whatever its type: clients announce one that they would use, such
+/// as that of a form.
 pub type OptionalJsonBytes = Option<Bytes>;
 
 /// A body in the form that a handler reads.
@@ -73,16 +74,17 @@ impl RequestBody for OptionalJsonBytes {
         MaxBodyBytes: FromRef<S>,
         BodyRoom: FromRef<S>,
     {
-        let has_type = headers.contains_key(header::CONTENT_TYPE);
-        if has_type {
-            check_media_type(headers)?;
-        }
-        // The length of a chunked body is known only at its end, so an empty one has to be read to be recognised.
-        let bytes = read(body, MaxBodyBytes::from_ref(state), &BodyRoom::from_ref(state)).await?;
-        match bytes.is_empty() {
-            true => Ok(None),
-            false if has_type => Ok(Some(bytes)),
-            false => Err(not_json("the body has no Content-Type")),
+        let room = BodyRoom::from_ref(state);
+        let Err(wrong_type) = check_media_type(headers) else {
+            let bytes = read(body, MaxBodyBytes::from_ref(state), &room).await?;
+            return Ok(Some(bytes).filter(|bytes| !bytes.is_empty()));
+        };
+        // One byte is too much. The length of a chunked body is known only at its end, so an empty one has to be read to
+        // be recognised.
+        match read(body, MaxBodyBytes(0), &room).await {
+            Ok(_) => Ok(None),
+            Err(problem) if problem.status == StatusCode::PAYLOAD_TOO_LARGE => Err(wrong_type),
+            Err(problem) => Err(problem),
         }
     }
 }

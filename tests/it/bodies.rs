@@ -130,6 +130,19 @@ async fn only_json_in_utf8_is_read() {
     of_two("application/json").await.expect(201);
 }
 
+/// `curl -d ''` sends this.
+#[tokio::test]
+async fn an_empty_body_may_have_any_type_where_none_is_needed() {
+    let app = TestApp::new().await;
+    let asked = json!({"channelId": "demo", "text": "x", "review": {"type": "approval", "payload": {}}});
+    let review = app.post(PATHS[0]).json(asked).await.expect(201)["id"].as_str().unwrap().to_owned();
+    let form = "application/x-www-form-urlencoded";
+    let cancel = |body: &'static str| app.post(format!("/api/v1/reviews/{review}/cancel")).body(form, body).send();
+    cancel("a=b").await.problem(415, "unsupported_media_type");
+    assert_eq!(cancel("").await.expect(200)["status"], "cancelled");
+    app.post(PATHS[0]).body(form, "").await.problem(415, "unsupported_media_type");
+}
+
 #[tokio::test]
 async fn the_largest_body_is_read_and_one_byte_more_is_not() {
     let app = TestApp::new().await;
