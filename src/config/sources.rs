@@ -231,7 +231,7 @@ fn parse_file(
             }
             None => wrong.push(InvalidSetting {
                 name: format!("{key} in {shown}"),
-                value: (!setting.secret).then(|| shown_value(&value)),
+                value: (!setting.secret).then(|| hidden(&shown_value(&value)).into_owned()),
                 allowed: setting.kind.name().to_owned(),
             }),
         }

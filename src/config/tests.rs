@@ -189,6 +189,9 @@ fn a_password_in_a_url_is_a_secret_too() {
         let lines = refused(&[], &[("TERTULIA_EMBEDDINGS_URL", wrong)], None);
         assert!(lines[0].starts_with(&format!("TERTULIA_EMBEDDINGS_URL is {told:?};")), "{lines:?}");
     }
+    // A list that was written as in the environment.
+    let lines = refused(&[], &[], Some("[cql]\nnodes = 'cassandra:hunter2@db-1:9042'"));
+    assert!(lines[0].starts_with("cql.nodes in t.toml is \"***@db-1:9042\"; allowed: an array"), "{lines:?}");
     // Others are told this one, so it holds no secret at all.
     let lines = refused(&["--cluster-address", "http://user:hunter2@10.0.0.7:8080"], &[], None);
     assert!(lines[0].starts_with("--cluster-address is \"http://***@10.0.0.7:8080\"; allowed: scheme,"), "{lines:?}");
