@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// IPv4 addresses that must not be reachable from outside: one of each reserved network, and the famous ones.
-pub(crate) const PRIVATE_V4: [Ipv4Addr; 16] = [
+pub(crate) const PRIVATE_V4: [Ipv4Addr; 17] = [
     Ipv4Addr::new(127, 0, 0, 1),
     Ipv4Addr::new(127, 255, 255, 254),
     Ipv4Addr::new(0, 0, 0, 0),
     Ipv4Addr::new(10, 0, 0, 1),
     Ipv4Addr::new(100, 64, 0, 1),
     Ipv4Addr::new(100, 100, 100, 200),
+    Ipv4Addr::new(168, 63, 129, 16),
     Ipv4Addr::new(169, 254, 169, 254),
     Ipv4Addr::new(172, 16, 0, 1),
     Ipv4Addr::new(172, 31, 255, 254),
