@@ -165,7 +165,9 @@ pub(super) fn collect(
     read: &dyn Fn(&Path) -> io::Result<String>,
 ) -> (Settings, Vec<InvalidSetting>) {
     let mut wrong = Vec::new();
+    // An empty value counts as absent, wherever it is given.
     let env = |name: &str| env(name).filter(|value| !value.trim().is_empty());
+    let flag = |name: &str| args.get(name).filter(|value| !value.trim().is_empty());
     let named = match &args.config {
         Some(path) => Some(("--config", path.clone())),
         None => env("TERTULIA_CONFIG").map(|path| ("TERTULIA_CONFIG", PathBuf::from(path))),
@@ -184,7 +186,7 @@ pub(super) fn collect(
     }
     for setting in SETTINGS {
         let from_flag =
-            setting.flag.and_then(|flag| Some(Given { text: args.get(flag)?.to_owned(), origin: Origin::Flag(flag) }));
+            setting.flag.and_then(|name| Some(Given { text: flag(name)?.to_owned(), origin: Origin::Flag(name) }));
         let from_env = || Some(Given { text: env(setting.env)?, origin: Origin::Environment(setting.env) });
         if let Some(given) = from_flag.or_else(from_env) {
             settings.insert(setting.key, given);

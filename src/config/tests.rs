@@ -66,6 +66,10 @@ fn a_flag_goes_before_the_environment_and_the_environment_before_the_file() {
 fn an_empty_value_counts_as_absent() {
     let config = load(&[], &[("TERTULIA_LISTEN", ""), ("TERTULIA_CONFIG", " ")], Some("[log]\nfilter = ''")).unwrap();
     assert_eq!((config.listen.port(), config.log_filter.as_str()), (8080, "info"));
+    let flags = ["--listen", "", "--metrics-listen", " ", "--data-dir="];
+    let config = load(&flags, &[("TERTULIA_METRICS_LISTEN", "127.0.0.1:2")], None).unwrap();
+    assert_eq!((config.listen.port(), config.metrics_listen.port()), (8080, 2));
+    assert_eq!(config.data_dir, Path::new("./data"));
 }
 
 #[test]
