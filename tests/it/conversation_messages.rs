@@ -311,8 +311,9 @@ async fn unknown_members_are_named_and_with_strict_refused() {
 async fn a_conversation_is_made_read_and_changed() {
     let app = TestApp::new().await;
     assert_eq!(app.post("/api/v1/conversations").await.expect(201)["title"], Value::Null);
-    let open = app.post("/api/v1/conversations").json(json!({"status": "open"})).await;
+    let open = app.post("/api/v1/conversations").json(json!({"status": "open", "metadata": null})).await;
     assert_eq!((open.header("x-ignored-fields"), &open.json["status"]), ("", &json!("open")));
+    assert_eq!(open.json["metadata"], Value::Null);
     for status in ["closed", "x"] {
         let wrong = app.post("/api/v1/conversations").json(json!({"status": status})).await;
         assert_eq!(wrong.faults(), ["invalid_enum /status"], "what begins is open");
@@ -333,10 +334,11 @@ async fn a_conversation_is_made_read_and_changed() {
     app.clock.advance(1_000);
     let posted = app.post(format!("{location}/messages")).json(item(json!({}))).await.expect(200);
     assert_eq!(posted[0]["owner_id"], "ana");
-    let patched = app.patch(&location).json(json!({"title": null, "status": "closed"})).await.expect(200);
+    let change = json!({"title": null, "metadata": null, "status": "closed"});
+    let patched = app.patch(&location).json(change).await.expect(200);
     assert_eq!(
-        (&patched["title"], &patched["status"], &patched["summary"]),
-        (&json!(null), &json!("closed"), &json!("S"))
+        (&patched["title"], &patched["metadata"], &patched["status"], &patched["summary"]),
+        (&json!(null), &json!(null), &json!("closed"), &json!("S"))
     );
     assert_eq!((&patched["messageCount"], &patched["lastMessageAt"]), (&json!(1), &json!("2025-01-01T00:00:01.000Z")));
     assert_eq!(app.get(&location).await.expect(200), patched);
