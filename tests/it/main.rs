@@ -4,6 +4,7 @@
 
 mod agents;
 mod amendments;
+mod api_channels;
 mod api_keys;
 mod attachments;
 mod auth;
