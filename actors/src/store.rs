@@ -360,3 +360,19 @@ pub trait Store: Send + Sync + 'static {
     /// Ends the store: acknowledged commits are durable, later calls fail as `Unavailable`.
     fn close(&self) -> BoxFuture<'_, ()>;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_under_a_prefix_ends_before_the_first_key_without_it() {
+        let end = |prefix: &[u8]| KeyRange::under(prefix).before;
+        assert_eq!(end(&[1, 2]).as_deref(), Some(&[1, 3][..]));
+        assert_eq!(end(&[1, u8::MAX, u8::MAX]).as_deref(), Some(&[2][..]));
+        assert!(end(&[1, u8::MAX]).is_some_and(|end| end > [1, u8::MAX, u8::MAX, u8::MAX][..]));
+        // Every later key begins with it.
+        assert_eq!(end(&[u8::MAX, u8::MAX]), None);
+        assert_eq!(KeyRange::under(&[]), KeyRange::default());
+    }
+}

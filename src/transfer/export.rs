@@ -116,9 +116,7 @@ pub(super) async fn installation<W: Write>(
     }
     out.line(&of_installation(rows))?;
     // Keys of a workspace are adjacent, by its address.
-    let address = address_of(workspace);
-    let range =
-        KeyRange { after: before_all_of(address), before: Some([&address.0[..], &[u8::MAX; 17]].concat().into()) };
+    let range = KeyRange::under(&address_of(workspace).0);
     let mut pages =
         Pages::of_rows(store, EntityKey::INSTALLATION, KEYS_BY_ID, range, ROWS_PER_PAGE).patient(RETRY_TIMEOUT);
     while let Some(ids) = pages.next().await? {
@@ -132,19 +130,6 @@ pub(super) async fn installation<W: Write>(
         out.line(&of_installation(rows))?;
     }
     promises::export(store, Some(workspace), out).await
-}
-
-/// A key less than all with the prefix `address`, unless that is all zeros.
-fn before_all_of(address: Address) -> Option<Bytes> {
-    let mut bytes = address.0;
-    for byte in bytes.iter_mut().rev() {
-        if *byte > 0 {
-            *byte -= 1;
-            return Some([&bytes[..], &[u8::MAX; 64]].concat().into());
-        }
-        *byte = u8::MAX;
-    }
-    None
 }
 
 /// A line of rows of the installation.

@@ -129,13 +129,9 @@ fn start_resuming(node: &Arc<Node>, workspace: Address, key: BreakerKey, waiting
 
 async fn resume_all(node: &Arc<Node>, workspace: Address, waiting: &WaitingReceiver) -> Result<(), StoreError> {
     let prefix = waiting.prefix(workspace);
-    let range = KeyRange { after: Some(prefix.clone()), before: None };
-    let mut pages = Pages::of_view(node.store.as_ref(), workspace, PENDING, range, ENTRIES_PER_PAGE);
+    let mut pages = Pages::of_view(node.store.as_ref(), workspace, PENDING, KeyRange::under(&prefix), ENTRIES_PER_PAGE);
     while let Some(rows) = next_page(&mut pages, waiting).await? {
         for row in &rows {
-            if !row.key.starts_with(&prefix) {
-                return Ok(());
-            }
             let Some(PendingKey { entity, lane }) = parse_pending_key(workspace, &row.key) else { continue };
             let Some(lane) = lane.filter(|lane| waiting.may_have(*lane)) else { continue };
             while node.outbox.active() >= limits::COURIERS / 2 {

@@ -8,7 +8,8 @@ use std::ops::Bound;
 use actors::clock::Millis;
 use actors::id::{Address, EntityKey};
 use actors::store::{
-    Cause, Due, Head, KeyHash, KeyRow, Loaded, LogRecord, LogScan, Order, Row, Scan, SeqRange, StoreError, Table, View,
+    Cause, Due, Head, KeyHash, KeyRange, KeyRow, Loaded, LogRecord, LogScan, Order, Row, Scan, SeqRange, StoreError,
+    Table, View,
 };
 use bytes::Bytes;
 use fjall::{Guard, Iter, Readable};
@@ -258,7 +259,11 @@ impl Engine {
         let full = |key: &Bytes| [&prefix, &key[..]].concat();
         let from =
             range.after.as_ref().map_or_else(|| Bound::Included(prefix.clone()), |key| Bound::Excluded(full(key)));
-        let to = Bound::Excluded(range.before.as_ref().map_or_else(|| end_of_prefix(&prefix), full));
+        let to = match &range.before {
+            Some(key) => Some(full(key)),
+            None => KeyRange::under(&prefix).before.map(Vec::from),
+        };
+        let to = to.map_or(Bound::Unbounded, Bound::Excluded);
         let mut found = Vec::new();
         let mut iter = self.snapshot().range(keyspace, (from, to));
         while found.len() < *limit {
@@ -293,29 +298,5 @@ impl Engine {
             }
             Ok(found)
         })
-    }
-}
-
-/// The first key after all that begin with `prefix`.
-fn end_of_prefix(prefix: &[u8]) -> Vec<u8> {
-    let mut next = prefix.to_vec();
-    while let Some(last) = next.pop() {
-        if last < u8::MAX {
-            next.push(last + 1);
-            break;
-        }
-    }
-    next
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn behind_a_prefix_come_only_keys_that_do_not_begin_with_it() {
-        assert_eq!(end_of_prefix(&[1, 2]), [1, 3]);
-        assert_eq!(end_of_prefix(&[1, 255, 255]), [2]);
-        assert!(end_of_prefix(&[1, 255]) > vec![1, 255, 255, 255]);
     }
 }
