@@ -31,9 +31,6 @@ pub const MAX_TEXT_CHARS: usize = memories::model::TEXT_CHARS;
 /// The longest question, in characters.
 pub const MAX_QUERY_CHARS: usize = actors::limits::QUERY_CHARS;
 
-/// Events of the log of memories that are read at once, back to its beginning.
-const EVENTS_AT_ONCE: usize = 64;
-
 fn memory_not_found() -> Problem {
     Problem::not_found("memory_not_found", "there is no such memory")
 }
@@ -214,20 +211,15 @@ struct Remembering {
 
 /// The last such event up to an event, of the memory with this number or of any. A memory that got its text only later
 /// replaced the known one, which is forgotten.
-async fn last_remembered(app: &App, entity: EntityKey, of: Option<u64>, mut upto: u64) -> Result<Remembering, Problem> {
-    while upto > 0 {
-        let events =
-            app.node().events::<memories::Memories>(entity, SeqRange::upto(upto), Order::Desc, EVENTS_AT_ONCE).await?;
-        upto = events.last().map_or(0, |event| event.seq - 1);
-        let mut remembered = events.into_iter().filter_map(|event| match event.event {
-            memories::Event::Remembered { number, created, .. } => Some(Remembering { number, at: event.at, created }),
-            memories::Event::Forgotten { .. } | memories::Event::ManyForgotten { .. } => None,
-        });
-        if let Some(found) = remembered.find(|found| of.is_none_or(|of| of == found.number)) {
-            return Ok(found);
+async fn last_remembered(app: &App, entity: EntityKey, of: Option<u64>, upto: u64) -> Result<Remembering, Problem> {
+    let remembered = app.node().find_back::<memories::Memories, _>(entity, upto, |event| match event.event {
+        memories::Event::Remembered { number, created, .. } => {
+            let is_wanted = of.is_none_or(|of| of == number);
+            is_wanted.then_some(Remembering { number, at: event.at, created })
         }
-    }
-    Err(memory_not_found())
+        memories::Event::Forgotten { .. } | memories::Event::ManyForgotten { .. } => None,
+    });
+    remembered.await?.ok_or_else(memory_not_found)
 }
 
 async fn find(app: &App, entity: EntityKey, number: u64) -> Result<Option<Memory>, Problem> {

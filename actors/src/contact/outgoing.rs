@@ -11,10 +11,7 @@ use crate::node::Node;
 use crate::outbox::receivers::{Hooks, Subject};
 use crate::outbox::state::{self, Log, Outbox, Settlement};
 use crate::outbox::{Happened, LaneRow, LogOf, LogScope, Sending, Sends};
-use crate::store::{Order, SeqRange, StoreError};
-
-/// Events read together, backwards, for the beginning of a life.
-const EVENTS_PER_PAGE: usize = 64;
+use crate::store::StoreError;
 
 /// Adds to a change the mark that has its events sent, if any endpoint subscribes to them; as a conversation does.
 pub(super) fn marked(
@@ -36,23 +33,16 @@ pub(super) fn marked(
 
 /// The contact that an event is about: several may have lived at one address, one after the other.
 async fn contact_of(node: &Node, entity: EntityKey, record: &Record<Event>) -> Result<ContactId, StoreError> {
-    if let Event::ContactCreated { id, .. } = record.event {
+    let created = |record: &Record<Event>| match record.event {
+        Event::ContactCreated { id, .. } => Some(id),
+        _ => None,
+    };
+    if let Some(id) = created(record) {
         return Ok(id);
     }
-    let mut upto = record.seq.saturating_sub(1);
-    while upto > 0 {
-        let before = node.events::<Contact>(entity, SeqRange::upto(upto), Order::Desc, EVENTS_PER_PAGE).await?;
-        let created = before.iter().find_map(|record| match record.event {
-            Event::ContactCreated { id, .. } => Some(id),
-            _ => None,
-        });
-        match (created, before.last()) {
-            (Some(id), _) => return Ok(id),
-            (None, Some(last)) => upto = last.seq.saturating_sub(1),
-            (None, None) => break,
-        }
-    }
-    Err(StoreError::Corrupt("a contact's log has no creation event".into()))
+    let before = record.seq.saturating_sub(1);
+    let id = node.find_back::<Contact, _>(entity, before, |record| created(&record)).await?;
+    id.ok_or_else(|| StoreError::Corrupt("a contact's log has no creation event".into()))
 }
 
 impl Sends for Contact {

@@ -23,6 +23,9 @@ use crate::store::{
 use crate::tables::{ATTACHED, CALLS, DETAILS, MEMORIES, OVERLAYS, REPLAYS, REQUESTED_TURNS, TURNS};
 use crate::usage::{Day, Used};
 
+/// Events that a walk back through a log reads at once.
+const EVENTS_PER_PAGE: usize = 64;
+
 /// The state of an entity in `store`: for tools that read a store without a running [`Node`].
 ///
 /// # Errors
@@ -140,6 +143,29 @@ impl Node {
         limit: usize,
     ) -> Result<Vec<Record<M::Event>>, StoreError> {
         Ok(self.stretch::<M>(entity, range, order, limit, usize::MAX).await?.events)
+    }
+
+    /// What `pick` finds in the newest of an entity's events up to `upto` in which it finds anything; `None`: in none.
+    ///
+    /// # Errors
+    ///
+    /// `StoreError` if the store, or the stored data, cannot be read.
+    pub async fn find_back<M: Machine, T>(
+        &self,
+        entity: EntityKey,
+        mut upto: u64,
+        mut pick: impl FnMut(Record<M::Event>) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
+        while upto > 0 {
+            let events = self.events::<M>(entity, SeqRange::upto(upto), Order::Desc, EVENTS_PER_PAGE).await?;
+            // Without an event there is none before it either.
+            let Some(last) = events.last() else { break };
+            upto = last.seq.saturating_sub(1);
+            if let Some(found) = events.into_iter().find_map(&mut pick) {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     /// The first events of such a range of an entity's log: up to `limit`, of up to `bytes` in the store, and at least

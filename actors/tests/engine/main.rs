@@ -21,6 +21,7 @@ mod nodes;
 mod outbox;
 mod passivation;
 mod properties;
+mod reads;
 mod recall;
 mod subscriptions;
 mod support;

@@ -9,7 +9,7 @@ use actors::directory::{Answer, CommandContext};
 use actors::id::EntityKey;
 use actors::patch::Patch;
 use actors::registry;
-use actors::store::{Order, SeqRange};
+use actors::store::SeqRange;
 use axum::response::Response;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use http::StatusCode;
@@ -35,9 +35,6 @@ pub const MAX_CONTACTS: usize = 1_000;
 /// Contacts of one request that are written at the same time: enough to share syncs, and a small part of the node's
 /// capacity.
 const MAX_CONCURRENT_SAVES: usize = 128;
-
-/// Events of a contact's log that are read at once, back to its beginning.
-const EVENTS_AT_ONCE: usize = 64;
 
 /// A contact to be saved.
 #[derive(Debug)]
@@ -187,29 +184,23 @@ async fn save(call: &Call, wanted: ContactInput, command_context: CommandContext
 async fn saved_before(app: &App, entity: EntityKey, effect: SeqRange) -> Result<Saved, Problem> {
     let node = app.node();
     let state = node.state::<Contact>(entity).await?;
-    let mut state = state.ok_or_else(|| broken("a saved contact exists"))?;
+    let state = state.ok_or_else(|| broken("a saved contact exists"))?;
     let at = if effect.is_empty() { effect.last } else { effect.first };
     let mut last_update = None;
-    let mut upto = at;
-    loop {
-        let events = node.events::<Contact>(entity, SeqRange::upto(upto), Order::Desc, EVENTS_AT_ONCE).await?;
-        for event in events {
-            upto = event.seq - 1;
-            let name = match event.event {
-                // The contact's identity at that time is in the event that began that life.
-                Event::ContactCreated { id, identifier, name } => {
-                    state = contact::State { identifier, ..state.created(id, event.at) };
-                    (state.name, state.updated_at) = last_update.unwrap_or((name, event.at));
-                    let created = !effect.is_empty() && event.seq == at;
-                    return Ok(Saved { state, created, replay: Replay::Repeated });
-                }
-                Event::ContactUpdated { name } => name,
-                _ => return Err(broken("a contact is saved by creations and updates")),
-            };
-            last_update.get_or_insert((name, event.at));
-        }
-        if upto == 0 {
-            return Err(broken("a contact's log begins with its creation"));
-        }
-    }
+    let saved = node.find_back::<Contact, _>(entity, at, |event| {
+        let name = match event.event {
+            // The contact's identity at that time is in the event that began that life.
+            Event::ContactCreated { id, identifier, name } => {
+                let (name, updated_at) = last_update.take().unwrap_or((name, event.at));
+                let state = contact::State { identifier, name, updated_at, ..state.clone().created(id, event.at) };
+                let created = !effect.is_empty() && event.seq == at;
+                return Some(Ok(Saved { state, created, replay: Replay::Repeated }));
+            }
+            Event::ContactUpdated { name } => name,
+            _ => return Some(Err(broken("a contact is saved by creations and updates"))),
+        };
+        last_update.get_or_insert((name, event.at));
+        None
+    });
+    saved.await?.ok_or_else(|| broken("a contact's log begins with its creation"))?
 }

@@ -38,6 +38,7 @@ struct Gated {
     unlisted: Option<EntityKey>,
     lost_lists: usize,
     lost_rows: Option<(Table, usize)>,
+    empty_logs: usize,
     damaged_rows: Option<(Table, Option<Bytes>)>,
 }
 
@@ -80,6 +81,7 @@ impl Gate {
             unlisted: None,
             lost_lists: 0,
             lost_rows: None,
+            empty_logs: 0,
             damaged_rows: None,
         };
         Self { inner: MemoryStore::default(), gated: Arc::new(Mutex::new(gated)), hanging: Arc::default() }
@@ -146,6 +148,11 @@ impl Gate {
     /// The next `reads` reads of rows of this table fail.
     pub(crate) fn lose_rows(&self, table: Table, reads: usize) {
         self.gated.lock().unwrap().lost_rows = Some((table, reads));
+    }
+
+    /// The next `reads` reads of logs find nothing.
+    pub(crate) fn empty_logs(&self, reads: usize) {
+        self.gated.lock().unwrap().empty_logs = reads;
     }
 
     fn loses_rows(&self, table: Table) -> bool {
@@ -251,6 +258,11 @@ impl Store for Gate {
             |(of, seq): (Option<EntityKey>, u64)| of.is_none_or(|of| of == entity) && scan.range.contains(seq);
         if damaged.is_some_and(is_here) {
             return Box::pin(async { Err(StoreError::Corrupt("told to be".into())) });
+        }
+        let is_empty = self.gated.lock().unwrap().empty_logs.checked_sub(1);
+        if let Some(left) = is_empty {
+            self.gated.lock().unwrap().empty_logs = left;
+            return Box::pin(async { Ok(Vec::new()) });
         }
         let store = self.read().clone();
         let mut hanging = self.hanging.event.subscribe();
