@@ -15,7 +15,6 @@ use tokio::time::{Instant, timeout};
 use crate::config::{CidrList, Config};
 use crate::egress::{Egress, EgressError};
 use crate::files::{FileStore, FilesError};
-use crate::http::attachments::link::Queues;
 use crate::http::body::{BodyRoom, MaxBodyBytes};
 use crate::http::context::RequestTelemetry;
 use crate::http::forwarding::Forwarding;
@@ -88,7 +87,8 @@ struct Shared {
     egress_allow: CidrList,
     egress: Egress,
     files: FileStore,
-    link_queues: Queues,
+    /// A lock for each file that is being linked to a message.
+    link_locks: Shares<EntityKey>,
     fetches: Fetches,
     scans: Scans,
     history: HistoryPermits,
@@ -137,7 +137,7 @@ impl App {
             egress_allow: config.egress_allow.clone(),
             egress,
             files,
-            link_queues: Queues::default(),
+            link_locks: Shares::of(1),
             fetches: Fetches::of(config.max_connections),
             scans: Scans::default(),
             history,
@@ -231,10 +231,10 @@ impl App {
         &self.0.files
     }
 
-    /// Locks of the attachments that requests are linking.
+    /// A lock for each file that is being linked to a message.
     #[must_use]
-    pub(crate) fn link_queues(&self) -> &Queues {
-        &self.0.link_queues
+    pub(crate) fn link_locks(&self) -> &Shares<EntityKey> {
+        &self.0.link_locks
     }
 
     /// Files being fetched for contacts' messages.

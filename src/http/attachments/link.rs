@@ -1,13 +1,11 @@
 //! Linking files to messages. [`actors::attachment`] explains which entity decides what, and why.
 
-use std::sync::Arc;
-
 use actors::attachment::{Bind, Bound, Command, Rejection, State, settle};
 use actors::conversation::Opening;
 use actors::directory::{Answer, Refusal};
-use actors::id::{Address, AttachmentId, MessageId};
+use actors::id::{Address, AttachmentId, EntityKey, MessageId};
 use actors::message;
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use actors::tasks::shares::{OwnPermit, Shares};
 
 use super::find;
 use crate::http::call::Call;
@@ -19,37 +17,6 @@ use crate::problem::{Fault, Problem};
 
 /// How often binding is retried for a file whose binding has just moved.
 const MAX_ATTEMPTS: usize = 4;
-/// Shares of all files; requests for the same share go one after the other.
-const LOCK_STRIPES: usize = 256;
-
-/// Requests of this process for the same files run one after the other, so that of two concurrent ones one succeeds.
-/// Correctness, that no file gets two messages, does not depend on it.
-#[derive(Clone, Debug)]
-pub(crate) struct Queues(Arc<[Arc<Mutex<()>>]>);
-
-impl Default for Queues {
-    fn default() -> Self {
-        Self((0..LOCK_STRIPES).map(|_| Arc::default()).collect())
-    }
-}
-
-impl Queues {
-    /// Waits for earlier requests that link one of these files.
-    async fn enter(&self, files: &[State]) -> Vec<OwnedMutexGuard<()>> {
-        let mut shares: Vec<usize> =
-            files.iter().map(|file| usize::from(file.id.address.0[9]) % LOCK_STRIPES).collect();
-        // All requests lock in the same order, so that there is no deadlock.
-        shares.sort_unstable();
-        shares.dedup();
-        let mut guards = Vec::with_capacity(shares.len());
-        for share in shares {
-            if let Some(queue) = self.0.get(share) {
-                guards.push(Arc::clone(queue).lock_owned().await);
-            }
-        }
-        guards
-    }
-}
 
 /// The files that a body names.
 pub(in crate::http) struct NamedFiles {
@@ -89,7 +56,20 @@ pub(in crate::http) struct Linking<'a> {
     conversation: Address,
     files: Vec<State>,
     claims: Vec<u32>,
-    _turn: Vec<OwnedMutexGuard<()>>,
+    _locks: Vec<OwnPermit<EntityKey>>,
+}
+
+/// Locks files once earlier requests of this process that link one of them are done, so that of two concurrent ones one
+/// succeeds. Correctness, that no file gets two messages, does not depend on it.
+async fn lock(locks: &Shares<EntityKey>, mut files: Vec<EntityKey>) -> Vec<OwnPermit<EntityKey>> {
+    // All requests lock in the same order, so that there is no deadlock.
+    files.sort_unstable();
+    files.dedup();
+    let mut held = Vec::with_capacity(files.len());
+    for file in files {
+        held.push(locks.enter(file).await);
+    }
+    held
 }
 
 impl<'a> Linking<'a> {
@@ -99,7 +79,8 @@ impl<'a> Linking<'a> {
     /// # Errors
     /// 409 if a message of another conversation has one of them, 429 and 503 if nothing was stored.
     pub(in crate::http) async fn begin(call: &'a Call, opening: &Opening, files: Vec<State>) -> Result<Self, Problem> {
-        let turn = call.app.link_queues().enter(&files).await;
+        let entities = files.iter().map(|file| call.caller.attachment(file.id.address)).collect();
+        let locks = lock(call.app.link_locks(), entities).await;
         if !files.is_empty() {
             // Only an existing conversation can disclaim a binding.
             let entity = call.caller.conversation(opening.id.address);
@@ -107,7 +88,7 @@ impl<'a> Linking<'a> {
             opened.map_err(|refusal| problem_of(refusal, rejected))?;
         }
         let conversation = opening.id.address;
-        let mut linking = Self { call, conversation, files, claims: Vec::new(), _turn: turn };
+        let mut linking = Self { call, conversation, files, claims: Vec::new(), _locks: locks };
         for (at, file) in linking.files.clone().iter().enumerate() {
             let claim = linking.bind((at, file), None).await?;
             linking.claims.push(claim);
@@ -229,4 +210,31 @@ pub(in crate::http) fn already_linked(id: AttachmentId) -> Problem {
 /// 400: it was deleted since the request was read.
 fn deleted_meanwhile(id: AttachmentId, pointer: String) -> Problem {
     Problem::fault(pointer, "attachment_not_found", format!("{id} is no longer an attachment of this workspace"))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_file_waits_for_requests_that_link_it_and_for_no_other() {
+        let workspace = Address([1; 10]);
+        let [one, other] = [1, 2].map(|first| {
+            // Both end in the same byte.
+            let mut address = [7; 10];
+            address[0] = first;
+            EntityKey::attachment(workspace, Address(address))
+        });
+        let elsewhere = EntityKey { workspace: Address([2; 10]), ..one };
+        let locks = Shares::of(1);
+        let held = lock(&locks, vec![one, one]).now_or_never();
+        assert!(held.is_some());
+        assert!(lock(&locks, vec![other, elsewhere]).now_or_never().is_some());
+        let mut both = Box::pin(lock(&locks, vec![other, one]));
+        assert!((&mut both).now_or_never().is_none());
+        drop(held);
+        assert!(both.now_or_never().is_some());
+    }
 }
