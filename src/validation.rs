@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use actors::id::Address;
-use actors::tasks::shares::{OwnPermit, SharedPermit, SharedPermits, Shares};
+use actors::tasks::shares::{BoundedPermit, BoundedPermits, SharedPermits};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::{block_in_place, spawn_blocking};
 use tokio::time::timeout;
@@ -27,8 +27,8 @@ const PERMIT_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_WAITING_PER_WORKSPACE: usize = 16;
 
 /// The permits of the process, as they stand for its cores.
-static PERMITS: LazyLock<ValidationPermits> =
-    LazyLock::new(|| ValidationPermits::of(thread::available_parallelism().map_or(1, usize::from)));
+static PERMITS: LazyLock<BoundedPermits> =
+    LazyLock::new(|| permits_of(thread::available_parallelism().map_or(1, usize::from)));
 
 /// The result of work, or the work if it is not quick.
 pub enum Progress<T> {
@@ -38,39 +38,23 @@ pub enum Progress<T> {
     Deferred(Box<dyn FnOnce() -> T + Send>),
 }
 
-/// Permits for work that is not quick.
-#[derive(Debug)]
-struct ValidationPermits {
-    permits: SharedPermits,
-    waiting: Shares,
+/// Permits for work that is not quick, on so many cores.
+fn permits_of(cores: usize) -> BoundedPermits {
+    let all = (cores / 2).max(1);
+    BoundedPermits::of(SharedPermits::of(all, all.div_ceil(2)), MAX_WAITING_PER_WORKSPACE)
 }
 
-/// A permit, until it is dropped.
-#[derive(Debug)]
-struct ValidationPermit {
-    _permit: SharedPermit,
-    _waiting: OwnPermit,
-}
-
-impl ValidationPermits {
-    fn of(cores: usize) -> Self {
-        let all = (cores / 2).max(1);
-        Self { permits: SharedPermits::of(all, all.div_ceil(2)), waiting: Shares::of(MAX_WAITING_PER_WORKSPACE) }
-    }
-
-    /// Waits for a permit; a workspace's requests get theirs in order.
-    ///
-    /// # Errors
-    /// 429 if too many requests of this workspace wait, 503 if there is no permit in time.
-    async fn enter(&self, workspace: Address) -> Result<ValidationPermit, Problem> {
-        let Some(waiting) = self.waiting.try_enter(workspace) else {
-            let detail = "too many values of this workspace are being validated; retry later";
-            return Err(Problem::too_many("rate_limited", detail, 1));
-        };
-        let permit = timeout(PERMIT_TIMEOUT, self.permits.enter(workspace)).await;
-        let permit = permit.map_err(|_| overloaded("too many values are being validated; retry later"))?;
-        Ok(ValidationPermit { _permit: permit, _waiting: waiting })
-    }
+/// Waits for a permit; a workspace's requests get theirs in order.
+///
+/// # Errors
+/// 429 if too many requests of this workspace wait, 503 if there is no permit in time.
+async fn enter(permits: &BoundedPermits, workspace: Address) -> Result<BoundedPermit, Problem> {
+    let Some(entering) = permits.enter(workspace) else {
+        let detail = "too many values of this workspace are being validated; retry later";
+        return Err(Problem::too_many("rate_limited", detail, 1));
+    };
+    let permit = timeout(PERMIT_TIMEOUT, entering).await;
+    permit.map_err(|_| overloaded("too many values are being validated; retry later"))
 }
 
 fn overloaded(detail: &str) -> Problem {
@@ -130,7 +114,7 @@ async fn run_permitted<T: Send + 'static>(
     workspace: Address,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Problem> {
-    let permit = PERMITS.enter(workspace).await?;
+    let permit = enter(&PERMITS, workspace).await?;
     on_blocking_thread(move || {
         let _permit = permit;
         with_large_stack(work)
@@ -166,8 +150,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn validations_of_one_workspace_leave_permits_to_others() {
-        let permits = ValidationPermits::of(8);
-        let enter = |n| permits.enter(workspace(n)).now_or_never().map(Result::unwrap);
+        let permits = permits_of(8);
+        let enter = |n| enter(&permits, workspace(n)).now_or_never().map(Result::unwrap);
         let held: Vec<_> = std::iter::from_fn(|| enter(1)).take(8).collect();
         assert_eq!(held.len(), 2, "half of four");
         let others: Vec<_> = std::iter::from_fn(|| enter(2)).take(8).collect();
@@ -179,21 +163,21 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_validation_waits_for_its_permit_for_a_bounded_time() {
-        let permits = ValidationPermits::of(1);
-        let held = permits.enter(workspace(1)).await.unwrap();
-        let late = permits.enter(workspace(2)).await.unwrap_err();
+        let permits = permits_of(1);
+        let held = enter(&permits, workspace(1)).await.unwrap();
+        let late = enter(&permits, workspace(2)).await.unwrap_err();
         assert_eq!((late.status.as_u16(), late.code), (503, "overloaded"));
         let waiting: Vec<_> = (1..MAX_WAITING_PER_WORKSPACE)
             .map(|_| {
-                let mut waits = Box::pin(permits.enter(workspace(1)));
+                let mut waits = Box::pin(enter(&permits, workspace(1)));
                 assert!((&mut waits).now_or_never().is_none());
                 waits
             })
             .collect();
-        let refused = permits.enter(workspace(1)).await.unwrap_err();
+        let refused = enter(&permits, workspace(1)).await.unwrap_err();
         assert_eq!((refused.status.as_u16(), refused.code), (429, "rate_limited"));
         drop((held, waiting));
-        assert!(permits.enter(workspace(2)).await.is_ok());
+        assert!(enter(&permits, workspace(2)).await.is_ok());
     }
 
     /// On a thread with the usual two mebibytes this recursion would end the process.

@@ -1,13 +1,12 @@
 //! Resolving names to addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use std::vec;
 
 use actors::id::Address;
-use actors::tasks::shares::Shares;
+use actors::tasks::shares::SharedPermits;
 use futures_util::future::BoxFuture;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
@@ -15,7 +14,6 @@ use hickory_resolver::config::{
 };
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hyper_util::client::legacy::connect::dns::Name;
-use tokio::sync::Semaphore;
 use tokio::task::futures::TaskLocalFuture;
 use tower::Service;
 
@@ -57,8 +55,7 @@ pub(super) fn caller() -> Address {
 #[derive(Clone)]
 pub(super) struct Names {
     resolver: TokioResolver,
-    lookups: Arc<Semaphore>,
-    shares: Shares,
+    lookups: SharedPermits,
     guard: Guard,
 }
 
@@ -76,9 +73,8 @@ impl Names {
         };
         tune(builder.options_mut());
         let resolver = builder.build().map_err(|error| EgressError::Names(error.to_string()))?;
-        let lookups = Arc::new(Semaphore::new(MAX_LOOKUPS));
-        let shares = Shares::of(MAX_LOOKUPS_OF_WORKSPACE);
-        Ok(Self { resolver, lookups, shares, guard })
+        let lookups = SharedPermits::of(MAX_LOOKUPS, MAX_LOOKUPS_OF_WORKSPACE);
+        Ok(Self { resolver, lookups, guard })
     }
 
     async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, Fault> {
@@ -101,8 +97,7 @@ impl Names {
 
     async fn ask(&self, bare: &str) -> Result<Vec<IpAddr>, Fault> {
         let unresolved = |error: String| Fault::Resolve(format!("{bare} could not be resolved: {error}"));
-        let _own = self.shares.enter(caller()).await;
-        let _place = self.lookups.acquire().await.map_err(|error| unresolved(error.to_string()))?;
+        let _permit = self.lookups.enter(caller()).await;
         // With a final dot the name is looked up as it is, not below the domains of this machine's network. By the
         // standard host names have no underscores, but some do.
         let name = hickory_resolver::proto::rr::Name::from_str_relaxed(format!("{bare}."));

@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::id::Address;
 use crate::limits;
-use crate::tasks::shares::{OwnPermit, SharedPermit, SharedPermits, Shares};
+use crate::tasks::shares::{BoundedPermit, BoundedPermits, SharedPermits};
 
 /// Conversations of a workspace that hold a model's permit or wait for one; further ones come back later. A quarter, so
 /// that one workspace does not take the whole bound of waiting conversations.
@@ -18,25 +18,13 @@ const MAX_WAITING_PER_WORKSPACE: usize = limits::DRAWING_WAITING / 4;
 #[derive(Debug)]
 pub(super) struct DrawPermits {
     forms: Semaphore,
-    models: SharedPermits,
-    waiting: Shares,
-}
-
-/// A permit for asking a model, until it is dropped.
-#[derive(Debug)]
-pub(super) struct ModelPermit {
-    _model: SharedPermit,
-    /// Held by all of a workspace that hold a permit or wait for one.
-    _waiting: OwnPermit,
+    models: BoundedPermits,
 }
 
 impl Default for DrawPermits {
     fn default() -> Self {
-        Self {
-            forms: Semaphore::new(limits::DRAWING),
-            models: SharedPermits::halved(limits::DRAWING),
-            waiting: Shares::of(MAX_WAITING_PER_WORKSPACE),
-        }
+        let models = BoundedPermits::of(SharedPermits::halved(limits::DRAWING), MAX_WAITING_PER_WORKSPACE);
+        Self { forms: Semaphore::new(limits::DRAWING), models }
     }
 }
 
@@ -47,14 +35,13 @@ impl DrawPermits {
     }
 
     /// A permit for asking a model, once there is one; `None`: too many of this workspace wait.
-    pub(super) async fn for_model(&self, workspace: Address) -> Option<ModelPermit> {
-        let waiting = self.waiting.try_enter(workspace)?;
-        Some(ModelPermit { _model: self.models.enter(workspace).await, _waiting: waiting })
+    pub(super) async fn for_model(&self, workspace: Address) -> Option<BoundedPermit> {
+        Some(self.models.enter(workspace)?.await)
     }
 
     /// Whether one more conversation of this workspace may wait for a model's permit.
     pub(super) fn has_room(&self, workspace: Address) -> bool {
-        self.waiting.has_room(workspace)
+        self.models.has_room(workspace)
     }
 }
 
@@ -92,7 +79,7 @@ mod tests {
         assert!(waiting[1].as_mut().now_or_never().is_some(), "the next one, where one of its own is free");
         drop(first);
         drop((waiting, held));
-        assert!(permits.models.is_unused() && permits.waiting.is_empty());
+        assert!(permits.models.is_unused());
     }
 
     #[test]

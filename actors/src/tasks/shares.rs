@@ -98,6 +98,21 @@ pub struct SharedPermit<K: Eq + Hash = Address> {
     _own: Option<OwnPermit<K>>,
 }
 
+/// Permits that workspaces, or keys of another kind, share, and for which a bounded number of each one's tasks wait.
+#[derive(Debug)]
+pub struct BoundedPermits<K: Eq + Hash = Address> {
+    permits: SharedPermits<K>,
+    waiting: Shares<K>,
+}
+
+/// One of such permits, returned when dropped.
+#[derive(Debug)]
+pub struct BoundedPermit<K: Eq + Hash = Address> {
+    _permit: SharedPermit<K>,
+    /// Held from when the task began to wait.
+    _waiting: OwnPermit<K>,
+}
+
 /// Why there is no permit now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoPermit {
@@ -161,6 +176,30 @@ impl<K: Copy + Eq + Hash> SharedPermits<K> {
     #[cfg(test)]
     pub(crate) fn is_unused(&self) -> bool {
         self.own.is_empty()
+    }
+}
+
+impl<K: Copy + Eq + Hash> BoundedPermits<K> {
+    /// These permits; at most `waiting` tasks of one workspace or key hold one or wait for one.
+    pub fn of(permits: SharedPermits<K>, waiting: usize) -> Self {
+        Self { permits, waiting: Shares::of(waiting) }
+    }
+
+    /// A permit for this key, once there is one; `None`: too many of its tasks wait.
+    pub fn enter(&self, key: K) -> Option<impl Future<Output = BoundedPermit<K>>> {
+        let waiting = self.waiting.try_enter(key)?;
+        Some(async move { BoundedPermit { _permit: self.permits.enter(key).await, _waiting: waiting } })
+    }
+
+    /// Whether one more task of this key may wait.
+    pub fn has_room(&self, key: K) -> bool {
+        self.waiting.has_room(key)
+    }
+
+    /// Whether no permit is held or waited for.
+    #[cfg(test)]
+    pub(crate) fn is_unused(&self) -> bool {
+        self.permits.is_unused() && self.waiting.is_empty()
     }
 }
 
