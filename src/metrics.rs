@@ -97,7 +97,7 @@ impl Sources {
 /// The sources of the metrics listener while the server waits for its store: the process, and early requests.
 #[derive(Clone, Debug)]
 pub struct Starting {
-    /// The request_telemetry of all requests, before and after the start.
+    /// Sampling and telemetry of all requests, before and after the start.
     pub request_telemetry: Arc<RequestTelemetry>,
     /// The queue of spans, if they are sent.
     pub spans: Option<Arc<SpanQueue>>,

@@ -193,7 +193,7 @@ fn accept_head(response: &Response, now: Millis) -> Result<Form, Refused> {
         _ if status.is_server_error() => Fault::Upstream(status),
         _ => Fault::InvalidReply("has an unknown status"),
     };
-    Err(Refused { fault, retry_after: retry::retry_after(response.headers(), Some(now)) })
+    Err(Refused { fault, retry_after: http_client::retry_after(response.headers(), Some(now)) })
 }
 
 fn form(response: &Response) -> Option<Form> {

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use crate::egress::{Egress, Fault, Outgoing};
-use crate::models::retry::retry_after;
+use crate::http_client::retry_after;
 use crate::trace_context::{RequestTrace, TRACEPARENT};
 
 mod body;

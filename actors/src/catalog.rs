@@ -185,7 +185,7 @@ impl Catalog {
         Ok(moves)
     }
 
-    /// The row, if it is known without waiting.
+    /// How many changes of a registry were seen, as in [`Catalog::moves`], if that is known without waiting.
     pub(crate) fn moves_seen(&self, store: &dyn Store, entity: EntityKey) -> Option<u64> {
         if !store.is_shared() {
             return Some(0);

@@ -21,7 +21,7 @@ use crate::store::{KeyRange, Pages, Store, StoreError, ViewWrite};
 use crate::tables::USED;
 
 /// Milliseconds of a day.
-const DAY_MILLIS: u64 = 24 * 60 * 60 * 1000;
+pub const DAY_MILLIS: u64 = 24 * 60 * 60 * 1000;
 /// How long after its end a day may still get entries: clocks of nodes differ, and a commit takes time.
 const LATE_MILLIS: u64 = 60 * 60 * 1000;
 /// Entries of one read.

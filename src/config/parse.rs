@@ -8,11 +8,10 @@ use std::sync::Arc;
 use tracing_subscriber::EnvFilter;
 
 use super::{LogFormat, Secret, StoreKind};
+use crate::http::headers::auth::MAX_KEY_BYTES;
 
 /// Shortest bootstrap key: 32 characters of even a small alphabet cannot be guessed.
 const MIN_API_KEY_CHARS: usize = 32;
-/// Longest one; as long as a request may present.
-const MAX_API_KEY_CHARS: usize = 512;
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "an IP address and a port, such as 127.0.0.1:8080 or [::]:8080".to_owned())
@@ -146,11 +145,11 @@ pub(super) fn api_key(text: &str) -> Result<Option<Secret>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    let is_key = (MIN_API_KEY_CHARS..=MAX_API_KEY_CHARS).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_key =
+        (MIN_API_KEY_CHARS..=MAX_KEY_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     if is_key {
         Ok(Some(Secret(text.to_owned())))
     } else {
-        Err(format!("{MIN_API_KEY_CHARS} to {MAX_API_KEY_CHARS} visible ASCII characters; the value is not shown"))
+        Err(format!("{MIN_API_KEY_CHARS} to {MAX_KEY_BYTES} visible ASCII characters; the value is not shown"))
     }
 }

@@ -8,13 +8,14 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use actors::clock::Millis;
 use actors::directory::CommandContext;
 use actors::id::EntityKey;
 use actors::metrics::ForwardEnd;
+use actors::sync::LockUnpoisoned;
 use actors::trace::{SpanKind, TraceContext, names};
 use axum::body::Body;
 use axum::extract::FromRef;
@@ -113,14 +114,13 @@ impl Forwarding {
     }
 
     fn is_paused(&self, server: &str) -> bool {
-        // Nothing panics while it is held.
-        let paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        let paused = self.paused.lock_unpoisoned();
         paused.get(server).is_some_and(|since| since.elapsed() < FAILED_SERVER_PAUSE)
     }
 
     /// Forwards nothing to this server for a while; returns whether it got requests before.
     fn pause(&self, server: &Arc<str>) -> bool {
-        let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paused = self.paused.lock_unpoisoned();
         paused.retain(|_, since| since.elapsed() < FAILED_SERVER_PAUSE);
         paused.insert(Arc::clone(server), Instant::now()).is_none()
     }

@@ -1,7 +1,7 @@
 //! `/usage`: tokens and credits used by models, by day.
 
 use actors::clock::Millis;
-use actors::usage::{Day, Sum};
+use actors::usage::{DAY_MILLIS, Day, Sum};
 use axum::response::Response;
 use http::StatusCode;
 use serde::Serialize;
@@ -17,8 +17,6 @@ use crate::wire::time;
 const MAX_DAYS: u32 = 366;
 /// Days before the last one, unless the request sets the first.
 const USUAL_DAYS: u32 = 29;
-/// Milliseconds of a day.
-const DAY_MILLIS: u64 = 24 * 60 * 60 * 1000;
 
 #[derive(Serialize)]
 struct UsageView {

@@ -5,10 +5,11 @@
 //! it fired for a wait that is over, it is set to the end of the present one.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use actors::sync::LockUnpoisoned;
 use hyper::rt::{Sleep, Timer};
 
 type Alarm = Pin<Box<tokio::time::Sleep>>;
@@ -46,8 +47,8 @@ impl Future for Wait {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        // Only the connection's own task takes it, and nothing panics while it is held.
-        let mut alarm = self.alarm.lock().unwrap_or_else(PoisonError::into_inner);
+        // Only the connection's own task takes it.
+        let mut alarm = self.alarm.lock_unpoisoned();
         let alarm = alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(self.end)));
         loop {
             ready!(alarm.as_mut().poll(context));

@@ -4,7 +4,7 @@
 //! bytes were to be deleted and may still exist. In each case the conversation that may have the file is asked, and the
 //! result is one of two commands that apply only if the file has not changed since.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Semaphore, mpsc};
 
@@ -17,6 +17,7 @@ use crate::limits;
 use crate::node::Node;
 use crate::requests::Request;
 use crate::store::{KeyRange, Order, ReadLevel, SeqRange, StoreError};
+use crate::sync::LockUnpoisoned;
 use crate::tables::{ATTACHED, MENTIONED};
 use crate::tasks::retry_command::{RETRY_TIMEOUT, Stopped, retry_command};
 use crate::tasks::single_flight::{Flight, SingleFlight};
@@ -53,8 +54,7 @@ impl Settling {
     }
 
     fn take_queue(&self) -> Option<mpsc::Receiver<Flight>> {
-        // Nothing panics while it is held.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.waiting.lock_unpoisoned().take()
     }
 }
 

@@ -1,10 +1,12 @@
 //! Rate-limited log lines, for failures that every request may meet: the first is logged, then one in a while, with the
 //! number of those left out.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::sync::LockUnpoisoned;
 
 /// The default shortest time between two lines.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
@@ -52,7 +54,7 @@ impl LogLimiter {
 
     /// Returns the line if it is to be logged now; otherwise counts it.
     pub fn line(&self, now: Instant) -> Option<Line> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock_unpoisoned();
         if state.at.is_some_and(|at| now.saturating_duration_since(at) < self.pause) {
             state.left_out += 1;
             return None;

@@ -6,6 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::RequestContext;
+use crate::http::BASE;
 use crate::http::forwarding::Forwarded;
 use crate::problem::Problem;
 
@@ -86,7 +87,8 @@ fn title(code: &str) -> String {
 
 /// Whether the request goes to the path whose answers all contain `success`, whatever the method.
 fn has_success_member(context: &RequestContext) -> bool {
-    let channel = context.path().strip_prefix("/api/v1/channels/").and_then(|rest| rest.strip_suffix("/messages"));
+    let path = context.path().strip_prefix(BASE).and_then(|path| path.strip_prefix("/channels/"));
+    let channel = path.and_then(|path| path.strip_suffix("/messages"));
     channel.is_some_and(|id| !id.contains('/'))
 }
 

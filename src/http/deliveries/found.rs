@@ -3,7 +3,6 @@
 use actors::outbox::pending::DeliveryState;
 use actors::store::Order;
 
-use super::place::is_after;
 use super::position::Position;
 
 /// Each delivery once, with its position in the list.
@@ -21,7 +20,7 @@ impl PageDeliveries {
     /// the end of this page the next one would not show it again.
     pub(super) fn has(&mut self, position: &Position, delivery: &DeliveryState) -> bool {
         let Some(known) = self.all.iter_mut().find(|(_, known)| known.id == delivery.id) else { return false };
-        if is_after(&known.0, position, self.order) {
+        if self.order.is_after(&known.0, position) {
             *known = (position.clone(), delivery.clone());
         }
         true
@@ -93,7 +92,7 @@ mod tests {
             let shown: Vec<_> =
                 found.into_deliveries().into_iter().map(|shown| (shown.id.0[0], shown.status)).collect();
             let is_shown = shown.contains(&(2, Status::Delivered));
-            assert!(is_shown || is_after(&moved, &next, order), "{order:?} {moved:?}: {shown:?} {next:?}");
+            assert!(is_shown || order.is_after(&moved, &next), "{order:?} {moved:?}: {shown:?} {next:?}");
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::filter::{Filter, Part};
 use super::found::PageDeliveries;
-use super::place::{EntryPosition, deliveries_after, is_after, tag_of};
+use super::place::{EntryPosition, deliveries_after, tag_of};
 use super::position::Position;
 use crate::http::call::Call;
 use crate::http::listing::range_after;
@@ -218,7 +218,7 @@ impl<'a> PageBuilder<'a> {
         };
         for delivery in found {
             let tag = tag_of(&delivery);
-            let is_wanted = passed.is_none_or(|passed| is_after(tag, passed, order));
+            let is_wanted = passed.is_none_or(|passed| order.is_after(tag, passed));
             if is_wanted && !self.take(Position::Pending(Vec::new(), Some((event.number, tag))), delivery) {
                 return Ok(self.found.last());
             }

@@ -7,11 +7,6 @@ use actors::store::Order;
 /// A pending delivery in one entry of the list: its event and its receiver.
 pub(super) type EntryPosition = (u64, [u8; TAG_BYTES]);
 
-/// Whether a list in this order shows one position after another.
-pub(super) fn is_after<T: Ord>(place: T, other: T, order: Order) -> bool {
-    order.is_after(place, other)
-}
-
 /// The deliveries of an entry that a list in this order shows after the end of the previous page, even if the last one
 /// there is no longer pending.
 pub(super) fn deliveries_after(
@@ -20,7 +15,7 @@ pub(super) fn deliveries_after(
     order: Order,
 ) -> Vec<(EntryPosition, DeliveryState)> {
     let placed = found.into_iter().map(|(seq, delivery)| ((seq, tag_of(&delivery)), delivery));
-    let is_wanted = |position: EntryPosition| last.is_none_or(|last| is_after(position, last, order));
+    let is_wanted = |position: EntryPosition| last.is_none_or(|last| order.is_after(position, last));
     let mut wanted: Vec<_> = placed.filter(|(place, _)| is_wanted(*place)).collect();
     wanted.sort_by_key(|(place, _)| *place);
     if order == Order::Desc {

@@ -5,7 +5,7 @@ use actors::outbox::lane::TAG_BYTES;
 use actors::store::Order;
 
 use super::filter::Part;
-use super::place::{EntryPosition, is_after};
+use super::place::EntryPosition;
 
 /// The beginning of a page of the list: its part, and the entry there after which it begins. In the order of the list,
 /// oldest first.
@@ -47,7 +47,7 @@ impl Position {
             (Self::Ended(_), Part::Pending(_) | Part::Lanes | Part::Event(_)) => order == Order::Desc,
             (Self::Pending(key, _), Part::Lanes) => order == Order::Desc && key.starts_with(&pending_prefix(None)),
             (Self::Pending(key, _), Part::Pending(prefix)) => {
-                is_after(&key[..prefix.len().min(key.len())], &prefix[..], order)
+                order.is_after(&key[..prefix.len().min(key.len())], &prefix[..])
             }
             (Self::Ended(_), Part::Ended) | (Self::Pending(..), Part::Event(_)) => false,
         }

@@ -11,7 +11,7 @@ pub const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub const X_WORKSPACE_ID: HeaderName = HeaderName::from_static("x-workspace-id");
 
 /// Longest key that is read, in bytes; longer ones would only cost hashing.
-const MAX_KEY_BYTES: usize = 512;
+pub const MAX_KEY_BYTES: usize = 512;
 
 /// 401 `unauthenticated` with `WWW-Authenticate`. The detail never says whether a key exists.
 #[must_use]
